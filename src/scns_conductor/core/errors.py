@@ -1,0 +1,89 @@
+"""错误即答案：带稳定的英文 code、HTTP 状态和中文说明的异常类型。
+
+在知道原因的地方抛出，只在边缘（API、命令行）渲染一次；见 RFC 9457。
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """一个字段的错误：field 是用户所写的字段路径，message 说明原因和补救办法。"""
+
+    field: str
+    message: str
+
+
+@dataclass(eq=False)
+class ConductorError(Exception):
+    """所有业务错误的基类。
+
+    code 是稳定的英文错误码；status 是 HTTP 状态码；detail 是给用户看的中文说明。
+    """
+
+    detail: str
+    code: str = "conductor_error"
+    status: int = 400
+    errors: list[FieldError] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class InvalidRequest(ConductorError):
+    """请求里有字段不合法（422）。"""
+
+    def __init__(self, field_name: str, message: str, code: str = "invalid_field") -> None:
+        super().__init__(
+            detail=f"{field_name}：{message}", code=code, status=422, errors=[FieldError(field_name, message)]
+        )
+
+
+class PayloadTooLarge(ConductorError):
+    """请求体或脚本超过上限（413）。"""
+
+    def __init__(self, detail: str, code: str = "payload_too_large") -> None:
+        super().__init__(detail=detail, code=code, status=413)
+
+
+class NotFound(ConductorError):
+    """所指的东西不存在（404）。"""
+
+    def __init__(self, detail: str, code: str = "not_found") -> None:
+        super().__init__(detail=detail, code=code, status=404)
+
+
+class Conflict(ConductorError):
+    """当前状态不允许这个操作（409）。"""
+
+    def __init__(self, detail: str, code: str = "conflict") -> None:
+        super().__init__(detail=detail, code=code, status=409)
+
+
+class Forbidden(ConductorError):
+    """不是你的，或权限不够（403）。"""
+
+    def __init__(self, detail: str, code: str = "forbidden") -> None:
+        super().__init__(detail=detail, code=code, status=403)
+
+
+class Unauthorized(ConductorError):
+    """没有令牌，或令牌无效（401）。"""
+
+    def __init__(self, detail: str, code: str = "unauthorized") -> None:
+        super().__init__(detail=detail, code=code, status=401, headers={"WWW-Authenticate": "Bearer"})
+
+
+class ServiceUnavailable(ConductorError):
+    """依赖的服务暂时不在（503），带 Retry-After（秒）。"""
+
+    def __init__(self, detail: str, code: str = "service_unavailable", retry_after_s: int = 2) -> None:
+        super().__init__(detail=detail, code=code, status=503, headers={"Retry-After": str(retry_after_s)})
+
+
+class SettingsError(ConductorError):
+    """设置有误，进程不能启动。"""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail=detail, code="invalid_settings", status=500)

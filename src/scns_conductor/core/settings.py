@@ -1,0 +1,180 @@
+"""全系统的设置：环境变量 SCNS_…、.env、TOML 文件三处，前者优先。
+
+TOML 文件依次找：SCNS_CONFIG 所指、./scns.toml、~/.config/scns-conductor/config.toml、/etc/scns-conductor/config.toml。
+"""
+
+import os
+import pwd
+import socket
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from scns_conductor.core.errors import SettingsError
+
+
+def config_file() -> Path | None:
+    """正在使用的 TOML 文件；没有则为 None。SCNS_CONFIG 指了却不存在时抛 SettingsError。"""
+    named = os.environ.get("SCNS_CONFIG")
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            raise SettingsError(f"SCNS_CONFIG 所指的设置文件不存在：{named}")
+        return path
+    candidates = (
+        Path("scns.toml"),
+        Path.home() / ".config/scns-conductor/config.toml",
+        Path("/etc/scns-conductor/config.toml"),
+    )
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def default_data_dir() -> Path:
+    """root 用 /var/lib/scns-conductor，普通用户用 ~/.local/share/scns-conductor。"""
+    if os.geteuid() == 0:
+        return Path("/var/lib/scns-conductor")
+    return Path.home() / ".local/share/scns-conductor"
+
+
+def current_user_name() -> str:
+    """当前有效用户的名字；系统里没有登记时用数字 uid。"""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+class Settings(BaseSettings):
+    """设置项；环境变量名是 SCNS_ 加大写的字段名。"""
+
+    model_config = SettingsConfigDict(env_prefix="SCNS_", env_file=".env", extra="ignore", frozen=True)
+
+    cluster_name: str = Field("scns", description="集群名，写进 SLURM_CLUSTER_NAME 与 sacct 的 Cluster 列")
+    data_dir: Path = Field(default_factory=default_data_dir, description="数据目录")
+    database_url: SecretStr = Field(
+        SecretStr("postgresql:///scns"),
+        description="PostgreSQL 的地址，postgresql://用户:口令@主机/库；套接字写 ?host=/目录",
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis 或 Valkey 的地址；套接字写 unix:///路径?db=0"
+    )
+    database_pool_size: int = Field(10, ge=1, le=200, description="每个进程的数据库连接数上限")
+
+    api_host: str = Field("127.0.0.1", description="API 监听的地址；非回环地址要求显式给出 jwt_key_file")
+    api_port: int = Field(6820, ge=0, le=65535, description="API 监听的端口，0 表示任意空闲端口")
+    jwt_key_file: Path | None = Field(None, description="令牌签名密钥的文件（0600）；缺省为数据目录下的 jwt.key")
+    token_lifetime_s: int = Field(365 * 86400, ge=60, description="签发令牌的默认有效期（秒）")
+    script_max_bytes: int = Field(16 * 1024**2, ge=1, description="脚本的上限（字节）")
+    batch_max_jobs: int = Field(10_000, ge=1, le=100_000, description="批量提交一次最多的作业数")
+    array_max_tasks: int = Field(4_000_000, ge=1, description="一个作业数组最多的任务数（Slurm 的 MaxArraySize）")
+    enforce_node_limits: bool = Field(
+        False, description="为真时，任何节点都满足不了的作业在提交时就拒绝（Slurm 的 EnforcePartLimits）；为假则排队并说明原因"
+    )
+    default_memory_mb_per_cpu: int = Field(
+        0, ge=0, description="作业没有写内存时每 CPU 的默认内存（MiB）；0 表示不占内存额度"
+    )
+    min_job_age_s: int = Field(300, ge=0, description="结束的作业在 squeue 里还可见的秒数（Slurm 的 MinJobAge）")
+
+    script_dir: Path | None = Field(
+        None, description="作业脚本 job_{id}.sh 的目录；缺省 /var/scns-conductor/scripts，不可写时在数据目录下"
+    )
+    spool_dir: Path | None = Field(None, description="节点的工作目录（日志、套接字）；缺省在数据目录下")
+    node_name: str = Field(
+        default_factory=lambda: socket.gethostname().split(".")[0], description="本节点的名字，缺省为短主机名"
+    )
+    node_address: str | None = Field(None, description="别的节点用来连到本节点的地址，缺省与名字相同")
+    node_cpus: int | None = Field(None, ge=1, description="本节点的 CPU 数，缺省为探测值")
+    node_memory: str | None = Field(None, description="本节点的内存，如 64G，缺省为探测值")
+    node_gpus: int | None = Field(None, ge=0, description="本节点的 GPU 数，缺省为探测值")
+    node_gres: str | None = Field(None, description="本节点的通用资源，Slurm 写法，如 gpu:a100:4，优先于 node_gpus")
+    node_features: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="本节点的特性，逗号分隔，供 --constraint 使用"
+    )
+    node_weight: int = Field(1, ge=0, description="节点权重，放置时先用权重小的")
+    node_topology: str | None = Field(None, description="本节点所在的交换机路径，如 core/rack1，供拓扑感知放置")
+    heartbeat_interval_s: float = Field(5.0, gt=0, description="节点心跳的间隔（秒）")
+    node_timeout_s: float = Field(60.0, gt=0, description="多久没有心跳算节点失联（秒；Slurm 的 SlurmdTimeout）")
+    kill_wait_s: float = Field(30.0, ge=0, description="SIGTERM 之后多久发 SIGKILL（秒；Slurm 的 KillWait）")
+    containment: Literal["auto", "off", "required"] = Field(
+        "auto", description="是否用 cgroup 约束作业：auto 能用则用，off 不用，required 不能用就拒绝启动"
+    )
+    single_user: bool = Field(False, description="单用户模式：作业以启动者的身份运行（scns up）")
+    allow_root_jobs: bool = Field(False, description="是否允许作业以 root 身份运行")
+    task_prolog: Path | None = Field(None, description="管理员的 prolog 程序，在作业前以代理的身份运行")
+    task_epilog: Path | None = Field(None, description="管理员的 epilog 程序，在作业后以代理的身份运行")
+    output_tail_bytes: int = Field(65536, ge=0, le=16 * 1024**2, description="作业结束时收进数据库的输出尾部（字节）")
+
+    scheduler_enabled: bool = Field(True, description="本机的 worker 是否参选调度领导者")
+    scheduler_policy: Literal["fifo", "easy", "conservative"] = Field("easy", description="排队与回填的策略")
+    priority_type: Literal["basic", "multifactor"] = Field("basic", description="优先级：basic 按提交先后，multifactor 多因子")
+    priority_weights: dict[str, float] = Field(
+        default_factory=dict,
+        description="multifactor 的权重：age、fairshare、job_size、partition、qos、assoc 及 tres/cpu 等",
+    )
+    placement: Literal["best_fit", "spread", "weight", "topology"] = Field("best_fit", description="放置方式")
+    backfill_depth: int = Field(100, ge=0, description="最多为多少个排在前面的受阻作业保留未来的资源")
+    preempt_type: Literal["none", "qos", "partition_prio"] = Field("none", description="抢占的依据（Slurm 的 PreemptType）")
+    preempt_mode: Literal["requeue", "cancel", "suspend"] = Field("requeue", description="抢占的方式")
+    kill_invalid_dependency: bool = Field(False, description="依赖永远不能满足的作业是否直接取消")
+    scheduler_lease_s: float = Field(10.0, gt=0, description="领导者的租期（秒），过期后别的候选者接管")
+    reconcile_interval_s: float = Field(10.0, gt=0, description="慢速核对的间隔（秒）")
+
+    log_format: Literal["console", "json"] = Field("console", description="日志格式")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="日志级别")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """来源的先后：代码、环境变量、.env、TOML 文件。"""
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        return init_settings, env_settings, dotenv_settings, toml
+
+    @field_validator("node_features", mode="before")
+    @classmethod
+    def _split_features(cls, value: Any) -> Any:
+        return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+    @property
+    def jwt_key_path(self) -> Path:
+        """令牌签名密钥的位置。"""
+        return self.jwt_key_file or self.data_dir / "jwt.key"
+
+    @property
+    def spool_path(self) -> Path:
+        """本节点的工作目录；同机多节点时各用各的。"""
+        return self.spool_dir or self.data_dir / "spool" / self.node_name
+
+    @property
+    def script_path(self) -> Path:
+        """作业脚本的目录。"""
+        if self.script_dir is not None:
+            return self.script_dir
+        return Path("/var/scns-conductor/scripts") if os.geteuid() == 0 else self.data_dir / "scripts"
+
+
+@lru_cache(maxsize=1)
+def load_settings() -> Settings:
+    """读出设置并缓存；有误时抛 SettingsError，逐项说明（中文）。"""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"SCNS_{'_'.join(str(part) for part in item['loc']).upper()}：{item['msg']}（给的是 {item['input']!r}）"
+            for item in error.errors()
+        ]
+        raise SettingsError("设置有误：" + "；".join(lines)) from error

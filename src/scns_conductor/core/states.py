@@ -1,0 +1,97 @@
+"""作业与节点的状态，以及作业唯一的一张合法转移表。
+
+名称取自 Slurm（squeue(1) 的 JOB STATE CODES、sinfo(1) 的 NODE STATE CODES）。
+"""
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """作业状态。"""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUSPENDED = "SUSPENDED"
+    COMPLETED = "COMPLETED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+    TIMEOUT = "TIMEOUT"
+    NODE_FAIL = "NODE_FAIL"
+    PREEMPTED = "PREEMPTED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    DEADLINE = "DEADLINE"
+    BOOT_FAIL = "BOOT_FAIL"
+
+
+TERMINAL_STATES = frozenset(
+    {
+        JobState.COMPLETED,
+        JobState.CANCELLED,
+        JobState.FAILED,
+        JobState.TIMEOUT,
+        JobState.NODE_FAIL,
+        JobState.PREEMPTED,
+        JobState.OUT_OF_MEMORY,
+        JobState.DEADLINE,
+        JobState.BOOT_FAIL,
+    }
+)
+ACTIVE_STATES = frozenset({JobState.RUNNING, JobState.SUSPENDED})
+
+SHORT_STATES: dict[JobState, str] = {
+    JobState.PENDING: "PD",
+    JobState.RUNNING: "R",
+    JobState.SUSPENDED: "S",
+    JobState.COMPLETED: "CD",
+    JobState.CANCELLED: "CA",
+    JobState.FAILED: "F",
+    JobState.TIMEOUT: "TO",
+    JobState.NODE_FAIL: "NF",
+    JobState.PREEMPTED: "PR",
+    JobState.OUT_OF_MEMORY: "OOM",
+    JobState.DEADLINE: "DL",
+    JobState.BOOT_FAIL: "BF",
+}
+
+# 键是来处，值是去处。终态回到 PENDING 只有一条路：重新排队（restart_count 加一）。
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.PENDING: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.DEADLINE, JobState.FAILED}),
+    JobState.RUNNING: frozenset({JobState.PENDING, JobState.SUSPENDED}) | TERMINAL_STATES,
+    JobState.SUSPENDED: frozenset({JobState.PENDING, JobState.RUNNING}) | TERMINAL_STATES,
+    **{state: frozenset({JobState.PENDING}) for state in TERMINAL_STATES},
+}
+
+
+def sources_of(target: JobState) -> list[str]:
+    """能够转移到 target 的全部状态；写进 UPDATE 的 WHERE，使非法转移不可能发生。"""
+    return sorted(source.value for source, targets in TRANSITIONS.items() if target in targets)
+
+
+class NodeAvailability(StrEnum):
+    """节点行里存储的可用性；空闲、部分占用、全占用由计数推出，不另存。"""
+
+    UNKNOWN = "UNKNOWN"
+    UP = "UP"
+    DOWN = "DOWN"
+
+
+class PartitionState(StrEnum):
+    """分区状态（scontrol(1) 的 State）。"""
+
+    UP = "UP"
+    DOWN = "DOWN"
+    DRAIN = "DRAIN"
+    INACTIVE = "INACTIVE"
+
+
+def node_state(availability: str, *, drain: bool, allocated_cpus: int, cpus: int) -> str:
+    """Slurm 的节点状态词：IDLE、MIXED、ALLOCATED、DOWN、UNKNOWN，带排空标志时后缀 +DRAIN。"""
+    if availability != NodeAvailability.UP:
+        base = availability
+    elif allocated_cpus <= 0:
+        base = "IDLE"
+    elif allocated_cpus < cpus:
+        base = "MIXED"
+    else:
+        base = "ALLOCATED"
+    return f"{base}+DRAIN" if drain else base
