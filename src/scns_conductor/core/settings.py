@@ -77,7 +77,8 @@ class Settings(BaseSettings):
     batch_max_jobs: int = Field(10_000, ge=1, le=100_000, description="批量提交一次最多的作业数")
     array_max_tasks: int = Field(4_000_000, ge=1, description="一个作业数组最多的任务数（Slurm 的 MaxArraySize）")
     enforce_node_limits: bool = Field(
-        False, description="为真时，任何节点都满足不了的作业在提交时就拒绝（Slurm 的 EnforcePartLimits）；为假则排队并说明原因"
+        False,
+        description="为真则拒绝任何节点都满足不了的作业（Slurm 的 EnforcePartLimits），为假则排队并说明原因",
     )
     default_memory_mb_per_cpu: int = Field(
         0, ge=0, description="作业没有写内存时每 CPU 的默认内存（MiB）；0 表示不占内存额度"
@@ -115,14 +116,18 @@ class Settings(BaseSettings):
 
     scheduler_enabled: bool = Field(True, description="本机的 worker 是否参选调度领导者")
     scheduler_policy: Literal["fifo", "easy", "conservative"] = Field("easy", description="排队与回填的策略")
-    priority_type: Literal["basic", "multifactor"] = Field("basic", description="优先级：basic 按提交先后，multifactor 多因子")
+    priority_type: Literal["basic", "multifactor"] = Field(
+        "basic", description="优先级：basic 按提交先后，multifactor 多因子"
+    )
     priority_weights: dict[str, float] = Field(
         default_factory=dict,
         description="multifactor 的权重：age、fairshare、job_size、partition、qos、assoc 及 tres/cpu 等",
     )
     placement: Literal["best_fit", "spread", "weight", "topology"] = Field("best_fit", description="放置方式")
     backfill_depth: int = Field(100, ge=0, description="最多为多少个排在前面的受阻作业保留未来的资源")
-    preempt_type: Literal["none", "qos", "partition_prio"] = Field("none", description="抢占的依据（Slurm 的 PreemptType）")
+    preempt_type: Literal["none", "qos", "partition_prio"] = Field(
+        "none", description="抢占的依据（Slurm 的 PreemptType）"
+    )
     preempt_mode: Literal["requeue", "cancel", "suspend"] = Field("requeue", description="抢占的方式")
     kill_invalid_dependency: bool = Field(False, description="依赖永远不能满足的作业是否直接取消")
     scheduler_lease_s: float = Field(10.0, gt=0, description="领导者的租期（秒），过期后别的候选者接管")

@@ -39,7 +39,7 @@ def parse_duration(text: str) -> int:
     if dash:
         if len(values) > 3:
             raise ValueError(f"无法识别的时长 {word!r}；{help_text}")
-        hours, minutes, seconds = (values + [0, 0])[:3]
+        hours, minutes, seconds = [*values, 0, 0][:3]
         if hours >= 24 or minutes >= 60 or seconds >= 60:
             raise ValueError(f"时长 {word!r} 中，天数之后的时应小于 24，分、秒应小于 60")
         total = int(days_text) * 86400 + hours * 3600 + minutes * 60 + seconds
