@@ -52,10 +52,10 @@ class JobSpec(SQLModel):
     open_mode: str | None = Field(None, description="append 或 truncate；缺省首次截断、重新排队后追加")
     umask: int | None = Field(None, description="作业进程的 umask")
 
-    tasks: int = Field(1, description="任务数（--ntasks）")
+    tasks: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="任务数（--ntasks）")
     tasks_per_node: int | None = Field(None, description="每节点任务数（--ntasks-per-node）")
-    cpus_per_task: int = Field(1, description="每任务 CPU 数")
-    minimum_nodes: int = Field(1, description="至少几个节点")
+    cpus_per_task: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="每任务 CPU 数")
+    minimum_nodes: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="至少几个节点")
     maximum_nodes: int | None = Field(None, description="至多几个节点")
     minimum_cpus_per_node: int | None = Field(None, description="节点至少要有的 CPU 数（--mincpus）")
     memory_per_node: int | None = Field(None, description="每节点内存（MiB）；0 表示整个节点的内存")
@@ -68,8 +68,10 @@ class JobSpec(SQLModel):
     constraints: str | None = Field(None, description="节点特性的表达式（--constraint）")
     required_nodes: str | None = Field(None, description="必须包含的节点（--nodelist）")
     excluded_nodes: str | None = Field(None, description="不得使用的节点（--exclude）")
-    exclusive: bool = Field(False, description="独占节点")
-    oversubscribe: bool = Field(False, description="允许与别的作业共享 CPU（--oversubscribe）")
+    exclusive: bool = Field(False, sa_column_kwargs={"server_default": "false"}, description="独占节点")
+    oversubscribe: bool = Field(
+        False, sa_column_kwargs={"server_default": "false"}, description="允许与别的作业共享 CPU（--oversubscribe）"
+    )
     licenses: str | None = Field(None, description="许可证，如 matlab:2,ansys")
     required_switches: int | None = Field(None, description="最多跨几个交换机（--switches）")
     distribution: str | None = Field(None, description="任务的分布方式（--distribution）")
@@ -82,19 +84,25 @@ class JobSpec(SQLModel):
     kill_on_invalid_dependency: bool | None = Field(None, description="依赖不可能满足时是否取消")
     hold: str | None = Field(None, description="保留：user 或 admin；空表示未保留")
     priority: int | None = Field(None, sa_type=sa.BigInteger, description="管理员指定的优先级；空表示由系统计算")
-    nice: int = Field(0, description="降低优先级的量")
-    requeue: bool = Field(True, description="节点故障或被抢占后能否重新排队")
+    nice: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="降低优先级的量")
+    requeue: bool = Field(
+        True, sa_column_kwargs={"server_default": "true"}, description="节点故障或被抢占后能否重新排队"
+    )
     kill_warning_signal: str | None = Field(None, description="时限将到时先发的信号（--signal）")
     kill_warning_delay: int | None = Field(None, description="提前多少秒发上述信号")
-    kill_warning_batch_only: bool = Field(False, description="上述信号只发给批处理脚本（B:）")
+    kill_warning_batch_only: bool = Field(
+        False, sa_column_kwargs={"server_default": "false"}, description="上述信号只发给批处理脚本（B:）"
+    )
     comment: str | None = Field(None, description="用户的备注")
     admin_comment: str | None = Field(None, description="管理员的备注")
     extra: str | None = Field(None, description="用户附加的任意文字")
     mail_type: str | None = Field(None, description="何时发邮件")
     mail_user: str | None = Field(None, description="发给谁")
     array: str | None = Field(None, description="作业数组，如 0-99:3%5")
-    interactive: bool = Field(False, description="没有批处理脚本的分配（salloc、独立的 srun）")
-    data_source: str = Field("API", description="来源：API、CLI、WEB")
+    interactive: bool = Field(
+        False, sa_column_kwargs={"server_default": "false"}, description="没有批处理脚本的分配（salloc、独立的 srun）"
+    )
+    data_source: str = Field("API", sa_column_kwargs={"server_default": "API"}, description="来源：API、CLI、WEB")
     submit_host: str | None = Field(None, description="从哪台机器提交")
 
 

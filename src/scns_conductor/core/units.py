@@ -76,7 +76,7 @@ def parse_memory_mb(text: str | int) -> int:
         raise ValueError(f"无法识别的内存 {text!r}；例如 512M、16G、1T，无单位按 MB")
     kilobytes = float(match[1]) * _MEMORY_UNIT_KB[match[2].upper()]
     megabytes = -(-kilobytes // 1024)
-    if megabytes > 2**40:
+    if megabytes >= 2**31:
         raise ValueError(f"内存 {text!r} 过大")
     return int(megabytes)
 

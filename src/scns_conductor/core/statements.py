@@ -1,0 +1,111 @@
+"""API（异步）与 Worker（同步）共用的 SQL：这里只造语句，两边各在自己的会话上执行。
+
+语句都成批：一个数组参数对应许多作业，绝不逐个执行。
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from scns_conductor.core.models import JobEvent, RequestAnswer, SchedulerInbox
+
+INBOX_CHANNEL = "scns_inbox"
+ANSWER_CHANNEL = "scns_answer"
+
+
+def inbox_insert(
+    kind: str,
+    *,
+    job_ids: Sequence[int] = (),
+    node_names: Sequence[str] = (),
+    payload: dict[str, Any] | None = None,
+) -> sa.Insert:
+    """往收件箱写一行；与所描述的变化必须在同一个事务里。"""
+    return sa.insert(SchedulerInbox).values(
+        kind=kind, job_ids=list(job_ids), node_names=list(node_names), payload=payload or {}
+    )
+
+
+def notify_inbox() -> sa.TextClause:
+    """唤醒领导者；随事务提交才送出，同一事务里重复的会合并。"""
+    return sa.text(f"NOTIFY {INBOX_CHANNEL}")
+
+
+def drain_inbox(limit: int = 10_000) -> sa.TextClause:
+    """取走收件箱里的行。DELETE … RETURNING 使提交的先后无关紧要：不漏，不重。
+
+    返回列：inbox_id, kind, job_ids, node_names, payload；调用者自行按 inbox_id 排序。
+    """
+    return sa.text(
+        "DELETE FROM scheduler_inbox WHERE inbox_id IN "
+        f"(SELECT inbox_id FROM scheduler_inbox ORDER BY inbox_id LIMIT {int(limit)}) "
+        "RETURNING inbox_id, kind, job_ids, node_names, payload"
+    )
+
+
+def answer_insert(request_id: str, answer: dict[str, Any]) -> sa.Insert:
+    """写下对一个请求的回答。"""
+    return sa.insert(RequestAnswer).values(request_id=request_id, answer=answer)
+
+
+def notify_answer(request_id: str) -> sa.Select[Any]:
+    """告诉等着的 API 进程回答到了。"""
+    return sa.select(sa.func.pg_notify(ANSWER_CHANNEL, request_id))
+
+
+def events_insert(
+    job_ids: Sequence[int],
+    *,
+    from_state: str | None,
+    to_state: str,
+    cause: str,
+    actor: str,
+    message: str | None = None,
+) -> sa.TextClause:
+    """给一批作业各记一条相同的事件；restart_count 取作业行的当前值。"""
+    return sa.text(
+        f"INSERT INTO {JobEvent.__tablename__} "
+        "(job_id, restart_count, from_state, to_state, cause, actor, message) "
+        "SELECT job_id, restart_count, :from_state, :to_state, :cause, :actor, :message "
+        "FROM jobs WHERE job_id = ANY(:job_ids)"
+    ).bindparams(
+        sa.bindparam("job_ids", list(job_ids), type_=ARRAY(sa.BigInteger)),
+        sa.bindparam("from_state", from_state, type_=sa.Text),
+        sa.bindparam("to_state", to_state, type_=sa.Text),
+        sa.bindparam("cause", cause, type_=sa.Text),
+        sa.bindparam("actor", actor, type_=sa.Text),
+        sa.bindparam("message", message, type_=sa.Text),
+    )
+
+
+def release_allocations(job_ids_sql: str) -> str:
+    """CTE 片段：释放这些作业尚未释放的分配，并从节点计数里减去；只释放一次（不变量 5）。
+
+    job_ids_sql 是一个给出 job_id 列的查询或 CTE 名。片段定义 released 与 returned_to_nodes 两个 CTE。
+    节点行按名字的次序加锁，使并发的释放不会死锁。
+    """
+    return f"""
+    released AS (
+      UPDATE resource_allocations AS a SET released_at = clock_timestamp()
+      FROM (SELECT job_id FROM {job_ids_sql}) AS ended
+      WHERE a.job_id = ended.job_id AND a.released_at IS NULL
+      RETURNING a.job_id, a.node_name, a.cpus, a.memory, a.gres
+    ),
+    freed AS (
+      SELECT node_name, sum(cpus)::integer AS cpus, sum(memory)::bigint AS memory, scns_gres_sum(gres) AS gres
+      FROM released GROUP BY node_name
+    ),
+    locked AS (
+      SELECT n.name FROM nodes AS n JOIN freed ON freed.node_name = n.name ORDER BY n.name FOR UPDATE OF n
+    ),
+    returned_to_nodes AS (
+      UPDATE nodes AS n SET
+        allocated_cpus = n.allocated_cpus - freed.cpus,
+        allocated_memory = n.allocated_memory - freed.memory,
+        allocated_gres = scns_gres_add(n.allocated_gres, freed.gres, -1)
+      FROM freed JOIN locked ON locked.name = freed.node_name
+      WHERE n.name = freed.node_name
+      RETURNING n.name
+    )"""

@@ -1,0 +1,35 @@
+"""Alembic 的环境：连上数据库，在一个事务里执行迁移。"""
+
+import sqlalchemy as sa
+from alembic import context
+
+from scns_conductor.core.models import metadata
+from scns_conductor.core.settings import load_settings
+
+# 并发启动的多个进程同时升级时只有一个真正执行，别的等它做完。
+MIGRATION_LOCK = 7236301
+
+
+def run_online() -> None:
+    """连库执行。没有从 migrations.upgrade 得到地址时（直接运行 alembic），取自设置。"""
+    from scns_conductor.core.database import database_url
+
+    url = context.config.attributes.get("url") or database_url(load_settings(), "psycopg")
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        context.configure(connection=connection, target_metadata=metadata, compare_type=True)
+        context.run_migrations()
+
+
+def run_offline() -> None:
+    """只输出 SQL。"""
+    context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    run_offline()
+else:
+    run_online()
