@@ -1,0 +1,141 @@
+"""节点的控制总线：RQ 队列，每个节点一条，消息是 JSON 数据。
+
+消息可以全部丢失（数据库才是真相），也可能重复；收的一方按固定的函数表处理，
+绝不按消息里的名字去导入代码：能写 Valkey 的人不能因此在节点上执行代码。
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+from rq import Queue
+from rq.exceptions import DequeueTimeout
+from rq.job import Job as RqJob
+from rq.serializers import JSONSerializer
+
+PROTOCOL_VERSION = 1
+# 没有人收的消息（节点没了）留在队列里的上限；真相在数据库里，过期无妨。
+MESSAGE_TTL_S = 300
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """一条消息：function 在固定的函数表里，payload 是可以 JSON 化的数据。"""
+
+    function: str
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+Handler = Callable[[dict[str, Any]], None]
+
+
+class BusUnavailable(Exception):
+    """Valkey 不在；调用者应当继续靠数据库工作。"""
+
+
+def connect(redis_url: str) -> "redis.Redis":
+    """连接 Valkey；真正用到时才会报错。"""
+    return redis.Redis.from_url(redis_url, socket_connect_timeout=2, socket_timeout=30, health_check_interval=30)
+
+
+def queue_name(node_name: str) -> str:
+    """节点的队列名。"""
+    return f"scns-node-{node_name}"
+
+
+class Publisher:
+    """领导者一侧：一个周期里每个节点一条消息，一次往返全部送出。"""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis = connect(redis_url)
+        self._queues: dict[str, Queue] = {}
+
+    def _queue(self, node_name: str) -> Queue:
+        # RQ 的每个 Queue 对象第一次用时都要问一次服务器的版本，所以留着复用。
+        queue = self._queues.get(node_name)
+        if queue is None:
+            queue = Queue(queue_name(node_name), connection=self._redis, serializer=JSONSerializer)
+            self._queues[node_name] = queue
+        return queue
+
+    def send(self, messages: Mapping[str, Sequence[Message]]) -> None:
+        """把消息送到各节点的队列；messages 的键是节点名。Valkey 不在时抛 BusUnavailable。"""
+        if not messages:
+            return
+        try:
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for node_name, node_messages in messages.items():
+                    data = [
+                        Queue.prepare_data(
+                            message.function,
+                            args=({"version": PROTOCOL_VERSION, **message.payload},),
+                            ttl=MESSAGE_TTL_S,
+                            result_ttl=0,
+                        )
+                        for message in node_messages
+                    ]
+                    self._queue(node_name).enqueue_many(data, pipeline=pipeline)
+                pipeline.execute()
+        except redis.RedisError as error:
+            raise BusUnavailable(f"无法连接 Valkey：{error}") from error
+
+    def close(self) -> None:
+        """关闭连接。"""
+        self._redis.close()
+
+
+class Consumer:
+    """节点一侧：逐条取出消息，按固定的函数表处理。"""
+
+    def __init__(self, redis_url: str, name: str, handlers: Mapping[str, Handler]) -> None:
+        self._redis = connect(redis_url)
+        self._queue = Queue(name, connection=self._redis, serializer=JSONSerializer)
+        self._handlers = handlers
+
+    def handle_next(self, timeout_s: int) -> bool:
+        """等一条消息并处理；timeout_s 秒内没有则返回 False。Valkey 不在时抛 BusUnavailable。
+
+        消息先删后办：办到一半时崩溃，靠数据库核对补上，绝不靠重发。
+        """
+        try:
+            taken = Queue.dequeue_any([self._queue], timeout_s, connection=self._redis, serializer=JSONSerializer)
+            if taken is None:
+                return False
+            job = taken[0]
+            with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.lrem(self._queue.intermediate_queue_key, 1, job.id)
+                pipeline.delete(job.key)
+                pipeline.execute()
+        except (DequeueTimeout, redis.TimeoutError):
+            return False
+        except redis.RedisError as error:
+            raise BusUnavailable(f"无法连接 Valkey：{error}") from error
+        self._dispatch(job)
+        return True
+
+    def _dispatch(self, job: RqJob) -> None:
+        try:
+            function, args = job.func_name, job.args
+            payload = args[0] if len(args) == 1 and isinstance(args[0], dict) else None
+        except Exception as error:  # 消息来自外面：什么样的坏数据都可能，一律拒收并说明
+            logger.error("bus_message_malformed", extra={"message_id": job.id, "error": repr(error)})
+            return
+        handler = self._handlers.get(function or "")
+        if handler is None or payload is None:
+            logger.error("bus_message_refused", extra={"message_id": job.id, "function": function})
+            return
+        if payload.get("version") != PROTOCOL_VERSION:
+            logger.error(
+                "bus_version_unknown",
+                extra={"message_id": job.id, "function": function, "version": payload.get("version")},
+            )
+            return
+        handler(payload)
+
+    def close(self) -> None:
+        """关闭连接。"""
+        self._redis.close()
