@@ -124,6 +124,11 @@ class Job(JobSpec, table=True):
     reason: str = Field("None", sa_column_kwargs={"server_default": "None"}, description="Slurm 的原因码")
     error_msg: str | None = Field(None, description="给用户看的说明")
     restart_count: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="重新排队的次数，即第几次尝试")
+    revision: int = Field(
+        0,
+        sa_column_kwargs={"server_default": "0"},
+        description="用户每次修改加一；调度器提交时核对，不会按旧的要求启动",
+    )
     submit_time: datetime | None = Field(
         None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}, description="提交时刻"
     )

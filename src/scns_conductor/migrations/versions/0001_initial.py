@@ -134,6 +134,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), server_default="PENDING", nullable=False),
         sa.Column("reason", sa.Text(), server_default="None", nullable=False),
         sa.Column("error_msg", sa.Text(), nullable=True),
+        sa.Column("revision", sa.Integer(), server_default="0", nullable=False),
         sa.Column("restart_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column(
             "submit_time", sa.TIMESTAMP(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
