@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, INT4MULTIRANGE, JSONB
 from sqlmodel import Field, SQLModel
+from sqlmodel.sql.sqltypes import AutoString
 
 from scns_conductor.core.states import JobState, NodeAvailability, PartitionState
 
@@ -438,4 +439,9 @@ class SchedulerLeader(SQLModel, table=True):
 
 
 metadata = SQLModel.metadata
+# PostgreSQL 里 text 与 varchar(n) 一样快；长度由模型与 API 校验，不放进列类型。
+for _table in metadata.tables.values():
+    for _column in _table.columns:
+        if isinstance(_column.type, AutoString):
+            _column.type = sa.Text()
 DEFAULT_PARTITION = "main"
