@@ -129,7 +129,7 @@ def upgrade() -> None:
         sa.Column("script", sa.Text(), nullable=True),
         sa.Column("array_job_id", sa.BigInteger(), nullable=True),
         sa.Column("array_task_id", sa.Integer(), nullable=True),
-        sa.Column("array_remaining", postgresql.INT4MULTIRANGE(), nullable=False),
+        sa.Column("array_remaining", postgresql.INT4MULTIRANGE(), nullable=True),
         sa.Column("array_max_tasks", sa.Integer(), nullable=True),
         sa.Column("state", sa.Text(), server_default="PENDING", nullable=False),
         sa.Column("reason", sa.Text(), server_default="None", nullable=False),
