@@ -1,0 +1,103 @@
+"""读 /proc：进程的父子、会话、开始时刻与用量。进程可能随时消失，读不到就当它不存在。"""
+
+from __future__ import annotations
+
+import os
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+class ProcessStat:
+    """/proc/PID/stat 的一部分；start_s 是开机以来的秒数，CPU 秒含已回收的子进程，rss_kb 单位 KiB。"""
+
+    __slots__ = ("parent", "pid", "rss_kb", "session", "start_s", "state", "system_s", "user_s")
+
+    def __init__(self, pid: int, text: str) -> None:
+        # 进程名可含空格与括号，从最后一个右括号之后切。
+        fields = text[text.rindex(")") + 2 :].split()
+        self.pid = pid
+        self.state = fields[0]
+        self.parent = int(fields[1])
+        self.session = int(fields[3])
+        self.user_s = (int(fields[11]) + int(fields[13])) / TICKS_PER_S
+        self.system_s = (int(fields[12]) + int(fields[14])) / TICKS_PER_S
+        self.start_s = int(fields[19]) / TICKS_PER_S
+        self.rss_kb = int(fields[21]) * PAGE_KB
+
+
+def read_stat(pid: int) -> ProcessStat | None:
+    """一个进程；不存在返回 None。"""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return ProcessStat(pid, file.read())
+    except (OSError, ValueError):
+        return None
+
+
+def snapshot() -> dict[int, ProcessStat]:
+    """此刻的全部进程。"""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            stat = read_stat(int(name))
+            if stat is not None:
+                found[stat.pid] = stat
+    return found
+
+
+def descendants(table: dict[int, ProcessStat], roots: set[int]) -> set[int]:
+    """roots 及其全部后代里还活着的（僵尸不算）。"""
+    children: dict[int, list[int]] = {}
+    for stat in table.values():
+        children.setdefault(stat.parent, []).append(stat.pid)
+    seen: set[int] = set()
+    todo = list(roots)
+    while todo:
+        pid = todo.pop()
+        if pid in seen:
+            continue
+        seen.add(pid)
+        todo.extend(children.get(pid, ()))
+    return {pid for pid in seen if pid in table and table[pid].state not in "ZX"}
+
+
+def own_children() -> set[int]:
+    """本进程（单线程）的直接子进程，包括过继来的孤儿。"""
+    pid = os.getpid()
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return {int(word) for word in file.read().split()}
+    except OSError:
+        # 没有 CONFIG_PROC_CHILDREN 的内核。
+        return {stat.pid for stat in snapshot().values() if stat.parent == pid}
+
+
+def environment_value(pid: int, name: str) -> str | None:
+    """进程开始时环境里的一个变量；读不到返回 None。"""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            data = file.read()
+    except OSError:
+        return None
+    prefix = name.encode() + b"="
+    for item in data.split(b"\0"):
+        if item.startswith(prefix):
+            return item[len(prefix) :].decode("utf-8", "surrogateescape")
+    return None
+
+
+def read_io_bytes(pid: int) -> tuple[int, int] | None:
+    """进程（含已回收的子进程）读写存储的字节数；没有权限或不存在返回 None。"""
+    try:
+        with open(f"/proc/{pid}/io", "rb") as file:
+            values = dict(line.split(b": ") for line in file.read().splitlines())
+        return int(values[b"rchar"]), int(values[b"wchar"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def boot_id() -> str:
+    """内核这次启动的标识。"""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()

@@ -1,0 +1,592 @@
+"""作业步的一生：启动、时限、终止、挂起、回收、记下结束、接管。时刻 boot 是开机以来的秒数，不受校时影响。"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import signal
+import sys
+import time
+
+from scns_conductor.worker import process_table
+from scns_conductor.worker.launch_spec import LaunchSpec
+from scns_conductor.worker.shepherd_containment import JOB_KEY_VARIABLE
+from scns_conductor.worker.shepherd_spawn import LaunchFault
+from scns_conductor.worker.shepherd_task import JobGroup, Task, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from scns_conductor.worker.journal import Journal
+    from scns_conductor.worker.shepherd_containment import Containment
+    from scns_conductor.worker.shepherd_spawn import Spawner
+
+RECENT_KEYS = 5_000
+FIRST_KILL_CHECK_S = 0.01
+LAST_KILL_CHECK_S = 1.0
+# SIGKILL 之后一分钟还在的进程（不可中断的 I/O）不再等：如实记下，由代理排空节点。
+UNKILLABLE_AFTER_ROUNDS = 66
+SOFT_LIMIT_CHECK_S = 1.0
+USAGE_CHECK_S = 10.0
+
+
+def boot_now() -> float:
+    """开机以来的秒数（含睡眠），重启牧守进程后仍可比较。"""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def log(message: str) -> None:
+    """写进牧守进程自己的日志文件（标准错误）。"""
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {message}", file=sys.stderr, flush=True)
+
+
+class JobKeeper:
+    """全部作业步的主人。新的结束记录先进 new_ends，日志落盘后由主循环推给代理。"""
+
+    def __init__(
+        self,
+        journal: Journal,
+        containment: Containment,
+        spawner: Spawner,
+        tasks_by_pid: dict[int, Task],
+        watch_pidfd: Callable[[Task], None],
+    ) -> None:
+        self.journal = journal
+        self.containment = containment
+        self.groups: dict[tuple[int, int], JobGroup] = {}
+        self.new_ends: list[dict[str, Any]] = []
+        self._spawner = spawner
+        self._tasks_by_pid = tasks_by_pid
+        self._watch_pidfd = watch_pidfd
+        self._recent: dict[str, None] = {}
+        self._timers: list[tuple[float, int, Callable[[Any], None], Any]] = []
+        self._timer_count = 0
+        self._doomed_cgroups: list[Any] = []
+        self._sampling = False
+
+    # ---- 时间 ----
+
+    def at(self, due_boot: float, action: Callable[[Any], None], argument: Any) -> None:
+        """到 due_boot 时执行 action(argument)。"""
+        self._timer_count += 1
+        heapq.heappush(self._timers, (due_boot, self._timer_count, action, argument))
+
+    def next_timer_s(self) -> float | None:
+        """距最近一个定时还有几秒；没有返回 None。"""
+        return max(0.0, self._timers[0][0] - boot_now()) if self._timers else None
+
+    def run_timers(self) -> None:
+        """执行已到时的动作。"""
+        now = boot_now()
+        while self._timers and self._timers[0][0] <= now:
+            _, _, action, argument = heapq.heappop(self._timers)
+            action(argument)
+
+    # ---- 启动 ----
+
+    def launch(self, specs: list[LaunchSpec]) -> list[dict[str, Any]]:
+        """启动一批；同一个键只启动一次，重复的如实回答它现在的状态。失败变成结束记录。"""
+        answers: list[dict[str, Any]] = []
+        fresh: list[LaunchSpec] = []
+        for spec in specs:
+            known = self.state_of(spec.key)
+            if known is not None:
+                answers.append({"key": spec.key, "state": known, "duplicate": True})
+                continue
+            fresh.append(spec)
+            self.journal.launch(_journal_record(spec))
+        try:
+            self.journal.flush()
+        except OSError as error:
+            fault = LaunchFault(f"节点的日志写不进去：{error.strerror}", on_node=True)
+            for spec in fresh:
+                answers.append(self._refuse(spec, fault))
+            return answers
+        answers.extend(self._launch_one(spec) for spec in fresh)
+        return answers
+
+    def state_of(self, key: str) -> str | None:
+        """running 或 ended；没见过（或早已确认、忘了）返回 None。"""
+        if key in self.journal.running:
+            return "running"
+        return "ended" if key in self._recent else None
+
+    def _launch_one(self, spec: LaunchSpec) -> dict[str, Any]:
+        record = self.journal.running[spec.key]
+        group_id = (spec.job_id, spec.attempt)
+        group = self.groups.get(group_id)
+        is_new = group is None
+        if group is None:
+            group = self.groups[group_id] = JobGroup(*group_id)
+        task = Task(record, group)
+        try:
+            if group.ending or group.cause is not None:
+                raise LaunchFault("作业正在结束，不能再启动作业步")
+            if is_new:
+                group.cgroup = self._make_cgroup(spec)
+            group.tasks[spec.step] = task
+            spec.env[JOB_KEY_VARIABLE] = spec.key
+            pid = self._spawner.spawn(spec, group.cgroup, fresh=is_new)
+        except LaunchFault as fault:
+            group.tasks[spec.step] = task
+            task.fault = fault
+            task.reaped = True
+            record["at"], record["boot"] = time.time(), boot_now()
+            if task.is_holder or not group.live_tasks:
+                self._settle(group)
+            else:
+                self._emit_end(task)
+            return {"key": spec.key, "state": "ended", "error": fault.message}
+        boot, wall = boot_now(), time.time()
+        task.pid = pid
+        self._tasks_by_pid[pid] = task
+        deadline = boot + spec.time_limit_s if spec.time_limit_s is not None else None
+        name = group.cgroup.name if group.cgroup else None
+        self.journal.update(spec.key, pid=pid, at=wall, boot=boot, deadline=deadline, cgroup=name)
+        self._arm(task)
+        self._arm_sampling()
+        return {"key": spec.key, "state": "running", "pid": pid, "at": wall}
+
+    def _make_cgroup(self, spec: LaunchSpec) -> Any:
+        try:
+            return self.containment.create(spec)
+        except FileExistsError:
+            # 同一尝试上一次的目录还没删净（例如刚接管过）。
+            return self.containment.attach(f"job_{spec.job_id}_{spec.attempt}")
+        except OSError as error:
+            raise LaunchFault(f"节点不能为作业建立 cgroup：{error.strerror}", on_node=True) from error
+
+    def _refuse(self, spec: LaunchSpec, fault: LaunchFault) -> dict[str, Any]:
+        record = self.journal.running[spec.key]
+        task = Task(record, JobGroup(spec.job_id, spec.attempt))
+        task.fault = fault
+        record["at"], record["boot"] = time.time(), boot_now()
+        self._emit_end(task)
+        return {"key": spec.key, "state": "ended", "error": fault.message}
+
+    # ---- 时限与终止 ----
+
+    def _arm(self, task: Task) -> None:
+        deadline = task.record.get("deadline")
+        if deadline is None:
+            return
+        self.at(deadline, self._on_deadline, task)
+        if task.record.get("warn_signal") and not task.record.get("warned"):
+            self.at(deadline - task.record["warn_before_s"], self._on_warning, task)
+
+    def _due(self, task: Task, before_s: float) -> bool:
+        """挂起会推迟时限：旧的定时器到点时，以记录里现在的时限为准。"""
+        return (
+            not task.reaped
+            and task.group.suspended_boot is None
+            and boot_now() >= task.record["deadline"] - before_s - 0.001
+        )
+
+    def _on_deadline(self, task: Task) -> None:
+        if not self._due(task, 0):
+            return
+        limit = task.record["time_limit_s"]
+        if task.is_holder:
+            self.stop(task.group, "timeout", f"超过时限 {limit:g} 秒", task.record["grace_s"])
+        else:
+            self.containment.signal(self.containment.step_pids(task), signal.SIGTERM)
+            self.journal.update(task.key, cause="timeout")
+            self.at(boot_now() + task.record["grace_s"], self._kill_step, task)
+
+    def _on_warning(self, task: Task) -> None:
+        if not self._due(task, task.record["warn_before_s"]) or task.record.get("warned"):
+            return
+        self.journal.update(task.key, warned=True)
+        self.signal(task.group, task.record["warn_signal"], "batch" if task.record["warn_batch_only"] else "all")
+
+    def _kill_step(self, task: Task) -> None:
+        if not task.reaped:
+            self.containment.signal(self.containment.step_pids(task), signal.SIGKILL)
+
+    def stop(self, group: JobGroup, cause: str, message: str | None, grace_s: float | None) -> None:
+        """结束一个作业：SIGTERM，grace_s 秒后 SIGKILL（None 取作业自己的）。重复调用只会提前，不会推迟。"""
+        now = boot_now()
+        if grace_s is None:
+            grace_s = float(group.record_value("grace_s") or 0)
+        kill_boot = now + grace_s
+        first = group.cause is None
+        if first:
+            group.cause, group.message = cause, message
+        for task in group.live_tasks:
+            previous = task.record.get("kill_boot")
+            kill_boot = min(kill_boot, previous) if previous is not None else kill_boot
+            self.journal.update(task.key, cause=group.cause, message=group.message, kill_boot=kill_boot)
+        if kill_boot > now:
+            if group.suspended_boot is not None:
+                self.resume(group)
+            if first:
+                pids = self.containment.pids(group)
+                self.containment.signal(pids, signal.SIGTERM)
+                self.containment.signal(pids, signal.SIGCONT)
+            self.at(kill_boot, self._force_kill, group)
+        else:
+            self._force_kill(group)
+
+    def stop_step(self, task: Task, grace_s: float | None) -> None:
+        """只结束一个作业步。"""
+        self.journal.update(task.key, cause=task.record.get("cause") or "killed")
+        self.containment.signal(self.containment.step_pids(task), signal.SIGTERM)
+        wait_s = float(task.record["grace_s"]) if grace_s is None else grace_s
+        self.at(boot_now() + wait_s, self._kill_step, task)
+
+    def _force_kill(self, group: JobGroup) -> None:
+        """杀尽，反复直到没有；占位进程的结束经回收路径到来。"""
+        if self.groups.get((group.job_id, group.attempt)) is not group:
+            return
+        self.containment.kill(group)
+        group.suspended_boot = None
+        group.kill_rounds += 1
+        if group.ending or not group.live_tasks:
+            self._settle(group)
+        else:
+            self._again(group, self._force_kill)
+
+    def _again(self, group: JobGroup, action: Callable[[Any], None]) -> None:
+        delay = min(LAST_KILL_CHECK_S, FIRST_KILL_CHECK_S * 2**group.kill_rounds)
+        self.at(boot_now() + delay, action, group)
+
+    def signal(self, group: JobGroup, number: int, target: str) -> int:
+        """target：batch 只给脚本自身，steps 给各作业步，all 给全部进程；返回送到几个进程。"""
+        if target == "batch":
+            return self.containment.signal(
+                [task.pid for task in group.live_tasks if task.is_holder and task.pid], number
+            )
+        if target == "steps":
+            table = process_table.snapshot()
+            pids: set[int] = set()
+            for task in group.live_tasks:
+                if not task.is_holder:
+                    pids |= self.containment.step_pids(task, table)
+            return self.containment.signal(pids, number)
+        return self.containment.signal(self.containment.pids(group), number)
+
+    def suspend(self, group: JobGroup) -> None:
+        """挂起；挂起的时间不计入时限。"""
+        if group.suspended_boot is not None or group.ending or group.cause is not None:
+            return
+        group.suspended_boot = boot_now()
+        for task in group.live_tasks:
+            self.journal.update(task.key, suspended_boot=group.suspended_boot)
+        if not self.containment.suspend(group):
+            self.at(boot_now() + FIRST_KILL_CHECK_S, self._freeze_again, group)
+
+    def _freeze_again(self, group: JobGroup) -> None:
+        if group.suspended_boot is not None and not self.containment.suspend(group):
+            self.at(boot_now() + FIRST_KILL_CHECK_S, self._freeze_again, group)
+
+    def resume(self, group: JobGroup) -> None:
+        """恢复，时限顺延挂起的时间。"""
+        if group.suspended_boot is None:
+            return
+        pause_s = boot_now() - group.suspended_boot
+        group.suspended_boot = None
+        self.containment.resume(group)
+        for task in group.live_tasks:
+            deadline = task.record.get("deadline")
+            moved = deadline + pause_s if deadline is not None else None
+            self.journal.update(task.key, suspended_boot=None, deadline=moved)
+            self._arm(task)
+
+    # ---- 结束 ----
+
+    def reap(self) -> None:
+        """回收全部已退出的子进程。读写字节要在回收之前从 /proc 读。"""
+        finished: list[Task] = []
+        while True:
+            try:
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                break
+            if info is None:
+                break
+            io_bytes = process_table.read_io_bytes(info.si_pid)
+            pid, status, rusage = os.wait4(info.si_pid, 0)
+            usage = Usage()
+            usage.user_s, usage.system_s, usage.max_rss_kb = rusage.ru_utime, rusage.ru_stime, rusage.ru_maxrss
+            if io_bytes is not None:
+                usage.read_bytes, usage.written_bytes = io_bytes
+            task = self._tasks_by_pid.pop(pid, None)
+            if task is None:
+                self.containment.reaped_orphan(pid, usage)
+                continue
+            task.status = status
+            task.usage = usage
+            task.fault = self._spawner.take_fault(pid)
+            finished.append(task)
+        for task in finished:
+            self._task_gone(task)
+
+    def adopted_gone(self, task: Task) -> None:
+        """接管来的进程退出了；退出码已无从得知。"""
+        self._tasks_by_pid.pop(task.pid or 0, None)
+        self._task_gone(task)
+
+    def _task_gone(self, task: Task) -> None:
+        task.reaped = True
+        self.journal.update(task.key, ended_at=time.time(), ended_boot=boot_now())
+        group = task.group
+        if task.is_holder or not group.live_tasks:
+            group.ending = group.ending or task.is_holder
+            self._settle(group)
+        else:
+            self._emit_end(task)
+            self.containment.signal(self.containment.step_pids(task), signal.SIGKILL)
+
+    def _settle(self, group: JobGroup) -> None:
+        """占位进程没了：杀尽余下的，然后写下结束、删掉 cgroup 与脚本。"""
+        if self.groups.get((group.job_id, group.attempt)) is not group:
+            return
+        group.ending = True
+        if self.containment.has_survivors(group) and group.kill_rounds < UNKILLABLE_AFTER_ROUNDS:
+            group.kill_rounds += 1
+            self.containment.kill(group)
+            self._again(group, self._settle)
+            return
+        if group.live_tasks and group.kill_rounds < UNKILLABLE_AFTER_ROUNDS:
+            group.kill_rounds += 1
+            self._again(group, self._settle)
+            return
+        del self.groups[(group.job_id, group.attempt)]
+        for task in sorted(group.tasks.values(), key=lambda task: task.is_holder):
+            if task.key in self.journal.running:
+                self._emit_end(task)
+        if group.cgroup is not None:
+            self._drop_cgroup(group.cgroup)
+
+    def _drop_cgroup(self, cgroup: Any) -> None:
+        if not cgroup.remove():
+            self._doomed_cgroups.append(cgroup)
+            if len(self._doomed_cgroups) == 1:
+                self.at(boot_now() + 0.05, self._drop_doomed, None)
+
+    def _drop_doomed(self, _: None) -> None:
+        doomed, self._doomed_cgroups = self._doomed_cgroups, []
+        for cgroup in doomed:
+            cgroup.kill()
+            if not cgroup.remove():
+                self._doomed_cgroups.append(cgroup)
+        if self._doomed_cgroups:
+            self.at(boot_now() + LAST_KILL_CHECK_S, self._drop_doomed, None)
+
+    def _emit_end(self, task: Task) -> None:
+        record, group = task.record, task.group
+        if record.get("script_path"):
+            try:
+                os.unlink(record["script_path"])
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                log(f"script_unlink_failed path={record['script_path']} error={error.strerror}")
+        if task.is_holder:
+            task.usage.add(group.orphan_usage)
+            task.usage.raise_to(group.sampled)
+        now_wall, now_boot = time.time(), boot_now()
+        end = {
+            "key": task.key,
+            "job_id": group.job_id,
+            "attempt": group.attempt,
+            "step": task.step,
+            "pid": task.pid,
+            "started_at": record.get("at", now_wall),
+            "started_boot": record.get("boot", now_boot),
+            "ended_at": record.get("ended_at", now_wall),
+            "ended_boot": record.get("ended_boot", now_boot),
+            "boot_id": self.journal.boot_id,
+            "usage": task.usage.to_wire(),
+            **_outcome(task, self._was_out_of_memory(group)),
+            **{name: record.get(name) for name in ("uid", "gid", "groups", "stdout", "stderr")},
+        }
+        if group.kill_rounds >= UNKILLABLE_AFTER_ROUNDS:
+            end["unkillable"] = True
+        self.new_ends.append(self.journal.end(end))
+        self._remember(task.key)
+
+    def _was_out_of_memory(self, group: JobGroup) -> bool:
+        if group.cause == "oom":
+            return True
+        if group.cgroup is None:
+            return False
+        try:
+            return group.cgroup.oom_kills() > 0
+        except OSError as error:
+            log(f"oom_events_unreadable job={group.job_id} error={error.strerror}")
+            return False
+
+    def _remember(self, key: str) -> None:
+        self._recent[key] = None
+        if len(self._recent) > RECENT_KEYS:
+            del self._recent[next(iter(self._recent))]
+
+    # ---- 采样 ----
+
+    def _arm_sampling(self) -> None:
+        if not self._sampling:
+            self._sampling = True
+            self.at(boot_now() + self._sampling_period(), self._sample, None)
+
+    def _sampling_period(self) -> float:
+        soft = any(group.cgroup is None and _has_limits(group) for group in self.groups.values())
+        return SOFT_LIMIT_CHECK_S if soft else USAGE_CHECK_S
+
+    def _sample(self, _: None) -> None:
+        self._sampling = False
+        if self.groups:
+            self.sample()
+            self._arm_sampling()
+
+    def sample(self) -> dict[JobGroup, tuple[Usage, int]]:
+        """采样全部作业；没有 cgroup 的内存与进程数上限在这里执行。"""
+        samples = self.containment.sample(list(self.groups.values()))
+        for group, (usage, processes) in samples.items():
+            group.sampled.raise_to(usage)
+            if group.cause is not None:
+                continue
+            memory = group.record_value("memory_bytes")
+            if memory and not self._enforced(group, "memory") and usage.max_rss_kb * 1024 > memory:
+                self.stop(group, "oom", f"内存 {usage.max_rss_kb // 1024} MiB 超过上限 {memory // 1024**2} MiB", 0)
+            limit = group.record_value("pids_max")
+            if limit and not self._enforced(group, "pids") and processes > limit:
+                self.stop(group, "killed", f"进程数 {processes} 超过上限 {limit}", 0)
+        return samples
+
+    def _enforced(self, group: JobGroup, controller: str) -> bool:
+        return group.cgroup is not None and self.containment.enforces(controller)
+
+    # ---- 接管 ----
+
+    def adopt(self, boot_id: str) -> None:
+        """按旧日志接管仍在运行的；已经没了的记为 unseen，重启过机器的记为 reboot。"""
+        rebooted = self.journal.boot_id is not None and self.journal.boot_id != boot_id
+        self.journal.boot_id = boot_id
+        for end in self.journal.ends.values():
+            self._remember(end["key"])
+        for record in list(self.journal.running.values()):
+            group_id = (record["job_id"], record["attempt"])
+            group = self.groups.setdefault(group_id, JobGroup(*group_id))
+            task = Task(record, group)
+            group.tasks[task.step] = task
+            group.adopted = task.adopted = True
+            if rebooted:
+                group.cause = "reboot"
+                task.pid = None
+                task.reaped = True
+                continue
+            group.cgroup = group.cgroup or self.containment.attach(f"job_{group_id[0]}_{group_id[1]}")
+            group.cause = group.cause or record.get("cause")
+            group.message = group.message or record.get("message")
+            group.suspended_boot = record.get("suspended_boot")
+            self._find_process(task)
+        for cgroup in self.containment.unknown_cgroups(
+            {group.cgroup.name for group in self.groups.values() if group.cgroup is not None}
+        ):
+            cgroup.kill()
+            self._drop_cgroup(cgroup)
+        for group in list(self.groups.values()):
+            self._resume_duty(group)
+
+    def _find_process(self, task: Task) -> None:
+        pid = task.record.get("pid")
+        if pid is None:
+            pid = self._find_unrecorded(task)
+        stat = process_table.read_stat(pid) if pid else None
+        # 进程号与开始时刻都对得上才是它：号会被重用，开机以来的秒数不会。
+        alive = stat is not None and stat.state not in "ZX"
+        boot = task.record.get("boot")
+        if not alive or stat is None or (boot is not None and abs(stat.start_s - boot) > 1.5):
+            task.pid, task.reaped = None, True
+            return
+        task.pid = stat.pid
+        self._tasks_by_pid[stat.pid] = task
+        self._watch_pidfd(task)
+        self._arm(task)
+        self._arm_sampling()
+
+    def _find_unrecorded(self, task: Task) -> int | None:
+        """记下了意图、没来得及记进程号：按环境标记找会话首进程。"""
+        for stat in process_table.snapshot().values():
+            if stat.pid == stat.session and (process_table.environment_value(stat.pid, JOB_KEY_VARIABLE) == task.key):
+                self.journal.update(task.key, pid=stat.pid, boot=stat.start_s, at=time.time())
+                return stat.pid
+        return None
+
+    def _resume_duty(self, group: JobGroup) -> None:
+        holder = group.holder
+        if not group.live_tasks or (holder is not None and holder.reaped):
+            self._settle(group)
+            return
+        for task in list(group.tasks.values()):
+            if task.reaped:
+                self._emit_end(task)
+        kill_boot = group.record_value("kill_boot")
+        if kill_boot is not None:
+            self.at(kill_boot, self._force_kill, group)
+
+
+def _journal_record(spec: LaunchSpec) -> dict[str, Any]:
+    """接管、时限与结束所需的一切；脚本与环境不进日志。"""
+    names = (
+        "job_id",
+        "attempt",
+        "step",
+        "uid",
+        "gid",
+        "groups",
+        "stdout",
+        "stderr",
+        "script_path",
+        "time_limit_s",
+        "grace_s",
+        "warn_signal",
+        "warn_before_s",
+        "warn_batch_only",
+        "memory_bytes",
+        "pids_max",
+    )
+    record: dict[str, Any] = {"key": spec.key}
+    for name in names:
+        value = getattr(spec, name)
+        if value is not None:
+            record[name] = value
+    if spec.stderr is None:
+        record["stderr"] = spec.stdout
+    return record
+
+
+def _outcome(task: Task, out_of_memory: bool) -> dict[str, Any]:
+    """退出码、信号、原因、说明。exit_status 为 None 表示没有人看见它怎样结束。"""
+    group = task.group
+    if task.fault is not None:
+        return {
+            "exit_status": task.fault.status,
+            "exit_signal": 0,
+            "cause": "launch_failed",
+            "on_node": task.fault.on_node,
+            "message": task.fault.message,
+        }
+    status: int | None = None
+    number: int | None = None
+    if task.status is not None:
+        number = os.WTERMSIG(task.status) if os.WIFSIGNALED(task.status) else 0
+        status = os.WEXITSTATUS(task.status) if os.WIFEXITED(task.status) else 0
+    message = group.message
+    if out_of_memory:
+        cause = "oom"
+        message = message if group.cause == "oom" else "内存超限，被内核杀死"
+    else:
+        cause = group.cause or task.record.get("cause") or ("exit" if task.status is not None else "unseen")
+        if cause == "unseen":
+            message = "牧守进程不在期间作业结束，退出码未知"
+        elif cause == "reboot":
+            message = "节点重启，作业随之终止"
+    return {"exit_status": status, "exit_signal": number, "cause": cause, "message": message}
+
+
+def _has_limits(group: JobGroup) -> bool:
+    return bool(group.record_value("memory_bytes") or group.record_value("pids_max"))
