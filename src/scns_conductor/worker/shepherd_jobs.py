@@ -472,7 +472,8 @@ class JobKeeper:
             group = self.groups.setdefault(group_id, JobGroup(*group_id))
             task = Task(record, group)
             group.tasks[task.step] = task
-            group.adopted = task.adopted = True
+            # 重启过的机器上没有旧进程可找；按环境标记去找只会白费功夫。
+            group.adopted = not rebooted
             if rebooted:
                 group.cause = "reboot"
                 task.pid = None

@@ -51,7 +51,7 @@ class Usage:
 class Task:
     """一个作业步。record 就是日志里的那一行（同一个对象）。"""
 
-    __slots__ = ("adopted", "fault", "group", "key", "pid", "pidfd", "reaped", "record", "status", "step", "usage")
+    __slots__ = ("fault", "group", "key", "pid", "pidfd", "reaped", "record", "status", "step", "usage")
 
     def __init__(self, record: dict[str, Any], group: JobGroup) -> None:
         self.record = record
@@ -59,7 +59,6 @@ class Task:
         self.key: str = record["key"]
         self.step: str = record["step"]
         self.pid: int | None = record.get("pid")
-        self.adopted = False
         self.pidfd = -1
         self.reaped = False
         self.status: int | None = None

@@ -1,0 +1,97 @@
+"""测试用的牧守进程：一个真的牧守进程、一个连着它的客户端，以及等待条件的办法。"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from scns_conductor.worker.launch_spec import LaunchSpec
+from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdGone
+
+WAIT_S = 20.0
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    """等到条件成立，返回它的值；超时则失败。"""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"等不到：{what}")
+
+
+def alive(pid: int) -> bool:
+    """进程是否还活着（僵尸不算）。"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+class Yard:
+    """一个牧守进程和连着它的客户端。"""
+
+    def __init__(self, spool: Path, work: Path, containment: str) -> None:
+        self.spool = spool
+        self.work = work
+        self.containment = containment
+        self.ends: dict[str, dict[str, Any]] = {}
+        self.connect()
+
+    def connect(self) -> None:
+        self.client = ShepherdClient.connect(self.spool, "yard", containment=self.containment, on_ends=self._collect)
+        self.hello = self.client.hello()
+
+    def _collect(self, ends: list[dict[str, Any]]) -> None:
+        for end in ends:
+            self.ends[end["key"]] = end
+
+    def spec(self, job_id: int, script: str | None, **options: Any) -> LaunchSpec:
+        path = str(self.spool / f"job_{job_id}.sh")
+        fields: dict[str, Any] = {
+            "step": "batch",
+            "attempt": 0,
+            "argv": ["/bin/bash", path],
+            "env": {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+            "cwd": str(self.work),
+            "stdout": str(self.work / f"{job_id}.out"),
+            "script": script,
+            "script_path": path,
+            "grace_s": 0.3,
+        }
+        return LaunchSpec(job_id=job_id, **(fields | options))
+
+    def launch(self, job_id: int, script: str | None, **options: Any) -> dict[str, Any]:
+        return self.client.launch([self.spec(job_id, script, **options)])[0]
+
+    def end(self, job_id: int, step: str = "batch", attempt: int = 0) -> dict[str, Any]:
+        key = f"{job_id}.{attempt}.{step}"
+        end: dict[str, Any] = wait_until(lambda: self.ends.get(key), f"{key} 的结束记录")
+        return end
+
+    def output(self, job_id: int) -> bytes:
+        return (self.work / f"{job_id}.out").read_bytes()
+
+    def kill_shepherd(self) -> None:
+        pid = self.hello["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not alive(pid), "牧守进程消失")
+        self.client.close()
+
+    def stop(self) -> None:
+        """结束全部作业并等牧守进程退出。"""
+        pid = self.client.hello()["pid"]
+        self.client.shutdown(0)
+
+        def gone() -> bool:
+            with contextlib.suppress(ShepherdGone):
+                self.client.ack([end["id"] for end in list(self.ends.values())])
+            return not alive(pid)
+
+        wait_until(gone, "牧守进程退出")
+        self.client.close()
