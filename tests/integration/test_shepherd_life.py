@@ -121,6 +121,16 @@ def test_time_limit_term_then_kill(yard: Yard) -> None:
     assert "时限" in end["message"]
 
 
+def test_time_limit_can_be_changed_while_running(yard: Yard) -> None:
+    yard.launch(1, "touch ready1; sleep 60\n", time_limit_s=600)
+    yard.launch(2, "touch ready2; sleep 0.6\n", time_limit_s=0.3)
+    yard.client.set_time_limit([(2, None)], None)
+    wait_until((yard.work / "ready1").exists, "脚本开始")
+    yard.client.set_time_limit([(1, 0)], 0.2)
+    assert yard.end(1)["cause"] == "timeout"
+    assert (yard.end(2)["cause"], yard.end(2)["exit_status"]) == ("exit", 0)
+
+
 def test_time_limit_lets_the_script_clean_up(yard: Yard) -> None:
     yard.launch(1, "trap 'echo bye; exit 0' TERM\nsleep 30 & wait\n", time_limit_s=0.2, grace_s=15)
     end = yard.end(1)

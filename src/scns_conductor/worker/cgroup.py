@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class JobCgroup(Protocol):
-        """一个作业的 cgroup。"""
+        """一个作业的 cgroup。
+
+        进程把 0 写进 enter_paths 就进来了，写进 leave_paths 就出去了；binds_cores 表示 cpuset 在起作用。
+        """
 
         name: str
         enter_paths: list[str]
         leave_paths: list[str]
+        binds_cores: bool
 
         def pids(self) -> list[int]:
             """里面的全部进程。"""

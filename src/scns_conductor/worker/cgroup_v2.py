@@ -23,11 +23,12 @@ USED_CONTROLLERS = ("pids", "memory", "cpuset")
 class JobCgroupV2:
     """一个作业的目录。"""
 
-    def __init__(self, name: str, path: str, home: str) -> None:
+    def __init__(self, name: str, path: str, home: str, *, binds_cores: bool = False) -> None:
         self.name = name
         self._path = path
         self.enter_paths = [f"{path}/cgroup.procs"]
         self.leave_paths = [f"{home}/cgroup.procs"]
+        self.binds_cores = binds_cores
 
     def pids(self) -> list[int]:
         """里面的全部进程。"""
@@ -97,7 +98,7 @@ class CgroupTreeV2:
         except OSError:
             remove_directory(path)
             raise
-        return JobCgroupV2(name, path, self._home)
+        return JobCgroupV2(name, path, self._home, binds_cores=bool(limits.cpu_ids) and "cpuset" in self.controllers)
 
     def attach(self, name: str) -> JobCgroupV2:
         """重新接管。"""

@@ -81,6 +81,7 @@ class Shepherd:
             "kill": self._kill,
             "suspend": self._suspend,
             "resume": self._resume,
+            "set_time_limit": self._set_time_limit,
             "ack": self._ack,
             "stats": self._stats,
             "read_log": self._read_log,
@@ -279,6 +280,7 @@ class Shepherd:
                     "started_at": task.record.get("at"),
                     "suspended": group.suspended_boot is not None,
                     "cause": group.cause,
+                    "time_limit_s": task.record.get("time_limit_s"),
                 }
                 for group in self._keeper.groups.values()
                 for task in group.tasks.values()
@@ -345,6 +347,12 @@ class Shepherd:
         for group in groups:
             self._keeper.resume(group)
         return {"ok": True, "found": [[group.job_id, group.attempt] for group in groups]}
+
+    def _set_time_limit(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
+        limit = message["time_limit_s"]
+        for group in self._groups(message):
+            self._keeper.set_time_limit(group, None if limit is None else float(limit))
+        return {"ok": True}
 
     def _ack(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
         self._journal.ack([int(end_id) for end_id in message["ids"]])

@@ -211,6 +211,10 @@ class ShepherdClient:
         """恢复一批，返回找到的。"""
         return [(job, attempt) for job, attempt in self.request("resume", jobs=list(jobs))["found"]]
 
+    def set_time_limit(self, jobs: Iterable[tuple[int, int | None]], limit_s: float | None) -> None:
+        """改时限；None 表示不限。"""
+        self.request("set_time_limit", jobs=list(jobs), time_limit_s=limit_s)
+
     def ack(self, end_ids: Sequence[int]) -> None:
         """确认这些结束已经进了数据库。"""
         if end_ids:

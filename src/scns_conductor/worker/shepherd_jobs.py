@@ -180,6 +180,7 @@ class JobKeeper:
         """挂起会推迟时限：旧的定时器到点时，以记录里现在的时限为准。"""
         return (
             not task.reaped
+            and task.record["deadline"] is not None
             and task.group.suspended_boot is None
             and boot_now() >= task.record["deadline"] - before_s - 0.001
         )
@@ -293,6 +294,19 @@ class JobKeeper:
             moved = deadline + pause_s if deadline is not None else None
             self.journal.update(task.key, suspended_boot=None, deadline=moved)
             self._arm(task)
+
+    def set_time_limit(self, group: JobGroup, limit_s: float | None) -> None:
+        """改正在运行的作业的时限（从它的开始算起）；已经超过的立即按超时处理。"""
+        holder = group.holder
+        if holder is None or holder.reaped or holder.record.get("time_limit_s") == limit_s:
+            return
+        record = holder.record
+        old_limit, old_deadline = record.get("time_limit_s"), record.get("deadline")
+        # 挂起过的作业时限已经顺延，顺延的部分要保留。
+        start = old_deadline - old_limit if old_deadline is not None and old_limit is not None else record["boot"]
+        deadline = start + limit_s if limit_s is not None else None
+        self.journal.update(holder.key, time_limit_s=limit_s, deadline=deadline)
+        self._arm(holder)
 
     # ---- 结束 ----
 

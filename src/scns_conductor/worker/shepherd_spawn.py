@@ -58,7 +58,10 @@ class Spawner:
         return self._spawn_forked(spec, cgroup)
 
     def _quick_enough(self, spec: LaunchSpec, cgroup: JobCgroup | None, fresh: bool) -> bool:
-        if spec.uid not in (None, self._uid) or spec.cpu_ids or spec.rlimits or spec.nice:
+        if spec.uid not in (None, self._uid) or spec.rlimits or spec.nice:
+            return False
+        # 绑核靠 cpuset 时生来就在里面；没有 cpuset 就得在子进程里设亲和性。
+        if spec.cpu_ids and (cgroup is None or not cgroup.binds_cores):
             return False
         if cgroup is None:
             return True
