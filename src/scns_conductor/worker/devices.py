@@ -6,7 +6,7 @@ import platform
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from scns_conductor.core.settings import Settings
@@ -43,7 +43,6 @@ class NodeInventory:
     boot_time: float
     architecture: str
     operating_system: str
-    details: dict[str, str] = field(default_factory=dict)
 
 
 def detect(settings: Settings) -> NodeInventory:
@@ -182,9 +181,7 @@ def parse_node_gres(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for part in filter(None, (item.strip() for item in text.split(","))):
         name, _, count = part.rpartition(":")
-        if not name:
-            name, count = part, "1"
-        elif not count.isdigit():
+        if not name or not count.isdigit():
             name, count = part, "1"
         if not re.fullmatch(r"[A-Za-z0-9_.\-]+(:[A-Za-z0-9_.\-]+)?", name):
             raise ValueError(f"通用资源 {part!r} 无法识别；例如 gpu:a100:4")

@@ -1,0 +1,421 @@
+"""节点代理的一生：登记 → 接上牧守进程 → 恢复 → 干活 → 停止。每个节点一个。
+
+控制线程（主线程）一件一件地做事；收尾、心跳、总线各有一个线程，只往控制线程的队列里排事情。
+SIGTERM、SIGINT：停下自己，作业由牧守进程继续看着；SIGUSR1：先结束作业再停（scns up 停机时用）。
+"""
+
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from scns_conductor.core import hostlist
+from scns_conductor.core.database import sync_engine
+from scns_conductor.core.settings import Settings, load_settings
+from scns_conductor.worker import devices
+from scns_conductor.worker.bus import BusUnavailable, Consumer, Message, Publisher, queue_name
+from scns_conductor.worker.core_binding import CorePool
+from scns_conductor.worker.ends import Ended
+from scns_conductor.worker.finish import Finisher, NodeClock
+from scns_conductor.worker.heartbeat import Heartbeat
+from scns_conductor.worker.job_control import JobControl
+from scns_conductor.worker.job_environment import NodeContext
+from scns_conductor.worker.job_log import answer_read_log
+from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused, signal_number
+from scns_conductor.worker.prolog import program_environment, run_program
+from scns_conductor.worker.registration import drain_node, mark_down, mark_up, register_node
+from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
+
+RETRY_S = 1.0
+STRANGER_WAIT_S = 60.0
+BUS_WAIT_S = 5
+USAGE_INTERVAL_S = 30.0
+LOG_THREADS = 4
+STOP_MARGIN_S = 20.0
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# 作业里的客户端命令靠它们找到 API；多用户时只带地址，令牌各人自备。
+PASSED_ON_ALWAYS = ("SCNS_URL",)
+PASSED_ON_SINGLE_USER = ("SCNS_DATA_DIR", "SCNS_TOKEN_FILE")
+
+logger = logging.getLogger(__name__)
+
+
+def node_context(settings: Settings, inventory: devices.NodeInventory) -> NodeContext:
+    """作业环境里属于节点的值。"""
+    programs = os.path.dirname(sys.executable)
+    base = os.environ.get("PATH", SYSTEM_PATH) if settings.single_user else SYSTEM_PATH
+    search_path = base if programs in base.split(":") else f"{base}:{programs}"
+    names = PASSED_ON_ALWAYS + (PASSED_ON_SINGLE_USER if settings.single_user else ())
+    passed_on = {name: os.environ[name] for name in names if name in os.environ}
+    if settings.single_user:
+        passed_on.setdefault("SCNS_DATA_DIR", str(settings.data_dir))
+    vendors = {card.vendor for card in inventory.accelerators}
+    visibility = []
+    if vendors & {"nvidia", "none"}:
+        visibility.append("CUDA_VISIBLE_DEVICES")
+    if "ascend" in vendors:
+        visibility.append("ASCEND_RT_VISIBLE_DEVICES")
+    return NodeContext(
+        cluster_name=settings.cluster_name,
+        node_name=settings.node_name,
+        node_address=settings.node_address or settings.node_name,
+        search_path=search_path,
+        language=os.environ.get("LANG", "C.UTF-8"),
+        visibility_variables=tuple(visibility),
+        passed_on=passed_on,
+    )
+
+
+def prepare_directories(settings: Settings) -> None:
+    """建立工作目录（0700）与脚本目录：多用户时脚本目录 0711，用户走得进去、看不见别人的、改不了任何东西。"""
+    settings.spool_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.spool_path.chmod(0o700)
+    settings.script_path.mkdir(parents=True, exist_ok=True, mode=0o711)
+    if settings.script_path.stat().st_uid == os.geteuid():
+        settings.script_path.chmod(0o700 if settings.single_user else 0o711)
+
+
+class Agent:
+    """run() 从头到尾就是它的一生。"""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._node = settings.node_name
+        self._actor = f"agent@{self._node}"
+        self._commands: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._end_jobs = False
+        self._inventory = devices.detect(settings)
+        self._engine = sync_engine(settings, pool_size=4, role=f"agent@{self._node}")
+        self._context = LaunchContext(
+            settings, node_context(settings, self._inventory), settings.script_path, self._inventory.accelerators
+        )
+        self._pool = CorePool(self._inventory.cores, self._inventory.accelerators)
+        self._clock = NodeClock(self._inventory.boot_id)
+        self._publisher = Publisher(settings.redis_url.get_secret_value())
+        self._logs = ThreadPoolExecutor(LOG_THREADS, thread_name_prefix="read-log")
+        self._client: ShepherdClient | None = None
+        self._capabilities: dict[str, Any] = {}
+        self._finisher = Finisher(
+            self._engine,
+            actor=self._actor,
+            tail_bytes=settings.output_tail_bytes,
+            end_time=self._clock.end_time,
+            before_commit=self._before_commit,
+            after_commit=self._after_commit,
+            acknowledge=self._acknowledge,
+        )
+        self._control = JobControl(
+            self._engine,
+            self._context,
+            self._pool,
+            self._finisher,
+            boot_id=self._inventory.boot_id,
+            boot_time=lambda: self._clock.boot_time(self._inventory.boot_time),
+            client=self._shepherd,
+            enqueue=self._commands.put,
+        )
+        self._heartbeat = Heartbeat(
+            self._engine,
+            self._node,
+            settings.heartbeat_interval_s,
+            on_clock=self._clock.measure,
+            on_not_up=lambda state: self._commands.put(lambda: self._rejoin(state)),
+        )
+        self._bus_thread = threading.Thread(target=self._listen, name="bus", daemon=True)
+        self._epilogs = ThreadPoolExecutor(LOG_THREADS, thread_name_prefix="epilog")
+
+    # ---- 一生 ----
+
+    def run(self) -> None:
+        """开始、循环、停止；设置有误抛 SettingsError，其余的错都重试到成功为止。"""
+        prepare_directories(self._settings)
+        self._warn_about_root()
+        self._attach()
+        self._finisher.start()
+        if self._until_done(self._register) and self._until_done(self._recover):
+            self._heartbeat.start()
+            self._bus_thread.start()
+            logger.info("agent_started", extra={"node": self._node, "pid": os.getpid()})
+            self._work()
+        self._stop()
+
+    def stop(self, *, end_jobs: bool) -> None:
+        """请它停下（任何线程、信号处理器）；end_jobs 表示先结束作业。"""
+        self._end_jobs = self._end_jobs or end_jobs
+        self._stopping.set()
+        self._commands.put(lambda: None)
+
+    def _warn_about_root(self) -> None:
+        if self._settings.single_user and os.geteuid() == 0:
+            logger.warning("jobs_run_as_root", extra={"hint": "单用户模式：作业以 root 身份运行"})
+
+    def _work(self) -> None:
+        now = time.monotonic()
+        sync_at = now + self._settings.reconcile_interval_s
+        report_at = now + self._settings.heartbeat_interval_s
+        usage_at = now + USAGE_INTERVAL_S
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            if now >= sync_at:
+                sync_at = now + self._settings.reconcile_interval_s
+                self._try(lambda: self._control.sync(None))
+            if now >= report_at:
+                report_at = now + self._settings.heartbeat_interval_s
+                self._try(self._control.report_processes)
+            if now >= usage_at:
+                usage_at = now + USAGE_INTERVAL_S
+                self._try(self._control.report_usage)
+            try:
+                command = self._commands.get(timeout=max(0.0, min(sync_at, report_at, usage_at) - now))
+            except queue.Empty:
+                continue
+            self._try(command)
+
+    def _try(self, command: Callable[[], Any]) -> bool:
+        """做一件事。数据库或牧守进程不在时放下，靠稍后的核对补上；返回是否做成。"""
+        try:
+            command()
+        except DBAPIError as error:
+            logger.warning("database_unavailable", extra={"node": self._node, "error": str(error.orig)})
+            return False
+        except ShepherdGone as error:
+            logger.warning("shepherd_gone", extra={"node": self._node, "error": str(error)})
+            if self._stopping.is_set():
+                return False
+            self._attach()
+            self._commands.put(lambda: self._control.sync(None))
+            return False
+        except ShepherdError as error:
+            logger.error("shepherd_refused", extra={"node": self._node, "code": error.code, "error": str(error)})
+            return False
+        return True
+
+    def _until_done(self, command: Callable[[], Any]) -> bool:
+        while not self._stopping.is_set():
+            if self._try(command):
+                return True
+            self._stopping.wait(RETRY_S)
+        return False
+
+    def _stop(self) -> None:
+        if self._end_jobs:
+            self._finish_jobs()
+        if self._bus_thread.is_alive():
+            self._heartbeat.stop()
+        self._finisher.stop(wait_s=5)
+        self._control.close()
+        if self._client is not None:
+            self._client.close()
+        self._publisher.close()
+        self._engine.dispose()
+        logger.info("agent_stopped", extra={"node": self._node})
+
+    def _finish_jobs(self) -> None:
+        """先让调度器不再往这里放作业，再结束全部作业，等它们都写进数据库。"""
+        grace_s = self._settings.kill_wait_s
+        self._try(lambda: mark_down(self._engine, self._node, "节点停止服务"))
+        deadline = time.monotonic() + grace_s + STOP_MARGIN_S
+        try:
+            client = self._shepherd()
+            client.shutdown(grace_s)
+            while time.monotonic() < deadline:
+                hello = client.hello(attach=False)
+                if not hello["running"] and not hello["unacknowledged"] and not self._finisher.pending():
+                    break
+                time.sleep(0.05)
+        except ShepherdGone:
+            # 没有作业时牧守进程立即退出。
+            while self._finisher.pending() and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    # ---- 牧守进程 ----
+
+    def _shepherd(self) -> ShepherdClient:
+        if self._client is None:
+            raise ShepherdGone("还没有连上牧守进程")
+        return self._client
+
+    def _attach(self) -> None:
+        """连上（必要时启动）牧守进程，直到成功；未确认的结束随后自动送来。"""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        while not self._stopping.is_set():
+            try:
+                client = ShepherdClient.connect(
+                    self._settings.spool_path,
+                    self._node,
+                    containment=self._settings.containment,
+                    on_ends=self._finisher.put,
+                    on_gone=self._notice_gone,
+                )
+                self._capabilities = client.hello()["capabilities"]
+            except (ShepherdGone, OSError) as error:
+                logger.error("shepherd_unreachable", extra={"node": self._node, "error": str(error)})
+                self._stopping.wait(RETRY_S)
+                continue
+            self._client = client
+            return
+
+    def _notice_gone(self) -> None:
+        self._commands.put(self._reattach_if_gone)
+
+    def _reattach_if_gone(self) -> None:
+        # 真断了的话这一问会抛 ShepherdGone，由 _try 重连。
+        self._shepherd().hello(attach=False)
+
+    def _acknowledge(self, end_ids: list[int]) -> None:
+        client = self._client
+        if client is None or not end_ids:
+            return
+        try:
+            client.ack(end_ids)
+        except ShepherdGone:
+            # 重连之后它会再送一遍，写数据库的语句对重复的什么也不做。
+            logger.info("ack_postponed", extra={"node": self._node, "ends": len(end_ids)})
+
+    # ---- 登记与恢复 ----
+
+    def _register(self) -> None:
+        before = time.clock_gettime(time.CLOCK_BOOTTIME)
+        now = register_node(self._engine, self._settings, self._inventory, self._capabilities)
+        self._clock.measure(now, before, time.clock_gettime(time.CLOCK_BOOTTIME))
+
+    def _recover(self) -> None:
+        """先杀掉不再属于本节点的，再接新作业。"""
+        self._control.sync(None)
+        if not self._control.wait_for_strangers(STRANGER_WAIT_S):
+            drain_node(self._engine, self._node, "有杀不掉的旧进程")
+        mark_up(self._engine, self._node)
+
+    def _rejoin(self, state: str) -> None:
+        """心跳发现自己不是 UP：多半是失联太久被判下线了，核对之后再回来。"""
+        logger.warning("node_not_up", extra={"node": self._node, "state": state})
+        if state == "GONE":
+            self._register()
+        self._recover()
+
+    # ---- 收尾的前后 ----
+
+    def _before_commit(self, ends: list[dict[str, Any]]) -> None:
+        program = self._settings.task_epilog
+        if program is not None:
+            started = [end for end in ends if end["id"] is not None and end.get("pid")]
+            for end, failure in zip(started, self._epilogs.map(self._run_epilog, started), strict=True):
+                if failure is not None:
+                    self._commands.put(
+                        lambda job=end["job_id"], why=failure: self._drain(f"作业 {job} 的 epilog 失败：{why}")  # type: ignore[misc]
+                    )
+        for end in ends:
+            self._pool.give_back((end["job_id"], end["attempt"]))
+
+    def _run_epilog(self, end: dict[str, Any]) -> str | None:
+        program = self._settings.task_epilog
+        assert program is not None
+        return run_program(program, program_environment(end["job_id"], "", end.get("uid"), self._node))
+
+    def _after_commit(self, ends: list[dict[str, Any]], ended: list[Ended]) -> None:
+        for end in ends:
+            if end["id"] is not None and end["cause"] == "launch_failed" and end.get("on_node"):
+                self._commands.put(lambda why=end["message"]: self._drain(why))  # type: ignore[misc]
+            if end.get("unkillable"):
+                self._commands.put(lambda job=end["job_id"]: self._drain(f"作业 {job} 有杀不掉的进程"))  # type: ignore[misc]
+        messages: dict[str, list[Message]] = {}
+        for end in ends:
+            node_list = self._control.peers.pop((end["job_id"], end["attempt"]), None)
+            if node_list is not None:
+                for node in hostlist.expand(node_list):
+                    if node != self._node:
+                        messages.setdefault(node, []).append(Message("sync", {"job_ids": [end["job_id"]]}))
+        try:
+            self._publisher.send(messages)
+        except BusUnavailable as error:
+            # 别的节点的定期核对会补上。
+            logger.warning("bus_unavailable", extra={"node": self._node, "error": str(error)})
+
+    def _drain(self, reason: str) -> None:
+        drain_node(self._engine, self._node, reason)
+
+    # ---- 总线 ----
+
+    def _listen(self) -> None:
+        handlers: dict[str, Callable[[dict[str, Any]], None]] = {
+            "launch": lambda payload: self._ask(payload, self._on_launch),
+            "signal": lambda payload: self._ask(payload, self._on_signal),
+            "read_log": self._on_read_log,
+        }
+        # 这几种都只是提醒：该做什么以数据库为准。
+        for name in ("sync", "kill", "cancel", "suspend", "resume", "requeue", "update"):
+            handlers[name] = lambda payload: self._ask(payload, self._on_sync)
+        consumer = Consumer(self._settings.redis_url.get_secret_value(), queue_name(self._node), handlers)
+        away = False
+        while not self._stopping.is_set():
+            try:
+                consumer.handle_next(BUS_WAIT_S)
+            except BusUnavailable as error:
+                if not away:
+                    logger.warning("bus_unavailable", extra={"node": self._node, "error": str(error)})
+                away = True
+                self._stopping.wait(RETRY_S)
+                continue
+            if away:
+                away = False
+                self._commands.put(lambda: self._control.sync(None))
+        consumer.close()
+
+    def _ask(self, payload: dict[str, Any], action: Callable[[dict[str, Any]], None]) -> None:
+        self._commands.put(lambda: self._guarded(payload, action))
+
+    def _guarded(self, payload: dict[str, Any], action: Callable[[dict[str, Any]], None]) -> None:
+        """消息来自外面：缺项、类型不对的拒收并说明，不影响代理。"""
+        try:
+            action(payload)
+        except (KeyError, TypeError, ValueError, LaunchRefused) as error:
+            logger.error("bus_message_refused", extra={"node": self._node, "error": repr(error)})
+
+    def _on_launch(self, payload: dict[str, Any]) -> None:
+        self._control.launch([int(job_id) for job_id in payload["job_ids"]])
+
+    def _on_sync(self, payload: dict[str, Any]) -> None:
+        self._control.sync([int(job_id) for job_id in payload["job_ids"]])
+
+    def _on_signal(self, payload: dict[str, Any]) -> None:
+        jobs = payload["jobs"] if "jobs" in payload else [[job_id, None] for job_id in payload["job_ids"]]
+        self._control.signal(jobs, signal_number(str(payload["signal"])), str(payload.get("target", "all")))
+
+    def _on_read_log(self, payload: dict[str, Any]) -> None:
+        def answer() -> None:
+            try:
+                self._guarded(payload, lambda body: answer_read_log(self._engine, self._context, body))
+            except DBAPIError as error:
+                logger.warning("read_log_unanswered", extra={"node": self._node, "error": str(error.orig)})
+
+        self._logs.submit(answer)
+
+
+def run_agent(settings: Settings) -> None:
+    """在主线程里运行代理，装好信号处理器；返回时已停止。"""
+    agent = Agent(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop(end_jobs=False))
+    signal.signal(signal.SIGUSR1, lambda *_: agent.stop(end_jobs=True))
+    agent.run()
+
+
+def main() -> None:
+    """python -m scns_conductor.worker.agent：只运行代理，不参选调度领导者。"""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    run_agent(load_settings())
+
+
+if __name__ == "__main__":
+    main()

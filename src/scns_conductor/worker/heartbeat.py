@@ -1,0 +1,74 @@
+"""心跳：告诉数据库本节点还在，顺便量两边的时钟差；发现自己被标成下线就报告给代理。"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
+
+from scns_conductor.worker.devices import free_memory_mb
+
+logger = logging.getLogger(__name__)
+
+_BEAT = sa.text(
+    """
+    UPDATE nodes SET last_heartbeat = clock_timestamp(), cpu_load = :cpu_load, free_memory = :free_memory
+    WHERE name = :name
+    RETURNING state, extract(epoch FROM clock_timestamp())::double precision AS database_now
+    """
+)
+
+
+class Heartbeat:
+    """一个线程。on_clock 收到（数据库的现在，往返前、后的开机秒）；on_not_up 在节点不是 UP 时被调用。"""
+
+    def __init__(
+        self,
+        engine: Engine,
+        node_name: str,
+        interval_s: float,
+        *,
+        on_clock: Callable[[float, float, float], None],
+        on_not_up: Callable[[str], None],
+    ) -> None:
+        self._engine = engine
+        self._node_name = node_name
+        self._interval_s = interval_s
+        self._on_clock = on_clock
+        self._on_not_up = on_not_up
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """开始。"""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """停止。"""
+        self._stopping.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_s):
+            try:
+                self.beat()
+            except DBAPIError as error:
+                logger.warning("heartbeat_failed", extra={"node": self._node_name, "error": str(error.orig)})
+
+    def beat(self) -> None:
+        """一次心跳；数据库不在时抛 DBAPIError。"""
+        before = time.clock_gettime(time.CLOCK_BOOTTIME)
+        values = {"name": self._node_name, "cpu_load": os.getloadavg()[0], "free_memory": free_memory_mb()}
+        with self._engine.begin() as connection:
+            row = connection.execute(_BEAT, values).one_or_none()
+        after = time.clock_gettime(time.CLOCK_BOOTTIME)
+        if row is None:
+            self._on_not_up("GONE")
+            return
+        self._on_clock(row.database_now, before, after)
+        if row.state != "UP":
+            self._on_not_up(row.state)

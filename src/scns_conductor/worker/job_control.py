@@ -1,0 +1,274 @@
+"""对本节点的作业做事：认领并启动、核对并纠正、发信号、上报用量。全部在代理的控制线程里，一件一件来，没有竞争。"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from scns_conductor.worker.claim import ClaimedJob, abandon_allocations, claim_allocations, record_bindings
+from scns_conductor.worker.core_binding import CorePool
+from scns_conductor.worker.finish import Finisher, own_end
+from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
+from scns_conductor.worker.launch_spec import LaunchSpec
+from scns_conductor.worker.prolog import program_environment, run_program
+from scns_conductor.worker.recovery import (
+    Abandon,
+    Action,
+    HeldAllocation,
+    Kill,
+    Launch,
+    Lost,
+    Resume,
+    SetTimeLimit,
+    Suspend,
+    decide,
+    held_allocations,
+    parse_running,
+)
+from scns_conductor.worker.registration import drain_node
+from scns_conductor.worker.shepherd_client import ShepherdClient
+
+PROLOG_THREADS = 4
+_CANCEL_CAUSES = {"PREEMPTED": "preempt", "DEADLINE": "deadline", "PENDING": "requeue"}
+
+logger = logging.getLogger(__name__)
+
+_RECORD_PROCESSES = sa.text(
+    """
+    WITH running AS (
+      SELECT * FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:pid AS integer[]))
+      AS r(job_id, attempt, pid)
+    ),
+    allocation AS (
+      UPDATE resource_allocations AS a SET process_id = r.pid FROM running AS r
+      WHERE a.job_id = r.job_id AND a.restart_count = r.attempt AND a.node_name = :node AND a.released_at IS NULL
+    )
+    UPDATE jobs AS j SET process_id = r.pid FROM running AS r
+    WHERE j.job_id = r.job_id AND j.restart_count = r.attempt AND j.state IN ('RUNNING', 'SUSPENDED')
+    """
+)
+
+# 采样值只增不减：进程退出后采样会变小，最终值在结束时写。
+_RECORD_USAGE = sa.text(
+    """
+    UPDATE jobs AS j SET
+      cpu_user_s = greatest(j.cpu_user_s, u.user_s), cpu_system_s = greatest(j.cpu_system_s, u.system_s),
+      max_rss_kb = greatest(j.max_rss_kb, u.max_rss_kb), read_bytes = greatest(j.read_bytes, u.read_bytes),
+      written_bytes = greatest(j.written_bytes, u.written_bytes)
+    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:user_s AS double precision[]),
+      CAST(:system_s AS double precision[]), CAST(:max_rss_kb AS bigint[]), CAST(:read_bytes AS bigint[]),
+      CAST(:written_bytes AS bigint[]))
+      AS u(job_id, attempt, user_s, system_s, max_rss_kb, read_bytes, written_bytes)
+    WHERE j.job_id = u.job_id AND j.restart_count = u.attempt AND j.state IN ('RUNNING', 'SUSPENDED')
+    """
+)
+
+
+class JobControl:
+    """client 取当前的牧守进程连接；enqueue 把一件事排到控制线程。boot_time 是数据库时钟下的开机时刻。"""
+
+    def __init__(
+        self,
+        engine: Engine,
+        context: LaunchContext,
+        pool: CorePool,
+        finisher: Finisher,
+        *,
+        boot_id: str,
+        boot_time: Callable[[], float],
+        client: Callable[[], ShepherdClient],
+        enqueue: Callable[[Callable[[], object]], None],
+    ) -> None:
+        self._engine = engine
+        self._context = context
+        self._pool = pool
+        self._finisher = finisher
+        self._boot_id = boot_id
+        self._boot_time = boot_time
+        self._client = client
+        self._enqueue = enqueue
+        self._node = context.node.node_name
+        self._preparing: set[tuple[int, int]] = set()
+        self._reported: dict[tuple[int, int], int] = {}
+        self._prologs = ThreadPoolExecutor(PROLOG_THREADS, thread_name_prefix="prolog")
+        # 多节点作业的其余节点：作业结束后要请它们也来核对。
+        self.peers: dict[tuple[int, int], str] = {}
+
+    def close(self) -> None:
+        """不再接受新的 prolog；正在跑的跑完为止。"""
+        self._prologs.shutdown(wait=False, cancel_futures=True)
+
+    # ---- 启动 ----
+
+    def launch(self, job_ids: Sequence[int]) -> None:
+        """认领并启动。认领与绑核在一个事务里；启动失败的由牧守进程报结束，被拒的由这里报。"""
+        specs: list[LaunchSpec] = []
+        refused: list[dict[str, Any]] = []
+        bindings = []
+        with self._engine.begin() as connection:
+            claimed = claim_allocations(connection, self._node, job_ids)
+            for job in claimed:
+                owner = (job.job_id, job.restart_count)
+                binding = self._pool.take(owner, job.cpus, job.gres)
+                if binding.cpu_ids is not None or binding.gres_ids:
+                    bindings.append((job.allocation_id, binding.cpu_ids, binding.gres_ids))
+                if not job.runs_here:
+                    continue
+                if len(job.peer_tasks) > 1:
+                    self.peers[owner] = job.node_list
+                try:
+                    specs.append(self._context.plan(job, binding))
+                except LaunchRefused as error:
+                    refused.append(own_end(*owner, "launch_failed", str(error), boot_id=self._boot_id))
+            record_bindings(connection, bindings)
+        self._finisher.put(refused)
+        self._start(specs, {(job.job_id, job.restart_count): job for job in claimed})
+
+    def _start(self, specs: list[LaunchSpec], jobs: dict[tuple[int, int], ClaimedJob]) -> None:
+        program = self._context.settings.task_prolog
+        if program is None:
+            self._client().launch(specs)
+            return
+        for spec in specs:
+            owner = (spec.job_id, spec.attempt)
+            self._preparing.add(owner)
+            environment = program_environment(spec.job_id, jobs[owner].user_name, spec.uid, self._node)
+            future = self._prologs.submit(run_program, program, environment)
+            future.add_done_callback(
+                lambda done, spec=spec: self._enqueue(lambda: self._after_prolog(spec, done.result()))  # type: ignore[misc]
+            )
+
+    def _after_prolog(self, spec: LaunchSpec, failure: str | None) -> None:
+        owner = (spec.job_id, spec.attempt)
+        if failure is not None:
+            self._preparing.discard(owner)
+            drain_node(self._engine, self._node, f"prolog 失败：{failure}")
+            message = f"节点 {self._node} 的 prolog 失败：{failure}"
+            self._finisher.put([own_end(*owner, "launch_failed", message, boot_id=self._boot_id, on_node=True)])
+            return
+        rows = self._held([spec.job_id])
+        self._preparing.discard(owner)
+        row = next((row for row in rows if (row.job_id, row.restart_count) == owner), None)
+        if row is None:
+            return
+        if row.requested_end_state is not None:
+            self._end_unstarted(row.job_id, row.restart_count, row.requested_end_state)
+            return
+        self._client().launch([spec])
+
+    def _end_unstarted(self, job_id: int, attempt: int, requested: str) -> None:
+        cause = _CANCEL_CAUSES.get(requested, "cancel")
+        self._finisher.put([own_end(job_id, attempt, cause, None, boot_id=self._boot_id)])
+
+    # ---- 核对 ----
+
+    def _held(self, job_ids: Sequence[int] | None) -> list[HeldAllocation]:
+        with self._engine.connect() as connection:
+            return held_allocations(connection, self._node, job_ids, self._boot_time())
+
+    def sync(self, job_ids: Sequence[int] | None) -> list[Action]:
+        """按数据库纠正这些作业（None 表示全部），返回做了什么。先读数据库再问牧守进程：
+
+        中间结束的会被当成丢失，但写结束的语句只认仍在运行的当前尝试，所以无害。
+        """
+        held = self._held(job_ids)
+        hello = self._client().hello(attach=False)
+        running = parse_running(hello["running"])
+        if job_ids is not None:
+            chosen = set(job_ids)
+            running = [task for task in running if task.job_id in chosen]
+        else:
+            for row in held:
+                if row.claimed and (row.cpu_ids is not None or row.gres_ids):
+                    self._pool.restore((row.job_id, row.restart_count), row.cpu_ids, row.gres_ids or {})
+        ended = {_owner_of(key) for key in hello["unacknowledged"]} | self._finisher.pending()
+        actions = decide(held, running, ended, self._preparing)
+        self._apply(actions)
+        return actions
+
+    def _apply(self, actions: Sequence[Action]) -> None:
+        launches = []
+        for action in actions:
+            match action:
+                case Kill(job_id, attempt, cause, message, grace_s):
+                    self._client().kill([(job_id, attempt)], cause=cause, message=message, grace_s=grace_s)
+                case Lost(job_id, attempt, message):
+                    logger.error("job_lost", extra={"job_id": job_id, "attempt": attempt})
+                    self._finisher.put([own_end(job_id, attempt, "unseen", message, boot_id=self._boot_id)])
+                case Abandon(job_id):
+                    with self._engine.begin() as connection:
+                        abandoned = abandon_allocations(connection, self._node, [job_id])
+                    for job in abandoned:
+                        # 其余节点的份额随作业一起释放，只由运行脚本的节点来报结束。
+                        if job.node_index == 0:
+                            self._end_unstarted(job.job_id, job.restart_count, job.requested_end_state)
+                case Suspend(job_id, attempt):
+                    self._client().suspend([(job_id, attempt)])
+                case Resume(job_id, attempt):
+                    self._client().resume([(job_id, attempt)])
+                case SetTimeLimit(job_id, attempt, limit_s):
+                    self._client().set_time_limit([(job_id, attempt)], limit_s)
+                case Launch(job_id):
+                    launches.append(job_id)
+        if launches:
+            self.launch(launches)
+
+    def wait_for_strangers(self, wait_s: float) -> bool:
+        """等到不属于本节点的进程都杀尽（不变量 7）；超时返回 False。"""
+        deadline = time.monotonic() + wait_s
+        while True:
+            running = parse_running(self._client().hello(attach=False)["running"])
+            if not any(task.cause == "stale" for task in running):
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+
+    # ---- 信号与上报 ----
+
+    def signal(self, jobs: Iterable[Sequence[int | None]], number: int, target: str) -> None:
+        """发信号；jobs 是 [作业号, 尝试或 null]。"""
+        pairs = [(int(job[0] or 0), job[1] if len(job) > 1 else None) for job in jobs]
+        self._client().signal(pairs, number, target)
+
+    def report_processes(self) -> None:
+        """把仍在运行的作业的进程号写进数据库；一闪而过的作业不值得写。"""
+        running = {
+            (task.job_id, task.attempt): task.pid
+            for task in parse_running(self._client().hello(attach=False)["running"])
+            if task.step in ("batch", "extern") and task.pid is not None
+        }
+        fresh = [(owner, pid) for owner, pid in running.items() if self._reported.get(owner) != pid]
+        if fresh:
+            with self._engine.begin() as connection:
+                connection.execute(
+                    _RECORD_PROCESSES,
+                    {
+                        "node": self._node,
+                        "job_id": [owner[0] for owner, _ in fresh],
+                        "attempt": [owner[1] for owner, _ in fresh],
+                        "pid": [pid for _, pid in fresh],
+                    },
+                )
+        self._reported = running
+
+    def report_usage(self) -> None:
+        """把采样到的用量写进数据库。"""
+        jobs = self._client().stats()
+        if not jobs:
+            return
+        names = ("user_s", "system_s", "max_rss_kb", "read_bytes", "written_bytes")
+        values: dict[str, list[Any]] = {name: [job["usage"][name] for job in jobs] for name in names}
+        values["job_id"] = [job["job_id"] for job in jobs]
+        values["attempt"] = [job["attempt"] for job in jobs]
+        with self._engine.begin() as connection:
+            connection.execute(_RECORD_USAGE, values)
+
+
+def _owner_of(key: str) -> tuple[int, int]:
+    job_id, attempt, _ = key.split(".", 2)
+    return int(job_id), int(attempt)

@@ -1,0 +1,124 @@
+"""节点登记：有什么资源、能约束什么、何时开机。登记不等于可用，恢复完成之后才标成 UP。"""
+
+import json
+import logging
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import IntegrityError
+
+from scns_conductor import __version__
+from scns_conductor.core.settings import Settings
+from scns_conductor.core.statements import inbox_insert, notify_inbox
+from scns_conductor.worker.devices import NodeInventory
+
+logger = logging.getLogger(__name__)
+
+# 已分配的比新声明的多时（例如带着运行中的作业把 --cpus 调小），先保住已分配的，等释放后再登记成新值。
+_REGISTER = sa.text(
+    """
+    INSERT INTO nodes AS n (name, address, cpus, memory, temporary_disk, gres, features, weight, topology, state,
+      registered_at, boot_id, boot_time, agent_version, architecture, operating_system, containment)
+    VALUES (:name, :address, :cpus, :memory, :temporary_disk, CAST(:gres AS jsonb), CAST(:features AS text[]),
+      :weight, :topology, 'UNKNOWN', clock_timestamp(), :boot_id, to_timestamp(:boot_time), :agent_version,
+      :architecture, :operating_system, CAST(:containment AS jsonb))
+    ON CONFLICT (name) DO UPDATE SET
+      address = excluded.address, cpus = greatest(excluded.cpus, n.allocated_cpus),
+      memory = greatest(excluded.memory, n.allocated_memory), temporary_disk = excluded.temporary_disk,
+      gres = CASE WHEN CAST(:keep_gres AS boolean) THEN n.gres ELSE excluded.gres END,
+      features = excluded.features, weight = excluded.weight, topology = excluded.topology,
+      registered_at = excluded.registered_at, boot_id = excluded.boot_id, boot_time = excluded.boot_time,
+      agent_version = excluded.agent_version, architecture = excluded.architecture,
+      operating_system = excluded.operating_system, containment = excluded.containment
+    RETURNING extract(epoch FROM clock_timestamp())::double precision AS database_now
+    """
+)
+
+# 管理员亲手下线的（reason_user 是人）不自动回来；代理与调度器标的，回来了就撤销。
+_MARK_UP = sa.text(
+    """
+    UPDATE nodes SET state = 'UP', last_heartbeat = clock_timestamp(),
+      reason = CASE WHEN drain THEN reason END, reason_user = CASE WHEN drain THEN reason_user END,
+      reason_time = CASE WHEN drain THEN reason_time END
+    WHERE name = :name AND (state <> 'DOWN' OR reason_user IS NULL OR reason_user = 'scheduler'
+                            OR reason_user LIKE 'agent@%')
+    RETURNING name
+    """
+)
+
+_MARK_DOWN = sa.text(
+    """
+    UPDATE nodes SET state = 'DOWN', reason = :reason, reason_user = :actor, reason_time = clock_timestamp()
+    WHERE name = :name AND state <> 'DOWN'
+    """
+)
+
+_DRAIN = sa.text(
+    """
+    UPDATE nodes SET drain = true, reason = :reason, reason_user = :actor, reason_time = clock_timestamp()
+    WHERE name = :name AND NOT drain RETURNING name
+    """
+)
+
+
+def register_node(engine: Engine, settings: Settings, inventory: NodeInventory, containment: dict[str, Any]) -> float:
+    """登记或更新本节点，返回数据库的现在（Unix 秒）。"""
+    values = {
+        "name": settings.node_name,
+        "address": settings.node_address or settings.node_name,
+        "cpus": inventory.cpus,
+        "memory": inventory.memory_mb,
+        "temporary_disk": inventory.temporary_disk_mb,
+        "gres": json.dumps(inventory.gres),
+        "features": settings.node_features,
+        "weight": settings.node_weight,
+        "topology": settings.node_topology,
+        "boot_id": inventory.boot_id,
+        "boot_time": inventory.boot_time,
+        "agent_version": __version__,
+        "architecture": inventory.architecture,
+        "operating_system": inventory.operating_system,
+        "containment": json.dumps(containment),
+    }
+    try:
+        return _register(engine, {**values, "keep_gres": False})
+    except IntegrityError:
+        logger.warning("gres_kept_until_released", extra={"node": settings.node_name, "declared": inventory.gres})
+        return _register(engine, {**values, "keep_gres": True})
+
+
+def _register(engine: Engine, values: dict[str, Any]) -> float:
+    with engine.begin() as connection:
+        now = connection.execute(_REGISTER, values).scalar_one()
+        connection.execute(inbox_insert("nodes", node_names=[values["name"]]))
+        connection.execute(notify_inbox())
+    return float(now)
+
+
+def mark_up(engine: Engine, node_name: str) -> bool:
+    """标成可用；管理员亲手下线的不动，返回 False。"""
+    return _change(engine, _MARK_UP, {"name": node_name}, node_name)
+
+
+def mark_down(engine: Engine, node_name: str, reason: str) -> None:
+    """标成不可用（正常停机），调度器不再往这里放作业。"""
+    _change(engine, _MARK_DOWN, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
+
+
+def drain_node(engine: Engine, node_name: str, reason: str) -> bool:
+    """排空本节点并说明原因；已经在排空的不改原因，返回 False。"""
+    values = {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}
+    drained = _change(engine, _DRAIN, values, node_name)
+    if drained:
+        logger.error("node_drained", extra={"node": node_name, "reason": reason})
+    return drained
+
+
+def _change(engine: Engine, statement: sa.TextClause, values: dict[str, Any], node_name: str) -> bool:
+    with engine.begin() as connection:
+        changed = connection.execute(statement, values).rowcount > 0
+        if changed:
+            connection.execute(inbox_insert("nodes", node_names=[node_name]))
+            connection.execute(notify_inbox())
+    return changed
