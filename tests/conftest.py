@@ -1,0 +1,100 @@
+"""测试用的真系统：内嵌的 PostgreSQL 与 Valkey，以及完整的 scns up。没有任何替身。
+
+- engines：整个测试会话共用的两个引擎。
+- settings：一个全新的、已迁移的数据库，配自己的数据目录；测试完就删。
+- empty_settings：同上，但数据库是空的（迁移测试用）。
+- running_system：整个测试会话共用的 scns up（url、token）。要杀它、停它的测试自己用 start_system 起一个。
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from running_system import RunningSystem, start_system
+from scns_conductor import migrations
+from scns_conductor.core.settings import Settings
+from scns_conductor.local.engines import Engines, running_engines
+
+TEMPLATE = "scns_migrated"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    """使用者自己的 SCNS_ 环境变量与 scns.toml 不影响测试。"""
+    saved = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith(("SCNS_", "SLURM_", "PG"))]:
+        del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(saved)
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """短路径的临时目录：套接字的路径不能超过 107 字节，pytest 的 tmp_path 往往太长。"""
+    path = Path(tempfile.mkdtemp(prefix="scns-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def engines(scratch: Path) -> Iterator[Engines]:
+    """整个会话共用的两个引擎，数据库 scns_migrated 已升级到最新。"""
+    with running_engines(scratch / "engines") as started:
+        execute(started, f"CREATE DATABASE {TEMPLATE}")
+        migrations.upgrade(settings_for(started, TEMPLATE, scratch))
+        yield started
+
+
+def execute(engines: Engines, statement: str) -> None:
+    """在管理库里执行一条语句。"""
+    with psycopg.connect(engines.database_url, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def settings_for(engines: Engines, database: str, data_dir: Path) -> Settings:
+    """指向某个数据库的设置。"""
+    url = engines.database_url.replace("@/scns?", f"@/{database}?")
+    return Settings(
+        database_url=url,
+        redis_url=engines.redis_url,
+        data_dir=data_dir,
+        script_dir=data_dir / "scripts",
+        single_user=True,
+        allow_root_jobs=True,
+    )
+
+
+def _database(engines: Engines, data_dir: Path, template: str) -> Iterator[Settings]:
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    execute(engines, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    with redis.Redis.from_url(engines.redis_url) as client:
+        client.flushall()
+    yield settings_for(engines, name, data_dir)
+    execute(engines, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def settings(engines: Engines, tmp_path: Path) -> Iterator[Settings]:
+    """全新的、已迁移的数据库。"""
+    yield from _database(engines, tmp_path, TEMPLATE)
+
+
+@pytest.fixture
+def empty_settings(engines: Engines, tmp_path: Path) -> Iterator[Settings]:
+    """全新的空数据库。"""
+    yield from _database(engines, tmp_path, "template0")
+
+
+@pytest.fixture(scope="session")
+def running_system(scratch: Path) -> Iterator[RunningSystem]:
+    """整个会话共用的完整系统：一个节点 node1，8 CPU、16 GiB。"""
+    with start_system(scratch / "system", "--nodes", "1", "--cpus", "8", "--memory", "16G") as system:
+        yield system

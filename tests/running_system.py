@@ -1,0 +1,140 @@
+"""启动一个完整的 scns up，并能问它话；只用标准库的 HTTP。"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+START_WAIT_S = 120.0
+STOP_WAIT_S = 90.0
+TERMINAL = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "DEADLINE"}
+
+
+def wait_until(condition: Callable[[], Any], wait_s: float = 30.0, what: str = "") -> Any:
+    """等到 condition 为真并返回它的值；到时没有则测试失败。"""
+    deadline = time.monotonic() + wait_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{wait_s:g} 秒内没有等到：{what or condition}；最后的值是 {value!r}")
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """进程还在运行；僵尸不算。"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@dataclass
+class RunningSystem:
+    """一个正在运行的 scns up。"""
+
+    data_dir: Path
+    process: "subprocess.Popen[bytes]"
+    url: str
+    token: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """客户端命令要用的环境变量。"""
+        return {**os.environ, "SCNS_URL": self.url, "SCNS_TOKEN": self.token, "SCNS_DATA_DIR": str(self.data_dir)}
+
+    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """发一个请求，返回（状态码，JSON 或文本）；HTTP 错误不抛。"""
+        request = urllib.request.Request(
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                status, data = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                status, data = error.code, error.read()
+        try:
+            return status, json.loads(data)
+        except ValueError:
+            return status, data.decode(errors="replace")
+
+    def submit(self, script: str, **job: Any) -> str:
+        """提交一份脚本，返回作业号。"""
+        job.setdefault("current_working_directory", str(self.data_dir))
+        status, answer = self.call("POST", "/jobs/submit", {"job": job, "script": script})
+        assert status in (200, 201), answer
+        job_id: str = answer["job_id"]
+        return job_id
+
+    def query(self, job_id: str) -> dict[str, Any]:
+        """固定的查询接口。"""
+        status, answer = self.call("GET", f"/jobs/query/{job_id}")
+        assert status == 200, answer
+        assert isinstance(answer, dict)
+        return answer
+
+    def wait_state(self, job_id: str, *states: str, wait_s: float = 60.0) -> dict[str, Any]:
+        """等到作业处于其中一个状态；不给则等到任何终态。"""
+        wanted = set(states) or TERMINAL
+        answer: dict[str, Any] = {}
+
+        def reached() -> bool:
+            answer.update(self.query(job_id))
+            return answer["state"] in wanted
+
+        wait_until(reached, wait_s, f"作业 {job_id} 到 {wanted}，现在 {answer}")
+        return answer
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """发信号停它，返回退出码。"""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_WAIT_S)
+
+
+@contextlib.contextmanager
+def start_system(data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> Iterator[RunningSystem]:
+    """启动 scns up，等到就绪；离开时停掉（测试自己停过、杀过的不再管）。"""
+    ready_file = data_dir.with_name(f"{data_dir.name}.ready.json")
+    ready_file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "scns_conductor.local", "up", "--data-dir", str(data_dir)]
+    log_path = data_dir.with_name(f"{data_dir.name}.log")
+    with open(log_path, "ab") as log:
+        process = subprocess.Popen(
+            [*command, "--port", "0", "--ready-file", str(ready_file), *options],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(environment or {})},
+        )
+    try:
+        deadline = time.monotonic() + START_WAIT_S
+        while not ready_file.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"scns up 没有就绪（退出码 {process.poll()}）：\n{log_path.read_text()[-4000:]}")
+            time.sleep(0.02)
+        ready = json.loads(ready_file.read_text())
+        assert ready["pid"] == process.pid
+        yield RunningSystem(data_dir, process, ready["url"], ready["token"])
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(STOP_WAIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
