@@ -1,0 +1,462 @@
+"""节点代理：认领、启动、收尾、核对、恢复。真的数据库、Valkey、进程。"""
+
+import base64
+import os
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from node_yard import NodeYard
+from shepherd_yard import alive, wait_until
+
+from scns_conductor.local.engines import Engines, running_engines
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    with running_engines(tmp_path_factory.mktemp("engines")) as running:
+        yield running
+
+
+@pytest.fixture
+def yard(engines: Engines, tmp_path: Path) -> Iterator[NodeYard]:
+    running = NodeYard(engines, tmp_path)
+    yield running
+    running.close()
+
+
+def assert_released(yard: NodeYard, node: str = "n1") -> None:
+    assert yard.query("SELECT * FROM resource_allocations WHERE released_at IS NULL") == []
+    row = yard.node(node)
+    assert (row["allocated_cpus"], row["allocated_memory"], row["allocated_gres"]) == (0, 0, {})
+
+
+def test_registration_tells_what_the_node_has(yard: NodeYard) -> None:
+    yard.start_agent(SCNS_NODE_MEMORY="64G", SCNS_NODE_GRES="gpu:a100:2", SCNS_NODE_FEATURES="ssd,ib")
+    node = yard.node()
+    assert (node["cpus"], node["memory"], node["gres"]) == (8, 65536, {"gpu:a100": 2})
+    assert node["features"] == ["ssd", "ib"]
+    assert node["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert node["containment"]["kill_all"] in ("cgroup", "subreaper")
+    first = node["last_heartbeat"]
+    wait_until(lambda: yard.node()["last_heartbeat"] > first, "心跳")
+
+
+def test_job_runs_and_its_truth_is_recorded(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.run("#!/bin/bash\necho 你好 $SLURM_JOB_ID; echo oops >&2; exit 3\n", standard_error="%j.err")
+    job = yard.ended(job_id)
+    assert (job["state"], job["exit_status"], job["exit_signal"]) == ("FAILED", 3, 0)
+    assert job["reason"] == "NonZeroExitCode"
+    assert timedelta(0) <= job["end_time"] - job["start_time"] < timedelta(seconds=10)
+    assert job["max_rss_kb"] > 0
+    assert yard.output_of(job_id) == f"你好 {job_id}\n".encode()
+    assert yard.output_of(job_id, "stderr") == b"oops\n"
+    assert (yard.output / f"slurm-{job_id}.out").read_bytes() == f"你好 {job_id}\n".encode()
+    assert (yard.output / f"{job_id}.err").exists()
+    assert yard.causes(job_id) == ["start", "exit"]
+    assert_released(yard)
+    wait_until(lambda: not list((yard.work / "n1" / "scripts").iterdir()), "脚本删除")
+
+
+def test_shebang_and_arguments(yard: NodeYard) -> None:
+    yard.start_agent()
+    script = "#!/usr/bin/env python3\nimport sys\nprint(sum(map(int, sys.argv[1:])))\n"
+    job_id = yard.run(script, argv=["2", "3", "4"])
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+    assert yard.output_of(job_id) == b"9\n"
+
+
+def test_environment_of_the_job(yard: NodeYard) -> None:
+    yard.start_agent(SCNS_NODE_GRES="gpu:a100:4")
+    job_id = yard.submit(
+        "env\n",
+        environment={"MINE": "值", "SLURM_JOB_ID": "lie"},
+        tasks=3,
+        cpus_per_task=2,
+        account="lab",
+        time_limit=60,
+    )
+    yard.start(job_id, cpus=6, tasks=3, gres={"gpu:a100": 2})
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+    environment = dict(
+        line.split("=", 1) for line in (yard.output_of(job_id) or b"").decode().splitlines() if "=" in line
+    )
+    expected = {
+        "MINE": "值",
+        "SLURM_JOB_ID": str(job_id),
+        "SLURM_JOBID": str(job_id),
+        "SLURM_JOB_NAME": "测试",
+        "SLURM_NTASKS": "3",
+        "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_CPUS_ON_NODE": "6",
+        "SLURM_JOB_CPUS_PER_NODE": "6",
+        "SLURM_TASKS_PER_NODE": "3",
+        "SLURM_JOB_NODELIST": "n1",
+        "SLURM_NNODES": "1",
+        "SLURM_JOB_ACCOUNT": "lab",
+        "SLURM_JOB_PARTITION": "main",
+        "SLURM_SUBMIT_DIR": str(yard.output),
+        "SLURMD_NODENAME": "n1",
+        "SLURM_CLUSTER_NAME": "scns",
+        "SCNS_JOB_ID": str(job_id),
+        "CUDA_VISIBLE_DEVICES": "0,1",
+        "SLURM_JOB_GPUS": "0,1",
+        "HOME": os.path.expanduser("~"),
+    }
+    assert {name: environment.get(name) for name in expected} == expected
+    assert "SCNS_DATABASE_URL" not in environment
+    assert "SCNS_REDIS_URL" not in environment
+    (row,) = yard.query("SELECT gres_ids FROM resource_allocations")
+    assert row["gres_ids"] == {"gpu:a100": [0, 1]}
+
+
+def test_two_jobs_never_share_a_gpu(yard: NodeYard) -> None:
+    yard.start_agent(SCNS_NODE_GPUS="3")
+    script = "echo $CUDA_VISIBLE_DEVICES > gpu.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.02; done\n"
+    jobs = [yard.submit(script) for _ in range(3)]
+    yard.start(jobs[0], gres={"gpu": 2})
+    yard.start(jobs[1], gres={"gpu": 1})
+    yard.start(jobs[2])
+    seen = []
+    for job_id in jobs:
+        yard.exists(f"gpu.{job_id}")
+        wait_until((yard.output / f"gpu.{job_id}").read_text, "写好了")
+        seen.append((yard.output / f"gpu.{job_id}").read_text().strip())
+    assert sorted(",".join(seen[:2]).split(",")) == ["0", "1", "2"]
+    assert seen[2] == ""
+    (yard.output / "go").touch()
+    assert all(yard.ended(job_id)["state"] == "COMPLETED" for job_id in jobs)
+    again = yard.submit("echo $CUDA_VISIBLE_DEVICES\n")
+    yard.start(again, gres={"gpu": 3})
+    yard.ended(again)
+    assert yard.output_of(again) == b"0,1,2\n"
+
+
+def test_lost_message_is_made_up_by_reconcile(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.submit("echo ran >> runs\n")
+    yard.start(job_id, send=False)
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+
+
+def test_duplicate_and_stale_messages_do_nothing(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.submit("echo ran >> runs; sleep 0.3\n")
+    yard.start(job_id)
+    for _ in range(5):
+        yard.send("launch", job_ids=[job_id])
+    yard.ended(job_id)
+    yard.send("launch", job_ids=[job_id, 999_999])
+    yard.send("dance", job_ids=[job_id])
+    yard.send("launch", job_ids="x")
+    second = yard.run("true\n")
+    assert yard.ended(second)["state"] == "COMPLETED"
+    assert (yard.output / "runs").read_text() == "ran\n"
+    assert "bus_message_refused" in yard.log()
+
+
+def test_time_limit_and_changed_time_limit(yard: NodeYard) -> None:
+    yard.start_agent()
+    first = yard.run("exec sleep 60\n", time_limit=1)
+    second = yard.run("touch ready; exec sleep 60\n", time_limit=3600)
+    yard.exists("ready")
+    yard.execute("UPDATE jobs SET time_limit = 1 WHERE job_id = :job_id", job_id=second)
+    for job_id in (first, second):
+        job = yard.ended(job_id)
+        assert (job["state"], job["exit_signal"], job["reason"]) == ("TIMEOUT", signal.SIGTERM, "TimeLimit")
+
+
+@pytest.mark.parametrize("send", [True, False])
+def test_cancel_ends_the_process_with_the_requested_state(yard: NodeYard, send: bool) -> None:
+    yard.start_agent()
+    job_id = yard.run("touch ready; exec sleep 60\n")
+    yard.exists("ready")
+    yard.request_end(job_id, "CANCELLED", send=send)
+    job = yard.ended(job_id)
+    assert (job["state"], job["error_msg"], job["exit_signal"]) == ("CANCELLED", "有人要求", signal.SIGTERM)
+    (event,) = yard.query("SELECT * FROM job_events WHERE to_state = 'CANCELLED'")
+    assert event["actor"] == "alice"
+    assert_released(yard)
+
+
+def test_cancel_before_the_launch_never_starts_it(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.submit("touch ran\n")
+    with yard.engine.begin():
+        pass
+    yard.kill_agent(number=signal.SIGTERM)
+    yard.start(job_id)
+    yard.request_end(job_id, "CANCELLED")
+    yard.start_agent()
+    assert yard.ended(job_id)["state"] == "CANCELLED"
+    assert not (yard.output / "ran").exists()
+    assert_released(yard)
+
+
+def test_requeue_runs_again_and_appends(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.run(
+        'echo attempt ${SLURM_RESTART_COUNT:-0}; [ -n "$SLURM_RESTART_COUNT" ] || { touch ready; sleep 60; }\n'
+    )
+    yard.exists("ready")
+    yard.request_end(job_id, "PENDING")
+    wait_until(lambda: yard.job(job_id)["state"] == "PENDING", "回到排队")
+    assert yard.job(job_id)["restart_count"] == 1
+    yard.start(job_id)
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+    assert (yard.output / f"slurm-{job_id}.out").read_text() == "attempt 0\nattempt 1\n"
+
+
+def test_suspend_and_resume_follow_the_database(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.run("while :; do echo x >> ticks; sleep 0.02; done\n")
+    ticks = yard.exists("ticks")
+    yard.execute("UPDATE jobs SET state = 'SUSPENDED', suspend_time = clock_timestamp()")
+    yard.send("suspend", job_ids=[job_id])
+
+    def still() -> bool:
+        size = ticks.stat().st_size
+        os.sched_yield()
+        pid = yard.query("SELECT process_id FROM jobs")[0]["process_id"]
+        return (
+            pid is not None
+            and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "DT"
+            and (ticks.stat().st_size == size)
+        )
+
+    wait_until(still, "停下")
+    yard.execute("UPDATE jobs SET state = 'RUNNING'")
+    yard.send("resume", job_ids=[job_id])
+    size = ticks.stat().st_size
+    wait_until(lambda: ticks.stat().st_size > size, "继续")
+    yard.request_end(job_id, "CANCELLED")
+    assert yard.ended(job_id)["state"] == "CANCELLED"
+
+
+def test_signal_reaches_the_job(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.run("trap 'exit 9' USR1; touch ready; while :; do sleep 0.02; done\n")
+    yard.exists("ready")
+    yard.send("signal", job_ids=[job_id], signal="USR1", target="batch")
+    assert yard.ended(job_id)["exit_status"] == 9
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"current_working_directory": "/nowhere"}, "/nowhere"),
+        ({"standard_output": "/nowhere/out"}, "/nowhere/out"),
+        ({"script": "#!/no/such/interpreter\n"}, "/no/such/interpreter"),
+    ],
+)
+def test_impossible_jobs_fail_with_the_reason(yard: NodeYard, fields: dict[str, str], word: str) -> None:
+    yard.start_agent()
+    job_id = yard.run(fields.pop("script", "true\n"), **fields)
+    job = yard.ended(job_id)
+    assert job["state"] == "FAILED"
+    assert word in job["error_msg"]
+    assert job["restart_count"] == 0
+    assert_released(yard)
+
+
+def test_unknown_user_and_root_are_refused(yard: NodeYard) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("需要 root：多用户模式")
+    yard.start_agent(SCNS_SINGLE_USER="false")
+    stranger = yard.run("true\n", user_name="no-such-user")
+    root = yard.run("true\n")
+    assert "no-such-user" in yard.ended(stranger)["error_msg"]
+    assert "root" in yard.ended(root)["error_msg"]
+    assert {yard.job(job_id)["state"] for job_id in (stranger, root)} == {"FAILED"}
+
+
+def test_job_runs_as_the_submitting_user(yard: NodeYard) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("需要 root：多用户模式")
+    for parent in (yard.output, *yard.output.parents):
+        if "pytest" in str(parent):
+            parent.chmod(0o711)
+    yard.output.chmod(0o777)
+    yard.start_agent(SCNS_SINGLE_USER="false")
+    job_id = yard.run("id -un; echo $HOME $USER; cat $0 | head -1\n", user_name="nobody")
+    assert yard.ended(job_id)["state"] == "COMPLETED", yard.job(job_id)
+    output = yard.output_of(job_id) or b""
+    assert output.decode().splitlines()[0] == "nobody"
+    assert output.decode().splitlines()[2].startswith("id -un")
+    assert (yard.output / f"slurm-{job_id}.out").owner() == "nobody"
+
+
+def test_agent_killed_while_jobs_run_loses_nothing(yard: NodeYard) -> None:
+    yard.start_agent()
+    waiting = yard.run("echo a >> runs; while [ ! -e go ]; do sleep 0.02; done; exit 5\n")
+    ending = yard.run("while [ ! -e soon ]; do sleep 0.02; done; date +%s.%N > when; exit 6\n")
+    wait_until(lambda: (yard.output / "runs").exists(), "开始")
+    shepherd = yard.shepherd_pid()
+    yard.kill_agent()
+    (yard.output / "soon").touch()
+    when = yard.exists("when")
+    unclaimed = yard.submit("true\n")
+    yard.start(unclaimed)
+    yard.start_agent()
+    assert yard.shepherd_pid() == shepherd
+    job = yard.ended(ending)
+    assert (job["state"], job["exit_status"]) == ("FAILED", 6)
+    assert abs(job["end_time"].timestamp() - float(when.read_text())) < 0.5
+    assert yard.job(waiting)["state"] == "RUNNING"
+    assert yard.ended(unclaimed)["state"] == "COMPLETED"
+    (yard.output / "go").touch()
+    assert yard.ended(waiting)["exit_status"] == 5
+    assert (yard.output / "runs").read_text() == "a\n"
+    assert_released(yard)
+
+
+def test_shepherd_killed_requeues_what_ended_unseen(yard: NodeYard) -> None:
+    yard.start_agent()
+    lives = yard.run("while [ ! -e go ]; do sleep 0.02; done\n", requeue=False)
+    again = yard.run("while [ ! -e go ]; do sleep 0.02; done\n")
+    for job_id in (lives, again):
+        wait_until(lambda job_id=job_id: yard.job(job_id)["process_id"], "进程号")  # type: ignore[misc]
+    old = yard.shepherd_pid()
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: yard.shepherd_pid() != old, "新的牧守进程")
+    third = yard.run("true\n")
+    assert yard.ended(third)["state"] == "COMPLETED"
+    assert yard.job(lives)["state"] == "RUNNING"
+    (yard.output / "go").touch()
+    job = yard.ended(lives)
+    assert (job["state"], job["reason"]) == ("NODE_FAIL", "NodeDown")
+    wait_until(lambda: yard.job(again)["state"] == "PENDING", "重新排队")
+    assert yard.job(again)["restart_count"] == 1
+    assert_released(yard)
+
+
+def test_claimed_job_without_a_process_is_a_node_failure(yard: NodeYard) -> None:
+    yard.start_agent()
+    yard.kill_agent(number=signal.SIGTERM)
+    job_id = yard.submit("touch ran\n", requeue=False)
+    yard.start(job_id, send=False)
+    yard.execute("UPDATE resource_allocations SET claimed_at = clock_timestamp()")
+    yard.start_agent()
+    job = yard.ended(job_id)
+    assert job["state"] == "NODE_FAIL"
+    assert not (yard.output / "ran").exists()
+
+
+def test_returning_node_kills_what_is_no_longer_its_own(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.run("touch ready; exec sleep 1000\n")
+    yard.exists("ready")
+    pid = wait_until(lambda: yard.job(job_id)["process_id"], "进程号")
+    yard.kill_agent()
+    # 调度器判它失联：作业回到队列，分配释放。
+    yard.execute("UPDATE jobs SET state = 'PENDING', restart_count = 1 WHERE job_id = :job_id", job_id=job_id)
+    yard.execute("UPDATE resource_allocations SET released_at = clock_timestamp()")
+    yard.execute("UPDATE nodes SET allocated_cpus = 0, state = 'DOWN', reason_user = 'scheduler'")
+    assert alive(pid)
+    yard.start_agent()
+    assert not alive(pid)
+    assert yard.job(job_id)["state"] == "PENDING"
+
+
+def test_node_declared_down_comes_back_by_itself(yard: NodeYard) -> None:
+    yard.start_agent()
+    yard.execute("UPDATE nodes SET state = 'DOWN', reason = '没有心跳', reason_user = 'scheduler'")
+    wait_until(lambda: yard.node()["state"] == "UP", "自己回来")
+    yard.execute("UPDATE nodes SET state = 'DOWN', reason = '检修', reason_user = 'admin'")
+    before = yard.node()["last_heartbeat"]
+    wait_until(lambda: yard.node()["last_heartbeat"] > before + timedelta(seconds=0.5), "又跳了几次")
+    assert yard.node()["state"] == "DOWN"
+
+
+def test_failing_prolog_drains_and_requeues(yard: NodeYard) -> None:
+    prolog = yard.work / "prolog"
+    prolog.write_text(
+        f"#!/bin/bash\necho $SLURM_JOB_ID $SLURM_JOB_USER >> {yard.work}/prologs; [ ! -e {yard.work}/bad ]\n"
+    )
+    prolog.chmod(0o755)
+    epilog = yard.work / "epilog"
+    epilog.write_text(f"#!/bin/bash\necho $SLURM_JOB_ID >> {yard.work}/epilogs\n")
+    epilog.chmod(0o755)
+    yard.start_agent(SCNS_TASK_PROLOG=str(prolog), SCNS_TASK_EPILOG=str(epilog))
+    good = yard.run("true\n")
+    assert yard.ended(good)["state"] == "COMPLETED"
+    assert (yard.work / "prologs").read_text() == f"{good} root\n"
+    assert (yard.work / "epilogs").read_text() == f"{good}\n"
+    (yard.work / "bad").touch()
+    bad = yard.run("touch ran\n")
+    wait_until(lambda: yard.job(bad)["state"] == "PENDING", "重新排队")
+    wait_until(lambda: yard.node()["drain"], "排空")
+    assert "prolog" in yard.node()["reason"]
+    assert not (yard.output / "ran").exists()
+    assert_released(yard)
+
+
+def test_stopping_with_jobs_requeues_or_cancels_them(yard: NodeYard) -> None:
+    yard.start_agent()
+    again = yard.run("touch a; exec sleep 1000\n")
+    never = yard.run("touch b; exec sleep 1000\n", requeue=False)
+    yard.exists("a"), yard.exists("b")
+    shepherd = yard.shepherd_pid()
+    yard.kill_agent(number=signal.SIGUSR1)
+    assert yard.job(again)["state"] == "PENDING"
+    assert yard.job(never)["state"] == "CANCELLED"
+    assert "停止" in yard.job(never)["error_msg"]
+    assert yard.node()["state"] == "DOWN"
+    wait_until(lambda: not alive(shepherd), "牧守进程退出")
+    assert_released(yard)
+    yard.start_agent()
+    assert yard.node()["state"] == "UP"
+
+
+def test_live_log_is_answered_through_the_database(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.run("echo 0123456789; touch ready; exec sleep 60\n")
+    yard.exists("ready")
+    yard.send("read_log", request_id="r1", job_id=job_id, stream="stdout", offset=2, length=3)
+    yard.send("read_log", request_id="r2", job_id=job_id, stream="stdout", offset=-4, length=100)
+    yard.send("read_log", request_id="r3", job_id=999)
+
+    def answers() -> dict[str, dict[str, object]] | None:
+        rows = {row["request_id"]: row["answer"] for row in yard.query("SELECT * FROM request_answers")}
+        return rows if len(rows) == 3 else None
+
+    found = wait_until(answers, "回答")
+    assert (base64.b64decode(found["r1"]["data"]), found["r1"]["total"]) == (b"234", 11)
+    assert (base64.b64decode(found["r2"]["data"]), found["r2"]["offset"]) == (b"789\n", 7)
+    assert found["r3"]["code"] == "no_output"
+    yard.request_end(job_id, "CANCELLED")
+    yard.ended(job_id)
+
+
+def test_job_on_two_nodes_frees_both(yard: NodeYard) -> None:
+    yard.start_agent("n1")
+    yard.start_agent("n2")
+    job_id = yard.submit("echo $SLURM_JOB_NUM_NODES $SLURM_TASKS_PER_NODE $SLURM_JOB_CPUS_PER_NODE\n", tasks=4)
+    yard.start(job_id, ("n1", "n2"), cpus=2, tasks=2)
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+    assert yard.output_of(job_id) == b"2 2(x2) 2(x2)\n"
+    assert_released(yard, "n1")
+    assert_released(yard, "n2")
+
+
+def test_allocation_without_a_script_is_held_until_ended(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.run(None, interactive=True)
+    wait_until(lambda: yard.job(job_id)["process_id"], "占位进程")
+    yard.request_end(job_id, "CANCELLED")
+    assert yard.ended(job_id)["state"] == "CANCELLED"
+
+
+def test_many_jobs_each_run_once(yard: NodeYard) -> None:
+    yard.start_agent(SCNS_NODE_CPUS="1000")
+    jobs = [yard.submit("echo $SLURM_JOB_ID >> runs\n", standard_output="/dev/null") for _ in range(200)]
+    for job_id in jobs:
+        yard.start(job_id, send=False)
+    yard.send("launch", job_ids=jobs)
+    for job_id in jobs:
+        assert yard.ended(job_id)["state"] == "COMPLETED"
+    assert sorted(map(int, (yard.output / "runs").read_text().split())) == jobs
+    assert_released(yard)
