@@ -11,35 +11,29 @@ from typing import Any
 import sqlalchemy as sa
 from shepherd_yard import alive, wait_until
 
-from scns_conductor import migrations
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import Settings
-from scns_conductor.local.engines import Engines
 from scns_conductor.worker.bus import Message, Publisher
 from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdGone
 from scns_conductor.worker.starts import Share, Start, commit_starts
-
-TABLES = "jobs, nodes, partitions, job_events, resource_allocations, scheduler_inbox, job_outputs, request_answers"
 
 
 class NodeYard:
     """一个数据库上的若干节点。environment 是给代理的额外设置。"""
 
-    def __init__(self, engines: Engines, work: Path) -> None:
+    def __init__(self, settings: Settings, work: Path) -> None:
         self.work = work
         self.output = work / "out"
         self.output.mkdir()
-        self._urls = {"SCNS_DATABASE_URL": engines.database_url, "SCNS_REDIS_URL": engines.redis_url}
-        settings = Settings(
-            **{name.removeprefix("SCNS_").lower(): value for name, value in self._urls.items()}  # type: ignore[arg-type]
-        )
-        migrations.upgrade(settings)
+        self._urls = {
+            "SCNS_DATABASE_URL": settings.database_url.get_secret_value(),
+            "SCNS_REDIS_URL": settings.redis_url.get_secret_value(),
+        }
         self.engine = sync_engine(settings)
-        self.publisher = Publisher(engines.redis_url)
+        self.publisher = Publisher(self._urls["SCNS_REDIS_URL"])
         self.agents: dict[str, subprocess.Popen[bytes]] = {}
-        self.execute(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE")
         self.execute("INSERT INTO scheduler_leader (singleton) VALUES (true) ON CONFLICT DO NOTHING")
-        self.execute("INSERT INTO partitions (name, is_default) VALUES ('main', true)")
+        self.execute("INSERT INTO partitions (name, is_default) VALUES ('main', true) ON CONFLICT DO NOTHING")
 
     def query(self, sql: str, **values: Any) -> list[dict[str, Any]]:
         with self.engine.begin() as connection:

@@ -11,18 +11,12 @@ import pytest
 from node_yard import NodeYard
 from shepherd_yard import alive, wait_until
 
-from scns_conductor.local.engines import Engines, running_engines
-
-
-@pytest.fixture(scope="module")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
-    with running_engines(tmp_path_factory.mktemp("engines")) as running:
-        yield running
+from scns_conductor.core.settings import Settings
 
 
 @pytest.fixture
-def yard(engines: Engines, tmp_path: Path) -> Iterator[NodeYard]:
-    running = NodeYard(engines, tmp_path)
+def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
+    running = NodeYard(settings, tmp_path)
     yield running
     running.close()
 
