@@ -62,8 +62,9 @@ class NodeYard:
         return self.work / node / "spool" / node
 
     def start_agent(self, node: str = "n1", *, wait: bool = True, **extra: str) -> None:
+        if wait:
+            self.execute("UPDATE nodes SET state = 'UNKNOWN' WHERE name = :name", name=node)
         (self.work / node).mkdir(exist_ok=True)
-        self.execute("UPDATE nodes SET state = 'UNKNOWN' WHERE name = :name", name=node)
         with open(self.work / f"{node}.log", "ab") as log:
             self.agents[node] = subprocess.Popen(
                 [sys.executable, "-m", "scns_conductor.worker.agent"],

@@ -1,0 +1,221 @@
+"""节点一侧的故障，都真的发生：数据库立即停机、Valkey 被杀与清空、磁盘满、代理在各处被 kill -9。"""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from node_yard import NodeYard
+from shepherd_yard import alive, wait_until
+
+from conftest import settings_for
+from scns_conductor import migrations
+from scns_conductor.core.settings import Settings
+from scns_conductor.local.engines import Engines, running_engines, stop_process
+
+
+class Outage:
+    """自己的两个引擎，可以随意杀死再拉起。"""
+
+    def __init__(self, engines: Engines) -> None:
+        self.engines = engines
+        self._revived: list[tuple[subprocess.Popen[bytes], signal.Signals]] = []
+
+    def kill_postgres(self) -> None:
+        pid = int((self.engines.postgres.data / "postmaster.pid").read_text().split("\n", 1)[0])
+        os.kill(pid, signal.SIGQUIT)
+        wait_until(lambda: not alive(pid), "PostgreSQL 停机")
+
+    def revive_postgres(self) -> None:
+        self.engines.postgres.prepare()
+        process = self.engines.postgres.spawn()
+        self._revived.append((process, signal.SIGINT))
+        self.engines.postgres.wait_ready(lambda: process.poll() is None)
+
+    def kill_valkey(self) -> None:
+        with redis.Redis.from_url(self.engines.redis_url) as client:
+            pid = int(client.info("server")["process_id"])
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not alive(pid), "Valkey 消失")
+
+    def revive_valkey(self) -> None:
+        process = self.engines.valkey.spawn()
+        self._revived.append((process, signal.SIGTERM))
+        self.engines.valkey.wait_ready(lambda: process.poll() is None)
+
+    def close(self) -> None:
+        for process, number in self._revived:
+            stop_process(process, number)
+
+
+@pytest.fixture
+def outage(tmp_path: Path, scratch: Path) -> Iterator[Outage]:
+    with running_engines(scratch / f"outage-{tmp_path.name}") as engines:
+        trouble = Outage(engines)
+        try:
+            yield trouble
+        finally:
+            trouble.close()
+
+
+@pytest.fixture
+def fragile(outage: Outage, tmp_path: Path) -> Iterator[NodeYard]:
+    settings = settings_for(outage.engines, "scns", tmp_path)
+    migrations.upgrade(settings)
+    yard = NodeYard(settings, tmp_path)
+    yield yard
+    yard.close()
+
+
+@pytest.fixture
+def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
+    running = NodeYard(settings, tmp_path)
+    yield running
+    running.close()
+
+
+def test_database_away_jobs_run_on_and_ends_arrive_later_with_true_times(fragile: NodeYard, outage: Outage) -> None:
+    fragile.start_agent()
+    job_id = fragile.run("touch ready; while [ ! -e go ]; do sleep 0.02; done; date +%s.%N > when; exit 7\n")
+    fragile.exists("ready")
+    outage.kill_postgres()
+    fragile.engine.dispose()
+    (fragile.output / "go").touch()
+    when = fragile.exists("when")
+    wait_until(lambda: "ends_commit_retry" in fragile.log(), "收尾在重试")
+    outage.revive_postgres()
+    job = fragile.ended(job_id)
+    assert (job["state"], job["exit_status"]) == ("FAILED", 7)
+    assert abs(job["end_time"].timestamp() - float(when.read_text())) < 0.5
+    after = fragile.run("true\n")
+    assert fragile.ended(after)["state"] == "COMPLETED"
+
+
+def test_agent_starts_while_the_database_is_away(fragile: NodeYard, outage: Outage) -> None:
+    outage.kill_postgres()
+    fragile.engine.dispose()
+    fragile.start_agent(wait=False)
+    wait_until(lambda: "database_unavailable" in fragile.log(), "代理在等数据库")
+    outage.revive_postgres()
+    wait_until(lambda: fragile.node().get("state") == "UP", "上线")
+
+
+def test_valkey_killed_flushed_and_away(fragile: NodeYard, outage: Outage) -> None:
+    fragile.start_agent()
+    with redis.Redis.from_url(outage.engines.redis_url) as client:
+        job_id = fragile.submit("echo ran >> runs\n")
+        fragile.start(job_id)
+        client.flushall()
+    assert fragile.ended(job_id)["state"] == "COMPLETED"
+    outage.kill_valkey()
+    away = fragile.submit("echo away >> runs\n")
+    fragile.start(away, send=False)
+    assert fragile.ended(away)["state"] == "COMPLETED"
+    outage.revive_valkey()
+    back = fragile.submit("echo back >> runs\n")
+    fragile.start(back)
+    assert fragile.ended(back)["state"] == "COMPLETED"
+    assert (fragile.output / "runs").read_text() == "ran\naway\nback\n"
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, size: str) -> Iterator[None]:
+    if os.geteuid() != 0:
+        pytest.skip("需要 root：挂载一个小的 tmpfs")
+    path.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+def test_full_output_directory_is_the_jobs_own_failure(yard: NodeYard) -> None:
+    with small_disk(yard.work / "small", "64k"):
+        yard.start_agent()
+        job_id = yard.run(
+            "set -e\nhead -c 1000000 /dev/zero\n", standard_output=str(yard.work / "small/out"), standard_error="err"
+        )
+        job = yard.ended(job_id)
+        assert job["state"] == "FAILED"
+        assert b"No space left" in (yard.output / "err").read_bytes()
+        assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
+
+
+def test_full_spool_requeues_the_job_and_drains_the_node(yard: NodeYard) -> None:
+    with small_disk(yard.work / "n1", "512k"):
+        yard.start_agent()
+        running = yard.run("while [ ! -e go ]; do sleep 0.02; done; exit 4\n")
+        wait_until(lambda: yard.job(running)["process_id"], "进程号")
+        with contextlib.suppress(OSError), open(yard.work / "n1" / "filler", "wb", buffering=0) as filler:
+            while True:
+                filler.write(b"x" * 4096)
+        job_id = yard.run("touch ran\n")
+        wait_until(lambda: yard.job(job_id)["state"] == "PENDING", "重新排队")
+        wait_until(lambda: yard.node()["drain"], "排空")
+        assert not (yard.output / "ran").exists()
+        # 正在运行的不受影响，结束照样送到。
+        (yard.output / "go").touch()
+        assert yard.ended(running)["exit_status"] == 4
+        (yard.work / "n1" / "filler").unlink()
+        yard.close()
+
+
+def test_job_that_does_everything_wrong(yard: NodeYard) -> None:
+    """忽略 SIGTERM、关闭标准流、输出一大堆二进制、逃进别的会话：时限一到照样结束，照样说实话。"""
+    yard.start_agent()
+    script = """trap '' TERM INT HUP
+head -c 50000000 /dev/urandom
+setsid bash -c 'trap "" TERM; while :; do sleep 0.1; done' & echo $! > stray
+exec 0<&- 1>&- 2>&-
+while :; do sleep 0.05; done
+"""
+    job_id = yard.run(script, time_limit=2)
+    job = yard.ended(job_id)
+    assert (job["state"], job["exit_signal"]) == ("TIMEOUT", signal.SIGKILL)
+    (row,) = yard.query("SELECT octet_length(content) AS kept, total_bytes FROM job_outputs")
+    assert (row["kept"], row["total_bytes"]) == (65536, 50_000_000)
+    assert not alive(int((yard.output / "stray").read_text()))
+
+
+def test_random_kills_of_agent_and_shepherd(yard: NodeYard) -> None:
+    """反复 kill -9 代理与牧守进程：每次尝试至多运行一次，没有丢失，资源全部归还。"""
+    rng = random.Random(20261124)
+    yard.start_agent(SCNS_NODE_CPUS="64")
+    jobs = [
+        yard.submit("echo $SLURM_JOB_ID.$SCNS_ATTEMPT >> runs; sleep 0.0$((RANDOM % 9)); exit 0\n") for _ in range(120)
+    ]
+    waiting = list(jobs)
+    for round_number in range(6):
+        batch, waiting = waiting[:20], waiting[20:]
+        for job_id in batch:
+            yard.start(job_id, send=False)
+        yard.send("launch", job_ids=batch)
+        target = "agent" if round_number % 2 else "shepherd"
+        wait_until(lambda: rng.random() < 0.3, "随机的片刻")
+        if target == "agent":
+            yard.kill_agent()
+            yard.start_agent(SCNS_NODE_CPUS="64")
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(yard.shepherd_pid(), signal.SIGKILL)
+
+    def settle() -> bool:
+        """扮演调度器：重新排队的再启动一次，直到全部有终态。"""
+        pending = [row["job_id"] for row in yard.query("SELECT job_id FROM jobs WHERE state = 'PENDING'")]
+        for job_id in pending:
+            yard.start(job_id)
+        return not yard.query("SELECT 1 FROM jobs WHERE state IN ('PENDING', 'RUNNING')")
+
+    wait_until(settle, "全部结束")
+    assert {row["state"] for row in yard.query("SELECT DISTINCT state FROM jobs")} == {"COMPLETED"}
+    attempts = (yard.output / "runs").read_text().split()
+    assert len(attempts) == len(set(attempts)), "有一次尝试运行了两遍"
+    assert {int(attempt.split(".")[0]) for attempt in attempts} == set(jobs)
+    assert yard.query("SELECT 1 FROM resource_allocations WHERE released_at IS NULL") == []
+    assert yard.node()["allocated_cpus"] == 0
