@@ -88,7 +88,8 @@ class LaunchContext:
         settings = self.settings
         if settings.single_user:
             entry = _password_entry(os.geteuid())
-            home = entry.pw_dir if entry else os.environ.get("HOME", "/")
+            # 单用户模式就是他自己的会话：HOME 以他的环境为准。
+            home = os.environ.get("HOME") or (entry.pw_dir if entry else "/")
             shell = entry.pw_shell if entry else DEFAULT_SHELL
             name = entry.pw_name if entry else str(os.geteuid())
             return Login(name, os.geteuid(), os.getegid(), tuple(os.getgroups()), home, shell or DEFAULT_SHELL)

@@ -88,13 +88,40 @@ def environment_value(pid: int, name: str) -> str | None:
 
 
 def read_io_bytes(pid: int) -> tuple[int, int] | None:
-    """进程（含已回收的子进程）读写存储的字节数；没有权限或不存在返回 None。"""
+    """进程（含已回收的子进程）读写的字节数；没有权限或不存在返回 None。"""
     try:
         with open(f"/proc/{pid}/io", "rb") as file:
-            values = dict(line.split(b": ") for line in file.read().splitlines())
-        return int(values[b"rchar"]), int(values[b"wchar"])
+            return _parse_io(file.read())
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _parse_io(data: bytes) -> tuple[int, int]:
+    values = dict(line.split(b": ") for line in data.splitlines())
+    return int(values[b"rchar"]), int(values[b"wchar"])
+
+
+class OwnIoMeter:
+    """普通用户读不了僵尸的 io；但回收子进程时它的字节数会并入自己的，前后之差就是。没有 io 记账的内核给出 None。"""
+
+    def __init__(self) -> None:
+        self._before = self._read()
+
+    def _read(self) -> tuple[int, int, int] | None:
+        try:
+            with open("/proc/self/io", "rb") as file:
+                data = file.read()
+            return (*_parse_io(data), len(data))
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def difference(self) -> tuple[int, int] | None:
+        """从建立到现在；扣掉建立时那次读自己的字节。"""
+        after = self._read()
+        if self._before is None or after is None:
+            return None
+        read = after[0] - self._before[0] - self._before[2]
+        return max(0, read), max(0, after[1] - self._before[1])
 
 
 def boot_id() -> str:

@@ -321,7 +321,10 @@ class JobKeeper:
             if info is None:
                 break
             io_bytes = process_table.read_io_bytes(info.si_pid)
+            meter = process_table.OwnIoMeter() if io_bytes is None else None
             pid, status, rusage = os.wait4(info.si_pid, 0)
+            if meter is not None:
+                io_bytes = meter.difference()
             usage = Usage()
             usage.user_s, usage.system_s, usage.max_rss_kb = rusage.ru_utime, rusage.ru_stime, rusage.ru_maxrss
             if io_bytes is not None:
