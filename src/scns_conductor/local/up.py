@@ -1,0 +1,175 @@
+"""scns up 的一生：占住数据目录 → 启动 → 写就绪文件 → 看着 → 停下。scns down 请它停下。"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scns_conductor.core.errors import ConductorError, SettingsError
+from scns_conductor.core.settings import current_user_name
+from scns_conductor.local.data_directory import AlreadyRunning, DataDirectory, write_private
+from scns_conductor.local.postgres import EngineError
+from scns_conductor.local.supervisor import StopRequested, Supervisor
+from scns_conductor.local.system import LocalSystem, StartFailed, UpOptions
+
+DETACHED_WAIT_S = 180.0
+DOWN_WAIT_S = 120.0
+
+logger = logging.getLogger(__name__)
+
+
+def say(text: str) -> None:
+    """给人看的一行。"""
+    print(text, flush=True)
+
+
+def run_up(options: UpOptions, ready_file: Path | None = None, progress: Callable[[str], None] = say) -> int:
+    """在前台运行整个系统，直到收到停机信号；返回退出码：0 正常停下，1 没能起来。"""
+    directory = DataDirectory(options.data_dir)
+    try:
+        directory.prepare()
+        directory.lock()
+    except (AlreadyRunning, SettingsError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if os.geteuid() == 0:
+        print("警告：以 root 启动，单用户模式下作业也以 root 身份运行", file=sys.stderr)
+    supervisor = Supervisor()
+    system: LocalSystem | None = None
+    written: list[Path] = []
+    code = 0
+    try:
+        system = LocalSystem(directory, options, supervisor)
+        write_private(directory.environment_file, _shell_lines(system.connection_environment()))
+        written.append(directory.environment_file)
+        system.start(progress)
+        ready = {"url": system.url, "token": _issue_token(system), "pid": os.getpid()}
+        for path in (directory.client_file, *([ready_file] if ready_file else [])):
+            write_private(path, json.dumps(ready) + "\n")
+            written.append(path)
+        progress(_banner(system, str(ready["token"])))
+        while True:
+            supervisor.wait(3600)
+    except StopRequested:
+        pass
+    except (ConductorError, EngineError, StartFailed) as error:
+        print(f"启动失败：{error}", file=sys.stderr)
+        code = 1
+    finally:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if system is not None:
+            system.stop(progress)
+        supervisor.close()
+        directory.unlock()
+    progress("已停止")
+    return code
+
+
+def run_detached(arguments: Sequence[str], data_dir: Path, progress: Callable[[str], None] = say) -> int:
+    """在后台启动 scns up（arguments 是它的选项），等到就绪后返回；起不来返回它的退出码。"""
+    directory = DataDirectory(data_dir)
+    directory.prepare()
+    log_path = directory.logs / "up.log"
+    with open(log_path, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scns_conductor.local", "up", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    shown = 0
+    deadline = time.monotonic() + DETACHED_WAIT_S
+    try:
+        while True:
+            finished = process.poll() is not None
+            ready = _ready_pid(directory.client_file) == process.pid
+            text = log_path.read_text(errors="replace")
+            if len(text) > shown:
+                progress(text[shown:].rstrip("\n"))
+                shown = len(text)
+            if finished:
+                return process.returncode or 1
+            if ready:
+                return 0
+            if time.monotonic() > deadline:
+                process.terminate()
+                return process.wait() or 1
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        process.terminate()
+        return process.wait() or 130
+
+
+def run_down(data_dir: Path, progress: Callable[[str], None] = say) -> int:
+    """请占着这个数据目录的 scns up 停下，等它停完；没有在运行也算成功。"""
+    directory = DataDirectory(data_dir)
+    pid = directory.running_pid()
+    if pid is None:
+        progress(f"{directory.path} 上没有在运行的实例")
+        return 0
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        progress("已停止")
+        return 0
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+    except PermissionError:
+        print(f"进程 {pid} 属于别的用户，不能停它", file=sys.stderr)
+        return 1
+    finally:
+        os.close(handle)
+    deadline = time.monotonic() + DOWN_WAIT_S
+    while directory.running_pid() == pid:
+        if time.monotonic() > deadline:
+            print(f"进程 {pid} 在 {DOWN_WAIT_S:g} 秒内没有停下；日志在 {directory.logs}", file=sys.stderr)
+            return 1
+        time.sleep(0.05)
+    progress(f"已停止（进程 {pid}）")
+    return 0
+
+
+def _ready_pid(client_file: Path) -> int | None:
+    try:
+        return int(json.loads(client_file.read_text())["pid"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def _shell_lines(environment: dict[str, str]) -> str:
+    """可以被 shell 用 . 读入的变量。"""
+    return "".join(f"{name}={_single_quoted(value)}\n" for name, value in environment.items())
+
+
+def _single_quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _issue_token(system: LocalSystem) -> str:
+    """给启动者的管理员令牌。"""
+    from scns_conductor.core.tokens import issue_token
+
+    return issue_token(system.settings, current_user_name(), admin=True)
+
+
+def _banner(system: LocalSystem, token: str) -> str:
+    client_file = system.directory.client_file
+    scns = Path(sys.executable).with_name("scns")
+    script = "#!/bin/bash\\necho 你好，我在 $(hostname)\\n"
+    return f"""
+SCNS-Conductor 已就绪
+  接口文档  {system.url}/docs
+  认证      请求头 Authorization: Bearer <令牌>；令牌在 {client_file}（仅你可读），scns 命令会自己找到它
+  用 curl   curl -s -H "Authorization: Bearer {token}" -H 'Content-Type: application/json' \\
+              -d '{{"job": {{"name": "hello"}}, "script": "{script}"}}' {system.url}/jobs/submit
+  用 scns   printf '{script}' | SCNS_DATA_DIR={_single_quoted(str(system.directory.path))} {scns} submit --wait -
+  停止      Ctrl-C，或 {scns} down --data-dir {_single_quoted(str(system.directory.path))}
+  日志      {system.directory.logs}
+"""
