@@ -1,0 +1,71 @@
+# SCNS-Conductor：常用的命令。只需要 python3（3.11 以上）、python3-venv 与 make。
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+SCNS := $(VENV)/bin/scns
+# 数据目录：缺省 root 用 /var/lib/scns-conductor，普通用户用 ~/.local/share/scns-conductor。
+DATA_DIR ?=
+UP_OPTIONS := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+SEED ?= 1
+JOBS ?= 2000
+
+# 安装完才写的标记：没有变化时第二次 make 立即开始干正事，装到一半失败会从头再来。
+LOCAL_STAMP := $(VENV)/.installed-local
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: help demo up down test lint format bench chaos test-compat clean
+
+help: ## 列出全部命令
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "需要 Python 3.11 以上；可用 make PYTHON=/路径/python3 指定" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "建立虚拟环境失败；Debian 上请先 apt install python3-venv" >&2; exit 1; }
+
+$(LOCAL_STAMP): pyproject.toml constraints.txt | $(PY)
+	@echo "安装依赖（第一次需要一两分钟）……"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml constraints.txt | $(PY)
+	@echo "安装测试所需的依赖……"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
+	@touch $@ $(LOCAL_STAMP)
+
+demo: $(LOCAL_STAMP) ## 启动一套临时的系统，跑一组作业，列出结果，停下
+	@$(PY) scripts/demo.py
+
+up: $(LOCAL_STAMP) ## 在后台启动系统并打印用法（FOREGROUND=1 在前台，Ctrl-C 停止）
+	@$(PY) -m scns_conductor.local up $(UP_OPTIONS) $(if $(FOREGROUND),,--detach)
+
+down: $(LOCAL_STAMP) ## 停止 make up 启动的系统
+	@$(PY) -m scns_conductor.local down $(UP_OPTIONS)
+
+test: $(DEV_STAMP) ## 运行全部测试
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(DEV_STAMP) ## ruff 与 mypy --strict
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy --strict src
+
+format: $(DEV_STAMP) ## 按约定的格式重写源码
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+bench: $(LOCAL_STAMP) ## 性能测试
+	@$(PY) benchmarks/run.py $(ARGS)
+
+chaos: $(DEV_STAMP) ## 混沌测试：make chaos SEED=7 JOBS=2000
+	@$(PY) scripts/chaos.py --seed $(SEED) --jobs $(JOBS)
+
+test-compat: $(DEV_STAMP) ## 用真实的 Slurm 客户端验证兼容性
+	@$(PY) -m pytest -m compat $(ARGS)
+
+clean: ## 删除虚拟环境与缓存（不碰数据目录）
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
