@@ -454,3 +454,26 @@ def test_many_jobs_each_run_once(yard: NodeYard) -> None:
         assert yard.ended(job_id)["state"] == "COMPLETED"
     assert sorted(map(int, (yard.output / "runs").read_text().split())) == jobs
     assert_released(yard)
+
+
+def test_usage_of_a_running_job_is_sampled(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.run(
+        "x=$(head -c 40000000 /dev/zero | tr '\\0' x)\ntouch ready; while [ ! -e go ]; do sleep 0.02; done\n"
+    )
+    yard.exists("ready")
+    wait_until(lambda: (yard.job(job_id)["max_rss_kb"] or 0) > 39_000, "采样")
+    assert yard.job(job_id)["cpu_user_s"] > 0
+    (yard.output / "go").touch()
+    job = yard.ended(job_id)
+    assert job["max_rss_kb"] > 39_000
+    assert job["read_bytes"] >= 40_000_000
+
+
+def test_second_agent_on_the_same_node_refuses(yard: NodeYard) -> None:
+    yard.start_agent()
+    first = yard.agents.pop("n1")
+    yard.start_agent(wait=False)
+    assert yard.agents["n1"].wait(timeout=30) == 2
+    assert f"进程 {first.pid}" in yard.log()
+    yard.agents["n1"] = first

@@ -410,3 +410,19 @@ def test_frames_survive_any_cut() -> None:
     buffer = FrameBuffer()
     found = [item for i in range(0, len(data), 7) for item in buffer.feed(data[i : i + 7])]
     assert found == [{"v": 1, **message}] * 3
+
+
+@pytest.mark.parametrize("options", [{}, {"nice": 1}])
+def test_job_starts_with_a_clean_process_state(yard: Yard, options: dict[str, Any]) -> None:
+    """没有多余的描述符、没有被忽略或屏蔽的信号、自成会话、不留在牧守进程的目录里。"""
+    script = "ls /proc/self/fd; grep -E 'SigBlk|SigIgn' /proc/self/status; ps -o sid= -p $$; echo $$; pwd\n"
+    yard.launch(1, script, **options)
+    assert yard.end(1)["exit_status"] == 0
+    *fds, blocked, ignored, session, pid, directory = yard.output(1).decode().split("\n")[:-1]
+    # 3 是 ls 自己打开的目录。
+    assert fds == ["0", "1", "2", "3"]
+    assert int(blocked.split()[1], 16) == 0
+    # 32、33 是 glibc 自己留用的信号，它的 posix_spawn 总把它们设成忽略。
+    assert int(ignored.split()[1], 16) & ~(1 << 31 | 1 << 32) == 0
+    assert session.strip() == pid
+    assert directory == str(yard.work)

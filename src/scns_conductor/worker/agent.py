@@ -4,6 +4,7 @@
 SIGTERM、SIGINT：停下自己，作业由牧守进程继续看着；SIGUSR1：先结束作业再停（scns up 停机时用）。
 """
 
+import fcntl
 import logging
 import os
 import queue
@@ -19,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from scns_conductor.core import hostlist
 from scns_conductor.core.database import sync_engine
+from scns_conductor.core.errors import ConductorError, SettingsError
 from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.worker import devices
 from scns_conductor.worker.bus import BusUnavailable, Consumer, Message, Publisher, queue_name
@@ -37,7 +39,8 @@ from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError,
 RETRY_S = 1.0
 STRANGER_WAIT_S = 60.0
 BUS_WAIT_S = 5
-USAGE_INTERVAL_S = 30.0
+# 每几次心跳采样一次用量（缺省 5 秒一跳，即 30 秒）。
+USAGE_EVERY_BEATS = 6
 LOG_THREADS = 4
 STOP_MARGIN_S = 20.0
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -81,6 +84,23 @@ def prepare_directories(settings: Settings) -> None:
     settings.script_path.mkdir(parents=True, exist_ok=True, mode=0o711)
     if settings.script_path.stat().st_uid == os.geteuid():
         settings.script_path.chmod(0o700 if settings.single_user else 0o711)
+
+
+def lock_spool(settings: Settings) -> int:
+    """一个工作目录只许一个代理；已有一个时抛 SettingsError。"""
+    fd = os.open(settings.spool_path / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        os.close(fd)
+        raise SettingsError(
+            f"节点 {settings.node_name} 已有一个代理在运行（进程 {holder}，目录 {settings.spool_path}）；"
+            "同一台机器上再开一个节点请另给 SCNS_NODE_NAME"
+        ) from error
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
 
 
 class Agent:
@@ -138,6 +158,7 @@ class Agent:
     def run(self) -> None:
         """开始、循环、停止；设置有误抛 SettingsError，其余的错都重试到成功为止。"""
         prepare_directories(self._settings)
+        lock = lock_spool(self._settings)
         self._warn_about_root()
         self._attach()
         self._finisher.start()
@@ -147,6 +168,7 @@ class Agent:
             logger.info("agent_started", extra={"node": self._node, "pid": os.getpid()})
             self._work()
         self._stop()
+        os.close(lock)
 
     def stop(self, *, end_jobs: bool) -> None:
         """请它停下（任何线程、信号处理器）；end_jobs 表示先结束作业。"""
@@ -162,7 +184,7 @@ class Agent:
         now = time.monotonic()
         sync_at = now + self._settings.reconcile_interval_s
         report_at = now + self._settings.heartbeat_interval_s
-        usage_at = now + USAGE_INTERVAL_S
+        usage_at = now + USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
         while not self._stopping.is_set():
             now = time.monotonic()
             if now >= sync_at:
@@ -172,7 +194,7 @@ class Agent:
                 report_at = now + self._settings.heartbeat_interval_s
                 self._try(self._control.report_processes)
             if now >= usage_at:
-                usage_at = now + USAGE_INTERVAL_S
+                usage_at = now + USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
                 self._try(self._control.report_usage)
             try:
                 command = self._commands.get(timeout=max(0.0, min(sync_at, report_at, usage_at) - now))
@@ -259,7 +281,8 @@ class Agent:
                     on_gone=self._notice_gone,
                 )
                 self._capabilities = client.hello()["capabilities"]
-            except (ShepherdGone, OSError) as error:
+            except (ShepherdGone, ShepherdError, OSError) as error:
+                # 协议版本不合（旧的牧守进程还带着作业）也在这里等：它的作业跑完、闲置退出之后自然换成新的。
                 logger.error("shepherd_unreachable", extra={"node": self._node, "error": str(error)})
                 self._stopping.wait(RETRY_S)
                 continue
@@ -414,7 +437,11 @@ def run_agent(settings: Settings) -> None:
 def main() -> None:
     """python -m scns_conductor.worker.agent：只运行代理，不参选调度领导者。"""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    run_agent(load_settings())
+    try:
+        run_agent(load_settings())
+    except ConductorError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
