@@ -131,16 +131,16 @@ def test_programs_out_of_reach_are_copied(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(engine_user, "PROGRAM_CACHE", Path("/var/tmp") / f"scns-test-{os.getpid()}")
     user = choose_engine_user(tmp_path)
     hidden = tmp_path / "hidden"  # pytest 的目录是 0700，别的用户进不来
-    hidden.mkdir()
-    program = hidden / "tool"
+    (hidden / "bin").mkdir(parents=True)
+    program = hidden / "bin/tool"
     program.write_text("#!/bin/sh\necho 1\n")
     program.chmod(0o700)
     try:
-        placed = engine_user.place_programs(hidden, "tool", "tool", user)
+        placed = engine_user.place_programs(hidden, ("bin", "bin.libs"), "bin/tool", "tool", user)
         assert placed != hidden
-        assert engine_user.runnable(placed / "tool", user)
-        assert engine_user.place_programs(hidden, "tool", "tool", user) == placed
-        assert (placed / "tool").stat().st_uid == 0
+        assert engine_user.runnable(placed / "bin/tool", user)
+        assert engine_user.place_programs(hidden, ("bin", "bin.libs"), "bin/tool", "tool", user) == placed
+        assert (placed / "bin/tool").stat().st_uid == 0
     finally:
         subprocess.run(["rm", "-rf", str(engine_user.PROGRAM_CACHE)], check=True)
 

