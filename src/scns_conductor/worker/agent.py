@@ -4,7 +4,6 @@
 SIGTERM、SIGINT：停下自己，作业由牧守进程继续看着；SIGUSR1：先结束作业再停（scns up 停机时用）。
 """
 
-import fcntl
 import logging
 import os
 import queue
@@ -20,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from scns_conductor.core import hostlist
 from scns_conductor.core.database import sync_engine
-from scns_conductor.core.errors import ConductorError, SettingsError
+from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.worker import devices
 from scns_conductor.worker.bus import BusUnavailable, Consumer, Message, Publisher, queue_name
@@ -29,9 +28,9 @@ from scns_conductor.worker.ends import Ended
 from scns_conductor.worker.finish import Finisher, NodeClock
 from scns_conductor.worker.heartbeat import Heartbeat
 from scns_conductor.worker.job_control import JobControl
-from scns_conductor.worker.job_environment import NodeContext
 from scns_conductor.worker.job_log import answer_read_log
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused, signal_number
+from scns_conductor.worker.node_setup import lock_spool, node_context, prepare_directories
 from scns_conductor.worker.prolog import program_environment, run_program
 from scns_conductor.worker.registration import drain_node, mark_down, mark_up, register_node
 from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
@@ -43,64 +42,8 @@ BUS_WAIT_S = 5
 USAGE_EVERY_BEATS = 6
 LOG_THREADS = 4
 STOP_MARGIN_S = 20.0
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# 作业里的客户端命令靠它们找到 API；多用户时只带地址，令牌各人自备。
-PASSED_ON_ALWAYS = ("SCNS_URL",)
-PASSED_ON_SINGLE_USER = ("SCNS_DATA_DIR", "SCNS_TOKEN_FILE")
 
 logger = logging.getLogger(__name__)
-
-
-def node_context(settings: Settings, inventory: devices.NodeInventory) -> NodeContext:
-    """作业环境里属于节点的值。"""
-    programs = os.path.dirname(sys.executable)
-    base = os.environ.get("PATH", SYSTEM_PATH) if settings.single_user else SYSTEM_PATH
-    search_path = base if programs in base.split(":") else f"{base}:{programs}"
-    names = PASSED_ON_ALWAYS + (PASSED_ON_SINGLE_USER if settings.single_user else ())
-    passed_on = {name: os.environ[name] for name in names if name in os.environ}
-    if settings.single_user:
-        passed_on.setdefault("SCNS_DATA_DIR", str(settings.data_dir))
-    vendors = {card.vendor for card in inventory.accelerators}
-    visibility = []
-    if vendors & {"nvidia", "none"}:
-        visibility.append("CUDA_VISIBLE_DEVICES")
-    if "ascend" in vendors:
-        visibility.append("ASCEND_RT_VISIBLE_DEVICES")
-    return NodeContext(
-        cluster_name=settings.cluster_name,
-        node_name=settings.node_name,
-        node_address=settings.node_address or settings.node_name,
-        search_path=search_path,
-        language=os.environ.get("LANG", "C.UTF-8"),
-        visibility_variables=tuple(visibility),
-        passed_on=passed_on,
-    )
-
-
-def prepare_directories(settings: Settings) -> None:
-    """建立工作目录（0700）与脚本目录：多用户时脚本目录 0711，用户走得进去、看不见别人的、改不了任何东西。"""
-    settings.spool_path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings.spool_path.chmod(0o700)
-    settings.script_path.mkdir(parents=True, exist_ok=True, mode=0o711)
-    if settings.script_path.stat().st_uid == os.geteuid():
-        settings.script_path.chmod(0o700 if settings.single_user else 0o711)
-
-
-def lock_spool(settings: Settings) -> int:
-    """一个工作目录只许一个代理；已有一个时抛 SettingsError。"""
-    fd = os.open(settings.spool_path / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
-        os.close(fd)
-        raise SettingsError(
-            f"节点 {settings.node_name} 已有一个代理在运行（进程 {holder}，目录 {settings.spool_path}）；"
-            "同一台机器上再开一个节点请另给 SCNS_NODE_NAME"
-        ) from error
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
 
 
 class Agent:

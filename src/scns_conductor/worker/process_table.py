@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
@@ -128,3 +129,8 @@ def boot_id() -> str:
     """内核这次启动的标识。"""
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
+
+
+def boot_now() -> float:
+    """开机以来的秒数（含睡眠），不受校时影响，重启牧守进程后仍可比较。"""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

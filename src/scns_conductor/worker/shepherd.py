@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fcntl
 import gc
@@ -15,41 +14,28 @@ import selectors
 import signal
 import socket
 import sys
-import time
 
 from scns_conductor.worker import process_table
 from scns_conductor.worker.cgroup import detect, node_cgroup_path
 from scns_conductor.worker.journal import Journal
-from scns_conductor.worker.launch_spec import LaunchSpec
+from scns_conductor.worker.process_table import boot_now
+from scns_conductor.worker.shepherd_adoption import adopt
 from scns_conductor.worker.shepherd_containment import Containment
-from scns_conductor.worker.shepherd_jobs import JobKeeper, boot_now, log
+from scns_conductor.worker.shepherd_jobs import JobKeeper, log
 from scns_conductor.worker.shepherd_link import Link
+from scns_conductor.worker.shepherd_operations import Operations
 from scns_conductor.worker.shepherd_spawn import Spawner
-from scns_conductor.worker.shepherd_task import JobGroup, Task
-from scns_conductor.worker.shepherd_wire import PROTOCOL_VERSION, SOCKET_NAME, WireError
-from scns_conductor.worker.user_files import read_range
+from scns_conductor.worker.shepherd_task import Task
+from scns_conductor.worker.shepherd_wire import SOCKET_NAME, WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from scns_conductor.worker.cgroup import CgroupTree
 
-LAUNCHES_PER_TURN = 32
-MAX_READ_BYTES = 4 * 1024**2
 SHUTDOWN_ACK_WAIT_S = 10.0
 ADOPTED_POLL_S = 0.25
 EXIT_ALREADY_RUNNING = 75
 EXIT_CONTAINMENT = 78
-
-
-class OperationError(Exception):
-    """请求不能执行；code 是稳定的英文码。"""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Shepherd:
@@ -59,12 +45,9 @@ class Shepherd:
         self._spool = spool
         self._node = node
         self._idle_exit_s = idle_exit_s
-        self._started_at = time.time()
         self._boot_id = process_table.boot_id()
         self._selector = selectors.DefaultSelector()
         self._links: dict[int, Link] = {}
-        self._launches: list[tuple[Link, int, list[LaunchSpec], list[dict[str, Any]]]] = []
-        self._stopping = False
         self._stop_by_boot: float | None = None
         self._idle_since = boot_now()
         self._running = True
@@ -74,19 +57,7 @@ class Shepherd:
         self._containment = Containment(tree, detail, tasks_by_pid)
         self._journal = Journal(f"{spool}/shepherd.journal")
         self._keeper = JobKeeper(self._journal, self._containment, Spawner(), tasks_by_pid, self._watch)
-        self._operations: dict[str, Callable[[Link, dict[str, Any]], dict[str, Any] | None]] = {
-            "hello": self._hello,
-            "launch": self._launch,
-            "signal": self._signal,
-            "kill": self._kill,
-            "suspend": self._suspend,
-            "resume": self._resume,
-            "set_time_limit": self._set_time_limit,
-            "ack": self._ack,
-            "stats": self._stats,
-            "read_log": self._read_log,
-            "shutdown": self._shutdown,
-        }
+        self._operations = Operations(self._journal, self._keeper, self._containment, node, self._boot_id)
 
     def _open_cgroups(self, containment: str) -> tuple[CgroupTree | None, str]:
         if containment == "off":
@@ -105,7 +76,7 @@ class Shepherd:
         self._journal.open()
         if self._journal.corrupt_lines:
             log(f"journal_corrupt_lines count={self._journal.corrupt_lines} aside={self._journal.path}.corrupt")
-        self._keeper.adopt(self._boot_id)
+        adopt(self._keeper, self._boot_id)
         self._listen()
         self._flush()
         gc.collect()
@@ -116,18 +87,18 @@ class Shepherd:
         self._close()
 
     def _turn(self) -> None:
-        timeout = 0.0 if self._launches else self._wait_s()
+        timeout = 0.0 if self._operations.launches else self._wait_s()
         for key, events in self._selector.select(timeout):
             key.data(events)
         self._keeper.reap()
         self._keeper.run_timers()
-        self._launch_some()
+        self._operations.launch_some()
         self._flush()
         self._consider_leaving()
 
     def _wait_s(self) -> float:
         due = self._keeper.next_timer_s()
-        return min(30.0 if due is None else due, 1.0 if self._stopping else 30.0)
+        return min(30.0 if due is None else due, 1.0 if self._operations.stopping else 30.0)
 
     def _flush(self) -> None:
         """先让日志落盘，再推送；日志写不进去时照样送达，只是少了一层保险，下一轮再试。"""
@@ -146,7 +117,7 @@ class Shepherd:
         now = boot_now()
         if self._keeper.groups or self._links:
             self._idle_since = now
-        if self._stopping and not self._keeper.groups:
+        if self._operations.stopping and not self._keeper.groups:
             if self._stop_by_boot is None:
                 self._stop_by_boot = now + SHUTDOWN_ACK_WAIT_S
             if not self._journal.ends or now >= self._stop_by_boot or not self._links:
@@ -222,7 +193,7 @@ class Shepherd:
             self._drop(link)
             return
         for message in messages:
-            answer = self._answer(link, message)
+            answer = self._operations.answer(link, message)
             if answer is not None:
                 link.send({"id": message.get("id"), **answer})
 
@@ -239,154 +210,6 @@ class Shepherd:
         key = self._selector.get_key(link.connection)
         if key.events != wanted:
             self._selector.modify(link.connection, wanted, key.data)
-
-    def _answer(self, link: Link, message: dict[str, Any]) -> dict[str, Any] | None:
-        if message.get("v") != PROTOCOL_VERSION:
-            text = f"协议版本 {message.get('v')!r} 不认识，本牧守进程只懂 {PROTOCOL_VERSION}"
-            return {"ok": False, "code": "unknown_version", "error": text}
-        operation = self._operations.get(str(message.get("op")))
-        if operation is None:
-            return {"ok": False, "code": "unknown_operation", "error": f"不认识的操作 {message.get('op')!r}"}
-        try:
-            return operation(link, message)
-        except OperationError as error:
-            return {"ok": False, "code": error.code, "error": str(error)}
-        except (KeyError, TypeError, ValueError) as error:
-            return {"ok": False, "code": "bad_request", "error": f"请求不合法：{error!r}"}
-
-    # ---- 操作 ----
-
-    def _hello(self, link: Link, message: dict[str, Any]) -> dict[str, Any]:
-        if message.get("attach"):
-            link.attached = True
-            link.pending.clear()
-            link.pending.extend(self._journal.ends.values())
-            # 还没推的新结束已在 ends 里，别再推一遍。
-            sent = {end["id"] for end in self._keeper.new_ends}
-            self._keeper.new_ends = []
-            for other in self._links.values():
-                if other.attached and other is not link:
-                    other.pending.extend(self._journal.ends[end_id] for end_id in sent)
-        return {
-            "ok": True,
-            "pid": os.getpid(),
-            "started_at": self._started_at,
-            "boot_id": self._boot_id,
-            "node": self._node,
-            "running": [
-                {
-                    "key": task.key,
-                    "pid": task.pid,
-                    "started_at": task.record.get("at"),
-                    "suspended": group.suspended_boot is not None,
-                    "cause": group.cause,
-                    "time_limit_s": task.record.get("time_limit_s"),
-                }
-                for group in self._keeper.groups.values()
-                for task in group.tasks.values()
-                if task.key in self._journal.running
-            ],
-            "unacknowledged": [end["key"] for end in self._journal.ends.values()],
-            "capabilities": self._containment.capabilities(),
-            "corrupt_lines": self._journal.corrupt_lines,
-        }
-
-    def _launch(self, link: Link, message: dict[str, Any]) -> None:
-        specs = [LaunchSpec.from_wire(wire) for wire in message["specs"]]
-        if self._stopping:
-            raise OperationError("stopping", "牧守进程正在停止，不再启动作业")
-        self._launches.append((link, message["id"], specs, []))
-
-    def _launch_some(self) -> None:
-        """一轮只启动一部分，免得一大批启动耽误回收与时限。"""
-        if not self._launches:
-            return
-        link, request_id, specs, answers = self._launches[0]
-        answers.extend(self._keeper.launch(specs[:LAUNCHES_PER_TURN]))
-        del specs[:LAUNCHES_PER_TURN]
-        if not specs:
-            self._launches.pop(0)
-            link.send({"id": request_id, "ok": True, "launched": answers})
-
-    def _groups(self, message: dict[str, Any]) -> list[JobGroup]:
-        """jobs 是 [作业号, 尝试]；尝试为 null 表示任何一次。不在这里的略过。"""
-        found: list[JobGroup] = []
-        for job_id, attempt in message["jobs"]:
-            found.extend(
-                group
-                for group_id, group in list(self._keeper.groups.items())
-                if group_id[0] == job_id and attempt in (None, group_id[1])
-            )
-        return found
-
-    def _signal(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
-        number, target = int(message["signal"]), str(message.get("target", "all"))
-        return {
-            "ok": True,
-            "sent": sum(self._keeper.signal(group, number, target) for group in self._groups(message)),
-        }
-
-    def _kill(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
-        groups = self._groups(message)
-        step = message.get("step")
-        for group in groups:
-            if step is None:
-                self._keeper.stop(group, message.get("cause", "killed"), message.get("message"), message.get("grace_s"))
-            elif step in group.tasks:
-                self._keeper.stop_step(group.tasks[step], message.get("grace_s"))
-        return {"ok": True, "found": [[group.job_id, group.attempt] for group in groups]}
-
-    def _suspend(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
-        groups = self._groups(message)
-        for group in groups:
-            self._keeper.suspend(group)
-        return {"ok": True, "found": [[group.job_id, group.attempt] for group in groups]}
-
-    def _resume(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
-        groups = self._groups(message)
-        for group in groups:
-            self._keeper.resume(group)
-        return {"ok": True, "found": [[group.job_id, group.attempt] for group in groups]}
-
-    def _set_time_limit(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
-        limit = message["time_limit_s"]
-        for group in self._groups(message):
-            self._keeper.set_time_limit(group, None if limit is None else float(limit))
-        return {"ok": True}
-
-    def _ack(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
-        self._journal.ack([int(end_id) for end_id in message["ids"]])
-        return {"ok": True}
-
-    def _stats(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "ok": True,
-            "jobs": [
-                {"job_id": group.job_id, "attempt": group.attempt, "processes": processes, "usage": usage.to_wire()}
-                for group, (usage, processes) in self._keeper.sample().items()
-            ],
-        }
-
-    def _read_log(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
-        length = min(int(message["length"]), MAX_READ_BYTES)
-        try:
-            data, total = read_range(
-                message["path"],
-                int(message["offset"]),
-                length,
-                uid=message.get("uid"),
-                gid=message.get("gid"),
-                groups=message.get("groups"),
-            )
-        except OSError as error:
-            raise OperationError("unreadable", f"读不了 {message['path']}：{error.strerror}") from error
-        return {"ok": True, "data": base64.b64encode(data).decode(), "total": total}
-
-    def _shutdown(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
-        self._stopping = True
-        for group in list(self._keeper.groups.values()):
-            self._keeper.stop(group, "shutdown", "节点停止服务", message.get("grace_s"))
-        return {"ok": True, "running": len(self._keeper.groups)}
 
     # ---- 接管来的进程 ----
 

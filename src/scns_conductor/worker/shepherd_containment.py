@@ -62,15 +62,13 @@ class Containment:
         )
         return self._tree.create(job_cgroup_name(spec.job_id, spec.attempt), limits)
 
-    def attach(self, name: str | None) -> JobCgroup | None:
-        """接管旧牧守进程留下的 cgroup。"""
-        return self._tree.attach(name) if self._tree is not None and name is not None else None
+    def attach(self, name: str) -> JobCgroup | None:
+        """接管已有的 cgroup。"""
+        return self._tree.attach(name) if self._tree is not None else None
 
-    def unknown_cgroups(self, known: set[str]) -> list[JobCgroup]:
-        """不属于任何已知作业的 cgroup：里面的进程应当杀掉。"""
-        if self._tree is None:
-            return []
-        return [self._tree.attach(name) for name in self._tree.leftovers() if name not in known]
+    def leftovers(self) -> list[JobCgroup]:
+        """旧牧守进程留下的全部作业 cgroup。"""
+        return [self._tree.attach(name) for name in self._tree.leftovers()] if self._tree is not None else []
 
     def close(self) -> None:
         """删除节点的空目录。"""

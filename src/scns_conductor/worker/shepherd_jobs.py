@@ -9,8 +9,12 @@ import sys
 import time
 
 from scns_conductor.worker import process_table
+from scns_conductor.worker.cgroup import job_cgroup_name
 from scns_conductor.worker.launch_spec import LaunchSpec
+from scns_conductor.worker.process_table import boot_now
 from scns_conductor.worker.shepherd_containment import JOB_KEY_VARIABLE
+from scns_conductor.worker.shepherd_records import end_record, journal_record
+from scns_conductor.worker.shepherd_sampling import Sampler
 from scns_conductor.worker.shepherd_spawn import LaunchFault
 from scns_conductor.worker.shepherd_task import JobGroup, Task, Usage
 
@@ -28,13 +32,6 @@ FIRST_KILL_CHECK_S = 0.01
 LAST_KILL_CHECK_S = 1.0
 # SIGKILL 之后一分钟还在的进程（不可中断的 I/O）不再等：如实记下，由代理排空节点。
 UNKILLABLE_AFTER_ROUNDS = 66
-SOFT_LIMIT_CHECK_S = 1.0
-USAGE_CHECK_S = 10.0
-
-
-def boot_now() -> float:
-    """开机以来的秒数（含睡眠），重启牧守进程后仍可比较。"""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def log(message: str) -> None:
@@ -64,7 +61,7 @@ class JobKeeper:
         self._timers: list[tuple[float, int, Callable[[Any], None], Any]] = []
         self._timer_count = 0
         self._doomed_cgroups: list[Any] = []
-        self._sampling = False
+        self.sampler = Sampler(self)
 
     # ---- 时间 ----
 
@@ -96,7 +93,7 @@ class JobKeeper:
                 answers.append({"key": spec.key, "state": known, "duplicate": True})
                 continue
             fresh.append(spec)
-            self.journal.launch(_journal_record(spec))
+            self.journal.launch(journal_record(spec))
         try:
             self.journal.flush()
         except OSError as error:
@@ -106,6 +103,13 @@ class JobKeeper:
             return answers
         answers.extend(self._launch_one(spec) for spec in fresh)
         return answers
+
+    def watch(self, task: Task) -> None:
+        """接管一个活着的进程：它不是自己的子进程，由 watch_pidfd 去等。"""
+        self._tasks_by_pid[task.pid or 0] = task
+        self._watch_pidfd(task)
+        self._arm(task)
+        self.sampler.arm()
 
     def state_of(self, key: str) -> str | None:
         """running 或 ended；没见过（或早已确认、忘了）返回 None。"""
@@ -135,9 +139,9 @@ class JobKeeper:
             task.reaped = True
             record["at"], record["boot"] = time.time(), boot_now()
             if task.is_holder or not group.live_tasks:
-                self._settle(group)
+                self.settle(group)
             else:
-                self._emit_end(task)
+                self.emit_end(task)
             return {"key": spec.key, "state": "ended", "error": fault.message}
         boot, wall = boot_now(), time.time()
         task.pid = pid
@@ -146,7 +150,7 @@ class JobKeeper:
         name = group.cgroup.name if group.cgroup else None
         self.journal.update(spec.key, pid=pid, at=wall, boot=boot, deadline=deadline, cgroup=name)
         self._arm(task)
-        self._arm_sampling()
+        self.sampler.arm()
         return {"key": spec.key, "state": "running", "pid": pid, "at": wall}
 
     def _make_cgroup(self, spec: LaunchSpec) -> Any:
@@ -154,7 +158,7 @@ class JobKeeper:
             return self.containment.create(spec)
         except FileExistsError:
             # 同一尝试上一次的目录还没删净（例如刚接管过）。
-            return self.containment.attach(f"job_{spec.job_id}_{spec.attempt}")
+            return self.containment.attach(job_cgroup_name(spec.job_id, spec.attempt))
         except OSError as error:
             raise LaunchFault(f"节点不能为作业建立 cgroup：{error.strerror}", on_node=True) from error
 
@@ -163,7 +167,7 @@ class JobKeeper:
         task = Task(record, JobGroup(spec.job_id, spec.attempt))
         task.fault = fault
         record["at"], record["boot"] = time.time(), boot_now()
-        self._emit_end(task)
+        self.emit_end(task)
         return {"key": spec.key, "state": "ended", "error": fault.message}
 
     # ---- 时限与终止 ----
@@ -226,9 +230,9 @@ class JobKeeper:
                 pids = self.containment.pids(group)
                 self.containment.signal(pids, signal.SIGTERM)
                 self.containment.signal(pids, signal.SIGCONT)
-            self.at(kill_boot, self._force_kill, group)
+            self.at(kill_boot, self.force_kill, group)
         else:
-            self._force_kill(group)
+            self.force_kill(group)
 
     def stop_step(self, task: Task, grace_s: float | None) -> None:
         """只结束一个作业步。"""
@@ -237,7 +241,7 @@ class JobKeeper:
         wait_s = float(task.record["grace_s"]) if grace_s is None else grace_s
         self.at(boot_now() + wait_s, self._kill_step, task)
 
-    def _force_kill(self, group: JobGroup) -> None:
+    def force_kill(self, group: JobGroup) -> None:
         """杀尽，反复直到没有；占位进程的结束经回收路径到来。"""
         if self.groups.get((group.job_id, group.attempt)) is not group:
             return
@@ -245,9 +249,9 @@ class JobKeeper:
         group.suspended_boot = None
         group.kill_rounds += 1
         if group.ending or not group.live_tasks:
-            self._settle(group)
+            self.settle(group)
         else:
-            self._again(group, self._force_kill)
+            self._again(group, self.force_kill)
 
     def _again(self, group: JobGroup, action: Callable[[Any], None]) -> None:
         delay = min(LAST_KILL_CHECK_S, FIRST_KILL_CHECK_S * 2**group.kill_rounds)
@@ -351,12 +355,12 @@ class JobKeeper:
         group = task.group
         if task.is_holder or not group.live_tasks:
             group.ending = group.ending or task.is_holder
-            self._settle(group)
+            self.settle(group)
         else:
-            self._emit_end(task)
+            self.emit_end(task)
             self.containment.signal(self.containment.step_pids(task), signal.SIGKILL)
 
-    def _settle(self, group: JobGroup) -> None:
+    def settle(self, group: JobGroup) -> None:
         """占位进程没了：杀尽余下的，然后写下结束、删掉 cgroup 与脚本。"""
         if self.groups.get((group.job_id, group.attempt)) is not group:
             return
@@ -364,20 +368,20 @@ class JobKeeper:
         if self.containment.has_survivors(group) and group.kill_rounds < UNKILLABLE_AFTER_ROUNDS:
             group.kill_rounds += 1
             self.containment.kill(group)
-            self._again(group, self._settle)
+            self._again(group, self.settle)
             return
         if group.live_tasks and group.kill_rounds < UNKILLABLE_AFTER_ROUNDS:
             group.kill_rounds += 1
-            self._again(group, self._settle)
+            self._again(group, self.settle)
             return
         del self.groups[(group.job_id, group.attempt)]
         for task in sorted(group.tasks.values(), key=lambda task: task.is_holder):
             if task.key in self.journal.running:
-                self._emit_end(task)
+                self.emit_end(task)
         if group.cgroup is not None:
-            self._drop_cgroup(group.cgroup)
+            self.drop_cgroup(group.cgroup)
 
-    def _drop_cgroup(self, cgroup: Any) -> None:
+    def drop_cgroup(self, cgroup: Any) -> None:
         if not cgroup.remove():
             self._doomed_cgroups.append(cgroup)
             if len(self._doomed_cgroups) == 1:
@@ -392,7 +396,7 @@ class JobKeeper:
         if self._doomed_cgroups:
             self.at(boot_now() + LAST_KILL_CHECK_S, self._drop_doomed, None)
 
-    def _emit_end(self, task: Task) -> None:
+    def emit_end(self, task: Task) -> None:
         record, group = task.record, task.group
         if record.get("script_path"):
             try:
@@ -404,26 +408,11 @@ class JobKeeper:
         if task.is_holder:
             task.usage.add(group.orphan_usage)
             task.usage.raise_to(group.sampled)
-        now_wall, now_boot = time.time(), boot_now()
-        end = {
-            "key": task.key,
-            "job_id": group.job_id,
-            "attempt": group.attempt,
-            "step": task.step,
-            "pid": task.pid,
-            "started_at": record.get("at", now_wall),
-            "started_boot": record.get("boot", now_boot),
-            "ended_at": record.get("ended_at", now_wall),
-            "ended_boot": record.get("ended_boot", now_boot),
-            "boot_id": self.journal.boot_id,
-            "usage": task.usage.to_wire(),
-            **_outcome(task, self._was_out_of_memory(group)),
-            **{name: record.get(name) for name in ("uid", "gid", "groups", "stdout", "stderr")},
-        }
+        end = end_record(task, boot_id=self.journal.boot_id, out_of_memory=self._was_out_of_memory(group))
         if group.kill_rounds >= UNKILLABLE_AFTER_ROUNDS:
             end["unkillable"] = True
         self.new_ends.append(self.journal.end(end))
-        self._remember(task.key)
+        self.remember(task.key)
 
     def _was_out_of_memory(self, group: JobGroup) -> bool:
         if group.cause == "oom":
@@ -436,175 +425,7 @@ class JobKeeper:
             log(f"oom_events_unreadable job={group.job_id} error={error.strerror}")
             return False
 
-    def _remember(self, key: str) -> None:
+    def remember(self, key: str) -> None:
         self._recent[key] = None
         if len(self._recent) > RECENT_KEYS:
             del self._recent[next(iter(self._recent))]
-
-    # ---- 采样 ----
-
-    def _arm_sampling(self) -> None:
-        if not self._sampling:
-            self._sampling = True
-            self.at(boot_now() + self._sampling_period(), self._sample, None)
-
-    def _sampling_period(self) -> float:
-        soft = any(group.cgroup is None and _has_limits(group) for group in self.groups.values())
-        return SOFT_LIMIT_CHECK_S if soft else USAGE_CHECK_S
-
-    def _sample(self, _: None) -> None:
-        self._sampling = False
-        if self.groups:
-            self.sample()
-            self._arm_sampling()
-
-    def sample(self) -> dict[JobGroup, tuple[Usage, int]]:
-        """采样全部作业；没有 cgroup 的内存与进程数上限在这里执行。"""
-        samples = self.containment.sample(list(self.groups.values()))
-        for group, (usage, processes) in samples.items():
-            group.sampled.raise_to(usage)
-            if group.cause is not None:
-                continue
-            memory = group.record_value("memory_bytes")
-            if memory and not self._enforced(group, "memory") and usage.max_rss_kb * 1024 > memory:
-                self.stop(group, "oom", f"内存 {usage.max_rss_kb // 1024} MiB 超过上限 {memory // 1024**2} MiB", 0)
-            limit = group.record_value("pids_max")
-            if limit and not self._enforced(group, "pids") and processes > limit:
-                self.stop(group, "killed", f"进程数 {processes} 超过上限 {limit}", 0)
-        return samples
-
-    def _enforced(self, group: JobGroup, controller: str) -> bool:
-        return group.cgroup is not None and self.containment.enforces(controller)
-
-    # ---- 接管 ----
-
-    def adopt(self, boot_id: str) -> None:
-        """按旧日志接管仍在运行的；已经没了的记为 unseen，重启过机器的记为 reboot。"""
-        rebooted = self.journal.boot_id is not None and self.journal.boot_id != boot_id
-        self.journal.boot_id = boot_id
-        for end in self.journal.ends.values():
-            self._remember(end["key"])
-        for record in list(self.journal.running.values()):
-            group_id = (record["job_id"], record["attempt"])
-            group = self.groups.setdefault(group_id, JobGroup(*group_id))
-            task = Task(record, group)
-            group.tasks[task.step] = task
-            # 重启过的机器上没有旧进程可找；按环境标记去找只会白费功夫。
-            group.adopted = not rebooted
-            if rebooted:
-                group.cause = "reboot"
-                task.pid = None
-                task.reaped = True
-                continue
-            group.cgroup = group.cgroup or self.containment.attach(f"job_{group_id[0]}_{group_id[1]}")
-            group.cause = group.cause or record.get("cause")
-            group.message = group.message or record.get("message")
-            group.suspended_boot = record.get("suspended_boot")
-            self._find_process(task)
-        for cgroup in self.containment.unknown_cgroups(
-            {group.cgroup.name for group in self.groups.values() if group.cgroup is not None}
-        ):
-            cgroup.kill()
-            self._drop_cgroup(cgroup)
-        for group in list(self.groups.values()):
-            self._resume_duty(group)
-
-    def _find_process(self, task: Task) -> None:
-        pid = task.record.get("pid")
-        if pid is None:
-            pid = self._find_unrecorded(task)
-        stat = process_table.read_stat(pid) if pid else None
-        # 进程号与开始时刻都对得上才是它：号会被重用，开机以来的秒数不会。
-        alive = stat is not None and stat.state not in "ZX"
-        boot = task.record.get("boot")
-        if not alive or stat is None or (boot is not None and abs(stat.start_s - boot) > 1.5):
-            task.pid, task.reaped = None, True
-            return
-        task.pid = stat.pid
-        self._tasks_by_pid[stat.pid] = task
-        self._watch_pidfd(task)
-        self._arm(task)
-        self._arm_sampling()
-
-    def _find_unrecorded(self, task: Task) -> int | None:
-        """记下了意图、没来得及记进程号：按环境标记找会话首进程。"""
-        for stat in process_table.snapshot().values():
-            if stat.pid == stat.session and (process_table.environment_value(stat.pid, JOB_KEY_VARIABLE) == task.key):
-                self.journal.update(task.key, pid=stat.pid, boot=stat.start_s, at=time.time())
-                return stat.pid
-        return None
-
-    def _resume_duty(self, group: JobGroup) -> None:
-        holder = group.holder
-        if not group.live_tasks or (holder is not None and holder.reaped):
-            self._settle(group)
-            return
-        for task in list(group.tasks.values()):
-            if task.reaped:
-                self._emit_end(task)
-        kill_boot = group.record_value("kill_boot")
-        if kill_boot is not None:
-            self.at(kill_boot, self._force_kill, group)
-
-
-def _journal_record(spec: LaunchSpec) -> dict[str, Any]:
-    """接管、时限与结束所需的一切；脚本与环境不进日志。"""
-    names = (
-        "job_id",
-        "attempt",
-        "step",
-        "uid",
-        "gid",
-        "groups",
-        "stdout",
-        "stderr",
-        "script_path",
-        "time_limit_s",
-        "grace_s",
-        "warn_signal",
-        "warn_before_s",
-        "warn_batch_only",
-        "memory_bytes",
-        "pids_max",
-    )
-    record: dict[str, Any] = {"key": spec.key}
-    for name in names:
-        value = getattr(spec, name)
-        if value is not None:
-            record[name] = value
-    if spec.stderr is None:
-        record["stderr"] = spec.stdout
-    return record
-
-
-def _outcome(task: Task, out_of_memory: bool) -> dict[str, Any]:
-    """退出码、信号、原因、说明。exit_status 为 None 表示没有人看见它怎样结束。"""
-    group = task.group
-    if task.fault is not None:
-        return {
-            "exit_status": task.fault.status,
-            "exit_signal": 0,
-            "cause": "launch_failed",
-            "on_node": task.fault.on_node,
-            "message": task.fault.message,
-        }
-    status: int | None = None
-    number: int | None = None
-    if task.status is not None:
-        number = os.WTERMSIG(task.status) if os.WIFSIGNALED(task.status) else 0
-        status = os.WEXITSTATUS(task.status) if os.WIFEXITED(task.status) else 0
-    message = group.message
-    if out_of_memory:
-        cause = "oom"
-        message = message if group.cause == "oom" else "内存超限，被内核杀死"
-    else:
-        cause = group.cause or task.record.get("cause") or ("exit" if task.status is not None else "unseen")
-        if cause == "unseen":
-            message = "牧守进程不在期间作业结束，退出码未知"
-        elif cause == "reboot":
-            message = "节点重启，作业随之终止"
-    return {"exit_status": status, "exit_signal": number, "cause": cause, "message": message}
-
-
-def _has_limits(group: JobGroup) -> bool:
-    return bool(group.record_value("memory_bytes") or group.record_value("pids_max"))
