@@ -183,6 +183,18 @@ while :; do sleep 0.05; done
     assert not alive(int((yard.output / "stray").read_text()))
 
 
+def test_shepherd_killed_before_it_took_the_launch_is_asked_again(yard: NodeYard) -> None:
+    """认领了、启动的请求还在路上时牧守进程死了：不允许重新排队的作业也照样启动，且只启动一次。"""
+    yard.start_agent()
+    shepherd = yard.shepherd_pid()
+    os.kill(shepherd, signal.SIGSTOP)
+    job_id = yard.run("echo ran >> runs\n", requeue=False)
+    wait_until(lambda: yard.query("SELECT 1 FROM resource_allocations WHERE claimed_at IS NOT NULL"), "认领")
+    os.kill(shepherd, signal.SIGKILL)
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+    assert (yard.output / "runs").read_text() == "ran\n"
+
+
 def test_random_kills_of_agent_and_shepherd(yard: NodeYard) -> None:
     """反复 kill -9 代理与牧守进程：每次尝试至多运行一次，没有丢失，资源全部归还。"""
     rng = random.Random(20261124)

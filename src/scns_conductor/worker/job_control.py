@@ -93,6 +93,8 @@ class JobControl:
         self._enqueue = enqueue
         self._node = context.node.node_name
         self._preparing: set[tuple[int, int]] = set()
+        # 认领了、还没有得到牧守进程答复的启动：连接断了，核对时再送一遍。
+        self._unsent: dict[tuple[int, int], LaunchSpec] = {}
         self._reported: dict[tuple[int, int], int] = {}
         self._prologs = ThreadPoolExecutor(PROLOG_THREADS, thread_name_prefix="prolog")
         # 多节点作业的其余节点：作业结束后要请它们也来核对。
@@ -131,7 +133,7 @@ class JobControl:
     def _start(self, specs: list[LaunchSpec], jobs: dict[tuple[int, int], ClaimedJob]) -> None:
         program = self._context.settings.task_prolog
         if program is None:
-            self._client().launch(specs)
+            self._send(specs)
             return
         for spec in specs:
             owner = (spec.job_id, spec.attempt)
@@ -158,7 +160,28 @@ class JobControl:
         if row.requested_end_state is not None:
             self._end_unstarted(row.job_id, row.restart_count, row.requested_end_state)
             return
-        self._client().launch([spec])
+        self._send([spec])
+
+    def _send(self, specs: Sequence[LaunchSpec]) -> None:
+        owners = {(spec.job_id, spec.attempt): spec for spec in specs}
+        self._unsent |= owners
+        self._client().launch(specs)
+        for owner in owners:
+            del self._unsent[owner]
+
+    def _send_again(self, held: Sequence[HeldAllocation], known: set[tuple[int, int]], *, journal_intact: bool) -> None:
+        """牧守进程死在启动途中：它的日志里没有、数据库里仍在运行的才再送，所以不会启动两次。
+
+        日志坏过就不敢断定没有启动过，留给核对按丢失处理。
+        """
+        unsent, self._unsent = self._unsent, {}
+        wanted = {
+            (row.job_id, row.restart_count)
+            for row in held
+            if row.claimed and row.restart_count == row.current_attempt and row.requested_end_state is None
+        }
+        if journal_intact:
+            self._send([spec for owner, spec in unsent.items() if owner in wanted and owner not in known])
 
     def _end_unstarted(self, job_id: int, attempt: int, requested: str) -> None:
         cause = _CANCEL_CAUSES.get(requested, "cancel")
@@ -186,7 +209,11 @@ class JobControl:
                 if row.claimed and (row.cpu_ids is not None or row.gres_ids):
                     self._pool.restore((row.job_id, row.restart_count), row.cpu_ids, row.gres_ids or {})
         ended = {_owner_of(key) for key in hello["unacknowledged"]} | self._finisher.pending()
-        actions = decide(held, running, ended, self._preparing)
+        sent_again = set(self._unsent)
+        if job_ids is None and self._unsent:
+            known = ended | {task.owner for task in running}
+            self._send_again(held, known, journal_intact=not hello["corrupt_lines"])
+        actions = decide(held, running, ended, self._preparing | sent_again)
         self._apply(actions)
         return actions
 
