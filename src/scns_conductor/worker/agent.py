@@ -225,7 +225,7 @@ class Agent:
                 )
                 self._capabilities = client.hello()["capabilities"]
             except (ShepherdGone, ShepherdError, OSError) as error:
-                # 协议版本不合（旧的牧守进程还带着作业）也在这里等：它的作业跑完、闲置退出之后自然换成新的。
+                # 协议版本不合（旧的牧守进程还带着作业）也在这里等：要由管理员装回旧版、排空之后再升级。
                 logger.error("shepherd_unreachable", extra={"node": self._node, "error": str(error)})
                 self._stopping.wait(RETRY_S)
                 continue
