@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scns_conductor.worker.cgroup import node_cgroup_path
 from scns_conductor.worker.launch_spec import LaunchSpec
 from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdGone
 
@@ -95,3 +96,5 @@ class Yard:
 
         wait_until(gone, "牧守进程退出")
         self.client.close()
+        path = node_cgroup_path("yard", str(self.spool))
+        assert list(Path("/sys/fs/cgroup").glob(f"*/{path}")) == [], "留下了 cgroup"

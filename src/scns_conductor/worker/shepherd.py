@@ -120,9 +120,15 @@ class Shepherd:
         if self._operations.stopping and not self._keeper.groups:
             if self._stop_by_boot is None:
                 self._stop_by_boot = now + SHUTDOWN_ACK_WAIT_S
-            if not self._journal.ends or now >= self._stop_by_boot or not self._links:
+            delivered = not self._journal.ends or not self._links
+            if (delivered and not self._keeper.has_doomed_cgroups) or now >= self._stop_by_boot:
                 self._running = False
-        elif not self._keeper.groups and not self._journal.ends and now - self._idle_since > self._idle_exit_s:
+        elif (
+            not self._keeper.groups
+            and not self._journal.ends
+            and not self._keeper.has_doomed_cgroups
+            and now - self._idle_since > self._idle_exit_s
+        ):
             log("shepherd_idle_exit")
             self._running = False
 

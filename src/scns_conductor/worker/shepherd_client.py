@@ -61,11 +61,13 @@ def start_shepherd(spool: Path, node: str, *, containment: str = "auto", idle_ex
     threading.Thread(target=process.wait, name="shepherd-wait", daemon=True).start()
     deadline = time.monotonic() + START_WAIT_S
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            _connect(spool).close()
-            return
         if process.poll() is not None:
             break
+        # 连得上还不够：可能连到的是别人启动的，而自己的这个还在起步；等到拿到锁的就是它，或它已退出。
+        with contextlib.suppress(OSError, ValueError):
+            if int((spool / "shepherd.lock").read_text()) == process.pid:
+                _connect(spool).close()
+                return
         time.sleep(0.01)
     # 锁被占用（75）说明另一个进程同时启动了它，下面再试一次连接。
     with contextlib.suppress(OSError):

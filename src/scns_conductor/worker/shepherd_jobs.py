@@ -387,6 +387,11 @@ class JobKeeper:
             if len(self._doomed_cgroups) == 1:
                 self.at(boot_now() + 0.05, self._drop_doomed, None)
 
+    @property
+    def has_doomed_cgroups(self) -> bool:
+        """还有没删掉的 cgroup（里面的进程刚死、还没有消失）；这时退出会把目录留下。"""
+        return bool(self._doomed_cgroups)
+
     def _drop_doomed(self, _: None) -> None:
         doomed, self._doomed_cgroups = self._doomed_cgroups, []
         for cgroup in doomed:
