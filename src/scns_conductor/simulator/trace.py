@@ -25,7 +25,7 @@ class TraceUnreadable(ConductorError):
 
 @dataclass(frozen=True, slots=True)
 class TraceRecord:
-    """一条原始记录。时间单位秒，-1 表示未知；还没有清洗过，任何数都可能不合理。"""
+    """一条原始记录。时间单位秒，-1 表示未知，nodes 为 0 表示未知；还没有清洗过，任何数都可能不合理。"""
 
     job_id: str
     submit_s: int
@@ -36,7 +36,7 @@ class TraceRecord:
     wait_s: int = -1
     user: str = "-1"
     account: str = "-1"
-    nodes: int = 1
+    nodes: int = 0
     memory_mb: int = 0
     gpus: int = 0
 

@@ -13,7 +13,7 @@ class TraceJob:
     """一个可重放的作业。
 
     run_s 是真正运行的秒数（已在时限处截断，>= 1）；limit_s 是调度器看得到的估计（>= run_s）；
-    recorded_wait_s 是踪迹里记录的等待，-1 表示未知。
+    recorded_wait_s 是踪迹里记录的等待，-1 表示未知；nodes 为 0 表示处理器可以任意拆到几个节点上。
     """
 
     job_id: str
@@ -23,7 +23,7 @@ class TraceJob:
     cpus: int
     user: str = "-1"
     account: str = "-1"
-    nodes: int = 1
+    nodes: int = 0
     memory_mb: int = 0
     gpus: int = 0
     recorded_wait_s: int = -1
@@ -85,7 +85,7 @@ def _job(record: TraceRecord, cpus: int, max_cpus: int, times_seen: int, notes: 
         cpus=min(cpus, max_cpus),
         user=record.user,
         account=record.account,
-        nodes=max(1, record.nodes),
+        nodes=max(0, record.nodes),
         memory_mb=max(0, record.memory_mb),
         gpus=max(0, record.gpus),
         recorded_wait_s=record.wait_s,
@@ -115,6 +115,19 @@ def scale_load(workload: Workload, factor: float) -> Workload:
     return Workload(jobs, workload.notes)
 
 
-def largest_request(jobs: Sequence[TraceRecord]) -> int:
-    """踪迹里最大的处理器数；文件头没有写机器大小时用它。"""
-    return max((max(record.requested_cpus, record.allocated_cpus) for record in jobs), default=0)
+def recorded_machine(records: Sequence[TraceRecord]) -> tuple[int, int]:
+    """没有说机器多大时的下界 (CPU, GPU)：单个作业的最大需要，与记录里同时占用的峰值，取大者。"""
+    changes: list[tuple[int, int, int]] = []
+    cpus = gpus = 0
+    for record in records:
+        needed = max(record.requested_cpus, record.allocated_cpus, 0)
+        cpus, gpus = max(cpus, needed), max(gpus, record.gpus)
+        if record.wait_s >= 0 and record.run_s > 0:
+            start_s = record.submit_s + record.wait_s
+            changes += [(start_s, needed, record.gpus), (start_s + record.run_s, -needed, -record.gpus)]
+    busy_cpus = busy_gpus = 0
+    # 负数在前：同一时刻先归还再占用。
+    for _, cpu_change, gpu_change in sorted(changes):
+        busy_cpus, busy_gpus = busy_cpus + cpu_change, busy_gpus + gpu_change
+        cpus, gpus = max(cpus, busy_cpus), max(gpus, busy_gpus)
+    return cpus, gpus

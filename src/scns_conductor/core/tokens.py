@@ -1,0 +1,77 @@
+"""令牌：HS256 的 JWT，声明与 Slurm 的 auth/jwt 兼容（sun 是用户名）。
+
+密钥在第一次启动时生成，文件 0600；scns_admin 为真的令牌是管理员。
+"""
+
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+
+from scns_conductor.core.errors import SettingsError, Unauthorized
+from scns_conductor.core.settings import Settings
+
+ALGORITHM = "HS256"
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """令牌说明的身份。"""
+
+    user_name: str
+    admin: bool
+
+
+def ensure_key(path: Path) -> bytes:
+    """读出签名密钥；没有就生成（0600）。别人能读、或太短的密钥抛 SettingsError。"""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return read_key(path)
+    with os.fdopen(handle, "w", encoding="ascii") as stream:
+        stream.write(secrets.token_hex(KEY_BYTES))
+        stream.flush()
+        os.fsync(stream.fileno())
+    return read_key(path)
+
+
+def read_key(path: Path) -> bytes:
+    """读出已有的签名密钥；不存在、别人能读、或太短都抛 SettingsError。"""
+    try:
+        mode = path.stat().st_mode
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise SettingsError(f"读不到令牌签名密钥 {path}：{error.strerror}") from error
+    if mode & 0o077:
+        raise SettingsError(f"令牌签名密钥 {path} 别人也能读写；请执行 chmod 600 {path}")
+    if len(key) < KEY_BYTES:
+        raise SettingsError(f"令牌签名密钥 {path} 太短，至少 {KEY_BYTES} 字节；可删除它让系统重新生成")
+    return key
+
+
+def issue_token(settings: Settings, user_name: str, *, admin: bool = False, lifetime_s: int | None = None) -> str:
+    """签发令牌；lifetime_s 是有效期（秒），缺省取设置。密钥有问题时抛 SettingsError。"""
+    now = int(time.time())
+    lifetime = settings.token_lifetime_s if lifetime_s is None else lifetime_s
+    claims = {"sun": user_name, "iat": now, "exp": now + lifetime, "scns_admin": admin}
+    return jwt.encode(claims, ensure_key(settings.jwt_key_path), algorithm=ALGORITHM)
+
+
+def verify_token(key: bytes, token: str) -> Identity:
+    """核对令牌，返回身份；过期、伪造、缺少声明都抛 Unauthorized，说明怎么办。"""
+    try:
+        claims = jwt.decode(token, key, algorithms=[ALGORITHM], options={"require": ["exp", "iat", "sun"]})
+    except jwt.ExpiredSignatureError as error:
+        raise Unauthorized("令牌已过期；请用 scns token 重新签发", code="token_expired") from error
+    except jwt.InvalidTokenError as error:
+        raise Unauthorized(
+            "令牌无效；请用 scns token 签发，并写在 Authorization: Bearer 之后", code="token_invalid"
+        ) from error
+    user_name = claims["sun"]
+    if not isinstance(user_name, str) or not user_name:
+        raise Unauthorized("令牌里的 sun 必须是用户名", code="token_invalid")
+    return Identity(user_name, claims.get("scns_admin") is True)

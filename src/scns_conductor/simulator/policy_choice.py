@@ -1,0 +1,40 @@
+"""命令行上的策略名 -> 次序与回填。"""
+
+from dataclasses import dataclass
+
+# 排队的次序；fifo 之外的按分数，见 scheduling/policy。
+ORDERS = ("fifo", "sjf", "wfp3", "f1", "unicep", "multifactor")
+BACKFILLS = ("none", "easy", "conservative")
+_SHORT = {"fifo": ("fifo", "none"), "easy": ("fifo", "easy"), "conservative": ("fifo", "conservative")}
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChoice:
+    """label 是用户的写法，也是 JSON 里的键。"""
+
+    label: str
+    order: str
+    backfill: str
+
+
+def parse_policies(text: str) -> list[PolicyChoice]:
+    """逗号分隔的策略名。sjf、wfp3、f1、unicep、multifactor 缺省配 EASY 回填，也可写 `sjf+none`、`sjf+conservative`。
+
+    不认识、重复、空时抛 ValueError（中文原因）。
+    """
+    choices: list[PolicyChoice] = []
+    for word in (part.strip().lower() for part in text.split(",")):
+        if not word:
+            raise ValueError("策略名不能为空")
+        order, plus, backfill = word.partition("+")
+        if not plus:
+            order, backfill = _SHORT.get(word, (word, "easy"))
+        if order not in ORDERS or backfill not in BACKFILLS:
+            raise ValueError(
+                f"不认识的策略 {word!r}；可用 {'、'.join(_SHORT)}、{'、'.join(ORDERS[1:])}，"
+                f"以及“次序+回填”的写法，回填可为 {'、'.join(BACKFILLS)}"
+            )
+        if any(choice.label == word for choice in choices):
+            raise ValueError(f"策略 {word!r} 写了两次")
+        choices.append(PolicyChoice(word, order, backfill))
+    return choices

@@ -1,0 +1,165 @@
+"""输出：JSON、并排的表、CSV 与开始时刻文件。只把结果变成文字，不求值。"""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from scns_conductor.core.errors import ConductorError
+from scns_conductor.simulator.machine import Machine
+from scns_conductor.simulator.metrics import Metrics
+from scns_conductor.simulator.trace import Trace
+from scns_conductor.simulator.workload import TraceJob, Workload
+
+# 清洗的账目：英文码 -> 给人看的中文。
+NOTE_TEXTS = {
+    "malformed_lines": "坏行，已跳过",
+    "ignored_steps": "作业步，不算作业",
+    "ignored_not_finished": "还没有结束，已跳过",
+    "ignored_never_started": "从未运行，已跳过",
+    "dropped_no_run_time": "运行时间 <= 0 或未知，已去掉",
+    "dropped_no_processors": "没有处理器数，已去掉",
+    "dropped_negative_submit": "提交时刻为负，已去掉",
+    "renamed_duplicate_id": "作业号重复，已另编号（#2、#3……）",
+    "killed_at_limit": "运行超过时限，在时限处截断",
+    "capped_to_machine": "要的处理器超过机器，截到机器大小",
+    "reordered_by_submit": "文件没有按提交时刻排序，已重排",
+    "killed_at_capped_limit": "因 --cap-time-limit 被提前杀掉",
+}
+_TABLE = (
+    ("avg_bounded_slowdown", "平均有界慢化", "{:.3f}"),
+    ("avg_wait_s", "平均等待(s)", "{:.1f}"),
+    ("p95_wait_s", "95%等待(s)", "{:.0f}"),
+    ("max_wait_s", "最长等待(s)", "{:.0f}"),
+    ("utilization", "利用率", "{:.4f}"),
+    ("makespan_s", "总时长(s)", "{:.0f}"),
+    ("jobs", "作业", "{:d}"),
+)
+
+_JOB_COLUMNS = (
+    *("policy", "job", "user", "account", "cpus", "submit_s", "limit_s", "run_s"),
+    *("start_s", "end_s", "wait_s", "bounded_slowdown"),
+)
+
+
+class OutputUnwritable(ConductorError):
+    """结果文件写不了。"""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(detail=f"无法写 {path}：{error.strerror or error}", code="output_unwritable", status=500)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyResult:
+    """一个策略的结果。starts 与作业一一对应；never_started 是作业号 -> 原因码。"""
+
+    policy: str
+    metrics: Metrics
+    starts: Sequence[float | None]
+    never_started: Mapping[str, str]
+    passes: int
+    elapsed_s: float
+
+
+def as_json(trace: Trace, workload: Workload, machine: Machine, results: Sequence[PolicyResult]) -> dict[str, Any]:
+    """`--json` 的内容。policies 下各键是固定的接口，其余只增不减。"""
+    return {
+        "trace": {
+            "source": trace.source,
+            "jobs": len(workload.jobs),
+            "notes": dict(workload.notes),
+            "bad_lines": [asdict(line) for line in trace.bad_lines],
+        },
+        "machine": {"nodes": machine.nodes, "cpus": machine.cpus, "gpus": machine.gpus},
+        "policies": {result.policy: _policy_json(result) for result in results},
+    }
+
+
+def _policy_json(result: PolicyResult) -> dict[str, Any]:
+    values = asdict(result.metrics)
+    values["users"] = {user.pop("user"): user for user in values["users"]}
+    values["never_started"] = dict(result.never_started)
+    values["passes"] = result.passes
+    values["elapsed_s"] = round(result.elapsed_s, 3)
+    return values
+
+
+def as_table(machine: Machine, workload: Workload, results: Sequence[PolicyResult]) -> str:
+    """给人看的并排表；一行一个策略。"""
+    rows = [["策略", *(title for _, title, _ in _TABLE)]]
+    for result in results:
+        rows.append([result.policy, *(text.format(getattr(result.metrics, key)) for key, _, text in _TABLE)])
+    widths = [max(_width(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [f"机器：{machine.describe()}；作业 {len(workload.jobs)} 个"]
+    lines += [
+        "  ".join(
+            _pad(cell, width, right=column > 0) for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    for result in results:
+        if result.never_started:
+            job_id, reason = next(iter(result.never_started.items()))
+            lines.append(f"{result.policy}：{len(result.never_started)} 个作业始终不能启动，例如 {job_id}（{reason}）")
+    return "\n".join(lines)
+
+
+def note_lines(trace: Trace, workload: Workload) -> list[str]:
+    """清洗账目，每条一行；坏行附上最前面几行的原因。"""
+    lines = [f"{NOTE_TEXTS.get(code, code)}：{count}" for code, count in sorted(workload.notes.items())]
+    lines += [f"  第 {bad.line} 行：{bad.reason}" for bad in trace.bad_lines[:5]]
+    return lines
+
+
+def write_starts(path: Path, jobs: Sequence[TraceJob], results: Sequence[PolicyResult]) -> None:
+    """开始时刻：`job,start_s`；多于一个策略时在最前面加 policy 列。没有启动的作业不写。"""
+    several = len(results) > 1
+    with _writer(path) as out:
+        rows = csv.writer(out, lineterminator="\n")
+        rows.writerow(["policy", "job", "start_s"] if several else ["job", "start_s"])
+        for result in results:
+            for job, start in zip(jobs, result.starts, strict=True):
+                if start is not None:
+                    rows.writerow([*([result.policy] if several else []), job.job_id, _plain(start)])
+
+
+def write_jobs_csv(path: Path, jobs: Sequence[TraceJob], results: Sequence[PolicyResult]) -> None:
+    """逐个作业的明细（CSV）：每个策略下的开始、结束、等待与有界慢化。"""
+    with _writer(path) as out:
+        rows = csv.writer(out, lineterminator="\n")
+        rows.writerow(_JOB_COLUMNS)
+        for result in results:
+            for job, start in zip(jobs, result.starts, strict=True):
+                if start is None:
+                    continue
+                wait_s = start - job.submit_s
+                slowdown = max(1.0, (wait_s + job.run_s) / max(job.run_s, 10))
+                shape = (job.job_id, job.user, job.account, job.cpus, job.submit_s, job.limit_s, job.run_s)
+                rows.writerow(
+                    [result.policy, *shape, _plain(start), _plain(start + job.run_s), _plain(wait_s), f"{slowdown:.6f}"]
+                )
+
+
+@contextmanager
+def _writer(path: Path) -> Iterator[IO[str]]:
+    try:
+        with path.open("w", encoding="utf-8", newline="") as out:
+            yield out
+    except OSError as error:
+        raise OutputUnwritable(path, error) from error
+
+
+def _plain(value: float) -> int | float:
+    return int(value) if value == int(value) else value
+
+
+def _width(text: str) -> int:
+    """终端里的宽度：汉字占两格。"""
+    return sum(2 if ord(character) > 0x2E7F else 1 for character in text)
+
+
+def _pad(text: str, width: int, *, right: bool) -> str:
+    gap = " " * (width - _width(text))
+    return gap + text if right else text + gap

@@ -1,0 +1,88 @@
+"""一次模拟的准备：读入、清洗、改动（假如……）。"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scns_conductor.simulator.history import read_history, read_sacct
+from scns_conductor.simulator.machine import Machine, NodeGroup, processor_pool
+from scns_conductor.simulator.swf import read_swf
+from scns_conductor.simulator.trace import Trace, TraceUnreadable, open_text
+from scns_conductor.simulator.workload import (
+    Workload,
+    cap_time_limit,
+    clean,
+    first_jobs,
+    recorded_machine,
+    scale_load,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """要模拟什么。procs、nodes 说机器多大（都不给则看文件头，再没有则取记录里的峰值）；其余是“假如”。"""
+
+    path: Path
+    form: str = "auto"
+    procs: int | None = None
+    nodes: tuple[NodeGroup, ...] = ()
+    add_nodes: tuple[NodeGroup, ...] = ()
+    limit: int | None = None
+    cap_time_limit_s: int | None = None
+    load_factor: float = 1.0
+    use_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """准备好了的一场：踪迹、工作负载、机器。"""
+
+    trace: Trace
+    workload: Workload
+    machine: Machine
+
+
+def prepare(request: Request) -> Scene:
+    """读入并清洗。读不了、没有作业时抛 TraceUnreadable；机器大小不合理时抛 ValueError（中文原因）。"""
+    trace = read_trace(request.path, request.form, use_memory=request.use_memory)
+    base = base_machine(trace, request)
+    machine = Machine((*base, *request.add_nodes))
+    # 截断按原来的机器算：加了节点不该改变作业本身的大小。
+    workload = clean(trace, Machine(base).cpus)
+    if request.limit is not None:
+        workload = first_jobs(workload, request.limit)
+    if request.cap_time_limit_s is not None:
+        workload = cap_time_limit(workload, request.cap_time_limit_s)
+    if request.load_factor != 1.0:
+        workload = scale_load(workload, request.load_factor)
+    return Scene(trace, workload, machine)
+
+
+def read_trace(path: Path, form: str = "auto", *, use_memory: bool = False) -> Trace:
+    """按格式读踪迹；auto 时看内容的第一行。"""
+    kind = form if form != "auto" else recognise(path)
+    match kind:
+        case "sacct":
+            return read_sacct(path)
+        case "history":
+            return read_history(path)
+        case _:
+            return read_swf(path, use_memory=use_memory)
+
+
+def recognise(path: Path) -> str:
+    """看第一个非空行认格式：JSON 或有 job_id 列的 CSV 是 history，有竖线的是 sacct，其余当 SWF。"""
+    with open_text(path) as lines:
+        first = next((line.strip() for line in lines if line.strip()), "")
+    if not first:
+        raise TraceUnreadable(f"{path} 是空的")
+    if first[0] in "{[" or (not first.startswith(";") and "job_id" in first.split(",")):
+        return "history"
+    return "sacct" if "|" in first and not first.startswith(";") else "swf"
+
+
+def base_machine(trace: Trace, request: Request) -> tuple[NodeGroup, ...]:
+    """没有“假如”之前的机器。"""
+    if request.nodes:
+        return request.nodes
+    cpus, gpus = recorded_machine(trace.records)
+    return (processor_pool(request.procs or trace.max_procs or cpus, gpus),)
