@@ -1,0 +1,111 @@
+"""调度进程：真的 PostgreSQL、Valkey、代理与作业；从提交到结束没有人扮演调度器。"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from node_yard import NodeYard
+from shepherd_yard import wait_until
+
+from scns_conductor.core.settings import Settings
+
+
+@pytest.fixture
+def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
+    running = NodeYard(settings, tmp_path)
+    yield running
+    running.close()
+
+
+ENDED = "state NOT IN ('PENDING', 'RUNNING')"
+
+
+@contextmanager
+def scheduler(yard: NodeYard, **extra: str) -> Iterator["subprocess.Popen[bytes]"]:
+    with open(yard.work / "scheduler.log", "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scns_conductor.worker.scheduler"],
+            env=yard.environment("n1", SCNS_SCHEDULER_LEASE_S="2", **extra),
+            stderr=log,
+            cwd=yard.work,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGCONT)
+            process.kill()
+        process.wait()
+
+
+def submitted(yard: NodeYard, script: str, **fields: object) -> int:
+    job_id = yard.submit(script, **fields)
+    yard.execute("INSERT INTO scheduler_inbox (kind, job_ids) VALUES ('jobs', ARRAY[:job_id]::bigint[])", job_id=job_id)
+    yard.execute("NOTIFY scns_inbox")
+    return job_id
+
+
+def ended(yard: NodeYard, count: int) -> None:
+    wait_until(lambda: yard.query(f"SELECT count(*) AS n FROM jobs WHERE {ENDED}")[0]["n"] == count, f"{count} 个结束")
+
+
+def test_a_full_node_queues_jobs_and_runs_them_all(yard: NodeYard) -> None:
+    yard.start_agent()
+    with scheduler(yard):
+        for _ in range(30):
+            submitted(yard, f"#!/bin/sh\necho x >> {yard.output}/ran\nexit 0", cpus_per_task=3)
+        ended(yard, 30)
+    assert {row["state"] for row in yard.query("SELECT state FROM jobs")} == {"COMPLETED"}
+    assert (yard.output / "ran").read_text() == "x\n" * 30
+    assert yard.node()["allocated_cpus"] == 0
+
+
+def test_jobs_that_cannot_run_wait_and_say_why(yard: NodeYard) -> None:
+    yard.start_agent()
+    big = submitted(yard, "#!/bin/sh\n", cpus_per_task=99)
+    odd = submitted(yard, "#!/bin/sh\n", dependency="afterok:1")
+    fine = submitted(yard, "#!/bin/sh\n")
+    with scheduler(yard):
+        ended(yard, 1)
+        wait_until(
+            lambda: yard.query("SELECT 1 FROM jobs WHERE job_id = :id AND reason = 'BadConstraints'", id=odd), "原因"
+        )
+    told = {row["job_id"]: row for row in yard.query("SELECT job_id, state, reason, error_msg FROM jobs")}
+    assert told[fine]["state"] == "COMPLETED"
+    assert told[big]["reason"] == "Resources"
+    assert "99" in told[big]["error_msg"]
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_standby_takes_over_from_a_dead_or_paused_leader(yard: NodeYard, fault: signal.Signals) -> None:
+    yard.start_agent()
+    with scheduler(yard) as first:
+        submitted(yard, "#!/bin/sh\n")
+        ended(yard, 1)
+        with scheduler(yard):
+            os.kill(first.pid, fault)
+            submitted(yard, f"#!/bin/sh\necho x >> {yard.output}/ran\n")
+            ended(yard, 2)
+            if fault == signal.SIGSTOP:
+                os.kill(first.pid, signal.SIGCONT)
+                submitted(yard, f"#!/bin/sh\necho x >> {yard.output}/ran\n")
+                ended(yard, 3)
+    assert set((yard.output / "ran").read_text().splitlines()) == {"x"}
+    assert yard.query("SELECT max(epoch) AS epoch FROM scheduler_leader")[0]["epoch"] >= 2
+
+
+def test_a_silent_node_goes_down_and_its_job_is_requeued(yard: NodeYard) -> None:
+    yard.start_agent()
+    with scheduler(yard, SCNS_NODE_TIMEOUT_S="1"):
+        job_id = submitted(yard, "#!/bin/sh\nsleep 300\n")
+        wait_until(lambda: yard.query("SELECT 1 FROM jobs WHERE state = 'RUNNING'"), "运行")
+        yard.kill_agent()
+        wait_until(lambda: yard.node()["state"] == "DOWN", "节点 DOWN")
+    row = yard.query("SELECT state, restart_count FROM jobs WHERE job_id = :id", id=job_id)[0]
+    assert (row["state"], row["restart_count"]) == ("PENDING", 1)
+    assert yard.node()["allocated_cpus"] == 0
