@@ -1,0 +1,322 @@
+"""Client：SCNS-Conductor 的 HTTP 接口，一个方法一个端点。"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, TypedDict
+from urllib.parse import quote
+
+from scns_conductor.client.endpoint import find_endpoint
+from scns_conductor.client.job_follow import ServerEvent, server_events
+from scns_conductor.client.problem import Problem, Unreachable
+from scns_conductor.client.transport import Transport
+
+Json = dict[str, Any]
+Stream = Literal["stdout", "stderr"]
+JobAction = Literal["hold", "release", "requeue", "suspend", "resume"]
+# 与 core.states.TERMINAL_STATES 相同（有测试核对）。
+TERMINAL_STATES = frozenset(
+    {
+        "COMPLETED",
+        "CANCELLED",
+        "FAILED",
+        "TIMEOUT",
+        "NODE_FAIL",
+        "PREEMPTED",
+        "OUT_OF_MEMORY",
+        "DEADLINE",
+        "BOOT_FAIL",
+    }
+)
+
+
+class JobTimes(TypedDict):
+    """固定的查询回答里的 time；时刻是 ISO 8601，没有则为 None。"""
+
+    submit_time: str | None
+    eligible_time: str | None
+    start_time: str | None
+    end_time: str | None
+    elapsed_time: str
+    limit_time: str | None
+
+
+class JobDetail(TypedDict):
+    """固定的查询回答里的 detail；exit_code 是 code:signal。"""
+
+    job_name: str
+    user: str
+    partition: str
+    allocated_cpus: int
+    allocated_nodes: int
+    node_list: str | None
+    exit_code: str | None
+    work_dir: str
+    data_source: str
+    account: str | None
+
+
+class QueryAnswer(TypedDict):
+    """GET /jobs/query/{job_id} 的回答。"""
+
+    job_id: str
+    state: str
+    error_msg: str | None
+    time: JobTimes
+    job_log: dict[str, str | None]
+    detail: JobDetail
+
+
+class Submission(TypedDict):
+    """批量提交里的一个作业。"""
+
+    job: Json
+    script: str
+
+
+class Client:
+    """一个 API 的客户端；可作 with 的对象。不能在线程之间共用，一个线程一个。
+
+    不给 url 就像 scns 命令那样自己找（SCNS_URL、SCNS_DATA_DIR、client.json）。
+    服务器拒绝时抛 Problem，连不上抛 Unreachable。
+    """
+
+    def __init__(
+        self, url: str | None = None, token: str | None = None, *, timeout_s: float = 60.0, data_source: str = "API"
+    ) -> None:
+        source = ""
+        if url is None:
+            endpoint = find_endpoint()
+            url, token, source = endpoint.url, token or endpoint.token, endpoint.source
+        self.transport = Transport(url, token, timeout_s=timeout_s, source=source)
+        self._submit_headers = {"X-SCNS-Source": data_source}
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """API 的地址。"""
+        return self.transport.url
+
+    def close(self) -> None:
+        """关掉连接。"""
+        self.transport.close()
+
+    def _json(self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
+        return self.transport.request(method, path, query=query, body=body).json()
+
+    def _keyed(self, path: str, body: Any, key: str | None) -> Any:
+        # 每次提交都带幂等键：连接断了可以放心重送，不会多出一个作业。
+        headers = {**self._submit_headers, "Idempotency-Key": key or os.urandom(16).hex()}
+        return self.transport.request("POST", path, body=body, headers=headers).json()
+
+    # ---- 提交 ----
+
+    def submit(self, job: Json, script: str, *, idempotency_key: str | None = None) -> str:
+        """提交一份脚本，返回作业号。同一个 idempotency_key 只产生一个作业，缺省每次一个新的。"""
+        answer = self._keyed("/jobs/submit", {"job": job, "script": script}, idempotency_key)
+        return str(answer["job_id"])
+
+    def submit_batch(self, jobs: Sequence[Submission], *, idempotency_key: str | None = None) -> list[str]:
+        """成批提交，全部成功或全部不提交；返回作业号，次序与给的相同。"""
+        answer = self._keyed("/jobs/submit/batch", {"jobs": list(jobs)}, idempotency_key)
+        return [str(job_id) for job_id in answer["job_ids"]]
+
+    def plan(self, job: Json, script: str) -> Json:
+        """假如现在提交，何时、在哪里开始；什么也不留下。"""
+        answer: Json = self._json("POST", "/jobs/plan", body={"job": job, "script": script})
+        return answer
+
+    # ---- 查询 ----
+
+    def query(self, job_id: str | int) -> QueryAnswer:
+        """固定的查询接口。"""
+        answer: QueryAnswer = self._json("GET", f"/jobs/query/{_segment(job_id)}")
+        return answer
+
+    def job(self, job_id: str | int) -> Json:
+        """一个作业的一切；脚本、环境、输出只有本人与管理员看得到。"""
+        answer: Json = self._json("GET", f"/jobs/{_segment(job_id)}")
+        return answer
+
+    def jobs_page(self, **filters: Any) -> Json:
+        """列表的一页 {jobs, next_cursor}；条件见 docs/api.md 的 GET /jobs，列表写成逗号分隔。"""
+        answer: Json = self._json("GET", "/jobs", query=filters)
+        return answer
+
+    def jobs(self, *, most: int | None = None, **filters: Any) -> Iterator[Json]:
+        """逐页取出符合条件的作业；most 是最多几个。"""
+        cursor: str | None = None
+        left = most
+        while left is None or left > 0:
+            page = self.jobs_page(**{"limit": min(1000, left or 1000), "cursor": cursor, **filters})
+            yield from page["jobs"]
+            cursor = page.get("next_cursor")
+            if not cursor or not page["jobs"]:
+                return
+            if left is not None:
+                left -= len(page["jobs"])
+
+    def events(self, job_id: str | int) -> list[Json]:
+        """作业的历史：每次状态变化一条。"""
+        answer = self._json("GET", f"/jobs/{_segment(job_id)}/events")
+        found: list[Json] = answer["events"] if isinstance(answer, dict) else answer
+        return found
+
+    def script(self, job_id: str | int) -> str:
+        """作业的脚本原文。"""
+        return self.transport.request("GET", f"/jobs/{_segment(job_id)}/script").body.decode()
+
+    def why(self, job_id: str | int) -> Json:
+        """作业为什么还没有开始，预计何时开始。"""
+        answer: Json = self._json("GET", f"/jobs/{_segment(job_id)}/why")
+        return answer
+
+    def wait(self, job_id: str | int, *, timeout_s: float | None = None) -> QueryAnswer:
+        """等到作业结束；到时没有结束抛 TimeoutError。服务器暂时不在（重启、503）会继续等。"""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        pause_s = 0.02
+        while True:
+            try:
+                answer = self.query(job_id)
+                if answer["state"] in TERMINAL_STATES:
+                    return answer
+            except Unreachable:
+                pass
+            except Problem as problem:
+                if problem.status != 503:
+                    raise
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"作业 {job_id} 在 {timeout_s:g} 秒内没有结束")
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 1.0)
+
+    # ---- 输出 ----
+
+    def output(
+        self,
+        job_id: str | int,
+        stream: Stream = "stdout",
+        *,
+        offset: int | None = None,
+        length: int | None = None,
+        tail: int | None = None,
+    ) -> bytes:
+        """输出的字节：从 offset 起 length 个，或末尾 tail 个；都不给是全部。"""
+        query = {"offset": offset, "length": length, "tail": tail}
+        return self.transport.request("GET", f"/jobs/{_segment(job_id)}/logs/{stream}", query=query).body
+
+    def follow(
+        self, job_id: str | int, stream: Stream = "stdout", *, offset: int = 0, timeout_s: float = 60.0
+    ) -> Iterator[ServerEvent]:
+        """边写边读：output、state、end 事件；收到 end 之前断了抛 Unreachable，可从已读的字节数接着 follow。"""
+        query = {"follow": True, "offset": offset or None}
+        lines = self.transport.stream(f"/jobs/{_segment(job_id)}/logs/{stream}", query=query, timeout_s=timeout_s)
+        for event in server_events(lines):
+            yield event
+            if event.name == "end":
+                return
+        raise Unreachable("跟随输出的连接断了")
+
+    # ---- 控制 ----
+
+    def cancel(self, job_id: str | int) -> Json:
+        """取消作业；已经结束的不变。返回 {job_id, state}。"""
+        answer: Json = self._json("POST", f"/jobs/cancel/{_segment(job_id)}")
+        return answer
+
+    def signal(self, job_id: str | int, signal: str, *, batch_only: bool = False) -> Json:
+        """给运行中的作业发信号，如 USR1；batch_only 只发给脚本本身。"""
+        body = {"signal": signal, "batch_only": batch_only}
+        answer: Json = self._json("POST", f"/jobs/{_segment(job_id)}/signal", body=body)
+        return answer
+
+    def act(self, job_id: str | int, action: JobAction) -> Json:
+        """保留、放行、重新排队、挂起、恢复。"""
+        answer: Json = self._json("POST", f"/jobs/{_segment(job_id)}/{action}")
+        return answer
+
+    def hold(self, job_id: str | int) -> Json:
+        """保留：排队但不启动。"""
+        return self.act(job_id, "hold")
+
+    def release(self, job_id: str | int) -> Json:
+        """放行被保留的作业。"""
+        return self.act(job_id, "release")
+
+    def requeue(self, job_id: str | int) -> Json:
+        """重新排队：运行中的先结束，作业号不变。"""
+        return self.act(job_id, "requeue")
+
+    def suspend(self, job_id: str | int) -> Json:
+        """挂起运行中的作业。"""
+        return self.act(job_id, "suspend")
+
+    def resume(self, job_id: str | int) -> Json:
+        """恢复挂起的作业。"""
+        return self.act(job_id, "resume")
+
+    def update(self, job_id: str | int, changes: Json) -> Json:
+        """修改排队中的作业（或降低运行中作业的时限）。"""
+        answer: Json = self._json("PATCH", f"/jobs/{_segment(job_id)}", body=changes)
+        return answer
+
+    # ---- 节点与分区 ----
+
+    def nodes(self) -> list[Json]:
+        """全部节点。"""
+        found: list[Json] = self._json("GET", "/nodes")["nodes"]
+        return found
+
+    def node(self, name: str) -> Json:
+        """一个节点。"""
+        answer: Json = self._json("GET", f"/nodes/{_segment(name)}")
+        return answer
+
+    def update_node(self, name: str, changes: Json) -> Json:
+        """排空、恢复、下线一个节点（管理员）。"""
+        answer: Json = self._json("PATCH", f"/nodes/{_segment(name)}", body=changes)
+        return answer
+
+    def partitions(self) -> list[Json]:
+        """全部分区。"""
+        found: list[Json] = self._json("GET", "/partitions")["partitions"]
+        return found
+
+    def create_partition(self, partition: Json) -> Json:
+        """新建分区（管理员）。"""
+        answer: Json = self._json("POST", "/partitions", body=partition)
+        return answer
+
+    def update_partition(self, name: str, changes: Json) -> Json:
+        """修改分区（管理员）。"""
+        answer: Json = self._json("PATCH", f"/partitions/{_segment(name)}", body=changes)
+        return answer
+
+    def delete_partition(self, name: str) -> None:
+        """删除分区（管理员）。"""
+        self.transport.request("DELETE", f"/partitions/{_segment(name)}")
+
+    # ---- 系统 ----
+
+    def dashboard(self) -> Json:
+        """各状态的作业数、资源、运行与排队中的作业。"""
+        answer: Json = self._json("GET", "/dashboard")
+        return answer
+
+    def ready(self) -> tuple[bool, Json]:
+        """系统是否就绪，以及各部分的状况；不需要令牌。"""
+        answer = self.transport.request("GET", "/health/ready", accept=frozenset({503}))
+        found: Json = answer.json()
+        return answer.status < 400, found
+
+
+def _segment(value: str | int) -> str:
+    return quote(str(value), safe="")

@@ -1,0 +1,70 @@
+"""系统在哪里、用什么令牌。
+
+依次找：SCNS_URL 与 SCNS_TOKEN；SCNS_DATA_DIR 下的 client.json；缺省数据目录下的 client.json；
+~/.config/scns-conductor/client.json。client.json 由 scns up 写下：{"url", "token"}，0600。
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scns_conductor.client.problem import EndpointUnknown
+
+CLIENT_FILE = "client.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """API 的地址与令牌；source 说明取自哪里。"""
+
+    url: str
+    token: str | None
+    source: str
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.url!r}, {self.source!r})"
+
+
+def client_files(environment: Mapping[str, str]) -> list[str]:
+    """可能有 client.json 的地方，先后为序。指明了 SCNS_DATA_DIR 就只看那里，免得误连到别的系统。"""
+    named = environment.get("SCNS_DATA_DIR")
+    if named:
+        return [os.path.join(named, CLIENT_FILE)]
+    home = environment.get("HOME") or os.path.expanduser("~")
+    # 与 core.settings.default_data_dir 相同；那里要导入 pydantic，命令就慢了。
+    data_dir = "/var/lib/scns-conductor" if os.geteuid() == 0 else os.path.join(home, ".local/share/scns-conductor")
+    return [os.path.join(data_dir, CLIENT_FILE), os.path.join(home, ".config/scns-conductor", CLIENT_FILE)]
+
+
+def read_client_file(path: str) -> Endpoint | None:
+    """读一个 client.json；不存在或看不见返回 None，内容不对抛 EndpointUnknown。"""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            found = json.load(stream)
+        return Endpoint(str(found["url"]).rstrip("/"), str(found["token"]), path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise EndpointUnknown(f"{path} 的内容不对，应为 {{url, token}}；重新启动 scns up 会写好它") from error
+
+
+def find_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
+    """找到系统；找不到抛 EndpointUnknown，说明怎么办。"""
+    url, token = environment.get("SCNS_URL"), environment.get("SCNS_TOKEN")
+    if url and token:
+        return Endpoint(url.rstrip("/"), token, "SCNS_URL")
+    files = client_files(environment)
+    found = [endpoint for path in files if (endpoint := read_client_file(path)) is not None]
+    if url:
+        # 文件里的令牌只交给写它的那个系统，不送到别处去。
+        same = next((each.token for each in found if each.url == url.rstrip("/")), None)
+        return Endpoint(url.rstrip("/"), same, "SCNS_URL")
+    if not found:
+        raise EndpointUnknown(
+            f"找不到正在运行的系统（没有 {files[0]}）；"
+            "请先 scns up，或设置 SCNS_URL 与 SCNS_TOKEN，或用 SCNS_DATA_DIR 指明数据目录"
+        )
+    return found[0] if not token else Endpoint(found[0].url, token, found[0].source)

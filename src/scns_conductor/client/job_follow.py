@@ -1,0 +1,48 @@
+"""跟着一个运行中的作业：SSE 事件的解析，断线后从断处接着读。"""
+
+import base64
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """一个 SSE 事件；data 是各 data 行以换行相连。"""
+
+    name: str
+    data: str
+
+    def json(self) -> dict[str, Any]:
+        """data 里的 JSON 对象；不是对象则为空。"""
+        try:
+            found = json.loads(self.data)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def output(self) -> bytes:
+        """output 事件带的字节：{"base64": …} 或 {"text": …}。"""
+        found = self.json()
+        if isinstance(found.get("base64"), str):
+            return base64.b64decode(found["base64"])
+        return str(found.get("text", "")).encode()
+
+
+def server_events(lines: Iterable[bytes]) -> Iterator[ServerEvent]:
+    """从字节行解析 SSE（HTML 标准 §9.2.6）；注释行（心跳）跳过，没写完的最后一个事件丢掉。"""
+    name, data = "message", list[str]()
+    for raw in lines:
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        if not line:
+            if data:
+                yield ServerEvent(name, "\n".join(data))
+            name, data = "message", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)

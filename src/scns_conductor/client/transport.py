@@ -1,0 +1,164 @@
+"""HTTP 的收发：一条长连接（http.client），断了会重连；不引入重的库，命令才启动得快。"""
+
+import http.client
+import json
+import select
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from scns_conductor.client.problem import Problem, Unreachable
+
+# 重送不会多做一次的方法（RFC 9110 §9.2.2）；带 Idempotency-Key 的 POST 也算。
+REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+BROKEN = (ConnectionError, http.client.HTTPException, TimeoutError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """一个成功的回答。"""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """正文的 JSON；不是 JSON 抛 Unreachable（对面不是本系统）。"""
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise Unreachable("服务器的回答不是 JSON；SCNS_URL 指的可能不是本系统") from error
+
+
+class Transport:
+    """到一个 API 的长连接；不能在线程之间共用。"""
+
+    def __init__(self, url: str, token: str | None = None, *, timeout_s: float = 60.0, source: str = "") -> None:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise Unreachable(f"地址 {url!r} 的端口不对") from error
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Unreachable(f"地址 {url!r} 不对，应如 http://127.0.0.1:6820")
+        self.url = url
+        self.timeout_s = timeout_s
+        self._https = parts.scheme == "https"
+        self._host, self._port = parts.hostname, port
+        self._prefix = parts.path.rstrip("/")
+        self._source = source
+        self._headers = {"Accept": "application/json, */*"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._connection: http.client.HTTPConnection | None = None
+
+    def close(self) -> None:
+        """关掉连接；之后还能再用，会重新连。"""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        accept: frozenset[int] = frozenset(),
+    ) -> Answer:
+        """发一个请求。HTTP 错误抛 Problem（accept 里的状态码除外），连不上抛 Unreachable。"""
+        response = self._send(method, path, query, body, headers or {}, self.timeout_s)
+        try:
+            data = response.read()
+        except BROKEN as error:
+            self.close()
+            raise Unreachable(f"读 {self.url} 的回答时连接断了") from error
+        if response.will_close:
+            self.close()
+        if response.status >= 400 and response.status not in accept:
+            raise Problem.from_answer(response.status, response.reason, data, response.getheader("Retry-After"))
+        return Answer(response.status, dict(response.headers.items()), data)
+
+    def stream(self, path: str, *, query: Mapping[str, Any] | None = None, timeout_s: float = 60.0) -> Iterator[bytes]:
+        """逐行收一个不断的 GET 回答（SSE）；断了抛 Unreachable。timeout_s 是两次来数据之间最多等多久。"""
+        response = self._send("GET", path, query, None, {"Accept": "text/event-stream"}, timeout_s)
+        try:
+            if response.status >= 400:
+                raise Problem.from_answer(
+                    response.status, response.reason, response.read(), response.getheader("Retry-After")
+                )
+            while line := response.readline():
+                yield line
+        except BROKEN as error:
+            raise Unreachable(f"与 {self.url} 的连接断了") from error
+        finally:
+            # 没有读完的回答占着连接，不能再用。
+            self.close()
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Any,
+        headers: Mapping[str, str],
+        timeout_s: float,
+    ) -> http.client.HTTPResponse:
+        pairs = [(name, _text(value)) for name, value in (query or {}).items() if value is not None]
+        target = self._prefix + path + ("?" + urlencode(pairs) if pairs else "")
+        sent = {**self._headers, **headers}
+        data = None
+        if body is not None:
+            data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            sent["Content-Type"] = "application/json"
+        repeatable = method in REPEATABLE or "Idempotency-Key" in headers
+        while True:
+            connection, fresh = self._connected(timeout_s)
+            try:
+                connection.request(method, target, data, sent)
+                return connection.getresponse()
+            except BROKEN as error:
+                self.close()
+                # 旧连接可能早被对面关了，换新的再送一次；新连接还不行就是真的不行。
+                if fresh or not repeatable:
+                    raise Unreachable(f"与 {self.url} 的连接断了（{_why(error)}）") from error
+
+    def _connected(self, timeout_s: float) -> tuple[http.client.HTTPConnection, bool]:
+        """可用的连接，以及它是不是新建的。"""
+        current = self._connection
+        if current is not None and current.sock is not None:
+            # 空闲的连接上不该有东西可读：可读就是对面已经关了。
+            idle = select.poll()
+            idle.register(current.sock, select.POLLIN)
+            if not idle.poll(0):
+                current.sock.settimeout(timeout_s)
+                return current, False
+            self.close()
+        factory = http.client.HTTPSConnection if self._https else http.client.HTTPConnection
+        connection = factory(self._host, self._port, timeout=timeout_s)
+        try:
+            connection.connect()
+        except OSError as error:
+            taken_from = f"，地址取自 {self._source}" if self._source else ""
+            raise Unreachable(
+                f"连不上 {self.url}（{_why(error)}{taken_from}）；系统在运行吗？可用 scns up 启动"
+            ) from error
+        self._connection = connection
+        return connection, True
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "超时"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return ",".join(str(item) for item in value)
+    return str(value)
