@@ -1,47 +1,77 @@
 """scns 命令的入口：子命令用到时才导入，启动要快。"""
 
-import importlib
 import sys
 
 import click
 
-# 子命令 -> (模块, 对象)。
-COMMANDS: dict[str, tuple[str, str]] = {
-    "db": ("scns_conductor.cli.db", "db"),
-    "token": ("scns_conductor.cli.token", "token"),
-    "worker": ("scns_conductor.cli.worker", "worker"),
+from scns_conductor.cli.chinese import speak_chinese
+
+speak_chinese()
+
+from scns_conductor.cli.command_group import LazyGroup, Place  # noqa: E402
+
+JOBS, CLUSTER, SERVER, TOOLS = "作业", "集群", "系统", "工具"
+_CLI = "scns_conductor.cli."
+
+COMMANDS: dict[str, Place] = {
+    "submit": Place(JOBS, "提交脚本（文件或标准输入）", _CLI + "submit", "submit"),
+    "jobs": Place(JOBS, "列出作业", _CLI + "jobs", "jobs"),
+    "show": Place(JOBS, "显示作业的一切", _CLI + "show", "show"),
+    "logs": Place(JOBS, "显示作业的输出，-f 跟随", _CLI + "logs", "logs"),
+    "why": Place(JOBS, "作业为什么还没有开始，预计何时开始", _CLI + "why", "why"),
+    "cancel": Place(JOBS, "取消作业，或给它发信号", _CLI + "job_control", "cancel"),
+    "hold": Place(JOBS, "保留作业：排队但不启动", _CLI + "job_control", "hold"),
+    "release": Place(JOBS, "放行被保留的作业", _CLI + "job_control", "release"),
+    "requeue": Place(JOBS, "重新排队", _CLI + "job_control", "requeue"),
+    "suspend": Place(JOBS, "挂起运行中的作业", _CLI + "job_control", "suspend"),
+    "resume": Place(JOBS, "恢复挂起的作业", _CLI + "job_control", "resume"),
+    "update": Place(JOBS, "修改作业", _CLI + "update", "update"),
+    "nodes": Place(CLUSTER, "列出节点；排空、恢复、下线", _CLI + "nodes", "nodes"),
+    "partitions": Place(CLUSTER, "列出、新建、修改、删除分区", _CLI + "partitions", "partitions"),
+    "health": Place(CLUSTER, "系统是否就绪", _CLI + "health", "health"),
+    "up": Place(SERVER, "在本机启动整个系统", _CLI + "up", "up"),
+    "down": Place(SERVER, "停止本机的系统", _CLI + "up", "down"),
+    "api": Place(SERVER, "运行 HTTP API", _CLI + "api", "api"),
+    "worker": Place(SERVER, "运行节点代理，并参选调度领导者", _CLI + "worker", "worker"),
+    "db": Place(SERVER, "数据库结构：升级、降级、版本", _CLI + "db", "db"),
+    "token": Place(SERVER, "签发访问令牌", _CLI + "token", "token"),
+    "config": Place(SERVER, "现行的设置与它们的来源", _CLI + "config", "config"),
+    "simulate": Place(TOOLS, "用虚拟时钟重放作业踪迹，比较策略", _CLI + "simulate", "simulate"),
+    "completion": Place(TOOLS, "打印 bash、zsh、fish 的补全脚本", _CLI + "completion", "completion"),
 }
 
 
-class LazyGroup(click.Group):
-    """按名字导入子命令的命令组。"""
+class Commands(LazyGroup):
+    """scns 的全部子命令。"""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """全部子命令的名字。"""
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """导入并返回一个子命令；没有这个名字则为 None。"""
-        place = COMMANDS.get(cmd_name)
-        if place is None:
-            return None
-        command = getattr(importlib.import_module(place[0]), place[1])
-        assert isinstance(command, click.Command)
-        return command
+    places = COMMANDS
 
 
-@click.command(cls=LazyGroup)
-@click.version_option(package_name="scns-conductor", message="%(version)s")
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from scns_conductor import __version__
+
+        click.echo(__version__)
+        ctx.exit()
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="显示版本")
 def scns() -> None:
-    """SCNS-Conductor：作业调度系统。"""
+    """SCNS-Conductor：作业调度系统。
+
+    系统的地址与令牌取自 SCNS_URL 与 SCNS_TOKEN；
+    否则取自 SCNS_DATA_DIR 或缺省数据目录下的 client.json（scns up 写下的）。
+    """
 
 
 def main() -> None:
-    """错误只有一行，写在标准错误上；退出码非零。"""
+    """错误只有一行，写在标准错误上；退出码 1，用法错误是 2。"""
+    from scns_conductor.client.problem import ClientError
     from scns_conductor.core.errors import ConductorError
 
     try:
         scns()
-    except ConductorError as error:
+    except (ClientError, ConductorError) as error:
         print(f"scns：{error}", file=sys.stderr)
         sys.exit(1)

@@ -30,25 +30,27 @@ def _before_exec(parent: int, death_signal: signal.Signals) -> Callable[[], None
 def start_child(
     command: Sequence[str],
     *,
-    log: Path,
+    log: Path | None,
     environment: Mapping[str, str],
+    cwd: str = "/",
     death_signal: signal.Signals = signal.SIGTERM,
     pass_fds: Sequence[int] = (),
     stdin: bytes | None = None,
     identity: Mapping[str, Any] | None = None,
 ) -> "subprocess.Popen[bytes]":
-    """启动一个子进程，输出追加到 log。父进程异常死亡时它收到 death_signal。
+    """启动一个子进程，输出追加到 log（None 则沿用父进程的）。父进程异常死亡时它收到 death_signal。
 
     须在主线程里调用：内核以启动它的线程为准。
     """
-    with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
+    opened = contextlib.nullcontext(None) if log is None else open(log, "ab", opener=_private)  # noqa: SIM115
+    with opened as output:
         process = subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=output,
             stderr=output,
             env=dict(environment),
-            cwd="/",
+            cwd=cwd,
             start_new_session=True,
             pass_fds=tuple(pass_fds),
             preexec_fn=_before_exec(os.getpid(), death_signal),  # 这里没有别的线程
@@ -61,6 +63,10 @@ def start_child(
     return process
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 @contextlib.contextmanager
 def directory_handle(directory: Path) -> Iterator[int]:
     """目录的描述符。传给子进程后写作 /proc/self/fd/N：不必从根走起，上级目录不许进也无妨。"""
@@ -71,8 +77,10 @@ def directory_handle(directory: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def log_tail(log: Path, size: int = 2000) -> str:
+def log_tail(log: Path | None, size: int = 2000) -> str:
     """日志的末尾，写进出错的说明里。"""
+    if log is None:
+        return ""
     try:
         with open(log, "rb") as stream:
             stream.seek(0, os.SEEK_END)

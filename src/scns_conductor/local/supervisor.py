@@ -31,7 +31,7 @@ class Service:
 
     name: str
     spawn: Callable[[], "subprocess.Popen[bytes]"]
-    log: Path
+    log: Path | None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_wait_s: float = 15.0
     process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)

@@ -1,0 +1,50 @@
+"""按名字导入子命令的命令组：列出帮助也不导入它们，启动要快。"""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import click
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """一个子命令在哪里；section 是它在帮助里的小节，summary 是那里的一行说明。"""
+
+    section: str
+    summary: str
+    module: str
+    attribute: str
+
+    def load(self) -> click.Command:
+        """导入并返回它。"""
+        command = getattr(importlib.import_module(self.module), self.attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+class LazyGroup(click.Group):
+    """子命令写在表里的命令组。"""
+
+    places: Mapping[str, Place] = {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """全部子命令的名字，次序与表相同；模块还没有的不列。"""
+        return [name for name, place in self.places.items() if importlib.util.find_spec(place.module) is not None]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """导入并返回一个子命令；没有这个名字则为 None。"""
+        place = self.places.get(cmd_name)
+        if place is None or importlib.util.find_spec(place.module) is None:
+            return None
+        return place.load()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """按小节列出子命令，说明取自表，不导入它们。"""
+        present = self.list_commands(ctx)
+        sections = dict.fromkeys(self.places[name].section for name in present)
+        for section in sections:
+            rows = [(name, self.places[name].summary) for name in present if self.places[name].section == section]
+            with formatter.section(section):
+                formatter.write_dl(rows)

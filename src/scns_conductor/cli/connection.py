@@ -1,0 +1,74 @@
+"""客户端命令共用的选项与连接。"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from scns_conductor.client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="在标准输出写 JSON")
+
+
+def connected() -> "Client":
+    """连到系统的客户端；作业来源记为 CLI。找不到系统抛 EndpointUnknown。"""
+    from scns_conductor.client import Client
+
+    return Client(data_source="CLI")
+
+
+def print_json(value: Any) -> None:
+    """给程序看的输出：一个 JSON，不转义汉字。"""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def complete_job_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """补全作业号：没有结束的作业，旁边是名字与状态。连不上系统就没有可补的。"""
+    from click.shell_completion import CompletionItem
+
+    from scns_conductor.client import ClientError
+
+    try:
+        with connected() as client:
+            rows = client.jobs_page(state="PENDING,RUNNING,SUSPENDED", limit=100)["jobs"]
+    except ClientError:
+        return []
+    return [
+        CompletionItem(str(row["job_id"]), help=f"{row.get('name', '')} {row.get('state', '')}")
+        for row in rows
+        if str(row["job_id"]).startswith(incomplete)
+    ]
+
+
+def job_ids_argument(*, required: bool = True) -> Callable[[F], F]:
+    """一个或几个作业号：12、12_3、12_[1-5]。"""
+    return click.argument("job_ids", metavar="JOB...", nargs=-1, required=required, shell_complete=complete_job_ids)
+
+
+def job_id_argument() -> Callable[[F], F]:
+    """一个作业号。"""
+    return click.argument("job_id", metavar="JOB", shell_complete=complete_job_ids)
+
+
+def each_job(job_ids: Sequence[str], action: Callable[[str], Any]) -> tuple[dict[str, Any], int]:
+    """逐个做；拒绝的各写一行，继续做下一个。返回（作业号 → 回答，退出码）。连不上则立即抛出。"""
+    from scns_conductor.client import Problem
+
+    answers: dict[str, Any] = {}
+    code = 0
+    for job_id in job_ids:
+        try:
+            answers[job_id] = action(job_id)
+        except Problem as problem:
+            if problem.status == 401:
+                raise
+            print(f"scns：作业 {job_id}：{problem}", file=sys.stderr)
+            code = 1
+    return answers, code

@@ -1,0 +1,18 @@
+"""命令行上的 FIELD=VALUE。"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+
+def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
+    """FIELD=VALUE 们；空值是 null（清除）。数与真假由服务器按字段的类型认。没有等号是用法错误。"""
+    changes: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name:
+            raise click.UsageError(f"{word!r} 应写成 字段=值，如 time_limit=30")
+        changes[name] = value or None
+    return changes

@@ -1,0 +1,94 @@
+"""scns cancel、hold、release、requeue、suspend、resume：对一个或几个作业做一件事。"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scns_conductor.cli.connection import connected, each_job, job_ids_argument, json_option, print_json
+
+if TYPE_CHECKING:
+    from scns_conductor.client import Client
+
+
+def _do(job_ids: Sequence[str], done: str, as_json: bool, action: "Callable[[Client, str], Any]") -> None:
+    """逐个做，打印结果；有一个没做成，退出码就是 1。"""
+    with connected() as client:
+        answers, code = each_job(job_ids, lambda job_id: action(client, job_id))
+    if as_json:
+        print_json(answers)
+    else:
+        for job_id, answer in answers.items():
+            state = answer.get("state") if isinstance(answer, dict) else None
+            click.echo(f"作业 {job_id} {done}" + (f"，状态 {state}" if state else ""))
+    raise SystemExit(code)
+
+
+@click.command()
+@job_ids_argument()
+@click.option("-s", "--signal", "signal_name", help="只发这个信号（如 USR1、SIGTERM、10），不取消")
+@click.option("-b", "--batch", "batch_only", is_flag=True, help="信号只发给脚本本身，不给它的子进程；与 --signal 同用")
+@json_option
+def cancel(job_ids: tuple[str, ...], signal_name: str | None, batch_only: bool, as_json: bool) -> None:
+    """取消作业：排队的立即取消，运行的先 SIGTERM 再 SIGKILL；已经结束的不变。"""
+    if signal_name is None:
+        if batch_only:
+            raise click.UsageError("--batch 要与 --signal 同用")
+        _do(job_ids, "已请求取消", as_json, lambda client, job_id: client.cancel(job_id))
+        return
+    name = _signal_name(signal_name)
+    _do(job_ids, f"已发信号 {name}", as_json, lambda client, job_id: client.signal(job_id, name, batch_only=batch_only))
+
+
+def _signal_name(given: str) -> str:
+    """信号的短名，如 USR1；不认识是用法错误。"""
+    import signal
+
+    try:
+        if given.isdigit():
+            found = signal.Signals(int(given))
+        else:
+            found = signal.Signals["SIG" + given.upper().removeprefix("SIG")]
+    except (ValueError, KeyError) as error:
+        raise click.BadParameter(f"没有信号 {given}；例如 USR1、TERM、10", param_hint="--signal") from error
+    return found.name.removeprefix("SIG")
+
+
+@click.command()
+@job_ids_argument()
+@json_option
+def hold(job_ids: tuple[str, ...], as_json: bool) -> None:
+    """保留排队中的作业：留在队列里，但不启动；用 release 放行。"""
+    _do(job_ids, "已保留", as_json, lambda client, job_id: client.hold(job_id))
+
+
+@click.command()
+@job_ids_argument()
+@json_option
+def release(job_ids: tuple[str, ...], as_json: bool) -> None:
+    """放行被保留的作业。"""
+    _do(job_ids, "已放行", as_json, lambda client, job_id: client.release(job_id))
+
+
+@click.command()
+@job_ids_argument()
+@json_option
+def requeue(job_ids: tuple[str, ...], as_json: bool) -> None:
+    """重新排队：运行中的先结束，作业号不变；已结束的再跑一遍。"""
+    _do(job_ids, "已请求重新排队", as_json, lambda client, job_id: client.requeue(job_id))
+
+
+@click.command()
+@job_ids_argument()
+@json_option
+def suspend(job_ids: tuple[str, ...], as_json: bool) -> None:
+    """挂起运行中的作业：进程停住，资源仍占着，时限不走。"""
+    _do(job_ids, "已请求挂起", as_json, lambda client, job_id: client.suspend(job_id))
+
+
+@click.command()
+@job_ids_argument()
+@json_option
+def resume(job_ids: tuple[str, ...], as_json: bool) -> None:
+    """恢复挂起的作业。"""
+    _do(job_ids, "已请求恢复", as_json, lambda client, job_id: client.resume(job_id))

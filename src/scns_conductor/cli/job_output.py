@@ -1,0 +1,50 @@
+"""跟随作业的输出直到它结束：断线从断处接着读，字节不多不少。"""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scns_conductor.client import Client
+    from scns_conductor.client.conductor import Stream
+
+FIRST_PAUSE_S = 0.1
+LAST_PAUSE_S = 5.0
+
+
+def follow_output(
+    client: "Client",
+    job_id: str,
+    stream: "Stream",
+    write: Callable[[bytes], None],
+    on_state: Callable[[dict[str, Any]], None] = lambda _: None,
+    *,
+    offset: int = 0,
+    patience_s: float = 60.0,
+) -> None:
+    """把输出逐段交给 write，直到作业结束；on_state 收到每次状态变化。
+
+    服务器重启或连接断了会从已读的字节数接着读；连续 patience_s 秒连不上抛 Unreachable。
+    """
+    from scns_conductor.client import Problem, Unreachable
+
+    pause_s, last_good = FIRST_PAUSE_S, time.monotonic()
+    while True:
+        try:
+            for event in client.follow(job_id, stream, offset=offset):
+                pause_s, last_good = FIRST_PAUSE_S, time.monotonic()
+                if event.name == "output":
+                    data = event.output()
+                    offset += len(data)
+                    write(data)
+                elif event.name == "state":
+                    on_state(event.json())
+            return
+        except Unreachable:
+            if time.monotonic() - last_good > patience_s:
+                raise
+        except Problem as problem:
+            if problem.status not in (502, 503, 504) or time.monotonic() - last_good > patience_s:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, LAST_PAUSE_S)

@@ -1,0 +1,111 @@
+"""scns jobs：列出作业。"""
+
+from typing import Any
+
+import click
+
+from scns_conductor.cli.connection import connected, json_option, print_json
+
+UNFINISHED = "PENDING,RUNNING,SUSPENDED"
+
+
+@click.command()
+@click.option("-t", "--state", help="只要这些状态，逗号分隔，如 RUNNING,FAILED 或 R,F；all 表示全部")
+@click.option("-a", "--all", "everything", is_flag=True, help="连结束的也列，等于 --state all")
+@click.option("-u", "--user", help="只要这个用户的")
+@click.option("--me", is_flag=True, help="只要自己的")
+@click.option("-A", "--account", help="只要这个账户的")
+@click.option("-p", "--partition", help="只要这个分区的")
+@click.option("-n", "--name", help="只要这个名字的")
+@click.option("-w", "--node", help="只要用到这个节点的")
+@click.option("-j", "--job", "job_id", help="只要这些作业号，逗号分隔")
+@click.option("--since", metavar="TIME", help="只要此后提交的，如 2026-11-24T08:00:00")
+@click.option("-S", "--sort", default="-job_id", show_default=True, help="排序的字段，前面加 - 是从大到小")
+@click.option("-l", "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="最多列几个")
+@json_option
+def jobs(
+    state: str | None,
+    everything: bool,
+    user: str | None,
+    me: bool,
+    account: str | None,
+    partition: str | None,
+    name: str | None,
+    node: str | None,
+    job_id: str | None,
+    since: str | None,
+    sort: str,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """列出作业；缺省只列没有结束的，最新的在前。"""
+    filters: dict[str, Any] = {
+        "state": _states(state, everything=everything or job_id is not None),
+        "user": _own_name() if me else user,
+        "account": account,
+        "partition": partition,
+        "name": name,
+        "node": node,
+        "job_id": job_id,
+        "submit_after": _instant(since),
+        "sort": sort,
+    }
+    with connected() as client:
+        if as_json:
+            print_json({"jobs": list(client.jobs(most=limit, **filters))})
+            return
+        from scns_conductor.cli.job_text import LIST_FIELDS
+
+        found = list(client.jobs(most=limit + 1, fields=LIST_FIELDS, **filters))
+    _print_list(found[:limit])
+    if len(found) > limit:
+        click.echo(f"只列出了前 {limit} 个；用 --limit 多列一些，或加条件", err=True)
+
+
+def _print_list(found: list[dict[str, Any]]) -> None:
+    from datetime import UTC, datetime
+
+    from scns_conductor.cli.job_text import LIST_HEADER, list_row
+    from scns_conductor.cli.table import render
+
+    now = datetime.now(UTC)
+    click.echo(render(LIST_HEADER, [list_row(job, now) for job in found]))
+
+
+def _states(given: str | None, *, everything: bool) -> str | None:
+    """状态的全名，逗号分隔；全部是 None。不认识的状态是用法错误。"""
+    from scns_conductor.core.states import SHORT_STATES, JobState
+
+    if given is None:
+        return None if everything else UNFINISHED
+    if given.lower() == "all" or everything:
+        return None
+    short = {text: state.value for state, text in SHORT_STATES.items()}
+    full = {state.value for state in JobState}
+    chosen = []
+    for word in given.upper().split(","):
+        state = short.get(word.strip(), word.strip())
+        if state not in full:
+            raise click.BadParameter(f"没有状态 {word}；有 {'、'.join(sorted(full))}", param_hint="--state")
+        chosen.append(state)
+    return ",".join(chosen)
+
+
+def _own_name() -> str:
+    """令牌里的用户名：作业归它，不归系统的登录名。"""
+    from scns_conductor.client import find_endpoint
+    from scns_conductor.client.token_claims import user_name_of
+
+    return user_name_of(find_endpoint().token)
+
+
+def _instant(given: str | None) -> str | None:
+    """带时区的 ISO 8601；没有写时区的按本地时区。"""
+    if given is None:
+        return None
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(given).astimezone().isoformat()
+    except ValueError as error:
+        raise click.BadParameter("应如 2026-11-24 或 2026-11-24T08:00:00", param_hint="--since") from error

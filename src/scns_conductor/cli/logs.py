@@ -1,0 +1,65 @@
+"""scns logs：作业的输出。"""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from scns_conductor.cli.connection import connected, job_id_argument, json_option, print_json
+
+if TYPE_CHECKING:
+    from scns_conductor.client import Client
+    from scns_conductor.client.conductor import Stream
+
+# --tail 从文件末尾取这么多字节再数行。
+TAIL_BYTES = 1024**2
+
+
+@click.command()
+@job_id_argument()
+@click.option("-f", "--follow", is_flag=True, help="作业还在运行时一直跟着，到它结束为止")
+@click.option("-e", "--stderr", "want_stderr", is_flag=True, help="标准错误；缺省是标准输出")
+@click.option("-n", "--tail", "lines", type=click.IntRange(min=0), help="只要最后几行")
+@json_option
+def logs(job_id: str, follow: bool, want_stderr: bool, lines: int | None, as_json: bool) -> None:
+    """打印作业的输出，原样的字节；没有另设 --error 时，标准错误在标准输出里。"""
+    stream: Stream = "stderr" if want_stderr else "stdout"
+    if follow and as_json:
+        raise click.UsageError("--follow 与 --json 不能同用")
+    with connected() as client:
+        if follow:
+            _follow(client, job_id, stream, lines)
+            return
+        data = client.output(job_id, stream) if lines is None else last_lines(client, job_id, stream, lines)
+    if as_json:
+        print_json({"job_id": job_id, "stream": stream, "output": data.decode(errors="replace")})
+    else:
+        write_bytes(data)
+
+
+def write_bytes(data: bytes) -> None:
+    """原样写到标准输出，立即可见。"""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def last_lines(client: "Client", job_id: str, stream: "Stream", lines: int) -> bytes:
+    """最后几行；每行再长，总共也只看最后 TAIL_BYTES 字节。"""
+    if lines == 0:
+        return b""
+    return b"".join(client.output(job_id, stream, tail=TAIL_BYTES).splitlines(keepends=True)[-lines:])
+
+
+def _follow(client: "Client", job_id: str, stream: "Stream", lines: int | None) -> None:
+    from scns_conductor.cli.job_output import follow_output
+
+    offset = 0
+    try:
+        if lines is not None:
+            # 先取全部再跟：已有的只显示最后几行，接着跟的部分从已取的末尾开始，不漏不重。
+            data = client.output(job_id, stream)
+            offset = len(data)
+            write_bytes(b"".join(data.splitlines(keepends=True)[-lines:]) if lines else b"")
+        follow_output(client, job_id, stream, write_bytes, offset=offset)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -1,0 +1,67 @@
+"""scns nodes：列出节点；排空、恢复、下线。"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from scns_conductor.cli.connection import connected, json_option, print_json
+
+HEADER = ("节点", "状态", "CPU 用/共", "内存 用/共", "GRES 用/共", "负载", "心跳", "原因")
+
+
+@click.command()
+@click.argument("names", metavar="[NODE]...", nargs=-1)
+@click.option("--drain", "action", flag_value="drain", help="排空：不再接新作业，运行中的跑完（管理员）")
+@click.option("--resume", "action", flag_value="resume", help="恢复接作业（管理员）")
+@click.option("--down", "action", flag_value="down", help="下线：其上的作业重新排队或结束（管理员）")
+@click.option("--reason", help="排空、下线的原因")
+@json_option
+def nodes(names: tuple[str, ...], action: str | None, reason: str | None, as_json: bool) -> None:
+    """列出全部或指名的节点；NODE 可写成 n[1-3,5]。"""
+    wanted = _expanded(names)
+    if action is not None and not wanted:
+        raise click.UsageError(f"--{action} 要指明节点")
+    if action in ("drain", "down") and not reason:
+        raise click.UsageError(f"--{action} 要用 --reason 说明原因")
+    with connected() as client:
+        if action is not None:
+            changes = {"state": action.upper(), **({"reason": reason} if reason else {})}
+            found = [client.update_node(name, changes) for name in wanted]
+        elif wanted:
+            found = [client.node(name) for name in wanted]
+        else:
+            found = client.nodes()
+    if as_json:
+        print_json({"nodes": found})
+        return
+    from scns_conductor.cli.table import render
+
+    click.echo(render(HEADER, [_row(node) for node in found]))
+
+
+def _expanded(names: tuple[str, ...]) -> list[str]:
+    from scns_conductor.core.hostlist import expand
+
+    try:
+        return [name for word in names for name in expand(word)]
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="NODE") from error
+
+
+def _row(node: Mapping[str, Any]) -> tuple[str, ...]:
+    from scns_conductor.cli.job_text import local_time
+    from scns_conductor.core.units import format_memory_mb
+
+    gres, used = node.get("gres") or {}, node.get("allocated_gres") or {}
+    load = node.get("cpu_load")
+    return (
+        str(node["name"]),
+        str(node["state"]),
+        f"{node.get('allocated_cpus', 0)}/{node.get('cpus', 0)}",
+        f"{format_memory_mb(node.get('allocated_memory', 0))}/{format_memory_mb(node.get('memory', 0))}",
+        " ".join(f"{name} {used.get(name, 0)}/{total}" for name, total in gres.items()) or "-",
+        "-" if load is None else f"{load:.2f}",
+        local_time(node.get("last_heartbeat")),
+        str(node.get("reason") or "-"),
+    )

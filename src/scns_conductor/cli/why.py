@@ -1,0 +1,25 @@
+"""scns why：作业为什么还没有开始。"""
+
+import click
+
+from scns_conductor.cli.connection import connected, job_id_argument, json_option, print_json
+
+
+@click.command()
+@job_id_argument()
+@json_option
+def why(job_id: str, as_json: bool) -> None:
+    """作业为什么还没有开始，缺什么，排在谁后面，预计何时开始。"""
+    with connected() as client:
+        answer = client.why(job_id)
+    if as_json:
+        print_json(answer)
+        return
+    from scns_conductor.cli.job_text import field_pairs
+    from scns_conductor.cli.table import render_fields
+
+    text = answer.get("text") or answer.get("message")
+    if isinstance(text, str):
+        click.echo(text)
+    rest = {name: value for name, value in answer.items() if name not in ("text", "message")}
+    click.echo(render_fields(field_pairs(rest)))
