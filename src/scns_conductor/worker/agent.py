@@ -296,12 +296,13 @@ class Agent:
             if end.get("unkillable"):
                 self._commands.put(lambda job=end["job_id"]: self._drain(f"作业 {job} 有杀不掉的进程"))  # type: ignore[misc]
         messages: dict[str, list[Message]] = {}
-        for end in ends:
-            node_list = self._control.peers.pop((end["job_id"], end["attempt"]), None)
-            if node_list is not None:
-                for node in hostlist.expand(node_list):
-                    if node != self._node:
-                        messages.setdefault(node, []).append(Message("sync", {"job_ids": [end["job_id"]]}))
+        for job in ended:
+            for node in hostlist.expand(job.peers) if job.peers else ():
+                if node == self._node:
+                    # 报告丢失的可能不是运行脚本的节点：自己这里也要核对。
+                    self._commands.put(lambda job_id=job.job_id: self._control.sync([job_id]))  # type: ignore[misc]
+                else:
+                    messages.setdefault(node, []).append(Message("sync", {"job_ids": [job.job_id]}))
         try:
             self._publisher.send(messages)
         except BusUnavailable as error:

@@ -5,11 +5,14 @@
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rq import Queue
 from rq.exceptions import DequeueTimeout
 from rq.job import Job as RqJob
@@ -18,6 +21,11 @@ from rq.serializers import JSONSerializer
 PROTOCOL_VERSION = 1
 # 没有人收的消息（节点没了）留在队列里的上限；真相在数据库里，过期无妨。
 MESSAGE_TTL_S = 300
+CONNECT_WAIT_S = 2.0
+SEND_WAIT_S = 2.0
+# 须长于 handle_next 的等待。
+RECEIVE_WAIT_S = 30.0
+AWAY_S = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +45,16 @@ class BusUnavailable(Exception):
     """Valkey 不在；调用者应当继续靠数据库工作。"""
 
 
-def connect(redis_url: str) -> "redis.Redis":
-    """连接 Valkey；真正用到时才会报错。"""
-    return redis.Redis.from_url(redis_url, socket_connect_timeout=2, socket_timeout=30, health_check_interval=30)
+def connect(redis_url: str, wait_s: float) -> "redis.Redis":
+    """连接 Valkey；真正用到时才会报错。wait_s 是等一个回答的上限。"""
+    return redis.Redis.from_url(
+        redis_url,
+        socket_connect_timeout=CONNECT_WAIT_S,
+        socket_timeout=wait_s,
+        health_check_interval=30,
+        # 重试由调用者按自己的节奏来：消息可以丢，不能让调度器等在这里。
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 def queue_name(node_name: str) -> str:
@@ -51,7 +66,8 @@ class Publisher:
     """领导者一侧：一个周期里每个节点一条消息，一次往返全部送出。"""
 
     def __init__(self, redis_url: str) -> None:
-        self._redis = connect(redis_url)
+        self._redis = connect(redis_url, SEND_WAIT_S)
+        self._away_until = 0.0
         self._queues: dict[str, Queue] = {}
 
     def _queue(self, node_name: str) -> Queue:
@@ -63,9 +79,14 @@ class Publisher:
         return queue
 
     def send(self, messages: Mapping[str, Sequence[Message]]) -> None:
-        """把消息送到各节点的队列；messages 的键是节点名。Valkey 不在时抛 BusUnavailable。"""
+        """把消息送到各节点的队列；messages 的键是节点名。Valkey 不在时抛 BusUnavailable。
+
+        失败之后 AWAY_S 秒内不再尝试：Valkey 挂起（不答话）时，也不拖慢调度。
+        """
         if not messages:
             return
+        if time.monotonic() < self._away_until:
+            raise BusUnavailable("Valkey 刚才连不上，稍后再试")
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
                 for node_name, node_messages in messages.items():
@@ -81,6 +102,7 @@ class Publisher:
                     self._queue(node_name).enqueue_many(data, pipeline=pipeline)
                 pipeline.execute()
         except redis.RedisError as error:
+            self._away_until = time.monotonic() + AWAY_S
             raise BusUnavailable(f"无法连接 Valkey：{error}") from error
 
     def close(self) -> None:
@@ -92,7 +114,7 @@ class Consumer:
     """节点一侧：逐条取出消息，按固定的函数表处理。"""
 
     def __init__(self, redis_url: str, name: str, handlers: Mapping[str, Handler]) -> None:
-        self._redis = connect(redis_url)
+        self._redis = connect(redis_url, RECEIVE_WAIT_S)
         self._queue = Queue(name, connection=self._redis, serializer=JSONSerializer)
         self._handlers = handlers
 

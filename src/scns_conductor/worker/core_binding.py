@@ -59,6 +59,13 @@ class CorePool:
                 self._free_cores.update(binding.cpu_ids or ())
             self._free_cards.update(set(binding.accelerator_ids) & self._models.keys())
 
+    def keep_only(self, owners: set[tuple[int, int]], job_ids: Sequence[int] | None) -> None:
+        """归还不在 owners 里的；job_ids 不为 None 时只看这些作业的。"""
+        with self._lock:
+            gone = [owner for owner in self._held if owner not in owners and (job_ids is None or owner[0] in job_ids)]
+        for owner in gone:
+            self.give_back(owner)
+
     def _hold(self, owner: tuple[int, int], binding: Binding) -> None:
         self._held[owner] = binding
         self._free_cores.difference_update(binding.cpu_ids or ())

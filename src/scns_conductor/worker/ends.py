@@ -78,6 +78,7 @@ _COMMIT = sa.text(
     decided AS (
       -- 按作业号的次序加锁，使并发的结束不会死锁；只认当前这次尝试。
       SELECT r.*, j.state AS from_state, j.requested_end_actor, j.requested_end_reason,
+        CASE WHEN j.allocated_nodes > 1 THEN j.node_list END AS peers,
         coalesce(j.requested_end_state,
                  CASE WHEN r.requeue_if_allowed AND j.requeue AND NOT j.interactive THEN 'PENDING' ELSE r.state END)
           AS to_state,
@@ -130,7 +131,8 @@ _COMMIT = sa.text(
         coalesce(requested_end_actor, actor), coalesce(requested_end_reason, message)
       FROM decided
     )
-    SELECT d.job_id, d.restart_count, d.to_state FROM decided AS d JOIN ended USING (job_id) ORDER BY d.job_id
+    SELECT d.job_id, d.restart_count, d.to_state, d.peers
+    FROM decided AS d JOIN ended USING (job_id) ORDER BY d.job_id
     """
 )
 
@@ -150,11 +152,12 @@ _OUTPUTS = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """写成了的结束；重复或过时的报告不在其中。"""
+    """写成了的结束；重复或过时的报告不在其中。peers 是多节点作业的节点列表：要请它们来核对。"""
 
     job_id: int
     restart_count: int
     state: str
+    peers: str | None = None
 
 
 def commit_ends(connection: Connection, ends: Iterable[JobEnd]) -> list[Ended]:
@@ -184,4 +187,4 @@ def commit_ends(connection: Connection, ends: Iterable[JobEnd]) -> list[Ended]:
     if rows:
         connection.execute(inbox_insert("jobs", job_ids=[row.job_id for row in rows]))
         connection.execute(notify_inbox())
-    return [Ended(row.job_id, row.restart_count, row.to_state) for row in rows]
+    return [Ended(row.job_id, row.restart_count, row.to_state, row.peers) for row in rows]

@@ -97,8 +97,6 @@ class JobControl:
         self._unsent: dict[tuple[int, int], LaunchSpec] = {}
         self._reported: dict[tuple[int, int], int] = {}
         self._prologs = ThreadPoolExecutor(PROLOG_THREADS, thread_name_prefix="prolog")
-        # 多节点作业的其余节点：作业结束后要请它们也来核对。
-        self.peers: dict[tuple[int, int], str] = {}
 
     def close(self) -> None:
         """不再接受新的 prolog；正在跑的跑完为止。"""
@@ -120,8 +118,6 @@ class JobControl:
                     bindings.append((job.allocation_id, binding.cpu_ids, binding.gres_ids))
                 if not job.runs_here:
                     continue
-                if len(job.peer_tasks) > 1:
-                    self.peers[owner] = job.node_list
                 try:
                     specs.append(self._context.plan(job, binding))
                 except LaunchRefused as error:
@@ -201,6 +197,7 @@ class JobControl:
         held = self._held(job_ids)
         hello = self._client().hello(attach=False)
         running = parse_running(hello["running"])
+        ended = {_owner_of(key) for key in hello["unacknowledged"]} | self._finisher.pending()
         if job_ids is not None:
             chosen = set(job_ids)
             running = [task for task in running if task.job_id in chosen]
@@ -208,7 +205,9 @@ class JobControl:
             for row in held:
                 if row.claimed and (row.cpu_ids is not None or row.gres_ids):
                     self._pool.restore((row.job_id, row.restart_count), row.cpu_ids, row.gres_ids or {})
-        ended = {_owner_of(key) for key in hello["unacknowledged"]} | self._finisher.pending()
+        # 多节点作业在别的节点上结束，本节点不经手：已经释放的份额在这里归还。
+        holding = {(row.job_id, row.restart_count) for row in held} | {task.owner for task in running}
+        self._pool.keep_only(holding | self._preparing | set(self._unsent) | ended, job_ids)
         sent_again = set(self._unsent)
         if job_ids is None and self._unsent:
             known = ended | {task.owner for task in running}

@@ -1,8 +1,15 @@
-"""失联的节点：超过期限没有心跳的标为 DOWN，上面的作业按节点故障结束，允许的重新排队。"""
+"""失联的节点：超过期限没有心跳的标为 DOWN，上面的作业按节点故障结束，允许的重新排队。
+
+多节点作业若只失去了别的节点，运行脚本的节点还在：请它先结束自己的进程，由它来写结束，
+资源在进程都没了之后才归还；它也失联时，下一轮在这里结束。
+"""
+
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core import hostlist
 from scns_conductor.core.states import JobState
 from scns_conductor.worker.ends import JobEnd, commit_ends
 
@@ -12,29 +19,57 @@ _SILENT = sa.text(
     "AND last_heartbeat < clock_timestamp() - make_interval(secs => :timeout) RETURNING name"
 )
 _VICTIMS = sa.text(
-    "SELECT DISTINCT ON (a.job_id) a.job_id, a.restart_count, a.node_name FROM resource_allocations AS a "
-    "WHERE a.node_name = ANY(:names) AND a.released_at IS NULL ORDER BY a.job_id"
+    """
+    SELECT DISTINCT ON (a.job_id) a.job_id, a.restart_count, a.node_name, j.batch_host, j.node_list, j.requeue,
+      j.allocated_nodes > 1 AND coalesce(b.state = 'UP', false) AS batch_host_lives
+    FROM resource_allocations AS a JOIN jobs AS j USING (job_id) LEFT JOIN nodes AS b ON b.name = j.batch_host
+    WHERE a.node_name = ANY(:names) AND a.released_at IS NULL AND a.restart_count = j.restart_count
+    ORDER BY a.job_id, a.node_index
+    """
+)
+_ASK_TO_END = sa.text(
+    "UPDATE jobs SET requested_end_state = CASE WHEN requeue AND NOT interactive THEN 'PENDING' ELSE 'NODE_FAIL' END, "
+    "requested_end_reason = :reason, requested_end_actor = 'scheduler' "
+    "WHERE job_id = :job_id AND restart_count = :restart_count AND state IN ('RUNNING', 'SUSPENDED') "
+    "AND requested_end_state IS NULL"
 )
 
 
-def fail_silent_nodes(connection: Connection, timeout_s: float) -> list[str]:
-    """在调用者的事务里执行；返回刚刚判定失联的节点。"""
-    names = list(connection.scalars(_SILENT, {"timeout": timeout_s}))
-    if names:
-        victims = connection.execute(_VICTIMS, {"names": names}).all()
-        commit_ends(
-            connection,
-            [
-                JobEnd(
-                    victim.job_id,
-                    victim.restart_count,
-                    JobState.NODE_FAIL,
-                    "node_fail",
-                    "scheduler",
-                    message=f"节点 {victim.node_name} 失联超过 {timeout_s:g} 秒",
-                    requeue_if_allowed=True,
-                )
-                for victim in victims
-            ],
+@dataclass(frozen=True, slots=True)
+class SilentNodes:
+    """刚刚判定失联的节点，以及因此要请来核对的节点：节点名 -> 作业号。"""
+
+    names: list[str] = field(default_factory=list)
+    to_sync: dict[str, list[int]] = field(default_factory=dict)
+
+
+def fail_silent_nodes(connection: Connection, timeout_s: float) -> SilentNodes:
+    """在调用者的事务里执行；事务提交之后，调用者应给 to_sync 里的节点发 sync。"""
+    silent = SilentNodes(list(connection.scalars(_SILENT, {"timeout": timeout_s})))
+    if not silent.names:
+        return silent
+    ends = []
+    for victim in connection.execute(_VICTIMS, {"names": silent.names}).all():
+        reason = f"节点 {victim.node_name} 失联超过 {timeout_s:g} 秒"
+        if victim.batch_host_lives:
+            connection.execute(
+                _ASK_TO_END, {"job_id": victim.job_id, "restart_count": victim.restart_count, "reason": reason}
+            )
+            silent.to_sync.setdefault(victim.batch_host, []).append(victim.job_id)
+            continue
+        ends.append(
+            JobEnd(
+                victim.job_id,
+                victim.restart_count,
+                JobState.NODE_FAIL,
+                "node_fail",
+                "scheduler",
+                message=reason,
+                requeue_if_allowed=True,
+            )
         )
-    return names
+    for ended in commit_ends(connection, ends):
+        for node in hostlist.expand(ended.peers) if ended.peers else ():
+            if node not in silent.names:
+                silent.to_sync.setdefault(node, []).append(ended.job_id)
+    return silent

@@ -78,7 +78,8 @@ class Scheduler:
                 renewed = now
             if now - reconciled >= self._settings.reconcile_interval_s:
                 with connection.begin():
-                    fail_silent_nodes(connection, self._settings.node_timeout_s)
+                    silent = fail_silent_nodes(connection, self._settings.node_timeout_s)
+                self._send({node: [Message("sync", {"job_ids": ids})] for node, ids in silent.to_sync.items()})
                 reconciled = now
             requests = self._drain(connection)
             self._send(self._forward(connection, requests))
