@@ -1,0 +1,154 @@
+"""HTTP 的收发：长连接、断线、错误；对面是真的套接字。"""
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from scns_conductor.client import Problem, Unreachable
+from scns_conductor.client.job_follow import ServerEvent, server_events
+from scns_conductor.client.transport import Transport
+
+
+def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def read_request(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = connection.recv(65536)
+        if not piece:
+            return data
+        data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length")), 0)
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+@contextlib.contextmanager
+def serving(*behaviours: Callable[[socket.socket], None]) -> Iterator[str]:
+    """每来一条连接就照次序演一段。"""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def play() -> None:
+            for behaviour in behaviours:
+                connection, _ = listener.accept()
+                with connection:
+                    behaviour(connection)
+
+        thread = threading.Thread(target=play)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def answer_times(count: int) -> Callable[[socket.socket], None]:
+    def behaviour(connection: socket.socket) -> None:
+        for _ in range(count):
+            read_request(connection)
+            connection.sendall(http(b'{"good": true}'))
+
+    return behaviour
+
+
+def drop(connection: socket.socket) -> None:
+    read_request(connection)
+
+
+def test_one_connection_serves_many_requests() -> None:
+    with serving(answer_times(3)) as url:
+        transport = Transport(url, "t")
+        for _ in range(3):
+            assert transport.request("GET", "/x").json() == {"good": True}
+        transport.close()
+
+
+def test_a_connection_closed_by_the_server_is_made_anew() -> None:
+    with serving(answer_times(1), answer_times(1)) as url:
+        transport = Transport(url)
+        assert transport.request("POST", "/x", body={}).json()
+        assert transport.request("POST", "/x", body={}).json()
+        transport.close()
+
+
+def test_what_may_have_been_done_is_not_sent_twice() -> None:
+    def once_then_drop(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(http(b"{}"))
+        read_request(connection)
+
+    with serving(once_then_drop, answer_times(1), once_then_drop) as url:
+        transport = Transport(url)
+        transport.request("GET", "/x")
+        # 带幂等键的可以重送。
+        assert transport.request("POST", "/x", body={}, headers={"Idempotency-Key": "k"}).json()
+        transport.close()
+        transport.request("GET", "/x")
+        with pytest.raises(Unreachable):
+            transport.request("POST", "/x", body={})
+
+
+def test_a_fresh_connection_that_breaks_is_unreachable() -> None:
+    with serving(drop) as url, pytest.raises(Unreachable):
+        Transport(url).request("GET", "/x")
+
+
+def test_a_problem_tells_its_code_and_fields() -> None:
+    body = {
+        "detail": "有两处不对",
+        "code": "invalid_field",
+        "errors": [{"field": "job.a", "message": "不对"}, {"field": "job.b", "message": "也不对"}],
+    }
+
+    def refuse(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(http(json.dumps(body).encode(), "422 Unprocessable", "Retry-After: 3"))
+
+    with serving(refuse) as url, pytest.raises(Problem) as caught:
+        Transport(url).request("GET", "/x")
+    assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (422, "invalid_field", 3)
+    assert str(caught.value) == "job.a：不对；job.b：也不对"
+
+
+def test_an_answer_of_something_else_is_still_a_problem() -> None:
+    def refuse(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(http(b"<html>", "502 Bad Gateway"))
+
+    with serving(refuse) as url, pytest.raises(Problem, match="502"):
+        Transport(url).request("GET", "/x")
+
+
+def test_nobody_listening_names_the_address() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with pytest.raises(Unreachable, match=r"scns up"):
+        Transport(url).request("GET", "/x")
+    for bad in ("ftp://x", "http://:1", "http://a:b"):
+        with pytest.raises(Unreachable):
+            Transport(bad)
+
+
+def test_server_events_are_parsed() -> None:
+    lines = [
+        b": ping\n",
+        b"event: output\n",
+        b'data: {"text": "a"}\n',
+        b"\n",
+        b"data: 1\n",
+        b"data: 2\n",
+        b"\r\n",
+        b"da",
+    ]
+    events = list(server_events(lines))
+    assert events == [ServerEvent("output", '{"text": "a"}'), ServerEvent("message", "1\n2")]
+    assert events[0].output() == b"a"
+    assert ServerEvent("output", '{"base64": "/w=="}').output() == b"\xff"
