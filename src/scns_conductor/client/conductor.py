@@ -90,6 +90,7 @@ class Client:
             endpoint = find_endpoint()
             url, token, source = endpoint.url, token or endpoint.token, endpoint.source
         self.transport = Transport(url, token, timeout_s=timeout_s, source=source)
+        self._token, self._data_source = token, data_source
         self._submit_headers = {"X-SCNS-Source": data_source}
 
     def __enter__(self) -> "Client":
@@ -99,6 +100,10 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def clone(self) -> "Client":
+        """同一个系统的另一个客户端，有自己的连接，可给别的线程用。"""
+        return Client(self.url, self._token, timeout_s=self.transport.timeout_s, data_source=self._data_source)
 
     @property
     def url(self) -> str:
