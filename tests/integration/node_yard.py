@@ -25,12 +25,12 @@ class NodeYard:
         self.work = work
         self.output = work / "out"
         self.output.mkdir()
-        self._urls = {
+        self.urls = {
             "SCNS_DATABASE_URL": settings.database_url.get_secret_value(),
             "SCNS_REDIS_URL": settings.redis_url.get_secret_value(),
         }
         self.engine = sync_engine(settings)
-        self.publisher = Publisher(self._urls["SCNS_REDIS_URL"])
+        self.publisher = Publisher(self.urls["SCNS_REDIS_URL"])
         self.agents: dict[str, subprocess.Popen[bytes]] = {}
         self.execute("INSERT INTO scheduler_leader (singleton) VALUES (true) ON CONFLICT DO NOTHING")
         self.execute("INSERT INTO partitions (name, is_default) VALUES ('main', true) ON CONFLICT DO NOTHING")
@@ -46,7 +46,7 @@ class NodeYard:
     def environment(self, node: str, **extra: str) -> dict[str, str]:
         return {
             **os.environ,
-            **self._urls,
+            **self.urls,
             "SCNS_NODE_NAME": node,
             "SCNS_DATA_DIR": str(self.work / node),
             "SCNS_SCRIPT_DIR": str(self.work / node / "scripts"),
@@ -61,13 +61,13 @@ class NodeYard:
     def spool(self, node: str = "n1") -> Path:
         return self.work / node / "spool" / node
 
-    def start_agent(self, node: str = "n1", *, wait: bool = True, **extra: str) -> None:
+    def start_agent(self, node: str = "n1", *, wait: bool = True, prefix: Sequence[str] = (), **extra: str) -> None:
         if wait:
             self.execute("UPDATE nodes SET state = 'UNKNOWN' WHERE name = :name", name=node)
         (self.work / node).mkdir(exist_ok=True)
         with open(self.work / f"{node}.log", "ab") as log:
             self.agents[node] = subprocess.Popen(
-                [sys.executable, "-m", "scns_conductor.worker.agent"],
+                [*prefix, sys.executable, "-m", "scns_conductor.worker.agent"],
                 env=self.environment(node, **extra),
                 stderr=log,
                 cwd=self.work,

@@ -15,9 +15,9 @@ from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdGone
 WAIT_S = 20.0
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:
     """等到条件成立，返回它的值；超时则失败。"""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
         value = condition()
         if value:

@@ -11,65 +11,12 @@ from pathlib import Path
 import pytest
 import redis
 from node_yard import NodeYard
+from outage import Outage
 from shepherd_yard import alive, wait_until
 
-from conftest import settings_for
-from scns_conductor import migrations
 from scns_conductor.core.settings import Settings
-from scns_conductor.local.engines import Engines, running_engines, stop_process
 
-
-class Outage:
-    """自己的两个引擎，可以随意杀死再拉起。"""
-
-    def __init__(self, engines: Engines) -> None:
-        self.engines = engines
-        self._revived: list[tuple[subprocess.Popen[bytes], signal.Signals]] = []
-
-    def kill_postgres(self) -> None:
-        pid = int((self.engines.postgres.data / "postmaster.pid").read_text().split("\n", 1)[0])
-        os.kill(pid, signal.SIGQUIT)
-        wait_until(lambda: not alive(pid), "PostgreSQL 停机")
-
-    def revive_postgres(self) -> None:
-        self.engines.postgres.prepare()
-        process = self.engines.postgres.spawn()
-        self._revived.append((process, signal.SIGINT))
-        self.engines.postgres.wait_ready(lambda: process.poll() is None)
-
-    def kill_valkey(self) -> None:
-        with redis.Redis.from_url(self.engines.redis_url) as client:
-            pid = int(client.info("server")["process_id"])
-        os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not alive(pid), "Valkey 消失")
-
-    def revive_valkey(self) -> None:
-        process = self.engines.valkey.spawn()
-        self._revived.append((process, signal.SIGTERM))
-        self.engines.valkey.wait_ready(lambda: process.poll() is None)
-
-    def close(self) -> None:
-        for process, number in self._revived:
-            stop_process(process, number)
-
-
-@pytest.fixture
-def outage(tmp_path: Path, scratch: Path) -> Iterator[Outage]:
-    with running_engines(scratch / f"outage-{tmp_path.name}") as engines:
-        trouble = Outage(engines)
-        try:
-            yield trouble
-        finally:
-            trouble.close()
-
-
-@pytest.fixture
-def fragile(outage: Outage, tmp_path: Path) -> Iterator[NodeYard]:
-    settings = settings_for(outage.engines, "scns", tmp_path)
-    migrations.upgrade(settings)
-    yard = NodeYard(settings, tmp_path)
-    yield yard
-    yard.close()
+pytest_plugins = ["outage_fixtures"]
 
 
 @pytest.fixture

@@ -37,6 +37,8 @@ def sync_engine(settings: Settings, *, pool_size: int = 2, role: str = "worker")
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
+            # 发出去没有回音的（网线断了、防火墙吞了）20 秒后算断开。
+            "tcp_user_timeout": 20_000,
         },
     )
 
