@@ -1,0 +1,113 @@
+"""时刻的文字形式，取自 sbatch(1) 的 --begin 与 sacct(1) 的时间写法。"""
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
+_RELATIVE = re.compile(r"^now(?:\s*([+-])\s*(\d+)\s*([a-z]*))?$", re.IGNORECASE)
+_CLOCK = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(am|pm)?$", re.IGNORECASE)
+_DATE = re.compile(
+    r"^(?:(\d{4})-(\d{1,2})-(\d{1,2})|(\d{1,2})[/.](\d{1,2})(?:[/.](\d{2}|\d{4}))?|(\d{2})(\d{2})(\d{2}))$"
+)
+_NAMED = {"midnight": time(0), "noon": time(12), "elevenses": time(11), "fika": time(15), "teatime": time(16)}
+_FORMS = (
+    "可用写法：2026-01-31T08:00[:00]、2026-01-31、08:00、MMDDYY、MM/DD/YY、today、tomorrow、noon、now+2hours、Unix 秒"
+)
+
+
+def parse_instant(text: str | int | float, now: datetime) -> datetime:
+    """把时刻的写法换算成带时区的时刻；now 带时区，没有写时区的按 now 的时区。
+
+    只有钟点而今天已过的，是明天（sbatch(1)）。认不出时抛 ValueError（中文原因）。
+    """
+    if isinstance(text, int | float):
+        return _from_epoch(float(text))
+    word = text.strip()
+    relative = _RELATIVE.match(word)
+    if relative:
+        return now + _offset(relative)
+    if re.fullmatch(r"\d{9,}", word):
+        return _from_epoch(float(word))
+    if word.lower() in ("today", "tomorrow"):
+        return _midnight(now) + timedelta(days=word.lower() == "tomorrow")
+    date_text, _, clock_text = (
+        word.replace(" ", "T", 1).partition("T") if _DATE.match(word[:10].rstrip("T ")) else ("", "", word)
+    )
+    if not date_text:
+        iso = _iso(word, now)
+        if iso is not None:
+            return iso
+        clock = _clock(clock_text)
+        found = datetime.combine(now.date(), clock, now.tzinfo)
+        return found if found >= now else found + timedelta(days=1)
+    if re.search(r"(Z|[+-]\d\d:?\d\d)$", clock_text):
+        iso = _iso(word, now)
+        if iso is not None:
+            return iso
+    return datetime.combine(_date(date_text, now), _clock(clock_text) if clock_text else time(0), now.tzinfo)
+
+
+def _from_epoch(seconds: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError) as error:
+        raise ValueError(f"时刻 {seconds:g} 超出范围") from error
+
+
+def _iso(word: str, now: datetime) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(word)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=now.tzinfo)
+
+
+def _midnight(now: datetime) -> datetime:
+    return datetime.combine(now.date(), time(0), now.tzinfo)
+
+
+def _offset(match: re.Match[str]) -> timedelta:
+    sign, count, unit = match[1], match[2], (match[3] or "second").lower()
+    if count is None:
+        return timedelta()
+    if len(count) > 10:
+        raise ValueError(f"时刻 {match[0]!r} 过远")
+    seconds = next((value for name, value in _UNITS.items() if name.startswith(unit) or unit == f"{name}s"), None)
+    if seconds is None:
+        raise ValueError(f"无法识别的时间单位 {unit!r}；可用 seconds、minutes、hours、days、weeks")
+    try:
+        return timedelta(seconds=int(count) * seconds) * (-1 if sign == "-" else 1)
+    except OverflowError as error:
+        raise ValueError(f"时刻 {match[0]!r} 过远") from error
+
+
+def _date(text: str, now: datetime) -> date:
+    match = _DATE.match(text)
+    if match is None:
+        raise ValueError(f"无法识别的时刻 {text!r}；{_FORMS}")
+    if match[1]:
+        year, month, day = match[1], match[2], match[3]
+    elif match[4]:
+        month, day, year = match[4], match[5], match[6] or str(now.year)
+    else:
+        month, day, year = match[7], match[8], match[9]
+    full_year = int(year) + (2000 if len(year) == 2 else 0)
+    try:
+        return datetime(full_year, int(month), int(day)).date()  # noqa: DTZ001 - 只取日期
+    except ValueError as error:
+        raise ValueError(f"日期 {text!r} 不存在") from error
+
+
+def _clock(text: str) -> time:
+    if text.lower() in _NAMED:
+        return _NAMED[text.lower()]
+    match = _CLOCK.match(text)
+    if match is None:
+        raise ValueError(f"无法识别的时刻 {text!r}；{_FORMS}")
+    hour = int(match[1])
+    if match[4]:
+        hour = hour % 12 + (12 if match[4].lower() == "pm" else 0)
+    try:
+        return time(hour, int(match[2]), int(match[3] or 0))
+    except ValueError as error:
+        raise ValueError(f"钟点 {text!r} 不存在") from error
