@@ -1,0 +1,85 @@
+"""作业数组的写法（sbatch(1) 的 --array）：0-15、0-99:3、1,3,5-7、0-999999%50。"""
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+# 任务号存成 int4，区间的上界要再加一。
+MAX_TASK_ID = 2**31 - 2
+_ITEM = re.compile(r"^(\d+)(?:-(\d+)(?::(\d+))?)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRange:
+    """半开区间 [lower, upper)；与 PostgreSQL 的 int4range 一致。"""
+
+    lower: int
+    upper: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """数组的任务：不相交、升序的区间；max_running 是同时运行的上限，None 表示不限。"""
+
+    ranges: tuple[TaskRange, ...]
+    max_running: int | None = None
+
+    def __len__(self) -> int:
+        return sum(span.upper - span.lower for span in self.ranges)
+
+
+def parse_array(text: str, *, max_tasks: int) -> ArraySpec:
+    """解析 --array；写法有误、步长为 0、任务超过 max_tasks 个都抛 ValueError（中文原因）。"""
+    body, percent, throttle_text = text.strip().partition("%")
+    max_running = None
+    if percent:
+        if not re.fullmatch(r"\d{1,9}", throttle_text):
+            raise ValueError(f"数组 {text!r} 的 % 之后应是同时运行的上限，例如 0-99%5")
+        max_running = int(throttle_text) or None
+    spans: list[tuple[int, int]] = []
+    total = 0
+    body = body[1:-1] if body.startswith("[") and body.endswith("]") else body
+    for item in body.split(","):
+        match = _ITEM.match(item.strip())
+        if match is None or max(len(part or "") for part in match.groups()) > 12:
+            raise ValueError(f"无法识别的数组 {text!r}；例如 0-15、0-99:3、1,3,5-7、0-999%50")
+        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+        if step == 0:
+            raise ValueError(f"数组 {text!r} 的步长不能是 0")
+        if last < first:
+            raise ValueError(f"数组 {text!r} 的区间 {item!r} 颠倒了")
+        count = (last - first) // step + 1
+        total += count
+        if last > MAX_TASK_ID or total > max_tasks:
+            raise ValueError(f"数组 {text!r} 超过上限：任务号至多 {MAX_TASK_ID}，任务至多 {max_tasks} 个")
+        if step == 1:
+            spans.append((first, last + 1))
+        else:
+            spans.extend((value, value + 1) for value in range(first, last + 1, step))
+    return ArraySpec(merge_ranges(spans), max_running)
+
+
+def merge_ranges(spans: Iterable[tuple[int, int]]) -> tuple[TaskRange, ...]:
+    """半开区间排序、合并成不相交的升序区间。"""
+    merged: list[list[int]] = []
+    for lower, upper in sorted(spans):
+        if merged and lower <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], upper)
+        else:
+            merged.append([lower, upper])
+    return tuple(TaskRange(lower, upper) for lower, upper in merged)
+
+
+def format_ranges(ranges: Sequence[TaskRange], max_running: int | None = None) -> str:
+    """区间 -> Slurm 的写法：0-3,7 或等步长的 1-9:2；max_running 写在 % 之后。"""
+    singles = [span.lower for span in ranges if span.upper - span.lower == 1]
+    if len(singles) == len(ranges) > 2:
+        step = singles[1] - singles[0]
+        if all(later - earlier == step for earlier, later in itertools.pairwise(singles)):
+            text = f"{singles[0]}-{singles[-1]}:{step}"
+            return f"{text}%{max_running}" if max_running else text
+    text = ",".join(
+        str(span.lower) if span.upper - span.lower == 1 else f"{span.lower}-{span.upper - 1}" for span in ranges
+    )
+    return f"{text}%{max_running}" if max_running else text

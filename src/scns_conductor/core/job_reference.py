@@ -1,0 +1,30 @@
+"""作业号的写法：12、12_3、12_[1-5,8]（squeue(1) 的 job_id 与 array_job_id_array_task_id）。"""
+
+import re
+from dataclasses import dataclass
+
+from scns_conductor.core.array_spec import TaskRange, parse_array
+
+MAX_JOB_ID = 2**63 - 1
+_FORM = re.compile(r"^(\d{1,19})(?:_(\[?[\d,:\-]+\]?))?$")
+
+
+@dataclass(frozen=True, slots=True)
+class JobReference:
+    """一个作业，或数组的若干任务；tasks 为 None 表示整个作业（数组则是全部任务）。"""
+
+    job_id: int
+    tasks: tuple[TaskRange, ...] | None = None
+
+
+def parse_job_reference(text: str) -> JobReference | None:
+    """解析；不是合法的作业号（含超出 bigint 的）返回 None。"""
+    match = _FORM.match(text)
+    if match is None or not 0 < int(match[1]) <= MAX_JOB_ID:
+        return None
+    if match[2] is None:
+        return JobReference(int(match[1]))
+    try:
+        return JobReference(int(match[1]), parse_array(match[2], max_tasks=10_000_000).ranges)
+    except ValueError:
+        return None

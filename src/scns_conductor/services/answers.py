@@ -1,0 +1,89 @@
+"""问调度器或节点：请求写进收件箱，回答写在 request_answers 并 NOTIFY；每个 API 进程一条 LISTEN 连接。"""
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.statements import ANSWER_CHANNEL, inbox_insert, notify_inbox
+
+ANSWER_WAIT_S = 10.0
+_TAKE = sa.text("DELETE FROM request_answers WHERE request_id = :request_id RETURNING answer")
+
+logger = logging.getLogger(__name__)
+
+
+class AnswerTimeout(ConductorError):
+    """调度器或节点没有按时回答（504）。"""
+
+    def __init__(self) -> None:
+        super().__init__(
+            detail="调度器或节点没有按时回答；可能正在重启或失联，请稍后再试", code="answer_timeout", status=504
+        )
+
+
+class AnswerDesk:
+    """在途的提问。listen 断了会自己重连；漏掉的通知由等待者到时直接查库补上。"""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._listener: AsyncConnection | None = None
+        self._lock = asyncio.Lock()
+
+    async def ask(
+        self, kind: str, *, job_ids: Sequence[int] = (), payload: dict[str, Any], wait_s: float = ANSWER_WAIT_S
+    ) -> dict[str, Any]:
+        """写进收件箱并等回答；wait_s 秒没有回答抛 AnswerTimeout。"""
+        await self._listen()
+        request_id = uuid.uuid4().hex
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = future
+        try:
+            async with self._engine.begin() as connection:
+                await connection.execute(
+                    inbox_insert(kind, job_ids=job_ids, payload={**payload, "request_id": request_id})
+                )
+                await connection.execute(notify_inbox())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await future
+            async with self._engine.begin() as connection:
+                answer = (await connection.execute(_TAKE, {"request_id": request_id})).scalar_one_or_none()
+        finally:
+            del self._waiting[request_id]
+        if answer is None:
+            raise AnswerTimeout
+        return dict(answer)
+
+    async def close(self) -> None:
+        """关掉监听的连接。"""
+        if self._listener is not None:
+            await self._listener.close()
+            self._listener = None
+
+    async def _listen(self) -> None:
+        async with self._lock:
+            if self._listener is not None:
+                raw = await self._listener.get_raw_connection()
+                driver = raw.driver_connection
+                if isinstance(driver, asyncpg.Connection) and not driver.is_closed():
+                    return
+                await self._listener.invalidate()
+                await self._listener.close()
+            self._listener = await (await self._engine.connect()).execution_options(isolation_level="AUTOCOMMIT")
+            driver = (await self._listener.get_raw_connection()).driver_connection
+            assert isinstance(driver, asyncpg.Connection)
+            await driver.add_listener(ANSWER_CHANNEL, self._heard)
+
+    def _heard(self, _connection: Any, _pid: int, _channel: str, request_id: Any) -> None:
+        future = self._waiting.get(str(request_id))
+        if future is not None and not future.done():
+            future.set_result(None)

@@ -1,0 +1,74 @@
+"""提交时要对照的集群情况：分区与节点的大小。缓存一小会儿，提交的热路径不为它查库。"""
+
+import time
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+FRESH_S = 1.0
+
+_PARTITIONS = sa.text(
+    "SELECT name, is_default, max_time, default_time, min_nodes, max_nodes, allow_accounts, deny_accounts, allow_qos "
+    "FROM partitions"
+)
+_NODES = sa.text("SELECT name, cpus, memory FROM nodes")
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLimits:
+    """一个分区里与提交有关的部分；时间单位秒。"""
+
+    name: str
+    is_default: bool
+    max_time: int | None
+    default_time: int | None
+    min_nodes: int
+    max_nodes: int | None
+    allow_accounts: list[str] | None
+    deny_accounts: list[str] | None
+    allow_qos: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSize:
+    """一个节点的大小；内存 MiB。"""
+
+    name: str
+    cpus: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterLimits:
+    """某一刻的分区与节点。"""
+
+    partitions: dict[str, PartitionLimits]
+    nodes: tuple[NodeSize, ...]
+
+    @property
+    def default_partition(self) -> str | None:
+        """缺省分区的名字；没有则为 None。"""
+        return next((name for name, partition in self.partitions.items() if partition.is_default), None)
+
+
+class LimitsCache:
+    """ClusterLimits 的缓存：最多旧 FRESH_S 秒；要找的分区不在缓存里时重读一次。"""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._read_at = -FRESH_S
+        self._limits = ClusterLimits({}, ())
+
+    async def get(self, partitions: frozenset[str] = frozenset()) -> ClusterLimits:
+        """当前的情况；partitions 是一定要认得的分区名。"""
+        known = partitions <= self._limits.partitions.keys()
+        if not known or time.monotonic() - self._read_at > FRESH_S:
+            async with self._engine.connect() as connection:
+                rows = (await connection.execute(_PARTITIONS)).all()
+                nodes = (await connection.execute(_NODES)).all()
+            self._limits = ClusterLimits(
+                {row.name: PartitionLimits(*row) for row in rows}, tuple(NodeSize(*row) for row in nodes)
+            )
+            self._read_at = time.monotonic()
+        return self._limits

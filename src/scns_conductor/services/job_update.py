@@ -1,0 +1,91 @@
+"""修改作业（scontrol(1) update job）：排队的随便改，运行中的只能改不影响分配的；下一个周期就生效。"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest
+from scns_conductor.core.models import Job
+from scns_conductor.core.states import ACTIVE_STATES, JobState
+from scns_conductor.core.statements import events_insert, inbox_insert, notify_inbox
+from scns_conductor.core.tokens import Identity
+from scns_conductor.services.cluster_limits import ClusterLimits
+from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
+from scns_conductor.services.new_job import check_expressions, check_privileges
+
+# 运行中的作业还能改的：不影响已有的分配。
+WHILE_RUNNING = frozenset(
+    {"time_limit", "comment", "admin_comment", "extra", "requeue", "mail_type", "mail_user", "wckey", "name"}
+)
+
+
+async def update_job(
+    engine: AsyncEngine, identity: Identity, job_id: str, changes: Mapping[str, Any], limits: ClusterLimits
+) -> dict[str, Any]:
+    """changes 是 JobSpec 的列（已换算）。不许改的抛 Forbidden、Conflict 或 InvalidRequest，一个字段也不改。"""
+    if not changes:
+        raise InvalidRequest("body", '没有要改的字段；例如 {"time_limit": "60"}', code="nothing_to_update")
+    check_expressions(changes, "")
+    check_privileges(changes, identity, "")
+    _check_partition(changes, limits)
+    async with engine.begin() as connection:
+        rows = await find_rows(connection, job_id)
+        require_owner(rows, identity)
+        chosen = [row for row in rows if row.state == JobState.PENDING or row.state in ACTIVE_STATES]
+        if not chosen:
+            raise Conflict(f"作业 {job_id} 已经结束（{rows[0].state}），不能修改", code="job_finished")
+        for row in chosen:
+            _check_row(row, changes, identity)
+        values = _with_hold_reason(changes, chosen, identity)
+        job_ids = [row.job_id for row in chosen]
+        await connection.execute(
+            sa.update(Job).where(sa.column("job_id").in_(job_ids)).values(**values, revision=sa.text("revision + 1"))
+        )
+        for state in sorted({row.state for row in chosen}):
+            await connection.execute(
+                events_insert(
+                    [row.job_id for row in chosen if row.state == state],
+                    from_state=state,
+                    to_state=state,
+                    cause="update",
+                    actor=identity.user_name,
+                    message="修改了 " + "、".join(sorted(changes)),
+                )
+            )
+        await connection.execute(inbox_insert("jobs", job_ids=job_ids))
+        running = [row.job_id for row in chosen if row.state in ACTIVE_STATES]
+        if running:
+            await connection.execute(inbox_insert("update", job_ids=running))
+        await connection.execute(notify_inbox())
+    return {"job_id": job_id, "state": chosen[0].state, "updated": sorted(changes)}
+
+
+def _check_partition(changes: Mapping[str, Any], limits: ClusterLimits) -> None:
+    for name in (changes.get("partition") or "").split(","):
+        if name and name not in limits.partitions:
+            known = "、".join(sorted(limits.partitions))
+            raise InvalidRequest("partition", f"没有分区 {name!r}；现有 {known}", code="partition_unknown")
+
+
+def _check_row(row: JobRow, changes: Mapping[str, Any], identity: Identity) -> None:
+    if row.state in ACTIVE_STATES:
+        frozen = sorted(set(changes) - WHILE_RUNNING)
+        if frozen:
+            raise Conflict(f"作业 {row.label} 正在运行，{frozen[0]} 不能再改", code="job_running")
+        if "time_limit" in changes and not identity.admin:
+            wanted = changes["time_limit"]
+            if row.time_limit is not None and (wanted is None or wanted > row.time_limit):
+                raise Forbidden("time_limit：运行中的作业，本人只能调低时限；请联系管理员", code="admin_required")
+    if row.hold == "admin" and "hold" in changes and not identity.admin:
+        raise Forbidden(f"作业 {row.label} 是管理员保留的；请联系管理员放行", code="admin_required")
+
+
+def _with_hold_reason(changes: Mapping[str, Any], rows: list[JobRow], identity: Identity) -> dict[str, Any]:
+    values = dict(changes)
+    if values.get("priority") == 0:
+        values["hold"] = "admin" if identity.admin else "user"
+    if "hold" in values and all(row.state == JobState.PENDING for row in rows):
+        values["reason"] = {"user": "JobHeldUser", "admin": "JobHeldAdmin"}.get(values["hold"] or "", "None")
+    return values

@@ -1,0 +1,170 @@
+"""把用户的要求补全成 jobs 的一行：缺省值、分区、时限、数组，以及对照集群的检查。纯函数。"""
+
+import os
+import pwd
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from scns_conductor.core.array_spec import parse_array
+from scns_conductor.core.errors import Forbidden, InvalidRequest, PayloadTooLarge
+from scns_conductor.core.models import JobSpec
+from scns_conductor.core.settings import Settings
+from scns_conductor.core.tokens import Identity
+from scns_conductor.services.cluster_limits import ClusterLimits
+
+# 表里有、而用户不能写的列不在其中。
+COLUMNS = (*JobSpec.model_fields, "script", "array_remaining", "array_max_tasks", "reason")
+_DEFAULTS: dict[str, Any] = {
+    name: field.get_default(call_default_factory=True)
+    for name, field in JobSpec.model_fields.items()
+    if not field.is_required()
+}
+_DEFAULT_NAME = "sbatch"
+_EXPRESSIONS: dict[str, Callable[[str], object]] = {}
+_ADMIN_ONLY = ("priority", "admin_comment")
+
+
+@dataclass(frozen=True, slots=True)
+class Submitter:
+    """谁、从哪里提交。"""
+
+    identity: Identity
+    data_source: str = "API"
+
+
+def new_job(
+    columns: Mapping[str, Any],
+    script: str,
+    submitter: Submitter,
+    limits: ClusterLimits,
+    settings: Settings,
+    prefix: str = "",
+) -> dict[str, Any]:
+    """返回 COLUMNS 各列的值；不合法抛 InvalidRequest 等，字段名前加 prefix（如 jobs[17].）。"""
+    script_text = _checked_script(columns, script, settings, prefix)
+    row = {**_DEFAULTS, "name": _DEFAULT_NAME, **columns}
+    job = f"{prefix}job."
+    row["script"] = script_text
+    row["user_name"] = submitter.identity.user_name
+    row["data_source"] = submitter.data_source
+    row["hold"] = _hold(row, submitter.identity)
+    row["reason"] = {"user": "JobHeldUser", "admin": "JobHeldAdmin"}.get(row["hold"] or "", "None")
+    row["current_working_directory"] = row.get("current_working_directory") or home_directory(row["user_name"])
+    check_expressions(row, job)
+    check_privileges(row, submitter.identity, job)
+    if "tasks" not in columns:
+        row["tasks"] = row["minimum_nodes"] * (row["tasks_per_node"] or 1)
+    _apply_partition(row, columns, limits, settings, job)
+    row["array_remaining"], row["array_max_tasks"] = _array(row, settings, job)
+    return row
+
+
+def check_expressions(row: Mapping[str, Any], prefix: str) -> None:
+    """依赖、特性、通用资源的写法；不合法抛 InvalidRequest。"""
+    for name, parse in _EXPRESSIONS.items():
+        if row.get(name):
+            try:
+                parse(row[name])
+            except ValueError as error:
+                raise InvalidRequest(f"{prefix}{name}", str(error)) from error
+
+
+def check_privileges(row: Mapping[str, Any], identity: Identity, prefix: str) -> None:
+    """只有管理员能写的字段；别人写了抛 Forbidden。"""
+    if identity.admin:
+        return
+    for name in _ADMIN_ONLY:
+        if row.get(name) is not None and not (name == "priority" and row[name] == 0):
+            raise Forbidden(f"{prefix}{name}：只有管理员能设置；请去掉它", code="admin_required")
+    if (row.get("nice") or 0) < 0:
+        raise Forbidden(f"{prefix}nice：只有管理员能用负数", code="admin_required")
+
+
+@lru_cache(maxsize=1024)
+def home_directory(user_name: str) -> str:
+    """用户的家目录；本机没有这个用户时是 /tmp。"""
+    try:
+        home = pwd.getpwnam(user_name).pw_dir
+    except KeyError:
+        return "/tmp"
+    return home if os.path.isabs(home) else "/tmp"
+
+
+def _checked_script(columns: Mapping[str, Any], script: str, settings: Settings, prefix: str) -> str | None:
+    field = f"{prefix}script"
+    if columns.get("interactive"):
+        return None
+    if not script.strip():
+        raise InvalidRequest(field, "脚本是空的；请给出整份脚本", code="script_blank")
+    if "\0" in script:
+        raise InvalidRequest(field, "脚本含有 NUL 字节；只接受文本", code="script_has_nul")
+    # 先按字符数粗看，免得为每个小脚本都编码一遍。
+    if len(script) * 4 > settings.script_max_bytes and len(script.encode()) > settings.script_max_bytes:
+        raise PayloadTooLarge(
+            f"{field}：脚本超过上限 {settings.script_max_bytes} 字节；请把数据放到文件里，由脚本去读",
+            code="script_too_large",
+        )
+    return script
+
+
+def _hold(row: Mapping[str, Any], identity: Identity) -> str | None:
+    if row.get("hold") is None and row.get("priority") != 0:
+        return None
+    return "admin" if identity.admin and row.get("priority") == 0 else "user"
+
+
+def _apply_partition(
+    row: dict[str, Any], columns: Mapping[str, Any], limits: ClusterLimits, settings: Settings, prefix: str
+) -> None:
+    text = row.get("partition") or limits.default_partition
+    if text is None:
+        raise InvalidRequest(f"{prefix}partition", "没有缺省分区；请写明分区", code="partition_unknown")
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in limits.partitions:
+            known = "、".join(sorted(limits.partitions)) or "（没有分区）"
+            raise InvalidRequest(f"{prefix}partition", f"没有分区 {name!r}；现有 {known}", code="partition_unknown")
+    row["partition"] = ",".join(names)
+    chosen = [limits.partitions[name] for name in names]
+    if "time_limit" not in columns:
+        row["time_limit"] = chosen[0].default_time or chosen[0].max_time
+    row["maximum_nodes"] = row["maximum_nodes"] or None
+    if settings.enforce_node_limits:
+        _enforce(row, limits, [partition.max_time for partition in chosen], prefix)
+
+
+def _enforce(row: Mapping[str, Any], limits: ClusterLimits, max_times: list[int | None], prefix: str) -> None:
+    """Slurm 的 EnforcePartLimits：任何节点都满足不了、或超过分区时限的，当场拒绝。"""
+    cpus = max(row["cpus_per_task"] * (row["tasks_per_node"] or 1), row["minimum_cpus_per_node"] or 1)
+    memory = row["memory_per_node"] or (row["memory_per_cpu"] or 0) * cpus
+    if limits.nodes and not any(node.cpus >= cpus for node in limits.nodes):
+        largest = max(limits.nodes, key=lambda node: node.cpus)
+        raise InvalidRequest(
+            f"{prefix}cpus_per_task",
+            f"每节点要 {cpus} 个 CPU，最大的节点 {largest.name} 只有 {largest.cpus} 个",
+            code="node_limits_exceeded",
+        )
+    if limits.nodes and not any(node.memory >= memory for node in limits.nodes):
+        largest = max(limits.nodes, key=lambda node: node.memory)
+        raise InvalidRequest(
+            f"{prefix}memory_per_node",
+            f"每节点要 {memory} MiB 内存，最大的节点 {largest.name} 只有 {largest.memory} MiB",
+            code="node_limits_exceeded",
+        )
+    wanted = row["time_limit"]
+    if all(most is not None and (wanted is None or wanted > most) for most in max_times):
+        raise InvalidRequest(f"{prefix}time_limit", "超过分区的时限上限", code="time_limit_exceeded")
+
+
+def _array(row: Mapping[str, Any], settings: Settings, prefix: str) -> tuple[Any, int | None]:
+    if not row["array"]:
+        return None, None
+    if row["interactive"]:
+        raise InvalidRequest(f"{prefix}array", "没有批处理脚本的分配不能是数组")
+    try:
+        spec = parse_array(row["array"], max_tasks=settings.array_max_tasks)
+    except ValueError as error:
+        raise InvalidRequest(f"{prefix}array", str(error), code="array_invalid") from error
+    return spec.ranges, spec.max_running
