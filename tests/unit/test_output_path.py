@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scns_conductor.worker.output_path import OutputFields, expand_output_path, job_output_paths
+from scns_conductor.core.output_path import OutputFields, expand_output_path, job_output_paths
 
 PLAIN = OutputFields(job_id=128, job_name="train", user_name="alice", node_name="gpu7.lab.example")
 TASK = OutputFields(
