@@ -1,0 +1,219 @@
+"""scns submit 的选项：名字与含义取自 sbatch(1)，命令行与脚本里的 #SBATCH、#SCNS 行共用一张表。"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from scns_conductor.core.units import parse_memory_mb, parse_time_limit
+
+# 值可省略的选项（getopt 的 optional_argument）：省略时的值；值只能用 = 相连。
+OPTIONAL_VALUES = {"--exclusive": "true", "--nice": "100"}
+_SIGNAL = re.compile(r"^(?:([RB]+):)?([A-Za-z0-9]+)(?:@(\d+))?$")
+DEFAULT_SIGNAL_DELAY_S = 60
+_WITHOUT_EFFECT = (["-Q", "--quiet"], ["-v", "--verbose"], ["--parsable"])
+
+
+@dataclass(frozen=True, slots=True)
+class JobOption:
+    """一个选项；field 是 API 的字段，空表示另有处理（见 job_fields）。"""
+
+    names: tuple[str, ...]
+    field: str | None
+    help: str
+    type: Any = None
+    flag: bool = False
+
+    @property
+    def key(self) -> str:
+        """click 里的参数名。"""
+        return self.names[-1].lstrip("-").replace("-", "_")
+
+
+COUNT = click.IntRange(min=1)
+JOB_OPTIONS = (
+    JobOption(("-J", "--job-name"), "name", "作业名，缺省是脚本的文件名"),
+    JobOption(("-p", "--partition"), "partition", "分区，可用逗号列几个"),
+    JobOption(("-A", "--account"), "account", "账户"),
+    JobOption(("-q", "--qos"), "qos", "服务质量"),
+    JobOption(("--reservation",), "reservation", "预留"),
+    JobOption(("--wckey",), "wckey", "工作负载标签"),
+    JobOption(("-t", "--time"), "time_limit", "时限：分钟、MM:SS、HH:MM:SS、D-HH、D-HH:MM:SS、UNLIMITED"),
+    JobOption(("--time-min",), "time_minimum", "可接受的最短时限"),
+    JobOption(("-b", "--begin"), "begin_time", "最早何时开始，如 now+1hour、20:00、2026-12-01T08:00"),
+    JobOption(("--deadline",), "deadline", "最迟何时结束"),
+    JobOption(("-n", "--ntasks"), "tasks", "任务数", COUNT),
+    JobOption(("-N", "--nodes"), "nodes", "节点数，如 2 或 2-4"),
+    JobOption(("--tasks-per-node", "--ntasks-per-node"), "tasks_per_node", "每节点任务数", COUNT),
+    JobOption(("-c", "--cpus-per-task"), "cpus_per_task", "每任务 CPU 数", COUNT),
+    JobOption(("--mincpus",), "minimum_cpus_per_node", "节点至少要有的 CPU 数", COUNT),
+    JobOption(("--mem",), "memory_per_node", "每节点内存，如 16G，无单位按 MB；0 是整个节点"),
+    JobOption(("--mem-per-cpu",), "memory_per_cpu", "每 CPU 内存"),
+    JobOption(("--mem-per-gpu",), "memory_per_gpu", "每 GPU 内存"),
+    JobOption(("--tmp",), "temporary_disk_per_node", "节点至少要有的临时磁盘"),
+    JobOption(("-G", "--gpus"), None, "整个作业的 GPU，如 4 或 a100:4"),
+    JobOption(("--gpus-per-node",), None, "每节点的 GPU"),
+    JobOption(("--gpus-per-task",), None, "每任务的 GPU"),
+    JobOption(("--gres",), None, "每节点的通用资源，如 gpu:a100:2"),
+    JobOption(("-C", "--constraint"), "constraints", "节点特性的表达式"),
+    JobOption(("-w", "--nodelist"), "required_nodes", "必须包含的节点"),
+    JobOption(("-x", "--exclude"), "excluded_nodes", "不得使用的节点"),
+    JobOption(("--exclusive",), "exclusive", "独占节点"),
+    JobOption(("-s", "--oversubscribe"), "oversubscribe", "允许与别的作业共享 CPU", flag=True),
+    JobOption(("-L", "--licenses"), "licenses", "许可证，如 matlab:2"),
+    JobOption(("--switches",), "required_switches", "最多跨几个交换机", COUNT),
+    JobOption(("-m", "--distribution"), "distribution", "任务的分布方式"),
+    JobOption(("-d", "--dependency"), "dependency", "依赖，如 afterok:12:13,singleton"),
+    JobOption(("--kill-on-invalid-dep",), None, "依赖不可能满足时是否取消", click.Choice(["yes", "no"])),
+    JobOption(("-a", "--array"), "array", "作业数组，如 0-99:3%5"),
+    JobOption(("-H", "--hold"), "hold", "提交后保留，直到 scns release", flag=True),
+    JobOption(("--priority",), "priority", "优先级（管理员）", click.IntRange(min=0)),
+    JobOption(("--nice",), "nice", "降低优先级的量，写成 --nice=50；不写值是 100", int),
+    JobOption(("--requeue",), None, "节点故障或被抢占后可以重新排队", flag=True),
+    JobOption(("--no-requeue",), None, "不要重新排队", flag=True),
+    JobOption(("--signal",), None, "时限将到时先发的信号：[B:]信号[@秒]"),
+    JobOption(("-D", "--chdir"), "current_working_directory", "工作目录，缺省是当前目录"),
+    JobOption(("-i", "--input"), "standard_input", "标准输入的文件"),
+    JobOption(("-o", "--output"), "standard_output", "标准输出的文件，可含 %j %x %u %N %A %a；缺省 slurm-%j.out"),
+    JobOption(("-e", "--error"), "standard_error", "标准错误的文件，缺省与标准输出同一个"),
+    JobOption(("--open-mode",), "open_mode", "追加还是截断", click.Choice(["append", "truncate"])),
+    JobOption(("--export",), None, "带上哪些环境变量：ALL（缺省）、NONE、名字或 名字=值 的列表"),
+    JobOption(("--comment",), "comment", "备注"),
+    JobOption(("--mail-type",), "mail_type", "何时发邮件"),
+    JobOption(("--mail-user",), "mail_user", "邮件发给谁"),
+)
+
+
+def click_options() -> list[click.Parameter]:
+    """表里的选项，给 click 的命令用；每个命令要各有一份。"""
+    return [_flag(option) if option.flag else _valued(option) for option in JOB_OPTIONS]
+
+
+def _flag(option: JobOption) -> click.Option:
+    return click.Option([*option.names, option.key], is_flag=True, default=None, flag_value=True, help=option.help)
+
+
+def _valued(option: JobOption) -> click.Option:
+    return click.Option([*option.names, option.key], default=None, type=option.type or str, help=option.help)
+
+
+def with_optional_values(arguments: Sequence[str], parameters: Sequence[click.Parameter]) -> list[str]:
+    """把没有写值的 --exclusive、--nice 补上值；脚本名之后的是脚本的参数，不动。"""
+    takes_value: dict[str, bool] = {}
+    for parameter in parameters:
+        if isinstance(parameter, click.Option):
+            takes_value |= dict.fromkeys(parameter.opts, not parameter.is_flag)
+    done: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        if word == "--" or not word.startswith("-") or word == "-":
+            return [*done, word, *waiting]
+        done.append(f"{word}={OPTIONAL_VALUES[word]}" if word in OPTIONAL_VALUES else word)
+        if word in OPTIONAL_VALUES:
+            continue
+        if word.startswith("--"):
+            value_follows = takes_value.get(word, False)
+        else:
+            # 粘在一起的短选项：第一个带值的若是最后一个字母，值就是下一个词。
+            letters = [index for index, letter in enumerate(word[1:], 1) if takes_value.get(f"-{letter}", False)]
+            value_follows = bool(letters) and letters[0] == len(word) - 1
+        if value_follows and waiting:
+            done.append(waiting.pop(0))
+    return done
+
+
+def header_options(tokens: Sequence[str]) -> dict[str, Any]:
+    """脚本里 #SBATCH、#SCNS 行的选项；有误抛 click.UsageError，说明在脚本里。"""
+    # 这几个不是作业的要求，但 sbatch 允许写在脚本里；除 --wait 外对这里没有影响。
+    others = [click.Option(["-W", "--wait"], is_flag=True, default=None, flag_value=True)]
+    others += [click.Option(names, is_flag=True, expose_value=False) for names in _WITHOUT_EFFECT]
+    command = click.Command("header", params=[*click_options(), *others], add_help_option=False)
+    try:
+        context = command.make_context("#SBATCH", with_optional_values(tokens, command.params))
+    except click.UsageError as error:
+        raise click.UsageError(f"脚本的 #SBATCH 或 #SCNS 行：{error.format_message()}") from error
+    return {name: value for name, value in context.params.items() if value is not None}
+
+
+def job_fields(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """选项（参数名 → 值）换成 API 的 job；environment 是提交者的环境。有误抛 click.UsageError。"""
+    job: dict[str, Any] = {}
+    for option in JOB_OPTIONS:
+        value = given.get(option.key)
+        if value is not None and option.field is not None:
+            job[option.field] = value
+    _check(given, ("time", "time_min"), parse_time_limit)
+    _check(given, ("mem", "mem_per_cpu", "mem_per_gpu", "tmp"), parse_memory_mb)
+    job |= _gpus(given)
+    if given.get("kill_on_invalid_dep"):
+        job["kill_on_invalid_dependency"] = given["kill_on_invalid_dep"] == "yes"
+    if given.get("requeue") and given.get("no_requeue"):
+        raise click.UsageError("--requeue 与 --no-requeue 不能同用")
+    if given.get("requeue") or given.get("no_requeue"):
+        job["requeue"] = bool(given.get("requeue"))
+    if given.get("signal"):
+        job |= _warning_signal(given["signal"])
+    job["environment"] = exported(given.get("export") or "ALL", environment)
+    return job
+
+
+def _check(given: Mapping[str, Any], names: Sequence[str], parse: Any) -> None:
+    """当场指出写错的时限与内存，不必等服务器回答。"""
+    for name in names:
+        if given.get(name) is not None:
+            try:
+                parse(given[name])
+            except ValueError as error:
+                raise click.BadParameter(str(error), param_hint="--" + name.replace("_", "-")) from error
+
+
+def _gpus(given: Mapping[str, Any]) -> dict[str, str]:
+    """GPU 的几个选项换成 TRES 的写法。"""
+    fields: dict[str, str] = {}
+    if given.get("gpus"):
+        fields["tres_per_job"] = f"gres/gpu:{given['gpus']}"
+    if given.get("gpus_per_task"):
+        fields["tres_per_task"] = f"gres/gpu:{given['gpus_per_task']}"
+    per_node = [f"gres/gpu:{given['gpus_per_node']}"] if given.get("gpus_per_node") else []
+    per_node += [given["gres"]] if given.get("gres") else []
+    if per_node:
+        fields["tres_per_node"] = ",".join(per_node)
+    return fields
+
+
+def _warning_signal(text: str) -> dict[str, Any]:
+    match = _SIGNAL.match(text)
+    if match is None:
+        raise click.BadParameter(f"无法识别 {text!r}；例如 USR1@120、B:USR2@30", param_hint="--signal")
+    return {
+        "kill_warning_signal": match[2].upper().removeprefix("SIG"),
+        "kill_warning_delay": int(match[3]) if match[3] else DEFAULT_SIGNAL_DELAY_S,
+        "kill_warning_batch_only": "B" in (match[1] or ""),
+    }
+
+
+def exported(text: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """--export 选中的环境变量。SLURM_、SCNS_ 开头的不带：前者属于提交者所在的作业，后者有令牌。"""
+    chosen: dict[str, str] = {}
+    for word in text.split(","):
+        name, equals, value = word.strip().partition("=")
+        if equals:
+            chosen[name] = value
+        elif name.upper() == "ALL":
+            own = {key: item for key, item in environment.items() if not key.startswith(("SLURM_", "SCNS_", "SBATCH_"))}
+            chosen = {**own, **chosen}
+        elif name and name.upper() not in ("NONE", "NIL") and name in environment:
+            chosen[name] = environment[name]
+    # 不是 UTF-8 的值（如旧区域设置的路径）无法写进 JSON。
+    return {name: value for name, value in chosen.items() if _is_text(name) and _is_text(value)}
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
