@@ -17,18 +17,17 @@ def health(as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:
-        from scns_conductor.cli.table import render_fields
+        from scns_conductor.cli.table import render
 
-        pairs = [("系统", url), ("就绪", "是" if good else "否")]
-        pairs += [pair for name, value in answer.items() if name != "status" for pair in _flat(name, value)]
-        click.echo(render_fields(pairs))
+        rows = [("系统", "就绪" if good else "没有就绪", url)]
+        rows += [_row(name, check) for name, check in answer.get("checks", {}).items() if check]
+        click.echo(render(("部分", "状况", "说明"), rows))
     raise SystemExit(0 if good else 1)
 
 
-def _flat(name: str, value: Any) -> list[tuple[str, str]]:
-    """嵌套的对象摊平成 a.b。"""
-    if isinstance(value, dict):
-        return [pair for key, item in value.items() for pair in _flat(f"{name}.{key}", item)]
-    if isinstance(value, bool):
-        return [(name, "是" if value else "否")]
-    return [(name, "-" if value is None else str(value))]
+def _row(name: str, check: Any) -> tuple[str, str, str]:
+    """一项检查的一行；除 status 之外有值的都写进说明。"""
+    if not isinstance(check, dict):
+        return name, str(check), ""
+    rest = {key: value for key, value in check.items() if key != "status" and value not in (None, [], {})}
+    return name, str(check.get("status", "-")), "，".join(f"{key}={value}" for key, value in rest.items())

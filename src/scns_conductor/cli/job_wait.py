@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scns_conductor.cli.job_output import follow_output
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.5
 FIRST_LOOK_S = 0.02
+LOOK_FIELDS = "job_id,array_job_id,state,reason,node_list,exit_code,standard_output,standard_error"
 
 
 def exit_code_of(state: str, exit_code: str | None) -> int:
@@ -63,17 +64,20 @@ def _wait(client: "Client", job_id: str, line: ProgressLine) -> int:
     pause_s = FIRST_LOOK_S
     began = time.monotonic()
     while True:
-        job = _look(client, job_id)
-        if job is not None:
-            if not followers and job["state"] not in ("PENDING", *TERMINAL_STATES):
-                followers = _start_followers(client, job_id, line)
+        rows = _look(client, job_id)
+        if rows and any(row.get("array_job_id") for row in rows):
+            if all(row["state"] in TERMINAL_STATES for row in rows):
+                return _array_ended(job_id, rows, line)
+            line.show(_array_described(job_id, rows), f"{time.monotonic() - began:.0f} 秒")
+        elif rows:
+            job = rows[0]
+            if not followers and job["state"] != "PENDING":
+                followers = _start_followers(client, job_id, job, line)
             if job["state"] in TERMINAL_STATES:
                 break
             line.show(_described(job_id, job), f"{time.monotonic() - began:.0f} 秒")
         time.sleep(pause_s)
         pause_s = min(pause_s * 1.5, LOOK_S)
-    if not followers:
-        followers = _start_followers(client, job_id, line)
     for follower in followers:
         # 跟到末尾为止；不限时地 join 收不到 Ctrl-C。
         while follower.is_alive():
@@ -82,22 +86,22 @@ def _wait(client: "Client", job_id: str, line: ProgressLine) -> int:
             raise follower.error
     final = client.query(job_id)
     detail = final["detail"]
-    told = f"作业 {job_id} {final['state']}，退出码 {detail['exit_code']}，用时 {final['time']['elapsed_time']}"
+    told = f"作业 {job_id} {final['state']}，退出码 {detail['exit_code'] or '-'}，用时 {final['time']['elapsed_time']}"
     line.finish(told + (f"：{final['error_msg']}" if final["error_msg"] else ""))
     return exit_code_of(final["state"], detail["exit_code"])
 
 
-def _look(client: "Client", job_id: str) -> dict[str, Any] | None:
-    """现在的状态；服务器暂时不在（重启）则为 None，接着等。"""
+def _look(client: "Client", job_id: str) -> list[dict[str, Any]]:
+    """现在的样子，数组有几行；服务器暂时不在（重启）则为空，接着等。"""
     from scns_conductor.client import Problem, Unreachable
 
     try:
-        return client.job(job_id)
+        return list(client.jobs(job_id=job_id, fields=LOOK_FIELDS))
     except Unreachable:
-        return None
+        return []
     except Problem as problem:
         if problem.status in (502, 503, 504):
-            return None
+            return []
         raise
 
 
@@ -108,11 +112,25 @@ def _described(job_id: str, job: Mapping[str, Any]) -> str:
     return f"作业 {job_id} {state}，在 {job.get('node_list') or '-'}"
 
 
-def _start_followers(client: "Client", job_id: str, line: ProgressLine) -> list[_Follower]:
+def _counts(rows: Sequence[Mapping[str, Any]]) -> str:
+    states = [str(row["state"]) for row in rows]
+    return "，".join(f"{state} {states.count(state)}" for state in sorted(set(states)))
+
+
+def _array_described(job_id: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    return f"作业数组 {job_id}：{_counts(rows)}"
+
+
+def _array_ended(job_id: str, rows: Sequence[Mapping[str, Any]], line: ProgressLine) -> int:
+    """数组的退出码是各任务里最大的（sbatch(1) 的 --wait）；输出各在各的文件里，不显示。"""
+    line.finish(f"作业数组 {job_id} 结束：{_counts(rows)}；用 scns logs {job_id}_任务号 看输出")
+    return max(exit_code_of(row["state"], row.get("exit_code")) for row in rows)
+
+
+def _start_followers(client: "Client", job_id: str, job: Mapping[str, Any], line: ProgressLine) -> list[_Follower]:
     """标准输出与标准错误是同一个文件时只跟一个。"""
-    files = client.query(job_id)["job_log"]
     streams: tuple[Stream, ...] = ("stdout",)
-    if files.get("stderr") and files.get("stderr") != files.get("stdout"):
+    if job.get("standard_error") and job["standard_error"] != job.get("standard_output"):
         streams = ("stdout", "stderr")
     followers = [_Follower(client.clone(), job_id, stream, line) for stream in streams]
     for follower in followers:
