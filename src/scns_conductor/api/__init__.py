@@ -1,1 +1,1 @@
-"""HTTP 层：接收、校验、回答。只可依赖 services（以及 core 的类型）。"""
+"""HTTP 接口：接收、校验、应答。业务在 services；这里不写 SQL。"""

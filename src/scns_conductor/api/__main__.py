@@ -1,0 +1,55 @@
+"""python -m scns_conductor.api：API 进程。SCNS_API_FD 是父进程交来的监听套接字（scns up），没有就自己监听。"""
+
+import os
+import sys
+
+import uvicorn
+
+from scns_conductor.core.errors import ConductorError, SettingsError
+from scns_conductor.core.logging import configure_logging
+from scns_conductor.core.settings import Settings, load_settings
+
+LOOPBACK = ("localhost", "127.", "::1")
+DRAIN_S = 10
+
+
+def check_listen(settings: Settings) -> None:
+    """不在回环地址上监听时必须有自己的密钥；否则抛 SettingsError。"""
+    if not settings.api_host.startswith(LOOPBACK) and settings.jwt_key_file is None:
+        raise SettingsError(
+            f"要监听 {settings.api_host} 必须先给出自己的密钥：设置 SCNS_JWT_KEY_FILE（回环地址不需要）"
+        )
+
+
+def main() -> None:
+    """启动并运行，直到收到 SIGTERM 或 SIGINT。"""
+    try:
+        settings = load_settings()
+        configure_logging(settings)
+        check_listen(settings)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        from scns_conductor.api.app import build_app
+
+        app = build_app(settings)
+    except (ConductorError, OSError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    handed_over = os.environ.get("SCNS_API_FD")
+    config = uvicorn.Config(
+        app,
+        host=settings.api_host,
+        port=settings.api_port,
+        fd=int(handed_over) if handed_over else None,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_S,
+        backlog=1024,
+    )
+    uvicorn.Server(config).run()
+
+
+if __name__ == "__main__":
+    main()

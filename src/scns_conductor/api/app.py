@@ -1,0 +1,93 @@
+"""FastAPI 应用的装配。"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from scns_conductor import migrations
+from scns_conductor.api import problems
+from scns_conductor.api.dependencies import Parts, Verifier
+from scns_conductor.api.middleware import Entrance
+from scns_conductor.api.routers import cluster, health, job_logs, jobs, submission
+from scns_conductor.core.database import async_engine
+from scns_conductor.core.settings import Settings
+from scns_conductor.core.tokens import ensure_key
+from scns_conductor.services.answers import AnswerDesk
+from scns_conductor.services.cluster_limits import LimitsCache
+from scns_conductor.services.dashboard import Dashboard
+from scns_conductor.services.job_output import OutputReader
+from scns_conductor.services.submission import SubmitQueue
+
+BATCH_MAX_BYTES = 512 * 1024**2
+DESCRIPTION = """
+SCNS-Conductor 的作业接口：提交整份脚本，由系统决定何时何地运行，运行它，并且绝不丢失。
+
+除健康检查外都要令牌：`Authorization: Bearer <令牌>`，用 `scns token` 签发。
+错误是 RFC 9457 的 problem JSON：`code` 是稳定的英文码，`detail` 与 `errors` 说明哪个字段、怎么办。
+"""
+
+
+def build_app(settings: Settings) -> FastAPI:
+    """造一个应用；密钥有问题时抛 SettingsError。"""
+    key = ensure_key(settings.jwt_key_path)
+    schema_version = migrations.head()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = async_engine(settings)
+        desk = AnswerDesk(engine)
+        queue = SubmitQueue(engine)
+        app.state.parts = Parts(
+            settings=settings,
+            engine=engine,
+            limits=LimitsCache(engine),
+            queue=queue,
+            desk=desk,
+            output=OutputReader(engine, settings, desk),
+            dashboard=Dashboard(engine, settings.scheduler_lease_s),
+            verifier=Verifier(key),
+            schema_version=schema_version,
+        )
+        yield
+        await queue.close()
+        await desk.close()
+        await engine.dispose()
+
+    app = FastAPI(
+        title="SCNS-Conductor",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        responses={
+            "4XX": {"description": "problem JSON", "content": {problems.MEDIA_TYPE: {"schema": _PROBLEM}}},
+            "5XX": {"description": "problem JSON", "content": {problems.MEDIA_TYPE: {"schema": _PROBLEM}}},
+        },
+    )
+    problems.install(app)
+    # submission 在前：/jobs/submit、/jobs/query 不能被 /jobs/{job_id} 抢走。
+    for router in (submission.router, jobs.router, job_logs.router, cluster.router, health.router):
+        app.include_router(router)
+    app.add_middleware(Entrance, script_max_bytes=settings.script_max_bytes, batch_max_bytes=BATCH_MAX_BYTES)
+    return app
+
+
+_PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "errors"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}

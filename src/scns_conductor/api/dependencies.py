@@ -1,0 +1,98 @@
+"""各端点共用的：应用的部件、认证。"""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from scns_conductor.core.errors import InvalidRequest, Unauthorized
+from scns_conductor.core.settings import Settings
+from scns_conductor.core.tokens import Identity, verify_token
+from scns_conductor.services.answers import AnswerDesk
+from scns_conductor.services.cluster_limits import LimitsCache
+from scns_conductor.services.dashboard import Dashboard
+from scns_conductor.services.job_output import OutputReader
+from scns_conductor.services.new_job import Submitter
+from scns_conductor.services.submission import SubmitQueue
+
+SOURCES = ("API", "CLI", "WEB")
+# 核对过的令牌记这么久：同一个客户端接连发请求时不必每次都算 HMAC。过期时刻另外核对不到时也至多晚这么久。
+VERIFIED_FRESH_S = 30.0
+_VERIFIED_MOST = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """应用的部件，一个进程一份。"""
+
+    settings: Settings
+    engine: AsyncEngine
+    limits: LimitsCache
+    queue: SubmitQueue
+    desk: AnswerDesk
+    output: OutputReader
+    dashboard: Dashboard
+    verifier: "Verifier"
+    schema_version: str
+
+
+class Verifier:
+    """核对令牌。"""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._verified: dict[bytes, tuple[float, Identity]] = {}
+
+    def verify(self, token: str) -> Identity:
+        """返回身份；无效抛 Unauthorized。"""
+        digest = hashlib.blake2b(token.encode("utf-8", "replace"), digest_size=16).digest()
+        now = time.monotonic()
+        known = self._verified.get(digest)
+        if known is not None and now < known[0]:
+            return known[1]
+        identity = verify_token(self._key, token)
+        if len(self._verified) >= _VERIFIED_MOST:
+            self._verified.clear()
+        self._verified[digest] = (now + VERIFIED_FRESH_S, identity)
+        return identity
+
+
+async def get_parts(request: Request) -> Parts:
+    """应用的部件。"""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+async def get_identity(request: Request) -> Identity:
+    """Authorization: Bearer，或 slurmrestd 的 X-SLURM-USER-TOKEN。"""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        token = request.headers.get("x-slurm-user-token", "")
+    if not token.strip():
+        raise Unauthorized(
+            "需要令牌：请求头写 Authorization: Bearer <令牌>，令牌用 scns token 签发", code="token_missing"
+        )
+    parts: Parts = request.app.state.parts
+    identity = parts.verifier.verify(token.strip())
+    wanted = request.headers.get("x-slurm-user-name")
+    if wanted and wanted != identity.user_name:
+        raise Unauthorized("X-SLURM-USER-NAME 与令牌里的用户不同", code="token_invalid")
+    return identity
+
+
+async def get_submitter(
+    identity: Annotated[Identity, Depends(get_identity)],
+    source: Annotated[str | None, Header(alias="X-SCNS-Source", description="来源：API、CLI、WEB")] = None,
+) -> Submitter:
+    """谁、从哪里提交。"""
+    if source is not None and source not in SOURCES:
+        raise InvalidRequest("X-SCNS-Source", f"只能是 {'、'.join(SOURCES)}")
+    return Submitter(identity, source or "API")
+
+
+IdentityDep = Annotated[Identity, Depends(get_identity)]
+PartsDep = Annotated[Parts, Depends(get_parts)]
+SubmitterDep = Annotated[Submitter, Depends(get_submitter)]

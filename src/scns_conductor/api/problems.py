@@ -1,0 +1,205 @@
+"""错误的渲染：RFC 9457 的 problem JSON，稳定的英文 code，中文的 detail。全部错误只在这里成形。"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from scns_conductor.api.job_request import BatchRequest, JobRequest, SubmitRequest
+from scns_conductor.core.errors import ConductorError, FieldError, ServiceUnavailable
+
+MEDIA_TYPE = "application/problem+json"
+# 位置参数写坏了就是“没有这样的东西”。
+_KNOWN_FIELDS = sorted(
+    {
+        *JobRequest.model_fields,
+        *(
+            name
+            for field in JobRequest.model_fields.values()
+            for name in getattr(field.validation_alias, "choices", ())
+            if isinstance(name, str)
+        ),
+        *SubmitRequest.model_fields,
+        *BatchRequest.model_fields,
+    }
+)
+_MESSAGES = {
+    "missing": "缺少这个字段",
+    "string_type": "必须是文字",
+    "string_too_short": "太短，至少 {min_length} 个字符",
+    "string_too_long": "太长，至多 {max_length} 个字符",
+    "string_pattern_mismatch": "写法不对，应符合 {pattern}",
+    "string_unicode": "不是合法的 Unicode 文字",
+    "int_type": "必须是整数",
+    "int_parsing": "必须是整数",
+    "int_parsing_size": "整数过大",
+    "int_from_float": "必须是整数",
+    "float_type": "必须是数",
+    "float_parsing": "必须是数",
+    "bool_type": "必须是 true 或 false",
+    "bool_parsing": "必须是 true 或 false",
+    "dict_type": '必须是对象，如 {{"名": "值"}}',
+    "list_type": "必须是数组",
+    "model_type": "必须是 JSON 对象",
+    "model_attributes_type": "必须是 JSON 对象",
+    "too_short": "至少要有 {min_length} 项",
+    "too_long": "至多 {max_length} 项",
+    "greater_than_equal": "不能小于 {ge}",
+    "less_than_equal": "不能大于 {le}",
+    "greater_than": "必须大于 {gt}",
+    "less_than": "必须小于 {lt}",
+    "literal_error": "只能是 {expected}",
+    "enum": "只能是 {expected}",
+}
+_TITLES = {
+    400: "请求有误",
+    401: "需要认证",
+    403: "不允许",
+    404: "不存在",
+    405: "不支持这个方法",
+    409: "冲突",
+    413: "太大",
+    415: "不支持的内容类型",
+    416: "范围不对",
+    422: "字段不合法",
+    500: "内部错误",
+    503: "暂时不可用",
+    504: "没有按时回答",
+}
+
+logger = structlog.get_logger(__name__)
+
+
+def problem_response(
+    status: int,
+    code: str,
+    detail: str,
+    errors: Sequence[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """一个 problem JSON 的回答。"""
+    body = {
+        "type": f"urn:scns-conductor:problem:{code}",
+        "title": _TITLES.get(status, HTTPStatus(status).phrase),
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "errors": [{"field": error.field, "message": error.message} for error in errors],
+    }
+    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(text, status, dict(headers or {}), MEDIA_TYPE)
+
+
+def _location(parts: Sequence[Any]) -> str:
+    """('body', 'jobs', 17, 'job', 'name') -> jobs[17].job.name。"""
+    text = ""
+    for part in parts[1:] if parts and parts[0] in ("body", "query", "path", "header") else parts:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part not in ("function-before", "function-after") and not str(part).startswith(("function-", "nullable")):
+            text += f".{part}" if text else str(part)
+    return text or "body"
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    kind, context = error["type"], error.get("ctx") or {}
+    if kind == "extra_forbidden":
+        name = str(error["loc"][-1])
+        near = difflib.get_close_matches(name, _KNOWN_FIELDS, n=1, cutoff=0.6)
+        return f"不认识的字段 {name!r}" + (f"；是不是 {near[0]}？" if near else "；可用的字段见 /docs")
+    if kind == "value_error":
+        return str(context.get("error") or error["msg"])
+    template = _MESSAGES.get(kind)
+    return template.format(**context) if template else f"不合法：{error['msg']}"
+
+
+def validation_problem(error: RequestValidationError) -> Response:
+    """Pydantic 的校验错误；JSON 本身写坏了是 400。"""
+    found = error.errors()
+    broken = next((item for item in found if item["type"] == "json_invalid"), None)
+    if broken is not None:
+        reason = (broken.get("ctx") or {}).get("error", "")
+        return problem_response(400, "malformed_json", f"请求体不是合法的 JSON：{reason}；请检查引号与逗号")
+    errors = [FieldError(_location(item["loc"]), _message(item)) for item in found[:100]]
+    unknown = any(item["type"] == "extra_forbidden" for item in found)
+    detail = "；".join(f"{item.field}：{item.message}" for item in errors[:3])
+    if len(found) > 3:
+        detail += f"……共 {len(found)} 处"
+    return problem_response(422, "unknown_field" if unknown else "invalid_field", detail, errors)
+
+
+def database_problem(error: BaseException) -> Response | None:
+    """数据库不在（断线、拒绝、正在启动或关闭、连接用尽）是 503；别的返回 None。"""
+    cause: BaseException | None = error
+    while cause is not None:
+        lost = isinstance(cause, sa.exc.DBAPIError) and cause.connection_invalidated
+        away = isinstance(
+            cause,
+            OSError
+            | TimeoutError
+            | sa.exc.TimeoutError
+            | sa.exc.InterfaceError
+            | asyncpg.PostgresConnectionError
+            | asyncpg.InterfaceError
+            | asyncpg.exceptions.CannotConnectNowError
+            | asyncpg.exceptions.AdminShutdownError
+            | asyncpg.exceptions.CrashShutdownError
+            | asyncpg.exceptions.TooManyConnectionsError
+            | asyncpg.exceptions.InvalidCatalogNameError,
+        )
+        if lost or away:
+            return _render(ServiceUnavailable("数据库暂时连不上；作业不会丢，请稍后再试", code="database_unavailable"))
+        cause = cause.__cause__ or cause.__context__ or getattr(cause, "orig", None)
+    return None
+
+
+def _render(error: ConductorError) -> Response:
+    return problem_response(error.status, error.code, error.detail, error.errors, error.headers)
+
+
+_HTTP_CODES = {404: "path_not_found", 405: "method_not_allowed"}
+
+
+def install(app: FastAPI) -> None:
+    """给应用装上各种错误的处理。"""
+
+    @app.exception_handler(ConductorError)
+    async def _conductor(_: Request, error: ConductorError) -> Response:
+        return _render(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(_: Request, error: RequestValidationError) -> Response:
+        return validation_problem(error)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        code = _HTTP_CODES.get(error.status_code, re.sub(r"\W+", "_", HTTPStatus(error.status_code).phrase.lower()))
+        details = {
+            404: f"没有 {request.url.path} 这个地址；接口见 /docs",
+            405: f"{request.url.path} 不支持 {request.method}；接口见 /docs",
+        }
+        detail = details.get(error.status_code, str(error.detail))
+        if error.status_code == 400:
+            return problem_response(400, "malformed_json", "请求体读不出来；请用 UTF-8 的 JSON")
+        return problem_response(error.status_code, code, detail, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> Response:
+        away = database_problem(error)
+        if away is not None:
+            logger.warning("database_unavailable", error=type(error).__name__)
+            return away
+        logger.error("unexpected_error", path=request.url.path, exc_info=error)
+        return problem_response(500, "internal_error", "服务器内部出错，已记在日志里；请把 X-Request-Id 告诉管理员")
+
+    for kind in (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        app.add_exception_handler(kind, _unexpected)

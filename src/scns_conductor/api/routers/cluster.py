@@ -1,0 +1,166 @@
+"""节点、分区、总览、令牌。"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from scns_conductor.api.dependencies import IdentityDep, PartsDep
+from scns_conductor.api.job_request import Memory, Name, Text, TimeLimit
+from scns_conductor.core.errors import Forbidden
+from scns_conductor.core.tokens import issue_token
+from scns_conductor.services import nodes as node_services
+from scns_conductor.services import partitions as partition_services
+
+router = APIRouter(tags=["集群"])
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+class NodeUpdate(BaseModel):
+    """对节点的修改。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: Annotated[str, BeforeValidator(_upper)] | None = Field(
+        None, description="DRAIN 排空、RESUME 恢复、DOWN 下线（其上的作业按节点故障结束）"
+    )
+    reason: Text | None = Field(None, description="原因；DRAIN 与 DOWN 必须写")
+    weight: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(None, description="权重，放置时先用小的")
+    features: list[Name] | None = Field(None, description="特性")
+
+
+class PartitionValues(BaseModel):
+    """分区的设置；时间写法同 --time，内存写法同 --mem。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    nodes: Text | None = Field(None, description="节点列表，如 n[1-8]；ALL 是全部")
+    is_default: bool | None = Field(None, description="是否缺省分区")
+    state: Annotated[str, BeforeValidator(_upper), Field(pattern="^(UP|DOWN|DRAIN|INACTIVE)$")] | None = Field(
+        None, description="UP、DOWN、DRAIN、INACTIVE"
+    )
+    max_time: TimeLimit = Field(None, description="时限的上限")
+    default_time: TimeLimit = Field(None, description="缺省时限")
+    min_nodes: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(None, description="作业至少几个节点")
+    max_nodes: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(None, description="作业至多几个节点")
+    max_cpus_per_node: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
+        None, description="每节点至多用多少 CPU"
+    )
+    max_memory_per_node: Memory = Field(None, description="每节点至多用多少内存")
+    default_memory_per_cpu: Memory = Field(None, description="每 CPU 缺省内存")
+    priority_tier: Annotated[int, Field(ge=0, le=65533)] | None = Field(None, description="层级，大者先排")
+    priority_job_factor: Annotated[int, Field(ge=0, le=65533)] | None = Field(None, description="优先级里的分区因子")
+    preempt_mode: Annotated[str, Field(pattern="^(requeue|cancel|suspend|off)$")] | None = Field(
+        None, description="被抢占时怎么办"
+    )
+    grace_time: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(None, description="被抢占时的宽限（秒）")
+    allow_accounts: list[Name] | None = Field(None, description="只许这些账户")
+    deny_accounts: list[Name] | None = Field(None, description="不许这些账户")
+    allow_qos: list[Name] | None = Field(None, description="只许这些 QOS")
+    exclusive: bool | None = Field(None, description="整节点分配")
+
+
+_NULLABLE = {
+    "max_time", "default_time", "max_nodes", "max_cpus_per_node", "max_memory_per_node", "default_memory_per_cpu",
+    "preempt_mode", "allow_accounts", "deny_accounts", "allow_qos",
+}  # fmt: skip
+
+
+class NewPartition(PartitionValues):
+    """新分区。"""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$")] = Field(description="分区名")
+
+
+def _changes(values: PartitionValues) -> dict[str, Any]:
+    return {
+        name: getattr(values, name)
+        for name in values.model_fields_set
+        if getattr(values, name) is not None or name in _NULLABLE
+    }
+
+
+@router.get("/nodes", summary="全部节点")
+async def list_nodes(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+    """资源、用量、状态、心跳、约束是否生效、其上的作业。"""
+    return {"nodes": await node_services.list_nodes(parts.engine)}
+
+
+@router.get("/nodes/{name}", summary="一个节点")
+async def show_node(name: str, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+    """内存的单位是 MiB。"""
+    return (await node_services.list_nodes(parts.engine, name))[0]
+
+
+@router.patch("/nodes/{name}", summary="排空、恢复、下线（管理员）")
+async def update_node(name: str, body: NodeUpdate, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+    """排空不影响运行中的作业。"""
+    return await node_services.update_node(
+        parts.engine, identity, name, state=body.state, reason=body.reason, weight=body.weight, features=body.features
+    )
+
+
+@router.get("/partitions", summary="全部分区")
+async def list_partitions(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+    """时间的单位是秒，内存是 MiB。"""
+    return {"partitions": await partition_services.list_partitions(parts.engine)}
+
+
+@router.get("/partitions/{name}", summary="一个分区")
+async def show_partition(name: str, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+    """时间的单位是秒，内存是 MiB。"""
+    return (await partition_services.list_partitions(parts.engine, name))[0]
+
+
+@router.post("/partitions", summary="新建分区（管理员）", status_code=201)
+async def create_partition(body: NewPartition, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+    """缺省包含全部节点。"""
+    return await partition_services.create_partition(parts.engine, identity, _changes(body))
+
+
+@router.patch("/partitions/{name}", summary="修改分区（管理员）")
+async def update_partition(name: str, body: PartitionValues, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+    """下一个调度周期生效。"""
+    return await partition_services.update_partition(parts.engine, identity, name, _changes(body))
+
+
+@router.delete("/partitions/{name}", summary="删除分区（管理员）", status_code=204)
+async def delete_partition(name: str, parts: PartsDep, identity: IdentityDep) -> Response:
+    """还有作业在用时不能删。"""
+    await partition_services.delete_partition(parts.engine, identity, name)
+    return Response(status_code=204)
+
+
+@router.get("/dashboard", summary="总览")
+async def dashboard(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+    """各状态的作业数（数组按任务计）、资源总量与用量、运行与排队中的作业、领导者。"""
+    return await parts.dashboard.overview()
+
+
+class TokenRequest(BaseModel):
+    """要签发的令牌。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_name: Name | None = Field(None, description="给谁；缺省是自己")
+    admin: bool = Field(False, description="管理员令牌")
+    lifetime_s: Annotated[int, Field(ge=1, le=10 * 365 * 86400)] | None = Field(None, description="有效期（秒）")
+
+
+class IssuedToken(BaseModel):
+    """签发的令牌。"""
+
+    token: str
+
+
+@router.post("/tokens", summary="签发令牌", status_code=201)
+async def create_token(body: TokenRequest, parts: PartsDep, identity: IdentityDep) -> IssuedToken:
+    """自己的令牌谁都能签；别人的、管理员的要管理员。"""
+    user_name = body.user_name or identity.user_name
+    if not identity.admin and (body.admin or user_name != identity.user_name):
+        raise Forbidden("只有管理员能签发别人的或管理员的令牌", code="admin_required")
+    token = issue_token(parts.settings, user_name, admin=body.admin, lifetime_s=body.lifetime_s)
+    return IssuedToken(token=token)

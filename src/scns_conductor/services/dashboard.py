@@ -1,0 +1,113 @@
+"""总览：各状态的作业数、资源总量与用量、运行与排队中的作业、领导者。"""
+
+import asyncio
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from scns_conductor.core.states import JobState, node_state
+
+# 结束的作业有几百万时数一遍要零点几秒：这么久之内的数法共用一份。排队与运行的每次现数。
+FINISHED_FRESH_S = 5.0
+SHORT_LIST = 20
+
+# 数组行按它还没有启动的任务数计。
+_TASKS = (
+    "CASE WHEN array_remaining IS NULL THEN 1 "
+    "ELSE (SELECT sum(upper(r) - lower(r)) FROM unnest(array_remaining) AS r) END"
+)
+_LIVE = sa.text(
+    f"SELECT state, sum({_TASKS})::bigint AS jobs FROM jobs WHERE state = 'PENDING' GROUP BY state UNION ALL "
+    "SELECT state, count(*) FROM jobs WHERE state IN ('RUNNING', 'SUSPENDED') GROUP BY state"
+)
+_FINISHED = sa.text(
+    "SELECT state, count(*) AS jobs FROM jobs WHERE state NOT IN ('PENDING', 'RUNNING', 'SUSPENDED') GROUP BY state"
+)
+_NODES = sa.text(
+    "SELECT name, state, drain, cpus, memory, gres, allocated_cpus, allocated_memory, allocated_gres FROM nodes"
+)
+_BRIEF = "job_id::text, name, user_name, partition, reason, submit_time, start_time, node_list, allocated_cpus"
+_RUNNING = sa.text(
+    f"SELECT {_BRIEF} FROM jobs WHERE state IN ('RUNNING', 'SUSPENDED') ORDER BY job_id DESC LIMIT {SHORT_LIST}"
+)
+_PENDING = sa.text(
+    f"SELECT {_BRIEF}, expected_start_time FROM jobs WHERE state = 'PENDING' ORDER BY job_id LIMIT {SHORT_LIST}"
+)
+_LEADER = sa.text(
+    "SELECT holder, epoch, renewed_at, renewed_at > clock_timestamp() - make_interval(secs => :lease) AS alive "
+    "FROM scheduler_leader"
+)
+
+
+class Dashboard:
+    """总览；finished 的计数缓存一小会儿。"""
+
+    def __init__(self, engine: AsyncEngine, lease_s: float) -> None:
+        self._engine = engine
+        self._lease_s = lease_s
+        self._finished: dict[str, int] = {}
+        self._finished_at = -FINISHED_FRESH_S
+        self._lock = asyncio.Lock()
+
+    async def counts(self) -> dict[str, int]:
+        """各状态的作业数；没有作业的状态是 0。"""
+        async with self._engine.connect() as connection:
+            live = {row.state: int(row.jobs) for row in await connection.execute(_LIVE)}
+        async with self._lock:
+            if time.monotonic() - self._finished_at > FINISHED_FRESH_S or sum(self._finished.values()) < 100_000:
+                async with self._engine.connect() as connection:
+                    self._finished = {row.state: int(row.jobs) for row in await connection.execute(_FINISHED)}
+                self._finished_at = time.monotonic()
+        return {state.value: live.get(state, self._finished.get(state, 0)) for state in JobState}
+
+    async def resources(self) -> dict[str, Any]:
+        """资源总量与用量：CPU、内存（MiB）、通用资源、节点按状态计数。不可用的节点不计入总量。"""
+        totals: dict[str, Any] = {
+            "cpus": {"total": 0, "used": 0},
+            "memory_mb": {"total": 0, "used": 0},
+            "gres": {},
+            "nodes": {"total": 0, "by_state": {}},
+        }
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(_NODES)).all()
+        for row in rows:
+            word = node_state(row.state, drain=row.drain, allocated_cpus=row.allocated_cpus, cpus=row.cpus)
+            totals["nodes"]["total"] += 1
+            totals["nodes"]["by_state"][word] = totals["nodes"]["by_state"].get(word, 0) + 1
+            if row.state != "UP":
+                continue
+            totals["cpus"]["total"] += row.cpus
+            totals["cpus"]["used"] += row.allocated_cpus
+            totals["memory_mb"]["total"] += row.memory
+            totals["memory_mb"]["used"] += row.allocated_memory
+            for name, count in row.gres.items():
+                entry = totals["gres"].setdefault(name, {"total": 0, "used": 0})
+                entry["total"] += count
+                entry["used"] += row.allocated_gres.get(name, 0)
+        return totals
+
+    async def leader(self) -> dict[str, Any]:
+        """调度领导者：谁、第几任、是否还在续租。"""
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(_LEADER, {"lease": self._lease_s})).mappings().one_or_none()
+        return (
+            {"holder": None, "epoch": 0, "renewed_at": None, "alive": False}
+            if row is None
+            else {
+                **row,
+                "alive": bool(row["alive"]),
+            }
+        )
+
+    async def overview(self) -> dict[str, Any]:
+        """GET /dashboard 的回答。"""
+        async with self._engine.connect() as connection:
+            running = [dict(row) for row in (await connection.execute(_RUNNING)).mappings()]
+            pending = [dict(row) for row in (await connection.execute(_PENDING)).mappings()]
+        return {
+            "jobs": {"by_state": await self.counts(), "running": running, "pending": pending},
+            "resources": await self.resources(),
+            "leader": await self.leader(),
+        }

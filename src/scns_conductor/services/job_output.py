@@ -1,0 +1,154 @@
+"""作业的输出：单用户模式直接读文件；否则请节点以作业用户的身份读；都不行时给数据库里存的尾部。"""
+
+import asyncio
+import base64
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from scns_conductor.core.output_path import OutputFields, job_output_paths
+from scns_conductor.core.settings import Settings
+from scns_conductor.core.states import TERMINAL_STATES
+from scns_conductor.core.tokens import Identity
+from scns_conductor.services.answers import AnswerDesk, AnswerTimeout
+from scns_conductor.services.job_queries import read_job, require_reader
+
+MAX_READ_BYTES = 1024**2
+FOLLOW_PAUSE_S = (0.1, 1.0)
+NODE_ANSWER_WAIT_S = 5.0
+
+_COLUMNS = """
+    job_id, name, user_name, state, array_job_id, array_task_id, restart_count, current_working_directory,
+    standard_output, standard_error, batch_host, exit_status, exit_signal, interactive
+"""
+_STORED = sa.text(
+    "SELECT content, total_bytes FROM job_outputs "
+    "WHERE job_id = :job_id AND restart_count = :restart_count AND stream = :stream"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRange:
+    """输出的一段：data 从 offset 起；total 是此刻文件的总长（字节）。"""
+
+    data: bytes
+    offset: int
+    total: int
+
+
+class OutputReader:
+    """读作业的输出。"""
+
+    def __init__(self, engine: AsyncEngine, settings: Settings, desk: AnswerDesk) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._desk = desk
+
+    async def read(
+        self, identity: Identity, job_id: str, stream: str, offset: int = 0, length: int = MAX_READ_BYTES
+    ) -> OutputRange:
+        """offset 为负从末尾倒数；至多 length 与 MAX_READ_BYTES 字节。还没有输出时是空的。"""
+        job = await read_job(self._engine, job_id, _COLUMNS)
+        require_reader(identity, job["user_name"], "输出", job_id)
+        return await self._read(job, stream, offset, min(length, MAX_READ_BYTES))
+
+    async def _read(self, job: Any, stream: str, offset: int, length: int) -> OutputRange:
+        if job["batch_host"] is None or job["interactive"]:
+            return OutputRange(b"", 0, 0)
+        if self._settings.single_user:
+            found = await asyncio.to_thread(read_file, self._path(job, stream), offset, length)
+            if found is not None:
+                return found
+        ended = job["state"] in TERMINAL_STATES
+        stored = await self._stored(job, stream) if ended else None
+        if stored is not None:
+            start = offset if offset >= 0 else max(0, stored.total + offset)
+            if start >= stored.offset:
+                return OutputRange(
+                    stored.data[start - stored.offset :][:length], min(start, stored.total), stored.total
+                )
+        try:
+            answer = await self._desk.ask(
+                "read_log",
+                job_ids=[job["job_id"]],
+                payload={"job_id": job["job_id"], "stream": stream, "offset": offset, "length": length},
+                wait_s=NODE_ANSWER_WAIT_S,
+            )
+        except AnswerTimeout:
+            if not ended:
+                raise
+            answer = {}
+        if "data" in answer:
+            return OutputRange(base64.b64decode(answer["data"]), int(answer["offset"]), int(answer["total"]))
+        # 节点没有这个文件，或不再答话：尾部是能给的全部。
+        return stored or OutputRange(b"", 0, 0)
+
+    async def _stored(self, job: Any, stream: str) -> OutputRange | None:
+        values = {"job_id": job["job_id"], "restart_count": job["restart_count"], "stream": stream}
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(_STORED, values)).one_or_none()
+        if row is None:
+            return None
+        return OutputRange(row.content, row.total_bytes - len(row.content), row.total_bytes)
+
+    def _path(self, job: Any, stream: str) -> str:
+        fields = OutputFields(
+            job_id=job["job_id"],
+            job_name=job["name"],
+            user_name=job["user_name"],
+            node_name=job["batch_host"],
+            array_job_id=job["array_job_id"],
+            array_task_id=job["array_task_id"],
+            restart_count=job["restart_count"],
+        )
+        stdout, stderr = job_output_paths(
+            job["standard_output"], job["standard_error"], fields, job["current_working_directory"]
+        )
+        return stdout if stream == "stdout" else stderr or stdout
+
+    async def follow(
+        self, identity: Identity, job_id: str, stream: str, offset: int = 0
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """边写边读：("output", {base64, offset})、("state", {state})、最后 ("end", {state, exit_code})。"""
+        state, pause_s = "", FOLLOW_PAUSE_S[0]
+        while True:
+            # 先看状态再读：看到结束之后读到的就是全部。
+            job = await read_job(self._engine, job_id, _COLUMNS)
+            require_reader(identity, job["user_name"], "输出", job_id)
+            if job["state"] != state:
+                state = job["state"]
+                yield "state", {"job_id": job_id, "state": state}
+            ended = state in TERMINAL_STATES
+            while True:
+                try:
+                    found = await self._read(job, stream, offset, MAX_READ_BYTES)
+                except AnswerTimeout:
+                    break
+                if not found.data:
+                    break
+                yield "output", {"base64": base64.b64encode(found.data).decode(), "offset": found.offset}
+                offset, pause_s = found.offset + len(found.data), FOLLOW_PAUSE_S[0]
+            if ended:
+                code = None if job["exit_status"] is None else f"{job['exit_status']}:{job['exit_signal'] or 0}"
+                yield "end", {"job_id": job_id, "state": state, "exit_code": code}
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, FOLLOW_PAUSE_S[1])
+
+
+def read_file(path: str, offset: int, length: int) -> OutputRange | None:
+    """读普通文件的一段；没有这个文件、不是普通文件或不能读时是 None。"""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        total = os.fstat(handle).st_size
+        if not os.path.isfile(f"/proc/self/fd/{handle}"):
+            return None
+        start = offset if offset >= 0 else max(0, total + offset)
+        return OutputRange(os.pread(file.fileno(), length, start), min(start, total), total)
