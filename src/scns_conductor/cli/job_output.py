@@ -28,11 +28,12 @@ def follow_output(
     """
     from scns_conductor.client import Problem, Unreachable
 
-    pause_s, last_good = FIRST_PAUSE_S, time.monotonic()
+    pause_s = FIRST_PAUSE_S
+    failing_since: float | None = None
     while True:
         try:
             for event in client.follow(job_id, stream, offset=offset):
-                pause_s, last_good = FIRST_PAUSE_S, time.monotonic()
+                pause_s, failing_since = FIRST_PAUSE_S, None
                 if event.name == "output":
                     data = event.output()
                     offset += len(data)
@@ -40,11 +41,12 @@ def follow_output(
                 elif event.name == "state":
                     on_state(event.json())
             return
-        except Unreachable:
-            if time.monotonic() - last_good > patience_s:
+        except (Unreachable, Problem) as error:
+            if isinstance(error, Problem) and error.status not in (502, 503, 504):
                 raise
-        except Problem as problem:
-            if problem.status not in (502, 503, 504) or time.monotonic() - last_good > patience_s:
+            # 久没有输出也会断（读超时）：从第一次没接上算起，不是从上一次有输出算起。
+            failing_since = failing_since or time.monotonic()
+            if time.monotonic() - failing_since > patience_s:
                 raise
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, LAST_PAUSE_S)

@@ -225,6 +225,9 @@ class Client:
         query = {"follow": True, "offset": offset or None}
         lines = self.transport.stream(f"/jobs/{_segment(job_id)}/logs/{stream}", query=query, timeout_s=timeout_s)
         for event in server_events(lines):
+            if event.name == "error":
+                found = event.json()
+                raise Problem(503, str(found.get("code", "error")), str(found.get("detail", "服务器读不到输出")))
             yield event
             if event.name == "end":
                 return
