@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scns_conductor.cli.config import mask_url
 from scns_conductor.cli.field_values import parse_assignments
 from scns_conductor.cli.job_text import LIST_HEADER, elapsed_text, field_pairs, job_label, list_row, local_time
+from scns_conductor.cli.job_wait import exit_code_of
 from scns_conductor.cli.table import printable, render, render_fields, width
 
 NOW = datetime(2026, 11, 24, 9, 0, 0, tzinfo=UTC)
@@ -118,3 +119,18 @@ def test_assignments() -> None:
     for bad in ("x", "=1"):
         with pytest.raises(click.UsageError):
             parse_assignments([bad])
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code", "code"),
+    [
+        ("COMPLETED", "0:0", 0),
+        ("FAILED", "3:0", 3),
+        ("FAILED", "0:9", 137),
+        ("CANCELLED", None, 1),
+        ("TIMEOUT", "0:0", 1),
+        ("NODE_FAIL", "0:0", 1),
+    ],
+)
+def test_the_exit_code_of_a_wait_is_that_of_the_job(state: str, exit_code: str | None, code: int) -> None:
+    assert exit_code_of(state, exit_code) == code

@@ -69,6 +69,7 @@ def each_job(job_ids: Sequence[str], action: Callable[[str], Any]) -> tuple[dict
         except Problem as problem:
             if problem.status == 401:
                 raise
-            print(f"scns：作业 {job_id}：{problem}", file=sys.stderr)
+            told = str(problem)
+            print(f"scns：{told}" if job_id in told else f"scns：作业 {job_id}：{told}", file=sys.stderr)
             code = 1
     return answers, code

@@ -29,5 +29,8 @@ def _row(name: str, check: Any) -> tuple[str, str, str]:
     """一项检查的一行；除 status 之外有值的都写进说明。"""
     if not isinstance(check, dict):
         return name, str(check), ""
+    if name == "containment":
+        told = {node: found.get("detail", "") for node, found in check.items() if isinstance(found, dict)}
+        return name, "-", "；".join(f"{node} {detail}" for node, detail in told.items())
     rest = {key: value for key, value in check.items() if key != "status" and value not in (None, [], {})}
     return name, str(check.get("status", "-")), "，".join(f"{key}={value}" for key, value in rest.items())

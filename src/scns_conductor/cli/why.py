@@ -4,6 +4,9 @@ import click
 
 from scns_conductor.cli.connection import connected, job_id_argument, json_option, print_json
 
+# 已经在那句话里的。
+TOLD = frozenset({"text", "message", "job_id", "state", "reason"})
+
 
 @click.command()
 @job_id_argument()
@@ -21,5 +24,6 @@ def why(job_id: str, as_json: bool) -> None:
     text = answer.get("text") or answer.get("message")
     if isinstance(text, str):
         click.echo(text)
-    rest = {name: value for name, value in answer.items() if name not in ("text", "message")}
-    click.echo(render_fields(field_pairs(rest)))
+    rest = field_pairs({name: value for name, value in answer.items() if name not in TOLD})
+    if rest:
+        click.echo(render_fields(rest))

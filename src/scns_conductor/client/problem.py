@@ -27,8 +27,11 @@ class Problem(ClientError):
     title: str = ""
     errors: list[dict[str, str]] = field(default_factory=list)
     retry_after_s: float | None = None
+    request_id: str | None = None
 
     def __str__(self) -> str:
+        if self.status >= 500 and self.request_id:
+            return f"{self.detail}（X-Request-Id {self.request_id}）"
         if len(self.errors) < 2:
             return self.detail
         return "；".join(f"{item.get('field', '')}：{item.get('message', '')}" for item in self.errors)

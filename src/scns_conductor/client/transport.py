@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from scns_conductor.client.problem import Problem, Unreachable
+from scns_conductor.client.problem import EndpointUnknown, Problem, Unreachable
 
 # 重送不会多做一次的方法（RFC 9110 §9.2.2）；带 Idempotency-Key 的 POST 也算。
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
@@ -49,6 +49,8 @@ class Transport:
         self._prefix = parts.path.rstrip("/")
         self._source = source
         self._headers = {"Accept": "application/json, */*"}
+        if token and not (token.isascii() and token.isprintable()):
+            raise EndpointUnknown("令牌里有不该有的字符；请检查 SCNS_TOKEN，或用 scns token 重新签发")
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._connection: http.client.HTTPConnection | None = None
@@ -79,7 +81,7 @@ class Transport:
         if response.will_close:
             self.close()
         if response.status >= 400 and response.status not in accept:
-            raise Problem.from_answer(response.status, response.reason, data, response.getheader("Retry-After"))
+            raise _problem(response, data)
         return Answer(response.status, dict(response.headers.items()), data)
 
     def stream(self, path: str, *, query: Mapping[str, Any] | None = None, timeout_s: float = 60.0) -> Iterator[bytes]:
@@ -87,9 +89,7 @@ class Transport:
         response = self._send("GET", path, query, None, {"Accept": "text/event-stream"}, timeout_s)
         try:
             if response.status >= 400:
-                raise Problem.from_answer(
-                    response.status, response.reason, response.read(), response.getheader("Retry-After")
-                )
+                raise _problem(response, response.read())
             while line := response.readline():
                 yield line
         except BROKEN as error:
@@ -148,6 +148,12 @@ class Transport:
             ) from error
         self._connection = connection
         return connection, True
+
+
+def _problem(response: http.client.HTTPResponse, body: bytes) -> Problem:
+    found = Problem.from_answer(response.status, response.reason, body, response.getheader("Retry-After"))
+    found.request_id = response.getheader("X-Request-Id")
+    return found
 
 
 def _why(error: BaseException) -> str:
