@@ -29,13 +29,15 @@ _SHARED = [name for name in JobSpec.model_fields if name not in {"argv", "enviro
 _CANCEL_TASKS = sa.text(
     f"""
     WITH taken AS (
-      UPDATE jobs SET array_remaining = array_remaining - CAST(:tasks AS int4multirange), revision = revision + 1
+      UPDATE jobs SET array_remaining = array_remaining - CAST(CAST(:tasks AS text) AS int4multirange),
+        revision = revision + 1
       WHERE job_id = :job_id AND state = 'PENDING'
     ), ended AS (
       INSERT INTO jobs ({", ".join(_SHARED)}, array_job_id, array_task_id, array_remaining, state, error_msg,
         submit_time, end_time, exit_status, exit_signal)
       SELECT {", ".join(_SHARED)}, array_job_id, CAST(:only AS integer),
-        CASE WHEN CAST(:only AS integer) IS NULL THEN CAST(:tasks AS int4multirange) END, 'CANCELLED', :message,
+        CASE WHEN CAST(:only AS integer) IS NULL THEN CAST(CAST(:tasks AS text) AS int4multirange) END,
+        'CANCELLED', :message,
         submit_time, clock_timestamp(), 0, 0
       FROM jobs WHERE job_id = :job_id
       RETURNING job_id

@@ -33,7 +33,7 @@ _REMAINING = (
 _INTERNAL = {"interactive", *PRIVATE_FIELDS}
 # 字段 -> SQL 表达式；作业号一律是文字。
 FIELDS: dict[str, str] = {
-    **{name: name for name in Job.model_fields if name not in _INTERNAL},
+    **{name: f'"{name}"' for name in Job.model_fields if name not in _INTERNAL},
     "job_id": "job_id::text",
     "array_job_id": "array_job_id::text",
     "array_remaining": _REMAINING,
@@ -148,8 +148,8 @@ def _reference_condition(references: Sequence[JobReference], values: dict[str, A
     for index, reference in enumerate(reference for reference in references if reference.tasks is not None):
         parts.append(
             f"(array_job_id = CAST(:array{index} AS bigint) AND "
-            f"(array_remaining && CAST(:tasks{index} AS int4multirange) "
-            f"OR array_task_id <@ CAST(:tasks{index} AS int4multirange)))"
+            f"(array_remaining && CAST(CAST(:tasks{index} AS text) AS int4multirange) "
+            f"OR array_task_id <@ CAST(CAST(:tasks{index} AS text) AS int4multirange)))"
         )
         values[f"array{index}"] = reference.job_id
         values[f"tasks{index}"] = multirange_text(reference.tasks or ())
@@ -197,7 +197,7 @@ async def list_jobs(engine: AsyncEngine, filters: JobFilter, page: Page) -> byte
             )
             values["last_value"] = datetime.fromisoformat(last_value) if key.endswith("_time") else last_value
     order = f"job_id {direction}" if key == "job_id" else f"{key} {direction}, job_id {direction}"
-    columns = ", ".join(f"{FIELDS[name]} AS {name}" for name in chosen)
+    columns = ", ".join(f'{FIELDS[name]} AS "{name}"' for name in chosen)
     cursor_value = "NULL" if key == "job_id" else f"{key}::text"
     # 字符串参数里的冒号不会被当成绑定：条件都经绑定传入，这里只有固定的表达式。
     statement = (
@@ -244,8 +244,8 @@ async def read_job(engine: AsyncEngine, job_id: str, columns: str) -> Mapping[st
     if reference.tasks is not None:
         values["tasks"] = multirange_text(reference.tasks)
         where = (
-            "array_job_id = :job_id AND (array_task_id <@ CAST(:tasks AS int4multirange) "
-            "OR array_remaining && CAST(:tasks AS int4multirange))"
+            "array_job_id = :job_id AND (array_task_id <@ CAST(CAST(:tasks AS text) AS int4multirange) "
+            "OR array_remaining && CAST(CAST(:tasks AS text) AS int4multirange))"
         )
     statement = f"SELECT {columns} FROM jobs WHERE {where} ORDER BY array_task_id NULLS LAST LIMIT 1".replace(
         "::", r"\:\:"
@@ -274,8 +274,8 @@ _ALLOCATIONS = (
 
 async def job_detail(engine: AsyncEngine, identity: Identity, job_id: str) -> bytes:
     """一个作业的一切（JSON）；脚本、环境、参数只给本人与管理员。"""
-    plain = ", ".join(f"{expression} AS {name}" for name, expression in FIELDS.items())
-    private = ", ".join(f"{expression} AS {name}" for name, expression in _PRIVATE.items())
+    plain = ", ".join(f'{expression} AS "{name}"' for name, expression in FIELDS.items())
+    private = ", ".join(f'{expression} AS "{name}"' for name, expression in _PRIVATE.items())
     columns = (
         f"user_name, row_to_json((SELECT r FROM (SELECT {plain}, {_ALLOCATIONS} AS allocations) AS r))::text AS public"
     )

@@ -20,8 +20,8 @@ _SELECT = """
 """
 _WHOLE = "job_id = :job_id OR array_job_id = :job_id"
 _TASKS = (
-    "array_job_id = :job_id AND (array_task_id = ANY(SELECT generate_series(lower(r), upper(r) - 1) "
-    "FROM unnest(CAST(:tasks AS int4multirange)) AS r) OR array_remaining && CAST(:tasks AS int4multirange))"
+    "array_job_id = :job_id AND (array_task_id <@ CAST(CAST(:tasks AS text) AS int4multirange) "
+    "OR array_remaining && CAST(CAST(:tasks AS text) AS int4multirange))"
 )
 
 
