@@ -70,6 +70,10 @@ LABELS = {
     "cpu_user_s": "用户态 CPU 秒",
     "cpu_system_s": "内核态 CPU 秒",
     "max_rss_kb": "内存峰值",
+    "read_bytes": "读的字节",
+    "written_bytes": "写的字节",
+    "requeue": "可重新排队",
+    "oversubscribe": "可共享 CPU",
     "data_source": "来源",
     "submit_host": "提交的机器",
 }

@@ -4,8 +4,11 @@ import click
 
 from scns_conductor.cli.connection import connected, job_id_argument, json_option, print_json
 
-# 单独成段地显示。
-APART = frozenset({"script", "environment", "allocations"})
+# 单独成段地显示，或已经在别的字段里（退出码），或只对程序有用；--json 里都有。
+APART = frozenset(
+    {"script", "environment", "allocations", "exit_status", "exit_signal", "interactive", "revision"}
+    | {"kill_warning_batch_only"}
+)
 
 
 @click.command()
