@@ -176,6 +176,7 @@ def test_nothing_heavy_is_imported(running_system: RunningSystem) -> None:
         answer = subprocess.run(
             [sys.executable, "-X", "importtime", SCNS, *arguments],
             env=running_system.environment,
+            cwd=running_system.data_dir,
             capture_output=True,
             text=True,
             check=True,
