@@ -8,7 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 from scns_conductor.core.array_spec import parse_array
+from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import Forbidden, InvalidRequest, PayloadTooLarge
+from scns_conductor.core.features import parse_features
+from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.models import JobSpec
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
@@ -22,7 +25,13 @@ _DEFAULTS: dict[str, Any] = {
     if not field.is_required()
 }
 _DEFAULT_NAME = "sbatch"
-_EXPRESSIONS: dict[str, Callable[[str], object]] = {}
+_EXPRESSIONS: dict[str, Callable[[str], object]] = {
+    "dependency": parse_dependency,
+    "constraints": parse_features,
+    "tres_per_job": parse_gres,
+    "tres_per_node": parse_gres,
+    "tres_per_task": parse_gres,
+}
 _ADMIN_ONLY = ("priority", "admin_comment")
 
 
