@@ -1,0 +1,328 @@
+"""集群的现状：节点的资源排成矩阵，一行一个节点，一列一维资源。可变，由调度器随收件箱更新。"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scns_conductor.core import features as feature_expressions
+from scns_conductor.scheduling.shape import CPU, MEMORY, BoolArray, IntArray, Shape
+
+INITIAL_ROWS = 16
+NEVER_ENDS = 1e15
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """一个节点：内存 MiB；gres 如 {'gpu:a100': 4}；schedulable 为假时不接新作业（下线、排空）。"""
+
+    name: str
+    cpus: int
+    memory: int
+    gres: Mapping[str, int] = field(default_factory=dict)
+    features: frozenset[str] = frozenset()
+    weight: int = 1
+    switch: str = ""
+    temporary_disk: int = 0
+    schedulable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFacts:
+    """一个分区；nodes 为 None 是全部节点；时间单位秒。"""
+
+    name: str
+    nodes: frozenset[str] | None = None
+    up: bool = True
+    max_time: int | None = None
+    min_nodes: int = 1
+    max_nodes: int | None = None
+    tier: int = 1
+    exclusive: bool = False
+    max_cpus_per_node: int | None = None
+    allow_accounts: frozenset[str] | None = None
+    deny_accounts: frozenset[str] = frozenset()
+    allow_qos: frozenset[str] | None = None
+    job_factor: int = 1
+    preempt_mode: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeShare:
+    """在一个节点上的份额；内存 MiB。"""
+
+    node: int
+    cpus: int
+    memory: int
+    gres: tuple[tuple[str, int], ...] = ()
+    tasks: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """占着资源的作业；expected_end 是 Unix 秒，不限时的是 NEVER_ENDS。"""
+
+    job_id: int
+    expected_end: float
+    shares: tuple[NodeShare, ...]
+    partition: str = ""
+    licenses: tuple[tuple[str, int], ...] = ()
+
+
+class Cluster:
+    """节点、分区与运行中的作业。"""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.index: dict[str, int] = {}
+        self.kinds: dict[str, int] = {}
+        self.partitions: dict[str, PartitionFacts] = {}
+        self.running: dict[int, RunningJob] = {}
+        self.licenses: dict[str, int] = {}
+        self.total: IntArray = np.zeros((INITIAL_ROWS, 2), dtype=np.int64)
+        self.free: IntArray = np.zeros((INITIAL_ROWS, 2), dtype=np.int64)
+        self.weight: IntArray = np.ones(INITIAL_ROWS, dtype=np.int64)
+        self.disk: IntArray = np.zeros(INITIAL_ROWS, dtype=np.int64)
+        self.schedulable: BoolArray = np.zeros(INITIAL_ROWS, dtype=np.bool_)
+        self.features: list[frozenset[str]] = []
+        self.switches: list[str] = []
+        # 结构（节点、分区、特性）的版本：变了则各形状的可用节点要重算。
+        self.version = 0
+        self._eligible: dict[Shape, tuple[int, BoolArray]] = {}
+
+    @property
+    def count(self) -> int:
+        """节点数。"""
+        return len(self.names)
+
+    @property
+    def width(self) -> int:
+        """资源的维数。"""
+        return int(self.total.shape[1])
+
+    # ---- 节点与分区 ----
+
+    def upsert_node(self, facts: NodeFacts) -> None:
+        """登记或更新一个节点；已分配的不变。"""
+        row = self.index.get(facts.name)
+        if row is None:
+            row = len(self.names)
+            self._grow(row + 1)
+            self.names.append(facts.name)
+            self.index[facts.name] = row
+            self.features.append(facts.features)
+            self.switches.append(facts.switch)
+        for name in facts.gres:
+            self._kind(name)
+        capacity = self._vector(facts.cpus, facts.memory, facts.gres)
+        if (
+            not np.array_equal(self.total[row], capacity)
+            or bool(self.schedulable[row]) != facts.schedulable
+            or self.features[row] != facts.features
+            or self.switches[row] != facts.switch
+            or self.weight[row] != facts.weight
+            or self.disk[row] != facts.temporary_disk
+        ):
+            self.version += 1
+        self.free[row] += capacity - self.total[row]
+        self.total[row] = capacity
+        self.features[row], self.switches[row] = facts.features, facts.switch
+        self.weight[row], self.disk[row] = facts.weight, facts.temporary_disk
+        self.schedulable[row] = facts.schedulable
+
+    def remove_node(self, name: str) -> None:
+        """不再使用的节点；行留着，不接作业。"""
+        row = self.index.get(name)
+        if row is not None and self.schedulable[row]:
+            self.schedulable[row] = False
+            self.version += 1
+
+    def set_partitions(self, partitions: Iterable[PartitionFacts]) -> None:
+        """全部分区。"""
+        found = {partition.name: partition for partition in partitions}
+        if found != self.partitions:
+            self.partitions = found
+            self.version += 1
+
+    def _grow(self, rows: int) -> None:
+        if rows <= self.total.shape[0]:
+            return
+        more = max(rows, 2 * self.total.shape[0]) - self.total.shape[0]
+        self.total = np.vstack([self.total, np.zeros((more, self.width), dtype=np.int64)])
+        self.free = np.vstack([self.free, np.zeros((more, self.width), dtype=np.int64)])
+        self.weight = np.concatenate([self.weight, np.ones(more, dtype=np.int64)])
+        self.disk = np.concatenate([self.disk, np.zeros(more, dtype=np.int64)])
+        self.schedulable = np.concatenate([self.schedulable, np.zeros(more, dtype=np.bool_)])
+
+    def _kind(self, name: str) -> int:
+        """通用资源的维；gpu:a100 同时计入 gpu，使 --gres=gpu:1 认得任何型号。"""
+        for word in {name, name.split(":")[0]}:
+            if word not in self.kinds:
+                self.kinds[word] = self.width
+                rows = self.total.shape[0]
+                self.total = np.hstack([self.total, np.zeros((rows, 1), dtype=np.int64)])
+                self.free = np.hstack([self.free, np.zeros((rows, 1), dtype=np.int64)])
+                self.version += 1
+        return self.kinds[name]
+
+    def _vector(self, cpus: int, memory: int, gres: Mapping[str, int]) -> IntArray:
+        found = np.zeros(self.width, dtype=np.int64)
+        found[CPU], found[MEMORY] = cpus, memory
+        for name, amount in gres.items():
+            base = name.split(":")[0]
+            for word in {name, base}:
+                if word in self.kinds:
+                    found[self.kinds[word]] += amount
+        return found
+
+    # ---- 分配 ----
+
+    def share_vector(self, share: NodeShare) -> IntArray:
+        """份额的资源向量。"""
+        return self._vector(share.cpus, share.memory, dict(share.gres))
+
+    def allocate(self, job: RunningJob) -> None:
+        """记下一个运行中的作业；同号的先归还。"""
+        self.release(job.job_id)
+        for share in job.shares:
+            self.free[share.node] -= self.share_vector(share)
+        for name, amount in job.licenses:
+            self.licenses[name] = self.licenses.get(name, 0) - amount
+        self.running[job.job_id] = job
+
+    def release(self, job_id: int) -> RunningJob | None:
+        """归还；不在运行则什么也不做。"""
+        job = self.running.pop(job_id, None)
+        if job is not None:
+            for share in job.shares:
+                self.free[share.node] += self.share_vector(share)
+            for name, amount in job.licenses:
+                self.licenses[name] = self.licenses.get(name, 0) + amount
+        return job
+
+    # ---- 形状 ----
+
+    def eligible(self, shape: Shape) -> BoolArray:
+        """这个形状能用的节点（不看空闲）：分区、特性、指名、排除、最少 CPU、总量够。"""
+        known = self._eligible.get(shape)
+        if known is not None and known[0] == self.version:
+            return known[1]
+        if len(self._eligible) > 10_000:
+            self._eligible.clear()
+        mask = self.schedulable[: self.count] & self.acceptable(shape)
+        self._eligible[shape] = (self.version, mask)
+        return mask
+
+    def acceptable(self, shape: Shape) -> BoolArray:
+        """不看节点此刻是否可用的 eligible。"""
+        count = self.count
+        mask = np.ones(count, dtype=np.bool_)
+        named = [self.partitions[name] for name in shape.partition.split(",") if name in self.partitions]
+        if named and all(partition.nodes is not None for partition in named):
+            mask &= self._named(name for partition in named for name in partition.nodes or ())
+        if shape.excluded_nodes:
+            mask &= ~self._named(shape.excluded_nodes)
+        if shape.minimum_cpus_per_node:
+            mask &= self.total[:count, CPU] >= shape.minimum_cpus_per_node
+        if shape.temporary_disk:
+            mask &= self.disk[:count] >= shape.temporary_disk
+        if shape.constraints:
+            expression = feature_expressions.parse_features(shape.constraints)
+            mask &= np.fromiter(
+                (feature_expressions.satisfied(expression, found) for found in self.features), np.bool_, count
+            )
+        if shape.required_nodes and shape.maximum_nodes == len(shape.required_nodes):
+            mask &= self._named(shape.required_nodes)
+        if any(name not in self.kinds for name in shape.gres_names):
+            mask[:] = False
+        return mask & (self.capacity(shape, self.total[:count]) >= 1)
+
+    def _named(self, names: Iterable[str]) -> BoolArray:
+        mask = np.zeros(self.count, dtype=np.bool_)
+        for name in names:
+            if name in self.index:
+                mask[self.index[name]] = True
+        return mask
+
+    def capacity(self, shape: Shape, free: IntArray) -> IntArray:
+        """各节点按 free（行对应节点）此刻能放这个形状的几个任务；放不下是 0。"""
+        rows = free.shape[0]
+        total = self.total[:rows]
+        if shape.exclusive or self._whole(shape):
+            idle = (free >= total).all(axis=1)
+            return np.where(idle, self._tasks_within(shape, total), 0)
+        return self._tasks_within(shape, free)
+
+    def capacity_at(self, shape: Shape, node: int, free: IntArray) -> int:
+        """一个节点的 capacity；free 是这个节点的一行。"""
+        total = self.total[node : node + 1]
+        row = free.reshape(1, -1)
+        if shape.exclusive or self._whole(shape):
+            if not bool((row >= total).all()):
+                return 0
+            row = total
+        return int(self._tasks_within(shape, row, total)[0])
+
+    def _whole(self, shape: Shape) -> bool:
+        partition = self.partitions.get(shape.partition)
+        return partition is not None and partition.exclusive
+
+    def _tasks_within(self, shape: Shape, free: IntArray, total: IntArray | None = None) -> IntArray:
+        total = self.total[: free.shape[0]] if total is None else total
+        task, node = shape.per_task(self.kinds, self.width), shape.per_node(self.kinds, self.width)
+        found = np.full(free.shape[0], shape.tasks_per_node or shape.tasks, dtype=np.int64)
+        for dimension in range(self.width):
+            rest = free[:, dimension] - node[dimension] if node[dimension] else free[:, dimension]
+            if task[dimension]:
+                np.minimum(found, rest // task[dimension], out=found)
+            elif node[dimension]:
+                found[rest < 0] = 0
+        if shape.memory_per_node == 0:
+            found[free[:, MEMORY] < total[:, MEMORY]] = 0
+        if shape.minimum_cpus_per_node > shape.cpus_per_task:
+            found[free[:, CPU] < shape.minimum_cpus_per_node] = 0
+        partition = self.partitions.get(shape.partition)
+        if partition is not None and partition.max_cpus_per_node is not None:
+            np.minimum(found, partition.max_cpus_per_node // shape.cpus_per_task, out=found)
+        return np.maximum(found, 0)
+
+    def share(self, shape: Shape, node: int, tasks: int) -> NodeShare:
+        """在一个节点上放 tasks 个任务实际占用多少。"""
+        total = self.total[node]
+        gres: dict[str, int] = {}
+        for name, amount in (*shape.gres_per_node, *((name, each * tasks) for name, each in shape.gres_per_task)):
+            for typed, count in self._concrete(node, name, amount).items():
+                gres[typed] = gres.get(typed, 0) + count
+        if shape.exclusive or self._whole(shape):
+            # 独占：整个节点都算它的，通用资源也是。
+            whole = {name: int(total[column]) for name, column in self.kinds.items() if total[column] and ":" in name}
+            typed = {name.split(":")[0] for name in whole}
+            whole |= {
+                name: int(total[column])
+                for name, column in self.kinds.items()
+                if total[column] and ":" not in name and name not in typed
+            }
+            return NodeShare(node, int(total[CPU]), int(total[MEMORY]), tuple(sorted(whole.items())), tasks)
+        need = shape.per_node(self.kinds, self.width) + tasks * shape.per_task(self.kinds, self.width)
+        memory = int(total[MEMORY]) if shape.memory_per_node == 0 else int(need[MEMORY])
+        cpus = max(int(need[CPU]), shape.minimum_cpus_per_node)
+        return NodeShare(node, cpus, memory, tuple(sorted(gres.items())), tasks)
+
+    def _concrete(self, node: int, name: str, amount: int) -> dict[str, int]:
+        """不带型号的要求落到这个节点的具体型号上：节点行与分配行记的都是型号。"""
+        typed = [word for word in self.kinds if word.startswith(f"{name}:") and self.total[node, self.kinds[word]]]
+        if ":" in name or not typed:
+            return {name: amount}
+        found: dict[str, int] = {}
+        for word in typed:
+            count = min(amount, int(self.free[node, self.kinds[word]]))
+            if count > 0:
+                found[word] = count
+                amount -= count
+        if amount:
+            found[typed[0]] = found.get(typed[0], 0) + amount
+        return found
+
+    def node_names(self, shares: Sequence[NodeShare]) -> list[str]:
+        """份额所在的节点名。"""
+        return [self.names[share.node] for share in shares]

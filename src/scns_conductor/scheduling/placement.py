@@ -1,0 +1,150 @@
+"""放置：一个形状的全部任务放到哪些节点。候选的次序由放置方式决定；多节点的可以优先同一个交换机。"""
+
+from collections import defaultdict
+from enum import StrEnum
+
+import numpy as np
+
+from scns_conductor.core import features
+from scns_conductor.scheduling.cluster import Cluster, NodeShare
+from scns_conductor.scheduling.shape import CPU, IntArray, Shape
+
+
+class Placement(StrEnum):
+    """放置方式：best_fit 把大的空洞留完整，spread 分散，weight 只看权重与次序，topology 同 best_fit 并优先同一交换机。"""
+
+    BEST_FIT = "best_fit"
+    SPREAD = "spread"
+    WEIGHT = "weight"
+    TOPOLOGY = "topology"
+
+
+def candidate_order(cluster: Cluster, nodes: IntArray, free: IntArray, placement: Placement) -> IntArray:
+    """候选节点的次序；权重总在最前（slurm.conf 的 Weight）。free 是全部节点的空闲。"""
+    weight, cpus = cluster.weight[nodes], free[nodes, CPU]
+    match placement:
+        case Placement.SPREAD:
+            order = np.lexsort((nodes, -cpus, weight))
+        case Placement.WEIGHT:
+            order = np.lexsort((nodes, weight))
+        case _:
+            order = np.lexsort((nodes, cpus, weight))
+    found: IntArray = nodes[order]
+    return found
+
+
+def place(cluster: Cluster, shape: Shape, free: IntArray, placement: Placement) -> tuple[NodeShare, ...] | None:
+    """按 free（全部节点）放下整个作业；放不下是 None。"""
+    capacity = np.where(cluster.eligible(shape), cluster.capacity(shape, free), 0)
+    for choice in _choices(cluster, shape, capacity):
+        picked = _pick(cluster, shape, choice, free, placement)
+        if picked is not None:
+            return picked
+    return None
+
+
+def _choices(cluster: Cluster, shape: Shape, capacity: IntArray) -> list[IntArray]:
+    """方括号的特性要求全部节点满足同一项：逐项试。"""
+    if shape.constraints is None:
+        return [capacity]
+    options = features.alternatives(features.parse_features(shape.constraints))
+    if len(options) == 1:
+        return [capacity]
+    found = []
+    for option in options:
+        mask = np.fromiter((features.satisfied(option, words) for words in cluster.features), np.bool_, cluster.count)
+        found.append(np.where(mask, capacity, 0))
+    return found
+
+
+def _pick(
+    cluster: Cluster, shape: Shape, capacity: IntArray, free: IntArray, placement: Placement
+) -> tuple[NodeShare, ...] | None:
+    required = [cluster.index.get(name, -1) for name in shape.required_nodes]
+    if any(node < 0 or capacity[node] == 0 for node in required):
+        return None
+    most = shape.maximum_nodes or cluster.count
+    if not required and shape.minimum_nodes == 1:
+        whole = np.flatnonzero(capacity >= shape.tasks)
+        if whole.size:
+            node = int(candidate_order(cluster, whole, free, placement)[0])
+            return (cluster.share(shape, node, shape.tasks),)
+        if most == 1:
+            return None
+    usable = np.flatnonzero(capacity > 0)
+    if usable.size < shape.minimum_nodes:
+        return None
+    order = candidate_order(cluster, usable, free, placement)
+    if placement is Placement.TOPOLOGY:
+        order = _by_switch(cluster, shape, order, capacity)
+    if shape.minimum_nodes > 1 or shape.maximum_nodes is not None:
+        counted = _counted_first(cluster, shape, order)
+        order = order if counted is None else counted
+    # 指名的在前；其余按容量从大到小能用最少的节点。
+    rest = [int(node) for node in order if int(node) not in required]
+    if placement is not Placement.TOPOLOGY and shape.constraints is None:
+        rest.sort(key=lambda node: -int(min(capacity[node], shape.tasks)))
+    chosen: list[int] = []
+    room = 0
+    for node in [*required, *rest]:
+        if len(chosen) >= most or (len(chosen) >= max(shape.minimum_nodes, len(required)) and room >= shape.tasks):
+            break
+        chosen.append(node)
+        room += int(capacity[node])
+    if len(chosen) < shape.minimum_nodes or room < shape.tasks or len(chosen) > max(shape.tasks, shape.minimum_nodes):
+        return None
+    if not _counts_met(cluster, shape, chosen):
+        return None
+    return _spread_tasks(cluster, shape, chosen, capacity)
+
+
+def _by_switch(cluster: Cluster, shape: Shape, order: IntArray, capacity: IntArray) -> IntArray:
+    """一个交换机下就够的，用空闲最少而够的那个；不够的按容量从大到小的交换机凑。"""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for node in order:
+        groups[cluster.switches[int(node)]].append(int(node))
+
+    def rank(nodes: list[int]) -> tuple[bool, int]:
+        room = int(capacity[nodes].sum())
+        enough = room >= shape.tasks and len(nodes) >= shape.minimum_nodes
+        return (not enough, room if enough else -room)
+
+    return np.array([node for nodes in sorted(groups.values(), key=rank) for node in nodes], dtype=np.int64)
+
+
+def _counted_first(cluster: Cluster, shape: Shape, order: IntArray) -> IntArray | None:
+    """要求“至少几个节点有某特性”的，把有的排在前面。"""
+    wanted = features.counted(features.parse_features(shape.constraints)) if shape.constraints else {}
+    if not wanted:
+        return None
+    first: list[int] = []
+    for name, count in wanted.items():
+        having = [int(node) for node in order if name in cluster.features[int(node)] and int(node) not in first]
+        first.extend(having[:count])
+    return np.array([*first, *(int(node) for node in order if int(node) not in first)], dtype=np.int64)
+
+
+def _counts_met(cluster: Cluster, shape: Shape, chosen: list[int]) -> bool:
+    wanted = features.counted(features.parse_features(shape.constraints)) if shape.constraints else {}
+    return all(sum(name in cluster.features[node] for node in chosen) >= count for name, count in wanted.items())
+
+
+def _spread_tasks(
+    cluster: Cluster, shape: Shape, chosen: list[int], capacity: IntArray
+) -> tuple[NodeShare, ...] | None:
+    """每个节点至少一个任务，其余尽量平均。任务少于节点数时（--nodes 多于 --ntasks）多出的节点各占一个任务的份额。"""
+    chosen = sorted(chosen)
+    tasks = dict.fromkeys(chosen, 1)
+    left = shape.tasks - len(chosen)
+    while left > 0:
+        open_nodes = [node for node in chosen if tasks[node] < capacity[node]]
+        if not open_nodes:
+            return None
+        each = max(1, left // len(open_nodes))
+        for node in open_nodes:
+            more = min(each, left, int(capacity[node]) - tasks[node])
+            tasks[node] += more
+            left -= more
+            if left == 0:
+                break
+    return tuple(cluster.share(shape, node, count) for node, count in tasks.items())

@@ -1,0 +1,85 @@
+"""时间剖面：从现在起，各节点在每一段时间里有多少空闲。受阻的作业在上面保留未来的资源。
+
+时刻多到放不下时合并：结束的时刻向后取整，剖面只会说得更少，保留因此只会偏晚、不会落空。
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from scns_conductor.scheduling.cluster import Cluster, NodeShare
+from scns_conductor.scheduling.shape import IntArray, Shape
+
+# 剖面的元素数上限；节点少时时刻可以很多（精确），节点多时合并。
+MAX_CELLS = 1_500_000
+MIN_SLOTS = 24
+
+
+class Profile:
+    """times[k] 起的一段里，free[k] 是各节点的空闲；最后一段没有尽头。"""
+
+    def __init__(self, cluster: Cluster, now: float, ends: Iterable[tuple[float, Sequence[NodeShare]]]) -> None:
+        """ends：占着资源的作业的 (预计结束, 份额)；已过预计结束而还没结束的，当作马上结束。"""
+        count = cluster.count
+        self._cluster = cluster
+        self.now = now
+        self._slots = max(MIN_SLOTS, MAX_CELLS // max(1, count * cluster.width))
+        finite = [(max(end, now + 1.0), shares) for end, shares in ends if end < 1e14]
+        moments = np.unique(np.array([end for end, _ in finite], dtype=np.float64))
+        if len(moments) > self._slots // 2:
+            picks = np.linspace(0, len(moments) - 1, self._slots // 2).astype(np.int64)
+            moments = moments[np.unique(picks)]
+        self.times = np.concatenate([[now], moments])
+        self.free: IntArray = np.empty((len(self.times), count, cluster.width), dtype=np.int64)
+        self.free[:] = 0
+        self.free[0] = cluster.free[:count]
+        for end, shares in finite:
+            slot = int(np.searchsorted(self.times, end))
+            for share in shares:
+                self.free[slot, share.node] += cluster.share_vector(share)
+        np.cumsum(self.free, axis=0, out=self.free)
+        self.version = 0
+
+    def slot_after(self, moment: float) -> int:
+        """第一个不早于 moment 的段；没有则是段数。"""
+        return int(np.searchsorted(self.times, moment))
+
+    def window(self, slot: int, duration_s: float) -> IntArray:
+        """从 slot 起的 duration_s 秒里各节点一直有的空闲。"""
+        last = max(slot + 1, self.slot_after(self.times[slot] + duration_s))
+        found: IntArray = self.free[slot:last].min(axis=0) if last - slot > 1 else self.free[slot]
+        return found
+
+    def row(self, node: int, duration_s: float) -> IntArray:
+        """一个节点从现在起 duration_s 秒里一直有的空闲。"""
+        last = max(1, self.slot_after(self.now + duration_s))
+        found: IntArray = self.free[:last, node].min(axis=0) if last > 1 else self.free[0, node]
+        return found
+
+    def occupy(self, slot: int, duration_s: float, shares: Iterable[NodeShare]) -> None:
+        """从 slot 起占用 duration_s 秒。"""
+        self.version += 1
+        last = len(self.times)
+        end = self.times[slot] + duration_s
+        if end < 1e14:
+            last = self.slot_after(end)
+            exact = last < len(self.times) and self.times[last] == end
+            if not exact and len(self.times) < self._slots:
+                # 在结束处切一刀；切不下了就占到下一个已有的时刻。
+                self.times = np.insert(self.times, last, end)
+                self.free = np.insert(self.free, last, self.free[last - 1], axis=0)
+        for share in shares:
+            self.free[slot:last, share.node] -= self._cluster.share_vector(share)
+
+    def earliest_on_one_node(self, shape: Shape, need: IntArray, nodes: IntArray, duration_s: float) -> int | None:
+        """这些节点里有一个能连续 duration_s 秒给出 need 的第一段；没有则为 None。"""
+        slots = len(self.times)
+        fits = (self.free[:, nodes] >= need).all(axis=2)
+        # 每一段往后第一个放不下的段。
+        blocked = np.where(fits, slots, np.arange(slots)[:, None])
+        blocked = np.minimum.accumulate(blocked[::-1], axis=0)[::-1]
+        until = np.searchsorted(self.times, self.times + duration_s)
+        until = np.maximum(until, np.arange(slots) + 1)
+        good = (blocked >= until[:, None]).any(axis=1)
+        found = int(np.argmax(good))
+        return found if good[found] else None

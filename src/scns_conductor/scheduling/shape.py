@@ -1,0 +1,83 @@
+"""形状：一个作业要求的签名。形状与时限相同的作业一起计划；需要与容量都是对全部节点的向量运算。
+
+资源的维：0 是 CPU，1 是内存（MiB），之后是各种通用资源（名字见 Cluster.kinds）。
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+CPU, MEMORY = 0, 1
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+WHOLE_NODE = 0
+# 没有上限时一个节点的任务数；小于它即可相乘而不溢出。
+UNBOUNDED_TASKS = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Shape:
+    """要求。内存 MiB；memory_per_node 为 0 是整个节点的内存，三种内存都是 None 则不占内存。
+
+    maximum_nodes 为 None 表示没有上限；exclusive 占整个节点；tasks_per_node 为 None 不限。
+    """
+
+    tasks: int = 1
+    cpus_per_task: int = 1
+    tasks_per_node: int | None = None
+    minimum_nodes: int = 1
+    maximum_nodes: int | None = None
+    minimum_cpus_per_node: int = 0
+    memory_per_node: int | None = None
+    memory_per_cpu: int | None = None
+    memory_per_gpu: int | None = None
+    temporary_disk: int = 0
+    gres_per_node: tuple[tuple[str, int], ...] = ()
+    gres_per_task: tuple[tuple[str, int], ...] = ()
+    exclusive: bool = False
+    constraints: str | None = None
+    required_nodes: tuple[str, ...] = ()
+    excluded_nodes: tuple[str, ...] = ()
+    partition: str = ""
+    reservation: str | None = None
+    user: str | None = None
+    account: str | None = None
+    licenses: tuple[tuple[str, int], ...] = ()
+
+    @cached_property
+    def single_node(self) -> bool:
+        """能在一个节点上放下全部任务（大多数作业）。"""
+        return self.minimum_nodes == 1 and (self.tasks_per_node is None or self.tasks_per_node >= self.tasks)
+
+    def per_task(self, kinds: Mapping[str, int], width: int) -> IntArray:
+        """每个任务的需要，长 width。"""
+        need = np.zeros(width, dtype=np.int64)
+        need[CPU] = self.cpus_per_task
+        if self.memory_per_cpu:
+            need[MEMORY] = self.memory_per_cpu * self.cpus_per_task
+        for name, count in self.gres_per_task:
+            if name in kinds:
+                need[kinds[name]] += count
+        if self.memory_per_gpu:
+            need[MEMORY] += self.memory_per_gpu * sum(c for n, c in self.gres_per_task if n.split(":")[0] == "gpu")
+        return need
+
+    def per_node(self, kinds: Mapping[str, int], width: int) -> IntArray:
+        """每个节点与任务数无关的需要，长 width。整节点内存在 Cluster 里另算。"""
+        need = np.zeros(width, dtype=np.int64)
+        if self.memory_per_node:
+            need[MEMORY] = self.memory_per_node
+        for name, count in self.gres_per_node:
+            if name in kinds:
+                need[kinds[name]] += count
+        if self.memory_per_gpu:
+            need[MEMORY] += self.memory_per_gpu * sum(c for n, c in self.gres_per_node if n.split(":")[0] == "gpu")
+        return need
+
+    @property
+    def gres_names(self) -> set[str]:
+        """用到的通用资源。"""
+        return {name for name, _ in (*self.gres_per_node, *self.gres_per_task)}
