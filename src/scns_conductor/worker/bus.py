@@ -136,8 +136,19 @@ class Consumer:
             return False
         except redis.RedisError as error:
             raise BusUnavailable(f"无法连接 Valkey：{error}") from error
+        except Exception as error:  # RQ 读不懂的消息（坏的编码、坏的时刻）：已经取下，拒收并说明，线程不能因此死掉
+            logger.error("bus_message_unreadable", extra={"queue": self._queue.name, "error": repr(error)})
+            self._forget_unreadable()
+            return True
         self._dispatch(job)
         return True
+
+    def _forget_unreadable(self) -> None:
+        """每个节点只有一个消费者，中转队列里只会是刚取下的那一条。"""
+        try:
+            self._redis.delete(self._queue.intermediate_queue_key)
+        except redis.RedisError as error:
+            raise BusUnavailable(f"无法连接 Valkey：{error}") from error
 
     def _dispatch(self, job: RqJob) -> None:
         try:
