@@ -84,10 +84,18 @@ class Cluster:
         self.weight: IntArray = np.ones(INITIAL_ROWS, dtype=np.int64)
         self.disk: IntArray = np.zeros(INITIAL_ROWS, dtype=np.int64)
         self.schedulable: BoolArray = np.zeros(INITIAL_ROWS, dtype=np.bool_)
+        # 运行中的份额也排成列：剖面要一次算完，不能逐个作业地走。一行一份；空行的结束时刻是 -1。
+        self.run_end = np.full(INITIAL_ROWS, -1.0)
+        self.run_node: IntArray = np.zeros(INITIAL_ROWS, dtype=np.int64)
+        self.run_need: IntArray = np.zeros((INITIAL_ROWS, 2), dtype=np.int64)
+        self._run_rows: dict[int, list[int]] = {}
+        self._run_spare: list[int] = list(range(INITIAL_ROWS))
         self.features: list[frozenset[str]] = []
         self.switches: list[str] = []
         # 结构（节点、分区、特性）的版本：变了则各形状的可用节点要重算。
         self.version = 0
+        # 无论等多久都放不下的形状 -> 说明（None 是放得下）；按版本缓存。
+        self.verdicts: dict[Shape, tuple[int, str | None]] = {}
         self._eligible: dict[Shape, tuple[int, BoolArray]] = {}
 
     @property
@@ -162,6 +170,7 @@ class Cluster:
                 rows = self.total.shape[0]
                 self.total = np.hstack([self.total, np.zeros((rows, 1), dtype=np.int64)])
                 self.free = np.hstack([self.free, np.zeros((rows, 1), dtype=np.int64)])
+                self.run_need = np.hstack([self.run_need, np.zeros((len(self.run_end), 1), dtype=np.int64)])
                 self.version += 1
         return self.kinds[name]
 
@@ -184,8 +193,13 @@ class Cluster:
     def allocate(self, job: RunningJob) -> None:
         """记下一个运行中的作业；同号的先归还。"""
         self.release(job.job_id)
+        rows = self._run_rows[job.job_id] = []
         for share in job.shares:
-            self.free[share.node] -= self.share_vector(share)
+            need = self.share_vector(share)
+            self.free[share.node] -= need
+            row = self._spare_row()
+            self.run_end[row], self.run_node[row], self.run_need[row] = job.expected_end, share.node, need
+            rows.append(row)
         for name, amount in job.licenses:
             self.licenses[name] = self.licenses.get(name, 0) - amount
         self.running[job.job_id] = job
@@ -194,11 +208,27 @@ class Cluster:
         """归还；不在运行则什么也不做。"""
         job = self.running.pop(job_id, None)
         if job is not None:
-            for share in job.shares:
-                self.free[share.node] += self.share_vector(share)
+            for row in self._run_rows.pop(job_id):
+                self.free[self.run_node[row]] += self.run_need[row]
+                self.run_end[row] = -1.0
+                self._run_spare.append(row)
             for name, amount in job.licenses:
                 self.licenses[name] = self.licenses.get(name, 0) + amount
         return job
+
+    def _spare_row(self) -> int:
+        if not self._run_spare:
+            size = len(self.run_end)
+            self.run_end = np.concatenate([self.run_end, np.full(size, -1.0)])
+            self.run_node = np.concatenate([self.run_node, np.zeros(size, dtype=np.int64)])
+            self.run_need = np.vstack([self.run_need, np.zeros((size, self.width), dtype=np.int64)])
+            self._run_spare.extend(range(size, 2 * size))
+        return self._run_spare.pop()
+
+    def set_expected_end(self, job_id: int, expected_end: float) -> None:
+        """时限改了。"""
+        for row in self._run_rows.get(job_id, ()):
+            self.run_end[row] = expected_end
 
     # ---- 形状 ----
 
@@ -248,7 +278,7 @@ class Cluster:
         """各节点按 free（行对应节点）此刻能放这个形状的几个任务；放不下是 0。"""
         rows = free.shape[0]
         total = self.total[:rows]
-        if shape.exclusive or self._whole(shape):
+        if self.exclusive(shape):
             idle = (free >= total).all(axis=1)
             return np.where(idle, self._tasks_within(shape, total), 0)
         return self._tasks_within(shape, free)
@@ -257,15 +287,16 @@ class Cluster:
         """一个节点的 capacity；free 是这个节点的一行。"""
         total = self.total[node : node + 1]
         row = free.reshape(1, -1)
-        if shape.exclusive or self._whole(shape):
+        if self.exclusive(shape):
             if not bool((row >= total).all()):
                 return 0
             row = total
         return int(self._tasks_within(shape, row, total)[0])
 
-    def _whole(self, shape: Shape) -> bool:
+    def exclusive(self, shape: Shape) -> bool:
+        """要独占整个节点：作业要求的，或分区规定的。"""
         partition = self.partitions.get(shape.partition)
-        return partition is not None and partition.exclusive
+        return shape.exclusive or (partition is not None and partition.exclusive)
 
     def _tasks_within(self, shape: Shape, free: IntArray, total: IntArray | None = None) -> IntArray:
         total = self.total[: free.shape[0]] if total is None else total
@@ -293,14 +324,14 @@ class Cluster:
         for name, amount in (*shape.gres_per_node, *((name, each * tasks) for name, each in shape.gres_per_task)):
             for typed, count in self._concrete(node, name, amount).items():
                 gres[typed] = gres.get(typed, 0) + count
-        if shape.exclusive or self._whole(shape):
+        if self.exclusive(shape):
             # 独占：整个节点都算它的，通用资源也是。
             whole = {name: int(total[column]) for name, column in self.kinds.items() if total[column] and ":" in name}
-            typed = {name.split(":")[0] for name in whole}
+            models = {name.split(":")[0] for name in whole}
             whole |= {
                 name: int(total[column])
                 for name, column in self.kinds.items()
-                if total[column] and ":" not in name and name not in typed
+                if total[column] and ":" not in name and name not in models
             }
             return NodeShare(node, int(total[CPU]), int(total[MEMORY]), tuple(sorted(whole.items())), tasks)
         need = shape.per_node(self.kinds, self.width) + tasks * shape.per_task(self.kinds, self.width)

@@ -7,11 +7,11 @@ import numpy as np
 
 from scns_conductor.core import features
 from scns_conductor.scheduling.cluster import Cluster, NodeShare
-from scns_conductor.scheduling.shape import CPU, IntArray, Shape
+from scns_conductor.scheduling.shape import CPU, BoolArray, IntArray, Shape
 
 
 class Placement(StrEnum):
-    """放置方式：best_fit 把大的空洞留完整，spread 分散，weight 只看权重与次序，topology 同 best_fit 并优先同一交换机。"""
+    """best_fit 把大的空洞留完整，spread 分散，weight 只看权重与次序，topology 同 best_fit 并优先同一交换机。"""
 
     BEST_FIT = "best_fit"
     SPREAD = "spread"
@@ -33,9 +33,12 @@ def candidate_order(cluster: Cluster, nodes: IntArray, free: IntArray, placement
     return found
 
 
-def place(cluster: Cluster, shape: Shape, free: IntArray, placement: Placement) -> tuple[NodeShare, ...] | None:
-    """按 free（全部节点）放下整个作业；放不下是 None。"""
-    capacity = np.where(cluster.eligible(shape), cluster.capacity(shape, free), 0)
+def place(
+    cluster: Cluster, shape: Shape, free: IntArray, placement: Placement, eligible: BoolArray | None = None
+) -> tuple[NodeShare, ...] | None:
+    """按 free（全部节点）放下整个作业；放不下是 None。eligible 缺省是此刻能用的节点。"""
+    usable = cluster.eligible(shape) if eligible is None else eligible
+    capacity = np.where(usable, cluster.capacity(shape, free), 0)
     for choice in _choices(cluster, shape, capacity):
         picked = _pick(cluster, shape, choice, free, placement)
         if picked is not None:
@@ -83,7 +86,7 @@ def _pick(
     # 指名的在前；其余按容量从大到小能用最少的节点。
     rest = [int(node) for node in order if int(node) not in required]
     if placement is not Placement.TOPOLOGY and shape.constraints is None:
-        rest.sort(key=lambda node: -int(min(capacity[node], shape.tasks)))
+        rest.sort(key=lambda node: -min(int(capacity[node]), shape.tasks))
     chosen: list[int] = []
     room = 0
     for node in [*required, *rest]:

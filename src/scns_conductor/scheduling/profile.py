@@ -13,30 +13,44 @@ from scns_conductor.scheduling.shape import IntArray, Shape
 # 剖面的元素数上限；节点少时时刻可以很多（精确），节点多时合并。
 MAX_CELLS = 1_500_000
 MIN_SLOTS = 24
+# 预计结束不早于它的当作没有尽头。
+NO_END = 1e14
 
 
 class Profile:
     """times[k] 起的一段里，free[k] 是各节点的空闲；最后一段没有尽头。"""
 
-    def __init__(self, cluster: Cluster, now: float, ends: Iterable[tuple[float, Sequence[NodeShare]]]) -> None:
-        """ends：占着资源的作业的 (预计结束, 份额)；已过预计结束而还没结束的，当作马上结束。"""
+    def __init__(
+        self,
+        cluster: Cluster,
+        now: float,
+        free: IntArray,
+        started: Sequence[tuple[float, Sequence[NodeShare]]] = (),
+    ) -> None:
+        """free 是此刻的空闲；started 是本周期刚决定启动的 (预计结束, 份额)，已从 free 里扣掉。
+
+        已过预计结束而还没结束的，当作马上结束。
+        """
         count = cluster.count
         self._cluster = cluster
         self.now = now
         self._slots = max(MIN_SLOTS, MAX_CELLS // max(1, count * cluster.width))
-        finite = [(max(end, now + 1.0), shares) for end, shares in ends if end < 1e14]
-        moments = np.unique(np.array([end for end, _ in finite], dtype=np.float64))
+        live = (cluster.run_end >= 0) & (cluster.run_end < NO_END)
+        ends = np.maximum(cluster.run_end[live], now + 1.0)
+        nodes, needs = cluster.run_node[live], cluster.run_need[live]
+        fresh = [(end, share) for end, shares in started if end < NO_END for share in shares]
+        if fresh:
+            ends = np.concatenate([ends, [max(end, now + 1.0) for end, _ in fresh]])
+            nodes = np.concatenate([nodes, [share.node for _, share in fresh]])
+            needs = np.vstack([needs, [cluster.share_vector(share) for _, share in fresh]])
+        moments = np.unique(ends)
         if len(moments) > self._slots // 2:
             picks = np.linspace(0, len(moments) - 1, self._slots // 2).astype(np.int64)
             moments = moments[np.unique(picks)]
         self.times = np.concatenate([[now], moments])
-        self.free: IntArray = np.empty((len(self.times), count, cluster.width), dtype=np.int64)
-        self.free[:] = 0
-        self.free[0] = cluster.free[:count]
-        for end, shares in finite:
-            slot = int(np.searchsorted(self.times, end))
-            for share in shares:
-                self.free[slot, share.node] += cluster.share_vector(share)
+        self.free: IntArray = np.zeros((len(self.times), count, cluster.width), dtype=np.int64)
+        self.free[0] = free
+        np.add.at(self.free, (np.searchsorted(self.times, ends), nodes), needs)
         np.cumsum(self.free, axis=0, out=self.free)
         self.version = 0
 
@@ -61,7 +75,7 @@ class Profile:
         self.version += 1
         last = len(self.times)
         end = self.times[slot] + duration_s
-        if end < 1e14:
+        if end < NO_END:
             last = self.slot_after(end)
             exact = last < len(self.times) and self.times[last] == end
             if not exact and len(self.times) < self._slots:
@@ -80,6 +94,6 @@ class Profile:
         blocked = np.minimum.accumulate(blocked[::-1], axis=0)[::-1]
         until = np.searchsorted(self.times, self.times + duration_s)
         until = np.maximum(until, np.arange(slots) + 1)
-        good = (blocked >= until[:, None]).any(axis=1)
+        good = np.asarray((blocked >= until[:, None]).any(axis=1))
         found = int(np.argmax(good))
         return found if good[found] else None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from scns_conductor.core.array_spec import TaskRange
-from scns_conductor.scheduling.shape import Shape
+from scns_conductor.scheduling.shape import IntArray, Shape
 
 # 次序键：(-层级, -优先级, 提交的先后)；小的先排。
 OrderKey = tuple[int, float, int]
@@ -49,6 +49,8 @@ class Group:
     time_limit_s: float
     jobs: list[tuple[OrderKey, int, PendingJob]] = field(default_factory=list)
     dead: int = 0
+    # 计划器按集群的版本缓存的：(版本, 需要的向量, 是否要走一般的放置)。
+    facts: tuple[int, IntArray, bool] | None = None
 
     def live(self, start: int = 0) -> Iterator[PendingJob]:
         """还在排队、此刻能启动的，按次序。"""

@@ -48,6 +48,14 @@ class Shape:
     licenses: tuple[tuple[str, int], ...] = ()
 
     @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(value for name, value in vars(self).items() if name in self.__dataclass_fields__))
+
+    def __hash__(self) -> int:
+        # 形状是许多字典的键，而字段有二十来个：只算一次。
+        return self._hash
+
+    @cached_property
     def single_node(self) -> bool:
         """能在一个节点上放下全部任务（大多数作业）。"""
         return self.minimum_nodes == 1 and (self.tasks_per_node is None or self.tasks_per_node >= self.tasks)

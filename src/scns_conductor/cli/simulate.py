@@ -1,0 +1,172 @@
+"""`scns simulate`：重放踪迹。这里只有选项；一切重的东西到真正运行时才导入。"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from scns_conductor.simulator.report import PolicyResult
+    from scns_conductor.simulator.session import Progress, Request, Scene
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("simulate", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="TRACE")
+@click.option(
+    "--policy",
+    default="easy",
+    show_default=True,
+    help="策略，逗号分隔：fifo、easy、conservative、sjf、wfp3、f1、unicep、multifactor；也可写 sjf+none 等",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["auto", "swf", "sacct", "history"]),
+    default="auto",
+    show_default=True,
+    help="TRACE 的格式：SWF、sacct -p 的文本、本系统的历史（JSON 或 CSV）",
+)
+@click.option("--procs", type=click.IntRange(min=1), help="机器的处理器数；缺省取文件头的 MaxProcs")
+@click.option("--nodes", multiple=True, metavar="SPEC", help="机器的节点，如 4:64:gpu:2:mem:256G；可写多次")
+@click.option("--add-nodes", multiple=True, metavar="SPEC", help="假如加上这些节点，写法同 --nodes；可写多次")
+@click.option("--cap-time-limit", metavar="TIME", help="假如时限最多这么长，如 24h、2d、1-00:00:00")
+@click.option("--scale-load", type=click.FloatRange(min=0, min_open=True), help="假如负载是这么多倍（压缩到达间隔）")
+@click.option("--limit", type=click.IntRange(min=1), help="只用最先提交的这么多个作业（清洗之后）")
+@click.option("--memory", "use_memory", is_flag=True, help="SWF 的申请内存也计入（要用 --nodes 写明节点内存）")
+@click.option("--json", "as_json", is_flag=True, help="在标准输出写 JSON")
+@click.option("--starts", type=_FILE, help="把每个作业的开始时刻写到这个 CSV：job,start_s")
+@click.option("--csv", "jobs_csv", type=_FILE, help="把逐个作业的明细写到这个 CSV")
+@click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="把图写到这个目录（要装 matplotlib）")
+@click.option("--plot-format", type=click.Choice(["svg", "png"]), default="svg", show_default=True, help="图的格式")
+@click.option(
+    "--gantt-hours",
+    type=click.FloatRange(min=0, min_open=True),
+    default=72.0,
+    show_default=True,
+    help="甘特图画多少小时（以第一个策略排队最长的时刻为中心）",
+)
+@click.option("--progress/--no-progress", default=None, help="进度条；缺省在标准错误是终端时显示")
+def simulate(trace: Path, policy: str, **options: Any) -> None:
+    """用虚拟时钟重放作业踪迹 TRACE，并排比较策略。
+
+    TRACE 可以是 SWF（可为 .gz）、sacct -p 的文本或本系统的历史。重放用的就是线上的调度核心。
+    """
+    from scns_conductor.core.errors import ConductorError
+    from scns_conductor.simulator.policy_choice import parse_policies
+    from scns_conductor.simulator.session import prepare
+    from scns_conductor.simulator.session import simulate as run
+
+    try:
+        choices = parse_policies(policy)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--policy") from error
+    request = _request(trace, options)
+    try:
+        try:
+            scene = prepare(request)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        if not options["as_json"]:
+            _say_notes(scene)
+        with _progress_bar(scene, len(choices), options["progress"]) as progress:
+            results = run(scene, choices, progress)
+        _write_outputs(scene, results, options)
+    except ConductorError as error:
+        raise click.ClickException(error.detail) from error
+
+
+def _request(trace: Path, options: dict[str, Any]) -> "Request":
+    from scns_conductor.simulator.machine import parse_nodes
+    from scns_conductor.simulator.session import Request
+    from scns_conductor.simulator.what_if import parse_span
+
+    hint = ""
+    try:
+        hint = "--nodes"
+        nodes = tuple(parse_nodes(text) for text in options["nodes"])
+        hint = "--add-nodes"
+        add_nodes = tuple(parse_nodes(text) for text in options["add_nodes"])
+        hint = "--cap-time-limit"
+        cap_s = parse_span(options["cap_time_limit"]) if options["cap_time_limit"] else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=hint) from error
+    if nodes and options["procs"]:
+        raise click.UsageError("--procs 与 --nodes 只能写一个")
+    return Request(
+        path=trace,
+        form=options["form"],
+        procs=options["procs"],
+        nodes=nodes,
+        add_nodes=add_nodes,
+        limit=options["limit"],
+        cap_time_limit_s=cap_s,
+        load_factor=options["scale_load"] or 1.0,
+        use_memory=options["use_memory"],
+    )
+
+
+def _say_notes(scene: "Scene") -> None:
+    from scns_conductor.simulator.report import note_lines
+
+    for line in note_lines(scene.trace, scene.workload):
+        click.echo(line, err=True)
+
+
+@contextmanager
+def _progress_bar(scene: "Scene", policies: int, wanted: bool | None) -> "Iterator[Progress | None]":
+    """进度条只写到标准错误，免得弄脏 JSON。"""
+    if not (sys.stderr.isatty() if wanted is None else wanted):
+        yield None
+        return
+    length = 2 * len(scene.workload.jobs) * policies
+    with click.progressbar(
+        length=length,
+        label="重放",
+        file=sys.stderr,
+        item_show_func=lambda label: label,
+        update_min_steps=max(1, length // 500),
+    ) as bar:
+        yield lambda label, count: bar.update(count, label)
+
+
+def _write_outputs(scene: "Scene", results: "list[PolicyResult]", options: dict[str, Any]) -> None:
+    from scns_conductor.simulator import report
+
+    jobs = scene.workload.jobs
+    if options["starts"]:
+        report.write_starts(options["starts"], jobs, results)
+    if options["jobs_csv"]:
+        report.write_jobs_csv(options["jobs_csv"], jobs, results)
+    if options["plots"]:
+        _draw(scene, results, options)
+    if options["as_json"]:
+        click.echo(json.dumps(report.as_json(scene.trace, scene.workload, scene.machine, results), ensure_ascii=False))
+    else:
+        click.echo(report.as_table(scene.machine, scene.workload, results))
+
+
+def _draw(scene: "Scene", results: "list[PolicyResult]", options: dict[str, Any]) -> None:
+    from scns_conductor.simulator import plots
+
+    jobs, cpus = scene.workload.jobs, scene.machine.cpus
+    outcomes = {result.policy: (jobs, result.starts) for result in results if result.metrics.jobs}
+    if not outcomes:
+        raise click.ClickException("没有一个作业启动，画不出图")
+    directory, suffix = options["plots"], options["plot_format"]
+    window = plots.busiest_window(jobs, next(iter(outcomes.values()))[1], options["gantt_hours"] * 3600)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        plots.plot_utilization(directory / f"utilization.{suffix}", outcomes, cpus, None)
+        plots.plot_queue(directory / f"queue.{suffix}", outcomes, None)
+        for label, outcome in outcomes.items():
+            title = f"{Path(scene.trace.source).name}: {label}"
+            plots.plot_gantt(directory / f"gantt-{label}.{suffix}", title, outcome, cpus, window)
+    except OSError as error:
+        raise click.ClickException(f"无法写 {directory}：{error.strerror or error}") from error
+    click.echo(f"图已写到 {directory}", err=True)

@@ -1,0 +1,25 @@
+"""策略：回填的方式与放置方式。"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scns_conductor.scheduling.placement import Placement
+
+
+class Backfill(StrEnum):
+    """none：队首受阻就都等；easy：为最前面的 depth 个受阻作业保留；conservative：为每个受阻作业保留。"""
+
+    NONE = "none"
+    EASY = "easy"
+    CONSERVATIVE = "conservative"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """depth 是最多为几个受阻的作业保留未来的资源；教科书的 EASY 是 1。conservative 也受它限制。"""
+
+    backfill: Backfill = Backfill.EASY
+    depth: int = 1
+    placement: Placement = Placement.BEST_FIT
+    # 一个周期最多启动几个；更多的留到下一个周期，提交才不会太大。
+    most_starts: int = 1_000_000
