@@ -4,6 +4,8 @@ import base64
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -147,3 +149,17 @@ def test_log_paths_cannot_climb_out(running_system: RunningSystem, name: str) ->
     running_system.wait_state(job_id)
     status, answer = running_system.call("GET", f"/jobs/{job_id}/logs/{name}")
     assert status in (404, 422), (status, answer)
+
+
+def test_listening_beyond_loopback_needs_a_key_of_ones_own(tmp_path: Path) -> None:
+    """缺省的密钥只给本机用：要让别的机器连，先给出自己的密钥，否则不启动。"""
+    done = subprocess.run(
+        [sys.executable, "-m", "scns_conductor.local", "up", "--data-dir", str(tmp_path / "d"), "--host", "0.0.0.0"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "SCNS_JWT_KEY_FILE" in done.stderr
