@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psycopg
@@ -41,11 +41,15 @@ def wait_until(condition: Callable[[], bool], wait_s: float, poll_s: float = 0.0
 class ChaosSystem:
     """一个数据目录上的 scns up（几个节点），外加一个候补调度器。"""
 
-    def __init__(self, root: Path, nodes: int, cpus: int) -> None:
+    def __init__(
+        self, root: Path, nodes: int, cpus: int, settings: Mapping[str, str] = QUICK_SETTINGS, *, standby: bool = True
+    ) -> None:
         self.root = root
         self.data = root / "data"
         self.nodes = [f"node{index}" for index in range(1, nodes + 1)]
         self._cpus = cpus
+        self._settings = dict(settings)
+        self._wants_standby = standby
         self._standby: subprocess.Popen[bytes] | None = None
         self._stopped: set[int] = set()
         self.up = self._start()
@@ -68,7 +72,7 @@ class ChaosSystem:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **QUICK_SETTINGS},
+                env={**os.environ, **self._settings},
                 start_new_session=True,
             )
         if not wait_until(lambda: ready.exists() or process.poll() is not None, START_WAIT_S) or not ready.exists():
@@ -79,7 +83,7 @@ class ChaosSystem:
 
     def keep_standby(self) -> None:
         """候补调度器死了就再起一个（scns up 只管它自己的那一个）。"""
-        if self._standby is not None and self._standby.poll() is None:
+        if not self._wants_standby or (self._standby is not None and self._standby.poll() is None):
             return
         with open(self.root / "standby.log", "ab") as log:
             self._standby = subprocess.Popen(
@@ -87,7 +91,7 @@ class ChaosSystem:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **QUICK_SETTINGS, **self.connection, "SCNS_NODE_NAME": self.nodes[0]},
+                env={**os.environ, **self._settings, **self.connection, "SCNS_NODE_NAME": self.nodes[0]},
                 cwd="/",
             )
 

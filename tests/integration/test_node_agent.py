@@ -34,6 +34,9 @@ def test_registration_tells_what_the_node_has(yard: NodeYard) -> None:
     assert node["features"] == ["ssd", "ib"]
     assert node["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert node["containment"]["kill_all"] in ("cgroup", "subreaper")
+    # 做到的与没有做到的说得一致（scns health 照此告诉管理员）。
+    sampled = node["containment"]["memory"] == "sampled"
+    assert sampled == any("内存" in text for text in node["containment"]["not_enforced"])
     first = node["last_heartbeat"]
     wait_until(lambda: yard.node()["last_heartbeat"] > first, "心跳")
 

@@ -30,7 +30,10 @@ def _row(name: str, check: Any) -> tuple[str, str, str]:
     if not isinstance(check, dict):
         return name, str(check), ""
     if name == "containment":
-        told = {node: found.get("detail", "") for node, found in check.items() if isinstance(found, dict)}
-        return name, "-", "；".join(f"{node} {detail}" for node, detail in told.items())
+        told = {node: found for node, found in check.items() if isinstance(found, dict)}
+        weak = [
+            f"{node}：{'、'.join(found['not_enforced'])}" for node, found in told.items() if found.get("not_enforced")
+        ]
+        return name, "weak" if weak else "ok", "；".join(weak)
     rest = {key: value for key, value in check.items() if key != "status" and value not in (None, [], {})}
     return name, str(check.get("status", "-")), "，".join(f"{key}={value}" for key, value in rest.items())

@@ -33,6 +33,16 @@ if TYPE_CHECKING:
 JOB_KEY_VARIABLE = "SCNS_JOB_KEY"
 PR_SET_CHILD_SUBREAPER = 36
 _STOP_ROUNDS = 10
+# （哪一项，哪些实现算没有做到，怎样说）。
+_SHORTCOMINGS = (
+    ("memory", ("sampled",), "内存上限靠每秒采样，短时间可以超过"),
+    ("pids", ("sampled",), "进程数上限靠每秒采样"),
+    ("cpus", ("affinity",), "绑核只是亲和性，作业可以自己改"),
+    ("devices", ("none",), "GPU 设备没有隔离，只设了可见性变量"),
+    ("kill_all", ("subreaper", "session"), "抹掉全部痕迹的后代可能逃脱"),
+    ("suspend", ("sigstop",), "挂起靠 SIGSTOP，作业的父进程看得见"),
+    ("users", ("same",), "作业都以启动代理的用户运行"),
+)
 
 
 def become_subreaper() -> bool:
@@ -80,9 +90,9 @@ class Containment:
         return self._tree is not None and controller in self._tree.controllers
 
     def capabilities(self) -> dict[str, Any]:
-        """每一种约束靠什么实现；none 表示没有约束。"""
+        """每一种约束靠什么实现；not_enforced 是没有做到的，一条一句，给 scns health。"""
         root = os.geteuid() == 0
-        return {
+        found = {
             "cgroup_version": self._tree.version if self._tree else None,
             "detail": self._detail,
             "memory": "cgroup" if self.enforces("memory") else "sampled",
@@ -93,6 +103,7 @@ class Containment:
             "suspend": "freezer" if self._tree else "sigstop",
             "users": "switch" if root else "same",
         }
+        return {**found, "not_enforced": [text for name, weak, text in _SHORTCOMINGS if found[name] in weak]}
 
     def pids(self, group: JobGroup, table: dict[int, ProcessStat] | None = None) -> set[int]:
         """作业此刻活着的全部进程（僵尸不算）。"""
