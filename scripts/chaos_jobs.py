@@ -15,15 +15,17 @@ SUBMIT_WAIT_S = 120.0
 # 从提交到取消隔多久，取消的占多少。
 CANCEL_SHARE = 0.03
 CANCEL_AFTER_S = 2.0
+MOST_TASKS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """一个作业应当怎样结束。may_fail：不许重新排队，节点故障时可以是 NODE_FAIL。"""
+    """一个作业应当怎样结束。不许重新排队的，节点故障时可以是 NODE_FAIL；tasks 不为 0 是数组，有这么多任务。"""
 
     exit_status: int
     requeue: bool
     cancelled: bool
+    tasks: int = 0
 
 
 @dataclass
@@ -34,6 +36,8 @@ class Workload:
     rng: random.Random
     total: int
     spread_s: float
+    array_share: float = 0.0
+    wide_share: float = 0.0
     accepted: dict[int, Expected] = field(default_factory=dict)
     refusals: Counter[str] = field(default_factory=Counter)
     retries: int = 0
@@ -73,6 +77,9 @@ class Workload:
         rng = self.rng
         status = 0 if rng.random() < 0.85 else rng.randint(1, 255)
         expected = Expected(status, rng.random() >= 0.1, rng.random() < CANCEL_SHARE)
+        wide = rng.random() < self.wide_share
+        if rng.random() < self.array_share:
+            expected = Expected(status, expected.requeue, False, rng.randint(2, MOST_TASKS))
         nap = rng.choice((0, 0, 0.1, 0.2, 0.5, rng.uniform(0.5, 4)))
         lines = [
             "#!/bin/bash",
@@ -93,6 +100,9 @@ class Workload:
             "memory_per_node": rng.choice((None, "128M", "512M")),
             "requeue": expected.requeue,
             "time_limit": "10",
+            "array": f"0-{expected.tasks - 1}" if expected.tasks else None,
+            "minimum_nodes": 2 if wide else None,
+            "tasks": 2 if wide else None,
         }
         return {
             "job": {name: value for name, value in job.items() if value is not None},

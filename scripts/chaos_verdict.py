@@ -55,14 +55,24 @@ def judge(system: ChaosSystem, workload: Workload) -> Verdict:
         for row in cursor.execute("SELECT * FROM job_events ORDER BY event_id"):
             events[row["job_id"]].append(row)
         _judge_resources(cursor, verdict)
+    tasks: dict[int, list[int]] = defaultdict(list)
+    for row in jobs.values():
+        if row["array_job_id"] is not None:
+            tasks[row["array_job_id"]].append(row["job_id"])
+    strangers = set(jobs)
     for job_id, expected in workload.accepted.items():
         if job_id not in jobs:
             verdict.lost.append(f"作业 {job_id} 被接受了，数据库里没有")
             continue
-        verdict.states[jobs[job_id]["state"]] += 1
-        _judge_outcome(verdict, jobs[job_id], expected, started, finished)
-        _judge_history(verdict, jobs[job_id], events[job_id])
-    for job_id in jobs.keys() - workload.accepted.keys():
+        mine = tasks[job_id] if expected.tasks else [job_id]
+        if expected.tasks:
+            _judge_array(verdict, job_id, expected, [jobs[each]["array_task_id"] for each in mine])
+        strangers -= {job_id, *mine}
+        for each in mine:
+            verdict.states[jobs[each]["state"]] += 1
+            _judge_outcome(verdict, jobs[each], expected, started, finished)
+            _judge_history(verdict, jobs[each], events[each])
+    for job_id in sorted(strangers):
         verdict.doubled.append(f"作业 {job_id} 没有人提交（多半是重送的提交成了两个作业）")
     for (job_id, attempt), times in started.items():
         if times > 1:
@@ -113,9 +123,25 @@ def _judge_outcome(
         verdict.wrong.append(f"{told}，时刻不对：{job['start_time']} 到 {job['end_time']}")
 
 
+def _judge_array(verdict: Verdict, job_id: int, expected: Expected, task_ids: list[int | None]) -> None:
+    """数组的每个任务恰好一行。"""
+    counts = Counter(task_ids)
+    for task_id in range(expected.tasks):
+        if not counts[task_id]:
+            verdict.lost.append(f"数组 {job_id} 的任务 {task_id} 没有了")
+        elif counts[task_id] > 1:
+            verdict.doubled.append(f"数组 {job_id} 的任务 {task_id} 有 {counts[task_id]} 行")
+    for task_id in counts.keys() - set(range(expected.tasks)):
+        verdict.wrong.append(f"数组 {job_id} 多出了任务 {task_id}")
+
+
 def _judge_history(verdict: Verdict, job: dict[str, Any], events: list[dict[str, Any]]) -> None:
     """事件首尾相接、都在转移表里、终态恰好一次、每次重新排队加一。"""
-    job_id, state, requeues, endings = job["job_id"], None, 0, 0
+    job_id, requeues, endings = job["job_id"], 0, 0
+    state: str | None = None
+    if job.get("array_task_id") is not None and events and events[0]["from_state"] == "PENDING":
+        # 数组任务在启动时才有自己的行，提交记在数组行上。
+        state = "PENDING"
     for event in events:
         if event["from_state"] != state:
             verdict.lost.append(f"作业 {job_id} 的历史断了：{event['from_state']} 接在 {state} 之后")
