@@ -131,8 +131,8 @@ def _judge_array(verdict: Verdict, job_id: int, expected: Expected, task_ids: li
             verdict.lost.append(f"数组 {job_id} 的任务 {task_id} 没有了")
         elif counts[task_id] > 1:
             verdict.doubled.append(f"数组 {job_id} 的任务 {task_id} 有 {counts[task_id]} 行")
-    for task_id in counts.keys() - set(range(expected.tasks)):
-        verdict.wrong.append(f"数组 {job_id} 多出了任务 {task_id}")
+    for stranger in counts.keys() - set(range(expected.tasks)):
+        verdict.wrong.append(f"数组 {job_id} 多出了任务 {stranger}")
 
 
 def _judge_history(verdict: Verdict, job: dict[str, Any], events: list[dict[str, Any]]) -> None:
