@@ -289,10 +289,11 @@ def shortfall(cluster: Cluster, shape: Shape) -> str:
     need = shape.per_node(cluster.kinds, cluster.width) + shape.per_task(cluster.kinds, cluster.width) * (
         shape.tasks if shape.maximum_nodes == 1 else shape.tasks_per_node or 1
     )
-    names = {0: "个 CPU", 1: " MiB 内存", **{column: f" 个 {name}" for name, column in cluster.kinds.items()}}
+    names = {0: " 个 CPU", 1: " MiB 内存", **{column: f" 个 {name}" for name, column in cluster.kinds.items()}}
     most = total.max(axis=0)
     lacking = [
-        f"每节点要 {int(need[column])}{names[column]}，最大的节点只有 {int(most[column])}"
+        f"每节点要 {int(need[column])}{names[column]}，节点 {cluster.names[int(np.argmax(cluster.total[: cluster.count, column]))]} 最多，"
+        f"只有 {int(most[column])}"
         for column in range(cluster.width)
         if need[column] > most[column]
     ]

@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from scns_conductor.core.output_path import OutputFields, job_output_paths
 from scns_conductor.core.statements import answer_insert, notify_answer
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
-from scns_conductor.core.output_path import OutputFields, job_output_paths
 from scns_conductor.worker.user_files import read_range
 
 MAX_READ_BYTES = 1024**2

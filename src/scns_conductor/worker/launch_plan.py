@@ -6,13 +6,13 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from scns_conductor.core.output_path import OutputFields, expand_output_path, job_output_paths
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.claim import ClaimedJob
 from scns_conductor.worker.core_binding import Binding
 from scns_conductor.worker.devices import Accelerator
 from scns_conductor.worker.job_environment import Login, NodeContext, job_environment
 from scns_conductor.worker.launch_spec import LaunchSpec
-from scns_conductor.core.output_path import OutputFields, expand_output_path, job_output_paths
 
 DEFAULT_SHELL = "/bin/bash"
 # 进程数的上限：够真正的并行程序用，又挡得住 fork 炸弹。

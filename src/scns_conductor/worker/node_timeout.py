@@ -18,6 +18,11 @@ _SILENT = sa.text(
     "reason_time = clock_timestamp() WHERE state = 'UP' "
     "AND last_heartbeat < clock_timestamp() - make_interval(secs => :timeout) RETURNING name"
 )
+# 被管理员下线、而分配还没有归还的。
+_TAKEN_DOWN = sa.text(
+    "SELECT DISTINCT n.name FROM nodes AS n JOIN resource_allocations AS a ON a.node_name = n.name "
+    "WHERE n.state = 'DOWN' AND a.released_at IS NULL"
+)
 _VICTIMS = sa.text(
     """
     SELECT DISTINCT ON (a.job_id) a.job_id, a.restart_count, a.node_name, j.batch_host, j.node_list, j.requeue,
@@ -46,11 +51,17 @@ class SilentNodes:
 def fail_silent_nodes(connection: Connection, timeout_s: float) -> SilentNodes:
     """在调用者的事务里执行；事务提交之后，调用者应给 to_sync 里的节点发 sync。"""
     silent = SilentNodes(list(connection.scalars(_SILENT, {"timeout": timeout_s})))
+    lost = set(silent.names)
+    silent.names.extend(name for name in connection.scalars(_TAKEN_DOWN) if name not in lost)
     if not silent.names:
         return silent
     ends = []
     for victim in connection.execute(_VICTIMS, {"names": silent.names}).all():
-        reason = f"节点 {victim.node_name} 失联超过 {timeout_s:g} 秒"
+        gone = victim.node_name in lost
+        reason = f"节点 {victim.node_name} " + (f"失联超过 {timeout_s:g} 秒" if gone else "被管理员下线")
+        if not gone:
+            # 代理还在：它核对时会杀掉已不归它的进程。
+            silent.to_sync.setdefault(victim.node_name, []).append(victim.job_id)
         if victim.batch_host_lives:
             connection.execute(
                 _ASK_TO_END, {"job_id": victim.job_id, "restart_count": victim.restart_count, "reason": reason}

@@ -1,7 +1,6 @@
 """调度进程的一生：参选、当选、听收件箱、计划、提交、派发；失去领导权就重新参选。
 
 一条会话做所有的事：它持有咨询锁，也提交计划，会话没了就什么也改不了（见 leader）。
-目前只计划单节点、只要 CPU 与内存的作业；要求更多的作业留在队列里，并说明原因。
 """
 
 import logging
@@ -19,18 +18,31 @@ from sqlalchemy.engine import Connection
 
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.gres import format_gres
+from scns_conductor.core.hostlist import compress
+from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.settings import Settings, load_settings
-from scns_conductor.core.statements import INBOX_CHANNEL, drain_inbox
-from scns_conductor.scheduling.first_fit import Plan, plan_first_fit
+from scns_conductor.core.statements import INBOX_CHANNEL, answer_insert, drain_inbox, notify_answer
+from scns_conductor.scheduling.placement import Placement
+from scns_conductor.scheduling.planner import Plan, PlannedStart, plan
+from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
+from scns_conductor.worker.explanation import answer_question
+from scns_conductor.worker.job_requirements import Defaults, parse_licenses
 from scns_conductor.worker.leader import Leadership, NotLeader
 from scns_conductor.worker.node_timeout import fail_silent_nodes
-from scns_conductor.worker.queue_snapshot import load_nodes, load_queue, mark_waiting
+from scns_conductor.worker.queue_memory import QueueMemory
 from scns_conductor.worker.starts import Share, Start, Started, commit_starts
+from scns_conductor.worker.waiting_reasons import end_hopeless, write_reasons
 
 RETRY_S = 0.5
 # 收件箱里要转给节点的请求；取消也只是提示，代理自己读数据库里的要求。
 FORWARDED = frozenset({"cancel", "kill", "suspend", "resume", "requeue", "update", "signal", "read_log"})
+
+# 没有人等着的事（写原因、看期限）隔这么久做一次，不占启动作业的路。
+REASONS_INTERVAL_S = 1.0
+# 一个周期最多启动几个：提交的一批不太大，节点早些开工。
+MOST_STARTS = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +54,11 @@ class Scheduler:
         self._settings = settings
         self._publisher = Publisher(settings.redis_url.get_secret_value())
         self._stopping = threading.Event()
+        self._policy = policy_of(settings)
+        self._memory = QueueMemory(
+            Defaults(settings.default_memory_mb_per_cpu), dict(parse_licenses(settings.licenses))
+        )
+        self._plan: Plan | None = None
 
     def stop(self) -> None:
         """请求停止；当前周期做完就让位。"""
@@ -70,27 +87,93 @@ class Scheduler:
             connection.execute(sa.text(f"LISTEN {INBOX_CHANNEL}"))
             # 只用套接字可读来醒，通知本身不看；挂一个处理器，psycopg 就不积压它们。
             _driver(connection).add_notify_handler(lambda _: None)
-        renewed = reconciled = 0.0
+        with connection.begin():
+            self._memory.load_all(connection, time.time())
+        renewed = explained = 0.0
+        reconciled = time.monotonic()
+        changed = stale = True
         while not self._stopping.is_set():
             now = time.monotonic()
             if now - renewed >= self._settings.scheduler_lease_s / 3:
                 leadership.renew()
                 renewed = now
             if now - reconciled >= self._settings.reconcile_interval_s:
-                with connection.begin():
-                    silent = fail_silent_nodes(connection, self._settings.node_timeout_s)
-                self._send({node: [Message("sync", {"job_ids": ids})] for node, ids in silent.to_sync.items()})
-                reconciled = now
-            requests = self._drain(connection)
-            self._send(self._forward(connection, requests))
-            if not self._cycle(connection, leadership.epoch):
-                self._wait(connection)
+                changed |= self._reconcile(connection)
+                reconciled = time.monotonic()
+            changed |= self._drain(connection)
+            if changed:
+                changed = self._cycle(connection, leadership.epoch)
+                stale = True
+                if changed:
+                    continue
+            if stale and time.monotonic() - explained >= REASONS_INTERVAL_S:
+                stale = changed = self._settle(connection, leadership.epoch)
+                explained = time.monotonic()
+            if not changed:
+                self._wait(connection, REASONS_INTERVAL_S if stale else self._settings.scheduler_lease_s / 3)
+                changed |= self._due()
         leadership.resign()
 
-    def _drain(self, connection: Connection) -> list[Mapping[str, Any]]:
+    def _reconcile(self, connection: Connection) -> bool:
+        """慢速核对：失联的节点；记忆与数据库的差别。返回有没有变化。"""
+        with connection.begin():
+            silent = fail_silent_nodes(connection, self._settings.node_timeout_s)
+        self._send({node: [Message("sync", {"job_ids": ids})] for node, ids in silent.to_sync.items()})
+        with connection.begin():
+            repaired = self._memory.reconcile(connection, time.time())
+        if repaired:
+            logger.info("memory_reconciled", extra={"jobs": repaired})
+        return bool(repaired or silent.names)
+
+    def _drain(self, connection: Connection) -> bool:
+        """取走收件箱，更新记忆，转发请求；返回有没有与计划有关的变化。"""
         with connection.begin():
             rows = [dict(row) for row in connection.execute(drain_inbox()).mappings()]
-        return sorted((row for row in rows if row["kind"] in FORWARDED), key=lambda row: int(row["inbox_id"]))
+            if not rows:
+                return False
+            now = time.time()
+            kinds = {row["kind"] for row in rows}
+            if "config" in kinds:
+                self._memory.load_partitions(connection, now)
+            if "nodes" in kinds:
+                names = {name for row in rows if row["kind"] == "nodes" for name in row["node_names"]}
+                self._memory.load_nodes(connection, sorted(names) or None)
+                # 节点下线会结束它的作业；agent 登记也从这里来。
+                self._memory.load_partitions(connection, now)
+            jobs = {job_id for row in rows if row["kind"] == "jobs" for job_id in row["job_ids"]}
+            self._memory.refresh(connection, jobs, now)
+        requests = sorted((row for row in rows if row["kind"] in FORWARDED), key=lambda row: int(row["inbox_id"]))
+        self._send(self._forward(connection, requests))
+        questions = [row for row in rows if row["kind"] in ("explain", "plan")]
+        if questions:
+            self._answer(connection, questions)
+        return bool(jobs or kinds & {"config", "nodes"})
+
+    def _answer(self, connection: Connection, questions: Sequence[Mapping[str, Any]]) -> None:
+        """回答 explain 与 plan；按此刻的记忆真的计划一次。"""
+        now = time.time()
+        with connection.begin():
+            for question in questions:
+                request_id = str(question["payload"]["request_id"])
+                answer = answer_question(self._memory, self._policy, question["kind"], question["payload"], now)
+                connection.execute(answer_insert(request_id, answer))
+                connection.execute(notify_answer(request_id))
+
+    def _due(self) -> bool:
+        wake = self._memory.next_wake()
+        return wake is not None and wake <= time.time()
+
+    def _settle(self, connection: Connection, epoch: int) -> bool:
+        """写原因，结束来不及的；返回有没有结束的。"""
+        if self._plan is None:
+            return False
+        with connection.begin():
+            ended = end_hopeless(
+                connection, epoch, self._memory, kill_invalid_dependency=self._settings.kill_invalid_dependency
+            )
+            self._memory.refresh(connection, ended, time.time())
+            write_reasons(connection, self._memory, self._plan)
+        return bool(ended)
 
     def _forward(self, connection: Connection, requests: Sequence[Mapping[str, Any]]) -> dict[str, list[Message]]:
         """把请求转给作业所在的节点。"""
@@ -100,9 +183,12 @@ class Scheduler:
                 nodes = connection.scalars(
                     sa.text(
                         "SELECT DISTINCT node_name FROM resource_allocations "
-                        "WHERE job_id = ANY(:job_ids) AND released_at IS NULL"
+                        "WHERE job_id = ANY(:job_ids) AND released_at IS NULL "
+                        # 读输出：作业结束了也问跑过它的节点。
+                        "UNION SELECT batch_host FROM jobs "
+                        "WHERE job_id = ANY(:job_ids) AND :kind = 'read_log' AND batch_host IS NOT NULL"
                     ),
-                    {"job_ids": request["job_ids"]},
+                    {"job_ids": request["job_ids"], "kind": request["kind"]},
                 ).all()
             message = Message(request["kind"], {"job_ids": request["job_ids"], **request["payload"]})
             for node in nodes:
@@ -110,16 +196,33 @@ class Scheduler:
         return messages
 
     def _cycle(self, connection: Connection, epoch: int) -> bool:
-        """计划并提交一次；有启动时返回 True（也许还能再放）。"""
+        """计划并提交一次；也许还能再放时返回 True。"""
+        now = time.time()
         with connection.begin():
-            nodes = load_nodes(connection)
-            queue = load_queue(connection, self._settings.default_memory_mb_per_cpu)
-            plan = plan_first_fit(nodes, queue.needs)
-            mark_waiting(connection, [*plan.waiting, *queue.waiting])
-            starts = _starts(plan, queue.revisions)
-            started = commit_starts(connection, epoch, starts)
+            self._memory.wake(connection, now)
+        decided = self._plan = plan(self._memory.cluster, self._memory.queue, now, self._policy)
+        if not decided.starts:
+            return False
+        starts = _starts(self._memory, decided.starts)
+        try:
+            with connection.begin():
+                started = commit_starts(connection, epoch, starts)
+        except sa.exc.IntegrityError as error:
+            # 记忆与节点计数不符（不变量 3 的 CHECK 拦下了整批）：重装再计划。
+            logger.warning("starts_refused", extra={"error": str(error.orig).splitlines()[:1]})
+            with connection.begin():
+                self._memory.load_all(connection, time.time())
+            return True
+        done = set()
+        for row in started:
+            self._memory.started(decided.starts[row.index], row.job_id, now)
+            done.add(row.index)
         self._dispatch(starts, started)
-        return bool(started)
+        refused = {start.job_id for index, start in enumerate(starts) if index not in done}
+        if refused:
+            with connection.begin():
+                self._memory.refresh(connection, refused, time.time())
+        return decided.exhausted or bool(refused)
 
     def _dispatch(self, starts: Sequence[Start], started: Sequence[Started]) -> None:
         """每个节点一条消息；Valkey 不在时代理靠核对数据库补上。"""
@@ -135,14 +238,17 @@ class Scheduler:
         except BusUnavailable as error:
             logger.warning("bus_unavailable", extra={"error": str(error), "nodes": sorted(messages)})
 
-    def _wait(self, connection: Connection) -> None:
-        """等收件箱的通知，或到该续租的时候。"""
+    def _wait(self, connection: Connection, most_s: float) -> None:
+        """等收件箱的通知，至多 most_s 秒；有作业到了时刻也醒来。"""
         with connection.begin():
             pending = connection.scalar(sa.text("SELECT EXISTS (SELECT FROM scheduler_inbox)"))
         if pending:
             return
         # 上面的查询之后才到的通知会使套接字可读；之前到的由 pending 看见，所以不会漏。
-        select.select([_driver(connection).fileno()], [], [], min(self._settings.scheduler_lease_s / 3, RETRY_S))
+        wake = self._memory.next_wake()
+        if wake is not None:
+            most_s = min(most_s, max(0.0, wake - time.time()))
+        select.select([_driver(connection).fileno()], [], [], most_s)
 
 
 def _driver(connection: Connection) -> "psycopg.Connection[Any]":
@@ -151,25 +257,48 @@ def _driver(connection: Connection) -> "psycopg.Connection[Any]":
     return driver
 
 
-def _starts(plan: Plan, revisions: Mapping[int, int]) -> list[Start]:
-    return [
-        Start(
-            placement.job_id,
-            revisions[placement.job_id],
-            None,
-            False,
-            placement.node_name,
-            (Share(placement.node_name, placement.cpus, placement.memory, {}, 1),),
+def policy_of(settings: Settings) -> Policy:
+    """设置 -> 核心的策略。"""
+    backfill = {"fifo": Backfill.NONE, "easy": Backfill.EASY, "conservative": Backfill.CONSERVATIVE}
+    return Policy(
+        backfill[settings.scheduler_policy], settings.backfill_depth, Placement(settings.placement), MOST_STARTS
+    )
+
+
+def _starts(memory: QueueMemory, planned: Sequence[PlannedStart]) -> list[Start]:
+    names = memory.cluster.names
+    left = {
+        item.job.job_id: sum(span.upper - span.lower for span in item.job.tasks)
+        for item in planned
+        if item.job.tasks is not None
+    }
+    found = []
+    for item in planned:
+        job = item.job
+        becomes = False
+        if item.task_id is not None:
+            left[job.job_id] -= 1
+            becomes = left[job.job_id] == 0
+        shares = tuple(
+            Share(names[share.node], share.cpus, share.memory, dict(share.gres), share.tasks) for share in item.shares
         )
-        for placement in plan.placements
-    ]
+        gres: dict[str, int] = {}
+        for share in item.shares:
+            for name, count in share.gres:
+                gres[name] = gres.get(name, 0) + count
+        node_list = shares[0].node_name if len(shares) == 1 else compress(share.node_name for share in shares)
+        found.append(
+            Start(job.job_id, job.revision, item.task_id, becomes, node_list, shares, format_gres(gres) or None)
+        )
+    return found
 
 
 def main() -> None:
     """python -m scns_conductor.worker.scheduler：只运行调度进程。"""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        scheduler = Scheduler(load_settings())
+        settings = load_settings()
+        configure_logging(settings)
+        scheduler = Scheduler(settings)
     except ConductorError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

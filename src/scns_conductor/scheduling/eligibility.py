@@ -1,0 +1,72 @@
+"""资格：放置之前就能断定此刻不能启动的原因（squeue(1) 的 JOB REASON CODES）。纯函数。"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scns_conductor.core.dependency import Outcome
+from scns_conductor.core.units import format_duration
+from scns_conductor.scheduling.cluster import PartitionFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """与资格有关的要求；时刻是 Unix 秒，时长是秒。"""
+
+    hold: str | None
+    begin_time: float | None
+    deadline: float | None
+    dependency: Outcome | None
+    partitions: tuple[str, ...]
+    account: str | None
+    qos: str | None
+    time_limit_s: float | None
+    minimum_nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ineligible:
+    """为什么还不能排；wake_at 是到时要再看的时刻（Unix 秒）。"""
+
+    reason: str
+    message: str | None = None
+    wake_at: float | None = None
+
+
+def ineligible(request: Request, partitions: Mapping[str, PartitionFacts], now: float) -> Ineligible | None:
+    """不能排的原因；可以排是 None。列了多个分区的，有一个可以就可以。"""
+    if request.hold is not None:
+        return Ineligible("JobHeldAdmin" if request.hold == "admin" else "JobHeldUser", "被保留，等待放行")
+    if request.begin_time is not None and request.begin_time > now:
+        return Ineligible("BeginTime", "还没有到要求的开始时刻", request.begin_time)
+    if request.dependency is Outcome.NEVER:
+        return Ineligible("DependencyNeverSatisfied", "所依赖的作业不会有要求的结局了；请取消，或改依赖")
+    if request.dependency is Outcome.WAITING:
+        return Ineligible("Dependency", "等待所依赖的作业")
+    if request.deadline is not None and request.deadline < now + (request.time_limit_s or 0):
+        return Ineligible("Deadline", "已来不及在期限之前做完")
+    found: Ineligible | None = None
+    for name in request.partitions:
+        found = _partition_refuses(request, partitions.get(name), name)
+        if found is None:
+            return None
+    return found
+
+
+def _partition_refuses(request: Request, partition: PartitionFacts | None, name: str) -> Ineligible | None:
+    if partition is None:
+        return Ineligible("PartitionConfig", f"分区 {name} 已不存在；请用 scns update 换一个分区")
+    if not partition.up:
+        return Ineligible("PartitionDown", f"分区 {name} 现在不启动作业")
+    wanted = request.time_limit_s
+    if partition.max_time is not None and (wanted is None or wanted > partition.max_time):
+        return Ineligible("PartitionTimeLimit", f"分区 {name} 的时限最多 {format_duration(partition.max_time)}")
+    if partition.max_nodes is not None and request.minimum_nodes > partition.max_nodes:
+        return Ineligible("PartitionNodeLimit", f"分区 {name} 的作业至多 {partition.max_nodes} 个节点")
+    if request.minimum_nodes < partition.min_nodes:
+        return Ineligible("PartitionNodeLimit", f"分区 {name} 的作业至少 {partition.min_nodes} 个节点")
+    denied = request.account in partition.deny_accounts
+    if denied or (partition.allow_accounts is not None and request.account not in partition.allow_accounts):
+        return Ineligible("AccountNotAllowed", f"账户 {request.account or '（没有写）'} 不许用分区 {name}")
+    if partition.allow_qos is not None and request.qos not in partition.allow_qos:
+        return Ineligible("QOSNotAllowed", f"QOS {request.qos or '（没有写）'} 不许用分区 {name}")
+    return None

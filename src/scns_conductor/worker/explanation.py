@@ -1,0 +1,68 @@
+"""回答 explain（为什么）与 plan（试排）：按记忆里的队列，用调度核心真的计划一次。"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from scns_conductor.scheduling.eligibility import ineligible
+from scns_conductor.scheduling.explain import TRIAL_JOB_ID, expected, explain
+from scns_conductor.scheduling.planner import impossible
+from scns_conductor.scheduling.policy import Policy
+from scns_conductor.scheduling.queue import PendingJob
+from scns_conductor.worker.job_requirements import eligibility_request, priority_of, shape_of
+from scns_conductor.worker.queue_memory import QueueMemory
+
+
+def answer_question(
+    memory: QueueMemory, policy: Policy, kind: str, payload: Mapping[str, Any], now: float
+) -> dict[str, Any]:
+    """explain：{reason, text, expected_start_time, ...}；plan：{start_time, nodes, reason, text}。"""
+    if kind == "plan":
+        return _trial(memory, policy, payload["job"], now)
+    waiting = memory.waiting.get(int(payload["job_id"]))
+    if waiting is None:
+        return {"reason": "None", "text": "调度器的队列里没有它；它刚刚启动或结束了"}
+    found = explain(memory.cluster, memory.queue, waiting.job, now, policy)
+    return {
+        "reason": found.reason,
+        "text": found.text,
+        "expected_start_time": _iso(found.expected_start),
+        "expected_end_time": _iso(found.expected_end),
+        "nodes": found.nodes,
+        "jobs_ahead": [str(job_id) for job_id in found.ahead],
+        "shortages": found.shortages,
+        "suggestions": [{**asdict(item), "start_time": _iso(item.start_time)} for item in found.suggestions],
+    }
+
+
+def _trial(memory: QueueMemory, policy: Policy, row: Mapping[str, Any], now: float) -> dict[str, Any]:
+    shape = shape_of(row, memory.defaults)
+    limit = math.inf if row["time_limit"] is None else float(row["time_limit"])
+    refused = ineligible(eligibility_request(row, None), memory.cluster.partitions, now)
+    if refused is not None and refused.wake_at is None:
+        return {"start_time": None, "nodes": [], "reason": refused.reason, "text": refused.message}
+    verdict = impossible(memory.cluster, shape)
+    if verdict is not None:
+        return {"start_time": None, "nodes": [], "reason": "Resources", "text": verdict}
+    job = PendingJob(TRIAL_JOB_ID, shape, limit, priority=priority_of(row), order=TRIAL_JOB_ID)
+    memory.queue.upsert(job)
+    try:
+        found = expected(memory.cluster, memory.queue, job, now, policy)
+    finally:
+        memory.queue.remove(TRIAL_JOB_ID)
+    if found is None:
+        return {
+            "start_time": None,
+            "nodes": [],
+            "reason": "Resources",
+            "text": "占着资源的作业没有时限，说不准何时开始",
+        }
+    start = max(found[0], refused.wake_at if refused and refused.wake_at else found[0])
+    cpus = shape.tasks * shape.cpus_per_task
+    return {"start_time": _iso(start), "nodes": found[1], "reason": "None", "text": None, "cpus": cpus}
+
+
+def _iso(moment: float | None) -> str | None:
+    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat()

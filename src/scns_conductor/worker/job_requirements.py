@@ -1,0 +1,99 @@
+"""jobs 的一行 -> 调度核心的值：形状与资格。纯函数。"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scns_conductor.core.dependency import Dependency, Outcome, parse_dependency
+from scns_conductor.core.gres import parse_gres
+from scns_conductor.core.hostlist import expand
+from scns_conductor.scheduling.eligibility import Request
+from scns_conductor.scheduling.shape import Shape
+
+# 调度要的列；时刻换成 Unix 秒。
+COLUMNS = """
+    job_id, state, revision, user_name, name, account, partition, qos, reservation, tasks, tasks_per_node,
+    cpus_per_task, minimum_nodes, maximum_nodes, minimum_cpus_per_node, memory_per_node, memory_per_cpu, memory_per_gpu,
+    temporary_disk_per_node, tres_per_job, tres_per_node, tres_per_task, constraints, required_nodes, excluded_nodes,
+    exclusive, licenses, time_limit, extract(epoch FROM begin_time)::float8 AS begin_time,
+    extract(epoch FROM deadline)::float8 AS deadline, dependency, kill_on_invalid_dependency, hold, priority, nice,
+    extract(epoch FROM submit_time)::float8 AS submit_time, array_job_id, array_task_id, array_remaining,
+    array_max_tasks, reason, error_msg, extract(epoch FROM expected_start_time)::float8 AS expected_start_time
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """没有写内存的作业按每 CPU 多少计（MiB）；0 是不占内存。"""
+
+    memory_per_cpu: int = 0
+
+
+def parse_licenses(text: str | None) -> tuple[tuple[str, int], ...]:
+    """matlab:2,ansys -> (('ansys', 1), ('matlab', 2))；写法有误抛 ValueError。"""
+    found: dict[str, int] = {}
+    for item in (text or "").split(","):
+        name, _, count = item.strip().replace("=", ":").partition(":")
+        if not name:
+            continue
+        if count and not count.isdigit():
+            raise ValueError(f"无法识别的许可证 {item.strip()!r}；例如 matlab:2")
+        found[name] = found.get(name, 0) + int(count or 1)
+    return tuple(sorted(found.items()))
+
+
+def shape_of(row: Mapping[str, Any], defaults: Defaults) -> Shape:
+    """要求 -> 形状；里面有写法不对的（提交时本该拦下）抛 ValueError。"""
+    nodes = max(1, row["minimum_nodes"])
+    gres = parse_gres(row["tres_per_node"] or "")
+    for name, count in parse_gres(row["tres_per_job"] or "").items():
+        gres[name] = gres.get(name, 0) + -(-count // nodes)
+    memory_per_cpu = row["memory_per_cpu"]
+    if row["memory_per_node"] is None and memory_per_cpu is None and row["memory_per_gpu"] is None:
+        memory_per_cpu = defaults.memory_per_cpu or None
+    return Shape(
+        tasks=max(row["tasks"], nodes),
+        cpus_per_task=row["cpus_per_task"],
+        tasks_per_node=row["tasks_per_node"],
+        minimum_nodes=nodes,
+        maximum_nodes=row["maximum_nodes"],
+        minimum_cpus_per_node=row["minimum_cpus_per_node"] or 0,
+        memory_per_node=row["memory_per_node"],
+        memory_per_cpu=memory_per_cpu,
+        memory_per_gpu=row["memory_per_gpu"],
+        temporary_disk=row["temporary_disk_per_node"] or 0,
+        gres_per_node=tuple(sorted(gres.items())),
+        gres_per_task=tuple(sorted(parse_gres(row["tres_per_task"] or "").items())),
+        exclusive=row["exclusive"],
+        constraints=row["constraints"],
+        required_nodes=tuple(expand(row["required_nodes"])) if row["required_nodes"] else (),
+        excluded_nodes=tuple(expand(row["excluded_nodes"])) if row["excluded_nodes"] else (),
+        partition=row["partition"],
+        reservation=row["reservation"],
+        licenses=parse_licenses(row["licenses"]),
+    )
+
+
+def dependency_of(row: Mapping[str, Any]) -> Dependency | None:
+    """依赖；没有是 None。"""
+    return parse_dependency(row["dependency"]) if row["dependency"] else None
+
+
+def eligibility_request(row: Mapping[str, Any], dependency: Outcome | None) -> Request:
+    """与资格有关的部分。"""
+    return Request(
+        hold=row["hold"],
+        begin_time=row["begin_time"],
+        deadline=row["deadline"],
+        dependency=dependency,
+        partitions=tuple(row["partition"].split(",")),
+        account=row["account"],
+        qos=row["qos"],
+        time_limit_s=row["time_limit"],
+        minimum_nodes=row["minimum_nodes"],
+    )
+
+
+def priority_of(row: Mapping[str, Any]) -> float:
+    """先提交先排时的优先级：管理员指定的，减去 nice。"""
+    return float((row["priority"] or 0) - row["nice"])

@@ -1,0 +1,439 @@
+"""调度器的记忆：数据库里的节点、分区、运行与排队的作业，在内存里排成调度核心要的样子，随收件箱更新。
+
+数据库是唯一的依据：记忆随时可以重装（load_all），定期核对（reconcile）。
+"""
+
+import heapq
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scns_conductor.core.array_spec import TaskRange
+from scns_conductor.core.dependency import Dependency, Outcome, TaskState, evaluate
+from scns_conductor.core.hostlist import expand
+from scns_conductor.core.states import JobState
+from scns_conductor.scheduling.cluster import (
+    NEVER_ENDS,
+    Cluster,
+    NodeFacts,
+    NodeShare,
+    PartitionFacts,
+    RunningJob,
+)
+from scns_conductor.scheduling.eligibility import Ineligible, Request, ineligible
+from scns_conductor.scheduling.planner import PlannedStart
+from scns_conductor.scheduling.queue import PendingJob, Queue
+from scns_conductor.worker.job_requirements import (
+    COLUMNS,
+    Defaults,
+    dependency_of,
+    eligibility_request,
+    parse_licenses,
+    priority_of,
+    shape_of,
+)
+
+_NODES = sa.text(
+    "SELECT name, cpus, memory, gres, features, weight, topology, temporary_disk, state = 'UP' AND NOT drain AS usable "
+    "FROM nodes WHERE CAST(:names AS text[]) IS NULL OR name = ANY(CAST(:names AS text[]))"
+)
+_PARTITIONS = sa.text("SELECT * FROM partitions")
+_PENDING = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE state = 'PENDING' ORDER BY job_id")
+_SOME = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
+_RUNNING = sa.text(
+    """
+    SELECT j.job_id, j.array_job_id, j.partition, j.licenses, j.time_limit,
+      extract(epoch FROM j.start_time)::float8 AS start_time, j.suspended_s,
+      a.node_name, a.cpus, a.memory, a.gres, a.tasks
+    FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
+    WHERE a.released_at IS NULL AND (CAST(:job_ids AS bigint[]) IS NULL OR j.job_id = ANY(CAST(:job_ids AS bigint[])))
+    ORDER BY j.job_id, a.node_index
+    """
+)
+_REVISIONS = sa.text("SELECT job_id, revision FROM jobs WHERE state = 'PENDING'")
+_DEPENDED_ON = sa.text(
+    """
+    SELECT job_id, array_job_id, array_task_id, state, exit_status, exit_signal,
+      extract(epoch FROM start_time)::float8 AS start_time,
+      array_remaining IS NOT NULL AND state = 'PENDING' AS unstarted
+    FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[])) OR array_job_id = ANY(CAST(:job_ids AS bigint[]))
+    """
+)
+_SINGLETON_BUSY = sa.text(
+    "SELECT EXISTS (SELECT FROM jobs WHERE user_name = :user_name AND name = :name "
+    "AND (state IN ('RUNNING', 'SUSPENDED') OR (state = 'PENDING' AND job_id < :job_id)))"
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """排队的作业在核心之外还要记的：资格、依赖、写进数据库的原因。"""
+
+    job: PendingJob
+    request: Request
+    dependency: Dependency | None
+    array_limit: int
+    user_name: str
+    name: str
+    kill_on_invalid_dependency: bool | None
+    written: tuple[str, str | None, float | None]
+
+
+@dataclass(slots=True)
+class QueueMemory:
+    """见模块的说明。defaults 与 licenses 来自设置。"""
+
+    defaults: Defaults
+    licenses: Mapping[str, int]
+    cluster: Cluster = field(default_factory=Cluster)
+    queue: Queue = field(default_factory=Queue)
+    waiting: dict[int, Waiting] = field(default_factory=dict)
+    _tasks_running: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    _array_of: dict[int, int] = field(default_factory=dict)
+    _dependents: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    _singletons: dict[tuple[str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
+    _wakes: list[tuple[float, int]] = field(default_factory=list)
+
+    # ---- 装载 ----
+
+    def load_all(self, connection: Connection, now: float) -> None:
+        """从数据库重装全部。"""
+        self.cluster, self.queue = Cluster(), Queue()
+        self.cluster.licenses = dict(self.licenses)
+        self.waiting.clear()
+        for index in (self._tasks_running, self._array_of, self._dependents, self._singletons):
+            index.clear()
+        self._wakes.clear()
+        self.load_nodes(connection)
+        self.load_partitions(connection, now)
+        self._load_running(connection, None)
+        self._absorb(connection, _rows(connection, _PENDING), now)
+
+    def load_nodes(self, connection: Connection, names: Sequence[str] | None = None) -> None:
+        """读节点；names 为 None 是全部。"""
+        for row in connection.execute(_NODES, {"names": None if names is None else list(names)}):
+            self.cluster.upsert_node(
+                NodeFacts(
+                    row.name,
+                    row.cpus,
+                    row.memory,
+                    row.gres,
+                    frozenset(row.features),
+                    row.weight,
+                    row.topology or "",
+                    row.temporary_disk,
+                    row.usable,
+                )
+            )
+
+    def load_partitions(self, connection: Connection, now: float) -> None:
+        """读分区；变了则全部作业的资格重看一遍。"""
+        version = self.cluster.version
+        self.cluster.set_partitions(_partition(row) for row in _rows(connection, _PARTITIONS))
+        if self.cluster.version != version:
+            for waiting in self.waiting.values():
+                self._judge(waiting, now)
+            self._retier()
+
+    def _load_running(self, connection: Connection, job_ids: Sequence[int] | None) -> set[int]:
+        rows: dict[int, list[Any]] = defaultdict(list)
+        for row in connection.execute(_RUNNING, {"job_ids": None if job_ids is None else list(job_ids)}):
+            rows[row.job_id].append(row)
+        for job_id, parts in rows.items():
+            first = parts[0]
+            end = NEVER_ENDS
+            if first.time_limit is not None and first.start_time is not None:
+                end = first.start_time + first.time_limit + first.suspended_s
+            shares = tuple(
+                NodeShare(
+                    self.cluster.index[part.node_name], part.cpus, part.memory, tuple(part.gres.items()), part.tasks
+                )
+                for part in parts
+                if part.node_name in self.cluster.index
+            )
+            self.cluster.allocate(RunningJob(job_id, end, shares, first.partition, parse_licenses(first.licenses)))
+            if first.array_job_id is not None:
+                self._tasks_running[first.array_job_id].add(job_id)
+                self._array_of[job_id] = first.array_job_id
+        return set(rows)
+
+    # ---- 更新 ----
+
+    def refresh(self, connection: Connection, job_ids: Collection[int], now: float) -> None:
+        """这些作业变了：重读它们，并重看依赖它们的。"""
+        if not job_ids:
+            return
+        rows = _rows(connection, _SOME, {"job_ids": list(job_ids)})
+        active = [row["job_id"] for row in rows if row["state"] in ("RUNNING", "SUSPENDED")]
+        ended = [row for row in rows if row["state"] not in ("RUNNING", "SUSPENDED")]
+        touched = {number for row in rows for number in (row["job_id"], row["array_job_id"]) if number is not None}
+        arrays: set[int] = set()
+        for row in ended:
+            self.forget_running(row["job_id"], arrays)
+        if active:
+            self._load_running(connection, active)
+            for job_id in active:
+                self._drop(job_id)
+        for missing in set(job_ids) - {row["job_id"] for row in rows}:
+            self._drop(missing)
+        self._absorb(connection, [row for row in rows if row["state"] == JobState.PENDING], now)
+        for row in rows:
+            if row["state"] != JobState.PENDING:
+                self._drop(row["job_id"])
+                for other in self._singletons.get((row["user_name"], row["name"]), ()):
+                    touched.add(-other)
+        for array in arrays:
+            if array in self.waiting:
+                self._update_available(self.waiting[array])
+        self._reconsider_dependents(connection, touched, now)
+
+    def forget_running(self, job_id: int, arrays: set[int] | None = None) -> None:
+        """作业不再占资源。"""
+        self.cluster.release(job_id)
+        array = self._array_of.pop(job_id, None)
+        if array is not None:
+            self._tasks_running[array].discard(job_id)
+            if not self._tasks_running[array]:
+                del self._tasks_running[array]
+            if arrays is not None:
+                arrays.add(array)
+
+    def reconcile(self, connection: Connection, now: float) -> int:
+        """与数据库核对排队与运行的作业，修正不同之处；返回修正了几个。"""
+        self.load_nodes(connection)
+        self.load_partitions(connection, now)
+        stored = {row.job_id: row.revision for row in connection.execute(_REVISIONS)}
+        wrong = {
+            job_id
+            for job_id, revision in stored.items()
+            if job_id not in self.waiting or self.waiting[job_id].job.revision != revision
+        }
+        wrong |= self.waiting.keys() - stored.keys()
+        running = set(
+            connection.scalars(sa.text("SELECT DISTINCT job_id FROM resource_allocations WHERE released_at IS NULL"))
+        )
+        wrong |= running ^ self.cluster.running.keys()
+        self.refresh(connection, wrong, now)
+        return len(wrong)
+
+    def _drop(self, job_id: int) -> None:
+        waiting = self.waiting.pop(job_id, None)
+        self.queue.remove(job_id)
+        if waiting is None:
+            return
+        for other in waiting.dependency.job_ids if waiting.dependency else ():
+            self._dependents[other].discard(job_id)
+        self._singletons.get((waiting.user_name, waiting.name), set()).discard(job_id)
+
+    def _absorb(self, connection: Connection, rows: Iterable[Mapping[str, Any]], now: float) -> None:
+        depending: list[int] = []
+        for row in rows:
+            job_id = row["job_id"]
+            self._drop(job_id)
+            try:
+                waiting = self._waiting(row)
+            except ValueError as error:
+                logger.error("job_not_schedulable", extra={"job_id": job_id, "error": str(error)})
+                continue
+            self.waiting[job_id] = waiting
+            if waiting.dependency is not None:
+                depending.append(job_id)
+                for other in waiting.dependency.job_ids:
+                    self._dependents[other].add(job_id)
+                if any(condition.kind == "singleton" for condition in waiting.dependency.conditions):
+                    self._singletons[(waiting.user_name, waiting.name)].add(job_id)
+            self._update_available(waiting)
+            self._judge(waiting, now)
+            self.queue.upsert(waiting.job)
+        self._evaluate(connection, depending, now)
+
+    def _waiting(self, row: Mapping[str, Any]) -> Waiting:
+        remaining = row["array_remaining"]
+        tasks = None if remaining is None else [TaskRange(span.lower, span.upper) for span in remaining]
+        dependency = dependency_of(row)
+        job = PendingJob(
+            job_id=row["job_id"],
+            shape=shape_of(row, self.defaults),
+            time_limit_s=math.inf if row["time_limit"] is None else float(row["time_limit"]),
+            revision=row["revision"],
+            user=row["user_name"],
+            tier=self._tier(row["partition"]),
+            priority=priority_of(row),
+            order=row["job_id"],
+            tasks=tasks,
+        )
+        request = eligibility_request(row, Outcome.WAITING if dependency is not None else None)
+        return Waiting(
+            job,
+            request,
+            dependency,
+            row["array_max_tasks"] or 0,
+            row["user_name"],
+            row["name"],
+            row["kill_on_invalid_dependency"],
+            (row["reason"], row["error_msg"], row["expected_start_time"]),
+        )
+
+    def _tier(self, partition: str) -> int:
+        tiers = [self.cluster.partitions[name].tier for name in partition.split(",") if name in self.cluster.partitions]
+        return max(tiers, default=1)
+
+    def _retier(self) -> None:
+        changed = False
+        for waiting in self.waiting.values():
+            tier = self._tier(waiting.job.shape.partition)
+            changed = changed or tier != waiting.job.tier
+            waiting.job.tier = tier
+        if changed:
+            self.queue.reorder()
+
+    def _update_available(self, waiting: Waiting) -> None:
+        job = waiting.job
+        if job.tasks is None:
+            return
+        left = sum(span.upper - span.lower for span in job.tasks)
+        if waiting.array_limit:
+            left = min(left, max(0, waiting.array_limit - len(self._tasks_running.get(job.job_id, ()))))
+        job.available = left
+
+    def _judge(self, waiting: Waiting, now: float) -> Ineligible | None:
+        found = ineligible(waiting.request, self.cluster.partitions, now)
+        waiting.job.reason = None if found is None else found.reason
+        waiting.job.message = None if found is None else found.message
+        if found is not None and found.wake_at is not None:
+            heapq.heappush(self._wakes, (found.wake_at, waiting.job.job_id))
+        return found
+
+    # ---- 时间与依赖 ----
+
+    def wake(self, connection: Connection, now: float) -> None:
+        """到了时刻的作业重看资格。"""
+        depending: set[int] = set()
+        while self._wakes and self._wakes[0][0] <= now:
+            _, job_id = heapq.heappop(self._wakes)
+            waiting = self.waiting.get(job_id)
+            if waiting is None:
+                continue
+            if waiting.request.dependency is Outcome.WAITING:
+                depending.add(job_id)
+            else:
+                self._judge(waiting, now)
+        self._evaluate(connection, sorted(depending), now)
+
+    def next_wake(self) -> float | None:
+        """下一个要醒来的时刻。"""
+        return self._wakes[0][0] if self._wakes else None
+
+    def _reconsider_dependents(self, connection: Connection, touched: Collection[int], now: float) -> None:
+        job_ids: set[int] = set()
+        for number in touched:
+            if number < 0:
+                job_ids.add(-number)
+            else:
+                job_ids |= self._dependents.get(number, set())
+        self._evaluate(connection, [job_id for job_id in job_ids if job_id in self.waiting], now)
+
+    def _evaluate(self, connection: Connection, job_ids: Sequence[int], now: float) -> None:
+        if not job_ids:
+            return
+        targets = {
+            number
+            for job_id in job_ids
+            for dependency in [self.waiting[job_id].dependency]
+            if dependency is not None
+            for number in dependency.job_ids
+        }
+        states = _task_states(connection, targets) if targets else (lambda _: ())
+        for job_id in job_ids:
+            waiting = self.waiting[job_id]
+            dependency = waiting.dependency
+            assert dependency is not None
+            busy = any(condition.kind == "singleton" for condition in dependency.conditions) and bool(
+                connection.scalar(
+                    _SINGLETON_BUSY, {"user_name": waiting.user_name, "name": waiting.name, "job_id": job_id}
+                )
+            )
+            outcome = evaluate(dependency, states, now=now, singleton_busy=busy)
+            waiting.request = replace(waiting.request, dependency=outcome)
+            self._judge(waiting, now)
+            delays = [target.delay_s for condition in dependency.conditions for target in condition.targets]
+            if outcome is Outcome.WAITING and any(delays):
+                # after:12+5 是到时刻才满足的：过一会儿再看一遍。
+                heapq.heappush(self._wakes, (now + 1.0, job_id))
+
+    # ---- 启动之后 ----
+
+    def started(self, start: PlannedStart, job_id: int, now: float) -> None:
+        """一个启动已经提交；job_id 是（可能新拆出来的）作业号。"""
+        job = start.job
+        end = NEVER_ENDS if math.isinf(job.time_limit_s) else now + job.time_limit_s
+        self.cluster.allocate(RunningJob(job_id, end, start.shares, job.shape.partition, job.shape.licenses))
+        if start.task_id is None:
+            self._drop(job.job_id)
+            return
+        self._array_of[job_id] = job.job_id
+        self._tasks_running[job.job_id].add(job_id)
+        assert job.tasks is not None
+        job.tasks = _without(job.tasks, start.task_id)
+        waiting = self.waiting.get(job.job_id)
+        if not job.tasks:
+            self._drop(job.job_id)
+        elif waiting is not None:
+            self._update_available(waiting)
+
+
+def _rows(
+    connection: Connection, statement: sa.TextClause, values: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(statement, values).mappings()]
+
+
+def _without(tasks: list[TaskRange], task_id: int) -> list[TaskRange]:
+    found: list[TaskRange] = []
+    for index, span in enumerate(tasks):
+        if span.lower <= task_id < span.upper:
+            if span.lower < task_id:
+                found.append(TaskRange(span.lower, task_id))
+            if task_id + 1 < span.upper:
+                found.append(TaskRange(task_id + 1, span.upper))
+            return found + tasks[index + 1 :]
+        found.append(span)
+    return found
+
+
+def _partition(row: Mapping[str, Any]) -> PartitionFacts:
+    return PartitionFacts(
+        name=row["name"],
+        nodes=None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"])),
+        up=row["state"] == "UP",
+        max_time=row["max_time"],
+        min_nodes=row["min_nodes"],
+        max_nodes=row["max_nodes"],
+        tier=row["priority_tier"],
+        exclusive=row["exclusive"],
+        max_cpus_per_node=row["max_cpus_per_node"],
+        allow_accounts=None if row["allow_accounts"] is None else frozenset(row["allow_accounts"]),
+        deny_accounts=frozenset(row["deny_accounts"] or ()),
+        allow_qos=None if row["allow_qos"] is None else frozenset(row["allow_qos"]),
+        job_factor=row["priority_job_factor"],
+        preempt_mode=row["preempt_mode"],
+    )
+
+
+def _task_states(connection: Connection, targets: Collection[int]) -> Callable[[int], Collection[TaskState]]:
+    found: dict[int, list[TaskState]] = defaultdict(list)
+    for row in connection.execute(_DEPENDED_ON, {"job_ids": list(targets)}):
+        state = TaskState(
+            JobState(row.state), row.exit_status, row.exit_signal, row.start_time, row.array_task_id, row.unstarted
+        )
+        for number in {row.job_id, row.array_job_id} & set(targets):
+            found[number].append(state)
+    return lambda number: found.get(number, ())
