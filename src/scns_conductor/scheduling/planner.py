@@ -15,7 +15,7 @@ import numpy as np
 from scns_conductor.scheduling.cluster import Cluster, NodeShare
 from scns_conductor.scheduling.placement import Placement, candidate_order, place
 from scns_conductor.scheduling.policy import Backfill, Policy
-from scns_conductor.scheduling.profile import Profile
+from scns_conductor.scheduling.profile import Profile, fits
 from scns_conductor.scheduling.queue import Group, OrderKey, PendingJob, Queue
 from scns_conductor.scheduling.shape import IntArray, Shape
 
@@ -70,7 +70,7 @@ class _Attempt:
         self.entries: Iterator[PendingJob] = group.live()
         self.job: PendingJob | None = next(self.entries, None)
         self.taken = 0
-        self.candidates: list[int] | None = None
+        self.candidates: IntArray | None = None
         self.pointer = 0
         if group.facts is None or group.facts[0] != cluster.version:
             group.facts = (cluster.version, *_facts(cluster, group.shape))
@@ -175,21 +175,33 @@ class _Cycle:
             return place(self.cluster, attempt.group.shape, free, self.policy.placement)
         if attempt.candidates is None:
             free = self.free if self.profile is None else self.profile.window(0, attempt.duration)
-            fits = self.cluster.eligible(attempt.group.shape) & (free >= attempt.need).all(axis=1)
-            nodes = np.flatnonzero(fits)
-            attempt.candidates = candidate_order(self.cluster, nodes, free, self.policy.placement).tolist()
-        # 空闲在一个周期里只减不增：候选里放不下的不必回头。
-        candidates = attempt.candidates
-        while attempt.pointer < len(candidates):
-            node = candidates[attempt.pointer]
-            row = self.free[node] if self.profile is None else self.profile.row(node, attempt.duration)
-            if (row >= attempt.need).all():
-                if self.policy.placement == "spread":
-                    candidates.append(candidates.pop(attempt.pointer))
+            usable = self.cluster.eligible(attempt.group.shape) & fits(free, attempt.need)
+            nodes = np.flatnonzero(usable)
+            if nodes.size:
+                nodes = candidate_order(self.cluster, nodes, free, self.policy.placement)
+            attempt.candidates = nodes
+        # 空闲在一个周期里只减不增：候选里放不下的不必回头。一段一段地试，越往后段越长。
+        chunk = 1
+        while attempt.pointer < len(attempt.candidates):
+            picked = attempt.candidates[attempt.pointer : attempt.pointer + chunk]
+            free = self.free if self.profile is None else self.profile.window(0, attempt.duration)
+            good = fits(free[picked], attempt.need)
+            found = int(good.argmax())
+            if good[found]:
+                attempt.pointer += found
+                if self.policy.placement is Placement.SPREAD:
+                    self._to_the_back(attempt)
                 cpus, memory = attempt.share
-                return (NodeShare(node, cpus, memory, (), attempt.group.shape.tasks),)
-            attempt.pointer += 1
+                return (NodeShare(int(picked[found]), cpus, memory, (), attempt.group.shape.tasks),)
+            attempt.pointer += len(picked)
+            chunk = min(chunk * 8, 4096)
         return None
+
+    def _to_the_back(self, attempt: _Attempt) -> None:
+        """分散：用过的节点排到最后。"""
+        assert attempt.candidates is not None
+        rest, used = attempt.candidates[attempt.pointer + 1 :], attempt.candidates[attempt.pointer]
+        attempt.candidates, attempt.pointer = np.append(rest, used), 0
 
     def _start(self, attempt: _Attempt, shares: tuple[NodeShare, ...]) -> None:
         job = attempt.job
@@ -241,8 +253,8 @@ def earliest_start(
         if slot is None:
             return None
         free = profile.window(slot, duration_s)
-        fits = nodes[(free[nodes] >= need).all(axis=1)]
-        node = int(candidate_order(cluster, fits, free, policy.placement)[0])
+        nodes = nodes[fits(free[nodes], need)]
+        node = int(candidate_order(cluster, nodes, free, policy.placement)[0])
         return slot, (NodeShare(node, int(need[0]), int(need[1]), (), shape.tasks),)
     for slot in range(len(profile.times)):
         shares = place(cluster, shape, profile.window(slot, duration_s), policy.placement)
@@ -292,8 +304,7 @@ def shortfall(cluster: Cluster, shape: Shape) -> str:
     names = {0: " 个 CPU", 1: " MiB 内存", **{column: f" 个 {name}" for name, column in cluster.kinds.items()}}
     most = total.max(axis=0)
     lacking = [
-        f"每节点要 {int(need[column])}{names[column]}，节点 {cluster.names[int(np.argmax(cluster.total[: cluster.count, column]))]} 最多，"
-        f"只有 {int(most[column])}"
+        f"每节点要 {int(need[column])}{names[column]}，最大的节点只有 {int(most[column])}{names[column]}"
         for column in range(cluster.width)
         if need[column] > most[column]
     ]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from scns_conductor.scheduling.cluster import Cluster, NodeShare
-from scns_conductor.scheduling.shape import IntArray, Shape
+from scns_conductor.scheduling.shape import BoolArray, IntArray, Shape
 
 # 剖面的元素数上限；节点少时时刻可以很多（精确），节点多时合并。
 MAX_CELLS = 1_500_000
@@ -52,6 +52,8 @@ class Profile:
         self.free[0] = free
         np.add.at(self.free, (np.searchsorted(self.times, ends), nodes), needs)
         np.cumsum(self.free, axis=0, out=self.free)
+        # least[k]：从现在到第 k 段一直有的空闲。绝大多数的问题是“现在起的一段”，查它就够。
+        self.least: IntArray = np.minimum.accumulate(self.free, axis=0)
         self.version = 0
 
     def slot_after(self, moment: float) -> int:
@@ -61,13 +63,15 @@ class Profile:
     def window(self, slot: int, duration_s: float) -> IntArray:
         """从 slot 起的 duration_s 秒里各节点一直有的空闲。"""
         last = max(slot + 1, self.slot_after(self.times[slot] + duration_s))
+        if slot == 0:
+            now_on: IntArray = self.least[last - 1]
+            return now_on
         found: IntArray = self.free[slot:last].min(axis=0) if last - slot > 1 else self.free[slot]
         return found
 
     def row(self, node: int, duration_s: float) -> IntArray:
         """一个节点从现在起 duration_s 秒里一直有的空闲。"""
-        last = max(1, self.slot_after(self.now + duration_s))
-        found: IntArray = self.free[:last, node].min(axis=0) if last > 1 else self.free[0, node]
+        found: IntArray = self.least[max(1, self.slot_after(self.now + duration_s)) - 1, node]
         return found
 
     def occupy(self, slot: int, duration_s: float, shares: Iterable[NodeShare]) -> None:
@@ -82,18 +86,35 @@ class Profile:
                 # 在结束处切一刀；切不下了就占到下一个已有的时刻。
                 self.times = np.insert(self.times, last, end)
                 self.free = np.insert(self.free, last, self.free[last - 1], axis=0)
+                self.least = np.insert(self.least, last, self.least[last - 1], axis=0)
         for share in shares:
-            self.free[slot:last, share.node] -= self._cluster.share_vector(share)
+            node = share.node
+            self.free[slot:last, node] -= self._cluster.share_vector(share)
+            np.minimum.accumulate(self.free[:, node], axis=0, out=self.least[:, node])
 
     def earliest_on_one_node(self, shape: Shape, need: IntArray, nodes: IntArray, duration_s: float) -> int | None:
         """这些节点里有一个能连续 duration_s 秒给出 need 的第一段；没有则为 None。"""
         slots = len(self.times)
-        fits = (self.free[:, nodes] >= need).all(axis=2)
-        # 每一段往后第一个放不下的段。
-        blocked = np.where(fits, slots, np.arange(slots)[:, None])
-        blocked = np.minimum.accumulate(blocked[::-1], axis=0)[::-1]
-        until = np.searchsorted(self.times, self.times + duration_s)
-        until = np.maximum(until, np.arange(slots) + 1)
-        good = np.asarray((blocked >= until[:, None]).any(axis=1))
-        found = int(np.argmax(good))
-        return found if good[found] else None
+        until = np.maximum(np.searchsorted(self.times, self.times + duration_s), np.arange(slots) + 1)
+        everywhere = len(nodes) == self.free.shape[1]
+        # since[i]：节点 i 从哪一段起一直放得下；走到一个窗口的末尾就能判定它，找到即停。
+        since = np.zeros(len(nodes), dtype=np.int64)
+        start = 0
+        for slot in range(slots):
+            good = fits(self.free[slot] if everywhere else self.free[slot, nodes], need)
+            since[~good] = slot + 1
+            first = int(since.min())
+            while start < slots and until[start] == slot + 1:
+                if first <= start:
+                    return start
+                start += 1
+        return None
+
+
+def fits(free: IntArray, need: IntArray) -> BoolArray:
+    """free 的各行是否都给得出 need；逐维比较，比沿短轴归约快一个量级。"""
+    found: BoolArray = free[:, 0] >= need[0]
+    for dimension in range(1, len(need)):
+        if need[dimension]:
+            found &= free[:, dimension] >= need[dimension]
+    return found
