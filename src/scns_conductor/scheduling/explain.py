@@ -100,9 +100,12 @@ def explain(cluster: Cluster, queue: Queue, job: PendingJob, now: float, policy:
     return result
 
 
-def _ahead(queue: Queue, job: PendingJob) -> list[int]:
+def _ahead(cluster: Cluster, queue: Queue, job: PendingJob) -> list[int]:
+    """排在前面的；无论等多久都不能启动的不挡路，不算。"""
     waiting = [
-        other for other in queue.jobs.values() if other.reason is None and other.available and other.key < job.key
+        other
+        for other in queue.jobs.values()
+        if other.reason is None and other.available and other.key < job.key and impossible(cluster, other.shape) is None
     ]
     return [other.job_id for other in sorted(waiting, key=lambda other: other.key)]
 
