@@ -129,12 +129,38 @@ class _Cycle:
             keep = True
             while keep and attempt.job is not None and (limit is None or attempt.key <= limit):
                 keep = self._step(attempt)
+                if keep and self.profile is None:
+                    self._fill(attempt, limit, most)
                 if len(self.plan.starts) >= most:
                     self.plan.exhausted = True
                     return self.plan
             if keep and attempt.job is not None:
                 heapq.heappush(self.heap, (attempt.key, number, attempt))
         return self.plan
+
+    def _fill(self, attempt: _Attempt, limit: OrderKey | None, most: int) -> None:
+        """刚放了一个：同组紧接着的作业放进同一个节点余下的地方，只算一次。"""
+        shape, starts = attempt.group.shape, self.plan.starts
+        if attempt.whole or shape.licenses or not starts or self.policy.placement is Placement.SPREAD:
+            return
+        last = starts[-1]
+        if last.job.shape is not shape or attempt.candidates is None or attempt.pointer >= len(attempt.candidates):
+            return
+        node = last.shares[0].node
+        wanted = attempt.need > 0
+        room = int((self.free[node][wanted] // attempt.need[wanted]).min()) if wanted.any() else 0
+        room = min(room, most - len(starts))
+        placed = 0
+        while placed < room and attempt.job is not None and (limit is None or attempt.key <= limit):
+            job = attempt.job
+            task_id = None if job.tasks is None else nth_task(job, attempt.taken)
+            starts.append(PlannedStart(job, task_id, last.shares))
+            placed += 1
+            attempt.taken += 1
+            if attempt.taken >= job.available:
+                attempt.advance()
+        if placed:
+            self.free[node] -= attempt.need * placed
 
     # ---- 一个作业 ----
 
@@ -181,10 +207,10 @@ class _Cycle:
                 nodes = candidate_order(self.cluster, nodes, free, self.policy.placement)
             attempt.candidates = nodes
         # 空闲在一个周期里只减不增：候选里放不下的不必回头。一段一段地试，越往后段越长。
-        chunk = 1
+        chunk = 32
+        free = self.free if self.profile is None else self.profile.window(0, attempt.duration)
         while attempt.pointer < len(attempt.candidates):
             picked = attempt.candidates[attempt.pointer : attempt.pointer + chunk]
-            free = self.free if self.profile is None else self.profile.window(0, attempt.duration)
             good = fits(free[picked], attempt.need)
             found = int(good.argmax())
             if good[found]:

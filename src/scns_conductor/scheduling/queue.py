@@ -41,6 +41,11 @@ class PendingJob:
         return (-self.tier, -self.priority, self.order or self.job_id)
 
 
+def _place(item: tuple[OrderKey, int, PendingJob]) -> tuple[OrderKey, int]:
+    # 同号的作业换过一次时，打了标记的旧项与新项的键相同：不能比到作业本身。
+    return item[:2]
+
+
 @dataclass(slots=True)
 class Group:
     """形状与时限都相同的作业，按次序键排好。"""
@@ -89,7 +94,7 @@ class Queue:
         if not group.jobs or group.jobs[-1][:2] < item[:2]:
             group.jobs.append(item)
         else:
-            insort(group.jobs, item)
+            insort(group.jobs, item, key=_place)
 
     def remove(self, job_id: int) -> PendingJob | None:
         """拿出队列；不在则什么也不做。"""
@@ -110,4 +115,4 @@ class Queue:
         """优先级变了之后重新排好。"""
         for group in self.groups.values():
             group.compact()
-            group.jobs = sorted((job.key, job.job_id, job) for _, _, job in group.jobs)
+            group.jobs = sorted(((job.key, job.job_id, job) for _, _, job in group.jobs), key=_place)
