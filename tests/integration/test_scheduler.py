@@ -73,7 +73,7 @@ def test_jobs_that_cannot_run_wait_and_say_why(yard: NodeYard) -> None:
     with scheduler(yard):
         ended(yard, 1)
         wait_until(
-            lambda: yard.query("SELECT 1 FROM jobs WHERE job_id = :id AND reason = 'BadConstraints'", id=odd), "原因"
+            lambda: yard.query("SELECT 1 FROM jobs WHERE job_id = :id AND reason = 'Dependency'", id=odd), "原因"
         )
     told = {row["job_id"]: row for row in yard.query("SELECT job_id, state, reason, error_msg FROM jobs")}
     assert told[fine]["state"] == "COMPLETED"
