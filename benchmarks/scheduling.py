@@ -1,0 +1,143 @@
+"""调度核心的速度：python benchmarks/scheduling.py [--json FILE] [--quick]。
+
+每项旁边是同一次运行里的纯 Python 先来先服务（逐个作业、逐个节点），比值与机器无关。
+"""
+
+import argparse
+import json
+import random
+import resource
+import sys
+import time
+from pathlib import Path
+
+from scns_conductor.scheduling.cluster import Cluster, NodeFacts, RunningJob
+from scns_conductor.scheduling.planner import Plan, plan
+from scns_conductor.scheduling.policy import Policy
+from scns_conductor.scheduling.queue import PendingJob, Queue
+from scns_conductor.scheduling.shape import Shape
+
+NOW = 1e9
+DEPTH = 100
+
+
+def build_cluster(nodes: int) -> Cluster:
+    cluster = Cluster()
+    for number in range(nodes):
+        cluster.upsert_node(NodeFacts(f"n{number:05}", 64, 256_000))
+    return cluster
+
+
+def build_queue(jobs: int, shapes: int) -> Queue:
+    """shapes 种要求（CPU、内存、时限），轮流出现；种子固定。"""
+    dice = random.Random(1)
+    kinds = [
+        (
+            Shape(cpus_per_task=dice.choice([1, 2, 4, 8, 16, 32, 64]), memory_per_cpu=500 + 7 * number),
+            600.0 * dice.randint(1, 200),
+        )
+        for number in range(shapes)
+    ]
+    queue = Queue()
+    for number in range(jobs):
+        shape, limit_s = kinds[number % shapes]
+        queue.upsert(PendingJob(number + 1, shape, limit_s))
+    return queue
+
+
+def apply_starts(cluster: Cluster, queue: Queue, decided: Plan) -> None:
+    for start in decided.starts:
+        queue.remove(start.job.job_id)
+        cluster.allocate(RunningJob(start.job.job_id, NOW + start.job.time_limit_s, start.shares))
+
+
+def plain_fifo_rate(jobs: int, nodes: int, shapes: int) -> float:
+    """对照：一个个作业、一个个节点地找第一个放得下的；每秒放置几个。"""
+    queue = build_queue(jobs, shapes)
+    free = [[64, 256_000] for _ in range(nodes)]
+    begin = time.perf_counter()
+    placed = 0
+    for job in queue.jobs.values():
+        cpus = job.shape.cpus_per_task
+        memory = cpus * (job.shape.memory_per_cpu or 0)
+        for row in free:
+            if row[0] >= cpus and row[1] >= memory:
+                row[0] -= cpus
+                row[1] -= memory
+                placed += 1
+                break
+        else:
+            break
+    return placed / (time.perf_counter() - begin)
+
+
+def full_and_incremental(jobs: int, nodes: int, shapes: int) -> dict[str, float]:
+    """空集群上的第一个计划；装满之后的计划；一个作业结束之后的计划（为 DEPTH 个与 1 个保留）。"""
+    cluster, queue = build_cluster(nodes), build_queue(jobs, shapes)
+    found: dict[str, float] = {}
+    begin = time.perf_counter()
+    first = plan(cluster, queue, NOW, Policy(depth=DEPTH))
+    found["full_s"] = time.perf_counter() - begin
+    found["starts"] = len(first.starts)
+    found["placements_per_s"] = len(first.starts) / found["full_s"]
+    apply_starts(cluster, queue, first)
+    cluster.release(first.starts[5].job.job_id)
+    for name, depth in (("incremental_depth100_s", DEPTH), ("incremental_depth1_s", 1)):
+        begin = time.perf_counter()
+        plan(cluster, queue, NOW + 1, Policy(depth=depth))
+        found[name] = time.perf_counter() - begin
+    return found
+
+
+def identical(jobs: int, nodes: int) -> dict[str, float]:
+    cluster, queue = build_cluster(nodes), build_queue(jobs, 1)
+    begin = time.perf_counter()
+    decided = plan(cluster, queue, NOW, Policy())
+    seconds = time.perf_counter() - begin
+    return {"plan_s": seconds, "starts": len(decided.starts), "placements_per_s": len(decided.starts) / seconds}
+
+
+def single_submit() -> float:
+    """一个空闲节点上提交一个作业的计划时间（秒，中位数）。"""
+    samples = []
+    for _ in range(201):
+        cluster, queue = build_cluster(1), build_queue(1, 1)
+        begin = time.perf_counter()
+        plan(cluster, queue, NOW, Policy())
+        samples.append(time.perf_counter() - begin)
+    return sorted(samples)[100]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="结果另存为 JSON")
+    parser.add_argument("--quick", action="store_true", help="规模缩到十分之一")
+    options = parser.parse_args()
+    scale = 10 if options.quick else 1
+    jobs, nodes = 100_000 // scale, 10_000 // scale
+    result = {
+        "jobs": jobs,
+        "nodes": nodes,
+        "single_submit_s": single_submit(),
+        "shapes_500": full_and_incremental(jobs, nodes, 500),
+        "identical": identical(1_000_000 // scale, nodes),
+        "plain_fifo_500_per_s": plain_fifo_rate(min(jobs, 5_000), nodes, 500),
+        "curve_shapes": {n: full_and_incremental(jobs, nodes, n)["full_s"] for n in (125, 250, 500)},
+        "curve_nodes": {n: full_and_incremental(jobs, n, 500)["full_s"] for n in (nodes // 4, nodes // 2, nodes)},
+        "max_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2), encoding="utf-8")
+    _print("", result)
+
+
+def _print(prefix: str, values: dict) -> None:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            _print(f"{prefix}{name}.", value)
+        else:
+            sys.stdout.write(f"{prefix + str(name):42} {value:>14,.5g}\n")
+
+
+if __name__ == "__main__":
+    main()
