@@ -157,7 +157,8 @@ def suggestions(
     if current <= now:
         return []
     found = []
-    for text, changes, shape, limit in _variants(cluster, job):
+    gaps = _gaps(cluster, queue, now, policy)
+    for text, changes, shape, limit in _variants(cluster, job, gaps):
         variant = replace(job, job_id=TRIAL_JOB_ID, order=job.order or job.job_id, shape=shape, time_limit_s=limit)
         available, job.available = job.available, 0
         queue.upsert(variant)
@@ -170,13 +171,25 @@ def suggestions(
             when = "可立即开始" if where[0] <= now else f"预计 {format_duration(where[0] - now)} 之后开始"
             found.append(Suggestion(f"{text}，{when}", changes, where[0]))
     found.sort(key=lambda item: item.start_time)
-    return found[:4]
+    # 同样早的，改得最少的（最长的时限在前）就够了：每种改法只留一个。
+    kept: dict[tuple[str, ...], Suggestion] = {}
+    for item in found:
+        kept.setdefault(tuple(item.changes), item)
+    return list(kept.values())[:4]
 
 
-def _variants(cluster: Cluster, job: PendingJob) -> list[tuple[str, dict[str, Any], Shape, float]]:
+def _gaps(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> list[float]:
+    """从现在到最早几个保留的空当（秒）：时限短到塞得进去，就能立即回填。"""
+    found = plan(cluster, queue, now, policy)
+    gaps = sorted({math.floor(item.start_time - now) for item in found.reservations if item.start_time > now + 1})
+    # 说出来的数取整一些：几分钟以上的取整分钟。
+    return [float(gap // 60 * 60 if gap >= 120 else gap) for gap in gaps[:3]]
+
+
+def _variants(cluster: Cluster, job: PendingJob, gaps: list[float]) -> list[tuple[str, dict[str, Any], Shape, float]]:
     shape, limit = job.shape, job.time_limit_s
     found: list[tuple[str, dict[str, Any], Shape, float]] = []
-    for seconds in (86400, 28800, 14400, 7200, 3600, 1800, 900, 300, 60):
+    for seconds in (86400, 28800, 14400, 7200, 3600, 1800, 900, 300, 60, *gaps):
         if seconds >= limit:
             continue
         found.append(

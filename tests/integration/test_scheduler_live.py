@@ -1,0 +1,198 @@
+"""线上的调度：三个节点的真系统，经 HTTP 提交，看作业真的在哪里、按什么次序跑。"""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from running_system import RunningSystem, start_system, wait_until
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[RunningSystem]:
+    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
+    options = ("--nodes", "3", "--cpus", "4", "--memory", "8G", "--gpus", "2")
+    with start_system(scratch / "system", *options, environment={"SCNS_LICENSES": "matlab:2"}) as running:
+        yield running
+    shutil.rmtree(scratch)
+
+
+def show(system: RunningSystem, job_id: str) -> dict[str, Any]:
+    status, answer = system.call("GET", f"/jobs/{job_id}")
+    assert status == 200, answer
+    assert isinstance(answer, dict)
+    return answer
+
+
+def cancel(system: RunningSystem, *job_ids: str) -> None:
+    for job_id in job_ids:
+        assert system.call("POST", f"/jobs/cancel/{job_id}")[0] == 200
+        system.wait_state(job_id)
+
+
+def wait_reason(system: RunningSystem, job_id: str, reason: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def reached() -> bool:
+        found.update(show(system, job_id))
+        return found["reason"] == reason
+
+    wait_until(reached, 20, f"作业 {job_id} 的原因 {reason}，现在 {found.get('reason')}")
+    return found
+
+
+def test_array_tasks_run_once_each_and_respect_the_throttle(system: RunningSystem, tmp_path: Path) -> None:
+    script = (
+        f"exec 9>{tmp_path}/lock; flock 9; ls {tmp_path}/running.* 2>/dev/null | wc -l >> {tmp_path}/seen; "
+        f"touch {tmp_path}/running.$SLURM_ARRAY_TASK_ID; flock -u 9; sleep 0.2; "
+        f"rm {tmp_path}/running.$SLURM_ARRAY_TASK_ID; "
+        f"echo $SLURM_ARRAY_JOB_ID $SLURM_ARRAY_TASK_ID $SLURM_ARRAY_TASK_COUNT >> {tmp_path}/ran"
+    )
+    array = system.submit(script, array="0-9:3,20-23%2")
+    wait_until(
+        lambda: len((tmp_path / "ran").read_text().split("\n")) == 9 if (tmp_path / "ran").exists() else False, 30
+    )
+    lines = sorted((tmp_path / "ran").read_text().split("\n"))[1:]
+    assert sorted(int(line.split()[1]) for line in lines) == [0, 3, 6, 9, 20, 21, 22, 23]
+    assert {line.split()[0] for line in lines} == {array}
+    assert {line.split()[2] for line in lines} == {"8"}
+    assert max(int(count) for count in (tmp_path / "seen").read_text().split()) <= 1
+    wait_until(
+        lambda: {job["state"] for job in system.call("GET", f"/jobs?job_id={array}")[1]["jobs"]} == {"COMPLETED"}, 20
+    )
+    assert len(system.call("GET", f"/jobs?job_id={array}")[1]["jobs"]) == 8
+
+
+def test_dependencies_follow_the_outcome(system: RunningSystem) -> None:
+    bad = system.submit("sleep 0.3; exit 1")
+    after_ok = system.submit("true", dependency=f"afterok:{bad}")
+    after_any = system.submit("true", dependency=f"afterany:{bad}")
+    after_not_ok = system.submit("true", dependency=f"afternotok:{bad}")
+    killed = system.submit("true", dependency=f"afterok:{bad}", kill_on_invalid_dependency=True)
+    either = system.submit("true", dependency=f"afterok:{bad}?afterany:{bad}")
+    for job_id in (after_any, after_not_ok, either):
+        assert system.wait_state(job_id)["state"] == "COMPLETED"
+        assert show(system, job_id)["start_time"] >= show(system, bad)["end_time"]
+    wait_reason(system, after_ok, "DependencyNeverSatisfied")
+    assert system.wait_state(killed)["state"] == "CANCELLED"
+    cancel(system, after_ok)
+
+
+def test_singletons_run_one_after_another(system: RunningSystem) -> None:
+    jobs = [system.submit("sleep 0.2", name="only-one", dependency="singleton") for _ in range(3)]
+    for job_id in jobs:
+        assert system.wait_state(job_id)["state"] == "COMPLETED"
+    shown = [show(system, job_id) for job_id in jobs]
+    assert all(later["start_time"] >= earlier["end_time"] for earlier, later in itertools.pairwise(shown))
+
+
+def test_several_nodes_are_allocated_together(system: RunningSystem) -> None:
+    job_id = system.submit("echo $SLURM_JOB_NODELIST $SLURM_NNODES $SLURM_TASKS_PER_NODE", nodes="3", ntasks=6)
+    answer = system.wait_state(job_id)
+    assert answer["job_log"]["stdout"] == "node[1-3] 3 2(x3)\n"
+    assert answer["detail"]["allocated_nodes"] == 3
+    assert answer["detail"]["allocated_cpus"] == 6
+    nodes = system.call("GET", "/nodes")[1]["nodes"]
+    wait_until(lambda: all(node["allocated_cpus"] == 0 for node in system.call("GET", "/nodes")[1]["nodes"]), 10)
+    assert len(nodes) == 3
+
+
+def test_gpus_are_given_out_and_never_twice(system: RunningSystem) -> None:
+    jobs = [
+        system.submit("echo gpus=$CUDA_VISIBLE_DEVICES; sleep 0.5", gres="gpu:1", required_nodes="node2", name="gpu")
+        for _ in range(4)
+    ]
+    outputs = [system.wait_state(job_id)["job_log"]["stdout"] for job_id in jobs]
+    assert set(outputs) == {"gpus=0\n", "gpus=1\n"}
+    too_many = system.submit("true", gres="gpu:3")
+    assert "3 个 gpu" in wait_reason(system, too_many, "Resources")["error_msg"]
+    cancel(system, too_many)
+
+
+def test_a_small_job_backfills_but_a_long_one_does_not_delay_the_reservation(system: RunningSystem) -> None:
+    blockers = [system.submit("sleep 4", cpus_per_task=3, time_limit="1") for _ in range(3)]
+    for job_id in blockers:
+        system.wait_state(job_id, "RUNNING")
+    whole = system.submit("true", nodes="3", exclusive=True, time_limit="5")
+    reserved = wait_reason(system, whole, "Resources")
+    assert reserved["expected_start_time"] is not None
+    long = system.submit("true", time_limit="60")
+    short = system.submit("true", time_limit="0:10")
+    assert system.wait_state(short)["state"] == "COMPLETED"
+    assert show(system, long)["state"] == "PENDING"
+    status, why = system.call("GET", f"/jobs/{long}/why")
+    assert status == 200
+    assert whole in why["jobs_ahead"]
+    assert "推迟" in why["text"]
+    assert any("time_limit" in item["changes"] for item in why["suggestions"]), why
+    assert system.wait_state(whole)["state"] == "COMPLETED"
+    assert system.wait_state(long)["state"] == "COMPLETED"
+    assert show(system, long)["start_time"] >= show(system, whole)["start_time"]
+
+
+def test_licenses_limit_how_many_run_at_once(system: RunningSystem) -> None:
+    jobs = [system.submit("sleep 0.5", licenses="matlab") for _ in range(3)]
+    for job_id in jobs:
+        assert system.wait_state(job_id)["state"] == "COMPLETED"
+    shown = sorted((show(system, job_id) for job_id in jobs), key=lambda job: job["start_time"])
+    assert shown[2]["start_time"] >= min(shown[0]["end_time"], shown[1]["end_time"])
+
+
+def test_a_change_takes_effect_in_the_next_cycle(system: RunningSystem) -> None:
+    stuck = system.submit("true", cpus_per_task=64)
+    assert "64" in wait_reason(system, stuck, "Resources")["error_msg"]
+    assert system.call("PATCH", f"/jobs/{stuck}", {"cpus_per_task": 1})[0] == 200
+    assert system.wait_state(stuck)["state"] == "COMPLETED"
+
+
+def test_a_partition_limits_its_jobs(system: RunningSystem) -> None:
+    created = system.call("POST", "/partitions", {"name": "short", "nodes": "node3", "max_time": "10"})
+    assert created[0] == 201, created
+    too_long = system.submit("true", partition="short", time_limit="60")
+    wait_reason(system, too_long, "PartitionTimeLimit")
+    here = system.submit("true", partition="short")
+    assert system.wait_state(here)["detail"]["node_list"] == "node3"
+    assert system.call("PATCH", "/partitions/short", {"max_time": "UNLIMITED"})[0] == 200
+    assert system.wait_state(too_long)["state"] == "COMPLETED"
+    assert system.call("PATCH", "/partitions/short", {"state": "DOWN"})[0] == 200
+    held = system.submit("true", partition="short")
+    wait_reason(system, held, "PartitionDown")
+    cancel(system, held)
+    assert system.call("DELETE", "/partitions/short")[0] == 204
+
+
+def test_begin_time_and_deadline(system: RunningSystem) -> None:
+    later = system.submit("true", begin_time="now+2")
+    assert system.wait_state(later)["state"] == "COMPLETED"
+    shown = show(system, later)
+    assert shown["start_time"] >= shown["begin_time"]
+    hopeless = system.submit("true", deadline="now+30", time_limit="10")
+    assert system.wait_state(hopeless)["state"] == "DEADLINE"
+
+
+def test_a_node_taken_down_loses_its_jobs_and_a_resumed_one_runs_again(system: RunningSystem) -> None:
+    job_id = system.submit("sleep 60", required_nodes="node1", requeue=False)
+    system.wait_state(job_id, "RUNNING")
+    assert system.call("PATCH", "/nodes/node1", {"state": "DOWN", "reason": "更换内存"})[0] == 200
+    answer = system.wait_state(job_id, wait_s=40)
+    assert answer["state"] == "NODE_FAIL"
+    assert "下线" in answer["error_msg"]
+    assert system.call("PATCH", "/nodes/node1", {"state": "RESUME"})[0] == 200
+    again = system.submit("true", required_nodes="node1")
+    assert system.wait_state(again)["state"] == "COMPLETED"
+
+
+def test_plan_answers_without_leaving_a_job(system: RunningSystem) -> None:
+    before = system.call("GET", "/jobs?limit=1")[1]["jobs"][0]["job_id"]
+    status, answer = system.call("POST", "/jobs/plan", {"job": {"cpus_per_task": 2}, "script": "#!/bin/sh\n"})
+    assert status == 200, answer
+    assert answer["start_time"] is not None
+    assert set(answer["nodes"]) <= {"node1", "node2", "node3"}
+    status, answer = system.call("POST", "/jobs/plan", {"job": {"cpus_per_task": 64}, "script": "#!/bin/sh\n"})
+    assert (status, answer["start_time"]) == (200, None)
+    assert "64" in answer["text"]
+    assert system.call("GET", "/jobs?limit=1")[1]["jobs"][0]["job_id"] == before
