@@ -29,6 +29,7 @@ from scns_conductor.worker.finish import Finisher, NodeClock
 from scns_conductor.worker.heartbeat import Heartbeat
 from scns_conductor.worker.job_control import JobControl
 from scns_conductor.worker.job_log import answer_read_log
+from scns_conductor.worker.job_steps import StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused, signal_number
 from scns_conductor.worker.node_setup import lock_spool, node_context, prepare_directories
 from scns_conductor.worker.prolog import program_environment, run_program
@@ -75,6 +76,7 @@ class Agent:
             before_commit=self._before_commit,
             after_commit=self._after_commit,
             acknowledge=self._acknowledge,
+            record_steps=lambda ends: self._control.steps.record_ends(ends),
         )
         self._control = JobControl(
             self._engine,
@@ -319,6 +321,8 @@ class Agent:
             "launch": lambda payload: self._ask(payload, self._on_launch),
             "signal": lambda payload: self._ask(payload, self._on_signal),
             "read_log": self._on_read_log,
+            "launch_step": lambda payload: self._ask(payload, self._on_launch_step),
+            "read_step": self._on_read_step,
         }
         # 这几种都只是提醒：该做什么以数据库为准。
         for name in ("sync", "kill", "cancel", "suspend", "resume", "requeue", "update"):
@@ -359,10 +363,21 @@ class Agent:
         jobs = payload["jobs"] if "jobs" in payload else [[job_id, None] for job_id in payload["job_ids"]]
         self._control.signal(jobs, signal_number(str(payload["signal"])), str(payload.get("target", "all")))
 
+    def _on_launch_step(self, payload: dict[str, Any]) -> None:
+        self._control.launch_step(StepRequest.parse(payload))
+
+    def _on_read_step(self, payload: dict[str, Any]) -> None:
+        self._read_aside(payload, self._control.steps.read)
+
     def _on_read_log(self, payload: dict[str, Any]) -> None:
+        self._read_aside(payload, lambda body: answer_read_log(self._engine, self._context, body))
+
+    def _read_aside(self, payload: dict[str, Any], read: Callable[[dict[str, Any]], None]) -> None:
+        """读文件在自己的线程里：慢的盘不耽误控制线程。"""
+
         def answer() -> None:
             try:
-                self._guarded(payload, lambda body: answer_read_log(self._engine, self._context, body))
+                self._guarded(payload, read)
             except DBAPIError as error:
                 logger.warning("read_log_unanswered", extra={"node": self._node, "error": str(error.orig)})
 

@@ -63,19 +63,15 @@ class ClaimedJob:
         return self.node_index == 0
 
 
-# 一条语句：只认还没有认领、没有释放、仍是当前尝试、没有人要求结束的分配。
+# 仍是当前尝试、没有释放、没有人要求结束的分配。
+_CURRENT = """
+    a.node_name = :node AND a.released_at IS NULL AND a.job_id = ANY(CAST(:job_ids AS bigint[]))
+    AND j.job_id = a.job_id AND j.restart_count = a.restart_count
+    AND j.state = 'RUNNING' AND j.requested_end_state IS NULL
+"""
+_SHARE = "a.allocation_id, a.job_id, a.restart_count, a.node_index, a.cpus, a.memory, a.gres, a.tasks"
 # 数组任务的脚本、参数、环境只存在数组行里。
-_CLAIM = sa.text(
-    """
-    WITH claimed AS (
-      UPDATE resource_allocations AS a SET claimed_at = clock_timestamp()
-      FROM jobs AS j
-      WHERE a.node_name = :node AND a.released_at IS NULL AND a.claimed_at IS NULL
-        AND a.job_id = ANY(CAST(:job_ids AS bigint[]))
-        AND j.job_id = a.job_id AND j.restart_count = a.restart_count
-        AND j.state = 'RUNNING' AND j.requested_end_state IS NULL
-      RETURNING a.allocation_id, a.job_id, a.restart_count, a.node_index, a.cpus, a.memory, a.gres, a.tasks
-    )
+_DESCRIBE = """
     SELECT c.allocation_id, c.job_id, c.restart_count, c.node_index, c.cpus, c.memory, c.gres, c.tasks AS tasks_here,
       j.name, j.user_name, j.account, j.partition, j.qos, j.reservation, j.node_list, j.tasks, j.tasks_per_node,
       j.cpus_per_task, j.memory_per_node, j.memory_per_cpu, j.time_limit, j.array_job_id, j.array_task_id,
@@ -94,6 +90,23 @@ _CLAIM = sa.text(
       WHERE j.allocated_nodes > 1 AND a.job_id = c.job_id AND a.restart_count = c.restart_count
     ) AS peers ON true
     ORDER BY c.allocation_id
+"""
+# 一条语句认领：只认还没有认领的。
+_CLAIM = sa.text(
+    f"""
+    WITH claimed AS (
+      UPDATE resource_allocations AS a SET claimed_at = clock_timestamp()
+      FROM jobs AS j WHERE a.claimed_at IS NULL AND {_CURRENT} RETURNING {_SHARE}
+    )
+    {_DESCRIBE}
+    """
+)
+_HELD_JOB = sa.text(
+    f"""
+    WITH claimed AS (
+      SELECT {_SHARE} FROM resource_allocations AS a, jobs AS j WHERE a.claimed_at IS NOT NULL AND {_CURRENT}
+    )
+    {_DESCRIBE}
     """
 )
 
@@ -125,6 +138,12 @@ def claim_allocations(connection: Connection, node_name: str, job_ids: Sequence[
         return []
     rows = connection.execute(_CLAIM, {"node": node_name, "job_ids": list(job_ids)}).mappings()
     return [ClaimedJob(**row) for row in rows]
+
+
+def held_job(connection: Connection, node_name: str, job_id: int) -> ClaimedJob | None:
+    """本节点已经认领、仍在运行的一个作业；启动作业步用。没有返回 None。"""
+    row = connection.execute(_HELD_JOB, {"node": node_name, "job_ids": [job_id]}).mappings().one_or_none()
+    return None if row is None else ClaimedJob(**row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def job_end(end: dict[str, Any], *, actor: str, end_time: float | None, outputs:
         end_time=end_time,
         exit_status=status,
         exit_signal=number,
-        message=_clean(end.get("message")),
+        message=clean_text(end.get("message")),
         requeue_if_allowed=requeue,
         cpu_user_s=usage.get("user_s"),
         cpu_system_s=usage.get("system_s"),
@@ -76,7 +76,7 @@ def job_end(end: dict[str, Any], *, actor: str, end_time: float | None, outputs:
     )
 
 
-def _clean(text: str | None) -> str | None:
+def clean_text(text: str | None) -> str | None:
     """PostgreSQL 的 text 里不能有 NUL，也不能有不成对的代理字符。"""
     if text is None:
         return None
@@ -99,7 +99,7 @@ def read_tails(end: dict[str, Any], limit: int) -> list[OutputTail]:
                 path, -limit, limit, uid=end.get("uid"), gid=end.get("gid"), groups=end.get("groups")
             )
             if total:
-                tails.append(OutputTail(stream, _clean(path) or "", content, total))
+                tails.append(OutputTail(stream, clean_text(path) or "", content, total))
     return tails
 
 
@@ -126,7 +126,8 @@ def own_end(
 class Finisher:
     """一个线程：攒一批结束，写进数据库，再向牧守进程确认。
 
-    before_commit 在提交之前对每个结束调用（跑 epilog、归还核）；after_commit 在提交之后收到真正生效的。
+    before_commit 在提交之前对每个结束调用（跑 epilog、归还核）；after_commit 在提交之后收到真正生效的；
+    record_steps 写下作业步（不是作业）的结局。
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Finisher:
         before_commit: Callable[[list[dict[str, Any]]], None],
         after_commit: Callable[[list[dict[str, Any]], list[Ended]], None],
         acknowledge: Callable[[list[int]], None],
+        record_steps: Callable[[list[dict[str, Any]]], None],
     ) -> None:
         self._engine = engine
         self._actor = actor
@@ -147,6 +149,7 @@ class Finisher:
         self._before_commit = before_commit
         self._after_commit = after_commit
         self._acknowledge = acknowledge
+        self._record_steps = record_steps
         self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._pending: dict[tuple[int, int], int] = {}
@@ -214,6 +217,8 @@ class Finisher:
         """提交并确认一批；停止时放弃返回 False（记录还在牧守进程那里）。"""
         holders = [end for end in batch if end["step"] in HOLDER_STEPS]
         self._before_commit(holders)
+        if not self._record_until_done([end for end in batch if end["step"] not in HOLDER_STEPS]):
+            return False
         ended = self._commit_until_done(holders)
         if ended is None:
             return False
@@ -255,6 +260,24 @@ class Finisher:
         ends = [job_end(end, actor=self._actor, end_time=self._end_time(end), outputs=tails) for end, tails in prepared]
         with self._engine.begin() as connection:
             return commit_ends(connection, ends)
+
+    def _record_until_done(self, steps: list[dict[str, Any]]) -> bool:
+        """作业步的结局；停止时放弃返回 False（记录还在牧守进程那里）。"""
+        delay = FIRST_RETRY_S
+        while steps:
+            try:
+                self._record_steps(steps)
+                return True
+            except (OperationalError, InterfaceError) as error:
+                logger.warning("steps_commit_retry", extra={"ends": len(steps), "error": str(error.orig)})
+            except DBAPIError as error:
+                # 作业步的结局只是回答；写不进去也不能挡住后面作业的结束。
+                logger.error("step_end_rejected", extra={"ends": len(steps), "error": str(error.orig)})
+                return True
+            if self._stopping.wait(delay):
+                return False
+            delay = min(LAST_RETRY_S, delay * 2)
+        return True
 
 
 class NodeClock:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 from scns_conductor.worker.claim import ClaimedJob, abandon_allocations, claim_allocations, record_bindings
 from scns_conductor.worker.core_binding import CorePool
 from scns_conductor.worker.finish import Finisher, own_end
+from scns_conductor.worker.job_steps import JobSteps, StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.launch_spec import LaunchSpec
 from scns_conductor.worker.prolog import program_environment, run_program
@@ -95,6 +96,7 @@ class JobControl:
         self._preparing: set[tuple[int, int]] = set()
         # 认领了、还没有得到牧守进程答复的启动：连接断了，核对时再送一遍。
         self._unsent: dict[tuple[int, int], LaunchSpec] = {}
+        self.steps = JobSteps(engine, context, pool)
         self._reported: dict[tuple[int, int], int] = {}
         self._prologs = ThreadPoolExecutor(PROLOG_THREADS, thread_name_prefix="prolog")
 
@@ -207,7 +209,10 @@ class JobControl:
                     self._pool.restore((row.job_id, row.restart_count), row.cpu_ids, row.gres_ids or {})
         # 多节点作业在别的节点上结束，本节点不经手：已经释放的份额在这里归还。
         holding = {(row.job_id, row.restart_count) for row in held} | {task.owner for task in running}
-        self._pool.keep_only(holding | self._preparing | set(self._unsent) | ended, job_ids)
+        holding |= self._preparing | set(self._unsent) | ended
+        self._pool.keep_only(holding, job_ids)
+        if job_ids is None:
+            self.steps.sweep(holding)
         sent_again = set(self._unsent)
         if job_ids is None and self._unsent:
             known = ended | {task.owner for task in running}
@@ -253,6 +258,18 @@ class JobControl:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
+
+    # ---- 作业步 ----
+
+    def launch_step(self, request: StepRequest) -> None:
+        """启动作业步在本节点上的任务；同一个键只启动一次，结果回答给请求者。"""
+        try:
+            specs = self.steps.plan(request)
+            launched = self._client().launch(specs)
+        except (LaunchRefused, OSError) as error:
+            self.steps.answer(request.request_id, {"code": "step_refused", "error": str(error)})
+            return
+        self.steps.answer(request.request_id, {"launched": launched})
 
     # ---- 信号与上报 ----
 
