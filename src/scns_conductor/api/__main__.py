@@ -11,6 +11,8 @@ from scns_conductor.core.settings import Settings, load_settings
 
 LOOPBACK = ("localhost", "127.", "::1")
 DRAIN_S = 10
+# 客户端的长连接闲这么久才断（秒）。
+KEEP_ALIVE_S = 75
 
 
 def check_listen(settings: Settings) -> None:
@@ -46,6 +48,7 @@ def main() -> None:
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=DRAIN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
         backlog=1024,
     )
     uvicorn.Server(config).run()
