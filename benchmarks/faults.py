@@ -100,9 +100,16 @@ class Bench:
         """回到平常：停住的放开，候补在，节点都在。"""
         self.system.resume_all()
         self.system.keep_standby()
-        # 活过 30 秒，监督者的退避才从头算；不等它，后面的故障会量到更长的退避。
-        assert wait_until(lambda: self.client.ready()[0], WAIT_S)
-        time.sleep(31)
+        assert wait_until(self.is_ready, WAIT_S), "没有恢复"
+
+    def is_ready(self) -> bool:
+        """API 就绪，调度器与节点都在。"""
+        try:
+            good, answer = self.client.ready()
+        except (Problem, Unreachable):
+            return False
+        checks = answer.get("checks", {})
+        return good and checks["scheduler"]["status"] == "ok" and checks["nodes"]["status"] == "ok"
 
     def kill(self, what: str, number: signal.Signals = signal.SIGKILL) -> Callable[[], object]:
         return lambda: self.system.send(self.system.pids(what), number)

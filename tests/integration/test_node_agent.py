@@ -289,8 +289,9 @@ def test_job_runs_as_the_submitting_user(yard: NodeYard) -> None:
 def test_agent_killed_while_jobs_run_loses_nothing(yard: NodeYard) -> None:
     yard.start_agent()
     waiting = yard.run("echo a >> runs; while [ ! -e go ]; do sleep 0.02; done; exit 5\n")
-    ending = yard.run("while [ ! -e soon ]; do sleep 0.02; done; date +%s.%N > when; exit 6\n")
-    wait_until(lambda: (yard.output / "runs").exists(), "开始")
+    ending = yard.run("touch ready; while [ ! -e soon ]; do sleep 0.02; done; date +%s.%N > when; exit 6\n")
+    yard.exists("runs")
+    yard.exists("ready")
     shepherd = yard.shepherd_pid()
     yard.kill_agent()
     (yard.output / "soon").touch()
