@@ -154,3 +154,11 @@ def test_releasing_gives_back_exactly_what_was_taken():
     cluster.release(1)
     cluster.release(1)
     assert (cluster.free == before).all()
+
+
+def test_jobs_of_any_gpu_model_share_a_node_of_two_models():
+    """同一周期的两个作业不能都落到同一块卡上：那会越过节点的计数，整批提交作废。"""
+    cluster = cluster_of(NodeFacts("n1", 4, 0, {"gpu:h100": 1, "gpu:a100": 1}))
+    jobs = [PendingJob(number, Shape(gres_per_node=(("gpu", 1),)), 60.0) for number in (1, 2, 3)]
+    decided = plan(cluster, queue_of(*jobs), NOW, Policy())
+    assert sorted(start.shares[0].gres for start in decided.starts) == [(("gpu:a100", 1),), (("gpu:h100", 1),)]

@@ -317,12 +317,12 @@ class Cluster:
             np.minimum(found, partition.max_cpus_per_node // shape.cpus_per_task, out=found)
         return np.maximum(found, 0)
 
-    def share(self, shape: Shape, node: int, tasks: int) -> NodeShare:
-        """在一个节点上放 tasks 个任务实际占用多少。"""
+    def share(self, shape: Shape, node: int, tasks: int, free: IntArray) -> NodeShare:
+        """在一个节点上放 tasks 个任务实际占用多少；free 是这个节点的空闲（计划中的，不是现状）。"""
         total = self.total[node]
         gres: dict[str, int] = {}
         for name, amount in (*shape.gres_per_node, *((name, each * tasks) for name, each in shape.gres_per_task)):
-            for typed, count in self._concrete(node, name, amount).items():
+            for typed, count in self._concrete(node, name, amount, free).items():
                 gres[typed] = gres.get(typed, 0) + count
         if self.exclusive(shape):
             # 独占：整个节点都算它的，通用资源也是。
@@ -339,14 +339,14 @@ class Cluster:
         cpus = max(int(need[CPU]), shape.minimum_cpus_per_node)
         return NodeShare(node, cpus, memory, tuple(sorted(gres.items())), tasks)
 
-    def _concrete(self, node: int, name: str, amount: int) -> dict[str, int]:
+    def _concrete(self, node: int, name: str, amount: int, free: IntArray) -> dict[str, int]:
         """不带型号的要求落到这个节点的具体型号上：节点行与分配行记的都是型号。"""
         typed = [word for word in self.kinds if word.startswith(f"{name}:") and self.total[node, self.kinds[word]]]
         if ":" in name or not typed:
             return {name: amount}
         found: dict[str, int] = {}
         for word in typed:
-            count = min(amount, int(self.free[node, self.kinds[word]]))
+            count = min(amount, int(free[self.kinds[word]]))
             if count > 0:
                 found[word] = count
                 amount -= count

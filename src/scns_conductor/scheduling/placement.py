@@ -71,7 +71,7 @@ def _pick(
         whole = np.flatnonzero(capacity >= shape.tasks)
         if whole.size:
             node = int(candidate_order(cluster, whole, free, placement)[0])
-            return (cluster.share(shape, node, shape.tasks),)
+            return (cluster.share(shape, node, shape.tasks, free[node]),)
         if most == 1:
             return None
     usable = np.flatnonzero(capacity > 0)
@@ -98,7 +98,7 @@ def _pick(
         return None
     if not _counts_met(cluster, shape, chosen):
         return None
-    return _spread_tasks(cluster, shape, chosen, capacity)
+    return _spread_tasks(cluster, shape, chosen, capacity, free)
 
 
 def _by_switch(cluster: Cluster, shape: Shape, order: IntArray, capacity: IntArray) -> IntArray:
@@ -133,7 +133,7 @@ def _counts_met(cluster: Cluster, shape: Shape, chosen: list[int]) -> bool:
 
 
 def _spread_tasks(
-    cluster: Cluster, shape: Shape, chosen: list[int], capacity: IntArray
+    cluster: Cluster, shape: Shape, chosen: list[int], capacity: IntArray, free: IntArray
 ) -> tuple[NodeShare, ...] | None:
     """每个节点至少一个任务，其余尽量平均。任务少于节点数时（--nodes 多于 --ntasks）多出的节点各占一个任务的份额。"""
     chosen = sorted(chosen)
@@ -150,4 +150,4 @@ def _spread_tasks(
             left -= more
             if left == 0:
                 break
-    return tuple(cluster.share(shape, node, count) for node, count in tasks.items())
+    return tuple(cluster.share(shape, node, count, free[node]) for node, count in tasks.items())
