@@ -57,6 +57,7 @@ class Agent:
         self._commands: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._end_jobs = False
+        self._sync_at = 0.0
         self._inventory = devices.detect(settings)
         self._engine = sync_engine(settings, pool_size=4, role=f"agent@{self._node}")
         self._context = LaunchContext(
@@ -127,13 +128,13 @@ class Agent:
 
     def _work(self) -> None:
         now = time.monotonic()
-        sync_at = now + self._settings.reconcile_interval_s
+        self._sync_at = now + self._settings.reconcile_interval_s
         report_at = now + self._settings.heartbeat_interval_s
         usage_at = now + USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
         while not self._stopping.is_set():
             now = time.monotonic()
-            if now >= sync_at:
-                sync_at = now + self._settings.reconcile_interval_s
+            if now >= self._sync_at:
+                self._sync_at = now + self._settings.reconcile_interval_s
                 self._try(lambda: self._control.sync(None))
             if now >= report_at:
                 report_at = now + self._settings.heartbeat_interval_s
@@ -142,7 +143,7 @@ class Agent:
                 usage_at = now + USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
                 self._try(self._control.report_usage)
             try:
-                command = self._commands.get(timeout=max(0.0, min(sync_at, report_at, usage_at) - now))
+                command = self._commands.get(timeout=max(0.0, min(self._sync_at, report_at, usage_at) - now))
             except queue.Empty:
                 continue
             self._try(command)
@@ -153,6 +154,8 @@ class Agent:
             command()
         except DBAPIError as error:
             logger.warning("database_unavailable", extra={"node": self._node, "error": str(error.orig)})
+            # 没做成的（例如一次启动）不等到下个周期：多半只是旧连接断了，很快就能补上。
+            self._sync_at = min(self._sync_at, time.monotonic() + RETRY_S)
             return False
         except ShepherdGone as error:
             logger.warning("shepherd_gone", extra={"node": self._node, "error": str(error)})
@@ -331,16 +334,17 @@ class Agent:
         away = False
         while not self._stopping.is_set():
             try:
+                if away:
+                    # 连上就核对，不等下一条消息：不在的时候丢了什么只有数据库知道。
+                    consumer.check()
+                    away = False
+                    self._commands.put(lambda: self._control.sync(None))
                 consumer.handle_next(BUS_WAIT_S)
             except BusUnavailable as error:
                 if not away:
                     logger.warning("bus_unavailable", extra={"node": self._node, "error": str(error)})
                 away = True
                 self._stopping.wait(RETRY_S)
-                continue
-            if away:
-                away = False
-                self._commands.put(lambda: self._control.sync(None))
         consumer.close()
 
     def _ask(self, payload: dict[str, Any], action: Callable[[dict[str, Any]], None]) -> None:

@@ -26,6 +26,9 @@ SEND_WAIT_S = 2.0
 # 须长于 handle_next 的等待。
 RECEIVE_WAIT_S = 30.0
 AWAY_S = 1.0
+UNSENT_MOST = 1000
+# 只是提醒、重复无害的消息；信号与读写请求不重送。
+REMINDERS = frozenset({"launch", "sync", "cancel", "kill", "suspend", "resume", "requeue", "update"})
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +71,7 @@ class Publisher:
     def __init__(self, redis_url: str) -> None:
         self._redis = connect(redis_url, SEND_WAIT_S)
         self._away_until = 0.0
+        self._unsent: dict[str, list[Message]] = {}
         self._queues: dict[str, Queue] = {}
 
     def _queue(self, node_name: str) -> Queue:
@@ -81,11 +85,17 @@ class Publisher:
     def send(self, messages: Mapping[str, Sequence[Message]]) -> None:
         """把消息送到各节点的队列；messages 的键是节点名。Valkey 不在时抛 BusUnavailable。
 
-        失败之后 AWAY_S 秒内不再尝试：Valkey 挂起（不答话）时，也不拖慢调度。
+        失败之后 AWAY_S 秒内不再尝试：Valkey 挂起（不答话）时，也不拖慢调度。没送出的提醒留着，下次（messages
+        为空也行）一并送，送到两遍也无妨；太多就丢掉，节点靠核对补上。
         """
+        if self._unsent:
+            messages = {
+                node: [*self._unsent.get(node, ()), *messages.get(node, ())] for node in {*self._unsent, *messages}
+            }
         if not messages:
             return
         if time.monotonic() < self._away_until:
+            self._keep(messages)
             raise BusUnavailable("Valkey 刚才连不上，稍后再试")
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
@@ -101,9 +111,16 @@ class Publisher:
                     ]
                     self._queue(node_name).enqueue_many(data, pipeline=pipeline)
                 pipeline.execute()
+            self._unsent = {}
         except redis.RedisError as error:
             self._away_until = time.monotonic() + AWAY_S
+            self._keep(messages)
             raise BusUnavailable(f"无法连接 Valkey：{error}") from error
+
+    def _keep(self, messages: Mapping[str, Sequence[Message]]) -> None:
+        kept = {node: [each for each in some if each.function in REMINDERS] for node, some in messages.items()}
+        total = sum(map(len, kept.values()))
+        self._unsent = {node: some for node, some in kept.items() if some} if total <= UNSENT_MOST else {}
 
     def close(self) -> None:
         """关闭连接。"""
@@ -117,6 +134,13 @@ class Consumer:
         self._redis = connect(redis_url, RECEIVE_WAIT_S)
         self._queue = Queue(name, connection=self._redis, serializer=JSONSerializer)
         self._handlers = handlers
+
+    def check(self) -> None:
+        """Valkey 在不在；不在抛 BusUnavailable。"""
+        try:
+            self._redis.ping()
+        except redis.RedisError as error:
+            raise BusUnavailable(f"无法连接 Valkey：{error}") from error
 
     def handle_next(self, timeout_s: int) -> bool:
         """等一条消息并处理；timeout_s 秒内没有则返回 False。Valkey 不在时抛 BusUnavailable。
