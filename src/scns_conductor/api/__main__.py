@@ -1,6 +1,7 @@
 """python -m scns_conductor.api：API 进程。SCNS_API_FD 是父进程交来的监听套接字（scns up），没有就自己监听。"""
 
 import os
+import socket
 import sys
 
 import uvicorn
@@ -41,7 +42,6 @@ def main() -> None:
         app,
         host=settings.api_host,
         port=settings.api_port,
-        fd=int(handed_over) if handed_over else None,
         loop="uvloop",
         http="httptools",
         access_log=False,
@@ -51,7 +51,10 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         backlog=1024,
     )
-    uvicorn.Server(config).run()
+    listener = socket.socket(fileno=int(handed_over)) if handed_over else config.bind_socket()
+    # 接受的连接会继承它：回答的头与正文分两次写，没有它就要等对方 40 毫秒的延迟确认。
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":
