@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -75,6 +76,9 @@ def test_a_connection_closed_by_the_server_is_made_anew() -> None:
     with serving(answer_times(1), answer_times(1)) as url:
         transport = Transport(url)
         assert transport.request("POST", "/x", body={}).json()
+        # 等到对面的关闭真的到了：关闭还在路上时送出的 POST 不能重送。
+        assert transport._connection is not None
+        assert select.select([transport._connection.sock], [], [], 10)[0]
         assert transport.request("POST", "/x", body={}).json()
         transport.close()
 
