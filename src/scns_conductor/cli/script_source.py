@@ -1,13 +1,12 @@
 """要提交的脚本：从文件、标准输入或 --wrap 来；以及其中的 #SBATCH、#SCNS 行。"""
 
 import os
-import shlex
 import sys
 from dataclasses import dataclass
 
 import click
 
-MARKS = ("#SBATCH", "#SCNS")
+from scns_conductor.core import batch_script
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +39,9 @@ def read_script(file: str | None, wrap: str | None) -> ScriptSource:
         raise click.ClickException(f"脚本 {file} 不是 UTF-8 文本；提交的应是脚本，不是程序或数据") from error
 
 
-def without_comment(text: str) -> str:
-    """去掉空白之后、引号之外的 # 起的注释。"""
-    quote = ""
-    for index, letter in enumerate(text):
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "\"'":
-            quote = letter
-        elif letter == "#" and (index == 0 or text[index - 1].isspace()):
-            return text[:index]
-    return text
-
-
 def header_tokens(script: str) -> list[str]:
-    """#SBATCH、#SCNS 行里的选项词，先后相连；第一个可执行的行之后不再看。引号不配对抛 click.UsageError。"""
-    tokens: list[str] = []
-    for number, line in enumerate(script.splitlines(), 1):
-        words = line.split(None, 1)
-        if not words:
-            continue
-        if not words[0].startswith("#"):
-            break
-        if words[0] not in MARKS or len(words) < 2 or line[0] != "#":
-            continue
-        try:
-            tokens += shlex.split(without_comment(words[1]))
-        except ValueError as error:
-            raise click.UsageError(f"脚本第 {number} 行的引号不配对：{line.strip()}") from error
-    return tokens
+    """#SBATCH、#SCNS 行里的选项词；引号不配对抛 click.UsageError。"""
+    try:
+        return batch_script.header_tokens(script)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error

@@ -1,18 +1,16 @@
 """scns submit 的选项：名字与含义取自 sbatch(1)，命令行与脚本里的 #SBATCH、#SCNS 行共用一张表。"""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
+from scns_conductor.core.batch_script import exported, gpu_fields, warning_signal
 from scns_conductor.core.units import parse_memory_mb, parse_time_limit
 
 # 值可省略的选项（getopt 的 optional_argument）：省略时的值；值只能用 = 相连。
 OPTIONAL_VALUES = {"--exclusive": "true", "--nice": "100"}
-_SIGNAL = re.compile(r"^(?:([RB]+):)?([A-Za-z0-9]+)(?:@(\d+))?$")
-DEFAULT_SIGNAL_DELAY_S = 60
 _WITHOUT_EFFECT = (["-Q", "--quiet"], ["-v", "--verbose"], ["--parsable"])
 
 
@@ -147,7 +145,7 @@ def job_fields(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict
             job[option.field] = value
     _check(given, ("time", "time_min"), parse_time_limit)
     _check(given, ("mem", "mem_per_cpu", "mem_per_gpu", "tmp"), parse_memory_mb)
-    job |= _gpus(given)
+    job |= gpu_fields(given)
     if given.get("kill_on_invalid_dep"):
         job["kill_on_invalid_dependency"] = given["kill_on_invalid_dep"] == "yes"
     if given.get("requeue") and given.get("no_requeue"):
@@ -170,50 +168,8 @@ def _check(given: Mapping[str, Any], names: Sequence[str], parse: Any) -> None:
                 raise click.BadParameter(str(error), param_hint="--" + name.replace("_", "-")) from error
 
 
-def _gpus(given: Mapping[str, Any]) -> dict[str, str]:
-    """GPU 的几个选项换成 TRES 的写法。"""
-    fields: dict[str, str] = {}
-    if given.get("gpus"):
-        fields["tres_per_job"] = f"gres/gpu:{given['gpus']}"
-    if given.get("gpus_per_task"):
-        fields["tres_per_task"] = f"gres/gpu:{given['gpus_per_task']}"
-    per_node = [f"gres/gpu:{given['gpus_per_node']}"] if given.get("gpus_per_node") else []
-    per_node += [given["gres"]] if given.get("gres") else []
-    if per_node:
-        fields["tres_per_node"] = ",".join(per_node)
-    return fields
-
-
 def _warning_signal(text: str) -> dict[str, Any]:
-    match = _SIGNAL.match(text)
-    if match is None:
-        raise click.BadParameter(f"无法识别 {text!r}；例如 USR1@120、B:USR2@30", param_hint="--signal")
-    return {
-        "kill_warning_signal": match[2].upper().removeprefix("SIG"),
-        "kill_warning_delay": int(match[3]) if match[3] else DEFAULT_SIGNAL_DELAY_S,
-        "kill_warning_batch_only": "B" in (match[1] or ""),
-    }
-
-
-def exported(text: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """--export 选中的环境变量。SLURM_、SCNS_ 开头的不带：前者属于提交者所在的作业，后者有令牌。"""
-    chosen: dict[str, str] = {}
-    for word in text.split(","):
-        name, equals, value = word.strip().partition("=")
-        if equals:
-            chosen[name] = value
-        elif name.upper() == "ALL":
-            own = {key: item for key, item in environment.items() if not key.startswith(("SLURM_", "SCNS_", "SBATCH_"))}
-            chosen = {**own, **chosen}
-        elif name and name.upper() not in ("NONE", "NIL") and name in environment:
-            chosen[name] = environment[name]
-    # 不是 UTF-8 的值（如旧区域设置的路径）无法写进 JSON。
-    return {name: value for name, value in chosen.items() if _is_text(name) and _is_text(value)}
-
-
-def _is_text(value: str) -> bool:
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return warning_signal(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--signal") from error

@@ -1,0 +1,94 @@
+"""批处理脚本头部的 #SBATCH、#SCNS 行，以及几种选项值的解释（sbatch(1)）。
+
+scns submit 与 sbatch 共用；只用标准库，写法有误一律抛 ValueError（中文原因）。
+"""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+MARKS = ("#SBATCH", "#SCNS")
+DEFAULT_SIGNAL_DELAY_S = 60
+_SIGNAL = re.compile(r"^(?:([RB]+):)?([A-Za-z0-9]+)(?:@(\d+))?$")
+
+
+def without_comment(text: str) -> str:
+    """去掉空白之后、引号之外的 # 起的注释。"""
+    quote = ""
+    for index, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+        elif letter == "#" and (index == 0 or text[index - 1].isspace()):
+            return text[:index]
+    return text
+
+
+def header_tokens(script: str) -> list[str]:
+    """#SBATCH、#SCNS 行里的选项词，先后相连；第一个可执行的行之后不再看。引号不配对抛 ValueError。"""
+    tokens: list[str] = []
+    for number, line in enumerate(script.splitlines(), 1):
+        words = line.split(None, 1)
+        if not words:
+            continue
+        if not words[0].startswith("#"):
+            break
+        if words[0] not in MARKS or len(words) < 2 or line[0] != "#":
+            continue
+        try:
+            tokens += shlex.split(without_comment(words[1]))
+        except ValueError as error:
+            raise ValueError(f"脚本第 {number} 行的引号不配对：{line.strip()}") from error
+    return tokens
+
+
+def gpu_fields(given: Mapping[str, Any]) -> dict[str, str]:
+    """GPU 的几个选项（gpus、gpus_per_task、gpus_per_node、gres）换成 TRES 的写法。"""
+    fields: dict[str, str] = {}
+    if given.get("gpus"):
+        fields["tres_per_job"] = f"gres/gpu:{given['gpus']}"
+    if given.get("gpus_per_task"):
+        fields["tres_per_task"] = f"gres/gpu:{given['gpus_per_task']}"
+    per_node = [f"gres/gpu:{given['gpus_per_node']}"] if given.get("gpus_per_node") else []
+    per_node += [given["gres"]] if given.get("gres") and given["gres"].lower() != "none" else []
+    if per_node:
+        fields["tres_per_node"] = ",".join(per_node)
+    return fields
+
+
+def warning_signal(text: str) -> dict[str, Any]:
+    """--signal 的 [B:]信号[@秒] 换成 API 的三个字段。"""
+    match = _SIGNAL.match(text)
+    if match is None:
+        raise ValueError(f"无法识别 {text!r}；例如 USR1@120、B:USR2@30")
+    return {
+        "kill_warning_signal": match[2].upper().removeprefix("SIG"),
+        "kill_warning_delay": int(match[3]) if match[3] else DEFAULT_SIGNAL_DELAY_S,
+        "kill_warning_batch_only": "B" in (match[1] or ""),
+    }
+
+
+def exported(text: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """--export 选中的环境变量。SLURM_、SCNS_ 开头的不带：前者属于提交者所在的作业，后者有令牌。"""
+    chosen: dict[str, str] = {}
+    for word in text.split(","):
+        name, equals, value = word.strip().partition("=")
+        if equals:
+            chosen[name] = value
+        elif name.upper() == "ALL":
+            own = {key: item for key, item in environment.items() if not key.startswith(("SLURM_", "SCNS_", "SBATCH_"))}
+            chosen = {**own, **chosen}
+        elif name and name.upper() not in ("NONE", "NIL") and name in environment:
+            chosen[name] = environment[name]
+    # 不是 UTF-8 的值（如旧区域设置的路径）无法写进 JSON。
+    return {name: value for name, value in chosen.items() if _is_text(name) and _is_text(value)}
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
