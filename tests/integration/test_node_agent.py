@@ -311,24 +311,64 @@ def test_agent_killed_while_jobs_run_loses_nothing(yard: NodeYard) -> None:
     assert_released(yard)
 
 
-def test_shepherd_killed_requeues_what_ended_unseen(yard: NodeYard) -> None:
-    yard.start_agent()
-    lives = yard.run("while [ ! -e go ]; do sleep 0.02; done\n", requeue=False)
-    again = yard.run("while [ ! -e go ]; do sleep 0.02; done\n")
-    for job_id in (lives, again):
+def test_shepherd_killed_alone_loses_no_exit_code(yard: NodeYard) -> None:
+    """作业过继给代理，代理不回收：死后才结束的、新的牧守进程来之前就结束的，退出码都还在。"""
+    yard.start_agent(SCNS_HEARTBEAT_INTERVAL_S="5")
+    lives = yard.run("while [ ! -e go ]; do sleep 0.02; done; exit 5\n", requeue=False)
+    killed = yard.run("while [ ! -e go ]; do sleep 0.02; done; kill -SEGV $$\n")
+    meanwhile = yard.run("while [ ! -e soon ]; do sleep 0.02; done; exit 6\n", requeue=False)
+    for job_id in (lives, killed, meanwhile):
         wait_until(lambda job_id=job_id: yard.job(job_id)["process_id"], "进程号")  # type: ignore[misc]
+    pid = yard.job(meanwhile)["process_id"]
     old = yard.shepherd_pid()
+    agent = yard.agents["n1"].pid
+    os.kill(agent, signal.SIGSTOP)
     os.kill(old, signal.SIGKILL)
+    (yard.output / "soon").touch()
+    wait_until(lambda: not alive(pid), "没有牧守进程时结束")
+    os.kill(agent, signal.SIGCONT)
     wait_until(lambda: yard.shepherd_pid() != old, "新的牧守进程")
-    third = yard.run("true\n")
-    assert yard.ended(third)["state"] == "COMPLETED"
-    assert yard.job(lives)["state"] == "RUNNING"
+    assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
     (yard.output / "go").touch()
-    job = yard.ended(lives)
+    ends = [
+        (job["state"], job["exit_status"], job["exit_signal"]) for job in map(yard.ended, (lives, killed, meanwhile))
+    ]
+    assert ends == [("FAILED", 5, 0), ("FAILED", 0, signal.SIGSEGV), ("FAILED", 6, 0)]
+    assert_released(yard)
+
+
+def test_agent_and_shepherd_killed_requeues_what_ended_unseen(yard: NodeYard) -> None:
+    """两个都没了的时候结束的：没有人看得见退出码，NODE_FAIL 或重新排队。"""
+    yard.start_agent()
+    once = yard.run("while [ ! -e go ]; do sleep 0.02; done\n", requeue=False)
+    again = yard.run("while [ ! -e go ]; do sleep 0.02; done\n")
+    for job_id in (once, again):
+        wait_until(lambda job_id=job_id: yard.job(job_id)["process_id"], "进程号")  # type: ignore[misc]
+    pids = [yard.job(job_id)["process_id"] for job_id in (once, again)]
+    shepherd = yard.shepherd_pid()
+    yard.kill_agent()
+    os.kill(shepherd, signal.SIGKILL)
+    (yard.output / "go").touch()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "结束并被 1 号进程回收")
+    yard.start_agent()
+    job = yard.ended(once)
     assert (job["state"], job["reason"]) == ("NODE_FAIL", "NodeDown")
     wait_until(lambda: yard.job(again)["state"] == "PENDING", "重新排队")
     assert yard.job(again)["restart_count"] == 1
     assert_released(yard)
+
+
+def test_adopted_strays_do_not_pile_up_as_zombies(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.run("sleep 1000 & echo $! > child; while [ ! -e go ]; do sleep 0.02; done\n")
+    wait_until(lambda: yard.job(job_id)["process_id"], "进程号")
+    child = int(yard.exists("child").read_text())
+    old = yard.shepherd_pid()
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: yard.shepherd_pid() != old, "新的牧守进程")
+    (yard.output / "go").touch()
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+    wait_until(lambda: not Path(f"/proc/{child}").exists(), "孤儿被回收")
 
 
 def test_claimed_job_without_a_process_is_a_node_failure(yard: NodeYard) -> None:

@@ -251,8 +251,9 @@ def test_new_shepherd_adopts_what_still_runs(yard: Yard) -> None:
     assert yard.end(3) == finished
     assert yard.launch(1, "echo twice > twice\n")["duplicate"]
     (yard.work / "go").touch()
-    unseen = yard.end(1)
-    assert (unseen["cause"], unseen["exit_status"]) == ("unseen", None)
+    # 没有 subreaper 时由 1 号进程回收：抢在它前面才看得见退出码；看不见就说看不见，绝不猜。
+    end = yard.end(1)
+    assert (end["cause"], end["exit_status"]) in (("exit", 0), ("unseen", None))
     assert not alive(int((yard.work / "stray").read_text()))
     assert yard.end(2)["cause"] == "timeout"
     assert not (yard.work / "twice").exists()
@@ -263,7 +264,7 @@ def test_job_that_ended_while_no_shepherd_lived_is_unseen(yard: Yard) -> None:
     wait_until((yard.work / "ready").exists, "脚本开始")
     yard.kill_shepherd()
     (yard.work / "go").touch()
-    wait_until(lambda: not alive(answer["pid"]), "作业结束")
+    wait_until(lambda: not Path(f"/proc/{answer['pid']}").exists(), "作业结束，被 1 号进程回收")
     yard.connect()
     assert yard.end(1)["cause"] == "unseen"
 

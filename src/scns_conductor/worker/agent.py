@@ -4,6 +4,7 @@
 SIGTERM、SIGINT：停下自己，作业由牧守进程继续看着；SIGUSR1：先结束作业再停（scns up 停机时用）。
 """
 
+import contextlib
 import logging
 import os
 import queue
@@ -21,7 +22,7 @@ from scns_conductor.core import hostlist
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.settings import Settings, load_settings
-from scns_conductor.worker import devices
+from scns_conductor.worker import devices, process_table
 from scns_conductor.worker.bus import BusUnavailable, Consumer, Message, Publisher, queue_name
 from scns_conductor.worker.core_binding import CorePool
 from scns_conductor.worker.ends import Ended
@@ -35,6 +36,7 @@ from scns_conductor.worker.node_setup import lock_spool, node_context, prepare_d
 from scns_conductor.worker.prolog import program_environment, run_program
 from scns_conductor.worker.registration import drain_node, mark_down, mark_up, register_node
 from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
+from scns_conductor.worker.shepherd_containment import become_subreaper
 
 RETRY_S = 1.0
 STRANGER_WAIT_S = 60.0
@@ -58,6 +60,7 @@ class Agent:
         self._stopping = threading.Event()
         self._end_jobs = False
         self._sync_at = 0.0
+        self._strays: set[int] = set()
         self._inventory = devices.detect(settings)
         self._engine = sync_engine(settings, pool_size=4, role=f"agent@{self._node}")
         self._context = LaunchContext(
@@ -105,6 +108,8 @@ class Agent:
         """开始、循环、停止；设置有误抛 SettingsError，其余的错都重试到成功为止。"""
         prepare_directories(self._settings)
         lock = lock_spool(self._settings)
+        # 牧守进程死了，作业过继到这里；不回收，新的牧守进程就还看得见退出码。
+        become_subreaper()
         self._warn_about_root()
         self._attach()
         self._finisher.start()
@@ -138,7 +143,8 @@ class Agent:
                 self._try(lambda: self._control.sync(None))
             if now >= report_at:
                 report_at = now + self._settings.heartbeat_interval_s
-                self._try(self._control.report_processes)
+                if self._try(self._control.report_processes):
+                    self._reap_strays()
             if now >= usage_at:
                 usage_at = now + USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
                 self._try(self._control.report_usage)
@@ -243,6 +249,19 @@ class Agent:
     def _reattach_if_gone(self) -> None:
         # 真断了的话这一问会抛 ShepherdGone，由 _try 重连。
         self._shepherd().hello(attach=False)
+
+    def _reap_strays(self) -> None:
+        """过继来的僵尸：牧守进程连得着，隔了一跳还在，就不会再有人看它的退出码了。
+
+        自己起的子进程（prolog、牧守进程）都有线程等着，僵尸转瞬即逝，不会连着两跳都在。
+        """
+        mine = {
+            stat.pid for stat in process_table.snapshot().values() if stat.parent == os.getpid() and stat.state == "Z"
+        }
+        for pid in mine & self._strays:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        self._strays = mine - self._strays
 
     def _acknowledge(self, end_ids: list[int]) -> None:
         client = self._client

@@ -6,13 +6,17 @@ import os
 import time
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+CAP_SYS_PTRACE = 19
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 class ProcessStat:
-    """/proc/PID/stat 的一部分；start_s 是开机以来的秒数，CPU 秒含已回收的子进程，rss_kb 单位 KiB。"""
+    """/proc/PID/stat 的一部分；start_s 是开机以来的秒数，CPU 秒含已回收的子进程，rss_kb 单位 KiB。
 
-    __slots__ = ("parent", "pid", "rss_kb", "session", "start_s", "state", "system_s", "user_s")
+    wait_status 只对僵尸有意义，而且没有 ptrace 权限时内核写 0：只经 zombie_status 使用。
+    """
+
+    __slots__ = ("parent", "pid", "rss_kb", "session", "start_s", "state", "system_s", "user_s", "wait_status")
 
     def __init__(self, pid: int, text: str) -> None:
         # 进程名可含空格与括号，从最后一个右括号之后切。
@@ -25,6 +29,7 @@ class ProcessStat:
         self.system_s = (int(fields[12]) + int(fields[14])) / TICKS_PER_S
         self.start_s = int(fields[19]) / TICKS_PER_S
         self.rss_kb = int(fields[21]) * PAGE_KB
+        self.wait_status = int(fields[49])
 
 
 def read_stat(pid: int) -> ProcessStat | None:
@@ -34,6 +39,22 @@ def read_stat(pid: int) -> ProcessStat | None:
             return ProcessStat(pid, file.read())
     except (OSError, ValueError):
         return None
+
+
+def zombie_status(stat: ProcessStat, uid: int | None) -> int | None:
+    """已退出、还没有人回收的进程的 wait 状态；uid 是它的用户（None 与本进程相同）。看不到（没有权限）返回 None。"""
+    if stat.state != "Z" or not (uid is None or uid == os.geteuid() or _may_trace()):
+        return None
+    return stat.wait_status
+
+
+def _may_trace() -> bool:
+    """有没有 CAP_SYS_PTRACE；容器里的 root 往往没有。"""
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) >> CAP_SYS_PTRACE & 1)
+    return False
 
 
 def snapshot() -> dict[int, ProcessStat]:

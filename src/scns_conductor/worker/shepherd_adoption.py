@@ -53,8 +53,13 @@ def _find_process(keeper: JobKeeper, task: Task) -> None:
     stat = process_table.read_stat(pid) if pid else None
     boot = task.record.get("boot")
     # 进程号与开始时刻都对得上才是它：号会被重用，开机以来的秒数不会。
-    if stat is None or stat.state in "ZX" or boot is None or abs(stat.start_s - boot) > START_TOLERANCE_S:
+    if stat is None or boot is None or abs(stat.start_s - boot) > START_TOLERANCE_S:
         task.pid, task.reaped = None, True
+        return
+    if stat.state in "ZX":
+        # 代理是 subreaper，留着它没有回收：退出码还看得见。
+        keeper.read_zombie(task, stat)
+        task.reaped = True
         return
     task.pid = stat.pid
     keeper.watch(task)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RECENT_KEYS = 5_000
 FIRST_KILL_CHECK_S = 0.01
 LAST_KILL_CHECK_S = 1.0
+ADOPTED_TOLERANCE_S = 1.5
 # SIGKILL 之后一分钟还在的进程（不可中断的 I/O）不再等：如实记下，由代理排空节点。
 UNKILLABLE_AFTER_ROUNDS = 66
 
@@ -345,9 +346,19 @@ class JobKeeper:
             self._task_gone(task)
 
     def adopted_gone(self, task: Task) -> None:
-        """接管来的进程退出了；退出码已无从得知。"""
+        """接管来的进程退出了；还没有人回收它就看得见退出码，否则已无从得知。"""
         self._tasks_by_pid.pop(task.pid or 0, None)
+        stat = process_table.read_stat(task.pid or 0)
+        if stat is not None and abs(stat.start_s - task.record["boot"]) <= ADOPTED_TOLERANCE_S:
+            self.read_zombie(task, stat)
         self._task_gone(task)
+
+    def read_zombie(self, task: Task, stat: process_table.ProcessStat) -> None:
+        """从僵尸的 /proc 记录里取退出码与 CPU 时间；看不到就什么也不做。"""
+        status = process_table.zombie_status(stat, task.record.get("uid"))
+        if status is not None:
+            task.status = status
+            task.usage.user_s, task.usage.system_s = stat.user_s, stat.system_s
 
     def _task_gone(self, task: Task) -> None:
         task.reaped = True
