@@ -1,0 +1,192 @@
+"""坏的输入：每一种都有稳定的 code、指名的字段与补救办法，什么也不丢；别人的作业碰不得；数据库不在是 503。"""
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from running_system import RunningSystem, start_system, wait_until
+
+BAD_JOBS: list[tuple[dict[str, Any], str, int, str, str]] = [
+    ({}, " \n\t", 422, "script_blank", "script"),
+    ({}, "echo a\0b", 422, "script_has_nul", "script"),
+    ({"memory_per_nod": "1G"}, "true", 422, "unknown_field", "job.memory_per_nod"),
+    ({"memory_per_node": "16Q"}, "true", 422, "invalid_field", "job.memory_per_node"),
+    ({"time_limit": "0"}, "true", 422, "invalid_field", "job.time_limit"),
+    ({"time_limit": -5}, "true", 422, "invalid_field", "job.time_limit"),
+    ({"time_limit": "1-99:00"}, "true", 422, "invalid_field", "job.time_limit"),
+    ({"partition": "nope"}, "true", 422, "partition_unknown", "job.partition"),
+    ({"current_working_directory": "work"}, "true", 422, "invalid_field", "job.current_working_directory"),
+    ({"environment": {"A=B": "1"}}, "true", 422, "invalid_field", "job.environment"),
+    ({"environment": {"A\nB": "1"}}, "true", 422, "invalid_field", "job.environment"),
+    ({"environment": {"A": "1\0"}}, "true", 422, "invalid_field", "job.environment"),
+    ({"name": "n" * 300}, "true", 422, "invalid_field", "job.name"),
+    ({"name": "a\0b"}, "true", 422, "invalid_field", "job"),
+    ({"array": "0-5:0"}, "true", 422, "array_invalid", "job.array"),
+    ({"array": "0-999999999"}, "true", 422, "array_invalid", "job.array"),
+    ({"dependency": "afterwards:1"}, "true", 422, "invalid_field", "job.dependency"),
+    ({"constraints": "a&&b"}, "true", 422, "invalid_field", "job.constraints"),
+    ({"gres": "gpu:a100:x"}, "true", 422, "invalid_field", "job.tres_per_node"),
+    ({"begin_time": "someday"}, "true", 422, "invalid_field", "job.begin_time"),
+    ({"nodes": "4-2"}, "true", 422, "invalid_field", "job.nodes"),
+    ({"cpus_per_task": 0}, "true", 422, "invalid_field", "job.cpus_per_task"),
+    ({"cpus_per_task": 2**40}, "true", 422, "invalid_field", "job.cpus_per_task"),
+    ({"umask": "99"}, "true", 422, "invalid_field", "job.umask"),
+    ({"required_nodes": "n[1-"}, "true", 422, "invalid_field", "job.required_nodes"),
+]
+
+
+@pytest.mark.parametrize(("job", "script", "status", "code", "field"), BAD_JOBS, ids=lambda value: str(value)[:40])
+def test_a_bad_job_is_refused_by_name(
+    running_system: RunningSystem, job: dict[str, Any], script: str, status: int, code: str, field: str
+) -> None:
+    found, problem = running_system.call("POST", "/jobs/submit", {"job": job, "script": script})
+    assert (found, problem["code"]) == (status, code), problem
+    assert set(problem) == {"type", "title", "status", "detail", "code", "errors"}
+    assert problem["errors"][0]["field"] == field
+    assert any("\u4e00" <= char <= "\u9fff" for char in problem["errors"][0]["message"])
+
+
+def test_an_unknown_field_names_the_nearest_known_one(running_system: RunningSystem) -> None:
+    problem = running_system.call("POST", "/jobs/submit", {"job": {"memory_per_nod": 1}, "script": "true"})[1]
+    assert "memory_per_node" in problem["detail"]
+
+
+def send(
+    system: RunningSystem, data: bytes, kind: str = "application/json", path: str = "/jobs/submit"
+) -> tuple[int, Any]:
+    request = urllib.request.Request(
+        system.url + path, data, {"Authorization": f"Bearer {system.token}", "Content-Type": kind}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def test_a_body_that_is_not_json_or_too_big(running_system: RunningSystem) -> None:
+    assert send(running_system, b'{"job": ')[1]["code"] == "malformed_json"
+    assert send(running_system, b"\xff\xfe")[0] in (400, 422)
+    assert send(running_system, b"job=1", "application/x-www-form-urlencoded")[0] == 415
+    status, problem = send(running_system, json.dumps({"script": "x" * (17 * 1024**2)}).encode())
+    assert (status, problem["code"]) == (413, "script_too_large")
+    assert send(running_system, b"[" * 100_000)[0] in (400, 422)
+
+
+@pytest.mark.parametrize("job_id", ["999999999", str(2**70), "abc", "0", "-1", "1_", "12_[3"])
+@pytest.mark.parametrize(
+    "path", ["/jobs/query/{}", "/jobs/{}", "/jobs/{}/events", "/jobs/{}/script", "/jobs/{}/logs/stdout"]
+)
+def test_an_unknown_job_is_404(running_system: RunningSystem, path: str, job_id: str) -> None:
+    status, problem = running_system.call("GET", path.format(job_id))
+    assert (status, problem["code"]) == (404, "job_not_found")
+
+
+def test_bad_listing_conditions(running_system: RunningSystem) -> None:
+    for query in ("state=NOPE", "sort=nope", "fields=nope", "cursor=nope", "limit=0", "limit=x", "submit_after=nope"):
+        status, problem = running_system.call("GET", f"/jobs?{query}")
+        assert status == 422, (query, problem)
+        assert problem["errors"][0]["field"] == query.split("=")[0]
+
+
+def test_a_job_that_cannot_run_fails_with_a_message_and_nothing_else_does(
+    running_system: RunningSystem, tmp_path: Path
+) -> None:
+    missing = running_system.submit("true", current_working_directory=str(tmp_path / "missing"))
+    unwritable = running_system.submit("true", standard_output="/proc/nope/out")
+    climbing = running_system.submit(
+        "echo hi", name="../../x", standard_output="%x.out", current_working_directory=str(tmp_path)
+    )
+    first = running_system.wait_state(missing)
+    assert first["state"] == "FAILED"
+    assert "missing" in first["error_msg"]
+    second = running_system.wait_state(unwritable)
+    assert second["state"] == "FAILED"
+    assert "/proc/nope" in second["error_msg"]
+    assert running_system.wait_state(climbing)["state"] == "COMPLETED"
+    assert [path.name for path in tmp_path.iterdir()] == [".._.._x.out"]
+    assert running_system.wait_state(running_system.submit("true"))["state"] == "COMPLETED"
+
+
+def test_too_big_for_any_node_waits_and_says_which_falls_short(running_system: RunningSystem) -> None:
+    job_id = running_system.submit("true", cpus_per_task=512)
+    wait_until(lambda: running_system.query(job_id)["error_msg"], 20)
+    answer = running_system.query(job_id)
+    assert answer["state"] == "PENDING"
+    assert "512 个 CPU" in answer["error_msg"]
+    assert running_system.call("POST", f"/jobs/cancel/{job_id}")[1]["state"] == "CANCELLED"
+
+
+def test_another_users_job_is_seen_but_not_touched_nor_read(running_system: RunningSystem) -> None:
+    job_id = running_system.submit("echo secret", environment={"SECRET": "1"}, hold=True)
+    token = running_system.call("POST", "/tokens", {"user_name": "mallory"})[1]["token"]
+    other = RunningSystem(running_system.data_dir, running_system.process, running_system.url, token)
+    assert job_id in [job["job_id"] for job in other.call("GET", "/jobs?limit=1000")[1]["jobs"]]
+    shown = other.call("GET", f"/jobs/{job_id}")[1]
+    assert not {"script", "environment", "argv"} & set(shown)
+    assert other.query(job_id)["job_log"] == {"stdout": None, "stderr": None}
+    for method, path, body in (
+        ("POST", f"/jobs/cancel/{job_id}", None),
+        ("POST", f"/jobs/{job_id}/release", None),
+        ("POST", f"/jobs/{job_id}/hold", None),
+        ("PATCH", f"/jobs/{job_id}", {"name": "mine"}),
+        ("GET", f"/jobs/{job_id}/script", None),
+        ("GET", f"/jobs/{job_id}/logs/stdout", None),
+        ("GET", f"/jobs/{job_id}/logs/stdout?follow=true", None),
+        ("PATCH", "/nodes/node1", {"state": "DRAIN", "reason": "x"}),
+        ("POST", "/partitions", {"name": "x"}),
+        ("POST", "/tokens", {"user_name": "root"}),
+        ("POST", "/tokens", {"admin": True}),
+        ("POST", "/jobs/submit", {"job": {"priority": 9}, "script": "true"}),
+        ("POST", "/jobs/submit", {"job": {"nice": -1}, "script": "true"}),
+    ):
+        assert other.call(method, path, body)[0] == 403, (method, path)
+    assert running_system.query(job_id)["state"] == "PENDING"
+    assert running_system.call("GET", f"/jobs/{job_id}")[1]["environment"] == {"SECRET": "1"}
+    running_system.call("POST", f"/jobs/cancel/{job_id}")
+
+
+def test_without_a_good_token_nothing_but_health_answers(running_system: RunningSystem) -> None:
+    for token in ("", "x.y.z", running_system.token[:-2] + "AA"):
+        anonymous = RunningSystem(running_system.data_dir, running_system.process, running_system.url, token)
+        assert anonymous.call("GET", "/jobs")[0] == 401
+        assert anonymous.call("GET", "/metrics")[0] == 401
+        assert anonymous.call("GET", "/health/live")[0] == 200
+
+
+def test_a_database_away_is_503_and_comes_back() -> None:
+    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
+    with start_system(scratch / "s", "--nodes", "1", "--cpus", "2", "--memory", "2G") as system:
+        job_id = system.submit("true")
+        system.wait_state(job_id)
+        postmaster = int((scratch / "s" / "postgres" / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGQUIT)
+        refusals: list[tuple[int, str | None, bytes]] = []
+
+        def away() -> bool:
+            request = urllib.request.Request(
+                f"{system.url}/jobs/query/{job_id}", headers={"Authorization": f"Bearer {system.token}"}
+            )
+            try:
+                urllib.request.urlopen(request, timeout=30).close()
+            except urllib.error.HTTPError as error:
+                with error:
+                    refusals.append((error.code, error.headers["Retry-After"], error.read()))
+            return bool(refusals)
+
+        wait_until(away, 30, "503")
+        wait_until(lambda: system.call("GET", f"/jobs/query/{job_id}")[0] == 200, 60, "数据库回来")
+        assert {code for code, _, _ in refusals} == {503}
+        assert all(int(retry_after or 0) > 0 for _, retry_after, _ in refusals)
+        assert {json.loads(body)["code"] for _, _, body in refusals} == {"database_unavailable"}
+        assert system.wait_state(system.submit("true"))["state"] == "COMPLETED"
+    shutil.rmtree(scratch)
