@@ -7,7 +7,7 @@ from running_system import RunningSystem
 
 # 要等调度器按真的队列回答（一次几十毫秒以上）的，另有专门的测试。
 SLOW = {"/jobs/plan"}
-EXAMPLES = 15
+EXAMPLES = 8
 
 
 def test_no_request_makes_the_server_fail(running_system: RunningSystem) -> None:

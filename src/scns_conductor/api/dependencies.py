@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import InvalidRequest, Unauthorized
@@ -66,7 +67,12 @@ async def get_parts(request: Request) -> Parts:
     return parts
 
 
-async def get_identity(request: Request) -> Identity:
+_bearer = HTTPBearer(auto_error=False, scheme_name="令牌", description="scns token 签发的 JWT")
+
+
+async def get_identity(
+    request: Request, _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
+) -> Identity:
     """Authorization: Bearer，或 slurmrestd 的 X-SLURM-USER-TOKEN。"""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
