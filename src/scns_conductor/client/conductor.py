@@ -110,6 +110,11 @@ class Client:
         """API 的地址。"""
         return self.transport.url
 
+    @property
+    def token(self) -> str | None:
+        """在用的令牌。"""
+        return self._token
+
     def close(self) -> None:
         """关掉连接。"""
         self.transport.close()

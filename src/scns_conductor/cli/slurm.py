@@ -1,0 +1,26 @@
+"""scns slurm：安装 Slurm 的命令。"""
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def slurm() -> None:
+    """Slurm 的命令：sbatch、squeue、scancel、sinfo、sacct、scontrol 等。"""
+
+
+@slurm.command()
+@click.option("--prefix", required=True, type=click.Path(path_type=Path), help="放链接的目录，如 ~/.local/bin")
+def install(prefix: Path) -> None:
+    """在目录里建 sbatch、squeue 等链接；已有别的同名文件时不覆盖。"""
+    import sys
+
+    from scns_conductor.slurm.install import install as make_links
+
+    try:
+        links = make_links(prefix.expanduser().absolute(), sys.executable)
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"已在 {prefix} 建立 {len(links)} 个命令：{'、'.join(link.name for link in links)}")
+    click.echo(f'用法：export PATH="{prefix.expanduser().absolute()}:$PATH"')

@@ -1,0 +1,183 @@
+"""sbatch 的选项：表、SBATCH_* 变量，以及换成 API 的 job。"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from scns_conductor.core.batch_script import exported, gpu_fields, warning_signal
+from scns_conductor.core.units import parse_memory_mb, parse_time_limit
+from scns_conductor.slurm.options import Option, flags, option, values
+from scns_conductor.slurm.session import Fatal
+
+# 选项 -> API 的字段，原样传过去。
+_FIELDS = {
+    "job_name": "name",
+    "partition": "partition",
+    "account": "account",
+    "qos": "qos",
+    "reservation": "reservation",
+    "wckey": "wckey",
+    "time": "time_limit",
+    "time_min": "time_minimum",
+    "begin": "begin_time",
+    "deadline": "deadline",
+    "nodes": "nodes",
+    "mem": "memory_per_node",
+    "mem_per_cpu": "memory_per_cpu",
+    "mem_per_gpu": "memory_per_gpu",
+    "tmp": "temporary_disk_per_node",
+    "constraint": "constraints",
+    "nodelist": "required_nodes",
+    "exclude": "excluded_nodes",
+    "licenses": "licenses",
+    "distribution": "distribution",
+    "dependency": "dependency",
+    "array": "array",
+    "chdir": "current_working_directory",
+    "input": "standard_input",
+    "output": "standard_output",
+    "error": "standard_error",
+    "open_mode": "open_mode",
+    "comment": "comment",
+    "mail_type": "mail_type",
+    "mail_user": "mail_user",
+}
+_COUNTS = {
+    "ntasks": "tasks",
+    "ntasks_per_node": "tasks_per_node",
+    "cpus_per_task": "cpus_per_task",
+    "mincpus": "minimum_cpus_per_node",
+}
+# 有意义、但这里做不到的：不能悄悄忽略。
+_REFUSED = flags("-k --no-kill", "--contiguous", "--reboot", "-O --overcommit", "-I --immediate") + values(
+    "-M --clusters", "--container", "--bb", "--bbf", "--uid", "--gid", "-S --core-spec", "--thread-spec",
+    "--ntasks-per-gpu", "--cpus-per-gpu", "-F --nodefile", "--cluster-constraint", "--mcs-label",
+)  # fmt: skip
+# 只是放置与计量的提示，不改变作业的结果。
+_HINTS = [
+    *values(
+    "-B --extra-node-info", "--acctg-freq", "--cores-per-socket", "--sockets-per-node", "--threads-per-core",
+    "--cpu-freq", "--hint", "--mem-bind", "--ntasks-per-core", "--ntasks-per-socket", "--gres-flags", "--profile",
+    "--gpu-bind", "--gpu-freq", "--network", "--delay-boot", "--power", "--wait-all-nodes", "--export-file",
+    "--tres-per-task", "--cpu-bind",
+),
+    *flags("--use-min-nodes", "--spread-job", "--ignore-pbs", "-v --verbose", "-Q --quiet", "--nvmps"),
+    option("--propagate", "optional"),
+    option("--get-user-env", "optional"),
+]  # fmt: skip
+OPTIONS: list[Option] = [
+    *values(
+        "-J --job-name", "-p --partition", "-A --account", "-q --qos", "--reservation", "--wckey", "-t --time",
+        "--time-min", "-b --begin", "--deadline", "-n --ntasks", "-N --nodes", "--ntasks-per-node --tasks-per-node",
+        "-c --cpus-per-task", "--mincpus", "--mem", "--mem-per-cpu", "--mem-per-gpu", "--tmp", "-G --gpus",
+        "--gpus-per-node", "--gpus-per-task", "--gpus-per-socket", "--gres", "-C --constraint", "-w --nodelist",
+        "-x --exclude", "-L --licenses", "--switches", "-m --distribution", "-d --dependency",
+        "--kill-on-invalid-dep", "-a --array", "--priority", "--signal", "-D --chdir --workdir", "-i --input",
+        "-o --output", "-e --error", "--open-mode", "--export", "--comment", "--mail-type", "--mail-user", "--wrap",
+    ),
+    *flags("-s --oversubscribe --share", "-H --hold", "--requeue", "--no-requeue", "-W --wait", "--test-only"),
+    *flags("--parsable", "-h --help", "--usage", "-V --version"),
+    option("--exclusive", "optional"),
+    option("--nice", "optional"),
+    *_REFUSED,
+    *_HINTS,
+]  # fmt: skip
+# sbatch(1) 的 INPUT ENVIRONMENT VARIABLES。
+_VARIABLES = {
+    "SBATCH_ACCOUNT": "account", "SBATCH_ARRAY_INX": "array", "SBATCH_CHDIR": "chdir", "SBATCH_COMMENT": "comment",
+    "SBATCH_CONSTRAINT": "constraint", "SBATCH_DISTRIBUTION": "distribution", "SBATCH_ERROR": "error",
+    "SBATCH_EXCLUSIVE": "exclusive", "SBATCH_EXPORT": "export", "SBATCH_GPUS": "gpus",
+    "SBATCH_GPUS_PER_NODE": "gpus_per_node", "SBATCH_GPUS_PER_TASK": "gpus_per_task", "SBATCH_GRES": "gres",
+    "SBATCH_INPUT": "input", "SBATCH_JOB_NAME": "job_name", "SBATCH_MEM_PER_CPU": "mem_per_cpu",
+    "SBATCH_MEM_PER_GPU": "mem_per_gpu", "SBATCH_MEM_PER_NODE": "mem", "SBATCH_OPEN_MODE": "open_mode",
+    "SBATCH_OUTPUT": "output", "SBATCH_PARTITION": "partition", "SBATCH_QOS": "qos",
+    "SBATCH_RESERVATION": "reservation", "SBATCH_SIGNAL": "signal", "SBATCH_TIMELIMIT": "time",
+    "SBATCH_WCKEY": "wckey", "SBATCH_REQUEUE": "requeue", "SBATCH_NO_REQUEUE": "no_requeue", "SBATCH_WAIT": "wait",
+}  # fmt: skip
+REFUSED = {each.key: each.long[0] for each in _REFUSED}
+
+
+def environment_options(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """SBATCH_* 变量说的选项；胜过脚本，让位于命令行。"""
+    return [(key, environment[name]) for name, key in _VARIABLES.items() if name in environment]
+
+
+def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """选项（最后的值）换成 API 的 job；写错了抛 Fatal，文字照 Slurm。"""
+    for key, name in REFUSED.items():
+        if key in given:
+            raise Fatal(f"--{name} is not supported by this system")
+    _check(given, ("time", "time_min"), parse_time_limit)
+    _check(given, ("mem", "mem_per_cpu", "mem_per_gpu", "tmp"), parse_memory_mb)
+    job: dict[str, Any] = {field: given[key] for key, field in _FIELDS.items() if given.get(key)}
+    for key, field in _COUNTS.items():
+        if key in given:
+            job[field] = _count(key, given[key])
+    if "nodes" in given and not re.fullmatch(r"[1-9]\d{0,8}(-[1-9]\d{0,8})?", given["nodes"]):
+        raise Fatal(f'"{given["nodes"]}" is not a valid node count', "invalid node count `-N'")
+    for name in ("time_limit", "time_minimum"):
+        # Slurm 的 0 是不限时。
+        if job.get(name) in ("0", "0:0", "00:00:00"):
+            job[name] = "UNLIMITED"
+    job |= gpu_fields(given)
+    job |= _switches(given)
+    if given.get("signal"):
+        try:
+            job |= warning_signal(given["signal"])
+        except ValueError:
+            raise Fatal("Invalid --signal specification") from None
+    job["environment"] = exported(given.get("export") or "ALL", environment)
+    return job
+
+
+def _switches(given: Mapping[str, str]) -> dict[str, Any]:
+    job: dict[str, Any] = {}
+    if "exclusive" in given:
+        job["exclusive"] = True
+    if "oversubscribe" in given:
+        job["oversubscribe"] = True
+    if "hold" in given:
+        job["hold"] = True
+    if "requeue" in given or "no_requeue" in given:
+        job["requeue"] = "requeue" in given
+    if "nice" in given:
+        job["nice"] = _integer(given["nice"] or "100", "Invalid --nice value")
+    if "priority" in given:
+        job["priority"] = _integer(given["priority"], f"Invalid --priority specification: {given['priority']}")
+    if "switches" in given:
+        job["required_switches"] = _count("switches", given["switches"].partition("@")[0])
+    if "kill_on_invalid_dep" in given:
+        if given["kill_on_invalid_dep"] not in ("yes", "no"):
+            raise Fatal("Invalid --kill-on-invalid-dep specification")
+        job["kill_on_invalid_dependency"] = given["kill_on_invalid_dep"] == "yes"
+    if job.get("open_mode") is not None or given.get("open_mode"):
+        mode = given["open_mode"].lower()
+        if not mode or mode[0] not in "at":
+            raise Fatal("Invalid --open-mode specification")
+        job["open_mode"] = "append" if mode[0] == "a" else "truncate"
+    return job
+
+
+def _check(given: Mapping[str, str], names: tuple[str, ...], read: Callable[[str], object]) -> None:
+    for name in names:
+        text = given.get(name)
+        if text is None or (name.startswith("time") and text.strip("0:") == "" and text):
+            continue
+        try:
+            read(text)
+        except ValueError:
+            raise Fatal(f"Invalid --{name.replace('_', '-')} specification") from None
+
+
+def _count(key: str, text: str) -> int:
+    name = key.replace("_", "-")
+    if not re.fullmatch(r"\+?\d{1,9}", text) or int(text) < 1:
+        raise Fatal(f'Invalid numeric value "{text}" for --{name}.')
+    return int(text)
+
+
+def _integer(text: str, message: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise Fatal(message) from None

@@ -1,0 +1,102 @@
+"""列的格式：-o 的 %[.][宽]字母，-O 的 名字[:[.]宽[后缀]]，以及补齐与截断。"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scns_conductor.slurm.session import Fatal
+
+Row = Mapping[str, Any]
+_LETTER = re.compile(r"%([.#]*)(\d*)([A-Za-z])")
+_FIELD = re.compile(r"^([A-Za-z_-]+)(?::(\.?)(\d*)(.*))?$")
+DEFAULT_FIELD_WIDTH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """一列：表头、取值；width 为 0 不补齐。literal 为真时 header 是原样打印的文字。"""
+
+    header: str
+    value: Callable[[Row], str] = lambda _row: ""
+    width: int = 0
+    right: bool = False
+    suffix: str = ""
+    literal: bool = False
+    fit: bool = False
+
+    def show(self, text: str) -> str:
+        """补齐、截断，加上后缀。"""
+        if self.width:
+            text = text[: self.width]
+            text = text.rjust(self.width) if self.right else text.ljust(self.width)
+        return text + self.suffix
+
+
+def letters(command: str, form: str, known: Mapping[str, tuple[str, Callable[[Row], str]]]) -> list[Column]:
+    """-o 的格式；字母之间的文字原样留下。不认识的字母照 Slurm 报错。"""
+    columns: list[Column] = []
+    position = 0
+    for match in _LETTER.finditer(form):
+        between = form[position : match.start()]
+        position = match.end()
+        if columns:
+            columns[-1] = replace(columns[-1], suffix=between)
+        elif between:
+            columns.append(Column(between, literal=True))
+        if match[3] not in known:
+            raise Fatal(
+                f"Invalid job format specification: {match[3]}"
+                if command == "squeue"
+                else f"Invalid node format specification: {match[3]}"
+            )
+        header, value = known[match[3]]
+        columns.append(Column(header, value, int(match[2] or 0), "." in match[1], fit="#" in match[1]))
+    rest = form[position:]
+    if columns:
+        columns[-1] = replace(columns[-1], suffix=rest)
+    elif rest:
+        columns.append(Column(rest, literal=True))
+    return columns
+
+
+def fields(form: str, known: Mapping[str, tuple[str, Callable[[Row], str]]]) -> list[Column]:
+    """-O 的字段列表；缺省宽 20。名字不分大小写。"""
+    columns: list[Column] = []
+    for word in form.split(","):
+        if not word.strip():
+            continue
+        match = _FIELD.match(word.strip())
+        name = match[1].lower() if match else ""
+        if match is None or name not in known:
+            raise Fatal(f'Invalid field requested: "{(match[1] if match else word).strip()}"')
+        header, value = known[name]
+        width = int(match[3]) if match[3] else (DEFAULT_FIELD_WIDTH if match[3] is None else 0)
+        if match[3] == "":
+            width = DEFAULT_FIELD_WIDTH
+        columns.append(Column(header, value, width, match[2] == ".", match[4] or ""))
+    return columns
+
+
+def table(columns: Sequence[Column], rows: Iterable[Row], *, header: bool = True) -> list[str]:
+    """各行的文字；fit 的列宽取内容里最长的（sinfo 的 %#P）。"""
+    cells = [[column.header if column.literal else column.value(row) for column in columns] for row in rows]
+    fitted = []
+    for index, column in enumerate(columns):
+        if column.fit:
+            longest = max([len(column.header), *(len(row[index]) for row in cells)])
+            column = replace(column, width=longest)
+        fitted.append(column)
+    heads = [[column.header for column in fitted]] if header else []
+    return [
+        "".join(
+            column.header + column.suffix if column.literal else column.show(cell)
+            for column, cell in zip(fitted, row, strict=True)
+        )
+        for row in [*heads, *cells]
+    ]
+
+
+def used_letters(form: str) -> set[str]:
+    """格式里用到的字母。"""
+    return {match[3] for match in _LETTER.finditer(form)}

@@ -1,0 +1,57 @@
+"""Slurm 命令的唯一入口：按 argv[0] 的名字分派；只导入用到的那一个命令。"""
+
+import importlib
+import os
+import sys
+
+VERSION = "22.05.8"
+# 命令 -> 模块；这张表也是 scns slurm install 要建的链接。
+COMMANDS = {
+    "sbatch": "sbatch",
+    "squeue": "squeue",
+    "scancel": "scancel",
+    "sinfo": "sinfo",
+    "sacct": "unsupported",
+    "scontrol": "unsupported",
+    "srun": "unsupported",
+    "salloc": "unsupported",
+    "sstat": "unsupported",
+    "sattach": "unsupported",
+    "sbcast": "unsupported",
+    "strigger": "unsupported",
+    "sprio": "unsupported",
+    "sshare": "unsupported",
+    "sreport": "unsupported",
+    "sacctmgr": "unsupported",
+    "sdiag": "unsupported",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """sbatch …；或 scns-slurm sbatch …（没有链接时）。"""
+    words = list(sys.argv if argv is None else argv)
+    name = os.path.basename(words[0])
+    if name not in COMMANDS and len(words) > 1 and words[1] in COMMANDS:
+        words = words[1:]
+        name = words[0]
+    if name not in COMMANDS:
+        print(f"用法：scns-slurm 命令 [选项]；命令有 {' '.join(COMMANDS)}", file=sys.stderr)
+        raise SystemExit(2)
+    if any(word in ("-V", "--version") for word in words[1:2]):
+        print(f"slurm {VERSION}")
+        raise SystemExit(0)
+    from scns_conductor.slurm.session import run
+
+    module = importlib.import_module(f"scns_conductor.slurm.{COMMANDS[name]}")
+    if COMMANDS[name] == "unsupported":
+        module.refuse(name)
+    code = run(name, module.main, words[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""API 的一个作业 -> Slurm 各命令要显示的值。squeue、sacct、scontrol 共用。"""
+
+import os
+import pwd
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from scns_conductor.core.array_spec import format_ranges, parse_array
+from scns_conductor.slurm.times import elapsed_s, epoch, instant, memory, short_duration
+
+Job = Mapping[str, Any]
+SHORT_STATES = {
+    "PENDING": "PD", "RUNNING": "R", "SUSPENDED": "S", "COMPLETED": "CD", "CANCELLED": "CA", "FAILED": "F",
+    "TIMEOUT": "TO", "NODE_FAIL": "NF", "PREEMPTED": "PR", "OUT_OF_MEMORY": "OOM", "DEADLINE": "DL", "BOOT_FAIL": "BF",
+}  # fmt: skip
+LONG_STATES = {short: name for name, short in SHORT_STATES.items()} | {"CG": "COMPLETING", "CF": "CONFIGURING"}
+# Slurm 里有、这里从不出现的状态；作为筛选条件要认得。
+ABSENT_STATES = {
+    "CONFIGURING", "COMPLETING", "RESV_DEL_HOLD", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "REVOKED",
+    "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED",
+}  # fmt: skip
+ACTIVE = ("PENDING", "RUNNING", "SUSPENDED")
+_ARRAY_TEXT_LIMIT = 64
+
+
+def array_tasks(job: Job) -> str | None:
+    """还没有启动的任务，如 0-9%2；不是数组行则为 None。"""
+    remaining = job.get("array_remaining")
+    if not remaining:
+        return None
+    ranges = parse_array(remaining, max_tasks=10_000_000).ranges
+    return format_ranges(ranges, job.get("array_max_tasks") or None)
+
+
+def is_array_rest(job: Job) -> bool:
+    """代表数组里还没有启动（或没有启动就取消了）的一批任务的行。"""
+    return job.get("array_job_id") is not None and job.get("array_task_id") is None
+
+
+def display_id(job: Job) -> str:
+    """squeue 与 sacct 里的作业号：12、12_3、12_[4-9%2]。"""
+    if job.get("array_job_id") is None:
+        return str(job["job_id"])
+    if job.get("array_task_id") is not None:
+        return f"{job['array_job_id']}_{job['array_task_id']}"
+    tasks = array_tasks(job)
+    return f"{job['array_job_id']}_[{shortened(tasks)}]" if tasks else str(job["job_id"])
+
+
+def shortened(text: str) -> str:
+    """太长的任务列表在末尾写成 ...（SLURM_BITSTR_LEN，缺省 64）。"""
+    limit = int(os.environ.get("SLURM_BITSTR_LEN") or _ARRAY_TEXT_LIMIT)
+    return text if not limit or len(text) <= limit else text[: limit - 3].rpartition(",")[0] + ",..."
+
+
+def reason(job: Job) -> str:
+    """一个词，没有则 None。"""
+    return (job.get("reason") or "None").replace(" ", "_")
+
+
+def reason_or_nodes(job: Job) -> str:
+    """squeue 的 NODELIST(REASON)。"""
+    if job["state"] in ("PENDING", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "FAILED"):
+        return f"({reason(job)})"
+    return job.get("node_list") or ""
+
+
+def limit_s(job: Job) -> float | None:
+    """时限（秒）；不限为 None。"""
+    limit = job.get("time_limit")
+    return None if limit is None else float(limit)
+
+
+def time_left(job: Job) -> str:
+    """还剩多久；不限的是 UNLIMITED。"""
+    limit = limit_s(job)
+    return "UNLIMITED" if limit is None else short_duration(max(0.0, limit - elapsed_s(job)))
+
+
+def end_time(job: Job) -> str:
+    """结束了的是结束时刻，运行中的是时限到的时刻。"""
+    if job.get("end_time"):
+        return instant(job["end_time"])
+    start, limit = epoch(job.get("start_time")), limit_s(job)
+    return "N/A" if start is None or limit is None else instant(start + limit + float(job.get("suspended_s") or 0))
+
+
+def start_time(job: Job) -> str:
+    """开始的时刻；没有开始的是计划里的。"""
+    return instant(job.get("start_time") or job.get("expected_start_time"))
+
+
+def cpus(job: Job) -> int:
+    """分到的 CPU；没有开始的是要的。"""
+    return int(job.get("allocated_cpus") or 0) or int(job["tasks"]) * int(job["cpus_per_task"])
+
+
+def nodes(job: Job) -> int:
+    """分到的节点数；没有开始的是至少要的。"""
+    return int(job.get("allocated_nodes") or 0) or int(job["minimum_nodes"])
+
+
+def requested_memory(job: Job) -> str:
+    """squeue 的 MIN_MEMORY。"""
+    return memory(job.get("memory_per_node") or job.get("memory_per_cpu") or 0)
+
+
+def gres(job: Job) -> str:
+    """每节点或整个作业的通用资源；没有是 N/A。"""
+    text = job.get("tres_per_node") or job.get("tres_per_job")
+    return "N/A" if not text else str(text)
+
+
+def command(job: Job) -> str:
+    """脚本没有路径（内容在服务器上）；作业名代替。"""
+    return str(job.get("name") or "(null)")
+
+
+def priority(job: Job) -> int:
+    """优先级：管理员给的，或按作业号倒数（basic 的先来先得）；保留的是 0。"""
+    if job.get("hold"):
+        return 0
+    given = job.get("priority")
+    return int(given) if given is not None else max(1, 4294901760 - int(job["job_id"]))
+
+
+@lru_cache(maxsize=256)
+def user_ids(name: str) -> tuple[str, str, str]:
+    """(uid, gid, 组名)；本机没有这个用户时 uid 是 nobody 的。"""
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        return ("65534", "65534", "nogroup")
+    import grp
+
+    try:
+        group = grp.getgrgid(found.pw_gid).gr_name
+    except KeyError:
+        group = str(found.pw_gid)
+    return (str(found.pw_uid), str(found.pw_gid), group)
+
+
+def over_subscribe(job: Job) -> str:
+    """OVER_SUBSCRIBE：独占是 NO，共享是 YES，其余 OK。"""
+    return "NO" if job.get("exclusive") else "YES" if job.get("oversubscribe") else "OK"
+
+
+def text(name: str, missing: str = "(null)") -> Callable[[Job], str]:
+    """原样的一个字段；没有则为 missing。"""
+    return lambda job: str(job[name]) if job.get(name) not in (None, "") else missing
