@@ -36,6 +36,7 @@ COMMANDS: dict[str, Place] = {
     "db": Place(SERVER, "数据库结构：升级、降级、版本", _CLI + "db", "db"),
     "token": Place(SERVER, "签发访问令牌", _CLI + "token", "token"),
     "config": Place(SERVER, "现行的设置与它们的来源", _CLI + "config", "config"),
+    "slurm": Place(TOOLS, "安装 Slurm 的命令（sbatch、squeue 等）", _CLI + "slurm", "slurm"),
     "simulate": Place(TOOLS, "用虚拟时钟重放作业踪迹，比较策略", _CLI + "simulate", "simulate"),
     "completion": Place(TOOLS, "打印 bash、zsh、fish 的补全脚本", _CLI + "completion", "completion"),
 }
