@@ -11,7 +11,7 @@ COMMANDS = {
     "squeue": "squeue",
     "scancel": "scancel",
     "sinfo": "sinfo",
-    "sacct": "unsupported",
+    "sacct": "sacct",
     "scontrol": "unsupported",
     "srun": "unsupported",
     "salloc": "unsupported",

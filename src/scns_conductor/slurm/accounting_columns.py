@@ -1,0 +1,256 @@
+"""sacct 的列（sacct(1) 的 Job Accounting Fields）：名字、缺省宽度、取值。"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scns_conductor.slurm import job_values as of
+from scns_conductor.slurm.times import duration, elapsed_s, epoch, instant, memory
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """一列；width 为负是左对齐。"""
+
+    name: str
+    width: int
+    value: Callable[[Row], str]
+
+
+def is_step(row: Row) -> bool:
+    """作业步的行；step 是 batch。"""
+    return bool(row.get("step"))
+
+
+def job_id(row: Row) -> str:
+    """12、12_3、12_[4-9]；作业步后面是 .batch。"""
+    return of.display_id(row) + (f".{row['step']}" if is_step(row) else "")
+
+
+def raw_id(row: Row) -> str:
+    """数字的作业号。"""
+    return str(row["job_id"]) + (f".{row['step']}" if is_step(row) else "")
+
+
+def state(row: Row) -> str:
+    """缺省是平常的 CANCELLED：很多客户端只认它；设了 SCNS_SACCT_CANCELLED_BY 才写 CANCELLED by UID。"""
+    word = str(row["state"])
+    if word == "CANCELLED" and not is_step(row) and os.environ.get("SCNS_SACCT_CANCELLED_BY"):
+        return f"CANCELLED by {of.user_ids(row.get('requested_end_actor') or row['user_name'])[0]}"
+    return word
+
+
+def exit_code(row: Row) -> str:
+    """退出码:信号；没有结束是 0:0。"""
+    return f"{row.get('exit_status') or 0}:{row.get('exit_signal') or 0}"
+
+
+def _job_only(value: Callable[[Row], str]) -> Callable[[Row], str]:
+    """作业步没有这一项。"""
+    return lambda row: "" if is_step(row) else value(row)
+
+
+def _step_only(value: Callable[[Row], str]) -> Callable[[Row], str]:
+    """只有作业步有这一项。"""
+    return lambda row: value(row) if is_step(row) else ""
+
+
+def _clock(seconds: float | None) -> str:
+    """CPU 时间：MM:SS.mmm，过一小时是 [D-]HH:MM:SS。"""
+    value = float(seconds or 0)
+    if value >= 3600:
+        return duration(value)
+    return f"{int(value) // 60:02d}:{value % 60:06.3f}"
+
+
+def _kilobytes(value: Any) -> str:
+    return "" if value is None else f"{int(value)}K"
+
+
+def _megabytes(value: Any) -> str:
+    return "" if value is None else f"{int(value) / 2**20:.2f}M"
+
+
+def _requested_memory(row: Row) -> str:
+    for name, mark in (("memory_per_node", ""), ("memory_per_cpu", "")):
+        if row.get(name):
+            count = of.cpus(row) if name == "memory_per_cpu" else of.nodes(row)
+            return memory(int(row[name]) * count) + mark
+    return "0"
+
+
+def tres(row: Row, *, allocated: bool) -> str:
+    """cpu=2,mem=4G,node=1,billing=2。"""
+    if allocated and not row.get("allocated_cpus"):
+        return ""
+    amount = int(row["allocated_memory"]) if allocated else _memory_total(row)
+    parts = [f"billing={of.cpus(row)}", f"cpu={of.cpus(row)}"]
+    if row.get("allocated_gres") and allocated:
+        parts += [f"gres/{item.replace(':', ':', 1)}" for item in str(row["allocated_gres"]).split(",")]
+    if amount:
+        parts.append(f"mem={memory(amount)}")
+    return ",".join([*parts, f"node={of.nodes(row)}"])
+
+
+def _memory_total(row: Row) -> int:
+    if row.get("memory_per_node"):
+        return int(row["memory_per_node"]) * of.nodes(row)
+    return int(row.get("memory_per_cpu") or 0) * of.cpus(row)
+
+
+def _started(row: Row) -> str:
+    return instant(row["start_time"], "Unknown" if not row.get("end_time") else "None")
+
+
+def _allocated_cpus(row: Row) -> str:
+    return str(row.get("allocated_cpus") or 0)
+
+
+def _cpu_total(row: Row) -> float:
+    return float(row.get("cpu_user_s") or 0) + float(row.get("cpu_system_s") or 0)
+
+
+def _reserved(row: Row) -> str:
+    begun = epoch(row.get("start_time")) or epoch(row.get("end_time"))
+    queued = epoch(row.get("eligible_time")) or epoch(row["submit_time"])
+    return "" if begun is None or queued is None else duration(begun - queued)
+
+
+def _flags(_row: Row) -> str:
+    return "SchedMain"
+
+
+FIELDS = {
+    field.name.lower(): field
+    for field in (
+        Field("Account", 10, lambda row: str(row.get("account") or "")),
+        Field("AdminComment", 19, _job_only(lambda row: str(row.get("admin_comment") or ""))),
+        Field("AllocCPUS", 10, _allocated_cpus),
+        Field("AllocNodes", 10, lambda row: str(row.get("allocated_nodes") or 0)),
+        Field("AllocTRES", 10, lambda row: tres(row, allocated=True)),
+        Field("AssocID", 7, _job_only(lambda _row: "0")),
+        Field("AveCPU", 10, _step_only(lambda row: duration(_cpu_total(row)))),
+        Field("AveCPUFreq", 10, lambda _row: ""),
+        Field("AveDiskRead", 14, _step_only(lambda row: _megabytes(row.get("read_bytes")))),
+        Field("AveDiskWrite", 14, _step_only(lambda row: _megabytes(row.get("written_bytes")))),
+        Field("AvePages", 10, lambda _row: ""),
+        Field("AveRSS", 10, _step_only(lambda row: _kilobytes(row.get("max_rss_kb")))),
+        Field("AveVMSize", 10, lambda _row: ""),
+        Field("BlockID", 16, lambda _row: ""),
+        Field("Cluster", 10, lambda row: str(row.get("cluster") or "scns")),
+        Field("Comment", 14, _job_only(lambda row: str(row.get("comment") or ""))),
+        Field("Constraints", 19, _job_only(lambda row: str(row.get("constraints") or ""))),
+        Field("ConsumedEnergy", 14, lambda _row: "0"),
+        Field("ConsumedEnergyRaw", 17, lambda _row: "0"),
+        Field("Container", 19, lambda _row: ""),
+        Field("CPUTime", 10, lambda row: duration(elapsed_s(row) * int(row.get("allocated_cpus") or 0))),
+        Field("CPUTimeRAW", 10, lambda row: str(int(elapsed_s(row)) * int(row.get("allocated_cpus") or 0))),
+        Field("DBIndex", 10, _job_only(lambda row: str(row["job_id"]))),
+        Field("DerivedExitCode", 15, _job_only(lambda row: f"{row.get('derived_exit_status') or 0}:0")),
+        Field("Elapsed", 10, lambda row: duration(elapsed_s(row))),
+        Field("ElapsedRaw", 10, lambda row: str(int(elapsed_s(row)))),
+        Field("Eligible", 19, _job_only(lambda row: instant(row.get("eligible_time"), "Unknown"))),
+        Field("End", 19, lambda row: instant(row.get("end_time"), "Unknown")),
+        Field("ExitCode", 8, exit_code),
+        Field("Extra", 19, _job_only(lambda row: str(row.get("extra") or ""))),
+        Field("FailedNode", 15, lambda _row: ""),
+        Field("Flags", 20, _job_only(_flags)),
+        Field("GID", 6, _job_only(lambda row: of.user_ids(row["user_name"])[1])),
+        Field("Group", 9, _job_only(lambda row: of.user_ids(row["user_name"])[2])),
+        Field("JobID", -12, job_id),
+        Field("JobIDRaw", -12, raw_id),
+        Field("JobName", 10, lambda row: str(row["step"] if is_step(row) else row["name"])),
+        Field("Layout", 9, _step_only(lambda _row: "Unknown")),
+        Field("MaxDiskRead", 12, _step_only(lambda row: _megabytes(row.get("read_bytes")))),
+        Field("MaxDiskReadNode", 15, _step_only(lambda row: str(row.get("batch_host") or ""))),
+        Field("MaxDiskReadTask", 15, _step_only(lambda _row: "0")),
+        Field("MaxDiskWrite", 12, _step_only(lambda row: _megabytes(row.get("written_bytes")))),
+        Field("MaxDiskWriteNode", 16, _step_only(lambda row: str(row.get("batch_host") or ""))),
+        Field("MaxDiskWriteTask", 16, _step_only(lambda _row: "0")),
+        Field("MaxPages", 8, lambda _row: ""),
+        Field("MaxPagesNode", 12, lambda _row: ""),
+        Field("MaxPagesTask", 14, lambda _row: ""),
+        Field("MaxRSS", 10, _step_only(lambda row: _kilobytes(row.get("max_rss_kb")))),
+        Field("MaxRSSNode", 10, _step_only(lambda row: str(row.get("batch_host") or ""))),
+        Field("MaxRSSTask", 10, _step_only(lambda _row: "0")),
+        Field("MaxVMSize", 10, lambda _row: ""),
+        Field("MaxVMSizeNode", 14, lambda _row: ""),
+        Field("MaxVMSizeTask", 14, lambda _row: ""),
+        Field("McsLabel", 9, lambda _row: ""),
+        Field("MinCPU", 10, _step_only(lambda row: duration(_cpu_total(row)))),
+        Field("MinCPUNode", 10, _step_only(lambda row: str(row.get("batch_host") or ""))),
+        Field("MinCPUTask", 10, _step_only(lambda _row: "0")),
+        Field("NCPUS", 10, _allocated_cpus),
+        Field("NNodes", 8, lambda row: str(1 if is_step(row) else of.nodes(row))),
+        Field("NodeList", 15, lambda row: str(row.get("node_list") or "None assigned")),
+        Field("NTasks", 8, _step_only(lambda _row: "1")),
+        Field("Partition", 10, _job_only(lambda row: str(row["partition"]))),
+        Field("Priority", 10, _job_only(lambda row: str(of.priority(row)))),
+        Field("QOS", 10, _job_only(lambda row: str(row.get("qos") or "normal"))),
+        Field("QOSRAW", 10, _job_only(lambda _row: "1")),
+        Field("Reason", 22, _job_only(of.reason)),
+        Field("ReqCPUFreq", 10, _step_only(lambda _row: "0")),
+        Field("ReqCPUFreqGov", 13, _step_only(lambda _row: "0")),
+        Field("ReqCPUFreqMax", 13, _step_only(lambda _row: "0")),
+        Field("ReqCPUFreqMin", 13, _step_only(lambda _row: "0")),
+        Field("ReqCPUS", 8, lambda row: str(int(row["tasks"]) * int(row["cpus_per_task"]))),
+        Field("ReqMem", 10, _job_only(_requested_memory)),
+        Field("ReqNodes", 8, lambda row: str(1 if is_step(row) else row["minimum_nodes"])),
+        Field("ReqTRES", 10, _job_only(lambda row: tres(row, allocated=False))),
+        Field("Reservation", 20, _job_only(lambda row: str(row.get("reservation") or ""))),
+        Field("ReservationId", 15, lambda _row: ""),
+        Field("Reserved", 10, _job_only(_reserved)),
+        Field("ResvCPU", 10, lambda _row: ""),
+        Field("ResvCPURAW", 10, lambda _row: ""),
+        Field("Start", 19, _started),
+        Field("State", 10, state),
+        Field("Submit", 19, lambda row: instant(row["start_time"] if is_step(row) else row["submit_time"], "Unknown")),
+        Field("SubmitLine", 20, lambda _row: ""),
+        Field("Suspended", 10, lambda row: duration(float(row.get("suspended_s") or 0))),
+        Field("SystemComment", 19, lambda _row: ""),
+        Field("SystemCPU", 10, lambda row: _clock(row.get("cpu_system_s"))),
+        Field("Timelimit", 10, _job_only(lambda row: duration(of.limit_s(row)))),
+        Field(
+            "TimelimitRaw",
+            12,
+            _job_only(lambda row: "UNLIMITED" if row.get("time_limit") is None else str(int(row["time_limit"]) // 60)),
+        ),
+        Field("TotalCPU", 10, lambda row: _clock(_cpu_total(row))),
+        Field("TRESUsageInAve", 14, lambda _row: ""),
+        Field("TRESUsageInMax", 14, lambda _row: ""),
+        Field("TRESUsageInMaxNode", 18, lambda _row: ""),
+        Field("TRESUsageInMaxTask", 18, lambda _row: ""),
+        Field("TRESUsageInMin", 14, lambda _row: ""),
+        Field("TRESUsageInMinNode", 18, lambda _row: ""),
+        Field("TRESUsageInMinTask", 18, lambda _row: ""),
+        Field("TRESUsageInTot", 14, lambda _row: ""),
+        Field("TRESUsageOutAve", 15, lambda _row: ""),
+        Field("TRESUsageOutMax", 15, lambda _row: ""),
+        Field("TRESUsageOutMaxNode", 19, lambda _row: ""),
+        Field("TRESUsageOutMaxTask", 19, lambda _row: ""),
+        Field("TRESUsageOutMin", 15, lambda _row: ""),
+        Field("TRESUsageOutMinNode", 19, lambda _row: ""),
+        Field("TRESUsageOutMinTask", 19, lambda _row: ""),
+        Field("TRESUsageOutTot", 15, lambda _row: ""),
+        Field("UID", 6, _job_only(lambda row: of.user_ids(row["user_name"])[0])),
+        Field("User", 9, _job_only(lambda row: str(row["user_name"]))),
+        Field("UserCPU", 10, lambda row: _clock(row.get("cpu_user_s"))),
+        Field("WCKey", 10, _job_only(lambda row: str(row.get("wckey") or ""))),
+        Field("WCKeyID", 8, _job_only(lambda _row: "0")),
+        Field("WorkDir", 20, _job_only(lambda row: str(row["current_working_directory"]))),
+    )
+}
+DEFAULT_FORMAT = "jobid,jobname,partition,account,alloccpus,state,exitcode"
+BRIEF_FORMAT = "jobid,state,exitcode"
+LONG_FORMAT = (
+    "jobid,jobidraw,jobname,partition,maxvmsize,maxvmsizenode,maxvmsizetask,avevmsize,maxrss,maxrssnode,maxrsstask,"
+    "averss,maxpages,maxpagesnode,maxpagestask,avepages,mincpu,mincpunode,mincputask,avecpu,ntasks,alloccpus,elapsed,"
+    "state,exitcode,avecpufreq,reqcpufreqmin,reqcpufreqmax,reqcpufreqgov,reqmem,consumedenergy,maxdiskread,"
+    "maxdiskreadnode,maxdiskreadtask,avediskread,maxdiskwrite,maxdiskwritenode,maxdiskwritetask,avediskwrite,"
+    "reqtres,alloctres,tresusageinave,tresusageinmax,tresusageinmaxnode,tresusageinmaxtask,tresusageinmin,"
+    "tresusageinminnode,tresusageinmintask,tresusageintot,tresusageoutmax,tresusageoutmaxnode,tresusageoutmaxtask,"
+    "tresusageoutave,tresusageouttot"
+)

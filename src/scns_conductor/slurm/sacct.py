@@ -1,0 +1,231 @@
+"""sacct：记账，结束的作业也在其中（sacct(1)）。"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from scns_conductor.client import Client, Problem
+from scns_conductor.client.token_claims import user_name_of
+from scns_conductor.core.instants import parse_instant
+from scns_conductor.slurm import job_values as of
+from scns_conductor.slurm.accounting_columns import BRIEF_FORMAT, DEFAULT_FORMAT, FIELDS, LONG_FORMAT, Field
+from scns_conductor.slurm.hosts import split_list
+from scns_conductor.slurm.options import Parsed, flags, option, values
+from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
+from scns_conductor.slurm.times import epoch
+
+OPTIONS = [
+    *flags("-a --allusers", "-b --brief", "-B --batch-script", "-c --completion", "-D --duplicates", "--array"),
+    *flags("-e --helpformat", "--env-vars", "-h --help", "-I --fedorig", "-l --long", "-L --allclusters", "--local"),
+    *flags(
+        "-n --noheader", "--noconvert", "-p --parsable", "-P --parsable2", "-T --truncate", "--usage", "--federation"
+    ),
+    *flags("-v --verbose", "-V --version", "-X --allocations", "--me", "--use-local-uid"),
+    *values("-A --accounts", "-x --associations", "-C --constraints", "--delimiter", "-E --endtime", "-f --file"),
+    *values("-F --flags", "-g --gid --group", "-i --nnodes", "--ncpus", "-j --jobs", "-k --timelimit-min"),
+    *values("-K --timelimit-max", "-M --clusters --cluster", "-N --nodelist", "--name", "-o --format", "-q --qos"),
+    *values("-r --partition", "-s --state", "-S --starttime", "--units", "-u --user --uid", "-W --wckeys"),
+    option("--json", "optional"),
+]
+_WORD = re.compile(r"^\s*([A-Za-z]+)(?:%(-?\d+))?\s*$")
+_PAGE = 1000
+
+
+def main(words: list[str]) -> int:
+    """列出记账的行。"""
+    parsed = parse_or_exit("sacct", words, OPTIONS)
+    if "help" in parsed or "usage" in parsed:
+        print("Usage: sacct [options]")
+        return 0
+    if "helpformat" in parsed:
+        names = [field.name for field in FIELDS.values()]
+        for start in range(0, len(names), 4):
+            print(" ".join(f"{name:<19}" for name in names[start : start + 4]).rstrip())
+        return 0
+    for key in ("clusters", "file", "batch_script", "env_vars"):
+        if key in parsed:
+            raise Fatal(f"--{key.replace('_', '-')} is not supported by this system")
+    chosen = _fields(parsed)
+    with connect() as client:
+        rows = list(_rows(client, parsed))
+    if "json" in parsed:
+        print(
+            json.dumps({"meta": {"Slurm": {"release": "22.05.8"}}, "errors": [], "jobs": rows}, indent=2, default=str)
+        )
+        return 0
+    for line in lines(chosen, rows, parsed):
+        print(line)
+    return 0
+
+
+def _fields(parsed: Parsed) -> list[tuple[Field, int]]:
+    """列与宽度；--format 可以写几次，合在一起。"""
+    texts = parsed.every("format")
+    if not texts:
+        default = LONG_FORMAT if "long" in parsed else BRIEF_FORMAT if "brief" in parsed else DEFAULT_FORMAT
+        texts = [default if "long" in parsed or "brief" in parsed else os.environ.get("SACCT_FORMAT") or default]
+    found: list[tuple[Field, int]] = []
+    for word in ",".join(texts).split(","):
+        if not word.strip():
+            continue
+        match = _WORD.match(word)
+        name = match[1].lower() if match else word.strip().lower()
+        candidates = [name] if name in FIELDS else [key for key in FIELDS if key.startswith(name)]
+        if match is None or not candidates:
+            raise Fatal(f'Invalid field requested: "{match[1] if match else word.strip()}"', prefix="fatal: ")
+        field = FIELDS[candidates[0]]
+        found.append((field, int(match[2]) if match[2] else field.width))
+    return found
+
+
+def lines(chosen: list[tuple[Field, int]], rows: Iterable[dict[str, Any]], parsed: Parsed) -> Iterable[str]:
+    """表头与各行；-P 用 | 相隔，-p 末尾还有 |。"""
+    delimiter = parsed.last("delimiter") or "|"
+    plain = next((key for key, _ in reversed(parsed.pairs) if key in ("parsable", "parsable2")), None)
+    if plain:
+        end = delimiter if plain == "parsable" else ""
+        if "noheader" not in parsed:
+            yield delimiter.join(field.name for field, _ in chosen) + end
+        for row in rows:
+            yield delimiter.join(field.value(row) for field, _ in chosen) + end
+        return
+    if "noheader" not in parsed:
+        yield "".join(_cell(field.name, width, header=True) + " " for field, width in chosen)
+        yield "".join("-" * abs(width) + " " for _, width in chosen)
+    for row in rows:
+        yield "".join(_cell(field.value(row), width) + " " for field, width in chosen)
+
+
+def _cell(text: str, width: int, *, header: bool = False) -> str:
+    """太长的截断，末尾改成 +（print_fields_str）；宽度为负是左对齐。"""
+    size = abs(width)
+    if len(text) > size:
+        text = text[:size] if header else text[: size - 1] + "+"
+    return text.ljust(size) if width < 0 else text.rjust(size)
+
+
+def _rows(client: Client, parsed: Parsed) -> Iterable[dict[str, Any]]:
+    jobs = sorted(_jobs(client, parsed), key=_order)
+    wanted = _steps(parsed)
+    for job in jobs:
+        steps = wanted.get(str(job["job_id"]), wanted.get(of.display_id(job)))
+        if steps is None or None in steps:
+            yield job
+        started = job.get("start_time") and not job.get("interactive") and "allocations" not in parsed
+        if started and (steps is None or steps & {None, "batch"}):
+            yield {**job, "step": "batch"}
+
+
+def _order(job: dict[str, Any]) -> tuple[int, int, int]:
+    """按作业号；数组里按任务号，还没有启动的那一行在最后。"""
+    task = job["array_task_id"]
+    return int(job["array_job_id"] or job["job_id"]), 0 if task is not None else 1, task or 0
+
+
+def _words(parsed: Parsed) -> list[str]:
+    return [word for text in parsed.every("jobs") for word in split_list(text)]
+
+
+def _steps(parsed: Parsed) -> dict[str, set[str | None]]:
+    """-j 里写明了作业步的：作业号 -> 要哪些步；None 是作业自己。"""
+    found: dict[str, set[str | None]] = {}
+    for word in _words(parsed):
+        job, dot, step = word.partition(".")
+        found.setdefault(job, set()).add(step if dot else None)
+    return found if any(steps != {None} for steps in found.values()) else {}
+
+
+def _states(text: str | None) -> list[str] | None:
+    if not text:
+        return None
+    found = []
+    for word in text.upper().split(","):
+        name = of.LONG_STATES.get(word.strip(), word.strip())
+        if name in of.SHORT_STATES:
+            found.append(name)
+        elif name not in of.ABSENT_STATES:
+            raise Fatal(f"Unknown job state: {word.strip().lower()}")
+    return found
+
+
+def _time(text: str) -> float:
+    try:
+        return parse_instant(text, datetime.now(UTC).astimezone()).timestamp()
+    except ValueError:
+        raise Fatal(f"Invalid time specification (pos=0): {text}") from None
+
+
+def _jobs(client: Client, parsed: Parsed) -> list[dict[str, Any]]:
+    ids = [word.partition(".")[0] for word in _words(parsed)]
+    for word in ids:
+        if not re.fullmatch(r"\d+(_(\d+|\[[\d,:-]+\]))?", word):
+            raise Fatal(f"Invalid job id: {word}", prefix="fatal: ")
+    filters = _filters(client, parsed)
+    states = _states(parsed.last("state"))
+    start = parsed.last("starttime") or os.environ.get("SLURM_SACCT_STARTTIME")
+    end = parsed.last("endtime")
+    since = _time(start) if start else None
+    until = _time(end) if end else time.time() + 1
+    if since is None and not ids:
+        midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+        since = until - 1 if states and end is None else midnight.timestamp()
+        if states and any(state not in of.ACTIVE for state in states):
+            since = midnight.timestamp()
+    if ids:
+        try:
+            # 数组的作业号包括它的全部任务；没有的作业号不是错误。
+            found = list(client.jobs(job_id=",".join(dict.fromkeys(ids)), sort="job_id", **filters))
+        except Problem as problem:
+            if problem.status != 404:
+                raise
+            found = []
+    else:
+        found = _in_window(client, since or 0.0, filters)
+    kept = [job for job in found if _within(job, since, until) and (states is None or job["state"] in states)]
+    names = parsed.last("name")
+    return [job for job in kept if not names or job["name"] in names.split(",")]
+
+
+def _in_window(client: Client, since: float, filters: dict[str, Any]) -> list[dict[str, Any]]:
+    """那段时间里还在的：没有结束的，以及此后才结束的。"""
+    live = list(client.jobs(state=list(of.ACTIVE), sort="job_id", **filters))
+    ended = list(client.jobs(end_after=str(int(since)), sort="end_time", **filters))
+    seen = {job["job_id"] for job in live}
+    return live + [job for job in ended if job["job_id"] not in seen]
+
+
+def _within(job: dict[str, Any], since: float | None, until: float) -> bool:
+    ended = epoch(job["end_time"])
+    if since is not None and ended is not None and ended < since:
+        return False
+    return (epoch(job["submit_time"]) or 0) <= until
+
+
+def _filters(client: Client, parsed: Parsed) -> dict[str, Any]:
+    filters: dict[str, Any] = {"limit": _PAGE}
+    for key, name in (("accounts", "account"), ("partition", "partition"), ("qos", "qos")):
+        if parsed.last(key):
+            filters[name] = parsed.last(key)
+    if parsed.last("nodelist"):
+        from scns_conductor.core.hostlist import expand
+
+        filters["node"] = ",".join(expand(parsed.last("nodelist") or ""))
+    users = parsed.last("user")
+    if users:
+        filters["user"] = ",".join(_user(word) for word in users.split(",") if word)
+    elif "me" in parsed or ("allusers" not in parsed and os.geteuid() != 0 and "jobs" not in parsed):
+        filters["user"] = user_name_of(client.token)
+    return filters
+
+
+def _user(word: str) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(int(word)).pw_name if word.isdigit() else word
+    except KeyError:
+        raise Fatal(f"Invalid user id: {word}", prefix="fatal: ") from None
