@@ -58,8 +58,8 @@ open('born', 'w').write(str(born))
 def test_ten_thousand_processes_are_stopped_at_the_limit_and_all_gone(yard: NodeYard) -> None:
     (yard.output / "bomb.py").write_text(FORK_TEN_THOUSAND)
     job_id = yard.run("exec python3 -S bomb.py\n")
-    job = yard.ended(job_id)
-    assert job["state"] in ("COMPLETED", "FAILED")
+    # 几千个进程的创建与杀尽，在忙的机器上要久一些。
+    wait_until(lambda: yard.job(job_id)["state"] in ("COMPLETED", "FAILED"), "作业结束", wait_s=120)
     if yard.node()["containment"]["pids"] == "cgroup":
         assert int((yard.output / "born").read_text()) < 4096 + 1024 + 1
     marker = f"SCNS_JOB_KEY={job_id}.0.batch".encode()
