@@ -12,7 +12,7 @@ COMMANDS = {
     "scancel": "scancel",
     "sinfo": "sinfo",
     "sacct": "sacct",
-    "scontrol": "unsupported",
+    "scontrol": "scontrol",
     "srun": "unsupported",
     "salloc": "unsupported",
     "sstat": "unsupported",
