@@ -22,7 +22,8 @@ _PARTITION = {
     "default": "is_default", "defaulttime": "default_time", "gracetime": "grace_time", "maxnodes": "max_nodes",
     "maxtime": "max_time", "minnodes": "min_nodes", "nodes": "nodes", "priorityjobfactor": "priority_job_factor",
     "prioritytier": "priority_tier", "state": "state", "preemptmode": "preempt_mode",
-    "maxcpuspernode": "max_cpus_per_node", "maxmempernode": "max_memory_per_node", "defmempercpu": "default_memory_per_cpu",
+    "maxcpuspernode": "max_cpus_per_node", "maxmempernode": "max_memory_per_node",
+    "defmempercpu": "default_memory_per_cpu",
 }  # fmt: skip
 _INTEGERS = frozenset(
     {"array_max_tasks", "minimum_cpus_per_node", "nice", "tasks", "priority", "cpus_per_task", "grace_time",
