@@ -106,8 +106,10 @@ def _conditions(filters: JobFilter) -> tuple[list[str], dict[str, Any]]:
         values["state"] = _states(filters.state)
     for key, column in _EQUALS.items():
         if text := getattr(filters, key):
-            where.append(f"{column} = ANY(CAST(:{key} AS text[]))")
-            values[key] = _words(text) if key != "name" else [text, *_words(text)]
+            words = _words(text) if key != "name" else list(dict.fromkeys([text, *_words(text)]))
+            # 只有一个值时写成等号：索引本来就按作业号排好，不必再排。
+            where.append(f"{column} = :{key}" if len(words) == 1 else f"{column} = ANY(CAST(:{key} AS text[]))")
+            values[key] = words[0] if len(words) == 1 else words
     if filters.partition:
         where.append("string_to_array(partition, ',') && CAST(:partition AS text[])")
         values["partition"] = _words(filters.partition)
@@ -124,7 +126,7 @@ def _conditions(filters: JobFilter) -> tuple[list[str], dict[str, Any]]:
                 where.append(f"{key}_time {comparison} CAST(:{key}_{side} AS timestamptz)")
                 values[f"{key}_{side}"] = _instant(f"{key}_{side}", text)
     for value in values.values():
-        if isinstance(value, list) and any("\0" in str(item) for item in value):
+        if any("\0" in str(item) for item in (value if isinstance(value, list) else [value])):
             raise InvalidRequest("query", "条件里含有 NUL 字节")
     return where, values
 
