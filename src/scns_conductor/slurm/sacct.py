@@ -1,209 +1,225 @@
-"""sacct：作业的账（sacct(1)）；数据库里的每个作业都在，不论结束多久。"""
+"""sacct：记账，结束的作业也在其中（sacct(1)）。"""
 
+import json
 import os
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from scns_conductor.client import Client, Problem
 from scns_conductor.client.token_claims import user_name_of
+from scns_conductor.core.instants import parse_instant
 from scns_conductor.slurm import job_values as of
-from scns_conductor.slurm.account_columns import CANONICAL, FIELDS
-from scns_conductor.slurm.columns import Row
+from scns_conductor.slurm.accounting_columns import BRIEF_FORMAT, DEFAULT_FORMAT, FIELDS, LONG_FORMAT, Field
 from scns_conductor.slurm.hosts import split_list
 from scns_conductor.slurm.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
+from scns_conductor.slurm.times import epoch
 
-DEFAULT = "JobID,JobName,Partition,Account,AllocCPUS,State,ExitCode"
-BRIEF = "JobID,State,ExitCode"
-LONG = "JobID,JobIDRaw,JobName,Partition,MaxRSS,AveRSS,NTasks,AllocCPUS,Elapsed,State,ExitCode,ReqMem,ReqTRES,AllocTRES"
 OPTIONS = [
-    *flags("-a --allusers", "-b --brief", "-c --completion", "-D --duplicates", "-e --helpformat", "-h --help"),
-    *flags("-l --long", "-L --allclusters", "-n --noheader", "-p --parsable", "-P --parsable2", "-T --truncate"),
-    *flags("-v --verbose", "-V --version", "-X --allocations", "--noconvert", "--usage", "--local"),
-    *values("-A --accounts --account", "-E --endtime", "-j --jobs", "-M --clusters", "-N --nodelist", "--name"),
-    *values("-o --format", "-q --qos", "-r --partition", "-s --state", "-S --starttime", "-u --uid --user"),
-    *values("--delimiter", "--units"),
+    *flags("-a --allusers", "-b --brief", "-B --batch-script", "-c --completion", "-D --duplicates", "--array"),
+    *flags("-e --helpformat", "--env-vars", "-h --help", "-I --fedorig", "-l --long", "-L --allclusters", "--local"),
+    *flags(
+        "-n --noheader", "--noconvert", "-p --parsable", "-P --parsable2", "-T --truncate", "--usage", "--federation"
+    ),
+    *flags("-v --verbose", "-V --version", "-X --allocations", "--me", "--use-local-uid"),
+    *values("-A --accounts", "-x --associations", "-C --constraints", "--delimiter", "-E --endtime", "-f --file"),
+    *values("-F --flags", "-g --gid --group", "-i --nnodes", "--ncpus", "-j --jobs", "-k --timelimit-min"),
+    *values("-K --timelimit-max", "-M --clusters --cluster", "-N --nodelist", "--name", "-o --format", "-q --qos"),
+    *values("-r --partition", "-s --state", "-S --starttime", "--units", "-u --user --uid", "-W --wckeys"),
     option("--json", "optional"),
 ]
-_FIELD = re.compile(r"^([A-Za-z_]+)(?:%(-?\d+))?$")
-_STEP = re.compile(r"^(\d+(?:_(?:\d+|\[[\d,-]+\]))?)(?:\.(\w+))?$")
-
-
-@dataclass(frozen=True, slots=True)
-class AccountColumn:
-    """一列：名字与宽度，负的靠左。"""
-
-    name: str
-    width: int
-
-    def show(self, text: str) -> str:
-        """补齐；太长的截断，末尾是 +。"""
-        size = abs(self.width)
-        if len(text) > size:
-            text = text[: size - 1] + "+"
-        return text.ljust(size) if self.width < 0 else text.rjust(size)
+_WORD = re.compile(r"^\s*([A-Za-z]+)(?:%(-?\d+))?\s*$")
+_PAGE = 1000
 
 
 def main(words: list[str]) -> int:
-    """列出账目。"""
+    """列出记账的行。"""
     parsed = parse_or_exit("sacct", words, OPTIONS)
     if "help" in parsed or "usage" in parsed:
-        print("Usage: sacct [<OPTION>]\n    Valid <OPTION> values are: see sacct(1)")
+        print("Usage: sacct [options]")
         return 0
     if "helpformat" in parsed:
-        names = sorted(FIELDS, key=str.lower)
+        names = [field.name for field in FIELDS.values()]
         for start in range(0, len(names), 4):
-            print(" ".join(name.ljust(19) for name in names[start : start + 4]).rstrip())
+            print(" ".join(f"{name:<19}" for name in names[start : start + 4]).rstrip())
         return 0
-    for key in ("clusters", "completion"):
+    for key in ("clusters", "file", "batch_script", "env_vars"):
         if key in parsed:
-            raise Fatal(f"--{key} is not supported by this system")
-    columns = _columns(parsed)
+            raise Fatal(f"--{key.replace('_', '-')} is not supported by this system")
+    chosen = _fields(parsed)
     with connect() as client:
-        rows = _rows(client, parsed)
+        rows = list(_rows(client, parsed))
     if "json" in parsed:
-        import json
-
-        print(json.dumps({"meta": {}, "errors": [], "jobs": rows}, indent=2))
+        print(
+            json.dumps({"meta": {"Slurm": {"release": "22.05.8"}}, "errors": [], "jobs": rows}, indent=2, default=str)
+        )
         return 0
-    for line in _lines(columns, rows, parsed):
+    for line in lines(chosen, rows, parsed):
         print(line)
     return 0
 
 
-def _columns(parsed: Parsed) -> list[AccountColumn]:
-    given = parsed.every("format") or [os.environ.get("SACCT_FORMAT") or ""]
-    if "long" in parsed and not parsed.every("format"):
-        given = [LONG]
-    if "brief" in parsed and not parsed.every("format"):
-        given = [BRIEF]
-    found: list[AccountColumn] = []
-    for word in ",".join(given).split(",") if any(given) else DEFAULT.split(","):
+def _fields(parsed: Parsed) -> list[tuple[Field, int]]:
+    """列与宽度；--format 可以写几次，合在一起。"""
+    texts = parsed.every("format")
+    if not texts:
+        default = LONG_FORMAT if "long" in parsed else BRIEF_FORMAT if "brief" in parsed else DEFAULT_FORMAT
+        texts = [default if "long" in parsed or "brief" in parsed else os.environ.get("SACCT_FORMAT") or default]
+    found: list[tuple[Field, int]] = []
+    for word in ",".join(texts).split(","):
         if not word.strip():
             continue
-        match = _FIELD.match(word.strip())
-        name = CANONICAL.get(match[1].lower()) if match else None
-        if match is not None and name is None:
-            # 唯一的前缀也认（sacct 的 strncasecmp）：取表里的第一个。
-            name = next((full for low, full in sorted(CANONICAL.items()) if low.startswith(match[1].lower())), None)
-        if match is None or name is None:
-            raise Fatal(f'Invalid field requested: "{word.strip()}"')
-        found.append(AccountColumn(name, int(match[2]) if match[2] else FIELDS[name][0]))
+        match = _WORD.match(word)
+        name = match[1].lower() if match else word.strip().lower()
+        candidates = [name] if name in FIELDS else [key for key in FIELDS if key.startswith(name)]
+        if match is None or not candidates:
+            raise Fatal(f'Invalid field requested: "{match[1] if match else word.strip()}"', prefix="fatal: ")
+        field = FIELDS[candidates[0]]
+        found.append((field, int(match[2]) if match[2] else field.width))
     return found
 
 
-def _lines(columns: Sequence[AccountColumn], rows: Sequence[Row], parsed: Parsed) -> list[str]:
-    cells = [[FIELDS[column.name][1](row) for column in columns] for row in rows]
-    heads = [] if "noheader" in parsed else [[column.name for column in columns]]
-    if "parsable" in parsed or "parsable2" in parsed:
-        mark = parsed.last("delimiter") or "|"
-        tail = "" if "parsable2" in parsed else mark
-        return [mark.join(line) + tail for line in [*heads, *cells]]
-    rules = [["-" * abs(column.width) for column in columns]] if heads else []
+def lines(chosen: list[tuple[Field, int]], rows: Iterable[dict[str, Any]], parsed: Parsed) -> Iterable[str]:
+    """表头与各行；-P 用 | 相隔，-p 末尾还有 |。"""
+    delimiter = parsed.last("delimiter") or "|"
+    plain = next((key for key, _ in reversed(parsed.pairs) if key in ("parsable", "parsable2")), None)
+    if plain:
+        end = delimiter if plain == "parsable" else ""
+        if "noheader" not in parsed:
+            yield delimiter.join(field.name for field, _ in chosen) + end
+        for row in rows:
+            yield delimiter.join(field.value(row) for field, _ in chosen) + end
+        return
+    if "noheader" not in parsed:
+        yield "".join(_cell(field.name, width, header=True) + " " for field, width in chosen)
+        yield "".join("-" * abs(width) + " " for _, width in chosen)
+    for row in rows:
+        yield "".join(_cell(field.value(row), width) + " " for field, width in chosen)
 
-    def padded(line: list[str]) -> str:
-        return " ".join(column.show(text) for column, text in zip(columns, line, strict=True)) + " "
 
-    return [padded(line) for line in [*heads, *rules, *cells]]
+def _cell(text: str, width: int, *, header: bool = False) -> str:
+    """太长的截断，末尾改成 +（print_fields_str）；宽度为负是左对齐。"""
+    size = abs(width)
+    if len(text) > size:
+        text = text[:size] if header else text[: size - 1] + "+"
+    return text.ljust(size) if width < 0 else text.rjust(size)
 
 
-def _rows(client: Client, parsed: Parsed) -> list[dict[str, Any]]:
-    filters: dict[str, Any] = {}
-    for key, name in (("accounts", "account"), ("name", "name"), ("partition", "partition"), ("qos", "qos")):
+def _rows(client: Client, parsed: Parsed) -> Iterable[dict[str, Any]]:
+    jobs = sorted(_jobs(client, parsed), key=_order)
+    wanted = _steps(parsed)
+    for job in jobs:
+        steps = wanted.get(str(job["job_id"]), wanted.get(of.display_id(job)))
+        if steps is None or None in steps:
+            yield job
+        started = job.get("start_time") and not job.get("interactive") and "allocations" not in parsed
+        if started and (steps is None or steps & {None, "batch"}):
+            yield {**job, "step": "batch"}
+
+
+def _order(job: dict[str, Any]) -> tuple[int, int, int]:
+    """按作业号；数组里按任务号，还没有启动的那一行在最后。"""
+    task = job["array_task_id"]
+    return int(job["array_job_id"] or job["job_id"]), 0 if task is not None else 1, task or 0
+
+
+def _words(parsed: Parsed) -> list[str]:
+    return [word for text in parsed.every("jobs") for word in split_list(text)]
+
+
+def _steps(parsed: Parsed) -> dict[str, set[str | None]]:
+    """-j 里写明了作业步的：作业号 -> 要哪些步；None 是作业自己。"""
+    found: dict[str, set[str | None]] = {}
+    for word in _words(parsed):
+        job, dot, step = word.partition(".")
+        found.setdefault(job, set()).add(step if dot else None)
+    return found if any(steps != {None} for steps in found.values()) else {}
+
+
+def _states(text: str | None) -> list[str] | None:
+    if not text:
+        return None
+    found = []
+    for word in text.upper().split(","):
+        name = of.LONG_STATES.get(word.strip(), word.strip())
+        if name in of.SHORT_STATES:
+            found.append(name)
+        elif name not in of.ABSENT_STATES:
+            raise Fatal(f"Unknown job state: {word.strip().lower()}")
+    return found
+
+
+def _time(text: str) -> float:
+    try:
+        return parse_instant(text, datetime.now(UTC).astimezone()).timestamp()
+    except ValueError:
+        raise Fatal(f"Invalid time specification (pos=0): {text}") from None
+
+
+def _jobs(client: Client, parsed: Parsed) -> list[dict[str, Any]]:
+    ids = [word.partition(".")[0] for word in _words(parsed)]
+    for word in ids:
+        if not re.fullmatch(r"\d+(_(\d+|\[[\d,:-]+\]))?", word):
+            raise Fatal(f"Invalid job id: {word}", prefix="fatal: ")
+    filters = _filters(client, parsed)
+    states = _states(parsed.last("state"))
+    start = parsed.last("starttime") or os.environ.get("SLURM_SACCT_STARTTIME")
+    end = parsed.last("endtime")
+    since = _time(start) if start else None
+    until = _time(end) if end else time.time() + 1
+    if since is None and not ids:
+        midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+        since = until - 1 if states and end is None else midnight.timestamp()
+        if states and any(state not in of.ACTIVE for state in states):
+            since = midnight.timestamp()
+    if ids:
+        try:
+            # 数组的作业号包括它的全部任务；没有的作业号不是错误。
+            found = list(client.jobs(job_id=",".join(dict.fromkeys(ids)), sort="job_id", **filters))
+        except Problem as problem:
+            if problem.status != 404:
+                raise
+            found = []
+    else:
+        found = _in_window(client, since or 0.0, filters)
+    kept = [job for job in found if _within(job, since, until) and (states is None or job["state"] in states)]
+    names = parsed.last("name")
+    return [job for job in kept if not names or job["name"] in names.split(",")]
+
+
+def _in_window(client: Client, since: float, filters: dict[str, Any]) -> list[dict[str, Any]]:
+    """那段时间里还在的：没有结束的，以及此后才结束的。"""
+    live = list(client.jobs(state=list(of.ACTIVE), sort="job_id", **filters))
+    ended = list(client.jobs(end_after=str(int(since)), sort="end_time", **filters))
+    seen = {job["job_id"] for job in live}
+    return live + [job for job in ended if job["job_id"] not in seen]
+
+
+def _within(job: dict[str, Any], since: float | None, until: float) -> bool:
+    ended = epoch(job["end_time"])
+    if since is not None and ended is not None and ended < since:
+        return False
+    return (epoch(job["submit_time"]) or 0) <= until
+
+
+def _filters(client: Client, parsed: Parsed) -> dict[str, Any]:
+    filters: dict[str, Any] = {"limit": _PAGE}
+    for key, name in (("accounts", "account"), ("partition", "partition"), ("qos", "qos")):
         if parsed.last(key):
             filters[name] = parsed.last(key)
     if parsed.last("nodelist"):
         from scns_conductor.core.hostlist import expand
 
         filters["node"] = ",".join(expand(parsed.last("nodelist") or ""))
-    ids = _ids(parsed)
-    if parsed.last("uid"):
-        filters["user"] = ",".join(_user(word) for word in (parsed.last("uid") or "").split(",") if word)
-    elif not ids and "allusers" not in parsed and os.geteuid() != 0:
+    users = parsed.last("user")
+    if users:
+        filters["user"] = ",".join(_user(word) for word in users.split(",") if word)
+    elif "me" in parsed or ("allusers" not in parsed and os.geteuid() != 0 and "jobs" not in parsed):
         filters["user"] = user_name_of(client.token)
-    states = _states(parsed.last("state"))
-    steps: dict[str, set[str]] = {}
-    if ids:
-        for job, step in ids:
-            if step:
-                steps.setdefault(job, set()).add(step)
-        filters["job_id"] = ",".join(dict.fromkeys(job for job, _ in ids))
-    since = parsed.last("starttime")
-    if since is None and not ids:
-        today = time.localtime()
-        since = time.strftime("%Y-%m-%dT00:00:00", today)
-    try:
-        jobs = list(client.jobs(sort="job_id", **filters))
-    except Problem as problem:
-        if problem.code != "job_not_found":
-            raise
-        jobs = []
-    jobs = _in_window(jobs, since, parsed.last("endtime"))
-    if states:
-        jobs = [job for job in jobs if job["state"] in states]
-    jobs.sort(key=lambda job: (int(job["array_job_id"] or job["job_id"]), _task_order(job)))
-    rows: list[dict[str, Any]] = []
-    for job in jobs:
-        wanted = steps.get(of.display_id(job)) or steps.get(str(job["job_id"]))
-        if not wanted:
-            rows.append(job)
-        if "allocations" not in parsed and job.get("start_time") and not job.get("interactive"):
-            batch = {**job, "step": "batch"}
-            if not wanted or "batch" in wanted:
-                rows.append(batch)
-    return rows
-
-
-def _task_order(job: dict[str, Any]) -> float:
-    # 还没有启动的一批排在最后，同 sacct 的 12_[4-9]。
-    task = job["array_task_id"]
-    return float("inf") if task is None else float(task)
-
-
-def _in_window(jobs: list[dict[str, Any]], since: str | None, until: str | None) -> list[dict[str, Any]]:
-    """窗口之内曾经有效的作业：结束不早于起点，提交不晚于终点。"""
-    from datetime import UTC, datetime
-
-    from scns_conductor.core.instants import parse_instant
-    from scns_conductor.slurm.times import epoch
-
-    now = datetime.now(UTC).astimezone()
-    try:
-        low = parse_instant(since, now).timestamp() if since else None
-        high = parse_instant(until, now).timestamp() if until else None
-    except ValueError:
-        raise Fatal(f"Invalid time specification (pos=0): {since} {until}") from None
-    return [
-        job
-        for job in jobs
-        if (low is None or (epoch(job["end_time"]) or now.timestamp()) >= low)
-        and (high is None or (epoch(job["submit_time"]) or 0) <= high)
-    ]
-
-
-def _ids(parsed: Parsed) -> list[tuple[str, str | None]]:
-    found: list[tuple[str, str | None]] = []
-    for text in parsed.every("jobs"):
-        for word in split_list(text):
-            match = _STEP.match(word)
-            if match is None:
-                raise Fatal(f"Bad job/step specified: {word}")
-            found.append((match[1], match[2]))
-    return found
-
-
-def _states(text: str | None) -> set[str]:
-    found: set[str] = set()
-    for word in (text or "").upper().split(","):
-        name = of.LONG_STATES.get(word.strip(), word.strip())
-        if name and name not in of.SHORT_STATES and name not in of.ABSENT_STATES:
-            raise Fatal(f"Unknown state: {word.strip()}")
-        if name:
-            found.add(name)
-    return found
+    return filters
 
 
 def _user(word: str) -> str:
@@ -212,4 +228,4 @@ def _user(word: str) -> str:
     try:
         return pwd.getpwuid(int(word)).pw_name if word.isdigit() else word
     except KeyError:
-        raise Fatal(f"Invalid user id: {word}") from None
+        raise Fatal(f"Invalid user id: {word}", prefix="fatal: ") from None

@@ -1,297 +1,482 @@
 """scontrol：查看与控制（scontrol(1)）。"""
 
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, Client, ClientError, Problem
 from scns_conductor.core.hostlist import compress, expand
-from scns_conductor.slurm.entry import VERSION
+from scns_conductor.slurm.control_changes import job_changes, pairs, partition_changes
 from scns_conductor.slurm.hosts import split_list
-from scns_conductor.slurm.options import Parsed, flags, values
-from scns_conductor.slurm.scontrol_show import job_lines, node_lines, partition_lines, render
+from scns_conductor.slurm.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
 
 OPTIONS = [
-    *flags("-a --all", "-d --details", "--hide", "-h --help", "-o --oneliner", "-Q --quiet", "-v --verbose"),
-    *flags("-V --version", "--local", "-F --future", "--federation"),
+    *flags("-a --all", "-d --details", "-F --future", "-h --help", "--hide", "--local", "-o --oneliner"),
+    *flags("-Q --quiet", "--sibling", "--federation", "-v --verbose", "-V --version", "--usage"),
     *values("-M --clusters --cluster", "-u --uid"),
+    option("--json", "optional"),
 ]
-# update 的键 -> PATCH /jobs 的字段；None 表示另有处理。
-_UPDATE_JOB = {
-    "account": "account", "arraytaskthrottle": "array_max_tasks", "comment": "comment", "deadline": "deadline",
-    "dependency": "dependency", "excnodelist": "excluded_nodes", "features": "constraints", "gres": "gres",
-    "jobname": "name", "licenses": "licenses", "minmemorycpu": "memory_per_cpu", "minmemorynode": "memory_per_node",
-    "name": "name", "nice": "nice", "nodelist": "required_nodes", "numnodes": "nodes", "numtasks": "tasks",
-    "partition": "partition", "priority": "priority", "qos": "qos", "reqnodelist": "required_nodes",
-    "reservationname": "reservation", "starttime": "begin_time", "timelimit": "time_limit", "wckey": "wckey",
-}  # fmt: skip
-_CONTROL = {"hold": "hold", "uhold": "hold", "release": "release", "requeue": "requeue", "suspend": "suspend",
-            "resume": "resume"}  # fmt: skip
+_MAX_WAIT_S = 2.0
 
 
 def main(words: list[str]) -> int:
-    """执行一个子命令。"""
+    """执行一条 scontrol 命令；没有命令时从标准输入逐行读。"""
     parsed = parse_or_exit("scontrol", words, OPTIONS)
-    arguments = parsed.arguments
-    if "help" in parsed or not arguments:
-        if "help" in parsed:
-            print("scontrol [<OPTION>] [<COMMAND>]\n    Valid <COMMAND> values are: see scontrol(1)")
-            return 0
-        raise Fatal("scontrol without a command (interactive mode) is not supported by this system")
-    verb, rest = arguments[0].lower(), arguments[1:]
-    if verb in _CONTROL or verb == "requeuehold":
-        return _control(verb, rest)
-    table: dict[str, Callable[[Sequence[str], Parsed], int]] = {
-        "show": _show, "update": _update, "ping": _ping, "wait_job": _wait_job, "write": _write,
-        "version": lambda _words, _parsed: print(f"slurm {VERSION}") or 0,
-    }  # fmt: skip
-    matches = [name for name in table if name.startswith(verb)]
-    if len(matches) != 1:
-        print(f"invalid keyword: {arguments[0]}", file=sys.stderr)
-        return 1
-    return table[matches[0]](rest, parsed)
-
-
-def _show(words: Sequence[str], parsed: Parsed) -> int:
-    if not words:
-        print("too few arguments for keyword:show", file=sys.stderr)
-        return 1
-    kind, _, glued = words[0].lower().partition("=")
-    name = glued or (words[1] if len(words) > 1 else None)
-    if kind.startswith("hostnames"[:9]) or kind == "hostname":
-        return _hostnames(name)
-    if kind in ("hostlist", "hostlistsorted"):
-        hosts = expand(name or "")
-        print(compress(sorted(hosts) if kind == "hostlistsorted" else hosts))
+    if "help" in parsed or "usage" in parsed:
+        print("scontrol [<OPTION>] [<COMMAND>]")
         return 0
-    one_line = "oneliner" in parsed
-    with connect() as client:
-        if kind and "jobs".startswith(kind):
-            return _show_jobs(client, name, one_line)
-        if kind and "nodes".startswith(kind):
-            return _show_nodes(client, name, one_line)
-        if kind and "partitions".startswith(kind):
-            return _show_partitions(client, name, one_line)
-        if kind and "config".startswith(kind):
-            return _show_config(client)
-    if kind in ("reservation", "reservations", "res"):
-        print("No reservations in the system")
-        return 0
-    print(f"invalid entity:{words[0]} for keyword:show ", file=sys.stderr)
-    return 1
+    if "clusters" in parsed:
+        raise Fatal("-M/--clusters is not supported by this system")
+    if parsed.arguments:
+        return _command(parsed, parsed.arguments)
+    import shlex
 
-
-def _hostnames(text: str | None) -> int:
-    listed = text or os.environ.get("SLURM_JOB_NODELIST") or os.environ.get("SLURM_NODELIST")
-    if not listed:
-        print("host list is empty", file=sys.stderr)
-        return 1
-    try:
-        print("\n".join(expand(listed)))
-    except ValueError:
-        print(f"Invalid hostlist: {listed}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _found(client: Client, name: str) -> list[dict[str, Any]]:
-    try:
-        found = list(client.jobs(job_id=name, sort="job_id"))
-    except Problem as problem:
-        if problem.status not in (404, 422):
-            raise
-        found = []
-    if not found:
-        raise Fatal("slurm_load_jobs error: Invalid job id specified", prefix=None)
-    return found
-
-
-def _show_jobs(client: Client, name: str | None, one_line: bool) -> int:
-    jobs = _found(client, name) if name else list(client.jobs(state="PENDING,RUNNING,SUSPENDED", sort="job_id"))
-    if not jobs:
-        print("No jobs in the system")
-    for job in jobs:
-        print(render(job_lines(job), one_line))
-    return 0
-
-
-def _show_nodes(client: Client, name: str | None, one_line: bool) -> int:
-    nodes, partitions = client.nodes(), client.partitions()
-    names = expand(name) if name else [node["name"] for node in nodes]
-    by_name = {node["name"]: node for node in nodes}
     code = 0
-    for each in names:
-        if each in by_name:
-            print(render(node_lines(by_name[each], partitions), one_line))
-        else:
-            print(f"Node {each} not found")
-            code = 1
+    for line in sys.stdin:
+        given = shlex.split(line)
+        if given and given[0] in ("exit", "quit", "q"):
+            break
+        code = _command(parsed, given) if given else code
     return code
 
 
-def _show_partitions(client: Client, name: str | None, one_line: bool) -> int:
-    nodes, partitions = client.nodes(), client.partitions()
-    chosen = [part for part in partitions if name in (None, part["name"])]
-    if name and not chosen:
-        print(f"Partition {name} not found")
+def _command(parsed: Parsed, words: Sequence[str]) -> int:
+    verb, rest = words[0].lower(), list(words[1:])
+    matches = [verb] if verb in _VERBS else [name for name in _VERBS if len(verb) > 2 and name.startswith(verb)]
+    if not matches:
+        print(f"invalid keyword: {words[0]}", file=sys.stderr)
         return 1
-    for part in chosen:
-        print(render(partition_lines(part, nodes), one_line))
+    return _VERBS[matches[0]](parsed, rest)
+
+
+# ---- show ----
+
+
+def _show(parsed: Parsed, words: list[str]) -> int:
+    if not words:
+        raise Fatal("too few arguments for keyword:show", prefix=None)
+    entity, _, attached = words[0].partition("=")
+    given = attached or (words[1] if len(words) > 1 else "")
+    entity = entity.lower()
+    for names, show in _SHOWS:
+        if any(name == entity or (len(entity) > 3 and name.startswith(entity)) for name in names):
+            return show(parsed, given)
+    raise Fatal(f"invalid entity:{words[0]} for keyword:show ", prefix=None)
+
+
+def _show_job(parsed: Parsed, given: str) -> int:
+    from scns_conductor.slurm.control_text import job_lines, paragraph
+
+    with connect() as client:
+        try:
+            if given:
+                wanted = ",".join(split_list(given.partition("=")[2] or given))
+                jobs = list(client.jobs(job_id=wanted, sort="job_id"))
+            else:
+                jobs = list(client.jobs(state="PENDING,RUNNING,SUSPENDED", sort="job_id", limit=10_000))
+                jobs += list(client.jobs(end_after="now-300", sort="job_id", limit=10_000))
+        except Problem as problem:
+            if problem.status != 404:
+                raise
+            jobs = []
+    if not jobs:
+        if given:
+            raise Fatal("slurm_load_jobs error: Invalid job id specified", prefix=None)
+        print("No jobs in the system")
+        return 0
+    one = "oneliner" in parsed
+    for job in jobs:
+        print(paragraph(job_lines(job, "details" in parsed), one_line=one))
     return 0
 
 
-def _show_config(client: Client) -> int:
-    print(time.strftime("Configuration data as of %Y-%m-%dT%H:%M:%S"))
-    host = socket.gethostname()
-    pairs = {
-        "ClusterName": "scns",
+def _show_node(parsed: Parsed, given: str) -> int:
+    from scns_conductor.slurm.control_text import node_lines, paragraph
+    from scns_conductor.slurm.node_values import partition_nodes
+
+    with connect() as client:
+        nodes, partitions = client.nodes(), client.partitions()
+    wanted = _expanded(given) if given else [node["name"] for node in nodes]
+    by_name = {node["name"]: node for node in nodes}
+    code = 0
+    for name in wanted:
+        if name not in by_name:
+            print(f"Node {name} not found")
+            code = 1
+            continue
+        node = by_name[name]
+        inside = [each["name"] for each in partitions if node in partition_nodes(each, nodes)]
+        print(paragraph(node_lines(node, inside), one_line="oneliner" in parsed))
+    return code
+
+
+def _show_partition(parsed: Parsed, given: str) -> int:
+    from scns_conductor.slurm.control_text import paragraph, partition_lines
+    from scns_conductor.slurm.node_values import partition_nodes
+
+    with connect() as client:
+        nodes, partitions = client.nodes(), client.partitions()
+    chosen = [each for each in partitions if not given or each["name"] in given.split(",")]
+    if not chosen and given:
+        print(f"Partition {given} not found")
+        return 1
+    for each in chosen:
+        print(paragraph(partition_lines(each, partition_nodes(each, nodes)), one_line="oneliner" in parsed))
+    return 0
+
+
+def _show_config(_parsed: Parsed, _given: str) -> int:
+    from scns_conductor.slurm.entry import VERSION
+    from scns_conductor.slurm.times import instant
+
+    with connect() as client:
+        nodes = client.nodes()
+        url = client.url
+    host = os.uname().nodename
+    settings = {
+        "AccountingStorageType": "accounting_storage/scns",
+        "AuthType": "auth/jwt",
+        "ClusterName": os.environ.get("SLURM_CLUSTER_NAME", "scns"),
+        "EnforcePartLimits": "NO",
+        "KillWait": "30 sec",
+        "MaxArraySize": "4000001",
         "MinJobAge": "300 sec",
+        "NodeNames": compress(node["name"] for node in nodes),
+        "PriorityType": "priority/basic",
+        "ProctrackType": "proctrack/cgroup",
+        "SchedulerType": "sched/backfill",
+        "SelectType": "select/cons_tres",
+        "SelectTypeParameters": "CR_CPU_MEMORY",
         "SLURM_VERSION": VERSION,
         "SlurmctldHost[0]": host,
-        "SchedulerType": "sched/scns",
-        "SelectType": "select/cons_tres",
+        "SlurmctldParameters": url,
+        "SlurmdTimeout": "60 sec",
+        "TaskPlugin": "task/affinity,task/cgroup",
     }
-    for name, value in pairs.items():
+    print(f"Configuration data as of {instant(time.time())}")
+    for name, value in settings.items():
         print(f"{name:<23} = {value}")
-    up, _ = client.ready()
-    print(f"\nSlurmctld(primary) at {host} is {'UP' if up else 'DOWN'}")
+    print(f"\nSlurmctld(primary) at {host} is UP")
     return 0
 
 
-def _ping(_words: Sequence[str], _parsed: Parsed) -> int:
-    host = socket.gethostname()
+def _expanded(text: str) -> list[str]:
     try:
-        with connect() as client:
-            up, _ = client.ready()
-    except ClientError:
-        up = False
-    print(f"Slurmctld(primary) at {host} is {'UP' if up else 'DOWN'}")
-    return 0 if up else 1
+        return expand(text)
+    except ValueError:
+        raise Fatal(f"Invalid hostlist: {text}", prefix=None) from None
 
 
-def _control(verb: str, words: Sequence[str]) -> int:
-    if not words:
-        print(f"too few arguments for keyword:{verb}", file=sys.stderr)
-        return 1
+def _show_hostnames(_parsed: Parsed, given: str) -> int:
+    given = given or os.environ.get("SLURM_JOB_NODELIST") or os.environ.get("SLURM_NODELIST") or ""
+    if not given:
+        raise Fatal("host list is empty", prefix=None)
+    print("\n".join(_expanded(given)))
+    return 0
+
+
+def _names_from(given: str) -> list[str]:
+    """逗号相隔的名字，或 / 开头的文件（hostlist 的参数）。"""
+    if not given:
+        raise Fatal("invalid hostlist", prefix=None)
+    text = Path(given).read_text() if given.startswith("/") else given
+    return [name for part in text.replace("\n", ",").split(",") if part.strip() for name in [part.strip()]]
+
+
+def _show_hostlist(_parsed: Parsed, given: str) -> int:
+    text = ",".join(_names_from(given))
+    print(compress(_expanded(text)))
+    return 0
+
+
+def _show_hostlistsorted(_parsed: Parsed, given: str) -> int:
+    print(compress(sorted(_expanded(",".join(_names_from(given))))))
+    return 0
+
+
+def _nothing(text: str) -> Callable[[Parsed, str], int]:
+    def show(_parsed: Parsed, _given: str) -> int:
+        print(text)
+        return 0
+
+    return show
+
+
+def _show_licenses(_parsed: Parsed, _given: str) -> int:
+    print("No licenses configured in Slurm.")
+    return 0
+
+
+_SHOWS: tuple[tuple[tuple[str, ...], Callable[[Parsed, str], int]], ...] = (
+    (("job", "jobs", "jobid"), _show_job),
+    (("node", "nodes", "nodename"), _show_node),
+    (("partition", "partitions", "partitionname"), _show_partition),
+    (("config", "configuration"), _show_config),
+    (("hostnames", "hostname"), _show_hostnames),
+    (("hostlist",), _show_hostlist),
+    (("hostlistsorted",), _show_hostlistsorted),
+    (("reservation", "reservations", "reservationname"), _nothing("No reservations in the system")),
+    (("licenses", "license"), _show_licenses),
+    (("step", "steps", "stepid"), _nothing("No job steps in the system")),
+    (("topology",), _nothing("No topology information available")),
+    (("daemons",), _nothing("slurmctld slurmd ")),
+)
+
+
+# ---- 控制 ----
+
+
+def _each_job(words: Sequence[str], what: str, act: Callable[[Client, str], object]) -> int:
+    """逐个作业做；作业号可以用逗号相连，也可以写 jobid=。"""
+    ids = [job for word in words for job in split_list(word.partition("=")[2] or word)]
+    if not ids:
+        raise Fatal(f"too few arguments for keyword:{what}", prefix=None)
     code = 0
     with connect() as client:
-        for word in [each for text in words for each in split_list(text)]:
-            job_id = word.partition("=")[2] or word
+        for job_id in ids:
             try:
-                if verb == "requeuehold":
-                    client.requeue(job_id)
-                    client.hold(job_id)
-                else:
-                    client.act(job_id, _CONTROL[verb])  # type: ignore[arg-type]
-            except Problem as problem:
-                print(f"{slurm_error(problem)} for job {word}", file=sys.stderr)
+                for each in _by_name(client, job_id):
+                    act(client, each)
+            except ClientError as error:
+                print(f"{slurm_error(error)} for job {job_id}", file=sys.stderr)
                 code = 1
     return code
 
 
-def _update(words: Sequence[str], _parsed: Parsed) -> int:
-    pairs = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            print(f"Invalid input: {word}", file=sys.stderr)
-            return 1
-        pairs[key.lower().rstrip("+-")] = value
+def _by_name(client: Client, text: str) -> list[str]:
+    """作业号；写的是作业名时，是叫这个名字的全部作业。"""
+    if text[:1].isdigit():
+        return [text]
+    found = [job["job_id"] for job in client.jobs(name=text, state="PENDING,RUNNING,SUSPENDED")]
+    if not found:
+        raise Problem(404, "job_not_found", text)
+    return found
+
+
+def _hold(_parsed: Parsed, words: list[str]) -> int:
+    return _each_job(words, "hold", lambda client, job: client.hold(job))
+
+
+def _release(_parsed: Parsed, words: list[str]) -> int:
+    return _each_job(words, "release", lambda client, job: client.release(job))
+
+
+def _requeue(_parsed: Parsed, words: list[str]) -> int:
+    return _each_job(words, "requeue", lambda client, job: client.requeue(job))
+
+
+def _requeue_hold(_parsed: Parsed, words: list[str]) -> int:
+    words = [word for word in words if not word.lower().startswith("state=")]
+    return _each_job(
+        words,
+        "requeuehold",
+        lambda client, job: client.transport.request("POST", f"/jobs/{job}/requeue", query={"hold": True}),
+    )
+
+
+def _suspend(_parsed: Parsed, words: list[str]) -> int:
+    return _each_job(words, "suspend", lambda client, job: client.suspend(job))
+
+
+def _resume(_parsed: Parsed, words: list[str]) -> int:
+    return _each_job(words, "resume", lambda client, job: client.resume(job))
+
+
+def _update(_parsed: Parsed, words: list[str]) -> int:
+    if words and words[0].lower() in ("job", "node", "partition") and len(words) > 1:
+        # update job 12 … 与 update jobid=12 … 都有人写。
+        words = [
+            f"{words[0]}id={words[1]}" if words[0].lower() == "job" and "=" not in words[1] else words[1],
+            *words[2:],
+        ]
+    given = pairs(words)
+    for keys, update in (
+        (("jobid", "job"), _update_job),
+        (("nodename", "node"), _update_node),
+        (("partitionname", "partition"), _update_partition),
+    ):
+        target = next(
+            (given.pop(key) for key in keys if key in given and not (key == "partition" and "jobid" in given)), None
+        )
+        if target is not None:
+            return update(target, given)
+    raise Fatal(
+        "No valid entity in update command",
+        'Input line must include "NodeName", "JobId", or "PartitionName"',
+        prefix=None,
+    )
+
+
+def _update_job(target: str, given: dict[str, str]) -> int:
+    changes = job_changes(given)
+    return _each_job([target], "update", lambda client, job: client.update(job, changes))
+
+
+def _update_node(target: str, given: dict[str, str]) -> int:
+    changes: dict[str, Any] = {}
+    for key, value in given.items():
+        if key == "state":
+            changes["state"] = {"FAIL": "DRAIN", "IDLE": "RESUME"}.get(value.upper(), value.upper())
+        elif key in ("reason", "weight", "features", "availablefeatures", "activefeatures"):
+            name = "features" if "features" in key else key
+            changes[name] = int(value) if name == "weight" else value.split(",") if name == "features" else value
+        else:
+            raise Fatal(f"Update of this parameter is not supported: {key}={value}", "Request aborted", prefix=None)
+    if changes.get("state") in ("DOWN", "DRAIN") and not changes.get("reason"):
+        raise Fatal(f"You must specify a reason when {changes['state']}ING a node. Request denied", prefix=None)
+    with connect() as client:
+        names = [node["name"] for node in client.nodes()] if target.upper() == "ALL" else _expanded(target)
+        for name in names:
+            _slurm_call("slurm_update error", partial(client.update_node, name, changes))
+    return 0
+
+
+def _update_partition(target: str, given: dict[str, str]) -> int:
+    changes = partition_changes(given)
+    with connect() as client:
+        _slurm_call("slurm_update error", lambda: client.update_partition(target, changes))
+    return 0
+
+
+def _slurm_call(what: str, call: Callable[[], object]) -> None:
+    try:
+        call()
+    except ClientError as error:
+        raise Fatal(f"{what}: {slurm_error(error)}", prefix=None) from error
+
+
+def _create(_parsed: Parsed, words: list[str]) -> int:
+    given = pairs([word for word in words if "=" in word])
+    name = given.pop("partitionname", None)
+    if name is None:
+        raise Fatal("Invalid entity: only partitions can be created in this system", prefix=None)
+    with connect() as client:
+        _slurm_call(
+            "Error creating the partition", lambda: client.create_partition({"name": name, **partition_changes(given)})
+        )
+    return 0
+
+
+def _delete(_parsed: Parsed, words: list[str]) -> int:
+    given = pairs([word for word in words if "=" in word])
+    name = given.get("partitionname") or given.get("partition")
+    if name is None:
+        raise Fatal("Invalid entity: only partitions can be deleted in this system", prefix=None)
+    with connect() as client:
+        _slurm_call("delete_partition error", lambda: client.delete_partition(name))
+    return 0
+
+
+def _write(_parsed: Parsed, words: list[str]) -> int:
+    if not words or words[0].lower() != "batch_script":
+        raise Fatal("only write batch_script is supported", prefix=None)
+    if len(words) < 2:
+        raise Fatal("missing jobid argument for write batch_script", prefix=None)
+    job_id = words[1]
     with connect() as client:
         try:
-            if "nodename" in pairs:
-                return _update_nodes(client, pairs)
-            if "partitionname" in pairs and "jobid" not in pairs and "job" not in pairs:
-                return _update_partition(client, pairs)
-            if "jobid" in pairs or "job" in pairs:
-                return _update_job(client, pairs)
-        except Problem as problem:
-            print(f"slurm_update error: {slurm_error(problem)}", file=sys.stderr)
-            return 1
-    print("No valid entity in update command\nInput line must include \"NodeName\", \"JobId\" or \"PartitionName\"",
-          file=sys.stderr)  # fmt: skip
-    return 1
-
-
-def _unsupported(key: str) -> int:
-    print(f"Update of this parameter is not supported: {key}\nRequest aborted", file=sys.stderr)
-    return 1
-
-
-def _update_job(client: Client, pairs: dict[str, str]) -> int:
-    ids = pairs.pop("jobid", None) or pairs.pop("job")
-    changes: dict[str, Any] = {}
-    for key, value in pairs.items():
-        full = [name for name in _UPDATE_JOB if name == key] or [name for name in _UPDATE_JOB if name.startswith(key)]
-        if not full:
-            return _unsupported(key)
-        field = _UPDATE_JOB[full[0]]
-        changes[field] = int(value) if value.lstrip("-").isdigit() and field not in ("name", "comment") else value
-    for job_id in split_list(ids):
-        client.update(job_id, changes)
-    return 0
-
-
-def _update_nodes(client: Client, pairs: dict[str, str]) -> int:
-    names = expand(pairs.pop("nodename"))
-    changes: dict[str, Any] = {}
-    for key, value in pairs.items():
-        if key == "state":
-            changes["state"] = {"IDLE": "RESUME"}.get(value.upper(), value.upper())
-        elif key == "reason":
-            changes["reason"] = value
-        elif key == "weight" and value.isdigit():
-            changes["weight"] = int(value)
-        elif key in ("features", "availablefeatures", "activefeatures"):
-            changes["features"] = [word for word in value.split(",") if word]
-        else:
-            return _unsupported(key)
-    if changes.get("state") in ("DOWN", "DRAIN") and not changes.get("reason"):
-        print(f"You must specify a reason when {changes['state']}ING a node. Request denied", file=sys.stderr)
-        return 1
-    for name in names:
-        client.update_node(name, changes)
-    return 0
-
-
-def _update_partition(client: Client, pairs: dict[str, str]) -> int:
-    name = pairs.pop("partitionname")
-    if set(pairs) - {"state"}:
-        return _unsupported(sorted(set(pairs) - {"state"})[0])
-    client.update_partition(name, {"state": pairs["state"].upper()} if pairs else {})
-    return 0
-
-
-def _wait_job(words: Sequence[str], _parsed: Parsed) -> int:
-    """等到作业的节点就绪：开始了是 0，没有开始就结束了是 1。"""
-    if not words:
-        print("too few arguments for keyword:wait_job", file=sys.stderr)
-        return 1
-    with connect() as client:
-        pause_s = 0.05
-        while True:
-            job = client.job(words[0])
-            if job["start_time"] or job["state"] in TERMINAL_STATES:
-                return 0 if job["start_time"] else 1
-            time.sleep(pause_s)
-            pause_s = min(1.0, pause_s * 1.5)
-
-
-def _write(words: Sequence[str], _parsed: Parsed) -> int:
-    if len(words) < 2 or words[0].lower() not in ("batch_script", "batch"):
-        print("invalid arguments for keyword:write", file=sys.stderr)
-        return 1
-    path = words[2] if len(words) > 2 else f"slurm-{words[1]}.sh"
-    with connect() as client:
-        text = client.script(words[1])
+            script = client.script(job_id)
+        except ClientError as error:
+            raise Fatal(f"job script retrieval failed: {slurm_error(error)}", prefix=None) from error
+    path = words[2] if len(words) > 2 else f"slurm-{job_id}.sh"
     if path == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(script)
         return 0
-    with open(path, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    print(f"batch script for job {words[1]} written to {path}")
+    Path(path).write_text(script)
+    print(f"batch script for job {job_id} written to {path}")
     return 0
+
+
+def _ping(_parsed: Parsed, _words: list[str]) -> int:
+    host = os.uname().nodename
+    try:
+        with connect() as client:
+            client.transport.request("GET", "/health/live")
+    except ClientError:
+        print(f"Slurmctld(primary) at {host} is DOWN")
+        return 1
+    print(f"Slurmctld(primary) at {host} is UP")
+    return 0
+
+
+def _token(_parsed: Parsed, words: list[str]) -> int:
+    given = pairs(words)
+    body: dict[str, Any] = {}
+    if given.get("username"):
+        body["user_name"] = given["username"]
+    if given.get("lifespan", "").isdigit():
+        body["lifetime_s"] = int(given["lifespan"])
+    with connect() as client:
+        answer = client.transport.request("POST", "/tokens", body=body).json()
+    print(f"SLURM_JWT={answer['token']}")
+    return 0
+
+
+def _wait_job(_parsed: Parsed, words: list[str]) -> int:
+    """等作业的节点可用：本系统分到就能用，所以等到它开始。"""
+    if not words:
+        raise Fatal("too few arguments for keyword:wait_job", prefix=None)
+    pause_s = 0.05
+    with connect() as client:
+        while True:
+            state = client.query(words[0])["state"]
+            if state in TERMINAL_STATES:
+                raise Fatal(f"Job {words[0]} no longer running", prefix=None)
+            if state != "PENDING":
+                print(f"Job {words[0]} ready")
+                return 0
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _MAX_WAIT_S)
+
+
+def _version(_parsed: Parsed, _words: list[str]) -> int:
+    from scns_conductor.slurm.entry import VERSION
+
+    print(f"slurm {VERSION}")
+    return 0
+
+
+def _unsupported(name: str) -> Callable[[Parsed, list[str]], int]:
+    def refuse(_parsed: Parsed, _words: list[str]) -> int:
+        raise Fatal(f"scontrol {name} is not supported by this system", prefix=None)
+
+    return refuse
+
+
+_VERBS: dict[str, Callable[[Parsed, list[str]], int]] = {
+    "show": _show,
+    "hold": _hold,
+    "uhold": _hold,
+    "release": _release,
+    "requeue": _requeue,
+    "requeuehold": _requeue_hold,
+    "suspend": _suspend,
+    "resume": _resume,
+    "update": _update,
+    "create": _create,
+    "delete": _delete,
+    "write": _write,
+    "ping": _ping,
+    "token": _token,
+    "wait_job": _wait_job,
+    "version": _version,
+    **{
+        name: _unsupported(name)
+        for name in (
+            "reconfigure",
+            "shutdown",
+            "takeover",
+            "reboot",
+            "top",
+            "notify",
+            "setdebug",
+            "schedloglevel",
+            "listpids",
+        )
+    },
+}
