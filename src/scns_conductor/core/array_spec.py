@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 # 任务号存成 int4，区间的上界要再加一。
 MAX_TASK_ID = 2**31 - 2
-_ITEM = re.compile(r"^(\d+)(?:-(\d+)(?::(\d+))?)?$")
+_ITEM = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ def parse_array(text: str, *, max_tasks: int) -> ArraySpec:
     body, percent, throttle_text = text.strip().partition("%")
     max_running = None
     if percent:
-        if not re.fullmatch(r"\d{1,9}", throttle_text):
+        if not re.fullmatch(r"[0-9]{1,9}", throttle_text):
             raise ValueError(f"数组 {text!r} 的 % 之后应是同时运行的上限，例如 0-99%5")
         max_running = int(throttle_text) or None
     spans: list[tuple[int, int]] = []
     total = 0
     body = body[1:-1] if body.startswith("[") and body.endswith("]") else body
     for item in body.split(","):
-        match = _ITEM.match(item.strip())
+        match = _ITEM.fullmatch(item.strip())
         if match is None or max(len(part or "") for part in match.groups()) > 12:
             raise ValueError(f"无法识别的数组 {text!r}；例如 0-15、0-99:3、1,3,5-7、0-999%50")
         first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from scns_conductor.core.array_spec import TaskRange, parse_array
 
 MAX_JOB_ID = 2**63 - 1
-_FORM = re.compile(r"^(\d{1,19})(?:_(\[?[\d,:\-]+\]?))?$")
+_FORM = re.compile(r"([0-9]{1,19})(?:_(\[?[0-9,:\-]+\]?))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class JobReference:
 
 def parse_job_reference(text: str) -> JobReference | None:
     """解析；不是合法的作业号（含超出 bigint 的）返回 None。"""
-    match = _FORM.match(text)
+    match = _FORM.fullmatch(text)
     if match is None or not 0 < int(match[1]) <= MAX_JOB_ID:
         return None
     if match[2] is None:

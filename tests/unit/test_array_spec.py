@@ -1,0 +1,85 @@
+"""数组与作业号的写法（core/array_spec.py、core/job_reference.py）：解析、合并、写回。"""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scns_conductor.core.array_spec import ArraySpec, TaskRange, format_ranges, merge_ranges, parse_array
+from scns_conductor.core.job_reference import MAX_JOB_ID, JobReference, parse_job_reference
+
+
+def tasks_of(ranges: tuple[TaskRange, ...]) -> list[int]:
+    return [task for span in ranges for task in range(span.lower, span.upper)]
+
+
+@pytest.mark.parametrize(
+    ("text", "tasks", "most"),
+    [
+        ("5", [5], None),
+        ("0-3", [0, 1, 2, 3], None),
+        ("[0-3]", [0, 1, 2, 3], None),
+        ("0-9:3", [0, 3, 6, 9], None),
+        ("1,3,5-7", [1, 3, 5, 6, 7], None),
+        ("7,1-3,2", [1, 2, 3, 7], None),
+        ("0-99%5", list(range(100)), 5),
+        ("0-4%0", list(range(5)), None),
+    ],
+)
+def test_the_forms_of_sbatch_array(text: str, tasks: list[int], most: int | None) -> None:
+    found = parse_array(text, max_tasks=1000)
+    assert (tasks_of(found.ranges), found.max_running, len(found)) == (tasks, most, len(tasks))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "-1", "3-1", "0-5:0", "1,,2", "0-3%", "0-3%x", "0-1000", "2147483647", "9" * 40, "0-3%5%6", "1-2-3"],
+)
+def test_a_bad_array_is_a_value_error_in_chinese(text: str) -> None:
+    with pytest.raises(ValueError, match="数组"):
+        parse_array(text, max_tasks=1000)
+
+
+def test_a_huge_range_costs_nothing() -> None:
+    assert parse_array("0-2147483646", max_tasks=2**31) == ArraySpec((TaskRange(0, 2**31 - 1),))
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 200), st.integers(1, 30)).map(lambda pair: (pair[0], sum(pair))), max_size=12)
+
+
+@given(SPANS)
+def test_merging_keeps_the_set_and_leaves_gaps(spans: list[tuple[int, int]]) -> None:
+    merged = merge_ranges(spans)
+    assert tasks_of(merged) == sorted({task for lower, upper in spans for task in range(lower, upper)})
+    assert all(left.upper < right.lower for left, right in itertools.pairwise(merged))
+
+
+@given(SPANS.filter(bool), st.none() | st.integers(1, 99))
+def test_what_is_written_is_read_back(spans: list[tuple[int, int]], most: int | None) -> None:
+    ranges = merge_ranges(spans)
+    assert parse_array(format_ranges(ranges, most), max_tasks=10_000) == ArraySpec(ranges, most)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12", JobReference(12)),
+        ("12_3", JobReference(12, (TaskRange(3, 4),))),
+        ("12_[1-5,8]", JobReference(12, (TaskRange(1, 6), TaskRange(8, 9)))),
+        ("12_1-5", JobReference(12, (TaskRange(1, 6),))),
+        (str(MAX_JOB_ID), JobReference(MAX_JOB_ID)),
+        *((text, None) for text in (
+            "", "0", "-1", "abc", "1_", "1_x", "12_[3", "12_3]", "12_[]", "12_[5-1]", "1.0", " 1", "1\n", "１２",
+            str(MAX_JOB_ID + 1), str(2**70), "1" * 400, "1_2147483647", "12_[3]]",
+        )),
+    ],
+)  # fmt: skip
+def test_job_references(text: str, expected: JobReference | None) -> None:
+    assert parse_job_reference(text) == expected
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_reference_or_none(text: str) -> None:
+    found = parse_job_reference(text)
+    assert found is None or 0 < found.job_id <= MAX_JOB_ID
