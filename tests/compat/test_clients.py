@@ -1,0 +1,85 @@
+"""从 PyPI 装来的、未经改动的 Slurm 客户端，对着真系统。"""
+
+import operator
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from dask_jobqueue.slurm import SLURMCluster
+from distributed import Client
+from simple_slurm import Slurm as SimpleSlurm
+from slurm_commands import Slurm
+from submitit import SlurmExecutor
+from submitit.core.utils import UncompletedJobError
+
+from running_system import wait_until
+
+pytestmark = pytest.mark.compat
+
+
+def _executor(folder: Path) -> SlurmExecutor:
+    executor = SlurmExecutor(folder=folder, python=sys.executable)
+    # 没有 srun 的系统，submitit 自己允许不用它。
+    executor.update_parameters(time=5, use_srun=False)
+    return executor
+
+
+def test_submitit_runs_a_function_and_returns_its_result(slurm: Slurm) -> None:
+    job = _executor(slurm.work / "logs").submit(operator.mul, 6, 7)
+    assert job.result() == 42
+    wait_until(lambda: job.get_info(mode="force").get("State") == "COMPLETED", what="sacct 说 COMPLETED")
+
+
+def test_submitit_reports_the_exception_of_the_function(slurm: Slurm) -> None:
+    job = _executor(slurm.work / "logs").submit(operator.floordiv, 1, 0)
+    error = job.exception()
+    assert error is not None
+    assert "ZeroDivisionError" in str(error)
+
+
+def test_submitit_array_gives_every_result(slurm: Slurm) -> None:
+    executor = _executor(slurm.work / "logs")
+    executor.update_parameters(array_parallelism=3)
+    jobs = executor.map_array(operator.mul, [1, 2, 3, 4, 5, 6], [10] * 6)
+    assert [job.result() for job in jobs] == [10, 20, 30, 40, 50, 60]
+
+
+def test_submitit_cancel_ends_the_job(slurm: Slurm) -> None:
+    job = _executor(slurm.work / "logs").submit(time.sleep, 300)
+    wait_until(lambda: job.get_info(mode="force").get("State") == "RUNNING", what="开始运行")
+    job.cancel()
+    wait_until(lambda: job.get_info(mode="force").get("State") == "CANCELLED", what="sacct 说 CANCELLED")
+    with pytest.raises(UncompletedJobError):
+        job.result()
+
+
+def test_dask_cluster_scales_computes_and_shuts_down(slurm: Slurm) -> None:
+    with SLURMCluster(
+        cores=1,
+        memory="1GB",
+        walltime="00:10:00",
+        python=sys.executable,
+        interface="lo",
+        log_directory=str(slurm.work),
+        local_directory=str(slurm.work),
+        scheduler_options={"dashboard_address": ":0"},
+    ) as cluster:
+        cluster.scale(jobs=2)
+        with Client(cluster) as client:
+            client.wait_for_workers(2, timeout=90)
+            assert client.gather(client.map(operator.neg, range(10))) == [-value for value in range(10)]
+            running = slurm.out("squeue", "--me", "-h", "-n", "dask-worker", "-o", "%t").split()
+            assert running == ["R", "R"]
+    wait_until(lambda: not slurm.out("squeue", "--me", "-h", "-n", "dask-worker").strip(), what="dask 的作业都结束")
+
+
+def test_simple_slurm_submits_and_reads_the_queue(slurm: Slurm) -> None:
+    job = SimpleSlurm(cpus_per_task=1, job_name="simple", output=str(slurm.work / "%j.out"), time="00:05:00")
+    job_id = job.sbatch("echo hello; sleep 300", shell="/bin/bash")
+    wait_until(lambda: (slurm.work / f"{job_id}.out").is_file(), what="输出文件")
+    job.squeue.update_squeue()
+    mine = next(each for each in job.squeue.jobs.values() if str(each["JOBID"]) == str(job_id))
+    assert mine["NAME"] == "simple"
+    job.scancel.cancel_job(job_id)
+    wait_until(lambda: not slurm.out("squeue", "-h", "--me", "-n", "simple").strip(), what="作业被取消")
