@@ -15,6 +15,7 @@ from submitit.core.utils import UncompletedJobError
 
 from running_system import wait_until
 
+pytest_plugins = ["slurm_fixtures"]
 pytestmark = pytest.mark.compat
 
 
