@@ -1,5 +1,6 @@
 """最外一层（纯 ASGI，不缓冲）：请求号、请求体的类型与大小、计时、访问日志。"""
 
+import re
 import time
 import uuid
 from typing import Any
@@ -13,6 +14,8 @@ from scns_conductor.api.problems import problem_response
 # JSON 里一个字节最多写成 6 个（\u0000），再留些余地给别的字段。
 BODY_FACTOR = 6
 BODY_MARGIN = 1024**2
+
+_JOB_PATH = re.compile(r"^/jobs/(?:query/|cancel/)?(\d[^/]{0,40})")
 
 LATENCY = Histogram(
     "scns_api_request_seconds",
@@ -44,7 +47,8 @@ class Entrance:
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        job = _JOB_PATH.match(scope["path"])
+        structlog.contextvars.bind_contextvars(request_id=request_id, **({"job_id": job[1]} if job else {}))
         began = time.perf_counter()
         status = 500
 

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from scns_conductor.core import hostlist
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.worker import devices, process_table
 from scns_conductor.worker.bus import BusUnavailable, Consumer, Message, Publisher, queue_name
@@ -418,9 +419,10 @@ def run_agent(settings: Settings) -> None:
 
 def main() -> None:
     """python -m scns_conductor.worker.agent：只运行代理，不参选调度领导者。"""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        run_agent(load_settings())
+        settings = load_settings()
+        configure_logging(settings)
+        run_agent(settings)
     except ConductorError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
