@@ -52,14 +52,15 @@ _COUNTS = {
 _REFUSED = flags("-k --no-kill", "--contiguous", "--reboot", "-O --overcommit", "-I --immediate") + values(
     "-M --clusters", "--container", "--bb", "--bbf", "--uid", "--gid", "-S --core-spec", "--thread-spec",
     "--ntasks-per-gpu", "--cpus-per-gpu", "-F --nodefile", "--cluster-constraint", "--mcs-label",
+    "--gpus-per-socket", "--tres-per-task", "--export-file",
 )  # fmt: skip
 # 只是放置与计量的提示，不改变作业的结果。
 _HINTS = [
     *values(
     "-B --extra-node-info", "--acctg-freq", "--cores-per-socket", "--sockets-per-node", "--threads-per-core",
     "--cpu-freq", "--hint", "--mem-bind", "--ntasks-per-core", "--ntasks-per-socket", "--gres-flags", "--profile",
-    "--gpu-bind", "--gpu-freq", "--network", "--delay-boot", "--power", "--wait-all-nodes", "--export-file",
-    "--tres-per-task", "--cpu-bind",
+    "--gpu-bind", "--gpu-freq", "--network", "--delay-boot", "--power", "--wait-all-nodes",
+    "--cpu-bind",
 ),
     *flags("--use-min-nodes", "--spread-job", "--ignore-pbs", "-v --verbose", "-Q --quiet", "--nvmps"),
     option("--propagate", "optional"),
@@ -70,7 +71,7 @@ OPTIONS: list[Option] = [
         "-J --job-name", "-p --partition", "-A --account", "-q --qos", "--reservation", "--wckey", "-t --time",
         "--time-min", "-b --begin", "--deadline", "-n --ntasks", "-N --nodes", "--ntasks-per-node --tasks-per-node",
         "-c --cpus-per-task", "--mincpus", "--mem", "--mem-per-cpu", "--mem-per-gpu", "--tmp", "-G --gpus",
-        "--gpus-per-node", "--gpus-per-task", "--gpus-per-socket", "--gres", "-C --constraint", "-w --nodelist",
+        "--gpus-per-node", "--gpus-per-task", "--gres", "-C --constraint", "-w --nodelist",
         "-x --exclude", "-L --licenses", "--switches", "-m --distribution", "-d --dependency",
         "--kill-on-invalid-dep", "-a --array", "--priority", "--signal", "-D --chdir --workdir", "-i --input",
         "-o --output", "-e --error", "--open-mode", "--export", "--comment", "--mail-type", "--mail-user", "--wrap",
