@@ -1,18 +1,33 @@
 """按 OpenAPI 文档随机地发请求：没有一个 5xx，错误都是 problem JSON。"""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from running_system import RunningSystem
+from running_system import RunningSystem, start_system
 
 # 要等调度器按真的队列回答（一次几十毫秒以上）的，另有专门的测试。
 SLOW = {"/jobs/plan"}
 EXAMPLES = 8
 
 
-def test_no_request_makes_the_server_fail(running_system: RunningSystem) -> None:
-    schema = schemathesis.openapi.from_url(f"{running_system.url}/openapi.json")
-    bearer = {"Authorization": f"Bearer {running_system.token}"}
+@pytest.fixture
+def system() -> Iterator[RunningSystem]:
+    """自己的系统：随机的请求会建分区、排空节点，不能与别的测试共用。"""
+    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
+    with start_system(scratch / "s", "--nodes", "1", "--cpus", "8", "--memory", "16G") as running:
+        yield running
+    shutil.rmtree(scratch)
+
+
+def test_no_request_makes_the_server_fail(system: RunningSystem) -> None:
+    schema = schemathesis.openapi.from_url(f"{system.url}/openapi.json")
+    bearer = {"Authorization": f"Bearer {system.token}"}
     seen: dict[str, set[int]] = {}
 
     def check_operation(operation: schemathesis.schemas.APIOperation) -> None:
