@@ -24,6 +24,7 @@ from scns_conductor import migrations
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.settings import Settings, current_user_name, load_settings
+from scns_conductor.core.statements import leader_select
 from scns_conductor.core.tokens import issue_token
 
 DEEP_WAIT_S = 60.0
@@ -70,11 +71,7 @@ def check_valkey(settings: Settings) -> str:
 
 def check_leader(settings: Settings) -> str:
     """领导者的租约没有过期。"""
-    row = _one(
-        settings,
-        "SELECT holder, renewed_at > clock_timestamp() - make_interval(secs => :lease) AS alive FROM scheduler_leader",
-        lease=settings.scheduler_lease_s,
-    )
+    row = _one(settings, leader_select(), lease=settings.scheduler_lease_s)
     if row is None or not row.alive:
         raise Unhealthy("没有；启动一个不带 --no-scheduler 的 scns worker")
     return str(row.holder)
@@ -84,11 +81,13 @@ def check_nodes(settings: Settings) -> str:
     """每个没有下线的节点都有新鲜的心跳，至少有一个。"""
     row = _one(
         settings,
-        "SELECT count(*) FILTER (WHERE fresh) AS alive, "
-        "coalesce(string_agg(name, ', ') FILTER (WHERE NOT fresh), '') AS silent FROM (SELECT name, "
-        "coalesce(last_heartbeat > clock_timestamp() - make_interval(secs => :timeout), false) "
-        "AND state = 'UP' AS fresh "
-        "FROM nodes WHERE NOT (state = 'DOWN' AND reason_user IS DISTINCT FROM 'scheduler')) AS n",
+        sa.text(
+            "SELECT count(*) FILTER (WHERE fresh) AS alive, "
+            "coalesce(string_agg(name, ', ') FILTER (WHERE NOT fresh), '') AS silent FROM (SELECT name, "
+            "coalesce(last_heartbeat > clock_timestamp() - make_interval(secs => :timeout), false) "
+            "AND state = 'UP' AS fresh "
+            "FROM nodes WHERE NOT (state = 'DOWN' AND reason_user IS DISTINCT FROM 'scheduler')) AS n"
+        ),
         timeout=settings.node_timeout_s,
     )
     assert row is not None
@@ -131,11 +130,11 @@ def check_job(settings: Settings) -> str:
     return f"作业 {job_id} 跑通了"
 
 
-def _one(settings: Settings, statement: str, **values: object) -> "sa.Row[tuple[object, ...]] | None":
+def _one(settings: Settings, statement: sa.TextClause, **values: object) -> "sa.Row[tuple[object, ...]] | None":
     engine = sync_engine(settings, pool_size=1, role="health")
     try:
         with engine.connect() as connection:
-            return connection.execute(sa.text(statement), values).one_or_none()
+            return connection.execute(statement, values).one_or_none()
     finally:
         engine.dispose()
 

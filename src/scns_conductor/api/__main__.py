@@ -6,22 +6,13 @@ import sys
 
 import uvicorn
 
-from scns_conductor.core.errors import ConductorError, SettingsError
+from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.logging import configure_logging
-from scns_conductor.core.settings import Settings, load_settings
+from scns_conductor.core.settings import load_settings
 
-LOOPBACK = ("localhost", "127.", "::1")
 DRAIN_S = 10
 # 客户端的长连接闲这么久才断（秒）。
 KEEP_ALIVE_S = 75
-
-
-def check_listen(settings: Settings) -> None:
-    """不在回环地址上监听时必须有自己的密钥；否则抛 SettingsError。"""
-    if not settings.api_host.startswith(LOOPBACK) and settings.jwt_key_file is None:
-        raise SettingsError(
-            f"要监听 {settings.api_host} 必须先给出自己的密钥：设置 SCNS_JWT_KEY_FILE（回环地址不需要）"
-        )
 
 
 def main() -> None:
@@ -29,7 +20,7 @@ def main() -> None:
     try:
         settings = load_settings()
         configure_logging(settings)
-        check_listen(settings)
+        settings.require_key_to_listen(settings.api_host)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         from scns_conductor.api.app import build_app
 

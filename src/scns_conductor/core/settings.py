@@ -7,6 +7,7 @@ import os
 import pwd
 import socket
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -154,6 +155,15 @@ class Settings(BaseSettings):
     @classmethod
     def _split_features(cls, value: Any) -> Any:
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+    def require_key_to_listen(self, host: str) -> None:
+        """不在回环地址上监听时必须有自己的密钥；否则抛 SettingsError。"""
+        try:
+            loopback = host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback and self.jwt_key_file is None:
+            raise SettingsError(f"要监听 {host} 必须先给出自己的密钥：设置 SCNS_JWT_KEY_FILE（回环地址不需要）")
 
     @property
     def jwt_key_path(self) -> Path:

@@ -55,6 +55,14 @@ def notify_answer(request_id: str) -> sa.Select[Any]:
     return sa.select(sa.func.pg_notify(ANSWER_CHANNEL, request_id))
 
 
+def leader_select() -> sa.TextClause:
+    """领导者：holder、epoch、renewed_at，以及 alive（租约 :lease 秒之内续过）；没有领导者时没有行。"""
+    return sa.text(
+        "SELECT holder, epoch, renewed_at, renewed_at > clock_timestamp() - make_interval(secs => :lease) AS alive "
+        "FROM scheduler_leader"
+    )
+
+
 def events_insert(
     job_ids: Sequence[int],
     *,

@@ -31,7 +31,6 @@ READY_WAIT_S = 90.0
 START_ATTEMPTS = 3
 # 代理结束作业、写完数据库的余量，在 kill_wait_s 之外。
 AGENT_MARGIN_S = 30.0
-LOOPBACK = ("localhost", "127.", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,8 +286,7 @@ def _wait_gone(pid: int, wait_s: float) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     """由监督者持有监听的套接字：API 重启时端口不变，连接排队等着，不会被拒绝。"""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    if not host.startswith(LOOPBACK) and load_settings().jwt_key_file is None:
-        raise SettingsError(f"要监听 {host} 必须先给出自己的密钥：设置 SCNS_JWT_KEY_FILE（回环地址不需要）")
+    load_settings().require_key_to_listen(host)
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:

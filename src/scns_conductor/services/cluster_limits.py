@@ -1,10 +1,13 @@
 """提交时要对照的集群情况：分区与节点的大小。缓存一小会儿，提交的热路径不为它查库。"""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+from scns_conductor.core.errors import InvalidRequest
 
 FRESH_S = 1.0
 
@@ -50,6 +53,13 @@ class ClusterLimits:
     def default_partition(self) -> str | None:
         """缺省分区的名字；没有则为 None。"""
         return next((name for name, partition in self.partitions.items() if partition.is_default), None)
+
+    def require_partitions(self, names: Iterable[str], field: str) -> None:
+        """这些分区都要有；否则抛 InvalidRequest，field 是用户所写的字段。"""
+        for name in names:
+            if name not in self.partitions:
+                known = "、".join(sorted(self.partitions)) or "（没有分区）"
+                raise InvalidRequest(field, f"没有分区 {name!r}；现有 {known}", code="partition_unknown")
 
 
 class LimitsCache:

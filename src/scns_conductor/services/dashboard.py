@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.statements import leader_select
 from scns_conductor.core.states import JobState, node_state
 
 # 结束的作业有几百万时数一遍要零点几秒：这么久之内的数法共用一份。排队与运行的每次现数。
@@ -34,10 +35,6 @@ _RUNNING = sa.text(
 )
 _PENDING = sa.text(
     f"SELECT {_BRIEF}, expected_start_time FROM jobs WHERE state = 'PENDING' ORDER BY job_id LIMIT {SHORT_LIST}"
-)
-_LEADER = sa.text(
-    "SELECT holder, epoch, renewed_at, renewed_at > clock_timestamp() - make_interval(secs => :lease) AS alive "
-    "FROM scheduler_leader"
 )
 
 
@@ -91,15 +88,10 @@ class Dashboard:
     async def leader(self) -> dict[str, Any]:
         """调度领导者：谁、第几任、是否还在续租。"""
         async with self._engine.connect() as connection:
-            row = (await connection.execute(_LEADER, {"lease": self._lease_s})).mappings().one_or_none()
-        return (
-            {"holder": None, "epoch": 0, "renewed_at": None, "alive": False}
-            if row is None
-            else {
-                **row,
-                "alive": bool(row["alive"]),
-            }
-        )
+            row = (await connection.execute(leader_select(), {"lease": self._lease_s})).mappings().one_or_none()
+        if row is None:
+            return {"holder": None, "epoch": 0, "renewed_at": None, "alive": False}
+        return {**row, "alive": bool(row["alive"])}
 
     async def overview(self) -> dict[str, Any]:
         """GET /dashboard 的回答。"""

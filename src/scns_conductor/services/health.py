@@ -5,10 +5,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.statements import leader_select
+
 _VERSION = sa.text("SELECT version_num FROM alembic_version")
-_LEADER = sa.text(
-    "SELECT holder, renewed_at > clock_timestamp() - make_interval(secs => :lease) AS alive FROM scheduler_leader"
-)
 _NODES = sa.text(
     "SELECT name, last_heartbeat > clock_timestamp() - make_interval(secs => :timeout) AND state = 'UP' AS alive, "
     "containment FROM nodes ORDER BY name"
@@ -19,7 +18,7 @@ async def readiness(engine: AsyncEngine, expected_version: str, lease_s: float, 
     """{"status": "ok" 或 "unavailable", "checks": {...}}；领导者与节点只报告，不影响就绪。"""
     async with engine.connect() as connection:
         version = (await connection.execute(_VERSION)).scalar_one_or_none()
-        leader = (await connection.execute(_LEADER, {"lease": lease_s})).one_or_none()
+        leader = (await connection.execute(leader_select(), {"lease": lease_s})).one_or_none()
         nodes = (await connection.execute(_NODES, {"timeout": timeout_s})).all()
     current = version == expected_version
     down = [node.name for node in nodes if not node.alive]

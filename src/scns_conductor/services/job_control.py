@@ -12,6 +12,7 @@ from scns_conductor.core.statements import events_insert, inbox_insert, notify_i
 from scns_conductor.core.states import ACTIVE_STATES, TERMINAL_STATES, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
+from scns_conductor.services.new_job import HOLD_REASONS
 
 Outcome = dict[str, str]
 
@@ -84,7 +85,8 @@ async def hold_job(engine: AsyncEngine, identity: Identity, job_id: str) -> Outc
         if not pending:
             raise Conflict(f"作业 {job_id} 已是 {rows[0].state}，只有排队的作业能保留", code="job_not_pending")
         own = all(row.user_name == identity.user_name for row in pending)
-        hold, reason = ("user", "JobHeldUser") if own else ("admin", "JobHeldAdmin")
+        hold = "user" if own else "admin"
+        reason = HOLD_REASONS[hold]
         await connection.execute(_HOLD, {"job_ids": _ids(pending), "hold": hold, "reason": reason})
         await _record(connection, pending, None, "hold", identity.user_name)
         await _tell(connection, "jobs", pending)
@@ -135,7 +137,7 @@ async def requeue_job(engine: AsyncEngine, identity: Identity, job_id: str, *, h
         if ended:
             await _record(connection, ended, JobState.PENDING.value, "requeue", identity.user_name)
             await connection.execute(
-                _REQUEUE_ENDED, {**values, "job_ids": _ids(ended), "reason": "JobHeldUser" if hold else None}
+                _REQUEUE_ENDED, {**values, "job_ids": _ids(ended), "reason": HOLD_REASONS["user"] if hold else None}
             )
             await _tell(connection, "jobs", ended)
     return {"job_id": job_id, "state": active[0].state if active else JobState.PENDING.value}

@@ -21,7 +21,7 @@ from scns_conductor.core.models import Job
 from scns_conductor.core.states import SHORT_STATES, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.units import format_duration
-from scns_conductor.services.job_rows import job_not_found, job_reference, multirange_text
+from scns_conductor.services.job_rows import job_not_found, job_reference, multirange_text, tasks_condition
 
 MAX_LIMIT = 10_000
 PRIVATE_FIELDS = ("script", "environment", "argv")
@@ -148,11 +148,7 @@ def _reference_condition(references: Sequence[JobReference], values: dict[str, A
     parts = ["job_id = ANY(CAST(:ids AS bigint[])) OR array_job_id = ANY(CAST(:ids AS bigint[]))"]
     values["ids"] = whole
     for index, reference in enumerate(reference for reference in references if reference.tasks is not None):
-        parts.append(
-            f"(array_job_id = CAST(:array{index} AS bigint) AND "
-            f"(array_remaining && CAST(CAST(:tasks{index} AS text) AS int4multirange) "
-            f"OR array_task_id <@ CAST(CAST(:tasks{index} AS text) AS int4multirange)))"
-        )
+        parts.append(tasks_condition(f"array{index}", f"tasks{index}"))
         values[f"array{index}"] = reference.job_id
         values[f"tasks{index}"] = multirange_text(reference.tasks or ())
     return f"({' OR '.join(parts)})"
@@ -245,10 +241,7 @@ async def read_job(engine: AsyncEngine, job_id: str, columns: str) -> Mapping[st
     where = "job_id = :job_id"
     if reference.tasks is not None:
         values["tasks"] = multirange_text(reference.tasks)
-        where = (
-            "array_job_id = :job_id AND (array_task_id <@ CAST(CAST(:tasks AS text) AS int4multirange) "
-            "OR array_remaining && CAST(CAST(:tasks AS text) AS int4multirange))"
-        )
+        where = tasks_condition()
     statement = f"SELECT {columns} FROM jobs WHERE {where} ORDER BY array_task_id NULLS LAST LIMIT 1".replace(
         "::", r"\:\:"
     )
@@ -276,17 +269,17 @@ _ALLOCATIONS = (
 
 async def job_detail(engine: AsyncEngine, identity: Identity, job_id: str) -> bytes:
     """一个作业的一切（JSON）；脚本、环境、参数只给本人与管理员。"""
-    plain = ", ".join(f'{expression} AS "{name}"' for name, expression in FIELDS.items())
-    private = ", ".join(f'{expression} AS "{name}"' for name, expression in _PRIVATE.items())
-    columns = (
-        f"user_name, row_to_json((SELECT r FROM (SELECT {plain}, {_ALLOCATIONS} AS allocations) AS r))::text AS public"
-    )
-    row = await read_job(engine, job_id, columns)
+    public = _json_of({**FIELDS, "allocations": _ALLOCATIONS})
+    row = await read_job(engine, job_id, f"user_name, {public} AS public, {_json_of(_PRIVATE)} AS private")
     found: str = row["public"]
     if identity.admin or identity.user_name == row["user_name"]:
-        own = await read_job(engine, job_id, f"row_to_json((SELECT r FROM (SELECT {private}) AS r))::text AS private")
-        found = f"{found[:-1]},{own['private'][1:]}"
+        found = f"{found[:-1]},{row['private'][1:]}"
     return found.encode()
+
+
+def _json_of(expressions: Mapping[str, str]) -> str:
+    columns = ", ".join(f'{expression} AS "{name}"' for name, expression in expressions.items())
+    return f"row_to_json((SELECT r FROM (SELECT {columns}) AS r))::text"
 
 
 def require_reader(identity: Identity, user_name: str, what: str, job_id: str) -> None:

@@ -19,10 +19,12 @@ _SELECT = """
     FROM jobs WHERE {where} ORDER BY job_id {lock}
 """
 _WHOLE = "job_id = :job_id OR array_job_id = :job_id"
-_TASKS = (
-    "array_job_id = :job_id AND (array_task_id <@ CAST(CAST(:tasks AS text) AS int4multirange) "
-    "OR array_remaining && CAST(CAST(:tasks AS text) AS int4multirange))"
-)
+
+
+def tasks_condition(job_id: str = "job_id", tasks: str = "tasks") -> str:
+    """数组里这些任务的 SQL 条件：已经拆出来的行，与还含有它们的数组行。两个参数是绑定的名字。"""
+    wanted = f"CAST(CAST(:{tasks} AS text) AS int4multirange)"
+    return f"(array_job_id = CAST(:{job_id} AS bigint) AND (array_task_id <@ {wanted} OR array_remaining && {wanted}))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ async def find_rows(connection: AsyncConnection, text: str, *, lock: bool = True
     values: dict[str, Any] = {"job_id": reference.job_id}
     if reference.tasks is not None:
         values["tasks"] = multirange_text(reference.tasks)
-    where = _WHOLE if reference.tasks is None else _TASKS
+    where = _WHOLE if reference.tasks is None else tasks_condition()
     statement = _SELECT.format(where=where, lock="FOR UPDATE" if lock else "")
     rows = (await connection.execute(sa.text(statement), values)).mappings().all()
     if not rows:

@@ -13,7 +13,7 @@ from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.cluster_limits import ClusterLimits
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
-from scns_conductor.services.new_job import check_expressions, check_privileges
+from scns_conductor.services.new_job import HOLD_REASONS, check_expressions, check_privileges
 
 # 运行中的作业还能改的：不影响已有的分配。
 WHILE_RUNNING = frozenset(
@@ -29,7 +29,8 @@ async def update_job(
         raise InvalidRequest("body", '没有要改的字段；例如 {"time_limit": "60"}', code="nothing_to_update")
     check_expressions(changes, "")
     check_privileges(changes, identity, "")
-    _check_partition(changes, limits)
+    if changes.get("partition"):
+        limits.require_partitions(changes["partition"].split(","), "partition")
     async with engine.begin() as connection:
         rows = await find_rows(connection, job_id)
         require_owner(rows, identity)
@@ -62,13 +63,6 @@ async def update_job(
     return {"job_id": job_id, "state": chosen[0].state, "updated": sorted(changes)}
 
 
-def _check_partition(changes: Mapping[str, Any], limits: ClusterLimits) -> None:
-    for name in (changes.get("partition") or "").split(","):
-        if name and name not in limits.partitions:
-            known = "、".join(sorted(limits.partitions))
-            raise InvalidRequest("partition", f"没有分区 {name!r}；现有 {known}", code="partition_unknown")
-
-
 def _check_row(row: JobRow, changes: Mapping[str, Any], identity: Identity) -> None:
     if row.state in ACTIVE_STATES:
         frozen = sorted(set(changes) - WHILE_RUNNING)
@@ -87,5 +81,5 @@ def _with_hold_reason(changes: Mapping[str, Any], rows: list[JobRow], identity: 
     if values.get("priority") == 0:
         values["hold"] = "admin" if identity.admin else "user"
     if "hold" in values and all(row.state == JobState.PENDING for row in rows):
-        values["reason"] = {"user": "JobHeldUser", "admin": "JobHeldAdmin"}.get(values["hold"] or "", "None")
+        values["reason"] = HOLD_REASONS.get(values["hold"], "None")
     return values

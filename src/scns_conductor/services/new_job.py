@@ -25,6 +25,8 @@ _DEFAULTS: dict[str, Any] = {
     if not field.is_required()
 }
 _DEFAULT_NAME = "sbatch"
+# 谁保留的 -> Slurm 的原因码。
+HOLD_REASONS: dict[str | None, str] = {"user": "JobHeldUser", "admin": "JobHeldAdmin"}
 _EXPRESSIONS: dict[str, Callable[[str], object]] = {
     "dependency": parse_dependency,
     "constraints": parse_features,
@@ -59,7 +61,7 @@ def new_job(
     row["user_name"] = submitter.identity.user_name
     row["data_source"] = submitter.data_source
     row["hold"] = _hold(row, submitter.identity)
-    row["reason"] = {"user": "JobHeldUser", "admin": "JobHeldAdmin"}.get(row["hold"] or "", "None")
+    row["reason"] = HOLD_REASONS.get(row["hold"], "None")
     row["current_working_directory"] = row.get("current_working_directory") or home_directory(row["user_name"])
     check_expressions(row, job)
     check_privileges(row, submitter.identity, job)
@@ -131,10 +133,7 @@ def _apply_partition(
     if text is None:
         raise InvalidRequest(f"{prefix}partition", "没有缺省分区；请写明分区", code="partition_unknown")
     names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in limits.partitions:
-            known = "、".join(sorted(limits.partitions)) or "（没有分区）"
-            raise InvalidRequest(f"{prefix}partition", f"没有分区 {name!r}；现有 {known}", code="partition_unknown")
+    limits.require_partitions(names, f"{prefix}partition")
     row["partition"] = ",".join(names)
     chosen = [limits.partitions[name] for name in names]
     if "time_limit" not in columns:
