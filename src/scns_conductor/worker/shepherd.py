@@ -19,6 +19,7 @@ from scns_conductor.worker import process_table
 from scns_conductor.worker.cgroup import detect, node_cgroup_path
 from scns_conductor.worker.journal import Journal
 from scns_conductor.worker.process_table import boot_now
+from scns_conductor.worker.script_files import ScriptFiles
 from scns_conductor.worker.shepherd_adoption import adopt
 from scns_conductor.worker.shepherd_containment import Containment
 from scns_conductor.worker.shepherd_jobs import JobKeeper, log
@@ -56,7 +57,8 @@ class Shepherd:
         tree, detail = self._open_cgroups(containment)
         self._containment = Containment(tree, detail, tasks_by_pid)
         self._journal = Journal(f"{spool}/shepherd.journal")
-        self._keeper = JobKeeper(self._journal, self._containment, Spawner(), tasks_by_pid, self._watch)
+        self._scripts = ScriptFiles(spool)
+        self._keeper = JobKeeper(self._journal, self._containment, Spawner(self._scripts), tasks_by_pid, self._watch)
         self._operations = Operations(self._journal, self._keeper, self._containment, node, self._boot_id)
 
     def _open_cgroups(self, containment: str) -> tuple[CgroupTree | None, str]:
@@ -138,6 +140,7 @@ class Shepherd:
             link.connection.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{self._spool}/{SOCKET_NAME}")
+        self._scripts.close()
         self._containment.close()
         self._journal.close()
         log("shepherd_stopped")
@@ -255,12 +258,24 @@ def _lock(spool: str) -> int:
     return fd
 
 
+def _take_precedence() -> None:
+    """作业把 CPU 占满时，启动、回收与时限不排在它们后面：最低的实时优先级，子进程由内核恢复成平常的（sched(7)）。
+
+    nice 没有用：每个作业是一个会话，autogroup 按会话平分。要 CAP_SYS_NICE；没有就按平常的次序。
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except OSError as error:
+        log(f"no_real_time_priority error={error.strerror}")
+
+
 def main(arguments: list[str]) -> None:
     """命令行入口；参数成对出现。"""
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
     spool = options["--spool"]
     os.umask(0o022)
     lock = _lock(spool)
+    _take_precedence()
     os.chdir("/")
     Shepherd(
         spool,

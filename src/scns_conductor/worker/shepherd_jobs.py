@@ -10,12 +10,12 @@ import time
 
 from scns_conductor.worker import process_table
 from scns_conductor.worker.cgroup import job_cgroup_name
+from scns_conductor.worker.launch_fault import LaunchFault
 from scns_conductor.worker.launch_spec import LaunchSpec
 from scns_conductor.worker.process_table import boot_now
 from scns_conductor.worker.shepherd_containment import JOB_KEY_VARIABLE
 from scns_conductor.worker.shepherd_records import end_record, journal_record
 from scns_conductor.worker.shepherd_sampling import Sampler
-from scns_conductor.worker.shepherd_spawn import LaunchFault
 from scns_conductor.worker.shepherd_task import JobGroup, Task, Usage
 
 TYPE_CHECKING = False
@@ -102,7 +102,10 @@ class JobKeeper:
             for spec in fresh:
                 answers.append(self._refuse(spec, fault))
             return answers
-        answers.extend(self._launch_one(spec) for spec in fresh)
+        try:
+            answers.extend(self._launch_one(spec) for spec in fresh)
+        finally:
+            self._spawner.come_home()
         return answers
 
     def watch(self, task: Task) -> None:
@@ -376,7 +379,9 @@ class JobKeeper:
         if self.groups.get((group.job_id, group.attempt)) is not group:
             return
         group.ending = True
-        if self.containment.has_survivors(group) and group.kill_rounds < UNKILLABLE_AFTER_ROUNDS:
+        # 接管来的又没有 cgroup，只能靠环境里的标记认：正在 exec 的进程此刻环境是空的，过一会儿再看一遍。
+        unsure = group.adopted and group.cgroup is None and group.kill_rounds == 0
+        if (unsure or self.containment.has_survivors(group)) and group.kill_rounds < UNKILLABLE_AFTER_ROUNDS:
             group.kill_rounds += 1
             self.containment.kill(group)
             self._again(group, self.settle)
@@ -415,10 +420,10 @@ class JobKeeper:
     def emit_end(self, task: Task) -> None:
         record, group = task.record, task.group
         if record.get("script_path"):
+            # 没有 cgroup 就不能确知没有逃走的后代还在读它。
+            quiet = group.cgroup is not None and group.kill_rounds < UNKILLABLE_AFTER_ROUNDS
             try:
-                os.unlink(record["script_path"])
-            except FileNotFoundError:
-                pass
+                self._spawner.scripts.discard(record["script_path"], reusable=quiet)
             except OSError as error:
                 log(f"script_unlink_failed path={record['script_path']} error={error.strerror}")
         if task.is_holder:

@@ -13,6 +13,9 @@ import os
 import resource
 import signal
 
+from scns_conductor.worker.launch_fault import LaunchFault
+from scns_conductor.worker.script_files import ScriptFiles
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -30,32 +33,44 @@ _RLIMITS = {name: getattr(resource, f"RLIMIT_{name}") for name in ("AS", "CORE",
 }
 
 
-class LaunchFault(Exception):
-    """启动失败。status 是退出码；on_node 为真表示是节点的错，作业可以到别处重来。"""
-
-    def __init__(self, message: str, *, status: int = 1, on_node: bool = False) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status = status
-        self.on_node = on_node
-
-
 class Spawner:
     """创建进程，并收集慢路子进程在 exec 之前的失败。"""
 
-    def __init__(self) -> None:
+    def __init__(self, scripts: ScriptFiles) -> None:
+        self.scripts = scripts
         self._fault_read, self._fault_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._faults: dict[int, LaunchFault] = {}
         self._fault_text = b""
         self._uid = os.geteuid()
+        self._inside: JobCgroup | None = None
 
     def spawn(self, spec: LaunchSpec, cgroup: JobCgroup | None, *, fresh: bool) -> int:
         """创建进程，返回进程号；fresh 表示 cgroup 刚建好、里面没有别的进程。失败抛 LaunchFault。"""
         if spec.script is not None:
-            write_script(spec)
+            self.scripts.write(spec)
         if self._quick_enough(spec, cgroup, fresh):
             return self._spawn_quick(spec, cgroup)
+        self.come_home()
         return self._spawn_forked(spec, cgroup)
+
+    def come_home(self) -> None:
+        """回到自己的 cgroup；一批启动完了必须调用。"""
+        if self._inside is None:
+            return
+        try:
+            _enter(self._inside.leave_paths)
+        except OSError:
+            # 留在作业的 cgroup 里会随它一起被杀；不如立刻退出，由代理重启并接管。
+            os._exit(70)
+        self._inside = None
+
+    def _go_into(self, cgroup: JobCgroup | None) -> None:
+        """进入作业的 cgroup。接连启动时从上一个直接过来，省去中间回家的一趟。"""
+        if self._inside is not None and (cgroup is None or cgroup.leave_paths != self._inside.leave_paths):
+            self.come_home()
+        if cgroup is not None:
+            self._inside = cgroup
+            _enter(cgroup.enter_paths)
 
     def _quick_enough(self, spec: LaunchSpec, cgroup: JobCgroup | None, fresh: bool) -> bool:
         if spec.uid not in (None, self._uid) or spec.rlimits or spec.nice:
@@ -71,15 +86,13 @@ class Spawner:
     def _spawn_quick(self, spec: LaunchSpec, cgroup: JobCgroup | None) -> int:
         old_umask = os.umask(spec.umask) if spec.umask is not None else None
         opened: list[int] = []
-        entered = False
+        stay = False
         try:
             _change_directory(spec)
             fds = _open_streams(spec, opened)
             try:
-                if cgroup is not None:
-                    entered = True
-                    _enter(cgroup.enter_paths)
-                return os.posix_spawn(
+                self._go_into(cgroup)
+                pid = os.posix_spawn(
                     spec.argv[0],
                     spec.argv,
                     spec.env,
@@ -88,13 +101,16 @@ class Spawner:
                     setsigmask=(),
                     setsigdef=DEFAULT_SIGNALS,
                 )
+                # 有内存上限的不多待一刻：它超限时内核可能选中牧守进程。
+                stay = spec.memory_bytes is None
+                return pid
             except (OSError, ValueError) as error:
                 fault = _exec_fault(spec, error)
                 _tell_stderr(fds[2], fault)
                 raise fault from error
         finally:
-            if entered and cgroup is not None:
-                _leave(cgroup)
+            if not stay:
+                self.come_home()
             for fd in opened:
                 os.close(fd)
             if old_umask is not None:
@@ -174,27 +190,6 @@ class Spawner:
         return self._faults.pop(pid, None)
 
 
-def write_script(spec: LaunchSpec) -> None:
-    """把脚本写成 0700 的文件，归作业的用户所有；目录不属于用户，所以没有链接可乘之机。"""
-    path = str(spec.script_path)
-    try:
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
-        except FileExistsError:
-            os.unlink(path)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
-        try:
-            data = str(spec.script).encode("utf-8", "surrogateescape")
-            if os.write(fd, data) < len(data):
-                raise OSError(28, os.strerror(28), path)
-            if spec.uid is not None and spec.uid != os.geteuid():
-                os.fchown(fd, spec.uid, -1 if spec.gid is None else spec.gid)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise LaunchFault(f"节点不能写作业脚本 {path}：{error.strerror}", on_node=True) from error
-
-
 def _enter(paths: list[str]) -> None:
     for path in paths:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -202,14 +197,6 @@ def _enter(paths: list[str]) -> None:
             os.write(fd, b"0")
         finally:
             os.close(fd)
-
-
-def _leave(cgroup: JobCgroup) -> None:
-    try:
-        _enter(cgroup.leave_paths)
-    except OSError:
-        # 留在作业的 cgroup 里会随它一起被杀；不如立刻退出，由代理重启并接管。
-        os._exit(70)
 
 
 def _switch_user(spec: LaunchSpec) -> None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from scns_conductor.worker.cgroup import JobCgroup
-    from scns_conductor.worker.shepherd_spawn import LaunchFault
+    from scns_conductor.worker.launch_fault import LaunchFault
 
 
 class Usage:
