@@ -21,8 +21,7 @@ pytestmark = pytest.mark.compat
 
 def _executor(folder: Path) -> SlurmExecutor:
     executor = SlurmExecutor(folder=folder, python=sys.executable)
-    # 没有 srun 的系统，submitit 自己允许不用它。
-    executor.update_parameters(time=5, use_srun=False)
+    executor.update_parameters(time=5)
     return executor
 
 

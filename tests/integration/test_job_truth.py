@@ -182,3 +182,17 @@ def test_migrations_go_up_and_down_and_match_the_models(empty_settings: Settings
     assert migrations.current(empty_settings) is None
     migrations.upgrade(empty_settings)
     migrations.upgrade(empty_settings)
+
+
+def test_an_older_database_with_jobs_is_upgraded_in_place(empty_settings: Settings) -> None:
+    migrations.upgrade(empty_settings, "0001")
+    engine = sync_engine(empty_settings)
+    with engine.connect() as connection:
+        job_id = submit(connection)
+    migrations.upgrade(empty_settings)
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT state FROM jobs WHERE job_id = :id"), {"id": job_id}) == "PENDING"
+        assert connection.scalar(sa.text("SELECT count(*) FROM job_steps")) == 0
+    engine.dispose()
+    migrations.downgrade(empty_settings, "0001")
+    assert migrations.current(empty_settings) == "0001"

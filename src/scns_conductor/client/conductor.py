@@ -281,6 +281,41 @@ class Client:
         answer: Json = self._json("PATCH", f"/jobs/{_segment(job_id)}", body=changes)
         return answer
 
+    # ---- 作业步 ----
+
+    def create_step(self, job_id: str | int, step: Json) -> Json:
+        """在运行中的作业里建立一个作业步；字段见 docs/api.md。此刻放不下抛 Problem（step_busy）。"""
+        answer: Json = self._json("POST", f"/jobs/{_segment(job_id)}/steps", body=step)
+        return answer
+
+    def steps(self, job_ids: Sequence[str] | None = None) -> list[Json]:
+        """这些作业的全部作业步；不给作业号是正在运行的全部。"""
+        query = {} if job_ids is None else {"job_id": ",".join(job_ids)}
+        answer: list[Json] = self._json("GET", "/jobs/steps", query=query)["steps"]
+        return answer
+
+    def step(self, job_id: str | int, step_id: int) -> Json:
+        """一个作业步。"""
+        answer: Json = self._json("GET", f"/jobs/{_segment(job_id)}/steps/{step_id}")
+        return answer
+
+    def relaunch_step(self, job_id: str | int, step_id: int) -> Json:
+        """节点没有按时连过来：把启动的消息再送一遍。"""
+        answer: Json = self._json("POST", f"/jobs/{_segment(job_id)}/steps/{step_id}/launch")
+        return answer
+
+    def signal_step(self, job_id: str | int, step_id: int, signal: str) -> Json:
+        """给作业步发信号；KILL 结束它。"""
+        path = f"/jobs/{_segment(job_id)}/steps/{step_id}/signal"
+        answer: Json = self._json("POST", path, body={"signal": signal})
+        return answer
+
+    def release_allocation(self, job_id: str | int, exit_status: int = 0) -> Json:
+        """交还没有脚本的分配。"""
+        path = f"/jobs/{_segment(job_id)}/release_allocation"
+        answer: Json = self._json("POST", path, body={"exit_status": exit_status})
+        return answer
+
     # ---- 节点与分区 ----
 
     def nodes(self) -> list[Json]:

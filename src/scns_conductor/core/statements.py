@@ -63,6 +63,22 @@ def leader_select() -> sa.TextClause:
     )
 
 
+def allocation_release(job_id: int, restart_count: int, exit_status: int, *, actor: str) -> sa.TextClause:
+    """请节点结束没有脚本的分配：做完了，COMPLETED，退出码不为 0 则 FAILED；已有人要求结束的不变。"""
+    return sa.text(
+        "UPDATE jobs SET requested_end_state = :state, requested_end_actor = :actor, "
+        "derived_exit_status = greatest(coalesce(derived_exit_status, 0), :status) "
+        "WHERE job_id = :job_id AND restart_count = :restart_count AND interactive "
+        "AND state IN ('RUNNING', 'SUSPENDED') AND requested_end_state IS NULL"
+    ).bindparams(
+        state="FAILED" if exit_status else "COMPLETED",
+        actor=actor,
+        status=exit_status,
+        job_id=job_id,
+        restart_count=restart_count,
+    )
+
+
 def events_insert(
     job_ids: Sequence[int],
     *,

@@ -19,6 +19,8 @@ _SELECT = """
     FROM jobs WHERE {where} ORDER BY job_id {lock}
 """
 _WHOLE = "job_id = :job_id OR array_job_id = :job_id"
+# 数组的最后一个任务就用数组的作业号：在它里面 SLURM_JOB_ID 指的是它自己。
+_EXACT = "job_id = :job_id"
 
 
 def tasks_condition(job_id: str = "job_id", tasks: str = "tasks") -> str:
@@ -68,13 +70,18 @@ def job_not_found(text: str) -> NotFound:
     return NotFound(f"没有作业 {text[:64]}；用 GET /jobs 或 scns jobs 查看现有的作业", code="job_not_found")
 
 
-async def find_rows(connection: AsyncConnection, text: str, *, lock: bool = True) -> list[JobRow]:
-    """这个写法涉及的全部行：数组的作业号是它的全部任务。一个也没有抛 NotFound。"""
+async def find_rows(
+    connection: AsyncConnection, text: str, *, lock: bool = True, whole_array: bool = True
+) -> list[JobRow]:
+    """这个写法涉及的全部行：数组的作业号是它的全部任务，whole_array 为假时只是叫这个号的那一行。
+
+    一个也没有抛 NotFound。
+    """
     reference = job_reference(text)
     values: dict[str, Any] = {"job_id": reference.job_id}
     if reference.tasks is not None:
         values["tasks"] = multirange_text(reference.tasks)
-    where = _WHOLE if reference.tasks is None else tasks_condition()
+    where = (_WHOLE if whole_array else _EXACT) if reference.tasks is None else tasks_condition()
     statement = _SELECT.format(where=where, lock="FOR UPDATE" if lock else "")
     rows = (await connection.execute(sa.text(statement), values)).mappings().all()
     if not rows:

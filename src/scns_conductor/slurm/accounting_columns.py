@@ -21,7 +21,7 @@ class Field:
 
 
 def is_step(row: Row) -> bool:
-    """作业步的行；step 是 batch。"""
+    """作业步的行；step 是 batch、extern 或步号。"""
     return bool(row.get("step"))
 
 
@@ -101,6 +101,11 @@ def _memory_total(row: Row) -> int:
     return int(row.get("memory_per_cpu") or 0) * of.cpus(row)
 
 
+def _step_nodes(row: Row) -> int:
+    """batch 只在一个节点上。"""
+    return 1 if row["step"] == "batch" else int(row["allocated_nodes"])
+
+
 def _started(row: Row) -> str:
     return instant(row["start_time"], "Unknown" if not row.get("end_time") else "None")
 
@@ -162,7 +167,7 @@ FIELDS = {
         Field("Group", 9, _job_only(lambda row: of.user_ids(row["user_name"])[2])),
         Field("JobID", -12, job_id),
         Field("JobIDRaw", -12, raw_id),
-        Field("JobName", 10, lambda row: str(row["step"] if is_step(row) else row["name"])),
+        Field("JobName", 10, lambda row: str(row["step"] if row.get("step") in ("batch", "extern") else row["name"])),
         Field("Layout", 9, _step_only(lambda _row: "Unknown")),
         Field("MaxDiskRead", 12, _step_only(lambda row: _megabytes(row.get("read_bytes")))),
         Field("MaxDiskReadNode", 15, _step_only(lambda row: str(row.get("batch_host") or ""))),
@@ -184,9 +189,9 @@ FIELDS = {
         Field("MinCPUNode", 10, _step_only(lambda row: str(row.get("batch_host") or ""))),
         Field("MinCPUTask", 10, _step_only(lambda _row: "0")),
         Field("NCPUS", 10, _allocated_cpus),
-        Field("NNodes", 8, lambda row: str(1 if is_step(row) else of.nodes(row))),
+        Field("NNodes", 8, lambda row: str(_step_nodes(row) if is_step(row) else of.nodes(row))),
         Field("NodeList", 15, lambda row: str(row.get("node_list") or "None assigned")),
-        Field("NTasks", 8, _step_only(lambda _row: "1")),
+        Field("NTasks", 8, _step_only(lambda row: str(row.get("step_tasks") or 1))),
         Field("Partition", 10, _job_only(lambda row: str(row["partition"]))),
         Field("Priority", 10, _job_only(lambda row: str(of.priority(row)))),
         Field("QOS", 10, _job_only(lambda row: str(row.get("qos") or "normal"))),
@@ -198,7 +203,7 @@ FIELDS = {
         Field("ReqCPUFreqMin", 13, _step_only(lambda _row: "0")),
         Field("ReqCPUS", 8, lambda row: str(int(row["tasks"]) * int(row["cpus_per_task"]))),
         Field("ReqMem", 10, _job_only(_requested_memory)),
-        Field("ReqNodes", 8, lambda row: str(1 if is_step(row) else row["minimum_nodes"])),
+        Field("ReqNodes", 8, lambda row: str(_step_nodes(row) if is_step(row) else row["minimum_nodes"])),
         Field("ReqTRES", 10, _job_only(lambda row: tres(row, allocated=False))),
         Field("Reservation", 20, _job_only(lambda row: str(row.get("reservation") or ""))),
         Field("ReservationId", 15, lambda _row: ""),

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from scns_conductor.slurm.accounting_columns import BRIEF_FORMAT, DEFAULT_FORMAT
 from scns_conductor.slurm.hosts import split_list
 from scns_conductor.slurm.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
+from scns_conductor.slurm.step_values import accounting_row, steps_of
 from scns_conductor.slurm.times import epoch
 
 OPTIONS = [
@@ -68,6 +69,11 @@ def _fields(parsed: Parsed) -> list[tuple[Field, int]]:
     if not texts:
         default = LONG_FORMAT if "long" in parsed else BRIEF_FORMAT if "brief" in parsed else DEFAULT_FORMAT
         texts = [default if "long" in parsed or "brief" in parsed else os.environ.get("SACCT_FORMAT") or default]
+    return chosen_fields(texts)
+
+
+def chosen_fields(texts: Sequence[str]) -> list[tuple[Field, int]]:
+    """名字[%宽]，逗号相隔；名字可以写前几个字母。"""
     found: list[tuple[Field, int]] = []
     for word in ",".join(texts).split(","):
         if not word.strip():
@@ -111,13 +117,19 @@ def _cell(text: str, width: int, *, header: bool = False) -> str:
 def _rows(client: Client, parsed: Parsed) -> Iterable[dict[str, Any]]:
     jobs = sorted(_jobs(client, parsed), key=_order)
     wanted = _steps(parsed)
+    launched = {} if "allocations" in parsed else steps_of(client, jobs)
     for job in jobs:
         steps = wanted.get(str(job["job_id"]), wanted.get(of.display_id(job)))
         if steps is None or None in steps:
             yield job
-        started = job.get("start_time") and not job.get("interactive") and "allocations" not in parsed
-        if started and (steps is None or steps & {None, "batch"}):
-            yield {**job, "step": "batch"}
+        if "allocations" in parsed or not job.get("start_time"):
+            continue
+        holder = "extern" if job.get("interactive") else "batch"
+        if steps is None or steps & {None, holder}:
+            yield {**job, "step": holder}
+        for step in launched.get(str(job["job_id"]), ()):
+            if steps is None or steps & {None, str(step["step_id"])}:
+                yield accounting_row(job, step)
 
 
 def _order(job: dict[str, Any]) -> tuple[int, int, int]:

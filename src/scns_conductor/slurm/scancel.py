@@ -104,7 +104,10 @@ def _one(client: Client, word: str, signal: str | None, parsed: Parsed) -> int:
         say("scancel", f"Signal {signal or 9} to job {word}" if signal else f"Terminating job {word}")
     try:
         if step and step != "batch":
-            raise Problem(404, "job_not_found", word)
+            if not step.isdigit():
+                raise Problem(404, "job_not_found", word)
+            client.signal_step(job_id, int(step), signal or "KILL")
+            return 0
         if signal is None and not step and "batch" not in parsed:
             return _cancel(client, job_id, word, quiet)
         target = {"batch_only": True} if "batch" in parsed or step == "batch" else {"target": "all"}

@@ -14,6 +14,7 @@ from scns_conductor.slurm.control_changes import job_changes, pairs, partition_c
 from scns_conductor.slurm.hosts import split_list
 from scns_conductor.slurm.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
+from scns_conductor.slurm.step_values import control_text
 
 OPTIONS = [
     *flags("-a --all", "-d --details", "-F --future", "-h --help", "--hide", "--local", "-o --oneliner"),
@@ -212,6 +213,19 @@ def _show_licenses(_parsed: Parsed, _given: str) -> int:
     return 0
 
 
+def _show_step(parsed: Parsed, given: str) -> int:
+    job_id, _, step_id = given.partition(".")
+    with connect() as client:
+        steps = client.steps([job_id] if job_id else None)
+    steps = [step for step in steps if step["end_time"] is None and (not step_id or str(step["step_id"]) == step_id)]
+    if not steps:
+        print(f"Job step {given} not found" if given else "No job steps in the system")
+        return 1 if given else 0
+    for step in steps:
+        print(control_text(step, one_line="oneliner" in parsed) + ("" if "oneliner" in parsed else "\n"))
+    return 0
+
+
 _SHOWS: tuple[tuple[tuple[str, ...], Callable[[Parsed, str], int]], ...] = (
     (("job", "jobs", "jobid"), _show_job),
     (("node", "nodes", "nodename"), _show_node),
@@ -222,7 +236,7 @@ _SHOWS: tuple[tuple[tuple[str, ...], Callable[[Parsed, str], int]], ...] = (
     (("hostlistsorted",), _show_hostlistsorted),
     (("reservation", "reservations", "reservationname"), _nothing("No reservations in the system")),
     (("licenses", "license"), _show_licenses),
-    (("step", "steps", "stepid"), _nothing("No job steps in the system")),
+    (("step", "steps", "stepid"), _show_step),
     (("topology",), _nothing("No topology information available")),
     (("daemons",), _nothing("slurmctld slurmd ")),
 )

@@ -14,6 +14,7 @@ from scns_conductor.slurm.columns import Column, fields, letters, table
 from scns_conductor.slurm.options import Parsed, flags, option, values
 from scns_conductor.slurm.queue_columns import LETTERS, NAMES
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
+from scns_conductor.slurm.step_values import queue_lines
 from scns_conductor.slurm.times import elapsed_s, epoch
 
 DEFAULT_FORMAT = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
@@ -86,7 +87,7 @@ def _seconds(text: str | None) -> float | None:
 
 def _once(client: Client, parsed: Parsed) -> int:
     if "steps" in parsed:
-        raise Fatal("--steps is not supported by this system yet")
+        return _steps(client, parsed)
     columns = _columns(parsed)
     jobs = _jobs(client, parsed)
     if "json" in parsed:
@@ -102,6 +103,23 @@ def _once(client: Client, parsed: Parsed) -> int:
     lines = table(columns, jobs, header="noheader" not in parsed)
     if lines:
         print("\n".join(lines))
+    return 0
+
+
+def _steps(client: Client, parsed: Parsed) -> int:
+    """-s：正在运行的作业步；-s 12.0 只看这一步，-j、-u 照常。"""
+    wanted = [word for text in parsed.every("steps") if text for word in text.split(",")]
+    jobs = job_ids(parsed.every("jobs"))
+    users = {name for text in parsed.every("user") for name in text.split(",")}
+    steps = [
+        step
+        for step in client.steps()
+        if (not wanted or step["step"] in wanted or step["job_id"] in wanted)
+        and (not jobs or step["job_id"] in jobs)
+        and (not users or step["user_name"] in users)
+    ]
+    for line in queue_lines(steps, header="noheader" not in parsed):
+        print(line)
     return 0
 
 

@@ -81,7 +81,7 @@ class Agent:
             before_commit=self._before_commit,
             after_commit=self._after_commit,
             acknowledge=self._acknowledge,
-            record_steps=lambda ends: self._control.steps.record_ends(ends),
+            record_steps=lambda ends: self._control.steps.record_ends(ends, self._clock.end_time),
         )
         self._control = JobControl(
             self._engine,
@@ -345,7 +345,7 @@ class Agent:
             "signal": lambda payload: self._ask(payload, self._on_signal),
             "read_log": self._on_read_log,
             "launch_step": lambda payload: self._ask(payload, self._on_launch_step),
-            "read_step": self._on_read_step,
+            "signal_step": lambda payload: self._ask(payload, self._on_signal_step),
         }
         # 这几种都只是提醒：该做什么以数据库为准。
         for name in ("sync", "kill", "cancel", "suspend", "resume", "requeue", "update"):
@@ -390,8 +390,9 @@ class Agent:
     def _on_launch_step(self, payload: dict[str, Any]) -> None:
         self._control.launch_step(StepRequest.parse(payload))
 
-    def _on_read_step(self, payload: dict[str, Any]) -> None:
-        self._read_aside(payload, self._control.steps.read)
+    def _on_signal_step(self, payload: dict[str, Any]) -> None:
+        names = ("job_id", "restart_count", "step_id", "signal")
+        self._control.signal_step(*(int(payload[name]) for name in names))
 
     def _on_read_log(self, payload: dict[str, Any]) -> None:
         self._read_aside(payload, lambda body: answer_read_log(self._engine, self._context, body))

@@ -79,6 +79,8 @@ _COMMIT = sa.text(
       -- 按作业号的次序加锁，使并发的结束不会死锁；只认当前这次尝试。
       SELECT r.*, j.state AS from_state, j.requested_end_actor, j.requested_end_reason,
         CASE WHEN j.allocated_nodes > 1 THEN j.node_list END AS peers,
+        -- 交还的分配（salloc 做完了）：占位进程是被杀的，退出码是做的事的。
+        coalesce(j.requested_end_state IN ('COMPLETED', 'FAILED'), false) AS given_back,
         coalesce(j.requested_end_state,
                  CASE WHEN r.requeue_if_allowed AND j.requeue AND NOT j.interactive THEN 'PENDING' ELSE r.state END)
           AS to_state,
@@ -95,13 +97,15 @@ _COMMIT = sa.text(
                       WHEN d.to_state = 'NODE_FAIL' THEN 'NodeDown'
                       WHEN d.to_state = 'OUT_OF_MEMORY' THEN 'OutOfMemory'
                       WHEN d.to_state = 'FAILED' THEN
-                        CASE WHEN coalesce(d.exit_signal, 0) <> 0 THEN 'RaisedSignal' ELSE 'NonZeroExitCode' END
+                        CASE WHEN coalesce(d.exit_signal, 0) <> 0 AND NOT d.given_back THEN 'RaisedSignal'
+                             ELSE 'NonZeroExitCode' END
                       ELSE 'None' END,
         error_msg = CASE WHEN d.to_state = d.state THEN d.message
                          ELSE coalesce(d.requested_end_reason, d.message) END,
         end_time = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE d.ended_at END,
-        exit_status = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE d.exit_status END,
-        exit_signal = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE d.exit_signal END,
+        exit_status = CASE WHEN d.to_state = 'PENDING' THEN NULL
+                           WHEN d.given_back THEN coalesce(j.derived_exit_status, 0) ELSE d.exit_status END,
+        exit_signal = CASE WHEN d.to_state = 'PENDING' THEN NULL WHEN d.given_back THEN 0 ELSE d.exit_signal END,
         suspended_s = CASE WHEN d.to_state = 'PENDING' THEN 0
                            WHEN j.state = 'SUSPENDED' AND j.suspend_time IS NOT NULL
                            THEN j.suspended_s + greatest(0, extract(epoch FROM d.ended_at - j.suspend_time))

@@ -262,14 +262,17 @@ class JobControl:
     # ---- 作业步 ----
 
     def launch_step(self, request: StepRequest) -> None:
-        """启动作业步在本节点上的任务；同一个键只启动一次，结果回答给请求者。"""
+        """启动作业步在本节点上的那一份；同一个键只启动一次，所以消息可以再送。"""
         try:
-            specs = self.steps.plan(request)
-            launched = self._client().launch(specs)
+            spec = self.steps.plan(request)
         except (LaunchRefused, OSError) as error:
-            self.steps.answer(request.request_id, {"code": "step_refused", "error": str(error)})
+            self.steps.refuse(request, str(error))
             return
-        self.steps.answer(request.request_id, {"launched": launched})
+        self._client().launch([spec])
+
+    def signal_step(self, job_id: int, attempt: int, step_id: int, number: int) -> None:
+        """给作业步的任务发信号；SIGKILL 连同它的主人一起结束。"""
+        self._client().signal([(job_id, attempt)], number, f"step:{step_id}")
 
     # ---- 信号与上报 ----
 

@@ -1,9 +1,9 @@
 """作业的环境变量：干净的底子，加作业自己的，再加 SLURM_* 与 SCNS_*（sbatch(1) 的 OUTPUT ENVIRONMENT VARIABLES）。"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
 
+from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.worker.claim import ClaimedJob
 from scns_conductor.worker.core_binding import Binding
 
@@ -31,15 +31,6 @@ class Login:
     groups: tuple[int, ...]
     home: str
     shell: str
-
-
-def repeat_list(values: Sequence[int]) -> str:
-    """[2, 2, 2, 1] -> '2(x3),1'，Slurm 的 SLURM_TASKS_PER_NODE 写法。"""
-    parts = []
-    for value, run in groupby(values):
-        count = len(list(run))
-        parts.append(f"{value}(x{count})" if count > 1 else str(value))
-    return ",".join(parts)
 
 
 def job_environment(job: ClaimedJob, binding: Binding, login: Login, node: NodeContext) -> dict[str, str]:

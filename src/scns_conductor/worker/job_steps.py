@@ -1,100 +1,127 @@
-"""作业步（srun）：在作业已有的分配里，再启动 N 个任务。
+"""作业步（srun）在本节点上的一份：消息 launch_step -> 牧守进程的一个启动；结束写进 job_steps。
 
-总线消息 launch_step 发给作业的每个节点；每个节点自己算出哪些任务归它，结果处处相同。
-每个任务一个进程，SLURM_PROCID 是它的序号；输出写进脚本目录里属于用户的文件，经 read_step 读走，作业结束后删除。
-任务结束时，结局写进 request_answers，请求号是 step_request_id。
+一个节点一步只有一个进程（step_tasks，相当于 slurmstepd），由它启动任务、换用户、与 srun 交换输入输出。
 """
 
-import base64
+import json
 import logging
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from scns_conductor.core.statements import notify_answer
+from scns_conductor.core.hostlist import compress
+from scns_conductor.core.output_path import OutputFields, expand_output_path
+from scns_conductor.core.statements import allocation_release, inbox_insert, notify_inbox
+from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.worker.claim import ClaimedJob, held_job
 from scns_conductor.worker.core_binding import CorePool
 from scns_conductor.worker.finish import clean_text
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
-from scns_conductor.worker.launch_spec import HOLDER_STEPS, LaunchSpec
-from scns_conductor.worker.user_files import read_range
+from scns_conductor.worker.launch_spec import HOLDER_STEPS, LaunchSpec, task_key
+from scns_conductor.worker.shepherd_client import SOURCE_ROOT
+from scns_conductor.worker.shepherd_containment import JOB_KEY_VARIABLE
 
-MAX_READ_BYTES = 1024**2
-STREAMS = ("stdout", "stderr")
+# 与牧守进程一样 -I -S：不看环境、不载入第三方包。
+_BOOTSTRAP = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from scns_conductor.worker.step_tasks import main; main(sys.argv[1])"
+)
+DEFAULT_STDOUT = "slurm-%j.%s.out"
+STREAMS = ("stdin", "stdout", "stderr")
 
 logger = logging.getLogger(__name__)
 
-_ANSWER = sa.text(
-    "INSERT INTO request_answers (request_id, answer) VALUES (:request_id, CAST(:answer AS jsonb)) "
-    "ON CONFLICT (request_id) DO NOTHING"
-).bindparams(sa.bindparam("answer", type_=sa.JSON))
-_DERIVED = sa.text(
-    "UPDATE jobs SET derived_exit_status = greatest(coalesce(derived_exit_status, 0), :status) "
-    "WHERE job_id = :job_id AND restart_count = :attempt"
+# 每个节点报一次：重复送来的找不到自己的名字，什么也不做。
+_ENDED = sa.text(
+    """
+    UPDATE job_steps AS s SET
+      pending_nodes = array_remove(s.pending_nodes, :node),
+      exit_status = greatest(coalesce(s.exit_status, 0), e.exit_status),
+      exit_signal = greatest(coalesce(s.exit_signal, 0), e.exit_signal),
+      cpu_user_s = s.cpu_user_s + e.user_s, cpu_system_s = s.cpu_system_s + e.system_s,
+      max_rss_kb = greatest(s.max_rss_kb, e.max_rss_kb),
+      end_time = CASE WHEN cardinality(s.pending_nodes) = 1
+                      THEN greatest(s.start_time, coalesce(to_timestamp(e.end_time), clock_timestamp())) END,
+      state = CASE WHEN s.state <> 'RUNNING' THEN s.state
+                   WHEN e.state <> 'COMPLETED' THEN e.state
+                   WHEN cardinality(s.pending_nodes) = 1 THEN 'COMPLETED' ELSE 'RUNNING' END
+    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:step_id AS integer[]),
+      CAST(:state AS text[]), CAST(:exit_status AS integer[]), CAST(:exit_signal AS integer[]),
+      CAST(:user_s AS double precision[]), CAST(:system_s AS double precision[]), CAST(:max_rss_kb AS bigint[]),
+      CAST(:end_time AS double precision[]))
+      AS e(job_id, attempt, step_id, state, exit_status, exit_signal, user_s, system_s, max_rss_kb, end_time)
+    WHERE s.job_id = e.job_id AND s.restart_count = e.attempt AND s.step_id = e.step_id
+      AND :node = ANY(s.pending_nodes)
+    RETURNING s.job_id, s.restart_count, s.exit_status,
+      s.end_time IS NOT NULL AND coalesce((s.launch ->> 'release_allocation')::boolean, false) AS releases
+    """.replace("::", r"\:\:")
 )
-
-
-def spread_tasks(tasks: int, per_node: Sequence[int]) -> list[list[int]]:
-    """任务的序号怎样分到各节点：先按每个节点分到的任务数成块地放满，多出来的再一轮一个地放。"""
-    ranks: list[list[int]] = [[] for _ in per_node]
-    counts = [0] * len(per_node)
-    left = tasks
-    for index, room in enumerate(per_node):
-        counts[index] = min(room, left)
-        left -= counts[index]
-    for extra in range(left):
-        counts[extra % len(per_node)] += 1
-    first = 0
-    for index, count in enumerate(counts):
-        ranks[index] = list(range(first, first + count))
-        first += count
-    return ranks
-
-
-def step_request_id(job_id: int, attempt: int, step_id: int, rank: int) -> str:
-    """一个任务的结局写在这个请求号下。"""
-    return f"step:{job_id}.{attempt}.{step_id}.{rank}"
+_DERIVED = sa.text(
+    """
+    UPDATE jobs AS j SET derived_exit_status = greatest(coalesce(j.derived_exit_status, 0), e.status)
+    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:status AS integer[]))
+      AS e(job_id, attempt, status)
+    WHERE j.job_id = e.job_id AND j.restart_count = e.attempt
+    """
+)
+# 牧守进程的原因 -> 状态；exit 另看退出码，别的（launch_failed）是 FAILED。
+_STATES = {
+    "exit": None,
+    "timeout": "TIMEOUT",
+    "oom": "OUT_OF_MEMORY",
+    "unseen": "NODE_FAIL",
+    "reboot": "NODE_FAIL",
+    **dict.fromkeys(("killed", "cancel", "stale", "preempt", "deadline", "requeue", "shutdown"), "CANCELLED"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class StepRequest:
-    """要启动的作业步。working_directory 为 None 取作业的；environment 盖过作业的。"""
+    """消息的内容；nodes 是各节点上的任务序号，按作业的次序。其余的项见 services.job_steps.StepRequest。"""
 
-    request_id: str
     job_id: int
+    restart_count: int
     step_id: int
-    argv: list[str]
+    name: str
     tasks: int
+    cpus_per_task: int
+    nodes: dict[str, list[int]]
+    argv: list[str]
+    multi_prog: dict[str, list[str]] | None
     environment: dict[str, str]
-    working_directory: str | None
+    current_working_directory: str | None
+    time_limit: int | None
+    streams: dict[str, Any]
+    connection: dict[str, Any] | None
 
     @classmethod
-    def parse(cls, payload: dict[str, Any]) -> "StepRequest":
+    def parse(cls, payload: Mapping[str, Any]) -> "StepRequest":
         """消息来自外面：缺项、类型不对抛 KeyError、TypeError 或 ValueError。"""
-        argv = [str(word) for word in payload["argv"]]
-        tasks = int(payload["tasks"])
-        if not argv or tasks < 1:
-            raise ValueError("作业步要有命令，任务数至少是 1")
-        environment = {str(name): str(value) for name, value in payload.get("environment", {}).items()}
-        directory = payload.get("working_directory")
         return cls(
-            str(payload["request_id"]),
-            int(payload["job_id"] if "job_id" in payload else payload["job_ids"][0]),
-            int(payload["step_id"]),
-            argv,
-            tasks,
-            environment,
-            None if directory is None else str(directory),
+            job_id=int(payload["job_id"]),
+            restart_count=int(payload["restart_count"]),
+            step_id=int(payload["step_id"]),
+            name=str(payload["name"]),
+            tasks=int(payload["tasks"]),
+            cpus_per_task=int(payload["cpus_per_task"]),
+            nodes={str(name): [int(rank) for rank in ranks] for name, ranks in payload["nodes"].items()},
+            argv=[str(word) for word in payload["argv"]],
+            multi_prog=payload.get("multi_prog"),
+            environment={str(name): str(value) for name, value in payload.get("environment", {}).items()},
+            current_working_directory=payload.get("current_working_directory"),
+            time_limit=payload.get("time_limit"),
+            streams=dict(payload.get("streams") or {}),
+            connection=payload.get("connection"),
         )
 
 
 class JobSteps:
-    """本节点的作业步。都在代理的控制线程里调用，read 除外。"""
+    """本节点的作业步。在代理的控制线程里调用；record_ends 在收尾线程里。"""
 
     def __init__(self, engine: Engine, context: LaunchContext, pool: CorePool) -> None:
         self._engine = engine
@@ -102,52 +129,31 @@ class JobSteps:
         self._pool = pool
         self._node = context.node.node_name
 
-    def plan(self, request: StepRequest) -> list[LaunchSpec]:
-        """本节点要启动的任务；作业不在这里运行、用户不许等抛 LaunchRefused。"""
+    def plan(self, request: StepRequest) -> LaunchSpec:
+        """本节点的那一份；作业不在这里运行、用户不许等抛 LaunchRefused，写不了说明抛 OSError。"""
         with self._engine.connect() as connection:
             job = held_job(connection, self._node, request.job_id)
-        if job is None:
+        if job is None or job.restart_count != request.restart_count or self._node not in request.nodes:
             raise LaunchRefused(f"作业 {request.job_id} 不在节点 {self._node} 上运行")
-        counts = spread_tasks(request.tasks, job.peer_tasks)
-        return [self._task(job, request, rank, counts) for rank in counts[job.node_index]]
-
-    def _task(self, job: ClaimedJob, request: StepRequest, rank: int, counts: list[list[int]]) -> LaunchSpec:
         binding = self._pool.take((job.job_id, job.restart_count), job.cpus, job.gres)
         base = self._context.plan(job, binding)
-        mine = counts[job.node_index]
-        paths = {
-            stream: str(self._path(job.job_id, job.restart_count, request.step_id, rank, stream)) for stream in STREAMS
-        }
-        for path in paths.values():
-            _own_file(path, base.uid, base.gid)
-        environment = {
-            **base.env,
-            **request.environment,
-            "SLURM_STEP_ID": str(request.step_id),
-            "SLURM_STEPID": str(request.step_id),
-            "SLURM_PROCID": str(rank),
-            "SLURM_LOCALID": str(mine.index(rank)),
-            "SLURM_GTIDS": ",".join(map(str, mine)),
-            "SLURM_NTASKS": str(request.tasks),
-            "SLURM_NPROCS": str(request.tasks),
-            "SLURM_STEP_NUM_TASKS": str(request.tasks),
-            "SLURM_STEP_NUM_NODES": str(sum(1 for ranks in counts if ranks)),
-            "SLURM_STEP_NODELIST": job.node_list,
-        }
+        path = self._path(request)
+        spec = step_spec(request, job, base, self._node)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+            json.dump(spec, file, ensure_ascii=False)
         return LaunchSpec(
             job_id=job.job_id,
             attempt=job.restart_count,
-            step=f"{request.step_id}.{rank}",
-            argv=["/usr/bin/env", "--", *request.argv],
-            env=environment,
-            cwd=request.working_directory or job.current_working_directory,
-            uid=base.uid,
-            gid=base.gid,
-            groups=base.groups,
-            umask=base.umask,
-            stdout=paths["stdout"],
-            stderr=paths["stderr"],
+            step=str(request.step_id),
+            argv=[sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, SOURCE_ROOT, path],
+            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+            cwd="/",
+            # 它自己留在代理的身份上，任务才换成用户的：用户动不了它，它也写得出结局。
+            stdout=f"{path}.log",
+            stderr=f"{path}.log",
             output_mode="append",
+            time_limit_s=request.time_limit,
             grace_s=base.grace_s,
             cpu_ids=base.cpu_ids,
             memory_bytes=base.memory_bytes,
@@ -155,68 +161,171 @@ class JobSteps:
             device_deny=base.device_deny,
         )
 
-    def answer(self, request_id: str, answer: dict[str, Any]) -> None:
-        """回答一个请求；每个节点各答各的，键带上节点名。"""
-        with self._engine.begin() as connection:
-            connection.execute(_ANSWER, {"request_id": f"{request_id}@{self._node}", "answer": answer})
-            connection.execute(notify_answer(f"{request_id}@{self._node}"))
+    def refuse(self, request: StepRequest, message: str) -> None:
+        """启动不了：本节点的那一份就此结束。"""
+        logger.error("step_refused", extra={"job_id": request.job_id, "step_id": request.step_id, "error": message})
+        end = {
+            "job_id": request.job_id,
+            "attempt": request.restart_count,
+            "step": str(request.step_id),
+            "cause": "launch_failed",
+            "exit_status": 1,
+            "exit_signal": 0,
+        }
+        self.record_ends([end], lambda _: None)
 
-    def record_ends(self, ends: Sequence[dict[str, Any]]) -> None:
-        """任务的结局写进数据库；重复的什么也不做。数据库不在时抛 DBAPIError。"""
-        steps = [end for end in ends if end["step"] not in HOLDER_STEPS]
+    def record_ends(self, ends: Sequence[dict[str, Any]], end_time: Any) -> None:
+        """本节点上这些作业步的结局；重复的什么也不做。数据库不在时抛 DBAPIError。"""
+        steps = sorted(
+            (end for end in ends if end["step"] not in HOLDER_STEPS and str(end["step"]).isdigit()),
+            key=lambda end: (end["job_id"], int(end["step"])),
+        )
         if not steps:
             return
+        usages = [end.get("usage") or {} for end in steps]
+        values = {
+            "job_id": [end["job_id"] for end in steps],
+            "attempt": [end["attempt"] for end in steps],
+            "step_id": [int(end["step"]) for end in steps],
+            "state": [_state(end) for end in steps],
+            "exit_status": [_status(end) for end in steps],
+            "exit_signal": [end.get("exit_signal") or 0 for end in steps],
+            "user_s": [usage.get("user_s") or 0.0 for usage in usages],
+            "system_s": [usage.get("system_s") or 0.0 for usage in usages],
+            "max_rss_kb": [usage.get("max_rss_kb") or 0 for usage in usages],
+            "end_time": [end_time(end) for end in steps],
+        }
         with self._engine.begin() as connection:
-            for end in sorted(steps, key=lambda end: (end["job_id"], end["step"])):
-                step_id, _, rank = str(end["step"]).partition(".")
-                if not (step_id.isdigit() and rank.isdigit()):
-                    continue
-                request_id = step_request_id(end["job_id"], end["attempt"], int(step_id), int(rank))
-                answer = {name: end.get(name) for name in ("exit_status", "exit_signal", "cause")}
-                answer["message"] = clean_text(end.get("message"))
-                connection.execute(_ANSWER, {"request_id": request_id, "answer": answer})
-                connection.execute(notify_answer(request_id))
-                status = end.get("exit_status") or 0
-                connection.execute(_DERIVED, {"status": status, "job_id": end["job_id"], "attempt": end["attempt"]})
+            ended = connection.execute(_ENDED, {**values, "node": self._node}).all()
+            connection.execute(
+                _DERIVED, {"job_id": values["job_id"], "attempt": values["attempt"], "status": values["exit_status"]}
+            )
+            # 独立的 srun：步做完了，分配也就不要了，哪怕 srun 自己已经不在。
+            released = [row for row in ended if row.releases]
+            for row in released:
+                connection.execute(allocation_release(row.job_id, row.restart_count, row.exit_status, actor="srun"))
+            if released:
+                connection.execute(inbox_insert("cancel", job_ids=[row.job_id for row in released]))
+                connection.execute(notify_inbox())
+        for end in steps:
+            self._drop_log(end)
 
-    def read(self, payload: dict[str, Any]) -> None:
-        """payload：request_id、job_id、attempt、step_id、rank、stream、offset、length。
-
-        回答 {data（base64）, total} 或 {code, error}。
-        """
-        stream = str(payload.get("stream", "stdout"))
-        if stream not in STREAMS:
-            raise ValueError(f"没有 {stream} 这一路输出")
-        path = self._path(
-            int(payload["job_id"]), int(payload["attempt"]), int(payload["step_id"]), int(payload["rank"]), stream
-        )
-        length = min(int(payload.get("length", MAX_READ_BYTES)), MAX_READ_BYTES)
+    def _drop_log(self, end: dict[str, Any]) -> None:
+        path = self._context.script_dir / f"step_{self._node}_{end['job_id']}.{end['attempt']}.{end['step']}.log"
         try:
-            data, total = read_range(str(path), int(payload.get("offset", 0)), length, uid=None, gid=None, groups=None)
-            answer: dict[str, Any] = {"data": base64.b64encode(data).decode(), "total": total}
-        except OSError as error:
-            answer = {"code": "unreadable", "error": f"读不了作业步的输出：{error.strerror}"}
-        self.answer(str(payload["request_id"]), answer)
+            text = path.read_text(errors="replace")
+            path.unlink()
+        except FileNotFoundError:
+            return
+        if text:
+            logger.warning("step_complained", extra={"job_id": end["job_id"], "text": clean_text(text[-2000:])})
 
     def sweep(self, holding: set[tuple[int, int]]) -> None:
-        """删掉已经结束的作业的输出文件。"""
+        """删掉已经结束的作业留下的文件（步还没有启动就被杀了）。"""
         for path in self._context.script_dir.glob(f"step_{self._node}_*"):
             owner = path.name.removeprefix(f"step_{self._node}_").split(".")
             if (int(owner[0]), int(owner[1])) not in holding:
                 path.unlink(missing_ok=True)
 
-    def _path(self, job_id: int, attempt: int, step_id: int, rank: int, stream: str) -> Path:
-        return self._context.script_dir / f"step_{self._node}_{job_id}.{attempt}.{step_id}.{rank}.{stream}"
+    def _path(self, request: StepRequest) -> str:
+        name = f"step_{self._node}_{request.job_id}.{request.restart_count}.{request.step_id}"
+        return str(self._context.script_dir / name)
 
 
-def _own_file(path: str, uid: int | None, gid: int | None) -> None:
-    """建一个属于用户的空文件（0600）；目录不属于用户，没有链接可乘之机。已有的（重复的消息）不动。"""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return
-    try:
-        if uid is not None:
-            os.fchown(fd, uid, -1 if gid is None else gid)
-    finally:
-        os.close(fd)
+def _state(end: dict[str, Any]) -> str:
+    known = _STATES.get(end["cause"], "FAILED")
+    return known or ("FAILED" if end.get("exit_status") or end.get("exit_signal") else "COMPLETED")
+
+
+def _status(end: dict[str, Any]) -> int:
+    return int(end.get("exit_status") or 0)
+
+
+def step_spec(request: StepRequest, job: ClaimedJob, base: LaunchSpec, node: str) -> dict[str, Any]:
+    """step_tasks 要的说明。"""
+    ranks = request.nodes[node]
+    directory = request.current_working_directory or job.current_working_directory
+    files = {str(rank): _files(request, job, node, rank, directory) for rank in ranks}
+    outputs = [item[name] for item in files.values() for name in ("stdout", "stderr") if item[name]]
+    return {
+        "node": node,
+        "step": f"{job.job_id}.{request.step_id}",
+        "ranks": ranks,
+        "argv": request.argv,
+        "multi_prog": request.multi_prog,
+        "env": {
+            **base.env,
+            **request.environment,
+            **_variables(request, job, node),
+            # 没有 cgroup 时靠它认出任务的后代。
+            JOB_KEY_VARIABLE: task_key(job.job_id, job.restart_count, str(request.step_id)),
+        },
+        "cwd": directory,
+        "uid": base.uid,
+        "gid": base.gid,
+        "groups": base.groups,
+        "umask": base.umask,
+        "streams": {"rows": 0, "columns": 0, **request.streams},
+        "files": files,
+        "shared_files": len(set(outputs)) < len(outputs) or len(request.nodes) > 1,
+        "connection": request.connection,
+    }
+
+
+def _files(request: StepRequest, job: ClaimedJob, node: str, rank: int, directory: str) -> dict[str, str | None]:
+    """各路的文件；None 表示走连接。没有连接的输出总在文件里。"""
+    fields = OutputFields(
+        job_id=job.job_id,
+        job_name=request.name,
+        user_name=job.user_name,
+        node_name=node,
+        array_job_id=job.array_job_id,
+        array_task_id=job.array_task_id,
+        step=str(request.step_id),
+        node_index=list(request.nodes).index(node),
+        task_index=rank,
+        restart_count=job.restart_count,
+    )
+    linked = request.connection is not None
+    found: dict[str, str | None] = {}
+    for name in STREAMS:
+        pattern = request.streams.get(name)
+        if name == "stdin" and pattern is not None and pattern.isdigit():
+            pattern = None if int(pattern) == rank else "none"
+        if pattern is None or pattern == "all":
+            if linked:
+                found[name] = None
+                continue
+            pattern = "none" if name == "stdin" else request.streams.get("stdout") or DEFAULT_STDOUT
+        found[name] = "/dev/null" if pattern == "none" else expand_output_path(pattern, fields, directory)
+    if request.streams.get("stderr") is None and request.streams.get("stdout") is not None:
+        found["stderr"] = found["stdout"]
+    return found
+
+
+def _variables(request: StepRequest, job: ClaimedJob, node: str) -> dict[str, str]:
+    """srun(1) 的 OUTPUT ENVIRONMENT VARIABLES 里属于一步、一个节点的；属于任务的由 step_tasks 加。"""
+    counts = [len(ranks) for ranks in request.nodes.values()]
+    node_list, connection = compress(request.nodes), request.connection or {}
+    values = {
+        "SLURM_STEP_ID": request.step_id,
+        "SLURM_STEPID": request.step_id,
+        "SLURM_STEP_NODELIST": node_list,
+        "SLURM_STEP_NUM_NODES": len(counts),
+        "SLURM_STEP_NUM_TASKS": request.tasks,
+        "SLURM_STEP_TASKS_PER_NODE": repeat_list(counts),
+        "SLURM_NTASKS": request.tasks,
+        "SLURM_NPROCS": request.tasks,
+        "SLURM_NNODES": len(counts),
+        "SLURM_NODELIST": node_list,
+        "SLURM_TASKS_PER_NODE": repeat_list(counts),
+        "SLURM_NODEID": list(request.nodes).index(node),
+        "SLURM_GTIDS": ",".join(map(str, request.nodes[node])),
+        "SLURM_CPUS_PER_TASK": request.cpus_per_task,
+        "SLURM_CPUS_ON_NODE": job.cpus,
+        "SLURMD_NODENAME": node,
+        "SLURM_SRUN_COMM_HOST": (connection.get("addresses") or [None])[0],
+        "SLURM_SRUN_COMM_PORT": connection.get("port"),
+        "SLURM_STEP_LAUNCHER_PORT": connection.get("port"),
+    }
+    return {name: str(value) for name, value in values.items() if value is not None}

@@ -37,7 +37,9 @@ from scns_conductor.worker.waiting_reasons import end_hopeless, write_reasons
 
 RETRY_S = 0.5
 # 收件箱里要转给节点的请求；取消也只是提示，代理自己读数据库里的要求。
-FORWARDED = frozenset({"cancel", "kill", "suspend", "resume", "requeue", "update", "signal", "read_log"})
+FORWARDED = frozenset(
+    {"cancel", "kill", "suspend", "resume", "requeue", "update", "signal", "read_log", "launch_step", "signal_step"}
+)
 
 # 没有人等着的事（写原因、看期限）隔这么久做一次，不占启动作业的路。
 REASONS_INTERVAL_S = 1.0
@@ -179,6 +181,11 @@ class Scheduler:
         """把请求转给作业所在的节点。"""
         messages: dict[str, list[Message]] = {}
         for request in requests:
+            message = Message(request["kind"], {"job_ids": request["job_ids"], **request["payload"]})
+            if request["node_names"]:
+                for node in request["node_names"]:
+                    messages.setdefault(node, []).append(message)
+                continue
             with connection.begin():
                 nodes = connection.scalars(
                     sa.text(
@@ -190,7 +197,6 @@ class Scheduler:
                     ),
                     {"job_ids": request["job_ids"], "kind": request["kind"]},
                 ).all()
-            message = Message(request["kind"], {"job_ids": request["job_ids"], **request["payload"]})
             for node in nodes:
                 messages.setdefault(node, []).append(message)
         return messages

@@ -262,11 +262,22 @@ class JobKeeper:
         self.at(boot_now() + delay, action, group)
 
     def signal(self, group: JobGroup, number: int, target: str) -> int:
-        """target：batch 只给脚本自身，steps 给各作业步，all 给全部进程；返回送到几个进程。"""
+        """target：batch 只给脚本自身，steps 给各作业步，step:N 给一个，all 给全部进程；返回送到几个进程。
+
+        一个作业步的主人会把信号转给它的任务；SIGKILL 它转不了，按结束这一步办：先 SIGTERM，宽限之后杀尽。
+        """
         if target == "batch":
             return self.containment.signal(
                 [task.pid for task in group.live_tasks if task.is_holder and task.pid], number
             )
+        if target.startswith("step:"):
+            task = group.tasks.get(target.removeprefix("step:"))
+            if task is None or task.reaped or task.pid is None:
+                return 0
+            if number == signal.SIGKILL:
+                self.stop_step(task, None)
+                return 1
+            return self.containment.signal([task.pid], number)
         if target == "steps":
             table = process_table.snapshot()
             pids: set[int] = set()
@@ -383,6 +394,10 @@ class JobKeeper:
         unsure = group.adopted and group.cgroup is None and group.kill_rounds == 0
         if (unsure or self.containment.has_survivors(group)) and group.kill_rounds < UNKILLABLE_AFTER_ROUNDS:
             group.kill_rounds += 1
+            for task in group.live_tasks:
+                # 作业先结束了：还在跑的作业步是随它取消的，不是自己失败。
+                if not task.record.get("cause"):
+                    self.journal.update(task.key, cause="cancel")
             self.containment.kill(group)
             self._again(group, self.settle)
             return

@@ -1,0 +1,165 @@
+"""作业步（srun 用）：建立、列出、再送、发信号；交还没有脚本的分配。"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from scns_conductor.api.dependencies import IdentityDep, PartsDep
+from scns_conductor.api.job_request import Name, PositiveInt, Text
+from scns_conductor.api.routers.jobs import Acted
+from scns_conductor.core.task_layout import StepShape
+from scns_conductor.services import job_steps
+from scns_conductor.services.job_steps import StepRequest, node_names
+
+router = APIRouter(prefix="/jobs", tags=["作业步"])
+MAX_WORDS = 100_000
+StepId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class StepStreams(BaseModel):
+    """输入输出的去向：文件名可含 %t %n %N %J %j %s；null 表示经连接交给 srun，没有连接则写在节点的文件里。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stdin: Text | None = Field(None, description="文件、none、all，或只给一个任务的序号")
+    stdout: Text | None = Field(None, description="文件名或 none")
+    stderr: Text | None = Field(None, description="文件名、none，或 all（交给 srun）；缺省与 stdout 同一个")
+    append: bool = Field(False, description="追加而不截断")
+    pty: bool = Field(False, description="0 号任务在伪终端里运行")
+    rows: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="终端的行数")
+    columns: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="终端的列数")
+
+
+class StepConnection(BaseModel):
+    """srun 在等的地方；节点连过来，先报口令。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    addresses: list[Annotated[str, Field(max_length=255)]] = Field(min_length=1, max_length=16, description="逐个试")
+    port: Annotated[int, Field(ge=1, le=65535)]
+    key: Annotated[str, Field(min_length=16, max_length=128)] = Field(description="一次性的口令")
+
+
+class StepSubmit(BaseModel):
+    """要建立的作业步。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name | None = Field(None, description="名字，缺省是程序名")
+    argv: Annotated[list[str], Field(min_length=1, max_length=MAX_WORDS)] = Field(description="命令")
+    multi_prog: dict[str, Annotated[list[str], Field(min_length=1)]] | None = Field(
+        None, description="--multi-prog：任务序号 -> 命令；没写到的用 argv"
+    )
+    tasks: PositiveInt | None = Field(None, description="任务数；缺省按作业的")
+    nodes: PositiveInt | None = Field(None, description="节点数")
+    tasks_per_node: PositiveInt | None = Field(None, description="每节点任务数")
+    cpus_per_task: PositiveInt = Field(1, description="每任务 CPU 数")
+    node_list: Text | None = Field(None, description="要用的节点，如 n[1-2]")
+    cyclic: bool = Field(False, description="任务轮流摆（-m cyclic）；缺省成块")
+    exact: bool = Field(False, description="只占要的 CPU；缺省占用到的节点上作业的全部 CPU")
+    overlap: bool = Field(False, description="可与别的作业步共用 CPU")
+    environment: dict[str, str] = Field(default_factory=dict, description="环境变量，盖过作业的")
+    current_working_directory: Text | None = Field(None, description="工作目录，缺省是作业的")
+    time_limit: PositiveInt | None = Field(None, description="时限（秒）")
+    release_allocation: bool = Field(False, description="做完就交还整个分配（独立的 srun）；只对没有脚本的分配有效")
+    streams: StepStreams = Field(default_factory=StepStreams)
+    connection: StepConnection | None = None
+
+    @field_validator("argv")
+    @classmethod
+    def _no_nul(cls, value: list[str]) -> list[str]:
+        if any("\0" in word for word in value):
+            raise ValueError("命令里含有 NUL 字节")
+        return value
+
+    @field_validator("environment")
+    @classmethod
+    def _variables(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not name or "=" in name or "\0" in name or "\0" in text:
+                raise ValueError(f"环境变量 {name[:64]!r} 不合法")
+        return value
+
+
+class StepSignal(BaseModel):
+    """要发的信号。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    signal: str = Field(description="信号的名字或号", max_length=32)
+
+
+class Release(BaseModel):
+    """交还分配。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    exit_status: Annotated[int, Field(ge=0, le=255)] = Field(0, description="做的事的退出码")
+
+
+# 放在 /jobs/{job_id} 之前登记：/jobs/steps 不是作业号。
+@router.get("/steps", summary="正在运行的作业步，或指定作业的全部作业步")
+async def list_steps(
+    parts: PartsDep,
+    _identity: IdentityDep,
+    job_id: Annotated[str | None, Query(description="作业号，逗号分隔；数组任务用它自己的作业号")] = None,
+) -> dict[str, Any]:
+    """batch 与 extern 不在其中：它们就是作业自己。"""
+    wanted = None if job_id is None else [word.strip() for word in job_id.split(",")]
+    return {"steps": await job_steps.list_steps(parts.engine, wanted)}
+
+
+@router.post("/{job_id}/steps", summary="建立一个作业步", status_code=201)
+async def create(job_id: str, body: StepSubmit, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+    """此刻放不下是 409 step_busy，过一会儿再来；怎样也放不下是 422 step_too_large。"""
+    shape = StepShape(
+        tasks=body.tasks,
+        nodes=body.nodes,
+        tasks_per_node=body.tasks_per_node,
+        cpus_per_task=body.cpus_per_task,
+        node_names=node_names(body.node_list),
+        cyclic=body.cyclic,
+        whole=not body.exact and not body.overlap,
+        overlap=body.overlap,
+    )
+    launch = body.model_dump(
+        include={
+            "argv",
+            "multi_prog",
+            "environment",
+            "current_working_directory",
+            "time_limit",
+            "release_allocation",
+            "streams",
+            "connection",
+        }
+    )
+    name = body.name or body.argv[0].rpartition("/")[2] or "step"
+    return await job_steps.create_step(parts.engine, identity, job_id, StepRequest(name[:255], shape, launch))
+
+
+@router.get("/{job_id}/steps/{step_id}", summary="一个作业步")
+async def show(job_id: str, step_id: StepId, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+    """node_tasks、node_cpus 与 nodes 一一对应；内存的单位是 KiB。"""
+    return await job_steps.read_step(parts.engine, job_id, step_id)
+
+
+@router.post("/{job_id}/steps/{step_id}/launch", summary="把启动的消息再送一遍")
+async def relaunch(job_id: str, step_id: StepId, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+    """节点没有按时连过来时用；已经启动的节点什么也不做。"""
+    return await job_steps.relaunch_step(parts.engine, identity, job_id, step_id)
+
+
+@router.post("/{job_id}/steps/{step_id}/signal", summary="给作业步发信号")
+async def signal(
+    job_id: str, step_id: StepId, body: StepSignal, parts: PartsDep, identity: IdentityDep
+) -> dict[str, Any]:
+    """KILL 结束它。"""
+    return await job_steps.signal_step(parts.engine, identity, job_id, step_id, body.signal)
+
+
+@router.post("/{job_id}/release_allocation", summary="交还没有脚本的分配")
+async def release_allocation(job_id: str, body: Release, parts: PartsDep, identity: IdentityDep) -> Acted:
+    """salloc、独立的 srun 做完了；幂等。"""
+    return Acted(**await job_steps.release_allocation(parts.engine, identity, job_id, body.exit_status))

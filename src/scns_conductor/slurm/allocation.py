@@ -1,0 +1,136 @@
+"""没有脚本的分配（salloc 与独立的 srun）：申请、等到、环境变量、交还。"""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from scns_conductor.client import TERMINAL_STATES, Client, ClientError, Problem, Unreachable
+from scns_conductor.core.task_layout import repeat_list
+from scns_conductor.slurm.session import Fatal, say, slurm_error
+
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.01, 0.5
+# 这么久还没有分到，就告诉用户在排队。
+QUIET_S = 0.3
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Revoked(Exception):
+    """等着的时候用户不要了，或作业被取消了；number 是收到的信号，没有则为 0。"""
+
+    def __init__(self, number: int = 0) -> None:
+        super().__init__()
+        self.number = number
+
+
+def request(client: Client, command: str, job: Mapping[str, Any], *, immediate: bool, quiet: bool) -> dict[str, Any]:
+    """申请并等到分配；返回作业的详情（含 allocations）。被拒抛 Fatal，等不到抛 Revoked。"""
+    wanted = {**job, "interactive": True, "submit_host": os.uname().nodename}
+    try:
+        job_id = client.submit(wanted, "")
+    except ClientError as error:
+        lines = [f"Unable to allocate resources: {slurm_error(error)}"]
+        if command == "salloc":
+            lines = [f"Job submit/allocate failed: {slurm_error(error)}"]
+        if isinstance(error, Problem) and error.code == "partition_unknown":
+            lines.insert(0, f"invalid partition specified: {job.get('partition')}")
+        raise Fatal(*lines) from error
+    try:
+        with _interruptible():
+            return _wait(client, command, job_id, immediate=immediate, quiet=quiet)
+    except BaseException:
+        with contextlib.suppress(ClientError):
+            client.cancel(job_id)
+        raise
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    def interrupted(number: int, _frame: Any) -> None:
+        raise Revoked(number)
+
+    old = {number: signal.signal(number, interrupted) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _wait(client: Client, command: str, job_id: str, *, immediate: bool, quiet: bool) -> dict[str, Any]:
+    began, pause_s, told = time.monotonic(), FIRST_PAUSE_S, False
+    while True:
+        try:
+            job = client.job(job_id)
+        except Unreachable:
+            # 服务器在重启：作业还在队里。
+            time.sleep(LAST_PAUSE_S)
+            continue
+        held = [part for part in job["allocations"] if not part["released_at"]]
+        if job["state"] == "RUNNING" and all(part["claimed_at"] for part in held):
+            if told:
+                say(command, f"job {job_id} has been allocated resources")
+            return job
+        if job["state"] in TERMINAL_STATES:
+            say(command, f"error: Job allocation {job_id} has been revoked")
+            raise Revoked
+        waited = time.monotonic() - began
+        if immediate and waited > 1:
+            raise Fatal("Unable to allocate resources: Requested nodes are busy")
+        if waited > QUIET_S and not told and not quiet and job["state"] == "PENDING":
+            prefix = "Pending job allocation" if command == "salloc" else ""
+            if prefix:
+                say(command, f"{prefix} {job_id}")
+            say(command, f"job {job_id} queued and waiting for resources")
+            told = True
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, LAST_PAUSE_S)
+
+
+def give_back(client: Client, job_id: str, exit_status: int) -> None:
+    """交还；服务器一时不在就再试几次，仍不行只好告诉用户。"""
+    for attempt in range(5):
+        try:
+            client.release_allocation(job_id, exit_status)
+            return
+        except Unreachable:
+            time.sleep(0.2 * 2**attempt)
+        except Problem as problem:
+            if problem.status != 503:
+                print(f"error: {slurm_error(problem)}", file=sys.stderr)
+                return
+            time.sleep(0.2 * 2**attempt)
+    print(f"error: 没能交还作业 {job_id} 的分配；请用 scancel {job_id}", file=sys.stderr)
+
+
+def variables(job: Mapping[str, Any]) -> dict[str, str]:
+    """salloc 给命令的环境变量（salloc(1) 的 OUTPUT ENVIRONMENT VARIABLES）。"""
+    parts: Sequence[Mapping[str, Any]] = [part for part in job["allocations"] if not part["released_at"]]
+    values = {
+        "SLURM_JOB_ID": job["job_id"],
+        "SLURM_JOBID": job["job_id"],
+        "SLURM_JOB_NAME": job["name"],
+        "SLURM_JOB_USER": job["user_name"],
+        "SLURM_JOB_ACCOUNT": job["account"],
+        "SLURM_JOB_PARTITION": str(job["partition"]).split(",")[0],
+        "SLURM_JOB_QOS": job["qos"],
+        "SLURM_JOB_NODELIST": job["node_list"],
+        "SLURM_NODELIST": job["node_list"],
+        "SLURM_JOB_NUM_NODES": len(parts),
+        "SLURM_NNODES": len(parts),
+        "SLURM_JOB_CPUS_PER_NODE": repeat_list([part["cpus"] for part in parts]),
+        "SLURM_TASKS_PER_NODE": repeat_list([part["tasks"] for part in parts]),
+        "SLURM_NTASKS": job["tasks"],
+        "SLURM_NPROCS": job["tasks"],
+        "SLURM_NTASKS_PER_NODE": job["tasks_per_node"],
+        "SLURM_CPUS_PER_TASK": job["cpus_per_task"] if job["cpus_per_task"] > 1 else None,
+        "SLURM_MEM_PER_NODE": job["memory_per_node"],
+        "SLURM_MEM_PER_CPU": job["memory_per_cpu"],
+        "SLURM_SUBMIT_DIR": job["current_working_directory"],
+        "SLURM_SUBMIT_HOST": job["submit_host"],
+        "SLURM_CLUSTER_NAME": os.environ.get("SLURM_CLUSTER_NAME", "scns"),
+    }
+    return {name: str(value) for name, value in values.items() if value is not None}

@@ -1,0 +1,61 @@
+"""sstat：正在运行的作业步的用量（sstat(1)）。列与 sacct 的作业步相同。"""
+
+from scns_conductor.client import Problem
+from scns_conductor.slurm.accounting_columns import FIELDS
+from scns_conductor.slurm.hosts import split_list
+from scns_conductor.slurm.options import flags, option, values
+from scns_conductor.slurm.sacct import chosen_fields, lines
+from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
+from scns_conductor.slurm.step_values import accounting_row
+
+DEFAULT_FORMAT = (
+    "jobid,maxvmsize,maxvmsizenode,maxvmsizetask,avevmsize,maxrss,maxrssnode,maxrsstask,averss,maxpages,maxpagesnode,"
+    "maxpagestask,avepages,mincpu,mincpunode,mincputask,avecpu,ntasks,avecpufreq,reqcpufreqmin,reqcpufreqmax,"
+    "reqcpufreqgov,consumedenergy,maxdiskread,maxdiskreadnode,maxdiskreadtask,avediskread,maxdiskwrite,"
+    "maxdiskwritenode,maxdiskwritetask,avediskwrite"
+)
+OPTIONS = [
+    *flags("-a --allsteps", "-e --helpformat", "-h --help", "-i --pidformat", "-n --noheader", "--noconvert"),
+    *flags("-p --parsable", "-P --parsable2", "--usage", "-v --verbose", "-V --version"),
+    *values("-j --jobs", "-o --format --fields"),
+    option("--delimiter", "value"),
+]
+
+
+def main(words: list[str]) -> int:
+    """-j 是必须的；没有写步号的是最小的一步，-a 是全部。"""
+    parsed = parse_or_exit("sstat", words, OPTIONS)
+    if "help" in parsed or "usage" in parsed:
+        print("Usage: sstat [<OPTION>] -j <job(.stepid)>")
+        return 0
+    if "helpformat" in parsed:
+        print(" ".join(field.name for field in FIELDS.values()))
+        return 0
+    wanted = [word for text in parsed.every("jobs") for word in split_list(text)]
+    if not wanted:
+        raise Fatal("You didn't give me any jobs to stat.", prefix=None)
+    chosen = chosen_fields(parsed.every("format") or [DEFAULT_FORMAT])
+    rows = []
+    with connect() as client:
+        for word in wanted:
+            number, _, which = word.partition(".")
+            try:
+                job = client.job(number)
+            except Problem as problem:
+                if problem.status != 404:
+                    raise
+                raise Fatal(f"couldn't get steps for job {number}") from None
+            live = [step for step in client.steps([str(job["job_id"])]) if step["end_time"] is None]
+            found = [accounting_row(job, step) for step in live]
+            if job["state"] in ("RUNNING", "SUSPENDED"):
+                found.insert(0, {**job, "step": "batch"})
+            if which:
+                found = [row for row in found if row["step"] == which]
+            elif "allsteps" not in parsed:
+                found = [row for row in found if row["step"] != "batch"][:1] or found[:1]
+            if not found:
+                raise Fatal(f"no steps running for job {number}")
+            rows += found
+    for line in lines(chosen, rows, parsed):
+        print(line)
+    return 0
