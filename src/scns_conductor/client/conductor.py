@@ -352,6 +352,19 @@ class Client:
         """删除分区（管理员）。"""
         self.transport.request("DELETE", f"/partitions/{_segment(name)}")
 
+    # ---- 优先级 ----
+
+    def priorities(self, job_ids: Sequence[str] | None = None) -> Json:
+        """排队的作业的优先级与各因子：{priorities, weights, priority_type}。"""
+        query = {} if job_ids is None else {"job_id": ",".join(job_ids)}
+        answer: Json = self._json("GET", "/priorities", query=query)
+        return answer
+
+    def shares(self) -> list[Json]:
+        """公平份额：[{account, user_name, shares, usage, factor}]。"""
+        answer: list[Json] = self._json("GET", "/shares")["shares"]
+        return answer
+
     # ---- 系统 ----
 
     def dashboard(self) -> Json:

@@ -124,6 +124,18 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="multifactor 的权重：age、fairshare、job_size、partition、qos、assoc 及 tres/cpu 等",
     )
+    priority_max_age_s: float = Field(7 * 86400, gt=0, description="等待因子多久到顶（秒；Slurm 的 PriorityMaxAge）")
+    priority_decay_half_life_s: float = Field(
+        7 * 86400, gt=0, description="用量的半衰期（秒；Slurm 的 PriorityDecayHalfLife）"
+    )
+    priority_calc_period_s: float = Field(
+        300.0, gt=0, description="多久重算一次优先级（秒；Slurm 的 PriorityCalcPeriod）；新到的作业当场算"
+    )
+    priority_favor_small: bool = Field(False, description="大小因子反过来，小作业优先（Slurm 的 PriorityFavorSmall）")
+    fair_shares: dict[str, int] = Field(
+        default_factory=dict,
+        description='公平份额：{"账户": 份额, "账户/用户": 份额}，没写的是 1；没有账户的作业算在 (none) 里',
+    )
     placement: Literal["best_fit", "spread", "weight", "topology"] = Field("best_fit", description="放置方式")
     backfill_depth: int = Field(100, ge=0, description="最多为多少个排在前面的受阻作业保留未来的资源")
     preempt_type: Literal["none", "qos", "partition_prio"] = Field(

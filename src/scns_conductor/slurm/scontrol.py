@@ -13,6 +13,7 @@ from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.slurm.control_changes import job_changes, pairs, partition_changes
 from scns_conductor.slurm.hosts import split_list
 from scns_conductor.slurm.options import Parsed, flags, option, values
+from scns_conductor.slurm.queue_priority import with_priorities
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
 from scns_conductor.slurm.step_values import control_text
 
@@ -85,6 +86,7 @@ def _show_job(parsed: Parsed, given: str) -> int:
             if problem.status != 404:
                 raise
             jobs = []
+        jobs = with_priorities(client, jobs)
     if not jobs:
         if given:
             raise Fatal("slurm_load_jobs error: Invalid job id specified", prefix=None)

@@ -90,6 +90,10 @@ def _once(client: Client, parsed: Parsed) -> int:
         return _steps(client, parsed)
     columns = _columns(parsed)
     jobs = _jobs(client, parsed)
+    if any(column.header == "PRIORITY" for column in columns):
+        from scns_conductor.slurm.queue_priority import with_priorities
+
+        jobs = with_priorities(client, jobs)
     if "json" in parsed:
         print(json.dumps({"meta": {"Slurm": {"release": "22.05.8"}}, "errors": [], "jobs": jobs}, indent=2))
         return 0

@@ -11,16 +11,25 @@ from scns_conductor.scheduling.explain import TRIAL_JOB_ID, expected, explain
 from scns_conductor.scheduling.planner import impossible
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob
+from scns_conductor.worker.job_priority import Applicant
 from scns_conductor.worker.job_requirements import eligibility_request, priority_of, shape_of
 from scns_conductor.worker.queue_memory import QueueMemory
+
+MOST_PRIORITIES = 10_000
 
 
 def answer_question(
     memory: QueueMemory, policy: Policy, kind: str, payload: Mapping[str, Any], now: float
 ) -> dict[str, Any]:
-    """explain：{reason, text, expected_start_time, ...}；plan：{start_time, nodes, reason, text}。"""
+    """explain：{reason, text, expected_start_time, ...}；plan：{start_time, nodes, reason, text}；
+    priorities：{priorities: [...]}；shares：{shares: [...]}。
+    """
     if kind == "plan":
         return _trial(memory, policy, payload["job"], now)
+    if kind == "priorities":
+        return {"priorities": _priorities(memory, payload.get("job_ids"), now)}
+    if kind == "shares":
+        return {"shares": [asdict(share) for share in memory.priority.standings.values()]}
     waiting = memory.waiting.get(int(payload["job_id"]))
     if waiting is None:
         return {"reason": "None", "text": "调度器的队列里没有它；它刚刚启动或结束了"}
@@ -37,6 +46,24 @@ def answer_question(
     }
 
 
+def _priorities(memory: QueueMemory, job_ids: list[int] | None, now: float) -> list[dict[str, Any]]:
+    """排队的作业的优先级与各因子（已乘权重），按优先级从高到低，至多 MOST_PRIORITIES 个。"""
+    chosen = memory.waiting.values() if job_ids is None else (memory.waiting[n] for n in job_ids if n in memory.waiting)
+    found = sorted(chosen, key=lambda waiting: waiting.job.key)[:MOST_PRIORITIES]
+    enabled = memory.priority.enabled
+    return [
+        {
+            "job_id": str(waiting.job.job_id),
+            "user_name": waiting.user_name,
+            "account": waiting.applicant.account,
+            "partition": ",".join(waiting.applicant.partitions),
+            "priority": waiting.job.priority,
+            "factors": memory.priority.factors_of(waiting.applicant, waiting.job, now) if enabled else {},
+        }
+        for waiting in found
+    ]
+
+
 def _trial(memory: QueueMemory, policy: Policy, row: Mapping[str, Any], now: float) -> dict[str, Any]:
     shape = shape_of(row, memory.defaults)
     limit = math.inf if row["time_limit"] is None else float(row["time_limit"])
@@ -47,6 +74,8 @@ def _trial(memory: QueueMemory, policy: Policy, row: Mapping[str, Any], now: flo
     if verdict is not None:
         return {"start_time": None, "nodes": [], "reason": "Resources", "text": verdict}
     job = PendingJob(TRIAL_JOB_ID, shape, limit, priority=priority_of(row), order=TRIAL_JOB_ID)
+    if memory.priority.enabled:
+        job.priority = memory.priority.of(Applicant.of({**row, "submit_time": now}), job, now)
     memory.queue.upsert(job)
     try:
         found = expected(memory.cluster, memory.queue, job, now, policy)

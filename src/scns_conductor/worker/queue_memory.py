@@ -29,6 +29,7 @@ from scns_conductor.scheduling.cluster import (
 from scns_conductor.scheduling.eligibility import Ineligible, Request, ineligible
 from scns_conductor.scheduling.planner import PlannedStart
 from scns_conductor.scheduling.queue import PendingJob, Queue
+from scns_conductor.worker.job_priority import Applicant, JobPriority
 from scns_conductor.worker.job_requirements import (
     COLUMNS,
     Defaults,
@@ -85,6 +86,7 @@ class Waiting:
     name: str
     kill_on_invalid_dependency: bool | None
     written: tuple[str, str | None, float | None]
+    applicant: Applicant
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ class QueueMemory:
 
     defaults: Defaults
     licenses: Mapping[str, int]
+    priority: JobPriority
     cluster: Cluster = field(default_factory=Cluster)
     queue: Queue = field(default_factory=Queue)
     waiting: dict[int, Waiting] = field(default_factory=dict)
@@ -116,6 +119,21 @@ class QueueMemory:
         self.load_partitions(connection, now)
         self._load_running(connection, None)
         self._absorb(connection, _rows(connection, _PENDING), now)
+
+    def prioritise(self, connection: Connection, now: float) -> bool:
+        """重算全部优先级并重新排队；没有开启多因子、次序没有变时返回 False。"""
+        if not self.priority.enabled:
+            return False
+        known = {(waiting.applicant.account, waiting.applicant.user_name) for waiting in self.waiting.values()}
+        self.priority.refresh(connection, self.cluster, known, now)
+        changed = False
+        for waiting in self.waiting.values():
+            value = self.priority.of(waiting.applicant, waiting.job, now)
+            changed = changed or value != waiting.job.priority
+            waiting.job.priority = value
+        if changed:
+            self.queue.reorder()
+        return changed
 
     def load_nodes(self, connection: Connection, names: Sequence[str] | None = None) -> None:
         """读节点；names 为 None 是全部。"""
@@ -252,6 +270,8 @@ class QueueMemory:
                     self._singletons[(waiting.user_name, waiting.name)].add(job_id)
             self._update_available(waiting)
             self._judge(waiting, now)
+            if self.priority.enabled:
+                waiting.job.priority = self.priority.of(waiting.applicant, waiting.job, now)
             self.queue.upsert(waiting.job)
         self._evaluate(connection, depending, now)
 
@@ -280,6 +300,7 @@ class QueueMemory:
             row["name"],
             row["kill_on_invalid_dependency"],
             (row["reason"], row["error_msg"], row["expected_start_time"]),
+            Applicant.of(row),
         )
 
     def _tier(self, partition: str) -> int:

@@ -28,6 +28,7 @@ from scns_conductor.scheduling.planner import Plan, PlannedStart, plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 from scns_conductor.worker.explanation import answer_question
+from scns_conductor.worker.job_priority import JobPriority
 from scns_conductor.worker.job_requirements import Defaults, parse_licenses
 from scns_conductor.worker.leader import Leadership, NotLeader
 from scns_conductor.worker.node_timeout import fail_silent_nodes
@@ -41,6 +42,7 @@ FORWARDED = frozenset(
     {"cancel", "kill", "suspend", "resume", "requeue", "update", "signal", "read_log", "launch_step", "signal_step"}
 )
 
+QUESTIONS = frozenset({"explain", "plan", "priorities", "shares"})
 # 没有人等着的事（写原因、看期限）隔这么久做一次，不占启动作业的路。
 REASONS_INTERVAL_S = 1.0
 # 一个周期最多启动几个：提交的一批不太大，节点早些开工。
@@ -58,7 +60,9 @@ class Scheduler:
         self._stopping = threading.Event()
         self._policy = policy_of(settings)
         self._memory = QueueMemory(
-            Defaults(settings.default_memory_mb_per_cpu), dict(parse_licenses(settings.licenses))
+            Defaults(settings.default_memory_mb_per_cpu),
+            dict(parse_licenses(settings.licenses)),
+            JobPriority(settings),
         )
         self._plan: Plan | None = None
 
@@ -92,6 +96,7 @@ class Scheduler:
         with connection.begin():
             self._memory.load_all(connection, time.time())
         renewed = explained = 0.0
+        prioritised = -self._settings.priority_calc_period_s
         reconciled = time.monotonic()
         changed = stale = True
         while not self._stopping.is_set():
@@ -103,6 +108,10 @@ class Scheduler:
                 changed |= self._reconcile(connection)
                 reconciled = time.monotonic()
             changed |= self._drain(connection)
+            if now - prioritised >= self._settings.priority_calc_period_s:
+                with connection.begin():
+                    changed |= self._memory.prioritise(connection, time.time())
+                prioritised = now
             if changed:
                 changed = self._cycle(connection, leadership.epoch)
                 stale = True
@@ -146,13 +155,13 @@ class Scheduler:
             self._memory.refresh(connection, jobs, now)
         requests = sorted((row for row in rows if row["kind"] in FORWARDED), key=lambda row: int(row["inbox_id"]))
         self._send(self._forward(connection, requests))
-        questions = [row for row in rows if row["kind"] in ("explain", "plan")]
+        questions = [row for row in rows if row["kind"] in QUESTIONS]
         if questions:
             self._answer(connection, questions)
         return bool(jobs or kinds & {"config", "nodes"})
 
     def _answer(self, connection: Connection, questions: Sequence[Mapping[str, Any]]) -> None:
-        """回答 explain 与 plan；按此刻的记忆真的计划一次。"""
+        """按此刻的记忆回答；explain 与 plan 真的计划一次。"""
         now = time.time()
         with connection.begin():
             for question in questions:

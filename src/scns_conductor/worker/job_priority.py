@@ -1,0 +1,143 @@
+"""多因子优先级接到线上（Slurm 的 priority/multifactor）：用量从作业的记录算，公平份额按公平树，因子定期重算。
+
+用量是 CPU·秒，按半衰期衰减；它由 jobs 表推出，不另存一份，所以不会与事实不符。
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scns_conductor.core.settings import Settings
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.fair_tree import Account, User, fair_share
+from scns_conductor.scheduling.priority import LEAST_PRIORITY, Standing, Weights, factors, normalised
+from scns_conductor.scheduling.queue import PendingJob
+from scns_conductor.worker.job_requirements import priority_of
+
+# 十个半衰期之前的用量不到千分之一，不再看。
+HALF_LIVES = 10
+# 没有写账户的作业算在这个账户里。
+NO_ACCOUNT = "(none)"
+_WEIGHT_NAMES = frozenset({"age", "fairshare", "job_size", "partition", "qos", "assoc"})
+
+_USAGE = sa.text(
+    """
+    WITH ended AS (
+      SELECT account, user_name, allocated_cpus * greatest(0, extract(epoch FROM end_time - start_time) - suspended_s)
+        * power(0.5, extract(epoch FROM to_timestamp(:now) - end_time) / CAST(:half_life AS double precision)) AS used
+      FROM jobs
+      WHERE end_time > to_timestamp(:now) - make_interval(secs => :window) AND start_time IS NOT NULL
+    ), running AS (
+      SELECT account, user_name, allocated_cpus * greatest(0, :now - extract(epoch FROM start_time) - suspended_s)
+      FROM jobs WHERE state IN ('RUNNING', 'SUSPENDED')
+    )
+    SELECT coalesce(account, :none) AS account, user_name, sum(used)::float8 AS used
+    FROM (SELECT * FROM ended UNION ALL SELECT * FROM running) AS everything GROUP BY 1, 2
+    """.replace("::", r"\:\:")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Applicant:
+    """算优先级要的、与形状无关的部分。fixed 是管理员指定的优先级；age_from 起算等待。"""
+
+    user_name: str
+    account: str
+    partitions: tuple[str, ...]
+    nice: int
+    fixed: float | None
+    age_from: float
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Applicant":
+        """jobs 的一行（COLUMNS）。"""
+        return cls(
+            row["user_name"],
+            row["account"] or NO_ACCOUNT,
+            tuple(row["partition"].split(",")),
+            row["nice"],
+            None if row["priority"] is None else priority_of(row),
+            max(row["submit_time"], row["begin_time"] or 0.0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """一个用户在一个账户里：份额、衰减过的用量（CPU·秒）、公平份额因子。"""
+
+    account: str
+    user_name: str
+    shares: int
+    usage: float
+    factor: float
+
+
+class JobPriority:
+    """settings.priority_type 为 basic 时 enabled 为假，什么也不算。"""
+
+    def __init__(self, settings: Settings) -> None:
+        self.enabled = settings.priority_type == "multifactor"
+        self.period_s = settings.priority_calc_period_s
+        weights = settings.priority_weights
+        self.weights = Weights(
+            **{name: weights[name] for name in _WEIGHT_NAMES if name in weights},
+            tres={name.removeprefix("tres/"): value for name, value in weights.items() if name.startswith("tres/")},
+            max_age_s=settings.priority_max_age_s,
+            favor_small=settings.priority_favor_small,
+        )
+        self._half_life_s = settings.priority_decay_half_life_s
+        self._shares = settings.fair_shares
+        self.standings: dict[tuple[str, str], Share] = {}
+        self._partition_factors: dict[str, float] = {}
+        self._totals: tuple[int, int] = (0, 0)
+
+    def refresh(self, connection: Connection, cluster: Cluster, waiting: set[tuple[str, str]], now: float) -> None:
+        """重算用量与公平份额；waiting 是在排队的（账户, 用户），没有用量的也要有名次。"""
+        self._partition_factors = normalised(
+            {name: float(partition.job_factor) for name, partition in cluster.partitions.items()}
+        )
+        total = cluster.total[: cluster.count]
+        self._totals = (int(total[:, 0].sum()) if cluster.count else 0, cluster.count)
+        usage: dict[tuple[str, str], float] = dict.fromkeys(waiting, 0.0)
+        values = {"now": now, "half_life": self._half_life_s, "window": HALF_LIVES * self._half_life_s}
+        for row in connection.execute(_USAGE, {**values, "none": NO_ACCOUNT}):
+            usage[row.account, row.user_name] = float(row.used)
+        accounts = [Account(name, None, self._shares.get(name, 1)) for name in sorted({key[0] for key in usage})]
+        users = [
+            User(user, account, self._shares.get(f"{account}/{user}", 1), used)
+            for (account, user), used in sorted(usage.items())
+        ]
+        found = fair_share(accounts, users) if users else {}
+        self.standings = {
+            (user.account, user.name): Share(
+                user.account, user.name, user.shares, user.usage, found[user.account, user.name]
+            )
+            for user in users
+        }
+
+    def factors_of(self, applicant: Applicant, job: PendingJob, now: float) -> dict[str, float]:
+        """各因子乘以权重之后的值。"""
+        shape = job.shape
+        cpus = shape.tasks * shape.cpus_per_task
+        share = self.standings.get((applicant.account, applicant.user_name))
+        total_cpus, total_nodes = self._totals
+        standing = Standing(
+            eligible_time=applicant.age_from if job.reason is None else None,
+            cpus=cpus,
+            nodes=shape.minimum_nodes,
+            # 还没有算进公平树的新面孔没有用量，名次最好。
+            fairshare=1.0 if share is None else share.factor,
+            partition_factor=max((self._partition_factors.get(name, 0.0) for name in applicant.partitions), default=0),
+            tres_shares={"cpu": min(1.0, cpus / total_cpus) if total_cpus else 0.0},
+            nice=applicant.nice,
+        )
+        return factors(standing, self.weights, now, total_cpus, total_nodes)
+
+    def of(self, applicant: Applicant, job: PendingJob, now: float) -> float:
+        """优先级：管理员指定的为准；不小于 1。"""
+        if applicant.fixed is not None:
+            return applicant.fixed
+        return max(float(LEAST_PRIORITY), round(sum(self.factors_of(applicant, job, now).values())))

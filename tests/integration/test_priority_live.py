@@ -1,0 +1,93 @@
+"""多因子优先级对着真的系统：公平份额由用量推出，次序真的变；sprio 与 sshare 说的是同一套数。"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_slurm_commands import Commands
+
+from running_system import RunningSystem, start_system, wait_until
+from scns_conductor.core.settings import Settings
+from scns_conductor.core.tokens import issue_token
+
+WEIGHTS = {"fairshare": 10_000, "age": 1, "job_size": 0, "partition": 0}
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[RunningSystem]:
+    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
+    environment = {
+        "SCNS_PRIORITY_TYPE": "multifactor",
+        "SCNS_PRIORITY_WEIGHTS": json.dumps(WEIGHTS),
+        "SCNS_PRIORITY_CALC_PERIOD_S": "0.2",
+    }
+    with start_system(scratch / "s", "--nodes", "1", "--cpus", "2", "--memory", "4G", environment=environment) as found:
+        yield found
+    shutil.rmtree(scratch)
+
+
+def as_user(system: RunningSystem, user: str) -> RunningSystem:
+    """同一个系统，换一个用户的令牌。"""
+    token = issue_token(Settings(data_dir=system.data_dir), user)
+    return RunningSystem(system.data_dir, system.process, system.url, token)
+
+
+def test_who_used_less_goes_first(system: RunningSystem, tmp_path: Path) -> None:
+    alice, bob = as_user(system, "alice"), as_user(system, "bob")
+    # alice 先用掉一些：两个 CPU，一秒多。
+    used = alice.submit("sleep 1.2\n", tasks=2, account="lab")
+    alice.wait_state(used, "COMPLETED")
+    wall = system.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done\n", tasks=2)
+    system.wait_state(wall, "RUNNING")
+    # 都排在 wall 后面；alice 先提交，但 bob 没有用过。
+    script = f"echo $SLURM_JOB_USER $SLURM_JOB_NAME >> {tmp_path}/order\n"
+    first = alice.submit(script, tasks=2, account="lab", name="first")
+    nice = bob.submit(script, tasks=2, account="lab", name="nice", nice=9_000)
+    second = bob.submit(script, tasks=2, account="lab", name="second")
+    urgent = system.submit(script, tasks=2, account="lab", name="urgent", priority=1_000_000)
+
+    def listed() -> dict[str, float]:
+        rows = system.call("GET", "/priorities")[1]["priorities"]
+        return {row["job_id"]: row["priority"] for row in rows}
+
+    wait_until(lambda: listed().get(first, 1e9) < listed().get(second, 0), 20, "公平份额算出来")
+    values = listed()
+    assert values[urgent] > values[second] > values[first] > values[nice]
+    shares = {row["user_name"]: row for row in system.call("GET", "/shares")[1]["shares"] if row["account"] == "lab"}
+    assert shares["alice"]["usage"] > 2
+    assert shares["bob"]["usage"] == 0
+    assert shares["bob"]["factor"] > shares["alice"]["factor"]
+
+    (tmp_path / "work").mkdir()
+    slurm = Commands(system, tmp_path / "bin", tmp_path / "work")
+    printed = {line.split()[0]: line.split() for line in slurm.run("sprio", "-h").stdout.splitlines()}
+    assert {job: int(cells[2]) for job, cells in printed.items()} == {
+        job: round(value) for job, value in values.items()
+    }
+    shown = slurm.run("sshare", "-a", "-P", "-A", "lab", "-o", "User,RawShares,FairShare").stdout
+    assert f"bob|1|{shares['bob']['factor']:.6f}" in shown.splitlines()
+    assert slurm.run("squeue", "-h", "-j", second, "-o", "%Q").stdout.strip() == str(round(values[second]))
+    assert f"Priority={round(values[second])} " in slurm.run("scontrol", "show", "job", second).stdout
+
+    (tmp_path / "go").touch()
+    for job in (first, second, nice, urgent):
+        system.wait_state(job, "COMPLETED")
+    assert [line.split()[1] for line in (tmp_path / "order").read_text().splitlines()] == [
+        "urgent",
+        "second",
+        "first",
+        "nice",
+    ]
+
+
+def test_basic_priority_has_no_factors(running_system: RunningSystem) -> None:
+    held = running_system.submit("true\n", hold=True)
+    status, answer = running_system.call("GET", f"/priorities?job_id={held}")
+    assert (status, answer["priority_type"]) == (200, "basic")
+    assert [row["factors"] for row in answer["priorities"]] == [{}]
+    assert running_system.call("GET", "/shares")[1]["shares"] == []
+    assert running_system.call("GET", "/priorities?job_id=x")[0] == 422
+    running_system.call("POST", f"/jobs/cancel/{held}")
