@@ -138,10 +138,12 @@ class Settings(BaseSettings):
     )
     placement: Literal["best_fit", "spread", "weight", "topology"] = Field("best_fit", description="放置方式")
     backfill_depth: int = Field(100, ge=0, description="最多为多少个排在前面的受阻作业保留未来的资源")
-    preempt_type: Literal["none", "qos", "partition_prio"] = Field(
-        "none", description="抢占的依据（Slurm 的 PreemptType）"
+    preempt_type: Literal["none", "partition_prio"] = Field(
+        "none", description="抢占的依据（Slurm 的 PreemptType）：partition_prio 按分区的层级，高的抢占低的"
     )
-    preempt_mode: Literal["requeue", "cancel", "suspend"] = Field("requeue", description="抢占的方式")
+    preempt_mode: Literal["requeue", "cancel", "off"] = Field(
+        "requeue", description="分区没有写 preempt_mode 时的方式；requeue 时不许重新排队的作业也只能取消"
+    )
     kill_invalid_dependency: bool = Field(False, description="依赖永远不能满足的作业是否直接取消")
     licenses: str = Field("", description="全集群的许可证，如 matlab:5,ansys:2（slurm.conf 的 Licenses）")
     scheduler_lease_s: float = Field(10.0, gt=0, description="领导者的租期（秒），过期后别的候选者接管")

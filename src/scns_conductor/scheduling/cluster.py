@@ -60,13 +60,14 @@ class NodeShare:
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """占着资源的作业；expected_end 是 Unix 秒，不限时的是 NEVER_ENDS。"""
+    """占着资源的作业；expected_end 是 Unix 秒，不限时的是 NEVER_ENDS；ending 表示已经有人要求它结束。"""
 
     job_id: int
     expected_end: float
     shares: tuple[NodeShare, ...]
     partition: str = ""
     licenses: tuple[tuple[str, int], ...] = ()
+    ending: bool = False
 
 
 class Cluster:

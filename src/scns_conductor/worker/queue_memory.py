@@ -51,6 +51,7 @@ _RUNNING = sa.text(
     """
     SELECT j.job_id, j.array_job_id, j.partition, j.licenses, j.time_limit,
       extract(epoch FROM j.start_time)::float8 AS start_time, j.suspended_s,
+      j.requested_end_state IS NOT NULL AS ending,
       a.node_name, a.cpus, a.memory, a.gres, a.tasks
     FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
     WHERE a.released_at IS NULL AND (CAST(:job_ids AS bigint[]) IS NULL OR j.job_id = ANY(CAST(:job_ids AS bigint[])))
@@ -177,7 +178,9 @@ class QueueMemory:
                 for part in parts
                 if part.node_name in self.cluster.index
             )
-            self.cluster.allocate(RunningJob(job_id, end, shares, first.partition, parse_licenses(first.licenses)))
+            self.cluster.allocate(
+                RunningJob(job_id, end, shares, first.partition, parse_licenses(first.licenses), first.ending)
+            )
             if first.array_job_id is not None:
                 self._tasks_running[first.array_job_id].add(job_id)
                 self._array_of[job_id] = first.array_job_id
@@ -223,6 +226,12 @@ class QueueMemory:
                 del self._tasks_running[array]
             if arrays is not None:
                 arrays.add(array)
+
+    def mark_ending(self, job_id: int, expected_end: float) -> None:
+        """已经要求它结束：资源快要空出来，为抢占者留着，不给后来的短作业填上。"""
+        job = self.cluster.running.get(job_id)
+        if job is not None:
+            self.cluster.allocate(replace(job, ending=True, expected_end=min(job.expected_end, expected_end)))
 
     def reconcile(self, connection: Connection, now: float) -> int:
         """与数据库核对排队与运行的作业，修正不同之处；返回修正了几个。"""

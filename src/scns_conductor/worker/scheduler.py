@@ -26,12 +26,14 @@ from scns_conductor.core.statements import INBOX_CHANNEL, answer_insert, drain_i
 from scns_conductor.scheduling.placement import Placement
 from scns_conductor.scheduling.planner import Plan, PlannedStart, plan
 from scns_conductor.scheduling.policy import Backfill, Policy
+from scns_conductor.scheduling.preemption import preempt
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 from scns_conductor.worker.explanation import answer_question
 from scns_conductor.worker.job_priority import JobPriority
 from scns_conductor.worker.job_requirements import Defaults, parse_licenses
 from scns_conductor.worker.leader import Leadership, NotLeader
 from scns_conductor.worker.node_timeout import fail_silent_nodes
+from scns_conductor.worker.preemptions import request_preemptions
 from scns_conductor.worker.queue_memory import QueueMemory
 from scns_conductor.worker.starts import Share, Start, Started, commit_starts
 from scns_conductor.worker.waiting_reasons import end_hopeless, write_reasons
@@ -47,6 +49,11 @@ QUESTIONS = frozenset({"explain", "plan", "priorities", "shares"})
 REASONS_INTERVAL_S = 1.0
 # 一个周期最多启动几个：提交的一批不太大，节点早些开工。
 MOST_STARTS = 1000
+
+_HOLDERS = sa.text(
+    "SELECT node_name, array_agg(job_id) AS job_ids FROM resource_allocations "
+    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND released_at IS NULL GROUP BY node_name"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -216,6 +223,8 @@ class Scheduler:
         with connection.begin():
             self._memory.wake(connection, now)
         decided = self._plan = plan(self._memory.cluster, self._memory.queue, now, self._policy)
+        if decided.blocked and self._settings.preempt_type == "partition_prio":
+            self._preempt(connection, epoch, decided, now)
         if not decided.starts:
             return False
         starts = _starts(self._memory, decided.starts)
@@ -238,6 +247,18 @@ class Scheduler:
             with connection.begin():
                 self._memory.refresh(connection, refused, time.time())
         return decided.exhausted or bool(refused)
+
+    def _preempt(self, connection: Connection, epoch: int, decided: Plan, now: float) -> None:
+        mode = self._settings.preempt_mode
+        wanted = preempt(self._memory.cluster, self._memory.queue, decided, self._policy, mode)
+        if not wanted:
+            return
+        with connection.begin():
+            victims = request_preemptions(connection, epoch, self._memory, wanted, mode)
+            nodes = connection.execute(_HOLDERS, {"job_ids": victims}).all()
+        for job_id in victims:
+            self._memory.mark_ending(job_id, now + self._settings.kill_wait_s)
+        self._send({row.node_name: [Message("cancel", {"job_ids": row.job_ids})] for row in nodes})
 
     def _dispatch(self, starts: Sequence[Start], started: Sequence[Started]) -> None:
         """每个节点一条消息；Valkey 不在时代理靠核对数据库补上。"""

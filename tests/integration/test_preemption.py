@@ -1,0 +1,93 @@
+"""抢占对着真的系统：高层级的分区挤掉低层级的；被挤掉的进程真的没了、作业没有丢。"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from running_system import RunningSystem, alive, start_system, wait_until
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[RunningSystem]:
+    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
+    environment = {"SCNS_PREEMPT_TYPE": "partition_prio", "SCNS_KILL_WAIT_S": "2"}
+    with start_system(scratch / "s", "--nodes", "2", "--cpus", "2", "--memory", "4G", environment=environment) as found:
+        for name, tier, mode in (("high", 10, None), ("low", 1, "requeue"), ("scrap", 1, "cancel"), ("safe", 1, "OFF")):
+            body = {"name": name, "priority_tier": tier, "preempt_mode": mode}
+            status, answer = found.call("POST", "/partitions", body)
+            assert status == 201, answer
+        yield found
+    shutil.rmtree(scratch)
+
+
+def looping(tmp_path: Path, name: str) -> str:
+    """记下每次尝试的进程号，直到有 go 文件。"""
+    return f"echo $$ >> {tmp_path}/{name}; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done\n"
+
+
+def pids(tmp_path: Path, name: str, count: int = 1) -> list[int]:
+    path = tmp_path / name
+    return wait_until(lambda: path.exists() and len(path.read_text().split()) >= count, 30, name) and [
+        int(word) for word in path.read_text().split()
+    ]
+
+
+def test_a_lower_tier_is_requeued_and_runs_again_later(system: RunningSystem, tmp_path: Path) -> None:
+    low = [system.submit(looping(tmp_path, f"low{index}"), partition="low", tasks=2) for index in range(2)]
+    first = [pids(tmp_path, f"low{index}")[0] for index in range(2)]
+    high = system.submit("sleep 0.5\n", partition="high", tasks=2)
+    system.wait_state(high, "COMPLETED")
+    # 只挤掉一个，而且是年轻的那个；它随后又跑起来。
+    again = pids(tmp_path, "low1", 2)
+    assert not alive(first[1])
+    assert alive(again[1])
+    assert alive(first[0])
+    assert len(pids(tmp_path, "low0")) == 1
+    events = system.call("GET", f"/jobs/{low[1]}/events")[1]["events"]
+    preempted = next(event for event in events if event["to_state"] == "PENDING" and event["from_state"] == "RUNNING")
+    assert (preempted["actor"], preempted["message"]) == ("scheduler", f"被作业 {high} 抢占（分区 high）")
+    (tmp_path / "go").touch()
+    for job in low:
+        assert system.wait_state(job)["state"] == "COMPLETED"
+    assert [system.call("GET", f"/jobs/{job}")[1]["restart_count"] for job in low] == [0, 1]
+
+
+def test_cancel_mode_ends_the_victim_and_off_protects(system: RunningSystem, tmp_path: Path) -> None:
+    safe = system.submit(looping(tmp_path, "safe"), partition="safe", tasks=2)
+    scrap = system.submit(looping(tmp_path, "scrap"), partition="scrap", tasks=2)
+    for name in ("safe", "scrap"):
+        pids(tmp_path, name)
+    wide = system.submit("true\n", partition="high", minimum_nodes=2, tasks=2, exclusive=True)
+    narrow = system.submit(looping(tmp_path, "narrow"), partition="high", tasks=2)
+    assert system.wait_state(scrap)["state"] == "PREEMPTED"
+    pids(tmp_path, "narrow")
+    # wide 要两个节点，有一个护着：谁也不为它白白结束。
+    assert system.query(wide)["state"] == "PENDING"
+    assert system.query(safe)["state"] == "RUNNING"
+    (tmp_path / "go").touch()
+    for job in (safe, narrow, wide):
+        assert system.wait_state(job)["state"] == "COMPLETED"
+
+
+def test_equal_tiers_never_preempt_and_a_killed_scheduler_loses_nothing(system: RunningSystem, tmp_path: Path) -> None:
+    low = [system.submit(looping(tmp_path, f"low{index}"), partition="low", tasks=2) for index in range(2)]
+    for index in range(2):
+        pids(tmp_path, f"low{index}")
+    other = system.submit("true\n", partition="low", tasks=2)
+    high = system.submit(looping(tmp_path, "high"), partition="high", tasks=4, minimum_nodes=2)
+    scheduler = subprocess.run(
+        ["pgrep", "-P", str(system.process.pid), "-f", "worker.scheduler"], capture_output=True, text=True, check=True
+    )
+    for pid in scheduler.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    pids(tmp_path, "high")
+    assert system.query(other)["state"] == "PENDING"
+    (tmp_path / "go").touch()
+    for job in (*low, other, high):
+        assert system.wait_state(job)["state"] == "COMPLETED"

@@ -1,0 +1,99 @@
+"""抢占的选择：与逐个子集试的裁判对照。"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, PartitionFacts, RunningJob
+from scns_conductor.scheduling.placement import Placement, place
+from scns_conductor.scheduling.planner import plan
+from scns_conductor.scheduling.policy import Backfill, Policy
+from scns_conductor.scheduling.preemption import preempt
+from scns_conductor.scheduling.queue import PendingJob, Queue
+from scns_conductor.scheduling.shape import Shape
+
+NOW = 1000.0
+PARTITIONS = (
+    PartitionFacts("low", tier=1),
+    PartitionFacts("middle", tier=2),
+    PartitionFacts("high", tier=3),
+    PartitionFacts("safe", tier=1, preempt_mode="off"),
+)
+TIERS = {partition.name: partition.tier for partition in PARTITIONS}
+RUNNING = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(1, 3), st.sampled_from(sorted(TIERS)), st.booleans()), max_size=7
+)
+JOB = st.tuples(st.integers(1, 6), st.integers(1, 2), st.sampled_from(["middle", "high", "low"]))
+
+
+def build(running: Sequence[tuple[int, int, str, bool]]) -> Cluster:
+    cluster = Cluster()
+    cluster.set_partitions(PARTITIONS)
+    for name in ("a", "b", "c"):
+        cluster.upsert_node(NodeFacts(name, 4, 100))
+    for number, (node, cpus, partition, ending) in enumerate(running):
+        cpus = min(cpus, int(cluster.free[node, 0]))
+        if cpus:
+            shares = (NodeShare(node, cpus, 0),)
+            cluster.allocate(RunningJob(100 + number, NOW + 500, shares, partition, ending=ending))
+    return cluster
+
+
+def fits_without(cluster: Cluster, shape: Shape, victims: Sequence[RunningJob]) -> bool:
+    free = cluster.free[: cluster.count].copy()
+    for job in victims:
+        for share in job.shares:
+            free[share.node] += cluster.share_vector(share)
+    return place(cluster, shape, free, Placement.BEST_FIT) is not None
+
+
+@settings(max_examples=200, deadline=None)
+@given(RUNNING, JOB, st.sampled_from([Backfill.EASY, Backfill.NONE]))
+def test_one_preemptor_against_every_subset(
+    running: list[tuple[int, int, str, bool]], wanted: tuple[int, int, str], backfill: Backfill
+) -> None:
+    cluster, queue, policy = build(running), Queue(), Policy(backfill)
+    tasks, nodes, partition = wanted
+    shape = Shape(tasks=max(tasks, nodes), minimum_nodes=nodes, maximum_nodes=nodes, partition=partition)
+    queue.upsert(PendingJob(1, shape, 50.0, tier=TIERS[partition]))
+    decided = plan(cluster, queue, NOW, policy)
+    found = preempt(cluster, queue, decided, policy, "requeue")
+    ending = [job for job in cluster.running.values() if job.ending]
+    allowed = [
+        job
+        for job in cluster.running.values()
+        if not job.ending and job.partition != "safe" and TIERS[job.partition] < TIERS[partition]
+    ]
+    possible = [
+        subset
+        for size in range(len(allowed) + 1)
+        for subset in combinations(allowed, size)
+        if fits_without(cluster, shape, [*ending, *subset])
+    ]
+    if decided.starts or not possible or not possible[0]:
+        assert found == []
+        return
+    (chosen,) = found
+    assert set(chosen.victims) <= set(allowed)
+    assert fits_without(cluster, shape, [*ending, *chosen.victims])
+    for victim in chosen.victims:
+        rest = [job for job in chosen.victims if job is not victim]
+        assert not fits_without(cluster, shape, [*ending, *rest]), "多抢了一个"
+
+
+def test_the_youngest_of_the_lowest_tier_goes_first_and_two_preemptors_do_not_share_a_victim() -> None:
+    cluster = build([(0, 3, "middle", False), (1, 3, "low", False), (2, 3, "low", False)])
+    queue, policy = Queue(), Policy()
+    for number in (1, 2):
+        queue.upsert(PendingJob(number, Shape(tasks=4, maximum_nodes=1, partition="high"), 50.0 * number, tier=3))
+    found = preempt(cluster, queue, plan(cluster, queue, NOW, policy), policy, "requeue")
+    assert [[victim.job_id for victim in each.victims] for each in found] == [[102], [101]]
+
+
+def test_nothing_is_preempted_when_the_default_mode_is_off() -> None:
+    cluster = build([(node, 3, "low", False) for node in range(3)])
+    queue, policy = Queue(), Policy()
+    queue.upsert(PendingJob(1, Shape(tasks=4, maximum_nodes=1, partition="high"), 50.0, tier=3))
+    assert preempt(cluster, queue, plan(cluster, queue, NOW, policy), policy, "off") == []
