@@ -357,9 +357,7 @@ class Partition(SQLModel, table=True):
     priority_job_factor: int = Field(
         1, sa_column_kwargs={"server_default": "1"}, description="多因子优先级里的分区因子"
     )
-    preempt_mode: str | None = Field(
-        None, description="被抢占时怎么办：requeue、cancel、off；空表示按全局设置"
-    )
+    preempt_mode: str | None = Field(None, description="被抢占时怎么办：requeue、cancel、off；空表示按全局设置")
     grace_time: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="被抢占时的宽限（秒）")
     allow_accounts: list[str] | None = Field(None, sa_type=ARRAY(sa.Text), description="只许这些账户；空表示都许")
     deny_accounts: list[str] | None = Field(None, sa_type=ARRAY(sa.Text), description="不许这些账户")
