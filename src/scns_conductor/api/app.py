@@ -10,7 +10,7 @@ from scns_conductor import migrations
 from scns_conductor.api import problems
 from scns_conductor.api.dependencies import Parts, Verifier
 from scns_conductor.api.middleware import Entrance
-from scns_conductor.api.routers import cluster, health, job_logs, jobs, priority, steps, submission
+from scns_conductor.api.routers import cluster, health, job_logs, jobs, priority, reservations, steps, submission
 from scns_conductor.core.database import async_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import ensure_key
@@ -67,7 +67,7 @@ def build_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     # submission、steps 在前：/jobs/submit、/jobs/query、/jobs/steps 不能被 /jobs/{job_id} 抢走。
-    routers = (submission, steps, jobs, job_logs, cluster, priority, health)
+    routers = (submission, steps, jobs, job_logs, cluster, reservations, priority, health)
     for router in (module.router for module in routers):
         app.include_router(router)
     app.add_middleware(Entrance, script_max_bytes=settings.script_max_bytes, batch_max_bytes=BATCH_MAX_BYTES)

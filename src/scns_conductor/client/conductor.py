@@ -352,6 +352,27 @@ class Client:
         """删除分区（管理员）。"""
         self.transport.request("DELETE", f"/partitions/{_segment(name)}")
 
+    # ---- 预留 ----
+
+    def reservations(self) -> list[Json]:
+        """全部预留。"""
+        answer: list[Json] = self._json("GET", "/reservations")["reservations"]
+        return answer
+
+    def create_reservation(self, reservation: Json) -> Json:
+        """新建预留（管理员）；字段见 docs/api.md。"""
+        answer: Json = self._json("POST", "/reservations", body=reservation)
+        return answer
+
+    def update_reservation(self, name: str, changes: Json) -> Json:
+        """修改预留（管理员）。"""
+        answer: Json = self._json("PATCH", f"/reservations/{_segment(name)}", body=changes)
+        return answer
+
+    def delete_reservation(self, name: str) -> None:
+        """删除预留（管理员）。"""
+        self.transport.request("DELETE", f"/reservations/{_segment(name)}")
+
     # ---- 优先级 ----
 
     def priorities(self, job_ids: Sequence[str] | None = None) -> Json:

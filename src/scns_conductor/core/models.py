@@ -394,6 +394,39 @@ class JobEvent(SQLModel, table=True):
     __table_args__ = (sa.Index("job_events_by_job", "job_id", "event_id"),)
 
 
+class Reservation(SQLModel, table=True):
+    """预留：一段时间里，一些节点只给列出的用户与账户；都没有列就谁也不给（维护）。"""
+
+    __tablename__ = "reservations"
+
+    name: str = Field(primary_key=True, max_length=MAX_NAME_LENGTH, description="名字")
+    start_time: datetime = Field(sa_type=TIMESTAMP, description="开始")
+    end_time: datetime = Field(sa_type=TIMESTAMP, description="结束")
+    nodes: str = Field(description="节点列表；ALL 是全部")
+    users: list[str] = Field(
+        default_factory=list,
+        sa_type=ARRAY(sa.Text),
+        sa_column_kwargs={"server_default": sa.text("'{}'")},
+        description="许用的用户",
+    )
+    accounts: list[str] = Field(
+        default_factory=list,
+        sa_type=ARRAY(sa.Text),
+        sa_column_kwargs={"server_default": sa.text("'{}'")},
+        description="许用的账户",
+    )
+    flags: list[str] = Field(
+        default_factory=list,
+        sa_type=ARRAY(sa.Text),
+        sa_column_kwargs={"server_default": sa.text("'{}'")},
+        description="MAINT、IGNORE_JOBS、OVERLAP",
+    )
+    created_by: str = Field(max_length=MAX_NAME_LENGTH, description="谁定的")
+    comment: str | None = Field(None, description="备注")
+
+    __table_args__ = (sa.CheckConstraint("end_time > start_time", name="reservations_not_empty"),)
+
+
 class SchedulerInbox(SQLModel, table=True):
     """收件箱：凡是调度器必须知道的变化，都在同一个事务里写一行并 NOTIFY scns_inbox。"""
 

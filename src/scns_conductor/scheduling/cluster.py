@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scns_conductor.core import features as feature_expressions
+from scns_conductor.scheduling.advance import AdvanceReservation
 from scns_conductor.scheduling.shape import CPU, MEMORY, BoolArray, IntArray, Shape
 
 INITIAL_ROWS = 16
@@ -80,6 +81,7 @@ class Cluster:
         self.partitions: dict[str, PartitionFacts] = {}
         self.running: dict[int, RunningJob] = {}
         self.licenses: dict[str, int] = {}
+        self.reservations: dict[str, AdvanceReservation] = {}
         self.total: IntArray = np.zeros((INITIAL_ROWS, 2), dtype=np.int64)
         self.free: IntArray = np.zeros((INITIAL_ROWS, 2), dtype=np.int64)
         self.weight: IntArray = np.ones(INITIAL_ROWS, dtype=np.int64)
@@ -152,6 +154,27 @@ class Cluster:
         if found != self.partitions:
             self.partitions = found
             self.version += 1
+
+    def set_reservations(self, reservations: Iterable[AdvanceReservation]) -> None:
+        """全部没有结束的预留。"""
+        found = {reservation.name: reservation for reservation in reservations}
+        if found != self.reservations:
+            self.reservations = found
+            self.version += 1
+
+    def reserved(self, own: str | None, start: float, end: float) -> BoolArray | None:
+        """[start, end) 里被 own 之外的预留占着的节点；没有是 None。"""
+        found: BoolArray | None = None
+        for reservation in self.reservations.values():
+            if reservation.name != own and reservation.overlaps(start, end):
+                mask = reservation.mask(self.index, self.count)
+                found = mask if found is None else found | mask
+        return found
+
+    def usable(self, shape: Shape, now: float, duration_s: float) -> BoolArray:
+        """eligible 里从现在起 duration_s 秒没有别人的预留的节点。"""
+        taken = self.reserved(shape.reservation, now, now + duration_s)
+        return self.eligible(shape) if taken is None else self.eligible(shape) & ~taken
 
     def _grow(self, rows: int) -> None:
         if rows <= self.total.shape[0]:
@@ -266,6 +289,8 @@ class Cluster:
             mask &= self._named(shape.required_nodes)
         if any(name not in self.kinds for name in shape.gres_names):
             mask[:] = False
+        if shape.reservation in self.reservations:
+            mask &= self.reservations[shape.reservation].mask(self.index, count)
         return mask & (self.capacity(shape, self.total[:count]) >= 1)
 
     def _named(self, names: Iterable[str]) -> BoolArray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from scns_conductor.core.dependency import Outcome
 from scns_conductor.core.units import format_duration
+from scns_conductor.scheduling.advance import AdvanceReservation, refusal
 from scns_conductor.scheduling.cluster import PartitionFacts
 
 
@@ -21,6 +22,8 @@ class Request:
     qos: str | None
     time_limit_s: float | None
     minimum_nodes: int
+    user: str = ""
+    reservation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,12 @@ class Ineligible:
     wake_at: float | None = None
 
 
-def ineligible(request: Request, partitions: Mapping[str, PartitionFacts], now: float) -> Ineligible | None:
+def ineligible(
+    request: Request,
+    partitions: Mapping[str, PartitionFacts],
+    now: float,
+    reservations: Mapping[str, AdvanceReservation] | None = None,
+) -> Ineligible | None:
     """不能排的原因；可以排是 None。列了多个分区的，有一个可以就可以。"""
     if request.hold is not None:
         return Ineligible("JobHeldAdmin" if request.hold == "admin" else "JobHeldUser", "被保留，等待放行")
@@ -44,6 +52,12 @@ def ineligible(request: Request, partitions: Mapping[str, PartitionFacts], now: 
         return Ineligible("Dependency", "等待所依赖的作业")
     if request.deadline is not None and request.deadline < now + (request.time_limit_s or 0):
         return Ineligible("Deadline", "已来不及在期限之前做完")
+    if request.reservation is not None:
+        refused = refusal(
+            reservations or {}, request.reservation, request.user, request.account, request.time_limit_s, now
+        )
+        if refused is not None:
+            return Ineligible("Reservation", refused.message, refused.wake_at)
     found: Ineligible | None = None
     for name in request.partitions:
         found = _partition_refuses(request, partitions.get(name), name)

@@ -54,6 +54,10 @@ class Plan:
     exhausted: bool = False
 
 
+# 此刻放得下，只是会碰到预留（Slurm 的 ReqNodeNotAvail）。
+RESERVED = "ReqNodeNotAvail"
+
+
 def plan(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan:
     """计划一个周期；now 是 Unix 秒。"""
     return _Cycle(cluster, queue, now, policy).run()
@@ -62,9 +66,22 @@ def plan(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan:
 class _Attempt:
     """一组作业在本周期的进度。"""
 
-    __slots__ = ("candidates", "duration", "entries", "group", "job", "need", "pointer", "share", "taken", "whole")
+    __slots__ = (
+        "candidates",
+        "duration",
+        "eligible",
+        "entries",
+        "group",
+        "job",
+        "need",
+        "nodes",
+        "pointer",
+        "share",
+        "taken",
+        "whole",
+    )
 
-    def __init__(self, cluster: Cluster, group: Group) -> None:
+    def __init__(self, cluster: Cluster, group: Group, now: float) -> None:
         self.group = group
         self.duration = group.time_limit_s
         self.entries: Iterator[PendingJob] = group.live()
@@ -76,6 +93,9 @@ class _Attempt:
             group.facts = (cluster.version, *_facts(cluster, group.shape))
         _, self.need, self.whole = group.facts
         self.share = (int(self.need[0]), int(self.need[1]))
+        self.eligible = cluster.eligible(group.shape)
+        # 没有预留时两者是同一个。
+        self.nodes = cluster.usable(group.shape, now, group.time_limit_s)
 
     @property
     def key(self) -> OrderKey:
@@ -116,7 +136,7 @@ class _Cycle:
         self.stopped: set[str] = set()
         self.heap: list[tuple[OrderKey, int, _Attempt]] = []
         for number, group in enumerate(queue.groups.values()):
-            attempt = _Attempt(cluster, group)
+            attempt = _Attempt(cluster, group, now)
             if attempt.job is not None:
                 self.heap.append((attempt.key, number, attempt))
         heapq.heapify(self.heap)
@@ -183,13 +203,19 @@ class _Cycle:
             if message is not None:
                 self.plan.impossible[place_key] = message
                 return False
-        self.plan.blocked[place_key] = "Resources"
+        self.plan.blocked[place_key] = "Resources" if self._fits_without_reservations(attempt) is None else RESERVED
         if self.policy.backfill is Backfill.NONE:
             self.stopped.add(shape.partition)
             return False
-        if len(self.plan.reservations) >= self.depth:
+        if len(self.plan.reservations) >= self.depth or shape.reservation is not None:
             return False
         return self._reserve(attempt)
+
+    def _fits_without_reservations(self, attempt: _Attempt) -> tuple[NodeShare, ...] | None:
+        """此刻放不下，只是因为有预留。"""
+        if attempt.nodes is attempt.eligible:
+            return None
+        return place(self.cluster, attempt.group.shape, self.free, self.policy.placement)
 
     def _licensed(self, shape: Shape) -> bool:
         return all(self.licenses.get(name, 0) >= count for name, count in shape.licenses)
@@ -197,18 +223,17 @@ class _Cycle:
     def _fit_now(self, attempt: _Attempt) -> tuple[NodeShare, ...] | None:
         """此刻启动会用到的份额；放不下、或会推迟某个保留时是 None。"""
         if attempt.whole:
-            free = self.free if self.profile is None else self.profile.window(0, attempt.duration)
-            return place(self.cluster, attempt.group.shape, free, self.policy.placement)
+            return place(self.cluster, attempt.group.shape, self._window(attempt), self.policy.placement, attempt.nodes)
         if attempt.candidates is None:
-            free = self.free if self.profile is None else self.profile.window(0, attempt.duration)
-            usable = self.cluster.eligible(attempt.group.shape) & fits(free, attempt.need)
+            free = self._window(attempt)
+            usable = attempt.nodes & fits(free, attempt.need)
             nodes = np.flatnonzero(usable)
             if nodes.size:
                 nodes = candidate_order(self.cluster, nodes, free, self.policy.placement)
             attempt.candidates = nodes
         # 空闲在一个周期里只减不增：候选里放不下的不必回头。一段一段地试，越往后段越长。
         chunk = 32
-        free = self.free if self.profile is None else self.profile.window(0, attempt.duration)
+        free = self._window(attempt)
         while attempt.pointer < len(attempt.candidates):
             picked = attempt.candidates[attempt.pointer : attempt.pointer + chunk]
             good = fits(free[picked], attempt.need)
@@ -222,6 +247,12 @@ class _Cycle:
             attempt.pointer += len(picked)
             chunk = min(chunk * 8, 4096)
         return None
+
+    def _window(self, attempt: _Attempt) -> IntArray:
+        """从现在起作业要占的整段时间里一直有的空闲。预留里的作业只看此刻：别人的保留不会用到它的节点。"""
+        if self.profile is None or attempt.group.shape.reservation is not None:
+            return self.free
+        return self.profile.window(0, attempt.duration)
 
     def _to_the_back(self, attempt: _Attempt) -> None:
         """分散：用过的节点排到最后。"""
@@ -237,9 +268,7 @@ class _Cycle:
             task_id = nth_task(job, attempt.taken)
         self.plan.starts.append(PlannedStart(job, task_id, shares))
         for share in shares:
-            need = attempt.need if not attempt.whole else self.cluster.share_vector(share)
-            if self.profile is None:
-                self.free[share.node] -= need
+            self.free[share.node] -= attempt.need if not attempt.whole else self.cluster.share_vector(share)
         if self.profile is not None:
             self.profile.occupy(0, attempt.duration, shares)
         for name, count in attempt.group.shape.licenses:
@@ -254,7 +283,11 @@ class _Cycle:
         assert job is not None
         if self.profile is None:
             ends = [(self.now + start.job.time_limit_s, start.shares) for start in self.plan.starts]
-            self.profile = Profile(self.cluster, self.now, self.free, ends)
+            # 剖面自己拿一份：此后此刻的空闲与剖面各记各的。
+            self.profile = Profile(self.cluster, self.now, self.free.copy(), ends)
+            for reservation in self.cluster.reservations.values():
+                mask = reservation.mask(self.cluster.index, self.cluster.count)
+                self.profile.close(mask, reservation.start, reservation.end)
         profile = self.profile
         found = earliest_start(self.cluster, profile, shape, attempt.duration, self.policy, attempt.need, attempt.whole)
         if found is None:

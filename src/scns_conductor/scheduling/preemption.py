@@ -11,7 +11,7 @@ from scns_conductor.scheduling.placement import place
 from scns_conductor.scheduling.planner import Plan
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
-from scns_conductor.scheduling.shape import IntArray
+from scns_conductor.scheduling.shape import BoolArray, IntArray
 
 # 一个周期最多为几个受阻的作业找；其余的等下一个周期。
 MOST_PREEMPTORS = 20
@@ -43,13 +43,14 @@ def preempt(cluster: Cluster, queue: Queue, plan: Plan, policy: Policy, default_
     pool = _candidates(cluster, default_mode)
     found: list[Preemption] = []
     for job in waiting:
-        chosen = _choose(cluster, job, policy, free, [each for each in pool if _tier(cluster, each) < job.tier])
+        usable = cluster.usable(job.shape, plan.now, job.time_limit_s)
+        chosen = _choose(cluster, job, policy, free, usable, [each for each in pool if _tier(cluster, each) < job.tier])
         if chosen is None:
             continue
         for victim in chosen:
             _give_back(cluster, free, victim)
             pool.remove(victim)
-        shares = place(cluster, job.shape, free, policy.placement)
+        shares = place(cluster, job.shape, free, policy.placement, usable)
         assert shares is not None
         for share in shares:
             free[share.node] -= cluster.share_vector(share)
@@ -94,17 +95,21 @@ def _give_back(cluster: Cluster, free: IntArray, running: RunningJob) -> None:
 
 
 def _choose(
-    cluster: Cluster, job: PendingJob, policy: Policy, free: IntArray, pool: Sequence[RunningJob]
+    cluster: Cluster,
+    job: PendingJob,
+    policy: Policy,
+    free: IntArray,
+    eligible: BoolArray,
+    pool: Sequence[RunningJob],
 ) -> list[RunningJob] | None:
     """够用的最少几个；不必抢就放得下是空的，怎样也放不下是 None。"""
-    eligible = cluster.eligible(job.shape)
     useful = [each for each in pool if any(eligible[share.node] for share in each.shares)]
 
     def enough(victims: Sequence[RunningJob]) -> bool:
         trial = free.copy()
         for victim in victims:
             _give_back(cluster, trial, victim)
-        return place(cluster, job.shape, trial, policy.placement) is not None
+        return place(cluster, job.shape, trial, policy.placement, eligible) is not None
 
     if enough(()):
         return []

@@ -56,6 +56,27 @@ class Profile:
         self.least: IntArray = np.minimum.accumulate(self.free, axis=0)
         self.version = 0
 
+    def close(self, nodes: BoolArray, start: float, end: float) -> None:
+        """[start, end) 里这些节点一点也不给（预留）。切不下的时刻向外取整，只会说得更少。"""
+        self.version += 1
+        first = 0 if start <= self.now else self._cut(start, earlier=True)
+        last = len(self.times) if end >= NO_END else self._cut(end, earlier=False)
+        rows = np.flatnonzero(nodes)
+        self.free[first:last, rows] = -1
+        self.least[:, rows] = np.minimum.accumulate(self.free[:, rows], axis=0)
+
+    def _cut(self, moment: float, *, earlier: bool) -> int:
+        """moment 所在的段；没有正好的就切一刀，切不下了取早的或晚的一段。"""
+        slot = self.slot_after(moment)
+        if slot < len(self.times) and self.times[slot] == moment:
+            return slot
+        if len(self.times) >= self._slots:
+            return slot - 1 if earlier else slot
+        self.times = np.insert(self.times, slot, moment)
+        self.free = np.insert(self.free, slot, self.free[slot - 1], axis=0)
+        self.least = np.insert(self.least, slot, self.least[slot - 1], axis=0)
+        return slot
+
     def slot_after(self, moment: float) -> int:
         """第一个不早于 moment 的段；没有则是段数。"""
         return int(np.searchsorted(self.times, moment))

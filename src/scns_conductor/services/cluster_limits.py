@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.core.errors import Forbidden, InvalidRequest
 
 FRESH_S = 1.0
 
@@ -16,6 +16,7 @@ _PARTITIONS = sa.text(
     "FROM partitions"
 )
 _NODES = sa.text("SELECT name, cpus, memory FROM nodes")
+_RESERVATIONS = sa.text("SELECT name, users, accounts FROM reservations WHERE end_time > clock_timestamp()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,11 @@ class NodeSize:
 
 @dataclass(frozen=True, slots=True)
 class ClusterLimits:
-    """某一刻的分区与节点。"""
+    """某一刻的分区、节点与没有结束的预留（名字 -> 许用的用户与账户）。"""
 
     partitions: dict[str, PartitionLimits]
     nodes: tuple[NodeSize, ...]
+    reservations: dict[str, tuple[frozenset[str], frozenset[str]]] = field(default_factory=dict)
 
     @property
     def default_partition(self) -> str | None:
@@ -61,6 +63,18 @@ class ClusterLimits:
                 known = "、".join(sorted(self.partitions)) or "（没有分区）"
                 raise InvalidRequest(field, f"没有分区 {name!r}；现有 {known}", code="partition_unknown")
 
+    def require_reservation(self, name: str, user: str, account: str | None, field_name: str) -> None:
+        """预留要有，而且许这个用户（账户）用；否则抛 InvalidRequest 或 Forbidden。"""
+        found = self.reservations.get(name)
+        if found is None:
+            known = "、".join(sorted(self.reservations)) or "（没有预留）"
+            raise InvalidRequest(field_name, f"没有预留 {name!r}；现有 {known}", code="reservation_unknown")
+        users, accounts = found
+        if (users and user not in users) or (accounts and account not in accounts) or not (users or accounts):
+            raise Forbidden(
+                f"{field_name}：预留 {name} 不许你（账户 {account or '没有写'}）用", code="reservation_denied"
+            )
+
 
 class LimitsCache:
     """ClusterLimits 的缓存：最多旧 FRESH_S 秒；要找的分区不在缓存里时重读一次。"""
@@ -70,15 +84,20 @@ class LimitsCache:
         self._read_at = -FRESH_S
         self._limits = ClusterLimits({}, ())
 
-    async def get(self, partitions: frozenset[str] = frozenset()) -> ClusterLimits:
-        """当前的情况；partitions 是一定要认得的分区名。"""
-        known = partitions <= self._limits.partitions.keys()
+    async def get(
+        self, partitions: frozenset[str] = frozenset(), reservations: frozenset[str] = frozenset()
+    ) -> ClusterLimits:
+        """当前的情况；partitions 与 reservations 是一定要认得的名字。"""
+        known = partitions <= self._limits.partitions.keys() and reservations <= self._limits.reservations.keys()
         if not known or time.monotonic() - self._read_at > FRESH_S:
             async with self._engine.connect() as connection:
                 rows = (await connection.execute(_PARTITIONS)).all()
                 nodes = (await connection.execute(_NODES)).all()
+                reserved = (await connection.execute(_RESERVATIONS)).all()
             self._limits = ClusterLimits(
-                {row.name: PartitionLimits(*row) for row in rows}, tuple(NodeSize(*row) for row in nodes)
+                {row.name: PartitionLimits(*row) for row in rows},
+                tuple(NodeSize(*row) for row in nodes),
+                {row.name: (frozenset(row.users), frozenset(row.accounts)) for row in reserved},
             )
             self._read_at = time.monotonic()
         return self._limits

@@ -67,6 +67,8 @@ def new_job(
     check_privileges(row, submitter.identity, job)
     if "tasks" not in columns:
         row["tasks"] = row["minimum_nodes"] * (row["tasks_per_node"] or 1)
+    if row["reservation"]:
+        limits.require_reservation(row["reservation"], row["user_name"], row["account"], f"{job}reservation")
     _apply_partition(row, columns, limits, settings, job)
     row["array_remaining"], row["array_max_tasks"] = _array(row, settings, job)
     return row

@@ -10,6 +10,7 @@ from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, Client, ClientError, Problem
 from scns_conductor.core.hostlist import compress, expand
+from scns_conductor.slurm import control_reservations
 from scns_conductor.slurm.control_changes import job_changes, pairs, partition_changes
 from scns_conductor.slurm.hosts import split_list
 from scns_conductor.slurm.options import Parsed, flags, option, values
@@ -66,7 +67,7 @@ def _show(parsed: Parsed, words: list[str]) -> int:
     given = attached or (words[1] if len(words) > 1 else "")
     entity = entity.lower()
     for names, show in _SHOWS:
-        if any(name == entity or (len(entity) > 3 and name.startswith(entity)) for name in names):
+        if any(name == entity or (len(entity) > 2 and name.startswith(entity)) for name in names):
             return show(parsed, given)
     raise Fatal(f"invalid entity:{words[0]} for keyword:show ", prefix=None)
 
@@ -215,6 +216,20 @@ def _show_licenses(_parsed: Parsed, _given: str) -> int:
     return 0
 
 
+def _show_reservation(parsed: Parsed, given: str) -> int:
+    from scns_conductor.slurm.control_text import paragraph
+
+    with connect() as client:
+        found = [each for each in client.reservations() if each["state"] != "ENDED" and given in ("", each["name"])]
+        nodes = {node["name"]: node for node in client.nodes()} if found else {}
+    if not found:
+        print(f"Reservation {given} not found" if given else "No reservations in the system")
+        return 1 if given else 0
+    for each in found:
+        print(paragraph(control_reservations.lines(each, nodes), one_line="oneliner" in parsed))
+    return 0
+
+
 def _show_step(parsed: Parsed, given: str) -> int:
     job_id, _, step_id = given.partition(".")
     with connect() as client:
@@ -236,7 +251,7 @@ _SHOWS: tuple[tuple[tuple[str, ...], Callable[[Parsed, str], int]], ...] = (
     (("hostnames", "hostname"), _show_hostnames),
     (("hostlist",), _show_hostlist),
     (("hostlistsorted",), _show_hostlistsorted),
-    (("reservation", "reservations", "reservationname"), _nothing("No reservations in the system")),
+    (("reservation", "reservations", "reservationname"), _show_reservation),
     (("licenses", "license"), _show_licenses),
     (("step", "steps", "stepid"), _show_step),
     (("topology",), _nothing("No topology information available")),
@@ -314,6 +329,7 @@ def _update(_parsed: Parsed, words: list[str]) -> int:
     for keys, update in (
         (("jobid", "job"), _update_job),
         (("nodename", "node"), _update_node),
+        (("reservationname",), _update_reservation),
         (("partitionname", "partition"), _update_partition),
     ):
         target = next(
@@ -352,6 +368,11 @@ def _update_node(target: str, given: dict[str, str]) -> int:
     return 0
 
 
+def _update_reservation(target: str, given: dict[str, str]) -> int:
+    with connect() as client:
+        return control_reservations.update(client, target, given)
+
+
 def _update_partition(target: str, given: dict[str, str]) -> int:
     changes = partition_changes(given)
     with connect() as client:
@@ -368,9 +389,12 @@ def _slurm_call(what: str, call: Callable[[], object]) -> None:
 
 def _create(_parsed: Parsed, words: list[str]) -> int:
     given = pairs([word for word in words if "=" in word])
+    if "reservationname" in given or (words and words[0].lower().startswith("res")):
+        with connect() as client:
+            return control_reservations.create(client, given)
     name = given.pop("partitionname", None)
     if name is None:
-        raise Fatal("Invalid entity: only partitions can be created in this system", prefix=None)
+        raise Fatal("Invalid entity: only partitions and reservations can be created in this system", prefix=None)
     with connect() as client:
         _slurm_call(
             "Error creating the partition", lambda: client.create_partition({"name": name, **partition_changes(given)})
@@ -380,9 +404,13 @@ def _create(_parsed: Parsed, words: list[str]) -> int:
 
 def _delete(_parsed: Parsed, words: list[str]) -> int:
     given = pairs([word for word in words if "=" in word])
+    reserved = given.get("reservationname") or given.get("reservation")
+    if reserved is not None:
+        with connect() as client:
+            return control_reservations.delete(client, reserved)
     name = given.get("partitionname") or given.get("partition")
     if name is None:
-        raise Fatal("Invalid entity: only partitions can be deleted in this system", prefix=None)
+        raise Fatal("Invalid entity: only partitions and reservations can be deleted in this system", prefix=None)
     with connect() as client:
         _slurm_call("delete_partition error", lambda: client.delete_partition(name))
     return 0

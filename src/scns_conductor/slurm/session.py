@@ -30,6 +30,11 @@ _BY_CODE = {
     "answer_timeout": "Socket timed out on send/recv operation",
     "account_unknown": "Invalid account or account/partition combination specified",
     "qos_unknown": "Invalid qos specification",
+    "reservation_unknown": "Requested reservation is invalid",
+    "reservation_not_found": "Requested reservation is invalid",
+    "reservation_denied": "Access denied to requested reservation",
+    "reservation_exists": "Duplicate reservation name",
+    "reservation_in_use": "Requested reservation is in use",
 }
 _BY_FIELD = {
     "dependency": "Job dependency problem",

@@ -11,7 +11,7 @@ from scns_conductor.slurm import node_values as of
 from scns_conductor.slurm.columns import Column, Row, fields, letters, table
 from scns_conductor.slurm.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
-from scns_conductor.slurm.times import instant, short_duration
+from scns_conductor.slurm.times import duration, epoch, instant, short_duration
 
 OPTIONS = [
     *flags("-a --all", "-d --dead", "-e --exact", "--future", "-h --noheader", "--hide", "-l --long", "--local"),
@@ -201,6 +201,21 @@ NAMES: Mapping[str, Field] = {
 }
 
 
+def _reservation_lines(reservations: list[dict[str, Any]]) -> list[str]:
+    """-T。"""
+    if not reservations:
+        return ["No reservations in the system"]
+    width = max(10, *(len(each["name"]) for each in reservations))
+    lines = [f"{'RESV_NAME':<{width}} {'STATE':>8} {'START_TIME':>19} {'END_TIME':>19} {'DURATION':>11}  NODELIST"]
+    for each in reservations:
+        seconds = (epoch(each["end_time"]) or 0) - (epoch(each["start_time"]) or 0)
+        lines.append(
+            f"{each['name']:<{width}} {each['state']:>8} {instant(each['start_time'])} {instant(each['end_time'])} "
+            f"{duration(seconds):>11}  {each['nodes']}"
+        )
+    return lines
+
+
 def main(words: list[str]) -> int:
     """列出分区与节点。"""
     parsed = parse_or_exit("sinfo", words, OPTIONS)
@@ -214,8 +229,9 @@ def main(words: list[str]) -> int:
         raise Fatal(f"Unrecognized option: {parsed.arguments[0]}")
     with connect() as client:
         nodes, partitions = client.nodes(), client.partitions()
+        reservations = client.reservations() if "reservation" in parsed else []
     if "reservation" in parsed:
-        print("No reservations in the system")
+        print("\n".join(_reservation_lines([each for each in reservations if each["state"] != "ENDED"])))
         return 0
     nodes = _chosen(nodes, parsed)
     wanted = parsed.last("partition") or os.environ.get("SINFO_PARTITION")

@@ -67,7 +67,7 @@ def _priorities(memory: QueueMemory, job_ids: list[int] | None, now: float) -> l
 def _trial(memory: QueueMemory, policy: Policy, row: Mapping[str, Any], now: float) -> dict[str, Any]:
     shape = shape_of(row, memory.defaults)
     limit = math.inf if row["time_limit"] is None else float(row["time_limit"])
-    refused = ineligible(eligibility_request(row, None), memory.cluster.partitions, now)
+    refused = ineligible(eligibility_request(row, None), memory.cluster.partitions, now, memory.cluster.reservations)
     if refused is not None and refused.wake_at is None:
         return {"start_time": None, "nodes": [], "reason": refused.reason, "text": refused.message}
     verdict = impossible(memory.cluster, shape)

@@ -91,6 +91,8 @@ def eligibility_request(row: Mapping[str, Any], dependency: Outcome | None) -> R
         qos=row["qos"],
         time_limit_s=row["time_limit"],
         minimum_nodes=row["minimum_nodes"],
+        user=row["user_name"],
+        reservation=row["reservation"],
     )
 
 

@@ -18,6 +18,7 @@ from scns_conductor.core.array_spec import TaskRange
 from scns_conductor.core.dependency import Dependency, Outcome, TaskState, evaluate
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.states import JobState
+from scns_conductor.scheduling.advance import AdvanceReservation, boundaries
 from scns_conductor.scheduling.cluster import (
     NEVER_ENDS,
     Cluster,
@@ -45,6 +46,10 @@ _NODES = sa.text(
     "FROM nodes WHERE CAST(:names AS text[]) IS NULL OR name = ANY(CAST(:names AS text[]))"
 )
 _PARTITIONS = sa.text("SELECT * FROM partitions")
+_RESERVATIONS = sa.text(
+    "SELECT name, extract(epoch FROM start_time)::float8 AS start_time, extract(epoch FROM end_time)::float8 AS "
+    "end_time, nodes, users, accounts FROM reservations WHERE end_time > clock_timestamp()".replace("::", r"\:\:")
+)
 _PENDING = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE state = 'PENDING' ORDER BY job_id")
 _SOME = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
 _RUNNING = sa.text(
@@ -105,6 +110,7 @@ class QueueMemory:
     _dependents: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     _singletons: dict[tuple[str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
     _wakes: list[tuple[float, int]] = field(default_factory=list)
+    _boundaries: list[float] = field(default_factory=list)
 
     # ---- 装载 ----
 
@@ -154,9 +160,11 @@ class QueueMemory:
             )
 
     def load_partitions(self, connection: Connection, now: float) -> None:
-        """读分区；变了则全部作业的资格重看一遍。"""
+        """读分区与预留；变了则全部作业的资格重看一遍。"""
         version = self.cluster.version
         self.cluster.set_partitions(_partition(row) for row in _rows(connection, _PARTITIONS))
+        self.cluster.set_reservations(_reservation(row) for row in _rows(connection, _RESERVATIONS))
+        self._boundaries = boundaries(self.cluster.reservations.values(), now)
         if self.cluster.version != version:
             for waiting in self.waiting.values():
                 self._judge(waiting, now)
@@ -335,7 +343,7 @@ class QueueMemory:
         job.available = left
 
     def _judge(self, waiting: Waiting, now: float) -> Ineligible | None:
-        found = ineligible(waiting.request, self.cluster.partitions, now)
+        found = ineligible(waiting.request, self.cluster.partitions, now, self.cluster.reservations)
         waiting.job.reason = None if found is None else found.reason
         waiting.job.message = None if found is None else found.message
         if found is not None and found.wake_at is not None:
@@ -347,6 +355,8 @@ class QueueMemory:
     def wake(self, connection: Connection, now: float) -> None:
         """到了时刻的作业重看资格。"""
         depending: set[int] = set()
+        while self._boundaries and self._boundaries[0] <= now:
+            self._boundaries.pop(0)
         while self._wakes and self._wakes[0][0] <= now:
             _, job_id = heapq.heappop(self._wakes)
             waiting = self.waiting.get(job_id)
@@ -359,8 +369,9 @@ class QueueMemory:
         self._evaluate(connection, sorted(depending), now)
 
     def next_wake(self) -> float | None:
-        """下一个要醒来的时刻。"""
-        return self._wakes[0][0] if self._wakes else None
+        """下一个要醒来的时刻：有作业到了时刻，或有预留开始、结束。"""
+        moments = [self._wakes[0][0]] if self._wakes else []
+        return min([*moments, *self._boundaries[:1]], default=None)
 
     def _reconsider_dependents(self, connection: Connection, touched: Collection[int], now: float) -> None:
         job_ids: set[int] = set()
@@ -455,6 +466,17 @@ def _partition(row: Mapping[str, Any]) -> PartitionFacts:
         allow_qos=None if row["allow_qos"] is None else frozenset(row["allow_qos"]),
         job_factor=row["priority_job_factor"],
         preempt_mode=row["preempt_mode"],
+    )
+
+
+def _reservation(row: Mapping[str, Any]) -> AdvanceReservation:
+    return AdvanceReservation(
+        row["name"],
+        row["start_time"],
+        row["end_time"],
+        None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"])),
+        frozenset(row["users"] or ()),
+        frozenset(row["accounts"] or ()),
     )
 
 

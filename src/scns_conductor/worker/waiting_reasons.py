@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scns_conductor.scheduling.planner import Plan
+from scns_conductor.scheduling.planner import RESERVED, Plan
 from scns_conductor.worker.queue_memory import QueueMemory
 
 # 预计开始变动不到这么多秒就不写：它每个周期都会抖一点。
@@ -53,6 +53,9 @@ def write_reasons(connection: Connection, memory: QueueMemory, plan: Plan) -> in
         elif place in plan.impossible:
             message = plan.impossible[place]
             reason = "BadConstraints" if job.shape.constraints or job.shape.required_nodes else "Resources"
+        elif plan.blocked.get(place) == RESERVED:
+            reason, start = RESERVED, expected.get(job_id)
+            message = "此刻放得下，但节点在作业的时限之内有预留；改短时限也许能在它之前跑完"
         elif job_id in expected:
             reason, start = "Resources", expected[job_id]
         elif job.tasks is not None and job.available == 0:

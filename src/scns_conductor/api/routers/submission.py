@@ -100,12 +100,16 @@ def _partitions(*requests: SubmitRequest) -> frozenset[str]:
     return frozenset(name.strip() for text in found for name in text.split(","))
 
 
+def _reservations(*requests: SubmitRequest) -> frozenset[str]:
+    return frozenset(request.job.reservation for request in requests if request.job.reservation)
+
+
 @router.post("/submit", summary="提交一份脚本")
 async def submit(
     body: SubmitRequest, request: Request, parts: PartsDep, submitter: SubmitterDep, key: IdempotencyKey = None
 ) -> Submitted:
     """返回作业号时，作业已经落盘，不会丢。"""
-    limits = await parts.limits.get(_partitions(body))
+    limits = await parts.limits.get(_partitions(body), _reservations(body))
     row = new_job(body.job.columns(), body.script, submitter, limits, parts.settings)
     claim = _claim(submitter.identity.user_name, key, await request.body())
     return Submitted(job_id=str(await parts.queue.submit(row, claim)))
@@ -119,7 +123,7 @@ async def submit_many(
     most = parts.settings.batch_max_jobs
     if len(body.jobs) > most:
         raise InvalidRequest("jobs", f"一次至多 {most} 个，给了 {len(body.jobs)} 个；请分几次", code="batch_too_large")
-    limits = await parts.limits.get(_partitions(*body.jobs))
+    limits = await parts.limits.get(_partitions(*body.jobs), _reservations(*body.jobs))
     rows = [
         new_job(item.job.columns(), item.script, submitter, limits, parts.settings, f"jobs[{index}].")
         for index, item in enumerate(body.jobs)
@@ -152,7 +156,7 @@ async def cancel(
 @router.post("/plan", summary="试排：假如现在提交，何时、在哪里开始；什么也不留下")
 async def plan(body: SubmitRequest, parts: PartsDep, submitter: SubmitterDep) -> dict[str, Any]:
     """sbatch --test-only。调度器真的按这份要求排一次。"""
-    limits = await parts.limits.get(_partitions(body))
+    limits = await parts.limits.get(_partitions(body), _reservations(body))
     row = new_job(body.job.columns(), body.script or "#!/bin/sh\n", submitter, limits, parts.settings)
     return await parts.desk.ask("plan", payload={"job": plan_columns(row)})
 

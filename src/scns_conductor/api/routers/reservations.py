@@ -1,0 +1,85 @@
+"""预留：列出、新建、修改、删除。"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from scns_conductor.api.dependencies import IdentityDep, PartsDep
+from scns_conductor.api.job_request import Instant, Name, PositiveInt, Text, TimeLimit
+from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.services import reservations
+
+router = APIRouter(prefix="/reservations", tags=["预留"])
+
+
+def _words(value: Any) -> Any:
+    return [word.upper() if isinstance(word, str) else word for word in value] if isinstance(value, list) else value
+
+
+class ReservationValues(BaseModel):
+    """预留的内容；写了 duration 就不必写 end_time。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start_time: Instant = Field(None, description="开始：ISO 8601、Unix 秒、now、now+1hour 等；缺省是现在")
+    end_time: Instant = Field(None, description="结束")
+    duration: TimeLimit = Field(None, description="长度，写法同 --time")
+    nodes: Text | None = Field(None, description="节点列表，如 n[1-4]；ALL 是全部")
+    users: list[Name] | None = Field(None, description="许用的用户")
+    accounts: list[Name] | None = Field(None, description="许用的账户；用户与账户都不写是维护，谁也不许用")
+    flags: Annotated[list[str], BeforeValidator(_words)] | None = Field(
+        None, description="MAINT、IGNORE_JOBS（不管正在跑的作业）、OVERLAP（可与别的预留重叠）"
+    )
+    comment: Text | None = Field(None, description="备注")
+
+    def changes(self) -> dict[str, Any]:
+        """写了的字段；duration 换成 end_time（从 start_time 起算）。"""
+        found = {name: getattr(self, name) for name in self.model_fields_set - {"node_count"}}
+        found = {name: value for name, value in found.items() if value is not None or name == "comment"}
+        length = found.pop("duration", None)
+        if length is not None:
+            found["end_time"] = found.get("start_time", datetime.now(UTC)) + timedelta(seconds=length)
+        return found
+
+
+class NewReservation(ReservationValues):
+    """新预留。"""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$")] = Field(description="名字")
+    node_count: PositiveInt | None = Field(None, description="没有写 nodes 时要几个节点")
+
+
+@router.get("", summary="全部预留")
+async def list_(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+    """state 是 INACTIVE（还没有开始）、ACTIVE 或 ENDED。"""
+    return {"reservations": await reservations.list_reservations(parts.engine)}
+
+
+@router.get("/{name}", summary="一个预留")
+async def show(name: str, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+    """时刻是 ISO 8601。"""
+    return (await reservations.list_reservations(parts.engine, name))[0]
+
+
+@router.post("", summary="新建预留（管理员）", status_code=201)
+async def create(body: NewReservation, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+    """节点不得与别的预留重叠（OVERLAP 除外），也不得有到时跑不完的作业（IGNORE_JOBS 除外）。"""
+    values = {"start_time": datetime.now(UTC), **body.changes()}
+    if "end_time" not in values:
+        raise InvalidRequest("end_time", "写明 end_time 或 duration", code="reservation_endless")
+    return await reservations.create_reservation(parts.engine, identity, values, body.node_count)
+
+
+@router.patch("/{name}", summary="修改预留（管理员）")
+async def update(name: str, body: ReservationValues, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+    """只写 duration 时从现在算起。"""
+    return await reservations.update_reservation(parts.engine, identity, name, body.changes())
+
+
+@router.delete("/{name}", summary="删除预留（管理员）", status_code=204)
+async def delete(name: str, parts: PartsDep, identity: IdentityDep) -> Response:
+    """还有作业指名要用它时不能删。"""
+    await reservations.delete_reservation(parts.engine, identity, name)
+    return Response(status_code=204)

@@ -1,0 +1,78 @@
+"""预留（scontrol create reservation）：一段时间里，一些节点只给指定的用户与账户。纯计算。
+
+计划里为受阻作业保留的资源叫 planner.Reservation；这里的是管理员事先定下的。
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from scns_conductor.scheduling.shape import BoolArray
+
+
+@dataclass(frozen=True, slots=True)
+class AdvanceReservation:
+    """[start, end) 是 Unix 秒；nodes 为 None 是全部节点；users、accounts 都空表示谁也不许（维护）。"""
+
+    name: str
+    start: float
+    end: float
+    nodes: frozenset[str] | None = None
+    users: frozenset[str] = frozenset()
+    accounts: frozenset[str] = frozenset()
+
+    def allows(self, user: str, account: str | None) -> bool:
+        """列了用户的看用户，列了账户的看账户，都列了要都符合（scontrol(1)）。"""
+        if not self.users and not self.accounts:
+            return False
+        return (not self.users or user in self.users) and (not self.accounts or account in self.accounts)
+
+    def overlaps(self, start: float, end: float) -> bool:
+        """与 [start, end) 有没有相交。"""
+        return self.start < end and start < self.end
+
+    def mask(self, index: Mapping[str, int], count: int) -> BoolArray:
+        """它的节点。"""
+        if self.nodes is None:
+            return np.ones(count, dtype=np.bool_)
+        found = np.zeros(count, dtype=np.bool_)
+        for name in self.nodes:
+            if name in index:
+                found[index[name]] = True
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """现在还不能在预留里运行；wake_at 是到时要再看的时刻。"""
+
+    message: str
+    wake_at: float | None = None
+
+
+def refusal(
+    reservations: Mapping[str, AdvanceReservation],
+    name: str,
+    user: str,
+    account: str | None,
+    limit_s: float | None,
+    now: float,
+) -> Refusal | None:
+    """要用预留 name 的作业此刻为什么不能启动；能则为 None。"""
+    found = reservations.get(name)
+    if found is None or found.end <= now:
+        return Refusal(f"预留 {name} 不存在或已经结束；请用 scns update 去掉它")
+    if not found.allows(user, account):
+        return Refusal(f"预留 {name} 不许用户 {user}（账户 {account or '没有写'}）使用")
+    if found.start > now:
+        return Refusal(f"预留 {name} 还没有开始", found.start)
+    if limit_s is None or now + limit_s > found.end:
+        return Refusal(f"预留 {name} 的剩余时间比作业的时限短；请改短时限")
+    return None
+
+
+def boundaries(reservations: Iterable[AdvanceReservation], now: float) -> list[float]:
+    """今后的开始与结束时刻，从早到晚：到了就要再计划。"""
+    moments = {moment for each in reservations for moment in (each.start, each.end) if moment > now}
+    return sorted(moments)
