@@ -38,6 +38,8 @@ def main() -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        # 不看 X-Forwarded-*：这里用不到客户端的地址。
+        proxy_headers=False,
         timeout_graceful_shutdown=DRAIN_S,
         timeout_keep_alive=KEEP_ALIVE_S,
         backlog=1024,
