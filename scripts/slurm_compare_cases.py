@@ -1,5 +1,8 @@
 """slurm_compare.py 比较的命令行。每条由 bash 在放着 FILES 的空目录里执行；sub 提交并记下作业号（$J）。"""
 
+# 命令行原样写在一行里，不折。
+# ruff: noqa: E501
+
 PRELUDE = r"""
 sub() { J=$(sbatch --parsable "$@") || return; echo "$J" >> .ids; }
 state() { for _ in $(seq 200); do [ "$(squeue -h -t all -j $J -o %T 2>/dev/null | head -1)" = "$1" ] && return
@@ -155,7 +158,7 @@ CASES = [
     _RUNNING + "scontrol show job $J",
     "scontrol show job 999999",
     "scontrol show job abc",
-    "scontrol show jobs",
+    _HELD + "scontrol show jobs | grep -c JobId=$J",
     "scontrol show node node1",
     "scontrol show node nosuch",
     "scontrol show partition main",
