@@ -27,9 +27,8 @@ def spec(path: Path, script: str) -> LaunchSpec:
 
 def test_reused_file_holds_only_the_new_script(scripts: ScriptFiles, tmp_path: Path) -> None:
     first, second = tmp_path / "job_1.sh", tmp_path / "job_2.sh"
-    scripts.write(spec(first, "一个很长的脚本\n" * 100))
-    inode = first.stat().st_ino
-    scripts.discard(str(first), reusable=True)
+    inode = scripts.write(spec(first, "一个很长的脚本\n" * 100))
+    scripts.discard(str(first), inode, reusable=True)
     assert not first.exists()
     scripts.write(spec(second, "短\n"))
     assert second.read_text() == "短\n"
@@ -38,8 +37,7 @@ def test_reused_file_holds_only_the_new_script(scripts: ScriptFiles, tmp_path: P
 
 def test_a_discarded_script_leaves_no_text_behind(scripts: ScriptFiles, tmp_path: Path) -> None:
     path = tmp_path / "job_1.sh"
-    scripts.write(spec(path, "口令\n"))
-    scripts.discard(str(path), reusable=True)
+    scripts.discard(str(path), scripts.write(spec(path, "口令\n")), reusable=True)
     assert [file.read_text() for file in (tmp_path / "spool").iterdir()] == [""]
     scripts.close()
     assert list((tmp_path / "spool").iterdir()) == []
@@ -50,13 +48,13 @@ def test_a_file_that_someone_may_still_use_is_never_written_again(
     scripts: ScriptFiles, tmp_path: Path, spoil: str
 ) -> None:
     path, other = tmp_path / "job_1.sh", tmp_path / "copy.sh"
-    scripts.write(spec(path, "旧\n"))
+    inode = scripts.write(spec(path, "旧\n"))
     if spoil == "link":
         os.link(path, other)
     if spoil == "mode":
         path.chmod(0o755)
     with path.open() as still_open:
-        scripts.discard(str(path), reusable=spoil != "not_reusable")
+        scripts.discard(str(path), inode, reusable=spoil != "not_reusable")
         scripts.write(spec(tmp_path / "job_2.sh", "新\n"))
         assert still_open.read() == "旧\n"
     assert not path.exists()
@@ -65,12 +63,11 @@ def test_a_file_that_someone_may_still_use_is_never_written_again(
 
 def test_spares_are_bounded_and_missing_files_are_no_error(scripts: ScriptFiles, tmp_path: Path) -> None:
     paths = [tmp_path / f"job_{index}.sh" for index in range(SPARES_MOST + 5)]
-    for path in paths:
-        scripts.write(spec(path, "x\n"))
-    for path in paths:
-        scripts.discard(str(path), reusable=True)
+    inodes = [scripts.write(spec(path, "x\n")) for path in paths]
+    for path, inode in zip(paths, inodes, strict=True):
+        scripts.discard(str(path), inode, reusable=True)
     assert len(list((tmp_path / "spool").iterdir())) == SPARES_MOST
-    scripts.discard(str(paths[0]), reusable=True)
+    scripts.discard(str(paths[0]), inodes[0], reusable=True)
     for file in (tmp_path / "spool").iterdir():
         file.unlink()
     scripts.write(spec(paths[0], "y\n"))
@@ -81,3 +78,15 @@ def test_an_unwritable_place_is_the_nodes_fault(scripts: ScriptFiles) -> None:
     with pytest.raises(LaunchFault) as caught:
         scripts.write(spec(Path("/nowhere/job_1.sh"), "x\n"))
     assert caught.value.on_node
+
+
+def test_a_script_rewritten_by_another_node_is_left_alone(scripts: ScriptFiles, tmp_path: Path) -> None:
+    path = tmp_path / "job_1.sh"
+    inode = scripts.write(spec(path, "第一次尝试\n"))
+    (tmp_path / "other").mkdir()
+    other = ScriptFiles(str(tmp_path / "other"))
+    with path.open():
+        # 还有人开着旧文件，新文件的 inode 就不会碰巧相同。
+        other.write(spec(path, "第二次尝试\n"))
+        scripts.discard(str(path), inode, reusable=True)
+    assert path.read_text() == "第二次尝试\n"

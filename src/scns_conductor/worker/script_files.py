@@ -28,8 +28,11 @@ class ScriptFiles:
         self._spares: list[str] = []
         self._free_names = list(range(SPARES_MOST))
 
-    def write(self, spec: LaunchSpec) -> None:
-        """把脚本写成 0700 的文件，归作业的用户所有；目录不属于用户，没有链接可乘之机。失败抛 LaunchFault。"""
+    def write(self, spec: LaunchSpec) -> int:
+        """把脚本写成 0700 的文件，归作业的用户所有；目录不属于用户，没有链接可乘之机。失败抛 LaunchFault。
+
+        返回 inode：同机的节点共用脚本目录，作业在别处重来时写的是同一个名字，收走时要认得出是不是自己那一个。
+        """
         path = str(spec.script_path)
         own = spec.uid in (None, self._uid)
         try:
@@ -42,15 +45,24 @@ class ScriptFiles:
                     raise OSError(28, os.strerror(28), path)
                 if spec.uid is not None and not own:
                     os.fchown(fd, spec.uid, -1 if spec.gid is None else spec.gid)
+                return os.fstat(fd).st_ino
             finally:
                 os.close(fd)
         except OSError as error:
             raise LaunchFault(f"节点不能写作业脚本 {path}：{error.strerror}", on_node=True) from error
 
-    def discard(self, path: str, *, reusable: bool) -> None:
-        """作业结束了；reusable 表示确知没有进程还在读它。失败抛 OSError，本来就没有则什么也不做。"""
+    def discard(self, path: str, inode: int | None, *, reusable: bool) -> None:
+        """作业结束了；reusable 表示确知没有进程还在读它。失败抛 OSError，没有了、或已是别人的则什么也不做。
+
+        inode 为 None 是没有来得及记下（牧守进程死在启动的途中）：只删不留。
+        """
         try:
-            if not (reusable and self._free_names and self._is_plain(path) and self._keep(path)):
+            found = os.lstat(path)
+            if inode is not None and found.st_ino != inode:
+                return
+            plain = found.st_uid == self._uid and found.st_nlink == 1 and found.st_mode == 0o100700
+            # 不是自己的、用户给它建了硬链接、改了权限的都不留。
+            if not (reusable and inode is not None and self._free_names and plain and self._keep(path)):
                 os.unlink(path)
         except FileNotFoundError:
             return
@@ -63,11 +75,6 @@ class ScriptFiles:
             except FileNotFoundError:
                 continue
         self._spares.clear()
-
-    def _is_plain(self, path: str) -> bool:
-        """是自己的、没有别的名字（用户可能给它建了硬链接）、仍是原来的权限。"""
-        found = os.lstat(path)
-        return found.st_uid == self._uid and found.st_nlink == 1 and found.st_mode == 0o100700
 
     def _keep(self, path: str) -> bool:
         spare = f"{self._spool}/spare_script_{self._free_names[-1]}"

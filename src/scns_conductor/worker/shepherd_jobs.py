@@ -136,6 +136,9 @@ class JobKeeper:
                 group.cgroup = self._make_cgroup(spec)
             group.tasks[spec.step] = task
             spec.env[JOB_KEY_VARIABLE] = spec.key
+            if spec.script is not None:
+                # 启动失败也要靠它收走；启动成了随进程号一起落盘。
+                record["script_inode"] = self._spawner.scripts.write(spec)
             pid = self._spawner.spawn(spec, group.cgroup, fresh=is_new)
         except LaunchFault as fault:
             group.tasks[spec.step] = task
@@ -152,7 +155,8 @@ class JobKeeper:
         self._tasks_by_pid[pid] = task
         deadline = boot + spec.time_limit_s if spec.time_limit_s is not None else None
         name = group.cgroup.name if group.cgroup else None
-        self.journal.update(spec.key, pid=pid, at=wall, boot=boot, deadline=deadline, cgroup=name)
+        inode = record.get("script_inode")
+        self.journal.update(spec.key, pid=pid, at=wall, boot=boot, deadline=deadline, cgroup=name, script_inode=inode)
         self._arm(task)
         self.sampler.arm()
         return {"key": spec.key, "state": "running", "pid": pid, "at": wall}
@@ -438,7 +442,7 @@ class JobKeeper:
             # 没有 cgroup 就不能确知没有逃走的后代还在读它。
             quiet = group.cgroup is not None and group.kill_rounds < UNKILLABLE_AFTER_ROUNDS
             try:
-                self._spawner.scripts.discard(record["script_path"], reusable=quiet)
+                self._spawner.scripts.discard(record["script_path"], record.get("script_inode"), reusable=quiet)
             except OSError as error:
                 log(f"script_unlink_failed path={record['script_path']} error={error.strerror}")
         if task.is_holder:

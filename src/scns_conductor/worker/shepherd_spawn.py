@@ -46,8 +46,6 @@ class Spawner:
 
     def spawn(self, spec: LaunchSpec, cgroup: JobCgroup | None, *, fresh: bool) -> int:
         """创建进程，返回进程号；fresh 表示 cgroup 刚建好、里面没有别的进程。失败抛 LaunchFault。"""
-        if spec.script is not None:
-            self.scripts.write(spec)
         if self._quick_enough(spec, cgroup, fresh):
             return self._spawn_quick(spec, cgroup)
         self.come_home()
