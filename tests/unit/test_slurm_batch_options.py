@@ -53,3 +53,28 @@ def test_bad_values_are_refused_by_name(given: dict[str, str], message: str) -> 
     with pytest.raises(Fatal) as found:
         job_fields(given, {})
     assert found.value.lines[0] == message
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"time": "xyz"}, "Invalid --time specification"),
+        ({"mem": "xyz"}, "Invalid --mem specification"),
+        ({"nodes": "abc"}, '"abc" is not a valid node count'),
+        ({"nodes": "3-1"}, "Maximum node count 1 is less than minimum node count 3"),
+        ({"signal": "NOPE@5"}, "Invalid --signal specification"),
+        ({"mail_type": "END,NOPE"}, "Invalid --mail-type specification"),
+        ({"exclusive": "nope"}, "Invalid --exclusive specification"),
+        ({"open_mode": "x"}, "Invalid --open-mode specification"),
+    ],
+)
+def test_a_bad_value_is_refused_with_slurms_words_and_exit_code(given: dict[str, str], message: str) -> None:
+    """真的 sbatch 22.05.8 对这些一行错误、退出码 255（scripts/slurm_compare.py）。"""
+    with pytest.raises(Fatal) as refused:
+        job_fields(given, {})
+    assert (refused.value.lines, refused.value.code) == ((message,), 255)
+
+
+@pytest.mark.parametrize("signal", ["B:USR2@30", "SIGTERM", "R:10@5", "usr1@90"])
+def test_signal_specifications_slurm_accepts(signal: str) -> None:
+    assert job_fields({"signal": signal}, {})["kill_warning_signal"]

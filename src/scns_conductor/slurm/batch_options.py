@@ -1,6 +1,7 @@
 """sbatch 的选项：表、SBATCH_* 变量，以及换成 API 的 job。"""
 
 import re
+import signal as signals
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,13 @@ from scns_conductor.core.units import parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.options import Option, flags, option, values
 from scns_conductor.slurm.session import Fatal
 
+# 选项的值写错时 sbatch 的退出码（exit(-1)；与真的 Slurm 22.05 对比过）。数目写错的是 1。
+BAD_OPTION = 255
+# sbatch(1) 的 --mail-type。
+_MAIL_TYPES = {
+    "NONE", "BEGIN", "END", "FAIL", "REQUEUE", "ALL", "INVALID_DEPEND", "STAGE_OUT", "TIME_LIMIT", "TIME_LIMIT_90",
+    "TIME_LIMIT_80", "TIME_LIMIT_50", "ARRAY_TASKS",
+}  # fmt: skip
 # 选项 -> API 的字段，原样传过去。
 _FIELDS = {
     "job_name": "name",
@@ -115,7 +123,9 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
         if key in given:
             job[field] = _count(key, given[key])
     if "nodes" in given and not re.fullmatch(r"[1-9]\d{0,8}(-[1-9]\d{0,8})?", given["nodes"]):
-        raise Fatal(f'"{given["nodes"]}" is not a valid node count', "invalid node count `-N'")
+        raise Fatal(f'"{given["nodes"]}" is not a valid node count', code=BAD_OPTION)
+    _check_nodes(given.get("nodes", ""))
+    _check_words(given)
     for name in ("time_limit", "time_minimum"):
         # Slurm 的 0 是不限时。
         if job.get(name) in ("0", "0:0", "00:00:00"):
@@ -126,7 +136,7 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
         try:
             job |= warning_signal(given["signal"])
         except ValueError:
-            raise Fatal("Invalid --signal specification") from None
+            raise Fatal("Invalid --signal specification", code=BAD_OPTION) from None
     job["environment"] = exported(given.get("export") or "ALL", environment)
     return job
 
@@ -149,12 +159,12 @@ def _switches(given: Mapping[str, str]) -> dict[str, Any]:
         job["required_switches"] = _count("switches", given["switches"].partition("@")[0])
     if "kill_on_invalid_dep" in given:
         if given["kill_on_invalid_dep"] not in ("yes", "no"):
-            raise Fatal("Invalid --kill-on-invalid-dep specification")
+            raise Fatal("Invalid --kill-on-invalid-dep specification", code=BAD_OPTION)
         job["kill_on_invalid_dependency"] = given["kill_on_invalid_dep"] == "yes"
     if job.get("open_mode") is not None or given.get("open_mode"):
         mode = given["open_mode"].lower()
         if not mode or mode[0] not in "at":
-            raise Fatal("Invalid --open-mode specification")
+            raise Fatal("Invalid --open-mode specification", code=BAD_OPTION)
         job["open_mode"] = "append" if mode[0] == "a" else "truncate"
     return job
 
@@ -167,7 +177,27 @@ def _check(given: Mapping[str, str], names: tuple[str, ...], read: Callable[[str
         try:
             read(text)
         except ValueError:
-            raise Fatal(f"Invalid --{name.replace('_', '-')} specification") from None
+            raise Fatal(f"Invalid --{name.replace('_', '-')} specification", code=BAD_OPTION) from None
+
+
+def _check_nodes(text: str) -> None:
+    """-N 最小-最大：最大不能更小。"""
+    low, dash, high = text.partition("-")
+    if dash and int(high) < int(low):
+        raise Fatal(f"Maximum node count {high} is less than minimum node count {low}", code=BAD_OPTION)
+
+
+def _check_words(given: Mapping[str, str]) -> None:
+    """值只能是几个词之一的选项。"""
+    signal = given.get("signal", "").partition("@")[0].rpartition(":")[2].upper().removeprefix("SIG")
+    wrong = {
+        "mail-type": not set(given.get("mail_type", "").upper().split(",")) - {""} <= _MAIL_TYPES,
+        "exclusive": given.get("exclusive", "") not in ("", "user", "mcs"),
+        "signal": bool(signal) and not signal.isdigit() and not hasattr(signals, f"SIG{signal}"),
+    }
+    for name, bad in wrong.items():
+        if bad:
+            raise Fatal(f"Invalid --{name} specification", code=BAD_OPTION)
 
 
 def _count(key: str, text: str) -> int:

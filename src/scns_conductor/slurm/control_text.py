@@ -37,7 +37,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         f"JobId={job['job_id']}{array} JobName={_word(job['name'])}",
         f"UserId={job['user_name']}({uid}) GroupId={group}({gid}) MCS_label=N/A",
         f"Priority={of.priority(job)} Nice={job['nice']} Account={_word(job['account'])}"
-        f" QOS={_word(job['qos'], 'normal')}" + (f" WCKey={job['wckey']}" if job.get("wckey") else ""),
+        f" QOS={_word(job['qos'])}" + (f" WCKey={job['wckey']}" if job.get("wckey") else ""),
         f"JobState={job['state']} Reason={of.reason(job)} Dependency={_word(job['dependency'])}",
         f"Requeue={int(job['requeue'])} Restarts={job['restart_count']}"
         f" BatchFlag={0 if job['interactive'] else 1} Reboot=0"

@@ -56,7 +56,7 @@ LETTERS: Mapping[str, Field] = {
     "O": ("CONTIGUOUS", _constant("0")),
     "p": ("PRIORITY", lambda job: f"{of.priority(job) / 4294967295:.14f}"),
     "P": ("PARTITION", of.text("partition")),
-    "q": ("QOS", of.text("qos", "normal")),
+    "q": ("QOS", of.text("qos")),
     "Q": ("PRIORITY", lambda job: str(of.priority(job))),
     "r": ("REASON", of.reason),
     "R": ("NODELIST(REASON)", of.reason_or_nodes),

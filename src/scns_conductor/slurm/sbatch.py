@@ -7,7 +7,7 @@ from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, Client, ClientError, Problem, Unreachable
 from scns_conductor.core.batch_script import header_tokens
-from scns_conductor.slurm.batch_options import OPTIONS, environment_options, job_fields
+from scns_conductor.slurm.batch_options import BAD_OPTION, OPTIONS, environment_options, job_fields
 from scns_conductor.slurm.options import Parsed, UsageError, parse
 from scns_conductor.slurm.script_source import read_script
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
@@ -19,7 +19,7 @@ _COMMAND_LINE_ONLY = frozenset({"wrap", "test_only", "help", "usage", "version"}
 
 def main(words: list[str]) -> int:
     """提交，打印 Submitted batch job N。"""
-    parsed = parse_or_exit("sbatch", words, OPTIONS, permute=False)
+    parsed = parse_or_exit("sbatch", words, OPTIONS, permute=False, code=BAD_OPTION)
     if "help" in parsed or "usage" in parsed:
         print(_USAGE)
         return 0
@@ -55,7 +55,7 @@ def _header(script: str) -> dict[str, str]:
     except UsageError as error:
         print(f"sbatch: {error}", file=sys.stderr)
         print('Try "sbatch --help" for more information', file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(BAD_OPTION) from None
     return {key: value for key, value in found.pairs if key not in _COMMAND_LINE_ONLY}
 
 
@@ -74,10 +74,12 @@ def _test_only(client: Client, job: dict[str, Any], script: str) -> int:
     try:
         plan = client.plan(job, script)
     except ClientError as error:
-        raise Fatal(f"allocation failure: {slurm_error(error)}", prefix="") from error
+        if isinstance(error, Problem) and error.code == "partition_unknown":
+            print(f"sbatch: error: invalid partition specified: {job.get('partition')}", file=sys.stderr)
+        raise Fatal(f"allocation failure: {slurm_error(error)}", prefix=None) from error
     start, nodes = plan.get("start_time") or plan.get("expected_start_time"), plan.get("nodes") or plan.get("node_list")
     if start is None:
-        raise Fatal("allocation failure: Requested node configuration is not available", prefix="")
+        raise Fatal("allocation failure: Requested node configuration is not available", prefix=None)
     from scns_conductor.core.hostlist import compress
     from scns_conductor.slurm.times import instant
 

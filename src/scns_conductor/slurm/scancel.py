@@ -64,7 +64,7 @@ def _signal(text: str | None) -> str | None:
     if word.isdigit() and int(word) < 64:
         return word
     if not hasattr(signals, f"SIG{word}"):
-        raise Fatal(f"Unknown job signal: {text}")
+        raise Fatal(f"Unknown job signal: {text}", prefix=None)
     return word
 
 
@@ -116,9 +116,13 @@ def _one(client: Client, word: str, signal: str | None, parsed: Parsed) -> int:
             return _cancel(client, job_id, word, quiet)
         client.transport.request("POST", f"/jobs/{job_id}/signal", body={"signal": signal or "KILL", **target})
     except ClientError as error:
+        missing = isinstance(error, Problem) and error.status == 404
+        if missing and "verbose" not in parsed:
+            # 没有的作业号：Slurm 不出声，退出码 0（scripts/slurm_compare.py 对比过）。
+            return 0
         if not quiet or not isinstance(error, Problem):
             say("scancel", f"error: Kill job error on job id {word}: {slurm_error(error)}")
-        return 0 if quiet and isinstance(error, Problem) and error.status == 404 else 1
+        return 0 if missing else 1
     return 0
 
 

@@ -412,7 +412,7 @@ def _delete(_parsed: Parsed, words: list[str]) -> int:
     if name is None:
         raise Fatal("Invalid entity: only partitions and reservations can be deleted in this system", prefix=None)
     with connect() as client:
-        _slurm_call("delete_partition error", lambda: client.delete_partition(name))
+        _slurm_call(f"delete_partition partitionname={name}", lambda: client.delete_partition(name))
     return 0
 
 
@@ -470,7 +470,7 @@ def _wait_job(_parsed: Parsed, words: list[str]) -> int:
         while True:
             state = client.query(words[0])["state"]
             if state in TERMINAL_STATES:
-                raise Fatal(f"Job {words[0]} no longer running", prefix=None)
+                raise Fatal(f"Job {words[0]} no longer running", prefix="")
             if state != "PENDING":
                 print(f"Job {words[0]} ready")
                 return 0

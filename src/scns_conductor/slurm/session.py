@@ -89,14 +89,16 @@ def connect() -> Client:
     return Client(data_source="CLI")
 
 
-def parse_or_exit(command: str, words: Sequence[str], options: Sequence[Option], *, permute: bool = True) -> Parsed:
-    """解析选项；写错了照 Slurm 打印两行，以 1 退出。"""
+def parse_or_exit(
+    command: str, words: Sequence[str], options: Sequence[Option], *, permute: bool = True, code: int = 1
+) -> Parsed:
+    """解析选项；写错了照 Slurm 打印两行，以 code 退出（sbatch 是 255，其余是 1）。"""
     try:
         return parse(words, options, permute=permute)
     except UsageError as error:
         print(f"{command}: {error}", file=sys.stderr)
         print(f'Try "{command} --help" for more information', file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(code) from None
 
 
 def run(command: str, body: Callable[[list[str]], int], words: list[str]) -> int:

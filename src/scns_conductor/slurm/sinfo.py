@@ -24,8 +24,8 @@ OPTIONS = [
 _FORMATS = {
     "": "%#P %.5a %.10l %.6D %.6t %N",
     "long": "%#P %.5a %.10l %.10s %.4r %.8h %.10g %.6D %.11T %N",
-    "summarize": "%#P %.5a %.10l %.16F  %N",
-    "Node": "%#N %.6D %#P %6t",
+    "summarize": "%#P %.5a %.10l %.16F %N",
+    "Node": "%#N %.6D %.#P %6t",
     "Node long": "%#N %.6D %#P %.11T %.4c %.8z %.6m %.8d %.6w %.8f %20E",
     "list_reasons": "%20E %9u %19H %N",
     "list_reasons long": "%20E %12U %19H %6t %N",

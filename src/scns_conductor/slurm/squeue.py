@@ -228,8 +228,15 @@ def _filters(client: Client, parsed: Parsed) -> dict[str, Any]:
 def _user(word: str) -> str:
     import pwd
 
+    if not word.isdigit():
+        try:
+            pwd.getpwnam(word)
+        except KeyError:
+            # 照 Slurm：说一句，仍以 0 退出。节点上的用户这里不一定有，所以照样去问。
+            print(f"squeue: error: Invalid user: {word}", file=sys.stderr)
+        return word
     try:
-        return pwd.getpwuid(int(word)).pw_name if word.isdigit() else word
+        return pwd.getpwuid(int(word)).pw_name
     except KeyError:
         raise Fatal(f"Invalid user: {word}") from None
 
