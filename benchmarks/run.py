@@ -2,12 +2,12 @@
 """make bench：本系统（内嵌 PostgreSQL，fsync 开着）与同一台机器的极限并排量，轮流跑，给出中位数与范围。
 
 (a) 一个数组的空作业；(b) 分别提交的空作业，8 个客户端；(c) 提交到脚本第一行的延迟；(d) 单个与批量提交的速率。
-极限是 xargs -P4 bash noop.sh。HyperQueue 装了（pip install hyperqueue）才比，没装就说没装；Slurm 与纯 RQ 还没有接进来。
+极限是 xargs -P4 bash noop.sh；对手见 peers.py。HyperQueue 装了（pip install -e ".[bench]"）才比，没装就说没装；
+Slurm 还没有接进来。
 """
 
 import argparse
 import http.client
-import importlib.util
 import json
 import os
 import platform
@@ -22,8 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-NOOP = "#!/bin/bash\n"
-SLOTS = 64
+from peers import NOOP, SLOTS, HyperQueue, rq_rate, xargs_rate
 
 
 class System:
@@ -145,31 +144,6 @@ def submit_rates(system: System, single: int, batch: int) -> tuple[float, float]
     return singles, batch / (time.perf_counter() - began)
 
 
-def xargs_rate(scratch: Path, jobs: int) -> float:
-    """极限：xargs -P4 bash noop.sh。"""
-    script = scratch / "noop.sh"
-    script.write_text(NOOP)
-    began = time.perf_counter()
-    subprocess.run(f"seq {jobs} | xargs -P4 -I{{}} bash {script}", shell=True, check=True)
-    return jobs / (time.perf_counter() - began)
-
-
-def hyperqueue_rate(scratch: Path, jobs: int) -> float:
-    """HyperQueue 的一个作业里的许多任务（它不落盘）。"""
-    from hyperqueue import Job, LocalCluster  # type: ignore[import-not-found]
-    from hyperqueue.cluster import WorkerConfig  # type: ignore[import-not-found]
-
-    with LocalCluster() as cluster:
-        cluster.start_worker(WorkerConfig(cores=SLOTS))
-        client = cluster.client()
-        job = Job()
-        for _ in range(jobs):
-            job.program(["bash", str(scratch / "noop.sh")], stdout=None, stderr=None)
-        began = time.perf_counter()
-        client.wait_for_jobs([client.submit(job)])
-        return jobs / (time.perf_counter() - began)
-
-
 def spread(values: list[float]) -> str:
     """中位数（最小–最大）。"""
     return f"{statistics.median(values):.0f}（{min(values):.0f}–{max(values):.0f}）"
@@ -184,18 +158,28 @@ def main() -> None:
     options = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="scns-bench-"))
     system = System(scratch)
-    rates: dict[str, list[float]] = {"xargs": [], "hyperqueue": [], "array": [], "separate": []}
+    keys = ("xargs", "hyperqueue", "hyperqueue_separate", "rq", "array", "separate")
+    rates: dict[str, list[float]] = {key: [] for key in keys}
+    peer = HyperQueue(scratch) if HyperQueue.found() else None
+    peer_latency: list[float] = []
     try:
         array_rate(system, 200)
         for _ in range(options.rounds):
             rates["xargs"].append(xargs_rate(scratch, options.jobs))
-            if importlib.util.find_spec("hyperqueue"):
-                rates["hyperqueue"].append(hyperqueue_rate(scratch, options.jobs))
             rates["array"].append(array_rate(system, options.jobs))
+            if peer:
+                rates["hyperqueue"].append(peer.task_rate(options.jobs))
             rates["separate"].append(separate_rate(system, options.jobs))
+            if peer:
+                rates["hyperqueue_separate"].append(peer.separate_rate(options.jobs))
+            rates["rq"].append(rq_rate(scratch, options.jobs))
+        if peer:
+            peer_latency = peer.latencies_ms(50)
         latency = latencies_ms(system, 200)
         single, batch = submit_rates(system, 2000, 10_000)
     finally:
+        if peer:
+            peer.stop()
         system.stop()
         shutil.rmtree(scratch)
     limit = statistics.median(rates["xargs"])
@@ -206,6 +190,8 @@ def main() -> None:
     for name, key in (
         ("极限：xargs -P4 bash noop.sh", "xargs"),
         ("HyperQueue，一个作业的任务（不落盘）", "hyperqueue"),
+        ("HyperQueue，分别提交，1 个客户端（不落盘）", "hyperqueue_separate"),
+        ("纯 RQ，一个作业一条消息（不落盘）", "rq"),
         (f"(a) 数组，{options.jobs} 个空作业", "array"),
         (f"(b) 分别提交 {options.jobs} 个，8 个客户端", "separate"),
     ):
@@ -213,13 +199,15 @@ def main() -> None:
             print(f"| {name} | {spread(rates[key])} | {statistics.median(rates[key]) / limit:.2f} |")
         else:
             print(f"| {name} | 没有装，没有比 | |")
-    p50, p99 = latency[len(latency) // 2], latency[int(len(latency) * 0.99)]
-    print(f"| (c) 提交到脚本第一行，200 次 | p50 {p50:.1f} ms，p99 {p99:.1f} ms | |")
+    for name, found in (("(c) 提交到脚本第一行，200 次", latency), ("HyperQueue 的 (c)，50 次", peer_latency)):
+        if found:
+            p50, p99 = found[len(found) // 2], found[int(len(found) * 0.99)]
+            print(f"| {name} | p50 {p50:.1f} ms，p99 {p99:.1f} ms | |")
     print(f"| (d) 提交：单个，8 个客户端 | {single:.0f} | |")
     print(f"| (d) 提交：批量，一次 10,000 个 | {batch:.0f} | |")
     if options.json:
-        found = {"rates": rates, "latency_ms": latency, "submit_single": single, "submit_batch": batch}
-        options.json.write_text(json.dumps(found))
+        measured = {"rates": rates, "latency_ms": latency, "hyperqueue_latency_ms": peer_latency}
+        options.json.write_text(json.dumps({**measured, "submit_single": single, "submit_batch": batch}))
 
 
 if __name__ == "__main__":

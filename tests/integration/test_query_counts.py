@@ -1,0 +1,87 @@
+"""每一千个作业用掉多少条语句、多少条总线消息：不看机器快慢，批处理一旦退化成逐个就会失败。
+
+语句数由 log_statement = all 记在 PostgreSQL 的日志里；消息数是 Valkey 自己数的入队次数。
+"""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from running_system import RunningSystem, start_system, wait_until
+
+JOBS = 1000
+NOOP = "#!/bin/bash\n"
+# 简单协议记作 statement:，扩展协议记作 execute 名字:；语句可能从下一行才开始。
+_STATEMENT = re.compile(
+    r"LOG:  (?:statement|execute [^:]+):\s*(?!\s|BEGIN|COMMIT|ROLLBACK|SET|SHOW|LISTEN|DISCARD|DEALLOCATE|ALTER)"
+)
+
+
+class Counted:
+    """一个系统，和数它的语句与消息的办法。"""
+
+    def __init__(self, system: RunningSystem) -> None:
+        self.system = system
+        self.log = system.data_dir / "logs" / "postgres.log"
+        words = shlex.split((system.data_dir / "environment").read_text())
+        self.urls = dict(word.partition("=")[::2] for word in words if "=" in word)
+        with psycopg.connect(self.urls["SCNS_DATABASE_URL"], autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET log_statement = 'all'")
+            connection.execute("SELECT pg_reload_conf()")
+            wait_until(lambda: self._logs_everything(connection), what="log_statement 生效")
+
+    def _logs_everything(self, connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
+        return connection.execute("SHOW log_statement").fetchone() == ("all",)
+
+    def statements(self) -> int:
+        """到现在为止执行过的语句，不含 BEGIN、COMMIT、SET 之类。"""
+        text = self.log.read_text(errors="replace")
+        return len(_STATEMENT.findall(text))
+
+    def messages(self) -> int:
+        """到现在为止入队的消息：LPUSH、RPUSH 的次数。"""
+        with redis.Redis.from_url(self.urls["SCNS_REDIS_URL"]) as client:
+            stats = client.info("commandstats")
+        return sum(int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in ("lpush", "rpush"))
+
+    def completed(self) -> int:
+        """跑完了几个（问数据库，不经 API；自己的这条语句也算在内，所以问得不密）。"""
+        with psycopg.connect(self.urls["SCNS_DATABASE_URL"], autocommit=True) as connection:
+            connection.execute("SET log_statement = 'none'")
+            row = connection.execute("SELECT count(*) FROM jobs WHERE state = 'COMPLETED'").fetchone()
+        assert row is not None
+        return int(str(row[0]))
+
+    def run(self, path: str, body: dict[str, object]) -> tuple[int, int]:
+        """提交并等 JOBS 个跑完；返回用掉的（语句，消息）。"""
+        completed, statements, messages = self.completed(), self.statements(), self.messages()
+        status, answer = self.system.call("POST", path, body)
+        assert status in (200, 201), answer
+        wait_until(lambda: self.completed() >= completed + JOBS, 120, "全部跑完")
+        return self.statements() - statements, self.messages() - messages
+
+
+@pytest.fixture(scope="module")
+def counted(scratch: Path) -> Iterator[Counted]:
+    """自己的系统：要改 PostgreSQL 的设置。"""
+    with start_system(scratch / "counted", "--nodes", "1", "--cpus", "64", "--memory", "64G") as system:
+        yield Counted(system)
+
+
+def test_a_thousand_array_tasks_cost_under_500_statements_and_125_messages(counted: Counted) -> None:
+    job = {"current_working_directory": str(counted.system.data_dir), "standard_output": "/dev/null"}
+    used = counted.run("/jobs/submit", {"job": {**job, "array": f"0-{JOBS - 1}"}, "script": NOOP})
+    assert 0 < used[0] < JOBS / 2, used
+    assert 0 < used[1] < JOBS / 8, used
+
+
+def test_a_thousand_jobs_of_one_batch_cost_under_500_statements_and_125_messages(counted: Counted) -> None:
+    job = {"current_working_directory": str(counted.system.data_dir), "standard_output": "/dev/null"}
+    used = counted.run("/jobs/submit/batch", {"jobs": [{"job": job, "script": NOOP}] * JOBS})
+    assert 0 < used[0] < JOBS / 2, used
+    assert 0 < used[1] < JOBS / 8, used
