@@ -17,6 +17,12 @@ def _word(value: Any, missing: str = "(null)") -> str:
     return "_".join(str(value).split()) if value not in (None, "") else missing
 
 
+def _cpu_first(text: str) -> str:
+    """scontrol 的次序是 cpu、mem、node、billing，之后是 gres；sacct 的按字母。"""
+    order = {"cpu": 0, "mem": 1, "node": 2, "billing": 3}
+    return ",".join(sorted(text.split(","), key=lambda part: order.get(part.partition("=")[0], 4)))
+
+
 def job_lines(job: Record, details: bool = False) -> list[str]:
     """scontrol show job 的各行（slurm_sprint_job_info）。"""
     uid, gid, group = of.user_ids(job["user_name"])
@@ -62,7 +68,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
     lines += [
         f"NumNodes={of.nodes(job)}{span} NumCPUs={of.cpus(job)} NumTasks={job['tasks']}"
         f" CPUs/Task={job['cpus_per_task']} ReqB:S:C:T=0:0:*:*",
-        f"TRES={tres(job, allocated=bool(job['allocated_cpus']))}",
+        f"TRES={_cpu_first(tres(job, allocated=bool(job['allocated_cpus'])))}",
         f"Socks/Node=* NtasksPerN:B:S:C={per_node}:0:*:* CoreSpec=*",
         f"MinCPUsNode={job['minimum_cpus_per_node'] or job['cpus_per_task']} MinMemory{kind}={memory(amount)}"
         f" MinTmpDiskNode={memory(job['temporary_disk_per_node'])}",

@@ -360,7 +360,7 @@ def _update_node(target: str, given: dict[str, str]) -> int:
         else:
             raise Fatal(f"Update of this parameter is not supported: {key}={value}", "Request aborted", prefix=None)
     if changes.get("state") in ("DOWN", "DRAIN") and not changes.get("reason"):
-        raise Fatal(f"You must specify a reason when {changes['state']}ING a node. Request denied", prefix=None)
+        raise Fatal("You must specify a reason when DOWNING or DRAINING a node. Request denied", prefix=None)
     with connect() as client:
         names = [node["name"] for node in client.nodes()] if target.upper() == "ALL" else _expanded(target)
         for name in names:
