@@ -84,7 +84,8 @@ def table(columns: Sequence[Column], rows: Iterable[Row], *, header: bool = True
     fitted = []
     for index, column in enumerate(columns):
         if column.fit:
-            longest = max([len(column.header), *(len(row[index]) for row in cells)])
+            # sinfo.h 的 MIN_NODE_FIELD_SIZE、MIN_PART_FIELD_SIZE。
+            longest = max([9, len(column.header), *(len(row[index]) for row in cells)])
             column = replace(column, width=longest)
         fitted.append(column)
     heads = [[column.header for column in fitted]] if header else []
