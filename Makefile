@@ -16,6 +16,7 @@ JOBS ?= 2000
 LOCAL_STAMP := $(VENV)/.installed-local
 DEV_STAMP := $(VENV)/.installed-dev
 COMPAT_STAMP := $(VENV)/.installed-compat
+BENCH_STAMP := $(VENV)/.installed-bench
 
 .PHONY: help demo up down test lint format bench chaos test-compat clean
 
@@ -43,6 +44,11 @@ $(COMPAT_STAMP): pyproject.toml constraints.txt | $(DEV_STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev,compat]'
 	@touch $@
 
+$(BENCH_STAMP): pyproject.toml constraints.txt | $(LOCAL_STAMP)
+	@echo "安装一同比较的 HyperQueue……"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,bench]'
+	@touch $@
+
 demo: $(LOCAL_STAMP) ## 启动一套临时的系统，跑一组作业，列出结果，停下
 	@$(PY) scripts/demo.py
 
@@ -64,7 +70,7 @@ format: $(DEV_STAMP) ## 按约定的格式重写源码
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-bench: $(LOCAL_STAMP) ## 性能测试
+bench: $(BENCH_STAMP) ## 性能测试：与 xargs、HyperQueue、纯 RQ 轮流跑
 	@$(PY) benchmarks/run.py $(ARGS)
 
 chaos: $(DEV_STAMP) ## 混沌测试：make chaos SEED=7 JOBS=2000
