@@ -427,3 +427,11 @@ def test_job_starts_with_a_clean_process_state(yard: Yard, options: dict[str, An
     assert int(ignored.split()[1], 16) & ~(1 << 31 | 1 << 32) == 0
     assert session.strip() == pid
     assert directory == str(yard.work)
+
+
+@pytest.mark.parametrize("nice", [0, 3])
+def test_jobs_do_not_inherit_the_shepherds_priority(yard: Yard, nice: int) -> None:
+    # nice 不为 0 走慢路（fork），两条路都要恢复成平常的调度策略。
+    yard.launch(1, "cut -d' ' -f19,41 /proc/$$/stat > policy\n", nice=nice)
+    yard.end(1)
+    assert (yard.work / "policy").read_text().split() == [str(nice), "0"]
