@@ -89,6 +89,7 @@ def test_a_waiting_job_is_changed_and_a_running_one_only_where_it_may_be(running
         ({}, "nothing_to_update"),
         ({"partition": "nope"}, "partition_unknown"),
         ({"dependency": "afterwards:1"}, "invalid_field"),
+        ({"dependency": "afterok:999999999"}, "dependency_unknown"),
     ):
         found, problem = running_system.call("PATCH", f"/jobs/{job_id}", body)
         assert (found, problem["code"]) == (422, code)

@@ -14,6 +14,7 @@ from scns_conductor.core.tokens import Identity
 from scns_conductor.services.cluster_limits import ClusterLimits
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
 from scns_conductor.services.new_job import HOLD_REASONS, check_expressions, check_privileges
+from scns_conductor.services.submission import require_dependencies
 
 # 运行中的作业还能改的：不影响已有的分配。
 WHILE_RUNNING = frozenset(
@@ -29,6 +30,7 @@ async def update_job(
         raise InvalidRequest("body", '没有要改的字段；例如 {"time_limit": "60"}', code="nothing_to_update")
     check_expressions(changes, "")
     check_privileges(changes, identity, "")
+    await require_dependencies(engine, {"": changes})
     if changes.get("partition"):
         limits.require_partitions(changes["partition"].split(","), "partition")
     async with engine.begin() as connection:

@@ -11,7 +11,8 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.core.errors import Conflict
+from scns_conductor.core.dependency import parse_dependency
+from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.core.statements import INBOX_CHANNEL
 from scns_conductor.services.new_job import COLUMNS
 
@@ -84,6 +85,30 @@ def _encoded(name: str, value: Any) -> Any:
     if name == "array_remaining" and value is not None:
         return [asyncpg.Range(span.lower, span.upper) for span in value]
     return value
+
+
+_KNOWN = sa.text("SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
+
+
+async def require_dependencies(engine: AsyncEngine, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """所依赖的作业都要有；rows 是字段的前缀（job. 或 jobs[3].job.）-> 要求。否则抛 InvalidRequest。
+
+    没有写依赖的不查库。
+    """
+    wanted = {
+        prefix: parse_dependency(row["dependency"]).job_ids for prefix, row in rows.items() if row.get("dependency")
+    }
+    job_ids = sorted({job_id for numbers in wanted.values() for job_id in numbers})
+    if not job_ids:
+        return
+    async with engine.connect() as connection:
+        known = set((await connection.execute(_KNOWN, {"job_ids": job_ids})).scalars())
+    for prefix, numbers in wanted.items():
+        missing = sorted(numbers - known)
+        if missing:
+            raise InvalidRequest(
+                f"{prefix}dependency", f"没有作业 {missing[0]}；依赖的作业要先提交", code="dependency_unknown"
+            )
 
 
 async def submit_batch(

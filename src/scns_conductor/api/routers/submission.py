@@ -13,7 +13,7 @@ from scns_conductor.services.cancellation import cancel_job
 from scns_conductor.services.job_control import signal_job
 from scns_conductor.services.job_queries import query_job
 from scns_conductor.services.new_job import new_job
-from scns_conductor.services.submission import IdempotencyClaim, submit_batch
+from scns_conductor.services.submission import IdempotencyClaim, require_dependencies, submit_batch
 
 router = APIRouter(prefix="/jobs", tags=["提交"])
 MAX_KEY_LENGTH = 255
@@ -111,6 +111,7 @@ async def submit(
     """返回作业号时，作业已经落盘，不会丢。"""
     limits = await parts.limits.get(_partitions(body), _reservations(body))
     row = new_job(body.job.columns(), body.script, submitter, limits, parts.settings)
+    await require_dependencies(parts.engine, {"job.": row})
     claim = _claim(submitter.identity.user_name, key, await request.body())
     return Submitted(job_id=str(await parts.queue.submit(row, claim)))
 
@@ -128,6 +129,7 @@ async def submit_many(
         new_job(item.job.columns(), item.script, submitter, limits, parts.settings, f"jobs[{index}].")
         for index, item in enumerate(body.jobs)
     ]
+    await require_dependencies(parts.engine, {f"jobs[{index}].job.": row for index, row in enumerate(rows)})
     claim = _claim(submitter.identity.user_name, key, await request.body())
     return BatchSubmitted(job_ids=[str(job_id) for job_id in await submit_batch(parts.engine, rows, claim)])
 
