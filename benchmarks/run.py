@@ -72,7 +72,8 @@ class System:
         while self.completed() < count:
             if time.monotonic() > deadline:
                 raise SystemExit("五分钟没有跑完")
-            time.sleep(0.02)
+            # 问得太密，问本身就占去一成的 CPU；50 毫秒的误差只会说得慢些。
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """停下。"""
