@@ -72,8 +72,8 @@ def test_lower_weight_nodes_come_first():
 
 def test_licenses_limit_starts():
     cluster = cluster_of(NodeFacts("n1", 8, 0))
-    cluster.licenses = {"matlab": 3}
-    jobs = [PendingJob(number, Shape(licenses=(("matlab", 2),)), 60.0) for number in (1, 2)]
+    cluster.set_pool("license:matlab", 3, "Licenses")
+    jobs = [PendingJob(number, Shape(pools=(("license:matlab", 2),)), 60.0) for number in (1, 2)]
     decided = plan(cluster, queue_of(*jobs), NOW, Policy())
     assert list(where(decided)) == [1]
     assert list(decided.blocked.values()) == ["Licenses"]

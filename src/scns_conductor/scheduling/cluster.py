@@ -67,7 +67,7 @@ class RunningJob:
     expected_end: float
     shares: tuple[NodeShare, ...]
     partition: str = ""
-    licenses: tuple[tuple[str, int], ...] = ()
+    pools: tuple[tuple[str, int], ...] = ()
     ending: bool = False
 
 
@@ -80,7 +80,10 @@ class Cluster:
         self.kinds: dict[str, int] = {}
         self.partitions: dict[str, PartitionFacts] = {}
         self.running: dict[int, RunningJob] = {}
-        self.licenses: dict[str, int] = {}
+        # 池（许可证、上限）：此刻还剩多少，可为负；缺它时的原因码。
+        self.pools: dict[str, int] = {}
+        self.pool_reasons: dict[str, str] = {}
+        self._pool_totals: dict[str, int] = {}
         self.reservations: dict[str, AdvanceReservation] = {}
         self.total: IntArray = np.zeros((INITIAL_ROWS, 2), dtype=np.int64)
         self.free: IntArray = np.zeros((INITIAL_ROWS, 2), dtype=np.int64)
@@ -162,6 +165,12 @@ class Cluster:
             self.reservations = found
             self.version += 1
 
+    def set_pool(self, name: str, total: int, reason: str) -> None:
+        """登记一个池，或改它的总量；在用的不变，所以改小了剩下的可以是负的。reason 是缺它时的原因码。"""
+        self.pools[name] = self.pools.get(name, 0) + total - self._pool_totals.get(name, 0)
+        self._pool_totals[name] = total
+        self.pool_reasons[name] = reason
+
     def reserved(self, own: str | None, start: float, end: float) -> BoolArray | None:
         """[start, end) 里被 own 之外的预留占着的节点；没有是 None。"""
         found: BoolArray | None = None
@@ -224,8 +233,8 @@ class Cluster:
             row = self._spare_row()
             self.run_end[row], self.run_node[row], self.run_need[row] = job.expected_end, share.node, need
             rows.append(row)
-        for name, amount in job.licenses:
-            self.licenses[name] = self.licenses.get(name, 0) - amount
+        for name, amount in job.pools:
+            self.pools[name] = self.pools.get(name, 0) - amount
         self.running[job.job_id] = job
 
     def release(self, job_id: int) -> RunningJob | None:
@@ -236,8 +245,8 @@ class Cluster:
                 self.free[self.run_node[row]] += self.run_need[row]
                 self.run_end[row] = -1.0
                 self._run_spare.append(row)
-            for name, amount in job.licenses:
-                self.licenses[name] = self.licenses.get(name, 0) + amount
+            for name, amount in job.pools:
+                self.pools[name] = self.pools.get(name, 0) + amount
         return job
 
     def _spare_row(self) -> int:

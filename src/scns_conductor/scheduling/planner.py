@@ -27,6 +27,8 @@ class PlannedStart:
     job: PendingJob
     task_id: int | None
     shares: tuple[NodeShare, ...]
+    # --time-min 的作业得到的时限（秒）；None 是作业自己的。
+    time_limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class _Cycle:
         self.cluster = cluster
         self.policy = policy
         self.free: IntArray = cluster.free[: cluster.count].copy()
-        self.licenses = dict(cluster.licenses)
+        self.pools = dict(cluster.pools)
         self.profile: Profile | None = None
         self.plan = Plan(now)
         self.now = now
@@ -161,7 +163,7 @@ class _Cycle:
     def _fill(self, attempt: _Attempt, limit: OrderKey | None, most: int) -> None:
         """刚放了一个：同组紧接着的作业放进同一个节点余下的地方，只算一次。"""
         shape, starts = attempt.group.shape, self.plan.starts
-        if attempt.whole or shape.licenses or not starts or self.policy.placement is Placement.SPREAD:
+        if attempt.whole or shape.pools or not starts or self.policy.placement is Placement.SPREAD:
             return
         last = starts[-1]
         if last.job.shape is not shape or attempt.candidates is None or attempt.pointer >= len(attempt.candidates):
@@ -191,8 +193,9 @@ class _Cycle:
         if shape.partition in self.stopped:
             self.plan.blocked[place_key] = "Priority"
             return False
-        if attempt.group.shape.licenses and not self._licensed(shape):
-            self.plan.blocked[place_key] = "Licenses"
+        lacking = self._lacking(shape)
+        if lacking is not None:
+            self.plan.blocked[place_key] = self.cluster.pool_reasons.get(lacking, "Resources")
             return False
         shares = None if place_key in self.plan.blocked else self._fit_now(attempt)
         if shares is not None:
@@ -217,8 +220,8 @@ class _Cycle:
             return None
         return place(self.cluster, attempt.group.shape, self.free, self.policy.placement)
 
-    def _licensed(self, shape: Shape) -> bool:
-        return all(self.licenses.get(name, 0) >= count for name, count in shape.licenses)
+    def _lacking(self, shape: Shape) -> str | None:
+        return next((name for name, count in shape.pools if self.pools.get(name, 0) < count), None)
 
     def _fit_now(self, attempt: _Attempt) -> tuple[NodeShare, ...] | None:
         """此刻启动会用到的份额；放不下、或会推迟某个保留时是 None。"""
@@ -271,8 +274,8 @@ class _Cycle:
             self.free[share.node] -= attempt.need if not attempt.whole else self.cluster.share_vector(share)
         if self.profile is not None:
             self.profile.occupy(0, attempt.duration, shares)
-        for name, count in attempt.group.shape.licenses:
-            self.licenses[name] -= count
+        for name, count in attempt.group.shape.pools:
+            self.pools[name] -= count
         attempt.taken += 1
         if attempt.taken >= job.available:
             attempt.advance()

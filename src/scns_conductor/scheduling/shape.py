@@ -13,7 +13,8 @@ import numpy.typing as npt
 CPU, MEMORY = 0, 1
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-WHOLE_NODE = 0
+# 许可证的池名的前缀；只有这样的池为受阻的作业保留，别的（上限）不够就只是等。
+LICENSE = "license:"
 # 没有上限时一个节点的任务数；小于它即可相乘而不溢出。
 UNBOUNDED_TASKS = 2**31 - 1
 
@@ -45,7 +46,10 @@ class Shape:
     reservation: str | None = None
     user: str | None = None
     account: str | None = None
-    licenses: tuple[tuple[str, int], ...] = ()
+    # 要哪些池各多少：许可证（LICENSE + 名字）与 QOS、关联的上限。
+    pools: tuple[tuple[str, int], ...] = ()
+    # --time-min：放不下整个时限时可以短到这么多秒；None 是不可以。
+    time_minimum_s: float | None = None
 
     @cached_property
     def _hash(self) -> int:

@@ -8,7 +8,7 @@ from scns_conductor.core.dependency import Dependency, Outcome, parse_dependency
 from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.hostlist import expand
 from scns_conductor.scheduling.eligibility import Request
-from scns_conductor.scheduling.shape import Shape
+from scns_conductor.scheduling.shape import LICENSE, Shape
 
 # 调度要的列；时刻换成 Unix 秒。
 COLUMNS = """
@@ -42,6 +42,11 @@ def parse_licenses(text: str | None) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(found.items()))
 
 
+def license_pools(text: str | None) -> tuple[tuple[str, int], ...]:
+    """许可证的写法 -> 池与数目。"""
+    return tuple((LICENSE + name, count) for name, count in parse_licenses(text))
+
+
 def shape_of(row: Mapping[str, Any], defaults: Defaults) -> Shape:
     """要求 -> 形状；里面有写法不对的（提交时本该拦下）抛 ValueError。"""
     nodes = max(1, row["minimum_nodes"])
@@ -70,7 +75,7 @@ def shape_of(row: Mapping[str, Any], defaults: Defaults) -> Shape:
         excluded_nodes=tuple(expand(row["excluded_nodes"])) if row["excluded_nodes"] else (),
         partition=row["partition"],
         reservation=row["reservation"],
-        licenses=parse_licenses(row["licenses"]),
+        pools=license_pools(row["licenses"]),
     )
 
 

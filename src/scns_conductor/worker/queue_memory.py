@@ -30,13 +30,14 @@ from scns_conductor.scheduling.cluster import (
 from scns_conductor.scheduling.eligibility import Ineligible, Request, ineligible
 from scns_conductor.scheduling.planner import PlannedStart
 from scns_conductor.scheduling.queue import PendingJob, Queue
+from scns_conductor.scheduling.shape import LICENSE
 from scns_conductor.worker.job_priority import Applicant, JobPriority
 from scns_conductor.worker.job_requirements import (
     COLUMNS,
     Defaults,
     dependency_of,
     eligibility_request,
-    parse_licenses,
+    license_pools,
     priority_of,
     shape_of,
 )
@@ -117,7 +118,8 @@ class QueueMemory:
     def load_all(self, connection: Connection, now: float) -> None:
         """从数据库重装全部。"""
         self.cluster, self.queue = Cluster(), Queue()
-        self.cluster.licenses = dict(self.licenses)
+        for name, count in self.licenses.items():
+            self.cluster.set_pool(LICENSE + name, count, "Licenses")
         self.waiting.clear()
         for index in (self._tasks_running, self._array_of, self._dependents, self._singletons):
             index.clear()
@@ -187,7 +189,7 @@ class QueueMemory:
                 if part.node_name in self.cluster.index
             )
             self.cluster.allocate(
-                RunningJob(job_id, end, shares, first.partition, parse_licenses(first.licenses), first.ending)
+                RunningJob(job_id, end, shares, first.partition, license_pools(first.licenses), first.ending)
             )
             if first.array_job_id is not None:
                 self._tasks_running[first.array_job_id].add(job_id)
@@ -416,7 +418,7 @@ class QueueMemory:
         """一个启动已经提交；job_id 是（可能新拆出来的）作业号。"""
         job = start.job
         end = NEVER_ENDS if math.isinf(job.time_limit_s) else now + job.time_limit_s
-        self.cluster.allocate(RunningJob(job_id, end, start.shares, job.shape.partition, job.shape.licenses))
+        self.cluster.allocate(RunningJob(job_id, end, start.shares, job.shape.partition, job.shape.pools))
         if start.task_id is None:
             self._drop(job.job_id)
             return

@@ -60,8 +60,8 @@ def write_reasons(connection: Connection, memory: QueueMemory, plan: Plan) -> in
             reason, start = "Resources", expected[job_id]
         elif job.tasks is not None and job.available == 0:
             reason = "JobArrayTaskLimit"
-        elif plan.blocked.get(place) == "Licenses":
-            reason = "Licenses"
+        elif plan.blocked.get(place, "Resources") not in ("Resources", "Priority"):
+            reason = plan.blocked[place]
         elif place in plan.blocked:
             reason = "Priority" if plan.reservations or plan.blocked[place] == "Priority" else "Resources"
         else:
