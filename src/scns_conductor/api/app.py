@@ -10,10 +10,21 @@ from scns_conductor import migrations
 from scns_conductor.api import problems
 from scns_conductor.api.dependencies import Parts, Verifier
 from scns_conductor.api.middleware import Entrance
-from scns_conductor.api.routers import cluster, health, job_logs, jobs, priority, reservations, steps, submission
+from scns_conductor.api.routers import (
+    accounting,
+    cluster,
+    health,
+    job_logs,
+    jobs,
+    priority,
+    reservations,
+    steps,
+    submission,
+)
 from scns_conductor.core.database import async_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import ensure_key
+from scns_conductor.services.accounting_cache import AccountingCache
 from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.cluster_limits import LimitsCache
 from scns_conductor.services.dashboard import Dashboard
@@ -43,6 +54,7 @@ def build_app(settings: Settings) -> FastAPI:
             settings=settings,
             engine=engine,
             limits=LimitsCache(engine),
+            accounting=AccountingCache(engine),
             queue=queue,
             desk=desk,
             output=OutputReader(engine, settings, desk),
@@ -67,7 +79,7 @@ def build_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     # submission、steps 在前：/jobs/submit、/jobs/query、/jobs/steps 不能被 /jobs/{job_id} 抢走。
-    routers = (submission, steps, jobs, job_logs, cluster, reservations, priority, health)
+    routers = (submission, steps, jobs, job_logs, cluster, accounting, reservations, priority, health)
     for router in (module.router for module in routers):
         app.include_router(router)
     app.add_middleware(Entrance, script_max_bytes=settings.script_max_bytes, batch_max_bytes=BATCH_MAX_BYTES)

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from scns_conductor.core.errors import InvalidRequest, Unauthorized
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity, verify_token
+from scns_conductor.services.accounting_cache import AccountingCache
 from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.cluster_limits import LimitsCache
 from scns_conductor.services.dashboard import Dashboard
@@ -32,6 +33,7 @@ class Parts:
     settings: Settings
     engine: AsyncEngine
     limits: LimitsCache
+    accounting: AccountingCache
     queue: SubmitQueue
     desk: AnswerDesk
     output: OutputReader
@@ -86,7 +88,15 @@ async def get_identity(
     wanted = request.headers.get("x-slurm-user-name")
     if wanted and wanted != identity.user_name:
         raise Unauthorized("X-SLURM-USER-NAME 与令牌里的用户不同", code="token_invalid")
-    return identity
+    return identity if identity.admin else await _raised(identity, parts.accounting)
+
+
+async def _raised(identity: Identity, accounting: AccountingCache) -> Identity:
+    """sacctmgr 给的管理级别；令牌本来就是管理员的不必看。"""
+    level = (await accounting.get()).admin_levels.get(identity.user_name, "None")
+    if level == "None":
+        return identity
+    return replace(identity, admin=level == "Administrator", operator=True)
 
 
 async def get_submitter(

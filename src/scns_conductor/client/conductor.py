@@ -373,6 +373,81 @@ class Client:
         """删除预留（管理员）。"""
         self.transport.request("DELETE", f"/reservations/{_segment(name)}")
 
+    # ---- 记账 ----
+
+    def accounts(self) -> list[Json]:
+        """全部账户。"""
+        answer: list[Json] = self._json("GET", "/accounts")["accounts"]
+        return answer
+
+    def create_account(self, account: Json) -> Json:
+        """新建账户（管理员、Operator）；字段见 docs/accounting.md。"""
+        answer: Json = self._json("POST", "/accounts", body=account)
+        return answer
+
+    def update_account(self, name: str, changes: Json) -> Json:
+        """修改账户。"""
+        answer: Json = self._json("PATCH", f"/accounts/{_segment(name)}", body=changes)
+        return answer
+
+    def delete_account(self, name: str) -> list[str]:
+        """删除账户与它的下级；返回删掉的。"""
+        answer: list[str] = self._json("DELETE", f"/accounts/{_segment(name)}")["deleted"]
+        return answer
+
+    def users(self) -> list[Json]:
+        """有关联的用户。"""
+        answer: list[Json] = self._json("GET", "/users")["users"]
+        return answer
+
+    def update_user(self, name: str, changes: Json) -> Json:
+        """改管理级别与缺省账户。"""
+        answer: Json = self._json("PATCH", f"/users/{_segment(name)}", body=changes)
+        return answer
+
+    def delete_user(self, name: str) -> None:
+        """删除用户的全部关联。"""
+        self.transport.request("DELETE", f"/users/{_segment(name)}")
+
+    def associations(self, account: str | None = None, user: str | None = None) -> list[Json]:
+        """关联；user 为空文字只要账户自己的。"""
+        query = {name: value for name, value in (("account", account), ("user", user)) if value is not None}
+        answer: list[Json] = self._json("GET", "/associations", query=query)["associations"]
+        return answer
+
+    def create_association(self, association: Json) -> Json:
+        """把用户加进账户。"""
+        answer: Json = self._json("POST", "/associations", body=association)
+        return answer
+
+    def update_association(self, association_id: int, changes: Json) -> Json:
+        """改份额、QOS 与上限。"""
+        answer: Json = self._json("PATCH", f"/associations/{association_id}", body=changes)
+        return answer
+
+    def delete_association(self, association_id: int) -> None:
+        """把用户移出账户。"""
+        self.transport.request("DELETE", f"/associations/{association_id}")
+
+    def qos(self) -> list[Json]:
+        """全部 QOS。"""
+        answer: list[Json] = self._json("GET", "/qos")["qos"]
+        return answer
+
+    def create_qos(self, qos: Json) -> Json:
+        """新建 QOS。"""
+        answer: Json = self._json("POST", "/qos", body=qos)
+        return answer
+
+    def update_qos(self, name: str, changes: Json) -> Json:
+        """修改 QOS。"""
+        answer: Json = self._json("PATCH", f"/qos/{_segment(name)}", body=changes)
+        return answer
+
+    def delete_qos(self, name: str) -> None:
+        """删除 QOS。"""
+        self.transport.request("DELETE", f"/qos/{_segment(name)}")
+
     # ---- 优先级 ----
 
     def priorities(self, job_ids: Sequence[str] | None = None) -> Json:

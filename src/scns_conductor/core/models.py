@@ -158,6 +158,7 @@ class Job(JobSpec, table=True):
     )
     requested_end_reason: str | None = Field(None, description="上述要求的说明")
     requested_end_actor: str | None = Field(None, description="上述要求是谁提的")
+    requested_end_grace: int | None = Field(None, description="上述要求给的宽限（秒）；空表示按 KillWait")
 
     cpu_user_s: float | None = Field(None, description="用户态 CPU 秒")
     cpu_system_s: float | None = Field(None, description="内核态 CPU 秒")
@@ -208,6 +209,9 @@ class ResourceAllocation(SQLModel, table=True):
         description="通用资源的数目，如 {'gpu:a100': 2}",
     )
     tasks: int = Field(1, description="在这个节点上的任务数")
+    lent_cpus: int = Field(
+        0, sa_column_kwargs={"server_default": "0"}, description="因抢占而挂起时借出的 CPU 数；这时 cpus 是 0"
+    )
     cpu_ids: list[int] | None = Field(None, sa_type=ARRAY(sa.Integer), description="绑定的核，由代理选定")
     gres_ids: dict[str, list[int]] | None = Field(None, sa_type=JSONB, description="通用资源的序号，由代理选定")
     process_id: int | None = Field(None, description="本节点上的进程号")
@@ -220,6 +224,7 @@ class ResourceAllocation(SQLModel, table=True):
     __table_args__ = (
         sa.UniqueConstraint("job_id", "restart_count", "node_name", name="resource_allocations_once"),
         sa.CheckConstraint("cpus >= 0 AND memory >= 0", name="resource_allocations_not_negative"),
+        sa.CheckConstraint("lent_cpus >= 0", name="resource_allocations_lent"),
         sa.Index("resource_allocations_held", "node_name", "job_id", postgresql_where=sa.text("released_at IS NULL")),
         sa.Index("resource_allocations_by_node", "node_name", sa.text("job_id DESC")),
     )
@@ -357,7 +362,9 @@ class Partition(SQLModel, table=True):
     priority_job_factor: int = Field(
         1, sa_column_kwargs={"server_default": "1"}, description="多因子优先级里的分区因子"
     )
-    preempt_mode: str | None = Field(None, description="被抢占时怎么办：requeue、cancel、off；空表示按全局设置")
+    preempt_mode: str | None = Field(
+        None, description="被抢占时怎么办：requeue、cancel、suspend、off；空表示按全局设置"
+    )
     grace_time: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="被抢占时的宽限（秒）")
     allow_accounts: list[str] | None = Field(None, sa_type=ARRAY(sa.Text), description="只许这些账户；空表示都许")
     deny_accounts: list[str] | None = Field(None, sa_type=ARRAY(sa.Text), description="不许这些账户")

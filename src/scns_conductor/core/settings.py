@@ -22,6 +22,14 @@ from pydantic_settings import (
 
 from scns_conductor.core.errors import SettingsError
 
+# slurm.conf(5)：写了这个，也就要那些。
+_IMPLIED: dict[str, tuple[str, ...]] = {
+    "associations": (),
+    "limits": ("associations",),
+    "qos": ("associations",),
+    "safe": ("associations", "limits"),
+}
+
 
 def config_file() -> Path | None:
     """正在使用的 TOML 文件；没有则为 None。SCNS_CONFIG 指了却不存在时抛 SettingsError。"""
@@ -134,15 +142,27 @@ class Settings(BaseSettings):
     priority_favor_small: bool = Field(False, description="大小因子反过来，小作业优先（Slurm 的 PriorityFavorSmall）")
     fair_shares: dict[str, int] = Field(
         default_factory=dict,
-        description='公平份额：{"账户": 份额, "账户/用户": 份额}，没写的是 1；没有账户的作业算在 (none) 里',
+        description='没有建账户时的公平份额：{"账户": 份额, "账户/用户": 份额}，没写的是 1；没账户的作业算在 (none) 里',
+    )
+    accounting_storage_enforce: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="核对什么（Slurm 的 AccountingStorageEnforce），逗号分隔：associations 要有关联，limits 关联与 "
+        "QOS 的上限，qos 只用许用的 QOS，safe 用量跑完也不会超才启动；后三个都含 associations。缺省什么也不核对",
     )
     placement: Literal["best_fit", "spread", "weight", "topology"] = Field("best_fit", description="放置方式")
     backfill_depth: int = Field(100, ge=0, description="最多为多少个排在前面的受阻作业保留未来的资源")
-    preempt_type: Literal["none", "partition_prio"] = Field(
-        "none", description="抢占的依据（Slurm 的 PreemptType）：partition_prio 按分区的层级，高的抢占低的"
+    preempt_type: Literal["none", "partition_prio", "qos"] = Field(
+        "none",
+        description="抢占的依据（Slurm 的 PreemptType）：partition_prio 按分区的层级，高的抢占低的；"
+        "qos 按 QOS 的 preempt 列表",
     )
-    preempt_mode: Literal["requeue", "cancel", "off"] = Field(
-        "requeue", description="分区没有写 preempt_mode 时的方式；requeue 时不许重新排队的作业也只能取消"
+    preempt_mode: Literal["requeue", "cancel", "suspend", "off"] = Field(
+        "requeue",
+        description="分区（QOS）没有写 preempt_mode 时的方式；requeue 时不许重新排队的作业也只能取消；"
+        "suspend 挂起并借出 CPU，抢占者结束后恢复",
+    )
+    preempt_exempt_time_s: int = Field(
+        0, ge=0, description="作业运行满多少秒才许被抢占（Slurm 的 PreemptExemptTime）；QOS 写了的为准"
     )
     kill_invalid_dependency: bool = Field(False, description="依赖永远不能满足的作业是否直接取消")
     licenses: str = Field("", description="全集群的许可证，如 matlab:5,ansys:2（slurm.conf 的 Licenses）")
@@ -165,10 +185,19 @@ class Settings(BaseSettings):
         toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
         return init_settings, env_settings, dotenv_settings, toml
 
-    @field_validator("node_features", mode="before")
+    @field_validator("node_features", "accounting_storage_enforce", mode="before")
     @classmethod
-    def _split_features(cls, value: Any) -> Any:
+    def _split_words(cls, value: Any) -> Any:
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+    @field_validator("accounting_storage_enforce")
+    @classmethod
+    def _known_enforcement(cls, value: list[str]) -> list[str]:
+        words = [word.lower() for word in value if word.lower() != "none"]
+        for word in words:
+            if word not in _IMPLIED:
+                raise ValueError(f"只能是 {'、'.join(_IMPLIED)}，不能是 {word!r}")
+        return sorted({each for word in words for each in (word, *_IMPLIED[word])})
 
     def require_key_to_listen(self, host: str) -> None:
         """不在回环地址上监听时必须有自己的密钥；否则抛 SettingsError。"""

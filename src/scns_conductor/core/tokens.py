@@ -20,10 +20,11 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """令牌说明的身份。"""
+    """令牌说明的身份；管理级别也可以来自 users 表（sacctmgr 的 AdminLevel）。operator 能改记账的表。"""
 
     user_name: str
     admin: bool
+    operator: bool = False
 
 
 def ensure_key(path: Path) -> bytes:

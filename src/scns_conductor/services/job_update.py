@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest
 from scns_conductor.core.models import Job
@@ -12,6 +12,7 @@ from scns_conductor.core.statements import events_insert, inbox_insert, notify_i
 from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.cluster_limits import ClusterLimits
+from scns_conductor.services.job_admission import Admission
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
 from scns_conductor.services.new_job import HOLD_REASONS, check_expressions, check_privileges
 from scns_conductor.services.submission import require_dependencies
@@ -21,9 +22,22 @@ WHILE_RUNNING = frozenset(
     {"time_limit", "comment", "admin_comment", "extra", "requeue", "mail_type", "mail_user", "wckey", "name"}
 )
 
+# 改了这些就要按记账再核对一遍；管理员改的不核对（Slurm 也是）。
+ACCOUNTED = frozenset(
+    {
+        "account", "qos", "partition", "time_limit", "tasks", "cpus_per_task", "minimum_nodes", "memory_per_node",
+        "memory_per_cpu", "memory_per_gpu", "tres_per_job", "tres_per_node", "tres_per_task", "licenses",
+    }
+)  # fmt: skip
+
 
 async def update_job(
-    engine: AsyncEngine, identity: Identity, job_id: str, changes: Mapping[str, Any], limits: ClusterLimits
+    engine: AsyncEngine,
+    identity: Identity,
+    job_id: str,
+    changes: Mapping[str, Any],
+    limits: ClusterLimits,
+    admission: Admission,
 ) -> dict[str, Any]:
     """changes 是 JobSpec 的列（已换算）。不许改的抛 Forbidden、Conflict 或 InvalidRequest，一个字段也不改。"""
     if not changes:
@@ -41,6 +55,9 @@ async def update_job(
             raise Conflict(f"作业 {job_id} 已经结束（{rows[0].state}），不能修改", code="job_finished")
         for row in chosen:
             _check_row(row, changes, identity)
+        if ACCOUNTED & changes.keys() and not identity.admin:
+            for spec in await _specs(connection, [row.job_id for row in chosen]):
+                admission.recheck({**spec, **changes})
         values = _with_hold_reason(changes, chosen, identity)
         job_ids = [row.job_id for row in chosen]
         await connection.execute(
@@ -63,6 +80,11 @@ async def update_job(
             await connection.execute(inbox_insert("update", job_ids=running))
         await connection.execute(notify_inbox())
     return {"job_id": job_id, "state": chosen[0].state, "updated": sorted(changes)}
+
+
+async def _specs(connection: AsyncConnection, job_ids: list[int]) -> list[dict[str, Any]]:
+    rows = await connection.execute(sa.select(Job).where(sa.column("job_id").in_(job_ids)))
+    return [dict(row) for row in rows.mappings()]
 
 
 def _check_row(row: JobRow, changes: Mapping[str, Any], identity: Identity) -> None:

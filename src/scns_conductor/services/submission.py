@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.core.statements import INBOX_CHANNEL
+from scns_conductor.services.job_admission import reserve_submissions
 from scns_conductor.services.new_job import COLUMNS
 
 # 一批最多合多少个单独的提交；再多也不会更快，只会让先到的多等。
@@ -57,7 +58,8 @@ class IdempotencyClaim:
 
 
 async def insert_jobs(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> list[int]:
-    """在调用者的事务里写下一批作业（new_job 的结果），返回作业号，次序与给的相同。"""
+    """在调用者的事务里写下一批作业（new_job 的结果），返回作业号，次序与给的相同。超过提交数的上限抛 Conflict。"""
+    await reserve_submissions(connection, rows)
     raw = await connection.get_raw_connection()
     driver = raw.driver_connection
     assert isinstance(driver, asyncpg.Connection)

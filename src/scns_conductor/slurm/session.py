@@ -30,6 +30,7 @@ _BY_CODE = {
     "answer_timeout": "Socket timed out on send/recv operation",
     "account_unknown": "Invalid account or account/partition combination specified",
     "qos_unknown": "Invalid qos specification",
+    "accounting_policy": "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
     "reservation_unknown": "Requested reservation is invalid",
     "reservation_not_found": "Requested reservation is invalid",
     "reservation_denied": "Access denied to requested reservation",

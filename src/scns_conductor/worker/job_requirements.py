@@ -7,6 +7,7 @@ from typing import Any
 from scns_conductor.core.dependency import Dependency, Outcome, parse_dependency
 from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.hostlist import expand
+from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.scheduling.eligibility import Request
 from scns_conductor.scheduling.shape import LICENSE, Shape
 
@@ -27,19 +28,6 @@ class Defaults:
     """没有写内存的作业按每 CPU 多少计（MiB）；0 是不占内存。"""
 
     memory_per_cpu: int = 0
-
-
-def parse_licenses(text: str | None) -> tuple[tuple[str, int], ...]:
-    """matlab:2,ansys -> (('ansys', 1), ('matlab', 2))；写法有误抛 ValueError。"""
-    found: dict[str, int] = {}
-    for item in (text or "").split(","):
-        name, _, count = item.strip().replace("=", ":").partition(":")
-        if not name:
-            continue
-        if count and not count.isdigit():
-            raise ValueError(f"无法识别的许可证 {item.strip()!r}；例如 matlab:2")
-        found[name] = found.get(name, 0) + int(count or 1)
-    return tuple(sorted(found.items()))
 
 
 def license_pools(text: str | None) -> tuple[tuple[str, int], ...]:

@@ -57,8 +57,8 @@ class PartitionValues(BaseModel):
     default_memory_per_cpu: Memory = Field(None, description="每 CPU 缺省内存")
     priority_tier: Annotated[int, Field(ge=0, le=65533)] | None = Field(None, description="层级，大者先排")
     priority_job_factor: Annotated[int, Field(ge=0, le=65533)] | None = Field(None, description="优先级里的分区因子")
-    preempt_mode: Annotated[str, BeforeValidator(_lower), Field(pattern="^(requeue|cancel|off)$")] | None = Field(
-        None, description="被抢占时怎么办：requeue、cancel、off；缺省按 SCNS_PREEMPT_MODE。还没有 suspend"
+    preempt_mode: Annotated[str, BeforeValidator(_lower), Field(pattern="^(requeue|cancel|suspend|off)$")] | None = (
+        Field(None, description="被抢占时怎么办：requeue、cancel、suspend、off；缺省按 SCNS_PREEMPT_MODE")
     )
     grace_time: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(None, description="被抢占时的宽限（秒）")
     allow_accounts: list[Name] | None = Field(None, description="只许这些账户")

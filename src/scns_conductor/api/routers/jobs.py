@@ -10,6 +10,7 @@ from scns_conductor.api.job_request import UPDATABLE, JobRequest
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.services import job_control
 from scns_conductor.services.cancellation import cancel_job
+from scns_conductor.services.job_admission import Admission
 from scns_conductor.services.job_queries import (
     MAX_LIMIT,
     JobFilter,
@@ -106,7 +107,8 @@ async def update(job_id: str, body: JobRequest, parts: PartsDep, identity: Ident
     if "array_max_tasks" in body.model_fields_set:
         changes["array_max_tasks"] = body.array_max_tasks or None
     limits = await parts.limits.get(names)
-    return Acted(**await update_job(parts.engine, identity, job_id, changes, limits))
+    admission = Admission(await parts.accounting.get(), parts.settings)
+    return Acted(**await update_job(parts.engine, identity, job_id, changes, limits, admission))
 
 
 @router.get("/{job_id}/events", summary="作业的历史")

@@ -1,15 +1,17 @@
 """提交、查询、取消：三个固定的端点，以及批量提交与试排。"""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, Field
 
-from scns_conductor.api.dependencies import IdentityDep, PartsDep, SubmitterDep
+from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep, SubmitterDep
 from scns_conductor.api.job_request import BatchRequest, SubmitRequest
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.services.cancellation import cancel_job
+from scns_conductor.services.job_admission import SUBMIT_LIMITS, Admission
 from scns_conductor.services.job_control import signal_job
 from scns_conductor.services.job_queries import query_job
 from scns_conductor.services.new_job import new_job
@@ -17,6 +19,8 @@ from scns_conductor.services.submission import IdempotencyClaim, require_depende
 
 router = APIRouter(prefix="/jobs", tags=["提交"])
 MAX_KEY_LENGTH = 255
+
+_UNPLANNED = ("script", "environment", "argv", SUBMIT_LIMITS)
 
 IdempotencyKey = Annotated[
     str | None, Header(alias="Idempotency-Key", description="幂等键：同一个键只产生一次作业，断线重送请用同一个")
@@ -104,6 +108,13 @@ def _reservations(*requests: SubmitRequest) -> frozenset[str]:
     return frozenset(request.job.reservation for request in requests if request.job.reservation)
 
 
+async def _admit(rows: Mapping[str, tuple[dict[str, Any], SubmitRequest]], parts: Parts) -> None:
+    """补上缺省的账户与 QOS，核对记账；rows 是字段的前缀 -> (要写的行, 请求)。"""
+    admission = Admission(await parts.accounting.get(), parts.settings)
+    for prefix, (row, body) in rows.items():
+        admission.admit(row, body.job.model_fields_set, f"{prefix}job.")
+
+
 @router.post("/submit", summary="提交一份脚本")
 async def submit(
     body: SubmitRequest, request: Request, parts: PartsDep, submitter: SubmitterDep, key: IdempotencyKey = None
@@ -111,6 +122,7 @@ async def submit(
     """返回作业号时，作业已经落盘，不会丢。"""
     limits = await parts.limits.get(_partitions(body), _reservations(body))
     row = new_job(body.job.columns(), body.script, submitter, limits, parts.settings)
+    await _admit({"": (row, body)}, parts)
     await require_dependencies(parts.engine, {"job.": row})
     claim = _claim(submitter.identity.user_name, key, await request.body())
     return Submitted(job_id=str(await parts.queue.submit(row, claim)))
@@ -129,6 +141,7 @@ async def submit_many(
         new_job(item.job.columns(), item.script, submitter, limits, parts.settings, f"jobs[{index}].")
         for index, item in enumerate(body.jobs)
     ]
+    await _admit({f"jobs[{index}].": pair for index, pair in enumerate(zip(rows, body.jobs, strict=True))}, parts)
     await require_dependencies(parts.engine, {f"jobs[{index}].job.": row for index, row in enumerate(rows)})
     claim = _claim(submitter.identity.user_name, key, await request.body())
     return BatchSubmitted(job_ids=[str(job_id) for job_id in await submit_batch(parts.engine, rows, claim)])
@@ -160,11 +173,12 @@ async def plan(body: SubmitRequest, parts: PartsDep, submitter: SubmitterDep) ->
     """sbatch --test-only。调度器真的按这份要求排一次。"""
     limits = await parts.limits.get(_partitions(body), _reservations(body))
     row = new_job(body.job.columns(), body.script or "#!/bin/sh\n", submitter, limits, parts.settings)
+    await _admit({"": (row, body)}, parts)
     return await parts.desk.ask("plan", payload={"job": plan_columns(row)})
 
 
 def plan_columns(row: dict[str, Any]) -> dict[str, Any]:
     """能写进 JSON 的要求；时刻换成 Unix 秒，脚本与环境用不着。"""
-    kept = {name: value for name, value in row.items() if name not in ("script", "environment", "argv")}
+    kept = {name: value for name, value in row.items() if name not in _UNPLANNED}
     kept["array_remaining"] = None
     return {name: value.timestamp() if hasattr(value, "timestamp") else value for name, value in kept.items()}

@@ -1,0 +1,14 @@
+"""许可证的写法（sbatch(1) 的 --licenses、slurm.conf 的 Licenses）：matlab:2,ansys。"""
+
+
+def parse_licenses(text: str | None) -> tuple[tuple[str, int], ...]:
+    """matlab:2,ansys -> (('ansys', 1), ('matlab', 2))；写法有误抛 ValueError。"""
+    found: dict[str, int] = {}
+    for item in (text or "").split(","):
+        name, _, count = item.strip().replace("=", ":").partition(":")
+        if not name:
+            continue
+        if count and not count.isdigit():
+            raise ValueError(f"无法识别的许可证 {item.strip()!r}；例如 matlab:2")
+        found[name] = found.get(name, 0) + int(count or 1)
+    return tuple(sorted(found.items()))

@@ -1,0 +1,94 @@
+"""QOS：列出；管理员与 Operator 新建、修改、删除。"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from scns_conductor.core.accounting_models import NORMAL_QOS, Qos
+from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
+from scns_conductor.core.job_limits import DENY_ON_LIMIT, NO_DECAY, REQUIRES_RESERVATION
+from scns_conductor.core.tokens import Identity
+from scns_conductor.services.accounts import merged, require_operator, require_qos, tell_accounting
+
+FLAGS = (DENY_ON_LIMIT, NO_DECAY, REQUIRES_RESERVATION)
+
+_LIST = sa.text("SELECT * FROM qos WHERE CAST(:name AS text) IS NULL OR name = :name ORDER BY name")
+_USED = sa.text("SELECT min(job_id) FROM jobs WHERE state IN ('PENDING', 'RUNNING', 'SUSPENDED') AND qos = :name")
+# 别处提到它的都去掉（slurmdbd 也是）。
+_FORGET = (
+    sa.text("UPDATE associations SET qos = array_remove(qos, :name) WHERE :name = ANY(qos)"),
+    sa.text("UPDATE qos SET preempt = array_remove(preempt, :name) WHERE :name = ANY(preempt)"),
+)
+
+
+async def list_qos(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
+    """全部 QOS，或指名的一个（不存在抛 NotFound）。"""
+    async with engine.connect() as connection:
+        rows = (await connection.execute(_LIST, {"name": name})).mappings().all()
+    if name is not None and not rows:
+        raise _unknown(name)
+    return [dict(row) for row in rows]
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"没有 QOS {name[:64]}；用 GET /qos 查看现有的", code="qos_not_found")
+
+
+async def create_qos(engine: AsyncEngine, identity: Identity, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """新建；同名的已存在抛 Conflict。"""
+    require_operator(identity, "新建 QOS")
+    async with engine.begin() as connection:
+        await _check(connection, name, values)
+        row = {"description": name, **merged({}, values)}
+        try:
+            async with connection.begin_nested():
+                await connection.execute(sa.insert(Qos).values(name=name, **row))
+        except sa.exc.IntegrityError as error:
+            raise Conflict(f"QOS {name} 已存在", code="qos_exists") from error
+        await tell_accounting(connection)
+    return (await list_qos(engine, name))[0]
+
+
+async def update_qos(engine: AsyncEngine, identity: Identity, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """修改；不存在抛 NotFound。TRES 逐种合并。"""
+    require_operator(identity, "修改 QOS")
+    if not changes:
+        raise InvalidRequest("body", '没有要改的字段；例如 {"max_jobs_per_user": 2}', code="nothing_to_update")
+    async with engine.begin() as connection:
+        statement = sa.select(Qos).where(sa.column("name") == name).with_for_update()
+        row = (await connection.execute(statement)).mappings().one_or_none()
+        if row is None:
+            raise _unknown(name)
+        await _check(connection, name, changes)
+        await connection.execute(sa.update(Qos).where(sa.column("name") == name).values(**merged(dict(row), changes)))
+        await tell_accounting(connection)
+    return (await list_qos(engine, name))[0]
+
+
+async def delete_qos(engine: AsyncEngine, identity: Identity, name: str) -> None:
+    """删除；normal 不能删，还有没结束的作业在用抛 Conflict。"""
+    require_operator(identity, "删除 QOS")
+    if name == NORMAL_QOS:
+        raise Conflict("normal 是缺省的 QOS，不能删除", code="qos_default")
+    async with engine.begin() as connection:
+        busy = (await connection.execute(_USED, {"name": name})).scalar_one()
+        if busy is not None:
+            raise Conflict(f"作业 {busy} 还在用 QOS {name}；先取消它或等它结束", code="qos_in_use")
+        deleted = await connection.execute(sa.delete(Qos).where(sa.column("name") == name))
+        if deleted.rowcount == 0:
+            raise _unknown(name)
+        for statement in _FORGET:
+            await connection.execute(statement, {"name": name})
+        await tell_accounting(connection)
+
+
+async def _check(connection: AsyncConnection, name: str, values: Mapping[str, Any]) -> None:
+    preempt = values.get("preempt") or ()
+    if name in preempt:
+        raise InvalidRequest("preempt", f"{name} 不能抢占自己", code="qos_preempt_loop")
+    await require_qos(connection, preempt, "preempt")
+    for flag in values.get("flags") or ():
+        if flag not in FLAGS:
+            raise InvalidRequest("flags", f"不支持 {flag}；可用 {'、'.join(FLAGS)}", code="flag_unknown")
