@@ -120,13 +120,12 @@ def test_a_job_that_cannot_run_fails_with_a_message_and_nothing_else_does(
     assert running_system.wait_state(running_system.submit("true"))["state"] == "COMPLETED"
 
 
-def test_too_big_for_any_node_waits_and_says_which_falls_short(running_system: RunningSystem) -> None:
-    job_id = running_system.submit("true", cpus_per_task=512)
-    wait_until(lambda: running_system.query(job_id)["error_msg"], 20)
-    answer = running_system.query(job_id)
-    assert answer["state"] == "PENDING"
-    assert "512 个 CPU" in answer["error_msg"]
-    assert running_system.call("POST", f"/jobs/cancel/{job_id}")[1]["state"] == "CANCELLED"
+def test_too_big_for_any_node_is_refused_and_says_which_falls_short(running_system: RunningSystem) -> None:
+    job = {"cpus_per_task": 512}
+    status, problem = running_system.call("POST", "/jobs/submit", {"job": job, "script": "true"})
+    assert (status, problem["code"]) == (422, "cpus_exceed_partition")
+    assert problem["errors"][0]["field"] == "job.cpus_per_task"
+    assert "512 个 CPU" in problem["detail"]
 
 
 def test_another_users_job_is_seen_but_not_touched_nor_read(running_system: RunningSystem) -> None:

@@ -108,9 +108,9 @@ def test_gpus_are_given_out_and_never_twice(system: RunningSystem) -> None:
     ]
     outputs = [system.wait_state(job_id)["job_log"]["stdout"] for job_id in jobs]
     assert set(outputs) == {"gpus=0\n", "gpus=1\n"}
-    too_many = system.submit("true", gres="gpu:3")
-    assert "3 个 gpu" in wait_reason(system, too_many, "Resources")["error_msg"]
-    cancel(system, too_many)
+    status, refused = system.call("POST", "/jobs/submit", {"job": {"gres": "gpu:3"}, "script": "true"})
+    assert (status, refused["code"]) == (422, "node_limits_exceeded")
+    assert "3 个 gpu" in refused["detail"]
 
 
 def test_a_small_job_backfills_but_a_long_one_does_not_delay_the_reservation(system: RunningSystem) -> None:
@@ -143,10 +143,18 @@ def test_licenses_limit_how_many_run_at_once(system: RunningSystem) -> None:
 
 
 def test_a_change_takes_effect_in_the_next_cycle(system: RunningSystem) -> None:
-    stuck = system.submit("true", cpus_per_task=64)
-    assert "64" in wait_reason(system, stuck, "Resources")["error_msg"]
-    assert system.call("PATCH", f"/jobs/{stuck}", {"cpus_per_task": 1})[0] == 200
+    blockers = [system.submit("sleep 30", exclusive=True, time_limit="5") for _ in range(3)]
+    for job_id in blockers[:2]:
+        system.wait_state(job_id, "RUNNING")
+    cancel(system, blockers[2])
+    busy = show(system, blockers[0])["node_list"]
+    stuck = system.submit("true", required_nodes=busy)
+    wait_reason(system, stuck, "Resources")
+    status, refused = system.call("PATCH", f"/jobs/{stuck}", {"cpus_per_task": 64})
+    assert (status, refused["code"]) == (422, "cpus_exceed_partition")
+    assert system.call("PATCH", f"/jobs/{stuck}", {"required_nodes": None})[0] == 200
     assert system.wait_state(stuck)["state"] == "COMPLETED"
+    cancel(system, *blockers[:2])
 
 
 def test_a_partition_limits_its_jobs(system: RunningSystem) -> None:
@@ -170,8 +178,19 @@ def test_begin_time_and_deadline(system: RunningSystem) -> None:
     assert system.wait_state(later)["state"] == "COMPLETED"
     shown = show(system, later)
     assert shown["start_time"] >= shown["begin_time"]
-    hopeless = system.submit("true", deadline="now+30", time_limit="10")
-    assert system.wait_state(hopeless)["state"] == "DEADLINE"
+    job = {"deadline": "now+30", "time_limit": "10"}
+    status, refused = system.call("POST", "/jobs/submit", {"job": job, "script": "true"})
+    assert (status, refused["code"]) == (422, "deadline_unreachable")
+
+
+def test_a_job_that_can_no_longer_make_its_deadline_ends(system: RunningSystem) -> None:
+    blocker = system.submit("sleep 60", required_nodes="node2", exclusive=True)
+    system.wait_state(blocker, "RUNNING")
+    waiting = system.submit("true", required_nodes="node2", deadline="now+5", time_limit="0:03")
+    assert system.wait_state(waiting, wait_s=20)["state"] == "DEADLINE"
+    shown = show(system, waiting)
+    assert shown["end_time"] <= shown["deadline"]
+    cancel(system, blocker)
 
 
 def test_a_node_taken_down_loses_its_jobs_and_a_resumed_one_runs_again(system: RunningSystem) -> None:
@@ -193,6 +212,53 @@ def test_plan_answers_without_leaving_a_job(system: RunningSystem) -> None:
     assert answer["start_time"] is not None
     assert set(answer["nodes"]) <= {"node1", "node2", "node3"}
     status, answer = system.call("POST", "/jobs/plan", {"job": {"cpus_per_task": 64}, "script": "#!/bin/sh\n"})
-    assert (status, answer["start_time"]) == (200, None)
-    assert "64" in answer["text"]
+    assert (status, answer["code"]) == (422, "cpus_exceed_partition")
+    assert "64" in answer["detail"]
     assert system.call("GET", "/jobs?limit=1")[1]["jobs"][0]["job_id"] == before
+
+
+@pytest.mark.parametrize(
+    ("job", "field", "code"),
+    [
+        ({"memory_per_node": "9G"}, "memory_per_node", "memory_not_satisfiable"),
+        ({"cpus_per_task": 5}, "cpus_per_task", "cpus_not_satisfiable"),
+        ({"nodes": 4}, "minimum_nodes", "node_count_invalid"),
+        ({"required_nodes": "node9"}, "required_nodes", "node_unknown"),
+        ({"constraints": "nosuch"}, "constraints", "feature_unknown"),
+        ({"gres": "fpga:1"}, "tres_per_node", "gres_unknown"),
+        ({"licenses": "ansys"}, "licenses", "license_unknown"),
+        ({"licenses": "matlab:3"}, "licenses", "license_exceeded"),
+        ({"deadline": "2001-01-01"}, "deadline", "deadline_past"),
+        ({"time_limit": "5", "time_minimum": "6"}, "time_minimum", "time_minimum_exceeds_limit"),
+        ({"distribution": "nope"}, "distribution", "invalid_field"),
+    ],
+)
+def test_a_job_that_can_never_run_is_refused_at_once(
+    system: RunningSystem, job: dict[str, Any], field: str, code: str
+) -> None:
+    status, answer = system.call("POST", "/jobs/submit", {"job": job, "script": "true"})
+    assert (status, answer["code"]) == (422, code), answer
+    assert answer["errors"][0]["field"] == f"job.{field}"
+    good = {"job": {}, "script": "true"}
+    status, answer = system.call("POST", "/jobs/submit/batch", {"jobs": [good, {"job": job, "script": "true"}]})
+    assert (status, answer["code"]) == (422, code), answer
+    assert answer["errors"][0]["field"] == f"jobs[1].job.{field}"
+
+
+def test_a_job_for_nodes_that_are_only_drained_is_accepted(system: RunningSystem) -> None:
+    assert system.call("PATCH", "/nodes/node3", {"state": "DRAIN", "reason": "换盘"})[0] == 200
+    job_id = system.submit("true", required_nodes="node3")
+    assert system.call("PATCH", "/nodes/node3", {"state": "RESUME"})[0] == 200
+    assert system.wait_state(job_id)["detail"]["node_list"] == "node3"
+
+
+def test_dependencies_may_not_go_in_circles(system: RunningSystem) -> None:
+    first = system.submit("true", hold=True)
+    second = system.submit("true", dependency=f"afterok:{first}")
+    third = system.submit("true", dependency=f"afterany:{second}")
+    status, answer = system.call("PATCH", f"/jobs/{first}", {"dependency": f"afterok:{third}"})
+    assert (status, answer["code"]) == (422, "dependency_circular")
+    assert second in answer["detail"]
+    status, answer = system.call("PATCH", f"/jobs/{first}", {"dependency": f"afterok:{first}"})
+    assert (status, answer["code"]) == (422, "dependency_self")
+    cancel(system, first, second, third)

@@ -22,6 +22,7 @@ from scns_conductor.api.routers import (
     submission,
 )
 from scns_conductor.core.database import async_engine
+from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import ensure_key
 from scns_conductor.services.accounting_cache import AccountingCache
@@ -53,7 +54,7 @@ def build_app(settings: Settings) -> FastAPI:
         app.state.parts = Parts(
             settings=settings,
             engine=engine,
-            limits=LimitsCache(engine),
+            limits=LimitsCache(engine, dict(parse_licenses(settings.licenses))),
             accounting=AccountingCache(engine),
             queue=queue,
             desk=desk,

@@ -127,6 +127,15 @@ def counted(expression: Expression) -> dict[str, int]:
             return found
 
 
+def words(expression: Expression) -> set[str]:
+    """提到的全部特性。"""
+    match expression:
+        case Feature(name):
+            return {name}
+        case AllOf(parts) | AnyOf(parts):
+            return set().union(*(words(part) for part in parts))
+
+
 def alternatives(expression: Expression) -> list[Expression]:
     """方括号里各项分开：全部节点满足其中同一项；没有方括号时只有它自己。"""
     match expression:

@@ -85,9 +85,9 @@ class Settings(BaseSettings):
     script_max_bytes: int = Field(16 * 1024**2, ge=1, description="脚本的上限（字节）")
     batch_max_jobs: int = Field(10_000, ge=1, le=100_000, description="批量提交一次最多的作业数")
     array_max_tasks: int = Field(4_000_000, ge=1, description="一个作业数组最多的任务数（Slurm 的 MaxArraySize）")
-    enforce_node_limits: bool = Field(
+    enforce_part_limits: bool = Field(
         False,
-        description="为真则拒绝任何节点都满足不了的作业（Slurm 的 EnforcePartLimits），为假则排队并说明原因",
+        description="为真则提交时拒绝超过分区时限与节点数的作业（Slurm 的 EnforcePartLimits），为假则排队并说明原因",
     )
     default_memory_mb_per_cpu: int = Field(
         0, ge=0, description="作业没有写内存时每 CPU 的默认内存（MiB）；0 表示不占内存额度"

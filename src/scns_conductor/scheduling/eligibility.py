@@ -24,6 +24,12 @@ class Request:
     minimum_nodes: int
     user: str = ""
     reservation: str | None = None
+    time_minimum_s: float | None = None
+
+    @property
+    def latest_start(self) -> float | None:
+        """晚于它开始就来不及在期限之前做完（Unix 秒）；没有期限是 None。"""
+        return None if self.deadline is None else self.deadline - (self.time_minimum_s or self.time_limit_s or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ def ineligible(
         return Ineligible("DependencyNeverSatisfied", "所依赖的作业不会有要求的结局了；请取消，或改依赖")
     if request.dependency is Outcome.WAITING:
         return Ineligible("Dependency", "等待所依赖的作业")
-    if request.deadline is not None and request.deadline < now + (request.time_limit_s or 0):
+    if request.latest_start is not None and request.latest_start < now:
         return Ineligible("Deadline", "已来不及在期限之前做完")
     if request.reservation is not None:
         refused = refusal(

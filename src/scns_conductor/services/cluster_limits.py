@@ -1,21 +1,30 @@
-"""提交时要对照的集群情况：分区与节点的大小。缓存一小会儿，提交的热路径不为它查库。"""
+"""提交时要对照的集群情况：分区、节点、许可证、预留。缓存一小会儿，提交的热路径不为它查库。"""
 
+import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import Forbidden, InvalidRequest
+from scns_conductor.core.hostlist import expand
+from scns_conductor.scheduling.cluster import Cluster, NodeFacts, PartitionFacts
 
 FRESH_S = 1.0
 
 _PARTITIONS = sa.text(
-    "SELECT name, is_default, max_time, default_time, min_nodes, max_nodes, allow_accounts, deny_accounts, allow_qos "
-    "FROM partitions"
+    "SELECT name, is_default, max_time, default_time, min_nodes, max_nodes, allow_accounts, deny_accounts, allow_qos, "
+    "state, nodes, max_cpus_per_node, exclusive FROM partitions"
 )
-_NODES = sa.text("SELECT name, cpus, memory FROM nodes")
+# 大小与特性都相同的节点合成一行：一万个节点通常只有几行。
+_NODES = sa.text(
+    "SELECT cpus, memory, temporary_disk, features, gres::text AS gres_text, array_agg(name ORDER BY name) AS names "
+    "FROM nodes GROUP BY 1, 2, 3, 4, 5 ORDER BY 6".replace("::", r"\:\:")
+)
 _RESERVATIONS = sa.text("SELECT name, users, accounts FROM reservations WHERE end_time > clock_timestamp()")
 
 
@@ -32,24 +41,34 @@ class PartitionLimits:
     allow_accounts: list[str] | None
     deny_accounts: list[str] | None
     allow_qos: list[str] | None
+    state: str = "UP"
+    nodes: str = "ALL"
+    max_cpus_per_node: int | None = None
+    exclusive: bool = False
+
+    @property
+    def node_names(self) -> frozenset[str] | None:
+        """它的节点，登记了的与还没有登记的；None 是全部。"""
+        return _expanded(self.nodes)
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSize:
-    """一个节点的大小；内存 MiB。"""
-
-    name: str
-    cpus: int
-    memory: int
+@lru_cache(maxsize=256)
+def _expanded(text: str) -> frozenset[str] | None:
+    return None if text == "ALL" else frozenset(expand(text))
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterLimits:
-    """某一刻的分区、节点与没有结束的预留（名字 -> 许用的用户与账户）。"""
+    """某一刻的分区、节点、许可证与没有结束的预留（名字 -> 许用的用户与账户）。
 
-    partitions: dict[str, PartitionLimits]
-    nodes: tuple[NodeSize, ...]
+    cluster 只有节点的总量，不记分配；verdicts 是要求 -> 能不能有一天启动的判定，随 cluster 的版本作废。
+    """
+
+    partitions: dict[str, PartitionLimits] = field(default_factory=dict)
     reservations: dict[str, tuple[frozenset[str], frozenset[str]]] = field(default_factory=dict)
+    cluster: Cluster = field(default_factory=Cluster)
+    licenses: Mapping[str, int] = field(default_factory=dict)
+    verdicts: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     @property
     def default_partition(self) -> str | None:
@@ -57,11 +76,17 @@ class ClusterLimits:
         return next((name for name, partition in self.partitions.items() if partition.is_default), None)
 
     def require_partitions(self, names: Iterable[str], field: str) -> None:
-        """这些分区都要有；否则抛 InvalidRequest，field 是用户所写的字段。"""
+        """这些分区都要有，而且有一个接受提交（UP 或 DOWN）；否则抛 InvalidRequest，field 是用户所写的字段。"""
+        closed = []
         for name in names:
             if name not in self.partitions:
                 known = "、".join(sorted(self.partitions)) or "（没有分区）"
                 raise InvalidRequest(field, f"没有分区 {name!r}；现有 {known}", code="partition_unknown")
+            closed.append(self.partitions[name].state in ("INACTIVE", "DRAIN"))
+        if closed and all(closed):
+            raise InvalidRequest(
+                field, f"分区 {','.join(names)} 现在不接受提交（INACTIVE 或 DRAIN）", code="partition_unavailable"
+            )
 
     def require_reservation(self, name: str, user: str, account: str | None, field_name: str) -> None:
         """预留要有，而且许这个用户（账户）用；否则抛 InvalidRequest 或 Forbidden。"""
@@ -77,27 +102,72 @@ class ClusterLimits:
 
 
 class LimitsCache:
-    """ClusterLimits 的缓存：最多旧 FRESH_S 秒；要找的分区不在缓存里时重读一次。"""
+    """ClusterLimits 的缓存：最多旧 FRESH_S 秒；要找的名字不在缓存里、或要求 fresh 时重读。"""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, licenses: Mapping[str, int]) -> None:
         self._engine = engine
+        self._licenses = dict(licenses)
         self._read_at = -FRESH_S
-        self._limits = ClusterLimits({}, ())
+        self._limits = ClusterLimits(licenses=self._licenses)
+        self._nodes: dict[str, NodeFacts] = {}
+        self._groups: Sequence[Any] = ()
 
     async def get(
-        self, partitions: frozenset[str] = frozenset(), reservations: frozenset[str] = frozenset()
+        self,
+        partitions: frozenset[str] = frozenset(),
+        reservations: frozenset[str] = frozenset(),
+        *,
+        fresh: bool = False,
     ) -> ClusterLimits:
         """当前的情况；partitions 与 reservations 是一定要认得的名字。"""
         known = partitions <= self._limits.partitions.keys() and reservations <= self._limits.reservations.keys()
-        if not known or time.monotonic() - self._read_at > FRESH_S:
+        if fresh or not known or time.monotonic() - self._read_at > FRESH_S:
             async with self._engine.connect() as connection:
                 rows = (await connection.execute(_PARTITIONS)).all()
-                nodes = (await connection.execute(_NODES)).all()
+                groups = (await connection.execute(_NODES)).all()
                 reserved = (await connection.execute(_RESERVATIONS)).all()
-            self._limits = ClusterLimits(
-                {row.name: PartitionLimits(*row) for row in rows},
-                tuple(NodeSize(*row) for row in nodes),
-                {row.name: (frozenset(row.users), frozenset(row.accounts)) for row in reserved},
-            )
             self._read_at = time.monotonic()
+            self._absorb(rows, groups, reserved)
         return self._limits
+
+    def _absorb(self, rows: Sequence[Any], groups: Sequence[Any], reserved: Sequence[Any]) -> None:
+        cluster, verdicts = self._limits.cluster, self._limits.verdicts
+        if groups != self._groups:
+            found = {
+                name: NodeFacts(
+                    name,
+                    group.cpus,
+                    group.memory,
+                    json.loads(group.gres_text),
+                    frozenset(group.features),
+                    temporary_disk=group.temporary_disk,
+                )
+                for group in groups
+                for name in group.names
+            }
+            if not self._nodes.keys() <= found.keys():
+                cluster, self._nodes = Cluster(), {}
+            for name, facts in found.items():
+                if self._nodes.get(name) != facts:
+                    cluster.upsert_node(facts)
+            self._nodes, self._groups = found, groups
+            verdicts = {}
+        partitions = {row.name: PartitionLimits(*row) for row in rows}
+        if partitions != self._limits.partitions or cluster is not self._limits.cluster:
+            cluster.set_partitions(
+                PartitionFacts(
+                    partition.name,
+                    partition.node_names,
+                    exclusive=partition.exclusive,
+                    max_cpus_per_node=partition.max_cpus_per_node,
+                )
+                for partition in partitions.values()
+            )
+            verdicts = {}
+        self._limits = ClusterLimits(
+            partitions,
+            {row.name: (frozenset(row.users), frozenset(row.accounts)) for row in reserved},
+            cluster,
+            self._licenses,
+            verdicts,
+        )

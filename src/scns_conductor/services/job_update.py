@@ -1,17 +1,21 @@
 """修改作业（scontrol(1) update job）：排队的随便改，运行中的只能改不影响分配的；下一个周期就生效。"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest
 from scns_conductor.core.models import Job
 from scns_conductor.core.statements import events_insert, inbox_insert, notify_inbox
 from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.core.tokens import Identity
+from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.cluster_limits import ClusterLimits
+from scns_conductor.services.feasibility import REQUIREMENTS, TIMES, require_feasible, require_possible_times
 from scns_conductor.services.job_admission import Admission
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
 from scns_conductor.services.new_job import HOLD_REASONS, check_expressions, check_privileges
@@ -20,6 +24,10 @@ from scns_conductor.services.submission import require_dependencies
 # 运行中的作业还能改的：不影响已有的分配。
 WHILE_RUNNING = frozenset(
     {"time_limit", "comment", "admin_comment", "extra", "requeue", "mail_type", "mail_user", "wckey", "name"}
+)
+_DEPENDS_ON = sa.text(
+    "SELECT job_id, dependency FROM jobs WHERE state = 'PENDING' AND dependency IS NOT NULL "
+    "AND (job_id = ANY(CAST(:job_ids AS bigint[])) OR array_job_id = ANY(CAST(:job_ids AS bigint[])))"
 )
 
 # 改了这些就要按记账再核对一遍；管理员改的不核对（Slurm 也是）。
@@ -38,6 +46,7 @@ async def update_job(
     changes: Mapping[str, Any],
     limits: ClusterLimits,
     admission: Admission,
+    defaults: Defaults,
 ) -> dict[str, Any]:
     """changes 是 JobSpec 的列（已换算）。不许改的抛 Forbidden、Conflict 或 InvalidRequest，一个字段也不改。"""
     if not changes:
@@ -55,11 +64,16 @@ async def update_job(
             raise Conflict(f"作业 {job_id} 已经结束（{rows[0].state}），不能修改", code="job_finished")
         for row in chosen:
             _check_row(row, changes, identity)
-        if ACCOUNTED & changes.keys() and not identity.admin:
-            for spec in await _specs(connection, [row.job_id for row in chosen]):
-                admission.recheck({**spec, **changes})
+        pending = [row.job_id for row in chosen if row.state == JobState.PENDING]
+        if (ACCOUNTED | set(REQUIREMENTS) | set(TIMES)) & changes.keys() and pending:
+            for spec in await _specs(connection, pending):
+                if ACCOUNTED & changes.keys() and not identity.admin:
+                    admission.recheck({**spec, **changes})
+                _check_possible(spec, changes, limits, defaults)
         values = _with_hold_reason(changes, chosen, identity)
         job_ids = [row.job_id for row in chosen]
+        if changes.get("dependency"):
+            await _check_circular(connection, chosen, changes["dependency"])
         await connection.execute(
             sa.update(Job).where(sa.column("job_id").in_(job_ids)).values(**values, revision=sa.text("revision + 1"))
         )
@@ -98,6 +112,39 @@ def _check_row(row: JobRow, changes: Mapping[str, Any], identity: Identity) -> N
                 raise Forbidden("time_limit：运行中的作业，本人只能调低时限；请联系管理员", code="admin_required")
     if row.hold == "admin" and "hold" in changes and not identity.admin:
         raise Forbidden(f"作业 {row.label} 是管理员保留的；请联系管理员放行", code="admin_required")
+
+
+def _check_possible(
+    spec: Mapping[str, Any], changes: Mapping[str, Any], limits: ClusterLimits, defaults: Defaults
+) -> None:
+    """改了之后永远不能启动的不许改；与资源、时刻无关的修改不看。"""
+    changed = {**spec, **changes}
+    if not changes.keys().isdisjoint(TIMES):
+        require_possible_times(changed, datetime.now(UTC), "")
+    if not changes.keys().isdisjoint(REQUIREMENTS):
+        require_feasible(changed, limits, defaults, "")
+
+
+async def _check_circular(connection: AsyncConnection, rows: Sequence[JobRow], text: str) -> None:
+    """依赖绕回自己的，谁也启动不了：不许。沿着排队的作业的依赖一层一层地找。"""
+    own = {number for row in rows for number in (row.job_id, row.array_job_id) if number is not None}
+    waiting = set(parse_dependency(text).job_ids)
+    if waiting & own:
+        raise InvalidRequest("dependency", "作业不能依赖自己", code="dependency_self")
+    seen: set[int] = set()
+    while waiting:
+        seen |= waiting
+        found: set[int] = set()
+        for row in await connection.execute(_DEPENDS_ON, {"job_ids": sorted(waiting)}):
+            targets = parse_dependency(row.dependency).job_ids
+            if targets & own:
+                raise InvalidRequest(
+                    "dependency",
+                    f"成了循环：作业 {row.job_id} 依赖着这个作业；请先改掉它的依赖",
+                    code="dependency_circular",
+                )
+            found |= targets
+        waiting = found - seen
 
 
 def _with_hold_reason(changes: Mapping[str, Any], rows: list[JobRow], identity: Identity) -> dict[str, Any]:

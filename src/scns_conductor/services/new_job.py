@@ -2,20 +2,25 @@
 
 import os
 import pwd
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 from scns_conductor.core.array_spec import parse_array
 from scns_conductor.core.dependency import parse_dependency
+from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.errors import Forbidden, InvalidRequest, PayloadTooLarge
 from scns_conductor.core.features import parse_features
 from scns_conductor.core.gres import parse_gres
+from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.models import JobSpec
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
-from scns_conductor.services.cluster_limits import ClusterLimits
+from scns_conductor.scheduling.job_requirements import Defaults
+from scns_conductor.services.cluster_limits import ClusterLimits, PartitionLimits
+from scns_conductor.services.feasibility import TIMES, require_feasible, require_possible_times
 
 # 表里有、而用户不能写的列不在其中。
 COLUMNS = (*JobSpec.model_fields, "script", "array_remaining", "array_max_tasks", "reason")
@@ -33,6 +38,8 @@ _EXPRESSIONS: dict[str, Callable[[str], object]] = {
     "tres_per_job": parse_gres,
     "tres_per_node": parse_gres,
     "tres_per_task": parse_gres,
+    "licenses": parse_licenses,
+    "distribution": check_distribution,
 }
 _ADMIN_ONLY = ("priority", "admin_comment")
 
@@ -71,11 +78,14 @@ def new_job(
         limits.require_reservation(row["reservation"], row["user_name"], row["account"], f"{job}reservation")
     _apply_partition(row, columns, limits, settings, job)
     row["array_remaining"], row["array_max_tasks"] = _array(row, settings, job)
+    if any(row[name] is not None for name in TIMES[1:]):
+        require_possible_times(row, datetime.now(UTC), job)
+    require_feasible(row, limits, Defaults(settings.default_memory_mb_per_cpu), job)
     return row
 
 
 def check_expressions(row: Mapping[str, Any], prefix: str) -> None:
-    """依赖、特性、通用资源的写法；不合法抛 InvalidRequest。"""
+    """依赖、特性、通用资源、许可证、分布方式的写法；不合法抛 InvalidRequest。"""
     for name, parse in _EXPRESSIONS.items():
         if row.get(name):
             try:
@@ -141,31 +151,17 @@ def _apply_partition(
     if "time_limit" not in columns:
         row["time_limit"] = chosen[0].default_time or chosen[0].max_time
     row["maximum_nodes"] = row["maximum_nodes"] or None
-    if settings.enforce_node_limits:
-        _enforce(row, limits, [partition.max_time for partition in chosen], prefix)
+    if settings.enforce_part_limits:
+        _enforce(row, chosen, prefix)
 
 
-def _enforce(row: Mapping[str, Any], limits: ClusterLimits, max_times: list[int | None], prefix: str) -> None:
-    """Slurm 的 EnforcePartLimits：任何节点都满足不了、或超过分区时限的，当场拒绝。"""
-    cpus = max(row["cpus_per_task"] * (row["tasks_per_node"] or 1), row["minimum_cpus_per_node"] or 1)
-    memory = row["memory_per_node"] or (row["memory_per_cpu"] or 0) * cpus
-    if limits.nodes and not any(node.cpus >= cpus for node in limits.nodes):
-        largest = max(limits.nodes, key=lambda node: node.cpus)
-        raise InvalidRequest(
-            f"{prefix}cpus_per_task",
-            f"每节点要 {cpus} 个 CPU，最大的节点 {largest.name} 只有 {largest.cpus} 个",
-            code="node_limits_exceeded",
-        )
-    if limits.nodes and not any(node.memory >= memory for node in limits.nodes):
-        largest = max(limits.nodes, key=lambda node: node.memory)
-        raise InvalidRequest(
-            f"{prefix}memory_per_node",
-            f"每节点要 {memory} MiB 内存，最大的节点 {largest.name} 只有 {largest.memory} MiB",
-            code="node_limits_exceeded",
-        )
-    wanted = row["time_limit"]
-    if all(most is not None and (wanted is None or wanted > most) for most in max_times):
+def _enforce(row: Mapping[str, Any], chosen: Sequence[PartitionLimits], prefix: str) -> None:
+    """Slurm 的 EnforcePartLimits=ANY：超过每一个分区的上限的，当场拒绝。"""
+    wanted, nodes = row["time_limit"], row["minimum_nodes"]
+    if all(each.max_time is not None and (wanted is None or wanted > each.max_time) for each in chosen):
         raise InvalidRequest(f"{prefix}time_limit", "超过分区的时限上限", code="time_limit_exceeded")
+    if all(nodes < each.min_nodes or (each.max_nodes is not None and nodes > each.max_nodes) for each in chosen):
+        raise InvalidRequest(f"{prefix}minimum_nodes", "节点数不在分区允许的范围里", code="node_count_invalid")
 
 
 def _array(row: Mapping[str, Any], settings: Settings, prefix: str) -> tuple[Any, int | None]:

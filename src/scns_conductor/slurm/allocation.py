@@ -10,7 +10,7 @@ from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, Client, ClientError, Problem, Unreachable
 from scns_conductor.core.task_layout import repeat_list
-from scns_conductor.slurm.session import Fatal, say, slurm_error
+from scns_conductor.slurm.session import Fatal, refusal_details, say, slurm_error
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.01, 0.5
 # 这么久还没有分到，就告诉用户在排队。
@@ -32,7 +32,7 @@ def request(client: Client, command: str, job: Mapping[str, Any], *, immediate: 
     try:
         job_id = client.submit(wanted, "")
     except ClientError as error:
-        lines = [f"Unable to allocate resources: {slurm_error(error)}"]
+        lines = [*refusal_details(error), f"Unable to allocate resources: {slurm_error(error)}"]
         if command == "salloc":
             lines = [f"Job submit/allocate failed: {slurm_error(error)}"]
         if isinstance(error, Problem) and error.code == "partition_unknown":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scns_conductor.core.batch_script import exported, gpu_fields, warning_signal
+from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.units import parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.options import Option, flags, option, values
 from scns_conductor.slurm.session import Fatal
@@ -189,6 +190,12 @@ def _check_nodes(text: str) -> None:
 
 def _check_words(given: Mapping[str, str]) -> None:
     """值只能是几个词之一的选项。"""
+    distribution = given.get("distribution")
+    if distribution:
+        try:
+            check_distribution(distribution)
+        except ValueError:
+            raise Fatal("Invalid --distribution specification", code=BAD_OPTION) from None
     signal = given.get("signal", "").partition("@")[0].rpartition(":")[2].upper().removeprefix("SIG")
     wrong = {
         "mail-type": not set(given.get("mail_type", "").upper().split(",")) - {""} <= _MAIL_TYPES,

@@ -10,7 +10,7 @@ from scns_conductor.core.batch_script import header_tokens
 from scns_conductor.slurm.batch_options import BAD_OPTION, OPTIONS, environment_options, job_fields
 from scns_conductor.slurm.options import Parsed, UsageError, parse
 from scns_conductor.slurm.script_source import read_script
-from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
+from scns_conductor.slurm.session import NODE_CONFIGURATION, Fatal, connect, parse_or_exit, refusal_details, slurm_error
 
 _USAGE = "Usage: sbatch [OPTIONS(0)...] [ : [OPTIONS(N)...]] script(0) [args(0)...]"
 # 这些只看命令行，脚本里的不算。
@@ -63,7 +63,10 @@ def _submit(client: Client, job: dict[str, Any], script: str) -> str:
     try:
         return client.submit(job, script)
     except ClientError as error:
-        lines = [f"Batch job submission failed: {slurm_error(error)}"]
+        lines = [*refusal_details(error), f"Batch job submission failed: {slurm_error(error)}"]
+        if isinstance(error, Problem) and error.code == "gres_unknown":
+            # sbatch 自己认得 GresTypes，没有问服务器就拒绝。
+            lines = [slurm_error(error)]
         if isinstance(error, Problem) and error.code == "partition_unknown":
             lines.insert(0, f"invalid partition specified: {job.get('partition')}")
         raise Fatal(*lines) from error
@@ -76,10 +79,13 @@ def _test_only(client: Client, job: dict[str, Any], script: str) -> int:
     except ClientError as error:
         if isinstance(error, Problem) and error.code == "partition_unknown":
             print(f"sbatch: error: invalid partition specified: {job.get('partition')}", file=sys.stderr)
-        raise Fatal(f"allocation failure: {slurm_error(error)}", prefix=None) from error
+        text = slurm_error(error)
+        if isinstance(error, Problem) and error.code in ("cpus_exceed_partition", "node_count_invalid"):
+            text = NODE_CONFIGURATION
+        raise Fatal(f"allocation failure: {text}", prefix=None) from error
     start, nodes = plan.get("start_time") or plan.get("expected_start_time"), plan.get("nodes") or plan.get("node_list")
     if start is None:
-        raise Fatal("allocation failure: Requested node configuration is not available", prefix=None)
+        raise Fatal(f"allocation failure: {NODE_CONFIGURATION}", prefix=None)
     from scns_conductor.core.hostlist import compress
     from scns_conductor.slurm.times import instant
 

@@ -262,8 +262,13 @@ _SHOWS: tuple[tuple[tuple[str, ...], Callable[[Parsed, str], int]], ...] = (
 # ---- 控制 ----
 
 
-def _each_job(words: Sequence[str], what: str, act: Callable[[Client, str], object]) -> int:
-    """逐个作业做；作业号可以用逗号相连，也可以写 jobid=。"""
+def _each_job(
+    words: Sequence[str],
+    what: str,
+    act: Callable[[Client, str], object],
+    explain: Callable[[ClientError], str] = slurm_error,
+) -> int:
+    """逐个作业做；作业号可以用逗号相连，也可以写 jobid=。explain 把错误换成 Slurm 的话。"""
     ids = [job for word in words for job in split_list(word.partition("=")[2] or word)]
     if not ids:
         raise Fatal(f"too few arguments for keyword:{what}", prefix=None)
@@ -274,7 +279,7 @@ def _each_job(words: Sequence[str], what: str, act: Callable[[Client, str], obje
                 for each in _by_name(client, job_id):
                     act(client, each)
             except ClientError as error:
-                print(f"{slurm_error(error)} for job {job_id}", file=sys.stderr)
+                print(f"{explain(error)} for job {job_id}", file=sys.stderr)
                 code = 1
     return code
 
@@ -346,7 +351,16 @@ def _update(_parsed: Parsed, words: list[str]) -> int:
 
 def _update_job(target: str, given: dict[str, str]) -> int:
     changes = job_changes(given)
-    return _each_job([target], "update", lambda client, job: client.update(job, changes))
+    return _each_job([target], "update", lambda client, job: client.update(job, changes), _update_refused)
+
+
+def _update_refused(error: ClientError) -> str:
+    """改成永远放不下的：scontrol 的话与 sbatch 的不同（与 22.05 对比过）。"""
+    if isinstance(error, Problem) and error.code in ("cpus_exceed_partition", "node_count_invalid"):
+        return "Requested partition configuration not available now"
+    if isinstance(error, Problem) and error.code in ("deadline_past", "deadline_unreachable"):
+        return "Invalid time specified"
+    return slurm_error(error)
 
 
 def _update_node(target: str, given: dict[str, str]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from scns_conductor.client import Client, ClientError, EndpointUnknown, Problem, Unreachable
 from scns_conductor.slurm.options import Option, Parsed, UsageError, parse
 
+NODE_CONFIGURATION = "Requested node configuration is not available"
 # 服务器的错误码 -> Slurm 的错误（slurm_errno.c）。
 _BY_CODE = {
     "partition_unknown": "Invalid partition name specified",
@@ -22,7 +23,23 @@ _BY_CODE = {
     "requeue_disabled": "Requested operation is presently disabled",
     "array_invalid": "Invalid job array specification",
     "time_limit_exceeded": "Requested time limit is invalid (missing or exceeds some limit)",
-    "node_limits_exceeded": "Requested node configuration is not available",
+    "node_limits_exceeded": NODE_CONFIGURATION,
+    "memory_not_satisfiable": NODE_CONFIGURATION,
+    "cpus_not_satisfiable": NODE_CONFIGURATION,
+    "disk_not_satisfiable": NODE_CONFIGURATION,
+    "node_count_invalid": "Node count specification invalid",
+    "cpus_exceed_partition": "More processors requested than permitted",
+    "node_unknown": "Invalid node name specified",
+    "feature_unknown": "Invalid feature specification",
+    "gres_unknown": "Invalid generic resource (gres) specification",
+    "license_unknown": "Invalid license specification",
+    "license_exceeded": "Invalid license specification",
+    "deadline_past": "Requested time limit is invalid (missing or exceeds some limit)",
+    "deadline_unreachable": "Requested time limit is invalid (missing or exceeds some limit)",
+    "time_minimum_exceeds_limit": "Invalid time-min specification (exceeds job's time or other limits)",
+    "partition_unavailable": "Required partition not available (inactive or drain)",
+    "dependency_circular": "Circular job dependency",
+    "dependency_self": "Job dependency problem",
     "node_not_found": "Invalid node name specified",
     "script_too_large": "Job script too large",
     "signal_unknown": "Invalid signal specification",
@@ -55,6 +72,12 @@ _BY_FIELD = {
     "qos": "Invalid qos specification",
     "reservation": "Requested reservation is invalid",
 }
+# 提交被拒时 slurmctld 另附的一行（job_mgr.c）。
+_DETAILS = {
+    "memory_not_satisfiable": "Memory specification can not be satisfied",
+    "cpus_not_satisfiable": "CPU count per node can not be satisfied",
+    "disk_not_satisfiable": "Temporary disk specification can not be satisfied",
+}
 CONTACT_FAILED = "Unable to contact slurm controller (connect failure)"
 
 
@@ -78,6 +101,11 @@ def slurm_error(error: ClientError) -> str:
     if known is None and error.errors:
         known = _BY_FIELD.get(error.errors[0].get("field", "").rpartition(".")[2])
     return known or f"{error.code}: {error}"
+
+
+def refusal_details(error: ClientError) -> list[str]:
+    """提交被拒时排在那句话前面的说明；没有则为空。"""
+    return [_DETAILS[error.code]] if isinstance(error, Problem) and error.code in _DETAILS else []
 
 
 def say(command: str, line: str) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from scns_conductor.scheduling.eligibility import ineligible
 from scns_conductor.scheduling.explain import TRIAL_JOB_ID, expected, explain
+from scns_conductor.scheduling.job_requirements import eligibility_request, priority_of, shape_of
 from scns_conductor.scheduling.planner import impossible
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.worker.job_priority import Applicant
-from scns_conductor.worker.job_requirements import eligibility_request, priority_of, shape_of
 from scns_conductor.worker.queue_memory import QueueMemory
 
 MOST_PRIORITIES = 10_000

@@ -13,9 +13,9 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.settings import Settings
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.fair_tree import Account, User, fair_share
+from scns_conductor.scheduling.job_requirements import priority_of
 from scns_conductor.scheduling.priority import LEAST_PRIORITY, Standing, Weights, factors, normalised
 from scns_conductor.scheduling.queue import PendingJob
-from scns_conductor.worker.job_requirements import priority_of
 
 # 十个半衰期之前的用量不到千分之一，不再看。
 HALF_LIVES = 10

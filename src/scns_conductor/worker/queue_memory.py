@@ -28,11 +28,7 @@ from scns_conductor.scheduling.cluster import (
     RunningJob,
 )
 from scns_conductor.scheduling.eligibility import Ineligible, Request, ineligible
-from scns_conductor.scheduling.planner import PlannedStart
-from scns_conductor.scheduling.queue import PendingJob, Queue
-from scns_conductor.scheduling.shape import LICENSE
-from scns_conductor.worker.job_priority import Applicant, JobPriority
-from scns_conductor.worker.job_requirements import (
+from scns_conductor.scheduling.job_requirements import (
     COLUMNS,
     Defaults,
     dependency_of,
@@ -41,6 +37,10 @@ from scns_conductor.worker.job_requirements import (
     priority_of,
     shape_of,
 )
+from scns_conductor.scheduling.planner import PlannedStart
+from scns_conductor.scheduling.queue import PendingJob, Queue
+from scns_conductor.scheduling.shape import LICENSE
+from scns_conductor.worker.job_priority import Applicant, JobPriority
 
 _NODES = sa.text(
     "SELECT name, cpus, memory, gres, features, weight, topology, temporary_disk, state = 'UP' AND NOT drain AS usable "
@@ -350,6 +350,10 @@ class QueueMemory:
         waiting.job.message = None if found is None else found.message
         if found is not None and found.wake_at is not None:
             heapq.heappush(self._wakes, (found.wake_at, waiting.job.job_id))
+        latest = waiting.request.latest_start
+        if latest is not None and latest >= now:
+            # 等着等着就来不及了：到时再看，那时的原因是 Deadline。
+            heapq.heappush(self._wakes, (latest + 0.001, waiting.job.job_id))
         return found
 
     # ---- 时间与依赖 ----

@@ -24,6 +24,7 @@ from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.core.statements import INBOX_CHANNEL, answer_insert, drain_inbox, notify_answer
+from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.scheduling.placement import Placement
 from scns_conductor.scheduling.planner import Plan, PlannedStart, plan
 from scns_conductor.scheduling.policy import Backfill, Policy
@@ -31,7 +32,6 @@ from scns_conductor.scheduling.preemption import preempt
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 from scns_conductor.worker.explanation import answer_question
 from scns_conductor.worker.job_priority import JobPriority
-from scns_conductor.worker.job_requirements import Defaults
 from scns_conductor.worker.leader import Leadership, NotLeader
 from scns_conductor.worker.node_timeout import fail_silent_nodes
 from scns_conductor.worker.preemptions import request_preemptions

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.job_request import UPDATABLE, JobRequest
 from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services import job_control
 from scns_conductor.services.cancellation import cancel_job
 from scns_conductor.services.job_admission import Admission
@@ -106,9 +107,15 @@ async def update(job_id: str, body: JobRequest, parts: PartsDep, identity: Ident
     changes = body.columns()
     if "array_max_tasks" in body.model_fields_set:
         changes["array_max_tasks"] = body.array_max_tasks or None
+    defaults = Defaults(parts.settings.default_memory_mb_per_cpu)
     limits = await parts.limits.get(names)
     admission = Admission(await parts.accounting.get(), parts.settings)
-    return Acted(**await update_job(parts.engine, identity, job_id, changes, limits, admission))
+    try:
+        return Acted(**await update_job(parts.engine, identity, job_id, changes, limits, admission, defaults))
+    except InvalidRequest:
+        # 节点也许刚刚登记：重读一次再判。
+        limits = await parts.limits.get(names, fresh=True)
+        return Acted(**await update_job(parts.engine, identity, job_id, changes, limits, admission, defaults))
 
 
 @router.get("/{job_id}/events", summary="作业的历史")

@@ -1,7 +1,7 @@
 """提交、查询、取消：三个固定的端点，以及批量提交与试排。"""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
@@ -14,7 +14,7 @@ from scns_conductor.services.cancellation import cancel_job
 from scns_conductor.services.job_admission import SUBMIT_LIMITS, Admission
 from scns_conductor.services.job_control import signal_job
 from scns_conductor.services.job_queries import query_job
-from scns_conductor.services.new_job import new_job
+from scns_conductor.services.new_job import Submitter, new_job
 from scns_conductor.services.submission import IdempotencyClaim, require_dependencies, submit_batch
 
 router = APIRouter(prefix="/jobs", tags=["提交"])
@@ -115,13 +115,34 @@ async def _admit(rows: Mapping[str, tuple[dict[str, Any], SubmitRequest]], parts
         admission.admit(row, body.job.model_fields_set, f"{prefix}job.")
 
 
+async def _rows(
+    bodies: Sequence[SubmitRequest], prefixes: Sequence[str], parts: Parts, submitter: Submitter
+) -> list[dict[str, Any]]:
+    """各个请求要写的行；不合法抛 InvalidRequest 等，字段名前加各自的前缀。
+
+    按缓存的集群情况要拒绝的，重读一次再判：节点也许刚刚登记。
+    """
+    partitions, reservations = _partitions(*bodies), _reservations(*bodies)
+    fresh = False
+    while True:
+        limits = await parts.limits.get(partitions, reservations, fresh=fresh)
+        try:
+            return [
+                new_job(body.job.columns(), body.script, submitter, limits, parts.settings, prefix)
+                for body, prefix in zip(bodies, prefixes, strict=True)
+            ]
+        except InvalidRequest:
+            if fresh:
+                raise
+            fresh = True
+
+
 @router.post("/submit", summary="提交一份脚本")
 async def submit(
     body: SubmitRequest, request: Request, parts: PartsDep, submitter: SubmitterDep, key: IdempotencyKey = None
 ) -> Submitted:
     """返回作业号时，作业已经落盘，不会丢。"""
-    limits = await parts.limits.get(_partitions(body), _reservations(body))
-    row = new_job(body.job.columns(), body.script, submitter, limits, parts.settings)
+    [row] = await _rows([body], [""], parts, submitter)
     await _admit({"": (row, body)}, parts)
     await require_dependencies(parts.engine, {"job.": row})
     claim = _claim(submitter.identity.user_name, key, await request.body())
@@ -136,12 +157,9 @@ async def submit_many(
     most = parts.settings.batch_max_jobs
     if len(body.jobs) > most:
         raise InvalidRequest("jobs", f"一次至多 {most} 个，给了 {len(body.jobs)} 个；请分几次", code="batch_too_large")
-    limits = await parts.limits.get(_partitions(*body.jobs), _reservations(*body.jobs))
-    rows = [
-        new_job(item.job.columns(), item.script, submitter, limits, parts.settings, f"jobs[{index}].")
-        for index, item in enumerate(body.jobs)
-    ]
-    await _admit({f"jobs[{index}].": pair for index, pair in enumerate(zip(rows, body.jobs, strict=True))}, parts)
+    prefixes = [f"jobs[{index}]." for index in range(len(body.jobs))]
+    rows = await _rows(body.jobs, prefixes, parts, submitter)
+    await _admit(dict(zip(prefixes, zip(rows, body.jobs, strict=True), strict=True)), parts)
     await require_dependencies(parts.engine, {f"jobs[{index}].job.": row for index, row in enumerate(rows)})
     claim = _claim(submitter.identity.user_name, key, await request.body())
     return BatchSubmitted(job_ids=[str(job_id) for job_id in await submit_batch(parts.engine, rows, claim)])
@@ -171,8 +189,7 @@ async def cancel(
 @router.post("/plan", summary="试排：假如现在提交，何时、在哪里开始；什么也不留下")
 async def plan(body: SubmitRequest, parts: PartsDep, submitter: SubmitterDep) -> dict[str, Any]:
     """sbatch --test-only。调度器真的按这份要求排一次。"""
-    limits = await parts.limits.get(_partitions(body), _reservations(body))
-    row = new_job(body.job.columns(), body.script or "#!/bin/sh\n", submitter, limits, parts.settings)
+    [row] = await _rows([body.model_copy(update={"script": body.script or "#!/bin/sh\n"})], [""], parts, submitter)
     await _admit({"": (row, body)}, parts)
     return await parts.desk.ask("plan", payload={"job": plan_columns(row)})
 

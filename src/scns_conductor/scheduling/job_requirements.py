@@ -16,7 +16,7 @@ COLUMNS = """
     job_id, state, revision, user_name, name, account, partition, qos, reservation, tasks, tasks_per_node,
     cpus_per_task, minimum_nodes, maximum_nodes, minimum_cpus_per_node, memory_per_node, memory_per_cpu, memory_per_gpu,
     temporary_disk_per_node, tres_per_job, tres_per_node, tres_per_task, constraints, required_nodes, excluded_nodes,
-    exclusive, licenses, time_limit, extract(epoch FROM begin_time)::float8 AS begin_time,
+    exclusive, licenses, time_limit, time_minimum, extract(epoch FROM begin_time)::float8 AS begin_time,
     extract(epoch FROM deadline)::float8 AS deadline, dependency, kill_on_invalid_dependency, hold, priority, nice,
     extract(epoch FROM submit_time)::float8 AS submit_time, array_job_id, array_task_id, array_remaining,
     array_max_tasks, reason, error_msg, extract(epoch FROM expected_start_time)::float8 AS expected_start_time
@@ -86,6 +86,7 @@ def eligibility_request(row: Mapping[str, Any], dependency: Outcome | None) -> R
         minimum_nodes=row["minimum_nodes"],
         user=row["user_name"],
         reservation=row["reservation"],
+        time_minimum_s=row["time_minimum"],
     )
 
 
