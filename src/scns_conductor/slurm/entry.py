@@ -22,7 +22,7 @@ COMMANDS = {
     "sprio": "sprio",
     "sshare": "sshare",
     "sreport": "unsupported",
-    "sacctmgr": "unsupported",
+    "sacctmgr": "sacctmgr",
     "sdiag": "unsupported",
 }
 
