@@ -4,7 +4,7 @@ import pytest
 
 from scns_conductor.core.batch_script import header_tokens
 from scns_conductor.slurm.batch_options import OPTIONS
-from scns_conductor.slurm.columns import letters, table
+from scns_conductor.slurm.columns import Field, letters, table
 from scns_conductor.slurm.options import UsageError, flags, parse, values
 
 QUEUE = [*flags("-h --noheader", "--me"), *values("-j --jobs", "-u --user", "-n --name")]
@@ -47,11 +47,11 @@ def test_header_lines_are_quoted_like_the_shell_and_end_at_the_first_command() -
 
 
 def test_literal_text_in_a_format_is_kept_in_header_and_rows() -> None:
-    known = {"i": ("JOBID", lambda row: str(row["id"])), "t": ("ST", lambda row: str(row["state"]))}
+    known = {"i": Field("JOBID", lambda row: str(row["id"])), "t": Field("ST", lambda row: str(row["state"]))}
     lines = table(letters("squeue", '"%i","%t"', known), [{"id": 1, "state": "R"}])
     assert lines == ['"JOBID","ST"', '"1","R"']
 
 
 def test_widths_pad_and_truncate() -> None:
-    known = {"i": ("JOBID", lambda row: str(row["id"]))}
+    known = {"i": Field("JOBID", lambda row: str(row["id"]))}
     assert table(letters("squeue", "%.3i|%5i", known), [{"id": 12345}], header=False) == ["123|12345"]

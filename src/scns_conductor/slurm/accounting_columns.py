@@ -7,6 +7,7 @@ from typing import Any
 
 from scns_conductor.slurm import job_values as of
 from scns_conductor.slurm.times import duration, elapsed_s, epoch, instant, memory
+from scns_conductor.slurm.tres import tres
 
 Row = Mapping[str, Any]
 
@@ -80,25 +81,6 @@ def _requested_memory(row: Row) -> str:
             count = of.cpus(row) if name == "memory_per_cpu" else of.nodes(row)
             return memory(int(row[name]) * count) + mark
     return "0"
-
-
-def tres(row: Row, *, allocated: bool) -> str:
-    """cpu=2,mem=4G,node=1,billing=2。"""
-    if allocated and not row.get("allocated_cpus"):
-        return ""
-    amount = int(row["allocated_memory"]) if allocated else _memory_total(row)
-    parts = [f"billing={of.cpus(row)}", f"cpu={of.cpus(row)}"]
-    if row.get("allocated_gres") and allocated:
-        parts += [f"gres/{item.replace(':', ':', 1)}" for item in str(row["allocated_gres"]).split(",")]
-    if amount:
-        parts.append(f"mem={memory(amount)}")
-    return ",".join([*parts, f"node={of.nodes(row)}"])
-
-
-def _memory_total(row: Row) -> int:
-    if row.get("memory_per_node"):
-        return int(row["memory_per_node"]) * of.nodes(row)
-    return int(row.get("memory_per_cpu") or 0) * of.cpus(row)
 
 
 def _step_nodes(row: Row) -> int:

@@ -1,9 +1,9 @@
 """列的格式：-o 的 %[.][宽]字母，-O 的 名字[:[.]宽[后缀]]，以及补齐与截断。"""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from scns_conductor.slurm.session import Fatal
 
@@ -11,6 +11,17 @@ Row = Mapping[str, Any]
 _LETTER = re.compile(r"%([.#]*)(\d*)([A-Za-z])")
 _FIELD = re.compile(r"^([A-Za-z_-]+)(?::(\.?)(\d*)(.*))?$")
 DEFAULT_FIELD_WIDTH = 20
+
+
+class Field(NamedTuple):
+    """一个能显示的值：表头、取值，以及取值要用到的 API 字段（空格相隔）。"""
+
+    header: str
+    value: Callable[[Row], str]
+    needs: str = ""
+
+
+Known = Mapping[str, Field]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,7 @@ class Column:
     suffix: str = ""
     literal: bool = False
     fit: bool = False
+    needs: str = ""
 
     def show(self, text: str) -> str:
         """补齐、截断，加上后缀。"""
@@ -33,10 +45,13 @@ class Column:
         return text + self.suffix
 
 
-def letters(command: str, form: str, known: Mapping[str, tuple[str, Callable[[Row], str]]]) -> list[Column]:
+def letters(command: str, form: str, known: Known) -> list[Column]:
     """-o 的格式；字母之间的文字原样留下。不认识的字母照 Slurm 报错。"""
     columns: list[Column] = []
     position = 0
+    if form.strip() == "%all":
+        order = sorted(known, key=lambda letter: (letter.isupper(), letter))
+        form = "|".join(f"%{letter}" for letter in order)
     for match in _LETTER.finditer(form):
         between = form[position : match.start()]
         position = match.end()
@@ -50,8 +65,8 @@ def letters(command: str, form: str, known: Mapping[str, tuple[str, Callable[[Ro
                 if command == "squeue"
                 else f"Invalid node format specification: {match[3]}"
             )
-        header, value = known[match[3]]
-        columns.append(Column(header, value, int(match[2] or 0), "." in match[1], fit="#" in match[1]))
+        header, value, needs = known[match[3]]
+        columns.append(Column(header, value, int(match[2] or 0), "." in match[1], fit="#" in match[1], needs=needs))
     rest = form[position:]
     if columns:
         columns[-1] = replace(columns[-1], suffix=rest)
@@ -60,7 +75,7 @@ def letters(command: str, form: str, known: Mapping[str, tuple[str, Callable[[Ro
     return columns
 
 
-def fields(form: str, known: Mapping[str, tuple[str, Callable[[Row], str]]]) -> list[Column]:
+def fields(form: str, known: Known) -> list[Column]:
     """-O 的字段列表；缺省宽 20。名字不分大小写。"""
     columns: list[Column] = []
     for word in form.split(","):
@@ -69,33 +84,36 @@ def fields(form: str, known: Mapping[str, tuple[str, Callable[[Row], str]]]) -> 
         match = _FIELD.match(word.strip())
         name = match[1].lower() if match else ""
         if match is None or name not in known:
-            raise Fatal(f'Invalid field requested: "{(match[1] if match else word).strip()}"')
-        header, value = known[name]
+            raise Fatal(f"Invalid job format specification: {(match[1] if match else word).strip()}")
+        header, value, needs = known[name]
         width = int(match[3]) if match[3] else (DEFAULT_FIELD_WIDTH if match[3] is None else 0)
         if match[3] == "":
             width = DEFAULT_FIELD_WIDTH
-        columns.append(Column(header, value, width, match[2] == ".", match[4] or ""))
+        columns.append(Column(header, value, width, match[2] == ".", match[4] or "", needs=needs))
     return columns
 
 
-def table(columns: Sequence[Column], rows: Iterable[Row], *, header: bool = True) -> list[str]:
+def table(columns: Sequence[Column], rows: Sequence[Row], *, header: bool = True) -> list[str]:
     """各行的文字；fit 的列宽取内容里最长的（sinfo 的 %#P）。"""
-    cells = [[column.header if column.literal else column.value(row) for column in columns] for row in rows]
-    fitted = []
-    for index, column in enumerate(columns):
+    shown: list[list[str]] = []
+    heads: list[str] = []
+    for column in columns:
+        if column.literal:
+            heads.append(column.header + column.suffix)
+            shown.append([heads[-1]] * len(rows))
+            continue
+        cells = list(map(column.value, rows))
         if column.fit:
             # sinfo.h 的 MIN_NODE_FIELD_SIZE、MIN_PART_FIELD_SIZE。
-            longest = max([9, len(column.header), *(len(row[index]) for row in cells)])
-            column = replace(column, width=longest)
-        fitted.append(column)
-    heads = [[column.header for column in fitted]] if header else []
-    return [
-        "".join(
-            column.header + column.suffix if column.literal else column.show(cell)
-            for column, cell in zip(fitted, row, strict=True)
-        )
-        for row in [*heads, *cells]
-    ]
+            column = replace(column, width=max([9, len(column.header), *map(len, cells)]))
+        heads.append(column.show(column.header))
+        # 一列里相同的值很多（分区、用户、状态）：补齐一次就够，十万行才快。
+        known: dict[str, str] = {}
+        for cell in cells:
+            if cell not in known:
+                known[cell] = column.show(cell)
+        shown.append([known[cell] for cell in cells])
+    return (["".join(heads)] if header else []) + list(map("".join, zip(*shown, strict=True)))
 
 
 def used_letters(form: str) -> set[str]:

@@ -6,8 +6,8 @@ from typing import Any
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm import job_values as of
 from scns_conductor.slurm import node_values as node_of
-from scns_conductor.slurm.accounting_columns import tres
 from scns_conductor.slurm.times import duration, elapsed_s, epoch, instant, memory
+from scns_conductor.slurm.tres import slurm_order, tres
 
 Record = Mapping[str, Any]
 
@@ -15,12 +15,6 @@ Record = Mapping[str, Any]
 def _word(value: Any, missing: str = "(null)") -> str:
     """值里的空白换成 _：-o 的一行按空白切开时每个词都是 Key=Value。"""
     return "_".join(str(value).split()) if value not in (None, "") else missing
-
-
-def _cpu_first(text: str) -> str:
-    """scontrol 的次序是 cpu、mem、node、billing，之后是 gres；sacct 的按字母。"""
-    order = {"cpu": 0, "mem": 1, "node": 2, "billing": 3}
-    return ",".join(sorted(text.split(","), key=lambda part: order.get(part.partition("=")[0], 4)))
 
 
 def job_lines(job: Record, details: bool = False) -> list[str]:
@@ -68,7 +62,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
     lines += [
         f"NumNodes={of.nodes(job)}{span} NumCPUs={of.cpus(job)} NumTasks={job['tasks']}"
         f" CPUs/Task={job['cpus_per_task']} ReqB:S:C:T=0:0:*:*",
-        f"TRES={_cpu_first(tres(job, allocated=bool(job['allocated_cpus'])))}",
+        f"TRES={slurm_order(tres(job, allocated=bool(job['allocated_cpus'])))}",
         f"Socks/Node=* NtasksPerN:B:S:C={per_node}:0:*:* CoreSpec=*",
         f"MinCPUsNode={job['minimum_cpus_per_node'] or job['cpus_per_task']} MinMemory{kind}={memory(amount)}"
         f" MinTmpDiskNode={memory(job['temporary_disk_per_node'])}",
@@ -82,11 +76,10 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
     if job.get("admin_comment"):
         lines.append(f"AdminComment={_word(job['admin_comment'])} ")
     if not job["interactive"]:
-        out = _path(job, job.get("standard_output") or _default_output(job))
         lines += [
-            f"StdErr={_path(job, job['standard_error']) if job.get('standard_error') else out}",
-            f"StdIn={_path(job, job.get('standard_input') or '/dev/null')}",
-            f"StdOut={out}",
+            f"StdErr={_word(of.output_path(job, 'standard_error'))}",
+            f"StdIn={_word(of.output_path(job, 'standard_input'))}",
+            f"StdOut={_word(of.output_path(job, 'standard_output'))}",
             "Power=",
         ]
     for label, name in (
@@ -97,29 +90,6 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         if job.get(name):
             lines.append(f"{label}={job[name]}")
     return lines
-
-
-def _default_output(job: Record) -> str:
-    return "slurm-%A_%a.out" if job.get("array_job_id") is not None else "slurm-%j.out"
-
-
-def _path(job: Record, pattern: str) -> str:
-    """输出文件的全路径；能确定的 % 都展开（节点名等还没有分配的留着）。"""
-    values = {
-        "%A": str(job["array_job_id"] or job["job_id"]),
-        "%j": str(job["job_id"]),
-        "%J": str(job["job_id"]),
-        "%u": job["user_name"],
-        "%x": job["name"],
-    }
-    if job.get("array_task_id") is not None:
-        values["%a"] = str(job["array_task_id"])
-    if job.get("batch_host"):
-        values["%N"] = job["batch_host"]
-    for mark, value in values.items():
-        pattern = pattern.replace(mark, str(value))
-    full = pattern if pattern.startswith("/") else f"{job['current_working_directory']}/{pattern}"
-    return _word(full)
 
 
 def node_lines(node: Record, partitions: list[str]) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from scns_conductor.core.array_spec import format_ranges, parse_array
 from scns_conductor.slurm.times import elapsed_s, epoch, instant, memory, short_duration
 
 Job = Mapping[str, Any]
@@ -25,12 +24,12 @@ _ARRAY_TEXT_LIMIT = 64
 
 
 def array_tasks(job: Job) -> str | None:
-    """还没有启动的任务，如 0-9%2；不是数组行则为 None。"""
+    """还没有启动的任务，如 0-9%2、1,3,5；不是数组行则为 None。"""
     remaining = job.get("array_remaining")
     if not remaining:
         return None
-    ranges = parse_array(remaining, max_tasks=10_000_000).ranges
-    return format_ranges(ranges, job.get("array_max_tasks") or None)
+    most = job.get("array_max_tasks")
+    return f"{remaining}%{most}" if most else str(remaining)
 
 
 def is_array_rest(job: Job) -> bool:
@@ -139,6 +138,61 @@ def user_ids(name: str) -> tuple[str, str, str]:
     except KeyError:
         group = str(found.pw_gid)
     return (str(found.pw_uid), str(found.pw_gid), group)
+
+
+def dependency(job: Job) -> str:
+    """排队的作业还没有满足的依赖，各带 (unfulfilled) 或 (failed)；别的状态没有依赖了。
+
+    dependency_text 由 job_dependencies 查过所依赖的作业之后补上；没有查的都当作没有满足。
+    """
+    text = job.get("dependency_text", job.get("dependency"))
+    if not text or job["state"] != "PENDING":
+        return "(null)"
+    if "dependency_text" in job:
+        return str(text)
+    return str(text) if "(" in text else unfulfilled(text)
+
+
+def unfulfilled(text: str) -> str:
+    """afterok:12:13,singleton -> afterok:12(unfulfilled),afterok:13(unfulfilled),singleton(unfulfilled)。"""
+    mark = "?" if "?" in text else ","
+    found = []
+    for part in text.split(mark):
+        kind, *targets = part.split(":")
+        found += [f"{kind}:{target}(unfulfilled)" for target in targets] or [f"{kind}(unfulfilled)"]
+    return mark.join(found)
+
+
+# output_path 要用到的字段。
+OUTPUT_FIELDS = (
+    "standard_output standard_error standard_input current_working_directory array_job_id array_task_id job_id "
+    "user_name name batch_host interactive"
+)
+
+
+def output_path(job: Job, name: str) -> str:
+    """standard_output、standard_error、standard_input 的全路径；能确定的 % 都展开（节点名等还没有分配的留着）。"""
+    default = "slurm-%A_%a.out" if job.get("array_job_id") is not None else "slurm-%j.out"
+    pattern = job.get(name) or {"standard_input": "/dev/null"}.get(name) or job.get("standard_output") or default
+    values = {
+        "%A": job["array_job_id"] or job["job_id"],
+        "%j": job["job_id"],
+        "%J": job["job_id"],
+        "%u": job["user_name"],
+        "%x": job["name"],
+    }
+    if job.get("array_task_id") is not None:
+        values["%a"] = job["array_task_id"]
+    if job.get("batch_host"):
+        values["%N"] = job["batch_host"]
+    for mark, value in values.items():
+        pattern = pattern.replace(mark, str(value))
+    return pattern if pattern.startswith("/") else f"{job['current_working_directory']}/{pattern}"
+
+
+def cluster_name() -> str:
+    """集群的名字：作业里是真的，别处是缺省的。"""
+    return os.environ.get("SLURM_CLUSTER_NAME") or "scns"
 
 
 def over_subscribe(job: Job) -> str:

@@ -20,6 +20,15 @@ def state_word(node: Node) -> str:
     return "down*" if availability == "DOWN" and not node.get("reason_user") else availability.lower()
 
 
+def complete_state(node: Node) -> str:
+    """-O statecomplete：基本状态与标志，如 idle+drain。"""
+    used, total = int(node["allocated_cpus"]), int(node["cpus"])
+    word = node["availability"].lower()
+    if word == "up":
+        word = "idle" if not used else "mixed" if used < total else "allocated"
+    return f"{word}+drain" if node["drain"] else word
+
+
 _SHORT = {
     "allocated": "alloc", "mixed": "mix", "draining": "drng", "drained": "drain", "unknown": "unk",
 }  # fmt: skip

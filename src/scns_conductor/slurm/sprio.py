@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from scns_conductor.slurm.columns import fields, letters, table
+from scns_conductor.slurm.columns import Field, Known, fields, letters, table
 from scns_conductor.slurm.hosts import split_list
 from scns_conductor.slurm.options import flags, values
 from scns_conductor.slurm.session import connect, parse_or_exit
@@ -23,7 +23,7 @@ _NAMES = {"jobid": "i", "user": "u", "account": "o", "partition": "r", "priority
 Row = Mapping[str, Any]
 
 
-def _letters() -> dict[str, tuple[str, Callable[[Row], str]]]:
+def _letters() -> Known:
     found: dict[str, tuple[str, Callable[[Row], str]]] = {
         "i": ("JOBID", lambda row: row["job_id"]),
         "u": ("USER", lambda row: row["user_name"]),
@@ -38,7 +38,7 @@ def _letters() -> dict[str, tuple[str, Callable[[Row], str]]]:
         found[letter] = (_HEADERS[letter], lambda row, name=name: str(round(row["factors"].get(name, 0))))  # type: ignore[misc]
         # 小写是归一化的：除以权重。
         found.setdefault(letter.lower(), (_HEADERS[letter], lambda row, name=name: _normalised(row, name)))  # type: ignore[misc]
-    return found
+    return {letter: Field(*pair) for letter, pair in found.items()}
 
 
 def _normalised(row: Row, name: str) -> str:

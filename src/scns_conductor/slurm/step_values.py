@@ -1,10 +1,10 @@
 """API 的一个作业步 -> sacct、squeue -s、scontrol show step、sstat 要显示的值。"""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scns_conductor.client import Client
-from scns_conductor.slurm.times import elapsed_s, instant
+from scns_conductor.slurm.times import instant
 
 _BATCH = 500
 Step = Mapping[str, Any]
@@ -55,16 +55,3 @@ def control_text(step: Step, *, one_line: bool) -> str:
         "CPUFreqReq=Default Dist=Block",
     ]
     return (" " if one_line else "\n   ").join(lines)
-
-
-def queue_lines(steps: Iterable[Step], *, header: bool) -> list[str]:
-    """squeue -s 的缺省格式：%.15i %.8j %.9P %.8u %.9M %N。"""
-    found = ["         STEPID     NAME PARTITION     USER      TIME NODELIST"] if header else []
-    for step in steps:
-        seconds = int(elapsed_s(step))
-        hours, minutes = divmod(seconds // 60, 60)
-        time_text = f"{hours}:{minutes:02d}:{seconds % 60:02d}" if hours else f"{minutes}:{seconds % 60:02d}"
-        cells = [str(step["step"])[:15].rjust(15), str(step["name"])[:8].rjust(8)]
-        cells += [str(step["partition"])[:9].rjust(9), str(step["user_name"])[:8].rjust(8), time_text.rjust(9)]
-        found.append(" ".join([*cells, str(step["node_list"])]))
-    return found

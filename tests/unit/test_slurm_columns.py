@@ -1,0 +1,77 @@
+"""squeue 的列只取要用到的字段：少取一个，十万行的 squeue 就会读不到它。"""
+
+import pytest
+
+from scns_conductor.slurm.columns import Field, letters, table
+from scns_conductor.slurm.job_dependencies import dependency_text
+from scns_conductor.slurm.job_json import job_record, job_record_39
+from scns_conductor.slurm.job_values import array_tasks, dependency
+from scns_conductor.slurm.queue_columns import LETTERS, NAMES
+
+PENDING = {
+    "job_id": "12", "array_job_id": "12", "array_task_id": None, "array_remaining": "1,3,5,7,9", "array_max_tasks": 3,
+    "name": "arr", "user_name": "root", "account": None, "partition": "main", "qos": None, "reservation": None,
+    "wckey": None, "state": "PENDING", "reason": "Resources", "error_msg": None, "restart_count": 0, "revision": 0,
+    "submit_time": "2026-11-25T10:00:00+00:00", "eligible_time": None, "start_time": None, "end_time": None,
+    "suspend_time": None, "suspended_s": 0, "expected_start_time": None, "exit_status": None, "exit_signal": None,
+    "derived_exit_status": None, "node_list": None, "batch_host": None, "allocated_nodes": 0, "allocated_cpus": 0,
+    "allocated_memory": 0, "allocated_gres": None, "current_working_directory": "/tmp", "standard_input": None,
+    "standard_output": None, "standard_error": None, "tasks": 2, "tasks_per_node": None, "cpus_per_task": 1,
+    "minimum_nodes": 1, "maximum_nodes": None, "minimum_cpus_per_node": None, "memory_per_node": 100,
+    "memory_per_cpu": None, "memory_per_gpu": None, "temporary_disk_per_node": None, "tres_per_job": None,
+    "tres_per_node": None, "tres_per_task": None, "constraints": None, "required_nodes": None,
+    "excluded_nodes": None, "exclusive": False, "oversubscribe": False, "licenses": None, "required_switches": None,
+    "time_limit": None, "time_minimum": None, "begin_time": None, "deadline": None, "dependency": "afterok:3:4",
+    "kill_on_invalid_dependency": None, "hold": None, "priority": None, "nice": 0, "requeue": True, "comment": None,
+    "admin_comment": None, "extra": None, "mail_type": None, "mail_user": None, "interactive": False,
+    "submit_host": "login", "data_source": "CLI",
+}  # fmt: skip
+RUNNING = {
+    **PENDING, "array_job_id": None, "array_remaining": None, "array_max_tasks": None, "state": "RUNNING",
+    "reason": "None", "start_time": "2026-11-25T10:01:00+00:00", "node_list": "n[1-2]", "batch_host": "n1",
+    "allocated_nodes": 2, "allocated_cpus": 4, "allocated_memory": 200, "allocated_gres": "gpu:2",
+    "time_limit": 3600, "dependency": None, "end_time": "2026-11-25T10:02:00+00:00",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("job", [PENDING, RUNNING], ids=["pending", "running"])
+@pytest.mark.parametrize(("name", "field"), [*LETTERS.items(), *NAMES.items()], ids=[*LETTERS, *NAMES])
+def test_a_column_reads_only_the_fields_it_declares(name: str, field: Field, job: dict[str, object]) -> None:
+    fetched = {key: job[key] for key in field.needs.split()}
+    assert field.value(fetched) == field.value(job)
+
+
+def test_an_array_with_a_step_is_listed_task_by_task_as_slurm_does() -> None:
+    assert array_tasks(PENDING) == "1,3,5,7,9%3"
+    assert table(letters("squeue", "%i", LETTERS), [PENDING]) == ["JOBID", "12_[1,3,5,7,9%3]"]
+
+
+def test_all_is_every_letter_between_bars() -> None:
+    header = table(letters("squeue", "%all", LETTERS), [PENDING])[0]
+    assert header.startswith("ACCOUNT|TRES_PER_NODE|MIN_CPUS|")
+    assert header.count("|") == len(LETTERS) - 1
+
+
+def test_unmet_dependencies_are_marked_and_met_ones_disappear() -> None:
+    assert dependency(PENDING) == "afterok:3(unfulfilled),afterok:4(unfulfilled)"
+    assert dependency({**PENDING, "dependency": "singleton"}) == "singleton(unfulfilled)"
+    done, failed, waiting = ({"state": word, "start_time": None} for word in ("COMPLETED", "FAILED", "PENDING"))
+    states = {"3": [done], "4": [failed], "5": [waiting]}
+    assert dependency_text("afterok:3:4", states) == "afterok:4(failed)"
+    assert dependency_text("afterok:3?afternotok:4", states) is None
+    assert dependency_text("afterany:4:5", states) == "afterany:5(unfulfilled)"
+
+
+def test_json_has_unix_times_minutes_and_wait_statuses() -> None:
+    record = job_record({**RUNNING, "state": "FAILED", "exit_status": 3, "exit_signal": 0})
+    assert (record["start_time"], record["time_limit"], record["exit_code"]) == (1795600860, 60, 3 << 8)
+    assert record["job_resources"]["allocated_nodes"][1]["nodename"] == "n2"
+    assert record["tres_alloc_str"] == "cpu=4,mem=200M,node=2,billing=4,gres/gpu:2"
+    assert job_record(PENDING)["array_task_string"] == "1,3,5,7,9%3"
+
+
+def test_the_newer_json_wraps_numbers_that_may_be_unset_or_infinite() -> None:
+    record = job_record_39(PENDING)
+    assert record["time_limit"] == {"set": False, "infinite": True, "number": 0}
+    assert record["array_task_id"] == {"set": False, "infinite": False, "number": 0}
+    assert record["cpus"] == {"set": True, "infinite": False, "number": 2}
