@@ -43,6 +43,11 @@ class Counted:
         text = self.log.read_text(errors="replace")
         return len(_STATEMENT.findall(text))
 
+    def api_statements(self) -> int:
+        """其中 API 执行的；日志的每一行前面有应用的名字。"""
+        text = self.log.read_text(errors="replace")
+        return sum("conductor/api LOG:" in line and bool(_STATEMENT.search(line)) for line in text.splitlines())
+
     def messages(self) -> int:
         """到现在为止入队的消息：LPUSH、RPUSH 的次数。"""
         with redis.Redis.from_url(self.urls["SCNS_REDIS_URL"]) as client:
@@ -85,3 +90,13 @@ def test_a_thousand_jobs_of_one_batch_cost_under_500_statements_and_125_messages
     used = counted.run("/jobs/submit/batch", {"jobs": [{"job": job, "script": NOOP}] * JOBS})
     assert 0 < used[0] < JOBS / 2, used
     assert 0 < used[1] < JOBS / 8, used
+
+
+def test_a_single_submit_costs_the_api_one_statement(counted: Counted) -> None:
+    body = {"job": {"hold": True, "current_working_directory": "/"}, "script": NOOP}
+    before = counted.api_statements()
+    for _ in range(200):
+        status, answer = counted.system.call("POST", "/jobs/submit", body)
+        assert status == 200, answer
+    # 余下的是每秒至多一次的分区与节点。
+    assert 200 <= counted.api_statements() - before < 300

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.datastructures import Headers
 
 from scns_conductor.core.errors import InvalidRequest, Unauthorized
 from scns_conductor.core.settings import Settings
@@ -72,20 +73,17 @@ async def get_parts(request: Request) -> Parts:
 _bearer = HTTPBearer(auto_error=False, scheme_name="令牌", description="scns token 签发的 JWT")
 
 
-async def get_identity(
-    request: Request, _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
-) -> Identity:
-    """Authorization: Bearer，或 slurmrestd 的 X-SLURM-USER-TOKEN。"""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+def identity_of(headers: Headers, verifier: Verifier) -> Identity:
+    """Authorization: Bearer，或 slurmrestd 的 X-SLURM-USER-TOKEN；没有或无效抛 Unauthorized。"""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        token = request.headers.get("x-slurm-user-token", "")
+        token = headers.get("x-slurm-user-token", "")
     if not token.strip():
         raise Unauthorized(
             "需要令牌：请求头写 Authorization: Bearer <令牌>，令牌用 scns token 签发", code="token_missing"
         )
-    parts: Parts = request.app.state.parts
-    identity = parts.verifier.verify(token.strip())
-    wanted = request.headers.get("x-slurm-user-name")
+    identity = verifier.verify(token.strip())
+    wanted = headers.get("x-slurm-user-name")
     if wanted and wanted != identity.user_name:
         raise Unauthorized("X-SLURM-USER-NAME 与令牌里的用户不同", code="token_invalid")
     return identity if identity.admin else await _raised(identity, parts.accounting)
@@ -99,14 +97,27 @@ async def _raised(identity: Identity, accounting: AccountingCache) -> Identity:
     return replace(identity, admin=level == "Administrator", operator=True)
 
 
+def submitter_of(identity: Identity, source: str | None) -> Submitter:
+    """谁、从哪里提交；source 是 X-SCNS-Source，不认识的抛 InvalidRequest。"""
+    if source is not None and source not in SOURCES:
+        raise InvalidRequest("X-SCNS-Source", f"只能是 {'、'.join(SOURCES)}")
+    return Submitter(identity, source or "API")
+
+
+async def get_identity(
+    request: Request, _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
+) -> Identity:
+    """这个请求的身份。"""
+    parts: Parts = request.app.state.parts
+    return identity_of(request.headers, parts.verifier)
+
+
 async def get_submitter(
     identity: Annotated[Identity, Depends(get_identity)],
     source: Annotated[str | None, Header(alias="X-SCNS-Source", description="来源：API、CLI、WEB")] = None,
 ) -> Submitter:
     """谁、从哪里提交。"""
-    if source is not None and source not in SOURCES:
-        raise InvalidRequest("X-SCNS-Source", f"只能是 {'、'.join(SOURCES)}")
-    return Submitter(identity, source or "API")
+    return submitter_of(identity, source)
 
 
 IdentityDep = Annotated[Identity, Depends(get_identity)]

@@ -25,6 +25,7 @@ UPDATABLE = frozenset(
         "tres_per_node", "tres_per_task", "wckey",
     }
 )  # fmt: skip
+_MEMORIES = ("memory_per_node", "memory_per_cpu", "memory_per_gpu")
 _NODES = re.compile(r"^(\d+)(?:-(\d+))?$")
 _SIGNAL = re.compile(r"^(?:SIG)?[A-Z0-9+]{1,12}$")
 
@@ -247,24 +248,18 @@ class JobRequest(BaseModel):
         return value or None
 
     @model_validator(mode="after")
-    def _without_nul(self) -> "JobRequest":
-        for name in self.model_fields_set:
-            value = getattr(self, name)
-            if isinstance(value, str) and "\0" in value:
+    def _consistent(self) -> "JobRequest":
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        for name, value in given.items():
+            if (isinstance(value, str) and "\0" in value) or (
+                isinstance(value, list) and any("\0" in item for item in value)
+            ):
                 raise ValueError(f"{name} 含有 NUL 字节")
-            if isinstance(value, list) and any("\0" in item for item in value):
-                raise ValueError(f"{name} 含有 NUL 字节")
-        return self
-
-    @model_validator(mode="after")
-    def _node_bounds(self) -> "JobRequest":
         if self.minimum_nodes and self.maximum_nodes and self.maximum_nodes < self.minimum_nodes:
             raise ValueError("maximum_nodes 小于 minimum_nodes")
-        given = [
-            name for name in ("memory_per_node", "memory_per_cpu", "memory_per_gpu") if getattr(self, name) is not None
-        ]
-        if len(given) > 1:
-            raise ValueError(f"{'、'.join(given)} 只能写一个")
+        memories = [name for name in _MEMORIES if given.get(name) is not None]
+        if len(memories) > 1:
+            raise ValueError(f"{'、'.join(memories)} 只能写一个")
         return self
 
     def columns(self) -> dict[str, Any]:

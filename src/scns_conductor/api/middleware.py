@@ -2,8 +2,8 @@
 
 import logging
 import re
+import secrets
 import time
-import uuid
 from typing import Any
 
 import structlog
@@ -119,4 +119,4 @@ def _too_large(limit: int) -> Any:
 def _request_id(given: bytes | None) -> str:
     if given and len(given) <= 64 and given.replace(b"-", b"").replace(b"_", b"").isalnum():
         return given.decode("ascii")
-    return uuid.uuid4().hex[:16]
+    return secrets.token_hex(8)

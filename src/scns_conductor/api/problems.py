@@ -157,12 +157,25 @@ def database_problem(error: BaseException) -> Response | None:
             | asyncpg.exceptions.InvalidCatalogNameError,
         )
         if lost or away:
-            return _render(ServiceUnavailable("数据库暂时连不上；作业不会丢，请稍后再试", code="database_unavailable"))
+            return conductor_problem(
+                ServiceUnavailable("数据库暂时连不上；作业不会丢，请稍后再试", code="database_unavailable")
+            )
         cause = cause.__cause__ or cause.__context__ or getattr(cause, "orig", None)
     return None
 
 
-def _render(error: ConductorError) -> Response:
+def unexpected_problem(path: str, error: Exception) -> Response:
+    """不是业务错误的异常：数据库不在是 503，别的是 500，记进日志。"""
+    away = database_problem(error)
+    if away is not None:
+        logger.warning("database_unavailable", error=type(error).__name__)
+        return away
+    logger.error("unexpected_error", path=path, exc_info=error)
+    return problem_response(500, "internal_error", "服务器内部出错，已记在日志里；请把 X-Request-Id 告诉管理员")
+
+
+def conductor_problem(error: ConductorError) -> Response:
+    """业务错误。"""
     return problem_response(error.status, error.code, error.detail, error.errors, error.headers)
 
 
@@ -174,7 +187,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ConductorError)
     async def _conductor(_: Request, error: ConductorError) -> Response:
-        return _render(error)
+        return conductor_problem(error)
 
     @app.exception_handler(RequestValidationError)
     async def _validation(_: Request, error: RequestValidationError) -> Response:
@@ -194,12 +207,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
-        away = database_problem(error)
-        if away is not None:
-            logger.warning("database_unavailable", error=type(error).__name__)
-            return away
-        logger.error("unexpected_error", path=request.url.path, exc_info=error)
-        return problem_response(500, "internal_error", "服务器内部出错，已记在日志里；请把 X-Request-Id 告诉管理员")
+        return unexpected_problem(request.url.path, error)
 
     for kind in (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         app.add_exception_handler(kind, _unexpected)

@@ -70,10 +70,12 @@ class ClusterLimits:
     licenses: Mapping[str, int] = field(default_factory=dict)
     verdicts: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
-    @property
-    def default_partition(self) -> str | None:
-        """缺省分区的名字；没有则为 None。"""
-        return next((name for name, partition in self.partitions.items() if partition.is_default), None)
+    # 缺省分区的名字；没有则为 None。每个提交都要问，所以算好放着。
+    default_partition: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        found = next((name for name, partition in self.partitions.items() if partition.is_default), None)
+        object.__setattr__(self, "default_partition", found)
 
     def require_partitions(self, names: Iterable[str], field: str) -> None:
         """这些分区都要有，而且有一个接受提交（UP 或 DOWN）；否则抛 InvalidRequest，field 是用户所写的字段。"""

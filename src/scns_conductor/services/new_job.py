@@ -24,7 +24,8 @@ from scns_conductor.services.feasibility import TIMES, require_feasible, require
 
 # 表里有、而用户不能写的列不在其中。
 COLUMNS = (*JobSpec.model_fields, "script", "array_remaining", "array_max_tasks", "reason")
-_DEFAULTS: dict[str, Any] = {
+# 没写的字段取的值；与表的缺省值相同（见 tests/unit/test_job_defaults.py），所以写库时可以不送。
+DEFAULTS: dict[str, Any] = {
     name: field.get_default(call_default_factory=True)
     for name, field in JobSpec.model_fields.items()
     if not field.is_required()
@@ -62,7 +63,7 @@ def new_job(
 ) -> dict[str, Any]:
     """返回 COLUMNS 各列的值；不合法抛 InvalidRequest 等，字段名前加 prefix（如 jobs[17].）。"""
     script_text = _checked_script(columns, script, settings, prefix)
-    row = {**_DEFAULTS, "name": _DEFAULT_NAME, **columns}
+    row = {**DEFAULTS, "name": _DEFAULT_NAME, **columns}
     job = f"{prefix}job."
     row["script"] = script_text
     row["user_name"] = submitter.identity.user_name

@@ -81,6 +81,9 @@ async def delete_partition(engine: AsyncEngine, identity: Identity, name: str) -
 
 
 def _check_nodes(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if any(isinstance(text, str) and "\0" in text for text in (value if isinstance(value, list) else [value])):
+            raise InvalidRequest(name, "含有 NUL 字节")
     nodes = values.get("nodes")
     if nodes is not None and nodes != "ALL":
         try:

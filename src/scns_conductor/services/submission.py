@@ -1,8 +1,7 @@
-"""提交：一批作业一个事务——取号、COPY、记事件、通知调度器；并发的单个提交合成一批（group commit）。"""
+"""提交：一批作业一个事务；并发的单个提交合成一批（group commit），带幂等键的先占住键。"""
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,23 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import Conflict, InvalidRequest
-from scns_conductor.core.statements import INBOX_CHANNEL
 from scns_conductor.services.job_admission import reserve_submissions
-from scns_conductor.services.new_job import COLUMNS
+from scns_conductor.services.job_insert import insert_jobs
 
 # 一批最多合多少个单独的提交；再多也不会更快，只会让先到的多等。
 GROUP_LIMIT = 500
 
-_TAKE_IDS = "SELECT nextval('jobs_job_id_seq') FROM generate_series(1, $1)"
-_RECORD = f"""
-    WITH recorded AS (
-      INSERT INTO job_events (job_id, to_state, cause, actor)
-      SELECT job_id, 'PENDING', 'submit', user_name FROM unnest($1::bigint[], $2::text[]) AS n(job_id, user_name)
-    ), told AS (
-      INSERT INTO scheduler_inbox (kind, job_ids) VALUES ('jobs', $1::bigint[])
-    )
-    SELECT pg_notify('{INBOX_CHANNEL}', '')
-"""
 # 并发的同一个键在唯一索引上互相等待，只有一个占得住；按键的次序占，不会死锁。
 _CLAIM_KEYS = sa.text(
     "INSERT INTO idempotency_keys (user_name, key, request_hash, job_ids) "
@@ -57,36 +45,14 @@ class IdempotencyClaim:
     request_hash: str
 
 
-async def insert_jobs(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> list[int]:
+async def _insert(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """在调用者的事务里写下一批作业（new_job 的结果），返回作业号，次序与给的相同。超过提交数的上限抛 Conflict。"""
     await reserve_submissions(connection, rows)
+    # 没有幂等键、没有要数的上限时事务里只有这一条语句：SQLAlchemy 不会另发 BEGIN 与 COMMIT，它自成一个事务。
     raw = await connection.get_raw_connection()
     driver = raw.driver_connection
     assert isinstance(driver, asyncpg.Connection)
-    return await _copy(driver, rows)
-
-
-async def _copy(driver: "asyncpg.Connection[Any]", rows: Sequence[dict[str, Any]]) -> list[int]:
-    job_ids = [record[0] for record in await driver.fetch(_TAKE_IDS, len(rows))]
-    records = [
-        (
-            job_id,
-            job_id if row["array_remaining"] is not None else None,
-            *(_encoded(name, row[name]) for name in COLUMNS),
-        )
-        for job_id, row in zip(job_ids, rows, strict=True)
-    ]
-    await driver.copy_records_to_table("jobs", records=records, columns=["job_id", "array_job_id", *COLUMNS])
-    await driver.execute(_RECORD, job_ids, [row["user_name"] for row in rows])
-    return job_ids
-
-
-def _encoded(name: str, value: Any) -> Any:
-    if name == "environment":
-        return json.dumps(value)
-    if name == "array_remaining" and value is not None:
-        return [asyncpg.Range(span.lower, span.upper) for span in value]
-    return value
+    return await insert_jobs(driver, rows)
 
 
 _KNOWN = sa.text("SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
@@ -122,7 +88,7 @@ async def submit_batch(
         used = await _claim(connection, claims)
         if claim in used:
             return used[claim]
-        job_ids = await insert_jobs(connection, rows)
+        job_ids = await _insert(connection, rows)
         await _fill(connection, dict.fromkeys(claims, job_ids))
         return job_ids
 
@@ -218,7 +184,7 @@ class SubmitQueue:
             }
             fresh = [key for key in unique if key not in found]
             if fresh:
-                inserted = await insert_jobs(connection, [unique[key].row for key in fresh])
+                inserted = await _insert(connection, [unique[key].row for key in fresh])
                 found.update(zip(fresh, inserted, strict=True))
                 keyed = {key: [found[key]] for key in fresh if isinstance(key, IdempotencyClaim)}
                 await _fill(connection, keyed)

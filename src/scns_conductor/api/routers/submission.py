@@ -142,11 +142,16 @@ async def submit(
     body: SubmitRequest, request: Request, parts: PartsDep, submitter: SubmitterDep, key: IdempotencyKey = None
 ) -> Submitted:
     """返回作业号时，作业已经落盘，不会丢。"""
+    return Submitted(job_id=await submit_one(body, await request.body(), parts, submitter, key))
+
+
+async def submit_one(body: SubmitRequest, raw: bytes, parts: Parts, submitter: Submitter, key: str | None) -> str:
+    """提交一个，返回作业号；raw 是请求体的原文，key 是幂等键。平常的提交走 QuickSubmit，也是到这里。"""
     [row] = await _rows([body], [""], parts, submitter)
     await _admit({"": (row, body)}, parts)
     await require_dependencies(parts.engine, {"job.": row})
-    claim = _claim(submitter.identity.user_name, key, await request.body())
-    return Submitted(job_id=str(await parts.queue.submit(row, claim)))
+    claim = _claim(submitter.identity.user_name, key, raw)
+    return str(await parts.queue.submit(row, claim))
 
 
 @router.post("/submit/batch", summary="批量提交，全部成功或全部不提交")
