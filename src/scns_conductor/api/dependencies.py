@@ -73,7 +73,7 @@ async def get_parts(request: Request) -> Parts:
 _bearer = HTTPBearer(auto_error=False, scheme_name="令牌", description="scns token 签发的 JWT")
 
 
-def identity_of(headers: Headers, verifier: Verifier) -> Identity:
+async def identity_of(headers: Headers, parts: Parts) -> Identity:
     """Authorization: Bearer，或 slurmrestd 的 X-SLURM-USER-TOKEN；没有或无效抛 Unauthorized。"""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
@@ -82,7 +82,7 @@ def identity_of(headers: Headers, verifier: Verifier) -> Identity:
         raise Unauthorized(
             "需要令牌：请求头写 Authorization: Bearer <令牌>，令牌用 scns token 签发", code="token_missing"
         )
-    identity = verifier.verify(token.strip())
+    identity = parts.verifier.verify(token.strip())
     wanted = headers.get("x-slurm-user-name")
     if wanted and wanted != identity.user_name:
         raise Unauthorized("X-SLURM-USER-NAME 与令牌里的用户不同", code="token_invalid")
@@ -108,8 +108,7 @@ async def get_identity(
     request: Request, _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
 ) -> Identity:
     """这个请求的身份。"""
-    parts: Parts = request.app.state.parts
-    return identity_of(request.headers, parts.verifier)
+    return await identity_of(request.headers, request.app.state.parts)
 
 
 async def get_submitter(
