@@ -8,7 +8,7 @@ from typing import Any
 
 from scns_conductor.scheduling.eligibility import ineligible
 from scns_conductor.scheduling.explain import TRIAL_JOB_ID, expected, explain
-from scns_conductor.scheduling.job_requirements import eligibility_request, priority_of, shape_of
+from scns_conductor.scheduling.job_requirements import eligibility_request, priority_of
 from scns_conductor.scheduling.planner import impossible
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob
@@ -65,11 +65,13 @@ def _priorities(memory: QueueMemory, job_ids: list[int] | None, now: float) -> l
 
 
 def _trial(memory: QueueMemory, policy: Policy, row: Mapping[str, Any], now: float) -> dict[str, Any]:
-    shape = shape_of(row, memory.defaults)
+    shape, violation = memory.requirements(row)
     limit = math.inf if row["time_limit"] is None else float(row["time_limit"])
     refused = ineligible(eligibility_request(row, None), memory.cluster.partitions, now, memory.cluster.reservations)
     if refused is not None and refused.wake_at is None:
         return {"start_time": None, "nodes": [], "reason": refused.reason, "text": refused.message}
+    if violation is not None:
+        return {"start_time": None, "nodes": [], "reason": violation.reason, "text": violation.message}
     verdict = impossible(memory.cluster, shape)
     if verdict is not None:
         return {"start_time": None, "nodes": [], "reason": "Resources", "text": verdict}

@@ -6,6 +6,7 @@
 import heapq
 import logging
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.array_spec import TaskRange
 from scns_conductor.core.dependency import Dependency, Outcome, TaskState, evaluate
 from scns_conductor.core.hostlist import expand
+from scns_conductor.core.job_limits import Violation, demand_of
+from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.states import JobState
 from scns_conductor.scheduling.advance import AdvanceReservation, boundaries
 from scns_conductor.scheduling.cluster import (
@@ -39,7 +42,8 @@ from scns_conductor.scheduling.job_requirements import (
 )
 from scns_conductor.scheduling.planner import PlannedStart
 from scns_conductor.scheduling.queue import PendingJob, Queue
-from scns_conductor.scheduling.shape import LICENSE
+from scns_conductor.scheduling.shape import LICENSE, Shape
+from scns_conductor.worker.job_limits import JobLimits, Pools, Runner
 from scns_conductor.worker.job_priority import Applicant, JobPriority
 
 _NODES = sa.text(
@@ -55,10 +59,10 @@ _PENDING = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE state = 'PENDING' ORDER BY
 _SOME = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
 _RUNNING = sa.text(
     """
-    SELECT j.job_id, j.array_job_id, j.partition, j.licenses, j.time_limit,
+    SELECT j.job_id, j.array_job_id, j.partition, j.licenses, j.time_limit, j.account, j.user_name, j.qos,
       extract(epoch FROM j.start_time)::float8 AS start_time, j.suspended_s,
       j.requested_end_state IS NOT NULL AS ending,
-      a.node_name, a.cpus, a.memory, a.gres, a.tasks
+      a.node_name, a.cpus, a.lent_cpus, a.memory, a.gres, a.tasks
     FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
     WHERE a.released_at IS NULL AND (CAST(:job_ids AS bigint[]) IS NULL OR j.job_id = ANY(CAST(:job_ids AS bigint[])))
     ORDER BY j.job_id, a.node_index
@@ -94,15 +98,17 @@ class Waiting:
     kill_on_invalid_dependency: bool | None
     written: tuple[str, str | None, float | None]
     applicant: Applicant
+    violation: Violation | None = None
 
 
 @dataclass(slots=True)
 class QueueMemory:
-    """见模块的说明。defaults 与 licenses 来自设置。"""
+    """见模块的说明。defaults、licenses 与 limits 来自设置。"""
 
     defaults: Defaults
     licenses: Mapping[str, int]
     priority: JobPriority
+    limits: JobLimits
     cluster: Cluster = field(default_factory=Cluster)
     queue: Queue = field(default_factory=Queue)
     waiting: dict[int, Waiting] = field(default_factory=dict)
@@ -112,6 +118,7 @@ class QueueMemory:
     _singletons: dict[tuple[str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
     _wakes: list[tuple[float, int]] = field(default_factory=list)
     _boundaries: list[float] = field(default_factory=list)
+    _ticked_at: float = 0.0
 
     # ---- 装载 ----
 
@@ -124,13 +131,15 @@ class QueueMemory:
         for index in (self._tasks_running, self._array_of, self._dependents, self._singletons):
             index.clear()
         self._wakes.clear()
+        self.limits.load(connection, now)
         self.load_nodes(connection)
         self.load_partitions(connection, now)
         self._load_running(connection, None)
         self._absorb(connection, _rows(connection, _PENDING), now)
 
     def prioritise(self, connection: Connection, now: float) -> bool:
-        """重算全部优先级并重新排队；没有开启多因子、次序没有变时返回 False。"""
+        """重算累计用量与全部优先级，重新排队；没有开启多因子、次序没有变时返回 False。"""
+        self.limits.refresh_usage(connection, now)
         if not self.priority.enabled:
             return False
         known = {(waiting.applicant.account, waiting.applicant.user_name) for waiting in self.waiting.values()}
@@ -188,9 +197,8 @@ class QueueMemory:
                 for part in parts
                 if part.node_name in self.cluster.index
             )
-            self.cluster.allocate(
-                RunningJob(job_id, end, shares, first.partition, license_pools(first.licenses), first.ending)
-            )
+            pools = license_pools(first.licenses) + self.limits.charge(job_id, _runner(parts), self.cluster)
+            self.cluster.allocate(RunningJob(job_id, end, shares, first.partition, pools, first.ending))
             if first.array_job_id is not None:
                 self._tasks_running[first.array_job_id].add(job_id)
                 self._array_of[job_id] = first.array_job_id
@@ -229,6 +237,7 @@ class QueueMemory:
     def forget_running(self, job_id: int, arrays: set[int] | None = None) -> None:
         """作业不再占资源。"""
         self.cluster.release(job_id)
+        self.limits.ended(job_id, time.time())
         array = self._array_of.pop(job_id, None)
         if array is not None:
             self._tasks_running[array].discard(job_id)
@@ -298,9 +307,10 @@ class QueueMemory:
         remaining = row["array_remaining"]
         tasks = None if remaining is None else [TaskRange(span.lower, span.upper) for span in remaining]
         dependency = dependency_of(row)
+        shape, violation = self.requirements(row)
         job = PendingJob(
             job_id=row["job_id"],
-            shape=shape_of(row, self.defaults),
+            shape=shape,
             time_limit_s=math.inf if row["time_limit"] is None else float(row["time_limit"]),
             revision=row["revision"],
             user=row["user_name"],
@@ -320,7 +330,14 @@ class QueueMemory:
             row["kill_on_invalid_dependency"],
             (row["reason"], row["error_msg"], row["expected_start_time"]),
             Applicant.of(row),
+            violation,
         )
+
+    def requirements(self, row: Mapping[str, Any]) -> tuple[Shape, Violation | None]:
+        """jobs 的一行 -> 形状（含它要的上限的池）与单个作业的上限不许它运行的原因。"""
+        shape = shape_of(row, self.defaults)
+        violation, pools = self.limits.judge(row, self.cluster)
+        return (replace(shape, pools=shape.pools + pools) if pools else shape), violation
 
     def _tier(self, partition: str) -> int:
         tiers = [self.cluster.partitions[name].tier for name in partition.split(",") if name in self.cluster.partitions]
@@ -346,6 +363,8 @@ class QueueMemory:
 
     def _judge(self, waiting: Waiting, now: float) -> Ineligible | None:
         found = ineligible(waiting.request, self.cluster.partitions, now, self.cluster.reservations)
+        if found is None and waiting.violation is not None:
+            found = Ineligible(waiting.violation.reason, waiting.violation.message)
         waiting.job.reason = None if found is None else found.reason
         waiting.job.message = None if found is None else found.message
         if found is not None and found.wake_at is not None:
@@ -359,7 +378,9 @@ class QueueMemory:
     # ---- 时间与依赖 ----
 
     def wake(self, connection: Connection, now: float) -> None:
-        """到了时刻的作业重看资格。"""
+        """到了时刻的作业重看资格，随时间变的池重算。"""
+        self.limits.tick(self.cluster, now)
+        self._ticked_at = now
         depending: set[int] = set()
         while self._boundaries and self._boundaries[0] <= now:
             self._boundaries.pop(0)
@@ -377,6 +398,9 @@ class QueueMemory:
     def next_wake(self) -> float | None:
         """下一个要醒来的时刻：有作业到了时刻，或有预留开始、结束。"""
         moments = [self._wakes[0][0]] if self._wakes else []
+        tick = self.limits.next_tick(self._ticked_at)
+        if tick is not None:
+            moments.append(tick)
         return min([*moments, *self._boundaries[:1]], default=None)
 
     def _reconsider_dependents(self, connection: Connection, touched: Collection[int], now: float) -> None:
@@ -422,7 +446,11 @@ class QueueMemory:
         """一个启动已经提交；job_id 是（可能新拆出来的）作业号。"""
         job = start.job
         end = NEVER_ENDS if math.isinf(job.time_limit_s) else now + job.time_limit_s
-        self.cluster.allocate(RunningJob(job_id, end, start.shares, job.shape.partition, job.shape.pools))
+        pools = job.shape.pools
+        if self.limits.enforced:
+            licenses = tuple((name, count) for name, count in pools if name.startswith(LICENSE))
+            pools = licenses + self.limits.charge(job_id, self._started_runner(start, licenses, now), self.cluster)
+        self.cluster.allocate(RunningJob(job_id, end, start.shares, job.shape.partition, pools))
         if start.task_id is None:
             self._drop(job.job_id)
             return
@@ -435,6 +463,42 @@ class QueueMemory:
             self._drop(job.job_id)
         elif waiting is not None:
             self._update_available(waiting)
+
+    def _started_runner(self, start: PlannedStart, licenses: Pools, now: float) -> Runner:
+        request = self.waiting[start.job.job_id].request
+        gres: dict[str, int] = defaultdict(int)
+        for share in start.shares:
+            for name, count in share.gres:
+                gres[name] += count
+        limit_s = start.job.time_limit_s
+        demand = demand_of(
+            cpus=sum(share.cpus for share in start.shares),
+            nodes=len(start.shares),
+            memory_mb=sum(share.memory for share in start.shares),
+            gres=gres,
+            licenses={name.removeprefix(LICENSE): count for name, count in licenses},
+            time_limit_s=None if math.isinf(limit_s) else limit_s,
+        )
+        return Runner(request.account, request.user, request.qos, request.partitions[0], demand, now)
+
+
+def _runner(parts: Sequence[Any]) -> Runner:
+    """运行中的作业的各行（_RUNNING）；借出的 CPU 仍算它的。"""
+    first = parts[0]
+    gres: dict[str, int] = defaultdict(int)
+    for part in parts:
+        for name, count in part.gres.items():
+            gres[name] += count
+    demand = demand_of(
+        cpus=sum(part.cpus + part.lent_cpus for part in parts),
+        nodes=len(parts),
+        memory_mb=sum(part.memory for part in parts),
+        gres=gres,
+        licenses=dict(parse_licenses(first.licenses)),
+        time_limit_s=first.time_limit,
+    )
+    start = (first.start_time or 0.0) + first.suspended_s
+    return Runner(first.account, first.user_name, first.qos, first.partition.split(",")[0], demand, start)
 
 
 def _rows(

@@ -31,6 +31,7 @@ from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.preemption import preempt
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 from scns_conductor.worker.explanation import answer_question
+from scns_conductor.worker.job_limits import JobLimits, end_overrun
 from scns_conductor.worker.job_priority import JobPriority
 from scns_conductor.worker.leader import Leadership, NotLeader
 from scns_conductor.worker.node_timeout import fail_silent_nodes
@@ -71,8 +72,10 @@ class Scheduler:
             Defaults(settings.default_memory_mb_per_cpu),
             dict(parse_licenses(settings.licenses)),
             JobPriority(settings),
+            JobLimits.of(settings),
         )
         self._plan: Plan | None = None
+        self._reprioritise = False
 
     def stop(self) -> None:
         """请求停止；当前周期做完就让位。"""
@@ -116,7 +119,8 @@ class Scheduler:
                 changed |= self._reconcile(connection)
                 reconciled = time.monotonic()
             changed |= self._drain(connection)
-            if now - prioritised >= self._settings.priority_calc_period_s:
+            if self._reprioritise or now - prioritised >= self._settings.priority_calc_period_s:
+                self._reprioritise = False
                 with connection.begin():
                     changed |= self._memory.prioritise(connection, time.time())
                 prioritised = now
@@ -152,6 +156,10 @@ class Scheduler:
                 return False
             now = time.time()
             kinds = {row["kind"] for row in rows}
+            if "accounting" in kinds:
+                # 上限变了，每个作业要的池都可能变：整个重装。管理员才做的事，不常有。
+                self._memory.load_all(connection, now)
+                self._reprioritise = True
             if "config" in kinds:
                 self._memory.load_partitions(connection, now)
             if "nodes" in kinds:
@@ -166,7 +174,7 @@ class Scheduler:
         questions = [row for row in rows if row["kind"] in QUESTIONS]
         if questions:
             self._answer(connection, questions)
-        return bool(jobs or kinds & {"config", "nodes"})
+        return bool(jobs or kinds & {"config", "nodes", "accounting"})
 
     def _answer(self, connection: Connection, questions: Sequence[Mapping[str, Any]]) -> None:
         """按此刻的记忆回答；explain 与 plan 真的计划一次。"""
@@ -223,6 +231,8 @@ class Scheduler:
         now = time.time()
         with connection.begin():
             self._memory.wake(connection, now)
+            overrun = end_overrun(connection, epoch, self._memory.limits.overrun(now))
+        self._end_on_nodes(connection, overrun, now)
         decided = self._plan = plan(self._memory.cluster, self._memory.queue, now, self._policy)
         if decided.blocked and self._settings.preempt_type == "partition_prio":
             self._preempt(connection, epoch, decided, now)
@@ -256,8 +266,15 @@ class Scheduler:
             return
         with connection.begin():
             victims = request_preemptions(connection, epoch, self._memory, wanted, mode)
-            nodes = connection.execute(_HOLDERS, {"job_ids": victims}).all()
-        for job_id in victims:
+        self._end_on_nodes(connection, victims, now)
+
+    def _end_on_nodes(self, connection: Connection, job_ids: Sequence[int], now: float) -> None:
+        """已经在数据库里要求结束的：告诉它们的节点。"""
+        if not job_ids:
+            return
+        with connection.begin():
+            nodes = connection.execute(_HOLDERS, {"job_ids": list(job_ids)}).all()
+        for job_id in job_ids:
             self._memory.mark_ending(job_id, now + self._settings.kill_wait_s)
         self._send({row.node_name: [Message("cancel", {"job_ids": row.job_ids})] for row in nodes})
 

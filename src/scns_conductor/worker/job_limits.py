@@ -1,0 +1,300 @@
+"""上限接到线上：每个成组的上限是一个池，运行的作业占着，排队的作业要得到才能启动（Slurm 的 acct_policy）。
+
+held 的池随作业的启动与结束变；run（剩余的“量 × 秒”）与 used（累计用量）还随时间变，每个周期由 tick 重算。
+SCNS_ACCOUNTING_STORAGE_ENFORCE 不含 limits 时什么也不做。
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scns_conductor.core.accounting import (
+    SELECT_ACCOUNTS,
+    SELECT_ASSOCIATIONS,
+    SELECT_QOS,
+    SELECT_USERS,
+    Accounting,
+    accounting_of,
+)
+from scns_conductor.core.gres import parse_gres
+from scns_conductor.core.job_limits import (
+    NO_DECAY,
+    Claim,
+    Demand,
+    Owner,
+    Violation,
+    claims,
+    demand_of,
+    demand_of_row,
+    violation,
+)
+from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.core.settings import Settings
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.shape import CPU, MEMORY
+
+Pools = tuple[tuple[str, int], ...]
+
+# 不是 safe 时 used 的池只是一道门：没有用完就开着。
+OPEN = 2**50
+# 有作业在等随时间变的池时，隔这么久再计划一次。
+TICK_S = 2.0
+# 十个半衰期之前的用量不到千分之一，不再看。
+HALF_LIVES = 10
+
+_USAGE = sa.text(
+    """
+    WITH ended AS (
+      SELECT account, user_name, qos, split_part(partition, ',', 1) AS partition, allocated_gres, licenses,
+        allocated_cpus, allocated_memory, allocated_nodes,
+        greatest(0, extract(epoch FROM end_time - start_time) - suspended_s)::float8 AS elapsed,
+        power(0.5, extract(epoch FROM to_timestamp(:now) - end_time)::float8 / CAST(:half_life AS float8)) AS decay
+      FROM jobs WHERE start_time IS NOT NULL
+        AND (end_time > to_timestamp(:now) - make_interval(secs => :window)
+             OR (end_time IS NOT NULL AND qos = ANY(CAST(:kept AS text[]))))
+    )
+    SELECT account, user_name, qos, partition, allocated_gres, licenses,
+      sum(allocated_cpus * elapsed)::float8 AS cpu, sum(allocated_memory * elapsed)::float8 AS mem,
+      sum(allocated_nodes * elapsed)::float8 AS node, sum(elapsed)::float8 AS wall,
+      sum(allocated_cpus * elapsed * decay)::float8 AS cpu_decayed,
+      sum(allocated_memory * elapsed * decay)::float8 AS mem_decayed,
+      sum(allocated_nodes * elapsed * decay)::float8 AS node_decayed, sum(elapsed * decay)::float8 AS wall_decayed
+    FROM ended GROUP BY 1, 2, 3, 4, 5, 6
+    """.replace("::", r"\:\:")
+)
+
+
+_END_OVERRUN = sa.text(
+    """
+    UPDATE jobs AS j SET requested_end_state = 'TIMEOUT', requested_end_reason = w.message,
+      requested_end_actor = 'scheduler'
+    FROM unnest(CAST(:job_ids AS bigint[]), CAST(:messages AS text[])) AS w(job_id, message)
+    WHERE j.job_id = w.job_id AND j.state IN ('RUNNING', 'SUSPENDED') AND j.requested_end_state IS NULL
+      AND EXISTS (SELECT FROM scheduler_leader WHERE epoch = :epoch)
+    RETURNING j.job_id
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """运行中的作业与上限有关的部分；时刻是 Unix 秒，start_time 已经加上挂起过的秒数。"""
+
+    account: str | None
+    user_name: str
+    qos: str | None
+    partition: str
+    demand: Demand
+    start_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Meter:
+    """一个运行中的作业在一个随时间变的池里：每秒 rate，从 start 起，run 的到 limit_s 为止。"""
+
+    pool: str
+    kind: str
+    rate: float
+    start: float
+    limit_s: float
+
+
+@dataclass(slots=True)
+class JobLimits:
+    """见模块的说明。"""
+
+    enforced: bool
+    safe: bool
+    associations_required: bool
+    default_memory_per_cpu: int
+    half_life_s: float
+    accounting: Accounting = field(default_factory=Accounting)
+    # 随时间变的池：上限与原因；used 的还有已经结束的作业的用量。
+    _limits: dict[str, tuple[int, str, str]] = field(default_factory=dict)
+    _ended: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _meters: dict[int, list[_Meter]] = field(default_factory=dict)
+    _awaited: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "JobLimits":
+        """按设置。"""
+        words = settings.accounting_storage_enforce
+        return cls(
+            "limits" in words,
+            "safe" in words,
+            "associations" in words,
+            settings.default_memory_mb_per_cpu,
+            settings.priority_decay_half_life_s,
+        )
+
+    # ---- 装载 ----
+
+    def load(self, connection: Connection, now: float) -> None:
+        """重读记账的表；池从头来，调用者要重装集群与队列。"""
+        parts = [
+            [dict(row) for row in connection.execute(statement).mappings()]
+            for statement in (SELECT_ACCOUNTS, SELECT_ASSOCIATIONS, SELECT_QOS, SELECT_USERS)
+        ]
+        self.accounting = accounting_of(*parts)
+        self._limits.clear()
+        self._meters.clear()
+        self._awaited.clear()
+        self.refresh_usage(connection, now)
+
+    def refresh_usage(self, connection: Connection, now: float) -> None:
+        """从 jobs 表重算累计用量；没有这样的上限就不查。"""
+        self._ended.clear()
+        if not self.enforced or not self._counts_usage():
+            return
+        kept = [name for name, qos in self.accounting.qos.items() if NO_DECAY in qos.flags]
+        values = {"now": now, "half_life": self.half_life_s, "window": HALF_LIVES * self.half_life_s, "kept": kept}
+        for row in connection.execute(_USAGE, values).mappings():
+            self._add_usage(dict(row))
+
+    def _counts_usage(self) -> bool:
+        everyone = (*self.accounting.associations.values(), *self.accounting.qos.values())
+        return any(each.grp_tres_mins or each.grp_wall is not None for each in everyone)
+
+    def _add_usage(self, row: Mapping[str, Any]) -> None:
+        owner = self._owner(row["account"], row["user_name"], row["partition"], row["qos"])
+        kept = owner.qos is not None and NO_DECAY in owner.qos.flags
+        gres = parse_gres(row["allocated_gres"] or "")
+        once = demand_of(
+            cpus=1, nodes=1, memory_mb=1, gres=gres, licenses=dict(parse_licenses(row["licenses"])), time_limit_s=1
+        )
+        for claim in claims(owner, once, running=True):
+            if claim.kind != "used":
+                continue
+            suffix = "" if kept and claim.pool.startswith("qos:") else "_decayed"
+            base = claim.tres if claim.tres in ("cpu", "mem", "node") else "wall"
+            count = 1 if base == claim.tres or not claim.tres else once.tres[claim.tres]
+            self._ended[claim.pool] += row[f"{base}{suffix}"] * count * claim.factor
+
+    # ---- 排队的 ----
+
+    def judge(self, row: Mapping[str, Any], cluster: Cluster) -> tuple[Violation | None, Pools]:
+        """jobs 的一行：单个作业的上限不许它运行的原因，与它要的池。"""
+        partition = row["partition"].split(",")[0]
+        owner = self._owner(row["account"], row["user_name"], partition, row["qos"])
+        if self.associations_required and owner.association is None:
+            return Violation("InvalidAccount", f"用户 {row['user_name']} 不在账户 {row['account']} 里了"), ()
+        if not self.enforced:
+            return None, ()
+        if row["qos"] is not None and owner.qos is None:
+            return Violation("InvalidQOS", f"QOS {row['qos']} 已经不存在"), ()
+        demand = demand_of_row(row, self.default_memory_per_cpu, self._whole_node(row, cluster))
+        return violation(owner, demand), self._register(cluster, claims(owner, demand), waiting=True)
+
+    def _whole_node(self, row: Mapping[str, Any], cluster: Cluster) -> tuple[int, int] | None:
+        exclusive = row["exclusive"] or any(
+            name in cluster.partitions and cluster.partitions[name].exclusive for name in row["partition"].split(",")
+        )
+        if not cluster.count or not (exclusive or row["memory_per_node"] == 0):
+            return None
+        total = cluster.total[: cluster.count]
+        return int(total[:, CPU].max()), int(total[:, MEMORY].max())
+
+    def _owner(self, account: str | None, user: str, partition: str, qos: str | None) -> Owner:
+        association = self.accounting.find(account, user, partition)
+        return Owner(self.accounting, association, None if qos is None else self.accounting.qos.get(qos), user, account)
+
+    def _register(self, cluster: Cluster, wanted: Iterable[Claim], *, waiting: bool = False) -> Pools:
+        found = []
+        for claim in wanted:
+            gate = claim.kind == "used" and not self.safe
+            if claim.kind == "held":
+                cluster.set_pool(claim.pool, claim.limit, claim.reason)
+            elif claim.pool not in self._limits:
+                self._limits[claim.pool] = (claim.limit, claim.reason, claim.kind)
+                # 先按没有人在跑开门，下一次 tick 立即改正。
+                cluster.set_pool(claim.pool, 0, claim.reason)
+            if waiting and claim.kind != "held":
+                self._awaited.add(claim.pool)
+            if not gate:
+                found.append((claim.pool, claim.amount))
+            elif waiting:
+                found.append((claim.pool, 1))
+        return tuple(found)
+
+    # ---- 运行的 ----
+
+    def charge(self, job_id: int, runner: Runner, cluster: Cluster) -> Pools:
+        """一个作业开始运行（或重读）：它占的池，并开始计时。"""
+        if not self.enforced:
+            return ()
+        owner = self._owner(runner.account, runner.user_name, runner.partition, runner.qos)
+        wanted = claims(owner, runner.demand, running=True)
+        limit_s = float("inf") if runner.demand.time_limit_s is None else float(runner.demand.time_limit_s)
+        self._meters[job_id] = [
+            _Meter(
+                claim.pool,
+                claim.kind,
+                (runner.demand.tres[claim.tres] if claim.tres else 1) * claim.factor,
+                runner.start_time,
+                limit_s,
+            )
+            for claim in wanted
+            if claim.kind != "held"
+        ]
+        return self._register(cluster, wanted)
+
+    def ended(self, job_id: int, now: float) -> None:
+        """一个作业不再运行：它用掉的先估一个，下一次 refresh_usage 再按记录算准。"""
+        for meter in self._meters.pop(job_id, ()):
+            if meter.kind == "used":
+                self._ended[meter.pool] += meter.rate * max(0.0, now - meter.start)
+
+    def tick(self, cluster: Cluster, now: float) -> None:
+        """随时间变的池此刻的大小。"""
+        if not self._limits:
+            return
+        elapsed: dict[str, float] = defaultdict(float)
+        for meters in self._meters.values():
+            for meter in meters:
+                most = meter.limit_s if meter.kind == "run" else float("inf")
+                elapsed[meter.pool] += meter.rate * min(max(0.0, now - meter.start), most)
+        for pool, (limit, reason, kind) in self._limits.items():
+            if kind == "run":
+                # 作业在池里占着“量 × 整个时限”，已经跑过的还回来。
+                total = limit + int(elapsed[pool])
+            elif self.safe:
+                total = limit - int(self._ended[pool])
+            else:
+                total = OPEN if self._ended[pool] + elapsed[pool] < limit else 0
+            cluster.set_pool(pool, total, reason)
+
+    def overrun(self, now: float) -> dict[int, str]:
+        """用量到顶的池里还在跑的作业 -> 池；safe 时不会有（启动之前就算过）。"""
+        if self.safe or not self._limits:
+            return {}
+        used: dict[str, float] = defaultdict(float, self._ended)
+        for meters in self._meters.values():
+            for meter in meters:
+                if meter.kind == "used":
+                    used[meter.pool] += meter.rate * max(0.0, now - meter.start)
+        full = {pool for pool, (limit, _, kind) in self._limits.items() if kind == "used" and used[pool] >= limit}
+        return {
+            job_id: next(meter.pool for meter in meters if meter.pool in full)
+            for job_id, meters in self._meters.items()
+            if any(meter.pool in full for meter in meters)
+        }
+
+    def next_tick(self, now: float) -> float | None:
+        """有作业在等随时间变的池、或者会用完时，下一次该重算的时刻。"""
+        if not self._limits or not self._meters:
+            return None
+        metered = not self.safe and any(kind == "used" for _, _, kind in self._limits.values())
+        return now + TICK_S if self._awaited or metered else None
+
+
+def end_overrun(connection: Connection, epoch: int, overrun: Mapping[int, str]) -> list[int]:
+    """请节点结束把累计用量用完了的作业（TIMEOUT，Slurm 也是）；返回作业号。在调用者的事务里执行。"""
+    if not overrun:
+        return []
+    messages = [f"{pool} 用完了；请联系管理员" for pool in overrun.values()]
+    values = {"epoch": epoch, "job_ids": list(overrun), "messages": messages}
+    return list(connection.scalars(_END_OVERRUN, values))
