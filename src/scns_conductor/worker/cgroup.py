@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import zlib
 
+from scns_conductor.worker.process_table import read_small
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
@@ -116,8 +118,15 @@ def format_cpu_list(cpu_ids: list[int]) -> str:
 
 def read_text(path: str) -> str:
     """读一个 cgroup 文件。"""
-    with open(path) as file:
-        return file.read()
+    return read_small(path).decode()
+
+
+def read_pids(path: str) -> list[int]:
+    """读 cgroup.procs；目录已不在则为空。"""
+    try:
+        return [int(word) for word in read_small(path).split()]
+    except OSError:
+        return []
 
 
 def write_text(path: str, text: str) -> None:
@@ -127,14 +136,6 @@ def write_text(path: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
-
-
-def read_pids(path: str) -> list[int]:
-    """读 cgroup.procs；目录已不在则为空。"""
-    try:
-        return [int(word) for word in read_text(path).split()]
-    except OSError:
-        return []
 
 
 def keyed_value(text: str, key: str) -> int:

@@ -10,12 +10,14 @@ import json
 import os
 import zlib
 
+from scns_conductor.worker.compact_json import compact_encoder
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 COMPACT_BYTES = 4 * 1024**2
-_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+_encode = compact_encoder(ensure_ascii=True)
 
 
 def encode_line(record: dict[str, Any]) -> bytes:
@@ -101,6 +103,10 @@ class Journal:
         self.running[record["key"]] = record
         self._buffer += encode_line(record)
 
+    def note(self, key: str, **fields: Any) -> None:
+        """只更新内存：紧接着就写结束记录的，不必先写一行更新。"""
+        self.running[key].update(fields)
+
     def update(self, key: str, **fields: Any) -> None:
         """更新正在运行的作业步（进程号、挂起、时限的变化）。"""
         self.running[key].update(fields)
@@ -153,8 +159,9 @@ class Journal:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             lines = [encode_line({"t": "header", "boot_id": self.boot_id, "next_end_id": self.next_end_id})]
-            lines.extend(encode_line(record) for record in self.running.values())
+            # 结束在前：读回时结束会划掉同一个键的启动，而在这里的启动都比它晚。
             lines.extend(encode_line(record) for record in self.ends.values())
+            lines.extend(encode_line(record) for record in self.running.values())
             data = b"".join(lines)
             if os.write(fd, data) < len(data):
                 raise OSError(28, "磁盘已满，日志没有写完整", temporary)

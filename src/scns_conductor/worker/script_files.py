@@ -1,7 +1,8 @@
 """作业脚本的文件：启动前写下，结束后收走。
 
-归自己所有的（单用户模式）收走时清空、移到牧守进程的目录里，下一个脚本写进同一个文件：没有日志的 ext4
+归自己所有的（单用户模式）收走时抹去内容、移到牧守进程的目录里，下一个脚本写进同一个文件：没有日志的 ext4
 刚删过许多文件时，新建一个要找上半毫秒，移来移去只要二十微秒。换了用户的一律删掉：旧主人可能还开着它。
+抹到只剩一个字节而不是一个不剩：ext4 把「截成空的再写」当作替换文件，关闭时当场把它写到盘上。
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class ScriptFiles:
                 raise
             self._free_names.clear()
             return False
-        os.truncate(spare, 0)
+        os.truncate(spare, 1)
         self._free_names.pop()
         self._spares.append(spare)
         return True

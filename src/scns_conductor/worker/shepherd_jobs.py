@@ -380,7 +380,7 @@ class JobKeeper:
 
     def _task_gone(self, task: Task) -> None:
         task.reaped = True
-        self.journal.update(task.key, ended_at=time.time(), ended_boot=boot_now())
+        self.journal.note(task.key, ended_at=time.time(), ended_boot=boot_now())
         group = task.group
         if task.is_holder or not group.live_tasks:
             group.ending = group.ending or task.is_holder
@@ -388,6 +388,10 @@ class JobKeeper:
         else:
             self.emit_end(task)
             self.containment.signal(self.containment.step_pids(task), signal.SIGKILL)
+        ended = self.journal.running.get(task.key)
+        if ended is not None:
+            # 还有别的进程没有死，结束记录稍后才写：先记下这一个何时结束。
+            self.journal.update(task.key, ended_at=ended["ended_at"], ended_boot=ended["ended_boot"])
 
     def settle(self, group: JobGroup) -> None:
         """占位进程没了：杀尽余下的，然后写下结束、删掉 cgroup 与脚本。"""

@@ -43,6 +43,8 @@ class Spawner:
         self._fault_text = b""
         self._uid = os.geteuid()
         self._inside: JobCgroup | None = None
+        # 大多数作业的标准输入是 /dev/null：开一次，大家共用。
+        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
     def spawn(self, spec: LaunchSpec, cgroup: JobCgroup | None, *, fresh: bool) -> int:
         """创建进程，返回进程号；fresh 表示 cgroup 刚建好、里面没有别的进程。失败抛 LaunchFault。"""
@@ -87,7 +89,7 @@ class Spawner:
         stay = False
         try:
             _change_directory(spec)
-            fds = _open_streams(spec, opened)
+            fds = self._open_streams(spec, opened)
             try:
                 self._go_into(cgroup)
                 pid = os.posix_spawn(
@@ -141,7 +143,7 @@ class Spawner:
             _switch_user(spec)
             _change_directory(spec)
             opened: list[int] = []
-            fds = _open_streams(spec, opened)
+            fds = self._open_streams(spec, opened)
             for target, fd in enumerate(fds):
                 os.dup2(fd, target)
             stderr = 2
@@ -154,6 +156,20 @@ class Spawner:
         except BaseException as error:
             self._report(LaunchFault(f"启动作业进程时出错：{error}", on_node=True), stderr)
         os._exit(1)
+
+    def _open_streams(self, spec: LaunchSpec, opened: list[int]) -> tuple[int, int, int]:
+        """打开标准输入、输出、错误；打开的描述符都记进 opened，由调用者关闭。"""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        if spec.output_mode == "truncate":
+            flags |= os.O_TRUNC
+        stdin = self._open(spec.stdin, os.O_RDONLY, "输入", opened)
+        stdout = self._open(spec.stdout, flags, "输出", opened)
+        if spec.stderr is None or spec.stderr == spec.stdout:
+            return stdin, stdout, stdout
+        return stdin, stdout, self._open(spec.stderr, flags, "错误输出", opened)
+
+    def _open(self, path: str | None, flags: int, noun: str, opened: list[int]) -> int:
+        return self._null if path is None or path == "/dev/null" else _open(path, flags, noun, opened)
 
     def _limit(self, spec: LaunchSpec) -> None:
         for name, (soft, hard) in (spec.rlimits or {}).items():
@@ -216,18 +232,6 @@ def _change_directory(spec: LaunchSpec) -> None:
         raise LaunchFault(f"工作目录 {spec.cwd} 不存在或无法进入：{_reason(error)}") from error
 
 
-def _open_streams(spec: LaunchSpec, opened: list[int]) -> tuple[int, int, int]:
-    """打开标准输入、输出、错误；打开的描述符都记进 opened，由调用者关闭。"""
-    stdin = _open(spec.stdin or "/dev/null", os.O_RDONLY, "输入", opened)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    if spec.output_mode == "truncate":
-        flags |= os.O_TRUNC
-    stdout = _open(spec.stdout or "/dev/null", flags, "输出", opened)
-    if spec.stderr is None or spec.stderr == spec.stdout:
-        return stdin, stdout, stdout
-    return stdin, stdout, _open(spec.stderr, flags, "错误输出", opened)
-
-
 def _open(path: str, flags: int, noun: str, opened: list[int]) -> int:
     try:
         # O_NONBLOCK：没有读者的管道立即报错，而不是把牧守进程挂住。
@@ -235,7 +239,8 @@ def _open(path: str, flags: int, noun: str, opened: list[int]) -> int:
     except (OSError, ValueError) as error:
         raise LaunchFault(f"无法打开标准{noun}文件 {path}：{_reason(error)}") from error
     opened.append(fd)
-    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
+    # F_SETFL 只管 O_APPEND、O_NONBLOCK 这几个：前者照旧，后者去掉。
+    fcntl.fcntl(fd, fcntl.F_SETFL, flags & os.O_APPEND)
     return fd
 
 

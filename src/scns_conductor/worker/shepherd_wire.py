@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+from scns_conductor.worker.compact_json import compact_encoder
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -16,7 +18,7 @@ PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 256 * 1024**2
 SOCKET_NAME = "shepherd.sock"
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode = compact_encoder(ensure_ascii=False)
 
 
 class WireError(Exception):
