@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.datastructures import Headers
 
 from scns_conductor.core.errors import InvalidRequest, Unauthorized
+from scns_conductor.core.job_token import parse_job_token
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity, verify_token
 from scns_conductor.services.accounting_cache import AccountingCache
@@ -18,6 +19,7 @@ from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.cluster_limits import LimitsCache
 from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.job_output import OutputReader
+from scns_conductor.services.job_tokens import job_identity
 from scns_conductor.services.new_job import Submitter
 from scns_conductor.services.submission import SubmitQueue
 
@@ -82,11 +84,18 @@ async def identity_of(headers: Headers, parts: Parts) -> Identity:
         raise Unauthorized(
             "需要令牌：请求头写 Authorization: Bearer <令牌>，令牌用 scns token 签发", code="token_missing"
         )
-    identity = parts.verifier.verify(token.strip())
+    owner = parse_job_token(token.strip())
+    if owner is not None:
+        identity = await job_identity(parts.engine, token.strip(), *owner)
+    else:
+        identity = parts.verifier.verify(token.strip())
     wanted = headers.get("x-slurm-user-name")
     if wanted and wanted != identity.user_name:
         raise Unauthorized("X-SLURM-USER-NAME 与令牌里的用户不同", code="token_invalid")
-    return identity if identity.admin else await _raised(identity, parts.accounting)
+    if identity.admin or identity.job_id is not None:
+        # 作业令牌从不提升：被攻陷的作业够不到管理员的事。
+        return identity
+    return await _raised(identity, parts.accounting)
 
 
 async def _raised(identity: Identity, accounting: AccountingCache) -> Identity:

@@ -288,9 +288,9 @@ class Client:
         answer: Json = self._json("POST", f"/jobs/{_segment(job_id)}/steps", body=step)
         return answer
 
-    def steps(self, job_ids: Sequence[str] | None = None) -> list[Json]:
-        """这些作业的全部作业步；不给作业号是正在运行的全部。"""
-        query = {} if job_ids is None else {"job_id": ",".join(job_ids)}
+    def steps(self, job_ids: Sequence[str] | None = None, *, live: bool = False) -> list[Json]:
+        """这些作业的全部作业步；不给作业号是正在运行的全部。live 为真时先请节点采样一次。"""
+        query = {} if job_ids is None else {"job_id": ",".join(job_ids), **({"live": "true"} if live else {})}
         answer: list[Json] = self._json("GET", "/jobs/steps", query=query)["steps"]
         return answer
 
@@ -302,6 +302,11 @@ class Client:
     def relaunch_step(self, job_id: str | int, step_id: int) -> Json:
         """节点没有按时连过来：把启动的消息再送一遍。"""
         answer: Json = self._json("POST", f"/jobs/{_segment(job_id)}/steps/{step_id}/launch")
+        return answer
+
+    def attach_step(self, job_id: str | int, step_id: int, connection: Json) -> Json:
+        """请各节点再连一个客户（sattach）；返回还在跑的节点与任务。"""
+        answer: Json = self._json("POST", f"/jobs/{_segment(job_id)}/steps/{step_id}/attach", body=connection)
         return answer
 
     def signal_step(self, job_id: str | int, step_id: int, signal: str) -> Json:

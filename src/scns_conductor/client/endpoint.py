@@ -2,6 +2,7 @@
 
 依次找：SCNS_URL 与 SCNS_TOKEN；SCNS_DATA_DIR 下的 client.json；缺省数据目录下的 client.json；
 ~/.config/scns-conductor/client.json。client.json 由 scns up 写下：{"url", "token"}，0600。
+在作业里、没有别的令牌时用 SCNS_JOB_TOKEN。
 """
 
 import json
@@ -61,7 +62,8 @@ def find_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
     if url:
         # 文件里的令牌只交给写它的那个系统，不送到别处去。
         same = next((each.token for each in found if each.url == url.rstrip("/")), None)
-        return Endpoint(url.rstrip("/"), same, "SCNS_URL")
+        # 在作业里：节点给了地址，也给了只在作业运行时有效的令牌。
+        return Endpoint(url.rstrip("/"), same or environment.get("SCNS_JOB_TOKEN"), "SCNS_URL")
     if not found:
         raise EndpointUnknown(
             f"找不到正在运行的系统（没有 {files[0]}）；"

@@ -214,6 +214,7 @@ class ResourceAllocation(SQLModel, table=True):
     )
     cpu_ids: list[int] | None = Field(None, sa_type=ARRAY(sa.Integer), description="绑定的核，由代理选定")
     gres_ids: dict[str, list[int]] | None = Field(None, sa_type=JSONB, description="通用资源的序号，由代理选定")
+    token_digest: bytes | None = Field(None, description="作业令牌的 SHA-256；令牌只在作业的环境里")
     process_id: int | None = Field(None, description="本节点上的进程号")
     created_at: datetime | None = Field(
         None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}
@@ -251,6 +252,18 @@ class JobStep(SQLModel, table=True):
     node_tasks: list[int] = Field(sa_type=ARRAY(sa.Integer), description="各节点上的任务数")
     node_cpus: list[int] = Field(sa_type=ARRAY(sa.Integer), description="各节点上占的 CPU 数；--overlap 的是 0")
     pending_nodes: list[str] = Field(sa_type=ARRAY(sa.Text), description="还没有报结束的节点")
+    node_shares: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_type=JSONB,
+        sa_column_kwargs={"server_default": EMPTY_OBJECT, "nullable": False},
+        description="各节点上独占的内存与通用资源，如 {'n1': {'memory': 512, 'gres': {'gpu': 1}, 'ids': {'gpu': [0]}}}",
+    )
+    samples: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_type=JSONB,
+        sa_column_kwargs={"server_default": EMPTY_OBJECT, "nullable": False},
+        description="各节点上最近一次采样的用量；结束之后以结束时的为准",
+    )
     launch: dict[str, Any] = Field(sa_type=JSONB, description="给节点的启动说明；没有连上的可以再送一遍")
     start_time: datetime | None = Field(
         None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}, description="开始"

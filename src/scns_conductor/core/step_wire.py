@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 
 TYPE_CHECKING = False
@@ -11,12 +12,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 # 节点 -> srun
-HELLO, STDOUT, STDERR, STARTED, EXITED, TAKEN, DONE, FAULT = range(1, 9)
+HELLO, STDOUT, STDERR, STARTED, EXITED, TAKEN, DONE, ABORT = range(1, 9)
 # srun -> 节点
 STDIN, STDIN_END, SIGNAL, WINDOW, BYE = range(32, 37)
+# 两个方向：各节点交出一份，srun 等齐了把全部的都发给每个节点（PMI 的 fence）。
+GATHER, GATHER_END = range(64, 66)
 
 ALL_TASKS = -1
 MOST_PAYLOAD = 4 * 1024**2
+PART = 1024**2
+# 发出去的字节这么久没有人确认，就当对面不在了。
+SILENCE_MS = 60_000
 _HEADER = struct.Struct("!BiI")
 
 
@@ -27,6 +33,12 @@ class FrameError(ValueError):
 def frame(kind: int, number: int = 0, payload: bytes = b"") -> bytes:
     """一帧的字节。"""
     return _HEADER.pack(kind, number, len(payload)) + payload
+
+
+def frames(kind: int, number: int, payload: bytes) -> Iterator[bytes]:
+    """内容太长时分成几帧；空的没有帧。"""
+    for begin in range(0, len(payload), PART):
+        yield frame(kind, number, payload[begin : begin + PART])
 
 
 def json_frame(kind: int, number: int, value: dict[str, Any]) -> bytes:
@@ -54,3 +66,12 @@ class FrameReader:
             position = begin + length
             yield kind, number, bytes(self._data[begin:position])
         del self._data[:position]
+
+
+def probe_silence(connection: socket.socket) -> None:
+    """对面的机器无声地没了（断电、断网）：约一分钟之内断开，而不是系统缺省的两小时。"""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS)

@@ -6,11 +6,12 @@ from itertools import groupby
 
 
 class LayoutError(ValueError):
-    """摆不下。busy 为真表示只是此刻被别的作业步占着，过一会儿再来。"""
+    """摆不下。busy 为真表示只是此刻被别的作业步占着，过一会儿再来；field 是缺的那一种（API 的字段）。"""
 
-    def __init__(self, message: str, *, busy: bool = False) -> None:
+    def __init__(self, message: str, *, busy: bool = False, field: str = "tasks") -> None:
         super().__init__(message)
         self.busy = busy
+        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class StepShape:
     """作业步要的。tasks 为 None 时每节点 tasks_per_node 个（没写则按作业的任务数）。
 
     whole 表示占住用到的节点上作业的全部 CPU（没有 --exact 也没有 --overlap 的 srun）；overlap 表示不论别的步占了多少。
+    relative 是从作业的第几个节点用起（-r）；overcommit 表示任务可以比 CPU 多（-O）。
     """
 
     tasks: int | None = None
@@ -38,6 +40,8 @@ class StepShape:
     cyclic: bool = False
     whole: bool = True
     overlap: bool = False
+    relative: int = 0
+    overcommit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,10 @@ def lay_out(nodes: Sequence[StepNode], shape: StepShape) -> list[NodeTasks]:
 
 
 def _candidates(nodes: Sequence[StepNode], shape: StepShape) -> list[StepNode]:
+    if shape.relative:
+        if shape.relative >= len(nodes):
+            raise LayoutError(f"从第 {shape.relative} 个节点用起，作业只有 {len(nodes)} 个节点")
+        nodes = nodes[shape.relative :]
     if not shape.node_names:
         return list(nodes)
     by_name = {node.name: node for node in nodes}
@@ -81,6 +89,8 @@ def _room(node: StepNode, shape: StepShape) -> int:
     """此刻还能放几个任务；占整节点的步只能在完全空着的节点上。"""
     if shape.whole and node.free_cpus < node.cpus:
         return 0
+    if shape.overcommit:
+        return (shape.tasks or node.free_cpus) if node.free_cpus else 0
     return node.free_cpus // shape.cpus_per_task
 
 
@@ -116,7 +126,7 @@ def _task_count(candidates: list[StepNode], count: int, shape: StepShape) -> int
 
 def _counts(chosen: list[StepNode], tasks: int, shape: StepShape) -> list[int]:
     """每个节点几个任务：先按作业分给它的个数成块地放满，多出来的在放得下的节点上一轮一个地加。"""
-    most = [max(1, node.cpus // shape.cpus_per_task) for node in chosen]
+    most = [tasks if shape.overcommit else max(1, node.cpus // shape.cpus_per_task) for node in chosen]
     if not shape.overlap:
         now = [_room(node, shape) for node in chosen]
         if sum(now) < tasks <= sum(most):
@@ -168,7 +178,9 @@ def _ranks(counts: list[int], *, cyclic: bool) -> list[list[int]]:
 def _held_cpus(node: StepNode, tasks: int, shape: StepShape) -> int:
     if shape.overlap:
         return 0
-    return node.cpus if shape.whole else tasks * shape.cpus_per_task
+    if shape.whole:
+        return node.cpus
+    return min(tasks * shape.cpus_per_task, node.free_cpus) if shape.overcommit else tasks * shape.cpus_per_task
 
 
 def repeat_list(values: Sequence[int]) -> str:

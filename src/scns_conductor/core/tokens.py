@@ -20,11 +20,15 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """令牌说明的身份；管理级别也可以来自 users 表（sacctmgr 的 AdminLevel）。operator 能改记账的表。"""
+    """令牌说明的身份；管理级别也可以来自 users 表（sacctmgr 的 AdminLevel）。operator 能改记账的表。
+
+    job_id 是作业令牌的作业号：只在那个作业运行时有效，从不是管理员。
+    """
 
     user_name: str
     admin: bool
     operator: bool = False
+    job_id: int | None = None
 
 
 def ensure_key(path: Path) -> bytes:

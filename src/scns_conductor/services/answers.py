@@ -39,7 +39,13 @@ class AnswerDesk:
         self._lock = asyncio.Lock()
 
     async def ask(
-        self, kind: str, *, job_ids: Sequence[int] = (), payload: dict[str, Any], wait_s: float = ANSWER_WAIT_S
+        self,
+        kind: str,
+        *,
+        job_ids: Sequence[int] = (),
+        node_names: Sequence[str] = (),
+        payload: dict[str, Any],
+        wait_s: float = ANSWER_WAIT_S,
     ) -> dict[str, Any]:
         """写进收件箱并等回答；wait_s 秒没有回答抛 AnswerTimeout。"""
         await self._listen()
@@ -49,7 +55,9 @@ class AnswerDesk:
         try:
             async with self._engine.begin() as connection:
                 await connection.execute(
-                    inbox_insert(kind, job_ids=job_ids, payload={**payload, "request_id": request_id})
+                    inbox_insert(
+                        kind, job_ids=job_ids, node_names=node_names, payload={**payload, "request_id": request_id}
+                    )
                 )
                 await connection.execute(notify_inbox())
             with contextlib.suppress(TimeoutError):

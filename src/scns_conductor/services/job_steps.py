@@ -1,11 +1,12 @@
 """作业步：建立（占住作业分配里的 CPU）、列出、再送一遍、发信号。启动与结束由节点来做、来写。"""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
@@ -13,13 +14,21 @@ from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.models import JobStep
 from scns_conductor.core.statements import allocation_release, inbox_insert, notify_inbox
 from scns_conductor.core.states import JobState
+from scns_conductor.core.step_resources import NodeShare, StepShare, StepWants, share_out
 from scns_conductor.core.task_layout import LayoutError, NodeTasks, StepNode, StepShape, lay_out
 from scns_conductor.core.tokens import Identity
+from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.job_control import signal_number
 from scns_conductor.services.job_queries import read_job
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
 
 MAX_STEPS_TASKS = 65_536
+# 系统自己的步（sbcast）从这个号起，不列出来，也不占用户的步号。
+FIRST_HIDDEN_ID = 2_000_000_000
+LAST_ID = 2**31 - 1
+# 节点多于此的不再问（用它们定期的采样）；问了等这么久。
+MOST_SAMPLED = 64
+SAMPLE_WAIT_S = 3.0
 # 各节点上，别的没有结束的作业步占着的 CPU；作业行已经加锁，所以看得全。
 _NODES = sa.text(
     """
@@ -28,45 +37,70 @@ _NODES = sa.text(
         SELECT sum(s.node_cpus[array_position(s.nodes, a.node_name)])
         FROM job_steps AS s
         WHERE s.job_id = a.job_id AND s.restart_count = a.restart_count AND a.node_name = ANY(s.pending_nodes)), 0)
-        AS free_cpus
+        AS free_cpus,
+      a.memory, coalesce(a.gres, '{}') AS gres, coalesce(a.gres_ids, '{}') AS gres_ids,
+      (SELECT coalesce(jsonb_agg(s.node_shares -> a.node_name), '[]') FROM job_steps AS s
+       WHERE s.job_id = a.job_id AND s.restart_count = a.restart_count AND a.node_name = ANY(s.pending_nodes)
+         AND s.node_shares ? a.node_name) AS taken
     FROM resource_allocations AS a
     WHERE a.job_id = :job_id AND a.restart_count = :restart_count AND a.released_at IS NULL
     ORDER BY a.node_index
-    """
-)
+    """.replace("::", r"\:\:")
+).columns(gres=JSONB, gres_ids=JSONB, taken=JSONB)
 _NEXT_ID = sa.text(
-    "SELECT coalesce(max(step_id) + 1, 0) FROM job_steps WHERE job_id = :job_id AND restart_count = :restart_count"
+    "SELECT coalesce(max(step_id) + 1, :first) FROM job_steps "
+    "WHERE job_id = :job_id AND restart_count = :restart_count AND step_id >= :first AND step_id < :limit"
 )
 # 作业结束了而节点没有来得及报的步，随作业一起算取消。
 _COLUMNS = """
     s.job_id::text || '.' || s.step_id AS step, s.job_id::text AS job_id, s.restart_count, s.step_id, s.name,
     CASE WHEN s.end_time IS NULL AND j.state NOT IN ('RUNNING', 'SUSPENDED') THEN 'CANCELLED'
          WHEN s.end_time IS NULL AND j.state = 'SUSPENDED' THEN 'SUSPENDED' ELSE s.state END AS state,
-    s.tasks, s.cpus_per_task, s.pending_nodes, s.nodes, s.node_tasks, s.node_cpus, s.start_time,
+    s.tasks, s.cpus_per_task, s.pending_nodes, s.nodes, s.node_tasks, s.node_cpus, s.node_shares,
+    s.launch -> 'nodes' AS layout,
+    s.start_time,
     coalesce(s.end_time, CASE WHEN j.state NOT IN ('RUNNING', 'SUSPENDED') THEN j.end_time END) AS end_time,
-    s.exit_status, s.exit_signal, s.cpu_user_s, s.cpu_system_s, s.max_rss_kb, j.user_name, j.partition, j.account,
+    s.exit_status, s.exit_signal, s.cpu_user_s + u.user_s AS cpu_user_s, s.cpu_system_s + u.system_s AS cpu_system_s,
+    greatest(s.max_rss_kb, u.max_rss_kb) AS max_rss_kb, j.user_name, j.partition, j.account,
     j.array_job_id::text AS array_job_id, j.array_task_id, clock_timestamp() AS now
+"""
+# 还没有报结束的节点上，用量以最近一次采样为准；报了的已经在步的行里。
+_SAMPLED = """
+    CROSS JOIN LATERAL (
+      SELECT coalesce(sum((v.value ->> 'user_s')::double precision), 0) AS user_s,
+        coalesce(sum((v.value ->> 'system_s')::double precision), 0) AS system_s,
+        coalesce(max((v.value ->> 'max_rss_kb')::bigint), 0) AS max_rss_kb
+      FROM jsonb_each(s.samples) AS v WHERE v.key = ANY(s.pending_nodes)
+    ) AS u
 """
 _LIST = sa.text(
     f"""
-    SELECT {_COLUMNS} FROM job_steps AS s JOIN jobs AS j ON j.job_id = s.job_id
-    WHERE s.job_id = ANY(CAST(:job_ids AS bigint[])) ORDER BY s.job_id, s.restart_count, s.step_id
+    SELECT {_COLUMNS} FROM job_steps AS s JOIN jobs AS j ON j.job_id = s.job_id {_SAMPLED}
+    WHERE s.job_id = ANY(CAST(:job_ids AS bigint[])) AND s.step_id < :limit
+    ORDER BY s.job_id, s.restart_count, s.step_id
     """.replace("::", r"\:\:")
-)
+).columns(node_shares=JSONB, layout=JSONB)
 _ACTIVE = sa.text(
     f"""
     SELECT {_COLUMNS} FROM jobs AS j JOIN job_steps AS s ON s.job_id = j.job_id AND s.restart_count = j.restart_count
-    WHERE j.state IN ('RUNNING', 'SUSPENDED') AND s.end_time IS NULL ORDER BY s.job_id, s.step_id
+    {_SAMPLED}
+    WHERE j.state IN ('RUNNING', 'SUSPENDED') AND s.end_time IS NULL AND s.step_id < {FIRST_HIDDEN_ID}
+    ORDER BY s.job_id, s.step_id
     """.replace("::", r"\:\:")
-)
+).columns(node_shares=JSONB, layout=JSONB)
 
 
 @dataclass(frozen=True, slots=True)
 class StepRequest:
-    """要建立的作业步。launch 原样交给节点（命令、环境、输入输出、连回 srun 的地址与口令）。"""
+    """要建立的作业步。launch 原样交给节点（命令、环境、输入输出、连回 srun 的地址与口令）。
+
+    hidden 的是系统自己的（sbcast），不列出来。
+    """
 
     name: str
     shape: StepShape
+    wants: StepWants = field(default_factory=StepWants)
+    hidden: bool = False
     launch: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -82,8 +116,9 @@ async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, requ
         nodes = (await connection.execute(_NODES, values)).all()
         if not nodes or not all(node.claimed for node in nodes):
             raise Conflict(f"作业 {row.label} 的节点还没有就绪；请稍后再试", code="step_busy")
-        placed = _place([StepNode(node.name, node.cpus, node.free_cpus, node.tasks) for node in nodes], request.shape)
-        step_id = (await connection.execute(_NEXT_ID, values)).scalar_one()
+        placed, shares = _place(nodes, request)
+        first, limit = (FIRST_HIDDEN_ID, LAST_ID) if request.hidden else (0, FIRST_HIDDEN_ID)
+        step_id = (await connection.execute(_NEXT_ID, {**values, "first": first, "limit": limit})).scalar_one()
         tasks = sum(len(node.ranks) for node in placed)
         launch = {
             **request.launch,
@@ -93,6 +128,9 @@ async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, requ
             "tasks": tasks,
             "cpus_per_task": request.shape.cpus_per_task,
             "nodes": {node.name: list(node.ranks) for node in placed},
+            # JSON 的对象在数据库里不保次序，节点的次序另写。
+            "node_order": [node.name for node in placed],
+            "shares": shares,
         }
         await connection.execute(
             sa.insert(JobStep).values(
@@ -105,6 +143,7 @@ async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, requ
                 node_tasks=[len(node.ranks) for node in placed],
                 node_cpus=[node.cpus for node in placed],
                 pending_nodes=[node.name for node in placed],
+                node_shares={} if request.wants.overlap else shares,
                 launch=launch,
             )
         )
@@ -118,15 +157,26 @@ async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, requ
     }
 
 
-def _place(nodes: Sequence[StepNode], shape: StepShape) -> list[NodeTasks]:
-    if (shape.tasks or 0) > MAX_STEPS_TASKS:
+def _place(rows: Sequence[Any], request: StepRequest) -> tuple[list[NodeTasks], dict[str, Any]]:
+    """任务摆到哪些节点上，各节点上分到什么；没有写资源的不细分，份额是空的。"""
+    if (request.shape.tasks or 0) > MAX_STEPS_TASKS:
         raise InvalidRequest("tasks", f"一步至多 {MAX_STEPS_TASKS} 个任务", code="step_too_large")
+    by_name = {row.name: row for row in rows}
     try:
-        return lay_out(nodes, shape)
+        placed = lay_out([StepNode(row.name, row.cpus, row.free_cpus, row.tasks) for row in rows], request.shape)
+        if request.wants.empty:
+            return placed, {}
+        chosen = [(_node_share(by_name[node.name]), len(node.ranks), node.cpus) for node in placed]
+        shares: list[StepShare] = share_out(chosen, request.wants)
     except LayoutError as error:
         if error.busy:
             raise Conflict(f"{error}；请稍后再试，或用 --overlap", code="step_busy") from error
-        raise InvalidRequest("tasks", str(error), code="step_too_large") from error
+        raise InvalidRequest(error.field, str(error), code="step_too_large") from error
+    return placed, {node.name: share.to_json() for node, share in zip(placed, shares, strict=True)}
+
+
+def _node_share(row: Any) -> NodeShare:
+    return NodeShare(row.name, row.memory, row.gres, row.gres_ids, row.taken)
 
 
 def node_names(text: str | None) -> tuple[str, ...]:
@@ -153,21 +203,30 @@ async def _forward(
     await connection.execute(notify_inbox())
 
 
-async def list_steps(engine: AsyncEngine, job_ids: Sequence[str] | None) -> list[dict[str, Any]]:
+async def list_steps(
+    engine: AsyncEngine, job_ids: Sequence[str] | None, *, hidden: bool = False
+) -> list[dict[str, Any]]:
     """这些作业（数组任务用它自己的作业号）的全部作业步；None 是正在运行的全部。没有的作业不是错误。"""
     async with engine.connect() as connection:
         if job_ids is None:
             rows = (await connection.execute(_ACTIVE)).mappings().all()
         else:
             numbers = [int(job_id) for job_id in job_ids if job_id.isdigit() and len(job_id) < 19]
-            rows = (await connection.execute(_LIST, {"job_ids": numbers})).mappings().all()
-    return [{**row, "node_list": compress(row["nodes"])} for row in rows]
+            values = {"job_ids": numbers, "limit": LAST_ID if hidden else FIRST_HIDDEN_ID}
+            rows = (await connection.execute(_LIST, values)).mappings().all()
+    return [{**row, "layout": _layout(row), "node_list": compress(row["nodes"])} for row in rows]
+
+
+def _layout(row: sa.RowMapping) -> dict[str, list[int]]:
+    """各节点上的任务序号，按节点的次序（JSONB 不保次序）。"""
+    known = row["layout"] or {}
+    return {name: known.get(name, []) for name in row["nodes"]}
 
 
 async def read_step(engine: AsyncEngine, job_id: str, step_id: int) -> dict[str, Any]:
     """当前尝试的一个作业步；没有抛 NotFound。"""
     job = await read_job(engine, job_id, "job_id, restart_count")
-    found = await list_steps(engine, [str(job["job_id"])])
+    found = await list_steps(engine, [str(job["job_id"])], hidden=True)
     for step in found:
         if step["step_id"] == step_id and step["restart_count"] == job["restart_count"]:
             return step
@@ -197,6 +256,43 @@ async def signal_step(
     return {"job_id": job_id, "step_id": step_id, "state": step["state"]}
 
 
+async def attach_step(
+    engine: AsyncEngine, identity: Identity, job_id: str, step_id: int, connection_wanted: Mapping[str, Any]
+) -> dict[str, Any]:
+    """请各节点再连一个客户（sattach）；返回还在跑的节点与任务。已经结束抛 Conflict（step_finished）。"""
+    async with engine.begin() as connection:
+        row, step = await _own_step(connection, identity, job_id, step_id)
+        nodes = {name: ranks for name, ranks in step["launch"]["nodes"].items() if name in step["pending_nodes"]}
+        if not nodes:
+            raise Conflict(f"作业步 {job_id}.{step_id} 已经结束", code="step_finished")
+        payload = {
+            "job_id": row.job_id,
+            "restart_count": row.restart_count,
+            "step_id": step_id,
+            "connection": dict(connection_wanted),
+        }
+        await _forward(connection, "attach_step", row.job_id, list(nodes), payload)
+    return {
+        "job_id": str(row.job_id),
+        "step_id": step_id,
+        "tasks": step["launch"]["tasks"],
+        "nodes": [{"name": name, "tasks": ranks} for name, ranks in nodes.items()],
+    }
+
+
+async def sample_steps(engine: AsyncEngine, desk: AnswerDesk, job_ids: Sequence[str]) -> None:
+    """请这些作业所在的节点此刻就采样一次（sstat）；没有按时答的节点，用它上一次的。"""
+    numbers = [int(job_id) for job_id in job_ids if job_id.isdigit() and len(job_id) < 19]
+    async with engine.connect() as connection:
+        nodes = (await connection.execute(_SAMPLED_NODES, {"job_ids": numbers})).scalars().all()
+    asked = (desk.ask("sample", node_names=[name], payload={}, wait_s=SAMPLE_WAIT_S) for name in nodes[:MOST_SAMPLED])
+    await asyncio.gather(*asked, return_exceptions=True)
+
+
+_SAMPLED_NODES = sa.text(
+    "SELECT DISTINCT node_name FROM resource_allocations "
+    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND claimed_at IS NOT NULL AND released_at IS NULL"
+)
 _OWN = sa.text(
     "SELECT state, pending_nodes, launch FROM job_steps "
     "WHERE job_id = :job_id AND restart_count = :restart_count AND step_id = :step_id"

@@ -3,25 +3,35 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 from urllib.parse import urlsplit
 
-from scns_conductor.client import Client, ClientError, Problem
+from scns_conductor.client import Client
 from scns_conductor.slurm import allocation
 from scns_conductor.slurm.batch_options import job_fields
-from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, say, slurm_error
-from scns_conductor.slurm.srun_options import OPTIONS, given_options, local_file, step_fields
+from scns_conductor.slurm.broadcast import broadcast_program
+from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, say
+from scns_conductor.slurm.srun_options import (
+    MPI_TYPES,
+    OPTIONS,
+    given_options,
+    local_file,
+    step_fields,
+    whole_number,
+)
+from scns_conductor.slurm.step_creation import create, missing
 from scns_conductor.slurm.step_link import Listener, StepLink
 from scns_conductor.slurm.step_output import StepOutput
+from scns_conductor.slurm.terminal import raw_terminal
 
 _USAGE = "Usage: srun [OPTIONS(0)... [executable(0) [args(0)...]]] [ : [OPTIONS(N)...]] executable(N) [args(N)...]"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-BUSY_FIRST_PAUSE_S, BUSY_LAST_PAUSE_S = 0.05, 2.0
-# 只属于申请分配的选项：在分配里的作业步用不上。
-_ALLOCATION_ONLY = frozenset({"output", "error", "input", "export", "open_mode", "chdir"})
+# 只属于作业步的选项：申请分配时不带。
+_STEP_ONLY = frozenset({"output", "error", "input", "export", "open_mode", "chdir", "overcommit", "no_kill", "wait"})
+# 只属于分配：自己申请的分配里就这一步，不必再分。
+_SHARED_OUT = frozenset({"gpus", "gpus_per_node", "gres", "mem", "mem_per_cpu", "mem_per_gpu"})
 
 
 def main(words: list[str]) -> int:
@@ -31,7 +41,7 @@ def main(words: list[str]) -> int:
         print(_USAGE)
         return 0
     if parsed.last("mpi") == "list":
-        print("MPI plugin types are...\n\tnone", file=sys.stderr)
+        print("MPI plugin types are...", *MPI_TYPES, sep="\n\t", file=sys.stderr)
         return 0
     if not parsed.arguments:
         raise Fatal("must supply remote command", prefix="fatal: ")
@@ -44,7 +54,10 @@ def main(words: list[str]) -> int:
 
 
 def _run_alone(client: Client, given: Mapping[str, str], argv: Sequence[str]) -> int:
-    job = job_fields({key: value for key, value in given.items() if key not in _ALLOCATION_ONLY}, os.environ)
+    job = job_fields({key: value for key, value in given.items() if key not in _STEP_ONLY}, os.environ)
+    if "overcommit" in given:
+        # 每个节点一个 CPU 就够开始；任务都挤在上面。
+        job["tasks"] = int((given.get("nodes") or "1").partition("-")[0])
     job["environment"] = {}
     job.setdefault("name", os.path.basename(argv[0]))
     job["current_working_directory"] = os.path.abspath(given.get("chdir") or os.getcwd())
@@ -55,7 +68,8 @@ def _run_alone(client: Client, given: Mapping[str, str], argv: Sequence[str]) ->
     job_id = str(found["job_id"])
     code = 1
     try:
-        code = _run_step(client, job_id, given, argv, alone=True)
+        step = {key: value for key, value in given.items() if key not in _SHARED_OUT}
+        code = _run_step(client, job_id, step, argv, alone=True)
     finally:
         allocation.give_back(client, job_id, code)
     return code
@@ -65,13 +79,16 @@ def _run_step(
     client: Client, job_id: str, given: Mapping[str, str], argv: Sequence[str], *, alone: bool = False
 ) -> int:
     pty = "pty" in given
+    if "bcast" in given:
+        argv = [broadcast_program(client, job_id, argv[0], given["bcast"]), *argv[1:]]
+    _run_locally("prolog", given)
     listener = Listener(urlsplit(client.url).hostname or "127.0.0.1")
     fields = step_fields(given, argv, listening=True)
     if pty and sys.stdin.isatty():
         fields["streams"] |= dict(zip(("columns", "rows"), os.get_terminal_size(0), strict=True))
     fields["connection"] = listener.description()
     fields["release_allocation"] = alone
-    step = _create(client, job_id, fields, quiet="quiet" in given)
+    step = create(client, job_id, fields, quiet="quiet" in given)
     output = StepOutput(
         step,
         label="label" in given and not pty,
@@ -79,67 +96,36 @@ def _run_step(
         stderr=local_file(given, "error", job_id, step["step_id"]),
         append=(given.get("open_mode") or "t")[0].lower() == "a",
         kill_on_bad_exit=given.get("kill_on_bad_exit", "0") != "0",
-        quit_on_interrupt="quit_on_interrupt" in given,
+        quit_on_interrupt="quit_on_interrupt" in given or "disable_status" in given,
+        no_kill="no_kill" in given,
+        wait_s=whole_number(given, "wait"),
         quiet="quiet" in given,
     )
-    with _input(given, job_id, step["step_id"], argv) as input_fd, _raw_terminal(enabled=pty):
+    with _input(given, job_id, step["step_id"], argv) as input_fd, raw_terminal(enabled=pty):
         link = StepLink(
             listener,
             {node["name"]: node["tasks"] for node in step["nodes"]},
             output,
             input_fd=input_fd,
-            missing=lambda names: _missing(client, job_id, step["step_id"], names),
+            missing=lambda names: missing(client, job_id, step["step_id"], names),
             signals=(*_SIGNALS, signal.SIGWINCH) if pty else _SIGNALS,
         )
         output.link = link
         link.run()
-    return output.finish()
+    code = output.finish()
+    _run_locally("epilog", given)
+    return code
 
 
-def _create(client: Client, job_id: str, fields: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    """建立作业步；CPU 被别的步占着就等（srun 的 retrying）。"""
-    pause_s, told, began = BUSY_FIRST_PAUSE_S, False, time.monotonic()
-    while True:
-        try:
-            created = client.create_step(job_id, fields)
-            if told and not quiet:
-                say("srun", f"Step created for job {job_id}")
-            return created
-        except Problem as problem:
-            if problem.code != "step_busy":
-                raise Fatal(*_refusal(problem, fields)) from problem
-            if not told and not quiet and time.monotonic() - began > 0.5:
-                text = "Job step creation temporarily disabled, retrying (Requested nodes are busy)"
-                say("srun", text)
-                told = True
-        except ClientError as error:
-            raise Fatal(f"Unable to create step for job {job_id}: {slurm_error(error)}") from error
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, BUSY_LAST_PAUSE_S)
-
-
-def _refusal(problem: Problem, fields: Mapping[str, Any]) -> list[str]:
-    if problem.code == "step_too_large":
-        why = "More processors requested than permitted"
-        if fields.get("nodes") or fields.get("node_list"):
-            why = "Requested node configuration is not available"
-        return [f"Unable to create step for job: {why}", problem.detail]
-    why = {"job_not_running": "Job/step already completing or completed"}.get(problem.code, slurm_error(problem))
-    return [f"Unable to confirm allocation for job: {why}"]
-
-
-def _missing(client: Client, job_id: str, step_id: int, names: list[str]) -> Sequence[str]:
-    """没有按时连过来的节点：请系统再送一遍消息；系统说已经结束的不会再来。"""
+def _run_locally(key: str, given: Mapping[str, str]) -> None:
+    """--prolog 与 --epilog：由 srun 自己在步的前后运行。"""
+    program = given.get(key)
+    if not program or program.lower() == "none":
+        return
     try:
-        found = client.step(job_id, step_id)
-        ended = [name for name in names if name not in found["pending_nodes"]]
-        if found["state"] not in ("RUNNING", "SUSPENDED"):
-            return names
-        if len(ended) < len(names):
-            client.relaunch_step(job_id, step_id)
-        return ended
-    except ClientError as error:
-        return names if isinstance(error, Problem) and error.status in (404, 409) else []
+        subprocess.run([program], check=False)
+    except OSError as error:
+        say("srun", f"error: {key} {program}: {error.strerror}")
 
 
 @contextlib.contextmanager
@@ -161,20 +147,3 @@ def _input(given: Mapping[str, str], job_id: str, step_id: int, argv: Sequence[s
         yield fd
     finally:
         os.close(fd)
-
-
-@contextlib.contextmanager
-def _raw_terminal(*, enabled: bool) -> Iterator[None]:
-    """--pty：本地终端不再自己处理按键，全部送到那一头的终端。"""
-    if not enabled or not sys.stdin.isatty():
-        yield
-        return
-    import termios
-    import tty
-
-    old = termios.tcgetattr(0)
-    tty.setraw(0)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, old)

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scns_conductor.core.batch_script import exported
-from scns_conductor.core.units import parse_time_limit
+from scns_conductor.core.batch_script import exported, gpu_fields
+from scns_conductor.core.task_binding import cpu_bind_mode, gpu_bind_mode
+from scns_conductor.core.units import parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.batch_options import OPTIONS as BATCH_OPTIONS
 from scns_conductor.slurm.options import Option, flags, option, values
 from scns_conductor.slurm.session import Fatal
@@ -15,18 +16,19 @@ from scns_conductor.slurm.session import Fatal
 _NOT_HERE = frozenset(
     {"wrap", "array", "wait", "test_only", "parsable", "requeue", "no_requeue", "immediate", "no_kill", "overcommit"}
 )
-_REFUSED = [
-    *values("--het-group", "--bcast", "-r --relative", "--task-prolog", "--prolog", "--epilog"),
-    *flags("-Z --no-allocate"),
-]
+_REFUSED = [*values("--het-group", "--bcast-exclude"), *flags("-Z --no-allocate")]
+MPI_TYPES = ("none", "pmi2")
 REFUSED = {each.key: each.long[0] for each in _REFUSED if each.long}
 OPTIONS: list[Option] = [
     *(each for each in BATCH_OPTIONS if each.key not in _NOT_HERE),
     *flags("-l --label", "-u --unbuffered", "--overlap", "--exact", "--multi-prog", "-X --disable-status",
            "--quit-on-interrupt", "-E --preserve-env", "-k --no-kill", "-O --overcommit", "--interactive",
            "--external-launcher"),
-    *values("--mpi", "--jobid", "-W --wait", "-T --threads", "--slurmd-debug", "--task-epilog", "--msg-timeout",
-            "--resv-ports", "--send-libs", "--accel-bind", "--compress"),
+    *values("--mpi", "--jobid", "-W --wait", "-T --threads", "--slurmd-debug", "--task-prolog", "--task-epilog",
+            "--prolog", "--epilog", "-r --relative", "--msg-timeout", "--resv-ports", "--accel-bind"),
+    option("--bcast", "optional"),
+    option("--send-libs", "optional"),
+    option("--compress", "optional"),
     option("--pty", "optional"),
     option("-K --kill-on-bad-exit", "optional"),
     option("-I --immediate", "optional"),
@@ -40,7 +42,9 @@ _VARIABLES = {
     "SLURM_WORKING_DIR": "chdir", "SLURM_MPI_TYPE": "mpi", "SLURM_DISTRIBUTION": "distribution",
     "SRUN_EXPORT_ENV": "export", "SLURM_EXPORT_ENV": "export", "SLURM_OPEN_MODE": "open_mode",
     "SLURM_DISABLE_STATUS": "disable_status", "SLURM_WAIT": "wait", "SLURM_THREADS": "threads",
-    "SLURM_UNBUFFEREDIO": "unbuffered",
+    "SLURM_UNBUFFEREDIO": "unbuffered", "SLURM_CPU_BIND": "cpu_bind", "SLURM_GPU_BIND": "gpu_bind",
+    "SLURM_TASK_PROLOG": "task_prolog", "SLURM_TASK_EPILOG": "task_epilog", "SLURM_PROLOG": "prolog",
+    "SLURM_EPILOG": "epilog", "SLURM_BCAST": "bcast", "SLURM_NO_KILL": "no_kill", "SLURM_OVERCOMMIT": "overcommit",
 }  # fmt: skip
 _ALONE_VARIABLES = {
     "SLURM_PARTITION": "partition", "SLURM_ACCOUNT": "account", "SLURM_QOS": "qos", "SLURM_TIMELIMIT": "time",
@@ -63,14 +67,30 @@ def given_options(pairs: Sequence[tuple[str, str]], environment: Mapping[str, st
     for key, name in REFUSED.items():
         if key in given:
             raise Fatal(f"--{name} is not supported by this system")
-    mpi = given.get("mpi", "none")
-    if mpi not in ("none", "list"):
-        raise Fatal(f"MPI plugin type {mpi} is not supported by this system; use --mpi=none")
+    mpi = given.get("mpi", "none").lower()
+    if mpi == "openmpi":
+        mpi = "none"
+    if mpi not in MPI_TYPES:
+        raise Fatal(f"MPI plugin type {mpi} is not supported by this system; use --mpi=list for a list of valid types")
+    given["mpi"] = mpi
+    if mpi != "none":
+        # 一个任务死了，别的会在 MPI 里永远等它。
+        given.setdefault("kill_on_bad_exit", "1")
+    if given.get("send_libs", "no").lower() not in ("no", "n"):
+        raise Fatal("--send-libs is not supported by this system")
     written = dict(pairs)
     if "ntasks" not in written and "ntasks_per_node" in written:
         # 另写了每节点任务数的，不沿用作业的任务数。
         given.pop("ntasks", None)
     return given
+
+
+def whole_number(given: Mapping[str, str], key: str) -> int:
+    """不小于 0 的整数；没有写是 0，写错了抛 Fatal。"""
+    text = given.get(key) or "0"
+    if not re.fullmatch(r"\+?\d{1,9}", text):
+        raise Fatal(f'Invalid numeric value "{text}" for --{key.replace("_", "-")}.')
+    return int(text)
 
 
 def _positive(given: Mapping[str, str], key: str) -> int | None:
@@ -101,6 +121,11 @@ def step_fields(given: Mapping[str, str], argv: Sequence[str], *, listening: boo
         "overlap": overlap,
         "current_working_directory": os.path.abspath(given.get("chdir") or os.getcwd()),
         "environment": exported(given.get("export") or "ALL", os.environ),
+        "relative": whole_number(given, "relative") or None,
+        "overcommit": "overcommit" in given or None,
+        "mpi": given.get("mpi"),
+        **_resources(given),
+        **{name: _program(given[name]) for name in ("task_prolog", "task_epilog") if given.get(name)},
         "streams": _streams(given, listening=listening),
     }
     if "job_name" in given:
@@ -117,6 +142,36 @@ def step_fields(given: Mapping[str, str], argv: Sequence[str], *, listening: boo
         ranks = [int(rank) for rank in step["multi_prog"]]
         step["tasks"] = step["tasks"] or (max(ranks) + 1 if ranks else None)
     return {name: value for name, value in step.items() if value is not None}
+
+
+def _resources(given: Mapping[str, str]) -> dict[str, Any]:
+    """--gpus*、--gres、--mem*、--cpu-bind、--gpu-bind。"""
+    found: dict[str, Any] = {
+        {"tres_per_job": "tres_per_step"}.get(name, name): text for name, text in gpu_fields(given).items()
+    }
+    if given.get("gres", "").lower() == "none":
+        found["tres_per_node"] = "none"
+    names = {"mem": "memory_per_node", "mem_per_cpu": "memory_per_cpu", "mem_per_gpu": "memory_per_gpu"}
+    for key, name in names.items():
+        if given.get(key):
+            try:
+                parse_memory_mb(given[key])
+            except ValueError:
+                raise Fatal(f"Invalid --{key.replace('_', '-')} specification") from None
+            found[name] = given[key]
+    for key, check in (("cpu_bind", cpu_bind_mode), ("gpu_bind", lambda text: gpu_bind_mode(text, 0))):
+        if given.get(key):
+            try:
+                check(given[key])
+            except ValueError:
+                raise Fatal(f"Invalid --{key.replace('_', '-')} argument: {given[key]}") from None
+            found[key] = given[key]
+    return found
+
+
+def _program(path: str) -> str:
+    """--task-prolog 的程序：相对的路径从当前目录算起。"""
+    return os.path.abspath(path) if "/" in path else path
 
 
 def _streams(given: Mapping[str, str], *, listening: bool) -> dict[str, Any]:

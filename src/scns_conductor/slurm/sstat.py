@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
                 if problem.status != 404:
                     raise
                 raise Fatal(f"couldn't get steps for job {number}") from None
-            live = [step for step in client.steps([str(job["job_id"])]) if step["end_time"] is None]
+            live = [step for step in client.steps([str(job["job_id"])], live=True) if step["end_time"] is None]
             found = [accounting_row(job, step) for step in live]
             if job["state"] in ("RUNNING", "SUSPENDED"):
                 found.insert(0, {**job, "step": "batch"})

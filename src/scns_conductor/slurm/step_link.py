@@ -63,6 +63,15 @@ class Sink(Protocol):
     def signalled(self, number: int) -> None:
         """srun 自己收到了信号。"""
 
+    def aborted(self, code: int) -> None:
+        """一个任务要求结束整个作业步（MPI_Abort）。"""
+
+    def wait_s(self) -> float | None:
+        """多少秒之后要叫一次 tick；None 表示不用。"""
+
+    def tick(self) -> None:
+        """到时了（--wait）。"""
+
 
 @dataclass(slots=True, eq=False)
 class _Node:
@@ -81,6 +90,7 @@ class StepLink:
     """事件循环。wanted 是各节点上的任务；input_fd 是要转给任务的输入，None 表示没有。
 
     missing 每隔一会儿被调用：还没有连过来的节点；它返回其中不会再来的。
+    gated 为真时等 open_input 才开始送输入。
     """
 
     def __init__(
@@ -92,6 +102,7 @@ class StepLink:
         input_fd: int | None,
         missing: Callable[[list[str]], Sequence[str]],
         signals: Sequence[int],
+        gated: bool = False,
     ) -> None:
         self._listener = listener
         self._wanted = wanted
@@ -106,6 +117,10 @@ class StepLink:
         self._input_watched = False
         self._ask_at = time.monotonic() + CONNECT_RETRY_S
         self._early: list[int] = []
+        self._gated = gated
+        # PMI 的 fence：各节点交出的键，等齐了才分给大家。
+        self._gathered: list[bytes] = []
+        self._gather_done: set[str] = set()
 
     def run(self) -> None:
         """直到每个节点都交代完，或确知来不了。"""
@@ -123,6 +138,7 @@ class StepLink:
                     else:
                         key.data(key.fd)
                 self._look_for_missing()
+                self._sink.tick()
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
@@ -139,6 +155,14 @@ class StepLink:
         for node in self._nodes.values():
             self._send(node, wire.frame(wire.SIGNAL, number))
 
+    def open_input(self) -> None:
+        """可以送输入了（gated 的）。"""
+        self._gated = False
+
+    def leave(self) -> None:
+        """不等任务结束就走（sattach）。"""
+        self._finished.update(self._wanted)
+
     def set_window(self, rows: int, columns: int) -> None:
         """终端的大小变了。"""
         for node in self._nodes.values():
@@ -147,9 +171,10 @@ class StepLink:
     # ---- 等节点 ----
 
     def _wait_s(self) -> float | None:
+        asked = self._sink.wait_s()
         if len(self._nodes) == len(self._wanted) and not self._strangers:
-            return None
-        return max(0.0, min(self._ask_at - time.monotonic(), 1.0))
+            return asked
+        return min(max(0.0, min(self._ask_at - time.monotonic(), 1.0)), 1.0 if asked is None else asked)
 
     def _look_for_missing(self) -> None:
         now = time.monotonic()
@@ -170,6 +195,7 @@ class StepLink:
                 connection, _address = self._listener.socket.accept()
                 connection.setblocking(False)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                wire.probe_silence(connection)
                 node = _Node(connection)
                 self._strangers.add(node)
                 self._selector.register(connection, selectors.EVENT_READ, node)
@@ -226,6 +252,17 @@ class StepLink:
         elif kind == wire.EXITED:
             node.exited.add(number)
             self._sink.exited(node.name, number, int(json.loads(payload)["status"]))
+        elif kind == wire.GATHER:
+            self._gathered.append(wire.frame(wire.GATHER, list(self._wanted).index(node.name), payload))
+        elif kind == wire.GATHER_END:
+            self._gather_done.add(node.name)
+            if len(self._gather_done) == len(self._wanted):
+                everything = b"".join([*self._gathered, wire.frame(wire.GATHER_END)])
+                self._gathered, self._gather_done = [], set()
+                for each in self._live():
+                    self._send(each, everything)
+        elif kind == wire.ABORT:
+            self._sink.aborted(number)
         elif kind == wire.HELLO:
             self._greet(node, payload)
         elif kind == wire.DONE:
@@ -257,6 +294,7 @@ class StepLink:
         """全部节点都连上了、都还收得下，才读输入。"""
         ready = (
             self._input_fd is not None
+            and not self._gated
             and len(self._nodes) + len(self._finished - self._nodes.keys()) >= len(self._wanted)
             and all(node.outstanding < INPUT_WINDOW for node in self._live())
         )

@@ -12,12 +12,15 @@ from scns_conductor.slurm.session import Fatal, say
 from scns_conductor.slurm.step_link import StepLink
 
 INTERRUPT_WINDOW_S = 1.0
+# SIGTERM 之后多久 SIGKILL（Slurm 的 KillWait 加两秒）。
+KILL_WAIT_S = 32.0
 
 
 class StepOutput:
     """一个作业步的 Sink。link 在建好之后填。"""
 
     link: StepLink
+    command = "srun"
 
     def __init__(
         self,
@@ -27,15 +30,21 @@ class StepOutput:
         stdout: str | None,
         stderr: str | None,
         append: bool,
-        kill_on_bad_exit: bool,
-        quit_on_interrupt: bool,
-        quiet: bool,
+        kill_on_bad_exit: bool = False,
+        quit_on_interrupt: bool = False,
+        no_kill: bool = False,
+        wait_s: float = 0.0,
+        quiet: bool = False,
     ) -> None:
         self._name = f"{step['job_id']}.{step['step_id']}"
         self._label = label
         self._width = len(str(step["tasks"] - 1))
         self._kill_on_bad_exit = kill_on_bad_exit
         self._quit_on_interrupt = quit_on_interrupt
+        self._no_kill = no_kill
+        self._wait_s = wait_s
+        self._wait_until: float | None = None
+        self._kill_at: float | None = None
         self._quiet = quiet
         self._partial: dict[tuple[int, bool], bytes] = {}
         self._statuses: dict[str, dict[int, int]] = defaultdict(dict)
@@ -65,6 +74,8 @@ class StepOutput:
         self._statuses[node][rank] = status
         code = os.waitstatus_to_exitcode(status)
         self._code = max(self._code, 128 - code if code < 0 else code)
+        if self._wait_s and self._wait_until is None and self._running:
+            self._wait_until = time.monotonic() + self._wait_s
         if status and self._kill_on_bad_exit and not self._killed and self._running:
             self._tell_node(node)
             self._terminate(f"First task exited. Terminating job step {self._name}" if code else "")
@@ -77,8 +88,8 @@ class StepOutput:
         self._running -= set(lost)
         self._code = max(self._code, 1)
         if not self._killed:
-            say("srun", f"error: {node}: {_tasks(lost)}: Lost contact or failed to launch")
-            if self._running:
+            say(self.command, f"error: {node}: {_tasks(lost)}: Lost contact or failed to launch")
+            if self._running and not self._no_kill:
                 self._terminate("")
 
     def signalled(self, number: int) -> None:
@@ -92,6 +103,30 @@ class StepOutput:
             self._interrupt()
         else:
             self._terminate("forcing job termination", error=False)
+
+    def aborted(self, code: int) -> None:
+        """MPI_Abort：全部任务都结束。"""
+        self._code = max(self._code, code & 0xFF)
+        if not self._killed:
+            self._terminate("")
+
+    def wait_s(self) -> float | None:
+        """到 --wait 的时候，或结束的宽限到头，还有多久。"""
+        due = [moment for moment in (self._wait_until, self._kill_at) if moment is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def tick(self) -> None:
+        """等够了，还在的都结束；不理 SIGTERM 的杀掉。"""
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._kill_at = None
+            self.link.send_signal(signal.SIGKILL)
+        if self._wait_until is None or time.monotonic() < self._wait_until:
+            return
+        self._wait_until = None
+        if self._running and not self._killed:
+            say(self.command, f"First task exited {self._wait_s:g}s ago")
+            say(self.command, f"StepId={self._name} {_tasks(sorted(self._running))}: running")
+            self._terminate(f"Terminating StepId={self._name}")
 
     # ---- 结束 ----
 
@@ -109,26 +144,27 @@ class StepOutput:
             self._interrupted_at is not None and now - self._interrupted_at < INTERRUPT_WINDOW_S
         ):
             if self._killed:
-                say("srun", "forcing job termination")
+                say(self.command, "forcing job termination")
                 self.link.send_signal(signal.SIGKILL)
                 return
-            say("srun", f"sending Ctrl-C to StepId={self._name}")
+            say(self.command, f"sending Ctrl-C to StepId={self._name}")
             self._killed = True
             self.link.send_signal(signal.SIGINT)
         else:
-            say("srun", "interrupt (one more within 1 sec to abort)")
-            say("srun", f"StepId={self._name} {_tasks(sorted(self._running))}: running")
+            say(self.command, "interrupt (one more within 1 sec to abort)")
+            say(self.command, f"StepId={self._name} {_tasks(sorted(self._running))}: running")
         self._interrupted_at = now
 
     def _terminate(self, line: str, *, error: bool = True) -> None:
         if line and not self._quiet:
-            say("srun", line)
+            say(self.command, line)
         if not self._killed:
             self._killed = True
             self.link.send_signal(signal.SIGCONT)
             self.link.send_signal(signal.SIGTERM)
+            self._kill_at = time.monotonic() + KILL_WAIT_S
             if error and not self._quiet:
-                say("srun", "Job step aborted: Waiting up to 32 seconds for job step to finish.")
+                say(self.command, "Job step aborted: Waiting up to 32 seconds for job step to finish.")
         else:
             self.link.send_signal(signal.SIGKILL)
 
@@ -140,7 +176,7 @@ class StepOutput:
                 groups[_fate(status)].append(rank)
         for fate, ranks in groups.items():
             if not self._quiet:
-                say("srun", f"error: {node}: {_tasks(sorted(ranks))}: {fate}")
+                say(self.command, f"error: {node}: {_tasks(sorted(ranks))}: {fate}")
 
     def _write(self, data: bytes, *, error: bool) -> None:
         fd = self._error if error else self._out

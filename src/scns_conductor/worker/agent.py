@@ -33,7 +33,7 @@ from scns_conductor.worker.job_control import JobControl
 from scns_conductor.worker.job_log import answer_read_log
 from scns_conductor.worker.job_steps import StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused, signal_number
-from scns_conductor.worker.node_setup import lock_spool, node_context, prepare_directories
+from scns_conductor.worker.node_setup import lock_spool, node_context, prepare_directories, token_secret
 from scns_conductor.worker.prolog import program_environment, run_program
 from scns_conductor.worker.registration import drain_node, mark_down, mark_up, register_node
 from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
@@ -65,7 +65,11 @@ class Agent:
         self._inventory = devices.detect(settings)
         self._engine = sync_engine(settings, pool_size=4, role=f"agent@{self._node}")
         self._context = LaunchContext(
-            settings, node_context(settings, self._inventory), settings.script_path, self._inventory.accelerators
+            settings,
+            node_context(settings, self._inventory),
+            settings.script_path,
+            self._inventory.accelerators,
+            token_secret(settings),
         )
         self._pool = CorePool(self._inventory.cores, self._inventory.accelerators)
         self._clock = NodeClock(self._inventory.boot_id)
@@ -346,6 +350,8 @@ class Agent:
             "read_log": self._on_read_log,
             "launch_step": lambda payload: self._ask(payload, self._on_launch_step),
             "signal_step": lambda payload: self._ask(payload, self._on_signal_step),
+            "attach_step": lambda payload: self._ask(payload, self._on_attach_step),
+            "sample": lambda payload: self._ask(payload, self._on_sample),
         }
         # 这几种都只是提醒：该做什么以数据库为准。
         for name in ("sync", "kill", "cancel", "suspend", "resume", "requeue", "update"):
@@ -393,6 +399,14 @@ class Agent:
     def _on_signal_step(self, payload: dict[str, Any]) -> None:
         names = ("job_id", "restart_count", "step_id", "signal")
         self._control.signal_step(*(int(payload[name]) for name in names))
+
+    def _on_attach_step(self, payload: dict[str, Any]) -> None:
+        numbers = [int(payload[name]) for name in ("job_id", "restart_count", "step_id")]
+        self._control.attach_step(numbers[0], numbers[1], numbers[2], dict(payload["connection"]))
+
+    def _on_sample(self, payload: dict[str, Any]) -> None:
+        """此刻就采样一次（sstat）；各节点都答，问的人等到齐或到时。"""
+        self._control.answer_sampled(str(payload["request_id"]))
 
     def _on_read_log(self, payload: dict[str, Any]) -> None:
         self._read_aside(payload, lambda body: answer_read_log(self._engine, self._context, body))

@@ -37,8 +37,16 @@ if TYPE_CHECKING:
             """向每个进程发 SIGKILL；可能需要多次，直到 pids() 为空。"""
             ...
 
-        def oom_kills(self) -> int:
-            """因内存超限被杀的次数。"""
+        def oom_kills(self, step: str | None = None) -> int:
+            """因内存超限被杀的次数；给出作业步时是它自己的。"""
+            ...
+
+        def limit_step(self, step: str, memory_bytes: int) -> list[str] | None:
+            """给一个作业步另设内存上限，返回它的 enter_paths；做不到返回 None。"""
+            ...
+
+        def drop_step(self, step: str) -> None:
+            """作业步结束了：收走它自己的目录。"""
             ...
 
         def peak_memory_kb(self) -> int | None:

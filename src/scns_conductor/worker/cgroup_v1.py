@@ -55,9 +55,30 @@ class JobCgroupV1:
                 os.kill(pid, signal.SIGKILL)
         self.freeze(False)
 
-    def oom_kills(self) -> int:
-        """memory.oom_control 的 oom_kill（内核 4.13 起）。"""
+    def limit_step(self, step: str, memory_bytes: int) -> list[str] | None:
+        """在作业的内存目录里再建一个；别的控制器仍用作业的。"""
+        parent = self._directories.get("memory")
+        if parent is None:
+            return None
+        directory = f"{parent}/step_{step}"
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o755)
+        _limit_memory(directory, memory_bytes)
+        others = [f"{path}/tasks" for kind, path in self._directories.items() if kind != "memory"]
+        return [*others, f"{directory}/tasks"]
+
+    def drop_step(self, step: str) -> None:
+        """还有进程时留着，作业结束时一起收。"""
+        if "memory" in self._directories:
+            remove_directory(f"{self._directories['memory']}/step_{step}")
+
+    def oom_kills(self, step: str | None = None) -> int:
+        """memory.oom_control 的 oom_kill（内核 4.13 起）；只数自己的，不数下级的。"""
         directory = self._directories.get("memory")
+        if directory and step is not None:
+            directory = f"{directory}/step_{step}"
+            if not os.path.isdir(directory):
+                return 0
         return keyed_value(read_text(f"{directory}/memory.oom_control"), "oom_kill") if directory else 0
 
     def peak_memory_kb(self) -> int | None:
@@ -66,7 +87,12 @@ class JobCgroupV1:
         return int(read_text(f"{directory}/memory.max_usage_in_bytes")) // 1024 if directory else None
 
     def remove(self) -> bool:
-        """全部控制器里都删掉才算成功。"""
+        """全部控制器里都删掉才算成功；作业步自己的目录先删。"""
+        memory = self._directories.get("memory")
+        if memory and os.path.isdir(memory):
+            for entry in os.scandir(memory):
+                if entry.is_dir():
+                    remove_directory(entry.path)
         gone = [remove_directory(path) for path in self._directories.values()]
         return all(gone)
 
@@ -109,10 +135,7 @@ class CgroupTreeV1:
         if "pids" in directories:
             write_text(f"{directories['pids']}/pids.max", str(limits.pids_max))
         if "memory" in directories:
-            write_text(f"{directories['memory']}/memory.limit_in_bytes", str(limits.memory_bytes))
-            # 没有开启交换记账的内核没有这个文件；那时交换不受限，由 capabilities 说明。
-            with contextlib.suppress(FileNotFoundError):
-                write_text(f"{directories['memory']}/memory.memsw.limit_in_bytes", str(limits.memory_bytes))
+            _limit_memory(directories["memory"], limits.memory_bytes or 0)
         if "cpuset" in directories:
             _fill_cpuset(directories["cpuset"], format_cpu_list(limits.cpu_ids or []))
         for rule in limits.device_deny or ():
@@ -141,6 +164,13 @@ class CgroupTreeV1:
         for point in self._points.values():
             if remove_directory(point):
                 remove_directory(os.path.dirname(point))
+
+
+def _limit_memory(directory: str, memory_bytes: int) -> None:
+    write_text(f"{directory}/memory.limit_in_bytes", str(memory_bytes))
+    # 没有开启交换记账的内核没有这个文件；那时交换不受限，由 capabilities 说明。
+    with contextlib.suppress(FileNotFoundError):
+        write_text(f"{directory}/memory.memsw.limit_in_bytes", str(memory_bytes))
 
 
 def _fill_cpuset(path: str, cpus: str | None) -> None:

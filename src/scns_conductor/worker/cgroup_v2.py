@@ -55,8 +55,17 @@ class JobCgroupV2:
                 os.kill(pid, signal.SIGKILL)
         self.freeze(False)
 
-    def oom_kills(self) -> int:
-        """memory.events 的 oom_kill。"""
+    def limit_step(self, step: str, memory_bytes: int) -> list[str] | None:
+        """作业的目录里已有进程，v2 不许再在下级开内存控制器：靠采样。"""
+        return None
+
+    def drop_step(self, step: str) -> None:
+        """没有自己的目录。"""
+
+    def oom_kills(self, step: str | None = None) -> int:
+        """memory.events 的 oom_kill；作业步没有自己的。"""
+        if step is not None:
+            return 0
         with contextlib.suppress(FileNotFoundError):
             return keyed_value(read_text(f"{self._path}/memory.events"), "oom_kill")
         return 0

@@ -124,9 +124,10 @@ _ABANDON = sa.text(
 
 _BIND = sa.text(
     """
-    UPDATE resource_allocations AS a SET cpu_ids = CAST(b.cpu_ids AS integer[]), gres_ids = CAST(b.gres_ids AS jsonb)
-    FROM unnest(CAST(:allocation_id AS bigint[]), CAST(:cpu_ids AS text[]), CAST(:gres_ids AS text[]))
-      AS b(allocation_id, cpu_ids, gres_ids)
+    UPDATE resource_allocations AS a SET cpu_ids = CAST(b.cpu_ids AS integer[]), gres_ids = CAST(b.gres_ids AS jsonb),
+      token_digest = b.token_digest
+    FROM unnest(CAST(:allocation_id AS bigint[]), CAST(:cpu_ids AS text[]), CAST(:gres_ids AS text[]),
+      CAST(:token_digest AS bytea[])) AS b(allocation_id, cpu_ids, gres_ids, token_digest)
     WHERE a.allocation_id = b.allocation_id
     """
 )
@@ -165,14 +166,15 @@ def abandon_allocations(connection: Connection, node_name: str, job_ids: Sequenc
 
 
 def record_bindings(
-    connection: Connection, bindings: Sequence[tuple[int, Sequence[int] | None, dict[str, list[int]]]]
+    connection: Connection, bindings: Sequence[tuple[int, Sequence[int] | None, dict[str, list[int]], bytes | None]]
 ) -> None:
-    """写下每个分配绑定的核与通用资源的序号：(allocation_id, 核, {'gpu:a100': [0, 1]})。"""
+    """写下每个分配绑定的核、通用资源的序号与作业令牌的摘要：(allocation_id, 核, {'gpu:a100': [0, 1]}, 摘要)。"""
     if not bindings:
         return
     values: dict[str, list[Any]] = {
-        "allocation_id": [allocation_id for allocation_id, _, _ in bindings],
-        "cpu_ids": ["{" + ",".join(map(str, cpus)) + "}" if cpus is not None else None for _, cpus, _ in bindings],
-        "gres_ids": [json.dumps(gres) if gres else None for _, _, gres in bindings],
+        "allocation_id": [allocation_id for allocation_id, _, _, _ in bindings],
+        "cpu_ids": ["{" + ",".join(map(str, cpus)) + "}" if cpus is not None else None for _, cpus, _, _ in bindings],
+        "gres_ids": [json.dumps(gres) if gres else None for _, _, gres, _ in bindings],
+        "token_digest": [digest for _, _, _, digest in bindings],
     }
     connection.execute(_BIND, values)

@@ -9,6 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from scns_conductor.core.job_token import token_digest
+from scns_conductor.core.statements import answer_insert, notify_answer
 from scns_conductor.worker.claim import ClaimedJob, abandon_allocations, claim_allocations, record_bindings
 from scns_conductor.worker.core_binding import CorePool
 from scns_conductor.worker.finish import Finisher, own_end
@@ -32,6 +34,7 @@ from scns_conductor.worker.recovery import (
 )
 from scns_conductor.worker.registration import drain_node
 from scns_conductor.worker.shepherd_client import ShepherdClient
+from scns_conductor.worker.step_process import ATTACH_SIGNAL
 
 PROLOG_THREADS = 4
 _CANCEL_CAUSES = {"PREEMPTED": "preempt", "DEADLINE": "deadline", "PENDING": "requeue"}
@@ -116,8 +119,10 @@ class JobControl:
             for job in claimed:
                 owner = (job.job_id, job.restart_count)
                 binding = self._pool.take(owner, job.cpus, job.gres)
-                if binding.cpu_ids is not None or binding.gres_ids:
-                    bindings.append((job.allocation_id, binding.cpu_ids, binding.gres_ids))
+                token = self._context.token(*owner)
+                if binding.cpu_ids is not None or binding.gres_ids or token is not None:
+                    digest = token_digest(token) if token is not None else None
+                    bindings.append((job.allocation_id, binding.cpu_ids, binding.gres_ids, digest))
                 if not job.runs_here:
                     continue
                 try:
@@ -270,9 +275,21 @@ class JobControl:
             return
         self._client().launch([spec])
 
+    def attach_step(self, job_id: int, attempt: int, step_id: int, connection: dict[str, Any]) -> None:
+        """请作业步的主人再连一个客户：说明写在文件里，用信号告诉它。"""
+        self.steps.leave_attachment(job_id, attempt, step_id, connection)
+        self._client().signal([(job_id, attempt)], ATTACH_SIGNAL, f"step:{step_id}")
+
     def signal_step(self, job_id: int, attempt: int, step_id: int, number: int) -> None:
         """给作业步的任务发信号；SIGKILL 连同它的主人一起结束。"""
         self._client().signal([(job_id, attempt)], number, f"step:{step_id}")
+
+    def answer_sampled(self, request_id: str) -> None:
+        """采样一次并回答：写好了。"""
+        self.report_usage()
+        with self._engine.begin() as connection:
+            connection.execute(answer_insert(request_id, {"node": self._node}))
+            connection.execute(notify_answer(request_id))
 
     # ---- 信号与上报 ----
 
@@ -303,8 +320,9 @@ class JobControl:
         self._reported = running
 
     def report_usage(self) -> None:
-        """把采样到的用量写进数据库。"""
-        jobs = self._client().stats()
+        """把采样到的用量写进数据库，作业与作业步的。"""
+        jobs, steps = self._client().stats()
+        self.steps.record_usage(steps)
         if not jobs:
             return
         names = ("user_s", "system_s", "max_rss_kb", "read_bytes", "written_bytes")

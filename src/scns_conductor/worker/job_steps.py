@@ -6,6 +6,7 @@
 import json
 import logging
 import os
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.output_path import OutputFields, expand_output_path
 from scns_conductor.core.statements import allocation_release, inbox_insert, notify_inbox
+from scns_conductor.core.task_binding import bound_cores, bound_gpus, cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.worker.claim import ClaimedJob, held_job
-from scns_conductor.worker.core_binding import CorePool
+from scns_conductor.worker.core_binding import Binding, CorePool
 from scns_conductor.worker.finish import clean_text
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.launch_spec import HOLDER_STEPS, LaunchSpec, task_key
@@ -61,6 +64,16 @@ _ENDED = sa.text(
       s.end_time IS NOT NULL AND coalesce((s.launch ->> 'release_allocation')::boolean, false) AS releases
     """.replace("::", r"\:\:")
 )
+_SAMPLED = sa.text(
+    """
+    UPDATE job_steps AS s
+    SET samples = jsonb_set(s.samples, ARRAY[CAST(:node AS text)], CAST(u.usage AS jsonb))
+    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:step_id AS integer[]),
+      CAST(:usage AS text[])) AS u(job_id, attempt, step_id, usage)
+    WHERE s.job_id = u.job_id AND s.restart_count = u.attempt AND s.step_id = u.step_id
+      AND :node = ANY(s.pending_nodes)
+    """
+)
 _DERIVED = sa.text(
     """
     UPDATE jobs AS j SET derived_exit_status = greatest(coalesce(j.derived_exit_status, 0), e.status)
@@ -98,10 +111,19 @@ class StepRequest:
     time_limit: int | None
     streams: dict[str, Any]
     connection: dict[str, Any] | None
+    # 各节点上分到的内存（MiB）与通用资源；没有细分的是空的。
+    shares: dict[str, dict[str, Any]]
+    mpi: str
+    cpu_bind: str | None
+    gpu_bind: str | None
+    gpus_per_task: int
+    task_prolog: str | None
+    task_epilog: str | None
 
     @classmethod
     def parse(cls, payload: Mapping[str, Any]) -> "StepRequest":
         """消息来自外面：缺项、类型不对抛 KeyError、TypeError 或 ValueError。"""
+        order = [str(name) for name in payload.get("node_order") or payload["nodes"]]
         return cls(
             job_id=int(payload["job_id"]),
             restart_count=int(payload["restart_count"]),
@@ -109,7 +131,7 @@ class StepRequest:
             name=str(payload["name"]),
             tasks=int(payload["tasks"]),
             cpus_per_task=int(payload["cpus_per_task"]),
-            nodes={str(name): [int(rank) for rank in ranks] for name, ranks in payload["nodes"].items()},
+            nodes={name: [int(rank) for rank in payload["nodes"][name]] for name in order},
             argv=[str(word) for word in payload["argv"]],
             multi_prog=payload.get("multi_prog"),
             environment={str(name): str(value) for name, value in payload.get("environment", {}).items()},
@@ -117,6 +139,13 @@ class StepRequest:
             time_limit=payload.get("time_limit"),
             streams=dict(payload.get("streams") or {}),
             connection=payload.get("connection"),
+            shares=dict(payload.get("shares") or {}),
+            mpi=str(payload.get("mpi") or "none"),
+            cpu_bind=payload.get("cpu_bind"),
+            gpu_bind=payload.get("gpu_bind"),
+            gpus_per_task=_gpus(parse_gres(payload.get("tres_per_task") or "")),
+            task_prolog=payload.get("task_prolog"),
+            task_epilog=payload.get("task_epilog"),
         )
 
 
@@ -138,7 +167,8 @@ class JobSteps:
         binding = self._pool.take((job.job_id, job.restart_count), job.cpus, job.gres)
         base = self._context.plan(job, binding)
         path = self._path(request)
-        spec = step_spec(request, job, base, self._node)
+        visibility = self._context.node.visibility_variables
+        spec = step_spec(request, job, base, self._node, binding, visibility)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
             json.dump(spec, file, ensure_ascii=False)
@@ -157,6 +187,7 @@ class JobSteps:
             grace_s=base.grace_s,
             cpu_ids=base.cpu_ids,
             memory_bytes=base.memory_bytes,
+            step_memory_bytes=_memory_bytes(request.shares.get(self._node)),
             pids_max=base.pids_max,
             device_deny=base.device_deny,
         )
@@ -210,6 +241,29 @@ class JobSteps:
         for end in steps:
             self._drop_log(end)
 
+    def record_usage(self, steps: Sequence[dict[str, Any]]) -> None:
+        """运行中的步此刻的用量；CPU 只增不减，结束时以牧守进程的为准。"""
+        known = [step for step in steps if str(step["step"]).isdigit()]
+        if not known:
+            return
+        values = {
+            "job_id": [step["job_id"] for step in known],
+            "attempt": [step["attempt"] for step in known],
+            "step_id": [int(step["step"]) for step in known],
+            "usage": [json.dumps(step["usage"]) for step in known],
+        }
+        with self._engine.begin() as connection:
+            connection.execute(_SAMPLED, {**values, "node": self._node})
+
+    def leave_attachment(self, job_id: int, attempt: int, step_id: int, connection: dict[str, Any]) -> None:
+        """给作业步的主人留一张条子：再连这个客户（sattach）。先写好再改名，它读到的总是完整的。"""
+        path = f"{self._file(job_id, attempt, step_id)}.attach.{secrets.token_hex(8)}"
+        draft = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            json.dump(connection, file)
+        os.rename(draft, path)
+
     def _drop_log(self, end: dict[str, Any]) -> None:
         path = self._context.script_dir / f"step_{self._node}_{end['job_id']}.{end['attempt']}.{end['step']}.log"
         try:
@@ -228,8 +282,10 @@ class JobSteps:
                 path.unlink(missing_ok=True)
 
     def _path(self, request: StepRequest) -> str:
-        name = f"step_{self._node}_{request.job_id}.{request.restart_count}.{request.step_id}"
-        return str(self._context.script_dir / name)
+        return self._file(request.job_id, request.restart_count, request.step_id)
+
+    def _file(self, job_id: int, attempt: int, step_id: int) -> str:
+        return str(self._context.script_dir / f"step_{self._node}_{job_id}.{attempt}.{step_id}")
 
 
 def _state(end: dict[str, Any]) -> str:
@@ -241,9 +297,54 @@ def _status(end: dict[str, Any]) -> int:
     return int(end.get("exit_status") or 0)
 
 
-def step_spec(request: StepRequest, job: ClaimedJob, base: LaunchSpec, node: str) -> dict[str, Any]:
+def _memory_bytes(share: Mapping[str, Any] | None) -> int | None:
+    memory = int((share or {}).get("memory") or 0)
+    return memory * 1024**2 if memory else None
+
+
+def _gpus(gres: Mapping[str, int]) -> int:
+    return sum(count for name, count in gres.items() if name.split(":")[0] == "gpu")
+
+
+def step_gpus(share: Mapping[str, Any] | None, binding: Binding) -> list[int]:
+    """这一步在本节点上看见的卡：细分了的是分到的，否则是作业的全部。"""
+    if not share or not share.get("divided"):
+        return binding.accelerator_ids
+    return sorted(
+        int(index) for name, ids in (share.get("ids") or {}).items() if name.split(":")[0] == "gpu" for index in ids
+    )
+
+
+def _task_environment(
+    request: StepRequest, node: str, binding: Binding, visibility: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """各任务看见的卡；本节点没有卡的什么也不写。"""
+    gpus = step_gpus(request.shares.get(node), binding)
+    mode = gpu_bind_mode(request.gpu_bind, request.gpus_per_task)
+    found: dict[str, dict[str, str]] = {}
+    for local, rank in enumerate(request.nodes[node]):
+        visible = ",".join(map(str, bound_gpus(mode, local, gpus)))
+        found[str(rank)] = dict.fromkeys(visibility, visible)
+        if gpus:
+            found[str(rank)] |= {"SLURM_STEP_GPUS": ",".join(map(str, gpus)), "SLURM_GPUS_ON_NODE": str(len(gpus))}
+    return found
+
+
+def _task_cores(request: StepRequest, node: str, base: LaunchSpec) -> tuple[dict[str, list[int]], bool]:
+    """各任务绑的核，以及要不要说出来（--cpu-bind=verbose）；作业没有绑核的不再细分。"""
+    mode, verbose = cpu_bind_mode(request.cpu_bind)
+    cores = base.cpu_ids or []
+    per_task = request.cpus_per_task
+    found = {str(rank): bound_cores(mode, local, cores, per_task) for local, rank in enumerate(request.nodes[node])}
+    return {rank: bound for rank, bound in found.items() if bound}, verbose
+
+
+def step_spec(
+    request: StepRequest, job: ClaimedJob, base: LaunchSpec, node: str, binding: Binding, visibility: Sequence[str]
+) -> dict[str, Any]:
     """step_tasks 要的说明。"""
     ranks = request.nodes[node]
+    task_cpus, tell_binding = _task_cores(request, node, base)
     directory = request.current_working_directory or job.current_working_directory
     files = {str(rank): _files(request, job, node, rank, directory) for rank in ranks}
     outputs = [item[name] for item in files.values() for name in ("stdout", "stderr") if item[name]]
@@ -269,6 +370,14 @@ def step_spec(request: StepRequest, job: ClaimedJob, base: LaunchSpec, node: str
         "files": files,
         "shared_files": len(set(outputs)) < len(outputs) or len(request.nodes) > 1,
         "connection": request.connection,
+        "nodes": request.nodes,
+        "tasks": request.tasks,
+        "mpi": request.mpi,
+        "task_env": _task_environment(request, node, binding, visibility),
+        "task_cpus": task_cpus,
+        "tell_binding": tell_binding,
+        "task_prolog": request.task_prolog,
+        "task_epilog": request.task_epilog,
     }
 
 

@@ -6,6 +6,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from scns_conductor.core.job_token import VARIABLE as TOKEN_VARIABLE
+from scns_conductor.core.job_token import job_token
 from scns_conductor.core.output_path import OutputFields, expand_output_path, job_output_paths
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.claim import ClaimedJob
@@ -33,6 +35,12 @@ class LaunchContext:
     node: NodeContext
     script_dir: Path
     accelerators: tuple[Accelerator, ...]
+    # 作业令牌的密钥；单用户模式的作业本来就够得到 client.json，不需要。
+    token_secret: bytes | None = None
+
+    def token(self, job_id: int, attempt: int) -> str | None:
+        """这次尝试在本节点上的作业令牌；单用户模式没有。"""
+        return None if self.token_secret is None else job_token(self.token_secret, job_id, attempt)
 
     def plan(self, job: ClaimedJob, binding: Binding) -> LaunchSpec:
         """启动说明；用户不存在、不许以 root 运行等抛 LaunchRefused（中文说明）。"""
@@ -60,7 +68,7 @@ class LaunchContext:
             argv=[*interpreter(job.script), script_path, *job.argv]
             if has_script and job.script is not None
             else ["/bin/sleep", "infinity"],
-            env=job_environment(job, binding, login, self.node),
+            env=self._environment(job, binding, login),
             cwd=directory if has_script else "/",
             uid=login.uid if switches else None,
             gid=login.gid if switches else None,
@@ -82,6 +90,13 @@ class LaunchContext:
             pids_max=PROCESSES_BASE + PROCESSES_PER_CPU * job.cpus,
             device_deny=self._denied_devices(binding),
         )
+
+    def _environment(self, job: ClaimedJob, binding: Binding, login: Login) -> dict[str, str]:
+        environment = job_environment(job, binding, login, self.node)
+        token = self.token(job.job_id, job.restart_count)
+        if token is not None:
+            environment[TOKEN_VARIABLE] = token
+        return environment
 
     def login(self, user_name: str) -> Login:
         """作业的用户在本节点上的身份；不许或不存在抛 LaunchRefused。"""

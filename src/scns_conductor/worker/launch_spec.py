@@ -22,6 +22,7 @@ class LaunchSpec:
 
     output_mode 为 append 或 truncate；stderr 为 None 表示与 stdout 同一个文件。
     script 不为 None 时先写成 script_path（0700，属于作业的用户），结束后删除。
+    memory_bytes 是作业的内存上限，step_memory_bytes 是这一步自己的。
     cpu_ids 为绑定的核；device_deny 是 cgroup v1 的设备写法，如 'c 195:1 rwm'。
     warn_signal 在时限前 warn_before_s 秒发出，warn_batch_only 时只发给脚本自身。
     """
@@ -48,6 +49,7 @@ class LaunchSpec:
         "stdin",
         "stdout",
         "step",
+        "step_memory_bytes",
         "time_limit_s",
         "uid",
         "umask",
@@ -82,6 +84,7 @@ class LaunchSpec:
         warn_batch_only: bool = False,
         cpu_ids: list[int] | None = None,
         memory_bytes: int | None = None,
+        step_memory_bytes: int | None = None,
         pids_max: int | None = None,
         device_deny: list[str] | None = None,
         rlimits: dict[str, list[int]] | None = None,
@@ -116,6 +119,7 @@ class LaunchSpec:
         self.warn_batch_only = warn_batch_only
         self.cpu_ids = cpu_ids
         self.memory_bytes = memory_bytes
+        self.step_memory_bytes = step_memory_bytes
         self.pids_max = pids_max
         self.device_deny = device_deny
         self.rlimits = rlimits

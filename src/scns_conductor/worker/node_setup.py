@@ -1,7 +1,9 @@
 """代理开工之前：目录、独占锁、作业环境里属于节点的值。"""
 
+import contextlib
 import fcntl
 import os
+import secrets
 import sys
 
 from scns_conductor.core.errors import SettingsError
@@ -48,6 +50,24 @@ def prepare_directories(settings: Settings) -> None:
     settings.script_path.mkdir(parents=True, exist_ok=True, mode=0o711)
     if settings.script_path.stat().st_uid == os.geteuid():
         settings.script_path.chmod(0o700 if settings.single_user else 0o711)
+
+
+def token_secret(settings: Settings) -> bytes | None:
+    """算作业令牌的密钥：本节点自己的，0600，代理重启后不变；单用户模式没有。"""
+    if settings.single_user:
+        return None
+    settings.spool_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = settings.spool_path / "job-token.key"
+    with contextlib.suppress(FileExistsError):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(fd)
+    secret = path.read_bytes()
+    if len(secret) != 32:
+        raise SettingsError(f"{path} 的长度不对；请删除它，代理会重新生成（运行中的作业要重启才有新令牌）")
+    return secret
 
 
 def lock_spool(settings: Settings) -> int:

@@ -43,7 +43,10 @@ from scns_conductor.worker.waiting_reasons import end_hopeless, write_reasons
 RETRY_S = 0.5
 # 收件箱里要转给节点的请求；取消也只是提示，代理自己读数据库里的要求。
 FORWARDED = frozenset(
-    {"cancel", "kill", "suspend", "resume", "requeue", "update", "signal", "read_log", "launch_step", "signal_step"}
+    {
+        *("cancel", "kill", "suspend", "resume", "requeue", "update", "signal", "read_log", "sample"),
+        *("launch_step", "signal_step", "attach_step"),
+    }
 )
 
 QUESTIONS = frozenset({"explain", "plan", "priorities", "shares"})

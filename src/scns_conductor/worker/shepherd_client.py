@@ -222,10 +222,10 @@ class ShepherdClient:
         if end_ids:
             self.request("ack", ids=list(end_ids))
 
-    def stats(self) -> list[dict[str, Any]]:
-        """正在运行的作业此刻的用量。"""
-        jobs: list[dict[str, Any]] = self.request("stats")["jobs"]
-        return jobs
+    def stats(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """正在运行的作业与作业步此刻的用量；旧版的牧守进程没有作业步的。"""
+        answer = self.request("stats")
+        return answer["jobs"], answer.get("steps", [])
 
     def read_log(
         self,

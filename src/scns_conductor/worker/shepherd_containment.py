@@ -232,18 +232,27 @@ class Containment:
         table = snapshot()
         answer = {}
         for group in groups:
-            usage = Usage()
             pids = self.pids(group, table)
-            for pid in pids:
-                stat = table.get(pid)
-                if stat is None:
-                    continue
-                usage.user_s += stat.user_s
-                usage.system_s += stat.system_s
-                usage.max_rss_kb += stat.rss_kb
-                io_bytes = read_io_bytes(pid)
-                if io_bytes is not None:
-                    usage.read_bytes += io_bytes[0]
-                    usage.written_bytes += io_bytes[1]
-            answer[group] = (usage, len(pids))
+            answer[group] = (_usage_of(pids, table), len(pids))
         return answer
+
+    def sample_steps(self, tasks: Iterable[Task]) -> dict[Task, Usage]:
+        """每个作业步的任务此刻的用量；max_rss_kb 是当前的总和。"""
+        table = snapshot()
+        return {task: _usage_of(self.step_pids(task, table) - {task.pid}, table) for task in tasks}
+
+
+def _usage_of(pids: Iterable[int | None], table: dict[int, ProcessStat]) -> Usage:
+    usage = Usage()
+    for pid in pids:
+        stat = table.get(pid) if pid is not None else None
+        if stat is None:
+            continue
+        usage.user_s += stat.user_s
+        usage.system_s += stat.system_s
+        usage.max_rss_kb += stat.rss_kb
+        io_bytes = read_io_bytes(stat.pid)
+        if io_bytes is not None:
+            usage.read_bytes += io_bytes[0]
+            usage.written_bytes += io_bytes[1]
+    return usage

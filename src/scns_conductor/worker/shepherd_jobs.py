@@ -139,7 +139,8 @@ class JobKeeper:
             if spec.script is not None:
                 # 启动失败也要靠它收走；启动成了随进程号一起落盘。
                 record["script_inode"] = self._spawner.scripts.write(spec)
-            pid = self._spawner.spawn(spec, group.cgroup, fresh=is_new)
+            paths = self._limit_step(task, spec)
+            pid = self._spawner.spawn(spec, group.cgroup, fresh=is_new, step_paths=paths)
         except LaunchFault as fault:
             group.tasks[spec.step] = task
             task.fault = fault
@@ -169,6 +170,18 @@ class JobKeeper:
             return self.containment.attach(job_cgroup_name(spec.job_id, spec.attempt))
         except OSError as error:
             raise LaunchFault(f"节点不能为作业建立 cgroup：{error.strerror}", on_node=True) from error
+
+    def _limit_step(self, task: Task, spec: LaunchSpec) -> list[str] | None:
+        """作业步自己的内存上限：有 cgroup 时是它自己的目录，否则靠采样。"""
+        cgroup = task.group.cgroup
+        if spec.step_memory_bytes is None or cgroup is None:
+            return None
+        try:
+            paths: list[str] | None = cgroup.limit_step(spec.step, spec.step_memory_bytes)
+        except OSError as error:
+            raise LaunchFault(f"节点不能为作业步设内存上限：{error.strerror}") from error
+        task.cgroup_limited = paths is not None
+        return paths
 
     def _refuse(self, spec: LaunchSpec, fault: LaunchFault) -> dict[str, Any]:
         record = self.journal.running[spec.key]
@@ -242,9 +255,9 @@ class JobKeeper:
         else:
             self.force_kill(group)
 
-    def stop_step(self, task: Task, grace_s: float | None) -> None:
+    def stop_step(self, task: Task, grace_s: float | None, *, cause: str = "killed") -> None:
         """只结束一个作业步。"""
-        self.journal.update(task.key, cause=task.record.get("cause") or "killed")
+        self.journal.update(task.key, cause=task.record.get("cause") or cause)
         self.containment.signal(self.containment.step_pids(task), signal.SIGTERM)
         wait_s = float(task.record["grace_s"]) if grace_s is None else grace_s
         self.at(boot_now() + wait_s, self._kill_step, task)
@@ -452,19 +465,27 @@ class JobKeeper:
         if task.is_holder:
             task.usage.add(group.orphan_usage)
             task.usage.raise_to(group.sampled)
-        end = end_record(task, boot_id=self.journal.boot_id, out_of_memory=self._was_out_of_memory(group))
+        else:
+            task.usage.raise_to(task.sampled)
+        end = end_record(task, boot_id=self.journal.boot_id, out_of_memory=self._was_out_of_memory(task))
+        if task.cgroup_limited and group.cgroup is not None:
+            group.cgroup.drop_step(task.step)
         if group.kill_rounds >= UNKILLABLE_AFTER_ROUNDS:
             end["unkillable"] = True
         self.new_ends.append(self.journal.end(end))
         self.remember(task.key)
 
-    def _was_out_of_memory(self, group: JobGroup) -> bool:
-        if group.cause == "oom":
+    def _was_out_of_memory(self, task: Task) -> bool:
+        group = task.group
+        if group.cause == "oom" or task.record.get("cause") == "oom":
             return True
         if group.cgroup is None:
             return False
         try:
-            return group.cgroup.oom_kills() > 0
+            kills = group.cgroup.oom_kills()
+            if task.cgroup_limited:
+                kills += group.cgroup.oom_kills(task.step)
+            return kills > 0
         except OSError as error:
             log(f"oom_events_unreadable job={group.job_id} error={error.strerror}")
             return False

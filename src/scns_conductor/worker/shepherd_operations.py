@@ -179,6 +179,16 @@ class Operations:
                 {"job_id": group.job_id, "attempt": group.attempt, "processes": processes, "usage": usage.to_wire()}
                 for group, (usage, processes) in self._keeper.sampler.sample().items()
             ],
+            "steps": [
+                {
+                    "job_id": task.group.job_id,
+                    "attempt": task.group.attempt,
+                    "step": task.step,
+                    # 内存是到此刻为止的峰值。
+                    "usage": {**usage.to_wire(), "max_rss_kb": task.sampled.max_rss_kb},
+                }
+                for task, usage in self._keeper.sampler.sample_steps().items()
+            ],
         }
 
     def _read_log(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:

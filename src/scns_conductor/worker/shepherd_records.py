@@ -33,6 +33,7 @@ def journal_record(spec: LaunchSpec) -> dict[str, Any]:
         "warn_before_s",
         "warn_batch_only",
         "memory_bytes",
+        "step_memory_bytes",
         "pids_max",
     )
     record: dict[str, Any] = {"key": spec.key}

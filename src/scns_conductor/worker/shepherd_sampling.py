@@ -7,7 +7,7 @@ from scns_conductor.worker.process_table import boot_now
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from scns_conductor.worker.shepherd_jobs import JobKeeper
-    from scns_conductor.worker.shepherd_task import JobGroup, Usage
+    from scns_conductor.worker.shepherd_task import JobGroup, Task, Usage
 
 SOFT_LIMIT_CHECK_S = 1.0
 USAGE_CHECK_S = 10.0
@@ -28,13 +28,14 @@ class Sampler:
 
     def _period_s(self) -> float:
         groups = self._keeper.groups.values()
-        soft = any(group.cgroup is None and _has_limits(group) for group in groups)
+        soft = any((group.cgroup is None and _has_limits(group)) or _has_soft_steps(group) for group in groups)
         return SOFT_LIMIT_CHECK_S if soft else USAGE_CHECK_S
 
     def _tick(self, _: None) -> None:
         self._armed = False
         if self._keeper.groups:
             self.sample()
+            self.sample_steps()
             self.arm()
 
     def sample(self) -> dict[JobGroup, tuple[Usage, int]]:
@@ -44,6 +45,24 @@ class Sampler:
             group.sampled.raise_to(usage)
             if group.cause is None:
                 self._enforce(group, usage, processes)
+        return samples
+
+    def sample_steps(self) -> dict[Task, Usage]:
+        """每个作业步此刻的用量（不算它的主人自己）；超过自己的内存上限而没有 cgroup 约束的，立即结束。"""
+        steps = [
+            task
+            for group in self._keeper.groups.values()
+            for task in group.live_tasks
+            if not task.is_holder and task.pid
+        ]
+        if not steps:
+            return {}
+        samples = self._keeper.containment.sample_steps(steps)
+        for task, usage in samples.items():
+            task.sampled.raise_to(usage)
+            limit = task.record.get("step_memory_bytes")
+            if limit and not task.cgroup_limited and usage.max_rss_kb * 1024 > limit:
+                self._keeper.stop_step(task, 0, cause="oom")
         return samples
 
     def _enforce(self, group: JobGroup, usage: Usage, processes: int) -> None:
@@ -58,6 +77,10 @@ class Sampler:
 
     def _by_cgroup(self, group: JobGroup, controller: str) -> bool:
         return group.cgroup is not None and self._keeper.containment.enforces(controller)
+
+
+def _has_soft_steps(group: JobGroup) -> bool:
+    return any(task.record.get("step_memory_bytes") and not task.cgroup_limited for task in group.live_tasks)
 
 
 def _has_limits(group: JobGroup) -> bool:

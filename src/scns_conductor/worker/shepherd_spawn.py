@@ -46,12 +46,18 @@ class Spawner:
         # 大多数作业的标准输入是 /dev/null：开一次，大家共用。
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
-    def spawn(self, spec: LaunchSpec, cgroup: JobCgroup | None, *, fresh: bool) -> int:
-        """创建进程，返回进程号；fresh 表示 cgroup 刚建好、里面没有别的进程。失败抛 LaunchFault。"""
-        if self._quick_enough(spec, cgroup, fresh):
+    def spawn(
+        self, spec: LaunchSpec, cgroup: JobCgroup | None, *, fresh: bool, step_paths: list[str] | None = None
+    ) -> int:
+        """创建进程，返回进程号；fresh 表示 cgroup 刚建好、里面没有别的进程。失败抛 LaunchFault。
+
+        step_paths 是作业步自己的 enter_paths，没有则用作业的。
+        """
+        if step_paths is None and self._quick_enough(spec, cgroup, fresh):
             return self._spawn_quick(spec, cgroup)
         self.come_home()
-        return self._spawn_forked(spec, cgroup)
+        paths = step_paths or (cgroup.enter_paths if cgroup is not None else [])
+        return self._spawn_forked(spec, paths)
 
     def come_home(self) -> None:
         """回到自己的 cgroup；一批启动完了必须调用。"""
@@ -117,22 +123,21 @@ class Spawner:
                 os.umask(old_umask)
             os.chdir("/")
 
-    def _spawn_forked(self, spec: LaunchSpec, cgroup: JobCgroup | None) -> int:
+    def _spawn_forked(self, spec: LaunchSpec, enter_paths: list[str]) -> int:
         try:
             pid = os.fork()
         except OSError as error:
             raise LaunchFault(f"节点不能再创建进程：{error.strerror}", on_node=True) from error
         if pid == 0:
-            self._become_job(spec, cgroup)
+            self._become_job(spec, enter_paths)
         return pid
 
-    def _become_job(self, spec: LaunchSpec, cgroup: JobCgroup | None) -> NoReturn:
+    def _become_job(self, spec: LaunchSpec, enter_paths: list[str]) -> NoReturn:
         """在子进程里执行，永不返回；失败经管道告诉牧守进程。"""
         stderr = -1
         try:
             os.setsid()
-            if cgroup is not None:
-                _enter(cgroup.enter_paths)
+            _enter(enter_paths)
             signal.set_wakeup_fd(-1)
             for number in DEFAULT_SIGNALS:
                 signal.signal(number, signal.SIG_DFL)

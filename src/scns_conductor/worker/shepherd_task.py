@@ -51,7 +51,20 @@ class Usage:
 class Task:
     """一个作业步。record 就是日志里的那一行（同一个对象）。"""
 
-    __slots__ = ("fault", "group", "key", "pid", "pidfd", "reaped", "record", "status", "step", "usage")
+    __slots__ = (
+        "cgroup_limited",
+        "fault",
+        "group",
+        "key",
+        "pid",
+        "pidfd",
+        "reaped",
+        "record",
+        "sampled",
+        "status",
+        "step",
+        "usage",
+    )
 
     def __init__(self, record: dict[str, Any], group: JobGroup) -> None:
         self.record = record
@@ -63,6 +76,9 @@ class Task:
         self.reaped = False
         self.status: int | None = None
         self.usage = Usage()
+        self.sampled = Usage()
+        # 这一步的内存上限由 cgroup 执行；否则靠采样。
+        self.cgroup_limited = False
         self.fault: LaunchFault | None = None
 
     @property

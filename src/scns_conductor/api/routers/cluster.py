@@ -163,6 +163,8 @@ class IssuedToken(BaseModel):
 @router.post("/tokens", summary="签发令牌", status_code=201)
 async def create_token(body: TokenRequest, parts: PartsDep, identity: IdentityDep) -> IssuedToken:
     """自己的令牌谁都能签；别人的、管理员的要管理员。"""
+    if identity.job_id is not None:
+        raise Forbidden("作业令牌不能换成长期的令牌；请用你自己的令牌签发", code="job_token_not_enough")
     user_name = body.user_name or identity.user_name
     if not identity.admin and (body.admin or user_name != identity.user_name):
         raise Forbidden("只有管理员能签发别人的或管理员的令牌", code="admin_required")

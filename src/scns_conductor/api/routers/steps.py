@@ -1,19 +1,27 @@
 """作业步（srun 用）：建立、列出、再送、发信号；交还没有脚本的分配。"""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.job_request import Name, PositiveInt, Text
 from scns_conductor.api.routers.jobs import Acted
+from scns_conductor.core.gres import parse_gres
+from scns_conductor.core.step_resources import StepWants
+from scns_conductor.core.task_binding import cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.task_layout import StepShape
+from scns_conductor.core.units import parse_memory_mb
 from scns_conductor.services import job_steps
 from scns_conductor.services.job_steps import StepRequest, node_names
 
 router = APIRouter(prefix="/jobs", tags=["作业步"])
 MAX_WORDS = 100_000
+Gres = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (parse_gres(text), text)[1])]
+Memory = Annotated[str | int, AfterValidator(lambda value: (parse_memory_mb(value), value)[1])]
+CpuBind = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (cpu_bind_mode(text), text)[1])]
+GpuBind = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (gpu_bind_mode(text, 0), text)[1])]
 StepId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
@@ -58,7 +66,23 @@ class StepSubmit(BaseModel):
     node_list: Text | None = Field(None, description="要用的节点，如 n[1-2]")
     cyclic: bool = Field(False, description="任务轮流摆（-m cyclic）；缺省成块")
     exact: bool = Field(False, description="只占要的 CPU；缺省占用到的节点上作业的全部 CPU")
-    overlap: bool = Field(False, description="可与别的作业步共用 CPU")
+    overlap: bool = Field(False, description="可与别的作业步共用 CPU、GPU 与内存")
+    overcommit: bool = Field(False, description="任务可以比 CPU 多")
+    relative: Annotated[int, Field(ge=0, le=2**20)] = Field(0, description="从作业的第几个节点用起")
+    tres_per_step: Gres | None = Field(None, description="全步合计的通用资源，如 gres/gpu:4；写了就归这一步独用")
+    tres_per_node: Gres | None = Field(None, description="每节点的通用资源；none 是一个也不要")
+    tres_per_task: Gres | None = Field(None, description="每任务的通用资源；GPU 各任务分开看见")
+    memory_per_node: Memory | None = Field(None, description="每节点的内存上限，0 是作业的全部")
+    memory_per_cpu: Memory | None = Field(None, description="每 CPU 的内存上限")
+    memory_per_gpu: Memory | None = Field(None, description="每 GPU 的内存上限")
+    cpu_bind: CpuBind | None = Field(
+        None, description="none、cores、threads、rank、map_cpu:…、mask_cpu:…，可带 verbose,"
+    )
+    gpu_bind: GpuBind | None = Field(None, description="none、single:N、per_task:N、map_gpu:…")
+    mpi: Literal["none", "pmi2"] = Field("none", description="给任务的 PMI 服务")
+    task_prolog: Text | None = Field(None, description="每个任务之前以用户的身份运行的程序")
+    task_epilog: Text | None = Field(None, description="每个任务之后以用户的身份运行的程序")
+    hidden: bool = Field(False, description="系统自己的步（sbcast），不列出来，不占步号")
     environment: dict[str, str] = Field(default_factory=dict, description="环境变量，盖过作业的")
     current_working_directory: Text | None = Field(None, description="工作目录，缺省是作业的")
     time_limit: PositiveInt | None = Field(None, description="时限（秒）")
@@ -104,9 +128,12 @@ async def list_steps(
     parts: PartsDep,
     _identity: IdentityDep,
     job_id: Annotated[str | None, Query(description="作业号，逗号分隔；数组任务用它自己的作业号")] = None,
+    live: Annotated[bool, Query(description="先请节点此刻采样一次（sstat）；要写 job_id")] = False,
 ) -> dict[str, Any]:
     """batch 与 extern 不在其中：它们就是作业自己。"""
     wanted = None if job_id is None else [word.strip() for word in job_id.split(",")]
+    if live and wanted is not None:
+        await job_steps.sample_steps(parts.engine, parts.desk, wanted)
     return {"steps": await job_steps.list_steps(parts.engine, wanted)}
 
 
@@ -122,6 +149,18 @@ async def create(job_id: str, body: StepSubmit, parts: PartsDep, identity: Ident
         cyclic=body.cyclic,
         whole=not body.exact and not body.overlap,
         overlap=body.overlap,
+        relative=body.relative,
+        overcommit=body.overcommit,
+    )
+    wants = StepWants(
+        per_step=parse_gres(body.tres_per_step or ""),
+        per_node=parse_gres(body.tres_per_node or ""),
+        per_task=parse_gres(body.tres_per_task or ""),
+        nothing=(body.tres_per_node or "").lower() == "none",
+        memory_per_node=_megabytes(body.memory_per_node),
+        memory_per_cpu=_megabytes(body.memory_per_cpu),
+        memory_per_gpu=_megabytes(body.memory_per_gpu),
+        overlap=body.overlap,
     )
     launch = body.model_dump(
         include={
@@ -133,10 +172,21 @@ async def create(job_id: str, body: StepSubmit, parts: PartsDep, identity: Ident
             "release_allocation",
             "streams",
             "connection",
+            "cpu_bind",
+            "gpu_bind",
+            "mpi",
+            "task_prolog",
+            "task_epilog",
+            "tres_per_task",
         }
     )
     name = body.name or body.argv[0].rpartition("/")[2] or "step"
-    return await job_steps.create_step(parts.engine, identity, job_id, StepRequest(name[:255], shape, launch))
+    request = StepRequest(name[:255], shape, wants, body.hidden, launch)
+    return await job_steps.create_step(parts.engine, identity, job_id, request)
+
+
+def _megabytes(value: str | int | None) -> int | None:
+    return None if value is None else parse_memory_mb(value)
 
 
 @router.get("/{job_id}/steps/{step_id}", summary="一个作业步")
@@ -149,6 +199,14 @@ async def show(job_id: str, step_id: StepId, parts: PartsDep, _identity: Identit
 async def relaunch(job_id: str, step_id: StepId, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """节点没有按时连过来时用；已经启动的节点什么也不做。"""
     return await job_steps.relaunch_step(parts.engine, identity, job_id, step_id)
+
+
+@router.post("/{job_id}/steps/{step_id}/attach", summary="再接一个客户（sattach）")
+async def attach(
+    job_id: str, step_id: StepId, body: StepConnection, parts: PartsDep, identity: IdentityDep
+) -> dict[str, Any]:
+    """各节点连到这个地址，此后的输出也给它一份，它的输入也给任务；它断了不影响任务。"""
+    return await job_steps.attach_step(parts.engine, identity, job_id, step_id, body.model_dump())
 
 
 @router.post("/{job_id}/steps/{step_id}/signal", summary="给作业步发信号")

@@ -1,0 +1,28 @@
+"""作业令牌：作业里的 srun、scontrol 凭它问 API，不用个人的令牌。作业一结束就没有用了。
+
+令牌由节点代理按自己的密钥算出，只在作业的环境里；数据库里只有它的 SHA-256，节点不需要 API 的签名密钥。
+"""
+
+import hashlib
+import re
+
+PREFIX = "scnsjob"
+VARIABLE = "SCNS_JOB_TOKEN"
+_TOKEN = re.compile(rf"^{PREFIX}\.([1-9]\d{{0,18}})\.(\d{{1,9}})\.([0-9a-f]{{64}})$")
+
+
+def job_token(secret: bytes, job_id: int, attempt: int) -> str:
+    """一个作业的一次尝试在一个节点上的令牌；secret 是这个节点的。"""
+    mac = hashlib.blake2b(f"{job_id}.{attempt}".encode(), key=secret, digest_size=32).hexdigest()
+    return f"{PREFIX}.{job_id}.{attempt}.{mac}"
+
+
+def token_digest(token: str) -> bytes:
+    """存进数据库的摘要。"""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def parse_job_token(token: str) -> tuple[int, int] | None:
+    """（作业号, 尝试）；不是作业令牌返回 None。"""
+    match = _TOKEN.match(token)
+    return None if match is None else (int(match[1]), int(match[2]))
