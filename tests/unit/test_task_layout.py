@@ -26,6 +26,8 @@ def ranks(placed: list[NodeTasks]) -> dict[str, list[int]]:
         (StepShape(tasks=4, cyclic=True), {"a": [0, 2], "b": [1, 3]}),
         (StepShape(tasks=1, node_names=("b",)), {"b": [0]}),
         (StepShape(tasks=2, cpus_per_task=4), {"a": [0], "b": [1]}),
+        (StepShape(tasks=2, relative=1), {"b": [0, 1]}),
+        (StepShape(tasks=9, nodes=1, overcommit=True), {"a": list(range(9))}),
     ],
 )
 def test_srun_forms(shape: StepShape, expected: dict[str, list[int]]) -> None:

@@ -19,6 +19,8 @@ CHUNK = 64 * 1024
 # 每个节点至多有这么多还没有写进任务的输入（字节，各任务合计）。
 INPUT_WINDOW = 4 * 1024**2
 HELLO_WAIT_S = 10.0
+# 说了 BYE 之后等节点上的主人退出（连接断开）至多这么久。
+LEAVE_WAIT_S = 5.0
 CONNECT_RETRY_S = 3.0
 
 
@@ -83,6 +85,7 @@ class _Node:
     outstanding: int = 0
     exited: set[int] = field(default_factory=set)
     done: bool = False
+    leave_by: float | None = None
     accepted_at: float = field(default_factory=time.monotonic)
 
 
@@ -171,13 +174,19 @@ class StepLink:
     # ---- 等节点 ----
 
     def _wait_s(self) -> float | None:
-        asked = self._sink.wait_s()
-        if len(self._nodes) == len(self._wanted) and not self._strangers:
-            return asked
-        return min(max(0.0, min(self._ask_at - time.monotonic(), 1.0)), 1.0 if asked is None else asked)
+        due = [self._sink.wait_s()]
+        if len(self._nodes) < len(self._wanted) or self._strangers:
+            due += [max(0.0, self._ask_at - time.monotonic()), 1.0]
+        if any(node.leave_by is not None for node in self._live()):
+            due.append(0.1)
+        known = [each for each in due if each is not None]
+        return min(known) if known else None
 
     def _look_for_missing(self) -> None:
         now = time.monotonic()
+        for node in self._live():
+            if node.leave_by is not None and now > node.leave_by:
+                self._drop(node)
         for stranger in [each for each in self._strangers if now - each.accepted_at > HELLO_WAIT_S]:
             self._drop(stranger)
         if now < self._ask_at:
@@ -267,6 +276,7 @@ class StepLink:
             self._greet(node, payload)
         elif kind == wire.DONE:
             node.done = True
+            node.leave_by = time.monotonic() + LEAVE_WAIT_S
             self._send(node, wire.frame(wire.BYE))
 
     def _send(self, node: _Node, data: bytes) -> None:
@@ -285,8 +295,6 @@ class StepLink:
         if node.connection.fileno() >= 0:
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if node.out else 0)
             self._selector.modify(node.connection, events, node)
-            if node.done and not node.out:
-                self._drop(node)
 
     # ---- 输入与信号 ----
 

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.gres import format_gres
-from scns_conductor.core.hostlist import compress
+from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.settings import Settings, load_settings
@@ -343,11 +343,20 @@ def _starts(memory: QueueMemory, planned: Sequence[PlannedStart]) -> list[Start]
         for share in item.shares:
             for name, count in share.gres:
                 gres[name] = gres.get(name, 0) + count
-        node_list = shares[0].node_name if len(shares) == 1 else compress(share.node_name for share in shares)
+        node_list, shares = _in_list_order(shares)
         found.append(
             Start(job.job_id, job.revision, item.task_id, becomes, node_list, shares, format_gres(gres) or None)
         )
     return found
+
+
+def _in_list_order(shares: tuple[Share, ...]) -> tuple[str, tuple[Share, ...]]:
+    """节点列表，以及按它排好的份额：脚本与 0 号任务在列表的第一个节点上，客户端靠它互相找到。"""
+    if len(shares) == 1:
+        return shares[0].node_name, shares
+    node_list = compress(sorted(share.node_name for share in shares))
+    order = {name: index for index, name in enumerate(expand(node_list))}
+    return node_list, tuple(sorted(shares, key=lambda share: order[share.node_name]))
 
 
 def main() -> None:

@@ -454,8 +454,13 @@ class Step:
 
 
 def main(path: str) -> None:
-    """读说明，运行，以各任务退出码的最大值退出。"""
+    """读说明，运行，以各任务退出码的最大值退出。
+
+    连接随进程一起关：srun 看到断开时，牧守进程已经（或马上）收得到退出码，脚本随后结束也不会把这一步当成没做完。
+    """
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         spec = json.load(file)
     os.unlink(path)
-    sys.exit(Step(spec, path).run())
+    code = Step(spec, path).run()
+    sys.stderr.flush()
+    os._exit(code)
