@@ -210,7 +210,7 @@ def test_sattach_watches_feeds_and_leaves(slurm: Commands) -> None:
     leaver.communicate(timeout=30)
     assert sacct(slurm, job, "state")[0] == "RUNNING"
     done = slurm.run("sattach", "-l", f"{job}.0", text="hello\n")
-    assert sorted(done.stdout.splitlines()) == ["0: 0 hello", "1: 1 hello"]
+    assert sorted(done.stdout.splitlines()) == ["0: 0 heard hello", "1: 1 heard hello"]
     assert done.returncode == 1
     assert "node2: task 1: Exited with exit code 1" in done.stderr
     (slurm.work / "never").touch()
