@@ -64,6 +64,7 @@ def shape_of(row: Mapping[str, Any], defaults: Defaults) -> Shape:
         partition=row["partition"],
         reservation=row["reservation"],
         pools=license_pools(row["licenses"]),
+        time_minimum_s=row["time_minimum"],
     )
 
 

@@ -445,7 +445,8 @@ class QueueMemory:
     def started(self, start: PlannedStart, job_id: int, now: float) -> None:
         """一个启动已经提交；job_id 是（可能新拆出来的）作业号。"""
         job = start.job
-        end = NEVER_ENDS if math.isinf(job.time_limit_s) else now + job.time_limit_s
+        limit = job.time_limit_s if start.time_limit_s is None else start.time_limit_s
+        end = NEVER_ENDS if math.isinf(limit) else now + limit
         pools = job.shape.pools
         if self.limits.enforced:
             licenses = tuple((name, count) for name, count in pools if name.startswith(LICENSE))

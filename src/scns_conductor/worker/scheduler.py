@@ -4,6 +4,7 @@
 """
 
 import logging
+import math
 import select
 import signal
 import sys
@@ -345,7 +346,16 @@ def _starts(memory: QueueMemory, planned: Sequence[PlannedStart]) -> list[Start]
                 gres[name] = gres.get(name, 0) + count
         node_list, shares = _in_list_order(shares)
         found.append(
-            Start(job.job_id, job.revision, item.task_id, becomes, node_list, shares, format_gres(gres) or None)
+            Start(
+                job.job_id,
+                job.revision,
+                item.task_id,
+                becomes,
+                node_list,
+                shares,
+                format_gres(gres) or None,
+                None if item.time_limit_s is None else math.floor(item.time_limit_s),
+            )
         )
     return found
 

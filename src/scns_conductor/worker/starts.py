@@ -17,6 +17,9 @@ from scns_conductor.core.models import Job, JobSpec
 # 数组任务的行沿用数组行的要求；脚本、参数与环境只存在数组行里，用到时按 array_job_id 取。
 _SHARED_FIELDS = frozenset({"argv", "environment", "array"})
 _SPEC_COLUMNS = [name for name in JobSpec.model_fields if name not in _SHARED_FIELDS]
+_SPLIT_VALUES = [
+    "coalesce(p.time_limit, m.time_limit)" if column == "time_limit" else f"m.{column}" for column in _SPEC_COLUMNS
+]
 assert set(_SPEC_COLUMNS) <= set(Job.model_fields)
 
 
@@ -46,6 +49,8 @@ class Start:
     node_list: str
     shares: tuple[Share, ...]
     gres_text: str | None = None
+    # --time-min 的作业得到的时限（秒）；None 是作业自己的。
+    time_limit: int | None = None
 
 
 @dataclass(slots=True)
@@ -76,6 +81,7 @@ class _Columns:
                 "cpus",
                 "memory",
                 "gres",
+                "time_limit",
             )
         }
     )
@@ -93,8 +99,9 @@ _COMMIT = sa.text(
       SELECT * FROM unnest(
         CAST(:k AS integer[]), CAST(:job_id AS bigint[]), CAST(:task_id AS integer[]), CAST(:becomes AS boolean[]),
         CAST(:revision AS integer[]), CAST(:node_list AS text[]), CAST(:batch_host AS text[]),
-        CAST(:nodes AS integer[]), CAST(:cpus AS integer[]), CAST(:memory AS bigint[]), CAST(:gres AS text[]))
-      AS p(k, job_id, task_id, becomes, revision, node_list, batch_host, nodes, cpus, memory, gres)
+        CAST(:nodes AS integer[]), CAST(:cpus AS integer[]), CAST(:memory AS bigint[]), CAST(:gres AS text[]),
+        CAST(:time_limit AS bigint[]))
+      AS p(k, job_id, task_id, becomes, revision, node_list, batch_host, nodes, cpus, memory, gres, time_limit)
     ),
     array_part AS (
       SELECT job_id, min(revision) AS revision, range_agg(int4range(task_id, task_id + 1)) AS tasks,
@@ -106,7 +113,7 @@ _COMMIT = sa.text(
         state = 'RUNNING', reason = 'None', error_msg = NULL, start_time = clock_timestamp(), end_time = NULL,
         eligible_time = coalesce(j.eligible_time, j.submit_time), expected_start_time = NULL,
         node_list = p.node_list, batch_host = p.batch_host, allocated_nodes = p.nodes, allocated_cpus = p.cpus,
-        allocated_memory = p.memory, allocated_gres = p.gres,
+        allocated_memory = p.memory, allocated_gres = p.gres, time_limit = coalesce(p.time_limit, j.time_limit),
         array_task_id = coalesce(p.task_id, j.array_task_id), array_remaining = NULL
       FROM plan AS p LEFT JOIN array_part AS t ON t.job_id = p.job_id
       WHERE j.job_id = p.job_id AND (p.task_id IS NULL OR (p.becomes AND j.array_remaining = t.tasks))
@@ -124,7 +131,7 @@ _COMMIT = sa.text(
       INSERT INTO jobs ({", ".join(_SPEC_COLUMNS)}, array_job_id, array_task_id, array_max_tasks, state, submit_time,
         eligible_time, start_time, node_list, batch_host, allocated_nodes, allocated_cpus, allocated_memory,
         allocated_gres)
-      SELECT {", ".join(f"m.{column}" for column in _SPEC_COLUMNS)}, m.job_id, p.task_id, m.array_max_tasks, 'RUNNING',
+      SELECT {", ".join(_SPLIT_VALUES)}, m.job_id, p.task_id, m.array_max_tasks, 'RUNNING',
         m.submit_time, coalesce(m.eligible_time, m.submit_time), clock_timestamp(), p.node_list, p.batch_host,
         p.nodes, p.cpus, p.memory, p.gres
       FROM plan AS p JOIN jobs AS m ON m.job_id = p.job_id
@@ -193,6 +200,7 @@ def commit_starts(connection: Connection, epoch: int, starts: Iterable[Start]) -
         plan["cpus"].append(sum(share.cpus for share in start.shares))
         plan["memory"].append(sum(share.memory for share in start.shares))
         plan["gres"].append(start.gres_text)
+        plan["time_limit"].append(start.time_limit)
         for node_index, share in enumerate(start.shares):
             shares["a_k"].append(index)
             shares["a_node"].append(share.node_name)
