@@ -262,3 +262,35 @@ def test_dependencies_may_not_go_in_circles(system: RunningSystem) -> None:
     status, answer = system.call("PATCH", f"/jobs/{first}", {"dependency": f"afterok:{first}"})
     assert (status, answer["code"]) == (422, "dependency_self")
     cancel(system, first, second, third)
+
+
+def test_aftercorr_starts_each_task_when_its_twin_succeeded(system: RunningSystem, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    first = system.submit(
+        f"case $SLURM_ARRAY_TASK_ID in 1) exit 1;; 2) while [ ! -e {gate} ]; do sleep 0.05; done;; esac", array="0-2"
+    )
+    second = system.submit(f"touch {tmp_path}/ran.$SLURM_ARRAY_TASK_ID", array="0-2", dependency=f"aftercorr:{first}")
+    wait_until((tmp_path / "ran.0").exists, 30, "第 0 个任务")
+    # 第 2 个还没有成功，第 1 个永远不会成功：第 0 个已经跑完，这两个还在等。
+    wait_reason(system, f"{second}_1", "Dependency")
+    assert sorted(path.name for path in tmp_path.glob("ran.*")) == ["ran.0"]
+    gate.touch()
+    wait_until((tmp_path / "ran.2").exists, 30, "第 2 个任务")
+    wait_reason(system, f"{second}_1", "DependencyNeverSatisfied")
+    assert not (tmp_path / "ran.1").exists()
+    cancel(system, f"{second}_1")
+
+
+def test_after_starts_when_the_other_starts_and_one_array_task_may_be_named(system: RunningSystem) -> None:
+    held = system.submit("sleep 20", hold=True)
+    dependent = system.submit("true", dependency=f"after:{held}")
+    assert held in wait_reason(system, dependent, "Dependency")["error_msg"]
+    assert system.call("POST", f"/jobs/{held}/release")[0] == 200
+    assert system.wait_state(dependent)["state"] == "COMPLETED"
+    assert show(system, held)["state"] == "RUNNING"
+    array = system.submit("sleep 0.$SLURM_ARRAY_TASK_ID; exit $SLURM_ARRAY_TASK_ID", array="0-1")
+    good = system.submit("true", dependency=f"afterok:{array}_0")
+    bad = system.submit("true", dependency=f"afternotok:{array}_1")
+    for job_id in (good, bad):
+        assert system.wait_state(job_id)["state"] == "COMPLETED"
+    cancel(system, held)

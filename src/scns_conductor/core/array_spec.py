@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -69,6 +70,63 @@ def merge_ranges(spans: Iterable[tuple[int, int]]) -> tuple[TaskRange, ...]:
         else:
             merged.append([lower, upper])
     return tuple(TaskRange(lower, upper) for lower, upper in merged)
+
+
+def intersection(left: Sequence[TaskRange], right: Sequence[TaskRange]) -> tuple[TaskRange, ...]:
+    """两组升序不相交区间的交。"""
+    found: list[TaskRange] = []
+    i = j = 0
+    while i < len(left) and j < len(right):
+        lower, upper = max(left[i].lower, right[j].lower), min(left[i].upper, right[j].upper)
+        if lower < upper:
+            found.append(TaskRange(lower, upper))
+        if left[i].upper < right[j].upper:
+            i += 1
+        else:
+            j += 1
+    return tuple(found)
+
+
+def union(left: Sequence[TaskRange], right: Sequence[TaskRange]) -> tuple[TaskRange, ...]:
+    """两组区间的并。"""
+    return merge_ranges((span.lower, span.upper) for span in (*left, *right))
+
+
+def difference(left: Sequence[TaskRange], right: Sequence[TaskRange]) -> tuple[TaskRange, ...]:
+    """在 left 而不在 right 里的；都是升序不相交的区间。"""
+    found: list[TaskRange] = []
+    gaps = iter([*right, TaskRange(2**62, 2**62)])
+    gap = next(gaps)
+    for span in left:
+        lower = span.lower
+        while gap.upper <= lower:
+            gap = next(gaps)
+        while gap.lower < span.upper:
+            if lower < gap.lower:
+                found.append(TaskRange(lower, gap.lower))
+            lower = max(lower, gap.upper)
+            if gap.upper > span.upper:
+                break
+            gap = next(gaps)
+        if lower < span.upper:
+            found.append(TaskRange(lower, span.upper))
+    return tuple(found)
+
+
+def remove_task(ranges: list[TaskRange], task_id: int) -> None:
+    """从升序不相交的区间里就地去掉一个任务；没有则不变。"""
+    index = bisect_right(ranges, task_id, key=lambda span: span.lower) - 1
+    if index < 0 or ranges[index].upper <= task_id:
+        return
+    span = ranges[index]
+    left = [TaskRange(span.lower, task_id)] if span.lower < task_id else []
+    right = [TaskRange(task_id + 1, span.upper)] if task_id + 1 < span.upper else []
+    ranges[index : index + 1] = [*left, *right]
+
+
+def count_tasks(ranges: Sequence[TaskRange]) -> int:
+    """区间里一共几个任务。"""
+    return sum(span.upper - span.lower for span in ranges)
 
 
 def format_ranges(ranges: Sequence[TaskRange], max_running: int | None = None) -> str:

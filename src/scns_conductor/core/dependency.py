@@ -1,10 +1,11 @@
 """作业依赖的写法与判定（sbatch(1) 的 --dependency）：afterok:12:13,afterany:14，或以 ? 分隔表示任一。"""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from scns_conductor.core.array_spec import TaskRange, difference, intersection, union
 from scns_conductor.core.states import ACTIVE_STATES, TERMINAL_STATES, JobState
 
 KINDS = ("after", "afterany", "afternotok", "afterok", "aftercorr", "afterburstbuffer", "singleton", "expand")
@@ -41,6 +42,16 @@ class Dependency:
         """涉及的作业号。"""
         return frozenset(target.job_id for condition in self.conditions for target in condition.targets)
 
+    @property
+    def singleton(self) -> bool:
+        """要等同名的。"""
+        return any(condition.kind == "singleton" for condition in self.conditions)
+
+    @property
+    def on_start(self) -> bool:
+        """要等别的作业启动。"""
+        return any(condition.kind == "after" for condition in self.conditions)
+
 
 class Outcome(Enum):
     """判定：可以运行、还要等、永远不会满足。"""
@@ -51,16 +62,26 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskState:
-    """所依赖的一个作业（或数组任务）的现状；时刻是 Unix 秒。"""
+class TargetState:
+    """所依赖的作业（数组则是其中的一部分任务）里状态相同的一组。
+
+    tasks 是这些数组任务的号，不是数组则为 None；started_at 是其中最晚的开始（Unix 秒），没有开始过的是 None。
+    """
 
     state: JobState
-    exit_status: int | None = None
-    exit_signal: int | None = None
-    start_time: float | None = None
-    task_id: int | None = None
-    # 还有没有启动的数组任务。
-    unstarted: bool = False
+    tasks: tuple[TaskRange, ...] | None = None
+    started_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """判定。ready 是可以运行的任务，不是数组的作业则为 None；wake_at 是到时要再看的时刻（Unix 秒）。"""
+
+    outcome: Outcome
+    ready: tuple[TaskRange, ...] | None = None
+    wake_at: float | None = None
+    # 还等着哪些作业。
+    unmet: tuple[int, ...] = ()
 
 
 def parse_dependency(text: str) -> Dependency:
@@ -96,80 +117,110 @@ def _condition(text: str) -> Condition:
     return Condition(kind, tuple(targets))
 
 
+# 不是数组的作业当作只有一个任务。
+_ALL = (TaskRange(0, 1),)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """一个条件：哪些任务已满足，哪些永远不会满足；其余的还要等。"""
+
+    ready: tuple[TaskRange, ...] = ()
+    never: tuple[TaskRange, ...] = ()
+    wake_at: float | None = None
+    unmet: tuple[int, ...] = ()
+
+
 def evaluate(
     dependency: Dependency,
-    states: Callable[[int], Collection[TaskState]],
+    states: Callable[[int], Collection[TargetState]],
     *,
     now: float,
     singleton_busy: bool,
-    own_task_id: int | None = None,
-) -> Outcome:
+    own_tasks: Sequence[TaskRange] | None = None,
+) -> Judgement:
     """states(作业号) 给出这个作业（数组则是全部任务）的现状，不存在则为空；now 是 Unix 秒。
 
+    own_tasks 是依赖者自己还没有启动的数组任务：aftercorr 逐个对应。
     不存在的作业：Slurm 里早已清除，afterany、afterok 一类按满足处理不安全，这里按“永远不会满足”。
     """
-    found = [
-        _outcome(condition, states, now=now, singleton_busy=singleton_busy, own_task_id=own_task_id)
-        for condition in dependency.conditions
-    ]
-    if dependency.any_of:
-        if Outcome.SATISFIED in found:
-            return Outcome.SATISFIED
-        return Outcome.WAITING if Outcome.WAITING in found else Outcome.NEVER
-    if Outcome.NEVER in found:
-        return Outcome.NEVER
-    return Outcome.WAITING if Outcome.WAITING in found else Outcome.SATISFIED
+    own = _ALL if own_tasks is None else tuple(own_tasks)
+    parts = []
+    for condition in dependency.conditions:
+        if condition.kind == "singleton":
+            parts.append(_Part(ready=() if singleton_busy else own))
+        for target in condition.targets:
+            parts.append(_target(condition.kind, target, list(states(target.job_id)), own, own_tasks is not None, now))
+    ready, never = parts[0].ready, parts[0].never
+    for part in parts[1:]:
+        if dependency.any_of:
+            ready, never = union(ready, part.ready), intersection(never, part.never)
+        else:
+            ready, never = intersection(ready, part.ready), union(never, part.never)
+    wakes = [part.wake_at for part in parts if part.wake_at is not None]
+    outcome = Outcome.WAITING
+    if ready:
+        outcome = Outcome.SATISFIED
+    elif never == own:
+        outcome = Outcome.NEVER
+    unmet = tuple(dict.fromkeys(number for part in parts for number in part.unmet))
+    return Judgement(outcome, None if own_tasks is None else ready, min(wakes, default=None), unmet)
 
 
-def _outcome(
-    condition: Condition,
-    states: Callable[[int], Collection[TaskState]],
-    *,
-    now: float,
-    singleton_busy: bool,
-    own_task_id: int | None,
-) -> Outcome:
-    if condition.kind == "singleton":
-        return Outcome.WAITING if singleton_busy else Outcome.SATISFIED
-    worst = Outcome.SATISFIED
-    for target in condition.targets:
-        tasks = list(states(target.job_id))
-        wanted = target.task_id
-        if condition.kind == "aftercorr" and own_task_id is not None:
-            wanted = own_task_id
-        if wanted is not None and any(task.task_id is not None for task in tasks):
-            chosen = [task for task in tasks if task.task_id == wanted]
-            if not chosen and any(task.unstarted for task in tasks):
-                worst = Outcome.WAITING
-                continue
-            tasks = chosen
-        found = _target_outcome(condition.kind, tasks, target.delay_s, now)
-        if found is Outcome.NEVER:
-            return found
-        if found is Outcome.WAITING:
-            worst = found
-    return worst
+def _target(
+    kind: str, target: Target, groups: list[TargetState], own: tuple[TaskRange, ...], is_array: bool, now: float
+) -> _Part:
+    numbered = any(group.tasks is not None for group in groups)
+    if kind == "aftercorr" and is_array and numbered and target.task_id is None:
+        return _corresponding(target, groups, own)
+    if target.task_id is not None and numbered:
+        groups = [group for group in groups if _covers(group.tasks, target.task_id)]
+    outcome, wake_at = _target_outcome(kind, groups, target.delay_s, now)
+    return _Part(
+        own if outcome is Outcome.SATISFIED else (),
+        own if outcome is Outcome.NEVER else (),
+        wake_at,
+        () if outcome is Outcome.SATISFIED else (target.job_id,),
+    )
 
 
-def _target_outcome(kind: str, tasks: list[TaskState], delay_s: int, now: float) -> Outcome:
-    if not tasks:
-        return Outcome.NEVER
+def _corresponding(target: Target, groups: list[TargetState], own: tuple[TaskRange, ...]) -> _Part:
+    """aftercorr：自己的第 i 个任务只看对方的第 i 个。"""
+    good: tuple[TaskRange, ...] = ()
+    waiting: tuple[TaskRange, ...] = ()
+    for group in groups:
+        if group.state == JobState.COMPLETED:
+            good = union(good, group.tasks or ())
+        elif group.state not in TERMINAL_STATES:
+            waiting = union(waiting, group.tasks or ())
+    ready = intersection(own, good)
+    never = difference(difference(own, ready), waiting)
+    return _Part(ready, never, unmet=() if ready == own else (target.job_id,))
+
+
+def _covers(tasks: tuple[TaskRange, ...] | None, task_id: int) -> bool:
+    return any(span.lower <= task_id < span.upper for span in tasks or ())
+
+
+def _target_outcome(kind: str, groups: list[TargetState], delay_s: int, now: float) -> tuple[Outcome, float | None]:
+    if not groups:
+        return Outcome.NEVER, None
+    states = {group.state for group in groups}
+    pending = JobState.PENDING in states
     if kind == "after":
-        begun = [task.start_time for task in tasks if task.start_time is not None]
-        if len(begun) == len(tasks) and not any(task.unstarted for task in tasks):
-            return Outcome.SATISFIED if now >= max(begun) + delay_s else Outcome.WAITING
         # 没有启动就被取消的也算“已开始或已取消”（sbatch(1)）。
-        waiting = any(task.state == JobState.PENDING or task.unstarted for task in tasks)
-        return Outcome.WAITING if waiting else Outcome.SATISFIED
-    pending = any(task.state == JobState.PENDING or task.state in ACTIVE_STATES or task.unstarted for task in tasks)
-    ended = [task for task in tasks if task.state in TERMINAL_STATES]
-    good = [task for task in ended if task.state == JobState.COMPLETED]
-    if kind in ("afterok", "aftercorr"):
-        if len(good) < len(ended):
-            return Outcome.NEVER
-        return Outcome.WAITING if pending else Outcome.SATISFIED
-    if kind == "afternotok":
+        begun = [group.started_at for group in groups if group.started_at is not None]
         if pending:
-            return Outcome.WAITING
-        return Outcome.SATISFIED if len(good) < len(ended) else Outcome.NEVER
-    return Outcome.WAITING if pending else Outcome.SATISFIED
+            return Outcome.WAITING, None
+        due = max(begun, default=now) + delay_s if begun else now
+        return (Outcome.SATISFIED, None) if now >= due else (Outcome.WAITING, due)
+    waiting = pending or not states.isdisjoint(ACTIVE_STATES)
+    ended = states & TERMINAL_STATES
+    failed = bool(ended - {JobState.COMPLETED})
+    if kind in ("afterok", "aftercorr") and failed:
+        return Outcome.NEVER, None
+    if waiting:
+        return Outcome.WAITING, None
+    if kind == "afternotok" and not failed:
+        return Outcome.NEVER, None
+    return Outcome.SATISFIED, None

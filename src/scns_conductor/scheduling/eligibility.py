@@ -25,6 +25,8 @@ class Request:
     user: str = ""
     reservation: str | None = None
     time_minimum_s: float | None = None
+    # 还等着哪些作业（依赖）。
+    waiting_for: tuple[int, ...] = ()
 
     @property
     def latest_start(self) -> float | None:
@@ -55,7 +57,7 @@ def ineligible(
     if request.dependency is Outcome.NEVER:
         return Ineligible("DependencyNeverSatisfied", "所依赖的作业不会有要求的结局了；请取消，或改依赖")
     if request.dependency is Outcome.WAITING:
-        return Ineligible("Dependency", "等待所依赖的作业")
+        return Ineligible("Dependency", _waiting_for(request.waiting_for))
     if request.latest_start is not None and request.latest_start < now:
         return Ineligible("Deadline", "已来不及在期限之前做完")
     if request.reservation is not None:
@@ -70,6 +72,13 @@ def ineligible(
         if found is None:
             return None
     return found
+
+
+def _waiting_for(job_ids: tuple[int, ...]) -> str:
+    if not job_ids:
+        return "等待同名的作业（singleton）"
+    shown = "、".join(map(str, job_ids[:5]))
+    return f"等待所依赖的作业 {shown}" + (f" 等 {len(job_ids)} 个" if len(job_ids) > 5 else "")
 
 
 def _partition_refuses(request: Request, partition: PartitionFacts | None, name: str) -> Ineligible | None:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from scns_conductor.core.array_spec import TaskRange
+from scns_conductor.core.array_spec import TaskRange, intersection
 from scns_conductor.core.errors import Forbidden, NotFound
 from scns_conductor.core.job_reference import JobReference, parse_job_reference
 from scns_conductor.core.tokens import Identity
@@ -96,21 +96,6 @@ def _job_row(row: dict[str, Any], reference: JobReference) -> JobRow:
     if reference.tasks is not None and ranges is not None:
         wanted = intersection(ranges, reference.tasks)
     return JobRow(remaining=ranges, tasks=wanted, **row)
-
-
-def intersection(left: Sequence[TaskRange], right: Sequence[TaskRange]) -> tuple[TaskRange, ...]:
-    """两组升序不相交区间的交。"""
-    found: list[TaskRange] = []
-    i = j = 0
-    while i < len(left) and j < len(right):
-        lower, upper = max(left[i].lower, right[j].lower), min(left[i].upper, right[j].upper)
-        if lower < upper:
-            found.append(TaskRange(lower, upper))
-        if left[i].upper < right[j].upper:
-            i += 1
-        else:
-            j += 1
-    return tuple(found)
 
 
 def multirange_text(ranges: Sequence[TaskRange]) -> str:

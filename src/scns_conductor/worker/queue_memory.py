@@ -8,15 +8,15 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scns_conductor.core.array_spec import TaskRange
-from scns_conductor.core.dependency import Dependency, Outcome, TaskState, evaluate
+from scns_conductor.core.array_spec import TaskRange, count_tasks, remove_task
+from scns_conductor.core.dependency import Dependency, Outcome, evaluate
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.job_limits import Violation, demand_of
 from scns_conductor.core.licenses import parse_licenses
@@ -43,6 +43,7 @@ from scns_conductor.scheduling.job_requirements import (
 from scns_conductor.scheduling.planner import PlannedStart
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, Shape
+from scns_conductor.worker.dependency_states import singletons_ahead, target_states
 from scns_conductor.worker.job_limits import JobLimits, Pools, Runner
 from scns_conductor.worker.job_priority import Applicant, JobPriority
 
@@ -69,19 +70,6 @@ _RUNNING = sa.text(
     """
 )
 _REVISIONS = sa.text("SELECT job_id, revision FROM jobs WHERE state = 'PENDING'")
-_DEPENDED_ON = sa.text(
-    """
-    SELECT job_id, array_job_id, array_task_id, state, exit_status, exit_signal,
-      extract(epoch FROM start_time)::float8 AS start_time,
-      array_remaining IS NOT NULL AND state = 'PENDING' AS unstarted
-    FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[])) OR array_job_id = ANY(CAST(:job_ids AS bigint[]))
-    """
-)
-_SINGLETON_BUSY = sa.text(
-    "SELECT EXISTS (SELECT FROM jobs WHERE user_name = :user_name AND name = :name "
-    "AND (state IN ('RUNNING', 'SUSPENDED') OR (state = 'PENDING' AND job_id < :job_id)))"
-)
-
 logger = logging.getLogger(__name__)
 
 
@@ -99,6 +87,8 @@ class Waiting:
     written: tuple[str, str | None, float | None]
     applicant: Applicant
     violation: Violation | None = None
+    # 数组还没有启动的全部任务；job.tasks 只有依赖已满足的（aftercorr 逐个任务满足）。
+    remaining: list[TaskRange] | None = None
 
 
 @dataclass(slots=True)
@@ -227,8 +217,10 @@ class QueueMemory:
         for row in rows:
             if row["state"] != JobState.PENDING:
                 self._drop(row["job_id"])
-                for other in self._singletons.get((row["user_name"], row["name"]), ()):
-                    touched.add(-other)
+                # 同名的一个接一个：只有最早的一个可能轮到。
+                same = self._singletons.get((row["user_name"], row["name"]))
+                if same:
+                    touched.add(-min(same))
         for array in arrays:
             if array in self.waiting:
                 self._update_available(self.waiting[array])
@@ -294,7 +286,7 @@ class QueueMemory:
                 depending.append(job_id)
                 for other in waiting.dependency.job_ids:
                     self._dependents[other].add(job_id)
-                if any(condition.kind == "singleton" for condition in waiting.dependency.conditions):
+                if waiting.dependency.singleton:
                     self._singletons[(waiting.user_name, waiting.name)].add(job_id)
             self._update_available(waiting)
             self._judge(waiting, now)
@@ -331,6 +323,7 @@ class QueueMemory:
             (row["reason"], row["error_msg"], row["expected_start_time"]),
             Applicant.of(row),
             violation,
+            tasks,
         )
 
     def requirements(self, row: Mapping[str, Any]) -> tuple[Shape, Violation | None]:
@@ -356,7 +349,7 @@ class QueueMemory:
         job = waiting.job
         if job.tasks is None:
             return
-        left = sum(span.upper - span.lower for span in job.tasks)
+        left = count_tasks(job.tasks)
         if waiting.array_limit:
             left = min(left, max(0, waiting.array_limit - len(self._tasks_running.get(job.job_id, ()))))
         job.available = left
@@ -422,23 +415,32 @@ class QueueMemory:
             if dependency is not None
             for number in dependency.job_ids
         }
-        states = _task_states(connection, targets) if targets else (lambda _: ())
+        states = target_states(connection, targets)
+        ahead = singletons_ahead(
+            connection,
+            {
+                job_id: (waiting.user_name, waiting.name)
+                for job_id in job_ids
+                for waiting in [self.waiting[job_id]]
+                if waiting.dependency is not None and waiting.dependency.singleton
+            },
+        )
         for job_id in job_ids:
             waiting = self.waiting[job_id]
             dependency = waiting.dependency
             assert dependency is not None
-            busy = any(condition.kind == "singleton" for condition in dependency.conditions) and bool(
-                connection.scalar(
-                    _SINGLETON_BUSY, {"user_name": waiting.user_name, "name": waiting.name, "job_id": job_id}
-                )
-            )
-            outcome = evaluate(dependency, states, now=now, singleton_busy=busy)
-            waiting.request = replace(waiting.request, dependency=outcome)
+            busy = dependency.singleton and ahead(job_id)
+            found = evaluate(dependency, states, now=now, singleton_busy=busy, own_tasks=waiting.remaining)
+            waiting.request = replace(waiting.request, dependency=found.outcome, waiting_for=found.unmet)
+            if found.ready and waiting.job.tasks != list(found.ready):
+                # 换一个作业对象：队列里的那个可能正被计划引用。
+                waiting.job = replace(waiting.job, tasks=list(found.ready))
+                self.queue.upsert(waiting.job)
+                self._update_available(waiting)
             self._judge(waiting, now)
-            delays = [target.delay_s for condition in dependency.conditions for target in condition.targets]
-            if outcome is Outcome.WAITING and any(delays):
-                # after:12+5 是到时刻才满足的：过一会儿再看一遍。
-                heapq.heappush(self._wakes, (now + 1.0, job_id))
+            if found.outcome is Outcome.WAITING and found.wake_at is not None:
+                # after:12+5 是到时刻才满足的。
+                heapq.heappush(self._wakes, (found.wake_at, job_id))
 
     # ---- 启动之后 ----
 
@@ -452,18 +454,40 @@ class QueueMemory:
             licenses = tuple((name, count) for name, count in pools if name.startswith(LICENSE))
             pools = licenses + self.limits.charge(job_id, self._started_runner(start, licenses, now), self.cluster)
         self.cluster.allocate(RunningJob(job_id, end, start.shares, job.shape.partition, pools))
+        self._start_dependents(job.job_id, now)
         if start.task_id is None:
             self._drop(job.job_id)
             return
         self._array_of[job_id] = job.job_id
         self._tasks_running[job.job_id].add(job_id)
         assert job.tasks is not None
-        job.tasks = _without(job.tasks, start.task_id)
         waiting = self.waiting.get(job.job_id)
-        if not job.tasks:
+        remove_task(job.tasks, start.task_id)
+        if waiting is None or waiting.remaining is None:
+            return
+        if waiting.remaining is not job.tasks:
+            remove_task(waiting.remaining, start.task_id)
+        if not waiting.remaining:
             self._drop(job.job_id)
-        elif waiting is not None:
-            self._update_available(waiting)
+            return
+        self._update_available(waiting)
+        if not job.tasks:
+            # 依赖已满足的都启动了，其余的当场再看一遍。
+            waiting.request = replace(waiting.request, dependency=Outcome.WAITING)
+            self._judge(waiting, now)
+            heapq.heappush(self._wakes, (now, job.job_id))
+
+    def _start_dependents(self, job_id: int, now: float) -> None:
+        """它启动了：写了 after 的看一遍。"""
+        for other in self._dependents.get(job_id, ()):
+            waiting = self.waiting.get(other)
+            if waiting is not None and waiting.dependency is not None and waiting.dependency.on_start:
+                heapq.heappush(self._wakes, (now, other))
+
+    def tasks_left(self, job_id: int) -> int:
+        """数组还有几个任务没有启动。"""
+        waiting = self.waiting.get(job_id)
+        return count_tasks(waiting.remaining or ()) if waiting is not None else 0
 
     def _started_runner(self, start: PlannedStart, licenses: Pools, now: float) -> Runner:
         request = self.waiting[start.job.job_id].request
@@ -508,19 +532,6 @@ def _rows(
     return [dict(row) for row in connection.execute(statement, values).mappings()]
 
 
-def _without(tasks: list[TaskRange], task_id: int) -> list[TaskRange]:
-    found: list[TaskRange] = []
-    for index, span in enumerate(tasks):
-        if span.lower <= task_id < span.upper:
-            if span.lower < task_id:
-                found.append(TaskRange(span.lower, task_id))
-            if task_id + 1 < span.upper:
-                found.append(TaskRange(task_id + 1, span.upper))
-            return found + tasks[index + 1 :]
-        found.append(span)
-    return found
-
-
 def _partition(row: Mapping[str, Any]) -> PartitionFacts:
     return PartitionFacts(
         name=row["name"],
@@ -549,14 +560,3 @@ def _reservation(row: Mapping[str, Any]) -> AdvanceReservation:
         frozenset(row["users"] or ()),
         frozenset(row["accounts"] or ()),
     )
-
-
-def _task_states(connection: Connection, targets: Collection[int]) -> Callable[[int], Collection[TaskState]]:
-    found: dict[int, list[TaskState]] = defaultdict(list)
-    for row in connection.execute(_DEPENDED_ON, {"job_ids": list(targets)}):
-        state = TaskState(
-            JobState(row.state), row.exit_status, row.exit_signal, row.start_time, row.array_task_id, row.unstarted
-        )
-        for number in {row.job_id, row.array_job_id} & set(targets):
-            found[number].append(state)
-    return lambda number: found.get(number, ())

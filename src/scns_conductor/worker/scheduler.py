@@ -325,11 +325,7 @@ def policy_of(settings: Settings) -> Policy:
 
 def _starts(memory: QueueMemory, planned: Sequence[PlannedStart]) -> list[Start]:
     names = memory.cluster.names
-    left = {
-        item.job.job_id: sum(span.upper - span.lower for span in item.job.tasks)
-        for item in planned
-        if item.job.tasks is not None
-    }
+    left = {item.job.job_id: memory.tasks_left(item.job.job_id) for item in planned if item.job.tasks is not None}
     found = []
     for item in planned:
         job = item.job
