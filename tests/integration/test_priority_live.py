@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_slurm_commands import Commands
+from slurm_links import Commands
 
 from running_system import RunningSystem, start_system, wait_until
 from scns_conductor.core.settings import Settings

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from slurm_links import Commands
 from test_priority_live import as_user
-from test_slurm_commands import Commands
 
 from running_system import RunningSystem, start_system, wait_until
 

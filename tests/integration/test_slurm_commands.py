@@ -1,43 +1,14 @@
 """Slurm 的命令对着真的 scns up：客户端会读的每一行与退出码。"""
 
-import subprocess
+import json
 import sys
 from pathlib import Path
 
 import pytest
+from slurm_links import SCRIPT, Commands
 
 from running_system import RunningSystem, wait_until
 from scns_conductor.slurm.install import install
-
-SCRIPT = '#!/bin/bash\n#SBATCH -J "my job"\necho 你好\nexit 3\n'
-
-
-class Commands:
-    """装好的链接；在 work 目录里执行。"""
-
-    def __init__(self, system: RunningSystem, prefix: Path, work: Path) -> None:
-        install(prefix, sys.executable)
-        self.work, self.prefix = work, prefix
-        self.environment = {**system.environment, "PATH": f"{prefix}:/usr/bin:/bin"}
-
-    def run(self, *words: str, text: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """执行一个命令，取它的输出与退出码。"""
-        return subprocess.run(
-            [str(self.prefix / words[0]), *words[1:]],
-            input=text,
-            capture_output=True,
-            text=True,
-            cwd=self.work,
-            env=self.environment,
-            timeout=60,
-            check=False,
-        )
-
-    def submit(self, *words: str, text: str = SCRIPT) -> str:
-        """提交并返回作业号。"""
-        done = self.run("sbatch", "--parsable", *words, text=text)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
 
 
 @pytest.fixture
@@ -109,3 +80,30 @@ def test_install_never_shadows_someone_elses_command(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         install(tmp_path, sys.executable)
     assert (tmp_path / "sbatch").read_text() == "别人的"
+
+
+def test_an_array_shows_its_tasks_and_a_dependency_whether_it_is_met(slurm: Commands) -> None:
+    array = slurm.submit("--hold", "-a", "1-9:2%3")
+    assert slurm.run("squeue", "-h", "-j", array, "-o", "%i|%K").stdout == f"{array}_[1,3,5,7,9%3]|1,3,5,7,9%3\n"
+    assert len(slurm.run("squeue", "-h", "-r", "-j", array).stdout.splitlines()) == 5
+    after = slurm.submit("-d", f"afterany:{array}")
+    assert slurm.run("squeue", "-h", "-j", after, "-o", "%E").stdout == f"afterany:{array}(unfulfilled)\n"
+    slurm.run("scancel", after, array)
+
+
+def test_json_has_the_shape_of_slurm(slurm: Commands) -> None:
+    job = slurm.submit("--hold", "-t", "5", "-n", "2")
+    found = json.loads(slurm.run("squeue", "--json", "-j", job).stdout)
+    assert found["meta"]["plugin"]["type"] == "openapi/v0.0.38"
+    [record] = found["jobs"]
+    assert (record["job_id"], record["job_state"], record["time_limit"]) == (int(job), "PENDING", 5)
+    assert (record["state_reason"], record["tres_req_str"]) == ("JobHeldUser", "cpu=2,node=1,billing=2")
+    [node] = json.loads(slurm.run("sinfo", "--json").stdout)["nodes"]
+    assert (node["name"], node["cpus"], node["partitions"]) == ("node1", 8, ["main"])
+    slurm.run("scancel", job)
+
+
+def test_a_node_that_does_not_exist_is_an_error_for_squeue_and_an_empty_row_for_sinfo(slurm: Commands) -> None:
+    done = slurm.run("squeue", "-w", "nosuch")
+    assert (done.returncode, done.stderr) == (1, "squeue: error: Invalid node name nosuch\n")
+    assert slurm.run("sinfo", "-h", "-n", "nosuch", "-o", "%P %D %t").stdout == "main* 0 n/a\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_slurm_commands import Commands
+from slurm_links import Commands
 
 from running_system import RunningSystem, alive, start_system, wait_until
 

@@ -13,7 +13,7 @@ from fcntl import ioctl
 from pathlib import Path
 
 import pytest
-from test_slurm_commands import Commands
+from slurm_links import Commands
 
 from running_system import RunningSystem, alive, start_system, wait_until
 

@@ -15,6 +15,7 @@ from scns_conductor.api.quick_submit import QuickSubmit
 from scns_conductor.api.routers import (
     accounting,
     cluster,
+    diagnostics,
     health,
     job_logs,
     jobs,
@@ -33,6 +34,7 @@ from scns_conductor.services.cluster_limits import LimitsCache
 from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.submission import SubmitQueue
+from scns_conductor.slurm import rest
 
 BATCH_MAX_BYTES = 512 * 1024**2
 GC_THRESHOLD = 50_000
@@ -86,9 +88,10 @@ def build_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     # submission、steps 在前：/jobs/submit、/jobs/query、/jobs/steps 不能被 /jobs/{job_id} 抢走。
-    routers = (submission, steps, jobs, job_logs, cluster, accounting, reservations, priority, health)
+    routers = (submission, steps, jobs, job_logs, cluster, accounting, reservations, priority, diagnostics, health)
     for router in (module.router for module in routers):
         app.include_router(router)
+    app.include_router(rest.router)
     app.add_middleware(QuickSubmit)
     app.add_middleware(Entrance, script_max_bytes=settings.script_max_bytes, batch_max_bytes=BATCH_MAX_BYTES)
     return app

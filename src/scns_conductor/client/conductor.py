@@ -473,6 +473,31 @@ class Client:
         answer: Json = self._json("GET", "/dashboard")
         return answer
 
+    def diag(self) -> Json:
+        """调度的统计；键同 slurmrestd 的 statistics，时长的单位是微秒。"""
+        answer: Json = self._json("GET", "/diag")["statistics"]
+        return answer
+
+    def reset_diag(self) -> Json:
+        """统计从头计（管理员）；返回归零之前的。"""
+        answer: Json = self._json("POST", "/diag/reset")["statistics"]
+        return answer
+
+    def config(self) -> Json:
+        """公开的设置。"""
+        answer: Json = self._json("GET", "/config")["settings"]
+        return answer
+
+    def licenses(self) -> list[Json]:
+        """许可证：[{name, total, used, free}]。"""
+        answer: list[Json] = self._json("GET", "/licenses")["licenses"]
+        return answer
+
+    def usage(self, since: str, until: str = "now") -> Json:
+        """一段时间的用量：{since, until, cluster, usage, capacity}。"""
+        answer: Json = self._json("GET", "/reports/usage", query={"since": since, "until": until})
+        return answer
+
     def ready(self) -> tuple[bool, Json]:
         """系统是否就绪，以及各部分的状况；不需要令牌。"""
         answer = self.transport.request("GET", "/health/ready", accept=frozenset({503}))

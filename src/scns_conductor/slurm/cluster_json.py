@@ -205,3 +205,15 @@ def reservation_record(found: Record) -> dict[str, Any]:
         "tres": "",
         "users": ",".join(found["users"]),
     }
+
+
+def license_record(found: Record) -> dict[str, Any]:
+    """v0.0.38 的一个许可证。"""
+    return {
+        "LicenseName": found["name"],
+        "Total": found["total"],
+        "Used": found["used"],
+        "Free": found["free"],
+        "Reserved": 0,
+        "Remote": False,
+    }

@@ -21,9 +21,9 @@ COMMANDS = {
     "strigger": "unsupported",
     "sprio": "sprio",
     "sshare": "sshare",
-    "sreport": "unsupported",
+    "sreport": "sreport",
     "sacctmgr": "sacctmgr",
-    "sdiag": "unsupported",
+    "sdiag": "sdiag",
 }
 
 

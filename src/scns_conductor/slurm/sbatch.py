@@ -8,9 +8,10 @@ from typing import Any
 from scns_conductor.client import TERMINAL_STATES, Client, ClientError, Problem, Unreachable
 from scns_conductor.core.batch_script import header_tokens
 from scns_conductor.slurm.batch_options import BAD_OPTION, OPTIONS, environment_options, job_fields
+from scns_conductor.slurm.error_words import NODE_CONFIGURATION
 from scns_conductor.slurm.options import Parsed, UsageError, parse
 from scns_conductor.slurm.script_source import read_script
-from scns_conductor.slurm.session import NODE_CONFIGURATION, Fatal, connect, parse_or_exit, refusal_details, slurm_error
+from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, refusal_details, slurm_error
 
 _USAGE = "Usage: sbatch [OPTIONS(0)...] [ : [OPTIONS(N)...]] script(0) [args(0)...]"
 # 这些只看命令行，脚本里的不算。

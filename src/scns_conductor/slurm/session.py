@@ -4,80 +4,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from scns_conductor.client import Client, ClientError, EndpointUnknown, Problem, Unreachable
+from scns_conductor.slurm.error_words import DETAILS, slurm_words
 from scns_conductor.slurm.options import Option, Parsed, UsageError, parse
 
-NODE_CONFIGURATION = "Requested node configuration is not available"
-# 服务器的错误码 -> Slurm 的错误（slurm_errno.c）。
-_BY_CODE = {
-    "partition_unknown": "Invalid partition name specified",
-    "partition_not_found": "Invalid partition name specified",
-    "job_not_found": "Invalid job id specified",
-    "not_job_owner": "Access/permission denied",
-    "admin_required": "Access/permission denied",
-    "forbidden": "Access/permission denied",
-    "unauthorized": "Protocol authentication error",
-    "job_not_pending": "Job is no longer pending execution",
-    "job_pending": "Job is pending execution",
-    "job_not_running": "Invalid job id specified",
-    "job_not_suspended": "Job/step is not suspended",
-    "requeue_disabled": "Requested operation is presently disabled",
-    "array_invalid": "Invalid job array specification",
-    "time_limit_exceeded": "Requested time limit is invalid (missing or exceeds some limit)",
-    "node_limits_exceeded": NODE_CONFIGURATION,
-    "memory_not_satisfiable": NODE_CONFIGURATION,
-    "cpus_not_satisfiable": NODE_CONFIGURATION,
-    "disk_not_satisfiable": NODE_CONFIGURATION,
-    "node_count_invalid": "Node count specification invalid",
-    "cpus_exceed_partition": "More processors requested than permitted",
-    "node_unknown": "Invalid node name specified",
-    "feature_unknown": "Invalid feature specification",
-    "gres_unknown": "Invalid generic resource (gres) specification",
-    "license_unknown": "Invalid license specification",
-    "license_exceeded": "Invalid license specification",
-    "deadline_past": "Requested time limit is invalid (missing or exceeds some limit)",
-    "deadline_unreachable": "Requested time limit is invalid (missing or exceeds some limit)",
-    "time_minimum_exceeds_limit": "Invalid time-min specification (exceeds job's time or other limits)",
-    "partition_unavailable": "Required partition not available (inactive or drain)",
-    "dependency_circular": "Circular job dependency",
-    "dependency_self": "Job dependency problem",
-    "node_not_found": "Invalid node name specified",
-    "script_too_large": "Job script too large",
-    "signal_unknown": "Invalid signal specification",
-    "not_updatable": "Requested operation not supported on this system",
-    "answer_timeout": "Socket timed out on send/recv operation",
-    "account_unknown": "Invalid account or account/partition combination specified",
-    "qos_unknown": "Invalid qos specification",
-    "accounting_policy": "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
-    "reservation_unknown": "Requested reservation is invalid",
-    "reservation_not_found": "Requested reservation is invalid",
-    "reservation_denied": "Access denied to requested reservation",
-    "reservation_exists": "Duplicate reservation name",
-    "reservation_in_use": "Requested reservation is in use",
-}
-_BY_FIELD = {
-    "dependency": "Job dependency problem",
-    "constraints": "Invalid feature specification",
-    "tres_per_job": "Invalid generic resource (gres) specification",
-    "tres_per_node": "Invalid generic resource (gres) specification",
-    "tres_per_task": "Invalid generic resource (gres) specification",
-    "array": "Invalid job array specification",
-    "time_limit": "Requested time limit is invalid (missing or exceeds some limit)",
-    "time_minimum": "Requested time limit is invalid (missing or exceeds some limit)",
-    "begin_time": "Invalid time specified",
-    "licenses": "Invalid license specification",
-    "required_nodes": "Invalid node name specified",
-    "excluded_nodes": "Invalid node name specified",
-    "partition": "Invalid partition name specified",
-    "account": "Invalid account or account/partition combination specified",
-    "qos": "Invalid qos specification",
-    "reservation": "Requested reservation is invalid",
-}
-# 提交被拒时 slurmctld 另附的一行（job_mgr.c）。
-_DETAILS = {
-    "memory_not_satisfiable": "Memory specification can not be satisfied",
-    "cpus_not_satisfiable": "CPU count per node can not be satisfied",
-    "disk_not_satisfiable": "Temporary disk specification can not be satisfied",
-}
 CONTACT_FAILED = "Unable to contact slurm controller (connect failure)"
 
 
@@ -97,15 +26,14 @@ def slurm_error(error: ClientError) -> str:
         return str(error)
     if error.status == 503:
         return CONTACT_FAILED
-    known = _BY_CODE.get(error.code)
-    if known is None and error.errors:
-        known = _BY_FIELD.get(error.errors[0].get("field", "").rpartition(".")[2])
+    field = error.errors[0].get("field", "") if error.errors else ""
+    known = slurm_words(error.code, field)
     return known or f"{error.code}: {error}"
 
 
 def refusal_details(error: ClientError) -> list[str]:
     """提交被拒时排在那句话前面的说明；没有则为空。"""
-    return [_DETAILS[error.code]] if isinstance(error, Problem) and error.code in _DETAILS else []
+    return [DETAILS[error.code]] if isinstance(error, Problem) and error.code in DETAILS else []
 
 
 def say(command: str, line: str) -> None:

@@ -38,6 +38,7 @@ from scns_conductor.worker.leader import Leadership, NotLeader
 from scns_conductor.worker.node_timeout import fail_silent_nodes
 from scns_conductor.worker.preemptions import request_preemptions
 from scns_conductor.worker.queue_memory import QueueMemory
+from scns_conductor.worker.scheduler_statistics import SchedulerStatistics
 from scns_conductor.worker.starts import Share, Start, Started, commit_starts
 from scns_conductor.worker.waiting_reasons import end_hopeless, write_reasons
 
@@ -50,7 +51,7 @@ FORWARDED = frozenset(
     }
 )
 
-QUESTIONS = frozenset({"explain", "plan", "priorities", "shares"})
+QUESTIONS = frozenset({"explain", "plan", "priorities", "shares", "diag"})
 # 没有人等着的事（写原因、看期限）隔这么久做一次，不占启动作业的路。
 REASONS_INTERVAL_S = 1.0
 # 一个周期最多启动几个：提交的一批不太大，节点早些开工。
@@ -80,6 +81,7 @@ class Scheduler:
         )
         self._plan: Plan | None = None
         self._reprioritise = False
+        self._statistics = SchedulerStatistics(time.time())
 
     def stop(self) -> None:
         """请求停止；当前周期做完就让位。"""
@@ -186,7 +188,12 @@ class Scheduler:
         with connection.begin():
             for question in questions:
                 request_id = str(question["payload"]["request_id"])
-                answer = answer_question(self._memory, self._policy, question["kind"], question["payload"], now)
+                if question["kind"] == "diag":
+                    answer = self._statistics.report(now)
+                    if question["payload"].get("reset"):
+                        self._statistics.reset(now)
+                else:
+                    answer = answer_question(self._memory, self._policy, question["kind"], question["payload"], now)
                 connection.execute(answer_insert(request_id, answer))
                 connection.execute(notify_answer(request_id))
 
@@ -237,7 +244,15 @@ class Scheduler:
             self._memory.wake(connection, now)
             overrun = end_overrun(connection, epoch, self._memory.limits.overrun(now))
         self._end_on_nodes(connection, overrun, now)
+        began, waiting = time.perf_counter(), len(self._memory.queue)
         decided = self._plan = plan(self._memory.cluster, self._memory.queue, now, self._policy)
+        self._statistics.planned(
+            decided.starts,
+            decided.reservations,
+            spent_s=time.perf_counter() - began,
+            queue_length=waiting,
+            now=now,
+        )
         if decided.blocked and self._settings.preempt_type == "partition_prio":
             self._preempt(connection, epoch, decided, now)
         if not decided.starts:

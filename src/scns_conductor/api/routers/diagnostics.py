@@ -1,0 +1,63 @@
+"""调度的统计、公开的设置、用量的报告。"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from scns_conductor.api.dependencies import IdentityDep, PartsDep
+from scns_conductor.api.middleware import LATENCY
+from scns_conductor.core.errors import Forbidden, InvalidRequest
+from scns_conductor.core.instants import parse_instant
+from scns_conductor.services.diagnostics import diagnostics, public_settings
+from scns_conductor.services.licenses import license_usage
+from scns_conductor.services.usage_report import usage_report
+
+router = APIRouter(tags=["诊断"])
+
+
+@router.get("/diag", summary="调度的统计（sdiag）")
+async def diag(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+    """周期、回填、队列、作业的计数与各端点的耗时；时长的单位是微秒，键同 slurmrestd 的 statistics。"""
+    return {"statistics": await diagnostics(parts.engine, parts.desk, LATENCY)}
+
+
+@router.post("/diag/reset", summary="统计从头计（管理员）")
+async def reset(parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+    """返回归零之前的。"""
+    if not identity.admin:
+        raise Forbidden("只有管理员能把统计归零", code="admin_required")
+    return {"statistics": await diagnostics(parts.engine, parts.desk, LATENCY, reset=True)}
+
+
+@router.get("/config", summary="公开的设置")
+async def config(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+    """现行的设置；不含地址、口令与文件的位置。"""
+    return {"settings": public_settings(parts.settings)}
+
+
+@router.get("/licenses", summary="许可证")
+async def licenses(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+    """全集群的许可证（SCNS_LICENSES）与运行中的作业用掉的。"""
+    return {"licenses": await license_usage(parts.engine, parts.settings.licenses)}
+
+
+@router.get("/reports/usage", summary="一段时间的用量（sreport）")
+async def usage(
+    parts: PartsDep,
+    _identity: IdentityDep,
+    since: Annotated[str, Query(description="从何时起；ISO 8601、Unix 秒、now-1day 等", max_length=64)],
+    until: Annotated[str, Query(description="到何时为止（不含）；晚于此刻的按此刻", max_length=64)] = "now",
+) -> dict[str, Any]:
+    """各账户、用户、作业大小占用的 CPU 秒、MiB 秒、节点秒；按分配算，运行中的算到此刻。"""
+    now = datetime.now(UTC)
+    moments: dict[str, datetime] = {}
+    for name, text in (("since", since), ("until", until)):
+        try:
+            moments[name] = min(parse_instant(text, now.astimezone()).astimezone(UTC), now)
+        except ValueError as error:
+            raise InvalidRequest(name, str(error)) from error
+    if moments["until"] < moments["since"]:
+        raise InvalidRequest("until", "不能早于 since")
+    found = await usage_report(parts.engine, moments["since"], moments["until"])
+    return {"since": moments["since"], "until": moments["until"], "cluster": parts.settings.cluster_name, **found}

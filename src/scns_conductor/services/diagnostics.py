@@ -1,0 +1,83 @@
+"""sdiag 与 scontrol show config 要的：调度器的统计、作业的计数、公开的设置。"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from prometheus_client import Histogram
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from scns_conductor.core.settings import Settings
+from scns_conductor.services.answers import AnswerDesk
+
+# 自统计开始以来：提交的走提交时刻的索引，结束的走结束时刻的。
+_COUNTS = sa.text(
+    """
+    SELECT
+      (SELECT count(*) FROM jobs WHERE submit_time >= to_timestamp(:since)) AS jobs_submitted,
+      (SELECT count(*) FROM jobs WHERE end_time >= to_timestamp(:since) AND state = 'COMPLETED') AS jobs_completed,
+      (SELECT count(*) FROM jobs WHERE end_time >= to_timestamp(:since) AND state = 'CANCELLED') AS jobs_canceled,
+      (SELECT count(*) FROM jobs WHERE end_time >= to_timestamp(:since)
+         AND state NOT IN ('COMPLETED', 'CANCELLED')) AS jobs_failed,
+      (SELECT count(*) FROM jobs WHERE state = 'PENDING') AS jobs_pending,
+      (SELECT count(*) FROM jobs WHERE state IN ('RUNNING', 'SUSPENDED')) AS jobs_running,
+      (SELECT count(*) FROM scheduler_inbox) AS agent_queue_size
+    """
+)
+# 不含地址、口令与文件的位置。
+PUBLIC_SETTINGS = (
+    "cluster_name", "script_max_bytes", "array_max_tasks", "batch_max_jobs", "default_memory_mb_per_cpu",
+    "min_job_age_s", "heartbeat_interval_s", "node_timeout_s", "kill_wait_s", "containment", "single_user",
+    "allow_root_jobs", "scheduler_policy", "priority_type", "priority_weights", "priority_max_age_s",
+    "priority_decay_half_life_s", "priority_calc_period_s", "priority_favor_small", "placement", "backfill_depth",
+    "preempt_type", "preempt_mode", "kill_invalid_dependency", "licenses", "scheduler_lease_s",
+    "reconcile_interval_s", "accounting_storage_enforce", "enforce_node_limits",
+)  # fmt: skip
+
+
+def public_settings(settings: Settings) -> dict[str, Any]:
+    """谁都能看的设置；名字同 Settings。"""
+    return {name: getattr(settings, name) for name in PUBLIC_SETTINGS if name in Settings.model_fields}
+
+
+async def diagnostics(
+    engine: AsyncEngine, desk: AnswerDesk, latency: Histogram, *, reset: bool = False
+) -> dict[str, Any]:
+    """slurmrestd 的 statistics。调度器没有按时回答抛 AnswerTimeout；reset 时先取数，再从头计。"""
+    found = await desk.ask("diag", payload={"reset": reset})
+    async with engine.connect() as connection:
+        row = (await connection.execute(_COUNTS, {"since": found["req_time_start"]})).mappings().one()
+    return {
+        "rpcs_by_message_type": _requests(latency),
+        "rpcs_by_user": [],
+        "parts_packed": 1,
+        "server_thread_count": 1,
+        "agent_count": 0,
+        "agent_thread_count": 0,
+        "dbd_agent_queue_size": 0,
+        "gettimeofday_latency": 0,
+        **found,
+        **row,
+        "job_states_ts": found["req_time"],
+    }
+
+
+def _requests(latency: Histogram) -> list[dict[str, Any]]:
+    """回答了的 HTTP 请求，按端点：次数与耗时（微秒），从多到少。只是答话的这个 API 进程的。"""
+    totals: dict[str, list[float]] = {}
+    for metric in latency.collect():
+        for sample in metric.samples:
+            index = {"_count": 0, "_sum": 1}.get(sample.name.removeprefix(metric.name))
+            if index is not None:
+                name = f"{sample.labels['method']} {sample.labels['route']}"
+                totals.setdefault(name, [0.0, 0.0])[index] += sample.value
+    rows = [
+        {
+            "message_type": name,
+            "type_id": 0,
+            "count": int(count),
+            "average_time": int(spent * 1e6 / count) if count else 0,
+            "total_time": int(spent * 1e6),
+        }
+        for name, (count, spent) in totals.items()
+    ]
+    return sorted(rows, key=lambda row: (-int(row["count"]), str(row["message_type"])))
