@@ -248,8 +248,12 @@ def test_a_job_that_can_never_run_is_refused_at_once(
 def test_a_job_for_nodes_that_are_only_drained_is_accepted(system: RunningSystem) -> None:
     assert system.call("PATCH", "/nodes/node3", {"state": "DRAIN", "reason": "换盘"})[0] == 200
     job_id = system.submit("true", required_nodes="node3")
+    everywhere = system.submit("true", nodes=3)
+    assert "UnavailableNodes:node3" in wait_reason(system, job_id, "ReqNodeNotAvail")["error_msg"]
+    assert "UnavailableNodes:node3" in wait_reason(system, everywhere, "ReqNodeNotAvail")["error_msg"]
     assert system.call("PATCH", "/nodes/node3", {"state": "RESUME"})[0] == 200
     assert system.wait_state(job_id)["detail"]["node_list"] == "node3"
+    assert system.wait_state(everywhere)["state"] == "COMPLETED"
 
 
 def test_dependencies_may_not_go_in_circles(system: RunningSystem) -> None:
@@ -294,3 +298,25 @@ def test_after_starts_when_the_other_starts_and_one_array_task_may_be_named(syst
     for job_id in (good, bad):
         assert system.wait_state(job_id)["state"] == "COMPLETED"
     cancel(system, held)
+
+
+def test_every_one_of_many_waiting_jobs_is_told_why(system: RunningSystem) -> None:
+    blockers = [system.submit("sleep 60", exclusive=True, time_limit="5") for _ in range(3)]
+    for job_id in blockers:
+        system.wait_state(job_id, "RUNNING")
+    jobs = [{"job": {"cpus_per_task": 1 + number % 2, "name": "many"}, "script": "true"} for number in range(6000)]
+    status, answer = system.call("POST", "/jobs/submit/batch", {"jobs": jobs})
+    assert status == 200, answer
+    first, last = answer["job_ids"][0], answer["job_ids"][-1]
+    wait_reason(system, last, "Priority")
+    assert show(system, first)["reason"] == "Resources"
+    cursor, waiting = "", []
+    while cursor is not None:
+        status, answer = system.call("GET", f"/jobs?name=many&limit=1000&fields=job_id,reason&cursor={cursor}")
+        assert status == 200, answer
+        waiting += answer["jobs"]
+        cursor = answer["next_cursor"]
+    assert {job["reason"] for job in waiting} <= {"Priority", "Resources"}
+    assert len(waiting) == 6000
+    cancel(system, *blockers)
+    wait_until(lambda: not system.call("GET", "/jobs?name=many&state=PENDING,RUNNING&limit=1")[1]["jobs"], 120)

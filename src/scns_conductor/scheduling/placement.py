@@ -46,6 +46,22 @@ def place(
     return None
 
 
+def unavailable_nodes(cluster: Cluster, shape: Shape) -> list[str] | None:
+    """只因为节点下线或排空才放不下时，是哪些节点；节点都在也放不下、或现有的节点空出来就够时是 None。"""
+    if cluster.schedulable[: cluster.count].all():
+        return None
+    acceptable = cluster.acceptable(shape)
+    absent = acceptable & ~cluster.schedulable[: cluster.count]
+    total = cluster.total[: cluster.count]
+    if not absent.any() or place(cluster, shape, total, Placement.BEST_FIT) is not None:
+        return None
+    if place(cluster, shape, total, Placement.BEST_FIT, acceptable) is None:
+        return None
+    if shape.required_nodes:
+        absent &= np.isin(np.arange(cluster.count), [cluster.index.get(name, -1) for name in shape.required_nodes])
+    return [cluster.names[int(node)] for node in np.flatnonzero(absent)] or None
+
+
 def _choices(cluster: Cluster, shape: Shape, capacity: IntArray) -> list[IntArray]:
     """方括号的特性要求全部节点满足同一项：逐项试。"""
     if shape.constraints is None:

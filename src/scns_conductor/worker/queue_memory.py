@@ -70,6 +70,9 @@ _RUNNING = sa.text(
     """
 )
 _REVISIONS = sa.text("SELECT job_id, revision FROM jobs WHERE state = 'PENDING'")
+# 这样的作业不会再启动了：到期的结束，依赖无望的按设置取消。
+HOPELESS = frozenset({"Deadline", "DependencyNeverSatisfied"})
+
 logger = logging.getLogger(__name__)
 
 
@@ -102,6 +105,9 @@ class QueueMemory:
     cluster: Cluster = field(default_factory=Cluster)
     queue: Queue = field(default_factory=Queue)
     waiting: dict[int, Waiting] = field(default_factory=dict)
+    # 自己的原因变了、还没有写回数据库的，先变的在前；不会再启动的。
+    unwritten: dict[int, None] = field(default_factory=dict)
+    hopeless: set[int] = field(default_factory=set)
     _tasks_running: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     _array_of: dict[int, int] = field(default_factory=dict)
     _dependents: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -121,6 +127,8 @@ class QueueMemory:
         for index in (self._tasks_running, self._array_of, self._dependents, self._singletons):
             index.clear()
         self._wakes.clear()
+        self.unwritten.clear()
+        self.hopeless.clear()
         self.limits.load(connection, now)
         self.load_nodes(connection)
         self.load_partitions(connection, now)
@@ -282,6 +290,7 @@ class QueueMemory:
                 logger.error("job_not_schedulable", extra={"job_id": job_id, "error": str(error)})
                 continue
             self.waiting[job_id] = waiting
+            self.unwritten[job_id] = None
             if waiting.dependency is not None:
                 depending.append(job_id)
                 for other in waiting.dependency.job_ids:
@@ -352,14 +361,20 @@ class QueueMemory:
         left = count_tasks(job.tasks)
         if waiting.array_limit:
             left = min(left, max(0, waiting.array_limit - len(self._tasks_running.get(job.job_id, ()))))
+        if left != job.available:
+            self.unwritten[job.job_id] = None
         job.available = left
 
     def _judge(self, waiting: Waiting, now: float) -> Ineligible | None:
         found = ineligible(waiting.request, self.cluster.partitions, now, self.cluster.reservations)
         if found is None and waiting.violation is not None:
             found = Ineligible(waiting.violation.reason, waiting.violation.message)
-        waiting.job.reason = None if found is None else found.reason
-        waiting.job.message = None if found is None else found.message
+        reason, message = (None, None) if found is None else (found.reason, found.message)
+        if (reason, message) != (waiting.job.reason, waiting.job.message):
+            self.unwritten[waiting.job.job_id] = None
+        if reason in HOPELESS:
+            self.hopeless.add(waiting.job.job_id)
+        waiting.job.reason, waiting.job.message = reason, message
         if found is not None and found.wake_at is not None:
             heapq.heappush(self._wakes, (found.wake_at, waiting.job.job_id))
         latest = waiting.request.latest_start

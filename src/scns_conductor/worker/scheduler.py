@@ -40,7 +40,7 @@ from scns_conductor.worker.preemptions import request_preemptions
 from scns_conductor.worker.queue_memory import QueueMemory
 from scns_conductor.worker.scheduler_statistics import SchedulerStatistics
 from scns_conductor.worker.starts import Share, Start, Started, commit_starts
-from scns_conductor.worker.waiting_reasons import end_hopeless, write_reasons
+from scns_conductor.worker.waiting_reasons import ReasonWriter, end_hopeless
 
 RETRY_S = 0.5
 # 收件箱里要转给节点的请求；取消也只是提示，代理自己读数据库里的要求。
@@ -79,6 +79,7 @@ class Scheduler:
             JobPriority(settings),
             JobLimits.of(settings),
         )
+        self._reasons = ReasonWriter()
         self._plan: Plan | None = None
         self._reprioritise = False
         self._statistics = SchedulerStatistics(time.time())
@@ -112,6 +113,7 @@ class Scheduler:
             _driver(connection).add_notify_handler(lambda _: None)
         with connection.begin():
             self._memory.load_all(connection, time.time())
+        self._reasons = ReasonWriter()
         renewed = explained = 0.0
         prioritised = -self._settings.priority_calc_period_s
         reconciled = time.monotonic()
@@ -136,7 +138,8 @@ class Scheduler:
                 if changed:
                     continue
             if stale and time.monotonic() - explained >= REASONS_INTERVAL_S:
-                stale = changed = self._settle(connection, leadership.epoch)
+                changed, unfinished = self._settle(connection, leadership.epoch)
+                stale = changed or unfinished
                 explained = time.monotonic()
             if not changed:
                 self._wait(connection, REASONS_INTERVAL_S if stale else self._settings.scheduler_lease_s / 3)
@@ -201,17 +204,17 @@ class Scheduler:
         wake = self._memory.next_wake()
         return wake is not None and wake <= time.time()
 
-    def _settle(self, connection: Connection, epoch: int) -> bool:
-        """写原因，结束来不及的；返回有没有结束的。"""
+    def _settle(self, connection: Connection, epoch: int) -> tuple[bool, bool]:
+        """写原因，结束来不及的；返回 (有没有结束的, 原因还有没有没写完的)。"""
         if self._plan is None:
-            return False
+            return False, False
         with connection.begin():
             ended = end_hopeless(
                 connection, epoch, self._memory, kill_invalid_dependency=self._settings.kill_invalid_dependency
             )
             self._memory.refresh(connection, ended, time.time())
-            write_reasons(connection, self._memory, self._plan)
-        return bool(ended)
+            unfinished = self._reasons.write(connection, self._memory, self._plan)
+        return bool(ended), unfinished
 
     def _forward(self, connection: Connection, requests: Sequence[Mapping[str, Any]]) -> dict[str, list[Message]]:
         """把请求转给作业所在的节点。"""
@@ -266,6 +269,7 @@ class Scheduler:
             logger.warning("starts_refused", extra={"error": str(error.orig).splitlines()[:1]})
             with connection.begin():
                 self._memory.load_all(connection, time.time())
+            self._reasons = ReasonWriter()
             return True
         done = set()
         for row in started:

@@ -1,13 +1,24 @@
 """把等待的原因与预计开始写回数据库：只写变了的；来不及的（期限、依赖无望且要求取消）在这里结束。"""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.hostlist import compress
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.placement import unavailable_nodes
 from scns_conductor.scheduling.planner import RESERVED, Plan
-from scns_conductor.worker.queue_memory import QueueMemory
+from scns_conductor.scheduling.queue import OrderKey, PendingJob
+from scns_conductor.scheduling.shape import Shape
+from scns_conductor.worker.queue_memory import HOPELESS, QueueMemory
+
+Told = tuple[str, str | None]
+_Row = tuple[int, str, str | None, float | None]
+# 一次至多写几行：一百万个作业等着时，也不占住启动作业的路。
+MOST_ROWS = 5000
 
 # 预计开始变动不到这么多秒就不写：它每个周期都会抖一点。
 EXPECTED_START_TOLERANCE_S = 5.0
@@ -40,50 +51,121 @@ _END = sa.text(
 )
 
 
-def write_reasons(connection: Connection, memory: QueueMemory, plan: Plan) -> int:
-    """按最近的计划写下每个等待的作业的原因；返回写了几行。"""
-    expected = {item.job.job_id: item.start_time for item in plan.reservations}
-    changed: list[tuple[int, str, str | None, float | None]] = []
-    for job_id, waiting in memory.waiting.items():
+class ReasonWriter:
+    """把原因写回去，代价与变了的成比例：自己变了的逐个写，整组变了的分几次写，先排的先写。"""
+
+    def __init__(self) -> None:
+        # 各组上次写下的原因；变了才重写整组。
+        self._told: dict[tuple[Shape, float], Told] = {}
+        # 还没有重写完的组里的作业。
+        self._backlog: deque[Iterator[int]] = deque()
+        # 与同组别的作业不同的：有保留的，与排在最前的。
+        self._special: set[int] = set()
+        # 形状 -> (集群的版本, 缺着的节点)。
+        self._absent: dict[Shape, tuple[int, list[str] | None]] = {}
+
+    def write(self, connection: Connection, memory: QueueMemory, plan: Plan) -> bool:
+        """按最近的计划写一批，至多 MOST_ROWS 行；还有没写完的返回 True。"""
+        expected = {item.job.job_id: item.start_time for item in plan.reservations}
+        head = self._retell(memory, plan)
+        special = expected.keys() | ({head} if head is not None else set())
+        rows: list[_Row] = []
+        for job_id in (*special, *(self._special - special)):
+            self._consider(memory, job_id, expected, head, rows)
+        self._special = set(special)
+        while memory.unwritten and len(rows) < MOST_ROWS:
+            job_id = next(iter(memory.unwritten))
+            del memory.unwritten[job_id]
+            self._consider(memory, job_id, expected, head, rows)
+        while self._backlog and len(rows) < MOST_ROWS:
+            found = next(self._backlog[0], None)
+            if found is None:
+                self._backlog.popleft()
+                continue
+            self._consider(memory, found, expected, head, rows)
+        _write(connection, rows)
+        return bool(memory.unwritten or self._backlog)
+
+    def _retell(self, memory: QueueMemory, plan: Plan) -> int | None:
+        """原因变了的组排进待写的；返回排在最前的受阻作业。"""
+        told: dict[tuple[Shape, float], Told] = {}
+        changed: list[tuple[OrderKey, tuple[Shape, float]]] = []
+        first: PendingJob | None = None
+        for key in (*plan.impossible, *plan.blocked):
+            group = memory.queue.groups.get(key)
+            job = None if group is None else next(iter(group.live()), None)
+            if job is None:
+                continue
+            told[key] = self._group_reason(memory.cluster, plan, key)
+            if key in plan.blocked and (first is None or job.key < first.key):
+                first = job
+            if told[key] != self._told.get(key):
+                changed.append((job.key, key))
+        self._told = told
+        for _, key in sorted(changed, key=lambda item: item[0]):
+            self._backlog.append(iter([job.job_id for job in memory.queue.groups[key].live()]))
+        return None if first is None else first.job_id
+
+    def _group_reason(self, cluster: Cluster, plan: Plan, key: tuple[Shape, float]) -> Told:
+        """一组作业共同的原因与说明。"""
+        shape = key[0]
+        if key in plan.impossible:
+            named = shape.constraints or shape.required_nodes
+            return ("BadConstraints" if named else "Resources", plan.impossible[key])
+        reason = plan.blocked[key]
+        if reason == RESERVED:
+            return (RESERVED, "此刻放得下，但节点在作业的时限之内有预留；改短时限也许能在它之前跑完")
+        if reason not in ("Resources", "Priority"):
+            return (reason, None)
+        known = self._absent.get(shape)
+        if known is None or known[0] != cluster.version:
+            if len(self._absent) > MOST_ROWS:
+                self._absent.clear()
+            known = self._absent[shape] = (cluster.version, unavailable_nodes(cluster, shape))
+        if known[1] is not None:
+            return (RESERVED, f"UnavailableNodes:{compress(known[1])}：节点下线或排空，等它们恢复")
+        return ("Priority", None)
+
+    def _consider(
+        self, memory: QueueMemory, job_id: int, expected: Mapping[int, float], head: int | None, rows: "list[_Row]"
+    ) -> None:
+        """与写过的不同就记下来。"""
+        waiting = memory.waiting.get(job_id)
+        if waiting is None:
+            return
         job = waiting.job
-        place = (job.shape, job.time_limit_s)
-        message, start = job.message, None
+        told = self._told.get((job.shape, job.time_limit_s))
+        start = None
         if job.reason is not None:
-            reason = job.reason
-        elif place in plan.impossible:
-            message = plan.impossible[place]
-            reason = "BadConstraints" if job.shape.constraints or job.shape.required_nodes else "Resources"
-        elif plan.blocked.get(place) == RESERVED:
-            reason, start = RESERVED, expected.get(job_id)
-            message = "此刻放得下，但节点在作业的时限之内有预留；改短时限也许能在它之前跑完"
-        elif job_id in expected:
-            reason, start = "Resources", expected[job_id]
+            found: Told = (job.reason, job.message)
         elif job.tasks is not None and job.available == 0:
-            reason = "JobArrayTaskLimit"
-        elif plan.blocked.get(place, "Resources") not in ("Resources", "Priority"):
-            reason = plan.blocked[place]
-        elif place in plan.blocked:
-            reason = "Priority" if plan.reservations or plan.blocked[place] == "Priority" else "Resources"
+            found = ("JobArrayTaskLimit", "数组同时运行的任务已到 % 后面写的上限")
+        elif told is None:
+            return
         else:
-            continue
+            start = expected.get(job_id)
+            ahead = told == ("Priority", None) and (start is not None or job_id == head)
+            found = ("Resources", None) if ahead else told
         old_reason, old_message, old_start = waiting.written
         moved = (start is None) != (old_start is None) or (
             start is not None and old_start is not None and abs(start - old_start) > EXPECTED_START_TOLERANCE_S
         )
-        if reason != old_reason or message != old_message or moved:
-            changed.append((job_id, reason, message, start))
-            waiting.written = (reason, message, start)
-    if changed:
+        if found != (old_reason, old_message) or moved:
+            waiting.written = (*found, start)
+            rows.append((job_id, *found, start))
+
+
+def _write(connection: Connection, rows: "Sequence[_Row]") -> None:
+    if rows:
         connection.execute(
             _MARK,
             {
-                "job_ids": [item[0] for item in changed],
-                "reasons": [item[1] for item in changed],
-                "messages": [item[2] for item in changed],
-                "expected": [None if item[3] is None else datetime.fromtimestamp(item[3], UTC) for item in changed],
+                "job_ids": [item[0] for item in rows],
+                "reasons": [item[1] for item in rows],
+                "messages": [item[2] for item in rows],
+                "expected": [None if item[3] is None else datetime.fromtimestamp(item[3], UTC) for item in rows],
             },
         )
-    return len(changed)
 
 
 def end_hopeless(
@@ -91,10 +173,13 @@ def end_hopeless(
 ) -> list[int]:
     """结束来不及的（DEADLINE）与依赖无望且要求取消的；返回作业号。"""
     wanted: list[tuple[int, str, str]] = []
-    for job_id, waiting in memory.waiting.items():
-        if waiting.job.reason == "Deadline":
+    for job_id in list(memory.hopeless):
+        waiting = memory.waiting.get(job_id)
+        if waiting is None or waiting.job.reason not in HOPELESS:
+            memory.hopeless.discard(job_id)
+        elif waiting.job.reason == "Deadline":
             wanted.append((job_id, "DEADLINE", waiting.job.message or ""))
-        elif waiting.job.reason == "DependencyNeverSatisfied":
+        else:
             own = waiting.kill_on_invalid_dependency
             if kill_invalid_dependency if own is None else own:
                 wanted.append((job_id, "CANCELLED", waiting.job.message or ""))
