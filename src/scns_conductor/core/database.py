@@ -10,6 +10,8 @@ from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.settings import Settings
 
 APPLICATION_NAME = "scns-conductor"
+# Worker 的语句都是「给出一批作业号，各自去找」：表还小时定下的「从头扫」，表长大了也不许沿用。
+_LOOKUPS = "-c enable_seqscan=off"
 
 
 def database_url(settings: Settings, driver: str) -> URL:
@@ -33,7 +35,7 @@ def sync_engine(settings: Settings, *, pool_size: int = 2, role: str = "worker")
         connect_args={
             "application_name": f"{APPLICATION_NAME}/{role}",
             "connect_timeout": 5,
-            "options": "-c timezone=UTC",
+            "options": f"-c timezone=UTC {_LOOKUPS}",
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

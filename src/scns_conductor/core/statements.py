@@ -114,7 +114,8 @@ def release_allocations(job_ids_sql: str) -> str:
     released AS (
       UPDATE resource_allocations AS a SET released_at = clock_timestamp()
       FROM (SELECT job_id FROM {job_ids_sql}) AS ended
-      WHERE a.job_id = ended.job_id AND a.released_at IS NULL
+      -- 写成这样，规划器就不去用 resource_allocations_held：它按节点排，按作业找要从头扫。
+      WHERE a.job_id = ended.job_id AND coalesce(a.released_at, 'infinity') = 'infinity'
       RETURNING a.job_id, a.node_name, a.cpus, a.memory, a.gres
     ),
     freed AS (

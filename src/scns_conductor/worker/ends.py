@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scns_conductor.core.statements import inbox_insert, notify_inbox, release_allocations
+from scns_conductor.core.statements import INBOX_CHANNEL, release_allocations
 from scns_conductor.core.states import JobState
 
 
@@ -86,7 +86,9 @@ _COMMIT = sa.text(
           AS to_state,
         greatest(j.start_time, coalesce(to_timestamp(r.end_time), clock_timestamp())) AS ended_at
       FROM reported AS r JOIN jobs AS j ON j.job_id = r.job_id
-      WHERE j.restart_count = r.restart_count AND j.state IN ('RUNNING', 'SUSPENDED')
+      -- 写出号来，规划器最坏也只按号去找，不从头扫 jobs_active。
+      WHERE j.job_id = ANY(CAST(:job_id AS bigint[])) AND j.restart_count = r.restart_count
+        AND j.state IN ('RUNNING', 'SUSPENDED')
       ORDER BY j.job_id FOR UPDATE OF j
     ),
     ended AS (
@@ -125,7 +127,7 @@ _COMMIT = sa.text(
         max_rss_kb = coalesce(d.max_rss_kb, j.max_rss_kb), read_bytes = coalesce(d.read_bytes, j.read_bytes),
         written_bytes = coalesce(d.written_bytes, j.written_bytes)
       FROM decided AS d WHERE j.job_id = d.job_id
-      RETURNING j.job_id
+      RETURNING j.job_id, d.restart_count, d.to_state, d.peers
     ),
     {release_allocations("ended")},
     recorded AS (
@@ -134,9 +136,12 @@ _COMMIT = sa.text(
         CASE WHEN to_state = state THEN cause WHEN to_state = 'PENDING' THEN 'requeue' ELSE lower(to_state) END,
         coalesce(requested_end_actor, actor), coalesce(requested_end_reason, message)
       FROM decided
+    ),
+    told AS (
+      INSERT INTO scheduler_inbox (kind, job_ids) SELECT 'jobs', array_agg(job_id) FROM ended HAVING count(*) > 0
+      RETURNING pg_notify('{INBOX_CHANNEL}', '')
     )
-    SELECT d.job_id, d.restart_count, d.to_state, d.peers
-    FROM decided AS d JOIN ended USING (job_id) ORDER BY d.job_id
+    SELECT job_id, restart_count, to_state, peers FROM ended ORDER BY job_id
     """
 )
 
@@ -167,7 +172,7 @@ class Ended:
 def commit_ends(connection: Connection, ends: Iterable[JobEnd]) -> list[Ended]:
     """写下一批结束，返回真正生效的。重复、过时（别的尝试）的报告什么也不做。
 
-    在调用者的事务里执行；同一事务里通知调度器。
+    没有输出的尾部时只有一条语句，自成一个事务；有则要在调用者的事务里执行。同一事务里通知调度器。
     """
     batch = list(ends)
     if not batch:
@@ -188,7 +193,4 @@ def commit_ends(connection: Connection, ends: Iterable[JobEnd]) -> list[Ended]:
                 "total_bytes": [tail.total_bytes for _, tail in outputs],
             },
         )
-    if rows:
-        connection.execute(inbox_insert("jobs", job_ids=[row.job_id for row in rows]))
-        connection.execute(notify_inbox())
     return [Ended(row.job_id, row.restart_count, row.to_state, row.peers) for row in rows]

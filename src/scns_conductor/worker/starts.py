@@ -6,8 +6,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -62,35 +61,15 @@ class Started:
     restart_count: int
 
 
-@dataclass(slots=True)
-class _Columns:
-    """语句的数组参数。"""
+# 语句的数组参数，与 plan 的列同名、同次序；shares 是各节点的份额（jsonb）。
+_PLAN = (
+    *("k", "job_id", "task_id", "becomes", "revision", "node_list", "batch_host", "nodes", "cpus", "memory"),
+    *("gres", "time_limit", "shares"),
+)
 
-    plan: dict[str, list[Any]] = field(
-        default_factory=lambda: {
-            name: []
-            for name in (
-                "k",
-                "job_id",
-                "task_id",
-                "becomes",
-                "revision",
-                "node_list",
-                "batch_host",
-                "nodes",
-                "cpus",
-                "memory",
-                "gres",
-                "time_limit",
-            )
-        }
-    )
-    shares: dict[str, list[Any]] = field(
-        default_factory=lambda: {
-            name: [] for name in ("a_k", "a_node", "a_index", "a_cpus", "a_memory", "a_gres", "a_tasks")
-        }
-    )
-
+# 与 plan 的连接说的是同一件事，但要写出来：队列一会儿空、一会儿十万个，统计跟不上，规划器以为 jobs_pending 只有
+# 几行，就从头扫它；有了这一句，最坏也只按号去找。
+_THESE = "j.job_id = ANY(CAST(:job_id AS bigint[]))"
 
 _COMMIT = sa.text(
     f"""
@@ -100,8 +79,8 @@ _COMMIT = sa.text(
         CAST(:k AS integer[]), CAST(:job_id AS bigint[]), CAST(:task_id AS integer[]), CAST(:becomes AS boolean[]),
         CAST(:revision AS integer[]), CAST(:node_list AS text[]), CAST(:batch_host AS text[]),
         CAST(:nodes AS integer[]), CAST(:cpus AS integer[]), CAST(:memory AS bigint[]), CAST(:gres AS text[]),
-        CAST(:time_limit AS bigint[]))
-      AS p(k, job_id, task_id, becomes, revision, node_list, batch_host, nodes, cpus, memory, gres, time_limit)
+        CAST(:time_limit AS bigint[]), CAST(:shares AS jsonb[]))
+      AS p({", ".join(_PLAN)})
     ),
     array_part AS (
       SELECT job_id, min(revision) AS revision, range_agg(int4range(task_id, task_id + 1)) AS tasks,
@@ -116,44 +95,43 @@ _COMMIT = sa.text(
         allocated_memory = p.memory, allocated_gres = p.gres, time_limit = coalesce(p.time_limit, j.time_limit),
         array_task_id = coalesce(p.task_id, j.array_task_id), array_remaining = NULL
       FROM plan AS p LEFT JOIN array_part AS t ON t.job_id = p.job_id
-      WHERE j.job_id = p.job_id AND (p.task_id IS NULL OR (p.becomes AND j.array_remaining = t.tasks))
+      WHERE j.job_id = p.job_id AND {_THESE} AND (p.task_id IS NULL OR (p.becomes AND j.array_remaining = t.tasks))
         AND j.state = 'PENDING' AND j.hold IS NULL AND j.revision = p.revision AND EXISTS (SELECT FROM fence)
-      RETURNING p.k, j.job_id, j.restart_count
+      RETURNING p.k, j.job_id, j.restart_count, p.node_list, p.shares
     ),
     taken AS (
       UPDATE jobs AS j SET array_remaining = j.array_remaining - t.tasks
       FROM array_part AS t
-      WHERE j.job_id = t.job_id AND NOT t.whole AND j.array_remaining @> t.tasks
+      WHERE j.job_id = t.job_id AND {_THESE} AND NOT t.whole AND j.array_remaining @> t.tasks
         AND j.state = 'PENDING' AND j.hold IS NULL AND j.revision = t.revision AND EXISTS (SELECT FROM fence)
       RETURNING j.job_id
     ),
+    numbered AS MATERIALIZED (
+      SELECT q.*, nextval('jobs_job_id_seq') AS new_id FROM (
+        SELECT p.* FROM plan AS p
+        WHERE p.task_id IS NOT NULL AND NOT p.becomes
+          AND p.job_id IN (SELECT job_id FROM taken UNION ALL SELECT job_id FROM started_rows)
+        ORDER BY p.k) AS q
+    ),
     split AS (
-      INSERT INTO jobs ({", ".join(_SPEC_COLUMNS)}, array_job_id, array_task_id, array_max_tasks, state, submit_time,
-        eligible_time, start_time, node_list, batch_host, allocated_nodes, allocated_cpus, allocated_memory,
-        allocated_gres)
-      SELECT {", ".join(_SPLIT_VALUES)}, m.job_id, p.task_id, m.array_max_tasks, 'RUNNING',
+      INSERT INTO jobs (job_id, {", ".join(_SPEC_COLUMNS)}, array_job_id, array_task_id, array_max_tasks, state,
+        submit_time, eligible_time, start_time, node_list, batch_host, allocated_nodes, allocated_cpus,
+        allocated_memory, allocated_gres)
+      SELECT p.new_id, {", ".join(_SPLIT_VALUES)}, m.job_id, p.task_id, m.array_max_tasks, 'RUNNING',
         m.submit_time, coalesce(m.eligible_time, m.submit_time), clock_timestamp(), p.node_list, p.batch_host,
         p.nodes, p.cpus, p.memory, p.gres
-      FROM plan AS p JOIN jobs AS m ON m.job_id = p.job_id
-      WHERE p.task_id IS NOT NULL AND NOT p.becomes
-        AND p.job_id IN (SELECT job_id FROM taken UNION ALL SELECT job_id FROM started_rows)
-      ORDER BY p.k
-      RETURNING job_id, array_job_id, array_task_id
+      FROM numbered AS p JOIN jobs AS m ON m.job_id = p.job_id
     ),
     started AS (
-      SELECT k, job_id, restart_count FROM started_rows
+      SELECT k, job_id, restart_count, node_list, shares FROM started_rows
       UNION ALL
-      SELECT p.k, s.job_id, 0 FROM split AS s
-      JOIN plan AS p ON p.job_id = s.array_job_id AND p.task_id = s.array_task_id
+      SELECT k, new_id, 0, node_list, shares FROM numbered
     ),
     allocated AS (
       INSERT INTO resource_allocations (job_id, restart_count, node_name, node_index, cpus, memory, gres, tasks)
-      SELECT s.job_id, s.restart_count, a.node_name, a.node_index, a.cpus, a.memory, CAST(a.gres AS jsonb), a.tasks
-      FROM unnest(
-        CAST(:a_k AS integer[]), CAST(:a_node AS text[]), CAST(:a_index AS integer[]), CAST(:a_cpus AS integer[]),
-        CAST(:a_memory AS bigint[]), CAST(:a_gres AS text[]), CAST(:a_tasks AS integer[]))
-        AS a(k, node_name, node_index, cpus, memory, gres, tasks)
-      JOIN started AS s ON s.k = a.k
+      SELECT s.job_id, s.restart_count, a.node_name, a.node_index, a.cpus, a.memory, a.gres, a.tasks
+      FROM started AS s CROSS JOIN LATERAL jsonb_to_recordset(s.shares)
+        AS a(node_name text, node_index integer, cpus integer, memory bigint, gres jsonb, tasks integer)
       RETURNING node_name, cpus, memory, gres
     ),
     added AS (
@@ -173,8 +151,7 @@ _COMMIT = sa.text(
     ),
     recorded AS (
       INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message)
-      SELECT s.job_id, s.restart_count, 'PENDING', 'RUNNING', 'start', 'scheduler', '分配到 ' || p.node_list
-      FROM started AS s JOIN plan AS p ON p.k = s.k
+      SELECT job_id, restart_count, 'PENDING', 'RUNNING', 'start', 'scheduler', '分配到 ' || node_list FROM started
     )
     SELECT k, job_id, restart_count FROM started ORDER BY k
     """
@@ -186,30 +163,42 @@ def commit_starts(connection: Connection, epoch: int, starts: Iterable[Start]) -
 
     在调用者的事务里执行。节点计数越界时 PostgreSQL 报 CheckViolation，整批作废，调用者应当重新装载再计划。
     """
-    columns = _Columns()
-    plan, shares = columns.plan, columns.shares
-    for index, start in enumerate(starts):
-        plan["k"].append(index)
-        plan["job_id"].append(start.job_id)
-        plan["task_id"].append(start.task_id)
-        plan["becomes"].append(start.becomes_task)
-        plan["revision"].append(start.revision)
-        plan["node_list"].append(start.node_list)
-        plan["batch_host"].append(start.shares[0].node_name)
-        plan["nodes"].append(len(start.shares))
-        plan["cpus"].append(sum(share.cpus for share in start.shares))
-        plan["memory"].append(sum(share.memory for share in start.shares))
-        plan["gres"].append(start.gres_text)
-        plan["time_limit"].append(start.time_limit)
-        for node_index, share in enumerate(start.shares):
-            shares["a_k"].append(index)
-            shares["a_node"].append(share.node_name)
-            shares["a_index"].append(node_index)
-            shares["a_cpus"].append(share.cpus)
-            shares["a_memory"].append(share.memory)
-            shares["a_gres"].append(json.dumps(share.gres))
-            shares["a_tasks"].append(share.tasks)
-    if not plan["k"]:
+    rows = [
+        (
+            index,
+            start.job_id,
+            start.task_id,
+            start.becomes_task,
+            start.revision,
+            start.node_list,
+            start.shares[0].node_name,
+            len(start.shares),
+            sum(share.cpus for share in start.shares),
+            sum(share.memory for share in start.shares),
+            start.gres_text,
+            start.time_limit,
+            _shares_text(start.shares),
+        )
+        for index, start in enumerate(starts)
+    ]
+    if not rows:
         return []
-    rows = connection.execute(_COMMIT, {"epoch": epoch, **plan, **shares}).all()
-    return [Started(row.k, row.job_id, row.restart_count) for row in rows]
+    plan = {name: list(column) for name, column in zip(_PLAN, zip(*rows, strict=True), strict=True)}
+    started = connection.execute(_COMMIT, {"epoch": epoch, **plan}).all()
+    return [Started(row.k, row.job_id, row.restart_count) for row in started]
+
+
+def _shares_text(shares: Iterable[Share]) -> str:
+    return json.dumps(
+        [
+            {
+                "node_name": share.node_name,
+                "node_index": index,
+                "cpus": share.cpus,
+                "memory": share.memory,
+                "gres": share.gres,
+                "tasks": share.tasks,
+            }
+            for index, share in enumerate(shares)
+        ]
+    )

@@ -28,7 +28,7 @@ _MARK = sa.text(
     UPDATE jobs AS j SET reason = w.reason, error_msg = w.message, expected_start_time = w.expected
     FROM unnest(CAST(:job_ids AS bigint[]), CAST(:reasons AS text[]), CAST(:messages AS text[]),
                 CAST(:expected AS timestamptz[])) AS w(job_id, reason, message, expected)
-    WHERE j.job_id = w.job_id AND j.state = 'PENDING'
+    WHERE j.job_id = w.job_id AND j.job_id = ANY(CAST(:job_ids AS bigint[])) AND j.state = 'PENDING'
     """
 )
 _END = sa.text(
@@ -40,7 +40,7 @@ _END = sa.text(
       UPDATE jobs AS j SET state = w.state, reason = CASE w.state WHEN 'DEADLINE' THEN 'DeadLine' ELSE 'Dependency' END,
         error_msg = w.message, end_time = clock_timestamp(), exit_status = 0, exit_signal = 0,
         expected_start_time = NULL, revision = revision + 1
-      FROM wanted AS w WHERE j.job_id = w.job_id AND j.state = 'PENDING'
+      FROM wanted AS w WHERE j.job_id = w.job_id AND j.job_id = ANY(CAST(:job_ids AS bigint[])) AND j.state = 'PENDING'
         AND EXISTS (SELECT FROM scheduler_leader WHERE epoch = :epoch)
       RETURNING j.job_id, j.restart_count, w.state AS to_state, w.message
     )
