@@ -10,7 +10,7 @@ from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, Par
 from scns_conductor.scheduling.placement import Placement, place
 from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Backfill, Policy
-from scns_conductor.scheduling.preemption import preempt
+from scns_conductor.scheduling.preemption import Rules, preempt
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
 
@@ -59,7 +59,7 @@ def test_one_preemptor_against_every_subset(
     shape = Shape(tasks=max(tasks, nodes), minimum_nodes=nodes, maximum_nodes=nodes, partition=partition)
     queue.upsert(PendingJob(1, shape, 50.0, tier=TIERS[partition]))
     decided = plan(cluster, queue, NOW, policy)
-    found = preempt(cluster, queue, decided, policy, "requeue")
+    found = preempt(cluster, queue, decided, policy, Rules())
     ending = [job for job in cluster.running.values() if job.ending]
     allowed = [
         job
@@ -88,7 +88,7 @@ def test_the_youngest_of_the_lowest_tier_goes_first_and_two_preemptors_do_not_sh
     queue, policy = Queue(), Policy()
     for number in (1, 2):
         queue.upsert(PendingJob(number, Shape(tasks=4, maximum_nodes=1, partition="high"), 50.0 * number, tier=3))
-    found = preempt(cluster, queue, plan(cluster, queue, NOW, policy), policy, "requeue")
+    found = preempt(cluster, queue, plan(cluster, queue, NOW, policy), policy, Rules())
     assert [[victim.job_id for victim in each.victims] for each in found] == [[102], [101]]
 
 
@@ -96,4 +96,4 @@ def test_nothing_is_preempted_when_the_default_mode_is_off() -> None:
     cluster = build([(node, 3, "low", False) for node in range(3)])
     queue, policy = Queue(), Policy()
     queue.upsert(PendingJob(1, Shape(tasks=4, maximum_nodes=1, partition="high"), 50.0, tier=3))
-    assert preempt(cluster, queue, plan(cluster, queue, NOW, policy), policy, "off") == []
+    assert preempt(cluster, queue, plan(cluster, queue, NOW, policy), policy, Rules(default_mode="off")) == []

@@ -46,6 +46,7 @@ class PartitionFacts:
     allow_qos: frozenset[str] | None = None
     job_factor: int = 1
     preempt_mode: str | None = None
+    grace_time: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,10 @@ class NodeShare:
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """占着资源的作业；expected_end 是 Unix 秒，不限时的是 NEVER_ENDS；ending 表示已经有人要求它结束。"""
+    """占着资源的作业；expected_end 是 Unix 秒，不限时的是 NEVER_ENDS；ending 表示已经有人要求它结束。
+
+    lent 是因抢占而挂起时在各节点（下标）借出的 CPU 数：这时 shares 里的 CPU 是 0。
+    """
 
     job_id: int
     expected_end: float
@@ -69,6 +73,10 @@ class RunningJob:
     partition: str = ""
     pools: tuple[tuple[str, int], ...] = ()
     ending: bool = False
+    qos: str | None = None
+    start_time: float = 0.0
+    suspended: bool = False
+    lent: tuple[tuple[int, int], ...] = ()
 
 
 class Cluster:

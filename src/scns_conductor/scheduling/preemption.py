@@ -1,35 +1,85 @@
-"""抢占（Slurm 的 preempt/partition_prio）：受阻的作业层级更高时，结束哪几个层级更低的作业它就能启动。纯函数。
+"""抢占：受阻的作业比谁要紧、让谁让出来它就能启动；被挂起的何时恢复。纯函数。
 
-选的是够用的最少几个：层级最低的先，同层级里最年轻的先；抢了也启动不了的一个也不动。
+依据（Slurm 的 PreemptType）：partition_prio 按分区的层级，qos 按 QOS 的 preempt 列表。
+选的是够用的最少几个：最不要紧的先，同样不要紧的里最年轻的先；抢了也启动不了的一个也不动。
+方式是 suspend 的只让出 CPU：内存与通用资源留给它自己，抢占者结束后它接着跑。
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from scns_conductor.scheduling.cluster import Cluster, RunningJob
+from scns_conductor.core.accounting import QosFacts
+from scns_conductor.scheduling.cluster import Cluster, NodeShare, RunningJob
 from scns_conductor.scheduling.placement import place
 from scns_conductor.scheduling.planner import Plan
 from scns_conductor.scheduling.policy import Policy
-from scns_conductor.scheduling.queue import PendingJob, Queue
-from scns_conductor.scheduling.shape import BoolArray, IntArray
+from scns_conductor.scheduling.queue import Group, PendingJob, Queue
+from scns_conductor.scheduling.shape import CPU, BoolArray, IntArray
 
 # 一个周期最多为几个受阻的作业找；其余的等下一个周期。
 MOST_PREEMPTORS = 20
+SUSPEND = "suspend"
 
 
 @dataclass(frozen=True, slots=True)
 class Preemption:
-    """为 job 结束 victims。"""
+    """为 job 让 victims 让出来。"""
 
     job: PendingJob
     victims: tuple[RunningJob, ...]
 
 
-def preempt(cluster: Cluster, queue: Queue, plan: Plan, policy: Policy, default_mode: str) -> list[Preemption]:
-    """这个周期要做的抢占。已经在结束的作业（ending）的资源当作快要空出来，不为同一个作业抢两次。
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """谁能抢占谁、怎样抢。by_qos 为假是按分区的层级；exempt_s 是运行满多少秒才许被抢占。"""
 
-    default_mode 是分区没有写 PreemptMode 时的方式；off 的分区里的作业不会被抢占。
-    """
+    by_qos: bool = False
+    default_mode: str = "requeue"
+    exempt_s: float = 0.0
+    qos: Mapping[str, QosFacts] = field(default_factory=dict)
+
+    def _qos(self, name: str | None) -> QosFacts | None:
+        return None if name is None else self.qos.get(name)
+
+    def outranks(self, cluster: Cluster, job: PendingJob, victim: RunningJob) -> bool:
+        """job 能不能抢占 victim。"""
+        if not self.by_qos:
+            return _tier(cluster, victim) < job.tier
+        own = self._qos(job.shape.qos)
+        return own is not None and victim.qos in own.preempt
+
+    def mode(self, cluster: Cluster, victim: RunningJob) -> str:
+        """被抢占时怎么办：QOS（分区）写的为准。"""
+        if self.by_qos:
+            qos = self._qos(victim.qos)
+            return (qos.preempt_mode if qos else None) or self.default_mode
+        partition = cluster.partitions.get(victim.partition)
+        return (partition.preempt_mode if partition else None) or self.default_mode
+
+    def grace_s(self, cluster: Cluster, victim: RunningJob) -> int:
+        """被抢占时的宽限（秒）。"""
+        if self.by_qos:
+            qos = self._qos(victim.qos)
+            return 0 if qos is None else qos.grace_time
+        partition = cluster.partitions.get(victim.partition)
+        return 0 if partition is None else partition.grace_time
+
+    def exempt_until(self, victim: RunningJob) -> float:
+        """到什么时刻才许被抢占（Unix 秒）。"""
+        qos = self._qos(victim.qos)
+        exempt = self.exempt_s if qos is None or qos.preempt_exempt_time is None else qos.preempt_exempt_time
+        return victim.start_time + exempt
+
+    def order(self, cluster: Cluster, victim: RunningJob) -> tuple[int, int]:
+        """小的先让出来。"""
+        if self.by_qos:
+            qos = self._qos(victim.qos)
+            return (0 if qos is None else qos.priority, -victim.job_id)
+        return (_tier(cluster, victim), -victim.job_id)
+
+
+def preempt(cluster: Cluster, queue: Queue, plan: Plan, policy: Policy, rules: Rules) -> list[Preemption]:
+    """这个周期要做的抢占。已经在结束的作业（ending）的资源当作快要空出来，不为同一个作业抢两次。"""
     waiting = _preemptors(queue, plan)
     if not waiting:
         return []
@@ -39,16 +89,17 @@ def preempt(cluster: Cluster, queue: Queue, plan: Plan, policy: Policy, default_
             free[share.node] -= cluster.share_vector(share)
     for running in cluster.running.values():
         if running.ending:
-            _give_back(cluster, free, running)
-    pool = _candidates(cluster, default_mode)
+            _give_back(cluster, free, running, "cancel")
+    pool = [each for each in _candidates(cluster, rules) if rules.exempt_until(each) <= plan.now]
     found: list[Preemption] = []
     for job in waiting:
         usable = cluster.usable(job.shape, plan.now, job.time_limit_s)
-        chosen = _choose(cluster, job, policy, free, usable, [each for each in pool if _tier(cluster, each) < job.tier])
+        outranked = [each for each in pool if rules.outranks(cluster, job, each)]
+        chosen = _choose(cluster, job, policy, free, usable, outranked, rules)
         if chosen is None:
             continue
         for victim in chosen:
-            _give_back(cluster, free, victim)
+            _give_back(cluster, free, victim, rules.mode(cluster, victim))
             pool.remove(victim)
         shares = place(cluster, job.shape, free, policy.placement, usable)
         assert shares is not None
@@ -57,6 +108,69 @@ def preempt(cluster: Cluster, queue: Queue, plan: Plan, policy: Policy, default_
         if chosen:
             found.append(Preemption(job, tuple(chosen)))
     return found
+
+
+def exempt_ends(cluster: Cluster, queue: Queue, plan: Plan, rules: Rules) -> float | None:
+    """受阻的作业本可抢占、只是还没有跑满豁免时间的，最早到时的时刻；没有是 None。"""
+    waiting = _preemptors(queue, plan)
+    moments = [
+        moment
+        for victim in (_candidates(cluster, rules) if waiting else ())
+        for moment in [rules.exempt_until(victim)]
+        if moment > plan.now and any(rules.outranks(cluster, job, victim) for job in waiting)
+    ]
+    return min(moments, default=None)
+
+
+def resumable(cluster: Cluster, plan: Plan, rules: Rules) -> list[RunningJob]:
+    """借出了 CPU 的作业里现在能恢复的，先挂起的先：只有比它要紧、这个周期就启动的排在它前面。"""
+    free = cluster.free[: cluster.count, CPU].copy()
+    found = []
+    for victim in sorted(lent_jobs(cluster), key=lambda each: each.job_id):
+        left = free.copy()
+        hold = cluster.running.get(-victim.job_id)
+        for share in hold.shares if hold is not None else ():
+            left[share.node] += share.cpus
+        for start in plan.starts:
+            if rules.outranks(cluster, start.job, victim):
+                for share in start.shares:
+                    left[share.node] -= share.cpus
+        if all(left[node] >= cpus for node, cpus in victim.lent):
+            found.append(victim)
+            for node, cpus in victim.lent:
+                free[node] -= cpus
+    return found
+
+
+def lent_jobs(cluster: Cluster) -> list[RunningJob]:
+    """因抢占而挂起、借出了 CPU 的。"""
+    return [each for each in cluster.running.values() if each.lent and not each.ending]
+
+
+def holds(cluster: Cluster, queue: Queue, rules: Rules) -> list[RunningJob]:
+    """替等着恢复的作业攒下的 CPU：没有比它要紧的在排队时，它的节点上空出来的不给后来的。
+
+    返回要记成占着的（作业号是负的）；凑够了 resumable 就会恢复它。
+    """
+    free = cluster.free[: cluster.count, CPU].copy()
+    found = []
+    for victim in sorted(lent_jobs(cluster), key=lambda each: each.job_id):
+        if any(rules.outranks(cluster, job, victim) for group in queue.groups.values() for job in _first(group)):
+            continue
+        shares = []
+        for node, cpus in victim.lent:
+            taken = min(int(free[node]), cpus)
+            if taken > 0:
+                free[node] -= taken
+                shares.append(NodeShare(node, taken, 0))
+        if shares:
+            found.append(RunningJob(-victim.job_id, victim.expected_end, tuple(shares)))
+    return found
+
+
+def _first(group: Group) -> list[PendingJob]:
+    job = next(group.live(), None)
+    return [] if job is None else [job]
 
 
 def _preemptors(queue: Queue, plan: Plan) -> list[PendingJob]:
@@ -75,23 +189,22 @@ def _tier(cluster: Cluster, running: RunningJob) -> int:
     return partition.tier if partition is not None else 1
 
 
-def _candidates(cluster: Cluster, default_mode: str) -> list[RunningJob]:
+def _candidates(cluster: Cluster, rules: Rules) -> list[RunningJob]:
     found = []
     for running in cluster.running.values():
-        partition = cluster.partitions.get(running.partition)
-        if not running.ending and mode_of(partition.preempt_mode if partition else None, default_mode) != "off":
-            found.append(running)
-    return sorted(found, key=lambda running: (_tier(cluster, running), -running.job_id))
+        mode = rules.mode(cluster, running)
+        if running.ending or running.job_id < 0 or mode == "off" or (mode == SUSPEND and running.suspended):
+            continue
+        found.append(running)
+    return sorted(found, key=lambda running: rules.order(cluster, running))
 
 
-def mode_of(partition_mode: str | None, default_mode: str) -> str:
-    """被抢占时怎么办：分区写的为准。"""
-    return partition_mode or default_mode
-
-
-def _give_back(cluster: Cluster, free: IntArray, running: RunningJob) -> None:
+def _give_back(cluster: Cluster, free: IntArray, running: RunningJob, mode: str) -> None:
     for share in running.shares:
-        free[share.node] += cluster.share_vector(share)
+        if mode == SUSPEND:
+            free[share.node, CPU] += share.cpus
+        else:
+            free[share.node] += cluster.share_vector(share)
 
 
 def _choose(
@@ -101,6 +214,7 @@ def _choose(
     free: IntArray,
     eligible: BoolArray,
     pool: Sequence[RunningJob],
+    rules: Rules,
 ) -> list[RunningJob] | None:
     """够用的最少几个；不必抢就放得下是空的，怎样也放不下是 None。"""
     useful = [each for each in pool if any(eligible[share.node] for share in each.shares)]
@@ -108,7 +222,7 @@ def _choose(
     def enough(victims: Sequence[RunningJob]) -> bool:
         trial = free.copy()
         for victim in victims:
-            _give_back(cluster, trial, victim)
+            _give_back(cluster, trial, victim, rules.mode(cluster, victim))
         return place(cluster, job.shape, trial, policy.placement, eligible) is not None
 
     if enough(()):

@@ -45,6 +45,8 @@ class Shape:
     partition: str = ""
     reservation: str | None = None
     user: str | None = None
+    # 只在按 QOS 抢占时写：QOS 不同的作业不在同一组。
+    qos: str | None = None
     account: str | None = None
     # 要哪些池各多少：许可证（LICENSE + 名字）与 QOS、关联的上限。
     pools: tuple[tuple[str, int], ...] = ()

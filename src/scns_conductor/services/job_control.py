@@ -51,6 +51,12 @@ _RESUME = sa.text(
 )
 
 
+_LENT = sa.text(
+    "SELECT min(job_id) FROM resource_allocations "
+    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND released_at IS NULL AND lent_cpus > 0"
+)
+
+
 async def _owned(connection: AsyncConnection, identity: Identity, job_id: str) -> list[JobRow]:
     rows = await find_rows(connection, job_id)
     require_owner(rows, identity)
@@ -161,6 +167,9 @@ async def _switch(engine: AsyncEngine, identity: Identity, job_id: str, source: 
         if not chosen and not any(row.state == target for row in rows):
             verb = "挂起" if suspending else "恢复"
             raise Conflict(f"作业 {job_id} 是 {rows[0].state}，不能{verb}", code=f"job_not_{source.value.lower()}")
+        lent = None if suspending else (await connection.execute(_LENT, {"job_ids": _ids(chosen)})).scalar_one()
+        if lent is not None:
+            raise Conflict(f"作业 {lent} 是被抢占而挂起的；抢占者用完了自己会恢复", code="job_preempted")
         if chosen:
             await connection.execute(_SUSPEND if suspending else _RESUME, {"job_ids": _ids(chosen)})
             verb = "suspend" if suspending else "resume"

@@ -14,6 +14,7 @@ BY_CODE = {
     "job_pending": "Job is pending execution",
     "job_not_running": "Invalid job id specified",
     "job_not_suspended": "Job/step is not suspended",
+    "job_preempted": "Requested operation is presently disabled",
     "requeue_disabled": "Requested operation is presently disabled",
     "array_invalid": "Invalid job array specification",
     "time_limit_exceeded": "Requested time limit is invalid (missing or exceeds some limit)",

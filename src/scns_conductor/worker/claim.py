@@ -69,7 +69,10 @@ _CURRENT = """
     AND j.job_id = a.job_id AND j.restart_count = a.restart_count
     AND j.state = 'RUNNING' AND j.requested_end_state IS NULL
 """
-_SHARE = "a.allocation_id, a.job_id, a.restart_count, a.node_index, a.cpus, a.memory, a.gres, a.tasks"
+# 因抢占而挂起的，借出的 CPU 仍是它的。
+_SHARE = (
+    "a.allocation_id, a.job_id, a.restart_count, a.node_index, a.cpus + a.lent_cpus AS cpus, a.memory, a.gres, a.tasks"
+)
 # 数组任务的脚本、参数、环境只存在数组行里。
 _DESCRIBE = """
     SELECT c.allocation_id, c.job_id, c.restart_count, c.node_index, c.cpus, c.memory, c.gres, c.tasks AS tasks_here,
@@ -85,7 +88,8 @@ _DESCRIBE = """
     JOIN jobs AS j ON j.job_id = c.job_id
     JOIN jobs AS m ON m.job_id = coalesce(j.array_job_id, j.job_id)
     LEFT JOIN LATERAL (
-      SELECT array_agg(a.tasks ORDER BY a.node_index) AS tasks, array_agg(a.cpus ORDER BY a.node_index) AS cpus
+      SELECT array_agg(a.tasks ORDER BY a.node_index) AS tasks,
+        array_agg(a.cpus + a.lent_cpus ORDER BY a.node_index) AS cpus
       FROM resource_allocations AS a
       WHERE j.allocated_nodes > 1 AND a.job_id = c.job_id AND a.restart_count = c.restart_count
     ) AS peers ON true

@@ -123,6 +123,7 @@ _COMMIT = sa.text(
         allocated_gres = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE j.allocated_gres END,
         process_id = NULL,
         requested_end_state = NULL, requested_end_reason = NULL, requested_end_actor = NULL,
+        requested_end_grace = NULL,
         cpu_user_s = coalesce(d.cpu_user_s, j.cpu_user_s), cpu_system_s = coalesce(d.cpu_system_s, j.cpu_system_s),
         max_rss_kb = coalesce(d.max_rss_kb, j.max_rss_kb), read_bytes = coalesce(d.read_bytes, j.read_bytes),
         written_bytes = coalesce(d.written_bytes, j.written_bytes)

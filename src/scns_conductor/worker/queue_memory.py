@@ -41,6 +41,7 @@ from scns_conductor.scheduling.job_requirements import (
     shape_of,
 )
 from scns_conductor.scheduling.planner import PlannedStart
+from scns_conductor.scheduling.preemption import Rules, holds, lent_jobs
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, Shape
 from scns_conductor.worker.dependency_states import singletons_ahead, target_states
@@ -62,7 +63,7 @@ _RUNNING = sa.text(
     """
     SELECT j.job_id, j.array_job_id, j.partition, j.licenses, j.time_limit, j.account, j.user_name, j.qos,
       extract(epoch FROM j.start_time)::float8 AS start_time, j.suspended_s,
-      j.requested_end_state IS NOT NULL AS ending,
+      j.requested_end_state IS NOT NULL AS ending, j.state = 'SUSPENDED' AS suspended,
       a.node_name, a.cpus, a.lent_cpus, a.memory, a.gres, a.tasks
     FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
     WHERE a.released_at IS NULL AND (CAST(:job_ids AS bigint[]) IS NULL OR j.job_id = ANY(CAST(:job_ids AS bigint[])))
@@ -102,6 +103,10 @@ class QueueMemory:
     licenses: Mapping[str, int]
     priority: JobPriority
     limits: JobLimits
+    # 不抢占是 None。
+    preempt_rules: Rules | None = None
+    # 有受阻的作业在等谁的豁免时间过去。
+    exempt_ends_at: float | None = None
     cluster: Cluster = field(default_factory=Cluster)
     queue: Queue = field(default_factory=Queue)
     waiting: dict[int, Waiting] = field(default_factory=dict)
@@ -130,6 +135,8 @@ class QueueMemory:
         self.unwritten.clear()
         self.hopeless.clear()
         self.limits.load(connection, now)
+        if self.preempt_rules is not None:
+            self.preempt_rules = replace(self.preempt_rules, qos=self.limits.accounting.qos)
         self.load_nodes(connection)
         self.load_partitions(connection, now)
         self._load_running(connection, None)
@@ -196,7 +203,25 @@ class QueueMemory:
                 if part.node_name in self.cluster.index
             )
             pools = license_pools(first.licenses) + self.limits.charge(job_id, _runner(parts), self.cluster)
-            self.cluster.allocate(RunningJob(job_id, end, shares, first.partition, pools, first.ending))
+            lent = tuple(
+                (self.cluster.index[part.node_name], part.lent_cpus)
+                for part in parts
+                if part.lent_cpus and part.node_name in self.cluster.index
+            )
+            self.cluster.allocate(
+                RunningJob(
+                    job_id,
+                    end,
+                    shares,
+                    first.partition,
+                    pools,
+                    first.ending,
+                    first.qos,
+                    first.start_time or 0.0,
+                    first.suspended,
+                    lent,
+                )
+            )
             if first.array_job_id is not None:
                 self._tasks_running[first.array_job_id].add(job_id)
                 self._array_of[job_id] = first.array_job_id
@@ -252,6 +277,16 @@ class QueueMemory:
         if job is not None:
             self.cluster.allocate(replace(job, ending=True, expected_end=min(job.expected_end, expected_end)))
 
+    def collect_lent(self) -> None:
+        """替借出了 CPU 的作业攒着空出来的（负的作业号）；每个周期重来，先放开上一次的。"""
+        if self.preempt_rules is None:
+            return
+        for job_id in [job_id for job_id in self.cluster.running if job_id < 0]:
+            self.cluster.release(job_id)
+        if lent_jobs(self.cluster):
+            for hold in holds(self.cluster, self.queue, self.preempt_rules):
+                self.cluster.allocate(hold)
+
     def reconcile(self, connection: Connection, now: float) -> int:
         """与数据库核对排队与运行的作业，修正不同之处；返回修正了几个。"""
         self.load_nodes(connection)
@@ -266,7 +301,7 @@ class QueueMemory:
         running = set(
             connection.scalars(sa.text("SELECT DISTINCT job_id FROM resource_allocations WHERE released_at IS NULL"))
         )
-        wrong |= running ^ self.cluster.running.keys()
+        wrong |= running ^ {job_id for job_id in self.cluster.running if job_id > 0}
         self.refresh(connection, wrong, now)
         return len(wrong)
 
@@ -339,7 +374,10 @@ class QueueMemory:
         """jobs 的一行 -> 形状（含它要的上限的池）与单个作业的上限不许它运行的原因。"""
         shape = shape_of(row, self.defaults)
         violation, pools = self.limits.judge(row, self.cluster)
-        return (replace(shape, pools=shape.pools + pools) if pools else shape), violation
+        qos = row["qos"] if self.preempt_rules is not None and self.preempt_rules.by_qos else None
+        if pools or qos:
+            shape = replace(shape, pools=shape.pools + pools, qos=qos)
+        return shape, violation
 
     def _tier(self, partition: str) -> int:
         tiers = [self.cluster.partitions[name].tier for name in partition.split(",") if name in self.cluster.partitions]
@@ -389,6 +427,7 @@ class QueueMemory:
         """到了时刻的作业重看资格，随时间变的池重算。"""
         self.limits.tick(self.cluster, now)
         self._ticked_at = now
+        self.exempt_ends_at = None
         depending: set[int] = set()
         while self._boundaries and self._boundaries[0] <= now:
             self._boundaries.pop(0)
@@ -406,6 +445,8 @@ class QueueMemory:
     def next_wake(self) -> float | None:
         """下一个要醒来的时刻：有作业到了时刻，或有预留开始、结束。"""
         moments = [self._wakes[0][0]] if self._wakes else []
+        if self.exempt_ends_at is not None:
+            moments.append(self.exempt_ends_at)
         tick = self.limits.next_tick(self._ticked_at)
         if tick is not None:
             moments.append(tick)
@@ -468,7 +509,10 @@ class QueueMemory:
         if self.limits.enforced:
             licenses = tuple((name, count) for name, count in pools if name.startswith(LICENSE))
             pools = licenses + self.limits.charge(job_id, self._started_runner(start, licenses, now), self.cluster)
-        self.cluster.allocate(RunningJob(job_id, end, start.shares, job.shape.partition, pools))
+        qos = self.waiting[job.job_id].request.qos
+        self.cluster.allocate(
+            RunningJob(job_id, end, start.shares, job.shape.partition, pools, qos=qos, start_time=now)
+        )
         self._start_dependents(job.job_id, now)
         if start.task_id is None:
             self._drop(job.job_id)
@@ -563,6 +607,7 @@ def _partition(row: Mapping[str, Any]) -> PartitionFacts:
         allow_qos=None if row["allow_qos"] is None else frozenset(row["allow_qos"]),
         job_factor=row["priority_job_factor"],
         preempt_mode=row["preempt_mode"],
+        grace_time=row["grace_time"],
     )
 
 

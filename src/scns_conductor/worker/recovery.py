@@ -30,6 +30,7 @@ class HeldAllocation:
     cpu_ids: list[int] | None
     gres_ids: dict[str, list[int]] | None
     claimed_before_boot: bool
+    requested_end_grace: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,8 @@ _KILL_CAUSES = {"CANCELLED": "cancel", "PREEMPTED": "preempt", "DEADLINE": "dead
 _HELD = sa.text(
     """
     SELECT a.allocation_id, a.job_id, a.restart_count, j.restart_count AS current_attempt, a.node_index,
-      a.claimed_at IS NOT NULL AS claimed, j.state, j.requested_end_state, j.requested_end_reason, j.time_limit,
+      a.claimed_at IS NOT NULL AS claimed, j.state, j.requested_end_state, j.requested_end_reason,
+      j.requested_end_grace, j.time_limit,
       a.cpu_ids, a.gres_ids,
       coalesce(a.claimed_at < to_timestamp(:boot_time), false) AS claimed_before_boot
     FROM resource_allocations AS a JOIN jobs AS j ON j.job_id = a.job_id
@@ -192,7 +194,8 @@ def _decide_one(row: HeldAllocation, tasks: list[RunningTask], ended: bool, prep
         if all(task.cause is not None for task in tasks):
             return []
         cause = _KILL_CAUSES.get(row.requested_end_state, "cancel")
-        return [Kill(row.job_id, row.restart_count, cause, row.requested_end_reason, None)]
+        grace_s = None if row.requested_end_grace is None else float(row.requested_end_grace)
+        return [Kill(row.job_id, row.restart_count, cause, row.requested_end_reason, grace_s)]
     actions: list[Action] = []
     suspended = any(task.suspended for task in tasks)
     if row.state == JobState.SUSPENDED and not suspended:

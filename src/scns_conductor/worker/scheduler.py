@@ -29,14 +29,14 @@ from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.scheduling.placement import Placement
 from scns_conductor.scheduling.planner import Plan, PlannedStart, plan
 from scns_conductor.scheduling.policy import Backfill, Policy
-from scns_conductor.scheduling.preemption import preempt
+from scns_conductor.scheduling.preemption import Rules, exempt_ends, preempt, resumable
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 from scns_conductor.worker.explanation import answer_question
 from scns_conductor.worker.job_limits import JobLimits, end_overrun
 from scns_conductor.worker.job_priority import JobPriority
 from scns_conductor.worker.leader import Leadership, NotLeader
 from scns_conductor.worker.node_timeout import fail_silent_nodes
-from scns_conductor.worker.preemptions import request_preemptions
+from scns_conductor.worker.preemptions import request_preemptions, resume_preempted
 from scns_conductor.worker.queue_memory import QueueMemory
 from scns_conductor.worker.scheduler_statistics import SchedulerStatistics
 from scns_conductor.worker.starts import Share, Start, Started, commit_starts
@@ -78,6 +78,7 @@ class Scheduler:
             dict(parse_licenses(settings.licenses)),
             JobPriority(settings),
             JobLimits.of(settings),
+            rules_of(settings),
         )
         self._reasons = ReasonWriter()
         self._plan: Plan | None = None
@@ -246,7 +247,8 @@ class Scheduler:
         with connection.begin():
             self._memory.wake(connection, now)
             overrun = end_overrun(connection, epoch, self._memory.limits.overrun(now))
-        self._end_on_nodes(connection, overrun, now)
+        self._end_on_nodes(connection, dict.fromkeys(overrun, self._settings.kill_wait_s), now)
+        self._memory.collect_lent()
         began, waiting = time.perf_counter(), len(self._memory.queue)
         decided = self._plan = plan(self._memory.cluster, self._memory.queue, now, self._policy)
         self._statistics.planned(
@@ -256,10 +258,15 @@ class Scheduler:
             queue_length=waiting,
             now=now,
         )
-        if decided.blocked and self._settings.preempt_type == "partition_prio":
-            self._preempt(connection, epoch, decided, now)
+        rules = self._memory.preempt_rules
+        moved = False
+        if rules is not None:
+            if self._resume(connection, epoch, decided, rules):
+                return True
+            if decided.blocked:
+                moved = self._preempt(connection, epoch, decided, rules, now)
         if not decided.starts:
-            return False
+            return moved
         starts = _starts(self._memory, decided.starts)
         try:
             with connection.begin():
@@ -280,25 +287,53 @@ class Scheduler:
         if refused:
             with connection.begin():
                 self._memory.refresh(connection, refused, time.time())
-        return decided.exhausted or bool(refused)
+        return decided.exhausted or bool(refused) or moved
 
-    def _preempt(self, connection: Connection, epoch: int, decided: Plan, now: float) -> None:
-        mode = self._settings.preempt_mode
-        wanted = preempt(self._memory.cluster, self._memory.queue, decided, self._policy, mode)
+    def _resume(self, connection: Connection, epoch: int, decided: Plan, rules: Rules) -> bool:
+        """恢复因抢占而挂起、现在放得下的；恢复了就要重新计划。"""
+        victims = resumable(self._memory.cluster, decided, rules)
+        if not victims:
+            return False
+        job_ids = [victim.job_id for victim in victims]
+        try:
+            with connection.begin():
+                resumed = resume_preempted(connection, epoch, victims)
+                nodes = connection.execute(_HOLDERS, {"job_ids": resumed}).all()
+                self._memory.refresh(connection, job_ids, time.time())
+        except sa.exc.IntegrityError as error:
+            logger.warning("resume_refused", extra={"error": str(error.orig).splitlines()[:1]})
+            with connection.begin():
+                self._memory.load_all(connection, time.time())
+            return True
+        self._send({row.node_name: [Message("resume", {"job_ids": row.job_ids})] for row in nodes})
+        return True
+
+    def _preempt(self, connection: Connection, epoch: int, decided: Plan, rules: Rules, now: float) -> bool:
+        """让该让的让出来；挂起了几个、当场就有资源时返回 True。"""
+        memory = self._memory
+        memory.exempt_ends_at = exempt_ends(memory.cluster, memory.queue, decided, rules)
+        wanted = preempt(memory.cluster, memory.queue, decided, self._policy, rules)
         if not wanted:
-            return
+            return False
         with connection.begin():
-            victims = request_preemptions(connection, epoch, self._memory, wanted, mode)
-        self._end_on_nodes(connection, victims, now)
+            ending, suspended = request_preemptions(
+                connection, epoch, memory.cluster, wanted, rules, self._settings.kill_wait_s
+            )
+            nodes = connection.execute(_HOLDERS, {"job_ids": suspended}).all()
+            memory.refresh(connection, suspended, now)
+        # 先停下被挂起的，抢占者的启动排在它后面。
+        self._send({row.node_name: [Message("suspend", {"job_ids": row.job_ids})] for row in nodes})
+        self._end_on_nodes(connection, ending, now)
+        return bool(suspended)
 
-    def _end_on_nodes(self, connection: Connection, job_ids: Sequence[int], now: float) -> None:
-        """已经在数据库里要求结束的：告诉它们的节点。"""
-        if not job_ids:
+    def _end_on_nodes(self, connection: Connection, within_s: Mapping[int, float], now: float) -> None:
+        """已经在数据库里要求结束的（作业 -> 至多多少秒之后）：告诉它们的节点。"""
+        if not within_s:
             return
         with connection.begin():
-            nodes = connection.execute(_HOLDERS, {"job_ids": list(job_ids)}).all()
-        for job_id in job_ids:
-            self._memory.mark_ending(job_id, now + self._settings.kill_wait_s)
+            nodes = connection.execute(_HOLDERS, {"job_ids": list(within_s)}).all()
+        for job_id, wait_s in within_s.items():
+            self._memory.mark_ending(job_id, now + wait_s)
         self._send({row.node_name: [Message("cancel", {"job_ids": row.job_ids})] for row in nodes})
 
     def _dispatch(self, starts: Sequence[Start], started: Sequence[Started]) -> None:
@@ -340,6 +375,13 @@ def policy_of(settings: Settings) -> Policy:
     return Policy(
         backfill[settings.scheduler_policy], settings.backfill_depth, Placement(settings.placement), MOST_STARTS
     )
+
+
+def rules_of(settings: Settings) -> Rules | None:
+    """设置 -> 抢占的规则；不抢占是 None。"""
+    if settings.preempt_type == "none":
+        return None
+    return Rules(settings.preempt_type == "qos", settings.preempt_mode, settings.preempt_exempt_time_s)
 
 
 def _starts(memory: QueueMemory, planned: Sequence[PlannedStart]) -> list[Start]:
