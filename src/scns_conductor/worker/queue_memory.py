@@ -508,7 +508,8 @@ class QueueMemory:
         pools = job.shape.pools
         if self.limits.enforced:
             licenses = tuple((name, count) for name, count in pools if name.startswith(LICENSE))
-            pools = licenses + self.limits.charge(job_id, self._started_runner(start, licenses, now), self.cluster)
+            runner = self._started_runner(start, licenses, now, limit)
+            pools = licenses + self.limits.charge(job_id, runner, self.cluster)
         qos = self.waiting[job.job_id].request.qos
         self.cluster.allocate(
             RunningJob(job_id, end, start.shares, job.shape.partition, pools, qos=qos, start_time=now)
@@ -548,13 +549,12 @@ class QueueMemory:
         waiting = self.waiting.get(job_id)
         return count_tasks(waiting.remaining or ()) if waiting is not None else 0
 
-    def _started_runner(self, start: PlannedStart, licenses: Pools, now: float) -> Runner:
+    def _started_runner(self, start: PlannedStart, licenses: Pools, now: float, limit_s: float) -> Runner:
         request = self.waiting[start.job.job_id].request
         gres: dict[str, int] = defaultdict(int)
         for share in start.shares:
             for name, count in share.gres:
                 gres[name] += count
-        limit_s = start.job.time_limit_s
         demand = demand_of(
             cpus=sum(share.cpus for share in start.shares),
             nodes=len(start.shares),
