@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from scns_conductor.scheduling.cluster import Cluster, NodeFacts, RunningJob
-from scns_conductor.scheduling.planner import Plan, plan
+from scns_conductor.scheduling.plan import Plan
+from scns_conductor.scheduling.planner import Planner, plan
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
@@ -72,20 +73,39 @@ def plain_fifo_rate(jobs: int, nodes: int, shapes: int) -> float:
 
 
 def full_and_incremental(jobs: int, nodes: int, shapes: int) -> dict[str, float]:
-    """空集群上的第一个计划；装满之后的计划；一个作业结束之后的计划（为 DEPTH 个与 1 个保留）。"""
+    """空集群上的第一个计划；装满之后的计划（为 DEPTH 个与 1 个保留）；一个个作业结束之后的增量计划。"""
     cluster, queue = build_cluster(nodes), build_queue(jobs, shapes)
     found: dict[str, float] = {}
+    planner = Planner(Policy(depth=DEPTH))
     begin = time.perf_counter()
-    first = plan(cluster, queue, NOW, Policy(depth=DEPTH))
+    first = planner.plan(cluster, queue, NOW)
     found["full_s"] = time.perf_counter() - begin
     found["starts"] = len(first.starts)
     found["placements_per_s"] = len(first.starts) / found["full_s"]
+    found["reservations"] = len(first.reservations)
     apply_starts(cluster, queue, first)
-    cluster.release(first.starts[5].job.job_id)
-    for name, depth in (("incremental_depth100_s", DEPTH), ("incremental_depth1_s", 1)):
+    for name, depth in (("again_depth100_s", DEPTH), ("again_depth1_s", 1)):
         begin = time.perf_counter()
         plan(cluster, queue, NOW + 1, Policy(depth=depth))
         found[name] = time.perf_counter() - begin
+    planner.plan(cluster, queue, NOW + 1)
+    samples, started = [], 0
+    for round_number, start in enumerate(first.starts[5:5005:50]):
+        cluster.release(start.job.job_id)
+        begin = time.perf_counter()
+        decided = planner.plan(cluster, queue, NOW + 2 + round_number)
+        samples.append(time.perf_counter() - begin)
+        started += len(decided.starts)
+        apply_starts(cluster, queue, decided)
+    samples.sort()
+    found["one_end_s"] = samples[len(samples) // 2]
+    found["one_end_worst_s"] = samples[-1]
+    found["one_end_starts"] = started
+    number = max(queue.jobs) + 1
+    queue.upsert(PendingJob(number, Shape(cpus_per_task=3, memory_per_cpu=123), 700.0))
+    begin = time.perf_counter()
+    planner.plan(cluster, queue, NOW + 200)
+    found["one_submit_s"] = time.perf_counter() - begin
     return found
 
 

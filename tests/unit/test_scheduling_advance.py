@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from scns_conductor.scheduling.advance import AdvanceReservation, boundaries, refusal
 from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, RunningJob
-from scns_conductor.scheduling.planner import RESERVED, plan
+from scns_conductor.scheduling.plan import RESERVED
+from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape

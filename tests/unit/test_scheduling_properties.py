@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, RunningJob
-from scns_conductor.scheduling.planner import Plan, plan
+from scns_conductor.scheduling.plan import Plan
+from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape

@@ -1,7 +1,8 @@
 """集群的现状：节点的资源排成矩阵，一行一个节点，一列一维资源。可变，由调度器随收件箱更新。"""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from scns_conductor.scheduling.shape import CPU, MEMORY, BoolArray, IntArray, Sh
 
 INITIAL_ROWS = 16
 NEVER_ENDS = 1e15
+# 数据库的开始时刻与计划时的差这么点，不算改过预计结束。
+END_TOLERANCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,13 @@ class Cluster:
         self.run_need: IntArray = np.zeros((INITIAL_ROWS, 2), dtype=np.int64)
         self._run_rows: dict[int, list[int]] = {}
         self._run_spare: list[int] = list(range(INITIAL_ROWS))
+        # 各节点上的行；占着各个池的作业 -> (预计结束, 数目)。
+        self.node_rows: list[set[int]] = []
+        self.pool_holders: dict[str, dict[int, tuple[float, int]]] = defaultdict(dict)
+        # 计划器上次看过之后动过的节点与池，它看完就清空；moved_ends：运行中的作业的预计结束改过几次。
+        self.touched: set[int] = set()
+        self.touched_pools: set[str] = set()
+        self.moved_ends = 0
         self.features: list[frozenset[str]] = []
         self.switches: list[str] = []
         # 结构（节点、分区、特性）的版本：变了则各形状的可用节点要重算。
@@ -111,6 +121,8 @@ class Cluster:
         # 无论等多久都放不下的形状 -> 说明（None 是放得下）；按版本缓存。
         self.verdicts: dict[Shape, tuple[int, str | None]] = {}
         self._eligible: dict[Shape, tuple[int, BoolArray]] = {}
+        self._acceptable: dict[Shape, tuple[int, BoolArray]] = {}
+        self._ranks: tuple[int, IntArray] = (-1, np.zeros(0, dtype=np.int64))
 
     @property
     def count(self) -> int:
@@ -132,6 +144,7 @@ class Cluster:
             self._grow(row + 1)
             self.names.append(facts.name)
             self.index[facts.name] = row
+            self.node_rows.append(set())
             self.features.append(facts.features)
             self.switches.append(facts.switch)
         for name in facts.gres:
@@ -177,7 +190,12 @@ class Cluster:
         """登记一个池，或改它的总量；在用的不变，所以改小了剩下的可以是负的。reason 是缺它时的原因码。"""
         self.pools[name] = self.pools.get(name, 0) + total - self._pool_totals.get(name, 0)
         self._pool_totals[name] = total
+        self.touched_pools.add(name)
         self.pool_reasons[name] = reason
+
+    def reservations_turned(self) -> None:
+        """到了某个预留的开始或结束：能用的节点变了。"""
+        self.version += 1
 
     def reserved(self, own: str | None, start: float, end: float) -> BoolArray | None:
         """[start, end) 里被 own 之外的预留占着的节点；没有是 None。"""
@@ -232,7 +250,15 @@ class Cluster:
         return self._vector(share.cpus, share.memory, dict(share.gres))
 
     def allocate(self, job: RunningJob) -> None:
-        """记下一个运行中的作业；同号的先归还。"""
+        """记下一个运行中的作业；同号的先归还。份额没有变的只改别的。"""
+        known = self.running.get(job.job_id)
+        if known is not None and known.shares == job.shares and known.pools == job.pools:
+            if abs(known.expected_end - job.expected_end) > END_TOLERANCE_S:
+                self._move_end(job)
+            else:
+                job = replace(job, expected_end=known.expected_end)
+            self.running[job.job_id] = job
+            return
         self.release(job.job_id)
         rows = self._run_rows[job.job_id] = []
         for share in job.shares:
@@ -240,9 +266,13 @@ class Cluster:
             self.free[share.node] -= need
             row = self._spare_row()
             self.run_end[row], self.run_node[row], self.run_need[row] = job.expected_end, share.node, need
+            self.node_rows[share.node].add(row)
+            self.touched.add(share.node)
             rows.append(row)
         for name, amount in job.pools:
             self.pools[name] = self.pools.get(name, 0) - amount
+            self.pool_holders[name][job.job_id] = (job.expected_end, amount)
+            self.touched_pools.add(name)
         self.running[job.job_id] = job
 
     def release(self, job_id: int) -> RunningJob | None:
@@ -250,11 +280,16 @@ class Cluster:
         job = self.running.pop(job_id, None)
         if job is not None:
             for row in self._run_rows.pop(job_id):
-                self.free[self.run_node[row]] += self.run_need[row]
+                node = int(self.run_node[row])
+                self.free[node] += self.run_need[row]
                 self.run_end[row] = -1.0
+                self.node_rows[node].discard(row)
+                self.touched.add(node)
                 self._run_spare.append(row)
             for name, amount in job.pools:
                 self.pools[name] = self.pools.get(name, 0) + amount
+                self.pool_holders[name].pop(job_id, None)
+                self.touched_pools.add(name)
         return job
 
     def _spare_row(self) -> int:
@@ -266,10 +301,22 @@ class Cluster:
             self._run_spare.extend(range(size, 2 * size))
         return self._run_spare.pop()
 
-    def set_expected_end(self, job_id: int, expected_end: float) -> None:
-        """时限改了。"""
-        for row in self._run_rows.get(job_id, ()):
-            self.run_end[row] = expected_end
+    def _move_end(self, job: RunningJob) -> None:
+        """时限改了，或要提前结束。"""
+        self.moved_ends += 1
+        for row in self._run_rows[job.job_id]:
+            self.run_end[row] = job.expected_end
+        for name, amount in job.pools:
+            self.pool_holders[name][job.job_id] = (job.expected_end, amount)
+
+    @property
+    def ranks(self) -> IntArray:
+        """各节点不看空闲时的名次：权重，再登记的先后。"""
+        if self._ranks[0] != self.version:
+            found = np.empty(self.count, dtype=np.int64)
+            found[np.argsort(self.weight[: self.count], kind="stable")] = np.arange(self.count)
+            self._ranks = (self.version, found)
+        return self._ranks[1]
 
     # ---- 形状 ----
 
@@ -284,11 +331,25 @@ class Cluster:
         self._eligible[shape] = (self.version, mask)
         return mask
 
+    def partitions_of(self, shape: Shape) -> list[PartitionFacts]:
+        """这个形状列出的、还在的分区。"""
+        return [self.partitions[name] for name in shape.partition.split(",") if name in self.partitions]
+
     def acceptable(self, shape: Shape) -> BoolArray:
         """不看节点此刻是否可用的 eligible。"""
+        known = self._acceptable.get(shape)
+        if known is not None and known[0] == self.version:
+            return known[1]
+        if len(self._acceptable) > 10_000:
+            self._acceptable.clear()
+        mask = self._accepted(shape)
+        self._acceptable[shape] = (self.version, mask)
+        return mask
+
+    def _accepted(self, shape: Shape) -> BoolArray:
         count = self.count
         mask = np.ones(count, dtype=np.bool_)
-        named = [self.partitions[name] for name in shape.partition.split(",") if name in self.partitions]
+        named = self.partitions_of(shape)
         if named and all(partition.nodes is not None for partition in named):
             mask &= self._named(name for partition in named for name in partition.nodes or ())
         if shape.excluded_nodes:
@@ -308,7 +369,17 @@ class Cluster:
             mask[:] = False
         if shape.reservation in self.reservations:
             mask &= self.reservations[shape.reservation].mask(self.index, count)
-        return mask & (self.capacity(shape, self.total[:count]) >= 1)
+        if self.exclusive(shape):
+            return mask & (self.capacity(shape, self.total[:count]) >= 1)
+        # 空着时至少放得下一个任务；比 capacity 省。
+        least = shape.per_node(self.kinds, self.width) + shape.per_task(self.kinds, self.width)
+        for dimension, amount in enumerate(least.tolist()):
+            if amount:
+                mask &= self.total[:count, dimension] >= amount
+        partition = self.partitions.get(shape.partition)
+        if partition is not None and partition.max_cpus_per_node is not None:
+            mask &= partition.max_cpus_per_node >= shape.cpus_per_task
+        return mask
 
     def _named(self, names: Iterable[str]) -> BoolArray:
         mask = np.zeros(self.count, dtype=np.bool_)

@@ -9,7 +9,9 @@ import numpy as np
 
 from scns_conductor.core.units import format_duration, format_memory_mb
 from scns_conductor.scheduling.cluster import Cluster
-from scns_conductor.scheduling.planner import Plan, impossible, plan
+from scns_conductor.scheduling.feasibility import impossible
+from scns_conductor.scheduling.plan import Plan
+from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import CPU, MEMORY, Shape
@@ -105,7 +107,7 @@ def _ahead(cluster: Cluster, queue: Queue, job: PendingJob) -> list[int]:
     waiting = [
         other
         for other in queue.jobs.values()
-        if other.reason is None and other.available and other.key < job.key and impossible(cluster, other.shape) is None
+        if other.startable and other.key < job.key and impossible(cluster, other.shape) is None
     ]
     return [other.job_id for other in sorted(waiting, key=lambda other: other.key)]
 
@@ -160,13 +162,14 @@ def suggestions(
     gaps = _gaps(cluster, queue, now, policy)
     for text, changes, shape, limit in _variants(cluster, job, gaps):
         variant = replace(job, job_id=TRIAL_JOB_ID, order=job.order or job.job_id, shape=shape, time_limit_s=limit)
-        available, job.available = job.available, 0
+        available = job.available
+        queue.set_available(job, 0)
         queue.upsert(variant)
         try:
             where = expected(cluster, queue, variant, now, policy)
         finally:
             queue.remove(TRIAL_JOB_ID)
-            job.available = available
+            queue.set_available(job, available)
         if where is not None and where[0] < current - WORTHWHILE_S:
             when = "可立即开始" if where[0] <= now else f"预计 {format_duration(where[0] - now)} 之后开始"
             found.append(Suggestion(f"{text}，{when}", changes, where[0]))

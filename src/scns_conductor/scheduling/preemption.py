@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from scns_conductor.core.accounting import QosFacts
 from scns_conductor.scheduling.cluster import Cluster, NodeShare, RunningJob
 from scns_conductor.scheduling.placement import place
-from scns_conductor.scheduling.planner import Plan
+from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import Group, PendingJob, Queue
 from scns_conductor.scheduling.shape import CPU, BoolArray, IntArray

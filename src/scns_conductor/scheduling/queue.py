@@ -1,17 +1,19 @@
 """排队的作业，按形状与时限分组：同组的放置结果相同，所以失败一次就整组跳过。
 
-组内按次序键排好；先提交先排时新作业总在末尾，插入是 O(1)。删除是打标记，走到时才丢掉。
+组里只有此刻能启动的（没有原因、还有任务可启动），按次序键排好；先提交先排时新作业总在末尾，插入是 O(1)。
+资格变了要经 judge、set_available、reorder 告诉队列：增量的计划只看变了的（fresh、disordered）。
 """
 
-from bisect import insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from scns_conductor.core.array_spec import TaskRange
 from scns_conductor.scheduling.shape import IntArray, Shape
 
 # 次序键：(-层级, -优先级, 提交的先后)；小的先排。
 OrderKey = tuple[int, float, int]
+GroupKey = tuple[Shape, float]
 
 
 @dataclass(slots=True, eq=False)
@@ -19,6 +21,7 @@ class PendingJob:
     """一个排队的作业。数组是一个，tasks 是还没有启动的任务号，available 是此刻还能启动几个（受 % 限制）。
 
     time_limit_s 是 inf 表示不限时；reason 不为 None 时此刻不能启动（保留、依赖、未到时间……）。
+    放进队列之后，reason、available、priority、tier 只经队列的方法改。
     """
 
     job_id: int
@@ -33,49 +36,108 @@ class PendingJob:
     available: int = 1
     reason: str | None = None
     message: str | None = None
-    gone: bool = False
 
     @property
     def key(self) -> OrderKey:
         """次序键。"""
         return (-self.tier, -self.priority, self.order or self.job_id)
 
+    @property
+    def startable(self) -> bool:
+        """此刻能启动（只差资源）。"""
+        return self.reason is None and self.available > 0
 
-def _place(item: tuple[OrderKey, int, PendingJob]) -> tuple[OrderKey, int]:
-    # 同号的作业换过一次时，打了标记的旧项与新项的键相同：不能比到作业本身。
-    return item[:2]
+    def task_ids(self, first: int, count: int) -> list[int]:
+        """数组里还没有启动的第 first 个起的 count 个任务号。"""
+        assert self.tasks is not None
+        found: list[int] = []
+        for span in self.tasks:
+            size = span.upper - span.lower
+            if first >= size:
+                first -= size
+                continue
+            found.extend(range(span.lower + first, min(span.upper, span.lower + first + count - len(found))))
+            first = 0
+            if len(found) == count:
+                return found
+        raise IndexError(f"数组作业 {self.job_id} 没有这么多任务")
 
 
-@dataclass(slots=True)
 class Group:
-    """形状与时限都相同的作业，按次序键排好。"""
+    """形状与时限都相同、此刻能启动的作业，按次序键排好；拿走的位置是 None，多了才压缩。"""
 
-    shape: Shape
-    time_limit_s: float
-    jobs: list[tuple[OrderKey, int, PendingJob]] = field(default_factory=list)
-    dead: int = 0
-    # 计划器按集群的版本缓存的：(版本, 需要的向量, 是否要走一般的放置)。
-    facts: tuple[int, IntArray, bool] | None = None
+    __slots__ = ("dead", "facts", "jobs", "keys", "shape", "start", "time_limit_s")
 
-    def live(self, start: int = 0) -> Iterator[PendingJob]:
-        """还在排队、此刻能启动的，按次序。"""
-        for index in range(start, len(self.jobs)):
-            job = self.jobs[index][2]
-            if not job.gone and job.reason is None and job.available > 0:
+    def __init__(self, shape: Shape, time_limit_s: float) -> None:
+        self.shape = shape
+        self.time_limit_s = time_limit_s
+        self.keys: list[OrderKey] = []
+        self.jobs: list[PendingJob | None] = []
+        # 第一个还在的位置；前面的都拿走了。
+        self.start = 0
+        self.dead = 0
+        # 计划器按集群的版本缓存的：(版本, 需要的向量, 放置的种类)。
+        self.facts: tuple[int, IntArray, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.jobs) - self.dead
+
+    @property
+    def key(self) -> GroupKey:
+        """组的键。"""
+        return (self.shape, self.time_limit_s)
+
+    def live(self) -> Iterator[PendingJob]:
+        """全部作业，按次序。"""
+        for index in range(self.start, len(self.jobs)):
+            job = self.jobs[index]
+            if job is not None:
                 yield job
 
-    def compact(self) -> None:
-        """丢掉打了标记的。"""
-        self.jobs = [item for item in self.jobs if not item[2].gone]
-        self.dead = 0
+    def insert(self, job: PendingJob) -> None:
+        """放到次序键该在的位置。"""
+        key = job.key
+        if not self.keys or self.keys[-1] <= key:
+            self.keys.append(key)
+            self.jobs.append(job)
+            return
+        index = bisect_right(self.keys, key)
+        self.keys.insert(index, key)
+        self.jobs.insert(index, job)
+        self.start = min(self.start, index)
+
+    def index_of(self, job: PendingJob) -> int:
+        """它的位置；不在这一组是 IndexError。"""
+        index = bisect_left(self.keys, job.key)
+        while self.jobs[index] is not job:
+            index += 1
+        return index
+
+    def discard(self, job: PendingJob) -> None:
+        """拿走。"""
+        index = self.index_of(job)
+        self.jobs[index] = None
+        self.dead += 1
+        if index == self.start:
+            while self.start < len(self.jobs) and self.jobs[self.start] is None:
+                self.start += 1
+        if self.dead > 64 and self.dead * 2 > len(self.jobs):
+            self.keys = [key for key, kept in zip(self.keys, self.jobs, strict=True) if kept is not None]
+            self.jobs = [kept for kept in self.jobs if kept is not None]
+            self.start = self.dead = 0
 
 
 class Queue:
-    """全部排队的作业。"""
+    """全部排队的作业，能启动的与不能的都在 jobs 里；groups 只有能启动的。"""
 
     def __init__(self) -> None:
         self.jobs: dict[int, PendingJob] = {}
-        self.groups: dict[tuple[Shape, float], Group] = {}
+        self.groups: dict[GroupKey, Group] = {}
+        # 计划器上次看过之后新到的（或刚刚能启动的）；它看完就清空。
+        self.fresh: dict[int, PendingJob] = {}
+        # 次序整个变过：记着的计划作废。
+        self.disordered = False
+        self._shapes: dict[Shape, Shape] = {}
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -84,35 +146,61 @@ class Queue:
         """放进队列；同号的被替换。"""
         self.remove(job.job_id)
         self.jobs[job.job_id] = job
-        group = self.groups.get((job.shape, job.time_limit_s))
-        if group is None:
-            group = self.groups[(job.shape, job.time_limit_s)] = Group(job.shape, job.time_limit_s)
-        else:
-            # 同组共用一个形状对象：十万个作业只存几百个形状。
-            job.shape = group.shape
-        item = (job.key, job.job_id, job)
-        if not group.jobs or group.jobs[-1][:2] < item[:2]:
-            group.jobs.append(item)
-        else:
-            insort(group.jobs, item, key=_place)
+        # 共用一个形状对象：十万个作业只存几百个形状，比较也只比身份。
+        job.shape = self._shapes.setdefault(job.shape, job.shape)
+        if job.startable:
+            self._list(job)
 
     def remove(self, job_id: int) -> PendingJob | None:
         """拿出队列；不在则什么也不做。"""
         job = self.jobs.pop(job_id, None)
-        if job is None:
-            return None
-        job.gone = True
-        place = (job.shape, job.time_limit_s)
-        group = self.groups[place]
-        group.dead += 1
-        if group.dead == len(group.jobs):
-            del self.groups[place]
-        elif group.dead > 64 and group.dead * 2 > len(group.jobs):
-            group.compact()
+        if job is not None and job.startable:
+            self._unlist(job)
         return job
 
+    def judge(self, job: PendingJob, reason: str | None, message: str | None = None) -> None:
+        """改它此刻为什么不能启动；None 是能。不在队列里的只改它自己。"""
+        job.message = message
+        if job.reason != reason:
+            self._change(job, reason, job.available)
+
+    def set_available(self, job: PendingJob, available: int) -> None:
+        """改数组此刻还能启动几个任务。"""
+        if job.available != available:
+            self._change(job, job.reason, available)
+
+    def _change(self, job: PendingJob, reason: str | None, available: int) -> None:
+        listed = job.startable and self.jobs.get(job.job_id) is job
+        if listed and (reason is not None or available <= 0):
+            self._unlist(job)
+            listed = False
+        job.reason, job.available = reason, available
+        if not listed and job.startable and self.jobs.get(job.job_id) is job:
+            self._list(job)
+
+    def _list(self, job: PendingJob) -> None:
+        place = (job.shape, job.time_limit_s)
+        group = self.groups.get(place)
+        if group is None:
+            group = self.groups[place] = Group(job.shape, job.time_limit_s)
+        group.insert(job)
+        self.fresh[job.job_id] = job
+
+    def _unlist(self, job: PendingJob) -> None:
+        self.fresh.pop(job.job_id, None)
+        place = (job.shape, job.time_limit_s)
+        group = self.groups[place]
+        group.discard(job)
+        if not len(group):
+            del self.groups[place]
+        if len(self._shapes) > 2 * len(self.groups) + 10_000:
+            self._shapes = {waiting.shape: waiting.shape for waiting in self.jobs.values()}
+
     def reorder(self) -> None:
-        """优先级变了之后重新排好。"""
+        """优先级或层级变了之后重新排好。"""
+        self.disordered = True
         for group in self.groups.values():
-            group.compact()
-            group.jobs = sorted(((job.key, job.job_id, job) for _, _, job in group.jobs), key=_place)
+            found = sorted((job.key, job.job_id, job) for job in group.live())
+            group.keys = [item[0] for item in found]
+            group.jobs = [item[2] for item in found]
+            group.start = group.dead = 0

@@ -15,8 +15,8 @@ from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.units import format_memory_mb
+from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.job_requirements import Defaults, shape_of
-from scns_conductor.scheduling.planner import impossible
 from scns_conductor.scheduling.shape import CPU, MEMORY, Shape
 from scns_conductor.services.cluster_limits import ClusterLimits, PartitionLimits
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from scns_conductor.scheduling.cluster import Cluster, NodeFacts, RunningJob
+from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.placement import place
-from scns_conductor.scheduling.planner import impossible, plan
+from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape

@@ -8,8 +8,8 @@ from typing import Any
 
 from scns_conductor.scheduling.eligibility import ineligible
 from scns_conductor.scheduling.explain import TRIAL_JOB_ID, expected, explain
+from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.job_requirements import eligibility_request, priority_of
-from scns_conductor.scheduling.planner import impossible
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.worker.job_priority import Applicant

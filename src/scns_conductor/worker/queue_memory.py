@@ -40,7 +40,7 @@ from scns_conductor.scheduling.job_requirements import (
     priority_of,
     shape_of,
 )
-from scns_conductor.scheduling.planner import PlannedStart
+from scns_conductor.scheduling.plan import PlannedStart
 from scns_conductor.scheduling.preemption import Rules, holds, lent_jobs
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, Shape
@@ -401,7 +401,7 @@ class QueueMemory:
             left = min(left, max(0, waiting.array_limit - len(self._tasks_running.get(job.job_id, ()))))
         if left != job.available:
             self.unwritten[job.job_id] = None
-        job.available = left
+        self.queue.set_available(job, left)
 
     def _judge(self, waiting: Waiting, now: float) -> Ineligible | None:
         found = ineligible(waiting.request, self.cluster.partitions, now, self.cluster.reservations)
@@ -412,7 +412,7 @@ class QueueMemory:
             self.unwritten[waiting.job.job_id] = None
         if reason in HOPELESS:
             self.hopeless.add(waiting.job.job_id)
-        waiting.job.reason, waiting.job.message = reason, message
+        self.queue.judge(waiting.job, reason, message)
         if found is not None and found.wake_at is not None:
             heapq.heappush(self._wakes, (found.wake_at, waiting.job.job_id))
         latest = waiting.request.latest_start
@@ -431,6 +431,7 @@ class QueueMemory:
         depending: set[int] = set()
         while self._boundaries and self._boundaries[0] <= now:
             self._boundaries.pop(0)
+            self.cluster.reservations_turned()
         while self._wakes and self._wakes[0][0] <= now:
             _, job_id = heapq.heappop(self._wakes)
             waiting = self.waiting.get(job_id)
@@ -503,12 +504,11 @@ class QueueMemory:
     def started(self, start: PlannedStart, job_id: int, now: float) -> None:
         """一个启动已经提交；job_id 是（可能新拆出来的）作业号。"""
         job = start.job
-        limit = job.time_limit_s if start.time_limit_s is None else start.time_limit_s
-        end = NEVER_ENDS if math.isinf(limit) else now + limit
+        end = NEVER_ENDS if math.isinf(start.limit_s) else now + start.limit_s
         pools = job.shape.pools
         if self.limits.enforced:
             licenses = tuple((name, count) for name, count in pools if name.startswith(LICENSE))
-            runner = self._started_runner(start, licenses, now, limit)
+            runner = self._started_runner(start, licenses, now, start.limit_s)
             pools = licenses + self.limits.charge(job_id, runner, self.cluster)
         qos = self.waiting[job.job_id].request.qos
         self.cluster.allocate(

@@ -27,7 +27,8 @@ from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.core.statements import INBOX_CHANNEL, answer_insert, drain_inbox, notify_answer
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.scheduling.placement import Placement
-from scns_conductor.scheduling.planner import Plan, PlannedStart, plan
+from scns_conductor.scheduling.plan import Plan, PlannedStart
+from scns_conductor.scheduling.planner import Planner
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.preemption import Rules, exempt_ends, preempt, resumable
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
@@ -81,6 +82,7 @@ class Scheduler:
             rules_of(settings),
         )
         self._reasons = ReasonWriter()
+        self._planner = Planner(self._policy)
         self._plan: Plan | None = None
         self._reprioritise = False
         self._statistics = SchedulerStatistics(time.time())
@@ -154,6 +156,8 @@ class Scheduler:
         self._send({node: [Message("sync", {"job_ids": ids})] for node, ids in silent.to_sync.items()})
         with connection.begin():
             repaired = self._memory.reconcile(connection, time.time())
+        # 增量的计划也定期从头核对一遍。
+        self._planner.forget()
         if repaired:
             logger.info("memory_reconciled", extra={"jobs": repaired})
         return bool(repaired or silent.names)
@@ -250,7 +254,7 @@ class Scheduler:
         self._end_on_nodes(connection, dict.fromkeys(overrun, self._settings.kill_wait_s), now)
         self._memory.collect_lent()
         began, waiting = time.perf_counter(), len(self._memory.queue)
-        decided = self._plan = plan(self._memory.cluster, self._memory.queue, now, self._policy)
+        decided = self._plan = self._planner.plan(self._memory.cluster, self._memory.queue, now)
         self._statistics.planned(
             decided.starts,
             decided.reservations,

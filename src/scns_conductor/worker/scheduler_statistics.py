@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scns_conductor.scheduling.planner import PlannedStart, Reservation
+from scns_conductor.scheduling.plan import PlannedStart, Reservation
 
 
 @dataclass(slots=True)

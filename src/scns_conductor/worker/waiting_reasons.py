@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.hostlist import compress
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.placement import unavailable_nodes
-from scns_conductor.scheduling.planner import RESERVED, Plan
+from scns_conductor.scheduling.plan import RESERVED, Plan
 from scns_conductor.scheduling.queue import OrderKey, PendingJob
 from scns_conductor.scheduling.shape import Shape
 from scns_conductor.worker.queue_memory import HOPELESS, QueueMemory

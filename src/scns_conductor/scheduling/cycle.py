@@ -1,0 +1,571 @@
+"""一遍计划：各组按组首的次序键排在堆里，作业严格按次序考虑；一组里有一个放不下，整组这一遍都不再试。
+
+没有保留时空闲只增不减，看此刻的空闲就够；有了保留，就看作业要占的整段时间里会不会碰到它们，
+于是后面的作业不可能推迟任何一个保留（EASY 的两条规则都在其中）。什么也不改，决定都在 plan 里。
+"""
+
+import heapq
+import math
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from scns_conductor.scheduling.bins import Bins
+from scns_conductor.scheduling.cluster import Cluster, NodeShare
+from scns_conductor.scheduling.feasibility import Kind, fits, impossible, requirement
+from scns_conductor.scheduling.future import Future
+from scns_conductor.scheduling.placement import Placement, candidate_order, place
+from scns_conductor.scheduling.plan import RESERVED, Plan, PlannedStart, Reservation
+from scns_conductor.scheduling.policy import Backfill, Policy
+from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, PendingJob
+from scns_conductor.scheduling.releases import Releases
+from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray
+
+# 逐个看这么多个候选还没有放得下的，就成段地看。
+PROBES = 12
+# 同组要连着放这么多个，才值得成段地放。
+LONG_RUN = 48
+BLOCK = 4096
+
+
+def facts_of(cluster: Cluster, group: Group) -> tuple[IntArray, Kind]:
+    """(一个作业在一个节点上要多少, 怎样放置)，按集群的版本记在组里。"""
+    if group.facts is None or group.facts[0] != cluster.version:
+        group.facts = (cluster.version, *requirement(cluster, group.shape))
+    return group.facts[1], Kind(group.facts[2])
+
+
+class Attempt:
+    """一组作业在这一遍里的进度：轮到 jobs[index]，数组已经拿走 taken 个任务。"""
+
+    __slots__ = (
+        "allowed",
+        "amounts",
+        "begun",
+        "bins",
+        "candidates",
+        "duration",
+        "group",
+        "index",
+        "job",
+        "kind",
+        "known",
+        "need",
+        "pointer",
+        "refused",
+        "share",
+        "skipped",
+        "taken",
+        "usable",
+        "within",
+    )
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        group: Group,
+        now: float,
+        skipped: Collection[int] = (),
+        begun: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
+        """skipped 是不再看的作业号；begun 是数组 -> 已经启动了几个任务。"""
+        self.group = group
+        self.duration = group.time_limit_s
+        self.skipped = skipped
+        self.begun = begun
+        self.index = group.start - 1
+        self.job: PendingJob | None = None
+        self.advance()
+        self.need, self.kind = facts_of(cluster, group)
+        self.amounts = [(dimension, amount) for dimension, amount in enumerate(self.need.tolist()) if amount]
+        self.share = (int(self.need[0]), int(self.need[1]), group.shape.tasks)
+        # usable 不看预留；没有预留时两者是同一个。
+        self.usable: BoolArray = cluster.eligible(group.shape)
+        self.allowed: BoolArray = cluster.usable(group.shape, now, group.time_limit_s)
+        # 只看这些节点；None 是全部。
+        self.within: BoolArray | None = None
+        # 上一遍就受阻的，记着那时的原因。
+        self.known: str | None = None
+        self.bins: list[Bins] | None = None
+        self.candidates: IntArray | None = None
+        self.pointer = 0
+        # 有保留、给不出这个要求的节点。
+        self.refused: BoolArray | None = None
+
+    def advance(self) -> None:
+        """轮到组里的下一个作业。"""
+        jobs, index = self.group.jobs, self.index + 1
+        while index < len(jobs):
+            job = jobs[index]
+            if job is not None and job.job_id not in self.skipped:
+                break
+            index += 1
+        self.index = index
+        self.job = jobs[index] if index < len(jobs) else None
+        self.taken = 0 if self.job is None else self.begun.get(self.job.job_id, 0)
+
+    def turn_to(self, job: PendingJob) -> None:
+        """轮到组里的 job。"""
+        self.index = self.group.index_of(job)
+        self.job, self.taken = job, 0
+
+    def limit_to(self, nodes: BoolArray, known: str) -> None:
+        """上一遍因为 known 受阻，此后只有这些节点的空闲多了：只看它们（多节点的还要配上别的节点，都看）。"""
+        self.known = known
+        if self.kind is not Kind.GENERAL:
+            self.allowed = self.allowed & nodes
+            self.within = nodes
+
+    @property
+    def key(self) -> OrderKey:
+        """当前的作业的次序键。"""
+        return self.group.keys[self.index]
+
+    @property
+    def inside(self) -> bool:
+        """在预留里运行：别人的保留用不到它的节点。"""
+        return self.group.shape.reservation is not None
+
+
+class Cycle:
+    """一遍计划。"""
+
+    def __init__(self, cluster: Cluster, now: float, policy: Policy, releases: Releases | None = None) -> None:
+        self.cluster = cluster
+        self.policy = policy
+        self.now = now
+        self.plan = Plan(now)
+        self.free: IntArray = cluster.free[: cluster.count].copy()
+        self.pools = dict(cluster.pools)
+        self.depth = policy.depth if policy.backfill is not Backfill.NONE else 0
+        self.started_nodes: set[int] = set()
+        # 说不准何时、所以没有保留的组。
+        self.unreserved: set[GroupKey] = set()
+        self._future: Future | None = None
+        self._releases = releases
+        # 本周期的启动，给 future 用：(节点, 结束, 占去)。
+        self._started: list[tuple[int, float, IntArray]] = []
+        self._stopped: set[str] = set()
+        # free 的另一份，逐个节点看时比数组快；成段改过 free 之后作废。
+        self._rows: list[list[int]] | None = None
+        self._order: IntArray | None = None
+        # 候选相同的形状共用一套箱子。
+        self._bins: dict[bytes, list[Bins]] = {}
+
+    @property
+    def future(self) -> Future:
+        """今后的空闲；第一次有作业受阻时才造。"""
+        if self._future is None:
+            self._future = Future(self.cluster, self.now, self.free, self._started, self._releases)
+        return self._future
+
+    def run(self, attempts: Iterable[Attempt]) -> None:
+        """按次序考虑各组。"""
+        heap = [(attempt.key, number, attempt) for number, attempt in enumerate(attempts) if attempt.job is not None]
+        heapq.heapify(heap)
+        plan, most = self.plan, self.policy.most_starts
+        while heap:
+            _, number, attempt = heap[0]
+            # 下一组的次序键：这一组在它之前的都可以接着看。
+            limit = heap[1][0] if len(heap) > 1 else None
+            if limit is not None and len(heap) > 2 and heap[2][0] < limit:
+                limit = heap[2][0]
+            keep = True
+            while keep and attempt.job is not None and (limit is None or attempt.key <= limit):
+                keep = self._step(attempt, limit)
+                if len(plan.starts) >= most:
+                    plan.exhausted = True
+                    return
+            if keep and attempt.job is not None:
+                heapq.heapreplace(heap, (attempt.key, number, attempt))
+            else:
+                heapq.heappop(heap)
+
+    # ---- 一个作业 ----
+
+    def _step(self, attempt: Attempt, limit: OrderKey | None) -> bool:
+        """考虑组里当前的作业；返回 False 表示这一组本周期不必再看。"""
+        plan, shape = self.plan, attempt.group.shape
+        place_key = attempt.group.key
+        if shape.partition in self._stopped:
+            plan.blocked[place_key] = "Priority"
+            return False
+        lacking = self.lacking(attempt)
+        if lacking is not None:
+            plan.blocked[place_key] = self.cluster.pool_reasons.get(lacking, "Resources")
+            # 上限只是等；许可证同别的资源一样为它保留。
+            if not lacking.startswith(LICENSE):
+                return False
+        elif place_key not in plan.blocked:
+            if self._start_some(attempt, limit):
+                return True
+            message = impossible(self.cluster, shape) if attempt.known is None else None
+            if message is not None:
+                plan.impossible[place_key] = message
+                return False
+            plan.blocked[place_key] = attempt.known or (RESERVED if self._only_reserved(attempt) else "Resources")
+        if self.policy.backfill is Backfill.NONE:
+            self._stopped.add(shape.partition)
+            return False
+        if len(plan.reservations) < self.depth and not attempt.inside:
+            return self._reserve(attempt)
+        if attempt.inside:
+            self.unreserved.add(place_key)
+        return False
+
+    def lacking(self, attempt: Attempt) -> str | None:
+        """不够的池；都够是 None。"""
+        pools = attempt.group.shape.pools
+        if not pools:
+            return None
+        for name, count in pools:
+            if self.pools.get(name, 0) < count:
+                return name
+        if self._future is not None and not self._future.pools_allow(pools, attempt.duration):
+            return next(name for name, _ in pools if name.startswith(LICENSE))
+        return None
+
+    def _only_reserved(self, attempt: Attempt) -> bool:
+        """此刻放得下，只是有预留。"""
+        if attempt.allowed is attempt.usable or attempt.job is None:
+            return False
+        return place(self.cluster, attempt.group.shape, self.free, self.policy.placement) is not None
+
+    def _start_some(self, attempt: Attempt, limit: OrderKey | None, *, single: bool = False) -> bool:
+        """启动当前的作业，以及同组里次序不晚于 limit、紧接着也放得下的（single 则不）；一个也放不下是 False。"""
+        if attempt.kind is Kind.PLAIN and not attempt.group.shape.pools and not single:
+            node = self._find(attempt)
+            if node >= 0:
+                self._start_run(attempt, node, limit)
+                return True
+        else:
+            shares = self._place(attempt, attempt.duration)
+            if shares is not None:
+                self._start(attempt, shares, None)
+                return True
+        return attempt.group.shape.time_minimum_s is not None and self._start_shorter(attempt)
+
+    def start_one(self, attempt: Attempt) -> list[int]:
+        """启动当前的作业一个（数组则一个任务），返回它的节点；放不下是空的。"""
+        if attempt.group.shape.pools and self.lacking(attempt) is not None:
+            return []
+        if not self._start_some(attempt, attempt.key, single=True):
+            return []
+        return self.plan.starts.latest_nodes()
+
+    def _place(self, attempt: Attempt, duration_s: float) -> tuple[NodeShare, ...] | None:
+        """此刻启动会用到的份额；放不下、或会推迟某个保留时是 None。"""
+        shape = attempt.group.shape
+        if attempt.kind is Kind.GENERAL:
+            free = self.free
+            if self._future is not None and not attempt.inside:
+                free = self._future.window(duration_s)
+            return place(self.cluster, shape, free, self.policy.placement, attempt.allowed)
+        node = self._find(attempt)
+        if node < 0:
+            return None
+        if attempt.kind is Kind.PLAIN:
+            return (self.share_at(attempt, self.now, node),)
+        free = self.free[node] if self._future is None else self._future.free_during(node, self.now, duration_s)
+        return (self.cluster.share(shape, node, shape.tasks, free),)
+
+    def _start(self, attempt: Attempt, shares: tuple[NodeShare, ...], time_limit_s: float | None) -> None:
+        """记下一个启动。"""
+        job = attempt.job
+        assert job is not None
+        task_id = None if job.tasks is None else job.task_ids(attempt.taken, 1)[0]
+        self.start(PlannedStart(job, task_id, shares, time_limit_s))
+        attempt.taken += 1
+        if attempt.taken >= job.available:
+            attempt.advance()
+
+    def start(self, start: PlannedStart) -> None:
+        """记下一个启动，占去它的资源。"""
+        self.plan.starts.add(start)
+        needs = [(share.node, self.cluster.share_vector(share)) for share in start.shares]
+        for node, need in needs:
+            self._take(node, need)
+        end = self.now + start.limit_s
+        pools = start.job.shape.pools
+        for name, count in pools:
+            self.pools[name] -= count
+        if self._future is None:
+            self._started.extend((node, end, need) for node, need in needs)
+        else:
+            self._future.start(needs, end)
+            self._future.occupy_pools(self.now, end, pools)
+
+    def _take(self, node: int, need: IntArray) -> None:
+        self.free[node] -= need
+        self.started_nodes.add(node)
+        if self._rows is not None:
+            self._rows[node] = self.free[node].tolist()
+
+    # ---- 一个节点上的 ----
+
+    def _find(self, attempt: Attempt) -> int:
+        """放得下、又不推迟别人的第一个候选节点；没有是 -1。空闲在一遍里只减不增，放不下的不必回头。"""
+        if self.policy.placement is Placement.SPREAD or attempt.within is not None:
+            return self._find_among_few(attempt)
+        if self.policy.placement is not Placement.WEIGHT:
+            found = self._find_in_bins(attempt)
+            if found is not None:
+                return found
+        return self._find_in_order(attempt)
+
+    def _find_in_bins(self, attempt: Attempt) -> int | None:
+        """最合适的节点；没有是 -1，说不准是 None。"""
+        if attempt.bins is None:
+            place_key = attempt.allowed.tobytes()
+            found = self._bins.get(place_key)
+            if found is None:
+                found = self._bins[place_key] = self._bins_of(attempt)
+            attempt.bins = found
+        rows = self._mirror()
+        refused = self._refused(attempt)
+        accepted = None
+        if refused is not None:
+
+            def accepted(node: int) -> bool:
+                return not refused[node] and self._allows(attempt, node)
+
+        for bins in attempt.bins:
+            node = bins.find(rows, attempt.amounts, attempt.share[0], accepted)
+            if node != -1:
+                return node
+        return -1
+
+    def _bins_of(self, attempt: Attempt) -> list[Bins]:
+        """每个权重一组，权重小的在前。"""
+        candidates = self._candidates(attempt)
+        weights = self.cluster.weight[candidates]
+        cuts = np.flatnonzero(np.diff(weights)) + 1
+        return [Bins(part, self._mirror()) for part in np.split(candidates, cuts)]
+
+    def _mirror(self) -> list[list[int]]:
+        if self._rows is None:
+            self._rows = self.free.tolist()
+        return self._rows
+
+    def _find_in_order(self, attempt: Attempt) -> int:
+        """候选里的第一个；放不下的以后也放不下，不必回头。"""
+        if attempt.candidates is None:
+            attempt.candidates = self._candidates(attempt)
+        rows, candidates, amounts = self._mirror(), attempt.candidates, attempt.amounts
+        refused = self._refused(attempt)
+        block = 128
+        while attempt.pointer < len(candidates):
+            for node in candidates[attempt.pointer : attempt.pointer + PROBES].tolist():
+                row = rows[node]
+                for dimension, amount in amounts:
+                    if row[dimension] < amount:
+                        break
+                else:
+                    if (refused is None or not refused[node]) and self._allows(attempt, node):
+                        return int(node)
+                attempt.pointer += 1
+            if attempt.pointer >= len(candidates):
+                break
+            picked = candidates[attempt.pointer : attempt.pointer + block]
+            good = fits(self.free[picked], attempt.need)
+            if refused is not None:
+                good &= ~refused[picked]
+            first = int(good.argmax())
+            attempt.pointer += first if good[first] else len(picked)
+            block = min(block * 4, BLOCK)
+        return -1
+
+    def _find_among_few(self, attempt: Attempt) -> int:
+        """每次都按此刻的空闲重新排：分散要这样，候选很少的这样更省。"""
+        if attempt.candidates is None:
+            attempt.candidates = self._candidates(attempt)
+        found = attempt.candidates[fits(self.free[attempt.candidates], attempt.need)]
+        for node in candidate_order(self.cluster, found, self.free, self.policy.placement).tolist():
+            if self._allows(attempt, node):
+                return int(node)
+        return -1
+
+    def _candidates(self, attempt: Attempt) -> IntArray:
+        if attempt.within is not None:
+            return np.flatnonzero(attempt.allowed)
+        if self._order is None:
+            self._order = candidate_order(self.cluster, np.arange(self.cluster.count), self.free, self.policy.placement)
+        if attempt.allowed.all():
+            return self._order
+        return self._order[attempt.allowed[self._order]]
+
+    def _refused(self, attempt: Attempt) -> BoolArray | None:
+        """有保留而给不出的节点，第一次问到时算一遍：以后只会更多，逐个再核对。"""
+        if self._future is not None and attempt.refused is None and not attempt.inside:
+            attempt.refused = np.zeros(self.cluster.count, dtype=np.bool_)
+            attempt.refused[self._future.refusing(attempt.need, attempt.duration)] = True
+        return attempt.refused
+
+    def _allows(self, attempt: Attempt, node: int) -> bool:
+        return self._future is None or attempt.inside or self._future.allows(node, attempt.need, attempt.duration)
+
+    def _start_run(self, attempt: Attempt, node: int, limit: OrderKey | None) -> None:
+        """从 node 起，把同组紧接着的作业成串地放下去。"""
+        jobs, task_ids = self._run(attempt, limit)
+        left = len(jobs)
+        if left == 1:
+            self._occupy_now(attempt, node, 1)
+            self.plan.starts.add_run(jobs, task_ids, (node,), attempt.share)
+            self._consume(attempt, jobs, 1)
+            return
+        nodes: list[int] = []
+        while left and node >= 0:
+            row = self._mirror()[node]
+            room = min(left, min(row[dimension] // amount for dimension, amount in attempt.amounts))
+            if self._future is not None and self._future.held(node):
+                room = 1
+            if self.policy.placement is Placement.SPREAD:
+                room = 1
+            self._occupy_now(attempt, node, room)
+            nodes.extend([node] * room)
+            left -= room
+            if left >= LONG_RUN and self.policy.placement is not Placement.SPREAD:
+                left -= self._fill_block(attempt, left, nodes)
+            if left:
+                node = self._find(attempt)
+        self.plan.starts.add_run(jobs, task_ids, nodes, attempt.share)
+        self._consume(attempt, jobs, len(nodes))
+
+    def _run(self, attempt: Attempt, limit: OrderKey | None) -> tuple[Sequence[PendingJob], list[int] | None]:
+        """可以接着放的一串：数组的若干任务，或同组次序不晚于 limit 的若干作业。"""
+        job, group = attempt.job, attempt.group
+        assert job is not None
+        most = self.policy.most_starts - len(self.plan.starts)
+        if job.tasks is not None:
+            count = min(most, job.available - attempt.taken)
+            return [job] * count, job.task_ids(attempt.taken, count)
+        following = attempt.index + 1
+        if most == 1 or following >= len(group.keys) or (limit is not None and group.keys[following] > limit):
+            return (job,), None
+        upper = len(group.keys) if limit is None else bisect_right(group.keys, limit, following)
+        found: list[PendingJob] = []
+        for index in range(attempt.index, min(upper, attempt.index + most)):
+            other = group.jobs[index]
+            if other is None or other.job_id in attempt.skipped:
+                continue
+            if other.tasks is not None:
+                break
+            found.append(other)
+        return found, None
+
+    def _consume(self, attempt: Attempt, jobs: Sequence[PendingJob], count: int) -> None:
+        job = attempt.job
+        assert job is not None
+        if job.tasks is not None:
+            attempt.taken += count
+            if attempt.taken >= job.available:
+                attempt.advance()
+            return
+        if count == len(jobs) == 1:
+            attempt.advance()
+            return
+        # 一串可能隔着空位：走到最后放下的那个的下一个。
+        last = jobs[count - 1]
+        while attempt.job is not last:
+            attempt.advance()
+        attempt.advance()
+
+    def _occupy_now(self, attempt: Attempt, node: int, count: int) -> None:
+        need = attempt.need if count == 1 else attempt.need * count
+        self._take(node, need)
+        end = self.now + attempt.duration
+        if self._future is None:
+            self._started.append((node, end, need))
+        else:
+            self._future.start([(node, need)], end)
+
+    def _fill_block(self, attempt: Attempt, left: int, nodes: list[int]) -> int:
+        """成段地放：每个候选放满为止，最后一个放余下的；返回放了几个。"""
+        if attempt.candidates is None:
+            attempt.candidates = self._candidates(attempt)
+        picked = attempt.candidates[attempt.pointer : attempt.pointer + BLOCK]
+        free = self.free[picked]
+        room = np.full(len(picked), left, dtype=np.int64)
+        for dimension, amount in attempt.amounts:
+            np.minimum(room, free[:, dimension] // amount, out=room)
+        np.maximum(room, 0, out=room)
+        if self._future is not None:
+            room[[self._future.held(node) for node in picked.tolist()]] = 0
+        before = np.cumsum(room) - room
+        count = np.clip(left - before, 0, room)
+        used = np.flatnonzero(count)
+        if not used.size:
+            return 0
+        for node, some in zip(picked[used].tolist(), count[used].tolist(), strict=True):
+            self._occupy_now(attempt, node, some)
+        nodes.extend(np.repeat(picked[used], count[used]).tolist())
+        return int(count.sum())
+
+    # ---- 较短的时限 ----
+
+    def _start_shorter(self, attempt: Attempt) -> bool:
+        """--time-min：整个时限会推迟别人的保留，就在不短于 time_minimum_s 的时限里取最长的（sbatch(1)）。"""
+        shape, shortest = attempt.group.shape, attempt.group.shape.time_minimum_s
+        if self._future is None and not self.cluster.reservations:
+            return False
+        assert shortest is not None
+        free = self.free if self._future is None else self._future.window(shortest)
+        allowed = self.cluster.usable(shape, self.now, shortest)
+        if attempt.within is not None:
+            allowed = allowed & attempt.within
+        shares = place(self.cluster, shape, free, self.policy.placement, allowed)
+        if shares is None:
+            return False
+        limit = attempt.duration
+        for share in shares:
+            if self._future is not None:
+                limit = min(limit, self._future.spell(share.node, self.cluster.share_vector(share)))
+            for reservation in self.cluster.reservations.values():
+                mask = reservation.mask(self.cluster.index, self.cluster.count)
+                if reservation.name != shape.reservation and reservation.start > self.now and mask[share.node]:
+                    limit = min(limit, reservation.start - self.now)
+        if not limit >= shortest:
+            return False
+        self._start(attempt, shares, float(math.floor(limit)) if math.isfinite(limit) else None)
+        return True
+
+    # ---- 保留 ----
+
+    def _reserve(self, attempt: Attempt) -> bool:
+        """为当前的作业保留；返回组里还要不要往下看（只为保留）。"""
+        job = attempt.job
+        assert job is not None
+        found = self.earliest(attempt)
+        if found is None:
+            self.unreserved.add(attempt.group.key)
+            return False
+        self.unreserved.discard(attempt.group.key)
+        self.hold(Reservation(job, *found))
+        attempt.advance()
+        return attempt.job is not None
+
+    def earliest(self, attempt: Attempt) -> tuple[float, tuple[NodeShare, ...]] | None:
+        """最早能连续放下组里一个作业的 (时刻, 份额)；已知的结束都等到了也放不下则为 None。"""
+        shape, future = attempt.group.shape, self.future
+        if attempt.kind is Kind.GENERAL:
+            return future.earliest_general(shape, attempt.usable, attempt.duration, self.policy.placement)
+        found = future.earliest(attempt.need, attempt.usable, attempt.duration, shape.pools)
+        return None if found is None else (found[0], (self.share_at(attempt, *found),))
+
+    def share_at(self, attempt: Attempt, begin: float, node: int) -> NodeShare:
+        """从 begin 起在 node 上的份额。"""
+        shape = attempt.group.shape
+        if attempt.kind is Kind.PLAIN:
+            cpus, memory, tasks = attempt.share
+            return NodeShare(node, cpus, memory, (), tasks)
+        free = self.future.free_during(node, begin, attempt.duration)
+        return self.cluster.share(shape, node, shape.tasks, free)
+
+    def hold(self, reservation: Reservation) -> None:
+        """占下一个保留。"""
+        job = reservation.job
+        end = reservation.start_time + job.time_limit_s
+        self.future.occupy(reservation.start_time, end, reservation.shares, job.shape.pools)
+        self.plan.reservations.append(reservation)

@@ -1,0 +1,330 @@
+"""今后的空闲：受阻的作业在上面找最早的时刻、占下一段，后来的作业看它会不会推迟别人。
+
+没有保留的节点查 releases（一次向量比较），有保留的一个节点一条时间线（timelines）。
+本周期启动的作业也会归还：它们的节点在 releases 里记为过时，另外小小地排一份。
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from scns_conductor.scheduling.cluster import Cluster, NodeShare
+from scns_conductor.scheduling.placement import Placement, place
+from scns_conductor.scheduling.releases import NO_END, FloatArray, Releases, running_releases
+from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray, Shape
+from scns_conductor.scheduling.timelines import Timelines
+
+# 过时的节点多到这么多（或集群的八分之一），整个重排一遍更省。
+MOST_STALE = 256
+
+
+class Future:
+    """free 是计划中此刻的空闲（由计划器边启动边改）；started 是在此之前本周期已经决定的启动。"""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        now: float,
+        free: IntArray,
+        started: Sequence[tuple[int, float, IntArray]] = (),
+        releases: Releases | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self.now = now
+        self._free = free
+        self.releases = running_releases(cluster, started) if releases is None else releases
+        self._extra: dict[int, list[tuple[int, float, IntArray]]] = defaultdict(list)
+        for item in started:
+            self._extra[item[0]].append(item)
+            if releases is not None:
+                releases.stale[item[0]] = True
+        self._stale: Releases | None = None
+        # 占下了、还没有开时间线的：增量的计划多半用不着它们。
+        self._deferred: dict[int, list[tuple[float, float, IntArray]]] = defaultdict(list)
+        self.opened = Timelines(now, cluster.width)
+        self._ranks = cluster.ranks
+        self._is_open: BoolArray = np.zeros(cluster.count, dtype=np.bool_)
+        self._pools: dict[str, int] = {}
+        self._licenses = Timelines(now, 1)
+        # 预留占着的节点与时段，按开始的先后。
+        self._windows = [
+            (reservation.mask(cluster.index, cluster.count), reservation.start, reservation.end)
+            for reservation in sorted(cluster.reservations.values(), key=lambda item: item.start)
+        ]
+
+    # ---- 记下 ----
+
+    def start(self, shares: Sequence[tuple[int, IntArray]], end: float) -> None:
+        """本周期又启动了一个：各节点（已从 free 里扣掉）到 end 归还。"""
+        for node, need in shares:
+            if node in self.opened.index:
+                self.opened.occupy(node, self.now, end, need)
+            if end < NO_END:
+                self._extra[node].append((node, end, need))
+                self.releases.stale[node] = True
+                self._stale = None
+
+    def occupy(self, begin: float, end: float, shares: Sequence[NodeShare], pools: Sequence[tuple[str, int]]) -> None:
+        """为受阻的作业占下 [begin, end)。"""
+        for share in shares:
+            need = self._cluster.share_vector(share)
+            if share.node in self.opened.index:
+                self.opened.occupy(share.node, begin, end, need)
+            else:
+                self._deferred[share.node].append((begin, end, need))
+        self.occupy_pools(begin, end, pools)
+
+    def occupy_pools(self, begin: float, end: float, pools: Sequence[tuple[str, int]]) -> None:
+        """占下许可证；没有被保留的许可证不必记。"""
+        for name, count in pools:
+            if name.startswith(LICENSE) and (name in self._pools or begin > self.now):
+                self._licenses.occupy(self._pool(name), begin, end, np.array([count]))
+
+    def open(self, node: int) -> None:
+        """开这个节点的时间线；开过了则什么也不做。"""
+        if node in self.opened.index:
+            return
+        cluster = self._cluster
+        rows = sorted(cluster.node_rows[node])
+        ends, needs = cluster.run_end[rows], cluster.run_need[rows]
+        extra = self._extra.get(node)
+        if extra:
+            ends = np.concatenate([ends, [item[1] for item in extra]])
+            needs = np.vstack([needs, [item[2] for item in extra]])
+        self.opened.open(node, self._free[node], ends, needs)
+        self._is_open[node] = True
+        for mask, start, end in self._windows:
+            if mask[node] and end > self.now:
+                self.opened.close(node, start, end)
+        for begin, until, need in self._deferred.pop(node, ()):
+            self.opened.occupy(node, begin, until, need)
+
+    def _open_deferred(self) -> None:
+        for node in list(self._deferred):
+            self.open(node)
+
+    def _pool(self, name: str) -> int:
+        """许可证的时间线的号。"""
+        number = self._pools.get(name)
+        if number is None:
+            number = self._pools[name] = len(self._pools)
+            holders = list(self._cluster.pool_holders.get(name, {}).values())
+            ends = np.array([end for end, _ in holders], dtype=np.float64)
+            counts = np.array([[count] for _, count in holders], dtype=np.int64).reshape(-1, 1)
+            self._licenses.open(number, np.array([self._cluster.pools.get(name, 0)]), ends, counts)
+        return number
+
+    # ---- 此刻 ----
+
+    def refusing(self, need: IntArray, duration_s: float) -> IntArray:
+        """有保留的节点里，从现在起的 duration_s 秒里给不出 need 的。"""
+        self._open_deferred()
+        return self.opened.refusing(need, duration_s)
+
+    def allows(self, node: int, need: IntArray, duration_s: float) -> bool:
+        """此刻的空闲够 need；从现在起的 duration_s 秒里也不会碰到保留。"""
+        if node in self._deferred:
+            self.open(node)
+        return node not in self.opened.index or self.opened.allows(node, need, duration_s)
+
+    def held(self, node: int) -> bool:
+        """node 上有没有保留（或开了时间线）。"""
+        return node in self.opened.index or node in self._deferred
+
+    def enough(self, node: int, needs: IntArray, durations: FloatArray) -> BoolArray:
+        """许多要求一起问 node：第 i 项从现在起的 durations[i] 秒里放得下 needs[i]。"""
+        self.open(node)
+        return self.opened.enough(node, needs, durations)
+
+    def spell(self, node: int, need: IntArray) -> float:
+        """此刻的空闲够 need；多少秒之后会碰到保留，碰不到是 inf。"""
+        if node in self._deferred:
+            self.open(node)
+        return self.opened.spell(node, need) if node in self.opened.index else math.inf
+
+    def pools_allow(self, pools: Sequence[tuple[str, int]], duration_s: float) -> bool:
+        """许可证从现在起的 duration_s 秒里够。"""
+        return all(
+            self._licenses.allows(self._pools[name], np.array([count]), duration_s)
+            for name, count in pools
+            if name in self._pools
+        )
+
+    def window(self, duration_s: float) -> IntArray:
+        """全部节点从现在起的 duration_s 秒里一直有的空闲（不看预留）。"""
+        self._open_deferred()
+        if not len(self.opened):
+            return self._free
+        found = self._free.copy()
+        found[self.opened.nodes[: len(self.opened)]] = self.opened.window(self.now, duration_s)
+        return found
+
+    def free_during(self, node: int, begin: float, duration_s: float) -> IntArray:
+        """node 在 [begin, begin + duration_s) 里一直有的空闲。"""
+        if begin <= self.now and node not in self.opened.index and node not in self._deferred:
+            now: IntArray = self._free[node]
+            return now
+        self.open(node)
+        found: IntArray = self.opened.window(begin, duration_s)[self.opened.index[node]]
+        return found
+
+    # ---- 今后 ----
+
+    def earliest(
+        self, need: IntArray, allowed: BoolArray, duration_s: float, pools: Sequence[tuple[str, int]] = ()
+    ) -> tuple[float, int] | None:
+        """allowed 的节点里最早（同样早的取次序最前的）能连续 duration_s 秒放下 need 的 (时刻, 节点)。"""
+        self._open_deferred()
+        least = self.now
+        while True:
+            found = self._earliest_node(need, allowed, duration_s, least)
+            if found is None:
+                return None
+            least = self._pools_from(pools, duration_s, found[0])
+            if least == found[0]:
+                return found
+            if least == math.inf:
+                return None
+
+    def earliest_among(
+        self, nodes: IntArray, need: IntArray, allowed: BoolArray, duration_s: float
+    ) -> tuple[float, int] | None:
+        """只看 nodes（不多）的 earliest；不看许可证。"""
+        for node in nodes.tolist():
+            self.open(node)
+        rows = np.array([self.opened.index[node] for node in nodes.tolist()], dtype=np.int64)
+        moments = self.opened.earliest(need, duration_s, self.now)[rows]
+        moments[~allowed[nodes]] = np.inf
+        best = float(moments.min(initial=np.inf))
+        if best >= NO_END:
+            return None
+        tied = nodes[moments == best]
+        return best, int(tied[np.argmin(self._ranks[tied])])
+
+    def _earliest_node(
+        self, need: IntArray, allowed: BoolArray, duration_s: float, least: float
+    ) -> tuple[float, int] | None:
+        closed = allowed & ~self._is_open
+        free_now = closed.copy()
+        for dimension, amount in enumerate(need.tolist()):
+            if amount:
+                free_now &= self._free[:, dimension] >= amount
+        nodes = np.flatnonzero(free_now)
+        parts = [(nodes, np.full(len(nodes), least))]
+        # 此刻就够的已经最早，除非有预留推迟它们，或反正要等许可证。
+        if not len(nodes) or self._windows or least > self.now:
+            floor = max(least, self.now + 1.0)
+            parts += [part.earliest(need, self._free, closed, floor) for part in self._parts(closed)]
+        if len(self.opened):
+            rows = self.opened.nodes[: len(self.opened)]
+            parts.append((rows, np.where(allowed[rows], self.opened.earliest(need, duration_s, least), np.inf)))
+        nodes = np.concatenate([part[0] for part in parts])
+        moments = np.concatenate([part[1] for part in parts])
+        for mask, start, end in self._windows:
+            hit = mask[nodes] & (moments < end) & (moments + duration_s > start)
+            moments = np.where(hit & ~self._is_open[nodes], end, moments)
+        if not len(nodes):
+            return None
+        best = float(moments.min())
+        if best >= NO_END:
+            return None
+        tied = nodes[moments == best]
+        return best, int(tied[np.argmin(self._ranks[tied])])
+
+    def _parts(self, allowed: BoolArray) -> list[Releases]:
+        """查 allowed 要看的归还；全都过时的只看小的一份。"""
+        stale = self.releases.stale
+        if int(stale.sum()) > max(MOST_STALE, self._cluster.count // 8):
+            everything = [item for items in self._extra.values() for item in items]
+            self.releases = running_releases(self._cluster, everything)
+            self._stale = None
+            return [self.releases]
+        if not stale.any():
+            return [self.releases]
+        if self._stale is None:
+            nodes = np.flatnonzero(stale)
+            rows = [row for node in nodes.tolist() for row in sorted(self._cluster.node_rows[node])]
+            extra = [item for node in nodes.tolist() for item in self._extra.get(node, ())]
+            cluster = self._cluster
+            at = np.concatenate([cluster.run_node[rows], np.array([item[0] for item in extra], dtype=np.int64)])
+            ends = np.concatenate([cluster.run_end[rows], np.array([item[1] for item in extra], dtype=np.float64)])
+            needs = np.vstack([cluster.run_need[rows], *(item[2] for item in extra)])
+            self._stale = Releases(cluster.count, at, ends, needs)
+        if not (allowed & ~self.releases.stale).any():
+            return [self._stale]
+        return [self.releases, self._stale]
+
+    def _pools_from(self, pools: Sequence[tuple[str, int]], duration_s: float, least: float) -> float:
+        """许可证都够的最早时刻，不早于 least；不会够是 inf。"""
+        while True:
+            moment = least
+            for name, count in pools:
+                if name.startswith(LICENSE):
+                    number = self._pool(name)
+                    row = self._licenses.index[number]
+                    moment = max(moment, float(self._licenses.earliest(np.array([count]), duration_s, moment)[row]))
+            if moment == least or moment == math.inf:
+                return moment
+            least = moment
+
+    def earliest_general(
+        self,
+        shape: Shape,
+        allowed: BoolArray,
+        duration_s: float,
+        placement: Placement,
+    ) -> tuple[float, tuple[NodeShare, ...]] | None:
+        """多节点、独占一类的：没有保留时放得下与否是单调的，先二分出下界，再从那里一个时刻一个时刻地试。"""
+        self._open_deferred()
+        cluster = self._cluster
+        moments = self._moments()
+        low, high = 0, len(moments)
+        while low < high:
+            middle = (low + high) // 2
+            if place(cluster, shape, self._released(moments[middle]), placement, allowed) is None:
+                low = middle + 1
+            else:
+                high = middle
+        for moment in moments[low:].tolist():
+            begin = self._pools_from(shape.pools, duration_s, moment)
+            if begin == math.inf:
+                return None
+            if begin > moment:
+                # 许可证更晚才够；那时不一定是一个已有的时刻。
+                found = self._place_at(shape, allowed, begin, duration_s, placement)
+                if found is not None:
+                    return begin, found
+                continue
+            found = self._place_at(shape, allowed, moment, duration_s, placement)
+            if found is not None:
+                return moment, found
+        return None
+
+    def _place_at(
+        self, shape: Shape, allowed: BoolArray, moment: float, duration_s: float, placement: Placement
+    ) -> tuple[NodeShare, ...] | None:
+        free = self._released(moment)
+        if len(self.opened):
+            free[self.opened.nodes[: len(self.opened)]] = self.opened.window(moment, duration_s)
+        for mask, start, end in self._windows:
+            if moment < end and start < moment + duration_s:
+                allowed = allowed & ~mask
+        return place(self._cluster, shape, free, placement, allowed)
+
+    def _moments(self) -> FloatArray:
+        """会有变化的时刻，从现在起。"""
+        ends = [part.moments() for part in self._parts(np.ones(self._cluster.count, dtype=np.bool_))]
+        times = self.opened.times[: len(self.opened)].ravel()
+        windows = [end for _, _, end in self._windows if end > self.now]
+        found = np.concatenate([*(np.maximum(each, self.now + 1.0) for each in ends), times[times < NO_END], windows])
+        return np.unique(np.concatenate([[self.now], found]))
+
+    def _released(self, moment: float) -> IntArray:
+        """只看归还、不看保留时 moment 的空闲；有保留的节点也按没有保留算。"""
+        free: IntArray = self._free
+        for part in self._parts(np.ones(self._cluster.count, dtype=np.bool_)):
+            # 已过预计结束的当作马上结束。
+            free = part.free_at(moment, free) if moment > self.now else free
+        return free.copy() if free is self._free else free

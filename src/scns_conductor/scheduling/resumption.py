@@ -1,0 +1,226 @@
+"""接着上一遍计划：先按次序核对保留，再让受阻的组看变了的节点、新到的作业看全部节点。
+
+变了的节点（dirty）上的空闲与上一遍所知的不同。保留上次选的是最早的，没有变的节点不会更早，所以只要与变了的节点比；
+一个保留挪走了，原来与新到的节点也就变了。代价与变了多少成正比，与队列和集群的大小无关（除了几次向量比较）。
+"""
+
+import heapq
+from collections.abc import Collection
+
+import numpy as np
+
+from scns_conductor.scheduling.cycle import Attempt, Cycle, facts_of
+from scns_conductor.scheduling.feasibility import Kind, fits
+from scns_conductor.scheduling.plan import Plan, Reservation
+from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, Queue
+from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray
+
+# 变了的节点多到这么多，逐组地比，不逐个节点地比。
+MANY_NODES = 64
+
+
+def resume(cycle: Cycle, old: Plan, queue: Queue, changed: IntArray, raised: Collection[str]) -> bool:
+    """在 cycle 里接着 old 计划；changed 是变了的节点，raised 是多了的池。不能接着的返回 False（要从头计划）。
+
+    调用者保证：old 的保留都还在排队，新到的都排在它们之后，它们用的池没有多。
+    """
+    return _Resumption(cycle, old, queue, changed).run(raised)
+
+
+class _Resumption:
+    def __init__(self, cycle: Cycle, old: Plan, queue: Queue, changed: IntArray) -> None:
+        self._cycle, self._old, self._queue = cycle, old, queue
+        self._dirty: BoolArray = np.zeros(cycle.cluster.count, dtype=np.bool_)
+        self._dirty[changed] = True
+        self._nodes = changed
+        # 还有保留的、已经启动的，不再看；启动了若干任务、再没有保留的数组。
+        self._skipped: set[int] = set()
+        self._begun: dict[int, int] = {}
+        # 有作业按保留启动了的组：也许已经没有别的作业受阻。
+        self._moving: set[GroupKey] = set()
+        cycle.plan.blocked = {key: reason for key, reason in old.blocked.items() if key in queue.groups}
+        cycle.plan.impossible = {key: text for key, text in old.impossible.items() if key in queue.groups}
+
+    def run(self, raised: Collection[str]) -> bool:
+        """见 resume。"""
+        for kept in self._old.reservations:
+            self._recheck(kept)
+        return self._go_on(raised)
+
+    def _last(self) -> OrderKey | None:
+        """最后一个保留的次序键。"""
+        return max((kept.job.key for kept in self._old.reservations), default=None)
+
+    def _mark(self, nodes: Collection[int]) -> None:
+        self._dirty[list(nodes)] = True
+        self._nodes = np.flatnonzero(self._dirty)
+
+    # ---- 保留 ----
+
+    def _recheck(self, kept: Reservation) -> None:
+        """核对一个保留：照旧、提前、推迟，或此刻就启动。"""
+        cycle, job = self._cycle, kept.job
+        nodes = [share.node for share in kept.shares]
+        if kept.start_time <= cycle.now:
+            # 到了时刻，占着资源的作业却没有结束：照变了的重新看。
+            self._mark(nodes)
+        self._skipped.add(job.job_id)
+        group = self._queue.groups[job.shape, job.time_limit_s]
+        attempt = Attempt(cycle.cluster, group, cycle.now)
+        attempt.turn_to(job)
+        lacking = cycle.lacking(attempt) if job.shape.pools else None
+        if lacking is not None and not lacking.startswith(LICENSE):
+            # 上限满了：不再为它保留，等池多出来再看。
+            cycle.plan.blocked[group.key] = cycle.cluster.pool_reasons.get(lacking, "Resources")
+            self._skipped.discard(job.job_id)
+            self._mark(nodes)
+            return
+        if not attempt.usable[self._nodes].any():
+            cycle.hold(kept)
+            return
+        simple = attempt.kind is not Kind.GENERAL and not job.shape.pools and job.shape.time_minimum_s is None
+        found = self._earliest(attempt, kept) if simple else self._from_scratch(attempt)
+        if found is None:
+            # 启动了，或说不准何时了。
+            self._mark(nodes)
+            return
+        if found.start_time != kept.start_time or found.shares != kept.shares:
+            self._mark(nodes)
+            self._mark([share.node for share in found.shares])
+        cycle.hold(found)
+
+    def _earliest(self, attempt: Attempt, kept: Reservation) -> Reservation | None:
+        cycle, (share,) = self._cycle, kept.shares
+        ranks = cycle.cluster.ranks
+        best = cycle.future.earliest_among(self._nodes, attempt.need, attempt.usable, attempt.duration)
+        old = (kept.start_time, int(ranks[share.node]))
+        new = None if best is None else (best[0], int(ranks[best[1]]))
+        if self._dirty[share.node]:
+            if new is None or new > old:
+                # 原来的地方没有那么早了，没有变的节点也可能更好。
+                return self._from_scratch(attempt)
+        elif new is None or new >= old:
+            return kept
+        assert best is not None
+        if best[0] <= cycle.now:
+            return self._from_scratch(attempt)
+        return Reservation(kept.job, best[0], (cycle.share_at(attempt, *best),))
+
+    def _from_scratch(self, attempt: Attempt) -> Reservation | None:
+        """当前的作业此刻能启动则启动；还要等的找最早的时刻，都启动了或说不准何时是 None。"""
+        cycle, job = self._cycle, attempt.job
+        assert job is not None
+        attempt.limit_to(self._dirty, "Resources")
+        # 数组：能启动几个任务就启动几个，余下的再保留一个。
+        while attempt.job is job and (nodes := cycle.start_one(attempt)):
+            self._mark(nodes)
+            self._moving.add(attempt.group.key)
+        if attempt.job is not job:
+            return None
+        found = cycle.earliest(attempt)
+        if found is None:
+            self._skipped.discard(job.job_id)
+            self._begun[job.job_id] = attempt.taken
+            return None
+        return Reservation(job, *found)
+
+    # ---- 受阻的与新到的 ----
+
+    def _go_on(self, raised: Collection[str]) -> bool:
+        cycle = self._cycle
+        blocked, cluster = cycle.plan.blocked, cycle.cluster
+        last = self._last()
+        # 说不准何时、却排在某个保留前面的，也许现在说得准了：次序要从头排。
+        for key in cycle.unreserved:
+            group = self._queue.groups[key]
+            usable = cluster.eligible(group.shape)
+            if last is not None and group.keys[group.start] < last and usable[self._nodes].any():
+                return False
+        held = {(kept.job.shape, kept.job.time_limit_s) for kept in cycle.plan.reservations}
+        for key in self._moving - held:
+            if self._attempt(self._queue.groups[key]).job is None:
+                del blocked[key]
+        fresh = {(job.shape, job.time_limit_s) for job in self._queue.fresh.values()}
+        attempts = [
+            self._attempt(self._queue.groups[key])
+            for key in fresh
+            if key not in blocked and key not in cycle.plan.impossible
+        ]
+        for group in self._worth_trying([self._queue.groups[key] for key in blocked], raised):
+            attempt = self._attempt(group)
+            if attempt.job is None:
+                continue
+            retry = any(name in raised for name, _ in group.shape.pools)
+            if retry and last is not None and attempt.key < last:
+                return False
+            reason = blocked.pop(group.key)
+            if not retry:
+                attempt.limit_to(self._dirty, reason)
+            attempts.append(attempt)
+        cycle.run(attempts)
+        return True
+
+    def _attempt(self, group: Group) -> Attempt:
+        return Attempt(self._cycle.cluster, group, self._cycle.now, self._skipped, self._begun)
+
+    def _worth_trying(self, groups: list[Group], raised: Collection[str]) -> list[Group]:
+        """受阻的组里要再看的：用的池多了的，也许能在变了的节点上启动的，轮到它保留的。"""
+        hopeful = self._hopeful(groups).tolist()
+        chosen = {
+            number
+            for number, group in enumerate(groups)
+            if hopeful[number] or (raised and any(name in raised for name, _ in group.shape.pools))
+        }
+        room = self._cycle.depth - len(self._cycle.plan.reservations)
+        if room > 0:
+            # 余下的组里，次序最前的 room 个作业必定都在组首最前的 room 个组里。
+            heads = []
+            for number, group in enumerate(groups):
+                head = None if number in chosen else self._head(group)
+                if head is not None and not self._unreservable(group):
+                    heads.append((head, number))
+            chosen.update(number for _, number in heapq.nsmallest(room, heads))
+        return [groups[number] for number in sorted(chosen)]
+
+    def _head(self, group: Group) -> OrderKey | None:
+        """组里第一个没有保留的作业的次序键。"""
+        for index in range(group.start, len(group.jobs)):
+            job = group.jobs[index]
+            if job is not None and job.job_id not in self._skipped:
+                return group.keys[index]
+        return None
+
+    def _unreservable(self, group: Group) -> bool:
+        cycle, shape = self._cycle, group.shape
+        if group.key in cycle.unreserved:
+            return not cycle.cluster.eligible(shape)[self._nodes].any()
+        return any(not name.startswith(LICENSE) and cycle.pools.get(name, 0) < count for name, count in shape.pools)
+
+    def _hopeful(self, groups: list[Group]) -> BoolArray:
+        """哪些组也许能在变了的节点上启动。"""
+        found = np.zeros(len(groups), dtype=np.bool_)
+        if not groups or not len(self._nodes):
+            return found
+        if len(self._nodes) > MANY_NODES:
+            return np.array([self._may_start(group) for group in groups])
+        cluster = self._cycle.cluster
+        facts = [facts_of(cluster, group) for group in groups]
+        needs = np.stack([need for need, _ in facts])
+        simple = np.array([kind is not Kind.GENERAL for _, kind in facts])
+        durations = np.array([group.shape.time_minimum_s or group.time_limit_s for group in groups])
+        usable = [cluster.eligible(group.shape) for group in groups]
+        for node in self._nodes.tolist():
+            enough = self._cycle.future.enough(node, needs, durations) & simple
+            for index in np.flatnonzero(enough).tolist():
+                found[index] |= usable[index][node]
+        for index in np.flatnonzero(~simple).tolist():
+            found[index] = self._may_start(groups[index])
+        return found
+
+    def _may_start(self, group: Group) -> bool:
+        cycle = self._cycle
+        need, kind = facts_of(cycle.cluster, group)
+        nodes = self._nodes[cycle.cluster.eligible(group.shape)[self._nodes]]
+        if kind is not Kind.GENERAL:
+            return bool(fits(cycle.free[nodes], need).any())
+        return any(cycle.cluster.capacity_at(group.shape, node, cycle.free[node]) for node in nodes.tolist())

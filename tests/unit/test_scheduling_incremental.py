@@ -1,0 +1,200 @@
+"""增量的计划与从头的计划一样：随机的事件（提交、结束、取消、保留、时间过去），每一步都对照。"""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scns_conductor.core.array_spec import TaskRange
+from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, RunningJob
+from scns_conductor.scheduling.plan import Plan, PlannedStart
+from scns_conductor.scheduling.planner import Planner, plan
+from scns_conductor.scheduling.policy import Backfill, Policy
+from scns_conductor.scheduling.queue import PendingJob, Queue
+from scns_conductor.scheduling.shape import Shape
+
+NOW = 1000.0
+SHAPES = [
+    Shape(maximum_nodes=1),
+    Shape(cpus_per_task=2, memory_per_node=30),
+    Shape(cpus_per_task=3),
+    Shape(cpus_per_task=4, memory_per_cpu=10),
+    Shape(cpus_per_task=2, gres_per_node=(("gpu", 1),)),
+    Shape(tasks=4, minimum_nodes=2, maximum_nodes=2),
+    Shape(tasks=6),
+    Shape(exclusive=True),
+    Shape(cpus_per_task=2, pools=(("license:matlab", 1),)),
+    Shape(pools=(("qos:jobs", 1),)),
+    Shape(cpus_per_task=9),
+]
+SIMPLE = SHAPES[:4]
+LIMITS = [10.0, 25.0, 60.0, float("inf")]
+POLICIES = [Policy(Backfill.EASY, 1), Policy(Backfill.EASY, 3), Policy(Backfill.CONSERVATIVE, 1000)]
+SUBMIT = st.tuples(st.just("submit"), st.integers(0, len(SHAPES) - 1), st.integers(0, 3), st.integers(1, 3))
+OTHER = st.tuples(
+    st.sampled_from(["end", "end", "end", "cancel", "hold", "release", "wait", "overrun"]),
+    st.integers(0, 9),
+    st.integers(1, 30),
+    st.just(0),
+)
+EVENTS = st.lists(st.one_of(SUBMIT, OTHER), min_size=4, max_size=40)
+
+
+class World:
+    """一个小集群与队列；事件照真的调度器那样改它们，计划的结果照真的那样记下。"""
+
+    def __init__(self, nodes: int, shapes: list[Shape]) -> None:
+        self.cluster, self.queue, self.now = Cluster(), Queue(), NOW
+        self.shapes = shapes
+        for number in range(nodes):
+            gres = {"gpu": 2} if number == 0 else {}
+            self.cluster.upsert_node(NodeFacts(f"n{number}", 4 + 2 * (number % 2), 100, gres, weight=1 + number // 2))
+        self.cluster.set_pool("license:matlab", 2, "Licenses")
+        self.cluster.set_pool("qos:jobs", 2, "QOSGrpJobsLimit")
+        self.next_id = 1
+
+    def apply(self, event: tuple[str, int, int, int]) -> None:
+        kind, which, amount, count = event
+        running = sorted(self.cluster.running)
+        waiting = sorted(self.queue.jobs)
+        match kind:
+            case "submit":
+                tasks = [TaskRange(0, count)] if count > 2 else None
+                shape = self.shapes[which % len(self.shapes)]
+                self.queue.upsert(
+                    PendingJob(
+                        self.next_id, shape, LIMITS[amount % 4], tasks=tasks, available=2 if tasks is not None else 1
+                    )
+                )
+                self.next_id += 1
+            case "end" if running:
+                self.cluster.release(running[which % len(running)])
+            case "cancel" if waiting:
+                self.queue.remove(waiting[which % len(waiting)])
+            case "hold" if waiting:
+                self.queue.judge(self.queue.jobs[waiting[which % len(waiting)]], "JobHeldUser")
+            case "release" if waiting:
+                self.queue.judge(self.queue.jobs[waiting[which % len(waiting)]], None)
+            case "wait":
+                # 时间过去，到了时刻的准时结束。
+                self.now += amount
+                for number in running:
+                    if self.cluster.running[number].expected_end <= self.now:
+                        self.cluster.release(number)
+            case "overrun":
+                self.now += amount
+
+    def commit(self, decided: Plan) -> None:
+        for start in decided.starts:
+            job = start.job
+            number = job.job_id
+            if start.task_id is not None:
+                self.next_id += 1
+                number = 100_000 + self.next_id
+                assert job.tasks is not None
+                job.tasks = [
+                    TaskRange(task, task + 1)
+                    for span in job.tasks
+                    for task in range(span.lower, span.upper)
+                    if task != start.task_id
+                ]
+                left = len(job.tasks)
+                if left:
+                    self.queue.set_available(job, min(left, job.available - 1))
+                else:
+                    self.queue.remove(job.job_id)
+            else:
+                self.queue.remove(number)
+            end = self.now + start.limit_s
+            self.cluster.allocate(RunningJob(number, end, start.shares, pools=job.shape.pools))
+
+
+def summary(decided: Plan) -> dict[str, Any]:
+    return {
+        "starts": sorted((start.job.job_id, start.task_id or 0) for start in decided.starts),
+        "reservations": [(kept.job.job_id, kept.start_time) for kept in decided.reservations],
+        "blocked": dict(decided.blocked),
+        "impossible": set(decided.impossible),
+    }
+
+
+def fits_everywhere(world: World, decided: Plan) -> bool:
+    """运行中的、启动的、保留的加在一起，任何时刻都不超过总量。"""
+    spans = [(world.now, max(job.expected_end, world.now + 1), job.shares) for job in world.cluster.running.values()]
+    spans += [(world.now, world.now + start.limit_s, start.shares) for start in decided.starts]
+    spans += [(kept.start_time, kept.start_time + kept.job.time_limit_s, kept.shares) for kept in decided.reservations]
+    for moment in {begin for begin, _, _ in spans}:
+        left = world.cluster.total[: world.cluster.count].copy()
+        for begin, end, shares in spans:
+            if begin <= moment < end:
+                for share in shares:
+                    left[share.node] -= world.cluster.share_vector(share)
+        if (left < 0).any():
+            return False
+    return True
+
+
+def fate_of_the_head(world: World, decided: Plan) -> tuple[str, float] | None:
+    """次序最前的作业：现在启动、将来启动，或说不准；它不受别人放在哪里的影响。"""
+    waiting = [job for job in world.queue.jobs.values() if job.startable and key_of(job) not in decided.impossible]
+    if not waiting:
+        return None
+    head = min(waiting, key=lambda job: job.key)
+    if any(start.job is head for start in decided.starts):
+        return ("start", world.now)
+    return next((("later", kept.start_time) for kept in decided.reservations if kept.job is head), ("unknown", 0.0))
+
+
+def key_of(job: PendingJob) -> tuple[Shape, float]:
+    return (job.shape, job.time_limit_s)
+
+
+def left_behind(world: World, decided: Plan) -> list[int]:
+    """裁判：没有启动也没有保留、加上它也处处放得下的单节点作业。"""
+    moved = {start.job.job_id for start in decided.starts} | {kept.job.job_id for kept in decided.reservations}
+    found = []
+    for job in world.queue.jobs.values():
+        if not job.startable or job.job_id in moved or job.shape not in SIMPLE:
+            continue
+        memory = job.shape.memory_per_node or (job.shape.memory_per_cpu or 0) * job.shape.cpus_per_task
+        for node in range(world.cluster.count):
+            trial = Plan(world.now, reservations=decided.reservations)
+            for start in decided.starts:
+                trial.starts.add(start)
+            trial.starts.add(PlannedStart(job, None, (NodeShare(node, job.shape.cpus_per_task, memory),)))
+            if fits_everywhere(world, trial):
+                found.append(job.job_id)
+    return found
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(events=EVENTS)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_on_one_node_the_plan_is_the_same_as_from_scratch(policy, events):
+    """一个节点没有放在哪里的选择：启动、保留、受阻都一样。"""
+    world, planner = World(1, SHAPES[:5] + SHAPES[7:]), Planner(policy)
+    for event in events:
+        world.apply(event)
+        fresh = plan(world.cluster, world.queue, world.now, policy)
+        resumed = planner.plan(world.cluster, world.queue, world.now)
+        assert summary(resumed) == summary(fresh)
+        world.commit(resumed)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(events=EVENTS, nodes=st.integers(2, 4))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_nothing_is_exceeded_nothing_is_left_behind_and_the_head_fares_the_same(policy, events, nodes):
+    """几个节点上放在哪里可以不同：不超过总量，队首的命运一样，也没有谁本可以启动却没有启动。"""
+    world, planner = World(nodes, SHAPES), Planner(policy)
+    for event in events:
+        world.apply(event)
+        fresh = plan(world.cluster, world.queue, world.now, policy)
+        resumed = planner.plan(world.cluster, world.queue, world.now)
+        assert fits_everywhere(world, fresh)
+        assert fits_everywhere(world, resumed)
+        assert fate_of_the_head(world, resumed) == fate_of_the_head(world, fresh)
+        assert left_behind(world, fresh) == []
+        assert left_behind(world, resumed) == []
+        world.commit(resumed)
