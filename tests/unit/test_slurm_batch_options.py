@@ -1,5 +1,7 @@
 """sbatch 的选项换成 API 的 job。"""
 
+from pathlib import Path
+
 import pytest
 
 from scns_conductor.slurm.batch_options import environment_options, job_fields
@@ -13,7 +15,8 @@ def test_options_become_the_fields_of_the_job() -> None:
         "tasks": 4,
         "time_limit": "1:30:00",
         "tres_per_job": "gres/gpu:a100:2",
-        "environment": {},
+        # sbatch 自己写进作业的变量。
+        "environment": {"SLURM_GPUS": "a100:2", "SLURM_EXPORT_ENV": "NONE"},
     }
 
 
@@ -78,3 +81,42 @@ def test_a_bad_value_is_refused_with_slurms_words_and_exit_code(given: dict[str,
 @pytest.mark.parametrize("signal", ["B:USR2@30", "SIGTERM", "R:10@5", "usr1@90"])
 def test_signal_specifications_slurm_accepts(signal: str) -> None:
     assert job_fields({"signal": signal}, {})["kill_warning_signal"]
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "value"),
+    [
+        ({"gpus": "4", "cpus_per_gpu": "3", "ntasks": "2"}, "cpus_per_task", 6),
+        ({"gpus_per_node": "a100:2", "cpus_per_gpu": "4", "ntasks_per_node": "2"}, "cpus_per_task", 4),
+        ({"gpus_per_task": "2", "cpus_per_gpu": "4", "ntasks": "3"}, "cpus_per_task", 8),
+        ({"gpus": "4", "ntasks_per_gpu": "2"}, "tasks", 8),
+        ({"ntasks": "5", "ntasks_per_gpu": "2"}, "tres_per_job", "gres/gpu:3"),
+        ({"gpus_per_socket": "2", "sockets_per_node": "1"}, "tres_per_node", "gres/gpu:2"),
+        ({"tres_per_task": "cpu=2,gres/gpu:1"}, "tres_per_task", "gres/gpu:1"),
+        ({"tres_per_task": "cpu=2,gres/gpu:1"}, "cpus_per_task", 2),
+    ],
+)
+def test_options_counted_by_gpu_become_plain_ones(given: dict[str, str], field: str, value: object) -> None:
+    assert job_fields(given, {})[field] == value
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"no_kill": ""}, {"contiguous": ""}, {"core_spec": "1"}, {"cpus_per_gpu": "2"}, {"ntasks_per_gpu": "2"},
+     {"gpus_per_socket": "1", "sockets_per_node": "2"}, {"cpus_per_gpu": "2", "gpus": "1", "cpus_per_task": "1"}],
+)  # fmt: skip
+def test_an_option_that_would_change_the_job_is_refused_by_name(given: dict[str, str]) -> None:
+    with pytest.raises(Fatal):
+        job_fields(given, {})
+
+
+def test_options_that_ask_for_what_is_so_anyway_are_accepted() -> None:
+    assert job_fields({"no_kill": "off", "core_spec": "0", "contiguous": "", "nodes": "1"}, {})["nodes"] == "1"
+
+
+def test_nodes_and_variables_come_from_files(tmp_path: Path) -> None:
+    nodes, variables = tmp_path / "nodes", tmp_path / "variables"
+    nodes.write_text("n1\nn2\n")
+    variables.write_bytes(b"A=1\0B=two words\0")
+    job = job_fields({"nodefile": str(nodes), "export_file": str(variables)}, {"HOME": "/home/me"})
+    assert (job["required_nodes"], job["environment"]) == ("n1,n2", {"A": "1", "B": "two words"})

@@ -8,6 +8,7 @@ from typing import Any
 from scns_conductor.core.batch_script import exported, gpu_fields, warning_signal
 from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.units import parse_memory_mb, parse_time_limit
+from scns_conductor.slurm.batch_derived import derived, file_environment, submitted_variables
 from scns_conductor.slurm.options import Option, flags, option, values
 from scns_conductor.slurm.session import Fatal
 
@@ -50,6 +51,7 @@ _FIELDS = {
     "comment": "comment",
     "mail_type": "mail_type",
     "mail_user": "mail_user",
+    "tres_per_task": "tres_per_task",
 }
 _COUNTS = {
     "ntasks": "tasks",
@@ -58,11 +60,18 @@ _COUNTS = {
     "mincpus": "minimum_cpus_per_node",
 }
 # 有意义、但这里做不到的：不能悄悄忽略。
-_REFUSED = flags("-k --no-kill", "--contiguous", "--reboot", "-O --overcommit", "-I --immediate") + values(
-    "-M --clusters", "--container", "--bb", "--bbf", "--uid", "--gid", "-S --core-spec", "--thread-spec",
-    "--ntasks-per-gpu", "--cpus-per-gpu", "-F --nodefile", "--cluster-constraint", "--mcs-label",
-    "--gpus-per-socket", "--tres-per-task", "--export-file",
-)  # fmt: skip
+_REFUSED = [
+    *flags("--reboot", "-O --overcommit", "-I --immediate"),
+    *values(
+        "-M --clusters", "--container", "--bb", "--bbf", "--uid", "--gid", "--cluster-constraint", "--mcs-label",
+    ),
+]  # fmt: skip
+# 只在某些值下等于没有写的：-k off、-S 0、-N1 --contiguous；别的值做不到，拒绝。
+_CONDITIONAL = [
+    option("-k --no-kill", "optional"),
+    *flags("--contiguous"),
+    *values("-S --core-spec", "--thread-spec"),
+]
 # 只是放置与计量的提示，不改变作业的结果。
 _HINTS = [
     *values(
@@ -89,6 +98,11 @@ OPTIONS: list[Option] = [
     *flags("--parsable", "-h --help", "--usage", "-V --version"),
     option("--exclusive", "optional"),
     option("--nice", "optional"),
+    *values(
+        "-F --nodefile", "--gpus-per-socket", "--tres-per-task", "--export-file", "--cpus-per-gpu",
+        "--ntasks-per-gpu",
+    ),
+    *_CONDITIONAL,
     *_REFUSED,
     *_HINTS,
 ]  # fmt: skip
@@ -102,6 +116,10 @@ _VARIABLES = {
     "SBATCH_MEM_PER_GPU": "mem_per_gpu", "SBATCH_MEM_PER_NODE": "mem", "SBATCH_OPEN_MODE": "open_mode",
     "SBATCH_OUTPUT": "output", "SBATCH_PARTITION": "partition", "SBATCH_QOS": "qos",
     "SBATCH_RESERVATION": "reservation", "SBATCH_SIGNAL": "signal", "SBATCH_TIMELIMIT": "time",
+    "SBATCH_CPUS_PER_GPU": "cpus_per_gpu", "SBATCH_CLUSTERS": "clusters", "SBATCH_CONTAINER": "container",
+    "SBATCH_CORE_SPEC": "core_spec", "SBATCH_NO_KILL": "no_kill", "SBATCH_OVERCOMMIT": "overcommit",
+    "SBATCH_REQ_SWITCH": "switches", "SBATCH_THREAD_SPEC": "thread_spec", "SBATCH_HINT": "hint",
+    "SBATCH_THREADS_PER_CORE": "threads_per_core", "SBATCH_PROFILE": "profile", "SBATCH_GPU_BIND": "gpu_bind",
     "SBATCH_WCKEY": "wckey", "SBATCH_REQUEUE": "requeue", "SBATCH_NO_REQUEUE": "no_requeue", "SBATCH_WAIT": "wait",
 }  # fmt: skip
 REFUSED = {each.key: each.long[0] for each in _REFUSED}
@@ -117,6 +135,8 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     for key, name in REFUSED.items():
         if key in given:
             raise Fatal(f"--{name} is not supported by this system")
+    _refuse_conditionally(given)
+    given = derived(given)
     _check(given, ("time", "time_min"), parse_time_limit)
     _check(given, ("mem", "mem_per_cpu", "mem_per_gpu", "tmp"), parse_memory_mb)
     job: dict[str, Any] = {field: given[key] for key, field in _FIELDS.items() if given.get(key)}
@@ -138,8 +158,24 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
             job |= warning_signal(given["signal"])
         except ValueError:
             raise Fatal("Invalid --signal specification", code=BAD_OPTION) from None
-    job["environment"] = exported(given.get("export") or "ALL", environment)
+    file = given.get("export_file")
+    job["environment"] = exported(given.get("export") or ("NONE" if file else "ALL"), environment)
+    if file:
+        job["environment"] |= file_environment(file)
+    job["environment"] |= submitted_variables(given)
     return job
+
+
+def _refuse_conditionally(given: Mapping[str, str]) -> None:
+    wanted = {
+        "no-kill": "no_kill" in given and given["no_kill"].lower() not in ("off", "no", "set_off"),
+        "contiguous": "contiguous" in given and given.get("nodes") not in ("1", "1-1"),
+        "core-spec": given.get("core_spec", "0") != "0",
+        "thread-spec": given.get("thread_spec", "0") != "0",
+    }
+    for name, refused in wanted.items():
+        if refused:
+            raise Fatal(f"--{name} is not supported by this system")
 
 
 def _switches(given: Mapping[str, str]) -> dict[str, Any]:

@@ -1,9 +1,14 @@
 """scontrol update 的 Key=Value -> API 的字段。"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+from scns_conductor.core.instants import parse_instant
+from scns_conductor.core.units import parse_time_limit
 from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.times import epoch
 
 _JOB = {
     "account": "account", "admincomment": "admin_comment", "arraytaskthrottle": "array_max_tasks",
@@ -16,6 +21,9 @@ _JOB = {
     "nodelist": "required_nodes", "requeue": "requeue", "reservationname": "reservation", "timelimit": "time_limit",
     "timemin": "time_minimum", "tresperjob": "tres_per_job", "trespernode": "tres_per_node", "wckey": "wckey",
     "numcpus": "tasks", "cpuspertask": "cpus_per_task",
+    "endtime": "end_time", "reqnodes": "required_nodes", "mintmpdisknode": "temporary_disk_per_node",
+    "oversubscribe": "oversubscribe", "shared": "oversubscribe", "switches": "required_switches",
+    "trespertask": "tres_per_task",
 }  # fmt: skip
 _PARTITION = {
     "allowaccounts": "allow_accounts", "allowqos": "allow_qos", "denyaccounts": "deny_accounts",
@@ -23,13 +31,51 @@ _PARTITION = {
     "maxtime": "max_time", "minnodes": "min_nodes", "nodes": "nodes", "priorityjobfactor": "priority_job_factor",
     "prioritytier": "priority_tier", "state": "state", "preemptmode": "preempt_mode",
     "maxcpuspernode": "max_cpus_per_node", "maxmempernode": "max_memory_per_node",
-    "defmempercpu": "default_memory_per_cpu",
+    "defmempercpu": "default_memory_per_cpu", "oversubscribe": "exclusive",
 }  # fmt: skip
 _INTEGERS = frozenset(
     {"array_max_tasks", "minimum_cpus_per_node", "nice", "tasks", "priority", "cpus_per_task", "grace_time",
-     "max_nodes", "min_nodes", "priority_job_factor", "priority_tier", "max_cpus_per_node"}
+     "max_nodes", "min_nodes", "required_switches", "priority_job_factor", "priority_tier", "max_cpus_per_node"}
 )  # fmt: skip
 _LISTS = frozenset({"allow_accounts", "allow_qos", "deny_accounts"})
+
+
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """要看作业此刻的样子才定得下的时限：比现在多（少）几秒，或到 end_at（Unix 秒）为止。"""
+
+    delta_s: int = 0
+    end_at: float | None = None
+
+    def resolved(self, job: Mapping[str, Any]) -> str:
+        """换成时限（分钟）；作业没有开始而给了 EndTime 的抛 Fatal。"""
+        if self.end_at is not None:
+            start = epoch(job["start_time"])
+            if start is None:
+                raise Fatal("Invalid time specified for job " + str(job["job_id"]), prefix=None)
+            seconds = self.end_at - start
+        elif job["time_limit"] is None:
+            return "UNLIMITED"
+        else:
+            seconds = float(job["time_limit"]) + self.delta_s
+        return str(max(1, round(seconds / 60)))
+
+
+def _time_limit(value: str) -> Any:
+    if value[:1] not in ("+", "-"):
+        return value
+    try:
+        seconds = parse_time_limit(value[1:])
+    except ValueError:
+        raise Fatal(f"Invalid TimeLimit value: {value}", "Request aborted", prefix=None) from None
+    return Relative(delta_s=int(seconds or 0) * (1 if value[0] == "+" else -1))
+
+
+def _end_time(value: str) -> Relative:
+    try:
+        return Relative(end_at=parse_instant(value, datetime.now(UTC).astimezone()).timestamp())
+    except ValueError:
+        raise Fatal(f"Invalid time specification (pos=0): {value}", prefix=None) from None
 
 
 def pairs(words: Sequence[str]) -> dict[str, str]:
@@ -61,12 +107,21 @@ def _changes(given: Mapping[str, str], known: Mapping[str, str]) -> dict[str, An
         if not matches:
             raise Fatal(f"Update of this parameter is not supported: {key}={value}", "Request aborted", prefix=None)
         field = known[matches[0]]
-        changes[field] = _converted(field, value)
+        if field == "end_time":
+            changes["time_limit"] = _end_time(value)
+        else:
+            changes[field] = _converted(field, value)
     return changes
 
 
 def _converted(field: str, value: str) -> Any:
-    if field in ("requeue", "is_default"):
+    if field == "time_limit":
+        return _time_limit(value)
+    if field == "exclusive":
+        return value.upper() == "EXCLUSIVE"
+    if field == "required_switches":
+        value = value.partition("@")[0]
+    if field in ("requeue", "is_default", "oversubscribe"):
         return value.lower() in ("1", "yes", "true")
     if field in _LISTS:
         return None if value.upper() in ("ALL", "") else value.split(",")

@@ -18,7 +18,7 @@ COMMANDS = {
     "sstat": "sstat",
     "sattach": "sattach",
     "sbcast": "sbcast",
-    "strigger": "unsupported",
+    "strigger": "strigger",
     "sprio": "sprio",
     "sshare": "sshare",
     "sreport": "sreport",
@@ -43,8 +43,6 @@ def main(argv: list[str] | None = None) -> None:
     from scns_conductor.slurm.session import run
 
     module = importlib.import_module(f"scns_conductor.slurm.{COMMANDS[name]}")
-    if COMMANDS[name] == "unsupported":
-        module.refuse(name)
     code = run(name, module.main, words[1:])
     try:
         sys.stdout.flush()

@@ -36,6 +36,7 @@ def main(words: list[str]) -> int:
     job.setdefault("name", "wrap" if wrap is not None else os.path.basename(path or "") or "sbatch")
     job["current_working_directory"] = os.path.abspath(job.get("current_working_directory") or os.getcwd())
     job["submit_host"] = os.uname().nodename
+    job["umask"] = current_umask()
     if parsed.arguments[1:]:
         job["argv"] = parsed.arguments[1:]
     with connect() as client:
@@ -46,6 +47,16 @@ def main(words: list[str]) -> int:
         print(job_id) if "parsable" in given else None if quiet else print(f"Submitted batch job {job_id}")
         sys.stdout.flush()
         return wait_for(client, job_id) if "wait" in given else 0
+
+
+def current_umask() -> int:
+    """作业沿用提交者的 umask（SLURM_UMASK 优先）。"""
+    given = os.environ.get("SLURM_UMASK", "")
+    if given and set(given) <= set("01234567"):
+        return int(given, 8) & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _header(script: str) -> dict[str, str]:

@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, Client, ClientError, Problem
-from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.slurm import control_reservations
-from scns_conductor.slurm.control_changes import job_changes, pairs, partition_changes
+from scns_conductor.slurm.control_changes import Relative, job_changes, pairs, partition_changes
+from scns_conductor.slurm.control_show import expanded, show
 from scns_conductor.slurm.hosts import split_list
 from scns_conductor.slurm.options import Parsed, flags, option, values
-from scns_conductor.slurm.queue_priority import with_priorities
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
-from scns_conductor.slurm.step_values import control_text
 
 OPTIONS = [
     *flags("-a --all", "-d --details", "-F --future", "-h --help", "--hide", "--local", "-o --oneliner"),
     *flags("-Q --quiet", "--sibling", "--federation", "-v --verbose", "-V --version", "--usage"),
     *values("-M --clusters --cluster", "-u --uid"),
     option("--json", "optional"),
+    option("--yaml", "optional"),
 ]
 _MAX_WAIT_S = 2.0
 
@@ -55,211 +54,6 @@ def _command(parsed: Parsed, words: Sequence[str]) -> int:
         print(f"invalid keyword: {words[0]}", file=sys.stderr)
         return 1
     return _VERBS[matches[0]](parsed, rest)
-
-
-# ---- show ----
-
-
-def _show(parsed: Parsed, words: list[str]) -> int:
-    if not words:
-        raise Fatal("too few arguments for keyword:show", prefix=None)
-    entity, _, attached = words[0].partition("=")
-    given = attached or (words[1] if len(words) > 1 else "")
-    entity = entity.lower()
-    for names, show in _SHOWS:
-        if any(name == entity or (len(entity) > 2 and name.startswith(entity)) for name in names):
-            return show(parsed, given)
-    raise Fatal(f"invalid entity:{words[0]} for keyword:show ", prefix=None)
-
-
-def _show_job(parsed: Parsed, given: str) -> int:
-    from scns_conductor.slurm.control_text import job_lines, paragraph
-
-    with connect() as client:
-        try:
-            if given:
-                wanted = ",".join(split_list(given.partition("=")[2] or given))
-                jobs = list(client.jobs(job_id=wanted, sort="job_id"))
-            else:
-                jobs = list(client.jobs(state="PENDING,RUNNING,SUSPENDED", sort="job_id", limit=10_000))
-                jobs += list(client.jobs(end_after="now-300", sort="job_id", limit=10_000))
-        except Problem as problem:
-            if problem.status != 404:
-                raise
-            jobs = []
-        jobs = with_priorities(client, jobs)
-    if not jobs:
-        if given:
-            raise Fatal("slurm_load_jobs error: Invalid job id specified", prefix=None)
-        print("No jobs in the system")
-        return 0
-    one = "oneliner" in parsed
-    for job in jobs:
-        print(paragraph(job_lines(job, "details" in parsed), one_line=one))
-    return 0
-
-
-def _show_node(parsed: Parsed, given: str) -> int:
-    from scns_conductor.slurm.control_text import node_lines, paragraph
-    from scns_conductor.slurm.node_values import partition_nodes
-
-    with connect() as client:
-        nodes, partitions = client.nodes(), client.partitions()
-    wanted = _expanded(given) if given else [node["name"] for node in nodes]
-    by_name = {node["name"]: node for node in nodes}
-    code = 0
-    for name in wanted:
-        if name not in by_name:
-            print(f"Node {name} not found")
-            code = 1
-            continue
-        node = by_name[name]
-        inside = [each["name"] for each in partitions if node in partition_nodes(each, nodes)]
-        print(paragraph(node_lines(node, inside), one_line="oneliner" in parsed))
-    return code
-
-
-def _show_partition(parsed: Parsed, given: str) -> int:
-    from scns_conductor.slurm.control_text import paragraph, partition_lines
-    from scns_conductor.slurm.node_values import partition_nodes
-
-    with connect() as client:
-        nodes, partitions = client.nodes(), client.partitions()
-    chosen = [each for each in partitions if not given or each["name"] in given.split(",")]
-    if not chosen and given:
-        print(f"Partition {given} not found")
-        return 1
-    for each in chosen:
-        print(paragraph(partition_lines(each, partition_nodes(each, nodes)), one_line="oneliner" in parsed))
-    return 0
-
-
-def _show_config(_parsed: Parsed, _given: str) -> int:
-    from scns_conductor.slurm.entry import VERSION
-    from scns_conductor.slurm.times import instant
-
-    with connect() as client:
-        nodes = client.nodes()
-        url = client.url
-    host = os.uname().nodename
-    settings = {
-        "AccountingStorageType": "accounting_storage/scns",
-        "AuthType": "auth/jwt",
-        "ClusterName": os.environ.get("SLURM_CLUSTER_NAME", "scns"),
-        "EnforcePartLimits": "NO",
-        "KillWait": "30 sec",
-        "MaxArraySize": "4000001",
-        "MinJobAge": "300 sec",
-        "NodeNames": compress(node["name"] for node in nodes),
-        "PriorityType": "priority/basic",
-        "ProctrackType": "proctrack/cgroup",
-        "SchedulerType": "sched/backfill",
-        "SelectType": "select/cons_tres",
-        "SelectTypeParameters": "CR_CPU_MEMORY",
-        "SLURM_VERSION": VERSION,
-        "SlurmctldHost[0]": host,
-        "SlurmctldParameters": url,
-        "SlurmdTimeout": "60 sec",
-        "TaskPlugin": "task/affinity,task/cgroup",
-    }
-    print(f"Configuration data as of {instant(time.time())}")
-    for name, value in settings.items():
-        print(f"{name:<23} = {value}")
-    print(f"\nSlurmctld(primary) at {host} is UP")
-    return 0
-
-
-def _expanded(text: str) -> list[str]:
-    try:
-        return expand(text)
-    except ValueError:
-        raise Fatal(f"Invalid hostlist: {text}", prefix=None) from None
-
-
-def _show_hostnames(_parsed: Parsed, given: str) -> int:
-    given = given or os.environ.get("SLURM_JOB_NODELIST") or os.environ.get("SLURM_NODELIST") or ""
-    if not given:
-        raise Fatal("host list is empty", prefix=None)
-    print("\n".join(_expanded(given)))
-    return 0
-
-
-def _names_from(given: str) -> list[str]:
-    """逗号相隔的名字，或 / 开头的文件（hostlist 的参数）。"""
-    if not given:
-        raise Fatal("invalid hostlist", prefix=None)
-    text = Path(given).read_text() if given.startswith("/") else given
-    return [name for part in text.replace("\n", ",").split(",") if part.strip() for name in [part.strip()]]
-
-
-def _show_hostlist(_parsed: Parsed, given: str) -> int:
-    text = ",".join(_names_from(given))
-    print(compress(_expanded(text)))
-    return 0
-
-
-def _show_hostlistsorted(_parsed: Parsed, given: str) -> int:
-    print(compress(sorted(_expanded(",".join(_names_from(given))))))
-    return 0
-
-
-def _nothing(text: str) -> Callable[[Parsed, str], int]:
-    def show(_parsed: Parsed, _given: str) -> int:
-        print(text)
-        return 0
-
-    return show
-
-
-def _show_licenses(_parsed: Parsed, _given: str) -> int:
-    print("No licenses configured in Slurm.")
-    return 0
-
-
-def _show_reservation(parsed: Parsed, given: str) -> int:
-    from scns_conductor.slurm.control_text import paragraph
-
-    with connect() as client:
-        found = [each for each in client.reservations() if each["state"] != "ENDED" and given in ("", each["name"])]
-        nodes = {node["name"]: node for node in client.nodes()} if found else {}
-    if not found:
-        print(f"Reservation {given} not found" if given else "No reservations in the system")
-        return 1 if given else 0
-    for each in found:
-        print(paragraph(control_reservations.lines(each, nodes), one_line="oneliner" in parsed))
-    return 0
-
-
-def _show_step(parsed: Parsed, given: str) -> int:
-    job_id, _, step_id = given.partition(".")
-    with connect() as client:
-        steps = client.steps([job_id] if job_id else None)
-    steps = [step for step in steps if step["end_time"] is None and (not step_id or str(step["step_id"]) == step_id)]
-    if not steps:
-        print(f"Job step {given} not found" if given else "No job steps in the system")
-        return 1 if given else 0
-    for step in steps:
-        print(control_text(step, one_line="oneliner" in parsed) + ("" if "oneliner" in parsed else "\n"))
-    return 0
-
-
-_SHOWS: tuple[tuple[tuple[str, ...], Callable[[Parsed, str], int]], ...] = (
-    (("job", "jobs", "jobid"), _show_job),
-    (("node", "nodes", "nodename"), _show_node),
-    (("partition", "partitions", "partitionname"), _show_partition),
-    (("config", "configuration"), _show_config),
-    (("hostnames", "hostname"), _show_hostnames),
-    (("hostlist",), _show_hostlist),
-    (("hostlistsorted",), _show_hostlistsorted),
-    (("reservation", "reservations", "reservationname"), _show_reservation),
-    (("licenses", "license"), _show_licenses),
-    (("step", "steps", "stepid"), _show_step),
-    (("topology",), _nothing("No topology information available")),
-    (("daemons",), _nothing("slurmctld slurmd ")),
-)
-
-
-# ---- 控制 ----
 
 
 def _each_job(
@@ -324,6 +118,8 @@ def _resume(_parsed: Parsed, words: list[str]) -> int:
 
 
 def _update(_parsed: Parsed, words: list[str]) -> int:
+    if not words:
+        raise Fatal("too few arguments for update keyword", prefix=None)
     if words and words[0].lower() in ("job", "node", "partition") and len(words) > 1:
         # update job 12 … 与 update jobid=12 … 都有人写。
         words = [
@@ -351,7 +147,18 @@ def _update(_parsed: Parsed, words: list[str]) -> int:
 
 def _update_job(target: str, given: dict[str, str]) -> int:
     changes = job_changes(given)
-    return _each_job([target], "update", lambda client, job: client.update(job, changes), _update_refused)
+
+    def change(client: Client, job: str) -> None:
+        client.update(job, _made(client, job, changes))
+
+    return _each_job([target], "update", change, _update_refused)
+
+
+def _made(client: Client, job_id: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """TimeLimit=+10、EndTime=… 要看作业此刻的时限与开始的时刻。"""
+    if not isinstance(changes.get("time_limit"), Relative):
+        return changes
+    return {**changes, "time_limit": changes["time_limit"].resolved(client.job(job_id))}
 
 
 def _update_refused(error: ClientError) -> str:
@@ -363,11 +170,15 @@ def _update_refused(error: ClientError) -> str:
     return slurm_error(error)
 
 
+# 没有的状态换成意思最近的；别的由服务器拒绝。
+_NODE_STATES = {"FAIL": "DRAIN", "IDLE": "RESUME", "UNDRAIN": "RESUME"}
+
+
 def _update_node(target: str, given: dict[str, str]) -> int:
     changes: dict[str, Any] = {}
     for key, value in given.items():
         if key == "state":
-            changes["state"] = {"FAIL": "DRAIN", "IDLE": "RESUME"}.get(value.upper(), value.upper())
+            changes["state"] = _NODE_STATES.get(value.upper(), value.upper())
         elif key in ("reason", "weight", "features", "availablefeatures", "activefeatures"):
             name = "features" if "features" in key else key
             changes[name] = int(value) if name == "weight" else value.split(",") if name == "features" else value
@@ -376,7 +187,7 @@ def _update_node(target: str, given: dict[str, str]) -> int:
     if changes.get("state") in ("DOWN", "DRAIN") and not changes.get("reason"):
         raise Fatal("You must specify a reason when DOWNING or DRAINING a node. Request denied", prefix=None)
     with connect() as client:
-        names = [node["name"] for node in client.nodes()] if target.upper() == "ALL" else _expanded(target)
+        names = [node["name"] for node in client.nodes()] if target.upper() == "ALL" else expanded(target)
         for name in names:
             _slurm_call("slurm_update error", partial(client.update_node, name, changes))
     return 0
@@ -402,6 +213,8 @@ def _slurm_call(what: str, call: Callable[[], object]) -> None:
 
 
 def _create(_parsed: Parsed, words: list[str]) -> int:
+    if not words:
+        raise Fatal("too few arguments for create keyword", prefix=None)
     given = pairs([word for word in words if "=" in word])
     if "reservationname" in given or (words and words[0].lower().startswith("res")):
         with connect() as client:
@@ -417,6 +230,8 @@ def _create(_parsed: Parsed, words: list[str]) -> int:
 
 
 def _delete(_parsed: Parsed, words: list[str]) -> int:
+    if not words:
+        raise Fatal("too few arguments for delete keyword", prefix=None)
     given = pairs([word for word in words if "=" in word])
     reserved = given.get("reservationname") or given.get("reservation")
     if reserved is not None:
@@ -499,15 +314,67 @@ def _version(_parsed: Parsed, _words: list[str]) -> int:
     return 0
 
 
-def _unsupported(name: str) -> Callable[[Parsed, list[str]], int]:
+def _reconfigure(_parsed: Parsed, _words: list[str]) -> int:
+    """设置在启动时读；问一次服务器，连不上照样报错。"""
+    with connect() as client:
+        client.config()
+    return 0
+
+
+def _errnumstr(_parsed: Parsed, words: list[str]) -> int:
+    from scns_conductor.slurm.error_words import NUMBERS
+
+    if not words or not words[0].lstrip("-").isdigit():
+        raise Fatal("too few arguments for keyword:errnumstr", prefix=None)
+    number = int(words[0])
+    known = {value: text for text, value in NUMBERS.items()}
+    print(known.get(number) or (os.strerror(number) if 0 <= number < 200 else f"Unknown error {number}"))
+    return 0
+
+
+def _list_pids(parsed: Parsed, words: list[str]) -> int:
+    from scns_conductor.slurm.control_processes import list_pids
+
+    return list_pids(parsed, words)
+
+
+def _pid_info(parsed: Parsed, words: list[str]) -> int:
+    from scns_conductor.slurm.control_processes import pid_info
+
+    return pid_info(parsed, words)
+
+
+def _nothing(_parsed: Parsed, _words: list[str]) -> int:
+    """只在交互时有意义的开关（all、oneliner……）：照 Slurm 成功。"""
+    return 0
+
+
+def _unsupported(name: str, why: str) -> Callable[[Parsed, list[str]], int]:
     def refuse(_parsed: Parsed, _words: list[str]) -> int:
-        raise Fatal(f"scontrol {name} is not supported by this system", prefix=None)
+        raise Fatal(f"scontrol {name} is not supported by this system: {why}", prefix=None)
 
     return refuse
 
 
+_LOGGING = "set SCNS_LOG_LEVEL and restart"
+_PROCESSES = "stop the processes with scns up's terminal, systemd or docker compose"
+_REFUSED = {
+    "abort": _PROCESSES,
+    "shutdown": _PROCESSES,
+    "takeover": "standby schedulers take over by themselves when the lease runs out",
+    "reboot": "it never reboots machines; drain the node with scontrol update nodename=NAME state=drain reason=WHY",
+    "cancel_reboot": "it never reboots machines",
+    "top": "change the order of your own jobs with scontrol update jobid=ID nice=N",
+    "notify": "a job's standard error belongs to the job alone",
+    "setdebug": _LOGGING,
+    "setdebugflags": _LOGGING,
+    "schedloglevel": _LOGGING,
+    "fsdampeningfactor": "fair share uses Fair Tree without a dampening factor",
+    "cluster": "there is one cluster",
+    "crontab": "scrontab jobs are not kept here",
+}
 _VERBS: dict[str, Callable[[Parsed, list[str]], int]] = {
-    "show": _show,
+    "show": show,
     "hold": _hold,
     "uhold": _hold,
     "release": _release,
@@ -523,18 +390,10 @@ _VERBS: dict[str, Callable[[Parsed, list[str]], int]] = {
     "token": _token,
     "wait_job": _wait_job,
     "version": _version,
-    **{
-        name: _unsupported(name)
-        for name in (
-            "reconfigure",
-            "shutdown",
-            "takeover",
-            "reboot",
-            "top",
-            "notify",
-            "setdebug",
-            "schedloglevel",
-            "listpids",
-        )
-    },
+    "reconfigure": _reconfigure,
+    "errnumstr": _errnumstr,
+    "listpids": _list_pids,
+    "pidinfo": _pid_info,
+    **dict.fromkeys(("all", "hide", "details", "oneliner", "quiet", "verbose", "local", "completing"), _nothing),
+    **{name: _unsupported(name, why) for name, why in _REFUSED.items()},
 }

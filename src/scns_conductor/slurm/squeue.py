@@ -126,6 +126,7 @@ def _with_priorities(client: Client, jobs: list[dict[str, Any]]) -> list[dict[st
 def _steps(client: Client, parsed: Parsed) -> int:
     """-s：正在运行的作业步；-s 12.0 只看这一步，-j、-u、-p 照常。"""
     from scns_conductor.slurm.step_columns import STEP_FORMAT, STEP_LETTERS
+    from scns_conductor.slurm.step_values import live_steps
 
     wanted = [word for text in parsed.every("steps") if text for word in text.split(",")]
     jobs = job_ids([text for text in parsed.every("jobs") if text])
@@ -133,7 +134,7 @@ def _steps(client: Client, parsed: Parsed) -> int:
     partitions = {name for text in parsed.every("partition") for name in text.split(",")}
     steps = [
         step
-        for step in client.steps()
+        for step in sorted(live_steps(client), key=_holder_last)
         if (not wanted or step["step"] in wanted or step["job_id"] in wanted)
         and (not jobs or step["job_id"] in jobs)
         and (not users or step["user_name"] in users)
@@ -143,6 +144,12 @@ def _steps(client: Client, parsed: Parsed) -> int:
     for line in table(columns, steps, header="noheader" not in parsed):
         print(line)
     return 0
+
+
+def _holder_last(step: dict[str, Any]) -> tuple[int, int, str]:
+    """按作业；batch 排在同一个作业的步之后（同 Slurm）。"""
+    number = step["step_id"]
+    return int(step["job_id"]), number if isinstance(number, int) else 2**31, str(number)
 
 
 def _columns(parsed: Parsed) -> list[Column]:

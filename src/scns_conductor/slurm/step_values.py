@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scns_conductor.client import Client
+from scns_conductor.client import Client, Problem
+from scns_conductor.slurm.job_values import user_ids
 from scns_conductor.slurm.times import instant
 
 _BATCH = 500
@@ -44,14 +45,40 @@ def accounting_row(job: Mapping[str, Any], step: Step) -> dict[str, Any]:
     }
 
 
+def live_steps(client: Client, job_id: str | None = None) -> list[dict[str, Any]]:
+    """正在运行的作业步；运行中的作业各有 batch（没有脚本的是 extern），在它的步之前。"""
+    try:
+        jobs = list(client.jobs(state="RUNNING,SUSPENDED", sort="job_id", job_id=job_id))
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+        jobs = []
+    launched = steps_of(client, jobs)
+    found = []
+    for job in jobs:
+        name = "extern" if job["interactive"] else "batch"
+        first = str(job["batch_host"] or job["node_list"])
+        holder = {
+            **job, "step": f"{job['job_id']}.{name}", "step_id": name, "name": name, "tasks": 1, "node_list": first,
+            "nodes": [first], "node_cpus": [0], "cpus_per_task": 0,
+        }  # fmt: skip
+        mine = [step for step in launched.get(str(job["job_id"]), ()) if step["end_time"] is None]
+        found += [*([holder] if name == "batch" else []), *mine]
+    return found
+
+
 def control_text(step: Step, *, one_line: bool) -> str:
     """scontrol show step 的一块。"""
-    cpus = sum(step["node_cpus"]) or step["tasks"] * step["cpus_per_task"]
+    holder = step["step_id"] in ("batch", "extern")
+    cpus = sum(step["node_cpus"]) or int(step["tasks"]) * int(step["cpus_per_task"])
     lines = [
-        f"StepId={step['step']} UserId={step['user_name']} StartTime={instant(step['start_time'])} TimeLimit=UNLIMITED",
+        f"StepId={step['step']} UserId={user_ids(step['user_name'])[0]} StartTime={instant(step['start_time'])}"
+        " TimeLimit=UNLIMITED",
         f"State={step['state']} Partition={step['partition']} NodeList={step['node_list']}",
         f"Nodes={len(step['nodes'])} CPUs={cpus} Tasks={step['tasks']} Name={step['name']} Network=(null)",
-        f"TRES=cpu={cpus},node={len(step['nodes'])}",
-        "CPUFreqReq=Default Dist=Block",
+        "TRES=(null)" if holder else f"TRES=cpu={cpus},node={len(step['nodes'])}",
+        "ResvPorts=(null)",
+        "CPUFreqReq=Default" if holder else "CPUFreqReq=Default Dist=Block",
+        "SrunHost:Pid=(null):0",
     ]
     return (" " if one_line else "\n   ").join(lines)

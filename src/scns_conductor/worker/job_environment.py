@@ -19,6 +19,8 @@ class NodeContext:
     language: str
     visibility_variables: tuple[str, ...]
     passed_on: Mapping[str, str]
+    # 交换机路径，如 core/rack1；没有是空的。
+    topology: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +95,25 @@ def _slurm_variables(job: ClaimedJob, login: Login, node: NodeContext) -> dict[s
         "SLURM_PROCID": 0,
         "SLURM_LOCALID": 0,
         "SLURM_GTIDS": 0,
-        "SLURM_TASK_PID": None,
+        "SLURM_PRIO_PROCESS": 0,
+        "SLURM_NODE_ALIASES": "(null)",
+        **_topology_variables(node),
         "SLURM_RESTART_COUNT": job.restart_count or None,
         "SLURM_DISTRIBUTION": job.distribution,
         "SLURM_JOB_CONSTRAINTS": job.constraints,
         "SLURM_JOB_START_TIME": int(job.start_epoch),
         "SLURM_JOB_END_TIME": int(job.start_epoch + job.time_limit) if job.time_limit else None,
-        "SLURM_EXPORT_ENV": None,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _topology_variables(node: NodeContext) -> dict[str, str]:
+    """switch.switch.节点 与 各段是什么（sbatch(1) 的 SLURM_TOPOLOGY_ADDR）。"""
+    parts = [part for part in node.topology.split("/") if part]
+    return {
+        "SLURM_TOPOLOGY_ADDR": ".".join([*parts, node.node_name]),
+        "SLURM_TOPOLOGY_ADDR_PATTERN": ".".join([*("switch" for _ in parts), "node"]),
+    }
 
 
 def _array_variables(job: ClaimedJob) -> dict[str, str]:

@@ -40,6 +40,7 @@ def node_context(settings: Settings, inventory: NodeInventory) -> NodeContext:
         language=os.environ.get("LANG", "C.UTF-8"),
         visibility_variables=tuple(visibility),
         passed_on=passed_on,
+        topology=settings.node_topology or "",
     )
 
 

@@ -153,7 +153,8 @@ class Spawner:
                 os.dup2(fd, target)
             stderr = 2
             try:
-                os.execve(spec.argv[0], spec.argv, spec.env)
+                environment = {**spec.env, "SLURM_TASK_PID": str(os.getpid())} if spec.job_id else spec.env
+                os.execve(spec.argv[0], spec.argv, environment)
             except (OSError, ValueError) as error:
                 raise _exec_fault(spec, error) from error
         except LaunchFault as fault:

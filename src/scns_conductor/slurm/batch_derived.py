@@ -1,0 +1,130 @@
+"""sbatch 里用别的选项说得清的选项：节点文件、按 GPU 计的 CPU 与任务、按插槽计的 GPU；以及作业里的相应变量。"""
+
+import math
+import re
+from collections.abc import Mapping
+
+from scns_conductor.slurm.session import Fatal
+
+# 选项 -> sbatch 自己写进作业环境的变量（sbatch(1) 的 OUTPUT ENVIRONMENT VARIABLES）。
+_VARIABLES = {
+    "cpus_per_gpu": "SLURM_CPUS_PER_GPU", "dependency": "SLURM_JOB_DEPENDENCY", "gpus": "SLURM_GPUS",
+    "gpus_per_node": "SLURM_GPUS_PER_NODE", "gpus_per_socket": "SLURM_GPUS_PER_SOCKET",
+    "gpus_per_task": "SLURM_GPUS_PER_TASK", "gpu_bind": "SLURM_GPU_BIND", "gpu_freq": "SLURM_GPU_FREQ",
+    "hint": "SLURM_HINT", "mem_per_gpu": "SLURM_MEM_PER_GPU", "ntasks_per_core": "SLURM_NTASKS_PER_CORE",
+    "ntasks_per_gpu": "SLURM_NTASKS_PER_GPU", "ntasks_per_socket": "SLURM_NTASKS_PER_SOCKET",
+    "profile": "SLURM_PROFILE", "threads_per_core": "SLURM_THREADS_PER_CORE", "export": "SLURM_EXPORT_ENV",
+    "cpu_freq": "SLURM_CPU_FREQ_REQ", "acctg_freq": "SLURM_ACCTG_FREQ",
+}  # fmt: skip
+
+
+def submitted_variables(given: Mapping[str, str]) -> dict[str, str]:
+    """这些选项写了什么，作业里的变量就是什么。"""
+    return {name: given[key] for key, name in _VARIABLES.items() if given.get(key)}
+
+
+def gpu_count(text: str) -> int:
+    """2、a100:2、a100:2,v100:1 的总数；写不对抛 Fatal。"""
+    total = 0
+    for part in text.split(","):
+        word = part.rpartition(":")[2].strip()
+        if not word.isdigit():
+            raise Fatal(f'Invalid GPU specification "{text}"', code=255)
+        total += int(word)
+    return total
+
+
+def _number(given: Mapping[str, str], key: str) -> int:
+    text = given[key]
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
+        raise Fatal(f'Invalid numeric value "{text}" for --{key.replace("_", "-")}.')
+    return int(text)
+
+
+def derived(given: Mapping[str, str]) -> dict[str, str]:
+    """换成别的选项之后的 given。"""
+    found = dict(given)
+    if found.get("nodefile"):
+        found["nodelist"] = _nodes_in(found.pop("nodefile"))
+    if found.get("gpus_per_socket"):
+        # 本系统的节点都是一个插槽（见 scontrol show node）。
+        if found.get("sockets_per_node", "1") != "1":
+            raise Fatal("--gpus-per-socket: every node of this system has one socket")
+        found.setdefault("gpus_per_node", found["gpus_per_socket"])
+    if found.get("tres_per_task"):
+        _per_task(found)
+    if found.get("ntasks_per_gpu"):
+        _tasks_by_gpu(found)
+    if found.get("cpus_per_gpu"):
+        _cpus_by_gpu(found)
+    return found
+
+
+def _nodes_in(path: str) -> str:
+    """每行一个节点，或逗号相隔（-F）。"""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            words = stream.read().replace(",", "\n").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Fatal(f"Unable to open node file {path}", code=255) from error
+    if not words:
+        raise Fatal(f"Node file {path} is empty", code=255)
+    return ",".join(words)
+
+
+def _per_task(found: dict[str, str]) -> None:
+    """cpu=2,gres/gpu:1：CPU 是 -c，其余留给 tres_per_task。"""
+    rest = []
+    for part in found["tres_per_task"].split(","):
+        name, _, count = part.strip().replace("=", ":").partition(":")
+        if name == "cpu":
+            found.setdefault("cpus_per_task", count)
+        else:
+            rest.append(f"{name}:{count}" if count else name)
+    found["tres_per_task"] = ",".join(rest)
+
+
+def _gpus(found: Mapping[str, str]) -> int | None:
+    """整个作业几个 GPU；只写了每节点的要看节点数，说不准的是 None。"""
+    if found.get("gpus"):
+        return gpu_count(found["gpus"])
+    if found.get("gpus_per_node") and found.get("nodes", "1").isdigit():
+        return gpu_count(found["gpus_per_node"]) * int(found.get("nodes", "1"))
+    if found.get("gpus_per_task"):
+        return gpu_count(found["gpus_per_task"]) * _number({"ntasks": "1", **found}, "ntasks")
+    return None
+
+
+def _tasks_by_gpu(found: dict[str, str]) -> None:
+    """每个 GPU 几个任务：写了 GPU 就定任务数，写了任务数就定 GPU。"""
+    each, gpus = _number(found, "ntasks_per_gpu"), _gpus(found)
+    if "ntasks" in found and gpus is None:
+        found["gpus"] = str(math.ceil(_number(found, "ntasks") / each))
+    elif gpus is None:
+        raise Fatal("--ntasks-per-gpu needs --ntasks, --gpus or --gpus-per-node with an exact --nodes", code=255)
+    else:
+        found.setdefault("ntasks", str(each * gpus))
+
+
+def _cpus_by_gpu(found: dict[str, str]) -> None:
+    """每个 GPU 几个 CPU，摊到各任务上。"""
+    if "cpus_per_task" in found:
+        raise Fatal("--cpus-per-gpu is mutually exclusive with --cpus-per-task.", code=255)
+    each, gpus = _number(found, "cpus_per_gpu"), _gpus(found)
+    if gpus is None:
+        raise Fatal("--cpus-per-gpu needs --gpus, --gpus-per-task or --gpus-per-node with an exact --nodes", code=255)
+    tasks = _number({"ntasks": "1", **found}, "ntasks")
+    if "ntasks" not in found and found.get("ntasks_per_node", "").isdigit():
+        tasks = int(found["ntasks_per_node"]) * int(found.get("nodes", "1"))
+    found["cpus_per_task"] = str(math.ceil(each * gpus / tasks))
+
+
+def file_environment(path: str) -> dict[str, str]:
+    """--export-file：NAME=value，以 NUL 相隔；数字是已经打开的文件描述符。"""
+    try:
+        with open(int(path) if path.isdigit() else path, "rb") as stream:
+            raw = stream.read()
+    except OSError as error:
+        raise Fatal(f"Unable to open --export-file {path}", code=255) from error
+    pairs = (item.decode(errors="replace").partition("=") for item in raw.split(b"\0") if item)
+    return {name.strip(): value for name, equals, value in pairs if equals and name.strip()}

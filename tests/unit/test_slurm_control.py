@@ -1,0 +1,71 @@
+"""scontrol：update 的时限、本机上的作业进程、show config。"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from scns_conductor.slurm.control_changes import Relative, job_changes, partition_changes
+from scns_conductor.slurm.control_config import config_lines
+from scns_conductor.slurm.control_processes import job_processes
+from scns_conductor.slurm.session import Fatal
+
+JOB = {"job_id": "12", "start_time": "2026-11-25T10:00:00+00:00", "time_limit": 600}
+SETTINGS = {
+    "cluster_name": "lab", "priority_type": "basic", "scheduler_policy": "easy", "licenses": "matlab:5",
+    "default_memory_mb_per_cpu": 0, "preempt_type": "none", "preempt_mode": "requeue", "priority_weights": {},
+    "kill_invalid_dependency": False, "allow_root_jobs": False, "single_user": False, "kill_wait_s": 45.0,
+    "array_max_tasks": 1000, "min_job_age_s": 120, "backfill_depth": 7, "scheduler_lease_s": 10.0,
+    "node_timeout_s": 90.0, "containment": "auto", "priority_max_age_s": 86400, "priority_calc_period_s": 300,
+    "priority_decay_half_life_s": 86400, "priority_favor_small": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "limit"), [("+10", "20"), ("-5", "5"), ("+1-00:00:00", "1450"), ("-99:00:00", "1")])
+def test_a_relative_time_limit_counts_from_the_present_one(given: str, limit: str) -> None:
+    change = job_changes({"timelimit": given})["time_limit"]
+    assert isinstance(change, Relative)
+    assert change.resolved(JOB) == limit
+
+
+def test_an_end_time_becomes_a_limit_from_the_start() -> None:
+    change = job_changes({"endtime": "2026-11-25T11:30:00+00:00"})["time_limit"]
+    assert change.resolved(JOB) == "90"
+    with pytest.raises(Fatal):
+        change.resolved({**JOB, "start_time": None})
+
+
+def test_oversubscribe_of_a_partition_is_exclusive_or_not() -> None:
+    assert partition_changes({"oversubscribe": "EXCLUSIVE"}) == {"exclusive": True}
+    assert partition_changes({"oversubscribe": "NO"}) == {"exclusive": False}
+
+
+def test_config_shows_the_settings_that_are_in_force() -> None:
+    lines = config_lines(SETTINGS, [{"name": "n1", "gres": {"gpu:a100": 2}}], "http://127.0.0.1:1")
+    values = dict(line.split(" = ", 1) for line in lines if " = " in line)
+    found = {name.strip(): value for name, value in values.items()}
+    assert found["KillWait"] == "45 sec"
+    assert found["MinJobAge"] == "120 sec"
+    assert found["SlurmdTimeout"] == "90 sec"
+    assert found["MaxArraySize"] == "1001"
+    assert found["PreemptMode"] == "OFF"
+    assert found["GresTypes"] == "gpu"
+    assert found["Licenses"] == "matlab:5"
+    multi = config_lines({**SETTINGS, "priority_type": "multifactor", "priority_weights": {"age": 7}}, [], "")
+    assert "PriorityWeightAge       = 7" in multi
+
+
+def test_processes_of_a_job_are_found_by_their_environment() -> None:
+    mine = {"SLURM_JOB_ID": "77", "SCNS_URL": "http://a"}
+    other = {"SLURM_JOB_ID": "78", "SCNS_URL": "http://b"}
+    started = [
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={**os.environ, **each})
+        for each in (mine, other)
+    ]
+    try:
+        found = [each for each in job_processes("http://a") if each.pid in {child.pid for child in started}]
+        assert [(each.pid, each.job_id, each.step) for each in found] == [(started[0].pid, "77", "batch")]
+    finally:
+        for child in started:
+            child.communicate(b"\n")
