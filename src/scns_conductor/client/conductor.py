@@ -466,6 +466,11 @@ class Client:
         answer: list[Json] = self._json("GET", "/shares")["shares"]
         return answer
 
+    def share_tree(self) -> Json:
+        """公平份额与账户树：{shares, accounts: [{name, parent, shares}]}。"""
+        answer: Json = self._json("GET", "/shares")
+        return answer
+
     # ---- 系统 ----
 
     def dashboard(self) -> Json:

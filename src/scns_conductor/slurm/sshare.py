@@ -1,7 +1,7 @@
 """sshare：公平份额——各账户、各用户的份额、用量与因子（sshare(1)）。"""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scns_conductor.client.token_claims import user_name_of
@@ -39,14 +39,14 @@ def main(words: list[str]) -> int:
         header, default = _COLUMNS[matching[0]]
         chosen.append((matching[0], header, int(width) if width else default))
     with connect() as client:
-        shares = client.shares()
+        tree = client.share_tree()
         me = user_name_of(client.token)
     users = {word for text in parsed.every("users") for word in text.split(",")}
     accounts = {word for text in parsed.every("accounts") for word in text.split(",")}
     everyone = "all" in parsed or bool(users)
     rows = [
         row
-        for row in _rows(shares)
+        for row in _rows(tree)
         if (not accounts or row["account"].strip() in accounts)
         and (not row["user"] or (everyone and (not users or row["user"] in users)) or row["user"] == me)
         and not ("Users" in parsed and not row["user"])
@@ -58,24 +58,43 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _rows(shares: list[dict[str, Any]]) -> Iterable[dict[str, str]]:
-    """根、账户、账户里的用户，逐级缩进一格。"""
-    by_account: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for share in shares:
-        by_account[share["account"]].append(share)
-    total = sum(share["usage"] for share in shares)
-    yield _row("root", "", None, 1.0, total, 1.0 if total else 0.0, 1.0 if total else 0.0, None)
-    for account, members in sorted(by_account.items()):
-        usage = sum(member["usage"] for member in members)
-        part = usage / total if total else 0.0
-        yield _row(f" {account}", "", 1, 1 / len(by_account), usage, part, part, None)
-        count = sum(member["shares"] for member in members)
-        for member in sorted(members, key=lambda each: str(each["user_name"])):
-            own = member["usage"] / usage if usage else 0.0
-            yield _row(
-                f"  {account}", member["user_name"], member["shares"], member["shares"] / count if count else 0.0,
-                member["usage"], member["usage"] / total if total else 0.0, own, member["factor"],
+def _rows(answer: Mapping[str, Any]) -> list[dict[str, str]]:
+    """账户树，深度优先，逐级缩进一格：账户自己的一行，其中的用户，再是下级账户。"""
+    children: dict[str | None, list[Mapping[str, Any]]] = defaultdict(list)
+    for account in answer["accounts"]:
+        children[account["parent"]].append(account)
+    members: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for share in answer["shares"]:
+        members[share["account"]].append(share)
+    usage: dict[str | None, float] = defaultdict(float)
+    for account in reversed(answer["accounts"]):
+        own = sum(share["usage"] for share in members[account["name"]])
+        usage[account["name"]] += own
+        usage[account["parent"]] += usage[account["name"]]
+    total = usage[None]
+    rows = [_row("root", "", None, 1.0, total, 1.0 if total else 0.0, 1.0 if total else 0.0, None)]
+
+    def below(name: str | None, depth: int) -> None:
+        users = sorted(members[name], key=lambda each: str(each["user_name"])) if name is not None else []
+        accounts = sorted(children[name], key=lambda each: str(each["name"]))
+        count = sum(each["shares"] for each in (*users, *accounts))
+
+        def line(label: str, user: str, each: Mapping[str, Any], used: float) -> None:
+            norm = each["shares"] / count if count else 0.0
+            effective = used / usage[name] if usage[name] else 0.0
+            rows.append(
+                _row(" " * depth + label, user, each["shares"], norm, used, used / total if total else 0.0, effective,
+                     each.get("factor"))
             )  # fmt: skip
+
+        for each in users:
+            line(str(name), each["user_name"], each, each["usage"])
+        for each in accounts:
+            line(each["name"], "", each, usage[each["name"]])
+            below(each["name"], depth + 1)
+
+    below(None, 1)
+    return rows
 
 
 def _row(

@@ -29,7 +29,10 @@ def answer_question(
     if kind == "priorities":
         return {"priorities": _priorities(memory, payload.get("job_ids"), now)}
     if kind == "shares":
-        return {"shares": [asdict(share) for share in memory.priority.standings.values()]}
+        return {
+            "shares": [asdict(share) for share in memory.priority.standings.values()],
+            "accounts": [asdict(account) for account in memory.priority.accounts],
+        }
     waiting = memory.waiting.get(int(payload["job_id"]))
     if waiting is None:
         return {"reason": "None", "text": "调度器的队列里没有它；它刚刚启动或结束了"}

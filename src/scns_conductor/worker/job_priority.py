@@ -1,6 +1,7 @@
 """多因子优先级接到线上（Slurm 的 priority/multifactor）：用量从作业的记录算，公平份额按公平树，因子定期重算。
 
-用量是 CPU·秒，按半衰期衰减；它由 jobs 表推出，不另存一份，所以不会与事实不符。
+用量是 CPU·秒（乘以 QOS 的 UsageFactor），按半衰期衰减；它由 jobs 表推出，不另存一份，所以不会与事实不符。
+建过账户的按账户树分，没有建过的按 settings.fair_shares 只分一层；树外的账户（没有核对记账时）接在根下面。
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.accounting import Accounting, populated
+from scns_conductor.core.accounting_models import ROOT_ACCOUNT
 from scns_conductor.core.settings import Settings
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.fair_tree import Account, User, fair_share
@@ -26,16 +29,19 @@ _WEIGHT_NAMES = frozenset({"age", "fairshare", "job_size", "partition", "qos", "
 _USAGE = sa.text(
     """
     WITH ended AS (
-      SELECT account, user_name, allocated_cpus * greatest(0, extract(epoch FROM end_time - start_time) - suspended_s)
+      SELECT account, user_name, qos,
+        allocated_cpus * greatest(0, extract(epoch FROM end_time - start_time) - suspended_s)
         * power(0.5, extract(epoch FROM to_timestamp(:now) - end_time) / CAST(:half_life AS double precision)) AS used
       FROM jobs
       WHERE end_time > to_timestamp(:now) - make_interval(secs => :window) AND start_time IS NOT NULL
     ), running AS (
-      SELECT account, user_name, allocated_cpus * greatest(0, :now - extract(epoch FROM start_time) - suspended_s)
+      SELECT account, user_name, qos,
+        allocated_cpus * greatest(0, :now - extract(epoch FROM start_time) - suspended_s)
       FROM jobs WHERE state IN ('RUNNING', 'SUSPENDED')
     )
-    SELECT coalesce(account, :none) AS account, user_name, sum(used)::float8 AS used
-    FROM (SELECT * FROM ended UNION ALL SELECT * FROM running) AS everything GROUP BY 1, 2
+    SELECT coalesce(account, :none) AS account, user_name, sum(used * coalesce(q.usage_factor, 1))::float8 AS used
+    FROM (SELECT * FROM ended UNION ALL SELECT * FROM running) AS everything LEFT JOIN qos AS q ON q.name = qos
+    GROUP BY 1, 2
     """.replace("::", r"\:\:")
 )
 
@@ -47,6 +53,7 @@ class Applicant:
     user_name: str
     account: str
     partitions: tuple[str, ...]
+    qos: str | None
     nice: int
     fixed: float | None
     age_from: float
@@ -58,6 +65,7 @@ class Applicant:
             row["user_name"],
             row["account"] or NO_ACCOUNT,
             tuple(row["partition"].split(",")),
+            row["qos"],
             row["nice"],
             None if row["priority"] is None else priority_of(row),
             max(row["submit_time"], row["begin_time"] or 0.0),
@@ -91,26 +99,44 @@ class JobPriority:
         self._half_life_s = settings.priority_decay_half_life_s
         self._shares = settings.fair_shares
         self.standings: dict[tuple[str, str], Share] = {}
+        # 公平树里的账户，上级在前；parent 是 None 的在根之下。
+        self.accounts: list[Account] = []
+        self._accounting = Accounting()
         self._partition_factors: dict[str, float] = {}
+        self._qos_factors: dict[str, float] = {}
+        self._association_factors: dict[str, float] = {}
         self._totals: tuple[int, int] = (0, 0)
 
-    def refresh(self, connection: Connection, cluster: Cluster, waiting: set[tuple[str, str]], now: float) -> None:
+    def refresh(
+        self,
+        connection: Connection,
+        cluster: Cluster,
+        accounting: Accounting,
+        waiting: set[tuple[str, str]],
+        now: float,
+    ) -> None:
         """重算用量与公平份额；waiting 是在排队的（账户, 用户），没有用量的也要有名次。"""
+        self._accounting = accounting
         self._partition_factors = normalised(
             {name: float(partition.job_factor) for name, partition in cluster.partitions.items()}
+        )
+        self._qos_factors = normalised({name: float(qos.priority) for name, qos in accounting.qos.items()})
+        self._association_factors = normalised(
+            {each.key: float(accounting.effective(each).priority or 0) for each in accounting.associations.values()}
         )
         total = cluster.total[: cluster.count]
         self._totals = (int(total[:, 0].sum()) if cluster.count else 0, cluster.count)
         usage: dict[tuple[str, str], float] = dict.fromkeys(waiting, 0.0)
+        if populated(accounting):
+            usage |= {(account, user): 0.0 for account, user, _ in accounting.associations if user}
         values = {"now": now, "half_life": self._half_life_s, "window": HALF_LIVES * self._half_life_s}
         for row in connection.execute(_USAGE, {**values, "none": NO_ACCOUNT}):
             usage[row.account, row.user_name] = float(row.used)
-        accounts = [Account(name, None, self._shares.get(name, 1)) for name in sorted({key[0] for key in usage})]
+        self.accounts = self._tree({account for account, _ in usage})
         users = [
-            User(user, account, self._shares.get(f"{account}/{user}", 1), used)
-            for (account, user), used in sorted(usage.items())
+            User(user, account, self._shares_of(account, user), used) for (account, user), used in sorted(usage.items())
         ]
-        found = fair_share(accounts, users) if users else {}
+        found = fair_share(self.accounts, users) if users else {}
         self.standings = {
             (user.account, user.name): Share(
                 user.account, user.name, user.shares, user.usage, found[user.account, user.name]
@@ -118,12 +144,36 @@ class JobPriority:
             for user in users
         }
 
+    def _tree(self, used: set[str]) -> list[Account]:
+        parents = self._accounting.parents if populated(self._accounting) else {}
+        accounts = []
+        for name in sorted(parents, key=lambda name: (len(list(self._accounting.chain(name))), name)):
+            # root 自己也可能有用户；它就是根，在树里是一个普通的账户。
+            parent = parents[name]
+            if name != ROOT_ACCOUNT or ROOT_ACCOUNT in used:
+                above = None if parent == ROOT_ACCOUNT else parent
+                accounts.append(Account(name, above, self._shares_of(name, "")))
+        return accounts + [Account(name, None, self._shares_of(name, "")) for name in sorted(used - parents.keys())]
+
+    def _shares_of(self, account: str, user: str) -> int:
+        """关联里写的；没有关联的取 settings.fair_shares。"""
+        found = self._accounting.find(account, user, "") if populated(self._accounting) else None
+        if found is None and user and populated(self._accounting):
+            # 只有按分区的关联：取第一个。
+            found = next(
+                (each for key, each in self._accounting.associations.items() if key[:2] == (account, user)), None
+            )
+        if found is not None:
+            return found.shares
+        return self._shares.get(f"{account}/{user}" if user else account, 1)
+
     def factors_of(self, applicant: Applicant, job: PendingJob, now: float) -> dict[str, float]:
         """各因子乘以权重之后的值。"""
         shape = job.shape
         cpus = shape.tasks * shape.cpus_per_task
         share = self.standings.get((applicant.account, applicant.user_name))
         total_cpus, total_nodes = self._totals
+        association = self._accounting.find(applicant.account, applicant.user_name, applicant.partitions[0])
         standing = Standing(
             eligible_time=applicant.age_from if job.reason is None else None,
             cpus=cpus,
@@ -131,6 +181,8 @@ class JobPriority:
             # 还没有算进公平树的新面孔没有用量，名次最好。
             fairshare=1.0 if share is None else share.factor,
             partition_factor=max((self._partition_factors.get(name, 0.0) for name in applicant.partitions), default=0),
+            qos_factor=0.0 if applicant.qos is None else self._qos_factors.get(applicant.qos, 0.0),
+            assoc_factor=0.0 if association is None else self._association_factors.get(association.key, 0.0),
             tres_shares={"cpu": min(1.0, cpus / total_cpus) if total_cpus else 0.0},
             nice=applicant.nice,
         )

@@ -148,7 +148,7 @@ class QueueMemory:
         if not self.priority.enabled:
             return False
         known = {(waiting.applicant.account, waiting.applicant.user_name) for waiting in self.waiting.values()}
-        self.priority.refresh(connection, self.cluster, known, now)
+        self.priority.refresh(connection, self.cluster, self.limits.accounting, known, now)
         changed = False
         for waiting in self.waiting.values():
             value = self.priority.of(waiting.applicant, waiting.job, now)

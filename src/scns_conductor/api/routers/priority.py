@@ -29,5 +29,8 @@ async def priorities(
 
 @router.get("/shares", summary="公平份额：各用户的份额、用量与因子")
 async def shares(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
-    """用量是衰减过的 CPU·秒，每 SCNS_PRIORITY_CALC_PERIOD_S 秒重算；priority_type 为 basic 时是空的。"""
+    """shares 是各用户的，accounts 是公平树里的账户（上级在前，parent 为 null 的在根之下）。
+
+    用量是衰减过的 CPU·秒，每 SCNS_PRIORITY_CALC_PERIOD_S 秒重算；priority_type 为 basic 时是空的。
+    """
     return await parts.desk.ask("shares", payload={})

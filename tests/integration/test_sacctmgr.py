@@ -1,0 +1,217 @@
+"""sacctmgr 与 sshare 对着真的系统；原话取自 Debian 的 slurmdbd 22.05（docs/slurm-compat.md 说怎么比的）。"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_priority_live import as_user
+from test_slurm_commands import Commands
+
+from running_system import RunningSystem, start_system, wait_until
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[RunningSystem]:
+    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
+    environment = {
+        "SCNS_PRIORITY_TYPE": "multifactor",
+        "SCNS_PRIORITY_WEIGHTS": json.dumps({"fairshare": 1000, "qos": 100_000, "assoc": 10_000, "age": 0}),
+        "SCNS_PRIORITY_CALC_PERIOD_S": "0.2",
+    }
+    with start_system(scratch / "s", "--nodes", "1", "--cpus", "2", "--memory", "4G", environment=environment) as found:
+        yield found
+    shutil.rmtree(scratch)
+
+
+@pytest.fixture
+def slurm(system: RunningSystem, tmp_path: Path) -> Commands:
+    (tmp_path / "work").mkdir()
+    return Commands(system, tmp_path / "bin", tmp_path / "work")
+
+
+def said(slurm: Commands, *words: str, code: int = 0) -> str:
+    done = slurm.run(*words)
+    assert done.returncode == code, (words, done.stdout, done.stderr)
+    return done.stdout if code == 0 else done.stdout + done.stderr
+
+
+def test_a_day_of_an_administrator(slurm: Commands) -> None:
+    assert said(slurm, "sacctmgr", "-i", "add", "account", "physics", "Description=Physics dept", "Organization=sci",
+                "fairshare=10") == (
+        " Adding Account(s)\n  physics\n Settings\n  Description     = physics dept\n  Organization    = sci\n"
+        " Associations\n  A = physics    C = scns      \n Settings\n  Fairshare     = 10\n  Parent        = root\n"
+    )  # fmt: skip
+    assert said(slurm, "sacctmgr", "-i", "add", "account", "physics", code=1) == " Nothing new added.\n"
+    said(slurm, "sacctmgr", "-i", "add", "account", "theory,exp", "parent=physics")
+    assert said(slurm, "sacctmgr", "-i", "add", "user", "erin,frank", "account=exp,theory", "fairshare=5", "maxjobs=3",
+                "adminlevel=operator") == (
+        " Adding User(s)\n  erin\n  frank\n Settings =\n  Admin Level     = Operator\n Associations =\n"
+        "  U = erin      A = exp        C = scns      \n  U = erin      A = theory     C = scns      \n"
+        "  U = frank     A = exp        C = scns      \n  U = frank     A = theory     C = scns      \n"
+        " Non Default Settings\n  Fairshare     = 5\n  MaxJobs       = 3\n"
+    )  # fmt: skip
+    said(slurm, "sacctmgr", "-i", "add", "qos", "gold", "priority=100", "GrpTRES=cpu=10,mem=4G", "flags=DenyOnLimit")
+    assert said(slurm, "sacctmgr", "-i", "modify", "account", "physics", "set", "MaxWall=60", "GrpTRES=cpu=8") == (
+        " Modified account associations...\n  C = scns       A = physics of root\n"
+    )
+    assert said(slurm, "sacctmgr", "-i", "modify", "user", "erin", "where", "account=exp", "set", "qos+=gold",
+                "maxjobs=-1") == (
+        " Modified user associations...\n  C = scns       A = exp                  U = erin     \n"
+    )  # fmt: skip
+    # 继承来的也显示；写过的 TRES 逐种合并。
+    said(slurm, "sacctmgr", "-i", "modify", "qos", "gold", "set", "GrpTRES=mem=-1,node=2")
+    assert said(slurm, "sacctmgr", "-Pn", "show", "qos", "gold", "format=name,priority,grptres,flags") == (
+        "gold|100|cpu=10,node=2|DenyOnLimit\n"
+    )
+    assert said(slurm, "sacctmgr", "-Pn", "show", "assoc", "where", "user=erin",
+                "format=account,user,qos,maxjobs,maxwall,share") == (
+        "exp|erin|gold,normal||01:00:00|5\ntheory|erin|normal|3|01:00:00|5\n"
+    )  # fmt: skip
+    tree = said(slurm, "sacctmgr", "-n", "show", "assoc", "tree", "format=account%-12,user,share").splitlines()
+    assert [(line[:12].rstrip(), *line[12:].split()) for line in tree] == [
+        ("root", "1"),
+        (" physics", "10"),
+        ("  exp", "1"),
+        ("   exp", "erin", "5"),
+        ("   exp", "frank", "5"),
+        ("  theory", "1"),
+        ("   theory", "erin", "5"),
+        ("   theory", "frank", "5"),
+    ]
+    assert said(slurm, "sacctmgr", "-p", "show", "user", "format=user,defaultaccount,adminlevel").splitlines() == [
+        "User|Def Acct|Admin|",
+        "erin|exp|Operator|",
+        "frank|exp|Operator|",
+    ]
+    # 门户这样问用户有哪些账户。
+    lines = said(slurm, "sacctmgr", "-n", "-s", "list", "user", "erin", "format=account%256").splitlines()
+    assert [line.strip() for line in lines] == ["exp", "theory"]
+    assert {len(line) for line in lines} == {257}
+    # 缺省账户移出之后，换成另一个。
+    said(slurm, "sacctmgr", "-i", "delete", "user", "name=erin", "account=exp")
+    assert said(slurm, "sacctmgr", "-Pn", "show", "user", "erin", "format=user,defaultaccount") == "erin|theory\n"
+    said(slurm, "sacctmgr", "-i", "delete", "account", "physics")
+    assert said(slurm, "sacctmgr", "-Pn", "show", "user") == ""
+    said(slurm, "sacctmgr", "-i", "delete", "qos", "gold")
+    assert said(slurm, "sacctmgr", "-Pn", "show", "qos", "format=name") == "normal\n"
+
+
+def test_nothing_changes_until_somebody_says_yes(slurm: Commands) -> None:
+    done = slurm.run("sacctmgr", "add", "account", "maybe", text="n\n")
+    assert done.stdout.endswith("(N/y):  Changes Discarded\n"), done.stdout
+    assert "maybe" not in said(slurm, "sacctmgr", "-Pn", "show", "account")
+    assert slurm.run("sacctmgr", "add", "account", "maybe", text="y\n").returncode == 0
+    assert "maybe" in said(slurm, "sacctmgr", "-Pn", "show", "account")
+    said(slurm, "sacctmgr", "-i", "delete", "account", "maybe")
+    # 没有参数时一行一条。
+    done = slurm.run("sacctmgr", "-i", "-n", text="show qos format=name%10\nquit\n")
+    assert done.stdout == "sacctmgr:     normal \nsacctmgr: "
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("show", "foo"), "No valid entity in list command"),
+        (("frob",), "invalid keyword: frob"),
+        (("show", "qos", "format=nosuchfield"), "Unknown field 'nosuchfield'"),
+        (("-i", "add", "qos", "x", "nosuchopt=3"), " Unknown option: nosuchopt=3"),
+        (("-i", "modify", "qos", "nosuch", "set", "priority=1"), " Nothing modified"),
+        (("-i", "modify", "qos", "normal", "set"), " You didn't give me anything to set"),
+        (("-i", "delete", "qos", "nosuch"), " Nothing deleted"),
+        (("-i", "delete", "user"), " No conditions given to remove, not executing."),
+        (("-i", "add", "user", "dave", "account=nosuch"), " This account 'nosuch' doesn't exist."),
+        (("-i", "add", "user", "nobody"), " Need name of account to add user to."),
+        (("-i", "add", "account", "bad", "parent=nosuch"), " Parent account 'nosuch' doesn't exist on cluster scns"),
+        (("-i", "add", "qos", "bad", "GrpTRES=foo=3"), "slurmdb_format_tres_str: no TRES known by type foo"),
+        (("-i", "add", "qos", "bad", "GrpTRES=cpu"), "slurmdb_format_tres_str: no TRES id found for cpu"),
+        (("-i", "add", "qos", "bad", "priority=abc"), "Invalid value for Priority (abc)"),
+        (("-i", "add", "qos", "bad", "preempt=nosuch"), "You gave a bad qos 'nosuch'."),
+        (("-i", "add", "qos", "bad", "LimitFactor=2"), "LimitFactor is not supported by this system"),
+        (("-i", "add", "account", "bad", "fairshare=parent"), "Fairshare=parent is not supported by this system"),
+        (("-i", "add", "coordinator", "account=root", "names=x"), "add coordinator is not supported by this system"),
+        (("-i", "delete", "qos", "normal"), "Error with request"),
+        (("-i", "delete", "account", "root"), "Error with request"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(slurm: Commands, words: tuple[str, ...], text: str) -> None:
+    done = slurm.run("sacctmgr", *words)
+    assert done.returncode == 1
+    assert text in done.stderr, done
+    assert done.stdout == ""
+    assert said(slurm, "sacctmgr", "-Pn", "show", "qos", "format=name") == "normal\n"
+
+
+def test_only_administrators_change_anything(system: RunningSystem, slurm: Commands, tmp_path: Path) -> None:
+    said(slurm, "sacctmgr", "-i", "add", "account", "lab")
+    said(slurm, "sacctmgr", "-i", "add", "user", "olga", "account=lab")
+    own = Commands(as_user(system, "olga"), tmp_path / "own", tmp_path / "work")
+    assert "Access/permission denied" in own.run("sacctmgr", "-i", "add", "qos", "mine").stderr
+    assert said(own, "sacctmgr", "-Pn", "show", "assoc", "user=olga", "format=account") == "lab\n"
+    said(slurm, "sacctmgr", "-i", "modify", "user", "olga", "set", "adminlevel=operator")
+    wait_until(lambda: own.run("sacctmgr", "-i", "add", "qos", "mine").returncode == 0, 10, "Operator 生效")
+    assert (
+        "Access/permission denied" in own.run("sacctmgr", "-i", "modify", "user", "olga", "set", "admin=admin").stderr
+    )
+    said(slurm, "sacctmgr", "-i", "modify", "user", "olga", "set", "adminlevel=admin")
+    wait_until(lambda: own.run("scontrol", "create", "partition", "partitionname=p1").returncode == 0, 10, "管理员")
+    said(slurm, "sacctmgr", "-i", "delete", "user", "olga")
+    said(slurm, "sacctmgr", "-i", "delete", "qos", "mine")
+    said(slurm, "sacctmgr", "-i", "delete", "account", "lab")
+
+
+def test_shares_follow_the_tree_and_qos_and_association_raise_priority(
+    system: RunningSystem, slurm: Commands, tmp_path: Path
+) -> None:
+    for name, shares in (("big", 3), ("small", 1)):
+        said(slurm, "sacctmgr", "-i", "add", "account", name, f"fairshare={shares}")
+    said(slurm, "sacctmgr", "-i", "add", "account", "inner", "parent=big", "fairshare=7")
+    for user, account in (("gina", "inner"), ("hugo", "big"), ("ivan", "small")):
+        said(slurm, "sacctmgr", "-i", "add", "user", user, f"account={account}")
+    said(slurm, "sacctmgr", "-i", "add", "qos", "gold", "priority=10")
+    gina, hugo, ivan = (as_user(system, name) for name in ("gina", "hugo", "ivan"))
+    for who in (gina, ivan):
+        # 没有写账户：取缺省的。
+        who.wait_state(who.submit("sleep 1.2\n"), "COMPLETED")
+
+    def shown() -> dict[str, list[str]]:
+        lines = said(slurm, "sshare", "-a", "-l", "-P", "-h").splitlines()
+        cells = [line.split("|") for line in lines]
+        return {f"{row[0].strip()}/{row[1]}": row for row in cells}
+
+    rows = wait_until(lambda: shown() if float(shown()["small/"][4]) > 0 and float(shown()["inner/"][4]) > 0 else None)
+    # RawShares、NormShares：同胞之间归一。
+    assert [rows[name][2:4] for name in ("big/", "small/", "inner/", "big/hugo", "inner/gina")] == [
+        ["3", "0.750000"], ["1", "0.250000"], ["7", "0.875000"], ["1", "0.125000"], ["1", "1.000000"],
+    ]  # fmt: skip
+    lines = said(slurm, "sshare", "-a", "-h", "-o", "account%-10,user%6").splitlines()
+    assert [line.rstrip() for line in lines] == [
+        "root", " big", "  big        hugo", "  inner", "   inner     gina", " small", "  small      ivan",
+    ]  # fmt: skip
+    # 公平树：hugo 没有用过，在份额大的一边，名次最好。
+    factors = {name: float(rows[f"{account}/{name}"][7]) for account, name in
+               (("big", "hugo"), ("inner", "gina"), ("small", "ivan"))}  # fmt: skip
+    assert factors["hugo"] == 1.0
+    assert factors["hugo"] > factors["gina"]
+    assert factors["hugo"] > factors["ivan"]
+    assert said(slurm, "sshare", "-U", "--format", "Account%256", "--noheader") == ""
+
+    said(slurm, "sacctmgr", "-i", "modify", "account", "small", "set", "priority=5")
+    wall = system.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done\n", tasks=2)
+    system.wait_state(wall, "RUNNING")
+    jobs = [hugo.submit("true\n", tasks=2), ivan.submit("true\n", tasks=2), gina.submit("true\n", tasks=2, qos="gold")]
+
+    def priorities() -> list[float]:
+        found = {row["job_id"]: row for row in system.call("GET", "/priorities")[1]["priorities"]}
+        return [found[job]["priority"] for job in jobs]
+
+    def settled() -> bool:
+        plain, raised, gold = priorities()
+        return gold > raised > plain and raised - plain > 8000 and gold - raised > 80_000
+
+    wait_until(settled, 20, f"QOS 与关联的因子：{priorities()}")
+    (tmp_path / "go").touch()
+    for job in jobs:
+        system.wait_state(job, "COMPLETED")
