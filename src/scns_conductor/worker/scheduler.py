@@ -201,7 +201,9 @@ class Scheduler:
                     if question["payload"].get("reset"):
                         self._statistics.reset(now)
                 else:
-                    answer = answer_question(self._memory, self._policy, question["kind"], question["payload"], now)
+                    answer = answer_question(
+                        connection, self._memory, self._policy, question["kind"], question["payload"], now
+                    )
                 connection.execute(answer_insert(request_id, answer))
                 connection.execute(notify_answer(request_id))
 
