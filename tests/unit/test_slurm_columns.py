@@ -24,7 +24,7 @@ PENDING = {
     "time_limit": None, "time_minimum": None, "begin_time": None, "deadline": None, "dependency": "afterok:3:4",
     "kill_on_invalid_dependency": None, "hold": None, "priority": None, "nice": 0, "requeue": True, "comment": None,
     "admin_comment": None, "extra": None, "mail_type": None, "mail_user": None, "interactive": False,
-    "submit_host": "login", "data_source": "CLI",
+    "submit_host": "login", "data_source": "CLI", "command": "/home/me/a.sh",
 }  # fmt: skip
 RUNNING = {
     **PENDING, "array_job_id": None, "array_remaining": None, "array_max_tasks": None, "state": "RUNNING",

@@ -197,6 +197,7 @@ class JobRequest(BaseModel):
     )
     interactive: bool | None = Field(None, description="没有批处理脚本的分配（salloc、独立的 srun）")
     submit_host: Name | None = Field(None, description="从哪台机器提交")
+    command: Text | None = Field(None, description="脚本在提交者那里的路径，只是记录")
 
     @field_validator("current_working_directory")
     @classmethod

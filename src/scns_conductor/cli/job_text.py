@@ -76,6 +76,7 @@ LABELS = {
     "oversubscribe": "可共享 CPU",
     "data_source": "来源",
     "submit_host": "提交的机器",
+    "command": "脚本的路径",
 }
 _TIMES = frozenset(name for name in LABELS if name.endswith("_time")) | {"deadline"}
 _MEMORY = frozenset({"allocated_memory", "memory_per_node", "memory_per_cpu", "memory_per_gpu"})

@@ -105,6 +105,7 @@ class JobSpec(SQLModel):
     )
     data_source: str = Field("API", sa_column_kwargs={"server_default": "API"}, description="来源：API、CLI、WEB")
     submit_host: str | None = Field(None, description="从哪台机器提交")
+    command: str | None = Field(None, description="脚本在提交者那里的路径（squeue %o），只是记录")
 
 
 class Job(JobSpec, table=True):

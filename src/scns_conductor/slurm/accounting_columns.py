@@ -7,7 +7,7 @@ from typing import Any
 
 from scns_conductor.slurm import job_values as of
 from scns_conductor.slurm.times import duration, elapsed_s, epoch, instant, memory
-from scns_conductor.slurm.tres import tres
+from scns_conductor.slurm.tres import memory_total, tres
 
 Row = Mapping[str, Any]
 
@@ -67,19 +67,70 @@ def _clock(seconds: float | None) -> str:
     return f"{int(value) // 60:02d}:{value % 60:06.3f}"
 
 
-def _kilobytes(value: Any) -> str:
-    return "" if value is None else f"{int(value)}K"
+_UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4, "P": 1024**5}
 
 
-def _megabytes(value: Any) -> str:
-    return "" if value is None else f"{int(value) / 2**20:.2f}M"
+def _amount(size: float, row: Row, plain: str) -> str:
+    """字节数；row 里有 --units 时换成那个单位，--noconvert（单位是空的）时是字节本身，否则是 plain。"""
+    unit = row.get("units")
+    if unit is None:
+        return plain
+    return f"{size / _UNITS[unit]:.2f}{unit}" if unit else str(int(size))
+
+
+def _kilobytes(row: Row, name: str) -> str:
+    value = row.get(name)
+    return "" if value is None else _amount(int(value) * 1024, row, f"{int(value)}K")
+
+
+def _megabytes(row: Row, name: str) -> str:
+    value = row.get(name)
+    return "" if value is None else _amount(int(value), row, f"{int(value) / 2**20:.2f}M")
+
+
+def _tres_text(row: Row, *, allocated: bool) -> str:
+    """作业步没有 billing；--units 时内存换单位。"""
+    text = tres(row, allocated=allocated)
+    parts = [part for part in text.split(",") if not (is_step(row) and part.startswith("billing="))]
+    if row.get("units"):
+        amount = int(row["allocated_memory"]) if allocated else memory_total(row)
+        shown = _amount(amount * 1024**2, row, "")
+        parts = [f"mem={shown}" if part.startswith("mem=") else part for part in parts]
+    return ",".join(parts)
+
+
+def _usage_in(row: Row) -> str:
+    """步用掉的 CPU、读的字节、内存峰值；没有采到的不写。"""
+    total = int(_cpu_total(row))
+    parts = [f"cpu={duration(total)}", "energy=0"]
+    if row.get("read_bytes") is not None:
+        parts.append(f"fs/disk={int(row['read_bytes'])}")
+    if row.get("max_rss_kb") is not None:
+        parts.append(f"mem={_kilobytes(row, 'max_rss_kb')}")
+    return ",".join(parts)
+
+
+def _usage_out(row: Row) -> str:
+    written = row.get("written_bytes")
+    return "energy=0" if written is None else f"energy=0,fs/disk={int(written)}"
+
+
+def _usage_nodes(row: Row) -> str:
+    """最多的在哪个节点。"""
+    host = str(row.get("batch_host") or "")
+    return ",".join(f"{part.partition('=')[0]}={host}" for part in _usage_in(row).split(","))
+
+
+def _frequency(row: Row) -> str:
+    return "0" if row.get("step") == "batch" else "Unknown"
 
 
 def _requested_memory(row: Row) -> str:
     for name, mark in (("memory_per_node", ""), ("memory_per_cpu", "")):
         if row.get(name):
             count = of.cpus(row) if name == "memory_per_cpu" else of.nodes(row)
-            return memory(int(row[name]) * count) + mark
+            total = int(row[name]) * count
+            return _amount(total * 1024**2, row, memory(total)) + mark
     return "0"
 
 
@@ -117,17 +168,17 @@ FIELDS = {
         Field("AdminComment", 19, _job_only(lambda row: str(row.get("admin_comment") or ""))),
         Field("AllocCPUS", 10, _allocated_cpus),
         Field("AllocNodes", 10, lambda row: str(row.get("allocated_nodes") or 0)),
-        Field("AllocTRES", 10, lambda row: tres(row, allocated=True)),
+        Field("AllocTRES", 10, lambda row: _tres_text(row, allocated=True)),
         Field("AssocID", 7, _job_only(lambda _row: "0")),
         Field("AveCPU", 10, _step_only(lambda row: duration(_cpu_total(row) / (row.get("step_tasks") or 1)))),
         Field("AveCPUFreq", 10, lambda _row: ""),
-        Field("AveDiskRead", 14, _step_only(lambda row: _megabytes(row.get("read_bytes")))),
-        Field("AveDiskWrite", 14, _step_only(lambda row: _megabytes(row.get("written_bytes")))),
+        Field("AveDiskRead", 14, _step_only(lambda row: _megabytes(row, "read_bytes"))),
+        Field("AveDiskWrite", 14, _step_only(lambda row: _megabytes(row, "written_bytes"))),
         Field("AvePages", 10, lambda _row: ""),
-        Field("AveRSS", 10, _step_only(lambda row: _kilobytes(row.get("max_rss_kb")))),
+        Field("AveRSS", 10, _step_only(lambda row: _kilobytes(row, "max_rss_kb"))),
         Field("AveVMSize", 10, lambda _row: ""),
         Field("BlockID", 16, lambda _row: ""),
-        Field("Cluster", 10, lambda row: str(row.get("cluster") or "scns")),
+        Field("Cluster", 10, lambda _row: of.cluster_name()),
         Field("Comment", 14, _job_only(lambda row: str(row.get("comment") or ""))),
         Field("Constraints", 19, _job_only(lambda row: str(row.get("constraints") or ""))),
         Field("ConsumedEnergy", 14, lambda _row: "0"),
@@ -151,16 +202,16 @@ FIELDS = {
         Field("JobIDRaw", -12, raw_id),
         Field("JobName", 10, lambda row: str(row["step"] if row.get("step") in ("batch", "extern") else row["name"])),
         Field("Layout", 9, _step_only(lambda _row: "Unknown")),
-        Field("MaxDiskRead", 12, _step_only(lambda row: _megabytes(row.get("read_bytes")))),
+        Field("MaxDiskRead", 12, _step_only(lambda row: _megabytes(row, "read_bytes"))),
         Field("MaxDiskReadNode", 15, _step_only(lambda row: str(row.get("batch_host") or ""))),
         Field("MaxDiskReadTask", 15, _step_only(lambda _row: "0")),
-        Field("MaxDiskWrite", 12, _step_only(lambda row: _megabytes(row.get("written_bytes")))),
+        Field("MaxDiskWrite", 12, _step_only(lambda row: _megabytes(row, "written_bytes"))),
         Field("MaxDiskWriteNode", 16, _step_only(lambda row: str(row.get("batch_host") or ""))),
         Field("MaxDiskWriteTask", 16, _step_only(lambda _row: "0")),
         Field("MaxPages", 8, lambda _row: ""),
         Field("MaxPagesNode", 12, lambda _row: ""),
         Field("MaxPagesTask", 14, lambda _row: ""),
-        Field("MaxRSS", 10, _step_only(lambda row: _kilobytes(row.get("max_rss_kb")))),
+        Field("MaxRSS", 10, _step_only(lambda row: _kilobytes(row, "max_rss_kb"))),
         Field("MaxRSSNode", 10, _step_only(lambda row: str(row.get("batch_host") or ""))),
         Field("MaxRSSTask", 10, _step_only(lambda _row: "0")),
         Field("MaxVMSize", 10, lambda _row: ""),
@@ -179,14 +230,14 @@ FIELDS = {
         Field("QOS", 10, _job_only(lambda row: str(row.get("qos") or "normal"))),
         Field("QOSRAW", 10, _job_only(lambda _row: "1")),
         Field("Reason", 22, _job_only(of.reason)),
-        Field("ReqCPUFreq", 10, _step_only(lambda _row: "0")),
-        Field("ReqCPUFreqGov", 13, _step_only(lambda _row: "0")),
-        Field("ReqCPUFreqMax", 13, _step_only(lambda _row: "0")),
-        Field("ReqCPUFreqMin", 13, _step_only(lambda _row: "0")),
+        Field("ReqCPUFreq", 10, _frequency),
+        Field("ReqCPUFreqGov", 13, _frequency),
+        Field("ReqCPUFreqMax", 13, _frequency),
+        Field("ReqCPUFreqMin", 13, _frequency),
         Field("ReqCPUS", 8, lambda row: str(int(row["tasks"]) * int(row["cpus_per_task"]))),
         Field("ReqMem", 10, _job_only(_requested_memory)),
         Field("ReqNodes", 8, lambda row: str(_step_nodes(row) if is_step(row) else row["minimum_nodes"])),
-        Field("ReqTRES", 10, _job_only(lambda row: tres(row, allocated=False))),
+        Field("ReqTRES", 10, _job_only(lambda row: _tres_text(row, allocated=False))),
         Field("Reservation", 20, _job_only(lambda row: str(row.get("reservation") or ""))),
         Field("ReservationId", 15, lambda _row: ""),
         Field("Reserved", 10, _job_only(_reserved)),
@@ -206,22 +257,22 @@ FIELDS = {
             _job_only(lambda row: "UNLIMITED" if row.get("time_limit") is None else str(int(row["time_limit"]) // 60)),
         ),
         Field("TotalCPU", 10, lambda row: _clock(_cpu_total(row))),
-        Field("TRESUsageInAve", 14, lambda _row: ""),
-        Field("TRESUsageInMax", 14, lambda _row: ""),
-        Field("TRESUsageInMaxNode", 18, lambda _row: ""),
+        Field("TRESUsageInAve", 14, _step_only(_usage_in)),
+        Field("TRESUsageInMax", 14, _step_only(_usage_in)),
+        Field("TRESUsageInMaxNode", 18, _step_only(_usage_nodes)),
         Field("TRESUsageInMaxTask", 18, lambda _row: ""),
         Field("TRESUsageInMin", 14, lambda _row: ""),
         Field("TRESUsageInMinNode", 18, lambda _row: ""),
         Field("TRESUsageInMinTask", 18, lambda _row: ""),
-        Field("TRESUsageInTot", 14, lambda _row: ""),
-        Field("TRESUsageOutAve", 15, lambda _row: ""),
-        Field("TRESUsageOutMax", 15, lambda _row: ""),
+        Field("TRESUsageInTot", 14, _step_only(_usage_in)),
+        Field("TRESUsageOutAve", 15, _step_only(_usage_out)),
+        Field("TRESUsageOutMax", 15, _step_only(_usage_out)),
         Field("TRESUsageOutMaxNode", 19, lambda _row: ""),
         Field("TRESUsageOutMaxTask", 19, lambda _row: ""),
         Field("TRESUsageOutMin", 15, lambda _row: ""),
         Field("TRESUsageOutMinNode", 19, lambda _row: ""),
         Field("TRESUsageOutMinTask", 19, lambda _row: ""),
-        Field("TRESUsageOutTot", 15, lambda _row: ""),
+        Field("TRESUsageOutTot", 15, _step_only(_usage_out)),
         Field("UID", 6, _job_only(lambda row: of.user_ids(row["user_name"])[0])),
         Field("User", 9, _job_only(lambda row: str(row["user_name"]))),
         Field("UserCPU", 10, lambda row: _clock(row.get("cpu_user_s"))),

@@ -68,7 +68,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         f" MinTmpDiskNode={memory(job['temporary_disk_per_node'])}",
         f"Features={_word(job['constraints'])} DelayBoot=00:00:00",
         f"OverSubscribe={of.over_subscribe(job)} Contiguous=0 Licenses={_word(job['licenses'])} Network=(null)",
-        f"Command={_word(job['name'])}",
+        f"Command={_word(of.command(job))}",
         f"WorkDir={_word(job['current_working_directory'])}",
     ]
     if job.get("comment"):

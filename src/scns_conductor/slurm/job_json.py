@@ -89,7 +89,7 @@ def job_record(job: Job) -> dict[str, Any]:
         "batch_host": job.get("batch_host") or "",
         "flags": _flags(job),
         "cluster": of.cluster_name(),
-        "command": "",
+        "command": job.get("command") or "",
         "comment": job.get("comment") or "",
         "billable_tres": float(job["allocated_cpus"]) if job.get("allocated_cpus") else None,
         "cpus_per_task": job["cpus_per_task"] if int(job["cpus_per_task"]) > 1 else None,

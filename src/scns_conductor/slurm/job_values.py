@@ -112,8 +112,8 @@ def gres(job: Job) -> str:
 
 
 def command(job: Job) -> str:
-    """脚本没有路径（内容在服务器上）；作业名代替。"""
-    return str(job.get("name") or "(null)")
+    """脚本在提交者那里的路径；--wrap、标准输入的没有。"""
+    return str(job.get("command") or "(null)")
 
 
 def priority(job: Job) -> int:

@@ -76,7 +76,7 @@ LETTERS: Known = {
     "M": Field("TIME", lambda job: short_duration(elapsed_s(job)), _ELAPSED),
     "n": _text("REQ_NODES", "required_nodes", ""),
     "N": _text("NODELIST", "node_list", ""),
-    "o": Field("COMMAND", of.command, "name"),
+    "o": Field("COMMAND", of.command, "command"),
     "O": Field("CONTIGUOUS", _constant("0")),
     "p": Field("PRIORITY", lambda job: f"{of.priority(job) / 4294967295:.14f}", _PRIORITY),
     "P": _text("PARTITION", "partition"),

@@ -1,6 +1,5 @@
 """sacct：记账，结束的作业也在其中（sacct(1)）。"""
 
-import json
 import os
 import re
 import time
@@ -11,11 +10,12 @@ from typing import Any
 from scns_conductor.client import Client, Problem
 from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.core.instants import parse_instant
+from scns_conductor.core.units import parse_time_limit
 from scns_conductor.slurm import job_values as of
 from scns_conductor.slurm.accounting_columns import BRIEF_FORMAT, DEFAULT_FORMAT, FIELDS, LONG_FORMAT, Field
 from scns_conductor.slurm.hosts import split_list
 from scns_conductor.slurm.options import Parsed, flags, option, values
-from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
+from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
 from scns_conductor.slurm.step_values import accounting_row, steps_of
 from scns_conductor.slurm.times import epoch
 
@@ -31,6 +31,7 @@ OPTIONS = [
     *values("-K --timelimit-max", "-M --clusters --cluster", "-N --nodelist", "--name", "-o --format", "-q --qos"),
     *values("-r --partition", "-s --state", "-S --starttime", "--units", "-u --user --uid", "-W --wckeys"),
     option("--json", "optional"),
+    option("--yaml", "optional"),
 ]
 _WORD = re.compile(r"^\s*([A-Za-z]+)(?:%(-?\d+))?\s*$")
 _PAGE = 1000
@@ -47,19 +48,63 @@ def main(words: list[str]) -> int:
         for start in range(0, len(names), 4):
             print(" ".join(f"{name:<19}" for name in names[start : start + 4]).rstrip())
         return 0
-    for key in ("clusters", "file", "batch_script", "env_vars"):
+    for key in ("clusters", "file", "associations", "flags"):
         if key in parsed:
-            raise Fatal(f"--{key.replace('_', '-')} is not supported by this system")
+            raise Fatal(f"--{key} is not supported by this system")
+    if "completion" in parsed:
+        raise Fatal("Slurm job completion is disabled", prefix=None)
     chosen = _fields(parsed)
     with connect() as client:
+        if "batch_script" in parsed or "env_vars" in parsed:
+            return _stored(client, parsed)
         rows = list(_rows(client, parsed))
-    if "json" in parsed:
-        print(
-            json.dumps({"meta": {"Slurm": {"release": "22.05.8"}}, "errors": [], "jobs": rows}, indent=2, default=str)
-        )
-        return 0
+    if "json" in parsed or "yaml" in parsed:
+        return _write_json(parsed, rows)
+    units = _units(parsed)
+    if units is not None:
+        rows = [{**row, "units": units} for row in rows]
     for line in lines(chosen, rows, parsed):
         print(line)
+    return 0
+
+
+def _units(parsed: Parsed) -> str | None:
+    """--units=K…P；--noconvert 是空的；都没有是 None。"""
+    if "noconvert" in parsed:
+        return ""
+    unit = (parsed.last("units") or "").upper()
+    if unit and (len(unit) > 1 or unit not in "KMGTP"):
+        raise Fatal("Invalid units specified", prefix="fatal: ")
+    return unit or None
+
+
+def _write_json(parsed: Parsed, rows: list[dict[str, Any]]) -> int:
+    from scns_conductor.slurm.accounting_json import accounting_record
+    from scns_conductor.slurm.json_answer import write_answer
+
+    steps: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row.get("step"):
+            steps.setdefault(str(row["job_id"]), []).append(row)
+    jobs = (row for row in rows if not row.get("step"))
+    records = (accounting_record(job, steps.get(str(job["job_id"]), ())) for job in jobs)
+    return write_answer(parsed, "jobs", records, kind="openapi/db")
+
+
+def _stored(client: Client, parsed: Parsed) -> int:
+    """-B 是脚本，--env-vars 是提交时的环境；只有本人与管理员看得到。"""
+    for job in sorted(_jobs(client, parsed), key=_order):
+        name = of.display_id(job)
+        try:
+            if "batch_script" in parsed:
+                text, title = client.script(job["job_id"]), f"Batch Script for {name}"
+            else:
+                found = client.job(job["job_id"]).get("environment") or {}
+                text = "\n".join(f"{key}={value}" for key, value in sorted(found.items()))
+                title = f"Environment used for {name} (must be batch to display)"
+        except Problem as problem:
+            raise Fatal(slurm_error(problem)) from problem
+        print(f"{title}\n{'-' * 80}\n{text.rstrip()}\n" if text else f"{title}\n{'-' * 80}\nNONE\n")
     return 0
 
 
@@ -82,7 +127,7 @@ def chosen_fields(texts: Sequence[str]) -> list[tuple[Field, int]]:
         name = match[1].lower() if match else word.strip().lower()
         candidates = [name] if name in FIELDS else [key for key in FIELDS if key.startswith(name)]
         if match is None or not candidates:
-            raise Fatal(f'Invalid field requested: "{match[1] if match else word.strip()}"', prefix="fatal: ")
+            raise Fatal(f'Invalid field requested: "{match[1] if match else word.strip()}"')
         field = FIELDS[candidates[0]]
         found.append((field, int(match[2]) if match[2] else field.width))
     return found
@@ -160,7 +205,7 @@ def _states(text: str | None) -> list[str] | None:
         if name in of.SHORT_STATES:
             found.append(name)
         elif name not in of.ABSENT_STATES:
-            raise Fatal(f"Unknown job state: {word.strip().lower()}")
+            raise Fatal(f"unrecognized job state value '{word.strip().lower()}'", prefix="fatal: ")
     return found
 
 
@@ -168,14 +213,14 @@ def _time(text: str) -> float:
     try:
         return parse_instant(text, datetime.now(UTC).astimezone()).timestamp()
     except ValueError:
-        raise Fatal(f"Invalid time specification (pos=0): {text}") from None
+        raise Fatal(f"Invalid time specification (pos=0): {text}", prefix=None) from None
 
 
 def _jobs(client: Client, parsed: Parsed) -> list[dict[str, Any]]:
     ids = [word.partition(".")[0] for word in _words(parsed)]
     for word in ids:
         if not re.fullmatch(r"\d+(_(\d+|\[[\d,:-]+\]))?", word):
-            raise Fatal(f"Invalid job id: {word}", prefix="fatal: ")
+            raise Fatal(f"Bad job/step specified: {word}", prefix="fatal: ")
     filters = _filters(client, parsed)
     states = _states(parsed.last("state"))
     start = parsed.last("starttime") or os.environ.get("SLURM_SACCT_STARTTIME")
@@ -198,8 +243,41 @@ def _jobs(client: Client, parsed: Parsed) -> list[dict[str, Any]]:
     else:
         found = _in_window(client, since or 0.0, filters)
     kept = [job for job in found if _within(job, since, until) and (states is None or job["state"] in states)]
-    names = parsed.last("name")
-    return [job for job in kept if not names or job["name"] in names.split(",")]
+    return [job for job in kept if _asked_for(job, parsed)]
+
+
+def _asked_for(job: dict[str, Any], parsed: Parsed) -> bool:
+    """服务器没有的条件：--name -W -C -g -i --ncpus -k -K。"""
+    for key, value in (("name", job["name"]), ("wckeys", job["wckey"])):
+        if parsed.last(key) and value not in (parsed.last(key) or "").split(","):
+            return False
+    if parsed.last("constraints") and (job["constraints"] or "") not in (parsed.last("constraints") or "").split(","):
+        return False
+    if parsed.last("gid"):
+        _, gid, group = of.user_ids(job["user_name"])
+        if not {gid, group} & set((parsed.last("gid") or "").split(",")):
+            return False
+    for key, value in (("nnodes", of.nodes(job)), ("ncpus", of.cpus(job))):
+        low, dash, high = (parsed.last(key) or "").partition("-")
+        if low.isdigit() and not int(low) <= value <= (int(high) if dash and high.isdigit() else int(low)):
+            return False
+    limit = of.limit_s(job)
+    least, most = (_limit(parsed.last(key)) for key in ("timelimit_min", "timelimit_max"))
+    if least is None and most is None:
+        return True
+    if most is None:
+        # 只有 -k 时要正好相等（sacct(1)）。
+        return limit == least
+    return limit is not None and (least or 0) <= limit <= most
+
+
+def _limit(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(parse_time_limit(text) or 0)
+    except ValueError:
+        raise Fatal(f"Invalid time limit specification: {text}", prefix="fatal: ") from None
 
 
 def _in_window(client: Client, since: float, filters: dict[str, Any]) -> list[dict[str, Any]]:
@@ -238,6 +316,6 @@ def _user(word: str) -> str:
     import pwd
 
     try:
-        return pwd.getpwuid(int(word)).pw_name if word.isdigit() else word
+        return (pwd.getpwuid(int(word)) if word.isdigit() else pwd.getpwnam(word)).pw_name
     except KeyError:
-        raise Fatal(f"Invalid user id: {word}", prefix="fatal: ") from None
+        raise Fatal(f"Invalid user id: {word}") from None
