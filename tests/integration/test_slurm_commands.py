@@ -107,3 +107,47 @@ def test_a_node_that_does_not_exist_is_an_error_for_squeue_and_an_empty_row_for_
     done = slurm.run("squeue", "-w", "nosuch")
     assert (done.returncode, done.stderr) == (1, "squeue: error: Invalid node name nosuch\n")
     assert slurm.run("sinfo", "-h", "-n", "nosuch", "-o", "%P %D %t").stdout == "main* 0 n/a\n"
+
+
+def test_sacct_json_tells_how_the_job_and_its_step_ended(slurm: Commands) -> None:
+    job = slurm.submit("-t", "5", "--mem", "100")
+    wait_until(lambda: "FAILED" in slurm.run("sacct", "-nXP", "-o", "State", "-j", job).stdout, 30, "sacct 显示 FAILED")
+    [record] = json.loads(slurm.run("sacct", "--json", "-j", job).stdout)["jobs"]
+    assert record["exit_code"] == {"status": "ERROR", "return_code": 3}
+    assert (record["state"]["current"], record["time"]["limit"]) == ("FAILED", 5)
+    assert [step["step"]["id"] for step in record["steps"]] == ["batch"]
+    assert slurm.run("sacct", "-nXP", "--units=G", "-o", "ReqMem", "-j", job).stdout == "0.10G\n"
+    assert slurm.run("sacct", "-B", "-j", job).stdout.endswith(f"{'-' * 80}\n{SCRIPT}\n")
+    assert slurm.run("sacct", "-nXP", "-k", "5", "-o", "JobID", "-j", job).stdout == f"{job}\n"
+    assert slurm.run("sacct", "-nXP", "-k", "6", "-o", "JobID", "-j", job).stdout == ""
+
+
+def test_the_path_of_the_script_is_remembered(slurm: Commands) -> None:
+    (slurm.work / "a.sh").write_text(SCRIPT)
+    job = slurm.run("sbatch", "--parsable", "-H", "a.sh").stdout.strip()
+    assert slurm.run("squeue", "-h", "-j", job, "-o", "%o").stdout == f"{slurm.work}/a.sh\n"
+    assert f"Command={slurm.work}/a.sh" in slurm.run("scontrol", "-o", "show", "job", job).stdout.split()
+    slurm.run("scancel", job)
+
+
+def test_show_config_tells_the_settings_in_force_and_unknown_verbs_are_refused_by_name(slurm: Commands) -> None:
+    config = slurm.run("scontrol", "show", "config").stdout
+    assert "MinJobAge               = 300 sec" in config
+    assert "NodeNames               = node1" in config
+    assert slurm.run("scontrol", "reconfigure").returncode == 0
+    refused = slurm.run("scontrol", "reboot", "node1")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "scontrol reboot is not supported by this system" in refused.stderr
+    trigger = slurm.run("strigger", "--set", "--jobid=1", "--fini", "--program=/bin/true")
+    assert (trigger.returncode, trigger.stdout) == (1, "")
+
+
+def test_a_running_job_lists_its_processes_and_takes_a_relative_limit(slurm: Commands) -> None:
+    job = slurm.submit("-t", "5", text="#!/bin/sh\nsleep 100\n")
+    wait_until(lambda: slurm.run("squeue", "-h", "-j", job, "-o", "%T").stdout == "RUNNING\n", 30, "运行")
+    wait_until(lambda: slurm.run("scontrol", "listpids", job).returncode == 0, 30, "listpids 看见进程")
+    assert slurm.run("scontrol", "listpids", job).stdout.splitlines()[1].split()[1:3] == [job, "batch"]
+    assert f"StepId={job}.batch " in slurm.run("scontrol", "show", "step", job).stdout
+    assert slurm.run("scontrol", "update", f"jobid={job}", "timelimit=-2").returncode == 0
+    assert slurm.run("squeue", "-h", "-j", job, "-o", "%l").stdout == "3:00\n"
+    slurm.run("scancel", job)

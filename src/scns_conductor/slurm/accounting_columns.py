@@ -130,7 +130,7 @@ def _requested_memory(row: Row) -> str:
         if row.get(name):
             count = of.cpus(row) if name == "memory_per_cpu" else of.nodes(row)
             total = int(row[name]) * count
-            return _amount(total * 1024**2, row, memory(total)) + mark
+            return (_amount(total * 1024**2, row, "") if row.get("units") else memory(total)) + mark
     return "0"
 
 
