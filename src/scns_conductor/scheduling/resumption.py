@@ -39,6 +39,12 @@ class _Resumption:
         # 有作业按保留启动了的组：也许已经没有别的作业受阻。
         self._moving: set[GroupKey] = set()
         cycle.plan.blocked = {key: reason for key, reason in old.blocked.items() if key in queue.groups}
+        for key in cycle.plan.blocked:
+            # 受阻之后上限也满了的：原因是上限。
+            for name, count in key[0].pools:
+                if not name.startswith(LICENSE) and cycle.pools.get(name, 0) < count:
+                    cycle.plan.blocked[key] = cycle.cluster.pool_reasons.get(name, "Resources")
+                    break
         cycle.plan.impossible = {key: text for key, text in old.impossible.items() if key in queue.groups}
 
     def run(self, raised: Collection[str]) -> bool:
@@ -119,6 +125,7 @@ class _Resumption:
             return None
         found = cycle.earliest(attempt)
         if found is None:
+            cycle.unreserved.add(attempt.group.key)
             self._skipped.discard(job.job_id)
             self._begun[job.job_id] = attempt.taken
             return None
@@ -173,7 +180,8 @@ class _Resumption:
         }
         room = self._cycle.depth - len(self._cycle.plan.reservations)
         if room > 0:
-            # 余下的组里，次序最前的 room 个作业必定都在组首最前的 room 个组里。
+            # 余下的组里，次序最前的 room 个作业必定都在组首最前的 room 个组里；说不准何时的会空手而回，多看几个。
+            room += len(self._cycle.unreserved)
             heads = []
             for number, group in enumerate(groups):
                 head = None if number in chosen else self._head(group)
