@@ -4,6 +4,7 @@
 """
 
 import argparse
+import gc
 import json
 import random
 import resource
@@ -75,6 +76,8 @@ def plain_fifo_rate(jobs: int, nodes: int, shapes: int) -> float:
 def full_and_incremental(jobs: int, nodes: int, shapes: int) -> dict[str, float]:
     """空集群上的第一个计划；装满之后的计划（为 DEPTH 个与 1 个保留）；一个个作业结束之后的增量计划。"""
     cluster, queue = build_cluster(nodes), build_queue(jobs, shapes)
+    gc.collect()
+    gc.freeze()
     found: dict[str, float] = {}
     planner = Planner(Policy(depth=DEPTH))
     begin = time.perf_counter()
@@ -111,6 +114,9 @@ def full_and_incremental(jobs: int, nodes: int, shapes: int) -> dict[str, float]
 
 def identical(jobs: int, nodes: int) -> dict[str, float]:
     cluster, queue = build_cluster(nodes), build_queue(jobs, 1)
+    # 线上的调度器装载之后也这样做。
+    gc.collect()
+    gc.freeze()
     begin = time.perf_counter()
     decided = plan(cluster, queue, NOW, Policy())
     seconds = time.perf_counter() - begin

@@ -40,7 +40,8 @@ class PendingJob:
     @property
     def key(self) -> OrderKey:
         """次序键。"""
-        return (-self.tier, -self.priority, self.order or self.job_id)
+        # -0.0 换成常量 0.0：十万个键不各存一个。
+        return (-self.tier, -self.priority or 0.0, self.order or self.job_id)
 
     @property
     def startable(self) -> bool:
@@ -183,6 +184,7 @@ class Queue:
         group = self.groups.get(place)
         if group is None:
             group = self.groups[place] = Group(job.shape, job.time_limit_s)
+        job.time_limit_s = group.time_limit_s
         group.insert(job)
         self.fresh[job.job_id] = job
 

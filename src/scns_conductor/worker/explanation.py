@@ -20,7 +20,7 @@ from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.scheduling.shape import Shape
 from scns_conductor.scheduling.suggestions import Change, suggestions
-from scns_conductor.worker.job_priority import Applicant
+from scns_conductor.worker.job_priority import Applicant, age_from
 from scns_conductor.worker.queue_memory import QueueMemory, Waiting
 
 MOST_PRIORITIES = 10_000
@@ -163,7 +163,9 @@ def _priorities(memory: QueueMemory, job_ids: list[int] | None, now: float) -> l
             "account": waiting.applicant.account,
             "partition": ",".join(waiting.applicant.partitions),
             "priority": waiting.job.priority,
-            "factors": memory.priority.factors_of(waiting.applicant, waiting.job, now) if enabled else {},
+            "factors": memory.priority.factors_of(waiting.applicant, waiting.job, waiting.age_from, now)
+            if enabled
+            else {},
         }
         for waiting in found
     ]
@@ -182,7 +184,7 @@ def _trial(memory: QueueMemory, policy: Policy, row: Mapping[str, Any], now: flo
         return {"start_time": None, "nodes": [], "reason": "Resources", "text": verdict}
     job = PendingJob(TRIAL_JOB_ID, shape, limit, priority=priority_of(row), order=TRIAL_JOB_ID)
     if memory.priority.enabled:
-        job.priority = memory.priority.of(Applicant.of({**row, "submit_time": now}), job, now)
+        job.priority = memory.priority.of(Applicant.of(row), job, age_from({**row, "submit_time": now}), now)
     outlook = Outlook(memory.cluster, memory.queue, job, now, policy)
     lacking = outlook.lacking(shape)
     found = outlook.earliest(shape, limit)

@@ -48,7 +48,7 @@ _USAGE = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class Applicant:
-    """算优先级要的、与形状无关的部分。fixed 是管理员指定的优先级；age_from 起算等待。"""
+    """算优先级要的、与形状无关的部分；许多作业共用一个。fixed 是管理员指定的优先级。"""
 
     user_name: str
     account: str
@@ -56,7 +56,6 @@ class Applicant:
     qos: str | None
     nice: int
     fixed: float | None
-    age_from: float
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Applicant":
@@ -68,8 +67,12 @@ class Applicant:
             row["qos"],
             row["nice"],
             None if row["priority"] is None else priority_of(row),
-            max(row["submit_time"], row["begin_time"] or 0.0),
         )
+
+
+def age_from(row: Mapping[str, Any]) -> float:
+    """从何时起算等待（Unix 秒）：提交与 --begin 的较晚者。"""
+    return max(float(row["submit_time"]), row["begin_time"] or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,7 @@ class JobPriority:
             return found.shares
         return self._shares.get(f"{account}/{user}" if user else account, 1)
 
-    def factors_of(self, applicant: Applicant, job: PendingJob, now: float) -> dict[str, float]:
+    def factors_of(self, applicant: Applicant, job: PendingJob, age_from: float, now: float) -> dict[str, float]:
         """各因子乘以权重之后的值。"""
         shape = job.shape
         cpus = shape.tasks * shape.cpus_per_task
@@ -175,7 +178,7 @@ class JobPriority:
         total_cpus, total_nodes = self._totals
         association = self._accounting.find(applicant.account, applicant.user_name, applicant.partitions[0])
         standing = Standing(
-            eligible_time=applicant.age_from if job.reason is None else None,
+            eligible_time=age_from if job.reason is None else None,
             cpus=cpus,
             nodes=shape.minimum_nodes,
             # 还没有算进公平树的新面孔没有用量，名次最好。
@@ -188,8 +191,8 @@ class JobPriority:
         )
         return factors(standing, self.weights, now, total_cpus, total_nodes)
 
-    def of(self, applicant: Applicant, job: PendingJob, now: float) -> float:
+    def of(self, applicant: Applicant, job: PendingJob, age_from: float, now: float) -> float:
         """优先级：管理员指定的为准；不小于 1。"""
         if applicant.fixed is not None:
             return applicant.fixed
-        return max(float(LEAST_PRIORITY), round(sum(self.factors_of(applicant, job, now).values())))
+        return max(float(LEAST_PRIORITY), round(sum(self.factors_of(applicant, job, age_from, now).values())))

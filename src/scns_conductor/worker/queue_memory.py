@@ -6,11 +6,12 @@
 import heapq
 import logging
 import math
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -46,7 +47,7 @@ from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, Shape
 from scns_conductor.worker.dependency_states import singletons_ahead, target_states
 from scns_conductor.worker.job_limits import JobLimits, Pools, Runner
-from scns_conductor.worker.job_priority import Applicant, JobPriority
+from scns_conductor.worker.job_priority import Applicant, JobPriority, age_from
 
 _NODES = sa.text(
     "SELECT name, cpus, memory, gres, features, weight, topology, temporary_disk, state = 'UP' AND NOT drain AS usable "
@@ -71,6 +72,11 @@ _RUNNING = sa.text(
     """
 )
 _REVISIONS = sa.text("SELECT job_id, revision FROM jobs WHERE state = 'PENDING'")
+_Value = TypeVar("_Value", bound=Hashable)
+# 共用的值至多记这么多种。
+MOST_SHARED = 20_000
+# 装载时一次取这么多行，不把一百万行一起摊在内存里。
+LOAD_ROWS = 2000
 # 这样的作业不会再启动了：到期的结束，依赖无望的按设置取消。
 HOPELESS = frozenset({"Deadline", "DependencyNeverSatisfied"})
 
@@ -90,6 +96,7 @@ class Waiting:
     kill_on_invalid_dependency: bool | None
     written: tuple[str, str | None, float | None]
     applicant: Applicant
+    age_from: float
     violation: Violation | None = None
     # 数组还没有启动的全部任务；job.tasks 只有依赖已满足的（aftercorr 逐个任务满足）。
     remaining: list[TaskRange] | None = None
@@ -120,6 +127,7 @@ class QueueMemory:
     _wakes: list[tuple[float, int]] = field(default_factory=list)
     _boundaries: list[float] = field(default_factory=list)
     _ticked_at: float = 0.0
+    _shared: dict[Hashable, Any] = field(default_factory=dict)
 
     # ---- 装载 ----
 
@@ -140,7 +148,8 @@ class QueueMemory:
         self.load_nodes(connection)
         self.load_partitions(connection, now)
         self._load_running(connection, None)
-        self._absorb(connection, _rows(connection, _PENDING), now)
+        rows = connection.execute(_PENDING, execution_options={"yield_per": LOAD_ROWS}).mappings()
+        self._absorb(connection, (dict(row) for row in rows), now)
 
     def prioritise(self, connection: Connection, now: float) -> bool:
         """重算累计用量与全部优先级，重新排队；没有开启多因子、次序没有变时返回 False。"""
@@ -151,7 +160,7 @@ class QueueMemory:
         self.priority.refresh(connection, self.cluster, self.limits.accounting, known, now)
         changed = False
         for waiting in self.waiting.values():
-            value = self.priority.of(waiting.applicant, waiting.job, now)
+            value = self.priority.of(waiting.applicant, waiting.job, waiting.age_from, now)
             changed = changed or value != waiting.job.priority
             waiting.job.priority = value
         if changed:
@@ -335,7 +344,7 @@ class QueueMemory:
             self._update_available(waiting)
             self._judge(waiting, now)
             if self.priority.enabled:
-                waiting.job.priority = self.priority.of(waiting.applicant, waiting.job, now)
+                waiting.job.priority = self.priority.of(waiting.applicant, waiting.job, waiting.age_from, now)
             self.queue.upsert(waiting.job)
         self._evaluate(connection, depending, now)
 
@@ -349,26 +358,34 @@ class QueueMemory:
             shape=shape,
             time_limit_s=math.inf if row["time_limit"] is None else float(row["time_limit"]),
             revision=row["revision"],
-            user=row["user_name"],
+            user=sys.intern(row["user_name"]),
             tier=self._tier(row["partition"]),
-            priority=priority_of(row),
+            priority=self._share(priority_of(row)),
             order=row["job_id"],
             tasks=tasks,
         )
         request = eligibility_request(row, Outcome.WAITING if dependency is not None else None)
         return Waiting(
             job,
-            request,
+            self._share(request),
             dependency,
             row["array_max_tasks"] or 0,
-            row["user_name"],
-            row["name"],
+            job.user,
+            self._share(row["name"]),
             row["kill_on_invalid_dependency"],
-            (row["reason"], row["error_msg"], row["expected_start_time"]),
-            Applicant.of(row),
+            self._share((row["reason"], row["error_msg"], row["expected_start_time"])),
+            self._share(Applicant.of(row)),
+            age_from(row),
             violation,
             tasks,
         )
+
+    def _share(self, value: _Value) -> _Value:
+        """许多作业相同的值只存一份：每个排队的作业不到 1 KiB。"""
+        if len(self._shared) > MOST_SHARED:
+            self._shared.clear()
+        found: _Value = self._shared.setdefault((type(value), value), value)
+        return found
 
     def requirements(self, row: Mapping[str, Any]) -> tuple[Shape, Violation | None]:
         """jobs 的一行 -> 形状（含它要的上限的池）与单个作业的上限不许它运行的原因。"""

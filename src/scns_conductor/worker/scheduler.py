@@ -3,6 +3,7 @@
 一条会话做所有的事：它持有咨询锁，也提交计划，会话没了就什么也改不了（见 leader）。
 """
 
+import gc
 import logging
 import math
 import select
@@ -117,6 +118,9 @@ class Scheduler:
         with connection.begin():
             self._memory.load_all(connection, time.time())
         self._reasons = ReasonWriter()
+        # 装好的队列不成环，也活得久：垃圾回收不必一遍遍地走过它。
+        gc.collect()
+        gc.freeze()
         renewed = explained = 0.0
         prioritised = -self._settings.priority_calc_period_s
         reconciled = time.monotonic()
