@@ -8,6 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scns_conductor.worker.hot_statement import HotStatement, ids_text
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
@@ -65,7 +67,7 @@ class ClaimedJob:
 
 # 仍是当前尝试、没有释放、没有人要求结束的分配。
 _CURRENT = """
-    a.node_name = :node AND a.released_at IS NULL AND a.job_id = ANY(CAST(:job_ids AS bigint[]))
+    a.node_name = %(node)s AND a.released_at IS NULL AND a.job_id = ANY(CAST(%(job_ids)s AS bigint[]))
     AND j.job_id = a.job_id AND j.restart_count = a.restart_count
     AND j.state = 'RUNNING' AND j.requested_end_state IS NULL
 """
@@ -96,7 +98,7 @@ _DESCRIBE = """
     ORDER BY c.allocation_id
 """
 # 一条语句认领：只认还没有认领的。
-_CLAIM = sa.text(
+_CLAIM = HotStatement(
     f"""
     WITH claimed AS (
       UPDATE resource_allocations AS a SET claimed_at = clock_timestamp()
@@ -105,7 +107,7 @@ _CLAIM = sa.text(
     {_DESCRIBE}
     """
 )
-_HELD_JOB = sa.text(
+_HELD_JOB = HotStatement(
     f"""
     WITH claimed AS (
       SELECT {_SHARE} FROM resource_allocations AS a, jobs AS j WHERE a.claimed_at IS NOT NULL AND {_CURRENT}
@@ -141,13 +143,13 @@ def claim_allocations(connection: Connection, node_name: str, job_ids: Sequence[
     """认领这些作业在本节点上的分配，返回真正认领到的；重复或过时的请求什么也得不到。"""
     if not job_ids:
         return []
-    rows = connection.execute(_CLAIM, {"node": node_name, "job_ids": list(job_ids)}).mappings()
+    rows = _CLAIM.execute(connection, {"node": node_name, "job_ids": ids_text(job_ids)}).mappings()
     return [ClaimedJob(**row) for row in rows]
 
 
 def held_job(connection: Connection, node_name: str, job_id: int) -> ClaimedJob | None:
     """本节点已经认领、仍在运行的一个作业；启动作业步用。没有返回 None。"""
-    row = connection.execute(_HELD_JOB, {"node": node_name, "job_ids": [job_id]}).mappings().one_or_none()
+    row = _HELD_JOB.execute(connection, {"node": node_name, "job_ids": ids_text([job_id])}).mappings().one_or_none()
     return None if row is None else ClaimedJob(**row)
 
 

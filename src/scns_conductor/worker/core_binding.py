@@ -31,6 +31,11 @@ class CorePool:
         self._free_cards = set(self._models)
         self._held: dict[tuple[int, int], Binding] = {}
 
+    @property
+    def binds(self) -> bool:
+        """有没有核或卡可绑；没有就不必记。"""
+        return self._binds_cores or bool(self._models)
+
     def take(self, owner: tuple[int, int], cpus: int, gres: Mapping[str, int]) -> Binding:
         """取 cpus 个核与所要的卡，尽量取相邻的；核不够（共享、声明得比实有的多）时不绑核。"""
         with self._lock:

@@ -6,13 +6,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.statements import INBOX_CHANNEL, release_allocations
 from scns_conductor.core.states import JobState
+from scns_conductor.worker.hot_statement import HotStatement, ids_text, rows_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,11 @@ _COLUMNS: dict[str, str] = {
     "written_bytes": "bigint",
 }
 
-_COMMIT = sa.text(
+_COMMIT = HotStatement(
     f"""
     WITH reported AS (
-      SELECT * FROM unnest({", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _COLUMNS.items())})
-      AS r({", ".join(_COLUMNS)})
+      SELECT * FROM json_to_recordset(CAST(%(rows)s AS json))
+      AS r({", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())})
     ),
     decided AS (
       -- 按作业号的次序加锁，使并发的结束不会死锁；只认当前这次尝试。
@@ -87,7 +87,7 @@ _COMMIT = sa.text(
         greatest(j.start_time, coalesce(to_timestamp(r.end_time), clock_timestamp())) AS ended_at
       FROM reported AS r JOIN jobs AS j ON j.job_id = r.job_id
       -- 写出号来，规划器最坏也只按号去找，不从头扫 jobs_active。
-      WHERE j.job_id = ANY(CAST(:job_id AS bigint[])) AND j.restart_count = r.restart_count
+      WHERE j.job_id = ANY(CAST(%(job_ids)s AS bigint[])) AND j.restart_count = r.restart_count
         AND j.state IN ('RUNNING', 'SUSPENDED')
       ORDER BY j.job_id FOR UPDATE OF j
     ),
@@ -178,9 +178,9 @@ def commit_ends(connection: Connection, ends: Iterable[JobEnd]) -> list[Ended]:
     batch = list(ends)
     if not batch:
         return []
-    values: dict[str, list[Any]] = {name: [getattr(end, name) for end in batch] for name in _COLUMNS}
-    values["state"] = [end.state.value for end in batch]
-    rows = connection.execute(_COMMIT, values).all()
+    described = [{name: getattr(end, name) for name in _COLUMNS} for end in batch]
+    values = {"rows": rows_text(described), "job_ids": ids_text(end.job_id for end in batch)}
+    rows = _COMMIT.execute(connection, values).all()
     outputs = [(end, tail) for end in batch for tail in end.outputs]
     if outputs:
         connection.execute(

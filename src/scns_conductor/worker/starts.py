@@ -4,14 +4,14 @@
 要么全部成立，要么（节点计数越界、被接管）一个也不成立；被取消或修改过的作业只是自己落选。
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.models import Job, JobSpec
+from scns_conductor.worker.hot_statement import HotStatement, ids_text, rows_text
 
 # 数组任务的行沿用数组行的要求；脚本、参数与环境只存在数组行里，用到时按 array_job_id 取。
 _SHARED_FIELDS = frozenset({"argv", "environment", "array"})
@@ -61,26 +61,17 @@ class Started:
     restart_count: int
 
 
-# 语句的数组参数，与 plan 的列同名、同次序；shares 是各节点的份额（jsonb）。
-_PLAN = (
-    *("k", "job_id", "task_id", "becomes", "revision", "node_list", "batch_host", "nodes", "cpus", "memory"),
-    *("gres", "time_limit", "shares"),
-)
-
 # 与 plan 的连接说的是同一件事，但要写出来：队列一会儿空、一会儿十万个，统计跟不上，规划器以为 jobs_pending 只有
 # 几行，就从头扫它；有了这一句，最坏也只按号去找。
-_THESE = "j.job_id = ANY(CAST(:job_id AS bigint[]))"
+_THESE = "j.job_id = ANY(CAST(%(job_ids)s AS bigint[]))"
 
-_COMMIT = sa.text(
+_COMMIT = HotStatement(
     f"""
-    WITH fence AS MATERIALIZED (SELECT epoch FROM scheduler_leader WHERE epoch = :epoch),
+    WITH fence AS MATERIALIZED (SELECT epoch FROM scheduler_leader WHERE epoch = %(epoch)s),
     plan AS (
-      SELECT * FROM unnest(
-        CAST(:k AS integer[]), CAST(:job_id AS bigint[]), CAST(:task_id AS integer[]), CAST(:becomes AS boolean[]),
-        CAST(:revision AS integer[]), CAST(:node_list AS text[]), CAST(:batch_host AS text[]),
-        CAST(:nodes AS integer[]), CAST(:cpus AS integer[]), CAST(:memory AS bigint[]), CAST(:gres AS text[]),
-        CAST(:time_limit AS bigint[]), CAST(:shares AS jsonb[]))
-      AS p({", ".join(_PLAN)})
+      SELECT * FROM json_to_recordset(CAST(%(plan)s AS json))
+      AS p(k integer, job_id bigint, task_id integer, becomes boolean, revision integer, node_list text,
+        batch_host text, nodes integer, cpus integer, memory bigint, gres text, time_limit bigint, shares jsonb)
     ),
     array_part AS (
       SELECT job_id, min(revision) AS revision, range_agg(int4range(task_id, task_id + 1)) AS tasks,
@@ -161,44 +152,41 @@ _COMMIT = sa.text(
 def commit_starts(connection: Connection, epoch: int, starts: Iterable[Start]) -> list[Started]:
     """写下一批启动，返回真正成立的；被取消、修改或保留的作业不在其中。
 
-    在调用者的事务里执行。节点计数越界时 PostgreSQL 报 CheckViolation，整批作废，调用者应当重新装载再计划。
+    一条语句，在调用者的事务里执行，自动提交的连接上自成一个事务。
+    节点计数越界时 PostgreSQL 报 CheckViolation，整批作废，调用者应当重新装载再计划。
     """
-    rows = [
-        (
-            index,
-            start.job_id,
-            start.task_id,
-            start.becomes_task,
-            start.revision,
-            start.node_list,
-            start.shares[0].node_name,
-            len(start.shares),
-            sum(share.cpus for share in start.shares),
-            sum(share.memory for share in start.shares),
-            start.gres_text,
-            start.time_limit,
-            _shares_text(start.shares),
-        )
-        for index, start in enumerate(starts)
-    ]
-    if not rows:
+    plan = [_plan_row(index, start) for index, start in enumerate(starts)]
+    if not plan:
         return []
-    plan = {name: list(column) for name, column in zip(_PLAN, zip(*rows, strict=True), strict=True)}
-    started = connection.execute(_COMMIT, {"epoch": epoch, **plan}).all()
+    job_ids = ids_text({row["job_id"] for row in plan})
+    started = _COMMIT.execute(connection, {"epoch": epoch, "plan": rows_text(plan), "job_ids": job_ids}).all()
     return [Started(row.k, row.job_id, row.restart_count) for row in started]
 
 
-def _shares_text(shares: Iterable[Share]) -> str:
-    return json.dumps(
-        [
+def _plan_row(index: int, start: Start) -> dict[str, Any]:
+    shares = start.shares
+    return {
+        "k": index,
+        "job_id": start.job_id,
+        "task_id": start.task_id,
+        "becomes": start.becomes_task,
+        "revision": start.revision,
+        "node_list": start.node_list,
+        "batch_host": shares[0].node_name,
+        "nodes": len(shares),
+        "cpus": sum(share.cpus for share in shares),
+        "memory": sum(share.memory for share in shares),
+        "gres": start.gres_text,
+        "time_limit": start.time_limit,
+        "shares": [
             {
                 "node_name": share.node_name,
-                "node_index": index,
+                "node_index": node_index,
                 "cpus": share.cpus,
                 "memory": share.memory,
                 "gres": share.gres,
                 "tasks": share.tasks,
             }
-            for index, share in enumerate(shares)
-        ]
-    )
+            for node_index, share in enumerate(shares)
+        ],
+    }
