@@ -36,12 +36,10 @@ def read_small(path: str) -> bytes:
     """读一个内核的小文件（/proc、cgroup）；open() 为它多做六个系统调用。"""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        data = os.read(fd, 65536)
-        if len(data) < 4096:
-            return data
-        chunks = [data]
-        while chunks[-1]:
-            chunks.append(os.read(fd, 65536))
+        chunks = []
+        # 内核一次给一页以内的整行，短了不等于完了：读到空为止。
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
         return b"".join(chunks)
     finally:
         os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 import signal
@@ -419,6 +420,7 @@ class JobKeeper:
                 # 作业先结束了：还在跑的作业步是随它取消的，不是自己失败。
                 if not task.record.get("cause"):
                     self.journal.update(task.key, cause="cancel")
+            self._disown(group)
             self.containment.kill(group)
             self._again(group, self.settle)
             return
@@ -432,6 +434,16 @@ class JobKeeper:
                 self.emit_end(task)
         if group.cgroup is not None:
             self.drop_cgroup(group.cgroup)
+
+    def _disown(self, group: JobGroup) -> None:
+        """接管时没认出来（正在 exec）的进程也在要杀的之中：先记下它算 unseen，免得下一个牧守进程看见它死于 SIGKILL。"""
+        unseen = [task for task in group.tasks.values() if group.adopted and task.reaped and task.status is None]
+        for task in unseen:
+            if not task.record.get("cause"):
+                self.journal.update(task.key, cause="unseen")
+        if unseen:
+            with contextlib.suppress(OSError):
+                self.journal.flush()
 
     def drop_cgroup(self, cgroup: Any) -> None:
         if not cgroup.remove():
