@@ -10,7 +10,7 @@ from test_accounting import PLAIN_ROW
 from scns_conductor.core.accounting import Accounting, AssociationFacts, QosFacts
 from scns_conductor.core.job_limits import demand_of
 from scns_conductor.scheduling.cluster import Cluster, NodeFacts, RunningJob
-from scns_conductor.scheduling.planner import plan
+from scns_conductor.scheduling.planner import Planner
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
@@ -61,7 +61,7 @@ def test_no_limit_is_ever_exceeded_and_nothing_waits_for_no_reason(
         {(each.account, each.user_name, each.partition): each for each in facts},
         {each.name: each for each in known},
     )
-    cluster, queue = Cluster(), Queue()
+    cluster, queue, planner = Cluster(), Queue(), Planner(Policy())
     for number in range(4):
         cluster.upsert_node(NodeFacts(f"n{number}", 8, 1000))
     rows: dict[int, dict[str, Any]] = {}
@@ -77,7 +77,7 @@ def test_no_limit_is_ever_exceeded_and_nothing_waits_for_no_reason(
         queue.upsert(PendingJob(job_id, Shape(tasks=cpus, pools=pools), 60.0))
 
     def cycle() -> None:
-        for start in plan(cluster, queue, NOW, Policy()).starts:
+        for start in planner.plan(cluster, queue, NOW).starts:
             row = rows[start.job.job_id]
             wanted = demand_of(
                 cpus=row["tasks"], nodes=len(start.shares), memory_mb=0, gres={}, licenses={}, time_limit_s=60
@@ -152,7 +152,7 @@ def test_running_minutes_never_exceed_their_limit(jobs: list[tuple[int, int]], l
         enforced=True, safe=False, associations_required=False, default_memory_per_cpu=0, half_life_s=1e6
     )
     limits.accounting = Accounting({"root": None}, {}, {"q": qos})
-    cluster, queue = Cluster(), Queue()
+    cluster, queue, planner = Cluster(), Queue(), Planner(Policy())
     cluster.upsert_node(NodeFacts("n", 64, 1000))
     for job_id, (cpus, minutes) in enumerate(jobs, start=1):
         row = {**PLAIN_ROW, "account": None, "user_name": "u", "partition": "main", "qos": "q", "tasks": cpus,
@@ -163,7 +163,7 @@ def test_running_minutes_never_exceed_their_limit(jobs: list[tuple[int, int]], l
     now = NOW
     for _ in range(300):
         limits.tick(cluster, now)
-        for start in plan(cluster, queue, now, Policy()).starts:
+        for start in planner.plan(cluster, queue, now).starts:
             job = start.job
             wanted = demand_of(
                 cpus=job.shape.tasks, nodes=1, memory_mb=0, gres={}, licenses={}, time_limit_s=job.time_limit_s

@@ -272,6 +272,8 @@ class Scheduler:
         moved = False
         if rules is not None:
             if self._resume(connection, epoch, decided, rules):
+                # 这一遍的启动没有提交：下一遍从头计划。
+                self._planner.forget()
                 return True
             if decided.blocked:
                 moved = self._preempt(connection, epoch, decided, rules, now)
