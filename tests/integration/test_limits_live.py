@@ -204,3 +204,19 @@ def test_running_minutes_free_up_as_time_passes(system: RunningSystem, alice: Ru
     assert row(alice, first)["state"] == "RUNNING"
     (tmp_path / "go").touch()
     alice.wait_state(first, "COMPLETED")
+
+
+def test_why_names_the_limit(system: RunningSystem, alice: RunningSystem, tmp_path: Path) -> None:
+    admin(system, "add", "qos", "told", "MaxTRESPerUser=cpu=2")
+    allowed(system, "told")
+    first = alice.submit(until(tmp_path), qos="told")
+    alice.wait_state(first, "RUNNING")
+    second = alice.submit("true\n", qos="told", tasks=2)
+    waits(alice, second, "QOSMaxCpuPerUserLimit")
+    assert row(alice, second)["error_msg"] == "等 QOS told 的上限 MaxTRESPerUser（cpu，alice）"
+    found = alice.call("GET", f"/jobs/{second}/why")[1]
+    assert found["reason"] == "QOSMaxCpuPerUserLimit"
+    assert found["shortages"] == ["QOS told 的上限 MaxTRESPerUser（cpu，alice）：要 2，只剩 1"]
+    (tmp_path / "go").touch()
+    alice.wait_state(second, "COMPLETED")
+    assert row(alice, second)["error_msg"] is None

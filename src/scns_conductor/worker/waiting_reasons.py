@@ -11,6 +11,7 @@ from scns_conductor.core.hostlist import compress
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.placement import unavailable_nodes
 from scns_conductor.scheduling.plan import RESERVED, Plan
+from scns_conductor.scheduling.pool_words import lacking_pool, pool_title
 from scns_conductor.scheduling.queue import OrderKey, PendingJob
 from scns_conductor.scheduling.shape import Shape
 from scns_conductor.worker.queue_memory import HOPELESS, QueueMemory
@@ -116,7 +117,10 @@ class ReasonWriter:
         if reason == RESERVED:
             return (RESERVED, "此刻放得下，但节点在作业的时限之内有预留；改短时限也许能在它之前跑完")
         if reason not in ("Resources", "Priority"):
-            return (reason, None)
+            lacking = lacking_pool(cluster, shape)
+            # 还剩多少时时在变，不写进说明：十万个作业不为它改一遍。
+            same = lacking is not None and cluster.pool_reasons.get(lacking[0]) == reason
+            return (reason, f"等 {pool_title(lacking[0])}" if lacking is not None and same else None)
         known = self._absent.get(shape)
         if known is None or known[0] != cluster.version:
             if len(self._absent) > MOST_ROWS:
