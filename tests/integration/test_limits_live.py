@@ -216,7 +216,10 @@ def test_why_names_the_limit(system: RunningSystem, alice: RunningSystem, tmp_pa
     assert row(alice, second)["error_msg"] == "等 QOS told 的上限 MaxTRESPerUser（cpu，alice）"
     found = alice.call("GET", f"/jobs/{second}/why")[1]
     assert found["reason"] == "QOSMaxCpuPerUserLimit"
-    assert found["shortages"] == ["QOS told 的上限 MaxTRESPerUser（cpu，alice）：要 2，只剩 1"]
+    assert "QOS told 的上限 MaxTRESPerUser（cpu，alice） 不够：要 2，总共 2，还剩 1" in found["text"]
+    (limit,) = found["limits"]
+    assert (limit["name"], limit["needed"], limit["left"]) == ("qos:told:MaxTRESPerUser:cpu:alice", 2, 1)
+    assert [holder["job_id"] for holder in limit["holders"]] == [first]
     (tmp_path / "go").touch()
     alice.wait_state(second, "COMPLETED")
     assert row(alice, second)["error_msg"] is None

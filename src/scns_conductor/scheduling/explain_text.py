@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from scns_conductor.core.units import format_duration
 from scns_conductor.scheduling.explain import Explanation, Holder, PoolShortage
+from scns_conductor.scheduling.pool_words import pool_amount, pool_title
 from scns_conductor.scheduling.shape import LICENSE
 
 _SHOWN = 5
@@ -43,8 +44,10 @@ def render(found: Explanation, users: Mapping[int, str], now: float) -> str:
 
 
 def _pool_line(pool: PoolShortage, users: Mapping[int, str], now: float) -> str:
-    what = f"许可证 {pool.name.removeprefix(LICENSE)}" if pool.name.startswith(LICENSE) else f"上限 {pool.reason}"
-    text = f"{what} 不够：要 {pool.need}，总共 {pool.total}，还剩 {max(0, pool.left)}"
+    need, total, left = (pool_amount(pool.name, count) for count in (pool.need, pool.total, max(0, pool.left)))
+    text = f"{pool_title(pool.name)} 不够：要 {need}，总共 {total}，还剩 {left}"
+    if not pool.name.startswith(LICENSE):
+        text += f"（{pool.reason}）"
     return text + (f"；占着的：{_holders(pool.holders, users, now)}" if pool.holders else "")
 
 

@@ -74,6 +74,7 @@ def _why(connection: Connection, memory: QueueMemory, policy: Policy, job_id: in
         "limits": [
             {
                 "reason": pool.reason,
+                "name": pool.name,
                 "needed": pool.need,
                 "left": pool.left,
                 "total": pool.total,

@@ -119,8 +119,8 @@ class ReasonWriter:
         if reason not in ("Resources", "Priority"):
             lacking = lacking_pool(cluster, shape)
             # 还剩多少时时在变，不写进说明：十万个作业不为它改一遍。
-            same = lacking is not None and cluster.pool_reasons.get(lacking[0]) == reason
-            return (reason, f"等 {pool_title(lacking[0])}" if lacking is not None and same else None)
+            same = lacking is not None and cluster.pool_reasons.get(lacking) == reason
+            return (reason, f"等 {pool_title(lacking)}" if lacking is not None and same else None)
         known = self._absent.get(shape)
         if known is None or known[0] != cluster.version:
             if len(self._absent) > MOST_ROWS:
