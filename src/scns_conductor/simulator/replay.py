@@ -1,18 +1,19 @@
 """重放：虚拟时钟推动事件，每个事件之后让线上的调度核心计划一次。这里没有第二套调度。
 
-规则（Gaussier 等，SC'15 的全日志实验）：每个事件一次；同一时刻先到达再结束；
-到达只在那个作业此刻放得下时才需要计划（别的作业的处境没有变好）。
+规则（Gaussier 等，SC'15 的全日志实验）：每个事件一次；同一时刻先到达再结束，几个结束按启动的先后。
+什么也启动不了的事件不必计划：到达的作业此刻放不下，或结束之后空出来的还不够排队的最小的一个。
 """
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, RunningJob
+from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, RunningJob
 from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.placement import place
-from scns_conductor.scheduling.planner import plan
+from scns_conductor.scheduling.planner import Planner
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
@@ -31,9 +32,13 @@ _ARRIVAL, _END = 0, 1
 
 @dataclass(slots=True)
 class Replay:
-    """结果：starts 与作业一一对应，没有启动的是 None，原因在 never_started（作业号 -> 原因码）。"""
+    """结果：starts、shares（占了哪些节点）与作业一一对应，没有启动的是 None 与空。
+
+    never_started 是作业号 -> 原因码。
+    """
 
     starts: list[float | None]
+    shares: list[tuple[NodeShare, ...]]
     never_started: dict[str, str] = field(default_factory=dict)
     passes: int = 0
 
@@ -94,53 +99,97 @@ _CHANGES_WITH_TIME = frozenset({"wfp3", "unicep", "multifactor"})
 
 def replay(jobs: Sequence[TraceJob], machine: Machine, choice: PolicyChoice, progress: Advance | None = None) -> Replay:
     """重放一遍；progress 收到新完成的事件数（共 2 × 作业数）。"""
-    cluster, queue, policy = build_cluster(machine), Queue(), policy_of(choice)
-    result = Replay([None] * len(jobs))
-    cpus = machine.cpus
-    events: list[tuple[float, int, int]] = [(float(job.submit_s), _ARRIVAL, index) for index, job in enumerate(jobs)]
-    heapq.heapify(events)
-    while events:
-        now, kind, index = heapq.heappop(events)
-        if kind == _ARRIVAL:
-            job = jobs[index]
-            shape = shape_of(job, cluster)
-            if impossible(cluster, shape) is not None:
-                result.never_started[job.job_id] = "Resources"
-                _tell(progress, 2)
-                continue
-            queue.upsert(
-                PendingJob(
-                    index,
-                    shape,
-                    float(job.limit_s),
-                    priority=score(choice.order, job, now, cpus),
-                    order=index,
-                )
-            )
-            needed = place(cluster, shape, cluster.free[: cluster.count], policy.placement) is not None
-        else:
-            cluster.release(index)
-            needed = len(queue) > 0
-        _tell(progress, 1)
-        if not needed:
-            continue
-        if choice.order in _CHANGES_WITH_TIME:
-            for waiting in queue.jobs.values():
-                waiting.priority = score(choice.order, jobs[waiting.job_id], now, cpus)
-            queue.reorder()
-        decided = plan(cluster, queue, now, policy)
-        result.passes += 1
-        for start in decided.starts:
+    return _Replaying(jobs, machine, choice, progress or (lambda count: None)).run()
+
+
+class _Replaying:
+    """一遍重放的状态。"""
+
+    def __init__(self, jobs: Sequence[TraceJob], machine: Machine, choice: PolicyChoice, tell: Advance) -> None:
+        self._jobs = jobs
+        self._order = choice.order
+        self._cpus = machine.cpus
+        self._tell = tell
+        self._cluster, self._queue, self._policy = build_cluster(machine), Queue(), policy_of(choice)
+        self._planner = Planner(self._policy)
+        self._in_order = self._policy.backfill is Backfill.NONE and choice.order == "fifo"
+        self._result = Replay([None] * len(jobs), [()] * len(jobs))
+        # 同一时刻的几个结束按启动的先后：第三项是作业号，或第几个启动的。
+        self._events = [(float(job.submit_s), _ARRIVAL, number, number) for number, job in enumerate(jobs)]
+        self._started = 0
+        self._free = machine.cpus
+        # 排队的作业各要几个 CPU：最小的在最前，已经启动的到时再丢。
+        self._smallest: list[tuple[int, int]] = []
+        # 先来先服务又不回填时，队首之后的与决定无关：到了队首才交给核心。
+        self._behind: deque[PendingJob] = deque()
+
+    def run(self) -> Replay:
+        """走完全部事件。"""
+        heapq.heapify(self._events)
+        while self._events:
+            now, kind, _, number = heapq.heappop(self._events)
+            worth = self._arrive(number, now) if kind == _ARRIVAL else self._end(number)
+            self._tell(1)
+            if worth:
+                self._pass(now)
+        for waiting in (*self._queue.jobs.values(), *self._behind):
+            self._result.never_started[self._jobs[waiting.job_id].job_id] = "Resources"
+            self._tell(1)
+        return self._result
+
+    def _arrive(self, number: int, now: float) -> bool:
+        """到达；返回它此刻是否放得下：放不下，谁的处境都没有变好。"""
+        job = self._jobs[number]
+        shape = shape_of(job, self._cluster)
+        if impossible(self._cluster, shape) is not None:
+            self._result.never_started[job.job_id] = "Resources"
+            self._tell(1)
+            return False
+        priority = score(self._order, job, now, self._cpus)
+        pending = PendingJob(number, shape, float(job.limit_s), priority=priority, order=number)
+        if self._in_order and len(self._queue):
+            self._behind.append(pending)
+            return False
+        self._queue.upsert(pending)
+        heapq.heappush(self._smallest, (job.cpus, number))
+        if job.cpus > self._free:
+            return False
+        free = self._cluster.free[: self._cluster.count]
+        return place(self._cluster, shape, free, self._policy.placement) is not None
+
+    def _end(self, number: int) -> bool:
+        """结束；返回是否有排队的作业也许放得下了：空出来的还不够最小的一个，就不必计划。"""
+        self._cluster.release(number)
+        self._free += self._jobs[number].cpus
+        waiting = self._queue.jobs
+        if not waiting:
+            return False
+        while self._smallest[0][1] not in waiting:
+            heapq.heappop(self._smallest)
+        return self._smallest[0][0] <= self._free
+
+    def _pass(self, now: float) -> None:
+        """计划，照它启动；队首走了，后面的轮上来再计划。"""
+        if self._order in _CHANGES_WITH_TIME:
+            for waiting in self._queue.jobs.values():
+                waiting.priority = score(self._order, self._jobs[waiting.job_id], now, self._cpus)
+            self._queue.reorder()
+        self._plan(now)
+        while self._behind and not len(self._queue):
+            head = self._behind.popleft()
+            self._queue.upsert(head)
+            heapq.heappush(self._smallest, (self._jobs[head.job_id].cpus, head.job_id))
+            if self._jobs[head.job_id].cpus <= self._free:
+                self._plan(now)
+
+    def _plan(self, now: float) -> None:
+        cluster, queue, jobs = self._cluster, self._queue, self._jobs
+        self._result.passes += 1
+        for start in self._planner.plan(cluster, queue, now).starts:
             number = start.job.job_id
             queue.remove(number)
             cluster.allocate(RunningJob(number, now + jobs[number].limit_s, start.shares))
-            result.starts[number] = now
-            heapq.heappush(events, (now + jobs[number].run_s, _END, number))
-    for waiting in queue.jobs.values():
-        result.never_started[jobs[waiting.job_id].job_id] = "Resources"
-    return result
-
-
-def _tell(progress: Advance | None, count: int) -> None:
-    if progress is not None:
-        progress(count)
+            self._free -= jobs[number].cpus
+            self._result.starts[number], self._result.shares[number] = now, start.shares
+            self._started += 1
+            heapq.heappush(self._events, (now + jobs[number].run_s, _END, self._started, number))
