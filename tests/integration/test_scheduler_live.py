@@ -320,3 +320,36 @@ def test_every_one_of_many_waiting_jobs_is_told_why(system: RunningSystem) -> No
     assert len(waiting) == 6000
     cancel(system, *blockers)
     wait_until(lambda: not system.call("GET", "/jobs?name=many&state=PENDING,RUNNING&limit=1")[1]["jobs"], 120)
+
+
+def test_a_job_keeps_to_its_number_of_switches_until_it_has_waited_long_enough(system: RunningSystem) -> None:
+    for name, path in {"node1": "root/a", "node2": "root/a", "node3": "root/b"}.items():
+        assert system.call("PATCH", f"/nodes/{name}", {"topology": path})[0] == 200
+    close = system.submit("true", nodes=2, required_switches=1)
+    assert system.wait_state(close)["detail"]["node_list"] == "node[1-2]"
+    blocker = system.submit("sleep 60", required_nodes="node1", exclusive=True)
+    system.wait_state(blocker, "RUNNING")
+    patient = system.submit("true", nodes=2, required_switches=1)
+    hasty = system.submit("true", nodes=2, required_switches=1, maximum_switch_wait_time=2)
+    assert system.wait_state(hasty)["detail"]["node_list"] == "node[2-3]"
+    shown = show(system, hasty)
+    assert shown["required_switches"] == 1
+    assert show(system, patient)["state"] == "PENDING"
+    assert system.call("PATCH", f"/jobs/{patient}", {"required_switches": 2})[0] == 200
+    assert system.wait_state(patient)["detail"]["node_list"] == "node[2-3]"
+    cancel(system, blocker)
+    for name in ("node1", "node2", "node3"):
+        assert system.call("PATCH", f"/nodes/{name}", {"topology": ""})[0] == 200
+
+
+def test_a_shorter_limit_is_taken_when_the_job_allows_it(system: RunningSystem) -> None:
+    blockers = [system.submit("sleep 5", cpus_per_task=3, time_limit="10") for _ in range(3)]
+    for job_id in blockers:
+        system.wait_state(job_id, "RUNNING")
+    whole = system.submit("true", nodes=3, exclusive=True, time_limit="5")
+    wait_reason(system, whole, "Resources")
+    flexible = system.submit("true", time_limit="600", time_minimum="1")
+    assert system.wait_state(flexible)["state"] == "COMPLETED"
+    assert show(system, whole)["state"] == "PENDING"
+    assert 60 <= show(system, flexible)["time_limit"] <= 600
+    assert system.wait_state(whole)["state"] == "COMPLETED"

@@ -21,8 +21,9 @@ UPDATABLE = frozenset(
         "deadline", "dependency", "excluded_nodes", "exclusive", "extra", "gres", "hold", "licenses", "mail_type",
         "mail_user", "maximum_nodes", "memory_per_cpu", "memory_per_gpu", "memory_per_node", "minimum_cpus_per_node",
         "minimum_nodes", "name", "nice", "nodes", "oversubscribe", "partition", "priority", "qos", "requeue",
-        "required_nodes", "reservation", "tasks", "tasks_per_node", "time_limit", "time_minimum", "tres_per_job",
-        "tres_per_node", "tres_per_task", "wckey",
+        "required_nodes", "required_switches",
+        "maximum_switch_wait_time", "reservation", "tasks", "tasks_per_node", "time_limit", "time_minimum",
+        "tres_per_job", "tres_per_node", "tres_per_task", "wckey",
     }
 )  # fmt: skip
 _MEMORIES = ("memory_per_node", "memory_per_cpu", "memory_per_gpu")
@@ -163,6 +164,9 @@ class JobRequest(BaseModel):
     oversubscribe: bool | None = Field(None, description="允许与别的作业共享 CPU")
     licenses: Text | None = Field(None, description="许可证，如 matlab:2,ansys")
     required_switches: PositiveInt | None = Field(None, description="最多跨几个交换机")
+    maximum_switch_wait_time: Annotated[int, BeforeValidator(_number), Field(ge=0, le=MAX_INT)] | None = Field(
+        None, description="为上一项至多等多少秒，之后跨几个都行；缺省与上限是 SCNS_MAX_SWITCH_WAIT_S"
+    )
     distribution: Text | None = Field(None, description="任务的分布方式")
 
     time_limit: TimeLimit = Field(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from scns_conductor.core.batch_script import exported, gpu_fields, warning_signal
-from scns_conductor.core.units import parse_memory_mb, parse_time_limit
+from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
 
 # 值可省略的选项（getopt 的 optional_argument）：省略时的值；值只能用 = 相连。
 OPTIONAL_VALUES = {"--exclusive": "true", "--nice": "100"}
@@ -61,7 +61,7 @@ JOB_OPTIONS = (
     JobOption(("--exclusive",), "exclusive", "独占节点"),
     JobOption(("-s", "--oversubscribe"), "oversubscribe", "允许与别的作业共享 CPU", flag=True),
     JobOption(("-L", "--licenses"), "licenses", "许可证，如 matlab:2"),
-    JobOption(("--switches",), "required_switches", "最多跨几个交换机", COUNT),
+    JobOption(("--switches",), None, "最多跨几个交换机，可写至多等多久：数目[@时长]"),
     JobOption(("-m", "--distribution"), "distribution", "任务的分布方式"),
     JobOption(("-d", "--dependency"), "dependency", "依赖，如 afterok:12:13,singleton"),
     JobOption(("--kill-on-invalid-dep",), None, "依赖不可能满足时是否取消", click.Choice(["yes", "no"])),
@@ -148,6 +148,8 @@ def job_fields(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict
     job |= gpu_fields(given)
     if given.get("kill_on_invalid_dep"):
         job["kill_on_invalid_dependency"] = given["kill_on_invalid_dep"] == "yes"
+    if given.get("switches"):
+        job |= _switches(given["switches"])
     if given.get("requeue") and given.get("no_requeue"):
         raise click.UsageError("--requeue 与 --no-requeue 不能同用")
     if given.get("requeue") or given.get("no_requeue"):
@@ -166,6 +168,16 @@ def _check(given: Mapping[str, Any], names: Sequence[str], parse: Any) -> None:
                 parse(given[name])
             except ValueError as error:
                 raise click.BadParameter(str(error), param_hint="--" + name.replace("_", "-")) from error
+
+
+def _switches(text: str) -> dict[str, Any]:
+    count, at, wait = str(text).partition("@")
+    if not count.isdigit() or int(count) < 1:
+        raise click.BadParameter("应是 数目[@时长]，例如 1 或 1@10:00", param_hint="--switches")
+    try:
+        return {"required_switches": int(count)} | ({"maximum_switch_wait_time": parse_duration(wait)} if at else {})
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--switches") from error
 
 
 def _warning_signal(text: str) -> dict[str, Any]:

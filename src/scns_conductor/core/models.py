@@ -75,6 +75,9 @@ class JobSpec(SQLModel):
     )
     licenses: str | None = Field(None, description="许可证，如 matlab:2,ansys")
     required_switches: int | None = Field(None, description="最多跨几个交换机（--switches）")
+    maximum_switch_wait_time: int | None = Field(
+        None, sa_type=sa.BigInteger, description="为上一项至多等多少秒，之后跨几个都行；空是缺省的时长"
+    )
     distribution: str | None = Field(None, description="任务的分布方式（--distribution）")
 
     time_limit: int | None = Field(None, sa_type=sa.BigInteger, description="时限（秒）；空表示不限")
@@ -442,6 +445,7 @@ class Reservation(SQLModel, table=True):
         sa_column_kwargs={"server_default": sa.text("'{}'")},
         description="MAINT、IGNORE_JOBS、OVERLAP",
     )
+    partition: str | None = Field(None, description="分区：节点取自它")
     created_by: str = Field(max_length=MAX_NAME_LENGTH, description="谁定的")
     comment: str | None = Field(None, description="备注")
 

@@ -150,6 +150,9 @@ class Settings(BaseSettings):
         "QOS 的上限，qos 只用许用的 QOS，safe 用量跑完也不会超才启动；后三个都含 associations。缺省什么也不核对",
     )
     placement: Literal["best_fit", "spread", "weight", "topology"] = Field("best_fit", description="放置方式")
+    max_switch_wait_s: int = Field(
+        300, ge=0, description="--switches 至多等多少秒（秒；Slurm 的 max_switch_wait），之后跨几个交换机都行"
+    )
     backfill_depth: int = Field(100, ge=0, description="最多为多少个排在前面的受阻作业保留未来的资源")
     preempt_type: Literal["none", "partition_prio", "qos"] = Field(
         "none",

@@ -16,7 +16,8 @@ COLUMNS = """
     job_id, state, revision, user_name, name, account, partition, qos, reservation, tasks, tasks_per_node,
     cpus_per_task, minimum_nodes, maximum_nodes, minimum_cpus_per_node, memory_per_node, memory_per_cpu, memory_per_gpu,
     temporary_disk_per_node, tres_per_job, tres_per_node, tres_per_task, constraints, required_nodes, excluded_nodes,
-    exclusive, licenses, time_limit, time_minimum, extract(epoch FROM begin_time)::float8 AS begin_time,
+    exclusive, licenses, required_switches, maximum_switch_wait_time, time_limit,
+    time_minimum, extract(epoch FROM begin_time)::float8 AS begin_time,
     extract(epoch FROM deadline)::float8 AS deadline, dependency, kill_on_invalid_dependency, hold, priority, nice,
     extract(epoch FROM submit_time)::float8 AS submit_time, array_job_id, array_task_id, array_remaining,
     array_max_tasks, reason, error_msg, extract(epoch FROM expected_start_time)::float8 AS expected_start_time
@@ -25,9 +26,10 @@ COLUMNS = """
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """没有写内存的作业按每 CPU 多少计（MiB）；0 是不占内存。"""
+    """没有写内存的作业按每 CPU 多少计（MiB），0 是不占内存；--switches 至多等多少秒。"""
 
     memory_per_cpu: int = 0
+    max_switch_wait_s: int = 300
 
 
 def license_pools(text: str | None) -> tuple[tuple[str, int], ...]:
@@ -65,6 +67,7 @@ def shape_of(row: Mapping[str, Any], defaults: Defaults) -> Shape:
         reservation=row["reservation"],
         pools=license_pools(row["licenses"]),
         time_minimum_s=row["time_minimum"],
+        switches=row["required_switches"],
     )
 
 

@@ -1,13 +1,19 @@
 """放置：一个形状的全部任务放到哪些节点。候选的次序由放置方式决定；多节点的可以优先同一个交换机。"""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from enum import StrEnum
+from itertools import combinations
+from math import comb
 
 import numpy as np
 
 from scns_conductor.core import features
 from scns_conductor.scheduling.cluster import Cluster, NodeShare
 from scns_conductor.scheduling.shape import CPU, BoolArray, IntArray, Shape
+
+# 限了交换机数的，至多试这么多种组合。
+MOST_LEAF_SETS = 2000
 
 
 class Placement(StrEnum):
@@ -90,12 +96,23 @@ def _pick(
             return (cluster.share(shape, node, shape.tasks, free[node]),)
         if most == 1:
             return None
+    for choice in _switch_choices(cluster, shape, capacity, placement):
+        picked = _pick_nodes(cluster, shape, choice, free, placement, required)
+        if picked is not None:
+            return picked
+    return None
+
+
+def _pick_nodes(
+    cluster: Cluster, shape: Shape, capacity: IntArray, free: IntArray, placement: Placement, required: list[int]
+) -> tuple[NodeShare, ...] | None:
+    most = shape.maximum_nodes or cluster.count
     usable = np.flatnonzero(capacity > 0)
-    if usable.size < shape.minimum_nodes:
+    if usable.size < shape.minimum_nodes or any(capacity[node] == 0 for node in required):
         return None
     order = candidate_order(cluster, usable, free, placement)
     if placement is Placement.TOPOLOGY:
-        order = _by_switch(cluster, shape, order, capacity)
+        order = _by_switch(cluster, order, capacity)
     if shape.minimum_nodes > 1 or shape.maximum_nodes is not None:
         counted = _counted_first(cluster, shape, order)
         order = order if counted is None else counted
@@ -117,18 +134,70 @@ def _pick(
     return _spread_tasks(cluster, shape, chosen, capacity, free)
 
 
-def _by_switch(cluster: Cluster, shape: Shape, order: IntArray, capacity: IntArray) -> IntArray:
-    """一个交换机下就够的，用空闲最少而够的那个；不够的按容量从大到小的交换机凑。"""
+def _switch_choices(cluster: Cluster, shape: Shape, capacity: IntArray, placement: Placement) -> Iterator[IntArray]:
+    """依次试哪些节点：限了交换机数的，是各种够的交换机组合；topology 的，是交换机树里由小到大的子树。
+
+    节点的拓扑是从根到叶的路径，如 root/rack1/leaf3；都没有写拓扑的集群不看交换机。
+    """
+    if not any(cluster.switches):
+        yield capacity
+        return
+    leaves: dict[str, list[int]] = defaultdict(list)
+    for node in np.flatnonzero(capacity > 0).tolist():
+        leaves[cluster.switches[node]].append(node)
+    if shape.switches is not None:
+        for names in _leaf_sets(shape, leaves, capacity):
+            yield _only(capacity, [node for name in names for node in leaves[name]])
+        return
+    if placement is Placement.TOPOLOGY:
+        subtrees: dict[str, list[int]] = defaultdict(list)
+        for name, nodes in leaves.items():
+            parts = [part for part in name.split("/") if part]
+            for depth in range(1, len(parts) + 1):
+                subtrees["/".join(parts[:depth])].extend(nodes)
+        enough = [
+            (-name.count("/"), int(capacity[nodes].sum()), name)
+            for name, nodes in subtrees.items()
+            if len(nodes) >= shape.minimum_nodes and int(capacity[nodes].sum()) >= shape.tasks
+        ]
+        for _, _, name in sorted(enough):
+            yield _only(capacity, subtrees[name])
+    yield capacity
+
+
+def _only(capacity: IntArray, nodes: list[int]) -> IntArray:
+    found = np.zeros_like(capacity)
+    found[nodes] = capacity[nodes]
+    return found
+
+
+def _leaf_sets(shape: Shape, leaves: dict[str, list[int]], capacity: IntArray) -> Iterator[tuple[str, ...]]:
+    """至多 shape.switches 个叶交换机的组合，够的才要；用得少的、余得少的先试。
+
+    组合太多时只试容量与节点数最大的那些：宁可多等，不会超过所要的数。
+    """
+    assert shape.switches is not None
+    room = {name: int(capacity[nodes].sum()) for name, nodes in leaves.items()}
+    for count in range(1, min(shape.switches, len(leaves)) + 1):
+        names = sorted(leaves, key=lambda name: (-room[name], -len(leaves[name]), name))
+        while comb(len(names), count) > MOST_LEAF_SETS:
+            names = names[: max(count, len(names) // 2)]
+        found = [
+            (sum(room[name] for name in chosen), chosen)
+            for chosen in combinations(names, count)
+            if sum(room[name] for name in chosen) >= shape.tasks
+            and sum(len(leaves[name]) for name in chosen) >= shape.minimum_nodes
+        ]
+        yield from (chosen for _, chosen in sorted(found))
+
+
+def _by_switch(cluster: Cluster, order: IntArray, capacity: IntArray) -> IntArray:
+    """一个交换机下的排在一起，容量大的交换机在前：用到的交换机最少。"""
     groups: dict[str, list[int]] = defaultdict(list)
-    for node in order:
-        groups[cluster.switches[int(node)]].append(int(node))
-
-    def rank(nodes: list[int]) -> tuple[bool, int]:
-        room = int(capacity[nodes].sum())
-        enough = room >= shape.tasks and len(nodes) >= shape.minimum_nodes
-        return (not enough, room if enough else -room)
-
-    return np.array([node for nodes in sorted(groups.values(), key=rank) for node in nodes], dtype=np.int64)
+    for node in order.tolist():
+        groups[cluster.switches[node]].append(node)
+    ranked = sorted(groups.values(), key=lambda nodes: -int(capacity[nodes].sum()))
+    return np.array([node for nodes in ranked for node in nodes], dtype=np.int64)
 
 
 def _counted_first(cluster: Cluster, shape: Shape, order: IntArray) -> IntArray | None:

@@ -50,6 +50,8 @@ class Shape:
     account: str | None = None
     # 要哪些池各多少：许可证（LICENSE + 名字）与 QOS、关联的上限。
     pools: tuple[tuple[str, int], ...] = ()
+    # 最多跨几个交换机；None 是不限。
+    switches: int | None = None
     # --time-min：放不下整个时限时可以短到这么多秒；None 是不可以。
     time_minimum_s: float | None = None
 

@@ -91,7 +91,7 @@ def _verdict(row: Mapping[str, Any], limits: ClusterLimits, defaults: Defaults) 
             continue
         if partition.node_names is not None and not partition.node_names <= cluster.index.keys():
             return None
-        found = _does_not_fit(replace(shape, partition=name, reservation=None), limits, partition)
+        found = _does_not_fit(replace(shape, partition=name, reservation=None, switches=None), limits, partition)
         if found is None:
             return None
         first = first or found

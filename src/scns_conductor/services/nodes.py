@@ -55,6 +55,7 @@ async def update_node(
     reason: str | None = None,
     weight: int | None = None,
     features: list[str] | None = None,
+    topology: str | None = None,
 ) -> dict[str, Any]:
     """state：DRAIN 不再接新作业；RESUME 恢复；DOWN 下线，其上的作业按节点故障结束。DRAIN 与 DOWN 要写原因。"""
     require_admin(identity, "修改节点")
@@ -80,6 +81,8 @@ async def update_node(
         values["weight"] = weight
     if features is not None:
         values["features"] = features
+    if topology is not None:
+        values["topology"] = topology
     if not values:
         raise InvalidRequest(
             "body", '没有要改的字段；例如 {"state": "DRAIN", "reason": "更换内存"}', code="nothing_to_update"

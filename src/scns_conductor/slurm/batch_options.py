@@ -1,5 +1,6 @@
 """sbatch 的选项：表、SBATCH_* 变量，以及换成 API 的 job。"""
 
+import contextlib
 import re
 import signal as signals
 from collections.abc import Callable, Mapping
@@ -7,7 +8,7 @@ from typing import Any
 
 from scns_conductor.core.batch_script import exported, gpu_fields, warning_signal
 from scns_conductor.core.distribution import check_distribution
-from scns_conductor.core.units import parse_memory_mb, parse_time_limit
+from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.batch_derived import derived, file_environment, submitted_variables
 from scns_conductor.slurm.options import Option, flags, option, values
 from scns_conductor.slurm.session import Fatal
@@ -193,7 +194,12 @@ def _switches(given: Mapping[str, str]) -> dict[str, Any]:
     if "priority" in given:
         job["priority"] = _integer(given["priority"], f"Invalid --priority specification: {given['priority']}")
     if "switches" in given:
-        job["required_switches"] = _count("switches", given["switches"].partition("@")[0])
+        count, at, wait = given["switches"].partition("@")
+        job["required_switches"] = _count("switches", count)
+        if at:
+            # 认不出的等待时间 Slurm 当作没有写。
+            with contextlib.suppress(ValueError):
+                job["maximum_switch_wait_time"] = parse_duration(wait)
     if "kill_on_invalid_dep" in given:
         if given["kill_on_invalid_dep"] not in ("yes", "no"):
             raise Fatal("Invalid --kill-on-invalid-dep specification", code=BAD_OPTION)

@@ -1,12 +1,13 @@
 """scontrol update 的 Key=Value -> API 的字段。"""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from scns_conductor.core.instants import parse_instant
-from scns_conductor.core.units import parse_time_limit
+from scns_conductor.core.units import parse_duration, parse_time_limit
 from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.times import epoch
 
@@ -111,6 +112,9 @@ def _changes(given: Mapping[str, str], known: Mapping[str, str]) -> dict[str, An
             changes["time_limit"] = _end_time(value)
         else:
             changes[field] = _converted(field, value)
+        if field == "required_switches" and "@" in value:
+            with contextlib.suppress(ValueError):
+                changes["maximum_switch_wait_time"] = parse_duration(value.partition("@")[2])
     return changes
 
 

@@ -12,6 +12,15 @@ from scns_conductor.slurm.tres import slurm_order, tres
 Record = Mapping[str, Any]
 
 
+def _switches(job: Mapping[str, Any]) -> list[str]:
+    """要求过交换机的才有；没有写至多等多久的是缺省的 5 分钟（max_switch_wait）。"""
+    count = job.get("required_switches")
+    if not count:
+        return []
+    wait = job.get("maximum_switch_wait_time")
+    return [f"Switches={count}@{duration(300 if wait is None else wait)}"]
+
+
 def _word(value: Any, missing: str = "(null)") -> str:
     """值里的空白换成 _：-o 的一行按空白切开时每个词都是 Key=Value。"""
     return "_".join(str(value).split()) if value not in (None, "") else missing
@@ -80,6 +89,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
             f"StdErr={_word(of.output_path(job, 'standard_error'))}",
             f"StdIn={_word(of.output_path(job, 'standard_input'))}",
             f"StdOut={_word(of.output_path(job, 'standard_output'))}",
+            *_switches(job),
             "Power=",
         ]
     for label, name in (

@@ -100,6 +100,8 @@ class Waiting:
     violation: Violation | None = None
     # 数组还没有启动的全部任务；job.tasks 只有依赖已满足的（aftercorr 逐个任务满足）。
     remaining: list[TaskRange] | None = None
+    # 到这个时刻（Unix 秒）就不再要求交换机的数目；没有要求的是 None。
+    switches_until: float | None = None
 
 
 @dataclass(slots=True)
@@ -378,6 +380,7 @@ class QueueMemory:
             age_from(row),
             violation,
             tasks,
+            self._switches_until(row),
         )
 
     def _share(self, value: _Value) -> _Value:
@@ -386,6 +389,14 @@ class QueueMemory:
             self._shared.clear()
         found: _Value = self._shared.setdefault((type(value), value), value)
         return found
+
+    def _switches_until(self, row: Mapping[str, Any]) -> float | None:
+        if row["required_switches"] is None:
+            return None
+        wait = row["maximum_switch_wait_time"]
+        longest = self.defaults.max_switch_wait_s
+        since = max(row["submit_time"], row["begin_time"] or 0)
+        return float(since + (longest if wait is None else min(wait, longest)))
 
     def requirements(self, row: Mapping[str, Any]) -> tuple[Shape, Violation | None]:
         """jobs 的一行 -> 形状（含它要的上限的池）与单个作业的上限不许它运行的原因。"""
@@ -432,6 +443,14 @@ class QueueMemory:
         self.queue.judge(waiting.job, reason, message)
         if found is not None and found.wake_at is not None:
             heapq.heappush(self._wakes, (found.wake_at, waiting.job.job_id))
+        if waiting.switches_until is not None and waiting.job.shape.switches is not None:
+            if waiting.switches_until <= now:
+                # 等够了：跨几个都行。
+                waiting.job = replace(waiting.job, shape=replace(waiting.job.shape, switches=None))
+                if waiting.job.job_id in self.queue.jobs:
+                    self.queue.upsert(waiting.job)
+            else:
+                heapq.heappush(self._wakes, (waiting.switches_until, waiting.job.job_id))
         latest = waiting.request.latest_start
         if latest is not None and latest >= now:
             # 等着等着就来不及了：到时再看，那时的原因是 Deadline。

@@ -76,7 +76,7 @@ class Scheduler:
         self._stopping = threading.Event()
         self._policy = policy_of(settings)
         self._memory = QueueMemory(
-            Defaults(settings.default_memory_mb_per_cpu),
+            Defaults(settings.default_memory_mb_per_cpu, settings.max_switch_wait_s),
             dict(parse_licenses(settings.licenses)),
             JobPriority(settings),
             JobLimits.of(settings),

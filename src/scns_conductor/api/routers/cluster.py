@@ -34,6 +34,9 @@ class NodeUpdate(BaseModel):
     reason: Text | None = Field(None, description="原因；DRAIN 与 DOWN 必须写")
     weight: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(None, description="权重，放置时先用小的")
     features: list[Name] | None = Field(None, description="特性")
+    topology: Annotated[str, Field(max_length=1024, pattern=r"^[\w./-]*$")] | None = Field(
+        None, description="所在的交换机路径，从根到叶，如 core/rack1/leaf3；代理重新登记时以它的设置为准"
+    )
 
 
 class PartitionValues(BaseModel):
@@ -103,7 +106,14 @@ async def show_node(name: str, parts: PartsDep, _identity: IdentityDep) -> dict[
 async def update_node(name: str, body: NodeUpdate, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """排空不影响运行中的作业。"""
     return await node_services.update_node(
-        parts.engine, identity, name, state=body.state, reason=body.reason, weight=body.weight, features=body.features
+        parts.engine,
+        identity,
+        name,
+        state=body.state,
+        reason=body.reason,
+        weight=body.weight,
+        features=body.features,
+        topology=body.topology,
     )
 
 

@@ -1,0 +1,85 @@
+"""交换机树：限了交换机数的不超过，能用更小的子树就不用更大的；与穷举对照。"""
+
+from itertools import combinations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, PartitionFacts, RunningJob
+from scns_conductor.scheduling.placement import Placement, place
+from scns_conductor.scheduling.shape import Shape
+
+PATHS = ("root/r1/l1", "root/r1/l2", "root/r2/l3", "root/r2/l4")
+
+
+def cluster_of(leaves: list[int], busy: list[int]) -> Cluster:
+    cluster = Cluster()
+    for number, leaf in enumerate(leaves):
+        cluster.upsert_node(NodeFacts(f"n{number}", 4, 1000, switch=PATHS[leaf]))
+    cluster.set_partitions([PartitionFacts("main")])
+    for number, cpus in enumerate(busy[: len(leaves)]):
+        if cpus:
+            cluster.allocate(RunningJob(number, 1e9, (NodeShare(number, cpus, 0),)))
+    return cluster
+
+
+def within(cluster: Cluster, shape: Shape, prefixes: tuple[str, ...]) -> bool:
+    """只用这些子树下的节点放得下。"""
+    mask = np.array([any(f"{path}/".startswith(f"{prefix}/") for prefix in prefixes) for path in cluster.switches])
+    free = cluster.free[: cluster.count]
+    plain = Shape(shape.tasks, minimum_nodes=shape.minimum_nodes, maximum_nodes=shape.maximum_nodes, partition="main")
+    return place(cluster, plain, free, Placement.BEST_FIT, mask & cluster.eligible(plain)) is not None
+
+
+Leaves = st.lists(st.integers(0, 3), min_size=1, max_size=8)
+Busy = st.lists(st.integers(0, 4), min_size=8, max_size=8)
+Sizes = st.tuples(st.integers(1, 12), st.integers(1, 5))
+
+
+@settings(max_examples=300, deadline=None)
+@given(Leaves, Busy, Sizes, st.integers(1, 3))
+def test_no_more_switches_than_asked_and_none_only_when_none_fits(
+    leaves: list[int], busy: list[int], size: tuple[int, int], switches: int
+) -> None:
+    tasks, nodes = max(size), size[1]
+    cluster = cluster_of(leaves, busy)
+    shape = Shape(tasks, minimum_nodes=nodes, partition="main", switches=switches)
+    found = place(cluster, shape, cluster.free[: cluster.count], Placement.BEST_FIT)
+    names = sorted(set(cluster.switches))
+    possible = any(
+        within(cluster, shape, chosen) for count in range(1, switches + 1) for chosen in combinations(names, count)
+    )
+    assert (found is not None) == possible
+    if found is not None:
+        used = {cluster.switches[share.node] for share in found}
+        assert len(used) <= switches
+        assert sum(share.tasks for share in found) == tasks
+        assert all(share.cpus <= cluster.free[share.node, 0] for share in found)
+
+
+@settings(max_examples=300, deadline=None)
+@given(Leaves, Busy, Sizes)
+def test_the_smallest_subtree_that_fits_is_used(leaves: list[int], busy: list[int], size: tuple[int, int]) -> None:
+    tasks, nodes = max(size), size[1]
+    cluster = cluster_of(leaves, busy)
+    shape = Shape(tasks, minimum_nodes=nodes, partition="main")
+    found = place(cluster, shape, cluster.free[: cluster.count], Placement.TOPOLOGY)
+    if found is None:
+        assert not within(cluster, shape, ("root",))
+        return
+    prefixes = {"/".join(path.split("/")[:depth]) for path in PATHS for depth in (1, 2, 3)}
+    deepest = max(prefix.count("/") for prefix in prefixes if within(cluster, shape, (prefix,)))
+    paths = [cluster.switches[share.node].split("/") for share in found]
+    common = 0
+    while common < 3 and len({path[common] for path in paths}) == 1:
+        common += 1
+    assert common - 1 >= deepest
+
+
+def test_without_a_topology_the_number_of_switches_does_not_matter() -> None:
+    cluster = Cluster()
+    for number in range(3):
+        cluster.upsert_node(NodeFacts(f"n{number}", 4, 1000))
+    shape = Shape(3, minimum_nodes=3, switches=1)
+    assert place(cluster, shape, cluster.free[: cluster.count], Placement.BEST_FIT) is not None
