@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """把同一批命令行交给真的 Slurm 与本系统的 Slurm 命令，遮住作业号、时间、路径之后比较，差别写成 Markdown。
 
-只用标准库。需要 Debian 的 slurm-client、slurmctld、slurmd、munge；用 root 运行，两边都只用回环地址与临时目录。
+只用标准库。需要 Debian 的 slurm-client、slurmctld、slurmd、munge（比 sacct、sreport 还要 slurmdbd、mariadb-server）；
+用 root 运行，两边都只用回环地址与临时目录。
 例：.venv/bin/python scripts/slurm_compare.py > compare.md
 退出码 0：比完了（有没有差别都是）；1：哪一边没有起来；2：没有装 Slurm。
 """
@@ -15,41 +16,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurm_compare_cases import CASES, FILES, PRELUDE
+from slurm_compare_cases import ACCOUNTING_CASES, CASES, FILES, PRELUDE
+from slurm_real import ACCOUNTING, CORE, RealSlurm, missing, wait
 
-NEEDED = ("sbatch", "squeue", "scontrol", "slurmctld", "slurmd", "munged")
 START_WAIT_S = 90.0
 CASE_WAIT_S = 60.0
-
-CONFIGURATION = """ClusterName=compare
-SlurmctldHost={host}(127.0.0.1)
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
-SlurmctldPort={port}
-SlurmdPort={node_port}
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU_Memory
-MpiDefault=none
-ReturnToService=2
-SlurmdParameters=config_overrides
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=4 RealMemory=8192 State=UNKNOWN
-PartitionName=main Nodes=node1 Default=YES MaxTime=INFINITE State=UP
-PartitionName=short Nodes=node1 MaxTime=10 State=UP
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,45 +92,16 @@ class Side:
         text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", "<time>", text)
         text = re.sub(r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{3} +\d+ [\d:]{8} \d{4}", "<date>", text)
         text = re.sub(r"(?<![\d:-])\d{1,2}:\d\d(?=\s)", "<t>", text)
+        text = re.sub(r"\b00:00:0\d\b", "<s>", text)
+        text = re.sub(r"\b00:0\d\.\d{3}\b", "<cpu>", text)
+        text = re.sub(r"(?m)(?:\(|: {1,4}| = )\d{10}\b", "<epoch>", text)
         return text
-
-
-def wait(condition, wait_s: float) -> bool:  # type: ignore[no-untyped-def]
-    """等 condition；到时没有就返回假。"""
-    deadline = time.monotonic() + wait_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def base_environment() -> dict[str, str]:
     """两边共同的环境：没有别的 Slurm 或本系统的变量。"""
     strip = ("SLURM", "SBATCH", "SQUEUE", "SINFO", "SCNS", "SRUN")
     return {name: value for name, value in os.environ.items() if not name.startswith(strip)} | {"LC_ALL": "C"}
-
-
-def start_real(folder: Path, port: int) -> tuple[Side, list[Path]]:
-    """munged、slurmctld、slurmd；返回它们的进程号文件。"""
-    folder.mkdir(parents=True)
-    folder.chmod(0o755)
-    for name in ("state", "spool"):
-        (folder / name).mkdir()
-    secret = folder / "munge"
-    secret.mkdir(mode=0o700)
-    (secret / "key").write_bytes(os.urandom(1024))
-    (secret / "key").chmod(0o600)
-    configuration = folder / "slurm.conf"
-    configuration.write_text(
-        CONFIGURATION.format(host=os.uname().nodename, folder=folder, port=port, node_port=port + 1)
-    )
-    munge = [f"--{key}={secret / name}" for key, name in (("key-file", "key"), ("seed-file", "seed"))]
-    munge += [f"--socket={folder}/munge.socket", f"--pid-file={secret}/pid", f"--log-file={secret}/log", "--force"]
-    for words in (["munged", *munge], ["slurmctld", "-f", str(configuration)], ["slurmd", "-f", str(configuration)]):
-        subprocess.run(words, check=True, capture_output=True, timeout=60)
-    pids = [folder / "slurmd.pid", folder / "slurmctld.pid", secret / "pid"]
-    return Side("Slurm", folder.parent / "work-slurm", base_environment() | {"SLURM_CONF": str(configuration)}), pids
 
 
 def start_ours(folder: Path) -> tuple[Side, "subprocess.Popen[bytes]"]:
@@ -179,10 +124,12 @@ def start_ours(folder: Path) -> tuple[Side, "subprocess.Popen[bytes]"]:
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
     }  # fmt: skip
     side = Side("SCNS", folder.parent / "work-scns", environment)
-    subprocess.run(
+    # 与真的 Slurm 一样：缺省的账户是 root。
+    for words in (
         ["scontrol", "create", "partitionname=short", "nodes=node1", "maxtime=10"],
-        env=environment, check=True, capture_output=True, timeout=30,
-    )  # fmt: skip
+        ["sacctmgr", "-i", "add", "user", "root", "account=root"],
+    ):
+        subprocess.run(words, env=environment, check=True, capture_output=True, timeout=30)
     return side, process
 
 
@@ -208,24 +155,30 @@ def main() -> int:
     parser.add_argument("--only", help="只比包含这段文字的命令行")
     parser.add_argument("--port", type=int, default=16817, help="slurmctld 的端口（slurmd 用下一个）")
     options = parser.parse_args()
-    missing = [name for name in NEEDED if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
-    if missing:
-        print(f"没有装 Slurm：缺 {' '.join(missing)}。Debian：apt-get install slurm-client slurmctld slurmd munge")
+    absent = missing(CORE)
+    if absent:
+        print(f"没有装 Slurm：缺 {' '.join(absent)}。Debian：apt-get install slurm-client slurmctld slurmd munge")
         return 2
+    cases = list(CASES)
+    if missing(ACCOUNTING):
+        print("没有 slurmdbd 或 MariaDB，不比 sacct、sreport：apt-get install slurmdbd mariadb-server", file=sys.stderr)
+    else:
+        cases += ACCOUNTING_CASES
     os.environ["PATH"] += ":/usr/sbin"
     folder = Path(tempfile.mkdtemp(prefix="slurm-compare-"))
     folder.chmod(0o755)
-    pids: list[Path] = []
+    slurm = RealSlurm(folder / "slurm", options.port)
     process: subprocess.Popen[bytes] | None = None
     try:
-        real, pids = start_real(folder / "slurm", options.port)
+        slurm.start()
+        real = Side("Slurm", folder / "work-slurm", slurm.environment(base_environment()))
         ours, process = start_ours(folder / "scns")
         for side in (real, ours):
             if not wait(side.ready, START_WAIT_S):
                 print(f"{side.name} 没有起来，记录在 {folder}", file=sys.stderr)
                 return 1
         rows = []
-        for command in CASES:
+        for command in cases:
             if options.only and options.only not in command:
                 continue
             print(command, file=sys.stderr)
@@ -236,9 +189,7 @@ def main() -> int:
         if process is not None:
             process.send_signal(signal.SIGTERM)
             process.wait(90)
-        for file in pids:
-            if file.exists():
-                os.kill(int(file.read_text()), signal.SIGTERM)
+        slurm.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -69,7 +69,8 @@ def new_job(
     row["user_name"] = submitter.identity.user_name
     row["data_source"] = submitter.data_source
     row["hold"] = _hold(row, submitter.identity)
-    row["reason"] = HOLD_REASONS.get(row["hold"], "None")
+    # 依赖要等的，当场就写明；别的原因由调度器写。
+    row["reason"] = HOLD_REASONS.get(row["hold"], "Dependency" if row.get("dependency") else "None")
     row["current_working_directory"] = row.get("current_working_directory") or home_directory(row["user_name"])
     check_expressions(row, job)
     check_privileges(row, submitter.identity, job)

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import signal as signals
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -147,6 +148,7 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     if "nodes" in given and not re.fullmatch(r"[1-9]\d{0,8}(-[1-9]\d{0,8})?", given["nodes"]):
         raise Fatal(f'"{given["nodes"]}" is not a valid node count', code=BAD_OPTION)
     _check_nodes(given.get("nodes", ""))
+    _check_instants(given)
     _check_words(given)
     for name in ("time_limit", "time_minimum"):
         # Slurm 的 0 是不限时。
@@ -221,6 +223,23 @@ def _check(given: Mapping[str, str], names: tuple[str, ...], read: Callable[[str
             read(text)
         except ValueError:
             raise Fatal(f"Invalid --{name.replace('_', '-')} specification", code=BAD_OPTION) from None
+
+
+def _check_instants(given: Mapping[str, str]) -> None:
+    """--begin、--deadline 的写法；照 Slurm 先指出位置。"""
+    for key in ("begin", "deadline"):
+        text = given.get(key)
+        if not text:
+            continue
+        from datetime import UTC, datetime
+
+        from scns_conductor.core.instants import parse_instant
+
+        try:
+            parse_instant(text, datetime.now(UTC).astimezone())
+        except ValueError:
+            print(f"Invalid time specification (pos=0): {text}", file=sys.stderr)
+            raise Fatal(f"Invalid --{key} specification", code=BAD_OPTION) from None
 
 
 def _check_nodes(text: str) -> None:

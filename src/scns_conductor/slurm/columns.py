@@ -67,7 +67,8 @@ def letters(command: str, form: str, known: Known) -> list[Column]:
             )
         header, value, needs = known[match[3]]
         columns.append(Column(header, value, int(match[2] or 0), "." in match[1], fit="#" in match[1], needs=needs))
-    rest = form[position:]
+    # 末尾单独的 % 不打印（同 Slurm）。
+    rest = form[position:].removesuffix("%")
     if columns:
         columns[-1] = replace(columns[-1], suffix=rest)
     elif rest:

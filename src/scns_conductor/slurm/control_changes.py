@@ -64,6 +64,10 @@ class Relative:
 
 def _time_limit(value: str) -> Any:
     if value[:1] not in ("+", "-"):
+        try:
+            parse_time_limit(value)
+        except ValueError:
+            raise Fatal("Invalid TimeLimit value") from None
         return value
     try:
         seconds = parse_time_limit(value[1:])

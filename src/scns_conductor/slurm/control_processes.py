@@ -52,7 +52,7 @@ def list_pids(_parsed: Parsed, words: list[str]) -> int:
         processes = job_processes(client.url)
     rows = [each for each in processes if wanted in ("", each.job_id) and step in ("", each.step)]
     if wanted and not rows:
-        print(f"There are no steps for job {wanted} on node (null).", file=sys.stderr)
+        print(f"JobId={wanted} does not exist on node (null).", file=sys.stderr)
     print("PID      JOBID    STEPID   LOCALID GLOBALID")
     for each in rows:
         print(f"{each.pid:<8} {each.job_id:<8} {each.step:<8} {each.local_id:<7} {each.global_id:<8}")

@@ -40,7 +40,8 @@ def _show_job(parsed: Parsed, given: str) -> int:
                 jobs = list(client.jobs(job_id=wanted, sort="job_id"))
             else:
                 jobs = list(client.jobs(state="PENDING,RUNNING,SUSPENDED", sort="job_id", limit=10_000))
-                jobs += list(client.jobs(end_after="now-300", sort="job_id", limit=10_000))
+                age_s = int(client.config()["min_job_age_s"])
+                jobs += list(client.jobs(end_after=f"now-{age_s}seconds", sort="job_id", limit=10_000))
         except Problem as problem:
             if problem.status != 404:
                 raise
@@ -52,7 +53,8 @@ def _show_job(parsed: Parsed, given: str) -> int:
         return write_answer(parsed, "jobs", map(job_record, jobs))
     if not jobs:
         if given:
-            raise Fatal("slurm_load_jobs error: Invalid job id specified", prefix=None)
+            what = "slurm_load_jobs" if given[:1].isdigit() else "scontrol_print_job"
+            raise Fatal(f"{what} error: Invalid job id specified", prefix=None)
         print("No jobs in the system")
         return 0
     one = "oneliner" in parsed
@@ -172,8 +174,10 @@ def _show_step(parsed: Parsed, given: str) -> int:
         steps = live_steps(client, job_id or None)
     steps = [step for step in steps if not step_id or str(step["step_id"]) == step_id]
     if not steps:
-        print(f"Job step {given} not found" if given else "No job steps in the system")
-        return 1 if given else 0
+        if given:
+            raise Fatal("slurm_get_job_steps error: Invalid job id specified", prefix=None)
+        print("No job steps in the system")
+        return 0
     for step in steps:
         print(control_text(step, one_line="oneliner" in parsed) + ("" if "oneliner" in parsed else "\n"))
     return 0
@@ -231,7 +235,7 @@ def _show_daemons(_parsed: Parsed, _given: str) -> int:
     """本机上该有哪些守护进程：节点上是 slurmd。"""
     with connect() as client:
         names = {node["name"] for node in client.nodes()}
-    print("slurmctld slurmd " if os.uname().nodename.split(".")[0] in names or names else "slurmctld ")
+    print("slurmctld slurmd" if os.uname().nodename.split(".")[0] in names or names else "slurmctld")
     return 0
 
 

@@ -91,6 +91,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
             f"StdOut={_word(of.output_path(job, 'standard_output'))}",
             *_switches(job),
             "Power=",
+            "",
         ]
     for label, name in (
         ("TresPerJob", "tres_per_job"),

@@ -160,7 +160,7 @@ def unfulfilled(text: str) -> str:
     for part in text.split(mark):
         kind, *targets = part.split(":")
         found += [f"{kind}:{target}(unfulfilled)" for target in targets] or [f"{kind}(unfulfilled)"]
-    return mark.join(found)
+    return mark.join(dict.fromkeys(found))
 
 
 # output_path 要用到的字段。

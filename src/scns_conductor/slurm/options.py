@@ -89,7 +89,7 @@ def _long(word: str, longs: dict[str, Option], waiting: list[str], parsed: Parse
     if found is None:
         candidates = [text for text in longs if text.startswith(name)]
         if not candidates:
-            raise UsageError(f"unrecognized option '--{name}'")
+            raise UsageError(f"unrecognized option '{word}'")
         if len({id(longs[text]) for text in candidates}) > 1:
             listed = " ".join(f"'--{text}'" for text in candidates)
             raise UsageError(f"option '--{name}' is ambiguous; possibilities: {listed}")

@@ -13,8 +13,6 @@ from scns_conductor.slurm.options import Parsed
 from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.times import epoch
 
-# 结束的作业还可见多久（slurm.conf 的 MinJobAge）。
-MIN_JOB_AGE_S = 300
 _PAGE = 10_000
 # 选与排要用到的字段。
 _ALWAYS = frozenset({"state", "user_name", "partition", "array_job_id", "array_task_id", "hold", "priority"})
@@ -71,9 +69,8 @@ def chosen_jobs(client: Client, parsed: Parsed, needs: Iterable[str] | None = No
     states = wanted_states(parsed.last("states") or os.environ.get("SQUEUE_STATES"))
     ids = job_ids([text for text in parsed.every("jobs") if text])
     filters = _filters(client, parsed)
-    recent = time.time() - MIN_JOB_AGE_S
     if ids:
-        found = _by_id(client, ids, recent)
+        found = _by_id(client, ids)
         return _narrowed([job for job in found if job["state"] in states and _matches(job, filters)], parsed)
     fields = None
     if needs is not None:
@@ -85,7 +82,7 @@ def chosen_jobs(client: Client, parsed: Parsed, needs: Iterable[str] | None = No
         found += client.jobs(state=active, **filters)
     ended = [state for state in states if state not in of.ACTIVE]
     if ended:
-        found += client.jobs(state=ended, end_after=str(int(recent)), **filters)
+        found += client.jobs(state=ended, end_after=str(int(_recent(client))), **filters)
     if "notme" in parsed:
         me = user_name_of(client.token)
         found = [job for job in found if job["user_name"] != me]
@@ -146,7 +143,12 @@ def _user(word: str) -> str:
         raise Fatal(f"Invalid user: {word}") from None
 
 
-def _by_id(client: Client, ids: Sequence[str], recent: float) -> list[dict[str, Any]]:
+def _recent(client: Client) -> float:
+    """此刻之前 SCNS_MIN_JOB_AGE_S 秒（slurm.conf 的 MinJobAge）：更早结束的不再可见。"""
+    return time.time() - float(client.config()["min_job_age_s"])
+
+
+def _by_id(client: Client, ids: Sequence[str]) -> list[dict[str, Any]]:
     """只问一个而没有（或早已结束）是错误；问几个（含同一个两次）就不是。"""
     unique = list(dict.fromkeys(ids))
     try:
@@ -155,7 +157,10 @@ def _by_id(client: Client, ids: Sequence[str], recent: float) -> list[dict[str, 
         if problem.code != "job_not_found":
             raise
         found = []
-    visible = [job for job in found if not job["end_time"] or (epoch(job["end_time"]) or 0) >= recent]
+    visible = found
+    if any(job["end_time"] for job in found):
+        recent = _recent(client)
+        visible = [job for job in found if not job["end_time"] or (epoch(job["end_time"]) or 0) >= recent]
     if not visible and len(ids) == 1:
         raise Fatal("slurm_load_jobs error: Invalid job id specified", prefix=None)
     return visible

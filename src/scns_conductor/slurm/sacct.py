@@ -39,14 +39,15 @@ _PAGE = 1000
 
 def main(words: list[str]) -> int:
     """列出记账的行。"""
-    parsed = parse_or_exit("sacct", words, OPTIONS)
+    parsed = parse_or_exit("sacct", words, OPTIONS, hint=False)
     if "help" in parsed or "usage" in parsed:
         print("Usage: sacct [options]")
         return 0
     if "helpformat" in parsed:
-        names = [field.name for field in FIELDS.values()]
+        # Extra、FailedNode 是更新的 Slurm 才有的：认得，不列。
+        names = [field.name for field in FIELDS.values() if field.name not in ("Extra", "FailedNode")]
         for start in range(0, len(names), 4):
-            print(" ".join(f"{name:<19}" for name in names[start : start + 4]).rstrip())
+            print(" ".join(f"{name:<19}" for name in names[start : start + 4]))
         return 0
     for key in ("clusters", "file", "associations", "flags"):
         if key in parsed:

@@ -74,6 +74,8 @@ def _each_job(
                     act(client, each)
             except ClientError as error:
                 print(f"{explain(error)} for job {job_id}", file=sys.stderr)
+                if what in ("hold", "release"):
+                    print(f"slurm_suspend error: {explain(error)}", file=sys.stderr)
                 code = 1
     return code
 
@@ -109,12 +111,22 @@ def _requeue_hold(_parsed: Parsed, words: list[str]) -> int:
     )
 
 
+def _still_pending(client: Client, job: str, act: Callable[[str], object]) -> None:
+    """挂起与恢复：排队的作业 Slurm 有另一句话。"""
+    try:
+        act(job)
+    except Problem as problem:
+        if problem.code in ("job_not_running", "job_not_suspended") and client.query(job)["state"] == "PENDING":
+            raise Problem(problem.status, "job_pending", str(problem)) from problem
+        raise
+
+
 def _suspend(_parsed: Parsed, words: list[str]) -> int:
-    return _each_job(words, "suspend", lambda client, job: client.suspend(job))
+    return _each_job(words, "suspend", lambda client, job: _still_pending(client, job, client.suspend))
 
 
 def _resume(_parsed: Parsed, words: list[str]) -> int:
-    return _each_job(words, "resume", lambda client, job: client.resume(job))
+    return _each_job(words, "resume", lambda client, job: _still_pending(client, job, client.resume))
 
 
 def _update(_parsed: Parsed, words: list[str]) -> int:
@@ -171,7 +183,7 @@ def _update_refused(error: ClientError) -> str:
 
 
 # 没有的状态换成意思最近的；别的由服务器拒绝。
-_NODE_STATES = {"FAIL": "DRAIN", "IDLE": "RESUME", "UNDRAIN": "RESUME"}
+_NODE_STATES = {"FAIL": "DRAIN", "IDLE": "RESUME"}
 
 
 def _update_node(target: str, given: dict[str, str]) -> int:
@@ -179,6 +191,14 @@ def _update_node(target: str, given: dict[str, str]) -> int:
     for key, value in given.items():
         if key == "state":
             changes["state"] = _NODE_STATES.get(value.upper(), value.upper())
+            if changes["state"] not in ("DOWN", "DRAIN", "RESUME", "UNDRAIN"):
+                raise Fatal(
+                    f"Invalid input: {key}={value}",
+                    "Request aborted",
+                    "Valid states are: NoResp DRAIN FAIL FUTURE RESUME POWER_DOWN POWER_UP UNDRAIN",
+                    "Not all states are valid given a node's prior state",
+                    prefix=None,
+                )
         elif key in ("reason", "weight", "features", "availablefeatures", "activefeatures"):
             name = "features" if "features" in key else key
             changes[name] = int(value) if name == "weight" else value.split(",") if name == "features" else value
@@ -282,7 +302,9 @@ def _token(_parsed: Parsed, words: list[str]) -> int:
     body: dict[str, Any] = {}
     if given.get("username"):
         body["user_name"] = given["username"]
-    if given.get("lifespan", "").isdigit():
+    if "lifespan" in given and not given["lifespan"].isdigit():
+        raise Fatal("Error fetching token", prefix=None)
+    if "lifespan" in given:
         body["lifetime_s"] = int(given["lifespan"])
     with connect() as client:
         answer = client.transport.request("POST", "/tokens", body=body).json()

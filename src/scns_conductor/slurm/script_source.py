@@ -17,6 +17,8 @@ def read_script(path: str | None, wrap: str | None) -> str:
             # 逐块读到头：/dev/stdin 可能是管道，不能定位，也问不出大小。
             with open(_found(path), "rb") as stream:
                 data = stream.read()
+    except IsADirectoryError as error:
+        raise Fatal("Batch script is empty!") from error
     except OSError as error:
         raise Fatal(f"Unable to open file {path}") from error
     return checked_script(data)

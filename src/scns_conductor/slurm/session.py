@@ -47,14 +47,21 @@ def connect() -> Client:
 
 
 def parse_or_exit(
-    command: str, words: Sequence[str], options: Sequence[Option], *, permute: bool = True, code: int = 1
+    command: str,
+    words: Sequence[str],
+    options: Sequence[Option],
+    *,
+    permute: bool = True,
+    code: int = 1,
+    hint: bool = True,
 ) -> Parsed:
-    """解析选项；写错了照 Slurm 打印两行，以 code 退出（sbatch 是 255，其余是 1）。"""
+    """解析选项；写错了照 Slurm 打印两行（sacct 没有第二行的 hint），以 code 退出（sbatch 是 255，其余是 1）。"""
     try:
         return parse(words, options, permute=permute)
     except UsageError as error:
         print(f"{command}: {error}", file=sys.stderr)
-        print(f'Try "{command} --help" for more information', file=sys.stderr)
+        if hint:
+            print(f'Try "{command} --help" for more information', file=sys.stderr)
         raise SystemExit(code) from None
 
 

@@ -1,5 +1,6 @@
 """sprio：排队的作业的优先级由哪些因子组成（sprio(1)）。"""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -62,7 +63,7 @@ def main(words: list[str]) -> int:
         answer = client.priorities(jobs or None)
     if answer["priority_type"] == "basic":
         print("You are not running a supported priority plugin\n(priority/basic).\n"
-              "Only 'priority/multifactor' is supported.")  # fmt: skip
+              "Only 'priority/multifactor' is supported.", file=sys.stderr)  # fmt: skip
         return 1
     weights = answer["weights"]
     rows = [{**row, "weights": weights} for row in answer["priorities"]]

@@ -34,13 +34,22 @@ _STATE_ORDER = {state: index for index, state in enumerate(of.SHORT_STATES)}
 _SORT = re.compile(r"([+-]?)([A-Za-z])")
 
 
+_USAGE = """Usage: squeue [-A account] [--clusters names] [-i seconds] [--job jobid]
+              [-n name] [-o format] [-p partitions] [--qos qos]
+              [--reservation reservation] [--sort fields] [--start]
+              [--step step_id] [-t states] [-u user_name] [--usage]
+              [-L licenses] [-w nodes] [--federation] [--local] [--sibling]
+\t      [-ahjlrsv]"""
+
+
 def main(words: list[str]) -> int:
     """列出作业。"""
     parsed = parse_or_exit("squeue", _job_words(words), OPTIONS)
     if "help" in parsed or "usage" in parsed:
-        print("Usage: squeue [-A account] [--clusters names] [-i seconds] [--jobs=job_id] ...")
+        print(_USAGE)
         return 0
     if parsed.arguments:
+        print(_USAGE)
         raise Fatal(f"Unrecognized option: {parsed.arguments[0]}")
     if "clusters" in parsed:
         raise Fatal("-M/--clusters is not supported by this system")
@@ -67,7 +76,7 @@ def _job_words(words: Sequence[str]) -> list[str]:
             and word[-1:] in "js"
             and not set(word[1:-1]) - set("ahlrv")
         )
-        if (long or short or word == "--steps") and waiting and waiting[0][:1].isdigit():
+        if (long or short or word == "--steps") and waiting and not waiting[0].startswith("-"):
             following = waiting.pop(0)
             done.append(f"{word}={following}" if word.startswith("--") else f"{word}{following}")
         else:
@@ -209,7 +218,7 @@ def _sort_needs(order: str) -> set[str]:
         if _SORT.sub("", word.strip()):
             raise Fatal(f"Invalid sort specification: {_SORT.sub('', word.strip())[:1]}")
         for _, letter in _SORT.findall(word):
-            if letter not in LETTERS:
+            if letter not in LETTERS or letter == "o":
                 raise Fatal(f"Invalid sort specification: {letter}")
             found |= set(LETTERS[letter].needs.split())
     return found

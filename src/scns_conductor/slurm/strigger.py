@@ -31,9 +31,9 @@ def main(words: list[str]) -> int:
     if len(chosen) != 1:
         raise Fatal("You must use exactly one of the following options: --set, --get or --clear")
     if chosen == ["get"]:
-        if "noheader" not in parsed:
-            print("TRIG_ID RES_TYPE   RES_ID TYPE                                OFFSET USER     FLAGS PROGRAM")
         return 0
+    if chosen == ["set"] and not parsed.last("program"):
+        raise Fatal("You must specify a --program value")
     print(
         f"strigger: error: --{chosen[0]} is not supported by this system: it never runs a user's program as the "
         "service itself.\nstrigger: error: Use sbatch --dependency=afterany:JOBID or sbatch --wait instead",
