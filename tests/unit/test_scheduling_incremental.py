@@ -67,6 +67,7 @@ class World:
                         self.next_id,
                         shape,
                         self.limits[amount % len(self.limits)],
+                        priority=float(count == 2),
                         tasks=tasks,
                         available=2 if tasks is not None else 1,
                     )

@@ -205,7 +205,7 @@ class Cycle:
             if message is not None:
                 plan.impossible[place_key] = message
                 return False
-            plan.blocked[place_key] = attempt.known or (RESERVED if self._only_reserved(attempt) else "Resources")
+            plan.blocked[place_key] = attempt.known or (RESERVED if self.only_reserved(attempt) else "Resources")
         if self.policy.backfill is Backfill.NONE:
             self._stopped.add(shape.partition)
             return False
@@ -227,7 +227,7 @@ class Cycle:
             return next(name for name, _ in pools if name.startswith(LICENSE))
         return None
 
-    def _only_reserved(self, attempt: Attempt) -> bool:
+    def only_reserved(self, attempt: Attempt) -> bool:
         """此刻放得下，只是有预留。"""
         if attempt.allowed is attempt.usable or attempt.job is None:
             return False

@@ -96,11 +96,6 @@ class Planner:
         ):
             return None
         reservations = memory.plan.reservations
-        if any(queue.jobs.get(kept.job.job_id) is not kept.job or not kept.job.startable for kept in reservations):
-            return None
-        last = max((kept.job.key for kept in reservations), default=None)
-        if last is not None and any(job.key < last for job in queue.fresh.values()):
-            return None
         raised = {name for name, left in cluster.pools.items() if left > memory.pools.get(name, 0)}
         if raised and any(name in raised for kept in reservations for name, _ in kept.job.shape.pools):
             return None

@@ -10,19 +10,21 @@ from collections.abc import Collection
 import numpy as np
 
 from scns_conductor.scheduling.cycle import Attempt, Cycle, facts_of
-from scns_conductor.scheduling.feasibility import Kind, fits
-from scns_conductor.scheduling.plan import Plan, Reservation
-from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, Queue
+from scns_conductor.scheduling.feasibility import Kind, fits, impossible
+from scns_conductor.scheduling.plan import RESERVED, Plan, Reservation
+from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray
 
 # 变了的节点多到这么多，逐组地比，不逐个节点地比。
 MANY_NODES = 64
+# 新到而排在保留前面的多到这么多，不如从头计划。
+MOST_INSERTED = 64
 
 
 def resume(cycle: Cycle, old: Plan, queue: Queue, changed: IntArray, raised: Collection[str]) -> bool:
     """在 cycle 里接着 old 计划；changed 是变了的节点，raised 是多了的池。不能接着的返回 False（要从头计划）。
 
-    调用者保证：old 的保留都还在排队，新到的都排在它们之后，它们用的池没有多。
+    调用者保证：old 的保留用的池没有多。
     """
     return _Resumption(cycle, old, queue, changed).run(raised)
 
@@ -49,8 +51,25 @@ class _Resumption:
 
     def run(self, raised: Collection[str]) -> bool:
         """见 resume。"""
+        last = self._last()
+        inserted = sorted(
+            (job for job in self._queue.fresh.values() if last is not None and job.key < last), key=lambda job: job.key
+        )
+        if len(inserted) > MOST_INSERTED:
+            return False
         for kept in self._old.reservations:
-            self._recheck(kept)
+            while inserted and inserted[0].key < kept.job.key:
+                self._insert(inserted.pop(0))
+            nodes = [share.node for share in kept.shares]
+            if self._queue.jobs.get(kept.job.job_id) is not kept.job or not kept.job.startable:
+                # 取消了、保留了：它占的地方空出来。
+                self._mark(nodes)
+                self._moving.add((kept.job.shape, kept.job.time_limit_s))
+            elif len(self._cycle.plan.reservations) >= self._cycle.depth:
+                # 排到了名额之外。
+                self._mark(nodes)
+            else:
+                self._recheck(kept)
         return self._go_on(raised)
 
     def _last(self) -> OrderKey | None:
@@ -112,18 +131,50 @@ class _Resumption:
             return self._from_scratch(attempt)
         return Reservation(kept.job, best[0], (cycle.share_at(attempt, *best),))
 
-    def _from_scratch(self, attempt: Attempt) -> Reservation | None:
-        """当前的作业此刻能启动则启动；还要等的找最早的时刻，都启动了或说不准何时是 None。"""
+    def _insert(self, job: PendingJob) -> None:
+        """新到的作业排在某个保留前面：它先启动或保留，碰到的节点算变了的。"""
+        cycle = self._cycle
+        place_key = (job.shape, job.time_limit_s)
+        blocked, group = cycle.plan.blocked, self._queue.groups[place_key]
+        if place_key in cycle.plan.impossible:
+            return
+        attempt = Attempt(cycle.cluster, group, cycle.now)
+        attempt.turn_to(job)
+        lacking = cycle.lacking(attempt)
+        reason = "Resources" if lacking is None else cycle.cluster.pool_reasons.get(lacking, "Resources")
+        if lacking is not None and not lacking.startswith(LICENSE):
+            blocked[place_key] = reason
+            return
+        found = self._from_scratch(attempt, blocked.get(place_key))
+        if found is None and attempt.job is not job:
+            self._skipped.add(job.job_id)
+            return
+        message = None if place_key in blocked else impossible(cycle.cluster, job.shape)
+        if message is not None:
+            cycle.plan.impossible[place_key] = message
+            return
+        blocked.setdefault(place_key, RESERVED if lacking is None and cycle.only_reserved(attempt) else reason)
+        if found is not None and len(cycle.plan.reservations) < cycle.depth:
+            cycle.hold(found)
+            self._skipped.add(job.job_id)
+            self._mark([share.node for share in found.shares])
+
+    def _from_scratch(self, attempt: Attempt, known: str | None = "Resources") -> Reservation | None:
+        """当前的作业此刻能启动则启动；还要等的找最早的时刻，都启动了或说不准何时是 None。
+
+        known 是已知受阻的原因：在没有变的节点上仍然受阻；None 是新来的，全部节点都看。
+        """
         cycle, job = self._cycle, attempt.job
         assert job is not None
-        attempt.limit_to(self._dirty, "Resources")
+        if known is not None:
+            attempt.limit_to(self._dirty, known)
         # 数组：能启动几个任务就启动几个，余下的再保留一个。
         while attempt.job is job and (nodes := cycle.start_one(attempt)):
             self._mark(nodes)
             self._moving.add(attempt.group.key)
         if attempt.job is not job:
             return None
-        found = cycle.earliest(attempt)
+        found = None if attempt.inside else cycle.earliest(attempt)
         if found is None:
             cycle.unreserved.add(attempt.group.key)
             self._skipped.discard(job.job_id)
@@ -144,7 +195,7 @@ class _Resumption:
             if last is not None and group.keys[group.start] < last and usable[self._nodes].any():
                 return False
         held = {(kept.job.shape, kept.job.time_limit_s) for kept in cycle.plan.reservations}
-        for key in self._moving - held:
+        for key in (self._moving - held) & blocked.keys():
             if self._attempt(self._queue.groups[key]).job is None:
                 del blocked[key]
         fresh = {(job.shape, job.time_limit_s) for job in self._queue.fresh.values()}
