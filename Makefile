@@ -70,7 +70,7 @@ format: $(DEV_STAMP) ## 按约定的格式重写源码
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-bench: $(BENCH_STAMP) ## 性能测试：与 xargs、HyperQueue、纯 RQ 轮流跑
+bench: $(BENCH_STAMP) ## 性能测试：与 xargs、HyperQueue、Slurm、纯 RQ 轮流跑，对照目标（ARGS='--only a,b,c --rounds 1'）
 	@$(PY) benchmarks/run.py $(ARGS)
 
 chaos: $(DEV_STAMP) ## 混沌测试：make chaos SEED=7 JOBS=2000

@@ -1,6 +1,6 @@
-"""一同比较的：xargs（极限）、HyperQueue（它的 Python 接口，不落盘）、纯 RQ（一个空作业一条消息）。
+"""一同比较的：xargs（极限）、HyperQueue（它的 Python 接口，不落盘）、纯 RQ（一个空作业一条消息）；Slurm 见 slurm_peer。
 
-没有装的 found() 为假，报告里写没有装，绝不猜一个数。Slurm 还没有接进来。
+没有装的 missing() 说缺什么，报告里照写，绝不猜一个数。
 """
 
 import importlib.util
@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-NOOP = "#!/bin/bash\n"
-SLOTS = 64
+from system import SLOTS, Failed
+from workload import NOOP, wait_mark
+
+PEER_WAIT_S = 300.0
 
 
 def noop_script(scratch: Path) -> Path:
@@ -35,16 +37,17 @@ class HyperQueue:
     """一个服务器、一个 SLOTS 核的工作进程，都在本进程的线程里。"""
 
     @staticmethod
-    def found() -> bool:
-        """装了没有（pip install hyperqueue）。"""
-        return importlib.util.find_spec("hyperqueue") is not None
+    def missing() -> str | None:
+        """没有装时说缺什么。"""
+        return None if importlib.util.find_spec("hyperqueue") else "没有装：pip install hyperqueue"
 
     def __init__(self, scratch: Path) -> None:
         from hyperqueue import LocalCluster  # type: ignore[import-not-found]
         from hyperqueue.cluster import WorkerConfig  # type: ignore[import-not-found]
 
-        self._scratch = scratch
-        self._script = str(noop_script(scratch))
+        self._scratch = scratch / "hyperqueue"
+        self._scratch.mkdir()
+        self._script = str(noop_script(self._scratch))
         self._cluster = LocalCluster()
         self._cluster.start_worker(WorkerConfig(cores=SLOTS))
         self._client = self._cluster.client()
@@ -84,7 +87,7 @@ class HyperQueue:
     def _rate(self, jobs: int, began: float, mark: Path, submitted: list[Any]) -> float:
         # 它自己的 wait_for_jobs 一秒才看一次，不能用来计时。
         while not mark.exists():
-            time.sleep(0.002)
+            _still_waiting(began + PEER_WAIT_S, "HyperQueue", 0.002)
         elapsed = time.perf_counter() - began
         self._wait(submitted)
         mark.unlink()
@@ -93,24 +96,22 @@ class HyperQueue:
     def _wait(self, submitted: list[Any]) -> None:
         failed = self._client.connection.wait_for_jobs(tuple(job.id for job in submitted), lambda _progress: None)
         if failed:
-            raise SystemExit(f"HyperQueue 有作业失败：{failed}")
+            raise Failed(f"HyperQueue 有作业失败：{failed}")
 
     def latencies_ms(self, times: int) -> list[float]:
-        """(c) 提交到脚本第一行，毫秒，从小到大。"""
-        found = []
+        """(c) 提交到脚本第一行，毫秒，依次。"""
+        found, submitted = [], []
         for index in range(times):
             mark, job = self._scratch / f"hq-mark-{index}", self._job()
-            script = self._scratch / "hq-mark.sh"
+            script = self._scratch / f"hq-mark-{index}.sh"
             script.write_text(f"{NOOP}: > {mark}\n")
             job.program(["bash", str(script)], stdout=None, stderr=None)
             began = time.perf_counter()
-            submitted = self._client.submit(job)
-            while not mark.exists():
-                time.sleep(0.0003)
-            found.append((time.perf_counter() - began) * 1000)
-            self._wait([submitted])
+            submitted.append(self._client.submit(job))
+            found.append(wait_mark(mark, began, "HyperQueue"))
             time.sleep(0.02)
-        return sorted(found)
+        self._wait(submitted)
+        return found
 
     def stop(self) -> None:
         """停下。"""
@@ -143,13 +144,13 @@ def rq_rate(scratch: Path, jobs: int) -> float:
         environment = {**os.environ, "RQ_REDIS_URL": engines.redis_url, "PYTHONPATH": str(Path(__file__).parent)}
         workers = [subprocess.Popen([*command, "noop"], env=environment) for _ in range(4)]
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.perf_counter() + PEER_WAIT_S
             while Worker.count(connection=connection) < len(workers):
-                _still_waiting(deadline)
+                _still_waiting(deadline, "RQ")
             began = time.perf_counter()
             queue.enqueue_many([Queue.prepare_data("peers.run_noop", (script,), result_ttl=500) for _ in range(jobs)])
             while queue.finished_job_registry.get_job_count(cleanup=False) < jobs:
-                _still_waiting(deadline)
+                _still_waiting(deadline, "RQ")
             return jobs / (time.perf_counter() - began)
         finally:
             for worker in workers:
@@ -157,7 +158,7 @@ def rq_rate(scratch: Path, jobs: int) -> float:
                 worker.wait()
 
 
-def _still_waiting(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise SystemExit("RQ 两分钟没有跑完")
-    time.sleep(0.01)
+def _still_waiting(deadline: float, who: str, poll_s: float = 0.01) -> None:
+    if time.perf_counter() > deadline:
+        raise Failed(f"{who} {PEER_WAIT_S:g} 秒没有跑完")
+    time.sleep(poll_s)

@@ -1,215 +1,304 @@
 #!/usr/bin/env python3
-"""make bench：本系统（内嵌 PostgreSQL，fsync 开着）与同一台机器的极限并排量，轮流跑，给出中位数与范围。
+"""make bench：本系统（内嵌 PostgreSQL，fsync 开着）与同一台机器上的对手轮流跑，量工单 05 的 (a)–(i)，对照目标。
 
-(a) 一个数组的空作业；(b) 分别提交的空作业，8 个客户端；(c) 提交到脚本第一行的延迟；(d) 单个与批量提交的速率。
-极限是 xargs -P4 bash noop.sh；对手见 peers.py。HyperQueue 装了（pip install -e ".[bench]"）才比，没装就说没装；
-Slurm 还没有接进来。
+例：make bench ARGS='--only a,b,c --rounds 1 --jobs 500'（一分钟）；缺省全部，一刻钟左右。
+进度写到 stderr，报告写到 stdout，另存 report.md、report.json、report.svg 到 --output。
+--render report.json 用存下的数重新出报告。退出码 1：有哪一项没有量成（没有达到目标不算）。
 """
 
 import argparse
-import http.client
 import json
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from peers import NOOP, SLOTS, HyperQueue, rq_rate, xargs_rate
+import backlog
+import footprint
+import history
+import multinode
+import nodes
+from chart import svg
+from goals import goals
+from peers import HyperQueue, rq_rate, xargs_rate
+from processes import ORDER, cpu_s
+from report import TITLES, markdown
+from slurm_peer import Slurm
+from system import Failed, System, running_system
+from workload import CLIENTS, array_rate, latencies_ms, separate_rate, submit_rates
+
+BATCH = 10_000
+# 慢的对手少跑几个：每秒个数一样准，整个运行不至于太长。
+SLURM_SHARE = 10
+SLURM_LATENCIES = 10
 
 
-class System:
-    """一个专为这次起的 scns up。"""
+class Run:
+    """一次运行：一项一项量，一项失败不连累别的。"""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
+        self.options = options
         self.scratch = scratch
-        ready = scratch / "ready.json"
-        self.log = open(scratch / "up.log", "wb")  # noqa: SIM115 - 与系统同寿
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.local", "up", "--data-dir", str(scratch / "data"), "--port", "0",
-             "--ready-file", str(ready), "--cpus", str(SLOTS), "--memory", "64G"],
-            stdout=self.log, stderr=self.log,
-        )  # fmt: skip
-        while not ready.exists():
-            if self.process.poll() is not None:
-                raise SystemExit(f"系统没有起来，见 {scratch / 'up.log'}")
-            time.sleep(0.05)
-        found = json.loads(ready.read_text())
-        host, _, port = found["url"].removeprefix("http://").partition(":")
-        self.host, self.port, self.token = host, int(port), found["token"]
-        self.job = {"current_working_directory": str(scratch), "standard_output": "/dev/null"}
-        self.main = self.client()
+        self.scenarios: dict[str, Any] = {}
+        self.errors: dict[str, str] = {}
+        self.absent: dict[str, str] = {}
+        self.hyperqueue: HyperQueue | None = None
+        self.slurm: Slurm | None = None
 
-    def client(self) -> Callable[..., Any]:
-        """一条长连接；返回 call(方法, 路径, 正文)。"""
-        connection = http.client.HTTPConnection(self.host, self.port)
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+    def wants(self, keys: str) -> bool:
+        """这几项里有没有要量的。"""
+        return any(key in self.options.only for key in keys)
 
-        def call(method: str, path: str, body: Any = None) -> Any:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            data = json.loads(answer.read())
-            if answer.status >= 400:
-                raise SystemExit(f"{method} {path}：{data}")
-            return data
+    def attempt(self, key: str, action: Callable[[], Any]) -> Any:
+        """做一件；失败记下原因，返回 None。"""
+        began = time.monotonic()
+        print(f"{time.strftime('%H:%M:%S')} {key} {TITLES.get(key[:1], '')}……", file=sys.stderr, flush=True)
+        try:
+            return action()
+        except Exception as error:  # 一项失败不连累别的：记进报告，退出码为 1
+            self.errors[key] = str(error) or type(error).__name__
+            if not isinstance(error, Failed):
+                traceback.print_exc()
+            print(f"    没有量成：{self.errors[key]}", file=sys.stderr, flush=True)
+            return None
+        finally:
+            print(f"    {time.monotonic() - began:.0f} 秒", file=sys.stderr, flush=True)
 
-        return call
+    # ---- 对手 ----
 
-    def completed(self) -> int:
-        """跑完了几个。"""
-        return int(self.main("GET", "/dashboard")["jobs"]["by_state"]["COMPLETED"])
+    def start_peers(self) -> None:
+        """装了的起好；没有装的、起不来的记下。"""
+        for name, kind in (("hyperqueue", HyperQueue), ("slurm", Slurm)):
+            if name in self.options.without:
+                self.absent[name] = f"--without {name}"
+                continue
+            reason = kind.missing()
+            if reason is not None:
+                self.absent[name] = reason
+                continue
+            start: Callable[[], Any] = Slurm if kind is Slurm else lambda: HyperQueue(self.scratch)
+            try:
+                setattr(self, name, start())
+            except Exception as error:  # 起不来的对手照实写，别的照比
+                self.absent[name] = f"没有起来：{error}"
 
-    def wait_completed(self, count: int) -> None:
-        """等到一共跑完 count 个；失败的不算，所以有失败就会到时。"""
-        deadline = time.monotonic() + 300
-        while self.completed() < count:
-            if time.monotonic() > deadline:
-                raise SystemExit("五分钟没有跑完")
-            # 问得太密，问本身就占去一成的 CPU；50 毫秒的误差只会说得慢些。
-            time.sleep(0.05)
+    def stop_peers(self) -> None:
+        """停下起过的。"""
+        for peer in (self.hyperqueue, self.slurm):
+            if peer is not None:
+                peer.stop()
+        self.hyperqueue = self.slurm = None
 
-    def stop(self) -> None:
-        """停下。"""
-        self.process.terminate()
-        self.process.wait(120)
-        self.log.close()
+    # ---- 与对手轮流的 (a)–(d) ----
+
+    def side_by_side(self) -> None:
+        """(a)–(d)：每一轮各家各跑一次。"""
+        self.start_peers()
+        try:
+            with running_system(self.scratch, "abcd") as system:
+                array_rate(system, 200)
+                for key, one_round in (("a", self._round_a), ("b", self._round_b), ("c", self._round_c)):
+                    if self.wants(key):
+                        for number in range(self.options.rounds):
+                            self.attempt(f"{key} 第 {number + 1} 轮", lambda run=one_round: run(system))  # type: ignore[misc]
+            if self.wants("d"):
+                with running_system(self.scratch, "submit") as system:
+                    for number in range(self.options.rounds):
+                        self.attempt(f"d 第 {number + 1} 轮", lambda: self._round_d(system))
+        finally:
+            self.stop_peers()
+
+    def _add(self, key: str, who: str, values: list[float], jobs: int | None = None) -> None:
+        found = self.scenarios.setdefault(key, {} if jobs is None else {"jobs": {}})
+        found.setdefault(who, []).extend(values)
+        if jobs is not None:
+            found["jobs"][who] = jobs
+        if jobs is not None:
+            print(f"    {who} {values[0]:.0f}/s", file=sys.stderr, flush=True)
+
+    def _add_cpu(self, key: str, used: Counter[str], jobs: int) -> None:
+        total: Counter[str] = self.scenarios[key].setdefault("cpu_total", Counter())
+        total.update({**used, "jobs": jobs})
+        self.scenarios[key]["cpu_ms_per_job"] = {
+            kind: total[kind] * 1000 / total["jobs"] for kind in ORDER if total[kind]
+        }
+
+    def _round_a(self, system: System) -> None:
+        jobs, few = self.options.jobs, max(50, self.options.jobs // SLURM_SHARE)
+        self._add("a", "xargs", [xargs_rate(self.scratch, jobs)], jobs)
+        before = cpu_s(system)
+        self._add("a", "scns", [array_rate(system, jobs)], jobs)
+        self._add_cpu("a", cpu_s(system) - before, jobs)
+        if self.hyperqueue:
+            self._add("a", "hyperqueue", [self.hyperqueue.task_rate(jobs)], jobs)
+        if self.slurm:
+            self._add("a", "slurm", [self.slurm.array_rate(few)], few)
+        self._add("a", "rq", [rq_rate(self.scratch, max(50, jobs // 3))], max(50, jobs // 3))
+
+    def _round_b(self, system: System) -> None:
+        jobs = max(CLIENTS, self.options.jobs // 3)
+        few = max(50, jobs // SLURM_SHARE * 2)
+        before = cpu_s(system)
+        self._add("b", "scns", [separate_rate(system, jobs)], jobs)
+        self._add_cpu("b", cpu_s(system) - before, jobs)
+        if self.hyperqueue:
+            self._add("b", "hyperqueue", [self.hyperqueue.separate_rate(jobs)], jobs)
+        if self.slurm:
+            self._add("b", "slurm", [self.slurm.separate_rate(few, CLIENTS)], few)
+        self._add("b", "xargs", [xargs_rate(self.scratch, jobs)], jobs)
+
+    def _round_c(self, system: System) -> None:
+        times = -(-self.options.latencies // self.options.rounds)
+        self._add("c", "scns", latencies_ms(system, times))
+        if self.hyperqueue:
+            self._add("c", "hyperqueue", self.hyperqueue.latencies_ms(times))
+        if self.slurm:
+            self._add("c", "slurm", self.slurm.latencies_ms(-(-min(times, SLURM_LATENCIES) // self.options.rounds)))
+
+    def _round_d(self, system: System) -> None:
+        single, batch = submit_rates(system, self.options.submits, BATCH)
+        self._add("d", "single", [single])
+        self._add("d", "batch", [batch])
+        self.scenarios["d"]["batch_size"] = BATCH
+        if self.slurm:
+            self._add("d", "slurm", [self.slurm.submit_rate(100, CLIENTS)])
+
+    # ---- 只有本系统的 (e)–(i) ----
+
+    def alone(self) -> None:
+        """(e)、(f) 共用一个系统（十万个排队的留着）；(g)、(h)、(i) 各用各的。"""
+        options = self.options
+        if self.wants("ef"):
+            with running_system(self.scratch, "queue") as system:
+                if self.wants("e"):
+                    self._keep("e", lambda: backlog.measure(
+                        system, max(CLIENTS, options.jobs // 3), options.latencies, options.pending, options.rounds
+                    ))  # fmt: skip
+                elif self.attempt("f 先提交排队的作业", lambda: backlog.fill(system, options.pending)) is None:
+                    return
+                if self.wants("f"):
+                    self._keep("f", lambda: history.measure(system, options.finished, options.reads))
+        if self.wants("g"):
+            with running_system(self.scratch, "nodes", cpus=1) as system:
+                self._keep("g", lambda: nodes.measure(system, options.nodes, options.seconds))
+        if self.wants("h"):
+            with running_system(self.scratch, "memory") as system:
+                self._keep("h", lambda: footprint.measure(system, options.memory_jobs))
+        if self.wants("i"):
+            with running_system(self.scratch, "multi", cpus=multinode.CPUS, nodes=multinode.NODES) as system:
+                self._keep("i", lambda: multinode.measure(system, 10, 60))
+
+    def _keep(self, key: str, action: Callable[[], Any]) -> None:
+        found = self.attempt(key, action)
+        if found is not None:
+            self.scenarios[key] = found
 
 
-def array_rate(system: System, jobs: int) -> float:
-    """(a) 每秒跑完几个数组任务。"""
-    before, began = system.completed(), time.perf_counter()
-    system.main("POST", "/jobs/submit", {"job": {**system.job, "array": f"0-{jobs - 1}"}, "script": NOOP})
-    system.wait_completed(before + jobs)
-    return jobs / (time.perf_counter() - began)
-
-
-def separate_rate(system: System, jobs: int, clients: int = 8) -> float:
-    """(b) 每秒跑完几个分别提交的作业，各有自己的脚本与输出文件。"""
-
-    def submit(first: int) -> None:
-        call = system.client()
-        for index in range(first, jobs, clients):
-            job = {**system.job, "name": f"s{index}", "standard_output": f"out-{index}"}
-            call("POST", "/jobs/submit", {"job": job, "script": f"{NOOP}# {index}\n"})
-
-    before, began = system.completed(), time.perf_counter()
-    threads = [threading.Thread(target=submit, args=(first,)) for first in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    system.wait_completed(before + jobs)
-    return jobs / (time.perf_counter() - began)
-
-
-def latencies_ms(system: System, times: int) -> list[float]:
-    """(c) 提交到脚本第一行，毫秒。"""
-    found = []
-    for index in range(times):
-        mark = system.scratch / f"mark-{index}"
-        began = time.perf_counter()
-        system.main("POST", "/jobs/submit", {"job": system.job, "script": f"{NOOP}: > {mark}\n"})
-        while not mark.exists():
-            time.sleep(0.0003)
-        found.append((time.perf_counter() - began) * 1000)
-        mark.unlink()
-        time.sleep(0.02)
-    return sorted(found)
-
-
-def submit_rates(system: System, single: int, batch: int) -> tuple[float, float]:
-    """(d) 每秒提交几个：单个（8 个客户端、长连接）与批量；作业都保留着，不跑。"""
-    body = {"job": {**system.job, "hold": True}, "script": NOOP}
-
-    def submit() -> None:
-        call = system.client()
-        for _ in range(single // 8):
-            call("POST", "/jobs/submit", body)
-
-    began = time.perf_counter()
-    threads = [threading.Thread(target=submit) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    singles = single / (time.perf_counter() - began)
-    began = time.perf_counter()
-    system.main("POST", "/jobs/submit/batch", {"jobs": [body] * batch})
-    return singles, batch / (time.perf_counter() - began)
-
-
-def spread(values: list[float]) -> str:
-    """中位数（最小–最大）。"""
-    return f"{statistics.median(values):.0f}（{min(values):.0f}–{max(values):.0f}）"
-
-
-def main() -> None:
-    """跑一遍并打印 Markdown；--json 另写一份。"""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=1000)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    scratch = Path(tempfile.mkdtemp(prefix="scns-bench-"))
-    system = System(scratch)
-    keys = ("xargs", "hyperqueue", "hyperqueue_separate", "rq", "array", "separate")
-    rates: dict[str, list[float]] = {key: [] for key in keys}
-    peer = HyperQueue(scratch) if HyperQueue.found() else None
-    peer_latency: list[float] = []
-    try:
-        array_rate(system, 200)
-        for _ in range(options.rounds):
-            rates["xargs"].append(xargs_rate(scratch, options.jobs))
-            rates["array"].append(array_rate(system, options.jobs))
-            if peer:
-                rates["hyperqueue"].append(peer.task_rate(options.jobs))
-            rates["separate"].append(separate_rate(system, options.jobs))
-            if peer:
-                rates["hyperqueue_separate"].append(peer.separate_rate(options.jobs))
-            rates["rq"].append(rq_rate(scratch, options.jobs))
-        if peer:
-            peer_latency = peer.latencies_ms(50)
-        latency = latencies_ms(system, 200)
-        single, batch = submit_rates(system, 2000, 10_000)
-    finally:
-        if peer:
-            peer.stop()
-        system.stop()
-        shutil.rmtree(scratch)
-    limit = statistics.median(rates["xargs"])
-    print(
-        f"{platform.platform()}，{os.cpu_count()} 核，Python {platform.python_version()}，{time.strftime('%Y-%m-%d')}\n"
+def machine() -> dict[str, Any]:
+    """这台机器与这个版本。"""
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
     )
-    print("| 场景 | 每秒，中位数（范围） | 与极限之比 |\n|---|---|---|")
-    for name, key in (
-        ("极限：xargs -P4 bash noop.sh", "xargs"),
-        ("HyperQueue，一个作业的任务（不落盘）", "hyperqueue"),
-        ("HyperQueue，分别提交，1 个客户端（不落盘）", "hyperqueue_separate"),
-        ("纯 RQ，一个作业一条消息（不落盘）", "rq"),
-        (f"(a) 数组，{options.jobs} 个空作业", "array"),
-        (f"(b) 分别提交 {options.jobs} 个，8 个客户端", "separate"),
-    ):
-        if rates[key]:
-            print(f"| {name} | {spread(rates[key])} | {statistics.median(rates[key]) / limit:.2f} |")
-        else:
-            print(f"| {name} | 没有装，没有比 | |")
-    for name, found in (("(c) 提交到脚本第一行，200 次", latency), ("HyperQueue 的 (c)，50 次", peer_latency)):
-        if found:
-            p50, p99 = found[len(found) // 2], found[int(len(found) * 0.99)]
-            print(f"| {name} | p50 {p50:.1f} ms，p99 {p99:.1f} ms | |")
-    print(f"| (d) 提交：单个，8 个客户端 | {single:.0f} | |")
-    print(f"| (d) 提交：批量，一次 10,000 个 | {batch:.0f} | |")
-    if options.json:
-        measured = {"rates": rates, "latency_ms": latency, "hyperqueue_latency_ms": peer_latency}
-        options.json.write_text(json.dumps({**measured, "submit_single": single, "submit_batch": batch}))
+    memory_kb = int(Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0])
+    root = Path(__file__).resolve().parents[1]
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, check=False
+    )
+    return {
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "cpu_model": model,
+        "memory_gib": memory_kb / 1024**2,
+        "python": platform.python_version(),
+        "load": f"{os.getloadavg()[0]:.1f}",
+        "revision": described.stdout.strip() or "不明",
+    }
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """命令行。"""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="abcdefghi", help="只量这几项，如 a,b,c")
+    parser.add_argument("--without", default="", help="不比这几家：hyperqueue,slurm")
+    parser.add_argument("--rounds", type=int, default=3, help="与对手轮流几轮")
+    parser.add_argument("--jobs", type=int, default=3000, help="(a) 一轮几个；(b) 是它的三分之一")
+    parser.add_argument("--latencies", type=int, default=200, help="(c) 几次")
+    parser.add_argument("--submits", type=int, default=2000, help="(d) 单个提交几个")
+    parser.add_argument("--pending", type=int, default=100_000, help="(e)、(f) 排队的作业")
+    parser.add_argument("--finished", type=int, default=1_000_000, help="(f) 结束的作业")
+    parser.add_argument("--reads", type=int, default=200, help="(f) 每种读几次")
+    parser.add_argument("--nodes", default="10,100,1000", help="(g) 几个模拟的节点，依次")
+    parser.add_argument("--seconds", type=float, default=15, help="(g) 每种节点数量几秒")
+    parser.add_argument("--memory-jobs", type=int, default=100_000, help="(h) 跑几个")
+    parser.add_argument("--output", type=Path, default=Path("build/bench"), help="报告写到这个目录")
+    parser.add_argument("--render", type=Path, help="不量，用这份 report.json 重新出报告")
+    options = parser.parse_args(arguments)
+    options.only = sorted(set(options.only.replace(",", "")))
+    unknown = [key for key in options.only if key not in TITLES]
+    if unknown or min(options.rounds, options.jobs, options.latencies, options.pending, options.finished) < 1:
+        parser.error(f"--only 只有 {','.join(TITLES)}；各个数都要是正的")
+    options.nodes = [int(word) for word in options.nodes.split(",")]
+    options.without = options.without.split(",")
+    return options
+
+
+def write(results: dict[str, Any], output: Path) -> None:
+    """存 JSON、图、Markdown，并把 Markdown 打印出来。"""
+    output.mkdir(parents=True, exist_ok=True)
+    picture = svg(results["scenarios"])
+    if picture is not None:
+        (output / "report.svg").write_text(picture)
+        results["bars"] = "report.svg"
+    (output / "report.json").write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n")
+    text = markdown(results)
+    (output / "report.md").write_text(text)
+    print(text)
+
+
+def main() -> int:
+    """量，写报告。"""
+    options = parse()
+    if options.render is not None:
+        write(json.loads(options.render.read_text()), options.output)
+        return 0
+    described, began, started = machine(), time.strftime("%Y-%m-%d %H:%M"), time.monotonic()
+    scratch = Path(tempfile.mkdtemp(prefix="scns-bench-"))
+    scratch.chmod(0o755)
+    run = Run(options, scratch)
+    try:
+        if run.wants("abcd"):
+            run.attempt("a–d", run.side_by_side)
+        if run.wants("efghi"):
+            run.attempt("e–i", run.alone)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    results = {
+        "began": began,
+        "took_s": time.monotonic() - started,
+        "machine": described,
+        "options": {name: value for name, value in vars(options).items() if name not in ("output", "render")},
+        "scenarios": run.scenarios,
+        "absent": run.absent,
+        "errors": run.errors,
+    }
+    write(results, options.output)
+    missed = [goal for goal in goals(run.scenarios) if goal.met is False]
+    print(f"目标里没有达到的 {len(missed)} 条；报告在 {options.output}/report.md", file=sys.stderr)
+    return 1 if run.errors else 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -39,7 +39,7 @@ JobAcctGatherType=jobacct_gather/linux
 MpiDefault=none
 ReturnToService=2
 SlurmdParameters=config_overrides
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=4 RealMemory=8192 State=UNKNOWN
+NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} CPUs={cpus} RealMemory={memory_mb} State=UNKNOWN
 PartitionName=main Nodes=node1 Default=YES MaxTime=INFINITE State=UP
 PartitionName=short Nodes=node1 MaxTime=10 State=UP
 """
@@ -71,12 +71,27 @@ def missing(names: tuple[str, ...]) -> list[str]:
 
 
 class RealSlurm:
-    """一套真的 Slurm；start 之后 stop。有 slurmdbd 与 MariaDB 就带上记账。"""
+    """一套真的 Slurm；start 之后 stop。有 slurmdbd 与 MariaDB 就带上记账（accounting 为假则不带）。
 
-    def __init__(self, folder: Path, port: int) -> None:
+    extra 是附加的 slurm.conf 的行。
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        *,
+        cpus: int = 4,
+        memory_mb: int = 8192,
+        accounting: bool = True,
+        extra: str = "",
+    ) -> None:
         self.folder = folder
         self.port = port
-        self.accounting = not missing(ACCOUNTING)
+        self.cpus = cpus
+        self.memory_mb = memory_mb
+        self.extra = extra
+        self.accounting = accounting and not missing(ACCOUNTING)
         self.configuration = folder / "slurm.conf"
         self._pids: list[Path] = []
         self._database: subprocess.Popen[bytes] | None = None
@@ -95,9 +110,10 @@ class RealSlurm:
         values = {
             "host": os.uname().nodename, "folder": folder, "port": self.port, "node_port": self.port + 1,
             "accounting_port": self.port + 2, "database_port": self.port + 3,
+            "cpus": self.cpus, "memory_mb": self.memory_mb,
         }  # fmt: skip
         text = CONFIGURATION + (WITH_ACCOUNTING if self.accounting else "")
-        self.configuration.write_text(text.format(**values))
+        self.configuration.write_text(text.format(**values) + self.extra)
         self._start_munge()
         if self.accounting:
             self._start_accounting(SLURMDBD.format(**values))

@@ -1,0 +1,185 @@
+"""没有进程的节点：一个进程里许多个，走真的总线与真的数据库语句（登记、心跳、核对、认领、结束），作业不花时间就做完。
+
+由 nodes.py 启动：fake_nodes.py --first 1 --count 500 --cpus 8 --url URL；数据库与 Valkey 的地址取自环境变量。
+SIGTERM 停下。省去的只有牧守进程与启动作业本身：语句、消息、次数都与真的代理相同。
+"""
+
+import argparse
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Sequence
+
+from rq import Queue
+from rq.exceptions import DequeueTimeout
+from rq.serializers import JSONSerializer
+from sqlalchemy.exc import DBAPIError
+
+from scns_conductor.core.database import sync_engine
+from scns_conductor.core.settings import load_settings
+from scns_conductor.core.states import JobState
+from scns_conductor.worker.bus import RECEIVE_WAIT_S, connect, queue_name
+from scns_conductor.worker.claim import claim_allocations
+from scns_conductor.worker.devices import NodeInventory
+from scns_conductor.worker.ends import JobEnd, commit_ends
+from scns_conductor.worker.heartbeat import Heartbeat
+from scns_conductor.worker.recovery import held_allocations
+from scns_conductor.worker.registration import mark_up, register_node
+
+WORKERS = 4
+BUS_WAIT_S = 1
+MEMORY_MB = 65536
+
+Task = tuple[str, list[int]] | None
+
+
+class FakeNodes:
+    """names 这些节点；run 到收到停止为止。"""
+
+    def __init__(self, names: Sequence[str], cpus: int) -> None:
+        self._names = names
+        self._cpus = cpus
+        self._settings = load_settings()
+        self._engine = sync_engine(self._settings, pool_size=WORKERS + 2, role="agent@fake")
+        self._stopping = threading.Event()
+        self._work: queue.SimpleQueue[Task] = queue.SimpleQueue()
+
+    def stop(self) -> None:
+        """请求停下。"""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """登记、干活、停下。"""
+        inventory = NodeInventory(self._cpus, MEMORY_MB, 0, {}, (), (), "fake", 0.0, os.uname().machine, "fake")
+        for name in self._names:
+            register_node(self._engine, self._settings.model_copy(update={"node_name": name}), inventory, {})
+            mark_up(self._engine, name)
+        print("ready", flush=True)
+        threads = [threading.Thread(target=self._carry_out) for _ in range(WORKERS)]
+        threads += [
+            threading.Thread(target=self._beat, args=(self._settings.heartbeat_interval_s,)),
+            threading.Thread(target=self._reconcile, args=(self._settings.reconcile_interval_s,)),
+        ]
+        for thread in threads:
+            thread.start()
+        self._listen()
+        for _ in range(WORKERS):
+            self._work.put(None)
+        for thread in threads:
+            thread.join()
+        self._engine.dispose()
+
+    def _listen(self) -> None:
+        """一条连接等全部节点的队列；取出、删掉，与 bus.Consumer 相同。"""
+        connection = connect(self._settings.redis_url.get_secret_value(), RECEIVE_WAIT_S)
+        queues = {
+            queue_name(name): Queue(queue_name(name), connection=connection, serializer=JSONSerializer)
+            for name in self._names
+        }
+        nodes = {queue_name(name): name for name in self._names}
+        while not self._stopping.is_set():
+            try:
+                taken = Queue.dequeue_any(
+                    list(queues.values()), BUS_WAIT_S, connection=connection, serializer=JSONSerializer
+                )
+            except DequeueTimeout:
+                continue
+            if taken is None:
+                continue
+            job, source = taken
+            with connection.pipeline(transaction=False) as pipeline:
+                pipeline.lrem(queues[source.name].intermediate_queue_key, 1, job.id)
+                pipeline.delete(job.key)
+                pipeline.execute()
+            if job.func_name == "launch":
+                self._work.put((nodes[source.name], list(job.args[0]["job_ids"])))
+        connection.close()
+
+    def _carry_out(self) -> None:
+        while (task := self._work.get()) is not None:
+            try:
+                self._launch(*task)
+            except DBAPIError as error:
+                print(error.orig, flush=True)
+
+    def _launch(self, node: str, job_ids: list[int] | None) -> None:
+        """认领一个事务，结束一个事务，与代理相同。"""
+        if not job_ids:
+            return
+        with self._engine.begin() as connection:
+            claimed = claim_allocations(connection, node, job_ids)
+        ends = [
+            JobEnd(
+                job_id=job.job_id,
+                restart_count=job.restart_count,
+                state=JobState.COMPLETED,
+                cause="exit",
+                actor=f"agent@{node}",
+                end_time=time.time(),
+                exit_status=0,
+                exit_signal=0,
+                cpu_user_s=0.0,
+                cpu_system_s=0.0,
+                max_rss_kb=0,
+                read_bytes=0,
+                written_bytes=0,
+            )
+            for job in claimed
+            if job.runs_here
+        ]
+        with self._engine.begin() as connection:
+            commit_ends(connection, ends)
+
+    def _beat(self, interval_s: float) -> None:
+        """每个节点按间隔心跳，各节点均匀错开。"""
+        beats = [
+            Heartbeat(self._engine, name, interval_s, on_clock=lambda *_: None, on_not_up=lambda _: None)
+            for name in self._names
+        ]
+        self._evenly(interval_s, [beat.beat for beat in beats])
+
+    def _reconcile(self, interval_s: float) -> None:
+        """每个节点按间隔核对：丢了的启动消息靠它补上。"""
+
+        def check(name: str) -> None:
+            with self._engine.begin() as connection:
+                held = held_allocations(connection, name, None, 0.0)
+            missed = [row.job_id for row in held if not row.claimed]
+            if missed:
+                self._work.put((name, missed))
+
+        self._evenly(interval_s, [lambda name=name: check(name) for name in self._names])  # type: ignore[misc]
+
+    def _evenly(self, interval_s: float, actions) -> None:  # type: ignore[no-untyped-def]
+        due = time.monotonic()
+        while not self._stopping.is_set():
+            for action in actions:
+                due += interval_s / len(actions)
+                if self._stopping.wait(max(0.0, due - time.monotonic())):
+                    return
+                try:
+                    action()
+                except DBAPIError as error:
+                    print(error.orig, flush=True)
+            # 跟不上就不追：真的代理也是做完一次再等一个间隔。
+            due = max(due, time.monotonic() - interval_s)
+
+
+def main() -> None:
+    """--url 只为让 processes.py 认出是哪个系统的。"""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--first", type=int, required=True)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--cpus", type=int, required=True)
+    parser.add_argument("--url", required=True)
+    options = parser.parse_args()
+    nodes = FakeNodes([f"fake{index}" for index in range(options.first, options.first + options.count)], options.cpus)
+    signal.signal(signal.SIGTERM, lambda *_: nodes.stop())
+    signal.signal(signal.SIGINT, lambda *_: nodes.stop())
+    nodes.run()
+
+
+if __name__ == "__main__":
+    main()
