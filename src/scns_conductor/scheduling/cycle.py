@@ -7,126 +7,27 @@
 import heapq
 import math
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from typing import cast
 
 import numpy as np
 
-from scns_conductor.scheduling.bins import Bins
+from scns_conductor.scheduling.attempt import Attempt
 from scns_conductor.scheduling.cluster import Cluster, NodeShare
-from scns_conductor.scheduling.feasibility import Kind, fits, impossible, requirement
+from scns_conductor.scheduling.feasibility import Kind, impossible
 from scns_conductor.scheduling.future import Future
-from scns_conductor.scheduling.placement import Placement, candidate_order, place
+from scns_conductor.scheduling.node_search import NodeSearch
+from scns_conductor.scheduling.placement import Placement, place
 from scns_conductor.scheduling.plan import RESERVED, Plan, PlannedStart, Reservation
 from scns_conductor.scheduling.policy import Backfill, Policy
-from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, PendingJob
+from scns_conductor.scheduling.queue import GroupKey, OrderKey, PendingJob
 from scns_conductor.scheduling.releases import Releases
-from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray
+from scns_conductor.scheduling.shape import LICENSE, IntArray
 
-# 逐个看这么多个候选还没有放得下的，就成段地看。
-PROBES = 12
 # 同组要连着放这么多个，才值得成段地放。
 LONG_RUN = 48
 BLOCK = 4096
-
-
-def facts_of(cluster: Cluster, group: Group) -> tuple[IntArray, Kind]:
-    """(一个作业在一个节点上要多少, 怎样放置)，按集群的版本记在组里。"""
-    if group.facts is None or group.facts[0] != cluster.version:
-        group.facts = (cluster.version, *requirement(cluster, group.shape))
-    return group.facts[1], Kind(group.facts[2])
-
-
-class Attempt:
-    """一组作业在这一遍里的进度：轮到 jobs[index]，数组已经拿走 taken 个任务。"""
-
-    __slots__ = (
-        "allowed",
-        "amounts",
-        "begun",
-        "bins",
-        "candidates",
-        "duration",
-        "group",
-        "index",
-        "job",
-        "kind",
-        "known",
-        "need",
-        "pointer",
-        "refused",
-        "share",
-        "skipped",
-        "taken",
-        "usable",
-        "within",
-    )
-
-    def __init__(
-        self,
-        cluster: Cluster,
-        group: Group,
-        now: float,
-        skipped: Collection[int] = (),
-        begun: Mapping[int, int] = MappingProxyType({}),
-    ) -> None:
-        """skipped 是不再看的作业号；begun 是数组 -> 已经启动了几个任务。"""
-        self.group = group
-        self.duration = group.time_limit_s
-        self.skipped = skipped
-        self.begun = begun
-        self.index = group.start - 1
-        self.job: PendingJob | None = None
-        self.advance()
-        self.need, self.kind = facts_of(cluster, group)
-        self.amounts = [(dimension, amount) for dimension, amount in enumerate(self.need.tolist()) if amount]
-        self.share = (int(self.need[0]), int(self.need[1]), group.shape.tasks)
-        # usable 不看预留；没有预留时两者是同一个。
-        self.usable: BoolArray = cluster.eligible(group.shape)
-        self.allowed: BoolArray = cluster.usable(group.shape, now, group.time_limit_s)
-        # 只看这些节点；None 是全部。
-        self.within: BoolArray | None = None
-        # 上一遍就受阻的，记着那时的原因。
-        self.known: str | None = None
-        self.bins: list[Bins] | None = None
-        self.candidates: IntArray | None = None
-        self.pointer = 0
-        # 有保留、给不出这个要求的节点。
-        self.refused: BoolArray | None = None
-
-    def advance(self) -> None:
-        """轮到组里的下一个作业。"""
-        jobs, index = self.group.jobs, self.index + 1
-        while index < len(jobs):
-            job = jobs[index]
-            if job is not None and job.job_id not in self.skipped:
-                break
-            index += 1
-        self.index = index
-        self.job = jobs[index] if index < len(jobs) else None
-        self.taken = 0 if self.job is None else self.begun.get(self.job.job_id, 0)
-
-    def turn_to(self, job: PendingJob) -> None:
-        """轮到组里的 job。"""
-        self.index = self.group.index_of(job)
-        self.job, self.taken = job, 0
-
-    def limit_to(self, nodes: BoolArray, known: str) -> None:
-        """上一遍因为 known 受阻，此后只有这些节点的空闲多了：只看它们（多节点的还要配上别的节点，都看）。"""
-        self.known = known
-        if self.kind is not Kind.GENERAL:
-            self.allowed = self.allowed & nodes
-            self.within = nodes
-
-    @property
-    def key(self) -> OrderKey:
-        """当前的作业的次序键。"""
-        return self.group.keys[self.index]
-
-    @property
-    def inside(self) -> bool:
-        """在预留里运行：别人的保留用不到它的节点。"""
-        return self.group.shape.reservation is not None
 
 
 class Cycle:
@@ -148,17 +49,14 @@ class Cycle:
         # 本周期的启动，给 future 用：(节点, 结束, 占去)。
         self._started: list[tuple[int, float, IntArray]] = []
         self._stopped: set[str] = set()
-        # free 的另一份，逐个节点看时比数组快；成段改过 free 之后作废。
-        self._rows: list[list[int]] | None = None
-        self._order: IntArray | None = None
-        # 候选相同的形状共用一套箱子。
-        self._bins: dict[bytes, list[Bins]] = {}
+        self._search = NodeSearch(cluster, self.free, policy.placement)
 
     @property
     def future(self) -> Future:
         """今后的空闲；第一次有作业受阻时才造。"""
         if self._future is None:
             self._future = Future(self.cluster, self.now, self.free, self._started, self._releases)
+            self._search.future = self._future
         return self._future
 
     def run(self, attempts: Iterable[Attempt]) -> None:
@@ -236,7 +134,7 @@ class Cycle:
     def _start_some(self, attempt: Attempt, limit: OrderKey | None, *, single: bool = False) -> bool:
         """启动当前的作业，以及同组里次序不晚于 limit、紧接着也放得下的（single 则不）；一个也放不下是 False。"""
         if attempt.kind is Kind.PLAIN and not attempt.group.shape.pools and not single:
-            node = self._find(attempt)
+            node = self._search.find(attempt)
             if node >= 0:
                 self._start_run(attempt, node, limit)
                 return True
@@ -263,7 +161,7 @@ class Cycle:
             if self._future is not None and not attempt.inside:
                 free = self._future.window(duration_s)
             return place(self.cluster, shape, free, self.policy.placement, attempt.allowed)
-        node = self._find(attempt)
+        node = self._search.find(attempt)
         if node < 0:
             return None
         if attempt.kind is Kind.PLAIN:
@@ -300,111 +198,9 @@ class Cycle:
     def _take(self, node: int, need: IntArray) -> None:
         self.free[node] -= need
         self.started_nodes.add(node)
-        if self._rows is not None:
-            self._rows[node] = self.free[node].tolist()
+        self._search.taken(node)
 
-    # ---- 一个节点上的 ----
-
-    def _find(self, attempt: Attempt) -> int:
-        """放得下、又不推迟别人的第一个候选节点；没有是 -1。空闲在一遍里只减不增，放不下的不必回头。"""
-        if self.policy.placement is Placement.SPREAD or attempt.within is not None:
-            return self._find_among_few(attempt)
-        if self.policy.placement is not Placement.WEIGHT:
-            found = self._find_in_bins(attempt)
-            if found is not None:
-                return found
-        return self._find_in_order(attempt)
-
-    def _find_in_bins(self, attempt: Attempt) -> int | None:
-        """最合适的节点；没有是 -1，说不准是 None。"""
-        if attempt.bins is None:
-            place_key = attempt.allowed.tobytes()
-            found = self._bins.get(place_key)
-            if found is None:
-                found = self._bins[place_key] = self._bins_of(attempt)
-            attempt.bins = found
-        rows = self._mirror()
-        refused = self._refused(attempt)
-        accepted = None
-        if refused is not None:
-
-            def accepted(node: int) -> bool:
-                return not refused[node] and self._allows(attempt, node)
-
-        for bins in attempt.bins:
-            node = bins.find(rows, attempt.amounts, attempt.share[0], accepted)
-            if node != -1:
-                return node
-        return -1
-
-    def _bins_of(self, attempt: Attempt) -> list[Bins]:
-        """每个权重一组，权重小的在前。"""
-        candidates = self._candidates(attempt)
-        weights = self.cluster.weight[candidates]
-        cuts = np.flatnonzero(np.diff(weights)) + 1
-        return [Bins(part, self._mirror()) for part in np.split(candidates, cuts)]
-
-    def _mirror(self) -> list[list[int]]:
-        if self._rows is None:
-            self._rows = self.free.tolist()
-        return self._rows
-
-    def _find_in_order(self, attempt: Attempt) -> int:
-        """候选里的第一个；放不下的以后也放不下，不必回头。"""
-        if attempt.candidates is None:
-            attempt.candidates = self._candidates(attempt)
-        rows, candidates, amounts = self._mirror(), attempt.candidates, attempt.amounts
-        refused = self._refused(attempt)
-        block = 128
-        while attempt.pointer < len(candidates):
-            for node in candidates[attempt.pointer : attempt.pointer + PROBES].tolist():
-                row = rows[node]
-                for dimension, amount in amounts:
-                    if row[dimension] < amount:
-                        break
-                else:
-                    if (refused is None or not refused[node]) and self._allows(attempt, node):
-                        return int(node)
-                attempt.pointer += 1
-            if attempt.pointer >= len(candidates):
-                break
-            picked = candidates[attempt.pointer : attempt.pointer + block]
-            good = fits(self.free[picked], attempt.need)
-            if refused is not None:
-                good &= ~refused[picked]
-            first = int(good.argmax())
-            attempt.pointer += first if good[first] else len(picked)
-            block = min(block * 4, BLOCK)
-        return -1
-
-    def _find_among_few(self, attempt: Attempt) -> int:
-        """每次都按此刻的空闲重新排：分散要这样，候选很少的这样更省。"""
-        if attempt.candidates is None:
-            attempt.candidates = self._candidates(attempt)
-        found = attempt.candidates[fits(self.free[attempt.candidates], attempt.need)]
-        for node in candidate_order(self.cluster, found, self.free, self.policy.placement).tolist():
-            if self._allows(attempt, node):
-                return int(node)
-        return -1
-
-    def _candidates(self, attempt: Attempt) -> IntArray:
-        if attempt.within is not None:
-            return np.flatnonzero(attempt.allowed)
-        if self._order is None:
-            self._order = candidate_order(self.cluster, np.arange(self.cluster.count), self.free, self.policy.placement)
-        if attempt.allowed.all():
-            return self._order
-        return self._order[attempt.allowed[self._order]]
-
-    def _refused(self, attempt: Attempt) -> BoolArray | None:
-        """有保留而给不出的节点，第一次问到时算一遍：以后只会更多，逐个再核对。"""
-        if self._future is not None and attempt.refused is None and not attempt.inside:
-            attempt.refused = np.zeros(self.cluster.count, dtype=np.bool_)
-            attempt.refused[self._future.refusing(attempt.need, attempt.duration)] = True
-        return attempt.refused
-
-    def _allows(self, attempt: Attempt, node: int) -> bool:
-        return self._future is None or attempt.inside or self._future.allows(node, attempt.need, attempt.duration)
+    # ---- 成串的 ----
 
     def _start_run(self, attempt: Attempt, node: int, limit: OrderKey | None) -> None:
         """从 node 起，把同组紧接着的作业成串地放下去。"""
@@ -417,8 +213,7 @@ class Cycle:
             return
         nodes: list[int] = []
         while left and node >= 0:
-            row = self._mirror()[node]
-            room = min(left, min(row[dimension] // amount for dimension, amount in attempt.amounts))
+            room = min(left, self._search.room(attempt, node))
             if self._future is not None and self._future.held(node):
                 room = 1
             if self.policy.placement is Placement.SPREAD:
@@ -427,9 +222,9 @@ class Cycle:
             nodes.extend([node] * room)
             left -= room
             if left >= LONG_RUN and self.policy.placement is not Placement.SPREAD:
-                left -= self._fill_block(attempt, left, nodes)
+                left -= self._fill_blocks(attempt, left, nodes)
             if left:
-                node = self._find(attempt)
+                node = self._search.find(attempt)
         self.plan.starts.add_run(jobs, task_ids, nodes, attempt.share)
         self._consume(attempt, jobs, len(nodes))
 
@@ -445,14 +240,12 @@ class Cycle:
         if most == 1 or following >= len(group.keys) or (limit is not None and group.keys[following] > limit):
             return (job,), None
         upper = len(group.keys) if limit is None else bisect_right(group.keys, limit, following)
-        found: list[PendingJob] = []
-        for index in range(attempt.index, min(upper, attempt.index + most)):
-            other = group.jobs[index]
-            if other is None or other.job_id in attempt.skipped:
-                continue
-            if other.tasks is not None:
-                break
-            found.append(other)
+        window = group.jobs[attempt.index : min(upper, attempt.index + most)]
+        found = [other for other in window if other is not None] if group.dead else cast(list[PendingJob], window)
+        if attempt.skipped:
+            found = [other for other in found if other.job_id not in attempt.skipped]
+        if group.arrays:
+            found = list(takewhile(lambda other: other.tasks is None, found))
         return found, None
 
     def _consume(self, attempt: Attempt, jobs: Sequence[PendingJob], count: int) -> None:
@@ -467,9 +260,7 @@ class Cycle:
             attempt.advance()
             return
         # 一串可能隔着空位：走到最后放下的那个的下一个。
-        last = jobs[count - 1]
-        while attempt.job is not last:
-            attempt.advance()
+        attempt.turn_to(jobs[count - 1])
         attempt.advance()
 
     def _occupy_now(self, attempt: Attempt, node: int, count: int) -> None:
@@ -481,27 +272,29 @@ class Cycle:
         else:
             self._future.start([(node, need)], end)
 
-    def _fill_block(self, attempt: Attempt, left: int, nodes: list[int]) -> int:
-        """成段地放：每个候选放满为止，最后一个放余下的；返回放了几个。"""
+    def _fill_blocks(self, attempt: Attempt, left: int, nodes: list[int]) -> int:
+        """成段地放：每个候选放满为止，最后一个放余下的；有保留的节点跳过，留给逐个的找。返回放了几个。"""
         if attempt.candidates is None:
-            attempt.candidates = self._candidates(attempt)
-        picked = attempt.candidates[attempt.pointer : attempt.pointer + BLOCK]
-        free = self.free[picked]
-        room = np.full(len(picked), left, dtype=np.int64)
-        for dimension, amount in attempt.amounts:
-            np.minimum(room, free[:, dimension] // amount, out=room)
-        np.maximum(room, 0, out=room)
-        if self._future is not None:
-            room[[self._future.held(node) for node in picked.tolist()]] = 0
-        before = np.cumsum(room) - room
-        count = np.clip(left - before, 0, room)
-        used = np.flatnonzero(count)
-        if not used.size:
-            return 0
-        for node, some in zip(picked[used].tolist(), count[used].tolist(), strict=True):
-            self._occupy_now(attempt, node, some)
-        nodes.extend(np.repeat(picked[used], count[used]).tolist())
-        return int(count.sum())
+            attempt.candidates = self._search.candidates(attempt)
+        placed = 0
+        while placed < left and attempt.filled < len(attempt.candidates):
+            picked = attempt.candidates[attempt.filled : attempt.filled + BLOCK]
+            free = self.free[picked]
+            room = np.full(len(picked), left - placed, dtype=np.int64)
+            for dimension, amount in attempt.amounts:
+                np.minimum(room, free[:, dimension] // amount, out=room)
+            np.maximum(room, 0, out=room)
+            if self._future is not None:
+                room[[self._future.held(node) for node in picked.tolist()]] = 0
+            count = np.clip(left - placed - (np.cumsum(room) - room), 0, room)
+            used = np.flatnonzero(count)
+            for node, some in zip(picked[used].tolist(), count[used].tolist(), strict=True):
+                self._occupy_now(attempt, node, some)
+            nodes.extend(np.repeat(picked[used], count[used]).tolist())
+            placed += int(count.sum())
+            if placed < left:
+                attempt.filled += len(picked)
+        return placed
 
     # ---- 较短的时限 ----
 

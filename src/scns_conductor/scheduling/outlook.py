@@ -3,8 +3,9 @@
 from bisect import bisect_left
 from dataclasses import replace
 
+from scns_conductor.scheduling.attempt import Attempt
 from scns_conductor.scheduling.cluster import Cluster, NodeShare
-from scns_conductor.scheduling.cycle import Attempt, Cycle
+from scns_conductor.scheduling.cycle import Cycle
 from scns_conductor.scheduling.placement import place
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import Group, PendingJob, Queue

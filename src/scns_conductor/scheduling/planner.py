@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scns_conductor.scheduling.attempt import Attempt
 from scns_conductor.scheduling.cluster import Cluster
-from scns_conductor.scheduling.cycle import Attempt, Cycle
+from scns_conductor.scheduling.cycle import Cycle
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import GroupKey, Queue

@@ -67,7 +67,7 @@ class PendingJob:
 class Group:
     """形状与时限都相同、此刻能启动的作业，按次序键排好；拿走的位置是 None，多了才压缩。"""
 
-    __slots__ = ("dead", "facts", "jobs", "keys", "shape", "start", "time_limit_s")
+    __slots__ = ("arrays", "dead", "facts", "jobs", "keys", "shape", "start", "time_limit_s")
 
     def __init__(self, shape: Shape, time_limit_s: float) -> None:
         self.shape = shape
@@ -77,6 +77,8 @@ class Group:
         # 第一个还在的位置；前面的都拿走了。
         self.start = 0
         self.dead = 0
+        # 里面有几个数组。
+        self.arrays = 0
         # 计划器按集群的版本缓存的：(版本, 需要的向量, 放置的种类)。
         self.facts: tuple[int, IntArray, int] | None = None
 
@@ -98,6 +100,7 @@ class Group:
     def insert(self, job: PendingJob) -> None:
         """放到次序键该在的位置。"""
         key = job.key
+        self.arrays += job.tasks is not None
         if not self.keys or self.keys[-1] <= key:
             self.keys.append(key)
             self.jobs.append(job)
@@ -119,6 +122,7 @@ class Group:
         index = self.index_of(job)
         self.jobs[index] = None
         self.dead += 1
+        self.arrays -= job.tasks is not None
         if index == self.start:
             while self.start < len(self.jobs) and self.jobs[self.start] is None:
                 self.start += 1

@@ -9,7 +9,8 @@ from collections.abc import Collection
 
 import numpy as np
 
-from scns_conductor.scheduling.cycle import Attempt, Cycle, facts_of
+from scns_conductor.scheduling.attempt import Attempt, facts_of
+from scns_conductor.scheduling.cycle import Cycle
 from scns_conductor.scheduling.feasibility import Kind, fits, impossible
 from scns_conductor.scheduling.plan import RESERVED, Plan, Reservation
 from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, PendingJob, Queue
