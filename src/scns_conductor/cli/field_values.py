@@ -16,3 +16,15 @@ def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
             raise click.UsageError(f"{word!r} 应写成 字段=值，如 time_limit=30")
         changes[name] = value or None
     return changes
+
+
+def instant(given: str | None) -> str | None:
+    """带时区的 ISO 8601；没有写时区的按本地时区。"""
+    if given is None:
+        return None
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(given).astimezone().isoformat()
+    except ValueError as error:
+        raise click.BadParameter("应如 2026-11-24 或 2026-11-24T08:00:00", param_hint="--since") from error

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from scns_conductor.cli.connection import connected, json_option, print_json
+from scns_conductor.cli.field_values import instant
 
 UNFINISHED = "PENDING,RUNNING,SUSPENDED"
 
@@ -47,7 +48,7 @@ def jobs(
         "name": name,
         "node": node,
         "job_id": job_id,
-        "submit_after": _instant(since),
+        "submit_after": instant(since),
         "sort": sort,
     }
     with connected() as client:
@@ -97,15 +98,3 @@ def _own_name() -> str:
     from scns_conductor.client.token_claims import user_name_of
 
     return user_name_of(find_endpoint().token)
-
-
-def _instant(given: str | None) -> str | None:
-    """带时区的 ISO 8601；没有写时区的按本地时区。"""
-    if given is None:
-        return None
-    from datetime import datetime
-
-    try:
-        return datetime.fromisoformat(given).astimezone().isoformat()
-    except ValueError as error:
-        raise click.BadParameter("应如 2026-11-24 或 2026-11-24T08:00:00", param_hint="--since") from error

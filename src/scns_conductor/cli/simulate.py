@@ -1,6 +1,7 @@
 """`scns simulate`：重放踪迹。这里只有选项；一切重的东西到真正运行时才导入。"""
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,14 +11,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from scns_conductor.simulator.machine import NodeGroup
+    from scns_conductor.simulator.policy_choice import PolicyChoice
     from scns_conductor.simulator.report import PolicyResult
-    from scns_conductor.simulator.session import Progress, Request, Scene
+    from scns_conductor.simulator.runs import Progress
+    from scns_conductor.simulator.session import Request, Scene
+    from scns_conductor.simulator.trace import Trace
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("simulate", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="TRACE")
+@click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="TRACE", required=False)
+@click.option("--live", is_flag=True, help="不用 TRACE：取线上系统自己的历史，机器就是它的节点")
+@click.option("--since", metavar="TIME", help="--live 只取此后提交的，如 2026-11-24T08:00:00")
 @click.option(
     "--policy",
     default="easy",
@@ -36,56 +43,120 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--nodes", multiple=True, metavar="SPEC", help="机器的节点，如 4:64:gpu:2:mem:256G；可写多次")
 @click.option("--add-nodes", multiple=True, metavar="SPEC", help="假如加上这些节点，写法同 --nodes；可写多次")
 @click.option("--cap-time-limit", metavar="TIME", help="假如时限最多这么长，如 24h、2d、1-00:00:00")
-@click.option("--scale-load", type=click.FloatRange(min=0, min_open=True), help="假如负载是这么多倍（压缩到达间隔）")
+@click.option("--scale-load", type=click.FloatRange(0.001, 1000), help="假如负载是这么多倍（压缩到达间隔）")
 @click.option("--limit", type=click.IntRange(min=1), help="只用最先提交的这么多个作业（清洗之后）")
 @click.option("--memory", "use_memory", is_flag=True, help="SWF 的申请内存也计入（要用 --nodes 写明节点内存）")
+@click.option("--parallel", type=click.IntRange(min=1), help="几个策略同时跑（一个一个进程）；缺省是 CPU 数")
+@click.option("--rlscheduler", is_flag=True, help="照 RLScheduler 论文（SC'20）的循环重现它的表，不用线上的调度核心")
 @click.option("--json", "as_json", is_flag=True, help="在标准输出写 JSON")
 @click.option("--starts", type=_FILE, help="把每个作业的开始时刻写到这个 CSV：job,start_s")
 @click.option("--csv", "jobs_csv", type=_FILE, help="把逐个作业的明细写到这个 CSV")
+@click.option("--users", "users_csv", type=_FILE, help="把逐个用户的指标写到这个 CSV")
 @click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="把图写到这个目录（要装 matplotlib）")
 @click.option("--plot-format", type=click.Choice(["svg", "png"]), default="svg", show_default=True, help="图的格式")
 @click.option(
     "--gantt-hours",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0.01, 1_000_000),
     default=72.0,
     show_default=True,
     help="甘特图画多少小时（以第一个策略排队最长的时刻为中心）",
 )
 @click.option("--progress/--no-progress", default=None, help="进度条；缺省在标准错误是终端时显示")
-def simulate(trace: Path, policy: str, **options: Any) -> None:
+def simulate(trace: Path | None, policy: str, **options: Any) -> None:
     """用虚拟时钟重放作业踪迹 TRACE，并排比较策略。
 
-    TRACE 可以是 SWF（可为 .gz）、sacct -p 的文本或本系统的历史。重放用的就是线上的调度核心。
+    TRACE 可以是 SWF（可为 .gz）、sacct -p 的文本或本系统的历史；用 --live 则取线上系统自己的。
+    重放用的就是线上的调度核心。
     """
     from scns_conductor.core.errors import ConductorError
     from scns_conductor.simulator.policy_choice import parse_policies
-    from scns_conductor.simulator.session import prepare
-    from scns_conductor.simulator.session import simulate as run
 
+    if (trace is None) != options["live"]:
+        raise click.UsageError("要么写 TRACE，要么写 --live")
+    if options["since"] and not options["live"]:
+        raise click.UsageError("--since 只与 --live 同用")
     try:
         choices = parse_policies(policy)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--policy") from error
-    request = _request(trace, options)
     try:
-        try:
-            scene = prepare(request)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from error
-        if not options["as_json"]:
-            _say_notes(scene)
-        with _progress_bar(scene, len(choices), options["progress"]) as progress:
-            results = run(scene, choices, progress)
-        _write_outputs(scene, results, options)
+        if options["rlscheduler"]:
+            _reproduce_rlscheduler(trace, as_json=options["as_json"])
+        else:
+            _replay_and_report(trace, choices, options)
     except ConductorError as error:
         raise click.ClickException(error.detail) from error
 
 
-def _request(trace: Path, options: dict[str, Any]) -> "Request":
+def _replay_and_report(trace: Path | None, choices: "list[PolicyChoice]", options: dict[str, Any]) -> None:
+    import os
+
+    from scns_conductor.simulator.runs import simulate as run
+    from scns_conductor.simulator.session import prepare
+
+    _check_outputs(options)
+    request = _request(trace, options)
+    try:
+        scene = prepare(request)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if not options["as_json"]:
+        _say_notes(scene)
+    with _progress_bar(scene, len(choices), options["progress"]) as progress:
+        results = run(scene, choices, progress, options["parallel"] or os.cpu_count() or 1)
+    _write_outputs(scene, results, options)
+
+
+def _check_outputs(options: dict[str, Any]) -> None:
+    """写不了的先说，不等跑完。"""
+    for name in ("starts", "jobs_csv", "users_csv"):
+        path: Path | None = options[name]
+        if path is not None and not path.parent.is_dir():
+            raise click.UsageError(f"没有目录 {path.parent}，写不了 {path}")
+    if options["plots"]:
+        from scns_conductor.simulator.plots import load_matplotlib
+
+        load_matplotlib()
+
+
+def _reproduce_rlscheduler(trace: Path | None, *, as_json: bool) -> None:
+    """论文的两张表里这份踪迹的两行。"""
+    from dataclasses import asdict
+
+    from scns_conductor.simulator.report import as_rlscheduler_table
+    from scns_conductor.simulator.rlscheduler import reproduce
+    from scns_conductor.simulator.swf import read_swf
+
+    if trace is None:
+        raise click.UsageError("--rlscheduler 要有 SWF 的 TRACE")
+    read = read_swf(trace)
+    rows = {name: reproduce(read, backfill=backfill) for name, backfill in (("none", False), ("backfill", True))}
+    if as_json:
+        found = {name: {title: asdict(cell) for title, cell in row.items()} for name, row in rows.items()}
+        click.echo(json.dumps({"rlscheduler": found}, ensure_ascii=False))
+    else:
+        click.echo(as_rlscheduler_table(rows))
+
+
+def _live(since: str | None) -> "tuple[Trace, tuple[NodeGroup, ...]]":
+    """线上系统的历史与节点。"""
+    from scns_conductor.cli.connection import connected
+    from scns_conductor.cli.field_values import instant
+    from scns_conductor.simulator.live import JOB_FIELDS, live_machine, live_trace
+
+    with connected() as client:
+        rows = client.jobs(fields=",".join(JOB_FIELDS), sort="job_id", submit_after=instant(since))
+        return live_trace(rows, client.url), live_machine(client.nodes())
+
+
+def _request(trace: Path | None, options: dict[str, Any]) -> "Request":
     from scns_conductor.simulator.machine import parse_nodes
     from scns_conductor.simulator.session import Request
     from scns_conductor.simulator.what_if import parse_span
 
+    for option in ("scale_load", "gantt_hours"):
+        if options[option] is not None and math.isnan(options[option]):
+            raise click.BadParameter("应是一个数", param_hint="--" + option.replace("_", "-"))
     hint = ""
     try:
         hint = "--nodes"
@@ -98,8 +169,12 @@ def _request(trace: Path, options: dict[str, Any]) -> "Request":
         raise click.BadParameter(str(error), param_hint=hint) from error
     if nodes and options["procs"]:
         raise click.UsageError("--procs 与 --nodes 只能写一个")
+    source: Path | Trace | None = trace
+    if source is None:
+        source, live_nodes = _live(options["since"])
+        nodes = nodes or (live_nodes if not options["procs"] else ())
     return Request(
-        path=trace,
+        source=source,
         form=options["form"],
         procs=options["procs"],
         nodes=nodes,
@@ -143,6 +218,8 @@ def _write_outputs(scene: "Scene", results: "list[PolicyResult]", options: dict[
         report.write_starts(options["starts"], jobs, results)
     if options["jobs_csv"]:
         report.write_jobs_csv(options["jobs_csv"], jobs, results)
+    if options["users_csv"]:
+        report.write_users_csv(options["users_csv"], results)
     if options["plots"]:
         _draw(scene, results, options)
     if options["as_json"]:

@@ -7,7 +7,7 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,10 +67,15 @@ def read_history(path: Path) -> Trace:
 
     认得平铺的字段，也认得查询接口的嵌套形式（time{…}、detail{…}）。内容不成形时抛 TraceUnreadable。
     """
-    trace = Trace(str(path))
     with open_text(path) as lines:
         content = lines.read()
     rows = _json_rows(path, content) if content.lstrip()[:1] in ("{", "[") else csv.DictReader(content.splitlines())
+    return history_trace(rows, str(path))
+
+
+def history_trace(rows: Iterable[Any], source: str) -> Trace:
+    """本系统的作业 -> 踪迹；不成形的行跳过并计数，号从 1 起。"""
+    trace = Trace(source)
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             trace.reject(number, "不是一个作业对象", str(row))

@@ -1,8 +1,9 @@
 """图：利用率、排队长度、甘特图。要装可选依赖 plots（matplotlib）；格式由文件扩展名定（png、svg）。
 
-图里的文字用英文：matplotlib 自带的字体没有汉字。
+文字用中文；机器上没有汉字的字体时用英文（matplotlib 自带的字体没有汉字，会画成方框）。
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,28 @@ if TYPE_CHECKING:
 HOUR_S = 3600
 DAY_S = 86400
 # 曲线超过这么多个台阶就按时间平均到这么多格，免得文件过大、线条糊成一片。
-MAX_CURVE_POINTS = 1200
-USER_COLOURS = 20
+MAX_CURVE_POINTS = 320
+# 甘特图里用得最多的这么多个用户各有颜色，其余的同为灰色。
+NAMED_USERS = 9
+OTHERS_COLOUR = "#c9ced6"
+CURVE_COLOURS = ("#2f6fbb", "#d1495b", "#2a9d6f", "#e09f3e", "#7a5195", "#3aa6b9", "#8d6e63", "#5c677d")
+USER_COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#ff9da7", "#9c755f")
+# 有汉字的字体，先找到哪个用哪个。
+CHINESE_FONTS = (
+    *("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Microsoft YaHei"),
+    *("PingFang SC", "SimHei", "Noto Sans CJK JP", "Droid Sans Fallback"),
+)
+_WORDS = {
+    "utilization": ("CPU 利用率（%）", "CPUs in use (%)"),
+    "queue": ("排队的作业数", "jobs waiting"),
+    "processor": ("处理器", "processor"),
+    "hours": ("自第一次提交起的小时", "hours since first submit"),
+    "days": ("自第一次提交起的天数", "days since first submit"),
+    "average": ("平均 {:.1f}", "mean {:.1f}"),
+    "user": ("用户 {}", "user {}"),
+    "others": ("其余 {} 个用户", "{} other users"),
+    "jobs": ("{} · {} 个作业", "{} · {} jobs"),
+}
 
 Window = tuple[float, float]
 Outcome = tuple[Sequence[TraceJob], Sequence[float | None]]
@@ -48,38 +69,62 @@ def busiest_window(jobs: Sequence[TraceJob], starts: Sequence[float | None], len
     return begin_s, begin_s + length_s
 
 
+def load_matplotlib() -> Any:
+    """matplotlib；没有装时抛 PlotsUnavailable。"""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise PlotsUnavailable from error
+    return matplotlib
+
+
+def chinese_font() -> str | None:
+    """机器上有汉字的字体的名字；没有是 None。"""
+    load_matplotlib()
+    from matplotlib import font_manager
+
+    present = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in CHINESE_FONTS if name in present), None)
+
+
 def plot_utilization(path: Path, outcomes: Mapping[str, Outcome], machine_cpus: int, window: Window | None) -> None:
     """各策略占用的 CPU 比例随时间的变化。"""
-    _plot_curves(path, outcomes, "busy CPUs (%)", busy_cpus, 100 / machine_cpus, window)
+    _plot_curves(path, outcomes, "utilization", busy_cpus, 100 / machine_cpus, window)
 
 
 def plot_queue(path: Path, outcomes: Mapping[str, Outcome], window: Window | None) -> None:
     """各策略排队的作业数随时间的变化。"""
-    _plot_curves(path, outcomes, "jobs waiting", queue_length, 1.0, window)
+    _plot_curves(path, outcomes, "queue", queue_length, 1.0, window)
 
 
 def plot_gantt(path: Path, title: str, outcome: Outcome, machine_cpus: int, window: Window) -> None:
     """甘特图：横轴时间，纵轴处理器，一块一个作业，颜色按用户。"""
     jobs, starts = outcome
     rectangles = assign_lanes(jobs, starts, machine_cpus, window)
-    figure, axes = _figure(10, 5)
+    figure, axes, word = _figure(11, 5.2)
     from matplotlib.collections import PolyCollection
+    from matplotlib.patches import Patch
 
     origin_s, scale_s, unit = _time_axis(jobs, window)
-    colours = _user_colours(rectangles)
+    colours, others = _user_colours(rectangles, window)
     axes.add_collection(
         PolyCollection(
             [_corners(rectangle, origin_s, scale_s, window) for rectangle in rectangles],
-            facecolors=[colours[rectangle.user] for rectangle in rectangles],
+            facecolors=[colours.get(rectangle.user, OTHERS_COLOUR) for rectangle in rectangles],
             edgecolors="white",
-            linewidths=0.15,
+            linewidths=0.3,
         )
     )
     axes.set_xlim((window[0] - origin_s) / scale_s, (window[1] - origin_s) / scale_s)
     axes.set_ylim(0, machine_cpus)
-    axes.set_ylabel("processor")
-    axes.set_xlabel(f"{unit} since first submit")
-    axes.set_title(title)
+    axes.set_ylabel(word("processor"))
+    axes.set_xlabel(word(unit))
+    axes.set_title(word("jobs").format(title, len({rectangle.job_id for rectangle in rectangles})), loc="left")
+    axes.grid(visible=False)
+    patches = [Patch(color=colour, label=word("user").format(user)) for user, colour in colours.items()]
+    if others:
+        patches.append(Patch(color=OTHERS_COLOUR, label=word("others").format(others)))
+    figure.legend(handles=patches, loc="outside lower center", ncols=5, fontsize=8.5, frameon=False)
     _save(figure, path)
 
 
@@ -90,30 +135,38 @@ def _corners(rectangle: Rectangle, origin_s: float, scale_s: float, window: Wind
     return [(left, low), (left, high), (right, high), (right, low)]
 
 
-def _user_colours(rectangles: Sequence[Rectangle]) -> dict[str, Any]:
-    import matplotlib
-
-    palette = matplotlib.colormaps["tab20"]
-    users = sorted({rectangle.user for rectangle in rectangles})
-    return {user: palette(index % USER_COLOURS) for index, user in enumerate(users)}
+def _user_colours(rectangles: Sequence[Rectangle], window: Window) -> tuple[dict[str, str], int]:
+    """(用得最多的用户 -> 颜色，其余还有几个用户)；多少按窗口里的 CPU 秒算。"""
+    used: defaultdict[str, float] = defaultdict(float)
+    for each in rectangles:
+        used[each.user] += each.cpus * (min(each.end_s, window[1]) - max(each.begin_s, window[0]))
+    named = sorted(used, key=lambda user: (-used[user], user))[:NAMED_USERS]
+    return dict(zip(named, USER_COLOURS, strict=False)), len(used) - len(named)
 
 
 def _plot_curves(
-    path: Path, outcomes: Mapping[str, Outcome], label: str, curve: Any, factor: float, window: Window | None
+    path: Path, outcomes: Mapping[str, Outcome], title: str, curve: Any, factor: float, window: Window | None
 ) -> None:
-    figure, axes = _figure(10, 4)
+    figure, axes, word = _figure(11, 4)
     unit = "days"
-    for name, (jobs, starts) in outcomes.items():
+    for number, (name, (jobs, starts)) in enumerate(outcomes.items()):
         _, columns = started_columns(jobs, starts)
         span = window or _span(columns)
         origin_s, scale_s, unit = _time_axis(jobs, span)
-        steps = _coarsen(curve(columns), span)
-        axes.step((steps.times_s - origin_s) / scale_s, steps.values * factor, where="post", label=name, linewidth=0.9)
+        found = curve(columns)
+        steps = _coarsen(found, span)
+        average = float(np.diff(_area_until(found, np.array(span)))[0]) / (span[1] - span[0]) * factor
+        colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
+        times, values = (steps.times_s - origin_s) / scale_s, steps.values * factor
+        label = f"{name}: {word('average').format(average)}"
+        axes.step(times, values, where="post", label=label, linewidth=1.1, color=colour, alpha=0.9)
+        if len(outcomes) == 1:
+            axes.fill_between(times, values, step="post", color=colour, alpha=0.18, linewidth=0)
         axes.set_xlim((span[0] - origin_s) / scale_s, (span[1] - origin_s) / scale_s)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel(label)
-    axes.set_xlabel(f"{unit} since first submit")
-    axes.legend(loc="upper right", fontsize=8)
+    axes.set_title(word(title), loc="left")
+    axes.set_xlabel(word(unit))
+    figure.legend(loc="outside upper right", ncols=4, fontsize=9, frameon=False)
     _save(figure, path)
 
 
@@ -150,18 +203,40 @@ def _area_until(steps: Steps, at_s: NDArray[np.float64]) -> NDArray[np.float64]:
     return area
 
 
-def _figure(width: float, height: float) -> "tuple[Figure, Any]":
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise PlotsUnavailable from error
+class _Word:
+    """图里的文字：有汉字的字体用中文，否则用英文。"""
+
+    def __init__(self, *, chinese: bool) -> None:
+        self.chinese = chinese
+
+    def __call__(self, key: str) -> str:
+        return _WORDS[key][0 if self.chinese else 1]
+
+
+def _figure(width: float, height: float) -> "tuple[Figure, Any, _Word]":
+    matplotlib = load_matplotlib()
     matplotlib.use("Agg")
-    # SVG 里的元素编号固定下来，同样的输入得到同样的文件。
-    matplotlib.rcParams["svg.hashsalt"] = "scns"
+    font = chinese_font()
+    matplotlib.rcParams.update(
+        {
+            # SVG 里的元素编号固定下来，同样的输入得到同样的文件；文字画成线条，看图的机器不必有这个字体。
+            "svg.hashsalt": "scns",
+            "svg.fonttype": "path",
+            "font.sans-serif": [*([font] if font else []), "DejaVu Sans"],
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": "#7b8494",
+            "axes.titlesize": 11,
+            "axes.grid": True,
+            "grid.color": "#e6e9ee",
+            "grid.linewidth": 0.8,
+            "axes.axisbelow": True,
+        }
+    )
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
-    return figure, figure.add_subplot()
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    return figure, figure.add_subplot(), _Word(chinese=font is not None)
 
 
 def _save(figure: "Figure", path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import IO, Any
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.simulator.machine import Machine
 from scns_conductor.simulator.metrics import Metrics
+from scns_conductor.simulator.rlscheduler import QuirkyResult
 from scns_conductor.simulator.trace import Trace
 from scns_conductor.simulator.workload import TraceJob, Workload
 
@@ -42,6 +43,7 @@ _JOB_COLUMNS = (
     *("policy", "job", "user", "account", "cpus", "submit_s", "limit_s", "run_s"),
     *("start_s", "end_s", "wait_s", "bounded_slowdown"),
 )
+_USER_COLUMNS = ("user", "jobs", "cpu_hours", "avg_wait_s", "max_wait_s", "avg_bounded_slowdown")
 
 
 class OutputUnwritable(ConductorError):
@@ -91,19 +93,23 @@ def as_table(machine: Machine, workload: Workload, results: Sequence[PolicyResul
     rows = [["策略", *(title for _, title, _ in _TABLE)]]
     for result in results:
         rows.append([result.policy, *(text.format(getattr(result.metrics, key)) for key, _, text in _TABLE)])
-    widths = [max(_width(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [f"机器：{machine.describe()}；作业 {len(workload.jobs)} 个"]
-    lines += [
-        "  ".join(
-            _pad(cell, width, right=column > 0) for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    lines = [f"机器：{machine.describe()}；作业 {len(workload.jobs)} 个", _aligned(rows)]
     for result in results:
         if result.never_started:
             job_id, reason = next(iter(result.never_started.items()))
             lines.append(f"{result.policy}：{len(result.never_started)} 个作业始终不能启动，例如 {job_id}（{reason}）")
     return "\n".join(lines)
+
+
+def as_rlscheduler_table(rows: Mapping[str, Mapping[str, QuirkyResult]]) -> str:
+    """RLScheduler 的一份踪迹：回填的方式 -> 启发式 -> 结果；每格是平均有界慢化与利用率。"""
+    names = list(next(iter(rows.values())))
+    cells = [["回填", *names]]
+    for backfill, found in rows.items():
+        cells.append(
+            [backfill, *(f"{cell.avg_bounded_slowdown:.2f} ({cell.utilization:.3f})" for cell in found.values())]
+        )
+    return _aligned(cells)
 
 
 def note_lines(trace: Trace, workload: Workload) -> list[str]:
@@ -142,6 +148,16 @@ def write_jobs_csv(path: Path, jobs: Sequence[TraceJob], results: Sequence[Polic
                 )
 
 
+def write_users_csv(path: Path, results: Sequence[PolicyResult]) -> None:
+    """逐个用户的指标（CSV），每个策略下一行。"""
+    with _writer(path) as out:
+        rows = csv.writer(out, lineterminator="\n")
+        rows.writerow(["policy", *_USER_COLUMNS])
+        for result in results:
+            for user in result.metrics.users:
+                rows.writerow([result.policy, *(getattr(user, column) for column in _USER_COLUMNS)])
+
+
 @contextmanager
 def _writer(path: Path) -> Iterator[IO[str]]:
     try:
@@ -153,6 +169,17 @@ def _writer(path: Path) -> Iterator[IO[str]]:
 
 def _plain(value: float) -> int | float:
     return int(value) if value == int(value) else value
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """第一列靠左，其余靠右。"""
+    widths = [max(_width(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            _pad(cell, width, right=column > 0) for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
 
 
 def _width(text: str) -> int:

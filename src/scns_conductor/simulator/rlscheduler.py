@@ -18,12 +18,15 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from scns_conductor.simulator.trace import Trace, TraceRecord
+from scns_conductor.simulator.swf import header_number
+from scns_conductor.simulator.trace import Trace, TraceRecord, TraceUnreadable
 
 SEQUENCE_LENGTH = 1024
 SEQUENCE_COUNT = 10
 # 论文只用每份踪迹的前一万个作业（Lublin 的踪迹恰好就这么长）。
 BATCH_JOB_SLICE = 10_000
+# 起点在 [段长, 作业数 - 段长 - 1) 里抽：至少要有一个可抽。
+MINIMUM_JOBS = 2 * SEQUENCE_LENGTH + 2
 SLOWDOWN_THRESHOLD_S = 10
 
 
@@ -174,10 +177,16 @@ class QuirkyReplay:
 
 
 def reproduce(trace: Trace, *, backfill: bool) -> dict[str, QuirkyResult]:
-    """一份踪迹的一行：启发式 -> 结果。trace 至少要有 2 倍段长的作业，文件头要有机器大小。"""
-    max_nodes = int(trace.header["MaxNodes"].split()[0])
-    max_procs = int(trace.header.get("MaxProcs", trace.header["MaxNodes"]).split()[0])
+    """一份踪迹的一行：启发式 -> 结果。作业不够、文件头没有机器大小时抛 TraceUnreadable。"""
+    max_procs = trace.max_procs
+    max_nodes = header_number(trace, "MaxNodes") or max_procs
+    if not max_procs:
+        raise TraceUnreadable(f"{trace.source} 的文件头没有 MaxNodes 或 MaxProcs：RLScheduler 的循环要知道机器多大")
     jobs = quirky_jobs(trace.records, max_procs / max_nodes)
+    if len(jobs) < MINIMUM_JOBS:
+        raise TraceUnreadable(
+            f"{trace.source} 只有 {len(jobs)} 个可用的作业；RLScheduler 的抽样至少要 {MINIMUM_JOBS} 个"
+        )
     starts = sequence_starts(len(jobs))
     results: dict[str, QuirkyResult] = {}
     for name, score in HEURISTICS.items():

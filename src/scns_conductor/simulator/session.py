@@ -1,16 +1,10 @@
-"""一次模拟：读入、清洗、改动（假如……），各策略依次重放。"""
+"""一场模拟的准备：读入、清洗、改动（假如……）。重放见 runs。"""
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scns_conductor.simulator.history import read_history, read_sacct
 from scns_conductor.simulator.machine import Machine, NodeGroup, processor_pool
-from scns_conductor.simulator.metrics import measure
-from scns_conductor.simulator.policy_choice import PolicyChoice
-from scns_conductor.simulator.replay import replay
-from scns_conductor.simulator.report import PolicyResult
 from scns_conductor.simulator.swf import read_swf
 from scns_conductor.simulator.trace import Trace, TraceUnreadable, open_text
 from scns_conductor.simulator.workload import (
@@ -22,14 +16,15 @@ from scns_conductor.simulator.workload import (
     scale_load,
 )
 
-Progress = Callable[[str, int], None]
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """要模拟什么。procs、nodes 说机器多大（都不给则看文件头，再没有则取记录里的峰值）；其余是“假如”。"""
+    """要模拟什么。source 是文件，或已经读好的踪迹。
 
-    path: Path
+    procs、nodes 说机器多大（都不给则看文件头，再没有则取记录里的峰值）；其余是“假如”。
+    """
+
+    source: Path | Trace
     form: str = "auto"
     procs: int | None = None
     nodes: tuple[NodeGroup, ...] = ()
@@ -51,7 +46,8 @@ class Scene:
 
 def prepare(request: Request) -> Scene:
     """读入并清洗。读不了、没有作业时抛 TraceUnreadable；机器大小不合理时抛 ValueError（中文原因）。"""
-    trace = read_trace(request.path, request.form, use_memory=request.use_memory)
+    source = request.source
+    trace = source if isinstance(source, Trace) else read_trace(source, request.form, use_memory=request.use_memory)
     base = base_machine(trace, request)
     machine = Machine((*base, *request.add_nodes))
     # 截断按原来的机器算：加了节点不该改变作业本身的大小。
@@ -94,25 +90,3 @@ def base_machine(trace: Trace, request: Request) -> tuple[NodeGroup, ...]:
         return request.nodes
     cpus, gpus = recorded_machine(trace.records)
     return (processor_pool(request.procs or trace.max_procs or cpus, gpus),)
-
-
-def simulate(scene: Scene, choices: Sequence[PolicyChoice], progress: Progress | None = None) -> list[PolicyResult]:
-    """各策略依次重放；progress 收到 (策略, 新完成的事件数)，每个策略共 2 × 作业数。"""
-    results = []
-    jobs = scene.workload.jobs
-    for choice in choices:
-        began = time.perf_counter()
-        label = choice.label
-        advance = None if progress is None else (lambda count, label=label: progress(label, count))
-        found = replay(jobs, scene.machine, choice, advance)
-        results.append(
-            PolicyResult(
-                policy=label,
-                metrics=measure(jobs, found.starts, scene.machine.cpus),
-                starts=found.starts,
-                never_started=found.never_started,
-                passes=found.passes,
-                elapsed_s=time.perf_counter() - began,
-            )
-        )
-    return results

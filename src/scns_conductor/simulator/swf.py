@@ -46,7 +46,7 @@ def parse_swf(lines: Iterable[str], *, source: str = "", use_memory: bool = Fals
             trace.records.append(_record(text.split(), use_memory))
         except ValueError as error:
             trace.reject(number, str(error), text)
-    trace.max_procs = _header_number(trace, "MaxProcs") or _header_number(trace, "MaxNodes")
+    trace.max_procs = header_number(trace, "MaxProcs") or header_number(trace, "MaxNodes")
     return trace
 
 
@@ -70,7 +70,7 @@ def _record(fields: list[str], use_memory: bool) -> TraceRecord:
     )
 
 
-def _header_number(trace: Trace, key: str) -> int:
+def header_number(trace: Trace, key: str) -> int:
     """文件头里的数，如 `MaxNodes: 338 (batch partition; 512 total)` -> 338；没有时为 0。"""
     found = _LEADING_NUMBER.match(trace.header.get(key, ""))
     return int(found[0][:12]) if found else 0
