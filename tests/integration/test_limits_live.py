@@ -223,3 +223,23 @@ def test_why_names_the_limit(system: RunningSystem, alice: RunningSystem, tmp_pa
     (tmp_path / "go").touch()
     alice.wait_state(second, "COMPLETED")
     assert row(alice, second)["error_msg"] is None
+
+
+def test_an_update_is_checked_like_a_submission(system: RunningSystem, alice: RunningSystem) -> None:
+    admin(system, "add", "qos", "tight", "MaxWall=1", "flags=DenyOnLimit")
+    allowed(system, "tight")
+    job = alice.submit("true\n", hold=True, time_limit="5")
+    for changes, code in (
+        ({"qos": "nosuch"}, "qos_unknown"),
+        ({"account": "lab"}, "account_unknown"),
+        ({"qos": "tight"}, "accounting_policy"),
+    ):
+        status, answer = alice.call("PATCH", f"/jobs/{job}", changes)
+        assert (status >= 400, answer["code"]) == (True, code)
+    # 管理员可以越过上限，但没有的就是没有。
+    assert system.call("PATCH", f"/jobs/{job}", {"qos": "nosuch"})[1]["code"] == "qos_unknown"
+    assert system.call("PATCH", f"/jobs/{job}", {"qos": "tight"})[0] == 200
+    alice.call("POST", f"/jobs/{job}/release")
+    waits(alice, job, "QOSMaxWallDurationPerJobLimit")
+    assert alice.call("PATCH", f"/jobs/{job}", {"time_limit": "1"})[0] == 200
+    alice.wait_state(job, "COMPLETED")

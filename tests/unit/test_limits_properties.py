@@ -189,3 +189,49 @@ def test_running_minutes_never_exceed_their_limit(jobs: list[tuple[int, int]], l
     for job_id in queue.jobs:
         cpus, minutes = jobs[job_id - 1]
         assert cpus * minutes > limit_minutes
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=8),
+    st.integers(1, 100),
+    st.sampled_from([0.5, 1.0, 2.0]),
+)
+def test_a_safe_budget_is_never_overspent(jobs: list[tuple[int, int, int]], budget: int, factor: float) -> None:
+    """safe：用掉的加上在跑的跑满时限，从不超过 GrpTRESMins；作业提早结束，省下的给别的。"""
+    qos = QosFacts(name="q", grp_tres_mins={"cpu": budget}, usage_factor=factor)
+    limits = JobLimits(True, True, False, 0, 1e6)
+    limits.accounting = Accounting({"root": None}, {}, {"q": qos})
+    cluster, queue, planner = Cluster(), Queue(), Planner(Policy())
+    cluster.upsert_node(NodeFacts("n", 64, 1000))
+    for job_id, (cpus, minutes, _) in enumerate(jobs, start=1):
+        row = {**PLAIN_ROW, "account": None, "user_name": "u", "partition": "main", "qos": "q", "tasks": cpus,
+               "time_limit": minutes * 60}  # fmt: skip
+        _, pools = limits.judge(row, cluster)
+        queue.upsert(PendingJob(job_id, Shape(tasks=cpus, pools=pools), minutes * 60.0))
+    begun: dict[int, float] = {}
+    spent, now = 0.0, NOW
+    for _ in range(40):
+        limits.tick(cluster, now)
+        for start in planner.plan(cluster, queue, now).starts:
+            job = start.job
+            wanted = demand_of(
+                cpus=job.shape.tasks, nodes=1, memory_mb=0, gres={}, licenses={}, time_limit_s=job.time_limit_s
+            )
+            held = limits.charge(job.job_id, Runner(None, "u", "q", "main", wanted, now), cluster)
+            cluster.allocate(RunningJob(job.job_id, now + job.time_limit_s, start.shares, pools=held))
+            queue.remove(job.job_id)
+            begun[job.job_id] = now
+        reserved = sum(jobs[job_id - 1][0] * jobs[job_id - 1][1] * factor for job_id in cluster.running)
+        assert spent + reserved <= budget + 1e-6
+        assert limits.overrun(now) == {}
+        now += 60.0
+        for job_id in list(cluster.running):
+            cpus, minutes, actual = jobs[job_id - 1]
+            if now >= begun[job_id] + min(actual, minutes) * 60:
+                spent += cpus * (now - begun[job_id]) / 60 * factor
+                cluster.release(job_id)
+                limits.ended(job_id, now)
+    for job_id in queue.jobs:
+        cpus, minutes, _ = jobs[job_id - 1]
+        assert cpus * minutes * factor > budget - spent - 1

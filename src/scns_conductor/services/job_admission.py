@@ -65,10 +65,13 @@ class Admission:
         if limits:
             row[SUBMIT_LIMITS] = limits
 
-    def recheck(self, row: Mapping[str, Any], prefix: str = "") -> None:
-        """改了账户、QOS、分区、时限或大小之后再核对一遍；不许的抛 InvalidRequest 或 Conflict。"""
-        owner = self._owner(dict(row), prefix)
-        if self._enforced("limits"):
+    def recheck(self, row: Mapping[str, Any], *, admin: bool) -> None:
+        """改了账户、QOS、分区、时限或大小之后再核对一遍；不许的抛 InvalidRequest 或 Conflict。
+
+        管理员改的只核对有没有这个关联与 QOS，不看上限（Slurm 也是）。
+        """
+        owner = self._owner(dict(row), "")
+        if self._enforced("limits") and not admin:
             self._check_limits(owner, row)
 
     def _owner(self, row: dict[str, Any], prefix: str) -> Owner:

@@ -30,7 +30,7 @@ _DEPENDS_ON = sa.text(
     "AND (job_id = ANY(CAST(:job_ids AS bigint[])) OR array_job_id = ANY(CAST(:job_ids AS bigint[])))"
 )
 
-# 改了这些就要按记账再核对一遍；管理员改的不核对（Slurm 也是）。
+# 改了这些就要按记账再核对一遍。
 ACCOUNTED = frozenset(
     {
         "account", "qos", "partition", "time_limit", "tasks", "cpus_per_task", "minimum_nodes", "memory_per_node",
@@ -67,8 +67,8 @@ async def update_job(
         pending = [row.job_id for row in chosen if row.state == JobState.PENDING]
         if (ACCOUNTED | set(REQUIREMENTS) | set(TIMES)) & changes.keys() and pending:
             for spec in await _specs(connection, pending):
-                if ACCOUNTED & changes.keys() and not identity.admin:
-                    admission.recheck({**spec, **changes})
+                if ACCOUNTED & changes.keys():
+                    admission.recheck({**spec, **changes}, admin=identity.admin)
                 _check_possible(spec, changes, limits, defaults)
         values = _with_hold_reason(changes, chosen, identity)
         job_ids = [row.job_id for row in chosen]
