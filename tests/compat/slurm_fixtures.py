@@ -26,5 +26,7 @@ def slurm(slurm_system: tuple[RunningSystem, Path], tmp_path: Path, monkeypatch:
     found = Slurm(*slurm_system, tmp_path)
     for name in ("PATH", "SCNS_URL", "SCNS_TOKEN", "SCNS_DATA_DIR"):
         monkeypatch.setenv(name, found.environment[name])
+    # 客户端把函数按名字送过去：作业里也要找得到 payloads。
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.chdir(tmp_path)
     return found

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import payloads
 import pytest
 from dask_jobqueue.slurm import SLURMCluster
 from distributed import Client
@@ -52,6 +53,45 @@ def test_submitit_cancel_ends_the_job(slurm: Slurm) -> None:
     wait_until(lambda: job.get_info(mode="force").get("State") == "CANCELLED", what="sacct 说 CANCELLED")
     with pytest.raises(UncompletedJobError):
         job.result()
+
+
+def test_submitit_checkpoints_and_requeues_itself_on_time_out(slurm: Slurm) -> None:
+    """时限前 USR2 到，作业自己 scontrol requeue，下一次从停下的地方接着。"""
+    log = slurm.work / "runs"
+    executor = _executor(slurm.work / "logs")
+    # 时限一分钟，还有 55 秒时发 USR2：约 5 秒之后。
+    executor.update_parameters(time=1, signal_delay_s=55)
+    job = executor.submit(payloads.Counter(log))
+    assert job.result() == 100
+    assert log.read_text().split() == ["0", "50"]
+    shown = slurm.out("scontrol", "show", "job", str(job.job_id))
+    assert "Restarts=1" in shown
+
+
+def test_submitit_several_tasks_each_give_a_result(slurm: Slurm) -> None:
+    executor = _executor(slurm.work / "logs")
+    executor.update_parameters(ntasks_per_node=3)
+    job = executor.submit(payloads.rank_and_size)
+    assert sorted(job.results()) == [(rank, 3) for rank in range(3)]
+
+
+def test_dask_cluster_adapts_to_its_work(slurm: Slurm) -> None:
+    """adaptive：有活就扩，没活就缩到一个也不剩。"""
+    with SLURMCluster(
+        cores=1, memory="1GB", walltime="00:10:00", python=sys.executable, interface="lo",
+        log_directory=str(slurm.work), local_directory=str(slurm.work), job_name="adaptive",
+        scheduler_options={"dashboard_address": ":0"},
+    ) as cluster:  # fmt: skip
+        cluster.adapt(minimum_jobs=0, maximum_jobs=2, interval="1s", wait_count=4)
+        with Client(cluster) as client:
+            assert sum(client.gather(client.map(payloads.slowly, range(12)))) == 66
+            words = ("squeue", "--me", "-h", "-n", "adaptive", "-o", "%t")
+            wait_until(lambda: not slurm.out(*words).split(), 60, "没有活了，作业都收走")
+            cluster.adapt(minimum_jobs=0, maximum_jobs=0)
+            cluster.scale(jobs=1)
+            client.wait_for_workers(1, timeout=90)
+            cluster.scale(jobs=0)
+            wait_until(lambda: not slurm.out(*words).split(), 60, "缩到零")
 
 
 def test_dask_cluster_scales_computes_and_shuts_down(slurm: Slurm) -> None:

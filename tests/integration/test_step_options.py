@@ -326,3 +326,21 @@ def test_tasks_that_ignore_the_signal_are_killed(slurm: Commands) -> None:
     wait_until(lambda: not alive(pid), 30, "第二次就是 SIGKILL")
     step.communicate(timeout=30)
     assert step.returncode == 137
+
+
+def test_the_warning_reaches_every_task_once_and_not_the_script(slurm: Commands) -> None:
+    """--signal=USR1：两个节点上的任务各收到一次；没有处理它的批处理 shell 照常（Slurm 的缺省）。"""
+    (slurm.work / "task").write_text(
+        "trap 'echo got >> got$SLURM_PROCID' USR1; echo > up$SLURM_PROCID\nwhile [ ! -e go ]; do sleep 0.1; done\n"
+    )
+    script = "#!/bin/bash\nsrun -N2 -n2 bash task\necho rc $?\n"
+    job = slurm.submit("-N2", "-n2", "-t", "1", "--signal=USR1@52", "-o", "out", text=script)
+    wait_until(lambda: all((slurm.work / f"got{rank}").exists() for rank in range(2)), 50, "都收到了")
+    assert slurm.run("scancel", "--signal=USR1", job).returncode == 0
+    wait_until(
+        lambda: all((slurm.work / f"got{rank}").read_text() == "got\ngot\n" for rank in range(2)), 30, "各再一次"
+    )
+    (slurm.work / "go").touch()
+    wait_until(lambda: sacct(slurm, job, "state")[0] == "COMPLETED", 30, "脚本照常结束")
+    assert (slurm.work / "out").read_text().splitlines()[-1] == "rc 0"
+    assert all((slurm.work / f"got{rank}").read_text() == "got\ngot\n" for rank in range(2))

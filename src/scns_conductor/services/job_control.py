@@ -190,7 +190,10 @@ def signal_number(text: str) -> int:
 
 
 async def signal_job(engine: AsyncEngine, identity: Identity, job_id: str, signal: str, target: str = "all") -> Outcome:
-    """给运行中的作业发信号；target：batch 只发给脚本，steps 只发给作业步，all 是全部进程。"""
+    """给运行中的作业发信号；target：batch 只发给脚本，steps 只发给作业步，all 是全部进程。
+
+    job 是 Slurm 的缺省：有作业步时只给作业步，没有时是全部进程。
+    """
     number = signal_number(signal)
     async with engine.begin() as connection:
         rows = await _owned(connection, identity, job_id)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.times import elapsed_s, epoch, instant, memory, short_duration
 
 Job = Mapping[str, Any]
@@ -193,6 +194,13 @@ def output_path(job: Job, name: str) -> str:
 def cluster_name() -> str:
     """集群的名字：作业里是真的，别处是缺省的。"""
     return os.environ.get("SLURM_CLUSTER_NAME") or "scns"
+
+
+def require_own_cluster(text: str | None) -> None:
+    """-M：只有一个集群，写 all 或它的名字都可以；别的抛 Fatal。"""
+    for name in (text or "").split(","):
+        if name.strip() not in ("", "all", cluster_name()):
+            raise Fatal(f"'{name.strip()}' can't be reached now, or it is an invalid entry for --cluster.")
 
 
 def over_subscribe(job: Job) -> str:

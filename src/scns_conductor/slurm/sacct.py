@@ -49,7 +49,8 @@ def main(words: list[str]) -> int:
         for start in range(0, len(names), 4):
             print(" ".join(f"{name:<19}" for name in names[start : start + 4]))
         return 0
-    for key in ("clusters", "file", "associations", "flags"):
+    of.require_own_cluster(parsed.last("clusters"))
+    for key in ("file", "associations", "flags"):
         if key in parsed:
             raise Fatal(f"--{key} is not supported by this system")
     if "completion" in parsed:

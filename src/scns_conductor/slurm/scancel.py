@@ -26,8 +26,9 @@ def main(words: list[str]) -> int:
     if "help" in parsed or "usage" in parsed:
         print("Usage: scancel [OPTIONS] [job_id[_array_id][.step_id]]")
         return 0
-    if "clusters" in parsed or "sibling" in parsed:
-        raise Fatal("-M/--clusters is not supported by this system")
+    of.require_own_cluster(parsed.last("clusters"))
+    if "sibling" in parsed:
+        raise Fatal("--sibling is not supported by this system")
     signal = _signal(parsed.last("signal"))
     filtered = any(key in parsed for key in _FILTERS)
     if not parsed.arguments and not filtered:
@@ -110,7 +111,9 @@ def _one(client: Client, word: str, signal: str | None, parsed: Parsed) -> int:
             return 0
         if signal is None and not step and "batch" not in parsed:
             return _cancel(client, job_id, word, quiet)
-        target = {"batch_only": True} if "batch" in parsed or step == "batch" else {"target": "all"}
+        target = {"batch_only": True} if "batch" in parsed or step == "batch" else {"target": "job"}
+        if "full" in parsed:
+            target = {"target": "all"}
         # KILL 在 Slurm 里就是取消。
         if signal in ("KILL", "9") and "batch" not in parsed and not step:
             return _cancel(client, job_id, word, quiet)

@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -184,6 +185,8 @@ class JobSteps:
             stderr=f"{path}.log",
             output_mode="append",
             time_limit_s=request.time_limit,
+            warn_signal=base.warn_signal,
+            warn_in_s=_warn_in_s(job, base),
             grace_s=base.grace_s,
             cpu_ids=base.cpu_ids,
             memory_bytes=base.memory_bytes,
@@ -295,6 +298,14 @@ def _state(end: dict[str, Any]) -> str:
 
 def _status(end: dict[str, Any]) -> int:
     return int(end.get("exit_status") or 0)
+
+
+def _warn_in_s(job: ClaimedJob, base: LaunchSpec) -> float | None:
+    """脚本不在本节点的步：还有多久到作业的提醒；不提醒、已经过了的是 None。"""
+    if job.runs_here or base.warn_signal is None or base.warn_batch_only or job.time_limit is None:
+        return None
+    left = job.start_epoch + job.time_limit - base.warn_before_s - time.time()
+    return left if left > 0 else None
 
 
 def _memory_bytes(share: Mapping[str, Any] | None) -> int | None:

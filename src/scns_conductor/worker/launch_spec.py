@@ -25,6 +25,7 @@ class LaunchSpec:
     memory_bytes 是作业的内存上限，step_memory_bytes 是这一步自己的。
     cpu_ids 为绑定的核；device_deny 是 cgroup v1 的设备写法，如 'c 195:1 rwm'。
     warn_signal 在时限前 warn_before_s 秒发出，warn_batch_only 时只发给脚本自身。
+    warn_in_s 属于作业步：启动之后这么多秒发 warn_signal（脚本在别的节点上，作业的时限由那里管）。
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class LaunchSpec:
         "umask",
         "warn_batch_only",
         "warn_before_s",
+        "warn_in_s",
         "warn_signal",
     )
 
@@ -81,6 +83,7 @@ class LaunchSpec:
         grace_s: float = 30.0,
         warn_signal: int | None = None,
         warn_before_s: float = 60.0,
+        warn_in_s: float | None = None,
         warn_batch_only: bool = False,
         cpu_ids: list[int] | None = None,
         memory_bytes: int | None = None,
@@ -116,6 +119,7 @@ class LaunchSpec:
         self.grace_s = grace_s
         self.warn_signal = warn_signal
         self.warn_before_s = warn_before_s
+        self.warn_in_s = warn_in_s
         self.warn_batch_only = warn_batch_only
         self.cpu_ids = cpu_ids
         self.memory_bytes = memory_bytes

@@ -195,11 +195,13 @@ class JobKeeper:
     # ---- 时限与终止 ----
 
     def _arm(self, task: Task) -> None:
+        if task.record.get("warn_in_s") is not None:
+            self.at(task.record["boot"] + task.record["warn_in_s"], self._warn_step, task)
         deadline = task.record.get("deadline")
         if deadline is None:
             return
         self.at(deadline, self._on_deadline, task)
-        if task.record.get("warn_signal") and not task.record.get("warned"):
+        if task.is_holder and task.record.get("warn_signal") and not task.record.get("warned"):
             self.at(deadline - task.record["warn_before_s"], self._on_warning, task)
 
     def _due(self, task: Task, before_s: float) -> bool:
@@ -226,7 +228,12 @@ class JobKeeper:
         if not self._due(task, task.record["warn_before_s"]) or task.record.get("warned"):
             return
         self.journal.update(task.key, warned=True)
-        self.signal(task.group, task.record["warn_signal"], "batch" if task.record["warn_batch_only"] else "all")
+        self.signal(task.group, task.record["warn_signal"], "batch" if task.record["warn_batch_only"] else "job")
+
+    def _warn_step(self, task: Task) -> None:
+        """脚本在别的节点上：作业快到时限了，本节点上的作业步自己提醒。"""
+        if not task.reaped and task.pid:
+            self.containment.signal([task.pid], task.record["warn_signal"])
 
     def _kill_step(self, task: Task) -> None:
         if not task.reaped:
@@ -282,6 +289,7 @@ class JobKeeper:
     def signal(self, group: JobGroup, number: int, target: str) -> int:
         """target：batch 只给脚本自身，steps 给各作业步，step:N 给一个，all 给全部进程；返回送到几个进程。
 
+        job 是 Slurm 的缺省：有作业步时只给作业步，不给脚本（没有处理它的 shell 会被它杀死）；没有时给全部进程。
         一个作业步的主人会把信号转给它的任务；SIGKILL 它转不了，按结束这一步办：先 SIGTERM，宽限之后杀尽。
         """
         if target == "batch":
@@ -296,13 +304,11 @@ class JobKeeper:
                 self.stop_step(task, None)
                 return 1
             return self.containment.signal([task.pid], number)
-        if target == "steps":
-            table = process_table.snapshot()
-            pids: set[int] = set()
-            for task in group.live_tasks:
-                if not task.is_holder:
-                    pids |= self.containment.step_pids(task, table)
-            return self.containment.signal(pids, number)
+        if target in ("steps", "job"):
+            # 只给作业步的主人：由它转，任务各收到一次。
+            owners = [task.pid for task in group.live_tasks if not task.is_holder and task.pid]
+            if owners or target == "steps":
+                return self.containment.signal(owners, number)
         return self.containment.signal(self.containment.pids(group), number)
 
     def suspend(self, group: JobGroup) -> None:

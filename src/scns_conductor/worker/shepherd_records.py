@@ -31,6 +31,7 @@ def journal_record(spec: LaunchSpec) -> dict[str, Any]:
         "grace_s",
         "warn_signal",
         "warn_before_s",
+        "warn_in_s",
         "warn_batch_only",
         "memory_bytes",
         "step_memory_bytes",

@@ -45,7 +45,9 @@ class SignalRequest(BaseModel):
 
     signal: str = Field(description="信号的名字或号，如 USR1、10", max_length=32)
     batch_only: bool = Field(False, description="只发给批处理脚本本身")
-    target: Literal["all", "batch", "steps"] | None = Field(None, description="发给谁；缺省是全部进程")
+    target: Literal["all", "batch", "steps", "job"] | None = Field(
+        None, description="发给谁；job 是有作业步时只给作业步（Slurm 的缺省），缺省是全部进程"
+    )
 
 
 def job_filter(

@@ -1,0 +1,84 @@
+"""从 PyPI 装来的、未经改动的工作流系统：snakemake、parsl、clusterfutures，对着真系统。"""
+
+import operator
+import os
+import subprocess
+import sys
+import textwrap
+
+import parsl
+import payloads
+import pytest
+from cfut import SlurmExecutor as CfutExecutor
+from parsl.config import Config
+from parsl.executors import HighThroughputExecutor
+from parsl.launchers import SrunLauncher
+from parsl.providers import SlurmProvider
+from slurm_commands import Slurm
+
+from running_system import wait_until
+
+pytest_plugins = ["slurm_fixtures"]
+pytestmark = pytest.mark.compat
+
+SNAKEFILE = """
+rule all:
+    input: "total", "never"
+
+rule bad:
+    output: "never"
+    shell: "exit 3"
+
+rule part:
+    output: "part{n}"
+    resources: mem_mb=200, runtime=5
+    shell: "echo {wildcards.n} > {output}; echo $SLURM_JOB_ID >> jobs"
+
+rule total:
+    input: expand("part{n}", n=range(1, 4))
+    output: "total"
+    threads: 2
+    shell: "cat {input} | awk '{{s += $1}} END {{print s}}' > {output}"
+"""
+
+
+def snakemake(slurm: Slurm) -> "subprocess.CompletedProcess[str]":
+    (slurm.work / "Snakefile").write_text(SNAKEFILE)
+    words = ["--executor", "slurm", "--jobs", "4", "--default-resources", "slurm_account=root", "slurm_partition=main"]
+    words += ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5", "--keep-going"]
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *words], cwd=slurm.work, capture_output=True, text=True, timeout=100,
+        check=False,
+    )  # fmt: skip
+
+
+def test_snakemake_runs_a_workflow_as_jobs_and_reports_the_one_that_fails(slurm: Slurm) -> None:
+    done = snakemake(slurm)
+    assert (slurm.work / "total").read_text() == "6\n", done.stderr[-3000:]
+    assert len(set((slurm.work / "jobs").read_text().split())) == 3
+    assert done.returncode != 0
+    assert "Error in rule bad" in done.stderr
+
+
+def test_parsl_starts_its_workers_through_srun(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    # parsl 按名字找它自己的程序。
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{os.path.dirname(sys.executable)}")
+    provider = SlurmProvider(
+        partition="main", nodes_per_block=1, init_blocks=1, min_blocks=0, max_blocks=1, walltime="00:05:00",
+        launcher=SrunLauncher(), worker_init="", exclusive=False,
+    )  # fmt: skip
+    executor = HighThroughputExecutor(
+        label="htex", address="127.0.0.1", max_workers_per_node=2, provider=provider, encrypted=False
+    )
+    with parsl.load(Config(executors=[executor], run_dir=str(slurm.work / "runinfo"), strategy="none")):
+        futures = [parsl.python_app(payloads.slowly)(value) for value in range(4)]
+        assert [future.result(timeout=120) for future in futures] == [0, 1, 2, 3]
+        names = slurm.out("squeue", "--me", "-h", "-t", "R", "-o", "%j").split()
+        assert any(name.startswith("parsl.htex") for name in names)
+    wait_until(lambda: not slurm.out("squeue", "--me", "-h").strip(), 60, "parsl 的作业都收走")
+
+
+def test_clusterfutures_maps_a_function(slurm: Slurm) -> None:
+    with CfutExecutor(additional_setup_lines=["#SBATCH --time=5"]) as executor:
+        assert list(executor.map(operator.neg, [1, 2, 3])) == [-1, -2, -3]
+        assert executor.submit(textwrap.dedent, "  x").result(timeout=60) == "x"
