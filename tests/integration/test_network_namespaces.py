@@ -99,7 +99,7 @@ def test_mpirun_and_pmi_over_two_machines(yard: NetworkYard, work: Path) -> None
         "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=tcp,self\n"
         "mpirun.openmpi ./open | sort\nsrun --mpi=pmi2 ./mpich | sort\n"
     )
-    lines = ran(yard, work, script, nodes="2", tasks=4, tasks_per_node=2)
+    lines = ran(yard, work, script, nodes="2", tasks=4, tasks_per_node=2, required_nodes="alpha,beta")
     assert lines == [f"rank {rank}/4 {NODES[rank // 2]} sum 10" for rank in range(4)] * 2
 
 
@@ -108,7 +108,7 @@ def test_a_torchrun_like_launch_meets_on_the_first_host(yard: NetworkYard, work:
         "head=$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1)\n"
         f"srun --ntasks-per-node=1 {sys.executable} {RENDEZVOUS} $head 29500 2\n"
     )
-    lines = ran(yard, work, script, nodes="2", tasks_per_node=1)
+    lines = ran(yard, work, script, nodes="2", tasks_per_node=1, required_nodes="alpha,beta")
     assert sorted(lines) == [f"rank {rank}/4 on {NODES[rank // 2]} sum 6" for rank in range(4)]
 
 
