@@ -146,7 +146,8 @@ class _Resumption:
         if lacking is not None and not lacking.startswith(LICENSE):
             blocked[place_key] = reason
             return
-        found = self._from_scratch(attempt, blocked.get(place_key))
+        # 同组的受阻也许只因为会推迟它后面的保留：全部节点都看。
+        found = self._from_scratch(attempt, None)
         if found is None and attempt.job is not job:
             self._skipped.add(job.job_id)
             return
@@ -174,6 +175,13 @@ class _Resumption:
             self._mark(nodes)
             self._moving.add(attempt.group.key)
         if attempt.job is not job:
+            return None
+        lacking = cycle.lacking(attempt) if job.shape.pools else None
+        if lacking is not None and not lacking.startswith(LICENSE):
+            # 启动了几个任务，上限就满了：不再保留。
+            cycle.plan.blocked[attempt.group.key] = cycle.cluster.pool_reasons.get(lacking, "Resources")
+            self._skipped.discard(job.job_id)
+            self._begun[job.job_id] = attempt.taken
             return None
         found = None if attempt.inside else cycle.earliest(attempt)
         if found is None:
