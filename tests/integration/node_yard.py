@@ -81,7 +81,9 @@ class NodeYard:
         process.wait(timeout=30)
 
     def shepherd_pid(self, node: str = "n1") -> int:
-        return int((self.spool(node) / "shepherd.lock").read_text())
+        # 锁文件先建、后写进程号：写好了才读。
+        lock = self.spool(node) / "shepherd.lock"
+        return int(wait_until(lambda: lock.exists() and lock.read_text(), f"{node} 的牧守进程写下进程号"))
 
     def node(self, name: str = "n1") -> dict[str, Any]:
         rows = self.query("SELECT * FROM nodes WHERE name = :name", name=name)
