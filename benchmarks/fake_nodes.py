@@ -21,7 +21,7 @@ from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import load_settings
 from scns_conductor.core.states import JobState
 from scns_conductor.worker.bus import RECEIVE_WAIT_S, connect, queue_name
-from scns_conductor.worker.claim import claim_allocations
+from scns_conductor.worker.claim import abandon_allocations, claim_allocations
 from scns_conductor.worker.devices import NodeInventory
 from scns_conductor.worker.ends import JobEnd, commit_ends
 from scns_conductor.worker.heartbeat import Heartbeat
@@ -93,7 +93,7 @@ class FakeNodes:
                 pipeline.lrem(queues[source.name].intermediate_queue_key, 1, job.id)
                 pipeline.delete(job.key)
                 pipeline.execute()
-            if job.func_name == "launch":
+            if job.func_name in ("launch", "cancel"):
                 self._work.put((nodes[source.name], list(job.args[0]["job_ids"])))
         connection.close()
 
@@ -110,12 +110,16 @@ class FakeNodes:
             return
         with self._engine.begin() as connection:
             claimed = claim_allocations(connection, node, job_ids)
+            # 没有认领到的：已经有人要求取消，由本节点放弃。
+            abandoned = abandon_allocations(connection, node, job_ids) if len(claimed) < len(job_ids) else []
+        done = [(job.job_id, job.restart_count, JobState.COMPLETED, "exit") for job in claimed if job.runs_here]
+        done += [(job.job_id, job.restart_count, JobState.CANCELLED, "cancel") for job in abandoned]
         ends = [
             JobEnd(
-                job_id=job.job_id,
-                restart_count=job.restart_count,
-                state=JobState.COMPLETED,
-                cause="exit",
+                job_id=job_id,
+                restart_count=restart_count,
+                state=state,
+                cause=cause,
                 actor=f"agent@{node}",
                 end_time=time.time(),
                 exit_status=0,
@@ -126,8 +130,7 @@ class FakeNodes:
                 read_bytes=0,
                 written_bytes=0,
             )
-            for job in claimed
-            if job.runs_here
+            for job_id, restart_count, state, cause in done
         ]
         with self._engine.begin() as connection:
             commit_ends(connection, ends)

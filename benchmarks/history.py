@@ -130,7 +130,7 @@ def _commands(system: System) -> dict[str, list[str]]:
         "squeue（全部）": [str(folder / "squeue")],
         "squeue -h -t PD -o %i": [str(folder / "squeue"), "-h", "-t", "PD", "-o", "%i"],
         "squeue -u nobody（没有作业的人）": [str(folder / "squeue"), "-u", "nobody"],
-        "sacct -X -u user7 -S now-1hour": [str(folder / "sacct"), "-X", "-u", "user7", "-S", "now-1hour"],
+        "sacct -X -a -S now-1hour": [str(folder / "sacct"), "-X", "-a", "-S", "now-1hour"],
     }
 
 

@@ -1,6 +1,7 @@
 """总览：各状态的作业数、资源总量与用量、运行与排队中的作业、领导者。"""
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -10,8 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from scns_conductor.core.statements import leader_select
 from scns_conductor.core.states import JobState, node_state
 
-# 结束的作业有几百万时数一遍要零点几秒：这么久之内的数法共用一份。排队与运行的每次现数。
+# 几百万个结束的作业、几十万个排队的作业，数一遍要零点几秒：多于 COUNTED_NOW 个时先答上次的数，在背后重数。
+COUNTED_NOW = 20_000
+LIVE_FRESH_S = 1.0
 FINISHED_FRESH_S = 5.0
+# 再旧就等新的数：答的数不会比这更旧。
+OLDEST_S = 10.0
 SHORT_LIST = 20
 
 # 数组行按它还没有启动的任务数计。
@@ -38,26 +43,52 @@ _PENDING = sa.text(
 )
 
 
+class _Counts:
+    """一条按状态计数的语句；数目大时先答上次的数，过了 fresh_s 在背后重数。"""
+
+    def __init__(self, engine: AsyncEngine, statement: sa.TextClause, fresh_s: float) -> None:
+        self._engine = engine
+        self._statement = statement
+        self._fresh_s = fresh_s
+        self._found: dict[str, int] = {}
+        self._counted_at = -OLDEST_S
+        self._counting: asyncio.Task[None] | None = None
+
+    async def get(self) -> dict[str, int]:
+        """各状态的个数；没有的状态不在其中。"""
+        age_s = time.monotonic() - self._counted_at
+        few = sum(self._found.values()) < COUNTED_NOW
+        if few or age_s > OLDEST_S:
+            await self._count()
+        elif age_s > self._fresh_s and (self._counting is None or self._counting.done()):
+            self._counting = asyncio.create_task(self._recount())
+        return self._found
+
+    async def _count(self) -> None:
+        began = time.monotonic()
+        async with self._engine.connect() as connection:
+            self._found = {row.state: int(row.jobs) for row in await connection.execute(self._statement)}
+        self._counted_at = began
+
+    async def _recount(self) -> None:
+        # 数据库不在：旧的数到了 OLDEST_S 就不再用，那时由请求自己报错。
+        with contextlib.suppress(sa.exc.DBAPIError, OSError):
+            await self._count()
+
+
 class Dashboard:
-    """总览；finished 的计数缓存一小会儿。"""
+    """总览；作业很多时计数略旧（至多 OLDEST_S 秒）。"""
 
     def __init__(self, engine: AsyncEngine, lease_s: float) -> None:
         self._engine = engine
         self._lease_s = lease_s
-        self._finished: dict[str, int] = {}
-        self._finished_at = -FINISHED_FRESH_S
-        self._lock = asyncio.Lock()
+        self._live = _Counts(engine, _LIVE, LIVE_FRESH_S)
+        self._finished = _Counts(engine, _FINISHED, FINISHED_FRESH_S)
 
     async def counts(self) -> dict[str, int]:
         """各状态的作业数；没有作业的状态是 0。"""
-        async with self._engine.connect() as connection:
-            live = {row.state: int(row.jobs) for row in await connection.execute(_LIVE)}
-        async with self._lock:
-            if time.monotonic() - self._finished_at > FINISHED_FRESH_S or sum(self._finished.values()) < 100_000:
-                async with self._engine.connect() as connection:
-                    self._finished = {row.state: int(row.jobs) for row in await connection.execute(_FINISHED)}
-                self._finished_at = time.monotonic()
-        return {state.value: live.get(state, self._finished.get(state, 0)) for state in JobState}
+        live, finished = await self._live.get(), await self._finished.get()
+        return {state.value: live.get(state, finished.get(state, 0)) for state in JobState}
 
     async def resources(self) -> dict[str, Any]:
         """资源总量与用量：CPU、内存（MiB）、通用资源、节点按状态计数。不可用的节点不计入总量。"""

@@ -125,6 +125,9 @@ def _conditions(filters: JobFilter) -> tuple[list[str], dict[str, Any]]:
             if text:
                 where.append(f"{key}_time {comparison} CAST(:{key}_{side} AS timestamptz)")
                 values[f"{key}_{side}"] = _instant(f"{key}_{side}", text)
+                if (key, side) == ("start", "after"):
+                    # 开始得不比它早的，要么还在运行，要么结束得也不比它早：这样就用得上结束时刻与运行中的索引。
+                    where.append("(state IN ('RUNNING', 'SUSPENDED') OR end_time >= CAST(:start_after AS timestamptz))")
     for value in values.values():
         if any("\0" in str(item) for item in (value if isinstance(value, list) else [value])):
             raise InvalidRequest("query", "条件里含有 NUL 字节")
