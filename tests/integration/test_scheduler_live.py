@@ -353,3 +353,33 @@ def test_a_shorter_limit_is_taken_when_the_job_allows_it(system: RunningSystem) 
     assert show(system, whole)["state"] == "PENDING"
     assert 60 <= show(system, flexible)["time_limit"] <= 600
     assert system.wait_state(whole)["state"] == "COMPLETED"
+
+
+def test_of_several_partitions_the_one_that_can_start_it_first_counts(system: RunningSystem) -> None:
+    for name, more in {
+        "whole": {"nodes": "node1", "exclusive": True, "priority_tier": 5},
+        "narrow": {"nodes": "node[2-3]", "max_cpus_per_node": 2, "max_time": "10"},
+    }.items():
+        created = system.call("POST", "/partitions", {"name": name, **more})
+        assert created[0] == 201, created
+    first = system.submit("sleep 60", partition="narrow,whole", time_limit="5")
+    shown = system.wait_state(first, "RUNNING")["detail"]
+    assert (shown["partition"], shown["node_list"], shown["allocated_cpus"]) == ("whole", "node1", 4)
+    second = system.submit("sleep 60", partition="narrow,whole", time_limit="5")
+    shown = system.wait_state(second, "RUNNING")["detail"]
+    assert (shown["partition"], shown["allocated_cpus"]) == ("narrow", 1)
+    # 一个作业不能跨两个分区，也不能超过 narrow 的每节点 2 个 CPU：等 whole 空出来。
+    wide = system.submit("true", partition="narrow,whole", cpus_per_task=3, time_limit="5")
+    # narrow 的时限不许：只剩 whole。
+    long = system.submit("true", partition="narrow,whole", time_limit="30")
+    both = {"job": {"partition": "narrow,whole", "nodes": 3}, "script": "true"}
+    assert system.call("POST", "/jobs/submit", both)[1]["code"] == "node_count_invalid"
+    for job_id in (wide, long):
+        assert "node1" in system.call("GET", f"/jobs/{job_id}/why")[1]["text"]
+        assert show(system, job_id)["state"] == "PENDING"
+    cancel(system, first)
+    for job_id in (wide, long):
+        assert system.wait_state(job_id)["detail"]["partition"] == "whole"
+    cancel(system, second)
+    for name in ("whole", "narrow"):
+        assert system.call("DELETE", f"/partitions/{name}")[0] == 204

@@ -120,6 +120,7 @@ class Cluster:
         self.version = 0
         # 无论等多久都放不下的形状 -> 说明（None 是放得下）；按版本缓存。
         self.verdicts: dict[Shape, tuple[int, str | None]] = {}
+        self._by_partition: dict[Shape, tuple[int, list[Shape]]] = {}
         self._eligible: dict[Shape, tuple[int, BoolArray]] = {}
         self._acceptable: dict[Shape, tuple[int, BoolArray]] = {}
         self._ranks: tuple[int, IntArray] = (-1, np.zeros(0, dtype=np.int64))
@@ -335,6 +336,35 @@ class Cluster:
         """这个形状列出的、还在的分区。"""
         return [self.partitions[name] for name in shape.partition.split(",") if name in self.partitions]
 
+    def by_partition(self, shape: Shape) -> list[Shape]:
+        """列了几个分区的：各个分区里的形状，层级高的在前，同层级按写的次序；只有一个的就是它自己。"""
+        if "," not in shape.partition:
+            return [shape]
+        known = self._by_partition.get(shape)
+        if known is not None and known[0] == self.version:
+            return known[1]
+        if len(self._by_partition) > 10_000:
+            self._by_partition.clear()
+        named = sorted(self.partitions_of(shape), key=lambda partition: -partition.tier)
+        found = [replace(shape, partition=partition.name) for partition in named]
+        self._by_partition[shape] = (self.version, found)
+        return found
+
+    def chosen_partition(self, shape: Shape, shares: Sequence[NodeShare]) -> str:
+        """这些份额是按哪个分区的规则放下的。"""
+        options = self.by_partition(shape)
+        for option in options:
+            limit = self.partitions[option.partition].max_cpus_per_node if option.partition in self.partitions else None
+            whole, acceptable = self.exclusive(option), self.acceptable(option)
+            if all(
+                acceptable[share.node]
+                and (not whole or share.cpus == self.total[share.node, CPU])
+                and (limit is None or share.cpus <= limit)
+                for share in shares
+            ):
+                return option.partition
+        return options[0].partition if options else shape.partition
+
     def acceptable(self, shape: Shape) -> BoolArray:
         """不看节点此刻是否可用的 eligible。"""
         known = self._acceptable.get(shape)
@@ -349,6 +379,11 @@ class Cluster:
     def _accepted(self, shape: Shape) -> BoolArray:
         count = self.count
         mask = np.ones(count, dtype=np.bool_)
+        if "," in shape.partition:
+            mask[:] = False
+            for option in self.by_partition(shape):
+                mask |= self.acceptable(option)
+            return mask
         named = self.partitions_of(shape)
         if named and all(partition.nodes is not None for partition in named):
             mask &= self._named(name for partition in named for name in partition.nodes or ())

@@ -66,12 +66,14 @@ def ineligible(
         )
         if refused is not None:
             return Ineligible("Reservation", refused.message, refused.wake_at)
-    found: Ineligible | None = None
-    for name in request.partitions:
-        found = _partition_refuses(request, partitions.get(name), name)
-        if found is None:
-            return None
-    return found
+    if open_partitions(request, partitions):
+        return None
+    return _partition_refuses(request, partitions.get(request.partitions[-1]), request.partitions[-1])
+
+
+def open_partitions(request: Request, partitions: Mapping[str, PartitionFacts]) -> tuple[str, ...]:
+    """列出的分区里，此刻许这个作业启动的。"""
+    return tuple(name for name in request.partitions if _partition_refuses(request, partitions.get(name), name) is None)
 
 
 def _waiting_for(job_ids: tuple[int, ...]) -> str:

@@ -21,6 +21,7 @@ def requirement(cluster: Cluster, shape: Shape) -> tuple[IntArray, Kind]:
     """(在一个节点上放下全部任务要多少, 怎样放置)。独占、整节点内存、多节点、指名一类的是 GENERAL，向量不能用。"""
     single = (
         shape.single_node
+        and "," not in shape.partition
         and not cluster.exclusive(shape)
         and shape.memory_per_node != 0
         and not shape.required_nodes

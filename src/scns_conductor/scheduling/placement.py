@@ -44,6 +44,13 @@ def place(
 ) -> tuple[NodeShare, ...] | None:
     """按 free（全部节点）放下整个作业；放不下是 None。eligible 缺省是此刻能用的节点。"""
     usable = cluster.eligible(shape) if eligible is None else eligible
+    if "," in shape.partition:
+        # 整个作业在一个分区里，照那个分区的规则；层级高的先试。
+        for option in cluster.by_partition(shape):
+            found = place(cluster, option, free, placement, usable & cluster.acceptable(option))
+            if found is not None:
+                return found
+        return None
     capacity = np.where(usable, cluster.capacity(shape, free), 0)
     for choice in _choices(cluster, shape, capacity):
         picked = _pick(cluster, shape, choice, free, placement)

@@ -31,7 +31,7 @@ from scns_conductor.scheduling.cluster import (
     PartitionFacts,
     RunningJob,
 )
-from scns_conductor.scheduling.eligibility import Ineligible, Request, ineligible
+from scns_conductor.scheduling.eligibility import Ineligible, Request, ineligible, open_partitions
 from scns_conductor.scheduling.job_requirements import (
     COLUMNS,
     Defaults,
@@ -451,11 +451,22 @@ class QueueMemory:
                     self.queue.upsert(waiting.job)
             else:
                 heapq.heappush(self._wakes, (waiting.switches_until, waiting.job.job_id))
+        if found is None and len(waiting.request.partitions) > 1:
+            self._narrow(waiting)
         latest = waiting.request.latest_start
         if latest is not None and latest >= now:
             # 等着等着就来不及了：到时再看，那时的原因是 Deadline。
             heapq.heappush(self._wakes, (latest + 0.001, waiting.job.job_id))
         return found
+
+    def _narrow(self, waiting: Waiting) -> None:
+        """列了几个分区的：只用此刻许它启动的那些。"""
+        partition = ",".join(open_partitions(waiting.request, self.cluster.partitions))
+        if partition != waiting.job.shape.partition:
+            shape = replace(waiting.job.shape, partition=partition)
+            waiting.job = replace(waiting.job, shape=shape, tier=self._tier(partition))
+            if waiting.job.job_id in self.queue.jobs:
+                self.queue.upsert(waiting.job)
 
     # ---- 时间与依赖 ----
 
@@ -540,6 +551,7 @@ class QueueMemory:
     def started(self, start: PlannedStart, job_id: int, now: float) -> None:
         """一个启动已经提交；job_id 是（可能新拆出来的）作业号。"""
         job = start.job
+        partition = self.cluster.chosen_partition(job.shape, start.shares)
         end = NEVER_ENDS if math.isinf(start.limit_s) else now + start.limit_s
         pools = job.shape.pools
         if self.limits.enforced:
@@ -547,9 +559,7 @@ class QueueMemory:
             runner = self._started_runner(start, licenses, now, start.limit_s)
             pools = licenses + self.limits.charge(job_id, runner, self.cluster)
         qos = self.waiting[job.job_id].request.qos
-        self.cluster.allocate(
-            RunningJob(job_id, end, start.shares, job.shape.partition, pools, qos=qos, start_time=now)
-        )
+        self.cluster.allocate(RunningJob(job_id, end, start.shares, partition, pools, qos=qos, start_time=now))
         self._start_dependents(job.job_id, now)
         if start.task_id is None:
             self._drop(job.job_id)
@@ -579,6 +589,13 @@ class QueueMemory:
             waiting = self.waiting.get(other)
             if waiting is not None and waiting.dependency is not None and waiting.dependency.on_start:
                 heapq.heappush(self._wakes, (now, other))
+
+    def partition_of(self, start: PlannedStart) -> str | None:
+        """提交时列了几个分区的，在哪个里启动；只列了一个的是 None。"""
+        waiting = self.waiting.get(start.job.job_id)
+        if waiting is None or len(waiting.request.partitions) == 1:
+            return None
+        return self.cluster.chosen_partition(start.job.shape, start.shares)
 
     def tasks_left(self, job_id: int) -> int:
         """数组还有几个任务没有启动。"""

@@ -424,6 +424,7 @@ def _starts(memory: QueueMemory, planned: Sequence[PlannedStart]) -> list[Start]
                 shares,
                 format_gres(gres) or None,
                 None if item.time_limit_s is None else math.floor(item.time_limit_s),
+                memory.partition_of(item),
             )
         )
     return found

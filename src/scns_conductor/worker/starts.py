@@ -17,7 +17,8 @@ from scns_conductor.worker.hot_statement import HotStatement, ids_text, rows_tex
 _SHARED_FIELDS = frozenset({"argv", "environment", "array"})
 _SPEC_COLUMNS = [name for name in JobSpec.model_fields if name not in _SHARED_FIELDS]
 _SPLIT_VALUES = [
-    "coalesce(p.time_limit, m.time_limit)" if column == "time_limit" else f"m.{column}" for column in _SPEC_COLUMNS
+    f"coalesce(p.{column}, m.{column})" if column in ("time_limit", "partition") else f"m.{column}"
+    for column in _SPEC_COLUMNS
 ]
 assert set(_SPEC_COLUMNS) <= set(Job.model_fields)
 
@@ -50,6 +51,8 @@ class Start:
     gres_text: str | None = None
     # --time-min 的作业得到的时限（秒）；None 是作业自己的。
     time_limit: int | None = None
+    # 列了几个分区的作业在哪个里启动；None 是作业自己的。
+    partition: str | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +74,8 @@ _COMMIT = HotStatement(
     plan AS (
       SELECT * FROM json_to_recordset(CAST(%(plan)s AS json))
       AS p(k integer, job_id bigint, task_id integer, becomes boolean, revision integer, node_list text,
-        batch_host text, nodes integer, cpus integer, memory bigint, gres text, time_limit bigint, shares jsonb)
+        batch_host text, nodes integer, cpus integer, memory bigint, gres text, time_limit bigint, partition text,
+        shares jsonb)
     ),
     array_part AS (
       SELECT job_id, min(revision) AS revision, range_agg(int4range(task_id, task_id + 1)) AS tasks,
@@ -84,6 +88,7 @@ _COMMIT = HotStatement(
         eligible_time = coalesce(j.eligible_time, j.submit_time), expected_start_time = NULL,
         node_list = p.node_list, batch_host = p.batch_host, allocated_nodes = p.nodes, allocated_cpus = p.cpus,
         allocated_memory = p.memory, allocated_gres = p.gres, time_limit = coalesce(p.time_limit, j.time_limit),
+        partition = coalesce(p.partition, j.partition),
         array_task_id = coalesce(p.task_id, j.array_task_id), array_remaining = NULL
       FROM plan AS p LEFT JOIN array_part AS t ON t.job_id = p.job_id
       WHERE j.job_id = p.job_id AND {_THESE} AND (p.task_id IS NULL OR (p.becomes AND j.array_remaining = t.tasks))
@@ -178,6 +183,7 @@ def _plan_row(index: int, start: Start) -> dict[str, Any]:
         "memory": sum(share.memory for share in shares),
         "gres": start.gres_text,
         "time_limit": start.time_limit,
+        "partition": start.partition,
         "shares": [
             {
                 "node_name": share.node_name,
