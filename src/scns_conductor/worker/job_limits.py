@@ -43,6 +43,14 @@ Pools = tuple[tuple[str, int], ...]
 OPEN = 2**50
 # 有作业在等随时间变的池时，隔这么久再计划一次。
 TICK_S = 2.0
+# 记住这么多种要求的判断。
+MOST_JUDGED = 10_000
+# 判断只看这些列（与要占整个节点时的大小）。
+_JUDGED = (
+    "account", "user_name", "partition", "qos", "minimum_nodes", "tasks", "cpus_per_task", "tres_per_node",
+    "tres_per_job", "tres_per_task", "memory_per_node", "memory_per_cpu", "memory_per_gpu", "exclusive", "licenses",
+    "time_limit",
+)  # fmt: skip
 # 十个半衰期之前的用量不到千分之一，不再看。
 HALF_LIVES = 10
 
@@ -117,6 +125,7 @@ class JobLimits:
     _limits: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     _ended: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     _meters: dict[int, list[_Meter]] = field(default_factory=dict)
+    _judged: dict[tuple[Any, ...], tuple[Violation | None, Pools]] = field(default_factory=dict)
     _awaited: set[str] = field(default_factory=set)
 
     @classmethod
@@ -143,6 +152,7 @@ class JobLimits:
         self._limits.clear()
         self._meters.clear()
         self._awaited.clear()
+        self._judged.clear()
         self.refresh_usage(connection, now)
 
     def refresh_usage(self, connection: Connection, now: float) -> None:
@@ -177,7 +187,23 @@ class JobLimits:
     # ---- 排队的 ----
 
     def judge(self, row: Mapping[str, Any], cluster: Cluster) -> tuple[Violation | None, Pools]:
-        """jobs 的一行：单个作业的上限不许它运行的原因，与它要的池。"""
+        """jobs 的一行：单个作业的上限不许它运行的原因，与它要的池。要求相同的只算一次。"""
+        if not self.enforced and not self.associations_required:
+            return None, ()
+        if not row["exclusive"] and self._in_exclusive_partition(row, cluster):
+            row = {**row, "exclusive": True}
+        whole = _whole_node(row, cluster)
+        key = (whole, *map(row.__getitem__, _JUDGED))
+        known = self._judged.get(key)
+        if known is None:
+            if len(self._judged) > MOST_JUDGED:
+                self._judged.clear()
+            known = self._judged[key] = self._judge(row, cluster, whole)
+        return known
+
+    def _judge(
+        self, row: Mapping[str, Any], cluster: Cluster, whole_node: tuple[int, int] | None
+    ) -> tuple[Violation | None, Pools]:
         partition = row["partition"].split(",")[0]
         owner = self._owner(row["account"], row["user_name"], partition, row["qos"])
         if self.associations_required and owner.association is None:
@@ -186,17 +212,14 @@ class JobLimits:
             return None, ()
         if row["qos"] is not None and owner.qos is None:
             return Violation("InvalidQOS", f"QOS {row['qos']} 已经不存在"), ()
-        demand = demand_of_row(row, self.default_memory_per_cpu, self._whole_node(row, cluster))
+        demand = demand_of_row(row, self.default_memory_per_cpu, whole_node)
         return violation(owner, demand), self._register(cluster, claims(owner, demand), waiting=True)
 
-    def _whole_node(self, row: Mapping[str, Any], cluster: Cluster) -> tuple[int, int] | None:
-        exclusive = row["exclusive"] or any(
+    @staticmethod
+    def _in_exclusive_partition(row: Mapping[str, Any], cluster: Cluster) -> bool:
+        return any(
             name in cluster.partitions and cluster.partitions[name].exclusive for name in row["partition"].split(",")
         )
-        if not cluster.count or not (exclusive or row["memory_per_node"] == 0):
-            return None
-        total = cluster.total[: cluster.count]
-        return int(total[:, CPU].max()), int(total[:, MEMORY].max())
 
     def _owner(self, account: str | None, user: str, partition: str, qos: str | None) -> Owner:
         association = self.accounting.find(account, user, partition)
@@ -289,6 +312,14 @@ class JobLimits:
             return None
         metered = not self.safe and any(kind == "used" for _, _, kind in self._limits.values())
         return now + TICK_S if self._awaited or metered else None
+
+
+def _whole_node(row: Mapping[str, Any], cluster: Cluster) -> tuple[int, int] | None:
+    """要占整个节点的：最大的节点的 CPU 数与内存（MiB）。"""
+    if not cluster.count or not (row["exclusive"] or row["memory_per_node"] == 0):
+        return None
+    total = cluster.total[: cluster.count]
+    return int(total[:, CPU].max()), int(total[:, MEMORY].max())
 
 
 def end_overrun(connection: Connection, epoch: int, overrun: Mapping[int, str]) -> list[int]:
