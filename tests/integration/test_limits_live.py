@@ -243,3 +243,25 @@ def test_an_update_is_checked_like_a_submission(system: RunningSystem, alice: Ru
     waits(alice, job, "QOSMaxWallDurationPerJobLimit")
     assert alice.call("PATCH", f"/jobs/{job}", {"time_limit": "1"})[0] == 200
     alice.wait_state(job, "COMPLETED")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/qos/%00", None),
+        ("PATCH", "/qos/%00", {"priority": 1}),
+        ("DELETE", "/accounts/%00", None),
+        ("PATCH", "/users/%00", {"admin_level": "None"}),
+        ("PATCH", "/qos/normal", {"description": "a\0b"}),
+        ("PATCH", "/qos/normal", {"grace_time": None}),
+        ("PATCH", "/qos/normal", {"grace_time": -1}),
+        ("PATCH", "/qos/normal", {"grp_tres": {"cpu": 1.5}}),
+        ("PATCH", "/qos/normal", {"grp_tres": {"cpu": True}}),
+        ("PATCH", "/qos/normal", {"grp_tres": {"cpu": [1]}}),
+        ("PATCH", "/qos/normal", {"usage_factor": 1e300}),
+    ],
+)
+def test_bad_input_is_an_answer(system: RunningSystem, method: str, path: str, body: dict[str, Any] | None) -> None:
+    status, answer = system.call(method, path, body)
+    assert status == 422, answer
+    assert answer["code"] != "internal_error"

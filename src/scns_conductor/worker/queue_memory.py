@@ -560,9 +560,7 @@ class QueueMemory:
             pools = licenses + self.limits.charge(job_id, runner, self.cluster)
         qos = self.waiting[job.job_id].request.qos
         # 提交成功之后的时刻：豁免时间从这时算起，不会少算。
-        self.cluster.allocate(
-            RunningJob(job_id, end, start.shares, partition, pools, qos=qos, start_time=time.time())
-        )
+        self.cluster.allocate(RunningJob(job_id, end, start.shares, partition, pools, qos=qos, start_time=time.time()))
         self._start_dependents(job.job_id, now)
         if start.task_id is None:
             self._drop(job.job_id)

@@ -28,11 +28,9 @@ def _tres(value: Any) -> Any:
         for name in value:
             if not isinstance(name, str) or not known_tres(name):
                 raise ValueError(f"无法识别的 TRES {name!r}；有 cpu、mem、node、gres/名字、license/名字")
-        return {
-            name: None if amount is None else tres_amount(name, amount)
-            for name, amount in value.items()
-            if amount is None or isinstance(amount, int | str)
-        }
+            if isinstance(value[name], bool) or not isinstance(value[name], int | str | None):
+                raise ValueError(f"TRES {name} 的数目 {value[name]!r} 不对；应是整数，或 null 去掉")  # noqa: TRY004 - pydantic 只认 ValueError
+        return {name: None if amount is None else tres_amount(name, amount) for name, amount in value.items()}
     return value
 
 
@@ -50,10 +48,11 @@ Tres = Annotated[
     Field(json_schema_extra={"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}]}),
 ]
 Seconds = Annotated[
-    int | None,
+    Annotated[int, Field(ge=0, le=_MOST)] | None,
     BeforeValidator(_seconds),
-    Field(ge=0, le=_MOST, json_schema_extra={"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}),
+    Field(json_schema_extra={"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}),
 ]
+NamePath = Annotated[str, Path(pattern=_WITHOUT_NUL, description="名字")]
 
 
 class LimitValues(BaseModel):
@@ -189,7 +188,7 @@ async def list_accounts(parts: PartsDep, _identity: IdentityDep) -> dict[str, An
 
 
 @router.get("/accounts/{name}", summary="一个账户")
-async def show_account(name: str, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def show_account(name: NamePath, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
     """说明、单位、上级。"""
     return (await accounts.list_accounts(parts.engine, name))[0]
 
@@ -204,7 +203,7 @@ async def create_account(body: NewAccount, parts: PartsDep, identity: IdentityDe
 
 
 @router.patch("/accounts/{name}", summary="修改账户（管理员、Operator）")
-async def update_account(name: str, body: AccountValues, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def update_account(name: NamePath, body: AccountValues, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """下一个调度周期生效。"""
     found = await accounts.update_account(parts.engine, identity, name, body.changes())
     parts.accounting.forget()
@@ -212,7 +211,7 @@ async def update_account(name: str, body: AccountValues, parts: PartsDep, identi
 
 
 @router.delete("/accounts/{name}", summary="删除账户与它的下级（管理员、Operator）")
-async def delete_account(name: str, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def delete_account(name: NamePath, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """还有没结束的作业时不能删；返回删掉的账户。"""
     found = await accounts.delete_account(parts.engine, identity, name)
     parts.accounting.forget()
@@ -229,7 +228,7 @@ async def list_users(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
 
 
 @router.patch("/users/{name}", summary="改管理级别与缺省账户（管理员、Operator）")
-async def update_user(name: str, body: UserUpdate, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def update_user(name: NamePath, body: UserUpdate, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """管理级别只有管理员能改。"""
     changes = _without_nulls({each: getattr(body, each) for each in body.model_fields_set})
     found = await accounts.update_user(parts.engine, identity, name, changes)
@@ -238,7 +237,7 @@ async def update_user(name: str, body: UserUpdate, parts: PartsDep, identity: Id
 
 
 @router.delete("/users/{name}", summary="删除用户的全部关联（管理员、Operator）", status_code=204)
-async def delete_user(name: str, parts: PartsDep, identity: IdentityDep) -> Response:
+async def delete_user(name: NamePath, parts: PartsDep, identity: IdentityDep) -> Response:
     """还有没结束的作业时不能删。"""
     await accounts.delete_user(parts.engine, identity, name)
     parts.accounting.forget()
@@ -300,7 +299,7 @@ async def list_qos(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
 
 
 @router.get("/qos/{name}", summary="一个 QOS")
-async def show_qos(name: str, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def show_qos(name: NamePath, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
     """时间的单位是秒，内存是 MiB。"""
     return (await qos.list_qos(parts.engine, name))[0]
 
@@ -314,7 +313,7 @@ async def create_qos(body: NewQos, parts: PartsDep, identity: IdentityDep) -> di
 
 
 @router.patch("/qos/{name}", summary="修改 QOS（管理员、Operator）")
-async def update_qos(name: str, body: QosValues, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def update_qos(name: NamePath, body: QosValues, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """下一个调度周期生效；正在运行的作业不受影响。"""
     found = await qos.update_qos(parts.engine, identity, name, body.changes())
     parts.accounting.forget()
@@ -322,7 +321,7 @@ async def update_qos(name: str, body: QosValues, parts: PartsDep, identity: Iden
 
 
 @router.delete("/qos/{name}", summary="删除 QOS（管理员、Operator）", status_code=204)
-async def delete_qos(name: str, parts: PartsDep, identity: IdentityDep) -> Response:
+async def delete_qos(name: NamePath, parts: PartsDep, identity: IdentityDep) -> Response:
     """还有没结束的作业在用时不能删。"""
     await qos.delete_qos(parts.engine, identity, name)
     parts.accounting.forget()
