@@ -94,6 +94,13 @@ def test_an_unknown_job_is_404(running_system: RunningSystem, path: str, job_id:
     assert (status, problem["code"]) == (404, "job_not_found")
 
 
+@pytest.mark.parametrize("path", ["/partitions/%00", "/nodes/a%00", "/qos/%00", "/jobs?name=%00"])
+def test_a_nul_in_the_address_is_refused(running_system: RunningSystem, path: str) -> None:
+    status, problem = running_system.call("GET", path)
+    assert (status, problem["code"]) == (422, "invalid_field")
+    assert "NUL" in problem["detail"]
+
+
 def test_bad_listing_conditions(running_system: RunningSystem) -> None:
     for query in ("state=NOPE", "sort=nope", "fields=nope", "cursor=nope", "limit=0", "limit=x", "submit_after=nope"):
         status, problem = running_system.call("GET", f"/jobs?{query}")

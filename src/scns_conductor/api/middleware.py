@@ -91,6 +91,10 @@ class Entrance:
                 )
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Any:
+        if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
+            # PostgreSQL 的文字里不能有 NUL；在这里拦一次，各处不必再想。
+            where = "路径" if "\x00" in scope["path"] else "查询参数"
+            return problem_response(422, "invalid_field", f"{where}里含有 NUL 字节（%00）；请去掉")
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return None
         length = headers.get(b"content-length", b"")
