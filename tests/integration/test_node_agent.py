@@ -371,6 +371,33 @@ def test_adopted_strays_do_not_pile_up_as_zombies(yard: NodeYard) -> None:
     wait_until(lambda: not Path(f"/proc/{child}").exists(), "孤儿被回收")
 
 
+def test_a_leader_that_ended_unrecorded_is_not_mistaken_for_its_escaped_child(yard: NodeYard) -> None:
+    """牧守进程死在创建进程与记下进程号之间，首进程随即结束，只剩另立会话的后代：作业结束，后代被杀。"""
+    yard.start_agent()
+    job_id = yard.run(
+        "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > child\n"
+        "while [ ! -e go ]; do sleep 0.02; done; exit 3\n"
+    )
+    leader = wait_until(lambda: yard.job(job_id)["process_id"], "进程号")
+    child = int(yard.exists("child").read_text())
+    agent = yard.agents["n1"]
+    agent.send_signal(signal.SIGSTOP)
+    try:
+        os.kill(yard.shepherd_pid(), signal.SIGKILL)
+        (yard.output / "go").touch()
+        wait_until(lambda: not alive(leader), "首进程结束")
+        journal = yard.spool("n1") / "shepherd.journal"
+        lines = journal.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if b'"t":"update"' not in line or b'"pid"' not in line]
+        assert len(kept) == len(lines) - 1
+        journal.write_bytes(b"".join(kept))
+    finally:
+        agent.send_signal(signal.SIGCONT)
+    job = yard.ended(job_id)
+    assert (job["state"], job["exit_status"]) == ("FAILED", 3)
+    wait_until(lambda: not alive(child), "另立会话的后代被杀")
+
+
 def test_claimed_job_without_a_process_is_a_node_failure(yard: NodeYard) -> None:
     yard.start_agent()
     yard.kill_agent(number=signal.SIGTERM)

@@ -122,6 +122,15 @@ def environment_value(pid: int, name: str) -> str | None:
     return None
 
 
+def arguments(pid: int) -> list[str]:
+    """命令行；读不到是空的。"""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().decode("utf-8", "surrogateescape").split("\0")
+    except OSError:
+        return []
+
+
 def read_io_bytes(pid: int) -> tuple[int, int] | None:
     """进程（含已回收的子进程）读写的字节数；没有权限或不存在返回 None。"""
     try:

@@ -66,12 +66,36 @@ def _find_process(keeper: JobKeeper, task: Task) -> None:
 
 
 def _find_unrecorded(keeper: JobKeeper, task: Task) -> int | None:
-    """记下了意图、没来得及记进程号：按环境标记找会话首进程。"""
-    for stat in process_table.snapshot().values():
-        if stat.pid == stat.session and process_table.environment_value(stat.pid, JOB_KEY_VARIABLE) == task.key:
-            keeper.journal.update(task.key, pid=stat.pid, boot=stat.start_s, at=time.time())
-            return stat.pid
-    return None
+    """记下了意图、没来得及记进程号：按环境标记找会话首进程，最早的那个；另立会话的后代也带着标记。
+
+    首进程可能已经结束，只剩这样的后代：那时它是过继给同一个父进程的僵尸。分不清是哪个僵尸就当没有看见，绝不猜。
+    """
+    table = process_table.snapshot()
+    marked = [
+        stat
+        for stat in table.values()
+        if stat.pid == stat.session and process_table.environment_value(stat.pid, JOB_KEY_VARIABLE) == task.key
+    ]
+    if not marked:
+        return None
+    leader = min(marked, key=lambda stat: (stat.start_s, stat.pid))
+    script = task.record.get("script_path")
+    if script and script not in process_table.arguments(leader.pid):
+        recorded = {record.get("pid") for record in keeper.journal.running.values()}
+        ended = [
+            stat
+            for stat in table.values()
+            if stat.state == "Z"
+            and stat.pid == stat.session
+            and stat.parent == leader.parent
+            and stat.start_s <= leader.start_s
+            and stat.pid not in recorded
+        ]
+        if len(ended) > 1:
+            return None
+        leader = ended[0] if ended else leader
+    keeper.journal.update(task.key, pid=leader.pid, boot=leader.start_s, at=time.time())
+    return leader.pid
 
 
 def _resume_duty(keeper: JobKeeper, group: JobGroup) -> None:
