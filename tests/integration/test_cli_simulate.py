@@ -69,6 +69,35 @@ def test_what_if_there_were_more_nodes_a_shorter_limit_or_more_load() -> None:
     assert waited("--scale-load", "1.5") > base
 
 
+def test_the_what_if_example_runs() -> None:
+    example = Path(__file__).parents[2] / "examples" / "what_if.sh"
+    path = f"{Path(SCNS).parent}:{os.environ['PATH']}"
+    answer = subprocess.run(
+        [example], capture_output=True, text=True, check=False, timeout=120, env={**os.environ, "PATH": path}
+    )
+    assert answer.returncode == 0, answer
+    machines = [line for line in answer.stdout.splitlines() if line.startswith("机器：")]
+    assert len(machines) == 4
+    assert "4 个节点 × 8 CPU" in machines[1]
+
+
+def test_plots_are_drawn_in_either_format(tmp_path: Path) -> None:
+    beginnings = {"svg": b"<?xml", "png": b"\x89PNG"}
+    for form, beginning in beginnings.items():
+        folder = tmp_path / form
+        simulate(CUT, "--limit", "300", "--policy", "easy,fifo", "--plots", str(folder), "--plot-format", form)
+        names = {f"{name}.{form}" for name in ("utilization", "queue", "gantt-easy", "gantt-fifo")}
+        assert {path.name for path in folder.iterdir()} == names
+        assert all(path.read_bytes().startswith(beginning) for path in folder.iterdir())
+
+
+def test_without_matplotlib_the_remedy_is_told_before_the_replay(tmp_path: Path) -> None:
+    (tmp_path / "matplotlib.py").write_text("raise ImportError\n")
+    answer = simulate(CUT, "--plots", str(tmp_path / "plots"), code=1, PYTHONPATH=str(tmp_path))
+    assert "scns-conductor[plots]" in answer.stderr
+    assert not (tmp_path / "plots").exists()
+
+
 def test_the_rlscheduler_table_is_one_command() -> None:
     found = json.loads(simulate(LUBLIN, "--rlscheduler", "--json").stdout)["rlscheduler"]
     assert round(found["none"]["FCFS"]["avg_bounded_slowdown"], 2) == 7273.77

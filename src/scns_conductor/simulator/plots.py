@@ -39,6 +39,7 @@ _WORDS = {
     "processor": ("处理器", "processor"),
     "hours": ("自第一次提交起的小时", "hours since first submit"),
     "days": ("自第一次提交起的天数", "days since first submit"),
+    "window": ("从第 {:.1f} 天起的小时", "hours since day {:.1f}"),
     "average": ("平均 {:.1f}", "mean {:.1f}"),
     "user": ("用户 {}", "user {}"),
     "others": ("其余 {} 个用户", "{} other users"),
@@ -88,24 +89,24 @@ def chinese_font() -> str | None:
 
 
 def plot_utilization(path: Path, outcomes: Mapping[str, Outcome], machine_cpus: int, window: Window | None) -> None:
-    """各策略占用的 CPU 比例随时间的变化。"""
-    _plot_curves(path, outcomes, "utilization", busy_cpus, 100 / machine_cpus, window)
+    """各策略占用的 CPU 比例随时间的变化，一个策略一格。"""
+    _plot_curves(path, outcomes, "utilization", busy_cpus, 100 / machine_cpus, window, apart=True)
 
 
 def plot_queue(path: Path, outcomes: Mapping[str, Outcome], window: Window | None) -> None:
     """各策略排队的作业数随时间的变化。"""
-    _plot_curves(path, outcomes, "queue", queue_length, 1.0, window)
+    _plot_curves(path, outcomes, "queue", queue_length, 1.0, window, apart=False)
 
 
 def plot_gantt(path: Path, title: str, outcome: Outcome, machine_cpus: int, window: Window) -> None:
     """甘特图：横轴时间，纵轴处理器，一块一个作业，颜色按用户。"""
     jobs, starts = outcome
     rectangles = assign_lanes(jobs, starts, machine_cpus, window)
-    figure, axes, word = _figure(11, 5.2)
+    figure, (axes,), word = _figure(11, 5.2)
     from matplotlib.collections import PolyCollection
     from matplotlib.patches import Patch
 
-    origin_s, scale_s, unit = _time_axis(jobs, window)
+    origin_s, scale_s = window[0], HOUR_S
     colours, others = _user_colours(rectangles, window)
     axes.add_collection(
         PolyCollection(
@@ -118,7 +119,7 @@ def plot_gantt(path: Path, title: str, outcome: Outcome, machine_cpus: int, wind
     axes.set_xlim((window[0] - origin_s) / scale_s, (window[1] - origin_s) / scale_s)
     axes.set_ylim(0, machine_cpus)
     axes.set_ylabel(word("processor"))
-    axes.set_xlabel(word(unit))
+    axes.set_xlabel(word("window").format((window[0] - jobs[0].submit_s) / DAY_S))
     axes.set_title(word("jobs").format(title, len({rectangle.job_id for rectangle in rectangles})), loc="left")
     axes.grid(visible=False)
     patches = [Patch(color=colour, label=word("user").format(user)) for user, colour in colours.items()]
@@ -145,27 +146,39 @@ def _user_colours(rectangles: Sequence[Rectangle], window: Window) -> tuple[dict
 
 
 def _plot_curves(
-    path: Path, outcomes: Mapping[str, Outcome], title: str, curve: Any, factor: float, window: Window | None
+    path: Path,
+    outcomes: Mapping[str, Outcome],
+    title: str,
+    curve: Any,
+    factor: float,
+    window: Window | None,
+    *,
+    apart: bool,
 ) -> None:
-    figure, axes, word = _figure(11, 4)
-    unit = "days"
-    for number, (name, (jobs, starts)) in enumerate(outcomes.items()):
-        _, columns = started_columns(jobs, starts)
-        span = window or _span(columns)
-        origin_s, scale_s, unit = _time_axis(jobs, span)
-        found = curve(columns)
-        steps = _coarsen(found, span)
-        average = float(np.diff(_area_until(found, np.array(span)))[0]) / (span[1] - span[0]) * factor
+    """apart：一个策略一格；否则画在一起。"""
+    figure, panels, word = _figure(11, 1.2 + 1.9 * len(outcomes) if apart else 4, len(outcomes) if apart else 1)
+    columns = {name: started_columns(jobs, starts)[1] for name, (jobs, starts) in outcomes.items()}
+    spans = {name: window or _span(found) for name, found in columns.items()}
+    span = min(each[0] for each in spans.values()), max(each[1] for each in spans.values())
+    jobs, _ = next(iter(outcomes.values()))
+    origin_s, scale_s, unit = _time_axis(jobs, span)
+    for number, (name, found) in enumerate(columns.items()):
+        axes = panels[number % len(panels)]
+        begin_s, end_s = spans[name]
+        exact = curve(found)
+        steps = _coarsen(exact, span)
+        average = float(np.diff(_area_until(exact, np.array([begin_s, end_s])))[0]) / (end_s - begin_s) * factor
         colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
         times, values = (steps.times_s - origin_s) / scale_s, steps.values * factor
         label = f"{name}: {word('average').format(average)}"
-        axes.step(times, values, where="post", label=label, linewidth=1.1, color=colour, alpha=0.9)
-        if len(outcomes) == 1:
-            axes.fill_between(times, values, step="post", color=colour, alpha=0.18, linewidth=0)
+        axes.step(times, values, where="post", label=label, linewidth=1.1, color=colour)
+        if apart or len(outcomes) == 1:
+            axes.fill_between(times, values, step="post", color=colour, alpha=0.2, linewidth=0)
+    for axes in panels:
         axes.set_xlim((span[0] - origin_s) / scale_s, (span[1] - origin_s) / scale_s)
-    axes.set_ylim(bottom=0)
-    axes.set_title(word(title), loc="left")
-    axes.set_xlabel(word(unit))
+        axes.set_ylim(bottom=0)
+    panels[0].set_title(word(title), loc="left")
+    panels[-1].set_xlabel(word(unit))
     figure.legend(loc="outside upper right", ncols=4, fontsize=9, frameon=False)
     _save(figure, path)
 
@@ -213,7 +226,7 @@ class _Word:
         return _WORDS[key][0 if self.chinese else 1]
 
 
-def _figure(width: float, height: float) -> "tuple[Figure, Any, _Word]":
+def _figure(width: float, height: float, rows: int = 1) -> "tuple[Figure, list[Any], _Word]":
     matplotlib = load_matplotlib()
     matplotlib.use("Agg")
     font = chinese_font()
@@ -236,7 +249,8 @@ def _figure(width: float, height: float) -> "tuple[Figure, Any, _Word]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    return figure, figure.add_subplot(), _Word(chinese=font is not None)
+    panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0].tolist()
+    return figure, panels, _Word(chinese=font is not None)
 
 
 def _save(figure: "Figure", path: Path) -> None:

@@ -1,7 +1,8 @@
 """重放：虚拟时钟推动事件，每个事件之后让线上的调度核心计划一次。这里没有第二套调度。
 
 规则（Gaussier 等，SC'15 的全日志实验）：每个事件一次；同一时刻先到达再结束，几个结束按启动的先后。
-什么也启动不了的事件不必计划：到达的作业此刻放不下，或结束之后空出来的还不够排队的最小的一个。
+什么也启动不了的事件不必计划：到达的作业此刻放不下，或结束之后空出来的还不够排队的最小的一个；
+没有别的在等而又放得下的，用核心的放置直接启动。
 """
 
 import heapq
@@ -154,8 +155,12 @@ class _Replaying:
         heapq.heappush(self._smallest, (job.cpus, number))
         if job.cpus > self._free:
             return False
-        free = self._cluster.free[: self._cluster.count]
-        return place(self._cluster, shape, free, self._policy.placement) is not None
+        shares = place(self._cluster, shape, self._cluster.free[: self._cluster.count], self._policy.placement)
+        if shares is not None and len(self._queue) == 1:
+            # 只有它一个在等：放得下就启动，没有别的要决定。
+            self._start(number, now, shares)
+            return False
+        return shares is not None
 
     def _end(self, number: int) -> bool:
         """结束；返回是否有排队的作业也许放得下了：空出来的还不够最小的一个，就不必计划。"""
@@ -183,13 +188,15 @@ class _Replaying:
                 self._plan(now)
 
     def _plan(self, now: float) -> None:
-        cluster, queue, jobs = self._cluster, self._queue, self._jobs
         self._result.passes += 1
-        for start in self._planner.plan(cluster, queue, now).starts:
-            number = start.job.job_id
-            queue.remove(number)
-            cluster.allocate(RunningJob(number, now + jobs[number].limit_s, start.shares))
-            self._free -= jobs[number].cpus
-            self._result.starts[number], self._result.shares[number] = now, start.shares
-            self._started += 1
-            heapq.heappush(self._events, (now + jobs[number].run_s, _END, self._started, number))
+        for start in self._planner.plan(self._cluster, self._queue, now).starts:
+            self._start(start.job.job_id, now, start.shares)
+
+    def _start(self, number: int, now: float, shares: tuple[NodeShare, ...]) -> None:
+        job = self._jobs[number]
+        self._queue.remove(number)
+        self._cluster.allocate(RunningJob(number, now + job.limit_s, shares))
+        self._free -= job.cpus
+        self._result.starts[number], self._result.shares[number] = now, shares
+        self._started += 1
+        heapq.heappush(self._events, (now + job.run_s, _END, self._started, number))
