@@ -103,7 +103,7 @@ def _narrowed(jobs: list[dict[str, Any]], parsed: Parsed) -> list[dict[str, Any]
 def _filters(client: Client, parsed: Parsed) -> dict[str, Any]:
     filters: dict[str, Any] = {}
     for key, name in (("account", "account"), ("partition", "partition"), ("name", "name"), ("qos", "qos")):
-        text = parsed.last(key) or os.environ.get(f"SQUEUE_{key.upper()}")
+        text = parsed.last(key) or os.environ.get("SQUEUE_NAMES" if key == "name" else f"SQUEUE_{key.upper()}")
         if text and text.lower() != "all":
             filters[name] = text
     users = parsed.last("user") or os.environ.get("SQUEUE_USERS")

@@ -229,6 +229,9 @@ def _jobs(client: Client, parsed: Parsed) -> list[dict[str, Any]]:
     end = parsed.last("endtime")
     since = _time(start) if start else None
     until = _time(end) if end else time.time() + 1
+    if since is not None and states and not end and not ids:
+        # sacct(1) 的 -S：写了 -s 而没有 -E，是那一刻还在的。
+        until = since
     if since is None and not ids:
         midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
         since = until - 1 if states and end is None else midnight.timestamp()
