@@ -458,7 +458,7 @@ class SchedulerInbox(SQLModel, table=True):
     __tablename__ = "scheduler_inbox"
 
     inbox_id: int | None = Field(None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True))
-    kind: str = Field(description="jobs、nodes、config 或请求：signal、suspend、resume、explain、read_log……")
+    kind: str = Field(description="jobs、ended、nodes、config 或请求：signal、suspend、resume、explain、read_log……")
     job_ids: list[int] = Field(
         default_factory=list,
         sa_type=ARRAY(sa.BigInteger),

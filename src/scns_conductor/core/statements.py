@@ -33,16 +33,13 @@ def notify_inbox() -> sa.TextClause:
     return sa.text(f"NOTIFY {INBOX_CHANNEL}")
 
 
-def drain_inbox(limit: int = 10_000) -> sa.TextClause:
-    """取走收件箱里的行。DELETE … RETURNING 使提交的先后无关紧要：不漏，不重。
-
-    返回列：inbox_id, kind, job_ids, node_names, payload；调用者自行按 inbox_id 排序。
-    """
-    return sa.text(
-        "DELETE FROM scheduler_inbox WHERE inbox_id IN "
-        f"(SELECT inbox_id FROM scheduler_inbox ORDER BY inbox_id LIMIT {int(limit)}) "
-        "RETURNING inbox_id, kind, job_ids, node_names, payload"
-    )
+DRAIN_MOST = 10_000
+# 取走收件箱里的行。DELETE … RETURNING 使提交的先后无关紧要：不漏，不重；调用者自行按 inbox_id 排序。
+DRAIN_INBOX = f"""
+    DELETE FROM scheduler_inbox WHERE inbox_id IN
+      (SELECT inbox_id FROM scheduler_inbox ORDER BY inbox_id LIMIT {DRAIN_MOST})
+    RETURNING inbox_id, kind, job_ids, node_names, payload
+"""
 
 
 def answer_insert(request_id: str, answer: dict[str, Any]) -> sa.Insert:

@@ -270,6 +270,26 @@ class QueueMemory:
                 self._update_available(self.waiting[array])
         self._reconsider_dependents(connection, touched, now)
 
+    def ended(self, connection: Connection, job_ids: Collection[int], now: float) -> None:
+        """这些作业结束了，不再排队：没有别的作业等它们的，不必重读。"""
+        if any(self._singletons.values()):
+            watched = set(job_ids)
+        else:
+            watched = {
+                job_id
+                for job_id in job_ids
+                if self._dependents.get(job_id) or self._dependents.get(self._array_of.get(job_id, job_id))
+            }
+        arrays: set[int] = set()
+        for job_id in job_ids:
+            if job_id not in watched:
+                self.forget_running(job_id, arrays)
+                self._drop(job_id)
+        for array in arrays:
+            if array in self.waiting:
+                self._update_available(self.waiting[array])
+        self.refresh(connection, watched, now)
+
     def forget_running(self, job_id: int, arrays: set[int] | None = None) -> None:
         """作业不再占资源。"""
         self.cluster.release(job_id)

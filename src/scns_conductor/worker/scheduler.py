@@ -3,6 +3,7 @@
 一条会话做所有的事：它持有咨询锁，也提交计划，会话没了就什么也改不了（见 leader）。
 """
 
+import contextlib
 import gc
 import logging
 import math
@@ -11,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -25,7 +26,7 @@ from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.settings import Settings, load_settings
-from scns_conductor.core.statements import INBOX_CHANNEL, answer_insert, drain_inbox, notify_answer
+from scns_conductor.core.statements import DRAIN_INBOX, DRAIN_MOST, INBOX_CHANNEL, answer_insert, notify_answer
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.scheduling.placement import Placement
 from scns_conductor.scheduling.plan import Plan, PlannedStart
@@ -34,6 +35,7 @@ from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.preemption import Rules, exempt_ends, preempt, resumable
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 from scns_conductor.worker.explanation import answer_question
+from scns_conductor.worker.hot_statement import HotStatement
 from scns_conductor.worker.job_limits import JobLimits, end_overrun
 from scns_conductor.worker.job_priority import JobPriority
 from scns_conductor.worker.leader import Leadership, NotLeader
@@ -58,6 +60,11 @@ QUESTIONS = frozenset({"explain", "plan", "priorities", "shares", "diag"})
 REASONS_INTERVAL_S = 1.0
 # 一个周期最多启动几个：提交的一批不太大，节点早些开工。
 MOST_STARTS = 1000
+# 作业的变化来得密时，每个变化歇这么久、至多歇这么久再取下一批：一个周期的固定花费由更多的作业分担。
+REST_PER_JOB_S = 0.004
+REST_MOST_S = 0.02
+
+_DRAIN = HotStatement(DRAIN_INBOX)
 
 _HOLDERS = sa.text(
     "SELECT node_name, array_agg(job_id) AS job_ids FROM resource_allocations "
@@ -86,6 +93,8 @@ class Scheduler:
         self._planner = Planner(self._policy)
         self._plan: Plan | None = None
         self._reprioritise = False
+        self._notified = False
+        self._rest_until = 0.0
         self._statistics = SchedulerStatistics(time.time())
 
     def stop(self) -> None:
@@ -113,8 +122,8 @@ class Scheduler:
                 return
         with connection.begin():
             connection.execute(sa.text(f"LISTEN {INBOX_CHANNEL}"))
-            # 只用套接字可读来醒，通知本身不看；挂一个处理器，psycopg 就不积压它们。
-            _driver(connection).add_notify_handler(lambda _: None)
+            # 通知的内容不看，只记下有过。
+            _driver(connection).add_notify_handler(self._notice)
         with connection.begin():
             self._memory.load_all(connection, time.time())
         self._reasons = ReasonWriter()
@@ -167,32 +176,49 @@ class Scheduler:
         return bool(repaired or silent.names)
 
     def _drain(self, connection: Connection) -> bool:
-        """取走收件箱，更新记忆，转发请求；返回有没有与计划有关的变化。"""
-        with connection.begin():
-            rows = [dict(row) for row in connection.execute(drain_inbox()).mappings()]
-            if not rows:
-                return False
-            now = time.time()
-            kinds = {row["kind"] for row in rows}
-            if "accounting" in kinds:
-                # 上限变了，每个作业要的池都可能变：整个重装。管理员才做的事，不常有。
-                self._memory.load_all(connection, now)
-                self._reprioritise = True
-            if "config" in kinds:
-                self._memory.load_partitions(connection, now)
-            if "nodes" in kinds:
-                names = {name for row in rows if row["kind"] == "nodes" for name in row["node_names"]}
-                self._memory.load_nodes(connection, sorted(names) or None)
-                # 节点下线会结束它的作业；agent 登记也从这里来。
-                self._memory.load_partitions(connection, now)
-            jobs = {job_id for row in rows if row["kind"] == "jobs" for job_id in row["job_ids"]}
+        """取走收件箱，更新记忆，转发请求；返回有没有与计划有关的变化。
+
+        各条语句自成事务：取走之后、读完之前断了线，重新上任时整个重装，什么也不漏。
+        """
+        with _one_by_one(connection), connection.begin():
+            rows = [dict(row) for row in _DRAIN.execute(connection, {}).mappings()]
+        if not rows:
+            return False
+        # 一次取不完的，不等通知，接着取。
+        self._notified |= len(rows) == DRAIN_MOST
+        now = time.time()
+        kinds = {row["kind"] for row in rows}
+        if kinds & {"accounting", "config", "nodes"}:
+            with connection.begin():
+                self._reload(connection, rows, now)
+        ended = {job_id for row in rows if row["kind"] == "ended" for job_id in row["job_ids"]}
+        jobs = {job_id for row in rows if row["kind"] == "jobs" for job_id in row["job_ids"]}
+        with _one_by_one(connection), connection.begin():
+            # 结束了又重新排队的两种都有：照现在的重读。
+            self._memory.ended(connection, ended - jobs, now)
             self._memory.refresh(connection, jobs, now)
         requests = sorted((row for row in rows if row["kind"] in FORWARDED), key=lambda row: int(row["inbox_id"]))
         self._send(self._forward(connection, requests))
         questions = [row for row in rows if row["kind"] in QUESTIONS]
         if questions:
             self._answer(connection, questions)
-        return bool(jobs or kinds & {"config", "nodes", "accounting"})
+        self._pace(len(jobs) + len(ended))
+        return bool(jobs or ended or kinds & {"config", "nodes", "accounting"})
+
+    def _reload(self, connection: Connection, rows: Sequence[Mapping[str, Any]], now: float) -> None:
+        """管理员才做的改动，不常有：记账变了整个重装，分区、节点变了重读。"""
+        kinds = {row["kind"] for row in rows}
+        if "accounting" in kinds:
+            # 上限变了，每个作业要的池都可能变。
+            self._memory.load_all(connection, now)
+            self._reprioritise = True
+        if "config" in kinds:
+            self._memory.load_partitions(connection, now)
+        if "nodes" in kinds:
+            names = {name for row in rows if row["kind"] == "nodes" for name in row["node_names"]}
+            self._memory.load_nodes(connection, sorted(names) or None)
+            # 节点下线会结束它的作业；agent 登记也从这里来。
+            self._memory.load_partitions(connection, now)
 
     def _answer(self, connection: Connection, questions: Sequence[Mapping[str, Any]]) -> None:
         """按此刻的记忆回答；explain 与 plan 真的计划一次。"""
@@ -281,7 +307,7 @@ class Scheduler:
             return moved
         starts = _starts(self._memory, decided.starts)
         try:
-            with connection.begin():
+            with _one_by_one(connection), connection.begin():
                 started = commit_starts(connection, epoch, starts)
         except sa.exc.IntegrityError as error:
             # 记忆与节点计数不符（不变量 3 的 CHECK 拦下了整批）：重装再计划。
@@ -362,17 +388,39 @@ class Scheduler:
         except BusUnavailable as error:
             logger.warning("bus_unavailable", extra={"error": str(error), "nodes": sorted(messages)})
 
+    def _pace(self, jobs: int) -> None:
+        """刚取走 jobs 个作业的变化：来得密时歇一歇，让下一批多攒几个；零星的不歇。"""
+        self._rest_until = time.monotonic() + min(REST_MOST_S, REST_PER_JOB_S * jobs)
+
     def _wait(self, connection: Connection, most_s: float) -> None:
         """等收件箱的通知，至多 most_s 秒；有作业到了时刻也醒来。"""
-        with connection.begin():
-            pending = connection.scalar(sa.text("SELECT EXISTS (SELECT FROM scheduler_inbox)"))
-        if pending:
-            return
-        # 上面的查询之后才到的通知会使套接字可读；之前到的由 pending 看见，所以不会漏。
-        wake = self._memory.next_wake()
-        if wake is not None:
-            most_s = min(most_s, max(0.0, wake - time.time()))
-        select.select([_driver(connection).fileno()], [], [], most_s)
+        driver = _driver(connection)
+        if not self._notified:
+            wake = self._memory.next_wake()
+            if wake is not None:
+                most_s = min(most_s, max(0.0, wake - time.time()))
+            select.select([driver.fileno()], [], [], most_s)
+        self._stopping.wait(max(0.0, self._rest_until - time.monotonic()))
+        # 收下到此为止的通知，再去取收件箱：它们说的变化都已经提交，下一次取得到；之后的会再把这里叫醒。
+        driver.pgconn.consume_input()
+        while driver.pgconn.notifies() is not None:
+            continue
+        self._notified = False
+
+    def _notice(self, _: psycopg.Notify) -> None:
+        self._notified = True
+
+
+@contextlib.contextmanager
+def _one_by_one(connection: Connection) -> Iterator[None]:
+    """里面的语句各自成一个事务，省去 BEGIN 与 COMMIT 的往返；只能在事务之外进出。"""
+    driver = _driver(connection)
+    driver.autocommit = True
+    try:
+        yield
+    finally:
+        if not driver.closed:
+            driver.autocommit = False
 
 
 def _driver(connection: Connection) -> "psycopg.Connection[Any]":
