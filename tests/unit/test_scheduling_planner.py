@@ -79,6 +79,16 @@ def test_licenses_limit_starts():
     assert list(decided.blocked.values()) == ["Licenses"]
 
 
+def test_a_license_taken_in_the_same_cycle_is_not_promised_again():
+    cluster = cluster_of(NodeFacts("n1", 8, 0))
+    cluster.set_pool("license:matlab", 1, "Licenses")
+    shape = Shape(pools=(("license:matlab", 1),))
+    jobs = [PendingJob(1, shape, 50.0), PendingJob(2, shape, 30.0), PendingJob(3, shape, FOREVER)]
+    decided = plan(cluster, queue_of(*jobs), NOW, Policy(depth=3))
+    assert list(where(decided)) == [1]
+    assert [(kept.job.job_id, kept.start_time) for kept in decided.reservations] == [(2, NOW + 50), (3, NOW + 80)]
+
+
 def test_multi_node_job_gets_distinct_nodes_under_one_switch():
     cluster = cluster_of(
         *(NodeFacts(f"n{number}", 4, 0, switch=switch) for number, switch in enumerate(("s1", "s2", "s1", "s2", "s2")))

@@ -48,6 +48,7 @@ class Cycle:
         self._releases = releases
         # 本周期的启动，给 future 用：(节点, 结束, 占去)。
         self._started: list[tuple[int, float, IntArray]] = []
+        self._started_pools: list[tuple[Sequence[tuple[str, int]], float]] = []
         self._stopped: set[str] = set()
         self._search = NodeSearch(cluster, self.free, policy.placement)
 
@@ -56,6 +57,8 @@ class Cycle:
         """今后的空闲；第一次有作业受阻时才造。"""
         if self._future is None:
             self._future = Future(self.cluster, self.now, self.free, self._started, self._releases)
+            for pools, end in self._started_pools:
+                self._future.start_pools(pools, end)
             self._search.future = self._future
         return self._future
 
@@ -191,9 +194,10 @@ class Cycle:
             self.pools[name] -= count
         if self._future is None:
             self._started.extend((node, end, need) for node, need in needs)
+            self._started_pools.append((pools, end))
         else:
             self._future.start(needs, end)
-            self._future.occupy_pools(self.now, end, pools)
+            self._future.start_pools(pools, end)
 
     def _take(self, node: int, need: IntArray) -> None:
         self.free[node] -= need

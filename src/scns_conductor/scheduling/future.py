@@ -48,6 +48,8 @@ class Future:
         self._is_open: BoolArray = np.zeros(cluster.count, dtype=np.bool_)
         self._pools: dict[str, int] = {}
         self._licenses = Timelines(now, 1)
+        # 许可证还没有开时间线之前，本周期启动的：(结束, 数目)。
+        self._extra_pools: dict[str, list[tuple[float, int]]] = defaultdict(list)
         # 预留占着的节点与时段，按开始的先后。
         self._windows = [
             (reservation.mask(cluster.index, cluster.count), reservation.start, reservation.end)
@@ -74,13 +76,17 @@ class Future:
                 self.opened.occupy(share.node, begin, end, need)
             else:
                 self._deferred[share.node].append((begin, end, need))
-        self.occupy_pools(begin, end, pools)
-
-    def occupy_pools(self, begin: float, end: float, pools: Sequence[tuple[str, int]]) -> None:
-        """占下许可证；没有被保留的许可证不必记。"""
         for name, count in pools:
-            if name.startswith(LICENSE) and (name in self._pools or begin > self.now):
+            if name.startswith(LICENSE):
                 self._licenses.occupy(self._pool(name), begin, end, np.array([count]))
+
+    def start_pools(self, pools: Sequence[tuple[str, int]], end: float) -> None:
+        """本周期又启动了一个：占去的许可证到 end 归还。"""
+        for name, count in pools:
+            if name in self._pools:
+                self._licenses.occupy(self._pools[name], self.now, end, np.array([count]))
+            elif name.startswith(LICENSE):
+                self._extra_pools[name].append((end, count))
 
     def open(self, node: int) -> None:
         """开这个节点的时间线；开过了则什么也不做。"""
@@ -110,10 +116,12 @@ class Future:
         number = self._pools.get(name)
         if number is None:
             number = self._pools[name] = len(self._pools)
-            holders = list(self._cluster.pool_holders.get(name, {}).values())
+            extra = self._extra_pools.get(name, [])
+            holders = [*self._cluster.pool_holders.get(name, {}).values(), *extra]
+            left = self._cluster.pools.get(name, 0) - sum(count for _, count in extra)
             ends = np.array([end for end, _ in holders], dtype=np.float64)
             counts = np.array([[count] for _, count in holders], dtype=np.int64).reshape(-1, 1)
-            self._licenses.open(number, np.array([self._cluster.pools.get(name, 0)]), ends, counts)
+            self._licenses.open(number, np.array([left]), ends, counts)
         return number
 
     # ---- 此刻 ----
