@@ -259,6 +259,31 @@ def test_new_shepherd_adopts_what_still_runs(yard: Yard) -> None:
     assert not (yard.work / "twice").exists()
 
 
+def test_a_job_of_the_same_number_on_another_node_is_not_taken_for_ours(yard: Yard, tmp_path: Path) -> None:
+    """同一台机器上另一个节点（另一套系统）有同号的作业：接管、清理都不碰它。"""
+    work = tmp_path / "other_work"
+    work.mkdir()
+    other = Yard(tmp_path / "other", work, yard.containment)
+    try:
+        theirs = other.launch(1, "touch ready; exec sleep 1000\n")["pid"]
+        yard.launch(1, "touch ready; exec sleep 1000\n")
+        for folder in (work, yard.work):
+            wait_until((folder / "ready").exists, "脚本开始")
+        yard.kill_shepherd()
+        # 没有来得及记下进程号：只能靠环境里的标记找。
+        journal = yard.spool / "shepherd.journal"
+        lines = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(b"".join(line for line in lines if b'"t":"update"' not in line))
+        yard.connect()
+        (found,) = yard.hello["running"]
+        assert found["pid"] != theirs
+        yard.client.kill([(1, 0)], cause="cancel", grace_s=0)
+        assert yard.end(1)["cause"] == "cancel"
+        assert alive(theirs)
+    finally:
+        other.stop()
+
+
 def test_job_that_ended_while_no_shepherd_lived_is_unseen(yard: Yard) -> None:
     answer = yard.launch(1, "touch ready; while [ ! -e go ]; do sleep 0.02; done\n")
     wait_until((yard.work / "ready").exists, "脚本开始")

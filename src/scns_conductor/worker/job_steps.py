@@ -26,9 +26,8 @@ from scns_conductor.worker.claim import ClaimedJob, held_job
 from scns_conductor.worker.core_binding import Binding, CorePool
 from scns_conductor.worker.finish import clean_text
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
-from scns_conductor.worker.launch_spec import HOLDER_STEPS, LaunchSpec, task_key
+from scns_conductor.worker.launch_spec import HOLDER_STEPS, LaunchSpec
 from scns_conductor.worker.shepherd_client import SOURCE_ROOT
-from scns_conductor.worker.shepherd_containment import JOB_KEY_VARIABLE
 
 # 与牧守进程一样 -I -S：不看环境、不载入第三方包。
 _BOOTSTRAP = (
@@ -369,8 +368,6 @@ def step_spec(
             **base.env,
             **request.environment,
             **_variables(request, job, node),
-            # 没有 cgroup 时靠它认出任务的后代。
-            JOB_KEY_VARIABLE: task_key(job.job_id, job.restart_count, str(request.step_id)),
         },
         "cwd": directory,
         "uid": base.uid,

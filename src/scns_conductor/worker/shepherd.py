@@ -55,7 +55,7 @@ class Shepherd:
 
         tasks_by_pid: dict[int, Task] = {}
         tree, detail = self._open_cgroups(containment)
-        self._containment = Containment(tree, detail, tasks_by_pid)
+        self._containment = Containment(tree, detail, tasks_by_pid, node_cgroup_path(node, spool))
         self._journal = Journal(f"{spool}/shepherd.journal")
         self._scripts = ScriptFiles(spool)
         self._keeper = JobKeeper(self._journal, self._containment, Spawner(self._scripts), tasks_by_pid, self._watch)

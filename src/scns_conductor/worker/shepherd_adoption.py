@@ -70,11 +70,11 @@ def _find_unrecorded(keeper: JobKeeper, task: Task) -> int | None:
 
     首进程可能已经结束，只剩这样的后代：那时它是过继给同一个父进程的僵尸。分不清是哪个僵尸就当没有看见，绝不猜。
     """
-    table = process_table.snapshot()
+    table, marker = process_table.snapshot(), keeper.containment.marker_of(task.key)
     marked = [
         stat
         for stat in table.values()
-        if stat.pid == stat.session and process_table.environment_value(stat.pid, JOB_KEY_VARIABLE) == task.key
+        if stat.pid == stat.session and process_table.environment_value(stat.pid, JOB_KEY_VARIABLE) == marker
     ]
     if not marked:
         return None

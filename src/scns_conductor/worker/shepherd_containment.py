@@ -51,14 +51,22 @@ def become_subreaper() -> bool:
 
 
 class Containment:
-    """tree 为 None 表示没有 cgroup。tasks_by_pid 由 JobKeeper 维护，这里只读。"""
+    """tree 为 None 表示没有 cgroup。tasks_by_pid 由 JobKeeper 维护，这里只读。
 
-    def __init__(self, tree: CgroupTree | None, detail: str, tasks_by_pid: dict[int, Task]) -> None:
+    owner 认得出是哪个节点的：一台机器上可以有几个节点、几套系统，作业号会相同。
+    """
+
+    def __init__(self, tree: CgroupTree | None, detail: str, tasks_by_pid: dict[int, Task], owner: str) -> None:
+        self._owner = owner
         self._tree = tree
         self._detail = detail
         self._tasks_by_pid = tasks_by_pid
         self._orphan_owner: dict[int, JobGroup] = {}
         self.subreaper = become_subreaper()
+
+    def marker_of(self, key: str) -> str:
+        """作业步的进程在环境里带着的标记。"""
+        return f"{key}@{self._owner}"
 
     def create(self, spec: LaunchSpec) -> JobCgroup | None:
         """为作业建 cgroup；没有 cgroup 时返回 None。失败抛 OSError。"""
@@ -138,7 +146,8 @@ class Containment:
         roots.update(
             pid
             for pid in candidates
-            if pid in table and ((session_free and table[pid].session == task.pid) or self._marker(pid) == task.key)
+            if pid in table
+            and ((session_free and table[pid].session == task.pid) or self._marker(pid) == self.marker_of(task.key))
         )
         return descendants(table, roots) - {os.getpid()}
 
@@ -161,7 +170,11 @@ class Containment:
 
     def _marked(self, group: JobGroup, pid: int) -> bool:
         marker = self._marker(pid)
-        return marker is not None and marker.startswith(f"{group.job_id}.{group.attempt}.")
+        return (
+            marker is not None
+            and marker.startswith(f"{group.job_id}.{group.attempt}.")
+            and marker.endswith(f"@{self._owner}")
+        )
 
     def _owns(self, group: JobGroup, pid: int, table: dict[int, ProcessStat]) -> bool:
         """过继来的孤儿是不是这个作业的；会话和环境都抹掉的，归给同一用户唯一的作业。"""

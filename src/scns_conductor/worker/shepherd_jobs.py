@@ -136,7 +136,7 @@ class JobKeeper:
             if is_new:
                 group.cgroup = self._make_cgroup(spec)
             group.tasks[spec.step] = task
-            spec.env[JOB_KEY_VARIABLE] = spec.key
+            spec.env[JOB_KEY_VARIABLE] = self.containment.marker_of(spec.key)
             if spec.script is not None:
                 # 启动失败也要靠它收走；启动成了随进程号一起落盘。
                 record["script_inode"] = self._spawner.scripts.write(spec)

@@ -10,6 +10,7 @@ import signal
 import struct
 
 from scns_conductor.core import step_wire as wire
+from scns_conductor.worker.shepherd_containment import JOB_KEY_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -186,6 +187,8 @@ class TaskStarter:
     def _environment(self, task: Task) -> dict[str, str]:
         return {
             **self._spec["env"],
+            # 没有 cgroup 时靠它认出任务的后代：牧守进程给了步的主人。
+            JOB_KEY_VARIABLE: os.environ[JOB_KEY_VARIABLE],
             **(self._spec.get("task_env") or {}).get(str(task.rank), {}),
             "SLURM_PROCID": str(task.rank),
             "SLURM_LOCALID": str(self._spec["ranks"].index(task.rank)),
