@@ -110,9 +110,10 @@ class Cluster:
         # 各节点上的行；占着各个池的作业 -> (预计结束, 数目)。
         self.node_rows: list[set[int]] = []
         self.pool_holders: dict[str, dict[int, tuple[float, int]]] = defaultdict(dict)
-        # 计划器上次看过之后动过的节点与池，它看完就清空；moved_ends：运行中的作业的预计结束改过几次。
+        # 计划器上次看过之后动过的节点，它看完就清空；moved_ends：运行中的作业的预计结束改过几次。
         self.touched: set[int] = set()
-        self.touched_pools: set[str] = set()
+        # 其中归还过的：归还的作业原定最晚何时结束，此后的空闲没有变。
+        self.freed_until: dict[int, float] = {}
         self.moved_ends = 0
         self.features: list[frozenset[str]] = []
         self.switches: list[str] = []
@@ -191,7 +192,6 @@ class Cluster:
         """登记一个池，或改它的总量；在用的不变，所以改小了剩下的可以是负的。reason 是缺它时的原因码。"""
         self.pools[name] = self.pools.get(name, 0) + total - self._pool_totals.get(name, 0)
         self._pool_totals[name] = total
-        self.touched_pools.add(name)
         self.pool_reasons[name] = reason
 
     def reservations_turned(self) -> None:
@@ -273,7 +273,6 @@ class Cluster:
         for name, amount in job.pools:
             self.pools[name] = self.pools.get(name, 0) - amount
             self.pool_holders[name][job.job_id] = (job.expected_end, amount)
-            self.touched_pools.add(name)
         self.running[job.job_id] = job
 
     def release(self, job_id: int) -> RunningJob | None:
@@ -286,11 +285,11 @@ class Cluster:
                 self.run_end[row] = -1.0
                 self.node_rows[node].discard(row)
                 self.touched.add(node)
+                self.freed_until[node] = max(self.freed_until.get(node, 0.0), job.expected_end)
                 self._run_spare.append(row)
             for name, amount in job.pools:
                 self.pools[name] = self.pools.get(name, 0) + amount
                 self.pool_holders[name].pop(job_id, None)
-                self.touched_pools.add(name)
         return job
 
     def _spare_row(self) -> int:

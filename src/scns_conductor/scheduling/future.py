@@ -99,13 +99,21 @@ class Future:
         if extra:
             ends = np.concatenate([ends, [item[1] for item in extra]])
             needs = np.vstack([needs, [item[2] for item in extra]])
-        self.opened.open(node, self._free[node], ends, needs)
+        self.opened.open(node, self._free[node], ends, needs, self._deferred.pop(node, ()))
         self._is_open[node] = True
         for mask, start, end in self._windows:
             if mask[node] and end > self.now:
                 self.opened.close(node, start, end)
-        for begin, until, need in self._deferred.pop(node, ()):
-            self.opened.occupy(node, begin, until, need)
+
+    def ceiling(self, node: int) -> tuple[FloatArray, IntArray]:
+        """不看保留时 node 今后的空闲：(归还的时刻, 归还了前 k 个之后的空闲)，后者多一行；它是空闲的上界，只增不减。"""
+        rows = list(self._cluster.node_rows[node])
+        ends = self._cluster.run_end[rows]
+        order = np.argsort(ends, kind="stable")
+        order = order[ends[order] < NO_END]
+        needs = self._cluster.run_need[rows][order]
+        levels = self._free[node] + np.vstack([np.zeros((1, needs.shape[1]), dtype=np.int64), np.cumsum(needs, axis=0)])
+        return np.maximum(ends[order], self.now + 1.0), levels
 
     def _open_deferred(self) -> None:
         for node in list(self._deferred):

@@ -77,6 +77,7 @@ class Planner:
         queue.fresh.clear()
         queue.disordered = False
         cluster.touched.clear()
+        cluster.freed_until.clear()
         return cycle.plan
 
     def forget(self) -> None:
@@ -108,4 +109,9 @@ class Planner:
             memory.releases.stale[looked] = True
         cycle = Cycle(cluster, now, self.policy, memory.releases)
         cycle.unreserved = {key for key in memory.unreserved if key in queue.groups}
-        return cycle if resume(cycle, memory.plan, queue, changed, raised) else None
+        freed_until = None
+        if (cluster.free[changed] >= memory.free[changed]).all():
+            # 已过预计结束的，上一遍当作马上结束。
+            least = memory.plan.now + 1.0
+            freed_until = {node: max(least, cluster.freed_until.get(node, np.inf)) for node in changed.tolist()}
+        return cycle if resume(cycle, memory.plan, queue, changed, raised, freed_until) else None

@@ -5,7 +5,7 @@
 """
 
 import heapq
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -22,16 +22,28 @@ MANY_NODES = 64
 MOST_INSERTED = 64
 
 
-def resume(cycle: Cycle, old: Plan, queue: Queue, changed: IntArray, raised: Collection[str]) -> bool:
+def resume(
+    cycle: Cycle,
+    old: Plan,
+    queue: Queue,
+    changed: IntArray,
+    raised: Collection[str],
+    freed_until: Mapping[int, float] | None,
+) -> bool:
     """在 cycle 里接着 old 计划；changed 是变了的节点，raised 是多了的池。不能接着的返回 False（要从头计划）。
+
+    变了的节点若只是空出来了一些，freed_until 是各自到何时为止（此后的空闲没有变），否则是 None。
 
     调用者保证：old 的保留用的池没有多。
     """
-    return _Resumption(cycle, old, queue, changed).run(raised)
+    return _Resumption(cycle, old, queue, changed, freed_until).run(raised)
 
 
 class _Resumption:
-    def __init__(self, cycle: Cycle, old: Plan, queue: Queue, changed: IntArray) -> None:
+    def __init__(
+        self, cycle: Cycle, old: Plan, queue: Queue, changed: IntArray, freed_until: Mapping[int, float] | None
+    ) -> None:
+        self._freed_until = freed_until
         self._cycle, self._old, self._queue = cycle, old, queue
         self._dirty: BoolArray = np.zeros(cycle.cluster.count, dtype=np.bool_)
         self._dirty[changed] = True
@@ -58,7 +70,11 @@ class _Resumption:
         )
         if len(inserted) > MOST_INSERTED:
             return False
-        for kept in self._old.reservations:
+        same = 0 if inserted else self._unaffected()
+        for kept in self._old.reservations[:same]:
+            self._skipped.add(kept.job.job_id)
+            self._cycle.hold(kept)
+        for kept in self._old.reservations[same:]:
             while inserted and inserted[0].key < kept.job.key:
                 self._insert(inserted.pop(0))
             nodes = [share.node for share in kept.shares]
@@ -82,6 +98,38 @@ class _Resumption:
         self._nodes = np.flatnonzero(self._dirty)
 
     # ---- 保留 ----
+
+    def _unaffected(self) -> int:
+        """最前面有几个保留肯定照旧：变了的节点在变了的那段时间里，即使没有保留，也不能更早给出它们要的。"""
+        cycle, cluster = self._cycle, self._cycle.cluster
+        if self._freed_until is None or len(self._nodes) > MANY_NODES:
+            return 0
+        needs, masks = [], []
+        for kept in self._old.reservations[: cycle.depth]:
+            job, shape = kept.job, kept.job.shape
+            if kept.start_time <= cycle.now or self._queue.jobs.get(job.job_id) is not job or not job.startable:
+                break
+            need, kind = facts_of(cluster, self._queue.groups[shape, job.time_limit_s])
+            if kind is Kind.GENERAL or shape.pools or shape.time_minimum_s is not None:
+                break
+            needs.append(need)
+            masks.append(cluster.eligible(shape))
+        if not needs or not len(self._nodes):
+            return len(needs)
+        wanted = np.stack(needs)
+        candidates = self._old.reservations[: len(needs)]
+        starts = np.array([kept.start_time for kept in candidates])
+        owners = np.array([kept.shares[0].node for kept in candidates])
+        affected = np.zeros(len(needs), dtype=np.bool_)
+        for node in self._nodes.tolist():
+            moments, levels = cycle.future.ceiling(node)
+            # 它自己的节点要更早才算；别的节点同样早时也许次序在前。
+            earlier = np.searchsorted(moments, starts, side="left")
+            slots = np.where(owners == node, earlier, np.searchsorted(moments, starts, side="right"))
+            slots = np.minimum(slots, np.searchsorted(moments, self._freed_until[node], side="left"))
+            usable = np.fromiter((mask[node] for mask in masks), np.bool_, len(masks))
+            affected |= usable & ((levels[slots] >= wanted) | (wanted == 0)).all(axis=1)
+        return int(affected.argmax()) if affected.any() else len(needs)
 
     def _recheck(self, kept: Reservation) -> None:
         """核对一个保留：照旧、提前、推迟，或此刻就启动。"""

@@ -3,6 +3,8 @@
 第 r 行的 times[r, k] 起的一段里空闲是 free[r, k]；times 用不到的位置是 inf，最后一段没有尽头。
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from scns_conductor.scheduling.releases import NO_END, FloatArray
@@ -26,11 +28,30 @@ class Timelines:
     def __len__(self) -> int:
         return len(self._length)
 
-    def open(self, node: int, free: IntArray, ends: FloatArray, needs: IntArray) -> None:
-        """开始记一个节点：此刻的空闲 free，之后在 ends 归还 needs。已过预计结束的当作马上结束。"""
+    def open(
+        self,
+        node: int,
+        free: IntArray,
+        ends: FloatArray,
+        needs: IntArray,
+        occupied: Sequence[tuple[float, float, IntArray]] = (),
+    ) -> None:
+        """开始记一个节点：此刻的空闲 free，之后在 ends 归还 needs；occupied 是已经占下的 (从, 到, 多少)。
+
+        已过预计结束的当作马上结束。
+        """
         row = len(self._length)
-        keep = ends < NO_END
-        ends, needs = np.maximum(ends[keep], self.now + 1.0), needs[keep]
+        ends = np.where(ends < NO_END, np.maximum(ends, self.now + 1.0), np.inf)
+        if occupied:
+            begins = [begin for begin, _, _ in occupied]
+            untils = [until if until < NO_END else np.inf for _, until, _ in occupied]
+            amounts = np.array([need for _, _, need in occupied])
+            ends = np.concatenate([ends, begins, untils])
+            needs = np.vstack([needs, -amounts, amounts])
+        # 就在此刻占下的，从第一段起就没有。
+        free = free + needs[ends <= self.now].sum(axis=0)
+        keep = (ends > self.now) & (ends < NO_END)
+        ends, needs = ends[keep], needs[keep]
         moments = np.unique(ends)
         self._reserve(row + 1, len(moments) + 1)
         times, steps = self.times[row], self.free[row]

@@ -323,6 +323,8 @@ class Scheduler:
         self._dispatch(starts, started)
         refused = {start.job_id for index, start in enumerate(starts) if index not in done}
         if refused:
+            # 以为启动了的没有启动：记着的计划作废。
+            self._planner.forget()
             with connection.begin():
                 self._memory.refresh(connection, refused, time.time())
         return decided.exhausted or bool(refused) or moved
