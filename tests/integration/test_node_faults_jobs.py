@@ -9,6 +9,7 @@ from node_yard import NodeYard
 from shepherd_yard import alive, wait_until
 
 from scns_conductor.core.settings import Settings
+from scns_conductor.worker.cgroup import node_cgroup_path
 
 
 @pytest.fixture
@@ -62,7 +63,8 @@ def test_ten_thousand_processes_are_stopped_at_the_limit_and_all_gone(yard: Node
     wait_until(lambda: yard.job(job_id)["state"] in ("COMPLETED", "FAILED"), "作业结束", wait_s=120)
     if yard.node()["containment"]["pids"] == "cgroup":
         assert int((yard.output / "born").read_text()) < 4096 + 1024 + 1
-    marker = f"SCNS_JOB_KEY={job_id}.0.batch".encode()
+    owner = node_cgroup_path("n1", str(yard.spool("n1")))
+    marker = f"SCNS_JOB_KEY={job_id}.0.batch@{owner}".encode()
     assert [pid for pid in live_pids() if marker in environment_of(pid)] == []
     settled(yard)
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from scns_conductor.client.endpoint import find_endpoint
 from scns_conductor.client.job_follow import ServerEvent, server_events
+from scns_conductor.client.pages import each_job
 from scns_conductor.client.problem import Problem, Unreachable
 from scns_conductor.client.transport import Transport
 
@@ -163,16 +164,7 @@ class Client:
 
     def jobs(self, *, most: int | None = None, **filters: Any) -> Iterator[Json]:
         """逐页取出符合条件的作业；most 是最多几个。"""
-        cursor: str | None = None
-        left = most
-        while left is None or left > 0:
-            page = self.jobs_page(**{"limit": min(1000, left or 1000), "cursor": cursor, **filters})
-            yield from page["jobs"]
-            cursor = page.get("next_cursor")
-            if not cursor or not page["jobs"]:
-                return
-            if left is not None:
-                left -= len(page["jobs"])
+        return each_job(self.transport, filters, most)
 
     def events(self, job_id: str | int) -> list[Json]:
         """作业的历史：每次状态变化一条。"""

@@ -1,5 +1,6 @@
 """HTTP 的收发：一条长连接（http.client），断了会重连；不引入重的库，命令才启动得快。"""
 
+import copy
 import http.client
 import json
 import select
@@ -54,6 +55,12 @@ class Transport:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._connection: http.client.HTTPConnection | None = None
+
+    def another(self) -> "Transport":
+        """到同一个 API 的另一条连接。"""
+        found = copy.copy(self)
+        found._connection = None
+        return found
 
     def close(self) -> None:
         """关掉连接；之后还能再用，会重新连。"""

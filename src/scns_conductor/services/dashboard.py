@@ -34,12 +34,13 @@ _FINISHED = sa.text(
 _NODES = sa.text(
     "SELECT name, state, drain, cpus, memory, gres, allocated_cpus, allocated_memory, allocated_gres FROM nodes"
 )
+# job_id::text 的列也叫 job_id：按作业号排序要写 jobs.job_id，否则按文字排。
 _BRIEF = "job_id::text, name, user_name, partition, reason, submit_time, start_time, node_list, allocated_cpus"
 _RUNNING = sa.text(
-    f"SELECT {_BRIEF} FROM jobs WHERE state IN ('RUNNING', 'SUSPENDED') ORDER BY job_id DESC LIMIT {SHORT_LIST}"
+    f"SELECT {_BRIEF} FROM jobs WHERE state IN ('RUNNING', 'SUSPENDED') ORDER BY jobs.job_id DESC LIMIT {SHORT_LIST}"
 )
 _PENDING = sa.text(
-    f"SELECT {_BRIEF}, expected_start_time FROM jobs WHERE state = 'PENDING' ORDER BY job_id LIMIT {SHORT_LIST}"
+    f"SELECT {_BRIEF}, expected_start_time FROM jobs WHERE state = 'PENDING' ORDER BY jobs.job_id LIMIT {SHORT_LIST}"
 )
 
 

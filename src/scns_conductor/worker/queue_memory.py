@@ -112,6 +112,8 @@ class QueueMemory:
     licenses: Mapping[str, int]
     priority: JobPriority
     limits: JobLimits
+    # 已经要求结束的，至多这么多秒之后结束（秒）。
+    kill_wait_s: float = 30.0
     # 不抢占是 None。
     preempt_rules: Rules | None = None
     # 有受阻的作业在等谁的豁免时间过去。
@@ -206,6 +208,9 @@ class QueueMemory:
             end = NEVER_ENDS
             if first.time_limit is not None and first.start_time is not None:
                 end = first.start_time + first.time_limit + first.suspended_s
+            if first.ending:
+                # 资源快要空出来：为抢占者留着，换了领导者也一样。
+                end = min(end, time.time() + self.kill_wait_s)
             shares = tuple(
                 NodeShare(
                     self.cluster.index[part.node_name], part.cpus, part.memory, tuple(part.gres.items()), part.tasks

@@ -87,6 +87,7 @@ class Scheduler:
             dict(parse_licenses(settings.licenses)),
             JobPriority(settings),
             JobLimits.of(settings),
+            settings.kill_wait_s,
             rules_of(settings),
         )
         self._reasons = ReasonWriter()
@@ -127,6 +128,7 @@ class Scheduler:
         with connection.begin():
             self._memory.load_all(connection, time.time())
         self._reasons = ReasonWriter()
+        self._remind(connection)
         # 装好的队列不成环，也活得久：垃圾回收不必一遍遍地走过它。
         gc.collect()
         gc.freeze()
@@ -327,7 +329,14 @@ class Scheduler:
             self._planner.forget()
             with connection.begin():
                 self._memory.refresh(connection, refused, time.time())
-        return decided.exhausted or bool(refused) or moved
+        # 开着抢占时，受阻的也许要趁启动之后的样子再看一遍。
+        again = rules is not None and bool(decided.blocked)
+        return decided.exhausted or bool(refused) or moved or again
+
+    def _remind(self, connection: Connection) -> None:
+        """刚上任：前任要求结束的，它也许没来得及告诉节点。"""
+        ending = [job.job_id for job in self._memory.cluster.running.values() if job.ending]
+        self._end_on_nodes(connection, dict.fromkeys(ending, self._settings.kill_wait_s), time.time())
 
     def _resume(self, connection: Connection, epoch: int, decided: Plan, rules: Rules) -> bool:
         """恢复因抢占而挂起、现在放得下的；恢复了就要重新计划。"""
