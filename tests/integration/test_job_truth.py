@@ -83,6 +83,17 @@ def used(connection: Connection) -> tuple[Any, ...]:
     return rows(connection, "SELECT allocated_cpus, allocated_memory, allocated_gres FROM nodes")[0]
 
 
+def test_the_end_time_stays_between_the_start_and_now(connection: Connection, epoch: int) -> None:
+    """节点的钟折算过来差一点：等它结束的作业不会看起来先启动了。"""
+    early, late = submit(connection), submit(connection)
+    start(connection, epoch, plain(early), plain(late))
+    finish(connection, end(early, end_time=0.0), end(late, end_time=4e9))
+    assert rows(
+        connection,
+        "SELECT end_time = start_time, end_time BETWEEN start_time AND clock_timestamp() FROM jobs ORDER BY job_id",
+    ) == [(True, True), (False, True)]
+
+
 def test_a_job_starts_and_ends_and_returns_what_it_held(connection: Connection, epoch: int) -> None:
     job_id = submit(connection)
     assert start(connection, epoch, plain(job_id)) == [job_id]

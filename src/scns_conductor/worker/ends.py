@@ -84,7 +84,9 @@ _COMMIT = HotStatement(
         coalesce(j.requested_end_state,
                  CASE WHEN r.requeue_if_allowed AND j.requeue AND NOT j.interactive THEN 'PENDING' ELSE r.state END)
           AS to_state,
-        greatest(j.start_time, coalesce(to_timestamp(r.end_time), clock_timestamp())) AS ended_at
+        -- 节点的钟折算过来有误差：不早于开始，也不晚于现在，否则等它结束的看起来先启动了。
+        least(clock_timestamp(), greatest(j.start_time, coalesce(to_timestamp(r.end_time), clock_timestamp())))
+          AS ended_at
       FROM reported AS r JOIN jobs AS j ON j.job_id = r.job_id
       -- 写出号来，规划器最坏也只按号去找，不从头扫 jobs_active。
       WHERE j.job_id = ANY(CAST(%(job_ids)s AS bigint[])) AND j.restart_count = r.restart_count
