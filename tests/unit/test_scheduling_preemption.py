@@ -6,11 +6,12 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scns_conductor.core.accounting import QosFacts
 from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, PartitionFacts, RunningJob
 from scns_conductor.scheduling.placement import Placement, place
 from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Backfill, Policy
-from scns_conductor.scheduling.preemption import Rules, preempt
+from scns_conductor.scheduling.preemption import Rules, precedence, preempt
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
 
@@ -97,3 +98,19 @@ def test_nothing_is_preempted_when_the_default_mode_is_off() -> None:
     queue, policy = Queue(), Policy()
     queue.upsert(PendingJob(1, Shape(tasks=4, maximum_nodes=1, partition="high"), 50.0, tier=3))
     assert preempt(cluster, queue, plan(cluster, queue, NOW, policy), policy, Rules(default_mode="off")) == []
+
+
+def test_who_can_preempt_is_always_ahead_of_whom_it_preempts() -> None:
+    """被抢占而重新排队的，提交得再早也不排在抢占者前面：否则空出来的又是它先启动。"""
+    relation = {"lent": [], "soft": [], "middle": ["lent", "soft"], "urgent": ["soft", "middle", "gone"], "apart": []}
+    heights = precedence({name: QosFacts(name=name, preempt=frozenset(others)) for name, others in relation.items()})
+    assert heights == {"lent": 0, "soft": 0, "apart": 0, "middle": 1, "urgent": 2}
+    victim = PendingJob(1, Shape(qos="soft"), 50.0, precedence=heights["soft"], tier=9, priority=1e9)
+    preemptor = PendingJob(2, Shape(qos="middle"), 50.0, precedence=heights["middle"])
+    assert preemptor.key < victim.key
+
+
+def test_qos_that_preempt_each_other_rank_alike() -> None:
+    relation = {"a": "b", "b": "a"}
+    heights = precedence({name: QosFacts(name=name, preempt=frozenset(other)) for name, other in relation.items()})
+    assert heights["a"] == heights["b"]

@@ -78,6 +78,23 @@ class Rules:
         return (_tier(cluster, victim), -victim.job_id)
 
 
+def precedence(qos: Mapping[str, QosFacts]) -> dict[str, int]:
+    """各个 QOS 在抢占关系里的高低：能抢占别人的比它高一级，先排（Slurm 也是）。
+
+    否则被抢占而重新排队的排在抢占者前面，一空出来又是它先启动，两个没完没了。互相抢占的一样高。
+    """
+    found = dict.fromkeys(qos, 0)
+    for _ in qos:
+        higher = {
+            name: max((1 + found[other] for other in facts.preempt if other in found), default=0)
+            for name, facts in qos.items()
+        }
+        if higher == found:
+            break
+        found = higher
+    return found
+
+
 def preempt(cluster: Cluster, queue: Queue, plan: Plan, policy: Policy, rules: Rules) -> list[Preemption]:
     """这个周期要做的抢占。已经在结束的作业（ending）的资源当作快要空出来，不为同一个作业抢两次。"""
     waiting = _preemptors(queue, plan)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from scns_conductor.core.array_spec import TaskRange
 from scns_conductor.scheduling.shape import IntArray, Shape
 
-# 次序键：(-层级, -优先级, 提交的先后)；小的先排。
-OrderKey = tuple[int, float, int]
+# 次序键：(-抢占关系里的高低, -层级, -优先级, 提交的先后)；小的先排（Slurm 的次序也是这样）。
+OrderKey = tuple[int, int, float, int]
 GroupKey = tuple[Shape, float]
 
 
@@ -21,6 +21,7 @@ class PendingJob:
     """一个排队的作业。数组是一个，tasks 是还没有启动的任务号，available 是此刻还能启动几个（受 % 限制）。
 
     time_limit_s 是 inf 表示不限时；reason 不为 None 时此刻不能启动（保留、依赖、未到时间……）。
+    precedence 是它的 QOS 在抢占关系里的高低（见 preemption.precedence）。
     放进队列之后，reason、available、priority、tier 只经队列的方法改。
     """
 
@@ -29,6 +30,7 @@ class PendingJob:
     time_limit_s: float
     revision: int = 0
     user: str = ""
+    precedence: int = 0
     tier: int = 1
     priority: float = 0.0
     order: int = 0
@@ -41,7 +43,7 @@ class PendingJob:
     def key(self) -> OrderKey:
         """次序键。"""
         # -0.0 换成常量 0.0：十万个键不各存一个。
-        return (-self.tier, -self.priority or 0.0, self.order or self.job_id)
+        return (-self.precedence, -self.tier, -self.priority or 0.0, self.order or self.job_id)
 
     @property
     def startable(self) -> bool:

@@ -106,7 +106,7 @@ class _Builder:
     row: dict[str, Any]
     outlook: Outlook
     now: float
-    _by_tier: dict[int, Outlook] = field(default_factory=dict)
+    _elsewhere: dict[tuple[int, int], Outlook] = field(default_factory=dict)
 
     def build(self, columns: Mapping[str, Any]) -> tuple[Shape, float, Outlook] | None:
         """不许这样改（分区、上限）的是 None。"""
@@ -120,7 +120,7 @@ class _Builder:
             return None
         limit = math.inf if changed["time_limit"] is None else float(changed["time_limit"])
         tier = max((each.tier for each in self._partitions(changed["partition"])), default=1)
-        return shape, limit, self._outlook(tier)
+        return shape, limit, self._outlook(memory.precedence.get(changed["qos"], 0), tier)
 
     def others(self) -> list[Change]:
         """换分区、QOS、账户：只试许用的。"""
@@ -143,13 +143,15 @@ class _Builder:
         known = self.memory.cluster.partitions
         return [known[name] for name in text.split(",") if name in known]
 
-    def _outlook(self, tier: int) -> Outlook:
-        if tier == self.waiting.job.tier:
+    def _outlook(self, precedence: int, tier: int) -> Outlook:
+        own = self.waiting.job
+        place = (precedence, tier)
+        if place == (own.precedence, own.tier):
             return self.outlook
-        if tier not in self._by_tier:
-            moved = replace(self.waiting.job, tier=tier)
-            self._by_tier[tier] = Outlook(self.memory.cluster, self.memory.queue, moved, self.now, self.policy)
-        return self._by_tier[tier]
+        if place not in self._elsewhere:
+            moved = replace(own, precedence=precedence, tier=tier)
+            self._elsewhere[place] = Outlook(self.memory.cluster, self.memory.queue, moved, self.now, self.policy)
+        return self._elsewhere[place]
 
 
 def _priorities(memory: QueueMemory, job_ids: list[int] | None, now: float) -> list[dict[str, Any]]:

@@ -13,27 +13,21 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.array_spec import TaskRange, count_tasks, remove_task
 from scns_conductor.core.dependency import Dependency, Outcome, evaluate
-from scns_conductor.core.hostlist import expand
 from scns_conductor.core.job_limits import Violation, demand_of
-from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.states import JobState
-from scns_conductor.scheduling.advance import AdvanceReservation, boundaries
+from scns_conductor.scheduling.advance import boundaries
 from scns_conductor.scheduling.cluster import (
     NEVER_ENDS,
     Cluster,
-    NodeFacts,
     NodeShare,
-    PartitionFacts,
     RunningJob,
 )
 from scns_conductor.scheduling.eligibility import Ineligible, Request, ineligible, open_partitions
 from scns_conductor.scheduling.job_requirements import (
-    COLUMNS,
     Defaults,
     dependency_of,
     eligibility_request,
@@ -42,41 +36,17 @@ from scns_conductor.scheduling.job_requirements import (
     shape_of,
 )
 from scns_conductor.scheduling.plan import PlannedStart
-from scns_conductor.scheduling.preemption import Rules, holds, lent_jobs
+from scns_conductor.scheduling.preemption import Rules, holds, lent_jobs, precedence
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, Shape
+from scns_conductor.worker import queue_rows
 from scns_conductor.worker.dependency_states import singletons_ahead, target_states
 from scns_conductor.worker.job_limits import JobLimits, Pools, Runner
 from scns_conductor.worker.job_priority import Applicant, JobPriority, age_from
 
-_NODES = sa.text(
-    "SELECT name, cpus, memory, gres, features, weight, topology, temporary_disk, state = 'UP' AND NOT drain AS usable "
-    "FROM nodes WHERE CAST(:names AS text[]) IS NULL OR name = ANY(CAST(:names AS text[]))"
-)
-_PARTITIONS = sa.text("SELECT * FROM partitions")
-_RESERVATIONS = sa.text(
-    "SELECT name, extract(epoch FROM start_time)::float8 AS start_time, extract(epoch FROM end_time)::float8 AS "
-    "end_time, nodes, users, accounts FROM reservations WHERE end_time > clock_timestamp()".replace("::", r"\:\:")
-)
-_PENDING = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE state = 'PENDING' ORDER BY job_id")
-_SOME = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
-_RUNNING = sa.text(
-    """
-    SELECT j.job_id, j.array_job_id, j.partition, j.licenses, j.time_limit, j.account, j.user_name, j.qos,
-      extract(epoch FROM j.start_time)::float8 AS start_time, j.suspended_s,
-      j.requested_end_state IS NOT NULL AS ending, j.state = 'SUSPENDED' AS suspended,
-      a.node_name, a.cpus, a.lent_cpus, a.memory, a.gres, a.tasks
-    FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
-    WHERE a.released_at IS NULL AND (CAST(:job_ids AS bigint[]) IS NULL OR j.job_id = ANY(CAST(:job_ids AS bigint[])))
-    ORDER BY j.job_id, a.node_index
-    """
-)
-_REVISIONS = sa.text("SELECT job_id, revision FROM jobs WHERE state = 'PENDING'")
 _Value = TypeVar("_Value", bound=Hashable)
 # 共用的值至多记这么多种。
 MOST_SHARED = 20_000
-# 装载时一次取这么多行，不把一百万行一起摊在内存里。
-LOAD_ROWS = 2000
 # 这样的作业不会再启动了：到期的结束，依赖无望的按设置取消。
 HOPELESS = frozenset({"Deadline", "DependencyNeverSatisfied"})
 
@@ -116,6 +86,8 @@ class QueueMemory:
     kill_wait_s: float = 30.0
     # 不抢占是 None。
     preempt_rules: Rules | None = None
+    # 按 QOS 抢占时各个 QOS 的高低。
+    precedence: Mapping[str, int] = field(default_factory=dict)
     # 有受阻的作业在等谁的豁免时间过去。
     exempt_ends_at: float | None = None
     cluster: Cluster = field(default_factory=Cluster)
@@ -149,11 +121,12 @@ class QueueMemory:
         self.limits.load(connection, now)
         if self.preempt_rules is not None:
             self.preempt_rules = replace(self.preempt_rules, qos=self.limits.accounting.qos)
+            if self.preempt_rules.by_qos:
+                self.precedence = precedence(self.preempt_rules.qos)
         self.load_nodes(connection)
         self.load_partitions(connection, now)
         self._load_running(connection, None)
-        rows = connection.execute(_PENDING, execution_options={"yield_per": LOAD_ROWS}).mappings()
-        self._absorb(connection, (dict(row) for row in rows), now)
+        self._absorb(connection, queue_rows.pending(connection), now)
 
     def prioritise(self, connection: Connection, now: float) -> bool:
         """重算累计用量与全部优先级，重新排队；没有开启多因子、次序没有变时返回 False。"""
@@ -173,26 +146,14 @@ class QueueMemory:
 
     def load_nodes(self, connection: Connection, names: Sequence[str] | None = None) -> None:
         """读节点；names 为 None 是全部。"""
-        for row in connection.execute(_NODES, {"names": None if names is None else list(names)}):
-            self.cluster.upsert_node(
-                NodeFacts(
-                    row.name,
-                    row.cpus,
-                    row.memory,
-                    row.gres,
-                    frozenset(row.features),
-                    row.weight,
-                    row.topology or "",
-                    row.temporary_disk,
-                    row.usable,
-                )
-            )
+        for facts in queue_rows.nodes(connection, names):
+            self.cluster.upsert_node(facts)
 
     def load_partitions(self, connection: Connection, now: float) -> None:
         """读分区与预留；变了则全部作业的资格重看一遍。"""
         version = self.cluster.version
-        self.cluster.set_partitions(_partition(row) for row in _rows(connection, _PARTITIONS))
-        self.cluster.set_reservations(_reservation(row) for row in _rows(connection, _RESERVATIONS))
+        self.cluster.set_partitions(queue_rows.partitions(connection))
+        self.cluster.set_reservations(queue_rows.reservations(connection))
         self._boundaries = boundaries(self.cluster.reservations.values(), now)
         if self.cluster.version != version:
             for waiting in self.waiting.values():
@@ -200,9 +161,7 @@ class QueueMemory:
             self._retier()
 
     def _load_running(self, connection: Connection, job_ids: Sequence[int] | None) -> set[int]:
-        rows: dict[int, list[Any]] = defaultdict(list)
-        for row in connection.execute(_RUNNING, {"job_ids": None if job_ids is None else list(job_ids)}):
-            rows[row.job_id].append(row)
+        rows = queue_rows.running(connection, job_ids)
         for job_id, parts in rows.items():
             first = parts[0]
             end = NEVER_ENDS
@@ -218,7 +177,9 @@ class QueueMemory:
                 for part in parts
                 if part.node_name in self.cluster.index
             )
-            pools = license_pools(first.licenses) + self.limits.charge(job_id, _runner(parts), self.cluster)
+            pools = license_pools(first.licenses) + self.limits.charge(
+                job_id, queue_rows.runner_of(parts), self.cluster
+            )
             lent = tuple(
                 (self.cluster.index[part.node_name], part.lent_cpus)
                 for part in parts
@@ -249,7 +210,7 @@ class QueueMemory:
         """这些作业变了：重读它们，并重看依赖它们的。"""
         if not job_ids:
             return
-        rows = _rows(connection, _SOME, {"job_ids": list(job_ids)})
+        rows = queue_rows.jobs(connection, job_ids)
         active = [row["job_id"] for row in rows if row["state"] in ("RUNNING", "SUSPENDED")]
         ended = [row for row in rows if row["state"] not in ("RUNNING", "SUSPENDED")]
         touched = {number for row in rows for number in (row["job_id"], row["array_job_id"]) if number is not None}
@@ -327,17 +288,14 @@ class QueueMemory:
         """与数据库核对排队与运行的作业，修正不同之处；返回修正了几个。"""
         self.load_nodes(connection)
         self.load_partitions(connection, now)
-        stored = {row.job_id: row.revision for row in connection.execute(_REVISIONS)}
+        stored = queue_rows.revisions(connection)
         wrong = {
             job_id
             for job_id, revision in stored.items()
             if job_id not in self.waiting or self.waiting[job_id].job.revision != revision
         }
         wrong |= self.waiting.keys() - stored.keys()
-        running = set(
-            connection.scalars(sa.text("SELECT DISTINCT job_id FROM resource_allocations WHERE released_at IS NULL"))
-        )
-        wrong |= running ^ {job_id for job_id in self.cluster.running if job_id > 0}
+        wrong |= queue_rows.holders(connection) ^ {job_id for job_id in self.cluster.running if job_id > 0}
         self.refresh(connection, wrong, now)
         return len(wrong)
 
@@ -386,6 +344,7 @@ class QueueMemory:
             time_limit_s=math.inf if row["time_limit"] is None else float(row["time_limit"]),
             revision=row["revision"],
             user=sys.intern(row["user_name"]),
+            precedence=self.precedence.get(row["qos"], 0),
             tier=self._tier(row["partition"]),
             priority=self._share(priority_of(row)),
             order=row["job_id"],
@@ -643,59 +602,3 @@ class QueueMemory:
             time_limit_s=None if math.isinf(limit_s) else limit_s,
         )
         return Runner(request.account, request.user, request.qos, request.partitions[0], demand, now)
-
-
-def _runner(parts: Sequence[Any]) -> Runner:
-    """运行中的作业的各行（_RUNNING）；借出的 CPU 仍算它的。"""
-    first = parts[0]
-    gres: dict[str, int] = defaultdict(int)
-    for part in parts:
-        for name, count in part.gres.items():
-            gres[name] += count
-    demand = demand_of(
-        cpus=sum(part.cpus + part.lent_cpus for part in parts),
-        nodes=len(parts),
-        memory_mb=sum(part.memory for part in parts),
-        gres=gres,
-        licenses=dict(parse_licenses(first.licenses)),
-        time_limit_s=first.time_limit,
-    )
-    start = (first.start_time or 0.0) + first.suspended_s
-    return Runner(first.account, first.user_name, first.qos, first.partition.split(",")[0], demand, start)
-
-
-def _rows(
-    connection: Connection, statement: sa.TextClause, values: Mapping[str, Any] | None = None
-) -> list[dict[str, Any]]:
-    return [dict(row) for row in connection.execute(statement, values).mappings()]
-
-
-def _partition(row: Mapping[str, Any]) -> PartitionFacts:
-    return PartitionFacts(
-        name=row["name"],
-        nodes=None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"])),
-        up=row["state"] == "UP",
-        max_time=row["max_time"],
-        min_nodes=row["min_nodes"],
-        max_nodes=row["max_nodes"],
-        tier=row["priority_tier"],
-        exclusive=row["exclusive"],
-        max_cpus_per_node=row["max_cpus_per_node"],
-        allow_accounts=None if row["allow_accounts"] is None else frozenset(row["allow_accounts"]),
-        deny_accounts=frozenset(row["deny_accounts"] or ()),
-        allow_qos=None if row["allow_qos"] is None else frozenset(row["allow_qos"]),
-        job_factor=row["priority_job_factor"],
-        preempt_mode=row["preempt_mode"],
-        grace_time=row["grace_time"],
-    )
-
-
-def _reservation(row: Mapping[str, Any]) -> AdvanceReservation:
-    return AdvanceReservation(
-        row["name"],
-        row["start_time"],
-        row["end_time"],
-        None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"])),
-        frozenset(row["users"] or ()),
-        frozenset(row["accounts"] or ()),
-    )
