@@ -10,10 +10,18 @@ NAMES = {
     "xargs": "xargs（极限）",
     "scns": "SCNS-Conductor",
     "hyperqueue": "HyperQueue",
-    "slurm": "Slurm",
+    "slurm": "Slurm（调过）",
+    "slurm_default": "Slurm（缺省）",
     "rq": "纯 RQ",
 }
-COLOURS = {"xargs": "#b8b8b8", "scns": "#1a6fb0", "hyperqueue": "#e08a1e", "slurm": "#7a5195", "rq": "#6aa56a"}
+COLOURS = {
+    "xargs": "#b8b8b8",
+    "scns": "#1a6fb0",
+    "hyperqueue": "#e08a1e",
+    "slurm": "#7a5195",
+    "slurm_default": "#7a5195",
+    "rq": "#6aa56a",
+}
 WIDTH = 760
 LABEL = 130
 BAR = 22

@@ -113,7 +113,7 @@ class HyperQueue:
         self._wait(submitted)
         return found
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """停下。"""
         self._cluster.stop()
 

@@ -11,7 +11,8 @@ PEERS = {
     "xargs": "极限：`xargs -P4 bash noop.sh`",
     "scns": "**本系统**",
     "hyperqueue": "HyperQueue（不落盘）",
-    "slurm": "Slurm",
+    "slurm": "Slurm（调到最快）",
+    "slurm_default": "Slurm（缺省设置）",
     "rq": "纯 RQ（不落盘）",
 }
 TITLES = {

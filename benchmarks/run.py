@@ -7,6 +7,7 @@
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -94,7 +95,7 @@ class Run:
         """停下起过的。"""
         for peer in (self.hyperqueue, self.slurm):
             if peer is not None:
-                peer.stop()
+                peer.close()
         self.hyperqueue = self.slurm = None
 
     # ---- 与对手轮流的 (a)–(d) ----
@@ -161,7 +162,10 @@ class Run:
         if self.hyperqueue:
             self._add("c", "hyperqueue", self.hyperqueue.latencies_ms(times))
         if self.slurm:
-            self._add("c", "slurm", self.slurm.latencies_ms(-(-min(times, SLURM_LATENCIES) // self.options.rounds)))
+            few = -(-min(times, SLURM_LATENCIES) // self.options.rounds)
+            self._add("c", "slurm", self.slurm.latencies_ms(few))
+            with contextlib.closing(Slurm(tuned=False)) as untuned:
+                self._add("c", "slurm_default", untuned.latencies_ms(few))
 
     def _round_d(self, system: System) -> None:
         single, batch = submit_rates(system, self.options.submits, BATCH)

@@ -19,17 +19,21 @@ from slurm_real import CORE, RealSlurm, missing
 PORT = 16837
 START_WAIT_S = 90.0
 RUN_WAIT_S = 180.0
-# 对它有利的设置：上限放宽，没有写内存的作业不占满整个节点，来了就排（缺省的要等三秒），每次看完整个队列，不记账。
+# 上限放宽，没有写内存的作业不占满整个节点；不记账。
 EXTRA = """MaxArraySize=100001
 MaxJobCount=200000
 MinJobAge=2
 DefMemPerCPU=100
-SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,default_queue_depth=10000,bf_interval=1
 """
+# 对它有利的设置：来了就排（缺省的要等一会儿，好把一批提交一起排），每次看完整个队列。
+TUNED = (
+    "SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,default_queue_depth=10000,"
+    "bf_interval=1\n"
+)
 
 
 class Slurm:
-    """起好的一套；stop 停下。"""
+    """起好的一套；close 停下。tuned 为假是缺省的调度参数。"""
 
     @staticmethod
     def missing() -> str | None:
@@ -39,10 +43,11 @@ class Slurm:
             return f"没有装：缺 {' '.join(absent)}（apt-get install slurm-client slurmctld slurmd munge）"
         return None if os.geteuid() == 0 else "要 root 才能起 munged 与 slurmd"
 
-    def __init__(self) -> None:
+    def __init__(self, *, tuned: bool = True) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="scns-bench-slurm-"))
         self._folder.chmod(0o755)
-        self._real = RealSlurm(self._folder / "slurm", PORT, cpus=SLOTS, memory_mb=65536, accounting=False, extra=EXTRA)
+        extra, port = (EXTRA + TUNED, PORT) if tuned else (EXTRA, PORT + 100)
+        self._real = RealSlurm(self._folder / "slurm", port, cpus=SLOTS, memory_mb=65536, accounting=False, extra=extra)
         try:
             self._real.start()
             base = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
@@ -50,7 +55,7 @@ class Slurm:
             self._script = str(noop_script(self._folder))
             self._until(lambda: "idle" in self._ask("sinfo", "-h", "-o", "%T"), START_WAIT_S, "节点空闲")
         except BaseException:
-            self.stop()
+            self.close()
             raise
 
     def _ask(self, *words: str) -> str:
@@ -115,7 +120,7 @@ class Slurm:
         self._until(self._empty, RUN_WAIT_S, "取消完")
         return rate
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """停下各个进程，删掉它们的目录。"""
         self._real.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
