@@ -1,0 +1,98 @@
+"""计划的代价：数执行了几次函数调用、占了几个字节，与机器快慢无关；随队列的长短变的东西一旦逐个作业做，就失败。"""
+
+import sys
+import tracemalloc
+from collections.abc import Callable
+
+from scns_conductor.scheduling.cluster import Cluster, NodeFacts, RunningJob
+from scns_conductor.scheduling.planner import Planner, plan
+from scns_conductor.scheduling.policy import Policy
+from scns_conductor.scheduling.queue import PendingJob, Queue
+from scns_conductor.scheduling.shape import Shape
+
+NOW = 1e9
+NODES = 20
+POLICY = Policy(depth=50, most_starts=200)
+
+
+def calls(action: Callable[[], object]) -> int:
+    """执行 action 时调用了几次函数（C 的也算）。"""
+    count = 0
+
+    def count_one(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(count_one)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def cluster_of(nodes: int) -> Cluster:
+    cluster = Cluster()
+    for number in range(nodes):
+        cluster.upsert_node(NodeFacts(f"n{number}", 64, 256_000))
+    return cluster
+
+
+def queue_of(jobs: int, shapes: int) -> Queue:
+    queue = Queue()
+    for number in range(jobs):
+        kind = number % shapes
+        shape = Shape(cpus_per_task=1 + kind % 32, memory_per_cpu=500 + kind)
+        queue.upsert(PendingJob(number + 1, shape, 600.0 * (1 + kind % 7)))
+    return queue
+
+
+def full(jobs: int, shapes: int, nodes: int = NODES) -> int:
+    # 头一遍另有一次性的花费（numpy 用到才装载的模块）。
+    plan(cluster_of(nodes), queue_of(jobs, shapes), NOW, POLICY)
+    cluster, queue = cluster_of(nodes), queue_of(jobs, shapes)
+    return calls(lambda: plan(cluster, queue, NOW, POLICY))
+
+
+def one_end(jobs: int, shapes: int) -> int:
+    """装满之后一个作业结束的那次增量计划。"""
+    cluster, queue, planner = cluster_of(NODES), queue_of(jobs, shapes), Planner(POLICY)
+    started = []
+    while (decided := planner.plan(cluster, queue, NOW)).starts:
+        for start in decided.starts:
+            queue.remove(start.job.job_id)
+            cluster.allocate(RunningJob(start.job.job_id, NOW + start.job.time_limit_s, start.shares))
+            started.append(start.job.job_id)
+    cluster.release(started[len(started) // 2])
+    return calls(lambda: planner.plan(cluster, queue, NOW + 1))
+
+
+def test_identical_jobs_are_planned_together() -> None:
+    """启动的一样多时，排队的多十倍也不多花。"""
+    assert full(30_000, 1) < 1.1 * full(3_000, 1)
+
+
+def test_the_cost_does_not_depend_on_how_long_the_queue_is_but_on_its_shapes() -> None:
+    assert full(30_000, 30) < 1.2 * full(3_000, 30)
+    assert full(8_000, 400) < 5 * full(8_000, 100)
+
+
+def test_the_cost_grows_no_faster_than_the_nodes() -> None:
+    assert full(3_000, 30, nodes=200) < 12 * full(3_000, 30, nodes=NODES)
+
+
+def test_one_ended_job_costs_the_same_whatever_waits() -> None:
+    assert one_end(30_000, 30) < 1.1 * one_end(3_000, 30)
+
+
+def test_a_pending_job_of_a_common_shape_is_under_half_a_kibibyte() -> None:
+    """只是核心里的一份；调度器另外记的（worker.queue_memory）不算，合起来的目标是 1 KiB。"""
+    queue_of(100, 10)
+    tracemalloc.start()
+    try:
+        queue = queue_of(20_000, 10)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(queue.jobs) == 20_000
+    assert size / 20_000 < 512
