@@ -177,6 +177,12 @@ def test_listing_pages_cover_everything_once_in_order(running_system: RunningSys
             cursor = f"&cursor={page['next_cursor']}"
         assert len(seen) == 25
         assert set(seen) == wanted
+    listed = f"/jobs?limit=7&job_id={','.join(wanted)}&fields=submit_time,state,array_remaining"
+    objects = running_system.call("GET", listed)[1]
+    rows = running_system.call("GET", listed + "&layout=rows")[1]
+    assert rows["fields"] == ["job_id", "submit_time", "state", "array_remaining"]
+    assert [dict(zip(rows["fields"], row, strict=True)) for row in rows["jobs"]] == objects["jobs"]
+    assert rows["next_cursor"] == objects["next_cursor"]
     for job_id in wanted:
         running_system.call("POST", f"/jobs/cancel/{job_id}")
 

@@ -12,7 +12,10 @@ def each_job(transport: Transport, filters: Mapping[str, Any], most: int | None)
     """符合条件的作业，至多 most 个；只有一页时只发一个请求。"""
     left = most
     asked = {"limit": min(PAGE_MOST, left or PAGE_MOST), **filters}
-    page = transport.request("GET", "/jobs", query=asked).json()
+    if filters.get("fields"):
+        # 不重复字段名：小一半，解析快几倍。
+        asked["layout"] = "rows"
+    page = _page(transport, asked)
     coming: _Coming | None = None
     ahead: Transport | None = None
     try:
@@ -37,6 +40,14 @@ def each_job(transport: Transport, filters: Mapping[str, Any], most: int | None)
             ahead.close()
 
 
+def _page(transport: Transport, query: Mapping[str, Any]) -> Any:
+    page = transport.request("GET", "/jobs", query=query).json()
+    names = page.get("fields")
+    if names is not None:
+        page["jobs"] = [dict(zip(names, row, strict=True)) for row in page["jobs"]]
+    return page
+
+
 class _Coming:
     """正在取的一页。"""
 
@@ -53,7 +64,7 @@ class _Coming:
 
     def _fetch(self) -> None:
         try:
-            self._page = self._transport.request("GET", "/jobs", query=self._query).json()
+            self._page = _page(self._transport, self._query)
         except BaseException as error:
             self._error = error
 
