@@ -164,7 +164,11 @@ def test_listing_pages_cover_everything_once_in_order(running_system: RunningSys
         {"jobs": [{"job": {"name": f"页-{index % 5}", "hold": True}, "script": "true"} for index in range(25)]},
     )  # fmt: skip
     wanted = set(answer["job_ids"])
-    for sort in ("-job_id", "job_id", "name", "-submit_time"):
+    for job_id in answer["job_ids"][::3]:
+        assert running_system.call("POST", f"/jobs/cancel/{job_id}")[0] == 200
+    me = running_system.call("GET", f"/jobs/{answer['job_ids'][0]}")[1]["user_name"]
+    orders = ("-job_id", "job_id", "name", "-submit_time")
+    for sort in [f"{order}&{more}" for order in orders for more in ("", "state=PD,CA", "state=PD,CD,CA", f"user={me}")]:
         seen: list[str] = []
         cursor = ""
         while True:

@@ -23,7 +23,7 @@ from scns_conductor.core.errors import ConductorError, NotFound
 from scns_conductor.services.cancellation import cancel_job
 from scns_conductor.services.diagnostics import diagnostics
 from scns_conductor.services.job_control import signal_job
-from scns_conductor.services.job_queries import MAX_LIMIT, JobFilter, Page, list_jobs
+from scns_conductor.services.job_list import MAX_LIMIT, JobFilter, Page, list_jobs
 from scns_conductor.services.licenses import license_usage
 from scns_conductor.services.nodes import list_nodes
 from scns_conductor.services.partitions import list_partitions

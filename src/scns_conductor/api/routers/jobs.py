@@ -12,16 +12,8 @@ from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services import job_control
 from scns_conductor.services.cancellation import cancel_job
 from scns_conductor.services.job_admission import Admission
-from scns_conductor.services.job_queries import (
-    MAX_LIMIT,
-    JobFilter,
-    Page,
-    job_detail,
-    job_events,
-    job_script,
-    list_jobs,
-    read_job,
-)
+from scns_conductor.services.job_list import MAX_LIMIT, JobFilter, Page, list_jobs
+from scns_conductor.services.job_queries import job_detail, job_events, job_script, read_job
 from scns_conductor.services.job_update import update_job
 
 router = APIRouter(prefix="/jobs", tags=["作业"])
