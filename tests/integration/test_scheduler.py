@@ -65,6 +65,23 @@ def test_a_full_node_queues_jobs_and_runs_them_all(yard: NodeYard) -> None:
     assert yard.node()["allocated_cpus"] == 0
 
 
+def test_changes_that_no_message_told_of_are_found(yard: NodeYard) -> None:
+    """收件箱里没有的变化（新的、改过的、不见了的）由定期的核对找出来。"""
+    yard.start_agent()
+    held = submitted(yard, "#!/bin/sh\n", hold="user")
+    gone = submitted(yard, "#!/bin/sh\n", hold="user")
+    with scheduler(yard, SCNS_RECONCILE_INTERVAL_S="0.2"):
+        told = "SELECT 1 FROM jobs WHERE job_id = :id AND reason = 'JobHeldUser'"
+        for job_id in (held, gone):
+            wait_until(lambda job_id=job_id: yard.query(told, id=job_id), "看过了保留的")
+        fresh = yard.submit("#!/bin/sh\n")
+        yard.execute("UPDATE jobs SET hold = NULL, revision = revision + 1 WHERE job_id = :id", id=held)
+        yard.execute("UPDATE jobs SET state = 'CANCELLED' WHERE job_id = :id", id=gone)
+        ended(yard, 3)
+    states = {row["job_id"]: row["state"] for row in yard.query("SELECT job_id, state FROM jobs")}
+    assert states == {held: "COMPLETED", gone: "CANCELLED", fresh: "COMPLETED"}
+
+
 def test_jobs_that_cannot_run_wait_and_say_why(yard: NodeYard) -> None:
     yard.start_agent()
     big = submitted(yard, "#!/bin/sh\n", cpus_per_task=99)

@@ -103,6 +103,8 @@ class QueueMemory:
     _wakes: list[tuple[float, int]] = field(default_factory=list)
     _boundaries: list[float] = field(default_factory=list)
     _ticked_at: float = 0.0
+    # 排队的作业的校验和：核对时一个数就够，不必取回一百万个版本。
+    _checksum: int = 0
     _shared: dict[Hashable, Any] = field(default_factory=dict)
 
     # ---- 装载 ----
@@ -113,6 +115,7 @@ class QueueMemory:
         for name, count in self.licenses.items():
             self.cluster.set_pool(LICENSE + name, count, "Licenses")
         self.waiting.clear()
+        self._checksum = 0
         for index in (self._tasks_running, self._array_of, self._dependents, self._singletons):
             index.clear()
         self._wakes.clear()
@@ -288,13 +291,15 @@ class QueueMemory:
         """与数据库核对排队与运行的作业，修正不同之处；返回修正了几个。"""
         self.load_nodes(connection)
         self.load_partitions(connection, now)
-        stored = queue_rows.revisions(connection)
-        wrong = {
-            job_id
-            for job_id, revision in stored.items()
-            if job_id not in self.waiting or self.waiting[job_id].job.revision != revision
-        }
-        wrong |= self.waiting.keys() - stored.keys()
+        wrong: set[int] = set()
+        if queue_rows.checksum(connection) != (len(self.waiting), self._checksum):
+            stored = queue_rows.revisions(connection)
+            wrong = {
+                job_id
+                for job_id, revision in stored.items()
+                if job_id not in self.waiting or self.waiting[job_id].job.revision != revision
+            }
+            wrong |= self.waiting.keys() - stored.keys()
         wrong |= queue_rows.holders(connection) ^ {job_id for job_id in self.cluster.running if job_id > 0}
         self.refresh(connection, wrong, now)
         return len(wrong)
@@ -304,6 +309,7 @@ class QueueMemory:
         self.queue.remove(job_id)
         if waiting is None:
             return
+        self._checksum -= queue_rows.checksum_of(job_id, waiting.job.revision)
         for other in waiting.dependency.job_ids if waiting.dependency else ():
             self._dependents[other].discard(job_id)
         self._singletons.get((waiting.user_name, waiting.name), set()).discard(job_id)
@@ -319,6 +325,7 @@ class QueueMemory:
                 logger.error("job_not_schedulable", extra={"job_id": job_id, "error": str(error)})
                 continue
             self.waiting[job_id] = waiting
+            self._checksum += queue_rows.checksum_of(job_id, waiting.job.revision)
             self.unwritten[job_id] = None
             if waiting.dependency is not None:
                 depending.append(job_id)

@@ -41,6 +41,11 @@ _RUNNING = sa.text(
     """
 )
 _REVISIONS = sa.text("SELECT job_id, revision FROM jobs WHERE state = 'PENDING'")
+_CHECKSUM = sa.text(
+    "SELECT count(*), coalesce(sum(job_id * (revision + 1)), 0)::bigint FROM jobs WHERE state = 'PENDING'".replace(
+        "::", r"\:\:"
+    )
+)
 _HOLDERS = sa.text("SELECT DISTINCT job_id FROM resource_allocations WHERE released_at IS NULL")
 
 
@@ -92,6 +97,17 @@ def running(connection: Connection, job_ids: Sequence[int] | None) -> dict[int, 
 def revisions(connection: Connection) -> dict[int, int]:
     """排队的作业 -> 版本。"""
     return {row.job_id: row.revision for row in connection.execute(_REVISIONS)}
+
+
+def checksum(connection: Connection) -> tuple[int, int]:
+    """排队的作业有几个，以及它们的 checksum_of 之和。"""
+    count, total = connection.execute(_CHECKSUM).one()
+    return count, total
+
+
+def checksum_of(job_id: int, revision: int) -> int:
+    """一个排队的作业在校验和里的一份：少一个、多一个、改过一个，和都不同。"""
+    return job_id * (revision + 1)
 
 
 def holders(connection: Connection) -> set[int]:
