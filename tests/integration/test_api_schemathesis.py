@@ -46,10 +46,15 @@ def test_no_request_makes_the_server_fail(system: RunningSystem) -> None:
 
         check()
 
-    for result in schema.get_all_operations():
-        operation = result.ok()
+    operations = {operation.label: operation for operation in (result.ok() for result in schema.get_all_operations())}
+    for operation in operations.values():
         if operation.path not in SLOW:
             check_operation(operation)
     assert len(seen) >= 30
-    assert 200 in seen["GET /jobs"]
-    assert 200 in seen["POST /jobs/submit"]
+    # 随机的请求里也有真的做成了的，不是全被校验挡在外面；提交的字段多，几个例子未必碰得上。
+    for label in ("GET /jobs", "POST /jobs/submit"):
+        for _ in range(30):
+            if 200 in seen[label]:
+                break
+            check_operation(operations[label])
+        assert 200 in seen[label], label

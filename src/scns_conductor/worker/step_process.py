@@ -64,9 +64,9 @@ class TaskStarter:
             task.input_fd = task.terminal
         elif self._linked and not pty:
             self._make_pipes(task, child)
-        task.pid = os.fork()
+        task.pid, mask = _fork()
         if task.pid == 0:
-            self._become_task(task, child, terminal, pmi)
+            self._become_task(task, child, terminal, pmi, mask)
         for fd in set(child.values()):
             os.close(fd)
 
@@ -75,10 +75,10 @@ class TaskStarter:
         program = self._spec.get("task_epilog")
         if not program:
             return
-        task.epilog_pid = os.fork()
+        task.epilog_pid, mask = _fork()
         if task.epilog_pid == 0:
             try:
-                self._settle_in()
+                self._settle_in(mask)
                 null = os.open(os.devnull, os.O_RDWR)
                 for target in range(3):
                     os.dup2(null, target)
@@ -105,12 +105,17 @@ class TaskStarter:
     # ---- 以下都在子进程里 ----
 
     def _become_task(
-        self, task: Task, child: dict[int, int], terminal: int, pmi: tuple[int, dict[str, str]] | None
+        self,
+        task: Task,
+        child: dict[int, int],
+        terminal: int,
+        pmi: tuple[int, dict[str, str]] | None,
+        mask: set[int],
     ) -> NoReturn:
         """永不返回。退出码照 slurmstepd：执行不了是 errno。"""
         code = 1
         try:
-            self._settle_in(terminal, child.get(2, 2))
+            self._settle_in(mask, terminal, child.get(2, 2))
             self._open_files(task, child)
             # 先挪开：管道的描述符可能正是 0、1、2 中的另一个。
             for target, fd in [(target, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)) for target, fd in child.items()]:
@@ -127,12 +132,13 @@ class TaskStarter:
                 os.write(2, f"slurmstepd: error: {error}\n".encode("utf-8", "replace"))
         os._exit(code)
 
-    def _settle_in(self, terminal: int = -1, stderr: int = 2) -> None:
+    def _settle_in(self, mask: set[int], terminal: int = -1, stderr: int = 2) -> None:
         """信号、会话、用户、umask、工作目录。"""
         signal.set_wakeup_fd(-1)
         for number in _RESET:
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if terminal >= 0:
             import termios
 
@@ -230,6 +236,27 @@ class TaskStarter:
             elif verb == "unset":
                 environment.pop(rest.strip(), None)
         return True
+
+
+def signal_task(pid: int, number: int) -> None:
+    """信号给任务的进程组；刚 fork、还没有自立门户的只给它自己，已经不在的不管。"""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _fork() -> tuple[int, set[int]]:
+    """fork，返回（进程号，原来的信号掩码）。
+
+    子进程里信号先等着，到它清掉继承来的处理、恢复掩码为止：来得太早的不会被父进程的处理吞掉。
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _RESET)
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return pid, mask
 
 
 def execute(words: list[str], environment: dict[str, str]) -> int:

@@ -28,6 +28,7 @@ from scns_conductor.worker.step_process import (
     TaskStarter,
     exit_code,
     set_window,
+    signal_task,
 )
 
 TYPE_CHECKING = False
@@ -190,8 +191,7 @@ class Step:
     def _signal_all(self, number: int) -> None:
         for task in self._tasks.values():
             if task.pid and task.status is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(task.pid, number)
+                signal_task(task.pid, number)
 
     # ---- 与 srun、sattach 的连接 ----
 

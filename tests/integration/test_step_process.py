@@ -1,0 +1,50 @@
+"""作业步的任务进程：真的 fork 与信号。"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scns_conductor.worker.shepherd_containment import JOB_KEY_VARIABLE
+from scns_conductor.worker.step_process import Task, TaskStarter, signal_task
+
+
+@pytest.fixture
+def swallowing() -> Iterator[None]:
+    """与作业步的主人一样：SIGTERM 有自己的处理。"""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def end_of(pid: int, wait_s: float = 20.0) -> int:
+    """等它结束，返回退出码（负的是信号）；到时还在的杀掉。"""
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_signal_right_after_the_fork_is_not_swallowed(
+    swallowing: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """任务刚 fork、还带着主人的信号处理、还没有自己的进程组时就要它结束，它照样结束。"""
+    monkeypatch.setenv(JOB_KEY_VARIABLE, "1")
+    files = {str(rank): dict.fromkeys(("stdin", "stdout", "stderr")) for rank in range(20)}
+    spec = {
+        **dict.fromkeys(("uid", "gid", "groups")), "umask": 0o022, "cwd": str(tmp_path), "streams": {}, "files": files,
+        "shared_files": False, "env": {"PATH": os.environ["PATH"]}, "ranks": list(range(20)), "argv": ["sleep", "300"],
+    }  # fmt: skip
+    starter = TaskStarter(spec, linked=False)
+    tasks = [Task(rank) for rank in range(20)]
+    for task in tasks:
+        starter.start(task, None)
+        signal_task(task.pid, signal.SIGTERM)
+    assert [end_of(task.pid) for task in tasks] == [-signal.SIGTERM] * 20
