@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from running_system import RunningSystem, start_system, wait_until
 @pytest.fixture(scope="module")
 def system() -> Iterator[RunningSystem]:
     scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    with start_system(scratch / "s", "--nodes", "2", "--cpus", "2", "--memory", "4G") as found:
+    options = ("--nodes", "2", "--cpus", "2", "--memory", "4G")
+    with start_system(scratch / "s", *options, environment={"SCNS_LICENSES": "matlab:3"}) as found:
         yield found
     shutil.rmtree(scratch)
 
@@ -35,7 +37,8 @@ def test_a_maintenance_window(system: RunningSystem, slurm: Commands) -> None:
     shown = slurm.run("scontrol", "show", "res", "maint").stdout
     assert "ReservationName=maint" in shown
     assert "Duration=02:00:00" in shown
-    assert "Nodes=ALL NodeCnt=2 CoreCnt=4" in shown
+    assert "Nodes=node[1-2] NodeCnt=2 CoreCnt=4 Features=(null) PartitionName=(null)" in shown
+    assert "Flags=MAINT,SPEC_NODES,ALL_NODES" in shown
     assert slurm.run("sinfo", "-T").stdout.splitlines()[1].split()[:2] == ["maint", "INACTIVE"]
     long = system.submit("true\n", time_limit="300")
     endless = system.submit("true\n")
@@ -85,7 +88,17 @@ def test_bad_requests_are_told(system: RunningSystem, slurm: Commands) -> None:
     assert code({"duration": "10", "nodes": "nowhere"}) == "node_not_found"
     assert code({"duration": "10", "node_count": 9}) == "reservation_too_large"
     assert code({"end_time": "now", "nodes": "ALL"}) == "reservation_empty"
-    assert code({"duration": "10", "nodes": "ALL", "flags": ["DAILY"]}) == "flag_unknown"
+    assert code({"duration": "10", "nodes": "ALL", "flags": ["FLEX"]}) == "flag_unknown"
+    assert code({"duration": "10", "nodes": "ALL", "flags": ["DAILY", "WEEKLY"]}) == "flags_conflict"
+    assert code({"duration": "61", "nodes": "ALL", "flags": ["HOURLY"]}) == "reservation_long"
+    assert code({"duration": "10", "partition": "nowhere"}) == "partition_unknown"
+    assert code({"duration": "10", "nodes": "node1", "flags": ["PART_NODES"]}) == "flags_conflict"
+    assert code({"duration": "10", "licenses": "matlab"}) == "reservation_nodes_missing"
+    assert code({"duration": "10", "flags": ["LICENSE_ONLY"]}) == "flags_conflict"
+    assert code({"duration": "10", "licenses": "maple", "flags": ["LICENSE_ONLY"]}) == "license_unknown"
+    assert code({"duration": "10", "licenses": "matlab:x", "flags": ["LICENSE_ONLY"]}) == "invalid_field"
+    assert code({"duration": "10", "licenses": "matlab:4", "flags": ["ANY_NODES"]}) == "reservation_too_large"
+    assert code({"duration": "10", "licenses": "matlab", "nodes": "node1", "flags": ["ANY_NODES"]}) == "flags_conflict"
     assert code({"duration": "10", "nodes": "ALL", "colour": "red"}) == "unknown_field"
     holder = system.submit("sleep 60\n")
     system.wait_state(holder, "RUNNING")
@@ -103,3 +116,113 @@ def test_bad_requests_are_told(system: RunningSystem, slurm: Commands) -> None:
     assert (done.returncode, done.stderr) == (
         1, "sbatch: error: Batch job submission failed: Requested reservation is invalid\n",
     )  # fmt: skip
+
+
+def scontrol(slurm: Commands, *words: str) -> str:
+    done = slurm.run("scontrol", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_recurring_one_comes_again(system: RunningSystem, slurm: Commands) -> None:
+    """每小时重复：这一次过去，显示的就是下一次；比空隙长的作业进不去，短的照跑。"""
+    body = {"name": "hourly", "nodes": "ALL", "start_time": "now-50minutes", "duration": "30", "flags": ["hourly"]}
+    status, answer = system.call("POST", "/reservations", {**body, "users": ["alice"]})
+    assert (status, answer["state"]) == (201, "INACTIVE"), answer
+    begin, end = (datetime.fromisoformat(answer[key]) for key in ("start_time", "end_time"))
+    assert end - begin == timedelta(minutes=30)
+    assert timedelta(minutes=9) < begin - datetime.now(UTC) <= timedelta(minutes=10)
+    short = system.submit("true\n", time_limit="5")
+    system.wait_state(short, "COMPLETED")
+    # 10 分钟之后开始、再 30 分钟之后才有 30 分钟的空隙：20 分钟的等到那时，40 分钟的等不到。
+    medium, long = (system.submit("true\n", time_limit=limit) for limit in ("20", "40"))
+    for job in (medium, long):
+        wait_until(lambda job=job: system.call("GET", f"/jobs/{job}")[1]["reason"] == "ReqNodeNotAvail", 20, "原因")  # type: ignore[misc]
+    assert datetime.fromisoformat(system.call("GET", f"/jobs/{medium}")[1]["expected_start_time"]) == end
+    assert system.call("GET", f"/jobs/{long}")[1]["expected_start_time"] is None
+    assert "hourly" in system.call("GET", f"/jobs/{long}/why")[1]["text"]
+    assert "Flags=HOURLY,SPEC_NODES,ALL_NODES" in scontrol(slurm, "show", "res", "hourly")
+    # 与下一次碰上的新预留不行。
+    clash = {"name": "clash", "nodes": "node1", "start_time": "now+75minutes", "duration": "5"}
+    assert system.call("POST", "/reservations", clash)[1]["code"] == "reservation_overlaps"
+    scontrol(slurm, "update", "reservationname=hourly", "flags-=HOURLY", "users+=bob")
+    shown = system.call("GET", "/reservations/hourly")[1]
+    assert (shown["flags"], shown["users"]) == (["SPEC_NODES", "ALL_NODES"], ["alice", "bob"])
+    assert datetime.fromisoformat(shown["start_time"]) == begin
+    assert scontrol(slurm, "delete", "reservationname=hourly") == ""
+    for job in (medium, long):
+        system.wait_state(job, "COMPLETED")
+
+
+def test_the_turn_of_a_recurring_one_is_noticed(system: RunningSystem) -> None:
+    """这一次结束时放开节点，而这个预留还在（下一次在一天之后）。"""
+    body = {"name": "daily", "nodes": "ALL", "start_time": "now", "end_time": "now+3", "flags": ["DAILY"]}
+    assert system.call("POST", "/reservations", body)[1]["state"] == "ACTIVE"
+    waiting = system.submit("true\n", time_limit="5")
+    wait_until(lambda: system.call("GET", f"/jobs/{waiting}")[1]["reason"] == "ReqNodeNotAvail", 20, "挡住")
+    system.wait_state(waiting, "COMPLETED")
+    shown = system.call("GET", "/reservations/daily")[1]
+    assert shown["state"] == "INACTIVE"
+    assert datetime.fromisoformat(shown["start_time"]) > datetime.now(UTC) + timedelta(hours=23)
+    blocked = system.submit("true\n", time_limit="1-00:00:00")
+    wait_until(lambda: system.call("GET", f"/jobs/{blocked}")[1]["reason"] == "ReqNodeNotAvail", 20, "碰到明天的")
+    system.call("POST", f"/jobs/cancel/{blocked}")
+    assert system.call("DELETE", "/reservations/daily")[0] == 204
+
+
+def test_nodes_of_a_partition(system: RunningSystem, slurm: Commands) -> None:
+    """PartitionName 取它的节点；PART_NODES 的跟着它变；没有写分区的作业用预留的分区。"""
+    assert system.call("POST", "/partitions", {"name": "right", "nodes": "node2"})[0] == 201
+    future = ("starttime=now+1hour", "duration=10", "users=alice")
+    scontrol(slurm, "create", "reservationname=fixed", *future, "partitionname=right")
+    scontrol(slurm, "create", "reservationname=moving", "starttime=now+3hours", "duration=10", "users=alice",
+             "partitionname=right", "nodes=ALL", "flags=PART_NODES")  # fmt: skip
+    for name, flags in (("fixed", ""), ("moving", "SPEC_NODES,PART_NODES")):
+        shown = scontrol(slurm, "show", "res", name)
+        assert "Nodes=node2 NodeCnt=1 CoreCnt=2 Features=(null) PartitionName=right" in shown
+        assert f"Flags={flags}\n" in shown
+    assert system.call("PATCH", "/partitions/right", {"nodes": "ALL"})[0] == 200
+    assert "Nodes=node2 NodeCnt=1" in scontrol(slurm, "show", "res", "fixed")
+    assert "Nodes=node[1-2] NodeCnt=2" in scontrol(slurm, "show", "res", "moving")
+    # 调度器也看见了：碰到 moving 的，两个节点都不行。
+    long = system.submit("true\n", time_limit="240")
+    wait_until(lambda: system.call("GET", f"/jobs/{long}")[1]["reason"] == "ReqNodeNotAvail", 20, "原因")
+    assert system.call("PATCH", "/partitions/right", {"nodes": "node2"})[0] == 200
+    assert system.wait_state(long, "COMPLETED")["detail"]["node_list"] == "node1"
+    scontrol(slurm, "update", "reservationname=fixed", "nodecnt=2", "partitionname=main")
+    assert "Nodes=node[1-2] NodeCnt=2 CoreCnt=4 Features=(null) PartitionName=main" in scontrol(
+        slurm, "show", "res", "fixed"
+    )
+    scontrol(slurm, "update", "reservationname=fixed", "nodecnt=1")
+    assert "NodeCnt=1 CoreCnt=2" in scontrol(slurm, "show", "res", "fixed")
+    inside = as_user(system, "alice").submit("true\n", reservation="moving", time_limit="1")
+    assert system.call("GET", f"/jobs/{inside}")[1]["partition"] == "right"
+    system.call("POST", f"/jobs/cancel/{inside}")
+    for name in ("fixed", "moving"):
+        scontrol(slurm, "delete", f"reservationname={name}")
+    assert system.call("DELETE", "/partitions/right")[0] == 204
+
+
+def test_reserved_licenses(system: RunningSystem, slurm: Commands) -> None:
+    """留给 alice 两个许可证：别人只用得到剩下的一个，alice 三个都行，节点不限。"""
+    made = slurm.run("scontrol", "create", "reservationname=lic", "starttime=now", "duration=60", "users=alice",
+                     "licenses=matlab:2")  # fmt: skip
+    assert made.returncode == 1
+    scontrol(slurm, "create", "reservationname=lic", "starttime=now", "duration=60", "users=alice",
+             "licenses=matlab:2", "flags=LICENSE_ONLY")  # fmt: skip
+    shown = scontrol(slurm, "show", "res", "lic")
+    assert "Nodes=(null) NodeCnt=0 CoreCnt=0" in shown
+    assert "Flags=ANY_NODES" in shown
+    assert "Licenses=matlab:2" in shown
+    one, two = (system.submit("sleep 0.3\n", licenses=f"matlab:{count}", time_limit="5") for count in (1, 2))
+    system.wait_state(one, "COMPLETED")
+    wait_until(lambda: system.call("GET", f"/jobs/{two}")[1]["reason"] == "Licenses", 20, "许可证")
+    text = system.call("GET", f"/jobs/{two}/why")[1]["text"]
+    assert "许可证 matlab 不够：要 2，总共 3，还剩 1" in text
+    assert "lic（已开始" in text
+    alice = as_user(system, "alice")
+    mine = alice.submit("sleep 0.3\n", licenses="matlab:3", reservation="lic", time_limit="5")
+    alice.wait_state(mine, "COMPLETED")
+    assert system.query(two)["state"] == "PENDING"
+    scontrol(slurm, "delete", "reservationname=lic")
+    system.wait_state(two, "COMPLETED")

@@ -384,3 +384,41 @@ def test_of_several_partitions_the_one_that_can_start_it_first_counts(system: Ru
     cancel(system, second)
     for name in ("whole", "narrow"):
         assert system.call("DELETE", f"/partitions/{name}")[0] == 204
+
+
+def test_the_listed_partitions_come_back_on_requeue(system: RunningSystem) -> None:
+    """重新排队的又是提交时列的各个分区（Slurm 也是）：单个作业、数组任务、结束了的；改过分区的照改过的。"""
+    for name, nodes in (("one", "node1"), ("two", "node2")):
+        assert system.call("POST", "/partitions", {"name": name, "nodes": nodes})[0] == 201
+    single = system.submit("sleep 60", partition="two,one", time_limit="5")
+    array = system.submit("sleep 60", partition="two,one", time_limit="5", array="0-1", cpus_per_task=2)
+    tasks = [f"{array}_{index}" for index in (0, 1)]
+    for job_id in (single, *tasks):
+        system.wait_state(job_id, "RUNNING")
+        assert show(system, job_id)["partition"] in ("one", "two")
+    assert show(system, single)["partition"] == "two"
+    for name in ("one", "two"):
+        assert system.call("PATCH", f"/partitions/{name}", {"state": "DOWN"})[0] == 200
+    for job_id in (single, *tasks):
+        assert system.call("POST", f"/jobs/{job_id}/requeue")[0] == 200
+    for job_id in (single, *tasks):
+        wait_until(lambda job_id=job_id: show(system, job_id)["reason"] == "PartitionDown", 20, "停着的分区")  # type: ignore[misc]
+        assert show(system, job_id)["partition"] == "two,one"
+    # 现在只有 one 能用：不记得原来列的就再也启动不了。
+    assert system.call("PATCH", "/partitions/one", {"state": "UP"})[0] == 200
+    system.wait_state(single, "RUNNING")
+    assert show(system, single)["partition"] == "one"
+    cancel(system, single, array)
+    assert system.call("PATCH", "/partitions/one", {"state": "DOWN"})[0] == 200
+    assert system.call("POST", f"/jobs/{single}/requeue")[0] == 200
+    assert show(system, single)["partition"] == "two,one"
+    assert system.call("PATCH", f"/jobs/{single}", {"partition": "main"})[0] == 200
+    system.wait_state(single, "RUNNING")
+    count = show(system, single)["restart_count"]
+    assert system.call("POST", f"/jobs/{single}/requeue")[0] == 200
+    wait_until(lambda: show(system, single)["restart_count"] > count, 20, "重新排队")
+    system.wait_state(single, "RUNNING")
+    assert show(system, single)["partition"] == "main"
+    cancel(system, single)
+    for name in ("one", "two"):
+        assert system.call("DELETE", f"/partitions/{name}")[0] == 204

@@ -5,6 +5,9 @@ from hypothesis import strategies as st
 
 from scns_conductor.scheduling.advance import AdvanceReservation, boundaries, refusal
 from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, RunningJob
+from scns_conductor.scheduling.explain import explain
+from scns_conductor.scheduling.explain_text import render
+from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.plan import RESERVED
 from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Backfill, Policy
@@ -18,8 +21,22 @@ JOBS = st.lists(
     max_size=10,
 )
 RESERVATIONS = st.lists(
-    st.tuples(st.sets(st.sampled_from("abc"), min_size=1), st.integers(-20, 60), st.integers(1, 80)), max_size=2
+    st.tuples(
+        st.sets(st.sampled_from("abc"), min_size=1), st.integers(-20, 60), st.integers(1, 80), st.integers(0, 50)
+    ),
+    max_size=2,
 )
+LICENSED_JOBS = st.lists(
+    st.tuples(
+        st.integers(1, 4), st.sampled_from([10.0, 40.0, 90.0]), st.integers(0, 2), st.sampled_from([None, None, "r0"])
+    ),
+    min_size=1,
+    max_size=10,
+)
+LICENSES = st.lists(st.tuples(st.integers(0, 3), st.integers(-20, 60), st.integers(1, 80)), min_size=1, max_size=2)
+HOLDERS = st.lists(st.tuples(st.sampled_from([5.0, 30.0, 70.0]), st.sampled_from([None, "r0", "r1"])), max_size=3)
+TOTAL = 3
+MATLAB = "license:matlab"
 RUNNING = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4), st.sampled_from([5.0, 30.0, 70.0])), max_size=3)
 
 
@@ -38,14 +55,24 @@ def build(reservations: list[AdvanceReservation], running: list[tuple[int, int, 
 @settings(max_examples=300, deadline=None)
 @given(RESERVATIONS, RUNNING, JOBS, st.sampled_from(list(Backfill)))
 def test_no_start_and_no_plan_touches_somebody_elses_reservation(
-    spans: list[tuple[set[str], int, int]],
+    spans: list[tuple[set[str], int, int, int]],
     running: list[tuple[int, int, float]],
     jobs: list[tuple[int, float, str | None]],
     backfill: Backfill,
 ) -> None:
     reservations = [
-        AdvanceReservation(f"r{number}", NOW + start, NOW + start + length, frozenset(nodes), frozenset({"u"}))
-        for number, (nodes, start, length) in enumerate(spans)
+        AdvanceReservation(
+            f"r{number}",
+            NOW + start,
+            NOW + start + length,
+            frozenset(nodes),
+            frozenset({"u"}),
+            # 间隔 gap 秒再来两次；0 是不重复。
+            later=tuple((NOW + start + k * (length + gap), NOW + start + k * (length + gap) + length) for k in (1, 2))
+            if gap
+            else (),
+        )
+        for number, (nodes, start, length, gap) in enumerate(spans)
     ]
     names = {each.name: each for each in reservations}
     cluster, queue = build(reservations, running), Queue()
@@ -106,3 +133,88 @@ def test_who_may_use_it_and_when() -> None:
         assert refusal(known, name, user, "lab", limit, now) is not None
     assert refusal(known, "x", "alice", "lab", None, 12) is not None
     assert boundaries([both, AdvanceReservation("m", 5, 20)], 8) == [10, 20]
+
+
+@settings(max_examples=300, deadline=None)
+@given(LICENSES, HOLDERS, LICENSED_JOBS, st.sampled_from(list(Backfill)))
+def test_reserved_licenses_are_left_to_those_inside(
+    spans: list[tuple[int, int, int]],
+    holders: list[tuple[float, str | None]],
+    jobs: list[tuple[int, float, int, str | None]],
+    backfill: Backfill,
+) -> None:
+    """没有用预留的作业，启动与保留加在一起，任何时刻都不碰预留的许可证。"""
+    reservations = [
+        AdvanceReservation(
+            f"r{number}", NOW + start, NOW + start + length, frozenset(), frozenset({"u"}), licenses=((MATLAB, count),)
+        )
+        for number, (count, start, length) in enumerate(spans)
+    ]
+    cluster, queue = build(reservations), Queue()
+    cluster.set_pool(MATLAB, TOTAL, "Licenses")
+    names = {each.name: each for each in reservations}
+    for number, (left_s, name) in enumerate(holders):
+        if name in names and not names[name].overlaps(NOW, NOW + left_s):
+            name = None
+        cluster.allocate(RunningJob(900 + number, NOW + left_s, (), pools=((MATLAB, 1),), reservation=name))
+    for number, (tasks, limit, count, name) in enumerate(jobs, 1):
+        pools = ((MATLAB, count),) if count else ()
+        job = PendingJob(number, Shape(tasks=tasks, reservation=name, pools=pools), limit)
+        if name is not None:
+            job.reason = None if refusal(names, name, "u", None, limit, NOW) is None else "Reservation"
+        queue.upsert(job)
+    decided = plan(cluster, queue, NOW, Policy(backfill, depth=5))
+    taken = [(start.job, NOW) for start in decided.starts] + [
+        (kept.job, kept.start_time) for kept in decided.reservations
+    ]
+    running = [(job.expected_end, job.reservation) for job in cluster.running.values()]
+    mine = [(begin, begin + job.time_limit_s, count, job.shape.reservation)
+            for job, begin in taken for _, count in job.shape.pools]  # fmt: skip
+    moments = {begin for begin, _, _, _ in mine} | {each.start for each in reservations if each.start > NOW}
+    for moment in moments:
+        used = [(count, name) for begin, end, count, name in mine if begin <= moment < end]
+        used += [(1, name) for end, name in running if max(end, NOW + 1) > moment]
+        left_to_others = sum(
+            max(0, count - sum(amount for amount, name in used if name == each.name))
+            for each in reservations
+            if each.start <= moment < each.end
+            for _, count in each.licenses
+        )
+        outside = [count for begin, end, count, name in mine if name is None and begin <= moment < end]
+        if outside:
+            assert sum(amount for amount, _ in used) + left_to_others <= TOTAL
+
+
+def licensed(name: str | None, count: int, limit: float) -> PendingJob:
+    return PendingJob(1, Shape(reservation=name, pools=((MATLAB, count),)), limit, user="u")
+
+
+def test_the_reserved_licenses_and_the_common_ones() -> None:
+    """三个许可证、预留了两个：外面的用得到一个，里面的三个都行，节点不限；预留过后外面的才用得到两个。"""
+    reservation = AdvanceReservation("r", NOW - 10, NOW + 50, frozenset(), frozenset({"u"}), licenses=((MATLAB, 2),))
+    for job, starts, later in (
+        (licensed(None, 1, 100.0), 1, None),
+        (licensed("r", 3, 50.0), 1, None),
+        (licensed(None, 2, 10.0), 0, NOW + 50),
+    ):
+        cluster, queue = build([reservation]), Queue()
+        cluster.set_pool(MATLAB, TOTAL, "Licenses")
+        queue.upsert(job)
+        decided = plan(cluster, queue, NOW, Policy())
+        assert len(decided.starts) == starts
+        assert [kept.start_time for kept in decided.reservations] == ([] if later is None else [later])
+        if later is not None:
+            assert decided.blocked == {(job.shape, job.time_limit_s): "Licenses"}
+
+
+def test_why_names_the_reservation() -> None:
+    maintenance = AdvanceReservation("maint", NOW + 60, NOW + 100, later=((NOW + 160, float("inf")),))
+    cluster, queue, job = build([maintenance]), Queue(), PendingJob(1, Shape(tasks=4), 70.0)
+    queue.upsert(job)
+    found = explain(Outlook(cluster, queue, job, NOW, Policy()), queue, job)
+    assert (found.reason, found.reserved) == (RESERVED, [("maint", NOW + 60, NOW + 100)])
+    text = render(found, {}, NOW)
+    assert "maint（00:01:00 之后开始，00:01:40 之后结束）" in text
+    assert "推迟" not in text
+    # 比两次之间的空隙长：什么时候也不行，不说一个做不到的时刻。
+    assert found.expected_start is None

@@ -159,6 +159,9 @@ class Job(JobSpec, table=True):
     allocated_gres: str | None = Field(None, description="分到的通用资源，如 gpu:a100=2")
     process_id: int | None = Field(None, description="批处理脚本的进程号")
 
+    requested_partitions: str | None = Field(
+        None, description="列了几个分区、在其中一个里启动的：原来列的，重新排队时恢复"
+    )
     requested_end_state: str | None = Field(
         None, description="有人要求它结束：CANCELLED、PREEMPTED、DEADLINE 或 PENDING（重新排队）；进程退出时生效"
     )
@@ -429,14 +432,17 @@ class JobEvent(SQLModel, table=True):
 
 
 class Reservation(SQLModel, table=True):
-    """预留：一段时间里，一些节点只给列出的用户与账户；都没有列就谁也不给（维护）。"""
+    """预留：一段时间里，一些节点与许可证只给列出的用户与账户；都没有列就谁也不给（维护）。
+
+    重复的（标志 DAILY 等）写着第一次的时刻，以后的由它推出。
+    """
 
     __tablename__ = "reservations"
 
     name: str = Field(primary_key=True, max_length=MAX_NAME_LENGTH, description="名字")
     start_time: datetime = Field(sa_type=TIMESTAMP, description="开始")
     end_time: datetime = Field(sa_type=TIMESTAMP, description="结束")
-    nodes: str = Field(description="节点列表；ALL 是全部")
+    nodes: str = Field(description="节点列表；ALL 是全部，空的是不占节点")
     users: list[str] = Field(
         default_factory=list,
         sa_type=ARRAY(sa.Text),
@@ -453,9 +459,10 @@ class Reservation(SQLModel, table=True):
         default_factory=list,
         sa_type=ARRAY(sa.Text),
         sa_column_kwargs={"server_default": sa.text("'{}'")},
-        description="MAINT、IGNORE_JOBS、OVERLAP",
+        description="MAINT、IGNORE_JOBS、OVERLAP、DAILY、PART_NODES 等",
     )
     partition: str | None = Field(None, description="分区：节点取自它")
+    licenses: str | None = Field(None, description="预留的许可证，如 matlab:2")
     created_by: str = Field(max_length=MAX_NAME_LENGTH, description="谁定的")
     comment: str | None = Field(None, description="备注")
 

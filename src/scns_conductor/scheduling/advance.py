@@ -1,8 +1,9 @@
-"""预留（scontrol create reservation）：一段时间里，一些节点只给指定的用户与账户。纯计算。
+"""预留（scontrol create reservation）：一段时间里，一些节点与许可证只给指定的用户与账户。纯计算。
 
 计划里为受阻作业保留的资源叫 planner.Reservation；这里的是管理员事先定下的。
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,11 @@ from scns_conductor.scheduling.shape import BoolArray
 
 @dataclass(frozen=True, slots=True)
 class AdvanceReservation:
-    """[start, end) 是 Unix 秒；nodes 为 None 是全部节点；users、accounts 都空表示谁也不许（维护）。"""
+    """[start, end) 是 Unix 秒；nodes 为 None 是全部节点，空的是不占节点（只有许可证）。
+
+    users、accounts 都空表示谁也不许（维护）。later 是重复的预留以后的各次，从早到晚。
+    licenses 是（许可证的池，数目）。
+    """
 
     name: str
     start: float
@@ -21,6 +26,13 @@ class AdvanceReservation:
     nodes: frozenset[str] | None = None
     users: frozenset[str] = frozenset()
     accounts: frozenset[str] = frozenset()
+    licenses: tuple[tuple[str, int], ...] = ()
+    later: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def spans(self) -> tuple[tuple[float, float], ...]:
+        """这一次与以后的各次。"""
+        return ((self.start, self.end), *self.later)
 
     def allows(self, user: str, account: str | None) -> bool:
         """列了用户的看用户，列了账户的看账户，都列了要都符合（scontrol(1)）。"""
@@ -30,7 +42,7 @@ class AdvanceReservation:
 
     def overlaps(self, start: float, end: float) -> bool:
         """与 [start, end) 有没有相交。"""
-        return self.start < end and start < self.end
+        return any(begin < end and start < until for begin, until in self.spans)
 
     def mask(self, index: Mapping[str, int], count: int) -> BoolArray:
         """它的节点。"""
@@ -68,11 +80,12 @@ def refusal(
     if found.start > now:
         return Refusal(f"预留 {name} 还没有开始", found.start)
     if limit_s is None or now + limit_s > found.end:
-        return Refusal(f"预留 {name} 的剩余时间比作业的时限短；请改短时限")
+        later = "，或等它的下一次" if found.later else ""
+        return Refusal(f"预留 {name} 的剩余时间比作业的时限短；请改短时限{later}")
     return None
 
 
 def boundaries(reservations: Iterable[AdvanceReservation], now: float) -> list[float]:
     """今后的开始与结束时刻，从早到晚：到了就要再计划。"""
-    moments = {moment for each in reservations for moment in (each.start, each.end) if moment > now}
+    moments = {moment for each in reservations for span in each.spans for moment in span if now < moment < math.inf}
     return sorted(moments)

@@ -30,6 +30,7 @@ class Attempt:
         "filled",
         "group",
         "index",
+        "inside",
         "job",
         "kind",
         "known",
@@ -53,6 +54,8 @@ class Attempt:
     ) -> None:
         """skipped 是不再看的作业号；begun 是数组 -> 已经启动了几个任务。"""
         self.group = group
+        # 在预留的节点里运行：别人的保留用不到它的节点。
+        self.inside = cluster.confined(group.shape)
         self.duration = group.time_limit_s
         self.skipped = skipped
         self.begun = begun
@@ -105,8 +108,3 @@ class Attempt:
     def key(self) -> OrderKey:
         """当前的作业的次序键。"""
         return self.group.keys[self.index]
-
-    @property
-    def inside(self) -> bool:
-        """在预留里运行：别人的保留用不到它的节点。"""
-        return self.group.shape.reservation is not None

@@ -8,7 +8,7 @@ import numpy as np
 
 from scns_conductor.core import features as feature_expressions
 from scns_conductor.scheduling.advance import AdvanceReservation
-from scns_conductor.scheduling.shape import CPU, MEMORY, BoolArray, IntArray, Shape
+from scns_conductor.scheduling.shape import CPU, LICENSE, MEMORY, BoolArray, IntArray, Shape
 
 INITIAL_ROWS = 16
 NEVER_ENDS = 1e15
@@ -80,6 +80,7 @@ class RunningJob:
     start_time: float = 0.0
     suspended: bool = False
     lent: tuple[tuple[int, int], ...] = ()
+    reservation: str | None = None
 
 
 class Cluster:
@@ -190,6 +191,9 @@ class Cluster:
 
     def set_pool(self, name: str, total: int, reason: str) -> None:
         """登记一个池，或改它的总量；在用的不变，所以改小了剩下的可以是负的。reason 是缺它时的原因码。"""
+        if name.startswith(LICENSE) and total != self._pool_totals.get(name, total):
+            # 为受阻的作业保留着的许可证要重新算。
+            self.version += 1
         self.pools[name] = self.pools.get(name, 0) + total - self._pool_totals.get(name, 0)
         self._pool_totals[name] = total
         self.pool_reasons[name] = reason
@@ -206,6 +210,32 @@ class Cluster:
                 mask = reservation.mask(self.index, self.count)
                 found = mask if found is None else found | mask
         return found
+
+    def confined(self, shape: Shape) -> bool:
+        """在预留的节点里运行：别的作业的保留用不到那些节点。只有许可证的预留不管节点。"""
+        if shape.reservation is None:
+            return False
+        found = self.reservations.get(shape.reservation)
+        return found is None or found.nodes is None or bool(found.nodes)
+
+    def reserved_pool(self, name: str, own: str | None, start: float, end: float) -> int:
+        """[start, end) 里 own 之外的预留占着一个池的几个；它们里面的作业已经用着的不算。"""
+        return sum(
+            self.reserved_left(reservation, name)
+            for reservation in self.reservations.values()
+            if reservation.name != own and reservation.overlaps(start, end)
+        )
+
+    def reserved_left(self, reservation: AdvanceReservation, name: str) -> int:
+        """一个预留占着一个池的几个，里面的作业用着的不算。"""
+        count = dict(reservation.licenses).get(name, 0)
+        if count:
+            count -= sum(
+                amount
+                for job_id, (_, amount) in self.pool_holders[name].items()
+                if self.running[job_id].reservation == reservation.name
+            )
+        return max(0, count)
 
     def usable(self, shape: Shape, now: float, duration_s: float) -> BoolArray:
         """eligible 里从现在起 duration_s 秒没有别人的预留的节点。"""
@@ -401,7 +431,7 @@ class Cluster:
             mask &= self._named(shape.required_nodes)
         if any(name not in self.kinds for name in shape.gres_names):
             mask[:] = False
-        if shape.reservation in self.reservations:
+        if shape.reservation in self.reservations and self.confined(shape):
             mask &= self.reservations[shape.reservation].mask(self.index, count)
         if self.exclusive(shape):
             return mask & (self.capacity(shape, self.total[:count]) >= 1)

@@ -7,7 +7,7 @@
 import heapq
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import cast
 
@@ -62,17 +62,30 @@ class Cycle:
             self._search.future = self._future
         return self._future
 
-    def run(self, attempts: Iterable[Attempt]) -> None:
-        """按次序考虑各组。"""
+    def run(self, attempts: Iterable[Attempt], later: Sequence[tuple[OrderKey, Callable[[], Attempt]]] = ()) -> None:
+        """按次序考虑各组；later 是还有保留的名额时才轮到的（组首的次序键，组）。"""
         heap = [(attempt.key, number, attempt) for number, attempt in enumerate(attempts) if attempt.job is not None]
         heapq.heapify(heap)
+        candidates = [(key, number, make) for number, (key, make) in enumerate(later, len(heap))]
+        heapq.heapify(candidates)
         plan, most = self.plan, self.policy.most_starts
-        while heap:
+        while heap or candidates:
+            if len(plan.reservations) >= self.depth:
+                candidates.clear()
+            if candidates and (not heap or candidates[0][0] < heap[0][0]):
+                _, number, make = heapq.heappop(candidates)
+                attempt = make()
+                heapq.heappush(heap, (attempt.key, number, attempt))
+                continue
+            if not heap:
+                break
             _, number, attempt = heap[0]
             # 下一组的次序键：这一组在它之前的都可以接着看。
             limit = heap[1][0] if len(heap) > 1 else None
             if limit is not None and len(heap) > 2 and heap[2][0] < limit:
                 limit = heap[2][0]
+            if candidates and (limit is None or candidates[0][0] < limit):
+                limit = candidates[0][0]
             keep = True
             while keep and attempt.job is not None and (limit is None or attempt.key <= limit):
                 keep = self._step(attempt, limit)
@@ -95,6 +108,8 @@ class Cycle:
             return False
         lacking = self.lacking(attempt)
         if lacking is not None:
+            if place_key not in plan.blocked and self._impossible(attempt):
+                return False
             plan.blocked[place_key] = self.cluster.pool_reasons.get(lacking, "Resources")
             # 上限只是等；许可证同别的资源一样为它保留。
             if not lacking.startswith(LICENSE):
@@ -102,9 +117,7 @@ class Cycle:
         elif place_key not in plan.blocked:
             if self._start_some(attempt, limit):
                 return True
-            message = impossible(self.cluster, shape) if attempt.known is None else None
-            if message is not None:
-                plan.impossible[place_key] = message
+            if self._impossible(attempt):
                 return False
             plan.blocked[place_key] = attempt.known or (RESERVED if self.only_reserved(attempt) else "Resources")
         if self.policy.backfill is Backfill.NONE:
@@ -116,17 +129,36 @@ class Cycle:
             self.unreserved.add(place_key)
         return False
 
+    def _impossible(self, attempt: Attempt) -> bool:
+        """无论等多久都不能启动的记下来；上一遍受阻的已经看过。"""
+        message = impossible(self.cluster, attempt.group.shape) if attempt.known is None else None
+        if message is not None:
+            self.plan.impossible[attempt.group.key] = message
+        return message is not None
+
     def lacking(self, attempt: Attempt) -> str | None:
-        """不够的池；都够是 None。"""
-        pools = attempt.group.shape.pools
+        """不够的池，上限在许可证之前（上限只是等，许可证会为它保留）；都够是 None。"""
+        shape = attempt.group.shape
+        pools = shape.pools
         if not pools:
             return None
+        lacking = None
         for name, count in pools:
-            if self.pools.get(name, 0) < count:
-                return name
-        if self._future is not None and not self._future.pools_allow(pools, attempt.duration):
+            if self.pools.get(name, 0) - self._reserved(name, attempt) < count:
+                if not name.startswith(LICENSE):
+                    return name
+                lacking = lacking or name
+        if lacking is not None:
+            return lacking
+        if self._future is not None and not self._future.pools_allow(pools, shape.reservation, attempt.duration):
             return next(name for name, _ in pools if name.startswith(LICENSE))
         return None
+
+    def _reserved(self, name: str, attempt: Attempt) -> int:
+        """别人的预留在作业的时限之内占着几个许可证。"""
+        if not self.cluster.reservations:
+            return 0
+        return self.cluster.reserved_pool(name, attempt.group.shape.reservation, self.now, self.now + attempt.duration)
 
     def only_reserved(self, attempt: Attempt) -> bool:
         """此刻放得下，只是有预留。"""
@@ -348,7 +380,7 @@ class Cycle:
         shape, future = attempt.group.shape, self.future
         if attempt.kind is Kind.GENERAL:
             return future.earliest_general(shape, attempt.usable, attempt.duration, self.policy.placement)
-        found = future.earliest(attempt.need, attempt.usable, attempt.duration, shape.pools)
+        found = future.earliest(attempt.need, attempt.usable, attempt.duration, shape.pools, shape.reservation)
         return None if found is None else (found[0], (self.share_at(attempt, *found),))
 
     def share_at(self, attempt: Attempt, begin: float, node: int) -> NodeShare:

@@ -13,6 +13,7 @@ from scns_conductor.scheduling.cluster import NEVER_ENDS, Cluster, NodeShare
 from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.placement import unavailable_nodes
+from scns_conductor.scheduling.plan import RESERVED
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import CPU, LICENSE, MEMORY, BoolArray, IntArray, Shape
 from scns_conductor.scheduling.suggestions import Suggestion
@@ -54,6 +55,8 @@ class Explanation:
     fits_now: bool = False
     shortages: list[str] = field(default_factory=list)
     pools: list[PoolShortage] = field(default_factory=list)
+    # 作业的时限之内碰到的预留：(名字, 开始, 结束)，Unix 秒。
+    reserved: list[tuple[str, float, float]] = field(default_factory=list)
     ahead: list[tuple[int, float | None]] = field(default_factory=list)
     ahead_count: int = 0
     holders: list[Holder] = field(default_factory=list)
@@ -82,10 +85,12 @@ def explain(outlook: Outlook, queue: Queue, job: PendingJob) -> Explanation:
         return Explanation("JobArrayTaskLimit", "数组同时运行的任务已到 % 后面写的上限，等有任务结束")
     result = Explanation("Resources")
     result.ahead_count, result.ahead = _ahead(outlook, queue, job)
-    result.pools = [_pool(outlook, job.shape, name) for name in outlook.lacking(job.shape)]
+    result.pools = [_pool(outlook, job, name) for name in outlook.lacking(job.shape, job.time_limit_s)]
     result.shortages = shortages(cluster, job.shape)
     result.fits_now = outlook.fits_now(job.shape, job.time_limit_s)
     result.incomplete = outlook.incomplete
+    if not result.fits_now and not result.shortages:
+        result.reserved = _reserved(cluster, job, outlook.now)
     absent = unavailable_nodes(cluster, job.shape)
     if absent is not None:
         result.shortages.insert(0, f"合用的节点里 {len(absent)} 个下线或排空：{'、'.join(absent[:10])}")
@@ -93,6 +98,8 @@ def explain(outlook: Outlook, queue: Queue, job: PendingJob) -> Explanation:
         result.reason = result.pools[0].reason
     elif absent is not None:
         result.reason = "ReqNodeNotAvail"
+    elif result.reserved and outlook.only_reserved(job.shape, job.time_limit_s):
+        result.reason = RESERVED
     elif result.ahead_count and not result.fits_now:
         result.reason = "Priority"
     found = None if result.pools and not _licenses_only(result.pools) else outlook.earliest(job.shape, job.time_limit_s)
@@ -127,8 +134,22 @@ def _before(jobs: Iterator[PendingJob], job: PendingJob) -> Iterator[PendingJob]
         yield other
 
 
-def _pool(outlook: Outlook, shape: Shape, name: str) -> PoolShortage:
-    cluster = outlook.cluster
+def _reserved(cluster: Cluster, job: PendingJob, now: float) -> list[tuple[str, float, float]]:
+    """作业的时限之内，占着它能用的节点或许可证的预留：(名字, 开始, 结束)。"""
+    eligible, pools = cluster.eligible(job.shape), {name for name, _ in job.shape.pools}
+    found = []
+    for each in cluster.reservations.values():
+        if each.name == job.shape.reservation or not each.overlaps(now, now + job.time_limit_s):
+            continue
+        if (each.mask(cluster.index, cluster.count) & eligible).any() or any(
+            name in pools for name, _ in each.licenses
+        ):
+            found.append((each.name, each.start, each.end))
+    return sorted(found, key=lambda item: item[1])
+
+
+def _pool(outlook: Outlook, waiting: PendingJob, name: str) -> PoolShortage:
+    cluster, shape = outlook.cluster, waiting.shape
     holders = [
         Holder(job.job_id, _end(job.expected_end), (), dict(job.pools)[name])
         for job in cluster.running.values()
@@ -140,7 +161,7 @@ def _pool(outlook: Outlook, shape: Shape, name: str) -> PoolShortage:
         cluster.pool_reasons.get(name, "Resources"),
         name,
         dict(shape.pools)[name],
-        outlook.left(name),
+        outlook.left(name, shape.reservation, waiting.time_limit_s),
         cluster.pools.get(name, 0) + held,
         tuple(holders[:MOST_NAMED]),
     )

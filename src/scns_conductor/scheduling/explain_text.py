@@ -1,9 +1,11 @@
 """把解释写成给人看的中文；users 是作业号 -> 用户。"""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from scns_conductor.core.units import format_duration
 from scns_conductor.scheduling.explain import Explanation, Holder, PoolShortage
+from scns_conductor.scheduling.plan import RESERVED
 from scns_conductor.scheduling.pool_words import pool_amount, pool_title
 from scns_conductor.scheduling.shape import LICENSE
 
@@ -19,8 +21,11 @@ def render(found: Explanation, users: Mapping[int, str], now: float) -> str:
         lines.append("此刻缺资源：" + "；".join(found.shortages))
     elif found.fits_now:
         lines.append("此刻资源够，下一个周期就会启动")
-    elif not found.pools:
+    elif found.reason != RESERVED and not found.pools:
         lines.append("此刻的空闲放得下，但会推迟排在前面的作业的保留")
+    if found.reserved:
+        shown = "、".join(_reserved(each, now) for each in found.reserved[:_SHOWN])
+        lines.append(f"作业的时限之内有预留：{shown}；在它之前跑得完才能先启动")
     if found.ahead_count:
         shown = "、".join(
             _named(job_id, users) + ("" if start is None else f"（预计 {_when(start, now)}开始）")
@@ -41,6 +46,12 @@ def render(found: Explanation, users: Mapping[int, str], now: float) -> str:
     if not found.suggestions and not found.fits_now:
         lines.append("没有试出能明显更早开始的改法")
     return "。\n".join(lines)
+
+
+def _reserved(reservation: tuple[str, float, float], now: float) -> str:
+    name, start, end = reservation
+    begun = "已开始" if start <= now else f"{_when(start, now)}开始"
+    return f"{name}（{begun}" + (f"，{_when(end, now)}结束）" if math.isfinite(end) else "）")
 
 
 def _pool_line(pool: PoolShortage, users: Mapping[int, str], now: float) -> str:

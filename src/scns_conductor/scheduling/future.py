@@ -46,15 +46,20 @@ class Future:
         self.opened = Timelines(now, cluster.width)
         self._ranks = cluster.ranks
         self._is_open: BoolArray = np.zeros(cluster.count, dtype=np.bool_)
-        self._pools: dict[str, int] = {}
+        # (许可证, 所用的预留) -> 时间线的号：自己的预留占着的，自己能用。
+        self._pools: dict[tuple[str, str | None], int] = {}
         self._licenses = Timelines(now, 1)
-        # 许可证还没有开时间线之前，本周期启动的：(结束, 数目)。
-        self._extra_pools: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        # 本周期启动的、为受阻的作业占下的许可证：(从, 到, 数目)；后者的名字。
+        self._occupied_pools: dict[str, list[tuple[float, float, IntArray]]] = defaultdict(list)
+        self._contested: set[str] = set()
         # 预留占着的节点与时段，按开始的先后。
         self._windows = [
-            (reservation.mask(cluster.index, cluster.count), reservation.start, reservation.end)
-            for reservation in sorted(cluster.reservations.values(), key=lambda item: item.start)
+            (reservation.mask(cluster.index, cluster.count), *span)
+            for reservation in cluster.reservations.values()
+            if reservation.nodes is None or reservation.nodes
+            for span in reservation.spans
         ]
+        self._windows.sort(key=lambda item: item[1])
 
     # ---- 记下 ----
 
@@ -78,15 +83,21 @@ class Future:
                 self._deferred[share.node].append((begin, end, need))
         for name, count in pools:
             if name.startswith(LICENSE):
-                self._licenses.occupy(self._pool(name), begin, end, np.array([count]))
+                self._contested.add(name)
+                self._occupy_pool(name, begin, end, count)
 
     def start_pools(self, pools: Sequence[tuple[str, int]], end: float) -> None:
         """本周期又启动了一个：占去的许可证到 end 归还。"""
         for name, count in pools:
-            if name in self._pools:
-                self._licenses.occupy(self._pools[name], self.now, end, np.array([count]))
-            elif name.startswith(LICENSE):
-                self._extra_pools[name].append((end, count))
+            if name.startswith(LICENSE):
+                self._occupy_pool(name, self.now, end, count)
+
+    def _occupy_pool(self, name: str, begin: float, end: float, count: int) -> None:
+        need = np.array([count])
+        self._occupied_pools[name].append((begin, end, need))
+        for (pool, _), number in self._pools.items():
+            if pool == name:
+                self._licenses.occupy(number, begin, end, need)
 
     def open(self, node: int) -> None:
         """开这个节点的时间线；开过了则什么也不做。"""
@@ -119,18 +130,28 @@ class Future:
         for node in list(self._deferred):
             self.open(node)
 
-    def _pool(self, name: str) -> int:
-        """许可证的时间线的号。"""
-        number = self._pools.get(name)
-        if number is None:
-            number = self._pools[name] = len(self._pools)
-            extra = self._extra_pools.get(name, [])
-            holders = [*self._cluster.pool_holders.get(name, {}).values(), *extra]
-            left = self._cluster.pools.get(name, 0) - sum(count for _, count in extra)
-            ends = np.array([end for end, _ in holders], dtype=np.float64)
-            counts = np.array([[count] for _, count in holders], dtype=np.int64).reshape(-1, 1)
-            self._licenses.open(number, np.array([left]), ends, counts)
-        return number
+    def _pool(self, name: str, own: str | None) -> int:
+        """预留 own 里（None 是没有用预留）看到的许可证的时间线的号。"""
+        key = (name, own)
+        if key not in self._pools:
+            number = self._pools[key] = len(self._pools)
+            cluster, occupied = self._cluster, list(self._occupied_pools[name])
+            others = {each.name: each for each in cluster.reservations.values() if each.name != own}
+            for each in others.values():
+                count = dict(each.licenses).get(name)
+                if count is not None:
+                    left = np.array([cluster.reserved_left(each, name)])
+                    occupied.append((each.start, each.end, left))
+                    occupied.extend((start, end, np.array([count])) for start, end in each.later)
+            ends, counts = [], []
+            for job_id, (end, count) in cluster.pool_holders[name].items():
+                # 别人的预留里的作业结束了，许可证仍留给那个预留。
+                within = others.get(cluster.running[job_id].reservation or "")
+                ends.append(end if within is None else max(end, within.end))
+                counts.append([count])
+            needs = np.array(counts, dtype=np.int64).reshape(-1, 1)
+            self._licenses.open(number, np.array([cluster.pools.get(name, 0)]), np.array(ends), needs, occupied)
+        return self._pools[key]
 
     # ---- 此刻 ----
 
@@ -160,12 +181,12 @@ class Future:
             self.open(node)
         return self.opened.spell(node, need) if node in self.opened.index else math.inf
 
-    def pools_allow(self, pools: Sequence[tuple[str, int]], duration_s: float) -> bool:
-        """许可证从现在起的 duration_s 秒里够。"""
+    def pools_allow(self, pools: Sequence[tuple[str, int]], own: str | None, duration_s: float) -> bool:
+        """许可证从现在起的 duration_s 秒里够，不碰为别的作业占下的；own 是所用的预留。"""
         return all(
-            self._licenses.allows(self._pools[name], np.array([count]), duration_s)
+            self._licenses.allows(self._pool(name, own), np.array([count]), duration_s)
             for name, count in pools
-            if name in self._pools
+            if name in self._contested
         )
 
     def window(self, duration_s: float) -> IntArray:
@@ -189,16 +210,24 @@ class Future:
     # ---- 今后 ----
 
     def earliest(
-        self, need: IntArray, allowed: BoolArray, duration_s: float, pools: Sequence[tuple[str, int]] = ()
+        self,
+        need: IntArray,
+        allowed: BoolArray,
+        duration_s: float,
+        pools: Sequence[tuple[str, int]] = (),
+        own: str | None = None,
     ) -> tuple[float, int] | None:
-        """allowed 的节点里最早（同样早的取次序最前的）能连续 duration_s 秒放下 need 的 (时刻, 节点)。"""
+        """allowed 的节点里最早（同样早的取次序最前的）能连续 duration_s 秒放下 need 的 (时刻, 节点)。
+
+        own 是所用的（只有许可证的）预留。
+        """
         self._open_deferred()
         least = self.now
         while True:
             found = self._earliest_node(need, allowed, duration_s, least)
             if found is None:
                 return None
-            least = self._pools_from(pools, duration_s, found[0])
+            least = self._pools_from(pools, own, duration_s, found[0])
             if least == found[0]:
                 return found
             if least == math.inf:
@@ -272,13 +301,13 @@ class Future:
             return [self._stale]
         return [self.releases, self._stale]
 
-    def _pools_from(self, pools: Sequence[tuple[str, int]], duration_s: float, least: float) -> float:
+    def _pools_from(self, pools: Sequence[tuple[str, int]], own: str | None, duration_s: float, least: float) -> float:
         """许可证都够的最早时刻，不早于 least；不会够是 inf。"""
         while True:
             moment = least
             for name, count in pools:
                 if name.startswith(LICENSE):
-                    number = self._pool(name)
+                    number = self._pool(name, own)
                     row = self._licenses.index[number]
                     moment = max(moment, float(self._licenses.earliest(np.array([count]), duration_s, moment)[row]))
             if moment == least or moment == math.inf:
@@ -304,7 +333,7 @@ class Future:
             else:
                 high = middle
         for moment in moments[low:].tolist():
-            begin = self._pools_from(shape.pools, duration_s, moment)
+            begin = self._pools_from(shape.pools, shape.reservation, duration_s, moment)
             if begin == math.inf:
                 return None
             if begin > moment:
@@ -333,7 +362,7 @@ class Future:
         """会有变化的时刻，从现在起。"""
         ends = [part.moments() for part in self._parts(np.ones(self._cluster.count, dtype=np.bool_))]
         times = self.opened.times[: len(self.opened)].ravel()
-        windows = [end for _, _, end in self._windows if end > self.now]
+        windows = [end for _, _, end in self._windows if self.now < end < NO_END]
         found = np.concatenate([*(np.maximum(each, self.now + 1.0) for each in ends), times[times < NO_END], windows])
         return np.unique(np.concatenate([[self.now], found]))
 

@@ -9,7 +9,7 @@ from scns_conductor.scheduling.cycle import Cycle
 from scns_conductor.scheduling.placement import place
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import Group, PendingJob, Queue
-from scns_conductor.scheduling.shape import Shape
+from scns_conductor.scheduling.shape import BoolArray, Shape
 
 # 前面受阻的至少给这么多个做保留，才说得准预计的时刻。
 LEAST_DEPTH = 100
@@ -30,26 +30,31 @@ class Outlook:
         # 前面受阻的多到没有都保留：预计的时刻偏早。
         self.incomplete = len(self.plan.reservations) >= self._policy.depth
 
-    def lacking(self, shape: Shape) -> list[str]:
-        """不够的池（上限与许可证）。"""
-        return [name for name, count in shape.pools if self.left(name) < count]
+    def lacking(self, shape: Shape, limit_s: float) -> list[str]:
+        """不够的池（上限与许可证）；别人的预留在 limit_s 秒之内占着的不能用。"""
+        return [name for name, count in shape.pools if self.left(name, shape.reservation, limit_s) < count]
 
-    def left(self, pool: str) -> int:
-        """一个池还剩多少，可为负。"""
-        return self._cycle.pools.get(pool, 0)
+    def left(self, pool: str, own: str | None, limit_s: float) -> int:
+        """一个池还剩多少给用预留 own 的作业用 limit_s 秒，可为负。"""
+        return self._cycle.pools.get(pool, 0) - self.cluster.reserved_pool(pool, own, self.now, self.now + limit_s)
 
     def fits_now(self, shape: Shape, limit_s: float) -> bool:
-        """现在就能启动而不推迟前面的。"""
+        """现在就能启动而不推迟前面的，也不碰预留。"""
         if self._cycle.lacking(self._attempt(shape, limit_s)) is not None:
             return False
-        nodes = self.cluster.usable(shape, self.now, limit_s)
-        inside = shape.reservation is not None
-        free = self._cycle.free if inside else self._cycle.future.window(limit_s)
+        return self._fits(shape, limit_s, self.cluster.usable(shape, self.now, limit_s))
+
+    def only_reserved(self, shape: Shape, limit_s: float) -> bool:
+        """若没有预留，现在就有节点能启动。"""
+        return self._fits(shape, limit_s, self.cluster.eligible(shape))
+
+    def _fits(self, shape: Shape, limit_s: float, nodes: BoolArray) -> bool:
+        free = self._cycle.free if self.cluster.confined(shape) else self._cycle.future.window(limit_s)
         return place(self.cluster, shape, free, self._policy.placement, nodes) is not None
 
     def earliest(self, shape: Shape, limit_s: float) -> tuple[float, tuple[NodeShare, ...]] | None:
         """最早能启动的 (时刻, 份额)，许可证也等到；上限不看。占着的没有时限时可能说不准，是 None。"""
-        if shape.reservation is not None:
+        if self.cluster.confined(shape):
             return None
         return self._cycle.earliest(self._attempt(shape, limit_s))
 
@@ -59,7 +64,7 @@ class Outlook:
     def gaps(self) -> list[float]:
         """从现在到前面各个保留、各个预留开始的秒数，从短到长：时限短到其中之一，就可能塞得进去。"""
         moments = {item.start_time for item in self.plan.reservations}
-        moments |= {reservation.start for reservation in self.cluster.reservations.values()}
+        moments |= {start for each in self.cluster.reservations.values() for start, _ in each.spans}
         return sorted(moment - self.now for moment in moments if moment > self.now)
 
 

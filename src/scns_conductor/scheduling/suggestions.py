@@ -51,7 +51,7 @@ def suggestions(
         if outlook.fits_now(shape, limit):
             found.append(Suggestion(f"{change.text}，可立即开始", change.patch, now))
             continue
-        if outlook.lacking(shape):
+        if outlook.lacking(shape, limit):
             continue
         start = outlook.earliest(shape, limit)
         if start is not None and start[0] < current - WORTHWHILE_S:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import Forbidden, InvalidRequest
 from scns_conductor.core.hostlist import expand
+from scns_conductor.core.recurrence import RECURRING
 from scns_conductor.scheduling.cluster import Cluster, NodeFacts, PartitionFacts
 
 FRESH_S = 1.0
@@ -25,7 +26,10 @@ _NODES = sa.text(
     "SELECT cpus, memory, temporary_disk, features, gres::text AS gres_text, array_agg(name ORDER BY name) AS names "
     "FROM nodes GROUP BY 1, 2, 3, 4, 5 ORDER BY 6".replace("::", r"\:\:")
 )
-_RESERVATIONS = sa.text("SELECT name, users, accounts FROM reservations WHERE end_time > clock_timestamp()")
+_RESERVATIONS = sa.text(
+    "SELECT name, users, accounts, partition FROM reservations "
+    "WHERE end_time > clock_timestamp() OR flags && CAST(:recurring AS text[])"
+).bindparams(recurring=list(RECURRING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +63,13 @@ def _expanded(text: str) -> frozenset[str] | None:
 
 @dataclass(frozen=True, slots=True)
 class ClusterLimits:
-    """某一刻的分区、节点、许可证与没有结束的预留（名字 -> 许用的用户与账户）。
+    """某一刻的分区、节点、许可证与没有结束的预留（名字 -> 许用的用户与账户、分区）。
 
     cluster 只有节点的总量，不记分配；verdicts 是要求 -> 能不能有一天启动的判定，随 cluster 的版本作废。
     """
 
     partitions: dict[str, PartitionLimits] = field(default_factory=dict)
-    reservations: dict[str, tuple[frozenset[str], frozenset[str]]] = field(default_factory=dict)
+    reservations: dict[str, tuple[frozenset[str], frozenset[str], str | None]] = field(default_factory=dict)
     cluster: Cluster = field(default_factory=Cluster)
     licenses: Mapping[str, int] = field(default_factory=dict)
     verdicts: dict[tuple[Any, ...], Any] = field(default_factory=dict)
@@ -76,6 +80,11 @@ class ClusterLimits:
     def __post_init__(self) -> None:
         found = next((name for name, partition in self.partitions.items() if partition.is_default), None)
         object.__setattr__(self, "default_partition", found)
+
+    def partition_of(self, reservation: str | None) -> str | None:
+        """没有写分区的作业的分区：所用预留的，否则是缺省的（Slurm 也是）；没有则为 None。"""
+        found = None if reservation is None else self.reservations.get(reservation)
+        return self.default_partition if found is None or found[2] is None else found[2]
 
     def require_partitions(self, names: Iterable[str], field: str) -> None:
         """这些分区都要有，而且有一个接受提交（UP 或 DOWN）；否则抛 InvalidRequest，field 是用户所写的字段。"""
@@ -96,7 +105,7 @@ class ClusterLimits:
         if found is None:
             known = "、".join(sorted(self.reservations)) or "（没有预留）"
             raise InvalidRequest(field_name, f"没有预留 {name!r}；现有 {known}", code="reservation_unknown")
-        users, accounts = found
+        users, accounts, _ = found
         if (users and user not in users) or (accounts and account not in accounts) or not (users or accounts):
             raise Forbidden(
                 f"{field_name}：预留 {name} 不许你（账户 {account or '没有写'}）用", code="reservation_denied"
@@ -168,7 +177,7 @@ class LimitsCache:
             verdicts = {}
         self._limits = ClusterLimits(
             partitions,
-            {row.name: (frozenset(row.users), frozenset(row.accounts)) for row in reserved},
+            {row.name: (frozenset(row.users), frozenset(row.accounts), row.partition) for row in reserved},
             cluster,
             self._licenses,
             verdicts,

@@ -34,6 +34,7 @@ _REQUEUE_ENDED = sa.text(
     """
     UPDATE jobs SET state = 'PENDING', reason = coalesce(:reason, 'None'), error_msg = NULL, hold = CAST(:hold AS text),
       restart_count = restart_count + 1, revision = revision + 1, eligible_time = NULL, start_time = NULL,
+      partition = coalesce(requested_partitions, partition),
       end_time = NULL, suspend_time = NULL, suspended_s = 0, expected_start_time = NULL, exit_status = NULL,
       exit_signal = NULL, derived_exit_status = NULL, node_list = NULL, batch_host = NULL, allocated_nodes = 0,
       allocated_cpus = 0, allocated_memory = 0, allocated_gres = NULL, process_id = NULL

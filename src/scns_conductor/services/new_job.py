@@ -143,7 +143,7 @@ def _hold(row: Mapping[str, Any], identity: Identity) -> str | None:
 def _apply_partition(
     row: dict[str, Any], columns: Mapping[str, Any], limits: ClusterLimits, settings: Settings, prefix: str
 ) -> None:
-    text = row.get("partition") or limits.default_partition
+    text = row.get("partition") or limits.partition_of(row["reservation"])
     if text is None:
         raise InvalidRequest(f"{prefix}partition", "没有缺省分区；请写明分区", code="partition_unknown")
     names = [name.strip() for name in text.split(",")]

@@ -1,7 +1,7 @@
 """预留：列出；管理员新建、修改、删除。节点不得与别的预留重叠，也不得有跑不完的作业，除非写明。"""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,29 +9,33 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress, expand
+from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.models import Reservation
+from scns_conductor.core.recurrence import LONGEST, RECURRING, collide, occurrences, recurrence
 from scns_conductor.core.statements import inbox_insert, notify_inbox
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.nodes import require_admin
 
-FLAGS = ("MAINT", "IGNORE_JOBS", "OVERLAP")
+# 写 nodes 时系统加上的，不能自己写，写了不算。
+IMPLIED_FLAGS = ("SPEC_NODES", "ALL_NODES")
+FLAGS = ("MAINT", "IGNORE_JOBS", "OVERLAP", *RECURRING, "PART_NODES", "ANY_NODES", "LICENSE_ONLY")
+# 可以用已在别的预留里的节点（scontrol(1)）。
+_SHARING = frozenset({"MAINT", "OVERLAP"})
 ALL_NODES = "ALL"
+# 改了这些，节点与时间要再核对一遍。
+_PLACED = frozenset({"start_time", "end_time", "duration", "nodes", "node_count", "partition", "flags", "licenses"})
 
 _LIST = sa.text(
-    "SELECT *, CASE WHEN clock_timestamp() >= end_time THEN 'ENDED' WHEN clock_timestamp() >= start_time THEN 'ACTIVE' "
-    "ELSE 'INACTIVE' END AS state FROM reservations "
-    "WHERE CAST(:name AS text) IS NULL OR name = :name ORDER BY start_time, name"
+    "SELECT *, clock_timestamp() AS now FROM reservations WHERE CAST(:name AS text) IS NULL OR name = :name "
+    "ORDER BY start_time, name"
 )
 _NODES = sa.text("SELECT name FROM nodes ORDER BY allocated_cpus, name")
-_OTHERS = sa.text(
-    "SELECT name, nodes FROM reservations "
-    "WHERE name <> :name AND start_time < :end_time AND end_time > :start_time AND NOT 'OVERLAP' = ANY(flags)"
-)
-# 到预留开始时还可能在跑的作业；不限时的总算。
+_PARTITIONS = sa.text("SELECT name, nodes, is_default FROM partitions")
+# 到预留开始时还可能在跑的作业，不算在这个预留里的；不限时的总算。
 _BUSY = sa.text(
     """
     SELECT min(j.job_id) FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
-    WHERE a.released_at IS NULL AND a.node_name = ANY(CAST(:nodes AS text[]))
+    WHERE a.released_at IS NULL AND a.node_name = ANY(CAST(:nodes AS text[])) AND j.reservation IS DISTINCT FROM :name
       AND (j.time_limit IS NULL OR j.start_time + make_interval(secs => j.time_limit) > :start_time)
     """
 )
@@ -41,12 +45,29 @@ _IN_USE = sa.text(
 
 
 async def list_reservations(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
-    """全部预留（结束了的也在，直到删除），或指名的一个（不存在抛 NotFound）。"""
+    """全部预留（结束了的也在，直到删除），或指名的一个（不存在抛 NotFound）。
+
+    重复的是这一次（或下一次）的时刻；node_list 是它此刻的节点。
+    """
     async with engine.connect() as connection:
-        rows = (await connection.execute(_LIST, {"name": name})).mappings().all()
+        rows = await _rows(connection, name)
+        if rows:
+            known, _, members = await _cluster(connection)
     if name is not None and not rows:
         raise _unknown(name)
-    return [dict(row) for row in rows]
+    return [{**row, "node_list": compress(sorted(_nodes(row, known, members)))} for row in rows]
+
+
+async def _rows(connection: AsyncConnection, name: str | None = None) -> list[dict[str, Any]]:
+    return [_current(dict(row)) for row in (await connection.execute(_LIST, {"name": name})).mappings()]
+
+
+def _current(row: dict[str, Any]) -> dict[str, Any]:
+    now = row.pop("now")
+    found = next(occurrences(row["start_time"], row["end_time"], row["flags"], now), None)
+    if found is None:
+        return {**row, "state": "ENDED"}
+    return {**row, "start_time": found[0], "end_time": found[1], "state": "ACTIVE" if found[0] <= now else "INACTIVE"}
 
 
 def _unknown(name: str) -> NotFound:
@@ -54,18 +75,18 @@ def _unknown(name: str) -> NotFound:
 
 
 async def create_reservation(
-    engine: AsyncEngine, identity: Identity, values: Mapping[str, Any], node_count: int | None
+    engine: AsyncEngine, identity: Identity, values: Mapping[str, Any], licenses: Mapping[str, int]
 ) -> dict[str, Any]:
-    """新建；没有写节点时按 node_count 挑最空的。同名的已存在、与别的重叠、节点上有跑不完的作业抛 Conflict。"""
+    """新建；没有写节点时按 node_count、partition 挑最空的。licenses 是集群的许可证总数。
+
+    同名的已存在、与别的重叠、节点上有跑不完的作业抛 Conflict。
+    """
     require_admin(identity, "新建预留")
-    row = {**values, "created_by": identity.user_name}
+    row = {**values, "flags": _flags(values.get("flags")), "created_by": identity.user_name}
+    _apply_duration(row)
     async with engine.begin() as connection:
         await connection.execute(sa.text("LOCK TABLE reservations IN SHARE ROW EXCLUSIVE MODE"))
-        known = list((await connection.execute(_NODES)).scalars())
-        taken = await _taken(connection, row, known)
-        if not row.get("nodes"):
-            row["nodes"] = _pick(node_count, known, taken)
-        await _check(connection, row, known, taken)
+        await _settle(connection, row, licenses, {"nodes"})
         try:
             async with connection.begin_nested():
                 await connection.execute(sa.insert(Reservation).values(**row))
@@ -76,23 +97,39 @@ async def create_reservation(
 
 
 async def update_reservation(
-    engine: AsyncEngine, identity: Identity, name: str, changes: Mapping[str, Any]
+    engine: AsyncEngine, identity: Identity, name: str, changes: Mapping[str, Any], licenses: Mapping[str, int]
 ) -> dict[str, Any]:
-    """修改；不存在抛 NotFound。"""
+    """修改；不存在抛 NotFound。duration（秒）从预留的开始算起；开始了的不能再改开始。"""
     require_admin(identity, "修改预留")
     if not changes:
         raise InvalidRequest("body", '没有要改的字段；例如 {"users": ["alice"]}', code="nothing_to_update")
     async with engine.begin() as connection:
         await connection.execute(sa.text("LOCK TABLE reservations IN SHARE ROW EXCLUSIVE MODE"))
-        found = (await connection.execute(_LIST, {"name": name})).mappings().one_or_none()
+        found = next(iter(await _rows(connection, name)), None)
         if found is None:
             raise _unknown(name)
-        known = list((await connection.execute(_NODES)).scalars())
+        state = found.pop("state")
+        if "start_time" in changes and state == "ACTIVE":
+            raise Conflict(f"预留 {name} 已经开始，不能再改 start_time", code="reservation_active")
         row = {**found, **changes}
-        await _check(connection, row, known, await _taken(connection, row, known))
-        await connection.execute(sa.update(Reservation).where(sa.column("name") == name).values(**changes))
+        _apply_duration(row)
+        if "flags" in changes:
+            row["flags"] = [*_flags(changes["flags"]), *(flag for flag in IMPLIED_FLAGS if flag in found["flags"])]
+        if not _PLACED.isdisjoint(changes):
+            await _settle(connection, row, licenses, set(changes))
+        await connection.execute(sa.update(Reservation).where(sa.column("name") == name).values(**row))
         await _tell(connection)
     return (await list_reservations(engine, name))[0]
+
+
+def _apply_duration(row: dict[str, Any]) -> None:
+    length = row.pop("duration", None)
+    if length is None:
+        return
+    try:
+        row["end_time"] = row["start_time"] + timedelta(seconds=length)
+    except OverflowError as error:
+        raise InvalidRequest("duration", "太长了；请写短一些", code="reservation_long") from error
 
 
 async def delete_reservation(engine: AsyncEngine, identity: Identity, name: str) -> None:
@@ -113,58 +150,168 @@ async def _tell(connection: AsyncConnection) -> None:
     await connection.execute(notify_inbox())
 
 
-async def _taken(connection: AsyncConnection, row: Mapping[str, Any], known: Sequence[str]) -> dict[str, str]:
-    """同一段时间里被别的预留占着的节点 -> 那个预留。"""
-    values = {name: row[name] for name in ("name", "start_time", "end_time")}
-    found: dict[str, str] = {}
-    for other in await connection.execute(_OTHERS, values):
-        found |= dict.fromkeys(known if other.nodes == ALL_NODES else expand(other.nodes), other.name)
-    return found
+def _flags(words: Collection[str] | None) -> list[str]:
+    """认得的标志，不重复；LICENSE_ONLY 就是 ANY_NODES。"""
+    given = dict.fromkeys(word for word in words or () if word not in IMPLIED_FLAGS)
+    unknown = next((word for word in given if word not in FLAGS), None)
+    if unknown is not None:
+        raise InvalidRequest("flags", f"不支持 {unknown}；可用 {'、'.join(FLAGS)}", code="flag_unknown")
+    return list(dict.fromkeys("ANY_NODES" if word == "LICENSE_ONLY" else word for word in given))
 
 
-def _pick(node_count: int | None, known: Sequence[str], taken: Mapping[str, str]) -> str:
-    if node_count is None:
-        raise InvalidRequest("nodes", "写明节点，或用 node_count 写要几个", code="reservation_nodes_missing")
-    free = [name for name in known if name not in taken]
-    if len(free) < node_count:
-        raise Conflict(f"要 {node_count} 个节点，那段时间只有 {len(free)} 个没有预留", code="reservation_too_large")
-    return compress(sorted(free[:node_count]))
+async def _cluster(connection: AsyncConnection) -> tuple[list[str], str | None, dict[str, list[str]]]:
+    """节点名（最空的在前）、缺省分区、分区 -> 节点名。"""
+    known = list((await connection.execute(_NODES)).scalars())
+    partitions = (await connection.execute(_PARTITIONS)).all()
+    members = {part.name: known if part.nodes == ALL_NODES else list(expand(part.nodes)) for part in partitions}
+    return known, next((part.name for part in partitions if part.is_default), None), members
 
 
-async def _check(
-    connection: AsyncConnection, row: Mapping[str, Any], known: Sequence[str], taken: Mapping[str, str]
+async def _settle(
+    connection: AsyncConnection, row: dict[str, Any], licenses: Mapping[str, int], changed: Collection[str]
 ) -> None:
+    """核对时间、许可证与节点；changed 里有 nodes 或 node_count 的，把节点挑好写进 row。"""
+    _check_times(row)
+    others = [
+        other
+        for other in await _rows(connection)
+        if other["name"] != row["name"] and other["state"] != "ENDED" and _same_time(row, other)
+    ]
+    _check_licenses(row, licenses, others)
+    known, default, members = await _cluster(connection)
+    if row.get("partition") is not None and row["partition"] not in members:
+        raise InvalidRequest("partition", f"没有分区 {row['partition']}", code="partition_unknown")
+    taken = {
+        name: other["name"]
+        for other in others
+        if _SHARING.isdisjoint(other["flags"])
+        for name in _nodes(other, known, members)
+    }
+    count = row.pop("node_count", None)
+    if count is not None:
+        _pick(row, count, known, members, default, taken)
+    elif "nodes" in changed:
+        _name_nodes(row, known, members)
+    _check_flags(row)
+    names = _nodes(row, known, members)
+    missing = next((name for name in names if name not in known), None)
+    if missing is not None:
+        raise InvalidRequest("nodes", f"没有节点 {missing}", code="node_not_found")
+    overlapping = next((name for name in names if name in taken), None)
+    if overlapping and _SHARING.isdisjoint(row["flags"]):
+        raise Conflict(
+            f"节点 {overlapping} 在那段时间已属于预留 {taken[overlapping]}；换节点、换时间，或加 OVERLAP",
+            code="reservation_overlaps",
+        )
+    moved = not {"nodes", "node_count", "start_time"}.isdisjoint(changed)
+    if moved and names and "IGNORE_JOBS" not in row["flags"]:
+        values = {"nodes": names, "start_time": row["start_time"], "name": row["name"]}
+        job_id = (await connection.execute(_BUSY, values)).scalar_one()
+        if job_id is not None:
+            raise Conflict(
+                f"作业 {job_id} 到预留开始时还可能在这些节点上；推迟开始，或加 IGNORE_JOBS",
+                code="reservation_nodes_busy",
+            )
+
+
+def _check_times(row: Mapping[str, Any]) -> None:
     start, end = row["start_time"], row["end_time"]
     assert isinstance(start, datetime)
     assert isinstance(end, datetime)
     if end <= start:
         raise InvalidRequest("end_time", "结束要晚于开始", code="reservation_empty")
-    unknown_flags = [flag for flag in row.get("flags") or () if flag not in FLAGS]
-    if unknown_flags:
-        raise InvalidRequest("flags", f"不支持 {unknown_flags[0]}；可用 {'、'.join(FLAGS)}", code="flag_unknown")
-    names = _names(str(row["nodes"]), known)
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise InvalidRequest("nodes", f"没有节点 {missing[0]}", code="node_not_found")
-    flags = set(row.get("flags") or ())
-    overlapping = next((name for name in names if name in taken), None)
-    if overlapping and "OVERLAP" not in flags:
-        raise Conflict(
-            f"节点 {overlapping} 在那段时间已属于预留 {taken[overlapping]}；换节点、换时间，或加 OVERLAP",
-            code="reservation_overlaps",
-        )
-    if "IGNORE_JOBS" not in flags:
-        busy = (await connection.execute(_BUSY, {"nodes": names, "start_time": start})).scalar_one()
-        if busy is not None:
+    try:
+        kind = recurrence(row["flags"])
+    except ValueError as error:
+        raise InvalidRequest("flags", str(error), code="flags_conflict") from error
+    if kind is not None and end - start > LONGEST[kind]:
+        raise InvalidRequest("duration", f"{kind} 的一次至多 {LONGEST[kind]}，不能碰到下一次", code="reservation_long")
+
+
+def _same_time(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    first, second = ((each["start_time"], each["end_time"], each["flags"]) for each in (row, other))
+    return collide(first, second)
+
+
+def _check_licenses(row: Mapping[str, Any], total: Mapping[str, int], others: Sequence[Mapping[str, Any]]) -> None:
+    """许可证要有，而且与同一段时间里别的预留加在一起不超过总数。"""
+    try:
+        wanted = parse_licenses(row.get("licenses"))
+    except ValueError as error:
+        raise InvalidRequest("licenses", str(error)) from error
+    for name, count in wanted:
+        if name not in total:
+            known = "、".join(sorted(total)) or "（没有）"
+            raise InvalidRequest("licenses", f"没有许可证 {name!r}；现有 {known}", code="license_unknown")
+        taken = sum(dict(parse_licenses(other["licenses"])).get(name, 0) for other in others)
+        if count + taken > total[name]:
             raise Conflict(
-                f"作业 {busy} 到预留开始时还可能在这些节点上；推迟开始，或加 IGNORE_JOBS", code="reservation_nodes_busy"
+                f"许可证 {name} 总共 {total[name]} 个，那段时间别的预留占了 {taken} 个，不够再留 {count} 个",
+                code="reservation_too_large",
             )
+
+
+def _check_flags(row: Mapping[str, Any]) -> None:
+    """只预留许可证的不占节点；PART_NODES 的节点跟着分区变。"""
+    flags = row["flags"]
+    if "ANY_NODES" in flags and (row["nodes"] or not row.get("licenses")):
+        raise InvalidRequest(
+            "flags", "ANY_NODES（LICENSE_ONLY）只预留许可证：写 licenses，不写节点与分区", code="flags_conflict"
+        )
+    if "PART_NODES" in flags and (row.get("partition") is None or row["nodes"] != ALL_NODES):
+        raise InvalidRequest("flags", "PART_NODES 要同时写 partition 与 nodes=ALL", code="flags_conflict")
+
+
+def _name_nodes(row: dict[str, Any], known: Sequence[str], members: Mapping[str, Sequence[str]]) -> None:
+    """指名的节点照写；没有写的是分区的全部节点，或只有许可证。"""
+    nodes, flags = row.get("nodes"), [flag for flag in row["flags"] if flag not in IMPLIED_FLAGS]
+    if nodes:
+        everything = nodes == ALL_NODES and "PART_NODES" not in flags
+        row["flags"] = [*flags, *(IMPLIED_FLAGS if everything else IMPLIED_FLAGS[:1])]
+        return
+    row["nodes"] = ""
+    if row.get("partition") is not None:
+        row["nodes"] = compress(sorted(name for name in known if name in members[row["partition"]]))
+    if not row["nodes"] and "ANY_NODES" not in flags:
+        raise InvalidRequest(
+            "nodes",
+            "写明节点，或用 node_count 写要几个，或用 partition 写哪个（有节点的）分区；"
+            "只预留许可证的写 flags LICENSE_ONLY",
+            code="reservation_nodes_missing",
+        )
+
+
+def _pick(
+    row: dict[str, Any],
+    count: int,
+    known: Sequence[str],
+    members: Mapping[str, Sequence[str]],
+    default: str | None,
+    taken: Mapping[str, str],
+) -> None:
+    """挑 count 个：写了节点的（修改时是原来的）先从里面挑，再挑分区里最空的。"""
+    # 不指名的节点都在一个分区里（scontrol(1)）：没有写的是缺省分区。
+    row["partition"] = partition = row.get("partition") or default
+    first = _nodes(row, known, members) if row.get("nodes") else []
+    pool = [name for name in known if partition is None or name in members[partition]]
+    chosen = [name for name in dict.fromkeys([*first, *pool]) if name not in taken][:count]
+    if len(chosen) < count:
+        raise Conflict(f"要 {count} 个节点，那段时间只有 {len(chosen)} 个没有预留", code="reservation_too_large")
+    row["nodes"] = compress(sorted(chosen))
+    row["flags"] = [flag for flag in row["flags"] if flag not in IMPLIED_FLAGS]
+
+
+def _nodes(row: Mapping[str, Any], known: Sequence[str], members: Mapping[str, Sequence[str]]) -> list[str]:
+    """一个预留的节点名；members 是分区 -> 节点名。"""
+    if "PART_NODES" in row["flags"]:
+        return list(members.get(row["partition"], ()))
+    return _names(row["nodes"], known)
 
 
 def _names(text: str, known: Sequence[str]) -> list[str]:
     if text == ALL_NODES:
         return list(known)
     try:
-        return list(expand(text))
+        return list(expand(text)) if text else []
     except ValueError as error:
         raise InvalidRequest("nodes", str(error)) from error

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scns_conductor.core.hostlist import compress
+from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.slurm import node_values as of
 from scns_conductor.slurm.job_json import number
 from scns_conductor.slurm.times import epoch, memory
@@ -195,12 +195,12 @@ def reservation_record(found: Record) -> dict[str, Any]:
         "features": "",
         "flags": list(found["flags"]),
         "groups": "",
-        "licenses": "",
+        "licenses": found["licenses"] or "",
         "max_start_delay": 0,
         "name": found["name"],
-        "node_count": 0,
-        "node_list": found["nodes"],
-        "partition": "",
+        "node_count": len(expand(found["node_list"])) if found["node_list"] else 0,
+        "node_list": found["node_list"],
+        "partition": found["partition"] or "",
         "start_time": _moment(found["start_time"]),
         "tres": "",
         "users": ",".join(found["users"]),

@@ -84,14 +84,13 @@ def _end_time(value: str) -> Relative:
 
 
 def pairs(words: Sequence[str]) -> dict[str, str]:
-    """Key=Value 的各词；键不分大小写。不是这个形状的抛 Fatal。"""
+    """Key=Value 的各词；键不分大小写，Key+=Value 的键以 + 结尾。不是这个形状的抛 Fatal。"""
     found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise Fatal(f"Invalid input: {word}", "Request aborted", prefix=None)
-        key = key.lower().removesuffix("+").removesuffix("-")
-        found[key] = value
+        found[key.lower()] = value
     return found
 
 
@@ -108,7 +107,13 @@ def partition_changes(given: Mapping[str, str]) -> dict[str, Any]:
 def _changes(given: Mapping[str, str], known: Mapping[str, str]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for key, value in given.items():
-        matches = [name for name in known if name == key] or [name for name in known if name.startswith(key)]
+        word = key.rstrip("+-")
+        matches = [name for name in known if name == word] or [name for name in known if name.startswith(word)]
+        if matches and word != key and known[matches[0]] == "time_limit" and known is _JOB:
+            # TimeLimit+=30 就是 TimeLimit=+30。
+            value = key[-1] + value
+        elif word != key:
+            matches = []
         if not matches:
             raise Fatal(f"Update of this parameter is not supported: {key}={value}", "Request aborted", prefix=None)
         field = known[matches[0]]

@@ -1,34 +1,52 @@
 """scontrol 的 reservation：新建、修改、删除、显示（scontrol(1) RESERVATIONS）。"""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from scns_conductor.client import Client, ClientError, Problem
 from scns_conductor.core.hostlist import expand
+from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.slurm.session import Fatal, slurm_error
 from scns_conductor.slurm.times import duration, epoch, instant
 
-_FIELDS = {"starttime": "start_time", "endtime": "end_time", "duration": "duration", "nodes": "nodes", "comment":
-           "comment"}  # fmt: skip
+_FIELDS = {
+    "starttime": "start_time", "endtime": "end_time", "duration": "duration", "nodes": "nodes", "comment": "comment",
+    "partitionname": "partition", "partition": "partition", "licenses": "licenses", "license": "licenses",
+}  # fmt: skip
 _LISTS = {"users": "users", "user": "users", "accounts": "accounts", "account": "accounts", "flags": "flags"}
 _COUNTS = frozenset({"nodecnt", "nodecount"})
-# 这里没有意义的标志：节点总是指名的，时间总是整段的。
+_NODE_COUNT = re.compile(r"(\d+)(k?)", re.IGNORECASE)
+# 显示的次序（Slurm 的 reservation_flags_string）。
+_FLAG_ORDER = (
+    "MAINT", "OVERLAP", "IGNORE_JOBS", "HOURLY", "DAILY", "WEEKDAY", "WEEKEND", "WEEKLY", "SPEC_NODES", "ALL_NODES",
+    "ANY_NODES", "PART_NODES",
+)  # fmt: skip
+# 集群自己推出、不能写的标志：写了不算。
 _IMPLIED_FLAGS = frozenset({"SPEC_NODES", "ALL_NODES"})
 
 
-def _values(given: Mapping[str, str]) -> dict[str, Any]:
+def _values(given: Mapping[str, str], old: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """old 是原来的预留，+= 与 -= 从它改起。"""
     found: dict[str, Any] = {}
     for key, value in given.items():
-        if key in _FIELDS:
-            found[_FIELDS[key]] = value
-        elif key in _LISTS:
+        name, sign = (key[:-1], key[-1]) if key[-1] in "+-" else (key, "")
+        if not sign and key in _FIELDS:
+            found[_FIELDS[key]] = value or None
+        elif name in _LISTS and not (sign and old is None):
             words = [word for word in value.split(",") if word]
-            found[_LISTS[key]] = [word for word in words if key != "flags" or word.upper() not in _IMPLIED_FLAGS]
+            if name == "flags":
+                words = [word.upper() for word in words if word.upper() not in _IMPLIED_FLAGS]
+            kept = [] if old is None or not sign else list(old[_LISTS[name]])
+            if sign == "-":
+                words = [word for word in kept if word not in words]
+            found[_LISTS[name]] = list(dict.fromkeys([*kept, *words])) if sign == "+" else words
         elif key in _COUNTS:
-            if not value.isdigit():
+            count = _NODE_COUNT.fullmatch(value)
+            if count is None or int(count[1]) == 0:
                 raise Fatal(f"Invalid node count {value}", prefix=None)
-            found["node_count"] = int(value)
+            found["node_count"] = int(count[1]) * (1024 if count[2] else 1)
         else:
             raise Fatal(f"Update of this parameter is not supported: {key}={value}", "Request aborted", prefix=None)
     return found
@@ -49,7 +67,10 @@ def create(client: Client, given: dict[str, str]) -> int:
 
 def update(client: Client, name: str, given: dict[str, str]) -> int:
     """修改。"""
-    values = _values(given)
+    old = None
+    if any(key[-1] in "+-" for key in given):
+        old = next((each for each in client.reservations() if each["name"] == name), None)
+    values = _values(given, old)
     _call("Error updating the reservation", lambda: client.update_reservation(name, values))
     print("Reservation updated.")
     return 0
@@ -75,20 +96,25 @@ def _call(what: str, action: Any) -> None:
 
 def lines(reservation: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """scontrol show reservation 的一块。"""
-    names = list(nodes) if reservation["nodes"] == "ALL" else list(expand(reservation["nodes"]))
+    names = list(expand(reservation["node_list"])) if reservation["node_list"] else []
     cores = sum(int(nodes[name]["cpus"]) for name in names if name in nodes)
     seconds = (epoch(reservation["end_time"]) or 0) - (epoch(reservation["start_time"]) or 0)
-    flags = ",".join([*reservation["flags"], "SPEC_NODES"])
+    flags = ",".join(flag for flag in _FLAG_ORDER if flag in reservation["flags"])
     return [
         f"ReservationName={reservation['name']} StartTime={instant(reservation['start_time'])}"
         f" EndTime={instant(reservation['end_time'])} Duration={duration(seconds)}",
-        f"Nodes={reservation['nodes']} NodeCnt={len(names)} CoreCnt={cores} Features=(null) PartitionName=(null)"
-        f" Flags={flags}",
-        f"TRES=cpu={cores}",
-        f"Users={_list(reservation['users'])} Groups=(null) Accounts={_list(reservation['accounts'])} Licenses=(null)"
+        f"Nodes={reservation['node_list'] or '(null)'} NodeCnt={len(names)} CoreCnt={cores} Features=(null)"
+        f" PartitionName={reservation['partition'] or '(null)'} Flags={flags}",
+        f"TRES={f'cpu={cores}' if cores else '(null)'}",
+        f"Users={_list(reservation['users'])} Groups=(null) Accounts={_list(reservation['accounts'])}"
+        f" Licenses={_licenses(reservation)}"
         f" State={'ACTIVE' if reservation['state'] == 'ACTIVE' else 'INACTIVE'} BurstBuffer=(null) Watts=n/a",
         "MaxStartDelay=(null)",
     ]
+
+
+def _licenses(reservation: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}:{count}" for name, count in parse_licenses(reservation["licenses"])) or "(null)"
 
 
 def _list(words: list[str]) -> str:

@@ -43,7 +43,7 @@ def _reservation_lines(reservations: list[dict[str, Any]]) -> list[str]:
         seconds = (epoch(each["end_time"]) or 0) - (epoch(each["start_time"]) or 0)
         lines.append(
             f"{each['name']:<{width}} {each['state']:>8} {instant(each['start_time'])} {instant(each['end_time'])} "
-            f"{duration(seconds):>11}  {each['nodes']}"
+            f"{duration(seconds):>11}  {each['node_list']}"
         )
     return lines
 

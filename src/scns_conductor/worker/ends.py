@@ -117,6 +117,8 @@ _COMMIT = HotStatement(
         suspend_time = NULL,
         restart_count = j.restart_count + CASE WHEN d.to_state = 'PENDING' THEN 1 ELSE 0 END,
         start_time = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE j.start_time END,
+        partition = CASE WHEN d.to_state = 'PENDING' THEN coalesce(j.requested_partitions, j.partition)
+                         ELSE j.partition END,
         node_list = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE j.node_list END,
         batch_host = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE j.batch_host END,
         allocated_nodes = CASE WHEN d.to_state = 'PENDING' THEN 0 ELSE j.allocated_nodes END,

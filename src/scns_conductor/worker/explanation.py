@@ -71,6 +71,10 @@ def _why(connection: Connection, memory: QueueMemory, policy: Policy, job_id: in
         "jobs_ahead_count": found.ahead_count,
         "waiting_for": [_holder(holder, users) for holder in found.holders],
         "shortages": found.shortages,
+        "reservations": [
+            {"name": name, "start_time": _iso(start), "end_time": _iso(end) if math.isfinite(end) else None}
+            for name, start, end in found.reserved
+        ],
         "limits": [
             {
                 "reason": pool.reason,
@@ -189,7 +193,7 @@ def _trial(memory: QueueMemory, policy: Policy, row: Mapping[str, Any], now: flo
     if memory.priority.enabled:
         job.priority = memory.priority.of(Applicant.of(row), job, age_from({**row, "submit_time": now}), now)
     outlook = Outlook(memory.cluster, memory.queue, job, now, policy)
-    lacking = outlook.lacking(shape)
+    lacking = outlook.lacking(shape, limit)
     found = outlook.earliest(shape, limit)
     if found is None or lacking:
         text = "占着资源的作业没有时限，说不准何时开始" if not lacking else "许可证或上限此刻不够，说不准何时开始"

@@ -156,7 +156,7 @@ class QueueMemory:
         """读分区与预留；变了则全部作业的资格重看一遍。"""
         version = self.cluster.version
         self.cluster.set_partitions(queue_rows.partitions(connection))
-        self.cluster.set_reservations(queue_rows.reservations(connection))
+        self.cluster.set_reservations(queue_rows.reservations(connection, self.cluster.partitions, now))
         self._boundaries = boundaries(self.cluster.reservations.values(), now)
         if self.cluster.version != version:
             for waiting in self.waiting.values():
@@ -200,6 +200,7 @@ class QueueMemory:
                     first.start_time or 0.0,
                     first.suspended,
                     lent,
+                    first.reservation,
                 )
             )
             if first.array_job_id is not None:
@@ -467,9 +468,9 @@ class QueueMemory:
         self._ticked_at = now
         self.exempt_ends_at = None
         depending: set[int] = set()
-        while self._boundaries and self._boundaries[0] <= now:
-            self._boundaries.pop(0)
+        if self._boundaries and self._boundaries[0] <= now:
             self.cluster.reservations_turned()
+            self.load_partitions(connection, now)
         while self._wakes and self._wakes[0][0] <= now:
             _, job_id = heapq.heappop(self._wakes)
             waiting = self.waiting.get(job_id)
@@ -551,7 +552,18 @@ class QueueMemory:
             pools = licenses + self.limits.charge(job_id, runner, self.cluster)
         qos = self.waiting[job.job_id].request.qos
         # 提交成功之后的时刻：豁免时间从这时算起，不会少算。
-        self.cluster.allocate(RunningJob(job_id, end, start.shares, partition, pools, qos=qos, start_time=time.time()))
+        self.cluster.allocate(
+            RunningJob(
+                job_id,
+                end,
+                start.shares,
+                partition,
+                pools,
+                qos=qos,
+                start_time=time.time(),
+                reservation=job.shape.reservation,
+            )
+        )
         self._start_dependents(job.job_id, now)
         if start.task_id is None:
             self._drop(job.job_id)

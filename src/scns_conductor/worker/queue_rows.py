@@ -1,7 +1,10 @@
 """调度器从数据库里读什么：节点、分区、预留、排队与运行的作业，读成调度核心的值。只读。"""
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,9 +13,10 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.job_limits import demand_of
 from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.core.recurrence import occurrences
 from scns_conductor.scheduling.advance import AdvanceReservation
 from scns_conductor.scheduling.cluster import NodeFacts, PartitionFacts
-from scns_conductor.scheduling.job_requirements import COLUMNS
+from scns_conductor.scheduling.job_requirements import COLUMNS, license_pools
 from scns_conductor.worker.job_limits import Runner
 
 # 装载时一次取这么多行，不把一百万行一起摊在内存里。
@@ -23,15 +27,15 @@ _NODES = sa.text(
     "FROM nodes WHERE CAST(:names AS text[]) IS NULL OR name = ANY(CAST(:names AS text[]))"
 )
 _PARTITIONS = sa.text("SELECT * FROM partitions")
-_RESERVATIONS = sa.text(
-    "SELECT name, extract(epoch FROM start_time)::float8 AS start_time, extract(epoch FROM end_time)::float8 AS "
-    "end_time, nodes, users, accounts FROM reservations WHERE end_time > clock_timestamp()".replace("::", r"\:\:")
-)
+_RESERVATIONS = sa.text("SELECT * FROM reservations")
+# 重复的预留算到以后这么多次，再往后的当作一直占着：到了时刻会重算。
+MOST_OCCURRENCES = 14
 _PENDING = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE state = 'PENDING' ORDER BY job_id")
 _SOME = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
 _RUNNING = sa.text(
     """
-    SELECT j.job_id, j.array_job_id, j.partition, j.licenses, j.time_limit, j.account, j.user_name, j.qos,
+    SELECT j.job_id, j.array_job_id, j.partition, j.reservation, j.licenses, j.time_limit, j.account, j.user_name,
+      j.qos,
       extract(epoch FROM j.start_time)::float8 AS start_time, j.suspended_s,
       j.requested_end_state IS NOT NULL AS ending, j.state = 'SUSPENDED' AS suspended,
       a.node_name, a.cpus, a.lent_cpus, a.memory, a.gres, a.tasks
@@ -70,9 +74,15 @@ def partitions(connection: Connection) -> list[PartitionFacts]:
     return [_partition_facts(dict(row)) for row in connection.execute(_PARTITIONS).mappings()]
 
 
-def reservations(connection: Connection) -> list[AdvanceReservation]:
-    """全部没有结束的预留。"""
-    return [_advance_reservation(dict(row)) for row in connection.execute(_RESERVATIONS).mappings()]
+def reservations(
+    connection: Connection, partitions: Mapping[str, PartitionFacts], now: float
+) -> list[AdvanceReservation]:
+    """全部没有结束的预留；重复的是从 now（Unix 秒）起的各次。"""
+    moment = datetime.fromtimestamp(now, UTC)
+    found = (
+        _advance_reservation(dict(row), partitions, moment) for row in connection.execute(_RESERVATIONS).mappings()
+    )
+    return [each for each in found if each is not None]
 
 
 def pending(connection: Connection) -> Iterator[dict[str, Any]]:
@@ -154,12 +164,26 @@ def _partition_facts(row: Mapping[str, Any]) -> PartitionFacts:
     )
 
 
-def _advance_reservation(row: Mapping[str, Any]) -> AdvanceReservation:
+def _advance_reservation(
+    row: Mapping[str, Any], partitions: Mapping[str, PartitionFacts], now: datetime
+) -> AdvanceReservation | None:
+    following = occurrences(row["start_time"], row["end_time"], row["flags"], now)
+    spans = [(start.timestamp(), end.timestamp()) for start, end in islice(following, MOST_OCCURRENCES)]
+    if not spans:
+        return None
+    if len(spans) == MOST_OCCURRENCES:
+        spans[-1] = (spans[-1][0], math.inf)
+    nodes: frozenset[str] | None = frozenset()
+    if "PART_NODES" in row["flags"]:
+        nodes = partitions[row["partition"]].nodes if row["partition"] in partitions else nodes
+    elif row["nodes"]:
+        nodes = None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"]))
     return AdvanceReservation(
         row["name"],
-        row["start_time"],
-        row["end_time"],
-        None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"])),
-        frozenset(row["users"] or ()),
-        frozenset(row["accounts"] or ()),
+        *spans[0],
+        nodes,
+        frozenset(row["users"]),
+        frozenset(row["accounts"]),
+        license_pools(row["licenses"]),
+        tuple(spans[1:]),
     )

@@ -89,6 +89,7 @@ _COMMIT = HotStatement(
         node_list = p.node_list, batch_host = p.batch_host, allocated_nodes = p.nodes, allocated_cpus = p.cpus,
         allocated_memory = p.memory, allocated_gres = p.gres, time_limit = coalesce(p.time_limit, j.time_limit),
         partition = coalesce(p.partition, j.partition),
+        requested_partitions = CASE WHEN p.partition IS NOT NULL THEN j.partition END,
         array_task_id = coalesce(p.task_id, j.array_task_id), array_remaining = NULL
       FROM plan AS p LEFT JOIN array_part AS t ON t.job_id = p.job_id
       WHERE j.job_id = p.job_id AND {_THESE} AND (p.task_id IS NULL OR (p.becomes AND j.array_remaining = t.tasks))
@@ -110,10 +111,11 @@ _COMMIT = HotStatement(
         ORDER BY p.k) AS q
     ),
     split AS (
-      INSERT INTO jobs (job_id, {", ".join(_SPEC_COLUMNS)}, array_job_id, array_task_id, array_max_tasks, state,
-        submit_time, eligible_time, start_time, node_list, batch_host, allocated_nodes, allocated_cpus,
-        allocated_memory, allocated_gres)
-      SELECT p.new_id, {", ".join(_SPLIT_VALUES)}, m.job_id, p.task_id, m.array_max_tasks, 'RUNNING',
+      INSERT INTO jobs (job_id, {", ".join(_SPEC_COLUMNS)}, requested_partitions, array_job_id, array_task_id,
+        array_max_tasks, state, submit_time, eligible_time, start_time, node_list, batch_host, allocated_nodes,
+        allocated_cpus, allocated_memory, allocated_gres)
+      SELECT p.new_id, {", ".join(_SPLIT_VALUES)},
+        CASE WHEN p.partition IS NOT NULL THEN m.partition END, m.job_id, p.task_id, m.array_max_tasks, 'RUNNING',
         m.submit_time, coalesce(m.eligible_time, m.submit_time), clock_timestamp(), p.node_list, p.batch_host,
         p.nodes, p.cpus, p.memory, p.gres
       FROM numbered AS p JOIN jobs AS m ON m.job_id = p.job_id

@@ -120,6 +120,8 @@ class ReasonWriter:
             lacking = lacking_pool(cluster, shape)
             # 还剩多少时时在变，不写进说明：十万个作业不为它改一遍。
             same = lacking is not None and cluster.pool_reasons.get(lacking) == reason
+            if lacking is None and reason == "Licenses":
+                return (reason, "许可证此刻够，但时限之内要留给排在前面的作业或预留")
             return (reason, f"等 {pool_title(lacking)}" if lacking is not None and same else None)
         known = self._absent.get(shape)
         if known is None or known[0] != cluster.version:

@@ -1,15 +1,20 @@
 """预留：列出、新建、修改、删除。"""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from scns_conductor.api.dependencies import IdentityDep, PartsDep
+from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep
 from scns_conductor.api.job_request import Instant, Name, PositiveInt, Text, TimeLimit
 from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.services import reservations
+
+# 可以写 null 去掉的。
+_CLEARABLE = frozenset({"comment", "licenses", "partition"})
+_YEAR_S = 365 * 86400
 
 router = APIRouter(prefix="/reservations", tags=["预留"])
 
@@ -29,26 +34,38 @@ class ReservationValues(BaseModel):
     nodes: Text | None = Field(None, description="节点列表，如 n[1-4]；ALL 是全部")
     users: list[Name] | None = Field(None, description="许用的用户")
     accounts: list[Name] | None = Field(None, description="许用的账户；用户与账户都不写是维护，谁也不许用")
+    node_count: PositiveInt | None = Field(
+        None, description="要几个节点：先从 nodes（修改时是原来的节点）里挑，再挑分区里最空的"
+    )
+    partition: Name | None = Field(
+        None,
+        description="节点取自这个分区；没有写 nodes、node_count 的是它的全部节点。用预留而没有写分区的作业也用它",
+    )
+    licenses: Text | None = Field(None, description="预留的许可证，如 matlab:2,ansys；只有许可证的要写 LICENSE_ONLY")
     flags: Annotated[list[str], BeforeValidator(_words)] | None = Field(
-        None, description="MAINT、IGNORE_JOBS（不管正在跑的作业）、OVERLAP（可与别的预留重叠）"
+        None,
+        description="MAINT、IGNORE_JOBS（不管正在跑的作业）、OVERLAP（可与别的预留重叠）；HOURLY、DAILY、WEEKDAY、WEEKEND、"
+        "WEEKLY（在同样的时刻重复）；PART_NODES（与 partition、nodes=ALL 同用，节点跟着分区变）；"
+        "LICENSE_ONLY（同 ANY_NODES，只预留许可证）",
     )
     comment: Text | None = Field(None, description="备注")
 
     def changes(self) -> dict[str, Any]:
-        """写了的字段；duration 换成 end_time（从 start_time 起算）。"""
-        found = {name: getattr(self, name) for name in self.model_fields_set - {"node_count"}}
-        found = {name: value for name, value in found.items() if value is not None or name == "comment"}
-        length = found.pop("duration", None)
-        if length is not None:
-            found["end_time"] = found.get("start_time", datetime.now(UTC)) + timedelta(seconds=length)
-        return found
+        """写了的字段；duration 是秒，不限的是一年（Slurm 也是）。"""
+        found = {name: getattr(self, name) for name in self.model_fields_set}
+        if "duration" in found and found["duration"] is None:
+            found["duration"] = _YEAR_S
+        return {name: value for name, value in found.items() if value is not None or name in _CLEARABLE}
+
+
+def _licenses(parts: Parts) -> dict[str, int]:
+    return dict(parse_licenses(parts.settings.licenses))
 
 
 class NewReservation(ReservationValues):
     """新预留。"""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$")] = Field(description="名字")
-    node_count: PositiveInt | None = Field(None, description="没有写 nodes 时要几个节点")
 
 
 @router.get("", summary="全部预留")
@@ -67,15 +84,15 @@ async def show(name: str, parts: PartsDep, _identity: IdentityDep) -> dict[str, 
 async def create(body: NewReservation, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """节点不得与别的预留重叠（OVERLAP 除外），也不得有到时跑不完的作业（IGNORE_JOBS 除外）。"""
     values = {"start_time": datetime.now(UTC), **body.changes()}
-    if "end_time" not in values:
+    if values.keys().isdisjoint({"end_time", "duration"}):
         raise InvalidRequest("end_time", "写明 end_time 或 duration", code="reservation_endless")
-    return await reservations.create_reservation(parts.engine, identity, values, body.node_count)
+    return await reservations.create_reservation(parts.engine, identity, values, _licenses(parts))
 
 
 @router.patch("/{name}", summary="修改预留（管理员）")
 async def update(name: str, body: ReservationValues, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
-    """只写 duration 时从现在算起。"""
-    return await reservations.update_reservation(parts.engine, identity, name, body.changes())
+    """duration 从预留的开始算起；已经开始的不能再改开始。"""
+    return await reservations.update_reservation(parts.engine, identity, name, body.changes(), _licenses(parts))
 
 
 @router.delete("/{name}", summary="删除预留（管理员）", status_code=204)

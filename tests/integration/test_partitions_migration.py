@@ -1,0 +1,31 @@
+"""0008 -> 0009：已有的作业与预留一行不丢，新列是空的；降级再升级也行。"""
+
+import psycopg
+import sqlalchemy as sa
+
+from scns_conductor import migrations
+from scns_conductor.core.database import database_url
+from scns_conductor.core.settings import Settings
+
+
+def test_jobs_and_reservations_of_the_previous_version_survive(empty_settings: Settings) -> None:
+    migrations.upgrade(empty_settings, "0008")
+    url = sa.make_url(database_url(empty_settings, "psycopg")).set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as database:
+        database.execute(
+            "INSERT INTO jobs (name, user_name, partition, current_working_directory, script) "
+            "VALUES ('old', 'alice', 'p,q', '/', 'true')"
+        )
+        database.execute(
+            "INSERT INTO reservations (name, start_time, end_time, nodes, created_by, partition) "
+            "VALUES ('maint', now(), now() + interval '1 hour', 'ALL', 'root', 'p')"
+        )
+        migrations.upgrade(empty_settings, "0009")
+        jobs = database.execute("SELECT name, partition, requested_partitions FROM jobs").fetchall()
+        assert jobs == [("old", "p,q", None)]
+        reservations = database.execute("SELECT name, partition, licenses FROM reservations").fetchall()
+        assert reservations == [("maint", "p", None)]
+        migrations.downgrade(empty_settings, "0008")
+        migrations.upgrade(empty_settings, "0009")
+        assert database.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM reservations").fetchone() == (1,)
