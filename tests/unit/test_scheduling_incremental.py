@@ -1,5 +1,6 @@
 """增量的计划与从头的计划一样：随机的事件（提交、结束、取消、保留、时间过去），每一步都对照。"""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,13 +28,18 @@ SHAPES = [
     Shape(cpus_per_task=2, pools=(("license:matlab", 1),)),
     Shape(pools=(("qos:jobs", 1),)),
     Shape(cpus_per_task=9),
+    Shape(tasks=2, minimum_nodes=2, pools=(("license:matlab", 1),)),
+    Shape(cpus_per_task=2, pools=(("license:matlab", 2), ("qos:jobs", 1))),
+    Shape(cpus_per_task=2, time_minimum_s=5.0),
+    Shape(memory_per_node=0),
 ]
 SIMPLE = SHAPES[:4]
+POOLS = [("qos:jobs", "QOSGrpJobsLimit"), ("license:matlab", "Licenses")]
 LIMITS = [10.0, 25.0, 60.0, float("inf")]
 POLICIES = [Policy(Backfill.EASY, 1), Policy(Backfill.EASY, 3), Policy(Backfill.CONSERVATIVE, 1000)]
 SUBMIT = st.tuples(st.just("submit"), st.integers(0, len(SHAPES) - 1), st.integers(0, 3), st.integers(1, 3))
 OTHER = st.tuples(
-    st.sampled_from(["end", "end", "end", "cancel", "hold", "release", "wait", "overrun"]),
+    st.sampled_from(["end", "end", "end", "cancel", "hold", "release", "wait", "overrun", "ending", "pool"]),
     st.integers(0, 9),
     st.integers(1, 30),
     st.just(0),
@@ -50,8 +56,8 @@ class World:
         for number in range(nodes):
             gres = {"gpu": 2} if number == 0 else {}
             self.cluster.upsert_node(NodeFacts(f"n{number}", 4 + 2 * (number % 2), 100, gres, weight=1 + number // 2))
-        self.cluster.set_pool("license:matlab", 2, "Licenses")
-        self.cluster.set_pool("qos:jobs", 2, "QOSGrpJobsLimit")
+        for name, reason in POOLS:
+            self.cluster.set_pool(name, 2, reason)
         self.next_id = 1
 
     def apply(self, event: tuple[str, int, int, int]) -> None:
@@ -68,6 +74,8 @@ class World:
                         shape,
                         self.limits[amount % len(self.limits)],
                         priority=float(count == 2),
+                        # 有些能抢占别人：排在最前。
+                        precedence=int((which + amount) % 5 == 0),
                         tasks=tasks,
                         available=2 if tasks is not None else 1,
                     )
@@ -81,6 +89,13 @@ class World:
                 self.queue.judge(self.queue.jobs[waiting[which % len(waiting)]], "JobHeldUser")
             case "release" if waiting:
                 self.queue.judge(self.queue.jobs[waiting[which % len(waiting)]], None)
+            case "ending" if running:
+                job = self.cluster.running[running[which % len(running)]]
+                end = min(job.expected_end, self.now + amount / 2)
+                self.cluster.allocate(replace(job, ending=True, expected_end=end))
+            case "pool":
+                name, reason = POOLS[which % 2]
+                self.cluster.set_pool(name, amount % 4, reason)
             case "wait":
                 # 时间过去，到了时刻的准时结束。
                 self.now += amount
@@ -206,3 +221,73 @@ def test_nothing_is_exceeded_nothing_is_left_behind_and_the_head_fares_the_same(
         assert left_behind(world, fresh) == []
         assert left_behind(world, resumed) == []
         world.commit(resumed)
+
+
+@pytest.mark.parametrize(
+    ("depth", "events"),
+    [
+        pytest.param(
+            3,
+            [("submit", 8, 0, 1), ("submit", 12, 2, 2), ("pool", 3, 21, 0)],
+            id="许可证的总数少了：保留要重新算",
+        ),
+        pytest.param(
+            3,
+            [("submit", 0, 0, 3), ("submit", 11, 2, 1), ("pool", 1, 4, 0), ("submit", 11, 2, 1), ("end", 0, 1, 0)],
+            id="永远放不下的，许可证不够时也说放不下",
+        ),
+        pytest.param(
+            2,
+            [
+                ("submit", 2, 2, 2),
+                ("submit", 9, 1, 2),
+                ("submit", 1, 0, 3),
+                ("submit", 12, 2, 1),
+                ("end", 3, 29, 0),
+                ("submit", 1, 1, 1),
+                ("pool", 7, 4, 0),
+                ("submit", 1, 2, 2),
+                ("end", 4, 5, 0),
+            ],
+            id="空出来的名额不给说不准何时的：轮到下一个",
+        ),
+        pytest.param(
+            3,
+            [("submit", 2, 2, 1), ("submit", 1, 1, 1), ("ending", 0, 17, 0), ("overrun", 2, 8, 0)],
+            id="不到一秒就到的保留与从头一样算",
+        ),
+    ],
+)
+def test_found_by_chance_on_one_node(depth: int, events: list[tuple[str, int, int, int]]) -> None:
+    policy = Policy(Backfill.EASY, depth)
+    world, planner = World(1, SHAPES, LIMITS[:3]), Planner(policy)
+    for event in events:
+        world.apply(event)
+        fresh = plan(world.cluster, world.queue, world.now, policy)
+        resumed = planner.plan(world.cluster, world.queue, world.now)
+        assert summary(resumed) == summary(fresh)
+        world.commit(resumed)
+
+
+def test_a_license_kept_for_a_job_that_left_starts_the_next() -> None:
+    """为它留着许可证的作业走了：等这个许可证的别的作业现在就启动，不是又一个保留。"""
+    world, planner = World(2, SHAPES, LIMITS), Planner(Policy())
+    for event in (("submit", 11, 1, 1), ("submit", 12, 3, 1), ("submit", 8, 3, 1), ("submit", 6, 0, 1)):
+        world.apply(event)
+        world.commit(planner.plan(world.cluster, world.queue, world.now))
+    waiting = sorted(world.queue.jobs)
+    assert waiting[:2] == [2, 3]
+    world.queue.remove(2)
+    decided = planner.plan(world.cluster, world.queue, world.now)
+    assert [start.job.job_id for start in decided.starts] == [3]
+
+
+def test_a_limit_comes_before_the_licenses() -> None:
+    """上限与许可证都不够：只是等上限，不占保留。"""
+    world = World(1, SHAPES, LIMITS)
+    for number in (0, 1):
+        world.apply(("pool", number, 4, 0))
+    world.apply(("submit", 12, 0, 1))
+    decided = plan(world.cluster, world.queue, world.now, Policy())
+    assert list(decided.blocked.values()) == ["QOSGrpJobsLimit"]
+    assert decided.reservations == []

@@ -83,3 +83,27 @@ def test_without_a_topology_the_number_of_switches_does_not_matter() -> None:
         cluster.upsert_node(NodeFacts(f"n{number}", 4, 1000))
     shape = Shape(3, minimum_nodes=3, switches=1)
     assert place(cluster, shape, cluster.free[: cluster.count], Placement.BEST_FIT) is not None
+
+
+@settings(max_examples=300, deadline=None)
+@given(Leaves, Busy, Sizes, st.integers(1, 5), st.sampled_from(list(Placement)), st.booleans())
+def test_fewest_nodes_are_found_whatever_the_order_of_preference(
+    leaves: list[int], busy: list[int], size: tuple[int, int], most: int, placement: Placement, constrained: bool
+) -> None:
+    """照交换机、空闲、特性的次序挑，节点数又有上限：凑得出的总凑得出。"""
+    cluster = cluster_of(leaves, busy)
+    for name in cluster.names:
+        row = cluster.index[name]
+        cluster.upsert_node(NodeFacts(name, 4, 1000, switch=cluster.switches[row], features=frozenset({"x"})))
+    least, tasks = min(size[1], most), max(size[0], size[1])
+    constraints = "x" if constrained else None
+    shape = Shape(tasks, minimum_nodes=least, maximum_nodes=most, partition="main", constraints=constraints)
+    free = cluster.free[: cluster.count]
+    # 取空闲最多的几个最容易凑出。
+    largest = sorted((int(cpus) for cpus in free[:, 0] if cpus > 0), reverse=True)
+    possible = len(largest) >= least and sum(largest[:most]) >= tasks
+    found = place(cluster, shape, free, placement)
+    assert (found is not None) == possible
+    if found is not None:
+        assert least <= len(found) <= most
+        assert sum(share.tasks for share in found) == tasks

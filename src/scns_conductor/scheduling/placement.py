@@ -117,28 +117,38 @@ def _pick_nodes(
     usable = np.flatnonzero(capacity > 0)
     if usable.size < shape.minimum_nodes or any(capacity[node] == 0 for node in required):
         return None
+    # 容量从大到小能用最少的节点；要照交换机或特性的次序挑的，凑不够时再这样挑一遍。
     order = candidate_order(cluster, usable, free, placement)
+    largest = order[np.argsort(-np.minimum(capacity[order], shape.tasks), kind="stable")]
+    orders = [largest]
     if placement is Placement.TOPOLOGY:
-        order = _by_switch(cluster, order, capacity)
+        orders.insert(0, _by_switch(cluster, order, capacity))
+    elif shape.constraints is not None:
+        orders.insert(0, order)
+    for each in orders:
+        chosen = _chosen(cluster, shape, each, capacity, required, most)
+        if chosen is not None:
+            return _spread_tasks(cluster, shape, chosen, capacity, free)
+    return None
+
+
+def _chosen(
+    cluster: Cluster, shape: Shape, order: IntArray, capacity: IntArray, required: list[int], most: int
+) -> list[int] | None:
+    """按 order 挑够为止，指名的、要几个有某特性的在前；挑不够是 None。"""
     if shape.minimum_nodes > 1 or shape.maximum_nodes is not None:
         counted = _counted_first(cluster, shape, order)
         order = order if counted is None else counted
-    # 指名的在前；其余按容量从大到小能用最少的节点。
-    rest = [int(node) for node in order if int(node) not in required]
-    if placement is not Placement.TOPOLOGY and shape.constraints is None:
-        rest.sort(key=lambda node: -min(int(capacity[node]), shape.tasks))
     chosen: list[int] = []
     room = 0
-    for node in [*required, *rest]:
+    for node in [*required, *(int(node) for node in order if int(node) not in required)]:
         if len(chosen) >= most or (len(chosen) >= max(shape.minimum_nodes, len(required)) and room >= shape.tasks):
             break
         chosen.append(node)
         room += int(capacity[node])
     if len(chosen) < shape.minimum_nodes or room < shape.tasks or len(chosen) > max(shape.tasks, shape.minimum_nodes):
         return None
-    if not _counts_met(cluster, shape, chosen):
-        return None
-    return _spread_tasks(cluster, shape, chosen, capacity, free)
+    return chosen if _counts_met(cluster, shape, chosen) else None
 
 
 def _switch_choices(cluster: Cluster, shape: Shape, capacity: IntArray, placement: Placement) -> Iterator[IntArray]:

@@ -4,8 +4,8 @@
 一个保留挪走了，原来与新到的节点也就变了。代价与变了多少成正比，与队列和集群的大小无关（除了几次向量比较）。
 """
 
-import heapq
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray
 
 # 变了的节点多到这么多，逐组地比，不逐个节点地比。
 MANY_NODES = 64
+# 已过预计结束、快到预计结束的都当作这么多秒之后结束（见 Future），到时的保留也就不照旧。
+SOON_S = 1.0
 # 新到而排在保留前面的多到这么多，不如从头计划。
 MOST_INSERTED = 64
 
@@ -36,14 +38,22 @@ def resume(
 
     调用者保证：old 的保留用的池没有多。
     """
-    return _Resumption(cycle, old, queue, changed, freed_until).run(raised)
+    return _Resumption(cycle, old, queue, changed, raised, freed_until).run()
 
 
 class _Resumption:
     def __init__(
-        self, cycle: Cycle, old: Plan, queue: Queue, changed: IntArray, freed_until: Mapping[int, float] | None
+        self,
+        cycle: Cycle,
+        old: Plan,
+        queue: Queue,
+        changed: IntArray,
+        raised: Collection[str],
+        freed_until: Mapping[int, float] | None,
     ) -> None:
         self._freed_until = freed_until
+        # 多了的池，与保留挪走而空出来的许可证：用它们的组要再看全部节点。
+        self._raised = set(raised)
         self._cycle, self._old, self._queue = cycle, old, queue
         self._dirty: BoolArray = np.zeros(cycle.cluster.count, dtype=np.bool_)
         self._dirty[changed] = True
@@ -62,7 +72,7 @@ class _Resumption:
                     break
         cycle.plan.impossible = {key: text for key, text in old.impossible.items() if key in queue.groups}
 
-    def run(self, raised: Collection[str]) -> bool:
+    def run(self) -> bool:
         """见 resume。"""
         last = self._last()
         inserted = sorted(
@@ -77,17 +87,16 @@ class _Resumption:
         for kept in self._old.reservations[same:]:
             while inserted and inserted[0].key < kept.job.key:
                 self._insert(inserted.pop(0))
-            nodes = [share.node for share in kept.shares]
             if self._queue.jobs.get(kept.job.job_id) is not kept.job or not kept.job.startable:
                 # 取消了、保留了：它占的地方空出来。
-                self._mark(nodes)
+                self._give_up(kept)
                 self._moving.add((kept.job.shape, kept.job.time_limit_s))
             elif len(self._cycle.plan.reservations) >= self._cycle.depth:
                 # 排到了名额之外。
-                self._mark(nodes)
+                self._give_up(kept)
             else:
                 self._recheck(kept)
-        return self._go_on(raised)
+        return self._go_on()
 
     def _last(self) -> OrderKey | None:
         """最后一个保留的次序键。"""
@@ -96,6 +105,11 @@ class _Resumption:
     def _mark(self, nodes: Collection[int]) -> None:
         self._dirty[list(nodes)] = True
         self._nodes = np.flatnonzero(self._dirty)
+
+    def _give_up(self, kept: Reservation) -> None:
+        """一个保留不照旧了：它的节点与许可证空了出来。"""
+        self._mark([share.node for share in kept.shares])
+        self._raised.update(name for name, _ in kept.job.shape.pools if name.startswith(LICENSE))
 
     # ---- 保留 ----
 
@@ -107,7 +121,7 @@ class _Resumption:
         needs, masks = [], []
         for kept in self._old.reservations[: cycle.depth]:
             job, shape = kept.job, kept.job.shape
-            if kept.start_time <= cycle.now or self._queue.jobs.get(job.job_id) is not job or not job.startable:
+            if kept.start_time < cycle.now + SOON_S or self._queue.jobs.get(job.job_id) is not job or not job.startable:
                 break
             need, kind = facts_of(cluster, self._queue.groups[shape, job.time_limit_s])
             if kind is Kind.GENERAL or shape.pools or shape.time_minimum_s is not None:
@@ -135,8 +149,8 @@ class _Resumption:
         """核对一个保留：照旧、提前、推迟，或此刻就启动。"""
         cycle, job = self._cycle, kept.job
         nodes = [share.node for share in kept.shares]
-        if kept.start_time <= cycle.now:
-            # 到了时刻，占着资源的作业却没有结束：照变了的重新看。
+        if kept.start_time < cycle.now + SOON_S:
+            # 快到时刻，占着资源的作业却没有结束：照变了的重新看。
             self._mark(nodes)
         self._skipped.add(job.job_id)
         group = self._queue.groups[job.shape, job.time_limit_s]
@@ -147,19 +161,22 @@ class _Resumption:
             # 上限满了：不再为它保留，等池多出来再看。
             cycle.plan.blocked[group.key] = cycle.cluster.pool_reasons.get(lacking, "Resources")
             self._skipped.discard(job.job_id)
-            self._mark(nodes)
+            self._give_up(kept)
             return
-        if not attempt.usable[self._nodes].any():
+        freed = any(name in self._raised for name, _ in job.shape.pools)
+        if not freed and not attempt.usable[self._nodes].any():
             cycle.hold(kept)
             return
         simple = attempt.kind is not Kind.GENERAL and not job.shape.pools and job.shape.time_minimum_s is None
-        found = self._earliest(attempt, kept) if simple else self._from_scratch(attempt)
+        # 等的也许是许可证：空出来了，全部节点都看。
+        known = None if freed else "Resources"
+        found = self._earliest(attempt, kept) if simple else self._from_scratch(attempt, known)
         if found is None:
             # 启动了，或说不准何时了。
-            self._mark(nodes)
+            self._give_up(kept)
             return
         if found.start_time != kept.start_time or found.shares != kept.shares:
-            self._mark(nodes)
+            self._give_up(kept)
             self._mark([share.node for share in found.shares])
         cycle.hold(found)
 
@@ -191,6 +208,10 @@ class _Resumption:
         attempt.turn_to(job)
         lacking = cycle.lacking(attempt)
         reason = "Resources" if lacking is None else cycle.cluster.pool_reasons.get(lacking, "Resources")
+        message = None if lacking is None or place_key in blocked else impossible(cycle.cluster, job.shape)
+        if message is not None:
+            cycle.plan.impossible[place_key] = message
+            return
         if lacking is not None and not lacking.startswith(LICENSE):
             blocked[place_key] = reason
             return
@@ -241,8 +262,8 @@ class _Resumption:
 
     # ---- 受阻的与新到的 ----
 
-    def _go_on(self, raised: Collection[str]) -> bool:
-        cycle = self._cycle
+    def _go_on(self) -> bool:
+        cycle, raised = self._cycle, self._raised
         blocked, cluster = cycle.plan.blocked, cycle.cluster
         last = self._last()
         # 说不准何时、却排在某个保留前面的，也许现在说得准了：次序要从头排。
@@ -261,42 +282,32 @@ class _Resumption:
             for key in fresh
             if key not in blocked and key not in cycle.plan.impossible
         ]
-        for group in self._worth_trying([self._queue.groups[key] for key in blocked], raised):
-            attempt = self._attempt(group)
-            if attempt.job is None:
+        later: list[tuple[OrderKey, Callable[[], Attempt]]] = []
+        groups = [self._queue.groups[key] for key in blocked]
+        for group, hopeful in zip(groups, self._hopeful(groups).tolist(), strict=True):
+            head = self._head(group)
+            if head is None:
                 continue
             retry = any(name in raised for name, _ in group.shape.pools)
-            if retry and last is not None and attempt.key < last:
+            if retry and last is not None and head < last:
                 return False
-            reason = blocked.pop(group.key)
-            if not retry:
-                attempt.limit_to(self._dirty, reason)
-            attempts.append(attempt)
-        cycle.run(attempts)
+            if retry or hopeful:
+                attempts.append(self._again(group, retry))
+            elif not self._unreservable(group):
+                # 此刻启动不了，轮到它也只是保留。
+                later.append((head, partial(self._again, group, False)))
+        cycle.run(attempts, later)
         return True
+
+    def _again(self, group: Group, retry: bool) -> Attempt:
+        """受阻的组再看一遍；retry 是全部节点都看，否则只看变了的。"""
+        attempt, reason = self._attempt(group), self._cycle.plan.blocked.pop(group.key)
+        if not retry:
+            attempt.limit_to(self._dirty, reason)
+        return attempt
 
     def _attempt(self, group: Group) -> Attempt:
         return Attempt(self._cycle.cluster, group, self._cycle.now, self._skipped, self._begun)
-
-    def _worth_trying(self, groups: list[Group], raised: Collection[str]) -> list[Group]:
-        """受阻的组里要再看的：用的池多了的，也许能在变了的节点上启动的，轮到它保留的。"""
-        hopeful = self._hopeful(groups).tolist()
-        chosen = {
-            number
-            for number, group in enumerate(groups)
-            if hopeful[number] or (raised and any(name in raised for name, _ in group.shape.pools))
-        }
-        room = self._cycle.depth - len(self._cycle.plan.reservations)
-        if room > 0:
-            # 余下的组里，次序最前的 room 个作业必定都在组首最前的 room 个组里；说不准何时的会空手而回，多看几个。
-            room += len(self._cycle.unreserved)
-            heads = []
-            for number, group in enumerate(groups):
-                head = None if number in chosen else self._head(group)
-                if head is not None and not self._unreservable(group):
-                    heads.append((head, number))
-            chosen.update(number for _, number in heapq.nsmallest(room, heads))
-        return [groups[number] for number in sorted(chosen)]
 
     def _head(self, group: Group) -> OrderKey | None:
         """组里第一个没有保留的作业的次序键。"""
