@@ -48,6 +48,12 @@ def test_a_maintenance_window(system: RunningSystem, slurm: Commands) -> None:
         wait_until(lambda job=job: system.call("GET", f"/jobs/{job}")[1]["reason"] == "ReqNodeNotAvail", 20, "原因")  # type: ignore[misc]
     expected = system.call("GET", f"/jobs/{long}")[1]["expected_start_time"]
     assert expected is not None
+    # Slurm 的话。
+    assert "(ReqNodeNotAvail, Reserved for maintenance)" in slurm.run("squeue", "-j", long).stdout
+    assert "Reason=ReqNodeNotAvail,_Reserved_for_maintenance" in slurm.run("scontrol", "show", "job", long).stdout
+    unknown = system.call("PATCH", f"/jobs/{long}", {"reservation": "nowhere"})
+    assert (unknown[0], unknown[1]["code"]) == (422, "reservation_unknown")
+    assert system.call("PATCH", f"/jobs/{long}", {"reservation": "maint"})[1]["code"] == "reservation_denied"
     assert slurm.run("scontrol", "delete", "reservationname=maint").returncode == 0
     for job in (long, endless):
         system.wait_state(job, "COMPLETED")
@@ -138,6 +144,7 @@ def test_a_recurring_one_comes_again(system: RunningSystem, slurm: Commands) -> 
     medium, long = (system.submit("true\n", time_limit=limit) for limit in ("20", "40"))
     for job in (medium, long):
         wait_until(lambda job=job: system.call("GET", f"/jobs/{job}")[1]["reason"] == "ReqNodeNotAvail", 20, "原因")  # type: ignore[misc]
+    assert "(ReqNodeNotAvail, May be reserved for other job)" in slurm.run("squeue", "-j", long).stdout
     assert datetime.fromisoformat(system.call("GET", f"/jobs/{medium}")[1]["expected_start_time"]) == end
     assert system.call("GET", f"/jobs/{long}")[1]["expected_start_time"] is None
     assert "hourly" in system.call("GET", f"/jobs/{long}/why")[1]["text"]

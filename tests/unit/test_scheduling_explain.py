@@ -90,6 +90,19 @@ def test_the_longest_limit_that_backfills_is_named() -> None:
     assert "1（alice）（在 n0，至迟 00:10:00 之后结束）" in text
 
 
+def test_on_a_full_machine_the_least_change_that_starts_it_earlier_is_named() -> None:
+    """此刻谁也启动不了：说出塞得进两个保留之间的最长时限，用得上早空出来的节点的最大个数。"""
+    yard = Yard(nodes=3)
+    for node, end_s in enumerate((1800.0, 3600.0, 5400.0)):
+        yard.run(node + 1, node, 4, end_s)
+    wide = yard.wait(10, minimum_nodes=3, maximum_nodes=3, tasks=12)
+    yard.wait(11, cpus_per_task=2, time_limit=4 * 3600)
+    found = suggested(yard.why(wide.job_id), "nodes")
+    assert (found.changes, found.start_time) == ({"nodes": "2", "tasks": 8}, NOW + 3600)
+    found = suggested(yard.why(11), "time_limit")
+    assert (found.changes, found.start_time) == ({"time_limit": "01:00:00"}, NOW + 1800)
+
+
 @pytest.mark.parametrize(
     ("job", "field", "changes"),
     [
@@ -184,3 +197,4 @@ def test_what_is_said_to_start_now_does_start_now(
             assert any(start.job.job_id == last for start in changed.starts), item
         else:
             assert found.expected_start is None or item.start_time < found.expected_start
+            assert [kept.start_time for kept in changed.reservations if kept.job.job_id == last] == [item.start_time]

@@ -114,6 +114,8 @@ def _message(error: Mapping[str, Any]) -> str:
     kind, context = error["type"], error.get("ctx") or {}
     if kind == "extra_forbidden":
         name = str(error["loc"][-1])
+        if name in _KNOWN_FIELDS:
+            return f"这里不能写字段 {name!r}"
         near = difflib.get_close_matches(name, _KNOWN_FIELDS, n=1, cutoff=0.6)
         return f"不认识的字段 {name!r}" + (f"；是不是 {near[0]}？" if near else "；可用的字段见 /docs")
     if kind == "value_error":

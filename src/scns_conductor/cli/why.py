@@ -8,7 +8,7 @@ from scns_conductor.cli.connection import connected, job_id_argument, json_optio
 TOLD = frozenset(
     {
         "text", "message", "job_id", "state", "reason", "nodes", "jobs_ahead", "jobs_ahead_count", "waiting_for",
-        "shortages", "limits", "suggestions",
+        "shortages", "limits", "reservations", "suggestions", "expected_end_time",
     }
 )  # fmt: skip
 

@@ -28,6 +28,7 @@ class AdvanceReservation:
     accounts: frozenset[str] = frozenset()
     licenses: tuple[tuple[str, int], ...] = ()
     later: tuple[tuple[float, float], ...] = ()
+    maintenance: bool = False
 
     @property
     def spans(self) -> tuple[tuple[float, float], ...]:

@@ -125,6 +125,7 @@ class Cluster:
         self._by_partition: dict[Shape, tuple[int, list[Shape]]] = {}
         self._eligible: dict[Shape, tuple[int, BoolArray]] = {}
         self._acceptable: dict[Shape, tuple[int, BoolArray]] = {}
+        self._reserved_nodes: dict[str, tuple[int, BoolArray]] = {}
         self._ranks: tuple[int, IntArray] = (-1, np.zeros(0, dtype=np.int64))
 
     @property
@@ -207,9 +208,17 @@ class Cluster:
         found: BoolArray | None = None
         for reservation in self.reservations.values():
             if reservation.name != own and reservation.overlaps(start, end):
-                mask = reservation.mask(self.index, self.count)
+                mask = self.reserved_nodes(reservation)
                 found = mask if found is None else found | mask
         return found
+
+    def reserved_nodes(self, reservation: AdvanceReservation) -> BoolArray:
+        """一个预留的节点。"""
+        known = self._reserved_nodes.get(reservation.name)
+        if known is None or known[0] != self.version:
+            known = self.version, reservation.mask(self.index, self.count)
+            self._reserved_nodes[reservation.name] = known
+        return known[1]
 
     def confined(self, shape: Shape) -> bool:
         """在预留的节点里运行：别的作业的保留用不到那些节点。只有许可证的预留不管节点。"""
@@ -432,7 +441,7 @@ class Cluster:
         if any(name not in self.kinds for name in shape.gres_names):
             mask[:] = False
         if shape.reservation in self.reservations and self.confined(shape):
-            mask &= self.reservations[shape.reservation].mask(self.index, count)
+            mask &= self.reserved_nodes(self.reservations[shape.reservation])
         if self.exclusive(shape):
             return mask & (self.capacity(shape, self.total[:count]) >= 1)
         # 空着时至少放得下一个任务；比 capacity 省。

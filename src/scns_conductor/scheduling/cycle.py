@@ -15,13 +15,13 @@ import numpy as np
 
 from scns_conductor.scheduling.attempt import Attempt
 from scns_conductor.scheduling.cluster import Cluster, NodeShare
-from scns_conductor.scheduling.feasibility import Kind, impossible
+from scns_conductor.scheduling.feasibility import Kind, fits, impossible
 from scns_conductor.scheduling.future import Future
 from scns_conductor.scheduling.node_search import NodeSearch
 from scns_conductor.scheduling.placement import Placement, place
 from scns_conductor.scheduling.plan import RESERVED, Plan, PlannedStart, Reservation
 from scns_conductor.scheduling.policy import Backfill, Policy
-from scns_conductor.scheduling.queue import GroupKey, OrderKey, PendingJob
+from scns_conductor.scheduling.queue import GroupKey, OrderKey, PendingJob, Queue
 from scns_conductor.scheduling.releases import Releases
 from scns_conductor.scheduling.shape import LICENSE, IntArray
 
@@ -119,7 +119,7 @@ class Cycle:
                 return True
             if self._impossible(attempt):
                 return False
-            plan.blocked[place_key] = attempt.known or (RESERVED if self.only_reserved(attempt) else "Resources")
+            plan.blocked[place_key] = attempt.known or "Resources"
         if self.policy.backfill is Backfill.NONE:
             self._stopped.add(shape.partition)
             return False
@@ -160,11 +160,23 @@ class Cycle:
             return 0
         return self.cluster.reserved_pool(name, attempt.group.shape.reservation, self.now, self.now + attempt.duration)
 
-    def only_reserved(self, attempt: Attempt) -> bool:
-        """此刻放得下，只是有预留。"""
-        if attempt.allowed is attempt.usable or attempt.job is None:
-            return False
-        return place(self.cluster, attempt.group.shape, self.free, self.policy.placement) is not None
+    def settle_reasons(self, queue: Queue) -> None:
+        """全部看过之后：缺资源而启动不了的，也许只是有预留。"""
+        if not self.cluster.reservations:
+            return
+        blocked = self.plan.blocked
+        for key in [key for key, reason in blocked.items() if reason in ("Resources", RESERVED)]:
+            blocked[key] = self._resource_reason(Attempt(self.cluster, queue.groups[key], self.now))
+
+    def _resource_reason(self, attempt: Attempt) -> str:
+        nodes = attempt.allowed
+        if nodes is attempt.usable:
+            return "Resources"
+        if attempt.kind is Kind.GENERAL:
+            reserved = place(self.cluster, attempt.group.shape, self.free, self.policy.placement) is not None
+        else:
+            reserved = bool((attempt.usable & ~nodes & fits(self.free, attempt.need)).any())
+        return RESERVED if reserved else "Resources"
 
     def _start_some(self, attempt: Attempt, limit: OrderKey | None, *, single: bool = False) -> bool:
         """启动当前的作业，以及同组里次序不晚于 limit、紧接着也放得下的（single 则不）；一个也放不下是 False。"""
@@ -352,7 +364,7 @@ class Cycle:
             if self._future is not None:
                 limit = min(limit, self._future.spell(share.node, self.cluster.share_vector(share)))
             for reservation in self.cluster.reservations.values():
-                mask = reservation.mask(self.cluster.index, self.cluster.count)
+                mask = self.cluster.reserved_nodes(reservation)
                 if reservation.name != shape.reservation and reservation.start > self.now and mask[share.node]:
                     limit = min(limit, reservation.start - self.now)
         if not limit >= shortest:

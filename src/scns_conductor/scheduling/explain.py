@@ -141,9 +141,8 @@ def _reserved(cluster: Cluster, job: PendingJob, now: float) -> list[tuple[str, 
     for each in cluster.reservations.values():
         if each.name == job.shape.reservation or not each.overlaps(now, now + job.time_limit_s):
             continue
-        if (each.mask(cluster.index, cluster.count) & eligible).any() or any(
-            name in pools for name, _ in each.licenses
-        ):
+        in_use = (cluster.reserved_nodes(each) & eligible).any()
+        if in_use or any(name in pools for name, _ in each.licenses):
             found.append((each.name, each.start, each.end))
     return sorted(found, key=lambda item: item[1])
 
@@ -221,7 +220,8 @@ def _single(cluster: Cluster, shape: Shape, eligible: BoolArray, free: IntArray,
         enough = int((free[eligible, column] >= need[column]).sum())
         if need[column] and enough < usable:
             found.append(f"{names[column]}够的 {enough} 个")
-    counts = f"{usable} 个合用的节点里，" + "、".join(found) + "，没有一个同时够" if found else ""
+    together = "，没有一个同时够" if len(found) > 1 else ""
+    counts = f"{usable} 个合用的节点里，" + "、".join(found) + together if found else ""
     # 差得最少的那个节点说明问题。
     lack = np.maximum(need - free, 0).astype(np.float64) / np.maximum(need, 1)
     lack[~eligible] = np.inf

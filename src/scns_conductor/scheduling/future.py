@@ -54,7 +54,7 @@ class Future:
         self._contested: set[str] = set()
         # 预留占着的节点与时段，按开始的先后。
         self._windows = [
-            (reservation.mask(cluster.index, cluster.count), *span)
+            (cluster.reserved_nodes(reservation), *span)
             for reservation in cluster.reservations.values()
             if reservation.nodes is None or reservation.nodes
             for span in reservation.spans

@@ -61,12 +61,6 @@ class Outlook:
     def _attempt(self, shape: Shape, limit_s: float) -> Attempt:
         return Attempt(self.cluster, Group(shape, limit_s), self.now)
 
-    def gaps(self) -> list[float]:
-        """从现在到前面各个保留、各个预留开始的秒数，从短到长：时限短到其中之一，就可能塞得进去。"""
-        moments = {item.start_time for item in self.plan.reservations}
-        moments |= {start for each in self.cluster.reservations.values() for start, _ in each.spans}
-        return sorted(moment - self.now for moment in moments if moment > self.now)
-
 
 def _before(group: Group, job: PendingJob) -> Group | None:
     """组里次序在 job 之前的；一个也没有是 None。"""

@@ -30,6 +30,7 @@ def plan(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan:
 def _from_scratch(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Cycle:
     cycle = Cycle(cluster, now, policy)
     cycle.run([Attempt(cluster, group, now) for group in queue.groups.values()])
+    cycle.settle_reasons(queue)
     return cycle
 
 

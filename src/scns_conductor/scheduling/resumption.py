@@ -12,7 +12,7 @@ import numpy as np
 from scns_conductor.scheduling.attempt import Attempt, facts_of
 from scns_conductor.scheduling.cycle import Cycle
 from scns_conductor.scheduling.feasibility import Kind, fits, impossible
-from scns_conductor.scheduling.plan import RESERVED, Plan, Reservation
+from scns_conductor.scheduling.plan import Plan, Reservation
 from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray
 
@@ -224,7 +224,7 @@ class _Resumption:
         if message is not None:
             cycle.plan.impossible[place_key] = message
             return
-        blocked.setdefault(place_key, RESERVED if lacking is None and cycle.only_reserved(attempt) else reason)
+        blocked.setdefault(place_key, reason)
         if found is not None and len(cycle.plan.reservations) < cycle.depth:
             cycle.hold(found)
             self._skipped.add(job.job_id)
@@ -297,6 +297,7 @@ class _Resumption:
                 # 此刻启动不了，轮到它也只是保留。
                 later.append((head, partial(self._again, group, False)))
         cycle.run(attempts, later)
+        cycle.settle_reasons(self._queue)
         return True
 
     def _again(self, group: Group, retry: bool) -> Attempt:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from scns_conductor.core.units import format_duration, format_memory_mb
@@ -13,6 +14,8 @@ from scns_conductor.scheduling.shape import Shape
 WORTHWHILE_S = 60.0
 MOST_SUGGESTIONS = 6
 _MEMORY_STEP_MB = 64
+# 不限时的作业，改短至多改到这么长。
+_LONGEST_S = 30 * 86400
 
 # 改了这些列之后的 (形状, 时限, 前景)；不许这样改的是 None。
 Build = Callable[[Mapping[str, Any]], tuple[Shape, float, Outlook] | None]
@@ -36,14 +39,29 @@ class Change:
     columns: Mapping[str, Any]
 
 
+Test = Callable[[Change], bool]
+
+
 def suggestions(
     row: Mapping[str, Any], build: Build, others: list[Change], now: float, current: float
 ) -> list[Suggestion]:
     """row 是作业的要求（jobs 的列），current 是不改时的预计开始；others 是另外要试的改法（分区、账户、QOS）。"""
     if current <= now:
         return []
+
+    def at_once(change: Change) -> bool:
+        built = build(change.columns)
+        return built is not None and built[2].fits_now(built[0], built[1])
+
+    def earlier(change: Change) -> bool:
+        built = build(change.columns)
+        if built is None or built[2].lacking(built[0], built[1]):
+            return False
+        start = built[2].earliest(built[0], built[1])
+        return start is not None and start[0] < current - WORTHWHILE_S
+
     found: list[Suggestion] = []
-    for change in (*_searched(row, build), *_dropped(row), *others):
+    for change in (*_searched(row, at_once, earlier), *_dropped(row), *others):
         built = build(change.columns)
         if built is None:
             continue
@@ -65,9 +83,17 @@ def suggestions(
     return list(kept.values())[:MOST_SUGGESTIONS]
 
 
-def _searched(row: Mapping[str, Any], build: Build) -> Iterator[Change]:
-    """可大可小的：找仍能立即启动的最大值；没有就试一半。"""
-    yield from _shorter(row, build)
+def _searched(row: Mapping[str, Any], at_once: Test, earlier: Test) -> Iterator[Change]:
+    """可大可小的：找仍能立即启动的最大值；没有就找能早一些的最大值。"""
+    for low, high, change in _ranges(row):
+        found = _largest(low, high, change, at_once) or _largest(low, high, change, earlier)
+        if found is not None:
+            yield found
+
+
+def _ranges(row: Mapping[str, Any]) -> Iterator[tuple[int, int, Callable[[int], Change]]]:
+    """（最小，最大，改成它）。"""
+    yield _times(row)
     nodes, tasks = row["minimum_nodes"], row["tasks"]
     if nodes > 1:
         per_node = tasks // nodes if tasks % nodes == 0 else None
@@ -81,67 +107,48 @@ def _searched(row: Mapping[str, Any], build: Build) -> Iterator[Change]:
                 text += f"、任务数改为 {count * per_node}"
             return Change(text, patch, columns)
 
-        yield _largest(1, nodes - 1, fewer, build) or fewer(max(1, nodes // 2))
+        yield 1, nodes - 1, fewer
     elif tasks > 1:
-
-        def smaller(count: int) -> Change:
-            return Change(f"把任务数改为 {count}", {"tasks": count}, {"tasks": count})
-
-        yield _largest(1, tasks - 1, smaller, build) or smaller(max(1, tasks // 2))
+        yield (
+            1,
+            tasks - 1,
+            lambda count: Change(f"把任务数改为 {count}", {"tasks": count}, {"tasks": count}),
+        )
     if row["cpus_per_task"] > 1:
-
-        def narrower(count: int) -> Change:
-            return Change(f"把每任务 CPU 改为 {count}", {"cpus_per_task": count}, {"cpus_per_task": count})
-
-        most = row["cpus_per_task"] - 1
-        yield _largest(1, most, narrower, build) or narrower(max(1, row["cpus_per_task"] // 2))
+        yield (
+            1,
+            row["cpus_per_task"] - 1,
+            lambda count: Change(f"把每任务 CPU 改为 {count}", {"cpus_per_task": count}, {"cpus_per_task": count}),
+        )
     for name, text in (("memory_per_node", "每节点内存"), ("memory_per_cpu", "每 CPU 内存")):
         if row[name]:
-            yield from _less_memory(row[name], name, text, build)
+            yield 1, (row[name] - 1) // _MEMORY_STEP_MB, partial(_less_memory, name, text)
 
 
-def _less_memory(megabytes: int, name: str, text: str, build: Build) -> Iterator[Change]:
-    def less(steps: int) -> Change:
-        size = format_memory_mb(steps * _MEMORY_STEP_MB)
-        return Change(f"把{text}改为 {size}", {name: size}, {name: steps * _MEMORY_STEP_MB})
-
-    most = (megabytes - 1) // _MEMORY_STEP_MB
-    if most >= 1:
-        yield _largest(1, most, less, build) or less(max(1, most // 2))
+def _less_memory(name: str, text: str, steps: int) -> Change:
+    size = format_memory_mb(steps * _MEMORY_STEP_MB)
+    return Change(f"把{text}改为 {size}", {name: size}, {name: steps * _MEMORY_STEP_MB})
 
 
-def _shorter(row: Mapping[str, Any], build: Build) -> Iterator[Change]:
-    """能立即回填的最长时限，取整到分钟（两分钟以下取整到秒）；没有就试一半。"""
-    limit = math.inf if row["time_limit"] is None else float(row["time_limit"])
+def _times(row: Mapping[str, Any]) -> tuple[int, int, Callable[[int], Change]]:
+    """两分钟以下是整秒，以上是整分钟的时限。"""
+    limit = min(row["time_limit"] or _LONGEST_S, _LONGEST_S)
 
-    def shorter(seconds: float) -> Change:
+    def shorter(index: int) -> Change:
+        seconds = index if index < 120 else (index - 118) * 60
         text = format_duration(seconds)
-        return Change(f"把时限改为 ≤ {text}", {"time_limit": text}, {"time_limit": int(seconds)})
+        return Change(f"把时限改为 ≤ {text}", {"time_limit": text}, {"time_limit": seconds})
 
-    built = build({})
-    if built is None:
-        return
-    gaps = [math.floor(gap // 60 * 60 if gap >= 120 else gap) for gap in built[2].gaps()]
-    gaps = sorted({gap for gap in gaps if 1 <= gap < limit})
-
-    def at(index: int) -> Change:
-        return shorter(gaps[index - 1])
-
-    found = _largest(1, len(gaps), at, build) if gaps else None
-    if found is not None:
-        yield found
-    elif math.isfinite(limit) and limit >= 2:
-        yield shorter(limit // 2)
+    return 1, limit - 1 if limit <= 120 else 117 + math.ceil(limit / 60), shorter
 
 
-def _largest(low: int, high: int, change: Callable[[int], Change], build: Build) -> Change | None:
-    """low..high 里能立即启动的最大值；越小越容易启动。没有是 None。"""
+def _largest(low: int, high: int, change: Callable[[int], Change], accepted: Test) -> Change | None:
+    """low..high 里 accepted 的最大值；越小越容易。没有是 None。"""
     best: Change | None = None
     while low <= high:
         middle = (low + high + 1) // 2
         tried = change(middle)
-        built = build(tried.columns)
-        if built is not None and built[2].fits_now(built[0], built[1]):
+        if accepted(tried):
             best, low = tried, middle + 1
         else:
             high = middle - 1

@@ -120,15 +120,15 @@ def note_lines(trace: Trace, workload: Workload) -> list[str]:
 
 
 def write_starts(path: Path, jobs: Sequence[TraceJob], results: Sequence[PolicyResult]) -> None:
-    """开始时刻：`job,start_s`；多于一个策略时在最前面加 policy 列。没有启动的作业不写。"""
+    """开始时刻：`job,start_s`；多于一个策略时后面加 policy 列。没有启动的作业不写。"""
     several = len(results) > 1
     with _writer(path) as out:
         rows = csv.writer(out, lineterminator="\n")
-        rows.writerow(["policy", "job", "start_s"] if several else ["job", "start_s"])
+        rows.writerow(["job", "start_s", *(["policy"] if several else [])])
         for result in results:
             for job, start in zip(jobs, result.starts, strict=True):
                 if start is not None:
-                    rows.writerow([*([result.policy] if several else []), job.job_id, _plain(start)])
+                    rows.writerow([job.job_id, _plain(start), *([result.policy] if several else [])])
 
 
 def write_jobs_csv(path: Path, jobs: Sequence[TraceJob], results: Sequence[PolicyResult]) -> None:

@@ -47,7 +47,8 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         f"UserId={job['user_name']}({uid}) GroupId={group}({gid}) MCS_label=N/A",
         f"Priority={of.priority(job)} Nice={job['nice']} Account={_word(job['account'])}"
         f" QOS={_word(job['qos'])}" + (f" WCKey={job['wckey']}" if job.get("wckey") else ""),
-        f"JobState={job['state']} Reason={of.reason(job)} Dependency={_word(of.dependency(job))}",
+        f"JobState={job['state']} Reason={of.described_reason(job).replace(' ', '_')}"
+        f" Dependency={_word(of.dependency(job))}",
         f"Requeue={int(job['requeue'])} Restarts={job['restart_count']}"
         f" BatchFlag={0 if job['interactive'] else 1} Reboot=0"
         f" ExitCode={job['exit_status'] or 0}:{job['exit_signal'] or 0}",

@@ -62,8 +62,15 @@ def reason(job: Job) -> str:
 def reason_or_nodes(job: Job) -> str:
     """squeue 的 NODELIST(REASON)。"""
     if job["state"] in ("PENDING", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "FAILED"):
-        return f"({reason(job)})"
+        return f"({described_reason(job)})"
     return job.get("node_list") or ""
+
+
+def described_reason(job: Job) -> str:
+    """原因，ReqNodeNotAvail 之后还有 Slurm 的说明（哪些节点不在、留给了维护）。"""
+    word = reason(job)
+    described, colon, _ = (job.get("error_msg") or "").partition("：")
+    return f"{word}, {described}" if word == "ReqNodeNotAvail" and colon else word
 
 
 def limit_s(job: Job) -> float | None:

@@ -83,7 +83,7 @@ LETTERS: Known = {
     "q": _text("QOS", "qos"),
     "Q": Field("PRIORITY", lambda job: str(of.priority(job)), _PRIORITY),
     "r": Field("REASON", of.reason, "reason"),
-    "R": Field("NODELIST(REASON)", of.reason_or_nodes, "state reason node_list"),
+    "R": Field("NODELIST(REASON)", of.reason_or_nodes, "state reason error_msg node_list"),
     "S": Field("START_TIME", of.start_time, "start_time expected_start_time"),
     "t": Field("ST", lambda job: of.SHORT_STATES[job["state"]], "state"),
     "T": _text("STATE", "state"),

@@ -186,4 +186,5 @@ def _advance_reservation(
         frozenset(row["accounts"]),
         license_pools(row["licenses"]),
         tuple(spans[1:]),
+        "MAINT" in row["flags"],
     )

@@ -115,7 +115,10 @@ class ReasonWriter:
             return ("BadConstraints" if named else "Resources", plan.impossible[key])
         reason = plan.blocked[key]
         if reason == RESERVED:
-            return (RESERVED, "此刻放得下，但节点在作业的时限之内有预留；改短时限也许能在它之前跑完")
+            return (
+                RESERVED,
+                f"{self._whose(cluster, shape)}：此刻放得下，但节点在作业的时限之内有预留；改短时限也许能在它之前跑完",
+            )
         if reason not in ("Resources", "Priority"):
             lacking = lacking_pool(cluster, shape)
             # 还剩多少时时在变，不写进说明：十万个作业不为它改一遍。
@@ -131,6 +134,16 @@ class ReasonWriter:
         if known[1] is not None:
             return (RESERVED, f"UnavailableNodes:{compress(known[1])}：节点下线或排空，等它们恢复")
         return ("Priority", None)
+
+    @staticmethod
+    def _whose(cluster: Cluster, shape: Shape) -> str:
+        """Slurm 的说法：有维护占着它能用的节点，或只是留给了别人。"""
+        eligible = cluster.eligible(shape)
+        maintained = any(
+            each.maintenance and (cluster.reserved_nodes(each) & eligible).any()
+            for each in cluster.reservations.values()
+        )
+        return "Reserved for maintenance" if maintained else "May be reserved for other job"
 
     def _consider(
         self, memory: QueueMemory, job_id: int, expected: Mapping[int, float], head: int | None, rows: "list[_Row]"

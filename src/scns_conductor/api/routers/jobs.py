@@ -106,13 +106,14 @@ async def update(job_id: str, body: JobRequest, parts: PartsDep, identity: Ident
     if "array_max_tasks" in body.model_fields_set:
         changes["array_max_tasks"] = body.array_max_tasks or None
     defaults = Defaults(parts.settings.default_memory_mb_per_cpu)
-    limits = await parts.limits.get(names)
+    reservations = frozenset({body.reservation} if body.reservation else ())
+    limits = await parts.limits.get(names, reservations)
     admission = Admission(await parts.accounting.get(), parts.settings)
     try:
         return Acted(**await update_job(parts.engine, identity, job_id, changes, limits, admission, defaults))
     except InvalidRequest:
         # 节点也许刚刚登记：重读一次再判。
-        limits = await parts.limits.get(names, fresh=True)
+        limits = await parts.limits.get(names, reservations, fresh=True)
         return Acted(**await update_job(parts.engine, identity, job_id, changes, limits, admission, defaults))
 
 
