@@ -25,7 +25,11 @@ def test_jobs_and_reservations_of_the_previous_version_survive(empty_settings: S
         assert jobs == [("old", "p,q", None)]
         reservations = database.execute("SELECT name, partition, licenses FROM reservations").fetchall()
         assert reservations == [("maint", "p", None)]
+        database.execute(
+            "UPDATE jobs SET array_base = 4, array_step = 3, array_remaining = '{[0,2),[5,6)}' WHERE name = 'old'"
+        )
         migrations.downgrade(empty_settings, "0008")
+        assert database.execute("SELECT array_remaining::text FROM jobs").fetchone() == ("{[4,5),[7,8),[19,20)}",)
         migrations.upgrade(empty_settings, "0009")
         assert database.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
         assert database.execute("SELECT count(*) FROM reservations").fetchone() == (1,)

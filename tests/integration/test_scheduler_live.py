@@ -67,6 +67,41 @@ def test_array_tasks_run_once_each_and_respect_the_throttle(system: RunningSyste
     assert len(system.call("GET", f"/jobs?job_id={array}")[1]["jobs"]) == 8
 
 
+def test_a_stepped_array_is_one_range_and_goes_by_its_task_ids(system: RunningSystem, tmp_path: Path) -> None:
+    """等步长的数组：取消、查询、依赖、显示都按任务号，不在里面的号不存在；三十三万个任务也是一个区间。"""
+    array = system.submit(f"echo $SLURM_ARRAY_TASK_ID $SLURM_ARRAY_TASK_STEP >> {tmp_path}/ran",
+                          array="4-22:3%2", hold=True)  # fmt: skip
+    follower = system.submit("true", array="4-22:3", dependency=f"aftercorr:{array}")
+    listed = f"/jobs?job_id={array}&fields=state,array_task_id,array_remaining"
+    assert system.call("GET", listed)[1]["jobs"][0]["array_remaining"] == "4-22:3"
+    assert system.call("GET", f"/jobs/{array}_10")[0] == 200
+    for absent in ("5", "1", "25", "[5-6]"):
+        assert system.call("POST", f"/jobs/cancel/{array}_{absent}")[0] == 404
+    assert system.call("POST", f"/jobs/cancel/{array}_10")[0] == 200
+    assert system.call("POST", f"/jobs/cancel/{array}_[15-20]")[0] == 200
+    found = {job["state"]: [] for job in system.call("GET", listed)[1]["jobs"]}  # type: ignore[var-annotated]
+    for job in system.call("GET", listed)[1]["jobs"]:
+        found[job["state"]].append((job["array_task_id"], job["array_remaining"]))
+    assert sorted(found["PENDING"]) == [(None, "4-7:3,13,22")]
+    assert sorted(found["CANCELLED"], key=str) == [(10, None), (None, "16-19:3")]
+    assert system.call("POST", f"/jobs/{array}/release")[0] == 200
+    wait_until(lambda: (tmp_path / "ran").exists() and len((tmp_path / "ran").read_text().split("\n")) == 5, 30)
+    assert sorted((tmp_path / "ran").read_text().split("\n"))[1:] == ["13 3", "22 3", "4 3", "7 3"]
+
+    def states() -> dict[int, str]:
+        jobs = system.call("GET", f"/jobs?job_id={follower}&fields=state,array_task_id")[1]["jobs"]
+        return {job["array_task_id"]: job["state"] for job in jobs if job["array_task_id"] is not None}
+
+    wait_until(lambda: states() == dict.fromkeys((4, 7, 13, 22), "COMPLETED"), 20, "aftercorr")
+    rest = system.call("GET", f"/jobs?job_id={follower}&state=PENDING&fields=array_remaining")[1]["jobs"]
+    assert [job["array_remaining"] for job in rest] == ["10,16-19:3"]
+    cancel(system, follower)
+    huge = system.submit("true", array="0-999999:3%50", hold=True)
+    shown = system.call("GET", f"/jobs/{huge}")[1]
+    assert (shown["array_remaining"], shown["array_max_tasks"]) == ("0-999999:3", 50)
+    cancel(system, huge)
+
+
 def test_dependencies_follow_the_outcome(system: RunningSystem) -> None:
     bad = system.submit("sleep 0.3; exit 1")
     after_ok = system.submit("true", dependency=f"afterok:{bad}")

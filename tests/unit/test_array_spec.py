@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scns_conductor.core.array_spec import ArraySpec, TaskRange, format_ranges, merge_ranges, parse_array
+from scns_conductor.core.array_spec import ArraySpec, Stride, TaskRange, format_ranges, merge_ranges, parse_array
 from scns_conductor.core.job_reference import MAX_JOB_ID, JobReference, parse_job_reference
 
 
@@ -29,7 +29,7 @@ def tasks_of(ranges: tuple[TaskRange, ...]) -> list[int]:
 )
 def test_the_forms_of_sbatch_array(text: str, tasks: list[int], most: int | None) -> None:
     found = parse_array(text, max_tasks=1000)
-    assert (tasks_of(found.ranges), found.max_running, len(found)) == (tasks, most, len(tasks))
+    assert (tasks_of(found.ids), found.max_running, len(found)) == (tasks, most, len(tasks))
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,18 @@ def test_a_bad_array_is_a_value_error_in_chinese(text: str) -> None:
 
 def test_a_huge_range_costs_nothing() -> None:
     assert parse_array("0-2147483646", max_tasks=2**31) == ArraySpec((TaskRange(0, 2**31 - 1),))
+    found = parse_array("1-999999:3%50", max_tasks=2**31)
+    assert found == ArraySpec((TaskRange(0, 333_333),), 50, Stride(1, 3))
+
+
+@given(st.integers(0, 50), st.integers(1, 7), st.lists(st.tuples(st.integers(0, 99), st.integers(1, 9)), max_size=6))
+def test_a_stride_maps_slots_to_task_ids_and_back(base: int, step: int, spans: list[tuple[int, int]]) -> None:
+    stride = Stride(base, step)
+    ranges = merge_ranges((lower, lower + size) for lower, size in spans)
+    members = {base + step * slot for slot in range(200)}
+    assert {stride.task_id(slot) for slot in tasks_of(stride.slots(ranges))} == members & set(tasks_of(ranges))
+    assert tasks_of(stride.ids(ranges)) == [stride.task_id(slot) for slot in tasks_of(ranges)]
+    assert merge_ranges((span.lower, span.upper) for span in stride.slots(stride.ids(ranges))) == ranges
 
 
 SPANS = st.lists(st.tuples(st.integers(0, 200), st.integers(1, 30)).map(lambda pair: (pair[0], sum(pair))), max_size=12)
@@ -58,7 +70,8 @@ def test_merging_keeps_the_set_and_leaves_gaps(spans: list[tuple[int, int]]) -> 
 @given(SPANS.filter(bool), st.none() | st.integers(1, 99))
 def test_what_is_written_is_read_back(spans: list[tuple[int, int]], most: int | None) -> None:
     ranges = merge_ranges(spans)
-    assert parse_array(format_ranges(ranges, most), max_tasks=10_000) == ArraySpec(ranges, most)
+    found = parse_array(format_ranges(ranges, most), max_tasks=10_000)
+    assert (found.ids, found.max_running) == (ranges, most)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scns_conductor.core.array_spec import TaskRange, difference, intersection, merge_ranges, remove_task, union
+from scns_conductor.core.array_spec import Stride, TaskRange, difference, intersection, merge_ranges, remove_task, union
 from scns_conductor.core.dependency import Judgement, Outcome, TargetState, evaluate, parse_dependency
 from scns_conductor.core.states import JobState
 
@@ -106,6 +106,28 @@ def test_aftercorr_is_met_task_by_task() -> None:
     assert judge("aftercorr:7", known, own={2, 9}).outcome is Outcome.NEVER
     both = judge("aftercorr:7,afterok:8", {**known, 8: [TargetState(JobState.RUNNING)]}, own={0, 1})
     assert (both.outcome, both.unmet) == (Outcome.WAITING, (7, 8)[1:])
+
+
+def test_aftercorr_goes_by_the_task_ids_whatever_the_strides() -> None:
+    """对方是 0-12:3（序号 0 到 4），自己是 0-12:6 或 0-12：按任务号对应，对方没有的号永远等不到。"""
+    done, running = (TaskRange(0, 3),), (TaskRange(3, 5),)
+    known = {7: [TargetState(JobState.COMPLETED, done, 1.0, Stride(0, 3)),
+                 TargetState(JobState.RUNNING, running, 1.0, Stride(0, 3))]}  # fmt: skip
+    dependency = parse_dependency("aftercorr:7")
+
+    def ready(own: list[TaskRange], stride: Stride) -> tuple[Outcome, set[int]]:
+        found = evaluate(
+            dependency, lambda number: known[number], now=1.0, singleton_busy=False, own_tasks=own, own_stride=stride
+        )
+        return found.outcome, {stride.task_id(slot) for slot in members(found.ready or ())}
+
+    assert ready([TaskRange(0, 3)], Stride(0, 6)) == (Outcome.SATISFIED, {0, 6})
+    assert ready([TaskRange(0, 5)], Stride(0, 3)) == (Outcome.SATISFIED, {0, 3, 6})
+    assert ready([TaskRange(0, 13)], Stride()) == (Outcome.SATISFIED, {0, 3, 6})
+    assert ready([TaskRange(1, 3)], Stride()) == (Outcome.NEVER, set())
+    assert judge("afterok:7_6", known).outcome is Outcome.SATISFIED
+    assert judge("afterok:7_9", known).outcome is Outcome.WAITING
+    assert judge("afterok:7_5", known).outcome is Outcome.NEVER
 
 
 def test_singleton_waits_for_the_others() -> None:

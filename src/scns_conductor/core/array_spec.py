@@ -12,6 +12,42 @@ _ITEM = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
+class Stride:
+    """任务号与序号：等步长的数组（0-999999:3）里第 k 个任务的号是 base + step * k，别的数组两者相同。
+
+    没有启动的任务按序号记，等步长的一百万个也是一个区间。
+    """
+
+    base: int = 0
+    step: int = 1
+
+    def task_id(self, slot: int) -> int:
+        """序号 -> 任务号。"""
+        return self.base + self.step * slot
+
+    def slots(self, ids: "Iterable[TaskRange]") -> "tuple[TaskRange, ...]":
+        """任务号的区间 -> 其中的任务的序号。"""
+        found = []
+        for span in ids:
+            lower = max(0, -((self.base - span.lower) // self.step))
+            upper = (span.upper - 1 - self.base) // self.step + 1
+            if lower < upper:
+                found.append(TaskRange(lower, upper))
+        return tuple(found)
+
+    def ids(self, slots: "Iterable[TaskRange]") -> "tuple[TaskRange, ...]":
+        """序号的区间 -> 任务号的区间，一个任务也许就是一个区间。"""
+        if self == CONSECUTIVE:
+            return tuple(slots)
+        return merge_ranges(
+            (self.task_id(slot), self.task_id(slot) + 1) for span in slots for slot in range(span.lower, span.upper)
+        )
+
+
+CONSECUTIVE = Stride()
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRange:
     """半开区间 [lower, upper)；与 PostgreSQL 的 int4range 一致。"""
 
@@ -21,10 +57,16 @@ class TaskRange:
 
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
-    """数组的任务：不相交、升序的区间；max_running 是同时运行的上限，None 表示不限。"""
+    """数组的任务：序号的不相交、升序的区间；max_running 是同时运行的上限，None 表示不限。"""
 
     ranges: tuple[TaskRange, ...]
     max_running: int | None = None
+    stride: Stride = CONSECUTIVE
+
+    @property
+    def ids(self) -> tuple[TaskRange, ...]:
+        """任务号的区间。"""
+        return self.stride.ids(self.ranges)
 
     def __len__(self) -> int:
         return sum(span.upper - span.lower for span in self.ranges)
@@ -41,7 +83,8 @@ def parse_array(text: str, *, max_tasks: int) -> ArraySpec:
     spans: list[tuple[int, int]] = []
     total = 0
     body = body[1:-1] if body.startswith("[") and body.endswith("]") else body
-    for item in body.split(","):
+    items = body.split(",")
+    for item in items:
         match = _ITEM.fullmatch(item.strip())
         if match is None or max(len(part or "") for part in match.groups()) > 12:
             raise ValueError(f"无法识别的数组 {text!r}；例如 0-15、0-99:3、1,3,5-7、0-999%50")
@@ -56,6 +99,8 @@ def parse_array(text: str, *, max_tasks: int) -> ArraySpec:
             raise ValueError(f"数组 {text!r} 超过上限：任务号至多 {MAX_TASK_ID}，任务至多 {max_tasks} 个")
         if step == 1:
             spans.append((first, last + 1))
+        elif len(items) == 1:
+            return ArraySpec((TaskRange(0, count),), max_running, Stride(first, step))
         else:
             spans.extend((value, value + 1) for value in range(first, last + 1, step))
     return ArraySpec(merge_ranges(spans), max_running)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from scns_conductor.core.array_spec import TaskRange, difference, intersection, union
+from scns_conductor.core.array_spec import CONSECUTIVE, Stride, TaskRange, difference, intersection, union
 from scns_conductor.core.states import ACTIVE_STATES, TERMINAL_STATES, JobState
 
 KINDS = ("after", "afterany", "afternotok", "afterok", "aftercorr", "afterburstbuffer", "singleton", "expand")
@@ -65,12 +65,14 @@ class Outcome(Enum):
 class TargetState:
     """所依赖的作业（数组则是其中的一部分任务）里状态相同的一组。
 
-    tasks 是这些数组任务的号，不是数组则为 None；started_at 是其中最晚的开始（Unix 秒），没有开始过的是 None。
+    tasks 是这些数组任务的序号，不是数组则为 None，stride 由序号得任务号；
+    started_at 是其中最晚的开始（Unix 秒），没有开始过的是 None。
     """
 
     state: JobState
     tasks: tuple[TaskRange, ...] | None = None
     started_at: float | None = None
+    stride: Stride = CONSECUTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +140,11 @@ def evaluate(
     now: float,
     singleton_busy: bool,
     own_tasks: Sequence[TaskRange] | None = None,
+    own_stride: Stride = CONSECUTIVE,
 ) -> Judgement:
     """states(作业号) 给出这个作业（数组则是全部任务）的现状，不存在则为空；now 是 Unix 秒。
 
-    own_tasks 是依赖者自己还没有启动的数组任务：aftercorr 逐个对应。
+    own_tasks 是依赖者自己还没有启动的数组任务的序号：aftercorr 按任务号逐个对应。
     不存在的作业：Slurm 里早已清除，afterany、afterok 一类按满足处理不安全，这里按“永远不会满足”。
     """
     own = _ALL if own_tasks is None else tuple(own_tasks)
@@ -150,7 +153,12 @@ def evaluate(
         if condition.kind == "singleton":
             parts.append(_Part(ready=() if singleton_busy else own))
         for target in condition.targets:
-            parts.append(_target(condition.kind, target, list(states(target.job_id)), own, own_tasks is not None, now))
+            groups = list(states(target.job_id))
+            numbered = any(group.tasks is not None for group in groups)
+            if condition.kind == "aftercorr" and own_tasks is not None and numbered and target.task_id is None:
+                parts.append(_corresponding(target, groups, own, own_stride))
+            else:
+                parts.append(_target(condition.kind, target, groups, own, now))
     ready, never = parts[0].ready, parts[0].never
     for part in parts[1:]:
         if dependency.any_of:
@@ -167,14 +175,9 @@ def evaluate(
     return Judgement(outcome, None if own_tasks is None else ready, min(wakes, default=None), unmet)
 
 
-def _target(
-    kind: str, target: Target, groups: list[TargetState], own: tuple[TaskRange, ...], is_array: bool, now: float
-) -> _Part:
-    numbered = any(group.tasks is not None for group in groups)
-    if kind == "aftercorr" and is_array and numbered and target.task_id is None:
-        return _corresponding(target, groups, own)
-    if target.task_id is not None and numbered:
-        groups = [group for group in groups if _covers(group.tasks, target.task_id)]
+def _target(kind: str, target: Target, groups: list[TargetState], own: tuple[TaskRange, ...], now: float) -> _Part:
+    if target.task_id is not None and any(group.tasks is not None for group in groups):
+        groups = [group for group in groups if _covers(group, target.task_id)]
     outcome, wake_at = _target_outcome(kind, groups, target.delay_s, now)
     return _Part(
         own if outcome is Outcome.SATISFIED else (),
@@ -184,22 +187,29 @@ def _target(
     )
 
 
-def _corresponding(target: Target, groups: list[TargetState], own: tuple[TaskRange, ...]) -> _Part:
-    """aftercorr：自己的第 i 个任务只看对方的第 i 个。"""
+def _corresponding(target: Target, groups: list[TargetState], own: tuple[TaskRange, ...], own_stride: Stride) -> _Part:
+    """aftercorr：自己的任务只看对方的同号任务。"""
     good: tuple[TaskRange, ...] = ()
     waiting: tuple[TaskRange, ...] = ()
     for group in groups:
         if group.state == JobState.COMPLETED:
-            good = union(good, group.tasks or ())
+            good = union(good, _matching(group, own_stride))
         elif group.state not in TERMINAL_STATES:
-            waiting = union(waiting, group.tasks or ())
+            waiting = union(waiting, _matching(group, own_stride))
     ready = intersection(own, good)
     never = difference(difference(own, ready), waiting)
     return _Part(ready, never, unmet=() if ready == own else (target.job_id,))
 
 
-def _covers(tasks: tuple[TaskRange, ...] | None, task_id: int) -> bool:
-    return any(span.lower <= task_id < span.upper for span in tasks or ())
+def _matching(group: TargetState, own_stride: Stride) -> tuple[TaskRange, ...]:
+    """对方的任务在自己这里的序号。"""
+    tasks = group.tasks or ()
+    return tasks if group.stride == own_stride else own_stride.slots(group.stride.ids(tasks))
+
+
+def _covers(group: TargetState, task_id: int) -> bool:
+    wanted = group.stride.slots([TaskRange(task_id, task_id + 1)])
+    return bool(intersection(group.tasks or (), wanted))
 
 
 def _target_outcome(kind: str, groups: list[TargetState], delay_s: int, now: float) -> tuple[Outcome, float | None]:

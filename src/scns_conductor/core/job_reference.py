@@ -25,6 +25,6 @@ def parse_job_reference(text: str) -> JobReference | None:
     if match[2] is None:
         return JobReference(int(match[1]))
     try:
-        return JobReference(int(match[1]), parse_array(match[2], max_tasks=10_000_000).ranges)
+        return JobReference(int(match[1]), parse_array(match[2], max_tasks=10_000_000).ids)
     except ValueError:
         return None

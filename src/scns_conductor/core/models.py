@@ -124,7 +124,11 @@ class Job(JobSpec, table=True):
     script: str | None = Field(None, sa_type=sa.Text, description="用户的整份脚本；数组任务沿用数组行的")
     array_job_id: int | None = Field(None, sa_type=sa.BigInteger, description="所属数组的作业号；不是数组则为空")
     array_task_id: int | None = Field(None, description="数组任务号；数组行自身为空")
-    array_remaining: Any = Field(None, sa_type=INT4MULTIRANGE, nullable=True, description="数组行里还没有启动的任务号")
+    array_remaining: Any = Field(
+        None, sa_type=INT4MULTIRANGE, nullable=True, description="数组行里还没有启动的任务的序号"
+    )
+    array_base: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="序号为 0 的任务号")
+    array_step: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="任务号的步长；1 时序号就是任务号")
     array_max_tasks: int | None = Field(None, description="数组同时运行的上限（%）；空或 0 表示不限")
 
     state: str = Field(JobState.PENDING, sa_column_kwargs={"server_default": "PENDING"}, description="状态")

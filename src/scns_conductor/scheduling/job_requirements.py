@@ -20,7 +20,8 @@ COLUMNS = """
     time_minimum, extract(epoch FROM begin_time)::float8 AS begin_time,
     extract(epoch FROM deadline)::float8 AS deadline, dependency, kill_on_invalid_dependency, hold, priority, nice,
     extract(epoch FROM submit_time)::float8 AS submit_time, array_job_id, array_task_id, array_remaining,
-    array_max_tasks, reason, error_msg, extract(epoch FROM expected_start_time)::float8 AS expected_start_time
+    array_base, array_step, array_max_tasks, reason, error_msg,
+    extract(epoch FROM expected_start_time)::float8 AS expected_start_time
 """
 
 

@@ -14,7 +14,7 @@ RESERVED = "ReqNodeNotAvail"
 
 @dataclass(frozen=True, slots=True)
 class PlannedStart:
-    """现在启动；task_id 是数组任务号，不是数组则为 None。
+    """现在启动；task_id 是数组任务的序号，不是数组则为 None。
 
     time_limit_s 是 --time-min 的作业得到的时限（秒）；None 是作业自己的。
     """

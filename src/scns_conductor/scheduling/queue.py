@@ -18,7 +18,7 @@ GroupKey = tuple[Shape, float]
 
 @dataclass(slots=True, eq=False)
 class PendingJob:
-    """一个排队的作业。数组是一个，tasks 是还没有启动的任务号，available 是此刻还能启动几个（受 % 限制）。
+    """一个排队的作业。数组是一个，tasks 是还没有启动的任务的序号，available 是此刻还能启动几个（受 % 限制）。
 
     time_limit_s 是 inf 表示不限时；reason 不为 None 时此刻不能启动（保留、依赖、未到时间……）。
     precedence 是它的 QOS 在抢占关系里的高低（见 preemption.precedence）。
@@ -51,7 +51,7 @@ class PendingJob:
         return self.reason is None and self.available > 0
 
     def task_ids(self, first: int, count: int) -> list[int]:
-        """数组里还没有启动的第 first 个起的 count 个任务号。"""
+        """数组里还没有启动的第 first 个起的 count 个任务的序号。"""
         assert self.tasks is not None
         found: list[int] = []
         for span in self.tasks:

@@ -283,6 +283,7 @@ class _Resumption:
             if key not in blocked and key not in cycle.plan.impossible
         ]
         later: list[tuple[OrderKey, Callable[[], Attempt]]] = []
+        room = len(cycle.plan.reservations) < cycle.depth
         groups = [self._queue.groups[key] for key in blocked]
         for group, hopeful in zip(groups, self._hopeful(groups).tolist(), strict=True):
             head = self._head(group)
@@ -293,7 +294,7 @@ class _Resumption:
                 return False
             if retry or hopeful:
                 attempts.append(self._again(group, retry))
-            elif not self._unreservable(group):
+            elif room and not self._unreservable(group):
                 # 此刻启动不了，轮到它也只是保留。
                 later.append((head, partial(self._again, group, False)))
         cycle.run(attempts, later)

@@ -24,7 +24,7 @@ _CANCEL_PENDING = sa.text(
     SELECT job_id, restart_count, 'PENDING', 'CANCELLED', 'cancel', :actor, :message FROM ended
     """
 )
-# 数组里还没有启动的一部分任务：拆成一行 CANCELLED，任务号在这一行的 array_remaining 里，不为每个任务各写一行。
+# 数组里还没有启动的一部分任务：拆成一行 CANCELLED，任务在这一行的 array_remaining 里，不为每个任务各写一行。
 _SHARED = [name for name in JobSpec.model_fields if name not in {"argv", "environment", "array", "hold"}]
 _CANCEL_TASKS = sa.text(
     f"""
@@ -33,11 +33,11 @@ _CANCEL_TASKS = sa.text(
         revision = revision + 1
       WHERE job_id = :job_id AND state = 'PENDING'
     ), ended AS (
-      INSERT INTO jobs ({", ".join(_SHARED)}, array_job_id, array_task_id, array_remaining, state, error_msg,
-        submit_time, end_time, exit_status, exit_signal)
+      INSERT INTO jobs ({", ".join(_SHARED)}, array_job_id, array_task_id, array_remaining, array_base, array_step,
+        state, error_msg, submit_time, end_time, exit_status, exit_signal)
       SELECT {", ".join(_SHARED)}, array_job_id, CAST(:only AS integer),
         CASE WHEN CAST(:only AS integer) IS NULL THEN CAST(CAST(:tasks AS text) AS int4multirange) END,
-        'CANCELLED', :message,
+        array_base, array_step, 'CANCELLED', :message,
         submit_time, clock_timestamp(), 0, 0
       FROM jobs WHERE job_id = :job_id
       RETURNING job_id
@@ -83,7 +83,8 @@ async def cancel_rows(connection: AsyncConnection, rows: Sequence[JobRow], actor
         await connection.execute(_CANCEL_PENDING, {**values, "job_ids": whole})
     for row in pending:
         if row.job_id not in whole and row.tasks:
-            single = row.tasks[0].lower if row.tasks[0].upper - row.tasks[0].lower == 1 == len(row.tasks) else None
+            first = row.tasks[0]
+            single = row.stride.task_id(first.lower) if first.upper - first.lower == 1 == len(row.tasks) else None
             await connection.execute(
                 _CANCEL_TASKS,
                 {**values, "job_id": row.job_id, "tasks": multirange_text(row.tasks), "only": single},

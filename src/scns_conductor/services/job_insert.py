@@ -14,13 +14,13 @@ from sqlalchemy.dialects import postgresql
 
 from scns_conductor.core.models import Job
 from scns_conductor.core.statements import INBOX_CHANNEL
-from scns_conductor.services.new_job import COLUMNS, DEFAULTS
+from scns_conductor.services.new_job import COLUMNS, DEFAULTS, NOT_AN_ARRAY
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _TYPES = {name: sa.inspect(Job).columns[name].type.compile(dialect=_DIALECT) for name in COLUMNS}
 # 每个作业都要送的：没有缺省值，或几乎总与缺省不同。
-_ALWAYS = frozenset(name for name in COLUMNS if name not in DEFAULTS) - {"array_remaining", "array_max_tasks"}
-_OPTIONAL = {name: DEFAULTS.get(name) for name in COLUMNS if name not in _ALWAYS}
+_ALWAYS = frozenset(name for name in COLUMNS if name not in DEFAULTS) - NOT_AN_ARRAY.keys()
+_OPTIONAL = {name: {**DEFAULTS, **NOT_AN_ARRAY}.get(name) for name in COLUMNS if name not in _ALWAYS}
 
 
 def _multirange(ranges: Sequence[Any] | None) -> str | None:

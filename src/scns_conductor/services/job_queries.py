@@ -17,8 +17,9 @@ from scns_conductor.services.job_rows import job_not_found, job_reference, multi
 PRIVATE_FIELDS = ("script", "environment", "argv")
 
 _REMAINING = (
-    "(SELECT string_agg(CASE WHEN upper(r) - lower(r) = 1 THEN lower(r)::text "
-    "ELSE lower(r) || '-' || (upper(r) - 1) END, ',') FROM unnest(array_remaining) AS r)"
+    "(SELECT string_agg(array_base + array_step * lower(r) || CASE WHEN upper(r) - lower(r) = 1 THEN '' "
+    "ELSE '-' || array_base + array_step * (upper(r) - 1) || CASE WHEN array_step = 1 THEN '' ELSE ':' || array_step "
+    "END END, ',') FROM unnest(array_remaining) AS r)"
 )
 _INTERNAL = {"interactive", *PRIVATE_FIELDS}
 # 字段 -> SQL 表达式；作业号一律是文字。

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from scns_conductor.core.array_spec import TaskRange, intersection
+from scns_conductor.core.array_spec import CONSECUTIVE, Stride, TaskRange, intersection
 from scns_conductor.core.errors import Forbidden, NotFound
 from scns_conductor.core.job_reference import JobReference, parse_job_reference
 from scns_conductor.core.tokens import Identity
@@ -15,7 +15,7 @@ from scns_conductor.core.tokens import Identity
 # 按作业号的次序加锁，与 worker.ends、worker.starts 的次序一致，不会死锁。
 _SELECT = """
     SELECT job_id, user_name, state, hold, revision, restart_count, array_job_id, array_task_id, array_remaining,
-      requeue, interactive, requested_end_state, batch_host, time_limit, partition, start_time
+      array_base, array_step, requeue, interactive, requested_end_state, batch_host, time_limit, partition, start_time
     FROM jobs WHERE {where} ORDER BY job_id {lock}
 """
 _WHOLE = "job_id = :job_id OR array_job_id = :job_id"
@@ -26,12 +26,21 @@ _EXACT = "job_id = :job_id"
 def tasks_condition(job_id: str = "job_id", tasks: str = "tasks") -> str:
     """数组里这些任务的 SQL 条件：已经拆出来的行，与还含有它们的数组行。两个参数是绑定的名字。"""
     wanted = f"CAST(CAST(:{tasks} AS text) AS int4multirange)"
-    return f"(array_job_id = CAST(:{job_id} AS bigint) AND (array_task_id <@ {wanted} OR array_remaining && {wanted}))"
+    # 任务号的区间 w 里的任务的序号。
+    slots = (
+        "int4range(CAST(ceil((lower(w) - array_base) / CAST(array_step AS numeric)) AS integer), "
+        "CAST(floor((upper(w) - 1 - array_base) / CAST(array_step AS numeric)) AS integer) + 1)"
+    )
+    return (
+        f"(array_job_id = CAST(:{job_id} AS bigint) AND (array_task_id <@ {wanted} OR CASE WHEN array_step = 1 "
+        f"THEN array_remaining && {wanted} "
+        f"ELSE EXISTS (SELECT FROM unnest({wanted}) AS w WHERE array_remaining && {slots}) END))"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """要动的一行。tasks 不为 None 时只涉及这一行里还没有启动的这些任务。"""
+    """要动的一行。tasks 不为 None 时只涉及这一行里还没有启动的这些任务；remaining 与 tasks 是序号。"""
 
     job_id: int
     user_name: str
@@ -49,6 +58,7 @@ class JobRow:
     partition: str
     start_time: Any
     remaining: tuple[TaskRange, ...] | None
+    stride: Stride = CONSECUTIVE
     tasks: tuple[TaskRange, ...] | None = None
 
     @property
@@ -92,10 +102,10 @@ async def find_rows(
 def _job_row(row: dict[str, Any], reference: JobReference) -> JobRow:
     remaining = row.pop("array_remaining")
     ranges = None if remaining is None else tuple(TaskRange(span.lower, span.upper) for span in remaining)
-    wanted = None
+    stride, wanted = Stride(row.pop("array_base"), row.pop("array_step")), None
     if reference.tasks is not None and ranges is not None:
-        wanted = intersection(ranges, reference.tasks)
-    return JobRow(remaining=ranges, tasks=wanted, **row)
+        wanted = intersection(ranges, stride.slots(reference.tasks))
+    return JobRow(remaining=ranges, stride=stride, tasks=wanted, **row)
 
 
 def multirange_text(ranges: Sequence[TaskRange]) -> str:

@@ -23,13 +23,15 @@ from scns_conductor.services.cluster_limits import ClusterLimits, PartitionLimit
 from scns_conductor.services.feasibility import TIMES, require_feasible, require_possible_times
 
 # 表里有、而用户不能写的列不在其中。
-COLUMNS = (*JobSpec.model_fields, "script", "array_remaining", "array_max_tasks", "reason")
+COLUMNS = (*JobSpec.model_fields, "script", "array_remaining", "array_max_tasks", "array_base", "array_step", "reason")
 # 没写的字段取的值；与表的缺省值相同（见 tests/unit/test_job_defaults.py），所以写库时可以不送。
 DEFAULTS: dict[str, Any] = {
     name: field.get_default(call_default_factory=True)
     for name, field in JobSpec.model_fields.items()
     if not field.is_required()
 }
+# 数组的各列在不是数组的作业里的值。
+NOT_AN_ARRAY: dict[str, Any] = {"array_remaining": None, "array_max_tasks": None, "array_base": 0, "array_step": 1}
 _DEFAULT_NAME = "sbatch"
 # 谁保留的 -> Slurm 的原因码。
 HOLD_REASONS: dict[str | None, str] = {"user": "JobHeldUser", "admin": "JobHeldAdmin"}
@@ -79,7 +81,7 @@ def new_job(
     if row["reservation"]:
         limits.require_reservation(row["reservation"], row["user_name"], row["account"], f"{job}reservation")
     _apply_partition(row, columns, limits, settings, job)
-    row["array_remaining"], row["array_max_tasks"] = _array(row, settings, job)
+    row |= _array(row, settings, job)
     if any(row[name] is not None for name in TIMES[1:]):
         require_possible_times(row, datetime.now(UTC), job)
     require_feasible(row, limits, Defaults(settings.default_memory_mb_per_cpu), job)
@@ -166,13 +168,18 @@ def _enforce(row: Mapping[str, Any], chosen: Sequence[PartitionLimits], prefix: 
         raise InvalidRequest(f"{prefix}minimum_nodes", "节点数不在分区允许的范围里", code="node_count_invalid")
 
 
-def _array(row: Mapping[str, Any], settings: Settings, prefix: str) -> tuple[Any, int | None]:
+def _array(row: Mapping[str, Any], settings: Settings, prefix: str) -> dict[str, Any]:
     if not row["array"]:
-        return None, None
+        return NOT_AN_ARRAY
     if row["interactive"]:
         raise InvalidRequest(f"{prefix}array", "没有批处理脚本的分配不能是数组")
     try:
         spec = parse_array(row["array"], max_tasks=settings.array_max_tasks)
     except ValueError as error:
         raise InvalidRequest(f"{prefix}array", str(error), code="array_invalid") from error
-    return spec.ranges, spec.max_running
+    return {
+        "array_remaining": spec.ranges,
+        "array_max_tasks": spec.max_running,
+        "array_base": spec.stride.base,
+        "array_step": spec.stride.step,
+    }

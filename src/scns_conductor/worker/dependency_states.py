@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scns_conductor.core.array_spec import TaskRange
+from scns_conductor.core.array_spec import Stride, TaskRange
 from scns_conductor.core.dependency import TargetState
 from scns_conductor.core.states import JobState
 
@@ -14,12 +14,15 @@ from scns_conductor.core.states import JobState
 _STATES = sa.text(
     """
     SELECT t.target, j.state, extract(epoch FROM max(j.start_time))::float8 AS started_at,
-      range_agg(coalesce(j.array_remaining, CASE WHEN j.array_task_id IS NOT NULL
-        THEN int4multirange(int4range(j.array_task_id, j.array_task_id + 1)) END)) AS tasks
+      min(j.array_base) AS base, min(j.array_step) AS step,
+      range_agg(coalesce(j.array_remaining, CASE WHEN j.slot IS NOT NULL
+        THEN int4multirange(int4range(j.slot, j.slot + 1)) END)) AS tasks
     FROM unnest(CAST(:job_ids AS bigint[])) AS t(target), LATERAL (
-      SELECT state, start_time, array_remaining, array_task_id FROM jobs WHERE job_id = t.target
+      SELECT state, start_time, array_remaining, array_base, array_step,
+        (array_task_id - array_base) / array_step AS slot FROM jobs WHERE job_id = t.target
       UNION ALL
-      SELECT state, start_time, array_remaining, array_task_id FROM jobs
+      SELECT state, start_time, array_remaining, array_base, array_step,
+        (array_task_id - array_base) / array_step FROM jobs
       WHERE array_job_id = t.target AND job_id <> t.target
     ) AS j
     GROUP BY t.target, j.state
@@ -44,7 +47,8 @@ def target_states(connection: Connection, targets: Collection[int]) -> Callable[
     if targets:
         for row in connection.execute(_STATES, {"job_ids": sorted(targets)}):
             tasks = None if row.tasks is None else tuple(TaskRange(span.lower, span.upper) for span in row.tasks)
-            found[row.target].append(TargetState(JobState(row.state), tasks, row.started_at))
+            stride = Stride(row.base, row.step)
+            found[row.target].append(TargetState(JobState(row.state), tasks, row.started_at, stride))
     return lambda number: found.get(number, ())
 
 

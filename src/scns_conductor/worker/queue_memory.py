@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
 
-from scns_conductor.core.array_spec import TaskRange, count_tasks, remove_task
+from scns_conductor.core.array_spec import CONSECUTIVE, Stride, TaskRange, count_tasks, remove_task
 from scns_conductor.core.dependency import Dependency, Outcome, evaluate
 from scns_conductor.core.job_limits import Violation, demand_of
 from scns_conductor.core.states import JobState
@@ -70,6 +70,7 @@ class Waiting:
     violation: Violation | None = None
     # 数组还没有启动的全部任务；job.tasks 只有依赖已满足的（aftercorr 逐个任务满足）。
     remaining: list[TaskRange] | None = None
+    stride: Stride = CONSECUTIVE
     # 到这个时刻（Unix 秒）就不再要求交换机的数目；没有要求的是 None。
     switches_until: float | None = None
 
@@ -372,6 +373,7 @@ class QueueMemory:
             age_from(row),
             violation,
             tasks,
+            self._share(Stride(row["array_base"], row["array_step"])),
             self._switches_until(row),
         )
 
@@ -526,7 +528,9 @@ class QueueMemory:
             dependency = waiting.dependency
             assert dependency is not None
             busy = dependency.singleton and ahead(job_id)
-            found = evaluate(dependency, states, now=now, singleton_busy=busy, own_tasks=waiting.remaining)
+            found = evaluate(
+                dependency, states, now=now, singleton_busy=busy, own_tasks=waiting.remaining, own_stride=waiting.stride
+            )
             waiting.request = replace(waiting.request, dependency=found.outcome, waiting_for=found.unmet)
             if found.ready and waiting.job.tasks != list(found.ready):
                 # 换一个作业对象：队列里的那个可能正被计划引用。

@@ -38,7 +38,7 @@ class Share:
 class Start:
     """一次启动。
 
-    task_id 是要从数组行拆出来的任务号，不是数组行则为 None；
+    task_id 是要从数组行拆出来的任务的序号，不是数组行则为 None；
     becomes_task 表示这是最后一个任务，数组行自身成为它。
     """
 
@@ -90,7 +90,7 @@ _COMMIT = HotStatement(
         allocated_memory = p.memory, allocated_gres = p.gres, time_limit = coalesce(p.time_limit, j.time_limit),
         partition = coalesce(p.partition, j.partition),
         requested_partitions = CASE WHEN p.partition IS NOT NULL THEN j.partition END,
-        array_task_id = coalesce(p.task_id, j.array_task_id), array_remaining = NULL
+        array_task_id = coalesce(j.array_base + j.array_step * p.task_id, j.array_task_id), array_remaining = NULL
       FROM plan AS p LEFT JOIN array_part AS t ON t.job_id = p.job_id
       WHERE j.job_id = p.job_id AND {_THESE} AND (p.task_id IS NULL OR (p.becomes AND j.array_remaining = t.tasks))
         AND j.state = 'PENDING' AND j.hold IS NULL AND j.revision = p.revision AND EXISTS (SELECT FROM fence)
@@ -112,10 +112,11 @@ _COMMIT = HotStatement(
     ),
     split AS (
       INSERT INTO jobs (job_id, {", ".join(_SPEC_COLUMNS)}, requested_partitions, array_job_id, array_task_id,
-        array_max_tasks, state, submit_time, eligible_time, start_time, node_list, batch_host, allocated_nodes,
-        allocated_cpus, allocated_memory, allocated_gres)
+        array_base, array_step, array_max_tasks, state, submit_time, eligible_time, start_time, node_list, batch_host,
+        allocated_nodes, allocated_cpus, allocated_memory, allocated_gres)
       SELECT p.new_id, {", ".join(_SPLIT_VALUES)},
-        CASE WHEN p.partition IS NOT NULL THEN m.partition END, m.job_id, p.task_id, m.array_max_tasks, 'RUNNING',
+        CASE WHEN p.partition IS NOT NULL THEN m.partition END, m.job_id,
+        m.array_base + m.array_step * p.task_id, m.array_base, m.array_step, m.array_max_tasks, 'RUNNING',
         m.submit_time, coalesce(m.eligible_time, m.submit_time), clock_timestamp(), p.node_list, p.batch_host,
         p.nodes, p.cpus, p.memory, p.gres
       FROM numbered AS p JOIN jobs AS m ON m.job_id = p.job_id
