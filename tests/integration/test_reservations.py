@@ -102,7 +102,8 @@ def test_bad_requests_are_told(system: RunningSystem, slurm: Commands) -> None:
     assert code({"duration": "10", "licenses": "matlab"}) == "reservation_nodes_missing"
     assert code({"duration": "10", "flags": ["LICENSE_ONLY"]}) == "flags_conflict"
     assert code({"duration": "10", "licenses": "maple", "flags": ["LICENSE_ONLY"]}) == "license_unknown"
-    assert code({"duration": "10", "licenses": "matlab:x", "flags": ["LICENSE_ONLY"]}) == "invalid_field"
+    for licenses in ("matlab:x", "matlab:0", "matlab:²"):
+        assert code({"duration": "10", "licenses": licenses, "flags": ["LICENSE_ONLY"]}) == "invalid_field"
     assert code({"duration": "10", "licenses": "matlab:4", "flags": ["ANY_NODES"]}) == "reservation_too_large"
     assert code({"duration": "10", "licenses": "matlab", "nodes": "node1", "flags": ["ANY_NODES"]}) == "flags_conflict"
     assert code({"duration": "10", "nodes": "ALL", "colour": "red"}) == "unknown_field"

@@ -25,6 +25,8 @@ def tasks_of(ranges: tuple[TaskRange, ...]) -> list[int]:
         ("7,1-3,2", [1, 2, 3, 7], None),
         ("0-99%5", list(range(100)), 5),
         ("0-4%0", list(range(5)), None),
+        # 只有一个任务：步长再大（超出 int4）也不记。
+        ("3-5:9999999999", [3], None),
     ],
 )
 def test_the_forms_of_sbatch_array(text: str, tasks: list[int], most: int | None) -> None:
@@ -43,6 +45,7 @@ def test_a_bad_array_is_a_value_error_in_chinese(text: str) -> None:
 
 def test_a_huge_range_costs_nothing() -> None:
     assert parse_array("0-2147483646", max_tasks=2**31) == ArraySpec((TaskRange(0, 2**31 - 1),))
+    assert parse_array("3-5:9999999999", max_tasks=9).stride == Stride()
     found = parse_array("1-999999:3%50", max_tasks=2**31)
     assert found == ArraySpec((TaskRange(0, 333_333),), 50, Stride(1, 3))
 

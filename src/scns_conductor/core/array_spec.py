@@ -97,8 +97,8 @@ def parse_array(text: str, *, max_tasks: int) -> ArraySpec:
         total += count
         if last > MAX_TASK_ID or total > max_tasks:
             raise ValueError(f"数组 {text!r} 超过上限：任务号至多 {MAX_TASK_ID}，任务至多 {max_tasks} 个")
-        if step == 1:
-            spans.append((first, last + 1))
+        if step == 1 or count == 1:
+            spans.append((first, first + count))
         elif len(items) == 1:
             return ArraySpec((TaskRange(0, count),), max_running, Stride(first, step))
         else:

@@ -48,6 +48,8 @@ def parse_instant(text: str | int | float, now: datetime) -> datetime:
 
 
 def _from_epoch(seconds: float) -> datetime:
+    if seconds < 0:
+        raise ValueError(f"时刻 {seconds:g} 是负的；请写 1970 年以后的 Unix 秒")
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError) as error:

@@ -8,7 +8,7 @@ def parse_licenses(text: str | None) -> tuple[tuple[str, int], ...]:
         name, _, count = item.strip().replace("=", ":").partition(":")
         if not name:
             continue
-        if count and not count.isdigit():
-            raise ValueError(f"无法识别的许可证 {item.strip()!r}；例如 matlab:2")
+        if count and not (count.isdecimal() and int(count) > 0):
+            raise ValueError(f"无法识别的许可证 {item.strip()!r}；数目至少是 1，例如 matlab:2")
         found[name] = found.get(name, 0) + int(count or 1)
     return tuple(sorted(found.items()))
