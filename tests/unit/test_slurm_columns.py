@@ -5,7 +5,7 @@ import pytest
 from scns_conductor.slurm.columns import Field, letters, table
 from scns_conductor.slurm.job_dependencies import dependency_text
 from scns_conductor.slurm.job_json import job_record, job_record_39
-from scns_conductor.slurm.job_values import array_tasks, dependency
+from scns_conductor.slurm.job_values import array_tasks, dependency, display_id
 from scns_conductor.slurm.queue_columns import LETTERS, NAMES
 
 PENDING = {
@@ -75,3 +75,18 @@ def test_the_newer_json_wraps_numbers_that_may_be_unset_or_infinite() -> None:
     assert record["time_limit"] == {"set": False, "infinite": True, "number": 0}
     assert record["array_task_id"] == {"set": False, "infinite": False, "number": 0}
     assert record["cpus"] == {"set": True, "infinite": False, "number": 2}
+
+
+@pytest.mark.parametrize(
+    ("remaining", "shown"),
+    [
+        ("0-99", "12_[0-99]"),
+        ("1-9:2", "12_[1,3,5,7,9]"),
+        ("1-13:4", "12_[1-13:4]"),
+        ("4-7:3,13,22", "12_[4,7,13,22]"),
+        ("0-999999:3", "12_[0-999999:3]"),
+    ],
+)
+def test_a_stepped_array_is_written_as_slurm_writes_it(remaining: str, shown: str) -> None:
+    job = {"job_id": "12", "array_job_id": "12", "array_task_id": None, "array_remaining": remaining}
+    assert display_id(job) == shown

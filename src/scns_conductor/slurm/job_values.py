@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -22,6 +23,7 @@ ABSENT_STATES = {
 }  # fmt: skip
 ACTIVE = ("PENDING", "RUNNING", "SUSPENDED")
 _ARRAY_TEXT_LIMIT = 64
+_LEAST_STEPPED_SPAN = 10
 
 
 def array_tasks(job: Job) -> str | None:
@@ -29,8 +31,23 @@ def array_tasks(job: Job) -> str | None:
     remaining = job.get("array_remaining")
     if not remaining:
         return None
-    most = job.get("array_max_tasks")
-    return f"{remaining}%{most}" if most else str(remaining)
+    text, most = _listed(str(remaining)), job.get("array_max_tasks")
+    return f"{text}%{most}" if most else text
+
+
+def _listed(text: str) -> str:
+    """全部等步长、跨度大于 10 的写成 0-99:3，别的步长逐个列出（与 Slurm 的 xlate_array_task_str 相同）。"""
+    if ":" not in text:
+        return text
+    whole = re.fullmatch(r"(\d+)-(\d+):\d+", text)
+    if whole is not None and int(whole[2]) - int(whole[1]) > _LEAST_STEPPED_SPAN:
+        return text
+    words: list[str] = []
+    for item in text.split(","):
+        span, colon, by = item.partition(":")
+        lower, _, upper = span.partition("-")
+        words.extend(map(str, range(int(lower), int(upper) + 1, int(by))) if colon else [item])
+    return ",".join(words)
 
 
 def is_array_rest(job: Job) -> bool:
