@@ -206,6 +206,8 @@ def test_nodes_of_a_partition(system: RunningSystem, slurm: Commands) -> None:
     inside = as_user(system, "alice").submit("true\n", reservation="moving", time_limit="1")
     assert system.call("GET", f"/jobs/{inside}")[1]["partition"] == "right"
     system.call("POST", f"/jobs/cancel/{inside}")
+    in_use = system.call("DELETE", "/partitions/right")
+    assert (in_use[0], in_use[1]["code"]) == (409, "partition_in_use")
     for name in ("fixed", "moving"):
         scontrol(slurm, "delete", f"reservationname={name}")
     assert system.call("DELETE", "/partitions/right")[0] == 204

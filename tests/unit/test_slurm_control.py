@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from scns_conductor.slurm.control_changes import Relative, job_changes, partition_changes
+from scns_conductor.slurm.control_changes import Relative, job_changes, pairs, partition_changes
 from scns_conductor.slurm.control_config import config_lines
 from scns_conductor.slurm.control_processes import job_processes
 from scns_conductor.slurm.session import Fatal
@@ -27,6 +27,17 @@ def test_a_relative_time_limit_counts_from_the_present_one(given: str, limit: st
     change = job_changes({"timelimit": given})["time_limit"]
     assert isinstance(change, Relative)
     assert change.resolved(JOB) == limit
+
+
+def test_plus_equals_is_never_taken_for_equals() -> None:
+    """TimeLimit+=10 是加十分钟；别的字段没有 += 的意思，按名字拒绝，不当作 =。"""
+    for word in ("TimeLimit+=10", "TimeLimit=+10"):
+        change = job_changes(pairs([word]))["time_limit"]
+        assert isinstance(change, Relative)
+        assert change.resolved(JOB) == "20"
+    for changes in (job_changes, partition_changes):
+        with pytest.raises(Fatal):
+            changes(pairs(["Nodes+=2"]))
 
 
 def test_an_end_time_becomes_a_limit_from_the_start() -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.models import Partition
+from scns_conductor.core.recurrence import RECURRING
 from scns_conductor.core.statements import inbox_insert, notify_inbox
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.nodes import require_admin
@@ -18,6 +19,10 @@ _IN_USE = sa.text(
     "SELECT count(*) FROM jobs WHERE state IN ('PENDING', 'RUNNING', 'SUSPENDED') "
     "AND :name = ANY(string_to_array(partition, ','))"
 )
+_RESERVED = sa.text(
+    "SELECT min(name) FROM reservations WHERE partition = :name "
+    "AND (end_time > clock_timestamp() OR flags && CAST(:recurring AS text[]))"
+).bindparams(recurring=list(RECURRING))
 
 
 async def list_partitions(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
@@ -66,7 +71,7 @@ async def update_partition(
 
 
 async def delete_partition(engine: AsyncEngine, identity: Identity, name: str) -> None:
-    """删除；还有作业在用抛 Conflict。"""
+    """删除；还有作业或没有结束的预留在用抛 Conflict。"""
     require_admin(identity, "删除分区")
     async with engine.begin() as connection:
         used = (await connection.execute(_IN_USE, {"name": name})).scalar_one()
@@ -74,6 +79,9 @@ async def delete_partition(engine: AsyncEngine, identity: Identity, name: str) -
             raise Conflict(
                 f"分区 {name} 还有 {used} 个没有结束的作业；先把它们移走或等它们结束", code="partition_in_use"
             )
+        reserved = (await connection.execute(_RESERVED, {"name": name})).scalar_one()
+        if reserved is not None:
+            raise Conflict(f"预留 {reserved} 用着分区 {name}；先删除它或给它换分区", code="partition_in_use")
         deleted = await connection.execute(sa.delete(Partition).where(sa.column("name") == name))
         if deleted.rowcount == 0:
             raise _unknown(name)
