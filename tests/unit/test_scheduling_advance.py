@@ -9,7 +9,7 @@ from scns_conductor.scheduling.explain import explain
 from scns_conductor.scheduling.explain_text import render
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.plan import RESERVED
-from scns_conductor.scheduling.planner import plan
+from scns_conductor.scheduling.planner import Planner, plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
@@ -218,3 +218,22 @@ def test_why_names_the_reservation() -> None:
     assert "推迟" not in text
     # 比两次之间的空隙长：什么时候也不行，不说一个做不到的时刻。
     assert found.expected_start is None
+
+
+def test_what_starts_inside_is_not_counted_twice_in_the_next_plan() -> None:
+    """里面的作业先启动：这一遍它用着的与预留占着的都算，外面的要多等；下一遍就按实情。"""
+    reservation = AdvanceReservation("r", NOW - 10, NOW + 500, frozenset(), frozenset({"u"}), licenses=((MATLAB, 1),))
+    cluster, queue, planner = build([reservation]), Queue(), Planner(Policy())
+    cluster.set_pool(MATLAB, 2, "Licenses")
+    cluster.allocate(RunningJob(900, NOW + 25, (), pools=((MATLAB, 1),)))
+    inside = PendingJob(1, Shape(reservation="r", pools=((MATLAB, 1),)), 100.0)
+    outside = PendingJob(2, Shape(pools=((MATLAB, 1),)), 1000.0)
+    queue.upsert(inside)
+    queue.upsert(outside)
+    (start,) = planner.plan(cluster, queue, NOW).starts
+    assert start.job is inside
+    queue.remove(1)
+    pools = inside.shape.pools
+    cluster.allocate(RunningJob(1, NOW + 100, start.shares, pools=pools, reservation="r"))
+    decided = planner.plan(cluster, queue, NOW)
+    assert [(kept.job.job_id, kept.start_time) for kept in decided.reservations] == [(2, NOW + 25)]

@@ -34,6 +34,11 @@ def _from_scratch(cluster: Cluster, queue: Queue, now: float, policy: Policy) ->
     return cycle
 
 
+def _uses_reserved_licenses(cluster: Cluster, found: Plan) -> bool:
+    names = {each.name for each in cluster.reservations.values() if each.licenses}
+    return bool(names) and any(start.job.shape.reservation in names for start in found.starts)
+
+
 @dataclass(slots=True)
 class _Memory:
     """上一遍留下的。free 与 pools 是那时认为启动都成立之后的空闲：与现在不同的，就是变了的。"""
@@ -75,6 +80,9 @@ class Planner:
             cycle.unreserved,
             None if future is None else future.releases,
         )
+        if _uses_reserved_licenses(cluster, cycle.plan):
+            # 这一遍里它用着的与预留还占着的重复算了，下一遍从头。
+            self.forget()
         queue.fresh.clear()
         queue.disordered = False
         cluster.touched.clear()
