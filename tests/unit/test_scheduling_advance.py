@@ -237,3 +237,20 @@ def test_what_starts_inside_is_not_counted_twice_in_the_next_plan() -> None:
     cluster.allocate(RunningJob(1, NOW + 100, start.shares, pools=pools, reservation="r"))
     decided = planner.plan(cluster, queue, NOW)
     assert [(kept.job.job_id, kept.start_time) for kept in decided.reservations] == [(2, NOW + 25)]
+
+
+def test_a_node_freed_inside_a_reservation_is_seen_at_once() -> None:
+    """里面的作业等着里面的节点：空出来的那一遍就启动，不等从头计划。"""
+    reservation = AdvanceReservation("r", NOW - 10, NOW + 500, frozenset("a"), frozenset({"u"}))
+    cluster, queue, planner = build([reservation], [(0, 4, 100.0)]), Queue(), Planner(Policy())
+    for number, name in ((1, "r"), (2, None)):
+        queue.upsert(PendingJob(number, Shape(tasks=4, required_nodes=("a",), reservation=name), 60.0))
+    queue.upsert(PendingJob(3, Shape(reservation="r"), 60.0))
+    assert len(planner.plan(cluster, queue, NOW).starts) == 0
+    cluster.release(900)
+    assert [start.job.job_id for start in planner.plan(cluster, queue, NOW + 1).starts] == [1]
+    cluster.allocate(RunningJob(1, NOW + 60, (NodeShare(0, 4, 0),), reservation="r"))
+    queue.remove(1)
+    assert len(planner.plan(cluster, queue, NOW + 2).starts) == 0
+    cluster.release(1)
+    assert [start.job.job_id for start in planner.plan(cluster, queue, NOW + 3).starts] == [3]

@@ -335,7 +335,13 @@ class _Resumption:
         cluster = self._cycle.cluster
         facts = [facts_of(cluster, group) for group in groups]
         needs = np.stack([need for need, _ in facts])
-        simple = np.array([kind is not Kind.GENERAL for _, kind in facts])
+        # 在预留里运行的不看今后：那里预留的节点谁也不给。
+        simple = np.array(
+            [
+                kind is not Kind.GENERAL and not cluster.confined(group.shape)
+                for group, (_, kind) in zip(groups, facts, strict=True)
+            ]
+        )
         durations = np.array([group.shape.time_minimum_s or group.time_limit_s for group in groups])
         usable = [cluster.eligible(group.shape) for group in groups]
         for node in self._nodes.tolist():
