@@ -183,3 +183,14 @@ def test_steps_that_may_not_wait_and_jobs_that_are_only_planned(slurm: Commands)
     assert done.returncode == 0
     assert "srun: Job 0 to start at" in done.stderr
     assert not (slurm.work / "ran").exists()
+
+
+def test_a_job_waits_a_moment_for_the_folder_of_its_output(slurm: Commands) -> None:
+    job = slurm.submit("-o", "later/%j/out", text="#!/bin/sh\necho found\n")
+    folder = slurm.work / "later" / job
+    folder.mkdir(parents=True)
+    wait_until((folder / "out").exists, 30, "目录建好之后启动")
+    job = slurm.submit("-o", "never/out", text="#!/bin/sh\ntouch ran\n")
+    shown = ("scontrol", "show", "job", job)
+    wait_until(lambda: "JobState=FAILED" in slurm.run(*shown).stdout, 30, "一直没有目录的失败")
+    assert not (slurm.work / "ran").exists()
