@@ -109,7 +109,6 @@ class PmixServer:
         self._waiting: list[tuple[int, int]] = []
         self._queue: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]] = queue.SimpleQueue()
         self.fd, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._folder = tempfile.mkdtemp(prefix="scns-pmix-")
         # 库只记指针：给它的东西都要活着。
         self._kept: list[Any] = []
         self._last = b""
@@ -117,7 +116,8 @@ class PmixServer:
         try:
             self._library = ctypes.CDLL(LIBRARY)
         except OSError as error:
-            raise PmixUnavailable(f"{LIBRARY}: {error}; install libpmix2 on {node}") from error
+            raise PmixUnavailable(f"{error}; install libpmix2 on {node}") from error
+        self._folder = tempfile.mkdtemp(prefix="scns-pmix-")
         self._module = _Module(abort=_ABORT(self._on_abort), fence=_FENCE(self._on_fence))
         own = [("pmix.srvr.tmpdir", _STRING, self._folder), ("pmix.sys.tmpdir", _STRING, self._folder)]
         infos = self._infos(own)
