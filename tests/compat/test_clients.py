@@ -46,6 +46,13 @@ def test_submitit_array_gives_every_result(slurm: Slurm) -> None:
     assert [job.result() for job in jobs] == [10, 20, 30, 40, 50, 60]
 
 
+def test_submitit_makes_the_folder_of_a_job_after_it_was_submitted(slurm: Slurm) -> None:
+    """folder="…/%j"（文档里的写法）：拿到作业号才建目录，作业不能因为启动得快就失败。"""
+    executor = _executor(slurm.work / "logs" / "%j")
+    assert executor.submit(operator.mul, 6, 7).result() == 42
+    assert [job.result() for job in executor.map_array(operator.mul, [1, 2], [10] * 2)] == [10, 20]
+
+
 def test_submitit_cancel_ends_the_job(slurm: Slurm) -> None:
     job = _executor(slurm.work / "logs").submit(time.sleep, 300)
     wait_until(lambda: job.get_info(mode="force").get("State") == "RUNNING", what="开始运行")

@@ -1,4 +1,4 @@
-"""真的 MPI：Open MPI 的 mpirun 靠 srun 起它的守护进程；MPICH 与 Slurm 的 libpmi2 靠 srun --mpi=pmi2。"""
+"""真的 MPI：Open MPI 的 mpirun 靠 srun 起它的守护进程；srun 直接启动的，MPICH 与 libpmi2 靠 pmi2，Open MPI 靠 pmix。"""
 
 import os
 import subprocess
@@ -136,9 +136,21 @@ def test_mpich_is_launched_by_srun(cluster: Cluster, tmp_path: Path) -> None:
     assert [line.split()[1] for line in done.stdout.splitlines()] == ["0/1"] * 4
 
 
-def test_mpi_abort_ends_the_whole_step(cluster: Cluster, tmp_path: Path) -> None:
-    built(tmp_path, "mpicc.mpich", ABORT)
-    done = cluster.run("srun", "-N2", "-n4", "--mpi=pmi2", "./program", work=tmp_path)
+def test_open_mpi_is_launched_by_srun_through_pmix(cluster: Cluster, tmp_path: Path) -> None:
+    built(tmp_path, "mpicc.openmpi", PROGRAM)
+    cluster.environment["OMPI_MCA_btl"] = "tcp,self"
+    for order, nodes in (("block", ["node1", "node1", "node2", "node2"]), ("cyclic", ["node1", "node2"] * 2)):
+        done = cluster.run("srun", "-N2", "-n4", "-m", order, "--mpi=pmix", "./program", work=tmp_path)
+        assert done.returncode == 0, done.stderr
+        told = [f"rank {rank}/4 node {node} sum 10" for rank, node in enumerate(nodes)]
+        assert sorted(done.stdout.splitlines()) == told
+
+
+@pytest.mark.parametrize(("compiler", "kind"), [("mpicc.mpich", "pmi2"), ("mpicc.openmpi", "pmix")])
+def test_mpi_abort_ends_the_whole_step(cluster: Cluster, tmp_path: Path, compiler: str, kind: str) -> None:
+    built(tmp_path, compiler, ABORT)
+    cluster.environment["OMPI_MCA_btl"] = "tcp,self"
+    done = cluster.run("srun", "-N2", "-n4", f"--mpi={kind}", "./program", work=tmp_path)
     assert done.returncode not in (0, None)
     assert "ABORTED BY TASK 3" in done.stderr
 

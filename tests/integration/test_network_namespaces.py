@@ -97,10 +97,10 @@ def test_mpirun_and_pmi_over_two_machines(yard: NetworkYard, work: Path) -> None
     subprocess.run(["mpicc.mpich", "program.c", "-o", "mpich"], cwd=work, check=True)
     script = (
         "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=tcp,self\n"
-        "mpirun.openmpi ./open | sort\nsrun --mpi=pmi2 ./mpich | sort\n"
+        "mpirun.openmpi ./open | sort\nsrun --mpi=pmi2 ./mpich | sort\nsrun --mpi=pmix ./open | sort\n"
     )
     lines = ran(yard, work, script, nodes="2", tasks=4, tasks_per_node=2, required_nodes="alpha,beta")
-    assert lines == [f"rank {rank}/4 {NODES[rank // 2]} sum 10" for rank in range(4)] * 2
+    assert lines == [f"rank {rank}/4 {NODES[rank // 2]} sum 10" for rank in range(4)] * 3
 
 
 def test_a_torchrun_like_launch_meets_on_the_first_host(yard: NetworkYard, work: Path) -> None:

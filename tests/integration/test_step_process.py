@@ -45,6 +45,6 @@ def test_a_signal_right_after_the_fork_is_not_swallowed(
     starter = TaskStarter(spec, linked=False)
     tasks = [Task(rank) for rank in range(20)]
     for task in tasks:
-        starter.start(task, None)
+        starter.start(task, (None, {}))
         signal_task(task.pid, signal.SIGTERM)
     assert [end_of(task.pid) for task in tasks] == [-signal.SIGTERM] * 20

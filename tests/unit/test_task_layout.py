@@ -23,8 +23,21 @@ def ranks(placed: list[NodeTasks]) -> dict[str, list[int]]:
         (StepShape(tasks=8), {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}),
         (StepShape(tasks=4, nodes=1), {"a": [0, 1, 2, 3]}),
         (StepShape(tasks_per_node=1), {"a": [0], "b": [1]}),
-        (StepShape(tasks=4, cyclic=True), {"a": [0, 2], "b": [1, 3]}),
+        (StepShape(tasks=4, plane=1), {"a": [0, 2], "b": [1, 3]}),
+        (StepShape(tasks=7, plane=2), {"a": [0, 1, 4, 5], "b": [2, 3, 6]}),
+        (StepShape(tasks=5, plane=4), {"a": [0, 1, 2, 3], "b": [4]}),
+        # 缺省摊匀，写了 pack 才放满一个再放下一个，也只用放得下的节点。
+        (StepShape(tasks=6), {"a": [0, 1, 2], "b": [3, 4, 5]}),
+        (StepShape(tasks=4, pack=True), {"a": [0, 1, 2, 3]}),
+        (StepShape(tasks=5, nodes=2, pack=True), {"a": [0, 1, 2, 3], "b": [4]}),
+        (StepShape(tasks=3, hosts=("b", "a", "b")), {"a": [1], "b": [0, 2]}),
+        (StepShape(hosts=("b", "b")), {"b": [0, 1]}),
         (StepShape(tasks=1, node_names=("b",)), {"b": [0]}),
+        # -w 说的是一定要有的，不是只用它们的。
+        (StepShape(tasks=2, node_names=("b",)), {"a": [0], "b": [1]}),
+        (StepShape(tasks=2, node_names=("b",), nodes=1), {"b": [0, 1]}),
+        (StepShape(tasks=2, excluded=("a",)), {"b": [0, 1]}),
+        (StepShape(tasks=2, nodes=1, most_nodes=2), {"a": [0], "b": [1]}),
         (StepShape(tasks=2, cpus_per_task=4), {"a": [0], "b": [1]}),
         (StepShape(tasks=2, relative=1), {"b": [0, 1]}),
         (StepShape(tasks=9, nodes=1, overcommit=True), {"a": list(range(9))}),
@@ -42,6 +55,12 @@ def test_srun_forms(shape: StepShape, expected: dict[str, list[int]]) -> None:
         (StepShape(tasks=3, cpus_per_task=4), False),
         (StepShape(node_names=("c",)), False),
         (StepShape(tasks=5, tasks_per_node=2), False),
+        (StepShape(tasks=1, cpus_per_task=5, whole=False), False),
+        (StepShape(tasks=9, overlap=True, whole=False), False),
+        (StepShape(hosts=("a",) * 5), False),
+        (StepShape(tasks=2, hosts=("a",)), False),
+        (StepShape(excluded=("a", "b")), False),
+        (StepShape(node_names=("a",), excluded=("a",)), False),
     ],
 )
 def test_what_never_fits_is_not_called_busy(shape: StepShape, busy: bool) -> None:
@@ -59,7 +78,15 @@ def test_whole_steps_wait_for_each_other_and_exact_ones_share() -> None:
     with pytest.raises(LayoutError) as caught:
         lay_out(half, StepShape(tasks=3, whole=False))
     assert caught.value.busy
-    assert lay_out(half, StepShape(tasks=6, whole=False, overlap=True)) == [NodeTasks("a", tuple(range(6)), 0)]
+    assert lay_out(half, StepShape(tasks=4, whole=False, overlap=True)) == [NodeTasks("a", tuple(range(4)), 0)]
+    with pytest.raises(LayoutError) as caught:
+        lay_out(half, StepShape(hosts=("a",), whole=True))
+    assert caught.value.busy
+
+
+def test_a_few_large_nodes_are_taken_when_the_first_ones_do_not_fit() -> None:
+    nodes = [StepNode("a", 2, 2, 2), StepNode("b", 4, 4, 4)]
+    assert ranks(lay_out(nodes, StepShape(tasks=4, nodes=1))) == {"b": [0, 1, 2, 3]}
 
 
 def test_an_exact_step_takes_the_node_that_is_free() -> None:
@@ -76,7 +103,8 @@ SHAPES = st.builds(
     nodes=st.none() | st.integers(1, 9),
     tasks_per_node=st.none() | st.integers(1, 6),
     cpus_per_task=st.integers(1, 5),
-    cyclic=st.booleans(),
+    plane=st.integers(0, 3),
+    pack=st.booleans(),
     whole=st.booleans(),
 )
 

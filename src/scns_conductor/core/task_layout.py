@@ -28,16 +28,24 @@ class StepNode:
 class StepShape:
     """作业步要的。tasks 为 None 时每节点 tasks_per_node 个（没写则按作业的任务数）。
 
+    nodes 是最少几个节点，most_nodes 是最多（没写与 nodes 相同）。
+    plane 是怎样发任务：0 成块（-m block），1 轮流（cyclic），更大的是每轮每节点几个（plane=N）。
+    pack 是成块时放满一个再放下一个。
+    hosts 是逐个任务所在的节点（-m arbitrary），写了它就不看前面的。
     whole 表示占住用到的节点上作业的全部 CPU（没有 --exact 也没有 --overlap 的 srun）；overlap 表示不论别的步占了多少。
     relative 是从作业的第几个节点用起（-r）；overcommit 表示任务可以比 CPU 多（-O）。
     """
 
     tasks: int | None = None
     nodes: int | None = None
+    most_nodes: int | None = None
     tasks_per_node: int | None = None
     cpus_per_task: int = 1
     node_names: tuple[str, ...] = ()
-    cyclic: bool = False
+    excluded: tuple[str, ...] = ()
+    plane: int = 0
+    pack: bool = False
+    hosts: tuple[str, ...] = ()
     whole: bool = True
     overlap: bool = False
     relative: int = 0
@@ -55,13 +63,14 @@ class NodeTasks:
 
 def lay_out(nodes: Sequence[StepNode], shape: StepShape) -> list[NodeTasks]:
     """摆好的节点，次序与作业的相同，每个至少一个任务。摆不下抛 LayoutError（中文原因）。"""
-    candidates = _candidates(nodes, shape)
-    usable = [node for node in candidates if shape.overlap or _room(node, shape) > 0]
-    count = _node_count(candidates, usable, shape)
-    tasks = _task_count(candidates, count, shape)
-    chosen = usable[:count]
-    counts = _counts(chosen, tasks, shape)
-    ranks = _ranks(counts, cyclic=shape.cyclic)
+    if shape.hosts:
+        chosen, owners = _as_listed(nodes, shape)
+    else:
+        chosen, owners = _dealt(nodes, shape)
+    ranks: list[list[int]] = [[] for _ in chosen]
+    # 成块的：各节点几个已经定了，序号改成连着的。
+    for rank, index in enumerate(owners if shape.hosts or shape.plane else sorted(owners)):
+        ranks[index].append(rank)
     return [
         NodeTasks(node.name, tuple(mine), _held_cpus(node, len(mine), shape))
         for node, mine in zip(chosen, ranks, strict=True)
@@ -69,20 +78,64 @@ def lay_out(nodes: Sequence[StepNode], shape: StepShape) -> list[NodeTasks]:
     ]
 
 
+def _as_listed(nodes: Sequence[StepNode], shape: StepShape) -> tuple[list[StepNode], list[int]]:
+    """-m arbitrary：逐个任务所在的节点。"""
+    positions = {node.name: index for index, node in enumerate(nodes)}
+    for name in shape.hosts:
+        if name not in positions:
+            raise LayoutError(f"节点 {name} 不是这个作业的", field="nodes")
+    tasks = shape.tasks or len(shape.hosts)
+    if tasks > len(shape.hosts):
+        raise LayoutError(f"要 {tasks} 个任务，节点的列表只有 {len(shape.hosts)} 个")
+    owners = [positions[name] for name in shape.hosts[:tasks]]
+    counts = [owners.count(index) for index in range(len(nodes))]
+    for node, count in zip(nodes, counts, strict=True):
+        if count > _most(node, shape):
+            raise LayoutError(f"要在 {node.name} 上放 {count} 个任务，超过了作业在它上面的 CPU")
+        if not shape.overlap and count > _room(node, shape):
+            raise LayoutError(f"{node.name} 此刻放不下 {count} 个任务", busy=True)
+    return list(nodes), owners
+
+
+def _dealt(nodes: Sequence[StepNode], shape: StepShape) -> tuple[list[StepNode], list[int]]:
+    candidates = [node for node in _candidates(nodes, shape) if _most(node, shape)]
+    if not candidates:
+        raise LayoutError(f"每个任务 {shape.cpus_per_task} 个 CPU，作业在哪个节点上都没有这么多")
+    usable = [node for node in candidates if shape.overlap or _room(node, shape) > 0]
+    count = _node_count(candidates, usable, shape)
+    tasks = _task_count(candidates, count, shape)
+    chosen = usable[:count]
+    if not shape.node_names and sum(_most(node, shape) for node in chosen) < tasks:
+        # 前几个放不下：换成最大的几个。
+        chosen = sorted(usable, key=lambda node: -_most(node, shape))[:count]
+    chosen = [node for node in nodes if node in chosen]
+    return chosen, _deal(_rooms(chosen, tasks, shape), tasks, shape)
+
+
 def _candidates(nodes: Sequence[StepNode], shape: StepShape) -> list[StepNode]:
     if shape.relative:
         if shape.relative >= len(nodes):
-            raise LayoutError(f"从第 {shape.relative} 个节点用起，作业只有 {len(nodes)} 个节点")
+            raise LayoutError(f"从第 {shape.relative} 个节点用起，作业只有 {len(nodes)} 个节点", field="nodes")
         nodes = nodes[shape.relative :]
-    if not shape.node_names:
-        return list(nodes)
     by_name = {node.name: node for node in nodes}
     missing = [name for name in shape.node_names if name not in by_name]
     if missing:
-        raise LayoutError(f"节点 {missing[0]} 不是这个作业的")
+        raise LayoutError(f"节点 {missing[0]} 不是这个作业的", field="nodes")
+    if set(shape.node_names) & set(shape.excluded):
+        raise LayoutError("同一个节点既要用又排除", field="nodes")
+    nodes = [node for node in nodes if node.name not in shape.excluded]
+    if not nodes:
+        raise LayoutError("作业的节点都排除掉了", field="nodes")
     wanted = [node for node in nodes if node.name in shape.node_names]
-    # -w 之外还可以用别的节点，只要 -N 要得更多（srun(1) --nodelist）。
+    # -w 的先用；没有写 -N 的步仍用作业的全部节点，它只说哪些一定要有（srun(1) --nodelist）。
     return wanted + [node for node in nodes if node.name not in shape.node_names]
+
+
+def _most(node: StepNode, shape: StepShape) -> int:
+    """节点上至多几个任务，不论此刻谁占着。"""
+    if shape.overcommit:
+        return shape.tasks or node.cpus
+    return node.cpus // shape.cpus_per_task
 
 
 def _room(node: StepNode, shape: StepShape) -> int:
@@ -95,21 +148,34 @@ def _room(node: StepNode, shape: StepShape) -> int:
 
 
 def _node_count(candidates: list[StepNode], usable: list[StepNode], shape: StepShape) -> int:
-    count = shape.nodes or len(shape.node_names) or None
-    if count is None:
-        count = len(candidates)
+    least = shape.nodes
+    if least is None:
+        count = _fewest(candidates, shape) if shape.pack else len(candidates)
         if shape.tasks is not None:
             count = min(count, shape.tasks)
         if not shape.whole and not shape.overlap:
             # --exact：用得上几个就几个，此刻满了的不等。
             return max(1, min(count, len(usable))) if usable else _refuse_busy(1)
-    if count > len(candidates):
-        raise LayoutError(f"要 {count} 个节点，作业只有 {len(candidates)} 个")
+    else:
+        if least > len(candidates):
+            raise LayoutError(f"要 {least} 个节点，作业只有 {len(candidates)} 个可用", field="nodes")
+        # 范围之内越多越好，此刻空着的才算。
+        count = max(least, min(shape.most_nodes or least, len(usable)))
     if shape.tasks is not None and shape.tasks < count:
         count = shape.tasks
     if count > len(usable):
         return _refuse_busy(count)
     return count
+
+
+def _fewest(candidates: list[StepNode], shape: StepShape) -> int:
+    """-m pack 没有写 -N 时只用放得下的前几个节点。"""
+    room = 0
+    for count, node in enumerate(candidates, 1):
+        room += _most(node, shape)
+        if room >= (shape.tasks or sum(each.tasks for each in candidates)):
+            return count
+    return len(candidates)
 
 
 def _refuse_busy(count: int) -> int:
@@ -124,55 +190,41 @@ def _task_count(candidates: list[StepNode], count: int, shape: StepShape) -> int
     return max(count, sum(node.tasks for node in candidates[:count]))
 
 
-def _counts(chosen: list[StepNode], tasks: int, shape: StepShape) -> list[int]:
-    """每个节点几个任务：先按作业分给它的个数成块地放满，多出来的在放得下的节点上一轮一个地加。"""
-    most = [tasks if shape.overcommit else max(1, node.cpus // shape.cpus_per_task) for node in chosen]
+def _rooms(chosen: list[StepNode], tasks: int, shape: StepShape) -> list[int]:
+    """各节点可以放几个；合起来一定放得下，否则抛 LayoutError。"""
+    cap = tasks if shape.tasks_per_node is None else shape.tasks_per_node
+    rooms = [min(cap, _most(node, shape)) for node in chosen]
+    if cap * len(chosen) < tasks:
+        raise LayoutError(f"{len(chosen)} 个节点、每节点至多 {cap} 个任务，放不下 {tasks} 个")
+    if sum(rooms) < tasks:
+        raise LayoutError(f"要 {tasks} 个任务、每个 {shape.cpus_per_task} 个 CPU，超过了作业的分配")
     if not shape.overlap:
-        now = [_room(node, shape) for node in chosen]
-        if sum(now) < tasks <= sum(most):
+        rooms = [min(cap, _room(node, shape)) for node in chosen]
+        if sum(rooms) < tasks:
             raise LayoutError(f"要 {tasks} 个任务、每个 {shape.cpus_per_task} 个 CPU，此刻放不下", busy=True)
-        if sum(most) < tasks:
-            raise LayoutError(f"要 {tasks} 个任务、每个 {shape.cpus_per_task} 个 CPU，超过了作业的分配")
-        most = now
-    if shape.tasks_per_node is not None:
-        most = [min(room, shape.tasks_per_node) for room in most] if not shape.overlap else most
-        if shape.tasks_per_node * len(chosen) < tasks:
-            raise LayoutError(f"{len(chosen)} 个节点、每节点至多 {shape.tasks_per_node} 个任务，放不下 {tasks} 个")
-    quota = [shape.tasks_per_node or max(1, node.tasks) for node in chosen]
-    counts = [0] * len(chosen)
-    # 每个节点先有一个：要了几个节点就用几个。
-    for index in range(min(len(chosen), tasks)):
-        counts[index] = 1
-    left = tasks - sum(counts)
-    for index in range(len(chosen)):
-        more = max(0, min(left, quota[index] - counts[index], most[index] - counts[index]))
+    return rooms
+
+
+def _deal(rooms: list[int], tasks: int, shape: StepShape) -> list[int]:
+    """依次发出的任务各在第几个节点上：每个节点先有一个，再一轮一轮地发，满了的跳过（plane 一轮几个，pack 一轮发满）。
+
+    成块的也这样定各节点几个：Slurm 缺省是摊匀，而不是放满一个再放下一个。
+    """
+    counts = [0] * len(rooms)
+    owners: list[int] = []
+    size = tasks if shape.pack and not shape.plane else max(1, shape.plane)
+    if size > 1 and not shape.plane:
+        _round(rooms, tasks, 1, counts, owners)
+    while len(owners) < tasks:
+        _round(rooms, tasks, size, counts, owners)
+    return owners
+
+
+def _round(rooms: list[int], tasks: int, size: int, counts: list[int], owners: list[int]) -> None:
+    for index, room in enumerate(rooms):
+        more = max(0, min(size, room - counts[index], tasks - len(owners)))
         counts[index] += more
-        left -= more
-    while left:
-        open_nodes = [index for index in range(len(chosen)) if shape.overlap or counts[index] < most[index]]
-        if not open_nodes:
-            raise LayoutError(f"要 {tasks} 个任务，{len(chosen)} 个节点放不下", busy=not shape.overlap)
-        for index in open_nodes[:left]:
-            counts[index] += 1
-        left -= min(left, len(open_nodes))
-    return counts
-
-
-def _ranks(counts: list[int], *, cyclic: bool) -> list[list[int]]:
-    ranks: list[list[int]] = [[] for _ in counts]
-    if not cyclic:
-        first = 0
-        for index, count in enumerate(counts):
-            ranks[index] = list(range(first, first + count))
-            first += count
-        return ranks
-    rank = 0
-    while rank < sum(counts):
-        for index, count in enumerate(counts):
-            if len(ranks[index]) < count:
-                ranks[index].append(rank)
-                rank += 1
-    return ranks
+        owners += [index] * more
 
 
 def _held_cpus(node: StepNode, tasks: int, shape: StepShape) -> int:

@@ -128,6 +128,7 @@ async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, requ
             "tasks": tasks,
             "cpus_per_task": request.shape.cpus_per_task,
             "nodes": {node.name: list(node.ranks) for node in placed},
+            "node_cpus": {node.name: node.cpus for node in placed},
             # JSON 的对象在数据库里不保次序，节点的次序另写。
             "node_order": [node.name for node in placed],
             "shares": shares,
@@ -179,12 +180,12 @@ def _node_share(row: Any) -> NodeShare:
     return NodeShare(row.name, row.memory, row.gres, row.gres_ids, row.taken)
 
 
-def node_names(text: str | None) -> tuple[str, ...]:
-    """-w 的节点列表；写错了抛 InvalidRequest。"""
+def node_names(text: str | None, field: str) -> tuple[str, ...]:
+    """节点列表；写错了抛 InvalidRequest。"""
     try:
         return tuple(expand(text)) if text else ()
     except ValueError as error:
-        raise InvalidRequest("node_list", str(error)) from error
+        raise InvalidRequest(field, str(error)) from error
 
 
 async def _running(connection: AsyncConnection, identity: Identity, job_id: str) -> JobRow:

@@ -39,6 +39,9 @@ def raw_id(row: Row) -> str:
 def state(row: Row) -> str:
     """缺省是平常的 CANCELLED：很多客户端只认它；设了 SCNS_SACCT_CANCELLED_BY 才写 CANCELLED by UID。"""
     word = str(row["state"])
+    if word in ("RUNNING", "SUSPENDED") and not is_step(row) and row.get("requested_end_state") == "CANCELLED":
+        # 已经取消，任务还在宽限里：Slurm 的记账此刻就是 CANCELLED（squeue 里是 COMPLETING）。
+        word = "CANCELLED"
     if word == "CANCELLED" and not is_step(row) and os.environ.get("SCNS_SACCT_CANCELLED_BY"):
         return f"CANCELLED by {of.user_ids(row.get('requested_end_actor') or row['user_name'])[0]}"
     return word

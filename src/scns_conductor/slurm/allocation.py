@@ -26,7 +26,25 @@ class Revoked(Exception):
         self.number = number
 
 
-def request(client: Client, command: str, job: Mapping[str, Any], *, immediate: bool, quiet: bool) -> dict[str, Any]:
+def immediate_s(given: Mapping[str, str]) -> float | None:
+    """-I[秒]：最多等多久，没有写是 None；写错了抛 Fatal。"""
+    text = given.get("immediate")
+    if text is None:
+        return None
+    if text and not text.isdigit():
+        raise Fatal("Invalid --immediate specification")
+    return float(text or 1)
+
+
+def busy(what: str) -> Fatal:
+    """-I 的时间之内没有等到。"""
+    code = os.environ.get("SLURM_EXIT_IMMEDIATE", "")
+    return Fatal(what, code=int(code) & 0xFF if code.isdigit() else 1, exact=code.isdigit())
+
+
+def request(
+    client: Client, command: str, job: Mapping[str, Any], *, immediate: float | None, quiet: bool
+) -> dict[str, Any]:
     """申请并等到分配；返回作业的详情（含 allocations）。被拒抛 Fatal，等不到抛 Revoked。"""
     wanted = {**job, "interactive": True, "submit_host": os.uname().nodename}
     try:
@@ -60,7 +78,7 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _wait(client: Client, command: str, job_id: str, *, immediate: bool, quiet: bool) -> dict[str, Any]:
+def _wait(client: Client, command: str, job_id: str, *, immediate: float | None, quiet: bool) -> dict[str, Any]:
     began, pause_s, told = time.monotonic(), FIRST_PAUSE_S, False
     while True:
         try:
@@ -78,8 +96,8 @@ def _wait(client: Client, command: str, job_id: str, *, immediate: bool, quiet: 
             say(command, f"error: Job allocation {job_id} has been revoked")
             raise Revoked
         waited = time.monotonic() - began
-        if immediate and waited > 1:
-            raise Fatal("Unable to allocate resources: Requested nodes are busy")
+        if immediate is not None and waited > immediate:
+            raise busy("Unable to allocate resources: Requested nodes are busy")
         if waited > QUIET_S and not told and not quiet and job["state"] == "PENDING":
             prefix = "Pending job allocation" if command == "salloc" else ""
             if prefix:

@@ -45,7 +45,11 @@ def derived(given: Mapping[str, str]) -> dict[str, str]:
     """换成别的选项之后的 given。"""
     found = dict(given)
     if found.get("nodefile"):
-        found["nodelist"] = _nodes_in(found.pop("nodefile"))
+        found["nodelist"] = nodes_in(found.pop("nodefile"))
+    for key in ("nodelist", "exclude"):
+        # 有斜杠的是文件（sbatch(1) 的 -w、-x）。
+        if "/" in found.get(key, ""):
+            found[key] = nodes_in(found[key])
     if found.get("gpus_per_socket"):
         # 本系统的节点都是一个插槽（见 scontrol show node）。
         if found.get("sockets_per_node", "1") != "1":
@@ -60,8 +64,8 @@ def derived(given: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _nodes_in(path: str) -> str:
-    """每行一个节点，或逗号相隔（-F）。"""
+def nodes_in(path: str) -> str:
+    """每行一个节点，或逗号相隔（-F、-w、-x、SLURM_HOSTFILE 的文件）。"""
     try:
         with open(path, encoding="utf-8") as stream:
             words = stream.read().replace(",", "\n").split()

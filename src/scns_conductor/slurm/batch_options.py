@@ -80,7 +80,7 @@ _HINTS = [
     "-B --extra-node-info", "--acctg-freq", "--cores-per-socket", "--sockets-per-node", "--threads-per-core",
     "--cpu-freq", "--hint", "--mem-bind", "--ntasks-per-core", "--ntasks-per-socket", "--gres-flags", "--profile",
     "--gpu-bind", "--gpu-freq", "--network", "--delay-boot", "--power", "--wait-all-nodes",
-    "--cpu-bind",
+    "--cpu-bind", "--prefer",
 ),
     *flags("--use-min-nodes", "--spread-job", "--ignore-pbs", "-v --verbose", "-Q --quiet", "--nvmps"),
     option("--propagate", "optional"),

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from scns_conductor.client import Client, Problem
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.options import flags, values
-from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
+from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, say, slurm_error
 from scns_conductor.slurm.step_link import Listener, StepLink
 from scns_conductor.slurm.step_output import StepOutput
 from scns_conductor.slurm.terminal import raw_terminal
@@ -57,11 +57,12 @@ def main(words: list[str]) -> int:
     if "help" in parsed or "usage" in parsed:
         print(_USAGE)
         return 0
-    if len(parsed.arguments) != 1:
-        raise Fatal("No job step ID was given" if not parsed.arguments else "Too many arguments", prefix="error: ")
-    job_id, _, step_text = parsed.arguments[0].partition(".")
+    job_id, _, step_text = parsed.arguments[0].partition(".") if len(parsed.arguments) == 1 else ("", "", "")
     if not step_text.isdigit() or not job_id.replace("_", "").isdigit():
-        raise Fatal(f'Invalid job step ID "{parsed.arguments[0]}"; expected <jobid.stepid>')
+        why = "Failed to parse stepid from command line options"
+        say("sattach", f"error: {why if len(parsed.arguments) == 1 else 'too many parameters'}")
+        print(_USAGE, file=sys.stderr)
+        return 1
     step_id = int(step_text)
     with connect() as client:
         try:
@@ -77,9 +78,9 @@ def main(words: list[str]) -> int:
 def _layout(client: Client, job_id: str, step_id: int) -> int:
     step = client.step(job_id, step_id)
     print("Job step layout:")
-    print(f"  {step['tasks']} tasks, {len(step['nodes'])} nodes ({compress(step['nodes'])})\n")
+    print(f"\t{step['tasks']} tasks, {len(step['nodes'])} nodes ({compress(step['nodes'])})\n")
     for index, (node, ranks) in enumerate(step["layout"].items()):
-        print(f"  Node {index} ({node}), {len(ranks)} task(s): {' '.join(map(str, ranks))} ")
+        print(f"\tNode {index} ({node}), {len(ranks)} task(s): {' '.join(map(str, ranks))} ")
     return 0
 
 

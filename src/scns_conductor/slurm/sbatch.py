@@ -11,7 +11,7 @@ from scns_conductor.slurm.batch_options import BAD_OPTION, OPTIONS, environment_
 from scns_conductor.slurm.error_words import NODE_CONFIGURATION
 from scns_conductor.slurm.options import Parsed, UsageError, parse
 from scns_conductor.slurm.script_source import read_script
-from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, refusal_details, slurm_error
+from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, refusal_details, slurm_error
 
 _USAGE = "Usage: sbatch [OPTIONS(0)...] [ : [OPTIONS(N)...]] script(0) [args(0)...]"
 # 这些只看命令行，脚本里的不算。
@@ -43,22 +43,12 @@ def main(words: list[str]) -> int:
         job["argv"] = parsed.arguments[1:]
     with connect() as client:
         if "test_only" in parsed:
-            return _test_only(client, job, script)
+            return plan_only(client, job, script, "sbatch")
         job_id = _submit(client, job, script)
         quiet = "quiet" in parsed
         print(job_id) if "parsable" in given else None if quiet else print(f"Submitted batch job {job_id}")
         sys.stdout.flush()
         return wait_for(client, job_id) if "wait" in given else 0
-
-
-def current_umask() -> int:
-    """作业沿用提交者的 umask（SLURM_UMASK 优先）。"""
-    given = os.environ.get("SLURM_UMASK", "")
-    if given and set(given) <= set("01234567"):
-        return int(given, 8) & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _header(script: str) -> dict[str, str]:
@@ -86,13 +76,13 @@ def _submit(client: Client, job: dict[str, Any], script: str) -> str:
         raise Fatal(*lines) from error
 
 
-def _test_only(client: Client, job: dict[str, Any], script: str) -> int:
+def plan_only(client: Client, job: dict[str, Any], script: str, command: str) -> int:
     """allocation failure 与 Job N to start at 都写到标准错误（sbatch.c）。"""
     try:
         plan = client.plan(job, script)
     except ClientError as error:
         if isinstance(error, Problem) and error.code == "partition_unknown":
-            print(f"sbatch: error: invalid partition specified: {job.get('partition')}", file=sys.stderr)
+            print(f"{command}: error: invalid partition specified: {job.get('partition')}", file=sys.stderr)
         text = slurm_error(error)
         if isinstance(error, Problem) and error.code in ("cpus_exceed_partition", "node_count_invalid"):
             text = NODE_CONFIGURATION
@@ -108,7 +98,7 @@ def _test_only(client: Client, job: dict[str, Any], script: str) -> int:
     where = f" on nodes {listed}" if listed else ""
     part = plan.get("partition") or job.get("partition")
     in_part = f" in partition {part}" if part else ""
-    print(f"sbatch: Job 0 to start at {instant(start)} using {cpus} processors{where}{in_part}", file=sys.stderr)
+    print(f"{command}: Job 0 to start at {instant(start)} using {cpus} processors{where}{in_part}", file=sys.stderr)
     return 0
 
 

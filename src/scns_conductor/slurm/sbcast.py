@@ -1,6 +1,7 @@
 """sbcast：把一个文件送到作业的全部节点（sbcast(1)）。"""
 
 import os
+import sys
 
 from scns_conductor.slurm.broadcast import broadcast
 from scns_conductor.slurm.options import flags, option, values
@@ -22,7 +23,9 @@ def main(words: list[str]) -> int:
         print(_USAGE)
         return 0
     if len(parsed.arguments) != 2:
-        raise Fatal(f"Need two file names, have {len(parsed.arguments)} names")
+        print(f"Need two file names, have {len(parsed.arguments)} names", file=sys.stderr)
+        print('Try "sbcast --help" for more information', file=sys.stderr)
+        return 1
     if (parsed.last("send_libs") or "no").lower() not in ("no", "n") or "exclude" in parsed:
         raise Fatal("--send-libs is not supported by this system")
     job_id = parsed.last("jobid") or os.environ.get("SLURM_JOB_ID") or os.environ.get("SLURM_JOBID")

@@ -1,6 +1,7 @@
 """scontrol：查看与控制（scontrol(1)）。"""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -99,10 +100,18 @@ def _release(_parsed: Parsed, words: list[str]) -> int:
 
 
 def _requeue(_parsed: Parsed, words: list[str]) -> int:
+    _outlive_own_job()
     return _each_job(words, "requeue", lambda client, job: client.requeue(job))
 
 
+def _outlive_own_job() -> None:
+    """作业里请求重排自己：结束这次尝试的 SIGTERM 可能比回答先到，作业就以为没有成（submitit 的检查点）。"""
+    if "SLURM_JOB_ID" in os.environ:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _requeue_hold(_parsed: Parsed, words: list[str]) -> int:
+    _outlive_own_job()
     words = [word for word in words if not word.lower().startswith("state=")]
     return _each_job(
         words,

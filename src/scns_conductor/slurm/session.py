@@ -1,5 +1,6 @@
 """命令与系统之间：连接、Slurm 的英文错误、退出码。"""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -11,11 +12,14 @@ CONTACT_FAILED = "Unable to contact slurm controller (connect failure)"
 
 
 class Fatal(Exception):
-    """打印 lines（各行前加「命令: error: 」）并以 code 退出；prefix 为 None 时行首什么也不加（slurm_perror）。"""
+    """打印 lines（各行前加「命令: error: 」）并以 code 退出；prefix 为 None 时行首什么也不加（slurm_perror）。
 
-    def __init__(self, *lines: str, code: int = 1, prefix: str | None = "error: ") -> None:
+    exact 的退出码不因 SLURM_EXIT_ERROR 而变。
+    """
+
+    def __init__(self, *lines: str, code: int = 1, prefix: str | None = "error: ", exact: bool = False) -> None:
         super().__init__(*lines)
-        self.lines, self.code, self.prefix = lines, code, prefix
+        self.lines, self.code, self.prefix, self.exact = lines, code, prefix, exact
 
 
 def slurm_error(error: ClientError) -> str:
@@ -65,6 +69,22 @@ def parse_or_exit(
         raise SystemExit(code) from None
 
 
+def _error_code(command: str, code: int) -> int:
+    """SLURM_EXIT_ERROR：分得清是 Slurm 的错误还是程序的退出码。"""
+    wanted = os.environ.get("SLURM_EXIT_ERROR", "")
+    return int(wanted) & 0xFF if command in ("sbatch", "srun", "salloc") and wanted.isdigit() else code
+
+
+def current_umask() -> int:
+    """作业沿用提交者的 umask（SLURM_UMASK 优先）。"""
+    given = os.environ.get("SLURM_UMASK", "")
+    if given and set(given) <= set("01234567"):
+        return int(given, 8) & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def run(command: str, body: Callable[[list[str]], int], words: list[str]) -> int:
     """执行一个命令；Fatal 与连接的错误变成一行英文和退出码。"""
     try:
@@ -72,13 +92,13 @@ def run(command: str, body: Callable[[list[str]], int], words: list[str]) -> int
     except Fatal as error:
         for line in error.lines:
             print(line if error.prefix is None else f"{command}: {error.prefix}{line}", file=sys.stderr)
-        return error.code
+        return error.code if error.exact else _error_code(command, error.code)
     except ClientError as error:
         say(command, f"error: {slurm_error(error)}")
         if isinstance(error, (EndpointUnknown, Unreachable)):
             # Slurm 不说原因；原因（地址、怎么启动）附在后面一行。
             say(command, str(error))
-        return 1
+        return _error_code(command, 1)
     except BrokenPipeError:
         # 下游（head）不读了；免得解释器退出时再报一次。
         sys.stderr.close()

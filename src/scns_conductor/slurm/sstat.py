@@ -31,9 +31,11 @@ def main(words: list[str]) -> int:
     if "helpformat" in parsed:
         print(" ".join(field.name for field in FIELDS.values()))
         return 0
+    if "pidformat" in parsed:
+        raise Fatal("--pidformat is not supported by this system; use scontrol listpids on the node")
     wanted = [word for text in parsed.every("jobs") for word in split_list(text)]
     if not wanted:
-        raise Fatal("You didn't give me any jobs to stat.", prefix=None)
+        raise Fatal("You didn't give me any jobs to stat.")
     chosen = chosen_fields(parsed.every("format") or [DEFAULT_FORMAT])
     rows = []
     with connect() as client:
@@ -47,14 +49,14 @@ def main(words: list[str]) -> int:
                 raise Fatal(f"couldn't get steps for job {number}") from None
             live = [step for step in client.steps([str(job["job_id"])], live=True) if step["end_time"] is None]
             found = [accounting_row(job, step) for step in live]
-            if job["state"] in ("RUNNING", "SUSPENDED"):
+            if job["state"] in ("RUNNING", "SUSPENDED") and not job["interactive"]:
                 found.insert(0, {**job, "step": "batch"})
             if which:
                 found = [row for row in found if row["step"] == which]
             elif "allsteps" not in parsed:
                 found = [row for row in found if row["step"] != "batch"][:1] or found[:1]
             if not found:
-                raise Fatal(f"no steps running for job {number}")
+                raise Fatal(f"couldn't get steps for job {number}")
             rows += found
     for line in lines(chosen, rows, parsed):
         print(line)

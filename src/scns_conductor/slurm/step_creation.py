@@ -5,20 +5,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scns_conductor.client import Client, ClientError, Problem
+from scns_conductor.slurm.allocation import busy
 from scns_conductor.slurm.session import Fatal, say, slurm_error
 
 # 缺的是哪一种 -> Slurm 的话。
 _LACKING = {
     "gres": "Invalid generic resource (gres) specification",
     "memory": "Memory required by task is not available",
+    "nodes": "Requested node configuration is not available",
 }
 BUSY_FIRST_PAUSE_S, BUSY_LAST_PAUSE_S = 0.05, 2.0
 
 
 def create(
-    client: Client, job_id: str, fields: dict[str, Any], *, quiet: bool, command: str = "srun"
+    client: Client,
+    job_id: str,
+    fields: dict[str, Any],
+    *,
+    quiet: bool,
+    command: str = "srun",
+    immediate: float | None = None,
 ) -> dict[str, Any]:
-    """建立作业步；CPU 被别的步占着就等（srun 的 retrying）。"""
+    """建立作业步；CPU 被别的步占着就等（srun 的 retrying），immediate 是至多等几秒。"""
     pause_s, told, began = BUSY_FIRST_PAUSE_S, False, time.monotonic()
     while True:
         try:
@@ -29,6 +37,8 @@ def create(
         except Problem as problem:
             if problem.code != "step_busy":
                 raise Fatal(*_refusal(job_id, problem, fields)) from problem
+            if immediate is not None and time.monotonic() - began > immediate:
+                raise busy(f"Unable to create step for job {job_id}: Requested nodes are busy") from problem
             if not told and not quiet and time.monotonic() - began > 0.5:
                 text = "Job step creation temporarily disabled, retrying (Requested nodes are busy)"
                 say(command, text)
@@ -42,14 +52,15 @@ def create(
 def _refusal(job_id: str, problem: Problem, fields: Mapping[str, Any]) -> list[str]:
     if problem.code == "step_too_large":
         lacking = problem.errors[0].get("field") if problem.errors else None
-        if lacking in _LACKING:
-            return [f"Unable to create step for job {job_id}: {_LACKING[lacking]}"]
-        why = "More processors requested than permitted"
-        if fields.get("nodes") or fields.get("node_list"):
-            why = "Requested node configuration is not available"
-        return [f"Unable to create step for job: {why}", problem.detail]
+        why = _LACKING.get(str(lacking), "More processors requested than permitted")
+        return [f"Unable to create step for job {job_id}: {why}", *([] if lacking in _LACKING else [problem.detail])]
+    if problem.code == "job_not_found":
+        return [
+            f"Unable to confirm allocation for job {job_id}: Invalid job id specified",
+            f"Check SLURM_JOB_ID environment variable. Expired or invalid job {job_id}",
+        ]
     why = {"job_not_running": "Job/step already completing or completed"}.get(problem.code, slurm_error(problem))
-    return [f"Unable to confirm allocation for job: {why}"]
+    return [f"Unable to confirm allocation for job {job_id}: {why}"]
 
 
 def missing(client: Client, job_id: str, step_id: int, names: list[str]) -> Sequence[str]:

@@ -17,7 +17,7 @@ from scns_conductor.worker.finish import Finisher, own_end
 from scns_conductor.worker.job_steps import JobSteps, StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.launch_spec import LaunchSpec
-from scns_conductor.worker.prolog import program_environment, run_program
+from scns_conductor.worker.prolog import FOLDER_WAIT_S, missing_folders, prepare, program_environment
 from scns_conductor.worker.recovery import (
     Abandon,
     Action,
@@ -137,18 +137,23 @@ class JobControl:
         self._start(specs, {(job.job_id, job.restart_count): job for job in claimed})
 
     def _start(self, specs: list[LaunchSpec], jobs: dict[tuple[int, int], ClaimedJob]) -> None:
+        """都备好的这就送去启动；要先等输出目录、先运行 prolog 的，好了再送。"""
         program = self._context.settings.task_prolog
-        if program is None:
-            self._send(specs)
-            return
+        ready = []
         for spec in specs:
             owner = (spec.job_id, spec.attempt)
+            folders = missing_folders(spec)
+            if program is None and not folders:
+                ready.append(spec)
+                continue
             self._preparing.add(owner)
             environment = program_environment(spec.job_id, jobs[owner].user_name, spec.uid, self._node)
-            future = self._prologs.submit(run_program, program, environment)
+            deadline = time.monotonic() + FOLDER_WAIT_S
+            future = self._prologs.submit(prepare, folders, deadline, program, environment)
             future.add_done_callback(
                 lambda done, spec=spec: self._enqueue(lambda: self._after_prolog(spec, done.result()))  # type: ignore[misc]
             )
+        self._send(ready)
 
     def _after_prolog(self, spec: LaunchSpec, failure: str | None) -> None:
         owner = (spec.job_id, spec.attempt)

@@ -10,7 +10,7 @@ import secrets
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -104,10 +104,14 @@ class StepRequest:
     tasks: int
     cpus_per_task: int
     nodes: dict[str, list[int]]
+    # 各节点上占的 CPU；--overlap 的步不占，是 0。
+    node_cpus: dict[str, int]
     argv: list[str]
     multi_prog: dict[str, list[str]] | None
     environment: dict[str, str]
+    inherit_environment: bool
     current_working_directory: str | None
+    umask: int | None
     time_limit: int | None
     streams: dict[str, Any]
     connection: dict[str, Any] | None
@@ -132,10 +136,13 @@ class StepRequest:
             tasks=int(payload["tasks"]),
             cpus_per_task=int(payload["cpus_per_task"]),
             nodes={name: [int(rank) for rank in payload["nodes"][name]] for name in order},
+            node_cpus={name: int(count) for name, count in payload.get("node_cpus", {}).items()},
             argv=[str(word) for word in payload["argv"]],
             multi_prog=payload.get("multi_prog"),
             environment={str(name): str(value) for name, value in payload.get("environment", {}).items()},
+            inherit_environment=bool(payload.get("inherit_environment", True)),
             current_working_directory=payload.get("current_working_directory"),
+            umask=payload.get("umask"),
             time_limit=payload.get("time_limit"),
             streams=dict(payload.get("streams") or {}),
             connection=payload.get("connection"),
@@ -164,6 +171,9 @@ class JobSteps:
             job = held_job(connection, self._node, request.job_id)
         if job is None or job.restart_count != request.restart_count or self._node not in request.nodes:
             raise LaunchRefused(f"作业 {request.job_id} 不在节点 {self._node} 上运行")
+        if not request.inherit_environment:
+            # 脚本里 unset 掉的变量，不因为提交时有就又出现在任务里。
+            job = replace(job, environment={})
         binding = self._pool.take((job.job_id, job.restart_count), job.cpus, job.gres)
         base = self._context.plan(job, binding)
         path = self._path(request)
@@ -373,7 +383,7 @@ def step_spec(
         "uid": base.uid,
         "gid": base.gid,
         "groups": base.groups,
-        "umask": base.umask,
+        "umask": base.umask if request.umask is None else request.umask,
         "streams": {"rows": 0, "columns": 0, **request.streams},
         "files": files,
         "shared_files": len(set(outputs)) < len(outputs) or len(request.nodes) > 1,
@@ -407,7 +417,7 @@ def _files(request: StepRequest, job: ClaimedJob, node: str, rank: int, director
     found: dict[str, str | None] = {}
     for name in STREAMS:
         pattern = request.streams.get(name)
-        if name == "stdin" and pattern is not None and pattern.isdigit():
+        if pattern is not None and pattern.isdigit() and int(pattern) < request.tasks and (linked or name == "stdin"):
             pattern = None if int(pattern) == rank else "none"
         if pattern is None or pattern == "all":
             if linked:
@@ -434,13 +444,12 @@ def _variables(request: StepRequest, job: ClaimedJob, node: str) -> dict[str, st
         "SLURM_NTASKS": request.tasks,
         "SLURM_NPROCS": request.tasks,
         "SLURM_NNODES": len(counts),
-        "SLURM_NODELIST": node_list,
         "SLURM_TASKS_PER_NODE": repeat_list(counts),
         "SLURM_NODEID": list(request.nodes).index(node),
         "SLURM_GTIDS": ",".join(map(str, request.nodes[node])),
-        "SLURM_CPUS_PER_TASK": request.cpus_per_task,
-        "SLURM_CPUS_ON_NODE": job.cpus,
+        "SLURM_CPUS_ON_NODE": request.node_cpus.get(node) or job.cpus,
         "SLURMD_NODENAME": node,
+        "SLURM_LAUNCH_NODE_IPADDR": (connection.get("addresses") or [None])[0],
         "SLURM_SRUN_COMM_HOST": (connection.get("addresses") or [None])[0],
         "SLURM_SRUN_COMM_PORT": connection.get("port"),
         "SLURM_STEP_LAUNCHER_PORT": connection.get("port"),

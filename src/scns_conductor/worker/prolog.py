@@ -1,14 +1,47 @@
-"""管理员的 prolog 与 epilog 程序：在作业前后以代理的身份运行，失败则排空节点（slurm.conf 的 Prolog、Epilog）。"""
+"""启动作业之前要等的：管理员的 prolog（在作业前以代理的身份运行，失败则排空节点，slurm.conf 的 Prolog），与输出目录。
+
+有些客户端（submitit 的 folder="logs/%j"）先提交，拿到作业号才建输出的目录；真的 Slurm 启动得慢，碰不上。
+"""
 
 import logging
+import os
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scns_conductor.worker.launch_spec import LaunchSpec
+
 PROGRAM_WAIT_S = 300
+FOLDER_WAIT_S = 3.0
+FOLDER_PAUSE_S = 0.05
 _OUTPUT_CHARS = 500
 
 logger = logging.getLogger(__name__)
+
+
+def missing_folders(spec: LaunchSpec) -> list[str]:
+    """输出文件所在的目录里还没有的；看不看得见由启动时的身份定，只认确实没有的。"""
+    return [folder for path in (spec.stdout, spec.stderr) if path and _absent(folder := os.path.dirname(path))]
+
+
+def _absent(folder: str) -> bool:
+    try:
+        os.stat(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def prepare(
+    folders: Sequence[str], deadline: float, program: Path | None, environment: Mapping[str, str]
+) -> str | None:
+    """等目录到 deadline（time.monotonic；仍没有的由启动去说），再运行 prolog；返回它失败的原因。"""
+    while time.monotonic() < deadline and any(_absent(folder) for folder in folders):
+        time.sleep(FOLDER_PAUSE_S)
+    return None if program is None else run_program(program, environment)
 
 
 def run_program(program: Path, environment: Mapping[str, str]) -> str | None:

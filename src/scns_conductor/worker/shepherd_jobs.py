@@ -402,7 +402,10 @@ class JobKeeper:
         task.reaped = True
         self.journal.note(task.key, ended_at=time.time(), ended_boot=boot_now())
         group = task.group
-        if task.is_holder or not group.live_tasks:
+        if task.is_holder and self._steps_in_grace(group):
+            # 占位的进程一收到 SIGTERM 就死了，作业步还有它们的宽限：等它们做完，或到时由 force_kill 杀尽。
+            group.ending = True
+        elif task.is_holder or not group.live_tasks:
             group.ending = group.ending or task.is_holder
             self.settle(group)
         else:
@@ -412,6 +415,11 @@ class JobKeeper:
         if ended is not None:
             # 还有别的进程没有死，结束记录稍后才写：先记下这一个何时结束。
             self.journal.update(task.key, ended_at=ended["ended_at"], ended_boot=ended["ended_boot"])
+
+    def _steps_in_grace(self, group: JobGroup) -> bool:
+        """已经请它结束、还没有到杀的时候，而且还有作业步在跑。"""
+        now = boot_now()
+        return group.cause is not None and any((task.record.get("kill_boot") or now) > now for task in group.live_tasks)
 
     def settle(self, group: JobGroup) -> None:
         """占位进程没了：杀尽余下的，然后写下结束、删掉 cgroup 与脚本。"""

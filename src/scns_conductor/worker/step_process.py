@@ -49,8 +49,8 @@ class TaskStarter:
         self._spec = spec
         self._linked = linked
 
-    def start(self, task: Task, pmi: tuple[int, dict[str, str]] | None) -> None:
-        """启动；任务的输出在 task.outputs 里。pmi 是（要留给任务的描述符，变量）。"""
+    def start(self, task: Task, pmi: tuple[int | None, dict[str, str]]) -> None:
+        """启动；任务的输出在 task.outputs 里。pmi 是（要留给任务的描述符，变量），没有 PMI 的是空的。"""
         streams = self._spec["streams"]
         child: dict[int, int] = {}
         terminal = -1
@@ -95,7 +95,10 @@ class TaskStarter:
             child[0] = read_fd
         for target, name, kind in ((1, "stdout", wire.STDOUT), (2, "stderr", wire.STDERR)):
             if files[name] is None:
-                read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+                if name == "stdout" and self._spec["streams"].get("unbuffered"):
+                    read_fd, write_fd = unprocessed_terminal()
+                else:
+                    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
                 os.set_blocking(read_fd, False)
                 with contextlib.suppress(OSError):
                     fcntl.fcntl(read_fd, fcntl.F_SETPIPE_SZ, CHUNK)
@@ -109,7 +112,7 @@ class TaskStarter:
         task: Task,
         child: dict[int, int],
         terminal: int,
-        pmi: tuple[int, dict[str, str]] | None,
+        pmi: tuple[int | None, dict[str, str]],
         mask: set[int],
     ) -> NoReturn:
         """永不返回。退出码照 slurmstepd：执行不了是 errno。"""
@@ -120,13 +123,13 @@ class TaskStarter:
             # 先挪开：管道的描述符可能正是 0、1、2 中的另一个。
             for target, fd in [(target, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)) for target, fd in child.items()]:
                 os.dup2(fd, target)
-            environment = self._environment(task)
-            if pmi is not None:
+            environment = {**self._environment(task), **pmi[1]}
+            if pmi[0] is not None:
                 os.set_inheritable(pmi[0], True)
-                environment |= pmi[1]
             self._bind(task)
             if self._prolog(environment):
-                code = execute(self._words(task), environment)
+                programs = self._spec.get("multi_prog") or {}
+                code = execute(programs.get(str(task.rank)) or self._spec["argv"], environment)
         except BaseException as error:
             with contextlib.suppress(OSError):
                 os.write(2, f"slurmstepd: error: {error}\n".encode("utf-8", "replace"))
@@ -201,14 +204,6 @@ class TaskStarter:
             "SLURM_TASK_PID": str(task.pid or os.getpid()),
         }
 
-    def _words(self, task: Task) -> list[str]:
-        programs = self._spec.get("multi_prog")
-        if not programs:
-            words: list[str] = self._spec["argv"]
-            return words
-        words = programs.get(str(task.rank)) or self._spec["argv"]
-        return [word.replace("%t", str(task.rank)) for word in words]
-
     def _prolog(self, environment: dict[str, str]) -> bool:
         """--task-prolog：它打印的 export、unset、print 行照办（srun(1)）；失败返回 False。"""
         program = self._spec.get("task_prolog")
@@ -264,7 +259,8 @@ def execute(words: list[str], environment: dict[str, str]) -> int:
 
     不用 execvpe：它要导入模块，而换了用户之后可能读不到解释器的目录。
     """
-    where = [""] if "/" in words[0] else environment.get("PATH", os.defpath).split(":")
+    # PATH 里没有的，再看当前目录（srun(1) 的 EXECUTABLE PATH RESOLUTION）。
+    where = [""] if "/" in words[0] else [*environment.get("PATH", os.defpath).split(":"), os.curdir]
     failure = errno.ENOENT
     for directory in where:
         try:
@@ -280,6 +276,17 @@ def execute(words: list[str], environment: dict[str, str]) -> int:
 def exit_code(status: int) -> int:
     """wait 的状态 -> 退出码；被信号杀死的是 128 加信号。"""
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def unprocessed_terminal() -> tuple[int, int]:
+    """一对伪终端的描述符，换行原样：C 库看到终端就逐行输出，不攒着（srun -u）。"""
+    import termios
+
+    master, slave = os.openpty()
+    attributes = termios.tcgetattr(slave)
+    attributes[1] &= ~termios.OPOST
+    termios.tcsetattr(slave, termios.TCSANOW, attributes)
+    return master, slave
 
 
 def set_window(fd: int, rows: int, columns: int) -> None:

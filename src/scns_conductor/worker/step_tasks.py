@@ -35,6 +35,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from scns_conductor.worker.step_pmix import PmixServer
+
 # 待发给 srun 的字节多于此就先不读任务的输出；待写给任务的输入由 srun 按 TAKEN 控制。
 OUTPUT_HIGH_WATER = 4 * 1024**2
 # 旁观者（sattach）积了这么多还不收就断开它，不让它拖住任务。
@@ -58,8 +60,9 @@ class Step:
         self._links: list[Link] = []
         self._paused = False
         self._doom_at: float | None = None
+        self._announced = False
         self._started: bytes | None = None
-        self._pmi: PmiServer | None = None
+        self._pmi: PmiServer | PmixServer | None = None
         self._pmi_sockets: dict[int, socket.socket] = {}
         self._gathered: dict[int, bytearray] = {}
 
@@ -76,10 +79,9 @@ class Step:
         for number in (signal.SIGCHLD, signal.SIGTERM, ATTACH_SIGNAL, *FORWARDED):
             signal.signal(number, lambda *_: None)
         self._selector.register(wake_read, selectors.EVENT_READ, ("wake", None))
-        if self._spec.get("mpi") == "pmi2":
-            self._pmi = self._pmi_server()
-        for task in self._tasks.values():
-            self._start(task)
+        if self._serve_mpi():
+            for task in self._tasks.values():
+                self._start(task)
         pids = {str(task.rank): task.pid for task in self._tasks.values()}
         self._started = wire.json_frame(wire.STARTED, 0, {"pids": pids})
         self._send(self._started)
@@ -89,24 +91,29 @@ class Step:
         return self._farewell(wake_read)
 
     def _start(self, task: Task) -> None:
-        theirs = None
-        if self._pmi is not None:
-            mine, theirs = socket.socketpair()
-            mine.setblocking(False)
-            self._pmi_sockets[task.rank] = mine
-            self._selector.register(mine, selectors.EVENT_READ, ("pmi", task))
+        if self._pmi is None:
+            self._starter.start(task, (None, {}))
+        elif isinstance(self._pmi, PmiServer):
+            self._start_with_pmi(task)
+        else:
+            self._starter.start(task, (None, self._pmi.environment(task.rank)))
+        for fd in task.outputs:
+            if not self._paused:
+                self._selector.register(fd, selectors.EVENT_READ, ("output", task))
+
+    def _start_with_pmi(self, task: Task) -> None:
+        mine, theirs = socket.socketpair()
+        mine.setblocking(False)
+        self._pmi_sockets[task.rank] = mine
+        self._selector.register(mine, selectors.EVENT_READ, ("pmi", task))
         variables = {
-            "PMI_FD": str(theirs.fileno()) if theirs else "",
+            "PMI_FD": str(theirs.fileno()),
             "PMI_RANK": str(task.rank),
             "PMI_SIZE": str(self._spec["tasks"]),
             "PMI_JOBID": self._spec["step"],
         }
-        self._starter.start(task, (theirs.fileno(), variables) if theirs else None)
-        if theirs is not None:
-            theirs.close()
-        for fd in task.outputs:
-            if not self._paused:
-                self._selector.register(fd, selectors.EVENT_READ, ("output", task))
+        with theirs:
+            self._starter.start(task, (theirs.fileno(), variables))
 
     def _finished(self) -> bool:
         return all(task.reported for task in self._tasks.values())
@@ -122,6 +129,8 @@ class Step:
                 self._write_input(what)
             elif kind == "pmi":
                 self._serve_pmi(what)
+            elif kind == "pmix":
+                what.pump()
             elif key.fd in what.outputs:
                 if events & selectors.EVENT_WRITE:
                     self._write_input(what)
@@ -163,6 +172,8 @@ class Step:
                         os.read(wake_read, 4096)
                 else:
                     self._selector.unregister(key.fd)
+        if self._pmi is not None and not isinstance(self._pmi, PmiServer):
+            self._pmi.close()
         return max((exit_code(task.status or 0) for task in self._tasks.values()), default=0)
 
     # ---- 信号 ----
@@ -171,22 +182,31 @@ class Step:
         with contextlib.suppress(BlockingIOError):
             for number in os.read(wake_read, 4096):
                 if number == signal.SIGTERM:
-                    self._doom()
+                    # 到时不走的由牧守进程杀：宽限是作业的 KillWait，而且 scancel -s TERM 并不要杀。
+                    self._announce_end()
+                    self._end_all()
                 elif number == ATTACH_SIGNAL:
                     self._attach()
                 elif number != signal.SIGCHLD:
                     self._signal_all(number)
 
     def _doom(self) -> None:
-        """结束任务：先 SIGTERM，一会儿之后 SIGKILL。"""
-        if self._doom_at is None and not self._finished():
-            when = time.strftime("%Y-%m-%dT%H:%M:%S")
-            text = f"slurmstepd: error: *** STEP {self._spec['step']} ON {self._spec['node']} CANCELLED AT {when} ***\n"
-            self._send(wire.frame(wire.STDERR, self._spec["ranks"][0], text.encode()))
-        self._signal_all(signal.SIGCONT)
-        self._signal_all(signal.SIGTERM)
+        """没有人要任务的结果了：先 SIGTERM，一会儿之后 SIGKILL。"""
+        self._end_all()
         if self._doom_at is None:
             self._doom_at = time.monotonic() + KILL_WAIT_S
+
+    def _announce_end(self) -> None:
+        if self._announced or self._finished():
+            return
+        self._announced = True
+        when = time.strftime("%Y-%m-%dT%H:%M:%S")
+        text = f"slurmstepd: error: *** STEP {self._spec['step']} ON {self._spec['node']} CANCELLED AT {when} ***\n"
+        self._send(wire.frame(wire.STDERR, self._spec["ranks"][0], text.encode()))
+
+    def _end_all(self) -> None:
+        self._signal_all(signal.SIGCONT)
+        self._signal_all(signal.SIGTERM)
 
     def _signal_all(self, number: int) -> None:
         for task in self._tasks.values():
@@ -292,6 +312,43 @@ class Step:
 
     # ---- PMI ----
 
+    def _serve_mpi(self) -> bool:
+        """--mpi 要的服务；给不了就说出来，任务一个也不启动，返回 False。"""
+        kind = self._spec.get("mpi")
+        if kind == "pmi2":
+            self._pmi = self._pmi_server()
+        elif kind == "pmix":
+            # 用到才载入：它要 ctypes。
+            from scns_conductor.worker.step_pmix import PmixUnavailable
+
+            try:
+                self._pmi = self._pmix_server()
+            except PmixUnavailable as error:
+                self._send(
+                    wire.frame(wire.STDERR, self._spec["ranks"][0], f"slurmstepd: error: mpi/pmix: {error}\n".encode())
+                )
+                for task in self._tasks.values():
+                    task.status = 1 << 8
+                    self._report(task)
+                return False
+        return True
+
+    def _pmix_server(self) -> PmixServer:
+        from scns_conductor.worker.step_pmix import PmixServer
+
+        uid, gid = self._spec["uid"], self._spec["gid"]
+        server = PmixServer(
+            job=self._spec["step"],
+            node=self._spec["node"],
+            nodes=self._spec["nodes"],
+            uid=os.geteuid() if uid is None else uid,
+            gid=os.getegid() if gid is None else gid,
+            exchange=self._exchange,
+            abort=self._abort,
+        )
+        self._selector.register(server.fd, selectors.EVENT_READ, ("pmix", server))
+        return server
+
     def _pmi_server(self) -> PmiServer:
         return PmiServer(
             job=self._spec["step"],
@@ -305,7 +362,7 @@ class Step:
 
     def _serve_pmi(self, task: Task) -> None:
         connection = self._pmi_sockets[task.rank]
-        assert self._pmi is not None
+        assert isinstance(self._pmi, PmiServer)
         try:
             chunk = connection.recv(CHUNK)
             if chunk:

@@ -31,9 +31,10 @@ class StepStreams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     stdin: Text | None = Field(None, description="文件、none、all，或只给一个任务的序号")
-    stdout: Text | None = Field(None, description="文件名或 none")
-    stderr: Text | None = Field(None, description="文件名、none，或 all（交给 srun）；缺省与 stdout 同一个")
+    stdout: Text | None = Field(None, description="文件名、none，或只要一个任务的序号")
+    stderr: Text | None = Field(None, description="文件名、none、任务的序号，或 all（交给 srun）；缺省与 stdout 相同")
     append: bool = Field(False, description="追加而不截断")
+    unbuffered: bool = Field(False, description="标准输出经伪终端，程序就不攒着（srun -u）")
     pty: bool = Field(False, description="0 号任务在伪终端里运行")
     rows: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="终端的行数")
     columns: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="终端的列数")
@@ -60,11 +61,19 @@ class StepSubmit(BaseModel):
         None, description="--multi-prog：任务序号 -> 命令；没写到的用 argv"
     )
     tasks: PositiveInt | None = Field(None, description="任务数；缺省按作业的")
-    nodes: PositiveInt | None = Field(None, description="节点数")
+    nodes: PositiveInt | None = Field(None, description="最少几个节点")
+    most_nodes: PositiveInt | None = Field(None, description="最多几个节点，缺省与 nodes 相同")
     tasks_per_node: PositiveInt | None = Field(None, description="每节点任务数")
     cpus_per_task: PositiveInt = Field(1, description="每任务 CPU 数")
     node_list: Text | None = Field(None, description="要用的节点，如 n[1-2]")
-    cyclic: bool = Field(False, description="任务轮流摆（-m cyclic）；缺省成块")
+    excluded_nodes: Text | None = Field(None, description="不用的节点")
+    plane: Annotated[int, Field(ge=0, le=65536)] = Field(
+        0, description="任务怎样摆：0 成块，1 轮流（-m cyclic），N 每轮每节点 N 个（-m plane=N）"
+    )
+    pack: bool = Field(False, description="成块时放满一个节点再放下一个（-m block,Pack）；缺省摊匀")
+    task_hosts: list[Text] = Field(
+        default_factory=list, max_length=65536, description="逐个任务所在的节点（-m arbitrary）"
+    )
     exact: bool = Field(False, description="只占要的 CPU；缺省占用到的节点上作业的全部 CPU")
     overlap: bool = Field(False, description="可与别的作业步共用 CPU、GPU 与内存")
     overcommit: bool = Field(False, description="任务可以比 CPU 多")
@@ -79,12 +88,14 @@ class StepSubmit(BaseModel):
         None, description="none、cores、threads、rank、map_cpu:…、mask_cpu:…，可带 verbose,"
     )
     gpu_bind: GpuBind | None = Field(None, description="none、single:N、per_task:N、map_gpu:…")
-    mpi: Literal["none", "pmi2"] = Field("none", description="给任务的 PMI 服务")
+    mpi: Literal["none", "pmi2", "pmix"] = Field("none", description="给任务的 PMI 服务")
     task_prolog: Text | None = Field(None, description="每个任务之前以用户的身份运行的程序")
     task_epilog: Text | None = Field(None, description="每个任务之后以用户的身份运行的程序")
     hidden: bool = Field(False, description="系统自己的步（sbcast），不列出来，不占步号")
     environment: dict[str, str] = Field(default_factory=dict, description="环境变量，盖过作业的")
+    inherit_environment: bool = Field(True, description="也带上作业提交时的环境变量；srun 送来的是全部，不带")
     current_working_directory: Text | None = Field(None, description="工作目录，缺省是作业的")
+    umask: Annotated[int, Field(ge=0, le=0o777)] | None = Field(None, description="缺省是作业的")
     time_limit: PositiveInt | None = Field(None, description="时限（秒）")
     release_allocation: bool = Field(False, description="做完就交还整个分配（独立的 srun）；只对没有脚本的分配有效")
     streams: StepStreams = Field(default_factory=StepStreams)
@@ -143,10 +154,14 @@ async def create(job_id: str, body: StepSubmit, parts: PartsDep, identity: Ident
     shape = StepShape(
         tasks=body.tasks,
         nodes=body.nodes,
+        most_nodes=body.most_nodes,
         tasks_per_node=body.tasks_per_node,
         cpus_per_task=body.cpus_per_task,
-        node_names=node_names(body.node_list),
-        cyclic=body.cyclic,
+        node_names=node_names(body.node_list, "node_list"),
+        excluded=node_names(body.excluded_nodes, "excluded_nodes"),
+        plane=body.plane,
+        pack=body.pack,
+        hosts=tuple(body.task_hosts),
         whole=not body.exact and not body.overlap,
         overlap=body.overlap,
         relative=body.relative,
@@ -167,7 +182,9 @@ async def create(job_id: str, body: StepSubmit, parts: PartsDep, identity: Ident
             "argv",
             "multi_prog",
             "environment",
+            "inherit_environment",
             "current_working_directory",
+            "umask",
             "time_limit",
             "release_allocation",
             "streams",
