@@ -265,8 +265,9 @@ def test_a_job_of_the_same_number_on_another_node_is_not_taken_for_ours(yard: Ya
     work.mkdir()
     other = Yard(tmp_path / "other", work, yard.containment)
     try:
-        theirs = other.launch(1, "touch ready; exec sleep 1000\n")["pid"]
-        yard.launch(1, "touch ready; exec sleep 1000\n")
+        # 不 exec：正在 exec 的进程环境是空的，此刻认不出来。
+        theirs = other.launch(1, "touch ready; while :; do sleep 1; done\n")["pid"]
+        yard.launch(1, "touch ready; while :; do sleep 1; done\n")
         for folder in (work, yard.work):
             wait_until((folder / "ready").exists, "脚本开始")
         yard.kill_shepherd()

@@ -140,7 +140,7 @@ def test_outputs_of_one_task_and_programs_that_see_a_terminal(slurm: Commands) -
 def test_a_cancelled_allocation_gives_its_steps_their_grace(slurm: Commands) -> None:
     """占位的进程先死：任务仍有 KillWait 来收拾，每个节点上都是。"""
     (slurm.work / "task").write_text(
-        "trap 'sleep 1; touch saved$SLURM_PROCID; exit 0' TERM; touch up$SLURM_PROCID\nwhile :; do sleep 0.1; done\n"
+        "trap 'sleep 1; touch saved$SLURM_PROCID; exit' TERM; touch up$SLURM_PROCID\nwhile :; do sleep 0.1; done\n"
     )
     step = subprocess.Popen(
         [str(slurm.prefix / "srun"), "-N2", "-n2", "bash", "task"], cwd=slurm.work, env=slurm.environment,
@@ -153,6 +153,23 @@ def test_a_cancelled_allocation_gives_its_steps_their_grace(slurm: Commands) -> 
     assert step.returncode == 0, told
     assert "CANCELLED AT" in told
     assert all((slurm.work / f"saved{rank}").exists() for rank in range(2))
+
+
+def test_the_steps_of_a_script_have_their_grace_too(slurm: Commands) -> None:
+    """SIGTERM 先杀死脚本的 shell；它的作业步照样有 KillWait，记账已经说取消了。"""
+    (slurm.work / "task").write_text(
+        "trap 'touch asked$SLURM_PROCID; while [ ! -e go ]; do sleep 0.1; done; touch saved$SLURM_PROCID; exit' TERM\n"
+        "touch up$SLURM_PROCID\nwhile :; do sleep 0.1; done\n"
+    )
+    job = slurm.submit("-N2", "-n2", "-o", "out", text="#!/bin/bash\nsrun bash task\n")
+    for name in ("up", "asked"):
+        if name == "asked":
+            assert slurm.run("scancel", job).returncode == 0
+        wait_until(lambda name=name: all((slurm.work / f"{name}{n}").exists() for n in range(2)), 30, name)  # type: ignore[misc]
+    assert slurm.run("sacct", "-nXP", "-o", "state", "-j", job).stdout == "CANCELLED\n"
+    (slurm.work / "go").touch()
+    wait_until(lambda: all((slurm.work / f"saved{rank}").exists() for rank in range(2)), 30, "都收拾好了")
+    wait_until(lambda: job not in slurm.run("squeue", "-h", "-t", "R").stdout, 30, "作业结束")
 
 
 def test_salloc_tells_when_its_allocation_is_gone(slurm: Commands) -> None:
