@@ -16,14 +16,28 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from slurm_compare_cases import ACCOUNTING_CASES, CASES, FILES, PRELUDE
+from slurm_compare_manual import ACCOUNTING_CASES as MANUAL_ACCOUNTING_CASES
+from slurm_compare_manual import CASES as MANUAL_CASES
+from slurm_compare_reasons import reason_of
 from slurm_real import ACCOUNTING, CORE, RealSlurm, missing, wait
 
 START_WAIT_S = 90.0
-CASE_WAIT_S = 60.0
+CASE_WAIT_S = 30.0
+MOST_OUTPUT_KB = 1024
+MOST_SHOWN = 110
+# 命令行里常见的开头 -> 表里的写法。
+SHORT = {
+    "sub -H -J held -t 5 --mem=100 long.sh; ": "HELD; ",
+    "sub -J running -t 5 --mem=100 -o /dev/null long.sh; state RUNNING; ": "RUNNING; ",
+    "J=$(sacct -nXP -S now-2hours -E now --name=done -o jobid | tail -1); echo $J >> .ids; ": "DONE; ",
+    "for _ in $(seq 100); do sacct -nXP -j $J -o end,jobname 2>/dev/null | grep 20 | grep -qv allocation && break; "
+    "sleep 0.1; done; ": "ENDED; ",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +70,26 @@ class Side:
         self.work.mkdir(parents=True)
         for name, content in FILES.items():
             (self.work / name).write_bytes(content)
-        try:
-            done = subprocess.run(
-                ["bash", "-c", PRELUDE + command],
-                capture_output=True, cwd=self.work, env=self.environment, check=False, timeout=CASE_WAIT_S,
-                stdin=subprocess.DEVNULL,
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            # 有的命令会不停地打印（scancel -i 读不到答复时）：写进文件，并限制大小；不答的连同它的子进程一起结束。
+            process = subprocess.Popen(
+                ["bash", "-c", f"ulimit -f {MOST_OUTPUT_KB}\n{PRELUDE}{command}"],
+                stdout=stdout, stderr=stderr, stdin=subprocess.DEVNULL, cwd=self.work, env=self.environment,
+                start_new_session=True,
             )  # fmt: skip
-            code, out, error = done.returncode, done.stdout, done.stderr
-        except subprocess.TimeoutExpired as late:
-            code, out, error = 124, late.stdout or b"", (late.stderr or b"") + b"\n(no answer in time)\n"
+            try:
+                code = process.wait(CASE_WAIT_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                code = 124
+                stderr.write(b"\n(no answer in time)\n")
+            out, error = (file.seek(0) or file.read() for file in (stdout, stderr))
         listed = self.work / ".ids"
         ids = set(listed.read_text().split()) if listed.exists() else set()
-        subprocess.run(["scancel", "--me"], capture_output=True, env=self.environment, check=False, timeout=30)
-        wait(lambda: not self._busy(), 30.0)
+        if self._busy():
+            subprocess.run(["scancel", "--me"], capture_output=True, env=self.environment, check=False, timeout=30)
+            wait(lambda: not self._busy(), 30.0)
         return Answer(code, self._mask(out, ids), self._mask(error, ids))
 
     def _busy(self) -> str:
@@ -83,7 +104,8 @@ class Side:
         return done.stdout
 
     def _mask(self, raw: bytes, ids: set[str]) -> str:
-        text = raw.decode(errors="replace").replace(str(self.work), "<work>").replace(os.uname().nodename, "<host>")
+        text = raw.decode(errors="replace").replace(str(self.work), "<work>")
+        text = re.sub(rf"\b{re.escape(os.uname().nodename)}\b", "<host>", text)
         ids |= set(re.findall(r"(?:Submitted batch job|Job|job) (\d+)", text)) - {"0", "999999"}
         for job_id in sorted(ids, key=len, reverse=True):
             # 作业号前的空白随位数变，一并遮住。
@@ -94,6 +116,8 @@ class Side:
         text = re.sub(r"(?<![\d:-])\d{1,2}:\d\d(?=\s)", "<t>", text)
         text = re.sub(r"\b00:00:0\d\b", "<s>", text)
         text = re.sub(r"\b00:0\d\.\d{3}\b", "<cpu>", text)
+        # 缺省的优先级随作业号递减。
+        text = re.sub(r"\b429490\d{4}\b", "<priority>", text)
         text = re.sub(r"(?m)(?:\(|: {1,4}| = )\d{10}\b", "<epoch>", text)
         return text
 
@@ -123,7 +147,7 @@ def start_ours(folder: Path) -> tuple[Side, "subprocess.Popen[bytes]"]:
         "SCNS_URL": found["url"], "SCNS_TOKEN": found["token"], "SCNS_DATA_DIR": str(folder / "data"),
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
     }  # fmt: skip
-    side = Side("SCNS", folder.parent / "work-scns", environment)
+    side = Side("SCNS", folder.parent / "work-ours", environment)
     # 与真的 Slurm 一样：缺省的账户是 root。
     for words in (
         ["scontrol", "create", "partitionname=short", "nodes=node1", "maxtime=10"],
@@ -133,10 +157,31 @@ def start_ours(folder: Path) -> tuple[Side, "subprocess.Popen[bytes]"]:
     return side, process
 
 
+def _shown(command: str) -> str:
+    """表里的一条命令行：常见的开头写成一个词，太长的截断；表格的一格里不能有竖线。"""
+    for start, word in SHORT.items():
+        command = command.replace(start, word)
+    text = command if len(command) <= MOST_SHOWN else command[:MOST_SHOWN] + "…"
+    return f"`` {text.replace('|', chr(92) + '|')} ``"
+
+
+def summary(rows: list[tuple[str, Answer, Answer]]) -> list[str]:
+    """docs/slurm-compat.md 里的表：每个理由与它名下的命令行；没有写理由的在最后。"""
+    different = [row[0] for row in rows if row[1] != row[2]]
+    by_reason: dict[str, list[str]] = {}
+    for command in different:
+        by_reason.setdefault(reason_of(command) or "（没有写理由）", []).append(command)
+    lines = [f"{len(rows)} 条命令行，{len(different)} 条不同：", "", "| 理由 | 条数 | 命令行 |", "|---|---|---|"]
+    for reason, commands in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        shown = " · ".join(map(_shown, commands))
+        lines.append(f"| {reason} | {len(commands)} | {shown} |")
+    return lines
+
+
 def report(rows: list[tuple[str, Answer, Answer]]) -> str:
-    """Markdown：先是总数，再逐条列不同的。"""
+    """Markdown：先是总数与理由的表，再逐条列不同的。"""
     different = [row for row in rows if row[1] != row[2]]
-    lines = [f"# 与 Slurm 的对比：{len(rows)} 条命令行，{len(different)} 条不同", ""]
+    lines = ["# 与 Slurm 的对比", "", *summary(rows), ""]
     for command, real, ours in different:
         parts = [
             name
@@ -152,37 +197,51 @@ def report(rows: list[tuple[str, Answer, Answer]]) -> str:
 def main() -> int:
     """起两边，逐条比，写报告，停两边。"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", help="只比包含这段文字的命令行")
+    parser.add_argument("--only", help="只比与这个正则表达式相符的命令行")
+    parser.add_argument("--skip", type=int, default=0, help="跳过前几条（接着上一次）")
     parser.add_argument("--port", type=int, default=16817, help="slurmctld 的端口（slurmd 用下一个）")
+    parser.add_argument("--save", type=Path, help="每比完一条就把两边的回答写进这个文件（JSON，一行一条）")
+    parser.add_argument("--load", type=Path, help="不比，只用 --save 写下的回答写报告（理由改了之后）")
     options = parser.parse_args()
+    if options.load:
+        saved = map(json.loads, options.load.read_text().splitlines())
+        print(report([(command, Answer(*real), Answer(*ours)) for command, real, ours in saved]))
+        return 0
     absent = missing(CORE)
     if absent:
         print(f"没有装 Slurm：缺 {' '.join(absent)}。Debian：apt-get install slurm-client slurmctld slurmd munge")
         return 2
-    cases = list(CASES)
+    cases = CASES + MANUAL_CASES
     if missing(ACCOUNTING):
         print("没有 slurmdbd 或 MariaDB，不比 sacct、sreport：apt-get install slurmdbd mariadb-server", file=sys.stderr)
     else:
-        cases += ACCOUNTING_CASES
+        cases += ACCOUNTING_CASES + MANUAL_ACCOUNTING_CASES
     os.environ["PATH"] += ":/usr/sbin"
     folder = Path(tempfile.mkdtemp(prefix="slurm-compare-"))
     folder.chmod(0o755)
+    # 被 SIGTERM 也要把两边停掉。
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     slurm = RealSlurm(folder / "slurm", options.port)
     process: subprocess.Popen[bytes] | None = None
     try:
         slurm.start()
-        real = Side("Slurm", folder / "work-slurm", slurm.environment(base_environment()))
+        real = Side("Slurm", folder / "work-real", slurm.environment(base_environment()))
         ours, process = start_ours(folder / "scns")
         for side in (real, ours):
             if not wait(side.ready, START_WAIT_S):
                 print(f"{side.name} 没有起来，记录在 {folder}", file=sys.stderr)
                 return 1
         rows = []
-        for command in cases:
-            if options.only and options.only not in command:
-                continue
-            print(command, file=sys.stderr)
-            rows.append((command, real.ask(command), ours.ask(command)))
+        with ThreadPoolExecutor(2) as both:
+            for command in cases[options.skip :]:
+                if options.only and not re.search(options.only, command):
+                    continue
+                print(command, file=sys.stderr)
+                theirs, answer = both.map(Side.ask, (real, ours), (command, command))
+                rows.append((command, theirs, answer))
+                if options.save:
+                    with options.save.open("a") as file:
+                        file.write(json.dumps([command, astuple(theirs), astuple(answer)]) + "\n")
         print(report(rows))
         return 0
     finally:

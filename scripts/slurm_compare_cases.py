@@ -22,6 +22,26 @@ FILES = {
     "quote.sh": b'#!/bin/bash\n#SBATCH -J "open\necho\n',
     "badopt.sh": b"#!/bin/bash\n#SBATCH --nonsense=1\necho\n",
     "late.sh": b"#!/bin/bash\n#SBATCH -H\necho\n#SBATCH -p nowhere\n",
+    "args.sh": b'#!/bin/bash\nprintf "%s;" "$#" "$@"\necho\n',
+    "py.sh": b"#!/usr/bin/env python3\nimport sys\nprint('python', len(sys.argv))\n",
+    "nointerp.sh": b"#!/nosuch/interpreter\necho\n",
+    "sig.sh": b"#!/bin/bash\ntrap 'echo caught; exit 0' USR1\nsleep 300 & wait\n",
+    "trap.sh": b"#!/bin/bash\ntrap 'echo caught; exit 0' USR1\necho ready\nwhile :; do sleep 0.1; done\n",
+    # JSON 的形状：每个键的路径与类型（表看第一项，空的表看不出）；给了作业号就只看它（22.05 的 --json 不理 -j）。
+    "shape.py": b"""import json, sys
+def walk(value, path):
+    if isinstance(value, dict):
+        for key in sorted(value):
+            walk(value[key], f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        walk(value[0], path + "[]") if value else print(path + "[]")
+    else:
+        print(path, type(value).__name__)
+found = json.load(sys.stdin)
+if sys.argv[1:]:
+    found["jobs"] = [job for job in found["jobs"] if str(job["job_id"]) == sys.argv[1]]
+walk(found, "")
+""",
 }
 
 _HELD = "sub -H -J held -t 5 --mem=100 long.sh; "
@@ -191,7 +211,7 @@ CASES = [
     "scontrol update nodename=node1 state=drain reason='bad disk'; sinfo -h -p main -o '%t %E'; scontrol update nodename=node1 state=resume; "
     "sinfo -h -p main -o '%t'",
     "scontrol update partitionname=nosuch state=down",
-    "scontrol update partitionname=main state=down; sub ok.sh; squeue -h -j $J -o '%t %r'; scontrol update partitionname=main state=up",
+    "scontrol update partitionname=main state=down; sub ok.sh; sleep 1; squeue -h -j $J -o '%t %r'; scontrol update partitionname=main state=up",
     "sub fail.sh; scontrol wait_job $J; echo $?",
     _HELD + "scontrol write batch_script $J - | cat",
     _HELD + "scontrol write batch_script $J; ls | grep -c slurm-",
@@ -285,31 +305,33 @@ CASES = [
 _DONE = "sub -J done -t 5 -n 2 --mem=100 -o /dev/null ok.sh; state COMPLETED; sleep 1; "
 # 要 slurmdbd：记账晚一会儿才到，等到 sacct 说结束了再比。
 _ENDED = "for _ in $(seq 100); do sacct -nXP -j $J -o end,jobname 2>/dev/null | grep 20 | grep -qv allocation && break; sleep 0.1; done; "
+# 上面 done 作业里最后的一个，不必每条都等一个新的。
+_LAST = "J=$(sacct -nXP -S now-2hours -E now --name=done -o jobid | tail -1); echo $J >> .ids; "
 ACCOUNTING_CASES = [
     _DONE + _ENDED + "sacct -j $J",
-    _DONE + _ENDED + "sacct -j $J -X",
-    _DONE + _ENDED + "sacct -j $J -n -P",
-    _DONE + _ENDED + "sacct -j $J -p -o jobname,state,exitcode,alloccpus,reqmem,nnodes,partition",
-    _DONE + _ENDED + "sacct -j $J -P -o jobname%3,state,timelimit,timelimitraw,reqtres,alloctres,ntasks,nodelist",
-    _DONE + _ENDED + "sacct -j $J -o jobname%4,state%-12,partition%2",
-    _DONE + _ENDED + "sacct -j $J -b",
-    _DONE + _ENDED + "sacct -j $J --delimiter=, -P -o jobname,state",
-    _DONE + _ENDED + "sacct -j $J.batch -nP -o jobname,state",
-    _DONE + _ENDED + "sacct -j $J -nP -o account,user,group,uid,gid,qos,priority,derivedexitcode",
-    _DONE + _ENDED + "sacct -j $J -nPX --units=G -o reqmem,alloctres",
-    _DONE + _ENDED + "sacct -j $J -nPX -o workdir,comment,constraints,reservation,wckey,mcslabel",
-    _DONE + _ENDED + "sacct -j $J -nPX -o suspended,reqnodes,reqcpus,ncpus,allocnodes,allocnodes",
+    _LAST + "sacct -j $J -X",
+    _LAST + "sacct -j $J -n -P",
+    _LAST + "sacct -j $J -p -o jobname,state,exitcode,alloccpus,reqmem,nnodes,partition",
+    _LAST + "sacct -j $J -P -o jobname%3,state,timelimit,timelimitraw,reqtres,alloctres,ntasks,nodelist",
+    _LAST + "sacct -j $J -o jobname%4,state%-12,partition%2",
+    _LAST + "sacct -j $J -b",
+    _LAST + "sacct -j $J --delimiter=, -P -o jobname,state",
+    _LAST + "sacct -j $J.batch -nP -o jobname,state",
+    _LAST + "sacct -j $J -nP -o account,user,group,uid,gid,qos,priority,derivedexitcode",
+    _LAST + "sacct -j $J -nPX --units=G -o reqmem,alloctres",
+    _LAST + "sacct -j $J -nPX -o workdir,comment,constraints,reservation,wckey,mcslabel",
+    _LAST + "sacct -j $J -nPX -o suspended,reqnodes,reqcpus,ncpus,allocnodes,allocnodes",
     "sub -J failed -o /dev/null fail.sh; state FAILED; " + _ENDED + "sacct -j $J -nP -o jobname,state,exitcode,derivedexitcode",
     "sub -J killed -o /dev/null --wrap 'kill -9 $$'; state FAILED; " + _ENDED + "sacct -j $J -nP -o jobname,state,exitcode",
     "sub -J arr -a 1-2 -o /dev/null ok.sh; state COMPLETED; sleep 2; " + _ENDED + "sacct -j ${J}_1 -nPX -o jobname,state",
     _HELD + "scancel $J; state CANCELLED; " + _ENDED + "sacct -j $J -nPX -o jobname,state,exitcode",
     "sub -J step -n 2 -o /dev/null --wrap 'srun -n2 true'; state COMPLETED; sleep 1; " + _ENDED + "sacct -j $J -nP -o jobname,state,ntasks,alloccpus",
-    _DONE + _ENDED + "sacct -nXP -S now-1hour -E now --name=done -o jobname | sort -u",
-    _DONE + _ENDED + "sacct -nXP -S now-1hour -s CD --name=done -o state | sort -u",
-    _DONE + _ENDED + "sacct -nXP -S now-1hour -s F --name=done -o state | sort -u",
-    _DONE + _ENDED + "sacct -nXP -S now-1hour -u root -A root -r main -N node1 --name=done -o jobname | sort -u",
-    _DONE + _ENDED + "sacct -nXP -S now-1hour -k 5 --name=done -o jobname | sort -u; sacct -nXP -S now-1hour -k 6 --name=done -o jobname",
-    _DONE + _ENDED + "sacct -j $J --json | python3 -c 'import json,sys; j=json.load(sys.stdin)[\"jobs\"][0]; print(sorted(j), sorted(j[\"steps\"][0]), sorted(j[\"time\"]))'",
+    _LAST + "sacct -nXP -S now-1hour -E now --name=done -o jobname | sort -u",
+    _LAST + "sacct -nXP -S now-1hour -s CD --name=done -o state | sort -u",
+    _LAST + "sacct -nXP -S now-1hour -s F --name=done -o state | sort -u",
+    _LAST + "sacct -nXP -S now-1hour -u root -A root -r main -N node1 --name=done -o jobname | sort -u",
+    _LAST + "sacct -nXP -S now-1hour -k 5 --name=done -o jobname | sort -u; sacct -nXP -S now-1hour -k 6 --name=done -o jobname",
+    _LAST + "sacct -j $J --json | python3 -c 'import json,sys; j=json.load(sys.stdin)[\"jobs\"][0]; print(sorted(j), sorted(j[\"steps\"][0]), sorted(j[\"time\"]))'",
     "sacct -j 999999",
     "sacct -j abc",
     "sacct -s nope",

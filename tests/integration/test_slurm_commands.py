@@ -151,3 +151,73 @@ def test_a_running_job_lists_its_processes_and_takes_a_relative_limit(slurm: Com
     assert slurm.run("scontrol", "update", f"jobid={job}", "timelimit=-2").returncode == 0
     assert slurm.run("squeue", "-h", "-j", job, "-o", "%l").stdout == "3:00\n"
     slurm.run("scancel", job)
+
+
+def test_heterogeneous_jobs_are_refused_by_name(slurm: Commands) -> None:
+    (slurm.work / "job.sh").write_text(SCRIPT)
+    for words in (("sbatch", "-n1", ":", "-n1", "job.sh"), ("srun", "true", ":", "true"), ("salloc", ":", "true")):
+        done = slurm.run(*words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "heterogeneous jobs (:) are not supported by this system" in done.stderr
+        assert done.stderr.endswith("Requested operation not supported on this system\n")
+    header = slurm.run("sbatch", text="#!/bin/sh\n#SBATCH -n1\n#SBATCH hetjob\n#SBATCH -n2\n")
+    assert header.returncode == 1
+    assert "heterogeneous jobs" in header.stderr
+
+
+def test_tasks_of_an_array_can_be_asked_for_one_by_one(slurm: Commands) -> None:
+    job = slurm.submit("--hold", "-a", "1-5")
+    assert slurm.run("squeue", "-h", "-j", f"{job}_2", "-o", "%K").stdout == "2\n"
+    assert slurm.run("squeue", "-h", "-j", f"{job}_[2-3]", "-o", "%K").stdout == "2\n3\n"
+    missing = slurm.run("squeue", "-h", "-j", f"{job}_99")
+    assert (missing.returncode, missing.stdout, missing.stderr) == (0, "", "")
+    slurm.run("scancel", job)
+
+
+def test_a_script_of_another_system_is_understood(slurm: Commands) -> None:
+    job = slurm.submit("--hold", text="#!/bin/sh\n#PBS -N theirs -l walltime=00:07:00\ntrue\n")
+    assert slurm.run("squeue", "-h", "-j", job, "-o", "%j %l").stdout == "theirs 7:00\n"
+    ignored = slurm.submit("--hold", "--ignore-pbs", "-J", "ours", text="#!/bin/sh\n#PBS -N theirs\ntrue\n")
+    assert slurm.run("squeue", "-h", "-j", ignored, "-o", "%j").stdout == "ours\n"
+
+
+def test_the_exit_code_of_an_error_can_be_set(slurm: Commands) -> None:
+    done = slurm.run("sbatch", "-p", "nope", text=SCRIPT, environment={"SLURM_EXIT_ERROR": "9"})
+    assert done.returncode == 9
+
+
+def test_another_cluster_is_an_error_and_our_own_is_not(slurm: Commands) -> None:
+    for command in ("squeue", "sinfo", "sacct"):
+        other = slurm.run(command, "-M", "nosuch")
+        assert (other.returncode, other.stdout) == (1, "")
+        assert "No cluster 'nosuch' known by database." in other.stderr
+        assert slurm.run(command, "-M", "all").returncode == 0
+
+
+def test_one_waiting_task_of_an_array_is_not_changed_together_with_the_others(slurm: Commands) -> None:
+    job = slurm.submit("--hold", "-a", "1-3", "-J", "all")
+    done = slurm.run("scontrol", "update", f"jobid={job}_2", "name=two")
+    assert done.returncode == 1
+    assert slurm.run("squeue", "-h", "-j", job, "-o", "%j").stdout == "all\n"
+    assert slurm.run("scontrol", "update", f"jobid={job}", "name=new").returncode == 0
+    assert slurm.run("squeue", "-h", "-j", job, "-o", "%j").stdout == "new\n"
+
+
+def test_a_job_cannot_be_moved_into_a_reservation_that_does_not_exist(slurm: Commands) -> None:
+    job = slurm.submit("--hold")
+    done = slurm.run("scontrol", "update", f"jobid={job}", "reservation=nosuch")
+    assert (done.returncode, done.stderr) == (1, f"Requested reservation is invalid for job {job}\n")
+
+
+def test_a_new_duration_of_a_reservation_counts_from_its_start(slurm: Commands) -> None:
+    words = ("starttime=now+2hours", "duration=10", "users=root", "nodes=ALL", "flags=overlap")
+    assert slurm.run("scontrol", "create", "reservationname=later", *words).returncode == 0
+    assert slurm.run("scontrol", "update", "reservationname=later", "duration=20").returncode == 0
+    assert " Duration=00:20:00" in slurm.run("scontrol", "show", "reservation", "later").stdout
+    assert slurm.run("scontrol", "delete", "reservationname=later").returncode == 0
+
+
+def test_a_reservation_for_a_user_that_does_not_exist_is_refused(slurm: Commands) -> None:
+    words = ("starttime=now+3hours", "duration=10", "users=nosuchuser", "nodes=ALL")
+    done = slurm.run("scontrol", "create", "reservation", *words)
+    assert (done.returncode, done.stderr) == (1, "Error creating the reservation: Invalid user id\n")

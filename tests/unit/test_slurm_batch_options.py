@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scns_conductor.slurm.batch_options import environment_options, job_fields
+from scns_conductor.slurm.batch_options import environment_options, job_fields, merged
 from scns_conductor.slurm.session import Fatal
 
 
@@ -13,15 +13,18 @@ def test_options_become_the_fields_of_the_job() -> None:
     assert job == {
         "name": "a",
         "tasks": 4,
-        "time_limit": "1:30:00",
+        "time_limit": "90",
         "tres_per_job": "gres/gpu:a100:2",
         # sbatch 自己写进作业的变量。
         "environment": {"SLURM_GPUS": "a100:2", "SLURM_EXPORT_ENV": "NONE"},
     }
 
 
-def test_zero_time_means_no_limit() -> None:
-    assert job_fields({"time": "0"}, {})["time_limit"] == "UNLIMITED"
+@pytest.mark.parametrize(
+    ("given", "minutes"), [("0", "UNLIMITED"), ("0:30", "1"), ("1:2:3", "63"), ("2-3:4:5", "3065"), ("7", "7")]
+)
+def test_a_time_limit_is_in_whole_minutes_and_zero_is_none(given: str, minutes: str) -> None:
+    assert job_fields({"time": given}, {})["time_limit"] == minutes
 
 
 def test_signal_with_batch_prefix_and_delay() -> None:
@@ -49,7 +52,7 @@ def test_sbatch_variables_are_options() -> None:
         ({"kill_on_invalid_dep": "maybe"}, "Invalid --kill-on-invalid-dep specification"),
         ({"ntasks": "0"}, 'Invalid numeric value "0" for --ntasks.'),
         ({"contiguous": ""}, "--contiguous is not supported by this system"),
-        ({"clusters": "other"}, "--clusters is not supported by this system"),
+        ({"clusters": "other"}, "No cluster 'other' known by database."),
     ],
 )
 def test_bad_values_are_refused_by_name(given: dict[str, str], message: str) -> None:
@@ -69,6 +72,17 @@ def test_bad_values_are_refused_by_name(given: dict[str, str], message: str) -> 
         ({"mail_type": "END,NOPE"}, "Invalid --mail-type specification"),
         ({"exclusive": "nope"}, "Invalid --exclusive specification"),
         ({"open_mode": "x"}, "Invalid --open-mode specification"),
+        ({"signal": "0"}, "Invalid --signal specification"),
+        ({"signal": "USR1@99999"}, "Invalid --signal specification"),
+        ({"mail_type": ""}, "Invalid --mail-type specification"),
+        ({"nice": "5000000000"}, "Invalid --nice value, out of range (+/- 2147483645)"),
+        ({"priority": "-1"}, "Priority must be >= 0"),
+        ({"mem_bind": "nope"}, 'unrecognized --mem-bind argument "nope"'),
+        ({"gres_flags": "nope"}, "Invalid --gres-flags specification"),
+        ({"acctg_freq": "task=x"}, "Invalid --acctg-freq specification: task=x"),
+        ({"gpu_freq": "nope"}, "Invalid --gpu-freq argument: gpu:nope"),
+        ({"delay_boot": "abc"}, "Invalid --delay-boot specification"),
+        ({"wait_all_nodes": "2"}, "Invalid --wait-all-nodes specification"),
     ],
 )
 def test_a_bad_value_is_refused_with_slurms_words_and_exit_code(given: dict[str, str], message: str) -> None:
@@ -120,3 +134,28 @@ def test_nodes_and_variables_come_from_files(tmp_path: Path) -> None:
     variables.write_bytes(b"A=1\0B=two words\0")
     job = job_fields({"nodefile": str(nodes), "export_file": str(variables)}, {"HOME": "/home/me"})
     assert (job["required_nodes"], job["environment"]) == ("n1,n2", {"A": "1", "B": "two words"})
+
+
+def test_the_last_of_requeue_and_no_requeue_counts() -> None:
+    header, line = [("requeue", ""), ("time", "5")], [("no_requeue", "")]
+    assert job_fields(merged(header, [], line), {})["requeue"] is False
+    assert job_fields(merged(line, [], header), {})["requeue"] is True
+
+
+def test_memory_on_the_command_line_wins_over_another_kind_in_the_environment() -> None:
+    variables = [("mem", "1G")]
+    assert merged([], variables, [("mem_per_cpu", "100")]) == {"mem_per_cpu": "100"}
+    assert merged([], variables, []) == {"mem": "1G"}
+    with pytest.raises(Fatal, match="mutually exclusive"):
+        merged([("mem", "1G")], [], [("mem_per_cpu", "100")])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"hint": "nomultithread"}, {"mem_bind": "verbose,local"}, {"mem_bind": "map_mem:0,1"}, {"profile": "task,energy"},
+     {"acctg_freq": "task=30,energy=5"}, {"cpu_freq": "low-high:Performance"}, {"gpu_freq": "memory=high,verbose"},
+     {"propagate": "STACK,RLIMIT_CORE"}, {"extra_node_info": "2:4:1"}, {"wait_all_nodes": "1"}, {"kill_on_invalid_dep":
+     "YES"}, {"priority": "TOP"}],
+)  # fmt: skip
+def test_hints_in_the_forms_of_the_manual_are_accepted(given: dict[str, str]) -> None:
+    job_fields(given, {})

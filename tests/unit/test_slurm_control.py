@@ -1,5 +1,6 @@
 """scontrol：update 的时限、本机上的作业进程、show config。"""
 
+import io
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import pytest
 from scns_conductor.slurm.control_changes import Relative, job_changes, pairs, partition_changes
 from scns_conductor.slurm.control_config import config_lines
 from scns_conductor.slurm.control_processes import job_processes
-from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.control_reservations import check_new
+from scns_conductor.slurm.scontrol import main as scontrol
+from scns_conductor.slurm.session import Fatal, run
 
 JOB = {"job_id": "12", "start_time": "2026-11-25T10:00:00+00:00", "time_limit": 600}
 SETTINGS = {
@@ -22,7 +25,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "limit"), [("+10", "20"), ("-5", "5"), ("+1-00:00:00", "1450"), ("-99:00:00", "1")])
+@pytest.mark.parametrize(("given", "limit"), [("+10", "20"), ("-5", "5"), ("+1-00:00:00", "1450")])
 def test_a_relative_time_limit_counts_from_the_present_one(given: str, limit: str) -> None:
     change = job_changes({"timelimit": given})["time_limit"]
     assert isinstance(change, Relative)
@@ -38,6 +41,22 @@ def test_plus_equals_is_never_taken_for_equals() -> None:
     for changes in (job_changes, partition_changes):
         with pytest.raises(Fatal):
             changes(pairs(["Nodes+=2"]))
+
+
+def test_a_decrement_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(Fatal, match="TimeLimit decrement larger than current time limit"):
+        job_changes({"timelimit": "-99"})["time_limit"].resolved(JOB)
+
+
+def test_the_two_kinds_of_memory_replace_each_other() -> None:
+    assert job_changes({"minmemorycpu": "50"}) == {"memory_per_cpu": "50", "memory_per_node": None}
+    assert job_changes({"minmemorynode": "1G"}) == {"memory_per_node": "1G", "memory_per_cpu": None}
+
+
+def test_partition_options_at_their_default_are_accepted() -> None:
+    assert partition_changes({"hidden": "no", "maxnodes": "1"}) == {"max_nodes": 1}
+    with pytest.raises(Fatal):
+        partition_changes({"hidden": "yes"})
 
 
 def test_an_end_time_becomes_a_limit_from_the_start() -> None:
@@ -80,3 +99,55 @@ def test_processes_of_a_job_are_found_by_their_environment() -> None:
     finally:
         for child in started:
             child.communicate(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "A start time must be given"),
+        ({"start_time": "now"}, "An end time or duration must be given"),
+        (
+            {"start_time": "now", "duration": "5", "nodes": "ALL"},
+            "Either Users/Groups and/or Accounts must be specified",
+        ),
+        ({"start_time": "now", "duration": "5", "users": ["a"]}, "CoreCnt, Nodes, NodeCnt"),
+        ({"start_time": "xyz", "duration": "5", "users": ["a"], "nodes": "n1"}, "Invalid start time starttime=xyz"),
+        ({"start_time": "now", "duration": "x", "users": ["a"], "nodes": "n1"}, "Invalid duration duration=x"),
+    ],
+)
+def test_a_reservation_that_lacks_something_is_refused_in_slurms_words(given: dict[str, object], message: str) -> None:
+    with pytest.raises(Fatal) as refused:
+        check_new(given)
+    assert refused.value.lines[0].startswith(message)
+    assert refused.value.lines[0].endswith(".  No reservation created.")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"maxtime": "xyz"}, "Invalid input maxtime=xyz"),
+        ({"state": "nope"}, "Invalid input: state=nope"),
+        ({"nonsense": "1"}, "Update of this parameter is not supported: nonsense=1"),
+    ],
+)
+def test_a_bad_change_of_a_partition_is_refused_here(given: dict[str, str], message: str) -> None:
+    with pytest.raises(Fatal) as refused:
+        partition_changes(given)
+    assert refused.value.lines[0] == message
+
+
+def test_a_bad_weight_of_a_node_is_an_error_and_not_an_exception(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("scontrol", scontrol, ["update", "nodename=n1", "weight=abc"]) == 1
+    assert (
+        capsys.readouterr().err == "scontrol: error: Weight value (abc) is not a valid number\nNo changes specified\n"
+    )
+
+
+def test_lines_of_standard_input_are_commands_and_one_bad_line_does_not_stop_the_rest(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("show hostnames n[1-2]\nshow\nshow hostnames m\n"))
+    assert run("scontrol", scontrol, []) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["scontrol: show hostnames n[1-2]", "n1", "n2", "scontrol: show", "scontrol: show hostnames m",
+                     "m", "scontrol: "]  # fmt: skip

@@ -1,13 +1,16 @@
 """squeue 的格式、时间与大小、脚本的核对。"""
 
+from datetime import datetime, timedelta
+
 import pytest
 
 from scns_conductor.slurm.columns import fields, letters, table
 from scns_conductor.slurm.hosts import split_list
 from scns_conductor.slurm.queue_columns import LETTERS, NAMES
+from scns_conductor.slurm.sacct import chosen_fields
 from scns_conductor.slurm.script_source import checked_script
 from scns_conductor.slurm.session import Fatal
-from scns_conductor.slurm.times import memory, short_duration
+from scns_conductor.slurm.times import memory, past_instant, short_duration
 
 JOB = {
     "job_id": "12",
@@ -49,6 +52,15 @@ def test_long_format_has_default_width_of_twenty() -> None:
     assert table(fields("jobid,name:6", NAMES), [JOB])[1] == "12" + " " * 18 + "a long"
 
 
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [("Name:6,Name:-6,Name:.6", "a longa longa long"), ("Name:,State:9", "a long job namePENDING  "),
+     ("Name:6|,State:3 ,State:x", "a long|PEN PENDINGx"), ("JobID:.5 ,Name:1", "   12 a")],
+)  # fmt: skip
+def test_a_colon_sets_the_width_and_what_follows_it_is_printed(form: str, text: str) -> None:
+    assert table(fields(form, NAMES), [JOB], header=False) == [text]
+
+
 def test_unknown_field_is_refused() -> None:
     with pytest.raises(Fatal):
         fields("jobid,nonsense", NAMES)
@@ -86,3 +98,16 @@ def test_what_is_no_script_is_refused_in_slurms_words(data: bytes, message: str)
     with pytest.raises(Fatal) as found:
         checked_script(data)
     assert found.value.lines[0] == message
+
+
+def test_sacct_fields_may_be_all_and_have_no_width() -> None:
+    assert len(chosen_fields(["ALL"])) == 109
+    assert [(field.name, width) for field, width in chosen_fields(["jobname%,state%-5,user%0"])] == [
+        ("JobName", 0), ("State", -5), ("User", 0)
+    ]  # fmt: skip
+
+
+def test_a_bare_hour_of_accounting_is_today_and_never_tomorrow() -> None:
+    midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+    assert past_instant("midnight") == past_instant("00:00") == midnight.timestamp()
+    assert past_instant("23:59") == (midnight + timedelta(hours=23, minutes=59)).timestamp()

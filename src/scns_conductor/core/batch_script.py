@@ -13,6 +13,14 @@ DEFAULT_SIGNAL_DELAY_S = 60
 _SIGNAL = re.compile(r"^(?:([RB]+):)?([A-Za-z0-9]+)(?:@(\d+))?$")
 
 
+class UnmatchedQuote(ValueError):
+    """某一行的引号不配对。"""
+
+    def __init__(self, number: int, line: str) -> None:
+        super().__init__(f"脚本第 {number} 行的引号不配对：{line}")
+        self.number, self.line = number, line
+
+
 def without_comment(text: str) -> str:
     """去掉空白之后、引号之外的 # 起的注释。"""
     quote = ""
@@ -27,20 +35,25 @@ def without_comment(text: str) -> str:
 
 
 def header_tokens(script: str) -> list[str]:
-    """#SBATCH、#SCNS 行里的选项词，先后相连；第一个可执行的行之后不再看。引号不配对抛 ValueError。"""
+    """#SBATCH、#SCNS 行里的选项词。"""
+    return directive_tokens(script, MARKS)
+
+
+def directive_tokens(script: str, marks: tuple[str, ...]) -> list[str]:
+    """以 marks 之一开头的行里的选项词，先后相连；第一个可执行的行之后不再看。引号不配对抛 ValueError。"""
     tokens: list[str] = []
     for number, line in enumerate(script.splitlines(), 1):
-        words = line.split(None, 1)
-        if not words:
+        if not line.strip():
             continue
-        if not words[0].startswith("#"):
+        if not line.lstrip().startswith("#"):
             break
-        if words[0] not in MARKS or len(words) < 2 or line[0] != "#":
+        mark = next((each for each in marks if line.startswith(each)), None)
+        if mark is None:
             continue
         try:
-            tokens += shlex.split(without_comment(words[1]))
+            tokens += shlex.split(without_comment(line[len(mark) :]))
         except ValueError as error:
-            raise ValueError(f"脚本第 {number} 行的引号不配对：{line.strip()}") from error
+            raise UnmatchedQuote(number, line.strip()) from error
     return tokens
 
 

@@ -7,11 +7,11 @@ _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _RELATIVE = re.compile(r"^now(?:\s*([+-])\s*(\d+)\s*([a-z]*))?$", re.IGNORECASE)
 _CLOCK = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(am|pm)?$", re.IGNORECASE)
 _DATE = re.compile(
-    r"^(?:(\d{4})-(\d{1,2})-(\d{1,2})|(\d{1,2})[/.](\d{1,2})(?:[/.](\d{2}|\d{4}))?|(\d{2})(\d{2})(\d{2}))$"
+    r"^(?:(\d{4})-(\d{1,2})-(\d{1,2})|(\d{1,2})[/.](\d{1,2})(?:[/.](\d{2}|\d{4}))?|(\d{2})(\d{2})(\d{2})?)$"
 )
 _NAMED = {"midnight": time(0), "noon": time(12), "elevenses": time(11), "fika": time(15), "teatime": time(16)}
 _FORMS = (
-    "可用写法：2026-01-31T08:00[:00]、2026-01-31、08:00、MMDDYY、MM/DD/YY、today、tomorrow、noon、now+2hours、Unix 秒"
+    "可用写法：2026-01-31T08:00[:00]、2026-01-31、08:00、MMDD[YY]、MM/DD/YY、today、tomorrow、noon、now+2hours、Unix 秒"
 )
 
 
@@ -92,7 +92,7 @@ def _date(text: str, now: datetime) -> date:
     elif match[4]:
         month, day, year = match[4], match[5], match[6] or str(now.year)
     else:
-        month, day, year = match[7], match[8], match[9]
+        month, day, year = match[7], match[8], match[9] or str(now.year)
     full_year = int(year) + (2000 if len(year) == 2 else 0)
     try:
         return datetime(full_year, int(month), int(day)).date()  # noqa: DTZ001 - 只取日期
@@ -108,6 +108,8 @@ def _clock(text: str) -> time:
         raise ValueError(f"无法识别的时刻 {text!r}；{_FORMS}")
     hour = int(match[1])
     if match[4]:
+        if not 1 <= hour <= 12:
+            raise ValueError(f"钟点 {text!r} 不存在")
         hour = hour % 12 + (12 if match[4].lower() == "pm" else 0)
     try:
         return time(hour, int(match[2]), int(match[3] or 0))

@@ -64,6 +64,10 @@ async def update_job(
             raise Conflict(f"作业 {job_id} 已经结束（{rows[0].state}），不能修改", code="job_finished")
         for row in chosen:
             _check_row(row, changes, identity)
+        if changes.get("reservation"):
+            for spec in await _specs(connection, [row.job_id for row in chosen]):
+                account = {**spec, **changes}["account"]
+                limits.require_reservation(changes["reservation"], spec["user_name"], account, "reservation")
         pending = [row.job_id for row in chosen if row.state == JobState.PENDING]
         if (ACCOUNTED | set(REQUIREMENTS) | set(TIMES)) & changes.keys() and pending:
             for spec in await _specs(connection, pending):
@@ -114,6 +118,11 @@ def _check_row(row: JobRow, changes: Mapping[str, Any], identity: Identity) -> N
             wanted = changes["time_limit"]
             if row.time_limit is not None and (wanted is None or wanted > row.time_limit):
                 raise Forbidden("time_limit：运行中的作业，本人只能调低时限；请联系管理员", code="admin_required")
+    if row.tasks is not None and row.tasks != row.remaining:
+        raise Conflict(
+            f"数组 {row.array_job_id} 里还没有启动的任务是一个整体，不能只改其中几个；请改整个数组，或等任务启动",
+            code="array_task_not_updatable",
+        )
     if row.hold == "admin" and "hold" in changes and not identity.admin:
         raise Forbidden(f"作业 {row.label} 是管理员保留的；请联系管理员放行", code="admin_required")
 

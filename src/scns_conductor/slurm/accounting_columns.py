@@ -48,7 +48,9 @@ def state(row: Row) -> str:
 
 
 def exit_code(row: Row) -> str:
-    """退出码:信号；没有结束是 0:0。"""
+    """退出码:信号；没有结束、取消的作业（不是它的步）是 0:0。"""
+    if row["state"] == "CANCELLED" and not is_step(row):
+        return "0:0"
     return f"{row.get('exit_status') or 0}:{row.get('exit_signal') or 0}"
 
 
@@ -78,7 +80,10 @@ def _amount(size: float, row: Row, plain: str) -> str:
     unit = row.get("units")
     if unit is None:
         return plain
-    return f"{size / _UNITS[unit]:.2f}{unit}" if unit else str(int(size))
+    if not unit:
+        return str(int(size))
+    value = size / _UNITS[unit]
+    return f"{int(value)}{unit}" if value == int(value) else f"{value:.2f}{unit}"
 
 
 def _kilobytes(row: Row, name: str) -> str:
@@ -160,8 +165,9 @@ def _reserved(row: Row) -> str:
     return "" if begun is None or queued is None else duration(begun - queued)
 
 
-def _flags(_row: Row) -> str:
-    return "SchedMain"
+def _flags(row: Row) -> str:
+    # 拼写同 Slurm。
+    return "SchedMain,StartRecieved" if row.get("start_time") else "SchedMain"
 
 
 FIELDS = {
@@ -184,8 +190,8 @@ FIELDS = {
         Field("Cluster", 10, lambda _row: of.cluster_name()),
         Field("Comment", 14, _job_only(lambda row: str(row.get("comment") or ""))),
         Field("Constraints", 19, _job_only(lambda row: str(row.get("constraints") or ""))),
-        Field("ConsumedEnergy", 14, lambda _row: "0"),
-        Field("ConsumedEnergyRaw", 17, lambda _row: "0"),
+        Field("ConsumedEnergy", 14, _step_only(lambda _row: "0")),
+        Field("ConsumedEnergyRaw", 17, _step_only(lambda _row: "0")),
         Field("Container", 19, lambda _row: ""),
         Field("CPUTime", 10, lambda row: duration(elapsed_s(row) * int(row.get("allocated_cpus") or 0))),
         Field("CPUTimeRAW", 10, lambda row: str(int(elapsed_s(row)) * int(row.get("allocated_cpus") or 0))),

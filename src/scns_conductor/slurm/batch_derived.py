@@ -18,9 +18,25 @@ _VARIABLES = {
 }  # fmt: skip
 
 
+_BIND_WORDS = frozenset({"v", "verbose", "q", "quiet"})
+
+
 def submitted_variables(given: Mapping[str, str]) -> dict[str, str]:
     """这些选项写了什么，作业里的变量就是什么。"""
-    return {name: given[key] for key, name in _VARIABLES.items() if given.get(key)}
+    found = {name: given[key] for key, name in _VARIABLES.items() if given.get(key)}
+    for name in ("SLURM_PROFILE", "SLURM_CPU_FREQ_REQ"):
+        # Slurm 把词写成首字母大写的。
+        if name in found:
+            found[name] = re.sub(r"[a-z]+", lambda word: word[0].title(), found[name].lower())
+    if given.get("open_mode"):
+        found["SLURM_OPEN_MODE"] = given["open_mode"][0].lower()
+    if given.get("hint") == "nomultithread":
+        found["SLURM_THREADS_PER_CORE"] = "1"
+    kinds = [word for word in given.get("mem_bind", "").split(",") if word not in _BIND_WORDS]
+    if given.get("mem_bind"):
+        loud = {"v", "verbose"} & set(given["mem_bind"].split(","))
+        found |= {"SLURM_MEM_BIND": ",".join(kinds), "SLURM_MEM_BIND_VERBOSE": "verbose" if loud else "quiet"}
+    return found
 
 
 def gpu_count(text: str) -> int:

@@ -4,18 +4,25 @@ import contextlib
 import re
 import signal as signals
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scns_conductor.core.batch_script import exported, gpu_fields, warning_signal
 from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.batch_derived import derived, file_environment, submitted_variables
+from scns_conductor.slurm.batch_hints import check_hints
+from scns_conductor.slurm.job_values import require_own_cluster
 from scns_conductor.slurm.options import Option, flags, option, values
 from scns_conductor.slurm.session import Fatal
 
 # 选项的值写错时 sbatch 的退出码（exit(-1)；与真的 Slurm 22.05 对比过）。数目写错的是 1。
 BAD_OPTION = 255
+Pairs = Sequence[tuple[str, str]]
+_MEMORY = frozenset({"mem", "mem_per_cpu", "mem_per_gpu"})
+_MOST_NICE = 2**31 - 3
+_MOST_PRIORITY = 2**32 - 3
+_MOST_SIGNAL_DELAY_S = 65535
 # sbatch(1) 的 --mail-type。
 _MAIL_TYPES = {
     "NONE", "BEGIN", "END", "FAIL", "REQUEUE", "ALL", "INVALID_DEPEND", "STAGE_OUT", "TIME_LIMIT", "TIME_LIMIT_90",
@@ -63,16 +70,17 @@ _COUNTS = {
 }
 # 有意义、但这里做不到的：不能悄悄忽略。
 _REFUSED = [
-    *flags("--reboot", "-O --overcommit", "-I --immediate"),
+    *flags("--reboot", "-O --overcommit"),
     *values(
-        "-M --clusters", "--container", "--bb", "--bbf", "--uid", "--gid", "--cluster-constraint", "--mcs-label",
+        "--container", "--bb", "--bbf", "--uid", "--gid", "--cluster-constraint", "--mcs-label",
+        "--batch",
     ),
 ]  # fmt: skip
-# 只在某些值下等于没有写的：-k off、-S 0、-N1 --contiguous；别的值做不到，拒绝。
+# 只在某些值下等于没有写的：-k off、-S 0、-N1 --contiguous、-M 自己的集群；别的值做不到，拒绝。
 _CONDITIONAL = [
     option("-k --no-kill", "optional"),
     *flags("--contiguous"),
-    *values("-S --core-spec", "--thread-spec"),
+    *values("-S --core-spec", "--thread-spec", "-M --clusters"),
 ]
 # 只是放置与计量的提示，不改变作业的结果。
 _HINTS = [
@@ -80,9 +88,9 @@ _HINTS = [
     "-B --extra-node-info", "--acctg-freq", "--cores-per-socket", "--sockets-per-node", "--threads-per-core",
     "--cpu-freq", "--hint", "--mem-bind", "--ntasks-per-core", "--ntasks-per-socket", "--gres-flags", "--profile",
     "--gpu-bind", "--gpu-freq", "--network", "--delay-boot", "--power", "--wait-all-nodes",
-    "--cpu-bind", "--prefer",
+    "--prefer",
 ),
-    *flags("--use-min-nodes", "--spread-job", "--ignore-pbs", "-v --verbose", "-Q --quiet", "--nvmps"),
+    *flags("--use-min-nodes", "--spread-job", "--ignore-pbs", "-v --verbose", "-Q --quiet"),
     option("--propagate", "optional"),
     option("--get-user-env", "optional"),
 ]  # fmt: skip
@@ -109,7 +117,7 @@ OPTIONS: list[Option] = [
     *_HINTS,
 ]  # fmt: skip
 # sbatch(1) 的 INPUT ENVIRONMENT VARIABLES。
-_VARIABLES = {
+VARIABLES = {
     "SBATCH_ACCOUNT": "account", "SBATCH_ARRAY_INX": "array", "SBATCH_CHDIR": "chdir", "SBATCH_COMMENT": "comment",
     "SBATCH_CONSTRAINT": "constraint", "SBATCH_DISTRIBUTION": "distribution", "SBATCH_ERROR": "error",
     "SBATCH_EXCLUSIVE": "exclusive", "SBATCH_EXPORT": "export", "SBATCH_GPUS": "gpus",
@@ -123,13 +131,40 @@ _VARIABLES = {
     "SBATCH_REQ_SWITCH": "switches", "SBATCH_THREAD_SPEC": "thread_spec", "SBATCH_HINT": "hint",
     "SBATCH_THREADS_PER_CORE": "threads_per_core", "SBATCH_PROFILE": "profile", "SBATCH_GPU_BIND": "gpu_bind",
     "SBATCH_WCKEY": "wckey", "SBATCH_REQUEUE": "requeue", "SBATCH_NO_REQUEUE": "no_requeue", "SBATCH_WAIT": "wait",
+    "SBATCH_ACCTG_FREQ": "acctg_freq", "SBATCH_BATCH": "batch", "SBATCH_DEBUG": "verbose",
+    "SBATCH_DELAY_BOOT": "delay_boot", "SBATCH_GET_USER_ENV": "get_user_env", "SBATCH_GPU_FREQ": "gpu_freq",
+    "SBATCH_GRES_FLAGS": "gres_flags", "SBATCH_IGNORE_PBS": "ignore_pbs", "SBATCH_MEM_BIND": "mem_bind",
+    "SBATCH_NETWORK": "network", "SBATCH_POWER": "power", "SBATCH_SPREAD_JOB": "spread_job",
+    "SBATCH_USE_MIN_NODES": "use_min_nodes", "SBATCH_WAIT_ALL_NODES": "wait_all_nodes", "SLURM_HINT": "hint",
 }  # fmt: skip
 REFUSED = {each.key: each.long[0] for each in _REFUSED}
 
 
 def environment_options(environment: Mapping[str, str]) -> list[tuple[str, str]]:
     """SBATCH_* 变量说的选项；胜过脚本，让位于命令行。"""
-    return [(key, environment[name]) for name, key in _VARIABLES.items() if name in environment]
+    return [(key, environment[name]) for name, key in VARIABLES.items() if name in environment]
+
+
+def merged(header: Pairs, variables: Pairs, line: Pairs) -> dict[str, str]:
+    """脚本、变量、命令行里的选项合成一份：后面的为准，--requeue 与 --no-requeue 也是后写的那个。
+
+    写了内存的一种，就不看变量里的另外几种；脚本与命令行里写了两种抛 Fatal。
+    """
+    opposite = {"requeue": "no_requeue", "no_requeue": "requeue"}
+    given: dict[str, str] = {}
+    for key, value in (*header, *variables, *line):
+        given.pop(opposite.get(key, ""), None)
+        given[key] = value
+    chosen = {key for key, _ in (*header, *line) if key in _MEMORY}
+    if len(chosen) > 1:
+        raise Fatal("--mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.", prefix="fatal: ")
+    return {key: value for key, value in given.items() if key not in _MEMORY or key in chosen or not chosen}
+
+
+def refuse_heterogeneous(words: Sequence[str], failure: str) -> None:
+    """以冒号隔开的是异构作业：点名拒绝。failure 是 Slurm 没有 sched/backfill 时的那句话。"""
+    if ":" in words:
+        raise Fatal("heterogeneous jobs (:) are not supported by this system", failure)
 
 
 def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -137,6 +172,7 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     for key, name in REFUSED.items():
         if key in given:
             raise Fatal(f"--{name} is not supported by this system")
+    require_own_cluster(given.get("clusters"))
     _refuse_conditionally(given)
     given = derived(given)
     _check(given, ("time", "time_min"), parse_time_limit)
@@ -145,20 +181,28 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     for key, field in _COUNTS.items():
         if key in given:
             job[field] = _count(key, given[key])
+    if "nodes" in given:
+        # 1k 是 1024 个。
+        given["nodes"] = re.sub(r"\d+k", lambda found: str(int(found[0][:-1]) * 1024), given["nodes"])
     if "nodes" in given and not re.fullmatch(r"[1-9]\d{0,8}(-[1-9]\d{0,8})?", given["nodes"]):
         raise Fatal(f'"{given["nodes"]}" is not a valid node count', code=BAD_OPTION)
     _check_nodes(given.get("nodes", ""))
     _check_instants(given)
     _check_words(given)
+    check_hints(given)
     for name in ("time_limit", "time_minimum"):
-        # Slurm 的 0 是不限时。
-        if job.get(name) in ("0", "0:0", "00:00:00"):
-            job[name] = "UNLIMITED"
+        if name in job:
+            job[name] = whole_minutes(job[name])
+    if job.get("array"):
+        # 多余的逗号 Slurm 不计较。
+        job["array"] = job["array"].strip(",")
     job |= gpu_fields(given)
     job |= _switches(given)
-    if given.get("signal"):
+    if "signal" in given:
         try:
             job |= warning_signal(given["signal"])
+            if job["kill_warning_signal"] == "0" or job["kill_warning_delay"] > _MOST_SIGNAL_DELAY_S:
+                raise ValueError(given["signal"])
         except ValueError:
             raise Fatal("Invalid --signal specification", code=BAD_OPTION) from None
     file = given.get("export_file")
@@ -193,8 +237,13 @@ def _switches(given: Mapping[str, str]) -> dict[str, Any]:
         job["requeue"] = "requeue" in given
     if "nice" in given:
         job["nice"] = _integer(given["nice"] or "100", "Invalid --nice value")
+        if abs(job["nice"]) > _MOST_NICE:
+            raise Fatal(f"Invalid --nice value, out of range (+/- {_MOST_NICE})", code=BAD_OPTION)
     if "priority" in given:
-        job["priority"] = _integer(given["priority"], f"Invalid --priority specification: {given['priority']}")
+        text = str(_MOST_PRIORITY) if given["priority"].upper() == "TOP" else given["priority"]
+        job["priority"] = _integer(text, f"Invalid --priority specification: {text}")
+        if job["priority"] < 0:
+            raise Fatal("Priority must be >= 0", code=BAD_OPTION)
     if "switches" in given:
         count, at, wait = given["switches"].partition("@")
         job["required_switches"] = _count("switches", count)
@@ -203,15 +252,23 @@ def _switches(given: Mapping[str, str]) -> dict[str, Any]:
             with contextlib.suppress(ValueError):
                 job["maximum_switch_wait_time"] = parse_duration(wait)
     if "kill_on_invalid_dep" in given:
-        if given["kill_on_invalid_dep"] not in ("yes", "no"):
+        if given["kill_on_invalid_dep"].lower() not in ("yes", "no"):
             raise Fatal("Invalid --kill-on-invalid-dep specification", code=BAD_OPTION)
-        job["kill_on_invalid_dependency"] = given["kill_on_invalid_dep"] == "yes"
+        job["kill_on_invalid_dependency"] = given["kill_on_invalid_dep"].lower() == "yes"
     if job.get("open_mode") is not None or given.get("open_mode"):
         mode = given["open_mode"].lower()
         if not mode or mode[0] not in "at":
             raise Fatal("Invalid --open-mode specification", code=BAD_OPTION)
         job["open_mode"] = "append" if mode[0] == "a" else "truncate"
     return job
+
+
+def whole_minutes(text: str) -> str:
+    """时限以分钟计，不足一分钟的算一分钟；0 是不限时（sbatch(1) 的 --time）。"""
+    if text.strip("0:") == "":
+        return "UNLIMITED"
+    seconds = parse_time_limit(text)
+    return "UNLIMITED" if seconds is None else str(-(-seconds // 60))
 
 
 def _check(given: Mapping[str, str], names: tuple[str, ...], read: Callable[[str], object]) -> None:
@@ -253,13 +310,19 @@ def _check_words(given: Mapping[str, str]) -> None:
     """值只能是几个词之一的选项。"""
     distribution = given.get("distribution")
     if distribution:
+        if distribution.lower() == "arbitrary" and not given.get("nodelist"):
+            raise Fatal("With Arbitrary distribution you need to specify a nodelist or hostfile with the -w option")
+        if re.match(r"plane(=\D|=?$)", distribution, re.IGNORECASE):
+            raise Fatal(
+                "Invalid plane size or size not specified", "Invalid --distribution specification", code=BAD_OPTION
+            )
         try:
             check_distribution(distribution)
         except ValueError:
             raise Fatal("Invalid --distribution specification", code=BAD_OPTION) from None
     signal = given.get("signal", "").partition("@")[0].rpartition(":")[2].upper().removeprefix("SIG")
     wrong = {
-        "mail-type": not set(given.get("mail_type", "").upper().split(",")) - {""} <= _MAIL_TYPES,
+        "mail-type": not set(given.get("mail_type", "NONE").upper().split(",")) <= _MAIL_TYPES,
         "exclusive": given.get("exclusive", "") not in ("", "user", "mcs"),
         "signal": bool(signal) and not signal.isdigit() and not hasattr(signals, f"SIG{signal}"),
     }

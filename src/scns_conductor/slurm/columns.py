@@ -9,7 +9,7 @@ from scns_conductor.slurm.session import Fatal
 
 Row = Mapping[str, Any]
 _LETTER = re.compile(r"%([.#]*)(\d*)([A-Za-z])")
-_FIELD = re.compile(r"^([A-Za-z_-]+)(?::(\.?)(\d*)(.*))?$")
+_FIELD = re.compile(r"^\s*([A-Za-z_-]+)\s*(?::([.-]?)(\d*)(.*))?$")
 DEFAULT_FIELD_WIDTH = 20
 
 
@@ -60,11 +60,9 @@ def letters(command: str, form: str, known: Known) -> list[Column]:
         elif between:
             columns.append(Column(between, literal=True))
         if match[3] not in known:
-            raise Fatal(
-                f"Invalid job format specification: {match[3]}"
-                if command == "squeue"
-                else f"Invalid node format specification: {match[3]}"
-            )
+            if command == "sinfo":
+                raise Fatal(f"Invalid node format specification: {match[3]}", prefix=None)
+            raise Fatal(f"Invalid job format specification: {match[3]}")
         header, value, needs = known[match[3]]
         columns.append(Column(header, value, int(match[2] or 0), "." in match[1], fit="#" in match[1], needs=needs))
     # 末尾单独的 % 不打印（同 Slurm）。
@@ -77,19 +75,17 @@ def letters(command: str, form: str, known: Known) -> list[Column]:
 
 
 def fields(form: str, known: Known) -> list[Column]:
-    """-O 的字段列表；缺省宽 20。名字不分大小写。"""
+    """-O 的字段列表；缺省宽 20，冒号之后没有数的不补齐。名字不分大小写。"""
     columns: list[Column] = []
     for word in form.split(","):
         if not word.strip():
             continue
-        match = _FIELD.match(word.strip())
+        match = _FIELD.match(word)
         name = match[1].lower() if match else ""
         if match is None or name not in known:
             raise Fatal(f"Invalid job format specification: {(match[1] if match else word).strip()}")
         header, value, needs = known[name]
-        width = int(match[3]) if match[3] else (DEFAULT_FIELD_WIDTH if match[3] is None else 0)
-        if match[3] == "":
-            width = DEFAULT_FIELD_WIDTH
+        width = DEFAULT_FIELD_WIDTH if match[3] is None else int(match[3] or 0)
         columns.append(Column(header, value, width, match[2] == ".", match[4] or "", needs=needs))
     return columns
 

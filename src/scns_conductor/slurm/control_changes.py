@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from scns_conductor.core.instants import parse_instant
-from scns_conductor.core.units import parse_duration, parse_time_limit
+from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
+from scns_conductor.slurm.batch_options import whole_minutes
 from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.times import epoch
 
@@ -34,6 +35,11 @@ _PARTITION = {
     "maxcpuspernode": "max_cpus_per_node", "maxmempernode": "max_memory_per_node",
     "defmempercpu": "default_memory_per_cpu", "oversubscribe": "exclusive",
 }  # fmt: skip
+# 分区里这里没有、而写的就是缺省值的：等于没有写。
+_PARTITION_DEFAULTS = {
+    "hidden": "no", "rootonly": "no", "lln": "no", "disablerootjobs": "no", "exclusiveuser": "no", "reqresv": "no",
+    "allocnodes": "all", "allowgroups": "all", "overtimelimit": "0",
+}  # fmt: skip
 _INTEGERS = frozenset(
     {"array_max_tasks", "minimum_cpus_per_node", "nice", "tasks", "priority", "cpus_per_task", "grace_time",
      "max_nodes", "min_nodes", "required_switches", "priority_job_factor", "priority_tier", "max_cpus_per_node"}
@@ -59,16 +65,20 @@ class Relative:
             return "UNLIMITED"
         else:
             seconds = float(job["time_limit"]) + self.delta_s
+            if seconds < 0:
+                raise Fatal(
+                    f"TimeLimit decrement larger than current time limit "
+                    f"({-self.delta_s // 60} > {int(job['time_limit']) // 60})"
+                )
         return str(max(1, round(seconds / 60)))
 
 
 def _time_limit(value: str) -> Any:
     if value[:1] not in ("+", "-"):
         try:
-            parse_time_limit(value)
+            return whole_minutes(value)
         except ValueError:
             raise Fatal("Invalid TimeLimit value") from None
-        return value
     try:
         seconds = parse_time_limit(value[1:])
     except ValueError:
@@ -88,6 +98,9 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
+        if key.lower() == "nice" and not equals:
+            # 只写 nice 是 100（scontrol(1)）。
+            equals, value = "=", "100"
         if not equals:
             raise Fatal(f"Invalid input: {word}", "Request aborted", prefix=None)
         found[key.lower()] = value
@@ -96,12 +109,40 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
 
 def job_changes(given: Mapping[str, str]) -> dict[str, Any]:
     """update job 的修改。"""
-    return _changes(given, _JOB)
+    for key in ("starttime", "eligibletime", "deadline"):
+        try:
+            parse_instant(given.get(key) or "now", datetime.now(UTC).astimezone())
+        except ValueError:
+            raise Fatal(
+                f"Invalid time specification (pos=0): {given[key]}", "No changes specified", prefix=None
+            ) from None
+    for key, name in (("minmemorynode", "MinMemoryNode"), ("minmemorycpu", "MinMemoryCPU")):
+        try:
+            parse_memory_mb(given.get(key) or "1")
+        except ValueError:
+            raise Fatal(f"Invalid {name} value: {given[key]}") from None
+    changes = _changes(given, _JOB)
+    # 每节点与每 CPU 的内存只留一种。
+    if "memory_per_cpu" in changes:
+        changes["memory_per_node"] = None
+    elif "memory_per_node" in changes:
+        changes["memory_per_cpu"] = None
+    return changes
 
 
 def partition_changes(given: Mapping[str, str]) -> dict[str, Any]:
     """update partition、create partition 的修改。"""
-    return _changes(given, _PARTITION)
+    for key in ("maxtime", "defaulttime"):
+        try:
+            parse_time_limit(given.get(key, "1"))
+        except ValueError:
+            raise Fatal(f"Invalid input {key}={given[key]}") from None
+    if given.get("state", "UP").upper() not in ("UP", "DOWN", "DRAIN", "INACTIVE"):
+        raise Fatal(
+            f"Invalid input: state={given['state']}", "Acceptable State values are UP, DOWN, DRAIN and INACTIVE"
+        )
+    meant = {key: value for key, value in given.items() if _PARTITION_DEFAULTS.get(key) != value.lower()}
+    return _changes(meant, _PARTITION)
 
 
 def _changes(given: Mapping[str, str], known: Mapping[str, str]) -> dict[str, Any]:

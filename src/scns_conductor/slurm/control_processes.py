@@ -48,11 +48,14 @@ def job_processes(url: str, root: Path = Path("/proc")) -> list[JobProcess]:
 def list_pids(_parsed: Parsed, words: list[str]) -> int:
     """listpids [作业号[.步]]。"""
     wanted, _, step = (words[0] if words else "").partition(".")
+    if wanted and not wanted.isdigit():
+        raise Fatal(f'"{words[0]}" does not look like a jobid', prefix=None)
     with connect() as client:
         processes = job_processes(client.url)
     rows = [each for each in processes if wanted in ("", each.job_id) and step in ("", each.step)]
     if wanted and not rows:
-        print(f"JobId={wanted} does not exist on node (null).", file=sys.stderr)
+        name = f"StepId={wanted}.{step}" if step else f"JobId={wanted}"
+        print(f"{name} does not exist on node (null).", file=sys.stderr)
     print("PID      JOBID    STEPID   LOCALID GLOBALID")
     for each in rows:
         print(f"{each.pid:<8} {each.job_id:<8} {each.step:<8} {each.local_id:<7} {each.global_id:<8}")
@@ -61,8 +64,10 @@ def list_pids(_parsed: Parsed, words: list[str]) -> int:
 
 def pid_info(_parsed: Parsed, words: list[str]) -> int:
     """pidinfo 进程号：它属于哪个作业，还剩多久。"""
-    if not words or not words[0].isdigit():
-        raise Fatal("too few arguments for keyword:pidinfo", prefix=None)
+    if not words:
+        raise Fatal("missing argument for keyword:pidinfo", prefix=None)
+    if not words[0].isdigit():
+        raise Fatal("Failed to locate job for requested pid", prefix=None)
     with connect() as client:
         owner = next((each.job_id for each in job_processes(client.url) if each.pid == int(words[0])), None)
         if owner is None:

@@ -1,13 +1,18 @@
 """scontrol 的 reservation：新建、修改、删除、显示（scontrol(1) RESERVATIONS）。"""
 
 import os
+import pwd
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from scns_conductor.client import Client, ClientError, Problem
 from scns_conductor.core.hostlist import expand
+from scns_conductor.core.instants import parse_instant
 from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.core.units import parse_time_limit
 from scns_conductor.slurm.session import Fatal, slurm_error
 from scns_conductor.slurm.times import duration, epoch, instant
 
@@ -52,10 +57,53 @@ def _values(given: Mapping[str, str], old: Mapping[str, Any] | None = None) -> d
     return found
 
 
+def check_new(values: Mapping[str, Any]) -> None:
+    """新建的必须写明的，次序与话同 Slurm：开始、结束、给谁、哪些节点。"""
+    now = datetime.now(UTC).astimezone()
+    absent = None
+    if "start_time" not in values:
+        absent = "A start time must be given"
+    elif not values.keys() & {"end_time", "duration"}:
+        absent = "An end time or duration must be given"
+    elif not values.get("users") and not values.get("accounts"):
+        absent = "Either Users/Groups and/or Accounts must be specified"
+    elif not values.keys() & {"nodes", "node_count", "licenses", "partition"}:
+        absent = "CoreCnt, Nodes, NodeCnt, BurstBuffer, Licenses or Watts must be specified"
+    try:
+        parse_instant(values.get("start_time", "now"), now)
+    except ValueError:
+        print(f"Invalid time specification (pos=0): {values['start_time']}", file=sys.stderr)
+        absent = f"Invalid start time starttime={values['start_time']}"
+    try:
+        parse_time_limit(values.get("duration", "1"))
+    except ValueError:
+        absent = f"Invalid duration duration={values['duration']}"
+    if absent:
+        raise Fatal(f"{absent}.  No reservation created.")
+
+
+def _check_users(client: Client, names: Sequence[str]) -> None:
+    """本机没有、记账里也没有的用户是写错了：这样的预约谁也用不了，还占着节点。"""
+    strangers = [name for name in names if not _is_local(name)]
+    known = {row["name"] for row in client.users()} if strangers else set()
+    if set(strangers) - known:
+        raise Fatal("Error creating the reservation: Invalid user id", prefix=None)
+
+
+def _is_local(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
 def create(client: Client, given: dict[str, str]) -> int:
     """没有名字的叫 用户_序号。"""
     name = given.pop("reservationname", None) or given.pop("reservation", None)
     values = _values(given)
+    check_new(values)
+    _check_users(client, values.get("users", ()))
     if name is None:
         owner = (values.get("users") or values.get("accounts") or [os.environ.get("USER") or "root"])[0]
         known = {each["name"] for each in client.reservations()}
@@ -66,19 +114,30 @@ def create(client: Client, given: dict[str, str]) -> int:
 
 
 def update(client: Client, name: str, given: dict[str, str]) -> int:
-    """修改。"""
-    old = None
-    if any(key[-1] in "+-" for key in given):
-        old = next((each for each in client.reservations() if each["name"] == name), None)
+    """修改；只写了时长的，从预约原来的开始算起。"""
+    old = next((each for each in client.reservations() if each["name"] == name), None)
     values = _values(given, old)
-    _call("Error updating the reservation", lambda: client.update_reservation(name, values))
+    if values.get("duration") and "start_time" not in values:
+        try:
+            seconds = parse_time_limit(values["duration"])
+        except ValueError:
+            raise Fatal(f"Invalid duration duration={values['duration']}.  No reservation update.") from None
+        if old is not None and seconds is not None:
+            started = datetime.fromisoformat(str(old["start_time"]))
+            values["end_time"] = (started + timedelta(seconds=seconds)).isoformat()
+            del values["duration"]
+    try:
+        _call("Error updating the reservation", lambda: client.update_reservation(name, values))
+    except Fatal as error:
+        told = error.lines[0].partition(": ")[2]
+        raise Fatal(*error.lines, f"slurm_update error: {told}", prefix=None) from error
     print("Reservation updated.")
     return 0
 
 
-def delete(client: Client, name: str) -> int:
-    """删除。"""
-    _call("slurm_delete_reservation", lambda: client.delete_reservation(name))
+def delete(client: Client, name: str, word: str) -> int:
+    """删除；word 是命令行上的写法。"""
+    _call(f"delete_reservation {word}", lambda: client.delete_reservation(name))
     return 0
 
 
@@ -89,6 +148,8 @@ def _call(what: str, action: Any) -> None:
         text = slurm_error(error)
         if isinstance(error, Problem) and error.code in ("reservation_nodes_busy", "reservation_too_large"):
             text = "Requested nodes are busy"
+        if isinstance(error, Problem) and error.code == "flag_unknown" and what.startswith("Error creating"):
+            raise Fatal(f"Error parsing flags: {error}.  No reservation created.") from error
         if isinstance(error, Problem) and error.code == "reservation_overlaps":
             text = "Requested reservation overlaps existing reservation"
         raise Fatal(f"{what}: {text}", prefix=None) from error

@@ -13,6 +13,7 @@ from scns_conductor.slurm.hosts import split_list
 from scns_conductor.slurm.job_dependencies import with_dependencies
 from scns_conductor.slurm.json_answer import write_answer
 from scns_conductor.slurm.options import Parsed
+from scns_conductor.slurm.queue_filter import asked_tasks
 from scns_conductor.slurm.queue_priority import with_priorities
 from scns_conductor.slurm.session import Fatal, connect
 
@@ -36,8 +37,9 @@ def _show_job(parsed: Parsed, given: str) -> int:
     with connect() as client:
         try:
             if given:
-                wanted = ",".join(split_list(given.partition("=")[2] or given))
-                jobs = list(client.jobs(job_id=wanted, sort="job_id"))
+                wanted = split_list(given.partition("=")[2] or given)
+                jobs = list(client.jobs(job_id=",".join(wanted), sort="job_id"))
+                jobs = [each for job in jobs for each in asked_tasks(job, wanted)]
             else:
                 jobs = list(client.jobs(state="PENDING,RUNNING,SUSPENDED", sort="job_id", limit=10_000))
                 age_s = int(client.config()["min_job_age_s"])
@@ -52,6 +54,9 @@ def _show_job(parsed: Parsed, given: str) -> int:
 
         return write_answer(parsed, "jobs", map(job_record, jobs))
     if not jobs:
+        if "_" in given:
+            print(f"Job {given} not found")
+            return 1
         if given:
             what = "slurm_load_jobs" if given[:1].isdigit() else "scontrol_print_job"
             raise Fatal(f"{what} error: Invalid job id specified", prefix=None)
@@ -82,7 +87,8 @@ def _show_node(parsed: Parsed, given: str) -> int:
             code = 1
             continue
         node = by_name[name]
-        print(paragraph(node_lines(node, _inside(node, partitions, nodes)), one_line="oneliner" in parsed))
+        one = "oneliner" in parsed
+        print(paragraph(node_lines(node, _inside(node, partitions, nodes), one_line=one), one_line=one))
     return code
 
 
@@ -128,7 +134,7 @@ def expanded(text: str) -> list[str]:
 def _show_hostnames(_parsed: Parsed, given: str) -> int:
     given = given or os.environ.get("SLURM_JOB_NODELIST") or os.environ.get("SLURM_NODELIST") or ""
     if not given:
-        raise Fatal("host list is empty", prefix=None)
+        raise Fatal("host list is empty", code=0)
     print("\n".join(expanded(given)))
     return 0
 
@@ -194,10 +200,11 @@ def _show_config(_parsed: Parsed, _given: str) -> int:
 
 def _show_licenses(parsed: Parsed, given: str) -> int:
     with connect() as client:
-        found = [each for each in client.licenses() if given in ("", each["name"])]
+        everything = client.licenses()
+    found = [each for each in everything if given in ("", each["name"])]
     if not found:
-        print(f"License name {given} not found in system." if given else "No licenses configured in Slurm.")
-        return 1 if given else 0
+        print(f"License name {given} not found in system." if everything else "No licenses configured in Slurm.")
+        return 1 if everything else 0
     for each in found:
         counts = f"Total={each['total']} Used={each['used']} Free={each['free']} Reserved=0 Remote=no"
         print(f"LicenseName={each['name']}", counts, sep=" " if "oneliner" in parsed else "\n    ")
@@ -272,7 +279,7 @@ SHOWS: tuple[tuple[tuple[str, ...], Callable[[Parsed, str], int]], ...] = (
     (("topology",), _show_topology),
     (("daemons",), _show_daemons),
     (("aliases",), _show_aliases),
-    (("federation", "bbstat", "burstbuffer"), _show_nothing),
+    (("federation", "bbstat", "burstbuffer", "dwstat"), _show_nothing),
     (("assoc_mgr", "associations"), _refused("assoc_mgr", "use sacctmgr show associations and sacctmgr show qos")),
     (("slurmd",), _refused("slurmd", "use scontrol show node")),
     (("frontend",), _refused("frontend", "there are no front end nodes")),

@@ -35,7 +35,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
     if job.get("array_job_id") is not None:
         index = job["array_task_id"] if job.get("array_task_id") is not None else of.array_tasks(job) or "N/A"
         array = f" ArrayJobId={job['array_job_id']} ArrayTaskId={index}"
-        if job.get("array_max_tasks") and job.get("array_task_id") is None:
+        if job.get("array_max_tasks") and job["state"] == "PENDING":
             array += f" ArrayTaskThrottle={job['array_max_tasks']}"
     kind, amount = ("CPU", job["memory_per_cpu"]) if job.get("memory_per_cpu") else ("Node", job.get("memory_per_node"))
     per_node = job.get("tasks_per_node") or 0
@@ -104,8 +104,8 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
     return lines
 
 
-def node_lines(node: Record, partitions: list[str]) -> list[str]:
-    """scontrol show node 的各行。"""
+def node_lines(node: Record, partitions: list[str], *, one_line: bool = False) -> list[str]:
+    """scontrol show node 的各行；-o 的一行里值没有空白。"""
     state = node_of.state_word(node).upper().rstrip("*")
     star = "*" if node_of.state_word(node).endswith("*") else ""
     base = "IDLE" if not node["allocated_cpus"] else "MIXED" if node["allocated_cpus"] < node["cpus"] else "ALLOCATED"
@@ -139,9 +139,8 @@ def node_lines(node: Record, partitions: list[str]) -> list[str]:
         "ExtSensorsJoules=n/s ExtSensorsWatts=0 ExtSensorsTemp=n/s",
     ]
     if node["reason"]:
-        lines.append(
-            f"Reason={_word(node['reason'])} [{node['reason_user']}@{instant(node['reason_time'])}]".replace(" [", "_[")
-        )
+        told = f"{node['reason']} [{node['reason_user']}@{instant(node['reason_time'])}]"
+        lines.append(f"Reason={_word(told) if one_line else told}")
     return lines
 
 
@@ -169,7 +168,9 @@ def partition_lines(partition: Record, nodes: list[dict[str, Any]]) -> list[str]
         f"DefaultTime={limit(partition['default_time'], 'NONE')} DisableRootJobs=NO"
         f" ExclusiveUser=NO GraceTime={partition['grace_time']} Hidden=NO",
         f"MaxNodes={partition['max_nodes'] or 'UNLIMITED'} MaxTime={limit(partition['max_time'])}"
-        f" MinNodes={partition['min_nodes']} LLN=NO MaxCPUsPerNode={partition['max_cpus_per_node'] or 'UNLIMITED'}",
+        # 没有设下限的 Slurm 写 0，与 1 是一个意思。
+        f" MinNodes={partition['min_nodes'] if partition['min_nodes'] > 1 else 0} LLN=NO"
+        f" MaxCPUsPerNode={partition['max_cpus_per_node'] or 'UNLIMITED'}",
         f"Nodes={compress(node['name'] for node in nodes)}",
         f"PriorityJobFactor={partition['priority_job_factor']} PriorityTier={partition['priority_tier']}"
         f" RootOnly=NO ReqResv=NO OverSubscribe={'EXCLUSIVE' if partition['exclusive'] else 'NO'}",

@@ -4,6 +4,7 @@ NODE_CONFIGURATION = "Requested node configuration is not available"
 # 服务器的错误码 -> Slurm 的错误（slurm_errno.c）。
 BY_CODE = {
     "partition_unknown": "Invalid partition name specified",
+    "partition_exists": "Invalid partition name specified",
     "partition_not_found": "Invalid partition name specified",
     "job_not_found": "Invalid job id specified",
     "not_job_owner": "Access/permission denied",
@@ -11,6 +12,8 @@ BY_CODE = {
     "forbidden": "Access/permission denied",
     "unauthorized": "Protocol authentication error",
     "job_not_pending": "Job is no longer pending execution",
+    "job_running": "Job is no longer pending execution",
+    "array_task_not_updatable": "Requested operation not supported on this system",
     "job_pending": "Job is pending execution",
     "job_not_running": "Invalid job id specified",
     "job_not_suspended": "Job/step is not suspended",

@@ -220,11 +220,17 @@ def cluster_name() -> str:
     return os.environ.get("SLURM_CLUSTER_NAME") or "scns"
 
 
-def require_own_cluster(text: str | None) -> None:
-    """-M：只有一个集群，写 all 或它的名字都可以；别的抛 Fatal。"""
+def require_own_cluster(option: str | None) -> None:
+    """-M 与 SLURM_CLUSTERS：只有一个集群，写 all 或它的名字都可以；别的抛 Fatal。"""
+    text = os.environ.get("SLURM_CLUSTERS") if option is None else option
+    place = "SLURM_CLUSTERS" if option is None else "--cluster"
     for name in (text or "").split(","):
         if name.strip() not in ("", "all", cluster_name()):
-            raise Fatal(f"'{name.strip()}' can't be reached now, or it is an invalid entry for --cluster.")
+            raise Fatal(
+                f"No cluster '{name.strip()}' known by database.",
+                f"'{name.strip()}' can't be reached now, or it is an invalid entry for {place}.  "
+                "Use 'sacctmgr list clusters' to see available clusters.",
+            )
 
 
 def over_subscribe(job: Job) -> str:

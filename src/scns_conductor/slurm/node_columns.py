@@ -76,7 +76,7 @@ def _groups(row: Row) -> str:
 
 
 _LETTERS: dict[str, tuple[str, Callable[[Row], str]]] = {
-    "a": ("AVAIL", lambda row: row["partition"]["state"].lower()[:5]),
+    "a": ("AVAIL", lambda row: row["partition"]["state"].lower()),
     "A": ("NODES(A/I)", lambda row: _counts(row, ("A", "I"))),
     "b": ("ACTIVE_FEATURES", lambda row: _first(row, lambda node: ",".join(node["features"]) or "(null)", "(null)")),
     "B": ("MAX_CPUS_PER_NODE", lambda row: str(row["partition"]["max_cpus_per_node"] or "UNLIMITED")),

@@ -91,8 +91,8 @@ def _long(word: str, longs: dict[str, Option], waiting: list[str], parsed: Parse
         if not candidates:
             raise UsageError(f"unrecognized option '{word}'")
         if len({id(longs[text]) for text in candidates}) > 1:
-            listed = " ".join(f"'--{text}'" for text in candidates)
-            raise UsageError(f"option '--{name}' is ambiguous; possibilities: {listed}")
+            listed = " ".join(f"'--{text}'" for text in sorted(candidates))
+            raise UsageError(f"option '{word}' is ambiguous; possibilities: {listed}")
         name, found = candidates[0], longs[candidates[0]]
     if found.takes == "none" and equals:
         raise UsageError(f"option '--{name}' doesn't allow an argument")

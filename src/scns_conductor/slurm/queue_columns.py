@@ -144,7 +144,10 @@ NAMES: Mapping[str, Field] = {
     "cpuspertask": _text("CPUS_PER_TASK", "cpus_per_task"),
     "deadline": _moment("DEADLINE", "deadline"),
     "derivedec": Field("DERIVED_EC", lambda job: str(job["derived_exit_status"] or 0), "derived_exit_status"),
-    "eligibletime": _moment("ELIGIBLE_TIME", "eligible_time"),
+    # 保留着的作业还没有轮到，Slurm 显示 --begin 的时刻。
+    "eligibletime": Field(
+        "ELIGIBLE_TIME", lambda job: instant(job["eligible_time"] or job["begin_time"]), "eligible_time begin_time"
+    ),
     "exit_code": Field("EXIT_CODE", lambda job: str(job["exit_status"] or 0), "exit_status"),
     "lastschedeval": _moment("LAST_SCHED_EVAL", "start_time"),
     "maxcpus": Field("MAX_CPUS", lambda job: str(of.cpus(job)), _CPUS),

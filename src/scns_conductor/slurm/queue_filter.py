@@ -14,6 +14,7 @@ from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.times import epoch
 
 _PAGE = 10_000
+_MOST_TASKS = 10_000_000
 # 选与排要用到的字段。
 _ALWAYS = frozenset({"state", "user_name", "partition", "array_job_id", "array_task_id", "hold", "priority"})
 # 次序同 Slurm 的提示。
@@ -28,8 +29,9 @@ def wanted_states(text: str | None) -> list[str]:
     if text is None:
         return list(of.ACTIVE)
     found: list[str] = []
-    for word in text.upper().split(","):
-        name = of.LONG_STATES.get(word.strip(), word.strip())
+    for word in text.split(","):
+        name = word.strip().upper()
+        name = of.LONG_STATES.get(name, name)
         if name == "ALL":
             return list(of.SHORT_STATES)
         if name in of.SHORT_STATES:
@@ -53,6 +55,8 @@ def job_ids(texts: Sequence[str]) -> list[str]:
                 word = ""
             else:
                 word += letter
+    # 写了作业步的（12.0）看的是作业。
+    found = [word.partition(".")[0] for word in found]
     for word in found:
         head, _, tail = word.partition("_")
         if (
@@ -67,6 +71,8 @@ def job_ids(texts: Sequence[str]) -> list[str]:
 def chosen_jobs(client: Client, parsed: Parsed, needs: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """要列的作业；needs 是要显示的字段（None 是全部），只取这些，十万行才快。"""
     states = wanted_states(parsed.last("states") or os.environ.get("SQUEUE_STATES"))
+    if "start" in parsed:
+        states = [state for state in states if state == "PENDING"]
     ids = job_ids([text for text in parsed.every("jobs") if text])
     filters = _filters(client, parsed)
     if ids:
@@ -135,12 +141,13 @@ def _user(word: str) -> str:
             pwd.getpwnam(word)
         except KeyError:
             # 照 Slurm：说一句，仍以 0 退出。节点上的用户这里不一定有，所以照样去问。
-            print(f"squeue: error: Invalid user: {word}", file=sys.stderr)
+            print(f"squeue: error: Invalid user: {word}\n", file=sys.stderr)
         return word
     try:
         return pwd.getpwuid(int(word)).pw_name
     except KeyError:
-        raise Fatal(f"Invalid user: {word}") from None
+        print(f"squeue: error: Invalid user: {word}\n", file=sys.stderr)
+        return word
 
 
 def _recent(client: Client) -> float:
@@ -161,9 +168,30 @@ def _by_id(client: Client, ids: Sequence[str]) -> list[dict[str, Any]]:
     if any(job["end_time"] for job in found):
         recent = _recent(client)
         visible = [job for job in found if not job["end_time"] or (epoch(job["end_time"]) or 0) >= recent]
-    if not visible and len(ids) == 1:
+    if not visible and len(ids) == 1 and "_" not in ids[0]:
         raise Fatal("slurm_load_jobs error: Invalid job id specified", prefix=None)
-    return visible
+    return [each for job in visible for each in asked_tasks(job, unique)]
+
+
+def asked_tasks(job: dict[str, Any], ids: Sequence[str]) -> list[dict[str, Any]]:
+    """问的是 12_3 而它还没有启动：只列这几个任务，不列那一行里的其余。"""
+    from scns_conductor.core.array_spec import parse_array
+
+    array = str(job["array_job_id"])
+    if not of.is_array_rest(job) or not job["array_remaining"] or {array, str(job["job_id"])} & set(ids):
+        return [job]
+    left = parse_array(job["array_remaining"], max_tasks=_MOST_TASKS).ranges
+    tasks: set[int] = set()
+    for word in ids:
+        head, _, text = word.partition("_")
+        if head == array:
+            asked = parse_array(text.strip("[]"), max_tasks=_MOST_TASKS).ranges
+            tasks |= {task for span in asked for task in range(span.lower, span.upper)}
+    return [
+        {**job, "array_task_id": task}
+        for task in sorted(tasks)
+        if any(span.lower <= task < span.upper for span in left)
+    ]
 
 
 def _matches(job: dict[str, Any], filters: dict[str, Any]) -> bool:

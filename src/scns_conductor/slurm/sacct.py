@@ -2,14 +2,14 @@
 
 import os
 import re
+import sys
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from scns_conductor.client import Client, Problem
 from scns_conductor.client.token_claims import user_name_of
-from scns_conductor.core.instants import parse_instant
 from scns_conductor.core.units import parse_time_limit
 from scns_conductor.slurm import job_values as of
 from scns_conductor.slurm.accounting_columns import BRIEF_FORMAT, DEFAULT_FORMAT, FIELDS, LONG_FORMAT, Field
@@ -17,24 +17,29 @@ from scns_conductor.slurm.hosts import split_list
 from scns_conductor.slurm.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
 from scns_conductor.slurm.step_values import accounting_row, steps_of
-from scns_conductor.slurm.times import epoch
+from scns_conductor.slurm.times import epoch, instant, past_instant
 
 OPTIONS = [
     *flags("-a --allusers", "-b --brief", "-B --batch-script", "-c --completion", "-D --duplicates", "--array"),
-    *flags("-e --helpformat", "--env-vars", "-h --help", "-I --fedorig", "-l --long", "-L --allclusters", "--local"),
+    *flags("-e --helpformat", "--env-vars", "-h --help", "--fedorig", "-l --long", "-L --allclusters", "--local"),
     *flags(
         "-n --noheader", "--noconvert", "-p --parsable", "-P --parsable2", "-T --truncate", "--usage", "--federation"
     ),
     *flags("-v --verbose", "-V --version", "-X --allocations", "--me", "--use-local-uid"),
     *values("-A --accounts", "-x --associations", "-C --constraints", "--delimiter", "-E --endtime", "-f --file"),
-    *values("-F --flags", "-g --gid --group", "-i --nnodes", "--ncpus", "-j --jobs", "-k --timelimit-min"),
+    *values("-F --flags", "-g --gid --group", "-i --nnodes", "-I --ncpus", "-j --jobs", "-k --timelimit-min"),
     *values("-K --timelimit-max", "-M --clusters --cluster", "-N --nodelist", "--name", "-o --format", "-q --qos"),
-    *values("-r --partition", "-s --state", "-S --starttime", "--units", "-u --user --uid", "-W --wckeys"),
+    *values(
+        "-r --partition", "-R --reason", "-s --state", "-S --starttime", "--units", "-u --user --uid", "-W --wckeys"
+    ),
     option("--json", "optional"),
     option("--yaml", "optional"),
+    # 没有异构作业，每个作业本来就是整个。
+    option("--whole-hetjob", "optional"),
 ]
-_WORD = re.compile(r"^\s*([A-Za-z]+)(?:%(-?\d+))?\s*$")
+_WORD = re.compile(r"^\s*([A-Za-z]+)(?:%(-?\d*))?\s*$")
 _PAGE = 1000
+_NEWER = ("Extra", "FailedNode")
 
 
 def main(words: list[str]) -> int:
@@ -44,12 +49,13 @@ def main(words: list[str]) -> int:
         print("Usage: sacct [options]")
         return 0
     if "helpformat" in parsed:
-        # Extra、FailedNode 是更新的 Slurm 才有的：认得，不列。
-        names = [field.name for field in FIELDS.values() if field.name not in ("Extra", "FailedNode")]
+        names = [field.name for field in FIELDS.values() if field.name not in _NEWER]
         for start in range(0, len(names), 4):
             print(" ".join(f"{name:<19}" for name in names[start : start + 4]))
         return 0
-    of.require_own_cluster(parsed.last("clusters"))
+    of.require_own_cluster(parsed.last("clusters", ""))
+    if parsed.arguments:
+        raise Fatal("Unknown arguments:", *(f" {word}" for word in parsed.arguments))
     for key in ("file", "associations", "flags"):
         if key in parsed:
             raise Fatal(f"--{key} is not supported by this system")
@@ -76,7 +82,8 @@ def _units(parsed: Parsed) -> str | None:
         return ""
     unit = (parsed.last("units") or "").upper()
     if unit and (len(unit) > 1 or unit not in "KMGTP"):
-        raise Fatal("Invalid units specified", prefix="fatal: ")
+        print(f"sacct: error: Invalid unit type '{unit}'. Possible options are 'KMGTP'", file=sys.stderr)
+        raise Fatal("Invalid unit type", prefix="fatal: ")
     return unit or None
 
 
@@ -125,19 +132,24 @@ def chosen_fields(texts: Sequence[str]) -> list[tuple[Field, int]]:
     for word in ",".join(texts).split(","):
         if not word.strip():
             continue
+        if word.strip().lower() == "all":
+            # Extra、FailedNode 是更新的 Slurm 才有的：认得，不列。
+            found += [(field, field.width) for field in FIELDS.values() if field.name not in _NEWER]
+            continue
         match = _WORD.match(word)
         name = match[1].lower() if match else word.strip().lower()
         candidates = [name] if name in FIELDS else [key for key in FIELDS if key.startswith(name)]
         if match is None or not candidates:
             raise Fatal(f'Invalid field requested: "{match[1] if match else word.strip()}"')
         field = FIELDS[candidates[0]]
-        found.append((field, int(match[2]) if match[2] else field.width))
+        # 写了 % 而没有数的是 0：什么也不显示（同 Slurm）。
+        found.append((field, field.width if match[2] is None else int((match[2].strip("-") and match[2]) or 0)))
     return found
 
 
 def lines(chosen: list[tuple[Field, int]], rows: Iterable[dict[str, Any]], parsed: Parsed) -> Iterable[str]:
     """表头与各行；-P 用 | 相隔，-p 末尾还有 |。"""
-    delimiter = parsed.last("delimiter") or "|"
+    delimiter = parsed.last("delimiter", "|") or ""
     plain = next((key for key, _ in reversed(parsed.pairs) if key in ("parsable", "parsable2")), None)
     if plain:
         end = delimiter if plain == "parsable" else ""
@@ -156,6 +168,8 @@ def lines(chosen: list[tuple[Field, int]], rows: Iterable[dict[str, Any]], parse
 def _cell(text: str, width: int, *, header: bool = False) -> str:
     """太长的截断，末尾改成 +（print_fields_str）；宽度为负是左对齐。"""
     size = abs(width)
+    if not size:
+        return ""
     if len(text) > size:
         text = text[:size] if header else text[: size - 1] + "+"
     return text.ljust(size) if width < 0 else text.rjust(size)
@@ -213,7 +227,7 @@ def _states(text: str | None) -> list[str] | None:
 
 def _time(text: str) -> float:
     try:
-        return parse_instant(text, datetime.now(UTC).astimezone()).timestamp()
+        return past_instant(text)
     except ValueError:
         raise Fatal(f"Invalid time specification (pos=0): {text}", prefix=None) from None
 
@@ -223,12 +237,15 @@ def _jobs(client: Client, parsed: Parsed) -> list[dict[str, Any]]:
     for word in ids:
         if not re.fullmatch(r"\d+(_(\d+|\[[\d,:-]+\]))?", word):
             raise Fatal(f"Bad job/step specified: {word}", prefix="fatal: ")
+    _check_names(client, parsed)
     filters = _filters(client, parsed)
     states = _states(parsed.last("state"))
     start = parsed.last("starttime") or os.environ.get("SLURM_SACCT_STARTTIME")
     end = parsed.last("endtime")
     since = _time(start) if start else None
     until = _time(end) if end else time.time() + 1
+    if since is not None and since > until:
+        raise Fatal(f"Start time ({instant(since)}) requested is after end time ({instant(until)}).")
     if since is not None and states and not end and not ids:
         # sacct(1) 的 -S：写了 -s 而没有 -E，是那一刻还在的。
         until = since
@@ -247,13 +264,48 @@ def _jobs(client: Client, parsed: Parsed) -> list[dict[str, Any]]:
             found = []
     else:
         found = _in_window(client, since or 0.0, filters)
-    kept = [job for job in found if _within(job, since, until) and (states is None or job["state"] in states)]
+    kept = [
+        job
+        for job in found
+        if _within(job, since, until)
+        and (states is None or any(_was(job, state, since or 0.0, until) for state in states))
+    ]
     return [job for job in kept if _asked_for(job, parsed)]
 
 
+def _check_names(client: Client, parsed: Parsed) -> None:
+    """没有的组与 QOS 是错误，不是空的表（同 Slurm）。"""
+    import grp
+
+    groups = {name for each in grp.getgrall() for name in (each.gr_name, str(each.gr_gid))}
+    for name in (parsed.last("gid") or "").split(","):
+        if name and name not in groups:
+            raise Fatal(f"Invalid group id: {name}")
+    wanted = [name for name in (parsed.last("qos") or "").split(",") if name]
+    if wanted:
+        known = [row["name"] for row in client.qos()]
+        for name in wanted:
+            if name not in known:
+                print(f"sacct: error: You gave a bad qos '{name}'. Valid QOS's are {','.join(known)}", file=sys.stderr)
+                raise Fatal("problem processing qos list", prefix="fatal: ")
+
+
+def _was(job: dict[str, Any], state: str, since: float, until: float) -> bool:
+    """那段时间里有没有过这个状态（sacct(1) 的 -s）：此刻就是，或者那时在排队、在运行。"""
+    if job["state"] == state:
+        return True
+    submitted, started, ended = (epoch(job[name]) for name in ("submit_time", "start_time", "end_time"))
+    if state == "RUNNING":
+        return started is not None and started <= until and (ended is None or ended >= since)
+    if state == "PENDING":
+        left = started or ended
+        return (submitted or 0) <= until and left is not None and left >= since and left > (submitted or 0)
+    return False
+
+
 def _asked_for(job: dict[str, Any], parsed: Parsed) -> bool:
-    """服务器没有的条件：--name -W -C -g -i --ncpus -k -K。"""
-    for key, value in (("name", job["name"]), ("wckeys", job["wckey"])):
+    """服务器没有的条件：--name -W -R -C -g -i --ncpus -k -K。"""
+    for key, value in (("name", job["name"]), ("wckeys", job["wckey"]), ("reason", of.reason(job))):
         if parsed.last(key) and value not in (parsed.last(key) or "").split(","):
             return False
     if parsed.last("constraints") and (job["constraints"] or "") not in (parsed.last("constraints") or "").split(","):

@@ -29,6 +29,9 @@ _LISTED = (
 )
 
 
+_CHANGED = ('Input line must include "Account", "Cluster", "Coordinator", "Federation", "QOS", "Resource", or "User"',)
+
+
 def main(words: list[str]) -> int:
     """一条命令；没有命令时从标准输入一行一条。"""
     parsed = parse_or_exit("sacctmgr", words, OPTIONS)
@@ -48,6 +51,9 @@ def _interactive(client: Client, parsed: Parsed) -> int:
         if not line:
             print()
             return 0
+        if not sys.stdin.isatty():
+            # 不是终端时把读到的也打印出来（同 Slurm）。
+            print(line.rstrip("\n"), flush=True)
         words = shlex.split(line)
         if words and match(words[0], ("exit", "quit")) is not None:
             return 0
@@ -84,7 +90,8 @@ def _command(client: Client, parsed: Parsed, words: Sequence[str]) -> int:
 def _entity(verb: str, word: str) -> str:
     name = match(word, (*ENTITIES, *UNSUPPORTED_ENTITIES)) if word else None
     if name is None:
-        raise Fatal(f"No valid entity in {'list' if verb == 'show' else verb} command", *_LISTED, prefix=None)
+        lines = _LISTED if verb in ("show", "list") else _CHANGED
+        raise Fatal(f"No valid entity in {'list' if verb == 'show' else verb} command", *lines, prefix=None)
     if name in UNSUPPORTED_ENTITIES:
         raise Fatal(f"{verb} {name} is not supported by this system")
     return ENTITIES[name]
@@ -111,7 +118,10 @@ def _commit(parsed: Parsed, planned: changes.Planned) -> int:
         return planned.code
     tell()
     print("Would you like to commit changes? (You have 30 seconds to decide)\n(N/y): ", end="", flush=True)
-    if not sys.stdin.readline().strip().lower().startswith("y"):
+    answer = sys.stdin.readline()
+    if not sys.stdin.isatty():
+        print()
+    if not answer.strip().lower().startswith("y"):
         print(" Changes Discarded")
         return 0
     act()

@@ -25,6 +25,10 @@ class Planned:
 
 
 def _nothing(text: str) -> Fatal:
+    """没有事可做的那句话（Nothing …）写到标准输出，退出码 1；别的写到标准错误（同 sacctmgr）。"""
+    if text.startswith(" Nothing"):
+        print(text)
+        return Fatal(prefix=None)
     return Fatal(text, prefix=None)
 
 

@@ -183,10 +183,12 @@ def parse_request(entity: str, words: Sequence[str], *, verb: str) -> Request:
     return request
 
 
+_MEANT = {"option": "condition", "condition": "value"}
+
+
 def _unknown(word: str, what: str = "option") -> Fatal:
     lines = [f" Unknown {what}: {word}"]
-    if what == "option":
-        lines.append(" Use keyword 'where' to modify condition")
+    lines.append(f" Use keyword '{'where' if what == 'option' else 'set'}' to modify {_MEANT[what]}")
     return Fatal(*lines, prefix=None)
 
 
@@ -303,8 +305,18 @@ def _minutes(value: str) -> str:
     return value
 
 
+# 这里有的 QOS 标志；写法不分大小写。
+_QOS_FLAGS = {name.lower(): name for name in ("DenyOnLimit", "NoDecay", "RequiresReservation")}
+
+
 def _names(option: Option, operator: str, value: str, current: Mapping[str, Any]) -> list[str] | None:
     words = words_of(value)
+    if option.column == "flags":
+        words = [_QOS_FLAGS.get(word.lower(), word) for word in words]
+        for word in words:
+            if word not in _QOS_FLAGS.values():
+                listed = ",".join(_QOS_FLAGS.values())
+                raise Fatal(f" Unknown QOS flag used in:\n  '{word}'\n Valid QOS flags are\n  '{listed}'", prefix=None)
     if operator == "=":
         return words or (None if option.column == "qos" else [])
     old = list(current.get(option.column) or current.get("effective", {}).get(option.column) or [])

@@ -8,8 +8,9 @@ from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, Client, ClientError
 from scns_conductor.slurm import allocation
-from scns_conductor.slurm.batch_options import BAD_OPTION, job_fields
+from scns_conductor.slurm.batch_options import BAD_OPTION, job_fields, merged, refuse_heterogeneous
 from scns_conductor.slurm.batch_options import OPTIONS as BATCH_OPTIONS
+from scns_conductor.slurm.batch_options import VARIABLES as BATCH_VARIABLES
 from scns_conductor.slurm.options import Option, flags, option
 from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, say
 
@@ -27,19 +28,13 @@ OPTIONS: list[Option] = [
     *flags("--no-shell", "--bell", "--no-bell"),
     option("-K --kill-command", "optional"),
     option("-I --immediate", "optional"),
+    option("--x11", "optional"),
 ]
-# salloc(1) 的 INPUT ENVIRONMENT VARIABLES。
+# salloc(1) 的 INPUT ENVIRONMENT VARIABLES：与 sbatch 的同名，另有几个。
 _VARIABLES = {
-    "SALLOC_ACCOUNT": "account", "SALLOC_CONSTRAINT": "constraint", "SALLOC_EXCLUSIVE": "exclusive",
-    "SALLOC_GPUS": "gpus", "SALLOC_GRES": "gres", "SALLOC_MEM_PER_CPU": "mem_per_cpu", "SALLOC_MEM_PER_NODE": "mem",
-    "SALLOC_PARTITION": "partition", "SALLOC_QOS": "qos", "SALLOC_RESERVATION": "reservation",
-    "SALLOC_TIMELIMIT": "time", "SALLOC_IMMEDIATE": "immediate", "SALLOC_NO_BELL": "no_bell",
-    "SALLOC_KILL_CMD": "kill_command", "SALLOC_BELL": "bell", "SALLOC_CLUSTERS": "clusters",
-    "SALLOC_CONTAINER": "container", "SALLOC_CORE_SPEC": "core_spec", "SALLOC_CPUS_PER_GPU": "cpus_per_gpu",
-    "SALLOC_GPUS_PER_NODE": "gpus_per_node", "SALLOC_GPUS_PER_TASK": "gpus_per_task",
-    "SALLOC_MEM_PER_GPU": "mem_per_gpu", "SALLOC_NO_KILL": "no_kill", "SALLOC_OVERCOMMIT": "overcommit",
-    "SALLOC_REQ_SWITCH": "switches", "SALLOC_SIGNAL": "signal", "SALLOC_THREAD_SPEC": "thread_spec",
-    "SALLOC_WCKEY": "wckey", "SALLOC_BURST_BUFFER": "bb",
+    **{name.replace("SBATCH_", "SALLOC_"): key for name, key in BATCH_VARIABLES.items() if key not in _NOT_HERE},
+    "SALLOC_IMMEDIATE": "immediate", "SALLOC_NO_BELL": "no_bell", "SALLOC_KILL_CMD": "kill_command",
+    "SALLOC_BELL": "bell", "SALLOC_BURST_BUFFER": "bb",
 }  # fmt: skip
 
 
@@ -49,9 +44,14 @@ def main(words: list[str]) -> int:
     if "help" in parsed or "usage" in parsed:
         print(_USAGE)
         return 0
-    given = {key: os.environ[name] for name, key in _VARIABLES.items() if name in os.environ} | dict(parsed.pairs)
-    if ":" in parsed.arguments:
-        raise Fatal("heterogeneous jobs (:) are not supported by this system")
+    refuse_heterogeneous(
+        parsed.arguments, "Job submit/allocate failed: Requested operation not supported on this system"
+    )
+    if "x11" in parsed:
+        raise Fatal("--x11 is not supported by this system")
+    given = merged(
+        [], [(key, os.environ[name]) for name, key in _VARIABLES.items() if name in os.environ], parsed.pairs
+    )
     command = parsed.arguments or [os.environ.get("SHELL") or "/bin/sh"]
     job = job_fields({**given, "export": "NONE"}, os.environ)
     job["umask"] = current_umask()

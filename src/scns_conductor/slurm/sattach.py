@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from scns_conductor.client import Client, Problem
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.options import flags, values
-from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, say, slurm_error
+from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
 from scns_conductor.slurm.step_link import Listener, StepLink
 from scns_conductor.slurm.step_output import StepOutput
 from scns_conductor.slurm.terminal import raw_terminal
@@ -57,12 +57,13 @@ def main(words: list[str]) -> int:
     if "help" in parsed or "usage" in parsed:
         print(_USAGE)
         return 0
-    job_id, _, step_text = parsed.arguments[0].partition(".") if len(parsed.arguments) == 1 else ("", "", "")
+    if len(parsed.arguments) != 1:
+        print(_USAGE)
+        raise Fatal("too many parameters")
+    job_id, _, step_text = parsed.arguments[0].partition(".")
     if not step_text.isdigit() or not job_id.replace("_", "").isdigit():
-        why = "Failed to parse stepid from command line options"
-        say("sattach", f"error: {why if len(parsed.arguments) == 1 else 'too many parameters'}")
-        print(_USAGE, file=sys.stderr)
-        return 1
+        print(_USAGE)
+        raise Fatal("Failed to parse stepid from command line options")
     step_id = int(step_text)
     with connect() as client:
         try:

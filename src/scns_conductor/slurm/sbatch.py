@@ -6,16 +6,25 @@ import time
 from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, Client, ClientError, Problem, Unreachable
-from scns_conductor.core.batch_script import header_tokens
-from scns_conductor.slurm.batch_options import BAD_OPTION, OPTIONS, environment_options, job_fields
+from scns_conductor.core.batch_script import MARKS, UnmatchedQuote, directive_tokens
+from scns_conductor.slurm.batch_options import (
+    BAD_OPTION,
+    OPTIONS,
+    environment_options,
+    job_fields,
+    merged,
+    refuse_heterogeneous,
+)
 from scns_conductor.slurm.error_words import NODE_CONFIGURATION
 from scns_conductor.slurm.options import Parsed, UsageError, parse
 from scns_conductor.slurm.script_source import read_script
 from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, refusal_details, slurm_error
 
 _USAGE = "Usage: sbatch [OPTIONS(0)...] [ : [OPTIONS(N)...]] script(0) [args(0)...]"
+_NOT_SUPPORTED = "Batch job submission failed: Requested operation not supported on this system"
 # 这些只看命令行，脚本里的不算。
-_COMMAND_LINE_ONLY = frozenset({"wrap", "test_only", "help", "usage", "version"})
+_COMMAND_LINE_ONLY = frozenset({"wrap", "help", "usage", "version"})
+_OLD_MARK = "#SLURM"
 
 
 def main(words: list[str]) -> int:
@@ -24,14 +33,17 @@ def main(words: list[str]) -> int:
     if "help" in parsed or "usage" in parsed:
         print(_USAGE)
         return 0
+    # 选项之后紧跟着冒号；脚本名之后的冒号是脚本的参数。
+    refuse_heterogeneous(parsed.arguments[:1], _NOT_SUPPORTED)
     wrap = parsed.last("wrap")
     if wrap is not None and parsed.arguments:
         raise Fatal("Script arguments not permitted with --wrap option")
     path = parsed.arguments[0] if parsed.arguments else None
     script = read_script(path, wrap)
-    given = {**_header(script), **dict(environment_options(os.environ)), **dict(parsed.pairs)}
-    if "no_requeue" in parsed:
-        given.pop("requeue", None)
+    header = _header(script, path)
+    if not any(key == "ignore_pbs" for key, _ in [*header, *parsed.pairs]) and "SBATCH_IGNORE_PBS" not in os.environ:
+        header = [*_foreign(script), *header]
+    given = merged(header, environment_options(os.environ), parsed.pairs)
     job = job_fields(given, os.environ)
     job.setdefault("name", "wrap" if wrap is not None else os.path.basename(path or "") or "sbatch")
     job["current_working_directory"] = os.path.abspath(job.get("current_working_directory") or os.getcwd())
@@ -42,25 +54,54 @@ def main(words: list[str]) -> int:
     if parsed.arguments[1:]:
         job["argv"] = parsed.arguments[1:]
     with connect() as client:
-        if "test_only" in parsed:
-            return plan_only(client, job, script, "sbatch")
+        quiet = "quiet" in given
+        if "test_only" in given:
+            return plan_only(client, job, script, "sbatch", quiet=quiet)
         job_id = _submit(client, job, script)
-        quiet = "quiet" in parsed
         print(job_id) if "parsable" in given else None if quiet else print(f"Submitted batch job {job_id}")
         sys.stdout.flush()
         return wait_for(client, job_id) if "wait" in given else 0
 
 
-def _header(script: str) -> dict[str, str]:
+def _header(script: str, path: str | None) -> list[tuple[str, str]]:
+    """#SBATCH 行；早年的 #SLURM 照样认，说一句该改名。"""
     try:
-        found: Parsed = parse(header_tokens(script), OPTIONS)
-    except ValueError:
-        raise Fatal("Unable to parse batch script: unmatched quotation marks in #SBATCH line") from None
+        tokens = directive_tokens(script, (*MARKS, _OLD_MARK))
+        if _OLD_MARK in script and directive_tokens(script, (_OLD_MARK,)):
+            print(
+                "sbatch: error: Change from #SLURM to #SBATCH in your script and "
+                "verify the options are valid in sbatch",
+                file=sys.stderr,
+            )
+        found: Parsed = parse(tokens, OPTIONS)
+    except UnmatchedQuote as error:
+        rest = next(error.line[len(mark) :].strip() for mark in (*MARKS, _OLD_MARK) if error.line.startswith(mark))
+        quote = min((letter for letter in "\"'" if letter in rest), key=rest.index)
+        # 从引号所在的那个词起，连同它前面的空白。
+        begin = max(rest.rfind(" ", 0, rest.index(quote)), 0)
+        place = f"{path or 'stdin'}: line {error.number}"
+        raise Fatal(f"{place}: Unmatched `{quote}` in [{rest[begin:]}]", prefix="fatal: ") from None
     except UsageError as error:
         print(f"sbatch: {error}", file=sys.stderr)
         print('Try "sbatch --help" for more information', file=sys.stderr)
         raise SystemExit(BAD_OPTION) from None
-    return {key: value for key, value in found.pairs if key not in _COMMAND_LINE_ONLY}
+    if {"hetjob", "packjob"} & set(found.arguments):
+        refuse_heterogeneous([":"], _NOT_SUPPORTED)
+    if found.arguments:
+        raise Fatal(f"Invalid directive found in batch script: {found.arguments[0]}", code=BAD_OPTION)
+    return [(key, value) for key, value in found.pairs if key not in _COMMAND_LINE_ONLY]
+
+
+def _foreign(script: str) -> list[tuple[str, str]]:
+    """#PBS、#BSUB 行；没有这样的脚本不必导入解析它们的模块。"""
+    if "#PBS" not in script and "#BSUB" not in script:
+        return []
+    from scns_conductor.slurm.foreign_headers import foreign_options
+
+    try:
+        return foreign_options(script)
+    except ValueError:
+        raise Fatal("Unable to parse batch script: unmatched quotation marks") from None
 
 
 def _submit(client: Client, job: dict[str, Any], script: str) -> str:
@@ -72,17 +113,24 @@ def _submit(client: Client, job: dict[str, Any], script: str) -> str:
             # sbatch 自己认得 GresTypes，没有问服务器就拒绝。
             lines = [slurm_error(error)]
         if isinstance(error, Problem) and error.code == "partition_unknown":
-            lines.insert(0, f"invalid partition specified: {job.get('partition')}")
+            lines.insert(0, _unknown_partitions(client, job))
         raise Fatal(*lines) from error
 
 
-def plan_only(client: Client, job: dict[str, Any], script: str, command: str) -> int:
+def _unknown_partitions(client: Client, job: dict[str, Any]) -> str:
+    """写了几个分区时，只说没有的那些。"""
+    known = {each["name"] for each in client.partitions()}
+    missing = [name for name in str(job.get("partition")).split(",") if name not in known]
+    return f"invalid partition specified: {','.join(missing)}"
+
+
+def plan_only(client: Client, job: dict[str, Any], script: str, command: str, *, quiet: bool) -> int:
     """allocation failure 与 Job N to start at 都写到标准错误（sbatch.c）。"""
     try:
         plan = client.plan(job, script)
     except ClientError as error:
         if isinstance(error, Problem) and error.code == "partition_unknown":
-            print(f"{command}: error: invalid partition specified: {job.get('partition')}", file=sys.stderr)
+            print(f"{command}: error: {_unknown_partitions(client, job)}", file=sys.stderr)
         text = slurm_error(error)
         if isinstance(error, Problem) and error.code in ("cpus_exceed_partition", "node_count_invalid"):
             text = NODE_CONFIGURATION
@@ -97,8 +145,14 @@ def plan_only(client: Client, job: dict[str, Any], script: str, command: str) ->
     cpus = plan.get("cpus") or int(job.get("tasks", 1)) * int(job.get("cpus_per_task", 1))
     where = f" on nodes {listed}" if listed else ""
     part = plan.get("partition") or job.get("partition")
-    in_part = f" in partition {part}" if part else ""
-    print(f"{command}: Job 0 to start at {instant(start)} using {cpus} processors{where}{in_part}", file=sys.stderr)
+    if not part:
+        part = next((each["name"] for each in client.partitions() if each["is_default"]), "")
+    if quiet:
+        return 0
+    print(
+        f"{command}: Job 0 to start at {instant(start)} using {cpus} processors{where} in partition {part}",
+        file=sys.stderr,
+    )
     return 0
 
 

@@ -34,7 +34,7 @@ def main(words: list[str]) -> int:
     if not parsed.arguments and not filtered:
         raise Fatal("No job identification provided")
     words_given = [word for text in parsed.arguments for word in _split(text)]
-    for word in words_given:
+    for word in words_given or parsed.arguments:
         if not _valid(word):
             raise Fatal(f"Invalid job id {word}")
     with connect() as client:
@@ -53,7 +53,8 @@ def _split(text: str) -> list[str]:
 def _valid(word: str) -> bool:
     from scns_conductor.core.job_reference import parse_job_reference
 
-    return parse_job_reference(word.partition(".")[0]) is not None
+    job, dot, step = word.partition(".")
+    return parse_job_reference(job) is not None and (not dot or step.isdigit() or step in ("batch", "extern"))
 
 
 def _signal(text: str | None) -> str | None:
@@ -84,16 +85,28 @@ def _chosen(client: Client, parsed: Parsed, words: list[str]) -> list[str]:
     state = (parsed.last("state") or "").upper()
     name = of.LONG_STATES.get(state, state)
     if name and name not in of.ACTIVE:
-        raise Fatal(f"Invalid job state specified: {parsed.last('state')}")
+        raise Fatal(
+            f"Invalid job state specified: {parsed.last('state')}",
+            "Valid job states are PENDING, RUNNING, and SUSPENDED",
+            prefix=None,
+        )
     if words:
         filters["job_id"] = ",".join(words)
-    found = client.jobs(state=name or list(of.ACTIVE), sort="job_id", **filters)
+    found = list(client.jobs(state=name or list(of.ACTIVE), sort="job_id", **filters))
+    if not found and "user" in parsed and not _is_user(parsed.last("user") or ""):
+        raise Fatal(f"Invalid user name: {parsed.last('user')}")
     wanted = {key: parsed.last(key) for key in ("reservation", "wckey") if key in parsed}
     return [
         of.display_id(job).partition("%")[0].rstrip("]") + ("]" if "[" in of.display_id(job) else "")
         for job in found
         if all(job[key] == value for key, value in wanted.items())
     ]
+
+
+def _is_user(name: str) -> bool:
+    import pwd
+
+    return any(name in (each.pw_name, str(each.pw_uid)) for each in pwd.getpwall())
 
 
 def _one(client: Client, word: str, signal: str | None, parsed: Parsed) -> int:
@@ -119,6 +132,9 @@ def _one(client: Client, word: str, signal: str | None, parsed: Parsed) -> int:
             return _cancel(client, job_id, word, quiet)
         client.transport.request("POST", f"/jobs/{job_id}/signal", body={"signal": signal or "KILL", **target})
     except ClientError as error:
+        if isinstance(error, Problem) and error.code == "job_not_running" and signal is None and not step:
+            # 还没有开始的作业没有脚本可以单独结束：-b 也就是取消。
+            return _cancel(client, job_id, word, quiet)
         missing = isinstance(error, Problem) and error.status == 404
         if missing and "verbose" not in parsed:
             # 没有的作业号：Slurm 不出声，退出码 0（scripts/slurm_compare.py 对比过）。

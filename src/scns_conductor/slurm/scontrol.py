@@ -14,8 +14,9 @@ from scns_conductor.slurm import control_reservations
 from scns_conductor.slurm.control_changes import Relative, job_changes, pairs, partition_changes
 from scns_conductor.slurm.control_show import expanded, show
 from scns_conductor.slurm.hosts import split_list
+from scns_conductor.slurm.job_values import require_own_cluster
 from scns_conductor.slurm.options import Parsed, flags, option, values
-from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
+from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error, told
 
 OPTIONS = [
     *flags("-a --all", "-d --details", "-F --future", "-h --help", "--hide", "--local", "-o --oneliner"),
@@ -24,6 +25,7 @@ OPTIONS = [
     option("--json", "optional"),
     option("--yaml", "optional"),
 ]
+_USAGE = "scontrol [<OPTION>] [<COMMAND>]"
 _MAX_WAIT_S = 2.0
 
 
@@ -31,21 +33,39 @@ def main(words: list[str]) -> int:
     """执行一条 scontrol 命令；没有命令时从标准输入逐行读。"""
     parsed = parse_or_exit("scontrol", words, OPTIONS)
     if "help" in parsed or "usage" in parsed:
-        print("scontrol [<OPTION>] [<COMMAND>]")
+        print(_USAGE)
         return 0
-    if "clusters" in parsed:
-        raise Fatal("-M/--clusters is not supported by this system")
+    require_own_cluster(parsed.last("clusters"))
     if parsed.arguments:
         return _command(parsed, parsed.arguments)
+    return _lines(parsed)
+
+
+def _lines(parsed: Parsed) -> int:
+    """逐行读命令；有一条出错，最后的退出码就是它的。标准输入不是终端时，把读到的也打印出来（同 Slurm）。"""
     import shlex
 
-    code = 0
-    for line in sys.stdin:
-        given = shlex.split(line)
-        if given and given[0] in ("exit", "quit", "q"):
-            break
-        code = _command(parsed, given) if given else code
-    return code
+    code, echo = 0, not sys.stdin.isatty()
+    while True:
+        sys.stdout.write("scontrol: ")
+        sys.stdout.flush()
+        line = sys.stdin.readline()
+        if not line:
+            print()
+            return code
+        if echo:
+            print(line.rstrip("\n"), flush=True)
+        try:
+            given = shlex.split(line)
+            if given and given[0] in ("exit", "quit", "q"):
+                return code
+            code = (_command(parsed, given) if given else 0) or code
+        except ValueError as error:
+            print(f"scontrol: error: {error}", file=sys.stderr)
+            code = 1
+        except Fatal as error:
+            # 一条出错不妨碍下一条。
+            code = told("scontrol", error)
 
 
 def _command(parsed: Parsed, words: Sequence[str]) -> int:
@@ -67,17 +87,18 @@ def _each_job(
     ids = [job for word in words for job in split_list(word.partition("=")[2] or word)]
     if not ids:
         raise Fatal(f"too few arguments for keyword:{what}", prefix=None)
-    code = 0
+    code, last = 0, ""
     with connect() as client:
         for job_id in ids:
             try:
                 for each in _by_name(client, job_id):
                     act(client, each)
             except ClientError as error:
-                print(f"{explain(error)} for job {job_id}", file=sys.stderr)
-                if what in ("hold", "release"):
-                    print(f"slurm_suspend error: {explain(error)}", file=sys.stderr)
+                last = explain(error)
+                print(f"{last} for job {job_id}", file=sys.stderr)
                 code = 1
+    if last and what in ("hold", "release"):
+        print(f"slurm_suspend error: {last}", file=sys.stderr)
     return code
 
 
@@ -161,7 +182,7 @@ def _update(_parsed: Parsed, words: list[str]) -> int:
             return update(target, given)
     raise Fatal(
         "No valid entity in update command",
-        'Input line must include "NodeName", "JobId", or "PartitionName"',
+        'Input line must include "NodeName", "PartitionName", "Reservation", "JobId", or "SlurmctldDebug"',
         prefix=None,
     )
 
@@ -210,6 +231,9 @@ def _update_node(target: str, given: dict[str, str]) -> int:
                 )
         elif key in ("reason", "weight", "features", "availablefeatures", "activefeatures"):
             name = "features" if "features" in key else key
+            if name == "weight" and not value.isdigit():
+                print(f"scontrol: error: Weight value ({value}) is not a valid number", file=sys.stderr)
+                raise Fatal("No changes specified", prefix=None)
             changes[name] = int(value) if name == "weight" else value.split(",") if name == "features" else value
         else:
             raise Fatal(f"Update of this parameter is not supported: {key}={value}", "Request aborted", prefix=None)
@@ -229,6 +253,8 @@ def _update_reservation(target: str, given: dict[str, str]) -> int:
 
 def _update_partition(target: str, given: dict[str, str]) -> int:
     changes = partition_changes(given)
+    if not changes:
+        raise Fatal("No changes specified")
     with connect() as client:
         _slurm_call("slurm_update error", lambda: client.update_partition(target, changes))
     return 0
@@ -250,7 +276,7 @@ def _create(_parsed: Parsed, words: list[str]) -> int:
             return control_reservations.create(client, given)
     name = given.pop("partitionname", None)
     if name is None:
-        raise Fatal("Invalid entity: only partitions and reservations can be created in this system", prefix=None)
+        raise Fatal(f"Invalid creation entity: {words[0]}")
     with connect() as client:
         _slurm_call(
             "Error creating the partition", lambda: client.create_partition({"name": name, **partition_changes(given)})
@@ -265,18 +291,20 @@ def _delete(_parsed: Parsed, words: list[str]) -> int:
     reserved = given.get("reservationname") or given.get("reservation")
     if reserved is not None:
         with connect() as client:
-            return control_reservations.delete(client, reserved)
+            return control_reservations.delete(client, reserved, words[0])
     name = given.get("partitionname") or given.get("partition")
     if name is None:
-        raise Fatal("Invalid entity: only partitions and reservations can be deleted in this system", prefix=None)
+        raise Fatal(f"Invalid deletion entity: {words[0]}", prefix=None)
     with connect() as client:
         _slurm_call(f"delete_partition partitionname={name}", lambda: client.delete_partition(name))
     return 0
 
 
 def _write(_parsed: Parsed, words: list[str]) -> int:
-    if not words or words[0].lower() != "batch_script":
-        raise Fatal("only write batch_script is supported", prefix=None)
+    if not words:
+        raise Fatal("too few arguments for keyword:write", prefix=None)
+    if words[0].lower() != "batch_script":
+        raise Fatal(f"invalid write argument:{words[0]}", prefix=None)
     if len(words) < 2:
         raise Fatal("missing jobid argument for write batch_script", prefix=None)
     job_id = words[1]
@@ -309,6 +337,9 @@ def _ping(_parsed: Parsed, _words: list[str]) -> int:
 def _token(_parsed: Parsed, words: list[str]) -> int:
     given = pairs(words)
     body: dict[str, Any] = {}
+    for word in words:
+        if word.partition("=")[0].lower() not in ("username", "lifespan"):
+            raise Fatal(f"Invalid option: `{word}`", prefix=None)
     if given.get("username"):
         body["user_name"] = given["username"]
     if "lifespan" in given and not given["lifespan"].isdigit():
@@ -328,7 +359,10 @@ def _wait_job(_parsed: Parsed, words: list[str]) -> int:
     pause_s = 0.05
     with connect() as client:
         while True:
-            state = client.query(words[0])["state"]
+            try:
+                state = client.query(words[0])["state"]
+            except Problem as problem:
+                raise Fatal(f"Problem running job {words[0]}", prefix="") from problem
             if state in TERMINAL_STATES:
                 raise Fatal(f"Job {words[0]} no longer running", prefix="")
             if state != "PENDING":
@@ -355,8 +389,10 @@ def _reconfigure(_parsed: Parsed, _words: list[str]) -> int:
 def _errnumstr(_parsed: Parsed, words: list[str]) -> int:
     from scns_conductor.slurm.error_words import NUMBERS
 
-    if not words or not words[0].lstrip("-").isdigit():
-        raise Fatal("too few arguments for keyword:errnumstr", prefix=None)
+    if not words:
+        raise Fatal("one arguments required for keyword:errnumstr", prefix=None)
+    if not words[0].lstrip("-").isdigit():
+        raise Fatal("numeric arguments required for keyword:errnumstr", prefix=None)
     number = int(words[0])
     known = {value: text for text, value in NUMBERS.items()}
     print(known.get(number) or (os.strerror(number) if 0 <= number < 200 else f"Unknown error {number}"))
@@ -377,6 +413,16 @@ def _pid_info(parsed: Parsed, words: list[str]) -> int:
 
 def _nothing(_parsed: Parsed, _words: list[str]) -> int:
     """只在交互时有意义的开关（all、oneliner……）：照 Slurm 成功。"""
+    return 0
+
+
+def _help(_parsed: Parsed, _words: list[str]) -> int:
+    print(_USAGE)
+    return 0
+
+
+def _cluster(_parsed: Parsed, words: list[str]) -> int:
+    require_own_cluster(words[0] if words else "")
     return 0
 
 
@@ -401,9 +447,11 @@ _REFUSED = {
     "setdebugflags": _LOGGING,
     "schedloglevel": _LOGGING,
     "fsdampeningfactor": "fair share uses Fair Tree without a dampening factor",
-    "cluster": "there is one cluster",
     "crontab": "scrontab jobs are not kept here",
 }
+_SWITCHES = (
+    "exit", "quit", "all", "hide", "details", "oneliner", "quiet", "verbose", "local", "completing",
+)  # fmt: skip
 _VERBS: dict[str, Callable[[Parsed, list[str]], int]] = {
     "show": show,
     "hold": _hold,
@@ -425,6 +473,10 @@ _VERBS: dict[str, Callable[[Parsed, list[str]], int]] = {
     "errnumstr": _errnumstr,
     "listpids": _list_pids,
     "pidinfo": _pid_info,
-    **dict.fromkeys(("all", "hide", "details", "oneliner", "quiet", "verbose", "local", "completing"), _nothing),
+    "help": _help,
+    "cluster": _cluster,
+    **dict.fromkeys(
+        ("exit", "quit", "all", "hide", "details", "oneliner", "quiet", "verbose", "local", "completing"), _nothing
+    ),
     **{name: _unsupported(name, why) for name, why in _REFUSED.items()},
 }

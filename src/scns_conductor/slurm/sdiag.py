@@ -38,6 +38,7 @@ def main(words: list[str]) -> int:
     with connect() as client:
         if "reset" in parsed:
             client.reset_diag()
+            print("Reset scheduling statistics")
             return 0
         found = client.diag()
     keys = {"sort_by_time": "total_time", "sort_by_time2": "average_time"}

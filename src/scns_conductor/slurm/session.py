@@ -70,9 +70,9 @@ def parse_or_exit(
 
 
 def _error_code(command: str, code: int) -> int:
-    """SLURM_EXIT_ERROR：分得清是 Slurm 的错误还是程序的退出码。"""
-    wanted = os.environ.get("SLURM_EXIT_ERROR", "")
-    return int(wanted) & 0xFF if command in ("sbatch", "srun", "salloc") and wanted.isdigit() else code
+    """SLURM_EXIT_ERROR：分得清是 Slurm 的错误还是程序的退出码；写错的选项（255）不受它管（同 22.05）。"""
+    wanted = os.environ.get("SLURM_EXIT_ERROR", "") if command in ("sbatch", "srun", "salloc") else ""
+    return int(wanted) & 0xFF if code == 1 and wanted.isdigit() else code
 
 
 def current_umask() -> int:
@@ -85,14 +85,19 @@ def current_umask() -> int:
     return mask
 
 
+def told(command: str, error: Fatal) -> int:
+    """打印 Fatal 的各行，返回退出码。"""
+    for line in error.lines:
+        print(line if error.prefix is None else f"{command}: {error.prefix}{line}", file=sys.stderr)
+    return error.code if error.exact else _error_code(command, error.code)
+
+
 def run(command: str, body: Callable[[list[str]], int], words: list[str]) -> int:
     """执行一个命令；Fatal 与连接的错误变成一行英文和退出码。"""
     try:
         return body(words)
     except Fatal as error:
-        for line in error.lines:
-            print(line if error.prefix is None else f"{command}: {error.prefix}{line}", file=sys.stderr)
-        return error.code if error.exact else _error_code(command, error.code)
+        return told(command, error)
     except ClientError as error:
         say(command, f"error: {slurm_error(error)}")
         if isinstance(error, (EndpointUnknown, Unreachable)):

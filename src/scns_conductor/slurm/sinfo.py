@@ -9,6 +9,7 @@ from scns_conductor.client import Client
 from scns_conductor.core.hostlist import expand
 from scns_conductor.slurm import node_values as of
 from scns_conductor.slurm.columns import Column, fields, letters, table, used_letters
+from scns_conductor.slurm.job_values import require_own_cluster
 from scns_conductor.slurm.node_columns import GROUP_LETTERS, GROUPED, LETTERS, NAMES
 from scns_conductor.slurm.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
@@ -22,12 +23,17 @@ OPTIONS = [
     *values("-p --partition", "-S --sort", "-t --states --state"),
     option("--json", "optional"),
 ]
+# 次序与用词同 Slurm 的提示。
+_VALID_STATES = (
+    "unknown,down,idle,allocated,?,mixed,future,drain,drained,draining,no_respond,reserved,perfctrs,cloud,completing,"
+    "powering_down,powered_down,power_down,powering_up,fail,maint,reboot,reboot^,unknown"
+)
 _FORMATS = {
     "": "%#P %.5a %.10l %.6D %.6t %N",
     "long": "%#P %.5a %.10l %.10s %.4r %.8h %.10g %.6D %.11T %N",
     "summarize": "%#P %.5a %.10l %.16F %N",
     "Node": "%#N %.6D %.#P %6t",
-    "Node long": "%#N %.6D %#P %.11T %.4c %.8z %.6m %.8d %.6w %.8f %20E",
+    "Node long": "%#N %.6D %.#P %.11T %4c %.8z %.6m %.8d %.6w %.8f %20E",
     "list_reasons": "%20E %9u %19H %N",
     "list_reasons long": "%20E %12U %19H %6t %N",
 }
@@ -54,13 +60,10 @@ def main(words: list[str]) -> int:
     if "help" in parsed or "usage" in parsed:
         print("Usage: sinfo [-abdelNRrsTv] [-i seconds] [-t states] [-p partition] [-n nodes] ...")
         return 0
-    if "clusters" in parsed:
-        raise Fatal("-M/--clusters is not supported by this system")
-    if parsed.arguments:
-        raise Fatal(f"Unrecognized option: {parsed.arguments[0]}")
+    require_own_cluster(parsed.last("clusters"))
     period = parsed.last("iterate")
     if period is not None and (not period.isdigit() or int(period) < 1):
-        raise Fatal(f"--iterate={period}")
+        raise Fatal(f"Error: invalid entry for --iterate={period}")
     with connect() as client:
         while True:
             _once(client, parsed)
@@ -77,8 +80,8 @@ def _once(client: Client, parsed: Parsed) -> None:
         return
     everything, partitions = client.nodes(), client.partitions()
     nodes = _chosen(everything, parsed)
-    wanted = parsed.last("partition") or os.environ.get("SINFO_PARTITION")
-    if wanted:
+    wanted = parsed.last("partition", os.environ.get("SINFO_PARTITION"))
+    if wanted is not None:
         partitions = [each for each in partitions if each["name"] in wanted.split(",")]
     if "json" in parsed or "yaml" in parsed:
         from scns_conductor.slurm.cluster_json import node_record
@@ -92,12 +95,12 @@ def _once(client: Client, parsed: Parsed) -> None:
         return
     columns, form = _columns(parsed)
     by_node = "Node" in parsed
-    rows = _rows(partitions, nodes, form, by_node, hide_empty=by_node or "states" in parsed)
+    rows = _rows(partitions, nodes, form, by_node, hide_empty=by_node)
     if "list_reasons" in parsed:
         rows = [row for row in rows if row["nodes"] and row["nodes"][0]["reason"]]
         rows = list({tuple(node["name"] for node in row["nodes"]): row for row in rows}.values())
     _sort(rows, parsed.last("sort") or os.environ.get("SINFO_SORT") or "")
-    if "long" in parsed or "iterate" in parsed:
+    if "noheader" not in parsed and ("long" in parsed or "iterate" in parsed):
         print(time.strftime("%a %b %d %H:%M:%S %Y"))
     for line in table(columns, rows, header="noheader" not in parsed):
         print(line)
@@ -115,9 +118,11 @@ def _sort(rows: list[dict[str, Any]], order: str) -> None:
 def _columns(parsed: Parsed) -> tuple[list[Column], str]:
     if parsed.last("Format"):
         text = parsed.last("Format") or ""
+        if text.lower() == "all":
+            text = ",".join(NAMES)
         known = "".join(GROUP_LETTERS.get(word.partition(":")[0].strip().lower(), "") for word in text.split(","))
         return fields(text, NAMES), "".join(f"%{letter}" for letter in known)
-    kind = next((key for key in ("list_reasons", "Node", "summarize") if key in parsed), "")
+    kind = next((key for key in ("summarize", "Node", "list_reasons") if key in parsed), "")
     name = f"{kind} long".strip() if "long" in parsed else kind
     form = (
         parsed.last("format")
@@ -171,8 +176,8 @@ def _chosen(nodes: list[dict[str, Any]], parsed: Parsed) -> list[dict[str, Any]]
             "blocked",
             "reboot",
         }
-        for word in sorted(words - known):
-            raise Fatal(f'Bad state string: "{word}"')
+        for wrong in sorted({each for word in words for each in word.split("&")} - known):
+            raise Fatal(f'Bad state string: "{wrong}"', f"valid states: {_VALID_STATES}")
         if "all" not in words:
             nodes = [node for node in nodes if _in_state(node, words)]
     if "dead" in parsed:
@@ -186,7 +191,8 @@ def _in_state(node: dict[str, Any], words: set[str]) -> bool:
     names = {of.state_word(node).rstrip("*"), of.short_state(node).rstrip("*")}
     if node["drain"]:
         names |= {"drain"}
-    return bool(names & words)
+    # 用 & 相连的要都是。
+    return any(set(word.split("&")) <= names for word in words)
 
 
 def _rows(

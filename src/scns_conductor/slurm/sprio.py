@@ -7,7 +7,7 @@ from typing import Any
 from scns_conductor.slurm.columns import Field, Known, fields, letters, table
 from scns_conductor.slurm.hosts import split_list
 from scns_conductor.slurm.options import flags, values
-from scns_conductor.slurm.session import connect, parse_or_exit
+from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 
 OPTIONS = [
     *flags("-h --noheader", "-l --long", "-n --norm", "-v --verbose", "-V --version", "-w --weights", "--help"),
@@ -59,6 +59,9 @@ def main(words: list[str]) -> int:
         print("Usage: sprio [OPTIONS]")
         return 0
     jobs = [word for text in parsed.every("jobs") for word in split_list(text)]
+    for word in jobs:
+        if not word.isdigit():
+            raise Fatal(f"Invalid job id: {word}")
     with connect() as client:
         answer = client.priorities(jobs or None)
     if answer["priority_type"] == "basic":

@@ -29,6 +29,8 @@ OPTIONS = [
     option("-s --steps", "optional"),
     option("--json", "optional"),
 ]
+# squeue(1) 的变量里相当于一个选项的；其余的（SQUEUE_FORMAT、SQUEUE_STATES……）在用到的地方看。
+_VARIABLES = {"SQUEUE_ARRAY": "array", "SQUEUE_PRIORITY": "priority", "SQUEUE_LICENSES": "licenses"}
 _STATE_ORDER = {state: index for index, state in enumerate(of.SHORT_STATES)}
 # -S：字母，前面可以有 + 与 -；逗号可有可无。
 _SORT = re.compile(r"([+-]?)([A-Za-z])")
@@ -51,8 +53,10 @@ def main(words: list[str]) -> int:
     if parsed.arguments:
         print(_USAGE)
         raise Fatal(f"Unrecognized option: {parsed.arguments[0]}")
-    if "clusters" in parsed:
-        raise Fatal("-M/--clusters is not supported by this system")
+    if "format" in parsed and "Format" in parsed:
+        raise Fatal("-O (--Format) is incompatible with -o (--format)")
+    of.require_own_cluster(parsed.last("clusters"))
+    parsed.pairs[:0] = [(key, os.environ[name]) for name, key in _VARIABLES.items() if name in os.environ]
     period_s = _seconds(parsed.last("iterate"))
     with connect() as client:
         while True:
@@ -88,7 +92,7 @@ def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
     if not text.isdigit() or int(text) < 1:
-        raise Fatal(f"--iterate={text}")
+        raise Fatal(f"--iterate={text}\n")
     return float(text)
 
 
@@ -138,6 +142,9 @@ def _steps(client: Client, parsed: Parsed) -> int:
     from scns_conductor.slurm.step_values import live_steps
 
     wanted = [word for text in parsed.every("steps") if text for word in text.split(",")]
+    for word in wanted:
+        if not re.fullmatch(r"\d+(_\d+)?(\.\w+)?", word):
+            raise Fatal(f"Invalid job_step id: {word}.??")
     jobs = job_ids([text for text in parsed.every("jobs") if text])
     users = {name for text in parsed.every("user") for name in text.split(",")}
     partitions = {name for text in parsed.every("partition") for name in text.split(",")}

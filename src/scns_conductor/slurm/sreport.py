@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from scns_conductor.core.instants import parse_instant
 from scns_conductor.slurm.options import Parsed, flags, values
 from scns_conductor.slurm.report_table import rows
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
-from scns_conductor.slurm.times import instant
+from scns_conductor.slurm.times import instant, past_instant
 
 OPTIONS = [
     *flags("-a --all_clusters", "--federation", "-h --help", "--local", "-n --noheader", "-p --parsable"),
@@ -36,6 +35,10 @@ _REPORTS = {
     "reservation": ("Utilization",),
     "user": ("TopUsage",),
 }  # fmt: skip
+_CONDITIONS = frozenset({"start", "end", "format", "users", "accounts", "topcount", "grouping"})
+# sreport(1) 里有、这里没有的条件：不能当作没有写。
+_UNSUPPORTED = frozenset({"clusters", "cluster", "gid", "jobs", "nodes", "partitions", "wckeys", "names", "qos"})
+_USAGE = "sreport [<OPTION>] [<COMMAND>]\n    Valid report types are: cluster, job, reservation, user"
 _RULE = "-" * 80
 _GROUPING = "50,250,500,1000"
 
@@ -84,7 +87,7 @@ def main(words: list[str]) -> int:
     """一条报告；没有命令时从标准输入逐行读。"""
     parsed = parse_or_exit("sreport", words, OPTIONS)
     if "help" in parsed or "usage" in parsed:
-        print("sreport [<OPTION>] [<COMMAND>]\n    Valid report types are: cluster, job, reservation, user")
+        print(_USAGE)
         return 0
     if "version" in parsed:
         from scns_conductor.slurm.entry import VERSION
@@ -95,19 +98,37 @@ def main(words: list[str]) -> int:
         raise Fatal("-M/--cluster is not supported by this system")
     if parsed.arguments:
         return _report(parsed, parsed.arguments)
-    code = 0
-    for line in sys.stdin:
+    code, echo = 0, not sys.stdin.isatty()
+    while True:
+        print("sreport: ", end="", flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            print()
+            return code
+        if echo:
+            # 不是终端时把读到的也打印出来（同 Slurm）。
+            print(line.rstrip("\n"), flush=True)
         given = shlex.split(line)
         if given and given[0] in ("exit", "quit", "q"):
-            break
+            return code
         code = _report(parsed, given) if given else code
-    return code
 
 
 def _report(parsed: Parsed, words: Sequence[str]) -> int:
+    if words[0].lower() == "help":
+        print(_USAGE)
+        return 0
+    if words[0].lower() == "version":
+        from scns_conductor.slurm.entry import VERSION
+
+        print(f"slurm {VERSION}")
+        return 0
     kind = next((name for name in _REPORTS if len(words[0]) >= 1 and name.startswith(words[0].lower())), None)
     if kind is None:
         print(f"invalid keyword: {words[0]}", file=sys.stderr)
+        return 1
+    if len(words) < 2:
+        print(f"too few arguments for keyword:{words[0]}", file=sys.stderr)
         return 1
     names = _REPORTS[kind]
     wanted = words[1].lower() if len(words) > 1 else ""
@@ -138,6 +159,11 @@ def _report(parsed: Parsed, words: Sequence[str]) -> int:
 def _request(parsed: Parsed, words: Sequence[str]) -> Request:
     given = {key.lower(): value for key, equals, value in (word.partition("=") for word in words) if equals}
     plain = {word.lower() for word in words if "=" not in word}
+    for key, value in given.items():
+        if key in _UNSUPPORTED:
+            raise Fatal(f"{key}= is not supported by this system")
+        if key not in _CONDITIONS:
+            raise Fatal(f" Unknown condition: {key}={value}", "Use keyword set to modify value", prefix=None)
     name = (parsed.last("time") or "minutes").lower()
     unit = next((value for key, value in _TIMES.items() if key.startswith(name)), None)
     if unit is None:
@@ -158,7 +184,7 @@ def _load(request: Request) -> None:
     for key, value in default.items():
         text = request.given.get(key)
         try:
-            moments[key] = parse_instant(text, datetime.now(UTC).astimezone()) if text else value
+            moments[key] = datetime.fromtimestamp(past_instant(text), UTC) if text else value
         except ValueError:
             print(f"Invalid time specification (pos=0): {text}", file=sys.stderr)
             moments[key] = value

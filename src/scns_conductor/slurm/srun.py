@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from scns_conductor.client import Client
 from scns_conductor.slurm import allocation
-from scns_conductor.slurm.batch_options import BAD_OPTION, job_fields
+from scns_conductor.slurm.batch_options import BAD_OPTION, job_fields, refuse_heterogeneous
 from scns_conductor.slurm.broadcast import broadcast_program
 from scns_conductor.slurm.sbatch import plan_only
 from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, say
@@ -54,8 +54,7 @@ def main(words: list[str]) -> int:
     argv = parsed.arguments
     if not argv:
         raise Fatal("No command given to execute.", prefix="fatal: ")
-    if ":" in argv:
-        raise Fatal("heterogeneous jobs (:) are not supported by this system")
+    refuse_heterogeneous(argv, "Unable to allocate resources: Requested operation not supported on this system")
     inside = parsed.last("jobid") or os.environ.get("SLURM_JOB_ID") or os.environ.get("SLURM_JOBID")
     alone = inside is None or "test_only" in parsed
     given = given_options(parsed.pairs, os.environ, alone=alone)
@@ -66,7 +65,7 @@ def main(words: list[str]) -> int:
     _fewer_nodes(given, inside)
     with connect() as client:
         if "test_only" in given:
-            return plan_only(client, _job(given, argv), "", "srun")
+            return plan_only(client, _job(given, argv), "", "srun", quiet="quiet" in given)
         if inside is not None:
             return _run_step(client, inside, given, argv)
         return _run_alone(client, given, argv)

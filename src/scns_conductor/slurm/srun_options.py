@@ -34,7 +34,8 @@ OPTIONS: list[Option] = [
     *flags("-l --label", "-u --unbuffered", "--overlap", "--exact", "--multi-prog", "-X --disable-status",
            "--quit-on-interrupt", "-E --preserve-env", "-O --overcommit", "--interactive", "--external-launcher"),
     *values("--mpi", "--jobid", "-W --wait", "-T --threads", "--slurmd-debug", "--task-prolog", "--task-epilog",
-            "--prolog", "--epilog", "-r --relative", "--msg-timeout", "--resv-ports", "--accel-bind"),
+            "--prolog", "--epilog", "-r --relative", "--msg-timeout", "--resv-ports", "--accel-bind",
+            "--cpu-bind"),
     option("--bcast", "optional"),
     option("--send-libs", "optional"),
     option("--compress", "optional"),
@@ -88,6 +89,9 @@ def given_options(pairs: Sequence[tuple[str, str]], environment: Mapping[str, st
     for key, name in REFUSED.items():
         if key in given:
             raise Fatal(f"--{name} is not supported by this system")
+    if "container" in given:
+        # 在分配里也不能当作没有写：任务会在容器之外运行。
+        raise Fatal("--container is not supported by this system")
     mpi = given.get("mpi", "none").lower()
     if mpi == "openmpi":
         mpi = "none"

@@ -29,13 +29,18 @@ def main(words: list[str]) -> int:
     if "help" in parsed or "usage" in parsed:
         print("Usage: sshare [OPTION]")
         return 0
+    if "helpformat" in parsed:
+        titles = sorted(title for title, _ in _COLUMNS.values())
+        for start in range(0, len(titles), 4):
+            print(" ".join(f"{title:<17}" for title in titles[start : start + 4]))
+        return 0
     names = (parsed.last("format") or (_LONG if "long" in parsed else _DEFAULT)).lower().split(",")
     chosen: list[tuple[str, str, int]] = []
     for word in names:
         name, _, width = word.strip().partition("%")
         matching = [key for key in _COLUMNS if key.startswith(name)] if name else []
         if not matching:
-            raise Fatal(f'Invalid field requested: "{name}"', prefix="fatal: ")
+            raise Fatal(f'Invalid field requested: "{name}"')
         header, default = _COLUMNS[matching[0]]
         chosen.append((matching[0], header, int(width) if width else default))
     with connect() as client:

@@ -28,6 +28,15 @@ def instant(value: Any, missing: str = "N/A") -> str:
     return time.strftime(pattern, time.localtime(seconds))
 
 
+def past_instant(text: str) -> float:
+    """sacct -S、sreport start= 的时刻（Unix 秒）：只有钟点的是今天，不像 --begin 那样过了就算明天。"""
+    from scns_conductor.core.instants import parse_instant
+
+    now = datetime.now().astimezone()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return parse_instant(text, now if text.lower().startswith("now") else midnight).timestamp()
+
+
 def duration(seconds: float | None) -> str:
     """[D-]HH:MM:SS；None 是 UNLIMITED。"""
     return format_duration(seconds)

@@ -38,7 +38,8 @@ _END = sa.text(
       SELECT * FROM unnest(CAST(:job_ids AS bigint[]), CAST(:states AS text[]), CAST(:messages AS text[]))
         AS w(job_id, state, message)
     ), ended AS (
-      UPDATE jobs AS j SET state = w.state, reason = CASE w.state WHEN 'DEADLINE' THEN 'DeadLine' ELSE 'Dependency' END,
+      UPDATE jobs AS j SET state = w.state,
+        reason = CASE w.state WHEN 'DEADLINE' THEN 'DeadLine' ELSE 'DependencyNeverSatisfied' END,
         error_msg = w.message, end_time = clock_timestamp(), exit_status = 0, exit_signal = 0,
         expected_start_time = NULL, revision = revision + 1
       FROM wanted AS w WHERE j.job_id = w.job_id AND j.job_id = ANY(CAST(:job_ids AS bigint[])) AND j.state = 'PENDING'
