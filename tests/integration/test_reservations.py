@@ -31,7 +31,7 @@ def slurm(system: RunningSystem, tmp_path: Path) -> Commands:
 def test_a_maintenance_window(system: RunningSystem, slurm: Commands) -> None:
     made = slurm.run(
         "scontrol", "create", "reservation", "reservationname=maint", "starttime=now+1hour", "duration=120",
-        "nodes=ALL", "flags=MAINT",
+        "nodes=ALL", "flags=MAINT", "users=daemon",
     )  # fmt: skip
     assert (made.returncode, made.stdout) == (0, "Reservation created: maint\n"), made.stderr
     shown = slurm.run("scontrol", "show", "res", "maint").stdout
@@ -181,9 +181,9 @@ def test_the_turn_of_a_recurring_one_is_noticed(system: RunningSystem) -> None:
 def test_nodes_of_a_partition(system: RunningSystem, slurm: Commands) -> None:
     """PartitionName 取它的节点；PART_NODES 的跟着它变；没有写分区的作业用预留的分区。"""
     assert system.call("POST", "/partitions", {"name": "right", "nodes": "node2"})[0] == 201
-    future = ("starttime=now+1hour", "duration=10", "users=alice")
+    future = ("starttime=now+1hour", "duration=10", "users=daemon")
     scontrol(slurm, "create", "reservationname=fixed", *future, "partitionname=right")
-    scontrol(slurm, "create", "reservationname=moving", "starttime=now+3hours", "duration=10", "users=alice",
+    scontrol(slurm, "create", "reservationname=moving", "starttime=now+3hours", "duration=10", "users=daemon",
              "partitionname=right", "nodes=ALL", "flags=PART_NODES")  # fmt: skip
     for name, flags in (("fixed", ""), ("moving", "SPEC_NODES,PART_NODES")):
         shown = scontrol(slurm, "show", "res", name)
@@ -203,7 +203,7 @@ def test_nodes_of_a_partition(system: RunningSystem, slurm: Commands) -> None:
     )
     scontrol(slurm, "update", "reservationname=fixed", "nodecnt=1")
     assert "NodeCnt=1 CoreCnt=2" in scontrol(slurm, "show", "res", "fixed")
-    inside = as_user(system, "alice").submit("true\n", reservation="moving", time_limit="1")
+    inside = as_user(system, "daemon").submit("true\n", reservation="moving", time_limit="1")
     assert system.call("GET", f"/jobs/{inside}")[1]["partition"] == "right"
     system.call("POST", f"/jobs/cancel/{inside}")
     in_use = system.call("DELETE", "/partitions/right")
@@ -214,11 +214,11 @@ def test_nodes_of_a_partition(system: RunningSystem, slurm: Commands) -> None:
 
 
 def test_reserved_licenses(system: RunningSystem, slurm: Commands) -> None:
-    """留给 alice 两个许可证：别人只用得到剩下的一个，alice 三个都行，节点不限。"""
-    made = slurm.run("scontrol", "create", "reservationname=lic", "starttime=now", "duration=60", "users=alice",
+    """留给 daemon（scontrol 要本机有的用户）两个许可证：别人只用得到剩下的一个，daemon 三个都行，节点不限。"""
+    made = slurm.run("scontrol", "create", "reservationname=lic", "starttime=now", "duration=60", "users=daemon",
                      "licenses=matlab:2")  # fmt: skip
     assert made.returncode == 1
-    scontrol(slurm, "create", "reservationname=lic", "starttime=now", "duration=60", "users=alice",
+    scontrol(slurm, "create", "reservationname=lic", "starttime=now", "duration=60", "users=daemon",
              "licenses=matlab:2", "flags=LICENSE_ONLY")  # fmt: skip
     shown = scontrol(slurm, "show", "res", "lic")
     assert "Nodes=(null) NodeCnt=0 CoreCnt=0" in shown
@@ -230,9 +230,9 @@ def test_reserved_licenses(system: RunningSystem, slurm: Commands) -> None:
     text = system.call("GET", f"/jobs/{two}/why")[1]["text"]
     assert "许可证 matlab 不够：要 2，总共 3，还剩 1" in text
     assert "lic（已开始" in text
-    alice = as_user(system, "alice")
-    mine = alice.submit("sleep 0.3\n", licenses="matlab:3", reservation="lic", time_limit="5")
-    alice.wait_state(mine, "COMPLETED")
+    owner = as_user(system, "daemon")
+    mine = owner.submit("sleep 0.3\n", licenses="matlab:3", reservation="lic", time_limit="5")
+    owner.wait_state(mine, "COMPLETED")
     assert system.query(two)["state"] == "PENDING"
     scontrol(slurm, "delete", "reservationname=lic")
     system.wait_state(two, "COMPLETED")
