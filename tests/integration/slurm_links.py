@@ -18,6 +18,12 @@ class Commands:
         self.work, self.prefix = work, prefix
         self.environment = {**system.environment, "PATH": f"{prefix}:/usr/bin:/bin"}
 
+    @classmethod
+    def beside(cls, system: RunningSystem, folder: Path) -> "Commands":
+        """链接在 folder/bin，在（新建的）folder/work 里执行。"""
+        (folder / "work").mkdir()
+        return cls(system, folder / "bin", folder / "work")
+
     def run(
         self, *words: str, text: str | None = None, environment: dict[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":

@@ -24,8 +24,7 @@ def system() -> Iterator[RunningSystem]:
 
 @pytest.fixture
 def slurm(system: RunningSystem, tmp_path: Path) -> Commands:
-    (tmp_path / "work").mkdir()
-    return Commands(system, tmp_path / "bin", tmp_path / "work")
+    return Commands.beside(system, tmp_path)
 
 
 def test_a_maintenance_window(system: RunningSystem, slurm: Commands) -> None:

@@ -13,8 +13,7 @@ from scns_conductor.slurm.install import install
 
 @pytest.fixture
 def slurm(running_system: RunningSystem, tmp_path: Path) -> Commands:
-    (tmp_path / "work").mkdir()
-    return Commands(running_system, tmp_path / "bin", tmp_path / "work")
+    return Commands.beside(running_system, tmp_path)
 
 
 def test_sbatch_prints_the_one_line_clients_parse(slurm: Commands) -> None:

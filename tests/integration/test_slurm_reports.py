@@ -12,8 +12,7 @@ SLEEP = "#!/bin/sh\nsleep 1.2\n"
 
 @pytest.fixture
 def slurm(running_system: RunningSystem, tmp_path: Path) -> Commands:
-    (tmp_path / "work").mkdir()
-    return Commands(running_system, tmp_path / "bin", tmp_path / "work")
+    return Commands.beside(running_system, tmp_path)
 
 
 def figures(slurm: Commands) -> dict[str, str]:

@@ -30,8 +30,7 @@ def cluster(scratch: Path) -> Iterator[RunningSystem]:
 
 @pytest.fixture
 def slurm(cluster: RunningSystem, tmp_path: Path) -> Commands:
-    (tmp_path / "work").mkdir()
-    return Commands(cluster, tmp_path / "bin", tmp_path / "work")
+    return Commands.beside(cluster, tmp_path)
 
 
 def background(slurm: Commands, *words: str, **options: Any) -> "subprocess.Popen[str]":

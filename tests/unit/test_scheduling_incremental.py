@@ -189,19 +189,23 @@ def left_behind(world: World, decided: Plan) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@given(events=EVENTS)
-# 每次同样的例子：CI 可重复；更多的随机例子去掉 derandomize 就是。
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-def test_on_one_node_the_plan_is_the_same_as_from_scratch(policy, events):
-    """一个节点没有放在哪里的选择：都有时限时，启动、保留、受阻都一样。"""
-    world, planner = World(1, SHAPES[:5] + SHAPES[7:], LIMITS[:3]), Planner(policy)
+def every_plan_is_as_from_scratch(world, events, policy):
+    planner = Planner(policy)
     for event in events:
         world.apply(event)
         fresh = plan(world.cluster, world.queue, world.now, policy)
         resumed = planner.plan(world.cluster, world.queue, world.now)
         assert summary(resumed) == summary(fresh)
         world.commit(resumed)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(events=EVENTS)
+# 每次同样的例子：CI 可重复；更多的随机例子去掉 derandomize 就是。
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+def test_on_one_node_the_plan_is_the_same_as_from_scratch(policy, events):
+    """一个节点没有放在哪里的选择：都有时限时，启动、保留、受阻都一样。"""
+    every_plan_is_as_from_scratch(World(1, SHAPES[:5] + SHAPES[7:], LIMITS[:3]), events, policy)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -259,14 +263,7 @@ def test_nothing_is_exceeded_nothing_is_left_behind_and_the_head_fares_the_same(
     ],
 )
 def test_found_by_chance_on_one_node(depth: int, events: list[tuple[str, int, int, int]]) -> None:
-    policy = Policy(Backfill.EASY, depth)
-    world, planner = World(1, SHAPES, LIMITS[:3]), Planner(policy)
-    for event in events:
-        world.apply(event)
-        fresh = plan(world.cluster, world.queue, world.now, policy)
-        resumed = planner.plan(world.cluster, world.queue, world.now)
-        assert summary(resumed) == summary(fresh)
-        world.commit(resumed)
+    every_plan_is_as_from_scratch(World(1, SHAPES, LIMITS[:3]), events, Policy(Backfill.EASY, depth))
 
 
 def test_a_license_kept_for_a_job_that_left_starts_the_next() -> None:

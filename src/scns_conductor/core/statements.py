@@ -10,7 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from scns_conductor.core.models import JobEvent, RequestAnswer, SchedulerInbox
+from scns_conductor.core.recurrence import RECURRING
 
+# reservations 的条件：没有结束的，重复的没有结束。
+RESERVATION_LIVES = (
+    f"(end_time > clock_timestamp() OR flags && CAST(ARRAY[{', '.join(map(repr, RECURRING))}] AS text[]))"
+)
 INBOX_CHANNEL = "scns_inbox"
 ANSWER_CHANNEL = "scns_answer"
 

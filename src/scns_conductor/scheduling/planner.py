@@ -15,7 +15,7 @@ from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import GroupKey, Queue
 from scns_conductor.scheduling.releases import Releases
-from scns_conductor.scheduling.resumption import resume
+from scns_conductor.scheduling.resumption import Resumption
 from scns_conductor.scheduling.shape import IntArray
 
 # 变了的节点多到这么多（且多于集群的四分之一），不如从头计划。
@@ -123,4 +123,4 @@ class Planner:
             # 已过预计结束的，上一遍当作马上结束。
             least = memory.plan.now + 1.0
             freed_until = {node: max(least, cluster.freed_until.get(node, np.inf)) for node in changed.tolist()}
-        return cycle if resume(cycle, memory.plan, queue, changed, raised, freed_until) else None
+        return cycle if Resumption(cycle, memory.plan, queue, changed, raised, freed_until).run() else None

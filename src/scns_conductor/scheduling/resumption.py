@@ -24,24 +24,14 @@ SOON_S = 1.0
 MOST_INSERTED = 64
 
 
-def resume(
-    cycle: Cycle,
-    old: Plan,
-    queue: Queue,
-    changed: IntArray,
-    raised: Collection[str],
-    freed_until: Mapping[int, float] | None,
-) -> bool:
-    """在 cycle 里接着 old 计划；changed 是变了的节点，raised 是多了的池。不能接着的返回 False（要从头计划）。
+class Resumption:
+    """在 cycle 里接着 old 计划；changed 是变了的节点，raised 是多了的池。
 
     变了的节点若只是空出来了一些，freed_until 是各自到何时为止（此后的空闲没有变），否则是 None。
 
     调用者保证：old 的保留用的池没有多。
     """
-    return _Resumption(cycle, old, queue, changed, raised, freed_until).run()
 
-
-class _Resumption:
     def __init__(
         self,
         cycle: Cycle,
@@ -73,7 +63,7 @@ class _Resumption:
         cycle.plan.impossible = {key: text for key, text in old.impossible.items() if key in queue.groups}
 
     def run(self) -> bool:
-        """见 resume。"""
+        """接着计划；不能接着的返回 False（要从头计划）。"""
         last = self._last()
         inserted = sorted(
             (job for job in self._queue.fresh.values() if last is not None and job.key < last), key=lambda job: job.key

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import Forbidden, InvalidRequest
 from scns_conductor.core.hostlist import expand
-from scns_conductor.core.recurrence import RECURRING
+from scns_conductor.core.statements import RESERVATION_LIVES
 from scns_conductor.scheduling.cluster import Cluster, NodeFacts, PartitionFacts
 
 FRESH_S = 1.0
@@ -26,10 +26,7 @@ _NODES = sa.text(
     "SELECT cpus, memory, temporary_disk, features, gres::text AS gres_text, array_agg(name ORDER BY name) AS names "
     "FROM nodes GROUP BY 1, 2, 3, 4, 5 ORDER BY 6".replace("::", r"\:\:")
 )
-_RESERVATIONS = sa.text(
-    "SELECT name, users, accounts, partition FROM reservations "
-    "WHERE end_time > clock_timestamp() OR flags && CAST(:recurring AS text[])"
-).bindparams(recurring=list(RECURRING))
+_RESERVATIONS = sa.text(f"SELECT name, users, accounts, partition FROM reservations WHERE {RESERVATION_LIVES}")
 
 
 @dataclass(frozen=True, slots=True)

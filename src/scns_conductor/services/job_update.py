@@ -74,10 +74,6 @@ async def update_job(
                 if ACCOUNTED & changes.keys():
                     admission.recheck({**spec, **changes}, admin=identity.admin)
                 _check_possible(spec, changes, limits, defaults)
-        if changes.get("reservation"):
-            for spec in await _specs(connection, pending):
-                account = changes.get("account", spec["account"])
-                limits.require_reservation(changes["reservation"], spec["user_name"], account, "reservation")
         values = _with_hold_reason(changes, chosen, identity)
         job_ids = [row.job_id for row in chosen]
         if changes.get("dependency"):

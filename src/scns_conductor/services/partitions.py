@@ -9,8 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.models import Partition
-from scns_conductor.core.recurrence import RECURRING
-from scns_conductor.core.statements import inbox_insert, notify_inbox
+from scns_conductor.core.statements import RESERVATION_LIVES, inbox_insert, notify_inbox
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.nodes import require_admin
 
@@ -19,10 +18,7 @@ _IN_USE = sa.text(
     "SELECT count(*) FROM jobs WHERE state IN ('PENDING', 'RUNNING', 'SUSPENDED') "
     "AND :name = ANY(string_to_array(partition, ','))"
 )
-_RESERVED = sa.text(
-    "SELECT min(name) FROM reservations WHERE partition = :name "
-    "AND (end_time > clock_timestamp() OR flags && CAST(:recurring AS text[]))"
-).bindparams(recurring=list(RECURRING))
+_RESERVED = sa.text(f"SELECT min(name) FROM reservations WHERE partition = :name AND {RESERVATION_LIVES}")
 
 
 async def list_partitions(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:

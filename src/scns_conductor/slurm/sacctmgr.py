@@ -9,9 +9,10 @@ from typing import Any
 from scns_conductor.client import Client, ClientError
 from scns_conductor.slurm import sacctmgr_changes as changes
 from scns_conductor.slurm import sacctmgr_columns as columns
+from scns_conductor.slurm.line_mode import prompted_lines
 from scns_conductor.slurm.options import Parsed, flags
 from scns_conductor.slurm.sacctmgr_words import ENTITIES, UNSUPPORTED_ENTITIES, Request, match, parse_request
-from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
+from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error, told
 
 OPTIONS = [
     *flags("-h --help", "-i --immediate", "-n --noheader", "-o --oneliner", "-p --parsable", "-P --parsable2"),
@@ -45,15 +46,7 @@ def main(words: list[str]) -> int:
 
 
 def _interactive(client: Client, parsed: Parsed) -> int:
-    while True:
-        print("sacctmgr: ", end="", flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            print()
-            return 0
-        if not sys.stdin.isatty():
-            # 不是终端时把读到的也打印出来（同 Slurm）。
-            print(line.rstrip("\n"), flush=True)
+    for line in prompted_lines("sacctmgr"):
         words = shlex.split(line)
         if words and match(words[0], ("exit", "quit")) is not None:
             return 0
@@ -61,8 +54,8 @@ def _interactive(client: Client, parsed: Parsed) -> int:
             try:
                 _command(client, parsed, words)
             except Fatal as error:
-                for text in error.lines:
-                    print(text if error.prefix is None else f"sacctmgr: {error.prefix}{text}", file=sys.stderr)
+                told("sacctmgr", error)
+    return 0
 
 
 def _command(client: Client, parsed: Parsed, words: Sequence[str]) -> int:

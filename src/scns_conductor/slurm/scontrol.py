@@ -42,19 +42,13 @@ def main(words: list[str]) -> int:
 
 
 def _lines(parsed: Parsed) -> int:
-    """逐行读命令；有一条出错，最后的退出码就是它的。标准输入不是终端时，把读到的也打印出来（同 Slurm）。"""
+    """逐行读命令；有一条出错，最后的退出码就是它的。"""
     import shlex
 
-    code, echo = 0, not sys.stdin.isatty()
-    while True:
-        sys.stdout.write("scontrol: ")
-        sys.stdout.flush()
-        line = sys.stdin.readline()
-        if not line:
-            print()
-            return code
-        if echo:
-            print(line.rstrip("\n"), flush=True)
+    from scns_conductor.slurm.line_mode import prompted_lines
+
+    code = 0
+    for line in prompted_lines("scontrol"):
         try:
             given = shlex.split(line)
             if given and given[0] in ("exit", "quit", "q"):
@@ -66,6 +60,7 @@ def _lines(parsed: Parsed) -> int:
         except Fatal as error:
             # 一条出错不妨碍下一条。
             code = told("scontrol", error)
+    return code
 
 
 def _command(parsed: Parsed, words: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from scns_conductor.slurm.line_mode import prompted_lines
 from scns_conductor.slurm.options import Parsed, flags, values
 from scns_conductor.slurm.report_table import rows
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
@@ -98,20 +99,13 @@ def main(words: list[str]) -> int:
         raise Fatal("-M/--cluster is not supported by this system")
     if parsed.arguments:
         return _report(parsed, parsed.arguments)
-    code, echo = 0, not sys.stdin.isatty()
-    while True:
-        print("sreport: ", end="", flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            print()
-            return code
-        if echo:
-            # 不是终端时把读到的也打印出来（同 Slurm）。
-            print(line.rstrip("\n"), flush=True)
+    code = 0
+    for line in prompted_lines("sreport"):
         given = shlex.split(line)
         if given and given[0] in ("exit", "quit", "q"):
             return code
         code = _report(parsed, given) if given else code
+    return code
 
 
 def _report(parsed: Parsed, words: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ from scns_conductor.worker.finish import Finisher, own_end
 from scns_conductor.worker.job_steps import JobSteps, StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.launch_spec import LaunchSpec
-from scns_conductor.worker.prolog import FOLDER_WAIT_S, missing_folders, prepare, program_environment
+from scns_conductor.worker.prolog import FOLDER_WAIT_S, missing_folders, output_folders, prepare, program_environment
 from scns_conductor.worker.recovery import (
     Abandon,
     Action,
@@ -138,11 +138,11 @@ class JobControl:
 
     def _start(self, specs: list[LaunchSpec], jobs: dict[tuple[int, int], ClaimedJob]) -> None:
         """都备好的这就送去启动；要先等输出目录、先运行 prolog 的，好了再送。"""
-        program = self._context.settings.task_prolog
+        program, missing = self._context.settings.task_prolog, missing_folders(specs)
         ready = []
         for spec in specs:
             owner = (spec.job_id, spec.attempt)
-            folders = missing_folders(spec)
+            folders = missing & output_folders(spec)
             if program is None and not folders:
                 ready.append(spec)
                 continue

@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from scns_conductor.worker.launch_spec import LaunchSpec
@@ -20,9 +20,14 @@ _OUTPUT_CHARS = 500
 logger = logging.getLogger(__name__)
 
 
-def missing_folders(spec: LaunchSpec) -> list[str]:
-    """输出文件所在的目录里还没有的；看不看得见由启动时的身份定，只认确实没有的。"""
-    return [folder for path in (spec.stdout, spec.stderr) if path and _absent(folder := os.path.dirname(path))]
+def output_folders(spec: LaunchSpec) -> set[str]:
+    """输出文件所在的目录。"""
+    return {os.path.dirname(path) for path in (spec.stdout, spec.stderr) if path}
+
+
+def missing_folders(specs: Iterable[LaunchSpec]) -> set[str]:
+    """这一批的输出目录里还没有的，每个目录只看一次；看不看得见由启动时的身份定，只认确实没有的。"""
+    return {folder for folder in set().union(*map(output_folders, specs)) if _absent(folder)}
 
 
 def _absent(folder: str) -> bool:
@@ -36,7 +41,7 @@ def _absent(folder: str) -> bool:
 
 
 def prepare(
-    folders: Sequence[str], deadline: float, program: Path | None, environment: Mapping[str, str]
+    folders: Collection[str], deadline: float, program: Path | None, environment: Mapping[str, str]
 ) -> str | None:
     """等目录到 deadline（time.monotonic；仍没有的由启动去说），再运行 prolog；返回它失败的原因。"""
     while time.monotonic() < deadline and any(_absent(folder) for folder in folders):
