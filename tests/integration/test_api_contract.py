@@ -7,6 +7,8 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from running_system import RunningSystem, wait_until
 
 INSTANT = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00$")
@@ -92,6 +94,31 @@ def test_batch_is_all_or_nothing_and_names_the_bad_one(running_system: RunningSy
         assert set(pool.map(lambda job_id: running_system.call("POST", f"/jobs/cancel/{job_id}")[0], ids[:200])) == {
             200
         }
+
+
+@pytest.mark.parametrize(
+    ("late", "field"),
+    [
+        ({"job": {}, "script": " \n"}, "jobs[1200].script"),
+        ({"job": {"dependency": "afterok:999999999"}, "script": "true"}, "jobs[1200].job.dependency"),
+    ],
+)
+def test_a_bad_job_far_behind_leaves_nothing_of_a_long_batch(
+    running_system: RunningSystem, late: dict[str, Any], field: str
+) -> None:
+    """前面的各段那时已经写进了事务。"""
+    good = {"job": {"hold": True, "name": "undone"}, "script": "true"}
+    key = {"Idempotency-Key": field.encode().hex()}
+    status, problem = call_with(running_system, "/jobs/submit/batch", {"jobs": [good] * 1200 + [late]}, key)
+    assert (status, problem["errors"][0]["field"]) == (422, field)
+    assert running_system.call("GET", "/jobs?name=undone")[1]["jobs"] == []
+    # 没有成的不占着键；各段的作业号接着排，次序与给的相同。
+    jobs = [{"job": {"hold": True, "name": f"n{index}"}, "script": "true"} for index in range(1201)]
+    status, answer = call_with(running_system, "/jobs/submit/batch", {"jobs": jobs}, key)
+    assert status == 200
+    assert answer["job_ids"] == sorted(answer["job_ids"], key=int)
+    for index in (0, 499, 500, 1200):
+        assert running_system.query(answer["job_ids"][index])["detail"]["job_name"] == f"n{index}"
 
 
 def call_with(system: RunningSystem, path: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ REQUIREMENTS = (
     "tres_per_task", "constraints", "required_nodes", "excluded_nodes", "exclusive", "licenses", "time_minimum",
     "required_switches",
 )  # fmt: skip
+_requirements = itemgetter(*REQUIREMENTS)
 TIMES = ("time_limit", "time_minimum", "begin_time", "deadline")
 _MOST_VERDICTS = 10_000
 # 没有节点有 GPU 时也认得这个词：是配置不足，不是写错。
@@ -44,7 +46,7 @@ class Refusal:
 
 def require_feasible(row: Mapping[str, Any], limits: ClusterLimits, defaults: Defaults, prefix: str) -> None:
     """列了几个分区的，有一个能启动就行；都不能时抛 InvalidRequest，理由是第一个分区的。"""
-    key = tuple(row[name] for name in REQUIREMENTS)
+    key = _requirements(row)
     if key not in limits.verdicts:
         if len(limits.verdicts) >= _MOST_VERDICTS:
             limits.verdicts.clear()

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,14 +63,19 @@ async def require_dependencies(engine: AsyncEngine, rows: Mapping[str, Mapping[s
 
     没有写依赖的不查库。
     """
+    if any(row.get("dependency") for row in rows.values()):
+        async with engine.connect() as connection:
+            await _require_dependencies(connection, rows)
+
+
+async def _require_dependencies(connection: AsyncConnection, rows: Mapping[str, Mapping[str, Any]]) -> None:
     wanted = {
         prefix: parse_dependency(row["dependency"]).job_ids for prefix, row in rows.items() if row.get("dependency")
     }
     job_ids = sorted({job_id for numbers in wanted.values() for job_id in numbers})
     if not job_ids:
         return
-    async with engine.connect() as connection:
-        known = set((await connection.execute(_KNOWN, {"job_ids": job_ids})).scalars())
+    known = set((await connection.execute(_KNOWN, {"job_ids": job_ids})).scalars())
     for prefix, numbers in wanted.items():
         missing = sorted(numbers - known)
         if missing:
@@ -80,15 +85,34 @@ async def require_dependencies(engine: AsyncEngine, rows: Mapping[str, Mapping[s
 
 
 async def submit_batch(
-    engine: AsyncEngine, rows: Sequence[dict[str, Any]], claim: IdempotencyClaim | None = None
+    engine: AsyncEngine, parts: Iterable[Mapping[str, dict[str, Any]]], claim: IdempotencyClaim | None = None
 ) -> list[int]:
-    """一批作业，全有或全无。claim 的键用过时返回当时的作业号；内容不同抛 Conflict。"""
+    """一批作业，全有或全无，一个事务；parts 是一段一段的 字段的前缀（jobs[3].job.）-> 要写的行。
+
+    边取边写：备下一段的时候，数据库在写上一段。claim 的键用过时返回当时的作业号；内容不同抛 Conflict。
+    """
     async with engine.begin() as connection:
+        # SQLAlchemy 到第一条语句才发 BEGIN，而 _insert 不经过它。
+        await connection.execute(sa.select(1))
         claims = [] if claim is None else [claim]
         used = await _claim(connection, claims)
         if claim in used:
             return used[claim]
-        job_ids = await _insert(connection, rows)
+        job_ids: list[int] = []
+        writing: asyncio.Task[list[int]] | None = None
+        try:
+            for part in parts:
+                if writing is not None:
+                    job_ids += await writing
+                    writing = None
+                await _require_dependencies(connection, part)
+                writing = asyncio.create_task(_insert(connection, list(part.values())))
+                # 让它先把这一段送出去。
+                await asyncio.sleep(0)
+        finally:
+            # 备下一段时出了错，也要等这一段写完：连接还用着。
+            if writing is not None:
+                job_ids += await writing
         await _fill(connection, dict.fromkeys(claims, job_ids))
         return job_ids
 

@@ -1,8 +1,9 @@
 """提交、查询、取消：三个固定的端点，以及批量提交与试排。"""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, Field
@@ -10,7 +11,9 @@ from pydantic import BaseModel, Field
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep, SubmitterDep
 from scns_conductor.api.job_request import BatchRequest, SubmitRequest
 from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.core.settings import Settings
 from scns_conductor.services.cancellation import cancel_job
+from scns_conductor.services.cluster_limits import ClusterLimits
 from scns_conductor.services.job_admission import SUBMIT_LIMITS, Admission
 from scns_conductor.services.job_control import signal_job
 from scns_conductor.services.job_queries import query_job
@@ -19,7 +22,10 @@ from scns_conductor.services.submission import IdempotencyClaim, require_depende
 
 router = APIRouter(prefix="/jobs", tags=["提交"])
 MAX_KEY_LENGTH = 255
+# 一批分成这么大的段，边备边写；大得一段的固定花费可以不计，小得第一段很快就备好。
+BATCH_PART = 500
 
+_Made = TypeVar("_Made")
 _UNPLANNED = ("script", "environment", "argv", SUBMIT_LIMITS)
 
 IdempotencyKey = Annotated[
@@ -108,33 +114,48 @@ def _reservations(*requests: SubmitRequest) -> frozenset[str]:
     return frozenset(request.job.reservation for request in requests if request.job.reservation)
 
 
-async def _admit(rows: Mapping[str, tuple[dict[str, Any], SubmitRequest]], parts: Parts) -> None:
-    """补上缺省的账户与 QOS，核对记账；rows 是字段的前缀 -> (要写的行, 请求)。"""
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """按此刻的集群与记账，把请求变成要写的行。"""
+
+    submitter: Submitter
+    limits: ClusterLimits
+    admission: Admission
+    settings: Settings
+
+    def row(self, body: SubmitRequest, prefix: str = "") -> dict[str, Any]:
+        """不合法抛 InvalidRequest 等，字段名前加 prefix。"""
+        row = new_job(body.job.columns(), body.script, self.submitter, self.limits, self.settings, prefix)
+        self.admission.admit(row, body.job.model_fields_set, f"{prefix}job.")
+        return row
+
+    def parts(self, bodies: Sequence[SubmitRequest]) -> Iterator[dict[str, dict[str, Any]]]:
+        """一段一段的 字段的前缀 -> 要写的行。要数提交数的不分段：上限的锁要按次序一次取齐，免得两批互相等。"""
+        size = len(bodies) if self.settings.accounting_storage_enforce else BATCH_PART
+        for first in range(0, len(bodies), size):
+            part = enumerate(bodies[first : first + size], first)
+            yield {f"jobs[{index}].job.": self.row(body, f"jobs[{index}].") for index, body in part}
+
+
+async def _maker(bodies: Sequence[SubmitRequest], parts: Parts, submitter: Submitter, *, fresh: bool) -> _Maker:
     admission = Admission(await parts.accounting.get(), parts.settings)
-    for prefix, (row, body) in rows.items():
-        admission.admit(row, body.job.model_fields_set, f"{prefix}job.")
+    limits = await parts.limits.get(_partitions(*bodies), _reservations(*bodies), fresh=fresh)
+    return _Maker(submitter, limits, admission, parts.settings)
 
 
-async def _rows(
-    bodies: Sequence[SubmitRequest], prefixes: Sequence[str], parts: Parts, submitter: Submitter
-) -> list[dict[str, Any]]:
-    """各个请求要写的行；不合法抛 InvalidRequest 等，字段名前加各自的前缀。
+async def _twice(attempt: Callable[[bool], Awaitable[_Made]]) -> _Made:
+    """按缓存的集群情况（False）要拒绝的，重读一次（True）再判：节点也许刚刚登记。"""
+    try:
+        return await attempt(False)
+    except InvalidRequest:
+        return await attempt(True)
 
-    按缓存的集群情况要拒绝的，重读一次再判：节点也许刚刚登记。
-    """
-    partitions, reservations = _partitions(*bodies), _reservations(*bodies)
-    fresh = False
-    while True:
-        limits = await parts.limits.get(partitions, reservations, fresh=fresh)
-        try:
-            return [
-                new_job(body.job.columns(), body.script, submitter, limits, parts.settings, prefix)
-                for body, prefix in zip(bodies, prefixes, strict=True)
-            ]
-        except InvalidRequest:
-            if fresh:
-                raise
-            fresh = True
+
+async def _row(body: SubmitRequest, parts: Parts, submitter: Submitter) -> dict[str, Any]:
+    async def attempt(fresh: bool) -> dict[str, Any]:
+        return (await _maker([body], parts, submitter, fresh=fresh)).row(body)
+
+    return await _twice(attempt)
 
 
 @router.post("/submit", summary="提交一份脚本")
@@ -147,8 +168,7 @@ async def submit(
 
 async def submit_one(body: SubmitRequest, raw: bytes, parts: Parts, submitter: Submitter, key: str | None) -> str:
     """提交一个，返回作业号；raw 是请求体的原文，key 是幂等键。平常的提交走 QuickSubmit，也是到这里。"""
-    [row] = await _rows([body], [""], parts, submitter)
-    await _admit({"": (row, body)}, parts)
+    row = await _row(body, parts, submitter)
     await require_dependencies(parts.engine, {"job.": row})
     claim = _claim(submitter.identity.user_name, key, raw)
     return str(await parts.queue.submit(row, claim))
@@ -162,12 +182,13 @@ async def submit_many(
     most = parts.settings.batch_max_jobs
     if len(body.jobs) > most:
         raise InvalidRequest("jobs", f"一次至多 {most} 个，给了 {len(body.jobs)} 个；请分几次", code="batch_too_large")
-    prefixes = [f"jobs[{index}]." for index in range(len(body.jobs))]
-    rows = await _rows(body.jobs, prefixes, parts, submitter)
-    await _admit(dict(zip(prefixes, zip(rows, body.jobs, strict=True), strict=True)), parts)
-    await require_dependencies(parts.engine, {f"jobs[{index}].job.": row for index, row in enumerate(rows)})
     claim = _claim(submitter.identity.user_name, key, await request.body())
-    return BatchSubmitted(job_ids=[str(job_id) for job_id in await submit_batch(parts.engine, rows, claim)])
+
+    async def attempt(fresh: bool) -> list[int]:
+        maker = await _maker(body.jobs, parts, submitter, fresh=fresh)
+        return await submit_batch(parts.engine, maker.parts(body.jobs), claim)
+
+    return BatchSubmitted(job_ids=[str(job_id) for job_id in await _twice(attempt)])
 
 
 @router.get("/query/{job_id}", summary="查询一个作业", response_model=JobAnswer)
@@ -194,8 +215,7 @@ async def cancel(
 @router.post("/plan", summary="试排：假如现在提交，何时、在哪里开始；什么也不留下")
 async def plan(body: SubmitRequest, parts: PartsDep, submitter: SubmitterDep) -> dict[str, Any]:
     """sbatch --test-only。调度器真的按这份要求排一次。"""
-    [row] = await _rows([body.model_copy(update={"script": body.script or "#!/bin/sh\n"})], [""], parts, submitter)
-    await _admit({"": (row, body)}, parts)
+    row = await _row(body.model_copy(update={"script": body.script or "#!/bin/sh\n"}), parts, submitter)
     return await parts.desk.ask("plan", payload={"job": plan_columns(row)})
 
 
