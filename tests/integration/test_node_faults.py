@@ -131,15 +131,40 @@ while :; do sleep 0.05; done
 
 
 def test_shepherd_killed_before_it_took_the_launch_is_asked_again(yard: NodeYard) -> None:
-    """认领了、启动的请求还在路上时牧守进程死了：不允许重新排队的作业也照样启动，且只启动一次。"""
+    """认领了、启动的请求还在路上时牧守进程死了：不允许重新排队的作业也照样启动，且只启动一次。两批可以同时在路上。"""
     yard.start_agent()
     shepherd = yard.shepherd_pid()
     os.kill(shepherd, signal.SIGSTOP)
-    job_id = yard.run("echo ran >> runs\n", requeue=False)
-    wait_until(lambda: yard.query("SELECT 1 FROM resource_allocations WHERE claimed_at IS NOT NULL"), "认领")
+    job_ids = []
+    for _ in range(2):
+        job_ids.append(yard.run("echo $SLURM_JOB_ID >> runs\n", requeue=False))
+        wait_until(lambda: claimed(yard) == job_ids, "不等上一批的答复就认领")
+    # 再多的等着：牧守进程那里不无限地排。
+    job_ids.append(yard.run("echo $SLURM_JOB_ID >> runs\n", requeue=False))
     os.kill(shepherd, signal.SIGKILL)
-    assert yard.ended(job_id)["state"] == "COMPLETED"
-    assert (yard.output / "runs").read_text() == "ran\n"
+    assert [yard.ended(job_id)["state"] for job_id in job_ids] == ["COMPLETED"] * 3
+    assert sorted(map(int, (yard.output / "runs").read_text().split())) == job_ids
+
+
+def test_a_cancel_right_behind_a_long_launch_reaches_the_job(yard: NodeYard) -> None:
+    """前面的还在一个个启动时要求取消最后一个：不能因为牧守进程还没有听说它就放过，等到下一次核对。"""
+    slow = {"SCNS_RECONCILE_INTERVAL_S": "3600", "SCNS_HEARTBEAT_INTERVAL_S": "3600"}
+    yard.start_agent(SCNS_NODE_CPUS="300", **slow)
+    job_ids = [yard.submit("exec sleep 300\n", requeue=False) for _ in range(300)]
+    for job_id in job_ids:
+        yard.start(job_id, send=False)
+    yard.send("launch", job_ids=job_ids)
+    wait_until(lambda: claimed(yard) == job_ids, "认领")
+    yard.request_end(job_ids[-1], "CANCELLED")
+    job = yard.ended(job_ids[-1])
+    assert (job["state"], job["exit_signal"]) == ("CANCELLED", signal.SIGTERM)
+    yard.kill_agent(number=signal.SIGTERM)
+
+
+def claimed(yard: NodeYard) -> list[int]:
+    """认领了的作业。"""
+    rows = yard.query("SELECT job_id FROM resource_allocations WHERE claimed_at IS NOT NULL ORDER BY job_id")
+    return [row["job_id"] for row in rows]
 
 
 def test_random_kills_of_agent_and_shepherd(yard: NodeYard) -> None:

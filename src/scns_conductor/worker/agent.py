@@ -193,6 +193,7 @@ class Agent:
         return False
 
     def _stop(self) -> None:
+        self._try(self._control.settle)
         if self._end_jobs:
             self._finish_jobs()
         if self._bus_thread.is_alive():

@@ -17,8 +17,7 @@ from scns_conductor.worker.launch_spec import HOLDER_STEPS
 from scns_conductor.worker.user_files import read_range
 
 BATCH_ENDS = 500
-REST_PER_END_S = 0.002
-REST_MOST_S = 0.02
+REST_S = 0.002
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
 
@@ -191,8 +190,8 @@ class Finisher:
             if batch and not self._deliver(batch):
                 return
             self._forget(batch)
-            # 结束来得密时歇一歇，一次提交多带几个；零星的不歇。停止时不等。
-            self._stopping.wait(min(REST_MOST_S, REST_PER_END_S * len(batch)))
+            # 来得密时一次提交多带几个。停止时不等。
+            self._stopping.wait(REST_S)
 
     def _forget(self, batch: list[dict[str, Any]]) -> None:
         with self._pending_lock:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -37,6 +38,8 @@ from scns_conductor.worker.shepherd_client import ShepherdClient
 from scns_conductor.worker.step_process import ATTACH_SIGNAL
 
 PROLOG_THREADS = 4
+# 牧守进程那里至多排着几批启动，再加正在启动的一批。
+IN_FLIGHT_MOST = 1
 _CANCEL_CAUSES = {"PREEMPTED": "preempt", "DEADLINE": "deadline", "PENDING": "requeue"}
 
 logger = logging.getLogger(__name__)
@@ -100,6 +103,8 @@ class JobControl:
         self._preparing: set[tuple[int, int]] = set()
         # 认领了、还没有得到牧守进程答复的启动：连接断了，核对时再送一遍。
         self._unsent: dict[tuple[int, int], LaunchSpec] = {}
+        # 送去了、还没有看过答复的：哪条连接，请求号，有哪些。
+        self._in_flight: deque[tuple[ShepherdClient, int, list[tuple[int, int]]]] = deque()
         self.steps = JobSteps(engine, context, pool)
         self._reported: dict[tuple[int, int], int] = {}
         self._prologs = ThreadPoolExecutor(PROLOG_THREADS, thread_name_prefix="prolog")
@@ -174,11 +179,27 @@ class JobControl:
         self._send([spec])
 
     def _send(self, specs: Sequence[LaunchSpec]) -> None:
+        """送去启动，只等上一批的答复：这一批在启动的时候，认领下一批。"""
+        if not specs:
+            return
         owners = {(spec.job_id, spec.attempt): spec for spec in specs}
         self._unsent |= owners
-        self._client().launch(specs)
-        for owner in owners:
-            del self._unsent[owner]
+        client = self._client()
+        self._in_flight.append((client, client.begin_launch(specs), list(owners)))
+        self.settle(IN_FLIGHT_MOST)
+
+    def settle(self, most: int = 0) -> None:
+        """等在途的启动有了答复，至多剩 most 批。对作业做别的事之前都要等齐：还没有启动的，牧守进程会说没有。"""
+        while len(self._in_flight) > most:
+            client, request_id, owners = self._in_flight.popleft()
+            if client is self._client():
+                client.launched(request_id)
+                for owner in owners:
+                    self._unsent.pop(owner, None)
+
+    def _settled(self) -> ShepherdClient:
+        self.settle()
+        return self._client()
 
     def _send_again(self, held: Sequence[HeldAllocation], known: set[tuple[int, int]], *, journal_intact: bool) -> None:
         """牧守进程死在启动途中：它的日志里没有、数据库里仍在运行的才再送，所以不会启动两次。
@@ -209,6 +230,7 @@ class JobControl:
 
         中间结束的会被当成丢失，但写结束的语句只认仍在运行的当前尝试，所以无害。
         """
+        self.settle()
         held = self._held(job_ids)
         hello = self._client().hello(attach=False)
         running = parse_running(hello["running"])
@@ -281,16 +303,16 @@ class JobControl:
         except (LaunchRefused, OSError) as error:
             self.steps.refuse(request, str(error))
             return
-        self._client().launch([spec])
+        self._settled().launch([spec])
 
     def attach_step(self, job_id: int, attempt: int, step_id: int, connection: dict[str, Any]) -> None:
         """请作业步的主人再连一个客户：说明写在文件里，用信号告诉它。"""
         self.steps.leave_attachment(job_id, attempt, step_id, connection)
-        self._client().signal([(job_id, attempt)], ATTACH_SIGNAL, f"step:{step_id}")
+        self._settled().signal([(job_id, attempt)], ATTACH_SIGNAL, f"step:{step_id}")
 
     def signal_step(self, job_id: int, attempt: int, step_id: int, number: int) -> None:
         """给作业步的任务发信号；SIGKILL 连同它的主人一起结束。"""
-        self._client().signal([(job_id, attempt)], number, f"step:{step_id}")
+        self._settled().signal([(job_id, attempt)], number, f"step:{step_id}")
 
     def answer_sampled(self, request_id: str) -> None:
         """采样一次并回答：写好了。"""
@@ -304,13 +326,13 @@ class JobControl:
     def signal(self, jobs: Iterable[Sequence[int | None]], number: int, target: str) -> None:
         """发信号；jobs 是 [作业号, 尝试或 null]。"""
         pairs = [(int(job[0] or 0), job[1] if len(job) > 1 else None) for job in jobs]
-        self._client().signal(pairs, number, target)
+        self._settled().signal(pairs, number, target)
 
     def report_processes(self) -> None:
         """把仍在运行的作业的进程号写进数据库；一闪而过的作业不值得写。"""
         running = {
             (task.job_id, task.attempt): task.pid
-            for task in parse_running(self._client().hello(attach=False)["running"])
+            for task in parse_running(self._settled().hello(attach=False)["running"])
             if task.step in ("batch", "extern") and task.pid is not None
         }
         fresh = [(owner, pid) for owner, pid in running.items() if self._reported.get(owner) != pid]
@@ -329,7 +351,7 @@ class JobControl:
 
     def report_usage(self) -> None:
         """把采样到的用量写进数据库，作业与作业步的。"""
-        jobs, steps = self._client().stats()
+        jobs, steps = self._settled().stats()
         self.steps.record_usage(steps)
         if not jobs:
             return

@@ -60,9 +60,8 @@ QUESTIONS = frozenset({"explain", "plan", "priorities", "shares", "diag"})
 REASONS_INTERVAL_S = 1.0
 # 一个周期最多启动几个：提交的一批不太大，节点早些开工。
 MOST_STARTS = 1000
-# 作业的变化来得密时，每个变化歇这么久、至多歇这么久再取下一批：一个周期的固定花费由更多的作业分担。
-REST_PER_JOB_S = 0.004
-REST_MOST_S = 0.02
+# 取了作业的变化之后至少隔这么久再取下一批：分别提交的来得密时，一个周期的固定花费由几个作业分担。
+REST_S = 0.002
 
 _DRAIN = HotStatement(DRAIN_INBOX)
 
@@ -204,7 +203,8 @@ class Scheduler:
         questions = [row for row in rows if row["kind"] in QUESTIONS]
         if questions:
             self._answer(connection, questions)
-        self._pace(len(jobs) + len(ended))
+        if jobs or ended:
+            self._rest_until = time.monotonic() + REST_S
         return bool(jobs or ended or kinds & {"config", "nodes", "accounting"})
 
     def _reload(self, connection: Connection, rows: Sequence[Mapping[str, Any]], now: float) -> None:
@@ -398,10 +398,6 @@ class Scheduler:
             self._publisher.send(messages)
         except BusUnavailable as error:
             logger.warning("bus_unavailable", extra={"error": str(error), "nodes": sorted(messages)})
-
-    def _pace(self, jobs: int) -> None:
-        """刚取走 jobs 个作业的变化：来得密时歇一歇，让下一批多攒几个；零星的不歇。"""
-        self._rest_until = time.monotonic() + min(REST_MOST_S, REST_PER_JOB_S * jobs)
 
     def _wait(self, connection: Connection, most_s: float) -> None:
         """等收件箱的通知，至多 most_s 秒；有作业到了时刻也醒来。"""

@@ -160,6 +160,9 @@ class ShepherdClient:
 
     def request(self, op: str, **fields: Any) -> dict[str, Any]:
         """发一个请求，等它的回答。被拒绝抛 ShepherdError，连接断开抛 ShepherdGone。"""
+        return self._answer(op, self._ask(op, **fields))
+
+    def _ask(self, op: str, **fields: Any) -> int:
         request_id = next(self._ids)
         data = encode({"id": request_id, "op": op, **fields})
         try:
@@ -167,6 +170,9 @@ class ShepherdClient:
                 self._connection.sendall(data)
         except OSError as error:
             raise ShepherdGone(f"与牧守进程的连接断了：{error.strerror}") from error
+        return request_id
+
+    def _answer(self, op: str, request_id: int) -> dict[str, Any]:
         with self._arrived:
             if not self._arrived.wait_for(lambda: request_id in self._answers or not self._open, REQUEST_WAIT_S):
                 raise ShepherdGone(f"牧守进程 {REQUEST_WAIT_S:g} 秒没有回答 {op}")
@@ -183,9 +189,15 @@ class ShepherdClient:
 
     def launch(self, specs: Sequence[LaunchSpec]) -> list[dict[str, Any]]:
         """启动一批，返回每个键的状态；启动失败的另有结束记录。"""
-        if not specs:
-            return []
-        launched: list[dict[str, Any]] = self.request("launch", specs=[spec.to_wire() for spec in specs])["launched"]
+        return self.launched(self.begin_launch(specs)) if specs else []
+
+    def begin_launch(self, specs: Sequence[LaunchSpec]) -> int:
+        """请它启动一批，不等回答；返回请求号，给 launched。"""
+        return self._ask("launch", specs=[spec.to_wire() for spec in specs])
+
+    def launched(self, request_id: int) -> list[dict[str, Any]]:
+        """等 begin_launch 的回答。"""
+        launched: list[dict[str, Any]] = self._answer("launch", request_id)["launched"]
         return launched
 
     def kill(
