@@ -1,5 +1,6 @@
 """把认领到的作业变成牧守进程的启动说明：用户、解释器、输出路径、限制。纯计算，除了查本机的用户表。"""
 
+import functools
 import os
 import pwd
 import signal
@@ -102,12 +103,7 @@ class LaunchContext:
         """作业的用户在本节点上的身份；不许或不存在抛 LaunchRefused。"""
         settings = self.settings
         if settings.single_user:
-            entry = _password_entry(os.geteuid())
-            # 单用户模式就是他自己的会话：HOME 以他的环境为准。
-            home = os.environ.get("HOME") or (entry.pw_dir if entry else "/")
-            shell = entry.pw_shell if entry else DEFAULT_SHELL
-            name = entry.pw_name if entry else str(os.geteuid())
-            return Login(name, os.geteuid(), os.getegid(), tuple(os.getgroups()), home, shell or DEFAULT_SHELL)
+            return _own_login()
         try:
             entry = pwd.getpwnam(user_name)
         except KeyError as error:
@@ -126,11 +122,18 @@ class LaunchContext:
         return denied or None
 
 
-def _password_entry(uid: int) -> pwd.struct_passwd | None:
+@functools.cache
+def _own_login() -> Login:
+    """启动代理的用户；一个进程里不变，不为每个作业去读 /etc/passwd。"""
+    uid = os.geteuid()
     try:
-        return pwd.getpwuid(uid)
+        entry = pwd.getpwuid(uid)
+        name, home, shell = entry.pw_name, entry.pw_dir, entry.pw_shell
     except KeyError:
-        return None
+        name, home, shell = str(uid), "/", ""
+    # 单用户模式就是他自己的会话：HOME 以他的环境为准。
+    home = os.environ.get("HOME") or home
+    return Login(name, uid, os.getegid(), tuple(os.getgroups()), home, shell or DEFAULT_SHELL)
 
 
 def interpreter(script: str) -> list[str]:
