@@ -1,4 +1,4 @@
-"""(e) 十万个排队的作业压在前面，再量 (b) 与 (c)；同时量调度器为每个排队的作业占多少内存。
+"""(e) 十万个排队的作业压在前面，量 (b) 与 (c)，与没有积压的一个系统轮流；同时量调度器为每个排队的作业占多少内存。
 
 前面的都要整个节点，一个运行着的长作业占着一个 CPU，所以它们都受阻；后来的小作业靠回填在其余 CPU 上跑。
 """
@@ -46,27 +46,25 @@ def fill(system: System, pending: int) -> float:
     return time.perf_counter() - began
 
 
-def measure(system: System, jobs: int, latencies: int, pending: int, rounds: int) -> dict[str, Any]:
-    """没有积压与有积压时的 (b)、(c)，调度器的内存。"""
-    separate_rate(system, jobs // 2, **SMALL)
-    idle = _both(system, jobs, latencies, rounds)
+def measure(system: System, bare: System, jobs: int, latencies: int, pending: int, rounds: int) -> dict[str, Any]:
+    """(b)、(c) 在有积压的 system 与没有的 bare 上轮流量，机器一时快一时慢两边都摊上；以及调度器的内存。"""
+    for each in (system, bare):
+        separate_rate(each, jobs // 2, **SMALL)
     system.wait_quiet(5.0)
     before = memory(system)["调度器"]
     fill_s = fill(system, pending)
     time.sleep(5)
     after = memory(system)
-    loaded = _both(system, jobs, latencies, rounds)
+    found: dict[str, dict[str, list[float]]] = {key: {"separate": [], "latency_ms": []} for key in ("idle", "loaded")}
+    for _ in range(rounds):
+        for key, each in (("idle", bare), ("loaded", system)):
+            found[key]["separate"].append(separate_rate(each, jobs, **SMALL))
+            found[key]["latency_ms"] += latencies_ms(each, -(-latencies // rounds), **SMALL)
     return {
         "pending": pending,
         "fill_s": fill_s,
-        "idle": idle,
-        "loaded": loaded,
+        **found,
         "scheduler_rss_kb": [before.rss_kb, after["调度器"].rss_kb],
         "bytes_per_pending_job": (after["调度器"].rss_kb - before.rss_kb) * 1024 / pending,
-        "memory": {kind: {"pss_kb": found.pss_kb, "rss_kb": found.rss_kb} for kind, found in after.items()},
+        "memory": {kind: {"pss_kb": each.pss_kb, "rss_kb": each.rss_kb} for kind, each in after.items()},
     }
-
-
-def _both(system: System, jobs: int, latencies: int, rounds: int) -> dict[str, Any]:
-    rates = [separate_rate(system, jobs, **SMALL) for _ in range(rounds)]
-    return {"separate": rates, "latency_ms": latencies_ms(system, latencies, **SMALL)}

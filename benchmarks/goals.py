@@ -76,7 +76,7 @@ def goals(found: Mapping[str, Any]) -> list[Goal]:
 def _backlog(e: Mapping[str, Any]) -> list[Goal]:
     rate = delay = None
     if e:
-        rate = _of_medians(e["loaded"]["separate"], e["idle"]["separate"])
+        rate = _ratio(e["loaded"]["separate"], e["idle"]["separate"])
         delay = _of_medians(e["loaded"]["latency_ms"], e["idle"]["latency_ms"])
     return [
         Goal("e", "十万排队时的 (b) / 没有时的", 0.9, rate),

@@ -183,9 +183,11 @@ class Run:
         if self.wants("ef"):
             with running_system(self.scratch, "queue") as system:
                 if self.wants("e"):
-                    self._keep("e", lambda: backlog.measure(
-                        system, max(CLIENTS, options.jobs // 3), options.latencies, options.pending, options.rounds
-                    ))  # fmt: skip
+                    with running_system(self.scratch, "bare") as bare:
+                        self._keep("e", lambda: backlog.measure(
+                            system, bare, max(CLIENTS, options.jobs // 3), options.latencies, options.pending,
+                            2 * options.rounds,
+                        ))  # fmt: skip
                 elif self.attempt("f 先提交排队的作业", lambda: backlog.fill(system, options.pending)) is None:
                     return
                 if self.wants("f"):
