@@ -124,6 +124,7 @@ class Cluster:
         self.verdicts: dict[Shape, tuple[int, str | None]] = {}
         self._by_partition: dict[Shape, tuple[int, list[Shape]]] = {}
         self._eligible: dict[Shape, tuple[int, BoolArray]] = {}
+        self._vectors: dict[tuple[int, int, int, tuple[tuple[str, int], ...]], IntArray] = {}
         self._acceptable: dict[Shape, tuple[int, BoolArray]] = {}
         self._reserved_nodes: dict[str, tuple[int, BoolArray]] = {}
         self._ranks: tuple[int, IntArray] = (-1, np.zeros(0, dtype=np.int64))
@@ -286,8 +287,15 @@ class Cluster:
     # ---- 分配 ----
 
     def share_vector(self, share: NodeShare) -> IntArray:
-        """份额的资源向量。"""
-        return self._vector(share.cpus, share.memory, dict(share.gres))
+        """份额的资源向量，只读。"""
+        key = (self.width, share.cpus, share.memory, share.gres)
+        found = self._vectors.get(key)
+        if found is None:
+            if len(self._vectors) > 10_000:
+                self._vectors.clear()
+            found = self._vectors[key] = self._vector(share.cpus, share.memory, dict(share.gres))
+            found.flags.writeable = False
+        return found
 
     def allocate(self, job: RunningJob) -> None:
         """记下一个运行中的作业；同号的先归还。份额没有变的只改别的。"""

@@ -53,6 +53,8 @@ class Resumption:
         self._begun: dict[int, int] = {}
         # 有作业按保留启动了的组：也许已经没有别的作业受阻。
         self._moving: set[GroupKey] = set()
+        # 最后一个保留的次序键。
+        self._last: OrderKey | None = max((kept.job.key for kept in old.reservations), default=None)
         cycle.plan.blocked = {key: reason for key, reason in old.blocked.items() if key in queue.groups}
         for key in cycle.plan.blocked:
             # 受阻之后上限也满了的：原因是上限。
@@ -64,7 +66,7 @@ class Resumption:
 
     def run(self) -> bool:
         """接着计划；不能接着的返回 False（要从头计划）。"""
-        last = self._last()
+        last = self._last
         inserted = sorted(
             (job for job in self._queue.fresh.values() if last is not None and job.key < last), key=lambda job: job.key
         )
@@ -88,10 +90,6 @@ class Resumption:
                 self._recheck(kept)
         return self._go_on()
 
-    def _last(self) -> OrderKey | None:
-        """最后一个保留的次序键。"""
-        return max((kept.job.key for kept in self._old.reservations), default=None)
-
     def _mark(self, nodes: Collection[int]) -> None:
         self._dirty[list(nodes)] = True
         self._nodes = np.flatnonzero(self._dirty)
@@ -109,15 +107,25 @@ class Resumption:
         if self._freed_until is None or len(self._nodes) > MANY_NODES:
             return 0
         needs, masks = [], []
+        known: dict[int, tuple[IntArray, Kind, BoolArray]] = {}
         for kept in self._old.reservations[: cycle.depth]:
             job, shape = kept.job, kept.job.shape
             if kept.start_time < cycle.now + SOON_S or self._queue.jobs.get(job.job_id) is not job or not job.startable:
                 break
-            need, kind = facts_of(cluster, self._queue.groups[shape, job.time_limit_s])
-            if kind is Kind.GENERAL or shape.pools or shape.time_minimum_s is not None:
+            if shape.pools or shape.time_minimum_s is not None:
+                break
+            # 同形的保留很多：每个形状只问一次。
+            facts = known.get(id(shape))
+            if facts is None:
+                facts = known[id(shape)] = (
+                    *facts_of(cluster, self._queue.groups[shape, job.time_limit_s]),
+                    cluster.eligible(shape),
+                )
+            need, kind, mask = facts
+            if kind is Kind.GENERAL:
                 break
             needs.append(need)
-            masks.append(cluster.eligible(shape))
+            masks.append(mask)
         if not needs or not len(self._nodes):
             return len(needs)
         wanted = np.stack(needs)
@@ -255,7 +263,7 @@ class Resumption:
     def _go_on(self) -> bool:
         cycle, raised = self._cycle, self._raised
         blocked, cluster = cycle.plan.blocked, cycle.cluster
-        last = self._last()
+        last = self._last
         # 说不准何时、却排在某个保留前面的，也许现在说得准了：次序要从头排。
         for key in cycle.unreserved:
             group = self._queue.groups[key]
