@@ -106,42 +106,42 @@ class Resumption:
         cycle, cluster = self._cycle, self._cycle.cluster
         if self._freed_until is None or len(self._nodes) > MANY_NODES:
             return 0
-        needs, masks = [], []
-        known: dict[int, tuple[IntArray, Kind, BoolArray]] = {}
+        # 同形的保留很多：每个形状只问一次，which 是各个保留的形状的下标。
+        needs: list[IntArray] = []
+        masks: list[BoolArray] = []
+        which: list[int] = []
+        known: dict[int, int] = {}
         for kept in self._old.reservations[: cycle.depth]:
             job, shape = kept.job, kept.job.shape
             if kept.start_time < cycle.now + SOON_S or self._queue.jobs.get(job.job_id) is not job or not job.startable:
                 break
             if shape.pools or shape.time_minimum_s is not None:
                 break
-            # 同形的保留很多：每个形状只问一次。
-            facts = known.get(id(shape))
-            if facts is None:
-                facts = known[id(shape)] = (
-                    *facts_of(cluster, self._queue.groups[shape, job.time_limit_s]),
-                    cluster.eligible(shape),
-                )
-            need, kind, mask = facts
-            if kind is Kind.GENERAL:
-                break
-            needs.append(need)
-            masks.append(mask)
-        if not needs or not len(self._nodes):
-            return len(needs)
-        wanted = np.stack(needs)
-        candidates = self._old.reservations[: len(needs)]
+            index = known.get(id(shape))
+            if index is None:
+                need, kind = facts_of(cluster, self._queue.groups[shape, job.time_limit_s])
+                if kind is Kind.GENERAL:
+                    break
+                index = known[id(shape)] = len(needs)
+                needs.append(need)
+                masks.append(cluster.eligible(shape))
+            which.append(index)
+        if not which or not len(self._nodes):
+            return len(which)
+        wanted = np.stack(needs)[which]
+        candidates = self._old.reservations[: len(which)]
         starts = np.array([kept.start_time for kept in candidates])
         owners = np.array([kept.shares[0].node for kept in candidates])
-        affected = np.zeros(len(needs), dtype=np.bool_)
+        affected = np.zeros(len(which), dtype=np.bool_)
         for node in self._nodes.tolist():
             moments, levels = cycle.future.ceiling(node)
             # 它自己的节点要更早才算；别的节点同样早时也许次序在前。
             earlier = np.searchsorted(moments, starts, side="left")
             slots = np.where(owners == node, earlier, np.searchsorted(moments, starts, side="right"))
             slots = np.minimum(slots, np.searchsorted(moments, self._freed_until[node], side="left"))
-            usable = np.fromiter((mask[node] for mask in masks), np.bool_, len(masks))
+            usable = np.array([mask[node] for mask in masks])[which]
             affected |= usable & ((levels[slots] >= wanted) | (wanted == 0)).all(axis=1)
-        return int(affected.argmax()) if affected.any() else len(needs)
+        return int(affected.argmax()) if affected.any() else len(which)
 
     def _recheck(self, kept: Reservation) -> None:
         """核对一个保留：照旧、提前、推迟，或此刻就启动。"""
@@ -270,10 +270,11 @@ class Resumption:
             usable = cluster.eligible(group.shape)
             if last is not None and group.keys[group.start] < last and usable[self._nodes].any():
                 return False
-        held = {(kept.job.shape, kept.job.time_limit_s) for kept in cycle.plan.reservations}
-        for key in (self._moving - held) & blocked.keys():
-            if self._attempt(self._queue.groups[key]).job is None:
-                del blocked[key]
+        if self._moving:
+            held = {(kept.job.shape, kept.job.time_limit_s) for kept in cycle.plan.reservations}
+            for key in (self._moving - held) & blocked.keys():
+                if self._attempt(self._queue.groups[key]).job is None:
+                    del blocked[key]
         fresh = {(job.shape, job.time_limit_s) for job in self._queue.fresh.values()}
         attempts = [
             self._attempt(self._queue.groups[key])
