@@ -121,6 +121,17 @@ def test_a_bad_job_far_behind_leaves_nothing_of_a_long_batch(
         assert running_system.query(answer["job_ids"][index])["detail"]["job_name"] == f"n{index}"
 
 
+def test_a_nul_byte_anywhere_in_a_body_is_the_senders_mistake(running_system: RunningSystem) -> None:
+    node = running_system.call("GET", "/nodes")[1]["nodes"][0]["name"]
+    for method, path, body in (
+        ("PATCH", f"/nodes/{node}", {"features": ["a\0b"]}),
+        ("PATCH", f"/nodes/{node}", {"state": "DRAIN", "reason": "\0"}),
+        ("POST", "/partitions", {"name": "nul", "allow_accounts": ["\0"]}),
+    ):
+        status, problem = running_system.call(method, path, body)
+        assert (status, problem["code"]) == (422, "invalid_field"), path
+
+
 def call_with(system: RunningSystem, path: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
     request = urllib.request.Request(
         system.url + path,

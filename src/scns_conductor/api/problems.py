@@ -140,7 +140,7 @@ def validation_problem(error: RequestValidationError) -> Response:
 
 
 def database_problem(error: BaseException) -> Response | None:
-    """数据库不在（断线、拒绝、正在启动或关闭、连接用尽）是 503；别的返回 None。"""
+    """数据库不在（断线、拒绝、正在启动或关闭、连接用尽）是 503，它不收的文字是 422；别的返回 None。"""
     cause: BaseException | None = error
     while cause is not None:
         lost = isinstance(cause, sa.exc.DBAPIError) and cause.connection_invalidated
@@ -162,16 +162,19 @@ def database_problem(error: BaseException) -> Response | None:
             return conductor_problem(
                 ServiceUnavailable("数据库暂时连不上；作业不会丢，请稍后再试", code="database_unavailable")
             )
+        if isinstance(cause, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):
+            # 路径与查询参数在入口就拦下了；请求体里哪个字段都可能有，由数据库来认。
+            return problem_response(422, "invalid_field", "请求体的文字里含有 NUL 字节；请去掉")
         cause = cause.__cause__ or cause.__context__ or getattr(cause, "orig", None)
     return None
 
 
 def unexpected_problem(path: str, error: Exception) -> Response:
     """不是业务错误的异常：数据库不在是 503，别的是 500，记进日志。"""
-    away = database_problem(error)
-    if away is not None:
-        logger.warning("database_unavailable", error=type(error).__name__)
-        return away
+    known = database_problem(error)
+    if known is not None:
+        logger.warning("database_refused", error=type(error).__name__, status=known.status_code)
+        return known
     logger.error("unexpected_error", path=path, exc_info=error)
     return problem_response(500, "internal_error", "服务器内部出错，已记在日志里；请把 X-Request-Id 告诉管理员")
 
