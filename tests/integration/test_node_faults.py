@@ -158,7 +158,6 @@ def test_a_cancel_right_behind_a_long_launch_reaches_the_job(yard: NodeYard) -> 
     yard.request_end(job_ids[-1], "CANCELLED")
     job = yard.ended(job_ids[-1])
     assert (job["state"], job["exit_signal"]) == ("CANCELLED", signal.SIGTERM)
-    yard.kill_agent(number=signal.SIGTERM)
 
 
 def claimed(yard: NodeYard) -> list[int]:

@@ -170,10 +170,11 @@ def database_problem(error: BaseException) -> Response | None:
 
 
 def unexpected_problem(path: str, error: Exception) -> Response:
-    """不是业务错误的异常：数据库不在是 503，别的是 500，记进日志。"""
+    """不是业务错误的异常：数据库不在是 503，它不收的文字是 422，别的是 500；记进日志。"""
     known = database_problem(error)
     if known is not None:
-        logger.warning("database_refused", error=type(error).__name__, status=known.status_code)
+        event = "database_unavailable" if known.status_code == 503 else "text_refused"
+        logger.warning(event, error=type(error).__name__)
         return known
     logger.error("unexpected_error", path=path, exc_info=error)
     return problem_response(500, "internal_error", "服务器内部出错，已记在日志里；请把 X-Request-Id 告诉管理员")
