@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.core.states import JobState
-from scns_conductor.worker.core_binding import CorePool
+from scns_conductor.worker.core_binding import Binding, CorePool
 from scns_conductor.worker.devices import (
     Accelerator,
     model_word,
@@ -75,7 +75,10 @@ def test_cores_and_cards_are_never_shared(steps: list[tuple[bool, int, int, int]
             pool.give_back((job, 0))
             held.pop(job, None)
         elif job not in held:
-            binding = pool.take((job, 0), cpus, {"gpu:a100": gpus} if gpus else {})
+            binding = pool.take((job, 0), cpus, {"gpu:a100": gpus} if gpus else {}, unbound=True)
+            if binding is None:
+                assert len({0, 1} - set().union(*(other[1] for other in held.values()))) < gpus
+                continue
             mine = set(binding.cpu_ids or ()), set(binding.accelerator_ids)
             assert len(mine[0]) in (0, cpus)
             assert mine[0] <= set(cores)
@@ -86,14 +89,16 @@ def test_cores_and_cards_are_never_shared(steps: list[tuple[bool, int, int, int]
             held[job] = mine
     for job in list(held):
         pool.give_back((job, 0))
-    assert pool.take((99, 0), 8, {"gpu": 4}).cpu_ids == cores
+    everything = pool.take((99, 0), 8, {"gpu": 4}, unbound=False)
+    assert everything is not None
+    assert everything.cpu_ids == cores
 
 
 def test_cores_next_to_each_other_are_preferred() -> None:
     pool = CorePool((0, 1, 2, 3, 4, 5, 6, 7), [])
     pool.restore((1, 0), [1], {})
-    assert pool.take((2, 0), 3, {}).cpu_ids == (2, 3, 4)
-    assert pool.take((3, 0), 9, {}).cpu_ids is None
+    assert pool.take((2, 0), 3, {}, unbound=False) == Binding((2, 3, 4))
+    assert pool.take((3, 0), 9, {}, unbound=False) == Binding(None)
 
 
 def test_repeat_list() -> None:

@@ -1,6 +1,7 @@
 """节点代理的一生：登记 → 接上牧守进程 → 恢复 → 干活 → 停止。每个节点一个。
 
-控制线程（主线程）一件一件地做事；收尾、心跳、总线各有一个线程，只往控制线程的队列里排事情。
+控制线程（主线程）一件一件地做事；收尾、心跳、总线各有一个线程，只往控制线程的队列里排事情。会挂住的事（看用户的
+目录、读用户的文件、prolog 与 epilog）各在自己的道上。任何一个线程意外死去，整个进程以非零退出，由监督者重启。
 SIGTERM、SIGINT：停下自己，作业由牧守进程继续看着；SIGUSR1：先结束作业再停（scns up 停机时用）。
 """
 
@@ -13,10 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-
-from sqlalchemy.exc import DBAPIError
 
 from scns_conductor.core import hostlist
 from scns_conductor.core.database import sync_engine
@@ -24,8 +22,11 @@ from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.worker import devices, process_table
+from scns_conductor.worker.agent_threads import Lanes, own_every_thread
 from scns_conductor.worker.bus import BusUnavailable, Consumer, Message, Publisher, queue_name
 from scns_conductor.worker.core_binding import CorePool
+from scns_conductor.worker.database_faults import DATABASE_ERRORS, reason_of
+from scns_conductor.worker.dead_letters import DeadLetters
 from scns_conductor.worker.ends import Ended
 from scns_conductor.worker.finish import Finisher, NodeClock
 from scns_conductor.worker.heartbeat import Heartbeat
@@ -45,7 +46,7 @@ STRANGER_WAIT_S = 60.0
 BUS_WAIT_S = 5
 # 每几次心跳采样一次用量（缺省 5 秒一跳，即 30 秒）。
 USAGE_EVERY_BEATS = 6
-LOG_THREADS = 4
+LOG_READERS_MOST = 16
 STOP_MARGIN_S = 20.0
 
 # mallopt(3)：至多几块分配区。
@@ -78,18 +79,22 @@ class Agent:
         self._pool = CorePool(self._inventory.cores, self._inventory.accelerators)
         self._clock = NodeClock(self._inventory.boot_id)
         self._publisher = Publisher(settings.redis_url.get_secret_value())
-        self._logs = ThreadPoolExecutor(LOG_THREADS, thread_name_prefix="read-log")
+        self._logs = Lanes("read-log", most=LOG_READERS_MOST)
+        self._dead_letters = DeadLetters(settings.spool_path / "dead-letters.jsonl")
         self._client: ShepherdClient | None = None
         self._capabilities: dict[str, Any] = {}
         self._finisher = Finisher(
             self._engine,
             actor=self._actor,
             tail_bytes=settings.output_tail_bytes,
+            dead_letters=self._dead_letters,
             end_time=self._clock.end_time,
-            before_commit=self._before_commit,
+            epilog=self._run_epilog if settings.task_epilog is not None else None,
+            committed=self._give_back,
             after_commit=self._after_commit,
             acknowledge=self._acknowledge,
             record_steps=lambda ends: self._control.steps.record_ends(ends, self._clock.end_time),
+            on_parked=self._on_parked,
         )
         self._control = JobControl(
             self._engine,
@@ -109,7 +114,6 @@ class Agent:
             on_not_up=lambda state: self._commands.put(lambda: self._rejoin(state)),
         )
         self._bus_thread = threading.Thread(target=self._listen, name="bus", daemon=True)
-        self._epilogs = ThreadPoolExecutor(LOG_THREADS, thread_name_prefix="epilog")
 
     # ---- 一生 ----
 
@@ -158,8 +162,13 @@ class Agent:
             if now >= usage_at:
                 usage_at = now + USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
                 self._try(self._control.report_usage)
+            wait_s = max(0.0, min(self._sync_at, report_at, usage_at) - now)
+            due_s = self._control.due_s()
+            if due_s == 0.0:
+                self._try(self._control.tick)
+                continue
             try:
-                command = self._commands.get(timeout=max(0.0, min(self._sync_at, report_at, usage_at) - now))
+                command = self._commands.get(timeout=wait_s if due_s is None else min(wait_s, due_s))
             except queue.Empty:
                 continue
             self._try(command)
@@ -168,8 +177,8 @@ class Agent:
         """做一件事。数据库或牧守进程不在时放下，靠稍后的核对补上；返回是否做成。"""
         try:
             command()
-        except DBAPIError as error:
-            logger.warning("database_unavailable", extra={"node": self._node, "error": str(error.orig)})
+        except DATABASE_ERRORS as error:
+            logger.warning("database_unavailable", extra={"node": self._node, "error": reason_of(error)})
             # 没做成的（例如一次启动）不等到下个周期：多半只是旧连接断了，很快就能补上。
             self._sync_at = min(self._sync_at, time.monotonic() + RETRY_S)
             return False
@@ -216,7 +225,8 @@ class Agent:
             client.shutdown(grace_s)
             while time.monotonic() < deadline:
                 hello = client.hello(attach=False)
-                if not hello["running"] and not hello["unacknowledged"] and not self._finisher.pending():
+                undelivered = set(hello["unacknowledged"]) - self._dead_letters.keys()
+                if not hello["running"] and not undelivered and not self._finisher.pending():
                     break
                 time.sleep(0.05)
         except ShepherdGone:
@@ -283,6 +293,8 @@ class Agent:
         except ShepherdGone:
             # 重连之后它会再送一遍，写数据库的语句对重复的什么也不做。
             logger.info("ack_postponed", extra={"node": self._node, "ends": len(end_ids)})
+        except ShepherdError as error:
+            logger.error("ack_refused", extra={"node": self._node, "code": error.code, "error": str(error)})
 
     # ---- 登记与恢复 ----
 
@@ -307,22 +319,25 @@ class Agent:
 
     # ---- 收尾的前后 ----
 
-    def _before_commit(self, ends: list[dict[str, Any]]) -> None:
-        program = self._settings.task_epilog
-        if program is not None:
-            started = [end for end in ends if end["id"] is not None and end.get("pid")]
-            for end, failure in zip(started, self._epilogs.map(self._run_epilog, started), strict=True):
-                if failure is not None:
-                    self._commands.put(
-                        lambda job=end["job_id"], why=failure: self._drain(f"作业 {job} 的 epilog 失败：{why}")  # type: ignore[misc]
-                    )
-        for end in ends:
-            self._pool.give_back((end["job_id"], end["attempt"]))
-
-    def _run_epilog(self, end: dict[str, Any]) -> str | None:
+    def _run_epilog(self, end: dict[str, Any]) -> None:
         program = self._settings.task_epilog
         assert program is not None
-        return run_program(program, program_environment(end["job_id"], "", end.get("uid"), self._node))
+        failure = run_program(program, program_environment(end["job_id"], "", end.get("uid"), self._node))
+        if failure is not None:
+            self._commands.put(lambda: self._drain(f"作业 {end['job_id']} 的 epilog 失败：{failure}"))
+
+    def _give_back(self, ends: list[dict[str, Any]]) -> None:
+        given = [self._pool.give_back((end["job_id"], end["attempt"])) for end in ends]
+        if any(given):
+            self._control.room_made()
+
+    def _on_parked(self, end: dict[str, Any], reason: str) -> None:
+        where = self._dead_letters.path
+        logger.error(
+            "end_parked", extra={"node": self._node, "key": end.get("key"), "error": reason, "file": str(where)}
+        )
+        text = f"作业步 {end.get('key')} 的结局数据库收不下（{reason}），记在 {where}"
+        self._commands.put(lambda: self._drain(text))
 
     def _after_commit(self, ends: list[dict[str, Any]], ended: list[Ended]) -> None:
         for end in ends:
@@ -415,22 +430,20 @@ class Agent:
         self._control.answer_sampled(str(payload["request_id"]))
 
     def _on_read_log(self, payload: dict[str, Any]) -> None:
-        self._read_aside(payload, lambda body: answer_read_log(self._engine, self._context, body))
-
-    def _read_aside(self, payload: dict[str, Any], read: Callable[[dict[str, Any]], None]) -> None:
-        """读文件在自己的线程里：慢的盘不耽误控制线程。"""
+        """读文件在自己的线程里，一个作业一条道：不答话的盘不耽误别的作业，也不耽误控制线程。"""
 
         def answer() -> None:
             try:
-                self._guarded(payload, read)
-            except DBAPIError as error:
-                logger.warning("read_log_unanswered", extra={"node": self._node, "error": str(error.orig)})
+                self._guarded(payload, lambda body: answer_read_log(self._engine, self._context, body))
+            except DATABASE_ERRORS as error:
+                logger.warning("read_log_unanswered", extra={"node": self._node, "error": reason_of(error)})
 
-        self._logs.submit(answer)
+        self._logs.submit(str(payload.get("job_id")), answer)
 
 
 def run_agent(settings: Settings) -> None:
     """在主线程里运行代理，装好信号处理器；返回时已停止。"""
+    own_every_thread()
     agent = Agent(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop(end_jobs=False))

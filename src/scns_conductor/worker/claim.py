@@ -131,6 +131,10 @@ _ABANDON = sa.text(
     """
 )
 
+_UNCLAIM = sa.text(
+    "UPDATE resource_allocations SET claimed_at = NULL WHERE allocation_id = ANY(CAST(:allocation_ids AS bigint[]))"
+)
+
 _BIND = sa.text(
     """
     UPDATE resource_allocations AS a SET cpu_ids = CAST(b.cpu_ids AS integer[]), gres_ids = CAST(b.gres_ids AS jsonb),
@@ -147,6 +151,12 @@ def claim_allocations(connection: Connection, node_name: str, job_ids: Sequence[
     if not job_ids:
         return []
     return _described(_CLAIM.execute(connection, {"node": node_name, "job_ids": ids_text(job_ids)}))
+
+
+def unclaim_allocations(connection: Connection, allocation_ids: Sequence[int]) -> None:
+    """放回同一个事务里刚认领的：核、卡还没有空出来，稍后再认领。"""
+    if allocation_ids:
+        connection.execute(_UNCLAIM, {"allocation_ids": list(allocation_ids)})
 
 
 def held_job(connection: Connection, node_name: str, job_id: int) -> ClaimedJob | None:

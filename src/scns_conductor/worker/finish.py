@@ -1,4 +1,7 @@
-"""收尾：牧守进程报来的结束 -> 数据库里的结束。成批提交，提交之后才确认；数据库不在就留着重试。"""
+"""收尾：牧守进程报来的结束 -> 数据库里的结束。备好（并行）→ 成批提交 → 归还核与卡 → 确认。
+
+数据库不在就留着重试；数据库收不下的（数据自己的错）停放进死信，别的照样送出。
+"""
 
 import contextlib
 import logging
@@ -8,18 +11,27 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from scns_conductor.core.states import JobState
+from scns_conductor.worker.database_faults import is_passing, reason_of
+from scns_conductor.worker.dead_letters import DeadLetters
+from scns_conductor.worker.end_preparation import EndPreparation
 from scns_conductor.worker.ends import Ended, JobEnd, OutputTail, commit_ends
 from scns_conductor.worker.launch_spec import HOLDER_STEPS
 from scns_conductor.worker.user_files import read_range
 
 BATCH_ENDS = 500
 REST_S = 0.002
+LOOK_S = 5.0
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
+
+# 一条结束记录至少要有的。
+NEEDED = {"id", "key", "job_id", "attempt", "step", "cause"}
+# 一条写不进去时的错：数据库的，或记录自己不合式；别的错是程序的，不在这里兜住。
+DATA_ERRORS = (sa.exc.SQLAlchemyError, KeyError, TypeError, ValueError)
 
 logger = logging.getLogger(__name__)
 
@@ -124,11 +136,16 @@ def own_end(
     }
 
 
-class Finisher:
-    """一个线程：攒一批结束，写进数据库，再向牧守进程确认。
+# 一条备好的结束：记录，与输出的尾部。
+Prepared = tuple[dict[str, Any], list[OutputTail]]
 
-    before_commit 在提交之前对每个结束调用（跑 epilog、归还核）；after_commit 在提交之后收到真正生效的；
-    record_steps 写下作业步（不是作业）的结局。
+
+class Finisher:
+    """一个线程：攒一批备好的结束，写进数据库，再向牧守进程确认。
+
+    epilog 在写之前对每个启动过的作业运行（各作业并行）；committed 在提交之后立即收到这一批（归还核与卡）；
+    after_commit 随后收到这一批与真正生效的；record_steps 写下作业步（不是作业）的结局；
+    on_parked 收到停放的一条与原因。
     """
 
     def __init__(
@@ -137,22 +154,31 @@ class Finisher:
         *,
         actor: str,
         tail_bytes: int,
+        dead_letters: DeadLetters,
         end_time: Callable[[dict[str, Any]], float | None],
-        before_commit: Callable[[list[dict[str, Any]]], None],
+        epilog: Callable[[dict[str, Any]], None] | None,
+        committed: Callable[[list[dict[str, Any]]], None],
         after_commit: Callable[[list[dict[str, Any]], list[Ended]], None],
         acknowledge: Callable[[list[int]], None],
         record_steps: Callable[[list[dict[str, Any]]], None],
+        on_parked: Callable[[dict[str, Any], str], None],
     ) -> None:
         self._engine = engine
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._actor = actor
-        self._tail_bytes = tail_bytes
+        self._dead_letters = dead_letters
         self._end_time = end_time
-        self._before_commit = before_commit
+        self._committed = committed
         self._after_commit = after_commit
         self._acknowledge = acknowledge
         self._record_steps = record_steps
-        self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._on_parked = on_parked
+        self._preparation = EndPreparation(
+            epilog=epilog,
+            read_tails=(lambda end: read_tails(end, tail_bytes)) if tail_bytes > 0 else None,
+            ready=lambda end, tails: self._queue.put((end, tails)),
+        )
+        self._queue: queue.SimpleQueue[Prepared | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._pending: dict[tuple[int, int], int] = {}
         self._pending_lock = threading.Lock()
@@ -163,22 +189,36 @@ class Finisher:
         self._thread.start()
 
     def put(self, ends: list[dict[str, Any]]) -> None:
-        """收下一批结束记录（任何线程）。"""
+        """收下一批结束记录（任何线程）。缺了要紧的项（日志坏了、别的版本写的）的停放，不当成别的。"""
+        whole = [end for end in ends if end.keys() >= NEEDED]
+        for end in ends:
+            if not end.keys() >= NEEDED:
+                logger.error("end_rejected", extra={"key": end.get("key"), "error": "记录不完整"})
+                self._dead_letters.park(end, "记录不完整")
+                self._on_parked(end, "记录不完整")
         with self._pending_lock:
-            for end in ends:
+            for end in whole:
                 owner = (end["job_id"], end["attempt"])
                 self._pending[owner] = self._pending.get(owner, 0) + 1
-        for end in ends:
-            self._queue.put(end)
+        for end in whole:
+            if end["step"] in HOLDER_STEPS:
+                self._preparation.put(end)
+            else:
+                self._queue.put((end, []))
 
     def pending(self) -> set[tuple[int, int]]:
         """收下了、还没有提交的（作业号，尝试）。"""
         with self._pending_lock:
             return set(self._pending)
 
+    def parked(self) -> set[tuple[int, int]]:
+        """数据库收不下、停放着的（作业号，尝试）。"""
+        return self._dead_letters.owners()
+
     def stop(self, wait_s: float) -> None:
         """停止；还没提交的不丢，牧守进程留着，下次再送。"""
         self._stopping.set()
+        self._preparation.close()
         self._queue.put(None)
         self._thread.join(timeout=wait_s)
 
@@ -189,20 +229,29 @@ class Finisher:
                 return
             if batch and not self._deliver(batch):
                 return
-            self._forget(batch)
             # 来得密时一次提交多带几个。停止时不等。
             self._stopping.wait(REST_S)
 
-    def _forget(self, batch: list[dict[str, Any]]) -> None:
+    def _forget(self, ends: list[dict[str, Any]]) -> None:
         with self._pending_lock:
-            for end in batch:
+            for end in ends:
                 owner = (end["job_id"], end["attempt"])
                 self._pending[owner] -= 1
                 if not self._pending[owner]:
                     del self._pending[owner]
+        holders = sum(end["step"] in HOLDER_STEPS for end in ends)
+        if holders:
+            self._preparation.written(holders)
 
-    def _take(self) -> list[dict[str, Any]] | None:
-        first = self._queue.get()
+    def _take(self) -> list[Prepared] | None:
+        due_s = self._preparation.due_s()
+        if due_s == 0.0:
+            self._preparation.expire()
+        try:
+            # 睡下之后才开始读的，也要按时醒来看它：LOOK_S 比一次读等的短。
+            first = self._queue.get(timeout=LOOK_S if due_s is None else min(due_s, LOOK_S))
+        except queue.Empty:
+            return []
         if first is None:
             return None
         batch = [first]
@@ -217,50 +266,49 @@ class Finisher:
             batch.append(end)
         return batch
 
-    def _deliver(self, batch: list[dict[str, Any]]) -> bool:
-        """提交并确认一批；停止时放弃返回 False（记录还在牧守进程那里）。"""
-        holders = [end for end in batch if end["step"] in HOLDER_STEPS]
-        self._before_commit(holders)
-        if not self._record_until_done([end for end in batch if end["step"] not in HOLDER_STEPS]):
-            return False
-        ended = self._commit_until_done(holders)
-        if ended is None:
-            return False
-        self._after_commit(holders, ended)
-        # 代理自己造的结束（没有启动的作业）没有编号，不必确认。
-        self._acknowledge([end["id"] for end in batch if end["id"] is not None])
+    def _deliver(self, batch: list[Prepared]) -> bool:
+        """写进数据库并确认一批；停止时放弃返回 False（记录还在牧守进程那里）。作业步在它的作业之前。"""
+        steps = [item for item in batch if item[0]["step"] not in HOLDER_STEPS]
+        holders = [item for item in batch if item[0]["step"] in HOLDER_STEPS]
+        return self._write(steps, self._commit_steps) and self._write(holders, self._commit)
+
+    def _write(self, batch: list[Prepared], commit: Callable[[list[Prepared]], list[Ended]]) -> bool:
+        """反复写到成功为止；写不进去的拆成两半，直到找出那一条。停止时放弃返回 False。"""
+        delay = FIRST_RETRY_S
+        while batch:
+            try:
+                ended = commit(batch)
+            except DATA_ERRORS as error:
+                if not is_passing(error):
+                    return self._write_apart(batch, commit, reason_of(error))
+                logger.warning("ends_commit_retry", extra={"ends": len(batch), "error": reason_of(error)})
+            else:
+                self._written([end for end, _ in batch], ended)
+                return True
+            if self._stopping.wait(delay):
+                return False
+            delay = min(LAST_RETRY_S, delay * 2)
         return True
 
-    def _commit_until_done(self, holders: list[dict[str, Any]]) -> list[Ended] | None:
-        delay = FIRST_RETRY_S
-        prepared = [(end, read_tails(end, self._tail_bytes)) for end in holders]
-        while True:
-            try:
-                return self._commit(prepared)
-            except (OperationalError, InterfaceError) as error:
-                logger.warning("ends_commit_retry", extra={"ends": len(holders), "error": str(error.orig)})
-            except DBAPIError as error:
-                if len(prepared) > 1:
-                    return self._commit_one_by_one(prepared)
-                logger.error("end_rejected", extra={"key": holders[0]["key"], "error": str(error.orig)})
-                # 多半是输出或说明里有数据库收不下的内容：结局要紧，内容可舍。
-                prepared = [({**end, "message": None}, []) for end, _ in prepared]
-            if self._stopping.wait(delay):
-                return None
-            delay = min(LAST_RETRY_S, delay * 2)
+    def _write_apart(self, batch: list[Prepared], commit: Callable[[list[Prepared]], list[Ended]], reason: str) -> bool:
+        if len(batch) > 1:
+            half = len(batch) // 2
+            return self._write(batch[:half], commit) and self._write(batch[half:], commit)
+        end, tails = batch[0]
+        logger.error("end_rejected", extra={"key": end["key"], "error": reason})
+        if tails or end.get("message") is not None:
+            # 多半是输出或说明里有数据库收不下的内容：结局要紧，内容可舍。
+            return self._write([({**end, "message": None}, [])], commit)
+        self._park(end, reason)
+        return True
 
-    def _commit_one_by_one(self, prepared: list[tuple[dict[str, Any], list[OutputTail]]]) -> list[Ended] | None:
-        ended: list[Ended] = []
-        for end, _ in prepared:
-            one = self._commit_until_done([end])
-            if one is None:
-                return None
-            ended.extend(one)
-        return ended
+    def _park(self, end: dict[str, Any], reason: str) -> None:
+        """停放：不向牧守进程确认，重启代理就会再送；核与卡不归还，数据库里的份额也还占着。"""
+        self._dead_letters.park(end, reason)
+        self._forget([end])
+        self._on_parked(end, reason)
 
-    def _commit(self, prepared: list[tuple[dict[str, Any], list[OutputTail]]]) -> list[Ended]:
-        if not prepared:
-            return []
+    def _commit(self, prepared: list[Prepared]) -> list[Ended]:
         ends = [job_end(end, actor=self._actor, end_time=self._end_time(end), outputs=tails) for end, tails in prepared]
         if any(tails for _, tails in prepared):
             with self._engine.begin() as connection:
@@ -269,23 +317,20 @@ class Finisher:
         with self._single.connect() as connection:
             return commit_ends(connection, ends)
 
-    def _record_until_done(self, steps: list[dict[str, Any]]) -> bool:
-        """作业步的结局；停止时放弃返回 False（记录还在牧守进程那里）。"""
-        delay = FIRST_RETRY_S
-        while steps:
-            try:
-                self._record_steps(steps)
-                return True
-            except (OperationalError, InterfaceError) as error:
-                logger.warning("steps_commit_retry", extra={"ends": len(steps), "error": str(error.orig)})
-            except DBAPIError as error:
-                # 作业步的结局只是回答；写不进去也不能挡住后面作业的结束。
-                logger.error("step_end_rejected", extra={"ends": len(steps), "error": str(error.orig)})
-                return True
-            if self._stopping.wait(delay):
-                return False
-            delay = min(LAST_RETRY_S, delay * 2)
-        return True
+    def _commit_steps(self, prepared: list[Prepared]) -> list[Ended]:
+        self._record_steps([end for end, _ in prepared])
+        return []
+
+    def _written(self, ends: list[dict[str, Any]], ended: list[Ended]) -> None:
+        """写成了。调度器此刻就可以把它们的核与卡给别人，所以先归还。"""
+        holders = [end for end in ends if end["step"] in HOLDER_STEPS]
+        if holders:
+            self._committed(holders)
+            self._after_commit(holders, ended)
+        self._dead_letters.delivered(end["key"] for end in ends)
+        # 代理自己造的结束（没有启动的作业）没有编号，不必确认。
+        self._acknowledge([end["id"] for end in ends if end["id"] is not None])
+        self._forget(ends)
 
 
 class NodeClock:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DBAPIError
 
+from scns_conductor.worker.database_faults import DATABASE_ERRORS, reason_of
 from scns_conductor.worker.devices import free_memory_mb
 
 logger = logging.getLogger(__name__)
@@ -56,11 +56,11 @@ class Heartbeat:
         while not self._stopping.wait(self._interval_s):
             try:
                 self.beat()
-            except DBAPIError as error:
-                logger.warning("heartbeat_failed", extra={"node": self._node_name, "error": str(error.orig)})
+            except DATABASE_ERRORS as error:
+                logger.warning("heartbeat_failed", extra={"node": self._node_name, "error": reason_of(error)})
 
     def beat(self) -> None:
-        """一次心跳；数据库不在时抛 DBAPIError。"""
+        """一次心跳；数据库不在时抛 DATABASE_ERRORS。"""
         before = time.clock_gettime(time.CLOCK_BOOTTIME)
         values = {"name": self._node_name, "cpu_load": os.getloadavg()[0], "free_memory": free_memory_mb()}
         with self._engine.begin() as connection:

@@ -4,7 +4,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,13 +11,21 @@ from sqlalchemy.engine import Engine
 
 from scns_conductor.core.job_token import token_digest
 from scns_conductor.core.statements import answer_insert, notify_answer
-from scns_conductor.worker.claim import ClaimedJob, abandon_allocations, claim_allocations, record_bindings
-from scns_conductor.worker.core_binding import CorePool
+from scns_conductor.worker.agent_threads import Lanes
+from scns_conductor.worker.claim import (
+    ClaimedJob,
+    abandon_allocations,
+    claim_allocations,
+    record_bindings,
+    unclaim_allocations,
+)
+from scns_conductor.worker.core_binding import Binding, CorePool
 from scns_conductor.worker.finish import Finisher, own_end
 from scns_conductor.worker.job_steps import JobSteps, StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.launch_spec import LaunchSpec
-from scns_conductor.worker.prolog import FOLDER_WAIT_S, missing_folders, output_folders, prepare, program_environment
+from scns_conductor.worker.output_folders import OutputFolders
+from scns_conductor.worker.prolog import program_environment, run_program
 from scns_conductor.worker.recovery import (
     Abandon,
     Action,
@@ -37,7 +44,12 @@ from scns_conductor.worker.registration import drain_node
 from scns_conductor.worker.shepherd_client import ShepherdClient
 from scns_conductor.worker.step_process import ATTACH_SIGNAL
 
-PROLOG_THREADS = 4
+PROLOGS_MOST = 16
+# 核、卡还没有空出来（前一个作业的结束正在提交，多节点作业的别处刚结束）：隔这么久再看一次。
+AGAIN_S = 0.2
+# 核等这么久之后不绑核也启动；卡等这么久还没有的是节点的错。
+CORES_WAIT_S = 2.0
+CARDS_WAIT_S = 60.0
 # 牧守进程那里至多排着几批启动，再加正在启动的一批。
 IN_FLIGHT_MOST = 1
 _CANCEL_CAUSES = {"PREEMPTED": "preempt", "DEADLINE": "deadline", "PENDING": "requeue"}
@@ -100,18 +112,49 @@ class JobControl:
         self._client = client
         self._enqueue = enqueue
         self._node = context.node.node_name
-        self._preparing: set[tuple[int, int]] = set()
+        # 在等目录、在跑 prolog 的；备好了、还要问一次数据库才送的。
+        self._preparing: dict[tuple[int, int], str] = {}
+        self._prepared: dict[tuple[int, int], LaunchSpec] = {}
+        # 等核、卡空出来的，从何时等起；它们没有认领。
+        self._roomless: dict[tuple[int, int], float] = {}
+        self._again_at = 0.0
         # 认领了、还没有得到牧守进程答复的启动：连接断了，核对时再送一遍。
         self._unsent: dict[tuple[int, int], LaunchSpec] = {}
         # 送去了、还没有看过答复的：哪条连接，请求号，有哪些。
         self._in_flight: deque[tuple[ShepherdClient, int, list[tuple[int, int]]]] = deque()
         self.steps = JobSteps(engine, context, pool)
         self._reported: dict[tuple[int, int], int] = {}
-        self._prologs = ThreadPoolExecutor(PROLOG_THREADS, thread_name_prefix="prolog")
+        self._prologs = Lanes("prolog", most=PROLOGS_MOST)
+        self._folders = OutputFolders(enqueue, self._folders_ready)
 
     def close(self) -> None:
-        """不再接受新的 prolog；正在跑的跑完为止。"""
-        self._prologs.shutdown(wait=False, cancel_futures=True)
+        """不再看目录、不再跑新的 prolog；正在做的不等。"""
+        self._prologs.close()
+        self._folders.close()
+
+    def due_s(self) -> float | None:
+        """还有几秒要做一次 tick；没有要等的返回 None。"""
+        folders_s = self._folders.due_s()
+        if not self._roomless and not self._prepared:
+            return folders_s
+        again_s = max(0.0, self._again_at - time.monotonic())
+        return again_s if folders_s is None else min(again_s, folders_s)
+
+    def tick(self) -> None:
+        """等够了的：不答话的目录、上次没有问成数据库的、还没有等到核与卡的。"""
+        self._folders.expire()
+        if time.monotonic() < self._again_at:
+            return
+        self._again_at = time.monotonic() + AGAIN_S
+        self._launch_prepared()
+        if self._roomless:
+            # 多节点作业在别处结束的，只有数据库知道；核对会归还，再启动没有认领的。
+            self.sync(None)
+
+    def room_made(self) -> None:
+        """有核、卡归还了（任何线程）：等着的再试一次。"""
+        if self._roomless:
+            self._enqueue(lambda: self.launch([job_id for job_id, _ in self._roomless]))
 
     # ---- 启动 ----
 
@@ -120,13 +163,21 @@ class JobControl:
         specs: list[LaunchSpec] = []
         refused: list[dict[str, Any]] = []
         bindings = []
+        roomless: list[ClaimedJob] = []
         # 没有核、卡、令牌要记的节点只有认领这一条语句，自成一个事务。
         records = self._pool.binds or self._context.token_secret is not None
         with self._engine.begin() if records else self._single.connect() as connection:
             claimed = claim_allocations(connection, self._node, job_ids)
             for job in claimed:
                 owner = (job.job_id, job.restart_count)
-                binding = self._pool.take(owner, job.cpus, job.gres)
+                binding = self._bind(job)
+                if binding is None:
+                    if self._waited_s(owner) < CARDS_WAIT_S:
+                        roomless.append(job)
+                    else:
+                        message = f"节点 {self._node} 上没有空闲的 {job.gres}，而数据库说有"
+                        refused.append(own_end(*owner, "launch_failed", message, boot_id=self._boot_id, on_node=True))
+                    continue
                 token = self._context.token(*owner)
                 if binding.cpu_ids is not None or binding.gres_ids or token is not None:
                     digest = token_digest(token) if token is not None else None
@@ -137,46 +188,107 @@ class JobControl:
                     specs.append(self._context.plan(job, binding))
                 except LaunchRefused as error:
                     refused.append(own_end(*owner, "launch_failed", str(error), boot_id=self._boot_id))
+            unclaim_allocations(connection, [job.allocation_id for job in roomless])
             record_bindings(connection, bindings)
+        self._note_roomless(claimed, roomless)
         self._finisher.put(refused)
         self._start(specs, {(job.job_id, job.restart_count): job for job in claimed})
+        for end in refused:
+            if end["on_node"]:
+                drain_node(self._engine, self._node, end["message"])
+
+    def _bind(self, job: ClaimedJob) -> Binding | None:
+        """它的核与卡；还没有空出来的是 None。
+
+        数据库里的份额在提交时释放，这里的随后才归还：新的启动可能恰好赶在中间。正要归还的够它用就等一等，
+        别的缺核（抢占而挂起的还占着）照旧不绑核。
+        """
+        owner = (job.job_id, job.restart_count)
+        binding = self._pool.take(owner, job.cpus, job.gres, unbound=False)
+        if binding is not None:
+            return binding
+        coming = self._pool.cores_within(self._finisher.pending()) >= job.cpus
+        unbound = not coming or self._waited_s(owner) >= CORES_WAIT_S
+        return self._pool.take(owner, job.cpus, job.gres, unbound=unbound)
+
+    def _waited_s(self, owner: tuple[int, int]) -> float:
+        since = self._roomless.get(owner)
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _note_roomless(self, claimed: Sequence[ClaimedJob], roomless: Sequence[ClaimedJob]) -> None:
+        waiting = {(job.job_id, job.restart_count) for job in roomless}
+        for job in claimed:
+            owner = (job.job_id, job.restart_count)
+            if owner not in waiting:
+                self._roomless.pop(owner, None)
+            elif owner not in self._roomless:
+                self._roomless[owner] = time.monotonic()
+                logger.warning(
+                    "launch_waits_for_room", extra={"job_id": job.job_id, "cpus": job.cpus, "gres": job.gres}
+                )
 
     def _start(self, specs: list[LaunchSpec], jobs: dict[tuple[int, int], ClaimedJob]) -> None:
-        """都备好的这就送去启动；要先等输出目录、先运行 prolog 的，好了再送。"""
-        program, missing = self._context.settings.task_prolog, missing_folders(specs)
-        ready = []
+        """都备好的这就送去启动；要先看目录、先运行 prolog 的，好了再送。"""
+        ready = [spec for spec in specs if self._folders.known(spec)]
+        known = {(spec.job_id, spec.attempt) for spec in ready}
+        if self._context.settings.task_prolog is not None:
+            self._preparing |= {
+                (spec.job_id, spec.attempt): jobs[spec.job_id, spec.attempt].user_name for spec in ready
+            }
+            self._folders_ready(ready)
+        else:
+            self._send(ready)
         for spec in specs:
             owner = (spec.job_id, spec.attempt)
-            folders = missing & output_folders(spec)
-            if program is None and not folders:
-                ready.append(spec)
-                continue
-            self._preparing.add(owner)
-            environment = program_environment(spec.job_id, jobs[owner].user_name, spec.uid, self._node)
-            deadline = time.monotonic() + FOLDER_WAIT_S
-            future = self._prologs.submit(prepare, folders, deadline, program, environment)
-            future.add_done_callback(
-                lambda done, spec=spec: self._enqueue(lambda: self._after_prolog(spec, done.result()))  # type: ignore[misc]
-            )
-        self._send(ready)
+            if owner not in known:
+                self._preparing[owner] = jobs[owner].user_name
+                self._folders.look(spec)
+
+    def _folders_ready(self, specs: list[LaunchSpec]) -> None:
+        """目录看过了：有 prolog 的去运行，没有的可以送了。"""
+        program = self._context.settings.task_prolog
+        if program is None:
+            self._prepared |= {(spec.job_id, spec.attempt): spec for spec in specs}
+            self._launch_prepared()
+            return
+        for spec in specs:
+            owner = (spec.job_id, spec.attempt)
+            environment = program_environment(spec.job_id, self._preparing[owner], spec.uid, self._node)
+
+            def run(spec: LaunchSpec = spec, environment: dict[str, str] = environment) -> None:
+                failure = run_program(program, environment)
+                self._enqueue(lambda: self._after_prolog(spec, failure))
+
+            self._prologs.submit(owner, run)
 
     def _after_prolog(self, spec: LaunchSpec, failure: str | None) -> None:
         owner = (spec.job_id, spec.attempt)
         if failure is not None:
-            self._preparing.discard(owner)
-            drain_node(self._engine, self._node, f"prolog 失败：{failure}")
+            self._preparing.pop(owner, None)
             message = f"节点 {self._node} 的 prolog 失败：{failure}"
             self._finisher.put([own_end(*owner, "launch_failed", message, boot_id=self._boot_id, on_node=True)])
+            drain_node(self._engine, self._node, f"prolog 失败：{failure}")
             return
-        rows = self._held([spec.job_id])
-        self._preparing.discard(owner)
-        row = next((row for row in rows if (row.job_id, row.restart_count) == owner), None)
-        if row is None:
+        self._prepared[owner] = spec
+        self._launch_prepared()
+
+    def _launch_prepared(self) -> None:
+        """备好了的：准备期间也许有人要求结束，问一次数据库；没有问成的留着，tick 再问。"""
+        if not self._prepared:
             return
-        if row.requested_end_state is not None:
-            self._end_unstarted(row.job_id, row.restart_count, row.requested_end_state)
-            return
-        self._send([spec])
+        rows = {(row.job_id, row.restart_count): row for row in self._held([job_id for job_id, _ in self._prepared])}
+        prepared, self._prepared = self._prepared, {}
+        ready = []
+        for owner, spec in prepared.items():
+            self._preparing.pop(owner, None)
+            row = rows.get(owner)
+            if row is None:
+                continue
+            if row.requested_end_state is not None:
+                self._end_unstarted(row.job_id, row.restart_count, row.requested_end_state)
+            else:
+                ready.append(spec)
+        self._send(ready)
 
     def _send(self, specs: Sequence[LaunchSpec]) -> None:
         """送去启动，只等上一批的答复：这一批在启动的时候，认领下一批。"""
@@ -231,20 +343,24 @@ class JobControl:
         中间结束的会被当成丢失，但写结束的语句只认仍在运行的当前尝试，所以无害。
         """
         self.settle()
+        self._pool.note_returns()
         held = self._held(job_ids)
         hello = self._client().hello(attach=False)
         running = parse_running(hello["running"])
-        ended = {_owner_of(key) for key in hello["unacknowledged"]} | self._finisher.pending()
+        ended = {_owner_of(key) for key in hello["unacknowledged"]}
+        ended |= self._finisher.pending() | self._finisher.parked()
         if job_ids is not None:
             chosen = set(job_ids)
             running = [task for task in running if task.job_id in chosen]
         else:
             for row in held:
                 if row.claimed and (row.cpu_ids is not None or row.gres_ids):
-                    self._pool.restore((row.job_id, row.restart_count), row.cpu_ids, row.gres_ids or {})
+                    self._restore(row)
+            unclaimed = {(row.job_id, row.restart_count) for row in held if not row.claimed}
+            self._roomless = {owner: since for owner, since in self._roomless.items() if owner in unclaimed}
         # 多节点作业在别的节点上结束，本节点不经手：已经释放的份额在这里归还。
         holding = {(row.job_id, row.restart_count) for row in held} | {task.owner for task in running}
-        holding |= self._preparing | set(self._unsent) | ended
+        holding |= self._preparing.keys() | set(self._unsent) | ended
         self._pool.keep_only(holding, job_ids)
         if job_ids is None:
             self.steps.sweep(holding)
@@ -252,9 +368,18 @@ class JobControl:
         if job_ids is None and self._unsent:
             known = ended | {task.owner for task in running}
             self._send_again(held, known, journal_intact=not hello["corrupt_lines"])
-        actions = decide(held, running, ended, self._preparing | sent_again)
+        actions = decide(held, running, ended, self._preparing.keys() | sent_again)
         self._apply(actions)
         return actions
+
+    def _restore(self, row: HeldAllocation) -> None:
+        """重新占住它的核与卡；数据库里别的作业也记着同一个的，说出来，不再接新的。"""
+        owner = (row.job_id, row.restart_count)
+        rivals = self._pool.restore(owner, row.cpu_ids, row.gres_ids or {})
+        if rivals:
+            others = sorted({job_id for job_id, _ in rivals})
+            logger.error("binding_conflict", extra={"job_id": row.job_id, "attempt": row.restart_count, "with": others})
+            drain_node(self._engine, self._node, f"作业 {row.job_id} 与 {others} 记着同样的核或卡")
 
     def _apply(self, actions: Sequence[Action]) -> None:
         launches = []

@@ -174,7 +174,7 @@ class JobSteps:
         if not request.inherit_environment:
             # 脚本里 unset 掉的变量，不因为提交时有就又出现在任务里。
             job = replace(job, environment={})
-        binding = self._pool.take((job.job_id, job.restart_count), job.cpus, job.gres)
+        binding = self._pool.binding_of((job.job_id, job.restart_count))
         base = self._context.plan(job, binding)
         path = self._path(request)
         visibility = self._context.node.visibility_variables

@@ -25,6 +25,7 @@ class LaunchSpec:
     memory_bytes 是作业的内存上限，step_memory_bytes 是这一步自己的。
     cpu_ids 为绑定的核；device_deny 是 cgroup v1 的设备写法，如 'c 195:1 rwm'。
     warn_signal 在时限前 warn_before_s 秒发出，warn_batch_only 时只发给脚本自身。
+    opens_aside：目录所在的文件系统也许不答话，由作业自己的进程去进、去打开。
     warn_in_s 属于作业步：启动之后这么多秒发 warn_signal（脚本在别的节点上，作业的时限由那里管）。
     """
 
@@ -41,6 +42,7 @@ class LaunchSpec:
         "job_id",
         "memory_bytes",
         "nice",
+        "opens_aside",
         "output_mode",
         "pids_max",
         "rlimits",
@@ -92,6 +94,7 @@ class LaunchSpec:
         device_deny: list[str] | None = None,
         rlimits: dict[str, list[int]] | None = None,
         nice: int = 0,
+        opens_aside: bool | None = None,
     ) -> None:
         if not argv:
             raise ValueError("启动说明缺少 argv")
@@ -128,6 +131,7 @@ class LaunchSpec:
         self.device_deny = device_deny
         self.rlimits = rlimits
         self.nice = nice
+        self.opens_aside = opens_aside
 
     @property
     def key(self) -> str:

@@ -1,52 +1,14 @@
-"""启动作业之前要等的：管理员的 prolog（在作业前以代理的身份运行，失败则排空节点，slurm.conf 的 Prolog），与输出目录。
-
-有些客户端（submitit 的 folder="logs/%j"）先提交，拿到作业号才建输出的目录；真的 Slurm 启动得慢，碰不上。
-"""
+"""管理员的 prolog 与 epilog：在作业前后以代理的身份运行，失败则排空节点（slurm.conf 的 Prolog、Epilog）。"""
 
 import logging
-import os
 import subprocess
-import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from scns_conductor.worker.launch_spec import LaunchSpec
-
 PROGRAM_WAIT_S = 300
-FOLDER_WAIT_S = 3.0
-FOLDER_PAUSE_S = 0.05
 _OUTPUT_CHARS = 500
 
 logger = logging.getLogger(__name__)
-
-
-def output_folders(spec: LaunchSpec) -> set[str]:
-    """输出文件所在的目录。"""
-    return {os.path.dirname(path) for path in (spec.stdout, spec.stderr) if path}
-
-
-def missing_folders(specs: Iterable[LaunchSpec]) -> set[str]:
-    """这一批的输出目录里还没有的，每个目录只看一次；看不看得见由启动时的身份定，只认确实没有的。"""
-    return {folder for folder in set().union(*map(output_folders, specs)) if _absent(folder)}
-
-
-def _absent(folder: str) -> bool:
-    try:
-        os.stat(folder)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def prepare(
-    folders: Collection[str], deadline: float, program: Path | None, environment: Mapping[str, str]
-) -> str | None:
-    """等目录到 deadline（time.monotonic；仍没有的由启动去说），再运行 prolog；返回它失败的原因。"""
-    while time.monotonic() < deadline and any(_absent(folder) for folder in folders):
-        time.sleep(FOLDER_PAUSE_S)
-    return None if program is None else run_program(program, environment)
 
 
 def run_program(program: Path, environment: Mapping[str, str]) -> str | None:

@@ -2,7 +2,7 @@
 
 快路：posix_spawn（vfork，约 0.55 毫秒），牧守进程自己先进入作业的 cgroup 再出来，子进程生来就在里面；
 慢路：fork 之后在子进程里换用户、绑核、设 rlimit、以该用户的身份打开文件，约 0.9 毫秒。
-快路用于不换用户、不绑核的作业；两条路的失败都变成 LaunchFault，不会让牧守进程出错。
+快路用于不换用户、不绑核、目录答话的作业；两条路的失败都变成 LaunchFault，不会让牧守进程出错。
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Spawner:
             _enter(cgroup.enter_paths)
 
     def _quick_enough(self, spec: LaunchSpec, cgroup: JobCgroup | None, fresh: bool) -> bool:
-        if spec.uid not in (None, self._uid) or spec.rlimits or spec.nice:
+        if spec.uid not in (None, self._uid) or spec.rlimits or spec.nice or spec.opens_aside:
             return False
         # 绑核靠 cpuset 时生来就在里面；没有 cpuset 就得在子进程里设亲和性。
         if spec.cpu_ids and (cgroup is None or not cgroup.binds_cores):
