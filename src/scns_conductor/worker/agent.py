@@ -22,7 +22,6 @@ from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.worker import devices, process_table
-from scns_conductor.worker.agent_threads import Lanes, own_every_thread
 from scns_conductor.worker.bus import BusUnavailable, Consumer, Message, Publisher, queue_name
 from scns_conductor.worker.core_binding import CorePool
 from scns_conductor.worker.database_faults import DATABASE_ERRORS, reason_of
@@ -39,6 +38,7 @@ from scns_conductor.worker.prolog import program_environment, run_program
 from scns_conductor.worker.registration import drain_node, mark_down, mark_up, register_node
 from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
 from scns_conductor.worker.shepherd_containment import become_subreaper
+from scns_conductor.worker.thread_owner import Lanes, own_every_thread
 from scns_conductor.worker.user_files import libc
 
 RETRY_S = 1.0

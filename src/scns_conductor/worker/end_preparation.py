@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from scns_conductor.worker.agent_threads import Lanes
 from scns_conductor.worker.ends import OutputTail
+from scns_conductor.worker.thread_owner import Lanes
 
 EPILOGS_MOST = 64
 READERS_MOST = 64

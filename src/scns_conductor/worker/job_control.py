@@ -11,7 +11,6 @@ from sqlalchemy.engine import Engine
 
 from scns_conductor.core.job_token import token_digest
 from scns_conductor.core.statements import answer_insert, notify_answer
-from scns_conductor.worker.agent_threads import Lanes
 from scns_conductor.worker.claim import (
     ClaimedJob,
     abandon_allocations,
@@ -43,6 +42,7 @@ from scns_conductor.worker.recovery import (
 from scns_conductor.worker.registration import drain_node
 from scns_conductor.worker.shepherd_client import ShepherdClient
 from scns_conductor.worker.step_process import ATTACH_SIGNAL
+from scns_conductor.worker.thread_owner import Lanes
 
 PROLOGS_MOST = 16
 # 核、卡还没有空出来（前一个作业的结束正在提交，多节点作业的别处刚结束）：隔这么久再看一次。

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scns_conductor.worker.agent_threads import Lanes
 from scns_conductor.worker.launch_spec import LaunchSpec
+from scns_conductor.worker.thread_owner import Lanes
 from scns_conductor.worker.user_files import FilesystemUser
 
 FOLDER_WAIT_S = 3.0

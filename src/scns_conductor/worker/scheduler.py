@@ -1,6 +1,7 @@
 """调度进程的一生：参选、当选、听收件箱、计划、提交、派发；失去领导权就重新参选。
 
-一条会话做所有的事：它持有咨询锁，也提交计划，会话没了就什么也改不了（见 leader）。
+一条会话做所有的事：它持有咨询锁，也提交计划，会话没了就什么也改不了（见 leader）。只有一个线程；它意外死去就是进程
+以非零退出，由监督者重启。
 """
 
 import contextlib
@@ -44,6 +45,7 @@ from scns_conductor.worker.preemptions import request_preemptions, resume_preemp
 from scns_conductor.worker.queue_memory import QueueMemory
 from scns_conductor.worker.scheduler_statistics import SchedulerStatistics
 from scns_conductor.worker.starts import Share, Start, Started, commit_starts
+from scns_conductor.worker.thread_owner import own_every_thread
 from scns_conductor.worker.waiting_reasons import ReasonWriter, end_hopeless
 
 RETRY_S = 0.5
@@ -499,6 +501,7 @@ def main() -> None:
     try:
         settings = load_settings()
         configure_logging(settings)
+        own_every_thread()
         scheduler = Scheduler(settings)
     except ConductorError as error:
         print(error, file=sys.stderr)

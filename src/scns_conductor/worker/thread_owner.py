@@ -1,6 +1,6 @@
-"""代理的全部线程归一个主人：任何一个意外死去，都记下经过、以非零退出，由监督者重启；悄悄少一个线程比死掉更坏。
+"""一个进程的全部线程归一个主人：任何一个意外死去，都记下经过、以非零退出，由监督者重启；悄悄少一个线程比死掉更坏。
 
-立即退出而不慢慢收拾：代理本来就可以随时 kill -9，牧守进程与数据库里什么都在；别的线程也许正挂在什么上面，等不得。
+立即退出而不慢慢收拾：代理与调度进程本来就可以随时 kill -9，牧守进程与数据库里什么都在；别的线程也许正挂着，等不得。
 都是守护线程：挂在不答话的文件系统上的，不能拦着进程退出。
 """
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 def die(name: str, error: BaseException) -> NoReturn:
     """线程 name 因 error 死去：记下经过，整个进程立即退出。"""
     try:
-        logger.critical("thread_died", extra={"thread": name}, exc_info=error)
+        logger.critical("thread_died", extra={"died": name}, exc_info=error)
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
     finally:

@@ -1,0 +1,379 @@
+"""代理不能悄悄地死，一个作业的麻烦不能成为整个节点的麻烦：线程死亡、收不下的结束、慢的 epilog、挂住的文件系统。
+
+每一样都真的让它发生：真的约束拒绝一行，真的锁住一行，真的挂住一个文件系统，真的把描述符用光。
+"""
+
+import json
+import os
+import resource
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hung_folder import hung_folder
+from node_yard import NodeYard
+from shepherd_yard import alive, wait_until
+
+from running_system import start_system
+from scns_conductor.core.settings import Settings
+from scns_conductor.worker.shepherd_client import ShepherdClient
+
+EXIT_THREAD_DIED = 70
+
+
+@pytest.fixture
+def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
+    running = NodeYard(settings, tmp_path)
+    yield running
+    running.close()
+
+
+def letters(yard: NodeYard) -> list[dict[str, object]]:
+    path = yard.spool() / "dead-letters.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+# ---- 核与卡 ----
+
+
+def gpus(yard: NodeYard, job_id: int) -> list[int]:
+    """作业绑定的卡；还没有启动的是空的。"""
+    rows = yard.query("SELECT gres_ids FROM resource_allocations WHERE job_id = :id", id=job_id)
+    return [index for row in rows for ids in (row["gres_ids"] or {}).values() for index in ids]
+
+
+def test_a_card_is_given_back_only_after_the_commit(yard: NodeYard) -> None:
+    """A 的结束卡在提交上：它的卡不能给 B，核对不能因此弄错，A 结束之后 C 得到的才是 A 的那一块。"""
+    yard.start_agent(SCNS_NODE_GPUS="2")
+    script = "while [ ! -e stop.$SLURM_JOB_ID ]; do sleep 0.02; done\n"
+    first, second, third = (yard.submit(script) for _ in range(3))
+    yard.start(first, gres={"gpu": 1})
+    wait_until(lambda: gpus(yard, first), "A 启动")
+    with yard.engine.connect() as blocker:
+        blocker.execute(sa.text("SELECT 1 FROM jobs WHERE job_id = :id FOR UPDATE"), {"id": first})
+        (yard.output / f"stop.{first}").touch()
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE '%agent%'"
+        wait_until(lambda: yard.query(waiting), "A 的结束在等提交")
+        yard.start(second, gres={"gpu": 1})
+        wait_until(lambda: gpus(yard, second), "B 启动")
+        assert set(gpus(yard, first)) | set(gpus(yard, second)) == {0, 1}
+        yard.send("sync", job_ids=[first])
+    assert yard.ended(first)["state"] == "COMPLETED"
+    yard.start(third, gres={"gpu": 1})
+    wait_until(lambda: gpus(yard, third), "C 启动")
+    assert gpus(yard, third) != gpus(yard, second)
+    for job_id in (second, third):
+        (yard.output / f"stop.{job_id}").touch()
+        assert yard.ended(job_id)["state"] == "COMPLETED"
+
+
+def test_a_launch_that_finds_no_free_card_waits_for_it(yard: NodeYard) -> None:
+    """多节点作业在别处结束、数据库里已经释放，本节点还没有听说：新的作业等卡空出来，不失败，也不少给它卡。"""
+    yard.start_agent(SCNS_NODE_GPUS="1", SCNS_RECONCILE_INTERVAL_S="3600")
+    holder = yard.submit("touch ready; sleep 300\n")
+    yard.start(holder, gres={"gpu": 1})
+    yard.exists("ready")
+    yard.execute("UPDATE resource_allocations SET released_at = clock_timestamp() WHERE job_id = :id", id=holder)
+    yard.execute("UPDATE nodes SET allocated_cpus = 0, allocated_gres = '{}'")
+    yard.execute("UPDATE jobs SET state = 'CANCELLED', end_time = clock_timestamp() WHERE job_id = :id", id=holder)
+    waiting = yard.submit("echo $CUDA_VISIBLE_DEVICES\n")
+    yard.start(waiting, gres={"gpu": 1})
+    assert yard.ended(waiting)["state"] == "COMPLETED"
+    assert yard.output_of(waiting) == b"0\n"
+    assert "launch_waits_for_room" in yard.log()
+
+
+def test_two_jobs_that_both_claim_a_card_are_told(yard: NodeYard) -> None:
+    """数据库里两个作业记着同一块卡（旧版本留下的）：重启之后说出来，不再接新的，两个都照跑。"""
+    yard.start_agent(SCNS_NODE_GPUS="2")
+    jobs = [yard.submit("while [ ! -e go ]; do sleep 0.02; done\n") for _ in range(2)]
+    for job_id in jobs:
+        yard.start(job_id, gres={"gpu": 1})
+        wait_until(lambda job_id=job_id: gpus(yard, job_id), "启动")  # type: ignore[misc]
+    yard.kill_agent()
+    yard.execute("UPDATE resource_allocations SET gres_ids = '{\"gpu\": [0]}'")
+    yard.start_agent(SCNS_NODE_GPUS="2")
+    wait_until(lambda: yard.node()["drain"], "排空")
+    assert str(jobs[0]) in yard.node()["reason"]
+    assert str(jobs[1]) in yard.node()["reason"]
+    assert "binding_conflict" in yard.log()
+    (yard.output / "go").touch()
+    assert [yard.ended(job_id)["state"] for job_id in jobs] == ["COMPLETED"] * 2
+
+
+# ---- 收不下的结束 ----
+
+
+def test_a_rejected_end_is_parked_and_blocks_nothing(yard: NodeYard) -> None:
+    yard.start_agent()
+    rejected = yard.submit("exit 3\n")
+    yard.execute(f"ALTER TABLE jobs ADD CONSTRAINT refused CHECK (NOT (job_id = {rejected} AND state = 'FAILED'))")
+    others = [yard.submit("true\n") for _ in range(5)]
+    for job_id in (rejected, *others):
+        yard.start(job_id, send=False)
+    yard.send("launch", job_ids=[rejected, *others])
+    assert [yard.ended(job_id)["state"] for job_id in others] == ["COMPLETED"] * 5
+    wait_until(lambda: letters(yard), "停放")
+    path = yard.spool() / "dead-letters.jsonl"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (letter,) = letters(yard)
+    assert letter["key"] == f"{rejected}.0.batch"
+    assert "refused" in str(letter["reason"])
+    wait_until(lambda: yard.node()["drain"], "排空")
+    assert f"{rejected}.0.batch" in yard.node()["reason"]
+    # 几轮核对之后也不当成丢失：结局还在牧守进程那里。
+    before = yard.node()["last_heartbeat"]
+    wait_until(lambda: (yard.node()["last_heartbeat"] - before).total_seconds() > 1, "几轮核对")
+    assert yard.job(rejected)["state"] == "RUNNING"
+    assert "job_lost" not in yard.log()
+    # 管理员排除了原因，重启代理：再送一遍，这次写成，死信划掉。
+    yard.execute("ALTER TABLE jobs DROP CONSTRAINT refused")
+    yard.kill_agent()
+    yard.start_agent()
+    job = yard.ended(rejected)
+    assert (job["state"], job["exit_status"]) == ("FAILED", 3)
+    wait_until(lambda: not path.exists(), "死信划掉")
+    assert yard.query("SELECT 1 FROM resource_allocations WHERE released_at IS NULL") == []
+
+
+def test_a_connection_that_is_cut_is_retried_not_parked(yard: NodeYard) -> None:
+    """管理员断开连接、语句超时、等锁超时、只读：都是一时的。"""
+    yard.start_agent()
+    job_id = yard.run("while [ ! -e go ]; do sleep 0.02; done; exit 5\n")
+    wait_until(lambda: yard.job(job_id)["process_id"], "进程号")
+    (database,) = yard.query("SELECT current_database() AS name")
+    yard.execute(f"ALTER DATABASE {database['name']} SET default_transaction_read_only = on")
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%agent@n1'"
+    yard.query(cut)
+    (yard.output / "go").touch()
+    wait_until(lambda: "ends_commit_retry" in yard.log(), "在重试")
+    with yard.engine.connect() as connection:
+        connection.execute(sa.text("SET default_transaction_read_only = off"))
+        connection.commit()
+        connection.execute(sa.text(f"ALTER DATABASE {database['name']} RESET default_transaction_read_only"))
+        connection.commit()
+    yard.engine.dispose()
+    yard.query(cut)
+    assert yard.ended(job_id)["exit_status"] == 5
+    assert letters(yard) == []
+    assert not yard.node()["drain"]
+
+
+def test_a_malformed_record_from_another_version_is_parked(yard: NodeYard) -> None:
+    """牧守进程的日志里有一条缺项的结束：停放它，别的照常，代理不因此反复死去。"""
+    yard.start_agent()
+    pid = yard.shepherd_pid()
+    yard.kill_agent()
+    client = ShepherdClient.connect(yard.spool(), "n1", start=False)
+    client.shutdown(0)
+    client.close()
+    wait_until(lambda: not alive(pid), "牧守进程退出")
+    from scns_conductor.worker.journal import encode_line
+
+    with open(yard.spool() / "shepherd.journal", "ab") as journal:
+        journal.write(encode_line({"t": "end", "id": 77, "key": "9.0.batch", "cause": "exit"}))
+    yard.start_agent()
+    job_id = yard.run("true\n")
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+    (letter,) = letters(yard)
+    assert letter["key"] == "9.0.batch"
+
+
+# ---- 线程 ----
+
+
+def test_a_thread_that_dies_ends_the_process_and_nothing_is_lost(yard: NodeYard) -> None:
+    """收尾线程碰到谁也没有想到的（数据库里节点列表写坏了）：进程以非零退出，重启之后一个作业也不丢。"""
+    yard.start_agent()
+    waiting = yard.run("while [ ! -e go ]; do sleep 0.02; done; exit 4\n")
+    broken = yard.run("touch ready; while [ ! -e end ]; do sleep 0.02; done\n")
+    yard.exists("ready")
+    yard.execute("UPDATE jobs SET allocated_nodes = 2, node_list = 'n[' WHERE job_id = :id", id=broken)
+    (yard.output / "end").touch()
+    assert yard.agents.pop("n1").wait(timeout=30) == EXIT_THREAD_DIED
+    log = yard.log()
+    assert "thread_died" in log
+    assert "finisher" in log
+    assert "方括号" in log
+    yard.start_agent()
+    (yard.output / "go").touch()
+    assert yard.ended(waiting)["exit_status"] == 4
+    assert yard.ended(broken)["state"] == "COMPLETED"
+    after = yard.run("true\n")
+    assert yard.ended(after)["state"] == "COMPLETED"
+
+
+def test_the_heartbeat_cannot_stop_quietly(yard: NodeYard) -> None:
+    """描述符用光了，心跳读不了 /proc：不是悄悄停下、等着被判失联，而是进程退出。"""
+    yard.start_agent(SCNS_RECONCILE_INTERVAL_S="3600")
+    process = yard.agents.pop("n1")
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, 3))
+    assert process.wait(timeout=30) == EXIT_THREAD_DIED
+    yard.start_agent()
+    assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
+
+
+def test_the_shepherd_has_one_thread(yard: NodeYard) -> None:
+    """只有一个线程的进程，线程死了就是进程死了：不会少了谁而没有人知道。"""
+    yard.start_agent()
+    yard.ended(yard.run("true\n"))
+    assert len(os.listdir(f"/proc/{yard.shepherd_pid()}/task")) == 1
+
+
+def test_the_scheduler_dies_loudly(yard: NodeYard) -> None:
+    """收件箱里有一行谁也没有想到的：调度进程以非零退出，再启动时照常当选。"""
+    command = [sys.executable, "-m", "scns_conductor.worker.scheduler"]
+    environment = yard.environment("n1")
+    for crash in (True, False):
+        with open(yard.work / "scheduler.log", "ab") as log:
+            process = subprocess.Popen(command, env=environment, stderr=log, cwd=yard.work)
+        try:
+            epoch = yard.query("SELECT epoch FROM scheduler_leader")[0]["epoch"]
+            wait_until(lambda: yard.query("SELECT epoch FROM scheduler_leader")[0]["epoch"] > epoch, "当选", 60)  # noqa: B023
+            if crash:
+                yard.execute("INSERT INTO scheduler_inbox (kind, job_ids) VALUES ('explain', '{1}')")
+                yard.execute("SELECT pg_notify('scns_inbox', '')")
+                assert process.wait(timeout=30) == EXIT_THREAD_DIED
+                assert "thread_died" in (yard.work / "scheduler.log").read_text()
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def test_scns_up_restarts_an_agent_whose_thread_died(tmp_path: Path) -> None:
+    with start_system(tmp_path / "s", "--cpus", "4", "--memory", "4G") as system:
+        job_id = system.submit("#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.05; done; exit 6\n")
+        system.wait_state(job_id, "RUNNING")
+        (agent,) = [
+            int(path.name)
+            for path in Path("/proc").iterdir()
+            if path.name.isdigit()
+            and b"scns_conductor.worker.agent" in _command(path)
+            and _parent(path) == system.process.pid
+        ]
+        resource.prlimit(agent, resource.RLIMIT_NOFILE, (3, 3))
+        wait_until(lambda: not alive(agent), "代理退出", 60)
+        assert system.wait_state(system.submit("#!/bin/bash\ntrue\n"))["state"] == "COMPLETED"
+        (system.data_dir / "go").touch()
+        assert system.wait_state(job_id)["detail"]["exit_code"] == "6:0"
+        logs = "".join(path.read_text() for path in (system.data_dir / "logs").glob("agent-*.log"))
+        assert "thread_died" in logs
+
+
+def _command(path: Path) -> bytes:
+    try:
+        return (path / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _parent(path: Path) -> int:
+    try:
+        return int((path / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+# ---- 慢的 epilog，挂住的文件系统 ----
+
+
+def test_a_slow_epilog_delays_only_its_own_job(yard: NodeYard) -> None:
+    epilog = yard.work / "epilog"
+    epilog.write_text(f"#!/bin/bash\nwhile [ -e {yard.work}/slow.$SLURM_JOB_ID ]; do sleep 0.05; done\n")
+    epilog.chmod(0o755)
+    yard.start_agent(SCNS_TASK_EPILOG=str(epilog))
+    slow = [yard.submit("touch done.$SLURM_JOB_ID\n") for _ in range(7)]
+    for job_id in slow:
+        (yard.work / f"slow.{job_id}").touch()
+        yard.start(job_id)
+    for job_id in slow:
+        yard.exists(f"done.{job_id}")
+    others = [yard.run("true\n") for _ in range(1)]
+    assert [yard.ended(job_id)["state"] for job_id in others] == ["COMPLETED"]
+    assert {yard.job(job_id)["state"] for job_id in slow} == {"RUNNING"}
+    for job_id in slow:
+        (yard.work / f"slow.{job_id}").unlink()
+    assert {yard.ended(job_id)["state"] for job_id in slow} == {"COMPLETED"}
+
+
+def test_output_on_a_hung_file_system_delays_only_its_own_end(yard: NodeYard) -> None:
+    """输出写好之后文件系统挂住：别的作业的结束照常送出；它自己的等一会儿，不带尾部也送出。"""
+    yard.start_agent()
+    far = yard.work / "far"
+    far.mkdir()
+    script = "touch ready.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.02; done; exit 2\n"
+    stuck = yard.submit(script, standard_output=str(far / "out"))
+    yard.start(stuck)
+    yard.exists(f"ready.{stuck}")
+    with hung_folder(far):
+        (yard.output / "go").touch()
+        wait_until(lambda: not yard_running(yard, stuck), "脚本结束")
+        assert yard.ended(yard.run("echo hi\n"))["state"] == "COMPLETED"
+        job = yard.ended(stuck)
+        assert (job["state"], job["exit_status"]) == ("FAILED", 2)
+        # 还挂着的时候，代理停得下来。
+        yard.kill_agent(number=15)
+        yard.start_agent()
+        assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
+
+
+def yard_running(yard: NodeYard, job_id: int) -> bool:
+    client = ShepherdClient.connect(yard.spool(), "n1", start=False)
+    try:
+        return any(task["key"].startswith(f"{job_id}.") for task in client.hello(attach=False)["running"])
+    finally:
+        client.close()
+
+
+def test_a_hung_output_folder_delays_only_its_own_launch(yard: NodeYard) -> None:
+    """输出目录、工作目录在挂住的文件系统上：别的作业照常启动；它自己的进程挂着，可以取消。"""
+    yard.start_agent()
+    far = yard.work / "far"
+    with hung_folder(far):
+        stuck = [yard.run("true\n", standard_output=str(far / f"{index}/out")) for index in range(3)]
+        stuck.append(yard.run("true\n", current_working_directory=str(far)))
+        for _ in range(3):
+            assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
+        # 等够了就交给它们自己的进程：牧守进程照样答话，别的照样启动。
+        wait_until(lambda: all(yard_running(yard, job_id) for job_id in stuck), "送去启动")
+        assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
+        for job_id in stuck:
+            yard.request_end(job_id, "CANCELLED")
+        assert {yard.ended(job_id)["state"] for job_id in stuck} == {"CANCELLED"}
+
+
+def test_a_missing_output_folder_is_awaited_without_delaying_others(yard: NodeYard) -> None:
+    yard.start_agent()
+    late = yard.run("echo late\n", standard_output="later/out")
+    other = yard.run("touch ran\n")
+    assert yard.ended(other)["state"] == "COMPLETED"
+    (yard.output / "later").mkdir()
+    assert yard.ended(late)["state"] == "COMPLETED"
+    assert (yard.output / "later/out").read_text() == "late\n"
+
+
+def test_output_folders_are_looked_at_as_the_user(yard: NodeYard) -> None:
+    """别人 0700 的目录里有没有某个路径，从等了多久看不出来：两种都同样地不等。"""
+    if os.geteuid() != 0:
+        pytest.skip("需要 root：多用户模式")
+    for parent in (yard.output, *yard.output.parents):
+        if "agent_pt" in str(parent) or "pytest" in str(parent):
+            parent.chmod(0o711)
+    yard.output.chmod(0o777)
+    secret = yard.output / "secret"
+    (secret / "there").mkdir(parents=True)
+    secret.chmod(0o700)
+    yard.start_agent(SCNS_SINGLE_USER="false")
+    present = yard.submit("true\n", user_name="nobody", standard_output=str(secret / "there/out"))
+    absent = yard.submit("true\n", user_name="nobody", standard_output=str(secret / "absent/out"))
+    took = []
+    for job_id in (present, absent):
+        yard.start(job_id)
+        job = yard.ended(job_id)
+        assert job["state"] == "FAILED"
+        took.append((job["end_time"] - job["start_time"]).total_seconds())
+    assert max(took) < 3.0, took
