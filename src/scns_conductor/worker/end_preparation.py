@@ -23,6 +23,8 @@ TAIL_WAIT_S = 10.0
 # 读好了尾部、等着写进数据库的至多这么多：数据库不在的时候不把它们都攒在内存里。
 READ_AHEAD_MOST = 1000
 
+# 一条备好的结束：记录，与输出的尾部。
+Prepared = tuple[dict[str, Any], list[OutputTail]]
 Lane = tuple[int | None, frozenset[str]]
 
 logger = logging.getLogger(__name__)
@@ -30,9 +32,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Reading:
-    """正在读尾部的一个结束；owned 之后别人不再碰它。"""
+    """正在读尾部的同一条道上的一批结束；owned 之后别人不再碰它。"""
 
-    end: dict[str, Any]
+    ends: list[dict[str, Any]]
     lane: Lane
     due: float
     owned: bool = False
@@ -46,7 +48,7 @@ class EndPreparation:
         *,
         epilog: Callable[[dict[str, Any]], None] | None,
         read_tails: Callable[[dict[str, Any]], list[OutputTail]] | None,
-        ready: Callable[[dict[str, Any], list[OutputTail]], None],
+        ready: Callable[[list[Prepared]], None],
     ) -> None:
         self._epilog = epilog
         self._read_tails = read_tails
@@ -59,18 +61,21 @@ class EndPreparation:
         self._silent: set[Lane] = set()
         self._ahead = 0
 
-    def put(self, end: dict[str, Any]) -> None:
-        """备好一个作业的结束。epilog 只给启动过的。"""
+    def put(self, ends: list[dict[str, Any]]) -> None:
+        """备好一批作业的结束。epilog 只给启动过的。"""
         epilog = self._epilog
-        if epilog is None or end.get("id") is None or not end.get("pid"):
-            self._queue(end)
+        if epilog is None:
+            self._queue(ends)
             return
+        started = [end for end in ends if end["id"] is not None and end.get("pid")]
+        self._queue([end for end in ends if end["id"] is None or not end.get("pid")])
+        for end in started:
 
-        def run() -> None:
-            epilog(end)
-            self._queue(end)
+            def run(end: dict[str, Any] = end) -> None:
+                epilog(end)
+                self._queue([end])
 
-        self._epilogs.submit(end["key"], run)
+            self._epilogs.submit(end["key"], run)
 
     def due_s(self) -> float | None:
         """还有几秒要看一次 expire；没有在读的返回 None。"""
@@ -91,8 +96,9 @@ class EndPreparation:
                     self._silent.add(reading.lane)
                     late.append(reading)
         for reading in late:
-            logger.warning("output_tail_unread", extra={"key": reading.end["key"], "folders": sorted(reading.lane[1])})
-            self._ready(reading.end, [])
+            keys = [end["key"] for end in reading.ends]
+            logger.warning("output_tail_unread", extra={"keys": keys, "folders": sorted(reading.lane[1])})
+            self._ready([(end, []) for end in reading.ends])
 
     def written(self, count: int) -> None:
         """这么多个写进了数据库（或放下了）：可以再读这么多。"""
@@ -105,28 +111,31 @@ class EndPreparation:
         self._epilogs.close()
         self._readers.close()
 
-    def _queue(self, end: dict[str, Any]) -> None:
+    def _queue(self, ends: list[dict[str, Any]]) -> None:
         with self._lock:
-            self._waiting.append(end)
+            self._waiting.extend(ends)
         self._advance()
 
     def _advance(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting or self._ahead >= READ_AHEAD_MOST:
-                    return
+        """还读得下的分到各自的道上。"""
+        lanes: dict[Lane, list[dict[str, Any]]] = {}
+        plain: list[Prepared] = []
+        with self._lock:
+            while self._waiting and self._ahead < READ_AHEAD_MOST:
                 end = self._waiting.popleft()
                 self._ahead += 1
-                folders = frozenset(os.path.dirname(path) for path in (end.get("stdout"), end.get("stderr")) if path)
-                lane = (end.get("uid"), folders)
-                reading = None
-                if folders and self._read_tails is not None and lane not in self._silent:
-                    reading = _Reading(end, lane, time.monotonic() + TAIL_WAIT_S)
-                    self._readings.append(reading)
-            if reading is None:
-                self._ready(end, [])
-            else:
-                self._readers.submit(lane, lambda reading=reading: self._read(reading), group=end.get("uid"))  # type: ignore[misc]
+                lane = _lane_of(end)
+                if not lane[1] or self._read_tails is None or lane in self._silent:
+                    plain.append((end, []))
+                else:
+                    lanes.setdefault(lane, []).append(end)
+            due = time.monotonic() + TAIL_WAIT_S
+            readings = [_Reading(ends, lane, due) for lane, ends in lanes.items()]
+            self._readings.extend(readings)
+        if plain:
+            self._ready(plain)
+        for reading in readings:
+            self._readers.submit(reading.lane, lambda reading=reading: self._read(reading), group=reading.lane[0])  # type: ignore[misc]
 
     def _read(self, reading: _Reading) -> None:
         with self._lock:
@@ -135,10 +144,15 @@ class EndPreparation:
                 self._silent.discard(reading.lane)
                 return
         assert self._read_tails is not None
-        tails = self._read_tails(reading.end)
+        read = [(end, self._read_tails(end)) for end in reading.ends]
         with self._lock:
             first = not reading.owned
             reading.owned = True
             self._silent.discard(reading.lane)
         if first:
-            self._ready(reading.end, tails)
+            self._ready(read)
+
+
+def _lane_of(end: dict[str, Any]) -> Lane:
+    folders = {os.path.dirname(path) for path in (end.get("stdout"), end.get("stderr")) if path}
+    return end.get("uid"), frozenset(folders)

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 from scns_conductor.core.states import JobState
 from scns_conductor.worker.database_faults import is_passing, reason_of
 from scns_conductor.worker.dead_letters import DeadLetters
-from scns_conductor.worker.end_preparation import EndPreparation
+from scns_conductor.worker.end_preparation import EndPreparation, Prepared
 from scns_conductor.worker.ends import Ended, JobEnd, OutputTail, commit_ends
 from scns_conductor.worker.launch_spec import HOLDER_STEPS
 from scns_conductor.worker.user_files import read_range
@@ -136,10 +136,6 @@ def own_end(
     }
 
 
-# 一条备好的结束：记录，与输出的尾部。
-Prepared = tuple[dict[str, Any], list[OutputTail]]
-
-
 class Finisher:
     """一个线程：攒一批备好的结束，写进数据库，再向牧守进程确认。
 
@@ -176,9 +172,9 @@ class Finisher:
         self._preparation = EndPreparation(
             epilog=epilog,
             read_tails=(lambda end: read_tails(end, tail_bytes)) if tail_bytes > 0 else None,
-            ready=lambda end, tails: self._queue.put((end, tails)),
+            ready=lambda prepared: self._queue.put(prepared),
         )
-        self._queue: queue.SimpleQueue[Prepared | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Prepared] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._pending: dict[tuple[int, int], int] = {}
         self._pending_lock = threading.Lock()
@@ -200,11 +196,10 @@ class Finisher:
             for end in whole:
                 owner = (end["job_id"], end["attempt"])
                 self._pending[owner] = self._pending.get(owner, 0) + 1
-        for end in whole:
-            if end["step"] in HOLDER_STEPS:
-                self._preparation.put(end)
-            else:
-                self._queue.put((end, []))
+        steps: list[Prepared] = [(end, []) for end in whole if end["step"] not in HOLDER_STEPS]
+        if steps:
+            self._queue.put(steps)
+        self._preparation.put([end for end in whole if end["step"] in HOLDER_STEPS])
 
     def pending(self) -> set[tuple[int, int]]:
         """收下了、还没有提交的（作业号，尝试）。"""
@@ -254,16 +249,16 @@ class Finisher:
             return []
         if first is None:
             return None
-        batch = [first]
+        batch = first
         while len(batch) < BATCH_ENDS:
             try:
-                end = self._queue.get_nowait()
+                more = self._queue.get_nowait()
             except queue.Empty:
                 break
-            if end is None:
+            if more is None:
                 self._queue.put(None)
                 break
-            batch.append(end)
+            batch += more
         return batch
 
     def _deliver(self, batch: list[Prepared]) -> bool:

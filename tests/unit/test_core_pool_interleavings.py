@@ -1,0 +1,152 @@
+"""启动、结束、提交成败、归还、核对、重启的任意交错：没有一个核、一块卡同时属于两个还在的作业，等着的最后都等得到。
+
+模型是代理的次序：启动、核对、重启在控制线程里，一件一件来；提交与归还在收尾线程里，可以插在核对的当中。
+"""
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from scns_conductor.worker.core_binding import Binding, CorePool
+from scns_conductor.worker.devices import Accelerator
+
+CORES, CARDS = 6, 3
+Owner = tuple[int, int]
+
+
+@dataclass
+class Row:
+    """数据库里没有释放的一条分配；binding 为 None 是还没有认领。"""
+
+    cpus: int
+    cards: int
+    binding: Binding | None = None
+
+
+class NodeLife(RuleBasedStateMachine):
+    """一个节点：数据库、进程、收尾线程手里的，和核与卡的账。"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = self.new_pool()
+        self.rows: dict[Owner, Row] = {}
+        # 进程还在的；正在写结束的（提交之前、之后还没有归还的）；它们各拿着什么。
+        self.running: set[Owner] = set()
+        self.ending: set[Owner] = set()
+        self.committed: set[Owner] = set()
+        self.using: dict[Owner, Binding] = {}
+        self.next_job = 1
+
+    def new_pool(self) -> CorePool:
+        return CorePool(range(CORES), [Accelerator(index, "a100", "none") for index in range(CARDS)])
+
+    def finish_some(self, choices: list[bool]) -> None:
+        """收尾线程：提交（成或不成），随后归还。"""
+        for owner, lucky in zip(sorted(self.ending), choices, strict=False):
+            if owner in self.committed:
+                self.pool.give_back(owner)
+                self.committed.discard(owner)
+                self.ending.discard(owner)
+                del self.using[owner]
+            elif lucky:
+                self.rows.pop(owner, None)
+                self.committed.add(owner)
+
+    def claim(self, owner: Owner) -> bool:
+        row = self.rows[owner]
+        unbound = self.pool.cores_within(self.ending) < row.cpus
+        binding = self.pool.take(owner, row.cpus, {"gpu": row.cards}, unbound=unbound)
+        if binding is None:
+            return False
+        row.binding = binding
+        self.using[owner] = binding
+        self.running.add(owner)
+        return True
+
+    @rule(cpus=st.integers(1, 3), cards=st.integers(0, 2))
+    def launch(self, cpus: int, cards: int) -> None:
+        """调度器看计数：够了才分配。"""
+        free_cpus = CORES - sum(row.cpus for row in self.rows.values())
+        free_cards = CARDS - sum(row.cards for row in self.rows.values())
+        if cpus <= free_cpus and cards <= free_cards:
+            owner = (self.next_job, 0)
+            self.next_job += 1
+            self.rows[owner] = Row(cpus, cards)
+            self.claim(owner)
+
+    @precondition(lambda self: self.running)
+    @rule(which=st.integers(0, 20))
+    def end(self, which: int) -> None:
+        owner = sorted(self.running)[which % len(self.running)]
+        self.running.discard(owner)
+        self.ending.add(owner)
+
+    @rule(choices=st.lists(st.booleans(), max_size=4))
+    def finish(self, choices: list[bool]) -> None:
+        self.finish_some(choices)
+
+    @precondition(lambda self: self.running)
+    @rule(which=st.integers(0, 20))
+    def released_elsewhere(self, which: int) -> None:
+        """多节点作业在别的节点上结束、节点被判失联：数据库里释放了，这里的进程还在。"""
+        self.rows.pop(sorted(self.running)[which % len(self.running)], None)
+
+    @rule(choices=st.lists(st.booleans(), max_size=4))
+    def sync(self, choices: list[bool]) -> None:
+        self.pool.note_returns()
+        held = {owner: row.binding for owner, row in self.rows.items()}
+        self.finish_some(choices)
+        for owner, binding in held.items():
+            if binding is not None:
+                assert self.pool.restore(owner, binding.cpu_ids, binding.gres_ids) == []
+        self.pool.keep_only(set(held) | self.running | self.ending, None)
+        for owner in self.running - set(held):
+            self.running.discard(owner)
+            self.ending.add(owner)
+        for owner in [owner for owner, row in self.rows.items() if row.binding is None]:
+            self.claim(owner)
+
+    @rule()
+    def restart(self) -> None:
+        """代理重启：账没有了，照数据库重来；没有确认的结束再送一遍，数据库里已经没有的先杀尽。"""
+        self.pool = self.new_pool()
+        for owner in self.committed | (self.running - self.rows.keys()) | (self.ending - self.rows.keys()):
+            self.running.discard(owner)
+            self.ending.discard(owner)
+            self.committed.discard(owner)
+            self.using.pop(owner, None)
+        for owner, row in self.rows.items():
+            if row.binding is not None:
+                assert self.pool.restore(owner, row.binding.cpu_ids, row.binding.gres_ids) == []
+
+    @invariant()
+    def nothing_is_shared(self) -> None:
+        cores = [core for owner in self.running | self.ending for core in self.using[owner].cpu_ids or ()]
+        cards = [card for owner in self.running | self.ending for card in self.using[owner].accelerator_ids]
+        assert len(cores) == len(set(cores)), self.using
+        assert len(cards) == len(set(cards)), self.using
+
+    @invariant()
+    def every_running_job_has_all_its_cards(self) -> None:
+        for row in self.rows.values():
+            if row.binding is not None:
+                assert len(row.binding.accelerator_ids) == row.cards
+
+    def teardown(self) -> None:
+        """都结束、都写成之后，等着的都等到了，账上一个也没有少。"""
+        for _ in range(3):
+            self.ending |= self.running
+            self.running.clear()
+            for _ in range(2):
+                self.finish_some([True] * len(self.ending))
+            self.sync([])
+        self.ending |= self.running
+        self.running.clear()
+        for _ in range(2):
+            self.finish_some([True] * len(self.ending))
+        assert not self.rows
+        assert self.pool.take((0, 0), CORES, {"gpu": CARDS}, unbound=False) is not None
+
+
+TestNodeLife = NodeLife.TestCase
