@@ -2,7 +2,8 @@
 
 有些客户端（submitit 的 folder="logs/%j"）先提交，拿到作业号才建输出的目录；真的 Slurm 启动得慢，碰不上：等它至多
 FOLDER_WAIT_S 秒，仍没有的由启动去说。不答话（网络文件系统挂住了）的也只等这么久，之后照样启动：由作业自己的进程去
-打开，挂住的是它，时限与取消照样管得到它。刚看过的目录 KNOWN_S 秒内不再看，所以平常的作业不必等这一趟。
+打开，挂住的是它，时限与取消照样管得到它。刚看过的目录 KNOWN_S 秒内不再看，所以平常的作业不必等这一趟；其间也会挂住的
+（网络文件系统、FUSE）总是由作业自己的进程去打开。
 """
 
 import contextlib
@@ -22,6 +23,10 @@ ANSWER_S = 0.5
 KNOWN_S = 5.0
 KNOWN_MOST = 1000
 LOOKERS_MOST = 64
+# 服务它的在别处、也许不答话的文件系统；fuse 的各种另看名字的开头。
+REMOTE = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "beegfs", "gpfs", "glusterfs", "9p", "afs", "autofs"}
+)
 LOOKERS_OF_USER = 8
 
 
@@ -34,6 +39,9 @@ class Folder:
     uid: int | None
     gid: int | None
     groups: tuple[int, ...] | None
+
+
+_NEVER = (0.0, False)
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +70,8 @@ class OutputFolders:
         self._enqueue = enqueue
         self._ready = ready
         self._lanes = Lanes("output-folder", most=LOOKERS_MOST, most_of_group=LOOKERS_OF_USER)
-        self._known: dict[Folder, float] = {}
+        # 看过的目录 -> 到何时为止不必再看，是不是远的。
+        self._known: dict[Folder, tuple[float, bool]] = {}
         self._waiting: list[_Waiting] = []
         # 正在看的目录 -> 还等着它的作业里最晚的期限；看的线程读它，只有控制线程改它。
         self._looking: dict[Folder, float] = {}
@@ -73,14 +82,20 @@ class OutputFolders:
         self._lanes.close()
 
     def known(self, spec: LaunchSpec) -> bool:
-        """它要的目录都刚看过，可以立即启动。"""
+        """它要的目录都刚看过，可以立即启动；其中有远的，由它自己的进程去打开。"""
         now = time.monotonic()
-        return all(self._known.get(folder, 0.0) > now for folder in folders_of(spec))
+        for folder in folders_of(spec):
+            until, remote = self._known.get(folder, _NEVER)
+            if until <= now:
+                return False
+            if remote:
+                spec.opens_aside = True
+        return True
 
     def look(self, spec: LaunchSpec) -> None:
         """去看；都在、或等够了，就交给 ready。"""
         now = time.monotonic()
-        left = {folder for folder in folders_of(spec) if self._known.get(folder, 0.0) <= now}
+        left = {folder for folder in folders_of(spec) if self._known.get(folder, _NEVER)[0] <= now}
         # 已知不答话的不再等。
         due = now if left & self._silent else now + FOLDER_WAIT_S + ANSWER_S
         self._waiting.append(_Waiting(spec, due, left))
@@ -112,16 +127,18 @@ class OutputFolders:
 
     def _see(self, folder: Folder) -> None:
         """在看的线程里：看到它在、看不了（没有权限，由启动去说），或等到期限。"""
-        absent = False
-        with contextlib.suppress(OSError), FilesystemUser(folder.uid, folder.gid, folder.groups):
-            while (absent := _absent(folder.path)) and self._worth_waiting(folder):
+        absent = remote = False
+        with contextlib.suppress(OSError, ValueError), FilesystemUser(folder.uid, folder.gid, folder.groups):
+            while (device := _device_of(folder.path)) is None and self._worth_waiting(folder):
                 time.sleep(FOLDER_PAUSE_S)
-        self._enqueue(lambda: self._seen(folder, absent))
+            absent = device is None
+            remote = device is not None and _is_remote(device)
+        self._enqueue(lambda: self._seen(folder, absent, remote))
 
     def _worth_waiting(self, folder: Folder) -> bool:
         return folder.awaited and time.monotonic() + FOLDER_PAUSE_S < self._looking.get(folder, 0.0)
 
-    def _seen(self, folder: Folder, absent: bool) -> None:
+    def _seen(self, folder: Folder, absent: bool, remote: bool) -> None:
         if absent and self._worth_waiting(folder):
             # 看的线程回来的路上，又有作业要等它。
             self._submit(folder)
@@ -129,29 +146,42 @@ class OutputFolders:
         self._looking.pop(folder, None)
         self._silent.discard(folder)
         if not absent:
-            self._remember(folder)
+            self._remember(folder, remote)
         done = []
         for each in self._waiting:
-            each.left.discard(folder)
-            if not each.left:
-                done.append(each)
+            if folder in each.left:
+                each.left.discard(folder)
+                if remote:
+                    each.spec.opens_aside = True
+                if not each.left:
+                    done.append(each)
         if done:
             self._waiting = [each for each in self._waiting if each.left]
             self._ready([each.spec for each in done])
 
-    def _remember(self, folder: Folder) -> None:
+    def _remember(self, folder: Folder, remote: bool) -> None:
         now = time.monotonic()
         if len(self._known) >= KNOWN_MOST:
-            self._known = {each: until for each, until in self._known.items() if until > now}
+            self._known = {each: known for each, known in self._known.items() if known[0] > now}
         if len(self._known) < KNOWN_MOST:
-            self._known[folder] = now + KNOWN_S
+            self._known[folder] = (now + KNOWN_S, remote)
 
 
-def _absent(path: str) -> bool:
+def _device_of(path: str) -> int | None:
+    """目录在哪个设备上；没有这个目录是 None，看不了抛 OSError 或 ValueError。"""
     try:
-        os.stat(path)
+        return os.stat(path).st_dev
     except FileNotFoundError:
-        return True
-    except (OSError, ValueError):
-        return False
+        return None
+
+
+def _is_remote(device: int) -> bool:
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            mount, _, filesystem = line.partition(" - ")
+            if mount.split(" ", 3)[2] == number:
+                kind = filesystem.split(" ", 1)[0]
+                return kind in REMOTE or kind.startswith("fuse")
+    # 认不出的（btrfs 的子卷）是本地的。
     return False
