@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -49,6 +49,8 @@ _Value = TypeVar("_Value", bound=Hashable)
 MOST_SHARED = 20_000
 # 这样的作业不会再启动了：到期的结束，依赖无望的按设置取消。
 HOPELESS = frozenset({"Deadline", "DependencyNeverSatisfied"})
+# 作业的行被别的会话锁着（Slurm 的 SystemFailure：作业之外的毛病）。
+LOCKED = "SystemFailure"
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +93,11 @@ class QueueMemory:
     precedence: Mapping[str, int] = field(default_factory=dict)
     # 有受阻的作业在等谁的豁免时间过去。
     exempt_ends_at: float | None = None
+    # 行被别的会话锁着的作业与节点 -> 说明：绕开它们（见 locked_rows）。
+    locked_jobs: Mapping[int, str] = field(default_factory=dict)
+    locked_nodes: Mapping[str, str] = field(default_factory=dict)
+    # 数据库的钟此刻的 Unix 秒。
+    clock: Callable[[], float] = time.time
     cluster: Cluster = field(default_factory=Cluster)
     queue: Queue = field(default_factory=Queue)
     waiting: dict[int, Waiting] = field(default_factory=dict)
@@ -99,8 +106,9 @@ class QueueMemory:
     hopeless: set[int] = field(default_factory=set)
     _tasks_running: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     _array_of: dict[int, int] = field(default_factory=dict)
-    _dependents: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
-    _singletons: dict[tuple[str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
+    # 空了的集合不留着：跑上几个月，所依赖的作业有几百万个。
+    _dependents: dict[int, set[int]] = field(default_factory=dict)
+    _singletons: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     _wakes: list[tuple[float, int]] = field(default_factory=list)
     _boundaries: list[float] = field(default_factory=list)
     _ticked_at: float = 0.0
@@ -151,7 +159,8 @@ class QueueMemory:
     def load_nodes(self, connection: Connection, names: Sequence[str] | None = None) -> None:
         """读节点；names 为 None 是全部。"""
         for facts in queue_rows.nodes(connection, names):
-            self.cluster.upsert_node(facts)
+            locked = facts.name in self.locked_nodes
+            self.cluster.upsert_node(replace(facts, schedulable=False) if locked else facts)
 
     def load_partitions(self, connection: Connection, now: float) -> None:
         """读分区与预留；变了则全部作业的资格重看一遍。"""
@@ -173,7 +182,7 @@ class QueueMemory:
                 end = first.start_time + first.time_limit + first.suspended_s
             if first.ending:
                 # 资源快要空出来：为抢占者留着，换了领导者也一样。
-                end = min(end, time.time() + self.kill_wait_s)
+                end = min(end, self.clock() + self.kill_wait_s)
             shares = tuple(
                 NodeShare(
                     self.cluster.index[part.node_name], part.cpus, part.memory, tuple(part.gres.items()), part.tasks
@@ -243,7 +252,7 @@ class QueueMemory:
 
     def ended(self, connection: Connection, job_ids: Collection[int], now: float) -> None:
         """这些作业结束了，不再排队：没有别的作业等它们的，不必重读。"""
-        if any(self._singletons.values()):
+        if self._singletons:
             watched = set(job_ids)
         else:
             watched = {
@@ -264,7 +273,7 @@ class QueueMemory:
     def forget_running(self, job_id: int, arrays: set[int] | None = None) -> None:
         """作业不再占资源。"""
         self.cluster.release(job_id)
-        self.limits.ended(job_id, time.time())
+        self.limits.ended(job_id, self.clock())
         array = self._array_of.pop(job_id, None)
         if array is not None:
             self._tasks_running[array].discard(job_id)
@@ -312,9 +321,12 @@ class QueueMemory:
         if waiting is None:
             return
         self._checksum -= queue_rows.checksum_of(job_id, waiting.job.revision)
-        for other in waiting.dependency.job_ids if waiting.dependency else ():
-            self._dependents[other].discard(job_id)
-        self._singletons.get((waiting.user_name, waiting.name), set()).discard(job_id)
+        if waiting.dependency is None:
+            return
+        for other in waiting.dependency.job_ids:
+            _discard(self._dependents, other, job_id)
+        if waiting.dependency.singleton:
+            _discard(self._singletons, (waiting.user_name, waiting.name), job_id)
 
     def _absorb(self, connection: Connection, rows: Iterable[Mapping[str, Any]], now: float) -> None:
         depending: list[int] = []
@@ -332,9 +344,9 @@ class QueueMemory:
             if waiting.dependency is not None:
                 depending.append(job_id)
                 for other in waiting.dependency.job_ids:
-                    self._dependents[other].add(job_id)
+                    self._dependents.setdefault(other, set()).add(job_id)
                 if waiting.dependency.singleton:
-                    self._singletons[(waiting.user_name, waiting.name)].add(job_id)
+                    self._singletons.setdefault((waiting.user_name, waiting.name), set()).add(job_id)
             self._update_available(waiting)
             self._judge(waiting, now)
             if self.priority.enabled:
@@ -429,6 +441,10 @@ class QueueMemory:
         found = ineligible(waiting.request, self.cluster.partitions, now, self.cluster.reservations)
         if found is None and waiting.violation is not None:
             found = Ineligible(waiting.violation.reason, waiting.violation.message)
+        locked = self.locked_jobs.get(waiting.job.job_id)
+        if locked is not None:
+            # 放开时重读它。
+            found = Ineligible(LOCKED, locked)
         reason, message = (None, None) if found is None else (found.reason, found.message)
         if (reason, message) != (waiting.job.reason, waiting.job.message):
             self.unwritten[waiting.job.job_id] = None
@@ -564,7 +580,7 @@ class QueueMemory:
                 partition,
                 pools,
                 qos=qos,
-                start_time=time.time(),
+                start_time=self.clock(),
                 reservation=job.shape.reservation,
             )
         )
@@ -625,3 +641,11 @@ class QueueMemory:
             time_limit_s=None if math.isinf(limit_s) else limit_s,
         )
         return Runner(request.account, request.user, request.qos, request.partitions[0], demand, now)
+
+
+def _discard(index: dict[_Value, set[int]], key: _Value, job_id: int) -> None:
+    found = index.get(key)
+    if found is not None:
+        found.discard(job_id)
+        if not found:
+            del index[key]
