@@ -45,6 +45,8 @@ from scns_conductor.worker.job_limits import JobLimits, Pools, Runner
 from scns_conductor.worker.job_priority import Applicant, JobPriority, age_from
 
 _Value = TypeVar("_Value", bound=Hashable)
+# 闹钟比排队的作业多出这么多才清一遍。
+MOST_WAKES = 1000
 # 共用的值至多记这么多种。
 MOST_SHARED = 20_000
 # 这样的作业不会再启动了：到期的结束，依赖无望的按设置取消。
@@ -452,7 +454,7 @@ class QueueMemory:
             self.hopeless.add(waiting.job.job_id)
         self.queue.judge(waiting.job, reason, message)
         if found is not None and found.wake_at is not None:
-            heapq.heappush(self._wakes, (found.wake_at, waiting.job.job_id))
+            self._wake_at(found.wake_at, waiting.job.job_id)
         if waiting.switches_until is not None and waiting.job.shape.switches is not None:
             if waiting.switches_until <= now:
                 # 等够了：跨几个都行。
@@ -460,13 +462,13 @@ class QueueMemory:
                 if waiting.job.job_id in self.queue.jobs:
                     self.queue.upsert(waiting.job)
             else:
-                heapq.heappush(self._wakes, (waiting.switches_until, waiting.job.job_id))
+                self._wake_at(waiting.switches_until, waiting.job.job_id)
         if found is None and len(waiting.request.partitions) > 1:
             self._narrow(waiting)
         latest = waiting.request.latest_start
         if latest is not None and latest >= now:
             # 等着等着就来不及了：到时再看，那时的原因是 Deadline。
-            heapq.heappush(self._wakes, (latest + 0.001, waiting.job.job_id))
+            self._wake_at(latest + 0.001, waiting.job.job_id)
         return found
 
     def _narrow(self, waiting: Waiting) -> None:
@@ -499,6 +501,12 @@ class QueueMemory:
             else:
                 self._judge(waiting, now)
         self._evaluate(connection, sorted(depending), now)
+
+    def _wake_at(self, moment: float, job_id: int) -> None:
+        heapq.heappush(self._wakes, (moment, job_id))
+        # 每改一次分区，还没到时刻的都重看一遍、各添一个：同样的、已经不在的清掉。
+        if len(self._wakes) > 8 * len(self.waiting) + MOST_WAKES:
+            self._wakes = sorted({each for each in self._wakes if each[1] in self.waiting})
 
     def next_wake(self) -> float | None:
         """下一个要醒来的时刻：有作业到了时刻，或有预留开始、结束。"""
@@ -556,7 +564,7 @@ class QueueMemory:
             self._judge(waiting, now)
             if found.outcome is Outcome.WAITING and found.wake_at is not None:
                 # after:12+5 是到时刻才满足的。
-                heapq.heappush(self._wakes, (found.wake_at, job_id))
+                self._wake_at(found.wake_at, job_id)
 
     # ---- 启动之后 ----
 
@@ -605,14 +613,14 @@ class QueueMemory:
             # 依赖已满足的都启动了，其余的当场再看一遍。
             waiting.request = replace(waiting.request, dependency=Outcome.WAITING)
             self._judge(waiting, now)
-            heapq.heappush(self._wakes, (now, job.job_id))
+            self._wake_at(now, job.job_id)
 
     def _start_dependents(self, job_id: int, now: float) -> None:
         """它启动了：写了 after 的看一遍。"""
         for other in self._dependents.get(job_id, ()):
             waiting = self.waiting.get(other)
             if waiting is not None and waiting.dependency is not None and waiting.dependency.on_start:
-                heapq.heappush(self._wakes, (now, other))
+                self._wake_at(now, other)
 
     def partition_of(self, start: PlannedStart) -> str | None:
         """提交时列了几个分区的，在哪个里启动；只列了一个的是 None。"""

@@ -45,6 +45,7 @@ from scns_conductor.worker.leader import Leadership, NotLeader
 from scns_conductor.worker.locked_rows import LockedRows, bound_session
 from scns_conductor.worker.node_timeout import fail_silent_nodes
 from scns_conductor.worker.preemptions import request_preemptions, resume_preempted
+from scns_conductor.worker.questions import Questions
 from scns_conductor.worker.queue_memory import QueueMemory
 from scns_conductor.worker.scheduler_statistics import SchedulerStatistics
 from scns_conductor.worker.starts import Share, Start, Started, commit_starts
@@ -59,7 +60,7 @@ FORWARDED = frozenset(
     }
 )
 
-QUESTIONS = frozenset({"explain", "plan", "priorities", "shares", "diag"})
+QUESTIONS = frozenset({"explain", "plan", "priorities", "shares"})
 # 没有人等着的事（写原因、看期限）隔这么久做一次，不占启动作业的路。
 REASONS_INTERVAL_S = 1.0
 # 一个周期最多启动几个：提交的一批不太大，节点早些开工。
@@ -69,6 +70,24 @@ REST_S = 0.002
 
 _DRAIN = HotStatement(DRAIN_INBOX)
 
+# 一批请求各要转给哪些节点。
+_TARGETS = sa.text(
+    """
+    WITH request AS (
+      SELECT * FROM unnest(CAST(:places AS integer[]), CAST(:job_ids AS bigint[]), CAST(:reading AS boolean[]))
+        AS r(place, job_id, reading)
+    )
+    SELECT r.place, a.node_name, array_agg(r.job_id ORDER BY r.job_id) AS job_ids
+    FROM request AS r JOIN resource_allocations AS a ON a.job_id = r.job_id
+      -- 写成这样，规划器按作业去找（见 release_allocations）。
+      AND coalesce(a.released_at, 'infinity') = 'infinity'
+    GROUP BY r.place, a.node_name
+    UNION
+    -- 读输出：作业结束了也问跑过它的节点。
+    SELECT r.place, j.batch_host, ARRAY[r.job_id] FROM request AS r JOIN jobs AS j ON j.job_id = r.job_id
+    WHERE r.reading AND j.batch_host IS NOT NULL
+    """
+)
 _HOLDERS = sa.text(
     "SELECT node_name, array_agg(job_id) AS job_ids FROM resource_allocations "
     "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND released_at IS NULL GROUP BY node_name"
@@ -125,6 +144,7 @@ class Scheduler:
         self._notified = False
         self._rest_until = 0.0
         self._statistics = SchedulerStatistics(self._clock.now())
+        self._questions = Questions(settings, self._answer)
 
     def stop(self) -> None:
         """请求停止；当前周期做完就让位。"""
@@ -142,6 +162,7 @@ class Scheduler:
                 engine.dispose()
                 self._stopping.wait(RETRY_S)
         engine.dispose()
+        self._questions.close()
         self._publisher.close()
 
     def _serve(self, connection: Connection) -> None:
@@ -188,6 +209,7 @@ class Scheduler:
             term.changed |= self._look(connection, term)
             term.reconciled = time.monotonic()
         term.changed |= self._drain(connection)
+        self._questions.advance(_driver(connection).fileno())
         if self._reprioritise or now - term.prioritised >= self._settings.priority_calc_period_s:
             self._reprioritise = False
             with connection.begin():
@@ -299,9 +321,11 @@ class Scheduler:
             self._memory.refresh(connection, jobs, now)
         requests = sorted((row for row in rows if row["kind"] in FORWARDED), key=lambda row: int(row["inbox_id"]))
         self._send(self._forward(connection, requests))
-        questions = [row for row in rows if row["kind"] in QUESTIONS]
-        if questions:
-            self._answer(connection, questions)
+        for row in rows:
+            if row["kind"] in QUESTIONS:
+                self._questions.add(row["kind"], row["payload"])
+            elif row["kind"] == "diag":
+                self._report(connection, row["payload"])
         if jobs or ended:
             self._rest_until = time.monotonic() + REST_S
         return bool(jobs or ended or kinds & {"config", "nodes", "accounting"})
@@ -321,22 +345,18 @@ class Scheduler:
             # 节点下线会结束它的作业；agent 登记也从这里来。
             self._memory.load_partitions(connection, now)
 
-    def _answer(self, connection: Connection, questions: Sequence[Mapping[str, Any]]) -> None:
-        """按此刻的记忆回答；explain 与 plan 真的计划一次。"""
-        now = self._clock.now()
+    def _answer(self, connection: Connection, kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """按记忆回答；explain 与 plan 真的计划一次。在 fork 出来的子进程里执行。"""
+        return answer_question(connection, self._memory, self._policy, kind, payload, self._clock.now())
+
+    def _report(self, connection: Connection, payload: Mapping[str, Any]) -> None:
+        """调度器的统计：只几次除法，当场回答。"""
+        now, request_id = self._clock.now(), str(payload["request_id"])
         with connection.begin():
-            for question in questions:
-                request_id = str(question["payload"]["request_id"])
-                if question["kind"] == "diag":
-                    answer = self._statistics.report(now)
-                    if question["payload"].get("reset"):
-                        self._statistics.reset(now)
-                else:
-                    answer = answer_question(
-                        connection, self._memory, self._policy, question["kind"], question["payload"], now
-                    )
-                connection.execute(answer_insert(request_id, answer))
-                connection.execute(notify_answer(request_id))
+            connection.execute(answer_insert(request_id, self._statistics.report(now)))
+            connection.execute(notify_answer(request_id))
+        if payload.get("reset"):
+            self._statistics.reset(now)
 
     def _due(self) -> bool:
         wake = self._memory.next_wake()
@@ -355,27 +375,28 @@ class Scheduler:
         return bool(ended), unfinished or locked
 
     def _forward(self, connection: Connection, requests: Sequence[Mapping[str, Any]]) -> dict[str, list[Message]]:
-        """把请求转给作业所在的节点。"""
-        messages: dict[str, list[Message]] = {}
-        for request in requests:
-            message = Message(request["kind"], {"job_ids": request["job_ids"], **request["payload"]})
-            if request["node_names"]:
-                for node in request["node_names"]:
-                    messages.setdefault(node, []).append(message)
-                continue
+        """把一批请求转给作业所在的节点：找节点只要一条语句，紧接着的同样的请求并成一条消息。"""
+        if not requests:
+            return {}
+        asked = [
+            (place, job_id, request["kind"] == "read_log")
+            for place, request in enumerate(requests)
+            if not request["node_names"]
+            for job_id in request["job_ids"]
+        ]
+        targets: dict[int, dict[str, list[int]]] = {
+            place: dict.fromkeys(request["node_names"], request["job_ids"]) for place, request in enumerate(requests)
+        }
+        if asked:
+            places, job_ids, reading = zip(*asked, strict=True)
+            values = {"places": list(places), "job_ids": list(job_ids), "reading": list(reading)}
             with connection.begin():
-                nodes = connection.scalars(
-                    sa.text(
-                        "SELECT DISTINCT node_name FROM resource_allocations "
-                        "WHERE job_id = ANY(:job_ids) AND released_at IS NULL "
-                        # 读输出：作业结束了也问跑过它的节点。
-                        "UNION SELECT batch_host FROM jobs "
-                        "WHERE job_id = ANY(:job_ids) AND :kind = 'read_log' AND batch_host IS NOT NULL"
-                    ),
-                    {"job_ids": request["job_ids"], "kind": request["kind"]},
-                ).all()
-            for node in nodes:
-                messages.setdefault(node, []).append(message)
+                for row in connection.execute(_TARGETS, values):
+                    targets[row.place].setdefault(row.node_name, []).extend(row.job_ids)
+        messages: dict[str, list[Message]] = {}
+        for place, request in enumerate(requests):
+            for node, held in targets[place].items():
+                add_message(messages.setdefault(node, []), request["kind"], held, request["payload"])
         return messages
 
     def _cycle(self, connection: Connection, epoch: int) -> bool:
@@ -545,7 +566,8 @@ class Scheduler:
             wake = self._memory.next_wake()
             if wake is not None:
                 most_s = min(most_s, max(0.0, wake - self._clock.now()))
-            select.select([driver.fileno()], [], [], most_s)
+            answering = self._questions.descriptor
+            select.select([driver.fileno()] if answering is None else [driver.fileno(), answering], [], [], most_s)
         self._stopping.wait(max(0.0, self._rest_until - time.monotonic()))
         # 收下到此为止的通知，再去取收件箱：它们说的变化都已经提交，下一次取得到；之后的会再把这里叫醒。
         driver.pgconn.consume_input()
@@ -567,6 +589,15 @@ def _one_by_one(connection: Connection) -> Iterator[None]:
     finally:
         if not driver.closed:
             driver.autocommit = False
+
+
+def add_message(messages: list[Message], function: str, job_ids: Sequence[int], payload: Mapping[str, Any]) -> None:
+    """接在后面；与上一条是同样的请求时并进去：两万个 scancel 在一个节点上也只是一条消息。"""
+    last = messages[-1] if messages else None
+    if last is not None and last.function == function and {**last.payload, "job_ids": ()} == {**payload, "job_ids": ()}:
+        last.payload["job_ids"].extend(job_ids)
+    else:
+        messages.append(Message(function, {"job_ids": list(dict.fromkeys(job_ids)), **payload}))
 
 
 def _driver(connection: Connection) -> "psycopg.Connection[Any]":
