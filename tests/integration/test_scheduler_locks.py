@@ -16,6 +16,7 @@ from test_scheduler import scheduler, submitted
 from scns_conductor import migrations
 from scns_conductor.core.database import async_engine
 from scns_conductor.core.settings import Settings
+from scns_conductor.core.statements import LEADER_LOCK
 from scns_conductor.services.health import readiness
 
 LEASE_S = 2.0
@@ -235,3 +236,14 @@ def test_a_locked_table_is_told_and_the_leader_stays(yard: NodeYard, table: str,
         completes(yard, due, submitted(yard, "#!/bin/sh\n"))
         wait_until(lambda: health(yard)["status"] == "ok", "又就绪了")
         assert epochs(yard) == 1
+
+
+def test_the_election_lock_held_by_someone_else_is_told(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.submit("#!/bin/sh\n")
+    with locked(yard, f"SELECT pg_advisory_lock({LEADER_LOCK})") as session, scheduler(yard):
+        wait_until(lambda: blockers(yard) == {("advisory", BLOCKER, ())}, "健康检查说是谁占着")
+        assert health(yard)["status"] == "unavailable"
+        assert state(yard, job_id) == "PENDING"
+        session.execute("SELECT pg_advisory_unlock_all()")
+        completes(yard, job_id)

@@ -131,6 +131,7 @@ class Questions:
             os._exit(failed)
 
     def _answer_all(self, chosen: list[Question]) -> int:
+        signal.alarm(MOST_S)
         engine = sync_engine(self._settings, pool_size=1, role="scheduler-answers")
         failed = 0
         with engine.connect() as connection:

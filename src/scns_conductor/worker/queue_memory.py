@@ -301,7 +301,10 @@ class QueueMemory:
                 self.cluster.allocate(hold)
 
     def reconcile(self, connection: Connection, now: float) -> int:
-        """与数据库核对排队与运行的作业，修正不同之处；返回修正了几个。"""
+        """与数据库核对排队与运行的作业，修正不同之处；返回修正了几个。
+
+        收件箱里有话的不算：变化已经提交，只是还没有取。最后才看收件箱，所以先看到的变化，话一定也看得到。
+        """
         self.load_nodes(connection)
         self.load_partitions(connection, now)
         wrong: set[int] = set()
@@ -314,6 +317,8 @@ class QueueMemory:
             }
             wrong |= self.waiting.keys() - stored.keys()
         wrong |= queue_rows.holders(connection) ^ {job_id for job_id in self.cluster.running if job_id > 0}
+        if wrong:
+            wrong -= queue_rows.told(connection)
         self.refresh(connection, wrong, now)
         return len(wrong)
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
@@ -41,7 +41,7 @@ from scns_conductor.worker.explanation import answer_question
 from scns_conductor.worker.hot_statement import HotStatement
 from scns_conductor.worker.job_limits import JobLimits, end_overrun
 from scns_conductor.worker.job_priority import JobPriority
-from scns_conductor.worker.leader import Leadership, NotLeader
+from scns_conductor.worker.leader import HURRY_S, LOOK_S, Leadership, LeaseKeeper, NotLeader
 from scns_conductor.worker.locked_rows import LockedRows, bound_session
 from scns_conductor.worker.node_timeout import fail_silent_nodes
 from scns_conductor.worker.preemptions import request_preemptions, resume_preempted
@@ -61,6 +61,8 @@ FORWARDED = frozenset(
 )
 
 QUESTIONS = frozenset({"explain", "plan", "priorities", "shares"})
+# 没有通知也隔这么久看一次收件箱。
+IDLE_S = 3.0
 # 没有人等着的事（写原因、看期限）隔这么久做一次，不占启动作业的路。
 REASONS_INTERVAL_S = 1.0
 # 一个周期最多启动几个：提交的一批不太大，节点早些开工。
@@ -102,14 +104,12 @@ logger = logging.getLogger(__name__)
 class _Term:
     """一次任期里，各样事上次做的时刻（time.monotonic），与还欠着什么。"""
 
-    leadership: Leadership
+    epoch: int
+    keeper: LeaseKeeper
     reconciled: float
     prioritised: float
-    renewed: float = 0.0
     explained: float = 0.0
     looked: float = 0.0
-    # 领导者的行被锁着，租约续不了。
-    late: bool = False
     # 记忆要整个重装；有与计划有关的变化；原因还没有写完。
     reload: bool = True
     changed: bool = True
@@ -156,7 +156,7 @@ class Scheduler:
         while not self._stopping.is_set():
             try:
                 with engine.connect() as connection:
-                    self._serve(connection)
+                    self._serve(engine, connection)
             except (sa.exc.DBAPIError, psycopg.Error, NotLeader) as error:
                 logger.warning("scheduler_interrupted", extra={"error": str(error).splitlines()[:1]})
                 engine.dispose()
@@ -165,11 +165,11 @@ class Scheduler:
         self._questions.close()
         self._publisher.close()
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, engine: Engine, connection: Connection) -> None:
         bound_session(connection)
         leadership = Leadership(connection, self._settings.scheduler_lease_s, self._clock)
         while not leadership.acquire():
-            if self._stopping.wait(RETRY_S):
+            if self._stopping.wait(HURRY_S if leadership.evicting else LOOK_S):
                 return
         with connection.begin():
             connection.execute(sa.text(f"LISTEN {INBOX_CHANNEL}"))
@@ -177,28 +177,26 @@ class Scheduler:
             _driver(connection).add_notify_handler(self._notice)
         self._locked.clear()
         now = time.monotonic()
-        term = _Term(leadership, reconciled=now, prioritised=now - self._settings.priority_calc_period_s)
-        while not self._stopping.is_set():
-            try:
-                self._turn(connection, term)
-            except sa.exc.DBAPIError as error:
-                if not gave_up_waiting(error):
-                    raise
-                # 等不到的不是某一行：领导权还在，记忆也许只更新了一半，等它放开再整个重装。
-                logger.warning("scheduler_blocked", extra={"error": str(error.orig).splitlines()[:1]})
-                with connection.begin():
-                    self._locked.look_at_tables(connection)
-                term.reload, term.renewed = True, 0.0
-                self._stopping.wait(RETRY_S)
+        with LeaseKeeper(engine, leadership, self._settings.scheduler_lease_s, lambda: self._locked.blocked) as keeper:
+            term = _Term(leadership.epoch, keeper, now, now - self._settings.priority_calc_period_s)
+            while not self._stopping.is_set():
+                keeper.check()
+                try:
+                    self._turn(connection, term)
+                except sa.exc.DBAPIError as error:
+                    if not gave_up_waiting(error):
+                        raise
+                    # 等不到的不是某一行：领导权还在，记忆也许只更新了一半，等它放开再整个重装。
+                    logger.warning("scheduler_blocked", extra={"error": str(error.orig).splitlines()[:1]})
+                    with connection.begin():
+                        self._locked.look_at_tables(connection)
+                    term.reload = True
+                    self._stopping.wait(RETRY_S)
         leadership.resign()
 
     def _turn(self, connection: Connection, term: _Term) -> None:
-        """走一遍：续租、核对、取收件箱、计划；没有事就等。"""
+        """走一遍：核对、取收件箱、计划；没有事就等。"""
         now = time.monotonic()
-        if now - term.renewed >= self._settings.scheduler_lease_s / 3:
-            # 续不了的（行被锁着）稍后再试。
-            term.late = not term.leadership.renew(self._locked.blocked)
-            term.renewed = now if not term.late else now - self._settings.scheduler_lease_s / 3 + RETRY_S
         if term.reload:
             self._load(connection)
             term.reload, term.changed = False, True
@@ -216,17 +214,16 @@ class Scheduler:
                 term.changed |= self._memory.prioritise(connection, self._clock.now())
             term.prioritised = now
         if term.changed:
-            term.changed = self._cycle(connection, term.leadership.epoch)
+            term.changed = self._cycle(connection, term.epoch)
             term.stale = True
             if term.changed:
                 return
         if term.stale and time.monotonic() - term.explained >= REASONS_INTERVAL_S:
-            term.changed, unfinished = self._settle(connection, term.leadership.epoch)
+            term.changed, unfinished = self._settle(connection, term.epoch)
             term.stale = term.changed or unfinished
             term.explained = time.monotonic()
         if not term.changed:
-            soon = term.stale or term.late or self._locked.any
-            self._wait(connection, REASONS_INTERVAL_S if soon else self._settings.scheduler_lease_s / 3)
+            self._wait(connection, REASONS_INTERVAL_S if term.stale or self._locked.any else IDLE_S)
             term.changed |= self._due()
 
     def _load(self, connection: Connection) -> None:
@@ -245,12 +242,8 @@ class Scheduler:
 
     def _look(self, connection: Connection, term: _Term) -> bool:
         """绕开的行放开了没有；返回有没有变化。"""
-        told = self._locked.blocked
         changed = self._look_at(connection)
         term.looked = time.monotonic()
-        if self._locked.blocked != told:
-            # 健康检查要说的变了：现在就写。
-            term.renewed = 0.0
         return changed
 
     def _look_at(self, connection: Connection, job_ids: Collection[int] = (), node_names: Collection[str] = ()) -> bool:
@@ -294,6 +287,8 @@ class Scheduler:
         # 增量的计划也定期从头核对一遍。
         self._planner.forget()
         if repaired:
+            # 每一个都是没有听到的变化：正常时是 0。
+            self._statistics.repaired += repaired
             logger.info("memory_reconciled", extra={"jobs": repaired})
         return changed or bool(repaired or silent.names)
 
