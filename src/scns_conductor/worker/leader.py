@@ -28,8 +28,9 @@ from scns_conductor.core.statements import LEADER_LOCK
 from scns_conductor.worker.database_clock import DatabaseClock
 from scns_conductor.worker.locked_rows import bound_session
 
-# 候选者隔这么久看一次；刚终止了旧领导者的会话，隔 HURRY_S 就再看。
+# 候选者隔这么久看一次；看到租约过期，隔 DOUBT_S 再看一次才算；刚终止了旧领导者的会话，隔 HURRY_S 就再看。
 LOOK_S = 0.5
+DOUBT_S = 0.25
 HURRY_S = 0.05
 # 一个租期里续这么多次；错过一两次也不过期。
 RENEWALS = 4
@@ -55,7 +56,9 @@ _EXPIRED = sa.text(
     "SELECT l.holder, l.backend_pid FROM scheduler_leader AS l "
     "JOIN pg_locks AS k ON k.pid = l.backend_pid AND k.locktype = 'advisory' "
     "AND k.objid = CAST(:key AS oid) AND k.granted "
-    "WHERE l.renewed_at < clock_timestamp() - make_interval(secs => :lease)"
+    # 它的会话还在做事，就不是被暂停了，只是机器太忙。
+    "LEFT JOIN pg_stat_activity AS a ON a.pid = l.backend_pid "
+    "WHERE greatest(l.renewed_at, a.state_change) < clock_timestamp() - make_interval(secs => :lease)"
 )
 _IS_UNLOCKED = sa.text(f"SELECT 1 FROM scheduler_leader WHERE {_UNLOCKED}")
 _RESIGN = sa.text(f"UPDATE scheduler_leader SET holder = NULL, backend_pid = NULL WHERE epoch = :epoch AND {_UNLOCKED}")
@@ -76,16 +79,17 @@ class Leadership:
         self._clock = clock or DatabaseClock()
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
         self.epoch = 0
-        # 最近一次看领导者；刚终止了它的会话。
+        # 最近一次看领导者；那时它的租约过期了；隔多久再看。
         self._looked_at = -float("inf")
-        self.evicting = False
+        self._doubted = False
+        self.look_again_s = LOOK_S
         # 最近一次看到领导者的行被锁着；说过是谁锁着的。
         self._locked_at = -float("inf")
         self._told: set[int] = set()
 
     def acquire(self) -> bool:
         """试着当选；成功返回 True。别人在任且租约有效、领导者的行被锁着时返回 False。"""
-        self.evicting = False
+        self.look_again_s = LOOK_S
         with self._connection.begin():
             if not self._connection.scalar(_TRY_LOCK, {"key": LEADER_LOCK}):
                 self._evict_expired()
@@ -106,9 +110,10 @@ class Leadership:
         """租约过期的领导者多半是被暂停了：终止它的会话，锁随之释放，下一轮就能当选。
 
         行被别的会话锁着时，它只是续不了租：不动它；放开之后也先给它一个租期的工夫来续。
-        自己也刚停过（机器挂起、数据库停住）的，再看一次才算。
+        要接连两次看到：自己也刚停过（机器挂起、数据库停住）的不算接连。
         """
         looked, self._looked_at = self._looked_at, time.monotonic()
+        doubted, self._doubted = self._doubted, False
         expired = self._connection.execute(_EXPIRED, {"key": LEADER_LOCK, "lease": self._lease_s}).first()
         if expired is None:
             self._row_is_free()
@@ -118,10 +123,13 @@ class Leadership:
             return
         self._row_is_free()
         now = time.monotonic()
-        if now - self._locked_at < self._lease_s or now - looked > 2 * LOOK_S:
+        if now - self._locked_at < self._lease_s:
+            return
+        if not doubted or now - looked > 2 * LOOK_S:
+            self._doubted, self.look_again_s = True, DOUBT_S
             return
         self._connection.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": expired.backend_pid})
-        self.evicting = True
+        self.look_again_s = HURRY_S
         logger.warning("leader_evicted", extra={"holder": expired.holder})
 
     def renew(self, blocked: Sequence[dict[str, Any]] = (), *, over: Connection | None = None) -> bool:

@@ -41,7 +41,7 @@ from scns_conductor.worker.explanation import answer_question
 from scns_conductor.worker.hot_statement import HotStatement
 from scns_conductor.worker.job_limits import JobLimits, end_overrun
 from scns_conductor.worker.job_priority import JobPriority
-from scns_conductor.worker.leader import HURRY_S, LOOK_S, Leadership, LeaseKeeper, NotLeader
+from scns_conductor.worker.leader import Leadership, LeaseKeeper, NotLeader
 from scns_conductor.worker.locked_rows import LockedRows, bound_session
 from scns_conductor.worker.node_timeout import fail_silent_nodes
 from scns_conductor.worker.preemptions import request_preemptions, resume_preempted
@@ -169,7 +169,7 @@ class Scheduler:
         bound_session(connection)
         leadership = Leadership(connection, self._settings.scheduler_lease_s, self._clock)
         while not leadership.acquire():
-            if self._stopping.wait(HURRY_S if leadership.evicting else LOOK_S):
+            if self._stopping.wait(leadership.look_again_s):
                 return
         with connection.begin():
             connection.execute(sa.text(f"LISTEN {INBOX_CHANNEL}"))
@@ -228,15 +228,18 @@ class Scheduler:
 
     def _load(self, connection: Connection) -> None:
         """从头装载记忆。"""
-        with connection.begin():
-            self._memory.load_all(connection, self._clock.now())
+        # 装好的队列不成环，也活得久：垃圾回收不必一遍遍地走过它——走一遍要占住解释器几秒，租约也续不了。
+        gc.disable()
+        try:
+            with connection.begin():
+                self._memory.load_all(connection, self._clock.now())
+            gc.freeze()
+        finally:
+            gc.enable()
         self._locked.tables_free()
         self._reasons = ReasonWriter()
         self._planner.forget()
         self._remind(connection)
-        # 装好的队列不成环，也活得久：垃圾回收不必一遍遍地走过它。
-        gc.collect()
-        gc.freeze()
 
     # ---- 被别的会话锁着的行 ----
 
