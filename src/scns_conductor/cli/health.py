@@ -35,5 +35,13 @@ def _row(name: str, check: Any) -> tuple[str, str, str]:
             f"{node}：{'、'.join(found['not_enforced'])}" for node, found in told.items() if found.get("not_enforced")
         ]
         return name, "weak" if weak else "ok", "；".join(weak)
+    if "blocked_by" in check:
+        blocks = check["blocked_by"]
+        blocking = [f"{_locked(block)}被 {block['application_name']}（pid={block['pid']}）锁着" for block in blocks]
+        return name, str(check.get("status", "-")), "；".join(blocking)
     rest = {key: value for key, value in check.items() if key != "status" and value not in (None, [], {})}
     return name, str(check.get("status", "-")), "，".join(f"{key}={value}" for key, value in rest.items())
+
+
+def _locked(block: dict[str, Any]) -> str:
+    return f"{block['table']} {','.join(block['rows'])} " if block["rows"] else f"整个 {block['table']} "

@@ -75,6 +75,13 @@ class Unauthorized(ConductorError):
         super().__init__(detail=detail, code=code, status=401, headers={"WWW-Authenticate": "Bearer"})
 
 
+class TooManyRequests(ConductorError):
+    """一个用户同时要得太多（429），带 Retry-After（秒）。"""
+
+    def __init__(self, detail: str, code: str = "too_many_requests", retry_after_s: int = 1) -> None:
+        super().__init__(detail=detail, code=code, status=429, headers={"Retry-After": str(retry_after_s)})
+
+
 class ServiceUnavailable(ConductorError):
     """依赖的服务暂时不在（503），带 Retry-After（秒）。"""
 

@@ -554,6 +554,12 @@ class SchedulerLeader(SQLModel, table=True):
     backend_pid: int | None = Field(None, description="持锁连接在 PostgreSQL 里的进程号")
     acquired_at: datetime | None = Field(None, sa_type=TIMESTAMP)
     renewed_at: datetime | None = Field(None, sa_type=TIMESTAMP, description="租约最近一次续期")
+    blocked: list[dict[str, Any]] = Field(
+        default_factory=list,
+        sa_type=JSONB,
+        sa_column_kwargs={"server_default": sa.text("'[]'::jsonb")},
+        description="绕开了哪些被别的会话锁住的行，谁锁着",
+    )
 
     __table_args__ = (sa.CheckConstraint("singleton", name="scheduler_leader_single"),)
 

@@ -169,7 +169,7 @@ class Settings(BaseSettings):
     )
     kill_invalid_dependency: bool = Field(False, description="依赖永远不能满足的作业是否直接取消")
     licenses: str = Field("", description="全集群的许可证，如 matlab:5,ansys:2（slurm.conf 的 Licenses）")
-    scheduler_lease_s: float = Field(10.0, gt=0, description="领导者的租期（秒），过期后别的候选者接管")
+    scheduler_lease_s: float = Field(2.0, gt=0, description="领导者的租期（秒），过期后别的候选者接管")
     reconcile_interval_s: float = Field(10.0, gt=0, description="慢速核对的间隔（秒）")
 
     log_format: Literal["console", "json"] = Field("console", description="日志格式")

@@ -17,6 +17,8 @@ RESERVATION_LIVES = (
     f"(end_time > clock_timestamp() OR flags && CAST(ARRAY[{', '.join(map(repr, RECURRING))}] AS text[]))"
 )
 INBOX_CHANNEL = "scns_inbox"
+# 领导者持有的咨询锁。
+LEADER_LOCK = 7236302
 ANSWER_CHANNEL = "scns_answer"
 
 
@@ -40,9 +42,10 @@ def notify_inbox() -> sa.TextClause:
 
 DRAIN_MOST = 10_000
 # 取走收件箱里的行。DELETE … RETURNING 使提交的先后无关紧要：不漏，不重；调用者自行按 inbox_id 排序。
+# 被别的会话锁着的行留着，下次再取。
 DRAIN_INBOX = f"""
     DELETE FROM scheduler_inbox WHERE inbox_id IN
-      (SELECT inbox_id FROM scheduler_inbox ORDER BY inbox_id LIMIT {DRAIN_MOST})
+      (SELECT inbox_id FROM scheduler_inbox ORDER BY inbox_id LIMIT {DRAIN_MOST} FOR UPDATE SKIP LOCKED)
     RETURNING inbox_id, kind, job_ids, node_names, payload
 """
 
@@ -60,8 +63,8 @@ def notify_answer(request_id: str) -> sa.Select[Any]:
 def leader_select() -> sa.TextClause:
     """领导者：holder、epoch、renewed_at，以及 alive（租约 :lease 秒之内续过）；没有领导者时没有行。"""
     return sa.text(
-        "SELECT holder, epoch, renewed_at, renewed_at > clock_timestamp() - make_interval(secs => :lease) AS alive "
-        "FROM scheduler_leader"
+        "SELECT holder, epoch, renewed_at, renewed_at > clock_timestamp() - make_interval(secs => :lease) AS alive, "
+        "backend_pid, blocked FROM scheduler_leader"
     )
 
 
@@ -125,7 +128,7 @@ def release_allocations(job_ids_sql: str) -> str:
       FROM released GROUP BY node_name
     ),
     locked AS (
-      SELECT n.name FROM nodes AS n JOIN freed ON freed.node_name = n.name ORDER BY n.name FOR UPDATE OF n
+      SELECT n.name FROM nodes AS n JOIN freed ON freed.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
     ),
     returned_to_nodes AS (
       UPDATE nodes AS n SET

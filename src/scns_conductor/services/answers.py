@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,12 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.errors import ConductorError, TooManyRequests
 from scns_conductor.core.statements import ANSWER_CHANNEL, inbox_insert, notify_inbox
 
 ANSWER_WAIT_S = 10.0
+# 一个用户同时问调度器的问题至多这么多个（每个 API 进程）：它们真的计划一次，不便宜。
+MOST_OPEN = 4
 _TAKE = sa.text("DELETE FROM request_answers WHERE request_id = :request_id RETURNING answer")
 
 logger = logging.getLogger(__name__)
@@ -35,8 +38,23 @@ class AnswerDesk:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._open: Counter[str] = Counter()
         self._listener: AsyncConnection | None = None
         self._lock = asyncio.Lock()
+
+    async def ask_scheduler(self, kind: str, user_name: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """替一个用户问调度器要计划才答得出的；同时问得太多抛 TooManyRequests，等久了抛 AnswerTimeout。"""
+        if self._open[user_name] >= MOST_OPEN:
+            raise TooManyRequests(
+                f"你同时有 {MOST_OPEN} 个问题在等调度器回答；请等它们答完再问", code="too_many_questions"
+            )
+        self._open[user_name] += 1
+        try:
+            return await self.ask(kind, payload={**payload, "user_name": user_name})
+        finally:
+            self._open[user_name] -= 1
+            if not self._open[user_name]:
+                del self._open[user_name]
 
     async def ask(
         self,

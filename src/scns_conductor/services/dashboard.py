@@ -122,8 +122,9 @@ class Dashboard:
         async with self._engine.connect() as connection:
             row = (await connection.execute(leader_select(), {"lease": self._lease_s})).mappings().one_or_none()
         if row is None:
-            return {"holder": None, "epoch": 0, "renewed_at": None, "alive": False}
-        return {**row, "alive": bool(row["alive"])}
+            return {"holder": None, "epoch": 0, "renewed_at": None, "alive": False, "blocked": []}
+        found = {name: row[name] for name in ("holder", "epoch", "renewed_at", "blocked")}
+        return {**found, "alive": bool(row["alive"])}
 
     async def overview(self) -> dict[str, Any]:
         """GET /dashboard 的回答。"""

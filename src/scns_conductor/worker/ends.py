@@ -91,7 +91,7 @@ _COMMIT = HotStatement(
       -- 写出号来，规划器最坏也只按号去找，不从头扫 jobs_active。
       WHERE j.job_id = ANY(CAST(%(job_ids)s AS bigint[])) AND j.restart_count = r.restart_count
         AND j.state IN ('RUNNING', 'SUSPENDED')
-      ORDER BY j.job_id FOR UPDATE OF j
+      ORDER BY j.job_id FOR NO KEY UPDATE OF j
     ),
     ended AS (
       UPDATE jobs AS j SET

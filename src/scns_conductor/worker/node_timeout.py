@@ -4,6 +4,7 @@
 资源在进程都没了之后才归还；它也失联时，下一轮在这里结束。
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -12,15 +13,20 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core import hostlist
 from scns_conductor.core.states import JobState
 from scns_conductor.worker.ends import JobEnd, commit_ends
+from scns_conductor.worker.locked_rows import lock_free_jobs
 
+_OVERDUE = "state = 'UP' AND last_heartbeat < clock_timestamp() - make_interval(secs => :timeout)"
+# 行被别的会话锁着的，心跳写不进去，不能说它失联；刚放开的（spared）也给它写的工夫。
 _SILENT = sa.text(
     "UPDATE nodes SET state = 'DOWN', reason = 'Not responding', reason_user = 'scheduler', "
-    "reason_time = clock_timestamp() WHERE state = 'UP' "
-    "AND last_heartbeat < clock_timestamp() - make_interval(secs => :timeout) RETURNING name"
+    f"reason_time = clock_timestamp() WHERE name IN (SELECT name FROM nodes WHERE {_OVERDUE} "
+    "AND name <> ALL(CAST(:spared AS text[])) ORDER BY name FOR NO KEY UPDATE SKIP LOCKED) RETURNING name"
 )
-# 被管理员下线、而分配还没有归还的。
+_LEFT_UP = sa.text(f"SELECT name FROM nodes WHERE {_OVERDUE} AND name <> ALL(CAST(:spared AS text[]))")
+# 已经下线、而分配还没有归还的：管理员下线的，或判失联时作业的行被锁着。
 _TAKEN_DOWN = sa.text(
-    "SELECT DISTINCT n.name FROM nodes AS n JOIN resource_allocations AS a ON a.node_name = n.name "
+    "SELECT DISTINCT n.name, coalesce(n.reason_user = 'scheduler', false) AS silent "
+    "FROM nodes AS n JOIN resource_allocations AS a ON a.node_name = n.name "
     "WHERE n.state = 'DOWN' AND a.released_at IS NULL"
 )
 _VICTIMS = sa.text(
@@ -42,21 +48,37 @@ _ASK_TO_END = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class SilentNodes:
-    """刚刚判定失联的节点，以及因此要请来核对的节点：节点名 -> 作业号。"""
+    """刚刚判定失联的节点，以及因此要请来核对的节点：节点名 -> 作业号。
+
+    locked_jobs、locked_nodes 的行（或分配）被别的会话锁着，这一轮没有动。
+    """
 
     names: list[str] = field(default_factory=list)
     to_sync: dict[str, list[int]] = field(default_factory=dict)
+    locked_jobs: list[int] = field(default_factory=list)
+    locked_nodes: list[str] = field(default_factory=list)
 
 
-def fail_silent_nodes(connection: Connection, timeout_s: float) -> SilentNodes:
-    """在调用者的事务里执行；事务提交之后，调用者应给 to_sync 里的节点发 sync。"""
-    silent = SilentNodes(list(connection.scalars(_SILENT, {"timeout": timeout_s})))
+def fail_silent_nodes(connection: Connection, timeout_s: float, spared: Sequence[str] = ()) -> SilentNodes:
+    """在调用者的事务里执行；事务提交之后，调用者应给 to_sync 里的节点发 sync。spared 的节点不判失联。"""
+    values = {"timeout": timeout_s, "spared": list(spared)}
+    silent = SilentNodes(list(connection.scalars(_SILENT, values)))
+    silent.locked_nodes.extend(connection.scalars(_LEFT_UP, values))
     lost = set(silent.names)
-    silent.names.extend(name for name in connection.scalars(_TAKEN_DOWN) if name not in lost)
+    for row in connection.execute(_TAKEN_DOWN).all():
+        if row.name not in lost:
+            silent.names.append(row.name)
+        if row.silent:
+            lost.add(row.name)
     if not silent.names:
         return silent
     ends = []
-    for victim in connection.execute(_VICTIMS, {"names": silent.names}).all():
+    victims = connection.execute(_VICTIMS, {"names": silent.names}).all()
+    free = lock_free_jobs(connection, {victim.job_id for victim in victims})
+    for victim in victims:
+        if victim.job_id not in free:
+            silent.locked_jobs.append(victim.job_id)
+            continue
         gone = victim.node_name in lost
         reason = f"节点 {victim.node_name} " + (f"失联超过 {timeout_s:g} 秒" if gone else "被管理员下线")
         if not gone:

@@ -39,7 +39,7 @@ _SUSPEND = sa.text(
       SELECT j.job_id, j.restart_count, w.message FROM jobs AS j JOIN wanted AS w USING (job_id)
       WHERE j.state = 'RUNNING' AND j.requested_end_state IS NULL
         AND EXISTS (SELECT FROM scheduler_leader WHERE epoch = :epoch)
-      ORDER BY j.job_id FOR UPDATE OF j
+      ORDER BY j.job_id FOR NO KEY UPDATE OF j
     ),
     suspended AS (
       UPDATE jobs AS j SET state = 'SUSPENDED', suspend_time = clock_timestamp() FROM chosen
@@ -52,7 +52,7 @@ _SUSPEND = sa.text(
     ),
     given AS (SELECT node_name, sum(lent_cpus)::integer AS cpus FROM lent GROUP BY node_name),
     locked AS (
-      SELECT n.name FROM nodes AS n JOIN given ON given.node_name = n.name ORDER BY n.name FOR UPDATE OF n
+      SELECT n.name FROM nodes AS n JOIN given ON given.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
     ),
     counted AS (
       UPDATE nodes AS n SET allocated_cpus = n.allocated_cpus - given.cpus
@@ -71,7 +71,7 @@ _RESUME = sa.text(
       SELECT j.job_id, j.restart_count FROM jobs AS j
       WHERE j.job_id = ANY(CAST(:job_ids AS bigint[])) AND j.state = 'SUSPENDED' AND j.requested_end_state IS NULL
         AND EXISTS (SELECT FROM scheduler_leader WHERE epoch = :epoch)
-      ORDER BY j.job_id FOR UPDATE OF j
+      ORDER BY j.job_id FOR NO KEY UPDATE OF j
     ),
     taken AS (
       UPDATE resource_allocations AS a SET cpus = a.lent_cpus, lent_cpus = 0 FROM chosen
@@ -86,7 +86,7 @@ _RESUME = sa.text(
     ),
     wanted AS (SELECT node_name, sum(cpus)::integer AS cpus FROM taken GROUP BY node_name),
     locked AS (
-      SELECT n.name FROM nodes AS n JOIN wanted ON wanted.node_name = n.name ORDER BY n.name FOR UPDATE OF n
+      SELECT n.name FROM nodes AS n JOIN wanted ON wanted.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
     ),
     counted AS (
       UPDATE nodes AS n SET allocated_cpus = n.allocated_cpus + wanted.cpus

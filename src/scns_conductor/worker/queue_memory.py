@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -45,10 +45,14 @@ from scns_conductor.worker.job_limits import JobLimits, Pools, Runner
 from scns_conductor.worker.job_priority import Applicant, JobPriority, age_from
 
 _Value = TypeVar("_Value", bound=Hashable)
+# 闹钟比排队的作业多出这么多才清一遍。
+MOST_WAKES = 1000
 # 共用的值至多记这么多种。
 MOST_SHARED = 20_000
 # 这样的作业不会再启动了：到期的结束，依赖无望的按设置取消。
 HOPELESS = frozenset({"Deadline", "DependencyNeverSatisfied"})
+# 作业的行被别的会话锁着（Slurm 的 SystemFailure：作业之外的毛病）。
+LOCKED = "SystemFailure"
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +95,11 @@ class QueueMemory:
     precedence: Mapping[str, int] = field(default_factory=dict)
     # 有受阻的作业在等谁的豁免时间过去。
     exempt_ends_at: float | None = None
+    # 行被别的会话锁着的作业与节点 -> 说明：绕开它们（见 locked_rows）。
+    locked_jobs: Mapping[int, str] = field(default_factory=dict)
+    locked_nodes: Mapping[str, str] = field(default_factory=dict)
+    # 数据库的钟此刻的 Unix 秒。
+    clock: Callable[[], float] = time.time
     cluster: Cluster = field(default_factory=Cluster)
     queue: Queue = field(default_factory=Queue)
     waiting: dict[int, Waiting] = field(default_factory=dict)
@@ -99,8 +108,9 @@ class QueueMemory:
     hopeless: set[int] = field(default_factory=set)
     _tasks_running: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     _array_of: dict[int, int] = field(default_factory=dict)
-    _dependents: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
-    _singletons: dict[tuple[str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
+    # 空了的集合不留着：跑上几个月，所依赖的作业有几百万个。
+    _dependents: dict[int, set[int]] = field(default_factory=dict)
+    _singletons: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     _wakes: list[tuple[float, int]] = field(default_factory=list)
     _boundaries: list[float] = field(default_factory=list)
     _ticked_at: float = 0.0
@@ -151,7 +161,8 @@ class QueueMemory:
     def load_nodes(self, connection: Connection, names: Sequence[str] | None = None) -> None:
         """读节点；names 为 None 是全部。"""
         for facts in queue_rows.nodes(connection, names):
-            self.cluster.upsert_node(facts)
+            locked = facts.name in self.locked_nodes
+            self.cluster.upsert_node(replace(facts, schedulable=False) if locked else facts)
 
     def load_partitions(self, connection: Connection, now: float) -> None:
         """读分区与预留；变了则全部作业的资格重看一遍。"""
@@ -173,7 +184,7 @@ class QueueMemory:
                 end = first.start_time + first.time_limit + first.suspended_s
             if first.ending:
                 # 资源快要空出来：为抢占者留着，换了领导者也一样。
-                end = min(end, time.time() + self.kill_wait_s)
+                end = min(end, self.clock() + self.kill_wait_s)
             shares = tuple(
                 NodeShare(
                     self.cluster.index[part.node_name], part.cpus, part.memory, tuple(part.gres.items()), part.tasks
@@ -243,7 +254,7 @@ class QueueMemory:
 
     def ended(self, connection: Connection, job_ids: Collection[int], now: float) -> None:
         """这些作业结束了，不再排队：没有别的作业等它们的，不必重读。"""
-        if any(self._singletons.values()):
+        if self._singletons:
             watched = set(job_ids)
         else:
             watched = {
@@ -264,7 +275,7 @@ class QueueMemory:
     def forget_running(self, job_id: int, arrays: set[int] | None = None) -> None:
         """作业不再占资源。"""
         self.cluster.release(job_id)
-        self.limits.ended(job_id, time.time())
+        self.limits.ended(job_id, self.clock())
         array = self._array_of.pop(job_id, None)
         if array is not None:
             self._tasks_running[array].discard(job_id)
@@ -290,7 +301,10 @@ class QueueMemory:
                 self.cluster.allocate(hold)
 
     def reconcile(self, connection: Connection, now: float) -> int:
-        """与数据库核对排队与运行的作业，修正不同之处；返回修正了几个。"""
+        """与数据库核对排队与运行的作业，修正不同之处；返回修正了几个。
+
+        收件箱里有话的不算：变化已经提交，只是还没有取。最后才看收件箱，所以先看到的变化，话一定也看得到。
+        """
         self.load_nodes(connection)
         self.load_partitions(connection, now)
         wrong: set[int] = set()
@@ -303,6 +317,8 @@ class QueueMemory:
             }
             wrong |= self.waiting.keys() - stored.keys()
         wrong |= queue_rows.holders(connection) ^ {job_id for job_id in self.cluster.running if job_id > 0}
+        if wrong:
+            wrong -= queue_rows.told(connection)
         self.refresh(connection, wrong, now)
         return len(wrong)
 
@@ -312,9 +328,12 @@ class QueueMemory:
         if waiting is None:
             return
         self._checksum -= queue_rows.checksum_of(job_id, waiting.job.revision)
-        for other in waiting.dependency.job_ids if waiting.dependency else ():
-            self._dependents[other].discard(job_id)
-        self._singletons.get((waiting.user_name, waiting.name), set()).discard(job_id)
+        if waiting.dependency is None:
+            return
+        for other in waiting.dependency.job_ids:
+            _discard(self._dependents, other, job_id)
+        if waiting.dependency.singleton:
+            _discard(self._singletons, (waiting.user_name, waiting.name), job_id)
 
     def _absorb(self, connection: Connection, rows: Iterable[Mapping[str, Any]], now: float) -> None:
         depending: list[int] = []
@@ -332,9 +351,9 @@ class QueueMemory:
             if waiting.dependency is not None:
                 depending.append(job_id)
                 for other in waiting.dependency.job_ids:
-                    self._dependents[other].add(job_id)
+                    self._dependents.setdefault(other, set()).add(job_id)
                 if waiting.dependency.singleton:
-                    self._singletons[(waiting.user_name, waiting.name)].add(job_id)
+                    self._singletons.setdefault((waiting.user_name, waiting.name), set()).add(job_id)
             self._update_available(waiting)
             self._judge(waiting, now)
             if self.priority.enabled:
@@ -429,6 +448,10 @@ class QueueMemory:
         found = ineligible(waiting.request, self.cluster.partitions, now, self.cluster.reservations)
         if found is None and waiting.violation is not None:
             found = Ineligible(waiting.violation.reason, waiting.violation.message)
+        locked = self.locked_jobs.get(waiting.job.job_id)
+        if locked is not None:
+            # 放开时重读它。
+            found = Ineligible(LOCKED, locked)
         reason, message = (None, None) if found is None else (found.reason, found.message)
         if (reason, message) != (waiting.job.reason, waiting.job.message):
             self.unwritten[waiting.job.job_id] = None
@@ -436,7 +459,7 @@ class QueueMemory:
             self.hopeless.add(waiting.job.job_id)
         self.queue.judge(waiting.job, reason, message)
         if found is not None and found.wake_at is not None:
-            heapq.heappush(self._wakes, (found.wake_at, waiting.job.job_id))
+            self._wake_at(found.wake_at, waiting.job.job_id)
         if waiting.switches_until is not None and waiting.job.shape.switches is not None:
             if waiting.switches_until <= now:
                 # 等够了：跨几个都行。
@@ -444,13 +467,13 @@ class QueueMemory:
                 if waiting.job.job_id in self.queue.jobs:
                     self.queue.upsert(waiting.job)
             else:
-                heapq.heappush(self._wakes, (waiting.switches_until, waiting.job.job_id))
+                self._wake_at(waiting.switches_until, waiting.job.job_id)
         if found is None and len(waiting.request.partitions) > 1:
             self._narrow(waiting)
         latest = waiting.request.latest_start
         if latest is not None and latest >= now:
             # 等着等着就来不及了：到时再看，那时的原因是 Deadline。
-            heapq.heappush(self._wakes, (latest + 0.001, waiting.job.job_id))
+            self._wake_at(latest + 0.001, waiting.job.job_id)
         return found
 
     def _narrow(self, waiting: Waiting) -> None:
@@ -483,6 +506,12 @@ class QueueMemory:
             else:
                 self._judge(waiting, now)
         self._evaluate(connection, sorted(depending), now)
+
+    def _wake_at(self, moment: float, job_id: int) -> None:
+        heapq.heappush(self._wakes, (moment, job_id))
+        # 每改一次分区，还没到时刻的都重看一遍、各添一个：同样的、已经不在的清掉。
+        if len(self._wakes) > 8 * len(self.waiting) + MOST_WAKES:
+            self._wakes = sorted({each for each in self._wakes if each[1] in self.waiting})
 
     def next_wake(self) -> float | None:
         """下一个要醒来的时刻：有作业到了时刻，或有预留开始、结束。"""
@@ -540,7 +569,7 @@ class QueueMemory:
             self._judge(waiting, now)
             if found.outcome is Outcome.WAITING and found.wake_at is not None:
                 # after:12+5 是到时刻才满足的。
-                heapq.heappush(self._wakes, (found.wake_at, job_id))
+                self._wake_at(found.wake_at, job_id)
 
     # ---- 启动之后 ----
 
@@ -564,7 +593,7 @@ class QueueMemory:
                 partition,
                 pools,
                 qos=qos,
-                start_time=time.time(),
+                start_time=self.clock(),
                 reservation=job.shape.reservation,
             )
         )
@@ -589,14 +618,14 @@ class QueueMemory:
             # 依赖已满足的都启动了，其余的当场再看一遍。
             waiting.request = replace(waiting.request, dependency=Outcome.WAITING)
             self._judge(waiting, now)
-            heapq.heappush(self._wakes, (now, job.job_id))
+            self._wake_at(now, job.job_id)
 
     def _start_dependents(self, job_id: int, now: float) -> None:
         """它启动了：写了 after 的看一遍。"""
         for other in self._dependents.get(job_id, ()):
             waiting = self.waiting.get(other)
             if waiting is not None and waiting.dependency is not None and waiting.dependency.on_start:
-                heapq.heappush(self._wakes, (now, other))
+                self._wake_at(now, other)
 
     def partition_of(self, start: PlannedStart) -> str | None:
         """提交时列了几个分区的，在哪个里启动；只列了一个的是 None。"""
@@ -625,3 +654,11 @@ class QueueMemory:
             time_limit_s=None if math.isinf(limit_s) else limit_s,
         )
         return Runner(request.account, request.user, request.qos, request.partitions[0], demand, now)
+
+
+def _discard(index: dict[_Value, set[int]], key: _Value, job_id: int) -> None:
+    found = index.get(key)
+    if found is not None:
+        found.discard(job_id)
+        if not found:
+            del index[key]

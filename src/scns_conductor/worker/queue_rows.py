@@ -50,6 +50,7 @@ _CHECKSUM = sa.text(
         "::", r"\:\:"
     )
 )
+_TOLD = sa.text("SELECT DISTINCT unnest(job_ids) FROM scheduler_inbox WHERE kind IN ('jobs', 'ended')")
 _HOLDERS = sa.text("SELECT DISTINCT job_id FROM resource_allocations WHERE released_at IS NULL")
 
 
@@ -123,6 +124,11 @@ def checksum_of(job_id: int, revision: int) -> int:
 def holders(connection: Connection) -> set[int]:
     """占着资源的作业号。"""
     return set(connection.scalars(_HOLDERS))
+
+
+def told(connection: Connection) -> set[int]:
+    """收件箱里还没有取走的变化说的作业。"""
+    return set(connection.scalars(_TOLD))
 
 
 def runner_of(parts: Sequence[Any]) -> Runner:

@@ -47,6 +47,8 @@ class SchedulerStatistics:
     started: int = 0
     backfilled: int = 0
     backfilled_ever: int = 0
+    # 核对时修正了的作业：变化没有经收件箱告诉调度器。
+    repaired: int = 0
 
     def reset(self, now: float) -> None:
         """从头计（sdiag -r）。"""
@@ -93,6 +95,7 @@ class SchedulerStatistics:
             "schedule_cycle_per_minute": int(self.cycle.count / minutes),
             "schedule_queue_length": self.queue.last,
             "jobs_started": self.started,
+            "jobs_repaired": self.repaired,
             "bf_backfilled_jobs": self.backfilled_ever,
             "bf_last_backfilled_jobs": self.backfilled,
             "bf_backfilled_het_jobs": 0,

@@ -138,7 +138,7 @@ _COMMIT = HotStatement(
       FROM allocated GROUP BY node_name
     ),
     locked AS (
-      SELECT n.name FROM nodes AS n JOIN added ON added.node_name = n.name ORDER BY n.name FOR UPDATE OF n
+      SELECT n.name FROM nodes AS n JOIN added ON added.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
     ),
     counted AS (
       UPDATE nodes AS n SET

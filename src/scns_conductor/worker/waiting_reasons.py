@@ -24,12 +24,19 @@ MOST_ROWS = 5000
 # 预计开始变动不到这么多秒就不写：它每个周期都会抖一点。
 EXPECTED_START_TOLERANCE_S = 5.0
 
+# 还没有写成的：与哪个原因都不同。
+NEVER_WRITTEN = ("", None, None)
+
 _MARK = sa.text(
     """
     UPDATE jobs AS j SET reason = w.reason, error_msg = w.message, expected_start_time = w.expected
     FROM unnest(CAST(:job_ids AS bigint[]), CAST(:reasons AS text[]), CAST(:messages AS text[]),
                 CAST(:expected AS timestamptz[])) AS w(job_id, reason, message, expected)
-    WHERE j.job_id = w.job_id AND j.job_id = ANY(CAST(:job_ids AS bigint[])) AND j.state = 'PENDING'
+    WHERE j.job_id = w.job_id AND j.state = 'PENDING' AND j.job_id IN (
+      -- 被别的会话锁着的跳过，下次再写。
+      SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state = 'PENDING'
+      ORDER BY job_id FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING j.job_id
     """
 )
 _END = sa.text(
@@ -42,7 +49,9 @@ _END = sa.text(
         reason = CASE w.state WHEN 'DEADLINE' THEN 'DeadLine' ELSE 'DependencyNeverSatisfied' END,
         error_msg = w.message, end_time = clock_timestamp(), exit_status = 0, exit_signal = 0,
         expected_start_time = NULL, revision = revision + 1
-      FROM wanted AS w WHERE j.job_id = w.job_id AND j.job_id = ANY(CAST(:job_ids AS bigint[])) AND j.state = 'PENDING'
+      FROM wanted AS w WHERE j.job_id = w.job_id AND j.state = 'PENDING' AND j.job_id IN (
+          SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state = 'PENDING'
+          ORDER BY job_id FOR NO KEY UPDATE SKIP LOCKED)
         AND EXISTS (SELECT FROM scheduler_leader WHERE epoch = :epoch)
       RETURNING j.job_id, j.restart_count, w.state AS to_state, w.message
     )
@@ -85,7 +94,11 @@ class ReasonWriter:
                 self._backlog.popleft()
                 continue
             self._consider(memory, found, expected, head, rows)
-        _write(connection, rows)
+        written = _write(connection, rows)
+        for job_id, *_ in rows:
+            if job_id not in written and job_id in memory.waiting:
+                memory.waiting[job_id].written = NEVER_WRITTEN
+                memory.unwritten[job_id] = None
         return bool(memory.unwritten or self._backlog)
 
     def _retell(self, memory: QueueMemory, plan: Plan) -> int | None:
@@ -151,7 +164,8 @@ class ReasonWriter:
     ) -> None:
         """与写过的不同就记下来。"""
         waiting = memory.waiting.get(job_id)
-        if waiting is None:
+        if waiting is None or job_id in memory.locked_jobs:
+            # 锁着的写不进去；放开时重读它，又会轮到。
             return
         job = waiting.job
         told = self._told.get((job.shape, job.time_limit_s))
@@ -175,23 +189,23 @@ class ReasonWriter:
             rows.append((job_id, *found, start))
 
 
-def _write(connection: Connection, rows: "Sequence[_Row]") -> None:
-    if rows:
-        connection.execute(
-            _MARK,
-            {
-                "job_ids": [item[0] for item in rows],
-                "reasons": [item[1] for item in rows],
-                "messages": [item[2] for item in rows],
-                "expected": [None if item[3] is None else datetime.fromtimestamp(item[3], UTC) for item in rows],
-            },
-        )
+def _write(connection: Connection, rows: "Sequence[_Row]") -> set[int]:
+    """写下去；返回写成了的。"""
+    if not rows:
+        return set()
+    values = {
+        "job_ids": [item[0] for item in rows],
+        "reasons": [item[1] for item in rows],
+        "messages": [item[2] for item in rows],
+        "expected": [None if item[3] is None else datetime.fromtimestamp(item[3], UTC) for item in rows],
+    }
+    return set(connection.scalars(_MARK, values))
 
 
 def end_hopeless(
     connection: Connection, epoch: int, memory: QueueMemory, *, kill_invalid_dependency: bool
-) -> list[int]:
-    """结束来不及的（DEADLINE）与依赖无望且要求取消的；返回作业号。"""
+) -> tuple[list[int], bool]:
+    """结束来不及的（DEADLINE）与依赖无望且要求取消的；返回 (作业号, 还有没有没结束的——行被锁着)。"""
     wanted: list[tuple[int, str, str]] = []
     for job_id in list(memory.hopeless):
         waiting = memory.waiting.get(job_id)
@@ -203,7 +217,8 @@ def end_hopeless(
             own = waiting.kill_on_invalid_dependency
             if kill_invalid_dependency if own is None else own:
                 wanted.append((job_id, "CANCELLED", waiting.job.message or ""))
-    return _end(connection, epoch, wanted)
+    ended = _end(connection, epoch, wanted)
+    return ended, len(ended) < len(wanted)
 
 
 def _end(connection: Connection, epoch: int, wanted: Iterable[tuple[int, str, str]]) -> list[int]:

@@ -24,7 +24,7 @@ async def live() -> dict[str, str]:
     responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}, 503: {"description": "还不能"}},
 )
 async def ready(parts: PartsDep) -> Response:
-    """数据库连得上、结构是这个版本要的；领导者与节点只报告。"""
+    """数据库连得上、结构是这个版本要的，调度没有整个被别的会话的锁挡住；领导者与节点别的情形只报告。"""
     settings = parts.settings
     found = await readiness(parts.engine, parts.schema_version, settings.scheduler_lease_s, settings.node_timeout_s)
     good = found["status"] == "ok"
@@ -52,5 +52,6 @@ async def metrics(parts: PartsDep, _identity: IdentityDep) -> Response:
     for name in ("cpus", "memory_mb"):
         gauge(f"scns_{name}_total", "可用节点的总量", {(): resources[name]["total"]})
         gauge(f"scns_{name}_used", "已分配的", {(): resources[name]["used"]})
+    gauge("scns_scheduler_blockers", "锁着调度器要写的行、它只好绕开的会话", {(): len(leader["blocked"])})
     gauge("scns_scheduler_leader_alive", "有没有调度领导者", {(): float(leader["alive"])})
     return Response(generate_latest(registry) + generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

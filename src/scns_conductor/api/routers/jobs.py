@@ -130,7 +130,7 @@ async def script(job_id: str, parts: PartsDep, identity: IdentityDep) -> Respons
 
 
 @router.get("/{job_id}/why", summary="为什么还没有开始")
-async def why(job_id: str, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def why(job_id: str, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """由调度器按当前的计划回答：缺什么、谁在前面、预计何时、怎样能更早。"""
     row = await read_job(parts.engine, job_id, "job_id, state, reason, error_msg")
     if row["state"] != "PENDING":
@@ -141,7 +141,7 @@ async def why(job_id: str, parts: PartsDep, _identity: IdentityDep) -> dict[str,
             "text": f"作业 {job_id} 不在排队，它的状态是 {row['state']}"
             + (f"：{row['error_msg']}" if row["error_msg"] else ""),
         }
-    answer = await parts.desk.ask("explain", job_ids=[row["job_id"]], payload={"job_id": row["job_id"]})
+    answer = await parts.desk.ask_scheduler("explain", identity.user_name, {"job_id": row["job_id"]})
     return {"job_id": job_id, "state": row["state"], **answer}
 
 

@@ -13,7 +13,7 @@ router = APIRouter(tags=["优先级"])
 @router.get("/priorities", summary="排队的作业的优先级与各因子")
 async def priorities(
     parts: PartsDep,
-    _identity: IdentityDep,
+    identity: IdentityDep,
     job_id: Annotated[str | None, Query(description="作业号，逗号分隔；缺省是全部（至多 10,000 个，从高到低）")] = None,
 ) -> dict[str, Any]:
     """factors 是各因子乘以权重之后的值，priority_type 为 basic 时是空的；不在排队的作业不在其中。"""
@@ -23,14 +23,14 @@ async def priorities(
         if not all(word.isdigit() and len(word) < 19 for word in words):
             raise InvalidRequest("job_id", "应是逗号分隔的数字，如 12,13")
         payload["job_ids"] = [int(word) for word in words]
-    answer = await parts.desk.ask("priorities", payload=payload)
+    answer = await parts.desk.ask_scheduler("priorities", identity.user_name, payload)
     return {**answer, "weights": parts.settings.priority_weights, "priority_type": parts.settings.priority_type}
 
 
 @router.get("/shares", summary="公平份额：各用户的份额、用量与因子")
-async def shares(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def shares(parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """shares 是各用户的，accounts 是公平树里的账户（上级在前，parent 为 null 的在根之下）。
 
     用量是衰减过的 CPU·秒，每 SCNS_PRIORITY_CALC_PERIOD_S 秒重算；priority_type 为 basic 时是空的。
     """
-    return await parts.desk.ask("shares", payload={})
+    return await parts.desk.ask_scheduler("shares", identity.user_name, {})

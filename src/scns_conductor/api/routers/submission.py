@@ -216,7 +216,7 @@ async def cancel(
 async def plan(body: SubmitRequest, parts: PartsDep, submitter: SubmitterDep) -> dict[str, Any]:
     """sbatch --test-only。调度器真的按这份要求排一次。"""
     row = await _row(body.model_copy(update={"script": body.script or "#!/bin/sh\n"}), parts, submitter)
-    return await parts.desk.ask("plan", payload={"job": plan_columns(row)})
+    return await parts.desk.ask_scheduler("plan", submitter.identity.user_name, {"job": plan_columns(row)})
 
 
 def plan_columns(row: dict[str, Any]) -> dict[str, Any]:
