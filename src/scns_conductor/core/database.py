@@ -33,6 +33,7 @@ _SESSION = {
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 # Worker 的语句都是「给出一批作业号，各自去找」：表还小时定下的「从头扫」，表长大了也不许沿用。
 _LOOKUPS = {"enable_seqscan": "off"}
+LOCK_TIMEOUT = "55P03"
 # 会话再也不能用了：只读（备库；只读的那阵子开的会话一直只读）、被终止、服务器关闭或启动中。
 UNUSABLE_SESSION = frozenset({"25006", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"})
 

@@ -25,8 +25,16 @@ from scns_conductor.core.gres import format_gres
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.logging import configure_logging
+from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings, load_settings
-from scns_conductor.core.statements import DRAIN_INBOX, DRAIN_MOST, INBOX_CHANNEL, answer_insert, notify_answer
+from scns_conductor.core.statements import (
+    DRAIN_INBOX,
+    DRAIN_MOST,
+    INBOX_CHANNEL,
+    answer_insert,
+    notify_answer,
+    notify_queue_crowded,
+)
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.scheduling.placement import Placement
 from scns_conductor.scheduling.plan import Plan, PlannedStart
@@ -56,6 +64,8 @@ FORWARDED = frozenset(
 )
 
 QUESTIONS = frozenset({"explain", "plan", "priorities", "shares", "diag"})
+# 听不到通知时隔这么久看一眼收件箱。
+DEAF_POLL_S = 0.5
 # 没有人等着的事（写原因、看期限）隔这么久做一次，不占启动作业的路。
 REASONS_INTERVAL_S = 1.0
 # 一个周期最多启动几个：提交的一批不太大，节点早些开工。
@@ -94,6 +104,7 @@ class Scheduler:
         self._plan: Plan | None = None
         self._reprioritise = False
         self._notified = False
+        self._deaf = False
         self._rest_until = 0.0
         self._statistics = SchedulerStatistics(time.time())
 
@@ -106,6 +117,8 @@ class Scheduler:
         engine = sync_engine(self._settings, pool_size=1, role="scheduler")
         while not self._stopping.is_set():
             try:
+                if not await_schema(engine, self._stopping):
+                    break
                 with engine.connect() as connection:
                     self._serve(connection)
             except (sa.exc.DBAPIError, psycopg.Error, NotLeader) as error:
@@ -140,6 +153,8 @@ class Scheduler:
             if now - renewed >= self._settings.scheduler_lease_s / 3:
                 leadership.renew()
                 renewed = now
+                # 通知的队列快满时没有人再送通知：收件箱隔一会儿自己看。
+                self._deaf = self._is_deaf(connection)
             if now - reconciled >= self._settings.reconcile_interval_s:
                 changed |= self._reconcile(connection)
                 reconciled = time.monotonic()
@@ -159,9 +174,17 @@ class Scheduler:
                 stale = changed or unfinished
                 explained = time.monotonic()
             if not changed:
-                self._wait(connection, REASONS_INTERVAL_S if stale else self._settings.scheduler_lease_s / 3)
+                idle_s = REASONS_INTERVAL_S if stale else self._settings.scheduler_lease_s / 3
+                self._wait(connection, min(idle_s, DEAF_POLL_S) if self._deaf else idle_s)
                 changed |= self._due()
         leadership.resign()
+
+    def _is_deaf(self, connection: Connection) -> bool:
+        with connection.begin():
+            deaf = bool(connection.scalar(notify_queue_crowded()))
+        if deaf and not self._deaf:
+            logger.warning("notify_queue_crowded", extra={"poll_s": DEAF_POLL_S})
+        return deaf
 
     def _reconcile(self, connection: Connection) -> bool:
         """慢速核对：失联的节点；记忆与数据库的差别。返回有没有变化。"""

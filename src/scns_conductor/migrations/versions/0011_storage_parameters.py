@@ -13,7 +13,7 @@ depends_on = None
 
 # 服务器缺省的 20% 才清理：五百万行的 jobs 要攒一百万个死行。这些表自己说了算，不靠 postgresql.conf。
 # fillfactor 只给没有动索引列的更新很多的表（原因、认领、进程号、心跳）：空出的地方使它们都是 HOT。
-_PARAMETERS = {
+_PARAMETERS: dict[str, dict[str, float | str]] = {
     "jobs": {
         "fillfactor": 85,
         "autovacuum_vacuum_scale_factor": 0.02,
