@@ -35,6 +35,11 @@ def usage(connection: "psycopg.Connection[tuple[object, ...]]") -> float:
     return float(str(row[0]))
 
 
+def fill(connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+    for number in range(10_000):
+        connection.execute("SELECT pg_notify('anything', %s)", [f"{number}{'x' * 7000}"])
+
+
 def test_a_full_queue_stops_nothing(outage: Outage, system: RunningSystem) -> None:
     other = outage.engines.database_url.replace("@/scns?", "@/postgres?")
     with psycopg.connect(other, autocommit=True) as sender, psycopg.connect(other) as idler:
@@ -43,8 +48,7 @@ def test_a_full_queue_stops_nothing(outage: Outage, system: RunningSystem) -> No
         # 停在事务里：队列的尾巴从此不动。
         idler.execute("SELECT 1")
         with pytest.raises(psycopg.errors.ProgramLimitExceeded):
-            for number in range(10_000):
-                sender.execute("SELECT pg_notify('anything', %s)", [f"{number}{'x' * 7000}"])
+            fill(sender)
         assert usage(sender) > 0.9
         # 领导者等的是租期的三分之一：等它发现没有通知可听。
         log = system.data_dir / "scheduler.log"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.services.job_admission import reserve_submissions
 from scns_conductor.services.job_insert import insert_jobs
+
+logger = logging.getLogger(__name__)
 
 # 一批最多合多少个单独的提交；再多也不会更快，只会让先到的多等。
 GROUP_LIMIT = 500
@@ -191,6 +194,7 @@ class SubmitQueue:
                 await self._writer
 
     async def _write_all(self) -> None:
+        batch: list[_Waiting] = []
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:GROUP_LIMIT], self._waiting[GROUP_LIMIT:]
@@ -201,6 +205,14 @@ class SubmitQueue:
                     continue
                 for item, job_id in zip(batch, job_ids, strict=True):
                     _settle(item, job_id)
+        except BaseException as error:
+            # 这个任务死了没有别人知道：等着它的当场就都失败，不会一直等下去；下一个提交另起一个。
+            logger.exception("submit_writer_died")
+            for item in [*batch, *self._waiting]:
+                if not item.done.done():
+                    item.done.set_exception(RuntimeError(f"写提交的任务意外结束：{error!r}"))
+            self._waiting = []
+            raise
         finally:
             self._writer = None
 
