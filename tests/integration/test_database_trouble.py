@@ -158,6 +158,30 @@ def test_a_spell_of_read_only_is_503_and_passes(system: RunningSystem) -> None:
         assert {status for status, _ in answers} == {200}, answers
 
 
+def test_a_job_that_ends_in_a_read_only_spell_keeps_its_end_and_output(system: RunningSystem, tmp_path: Path) -> None:
+    """这样的错是暂时的，不是「数据库不收这个结束」：输出与说明都不丢。"""
+    go = tmp_path / "go"
+    job = system.submit(f"echo kept; while [ ! -e {go} ]; do sleep 0.05; done; exit 3\n")
+    system.wait_state(job, "RUNNING")
+    log = system.data_dir / "logs" / "agent-node1.log"
+    before = len(log.read_text())
+    with database(system) as connection:
+        connection.execute("ALTER DATABASE scns SET default_transaction_read_only = on")
+        try:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'scns-conductor/%'"
+            )
+            go.touch()
+            wait_until(lambda: "ends_commit_retry" in log.read_text()[before:], 60, "代理送不出结束")
+        finally:
+            connection.execute("ALTER DATABASE scns RESET default_transaction_read_only")
+        ended = system.wait_state(job)
+        assert (ended["state"], ended["detail"]["exit_code"]) == ("FAILED", "3:0")
+        rows = connection.execute("SELECT content FROM job_outputs WHERE job_id = %s", [job]).fetchall()
+    assert b"kept\n" in [bytes(row[0]) for row in rows]
+    assert "end_rejected" not in log.read_text()[before:]
+
+
 def test_sbatch_waits_out_a_spell_of_503(system: RunningSystem, tmp_path: Path) -> None:
     script = tmp_path / "job.sh"
     script.write_text("#!/bin/sh\nexit 0\n")

@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+import os
 import re
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from debian_postgres import DebianPostgres, deployed_system
 from running_system import RunningSystem, wait_until
 from scns_conductor.core.database import async_engine, direct_connection, sync_engine
 from scns_conductor.core.settings import Settings
+from scns_conductor.local.engine_user import choose_engine_user
 from scns_conductor.local.engines import Engines
 
 NOOP = "#!/bin/sh\n"
@@ -137,3 +140,37 @@ def test_a_stricter_durability_of_the_server_is_kept(debian_postgres: DebianPost
     settings = Settings(database_url=debian_postgres.url(database))  # type: ignore[arg-type]
     with direct_connection(settings, "test") as connection:
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("remote_apply",)
+
+
+@pytest.fixture
+def bouncer_url(debian_postgres: DebianPostgres, database: str) -> Iterator[str]:
+    """PgBouncer，会话模式，缺省设置（拒绝不认识的启动参数）。"""
+    user, folder = choose_engine_user(debian_postgres.folder / "data"), debian_postgres.folder
+    configuration = folder / "pgbouncer.ini"
+    configuration.write_text(
+        f"[databases]\n* = host={folder} port=5432 user=scns\n[pgbouncer]\nlisten_addr =\nlisten_port = 6432\n"
+        f"unix_socket_dir = {folder}\nauth_type = any\npool_mode = session\ndefault_pool_size = 50\n"
+    )
+    if user.switch:
+        os.chown(configuration, user.uid, user.gid)
+    with open(folder / "pgbouncer.log", "wb") as log:
+        process = subprocess.Popen(
+            ["/usr/sbin/pgbouncer", configuration], cwd="/", stdout=log, stderr=log, **user.popen_options()
+        )
+    wait_until((folder / ".s.PGSQL.6432").exists, 30, "PgBouncer 起来")
+    yield debian_postgres.url(database).replace("port=5432", "port=6432")
+    process.terminate()
+    process.wait(30)
+
+
+def test_pgbouncer_in_session_mode_is_good_enough(bouncer_url: str, engines: Engines, scratch: Path) -> None:
+    with deployed_system(scratch / "bouncer", bouncer_url, engines.redis_url) as system:
+        jobs = [system.submit(NOOP, standard_output="/dev/null") for _ in range(10)]
+        for job in jobs:
+            assert system.wait_state(job)["state"] == "COMPLETED"
+        assert system.call("GET", "/diag")[0] == 200
+        settings = Settings(database_url=bouncer_url)  # type: ignore[arg-type]
+        with direct_connection(settings, "test") as connection:
+            assert connection.execute("SHOW jit").fetchone() == ("off",)
+            found = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'scns-%'")
+            assert int(str(found.fetchone()[0])) > 3  # type: ignore[index]

@@ -528,7 +528,12 @@ def main() -> None:
         sys.exit(2)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: scheduler.stop())
-    scheduler.run()
+    try:
+        scheduler.run()
+    except ConductorError as error:
+        # 再试也没有用的：数据库服务器太旧。
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
