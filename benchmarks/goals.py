@@ -69,6 +69,7 @@ def goals(found: Mapping[str, Any]) -> list[Goal]:
         *_backlog(found.get("e", {})),
         *_history(found.get("f", {})),
         *_memory(found.get("e", {}), found.get("h", {})),
+        *_debian(found.get("j", {})),
     ]
     return listed
 
@@ -110,4 +111,19 @@ def _memory(e: Mapping[str, Any], h: Mapping[str, Any]) -> list[Goal]:
         Goal("h", "代理 + 牧守进程（RSS）", 120, node, "MiB", at_least=False),
         Goal("h", "调度器每个排队的作业", 1024, e["bytes_per_pending_job"] if e else None, "字节", at_least=False),
         Goal("h", "十万个作业之后长得最多的进程", 8, growth, "MiB", at_least=False),
+    ]
+
+
+def _debian(j: Mapping[str, Any]) -> list[Goal]:
+    array, separate, latency = (j.get(key, {}) for key in ("array", "separate", "latency_ms"))
+    return [
+        Goal("j", "数组：Debian 的 / 内嵌的", 0.9, _ratio(array.get("debian"), array.get("embedded"))),
+        Goal("j", "分别提交：Debian 的 / 内嵌的", 0.9, _ratio(separate.get("debian"), separate.get("embedded"))),
+        Goal(
+            "j",
+            "p50：Debian 的 / 内嵌的",
+            1.1,
+            _of_medians(latency.get("debian"), latency.get("embedded")),
+            at_least=False,
+        ),
     ]

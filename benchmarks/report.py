@@ -25,6 +25,7 @@ TITLES = {
     "g": "(g) 许多个模拟的节点",
     "h": "(h) 内存",
     "i": "(i) 多节点的作业，从提交到结束",
+    "j": "(j) Debian 的 PostgreSQL（缺省设置）与内嵌的",
 }
 
 
@@ -64,7 +65,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         lines.append(f"- **{TITLES.get(key[:1], key)}没有量成**（{key}）：{reason}")
     lines.append("")
     sections = {"a": _rates, "b": _rates, "c": _latency, "d": _submits, "e": _backlog, "f": _history, "g": _nodes}
-    sections |= {"h": _memory, "i": _multinode}
+    sections |= {"h": _memory, "i": _multinode, "j": _debian}
     for key, title in TITLES.items():
         if key in found:
             lines += [f"## {title}", "", *sections[key](found[key], options)]
@@ -186,3 +187,17 @@ def _multinode(found: Mapping[str, Any], options: Mapping[str, Any]) -> list[str
         f"{found['burst_tasks_per_s']:.0f} 个任务；每个任务的输出都核对过，各恰好一次。",
         "",
     ]
+
+
+def _debian(found: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    names = {
+        "array": "数组，有上限与自己的输出，每秒",
+        "separate": "分别提交，同上，每秒",
+        "latency_ms": "提交到第一行，毫秒",
+    }
+    rows = [
+        [names[key], spread(each["embedded"], 1), spread(each["debian"], 1),
+         f"{median(each['debian']) / median(each['embedded']):.2f}"]
+        for key, each in found.items()
+    ]  # fmt: skip
+    return _table(["", "内嵌的 18", "Debian 的", "之比"], rows)

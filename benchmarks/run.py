@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""make bench：本系统（内嵌 PostgreSQL，fsync 开着）与同一台机器上的对手轮流跑，量工单 05 的 (a)–(i)，对照目标。
+"""make bench：本系统（内嵌 PostgreSQL，fsync 开着）与同一台机器上的对手轮流跑，量工单 05 的 (a)–(j)，对照目标。
 
 例：make bench ARGS='--only a,b,c --rounds 1 --jobs 500'（一分钟）；缺省全部，一刻钟左右。
 进度写到 stderr，报告写到 stdout，另存 report.md、report.json、report.svg 到 --output。
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import backlog
+import debian
 import footprint
 import history
 import multinode
@@ -175,6 +176,15 @@ class Run:
         if self.slurm:
             self._add("d", "slurm", [self.slurm.submit_rate(100, CLIENTS)])
 
+    # ---- 内嵌的与 Debian 的 PostgreSQL 轮流的 (j) ----
+
+    def on_debian(self) -> None:
+        """(j)：缺省设置的 Debian 的 PostgreSQL 上跑得一样快。"""
+        folder = self.scratch / "debian"
+        folder.mkdir()
+        options = self.options
+        self.scenarios["j"] = debian.measure(folder, options.rounds, options.jobs, options.latencies)
+
     # ---- 只有本系统的 (e)–(i) ----
 
     def alone(self) -> None:
@@ -237,7 +247,7 @@ def machine() -> dict[str, Any]:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """命令行。"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="abcdefghi", help="只量这几项，如 a,b,c")
+    parser.add_argument("--only", default="abcdefghij", help="只量这几项，如 a,b,c")
     parser.add_argument("--without", default="", help="不比这几家：hyperqueue,slurm")
     parser.add_argument("--rounds", type=int, default=3, help="与对手轮流几轮")
     parser.add_argument("--jobs", type=int, default=3000, help="(a) 一轮几个；(b) 是它的三分之一")
@@ -289,6 +299,8 @@ def main() -> int:
             run.attempt("a–d", run.side_by_side)
         if run.wants("efghi"):
             run.attempt("e–i", run.alone)
+        if run.wants("j"):
+            run.attempt("j", run.on_debian)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     results = {

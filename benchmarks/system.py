@@ -14,7 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psycopg
+from pydantic import SecretStr
+
+from scns_conductor.core.database import direct_connection
+from scns_conductor.core.settings import Settings
 
 SLOTS = 64
 START_WAIT_S = 180.0
@@ -92,7 +95,9 @@ class System:
         self.host, self.port = host, int(port)
         words = shlex.split((self.data / "environment").read_text())
         self.connections = dict(word.partition("=")[::2] for word in words if "=" in word)
-        self.database = psycopg.connect(self.connections["SCNS_DATABASE_URL"], autocommit=True)
+        self.database = direct_connection(
+            Settings(database_url=SecretStr(self.connections["SCNS_DATABASE_URL"])), "bench"
+        )
         self.job: dict[str, Any] = {"current_working_directory": str(scratch), "standard_output": "/dev/null"}
         self._main = http.client.HTTPConnection(self.host, self.port)
 

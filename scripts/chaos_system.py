@@ -12,7 +12,10 @@ from pathlib import Path
 
 import psycopg
 import redis
+from pydantic import SecretStr
 
+from scns_conductor.core.database import direct_connection
+from scns_conductor.core.settings import Settings
 from scns_conductor.worker import process_table
 from scns_conductor.worker.cgroup import mounts, node_cgroup_path
 
@@ -162,7 +165,7 @@ class ChaosSystem:
 
     def database(self) -> "psycopg.Connection[tuple[object, ...]]":
         """直接连数据库；核对用。"""
-        return psycopg.connect(self.connection["SCNS_DATABASE_URL"], autocommit=True, connect_timeout=10)
+        return direct_connection(Settings(database_url=SecretStr(self.connection["SCNS_DATABASE_URL"])), "chaos")
 
     def flush_valkey(self) -> bool:
         """FLUSHALL；Valkey 恰好不在返回 False。"""

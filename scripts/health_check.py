@@ -3,7 +3,7 @@
 
 退出码说明哪一样不好（取最先不好的一样）：
   0 全部正常            3 Valkey 连不上          6 API 不应答
-  1 数据库连不上        4 没有调度领导者         7 作业没有跑通（--deep）
+  1 数据库不能用        4 没有调度领导者         7 作业没有跑通（--deep）
   2 结构版本不对        5 有节点没有心跳，或一个节点也没有
 设置与服务相同（SCNS_DATABASE_URL、SCNS_REDIS_URL……）；scns up 的系统可先执行 `. 数据目录/environment`。
 """
@@ -16,13 +16,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from typing import Any
 
 import redis
 import sqlalchemy as sa
 
-from scns_conductor import migrations
+from scns_conductor.client.endpoint import CLIENT_FILE, read_client_file
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.schema_version import mismatch_text, schema_version, wanted_version
+from scns_conductor.core.server_facts import SELECT_FACTS, database_report
 from scns_conductor.core.settings import Settings, current_user_name, load_settings
 from scns_conductor.core.statements import leader_select
 from scns_conductor.core.tokens import issue_token
@@ -36,26 +39,31 @@ class Unhealthy(Exception):
 
 
 def check_database(settings: Settings) -> str:
-    """连得上，能执行一条语句。"""
-    engine = sync_engine(settings, pool_size=1, role="health")
+    """连得上，够新，可写；设置不够好的只提醒，不算不好。"""
     try:
-        with engine.connect() as connection:
-            version = connection.scalar(sa.text("SHOW server_version"))
+        facts = _one(settings, SELECT_FACTS)
+        nodes = _one(settings, sa.text("SELECT to_regclass('nodes') AS found"))
+        counted = _one(settings, sa.text("SELECT count(*) AS nodes FROM nodes")) if nodes and nodes.found else None
     except sa.exc.DBAPIError as error:
         raise Unhealthy(
             f"连不上：{str(error.orig).splitlines()[0]}；检查 SCNS_DATABASE_URL 与服务是否在运行"
         ) from error
-    finally:
-        engine.dispose()
-    return f"PostgreSQL {version}"
+    assert facts is not None
+    report = database_report(facts._mapping, counted.nodes if counted else 0, settings.database_pool_size)
+    for shortfall in report["shortfalls"]:
+        print(f"注意  数据库：{shortfall}")
+    if "remedy" in report:
+        raise Unhealthy(f"PostgreSQL {report['version']}，{report['remedy']}")
+    return f"PostgreSQL {report['version']}"
 
 
 def check_schema(settings: Settings) -> str:
     """结构是这个版本要的。"""
-    current, wanted = migrations.current(settings), migrations.head()
+    engine = sync_engine(settings, role="health", lookups=False, pooled=False)
+    current, wanted = schema_version(engine), wanted_version()
     if current != wanted:
-        raise Unhealthy(f"结构是 {current}，应是 {wanted}；执行 scns db upgrade")
-    return str(current)
+        raise Unhealthy(mismatch_text(current, wanted))
+    return wanted
 
 
 def check_valkey(settings: Settings) -> str:
@@ -97,53 +105,86 @@ def check_nodes(settings: Settings) -> str:
 
 
 def check_api(settings: Settings) -> str:
-    """/health/ready 回答 200。"""
+    """/health/ready 回答 200，而且它连的就是这个数据库。"""
     url = _url(settings)
     try:
         with urllib.request.urlopen(f"{url}/health/ready", timeout=10) as answer:
-            json.loads(answer.read())
+            found = json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        raise Unhealthy(f"{url} 没有就绪：{_refusal(error)}") from error
     except (urllib.error.URLError, OSError, ValueError) as error:
-        raise Unhealthy(f"{url} 不应答：{error}") from error
+        raise Unhealthy(f"{url} 不应答：{error}；API 在别处就设 SCNS_URL，这台机器上没有就加 --skip-api") from error
+    facts = _one(settings, SELECT_FACTS)
+    if facts is None or found.get("checks", {}).get("database", {}).get("instance") != facts.instance:
+        raise Unhealthy(f"{url} 是别的系统：它连的不是 SCNS_DATABASE_URL 这个数据库；用 SCNS_URL 指明自己的 API")
     return url
 
 
-def check_job(settings: Settings) -> str:
-    """提交一个作业，等它跑完，核对输出。"""
-    token = issue_token(settings, current_user_name(), lifetime_s=300)
-    body = {"job": {"name": "health-check", "current_working_directory": "/tmp", "time_limit": "1",
-                    "standard_output": "/dev/null"}, "script": "#!/bin/sh\nexit 0\n"}  # fmt: skip
+def check_job(settings: Settings, options: argparse.Namespace) -> str:
+    """提交一个作业，等它跑完，核对结局。"""
+    user = options.user or _job_user(settings)
+    token = issue_token(settings, user, lifetime_s=300)
+    job = {"name": "health-check", "current_working_directory": "/tmp", "time_limit": "1",
+           "standard_output": "/dev/null", "account": options.account, "partition": options.partition}  # fmt: skip
+    body = {"job": {name: value for name, value in job.items() if value}, "script": "#!/bin/sh\nexit 0\n"}
     try:
         job_id = _call(settings, token, "POST", "/jobs/submit", body)["job_id"]
         deadline = time.monotonic() + DEEP_WAIT_S
         while True:
-            state = _call(settings, token, "GET", f"/jobs/query/{job_id}")["state"]
-            if state not in ("PENDING", "RUNNING"):
+            found = _call(settings, token, "GET", f"/jobs/query/{job_id}")
+            if found["state"] not in ("PENDING", "RUNNING"):
                 break
             if time.monotonic() > deadline:
                 _call(settings, token, "POST", f"/jobs/cancel/{job_id}")
-                raise Unhealthy(f"作业 {job_id} 在 {DEEP_WAIT_S:g} 秒内没有结束，停在 {state}；已取消")
+                raise Unhealthy(
+                    f"用户 {user} 的作业 {job_id} 在 {DEEP_WAIT_S:g} 秒内没有结束，停在 {found['state']}；已取消"
+                )
             time.sleep(0.1)
+    except urllib.error.HTTPError as error:
+        raise Unhealthy(
+            f"用户 {user} 的作业被拒：{_refusal(error)}；可用 --user、--account、--partition 换成有权提交的"
+        ) from error
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise Unhealthy(f"提交或查询出错：{error}") from error
-    if state != "COMPLETED":
-        raise Unhealthy(f"作业 {job_id} 的结局是 {state}，应是 COMPLETED")
-    return f"作业 {job_id} 跑通了"
+    if found["state"] != "COMPLETED":
+        why = found.get("error_msg") or "没有说明"
+        raise Unhealthy(f"用户 {user} 的作业 {job_id} 的结局是 {found['state']}（{why}），应是 COMPLETED")
+    return f"用户 {user} 的作业 {job_id} 跑通了"
 
 
-def _one(settings: Settings, statement: sa.TextClause, **values: object) -> "sa.Row[tuple[object, ...]] | None":
-    engine = sync_engine(settings, pool_size=1, role="health")
-    try:
-        with engine.connect() as connection:
-            return connection.execute(statement, values).one_or_none()
-    finally:
-        engine.dispose()
+def _job_user(settings: Settings) -> str:
+    """root 的作业节点缺省不跑：换成哪里都有的 nobody。"""
+    name = current_user_name()
+    return "nobody" if name == "root" and not settings.allow_root_jobs else name
+
+
+def _one(settings: Settings, statement: sa.TextClause, **values: object) -> "sa.Row[Any] | None":
+    engine = sync_engine(settings, role="health", lookups=False, pooled=False)
+    with engine.connect() as connection:
+        return connection.execute(statement, values).one_or_none()
 
 
 def _url(settings: Settings) -> str:
-    return os.environ.get("SCNS_URL") or f"http://{settings.api_host}:{settings.api_port}"
+    """SCNS_URL、数据目录里的 client.json（scns up）、设置里的监听地址，依次。"""
+    if os.environ.get("SCNS_URL"):
+        return os.environ["SCNS_URL"].rstrip("/")
+    known = read_client_file(str(settings.data_dir / CLIENT_FILE))
+    return known.url if known else f"http://{settings.api_host}:{settings.api_port}"
 
 
-def _call(settings: Settings, token: str, method: str, path: str, body: object = None) -> dict[str, str]:
+def _refusal(error: urllib.error.HTTPError) -> str:
+    """problem JSON 的那句话；/health/ready 的是没有就绪的几项。"""
+    try:
+        body = json.loads(error.read())
+    except ValueError:
+        return f"{error.code} {error.reason}"
+    if "detail" in body:
+        return f"{body['detail']}（{body.get('code')}）"
+    failed = {name: check["remedy"] for name, check in body.get("checks", {}).items() if "remedy" in check}
+    return "；".join(f"{name}：{remedy}" for name, remedy in failed.items()) or f"{error.code} {error.reason}"
+
+
+def _call(settings: Settings, token: str, method: str, path: str, body: object = None) -> dict[str, Any]:
     request = urllib.request.Request(
         _url(settings) + path,
         method=method,
@@ -151,7 +192,7 @@ def _call(settings: Settings, token: str, method: str, path: str, body: object =
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
-        found: dict[str, str] = json.loads(answer.read())
+        found: dict[str, Any] = json.loads(answer.read())
     return found
 
 
@@ -169,6 +210,9 @@ def main() -> int:
     """逐样检查并打印；返回退出码。"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--deep", action="store_true", help="再真的跑一个作业")
+    parser.add_argument("--user", help="--deep 的作业是谁的；缺省自己，root 的作业不许跑时是 nobody")
+    parser.add_argument("--account", help="--deep 的作业的账户")
+    parser.add_argument("--partition", help="--deep 的作业的分区")
     parser.add_argument("--skip-api", action="store_true", help="不查 API（在节点上用）")
     options = parser.parse_args()
     try:
@@ -179,7 +223,7 @@ def main() -> int:
     code = 0
     checks = [item for item in CHECKS if not (options.skip_api and item[1] == API)]
     if options.deep:
-        checks.append(("作业", JOB, check_job))
+        checks.append(("作业", JOB, lambda settings: check_job(settings, options)))
     for name, number, check in checks:
         try:
             print(f"正常  {name}：{check(settings)}")

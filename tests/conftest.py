@@ -3,6 +3,7 @@
 - engines：整个测试会话共用的两个引擎。
 - settings：一个全新的、已迁移的数据库，配自己的数据目录；测试完就删。
 - empty_settings：同上，但数据库是空的（迁移测试用）。
+- debian_postgres：Debian 自己的 PostgreSQL，缺省设置（jit 开着）；数据库各自建。
 - running_system：整个测试会话共用的 scns up（url、token）。要杀它、停它的测试自己用 start_system 起一个。
 """
 
@@ -17,6 +18,8 @@ import psycopg
 import pytest
 import redis
 
+from debian_postgres import DebianPostgres
+from debian_postgres import debian_postgres as started_debian_postgres
 from running_system import RunningSystem, start_system
 from scns_conductor import migrations
 from scns_conductor.core.settings import Settings
@@ -91,6 +94,13 @@ def settings(engines: Engines, tmp_path: Path) -> Iterator[Settings]:
 def empty_settings(engines: Engines, tmp_path: Path) -> Iterator[Settings]:
     """全新的空数据库。"""
     yield from _database(engines, tmp_path, "template0")
+
+
+@pytest.fixture(scope="session")
+def debian_postgres() -> Iterator[DebianPostgres]:
+    """整个会话共用的 Debian 的 PostgreSQL，缺省设置。"""
+    with started_debian_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

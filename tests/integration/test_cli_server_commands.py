@@ -31,7 +31,12 @@ def test_the_database_is_upgraded_and_tells_its_version(empty_settings: Settings
     assert scns(empty_settings, "db", "current").returncode == 1
     assert scns(empty_settings, "db", "upgrade").returncode == 0
     assert scns(empty_settings, "db", "current").returncode == 0
-    assert scns(empty_settings, "db", "downgrade", "base").stdout.strip() == "空库"
+    # 会丢数据：没有说 --yes、也没有人答应，就不动。
+    refused = scns(empty_settings, "db", "downgrade", "base")
+    assert refused.returncode == 1
+    assert "不能恢复" in refused.stdout
+    assert scns(empty_settings, "db", "current").returncode == 0
+    assert scns(empty_settings, "db", "downgrade", "base", "--yes").stdout.strip() == "空库"
 
 
 def test_a_database_that_is_away_is_one_line(settings: Settings) -> None:

@@ -156,3 +156,26 @@ def test_server_events_are_parsed() -> None:
     assert events == [ServerEvent("output", '{"text": "a"}'), ServerEvent("message", "1\n2")]
     assert events[0].output() == b"a"
     assert ServerEvent("output", '{"base64": "/w=="}').output() == b"\xff"
+
+
+def unavailable(connection: socket.socket) -> None:
+    read_request(connection)
+    body = json.dumps({"detail": "忙", "code": "row_locked"}).encode()
+    connection.sendall(http(body, "503 Service Unavailable", "Retry-After: 1", "Connection: close"))
+
+
+def test_a_503_is_sent_again_as_retry_after_says() -> None:
+    told: list[tuple[str, float]] = []
+    with serving(unavailable, answer_times(1)) as url:
+        transport = Transport(
+            url, "t", patience_s=30, on_wait=lambda problem, wait_s: told.append((problem.code, wait_s))
+        )
+        assert transport.request("POST", "/x", body={}, headers={"Idempotency-Key": "k"}).json() == {"good": True}
+        transport.close()
+    assert told == [("row_locked", 1.0)]
+
+
+@pytest.mark.parametrize(("method", "patience_s"), [("GET", 0.0), ("GET", 0.5), ("POST", 30.0)])
+def test_a_503_is_told_when_patience_is_short_or_sending_again_is_not_safe(method: str, patience_s: float) -> None:
+    with serving(unavailable) as url, pytest.raises(Problem, match="忙"):
+        Transport(url, "t", patience_s=patience_s).request(method, "/x")

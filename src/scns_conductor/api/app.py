@@ -1,13 +1,16 @@
 """FastAPI 应用的装配。"""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import sqlalchemy as sa
+import structlog
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from scns_conductor import migrations
 from scns_conductor.api import problems
 from scns_conductor.api.dependencies import Parts, Verifier
 from scns_conductor.api.middleware import Entrance
@@ -25,19 +28,25 @@ from scns_conductor.api.routers import (
     submission,
 )
 from scns_conductor.core.database import async_engine
+from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import ensure_key
 from scns_conductor.services.accounting_cache import AccountingCache
 from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.cluster_limits import LimitsCache
 from scns_conductor.services.dashboard import Dashboard
+from scns_conductor.services.health import readiness
 from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.submission import SubmitQueue
 from scns_conductor.slurm import rest
 
 BATCH_MAX_BYTES = 512 * 1024**2
 GC_THRESHOLD = 50_000
+LOOK_S = 5.0
+logger = structlog.get_logger(__name__)
+
 DESCRIPTION = """
 SCNS-Conductor 的作业接口：提交整份脚本，由系统决定何时何地运行，运行它，并且绝不丢失。
 
@@ -49,7 +58,7 @@ SCNS-Conductor 的作业接口：提交整份脚本，由系统决定何时何�
 def build_app(settings: Settings) -> FastAPI:
     """造一个应用；密钥有问题时抛 SettingsError。"""
     key = ensure_key(settings.jwt_key_path)
-    schema_version = migrations.head()
+    schema_version = wanted_version()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -70,6 +79,7 @@ def build_app(settings: Settings) -> FastAPI:
         )
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。
         gc.freeze()
+        await _look_at_server(engine, settings)
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         yield
         await queue.close()
@@ -95,6 +105,21 @@ def build_app(settings: Settings) -> FastAPI:
     app.add_middleware(QuickSubmit)
     app.add_middleware(Entrance, script_max_bytes=settings.script_max_bytes, batch_max_bytes=BATCH_MAX_BYTES)
     return app
+
+
+async def _look_at_server(engine: AsyncEngine, settings: Settings) -> None:
+    """启动时看一眼数据库服务器：不够的记进日志；数据库还没起来也照样启动。"""
+    try:
+        async with asyncio.timeout(LOOK_S):
+            found = await readiness(engine, settings, wanted_version())
+    except (ConductorError, sa.exc.SQLAlchemyError, OSError, TimeoutError) as error:
+        logger.warning("database_unavailable", error=str(error).splitlines()[0] if str(error) else type(error).__name__)
+        return
+    for shortfall in found["checks"]["database"]["shortfalls"]:
+        logger.warning("database_shortfall", shortfall=shortfall)
+    for name in ("database", "schema"):
+        if "remedy" in found["checks"][name]:
+            logger.error(f"{name}_unusable", **found["checks"][name])
 
 
 _PROBLEM: dict[str, Any] = {

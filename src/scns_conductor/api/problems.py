@@ -12,10 +12,12 @@ import sqlalchemy as sa
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 
+from scns_conductor.api.database_problem import database_error
 from scns_conductor.api.job_request import BatchRequest, JobRequest, SubmitRequest
-from scns_conductor.core.errors import ConductorError, FieldError, ServiceUnavailable
+from scns_conductor.core.errors import ConductorError, FieldError
 
 MEDIA_TYPE = "application/problem+json"
 # 位置参数写坏了就是“没有这样的东西”。
@@ -60,6 +62,8 @@ _MESSAGES = {
     "literal_error": "只能是 {expected}",
     "enum": "只能是 {expected}",
 }
+# 已经另有一行日志的。
+_TOLD = frozenset({"row_locked", "schema_mismatch"})
 _TITLES = {
     400: "请求有误",
     401: "需要认证",
@@ -139,43 +143,14 @@ def validation_problem(error: RequestValidationError) -> Response:
     return problem_response(422, "unknown_field" if unknown else "invalid_field", detail, errors)
 
 
-def database_problem(error: BaseException) -> Response | None:
-    """数据库不在（断线、拒绝、正在启动或关闭、连接用尽）是 503，它不收的文字是 422；别的返回 None。"""
-    cause: BaseException | None = error
-    while cause is not None:
-        lost = isinstance(cause, sa.exc.DBAPIError) and cause.connection_invalidated
-        away = isinstance(
-            cause,
-            OSError
-            | TimeoutError
-            | sa.exc.TimeoutError
-            | sa.exc.InterfaceError
-            | asyncpg.PostgresConnectionError
-            | asyncpg.InterfaceError
-            | asyncpg.exceptions.CannotConnectNowError
-            | asyncpg.exceptions.AdminShutdownError
-            | asyncpg.exceptions.CrashShutdownError
-            | asyncpg.exceptions.TooManyConnectionsError
-            | asyncpg.exceptions.InvalidCatalogNameError,
-        )
-        if lost or away:
-            return conductor_problem(
-                ServiceUnavailable("数据库暂时连不上；作业不会丢，请稍后再试", code="database_unavailable")
-            )
-        if isinstance(cause, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):
-            # 路径与查询参数在入口就拦下了；请求体里哪个字段都可能有，由数据库来认。
-            return problem_response(422, "invalid_field", "请求体的文字里含有 NUL 字节；请去掉")
-        cause = cause.__cause__ or cause.__context__ or getattr(cause, "orig", None)
-    return None
-
-
-def unexpected_problem(path: str, error: Exception) -> Response:
-    """不是业务错误的异常：数据库不在是 503，它不收的文字是 422，别的是 500；记进日志。"""
-    known = database_problem(error)
+async def unexpected_problem(path: str, error: Exception, engine: AsyncEngine) -> Response:
+    """不是业务错误的异常：数据库暂时不行是 503，它不收的文字是 422，别的是 500；记进日志。"""
+    known = await database_error(error, engine)
     if known is not None:
-        event = "database_unavailable" if known.status_code == 503 else "text_refused"
-        logger.warning(event, error=type(error).__name__)
-        return known
+        if known.code not in _TOLD:
+            event = "database_unavailable" if known.status == 503 else "text_refused"
+            logger.warning(event, error=type(error).__name__, code=known.code)
+        return conductor_problem(known)
     logger.error("unexpected_error", path=path, exc_info=error)
     return problem_response(500, "internal_error", "服务器内部出错，已记在日志里；请把 X-Request-Id 告诉管理员")
 
@@ -213,7 +188,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
-        return unexpected_problem(request.url.path, error)
+        return await unexpected_problem(request.url.path, error, request.app.state.parts.engine)
 
     for kind in (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         app.add_exception_handler(kind, _unexpected)

@@ -49,7 +49,8 @@ class QuickSubmit:
             await conductor_problem(error)(scope, receive, send)
             return
         except Exception as error:  # 与 FastAPI 的最外一层相同：什么错都要有回答
-            await unexpected_problem(PATH, error)(scope, receive, send)
+            problem = await unexpected_problem(PATH, error, parts.engine)
+            await problem(scope, receive, send)
             return
         body = b'{"job_id":"%b"}' % job_id.encode()
         kind = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]

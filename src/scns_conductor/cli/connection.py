@@ -10,9 +10,12 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from scns_conductor.client import Client
+    from scns_conductor.client import Client, Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# 服务器暂时不行（503）时，读与提交总共等这么久。
+PATIENCE_S = 60.0
 
 json_option = click.option("--json", "as_json", is_flag=True, help="在标准输出写 JSON")
 
@@ -21,7 +24,11 @@ def connected() -> "Client":
     """连到系统的客户端；作业来源记为 CLI。找不到系统抛 EndpointUnknown。"""
     from scns_conductor.client import Client
 
-    return Client(data_source="CLI")
+    return Client(data_source="CLI", patience_s=PATIENCE_S, on_wait=_waiting)
+
+
+def _waiting(problem: "Problem", wait_s: float) -> None:
+    print(f"scns：{problem.detail}；{wait_s:g} 秒后再试", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

@@ -36,8 +36,15 @@ def upgrade(revision: str) -> None:
 
 @db.command()
 @click.argument("revision")
-def downgrade(revision: str) -> None:
-    """降级到 REVISION；base 表示清空结构，数据随之删除。"""
+@click.option("--yes", is_flag=True, help="不再问")
+def downgrade(revision: str, yes: bool) -> None:
+    """降级到 REVISION；base 表示清空结构。新版本才有的列与表连同其中的数据一起删除，所以先问一声（--yes 不问）。"""
+    if not yes:
+        found = _run(lambda: migrations.current(load_settings()))
+        click.confirm(
+            f"从 {found or '空库'} 降到 {revision} 会删除新版本才有的列与表连同其中的数据，不能恢复；继续吗？",
+            abort=True,
+        )
     _run(lambda: migrations.downgrade(load_settings(), revision))
     click.echo(_run(lambda: migrations.current(load_settings())) or "空库")
 

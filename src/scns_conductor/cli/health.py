@@ -10,17 +10,23 @@ from scns_conductor.cli.connection import connected, json_option, print_json
 @click.command()
 @json_option
 def health(as_json: bool) -> None:
-    """系统是否就绪，以及各部分的状况；没有就绪时退出码为 1。"""
+    """系统是否就绪（作业能不能跑），以及各部分的状况；没有就绪时退出码为 1。"""
     with connected() as client:
         good, answer = client.ready()
         url = client.url
+    checks = answer.get("checks", {})
+    lacking = [name for name in ("scheduler", "nodes") if checks.get(name, {}).get("status") == "absent"]
+    good = good and not lacking
     if as_json:
         print_json(answer)
     else:
         from scns_conductor.cli.table import render
 
-        rows = [("系统", "就绪" if good else "没有就绪", url)]
-        rows += [_row(name, check) for name, check in answer.get("checks", {}).items() if check]
+        why = "、".join({"scheduler": "没有调度器", "nodes": "没有可用的节点"}[name] for name in lacking)
+        rows = [("系统", "就绪" if good else "没有就绪", f"{url}（{why}）" if why else url)]
+        rows += [_row(name, check) for name, check in checks.items() if check]
+        if not checks:
+            rows.append(("原因", str(answer.get("code", "")), str(answer.get("detail", ""))))
         click.echo(render(("部分", "状况", "说明"), rows))
     raise SystemExit(0 if good else 1)
 
@@ -35,13 +41,28 @@ def _row(name: str, check: Any) -> tuple[str, str, str]:
             f"{node}：{'、'.join(found['not_enforced'])}" for node, found in told.items() if found.get("not_enforced")
         ]
         return name, "weak" if weak else "ok", "；".join(weak)
-    if "blocked_by" in check:
-        blocks = check["blocked_by"]
-        blocking = [f"{_locked(block)}被 {block['application_name']}（pid={block['pid']}）锁着" for block in blocks]
-        return name, str(check.get("status", "-")), "；".join(blocking)
-    rest = {key: value for key, value in check.items() if key != "status" and value not in (None, [], {})}
-    return name, str(check.get("status", "-")), "，".join(f"{key}={value}" for key, value in rest.items())
+    rest: dict[str, Any] = {
+        key: value for key, value in check.items() if key != "status" and value not in (None, [], {})
+    }
+    rest.pop("instance", None)
+    extra = [
+        *rest.pop("shortfalls", []),
+        *(_holder(each) for each in rest.pop("held", [])),
+        *(_blocker(each) for each in rest.pop("blocked_by", [])),
+    ]
+    text = "，".join(f"{key}={value}" for key, value in rest.items())
+    return name, str(check.get("status", "-")), "；".join([*([text] if text else []), *extra])
 
 
-def _locked(block: dict[str, Any]) -> str:
-    return f"{block['table']} {','.join(block['rows'])} " if block["rows"] else f"整个 {block['table']} "
+def _holder(held: dict[str, Any]) -> str:
+    """停在事务里、锁着我们的行的会话。"""
+    return (
+        f"会话 {held['pid']}（{held['application_name'] or '没有名字'}）停在事务里，锁着 {'、'.join(held['tables'])}，"
+        f"已 {held['since_s']:.0f} 秒；可执行 SELECT pg_terminate_backend({held['pid']})"
+    )
+
+
+def _blocker(block: dict[str, Any]) -> str:
+    """锁着调度器要写的行的会话。"""
+    what = f"{block['table']} {','.join(block['rows'])}" if block["rows"] else f"整个 {block['table']}"
+    return f"{what} 被 {block['application_name']}（pid={block['pid']}）锁着"

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypedDict
 from urllib.parse import quote
@@ -80,17 +80,27 @@ class Client:
     """一个 API 的客户端；可作 with 的对象。不能在线程之间共用，一个线程一个。
 
     不给 url 就像 scns 命令那样自己找（SCNS_URL、SCNS_DATA_DIR、client.json）。
-    服务器拒绝时抛 Problem，连不上抛 Unreachable。
+    服务器拒绝时抛 Problem，连不上抛 Unreachable。patience_s：服务器暂时不行（503）时，读与提交照 Retry-After
+    再送，总共至多等这么久；每等一次先叫 on_wait（什么错，等几秒）。
     """
 
     def __init__(
-        self, url: str | None = None, token: str | None = None, *, timeout_s: float = 60.0, data_source: str = "API"
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        data_source: str = "API",
+        patience_s: float = 0.0,
+        on_wait: Callable[[Problem, float], None] | None = None,
     ) -> None:
         source = ""
         if url is None:
             endpoint = find_endpoint()
             url, token, source = endpoint.url, token or endpoint.token, endpoint.source
-        self.transport = Transport(url, token, timeout_s=timeout_s, source=source)
+        self.transport = Transport(
+            url, token, timeout_s=timeout_s, source=source, patience_s=patience_s, on_wait=on_wait
+        )
         self._token, self._data_source = token, data_source
         self._submit_headers = {"X-SCNS-Source": data_source}
 

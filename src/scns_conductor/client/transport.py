@@ -4,7 +4,8 @@ import copy
 import http.client
 import json
 import select
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -35,7 +36,16 @@ class Answer:
 class Transport:
     """到一个 API 的长连接；不能在线程之间共用。"""
 
-    def __init__(self, url: str, token: str | None = None, *, timeout_s: float = 60.0, source: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        source: str = "",
+        patience_s: float = 0.0,
+        on_wait: Callable[[Problem, float], None] | None = None,
+    ) -> None:
         parts = urlsplit(url if "//" in url else f"http://{url}")
         try:
             port = parts.port
@@ -45,6 +55,7 @@ class Transport:
             raise Unreachable(f"地址 {url!r} 不对，应如 http://127.0.0.1:6820")
         self.url = url
         self.timeout_s = timeout_s
+        self._patience_s, self._on_wait = patience_s, on_wait
         self._https = parts.scheme == "https"
         self._host, self._port = parts.hostname, port
         self._prefix = parts.path.rstrip("/")
@@ -78,8 +89,34 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         accept: frozenset[int] = frozenset(),
     ) -> Answer:
-        """发一个请求。HTTP 错误抛 Problem（accept 里的状态码除外），连不上抛 Unreachable。"""
-        response = self._send(method, path, query, body, headers or {}, self.timeout_s)
+        """发一个请求。HTTP 错误抛 Problem（accept 里的状态码除外），连不上抛 Unreachable。
+
+        503 而且重送不会多做一次的：照 Retry-After 等一等再送，总共至多等 patience_s 秒。
+        """
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return self._request(method, path, query, body, headers or {}, accept)
+            except Problem as problem:
+                wait_s = problem.retry_after_s
+                if problem.status != 503 or wait_s is None or not _repeatable(method, headers or {}):
+                    raise
+                if time.monotonic() + wait_s > deadline:
+                    raise
+                if self._on_wait is not None:
+                    self._on_wait(problem, wait_s)
+                time.sleep(wait_s)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Any,
+        headers: Mapping[str, str],
+        accept: frozenset[int],
+    ) -> Answer:
+        response = self._send(method, path, query, body, headers, self.timeout_s)
         try:
             data = response.read()
         except BROKEN as error:
@@ -121,7 +158,7 @@ class Transport:
         if body is not None:
             data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
             sent["Content-Type"] = "application/json"
-        repeatable = method in REPEATABLE or "Idempotency-Key" in headers
+        repeatable = _repeatable(method, headers)
         while True:
             connection, fresh = self._connected(timeout_s)
             try:
@@ -155,6 +192,10 @@ class Transport:
             ) from error
         self._connection = connection
         return connection, True
+
+
+def _repeatable(method: str, headers: Mapping[str, str]) -> bool:
+    return method in REPEATABLE or "Idempotency-Key" in headers
 
 
 def _problem(response: http.client.HTTPResponse, body: bytes) -> Problem:

@@ -1,17 +1,41 @@
-"""两个数据库引擎：API 用 asyncpg，Worker 用 psycopg 3；同一个地址，换驱动即可。"""
+"""两个数据库引擎：API 用 asyncpg，Worker 用 psycopg 3；同一个地址，换驱动即可。
 
+服务器是别人的：我们所需要的，每条会话连上时自己设（SET），不靠 postgresql.conf，
+也不靠启动参数 options（PgBouncer 拒绝它）。
+"""
+
+import select
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.engine import URL, Engine, ExceptionContext, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from scns_conductor.core.errors import SettingsError
+from scns_conductor.core.errors import ServiceUnavailable, SettingsError
 from scns_conductor.core.settings import Settings
 
 APPLICATION_NAME = "scns-conductor"
+# int4multirange 从 14 起才有。
+MINIMUM_VERSION = 14
+# 服务器怎样设都一样：每条会话自己设成这样。
+_SESSION = {
+    # 语句都短；即时编译一条的时间够执行它几百遍（缺省的 jit=on 使调度慢一百倍）。
+    "jit": "off",
+    "plan_cache_mode": "auto",
+    "random_page_cost": "1.1",
+    "timezone": "UTC",
+    "default_transaction_isolation": "read committed",
+    # 池里的与 LISTEN 的会话本来就闲着。
+    "idle_session_timeout": "0",
+}
+# 回答过 2xx 的作业不能丢；服务器要求得更严（remote_apply）的不改。
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 # Worker 的语句都是「给出一批作业号，各自去找」：表还小时定下的「从头扫」，表长大了也不许沿用。
-_LOOKUPS = "-c enable_seqscan=off"
+_LOOKUPS = {"enable_seqscan": "off"}
+LOCK_TIMEOUT = "55P03"
+# 会话再也不能用了：只读（备库；只读的那阵子开的会话一直只读）、被终止、服务器关闭或启动中。
+UNUSABLE_SESSION = frozenset({"25006", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"})
 
 
 def database_url(settings: Settings, driver: str) -> URL:
@@ -25,36 +49,138 @@ def database_url(settings: Settings, driver: str) -> URL:
     return url.set(drivername=f"postgresql+{driver}")
 
 
-def sync_engine(settings: Settings, *, pool_size: int = 2, role: str = "worker") -> Engine:
-    """Worker 一侧的引擎（psycopg 3）。role 写进 application_name，便于在 pg_stat_activity 里辨认。"""
-    return sa.create_engine(
+def session_sql(settings: Settings, *, lookups: bool = False, limits: bool = True) -> str:
+    """一条会话连上之后要执行的。lookups 是 Worker 的语句；limits 为假时不限时（迁移可以做很久）。"""
+    bounds = {
+        "statement_timeout": settings.database_statement_timeout_s,
+        "lock_timeout": settings.database_lock_timeout_s,
+        "idle_in_transaction_session_timeout": settings.database_idle_transaction_timeout_s,
+    }
+    values = {
+        **_SESSION,
+        **(_LOOKUPS if lookups else {}),
+        **{name: f"{int(seconds * 1000) if limits else 0}ms" for name, seconds in bounds.items()},
+    }
+    return "; ".join([*(f"SET {name} = '{value}'" for name, value in values.items()), _DURABLE])
+
+
+def sync_engine(
+    settings: Settings,
+    *,
+    pool_size: int = 2,
+    role: str = "worker",
+    lookups: bool = True,
+    limits: bool = True,
+    pooled: bool = True,
+) -> Engine:
+    """Worker 一侧的引擎（psycopg 3）。role 写进 application_name，便于在 pg_stat_activity 里辨认。
+
+    pooled 为假时用完就断开：只用一次的不必记着关。
+    """
+    pool: dict[str, Any] = (
+        {"pool_size": pool_size, "max_overflow": 2, "pool_pre_ping": False}
+        if pooled
+        else {"poolclass": sa.pool.NullPool}
+    )
+    engine = sa.create_engine(
         database_url(settings, "psycopg"),
-        pool_size=pool_size,
-        max_overflow=2,
-        pool_pre_ping=False,
         connect_args={
             "application_name": f"{APPLICATION_NAME}/{role}",
             "connect_timeout": 5,
-            "options": f"-c timezone=UTC {_LOOKUPS}",
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
             # 发出去没有回音的（网线断了、防火墙吞了）20 秒后算断开。
             "tcp_user_timeout": 20_000,
         },
+        **pool,
     )
+    statements = session_sql(settings, lookups=lookups, limits=limits)
+
+    @sa.event.listens_for(engine, "connect", insert=True)
+    def _prepare(connection: "psycopg.Connection[Any]", _: Any) -> None:
+        _require_version(connection.info.server_version // 10_000)
+        _prepare_session(connection, statements)
+
+    _watch_sessions(engine)
+    return engine
 
 
 def async_engine(settings: Settings, **options: Any) -> AsyncEngine:
     """API 一侧的引擎（asyncpg）。"""
-    return create_async_engine(
+    engine = create_async_engine(
         database_url(settings, "asyncpg"),
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_pool_size,
         pool_timeout=5,
-        connect_args={
-            "timeout": 5,
-            "server_settings": {"application_name": f"{APPLICATION_NAME}/api", "timezone": "UTC"},
-        },
+        connect_args={"timeout": 5, "server_settings": {"application_name": f"{APPLICATION_NAME}/api"}},
         **options,
     )
+    statements = session_sql(settings)
+
+    @sa.event.listens_for(engine.sync_engine, "connect", insert=True)
+    def _prepare(connection: Any, _: Any) -> None:
+        _require_version(connection.driver_connection.get_server_version().major)
+        connection.run_async(lambda driver: driver.execute(statements))
+
+    _watch_sessions(engine.sync_engine)
+    return engine
+
+
+def direct_connection(settings: Settings, role: str) -> "psycopg.Connection[tuple[Any, ...]]":
+    """不经引擎的一条自动提交的会话（混沌与性能测试用），设得与别的一样。"""
+    url = database_url(settings, "psycopg").set(drivername="postgresql").render_as_string(hide_password=False)
+    connection = psycopg.connect(
+        url, autocommit=True, connect_timeout=10, application_name=f"{APPLICATION_NAME}/{role}"
+    )
+    _prepare_session(connection, session_sql(settings))
+    return connection
+
+
+def _prepare_session(connection: "psycopg.Connection[Any]", statements: str) -> None:
+    before = connection.autocommit
+    # 在事务里 SET，回滚就没有了。
+    connection.autocommit = True
+    connection.execute(statements.encode())
+    connection.autocommit = before
+
+
+def _require_version(major: int) -> None:
+    if major < MINIMUM_VERSION:
+        raise ServiceUnavailable(
+            f"数据库是 PostgreSQL {major}，太旧；需要 {MINIMUM_VERSION} 以上，请升级服务器或换一个 SCNS_DATABASE_URL",
+            code="database_too_old",
+            retry_after_s=60,
+        )
+
+
+def _watch_sessions(engine: Engine) -> None:
+    """断了的会话不交出去；不能再用的会话（连同池里别的）丢掉，错误一律算断线。"""
+
+    @sa.event.listens_for(engine, "checkout")
+    def _alive(connection: Any, *_: Any) -> None:
+        driver = connection.driver_connection if hasattr(connection, "driver_connection") else connection
+        if _is_dead(driver):
+            # 池换一条新的给调用者，谁也看不见。
+            raise sa.exc.DisconnectionError
+
+    @sa.event.listens_for(engine, "handle_error")
+    def _unusable(context: ExceptionContext) -> BaseException | None:
+        error = context.original_exception
+        if getattr(error, "sqlstate", None) not in UNUSABLE_SESSION:
+            return None
+        context.is_disconnect = True
+        return sa.exc.OperationalError(
+            context.statement, None, error, hide_parameters=True, connection_invalidated=True
+        )
+
+
+def _is_dead(driver: Any) -> bool:
+    if isinstance(driver, psycopg.Connection):
+        if driver.closed:
+            return True
+        # 闲着的会话上不该有东西可读：可读的是终止的消息，或对面已经关了。
+        idle = select.poll()
+        idle.register(driver.fileno(), select.POLLIN)
+        return bool(idle.poll(0))
+    return bool(driver.is_closed())

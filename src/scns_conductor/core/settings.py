@@ -77,6 +77,15 @@ class Settings(BaseSettings):
         SecretStr("redis://127.0.0.1:6379/0"), description="Redis 或 Valkey 的地址；套接字写 unix:///路径?db=0"
     )
     database_pool_size: int = Field(10, ge=1, le=200, description="每个进程的数据库连接数上限")
+    database_statement_timeout_s: float = Field(
+        60.0, ge=0, description="一条语句至多执行多久（秒），0 不限；迁移不受限"
+    )
+    database_lock_timeout_s: float = Field(
+        5.0, ge=0, description="至多等一个锁多久（秒），0 不限；API 等不到时回答 503（row_locked）"
+    )
+    database_idle_transaction_timeout_s: float = Field(
+        60.0, ge=0, description="事务里至多闲多久（秒），0 不限；停住的进程占着的锁到时放开"
+    )
 
     api_host: str = Field("127.0.0.1", description="API 监听的地址；非回环地址要求显式给出 jwt_key_file")
     api_port: int = Field(6820, ge=0, le=65535, description="API 监听的端口，0 表示任意空闲端口")

@@ -20,6 +20,8 @@ INBOX_CHANNEL = "scns_inbox"
 # 领导者持有的咨询锁。
 LEADER_LOCK = 7236302
 ANSWER_CHANNEL = "scns_answer"
+# 通知的队列用到这么多就不再送（写在 scns_notify 里，迁移 0011）。
+NOTIFY_CROWDED = 0.5
 
 
 def inbox_insert(
@@ -36,8 +38,13 @@ def inbox_insert(
 
 
 def notify_inbox() -> sa.TextClause:
-    """唤醒领导者；随事务提交才送出，同一事务里重复的会合并。"""
-    return sa.text(f"NOTIFY {INBOX_CHANNEL}")
+    """唤醒领导者；随事务提交才送出，同一事务里重复的会合并。队列快满时不送（scns_notify），领导者自己隔一会儿看。"""
+    return sa.text(f"SELECT scns_notify('{INBOX_CHANNEL}', '')")
+
+
+def notify_queue_crowded() -> sa.TextClause:
+    """通知是不是已经不送了。"""
+    return sa.text(f"SELECT pg_notification_queue_usage() >= {NOTIFY_CROWDED}")
 
 
 DRAIN_MOST = 10_000
@@ -57,7 +64,7 @@ def answer_insert(request_id: str, answer: dict[str, Any]) -> sa.Insert:
 
 def notify_answer(request_id: str) -> sa.Select[Any]:
     """告诉等着的 API 进程回答到了。"""
-    return sa.select(sa.func.pg_notify(ANSWER_CHANNEL, request_id))
+    return sa.select(sa.func.scns_notify(ANSWER_CHANNEL, request_id))
 
 
 def leader_select() -> sa.TextClause:

@@ -16,7 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from scns_conductor import migrations
-from scns_conductor.core.database import database_url
+from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.settings import Settings, default_data_dir, load_settings
 from scns_conductor.local.child import log_tail, start_child
@@ -230,7 +230,7 @@ class LocalSystem:
         return found == 1
 
     def _scalar(self, statement: str, **values: object) -> object:
-        engine = sa.create_engine(database_url(self.settings, "psycopg"), poolclass=sa.pool.NullPool)
+        engine = sync_engine(self.settings, role="supervisor", lookups=False, pooled=False)
         with engine.connect() as connection:
             return connection.scalar(sa.text(statement), values)
 

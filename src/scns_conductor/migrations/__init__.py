@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from scns_conductor.core.database import database_url
+from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import Settings
 
 
@@ -17,7 +16,7 @@ def alembic_config(settings: Settings) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.set_main_option("path_separator", "os")
-    config.attributes["url"] = database_url(settings, "psycopg")
+    config.attributes["settings"] = settings
     return config
 
 
@@ -33,7 +32,7 @@ def downgrade(settings: Settings, revision: str) -> None:
 
 def current(settings: Settings) -> str | None:
     """数据库的版本；空库为 None。"""
-    engine = sa.create_engine(database_url(settings, "psycopg"), poolclass=sa.pool.NullPool)
+    engine = sync_engine(settings, role="migrations", lookups=False, pooled=False)
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import context
 
 from scns_conductor.core import accounting_models
+from scns_conductor.core.database import sync_engine
 from scns_conductor.core.models import metadata
 from scns_conductor.core.settings import load_settings
 
@@ -11,16 +12,17 @@ from scns_conductor.core.settings import load_settings
 assert accounting_models.Account.metadata is metadata
 # 并发启动的多个进程同时升级时只有一个真正执行，别的等它做完。
 MIGRATION_LOCK = 7236301
+TABLE_LOCK_WAIT = "60s"
 
 
 def run_online() -> None:
-    """连库执行。没有从 migrations.upgrade 得到地址时（直接运行 alembic），取自设置。"""
-    from scns_conductor.core.database import database_url
-
-    url = context.config.attributes.get("url") or database_url(load_settings(), "psycopg")
-    engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+    """连库执行。没有从 migrations.upgrade 得到设置时（直接运行 alembic），自己读。"""
+    settings = context.config.attributes.get("settings") or load_settings()
+    engine = sync_engine(settings, role="migrations", lookups=False, limits=False, pooled=False)
     with engine.begin() as connection:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        # 轮到自己之后才限：等不到表锁就作罢，不让排在后面的读写都等着。
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{TABLE_LOCK_WAIT}'"))
         context.configure(connection=connection, target_metadata=metadata, compare_type=True)
         context.run_migrations()
 

@@ -18,6 +18,8 @@ from scns_conductor.core.statements import ANSWER_CHANNEL, inbox_insert, notify_
 ANSWER_WAIT_S = 10.0
 # 一个用户同时问调度器的问题至多这么多个（每个 API 进程）：它们真的计划一次，不便宜。
 MOST_OPEN = 4
+# 通知没有来（队列满时不送，连接断过）：隔这么久自己看一眼。
+LOOK_S = 1.0
 _TAKE = sa.text("DELETE FROM request_answers WHERE request_id = :request_id RETURNING answer")
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class AnswerTimeout(ConductorError):
 
 
 class AnswerDesk:
-    """在途的提问。listen 断了会自己重连；漏掉的通知由等待者到时直接查库补上。"""
+    """在途的提问。listen 断了会自己重连；漏掉的通知由等待者隔 LOOK_S 直接查库补上。"""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -78,11 +80,16 @@ class AnswerDesk:
                     )
                 )
                 await connection.execute(notify_inbox())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await future
-            async with self._engine.begin() as connection:
-                answer = (await connection.execute(_TAKE, {"request_id": request_id})).scalar_one_or_none()
+            answer = None
+            deadline = asyncio.get_running_loop().time() + wait_s
+            while answer is None and (left := deadline - asyncio.get_running_loop().time()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(LOOK_S, left)):
+                        await asyncio.shield(future)
+                async with self._engine.begin() as connection:
+                    answer = (await connection.execute(_TAKE, {"request_id": request_id})).scalar_one_or_none()
+                if answer is None and future.done():
+                    future = self._waiting[request_id] = asyncio.get_running_loop().create_future()
         finally:
             del self._waiting[request_id]
         if answer is None:

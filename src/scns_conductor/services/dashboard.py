@@ -73,7 +73,7 @@ class _Counts:
 
     async def _recount(self) -> None:
         # 数据库不在：旧的数到了 OLDEST_S 就不再用，那时由请求自己报错。
-        with contextlib.suppress(sa.exc.DBAPIError, OSError):
+        with contextlib.suppress(sa.exc.SQLAlchemyError, OSError):
             await self._count()
 
 

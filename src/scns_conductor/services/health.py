@@ -1,4 +1,4 @@
-"""就绪检查：数据库连得上，结构是这个版本要的；调度器没有被别的会话的锁挡住。"""
+"""就绪检查：数据库连得上、可写、结构是这个版本要的，调度器没有被别的会话的锁挡住；别的只报告。"""
 
 from typing import Any
 
@@ -6,51 +6,92 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.row_locks import advisory_lockers, lockers
+from scns_conductor.core.schema_version import CURRENT_VERSION, mismatch_text
+from scns_conductor.core.server_facts import SELECT_FACTS, database_report, notify_report
+from scns_conductor.core.settings import Settings
 from scns_conductor.core.statements import LEADER_LOCK, leader_select
+from scns_conductor.services.blockers import idle_holders
 
-_VERSION = sa.text("SELECT version_num FROM alembic_version")
+_HAS_VERSION = sa.text("SELECT to_regclass('alembic_version') IS NOT NULL")
 _NODES = sa.text(
     "SELECT name, last_heartbeat > clock_timestamp() - make_interval(secs => :timeout) AND state = 'UP' AS alive, "
     "containment FROM nodes ORDER BY name"
 )
 _LEADER_FREE = sa.text("SELECT 1 FROM scheduler_leader FOR NO KEY UPDATE SKIP LOCKED")
+# 停在事务里、锁着我们的行这么久的，说出来。
+IDLE_HOLDER_S = 10.0
+_NO_SCHEDULER: dict[str, Any] = {"status": "absent", "holder": None}
 
 
-async def readiness(engine: AsyncEngine, expected_version: str, lease_s: float, timeout_s: float) -> dict[str, Any]:
-    """{"status": "ok" 或 "unavailable", "checks": {...}}；领导者与节点只报告，不影响就绪。
+async def server_facts(engine: AsyncEngine) -> dict[str, Any]:
+    """服务器此刻的样子。池里的会话是只读的那阵子开的，就全换掉再看。"""
+    facts: dict[str, Any] = {}
+    for _ in range(2):
+        async with engine.connect() as connection:
+            facts = dict((await connection.execute(SELECT_FACTS)).mappings().one())
+            if not facts["read_only"]:
+                break
+            await connection.invalidate()
+        await engine.dispose()
+    return facts
 
-    例外：调度整个被别的会话的锁挡住时也是 unavailable，checks.scheduler.blocked_by 说是谁。"""
+
+async def readiness(engine: AsyncEngine, settings: Settings, expected_version: str) -> dict[str, Any]:
+    """{"status": "ok" 或 "unavailable", "checks": {...}}；领导者、节点、锁、通知的队列只报告，不影响就绪。
+
+    例外：调度整个被别的会话的锁挡住时也是 unavailable，checks.scheduler.blocked_by 说是谁。
+    """
+    facts = await server_facts(engine)
+    version, scheduler = None, _NO_SCHEDULER
+    nodes: list[Any] = []
     async with engine.connect() as connection:
-        version = (await connection.execute(_VERSION)).scalar_one_or_none()
-        leader = (await connection.execute(leader_select(), {"lease": lease_s})).one_or_none()
-        scheduler = await _scheduler(connection, leader)
-        nodes = (await connection.execute(_NODES, {"timeout": timeout_s})).all()
-    current = version == expected_version
+        if (await connection.execute(_HAS_VERSION)).scalar_one():
+            version = (await connection.execute(CURRENT_VERSION)).scalar_one_or_none()
+        current = version == expected_version
+        if current:
+            lease = {"lease": settings.scheduler_lease_s}
+            leader = (await connection.execute(leader_select(), lease)).one_or_none()
+            scheduler = await _scheduler(connection, leader, read_only=facts["read_only"])
+            nodes = list((await connection.execute(_NODES, {"timeout": settings.node_timeout_s})).all())
+        held = await idle_holders(connection, IDLE_HOLDER_S)
     down = [node.name for node in nodes if not node.alive]
     missing = {node.name: node.containment for node in nodes if node.alive and node.containment}
+    database = database_report(facts, len(nodes), settings.database_pool_size)
     return {
-        "status": "ok" if current and scheduler["status"] != "blocked" else "unavailable",
+        "status": "ok"
+        if current and database["status"] in ("ok", "degraded") and scheduler["status"] != "blocked"
+        else "unavailable",
         "checks": {
-            "database": {"status": "ok"},
+            "database": database,
             "schema": {
                 "status": "ok" if current else "failed",
                 "current": version,
                 "expected": expected_version,
-                **({} if current else {"remedy": "执行 scns db upgrade"}),
+                **({} if current else {"remedy": mismatch_text(version, expected_version)}),
             },
             "scheduler": scheduler,
-            "nodes": {"status": "degraded" if down else "ok", "total": len(nodes), "down": down},
+            "nodes": {
+                "status": "absent" if len(down) == len(nodes) else "degraded" if down else "ok",
+                "total": len(nodes),
+                "down": down,
+            },
+            "locks": {"status": "held" if held else "ok", "held": held},
+            "notify_queue": notify_report(facts),
             "containment": missing,
         },
     }
 
 
-async def _scheduler(connection: AsyncConnection, leader: Any) -> dict[str, Any]:
+async def _scheduler(connection: AsyncConnection, leader: Any, *, read_only: bool) -> dict[str, Any]:
     """ok；degraded：绕开了几行，别的照常；blocked：整个停着；absent：没有领导者。blocked_by 是锁着它们的会话。"""
     if leader is None:
-        return {"status": "absent", "holder": None}
+        return _NO_SCHEDULER
     found: dict[str, Any] = {"status": "ok" if leader.alive else "absent", "holder": leader.holder}
-    blocked = list(leader.blocked) if leader.alive else await _blockers(connection, leader.backend_pid)
+    if leader.alive:
+        blocked = list(leader.blocked)
+    else:
+        # 只读的服务器上不能试着锁行：那时也没有人选得上。
+        blocked = [] if read_only else await _blockers(connection, leader.backend_pid)
     if not blocked:
         return found
     whole = not leader.alive or any(not block["rows"] for block in blocked)

@@ -81,5 +81,5 @@ def _statement(names: tuple[str, ...]) -> str:
         ), told AS (
           INSERT INTO scheduler_inbox (kind, job_ids) SELECT 'jobs', array_agg(job_id) FROM given
         )
-        SELECT array_agg(job_id ORDER BY place) AS job_ids, pg_notify('{INBOX_CHANNEL}', '') FROM given
+        SELECT array_agg(job_id ORDER BY place) AS job_ids, scns_notify('{INBOX_CHANNEL}', '') FROM given
     """

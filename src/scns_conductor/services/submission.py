@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +11,13 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from scns_conductor.core.database import LOCK_TIMEOUT, UNUSABLE_SESSION
 from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.services.job_admission import reserve_submissions
 from scns_conductor.services.job_insert import insert_jobs
+
+logger = logging.getLogger(__name__)
 
 # 一批最多合多少个单独的提交；再多也不会更快，只会让先到的多等。
 GROUP_LIMIT = 500
@@ -52,7 +56,14 @@ async def _insert(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]
     raw = await connection.get_raw_connection()
     driver = raw.driver_connection
     assert isinstance(driver, asyncpg.Connection)
-    return await insert_jobs(driver, rows)
+    try:
+        return await insert_jobs(driver, rows)
+    except asyncpg.PostgresError as error:
+        # 不经 SQLAlchemy 的语句，它看不见：会话不能再用的，这一条与池里同时开的都丢掉。
+        if error.sqlstate in UNUSABLE_SESSION:
+            await connection.invalidate()
+            await connection.engine.dispose()
+        raise
 
 
 _KNOWN = sa.text("SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
@@ -183,6 +194,7 @@ class SubmitQueue:
                 await self._writer
 
     async def _write_all(self) -> None:
+        batch: list[_Waiting] = []
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:GROUP_LIMIT], self._waiting[GROUP_LIMIT:]
@@ -193,6 +205,14 @@ class SubmitQueue:
                     continue
                 for item, job_id in zip(batch, job_ids, strict=True):
                     _settle(item, job_id)
+        except BaseException as error:
+            # 这个任务死了没有别人知道：等着它的当场就都失败，不会一直等下去；下一个提交另起一个。
+            logger.exception("submit_writer_died")
+            for item in [*batch, *self._waiting]:
+                if not item.done.done():
+                    item.done.set_exception(RuntimeError(f"写提交的任务意外结束：{error!r}"))
+            self._waiting = []
+            raise
         finally:
             self._writer = None
 
@@ -217,7 +237,7 @@ class SubmitQueue:
     async def _write_each(self, batch: Sequence[_Waiting], error: Exception) -> None:
         """合批失败：数据库不在就都失败；否则逐个再试，一个坏的不连累别人。"""
         for item in batch:
-            if len(batch) == 1 or _is_connection_error(error):
+            if len(batch) == 1 or _fails_all(error):
                 if not item.done.done():
                     item.done.set_exception(error)
                 continue
@@ -234,7 +254,10 @@ def _settle(item: _Waiting, job_id: int) -> None:
         item.done.set_result(job_id)
 
 
-def _is_connection_error(error: Exception) -> bool:
+def _fails_all(error: Exception) -> bool:
+    """数据库不在，或等锁已经等到了时限：逐个再试只会一个接一个地再等。"""
     if isinstance(error, sa.exc.DBAPIError):
         return error.connection_invalidated
-    return isinstance(error, OSError | TimeoutError | asyncpg.PostgresConnectionError)
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate in {*UNUSABLE_SESSION, LOCK_TIMEOUT}:
+        return True
+    return isinstance(error, OSError | TimeoutError | sa.exc.TimeoutError | asyncpg.PostgresConnectionError)

@@ -11,6 +11,10 @@ from scns_conductor.slurm.options import Option, Parsed, UsageError, parse
 CONTACT_FAILED = "Unable to contact slurm controller (connect failure)"
 
 
+# 服务器暂时不行（503）时，读与提交总共等这么久。
+PATIENCE_S = 60.0
+
+
 class Fatal(Exception):
     """打印 lines（各行前加「命令: error: 」）并以 code 退出；prefix 为 None 时行首什么也不加（slurm_perror）。
 
@@ -47,7 +51,13 @@ def say(command: str, line: str) -> None:
 
 def connect() -> Client:
     """连接的对象；找不到系统抛 EndpointUnknown。"""
-    return Client(data_source="CLI")
+    return Client(data_source="CLI", patience_s=PATIENCE_S, on_wait=_waiting)
+
+
+def _waiting(problem: Problem, wait_s: float) -> None:
+    # sbatch 在 slurmctld 不答话时的那一句。
+    command = os.path.basename(sys.argv[0])
+    say(command, f"error: Slurm temporarily unable to accept job, sleeping and retrying ({problem.code}, {wait_s:g} s)")
 
 
 def parse_or_exit(

@@ -20,6 +20,7 @@ from scns_conductor.core import hostlist
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.logging import configure_logging
+from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.worker import devices, process_table
 from scns_conductor.worker.bus import BusUnavailable, Consumer, Message, Publisher, queue_name
@@ -127,13 +128,20 @@ class Agent:
         self._warn_about_root()
         self._attach()
         self._finisher.start()
-        if self._until_done(self._register) and self._until_done(self._recover):
+        if (
+            self._until_done(self._await_schema)
+            and self._until_done(self._register)
+            and self._until_done(self._recover)
+        ):
             self._heartbeat.start()
             self._bus_thread.start()
             logger.info("agent_started", extra={"node": self._node, "pid": os.getpid()})
             self._work()
         self._stop()
         os.close(lock)
+
+    def _await_schema(self) -> None:
+        await_schema(self._engine, self._stopping)
 
     def stop(self, *, end_jobs: bool) -> None:
         """请它停下（任何线程、信号处理器）；end_jobs 表示先结束作业。"""

@@ -145,7 +145,7 @@ _COMMIT = HotStatement(
     told AS (
       INSERT INTO scheduler_inbox (kind, job_ids)
       SELECT CASE WHEN to_state = 'PENDING' THEN 'jobs' ELSE 'ended' END, array_agg(job_id) FROM ended GROUP BY 1
-      RETURNING pg_notify('{INBOX_CHANNEL}', '')
+      RETURNING scns_notify('{INBOX_CHANNEL}', '')
     )
     SELECT job_id, restart_count, to_state, peers FROM ended ORDER BY job_id
     """

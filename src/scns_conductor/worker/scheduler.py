@@ -28,8 +28,16 @@ from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.row_locks import gave_up_waiting
+from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings, load_settings
-from scns_conductor.core.statements import DRAIN_INBOX, DRAIN_MOST, INBOX_CHANNEL, answer_insert, notify_answer
+from scns_conductor.core.statements import (
+    DRAIN_INBOX,
+    DRAIN_MOST,
+    INBOX_CHANNEL,
+    answer_insert,
+    notify_answer,
+    notify_queue_crowded,
+)
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.scheduling.placement import Placement
 from scns_conductor.scheduling.plan import Plan, PlannedStart
@@ -63,8 +71,10 @@ FORWARDED = frozenset(
 )
 
 QUESTIONS = frozenset({"explain", "plan", "priorities", "shares"})
-# 没有通知也隔这么久看一次收件箱。
+# 没有通知也隔这么久看一次收件箱，并看看通知的队列是不是快满了。
 IDLE_S = 3.0
+# 听不到通知时隔这么久看一眼收件箱。
+DEAF_POLL_S = 0.5
 # 没有人等着的事（写原因、看期限）隔这么久做一次，不占启动作业的路。
 REASONS_INTERVAL_S = 1.0
 # 一个周期最多启动几个：提交的一批不太大，节点早些开工。
@@ -112,6 +122,7 @@ class _Term:
     prioritised: float
     explained: float = 0.0
     looked: float = 0.0
+    listened: float = 0.0
     # 记忆要整个重装；有与计划有关的变化；原因还没有写完。
     reload: bool = True
     changed: bool = True
@@ -144,6 +155,7 @@ class Scheduler:
         self._plan: Plan | None = None
         self._reprioritise = False
         self._notified = False
+        self._deaf = False
         self._rest_until = 0.0
         self._statistics = SchedulerStatistics(self._clock.now())
         self._questions = Questions(settings, self._answer)
@@ -157,6 +169,8 @@ class Scheduler:
         engine = sync_engine(self._settings, pool_size=1, role="scheduler")
         while not self._stopping.is_set():
             try:
+                if not await_schema(engine, self._stopping):
+                    break
                 with engine.connect() as connection:
                     self._serve(engine, connection)
             except (sa.exc.DBAPIError, psycopg.Error, NotLeader) as error:
@@ -202,6 +216,10 @@ class Scheduler:
         if term.reload:
             self._load(connection)
             term.reload, term.changed = False, True
+        if now - term.listened >= IDLE_S:
+            # 通知的队列快满时没有人再送通知：收件箱隔一会儿自己看。
+            self._deaf = self._is_deaf(connection)
+            term.listened = now
         if self._locked.any and now - term.looked >= REASONS_INTERVAL_S:
             term.changed |= self._look(connection, term)
         if now - term.reconciled >= self._settings.reconcile_interval_s:
@@ -225,8 +243,16 @@ class Scheduler:
             term.stale = term.changed or unfinished
             term.explained = time.monotonic()
         if not term.changed:
-            self._wait(connection, REASONS_INTERVAL_S if term.stale or self._locked.any else IDLE_S)
+            idle_s = REASONS_INTERVAL_S if term.stale or self._locked.any else IDLE_S
+            self._wait(connection, min(idle_s, DEAF_POLL_S) if self._deaf else idle_s)
             term.changed |= self._due()
+
+    def _is_deaf(self, connection: Connection) -> bool:
+        with connection.begin():
+            deaf = bool(connection.scalar(notify_queue_crowded()))
+        if deaf and not self._deaf:
+            logger.warning("notify_queue_crowded", extra={"poll_s": DEAF_POLL_S})
+        return deaf
 
     def _load(self, connection: Connection) -> None:
         """从头装载记忆。"""
@@ -676,7 +702,12 @@ def main() -> None:
         sys.exit(2)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: scheduler.stop())
-    scheduler.run()
+    try:
+        scheduler.run()
+    except ConductorError as error:
+        # 再试也没有用的：数据库服务器太旧。
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

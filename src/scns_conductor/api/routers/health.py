@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, generate_latest
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
-from scns_conductor.services.health import readiness
+from scns_conductor.services.health import readiness, server_facts
 
 router = APIRouter(tags=["健康"])
 
@@ -24,9 +24,8 @@ async def live() -> dict[str, str]:
     responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}, 503: {"description": "还不能"}},
 )
 async def ready(parts: PartsDep) -> Response:
-    """数据库连得上、结构是这个版本要的，调度没有整个被别的会话的锁挡住；领导者与节点别的情形只报告。"""
-    settings = parts.settings
-    found = await readiness(parts.engine, parts.schema_version, settings.scheduler_lease_s, settings.node_timeout_s)
+    """数据库连得上、可写、结构是这个版本要的，调度没有整个被别的会话的锁挡住；别的只报告。"""
+    found = await readiness(parts.engine, parts.settings, parts.schema_version)
     good = found["status"] == "ok"
     return JSONResponse(found, 200 if good else 503, headers=None if good else {"Retry-After": "5"})
 
@@ -53,5 +52,7 @@ async def metrics(parts: PartsDep, _identity: IdentityDep) -> Response:
         gauge(f"scns_{name}_total", "可用节点的总量", {(): resources[name]["total"]})
         gauge(f"scns_{name}_used", "已分配的", {(): resources[name]["used"]})
     gauge("scns_scheduler_blockers", "锁着调度器要写的行、它只好绕开的会话", {(): len(leader["blocked"])})
+    facts = await server_facts(parts.engine)
+    gauge("scns_notify_queue_usage", "通知的队列用了几成（0–1）", {(): float(facts["notify_usage"])})
     gauge("scns_scheduler_leader_alive", "有没有调度领导者", {(): float(leader["alive"])})
     return Response(generate_latest(registry) + generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,176 @@
+"""别人的 PostgreSQL（Debian 的，缺省设置，jit 开着）：我们的每一条会话都自己设好，数组照常跑完。"""
+
+import asyncio
+import itertools
+import os
+import re
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from debian_postgres import DebianPostgres, deployed_system
+from running_system import RunningSystem, wait_until
+from scns_conductor.core.database import async_engine, direct_connection, sync_engine
+from scns_conductor.core.settings import Settings
+from scns_conductor.local.engine_user import choose_engine_user
+from scns_conductor.local.engines import Engines
+
+NOOP = "#!/bin/sh\n"
+WANTED = {
+    "jit": "off",
+    "TimeZone": "UTC",
+    "default_transaction_isolation": "read committed",
+    "statement_timeout": "1min",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "1min",
+    "idle_session_timeout": "0",
+    "synchronous_commit": "on",
+}
+_OURS = re.compile(r"\b(jobs|nodes|scheduler_\w+|alembic_version|pg_advisory|LISTEN)\b")
+# 一台处处与我们相反的服务器。
+_CONTRARY = """
+    ALTER DATABASE {0} SET timezone = 'Asia/Shanghai'; ALTER DATABASE {0} SET synchronous_commit = off;
+    ALTER DATABASE {0} SET default_transaction_isolation = 'serializable';
+    ALTER DATABASE {0} SET idle_session_timeout = '1s'; ALTER DATABASE {0} SET statement_timeout = '1ms'
+"""
+
+
+@pytest.fixture
+def database(debian_postgres: DebianPostgres) -> Iterator[str]:
+    """一个空的数据库。"""
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    debian_postgres.execute(f"CREATE DATABASE {name}")
+    yield name
+    debian_postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def logged(debian_postgres: DebianPostgres) -> Iterator[None]:
+    """记下每条会话（应用的名字、会话号）的每条语句。"""
+    for statement in ("log_statement = 'all'", "log_line_prefix = '[%a|%c] '"):
+        debian_postgres.execute(f"ALTER SYSTEM SET {statement}")
+    debian_postgres.execute("SELECT pg_reload_conf()")
+    yield
+    debian_postgres.execute("ALTER SYSTEM RESET ALL")
+    debian_postgres.execute("SELECT pg_reload_conf()")
+
+
+@pytest.fixture
+def system(
+    debian_postgres: DebianPostgres, database: str, engines: Engines, scratch: Path, logged: None
+) -> Iterator[RunningSystem]:
+    with deployed_system(scratch / database, debian_postgres.url(database), engines.redis_url) as started:
+        yield started
+
+
+def sessions(server: DebianPostgres) -> dict[tuple[str, str], list[str]]:
+    """（应用的名字，会话号）-> 它的语句。"""
+    found: dict[tuple[str, str], list[str]] = {}
+    for line in server.log.read_text(errors="replace").splitlines():
+        match = re.match(r"\[([^|]*)\|([^]]*)\] LOG:  (?:statement|execute [^:]+): (.*)", line)
+        if match:
+            found.setdefault((match[1], match[2]), []).append(match[3])
+    return found
+
+
+def test_an_array_of_a_hundred_completes_and_every_session_has_turned_jit_off(
+    system: RunningSystem, debian_postgres: DebianPostgres
+) -> None:
+    array = system.submit(NOOP, array="0-99", standard_output="/dev/null")
+    # 问调度器的（LISTEN 的那条会话）也要有。
+    status, answer = system.call("GET", "/diag")
+    assert status == 200, answer
+
+    def done() -> bool:
+        page = system.call("GET", f"/jobs?array={array}&limit=200")[1]["jobs"]
+        return [job["state"] for job in page].count("COMPLETED") >= 100
+
+    wait_until(done, 60, "数组跑完")
+    ours = {key: texts for key, texts in sessions(debian_postgres).items() if key[0].startswith("scns-conductor")}
+    roles = {name.removeprefix("scns-conductor/") for name, _ in ours}
+    assert {"api", "scheduler", "agent@node1", "migrations"} <= roles
+    for (name, _), texts in ours.items():
+        # 碰我们的表之前先设好会话。
+        assert any(text.startswith("SET jit = 'off'") for text in texts), (name, texts[:9])
+        before = itertools.takewhile(lambda text: not text.startswith("SET jit = 'off'"), texts)
+        assert not [text for text in before if _OURS.search(text)], (name, texts[:9])
+    listening = " ".join(text for texts in ours.values() for text in texts if text.startswith("LISTEN"))
+    assert "scns_answer" in listening
+    assert "scns_inbox" in listening
+    # 没有名字的会话碰不到我们的表：全系统没有哪处自己连了库。
+    strangers = [texts for key, texts in sessions(debian_postgres).items() if "scns-conductor" not in key[0]]
+    assert not [text for texts in strangers for text in texts if _OURS.search(text)]
+
+
+async def _async_values(settings: Settings) -> dict[str, str]:
+    engine = async_engine(settings)
+    async with engine.connect() as connection:
+        found = {
+            name: (await connection.execute(sa.text("SELECT current_setting(:name)"), {"name": name})).scalar_one()
+            for name in WANTED
+        }
+    await engine.dispose()
+    return found
+
+
+def test_a_contrary_server_does_not_change_our_sessions(debian_postgres: DebianPostgres, database: str) -> None:
+    for statement in _CONTRARY.format(database).split(";"):
+        debian_postgres.execute(statement)
+    settings = Settings(database_url=debian_postgres.url(database))  # type: ignore[arg-type]
+    assert asyncio.run(_async_values(settings)) == WANTED
+    with direct_connection(settings, "test") as direct:
+        assert {name: direct.execute("SELECT current_setting(%s)", [name]).fetchone()[0] for name in WANTED} == WANTED  # type: ignore[index]
+    engine = sync_engine(settings, role="test")
+    with engine.connect() as connection:
+        found = {name: connection.scalar(sa.text("SELECT current_setting(:name)"), {"name": name}) for name in WANTED}
+        assert found == WANTED
+        # 回滚之后还在。
+        connection.rollback()
+        assert connection.scalar(sa.text("SHOW jit")) == "off"
+        assert connection.scalar(sa.text("SHOW enable_seqscan")) == "off"
+    engine.dispose()
+
+
+def test_a_stricter_durability_of_the_server_is_kept(debian_postgres: DebianPostgres, database: str) -> None:
+    debian_postgres.execute(f"ALTER DATABASE {database} SET synchronous_commit = 'remote_apply'")
+    settings = Settings(database_url=debian_postgres.url(database))  # type: ignore[arg-type]
+    with direct_connection(settings, "test") as connection:
+        assert connection.execute("SHOW synchronous_commit").fetchone() == ("remote_apply",)
+
+
+@pytest.fixture
+def bouncer_url(debian_postgres: DebianPostgres, database: str) -> Iterator[str]:
+    """PgBouncer，会话模式，缺省设置（拒绝不认识的启动参数）。"""
+    user, folder = choose_engine_user(debian_postgres.folder / "data"), debian_postgres.folder
+    configuration = folder / "pgbouncer.ini"
+    configuration.write_text(
+        f"[databases]\n* = host={folder} port=5432 user=scns\n[pgbouncer]\nlisten_addr =\nlisten_port = 6432\n"
+        f"unix_socket_dir = {folder}\nauth_type = any\npool_mode = session\ndefault_pool_size = 50\n"
+    )
+    if user.switch:
+        os.chown(configuration, user.uid, user.gid)
+    with open(folder / "pgbouncer.log", "wb") as log:
+        process = subprocess.Popen(
+            ["/usr/sbin/pgbouncer", configuration], cwd="/", stdout=log, stderr=log, **user.popen_options()
+        )
+    wait_until((folder / ".s.PGSQL.6432").exists, 30, "PgBouncer 起来")
+    yield debian_postgres.url(database).replace("port=5432", "port=6432")
+    process.terminate()
+    process.wait(30)
+
+
+def test_pgbouncer_in_session_mode_is_good_enough(bouncer_url: str, engines: Engines, scratch: Path) -> None:
+    with deployed_system(scratch / "bouncer", bouncer_url, engines.redis_url) as system:
+        jobs = [system.submit(NOOP, standard_output="/dev/null") for _ in range(10)]
+        for job in jobs:
+            assert system.wait_state(job)["state"] == "COMPLETED"
+        assert system.call("GET", "/diag")[0] == 200
+        settings = Settings(database_url=bouncer_url)  # type: ignore[arg-type]
+        with direct_connection(settings, "test") as connection:
+            assert connection.execute("SHOW jit").fetchone() == ("off",)
+            found = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'scns-%'")
+            assert int(str(found.fetchone()[0])) > 3  # type: ignore[index]
