@@ -5,6 +5,7 @@ TOML 文件依次找：SCNS_CONFIG 所指、./scns.toml、~/.config/scns-conduct
 
 import os
 import pwd
+import re
 import socket
 from functools import lru_cache
 from ipaddress import ip_address
@@ -22,6 +23,7 @@ from pydantic_settings import (
 
 from scns_conductor.core.errors import SettingsError
 
+_NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # slurm.conf(5)：写了这个，也就要那些。
 _IMPLIED: dict[str, tuple[str, ...]] = {
     "associations": (),
@@ -192,6 +194,14 @@ class Settings(BaseSettings):
     @classmethod
     def _split_words(cls, value: Any) -> Any:
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+    @field_validator("node_name")
+    @classmethod
+    def _plain_node_name(cls, value: str) -> str:
+        # 主机列表里有含义的字符、空白都不能在名字里；它也是 spool 下的目录名。
+        if not _NODE_NAME.fullmatch(value):
+            raise ValueError("节点名只能有字母、数字、. _ -，以字母或数字开头，至多 64 个字符")
+        return value
 
     @field_validator("accounting_storage_enforce")
     @classmethod
