@@ -36,7 +36,6 @@ from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.submission import SubmitQueue
 from scns_conductor.slurm import rest
 
-BATCH_MAX_BYTES = 512 * 1024**2
 GC_THRESHOLD = 50_000
 DESCRIPTION = """
 SCNS-Conductor 的作业接口：提交整份脚本，由系统决定何时何地运行，运行它，并且绝不丢失。
@@ -93,7 +92,7 @@ def build_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     app.include_router(rest.router)
     app.add_middleware(QuickSubmit)
-    app.add_middleware(Entrance, script_max_bytes=settings.script_max_bytes, batch_max_bytes=BATCH_MAX_BYTES)
+    app.add_middleware(Entrance, settings=settings)
     return app
 
 
