@@ -124,6 +124,47 @@ def test_a_short_text_of_millions_is_refused_everywhere(
     running_system.call("POST", f"/jobs/cancel/{job_id}")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/jobs?submit_after=0001-01-01T00:00:00%2B14:00",
+        "/jobs?submit_before=9999-12-31T23:59:59-14:00",
+        "/reports/usage?since=0001-01-01T00:00:00%2B14:00",
+        "/reports/usage?since=now-99999999weeks",
+        # ["submit_time", "0001-01-01T00:00:00+14:00", 1]
+        "/jobs?sort=submit_time&cursor=WyJzdWJtaXRfdGltZSIsICIwMDAxLTAxLTAxVDAwOjAwOjAwKzE0OjAwIiwgMV0",
+    ],
+)
+def test_a_moment_at_the_edge_of_the_calendar_is_refused(running_system: RunningSystem, path: str) -> None:
+    status, problem = running_system.call("GET", path)
+    assert status == 422, problem
+
+
+def test_waiting_for_ten_thousand_years_does_not_stop_the_scheduler(running_system: RunningSystem) -> None:
+    """几个时限四千年的作业排着队：预计的开始出了日历，调度器照常。"""
+    jobs = [running_system.submit("sleep 300", exclusive=True, time_limit=2**31 - 1) for _ in range(4)]
+
+    def told() -> bool:
+        return running_system.call("GET", f"/jobs/{jobs[-1]}")[1]["reason"] in ("Priority", "Resources")
+
+    wait_until(told, 30, "调度器写下原因")
+    status, why = running_system.call("GET", f"/jobs/{jobs[-1]}/why")
+    assert (status, why["expected_start_time"]) == (200, None)
+    for job_id in jobs:
+        running_system.call("POST", f"/jobs/cancel/{job_id}")
+    assert running_system.wait_state(running_system.submit("true"))["state"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("number", ["9999999999999999999.0", "1.9999999999", "9223372036854775808.0", "1.999999999"])
+def test_a_job_token_of_huge_numbers_is_just_not_valid(running_system: RunningSystem, number: str) -> None:
+    """谁都能送来，不必有令牌。"""
+    token = f"scnsjob.{number}.{'0' * 64}"
+    stranger = RunningSystem(running_system.data_dir, running_system.process, running_system.url, token)
+    for method, path in (("GET", "/jobs"), ("POST", "/jobs/submit")):
+        status, problem = stranger.call(method, path, {"script": "true"} if method == "POST" else None)
+        assert (status, problem["code"]) == (401, "token_invalid")
+
+
 def test_an_unknown_field_names_the_nearest_known_one(running_system: RunningSystem) -> None:
     problem = running_system.call("POST", "/jobs/submit", {"job": {"memory_per_nod": 1}, "script": "true"})[1]
     assert "memory_per_node" in problem["detail"]

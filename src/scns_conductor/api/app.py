@@ -64,7 +64,7 @@ def build_app(settings: Settings) -> FastAPI:
             desk=desk,
             output=OutputReader(engine, settings, desk),
             dashboard=Dashboard(engine, settings.scheduler_lease_s),
-            verifier=Verifier(key),
+            verifier=Verifier(key, require_issuer=settings.token_issuer_required),
             schema_version=schema_version,
         )
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。

@@ -49,8 +49,9 @@ class Parts:
 class Verifier:
     """核对令牌。"""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *, require_issuer: bool = False) -> None:
         self._key = key
+        self._require_issuer = require_issuer
         self._verified: dict[bytes, tuple[float, Identity]] = {}
 
     def verify(self, token: str) -> Identity:
@@ -60,7 +61,7 @@ class Verifier:
         known = self._verified.get(digest)
         if known is not None and now < known[0]:
             return known[1]
-        identity = verify_token(self._key, token)
+        identity = verify_token(self._key, token, require_issuer=self._require_issuer)
         if len(self._verified) >= _VERIFIED_MOST:
             self._verified.clear()
         self._verified[digest] = (now + VERIFIED_FRESH_S, identity)

@@ -61,6 +61,13 @@ def _read(text: str | int | float, now: datetime) -> datetime:
     return datetime.combine(_date(date_text, now), _clock(clock_text) if clock_text else time(0), now.tzinfo)
 
 
+def moment_of(seconds: float | None) -> datetime | None:
+    """Unix 秒 -> 时刻；没有、或远得出了日历（几个几千年时限的作业排着队）是 None。"""
+    if seconds is None or not seconds < _LATEST.timestamp():
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 def _from_epoch(seconds: float) -> datetime:
     if seconds < 0 or math.isnan(seconds):
         raise ValueError(f"时刻 {seconds:g} 不对；请写 1970 年以后的 Unix 秒")

@@ -95,7 +95,10 @@ class Settings(BaseSettings):
         description="正在收、正在办的请求体合计至多多少字节，一个用户至多一半；超过的回答 503",
     )
     jwt_key_file: Path | None = Field(None, description="令牌签名密钥的文件（0600）；缺省为数据目录下的 jwt.key")
-    token_lifetime_s: int = Field(365 * 86400, ge=60, description="签发令牌的默认有效期（秒）")
+    token_lifetime_s: int = Field(30 * 86400, ge=60, description="签发令牌的默认有效期（秒）")
+    token_issuer_required: bool = Field(
+        False, description="为真则只认本系统签发的令牌；为假也认没有 iss 的（同一个密钥的 scontrol token）"
+    )
     script_max_bytes: int = Field(16 * 1024**2, ge=1, description="脚本的上限（字节）")
     batch_max_jobs: int = Field(10_000, ge=1, le=100_000, description="批量提交一次最多的作业数")
     batch_max_bytes: int = Field(64 * 1024**2, ge=1024, description="批量提交的请求体的上限（字节）")
