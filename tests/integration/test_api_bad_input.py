@@ -43,6 +43,22 @@ BAD_JOBS: list[tuple[dict[str, Any], str, int, str, str]] = [
     ({"cpus_per_task": 2**40}, "true", 422, "invalid_field", "job.cpus_per_task"),
     ({"umask": "99"}, "true", 422, "invalid_field", "job.umask"),
     ({"required_nodes": "n[1-"}, "true", 422, "invalid_field", "job.required_nodes"),
+    ({"required_nodes": "n[1-9999][1-9999]"}, "true", 422, "invalid_field", "job.required_nodes"),
+    ({"required_nodes": ["n1", "n[9-1]"]}, "true", 422, "invalid_field", "job.required_nodes"),
+    ({"excluded_nodes": "n[0-9][0-9][0-9][0-9][0-9][0-9]"}, "true", 422, "invalid_field", "job.excluded_nodes"),
+    ({"excluded_nodes": f"n[{'0' * 4000}1-9]"}, "true", 422, "invalid_field", "job.excluded_nodes"),
+    ({"array": "0-3999999:2,1"}, "true", 422, "array_invalid", "job.array"),
+    ({"array": "0-99999999999"}, "true", 422, "array_invalid", "job.array"),
+    ({"licenses": f"matlab:{'9' * 4000}"}, "true", 422, "invalid_field", "job.licenses"),
+    ({"memory_per_node": "9" * 4000}, "true", 422, "invalid_field", "job.memory_per_node"),
+    ({"nodes": "9" * 5000}, "true", 422, "invalid_field", "job.nodes"),
+    ({"time_limit": f"{'9' * 400}-1"}, "true", 422, "invalid_field", "job.time_limit"),
+    ({"constraints": "(" * 4000}, "true", 422, "invalid_field", "job.constraints"),
+    ({"begin_time": "now+9999999weeks"}, "true", 422, "invalid_field", "job.begin_time"),
+    ({"begin_time": "0001-01-01T00:00:00+14:00"}, "true", 422, "invalid_field", "job.begin_time"),
+    ({"begin_time": "9999-12-31T23:59:59-14:00"}, "true", 422, "invalid_field", "job.begin_time"),
+    ({"deadline": "9999-12-31T23:59:59-14:00"}, "true", 422, "invalid_field", "job.deadline"),
+    ({"deadline": 1e300}, "true", 422, "invalid_field", "job.deadline"),
 ]
 
 
@@ -55,6 +71,98 @@ def test_a_bad_job_is_refused_by_name(
     assert set(problem) == {"type", "title", "status", "detail", "code", "errors"}
     assert problem["errors"][0]["field"] == field
     assert any("\u4e00" <= char <= "\u9fff" for char in problem["errors"][0]["message"])
+
+
+def resident_kb(pid: int) -> int:
+    """一个进程的常驻内存（KiB）。"""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
+def api_process(system: RunningSystem) -> int:
+    """scns up 起的 API 进程。"""
+    children = Path(f"/proc/{system.process.pid}/task/{system.process.pid}/children").read_text().split()
+    return next(int(pid) for pid in children if "scns_conductor.api" in Path(f"/proc/{pid}/cmdline").read_text())
+
+
+# 二十来个字节，乘起来是几千万、几万万。
+HUGE = "n[1-9999][1-9999]"
+HUGE_ELSEWHERE: list[tuple[str, str, Any, int, str | None]] = [
+    ("PATCH", "/jobs/{}", {"required_nodes": HUGE}, 422, "required_nodes"),
+    ("PATCH", "/jobs/{}", {"excluded_nodes": "n[9-1]"}, 422, "excluded_nodes"),
+    ("POST", "/jobs/submit/batch", {"jobs": [{"job": {"required_nodes": HUGE}, "script": "true"}]}, 422,
+     "jobs[0].job.required_nodes"),
+    ("POST", "/jobs/plan", {"job": {"required_nodes": HUGE}, "script": "true"}, 422, "job.required_nodes"),
+    ("POST", "/jobs/{}/steps", {"argv": ["true"], "node_list": HUGE}, 422, "node_list"),
+    ("POST", "/jobs/{}/steps", {"argv": ["true"], "excluded_nodes": "n[9-1]"}, 422, "excluded_nodes"),
+    ("POST", "/jobs/{}/steps", {"argv": ["true"], "cpu_bind": "map_cpu:" + ",".join(["0*1024"] * 500)}, 422,
+     "cpu_bind"),
+    ("POST", "/reservations", {"name": "r", "nodes": HUGE, "duration": "10"}, 422, "nodes"),
+    ("POST", "/reservations", {"name": "r", "nodes": "n[9-1]", "duration": "10"}, 422, "nodes"),
+    ("POST", "/partitions", {"name": "p", "nodes": HUGE}, 422, "nodes"),
+    ("PATCH", "/partitions/main", {"nodes": "n[1-3"}, 422, "nodes"),
+    ("GET", "/jobs/query/1_[0-9999998:2]", None, 404, None),
+    ("POST", "/jobs/cancel/1_[0-9999998:2]", None, 404, None),
+    ("GET", "/jobs/steps?job_id=%C2%B2", None, 200, None),
+    ("GET", "/priorities?job_id=%C2%B2", None, 422, "job_id"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "field"), HUGE_ELSEWHERE, ids=lambda value: str(value)[:30]
+)
+def test_a_short_text_of_millions_is_refused_everywhere(
+    running_system: RunningSystem, method: str, path: str, body: Any, status: int, field: str | None
+) -> None:
+    job_id = running_system.submit("true", hold=True)
+    api = api_process(running_system)
+    before = resident_kb(api)
+    found, problem = running_system.call(method, path.format(job_id), body)
+    assert found == status, problem
+    assert field is None or problem["errors"][0]["field"] == field
+    assert resident_kb(api) - before < 30_000
+    running_system.call("POST", f"/jobs/cancel/{job_id}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/jobs?submit_after=0001-01-01T00:00:00%2B14:00",
+        "/jobs?submit_before=9999-12-31T23:59:59-14:00",
+        "/reports/usage?since=0001-01-01T00:00:00%2B14:00",
+        "/reports/usage?since=now-99999999weeks",
+        # ["submit_time", "0001-01-01T00:00:00+14:00", 1]
+        "/jobs?sort=submit_time&cursor=WyJzdWJtaXRfdGltZSIsICIwMDAxLTAxLTAxVDAwOjAwOjAwKzE0OjAwIiwgMV0",
+    ],
+)
+def test_a_moment_at_the_edge_of_the_calendar_is_refused(running_system: RunningSystem, path: str) -> None:
+    status, problem = running_system.call("GET", path)
+    assert status == 422, problem
+
+
+def test_waiting_for_ten_thousand_years_does_not_stop_the_scheduler(running_system: RunningSystem) -> None:
+    """几个时限四千年的作业排着队：预计的开始出了日历，调度器照常。"""
+    jobs = [running_system.submit("sleep 300", exclusive=True, time_limit=2**31 - 1) for _ in range(4)]
+
+    def told() -> bool:
+        return running_system.call("GET", f"/jobs/{jobs[-1]}")[1]["reason"] in ("Priority", "Resources")
+
+    wait_until(told, 30, "调度器写下原因")
+    status, why = running_system.call("GET", f"/jobs/{jobs[-1]}/why")
+    assert (status, why["expected_start_time"]) == (200, None)
+    for job_id in jobs:
+        running_system.call("POST", f"/jobs/cancel/{job_id}")
+    assert running_system.wait_state(running_system.submit("true"))["state"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("number", ["9999999999999999999.0", "1.9999999999", "9223372036854775808.0", "1.999999999"])
+def test_a_job_token_of_huge_numbers_is_just_not_valid(running_system: RunningSystem, number: str) -> None:
+    """谁都能送来，不必有令牌。"""
+    token = f"scnsjob.{number}.{'0' * 64}"
+    stranger = RunningSystem(running_system.data_dir, running_system.process, running_system.url, token)
+    for method, path in (("GET", "/jobs"), ("POST", "/jobs/submit")):
+        status, problem = stranger.call(method, path, {"script": "true"} if method == "POST" else None)
+        assert (status, problem["code"]) == (401, "token_invalid")
 
 
 def test_an_unknown_field_names_the_nearest_known_one(running_system: RunningSystem) -> None:

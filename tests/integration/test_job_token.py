@@ -138,3 +138,14 @@ def test_a_single_user_job_gets_none(yard: NodeYard) -> None:
     yard.start(job_id, ["n2"])
     yard.ended(job_id)
     assert yard.exists("single").read_text() == "[]\n"
+
+
+def test_a_single_user_api_does_not_read_what_jobs_of_a_shared_node_link_to(yard: NodeYard, api: Api) -> None:
+    """API 误设成单用户（它是 root）：多用户节点上的作业把输出换成链接，也读不到别人的文件。"""
+    secret = yard.work / "secret"
+    secret.write_text("机密的内容")
+    secret.chmod(0o600)
+    job_id = yard.run(f"ln -sf {secret} slurm-$SLURM_JOB_ID.out; {SCRIPT}", user_name=USER)
+    token = yard.exists("token").read_text().strip()
+    status, answer = api.call(token, "GET", f"/jobs/{job_id}/logs/stdout")
+    assert "机密" not in str(answer), status

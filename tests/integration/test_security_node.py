@@ -224,3 +224,29 @@ def test_secrets_are_neither_on_command_lines_nor_in_logs_nor_in_readable_files(
             assert password not in path.read_bytes(), path
     assert yard.spool().stat().st_mode & 0o777 == 0o700
     assert (yard.spool() / "shepherd.sock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("target", ["/proc/self/maps", "/proc/self/cmdline", "/proc/thread-self/status"])
+def test_output_that_turns_into_a_link_to_proc_does_not_show_the_agent(shared: NodeYard, target: str) -> None:
+    """/proc/self 谁打开就是谁：收尾部的、回答 read_log 的进程都不是作业。"""
+    job_id = shared.run(f"echo own; ln -sf {target} slurm-$SLURM_JOB_ID.out\n", user_name=USER)
+    assert shared.ended(job_id)["state"] == "COMPLETED"
+    assert os.readlink(shared.output / f"slurm-{job_id}.out") == target
+    stored = shared.query("SELECT content FROM job_outputs WHERE job_id = :job_id", job_id=job_id)
+    assert b"".join(bytes(row["content"]) for row in stored) in (b"", b"own\n")
+
+
+def test_nodes_of_both_modes_do_not_share_a_database(yard: NodeYard) -> None:
+    """单用户的 API 以自己的身份读输出：多用户的节点来登记，被拒绝，说明怎么办。"""
+    yard.start_agent("n1")
+    yard.start_agent("n2", wait=False, SCNS_SINGLE_USER="false")
+    assert yard.agents["n2"].wait(timeout=60) == 2
+    assert "SCNS_SINGLE_USER" in (yard.work / "n2.log").read_text()
+    assert yard.node("n2") == {}
+    yard.agents.pop("n2")
+    # 同一种模式的照常；另一种的停了之后就可以换。
+    yard.start_agent("n3")
+    yard.kill_agent("n1")
+    yard.kill_agent("n3")
+    yard.execute("UPDATE nodes SET state = 'DOWN'")
+    yard.start_agent("n2", SCNS_SINGLE_USER="false")

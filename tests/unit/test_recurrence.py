@@ -54,6 +54,17 @@ def test_those_over_are_left_out_and_the_running_one_is_first() -> None:
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin"], indirect=True)
+@pytest.mark.parametrize("kind", RECURRING)
+@pytest.mark.parametrize("offset", range(7))
+def test_one_that_began_long_ago_goes_on_in_the_same_rhythm(kind: str, offset: int) -> None:
+    """跳过的与逐次数过来的相同。"""
+    start, now = WEDNESDAY + timedelta(days=offset), WEDNESDAY + timedelta(days=200, hours=3)
+    counted = (each for each in occurrences(start, start + HOUR / 2, [kind], start) if each[1] > now)
+    jumped = occurrences(start, start + HOUR / 2, [kind], now)
+    assert list(islice(jumped, 20)) == list(islice(counted, 20))
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin"], indirect=True)
 def test_the_clock_on_the_wall_stays_the_same_over_summer_time() -> None:
     """2026-10-25 凌晨柏林的钟拨回一小时：钟面还是 9 点，UTC 晚一小时。"""
     start = datetime(2026, 10, 24, 7, tzinfo=UTC)

@@ -23,18 +23,23 @@ def main() -> None:
         settings.require_key_to_listen(settings.api_host)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         from scns_conductor.api.app import build_app
+        from scns_conductor.api.connections import ConnectionLimits, protocol_for
 
         app = build_app(settings)
     except (ConductorError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    limits = ConnectionLimits(
+        settings.api_connections, settings.api_connections_per_address, settings.api_header_timeout_s
+    )
+    limits.fit_open_files()
     handed_over = os.environ.get("SCNS_API_FD")
     config = uvicorn.Config(
         app,
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",
-        http="httptools",
+        http=protocol_for(limits),
         access_log=False,
         log_config=None,
         server_header=False,

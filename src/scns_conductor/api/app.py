@@ -42,7 +42,6 @@ from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.submission import SubmitQueue
 from scns_conductor.slurm import rest
 
-BATCH_MAX_BYTES = 512 * 1024**2
 GC_THRESHOLD = 50_000
 LOOK_S = 5.0
 logger = structlog.get_logger(__name__)
@@ -74,7 +73,7 @@ def build_app(settings: Settings) -> FastAPI:
             desk=desk,
             output=OutputReader(engine, settings, desk),
             dashboard=Dashboard(engine, settings.scheduler_lease_s),
-            verifier=Verifier(key),
+            verifier=Verifier(key, require_issuer=settings.token_issuer_required),
             schema_version=schema_version,
         )
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。
@@ -103,7 +102,7 @@ def build_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     app.include_router(rest.router)
     app.add_middleware(QuickSubmit)
-    app.add_middleware(Entrance, script_max_bytes=settings.script_max_bytes, batch_max_bytes=BATCH_MAX_BYTES)
+    app.add_middleware(Entrance, settings=settings)
     return app
 
 

@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from scns_conductor.core.errors import InvalidRequest, Unauthorized
 from scns_conductor.core.job_token import parse_job_token
@@ -48,8 +49,9 @@ class Parts:
 class Verifier:
     """核对令牌。"""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *, require_issuer: bool = False) -> None:
         self._key = key
+        self._require_issuer = require_issuer
         self._verified: dict[bytes, tuple[float, Identity]] = {}
 
     def verify(self, token: str) -> Identity:
@@ -59,7 +61,7 @@ class Verifier:
         known = self._verified.get(digest)
         if known is not None and now < known[0]:
             return known[1]
-        identity = verify_token(self._key, token)
+        identity = verify_token(self._key, token, require_issuer=self._require_issuer)
         if len(self._verified) >= _VERIFIED_MOST:
             self._verified.clear()
         self._verified[digest] = (now + VERIFIED_FRESH_S, identity)
@@ -75,7 +77,19 @@ async def get_parts(request: Request) -> Parts:
 _bearer = HTTPBearer(auto_error=False, scheme_name="令牌", description="scns token 签发的 JWT")
 
 
-async def identity_of(headers: Headers, parts: Parts) -> Identity:
+# Entrance 在读请求体之前认出的身份放在 scope 的这个键下，不必再认一次。
+_IDENTITY = "scns.identity"
+
+
+async def identity_of(scope: Scope, parts: Parts) -> Identity:
+    """这个请求的身份，一个请求只认一次；没有令牌或无效抛 Unauthorized。"""
+    identity: Identity | None = scope.get(_IDENTITY)
+    if identity is None:
+        identity = scope[_IDENTITY] = await _identify(Headers(scope=scope), parts)
+    return identity
+
+
+async def _identify(headers: Headers, parts: Parts) -> Identity:
     """Authorization: Bearer，或 slurmrestd 的 X-SLURM-USER-TOKEN；没有或无效抛 Unauthorized。"""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
@@ -117,7 +131,7 @@ async def get_identity(
     request: Request, _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
 ) -> Identity:
     """这个请求的身份。"""
-    return await identity_of(request.headers, request.app.state.parts)
+    return await identity_of(request.scope, request.app.state.parts)
 
 
 async def get_submitter(

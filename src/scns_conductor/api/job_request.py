@@ -5,9 +5,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
-from scns_conductor.core.hostlist import split_hostlist
+from scns_conductor.core.hostlist import check_hostlist
 from scns_conductor.core.instants import parse_instant
 from scns_conductor.core.models import MAX_NAME_LENGTH, JobSpec
 from scns_conductor.core.units import parse_memory_mb, parse_time_limit
@@ -27,7 +36,7 @@ UPDATABLE = frozenset(
     }
 )  # fmt: skip
 _MEMORIES = ("memory_per_node", "memory_per_cpu", "memory_per_gpu")
-_NODES = re.compile(r"^(\d+)(?:-(\d+))?$")
+_NODES = re.compile(r"^(\d{1,10})(?:-(\d{1,10}))?$")
 _SIGNAL = re.compile(r"^(?:SIG)?[A-Z0-9+]{1,12}$")
 
 
@@ -55,11 +64,14 @@ def _converted(convert: Callable[[Any], Any]) -> BeforeValidator:
 
 
 def _joined(value: Any) -> Any:
-    """节点列表可以是文字，也可以是 slurmrestd 的字符串数组。"""
+    """可以是文字，也可以是 slurmrestd 的字符串数组。"""
     text = ",".join(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
-    if isinstance(text, str) and text:
-        split_hostlist(text)
     return text or None
+
+
+def _node_list(text: str) -> str:
+    check_hostlist(text)
+    return text
 
 
 def _exclusive(value: Any) -> Any:
@@ -88,7 +100,7 @@ def _environment(value: Any) -> Any:
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
 Text = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
 PositiveInt = Annotated[int, BeforeValidator(_number), Field(ge=1, le=MAX_INT)]
-NodeList = Annotated[str, BeforeValidator(_joined), Field(max_length=MAX_TEXT_LENGTH)]
+NodeList = Annotated[str, BeforeValidator(_joined), Field(max_length=MAX_TEXT_LENGTH), AfterValidator(_node_list)]
 TimeLimit = Annotated[
     int | None,
     _converted(lambda value: parse_time_limit(int(value) if isinstance(value, float) else value)),

@@ -1,5 +1,6 @@
-"""最外一层（纯 ASGI，不缓冲）：请求号、请求体的类型与大小、计时、访问日志。"""
+"""最外一层（纯 ASGI，不缓冲）：请求号、身份、请求体的类型与大小、计时、访问日志。"""
 
+import contextlib
 import logging
 import re
 import secrets
@@ -10,10 +11,14 @@ import structlog
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scns_conductor.api.problems import problem_response
+from scns_conductor.api.body_budget import BodyBudget, BodyReader, BodyRefused
+from scns_conductor.api.dependencies import identity_of
+from scns_conductor.api.problems import conductor_problem, problem_response, unexpected_problem
+from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.settings import Settings
 
-# JSON 里一个字节最多写成 6 个（\u0000），再留些余地给别的字段。
-BODY_FACTOR = 6
+# JSON 里一个字节的文字最多写成 3 个（西里尔字母的 \u0416），再留些余地给别的字段。
+BODY_FACTOR = 3
 BODY_MARGIN = 1024**2
 
 _JOB_PATH = re.compile(r"^/jobs/(?:query/|cancel/)?(\d[^/]{0,40})")
@@ -29,17 +34,15 @@ _ACCESS = logging.getLogger("scns_conductor.api.access")
 logger = structlog.get_logger(_ACCESS.name)
 
 
-class BodyTooLarge(Exception):
-    """请求体超过上限。"""
-
-
 class Entrance:
-    """每个请求都先经过这里。"""
+    """每个请求都先经过这里。有请求体的先认出是谁，再收。"""
 
-    def __init__(self, app: ASGIApp, *, script_max_bytes: int, batch_max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self._app = app
-        self._single_limit = script_max_bytes * BODY_FACTOR + BODY_MARGIN
-        self._batch_limit = max(batch_max_bytes, self._single_limit)
+        self._single_limit = settings.script_max_bytes * BODY_FACTOR + BODY_MARGIN
+        self._batch_limit = max(settings.batch_max_bytes, self._single_limit)
+        self._grace_s = settings.api_header_timeout_s
+        self._budget = BodyBudget(settings.api_bodies_max_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 入口。"""
@@ -61,25 +64,14 @@ class Entrance:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
-        refusal = self._refusal(scope, headers)
-        if refusal is not None:
-            await refusal(scope, receive, tagged_send)
-            return
-        limit = self._batch_limit if scope["path"].endswith("/batch") else self._single_limit
-        read = 0
-
-        async def limited_receive() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > limit:
-                raise BodyTooLarge
-            return message
-
         try:
-            await self._app(scope, limited_receive, tagged_send)
-        except BodyTooLarge:
-            await _too_large(limit)(scope, receive, tagged_send)
+            refusal = self._refusal(scope, headers)
+            if refusal is not None:
+                await refusal(scope, receive, tagged_send)
+            elif _body_length(headers) == 0:
+                await self._app(scope, receive, tagged_send)
+            else:
+                await self._with_body(scope, receive, tagged_send, headers)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             elapsed = time.perf_counter() - began
@@ -90,6 +82,39 @@ class Entrance:
                     "request", method=scope["method"], path=scope["path"], status=status, ms=round(elapsed * 1e3, 2)
                 )
 
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
+        """先认出是谁，再收请求体：没有令牌的占不了内存。"""
+        try:
+            identity = await identity_of(scope, scope["app"].state.parts)
+        except ConductorError as error:
+            await conductor_problem(error)(scope, receive, send)
+            return
+        except Exception as error:  # 与 FastAPI 的最外一层相同：什么错都要有回答
+            engine = scope["app"].state.parts.engine
+            await (await unexpected_problem(scope["path"], error, engine))(scope, receive, send)
+            return
+        reader = BodyReader(receive, self._budget, identity.user_name, self._limit(scope), self._grace_s)
+        started = False
+
+        async def guarded_send(message: Message) -> None:
+            nonlocal started
+            # 收不到请求体，应用会说成别的错；那一句由下面说。
+            if started or reader.refusal is None:
+                started = True
+                await send(message)
+
+        try:
+            if reader.reserve(_body_length(headers) or 0):
+                with contextlib.suppress(BodyRefused):
+                    await self._app(scope, reader.receive, guarded_send)
+            if reader.refusal is not None and not started:
+                await reader.refusal(scope, receive, send)
+        finally:
+            reader.release()
+
+    def _limit(self, scope: Scope) -> int:
+        return self._batch_limit if scope["path"].endswith("/batch") else self._single_limit
+
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Any:
         if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
             # PostgreSQL 的文字里不能有 NUL；在这里拦一次，各处不必再想。
@@ -97,12 +122,8 @@ class Entrance:
             return problem_response(422, "invalid_field", f"{where}里含有 NUL 字节（%00）；请去掉")
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return None
-        length = headers.get(b"content-length", b"")
-        if length in (b"", b"0") and b"transfer-encoding" not in headers:
+        if _body_length(headers) == 0:
             return None
-        limit = self._batch_limit if scope["path"].endswith("/batch") else self._single_limit
-        if length.isdigit() and int(length) > limit:
-            return _too_large(limit)
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         if kind != b"application/json" and not kind.endswith(b"+json"):
             shown = kind.decode("latin-1") or "（没有写）"
@@ -110,14 +131,13 @@ class Entrance:
         return None
 
 
-def _too_large(limit: int) -> Any:
-    # 没有读完的请求体不再读，连接随之关闭。
-    return problem_response(
-        413,
-        "payload_too_large",
-        f"请求体超过 {limit} 字节；请拆成几次，或把数据放到文件里",
-        headers={"Connection": "close"},
-    )
+def _body_length(headers: dict[bytes, bytes]) -> int | None:
+    """请求体多长；没有是 0，分块送来的不知道（None）。"""
+    if b"transfer-encoding" in headers:
+        return None
+    length = headers.get(b"content-length", b"0")
+    # HTTP 的解析器已经核对过是数。
+    return int(length) if length.isdigit() else 0
 
 
 def _request_id(given: bytes | None) -> str:

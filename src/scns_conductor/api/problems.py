@@ -70,11 +70,14 @@ _TITLES = {
     403: "不允许",
     404: "不存在",
     405: "不支持这个方法",
+    408: "太慢",
     409: "冲突",
     413: "太大",
     415: "不支持的内容类型",
     416: "范围不对",
     422: "字段不合法",
+    429: "太多",
+    431: "请求头太大",
     500: "内部错误",
     503: "暂时不可用",
     504: "没有按时回答",
@@ -91,7 +94,13 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """一个 problem JSON 的回答。"""
-    body = {
+    text = json.dumps(problem_body(status, code, detail, errors), ensure_ascii=False).encode("utf-8", "replace")
+    return Response(text, status, dict(headers or {}), MEDIA_TYPE)
+
+
+def problem_body(status: int, code: str, detail: str, errors: Sequence[FieldError] = ()) -> dict[str, Any]:
+    """problem JSON 的内容。"""
+    return {
         "type": f"urn:scns-conductor:problem:{code}",
         "title": _TITLES.get(status, HTTPStatus(status).phrase),
         "status": status,
@@ -99,8 +108,6 @@ def problem_response(
         "code": code,
         "errors": [{"field": error.field, "message": error.message} for error in errors],
     }
-    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-    return Response(text, status, dict(headers or {}), MEDIA_TYPE)
 
 
 def _location(parts: Sequence[Any]) -> str:

@@ -43,7 +43,7 @@ class QuickSubmit:
         headers = Headers(scope=scope)
         parts: Parts = scope["app"].state.parts
         try:
-            submitter = submitter_of(await identity_of(headers, parts), headers.get("x-scns-source"))
+            submitter = submitter_of(await identity_of(scope, parts), headers.get("x-scns-source"))
             job_id = await submission.submit_one(request, raw, parts, submitter, headers.get("idempotency-key"))
         except ConductorError as error:
             await conductor_problem(error)(scope, receive, send)

@@ -26,5 +26,5 @@ def instant(given: str | None) -> str | None:
 
     try:
         return datetime.fromisoformat(given).astimezone().isoformat()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise click.BadParameter("应如 2026-11-24 或 2026-11-24T08:00:00", param_hint="--since") from error

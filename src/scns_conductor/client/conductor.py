@@ -513,4 +513,4 @@ class Client:
 
 
 def _segment(value: str | int) -> str:
-    return quote(str(value), safe="")
+    return quote(str(value), safe="", errors="replace")

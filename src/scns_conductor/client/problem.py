@@ -13,6 +13,10 @@ class EndpointUnknown(ClientError):
     """不知道系统在哪里：没有 SCNS_URL，也没有 client.json。"""
 
 
+class NotText(ClientError):
+    """要送的里面有不是 UTF-8 的字节（参数、工作目录）：JSON 里写不了。"""
+
+
 class Unreachable(ClientError):
     """连不上服务器，或连接中途断了。"""
 

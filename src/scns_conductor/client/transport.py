@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from scns_conductor.client.problem import EndpointUnknown, Problem, Unreachable
+from scns_conductor.client.problem import EndpointUnknown, NotText, Problem, Unreachable
 
 # 重送不会多做一次的方法（RFC 9110 §9.2.2）；带 Idempotency-Key 的 POST 也算。
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
@@ -152,12 +152,15 @@ class Transport:
         timeout_s: float,
     ) -> http.client.HTTPResponse:
         pairs = [(name, _text(value)) for name, value in (query or {}).items() if value is not None]
-        target = self._prefix + path + ("?" + urlencode(pairs) if pairs else "")
         sent = {**self._headers, **headers}
         data = None
-        if body is not None:
-            data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-            sent["Content-Type"] = "application/json"
+        try:
+            target = self._prefix + path + ("?" + urlencode(pairs) if pairs else "")
+            if body is not None:
+                data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+                sent["Content-Type"] = "application/json"
+        except UnicodeEncodeError as error:
+            raise NotText(f"要送的 {error.object[:64]!r} 里有不是 UTF-8 的字节；名字、路径与参数请用 UTF-8") from error
         repeatable = _repeatable(method, headers)
         while True:
             connection, fresh = self._connected(timeout_s)

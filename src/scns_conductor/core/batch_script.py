@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from scns_conductor.core.text import is_text
+
 MARKS = ("#SBATCH", "#SCNS")
 DEFAULT_SIGNAL_DELAY_S = 60
 _SIGNAL = re.compile(r"^(?:([RB]+):)?([A-Za-z0-9]+)(?:@(\d+))?$")
@@ -96,12 +98,4 @@ def exported(text: str, environment: Mapping[str, str]) -> dict[str, str]:
         elif name and name.upper() not in ("NONE", "NIL") and name in environment:
             chosen[name] = environment[name]
     # 不是 UTF-8 的值（如旧区域设置的路径）无法写进 JSON。
-    return {name: value for name, value in chosen.items() if _is_text(name) and _is_text(value)}
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return {name: value for name, value in chosen.items() if is_text(name) and is_text(value)}

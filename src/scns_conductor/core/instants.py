@@ -1,5 +1,6 @@
 """时刻的文字形式，取自 sbatch(1) 的 --begin 与 sacct(1) 的时间写法。"""
 
+import math
 import re
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -9,6 +10,8 @@ _CLOCK = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(am|pm)?$", re.IGNORECAS
 _DATE = re.compile(
     r"^(?:(\d{4})-(\d{1,2})-(\d{1,2})|(\d{1,2})[/.](\d{1,2})(?:[/.](\d{2}|\d{4}))?|(\d{2})(\d{2})(\d{2})?)$"
 )
+# 再早、再晚的换算时区就出了日历。
+_EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 _NAMED = {"midnight": time(0), "noon": time(12), "elevenses": time(11), "fika": time(15), "teatime": time(16)}
 _FORMS = (
     "可用写法：2026-01-31T08:00[:00]、2026-01-31、08:00、MMDD[YY]、MM/DD/YY、today、tomorrow、noon、now+2hours、Unix 秒"
@@ -18,8 +21,19 @@ _FORMS = (
 def parse_instant(text: str | int | float, now: datetime) -> datetime:
     """把时刻的写法换算成带时区的时刻；now 带时区，没有写时区的按 now 的时区。
 
-    只有钟点而今天已过的，是明天（sbatch(1)）。认不出时抛 ValueError（中文原因）。
+    只有钟点而今天已过的，是明天（sbatch(1)）。认不出、早于 1900 年或晚于 9000 年时抛 ValueError（中文原因）。
     """
+    try:
+        found = _read(text, now)
+        possible = _EARLIEST <= found < _LATEST
+    except OverflowError:
+        possible = False
+    if not possible:
+        raise ValueError(f"时刻 {str(text)[:64]!r} 超出范围；请写 1900 到 8999 年之间的")
+    return found
+
+
+def _read(text: str | int | float, now: datetime) -> datetime:
     if isinstance(text, int | float):
         return _from_epoch(float(text))
     word = text.strip()
@@ -47,9 +61,16 @@ def parse_instant(text: str | int | float, now: datetime) -> datetime:
     return datetime.combine(_date(date_text, now), _clock(clock_text) if clock_text else time(0), now.tzinfo)
 
 
+def moment_of(seconds: float | None) -> datetime | None:
+    """Unix 秒 -> 时刻；没有、或远得出了日历（几个几千年时限的作业排着队）是 None。"""
+    if seconds is None or not seconds < _LATEST.timestamp():
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 def _from_epoch(seconds: float) -> datetime:
-    if seconds < 0:
-        raise ValueError(f"时刻 {seconds:g} 是负的；请写 1970 年以后的 Unix 秒")
+    if seconds < 0 or math.isnan(seconds):
+        raise ValueError(f"时刻 {seconds:g} 不对；请写 1970 年以后的 Unix 秒")
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError) as error:

@@ -8,7 +8,9 @@ import re
 
 PREFIX = "scnsjob"
 VARIABLE = "SCNS_JOB_TOKEN"
-_TOKEN = re.compile(rf"^{PREFIX}\.([1-9]\d{{0,18}})\.(\d{{1,9}})\.([0-9a-f]{{64}})$")
+_TOKEN = re.compile(rf"{PREFIX}\.([1-9][0-9]{{0,18}})\.([0-9]{{1,9}})\.([0-9a-f]{{64}})")
+# 数据库里的 bigint 与 integer 装得下的；更大的不会有。
+_MOST_JOB_ID, _MOST_ATTEMPT = 2**63 - 1, 2**31 - 1
 
 
 def job_token(secret: bytes, job_id: int, attempt: int) -> str:
@@ -24,5 +26,8 @@ def token_digest(token: str) -> bytes:
 
 def parse_job_token(token: str) -> tuple[int, int] | None:
     """（作业号, 尝试）；不是作业令牌返回 None。"""
-    match = _TOKEN.match(token)
-    return None if match is None else (int(match[1]), int(match[2]))
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        return None
+    job_id, attempt = int(match[1]), int(match[2])
+    return (job_id, attempt) if job_id <= _MOST_JOB_ID and attempt <= _MOST_ATTEMPT else None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 
 _HOUR = timedelta(hours=1)
+_WEEK = timedelta(days=7)
 
 
 def _days(count: int) -> Callable[[datetime], datetime]:
@@ -60,6 +61,9 @@ def occurrences(
     following, start = _NEXT[kind], start.astimezone()
     if kind == "HOURLY" and now > end:
         start += (now - end) // _HOUR * _HOUR
+    elif now > end:
+        # 早就开始了的不逐次数过来：各种重复都以一周为周期，留一周给夏令时。
+        start = _days(7 * max(0, (now - end) // _WEEK - 1))(start)
     while True:
         if start + length > now:
             yield start, start + length

@@ -5,6 +5,7 @@ TOML 文件依次找：SCNS_CONFIG 所指、./scns.toml、~/.config/scns-conduct
 
 import os
 import pwd
+import re
 import socket
 from functools import lru_cache
 from ipaddress import ip_address
@@ -22,6 +23,7 @@ from pydantic_settings import (
 
 from scns_conductor.core.errors import SettingsError
 
+_NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # slurm.conf(5)：写了这个，也就要那些。
 _IMPLIED: dict[str, tuple[str, ...]] = {
     "associations": (),
@@ -89,10 +91,26 @@ class Settings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="API 监听的地址；非回环地址要求显式给出 jwt_key_file")
     api_port: int = Field(6820, ge=0, le=65535, description="API 监听的端口，0 表示任意空闲端口")
+    api_connections: int = Field(
+        4096, ge=16, description="API 至多同时多少连接；满了先断等得最久的空闲连接。超过文件描述符的上限时以后者为准"
+    )
+    api_connections_per_address: int = Field(
+        512, ge=0, description="一个地址至多多少连接；0 是不限（API 在反向代理之后时，地址都是代理的）"
+    )
+    api_header_timeout_s: float = Field(15.0, gt=0, description="请求头至多多久收齐（秒）；请求体每 16 KiB 再宽限一秒")
+    api_bodies_max_bytes: int = Field(
+        128 * 1024**2,
+        ge=1024**2,
+        description="正在收、正在办的请求体合计至多多少字节，一个用户至多一半；超过的回答 503",
+    )
     jwt_key_file: Path | None = Field(None, description="令牌签名密钥的文件（0600）；缺省为数据目录下的 jwt.key")
-    token_lifetime_s: int = Field(365 * 86400, ge=60, description="签发令牌的默认有效期（秒）")
+    token_lifetime_s: int = Field(30 * 86400, ge=60, description="签发令牌的默认有效期（秒）")
+    token_issuer_required: bool = Field(
+        False, description="为真则只认本系统签发的令牌；为假也认没有 iss 的（同一个密钥的 scontrol token）"
+    )
     script_max_bytes: int = Field(16 * 1024**2, ge=1, description="脚本的上限（字节）")
     batch_max_jobs: int = Field(10_000, ge=1, le=100_000, description="批量提交一次最多的作业数")
+    batch_max_bytes: int = Field(64 * 1024**2, ge=1024, description="批量提交的请求体的上限（字节）")
     array_max_tasks: int = Field(4_000_000, ge=1, description="一个作业数组最多的任务数（Slurm 的 MaxArraySize）")
     enforce_part_limits: bool = Field(
         False,
@@ -201,6 +219,14 @@ class Settings(BaseSettings):
     @classmethod
     def _split_words(cls, value: Any) -> Any:
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+    @field_validator("node_name")
+    @classmethod
+    def _plain_node_name(cls, value: str) -> str:
+        # 主机列表里有含义的字符、空白都不能在名字里；它也是 spool 下的目录名。
+        if not _NODE_NAME.fullmatch(value):
+            raise ValueError("节点名只能有字母、数字、. _ -，以字母或数字开头，至多 64 个字符")
+        return value
 
     @field_validator("accounting_storage_enforce")
     @classmethod

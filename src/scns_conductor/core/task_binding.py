@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 _SEQUENTIAL = frozenset({"cores", "threads", "rank", "rank_ldom", "rank_socket"})
 _WHOLE = frozenset({"", "none", "no", "sockets", "boards", "ldoms"})
+_MOST_NUMBERS = 65_536
 _GPU_WHOLE = frozenset({"", "none", "closest"})
 
 
@@ -83,4 +84,6 @@ def _numbers(text: str, base: int) -> list[int]:
         if number < 0 or not 0 < count <= 1024 or number.bit_length() > 1024:
             raise ValueError(f"{text!r} 里有不合理的数")
         found += [number] * count
+        if len(found) > _MOST_NUMBERS:
+            raise ValueError(f"{text[:64]!r} 至多 {_MOST_NUMBERS} 个数")
     return found

@@ -1,9 +1,11 @@
 """令牌：HS256 的 JWT，声明与 Slurm 的 auth/jwt 兼容（sun 是用户名）。
 
-密钥在第一次启动时生成，文件 0600；scns_admin 为真的令牌是管理员。
+密钥在第一次启动时生成，文件 0600；scns_admin 为真的令牌是管理员。签发时写上 iss；
+没有 iss 的（scontrol token 的样子）认不认由设置定，iss 是别人的总不认。
 """
 
 import os
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -16,6 +18,12 @@ from scns_conductor.core.settings import Settings
 
 ALGORITHM = "HS256"
 KEY_BYTES = 32
+ISSUER = "scns-conductor"
+# 系统用户的名字（useradd(8)），加上目录服务的 域\\用户、用户@域。
+USER_NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,253}[$]?$"
+_USER_NAME = re.compile(USER_NAME_PATTERN)
+# 再大的时刻 JSON 里的数已不准。
+_MOST_EPOCH = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,11 @@ class Identity:
     admin: bool
     operator: bool = False
     job_id: int | None = None
+
+
+def legal_user_name(name: str) -> bool:
+    """能不能是系统用户的名字。"""
+    return _USER_NAME.fullmatch(name) is not None and not name.endswith("\n")
 
 
 def ensure_key(path: Path) -> bytes:
@@ -59,24 +72,39 @@ def read_key(path: Path) -> bytes:
 
 
 def issue_token(settings: Settings, user_name: str, *, admin: bool = False, lifetime_s: int | None = None) -> str:
-    """签发令牌；lifetime_s 是有效期（秒），缺省取设置。密钥有问题时抛 SettingsError。"""
+    """签发令牌；lifetime_s 是有效期（秒），缺省取设置。名字不对抛 ValueError，密钥有问题时抛 SettingsError。"""
+    if not legal_user_name(user_name):
+        raise ValueError(f"用户名 {user_name[:64]!r} 不合法：只能有字母、数字与 _ . @ + -")
     now = int(time.time())
     lifetime = settings.token_lifetime_s if lifetime_s is None else lifetime_s
-    claims = {"sun": user_name, "iat": now, "exp": now + lifetime, "scns_admin": admin}
+    claims = {"iss": ISSUER, "sun": user_name, "iat": now, "exp": now + lifetime, "scns_admin": admin}
     return jwt.encode(claims, ensure_key(settings.jwt_key_path), algorithm=ALGORITHM)
 
 
-def verify_token(key: bytes, token: str) -> Identity:
-    """核对令牌，返回身份；过期、伪造、缺少声明都抛 Unauthorized，说明怎么办。"""
+def verify_token(key: bytes, token: str, *, require_issuer: bool = False) -> Identity:
+    """核对令牌，返回身份；过期、伪造、声明不对都抛 Unauthorized，说明怎么办。
+
+    require_issuer 为真时没有 iss 的也不认。
+    """
     try:
         claims = jwt.decode(token, key, algorithms=[ALGORITHM], options={"require": ["exp", "iat", "sun"]})
+        claims |= {name: int(claims[name]) for name in ("exp", "iat")}
     except jwt.ExpiredSignatureError as error:
         raise Unauthorized("令牌已过期；请用 scns token 重新签发", code="token_expired") from error
-    except jwt.InvalidTokenError as error:
+    except jwt.ImmatureSignatureError as error:
+        raise Unauthorized(
+            "令牌的签发时刻在将来：签发它的机器与 API 的时钟不一致；请对时，或重新签发", code="token_invalid"
+        ) from error
+    # 签名对而声明不成样子（exp 是无穷大等）时，PyJWT 抛的不都是自己的错误。
+    except (jwt.InvalidTokenError, ValueError, OverflowError, TypeError) as error:
         raise Unauthorized(
             "令牌无效；请用 scns token 签发，并写在 Authorization: Bearer 之后", code="token_invalid"
         ) from error
-    user_name = claims["sun"]
-    if not isinstance(user_name, str) or not user_name:
-        raise Unauthorized("令牌里的 sun 必须是用户名", code="token_invalid")
+    if not all(0 <= claims[name] < _MOST_EPOCH for name in ("exp", "iat")):
+        raise Unauthorized("令牌里的 exp 或 iat 不是 Unix 秒", code="token_invalid")
+    user_name, issuer = claims["sun"], claims.get("iss")
+    if not isinstance(user_name, str) or not legal_user_name(user_name):
+        raise Unauthorized("令牌里的 sun 必须是系统用户的名字", code="token_invalid")
+    if issuer != ISSUER and (issuer is not None or require_issuer):
+        raise Unauthorized("令牌不是本系统签发的（iss）；请用 scns token 签发", code="token_invalid")
     return Identity(user_name, claims.get("scns_admin") is True)

@@ -72,8 +72,8 @@ def parse_memory_mb(text: str | int) -> int:
     不合法时抛 ValueError（中文原因）。0 合法：按 Slurm 的含义由调用者解释（整个节点的内存）。
     """
     match = _MEMORY.match(str(text))
-    if match is None:
-        raise ValueError(f"无法识别的内存 {text!r}；例如 512M、16G、1T，无单位按 MB")
+    if match is None or len(match[1]) > 30:
+        raise ValueError(f"无法识别的内存 {str(text)[:64]!r}；例如 512M、16G、1T，无单位按 MB")
     kilobytes = float(match[1]) * _MEMORY_UNIT_KB[match[2].upper()]
     megabytes = -(-kilobytes // 1024)
     if megabytes >= 2**31:

@@ -156,7 +156,8 @@ def _issue_token(system: LocalSystem) -> str:
     """给启动者的管理员令牌。"""
     from scns_conductor.core.tokens import issue_token
 
-    return issue_token(system.settings, current_user_name(), admin=True)
+    # 它在数据目录里（0600），每次启动换新的；要比不停机的时间长。
+    return issue_token(system.settings, current_user_name(), admin=True, lifetime_s=365 * 86400)
 
 
 def _banner(system: LocalSystem, token: str) -> str:

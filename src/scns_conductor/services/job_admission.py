@@ -115,26 +115,33 @@ def _max_wall(owner: Owner) -> int | None:
     return None if owner.association is None else owner.accounting.effective(owner.association).max_wall
 
 
-async def reserve_submissions(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """数一遍：写下 rows 会不会超过提交数的上限；会则抛 Conflict。在写下作业的事务里、写之前调用。"""
-    wanted: dict[str, tuple[SubmitLimit, int]] = {}
-    for row in rows:
-        for limit in row.get(SUBMIT_LIMITS) or ():
-            wanted[limit.name] = (limit, wanted.get(limit.name, (limit, 0))[1] + _tasks(row))
-    for name in sorted(wanted):
-        limit, more = wanted[name]
+async def reserve_submissions(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> dict[int, Conflict]:
+    """数一遍：按次序写下 rows，哪些（下标 -> 错误）会超过提交数的上限，不能写。在写下作业的事务里、写之前调用。"""
+    limits = {limit.name: limit for row in rows for limit in row.get(SUBMIT_LIMITS) or ()}
+    used: dict[str, int] = {}
+    for name in sorted(limits):
+        limit = limits[name]
         await connection.execute(_LOCK, {"name": name})
         values = {
             "accounts": None if limit.accounts is None else list(limit.accounts),
             "user": limit.user,
             "qos": limit.qos,
         }
-        used = (await connection.execute(_COUNT, values)).scalar_one()
-        if used + more > limit.most:
-            raise Conflict(
-                f"排队与运行的作业至多 {limit.most} 个（{name}），已有 {used} 个；等一些结束了再提交",
+        used[name] = (await connection.execute(_COUNT, values)).scalar_one()
+    refused: dict[int, Conflict] = {}
+    for index, row in enumerate(rows):
+        more = _tasks(row)
+        own: Sequence[SubmitLimit] = row.get(SUBMIT_LIMITS) or ()
+        full = next((limit for limit in own if used[limit.name] + more > limit.most), None)
+        if full is not None:
+            refused[index] = Conflict(
+                f"排队与运行的作业至多 {full.most} 个（{full.name}），已有 {used[full.name]} 个；等一些结束了再提交",
                 code="accounting_policy",
             )
+            continue
+        for limit in own:
+            used[limit.name] += more
+    return refused
 
 
 def _tasks(row: Mapping[str, Any]) -> int:

@@ -283,10 +283,10 @@ def _decode_cursor(text: str, key: str) -> tuple[Any, int]:
         if sorted_by != key or not isinstance(job_id, int) or not 0 <= job_id < 2**63:
             raise ValueError("不是这个次序的")
         if key.endswith("_time"):
-            datetime.fromisoformat(value)
+            datetime.fromisoformat(value).astimezone(UTC)
         elif key != "job_id" and (not isinstance(value, str) or "\0" in value):
             raise ValueError("值的类型不对")
-    except (ValueError, TypeError, binascii.Error, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError) as error:
         raise InvalidRequest(
             "cursor", "不是上一页给的 next_cursor，或排序变了；请从第一页开始", code="cursor_invalid"
         ) from error

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import os
+import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,8 @@ NODE_ANSWER_WAIT_S = 5.0
 
 _COLUMNS = """
     job_id, name, user_name, state, array_job_id, array_task_id, restart_count, current_working_directory,
-    standard_output, standard_error, batch_host, exit_status, exit_signal, interactive
+    standard_output, standard_error, batch_host, exit_status, exit_signal, interactive,
+    (SELECT CAST(n.containment ->> 'single_user' AS boolean) FROM nodes AS n WHERE n.name = batch_host) AS own_node
 """
 _STORED = sa.text(
     "SELECT content, total_bytes FROM job_outputs "
@@ -59,7 +61,8 @@ class OutputReader:
     async def _read(self, job: Any, stream: str, offset: int, length: int) -> OutputRange:
         if job["batch_host"] is None or job["interactive"]:
             return OutputRange(b"", 0, 0)
-        if self._settings.single_user:
+        # 运行它的节点也是单用户的，才是自己的文件；多用户节点上的作业由节点以作业用户的身份读。
+        if self._settings.single_user and job["own_node"]:
             found = await asyncio.to_thread(read_file, self._path(job, stream), offset, length)
             if found is not None:
                 return found
@@ -141,14 +144,16 @@ class OutputReader:
 
 
 def read_file(path: str, offset: int, length: int) -> OutputRange | None:
-    """读普通文件的一段；没有这个文件、不是普通文件或不能读时是 None。"""
+    """读普通文件的一段；没有这个文件、不是普通文件（/proc 里的也不是）或不能读时是 None。"""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     with os.fdopen(handle, "rb") as file:
-        total = os.fstat(handle).st_size
-        if not os.path.isfile(f"/proc/self/fd/{handle}"):
+        status = os.fstat(handle)
+        total = status.st_size
+        # /proc/self 在这里是 API 自己。
+        if not stat.S_ISREG(status.st_mode) or status.st_dev == os.stat("/proc").st_dev:
             return None
         start = offset if offset >= 0 else max(0, total + offset)
         return OutputRange(os.pread(file.fileno(), length, start), min(start, total), total)

@@ -212,7 +212,7 @@ async def list_steps(
         if job_ids is None:
             rows = (await connection.execute(_ACTIVE)).mappings().all()
         else:
-            numbers = [int(job_id) for job_id in job_ids if job_id.isdigit() and len(job_id) < 19]
+            numbers = [int(job_id) for job_id in job_ids if job_id.isdecimal() and len(job_id) < 19]
             values = {"job_ids": numbers, "limit": LAST_ID if hidden else FIRST_HIDDEN_ID}
             rows = (await connection.execute(_LIST, values)).mappings().all()
     return [{**row, "layout": _layout(row), "node_list": compress(row["nodes"])} for row in rows]
@@ -283,7 +283,7 @@ async def attach_step(
 
 async def sample_steps(engine: AsyncEngine, desk: AnswerDesk, job_ids: Sequence[str]) -> None:
     """请这些作业所在的节点此刻就采样一次（sstat）；没有按时答的节点，用它上一次的。"""
-    numbers = [int(job_id) for job_id in job_ids if job_id.isdigit() and len(job_id) < 19]
+    numbers = [int(job_id) for job_id in job_ids if job_id.isdecimal() and len(job_id) < 19]
     async with engine.connect() as connection:
         nodes = (await connection.execute(_SAMPLED_NODES, {"job_ids": numbers})).scalars().all()
     asked = (desk.ask("sample", node_names=[name], payload={}, wait_s=SAMPLE_WAIT_S) for name in nodes[:MOST_SAMPLED])

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
-from scns_conductor.core.hostlist import expand
+from scns_conductor.core.hostlist import check_hostlist
 from scns_conductor.core.models import Partition
 from scns_conductor.core.statements import RESERVATION_LIVES, inbox_insert, notify_inbox
 from scns_conductor.core.tokens import Identity
@@ -91,7 +91,7 @@ def _check_nodes(values: Mapping[str, Any]) -> None:
     nodes = values.get("nodes")
     if nodes is not None and nodes != "ALL":
         try:
-            expand(nodes)
+            check_hostlist(nodes)
         except ValueError as error:
             raise InvalidRequest("nodes", str(error)) from error
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.core.database import LOCK_TIMEOUT, UNUSABLE_SESSION
+from scns_conductor.core.database import UNUSABLE_SESSION
 from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.services.job_admission import reserve_submissions
@@ -39,6 +40,12 @@ _FILL_KEYS = sa.text(
     "AS n(user_name, key, job_ids) WHERE k.user_name = n.user_name AND k.key = n.key"
 )
 
+_DROP_KEYS = sa.text(
+    "DELETE FROM idempotency_keys AS k "
+    "USING unnest(CAST(:user_names AS text[]), CAST(:keys AS text[])) AS n(user_name, key) "
+    "WHERE k.user_name = n.user_name AND k.key = n.key"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyClaim:
@@ -50,8 +57,7 @@ class IdempotencyClaim:
 
 
 async def _insert(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """在调用者的事务里写下一批作业（new_job 的结果），返回作业号，次序与给的相同。超过提交数的上限抛 Conflict。"""
-    await reserve_submissions(connection, rows)
+    """在调用者的事务里写下一批作业（new_job 的结果），返回作业号，次序与给的相同。"""
     # 没有幂等键、没有要数的上限时事务里只有这一条语句：SQLAlchemy 不会另发 BEGIN 与 COMMIT，它自成一个事务。
     raw = await connection.get_raw_connection()
     driver = raw.driver_connection
@@ -64,6 +70,13 @@ async def _insert(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]
             await connection.invalidate()
             await connection.engine.dispose()
         raise
+
+
+async def _insert_all(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """全写下；有一个超过提交数的上限就抛 Conflict。"""
+    for conflict in (await reserve_submissions(connection, rows)).values():
+        raise conflict
+    return await _insert(connection, rows)
 
 
 _KNOWN = sa.text("SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
@@ -103,12 +116,12 @@ async def submit_batch(
     边取边写：备下一段的时候，数据库在写上一段。claim 的键用过时返回当时的作业号；内容不同抛 Conflict。
     """
     async with engine.begin() as connection:
-        # SQLAlchemy 到第一条语句才发 BEGIN，而 _insert 不经过它。
+        # SQLAlchemy 到第一条语句才发 BEGIN，而写作业不经过它。
         await connection.execute(sa.select(1))
         claims = [] if claim is None else [claim]
         used = await _claim(connection, claims)
         if claim in used:
-            return used[claim]
+            return _known_ids(used[claim])
         job_ids: list[int] = []
         writing: asyncio.Task[list[int]] | None = None
         try:
@@ -117,7 +130,7 @@ async def submit_batch(
                     job_ids += await writing
                     writing = None
                 await _require_dependencies(connection, part)
-                writing = asyncio.create_task(_insert(connection, list(part.values())))
+                writing = asyncio.create_task(_insert_all(connection, list(part.values())))
                 # 让它先把这一段送出去。
                 await asyncio.sleep(0)
         finally:
@@ -128,8 +141,10 @@ async def submit_batch(
         return job_ids
 
 
-async def _claim(connection: AsyncConnection, claims: Sequence[IdempotencyClaim]) -> dict[IdempotencyClaim, list[int]]:
-    """占住幂等键；返回其中早已用过的及当时的作业号。内容不同抛 Conflict。"""
+async def _claim(
+    connection: AsyncConnection, claims: Sequence[IdempotencyClaim]
+) -> dict[IdempotencyClaim, list[int] | Conflict]:
+    """占住幂等键；返回其中用不了的：早已用过的是当时的作业号，内容不同的是 Conflict。"""
     if not claims:
         return {}
     columns = {"user_names": [claim.user_name for claim in claims], "keys": [claim.key for claim in claims]}
@@ -138,16 +153,22 @@ async def _claim(connection: AsyncConnection, claims: Sequence[IdempotencyClaim]
     if len(taken) == len(claims):
         return {}
     stored = {(row.user_name, row.key): row for row in await connection.execute(_READ_KEYS, columns)}
-    used: dict[IdempotencyClaim, list[int]] = {}
+    used: dict[IdempotencyClaim, list[int] | Conflict] = {}
     for claim in claims:
         row = stored[(claim.user_name, claim.key)]
         if row.request_hash != claim.request_hash:
-            raise Conflict(
+            used[claim] = Conflict(
                 f"幂等键 {claim.key!r} 已用于另一个内容不同的提交；请换一个 Idempotency-Key",
                 code="idempotency_conflict",
             )
-        if (claim.user_name, claim.key) not in taken:
+        elif (claim.user_name, claim.key) not in taken:
             used[claim] = list(row.job_ids)
+    return used
+
+
+def _known_ids(used: list[int] | Conflict) -> list[int]:
+    if isinstance(used, Conflict):
+        raise used
     return used
 
 
@@ -164,6 +185,15 @@ async def _fill(connection: AsyncConnection, job_ids: Mapping[IdempotencyClaim, 
         )
 
 
+async def _give_back(connection: AsyncConnection, claims: Sequence[IdempotencyClaim]) -> None:
+    """没有写成的，键还可以再用。"""
+    if claims:
+        await connection.execute(
+            _DROP_KEYS,
+            {"user_names": [claim.user_name for claim in claims], "keys": [claim.key for claim in claims]},
+        )
+
+
 @dataclass(slots=True)
 class _Waiting:
     row: dict[str, Any]
@@ -172,11 +202,16 @@ class _Waiting:
 
 
 class SubmitQueue:
-    """单个提交的合批：空闲时立即写；正在写的时候到的，合成下一批。"""
+    """单个提交的合批：空闲时立即写；正在写的时候到的，合成下一批。
+
+    一批里有人被拒（上限、幂等键），只是他被拒。数据库不收的，不知道是哪一个：对半分开再试，
+    与新到的轮流，所以一个坏的只多花对数个事务，一个人的许多坏的也不让别人等。
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._waiting: list[_Waiting] = []
+        self._suspects: deque[list[_Waiting]] = deque()
         self._writer: asyncio.Task[None] | None = None
 
     async def submit(self, row: dict[str, Any], claim: IdempotencyClaim | None = None) -> int:
@@ -196,68 +231,92 @@ class SubmitQueue:
     async def _write_all(self) -> None:
         batch: list[_Waiting] = []
         try:
-            while self._waiting:
+            while self._waiting or self._suspects:
                 batch, self._waiting = self._waiting[:GROUP_LIMIT], self._waiting[GROUP_LIMIT:]
-                try:
-                    job_ids = await self._write(batch)
-                except Exception as error:
-                    await self._write_each(batch, error)
-                    continue
-                for item, job_id in zip(batch, job_ids, strict=True):
-                    _settle(item, job_id)
+                if batch:
+                    await self._attempt(batch)
+                if self._suspects:
+                    batch = self._suspects.popleft()
+                    await self._attempt(batch)
         except BaseException as error:
             # 这个任务死了没有别人知道：等着它的当场就都失败，不会一直等下去；下一个提交另起一个。
             logger.exception("submit_writer_died")
-            for item in [*batch, *self._waiting]:
+            for item in [*batch, *self._waiting, *(item for part in self._suspects for item in part)]:
                 if not item.done.done():
                     item.done.set_exception(RuntimeError(f"写提交的任务意外结束：{error!r}"))
             self._waiting = []
+            self._suspects.clear()
             raise
         finally:
             self._writer = None
 
-    async def _write(self, batch: Sequence[_Waiting]) -> list[int]:
+    async def _attempt(self, batch: list[_Waiting]) -> None:
+        """写一批；数据库不在就都失败，不收其中哪一个的对半分开，留到后面再试。"""
+        try:
+            outcomes = await self._write(batch)
+        except Exception as error:
+            if len(batch) == 1 or not _blames_a_row(error):
+                outcomes = [error] * len(batch)
+            else:
+                # 同一个人的放在一起：坏的多半是一个人的，别人的很快就整段写完。
+                ordered = sorted(batch, key=lambda item: str(item.row["user_name"]))
+                middle = len(ordered) // 2
+                self._suspects += (ordered[:middle], ordered[middle:])
+                return
+        for item, outcome in zip(batch, outcomes, strict=True):
+            _settle(item, outcome)
+
+    async def _write(self, batch: Sequence[_Waiting]) -> "list[int | Exception]":
         # 同一批里同键同内容的是客户端的重送，只写一个作业。
         unique: dict[IdempotencyClaim | int, _Waiting] = {}
         for index, item in enumerate(batch):
             unique.setdefault(item.claim or index, item)
         async with self._engine.begin() as connection:
             claims = [item.claim for item in unique.values() if item.claim is not None]
-            found: dict[IdempotencyClaim | int, int] = {
-                claim: ids[0] for claim, ids in (await _claim(connection, claims)).items()
+            found: dict[IdempotencyClaim | int, int | Exception] = {
+                claim: used if isinstance(used, Conflict) else used[0]
+                for claim, used in (await _claim(connection, claims)).items()
             }
             fresh = [key for key in unique if key not in found]
-            if fresh:
-                inserted = await _insert(connection, [unique[key].row for key in fresh])
-                found.update(zip(fresh, inserted, strict=True))
-                keyed = {key: [found[key]] for key in fresh if isinstance(key, IdempotencyClaim)}
-                await _fill(connection, keyed)
+            refused = await reserve_submissions(connection, [unique[key].row for key in fresh])
+            found.update((fresh[index], conflict) for index, conflict in refused.items())
+            dropped = [fresh[index] for index in refused]
+            await _give_back(connection, [key for key in dropped if isinstance(key, IdempotencyClaim)])
+            written = [key for key in fresh if key not in found]
+            if written:
+                job_ids = await _insert(connection, [unique[key].row for key in written])
+                found.update(zip(written, job_ids, strict=True))
+                await _fill(
+                    connection,
+                    {
+                        key: [job_id]
+                        for key, job_id in zip(written, job_ids, strict=True)
+                        if isinstance(key, IdempotencyClaim)
+                    },
+                )
         return [found[item.claim or index] for index, item in enumerate(batch)]
 
-    async def _write_each(self, batch: Sequence[_Waiting], error: Exception) -> None:
-        """合批失败：数据库不在就都失败；否则逐个再试，一个坏的不连累别人。"""
-        for item in batch:
-            if len(batch) == 1 or _fails_all(error):
-                if not item.done.done():
-                    item.done.set_exception(error)
-                continue
-            try:
-                _settle(item, (await self._write([item]))[0])
-            except Exception as own:
-                if not item.done.done():
-                    item.done.set_exception(own)
 
-
-def _settle(item: _Waiting, job_id: int) -> None:
+def _settle(item: _Waiting, outcome: int | Exception) -> None:
     # 客户端断开时等待者已被取消；作业已经提交，幂等键会找到它。
-    if not item.done.done():
-        item.done.set_result(job_id)
+    if item.done.done():
+        return
+    if isinstance(outcome, Exception):
+        item.done.set_exception(outcome)
+    else:
+        item.done.set_result(outcome)
 
 
-def _fails_all(error: Exception) -> bool:
-    """数据库不在，或等锁已经等到了时限：逐个再试只会一个接一个地再等。"""
-    if isinstance(error, sa.exc.DBAPIError):
-        return error.connection_invalidated
-    if isinstance(error, asyncpg.PostgresError) and error.sqlstate in {*UNUSABLE_SESSION, LOCK_TIMEOUT}:
-        return True
-    return isinstance(error, OSError | TimeoutError | sa.exc.TimeoutError | asyncpg.PostgresConnectionError)
+def _blames_a_row(error: Exception) -> bool:
+    """是其中某一个的内容不对（数据、约束、编码），而不是数据库不在、锁等不到、只读之类：后者再试也一样。"""
+    if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+        return False
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    state = getattr(cause, "sqlstate", None)
+    if state is not None:
+        # 22 数据，23 约束，54 超过程序的上限（一行太大）。
+        return str(state)[:2] in ("22", "23", "54")
+    # asyncpg 编码不了的也是 InterfaceError，同时是 ValueError。
+    return isinstance(cause, ValueError) or not isinstance(
+        cause, OSError | TimeoutError | sa.exc.SQLAlchemyError | asyncpg.InterfaceError
+    )

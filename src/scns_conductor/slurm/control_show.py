@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from scns_conductor.client import Problem
-from scns_conductor.core.hostlist import compress, expand
+from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm import control_reservations
-from scns_conductor.slurm.hosts import split_list
+from scns_conductor.slurm.hosts import named_hosts, split_list
 from scns_conductor.slurm.job_dependencies import with_dependencies
 from scns_conductor.slurm.json_answer import write_answer
 from scns_conductor.slurm.options import Parsed
@@ -73,7 +73,7 @@ def _show_node(parsed: Parsed, given: str) -> int:
 
     with connect() as client:
         nodes, partitions = client.nodes(), client.partitions()
-    wanted = expanded(given) if given else [node["name"] for node in nodes]
+    wanted = named_hosts(given) if given else [node["name"] for node in nodes]
     by_name = {node["name"]: node for node in nodes}
     code = 0
     if _structured(parsed):
@@ -124,18 +124,11 @@ def _show_partition(parsed: Parsed, given: str) -> int:
     return 0
 
 
-def expanded(text: str) -> list[str]:
-    try:
-        return expand(text)
-    except ValueError:
-        raise Fatal(f"Invalid hostlist: {text}", prefix=None) from None
-
-
 def _show_hostnames(_parsed: Parsed, given: str) -> int:
     given = given or os.environ.get("SLURM_JOB_NODELIST") or os.environ.get("SLURM_NODELIST") or ""
     if not given:
         raise Fatal("host list is empty", code=0)
-    print("\n".join(expanded(given)))
+    print("\n".join(named_hosts(given)))
     return 0
 
 
@@ -149,12 +142,12 @@ def _names_from(given: str) -> list[str]:
 
 def _show_hostlist(_parsed: Parsed, given: str) -> int:
     text = ",".join(_names_from(given))
-    print(compress(expanded(text)))
+    print(compress(named_hosts(text)))
     return 0
 
 
 def _show_hostlistsorted(_parsed: Parsed, given: str) -> int:
-    print(compress(sorted(expanded(",".join(_names_from(given))))))
+    print(compress(sorted(named_hosts(",".join(_names_from(given))))))
     return 0
 
 

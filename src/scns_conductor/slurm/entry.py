@@ -4,6 +4,8 @@ import importlib
 import os
 import sys
 
+from scns_conductor.core.text import is_text, print_what_can_be_printed
+
 VERSION = "22.05.8"
 # 命令 -> 模块；这张表也是 scns slurm install 要建的链接。
 COMMANDS = {
@@ -37,6 +39,12 @@ def main(argv: list[str] | None = None) -> None:
     if name not in COMMANDS:
         print(f"用法：scns-slurm 命令 [选项]；命令有 {' '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
+    print_what_can_be_printed()
+    # 参数要写进 JSON；与其处处防着，不如在门口说清楚。
+    broken = next((word for word in words[1:] if not is_text(word)), None)
+    if broken is not None:
+        print(f"{name}: error: argument {broken!r} is not valid UTF-8", file=sys.stderr)
+        raise SystemExit(1)
     if any(word in ("-V", "--version") for word in words[1:2]):
         print(f"slurm {VERSION}")
         raise SystemExit(0)

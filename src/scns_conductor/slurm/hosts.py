@@ -1,4 +1,6 @@
-"""列表的切分：逗号分开，方括号里的不分。"""
+"""列表的切分：逗号分开，方括号里的不分；主机列表的展开。"""
+
+from scns_conductor.slurm.session import Fatal
 
 
 def split_list(text: str) -> list[str]:
@@ -11,3 +13,13 @@ def split_list(text: str) -> list[str]:
         else:
             words[-1] += letter
     return [word.strip() for word in words if word.strip()]
+
+
+def named_hosts(text: str) -> list[str]:
+    """展开主机列表；写错了（或展开后太多）是 Fatal。"""
+    from scns_conductor.core.hostlist import expand
+
+    try:
+        return expand(text)
+    except ValueError:
+        raise Fatal(f"Invalid hostlist: {text}", prefix=None) from None

@@ -358,9 +358,9 @@ def _filters(client: Client, parsed: Parsed) -> dict[str, Any]:
         if parsed.last(key):
             filters[name] = parsed.last(key)
     if parsed.last("nodelist"):
-        from scns_conductor.core.hostlist import expand
+        from scns_conductor.slurm.hosts import named_hosts
 
-        filters["node"] = ",".join(expand(parsed.last("nodelist") or ""))
+        filters["node"] = ",".join(named_hosts(parsed.last("nodelist") or ""))
     users = parsed.last("user")
     if users:
         filters["user"] = ",".join(_user(word) for word in users.split(",") if word)

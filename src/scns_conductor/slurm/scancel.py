@@ -77,9 +77,9 @@ def _chosen(client: Client, parsed: Parsed, words: list[str]) -> list[str]:
         if key in parsed:
             filters[key] = parsed.last(key)
     if "nodelist" in parsed:
-        from scns_conductor.core.hostlist import expand
+        from scns_conductor.slurm.hosts import named_hosts
 
-        filters["node"] = ",".join(expand(parsed.last("nodelist") or ""))
+        filters["node"] = ",".join(named_hosts(parsed.last("nodelist") or ""))
     if "me" in parsed:
         filters["user"] = user_name_of(client.token)
     state = (parsed.last("state") or "").upper()

@@ -12,8 +12,8 @@ from typing import Any
 from scns_conductor.client import TERMINAL_STATES, Client, ClientError, Problem
 from scns_conductor.slurm import control_reservations
 from scns_conductor.slurm.control_changes import Relative, job_changes, pairs, partition_changes
-from scns_conductor.slurm.control_show import expanded, show
-from scns_conductor.slurm.hosts import split_list
+from scns_conductor.slurm.control_show import show
+from scns_conductor.slurm.hosts import named_hosts, split_list
 from scns_conductor.slurm.job_values import require_own_cluster
 from scns_conductor.slurm.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error, told
@@ -235,7 +235,7 @@ def _update_node(target: str, given: dict[str, str]) -> int:
     if changes.get("state") in ("DOWN", "DRAIN") and not changes.get("reason"):
         raise Fatal("You must specify a reason when DOWNING or DRAINING a node. Request denied", prefix=None)
     with connect() as client:
-        names = [node["name"] for node in client.nodes()] if target.upper() == "ALL" else expanded(target)
+        names = [node["name"] for node in client.nodes()] if target.upper() == "ALL" else named_hosts(target)
         for name in names:
             _slurm_call("slurm_update error", partial(client.update_node, name, changes))
     return 0

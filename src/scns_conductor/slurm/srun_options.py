@@ -9,7 +9,7 @@ from typing import Any
 
 from scns_conductor.core.batch_script import exported, gpu_fields
 from scns_conductor.core.distribution import task_order
-from scns_conductor.core.hostlist import expand, split_hostlist
+from scns_conductor.core.hostlist import MAX_HOSTS, expand, split_hostlist
 from scns_conductor.core.output_path import OutputFields, expand_output_path
 from scns_conductor.core.task_binding import cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.units import parse_memory_mb, parse_time_limit
@@ -136,11 +136,14 @@ def _name_the_nodes(given: dict[str, str], environment: Mapping[str, str]) -> No
     if "nodelist" not in given:
         raise Fatal("With Arbitrary distribution you need to specify a nodelist or hostfile with the -w option")
     hosts: list[str] = []
-    for word in split_hostlist(given["nodelist"]):
-        name, star, times = word.partition("*")
-        if star and not times.isdigit():
-            raise Fatal(f'Invalid node list "{word}"')
-        hosts += expand(name) * int(times or 1)
+    try:
+        for word in split_hostlist(given["nodelist"]):
+            name, star, times = word.partition("*")
+            if star and not (times.isdecimal() and 0 < int(times[:6]) <= MAX_HOSTS):
+                raise ValueError(word)
+            hosts += expand(name, (MAX_HOSTS - len(hosts)) // int(times or 1)) * int(times or 1)
+    except ValueError:
+        raise Fatal(f'Invalid node list "{given["nodelist"][:64]}"') from None
     given["nodelist"] = ",".join(dict.fromkeys(hosts))
     if arbitrary:
         given["task_hosts"] = ",".join(hosts)

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.instants import moment_of
 from scns_conductor.scheduling.cluster import PartitionFacts
 from scns_conductor.scheduling.eligibility import ineligible
 from scns_conductor.scheduling.explain import TRIAL_JOB_ID, Holder, explain
@@ -211,4 +211,5 @@ def _trial(memory: QueueMemory, policy: Policy, row: Mapping[str, Any], now: flo
 
 
 def _iso(moment: float | None) -> str | None:
-    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat()
+    found = moment_of(moment)
+    return None if found is None else found.isoformat()

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 
 from scns_conductor import __version__
+from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.statements import inbox_insert, notify_inbox
 from scns_conductor.worker.devices import NodeInventory
@@ -32,6 +33,14 @@ _REGISTER = sa.text(
       agent_version = excluded.agent_version, architecture = excluded.architecture,
       operating_system = excluded.operating_system, containment = excluded.containment
     RETURNING extract(epoch FROM clock_timestamp())::double precision AS database_now
+    """
+)
+
+# 单用户的 API 以自己的身份读输出文件：它旁边不能有多用户的节点（作业写的链接会让它读别人的）。
+_OTHER_MODE = sa.text(
+    """
+    SELECT name FROM nodes
+    WHERE name <> :name AND state = 'UP' AND CAST(containment ->> 'single_user' AS boolean) <> :single_user LIMIT 1
     """
 )
 
@@ -63,7 +72,8 @@ _DRAIN = sa.text(
 
 
 def register_node(engine: Engine, settings: Settings, inventory: NodeInventory, containment: dict[str, Any]) -> float:
-    """登记或更新本节点，返回数据库的现在（Unix 秒）。"""
+    """登记或更新本节点，返回数据库的现在（Unix 秒）。同一个数据库上有另一种模式的节点在用时抛 SettingsError。"""
+    _require_one_mode(engine, settings)
     values = {
         "name": settings.node_name,
         "address": settings.node_address or settings.node_name,
@@ -79,13 +89,25 @@ def register_node(engine: Engine, settings: Settings, inventory: NodeInventory, 
         "agent_version": __version__,
         "architecture": inventory.architecture,
         "operating_system": inventory.operating_system,
-        "containment": json.dumps(containment),
+        "containment": json.dumps({**containment, "single_user": settings.single_user}),
     }
     try:
         return _register(engine, {**values, "keep_gres": False})
     except IntegrityError:
         logger.warning("gres_kept_until_released", extra={"node": settings.node_name, "declared": inventory.gres})
         return _register(engine, {**values, "keep_gres": True})
+
+
+def _require_one_mode(engine: Engine, settings: Settings) -> None:
+    with engine.connect() as connection:
+        values = {"name": settings.node_name, "single_user": settings.single_user}
+        other = connection.execute(_OTHER_MODE, values).scalar_one_or_none()
+    if other is not None:
+        theirs, own = ("多", "单") if settings.single_user else ("单", "多")
+        raise SettingsError(
+            f"节点 {other} 是{theirs}用户模式，本节点是{own}用户模式，不能用同一个数据库；"
+            "请统一 SCNS_SINGLE_USER，或先停掉那个节点"
+        )
 
 
 def _register(engine: Engine, values: dict[str, Any]) -> float:

@@ -72,13 +72,14 @@ def read_range(
 ) -> tuple[bytes, int]:
     """以该用户的身份读文件的一段，返回（内容，文件总长）。offset 为负表示从末尾倒数。
 
-    不是普通文件（设备、管道）时抛 OSError：读它们可能没有尽头。
+    不是普通文件（设备、管道、/proc 里的）时抛 OSError：读它们可能没有尽头，或读到的是本进程自己的。
     """
     with FilesystemUser(uid, gid, groups):
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         status = os.fstat(fd)
-        if not is_regular(status.st_mode):
+        # /proc/self 在这里是本进程，不是作业：它的内存映射、命令行不是作业的输出。
+        if not is_regular(status.st_mode) or status.st_dev == os.stat("/proc").st_dev:
             raise OSError(22, "不是普通文件", path)
         start = max(0, status.st_size + offset) if offset < 0 else offset
         return b"".join(_read_all(fd, start, length)), status.st_size

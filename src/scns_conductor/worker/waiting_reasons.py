@@ -2,12 +2,12 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.hostlist import compress
+from scns_conductor.core.instants import moment_of
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.placement import unavailable_nodes
 from scns_conductor.scheduling.plan import RESERVED, Plan
@@ -197,7 +197,7 @@ def _write(connection: Connection, rows: "Sequence[_Row]") -> set[int]:
         "job_ids": [item[0] for item in rows],
         "reasons": [item[1] for item in rows],
         "messages": [item[2] for item in rows],
-        "expected": [None if item[3] is None else datetime.fromtimestamp(item[3], UTC) for item in rows],
+        "expected": [moment_of(item[3]) for item in rows],
     }
     return set(connection.scalars(_MARK, values))
 

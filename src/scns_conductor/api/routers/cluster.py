@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.job_request import Memory, Name, Text, TimeLimit
 from scns_conductor.core.errors import Forbidden
-from scns_conductor.core.tokens import issue_token
+from scns_conductor.core.tokens import USER_NAME_PATTERN, issue_token
 from scns_conductor.services import nodes as node_services
 from scns_conductor.services import partitions as partition_services
 
@@ -159,7 +159,7 @@ class TokenRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    user_name: Name | None = Field(None, description="给谁；缺省是自己")
+    user_name: Annotated[str, Field(pattern=USER_NAME_PATTERN)] | None = Field(None, description="给谁；缺省是自己")
     admin: bool = Field(False, description="管理员令牌")
     lifetime_s: Annotated[int, Field(ge=1, le=10 * 365 * 86400)] | None = Field(None, description="有效期（秒）")
 

@@ -20,7 +20,7 @@ async def priorities(
     payload: dict[str, Any] = {}
     if job_id is not None:
         words = [word.strip() for word in job_id.split(",")]
-        if not all(word.isdigit() and len(word) < 19 for word in words):
+        if not all(word.isdecimal() and len(word) < 19 for word in words):
             raise InvalidRequest("job_id", "应是逗号分隔的数字，如 12,13")
         payload["job_ids"] = [int(word) for word in words]
     answer = await parts.desk.ask_scheduler("priorities", identity.user_name, payload)

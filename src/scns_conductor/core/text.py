@@ -1,0 +1,19 @@
+"""文字：操作系统给的参数、环境变量、路径不一定是 UTF-8，写不进 JSON 与数据库；终端也不一定写得出。"""
+
+import io
+import sys
+
+
+def is_text(value: str) -> bool:
+    """没有代理字符（不是 UTF-8 的字节变来的，或 JSON 里单个的）。"""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def print_what_can_be_printed() -> None:
+    """标准输出的编码（LC_ALL=en_US.ISO-8859-1）写不出的字写成转义，而不是出错。"""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
