@@ -60,6 +60,7 @@ def job_end(end: dict[str, Any], *, actor: str, end_time: float | None, outputs:
     return JobEnd(
         job_id=end["job_id"],
         restart_count=end["attempt"],
+        launch_id=end.get("launch_id"),
         state=state,
         cause="node_fail" if state is JobState.NODE_FAIL else cause,
         actor=actor,
@@ -105,7 +106,14 @@ def read_tails(end: dict[str, Any], limit: int) -> list[OutputTail]:
 
 
 def own_end(
-    job_id: int, attempt: int, cause: str, message: str | None, *, boot_id: str, on_node: bool = False
+    job_id: int,
+    attempt: int,
+    cause: str,
+    message: str | None,
+    *,
+    boot_id: str,
+    on_node: bool = False,
+    launch_id: int | None = None,
 ) -> dict[str, Any]:
     """代理自己造的结束：没有进程可等的作业（被拒、未启动就取消、找不到进程）也走同一条路。"""
     return {
@@ -113,6 +121,7 @@ def own_end(
         "key": f"{job_id}.{attempt}.batch",
         "job_id": job_id,
         "attempt": attempt,
+        "launch_id": launch_id,
         "step": "batch",
         "cause": cause,
         "message": message,

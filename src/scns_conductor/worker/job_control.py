@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,12 +15,14 @@ from scns_conductor.core.job_token import token_digest
 from scns_conductor.core.statements import answer_insert, notify_answer
 from scns_conductor.worker.claim import ClaimedJob, abandon_allocations, claim_allocations, record_bindings
 from scns_conductor.worker.core_binding import CorePool
+from scns_conductor.worker.database_memory import DatabaseMemory
 from scns_conductor.worker.finish import Finisher, own_end
 from scns_conductor.worker.job_steps import JobSteps, StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.launch_spec import LaunchSpec
 from scns_conductor.worker.prolog import FOLDER_WAIT_S, missing_folders, output_folders, prepare, program_environment
 from scns_conductor.worker.recovery import (
+    STALE,
     Abandon,
     Action,
     HeldAllocation,
@@ -27,17 +30,19 @@ from scns_conductor.worker.recovery import (
     Launch,
     Lost,
     Resume,
+    RunningTask,
     SetTimeLimit,
     Suspend,
     decide,
     held_allocations,
     parse_running,
 )
-from scns_conductor.worker.registration import drain_node
+from scns_conductor.worker.registration import drain_node, undrain_node
 from scns_conductor.worker.shepherd_client import ShepherdClient
 from scns_conductor.worker.step_process import ATTACH_SIGNAL
 
 PROLOG_THREADS = 4
+KEPT_REASON = "有不属于现在的数据库的作业还在运行（foreign_jobs = keep），它们都结束后自动恢复"
 # 牧守进程那里至多排着几批启动，再加正在启动的一批。
 IN_FLIGHT_MOST = 1
 _CANCEL_CAUSES = {"PREEMPTED": "preempt", "DEADLINE": "deadline", "PENDING": "requeue"}
@@ -87,6 +92,7 @@ class JobControl:
         *,
         boot_id: str,
         boot_time: Callable[[], float],
+        memory: DatabaseMemory,
         client: Callable[[], ShepherdClient],
         enqueue: Callable[[Callable[[], object]], None],
     ) -> None:
@@ -97,8 +103,11 @@ class JobControl:
         self._finisher = finisher
         self._boot_id = boot_id
         self._boot_time = boot_time
+        self._memory = memory
         self._client = client
         self._enqueue = enqueue
+        # 留着的外来作业；None 是还没有看过。
+        self._kept: bool | None = None
         self._node = context.node.node_name
         self._preparing: set[tuple[int, int]] = set()
         # 认领了、还没有得到牧守进程答复的启动：连接断了，核对时再送一遍。
@@ -136,8 +145,11 @@ class JobControl:
                 try:
                     specs.append(self._context.plan(job, binding))
                 except LaunchRefused as error:
-                    refused.append(own_end(*owner, "launch_failed", str(error), boot_id=self._boot_id))
+                    refused.append(
+                        own_end(*owner, "launch_failed", str(error), boot_id=self._boot_id, launch_id=job.launch_id)
+                    )
             record_bindings(connection, bindings)
+        self._memory.claimed(job.job_id for job in claimed)
         self._finisher.put(refused)
         self._start(specs, {(job.job_id, job.restart_count): job for job in claimed})
 
@@ -166,15 +178,20 @@ class JobControl:
             self._preparing.discard(owner)
             drain_node(self._engine, self._node, f"prolog 失败：{failure}")
             message = f"节点 {self._node} 的 prolog 失败：{failure}"
-            self._finisher.put([own_end(*owner, "launch_failed", message, boot_id=self._boot_id, on_node=True)])
+            end = own_end(
+                *owner, "launch_failed", message, boot_id=self._boot_id, on_node=True, launch_id=spec.launch_id
+            )
+            self._finisher.put([end])
             return
         rows = self._held([spec.job_id])
         self._preparing.discard(owner)
-        row = next((row for row in rows if (row.job_id, row.restart_count) == owner), None)
+        row = next(
+            (row for row in rows if (row.job_id, row.restart_count, row.launch_id) == (*owner, spec.launch_id)), None
+        )
         if row is None:
             return
         if row.requested_end_state is not None:
-            self._end_unstarted(row.job_id, row.restart_count, row.requested_end_state)
+            self._end_unstarted(row.job_id, row.restart_count, row.requested_end_state, row.launch_id)
             return
         self._send([spec])
 
@@ -215,9 +232,9 @@ class JobControl:
         if journal_intact:
             self._send([spec for owner, spec in unsent.items() if owner in wanted and owner not in known])
 
-    def _end_unstarted(self, job_id: int, attempt: int, requested: str) -> None:
+    def _end_unstarted(self, job_id: int, attempt: int, requested: str, launch_id: int | None) -> None:
         cause = _CANCEL_CAUSES.get(requested, "cancel")
-        self._finisher.put([own_end(job_id, attempt, cause, None, boot_id=self._boot_id)])
+        self._finisher.put([own_end(job_id, attempt, cause, None, boot_id=self._boot_id, launch_id=launch_id)])
 
     # ---- 核对 ----
 
@@ -243,41 +260,76 @@ class JobControl:
                 if row.claimed and (row.cpu_ids is not None or row.gres_ids):
                     self._pool.restore((row.job_id, row.restart_count), row.cpu_ids, row.gres_ids or {})
         # 多节点作业在别的节点上结束，本节点不经手：已经释放的份额在这里归还。
-        holding = {(row.job_id, row.restart_count) for row in held} | {task.owner for task in running}
+        actions = decide(held, running, ended, self._preparing | set(self._unsent))
+        strays = [action for action in actions if isinstance(action, Kill) and action.cause == STALE]
+        if strays and self._memory.has_changed():
+            actions = self._face_strangers(actions, strays, running)
+        holding = {(row.job_id, row.restart_count) for row in held}
+        holding |= {task.owner for task in running if not task.foreign}
         holding |= self._preparing | set(self._unsent) | ended
         self._pool.keep_only(holding, job_ids)
         if job_ids is None:
             self.steps.sweep(holding)
-        sent_again = set(self._unsent)
+            self._watch_kept(running)
         if job_ids is None and self._unsent:
             known = ended | {task.owner for task in running}
             self._send_again(held, known, journal_intact=not hello["corrupt_lines"])
-        actions = decide(held, running, ended, self._preparing | sent_again)
         self._apply(actions)
         return actions
+
+    def _face_strangers(
+        self, actions: Sequence[Action], strays: Sequence[Kill], running: Sequence[RunningTask]
+    ) -> list[Action]:
+        """数据库换过了，这些进程它不认识：报告，再按设置杀掉或留着。留着的不再管，节点排空到它们结束。"""
+        keep = self._context.settings.foreign_jobs == "keep"
+        known = {(stray.job_id, stray.attempt, stray.launch_id): stray for stray in strays}
+        for task in running:
+            if (*task.owner, task.launch_id) in known:
+                fields = {"job_id": task.job_id, "attempt": task.attempt, "step": task.step, "pid": task.pid}
+                logger.warning(
+                    "foreign_job", extra={"node": self._node, **fields, "action": "keep" if keep else "kill"}
+                )
+        self._memory.tell_jobs({stray.job_id for stray in strays}, killed=not keep)
+        others = [action for action in actions if action not in strays]
+        if not keep:
+            message = "数据库恢复过，这个进程不属于现在的任何作业"
+            return [*(replace(stray, message=message) for stray in strays), *others]
+        self._client().disown(known)
+        drain_node(self._engine, self._node, KEPT_REASON)
+        return others
+
+    def _watch_kept(self, running: Sequence[RunningTask]) -> None:
+        """留着的外来作业都结束了，为它们排空的节点就恢复。"""
+        kept = any(task.foreign for task in running)
+        if not kept and self._kept is not False:
+            undrain_node(self._engine, self._node, KEPT_REASON)
+        self._kept = kept
 
     def _apply(self, actions: Sequence[Action]) -> None:
         launches = []
         for action in actions:
             match action:
-                case Kill(job_id, attempt, cause, message, grace_s):
-                    self._client().kill([(job_id, attempt)], cause=cause, message=message, grace_s=grace_s)
-                case Lost(job_id, attempt, message):
+                case Kill(job_id, attempt, cause, message, grace_s, launch_id):
+                    self._client().kill([(job_id, attempt, launch_id)], cause=cause, message=message, grace_s=grace_s)
+                case Lost(job_id, attempt, message, launch_id):
                     logger.error("job_lost", extra={"job_id": job_id, "attempt": attempt})
-                    self._finisher.put([own_end(job_id, attempt, "unseen", message, boot_id=self._boot_id)])
+                    if self._memory.changed:
+                        message = "数据库恢复到了从前：这个作业在备份之后已经结束，或没有了进程"
+                    end = own_end(job_id, attempt, "unseen", message, boot_id=self._boot_id, launch_id=launch_id)
+                    self._finisher.put([end])
                 case Abandon(job_id):
                     with self._engine.begin() as connection:
                         abandoned = abandon_allocations(connection, self._node, [job_id])
                     for job in abandoned:
                         # 其余节点的份额随作业一起释放，只由运行脚本的节点来报结束。
                         if job.node_index == 0:
-                            self._end_unstarted(job.job_id, job.restart_count, job.requested_end_state)
-                case Suspend(job_id, attempt):
-                    self._client().suspend([(job_id, attempt)])
-                case Resume(job_id, attempt):
-                    self._client().resume([(job_id, attempt)])
-                case SetTimeLimit(job_id, attempt, limit_s):
-                    self._client().set_time_limit([(job_id, attempt)], limit_s)
+                            self._end_unstarted(job.job_id, job.restart_count, job.requested_end_state, job.launch_id)
+                case Suspend(job_id, attempt, launch_id):
+                    self._client().suspend([(job_id, attempt, launch_id)])
+                case Resume(job_id, attempt, launch_id):
+                    self._client().resume([(job_id, attempt, launch_id)])
+                case SetTimeLimit(job_id, attempt, limit_s, launch_id):
+                    self._client().set_time_limit([(job_id, attempt, launch_id)], limit_s)
                 case Launch(job_id):
                     launches.append(job_id)
         if launches:
@@ -333,7 +385,7 @@ class JobControl:
         running = {
             (task.job_id, task.attempt): task.pid
             for task in parse_running(self._settled().hello(attach=False)["running"])
-            if task.step in ("batch", "extern") and task.pid is not None
+            if task.step in ("batch", "extern") and task.pid is not None and not task.foreign
         }
         fresh = [(owner, pid) for owner, pid in running.items() if self._reported.get(owner) != pid]
         if fresh:

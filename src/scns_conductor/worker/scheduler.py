@@ -78,7 +78,8 @@ class Scheduler:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._publisher = Publisher(settings.redis_url.get_secret_value())
+        self._incarnation: str | None = None
+        self._publisher = Publisher(settings.redis_url.get_secret_value(), lambda: self._incarnation)
         self._stopping = threading.Event()
         self._policy = policy_of(settings)
         self._memory = QueueMemory(
@@ -125,6 +126,7 @@ class Scheduler:
             # 通知的内容不看，只记下有过。
             _driver(connection).add_notify_handler(self._notice)
         with connection.begin():
+            self._incarnation = connection.scalar(sa.text("SELECT incarnation FROM system_incarnation"))
             self._memory.load_all(connection, time.time())
         self._reasons = ReasonWriter()
         self._remind(connection)
