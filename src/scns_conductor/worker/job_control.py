@@ -262,7 +262,9 @@ class JobControl:
         # 多节点作业在别的节点上结束，本节点不经手：已经释放的份额在这里归还。
         actions = decide(held, running, ended, self._preparing | set(self._unsent))
         strays = [action for action in actions if isinstance(action, Kill) and action.cause == STALE]
-        if strays and self._memory.has_changed():
+        # 要杀、要判丢失之前先看清楚：眼前的还是不是原来那个数据库。
+        doubtful = strays or any(isinstance(action, Lost) for action in actions)
+        if doubtful and self._memory.has_changed() and strays:
             actions = self._face_strangers(actions, strays, running)
         holding = {(row.job_id, row.restart_count) for row in held}
         holding |= {task.owner for task in running if not task.foreign}
