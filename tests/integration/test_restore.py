@@ -152,12 +152,12 @@ def test_an_end_that_waited_out_the_restore_ends_nobody_else(
 def test_kept_strangers_drain_the_node_until_they_end(yard: NodeYard, settings: Settings, tmp_path: Path) -> None:
     yard.start_agent(SCNS_FOREIGN_JOBS="keep")
     before = incarnation(yard)
+    job_id = yard.submit(WAITS)
     dump = Dump(settings, tmp_path / "dump")
-    old = yard.run(WAITS)
-    yard.exists(f"old_{old}")
+    yard.start(job_id)
+    yard.exists(f"old_{job_id}")
+    old_pid = pid_of(yard, job_id)
     dump.restore()
-    new = yard.submit("exec sleep 600\n")
-    assert new == old
     noticed(yard, before)
     wait_until(lambda: yard.node()["drain"], "节点排空")
     assert "foreign_jobs" in yard.node()["reason"]
@@ -165,19 +165,19 @@ def test_kept_strangers_drain_the_node_until_they_end(yard: NodeYard, settings: 
     os.kill(yard.shepherd_pid(), signal.SIGKILL)
     yard.kill_agent()
     yard.start_agent(SCNS_FOREIGN_JOBS="keep")
-    assert alive(pid_of(yard, old))
-    # 同号的新作业与它各是各的：取消新的，旧的照跑。
-    yard.start(new)
-    pid = int(wait_until(lambda: yard.job(new)["process_id"], "新作业的进程"))
-    assert pid != pid_of(yard, old)
-    yard.request_end(new, "CANCELLED")
-    assert yard.ended(new)["state"] == "CANCELLED"
+    assert alive(old_pid)
+    # 同号、同一次尝试的新进程与它各是各的：取消新的，旧的照跑。
+    yard.start(job_id)
+    pid = int(wait_until(lambda: yard.job(job_id)["process_id"], "新的进程"))
+    assert pid != old_pid
+    yard.request_end(job_id, "CANCELLED")
+    assert yard.ended(job_id)["state"] == "CANCELLED"
     assert not alive(pid)
-    assert alive(pid_of(yard, old))
+    assert alive(old_pid)
     assert yard.node()["drain"]
     (yard.output / "go").touch()
     wait_until(lambda: not yard.node()["drain"], "节点恢复")
-    assert yard.job(new)["state"] == "CANCELLED"
+    assert yard.job(job_id)["state"] == "CANCELLED"
 
 
 def test_half_a_database_kills_nobody(yard: NodeYard) -> None:

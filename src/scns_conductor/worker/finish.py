@@ -235,10 +235,19 @@ class Finisher:
         ended = self._commit_until_done(holders)
         if ended is None:
             return False
+        self._log_unapplied(holders, ended)
         self._after_commit(holders, ended)
         # 代理自己造的结束（没有启动的作业）没有编号，不必确认。
         self._acknowledge([end["id"] for end in batch if end["id"] is not None])
         return True
+
+    def _log_unapplied(self, holders: list[dict[str, Any]], ended: list[Ended]) -> None:
+        """没有作业认领的结束：多半是重复的；数据库恢复过的，它的作业已经没有了，结局只在这里。"""
+        applied = {(job.job_id, job.restart_count) for job in ended}
+        for end in holders:
+            if (end["job_id"], end["attempt"]) not in applied:
+                fields = {name: end.get(name) for name in ("key", "cause", "exit_status", "exit_signal")}
+                logger.info("end_without_job", extra=fields)
 
     def _commit_until_done(self, holders: list[dict[str, Any]]) -> list[Ended] | None:
         delay = FIRST_RETRY_S
