@@ -127,3 +127,25 @@ def test_never_launches_what_runs_and_never_keeps_what_is_not_wanted(
         assert task.owner in wanted or task.owner in killed
     claimed = {row.job_id for row in rows if row.claimed and row.restart_count == row.current_attempt}
     assert not claimed & {action.job_id for action in actions if isinstance(action, Launch | Abandon)}
+
+
+def test_another_launch_of_the_same_attempt_is_a_stray_not_the_job() -> None:
+    """数据库恢复过：作业号与尝试都相同，却是另一次启动。旧的杀掉，新的还没有进程就是丢失。"""
+    actions = decide([held(launch_id=5)], [running(launch_id=4)], set(), set())
+    assert [(type(action), action.launch_id) for action in actions if isinstance(action, Kill | Lost)] == [
+        (Kill, 4),
+        (Lost, 5),
+    ]
+    assert decide([held(launch_id=5)], [running(launch_id=5)], set(), set()) == []
+    both = [running(launch_id=4), running(launch_id=5)]
+    assert [
+        action.launch_id for action in decide([held(launch_id=5)], both, set(), set()) if isinstance(action, Kill)
+    ] == [4]
+
+
+def test_a_launch_of_the_previous_version_is_known_by_its_number() -> None:
+    assert decide([held(launch_id=5)], [running(launch_id=None)], set(), set()) == []
+
+
+def test_a_kept_stranger_is_left_alone() -> None:
+    assert decide([], [running(launch_id=4, foreign=True)], set(), set()) == []

@@ -1,21 +1,24 @@
-"""scns db：数据库结构的升级、降级与版本。"""
+"""scns db：数据库结构的升级、降级与版本；备份与恢复。"""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import click
 import sqlalchemy as sa
 
 from scns_conductor import migrations
-from scns_conductor.core.errors import ServiceUnavailable
+from scns_conductor.core.errors import Conflict, ServiceUnavailable
 from scns_conductor.core.settings import load_settings
+from scns_conductor.migrations import backup as backups
 
 T = TypeVar("T")
 
 
 @click.group()
 def db() -> None:
-    """数据库结构：升级、降级、版本。"""
+    """数据库：结构的升级、降级、版本；备份与恢复。"""
 
 
 def _run(action: Callable[[], T]) -> T:
@@ -56,3 +59,45 @@ def current() -> None:
     click.echo(f"数据库 {found or '空库'}，代码要求 {migrations.head()}")
     if found != migrations.head():
         raise SystemExit(1)
+
+
+@db.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--force", is_flag=True, help="FILE 已经存在时换掉它")
+def backup(file: Path, force: bool) -> None:
+    """把整个数据库备份到 FILE（pg_dump 的 custom 格式，0600）；系统照常运行。"""
+    size = _run(lambda: backups.backup(load_settings(), file, overwrite=force))
+    click.echo(f"{file}：{size / 1024**2:.1f} MiB")
+
+
+@db.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--force", is_flag=True, help="数据库不是空的、还有进程连着时也恢复，不再问")
+def restore(file: Path, force: bool) -> None:
+    """换成 FILE 里的样子：全有或全无；节点随后自己核对进程，作业号不倒退。
+
+    API 与 worker 的调度进程应先停下；节点的代理可以开着，运行中的作业照跑。
+    """
+    settings = load_settings()
+    before = _run(lambda: backups.occupancy(settings))
+    tools = _run(lambda: backups.readable_tools(settings, file, before.major))
+    objections = before.objections()
+    if objections and not force:
+        if not sys.stdin.isatty():
+            raise Conflict("；".join(objections) + "。确实要恢复请加 --force")
+        click.echo("\n".join(objections), err=True)
+        click.confirm("确实要恢复吗？", abort=True, err=True)
+    _tell(_run(lambda: backups.restore(settings, file, tools, before)))
+
+
+@db.command()
+def restored() -> None:
+    """数据库刚由别的办法（时间点恢复、快照）回到了从前：立即换化身，不等节点发现。"""
+    _tell(_run(lambda: backups.declare_restored(load_settings(), "scns db restored")))
+
+
+def _tell(done: backups.Restored) -> None:
+    states = "，".join(f"{state} {count}" for state, count in done.by_state.items()) or "没有"
+    click.echo(f"作业：{states}")
+    click.echo(f"新的化身 {done.incarnation}，下一个作业号从 {done.next_job_id} 起")
+    click.echo("各节点在一次心跳之内自己核对：认得的作业接着跑，不认得的按 foreign_jobs 处理")

@@ -34,7 +34,7 @@ COMMANDS: dict[str, Place] = {
     "down": Place(SERVER, "停止本机的系统", _CLI + "up", "down"),
     "api": Place(SERVER, "运行 HTTP API", _CLI + "api", "api"),
     "worker": Place(SERVER, "运行节点代理，并参选调度领导者", _CLI + "worker", "worker"),
-    "db": Place(SERVER, "数据库结构：升级、降级、版本", _CLI + "db", "db"),
+    "db": Place(SERVER, "数据库：升级、降级、版本，备份与恢复", _CLI + "db", "db"),
     "token": Place(SERVER, "签发访问令牌", _CLI + "token", "token"),
     "config": Place(SERVER, "现行的设置与它们的来源", _CLI + "config", "config"),
     "slurm": Place(TOOLS, "安装 Slurm 的命令（sbatch、squeue 等）", _CLI + "slurm", "slurm"),

@@ -349,6 +349,12 @@ class Node(SQLModel, table=True):
     reason_user: str | None = Field(None, description="谁写的原因")
     reason_time: datetime | None = Field(None, sa_type=TIMESTAMP, description="何时写的原因")
     last_heartbeat: datetime | None = Field(None, sa_type=TIMESTAMP, description="最近一次心跳")
+    beat: int = Field(
+        0,
+        sa_type=sa.BigInteger,
+        sa_column_kwargs={"server_default": "0"},
+        description="第几次登记或心跳；节点记得它，变小了就是数据库退回到了从前",
+    )
     registered_at: datetime | None = Field(None, sa_type=TIMESTAMP, description="代理最近一次登记的时刻")
     boot_id: str | None = Field(None, description="内核的 boot_id，变了就是重启过")
     boot_time: datetime | None = Field(None, sa_type=TIMESTAMP, description="开机时刻")
@@ -562,6 +568,24 @@ class SchedulerLeader(SQLModel, table=True):
     )
 
     __table_args__ = (sa.CheckConstraint("singleton", name="scheduler_leader_single"),)
+
+
+class SystemIncarnation(SQLModel, table=True):
+    """数据库的化身：只有一行，恢复到从前就换一个（见 core.incarnation）。
+
+    名字排在各张业务表之后：pg_restore 按名字装数据，读得到它，别的就已经装好。
+    """
+
+    __tablename__ = "system_incarnation"
+
+    singleton: bool = Field(True, primary_key=True)
+    incarnation: str = Field(description="随机的名字")
+    since: datetime | None = Field(
+        None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}, description="从何时起"
+    )
+    reason: str = Field(description="为什么换：created、restore，或哪个节点发现的")
+
+    __table_args__ = (sa.CheckConstraint("singleton", name="system_incarnation_single"),)
 
 
 metadata = SQLModel.metadata

@@ -144,6 +144,10 @@ class Settings(BaseSettings):
     containment: Literal["auto", "off", "required"] = Field(
         "auto", description="是否用 cgroup 约束作业：auto 能用则用，off 不用，required 不能用就拒绝启动"
     )
+    foreign_jobs: Literal["kill", "keep"] = Field(
+        "kill",
+        description="数据库恢复之后，节点上它不认识的旧作业：kill 杀掉，keep 留着跑完（其间节点排空）",
+    )
     single_user: bool = Field(False, description="单用户模式：作业以启动者的身份运行（scns up）")
     allow_root_jobs: bool = Field(False, description="是否允许作业以 root 身份运行")
     task_prolog: Path | None = Field(None, description="管理员的 prolog 程序，在作业前以代理的身份运行")

@@ -47,6 +47,9 @@ def notify_queue_crowded() -> sa.TextClause:
     return sa.text(f"SELECT pg_notification_queue_usage() >= {NOTIFY_CROWDED}")
 
 
+# 认得出 jobs AS j 的这一次启动的数：开始时刻的微秒数。数据库恢复到从前，作业号与尝试会再来一遍，它不会。
+LAUNCH_ID = "CAST(extract(epoch FROM j.start_time) * 1000000 AS bigint)"
+
 DRAIN_MOST = 10_000
 # 取走收件箱里的行。DELETE … RETURNING 使提交的先后无关紧要：不漏，不重；调用者自行按 inbox_id 排序。
 # 被别的会话锁着的行留着，下次再取。

@@ -26,6 +26,7 @@ from scns_conductor.worker import devices, process_table
 from scns_conductor.worker.bus import BusUnavailable, Consumer, Message, Publisher, queue_name
 from scns_conductor.worker.core_binding import CorePool
 from scns_conductor.worker.database_faults import DATABASE_ERRORS, reason_of
+from scns_conductor.worker.database_memory import DatabaseIncomplete, DatabaseMemory
 from scns_conductor.worker.dead_letters import DeadLetters
 from scns_conductor.worker.ends import Ended
 from scns_conductor.worker.finish import Finisher, NodeClock
@@ -79,7 +80,8 @@ class Agent:
         )
         self._pool = CorePool(self._inventory.cores, self._inventory.accelerators)
         self._clock = NodeClock(self._inventory.boot_id)
-        self._publisher = Publisher(settings.redis_url.get_secret_value())
+        self._memory = DatabaseMemory(self._engine, self._node, settings.spool_path / "database.seen")
+        self._publisher = Publisher(settings.redis_url.get_secret_value(), lambda: self._memory.incarnation)
         self._logs = Lanes("read-log", most=LOG_READERS_MOST)
         self._dead_letters = DeadLetters(settings.spool_path / "dead-letters.jsonl")
         self._client: ShepherdClient | None = None
@@ -104,6 +106,7 @@ class Agent:
             self._finisher,
             boot_id=self._inventory.boot_id,
             boot_time=lambda: self._clock.boot_time(self._inventory.boot_time),
+            memory=self._memory,
             client=self._shepherd,
             enqueue=self._commands.put,
         )
@@ -111,6 +114,7 @@ class Agent:
             self._engine,
             self._node,
             settings.heartbeat_interval_s,
+            self._memory,
             on_clock=self._clock.measure,
             on_not_up=lambda state: self._commands.put(lambda: self._rejoin(state)),
         )
@@ -122,6 +126,7 @@ class Agent:
         """开始、循环、停止；设置有误抛 SettingsError，其余的错都重试到成功为止。"""
         prepare_directories(self._settings)
         lock = lock_spool(self._settings)
+        self._memory.open()
         # 牧守进程死了，作业过继到这里；不回收，新的牧守进程就还看得见退出码。
         become_subreaper()
         _share_memory_arenas()
@@ -188,6 +193,10 @@ class Agent:
         except DATABASE_ERRORS as error:
             logger.warning("database_unavailable", extra={"node": self._node, "error": reason_of(error)})
             # 没做成的（例如一次启动）不等到下个周期：多半只是旧连接断了，很快就能补上。
+            self._sync_at = min(self._sync_at, time.monotonic() + RETRY_S)
+            return False
+        except DatabaseIncomplete as error:
+            logger.warning("database_incomplete", extra={"node": self._node, "error": str(error)})
             self._sync_at = min(self._sync_at, time.monotonic() + RETRY_S)
             return False
         except ShepherdGone as error:
@@ -308,7 +317,11 @@ class Agent:
 
     def _register(self) -> None:
         before = time.clock_gettime(time.CLOCK_BOOTTIME)
-        now = register_node(self._engine, self._settings, self._inventory, self._capabilities)
+        with self._memory.lock:
+            now, seen = register_node(
+                self._engine, self._settings, self._inventory, self._capabilities, self._memory.beat
+            )
+            self._memory.face(seen)
         self._clock.measure(now, before, time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def _recover(self) -> None:
@@ -316,12 +329,13 @@ class Agent:
         self._control.sync(None)
         if not self._control.wait_for_strangers(STRANGER_WAIT_S):
             drain_node(self._engine, self._node, "有杀不掉的旧进程")
+        self._memory.settle()
         mark_up(self._engine, self._node)
 
     def _rejoin(self, state: str) -> None:
-        """心跳发现自己不是 UP：多半是失联太久被判下线了，核对之后再回来。"""
+        """心跳发现自己不是 UP（多半是失联太久被判下线了），或数据库恢复过：核对之后再回来。"""
         logger.warning("node_not_up", extra={"node": self._node, "state": state})
-        if state == "GONE":
+        if state in ("GONE", "RESTORED"):
             self._register()
         self._recover()
 
@@ -385,7 +399,8 @@ class Agent:
         # 这几种都只是提醒：该做什么以数据库为准。
         for name in ("sync", "kill", "cancel", "suspend", "resume", "requeue", "update"):
             handlers[name] = lambda payload: self._ask(payload, self._on_sync)
-        consumer = Consumer(self._settings.redis_url.get_secret_value(), queue_name(self._node), handlers)
+        redis_url = self._settings.redis_url.get_secret_value()
+        consumer = Consumer(redis_url, queue_name(self._node), handlers, lambda: self._memory.incarnation)
         away = False
         while not self._stopping.is_set():
             try:

@@ -66,9 +66,13 @@ def queue_name(node_name: str) -> str:
 
 
 class Publisher:
-    """领导者一侧：一个周期里每个节点一条消息，一次往返全部送出。"""
+    """领导者一侧：一个周期里每个节点一条消息，一次往返全部送出。
 
-    def __init__(self, redis_url: str) -> None:
+    消息带着数据库的化身（incarnation）：恢复之前留在队列里的、别的系统发到同名节点的，收的一方认得出来。
+    """
+
+    def __init__(self, redis_url: str, incarnation: Callable[[], str | None] = lambda: None) -> None:
+        self._incarnation = incarnation
         self._redis = connect(redis_url, SEND_WAIT_S)
         self._away_until = 0.0
         self._unsent: dict[str, list[Message]] = {}
@@ -97,13 +101,14 @@ class Publisher:
         if time.monotonic() < self._away_until:
             self._keep(messages)
             raise BusUnavailable("Valkey 刚才连不上，稍后再试")
+        header = {"version": PROTOCOL_VERSION, "incarnation": self._incarnation()}
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
                 for node_name, node_messages in messages.items():
                     data = [
                         Queue.prepare_data(
                             message.function,
-                            args=({"version": PROTOCOL_VERSION, **message.payload},),
+                            args=({**header, **message.payload},),
                             ttl=MESSAGE_TTL_S,
                             result_ttl=0,
                         )
@@ -128,9 +133,16 @@ class Publisher:
 
 
 class Consumer:
-    """节点一侧：逐条取出消息，按固定的函数表处理。"""
+    """节点一侧：逐条取出消息，按固定的函数表处理；化身不同的不理，要做的事核对时从数据库里看得到。"""
 
-    def __init__(self, redis_url: str, name: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        name: str,
+        handlers: Mapping[str, Handler],
+        incarnation: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._incarnation = incarnation
         self._redis = connect(redis_url, RECEIVE_WAIT_S)
         self._queue = Queue(name, connection=self._redis, serializer=JSONSerializer)
         self._handlers = handlers
@@ -189,6 +201,12 @@ class Consumer:
             logger.error(
                 "bus_version_unknown",
                 extra={"message_id": job.id, "function": function, "version": payload.get("version")},
+            )
+            return
+        theirs, mine = payload.get("incarnation"), self._incarnation()
+        if theirs is not None and mine is not None and theirs != mine:
+            logger.warning(
+                "bus_message_foreign", extra={"message_id": job.id, "function": function, "incarnation": theirs}
             )
             return
         handler(payload)

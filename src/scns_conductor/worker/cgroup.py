@@ -99,9 +99,10 @@ class CgroupLimits:
         self.device_deny = device_deny
 
 
-def job_cgroup_name(job_id: int, attempt: int) -> str:
+def job_cgroup_name(job_id: int, attempt: int, launch_id: int | None = None) -> str:
     """作业的目录名。"""
-    return f"job_{job_id}_{attempt}"
+    name = f"job_{job_id}_{attempt}"
+    return name if launch_id is None else f"{name}_{launch_id}"
 
 
 def node_cgroup_path(node_name: str, spool_dir: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.statements import LAUNCH_ID
 from scns_conductor.worker.hot_statement import HotStatement, ids_text
 
 
@@ -57,6 +58,7 @@ class ClaimedJob:
     constraints: str | None
     distribution: str | None
     start_epoch: float
+    launch_id: int
     peer_tasks: list[int] = field(default_factory=list)
     peer_cpus: list[int] = field(default_factory=list)
 
@@ -79,7 +81,7 @@ _SHARE = (
     "a.allocation_id, a.job_id, a.restart_count, a.node_index, a.cpus + a.lent_cpus AS cpus, a.memory, a.gres, a.tasks"
 )
 # 数组任务的脚本、参数、环境只存在数组行里。
-_DESCRIBE = """
+_DESCRIBE = f"""
     SELECT c.allocation_id, c.job_id, c.restart_count, c.node_index, c.cpus, c.memory, c.gres, c.tasks AS tasks_here,
       j.name, j.user_name, j.account, j.partition, j.qos, j.reservation, j.node_list, j.tasks, j.tasks_per_node,
       j.cpus_per_task, j.memory_per_node, j.memory_per_cpu, j.time_limit, j.array_job_id, j.array_task_id,
@@ -87,6 +89,7 @@ _DESCRIBE = """
       j.standard_output, j.standard_error, j.open_mode, j.umask, j.kill_warning_signal, j.kill_warning_delay,
       j.kill_warning_batch_only, j.interactive, j.submit_host, j.constraints, j.distribution,
       extract(epoch FROM j.start_time)::double precision AS start_epoch,
+      {LAUNCH_ID} AS launch_id,
       CASE WHEN j.allocated_nodes > 1 THEN peers.tasks ELSE ARRAY[c.tasks] END AS peer_tasks,
       CASE WHEN j.allocated_nodes > 1 THEN peers.cpus ELSE ARRAY[c.cpus] END AS peer_cpus
     FROM claimed AS c
@@ -121,13 +124,13 @@ _HELD_JOB = HotStatement(
 
 # 认领了却不再启动的（有人要求结束）：同样先认领，此后谁也不会再启动它。
 _ABANDON = sa.text(
-    """
+    f"""
     UPDATE resource_allocations AS a SET claimed_at = clock_timestamp()
     FROM jobs AS j
     WHERE a.node_name = :node AND a.released_at IS NULL AND a.claimed_at IS NULL
       AND a.job_id = ANY(CAST(:job_ids AS bigint[]))
       AND j.job_id = a.job_id AND j.restart_count = a.restart_count AND j.requested_end_state IS NOT NULL
-    RETURNING a.job_id, a.restart_count, a.node_index, j.requested_end_state
+    RETURNING a.job_id, a.restart_count, a.node_index, j.requested_end_state, {LAUNCH_ID} AS launch_id
     """
 )
 
@@ -179,6 +182,7 @@ class AbandonedJob:
     restart_count: int
     node_index: int
     requested_end_state: str
+    launch_id: int
 
 
 def abandon_allocations(connection: Connection, node_name: str, job_ids: Sequence[int]) -> list[AbandonedJob]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scns_conductor.core.statements import INBOX_CHANNEL, release_allocations
+from scns_conductor.core.statements import INBOX_CHANNEL, LAUNCH_ID, release_allocations
 from scns_conductor.core.states import JobState
 from scns_conductor.worker.hot_statement import HotStatement, ids_text, rows_text
 
@@ -30,6 +30,7 @@ class JobEnd:
     """一个作业的一次尝试结束了。
 
     end_time 是 Unix 秒（节点的时钟），None 表示用数据库的现在；cause 是事件码（exit、timeout、oom、node_fail……）。
+    launch_id 是哪一次启动（core.statements.LAUNCH_ID）；没有的（旧版启动的）只按作业号与尝试认。
     requeue_if_allowed：作业允许重新排队时回到 PENDING 而不进终态。
     """
 
@@ -49,11 +50,13 @@ class JobEnd:
     read_bytes: int | None = None
     written_bytes: int | None = None
     outputs: tuple[OutputTail, ...] = field(default=())
+    launch_id: int | None = None
 
 
 _COLUMNS: dict[str, str] = {
     "job_id": "bigint",
     "restart_count": "integer",
+    "launch_id": "bigint",
     "state": "text",
     "cause": "text",
     "actor": "text",
@@ -90,7 +93,7 @@ _COMMIT = HotStatement(
       FROM reported AS r JOIN jobs AS j ON j.job_id = r.job_id
       -- 写出号来，规划器最坏也只按号去找，不从头扫 jobs_active。
       WHERE j.job_id = ANY(CAST(%(job_ids)s AS bigint[])) AND j.restart_count = r.restart_count
-        AND j.state IN ('RUNNING', 'SUSPENDED')
+        AND j.state IN ('RUNNING', 'SUSPENDED') AND (r.launch_id IS NULL OR r.launch_id = {LAUNCH_ID})
       ORDER BY j.job_id FOR NO KEY UPDATE OF j
     ),
     ended AS (
@@ -152,13 +155,14 @@ _COMMIT = HotStatement(
 )
 
 _OUTPUTS = sa.text(
-    """
+    f"""
     INSERT INTO job_outputs (job_id, restart_count, stream, path, content, total_bytes)
-    SELECT o.* FROM unnest(
+    SELECT o.job_id, o.restart_count, o.stream, o.path, o.content, o.total_bytes FROM unnest(
       CAST(:job_id AS bigint[]), CAST(:restart_count AS integer[]), CAST(:stream AS text[]), CAST(:path AS text[]),
-      CAST(:content AS bytea[]), CAST(:total_bytes AS bigint[]))
-      AS o(job_id, restart_count, stream, path, content, total_bytes)
+      CAST(:content AS bytea[]), CAST(:total_bytes AS bigint[]), CAST(:launch_id AS bigint[]))
+      AS o(job_id, restart_count, stream, path, content, total_bytes, launch_id)
     JOIN jobs AS j ON j.job_id = o.job_id
+      AND (o.launch_id IS NULL OR j.restart_count <> o.restart_count OR o.launch_id = {LAUNCH_ID})
     ON CONFLICT (job_id, restart_count, stream) DO UPDATE
       SET path = excluded.path, content = excluded.content, total_bytes = excluded.total_bytes
     """
@@ -197,6 +201,7 @@ def commit_ends(connection: Connection, ends: Iterable[JobEnd]) -> list[Ended]:
                 "path": [tail.path for _, tail in outputs],
                 "content": [tail.content for _, tail in outputs],
                 "total_bytes": [tail.total_bytes for _, tail in outputs],
+                "launch_id": [end.launch_id for end, _ in outputs],
             },
         )
     return [Ended(row.job_id, row.restart_count, row.to_state, row.peers) for row in rows]

@@ -72,6 +72,7 @@ def job_end(end: dict[str, Any], *, actor: str, end_time: float | None, outputs:
     return JobEnd(
         job_id=end["job_id"],
         restart_count=end["attempt"],
+        launch_id=end.get("launch_id"),
         state=state,
         cause="node_fail" if state is JobState.NODE_FAIL else cause,
         actor=actor,
@@ -117,7 +118,14 @@ def read_tails(end: dict[str, Any], limit: int) -> list[OutputTail]:
 
 
 def own_end(
-    job_id: int, attempt: int, cause: str, message: str | None, *, boot_id: str, on_node: bool = False
+    job_id: int,
+    attempt: int,
+    cause: str,
+    message: str | None,
+    *,
+    boot_id: str,
+    on_node: bool = False,
+    launch_id: int | None = None,
 ) -> dict[str, Any]:
     """代理自己造的结束：没有进程可等的作业（被拒、未启动就取消、找不到进程）也走同一条路。"""
     return {
@@ -125,6 +133,7 @@ def own_end(
         "key": f"{job_id}.{attempt}.batch",
         "job_id": job_id,
         "attempt": attempt,
+        "launch_id": launch_id,
         "step": "batch",
         "cause": cause,
         "message": message,
@@ -321,11 +330,20 @@ class Finisher:
         holders = [end for end in ends if end["step"] in HOLDER_STEPS]
         if holders:
             self._committed(holders)
+            self._log_unapplied(holders, ended)
             self._after_commit(holders, ended)
         self._dead_letters.delivered(end["key"] for end in ends)
         # 代理自己造的结束（没有启动的作业）没有编号，不必确认。
         self._acknowledge([end["id"] for end in ends if end["id"] is not None])
         self._forget(ends)
+
+    def _log_unapplied(self, holders: list[dict[str, Any]], ended: list[Ended]) -> None:
+        """没有作业认领的结束：多半是重复的；数据库恢复过的，它的作业已经没有了，结局只在这里。"""
+        applied = {(job.job_id, job.restart_count) for job in ended}
+        for end in holders:
+            if (end["job_id"], end["attempt"]) not in applied:
+                fields = {name: end.get(name) for name in ("key", "cause", "exit_status", "exit_signal")}
+                logger.info("end_without_job", extra=fields)
 
 
 class NodeClock:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from scns_conductor.worker.claim import (
     unclaim_allocations,
 )
 from scns_conductor.worker.core_binding import Binding, CorePool
+from scns_conductor.worker.database_memory import DatabaseMemory
 from scns_conductor.worker.finish import Finisher, own_end
 from scns_conductor.worker.job_steps import JobSteps, StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
@@ -26,6 +28,7 @@ from scns_conductor.worker.launch_spec import LaunchSpec
 from scns_conductor.worker.output_folders import OutputFolders
 from scns_conductor.worker.prolog import program_environment, run_program
 from scns_conductor.worker.recovery import (
+    STALE,
     Abandon,
     Action,
     HeldAllocation,
@@ -33,13 +36,14 @@ from scns_conductor.worker.recovery import (
     Launch,
     Lost,
     Resume,
+    RunningTask,
     SetTimeLimit,
     Suspend,
     decide,
     held_allocations,
     parse_running,
 )
-from scns_conductor.worker.registration import drain_node
+from scns_conductor.worker.registration import drain_node, undrain_node
 from scns_conductor.worker.shepherd_client import ShepherdClient
 from scns_conductor.worker.step_process import ATTACH_SIGNAL
 from scns_conductor.worker.thread_owner import Lanes
@@ -50,6 +54,7 @@ AGAIN_S = 0.2
 # 核等这么久之后不绑核也启动；卡等这么久还没有的是节点的错。
 CORES_WAIT_S = 2.0
 CARDS_WAIT_S = 60.0
+KEPT_REASON = "有不属于现在的数据库的作业还在运行（foreign_jobs = keep），它们都结束后自动恢复"
 # 牧守进程那里至多排着几批启动，再加正在启动的一批。
 IN_FLIGHT_MOST = 1
 _CANCEL_CAUSES = {"PREEMPTED": "preempt", "DEADLINE": "deadline", "PENDING": "requeue"}
@@ -99,6 +104,7 @@ class JobControl:
         *,
         boot_id: str,
         boot_time: Callable[[], float],
+        memory: DatabaseMemory,
         client: Callable[[], ShepherdClient],
         enqueue: Callable[[Callable[[], object]], None],
     ) -> None:
@@ -109,8 +115,11 @@ class JobControl:
         self._finisher = finisher
         self._boot_id = boot_id
         self._boot_time = boot_time
+        self._memory = memory
         self._client = client
         self._enqueue = enqueue
+        # 留着的外来作业；None 是还没有看过。
+        self._kept: bool | None = None
         self._node = context.node.node_name
         # 在等目录、在跑 prolog 的；备好了、还要问一次数据库才送的。
         self._preparing: dict[tuple[int, int], str] = {}
@@ -176,7 +185,7 @@ class JobControl:
                         roomless.append(job)
                     else:
                         message = f"节点 {self._node} 上没有空闲的 {job.gres}，而数据库说有"
-                        refused.append(own_end(*owner, "launch_failed", message, boot_id=self._boot_id, on_node=True))
+                        refused.append(self._refused(job, message, on_node=True))
                     continue
                 token = self._context.token(*owner)
                 if binding.cpu_ids is not None or binding.gres_ids or token is not None:
@@ -187,15 +196,28 @@ class JobControl:
                 try:
                     specs.append(self._context.plan(job, binding))
                 except LaunchRefused as error:
-                    refused.append(own_end(*owner, "launch_failed", str(error), boot_id=self._boot_id))
+                    refused.append(self._refused(job, str(error)))
             unclaim_allocations(connection, [job.allocation_id for job in roomless])
             record_bindings(connection, bindings)
+        self._memory.claimed(job.job_id for job in claimed)
         self._note_roomless(claimed, roomless)
         self._finisher.put(refused)
         self._start(specs, {(job.job_id, job.restart_count): job for job in claimed})
         for end in refused:
             if end["on_node"]:
                 drain_node(self._engine, self._node, end["message"])
+
+    def _refused(self, job: ClaimedJob, message: str, *, on_node: bool = False) -> dict[str, Any]:
+        """认领了而启动不了的结束。"""
+        return own_end(
+            job.job_id,
+            job.restart_count,
+            "launch_failed",
+            message,
+            boot_id=self._boot_id,
+            on_node=on_node,
+            launch_id=job.launch_id,
+        )
 
     def _bind(self, job: ClaimedJob) -> Binding | None:
         """它的核与卡；还没有空出来的是 None。
@@ -266,7 +288,10 @@ class JobControl:
         if failure is not None:
             self._preparing.pop(owner, None)
             message = f"节点 {self._node} 的 prolog 失败：{failure}"
-            self._finisher.put([own_end(*owner, "launch_failed", message, boot_id=self._boot_id, on_node=True)])
+            end = own_end(
+                *owner, "launch_failed", message, boot_id=self._boot_id, on_node=True, launch_id=spec.launch_id
+            )
+            self._finisher.put([end])
             drain_node(self._engine, self._node, f"prolog 失败：{failure}")
             return
         self._prepared[owner] = spec
@@ -276,16 +301,19 @@ class JobControl:
         """备好了的：准备期间也许有人要求结束，问一次数据库；没有问成的留着，tick 再问。"""
         if not self._prepared:
             return
-        rows = {(row.job_id, row.restart_count): row for row in self._held([job_id for job_id, _ in self._prepared])}
+        rows = {
+            (row.job_id, row.restart_count, row.launch_id): row
+            for row in self._held([job_id for job_id, _ in self._prepared])
+        }
         prepared, self._prepared = self._prepared, {}
         ready = []
         for owner, spec in prepared.items():
             self._preparing.pop(owner, None)
-            row = rows.get(owner)
+            row = rows.get((*owner, spec.launch_id))
             if row is None:
                 continue
             if row.requested_end_state is not None:
-                self._end_unstarted(row.job_id, row.restart_count, row.requested_end_state)
+                self._end_unstarted(row.job_id, row.restart_count, row.requested_end_state, row.launch_id)
             else:
                 ready.append(spec)
         self._send(ready)
@@ -327,9 +355,9 @@ class JobControl:
         if journal_intact:
             self._send([spec for owner, spec in unsent.items() if owner in wanted and owner not in known])
 
-    def _end_unstarted(self, job_id: int, attempt: int, requested: str) -> None:
+    def _end_unstarted(self, job_id: int, attempt: int, requested: str, launch_id: int | None) -> None:
         cause = _CANCEL_CAUSES.get(requested, "cancel")
-        self._finisher.put([own_end(job_id, attempt, cause, None, boot_id=self._boot_id)])
+        self._finisher.put([own_end(job_id, attempt, cause, None, boot_id=self._boot_id, launch_id=launch_id)])
 
     # ---- 核对 ----
 
@@ -359,16 +387,22 @@ class JobControl:
             unclaimed = {(row.job_id, row.restart_count) for row in held if not row.claimed}
             self._roomless = {owner: since for owner, since in self._roomless.items() if owner in unclaimed}
         # 多节点作业在别的节点上结束，本节点不经手：已经释放的份额在这里归还。
-        holding = {(row.job_id, row.restart_count) for row in held} | {task.owner for task in running}
+        actions = decide(held, running, ended, self._preparing.keys() | set(self._unsent))
+        strays = [action for action in actions if isinstance(action, Kill) and action.cause == STALE]
+        # 要杀、要判丢失之前先看清楚：眼前的还是不是原来那个数据库。
+        doubtful = strays or any(isinstance(action, Lost) for action in actions)
+        if doubtful and self._memory.has_changed() and strays:
+            actions = self._face_strangers(actions, strays, running)
+        holding = {(row.job_id, row.restart_count) for row in held}
+        holding |= {task.owner for task in running if not task.foreign}
         holding |= self._preparing.keys() | set(self._unsent) | ended
         self._pool.keep_only(holding, job_ids)
         if job_ids is None:
             self.steps.sweep(holding)
-        sent_again = set(self._unsent)
+            self._watch_kept(running)
         if job_ids is None and self._unsent:
             known = ended | {task.owner for task in running}
             self._send_again(held, known, journal_intact=not hello["corrupt_lines"])
-        actions = decide(held, running, ended, self._preparing.keys() | sent_again)
         self._apply(actions)
         return actions
 
@@ -381,28 +415,59 @@ class JobControl:
             logger.error("binding_conflict", extra={"job_id": row.job_id, "attempt": row.restart_count, "with": others})
             drain_node(self._engine, self._node, f"作业 {row.job_id} 与 {others} 记着同样的核或卡")
 
+    def _face_strangers(
+        self, actions: Sequence[Action], strays: Sequence[Kill], running: Sequence[RunningTask]
+    ) -> list[Action]:
+        """数据库换过了，这些进程它不认识：报告，再按设置杀掉或留着。留着的不再管，节点排空到它们结束。"""
+        keep = self._context.settings.foreign_jobs == "keep"
+        known = {(stray.job_id, stray.attempt, stray.launch_id): stray for stray in strays}
+        for task in running:
+            if (*task.owner, task.launch_id) in known:
+                fields = {"job_id": task.job_id, "attempt": task.attempt, "step": task.step, "pid": task.pid}
+                logger.warning(
+                    "foreign_job", extra={"node": self._node, **fields, "action": "keep" if keep else "kill"}
+                )
+        self._memory.tell_jobs({stray.job_id for stray in strays}, killed=not keep)
+        others = [action for action in actions if action not in strays]
+        if not keep:
+            message = "数据库恢复过，这个进程不属于现在的任何作业"
+            return [*(replace(stray, message=message) for stray in strays), *others]
+        self._client().disown(known)
+        drain_node(self._engine, self._node, KEPT_REASON)
+        return others
+
+    def _watch_kept(self, running: Sequence[RunningTask]) -> None:
+        """留着的外来作业都结束了，为它们排空的节点就恢复。"""
+        kept = any(task.foreign for task in running)
+        if not kept and self._kept is not False:
+            undrain_node(self._engine, self._node, KEPT_REASON)
+        self._kept = kept
+
     def _apply(self, actions: Sequence[Action]) -> None:
         launches = []
         for action in actions:
             match action:
-                case Kill(job_id, attempt, cause, message, grace_s):
-                    self._client().kill([(job_id, attempt)], cause=cause, message=message, grace_s=grace_s)
-                case Lost(job_id, attempt, message):
+                case Kill(job_id, attempt, cause, message, grace_s, launch_id):
+                    self._client().kill([(job_id, attempt, launch_id)], cause=cause, message=message, grace_s=grace_s)
+                case Lost(job_id, attempt, message, launch_id):
                     logger.error("job_lost", extra={"job_id": job_id, "attempt": attempt})
-                    self._finisher.put([own_end(job_id, attempt, "unseen", message, boot_id=self._boot_id)])
+                    if self._memory.changed:
+                        message = "数据库恢复到了从前：这个作业在备份之后已经结束，或没有了进程"
+                    end = own_end(job_id, attempt, "unseen", message, boot_id=self._boot_id, launch_id=launch_id)
+                    self._finisher.put([end])
                 case Abandon(job_id):
                     with self._engine.begin() as connection:
                         abandoned = abandon_allocations(connection, self._node, [job_id])
                     for job in abandoned:
                         # 其余节点的份额随作业一起释放，只由运行脚本的节点来报结束。
                         if job.node_index == 0:
-                            self._end_unstarted(job.job_id, job.restart_count, job.requested_end_state)
-                case Suspend(job_id, attempt):
-                    self._client().suspend([(job_id, attempt)])
-                case Resume(job_id, attempt):
-                    self._client().resume([(job_id, attempt)])
-                case SetTimeLimit(job_id, attempt, limit_s):
-                    self._client().set_time_limit([(job_id, attempt)], limit_s)
+                            self._end_unstarted(job.job_id, job.restart_count, job.requested_end_state, job.launch_id)
+                case Suspend(job_id, attempt, launch_id):
+                    self._client().suspend([(job_id, attempt, launch_id)])
+                case Resume(job_id, attempt, launch_id):
+                    self._client().resume([(job_id, attempt, launch_id)])
+                case SetTimeLimit(job_id, attempt, limit_s, launch_id):
+                    self._client().set_time_limit([(job_id, attempt, launch_id)], limit_s)
                 case Launch(job_id):
                     launches.append(job_id)
         if launches:
@@ -458,7 +523,7 @@ class JobControl:
         running = {
             (task.job_id, task.attempt): task.pid
             for task in parse_running(self._settled().hello(attach=False)["running"])
-            if task.step in ("batch", "extern") and task.pid is not None
+            if task.step in ("batch", "extern") and task.pid is not None and not task.foreign
         }
         fresh = [(owner, pid) for owner, pid in running.items() if self._reported.get(owner) != pid]
         if fresh:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Engine
 from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.output_path import OutputFields, expand_output_path
-from scns_conductor.core.statements import allocation_release, inbox_insert, notify_inbox
+from scns_conductor.core.statements import LAUNCH_ID, allocation_release, inbox_insert, notify_inbox
 from scns_conductor.core.task_binding import bound_cores, bound_gpus, cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.worker.claim import ClaimedJob, held_job
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 # 每个节点报一次：重复送来的找不到自己的名字，什么也不做。
 _ENDED = sa.text(
-    """
+    f"""
     UPDATE job_steps AS s SET
       pending_nodes = array_remove(s.pending_nodes, :node),
       exit_status = greatest(coalesce(s.exit_status, 0), e.exit_status),
@@ -56,10 +56,12 @@ _ENDED = sa.text(
     FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:step_id AS integer[]),
       CAST(:state AS text[]), CAST(:exit_status AS integer[]), CAST(:exit_signal AS integer[]),
       CAST(:user_s AS double precision[]), CAST(:system_s AS double precision[]), CAST(:max_rss_kb AS bigint[]),
-      CAST(:end_time AS double precision[]))
-      AS e(job_id, attempt, step_id, state, exit_status, exit_signal, user_s, system_s, max_rss_kb, end_time)
+      CAST(:end_time AS double precision[]), CAST(:launch_id AS bigint[]))
+      AS e(job_id, attempt, step_id, state, exit_status, exit_signal, user_s, system_s, max_rss_kb, end_time, launch_id)
     WHERE s.job_id = e.job_id AND s.restart_count = e.attempt AND s.step_id = e.step_id
       AND :node = ANY(s.pending_nodes)
+      AND NOT EXISTS (SELECT FROM jobs AS j WHERE j.job_id = e.job_id AND j.restart_count = e.attempt
+                      AND e.launch_id <> {LAUNCH_ID})
     RETURNING s.job_id, s.restart_count, s.exit_status,
       s.end_time IS NOT NULL AND coalesce((s.launch ->> 'release_allocation')::boolean, false) AS releases
     """.replace("::", r"\:\:")
@@ -75,11 +77,12 @@ _SAMPLED = sa.text(
     """
 )
 _DERIVED = sa.text(
-    """
+    f"""
     UPDATE jobs AS j SET derived_exit_status = greatest(coalesce(j.derived_exit_status, 0), e.status)
-    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:status AS integer[]))
-      AS e(job_id, attempt, status)
+    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:status AS integer[]),
+      CAST(:launch_id AS bigint[])) AS e(job_id, attempt, status, launch_id)
     WHERE j.job_id = e.job_id AND j.restart_count = e.attempt
+      AND (e.launch_id IS NULL OR e.launch_id = {LAUNCH_ID})
     """
 )
 # 牧守进程的原因 -> 状态；exit 另看退出码，别的（launch_failed）是 FAILED。
@@ -185,6 +188,7 @@ class JobSteps:
         return LaunchSpec(
             job_id=job.job_id,
             attempt=job.restart_count,
+            launch_id=job.launch_id,
             step=str(request.step_id),
             argv=[sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, SOURCE_ROOT, path],
             env={"PATH": os.defpath, "LANG": "C.UTF-8"},
@@ -237,11 +241,16 @@ class JobSteps:
             "system_s": [usage.get("system_s") or 0.0 for usage in usages],
             "max_rss_kb": [usage.get("max_rss_kb") or 0 for usage in usages],
             "end_time": [end_time(end) for end in steps],
+            "launch_id": [end.get("launch_id") for end in steps],
         }
         with self._engine.begin() as connection:
             ended = connection.execute(_ENDED, {**values, "node": self._node}).all()
             connection.execute(
-                _DERIVED, {"job_id": values["job_id"], "attempt": values["attempt"], "status": values["exit_status"]}
+                _DERIVED,
+                {
+                    **{name: values[name] for name in ("job_id", "attempt", "launch_id")},
+                    "status": values["exit_status"],
+                },
             )
             # 独立的 srun：步做完了，分配也就不要了，哪怕 srun 自己已经不在。
             released = [row for row in ended if row.releases]

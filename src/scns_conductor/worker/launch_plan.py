@@ -65,6 +65,7 @@ class LaunchContext:
         return LaunchSpec(
             job_id=job.job_id,
             attempt=job.restart_count,
+            launch_id=job.launch_id,
             step="batch" if has_script else "extern",
             argv=[*interpreter(job.script), script_path, *job.argv]
             if has_script and job.script is not None

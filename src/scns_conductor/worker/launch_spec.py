@@ -1,6 +1,7 @@
 """一个作业步的启动说明：代理写，牧守进程读。只用标准库里最轻的部分（牧守进程要小）。
 
-键由 (job_id, attempt, step) 组成；step 为 batch（脚本）、extern（没有脚本的分配，占位）或作业步号。
+键由 (job_id, attempt, step, launch_id) 组成；step 为 batch（脚本）、extern（没有脚本的分配，占位）或作业步号。
+launch_id 认得出是哪一次启动：数据库恢复到从前，作业号与尝试会再来一遍，它不会（jobs.start_time 的微秒数）。
 """
 
 from __future__ import annotations
@@ -12,9 +13,16 @@ if TYPE_CHECKING:
 HOLDER_STEPS = frozenset({"batch", "extern"})
 
 
-def task_key(job_id: int, attempt: int, step: str) -> str:
-    """作业步的键，如 12.0.batch。"""
-    return f"{job_id}.{attempt}.{step}"
+def task_key(job_id: int, attempt: int, step: str, launch_id: int | None = None) -> str:
+    """作业步的键，如 12.0.batch.1764351234567890；旧版启动的没有最后一段。"""
+    key = f"{job_id}.{attempt}.{step}"
+    return key if launch_id is None else f"{key}.{launch_id}"
+
+
+def split_key(key: str) -> tuple[int, int, str, int | None]:
+    """作业步的键 -> (job_id, attempt, step, launch_id)。"""
+    job_id, attempt, step, *launch_id = key.split(".")
+    return int(job_id), int(attempt), step, int(launch_id[0]) if launch_id else None
 
 
 class LaunchSpec:
@@ -40,6 +48,7 @@ class LaunchSpec:
         "grace_s",
         "groups",
         "job_id",
+        "launch_id",
         "memory_bytes",
         "nice",
         "opens_aside",
@@ -71,6 +80,7 @@ class LaunchSpec:
         argv: list[str],
         env: dict[str, str],
         cwd: str,
+        launch_id: int | None = None,
         uid: int | None = None,
         gid: int | None = None,
         groups: list[int] | None = None,
@@ -104,6 +114,7 @@ class LaunchSpec:
             raise ValueError("script 与 script_path 必须同时给出")
         self.job_id = int(job_id)
         self.attempt = int(attempt)
+        self.launch_id = None if launch_id is None else int(launch_id)
         self.step = step
         self.argv = argv
         self.env = env
@@ -136,7 +147,7 @@ class LaunchSpec:
     @property
     def key(self) -> str:
         """本作业步的键。"""
-        return task_key(self.job_id, self.attempt, self.step)
+        return task_key(self.job_id, self.attempt, self.step, self.launch_id)
 
     def to_wire(self) -> dict[str, Any]:
         """可直接写成 JSON 的映射；与默认值相同的空项略去。"""

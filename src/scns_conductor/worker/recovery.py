@@ -10,7 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.statements import LAUNCH_ID
 from scns_conductor.core.states import JobState
+from scns_conductor.worker.launch_spec import split_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,17 @@ class HeldAllocation:
     gres_ids: dict[str, list[int]] | None
     claimed_before_boot: bool
     requested_end_grace: int | None = None
+    launch_id: int | None = None
+
+    def launched(self, task: "RunningTask") -> bool:
+        """task 是不是这条分配的作业启动的；旧版启动的没有 launch_id，只能按作业号与尝试认。"""
+        same = task.launch_id is None or self.launch_id is None or task.launch_id == self.launch_id
+        return same and self.restart_count == self.current_attempt
 
 
 @dataclass(frozen=True, slots=True)
 class RunningTask:
-    """牧守进程手里的一个作业步。"""
+    """牧守进程手里的一个作业步。launch_id 是哪一次启动（旧版启动的没有）；foreign 是已知不属于这个数据库、要留着的。"""
 
     job_id: int
     attempt: int
@@ -44,6 +52,8 @@ class RunningTask:
     suspended: bool
     cause: str | None
     time_limit_s: float | None
+    launch_id: int | None = None
+    foreign: bool = False
 
     @property
     def owner(self) -> tuple[int, int]:
@@ -74,6 +84,7 @@ class Kill:
     cause: str
     message: str | None
     grace_s: float | None
+    launch_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,7 @@ class Lost:
     job_id: int
     attempt: int
     message: str
+    launch_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,7 @@ class Suspend:
 
     job_id: int
     attempt: int
+    launch_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +112,7 @@ class Resume:
 
     job_id: int
     attempt: int
+    launch_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +122,23 @@ class SetTimeLimit:
     job_id: int
     attempt: int
     limit_s: float | None
+    launch_id: int | None = None
 
 
 Action = Launch | Abandon | Kill | Lost | Suspend | Resume | SetTimeLimit
 
+# 不属于本节点的：这个原因杀掉的要等它们都死了，节点才算恢复。
+STALE = "stale"
 _KILL_CAUSES = {"CANCELLED": "cancel", "PREEMPTED": "preempt", "DEADLINE": "deadline", "PENDING": "requeue"}
 
 _HELD = sa.text(
-    """
+    f"""
     SELECT a.allocation_id, a.job_id, a.restart_count, j.restart_count AS current_attempt, a.node_index,
       a.claimed_at IS NOT NULL AS claimed, j.state, j.requested_end_state, j.requested_end_reason,
       j.requested_end_grace, j.time_limit,
       a.cpu_ids, a.gres_ids,
-      coalesce(a.claimed_at < to_timestamp(:boot_time), false) AS claimed_before_boot
+      coalesce(a.claimed_at < to_timestamp(:boot_time), false) AS claimed_before_boot,
+      {LAUNCH_ID} AS launch_id
     FROM resource_allocations AS a JOIN jobs AS j ON j.job_id = a.job_id
     WHERE a.node_name = :node AND a.released_at IS NULL
       AND (CAST(:job_ids AS bigint[]) IS NULL OR a.job_id = ANY(CAST(:job_ids AS bigint[])))
@@ -143,10 +161,12 @@ def parse_running(tasks: Iterable[dict[str, Any]]) -> list[RunningTask]:
     """hello 回答里的 running。"""
     found = []
     for task in tasks:
-        job_id, attempt, step = task["key"].split(".", 2)
+        job_id, attempt, step, launch_id = split_key(task["key"])
         found.append(
             RunningTask(
-                int(job_id), int(attempt), step, task["pid"], task["suspended"], task["cause"], task["time_limit_s"]
+                *(job_id, attempt, step, task["pid"], task["suspended"], task["cause"], task["time_limit_s"]),
+                launch_id,
+                task.get("foreign", False),
             )
         )
     return found
@@ -163,17 +183,21 @@ def decide(
     ended 是牧守进程里还没有确认的结束；preparing 是正在跑 prolog 的。两者都既不算丢失，也不算多余。
     """
     actions: list[Action] = []
+    rows = {(row.job_id, row.restart_count): row for row in held}
     tasks: dict[tuple[int, int], list[RunningTask]] = {}
+    strays: set[tuple[int, int, int | None]] = set()
     for task in running:
-        tasks.setdefault(task.owner, []).append(task)
-    wanted = {(row.job_id, row.restart_count) for row in held if row.restart_count == row.current_attempt}
-    for owner in tasks.keys() - wanted:
-        actions.append(Kill(*owner, "stale", "分配已经不属于本节点", 0.0))
+        row = rows.get(task.owner)
+        if row is not None and row.launched(task):
+            tasks.setdefault(task.owner, []).append(task)
+        elif not task.foreign:
+            strays.add((*task.owner, task.launch_id))
+    for job_id, attempt, launch_id in strays:
+        actions.append(Kill(job_id, attempt, STALE, "分配已经不属于本节点", 0.0, launch_id))
     for row in held:
         owner = (row.job_id, row.restart_count)
-        if owner not in wanted:
-            continue
-        actions.extend(_decide_one(row, tasks.get(owner, []), owner in ended, owner in preparing))
+        if row.restart_count == row.current_attempt:
+            actions.extend(_decide_one(row, tasks.get(owner, []), owner in ended, owner in preparing))
     return actions
 
 
@@ -186,23 +210,24 @@ def _decide_one(row: HeldAllocation, tasks: list[RunningTask], ended: bool, prep
         if ended or preparing:
             return []
         if row.node_index == 0:
-            return [Lost(row.job_id, row.restart_count, "节点代理找不到这个作业的进程")]
+            return [Lost(row.job_id, row.restart_count, "节点代理找不到这个作业的进程", row.launch_id)]
         if row.claimed_before_boot:
-            return [Lost(row.job_id, row.restart_count, "作业所在的一个节点重启了")]
+            return [Lost(row.job_id, row.restart_count, "作业所在的一个节点重启了", row.launch_id)]
         return []
+    launch_id = tasks[0].launch_id
     if row.requested_end_state is not None:
         if all(task.cause is not None for task in tasks):
             return []
         cause = _KILL_CAUSES.get(row.requested_end_state, "cancel")
         grace_s = None if row.requested_end_grace is None else float(row.requested_end_grace)
-        return [Kill(row.job_id, row.restart_count, cause, row.requested_end_reason, grace_s)]
+        return [Kill(row.job_id, row.restart_count, cause, row.requested_end_reason, grace_s, launch_id)]
     actions: list[Action] = []
     suspended = any(task.suspended for task in tasks)
     if row.state == JobState.SUSPENDED and not suspended:
-        actions.append(Suspend(row.job_id, row.restart_count))
+        actions.append(Suspend(row.job_id, row.restart_count, launch_id))
     if row.state == JobState.RUNNING and suspended:
-        actions.append(Resume(row.job_id, row.restart_count))
+        actions.append(Resume(row.job_id, row.restart_count, launch_id))
     holder = next((task for task in tasks if task.step in ("batch", "extern")), None)
     if holder is not None and holder.time_limit_s != row.time_limit:
-        actions.append(SetTimeLimit(row.job_id, row.restart_count, row.time_limit))
+        actions.append(SetTimeLimit(row.job_id, row.restart_count, row.time_limit, launch_id))
     return actions

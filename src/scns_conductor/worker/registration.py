@@ -10,20 +10,22 @@ from sqlalchemy.exc import IntegrityError
 
 from scns_conductor import __version__
 from scns_conductor.core.errors import SettingsError
+from scns_conductor.core.incarnation import SEEN
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.statements import inbox_insert, notify_inbox
+from scns_conductor.worker.database_memory import Seen
 from scns_conductor.worker.devices import NodeInventory
 
 logger = logging.getLogger(__name__)
 
 # 已分配的比新声明的多时（例如带着运行中的作业把 --cpus 调小），先保住已分配的，等释放后再登记成新值。
 _REGISTER = sa.text(
-    """
+    f"""
     INSERT INTO nodes AS n (name, address, cpus, memory, temporary_disk, gres, features, weight, topology, state,
-      registered_at, boot_id, boot_time, agent_version, architecture, operating_system, containment)
+      registered_at, boot_id, boot_time, agent_version, architecture, operating_system, containment, beat)
     VALUES (:name, :address, :cpus, :memory, :temporary_disk, CAST(:gres AS jsonb), CAST(:features AS text[]),
       :weight, :topology, 'UNKNOWN', clock_timestamp(), :boot_id, to_timestamp(:boot_time), :agent_version,
-      :architecture, :operating_system, CAST(:containment AS jsonb))
+      :architecture, :operating_system, CAST(:containment AS jsonb), :beat + 1)
     ON CONFLICT (name) DO UPDATE SET
       address = excluded.address, cpus = greatest(excluded.cpus, n.allocated_cpus),
       memory = greatest(excluded.memory, n.allocated_memory), temporary_disk = excluded.temporary_disk,
@@ -31,8 +33,8 @@ _REGISTER = sa.text(
       features = excluded.features, weight = excluded.weight, topology = excluded.topology,
       registered_at = excluded.registered_at, boot_id = excluded.boot_id, boot_time = excluded.boot_time,
       agent_version = excluded.agent_version, architecture = excluded.architecture,
-      operating_system = excluded.operating_system, containment = excluded.containment
-    RETURNING extract(epoch FROM clock_timestamp())::double precision AS database_now
+      operating_system = excluded.operating_system, containment = excluded.containment, beat = n.beat + 1
+    RETURNING n.beat, {SEEN}, extract(epoch FROM clock_timestamp())::double precision AS database_now
     """
 )
 
@@ -71,8 +73,21 @@ _DRAIN = sa.text(
 )
 
 
-def register_node(engine: Engine, settings: Settings, inventory: NodeInventory, containment: dict[str, Any]) -> float:
-    """登记或更新本节点，返回数据库的现在（Unix 秒）。同一个数据库上有另一种模式的节点在用时抛 SettingsError。"""
+_UNDRAIN = sa.text(
+    """
+    UPDATE nodes SET drain = false, reason = NULL, reason_user = NULL, reason_time = NULL
+    WHERE name = :name AND drain AND reason = :reason AND reason_user = :actor
+    """
+)
+
+
+def register_node(
+    engine: Engine, settings: Settings, inventory: NodeInventory, containment: dict[str, Any], beat: int
+) -> tuple[float, Seen]:
+    """登记或更新本节点，返回数据库的现在（Unix 秒）与看到的；beat 是记得的心跳计数，数据库里没有这个节点时接着数。
+
+    同一个数据库上有另一种模式的节点在用时抛 SettingsError。
+    """
     _require_one_mode(engine, settings)
     values = {
         "name": settings.node_name,
@@ -90,6 +105,7 @@ def register_node(engine: Engine, settings: Settings, inventory: NodeInventory, 
         "architecture": inventory.architecture,
         "operating_system": inventory.operating_system,
         "containment": json.dumps({**containment, "single_user": settings.single_user}),
+        "beat": beat,
     }
     try:
         return _register(engine, {**values, "keep_gres": False})
@@ -110,12 +126,12 @@ def _require_one_mode(engine: Engine, settings: Settings) -> None:
         )
 
 
-def _register(engine: Engine, values: dict[str, Any]) -> float:
+def _register(engine: Engine, values: dict[str, Any]) -> tuple[float, Seen]:
     with engine.begin() as connection:
-        now = connection.execute(_REGISTER, values).scalar_one()
+        row = connection.execute(_REGISTER, values).one()
         connection.execute(inbox_insert("nodes", node_names=[values["name"]]))
         connection.execute(notify_inbox())
-    return float(now)
+    return float(row.database_now), Seen(row.incarnation, row.beat, row.last_job_id)
 
 
 def mark_up(engine: Engine, node_name: str) -> bool:
@@ -135,6 +151,11 @@ def drain_node(engine: Engine, node_name: str, reason: str) -> bool:
     if drained:
         logger.error("node_drained", extra={"node": node_name, "reason": reason})
     return drained
+
+
+def undrain_node(engine: Engine, node_name: str, reason: str) -> None:
+    """撤销本节点自己为这个原因做的排空；别的排空不动。"""
+    _change(engine, _UNDRAIN, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
 
 
 def _change(engine: Engine, statement: sa.TextClause, values: dict[str, Any], node_name: str) -> bool:

@@ -136,7 +136,8 @@ class Scheduler:
         self._settings = settings
         self._clock = DatabaseClock()
         self._locked = LockedRows()
-        self._publisher = Publisher(settings.redis_url.get_secret_value())
+        self._incarnation: str | None = None
+        self._publisher = Publisher(settings.redis_url.get_secret_value(), lambda: self._incarnation)
         self._stopping = threading.Event()
         self._policy = policy_of(settings)
         self._memory = QueueMemory(
@@ -260,6 +261,7 @@ class Scheduler:
         gc.disable()
         try:
             with connection.begin():
+                self._incarnation = connection.scalar(sa.text("SELECT incarnation FROM system_incarnation"))
                 self._memory.load_all(connection, self._clock.now())
             gc.freeze()
         finally:

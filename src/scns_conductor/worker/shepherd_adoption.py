@@ -26,12 +26,13 @@ def adopt(keeper: JobKeeper, boot_id: str) -> None:
         keeper.remember(end["key"])
     leftovers = {cgroup.name: cgroup for cgroup in keeper.containment.leftovers()}
     for record in list(journal.running.values()):
-        group_id = (record["job_id"], record["attempt"])
+        group_id = (record["job_id"], record["attempt"], record.get("launch_id"))
         group = keeper.groups.setdefault(group_id, JobGroup(*group_id))
         task = Task(record, group)
         group.tasks[task.step] = task
         # 重启过的机器上没有旧进程可找；按环境标记去找只会白费功夫。
         group.adopted = not rebooted
+        group.foreign = group.foreign or bool(record.get("foreign"))
         group.cgroup = group.cgroup or leftovers.pop(job_cgroup_name(*group_id), None)
         if rebooted:
             group.cause = "reboot"

@@ -18,6 +18,8 @@ from typing import Any
 from scns_conductor.worker.launch_spec import LaunchSpec
 from scns_conductor.worker.shepherd_wire import SOCKET_NAME, FrameBuffer, WireError, encode
 
+# 一个作业：（作业号，尝试或 None，哪一次启动）；没有第三项的是这个号的任何一次启动。
+Named = tuple[int, int | None] | tuple[int, int | None, int | None]
 START_WAIT_S = 15.0
 REQUEST_WAIT_S = 120.0
 SOURCE_ROOT = str(Path(__file__).resolve().parents[2])
@@ -107,6 +109,8 @@ class ShepherdClient:
         self._answers: dict[int, dict[str, Any]] = {}
         self._arrived = threading.Condition()
         self._open = True
+        # 旧版的牧守进程不认得 launch_id（问候时才知道）：不给它看，它的作业照旧只按作业号与尝试认。
+        self._launch_ids = False
         self._reader = threading.Thread(target=self._read, name="shepherd-reader", daemon=True)
         self._reader.start()
 
@@ -183,9 +187,14 @@ class ShepherdClient:
             raise ShepherdError(str(answer.get("code")), str(answer.get("error")))
         return answer
 
+    def _named(self, jobs: Iterable[Named]) -> list[Named]:
+        return [job if self._launch_ids else (job[0], job[1]) for job in jobs]
+
     def hello(self, *, attach: bool = True) -> dict[str, Any]:
         """问候；attach 为真时随后会收到全部未确认的结束记录。"""
-        return self.request("hello", attach=attach)
+        answer = self.request("hello", attach=attach)
+        self._launch_ids = bool(answer.get("launch_ids"))
+        return answer
 
     def launch(self, specs: Sequence[LaunchSpec]) -> list[dict[str, Any]]:
         """启动一批，返回每个键的状态；启动失败的另有结束记录。"""
@@ -193,7 +202,11 @@ class ShepherdClient:
 
     def begin_launch(self, specs: Sequence[LaunchSpec]) -> int:
         """请它启动一批，不等回答；返回请求号，给 launched。"""
-        return self._ask("launch", specs=[spec.to_wire() for spec in specs])
+        wires = [spec.to_wire() for spec in specs]
+        if not self._launch_ids:
+            for wire in wires:
+                wire.pop("launch_id", None)
+        return self._ask("launch", specs=wires)
 
     def launched(self, request_id: int) -> list[dict[str, Any]]:
         """等 begin_launch 的回答。"""
@@ -202,7 +215,7 @@ class ShepherdClient:
 
     def kill(
         self,
-        jobs: Iterable[tuple[int, int | None]],
+        jobs: Iterable[Named],
         *,
         cause: str,
         message: str | None = None,
@@ -210,24 +223,28 @@ class ShepherdClient:
         step: str | None = None,
     ) -> list[tuple[int, int]]:
         """结束一批作业（或其中一个作业步），返回真正找到的（作业号，尝试）。grace_s 为 None 取作业自己的。"""
-        answer = self.request("kill", jobs=list(jobs), cause=cause, message=message, grace_s=grace_s, step=step)
+        answer = self.request("kill", jobs=self._named(jobs), cause=cause, message=message, grace_s=grace_s, step=step)
         return [(job_id, attempt) for job_id, attempt in answer["found"]]
 
-    def signal(self, jobs: Iterable[tuple[int, int | None]], number: int, target: str = "all") -> int:
+    def signal(self, jobs: Iterable[Named], number: int, target: str = "all") -> int:
         """发信号，返回送到几个进程。target：batch、steps、all。"""
-        return int(self.request("signal", jobs=list(jobs), signal=number, target=target)["sent"])
+        return int(self.request("signal", jobs=self._named(jobs), signal=number, target=target)["sent"])
 
-    def suspend(self, jobs: Iterable[tuple[int, int | None]]) -> list[tuple[int, int]]:
+    def disown(self, jobs: Iterable[Named]) -> None:
+        """数据库不认识、而要留着的：此后不指明 launch_id 的操作都碰不到它们。"""
+        self.request("disown", jobs=self._named(jobs))
+
+    def suspend(self, jobs: Iterable[Named]) -> list[tuple[int, int]]:
         """挂起一批，返回找到的。"""
-        return [(job, attempt) for job, attempt in self.request("suspend", jobs=list(jobs))["found"]]
+        return [(job, attempt) for job, attempt in self.request("suspend", jobs=self._named(jobs))["found"]]
 
-    def resume(self, jobs: Iterable[tuple[int, int | None]]) -> list[tuple[int, int]]:
+    def resume(self, jobs: Iterable[Named]) -> list[tuple[int, int]]:
         """恢复一批，返回找到的。"""
-        return [(job, attempt) for job, attempt in self.request("resume", jobs=list(jobs))["found"]]
+        return [(job, attempt) for job, attempt in self.request("resume", jobs=self._named(jobs))["found"]]
 
-    def set_time_limit(self, jobs: Iterable[tuple[int, int | None]], limit_s: float | None) -> None:
+    def set_time_limit(self, jobs: Iterable[Named], limit_s: float | None) -> None:
         """改时限；None 表示不限。"""
-        self.request("set_time_limit", jobs=list(jobs), time_limit_s=limit_s)
+        self.request("set_time_limit", jobs=self._named(jobs), time_limit_s=limit_s)
 
     def ack(self, end_ids: Sequence[int]) -> None:
         """确认这些结束已经进了数据库。"""

@@ -78,7 +78,7 @@ class Containment:
             cpu_ids=spec.cpu_ids,
             device_deny=spec.device_deny,
         )
-        return self._tree.create(job_cgroup_name(spec.job_id, spec.attempt), limits)
+        return self._tree.create(job_cgroup_name(spec.job_id, spec.attempt, spec.launch_id), limits)
 
     def attach(self, name: str) -> JobCgroup | None:
         """接管已有的 cgroup。"""
@@ -173,7 +173,7 @@ class Containment:
         return (
             marker is not None
             and marker.startswith(f"{group.job_id}.{group.attempt}.")
-            and marker.endswith(f"@{self._owner}")
+            and marker.endswith(self.marker_of("" if group.launch_id is None else f".{group.launch_id}"))
         )
 
     def _owns(self, group: JobGroup, pid: int, table: dict[int, ProcessStat]) -> bool:

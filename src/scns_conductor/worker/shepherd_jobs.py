@@ -12,7 +12,7 @@ import time
 from scns_conductor.worker import process_table
 from scns_conductor.worker.cgroup import job_cgroup_name
 from scns_conductor.worker.launch_fault import LaunchFault
-from scns_conductor.worker.launch_spec import LaunchSpec
+from scns_conductor.worker.launch_spec import HOLDER_STEPS, LaunchSpec
 from scns_conductor.worker.process_table import boot_now
 from scns_conductor.worker.shepherd_containment import JOB_KEY_VARIABLE
 from scns_conductor.worker.shepherd_records import end_record, journal_record
@@ -54,7 +54,7 @@ class JobKeeper:
     ) -> None:
         self.journal = journal
         self.containment = containment
-        self.groups: dict[tuple[int, int], JobGroup] = {}
+        self.groups: dict[tuple[int, int, int | None], JobGroup] = {}
         self.new_ends: list[dict[str, Any]] = []
         self._spawner = spawner
         self._tasks_by_pid = tasks_by_pid
@@ -124,8 +124,11 @@ class JobKeeper:
 
     def _launch_one(self, spec: LaunchSpec) -> dict[str, Any]:
         record = self.journal.running[spec.key]
-        group_id = (spec.job_id, spec.attempt)
+        group_id = (spec.job_id, spec.attempt, spec.launch_id)
+        # 旧版启动的作业没有 launch_id：它的作业步仍归它。
         group = self.groups.get(group_id)
+        if group is None and spec.step not in HOLDER_STEPS:
+            group = self.groups.get((spec.job_id, spec.attempt, None))
         is_new = group is None
         if group is None:
             group = self.groups[group_id] = JobGroup(*group_id)
@@ -168,7 +171,7 @@ class JobKeeper:
             return self.containment.create(spec)
         except FileExistsError:
             # 同一尝试上一次的目录还没删净（例如刚接管过）。
-            return self.containment.attach(job_cgroup_name(spec.job_id, spec.attempt))
+            return self.containment.attach(job_cgroup_name(spec.job_id, spec.attempt, spec.launch_id))
         except OSError as error:
             raise LaunchFault(f"节点不能为作业建立 cgroup：{error.strerror}", on_node=True) from error
 
@@ -186,7 +189,7 @@ class JobKeeper:
 
     def _refuse(self, spec: LaunchSpec, fault: LaunchFault) -> dict[str, Any]:
         record = self.journal.running[spec.key]
-        task = Task(record, JobGroup(spec.job_id, spec.attempt))
+        task = Task(record, JobGroup(spec.job_id, spec.attempt, spec.launch_id))
         task.fault = fault
         record["at"], record["boot"] = time.time(), boot_now()
         self.emit_end(task)
@@ -272,7 +275,7 @@ class JobKeeper:
 
     def force_kill(self, group: JobGroup) -> None:
         """杀尽，反复直到没有；占位进程的结束经回收路径到来。"""
-        if self.groups.get((group.job_id, group.attempt)) is not group:
+        if self.groups.get(group.identity) is not group:
             return
         self.containment.kill(group)
         group.suspended_boot = None
@@ -310,6 +313,12 @@ class JobKeeper:
             if owners or target == "steps":
                 return self.containment.signal(owners, number)
         return self.containment.signal(self.containment.pids(group), number)
+
+    def disown(self, group: JobGroup) -> None:
+        """数据库不认识它了，留着它跑完；此后不指明 launch_id 的操作都碰不到它。"""
+        group.foreign = True
+        for task in group.live_tasks:
+            self.journal.update(task.key, foreign=True)
 
     def suspend(self, group: JobGroup) -> None:
         """挂起；挂起的时间不计入时限。"""
@@ -423,7 +432,7 @@ class JobKeeper:
 
     def settle(self, group: JobGroup) -> None:
         """占位进程没了：杀尽余下的，然后写下结束、删掉 cgroup 与脚本。"""
-        if self.groups.get((group.job_id, group.attempt)) is not group:
+        if self.groups.get(group.identity) is not group:
             return
         group.ending = True
         # 接管来的又没有 cgroup，只能靠环境里的标记认：正在 exec 的进程此刻环境是空的，过一会儿再看一遍。
@@ -442,7 +451,7 @@ class JobKeeper:
             group.kill_rounds += 1
             self._again(group, self.settle)
             return
-        del self.groups[(group.job_id, group.attempt)]
+        del self.groups[group.identity]
         for task in sorted(group.tasks.values(), key=lambda task: task.is_holder):
             if task.key in self.journal.running:
                 self.emit_end(task)

@@ -50,6 +50,7 @@ class Operations:
             "launch": self._launch,
             "signal": self._signal,
             "kill": self._kill,
+            "disown": self._disown,
             "suspend": self._suspend,
             "resume": self._resume,
             "set_time_limit": self._set_time_limit,
@@ -98,6 +99,8 @@ class Operations:
             "started_at": self._started_at,
             "boot_id": self._boot_id,
             "node": self._node,
+            # 认得 launch_id；旧版没有这一项。
+            "launch_ids": True,
             "running": [
                 {
                     "key": task.key,
@@ -105,6 +108,7 @@ class Operations:
                     "started_at": task.record.get("at"),
                     "suspended": group.suspended_boot is not None,
                     "cause": group.cause,
+                    "foreign": group.foreign,
                     "time_limit_s": task.record.get("time_limit_s"),
                 }
                 for group in self._keeper.groups.values()
@@ -123,14 +127,15 @@ class Operations:
         self.launches.append((link, message["id"], specs, []))
 
     def _groups(self, message: dict[str, Any]) -> list[JobGroup]:
-        """jobs 是 [作业号, 尝试]；尝试为 null 表示任何一次。不在这里的略过。"""
+        """jobs 是 [作业号, 尝试] 或 [作业号, 尝试, 哪一次启动]；尝试为 null 表示任何一次。不在这里的略过。"""
         groups = self._keeper.groups
-        found: list[JobGroup] = []
-        for job_id, attempt in message["jobs"]:
-            if attempt is None:
-                found.extend(group for group_id, group in list(groups.items()) if group_id[0] == job_id)
-            elif (job_id, attempt) in groups:
-                found.append(groups[job_id, attempt])
+        exact = {tuple(each) for each in message["jobs"] if len(each) == 3}
+        found = [groups[identity] for identity in exact if identity in groups]
+        loose = {(job_id, attempt) for job_id, attempt in (each for each in message["jobs"] if len(each) != 3)}
+        if loose:
+            for group in groups.values():
+                if not group.foreign and not loose.isdisjoint({(group.job_id, group.attempt), (group.job_id, None)}):
+                    found.append(group)
         return found
 
     def _signal(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
@@ -148,6 +153,12 @@ class Operations:
                 self._keeper.stop(group, message.get("cause", "killed"), message.get("message"), message.get("grace_s"))
             elif step in group.tasks:
                 self._keeper.stop_step(group.tasks[step], message.get("grace_s"))
+        return {"ok": True, "found": [[group.job_id, group.attempt] for group in groups]}
+
+    def _disown(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
+        groups = self._groups(message)
+        for group in groups:
+            self._keeper.disown(group)
         return {"ok": True, "found": [[group.job_id, group.attempt] for group in groups]}
 
     def _suspend(self, _: Link, message: dict[str, Any]) -> dict[str, Any]:
@@ -178,6 +189,7 @@ class Operations:
             "jobs": [
                 {"job_id": group.job_id, "attempt": group.attempt, "processes": processes, "usage": usage.to_wire()}
                 for group, (usage, processes) in self._keeper.sampler.sample().items()
+                if not group.foreign
             ],
             "steps": [
                 {
@@ -188,6 +200,7 @@ class Operations:
                     "usage": {**usage.to_wire(), "max_rss_kb": task.sampled.max_rss_kb},
                 }
                 for task, usage in self._keeper.sampler.sample_steps().items()
+                if not task.group.foreign
             ],
         }
 

@@ -20,6 +20,7 @@ def journal_record(spec: LaunchSpec) -> dict[str, Any]:
     names = (
         "job_id",
         "attempt",
+        "launch_id",
         "step",
         "uid",
         "gid",
@@ -84,6 +85,7 @@ def end_record(task: Task, *, boot_id: str | None, out_of_memory: bool) -> dict[
         "key": task.key,
         "job_id": group.job_id,
         "attempt": group.attempt,
+        "launch_id": group.launch_id,
         "step": task.step,
         "pid": task.pid,
         "started_at": record.get("at", now_wall),

@@ -91,6 +91,7 @@ class JobGroup:
     """一个作业的一次尝试在本节点上的全部作业步。
 
     cause 是有人（或时限）要它结束的原因，先到者为准；suspended_boot 是挂起的时刻（开机秒）。
+    foreign：数据库恢复之后不认识它了，管理员要留着它；除非指明 launch_id，什么也不对它做。
     """
 
     __slots__ = (
@@ -99,8 +100,10 @@ class JobGroup:
         "cause",
         "cgroup",
         "ending",
+        "foreign",
         "job_id",
         "kill_rounds",
+        "launch_id",
         "message",
         "orphan_usage",
         "sampled",
@@ -108,9 +111,11 @@ class JobGroup:
         "tasks",
     )
 
-    def __init__(self, job_id: int, attempt: int) -> None:
+    def __init__(self, job_id: int, attempt: int, launch_id: int | None = None) -> None:
         self.job_id = job_id
         self.attempt = attempt
+        self.launch_id = launch_id
+        self.foreign = False
         self.cgroup: JobCgroup | None = None
         self.tasks: dict[str, Task] = {}
         self.cause: str | None = None
@@ -121,6 +126,11 @@ class JobGroup:
         self.kill_rounds = 0
         self.orphan_usage = Usage()
         self.sampled = Usage()
+
+    @property
+    def identity(self) -> tuple[int, int, int | None]:
+        """在 JobKeeper.groups 里的键。"""
+        return self.job_id, self.attempt, self.launch_id
 
     @property
     def holder(self) -> Task | None:

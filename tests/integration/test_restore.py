@@ -1,0 +1,212 @@
+"""数据库被恢复到从前：作业号会再发一遍，节点上却还有旧的进程。新作业绝不能变成旧进程。"""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from node_yard import NodeYard
+from restore_yard import Dump, old_jobs, pid_of
+from shepherd_yard import alive, wait_until
+
+from scns_conductor.core.incarnation import JOB_ID_MARGIN
+from scns_conductor.core.settings import Settings
+from scns_conductor.worker.bus import Message, Publisher
+
+# 写下自己的进程号，等到有人放行，再以 7 结束。
+WAITS = "echo $$ > old_$SLURM_JOB_ID\nuntil [ -e go ]; do sleep 0.05; done\nexit 7\n"
+
+
+@pytest.fixture
+def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
+    running = NodeYard(settings, tmp_path)
+    yield running
+    running.close()
+
+
+def incarnation(yard: NodeYard) -> str:
+    return str(yard.query("SELECT incarnation FROM system_incarnation")[0]["incarnation"])
+
+
+def epoch(yard: NodeYard) -> int:
+    return int(yard.query("SELECT epoch FROM scheduler_leader")[0]["epoch"])
+
+
+def noticed(yard: NodeYard, before: str) -> None:
+    """节点自己发现、自己核对完了。"""
+    wait_until(lambda: incarnation(yard) != before, "换了化身")
+    name = incarnation(yard)
+    wait_until(lambda: (yard.spool() / "database.seen").read_text().startswith(name), "节点认了新的化身")
+
+
+def foreign(yard: NodeYard) -> list[dict[str, Any]]:
+    return yard.query("SELECT * FROM job_events WHERE cause = 'foreign_process' ORDER BY job_id")
+
+
+def test_new_jobs_with_reused_ids_do_not_become_the_old_processes(
+    yard: NodeYard, settings: Settings, tmp_path: Path
+) -> None:
+    yard.start_agent()
+    dump = Dump(settings, tmp_path / "dump")
+    old = old_jobs(yard)
+    pids = [pid_of(yard, job_id) for job_id in old]
+    dump.restore()
+    new = [yard.submit("echo $SLURM_JOB_ID > new_$SLURM_JOB_ID\nexit 7\n") for _ in old]
+    for job_id in new:
+        yard.start(job_id)
+    for job_id in new:
+        yard.exists(f"new_{job_id}")
+        job = yard.ended(job_id)
+        assert (job["state"], job["exit_status"]) == ("FAILED", 7)
+    wait_until(lambda: not any(map(alive, pids)), "旧进程都被结束")
+
+
+@pytest.mark.parametrize("agent_up", [True, False], ids=["agent up", "agent down"])
+def test_a_restore_is_noticed_and_every_job_is_told_apart(
+    yard: NodeYard, settings: Settings, tmp_path: Path, agent_up: bool
+) -> None:
+    """跨过恢复的接着跑；备份时还在排队、之后启动过的，旧进程杀掉，再启动时只跑新的；备份里没有的，杀掉。"""
+    yard.start_agent()
+    across = yard.run(WAITS)
+    yard.exists(f"old_{across}")
+    pending = yard.submit("echo $$ >> run_$SLURM_JOB_ID\nexec sleep 600\n")
+    before, fence = incarnation(yard), epoch(yard)
+    dump = Dump(settings, tmp_path / "dump")
+    yard.start(pending)
+    yard.exists(f"run_{pending}")
+    old_pending = int((yard.output / f"run_{pending}").read_text())
+    unknown = old_jobs(yard)
+    pids = [pid_of(yard, job_id) for job_id in unknown]
+    if not agent_up:
+        yard.kill_agent()
+    dump.restore()
+    if not agent_up:
+        yard.start_agent()
+    noticed(yard, before)
+    wait_until(lambda: not any(map(alive, [old_pending, *pids])), "旧进程都被结束")
+    # 没有一个作业因此变了状态，同号的作业历史里有说明。
+    assert [row["state"] for row in yard.query("SELECT state FROM jobs ORDER BY job_id")] == ["RUNNING", "PENDING"]
+    assert [event["job_id"] for event in foreign(yard)] == [pending]
+    assert "job_id=" + str(unknown[0]) in yard.log()
+    # 作业号在任何节点见过的之后；在任的领导者作废。
+    assert yard.submit("exit 0\n") > max(unknown) + JOB_ID_MARGIN - 1
+    assert epoch(yard) > fence + 1000
+    # 跨过恢复的还是那个进程，结局是真的。
+    assert alive(pid_of(yard, across))
+    (yard.output / "go").touch()
+    assert yard.ended(across)["exit_status"] == 7
+    # 排队的再启动一次，跑的是新的进程。
+    yard.start(pending)
+    runs = wait_until(lambda: len(both := (yard.output / f"run_{pending}").read_text().split()) > 0 and both, "再启动")
+    new_pid = int(wait_until(lambda: yard.job(pending)["process_id"], "报上进程号"))
+    assert (yard.output / f"run_{pending}").read_text().split()[-1] == str(new_pid)
+    assert new_pid != old_pending
+    assert len(runs) <= 2
+    yard.request_end(pending, "CANCELLED")
+    assert yard.ended(pending)["state"] == "CANCELLED"
+
+
+def test_jobs_that_ended_after_the_backup_are_told_the_truth(
+    yard: NodeYard, settings: Settings, tmp_path: Path
+) -> None:
+    yard.start_agent()
+    job_id = yard.run(WAITS, requeue=False)
+    yard.exists(f"old_{job_id}")
+    dump = Dump(settings, tmp_path / "dump")
+    (yard.output / "go").touch()
+    assert yard.ended(job_id)["exit_status"] == 7
+    dump.restore()
+    job = yard.ended(job_id)
+    assert job["state"] == "NODE_FAIL"
+    assert "恢复" in job["error_msg"]
+
+
+def test_an_end_that_waited_out_the_restore_ends_nobody_else(
+    yard: NodeYard, settings: Settings, tmp_path: Path
+) -> None:
+    """旧的结束记录还没有送到，数据库就恢复了：它的作业号现在是另一个作业。"""
+    yard.start_agent()
+    dump = Dump(settings, tmp_path / "dump")
+    old = yard.run(WAITS)
+    yard.exists(f"old_{old}")
+    yard.kill_agent()
+    (yard.output / "go").touch()
+    wait_until(lambda: not alive(pid_of(yard, old)), "旧作业结束")
+    dump.restore()
+    new = yard.submit("exec sleep 600\n")
+    assert new == old
+    yard.start(new, send=False)
+    yard.start_agent()
+    pid = int(wait_until(lambda: yard.job(new)["process_id"], "新作业的进程"))
+    wait_until(lambda: "foreign" in yard.log() or "database_changed" in yard.log(), "节点发现恢复过")
+    assert alive(pid)
+    assert yard.job(new)["state"] == "RUNNING"
+    assert yard.output_of(new) is None
+    yard.request_end(new, "CANCELLED")
+    assert yard.ended(new)["state"] == "CANCELLED"
+
+
+def test_kept_strangers_drain_the_node_until_they_end(yard: NodeYard, settings: Settings, tmp_path: Path) -> None:
+    yard.start_agent(SCNS_FOREIGN_JOBS="keep")
+    before = incarnation(yard)
+    job_id = yard.submit(WAITS)
+    dump = Dump(settings, tmp_path / "dump")
+    yard.start(job_id)
+    yard.exists(f"old_{job_id}")
+    old_pid = pid_of(yard, job_id)
+    dump.restore()
+    noticed(yard, before)
+    wait_until(lambda: yard.node()["drain"], "节点排空")
+    assert "foreign_jobs" in yard.node()["reason"]
+    # 代理与牧守进程都重来一遍，也还认得它不是自己的。
+    os.kill(yard.shepherd_pid(), signal.SIGKILL)
+    yard.kill_agent()
+    yard.start_agent(SCNS_FOREIGN_JOBS="keep")
+    assert alive(old_pid)
+    # 同号、同一次尝试的新进程与它各是各的：取消新的，旧的照跑。
+    yard.start(job_id)
+    pid = int(wait_until(lambda: yard.job(job_id)["process_id"], "新的进程"))
+    assert pid != old_pid
+    yard.request_end(job_id, "CANCELLED")
+    assert yard.ended(job_id)["state"] == "CANCELLED"
+    assert not alive(pid)
+    assert alive(old_pid)
+    assert yard.node()["drain"]
+    (yard.output / "go").touch()
+    wait_until(lambda: not yard.node()["drain"], "节点恢复")
+    assert yard.job(job_id)["state"] == "CANCELLED"
+
+
+def test_half_a_database_kills_nobody(yard: NodeYard) -> None:
+    """正在装入的数据库：表在，内容不全。节点不能因此断定进程都不是自己的。"""
+    yard.start_agent()
+    job_id = yard.run(WAITS)
+    yard.exists(f"old_{job_id}")
+    with yard.engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE kept AS SELECT * FROM resource_allocations"))
+        connection.execute(sa.text("CREATE TABLE mark AS SELECT * FROM system_incarnation"))
+        connection.execute(sa.text("DELETE FROM resource_allocations"))
+        connection.execute(sa.text("DELETE FROM system_incarnation"))
+    yard.send("sync", job_ids=[job_id])
+    wait_until(lambda: "database_incomplete" in yard.log(), "节点看出内容不全")
+    assert alive(pid_of(yard, job_id))
+    with yard.engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO system_incarnation SELECT * FROM mark"))
+        connection.execute(sa.text("INSERT INTO resource_allocations OVERRIDING SYSTEM VALUE SELECT * FROM kept"))
+    (yard.output / "go").touch()
+    assert yard.ended(job_id)["exit_status"] == 7
+
+
+def test_a_message_of_another_database_is_not_obeyed(yard: NodeYard) -> None:
+    yard.start_agent()
+    job_id = yard.run(WAITS)
+    yard.exists(f"old_{job_id}")
+    other = Publisher(yard.urls["SCNS_REDIS_URL"], lambda: "another")
+    other.send({"n1": [Message("signal", {"jobs": [[job_id, 0]], "signal": "KILL"})]})
+    other.close()
+    wait_until(lambda: "bus_message_foreign" in yard.log(), "拒收别的数据库的消息")
+    (yard.output / "go").touch()
+    assert yard.ended(job_id)["exit_status"] == 7
