@@ -17,6 +17,7 @@ from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.models import JobSpec
 from scns_conductor.core.settings import Settings
+from scns_conductor.core.states import HOLD_REASONS
 from scns_conductor.core.tokens import Identity
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.cluster_limits import ClusterLimits, PartitionLimits
@@ -33,8 +34,6 @@ DEFAULTS: dict[str, Any] = {
 # 数组的各列在不是数组的作业里的值。
 NOT_AN_ARRAY: dict[str, Any] = {"array_remaining": None, "array_max_tasks": None, "array_base": 0, "array_step": 1}
 _DEFAULT_NAME = "sbatch"
-# 谁保留的 -> Slurm 的原因码。
-HOLD_REASONS: dict[str | None, str] = {"user": "JobHeldUser", "admin": "JobHeldAdmin"}
 _EXPRESSIONS: dict[str, Callable[[str], object]] = {
     "dependency": parse_dependency,
     "constraints": parse_features,

@@ -38,6 +38,7 @@ from scns_conductor.worker.prolog import program_environment, run_program
 from scns_conductor.worker.registration import drain_node, mark_down, mark_up, register_node
 from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
 from scns_conductor.worker.shepherd_containment import become_subreaper
+from scns_conductor.worker.spool_space import space_shortage
 from scns_conductor.worker.user_files import libc
 
 RETRY_S = 1.0
@@ -155,6 +156,7 @@ class Agent:
                 report_at = now + self._settings.heartbeat_interval_s
                 if self._try(self._control.report_processes):
                     self._reap_strays()
+                self._try(self._watch_space)
             if now >= usage_at:
                 usage_at = now + USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
                 self._try(self._control.report_usage)
@@ -284,6 +286,11 @@ class Agent:
             # 重连之后它会再送一遍，写数据库的语句对重复的什么也不做。
             logger.info("ack_postponed", extra={"node": self._node, "ends": len(end_ids)})
 
+    def _watch_space(self) -> None:
+        shortage = space_shortage((self._settings.spool_path, self._settings.script_path))
+        if shortage is not None:
+            self._drain(shortage)
+
     # ---- 登记与恢复 ----
 
     def _register(self) -> None:
@@ -327,7 +334,11 @@ class Agent:
     def _after_commit(self, ends: list[dict[str, Any]], ended: list[Ended]) -> None:
         for end in ends:
             if end["id"] is not None and end["cause"] == "launch_failed" and end.get("on_node"):
-                self._commands.put(lambda why=end["message"]: self._drain(why))  # type: ignore[misc]
+                self._commands.put(
+                    lambda why=end["message"], job=end["job_id"]: drain_node(  # type: ignore[misc]
+                        self._engine, self._node, why, job_id=job
+                    )
+                )
             if end.get("unkillable"):
                 self._commands.put(lambda job=end["job_id"]: self._drain(f"作业 {job} 有杀不掉的进程"))  # type: ignore[misc]
         messages: dict[str, list[Message]] = {}

@@ -164,9 +164,7 @@ class JobControl:
         owner = (spec.job_id, spec.attempt)
         if failure is not None:
             self._preparing.discard(owner)
-            drain_node(self._engine, self._node, f"prolog 失败：{failure}")
-            message = f"节点 {self._node} 的 prolog 失败：{failure}"
-            self._finisher.put([own_end(*owner, "launch_failed", message, boot_id=self._boot_id, on_node=True)])
+            self._prolog_failed(spec, failure)
             return
         rows = self._held([spec.job_id])
         self._preparing.discard(owner)
@@ -177,6 +175,17 @@ class JobControl:
             self._end_unstarted(row.job_id, row.restart_count, row.requested_end_state)
             return
         self._send([spec])
+
+    def _prolog_failed(self, spec: LaunchSpec, failure: str) -> None:
+        """同 Slurm：节点排空，作业重新排队并保留（nohold_on_prolog_fail 则不保留，去别的节点再试一次）。"""
+        message = f"节点 {self._node} 的 prolog 失败：{failure}"
+        logger.error("prolog_failed", extra={"node": self._node, "job_id": spec.job_id, "error": failure})
+        drain_node(self._engine, self._node, f"作业 {spec.job_id} 的 prolog 失败：{failure}", job_id=spec.job_id)
+        hold = not self._context.settings.nohold_on_prolog_fail
+        end = own_end(
+            spec.job_id, spec.attempt, "launch_failed", message, boot_id=self._boot_id, on_node=True, hold=hold
+        )
+        self._finisher.put([end])
 
     def _send(self, specs: Sequence[LaunchSpec]) -> None:
         """送去启动，只等上一批的答复：这一批在启动的时候，认领下一批。"""

@@ -1,0 +1,138 @@
+"""启动失败：prolog 失败的作业不会排空整个集群，一份坏的启动说明只拒收它自己。真的调度器、代理、牧守进程。"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from node_yard import NodeYard
+from shepherd_yard import wait_until
+
+from scns_conductor.core.settings import Settings
+
+HELD = "launch failed requeued held"
+
+
+@pytest.fixture
+def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
+    running = NodeYard(settings, tmp_path)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def scheduled(yard: NodeYard) -> Iterator[NodeYard]:
+    """带着一个真的调度进程。"""
+    with open(yard.work / "scheduler.log", "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scns_conductor.worker.scheduler"], env=yard.environment("none"), stderr=log
+        )
+    try:
+        yield yard
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def prolog_that_fails_for(yard: NodeYard, *names: str) -> str:
+    """除非作业号写在 bad 里，都成功。"""
+    path = yard.work / "prolog"
+    path.write_text(
+        f"#!/bin/bash\necho $SLURM_JOB_ID $SLURMD_NODENAME >> {yard.work}/prologs\n"
+        f"grep -qx $SLURM_JOB_ID {yard.work}/bad && {{ echo 不喜欢这个作业; exit 3; }}\nexit 0\n"
+    )
+    path.chmod(0o755)
+    (yard.work / "bad").touch()
+    return str(path)
+
+
+def submit(yard: NodeYard, script: str, *, bad: bool = False, **fields: object) -> int:
+    """先保留着提交，写进 bad 之后再放行：prolog 看得到它的号。"""
+    job_id = yard.submit(script, hold="user", **fields)
+    if bad:
+        with open(yard.work / "bad", "a") as file:
+            file.write(f"{job_id}\n")
+    release(yard, job_id)
+    return job_id
+
+
+def release(yard: NodeYard, job_id: int) -> None:
+    """同 services.job_control.release_job。"""
+    yard.execute(
+        "WITH released AS (UPDATE jobs SET hold = NULL, reason = 'None', revision = revision + 1 WHERE job_id = :id) "
+        "INSERT INTO scheduler_inbox (kind, job_ids) VALUES ('jobs', ARRAY[CAST(:id AS bigint)]) "
+        "RETURNING pg_notify('scns_inbox', '')",
+        id=job_id,
+    )
+
+
+def drained(yard: NodeYard) -> set[str]:
+    return {row["name"] for row in yard.query("SELECT name FROM nodes WHERE drain")}
+
+
+def test_a_prolog_that_fails_for_one_job_drains_one_node_and_holds_the_job(scheduled: NodeYard) -> None:
+    yard = scheduled
+    prolog = prolog_that_fails_for(yard)
+    for node in ("n1", "n2", "n3"):
+        yard.start_agent(node, SCNS_TASK_PROLOG=prolog)
+    bad = submit(yard, "touch ran\n", bad=True)
+    wait_until(lambda: yard.job(bad)["hold"], "保留")
+    job = yard.job(bad)
+    assert (job["state"], job["hold"], job["reason"], job["restart_count"]) == ("PENDING", "launch_failed", HELD, 1)
+    assert "不喜欢这个作业" in job["error_msg"]
+    # 别的作业照跑，别的节点照用；保留的一直保留着。
+    good = [submit(yard, "true\n") for _ in range(8)]
+    assert {yard.ended(job_id)["state"] for job_id in good} == {"COMPLETED"}
+    assert len(drained(yard)) == 1
+    (node,) = yard.query("SELECT name, reason FROM nodes WHERE drain")
+    assert f"作业 {bad} 的 prolog" in node["reason"]
+    assert "prolog_failed" in yard.log(node["name"])
+    job = yard.job(bad)
+    assert (job["state"], job["reason"]) == ("PENDING", HELD)
+    assert "不喜欢这个作业" in job["error_msg"]
+    assert not (yard.output / "ran").exists()
+    # 修好之后放行，就跑。
+    (yard.work / "bad").write_text("")
+    release(yard, bad)
+    assert yard.ended(bad)["state"] == "COMPLETED"
+
+
+def test_an_array_whose_prolog_fails_does_not_drain_node_after_node(scheduled: NodeYard) -> None:
+    """数组的每个任务都失败：一个接一个地保留，只排空了头一个节点。"""
+    yard = scheduled
+    (yard.work / "prolog").write_text("#!/bin/bash\n[ $SLURM_JOB_USER != mallory ]\n")
+    (yard.work / "prolog").chmod(0o755)
+    yard.start_agent("n1", SCNS_TASK_PROLOG=str(yard.work / "prolog"), SCNS_NODE_CPUS="1")
+    first = yard.submit("true\n", user_name="mallory", hold="user")
+    yard.execute(
+        "UPDATE jobs SET array_job_id = job_id, \"array\" = '0-5', array_remaining = '{[0,6)}' WHERE job_id = :id", id=first
+    )
+    release(yard, first)
+    wait_until(lambda: drained(yard) == {"n1"}, "头一个节点排空")
+    yard.start_agent("n2", SCNS_TASK_PROLOG=str(yard.work / "prolog"), SCNS_NODE_CPUS="1")
+    tasks = "SELECT count(*) AS n FROM jobs WHERE array_job_id = :id AND hold = 'launch_failed'"
+    wait_until(lambda: yard.query(tasks, id=first)[0]["n"] == 6, "六个任务都保留")
+    assert drained(yard) == {"n1"}
+    after = submit(yard, "true\n")
+    assert yard.ended(after)["state"] == "COMPLETED"
+
+
+def test_without_hold_a_second_node_decides(scheduled: NodeYard) -> None:
+    """nohold_on_prolog_fail：换一个节点再试；两个节点都不成，就保留，并说是哪两个。"""
+    yard = scheduled
+    prolog = prolog_that_fails_for(yard)
+    for node in ("n1", "n2", "n3"):
+        yard.start_agent(node, SCNS_TASK_PROLOG=prolog, SCNS_NOHOLD_ON_PROLOG_FAIL="true")
+    bad = submit(yard, "touch ran\n", bad=True)
+    wait_until(lambda: yard.job(bad)["hold"], "保留")
+    tried = [line.split()[1] for line in (yard.work / "prologs").read_text().splitlines()]
+    assert len(set(tried)) == 2
+    job = yard.job(bad)
+    assert (job["state"], job["reason"]) == ("PENDING", HELD)
+    assert all(node in job["error_msg"] for node in tried)
+    assert yard.causes(bad) == ["start", "launch_failed", "start", "launch_failed"]
+    assert drained(yard) == {tried[0]}
+    assert yard.ended(submit(yard, "true\n"))["state"] == "COMPLETED"
