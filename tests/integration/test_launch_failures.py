@@ -1,17 +1,21 @@
 """启动失败：prolog 失败的作业不会排空整个集群，一份坏的启动说明只拒收它自己。真的调度器、代理、牧守进程。"""
 
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from node_yard import NodeYard
-from shepherd_yard import wait_until
+from shepherd_yard import alive, wait_until
 
 from scns_conductor.core.settings import Settings
+from scns_conductor.worker.agent import Agent
+from scns_conductor.worker.launch_spec import LaunchSpec
+from scns_conductor.worker.node_setup import prepare_directories
+from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError
 
 HELD = "launch failed requeued held"
 
@@ -136,3 +140,112 @@ def test_without_hold_a_second_node_decides(scheduled: NodeYard) -> None:
     assert yard.causes(bad) == ["start", "launch_failed", "start", "launch_failed"]
     assert drained(yard) == {tried[0]}
     assert yard.ended(submit(yard, "true\n"))["state"] == "COMPLETED"
+
+
+def test_a_malformed_job_is_refused_alone(yard: NodeYard) -> None:
+    """一批里有一个说明都写不成的：它失败并说明，同一条消息里的别的照常启动，代理不受影响。"""
+    yard.start_agent()
+    agent = yard.agents["n1"].pid
+    jobs = [yard.submit(f"echo ran > ran.{number}\n") for number in range(3)]
+    bad = yard.submit("touch never\n", open_mode="sideways")
+    for job_id in (jobs[0], bad, *jobs[1:]):
+        yard.start(job_id, send=False)
+    yard.send("launch", job_ids=[jobs[0], bad, *jobs[1:]])
+    assert {yard.ended(job_id)["state"] for job_id in jobs} == {"COMPLETED"}
+    job = yard.ended(bad)
+    assert (job["state"], "sideways" in job["error_msg"]) == ("FAILED", True)
+    assert yard.query("SELECT 1 FROM resource_allocations WHERE released_at IS NULL") == []
+    assert yard.agents["n1"].poll() is None, f"代理 {agent} 死了"
+    assert not yard.node()["drain"]
+
+
+def test_a_spec_the_shepherd_cannot_use_is_refused_alone(yard: NodeYard) -> None:
+    """说明送到牧守进程才看得出坏（环境变量的值不是文字）：它失败并说明，牧守进程照活，别的照常启动。"""
+    yard.start_agent()
+    shepherd = yard.shepherd_pid()
+    jobs = [yard.submit("true\n") for _ in range(3)]
+    bad = yard.submit("touch never\n", environment={"NUMBER": 7})
+    for job_id in (jobs[0], bad, *jobs[1:]):
+        yard.start(job_id, send=False)
+    yard.send("launch", job_ids=[jobs[0], bad, *jobs[1:]])
+    assert {yard.ended(job_id)["state"] for job_id in jobs} == {"COMPLETED"}
+    assert yard.ended(bad)["state"] == "FAILED"
+    assert yard.shepherd_pid() == shepherd
+    assert alive(shepherd)
+    assert not (yard.output / "never").exists()
+
+
+def test_the_shepherd_refuses_only_what_it_does_not_understand(yard: NodeYard) -> None:
+    """代理比牧守进程新，有一份说明里有它不认识的一项：只拒收那一份。"""
+    yard.start_agent()
+    client = ShepherdClient.connect(yard.spool(), "n1", start=False)
+    good = LaunchSpec(job_id=901, attempt=0, step="batch", argv=["/bin/true"], env={}, cwd="/").to_wire()
+    answers = client.request("launch", specs=[{**good, "job_id": 902, "colour": "blue"}, good, {"job_id": 903}])
+    client.close()
+    found = {answer["key"]: answer for answer in answers["launched"]}
+    assert {key: answer["state"] for key, answer in found.items()} == {
+        "901.0.batch": "running",
+        "902.0.batch": "refused",
+        "903.None.None": "refused",
+    }
+    assert "colour" in found["902.0.batch"]["error"]
+
+
+class OldShepherd:
+    """站在代理与牧守进程之间：像旧版那样，一批里有一份不合意的就整批拒收。"""
+
+    def __init__(self, client: ShepherdClient, unwanted: int) -> None:
+        self._client = client
+        self._unwanted = unwanted
+        self._refused: set[int] = set()
+
+    def begin_launch(self, specs: Sequence[LaunchSpec]) -> int:
+        request_id = self._client.begin_launch([spec for spec in specs if not self._bad(specs)])
+        if self._bad(specs):
+            self._refused.add(request_id)
+        return request_id
+
+    def launched(self, request_id: int) -> list[dict[str, Any]]:
+        answers = self._client.launched(request_id)
+        if request_id in self._refused:
+            raise ShepherdError("bad_request", "请求不合法：colour")
+        return answers
+
+    def launch(self, specs: Sequence[LaunchSpec]) -> list[dict[str, Any]]:
+        return self.launched(self.begin_launch(specs))
+
+    def _bad(self, specs: Sequence[LaunchSpec]) -> bool:
+        return any(spec.job_id == self._unwanted for spec in specs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def test_a_batch_an_old_shepherd_refuses_is_sent_one_by_one(yard: NodeYard, settings: Settings) -> None:
+    """旧的牧守进程整批拒收：不再每个核对周期重送一遍；合意的启动，不合意的重新排队并保留。"""
+    mine = settings.model_copy(
+        update={"node_name": "n1", "data_dir": yard.work / "n1", "script_dir": yard.work / "n1/scripts", "node_cpus": 8}
+    )
+    prepare_directories(mine)
+    agent = Agent(mine)
+    client = ShepherdClient.connect(mine.spool_path, "n1", on_ends=agent._finisher.put)
+    try:
+        agent._capabilities = client.hello()["capabilities"]
+        agent._register()
+        agent._finisher.start()
+        jobs = [yard.submit("true\n") for _ in range(3)]
+        agent._client = OldShepherd(client, jobs[1])  # type: ignore[assignment]
+        for job_id in jobs:
+            yard.start(job_id, send=False)
+        agent._control.launch(jobs)
+        agent._control.sync(None)
+        assert [yard.ended(job_id)["state"] for job_id in (jobs[0], jobs[2])] == ["COMPLETED", "COMPLETED"]
+        wait_until(lambda: yard.job(jobs[1])["hold"], "保留")
+        job = yard.job(jobs[1])
+        assert (job["state"], job["reason"]) == ("PENDING", HELD)
+        assert "colour" in job["error_msg"]
+        assert not yard.node()["drain"]
+    finally:
+        agent._finisher.stop(wait_s=5)
+        client.close()
+        agent._engine.dispose()

@@ -34,7 +34,7 @@ from scns_conductor.worker.recovery import (
     parse_running,
 )
 from scns_conductor.worker.registration import drain_node
-from scns_conductor.worker.shepherd_client import ShepherdClient
+from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError
 from scns_conductor.worker.step_process import ATTACH_SIGNAL
 
 PROLOG_THREADS = 4
@@ -137,6 +137,10 @@ class JobControl:
                     specs.append(self._context.plan(job, binding))
                 except LaunchRefused as error:
                     refused.append(own_end(*owner, "launch_failed", str(error), boot_id=self._boot_id))
+                except Exception as error:  # 一行写不成说明的作业，不能连累同一批里别的作业，更不能带走代理
+                    logger.exception("launch_plan_failed", extra={"node": self._node, "job_id": job.job_id})
+                    message = f"写不成启动说明：{error}"
+                    refused.append(own_end(*owner, "launch_failed", message, boot_id=self._boot_id))
             record_bindings(connection, bindings)
         self._finisher.put(refused)
         self._start(specs, {(job.job_id, job.restart_count): job for job in claimed})
@@ -202,9 +206,38 @@ class JobControl:
         while len(self._in_flight) > most:
             client, request_id, owners = self._in_flight.popleft()
             if client is self._client():
-                client.launched(request_id)
+                self._refuse(self._launched(client, request_id, owners))
                 for owner in owners:
                     self._unsent.pop(owner, None)
+
+    def _launched(
+        self, client: ShepherdClient, request_id: int, owners: Sequence[tuple[int, int]]
+    ) -> list[dict[str, Any]]:
+        """启动的答复。旧的牧守进程遇到一份坏的说明就整批拒收：一份一份地再送，坏的只有它自己。"""
+        try:
+            return client.launched(request_id)
+        except ShepherdError as error:
+            if error.code != "bad_request":
+                raise
+        answers: list[dict[str, Any]] = []
+        for owner in owners:
+            spec = self._unsent[owner]
+            try:
+                answers.extend(client.launch([spec]))
+            except ShepherdError as error:
+                answers.append({"key": spec.key, "state": "refused", "error": str(error)})
+        return answers
+
+    def _refuse(self, answers: Iterable[dict[str, Any]]) -> None:
+        """牧守进程拒收的：重新排队并保留，别处也许收（多半是这里的牧守进程版本旧）。"""
+        for answer in answers:
+            if answer["state"] == "refused":
+                logger.error("launch_refused", extra={"node": self._node, "key": answer["key"], "error": answer["error"]})
+                message = f"节点 {self._node} 的牧守进程拒收启动说明：{answer['error']}"
+                owner = _owner_of(answer["key"])
+                self._finisher.put(
+                    [own_end(*owner, "launch_failed", message, boot_id=self._boot_id, on_node=True, hold=True)]
+                )
 
     def _settled(self) -> ShepherdClient:
         self.settle()
@@ -309,10 +342,15 @@ class JobControl:
         """启动作业步在本节点上的那一份；同一个键只启动一次，所以消息可以再送。"""
         try:
             spec = self.steps.plan(request)
-        except (LaunchRefused, OSError) as error:
+        except (LaunchRefused, OSError, KeyError, TypeError, ValueError) as error:
             self.steps.refuse(request, str(error))
             return
-        self._settled().launch([spec])
+        try:
+            refused = [answer["error"] for answer in self._settled().launch([spec]) if answer["state"] == "refused"]
+        except ShepherdError as error:
+            refused = [str(error)]
+        if refused:
+            self.steps.refuse(request, f"节点 {self._node} 的牧守进程拒收启动说明：{refused[0]}")
 
     def attach_step(self, job_id: int, attempt: int, step_id: int, connection: dict[str, Any]) -> None:
         """请作业步的主人再连一个客户：说明写在文件里，用信号告诉它。"""

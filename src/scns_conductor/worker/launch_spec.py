@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 HOLDER_STEPS = frozenset({"batch", "extern"})
 
 
-def task_key(job_id: int, attempt: int, step: str) -> str:
+def task_key(job_id: int | None, attempt: int | None, step: str | None) -> str:
     """作业步的键，如 12.0.batch。"""
     return f"{job_id}.{attempt}.{step}"
 

@@ -6,7 +6,7 @@ import base64
 import os
 import time
 
-from scns_conductor.worker.launch_spec import LaunchSpec
+from scns_conductor.worker.launch_spec import LaunchSpec, task_key
 from scns_conductor.worker.shepherd_wire import PROTOCOL_VERSION
 from scns_conductor.worker.user_files import read_range
 
@@ -117,10 +117,18 @@ class Operations:
         }
 
     def _launch(self, link: Link, message: dict[str, Any]) -> None:
-        specs = [LaunchSpec.from_wire(wire) for wire in message["specs"]]
         if self.stopping:
             raise OperationError("stopping", "牧守进程正在停止，不再启动作业")
-        self.launches.append((link, message["id"], specs, []))
+        specs: list[LaunchSpec] = []
+        answers: list[dict[str, Any]] = []
+        for wire in message["specs"]:
+            try:
+                specs.append(LaunchSpec.from_wire(wire))
+            except ValueError as error:
+                # 只拒收这一份，同一批里别的照常启动。
+                key = task_key(*(wire.get(name) for name in ("job_id", "attempt", "step")))
+                answers.append({"key": key, "state": "refused", "error": str(error)})
+        self.launches.append((link, message["id"], specs, answers))
 
     def _groups(self, message: dict[str, Any]) -> list[JobGroup]:
         """jobs 是 [作业号, 尝试]；尝试为 null 表示任何一次。不在这里的略过。"""
