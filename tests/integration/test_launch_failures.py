@@ -112,7 +112,8 @@ def test_an_array_whose_prolog_fails_does_not_drain_node_after_node(scheduled: N
     yard.start_agent("n1", SCNS_TASK_PROLOG=str(yard.work / "prolog"), SCNS_NODE_CPUS="1")
     first = yard.submit("true\n", user_name="mallory", hold="user")
     yard.execute(
-        "UPDATE jobs SET array_job_id = job_id, \"array\" = '0-5', array_remaining = '{[0,6)}' WHERE job_id = :id", id=first
+        "UPDATE jobs SET array_job_id = job_id, \"array\" = '0-5', array_remaining = '{[0,6)}' WHERE job_id = :id",
+        id=first,
     )
     release(yard, first)
     wait_until(lambda: drained(yard) == {"n1"}, "头一个节点排空")

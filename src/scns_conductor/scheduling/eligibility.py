@@ -55,7 +55,9 @@ def ineligible(
 ) -> Ineligible | None:
     """不能排的原因；可以排是 None。列了多个分区的，有一个可以就可以。"""
     if request.hold is not None:
-        return Ineligible(HOLD_REASONS.get(request.hold, "JobHeldUser"), _HOLD_WORDS.get(request.hold, "被保留，等待放行"))
+        return Ineligible(
+            HOLD_REASONS.get(request.hold, "JobHeldUser"), _HOLD_WORDS.get(request.hold, "被保留，等待放行")
+        )
     if request.begin_time is not None and request.begin_time > now:
         return Ineligible("BeginTime", "还没有到要求的开始时刻", request.begin_time)
     if request.dependency is Outcome.NEVER:

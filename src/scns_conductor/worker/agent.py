@@ -35,7 +35,7 @@ from scns_conductor.worker.job_steps import StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused, signal_number
 from scns_conductor.worker.node_setup import lock_spool, node_context, prepare_directories, token_secret
 from scns_conductor.worker.prolog import program_environment, run_program
-from scns_conductor.worker.registration import drain_node, mark_down, mark_up, register_node
+from scns_conductor.worker.registration import drain_node, mark_down, mark_stopped, mark_up, register_node
 from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
 from scns_conductor.worker.shepherd_containment import become_subreaper
 from scns_conductor.worker.spool_space import space_shortage
@@ -195,13 +195,18 @@ class Agent:
         return False
 
     def _stop(self) -> None:
+        # 先说一声，调度器不再往这里放；还没有认领的由它收回，认领了没有启动的由这里交还。
+        if self._end_jobs:
+            self._try(lambda: mark_down(self._engine, self._node, "节点停止服务"))
+        else:
+            self._try(lambda: mark_stopped(self._engine, self._node, "节点代理停下了，运行中的作业照跑"))
         self._try(self._control.settle)
+        self._control.give_back_unstarted()
         if self._end_jobs:
             self._finish_jobs()
         if self._bus_thread.is_alive():
             self._heartbeat.stop()
         self._finisher.stop(wait_s=5)
-        self._control.close()
         if self._client is not None:
             self._client.close()
         self._publisher.close()
@@ -209,9 +214,8 @@ class Agent:
         logger.info("agent_stopped", extra={"node": self._node})
 
     def _finish_jobs(self) -> None:
-        """先让调度器不再往这里放作业，再结束全部作业，等它们都写进数据库。"""
+        """结束全部作业，等它们都写进数据库。"""
         grace_s = self._settings.kill_wait_s
-        self._try(lambda: mark_down(self._engine, self._node, "节点停止服务"))
         deadline = time.monotonic() + grace_s + STOP_MARGIN_S
         try:
             client = self._shepherd()

@@ -110,7 +110,7 @@ _COMMIT = HotStatement(
     ended AS (
       UPDATE jobs AS j SET
         state = d.to_state,
-        reason = CASE WHEN d.held THEN '{HOLD_REASONS['launch_failed']}'
+        reason = CASE WHEN d.held THEN '{HOLD_REASONS["launch_failed"]}'
                       WHEN d.to_state IN ('COMPLETED', 'PENDING') THEN 'None'
                       WHEN d.to_state = 'TIMEOUT' THEN 'TimeLimit'
                       WHEN d.to_state = 'NODE_FAIL' THEN 'NodeDown'

@@ -18,7 +18,14 @@ from scns_conductor.worker.finish import Finisher, own_end
 from scns_conductor.worker.job_steps import JobSteps, StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.launch_spec import LaunchSpec
-from scns_conductor.worker.prolog import FOLDER_WAIT_S, missing_folders, output_folders, prepare, program_environment
+from scns_conductor.worker.prolog import (
+    FOLDER_WAIT_S,
+    RunningPrograms,
+    missing_folders,
+    output_folders,
+    prepare,
+    program_environment,
+)
 from scns_conductor.worker.recovery import (
     Abandon,
     Action,
@@ -108,10 +115,15 @@ class JobControl:
         self.steps = JobSteps(engine, context, pool)
         self._reported: dict[tuple[int, int], int] = {}
         self._prologs = ThreadPoolExecutor(PROLOG_THREADS, thread_name_prefix="prolog")
+        self._running_programs = RunningPrograms()
 
-    def close(self) -> None:
-        """不再接受新的 prolog；正在跑的跑完为止。"""
+    def give_back_unstarted(self) -> None:
+        """要停下了：认领了、还在等输出目录或 prolog 的交还给队列；正在跑的 prolog 就此结束。"""
         self._prologs.shutdown(wait=False, cancel_futures=True)
+        message = f"节点 {self._node} 的代理停下了，作业还没有启动"
+        self._finisher.put([own_end(*owner, "give_back", message, boot_id=self._boot_id) for owner in self._preparing])
+        self._preparing.clear()
+        self._running_programs.stop()
 
     # ---- 启动 ----
 
@@ -158,7 +170,7 @@ class JobControl:
             self._preparing.add(owner)
             environment = program_environment(spec.job_id, jobs[owner].user_name, spec.uid, self._node)
             deadline = time.monotonic() + FOLDER_WAIT_S
-            future = self._prologs.submit(prepare, folders, deadline, program, environment)
+            future = self._prologs.submit(prepare, folders, deadline, program, environment, self._running_programs)
             future.add_done_callback(
                 lambda done, spec=spec: self._enqueue(lambda: self._after_prolog(spec, done.result()))  # type: ignore[misc]
             )
@@ -232,7 +244,9 @@ class JobControl:
         """牧守进程拒收的：重新排队并保留，别处也许收（多半是这里的牧守进程版本旧）。"""
         for answer in answers:
             if answer["state"] == "refused":
-                logger.error("launch_refused", extra={"node": self._node, "key": answer["key"], "error": answer["error"]})
+                logger.error(
+                    "launch_refused", extra={"node": self._node, "key": answer["key"], "error": answer["error"]}
+                )
                 message = f"节点 {self._node} 的牧守进程拒收启动说明：{answer['error']}"
                 owner = _owner_of(answer["key"])
                 self._finisher.put(
