@@ -65,6 +65,7 @@ class Agent:
         self._commands: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._end_jobs = False
+        self._deleted = False
         self._sync_at = 0.0
         self._strays: set[int] = set()
         self._inventory = devices.detect(settings)
@@ -311,9 +312,13 @@ class Agent:
 
     def _rejoin(self, state: str) -> None:
         """心跳发现自己不是 UP：多半是失联太久被判下线了，核对之后再回来。"""
-        logger.warning("node_not_up", extra={"node": self._node, "state": state})
         if state == "GONE":
-            self._register()
+            # 管理员删掉了这个节点。不再登记，免得刚删就回来；重新启动代理才表示又要用它。
+            if not self._deleted:
+                logger.error("node_deleted", extra={"node": self._node, "hint": "要再用这个节点，重新启动它的代理"})
+            self._deleted = True
+            return
+        logger.warning("node_not_up", extra={"node": self._node, "state": state})
         self._recover()
 
     # ---- 收尾的前后 ----

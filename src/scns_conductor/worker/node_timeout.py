@@ -28,8 +28,9 @@ _TAKEN_DOWN = sa.text(
 _UNCLAIMED = sa.text(
     """
     SELECT a.job_id, a.restart_count, a.node_name
-    FROM resource_allocations AS a JOIN jobs AS j USING (job_id) JOIN nodes AS n ON n.name = a.node_name
-    WHERE n.state <> 'UP' AND a.released_at IS NULL AND a.claimed_at IS NULL AND a.node_index = 0
+    FROM resource_allocations AS a JOIN jobs AS j USING (job_id) LEFT JOIN nodes AS n ON n.name = a.node_name
+    -- 没有这个节点了：放上去的同时它被删掉。
+    WHERE coalesce(n.state, 'DOWN') <> 'UP' AND a.released_at IS NULL AND a.claimed_at IS NULL AND a.node_index = 0
       AND a.restart_count = j.restart_count AND j.state = 'RUNNING' AND NOT j.interactive
     ORDER BY a.job_id FOR UPDATE OF j, a
     """
