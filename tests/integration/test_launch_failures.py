@@ -1,5 +1,6 @@
 """启动失败：prolog 失败的作业不会排空整个集群，一份坏的启动说明只拒收它自己。真的调度器、代理、牧守进程。"""
 
+import os
 import signal
 import subprocess
 import sys
@@ -250,3 +251,28 @@ def test_a_batch_an_old_shepherd_refuses_is_sent_one_by_one(yard: NodeYard, sett
         agent._finisher.stop(wait_s=5)
         client.close()
         agent._engine.dispose()
+
+
+def test_a_missing_working_directory_is_not_waited_for(yard: NodeYard) -> None:
+    """输出目录还没有的等一等（有人先提交后建它）；连工作目录都没有的，等也没有用：后来的先失败。"""
+    yard.start_agent()
+    waits = yard.run("true\n", standard_output=str(yard.output / "later/out"))
+    wait_until(
+        lambda: yard.query(
+            "SELECT 1 FROM resource_allocations WHERE job_id = :id AND claimed_at IS NOT NULL", id=waits
+        ),
+        "认领",
+    )
+    missing = yard.run("true\n", current_working_directory=str(yard.work / "nowhere"))
+    job = yard.ended(missing)
+    assert (job["state"], "nowhere" in job["error_msg"]) == ("FAILED", True)
+    assert yard.ended(waits)["end_time"] > job["end_time"]
+
+
+def test_what_a_new_shepherd_can_enforce_is_recorded(yard: NodeYard) -> None:
+    """修好之后换上的牧守进程约束得了什么，立即看得见，不等代理重启。"""
+    yard.start_agent()
+    before = yard.node()["containment"]
+    yard.execute('UPDATE nodes SET containment = \'{"not_enforced": ["旧的"]}\'')
+    os.kill(yard.shepherd_pid(), signal.SIGKILL)
+    wait_until(lambda: yard.node()["containment"] == before, "重新记下")

@@ -63,6 +63,11 @@ def new_job(
     prefix: str = "",
 ) -> dict[str, Any]:
     """返回 COLUMNS 各列的值；不合法抛 InvalidRequest 等，字段名前加 prefix（如 jobs[17].）。"""
+    if submitter.identity.user_name == "root" and not (settings.single_user or settings.allow_root_jobs):
+        raise Forbidden(
+            "root 的作业节点不会运行；请用普通用户提交，或由管理员在 API 与各节点设置 SCNS_ALLOW_ROOT_JOBS=true",
+            code="root_jobs_disabled",
+        )
     script_text = _checked_script(columns, script, settings, prefix)
     row = {**DEFAULTS, "name": _DEFAULT_NAME, **columns}
     job = f"{prefix}job."

@@ -35,7 +35,14 @@ from scns_conductor.worker.job_steps import StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused, signal_number
 from scns_conductor.worker.node_setup import lock_spool, node_context, prepare_directories, token_secret
 from scns_conductor.worker.prolog import program_environment, run_program
-from scns_conductor.worker.registration import drain_node, mark_down, mark_stopped, mark_up, register_node
+from scns_conductor.worker.registration import (
+    drain_node,
+    mark_down,
+    mark_stopped,
+    mark_up,
+    record_containment,
+    register_node,
+)
 from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
 from scns_conductor.worker.shepherd_containment import become_subreaper
 from scns_conductor.worker.spool_space import space_shortage
@@ -182,6 +189,7 @@ class Agent:
                 return False
             self._attach()
             self._commands.put(lambda: self._control.sync(None))
+            self._commands.put(lambda: record_containment(self._engine, self._node, self._capabilities))
             return False
         except ShepherdError as error:
             logger.error("shepherd_refused", extra={"node": self._node, "code": error.code, "error": str(error)})

@@ -21,6 +21,7 @@ from scns_conductor.worker.launch_spec import LaunchSpec
 from scns_conductor.worker.prolog import (
     FOLDER_WAIT_S,
     RunningPrograms,
+    absent,
     missing_folders,
     output_folders,
     prepare,
@@ -164,6 +165,9 @@ class JobControl:
         for spec in specs:
             owner = (spec.job_id, spec.attempt)
             folders = missing & output_folders(spec)
+            if folders and absent(spec.cwd):
+                # 工作目录都没有，等来输出目录也启动不了：当场就说。
+                folders.clear()
             if program is None and not folders:
                 ready.append(spec)
                 continue

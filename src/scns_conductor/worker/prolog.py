@@ -30,10 +30,11 @@ def output_folders(spec: LaunchSpec) -> set[str]:
 
 def missing_folders(specs: Iterable[LaunchSpec]) -> set[str]:
     """这一批的输出目录里还没有的，每个目录只看一次；看不看得见由启动时的身份定，只认确实没有的。"""
-    return {folder for folder in set().union(*map(output_folders, specs)) if _absent(folder)}
+    return {folder for folder in set().union(*map(output_folders, specs)) if absent(folder)}
 
 
-def _absent(folder: str) -> bool:
+def absent(folder: str) -> bool:
+    """确实没有这个目录；看不清的不算。"""
     try:
         os.stat(folder)
     except FileNotFoundError:
@@ -87,7 +88,7 @@ def prepare(
     running: RunningPrograms,
 ) -> str | None:
     """等目录到 deadline（time.monotonic；仍没有的由启动去说），再运行 prolog；返回它失败的原因。"""
-    while time.monotonic() < deadline and not running.stopping and any(_absent(folder) for folder in folders):
+    while time.monotonic() < deadline and not running.stopping and any(absent(folder) for folder in folders):
         time.sleep(FOLDER_PAUSE_S)
     return None if program is None or running.stopping else run_program(program, environment, running)
 

@@ -35,6 +35,8 @@ _REGISTER = sa.text(
     """
 )
 
+_CONTAINMENT = sa.text("UPDATE nodes SET containment = CAST(:containment AS jsonb) WHERE name = :name")
+
 # 管理员亲手下线的（reason_user 是人）不自动回来；代理与调度器标的，回来了就撤销。
 _MARK_UP = sa.text(
     """
@@ -103,6 +105,12 @@ def register_node(engine: Engine, settings: Settings, inventory: NodeInventory, 
     except IntegrityError:
         logger.warning("gres_kept_until_released", extra={"node": settings.node_name, "declared": inventory.gres})
         return _register(engine, {**values, "keep_gres": True})
+
+
+def record_containment(engine: Engine, node_name: str, containment: dict[str, Any]) -> None:
+    """牧守进程换过一个：它约束得了什么也许变了。"""
+    with engine.begin() as connection:
+        connection.execute(_CONTAINMENT, {"name": node_name, "containment": json.dumps(containment)})
 
 
 def _register(engine: Engine, values: dict[str, Any]) -> float:
