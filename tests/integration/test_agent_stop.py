@@ -94,6 +94,25 @@ def test_what_was_allocated_to_a_stopped_node_is_taken_back_at_once(scheduled: N
     assert (yard.output / "ran").read_text() == "ran\n"
 
 
+def test_a_taken_back_job_frees_its_other_nodes(scheduled: NodeYard) -> None:
+    """多节点作业的脚本所在的节点停下了，另一个已经认领：整个收回，两边都归还，另一个节点的核立即能再用。"""
+    yard = scheduled
+    for node in ("n1", "n2"):
+        yard.start_agent(node, SCNS_NODE_CPUS="1")
+    yard.kill_agent("n1", signal.SIGTERM)
+    job_id = yard.submit("true\n", minimum_nodes=2, tasks=2)
+    yard.start(job_id, ["n1", "n2"], send=False)
+    wait_until(
+        lambda: yard.query("SELECT 1 FROM resource_allocations WHERE node_name='n2' AND claimed_at IS NOT NULL"), "认领"
+    )
+    tell(yard, "nodes", [])
+    wait_until(lambda: yard.job(job_id)["state"] == "PENDING", "收回")
+    assert [yard.node(name)["allocated_cpus"] for name in ("n1", "n2")] == [0, 0]
+    assert yard.ended(submit(yard, "true\n"))["state"] == "COMPLETED"
+    yard.start_agent("n1", SCNS_NODE_CPUS="1")
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+
+
 def test_a_job_in_its_prolog_is_given_back(scheduled: NodeYard) -> None:
     """认领了、prolog 还在跑：代理停下时它随之结束，作业回到队列；代理不为它等上几分钟。"""
     yard = scheduled
