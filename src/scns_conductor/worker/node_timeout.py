@@ -24,7 +24,8 @@ _TAKEN_DOWN = sa.text(
     "SELECT DISTINCT n.name FROM nodes AS n JOIN resource_allocations AS a ON a.node_name = n.name "
     "WHERE n.state = 'DOWN' AND a.released_at IS NULL"
 )
-# 代理停下了（失联、下线）的节点上，分配了、还没有认领的：脚本没有启动过。先锁住再看，与回来的代理认领不会都成。
+# 代理停下了（失联、下线）的节点上，分配了、还没有认领的：脚本没有启动过。先锁住再看，与回来的代理认领不会都成；
+# 别人锁着的（多半正在认领）下次再看。
 _UNCLAIMED = sa.text(
     """
     SELECT a.job_id, a.restart_count, a.node_name
@@ -32,7 +33,7 @@ _UNCLAIMED = sa.text(
     -- 没有这个节点了：放上去的同时它被删掉。
     WHERE coalesce(n.state, 'DOWN') <> 'UP' AND a.released_at IS NULL AND a.claimed_at IS NULL AND a.node_index = 0
       AND a.restart_count = j.restart_count AND j.state = 'RUNNING' AND NOT j.interactive
-    ORDER BY a.job_id FOR UPDATE OF j, a
+    ORDER BY a.job_id FOR UPDATE OF j, a SKIP LOCKED
     """
 )
 _VICTIMS = sa.text(
