@@ -126,7 +126,8 @@ class Operations:
                 specs.append(LaunchSpec.from_wire(wire))
             except ValueError as error:
                 # 只拒收这一份，同一批里别的照常启动。
-                key = task_key(*(wire.get(name) for name in ("job_id", "attempt", "step")))
+                known = wire if isinstance(wire, dict) else {}
+                key = task_key(*(known.get(name) for name in ("job_id", "attempt", "step")))
                 answers.append({"key": key, "state": "refused", "error": str(error)})
         self.launches.append((link, message["id"], specs, answers))
 
