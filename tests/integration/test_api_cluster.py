@@ -58,6 +58,10 @@ def test_a_partition_is_made_used_changed_and_removed(running_system: RunningSys
     assert (status, made["name"], made["max_time"], made["default_time"]) == (201, "debug", 1800, 300)
     assert running_system.call("POST", "/partitions", body)[1]["code"] == "partition_exists"
     assert running_system.call("POST", "/partitions", {"name": "bad", "nodes": "n[1-"})[0] == 422
+    status, problem = running_system.call("POST", "/partitions", {"name": "bad", "nodes": "node[1-2],nosuch"})
+    assert (status, problem["code"]) == (422, "node_unknown")
+    assert "node2,nosuch" in problem["detail"]
+    assert running_system.call("PATCH", "/partitions/debug", {"nodes": "nosuch"})[1]["code"] == "node_unknown"
     assert running_system.call("POST", "/partitions", {"name": "../x"})[0] == 422
     assert {"main", "debug"} <= {one["name"] for one in running_system.call("GET", "/partitions")[1]["partitions"]}
     waiting = running_system.submit("true", partition="debug", hold=True)

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_full_output_directory_is_the_jobs_own_failure(yard: NodeYard) -> None:
 
 
 def test_full_spool_requeues_the_job_and_drains_the_node(yard: NodeYard) -> None:
-    with small_disk(yard.work / "n1", "512k"):
+    with small_disk(yard.work / "n1", "8m"):
         yard.start_agent()
         running = yard.run("while [ ! -e go ]; do sleep 0.02; done; exit 4\n")
         wait_until(lambda: yard.job(running)["process_id"], "进程号")
@@ -106,10 +107,34 @@ def test_full_spool_requeues_the_job_and_drains_the_node(yard: NodeYard) -> None
         wait_until(lambda: yard.job(job_id)["state"] == "PENDING", "重新排队")
         wait_until(lambda: yard.node()["drain"], "排空")
         assert not (yard.output / "ran").exists()
+        # 一个节点的盘满是它自己的事：作业不保留，去别的节点。
+        assert yard.job(job_id)["hold"] is None
         # 正在运行的不受影响，结束照样送到。
         (yard.output / "go").touch()
         assert yard.ended(running)["exit_status"] == 4
         (yard.work / "n1" / "filler").unlink()
+        yard.close()
+
+
+def test_full_spool_is_told_even_if_nothing_is_launched(yard: NodeYard) -> None:
+    """作业的记录也许还塞得下（它照跑）：盘满本身就要排空、写进日志，不等谁启动失败。"""
+    with small_disk(yard.work / "n1", "8m"):
+        yard.start_agent()
+        filler = yard.work / "n1" / "filler"
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        wait_until(lambda: yard.node()["drain"], "排空")
+        node = yard.node()
+        assert (node["reason_user"], str(yard.spool()) in node["reason"]) == ("agent@n1", True)
+        assert "node_drained" in yard.log()
+        filler.unlink()
+        # 腾出地方之后由管理员恢复，不再排空。
+        yard.execute("UPDATE nodes SET drain = false, reason = NULL, reason_user = NULL")
+        before = yard.node()["last_heartbeat"]
+        wait_until(lambda: yard.node()["last_heartbeat"] > before + timedelta(seconds=1), "又跳了几次")
+        assert not yard.node()["drain"]
+        assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
         yard.close()
 
 

@@ -28,6 +28,7 @@ COMMANDS: dict[str, Place] = {
     "resume": Place(JOBS, "恢复挂起的作业", _CLI + "job_control", "resume"),
     "update": Place(JOBS, "修改作业", _CLI + "update", "update"),
     "nodes": Place(CLUSTER, "列出节点；排空、恢复、下线", _CLI + "nodes", "nodes"),
+    "node": Place(CLUSTER, "删除节点", _CLI + "nodes", "node"),
     "partitions": Place(CLUSTER, "列出、新建、修改、删除分区", _CLI + "partitions", "partitions"),
     "health": Place(CLUSTER, "系统是否就绪", _CLI + "health", "health"),
     "up": Place(SERVER, "在本机启动整个系统", _CLI + "up", "up"),

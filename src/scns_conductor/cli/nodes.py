@@ -1,4 +1,4 @@
-"""scns nodes：列出节点；排空、恢复、下线。"""
+"""scns nodes：列出节点；排空、恢复、下线。scns node delete：删除。"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +38,21 @@ def nodes(names: tuple[str, ...], action: str | None, reason: str | None, as_jso
     from scns_conductor.cli.table import render
 
     click.echo(render(HEADER, [_row(node) for node in found]))
+
+
+@click.group()
+def node() -> None:
+    """删除节点（列出、排空、恢复用 scns nodes）。"""
+
+
+@node.command()
+@click.argument("names", metavar="NODE...", nargs=-1, required=True)
+def delete(names: tuple[str, ...]) -> None:
+    """删除节点（管理员），NODE 可写成 n[1-3,5]；先排空它，或停下它的代理。作业与用量的历史不动。"""
+    with connected() as client:
+        for word in names:
+            client.delete_node(word)
+            click.echo(f"节点 {word} 已删除")
 
 
 def _expanded(names: tuple[str, ...]) -> list[str]:

@@ -335,6 +335,10 @@ class Client:
         answer: Json = self._json("GET", f"/nodes/{_segment(name)}")
         return answer
 
+    def delete_node(self, name: str) -> None:
+        """删除节点（管理员）；name 可写 n[1-3]。"""
+        self.transport.request("DELETE", f"/nodes/{_segment(name)}")
+
     def update_node(self, name: str, changes: Json) -> Json:
         """排空、恢复、下线一个节点（管理员）。"""
         answer: Json = self._json("PATCH", f"/nodes/{_segment(name)}", body=changes)

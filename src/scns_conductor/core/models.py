@@ -88,7 +88,7 @@ class JobSpec(SQLModel):
     deadline: datetime | None = Field(None, sa_type=TIMESTAMP, description="最迟何时结束")
     dependency: str | None = Field(None, description="依赖，如 afterok:12:13,singleton")
     kill_on_invalid_dependency: bool | None = Field(None, description="依赖不可能满足时是否取消")
-    hold: str | None = Field(None, description="保留：user 或 admin；空表示未保留")
+    hold: str | None = Field(None, description="保留：user、admin，或启动失败之后的 launch_failed；空表示未保留")
     priority: int | None = Field(None, sa_type=sa.BigInteger, description="管理员指定的优先级；空表示由系统计算")
     nice: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="降低优先级的量")
     requeue: bool = Field(

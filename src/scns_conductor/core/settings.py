@@ -151,6 +151,10 @@ class Settings(BaseSettings):
     single_user: bool = Field(False, description="单用户模式：作业以启动者的身份运行（scns up）")
     allow_root_jobs: bool = Field(False, description="是否允许作业以 root 身份运行")
     task_prolog: Path | None = Field(None, description="管理员的 prolog 程序，在作业前以代理的身份运行")
+    nohold_on_prolog_fail: bool = Field(
+        False,
+        description="prolog 失败的作业重新排队时不保留（Slurm 的 nohold_on_prolog_fail）；在两个节点上失败过的总是保留",
+    )
     task_epilog: Path | None = Field(None, description="管理员的 epilog 程序，在作业后以代理的身份运行")
     output_tail_bytes: int = Field(65536, ge=0, le=16 * 1024**2, description="作业结束时收进数据库的输出尾部（字节）")
 

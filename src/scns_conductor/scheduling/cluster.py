@@ -171,10 +171,10 @@ class Cluster:
         self.schedulable[row] = facts.schedulable
 
     def remove_node(self, name: str) -> None:
-        """不再使用的节点；行留着，不接作业。"""
-        row = self.index.get(name)
-        if row is not None and self.schedulable[row]:
-            self.schedulable[row] = False
+        """删掉了的节点：什么也放不下，名字不再认得。行留着：别的行的下标不能变。"""
+        if name in self.index:
+            self.upsert_node(NodeFacts(name, 0, 0, schedulable=False))
+            del self.index[name]
             self.version += 1
 
     def set_partitions(self, partitions: Iterable[PartitionFacts]) -> None:

@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scns_conductor.core.dependency import Outcome
+from scns_conductor.core.states import HOLD_REASONS
 from scns_conductor.core.units import format_duration
 from scns_conductor.scheduling.advance import AdvanceReservation, refusal
 from scns_conductor.scheduling.cluster import PartitionFacts
+
+# 为什么启动失败由节点写在作业的 error_msg 里。
+_HOLD_WORDS = {"launch_failed": "启动失败，重新排队并保留；查明 error_msg 里的原因之后放行（scns release）"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,9 @@ def ineligible(
 ) -> Ineligible | None:
     """不能排的原因；可以排是 None。列了多个分区的，有一个可以就可以。"""
     if request.hold is not None:
-        return Ineligible("JobHeldAdmin" if request.hold == "admin" else "JobHeldUser", "被保留，等待放行")
+        return Ineligible(
+            HOLD_REASONS.get(request.hold, "JobHeldUser"), _HOLD_WORDS.get(request.hold, "被保留，等待放行")
+        )
     if request.begin_time is not None and request.begin_time > now:
         return Ineligible("BeginTime", "还没有到要求的开始时刻", request.begin_time)
     if request.dependency is Outcome.NEVER:

@@ -17,6 +17,7 @@ from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.models import JobSpec
 from scns_conductor.core.settings import Settings
+from scns_conductor.core.states import HOLD_REASONS
 from scns_conductor.core.tokens import Identity
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.cluster_limits import ClusterLimits, PartitionLimits
@@ -33,8 +34,6 @@ DEFAULTS: dict[str, Any] = {
 # 数组的各列在不是数组的作业里的值。
 NOT_AN_ARRAY: dict[str, Any] = {"array_remaining": None, "array_max_tasks": None, "array_base": 0, "array_step": 1}
 _DEFAULT_NAME = "sbatch"
-# 谁保留的 -> Slurm 的原因码。
-HOLD_REASONS: dict[str | None, str] = {"user": "JobHeldUser", "admin": "JobHeldAdmin"}
 _EXPRESSIONS: dict[str, Callable[[str], object]] = {
     "dependency": parse_dependency,
     "constraints": parse_features,
@@ -64,6 +63,11 @@ def new_job(
     prefix: str = "",
 ) -> dict[str, Any]:
     """返回 COLUMNS 各列的值；不合法抛 InvalidRequest 等，字段名前加 prefix（如 jobs[17].）。"""
+    if submitter.identity.user_name == "root" and not (settings.single_user or settings.allow_root_jobs):
+        raise Forbidden(
+            "root 的作业节点不会运行；请用普通用户提交，或由管理员在 API 与各节点设置 SCNS_ALLOW_ROOT_JOBS=true",
+            code="root_jobs_disabled",
+        )
     script_text = _checked_script(columns, script, settings, prefix)
     row = {**DEFAULTS, "name": _DEFAULT_NAME, **columns}
     job = f"{prefix}job."

@@ -1,13 +1,14 @@
-"""节点：列出；管理员排空、恢复、下线、改权重与特性。"""
+"""节点：列出；管理员排空、恢复、下线、改权重与特性、删除。"""
 
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.core.errors import Forbidden, InvalidRequest, NotFound
-from scns_conductor.core.models import Node
-from scns_conductor.core.statements import inbox_insert, notify_inbox
+from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from scns_conductor.core.hostlist import compress, expand
+from scns_conductor.core.models import Node, Partition
+from scns_conductor.core.statements import RESERVATION_LIVES, inbox_insert, notify_inbox
 from scns_conductor.core.states import NodeAvailability, node_state
 from scns_conductor.core.tokens import Identity
 
@@ -19,6 +20,20 @@ _LIST = sa.text(
     FROM nodes AS n WHERE CAST(:name AS text) IS NULL OR n.name = :name ORDER BY n.name
     """
 )
+
+# 排空的、下线的不接作业，代理还在也可以删：它发现自己没有了，就不再登记，直到重新启动。
+_DELETABLE = sa.text(
+    """
+    SELECT name, state = 'UP' AND NOT drain AND last_heartbeat > clock_timestamp() - make_interval(secs => :timeout)
+      AS serving FROM nodes WHERE name = ANY(CAST(:names AS text[])) ORDER BY name FOR UPDATE
+    """
+)
+_USING = sa.text(
+    "SELECT node_name, count(DISTINCT job_id) AS jobs FROM resource_allocations "
+    "WHERE node_name = ANY(CAST(:names AS text[])) AND released_at IS NULL GROUP BY 1 ORDER BY 1"
+)
+_RESERVED = sa.text(f"SELECT name, nodes FROM reservations WHERE nodes NOT IN ('', 'ALL') AND {RESERVATION_LIVES}")
+_PARTITIONS = sa.text("SELECT name, nodes FROM partitions WHERE nodes <> 'ALL' ORDER BY name FOR UPDATE")
 
 
 def require_admin(identity: Identity, what: str) -> None:
@@ -94,3 +109,61 @@ async def update_node(
         await connection.execute(inbox_insert("nodes", node_names=[name]))
         await connection.execute(notify_inbox())
     return (await list_nodes(engine, name))[0]
+
+
+async def delete_nodes(engine: AsyncEngine, identity: Identity, text: str, *, node_timeout_s: float) -> list[str]:
+    """删除节点（可写 n[1-3]，要么都删、要么都不删），返回删掉的名字；作业、用量与历史不动。
+
+    还有作业在上面的、还在接作业的、没有结束的预留用着的抛 Conflict。分区的节点列表里去掉它们。
+    """
+    require_admin(identity, "删除节点")
+    names = _expand(text)
+    async with engine.begin() as connection:
+        rows = (await connection.execute(_DELETABLE, {"names": names, "timeout": node_timeout_s})).all()
+        missing = next((name for name in names if name not in {row.name for row in rows}), None)
+        if missing is not None:
+            raise _unknown(missing)
+        using = (await connection.execute(_USING, {"names": names})).first()
+        if using is not None:
+            raise Conflict(
+                f"节点 {using.node_name} 上还有 {using.jobs} 个作业；先排空它，等它们结束或取消它们", code="node_busy"
+            )
+        serving = next((row.name for row in rows if row.serving), None)
+        if serving is not None:
+            raise Conflict(
+                f"节点 {serving} 还在接作业；先排空它（scns nodes {serving} --drain --reason …），或停下它的代理",
+                code="node_alive",
+            )
+        for reservation in (await connection.execute(_RESERVED)).all():
+            if not set(names).isdisjoint(expand(reservation.nodes)):
+                raise Conflict(f"预留 {reservation.name} 用着这些节点；先删除它或给它换节点", code="node_reserved")
+        await _leave_partitions(connection, set(names))
+        await connection.execute(sa.delete(Node).where(sa.column("name").in_(names)))
+        await connection.execute(inbox_insert("nodes", node_names=names))
+        await connection.execute(notify_inbox())
+    return names
+
+
+def _expand(text: str) -> list[str]:
+    try:
+        names = list(dict.fromkeys(expand(text)))
+    except ValueError as error:
+        raise InvalidRequest("name", str(error)) from error
+    if not names:
+        raise InvalidRequest("name", "没有写节点名；例如 n1 或 n[1-3]")
+    return names
+
+
+async def _leave_partitions(connection: AsyncConnection, names: set[str]) -> None:
+    for partition in (await connection.execute(_PARTITIONS)).all():
+        members = expand(partition.nodes)
+        left = [name for name in members if name not in names]
+        if len(left) == len(members):
+            continue
+        if not left:
+            raise Conflict(
+                f"分区 {partition.name} 只有这些节点；先给它换节点（scns partitions update）或删除它",
+                code="partition_in_use",
+            )
+        changed = sa.update(Partition).where(sa.column("name") == partition.name).values(nodes=compress(left))
+        await connection.execute(changed)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
-from scns_conductor.core.hostlist import check_hostlist
+from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.models import Partition
 from scns_conductor.core.statements import RESERVATION_LIVES, inbox_insert, notify_inbox
 from scns_conductor.core.tokens import Identity
@@ -18,6 +18,7 @@ _IN_USE = sa.text(
     "SELECT count(*) FROM jobs WHERE state IN ('PENDING', 'RUNNING', 'SUSPENDED') "
     "AND :name = ANY(string_to_array(partition, ','))"
 )
+_UNKNOWN_NODES = sa.text("SELECT unnest(CAST(:names AS text[])) EXCEPT SELECT name FROM nodes ORDER BY 1")
 _RESERVED = sa.text(f"SELECT min(name) FROM reservations WHERE partition = :name AND {RESERVATION_LIVES}")
 
 
@@ -37,8 +38,9 @@ def _unknown(name: str) -> NotFound:
 async def create_partition(engine: AsyncEngine, identity: Identity, values: Mapping[str, Any]) -> dict[str, Any]:
     """新建；同名的已存在抛 Conflict。"""
     require_admin(identity, "新建分区")
-    _check_nodes(values)
+    names = _check_nodes(values)
     async with engine.begin() as connection:
+        await _require_nodes(connection, names)
         await _clear_default(connection, values)
         try:
             async with connection.begin_nested():
@@ -56,8 +58,9 @@ async def update_partition(
     require_admin(identity, "修改分区")
     if not values:
         raise InvalidRequest("body", '没有要改的字段；例如 {"state": "DOWN"}', code="nothing_to_update")
-    _check_nodes(values)
+    names = _check_nodes(values)
     async with engine.begin() as connection:
+        await _require_nodes(connection, names)
         await _clear_default(connection, values)
         changed = await connection.execute(sa.update(Partition).where(sa.column("name") == name).values(**values))
         if changed.rowcount == 0:
@@ -84,16 +87,28 @@ async def delete_partition(engine: AsyncEngine, identity: Identity, name: str) -
         await _tell(connection)
 
 
-def _check_nodes(values: Mapping[str, Any]) -> None:
+def _check_nodes(values: Mapping[str, Any]) -> list[str]:
+    """写明的节点名；写法有误抛 InvalidRequest。"""
     for name, value in values.items():
         if any(isinstance(text, str) and "\0" in text for text in (value if isinstance(value, list) else [value])):
             raise InvalidRequest(name, "含有 NUL 字节")
     nodes = values.get("nodes")
-    if nodes is not None and nodes != "ALL":
-        try:
-            check_hostlist(nodes)
-        except ValueError as error:
-            raise InvalidRequest("nodes", str(error)) from error
+    if nodes is None or nodes == "ALL":
+        return []
+    try:
+        return expand(nodes)
+    except ValueError as error:
+        raise InvalidRequest("nodes", str(error)) from error
+
+
+async def _require_nodes(connection: AsyncConnection, names: list[str]) -> None:
+    missing = (await connection.execute(_UNKNOWN_NODES, {"names": names})).scalars().all()
+    if missing:
+        raise InvalidRequest(
+            "nodes",
+            f"没有节点 {compress(missing)}；节点登记之后才能写进分区（scns nodes 看有哪些）",
+            code="node_unknown",
+        )
 
 
 async def _clear_default(connection: AsyncConnection, values: Mapping[str, Any]) -> None:

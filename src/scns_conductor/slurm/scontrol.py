@@ -287,11 +287,26 @@ def _delete(_parsed: Parsed, words: list[str]) -> int:
     if reserved is not None:
         with connect() as client:
             return control_reservations.delete(client, reserved, words[0])
+    node = given.get("nodename") or given.get("node")
+    if node is not None:
+        return _delete_node(node)
     name = given.get("partitionname") or given.get("partition")
     if name is None:
         raise Fatal(f"Invalid deletion entity: {words[0]}", prefix=None)
     with connect() as client:
         _slurm_call(f"delete_partition partitionname={name}", lambda: client.delete_partition(name))
+    return 0
+
+
+def _delete_node(name: str) -> int:
+    with connect() as client:
+        try:
+            client.delete_node(name)
+        except ClientError as error:
+            text = f"delete_node nodename={name}: {slurm_error(error)}"
+            # Slurm 的话不说为什么忙；原因与怎么办附在后面一行。
+            known = isinstance(error, Problem) and error.status == 409
+            raise Fatal(f"{text}\n{error}" if known else text, prefix=None) from error
     return 0
 
 

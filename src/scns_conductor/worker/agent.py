@@ -37,9 +37,17 @@ from scns_conductor.worker.job_steps import StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused, signal_number
 from scns_conductor.worker.node_setup import lock_spool, node_context, prepare_directories, token_secret
 from scns_conductor.worker.prolog import program_environment, run_program
-from scns_conductor.worker.registration import drain_node, mark_down, mark_up, register_node
+from scns_conductor.worker.registration import (
+    drain_node,
+    mark_down,
+    mark_stopped,
+    mark_up,
+    record_containment,
+    register_node,
+)
 from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
 from scns_conductor.worker.shepherd_containment import become_subreaper
+from scns_conductor.worker.spool_space import space_shortage
 from scns_conductor.worker.thread_owner import Lanes, own_every_thread
 from scns_conductor.worker.user_files import libc
 
@@ -67,6 +75,7 @@ class Agent:
         self._commands: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._end_jobs = False
+        self._deleted = False
         self._sync_at = 0.0
         self._strays: set[int] = set()
         self._inventory = devices.detect(settings)
@@ -172,6 +181,7 @@ class Agent:
                 report_at = now + self._settings.heartbeat_interval_s
                 if self._try(self._control.report_processes):
                     self._reap_strays()
+                self._try(self._watch_space)
             if now >= usage_at:
                 usage_at = now + USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
                 self._try(self._control.report_usage)
@@ -205,6 +215,7 @@ class Agent:
                 return False
             self._attach()
             self._commands.put(lambda: self._control.sync(None))
+            self._commands.put(lambda: record_containment(self._engine, self._node, self._capabilities))
             return False
         except ShepherdError as error:
             logger.error("shepherd_refused", extra={"node": self._node, "code": error.code, "error": str(error)})
@@ -219,13 +230,18 @@ class Agent:
         return False
 
     def _stop(self) -> None:
+        # 先说一声，调度器不再往这里放；还没有认领的由它收回，认领了没有启动的由这里交还。
+        if self._end_jobs:
+            self._try(lambda: mark_down(self._engine, self._node, "节点停止服务"))
+        else:
+            self._try(lambda: mark_stopped(self._engine, self._node, "节点代理停下了，运行中的作业照跑"))
         self._try(self._control.settle)
+        self._control.give_back_unstarted()
         if self._end_jobs:
             self._finish_jobs()
         if self._bus_thread.is_alive():
             self._heartbeat.stop()
         self._finisher.stop(wait_s=5)
-        self._control.close()
         if self._client is not None:
             self._client.close()
         self._publisher.close()
@@ -233,9 +249,8 @@ class Agent:
         logger.info("agent_stopped", extra={"node": self._node})
 
     def _finish_jobs(self) -> None:
-        """先让调度器不再往这里放作业，再结束全部作业，等它们都写进数据库。"""
+        """结束全部作业，等它们都写进数据库。"""
         grace_s = self._settings.kill_wait_s
-        self._try(lambda: mark_down(self._engine, self._node, "节点停止服务"))
         deadline = time.monotonic() + grace_s + STOP_MARGIN_S
         try:
             client = self._shepherd()
@@ -313,6 +328,11 @@ class Agent:
         except ShepherdError as error:
             logger.error("ack_refused", extra={"node": self._node, "code": error.code, "error": str(error)})
 
+    def _watch_space(self) -> None:
+        shortage = space_shortage((self._settings.spool_path, self._settings.script_path))
+        if shortage is not None:
+            self._drain(shortage)
+
     # ---- 登记与恢复 ----
 
     def _register(self) -> None:
@@ -334,6 +354,12 @@ class Agent:
 
     def _rejoin(self, state: str) -> None:
         """心跳发现自己不是 UP（多半是失联太久被判下线了），或数据库恢复过：核对之后再回来。"""
+        if state == "GONE" and not self._memory.replaced():
+            # 管理员删掉了这个节点。不再登记，免得刚删就回来；重新启动代理才表示又要用它。
+            if not self._deleted:
+                logger.error("node_deleted", extra={"node": self._node, "hint": "要再用这个节点，重新启动它的代理"})
+            self._deleted = True
+            return
         logger.warning("node_not_up", extra={"node": self._node, "state": state})
         if state in ("GONE", "RESTORED"):
             self._register()
@@ -364,7 +390,11 @@ class Agent:
     def _after_commit(self, ends: list[dict[str, Any]], ended: list[Ended]) -> None:
         for end in ends:
             if end["id"] is not None and end["cause"] == "launch_failed" and end.get("on_node"):
-                self._commands.put(lambda why=end["message"]: self._drain(why))  # type: ignore[misc]
+                self._commands.put(
+                    lambda why=end["message"], job=end["job_id"]: drain_node(  # type: ignore[misc]
+                        self._engine, self._node, why, job_id=job
+                    )
+                )
             if end.get("unkillable"):
                 self._commands.put(lambda job=end["job_id"]: self._drain(f"作业 {job} 有杀不掉的进程"))  # type: ignore[misc]
         messages: dict[str, list[Message]] = {}

@@ -95,6 +95,12 @@ class DatabaseMemory:
                 self.changed = not (same and seen.beat >= self.beat and seen.last_job_id >= self._highest_job_id)
             return self.changed
 
+    def replaced(self) -> bool:
+        """节点的行没有了：是换了数据库（恢复到了从前），还是只是被管理员删掉了。"""
+        with self.lock, self._engine.connect() as connection:
+            seen = Seen(**connection.execute(_LOOK, {"name": self._node}).mappings().one())
+            return seen.incarnation != self.incarnation or seen.last_job_id < self._highest_job_id
+
     def face(self, seen: Seen) -> None:
         """登记时看到的：对不上就查明怎么回事，退回去了的由我们换化身；核对之后由 settle 记下。"""
         if self.agrees(seen):

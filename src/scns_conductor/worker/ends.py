@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.statements import INBOX_CHANNEL, LAUNCH_ID, release_allocations
-from scns_conductor.core.states import JobState
+from scns_conductor.core.states import HOLD_REASONS, JobState
 from scns_conductor.worker.hot_statement import HotStatement, ids_text, rows_text
 
 
@@ -32,6 +32,7 @@ class JobEnd:
     end_time 是 Unix 秒（节点的时钟），None 表示用数据库的现在；cause 是事件码（exit、timeout、oom、node_fail……）。
     launch_id 是哪一次启动（core.statements.LAUNCH_ID）；没有的（旧版启动的）只按作业号与尝试认。
     requeue_if_allowed：作业允许重新排队时回到 PENDING 而不进终态。
+    hold：启动失败（cause 是 launch_failed）而回到 PENDING 的就此保留；在别的节点上也启动失败过的总是保留。
     """
 
     job_id: int
@@ -44,6 +45,7 @@ class JobEnd:
     exit_signal: int | None = None
     message: str | None = None
     requeue_if_allowed: bool = False
+    hold: bool = False
     cpu_user_s: float | None = None
     cpu_system_s: float | None = None
     max_rss_kb: int | None = None
@@ -65,6 +67,7 @@ _COLUMNS: dict[str, str] = {
     "exit_signal": "integer",
     "message": "text",
     "requeue_if_allowed": "boolean",
+    "hold": "boolean",
     "cpu_user_s": "double precision",
     "cpu_system_s": "double precision",
     "max_rss_kb": "bigint",
@@ -78,7 +81,7 @@ _COMMIT = HotStatement(
       SELECT * FROM json_to_recordset(CAST(%(rows)s AS json))
       AS r({", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())})
     ),
-    decided AS (
+    judged AS (
       -- 按作业号的次序加锁，使并发的结束不会死锁；只认当前这次尝试。
       SELECT r.*, j.state AS from_state, j.requested_end_actor, j.requested_end_reason,
         CASE WHEN j.allocated_nodes > 1 THEN j.node_list END AS peers,
@@ -87,6 +90,11 @@ _COMMIT = HotStatement(
         coalesce(j.requested_end_state,
                  CASE WHEN r.requeue_if_allowed AND j.requeue AND NOT j.interactive THEN 'PENDING' ELSE r.state END)
           AS to_state,
+        -- 在别的哪些节点上也启动失败过：那多半是作业自己的事，不再一个节点一个节点地试。
+        CASE WHEN r.cause = 'launch_failed' THEN
+          (SELECT string_agg(DISTINCT replace(e.actor, 'agent@', ''), '、') FROM job_events AS e
+           WHERE e.job_id = r.job_id AND e.cause = 'launch_failed' AND e.actor <> r.actor)
+        END AS failed_before,
         -- 节点的钟折算过来有误差：不早于开始，也不晚于现在，否则等它结束的看起来先启动了。
         least(clock_timestamp(), greatest(j.start_time, coalesce(to_timestamp(r.end_time), clock_timestamp())))
           AS ended_at
@@ -96,10 +104,17 @@ _COMMIT = HotStatement(
         AND j.state IN ('RUNNING', 'SUSPENDED') AND (r.launch_id IS NULL OR r.launch_id = {LAUNCH_ID})
       ORDER BY j.job_id FOR NO KEY UPDATE OF j
     ),
+    decided AS (
+      SELECT *, to_state = 'PENDING' AND cause = 'launch_failed' AND (hold OR failed_before IS NOT NULL) AS held,
+        CASE WHEN to_state = state THEN message ELSE coalesce(requested_end_reason, message) END
+          || coalesce('；先前在 ' || failed_before || ' 上也启动失败过', '') AS said
+      FROM judged
+    ),
     ended AS (
       UPDATE jobs AS j SET
         state = d.to_state,
-        reason = CASE WHEN d.to_state IN ('COMPLETED', 'PENDING') THEN 'None'
+        reason = CASE WHEN d.held THEN '{HOLD_REASONS["launch_failed"]}'
+                      WHEN d.to_state IN ('COMPLETED', 'PENDING') THEN 'None'
                       WHEN d.to_state = 'TIMEOUT' THEN 'TimeLimit'
                       WHEN d.to_state = 'NODE_FAIL' THEN 'NodeDown'
                       WHEN d.to_state = 'OUT_OF_MEMORY' THEN 'OutOfMemory'
@@ -107,8 +122,8 @@ _COMMIT = HotStatement(
                         CASE WHEN coalesce(d.exit_signal, 0) <> 0 AND NOT d.given_back THEN 'RaisedSignal'
                              ELSE 'NonZeroExitCode' END
                       ELSE 'None' END,
-        error_msg = CASE WHEN d.to_state = d.state THEN d.message
-                         ELSE coalesce(d.requested_end_reason, d.message) END,
+        hold = CASE WHEN d.held THEN 'launch_failed' ELSE j.hold END,
+        error_msg = d.said,
         end_time = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE d.ended_at END,
         exit_status = CASE WHEN d.to_state = 'PENDING' THEN NULL
                            WHEN d.given_back THEN coalesce(j.derived_exit_status, 0) ELSE d.exit_status END,
@@ -141,8 +156,9 @@ _COMMIT = HotStatement(
     recorded AS (
       INSERT INTO job_events (job_id, restart_count, event_time, from_state, to_state, cause, actor, message)
       SELECT job_id, restart_count, ended_at, from_state, to_state,
-        CASE WHEN to_state = state THEN cause WHEN to_state = 'PENDING' THEN 'requeue' ELSE lower(to_state) END,
-        coalesce(requested_end_actor, actor), coalesce(requested_end_reason, message)
+        CASE WHEN to_state = state OR (to_state = 'PENDING' AND cause = 'launch_failed') THEN cause
+             WHEN to_state = 'PENDING' THEN 'requeue' ELSE lower(to_state) END,
+        coalesce(requested_end_actor, actor), coalesce(requested_end_reason, said)
       FROM decided
     ),
     told AS (

@@ -46,6 +46,8 @@ _OUTCOMES: dict[str, tuple[JobState, bool]] = {
     "requeue": (JobState.CANCELLED, True),
     "shutdown": (JobState.CANCELLED, True),
     "stale": (JobState.CANCELLED, False),
+    # 还没有启动，节点交还：从来没有跑过，不许重新排队的也回到队列。
+    "give_back": (JobState.PENDING, False),
     "unseen": (JobState.NODE_FAIL, True),
     "reboot": (JobState.NODE_FAIL, True),
 }
@@ -74,13 +76,14 @@ def job_end(end: dict[str, Any], *, actor: str, end_time: float | None, outputs:
         restart_count=end["attempt"],
         launch_id=end.get("launch_id"),
         state=state,
-        cause="node_fail" if state is JobState.NODE_FAIL else cause,
+        cause="node_fail" if state is JobState.NODE_FAIL and cause != "launch_failed" else cause,
         actor=actor,
         end_time=end_time,
         exit_status=status,
         exit_signal=number,
         message=clean_text(end.get("message")),
         requeue_if_allowed=requeue,
+        hold=bool(end.get("hold")),
         cpu_user_s=usage.get("user_s"),
         cpu_system_s=usage.get("system_s"),
         max_rss_kb=usage.get("max_rss_kb"),
@@ -126,6 +129,7 @@ def own_end(
     boot_id: str,
     on_node: bool = False,
     launch_id: int | None = None,
+    hold: bool = False,
 ) -> dict[str, Any]:
     """代理自己造的结束：没有进程可等的作业（被拒、未启动就取消、找不到进程）也走同一条路。"""
     return {
@@ -138,6 +142,7 @@ def own_end(
         "cause": cause,
         "message": message,
         "on_node": on_node,
+        "hold": hold,
         "exit_status": 1 if cause == "launch_failed" else None,
         "exit_signal": 0 if cause == "launch_failed" else None,
         "boot_id": boot_id,

@@ -24,9 +24,9 @@ from scns_conductor.worker.database_memory import DatabaseMemory
 from scns_conductor.worker.finish import Finisher, own_end
 from scns_conductor.worker.job_steps import JobSteps, StepRequest
 from scns_conductor.worker.launch_plan import LaunchContext, LaunchRefused
-from scns_conductor.worker.launch_spec import LaunchSpec
+from scns_conductor.worker.launch_spec import LaunchSpec, split_key
 from scns_conductor.worker.output_folders import OutputFolders
-from scns_conductor.worker.prolog import program_environment, run_program
+from scns_conductor.worker.prolog import RunningPrograms, program_environment, run_program
 from scns_conductor.worker.recovery import (
     STALE,
     Abandon,
@@ -44,7 +44,7 @@ from scns_conductor.worker.recovery import (
     parse_running,
 )
 from scns_conductor.worker.registration import drain_node, undrain_node
-from scns_conductor.worker.shepherd_client import ShepherdClient
+from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError
 from scns_conductor.worker.step_process import ATTACH_SIGNAL
 from scns_conductor.worker.thread_owner import Lanes
 
@@ -134,12 +134,18 @@ class JobControl:
         self.steps = JobSteps(engine, context, pool)
         self._reported: dict[tuple[int, int], int] = {}
         self._prologs = Lanes("prolog", most=PROLOGS_MOST)
+        self._running_programs = RunningPrograms()
         self._folders = OutputFolders(enqueue, self._folders_ready)
 
-    def close(self) -> None:
-        """不再看目录、不再跑新的 prolog；正在做的不等。"""
-        self._prologs.close()
+    def give_back_unstarted(self) -> None:
+        """要停下了：认领了、还在等目录或 prolog 的交还给队列；正在跑的 prolog 就此结束，不再看目录。"""
         self._folders.close()
+        self._prologs.close()
+        message = f"节点 {self._node} 的代理停下了，作业还没有启动"
+        self._finisher.put([own_end(*owner, "give_back", message, boot_id=self._boot_id) for owner in self._preparing])
+        self._preparing.clear()
+        self._prepared.clear()
+        self._running_programs.stop()
 
     def due_s(self) -> float | None:
         """还有几秒要做一次 tick；没有要等的返回 None。"""
@@ -197,6 +203,9 @@ class JobControl:
                     specs.append(self._context.plan(job, binding))
                 except LaunchRefused as error:
                     refused.append(self._refused(job, str(error)))
+                except Exception as error:  # 一行写不成说明的作业，不能连累同一批里别的作业，更不能带走代理
+                    logger.exception("launch_plan_failed", extra={"node": self._node, "job_id": job.job_id})
+                    refused.append(self._refused(job, f"写不成启动说明：{error}"))
             unclaim_allocations(connection, [job.allocation_id for job in roomless])
             record_bindings(connection, bindings)
         self._memory.claimed(job.job_id for job in claimed)
@@ -278,7 +287,7 @@ class JobControl:
             environment = program_environment(spec.job_id, self._preparing[owner], spec.uid, self._node)
 
             def run(spec: LaunchSpec = spec, environment: dict[str, str] = environment) -> None:
-                failure = run_program(program, environment)
+                failure = run_program(program, environment, self._running_programs)
                 self._enqueue(lambda: self._after_prolog(spec, failure))
 
             self._prologs.submit(owner, run)
@@ -287,12 +296,7 @@ class JobControl:
         owner = (spec.job_id, spec.attempt)
         if failure is not None:
             self._preparing.pop(owner, None)
-            message = f"节点 {self._node} 的 prolog 失败：{failure}"
-            end = own_end(
-                *owner, "launch_failed", message, boot_id=self._boot_id, on_node=True, launch_id=spec.launch_id
-            )
-            self._finisher.put([end])
-            drain_node(self._engine, self._node, f"prolog 失败：{failure}")
+            self._prolog_failed(spec, failure)
             return
         self._prepared[owner] = spec
         self._launch_prepared()
@@ -318,6 +322,26 @@ class JobControl:
                 ready.append(spec)
         self._send(ready)
 
+    def _prolog_failed(self, spec: LaunchSpec, failure: str) -> None:
+        """同 Slurm：节点排空，作业重新排队并保留（nohold_on_prolog_fail 则不保留，去别的节点再试一次）。"""
+        message = f"节点 {self._node} 的 prolog 失败：{failure}"
+        logger.error("prolog_failed", extra={"node": self._node, "job_id": spec.job_id, "error": failure})
+        end = own_end(
+            spec.job_id,
+            spec.attempt,
+            "launch_failed",
+            message,
+            boot_id=self._boot_id,
+            on_node=True,
+            hold=not self._context.settings.nohold_on_prolog_fail,
+            launch_id=spec.launch_id,
+        )
+        try:
+            # 先排空：回到队列的作业不会又放到这里来。
+            drain_node(self._engine, self._node, f"作业 {spec.job_id} 的 prolog 失败：{failure}", job_id=spec.job_id)
+        finally:
+            self._finisher.put([end])
+
     def _send(self, specs: Sequence[LaunchSpec]) -> None:
         """送去启动，只等上一批的答复：这一批在启动的时候，认领下一批。"""
         if not specs:
@@ -333,9 +357,48 @@ class JobControl:
         while len(self._in_flight) > most:
             client, request_id, owners = self._in_flight.popleft()
             if client is self._client():
-                client.launched(request_id)
+                self._refuse(self._launched(client, request_id, owners))
                 for owner in owners:
                     self._unsent.pop(owner, None)
+
+    def _launched(
+        self, client: ShepherdClient, request_id: int, owners: Sequence[tuple[int, int]]
+    ) -> list[dict[str, Any]]:
+        """启动的答复。旧的牧守进程遇到一份坏的说明就整批拒收：一份一份地再送，坏的只有它自己。"""
+        try:
+            return client.launched(request_id)
+        except ShepherdError as error:
+            if error.code != "bad_request":
+                raise
+        answers: list[dict[str, Any]] = []
+        for owner in owners:
+            spec = self._unsent[owner]
+            try:
+                answers.extend(client.launch([spec]))
+            except ShepherdError as error:
+                answers.append({"key": spec.key, "state": "refused", "error": str(error)})
+        return answers
+
+    def _refuse(self, answers: Iterable[dict[str, Any]]) -> None:
+        """牧守进程拒收的：重新排队并保留，别处也许收（多半是这里的牧守进程版本旧）。"""
+        for answer in answers:
+            if answer["state"] == "refused":
+                logger.error(
+                    "launch_refused", extra={"node": self._node, "key": answer["key"], "error": answer["error"]}
+                )
+                message = f"节点 {self._node} 的牧守进程拒收启动说明：{answer['error']}"
+                job_id, attempt, _, launch_id = split_key(answer["key"])
+                end = own_end(
+                    job_id,
+                    attempt,
+                    "launch_failed",
+                    message,
+                    boot_id=self._boot_id,
+                    on_node=True,
+                    hold=True,
+                    launch_id=launch_id,
+                )
+                self._finisher.put([end])
 
     def _settled(self) -> ShepherdClient:
         self.settle()
@@ -490,10 +553,15 @@ class JobControl:
         """启动作业步在本节点上的那一份；同一个键只启动一次，所以消息可以再送。"""
         try:
             spec = self.steps.plan(request)
-        except (LaunchRefused, OSError) as error:
+        except (LaunchRefused, OSError, KeyError, TypeError, ValueError) as error:
             self.steps.refuse(request, str(error))
             return
-        self._settled().launch([spec])
+        try:
+            refused = [answer["error"] for answer in self._settled().launch([spec]) if answer["state"] == "refused"]
+        except ShepherdError as error:
+            refused = [str(error)]
+        if refused:
+            self.steps.refuse(request, f"节点 {self._node} 的牧守进程拒收启动说明：{refused[0]}")
 
     def attach_step(self, job_id: int, attempt: int, step_id: int, connection: dict[str, Any]) -> None:
         """请作业步的主人再连一个客户：说明写在文件里，用信号告诉它。"""

@@ -15,7 +15,8 @@ from scns_conductor.core.states import JobState
 from scns_conductor.worker.ends import JobEnd, commit_ends
 from scns_conductor.worker.locked_rows import lock_free_jobs
 
-_OVERDUE = "state = 'UP' AND last_heartbeat < clock_timestamp() - make_interval(secs => :timeout)"
+# UNKNOWN 的有过心跳：代理正常停下之后，隔了这么久还没有回来。
+_OVERDUE = "state IN ('UP', 'UNKNOWN') AND last_heartbeat < clock_timestamp() - make_interval(secs => :timeout)"
 # 行被别的会话锁着的，心跳写不进去，不能说它失联；刚放开的（spared）也给它写的工夫。
 _SILENT = sa.text(
     "UPDATE nodes SET state = 'DOWN', reason = 'Not responding', reason_user = 'scheduler', "
@@ -28,6 +29,18 @@ _TAKEN_DOWN = sa.text(
     "SELECT DISTINCT n.name, coalesce(n.reason_user = 'scheduler', false) AS silent "
     "FROM nodes AS n JOIN resource_allocations AS a ON a.node_name = n.name "
     "WHERE n.state = 'DOWN' AND a.released_at IS NULL"
+)
+# 代理停下了（失联、下线）的节点上，分配了、还没有认领的：脚本没有启动过。先锁住再看，与回来的代理认领不会都成；
+# 别人锁着的（多半正在认领）下次再看。
+_UNCLAIMED = sa.text(
+    """
+    SELECT a.job_id, a.restart_count, a.node_name
+    FROM resource_allocations AS a JOIN jobs AS j USING (job_id) LEFT JOIN nodes AS n ON n.name = a.node_name
+    -- 没有这个节点了：放上去的同时它被删掉。
+    WHERE coalesce(n.state, 'DOWN') <> 'UP' AND a.released_at IS NULL AND a.claimed_at IS NULL AND a.node_index = 0
+      AND a.restart_count = j.restart_count AND j.state = 'RUNNING' AND NOT j.interactive
+    ORDER BY a.job_id FOR UPDATE OF j, a SKIP LOCKED
+    """
 )
 _VICTIMS = sa.text(
     """
@@ -46,6 +59,29 @@ _ASK_TO_END = sa.text(
 )
 
 
+def take_back_unclaimed(connection: Connection) -> dict[str, list[int]]:
+    """把不在的节点上还没有认领的作业收回队列，不论允不允许重新排队；在调用者的事务里执行。
+
+    返回多节点作业别的节点 -> 作业号：提交之后给它们发 sync。
+    """
+    ends = [
+        JobEnd(
+            row.job_id,
+            row.restart_count,
+            JobState.PENDING,
+            "give_back",
+            "scheduler",
+            message=f"节点 {row.node_name} 不在了，作业还没有启动",
+        )
+        for row in connection.execute(_UNCLAIMED).all()
+    ]
+    to_sync: dict[str, list[int]] = {}
+    for ended in commit_ends(connection, ends):
+        for node in hostlist.expand(ended.peers) if ended.peers else ():
+            to_sync.setdefault(node, []).append(ended.job_id)
+    return to_sync
+
+
 @dataclass(frozen=True, slots=True)
 class SilentNodes:
     """刚刚判定失联的节点，以及因此要请来核对的节点：节点名 -> 作业号。
@@ -62,7 +98,8 @@ class SilentNodes:
 def fail_silent_nodes(connection: Connection, timeout_s: float, spared: Sequence[str] = ()) -> SilentNodes:
     """在调用者的事务里执行；事务提交之后，调用者应给 to_sync 里的节点发 sync。spared 的节点不判失联。"""
     values = {"timeout": timeout_s, "spared": list(spared)}
-    silent = SilentNodes(list(connection.scalars(_SILENT, values)))
+    names = list(connection.scalars(_SILENT, values))
+    silent = SilentNodes(names, take_back_unclaimed(connection))
     silent.locked_nodes.extend(connection.scalars(_LEFT_UP, values))
     lost = set(silent.names)
     for row in connection.execute(_TAKEN_DOWN).all():

@@ -159,10 +159,14 @@ class QueueMemory:
         return changed
 
     def load_nodes(self, connection: Connection, names: Sequence[str] | None = None) -> None:
-        """读节点；names 为 None 是全部。"""
+        """读节点；names 为 None 是全部。数据库里没有了的，这里也忘掉。"""
+        found = set()
         for facts in queue_rows.nodes(connection, names):
             locked = facts.name in self.locked_nodes
             self.cluster.upsert_node(replace(facts, schedulable=False) if locked else facts)
+            found.add(facts.name)
+        for name in (set(self.cluster.index) if names is None else set(names)) - found:
+            self.cluster.remove_node(name)
 
     def load_partitions(self, connection: Connection, now: float) -> None:
         """读分区与预留；变了则全部作业的资格重看一遍。"""

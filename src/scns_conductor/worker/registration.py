@@ -46,6 +46,8 @@ _OTHER_MODE = sa.text(
     """
 )
 
+_CONTAINMENT = sa.text("UPDATE nodes SET containment = containment || CAST(:containment AS jsonb) WHERE name = :name")
+
 # 管理员亲手下线的（reason_user 是人）不自动回来；代理与调度器标的，回来了就撤销。
 _MARK_UP = sa.text(
     """
@@ -65,12 +67,29 @@ _MARK_DOWN = sa.text(
     """
 )
 
-_DRAIN = sa.text(
+# 正常停下：调度器不再往这里放作业，运行中的照跑。从此刻起算失联的期限。排空、下线的原因不动。
+_MARK_STOPPED = sa.text(
     """
-    UPDATE nodes SET drain = true, reason = :reason, reason_user = :actor, reason_time = clock_timestamp()
-    WHERE name = :name AND NOT drain RETURNING name
+    UPDATE nodes SET state = 'UNKNOWN', last_heartbeat = clock_timestamp(),
+      reason = CASE WHEN drain THEN reason ELSE :reason END,
+      reason_user = CASE WHEN drain THEN reason_user ELSE :actor END,
+      reason_time = CASE WHEN drain THEN reason_time ELSE clock_timestamp() END
+    WHERE name = :name AND state <> 'DOWN'
     """
 )
+
+_DRAIN = """
+    UPDATE nodes SET drain = true, reason = :reason, reason_user = :actor, reason_time = clock_timestamp()
+    WHERE name = :name AND NOT drain
+"""
+
+# 这个作业（数组的任务则连同别的任务）已经在别处启动失败过：多半是它的事，不为它再排空一个节点。
+_DRAIN_UNLESS_FAILED_ELSEWHERE = f"""
+    {_DRAIN}
+      AND NOT EXISTS (SELECT FROM job_events WHERE job_id = :job_id AND cause = 'launch_failed' AND actor <> :actor)
+      AND NOT EXISTS (SELECT FROM jobs AS j JOIN jobs AS other ON other.array_job_id = j.array_job_id
+                      WHERE j.job_id = :job_id AND other.job_id <> j.job_id AND other.hold = 'launch_failed')
+"""
 
 
 _UNDRAIN = sa.text(
@@ -114,6 +133,12 @@ def register_node(
         return _register(engine, {**values, "keep_gres": True})
 
 
+def record_containment(engine: Engine, node_name: str, containment: dict[str, Any]) -> None:
+    """牧守进程换过一个：它约束得了什么也许变了。"""
+    with engine.begin() as connection:
+        connection.execute(_CONTAINMENT, {"name": node_name, "containment": json.dumps(containment)})
+
+
 def _require_one_mode(engine: Engine, settings: Settings) -> None:
     with engine.connect() as connection:
         values = {"name": settings.node_name, "single_user": settings.single_user}
@@ -144,10 +169,22 @@ def mark_down(engine: Engine, node_name: str, reason: str) -> None:
     _change(engine, _MARK_DOWN, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
 
 
-def drain_node(engine: Engine, node_name: str, reason: str) -> bool:
-    """排空本节点并说明原因；已经在排空的不改原因，返回 False。"""
+def mark_stopped(engine: Engine, node_name: str, reason: str) -> None:
+    """代理停下了，作业由牧守进程看着；调度器把还没有认领的收回去。管理员下线的不动。"""
+    _change(engine, _MARK_STOPPED, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
+
+
+def drain_node(engine: Engine, node_name: str, reason: str, *, job_id: int | None = None) -> bool:
+    """排空本节点并说明原因；已经在排空的不改原因，返回 False。
+
+    job_id 是在这里启动失败的作业：它在别的节点上也启动失败过的，不排空。
+    """
     values = {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}
-    drained = _change(engine, _DRAIN, values, node_name)
+    if job_id is None:
+        drained = _change(engine, sa.text(_DRAIN), values, node_name)
+    else:
+        statement = sa.text(_DRAIN_UNLESS_FAILED_ELSEWHERE)
+        drained = _change(engine, statement, {**values, "job_id": job_id}, node_name)
     if drained:
         logger.error("node_drained", extra={"node": node_name, "reason": reason})
     return drained

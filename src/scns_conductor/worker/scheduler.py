@@ -52,7 +52,7 @@ from scns_conductor.worker.job_limits import JobLimits, end_overrun
 from scns_conductor.worker.job_priority import JobPriority
 from scns_conductor.worker.leader import Leadership, LeaseKeeper, NotLeader
 from scns_conductor.worker.locked_rows import LockedRows, bound_session
-from scns_conductor.worker.node_timeout import fail_silent_nodes
+from scns_conductor.worker.node_timeout import fail_silent_nodes, take_back_unclaimed
 from scns_conductor.worker.preemptions import request_preemptions, resume_preempted
 from scns_conductor.worker.questions import Questions
 from scns_conductor.worker.queue_memory import QueueMemory
@@ -341,6 +341,11 @@ class Scheduler:
         if kinds & {"accounting", "config", "nodes"}:
             with connection.begin():
                 self._reload(connection, rows, now)
+        if "nodes" in kinds:
+            # 记忆里已经不往停下了的节点上放，放上去了没有人认领的：收回。
+            with connection.begin():
+                returned = take_back_unclaimed(connection)
+            self._send({node: [Message("sync", {"job_ids": ids})] for node, ids in returned.items()})
         ended = {job_id for row in rows if row["kind"] == "ended" for job_id in row["job_ids"]}
         jobs = {job_id for row in rows if row["kind"] == "jobs" for job_id in row["job_ids"]}
         with _one_by_one(connection), connection.begin():

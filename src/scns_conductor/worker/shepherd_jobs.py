@@ -145,7 +145,12 @@ class JobKeeper:
                 record["script_inode"] = self._spawner.scripts.write(spec)
             paths = self._limit_step(task, spec)
             pid = self._spawner.spawn(spec, group.cgroup, fresh=is_new, step_paths=paths)
-        except LaunchFault as fault:
+        except Exception as error:  # 一份坏的说明只是一个作业的失败，不能带走看着全部作业的牧守进程
+            if isinstance(error, LaunchFault):
+                fault = error
+            else:
+                log(f"launch_error key={spec.key} error={error!r}")
+                fault = LaunchFault(f"启动说明不能用：{error}")
             group.tasks[spec.step] = task
             task.fault = fault
             task.reaped = True

@@ -121,10 +121,23 @@ class Operations:
         }
 
     def _launch(self, link: Link, message: dict[str, Any]) -> None:
-        specs = [LaunchSpec.from_wire(wire) for wire in message["specs"]]
         if self.stopping:
             raise OperationError("stopping", "牧守进程正在停止，不再启动作业")
-        self.launches.append((link, message["id"], specs, []))
+        specs: list[LaunchSpec] = []
+        answers: list[dict[str, Any]] = []
+        for wire in message["specs"]:
+            try:
+                specs.append(LaunchSpec.from_wire(wire))
+            except ValueError as error:
+                # 只拒收这一份，同一批里别的照常启动。
+                known = wire if isinstance(wire, dict) else {}
+                key = ".".join(
+                    str(known[name])
+                    for name in ("job_id", "attempt", "step", "launch_id")
+                    if known.get(name) is not None
+                )
+                answers.append({"key": key, "state": "refused", "error": str(error)})
+        self.launches.append((link, message["id"], specs, answers))
 
     def _groups(self, message: dict[str, Any]) -> list[JobGroup]:
         """jobs 是 [作业号, 尝试] 或 [作业号, 尝试, 哪一次启动]；尝试为 null 表示任何一次。不在这里的略过。"""

@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.instants import moment_of
+from scns_conductor.core.states import HOLD_REASONS
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.placement import unavailable_nodes
 from scns_conductor.scheduling.plan import RESERVED, Plan
@@ -170,6 +171,9 @@ class ReasonWriter:
         job = waiting.job
         told = self._told.get((job.shape, job.time_limit_s))
         start = None
+        if job.reason == HOLD_REASONS["launch_failed"] and waiting.written[0] == job.reason:
+            # 结束它的那条语句已经写好了，说明里有节点的原话。
+            return
         if job.reason is not None:
             found: Told = (job.reason, job.message)
         elif job.tasks is not None and job.available == 0:

@@ -117,6 +117,13 @@ async def update_node(name: str, body: NodeUpdate, parts: PartsDep, identity: Id
     )
 
 
+@router.delete("/nodes/{name}", summary="删除节点（管理员）", status_code=204)
+async def delete_node(name: str, parts: PartsDep, identity: IdentityDep) -> Response:
+    """name 可写 n[1-3]。还有作业的、还在接作业的（没有排空，代理也没有停）、预留用着的不能删；作业与用量的历史不动。"""
+    await node_services.delete_nodes(parts.engine, identity, name, node_timeout_s=parts.settings.node_timeout_s)
+    return Response(status_code=204)
+
+
 @router.get("/partitions", summary="全部分区")
 async def list_partitions(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
     """时间的单位是秒，内存是 MiB。"""
