@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +27,23 @@ class Place:
         command = getattr(importlib.import_module(self.module), self.attribute)
         assert isinstance(command, click.Command)
         return command
+
+
+def _use_config(_: click.Context, __: click.Parameter, given: str | None) -> None:
+    # 子进程也要用同一个文件，它们的工作目录可能不同。
+    named = given or os.environ.get("SCNS_CONFIG")
+    if named:
+        os.environ["SCNS_CONFIG"] = os.path.abspath(named)
+
+
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=_use_config,
+    help="设置文件（SCNS_CONFIG）；缺省是数据目录下的 config.toml 或 /etc/scns-conductor/config.toml",
+)
 
 
 class LazyGroup(click.Group):

@@ -1,9 +1,12 @@
 """scns up 与 scns down：在本机启动、停止整个系统。"""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from scns_conductor.cli.command_group import config_option
 
 if TYPE_CHECKING:
     from scns_conductor.local.system import UpOptions
@@ -15,7 +18,10 @@ DATA_DIR_HELP = "数据目录，缺省 /var/lib/scns-conductor（root）或 ~/.l
 def _data_dir(given: Path | None) -> Path:
     from scns_conductor.core.settings import load_settings
 
-    return given if given is not None else load_settings().data_dir
+    if given is not None:
+        # 设置文件也在那里找；子进程同样。
+        os.environ["SCNS_DATA_DIR"] = os.path.abspath(given)
+    return load_settings().data_dir
 
 
 @click.command(short_help="在本机启动整个系统（数据库、消息队列、API、调度器、节点）")
@@ -52,11 +58,12 @@ def up(
     from scns_conductor.local.up import run_detached, run_up
 
     try:
+        chosen_dir = _data_dir(data_dir)
         settings = load_settings()
         if memory is not None:
             parse_memory_mb(memory)
         options = UpOptions(
-            data_dir=_data_dir(data_dir),
+            data_dir=chosen_dir,
             host=host if host is not None else settings.api_host,
             port=port if port is not None else settings.api_port,
             cpus=cpus,
@@ -102,6 +109,7 @@ def down(data_dir: Path | None) -> None:
 
 
 @click.group()
+@config_option
 def local() -> None:
     """本机的系统。"""
 
