@@ -10,6 +10,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(420)
 def test_no_job_is_lost_or_doubled_while_components_are_killed() -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPTS / "chaos.py"), "--seed", "20261124", "--jobs", "150", "--nodes", "2"],
