@@ -202,7 +202,7 @@ def schedules(settings: Settings, database: Database) -> None:
             return {int(job_id): state for job_id, state in found}
 
     try:
-        wait_until(lambda: states()[3] == "RUNNING" and process.poll() is None, what="排着的作业启动")
+        wait_until(lambda: states()[3] == "RUNNING" and process.poll() is None, 90, "排着的作业启动")
         assert (states()[1], states()[2], states()[4]) == ("RUNNING", "COMPLETED", "PENDING")
     finally:
         process.terminate()

@@ -1,5 +1,6 @@
 """按名字导入子命令的命令组：列出帮助也不导入它们，启动要快。"""
 
+import difflib
 import importlib
 import importlib.util
 import os
@@ -61,6 +62,16 @@ class LazyGroup(click.Group):
         if place is None or importlib.util.find_spec(place.module) is None:
             return None
         return place.load()
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """没有这个名字时，像哪个就说出来；click 自己只在已导入的命令里找。"""
+        name = args[0]
+        if name in self.list_commands(ctx) or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(name, self.list_commands(ctx), n=3)
+        ctx.fail(f"没有命令 {name}。" + (f"是不是 {'、'.join(near)}？" if near else ""))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
         """补全子命令与选项；子命令的说明取自表，不导入它们，按一下 Tab 才不会等。"""
