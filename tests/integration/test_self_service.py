@@ -51,7 +51,7 @@ def test_the_lines_of_the_readme_work_as_they_stand(running_system: RunningSyste
     """照抄 README 的 curl 各行：只换数据目录与作业号。"""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     block = next(part for part in re.findall(r"```console\n(.*?)```", readme, re.S) if "curl" in part)
-    lines = re.findall(r"^\$ (.*(?:\\\n.*)*)", block, re.M)
+    lines = re.findall(r"^\$ ((?:.*\\\n)*.*)", block, re.M)
     assert len(lines) == 4
     script = "\n".join(lines).replace("D=/var/lib/scns-conductor", f"D={shlex.quote(str(running_system.data_dir))}")
     job_id = running_system.submit("sleep 300\n")
