@@ -11,6 +11,8 @@ DATA_DIR ?=
 UP_OPTIONS := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 SEED ?= 1
 JOBS ?= 2000
+WORKERS ?= 3
+PYTEST = $(PY) -m pytest --ignore=tests/compat
 
 # 安装完才写的标记：没有变化时第二次 make 立即开始干正事，装到一半失败会从头再来。
 LOCAL_STAMP := $(VENV)/.installed-local
@@ -18,7 +20,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 COMPAT_STAMP := $(VENV)/.installed-compat
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo up down test lint format bench chaos test-compat clean
+.PHONY: help demo up down test coverage lint format openapi bench chaos test-compat clean
 
 help: ## 列出全部命令
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -58,8 +60,15 @@ up: $(LOCAL_STAMP) ## 在后台启动系统并打印用法（FOREGROUND=1 在前
 down: $(LOCAL_STAMP) ## 停止 make up 启动的系统
 	@$(PY) -m scns_conductor.local down $(UP_OPTIONS)
 
-test: $(DEV_STAMP) ## 运行全部测试
-	@$(PY) -m pytest --ignore=tests/compat $(ARGS)
+# 几个进程同时跑，一个文件总在同一个进程里，共用那里的引擎与系统；标了 alone 的要独占机器，最后一个个跑。
+# 退出码 5 是没有选中测试：ARGS 只点了一半时不算错。
+test: $(DEV_STAMP) ## 运行全部测试（ARGS='-k 名字'；WORKERS=0 一个个跑）
+	@$(PYTEST) -m 'not alone' -n $(WORKERS) --dist loadfile $(ARGS) || test $$? -eq 5
+	@$(PYTEST) -m alone $(ARGS) || test $$? -eq 5
+
+coverage: $(DEV_STAMP) ## 测试的覆盖率，含分支与子进程；逐行的报告在 htmlcov/
+	@$(PYTEST) -m 'not alone' -n $(WORKERS) --dist loadfile --cov --cov-report= $(ARGS) || test $$? -eq 5
+	@$(PYTEST) -m alone --cov --cov-append --cov-report=term:skip-covered --cov-report=html $(ARGS) || test $$? -eq 5
 
 lint: $(DEV_STAMP) ## ruff 与 mypy --strict
 	@$(PY) -m ruff check .
@@ -69,6 +78,9 @@ lint: $(DEV_STAMP) ## ruff 与 mypy --strict
 format: $(DEV_STAMP) ## 按约定的格式重写源码
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
+
+openapi: $(DEV_STAMP) ## 写出 docs/openapi.json（改了接口之后）
+	@$(PY) scripts/openapi.py
 
 bench: $(BENCH_STAMP) ## 性能测试：与 xargs、HyperQueue、Slurm、纯 RQ 轮流跑，对照目标（ARGS='--only a,b,c --rounds 1'）
 	@$(PY) benchmarks/run.py $(ARGS)
@@ -80,4 +92,4 @@ test-compat: $(COMPAT_STAMP) ## 用真实的 Slurm 客户端验证兼容性
 	@$(PY) -m pytest tests/compat $(ARGS)
 
 clean: ## 删除虚拟环境与缓存（不碰数据目录）
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov

@@ -23,6 +23,7 @@ from debian_postgres import debian_postgres as started_debian_postgres
 from running_system import RunningSystem, start_system
 from scns_conductor import migrations
 from scns_conductor.core.settings import Settings
+from scns_conductor.local import postgres
 from scns_conductor.local.engines import Engines, running_engines
 
 TEMPLATE = "scns_migrated"
@@ -47,9 +48,34 @@ def scratch() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+def use_installed_postgres(scratch: Path) -> None:
+    """TEST_POSTGRES_BIN=/usr/lib/postgresql/15/bin：engines 用系统装的那个版本（14 起），不用内嵌的。"""
+    installed = os.environ.get("TEST_POSTGRES_BIN")
+    if not installed:
+        return
+    root = scratch / "programs"
+    place = root / postgres.PROGRAMS
+    place.mkdir(parents=True)
+    (place / "postgres").symlink_to(f"{installed}/postgres")
+    # 旧版本没有的选项与参数去掉；jit 也用它自己的缺省值。
+    (place / "initdb").write_text(
+        "#!/bin/bash\nkept=()\n"
+        'for each; do [[ $each == --*locale*=?*UTF-8 || $each == --locale-provider=* ]] || kept+=("$each"); done\n'
+        f'exec {installed}/initdb "${{kept[@]}}"\n'
+    )
+    (place / "initdb").chmod(0o755)
+    for path in (place, *place.parents):
+        if path.is_relative_to(scratch):
+            path.chmod(0o755)
+    kept = [line for line in postgres._CONFIGURATION.splitlines(True) if not line.startswith(("io_workers", "jit"))]
+    postgres._CONFIGURATION = "".join(kept)
+    postgres._installation = lambda: root
+
+
 @pytest.fixture(scope="session")
 def engines(scratch: Path) -> Iterator[Engines]:
     """整个会话共用的两个引擎，数据库 scns_migrated 已升级到最新。"""
+    use_installed_postgres(scratch)
     with running_engines(scratch / "engines") as started:
         execute(started, f"CREATE DATABASE {TEMPLATE}")
         migrations.upgrade(settings_for(started, TEMPLATE, scratch))

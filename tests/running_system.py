@@ -19,7 +19,7 @@ STOP_WAIT_S = 90.0
 TERMINAL = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "DEADLINE"}
 
 
-def wait_until(condition: Callable[[], Any], wait_s: float = 30.0, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], wait_s: float = 60.0, what: str = "") -> Any:
     """等到 condition 为真并返回它的值；到时没有则测试失败。"""
     deadline = time.monotonic() + wait_s
     while True:

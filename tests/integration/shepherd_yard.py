@@ -12,7 +12,7 @@ from scns_conductor.worker.cgroup import node_cgroup_path
 from scns_conductor.worker.launch_spec import LaunchSpec
 from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdGone
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def wait_until(condition: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:

@@ -9,7 +9,9 @@ import pytest
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
+@pytest.mark.alone
 @pytest.mark.chaos
+@pytest.mark.timeout(420)
 def test_no_job_is_lost_or_doubled_while_components_are_killed() -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPTS / "chaos.py"), "--seed", "20261124", "--jobs", "150", "--nodes", "2"],

@@ -68,7 +68,7 @@ def test_a_running_job_is_listed_followed_and_cancelled(running_system: RunningS
     script = "#!/bin/bash\necho 开始; sleep 300\n"
     job_id = scns(running_system, "submit", "--parsable", "-J", "长", "-", stdin=script).stdout.strip()
     running_system.wait_state(job_id, "RUNNING")
-    listed = parsed(running_system, "jobs", "-n", "长")["jobs"]
+    listed = parsed(running_system, "jobs", "-J", "长")["jobs"]
     assert [job["job_id"] for job in listed] == [job_id]
     assert "长" in scns(running_system, "jobs", "-t", "R").stdout
     follower = subprocess.Popen(

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(320)
 def test_the_demo_ends_as_expected_and_leaves_nothing(tmp_path: Path) -> None:
     answer = subprocess.run(
         [sys.executable, str(ROOT / "scripts/demo.py")],

@@ -14,6 +14,9 @@ from running_system import alive
 from scns_conductor.local.child import start_child
 from scns_conductor.local.supervisor import Service, StopRequested, Supervisor
 
+# 监督者阻塞信号再等它们：进程里不能有别的线程，xdist 的进程里有。
+pytestmark = pytest.mark.alone
+
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 )

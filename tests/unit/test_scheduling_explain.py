@@ -86,7 +86,7 @@ def test_the_longest_limit_that_backfills_is_named() -> None:
     assert (head.reason, head.expected_start, head.expected_end) == ("Resources", NOW + 600, NOW + 4200)
     assert [holder.job_id for holder in head.holders] == [1]
     assert any("只剩 1 个（差 3 个）" in text for text in head.shortages)
-    text = render(head, {1: "alice"}, NOW)
+    text = render(head, {1: "1（alice）"}, NOW)
     assert "1（alice）（在 n0，至迟 00:10:00 之后结束）" in text
 
 

@@ -21,7 +21,7 @@ SETTINGS = {
     "kill_invalid_dependency": False, "allow_root_jobs": False, "single_user": False, "kill_wait_s": 45.0,
     "array_max_tasks": 1000, "min_job_age_s": 120, "backfill_depth": 7, "scheduler_lease_s": 10.0,
     "node_timeout_s": 90.0, "containment": "auto", "priority_max_age_s": 86400, "priority_calc_period_s": 300,
-    "priority_decay_half_life_s": 86400, "priority_favor_small": False,
+    "priority_decay_half_life_s": 86400, "priority_favor_small": False, "enforce_part_limits": True,
 }  # fmt: skip
 
 
@@ -82,6 +82,7 @@ def test_config_shows_the_settings_that_are_in_force() -> None:
     assert found["PreemptMode"] == "OFF"
     assert found["GresTypes"] == "gpu"
     assert found["Licenses"] == "matlab:5"
+    assert found["EnforcePartLimits"] == "ALL"
     multi = config_lines({**SETTINGS, "priority_type": "multifactor", "priority_weights": {"age": 7}}, [], "")
     assert "PriorityWeightAge       = 7" in multi
 

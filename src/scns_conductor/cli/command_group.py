@@ -1,7 +1,9 @@
 """按名字导入子命令的命令组：列出帮助也不导入它们，启动要快。"""
 
+import difflib
 import importlib
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +30,23 @@ class Place:
         return command
 
 
+def _use_config(_: click.Context, __: click.Parameter, given: str | None) -> None:
+    # 子进程也要用同一个文件，它们的工作目录可能不同。
+    named = given or os.environ.get("SCNS_CONFIG")
+    if named:
+        os.environ["SCNS_CONFIG"] = os.path.abspath(named)
+
+
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=_use_config,
+    help="设置文件（SCNS_CONFIG）；缺省是数据目录下的 config.toml 或 /etc/scns-conductor/config.toml",
+)
+
+
 class LazyGroup(click.Group):
     """子命令写在表里的命令组。"""
 
@@ -43,6 +62,16 @@ class LazyGroup(click.Group):
         if place is None or importlib.util.find_spec(place.module) is None:
             return None
         return place.load()
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """没有这个名字时，像哪个就说出来；click 自己只在已导入的命令里找。"""
+        name = args[0]
+        if name in self.list_commands(ctx) or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(name, self.list_commands(ctx), n=3)
+        ctx.fail(f"没有命令 {name}。" + (f"是不是 {'、'.join(near)}？" if near else ""))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
         """补全子命令与选项；子命令的说明取自表，不导入它们，按一下 Tab 才不会等。"""

@@ -16,6 +16,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # 服务器暂时不行（503）时，读与提交总共等这么久。
 PATIENCE_S = 60.0
+# 数组至多看这么多个任务。
+ARRAY_MOST = 1000
 
 json_option = click.option("--json", "as_json", is_flag=True, help="在标准输出写 JSON")
 
@@ -59,9 +61,18 @@ def job_ids_argument(*, required: bool = True) -> Callable[[F], F]:
     return click.argument("job_ids", metavar="JOB...", nargs=-1, required=required, shell_complete=complete_job_ids)
 
 
-def job_id_argument() -> Callable[[F], F]:
+def job_id_argument(*, required: bool = True) -> Callable[[F], F]:
     """一个作业号。"""
-    return click.argument("job_id", metavar="JOB", shell_complete=complete_job_ids)
+    return click.argument("job_id", metavar="JOB", required=required, shell_complete=complete_job_ids)
+
+
+def array_rows(client: "Client", job_id: str) -> list[dict[str, Any]]:
+    """JOB 指的是几个任务（数组、12_[1-3]）时是各行，次序照任务号，至多 ARRAY_MOST 个；只是一个作业时为空。"""
+    from scns_conductor.cli.job_text import LIST_FIELDS
+
+    found = list(client.jobs(job_id=job_id, fields=LIST_FIELDS, most=ARRAY_MOST))
+    several = len(found) > 1 or any(job["array_job_id"] and job["array_task_id"] is None for job in found)
+    return sorted(found, key=lambda job: (job["array_task_id"] is None, job["array_task_id"] or 0)) if several else []
 
 
 def each_job(job_ids: Sequence[str], action: Callable[[str], Any]) -> tuple[dict[str, Any], int]:

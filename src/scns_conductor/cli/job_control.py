@@ -25,12 +25,36 @@ def _do(job_ids: Sequence[str], done: str, as_json: bool, action: "Callable[[Cli
 
 
 @click.command()
-@job_ids_argument()
+@job_ids_argument(required=False)
+@click.option("-u", "--user", help="这个用户的全部（没有结束的）；别人的要管理员的令牌")
+@click.option("-t", "--state", help="只要这些状态的，逗号分隔，如 PENDING 或 PD,R；没有 --user 就是自己的")
+@click.option("--all", "everything", is_flag=True, help="自己的全部（没有结束的）")
 @click.option("-s", "--signal", "signal_name", help="只发这个信号（如 USR1、SIGTERM、10），不取消")
 @click.option("-b", "--batch", "batch_only", is_flag=True, help="信号只发给脚本本身，不给它的子进程；与 --signal 同用")
 @json_option
-def cancel(job_ids: tuple[str, ...], signal_name: str | None, batch_only: bool, as_json: bool) -> None:
-    """取消作业：排队的立即取消，运行的先 SIGTERM 再 SIGKILL；已经结束的不变。"""
+def cancel(
+    job_ids: tuple[str, ...],
+    user: str | None,
+    state: str | None,
+    everything: bool,
+    signal_name: str | None,
+    batch_only: bool,
+    as_json: bool,
+) -> None:
+    """取消作业：排队的立即取消，运行的先 SIGTERM 再 SIGKILL；已经结束的不变。
+
+    给作业号，或者用 --user、--state、--all 说明是哪些。
+    """
+    chosen = everything or user is not None or state is not None
+    if bool(job_ids) == chosen:
+        raise click.UsageError("要么给作业号，要么用 --user、--state、--all 说明是哪些")
+    if chosen:
+        job_ids = _unfinished(user, state)
+        if not job_ids:
+            click.echo("没有符合条件的作业", err=True)
+            if as_json:
+                print_json({})
+            return
     if signal_name is None:
         if batch_only:
             raise click.UsageError("--batch 要与 --signal 同用")
@@ -38,6 +62,17 @@ def cancel(job_ids: tuple[str, ...], signal_name: str | None, batch_only: bool, 
         return
     name = _signal_name(signal_name)
     _do(job_ids, f"已发信号 {name}", as_json, lambda client, job_id: client.signal(job_id, name, batch_only=batch_only))
+
+
+def _unfinished(user: str | None, state: str | None) -> tuple[str, ...]:
+    """没有结束的作业号；数组的任务都符合时也逐个列，状态不符的任务不受牵连。"""
+    from scns_conductor.cli.job_text import job_label
+    from scns_conductor.cli.jobs import own_name, state_names
+
+    fields = "job_id,array_job_id,array_task_id,array_remaining,state"
+    with connected() as client:
+        found = list(client.jobs(user=user or own_name(), state=state_names(state, everything=False), fields=fields))
+    return tuple(job_label(job) for job in found if job["state"] in ("PENDING", "RUNNING", "SUSPENDED"))
 
 
 def _signal_name(given: str) -> str:

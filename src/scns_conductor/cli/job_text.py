@@ -12,6 +12,12 @@ LIST_FIELDS = (
 )
 LIST_HEADER = ("作业", "分区", "名字", "用户", "状态", "用时", "时限", "节点数", "CPU", "节点（原因）")
 
+# 列表里的行在终端里的颜色；没有的照常。
+COLOURS = {
+    "RUNNING": "green", "SUSPENDED": "cyan", "PENDING": "yellow", "FAILED": "red", "TIMEOUT": "red",
+    "NODE_FAIL": "red", "OUT_OF_MEMORY": "red", "DEADLINE": "red", "BOOT_FAIL": "red",
+}  # fmt: skip
+
 LABELS = {
     "job_id": "作业",
     "name": "名字",

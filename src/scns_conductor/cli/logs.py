@@ -1,11 +1,12 @@
 """scns logs：作业的输出。"""
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scns_conductor.cli.connection import connected, job_id_argument, json_option, print_json
+from scns_conductor.cli.connection import array_rows, connected, job_id_argument, json_option, print_json
 
 if TYPE_CHECKING:
     from scns_conductor.client import Client
@@ -27,6 +28,10 @@ def logs(job_id: str, follow: bool, want_stderr: bool, lines: int | None, as_jso
     if follow and as_json:
         raise click.UsageError("--follow 与 --json 不能同用")
     with connected() as client:
+        rows = array_rows(client, job_id)
+        if rows:
+            _each_task(client, rows, stream, lines, as_json=as_json, follow=follow)
+            return
         if follow:
             _follow(client, job_id, stream, lines)
             return
@@ -35,6 +40,35 @@ def logs(job_id: str, follow: bool, want_stderr: bool, lines: int | None, as_jso
         print_json({"job_id": job_id, "stream": stream, "output": data.decode(errors="replace")})
     else:
         write_bytes(data)
+
+
+def _each_task(
+    client: "Client",
+    rows: Sequence[Mapping[str, Any]],
+    stream: "Stream",
+    lines: int | None,
+    *,
+    as_json: bool,
+    follow: bool,
+) -> None:
+    """数组：各任务的输出依次打印，标准错误上一行说明是哪一个（同 tail(1) 看几个文件）；没有开始的略过。"""
+    from scns_conductor.cli.job_text import job_label
+
+    if follow:
+        raise click.UsageError(f"--follow 一次只能跟一个任务，如 scns logs -f {job_label(rows[0])}")
+    started = [job_label(row) for row in rows if row["start_time"] is not None and row["array_task_id"] is not None]
+    found: dict[str, str] = {}
+    for label in started:
+        data = client.output(label, stream) if lines is None else last_lines(client, label, stream, lines)
+        if as_json:
+            found[label] = data.decode(errors="replace")
+        else:
+            click.echo(f"==> {label} <==", err=True)
+            write_bytes(data)
+    if as_json:
+        print_json({"stream": stream, "tasks": found})
+    elif not started:
+        click.echo("一个任务也还没有开始", err=True)
 
 
 def write_bytes(data: bytes) -> None:

@@ -8,7 +8,7 @@ from scns_conductor.cli.chinese import speak_chinese
 
 speak_chinese()
 
-from scns_conductor.cli.command_group import LazyGroup, Place  # noqa: E402
+from scns_conductor.cli.command_group import LazyGroup, Place, config_option  # noqa: E402
 from scns_conductor.core.text import is_text, print_what_can_be_printed  # noqa: E402
 
 JOBS, CLUSTER, SERVER, TOOLS = "作业", "集群", "系统", "工具"
@@ -60,6 +60,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="显示版本")
+@config_option
 def scns() -> None:
     """SCNS-Conductor：作业调度系统。
 

@@ -35,9 +35,14 @@ def nodes(names: tuple[str, ...], action: str | None, reason: str | None, as_jso
     if as_json:
         print_json({"nodes": found})
         return
-    from scns_conductor.cli.table import render
+    from scns_conductor.cli.table import show_table
 
-    click.echo(render(HEADER, [_row(node) for node in found]))
+    colours = [_colour(str(node["state"])) for node in found]
+    show_table(HEADER, [_row(node) for node in found], "还没有节点登记", colours)
+
+
+def _colour(state: str) -> str | None:
+    return "red" if "DOWN" in state else "yellow" if "DRAIN" in state or state.startswith("UNKNOWN") else None
 
 
 @click.group()

@@ -27,9 +27,9 @@ def partitions(ctx: click.Context, as_json: bool) -> None:
 
 
 def _print_list(found: list[dict[str, Any]]) -> None:
-    from scns_conductor.cli.table import render
+    from scns_conductor.cli.table import show_table
 
-    click.echo(render(HEADER, [_row(partition) for partition in found]))
+    show_table(HEADER, [_row(partition) for partition in found], "一个分区也没有")
 
 
 def _row(partition: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import click
 
-from scns_conductor.cli.connection import connected, job_id_argument, json_option, print_json
+from scns_conductor.cli.connection import array_rows, connected, job_id_argument, json_option, print_json
 
 # 单独成段地显示，或已经在别的字段里（退出码），或只对程序有用；--json 里都有。
 APART = frozenset(
@@ -22,6 +22,18 @@ def show(job_id: str, only_script: bool, with_events: bool, with_environment: bo
     with connected() as client:
         if only_script:
             click.echo(client.script(job_id), nl=False)
+            return
+        tasks = array_rows(client, job_id)
+        if tasks and not as_json:
+            from scns_conductor.cli.job_text import job_label
+            from scns_conductor.cli.jobs import print_jobs
+
+            print_jobs(tasks)
+            told = f"{job_id} 是作业数组，以上是它的任务；一个任务的一切用 scns show {job_label(tasks[0])}"
+            click.echo(told, err=True)
+            return
+        if tasks:
+            print_json({"tasks": tasks})
             return
         job = client.job(job_id)
         events = client.events(job_id) if with_events else []

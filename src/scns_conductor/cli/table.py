@@ -1,7 +1,10 @@
 """终端里的表：汉字占两格，按列对齐。"""
 
+import os
 import unicodedata
 from collections.abc import Sequence
+
+import click
 
 
 def width(text: str) -> int:
@@ -29,6 +32,22 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell + " " * (size - width(cell)) for cell, size in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def show_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], nothing: str, colours: Sequence[str | None] = ()
+) -> None:
+    """打印一张表；一行也没有时只在标准错误上说一句，不留一个光的表头。
+
+    colours 是各行的颜色，只在终端里有（NO_COLOR 关掉）。
+    """
+    if not rows:
+        click.echo(nothing, err=True)
+        return
+    first, *lines = render(header, rows).split("\n")
+    if colours:
+        lines = [click.style(line, fg=colour) for line, colour in zip(lines, colours, strict=True)]
+    click.echo("\n".join([first, *lines]), color=False if os.environ.get("NO_COLOR") else None)
 
 
 def render_fields(pairs: Sequence[tuple[str, str]]) -> str:

@@ -1,9 +1,12 @@
 """scns up 与 scns down：在本机启动、停止整个系统。"""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from scns_conductor.cli.command_group import config_option
 
 if TYPE_CHECKING:
     from scns_conductor.local.system import UpOptions
@@ -15,13 +18,16 @@ DATA_DIR_HELP = "数据目录，缺省 /var/lib/scns-conductor（root）或 ~/.l
 def _data_dir(given: Path | None) -> Path:
     from scns_conductor.core.settings import load_settings
 
-    return given if given is not None else load_settings().data_dir
+    if given is not None:
+        # 设置文件也在那里找；子进程同样。
+        os.environ["SCNS_DATA_DIR"] = os.path.abspath(given)
+    return load_settings().data_dir
 
 
 @click.command(short_help="在本机启动整个系统（数据库、消息队列、API、调度器、节点）")
 @click.option("--data-dir", type=click.Path(path_type=Path), help=DATA_DIR_HELP + "；环境变量 SCNS_DATA_DIR")
 @click.option("--host", help="API 监听的地址，缺省 127.0.0.1；别的地址要求先设 SCNS_JWT_KEY_FILE")
-@click.option("--port", type=click.IntRange(0, 65535), help="API 监听的端口，缺省 6820；0 表示任选空闲端口")
+@click.option("--port", type=click.IntRange(0, 65535), help="API 监听的端口；缺省 6820，被占用就用它之后空闲的；0 任选")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="就绪后写入 {url, token, pid} 的文件（0600）")
 @click.option("--nodes", type=click.IntRange(1, 1000), help="节点个数，依次叫 node1、node2……；缺省一个，以主机命名")
 @click.option("--cpus", type=click.IntRange(min=1), help="每个节点声明的 CPU 数，可以多于真有的")
@@ -52,13 +58,14 @@ def up(
     from scns_conductor.local.up import run_detached, run_up
 
     try:
+        chosen_dir = _data_dir(data_dir)
         settings = load_settings()
         if memory is not None:
             parse_memory_mb(memory)
         options = UpOptions(
-            data_dir=_data_dir(data_dir),
+            data_dir=chosen_dir,
             host=host if host is not None else settings.api_host,
-            port=port if port is not None else settings.api_port,
+            port=port,
             cpus=cpus,
             memory=memory,
             gpus=gpus,
@@ -66,7 +73,7 @@ def up(
             keep_jobs=keep_jobs,
         )
         if detach:
-            raise SystemExit(run_detached(_arguments(options, ready_file), options.data_dir))
+            raise SystemExit(run_detached(_arguments(options, ready_file), options.data_dir, ready_file))
         raise SystemExit(run_up(options, ready_file))
     except (ConductorError, ValueError) as error:
         raise click.ClickException(str(error)) from error
@@ -102,6 +109,7 @@ def down(data_dir: Path | None) -> None:
 
 
 @click.group()
+@config_option
 def local() -> None:
     """本机的系统。"""
 

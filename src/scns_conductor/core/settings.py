@@ -1,12 +1,16 @@
-"""全系统的设置：环境变量 SCNS_…、.env、TOML 文件三处，前者优先。
+"""全系统的设置：环境变量 SCNS_… 与一个 TOML 文件，前者优先；不认识的名字一律是错误。
 
-TOML 文件依次找：SCNS_CONFIG 所指、./scns.toml、~/.config/scns-conductor/config.toml、/etc/scns-conductor/config.toml。
+TOML 文件是 SCNS_CONFIG（scns --config）所指的；没有指就依次找数据目录下的 config.toml、
+/etc/scns-conductor/config.toml。当前目录从来不看：谁都能在那里放一个文件。
 """
 
+import difflib
 import os
 import pwd
 import re
 import socket
+import tomllib
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings.exceptions import SettingsError as UndecodableSetting
 
 from scns_conductor.core.errors import SettingsError
 
@@ -33,20 +38,51 @@ _IMPLIED: dict[str, tuple[str, ...]] = {
 }
 
 
+CONFIG_NAME = "config.toml"
+SYSTEM_CONFIG = Path("/etc/scns-conductor") / CONFIG_NAME
+
+# SCNS_ 开头而不是设置项的环境变量；别的一律当作写错了的设置项。
+OTHER_VARIABLES = frozenset(
+    {
+        # 客户端的：系统在哪里、令牌、语言、输出的样子。
+        "SCNS_URL", "SCNS_TOKEN", "SCNS_TOKEN_FILE", "SCNS_LANG", "SCNS_SACCT_CANCELLED_BY",
+        # 设置文件在哪里；进程之间传的。
+        "SCNS_CONFIG", "SCNS_API_FD",
+        # 作业里有的（在作业里也可以 scns up）。
+        "SCNS_JOB_ID", "SCNS_JOB_NAME", "SCNS_JOB_KEY", "SCNS_JOB_TOKEN", "SCNS_ATTEMPT",
+    }
+)  # fmt: skip
+
+
 def config_file() -> Path | None:
-    """正在使用的 TOML 文件；没有则为 None。SCNS_CONFIG 指了却不存在时抛 SettingsError。"""
+    """正在使用的 TOML 文件；没有则为 None。读不了的、指了却不存在的、可能是别人放的抛 SettingsError。"""
     named = os.environ.get("SCNS_CONFIG")
     if named:
-        path = Path(named)
-        if not path.is_file():
-            raise SettingsError(f"SCNS_CONFIG 所指的设置文件不存在：{named}")
-        return path
-    candidates = (
-        Path("scns.toml"),
-        Path.home() / ".config/scns-conductor/config.toml",
-        Path("/etc/scns-conductor/config.toml"),
-    )
-    return next((path for path in candidates if path.is_file()), None)
+        if not _readable(Path(named)):
+            raise SettingsError(f"所指的设置文件不存在：{named}（scns --config 或 SCNS_CONFIG）")
+        return Path(named)
+    own = Path(os.environ.get("SCNS_DATA_DIR") or default_data_dir()) / CONFIG_NAME
+    if _readable(own):
+        found = own.stat()
+        # 数据目录可以归跑服务的普通用户所有：root 不照着他写的运行。
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+            raise SettingsError(f"设置文件 {own} 别人能改，不能用；请改成自己的，并 chmod go-w {own}")
+        return own
+    return SYSTEM_CONFIG if _readable(SYSTEM_CONFIG) else None
+
+
+def _readable(path: Path) -> bool:
+    """在且读得了；不在返回 False，在而读不了抛 SettingsError。"""
+    try:
+        open(path, "rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise SettingsError(
+            f"读不了设置文件 {path}：{error.strerror}；请换成读得了的用户，"
+            "或用 scns --config 另指一个（--config /dev/null 是不用任何文件）"
+        ) from error
+    return True
 
 
 def default_data_dir() -> Path:
@@ -67,7 +103,7 @@ def current_user_name() -> str:
 class Settings(BaseSettings):
     """设置项；环境变量名是 SCNS_ 加大写的字段名。"""
 
-    model_config = SettingsConfigDict(env_prefix="SCNS_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="SCNS_", extra="forbid", frozen=True)
 
     cluster_name: str = Field("scns", description="集群名，写进 SLURM_CLUSTER_NAME 与 sacct 的 Cluster 列")
     data_dir: Path = Field(default_factory=default_data_dir, description="数据目录")
@@ -219,9 +255,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """来源的先后：代码、环境变量、.env、TOML 文件。"""
-        toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
-        return init_settings, env_settings, dotenv_settings, toml
+        """来源的先后：代码、环境变量、TOML 文件。"""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
 
     @field_validator("node_features", "accounting_storage_enforce", mode="before")
     @classmethod
@@ -275,11 +310,37 @@ class Settings(BaseSettings):
 @lru_cache(maxsize=1)
 def load_settings() -> Settings:
     """读出设置并缓存；有误时抛 SettingsError，逐项说明（中文）。"""
+    file = config_file()
+    unknown = [
+        _unknown(f"环境变量 {name}", name.removeprefix("SCNS_").lower(), "SCNS_{}", str.upper)
+        for name in sorted(os.environ)
+        if name.startswith("SCNS_") and name not in OTHER_VARIABLES and not _is_setting(name)
+    ]
     try:
+        if unknown:
+            raise SettingsError("设置有误：" + "；".join(unknown))
         return Settings()
     except ValidationError as error:
-        lines = [
-            f"SCNS_{'_'.join(str(part) for part in item['loc']).upper()}：{item['msg']}（给的是 {item['input']!r}）"
-            for item in error.errors()
-        ]
-        raise SettingsError("设置有误：" + "；".join(lines)) from error
+        raise SettingsError("设置有误：" + "；".join(_told(item, file) for item in error.errors())) from error
+    except UndecodableSetting as error:
+        # 表与数组的环境变量要写成 JSON。
+        raise SettingsError(f'设置有误：{error}；环境变量里要写成 JSON，如 {{"名字": 1}}') from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"设置文件 {file} 不是合法的 TOML：{error}") from error
+
+
+def _is_setting(variable: str) -> bool:
+    return variable.removeprefix("SCNS_").lower() in Settings.model_fields
+
+
+def _unknown(where: str, name: str, written: str = "{}", case: Callable[[str], str] = str) -> str:
+    """一个不认识的名字；像哪一个就说出来。"""
+    near = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.6)
+    return f"{where} 不是设置项" + (f"；是不是 {written.format(case(near[0]))}？" if near else "；scns config 列出全部")
+
+
+def _told(item: Any, file: Path | None) -> str:
+    name = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return _unknown(f"{file} 里的 {name}", name)
+    return f"{name}（SCNS_{name.upper()}）：{item['msg']}（给的是 {item['input']!r}）"

@@ -39,6 +39,8 @@ class DataDirectory:
         self.scripts = self.path / "scripts"
         self.lock_file = self.path / "up.lock"
         self.client_file = self.path / "client.json"
+        # curl -H @它：令牌不必出现在命令行（ps 看得到）里。
+        self.header_file = self.path / "authorization"
         self.environment_file = self.path / "environment"
         self._lock: int | None = None
 

@@ -1,6 +1,7 @@
 """scns up 的组成：引擎 → 迁移 → API、调度器、各节点的代理；停机按相反的次序。"""
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -27,6 +28,8 @@ from scns_conductor.local.supervisor import Service, Supervisor
 from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
 
 READY_WAIT_S = 90.0
+# 没有指明的端口被占用时，往后试这么多个。
+PORTS_TRIED = 100
 # 就绪之前死这么多次就是起不来：说明原因并退出，不无穷地重试。
 START_ATTEMPTS = 3
 # 代理结束作业、写完数据库的余量，在 kill_wait_s 之外。
@@ -35,11 +38,14 @@ AGENT_MARGIN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """scns up 的选项。nodes 为 None 时只有一个以主机命名的节点；port 为 0 时任选空闲端口。"""
+    """scns up 的选项。nodes 为 None 时只有一个以主机命名的节点。
+
+    port 为 0 时任选空闲端口；为 None 时是设置里的，被占用就用它之后空闲的。
+    """
 
     data_dir: Path
     host: str = "127.0.0.1"
-    port: int = 0
+    port: int | None = 0
     cpus: int | None = None
     memory: str | None = None
     gpus: int | None = None
@@ -107,7 +113,6 @@ class LocalSystem:
             **self.connection_environment(),
             "SCNS_API_HOST": self.options.host,
             "SCNS_API_PORT": str(self.port),
-            "SCNS_URL": self.url,
             "SCNS_SINGLE_USER": "true",
             "SCNS_ALLOW_ROOT_JOBS": "true" if os.geteuid() == 0 else "false",
             **({} if script_dir is None else {"SCNS_SCRIPT_DIR": str(script_dir)}),
@@ -115,11 +120,12 @@ class LocalSystem:
         }
 
     def connection_environment(self) -> dict[str, str]:
-        """在本机直接连数据库与 Valkey 所需的环境变量（健康检查、scns db 用）；含口令。"""
+        """在本机找到 API、直接连数据库与 Valkey 所需的环境变量（健康检查、scns db 用）；含口令。"""
         return {
             "SCNS_DATA_DIR": str(self.directory.path),
             "SCNS_DATABASE_URL": self.engines.database_url,
             "SCNS_REDIS_URL": self.engines.redis_url,
+            "SCNS_URL": self.url,
         }
 
     # ---- 各进程 ----
@@ -283,14 +289,21 @@ def _wait_gone(pid: int, wait_s: float) -> None:
     raise EngineError(f"牧守进程 {pid} 停不下来")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int | None) -> socket.socket:
     """由监督者持有监听的套接字：API 重启时端口不变，连接排队等着，不会被拒绝。"""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     load_settings().require_key_to_listen(host)
-    try:
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        raise SettingsError(f"不能监听 {host}:{port}：{error.strerror}；换一个 --port，或用 --port 0 任选") from error
+    first = load_settings().api_port if port is None else port
+    last = first if port is not None else min(first + PORTS_TRIED, 65535)
+    while True:
+        try:
+            return socket.create_server((host, first), family=family, backlog=1024)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or first >= last:
+                raise SettingsError(
+                    f"不能监听 {host}:{first}：{error.strerror}；换一个 --port，或用 --port 0 任选"
+                ) from error
+        first += 1
 
 
 def _url_host(host: str) -> str:

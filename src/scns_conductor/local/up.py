@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scns_conductor.core.errors import ConductorError, SettingsError
-from scns_conductor.core.settings import current_user_name
+from scns_conductor.core.settings import current_user_name, load_settings
 from scns_conductor.local.data_directory import AlreadyRunning, DataDirectory, write_private
 from scns_conductor.local.postgres import EngineError
 from scns_conductor.local.supervisor import StopRequested, Supervisor
@@ -45,14 +45,19 @@ def run_up(options: UpOptions, ready_file: Path | None = None, progress: Callabl
     code = 0
     try:
         system = LocalSystem(directory, options, supervisor)
+        wanted = load_settings().api_port
+        if options.port is None and system.port != wanted:
+            progress(f"端口 {wanted} 已被占用，改用 {system.port}")
         write_private(directory.environment_file, _shell_lines(system.connection_environment()))
         written.append(directory.environment_file)
         system.start(progress)
         ready = {"url": system.url, "token": _issue_token(system), "pid": os.getpid()}
-        for path in (directory.client_file, *([ready_file] if ready_file else [])):
-            write_private(path, json.dumps(ready) + "\n")
+        texts = {directory.header_file: f"Authorization: Bearer {ready['token']}\n"}
+        texts |= {path: json.dumps(ready) + "\n" for path in (directory.client_file, ready_file) if path is not None}
+        for path, text in texts.items():
+            write_private(path, text)
             written.append(path)
-        progress(_banner(system, str(ready["token"])))
+        progress(_banner(directory, system.url))
         while True:
             supervisor.wait(3600)
     except StopRequested:
@@ -71,11 +76,22 @@ def run_up(options: UpOptions, ready_file: Path | None = None, progress: Callabl
     return code
 
 
-def run_detached(arguments: Sequence[str], data_dir: Path, progress: Callable[[str], None] = say) -> int:
-    """在后台启动 scns up（arguments 是它的选项），等到就绪后返回；起不来返回它的退出码。"""
+def run_detached(
+    arguments: Sequence[str], data_dir: Path, ready_file: Path | None = None, progress: Callable[[str], None] = say
+) -> int:
+    """在后台启动 scns up（arguments 是它的选项），等到就绪后返回；起不来返回它的退出码。
+
+    已经在运行就只说它在哪里；要写 ready_file 的除外：那是别人在等的另一个系统。
+    """
     directory = DataDirectory(data_dir)
     directory.prepare()
+    running = directory.running_pid()
+    if running is not None and ready_file is None and _ready_pid(directory.client_file) == running:
+        progress(f"已经在运行（进程 {running}），这次的选项没有用上；要换先停下它")
+        progress(_banner(directory, str(json.loads(directory.client_file.read_text())["url"])))
+        return 0
     log_path = directory.logs / "up.log"
+    log_path.unlink(missing_ok=True)
     with open(log_path, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "scns_conductor.local", "up", *arguments],
@@ -160,17 +176,17 @@ def _issue_token(system: LocalSystem) -> str:
     return issue_token(system.settings, current_user_name(), admin=True, lifetime_s=365 * 86400)
 
 
-def _banner(system: LocalSystem, token: str) -> str:
-    client_file = system.directory.client_file
+def _banner(directory: DataDirectory, url: str) -> str:
     scns = Path(sys.executable).with_name("scns")
+    place = _single_quoted(str(directory.path))
     script = "#!/bin/bash\\necho 你好，我在 $(hostname)\\n"
     return f"""
 SCNS-Conductor 已就绪
-  接口文档  {system.url}/docs
-  认证      请求头 Authorization: Bearer <令牌>；令牌在 {client_file}（仅你可读），scns 命令会自己找到它
-  用 curl   curl -s -H "Authorization: Bearer {token}" -H 'Content-Type: application/json' \\
-              -d '{{"job": {{"name": "hello"}}, "script": "{script}"}}' {system.url}/jobs/submit
-  用 scns   printf '{script}' | SCNS_DATA_DIR={_single_quoted(str(system.directory.path))} {scns} submit --wait -
-  停止      Ctrl-C，或 {scns} down --data-dir {_single_quoted(str(system.directory.path))}
-  日志      {system.directory.logs}
+  接口文档  {url}/docs
+  认证      请求头 Authorization: Bearer <令牌>；令牌在 {directory.client_file}（仅你可读），scns 命令会自己找到它
+  用 curl   curl -s -H @{_single_quoted(str(directory.header_file))} -H 'Content-Type: application/json' \\
+              -d '{{"job": {{"name": "hello"}}, "script": "{script}"}}' {url}/jobs/submit
+  用 scns   printf '{script}' | SCNS_DATA_DIR={place} {scns} submit --wait -
+  停止      Ctrl-C，或 {scns} down --data-dir {place}
+  日志      {directory.logs}
 """

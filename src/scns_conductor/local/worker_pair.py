@@ -31,7 +31,6 @@ def run_worker_pair() -> int:
 
 def _service(name: str, module: str) -> Service:
     def spawn() -> "subprocess.Popen[bytes]":
-        # 工作目录不变：./.env 与 ./scns.toml 里的设置对它们同样有效。
-        return start_child([sys.executable, "-m", module], log=None, environment=dict(os.environ), cwd=os.getcwd())
+        return start_child([sys.executable, "-m", module], log=None, environment=dict(os.environ))
 
     return Service(name, spawn, None)

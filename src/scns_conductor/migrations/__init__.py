@@ -1,5 +1,6 @@
 """Alembic 迁移：升级、降级、当前版本。这里只依赖 core。"""
 
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -9,6 +10,9 @@ from alembic.script import ScriptDirectory
 
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import Settings
+
+# 它每次都说自己用的是什么数据库，每一步也说一遍；失败由异常说。
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def alembic_config(settings: Settings) -> Config:

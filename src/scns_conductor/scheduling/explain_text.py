@@ -1,4 +1,4 @@
-"""把解释写成给人看的中文；users 是作业号 -> 用户。"""
+"""把解释写成给人看的中文；users 是作业号 -> 怎样称呼，如 8_1（alice）。"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -73,8 +73,7 @@ def _holders(holders: Sequence[Holder], users: Mapping[int, str], now: float) ->
 
 
 def _named(job_id: int, users: Mapping[int, str]) -> str:
-    user = users.get(job_id)
-    return str(job_id) if user is None else f"{job_id}（{user}）"
+    return users.get(job_id, str(job_id))
 
 
 def _listed(names: Sequence[str]) -> str:

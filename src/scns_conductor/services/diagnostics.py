@@ -30,13 +30,13 @@ PUBLIC_SETTINGS = (
     "allow_root_jobs", "scheduler_policy", "priority_type", "priority_weights", "priority_max_age_s",
     "priority_decay_half_life_s", "priority_calc_period_s", "priority_favor_small", "placement", "backfill_depth",
     "preempt_type", "preempt_mode", "kill_invalid_dependency", "licenses", "scheduler_lease_s",
-    "reconcile_interval_s", "accounting_storage_enforce", "enforce_node_limits",
+    "reconcile_interval_s", "accounting_storage_enforce", "enforce_part_limits",
 )  # fmt: skip
 
 
 def public_settings(settings: Settings) -> dict[str, Any]:
     """谁都能看的设置；名字同 Settings。"""
-    return {name: getattr(settings, name) for name in PUBLIC_SETTINGS if name in Settings.model_fields}
+    return {name: getattr(settings, name) for name in PUBLIC_SETTINGS}
 
 
 async def diagnostics(

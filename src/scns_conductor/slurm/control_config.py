@@ -42,7 +42,7 @@ def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]
         "DefMemPerCPU" if per_cpu else "DefMemPerNode": _memory(per_cpu),
         "DependencyParameters": "kill_invalid_depend" if settings["kill_invalid_dependency"] else "(null)",
         "DisableRootJobs": "No" if settings["allow_root_jobs"] or settings["single_user"] else "Yes",
-        "EnforcePartLimits": "ALL" if settings.get("enforce_node_limits") else "NO",
+        "EnforcePartLimits": "ALL" if settings["enforce_part_limits"] else "NO",
         "FirstJobId": "1",
         "GresTypes": ",".join(sorted({name.partition(":")[0] for node in nodes for name in node["gres"]})) or "(null)",
         "JobAcctGatherType": "jobacct_gather/cgroup",

@@ -28,7 +28,11 @@ MOST_PRIORITIES = 10_000
 MOST_ALTERNATIVES = 5
 
 _ROW = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE job_id = :job_id AND state = 'PENDING'".replace("::", r"\:\:"))
-_USERS = sa.text("SELECT job_id, user_name FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
+_NAMES = sa.text(
+    "SELECT job_id, user_name, CASE WHEN array_task_id IS NULL THEN CAST(job_id AS text) "
+    "ELSE concat(array_job_id, '_', array_task_id) END AS label "
+    "FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))"
+)
 
 
 def answer_question(
@@ -60,16 +64,20 @@ def _why(connection: Connection, memory: QueueMemory, policy: Policy, job_id: in
         builder = _Builder(memory, policy, waiting, dict(row), outlook, now)
         current = math.inf if found.expected_start is None else found.expected_start
         found.suggestions = suggestions(builder.row, builder.build, builder.others(), now, current)
-    users = {line.job_id: line.user_name for line in connection.execute(_USERS, {"job_ids": sorted(found.job_ids)})}
+    # 数组任务写成 8_1：它自己的号哪里也不显示。
+    named = list(connection.execute(_NAMES, {"job_ids": sorted(found.job_ids)}))
+    users = {line.job_id: line.user_name for line in named}
+    labels = {line.job_id: line.label for line in named}
+    called = {line.job_id: f"{line.label}（{line.user_name}）" for line in named}
     return {
         "reason": found.reason,
-        "text": render(found, users, now),
+        "text": render(found, called, now),
         "expected_start_time": _iso(found.expected_start),
         "expected_end_time": _iso(found.expected_end),
         "nodes": found.nodes,
-        "jobs_ahead": [str(number) for number, _ in found.ahead],
+        "jobs_ahead": [labels.get(number, str(number)) for number, _ in found.ahead],
         "jobs_ahead_count": found.ahead_count,
-        "waiting_for": [_holder(holder, users) for holder in found.holders],
+        "waiting_for": [_holder(holder, users, labels) for holder in found.holders],
         "shortages": found.shortages,
         "reservations": [
             {"name": name, "start_time": _iso(start), "end_time": _iso(end) if math.isfinite(end) else None}
@@ -82,7 +90,7 @@ def _why(connection: Connection, memory: QueueMemory, policy: Policy, job_id: in
                 "needed": pool.need,
                 "left": pool.left,
                 "total": pool.total,
-                "holders": [_holder(holder, users) for holder in pool.holders],
+                "holders": [_holder(holder, users, labels) for holder in pool.holders],
             }
             for pool in found.pools
         ],
@@ -90,9 +98,9 @@ def _why(connection: Connection, memory: QueueMemory, policy: Policy, job_id: in
     }
 
 
-def _holder(holder: Holder, users: Mapping[int, str]) -> dict[str, Any]:
+def _holder(holder: Holder, users: Mapping[int, str], labels: Mapping[int, str]) -> dict[str, Any]:
     return {
-        "job_id": str(holder.job_id),
+        "job_id": labels.get(holder.job_id, str(holder.job_id)),
         "user_name": users.get(holder.job_id),
         "nodes": list(holder.nodes),
         "amount": holder.amount,
