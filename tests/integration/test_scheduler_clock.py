@@ -40,16 +40,16 @@ def test_a_scheduler_with_a_wrong_clock_keeps_the_databases_time(yard: NodeYard,
         )
         yard.execute("NOTIFY scns_inbox")
         for job_id in (later, limited):
-            wait_until(lambda job_id=job_id: yard.job(job_id)["state"] == "COMPLETED", f"作业 {job_id} 做完")
+            wait_until(lambda job_id=job_id: yard.job(job_id)["state"] == "COMPLETED", f"作业 {job_id} 做完", 60)
         assert yard.job(later)["start_time"] >= yard.job(later)["begin_time"]
         blocker = submitted(yard, "#!/bin/sh\nsleep 300\n", cpus_per_task=8, time_limit=600)
-        wait_until(lambda: yard.job(blocker)["state"] == "RUNNING", "占满节点")
+        wait_until(lambda: yard.job(blocker)["state"] == "RUNNING", "占满节点", 60)
         waiting = submitted(yard, "#!/bin/sh\n", cpus_per_task=8, time_limit=60)
         expected = (
             "SELECT extract(epoch FROM j.expected_start_time - b.start_time)::float8 AS s FROM jobs AS j, jobs AS b "
             "WHERE j.job_id = :waiting AND b.job_id = :blocker AND j.expected_start_time IS NOT NULL"
         )
-        rows = wait_until(lambda: yard.query(expected, waiting=waiting, blocker=blocker), "说了预计开始")
+        rows = wait_until(lambda: yard.query(expected, waiting=waiting, blocker=blocker), "说了预计开始", 60)
         assert 590 <= rows[0]["s"] <= 610
 
 

@@ -37,16 +37,16 @@ def test_a_paused_leader_is_replaced_and_finds_out(yard: NodeYard) -> None:
     """停住之后换人；醒来的旧领导者放下一切去当候补，不是反过来又把新的赶走。"""
     yard.start_agent()
     with scheduler(yard) as first:
-        wait_until(lambda: yard.query("SELECT epoch FROM scheduler_leader")[0]["epoch"] == 1, "选出来")
+        wait_until(lambda: yard.query("SELECT epoch FROM scheduler_leader")[0]["epoch"] == 1, "选出来", 60)
         with scheduler(yard):
             os.kill(first.pid, signal.SIGSTOP)
             job_id = submitted(yard, "#!/bin/sh\n")
-            wait_until(lambda: yard.job(job_id)["state"] == "COMPLETED", "候补启动的")
+            wait_until(lambda: yard.job(job_id)["state"] == "COMPLETED", "候补启动的", 60)
             os.kill(first.pid, signal.SIGCONT)
             log = yard.work / "scheduler.log"
-            wait_until(lambda: "scheduler_interrupted" in log.read_text(), "旧领导者发现了")
+            wait_until(lambda: "scheduler_interrupted" in log.read_text(), "旧领导者发现了", 60)
             job_id = submitted(yard, "#!/bin/sh\n")
-            wait_until(lambda: yard.job(job_id)["state"] == "COMPLETED", "照常")
+            wait_until(lambda: yard.job(job_id)["state"] == "COMPLETED", "照常", 60)
             assert first.poll() is None
     assert yard.query("SELECT epoch FROM scheduler_leader")[0]["epoch"] == 2
 

@@ -21,6 +21,8 @@ from scns_conductor.services.health import readiness
 
 LEASE_S = 2.0
 BLOCKER = "forgotten-psql"
+# 机器忙时，光是起进程就要十几秒。
+WAIT_S = 60.0
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def state(yard: NodeYard, job_id: int) -> str:
 
 def completes(yard: NodeYard, *job_ids: int) -> None:
     for job_id in job_ids:
-        wait_until(lambda job_id=job_id: state(yard, job_id) == "COMPLETED", f"作业 {job_id} 做完")
+        wait_until(lambda job_id=job_id: state(yard, job_id) == "COMPLETED", f"作业 {job_id} 做完", WAIT_S)
 
 
 def epochs(yard: NodeYard) -> int:
@@ -72,7 +74,7 @@ def epochs(yard: NodeYard) -> int:
 
 def running(yard: NodeYard) -> None:
     """两个调度器之一在任。"""
-    wait_until(lambda: epochs(yard) > 0, "选出领导者")
+    wait_until(lambda: epochs(yard) > 0, "选出领导者", WAIT_S)
 
 
 @pytest.mark.parametrize("mode", ["FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE"])

@@ -49,7 +49,7 @@ def answers(yard: NodeYard) -> dict[str, Any]:
 
 
 def completes(yard: NodeYard, job_id: int) -> None:
-    wait_until(lambda: yard.job(job_id)["state"] == "COMPLETED", f"作业 {job_id} 做完")
+    wait_until(lambda: yard.job(job_id)["state"] == "COMPLETED", f"作业 {job_id} 做完", 60)
 
 
 def test_jobs_start_while_a_question_is_stuck_and_the_leader_can_die(yard: NodeYard) -> None:
@@ -68,7 +68,7 @@ def test_jobs_start_while_a_question_is_stuck_and_the_leader_can_die(yard: NodeY
                     "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE '%scheduler-answers' "
                     "AND wait_event_type = 'Lock'"
                 )
-                wait_until(lambda: yard.query(stuck), "回答在等锁")
+                wait_until(lambda: yard.query(stuck), "回答在等锁", 60)
                 completes(yard, submitted(yard, "#!/bin/sh\n"))
                 os.kill(first.pid, signal.SIGKILL)
                 completes(yard, submitted(yard, "#!/bin/sh\n"))
@@ -84,7 +84,7 @@ def test_one_user_asking_much_does_not_keep_others_waiting(yard: NodeYard) -> No
         ask(yard, f"greedy-{number}", "explain", "greedy", job_id=job_id)
     ask(yard, "modest", "explain", "modest", job_id=job_id)
     with scheduler(yard):
-        wait_until(lambda: "modest" in answers(yard), "答了")
+        wait_until(lambda: "modest" in answers(yard), "答了", 60)
         assert len(answers(yard)) <= 10
         assert answers(yard)["modest"]["reason"] == "JobHeldUser"
         ask(yard, "numbers", "diag", "modest")
@@ -99,7 +99,7 @@ def test_a_bad_question_hurts_no_other(yard: NodeYard) -> None:
         ask(yard, "bad", "plan", "alice", job={"partition": "main"})
         ask(yard, "good", "explain", "bob", job_id=job_id)
         tell(yard)
-        wait_until(lambda: "good" in answers(yard), "好的答了")
+        wait_until(lambda: "good" in answers(yard), "好的答了", 60)
         completes(yard, submitted(yard, "#!/bin/sh\n"))
     assert "bad" not in answers(yard)
     assert "question_failed" in (yard.work / "scheduler.log").read_text()

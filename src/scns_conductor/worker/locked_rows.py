@@ -148,6 +148,8 @@ class LockedRows:
             found["scheduler_inbox"] = stuck
         rows, messages = self._describe(connection, found)
         self._note(self._rows, rows)
+        if self._tables:
+            self.look_at_tables(connection)
         jobs = {int(key): messages[table] for table in ("resource_allocations", "jobs") for key in found.get(table, ())}
         nodes = dict.fromkeys(found.get("nodes", ()), messages.get("nodes", ""))
         for name in nodes:

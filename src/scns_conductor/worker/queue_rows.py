@@ -50,7 +50,11 @@ _CHECKSUM = sa.text(
         "::", r"\:\:"
     )
 )
-_TOLD = sa.text("SELECT DISTINCT unnest(job_ids) FROM scheduler_inbox WHERE kind IN ('jobs', 'ended')")
+# 放得久了的多半是行被锁着，取不走：不等它。
+_TOLD = sa.text(
+    "SELECT DISTINCT unnest(job_ids) FROM scheduler_inbox WHERE kind IN ('jobs', 'ended') "
+    "AND created_at > clock_timestamp() - interval '5 seconds'"
+)
 _HOLDERS = sa.text("SELECT DISTINCT job_id FROM resource_allocations WHERE released_at IS NULL")
 
 
