@@ -9,11 +9,13 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 
 from debian_postgres import DebianPostgres, deployed_system
 from running_system import RunningSystem, wait_until
+from scns_conductor.api.database_problem import database_error
 from scns_conductor.core.database import async_engine, direct_connection, sync_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.local.engine_user import choose_engine_user
@@ -174,3 +176,26 @@ def test_pgbouncer_in_session_mode_is_good_enough(bouncer_url: str, engines: Eng
             assert connection.execute("SHOW jit").fetchone() == ("off",)
             found = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'scns-%'")
             assert int(str(found.fetchone()[0])) > 3  # type: ignore[index]
+
+
+async def _refusal(url: str) -> str | None:
+    engine = async_engine(Settings(database_url=url))  # type: ignore[arg-type]
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(sa.text("SELECT * FROM pg_authid"))
+    except (sa.exc.DBAPIError, asyncpg.PostgresError) as error:
+        found = await database_error(error, engine)
+        return None if found is None else f"{found.status} {found.code}"
+    finally:
+        await engine.dispose()
+    return None
+
+
+def test_a_role_that_is_unknown_or_may_not_is_503_not_500(debian_postgres: DebianPostgres, database: str) -> None:
+    url = debian_postgres.url(database)
+    assert asyncio.run(_refusal(url.replace("scns@", "nosuch@"))) == "503 database_refused"
+    debian_postgres.execute("CREATE ROLE weak LOGIN")
+    try:
+        assert asyncio.run(_refusal(url.replace("scns@", "weak@"))) == "503 database_refused"
+    finally:
+        debian_postgres.execute("DROP ROLE weak")

@@ -179,3 +179,17 @@ def test_a_503_is_sent_again_as_retry_after_says() -> None:
 def test_a_503_is_told_when_patience_is_short_or_sending_again_is_not_safe(method: str, patience_s: float) -> None:
     with serving(unavailable) as url, pytest.raises(Problem, match="忙"):
         Transport(url, "t", patience_s=patience_s).request(method, "/x")
+
+
+def read_only(connection: socket.socket) -> None:
+    read_request(connection)
+    body = json.dumps({"detail": "只读", "code": "database_read_only"}).encode()
+    connection.sendall(http(body, "503 Service Unavailable", "Retry-After: 0", "Connection: close"))
+
+
+def test_a_503_that_certainly_changed_nothing_is_sent_again_whatever_the_method() -> None:
+    """srun 建作业步的 POST 没有幂等键。"""
+    with serving(read_only, answer_times(1)) as url:
+        transport = Transport(url, "t", patience_s=30)
+        assert transport.request("POST", "/jobs/1/steps", body={}).json() == {"good": True}
+        transport.close()

@@ -80,6 +80,12 @@ async def _by_sqlstate(error: asyncpg.PostgresError, engine: AsyncEngine) -> Con
     if state in _TEMPORARY:
         code, detail, retry_after_s = _TEMPORARY[state]
         return ServiceUnavailable(detail, code=code, retry_after_s=retry_after_s)
+    if state.startswith("28") or state == "42501":
+        return ServiceUnavailable(
+            f"数据库拒绝了这里的用户（{error}）；请管理员检查 SCNS_DATABASE_URL 的用户与口令、pg_hba.conf、表的权限",
+            code="database_refused",
+            retry_after_s=30,
+        )
     if state == LOCK_TIMEOUT:
         return await _row_locked(error, engine)
     if state in MISSING_OBJECT:

@@ -14,6 +14,8 @@ from scns_conductor.client.problem import EndpointUnknown, NotText, Problem, Unr
 
 # 重送不会多做一次的方法（RFC 9110 §9.2.2）；带 Idempotency-Key 的 POST 也算。
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+# 这些 503 一定什么也没有改：哪个方法都可以再送。
+UNCHANGED = frozenset({"database_read_only", "transaction_conflict", "notify_queue_full"})
 BROKEN = (ConnectionError, http.client.HTTPException, TimeoutError, OSError)
 
 
@@ -99,7 +101,8 @@ class Transport:
                 return self._request(method, path, query, body, headers or {}, accept)
             except Problem as problem:
                 wait_s = problem.retry_after_s
-                if problem.status != 503 or wait_s is None or not _repeatable(method, headers or {}):
+                safe = problem.code in UNCHANGED or _repeatable(method, headers or {})
+                if problem.status != 503 or wait_s is None or not safe:
                     raise
                 if time.monotonic() + wait_s > deadline:
                     raise
