@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -67,6 +68,11 @@ def _number(value: Any) -> Any:
         return _not_flag(value)
     if unknown := set(value) - {"set", "infinite", "number"}:
         raise ValueError(f"数值对象里有不认识的键 {sorted(unknown)[0]!r}；只有 set、infinite、number")
+    number = value.get("number")
+    if not all(isinstance(value.get(name, False), bool) for name in ("set", "infinite")):
+        raise ValueError("数值对象的 set、infinite 必须是 true 或 false")
+    if isinstance(number, bool) or not isinstance(number, int | float | None):
+        raise ValueError("数值对象的 number 必须是数")  # noqa: TRY004
     if value.get("infinite"):
         return "UNLIMITED"
     return value.get("number") if value.get("set", True) else None
@@ -102,7 +108,7 @@ def _exclusive(value: Any) -> Any:
         return True
     if all(isinstance(word, str) and word.lower() in ("", "false", "oversubscribe") for word in words):
         return False
-    return value
+    return _not_number(value)
 
 
 def _environment(value: Any) -> Any:
@@ -118,8 +124,19 @@ def _environment(value: Any) -> Any:
     return found
 
 
+_NUMBER_OBJECT: JsonDict = {
+    "type": "object",
+    "properties": {
+        "set": {"type": "boolean"},
+        "infinite": {"type": "boolean"},
+        "number": {"type": ["number", "null"]},
+    },
+    "additionalProperties": False,
+}
+
+
 def _schema(*forms: JsonDict) -> JsonDict:
-    return {"anyOf": [*forms, {"type": "null"}]}
+    return {"anyOf": [*forms, _NUMBER_OBJECT, {"type": "null"}]}
 
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
@@ -132,18 +149,34 @@ _MEMORY_TEXT = r"^\s*[0-9]{1,30}(\.[0-9]+)?\s*([KMGTPkmgtp]?([Ii]?[Bb])?)\s*$"
 TimeLimit = Annotated[
     int | None,
     _converted(lambda value: parse_time_limit(int(value) if isinstance(value, float) else value)),
-    Field(json_schema_extra=_schema({"type": "string", "pattern": _TIME_TEXT}, {"type": "integer", "minimum": 1})),
+    Field(json_schema_extra=_schema({"type": "string", "pattern": _TIME_TEXT}, {"type": "number", "minimum": 1})),
 ]
 Memory = Annotated[
     int | None,
     _converted(parse_memory_mb),
-    Field(json_schema_extra=_schema({"type": "string", "pattern": _MEMORY_TEXT}, {"type": "integer", "minimum": 0})),
+    Field(json_schema_extra=_schema({"type": "string", "pattern": _MEMORY_TEXT}, {"type": "number", "minimum": 0})),
 ]
 Instant = Annotated[
     datetime | None,
     _converted(lambda value: parse_instant(value, datetime.now(UTC).astimezone())),
-    Field(json_schema_extra=_schema({"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0})),
+    Field(json_schema_extra=_schema({"type": "string", "minLength": 1}, {"type": "number", "minimum": 0})),
 ]
+
+
+_MAP_OR_LIST = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "object", "additionalProperties": {"type": "string"}},
+            {"type": "array", "items": {"type": "string", "pattern": "="}},
+        ]
+    }
+)
+_COUNT_OR_RANGE = WithJsonSchema(
+    {"anyOf": [{"type": "string", "pattern": _NODES.pattern}, {"type": "integer", "minimum": 1, "maximum": MAX_INT}]}
+)
+_FLAG_OR_WORDS = WithJsonSchema(
+    {"anyOf": [{"type": "boolean"}, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+)
 
 
 def _also(*names: str) -> AliasChoices:
@@ -164,7 +197,7 @@ class JobRequest(BaseModel):
     reservation: Name | None = Field(None, description="预留的名字")
     wckey: Name | None = Field(None, description="工作负载标签")
     argv: list[Text] | None = Field(None, max_length=10_000, description="脚本的参数")
-    environment: Annotated[dict[str, str], BeforeValidator(_environment)] | None = Field(
+    environment: Annotated[dict[str, str], BeforeValidator(_environment), _MAP_OR_LIST] | None = Field(
         None, description='环境变量：{名: 值}，或 ["名=值"]', examples=[{"OMP_NUM_THREADS": "2"}]
     )
     current_working_directory: (
@@ -184,9 +217,7 @@ class JobRequest(BaseModel):
     )
     cpus_per_task: PositiveInt | None = Field(None, description="每任务 CPU 数")
     minimum_cpus: PositiveInt | None = Field(None, description="总共至少几个 CPU；没有写任务数时据此定任务数")
-    nodes: Annotated[str, Field(json_schema_extra={"pattern": _NODES.pattern})] | None = Field(
-        None, description="节点数，如 2 或 2-4（--nodes）"
-    )
+    nodes: Annotated[str, _COUNT_OR_RANGE] | None = Field(None, description="节点数，如 2 或 2-4（--nodes）")
     minimum_nodes: PositiveInt | None = Field(None, description="至少几个节点")
     maximum_nodes: PositiveInt | None = Field(None, description="至多几个节点")
     minimum_cpus_per_node: PositiveInt | None = Field(None, description="节点至少要有的 CPU 数（--mincpus）")
@@ -202,7 +233,7 @@ class JobRequest(BaseModel):
     constraints: Text | None = Field(None, description="节点特性的表达式，如 a100&nvme（--constraint）")
     required_nodes: NodeList | None = Field(None, description="必须包含的节点（--nodelist）")
     excluded_nodes: NodeList | None = Field(None, description="不得使用的节点（--exclude）")
-    exclusive: Annotated[bool, BeforeValidator(_exclusive)] | None = Field(None, description="独占节点")
+    exclusive: Annotated[bool, BeforeValidator(_exclusive), _FLAG_OR_WORDS] | None = Field(None, description="独占节点")
     oversubscribe: Flag | None = Field(None, description="允许与别的作业共享 CPU")
     licenses: Text | None = Field(None, description="许可证，如 matlab:2,ansys")
     required_switches: PositiveInt | None = Field(None, description="最多跨几个交换机")

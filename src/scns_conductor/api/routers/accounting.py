@@ -147,7 +147,7 @@ class QosValues(LimitValues):
     )
     preempt_exempt_time: Seconds = Field(None, description="运行满多久才许被抢占（秒，或 --time 的写法）")
     grace_time: Seconds = Field(None, description="被抢占时的宽限（秒，或 --time 的写法）")
-    usage_factor: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = Field(
+    usage_factor: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False), NOT_FLAG] | None = Field(
         None, description="用量按几倍计"
     )
     max_tres_per_user: Tres = Field(None, description="每个用户同时占用的总量（MaxTRESPerUser）")

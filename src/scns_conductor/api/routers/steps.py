@@ -19,7 +19,7 @@ from scns_conductor.services.job_steps import StepRequest, node_names
 router = APIRouter(prefix="/jobs", tags=["作业步"])
 MAX_WORDS = 100_000
 Gres = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (parse_gres(text), text)[1])]
-Memory = Annotated[str | int, AfterValidator(lambda value: (parse_memory_mb(value), value)[1])]
+Memory = Annotated[str | int, NOT_FLAG, AfterValidator(lambda value: (parse_memory_mb(value), value)[1])]
 CpuBind = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (cpu_bind_mode(text), text)[1])]
 GpuBind = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (gpu_bind_mode(text, 0), text)[1])]
 StepId = Annotated[int, Field(ge=0, le=2**31 - 1)]
