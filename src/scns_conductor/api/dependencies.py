@@ -136,7 +136,10 @@ async def get_identity(
 
 async def get_submitter(
     identity: Annotated[Identity, Depends(get_identity)],
-    source: Annotated[str | None, Header(alias="X-SCNS-Source", description="来源：API、CLI、WEB")] = None,
+    source: Annotated[
+        str | None,
+        Header(alias="X-SCNS-Source", description="来源：API、CLI、WEB", json_schema_extra={"enum": list(SOURCES)}),
+    ] = None,
 ) -> Submitter:
     """谁、从哪里提交。"""
     return submitter_of(identity, source)

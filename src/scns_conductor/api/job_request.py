@@ -12,9 +12,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
+from pydantic.config import JsonDict
 
 from scns_conductor.core.hostlist import check_hostlist
 from scns_conductor.core.instants import parse_instant
@@ -37,15 +39,40 @@ UPDATABLE = frozenset(
 )  # fmt: skip
 _MEMORIES = ("memory_per_node", "memory_per_cpu", "memory_per_gpu")
 _NODES = re.compile(r"^(\d{1,10})(?:-(\d{1,10}))?$")
+# 发信号的写法；有没有这个信号由校验说。
+SIGNAL_PATTERN = r"^[A-Za-z0-9+]{1,15}$"
 _SIGNAL = re.compile(r"^(?:SIG)?[A-Z0-9+]{1,12}$")
+
+
+def _not_flag(value: Any) -> Any:
+    """true 不是 1：接口的说明里是整数。"""
+    if isinstance(value, bool):
+        raise ValueError("必须是整数")  # noqa: TRY004 - pydantic 只认 ValueError
+    return value
+
+
+def _not_number(value: Any) -> Any:
+    """1 不是 true。"""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError("必须是 true 或 false")  # noqa: TRY004
+    return value
+
+
+NOT_FLAG = BeforeValidator(_not_flag)
+Flag = Annotated[bool, BeforeValidator(_not_number)]
 
 
 def _number(value: Any) -> Any:
     """slurmrestd 的数值对象 {"set": true, "infinite": false, "number": 4}。"""
     if not isinstance(value, dict):
-        return value
+        return _not_flag(value)
     if unknown := set(value) - {"set", "infinite", "number"}:
         raise ValueError(f"数值对象里有不认识的键 {sorted(unknown)[0]!r}；只有 set、infinite、number")
+    number = value.get("number")
+    if not all(isinstance(value.get(name, False), bool) for name in ("set", "infinite")):
+        raise ValueError("数值对象的 set、infinite 必须是 true 或 false")
+    if isinstance(number, bool) or not isinstance(number, int | float | None):
+        raise ValueError("数值对象的 number 必须是数")  # noqa: TRY004
     if value.get("infinite"):
         return "UNLIMITED"
     return value.get("number") if value.get("set", True) else None
@@ -81,7 +108,7 @@ def _exclusive(value: Any) -> Any:
         return True
     if all(isinstance(word, str) and word.lower() in ("", "false", "oversubscribe") for word in words):
         return False
-    return value
+    return _not_number(value)
 
 
 def _environment(value: Any) -> Any:
@@ -97,25 +124,59 @@ def _environment(value: Any) -> Any:
     return found
 
 
+_NUMBER_OBJECT: JsonDict = {
+    "type": "object",
+    "properties": {
+        "set": {"type": "boolean"},
+        "infinite": {"type": "boolean"},
+        "number": {"type": ["number", "null"]},
+    },
+    "additionalProperties": False,
+}
+
+
+def _schema(*forms: JsonDict) -> JsonDict:
+    return {"anyOf": [*forms, _NUMBER_OBJECT, {"type": "null"}]}
+
+
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
 Text = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
-PositiveInt = Annotated[int, BeforeValidator(_number), Field(ge=1, le=MAX_INT)]
-NodeList = Annotated[str, BeforeValidator(_joined), Field(max_length=MAX_TEXT_LENGTH), AfterValidator(_node_list)]
+PositiveInt = Annotated[int, Field(ge=1, le=MAX_INT), BeforeValidator(_number)]
+NodeList = Annotated[str, Field(max_length=MAX_TEXT_LENGTH), BeforeValidator(_joined), AfterValidator(_node_list)]
+# JSON Schema 里的写法：能写成模式的写成模式，其余的（主机列表、时刻）由校验说。
+_TIME_TEXT = r"^\s*(UNLIMITED|INFINITE|-1|([0-9]{1,12}-)?[0-9]{1,12}(:[0-9]{1,12}){0,2})\s*$"
+_MEMORY_TEXT = r"^\s*[0-9]{1,30}(\.[0-9]+)?\s*([KMGTPkmgtp]?([Ii]?[Bb])?)\s*$"
 TimeLimit = Annotated[
     int | None,
     _converted(lambda value: parse_time_limit(int(value) if isinstance(value, float) else value)),
-    Field(json_schema_extra={"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}),
+    Field(json_schema_extra=_schema({"type": "string", "pattern": _TIME_TEXT}, {"type": "number", "minimum": 1})),
 ]
 Memory = Annotated[
     int | None,
     _converted(parse_memory_mb),
-    Field(json_schema_extra={"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}),
+    Field(json_schema_extra=_schema({"type": "string", "pattern": _MEMORY_TEXT}, {"type": "number", "minimum": 0})),
 ]
 Instant = Annotated[
     datetime | None,
     _converted(lambda value: parse_instant(value, datetime.now(UTC).astimezone())),
-    Field(json_schema_extra={"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}),
+    Field(json_schema_extra=_schema({"type": "string", "minLength": 1}, {"type": "number", "minimum": 0})),
 ]
+
+
+_MAP_OR_LIST = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "object", "additionalProperties": {"type": "string"}},
+            {"type": "array", "items": {"type": "string", "pattern": "="}},
+        ]
+    }
+)
+_COUNT_OR_RANGE = WithJsonSchema(
+    {"anyOf": [{"type": "string", "pattern": _NODES.pattern}, {"type": "integer", "minimum": 1, "maximum": MAX_INT}]}
+)
+_FLAG_OR_WORDS = WithJsonSchema(
+    {"anyOf": [{"type": "boolean"}, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+)
 
 
 def _also(*names: str) -> AliasChoices:
@@ -136,17 +197,17 @@ class JobRequest(BaseModel):
     reservation: Name | None = Field(None, description="预留的名字")
     wckey: Name | None = Field(None, description="工作负载标签")
     argv: list[Text] | None = Field(None, max_length=10_000, description="脚本的参数")
-    environment: Annotated[dict[str, str], BeforeValidator(_environment)] | None = Field(
+    environment: Annotated[dict[str, str], BeforeValidator(_environment), _MAP_OR_LIST] | None = Field(
         None, description='环境变量：{名: 值}，或 ["名=值"]', examples=[{"OMP_NUM_THREADS": "2"}]
     )
-    current_working_directory: Annotated[str, Field(max_length=MAX_TEXT_LENGTH)] | None = Field(
-        None, description="工作目录，绝对路径；缺省是用户的家目录"
-    )
+    current_working_directory: (
+        Annotated[str, Field(max_length=MAX_TEXT_LENGTH, json_schema_extra={"pattern": "^/"})] | None
+    ) = Field(None, description="工作目录，绝对路径；缺省是用户的家目录")
     standard_input: Text | None = Field(None, description="标准输入的文件，缺省 /dev/null")
     standard_output: Text | None = Field(None, description="标准输出的文件，可含 %j %x %u %N %A %a；缺省 slurm-%j.out")
     standard_error: Text | None = Field(None, description="标准错误的文件；缺省与标准输出同一个")
     open_mode: str | None = Field(None, pattern="^(append|truncate)$", description="append 或 truncate")
-    umask: Annotated[int, Field(ge=0, le=0o777)] | None = Field(None, description="作业进程的 umask")
+    umask: Annotated[int, Field(ge=0, le=0o777), NOT_FLAG] | None = Field(None, description="作业进程的 umask")
 
     tasks: PositiveInt | None = Field(None, validation_alias=_also("tasks", "ntasks"), description="任务数（--ntasks）")
     tasks_per_node: PositiveInt | None = Field(
@@ -156,7 +217,7 @@ class JobRequest(BaseModel):
     )
     cpus_per_task: PositiveInt | None = Field(None, description="每任务 CPU 数")
     minimum_cpus: PositiveInt | None = Field(None, description="总共至少几个 CPU；没有写任务数时据此定任务数")
-    nodes: str | None = Field(None, description="节点数，如 2 或 2-4（--nodes）")
+    nodes: Annotated[str, _COUNT_OR_RANGE] | None = Field(None, description="节点数，如 2 或 2-4（--nodes）")
     minimum_nodes: PositiveInt | None = Field(None, description="至少几个节点")
     maximum_nodes: PositiveInt | None = Field(None, description="至多几个节点")
     minimum_cpus_per_node: PositiveInt | None = Field(None, description="节点至少要有的 CPU 数（--mincpus）")
@@ -172,11 +233,11 @@ class JobRequest(BaseModel):
     constraints: Text | None = Field(None, description="节点特性的表达式，如 a100&nvme（--constraint）")
     required_nodes: NodeList | None = Field(None, description="必须包含的节点（--nodelist）")
     excluded_nodes: NodeList | None = Field(None, description="不得使用的节点（--exclude）")
-    exclusive: Annotated[bool, BeforeValidator(_exclusive)] | None = Field(None, description="独占节点")
-    oversubscribe: bool | None = Field(None, description="允许与别的作业共享 CPU")
+    exclusive: Annotated[bool, BeforeValidator(_exclusive), _FLAG_OR_WORDS] | None = Field(None, description="独占节点")
+    oversubscribe: Flag | None = Field(None, description="允许与别的作业共享 CPU")
     licenses: Text | None = Field(None, description="许可证，如 matlab:2,ansys")
     required_switches: PositiveInt | None = Field(None, description="最多跨几个交换机")
-    maximum_switch_wait_time: Annotated[int, BeforeValidator(_number), Field(ge=0, le=MAX_INT)] | None = Field(
+    maximum_switch_wait_time: Annotated[int, Field(ge=0, le=MAX_INT), BeforeValidator(_number)] | None = Field(
         None, description="为上一项至多等多少秒，之后跨几个都行；缺省与上限是 SCNS_MAX_SWITCH_WAIT_S"
     )
     distribution: Text | None = Field(None, description="任务的分布方式")
@@ -188,30 +249,32 @@ class JobRequest(BaseModel):
     begin_time: Instant = Field(None, description="最早何时开始：ISO 8601、Unix 秒、now+1hour 等（--begin）")
     deadline: Instant = Field(None, description="最迟何时结束（--deadline）")
     dependency: Text | None = Field(None, description="依赖，如 afterok:12:13,singleton")
-    kill_on_invalid_dependency: bool | None = Field(None, description="依赖不可能满足时是否取消")
-    hold: bool | None = Field(None, description="提交后保留，直到 release")
-    priority: Annotated[int, BeforeValidator(_number), Field(ge=0, le=2**32 - 1)] | None = Field(
+    kill_on_invalid_dependency: Flag | None = Field(None, description="依赖不可能满足时是否取消")
+    hold: Flag | None = Field(None, description="提交后保留，直到 release")
+    priority: Annotated[int, Field(ge=0, le=2**32 - 1), BeforeValidator(_number)] | None = Field(
         None, description="优先级（管理员）；0 等于保留"
     )
-    nice: Annotated[int, Field(ge=-(2**31) + 3, le=2**31 - 3)] | None = Field(
+    nice: Annotated[int, Field(ge=-(2**31) + 3, le=2**31 - 3), NOT_FLAG] | None = Field(
         None, description="降低优先级的量；负数要管理员"
     )
-    requeue: bool | None = Field(None, description="节点故障或被抢占后能否重新排队")
-    kill_warning_signal: str | None = Field(None, description="时限将到时先发的信号（--signal）")
-    kill_warning_delay: Annotated[int, BeforeValidator(_number), Field(ge=0, le=65535)] | None = Field(
+    requeue: Flag | None = Field(None, description="节点故障或被抢占后能否重新排队")
+    kill_warning_signal: Annotated[str, Field(json_schema_extra={"pattern": _SIGNAL.pattern})] | None = Field(
+        None, description="时限将到时先发的信号（--signal）"
+    )
+    kill_warning_delay: Annotated[int, Field(ge=0, le=65535), BeforeValidator(_number)] | None = Field(
         None, description="提前多少秒发上述信号"
     )
-    kill_warning_batch_only: bool | None = Field(None, description="上述信号只发给批处理脚本（B:）")
+    kill_warning_batch_only: Flag | None = Field(None, description="上述信号只发给批处理脚本（B:）")
     comment: Text | None = Field(None, description="备注")
     admin_comment: Text | None = Field(None, description="管理员的备注")
     extra: Text | None = Field(None, description="附加的任意文字")
     mail_type: Annotated[str, BeforeValidator(_joined)] | None = Field(None, description="何时发邮件")
     mail_user: Name | None = Field(None, description="发给谁")
     array: Text | None = Field(None, description="作业数组，如 0-99:3%5")
-    array_max_tasks: Annotated[int, Field(ge=0, le=MAX_INT)] | None = Field(
+    array_max_tasks: Annotated[int, Field(ge=0, le=MAX_INT), NOT_FLAG] | None = Field(
         None, description="数组同时运行的上限；只用于修改，提交时写在 array 的 % 之后"
     )
-    interactive: bool | None = Field(None, description="没有批处理脚本的分配（salloc、独立的 srun）")
+    interactive: Flag | None = Field(None, description="没有批处理脚本的分配（salloc、独立的 srun）")
     submit_host: Name | None = Field(None, description="从哪台机器提交")
     command: Text | None = Field(None, description="脚本在提交者那里的路径，只是记录")
 

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from scns_conductor.api.database_problem import database_error
 from scns_conductor.api.job_request import BatchRequest, JobRequest, SubmitRequest
@@ -170,6 +171,12 @@ def conductor_problem(error: ConductorError) -> Response:
 _HTTP_CODES = {404: "path_not_found", 405: "method_not_allowed"}
 
 
+def _allowed(request: Request) -> set[str]:
+    """这个地址的全部方法。"""
+    same = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return set().union(*(getattr(route, "methods", None) or () for route in same))
+
+
 def install(app: FastAPI) -> None:
     """给应用装上各种错误的处理。"""
 
@@ -189,9 +196,13 @@ def install(app: FastAPI) -> None:
             405: f"{request.url.path} 不支持 {request.method}；接口见 /docs",
         }
         detail = details.get(error.status_code, str(error.detail))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            # Starlette 只写头一个同路径的路由的方法。
+            headers["Allow"] = ", ".join(sorted(_allowed(request)))
         if error.status_code == 400:
             return problem_response(400, "malformed_json", "请求体读不出来；请用 UTF-8 的 JSON")
-        return problem_response(error.status_code, code, detail, headers=error.headers)
+        return problem_response(error.status_code, code, detail, headers=headers)
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:

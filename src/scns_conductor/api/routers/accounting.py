@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
-from scns_conductor.api.job_request import Name, Text, TimeLimit
+from scns_conductor.api.job_request import NOT_FLAG, Name, Text, TimeLimit
 from scns_conductor.core.tres import known_tres, parse_tres, tres_amount
 from scns_conductor.core.units import parse_duration
 from scns_conductor.services import accounts, qos
@@ -18,7 +18,7 @@ _MOST = 2**31 - 1
 _WITHOUT_NUL = r"^[^\x00]*$"
 # 名字不能有会弄混 sacctmgr 的写法的字符。
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,254}$")]
-Count = Annotated[int, Field(ge=0, le=_MOST)]
+Count = Annotated[int, Field(ge=0, le=_MOST), NOT_FLAG]
 
 
 def _tres(value: Any) -> Any:
@@ -48,7 +48,7 @@ Tres = Annotated[
     Field(json_schema_extra={"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}]}),
 ]
 Seconds = Annotated[
-    Annotated[int, Field(ge=0, le=_MOST)] | None,
+    Annotated[int, Field(ge=0, le=_MOST), NOT_FLAG] | None,
     BeforeValidator(_seconds),
     Field(json_schema_extra={"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}),
 ]
@@ -142,12 +142,12 @@ class QosValues(LimitValues):
     priority: Count | None = Field(None, description="多因子优先级里的 QOS 因子")
     flags: list[Name] | None = Field(None, description="DenyOnLimit、NoDecay、RequiresReservation")
     preempt: list[Slug] | None = Field(None, description="能抢占哪些 QOS 的作业（要 SCNS_PREEMPT_TYPE=qos）")
-    preempt_mode: Annotated[str, BeforeValidator(_lower), Field(pattern="^(requeue|cancel|suspend|off)$")] | None = (
+    preempt_mode: Annotated[str, Field(pattern="^(requeue|cancel|suspend|off)$"), BeforeValidator(_lower)] | None = (
         Field(None, description="被抢占时怎么办；null 按 SCNS_PREEMPT_MODE")
     )
     preempt_exempt_time: Seconds = Field(None, description="运行满多久才许被抢占（秒，或 --time 的写法）")
     grace_time: Seconds = Field(None, description="被抢占时的宽限（秒，或 --time 的写法）")
-    usage_factor: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = Field(
+    usage_factor: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False), NOT_FLAG] | None = Field(
         None, description="用量按几倍计"
     )
     max_tres_per_user: Tres = Field(None, description="每个用户同时占用的总量（MaxTRESPerUser）")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
-from scns_conductor.api.job_request import Memory, Name, Text, TimeLimit
+from scns_conductor.api.job_request import NOT_FLAG, Flag, Memory, Name, Text, TimeLimit
 from scns_conductor.core.errors import Forbidden
 from scns_conductor.core.tokens import USER_NAME_PATTERN, issue_token
 from scns_conductor.services import nodes as node_services
@@ -28,11 +28,11 @@ class NodeUpdate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    state: Annotated[str, BeforeValidator(_upper)] | None = Field(
-        None, description="DRAIN 排空、RESUME 恢复、DOWN 下线（其上的作业按节点故障结束）"
-    )
+    state: (
+        Annotated[str, BeforeValidator(_upper), Field(json_schema_extra={"enum": list(node_services.ACTIONS)})] | None
+    ) = Field(None, description="DRAIN 排空、RESUME 恢复、DOWN 下线（其上的作业按节点故障结束）")
     reason: Text | None = Field(None, description="原因；DRAIN 与 DOWN 必须写")
-    weight: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(None, description="权重，放置时先用小的")
+    weight: Annotated[int, Field(ge=0, le=2**31 - 1), NOT_FLAG] | None = Field(None, description="权重，放置时先用小的")
     features: list[Name] | None = Field(None, description="特性")
     topology: Annotated[str, Field(max_length=1024, pattern=r"^[\w./-]*$")] | None = Field(
         None, description="所在的交换机路径，从根到叶，如 core/rack1/leaf3；代理重新登记时以它的设置为准"
@@ -45,29 +45,33 @@ class PartitionValues(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     nodes: Text | None = Field(None, description="节点列表，如 n[1-8]；ALL 是全部")
-    is_default: bool | None = Field(None, description="是否缺省分区")
-    state: Annotated[str, BeforeValidator(_upper), Field(pattern="^(UP|DOWN|DRAIN|INACTIVE)$")] | None = Field(
+    is_default: Flag | None = Field(None, description="是否缺省分区")
+    state: Annotated[str, Field(pattern="^(UP|DOWN|DRAIN|INACTIVE)$"), BeforeValidator(_upper)] | None = Field(
         None, description="UP、DOWN、DRAIN、INACTIVE"
     )
     max_time: TimeLimit = Field(None, description="时限的上限")
     default_time: TimeLimit = Field(None, description="缺省时限")
-    min_nodes: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(None, description="作业至少几个节点")
-    max_nodes: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(None, description="作业至多几个节点")
-    max_cpus_per_node: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
+    min_nodes: Annotated[int, Field(ge=1, le=2**31 - 1), NOT_FLAG] | None = Field(None, description="作业至少几个节点")
+    max_nodes: Annotated[int, Field(ge=1, le=2**31 - 1), NOT_FLAG] | None = Field(None, description="作业至多几个节点")
+    max_cpus_per_node: Annotated[int, Field(ge=1, le=2**31 - 1), NOT_FLAG] | None = Field(
         None, description="每节点至多用多少 CPU"
     )
     max_memory_per_node: Memory = Field(None, description="每节点至多用多少内存")
     default_memory_per_cpu: Memory = Field(None, description="每 CPU 缺省内存")
-    priority_tier: Annotated[int, Field(ge=0, le=65533)] | None = Field(None, description="层级，大者先排")
-    priority_job_factor: Annotated[int, Field(ge=0, le=65533)] | None = Field(None, description="优先级里的分区因子")
-    preempt_mode: Annotated[str, BeforeValidator(_lower), Field(pattern="^(requeue|cancel|suspend|off)$")] | None = (
+    priority_tier: Annotated[int, Field(ge=0, le=65533), NOT_FLAG] | None = Field(None, description="层级，大者先排")
+    priority_job_factor: Annotated[int, Field(ge=0, le=65533), NOT_FLAG] | None = Field(
+        None, description="优先级里的分区因子"
+    )
+    preempt_mode: Annotated[str, Field(pattern="^(requeue|cancel|suspend|off)$"), BeforeValidator(_lower)] | None = (
         Field(None, description="被抢占时怎么办：requeue、cancel、suspend、off；缺省按 SCNS_PREEMPT_MODE")
     )
-    grace_time: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(None, description="被抢占时的宽限（秒）")
+    grace_time: Annotated[int, Field(ge=0, le=2**31 - 1), NOT_FLAG] | None = Field(
+        None, description="被抢占时的宽限（秒）"
+    )
     allow_accounts: list[Name] | None = Field(None, description="只许这些账户")
     deny_accounts: list[Name] | None = Field(None, description="不许这些账户")
     allow_qos: list[Name] | None = Field(None, description="只许这些 QOS")
-    exclusive: bool | None = Field(None, description="整节点分配")
+    exclusive: Flag | None = Field(None, description="整节点分配")
 
 
 _NULLABLE = {
@@ -167,8 +171,10 @@ class TokenRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     user_name: Annotated[str, Field(pattern=USER_NAME_PATTERN)] | None = Field(None, description="给谁；缺省是自己")
-    admin: bool = Field(False, description="管理员令牌")
-    lifetime_s: Annotated[int, Field(ge=1, le=10 * 365 * 86400)] | None = Field(None, description="有效期（秒）")
+    admin: Flag = Field(False, description="管理员令牌")
+    lifetime_s: Annotated[int, Field(ge=1, le=10 * 365 * 86400), NOT_FLAG] | None = Field(
+        None, description="有效期（秒）"
+    )
 
 
 class IssuedToken(BaseModel):

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
-from scns_conductor.api.job_request import UPDATABLE, JobRequest
+from scns_conductor.api.job_request import SIGNAL_PATTERN, UPDATABLE, Flag, JobRequest
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services import job_control
@@ -35,8 +35,10 @@ class SignalRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    signal: str = Field(description="信号的名字或号，如 USR1、10", max_length=32)
-    batch_only: bool = Field(False, description="只发给批处理脚本本身")
+    signal: str = Field(
+        description="信号的名字或号，如 USR1、10", max_length=32, json_schema_extra={"pattern": SIGNAL_PATTERN}
+    )
+    batch_only: Flag = Field(False, description="只发给批处理脚本本身")
     target: Literal["all", "batch", "steps", "job"] | None = Field(
         None, description="发给谁；job 是有作业步时只给作业步（Slurm 的缺省），缺省是全部进程"
     )

@@ -14,7 +14,13 @@ router = APIRouter(tags=["优先级"])
 async def priorities(
     parts: PartsDep,
     identity: IdentityDep,
-    job_id: Annotated[str | None, Query(description="作业号，逗号分隔；缺省是全部（至多 10,000 个，从高到低）")] = None,
+    job_id: Annotated[
+        str | None,
+        Query(
+            description="作业号，逗号分隔；缺省是全部（至多 10,000 个，从高到低）",
+            json_schema_extra={"pattern": "^[0-9]{1,18}(,[0-9]{1,18})*$"},
+        ),
+    ] = None,
 ) -> dict[str, Any]:
     """factors 是各因子乘以权重之后的值，priority_type 为 basic 时是空的；不在排队的作业不在其中。"""
     payload: dict[str, Any] = {}

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
-from scns_conductor.api.job_request import Name, PositiveInt, Text
+from scns_conductor.api.job_request import NOT_FLAG, SIGNAL_PATTERN, Flag, Name, PositiveInt, Text
 from scns_conductor.api.routers.jobs import Acted
 from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.step_resources import StepWants
@@ -19,7 +19,7 @@ from scns_conductor.services.job_steps import StepRequest, node_names
 router = APIRouter(prefix="/jobs", tags=["作业步"])
 MAX_WORDS = 100_000
 Gres = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (parse_gres(text), text)[1])]
-Memory = Annotated[str | int, AfterValidator(lambda value: (parse_memory_mb(value), value)[1])]
+Memory = Annotated[str | int, NOT_FLAG, AfterValidator(lambda value: (parse_memory_mb(value), value)[1])]
 CpuBind = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (cpu_bind_mode(text), text)[1])]
 GpuBind = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (gpu_bind_mode(text, 0), text)[1])]
 StepId = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -33,11 +33,11 @@ class StepStreams(BaseModel):
     stdin: Text | None = Field(None, description="文件、none、all，或只给一个任务的序号")
     stdout: Text | None = Field(None, description="文件名、none，或只要一个任务的序号")
     stderr: Text | None = Field(None, description="文件名、none、任务的序号，或 all（交给 srun）；缺省与 stdout 相同")
-    append: bool = Field(False, description="追加而不截断")
-    unbuffered: bool = Field(False, description="标准输出经伪终端，程序就不攒着（srun -u）")
-    pty: bool = Field(False, description="0 号任务在伪终端里运行")
-    rows: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="终端的行数")
-    columns: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="终端的列数")
+    append: Flag = Field(False, description="追加而不截断")
+    unbuffered: Flag = Field(False, description="标准输出经伪终端，程序就不攒着（srun -u）")
+    pty: Flag = Field(False, description="0 号任务在伪终端里运行")
+    rows: Annotated[int, Field(ge=0, le=65535), NOT_FLAG] = Field(0, description="终端的行数")
+    columns: Annotated[int, Field(ge=0, le=65535), NOT_FLAG] = Field(0, description="终端的列数")
 
 
 class StepConnection(BaseModel):
@@ -46,7 +46,7 @@ class StepConnection(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     addresses: list[Annotated[str, Field(max_length=255)]] = Field(min_length=1, max_length=16, description="逐个试")
-    port: Annotated[int, Field(ge=1, le=65535)]
+    port: Annotated[int, Field(ge=1, le=65535), NOT_FLAG]
     key: Annotated[str, Field(min_length=16, max_length=128)] = Field(description="一次性的口令")
 
 
@@ -67,17 +67,17 @@ class StepSubmit(BaseModel):
     cpus_per_task: PositiveInt = Field(1, description="每任务 CPU 数")
     node_list: Text | None = Field(None, description="要用的节点，如 n[1-2]")
     excluded_nodes: Text | None = Field(None, description="不用的节点")
-    plane: Annotated[int, Field(ge=0, le=65536)] = Field(
+    plane: Annotated[int, Field(ge=0, le=65536), NOT_FLAG] = Field(
         0, description="任务怎样摆：0 成块，1 轮流（-m cyclic），N 每轮每节点 N 个（-m plane=N）"
     )
-    pack: bool = Field(False, description="成块时放满一个节点再放下一个（-m block,Pack）；缺省摊匀")
+    pack: Flag = Field(False, description="成块时放满一个节点再放下一个（-m block,Pack）；缺省摊匀")
     task_hosts: list[Text] = Field(
         default_factory=list, max_length=65536, description="逐个任务所在的节点（-m arbitrary）"
     )
-    exact: bool = Field(False, description="只占要的 CPU；缺省占用到的节点上作业的全部 CPU")
-    overlap: bool = Field(False, description="可与别的作业步共用 CPU、GPU 与内存")
-    overcommit: bool = Field(False, description="任务可以比 CPU 多")
-    relative: Annotated[int, Field(ge=0, le=2**20)] = Field(0, description="从作业的第几个节点用起")
+    exact: Flag = Field(False, description="只占要的 CPU；缺省占用到的节点上作业的全部 CPU")
+    overlap: Flag = Field(False, description="可与别的作业步共用 CPU、GPU 与内存")
+    overcommit: Flag = Field(False, description="任务可以比 CPU 多")
+    relative: Annotated[int, Field(ge=0, le=2**20), NOT_FLAG] = Field(0, description="从作业的第几个节点用起")
     tres_per_step: Gres | None = Field(None, description="全步合计的通用资源，如 gres/gpu:4；写了就归这一步独用")
     tres_per_node: Gres | None = Field(None, description="每节点的通用资源；none 是一个也不要")
     tres_per_task: Gres | None = Field(None, description="每任务的通用资源；GPU 各任务分开看见")
@@ -91,13 +91,13 @@ class StepSubmit(BaseModel):
     mpi: Literal["none", "pmi2", "pmix"] = Field("none", description="给任务的 PMI 服务")
     task_prolog: Text | None = Field(None, description="每个任务之前以用户的身份运行的程序")
     task_epilog: Text | None = Field(None, description="每个任务之后以用户的身份运行的程序")
-    hidden: bool = Field(False, description="系统自己的步（sbcast），不列出来，不占步号")
+    hidden: Flag = Field(False, description="系统自己的步（sbcast），不列出来，不占步号")
     environment: dict[str, str] = Field(default_factory=dict, description="环境变量，盖过作业的")
-    inherit_environment: bool = Field(True, description="也带上作业提交时的环境变量；srun 送来的是全部，不带")
+    inherit_environment: Flag = Field(True, description="也带上作业提交时的环境变量；srun 送来的是全部，不带")
     current_working_directory: Text | None = Field(None, description="工作目录，缺省是作业的")
-    umask: Annotated[int, Field(ge=0, le=0o777)] | None = Field(None, description="缺省是作业的")
+    umask: Annotated[int, Field(ge=0, le=0o777), NOT_FLAG] | None = Field(None, description="缺省是作业的")
     time_limit: PositiveInt | None = Field(None, description="时限（秒）")
-    release_allocation: bool = Field(False, description="做完就交还整个分配（独立的 srun）；只对没有脚本的分配有效")
+    release_allocation: Flag = Field(False, description="做完就交还整个分配（独立的 srun）；只对没有脚本的分配有效")
     streams: StepStreams = Field(default_factory=StepStreams)
     connection: StepConnection | None = None
 
@@ -122,7 +122,7 @@ class StepSignal(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    signal: str = Field(description="信号的名字或号", max_length=32)
+    signal: str = Field(description="信号的名字或号", max_length=32, json_schema_extra={"pattern": SIGNAL_PATTERN})
 
 
 class Release(BaseModel):
@@ -130,7 +130,7 @@ class Release(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    exit_status: Annotated[int, Field(ge=0, le=255)] = Field(0, description="做的事的退出码")
+    exit_status: Annotated[int, Field(ge=0, le=255), NOT_FLAG] = Field(0, description="做的事的退出码")
 
 
 # 放在 /jobs/{job_id} 之前登记：/jobs/steps 不是作业号。

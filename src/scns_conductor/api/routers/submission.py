@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, Field
 
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep, SubmitterDep
-from scns_conductor.api.job_request import BatchRequest, SubmitRequest
+from scns_conductor.api.job_request import SIGNAL_PATTERN, BatchRequest, SubmitRequest
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.cancellation import cancel_job
@@ -202,7 +202,9 @@ async def cancel(
     job_id: str,
     parts: PartsDep,
     identity: IdentityDep,
-    signal: Annotated[str | None, Query(description="只发这个信号而不取消，如 USR1")] = None,
+    signal: Annotated[
+        str | None, Query(description="只发这个信号而不取消，如 USR1", json_schema_extra={"pattern": SIGNAL_PATTERN})
+    ] = None,
 ) -> CancelAnswer:
     """幂等：已经结束的作业不变。数组可以写成 12_3、12_[1-5]，只取消这些任务。"""
     if signal is not None:
