@@ -136,7 +136,7 @@ class JobControl:
             for job in claimed:
                 owner = (job.job_id, job.restart_count)
                 binding = self._pool.take(owner, job.cpus, job.gres)
-                token = self._context.token(*owner)
+                token = self._context.token(job)
                 if binding.cpu_ids is not None or binding.gres_ids or token is not None:
                     digest = token_digest(token) if token is not None else None
                     bindings.append((job.allocation_id, binding.cpu_ids, binding.gres_ids, digest))
