@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from node_yard import NodeYard
+from restore_yard import Dump
 from shepherd_yard import wait_until
 
 from scns_conductor.core.job_token import job_token
@@ -109,7 +110,7 @@ def test_a_token_cannot_be_guessed_moved_or_kept_over_a_requeue(yard: NodeYard, 
         f"{head}.{number}.{attempt}.{flipped}",
         f"{head}.{int(number) + 1}.{attempt}.{secret}",
         f"{head}.{number}.1.{secret}",
-        job_token(b"x" * 32, job_id, 0),
+        job_token(b"x" * 32, job_id, 0, 1),
         f"{head}.{number}.{attempt}.{bytes(stored['token_digest']).hex()}",
         f"{head}.{'9' * 30}.0.{secret}",
     ]
@@ -149,3 +150,19 @@ def test_a_single_user_api_does_not_read_what_jobs_of_a_shared_node_link_to(yard
     token = yard.exists("token").read_text().strip()
     status, answer = api.call(token, "GET", f"/jobs/{job_id}/logs/stdout")
     assert "机密" not in str(answer), status
+
+
+def test_a_process_from_before_a_restore_has_no_token(
+    yard: NodeYard, api: Api, settings: Settings, tmp_path: Path
+) -> None:
+    """数据库恢复之后，同号的作业可以是别人的：旧进程手里的令牌不能当它的。"""
+    job_id = yard.submit(SCRIPT, user_name=USER)
+    dump = Dump(settings, tmp_path / "dump")
+    yard.start(job_id)
+    old = yard.exists("token").read_text().strip()
+    dump.restore()
+    (yard.output / "token").unlink()
+    yard.start(job_id)
+    fresh = yard.exists("token").read_text().strip()
+    wait_until(lambda: api.call(fresh, "GET", f"/jobs/{job_id}")[0] == 200, "新的令牌有用")
+    assert api.call(old, "GET", f"/jobs/{job_id}")[0] == 401

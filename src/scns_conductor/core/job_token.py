@@ -13,9 +13,12 @@ _TOKEN = re.compile(rf"{PREFIX}\.([1-9][0-9]{{0,18}})\.([0-9]{{1,9}})\.([0-9a-f]
 _MOST_JOB_ID, _MOST_ATTEMPT = 2**63 - 1, 2**31 - 1
 
 
-def job_token(secret: bytes, job_id: int, attempt: int) -> str:
-    """一个作业的一次尝试在一个节点上的令牌；secret 是这个节点的。"""
-    mac = hashlib.blake2b(f"{job_id}.{attempt}".encode(), key=secret, digest_size=32).hexdigest()
+def job_token(secret: bytes, job_id: int, attempt: int, launch_id: int) -> str:
+    """一个作业的一次启动在一个节点上的令牌；secret 是这个节点的。
+
+    数据库恢复之后同号的作业可以是别人的：旧进程的令牌因 launch_id 不同而没有用。
+    """
+    mac = hashlib.blake2b(f"{job_id}.{attempt}.{launch_id}".encode(), key=secret, digest_size=32).hexdigest()
     return f"{PREFIX}.{job_id}.{attempt}.{mac}"
 
 

@@ -193,7 +193,7 @@ class JobControl:
                         message = f"节点 {self._node} 上没有空闲的 {job.gres}，而数据库说有"
                         refused.append(self._refused(job, message, on_node=True))
                     continue
-                token = self._context.token(*owner)
+                token = self._context.token(job)
                 if binding.cpu_ids is not None or binding.gres_ids or token is not None:
                     digest = token_digest(token) if token is not None else None
                     bindings.append((job.allocation_id, binding.cpu_ids, binding.gres_ids, digest))

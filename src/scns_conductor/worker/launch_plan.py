@@ -39,9 +39,11 @@ class LaunchContext:
     # 作业令牌的密钥；单用户模式的作业本来就够得到 client.json，不需要。
     token_secret: bytes | None = None
 
-    def token(self, job_id: int, attempt: int) -> str | None:
-        """这次尝试在本节点上的作业令牌；单用户模式没有。"""
-        return None if self.token_secret is None else job_token(self.token_secret, job_id, attempt)
+    def token(self, job: ClaimedJob) -> str | None:
+        """这次启动在本节点上的作业令牌；单用户模式没有。"""
+        if self.token_secret is None:
+            return None
+        return job_token(self.token_secret, job.job_id, job.restart_count, job.launch_id)
 
     def plan(self, job: ClaimedJob, binding: Binding) -> LaunchSpec:
         """启动说明；用户不存在、不许以 root 运行等抛 LaunchRefused（中文说明）。"""
@@ -95,7 +97,7 @@ class LaunchContext:
 
     def _environment(self, job: ClaimedJob, binding: Binding, login: Login) -> dict[str, str]:
         environment = job_environment(job, binding, login, self.node)
-        token = self.token(job.job_id, job.restart_count)
+        token = self.token(job)
         if token is not None:
             environment[TOKEN_VARIABLE] = token
         return environment
