@@ -6,6 +6,7 @@
 import json
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -283,7 +284,10 @@ def _parent(path: Path) -> int:
 
 def test_a_slow_epilog_delays_only_its_own_job(yard: NodeYard) -> None:
     epilog = yard.work / "epilog"
-    epilog.write_text(f"#!/bin/bash\nwhile [ -e {yard.work}/slow.$SLURM_JOB_ID ]; do sleep 0.05; done\n")
+    ran = yard.work / "epilogs"
+    epilog.write_text(
+        f"#!/bin/bash\necho $SLURM_JOB_ID >> {ran}; while [ -e {yard.work}/slow.$SLURM_JOB_ID ]; do sleep 0.05; done\n"
+    )
     epilog.chmod(0o755)
     yard.start_agent(SCNS_TASK_EPILOG=str(epilog))
     slow = [yard.submit("touch done.$SLURM_JOB_ID\n") for _ in range(7)]
@@ -295,9 +299,15 @@ def test_a_slow_epilog_delays_only_its_own_job(yard: NodeYard) -> None:
     others = [yard.run("true\n") for _ in range(1)]
     assert [yard.ended(job_id)["state"] for job_id in others] == ["COMPLETED"]
     assert {yard.job(job_id)["state"] for job_id in slow} == {"RUNNING"}
+    # 牧守进程换了一个，没有确认的又送一遍：手里正有的不再跑一遍 epilog。
+    old = yard.shepherd_pid()
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: yard.shepherd_pid() != old, "新的牧守进程")
+    assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
     for job_id in slow:
         (yard.work / f"slow.{job_id}").unlink()
     assert {yard.ended(job_id)["state"] for job_id in slow} == {"COMPLETED"}
+    assert sorted(int(line) for line in ran.read_text().split() if int(line) in slow) == slow
 
 
 def test_output_on_a_hung_file_system_delays_only_its_own_end(yard: NodeYard) -> None:
@@ -316,7 +326,7 @@ def test_output_on_a_hung_file_system_delays_only_its_own_end(yard: NodeYard) ->
         job = yard.ended(stuck)
         assert (job["state"], job["exit_status"]) == ("FAILED", 2)
         # 还挂着的时候，代理停得下来。
-        yard.kill_agent(number=15)
+        yard.kill_agent(number=signal.SIGTERM)
         yard.start_agent()
         assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
 

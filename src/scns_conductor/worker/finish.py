@@ -191,6 +191,7 @@ class Finisher:
         self._queue: queue.SimpleQueue[list[Prepared] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._pending: dict[tuple[int, int], int] = {}
+        self._in_hand: set[tuple[str, int | None]] = set()
         self._pending_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="finisher", daemon=True)
 
@@ -207,7 +208,10 @@ class Finisher:
                 self._dead_letters.park(end, "记录不完整")
                 self._on_parked(end, "记录不完整")
         with self._pending_lock:
+            # 牧守进程重连之后会再送：手里正有的（也许 epilog 还在跑）不再收一遍。
+            whole = [end for end in whole if end["id"] is None or (end["key"], end["id"]) not in self._in_hand]
             for end in whole:
+                self._in_hand.add((end["key"], end["id"]))
                 owner = (end["job_id"], end["attempt"])
                 self._pending[owner] = self._pending.get(owner, 0) + 1
         steps: list[Prepared] = [(end, []) for end in whole if end["step"] not in HOLDER_STEPS]
@@ -244,6 +248,7 @@ class Finisher:
     def _forget(self, ends: list[dict[str, Any]]) -> None:
         with self._pending_lock:
             for end in ends:
+                self._in_hand.discard((end["key"], end["id"]))
                 owner = (end["job_id"], end["attempt"])
                 self._pending[owner] -= 1
                 if not self._pending[owner]:
