@@ -157,6 +157,9 @@ def test_kept_strangers_drain_the_node_until_they_end(yard: NodeYard, settings: 
     yard.start(job_id)
     yard.exists(f"old_{job_id}")
     old_pid = pid_of(yard, job_id)
+    # 备份与恢复之间至少隔一次心跳：更近的没有痕迹可寻（进程仍靠启动的标识分清）。
+    beat = yard.node()["beat"]
+    wait_until(lambda: yard.node()["beat"] > beat + 1, "一次心跳")
     dump.restore()
     noticed(yard, before)
     wait_until(lambda: yard.node()["drain"], "节点排空")

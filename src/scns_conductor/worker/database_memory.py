@@ -73,10 +73,15 @@ class DatabaseMemory:
                 self._save()
 
     def agrees(self, seen: Seen) -> bool:
-        """与记得的是不是同一个、没有退回去的数据库；是就记下。要在 lock 里，看见之后立即调用。"""
+        """与记得的是不是同一个、没有退回去的数据库；是就记下。要在 lock 里，看见之后立即调用。
+
+        发现过不是，就一直不是，直到 settle：我们自己的心跳会让退回去的计数又追上来。
+        """
         if seen.incarnation is None:
             raise DatabaseIncomplete("数据库里没有化身，多半正在恢复")
         if self.incarnation is not None and (seen.incarnation != self.incarnation or self._behind(seen)):
+            self.changed = True
+        if self.changed:
             return False
         self.incarnation, self.beat = seen.incarnation, seen.beat
         self._save()
@@ -106,7 +111,6 @@ class DatabaseMemory:
         if self.agrees(seen):
             return
         assert seen.incarnation is not None
-        self.changed = True
         incarnation = seen.incarnation
         with self._engine.begin() as connection:
             if incarnation == self.incarnation:
