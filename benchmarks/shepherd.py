@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scns_conductor.worker.launch_spec import LaunchSpec
-from scns_conductor.worker.shepherd_client import ShepherdClient, start_shepherd
+from scns_conductor.worker.agent.shepherd_client import ShepherdClient, start_shepherd
+from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 SLOTS = 64
 CASES: list[tuple[str, str, dict[str, Any]]] = [

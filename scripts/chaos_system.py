@@ -16,8 +16,8 @@ from pydantic import SecretStr
 
 from scns_conductor.core.database import direct_connection
 from scns_conductor.core.settings import Settings
-from scns_conductor.worker import process_table
-from scns_conductor.worker.cgroup import mounts, node_cgroup_path
+from scns_conductor.worker.host import process_table
+from scns_conductor.worker.host.cgroup import mounts, node_cgroup_path
 
 START_WAIT_S = 180.0
 STOP_WAIT_S = 120.0
@@ -90,7 +90,7 @@ class ChaosSystem:
             return
         with open(self.root / "standby.log", "ab") as log:
             self._standby = subprocess.Popen(
-                [sys.executable, "-m", "scns_conductor.worker.scheduler"],
+                [sys.executable, "-m", "scns_conductor.worker.scheduler.process"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -118,8 +118,8 @@ class ChaosSystem:
             return self._shepherds(node)
         marks = {
             "api": b"scns_conductor.api",
-            "scheduler": b"scns_conductor.worker.scheduler",
-            "agent": b"scns_conductor.worker.agent",
+            "scheduler": b"scns_conductor.worker.scheduler.process",
+            "agent": b"scns_conductor.worker.agent.process",
             "postgres": b"/postgres\0",
             "valkey": b"valkey-server",
         }

@@ -24,7 +24,7 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
 from scns_conductor.local.engine_user import EngineUser, choose_engine_user
 from scns_conductor.local.engines import stop_process
-from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdGone
+from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdGone
 
 START_WAIT_S = 60.0
 
@@ -134,7 +134,11 @@ def deployed_system(
     )
     processes = []
     try:
-        for module in ("scns_conductor.api", "scns_conductor.worker.scheduler", "scns_conductor.worker.agent"):
+        for module in (
+            "scns_conductor.api",
+            "scns_conductor.worker.scheduler.process",
+            "scns_conductor.worker.agent.process",
+        ):
             with open(folder / f"{module.rpartition('.')[2]}.log", "ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, "-m", module], env=environment, stdout=log, stderr=log,

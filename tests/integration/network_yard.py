@@ -25,7 +25,7 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
 from scns_conductor.local.data_directory import DataDirectory
 from scns_conductor.local.engines import Engines, stop_process
-from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdGone
+from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdGone
 
 STATES_WAIT_S = 60.0
 # 不经代理：地址只在这台机器上。
@@ -105,7 +105,7 @@ class NetworkYard:
         """依次起来，等到节点都 UP。"""
         self.network.build()
         self._start_engines()
-        self._spawn("scheduler", "scns_conductor.worker.scheduler", self.environment)
+        self._spawn("scheduler", "scns_conductor.worker.scheduler.process", self.environment)
         self._spawn("api", "scns_conductor.api", self.environment)
         for name in self.network.nodes:
             self.start_agent(name)
@@ -188,7 +188,7 @@ class NetworkYard:
             "HOME": str(folder),
         }
         environment.pop("SCNS_JWT_KEY_FILE")
-        self._spawn(f"agent-{node}", "scns_conductor.worker.agent", environment, self.network.inside(node))
+        self._spawn(f"agent-{node}", "scns_conductor.worker.agent.process", environment, self.network.inside(node))
         self.agents[node] = self._processes[-1][1]
 
     def stop(self) -> None:

@@ -13,9 +13,9 @@ from shepherd_yard import alive, wait_until
 
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import Settings
+from scns_conductor.statements.starts import Share, Start, commit_starts
+from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdGone
 from scns_conductor.worker.bus import Message, Publisher
-from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdGone
-from scns_conductor.worker.starts import Share, Start, commit_starts
 
 
 class NodeYard:
@@ -67,7 +67,7 @@ class NodeYard:
         (self.work / node).mkdir(exist_ok=True)
         with open(self.work / f"{node}.log", "ab") as log:
             self.agents[node] = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "scns_conductor.worker.agent"],
+                [*prefix, sys.executable, "-m", "scns_conductor.worker.agent.process"],
                 env=self.environment(node, **extra),
                 stderr=log,
                 cwd=self.work,

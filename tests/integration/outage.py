@@ -8,7 +8,7 @@ import redis
 from shepherd_yard import alive, wait_until
 
 from scns_conductor.local.engines import Engines, stop_process
-from scns_conductor.worker import process_table
+from scns_conductor.worker.host import process_table
 
 
 class Outage:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scns_conductor.worker.cgroup import node_cgroup_path
-from scns_conductor.worker.launch_spec import LaunchSpec
-from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdGone
+from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdGone
+from scns_conductor.worker.host.cgroup import node_cgroup_path
+from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 WAIT_S = 60.0
 

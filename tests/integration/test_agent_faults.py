@@ -21,7 +21,7 @@ from shepherd_yard import alive, wait_until
 
 from running_system import start_system
 from scns_conductor.core.settings import Settings
-from scns_conductor.worker.shepherd_client import ShepherdClient
+from scns_conductor.worker.agent.shepherd_client import ShepherdClient
 
 EXIT_THREAD_DIED = 70
 
@@ -173,7 +173,7 @@ def test_a_malformed_record_from_another_version_is_parked(yard: NodeYard) -> No
     client.shutdown(0)
     client.close()
     wait_until(lambda: not alive(pid), "牧守进程退出")
-    from scns_conductor.worker.journal import encode_line
+    from scns_conductor.worker.shepherd.journal import encode_line
 
     with open(yard.spool() / "shepherd.journal", "ab") as journal:
         journal.write(encode_line({"t": "end", "id": 77, "key": "9.0.batch", "cause": "exit"}))
@@ -227,7 +227,7 @@ def test_the_shepherd_has_one_thread(yard: NodeYard) -> None:
 
 def test_the_scheduler_dies_loudly(yard: NodeYard) -> None:
     """收件箱里有一行谁也没有想到的：调度进程以非零退出，再启动时照常当选。"""
-    command = [sys.executable, "-m", "scns_conductor.worker.scheduler"]
+    command = [sys.executable, "-m", "scns_conductor.worker.scheduler.process"]
     environment = yard.environment("n1")
     for crash in (True, False):
         with open(yard.work / "scheduler.log", "ab") as log:
@@ -253,7 +253,7 @@ def test_scns_up_restarts_an_agent_whose_thread_died(tmp_path: Path) -> None:
             int(path.name)
             for path in Path("/proc").iterdir()
             if path.name.isdigit()
-            and b"scns_conductor.worker.agent" in _command(path)
+            and b"scns_conductor.worker.agent.process" in _command(path)
             and _parent(path) == system.process.pid
         ]
         resource.prlimit(agent, resource.RLIMIT_NOFILE, (3, 3))

@@ -26,7 +26,9 @@ def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
 def start_scheduler(yard: NodeYard, **extra: str) -> "subprocess.Popen[bytes]":
     with open(yard.work / "scheduler.log", "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.worker.scheduler"], env=yard.environment("none", **extra), stderr=log
+            [sys.executable, "-m", "scns_conductor.worker.scheduler.process"],
+            env=yard.environment("none", **extra),
+            stderr=log,
         )
 
 

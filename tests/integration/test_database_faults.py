@@ -9,8 +9,8 @@ from sqlalchemy.engine import Engine
 
 from scns_conductor.core.database import database_url, sync_engine
 from scns_conductor.core.settings import Settings
-from scns_conductor.worker.database_faults import is_passing
-from scns_conductor.worker.heartbeat import Heartbeat
+from scns_conductor.worker.agent.database_faults import is_passing
+from scns_conductor.worker.agent.heartbeat import Heartbeat
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from running_system import RunningSystem, alive, start_system, wait_until
 from scns_conductor.client import Client, Problem, Unreachable
-from scns_conductor.worker import process_table
+from scns_conductor.worker.host import process_table
 
 CLIENTS = 4
 JOBS_EACH = 30

@@ -12,9 +12,9 @@ from scns_conductor import migrations
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.states import JobState
-from scns_conductor.worker.ends import JobEnd, OutputTail, commit_ends
-from scns_conductor.worker.leader import Leadership, NotLeader
-from scns_conductor.worker.starts import Share, Start, commit_starts
+from scns_conductor.statements.ends import JobEnd, OutputTail, commit_ends
+from scns_conductor.statements.starts import Share, Start, commit_starts
+from scns_conductor.worker.scheduler.leader import Leadership, NotLeader
 
 SHARE = (Share("n1", 1, 100, {"gpu": 1}, 1),)
 

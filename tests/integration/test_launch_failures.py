@@ -13,10 +13,10 @@ from node_yard import NodeYard
 from shepherd_yard import alive, wait_until
 
 from scns_conductor.core.settings import Settings
-from scns_conductor.worker.agent import Agent
-from scns_conductor.worker.launch_spec import LaunchSpec
-from scns_conductor.worker.node_setup import prepare_directories
-from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError
+from scns_conductor.worker.agent.node_setup import prepare_directories
+from scns_conductor.worker.agent.process import Agent
+from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError
+from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 HELD = "launch failed requeued held"
 
@@ -33,7 +33,7 @@ def scheduled(yard: NodeYard) -> Iterator[NodeYard]:
     """带着一个真的调度进程。"""
     with open(yard.work / "scheduler.log", "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.worker.scheduler"], env=yard.environment("none"), stderr=log
+            [sys.executable, "-m", "scns_conductor.worker.scheduler.process"], env=yard.environment("none"), stderr=log
         )
     try:
         yield yard

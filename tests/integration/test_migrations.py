@@ -188,7 +188,7 @@ async def reads(settings: Settings) -> None:
 def schedules(settings: Settings, database: Database) -> None:
     """调度器装得下这些行，启动排着的作业，运行着的不碰。"""
     process = subprocess.Popen(
-        [sys.executable, "-m", "scns_conductor.worker.scheduler"],
+        [sys.executable, "-m", "scns_conductor.worker.scheduler.process"],
         env={
             "SCNS_DATABASE_URL": settings.database_url.get_secret_value(),
             "SCNS_REDIS_URL": settings.redis_url.get_secret_value(),

@@ -141,7 +141,7 @@ def test_a_deleted_node_that_starts_again_registers_anew(yard: NodeYard, setting
     yard.start(orphan, send=False)
     with open(yard.work / "scheduler.log", "ab") as log:
         scheduler = subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.worker.scheduler"],
+            [sys.executable, "-m", "scns_conductor.worker.scheduler.process"],
             env=yard.environment("none", SCNS_RECONCILE_INTERVAL_S="0.2"),
             stderr=log,
         )

@@ -16,7 +16,7 @@ from outage import Outage
 from shepherd_yard import wait_until
 
 from scns_conductor.core.settings import Settings
-from scns_conductor.worker.shepherd_client import _BOOTSTRAP, SOURCE_ROOT
+from scns_conductor.worker.agent.shepherd_client import _BOOTSTRAP, SOURCE_ROOT
 
 pytest_plugins = ["outage_fixtures"]
 
@@ -32,7 +32,7 @@ def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
 def scheduler(yard: NodeYard) -> Iterator["subprocess.Popen[bytes]"]:
     with open(yard.work / "scheduler.log", "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.worker.scheduler"],
+            [sys.executable, "-m", "scns_conductor.worker.scheduler.process"],
             env=yard.environment("n1", SCNS_SCHEDULER_LEASE_S="2"),
             stderr=log,
             cwd=yard.work,

@@ -10,7 +10,7 @@ from node_yard import NodeYard
 from shepherd_yard import alive, wait_until
 
 from scns_conductor.core.settings import Settings
-from scns_conductor.worker.cgroup import node_cgroup_path
+from scns_conductor.worker.host.cgroup import node_cgroup_path
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from node_yard import NodeYard
 from shepherd_yard import alive, wait_until
 
 from scns_conductor.core.settings import Settings
-from scns_conductor.worker.node_timeout import fail_silent_nodes
+from scns_conductor.worker.scheduler.silent_nodes import fail_silent_nodes
 
 
 @pytest.fixture

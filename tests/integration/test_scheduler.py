@@ -29,7 +29,7 @@ ENDED = "state NOT IN ('PENDING', 'RUNNING')"
 def scheduler(yard: NodeYard, **extra: str) -> Iterator["subprocess.Popen[bytes]"]:
     with open(yard.work / "scheduler.log", "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.worker.scheduler"],
+            [sys.executable, "-m", "scns_conductor.worker.scheduler.process"],
             env=yard.environment("n1", **{"SCNS_SCHEDULER_LEASE_S": "2", **extra}),
             stderr=log,
             cwd=yard.work,

@@ -9,7 +9,7 @@ from shepherd_yard import wait_until
 from test_scheduler import scheduler, submitted
 
 from scns_conductor.core.settings import Settings
-from scns_conductor.worker.database_clock import DatabaseClock
+from scns_conductor.worker.scheduler.database_clock import DatabaseClock
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 

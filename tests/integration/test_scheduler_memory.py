@@ -10,9 +10,9 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.scheduling.job_requirements import Defaults
-from scns_conductor.worker.job_limits import JobLimits
-from scns_conductor.worker.job_priority import JobPriority
-from scns_conductor.worker.queue_memory import QueueMemory
+from scns_conductor.worker.scheduler.limit_pools import JobLimits
+from scns_conductor.worker.scheduler.memory import QueueMemory
+from scns_conductor.worker.scheduler.priority_factors import JobPriority
 
 NOW = 1.8e9
 JOBS = 500

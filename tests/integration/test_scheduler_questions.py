@@ -21,7 +21,7 @@ from scns_conductor.core.errors import TooManyRequests
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.answers import MOST_OPEN, AnswerDesk
 from scns_conductor.worker.bus import Message
-from scns_conductor.worker.scheduler import Scheduler, add_message
+from scns_conductor.worker.scheduler.process import Scheduler, add_message
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_a_database_behind_or_ahead_is_waited_for_and_told_once(
 ) -> None:
     with connect(settings) as connection:
         connection.execute("UPDATE alembic_version SET version_num = %s", [version])
-        for module in ("scns_conductor.worker.scheduler", "scns_conductor.worker.agent"):
+        for module in ("scns_conductor.worker.scheduler.process", "scns_conductor.worker.agent.process"):
             services.append(Process(settings, module, tmp_path))
         for each in services:
             wait_until(lambda each=each: "schema_mismatch" in each.log, 60, "说出结构不符")  # type: ignore[misc]
@@ -81,7 +81,7 @@ def test_a_database_behind_or_ahead_is_waited_for_and_told_once(
 
 
 def test_an_empty_database_is_waited_for(empty_settings: Settings, tmp_path: Path) -> None:
-    scheduler = Process(empty_settings, "scns_conductor.worker.scheduler", tmp_path)
+    scheduler = Process(empty_settings, "scns_conductor.worker.scheduler.process", tmp_path)
     try:
         wait_until(lambda: "schema_mismatch" in scheduler.log, 60, "说出没有结构")
         migrations.upgrade(empty_settings)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from shepherd_yard import Yard, alive, wait_until
 
-from scns_conductor.worker import cgroup, cgroup_v2
-from scns_conductor.worker.cgroup import CgroupLimits
-from scns_conductor.worker.shepherd_client import ShepherdError
+from scns_conductor.worker.agent.shepherd_client import ShepherdError
+from scns_conductor.worker.host import cgroup, cgroup_v2
+from scns_conductor.worker.host.cgroup import CgroupLimits
 
 ALICE, BOB = 61001, 61002
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="需要 root：切换用户、写 cgroup")

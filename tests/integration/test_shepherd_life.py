@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from shepherd_yard import Yard, alive, wait_until
 
-from scns_conductor.worker.journal import decode_line, encode_line
-from scns_conductor.worker.shepherd_client import ShepherdError, ShepherdGone, start_shepherd
-from scns_conductor.worker.shepherd_wire import FrameBuffer, encode
+from scns_conductor.worker.agent.shepherd_client import ShepherdError, ShepherdGone, start_shepherd
+from scns_conductor.worker.shepherd.journal import decode_line, encode_line
+from scns_conductor.worker.wire.frames import FrameBuffer, encode
 
 
 @pytest.fixture(params=["auto", "off"])

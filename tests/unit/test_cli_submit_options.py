@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scns_conductor.cli.script_source import header_tokens
+from scns_conductor.cli.script_input import header_tokens
 from scns_conductor.cli.submit import submit
 from scns_conductor.cli.submit_options import JOB_OPTIONS, exported, header_options, job_fields, with_optional_values
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from scns_conductor.worker.core_binding import Binding, CorePool
-from scns_conductor.worker.devices import Accelerator
+from scns_conductor.worker.agent.core_binding import Binding, CorePool
+from scns_conductor.worker.agent.devices import Accelerator
 
 CORES, CARDS = 6, 3
 Owner = tuple[int, int]

@@ -10,7 +10,7 @@ from scns_conductor.core.models import JobSpec
 from scns_conductor.scheduling.cluster import Cluster, NodeFacts, PartitionFacts
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.cluster_limits import ClusterLimits, PartitionLimits
-from scns_conductor.services.feasibility import require_feasible, require_possible_times
+from scns_conductor.services.placement_check import require_feasible, require_possible_times
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 

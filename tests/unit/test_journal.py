@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scns_conductor.worker import journal as journal_module
-from scns_conductor.worker.journal import Journal, decode_line, encode_line
+from scns_conductor.worker.shepherd import journal as journal_module
+from scns_conductor.worker.shepherd.journal import Journal, decode_line, encode_line
 
 RECORDS = st.dictionaries(
     st.text(max_size=8), st.none() | st.integers() | st.text() | st.lists(st.integers(), max_size=3), max_size=5

@@ -14,7 +14,7 @@ from scns_conductor.scheduling.planner import Planner
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
-from scns_conductor.worker.job_limits import JobLimits, Runner
+from scns_conductor.worker.scheduler.limit_pools import JobLimits, Runner
 
 NOW = 1_000_000.0
 PARENTS = {"root": None, "a": "root", "b": "a", "c": "a", "d": "root"}

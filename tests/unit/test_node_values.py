@@ -5,18 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.core.states import JobState
-from scns_conductor.worker.core_binding import Binding, CorePool
-from scns_conductor.worker.devices import (
+from scns_conductor.worker.agent.core_binding import Binding, CorePool
+from scns_conductor.worker.agent.devices import (
     Accelerator,
     model_word,
     parse_ascend,
     parse_node_gres,
     parse_nvidia,
 )
-from scns_conductor.worker.finish import end_age_s, job_end, own_end
-from scns_conductor.worker.job_environment import array_bounds, repeat_list
-from scns_conductor.worker.launch_plan import LaunchRefused, interpreter, signal_number
-from scns_conductor.worker.launch_spec import LaunchSpec
+from scns_conductor.worker.agent.finisher import end_age_s, job_end, own_end
+from scns_conductor.worker.agent.job_environment import array_bounds, repeat_list
+from scns_conductor.worker.agent.launch_plan import LaunchRefused, interpreter, signal_number
+from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 NPU_SMI = """
 +------------------------------------------------------------------------------------------------+

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scns_conductor.worker.recovery import (
+from scns_conductor.worker.agent.reconcile import (
     Abandon,
     HeldAllocation,
     Kill,

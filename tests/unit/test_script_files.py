@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from scns_conductor.worker.launch_fault import LaunchFault
-from scns_conductor.worker.launch_spec import LaunchSpec
-from scns_conductor.worker.script_files import SPARES_MOST, ScriptFiles
+from scns_conductor.worker.shepherd.launch_fault import LaunchFault
+from scns_conductor.worker.shepherd.script_files import SPARES_MOST, ScriptFiles
+from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import socket
 import threading
 from typing import Any
 
-from scns_conductor.worker.launch_spec import LaunchSpec
-from scns_conductor.worker.shepherd_client import ShepherdClient
-from scns_conductor.worker.shepherd_wire import FrameBuffer, encode
+from scns_conductor.worker.agent.shepherd_client import ShepherdClient
+from scns_conductor.worker.wire.frames import FrameBuffer, encode
+from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 
 def conversation(knows_launch_ids: bool) -> dict[str, dict[str, Any]]:

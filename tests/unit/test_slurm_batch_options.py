@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from scns_conductor.slurm.batch_options import environment_options, job_fields, merged
 from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.submit.batch_options import environment_options, job_fields, merged
 
 
 def test_options_become_the_fields_of_the_job() -> None:

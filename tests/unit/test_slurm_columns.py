@@ -2,11 +2,11 @@
 
 import pytest
 
-from scns_conductor.slurm.columns import Field, letters, table
-from scns_conductor.slurm.job_dependencies import dependency_text
-from scns_conductor.slurm.job_json import job_record, job_record_39
-from scns_conductor.slurm.job_values import array_tasks, dependency, display_id
-from scns_conductor.slurm.queue_columns import LETTERS, NAMES
+from scns_conductor.slurm.queue.job_dependencies import dependency_text
+from scns_conductor.slurm.queue.job_json import job_record, job_record_39
+from scns_conductor.slurm.queue.queue_columns import LETTERS, NAMES
+from scns_conductor.slurm.table.columns import Field, letters, table
+from scns_conductor.slurm.table.job_values import array_tasks, dependency, display_id
 
 PENDING = {
     "job_id": "12", "array_job_id": "12", "array_task_id": None, "array_remaining": "1,3,5,7,9", "array_max_tasks": 3,

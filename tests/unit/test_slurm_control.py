@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from scns_conductor.slurm.control_changes import Relative, job_changes, pairs, partition_changes
-from scns_conductor.slurm.control_config import config_lines
-from scns_conductor.slurm.control_processes import job_processes
-from scns_conductor.slurm.control_reservations import check_new
-from scns_conductor.slurm.scontrol import main as scontrol
+from scns_conductor.slurm.control.control_changes import Relative, job_changes, pairs, partition_changes
+from scns_conductor.slurm.control.control_config import config_lines
+from scns_conductor.slurm.control.control_processes import job_processes
+from scns_conductor.slurm.control.control_reservations import check_new
+from scns_conductor.slurm.control.scontrol import main as scontrol
 from scns_conductor.slurm.session import Fatal, run
 
 JOB = {"job_id": "12", "start_time": "2026-11-25T10:00:00+00:00", "time_limit": 600}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from scns_conductor.slurm.foreign_headers import foreign_options
 from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.submit.foreign_headers import foreign_options
 
 
 @pytest.mark.parametrize(

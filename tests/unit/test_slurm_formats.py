@@ -4,13 +4,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from scns_conductor.slurm.columns import fields, letters, table
-from scns_conductor.slurm.hosts import split_list
-from scns_conductor.slurm.queue_columns import LETTERS, NAMES
-from scns_conductor.slurm.sacct import chosen_fields
-from scns_conductor.slurm.script_source import checked_script
+from scns_conductor.slurm.accounting.sacct import chosen_fields
+from scns_conductor.slurm.parse.hosts import split_list
+from scns_conductor.slurm.queue.queue_columns import LETTERS, NAMES
 from scns_conductor.slurm.session import Fatal
-from scns_conductor.slurm.times import memory, past_instant, short_duration
+from scns_conductor.slurm.submit.batch_file import checked_script
+from scns_conductor.slurm.table.columns import fields, letters, table
+from scns_conductor.slurm.table.times import memory, past_instant, short_duration
 
 JOB = {
     "job_id": "12",

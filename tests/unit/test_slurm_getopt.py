@@ -2,7 +2,7 @@
 
 import pytest
 
-from scns_conductor.slurm.options import UsageError, flags, option, parse, values
+from scns_conductor.slurm.parse.options import UsageError, flags, option, parse, values
 
 OPTIONS = [
     *flags("-h --noheader", "-r --array", "--me"),

@@ -3,9 +3,9 @@
 import pytest
 
 from scns_conductor.core.batch_script import header_tokens
-from scns_conductor.slurm.batch_options import OPTIONS
-from scns_conductor.slurm.columns import Field, letters, table
-from scns_conductor.slurm.options import UsageError, flags, parse, values
+from scns_conductor.slurm.parse.options import UsageError, flags, parse, values
+from scns_conductor.slurm.submit.batch_options import OPTIONS
+from scns_conductor.slurm.table.columns import Field, letters, table
 
 QUEUE = [*flags("-h --noheader", "--me"), *values("-j --jobs", "-u --user", "-n --name")]
 

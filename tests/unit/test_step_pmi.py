@@ -2,7 +2,7 @@
 
 import pytest
 
-from scns_conductor.worker.step_pmi import PmiError, PmiServer, parse_pmi2, process_mapping
+from scns_conductor.worker.step.pmi import PmiError, PmiServer, parse_pmi2, process_mapping
 
 
 class Tasks:

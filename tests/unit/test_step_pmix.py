@@ -2,7 +2,7 @@
 
 import pytest
 
-from scns_conductor.worker import step_pmix
+from scns_conductor.worker.step import pmix as step_pmix
 
 
 def test_a_node_without_the_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from scns_conductor.worker.thread_owner import EXIT_THREAD_DIED, Lanes
+from scns_conductor.worker.host.thread_owner import EXIT_THREAD_DIED, Lanes
 
 WAIT_S = 20.0
 
@@ -40,7 +40,7 @@ def test_a_stuck_lane_delays_only_itself() -> None:
 
 def test_every_task_is_done_whatever_the_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """线程散去与叫醒的竞争：闲一毫秒就散去，照样一件不落。"""
-    monkeypatch.setattr("scns_conductor.worker.thread_owner.IDLE_S", 0.001)
+    monkeypatch.setattr("scns_conductor.worker.host.thread_owner.IDLE_S", 0.001)
     lanes = Lanes("t", most=3, most_of_group=2)
     done = threading.Semaphore(0)
     for number in range(3000):
@@ -83,7 +83,7 @@ def test_nothing_starts_after_close() -> None:
 )
 def test_the_first_death_ends_the_process(body: str) -> None:
     code = (
-        "import threading, time\nfrom scns_conductor.worker.thread_owner import Lanes, own_every_thread\n"
+        "import threading, time\nfrom scns_conductor.worker.host.thread_owner import Lanes, own_every_thread\n"
         f"own_every_thread()\n{body}\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)

@@ -42,7 +42,7 @@ from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.health import readiness
 from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.submission import SubmitQueue
-from scns_conductor.slurm import rest
+from scns_conductor.slurmrestd import routes as rest
 
 GC_THRESHOLD = 50_000
 LOOK_S = 5.0

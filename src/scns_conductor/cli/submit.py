@@ -45,7 +45,7 @@ def submit(
 
     脚本里 #SBATCH 与 #SCNS 行的选项与命令行的相同，命令行的优先。
     """
-    from scns_conductor.cli.script_source import header_tokens, read_script
+    from scns_conductor.cli.script_input import header_tokens, read_script
 
     source = read_script(file, wrap)
     written = header_options(header_tokens(source.text))

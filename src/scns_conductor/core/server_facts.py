@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from scns_conductor.core.database import MINIMUM_VERSION
-from scns_conductor.core.statements import NOTIFY_CROWDED
+from scns_conductor.statements.inbox import NOTIFY_CROWDED
 
 LEAST_SHARED_BUFFERS = 128 * 1024**2
 # 每个节点的代理至多几条会话；另有 API、调度器、迁移与管理员的。

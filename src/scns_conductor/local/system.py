@@ -25,7 +25,7 @@ from scns_conductor.local.data_directory import DataDirectory
 from scns_conductor.local.engines import Engines
 from scns_conductor.local.postgres import STOP_WAIT_S, EngineError
 from scns_conductor.local.supervisor import Service, Supervisor
-from scns_conductor.worker.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
+from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
 
 READY_WAIT_S = 90.0
 # 没有指明的端口被占用时，往后试这么多个。
@@ -73,7 +73,7 @@ class LocalSystem:
         self._postgres = self._engine_service("postgres", self._start_postgres, signal.SIGINT)
         self._valkey = self._engine_service("valkey", self._start_valkey, signal.SIGTERM)
         self._api = self._python("api", "scns_conductor.api", fds=(self._listener.fileno(),))
-        self._scheduler = self._python("scheduler", "scns_conductor.worker.scheduler")
+        self._scheduler = self._python("scheduler", "scns_conductor.worker.scheduler.process")
         self._agents = [self._agent(name) for name in self.node_names]
 
     # ---- 设置 ----
@@ -163,7 +163,7 @@ class LocalSystem:
             "SCNS_NODE_GPUS": self.options.gpus,
         }
         extra = {name: str(value) for name, value in declared.items() if value is not None}
-        return self._python(f"agent-{node_name}", "scns_conductor.worker.agent", extra)
+        return self._python(f"agent-{node_name}", "scns_conductor.worker.agent.process", extra)
 
     # ---- 启动 ----
 

@@ -7,7 +7,7 @@ import sys
 from scns_conductor.local.child import start_child
 from scns_conductor.local.supervisor import Service, StopRequested, Supervisor
 
-MODULES = {"scheduler": "scns_conductor.worker.scheduler", "agent": "scns_conductor.worker.agent"}
+MODULES = {"scheduler": "scns_conductor.worker.scheduler.process", "agent": "scns_conductor.worker.agent.process"}
 
 
 def run_worker_pair() -> int:

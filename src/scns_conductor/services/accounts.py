@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from scns_conductor.core.accounting import AssociationFacts
 from scns_conductor.core.accounting_models import ROOT_ACCOUNT, Account, Association, User
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
-from scns_conductor.core.statements import inbox_insert, notify_inbox
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.accounting_cache import read_accounting
+from scns_conductor.statements.inbox import inbox_insert, notify_inbox
 
 ACCOUNT_COLUMNS = ("parent", "description", "organization")
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import ConductorError, TooManyRequests
-from scns_conductor.core.statements import ANSWER_CHANNEL, inbox_insert, notify_inbox
+from scns_conductor.statements.inbox import ANSWER_CHANNEL, inbox_insert, notify_inbox
 
 ANSWER_WAIT_S = 10.0
 # 一个用户同时问调度器的问题至多这么多个（每个 API 进程）：它们真的计划一次，不便宜。

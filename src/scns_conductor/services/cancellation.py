@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.models import JobSpec
-from scns_conductor.core.statements import inbox_insert, notify_inbox
 from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.job_rows import JobRow, find_rows, multirange_text, require_owner
+from scns_conductor.statements.inbox import inbox_insert, notify_inbox
 
 _CANCEL_PENDING = sa.text(
     """

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import Forbidden, InvalidRequest
 from scns_conductor.core.hostlist import expand
-from scns_conductor.core.statements import RESERVATION_LIVES
 from scns_conductor.scheduling.cluster import Cluster, NodeFacts, PartitionFacts
+from scns_conductor.statements.inbox import RESERVATION_LIVES
 
 FRESH_S = 1.0
 

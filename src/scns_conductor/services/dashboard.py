@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from scns_conductor.core.statements import leader_select
 from scns_conductor.core.states import JobState, node_state
+from scns_conductor.statements.inbox import leader_select
 
 # 几百万个结束的作业、几十万个排队的作业，数一遍要零点几秒：多于 COUNTED_NOW 个时先答上次的数，在背后重数。
 COUNTED_NOW = 20_000

@@ -9,8 +9,8 @@ from scns_conductor.core.row_locks import advisory_lockers, lockers
 from scns_conductor.core.schema_version import CURRENT_VERSION, mismatch_text
 from scns_conductor.core.server_facts import SELECT_FACTS, database_report, notify_report
 from scns_conductor.core.settings import Settings
-from scns_conductor.core.statements import LEADER_LOCK, leader_select
 from scns_conductor.services.blockers import idle_holders
+from scns_conductor.statements.inbox import LEADER_LOCK, leader_select
 
 _HAS_VERSION = sa.text("SELECT to_regclass('alembic_version') IS NOT NULL")
 _NODES = sa.text(

@@ -8,10 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest
-from scns_conductor.core.statements import events_insert, inbox_insert, notify_inbox
 from scns_conductor.core.states import ACTIVE_STATES, HOLD_REASONS, TERMINAL_STATES, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
+from scns_conductor.statements.inbox import events_insert, inbox_insert, notify_inbox
 
 Outcome = dict[str, str]
 

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from scns_conductor.core.models import Job
-from scns_conductor.core.statements import INBOX_CHANNEL
 from scns_conductor.services.new_job import COLUMNS, DEFAULTS, NOT_AN_ARRAY
+from scns_conductor.statements.inbox import INBOX_CHANNEL
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _TYPES = {name: sa.inspect(Job).columns[name].type.compile(dialect=_DIALECT) for name in COLUMNS}

@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.models import JobStep
-from scns_conductor.core.statements import allocation_release, inbox_insert, notify_inbox
 from scns_conductor.core.states import JobState
 from scns_conductor.core.step_resources import NodeShare, StepShare, StepWants, share_out
 from scns_conductor.core.task_layout import LayoutError, NodeTasks, StepNode, StepShape, lay_out
@@ -21,6 +20,7 @@ from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.job_control import signal_number
 from scns_conductor.services.job_queries import read_job
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
+from scns_conductor.statements.inbox import allocation_release, inbox_insert, notify_inbox
 
 MAX_STEPS_TASKS = 65_536
 # 系统自己的步（sbcast）从这个号起，不列出来，也不占用户的步号。

@@ -10,16 +10,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest
 from scns_conductor.core.models import Job
-from scns_conductor.core.statements import events_insert, inbox_insert, notify_inbox
 from scns_conductor.core.states import ACTIVE_STATES, HOLD_REASONS, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.cluster_limits import ClusterLimits
-from scns_conductor.services.feasibility import REQUIREMENTS, TIMES, require_feasible, require_possible_times
 from scns_conductor.services.job_admission import Admission
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
 from scns_conductor.services.new_job import check_expressions, check_privileges
+from scns_conductor.services.placement_check import REQUIREMENTS, TIMES, require_feasible, require_possible_times
 from scns_conductor.services.submission import require_dependencies
+from scns_conductor.statements.inbox import events_insert, inbox_insert, notify_inbox
 
 # 运行中的作业还能改的：不影响已有的分配。
 WHILE_RUNNING = frozenset(

@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.models import Node, Partition
-from scns_conductor.core.statements import RESERVATION_LIVES, inbox_insert, notify_inbox
 from scns_conductor.core.states import NodeAvailability, node_state
 from scns_conductor.core.tokens import Identity
+from scns_conductor.statements.inbox import RESERVATION_LIVES, inbox_insert, notify_inbox
 
 ACTIONS = ("DRAIN", "RESUME", "UNDRAIN", "DOWN")
 _LIST = sa.text(

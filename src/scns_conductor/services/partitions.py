@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.models import Partition
-from scns_conductor.core.statements import RESERVATION_LIVES, inbox_insert, notify_inbox
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.nodes import require_admin
+from scns_conductor.statements.inbox import RESERVATION_LIVES, inbox_insert, notify_inbox
 
 _LIST = sa.text("SELECT * FROM partitions WHERE CAST(:name AS text) IS NULL OR name = :name ORDER BY name")
 _IN_USE = sa.text(

@@ -12,9 +12,9 @@ from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.models import Reservation
 from scns_conductor.core.recurrence import LONGEST, RECURRING, collide, occurrences, recurrence
-from scns_conductor.core.statements import inbox_insert, notify_inbox
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.nodes import require_admin
+from scns_conductor.statements.inbox import inbox_insert, notify_inbox
 
 # 写 nodes 时系统加上的，不能自己写，写了不算。
 IMPLIED_FLAGS = ("SPEC_NODES", "ALL_NODES")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from scns_conductor.client import Client, ClientError, EndpointUnknown, Problem, Unreachable
 from scns_conductor.slurm.error_words import DETAILS, slurm_words
-from scns_conductor.slurm.options import Option, Parsed, UsageError, parse
+from scns_conductor.slurm.parse.options import Option, Parsed, UsageError, parse
 
 CONTACT_FAILED = "Unable to contact slurm controller (connect failure)"
 

@@ -1,0 +1,1 @@
+"""sacct、sacctmgr、sreport、sshare：记账。"""

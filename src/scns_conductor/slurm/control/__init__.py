@@ -1,0 +1,1 @@
+"""scontrol、scancel、sdiag、strigger：查看与控制。"""

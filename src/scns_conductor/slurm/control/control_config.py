@@ -1,0 +1,94 @@
+"""scontrol show config：现行的设置，写成 slurm.conf 的名字；本系统没有的项是 Slurm 的缺省值。"""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scns_conductor.core.hostlist import compress
+from scns_conductor.slurm.entry import VERSION
+from scns_conductor.slurm.table.times import duration, instant
+
+# slurm.conf(5) 的权重 -> 本系统 priority_weights 的键。
+_WEIGHTS = {"Age": "age", "Assoc": "assoc", "FairShare": "fairshare", "JobSize": "job_size", "Partition": "partition",
+            "QOS": "qos"}  # fmt: skip
+
+
+def _seconds(value: Any) -> str:
+    return f"{int(float(value))} sec"
+
+
+def _memory(megabytes: int) -> str:
+    return str(megabytes) if megabytes else "UNLIMITED"
+
+
+def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]], url: str) -> list[str]:
+    """各行；settings 是 GET /config 的，键的次序同 Slurm（不分大小写的字母序）。"""
+    host = os.uname().nodename
+    multifactor = settings["priority_type"] == "multifactor"
+    backfill = "sched/builtin" if settings["scheduler_policy"] == "fifo" else "sched/backfill"
+    licenses = settings["licenses"] or "(null)"
+    per_cpu = settings["default_memory_mb_per_cpu"]
+    preempt_type = str(settings["preempt_type"])
+    weights = settings["priority_weights"]
+    enforce = settings.get("accounting_storage_enforce") or "none"
+    values: dict[str, str] = {
+        "AccountingStorageEnforce": enforce if isinstance(enforce, str) else ",".join(enforce) or "none",
+        "AccountingStorageTRES": "cpu,mem,energy,node,billing,fs/disk,vmem,pages",
+        "AccountingStorageType": "accounting_storage/slurmdbd",
+        "AuthAltTypes": "auth/jwt",
+        "AuthType": "auth/jwt",
+        "ClusterName": str(settings["cluster_name"]),
+        "DefMemPerCPU" if per_cpu else "DefMemPerNode": _memory(per_cpu),
+        "DependencyParameters": "kill_invalid_depend" if settings["kill_invalid_dependency"] else "(null)",
+        "DisableRootJobs": "No" if settings["allow_root_jobs"] or settings["single_user"] else "Yes",
+        "EnforcePartLimits": "ALL" if settings["enforce_part_limits"] else "NO",
+        "FirstJobId": "1",
+        "GresTypes": ",".join(sorted({name.partition(":")[0] for node in nodes for name in node["gres"]})) or "(null)",
+        "JobAcctGatherType": "jobacct_gather/cgroup",
+        "JobRequeue": "1",
+        "KillOnBadExit": "0",
+        "KillWait": _seconds(settings["kill_wait_s"]),
+        "Licenses": licenses,
+        "MaxArraySize": str(int(settings["array_max_tasks"]) + 1),
+        "MaxJobCount": str(2**31 - 1),
+        "MaxNodeCount": str(len(nodes)),
+        "MessageTimeout": "10 sec",
+        "MinJobAge": _seconds(settings["min_job_age_s"]),
+        "MpiDefault": "none",
+        "NodeNames": compress(node["name"] for node in nodes),
+        "PreemptExemptTime": "00:00:00",
+        "PreemptMode": "OFF" if preempt_type == "none" else str(settings["preempt_mode"]).upper(),
+        "PreemptType": f"preempt/{preempt_type}",
+        "PriorityType": f"priority/{settings['priority_type']}",
+        "PrivateData": "none",
+        "ProctrackType": "proctrack/cgroup",
+        "PropagateResourceLimits": "ALL",
+        "ReturnToService": "1",
+        "SchedulerParameters": f"bf_max_job_test={settings['backfill_depth']}",
+        "SchedulerType": backfill,
+        "SelectType": "select/cons_tres",
+        "SelectTypeParameters": "CR_CPU_MEMORY",
+        "SlurmctldHost[0]": host,
+        "SlurmctldParameters": url,
+        "SlurmctldTimeout": _seconds(settings["scheduler_lease_s"]),
+        "SlurmdTimeout": _seconds(settings["node_timeout_s"]),
+        "SLURM_VERSION": VERSION,
+        "TaskPlugin": "task/none" if settings["containment"] == "off" else "task/affinity,task/cgroup",
+        "TopologyPlugin": "topology/tree" if any(node.get("topology") for node in nodes) else "topology/none",
+        "TrackWCKey": "No",
+        "WaitTime": "0 sec",
+    }
+    if multifactor:
+        values |= {
+            "PriorityCalcPeriod": duration(settings["priority_calc_period_s"]),
+            "PriorityDecayHalfLife": duration(settings["priority_decay_half_life_s"]),
+            "PriorityFavorSmall": "Yes" if settings["priority_favor_small"] else "No",
+            "PriorityMaxAge": duration(settings["priority_max_age_s"]),
+            **{f"PriorityWeight{name}": str(round(weights.get(key, 0))) for name, key in _WEIGHTS.items()},
+        }
+        tres = [f"{key[5:]}={round(value)}" for key, value in weights.items() if key.startswith("tres/")]
+        values["PriorityWeightTRES"] = ",".join(tres) or "(null)"
+    lines = [f"Configuration data as of {instant(time.time())}"]
+    lines += [f"{name:<23} = {value}" for name, value in sorted(values.items(), key=lambda pair: pair[0].lower())]
+    return [*lines, "", f"Slurmctld(primary) at {host} is UP"]

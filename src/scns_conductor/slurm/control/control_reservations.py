@@ -1,0 +1,182 @@
+"""scontrol 的 reservation：新建、修改、删除、显示（scontrol(1) RESERVATIONS）。"""
+
+import os
+import pwd
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from scns_conductor.client import Client, ClientError, Problem
+from scns_conductor.core.hostlist import expand
+from scns_conductor.core.instants import parse_instant
+from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.core.units import parse_time_limit
+from scns_conductor.slurm.session import Fatal, slurm_error
+from scns_conductor.slurm.table.times import duration, epoch, instant
+
+_FIELDS = {
+    "starttime": "start_time", "endtime": "end_time", "duration": "duration", "nodes": "nodes", "comment": "comment",
+    "partitionname": "partition", "partition": "partition", "licenses": "licenses", "license": "licenses",
+}  # fmt: skip
+_LISTS = {"users": "users", "user": "users", "accounts": "accounts", "account": "accounts", "flags": "flags"}
+_COUNTS = frozenset({"nodecnt", "nodecount"})
+_NODE_COUNT = re.compile(r"(\d+)(k?)", re.IGNORECASE)
+# 显示的次序（Slurm 的 reservation_flags_string）。
+_FLAG_ORDER = (
+    "MAINT", "OVERLAP", "IGNORE_JOBS", "HOURLY", "DAILY", "WEEKDAY", "WEEKEND", "WEEKLY", "SPEC_NODES", "ALL_NODES",
+    "ANY_NODES", "PART_NODES",
+)  # fmt: skip
+# 集群自己推出、不能写的标志：写了不算。
+_IMPLIED_FLAGS = frozenset({"SPEC_NODES", "ALL_NODES"})
+
+
+def _values(given: Mapping[str, str], old: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """old 是原来的预留，+= 与 -= 从它改起。"""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        name, sign = (key[:-1], key[-1]) if key[-1] in "+-" else (key, "")
+        if not sign and key in _FIELDS:
+            found[_FIELDS[key]] = value or None
+        elif name in _LISTS and not (sign and old is None):
+            words = [word for word in value.split(",") if word]
+            if name == "flags":
+                words = [word.upper() for word in words if word.upper() not in _IMPLIED_FLAGS]
+            kept = [] if old is None or not sign else list(old[_LISTS[name]])
+            if sign == "-":
+                words = [word for word in kept if word not in words]
+            found[_LISTS[name]] = list(dict.fromkeys([*kept, *words])) if sign == "+" else words
+        elif key in _COUNTS:
+            count = _NODE_COUNT.fullmatch(value)
+            if count is None or int(count[1]) == 0:
+                raise Fatal(f"Invalid node count {value}", prefix=None)
+            found["node_count"] = int(count[1]) * (1024 if count[2] else 1)
+        else:
+            raise Fatal(f"Update of this parameter is not supported: {key}={value}", "Request aborted", prefix=None)
+    return found
+
+
+def check_new(values: Mapping[str, Any]) -> None:
+    """新建的必须写明的，次序与话同 Slurm：开始、结束、给谁、哪些节点。"""
+    now = datetime.now(UTC).astimezone()
+    absent = None
+    if "start_time" not in values:
+        absent = "A start time must be given"
+    elif not values.keys() & {"end_time", "duration"}:
+        absent = "An end time or duration must be given"
+    elif not values.get("users") and not values.get("accounts"):
+        absent = "Either Users/Groups and/or Accounts must be specified"
+    elif not values.keys() & {"nodes", "node_count", "licenses", "partition"}:
+        absent = "CoreCnt, Nodes, NodeCnt, BurstBuffer, Licenses or Watts must be specified"
+    try:
+        parse_instant(values.get("start_time", "now"), now)
+    except ValueError:
+        print(f"Invalid time specification (pos=0): {values['start_time']}", file=sys.stderr)
+        absent = f"Invalid start time starttime={values['start_time']}"
+    try:
+        parse_time_limit(values.get("duration", "1"))
+    except ValueError:
+        absent = f"Invalid duration duration={values['duration']}"
+    if absent:
+        raise Fatal(f"{absent}.  No reservation created.")
+
+
+def _check_users(client: Client, names: Sequence[str]) -> None:
+    """本机没有、记账里也没有的用户是写错了：这样的预约谁也用不了，还占着节点。"""
+    strangers = [name for name in names if not _is_local(name)]
+    known = {row["name"] for row in client.users()} if strangers else set()
+    if set(strangers) - known:
+        raise Fatal("Error creating the reservation: Invalid user id", prefix=None)
+
+
+def _is_local(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def create(client: Client, given: dict[str, str]) -> int:
+    """没有名字的叫 用户_序号。"""
+    name = given.pop("reservationname", None) or given.pop("reservation", None)
+    values = _values(given)
+    check_new(values)
+    _check_users(client, values.get("users", ()))
+    if name is None:
+        owner = (values.get("users") or values.get("accounts") or [os.environ.get("USER") or "root"])[0]
+        known = {each["name"] for each in client.reservations()}
+        name = next(text for number in range(1, 10_000) if (text := f"{owner}_{number}") not in known)
+    _call("Error creating the reservation", lambda: client.create_reservation({"name": name, **values}))
+    print(f"Reservation created: {name}")
+    return 0
+
+
+def update(client: Client, name: str, given: dict[str, str]) -> int:
+    """修改；只写了时长的，从预约原来的开始算起。"""
+    old = next((each for each in client.reservations() if each["name"] == name), None)
+    values = _values(given, old)
+    if values.get("duration") and "start_time" not in values:
+        try:
+            seconds = parse_time_limit(values["duration"])
+        except ValueError:
+            raise Fatal(f"Invalid duration duration={values['duration']}.  No reservation update.") from None
+        if old is not None and seconds is not None:
+            started = datetime.fromisoformat(str(old["start_time"]))
+            values["end_time"] = (started + timedelta(seconds=seconds)).isoformat()
+            del values["duration"]
+    try:
+        _call("Error updating the reservation", lambda: client.update_reservation(name, values))
+    except Fatal as error:
+        told = error.lines[0].partition(": ")[2]
+        raise Fatal(*error.lines, f"slurm_update error: {told}", prefix=None) from error
+    print("Reservation updated.")
+    return 0
+
+
+def delete(client: Client, name: str, word: str) -> int:
+    """删除；word 是命令行上的写法。"""
+    _call(f"delete_reservation {word}", lambda: client.delete_reservation(name))
+    return 0
+
+
+def _call(what: str, action: Any) -> None:
+    try:
+        action()
+    except ClientError as error:
+        text = slurm_error(error)
+        if isinstance(error, Problem) and error.code in ("reservation_nodes_busy", "reservation_too_large"):
+            text = "Requested nodes are busy"
+        if isinstance(error, Problem) and error.code == "flag_unknown" and what.startswith("Error creating"):
+            raise Fatal(f"Error parsing flags: {error}.  No reservation created.") from error
+        if isinstance(error, Problem) and error.code == "reservation_overlaps":
+            text = "Requested reservation overlaps existing reservation"
+        raise Fatal(f"{what}: {text}", prefix=None) from error
+
+
+def lines(reservation: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """scontrol show reservation 的一块。"""
+    names = list(expand(reservation["node_list"])) if reservation["node_list"] else []
+    cores = sum(int(nodes[name]["cpus"]) for name in names if name in nodes)
+    seconds = (epoch(reservation["end_time"]) or 0) - (epoch(reservation["start_time"]) or 0)
+    flags = ",".join(flag for flag in _FLAG_ORDER if flag in reservation["flags"])
+    return [
+        f"ReservationName={reservation['name']} StartTime={instant(reservation['start_time'])}"
+        f" EndTime={instant(reservation['end_time'])} Duration={duration(seconds)}",
+        f"Nodes={reservation['node_list'] or '(null)'} NodeCnt={len(names)} CoreCnt={cores} Features=(null)"
+        f" PartitionName={reservation['partition'] or '(null)'} Flags={flags}",
+        f"TRES={f'cpu={cores}' if cores else '(null)'}",
+        f"Users={_list(reservation['users'])} Groups=(null) Accounts={_list(reservation['accounts'])}"
+        f" Licenses={_licenses(reservation)}"
+        f" State={'ACTIVE' if reservation['state'] == 'ACTIVE' else 'INACTIVE'} BurstBuffer=(null) Watts=n/a",
+        "MaxStartDelay=(null)",
+    ]
+
+
+def _licenses(reservation: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}:{count}" for name, count in parse_licenses(reservation["licenses"])) or "(null)"
+
+
+def _list(words: list[str]) -> str:
+    return ",".join(words) or "(null)"

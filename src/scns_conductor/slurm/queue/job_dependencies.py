@@ -1,0 +1,69 @@
+"""还没有满足的依赖，照 Slurm 的写法：afterok:12(unfulfilled)；满足了的不再显示，不会满足的是 (failed)。"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scns_conductor.client import TERMINAL_STATES, Client, ClientError
+from scns_conductor.slurm.table.job_values import unfulfilled
+
+_BATCH = 500
+
+
+def with_dependencies(client: Client, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """排队的作业补上 dependency_text；问不到所依赖的作业时都当作没有满足。"""
+    waiting = [job for job in jobs if job.get("dependency") and job["state"] == "PENDING"]
+    if not waiting:
+        return [dict(job) for job in jobs]
+    wanted = sorted({target for job in waiting for target in _targets(job["dependency"])})
+    states: dict[str, list[Mapping[str, Any]]] = {}
+    for first in range(0, len(wanted), _BATCH):
+        batch = wanted[first : first + _BATCH]
+        try:
+            found = list(client.jobs(job_id=",".join(batch), fields="array_job_id,array_task_id,state,start_time"))
+        except ClientError:
+            continue
+        for row in found:
+            array = row["array_job_id"]
+            for name in {str(row["job_id"]), str(array), f"{array}_{row['array_task_id']}"}:
+                states.setdefault(name, []).append(row)
+    return [
+        {**job, "dependency_text": dependency_text(job["dependency"], states)} if job.get("dependency") else dict(job)
+        for job in jobs
+    ]
+
+
+def _targets(text: str) -> list[str]:
+    """提到的作业：12、12_3。"""
+    words = [word for part in text.replace("?", ",").split(",") for word in part.split(":")]
+    return [word.partition("+")[0].removesuffix("_*") for word in words if word[:1].isdigit()]
+
+
+def dependency_text(text: str, states: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
+    """去掉满足了的；没有剩下的为 None。"""
+    mark = "?" if "?" in text else ","
+    left = []
+    for condition in unfulfilled(text).split(mark):
+        kind, _, target = condition.removesuffix("(unfulfilled)").partition(":")
+        rows = states.get(target.partition("+")[0].removesuffix("_*"), ())
+        verdict = _verdict(kind, rows) if rows else "unfulfilled"
+        if verdict != "satisfied":
+            left.append(condition.replace("(unfulfilled)", f"({verdict})"))
+    return mark.join(left) or None
+
+
+def _verdict(kind: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    states = [str(row["state"]) for row in rows]
+    if kind == "after":
+        begun = all(row["start_time"] or row["state"] in TERMINAL_STATES for row in rows)
+        return "satisfied" if begun else "unfulfilled"
+    over = all(state in TERMINAL_STATES for state in states)
+    good = all(state == "COMPLETED" for state in states)
+    if kind == "afterany" and over:
+        return "satisfied"
+    if kind == "afterok" and any(state in TERMINAL_STATES and state != "COMPLETED" for state in states):
+        return "failed"
+    if kind == "afterok" and good:
+        return "satisfied"
+    if kind == "afternotok" and over:
+        return "failed" if good else "satisfied"
+    return "unfulfilled"

@@ -1,0 +1,1 @@
+"""srun、sattach、sbcast、sstat：作业步。"""

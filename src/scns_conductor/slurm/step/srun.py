@@ -1,0 +1,200 @@
+"""srun：在分配里启动作业步；不在分配里就先申请一份，做完交还（srun(1)）。"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from scns_conductor.client import Client
+from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, say
+from scns_conductor.slurm.step.broadcast import broadcast_program
+from scns_conductor.slurm.step.srun_link import Listener, StepLink
+from scns_conductor.slurm.step.srun_options import (
+    MPI_TYPES,
+    OPTIONS,
+    given_options,
+    local_file,
+    multi_prog,
+    node_range,
+    step_fields,
+    stream_kind,
+    whole_number,
+)
+from scns_conductor.slurm.step.step_creation import create, missing
+from scns_conductor.slurm.step.step_output import StepOutput
+from scns_conductor.slurm.step.terminal import raw_terminal
+from scns_conductor.slurm.submit import allocation
+from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields, refuse_heterogeneous
+from scns_conductor.slurm.submit.sbatch import plan_only
+
+_USAGE = "Usage: srun [OPTIONS(0)... [executable(0) [args(0)...]]] [ : [OPTIONS(N)...]] executable(N) [args(N)...]"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+# 只属于作业步的选项：申请分配时不带。
+_STEP_ONLY = frozenset(
+    {"output", "error", "input", "export", "open_mode", "chdir", "overcommit", "no_kill", "wait", "immediate",
+     "task_hosts"}
+)  # fmt: skip
+# 只属于分配：自己申请的分配里就这一步，不必再分。
+_SHARED_OUT = frozenset({"gpus", "gpus_per_node", "gres", "mem", "mem_per_cpu", "mem_per_gpu"})
+
+
+def main(words: list[str]) -> int:
+    """返回各任务退出码的最大值；被信号杀死的是 128 加信号。"""
+    parsed = parse_or_exit("srun", words, OPTIONS, permute=False, code=BAD_OPTION)
+    if "help" in parsed or "usage" in parsed:
+        print(_USAGE)
+        return 0
+    if parsed.last("mpi") == "list":
+        print("MPI plugin types are...", *MPI_TYPES, sep="\n\t", file=sys.stderr)
+        return 0
+    argv = parsed.arguments
+    if not argv:
+        raise Fatal("No command given to execute.", prefix="fatal: ")
+    refuse_heterogeneous(argv, "Unable to allocate resources: Requested operation not supported on this system")
+    inside = parsed.last("jobid") or os.environ.get("SLURM_JOB_ID") or os.environ.get("SLURM_JOBID")
+    alone = inside is None or "test_only" in parsed
+    given = given_options(parsed.pairs, os.environ, alone=alone)
+    if alone and "relative" in given:
+        raise Fatal("--relative option invalid for job allocation request", prefix="fatal: ")
+    if "multi_prog" in given and "ntasks" not in given:
+        given["ntasks"] = str(len(multi_prog(argv, None)))
+    _fewer_nodes(given, inside)
+    with connect() as client:
+        if "test_only" in given:
+            return plan_only(client, _job(given, argv), "", "srun", quiet="quiet" in given)
+        if inside is not None:
+            return _run_step(client, inside, given, argv)
+        return _run_alone(client, given, argv)
+
+
+def _fewer_nodes(given: dict[str, str], inside: str | None) -> None:
+    """任务比节点少时少用几个节点；-N、-r 超出作业的节点照 Slurm 拒绝。"""
+    least, _ = node_range(given)
+    own = inside is not None and inside in (os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_JOBID"))
+    held = int(os.environ.get("SLURM_JOB_NUM_NODES") or os.environ.get("SLURM_NNODES") or 0) if own else 0
+    wanted, tasks = least or held, whole_number(given, "ntasks")
+    if tasks and tasks < wanted:
+        if "quiet" not in given:
+            say("srun", f"Warning: can't run {tasks} processes on {wanted} nodes, setting nnodes to {tasks}")
+        if least:
+            given["nodes"] = str(tasks)
+        wanted = tasks
+    first = whole_number(given, "relative")
+    if held and first and first + wanted > held:
+        raise Fatal(
+            f"--relative and --nodes option incompatible with count of allocated nodes ({first}+{wanted}>{held})"
+        )
+    if held and least and least > held:
+        raise Fatal(f"Only allocated {held} nodes asked for {least}")
+
+
+def _job(given: Mapping[str, str], argv: Sequence[str]) -> dict[str, Any]:
+    """自己申请的分配。"""
+    job = job_fields({key: value for key, value in given.items() if key not in _STEP_ONLY}, os.environ)
+    if "overcommit" in given:
+        # 每个节点一个 CPU 就够开始；任务都挤在上面。
+        job["tasks"] = int((given.get("nodes") or "1").partition("-")[0])
+    hosts = given["task_hosts"].split(",") if "task_hosts" in given else []
+    if hosts:
+        # 每个节点都按最多的那个要：列表怎样重复都放得下。
+        job["tasks_per_node"] = max(map(hosts.count, hosts))
+        job["nodes"] = str(len(set(hosts)))
+        job["tasks"] = job["tasks_per_node"] * len(set(hosts))
+    job["environment"] = {}
+    job["umask"] = current_umask()
+    job.setdefault("name", os.path.basename(argv[0]))
+    job["current_working_directory"] = os.path.abspath(given.get("chdir") or os.getcwd())
+    return job
+
+
+def _run_alone(client: Client, given: Mapping[str, str], argv: Sequence[str]) -> int:
+    job, immediate = _job(given, argv), allocation.immediate_s(given)
+    try:
+        found = allocation.request(client, "srun", job, immediate=immediate, quiet="quiet" in given)
+    except allocation.Revoked as revoked:
+        return 128 + revoked.number if revoked.number else 1
+    job_id = str(found["job_id"])
+    code = 1
+    try:
+        step = {key: value for key, value in given.items() if key not in _SHARED_OUT}
+        code = _run_step(client, job_id, step, argv, alone=True)
+    finally:
+        allocation.give_back(client, job_id, code)
+    return code
+
+
+def _run_step(
+    client: Client, job_id: str, given: Mapping[str, str], argv: Sequence[str], *, alone: bool = False
+) -> int:
+    pty = "pty" in given
+    if "bcast" in given:
+        argv = [broadcast_program(client, job_id, argv[0], given["bcast"]), *argv[1:]]
+    _run_locally("prolog", given)
+    listener = Listener(urlsplit(client.url).hostname or "127.0.0.1")
+    fields = step_fields(given, argv, listening=True)
+    if pty and sys.stdin.isatty():
+        fields["streams"] |= dict(zip(("columns", "rows"), os.get_terminal_size(0), strict=True))
+    fields["connection"] = listener.description()
+    fields["release_allocation"] = alone
+    step = create(client, job_id, fields, quiet="quiet" in given, immediate=allocation.immediate_s(given))
+    job_id = str(step["job_id"])
+    output = StepOutput(
+        step,
+        label="label" in given and not pty,
+        stdout=local_file(given, "output", job_id, step["step_id"]),
+        stderr=local_file(given, "error", job_id, step["step_id"]),
+        append=(given.get("open_mode") or "t")[0].lower() == "a",
+        kill_on_bad_exit=given.get("kill_on_bad_exit", "0") != "0",
+        quit_on_interrupt="quit_on_interrupt" in given or "disable_status" in given,
+        no_kill="no_kill" in given,
+        wait_s=whole_number(given, "wait"),
+        quiet="quiet" in given,
+    )
+    with _input(given, job_id, step["step_id"], argv) as input_fd, raw_terminal(enabled=pty):
+        link = StepLink(
+            listener,
+            {node["name"]: node["tasks"] for node in step["nodes"]},
+            output,
+            input_fd=input_fd,
+            missing=lambda names: missing(client, job_id, step["step_id"], names),
+            signals=(*_SIGNALS, signal.SIGWINCH) if pty else _SIGNALS,
+        )
+        output.link = link
+        link.run()
+    code = output.finish()
+    _run_locally("epilog", given)
+    return code
+
+
+def _run_locally(key: str, given: Mapping[str, str]) -> None:
+    """--prolog 与 --epilog：由 srun 自己在步的前后运行。"""
+    program = given.get(key)
+    if not program or program.lower() == "none":
+        return
+    try:
+        subprocess.run([program], check=False)
+    except OSError as error:
+        say("srun", f"error: {key} {program}: {error.strerror}")
+
+
+@contextlib.contextmanager
+def _input(given: Mapping[str, str], job_id: str, step_id: int, argv: Sequence[str]) -> Iterator[int | None]:
+    """转给任务的输入：自己的标准输入，或 -i 写的文件；none 与归节点管的没有。"""
+    kind = stream_kind(given, "input")
+    path = local_file(given, "input", job_id, step_id)
+    if path is None:
+        # 由节点做的里，只给一个任务的（-i 序号）仍从这里读。
+        yield 0 if kind == "all" or (kind == "node" and given["input"].isdigit()) else None
+        return
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Fatal(f"Could not open stdin file: {error.strerror}") from None
+    try:
+        yield fd
+    finally:
+        os.close(fd)

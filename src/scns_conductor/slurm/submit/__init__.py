@@ -1,0 +1,1 @@
+"""sbatch 与 salloc。"""

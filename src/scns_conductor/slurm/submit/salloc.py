@@ -1,0 +1,138 @@
+"""salloc：申请一份分配，在本机运行命令（缺省是 shell），做完交还（salloc(1)）。"""
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from scns_conductor.client import TERMINAL_STATES, Client, ClientError
+from scns_conductor.slurm.parse.options import Option, flags, option
+from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, say
+from scns_conductor.slurm.submit import allocation
+from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields, merged, refuse_heterogeneous
+from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
+from scns_conductor.slurm.submit.batch_options import VARIABLES as BATCH_VARIABLES
+
+_USAGE = "Usage: salloc [OPTIONS(0)...] [ : [OPTIONS(N)...]] [command(0) [args(0)...]]"
+# 命令被这些信号杀死不算失败（salloc(1) 的 RETURN VALUE）。
+_HARMLESS = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGQUIT)
+# 命令运行时多久看一次分配还在不在。
+_CHECK_S = 2.0
+_NOT_HERE = frozenset(
+    {"wrap", "array", "wait", "test_only", "parsable", "export", "output", "error", "input", "open_mode", "requeue",
+     "no_requeue", "immediate"}
+)  # fmt: skip
+OPTIONS: list[Option] = [
+    *(each for each in BATCH_OPTIONS if each.key not in _NOT_HERE),
+    *flags("--no-shell", "--bell", "--no-bell"),
+    option("-K --kill-command", "optional"),
+    option("-I --immediate", "optional"),
+    option("--x11", "optional"),
+]
+# salloc(1) 的 INPUT ENVIRONMENT VARIABLES：与 sbatch 的同名，另有几个。
+_VARIABLES = {
+    **{name.replace("SBATCH_", "SALLOC_"): key for name, key in BATCH_VARIABLES.items() if key not in _NOT_HERE},
+    "SALLOC_IMMEDIATE": "immediate", "SALLOC_NO_BELL": "no_bell", "SALLOC_KILL_CMD": "kill_command",
+    "SALLOC_BELL": "bell", "SALLOC_BURST_BUFFER": "bb",
+}  # fmt: skip
+
+
+def main(words: list[str]) -> int:
+    """返回命令的退出码。"""
+    parsed = parse_or_exit("salloc", words, OPTIONS, permute=False, code=BAD_OPTION)
+    if "help" in parsed or "usage" in parsed:
+        print(_USAGE)
+        return 0
+    refuse_heterogeneous(
+        parsed.arguments, "Job submit/allocate failed: Requested operation not supported on this system"
+    )
+    if "x11" in parsed:
+        raise Fatal("--x11 is not supported by this system")
+    given = merged(
+        [], [(key, os.environ[name]) for name, key in _VARIABLES.items() if name in os.environ], parsed.pairs
+    )
+    command = parsed.arguments or [os.environ.get("SHELL") or "/bin/sh"]
+    job = job_fields({**given, "export": "NONE"}, os.environ)
+    job["umask"] = current_umask()
+    job.setdefault("name", os.path.basename(parsed.arguments[0]) if parsed.arguments else "interactive")
+    job["current_working_directory"] = os.path.abspath(job.get("current_working_directory") or os.getcwd())
+    quiet, kill = "quiet" in parsed, _kill_signal(given)
+    with connect() as client:
+        try:
+            found = allocation.request(client, "salloc", job, immediate=allocation.immediate_s(given), quiet=quiet)
+        except allocation.Revoked as revoked:
+            return 128 + revoked.number if revoked.number else 1
+        job_id = str(found["job_id"])
+        if not quiet:
+            say("salloc", f"Granted job allocation {job_id}")
+        if "no_shell" in parsed:
+            return 0
+        code, gone = 1, False
+        try:
+            environment = {**os.environ, **allocation.variables(found)}
+            code, gone = _run(client, job_id, command, environment, kill=kill, quiet=quiet)
+        finally:
+            if not gone:
+                if not quiet:
+                    say("salloc", f"Relinquishing job allocation {job_id}")
+                allocation.give_back(client, job_id, code)
+        return code
+
+
+def _kill_signal(given: dict[str, str]) -> int | None:
+    """-K：分配没了给命令什么信号；没有写是 None，没有写哪个的交互时是 SIGHUP，否则 SIGTERM。"""
+    text = given.get("kill_command")
+    if text is None:
+        return None
+    if not text:
+        return signal.SIGHUP if sys.stdin.isatty() else signal.SIGTERM
+    try:
+        return int(
+            signal.Signals(int(text)) if text.isdigit() else signal.Signals[f"SIG{text.upper().removeprefix('SIG')}"]
+        )
+    except (KeyError, ValueError):
+        raise Fatal("Invalid --kill-command specification", code=BAD_OPTION) from None
+
+
+def _run(
+    client: Client, job_id: str, command: list[str], environment: dict[str, str], *, kill: int | None, quiet: bool
+) -> tuple[int, bool]:
+    """在前台运行命令：(退出码, 分配是不是中途没了)。终端的 Ctrl-C 归它，salloc 自己不理；SIGTERM 与 SIGHUP 转给它。"""
+    try:
+        process = subprocess.Popen(command, env=environment)
+    except FileNotFoundError:
+        say("salloc", f'error: _fork_command: Unable to find command "{command[0]}"')
+        return 1, False
+    except OSError as error:
+        say("salloc", f'error: Unable to exec command "{command[0]}": {error.strerror}')
+        return 1, False
+
+    def pass_on(number: int, _frame: Any) -> None:
+        process.send_signal(number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGHUP, pass_on)
+    revoked = False
+    while True:
+        try:
+            code = process.wait(None if revoked else _CHECK_S)
+            break
+        except subprocess.TimeoutExpired:
+            revoked = _gone(client, job_id)
+        if revoked:
+            if not quiet:
+                say("salloc", f"Job allocation {job_id} has been revoked.")
+            if kill is not None:
+                process.send_signal(kill)
+    return (code if code >= 0 else 0 if -code in _HARMLESS else 1), revoked
+
+
+def _gone(client: Client, job_id: str) -> bool:
+    """分配已经没了（取消、到时、节点坏了）；服务器一时不在不算。"""
+    try:
+        return client.job(job_id)["state"] in TERMINAL_STATES
+    except ClientError:
+        return False

@@ -1,0 +1,243 @@
+"""API 的一个作业 -> Slurm 各命令要显示的值。squeue、sacct、scontrol 共用。"""
+
+import os
+import pwd
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.table.times import elapsed_s, epoch, instant, memory, short_duration
+
+Job = Mapping[str, Any]
+SHORT_STATES = {
+    "PENDING": "PD", "RUNNING": "R", "SUSPENDED": "S", "COMPLETED": "CD", "CANCELLED": "CA", "FAILED": "F",
+    "TIMEOUT": "TO", "NODE_FAIL": "NF", "PREEMPTED": "PR", "OUT_OF_MEMORY": "OOM", "DEADLINE": "DL", "BOOT_FAIL": "BF",
+}  # fmt: skip
+LONG_STATES = {short: name for name, short in SHORT_STATES.items()} | {"CG": "COMPLETING", "CF": "CONFIGURING"}
+# Slurm 里有、这里从不出现的状态；作为筛选条件要认得。
+ABSENT_STATES = {
+    "CONFIGURING", "COMPLETING", "RESV_DEL_HOLD", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "REVOKED",
+    "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED",
+}  # fmt: skip
+ACTIVE = ("PENDING", "RUNNING", "SUSPENDED")
+_ARRAY_TEXT_LIMIT = 64
+_LEAST_STEPPED_SPAN = 10
+
+
+def array_tasks(job: Job) -> str | None:
+    """还没有启动的任务，如 0-9%2、1,3,5；不是数组行则为 None。"""
+    remaining = job.get("array_remaining")
+    if not remaining:
+        return None
+    text, most = _listed(str(remaining)), job.get("array_max_tasks")
+    return f"{text}%{most}" if most else text
+
+
+def _listed(text: str) -> str:
+    """全部等步长、跨度大于 10 的写成 0-99:3，别的步长逐个列出（与 Slurm 的 xlate_array_task_str 相同）。"""
+    if ":" not in text:
+        return text
+    whole = re.fullmatch(r"(\d+)-(\d+):\d+", text)
+    if whole is not None and int(whole[2]) - int(whole[1]) > _LEAST_STEPPED_SPAN:
+        return text
+    words: list[str] = []
+    for item in text.split(","):
+        span, colon, by = item.partition(":")
+        lower, _, upper = span.partition("-")
+        words.extend(map(str, range(int(lower), int(upper) + 1, int(by))) if colon else [item])
+    return ",".join(words)
+
+
+def is_array_rest(job: Job) -> bool:
+    """代表数组里还没有启动（或没有启动就取消了）的一批任务的行。"""
+    return job.get("array_job_id") is not None and job.get("array_task_id") is None
+
+
+def display_id(job: Job) -> str:
+    """squeue 与 sacct 里的作业号：12、12_3、12_[4-9%2]。"""
+    if job.get("array_job_id") is None:
+        return str(job["job_id"])
+    if job.get("array_task_id") is not None:
+        return f"{job['array_job_id']}_{job['array_task_id']}"
+    tasks = array_tasks(job)
+    return f"{job['array_job_id']}_[{shortened(tasks)}]" if tasks else str(job["job_id"])
+
+
+def shortened(text: str) -> str:
+    """太长的任务列表在末尾写成 ...（SLURM_BITSTR_LEN，缺省 64）。"""
+    limit = int(os.environ.get("SLURM_BITSTR_LEN") or _ARRAY_TEXT_LIMIT)
+    return text if not limit or len(text) <= limit else text[: limit - 3].rpartition(",")[0] + ",..."
+
+
+def reason(job: Job) -> str:
+    """一个词，没有则 None。"""
+    return (job.get("reason") or "None").replace(" ", "_")
+
+
+def reason_or_nodes(job: Job) -> str:
+    """squeue 的 NODELIST(REASON)。"""
+    if job["state"] in ("PENDING", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "FAILED"):
+        return f"({described_reason(job)})"
+    return job.get("node_list") or ""
+
+
+def described_reason(job: Job) -> str:
+    """原因，ReqNodeNotAvail 之后还有 Slurm 的说明（哪些节点不在、留给了维护）。"""
+    word = reason(job)
+    described, colon, _ = (job.get("error_msg") or "").partition("：")
+    return f"{word}, {described}" if word == "ReqNodeNotAvail" and colon else word
+
+
+def limit_s(job: Job) -> float | None:
+    """时限（秒）；不限为 None。"""
+    limit = job.get("time_limit")
+    return None if limit is None else float(limit)
+
+
+def time_left(job: Job) -> str:
+    """还剩多久；不限的是 UNLIMITED。"""
+    limit = limit_s(job)
+    return "UNLIMITED" if limit is None else short_duration(max(0.0, limit - elapsed_s(job)))
+
+
+def end_time(job: Job) -> str:
+    """结束了的是结束时刻，运行中的是时限到的时刻。"""
+    if job.get("end_time"):
+        return instant(job["end_time"])
+    start, limit = epoch(job.get("start_time")), limit_s(job)
+    return "N/A" if start is None or limit is None else instant(start + limit + float(job.get("suspended_s") or 0))
+
+
+def start_time(job: Job) -> str:
+    """开始的时刻；没有开始的是计划里的。"""
+    return instant(job.get("start_time") or job.get("expected_start_time"))
+
+
+def cpus(job: Job) -> int:
+    """分到的 CPU；没有开始的是要的。"""
+    return int(job.get("allocated_cpus") or 0) or int(job["tasks"]) * int(job["cpus_per_task"])
+
+
+def nodes(job: Job) -> int:
+    """分到的节点数；没有开始的是至少要的。"""
+    return int(job.get("allocated_nodes") or 0) or int(job["minimum_nodes"])
+
+
+def requested_memory(job: Job) -> str:
+    """squeue 的 MIN_MEMORY。"""
+    return memory(job.get("memory_per_node") or job.get("memory_per_cpu") or 0)
+
+
+def gres(job: Job) -> str:
+    """每节点或整个作业的通用资源；没有是 N/A。"""
+    text = job.get("tres_per_node") or job.get("tres_per_job")
+    return "N/A" if not text else str(text)
+
+
+def command(job: Job) -> str:
+    """脚本在提交者那里的路径；--wrap、标准输入的没有。"""
+    return str(job.get("command") or "(null)")
+
+
+def priority(job: Job) -> int:
+    """优先级：管理员给的，或按作业号倒数（basic 的先来先得）；保留的是 0。"""
+    if job.get("hold"):
+        return 0
+    given = job.get("priority")
+    return int(given) if given is not None else max(1, 4294901760 - int(job["job_id"]))
+
+
+@lru_cache(maxsize=256)
+def user_ids(name: str) -> tuple[str, str, str]:
+    """(uid, gid, 组名)；本机没有这个用户时 uid 是 nobody 的。"""
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        return ("65534", "65534", "nogroup")
+    import grp
+
+    try:
+        group = grp.getgrgid(found.pw_gid).gr_name
+    except KeyError:
+        group = str(found.pw_gid)
+    return (str(found.pw_uid), str(found.pw_gid), group)
+
+
+def dependency(job: Job) -> str:
+    """排队的作业还没有满足的依赖，各带 (unfulfilled) 或 (failed)；别的状态没有依赖了。
+
+    dependency_text 由 job_dependencies 查过所依赖的作业之后补上；没有查的都当作没有满足。
+    """
+    text = job.get("dependency_text", job.get("dependency"))
+    if not text or job["state"] != "PENDING":
+        return "(null)"
+    if "dependency_text" in job:
+        return str(text)
+    return str(text) if "(" in text else unfulfilled(text)
+
+
+def unfulfilled(text: str) -> str:
+    """afterok:12:13,singleton -> afterok:12(unfulfilled),afterok:13(unfulfilled),singleton(unfulfilled)。"""
+    mark = "?" if "?" in text else ","
+    found = []
+    for part in text.split(mark):
+        kind, *targets = part.split(":")
+        found += [f"{kind}:{target}(unfulfilled)" for target in targets] or [f"{kind}(unfulfilled)"]
+    return mark.join(dict.fromkeys(found))
+
+
+# output_path 要用到的字段。
+OUTPUT_FIELDS = (
+    "standard_output standard_error standard_input current_working_directory array_job_id array_task_id job_id "
+    "user_name name batch_host interactive"
+)
+
+
+def output_path(job: Job, name: str) -> str:
+    """standard_output、standard_error、standard_input 的全路径；能确定的 % 都展开（节点名等还没有分配的留着）。"""
+    default = "slurm-%A_%a.out" if job.get("array_job_id") is not None else "slurm-%j.out"
+    pattern = job.get(name) or {"standard_input": "/dev/null"}.get(name) or job.get("standard_output") or default
+    values = {
+        "%A": job["array_job_id"] or job["job_id"],
+        "%j": job["job_id"],
+        "%J": job["job_id"],
+        "%u": job["user_name"],
+        "%x": job["name"],
+    }
+    if job.get("array_task_id") is not None:
+        values["%a"] = job["array_task_id"]
+    if job.get("batch_host"):
+        values["%N"] = job["batch_host"]
+    for mark, value in values.items():
+        pattern = pattern.replace(mark, str(value))
+    return pattern if pattern.startswith("/") else f"{job['current_working_directory']}/{pattern}"
+
+
+def cluster_name() -> str:
+    """集群的名字：作业里是真的，别处是缺省的。"""
+    return os.environ.get("SLURM_CLUSTER_NAME") or "scns"
+
+
+def require_own_cluster(option: str | None) -> None:
+    """-M 与 SLURM_CLUSTERS：只有一个集群，写 all 或它的名字都可以；别的抛 Fatal。"""
+    text = os.environ.get("SLURM_CLUSTERS") if option is None else option
+    place = "SLURM_CLUSTERS" if option is None else "--cluster"
+    for name in (text or "").split(","):
+        if name.strip() not in ("", "all", cluster_name()):
+            raise Fatal(
+                f"No cluster '{name.strip()}' known by database.",
+                f"'{name.strip()}' can't be reached now, or it is an invalid entry for {place}.  "
+                "Use 'sacctmgr list clusters' to see available clusters.",
+            )
+
+
+def over_subscribe(job: Job) -> str:
+    """OVER_SUBSCRIBE：独占是 NO，共享是 YES，其余 OK。"""
+    return "NO" if job.get("exclusive") else "YES" if job.get("oversubscribe") else "OK"
+
+
+def text(name: str, missing: str = "(null)") -> Callable[[Job], str]:
+    """原样的一个字段；没有则为 missing。"""
+    return lambda job: str(job[name]) if job.get(name) not in (None, "") else missing

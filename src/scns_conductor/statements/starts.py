@@ -1,0 +1,201 @@
+"""启动：把一个周期里计划好的启动一次写进数据库。
+
+一条语句完成：核对栅栏与版本、改状态、拆出数组任务、写分配、加节点计数、记事件。
+要么全部成立，要么（节点计数越界、被接管）一个也不成立；被取消或修改过的作业只是自己落选。
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from scns_conductor.core.models import Job, JobSpec
+from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
+
+# 数组任务的行沿用数组行的要求；脚本、参数与环境只存在数组行里，用到时按 array_job_id 取。
+_SHARED_FIELDS = frozenset({"argv", "environment", "array"})
+_SPEC_COLUMNS = [name for name in JobSpec.model_fields if name not in _SHARED_FIELDS]
+_SPLIT_VALUES = [
+    f"coalesce(p.{column}, m.{column})" if column in ("time_limit", "partition") else f"m.{column}"
+    for column in _SPEC_COLUMNS
+]
+assert set(_SPEC_COLUMNS) <= set(Job.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """一次启动在一个节点上的份额：内存 MiB；gres 如 {'gpu:a100': 2}。"""
+
+    node_name: str
+    cpus: int
+    memory: int
+    gres: dict[str, int]
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """一次启动。
+
+    task_id 是要从数组行拆出来的任务的序号，不是数组行则为 None；
+    becomes_task 表示这是最后一个任务，数组行自身成为它。
+    """
+
+    job_id: int
+    revision: int
+    task_id: int | None
+    becomes_task: bool
+    node_list: str
+    shares: tuple[Share, ...]
+    gres_text: str | None = None
+    # --time-min 的作业得到的时限（秒）；None 是作业自己的。
+    time_limit: int | None = None
+    # 列了几个分区的作业在哪个里启动；None 是作业自己的。
+    partition: str | None = None
+
+
+@dataclass(slots=True)
+class Started:
+    """写成了的启动：index 是在所给列表里的下标，job_id 是（可能新拆出来的）作业号。"""
+
+    index: int
+    job_id: int
+    restart_count: int
+
+
+# 与 plan 的连接说的是同一件事，但要写出来：队列一会儿空、一会儿十万个，统计跟不上，规划器以为 jobs_pending 只有
+# 几行，就从头扫它；有了这一句，最坏也只按号去找。
+_THESE = "j.job_id = ANY(CAST(%(job_ids)s AS bigint[]))"
+
+_COMMIT = HotStatement(
+    f"""
+    WITH fence AS MATERIALIZED (SELECT epoch FROM scheduler_leader WHERE epoch = %(epoch)s),
+    plan AS (
+      SELECT * FROM json_to_recordset(CAST(%(plan)s AS json))
+      AS p(k integer, job_id bigint, task_id integer, becomes boolean, revision integer, node_list text,
+        batch_host text, nodes integer, cpus integer, memory bigint, gres text, time_limit bigint, partition text,
+        shares jsonb)
+    ),
+    array_part AS (
+      SELECT job_id, min(revision) AS revision, range_agg(int4range(task_id, task_id + 1)) AS tasks,
+             bool_or(becomes) AS whole
+      FROM plan WHERE task_id IS NOT NULL GROUP BY job_id
+    ),
+    started_rows AS (
+      UPDATE jobs AS j SET
+        state = 'RUNNING', reason = 'None', error_msg = NULL, start_time = clock_timestamp(), end_time = NULL,
+        eligible_time = coalesce(j.eligible_time, j.submit_time), expected_start_time = NULL,
+        node_list = p.node_list, batch_host = p.batch_host, allocated_nodes = p.nodes, allocated_cpus = p.cpus,
+        allocated_memory = p.memory, allocated_gres = p.gres, time_limit = coalesce(p.time_limit, j.time_limit),
+        partition = coalesce(p.partition, j.partition),
+        requested_partitions = CASE WHEN p.partition IS NOT NULL THEN j.partition END,
+        array_task_id = coalesce(j.array_base + j.array_step * p.task_id, j.array_task_id), array_remaining = NULL
+      FROM plan AS p LEFT JOIN array_part AS t ON t.job_id = p.job_id
+      WHERE j.job_id = p.job_id AND {_THESE} AND (p.task_id IS NULL OR (p.becomes AND j.array_remaining = t.tasks))
+        AND j.state = 'PENDING' AND j.hold IS NULL AND j.revision = p.revision AND EXISTS (SELECT FROM fence)
+      RETURNING p.k, j.job_id, j.restart_count, p.node_list, p.shares
+    ),
+    taken AS (
+      UPDATE jobs AS j SET array_remaining = j.array_remaining - t.tasks
+      FROM array_part AS t
+      WHERE j.job_id = t.job_id AND {_THESE} AND NOT t.whole AND j.array_remaining @> t.tasks
+        AND j.state = 'PENDING' AND j.hold IS NULL AND j.revision = t.revision AND EXISTS (SELECT FROM fence)
+      RETURNING j.job_id
+    ),
+    numbered AS MATERIALIZED (
+      SELECT q.*, nextval('jobs_job_id_seq') AS new_id FROM (
+        SELECT p.* FROM plan AS p
+        WHERE p.task_id IS NOT NULL AND NOT p.becomes
+          AND p.job_id IN (SELECT job_id FROM taken UNION ALL SELECT job_id FROM started_rows)
+        ORDER BY p.k) AS q
+    ),
+    split AS (
+      INSERT INTO jobs (job_id, {", ".join(_SPEC_COLUMNS)}, requested_partitions, array_job_id, array_task_id,
+        array_base, array_step, array_max_tasks, state, submit_time, eligible_time, start_time, node_list, batch_host,
+        allocated_nodes, allocated_cpus, allocated_memory, allocated_gres)
+      SELECT p.new_id, {", ".join(_SPLIT_VALUES)},
+        CASE WHEN p.partition IS NOT NULL THEN m.partition END, m.job_id,
+        m.array_base + m.array_step * p.task_id, m.array_base, m.array_step, m.array_max_tasks, 'RUNNING',
+        m.submit_time, coalesce(m.eligible_time, m.submit_time), clock_timestamp(), p.node_list, p.batch_host,
+        p.nodes, p.cpus, p.memory, p.gres
+      FROM numbered AS p JOIN jobs AS m ON m.job_id = p.job_id
+    ),
+    started AS (
+      SELECT k, job_id, restart_count, node_list, shares FROM started_rows
+      UNION ALL
+      SELECT k, new_id, 0, node_list, shares FROM numbered
+    ),
+    allocated AS (
+      INSERT INTO resource_allocations (job_id, restart_count, node_name, node_index, cpus, memory, gres, tasks)
+      SELECT s.job_id, s.restart_count, a.node_name, a.node_index, a.cpus, a.memory, a.gres, a.tasks
+      FROM started AS s CROSS JOIN LATERAL jsonb_to_recordset(s.shares)
+        AS a(node_name text, node_index integer, cpus integer, memory bigint, gres jsonb, tasks integer)
+      RETURNING node_name, cpus, memory, gres
+    ),
+    added AS (
+      SELECT node_name, sum(cpus)::integer AS cpus, sum(memory)::bigint AS memory, scns_gres_sum(gres) AS gres
+      FROM allocated GROUP BY node_name
+    ),
+    locked AS (
+      SELECT n.name FROM nodes AS n JOIN added ON added.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
+    ),
+    counted AS (
+      UPDATE nodes AS n SET
+        allocated_cpus = n.allocated_cpus + added.cpus,
+        allocated_memory = n.allocated_memory + added.memory,
+        allocated_gres = scns_gres_add(n.allocated_gres, added.gres, 1)
+      FROM added JOIN locked ON locked.name = added.node_name
+      WHERE n.name = added.node_name
+    ),
+    recorded AS (
+      INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message)
+      SELECT job_id, restart_count, 'PENDING', 'RUNNING', 'start', 'scheduler', '分配到 ' || node_list FROM started
+    )
+    SELECT k, job_id, restart_count FROM started ORDER BY k
+    """
+)
+
+
+def commit_starts(connection: Connection, epoch: int, starts: Iterable[Start]) -> list[Started]:
+    """写下一批启动，返回真正成立的；被取消、修改或保留的作业不在其中。
+
+    一条语句，在调用者的事务里执行，自动提交的连接上自成一个事务。
+    节点计数越界时 PostgreSQL 报 CheckViolation，整批作废，调用者应当重新装载再计划。
+    """
+    plan = [_plan_row(index, start) for index, start in enumerate(starts)]
+    if not plan:
+        return []
+    job_ids = ids_text({row["job_id"] for row in plan})
+    started = _COMMIT.execute(connection, {"epoch": epoch, "plan": rows_text(plan), "job_ids": job_ids}).all()
+    return [Started(row.k, row.job_id, row.restart_count) for row in started]
+
+
+def _plan_row(index: int, start: Start) -> dict[str, Any]:
+    shares = start.shares
+    return {
+        "k": index,
+        "job_id": start.job_id,
+        "task_id": start.task_id,
+        "becomes": start.becomes_task,
+        "revision": start.revision,
+        "node_list": start.node_list,
+        "batch_host": shares[0].node_name,
+        "nodes": len(shares),
+        "cpus": sum(share.cpus for share in shares),
+        "memory": sum(share.memory for share in shares),
+        "gres": start.gres_text,
+        "time_limit": start.time_limit,
+        "partition": start.partition,
+        "shares": [
+            {
+                "node_name": share.node_name,
+                "node_index": node_index,
+                "cpus": share.cpus,
+                "memory": share.memory,
+                "gres": share.gres,
+                "tasks": share.tasks,
+            }
+            for node_index, share in enumerate(shares)
+        ],
+    }

@@ -1,0 +1,150 @@
+"""在本节点上给每个作业挑具体的核与加速卡：各作业互不相交，作业结束才归还。"""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from scns_conductor.worker.agent.devices import Accelerator
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """cpu_ids 为 None 表示不绑核；gres_ids 如 {'gpu:a100': [0, 1]}。"""
+
+    cpu_ids: tuple[int, ...] | None
+    gres_ids: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def accelerator_ids(self) -> list[int]:
+        """全部加速卡的序号。"""
+        return sorted(index for name, ids in self.gres_ids.items() if name.split(":")[0] == "gpu" for index in ids)
+
+
+class CorePool:
+    """空闲的核与卡。线程安全：认领的线程取，收尾的线程在提交之后还。键是（作业号，尝试）。
+
+    任何时候一个核、一块卡至多属于一个键：取不到、占不下的如实说，绝不两个作业各拿一份。
+    """
+
+    def __init__(self, cores: Sequence[int], accelerators: Sequence[Accelerator]) -> None:
+        self._lock = threading.Lock()
+        self._cores = frozenset(cores)
+        self._free_cores = set(cores)
+        self._models = {card.index: card.model for card in accelerators}
+        self._free_cards = set(self._models)
+        self._held: dict[tuple[int, int], Binding] = {}
+        self._returned: set[tuple[int, int]] = set()
+
+    @property
+    def binds(self) -> bool:
+        """有没有核或卡可绑；没有就不必记。"""
+        return bool(self._cores or self._models)
+
+    def take(self, owner: tuple[int, int], cpus: int, gres: Mapping[str, int], *, unbound: bool) -> Binding | None:
+        """取 cpus 个核与所要的卡，尽量取相邻的；已经占着的照旧。卡不够时什么也不取，返回 None。
+
+        核不够：unbound 为真则不绑核，否则也是 None。要的比实有的还多（共享、声明得多）总是不绑核。
+        """
+        with self._lock:
+            held = self._held.get(owner)
+            if held is not None:
+                return held
+            cores = self._pick_cores(cpus)
+            if cores is None and 0 < cpus <= len(self._cores) and not unbound:
+                return None
+            gres_ids = self._pick_cards(gres)
+            if gres_ids is None:
+                return None
+            return self._hold(owner, Binding(cores, gres_ids))
+
+    def cores_within(self, leaving: Iterable[tuple[int, int]]) -> int:
+        """空闲的核，加上这些键占着的，一共几个。"""
+        with self._lock:
+            cores = set(self._free_cores)
+            for owner in leaving:
+                if owner in self._held:
+                    cores.update(self._held[owner].cpu_ids or ())
+            return len(cores & self._cores)
+
+    def binding_of(self, owner: tuple[int, int]) -> Binding:
+        """它占着的；没有占的是空的。"""
+        with self._lock:
+            return self._held.get(owner, Binding(None))
+
+    def note_returns(self) -> None:
+        """从这里起归还了的，restore 不再占：读数据库与占住之间，它也许已经结束。"""
+        with self._lock:
+            self._returned.clear()
+
+    def restore(
+        self, owner: tuple[int, int], cpu_ids: Iterable[int] | None, gres_ids: Mapping[str, list[int]]
+    ) -> list[tuple[int, int]]:
+        """代理重启后，按数据库里的记录重新占住正在运行的作业的核与卡；返回已经占着其中一些的别的键。
+
+        别人占着的不动，只占没有人占的那些：它们至少不会再给第三个。
+        """
+        wanted = Binding(tuple(cpu_ids) if cpu_ids is not None else None, dict(gres_ids))
+        with self._lock:
+            if owner in self._held or owner in self._returned:
+                return []
+            cores, cards = set(wanted.cpu_ids or ()) & self._cores, set(wanted.accelerator_ids) & self._models.keys()
+            rivals = [
+                other
+                for other, held in self._held.items()
+                if cores & set(held.cpu_ids or ()) or cards & set(held.accelerator_ids)
+            ]
+            if rivals:
+                taken = cards - self._free_cards
+                wanted = Binding(
+                    tuple(sorted(cores & self._free_cores)) if wanted.cpu_ids is not None else None,
+                    {name: [index for index in ids if index not in taken] for name, ids in wanted.gres_ids.items()},
+                )
+            self._hold(owner, wanted)
+            return rivals
+
+    def give_back(self, owner: tuple[int, int]) -> bool:
+        """归还；没有占用的什么也不做，返回 False。只在数据库里的份额释放之后才可以调用。"""
+        with self._lock:
+            self._returned.add(owner)
+            binding = self._held.pop(owner, None)
+            if binding is None:
+                return False
+            self._free_cores.update(self._cores & set(binding.cpu_ids or ()))
+            self._free_cards.update(self._models.keys() & set(binding.accelerator_ids))
+            return True
+
+    def keep_only(self, owners: set[tuple[int, int]], job_ids: Sequence[int] | None) -> None:
+        """归还不在 owners 里的；job_ids 不为 None 时只看这些作业的。"""
+        with self._lock:
+            gone = [owner for owner in self._held if owner not in owners and (job_ids is None or owner[0] in job_ids)]
+        for owner in gone:
+            self.give_back(owner)
+
+    def _hold(self, owner: tuple[int, int], binding: Binding) -> Binding:
+        self._held[owner] = binding
+        self._free_cores.difference_update(binding.cpu_ids or ())
+        self._free_cards.difference_update(binding.accelerator_ids)
+        return binding
+
+    def _pick_cores(self, count: int) -> tuple[int, ...] | None:
+        if count <= 0 or count > len(self._free_cores):
+            return None
+        ordered = sorted(self._free_cores)
+        # 相邻的核多半同在一个 NUMA 节点、共享缓存：取跨度最小的一段。
+        best = min(range(len(ordered) - count + 1), key=lambda at: ordered[at + count - 1] - ordered[at])
+        return tuple(ordered[best : best + count])
+
+    def _pick_cards(self, gres: Mapping[str, int]) -> dict[str, list[int]] | None:
+        """各取各的，指名型号的先挑；有一样不够就是 None。"""
+        free = set(self._free_cards)
+        found: dict[str, list[int]] = {}
+        for name, count in sorted(gres.items(), key=lambda item: ":" not in item[0]):
+            kind, _, model = name.partition(":")
+            if kind != "gpu" or count <= 0:
+                continue
+            fitting = sorted(index for index in free if not model or self._models[index] == model)[:count]
+            if len(fitting) < count:
+                return None
+            free.difference_update(fitting)
+            found[name] = fitting
+        return found

@@ -1,0 +1,88 @@
+"""心跳：告诉数据库本节点还在，顺便量两边的时钟差；发现自己被标成下线就报告给代理。"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from scns_conductor.core.incarnation import SEEN
+from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
+from scns_conductor.worker.agent.database_memory import DatabaseIncomplete, DatabaseMemory, Seen
+from scns_conductor.worker.agent.devices import free_memory_mb
+
+logger = logging.getLogger(__name__)
+
+_BEAT = sa.text(
+    f"""
+    UPDATE nodes SET last_heartbeat = clock_timestamp(), cpu_load = :cpu_load, free_memory = :free_memory,
+      beat = beat + 1
+    WHERE name = :name
+    RETURNING state, beat, {SEEN}, extract(epoch FROM clock_timestamp())::double precision AS database_now
+    """
+)
+
+
+class Heartbeat:
+    """一个线程。on_clock 收到（数据库的现在，往返前、后的开机秒）。
+
+    on_not_up 在节点不是 UP、没有了（GONE）、或数据库不是记得的那个（RESTORED）时被调用。
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        node_name: str,
+        interval_s: float,
+        memory: DatabaseMemory,
+        *,
+        on_clock: Callable[[float, float, float], None],
+        on_not_up: Callable[[str], None],
+    ) -> None:
+        self._engine = engine
+        self._node_name = node_name
+        self._interval_s = interval_s
+        self._memory = memory
+        self._on_clock = on_clock
+        self._on_not_up = on_not_up
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """开始。"""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """停止。"""
+        self._stopping.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_s):
+            try:
+                self.beat()
+            except DATABASE_ERRORS as error:
+                logger.warning("heartbeat_failed", extra={"node": self._node_name, "error": reason_of(error)})
+            except DatabaseIncomplete as error:
+                logger.warning("heartbeat_failed", extra={"node": self._node_name, "error": str(error)})
+
+    def beat(self) -> None:
+        """一次心跳；数据库不在时抛 DATABASE_ERRORS。"""
+        before = time.clock_gettime(time.CLOCK_BOOTTIME)
+        values = {"name": self._node_name, "cpu_load": os.getloadavg()[0], "free_memory": free_memory_mb()}
+        with self._memory.lock:
+            with self._engine.begin() as connection:
+                row = connection.execute(_BEAT, values).one_or_none()
+            after = time.clock_gettime(time.CLOCK_BOOTTIME)
+            known = row is None or self._memory.agrees(Seen(row.incarnation, row.beat, row.last_job_id))
+        if row is None:
+            self._on_not_up("GONE")
+            return
+        self._on_clock(row.database_now, before, after)
+        if not known:
+            self._on_not_up("RESTORED")
+        elif row.state != "UP":
+            self._on_not_up(row.state)

@@ -1,0 +1,170 @@
+"""作业的环境变量：干净的底子，加作业自己的，再加 SLURM_* 与 SCNS_*（sbatch(1) 的 OUTPUT ENVIRONMENT VARIABLES）。"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scns_conductor.core.task_layout import repeat_list
+from scns_conductor.statements.claims import ClaimedJob
+from scns_conductor.worker.agent.core_binding import Binding
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """与作业无关、属于节点与集群的值。passed_on 是要原样带给作业的变量（如客户端找 API 用的 SCNS_URL）。"""
+
+    cluster_name: str
+    node_name: str
+    node_address: str
+    search_path: str
+    language: str
+    visibility_variables: tuple[str, ...]
+    passed_on: Mapping[str, str]
+    # 交换机路径，如 core/rack1；没有是空的。
+    topology: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """作业的用户在本节点上的登录信息。"""
+
+    user_name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+    shell: str
+
+
+def job_environment(job: ClaimedJob, binding: Binding, login: Login, node: NodeContext) -> dict[str, str]:
+    """脚本的完整环境。作业自己的值胜过底子，调度系统的值胜过一切。"""
+    environment = {
+        "PATH": node.search_path,
+        "HOME": login.home,
+        "USER": login.user_name,
+        "LOGNAME": login.user_name,
+        "SHELL": login.shell,
+        "LANG": node.language,
+        **node.passed_on,
+        **job.environment,
+        **_slurm_variables(job, login, node),
+        **_array_variables(job),
+        **_device_variables(binding, node),
+    }
+    environment |= {
+        "SCNS_JOB_ID": str(job.job_id),
+        "SCNS_JOB_NAME": job.name,
+        "SCNS_ATTEMPT": str(job.restart_count),
+        "SCNS_NODE_NAME": node.node_name,
+        "SCNS_CLUSTER_NAME": node.cluster_name,
+    }
+    return environment
+
+
+def _slurm_variables(job: ClaimedJob, login: Login, node: NodeContext) -> dict[str, str]:
+    peers = len(job.peer_tasks) or 1
+    values = {
+        "SLURM_JOB_ID": job.job_id,
+        "SLURM_JOBID": job.job_id,
+        "SLURM_JOB_NAME": job.name,
+        "SLURM_JOB_USER": job.user_name,
+        "SLURM_JOB_UID": login.uid,
+        "SLURM_JOB_GID": login.gid,
+        "SLURM_JOB_ACCOUNT": job.account,
+        "SLURM_JOB_QOS": job.qos,
+        "SLURM_JOB_RESERVATION": job.reservation,
+        "SLURM_JOB_PARTITION": job.partition.split(",")[0],
+        "SLURM_JOB_NODELIST": job.node_list,
+        "SLURM_NODELIST": job.node_list,
+        "SLURM_JOB_NUM_NODES": peers,
+        "SLURM_NNODES": peers,
+        "SLURM_JOB_CPUS_PER_NODE": repeat_list(job.peer_cpus),
+        "SLURM_TASKS_PER_NODE": repeat_list(job.peer_tasks),
+        "SLURM_NTASKS": job.tasks,
+        "SLURM_NPROCS": job.tasks,
+        "SLURM_NTASKS_PER_NODE": job.tasks_per_node,
+        "SLURM_CPUS_PER_TASK": job.cpus_per_task,
+        "SLURM_CPUS_ON_NODE": job.cpus,
+        # --mem=0 是整个节点的内存：Slurm 不写这个变量。
+        "SLURM_MEM_PER_NODE": job.memory_per_node or None,
+        "SLURM_MEM_PER_CPU": job.memory_per_cpu,
+        "SLURM_SUBMIT_DIR": job.current_working_directory,
+        "SLURM_SUBMIT_HOST": job.submit_host or node.node_name,
+        "SLURM_CLUSTER_NAME": node.cluster_name,
+        "SLURMD_NODENAME": node.node_name,
+        "SLURM_LAUNCH_NODE_IPADDR": node.node_address,
+        "SLURM_NODEID": job.node_index,
+        "SLURM_PROCID": 0,
+        "SLURM_LOCALID": 0,
+        "SLURM_GTIDS": 0,
+        "SLURM_PRIO_PROCESS": 0,
+        "SLURM_NODE_ALIASES": "(null)",
+        **_topology_variables(node),
+        "SLURM_RESTART_COUNT": job.restart_count or None,
+        "SLURM_DISTRIBUTION": job.distribution.partition("=")[0] if job.distribution else None,
+        "SLURM_DIST_PLANESIZE": (job.distribution or "").partition("=")[2] or None,
+        "SLURM_JOB_CONSTRAINTS": job.constraints,
+        "SLURM_JOB_START_TIME": int(job.start_epoch),
+        "SLURM_JOB_END_TIME": int(job.start_epoch + job.time_limit) if job.time_limit else None,
+    }
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _topology_variables(node: NodeContext) -> dict[str, str]:
+    """switch.switch.节点 与 各段是什么（sbatch(1) 的 SLURM_TOPOLOGY_ADDR）。"""
+    parts = [part for part in node.topology.split("/") if part]
+    return {
+        "SLURM_TOPOLOGY_ADDR": ".".join([*parts, node.node_name]),
+        "SLURM_TOPOLOGY_ADDR_PATTERN": ".".join([*("switch" for _ in parts), "node"]),
+    }
+
+
+def _array_variables(job: ClaimedJob) -> dict[str, str]:
+    if job.array_task_id is None:
+        return {}
+    variables = {
+        "SLURM_ARRAY_JOB_ID": str(job.array_job_id or job.job_id),
+        "SLURM_ARRAY_TASK_ID": str(job.array_task_id),
+    }
+    if job.array_spec:
+        bounds = array_bounds(job.array_spec)
+        if bounds is not None:
+            low, high, count, step = bounds
+            variables |= {
+                "SLURM_ARRAY_TASK_MIN": str(low),
+                "SLURM_ARRAY_TASK_MAX": str(high),
+                "SLURM_ARRAY_TASK_COUNT": str(count),
+                "SLURM_ARRAY_TASK_STEP": str(step),
+            }
+    return variables
+
+
+def array_bounds(text: str) -> tuple[int, int, int, int] | None:
+    """'0-9:3,20%4' -> (最小, 最大, 个数, 步长)；写法认不出返回 None（提交时已经查过，这里只为变量）。"""
+    low = high = None
+    count, steps = 0, []
+    for part in text.split("%")[0].split(","):
+        span, _, step_text = part.strip().partition(":")
+        first, dash, last = span.partition("-")
+        numbers = [first, last if dash else first, step_text or "1"]
+        if not all(number.isdigit() for number in numbers):
+            return None
+        start, stop, step = map(int, numbers)
+        if step < 1 or stop < start:
+            return None
+        stop = start + (stop - start) // step * step
+        low = start if low is None else min(low, start)
+        high = stop if high is None else max(high, stop)
+        count += (stop - start) // step + 1
+        steps.append(step)
+    if low is None or high is None:
+        return None
+    return low, high, count, steps[0] if len(steps) == 1 else 1
+
+
+def _device_variables(binding: Binding, node: NodeContext) -> dict[str, str]:
+    """分到的卡；节点有卡而作业没有要的，写成空，免得无意中用了别人的。"""
+    visible = ",".join(map(str, binding.accelerator_ids))
+    variables = dict.fromkeys(node.visibility_variables, visible)
+    if visible:
+        variables |= {"SLURM_JOB_GPUS": visible, "SLURM_GPUS_ON_NODE": str(len(binding.accelerator_ids))}
+    return variables

@@ -1,0 +1,75 @@
+"""读运行中作业的输出：API 与节点不共享文件系统时，经总线来问，答案写进数据库。以作业用户的身份读。"""
+
+import base64
+import logging
+import os
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from scns_conductor.core.output_path import OutputFields, job_output_paths
+from scns_conductor.statements.inbox import answer_insert, notify_answer
+from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
+from scns_conductor.worker.host.user_files import read_range
+
+MAX_READ_BYTES = 1024**2
+
+logger = logging.getLogger(__name__)
+
+_JOB = sa.text(
+    """
+    SELECT job_id, name, user_name, array_job_id, array_task_id, restart_count, current_working_directory,
+      standard_output, standard_error, interactive
+    FROM jobs WHERE job_id = :job_id
+    """
+)
+
+
+def answer_read_log(engine: Engine, context: LaunchContext, payload: dict[str, Any]) -> None:
+    """payload：request_id、job_id、stream（stdout 或 stderr）、offset（负数从末尾倒数）、length。
+
+    回答：{"data": base64, "total": 文件总长, "offset": 起点, "path"} 或 {"code", "error"}。
+    """
+    answer = _read(engine, context, payload)
+    request_id = str(payload["request_id"])
+    with engine.begin() as connection:
+        connection.execute(answer_insert(request_id, answer))
+        connection.execute(notify_answer(request_id))
+
+
+def _read(engine: Engine, context: LaunchContext, payload: dict[str, Any]) -> dict[str, Any]:
+    with engine.connect() as connection:
+        job = connection.execute(_JOB, {"job_id": int(payload["job_id"])}).one_or_none()
+    if job is None or job.interactive:
+        return {"code": "no_output", "error": "这个作业没有输出文件"}
+    fields = OutputFields(
+        job_id=job.job_id,
+        job_name=job.name,
+        user_name=job.user_name,
+        node_name=context.node.node_name,
+        array_job_id=job.array_job_id,
+        array_task_id=job.array_task_id,
+        restart_count=job.restart_count,
+    )
+    stdout, stderr = job_output_paths(job.standard_output, job.standard_error, fields, job.current_working_directory)
+    path = stdout if payload.get("stream", "stdout") == "stdout" else stderr or stdout
+    offset, length = int(payload.get("offset", 0)), min(int(payload.get("length", MAX_READ_BYTES)), MAX_READ_BYTES)
+    try:
+        login = context.login(job.user_name)
+        switch = login.uid != os.geteuid()
+        data, total = read_range(
+            path,
+            offset,
+            length,
+            uid=login.uid if switch else None,
+            gid=login.gid if switch else None,
+            groups=login.groups if switch else None,
+        )
+    except FileNotFoundError:
+        return {"code": "not_yet", "error": f"{path} 还不存在", "path": path}
+    except (OSError, LaunchRefused) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return {"code": "unreadable", "error": f"读不了 {path}：{reason}", "path": path}
+    start = max(0, total + offset) if offset < 0 else offset
+    return {"data": base64.b64encode(data).decode(), "total": total, "offset": start, "path": path}

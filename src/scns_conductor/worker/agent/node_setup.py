@@ -1,0 +1,88 @@
+"""代理开工之前：目录、独占锁、作业环境里属于节点的值。"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import sys
+
+from scns_conductor.core.errors import SettingsError
+from scns_conductor.core.settings import Settings
+from scns_conductor.worker.agent.devices import NodeInventory
+from scns_conductor.worker.agent.job_environment import NodeContext
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# 作业里的客户端命令靠它们找到 API；多用户时只带地址，令牌各人自备。
+PASSED_ON_ALWAYS = ("SCNS_URL",)
+PASSED_ON_SINGLE_USER = ("SCNS_DATA_DIR", "SCNS_TOKEN_FILE")
+
+
+def node_context(settings: Settings, inventory: NodeInventory) -> NodeContext:
+    """作业环境里属于节点的值。"""
+    programs = os.path.dirname(sys.executable)
+    base = os.environ.get("PATH", SYSTEM_PATH) if settings.single_user else SYSTEM_PATH
+    search_path = base if programs in base.split(":") else f"{base}:{programs}"
+    names = PASSED_ON_ALWAYS + (PASSED_ON_SINGLE_USER if settings.single_user else ())
+    passed_on = {name: os.environ[name] for name in names if name in os.environ}
+    if settings.single_user:
+        passed_on.setdefault("SCNS_DATA_DIR", str(settings.data_dir))
+    vendors = {card.vendor for card in inventory.accelerators}
+    visibility = []
+    if vendors & {"nvidia", "none"}:
+        visibility.append("CUDA_VISIBLE_DEVICES")
+    if "ascend" in vendors:
+        visibility.append("ASCEND_RT_VISIBLE_DEVICES")
+    return NodeContext(
+        cluster_name=settings.cluster_name,
+        node_name=settings.node_name,
+        node_address=settings.node_address or settings.node_name,
+        search_path=search_path,
+        language=os.environ.get("LANG", "C.UTF-8"),
+        visibility_variables=tuple(visibility),
+        passed_on=passed_on,
+        topology=settings.node_topology or "",
+    )
+
+
+def prepare_directories(settings: Settings) -> None:
+    """建立工作目录（0700）与脚本目录：多用户时脚本目录 0711，用户走得进去、看不见别人的、改不了任何东西。"""
+    settings.spool_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.spool_path.chmod(0o700)
+    settings.script_path.mkdir(parents=True, exist_ok=True, mode=0o711)
+    if settings.script_path.stat().st_uid == os.geteuid():
+        settings.script_path.chmod(0o700 if settings.single_user else 0o711)
+
+
+def token_secret(settings: Settings) -> bytes | None:
+    """算作业令牌的密钥：本节点自己的，0600，代理重启后不变；单用户模式没有。"""
+    if settings.single_user:
+        return None
+    settings.spool_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = settings.spool_path / "job-token.key"
+    with contextlib.suppress(FileExistsError):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(fd)
+    secret = path.read_bytes()
+    if len(secret) != 32:
+        raise SettingsError(f"{path} 的长度不对；请删除它，代理会重新生成（运行中的作业要重启才有新令牌）")
+    return secret
+
+
+def lock_spool(settings: Settings) -> int:
+    """一个工作目录只许一个代理；已有一个时抛 SettingsError。"""
+    fd = os.open(settings.spool_path / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        os.close(fd)
+        raise SettingsError(
+            f"节点 {settings.node_name} 已有一个代理在运行（进程 {holder}，目录 {settings.spool_path}）；"
+            "同一台机器上再开一个节点请另给 SCNS_NODE_NAME"
+        ) from error
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd

@@ -1,0 +1,204 @@
+"""节点登记：有什么资源、能约束什么、何时开机。登记不等于可用，恢复完成之后才标成 UP。"""
+
+import json
+import logging
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import IntegrityError
+
+from scns_conductor import __version__
+from scns_conductor.core.errors import SettingsError
+from scns_conductor.core.incarnation import SEEN
+from scns_conductor.core.settings import Settings
+from scns_conductor.statements.inbox import inbox_insert, notify_inbox
+from scns_conductor.worker.agent.database_memory import Seen
+from scns_conductor.worker.agent.devices import NodeInventory
+
+logger = logging.getLogger(__name__)
+
+# 已分配的比新声明的多时（例如带着运行中的作业把 --cpus 调小），先保住已分配的，等释放后再登记成新值。
+_REGISTER = sa.text(
+    f"""
+    INSERT INTO nodes AS n (name, address, cpus, memory, temporary_disk, gres, features, weight, topology, state,
+      registered_at, boot_id, boot_time, agent_version, architecture, operating_system, containment, beat)
+    VALUES (:name, :address, :cpus, :memory, :temporary_disk, CAST(:gres AS jsonb), CAST(:features AS text[]),
+      :weight, :topology, 'UNKNOWN', clock_timestamp(), :boot_id, to_timestamp(:boot_time), :agent_version,
+      :architecture, :operating_system, CAST(:containment AS jsonb), :beat + 1)
+    ON CONFLICT (name) DO UPDATE SET
+      address = excluded.address, cpus = greatest(excluded.cpus, n.allocated_cpus),
+      memory = greatest(excluded.memory, n.allocated_memory), temporary_disk = excluded.temporary_disk,
+      gres = CASE WHEN CAST(:keep_gres AS boolean) THEN n.gres ELSE excluded.gres END,
+      features = excluded.features, weight = excluded.weight, topology = excluded.topology,
+      registered_at = excluded.registered_at, boot_id = excluded.boot_id, boot_time = excluded.boot_time,
+      agent_version = excluded.agent_version, architecture = excluded.architecture,
+      operating_system = excluded.operating_system, containment = excluded.containment, beat = n.beat + 1
+    RETURNING n.beat, {SEEN}, extract(epoch FROM clock_timestamp())::double precision AS database_now
+    """
+)
+
+# 单用户的 API 以自己的身份读输出文件：它旁边不能有多用户的节点（作业写的链接会让它读别人的）。
+_OTHER_MODE = sa.text(
+    """
+    SELECT name FROM nodes
+    WHERE name <> :name AND state = 'UP' AND CAST(containment ->> 'single_user' AS boolean) <> :single_user LIMIT 1
+    """
+)
+
+_CONTAINMENT = sa.text("UPDATE nodes SET containment = containment || CAST(:containment AS jsonb) WHERE name = :name")
+
+# 管理员亲手下线的（reason_user 是人）不自动回来；代理与调度器标的，回来了就撤销。
+_MARK_UP = sa.text(
+    """
+    UPDATE nodes SET state = 'UP', last_heartbeat = clock_timestamp(),
+      reason = CASE WHEN drain THEN reason END, reason_user = CASE WHEN drain THEN reason_user END,
+      reason_time = CASE WHEN drain THEN reason_time END
+    WHERE name = :name AND (state <> 'DOWN' OR reason_user IS NULL OR reason_user = 'scheduler'
+                            OR reason_user LIKE 'agent@%')
+    RETURNING name
+    """
+)
+
+_MARK_DOWN = sa.text(
+    """
+    UPDATE nodes SET state = 'DOWN', reason = :reason, reason_user = :actor, reason_time = clock_timestamp()
+    WHERE name = :name AND state <> 'DOWN'
+    """
+)
+
+# 正常停下：调度器不再往这里放作业，运行中的照跑。从此刻起算失联的期限。排空、下线的原因不动。
+_MARK_STOPPED = sa.text(
+    """
+    UPDATE nodes SET state = 'UNKNOWN', last_heartbeat = clock_timestamp(),
+      reason = CASE WHEN drain THEN reason ELSE :reason END,
+      reason_user = CASE WHEN drain THEN reason_user ELSE :actor END,
+      reason_time = CASE WHEN drain THEN reason_time ELSE clock_timestamp() END
+    WHERE name = :name AND state <> 'DOWN'
+    """
+)
+
+_DRAIN = """
+    UPDATE nodes SET drain = true, reason = :reason, reason_user = :actor, reason_time = clock_timestamp()
+    WHERE name = :name AND NOT drain
+"""
+
+# 这个作业（数组的任务则连同别的任务）已经在别处启动失败过：多半是它的事，不为它再排空一个节点。
+_DRAIN_UNLESS_FAILED_ELSEWHERE = f"""
+    {_DRAIN}
+      AND NOT EXISTS (SELECT FROM job_events WHERE job_id = :job_id AND cause = 'launch_failed' AND actor <> :actor)
+      AND NOT EXISTS (SELECT FROM jobs AS j JOIN jobs AS other ON other.array_job_id = j.array_job_id
+                      WHERE j.job_id = :job_id AND other.job_id <> j.job_id AND other.hold = 'launch_failed')
+"""
+
+
+_UNDRAIN = sa.text(
+    """
+    UPDATE nodes SET drain = false, reason = NULL, reason_user = NULL, reason_time = NULL
+    WHERE name = :name AND drain AND reason = :reason AND reason_user = :actor
+    """
+)
+
+
+def register_node(
+    engine: Engine, settings: Settings, inventory: NodeInventory, containment: dict[str, Any], beat: int
+) -> tuple[float, Seen]:
+    """登记或更新本节点，返回数据库的现在（Unix 秒）与看到的；beat 是记得的心跳计数，数据库里没有这个节点时接着数。
+
+    同一个数据库上有另一种模式的节点在用时抛 SettingsError。
+    """
+    _require_one_mode(engine, settings)
+    values = {
+        "name": settings.node_name,
+        "address": settings.node_address or settings.node_name,
+        "cpus": inventory.cpus,
+        "memory": inventory.memory_mb,
+        "temporary_disk": inventory.temporary_disk_mb,
+        "gres": json.dumps(inventory.gres),
+        "features": settings.node_features,
+        "weight": settings.node_weight,
+        "topology": settings.node_topology,
+        "boot_id": inventory.boot_id,
+        "boot_time": inventory.boot_time,
+        "agent_version": __version__,
+        "architecture": inventory.architecture,
+        "operating_system": inventory.operating_system,
+        "containment": json.dumps({**containment, "single_user": settings.single_user}),
+        "beat": beat,
+    }
+    try:
+        return _register(engine, {**values, "keep_gres": False})
+    except IntegrityError:
+        logger.warning("gres_kept_until_released", extra={"node": settings.node_name, "declared": inventory.gres})
+        return _register(engine, {**values, "keep_gres": True})
+
+
+def record_containment(engine: Engine, node_name: str, containment: dict[str, Any]) -> None:
+    """牧守进程换过一个：它约束得了什么也许变了。"""
+    with engine.begin() as connection:
+        connection.execute(_CONTAINMENT, {"name": node_name, "containment": json.dumps(containment)})
+
+
+def _require_one_mode(engine: Engine, settings: Settings) -> None:
+    with engine.connect() as connection:
+        values = {"name": settings.node_name, "single_user": settings.single_user}
+        other = connection.execute(_OTHER_MODE, values).scalar_one_or_none()
+    if other is not None:
+        theirs, own = ("多", "单") if settings.single_user else ("单", "多")
+        raise SettingsError(
+            f"节点 {other} 是{theirs}用户模式，本节点是{own}用户模式，不能用同一个数据库；"
+            "请统一 SCNS_SINGLE_USER，或先停掉那个节点"
+        )
+
+
+def _register(engine: Engine, values: dict[str, Any]) -> tuple[float, Seen]:
+    with engine.begin() as connection:
+        row = connection.execute(_REGISTER, values).one()
+        connection.execute(inbox_insert("nodes", node_names=[values["name"]]))
+        connection.execute(notify_inbox())
+    return float(row.database_now), Seen(row.incarnation, row.beat, row.last_job_id)
+
+
+def mark_up(engine: Engine, node_name: str) -> bool:
+    """标成可用；管理员亲手下线的不动，返回 False。"""
+    return _change(engine, _MARK_UP, {"name": node_name}, node_name)
+
+
+def mark_down(engine: Engine, node_name: str, reason: str) -> None:
+    """标成不可用（正常停机），调度器不再往这里放作业。"""
+    _change(engine, _MARK_DOWN, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
+
+
+def mark_stopped(engine: Engine, node_name: str, reason: str) -> None:
+    """代理停下了，作业由牧守进程看着；调度器把还没有认领的收回去。管理员下线的不动。"""
+    _change(engine, _MARK_STOPPED, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
+
+
+def drain_node(engine: Engine, node_name: str, reason: str, *, job_id: int | None = None) -> bool:
+    """排空本节点并说明原因；已经在排空的不改原因，返回 False。
+
+    job_id 是在这里启动失败的作业：它在别的节点上也启动失败过的，不排空。
+    """
+    values = {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}
+    if job_id is None:
+        drained = _change(engine, sa.text(_DRAIN), values, node_name)
+    else:
+        statement = sa.text(_DRAIN_UNLESS_FAILED_ELSEWHERE)
+        drained = _change(engine, statement, {**values, "job_id": job_id}, node_name)
+    if drained:
+        logger.error("node_drained", extra={"node": node_name, "reason": reason})
+    return drained
+
+
+def undrain_node(engine: Engine, node_name: str, reason: str) -> None:
+    """撤销本节点自己为这个原因做的排空；别的排空不动。"""
+    _change(engine, _UNDRAIN, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
+
+
+def _change(engine: Engine, statement: sa.TextClause, values: dict[str, Any], node_name: str) -> bool:
+    with engine.begin() as connection:
+        changed = connection.execute(statement, values).rowcount > 0
+        if changed:
+            connection.execute(inbox_insert("nodes", node_names=[node_name]))
+            connection.execute(notify_inbox())
+    return changed

@@ -1,0 +1,282 @@
+"""代理一侧：牧守进程不在就启动它，连上它，发请求、收结束记录。线程安全。"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from scns_conductor.worker.wire.frames import SOCKET_NAME, FrameBuffer, WireError, encode
+from scns_conductor.worker.wire.launch_spec import LaunchSpec
+
+# 一个作业：（作业号，尝试或 None，哪一次启动）；没有第三项的是这个号的任何一次启动。
+Named = tuple[int, int | None] | tuple[int, int | None, int | None]
+START_WAIT_S = 15.0
+REQUEST_WAIT_S = 120.0
+SOURCE_ROOT = str(Path(__file__).resolve().parents[2])
+# -I -S：不看环境、不载入第三方包，牧守进程因此又小又快；-X utf8 使路径编码与语言设置无关。
+_BOOTSTRAP = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from scns_conductor.worker.shepherd.process import main; main(sys.argv[1:])"
+)
+
+
+class ShepherdError(Exception):
+    """牧守进程拒绝了请求；code 是它给的英文码。"""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ShepherdGone(Exception):
+    """与牧守进程的连接断了；重连（必要时重启它）之后再试。"""
+
+
+def start_shepherd(spool: Path, node: str, *, containment: str = "auto", idle_exit_s: float = 600) -> None:
+    """启动牧守进程，等到能连上；它自成会话，与代理的生死无关。起不来抛 ShepherdGone（中文原因）。"""
+    spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, SOURCE_ROOT]
+    command += ["--spool", str(spool), "--node", node, "--containment", containment]
+    command += ["--idle-exit-s", str(idle_exit_s)]
+    log_path = spool / "shepherd.log"
+    with open(log_path, "ab") as log, open(os.devnull, "rb") as null:
+        process = subprocess.Popen(
+            command,
+            stdin=null,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+        )
+    # 收尸交给一个守护线程：代理活着而牧守进程先死时，不留僵尸。
+    threading.Thread(target=process.wait, name="shepherd-wait", daemon=True).start()
+    deadline = time.monotonic() + START_WAIT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        # 连得上还不够：可能连到的是别人启动的，而自己的这个还在起步；等到拿到锁的就是它，或它已退出。
+        with contextlib.suppress(OSError, ValueError):
+            if int((spool / "shepherd.lock").read_text()) == process.pid:
+                _connect(spool).close()
+                return
+        time.sleep(0.01)
+    # 锁被占用（75）说明另一个进程同时启动了它，下面再试一次连接。
+    with contextlib.suppress(OSError):
+        _connect(spool).close()
+        return
+    tail = log_path.read_text(errors="replace")[-500:]
+    raise ShepherdGone(f"牧守进程没有起来（退出码 {process.poll()}）：{tail}")
+
+
+def _connect(spool: Path) -> socket.socket:
+    directory = os.open(spool, os.O_PATH | os.O_CLOEXEC)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(f"/proc/self/fd/{directory}/{SOCKET_NAME}")
+    except OSError:
+        connection.close()
+        raise
+    finally:
+        os.close(directory)
+    return connection
+
+
+class ShepherdClient:
+    """一条连接。on_ends 在读线程里被调用，收到一批结束记录；on_gone 在连接断开时调用一次。"""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        on_ends: Callable[[list[dict[str, Any]]], None] | None = None,
+        on_gone: Callable[[], None] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._on_ends = on_ends
+        self._on_gone = on_gone
+        self._ids = itertools.count(1)
+        self._send_lock = threading.Lock()
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._arrived = threading.Condition()
+        self._open = True
+        # 旧版的牧守进程不认得 launch_id（问候时才知道）：不给它看，它的作业照旧只按作业号与尝试认。
+        self._launch_ids = False
+        self._reader = threading.Thread(target=self._read, name="shepherd-reader", daemon=True)
+        self._reader.start()
+
+    @classmethod
+    def connect(
+        cls,
+        spool: Path,
+        node: str,
+        *,
+        containment: str = "auto",
+        on_ends: Callable[[list[dict[str, Any]]], None] | None = None,
+        on_gone: Callable[[], None] | None = None,
+        start: bool = True,
+    ) -> ShepherdClient:
+        """连上牧守进程；不在且 start 为真就先启动它。连不上抛 ShepherdGone。"""
+        try:
+            connection = _connect(spool)
+        except OSError as error:
+            if not start:
+                raise ShepherdGone(f"牧守进程不在：{error.strerror}") from error
+            start_shepherd(spool, node, containment=containment)
+            try:
+                connection = _connect(spool)
+            except OSError as again:
+                raise ShepherdGone(f"牧守进程连不上：{again.strerror}") from again
+        return cls(connection, on_ends, on_gone)
+
+    def _read(self) -> None:
+        frames = FrameBuffer()
+        while True:
+            try:
+                chunk = self._connection.recv(1024**2)
+                messages = frames.feed(chunk) if chunk else None
+            except (OSError, WireError):
+                messages = None
+            if messages is None:
+                break
+            for message in messages:
+                if message.get("event") == "ends":
+                    if self._on_ends is not None:
+                        self._on_ends(message["ends"])
+                    continue
+                with self._arrived:
+                    self._answers[message["id"]] = message
+                    self._arrived.notify_all()
+        with self._arrived:
+            self._open = False
+            self._arrived.notify_all()
+        if self._on_gone is not None:
+            self._on_gone()
+
+    def request(self, op: str, **fields: Any) -> dict[str, Any]:
+        """发一个请求，等它的回答。被拒绝抛 ShepherdError，连接断开抛 ShepherdGone。"""
+        return self._answer(op, self._ask(op, **fields))
+
+    def _ask(self, op: str, **fields: Any) -> int:
+        request_id = next(self._ids)
+        data = encode({"id": request_id, "op": op, **fields})
+        try:
+            with self._send_lock:
+                self._connection.sendall(data)
+        except OSError as error:
+            raise ShepherdGone(f"与牧守进程的连接断了：{error.strerror}") from error
+        return request_id
+
+    def _answer(self, op: str, request_id: int) -> dict[str, Any]:
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: request_id in self._answers or not self._open, REQUEST_WAIT_S):
+                raise ShepherdGone(f"牧守进程 {REQUEST_WAIT_S:g} 秒没有回答 {op}")
+            answer = self._answers.pop(request_id, None)
+        if answer is None:
+            raise ShepherdGone("与牧守进程的连接断了")
+        if not answer.get("ok"):
+            raise ShepherdError(str(answer.get("code")), str(answer.get("error")))
+        return answer
+
+    def _named(self, jobs: Iterable[Named]) -> list[Named]:
+        return [job if self._launch_ids else (job[0], job[1]) for job in jobs]
+
+    def hello(self, *, attach: bool = True) -> dict[str, Any]:
+        """问候；attach 为真时随后会收到全部未确认的结束记录。"""
+        answer = self.request("hello", attach=attach)
+        self._launch_ids = bool(answer.get("launch_ids"))
+        return answer
+
+    def launch(self, specs: Sequence[LaunchSpec]) -> list[dict[str, Any]]:
+        """启动一批，返回每个键的状态；启动失败的另有结束记录。"""
+        return self.launched(self.begin_launch(specs)) if specs else []
+
+    def begin_launch(self, specs: Sequence[LaunchSpec]) -> int:
+        """请它启动一批，不等回答；返回请求号，给 launched。"""
+        wires = [spec.to_wire() for spec in specs]
+        if not self._launch_ids:
+            for wire in wires:
+                wire.pop("launch_id", None)
+        return self._ask("launch", specs=wires)
+
+    def launched(self, request_id: int) -> list[dict[str, Any]]:
+        """等 begin_launch 的回答。"""
+        launched: list[dict[str, Any]] = self._answer("launch", request_id)["launched"]
+        return launched
+
+    def kill(
+        self,
+        jobs: Iterable[Named],
+        *,
+        cause: str,
+        message: str | None = None,
+        grace_s: float | None = None,
+        step: str | None = None,
+    ) -> list[tuple[int, int]]:
+        """结束一批作业（或其中一个作业步），返回真正找到的（作业号，尝试）。grace_s 为 None 取作业自己的。"""
+        answer = self.request("kill", jobs=self._named(jobs), cause=cause, message=message, grace_s=grace_s, step=step)
+        return [(job_id, attempt) for job_id, attempt in answer["found"]]
+
+    def signal(self, jobs: Iterable[Named], number: int, target: str = "all") -> int:
+        """发信号，返回送到几个进程。target：batch、steps、all。"""
+        return int(self.request("signal", jobs=self._named(jobs), signal=number, target=target)["sent"])
+
+    def disown(self, jobs: Iterable[Named]) -> None:
+        """数据库不认识、而要留着的：此后不指明 launch_id 的操作都碰不到它们。"""
+        self.request("disown", jobs=self._named(jobs))
+
+    def suspend(self, jobs: Iterable[Named]) -> list[tuple[int, int]]:
+        """挂起一批，返回找到的。"""
+        return [(job, attempt) for job, attempt in self.request("suspend", jobs=self._named(jobs))["found"]]
+
+    def resume(self, jobs: Iterable[Named]) -> list[tuple[int, int]]:
+        """恢复一批，返回找到的。"""
+        return [(job, attempt) for job, attempt in self.request("resume", jobs=self._named(jobs))["found"]]
+
+    def set_time_limit(self, jobs: Iterable[Named], limit_s: float | None) -> None:
+        """改时限；None 表示不限。"""
+        self.request("set_time_limit", jobs=self._named(jobs), time_limit_s=limit_s)
+
+    def ack(self, end_ids: Sequence[int]) -> None:
+        """确认这些结束已经进了数据库。"""
+        if end_ids:
+            self.request("ack", ids=list(end_ids))
+
+    def stats(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """正在运行的作业与作业步此刻的用量；旧版的牧守进程没有作业步的。"""
+        answer = self.request("stats")
+        return answer["jobs"], answer.get("steps", [])
+
+    def read_log(
+        self,
+        path: str,
+        offset: int,
+        length: int,
+        *,
+        uid: int | None = None,
+        gid: int | None = None,
+        groups: list[int] | None = None,
+    ) -> tuple[bytes, int]:
+        """以作业用户的身份读一段，返回（内容，总长）；读不了抛 ShepherdError。"""
+        answer = self.request("read_log", path=path, offset=offset, length=length, uid=uid, gid=gid, groups=groups)
+        return base64.b64decode(answer["data"]), int(answer["total"])
+
+    def shutdown(self, grace_s: float | None) -> None:
+        """请牧守进程结束全部作业后退出。"""
+        self.request("shutdown", grace_s=grace_s)
+
+    def close(self) -> None:
+        """断开；作业不受影响。"""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+        self._reader.join(timeout=5)

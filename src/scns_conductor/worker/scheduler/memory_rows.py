@@ -1,0 +1,200 @@
+"""调度器从数据库里读什么：节点、分区、预留、排队与运行的作业，读成调度核心的值。只读。"""
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scns_conductor.core.hostlist import expand
+from scns_conductor.core.job_limits import demand_of
+from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.core.recurrence import occurrences
+from scns_conductor.scheduling.advance import AdvanceReservation
+from scns_conductor.scheduling.cluster import NodeFacts, PartitionFacts
+from scns_conductor.scheduling.job_requirements import COLUMNS, license_pools
+from scns_conductor.worker.scheduler.limit_pools import Runner
+
+# 装载时一次取这么多行，不把一百万行一起摊在内存里。
+LOAD_ROWS = 2000
+
+_NODES = sa.text(
+    "SELECT name, cpus, memory, gres, features, weight, topology, temporary_disk, state = 'UP' AND NOT drain AS usable "
+    "FROM nodes WHERE CAST(:names AS text[]) IS NULL OR name = ANY(CAST(:names AS text[]))"
+)
+_PARTITIONS = sa.text("SELECT * FROM partitions")
+_RESERVATIONS = sa.text("SELECT * FROM reservations")
+# 重复的预留算到以后这么多次，再往后的当作一直占着：到了时刻会重算。
+MOST_OCCURRENCES = 14
+_PENDING = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE state = 'PENDING' ORDER BY job_id")
+_SOME = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
+_RUNNING = sa.text(
+    """
+    SELECT j.job_id, j.array_job_id, j.partition, j.reservation, j.licenses, j.time_limit, j.account, j.user_name,
+      j.qos,
+      extract(epoch FROM j.start_time)::float8 AS start_time, j.suspended_s,
+      j.requested_end_state IS NOT NULL AS ending, j.state = 'SUSPENDED' AS suspended,
+      a.node_name, a.cpus, a.lent_cpus, a.memory, a.gres, a.tasks
+    FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
+    WHERE a.released_at IS NULL AND (CAST(:job_ids AS bigint[]) IS NULL OR j.job_id = ANY(CAST(:job_ids AS bigint[])))
+    ORDER BY j.job_id, a.node_index
+    """
+)
+_REVISIONS = sa.text("SELECT job_id, revision FROM jobs WHERE state = 'PENDING'")
+_CHECKSUM = sa.text(
+    "SELECT count(*), coalesce(sum(job_id * (revision + 1)), 0)::bigint FROM jobs WHERE state = 'PENDING'".replace(
+        "::", r"\:\:"
+    )
+)
+# 放得久了的多半是行被锁着，取不走：不等它。
+_TOLD = sa.text(
+    "SELECT DISTINCT unnest(job_ids) FROM scheduler_inbox WHERE kind IN ('jobs', 'ended') "
+    "AND created_at > clock_timestamp() - interval '5 seconds'"
+)
+_HOLDERS = sa.text("SELECT DISTINCT job_id FROM resource_allocations WHERE released_at IS NULL")
+
+
+def nodes(connection: Connection, names: Sequence[str] | None) -> Iterator[NodeFacts]:
+    """这些节点；None 是全部。"""
+    for row in connection.execute(_NODES, {"names": None if names is None else list(names)}):
+        yield NodeFacts(
+            row.name,
+            row.cpus,
+            row.memory,
+            row.gres,
+            frozenset(row.features),
+            row.weight,
+            row.topology or "",
+            row.temporary_disk,
+            row.usable,
+        )
+
+
+def partitions(connection: Connection) -> list[PartitionFacts]:
+    """全部分区。"""
+    return [_partition_facts(dict(row)) for row in connection.execute(_PARTITIONS).mappings()]
+
+
+def reservations(
+    connection: Connection, partitions: Mapping[str, PartitionFacts], now: float
+) -> list[AdvanceReservation]:
+    """全部没有结束的预留；重复的是从 now（Unix 秒）起的各次。"""
+    moment = datetime.fromtimestamp(now, UTC)
+    found = (
+        _advance_reservation(dict(row), partitions, moment) for row in connection.execute(_RESERVATIONS).mappings()
+    )
+    return [each for each in found if each is not None]
+
+
+def pending(connection: Connection) -> Iterator[dict[str, Any]]:
+    """全部排队的作业（COLUMNS），按作业号，一批一批地取。"""
+    rows = connection.execute(_PENDING, execution_options={"yield_per": LOAD_ROWS}).mappings()
+    return (dict(row) for row in rows)
+
+
+def jobs(connection: Connection, job_ids: Collection[int]) -> list[dict[str, Any]]:
+    """这些作业（COLUMNS），不论状态；没有的不在其中。"""
+    return [dict(row) for row in connection.execute(_SOME, {"job_ids": list(job_ids)}).mappings()]
+
+
+def running(connection: Connection, job_ids: Sequence[int] | None) -> dict[int, list[Any]]:
+    """占着资源的作业 -> 各节点的行（_RUNNING），按节点在作业里的次序；job_ids 为 None 是全部。"""
+    found: dict[int, list[Any]] = defaultdict(list)
+    for row in connection.execute(_RUNNING, {"job_ids": None if job_ids is None else list(job_ids)}):
+        found[row.job_id].append(row)
+    return found
+
+
+def revisions(connection: Connection) -> dict[int, int]:
+    """排队的作业 -> 版本。"""
+    return {row.job_id: row.revision for row in connection.execute(_REVISIONS)}
+
+
+def checksum(connection: Connection) -> tuple[int, int]:
+    """排队的作业有几个，以及它们的 checksum_of 之和。"""
+    count, total = connection.execute(_CHECKSUM).one()
+    return count, total
+
+
+def checksum_of(job_id: int, revision: int) -> int:
+    """一个排队的作业在校验和里的一份：少一个、多一个、改过一个，和都不同。"""
+    return job_id * (revision + 1)
+
+
+def holders(connection: Connection) -> set[int]:
+    """占着资源的作业号。"""
+    return set(connection.scalars(_HOLDERS))
+
+
+def told(connection: Connection) -> set[int]:
+    """收件箱里还没有取走的变化说的作业。"""
+    return set(connection.scalars(_TOLD))
+
+
+def runner_of(parts: Sequence[Any]) -> Runner:
+    """运行中的作业的各行（_RUNNING）；借出的 CPU 仍算它的。"""
+    first = parts[0]
+    gres: dict[str, int] = defaultdict(int)
+    for part in parts:
+        for name, count in part.gres.items():
+            gres[name] += count
+    demand = demand_of(
+        cpus=sum(part.cpus + part.lent_cpus for part in parts),
+        nodes=len(parts),
+        memory_mb=sum(part.memory for part in parts),
+        gres=gres,
+        licenses=dict(parse_licenses(first.licenses)),
+        time_limit_s=first.time_limit,
+    )
+    start = (first.start_time or 0.0) + first.suspended_s
+    return Runner(first.account, first.user_name, first.qos, first.partition.split(",")[0], demand, start)
+
+
+def _partition_facts(row: Mapping[str, Any]) -> PartitionFacts:
+    return PartitionFacts(
+        name=row["name"],
+        nodes=None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"])),
+        up=row["state"] == "UP",
+        max_time=row["max_time"],
+        min_nodes=row["min_nodes"],
+        max_nodes=row["max_nodes"],
+        tier=row["priority_tier"],
+        exclusive=row["exclusive"],
+        max_cpus_per_node=row["max_cpus_per_node"],
+        allow_accounts=None if row["allow_accounts"] is None else frozenset(row["allow_accounts"]),
+        deny_accounts=frozenset(row["deny_accounts"] or ()),
+        allow_qos=None if row["allow_qos"] is None else frozenset(row["allow_qos"]),
+        job_factor=row["priority_job_factor"],
+        preempt_mode=row["preempt_mode"],
+        grace_time=row["grace_time"],
+    )
+
+
+def _advance_reservation(
+    row: Mapping[str, Any], partitions: Mapping[str, PartitionFacts], now: datetime
+) -> AdvanceReservation | None:
+    following = occurrences(row["start_time"], row["end_time"], row["flags"], now)
+    spans = [(start.timestamp(), end.timestamp()) for start, end in islice(following, MOST_OCCURRENCES)]
+    if not spans:
+        return None
+    if len(spans) == MOST_OCCURRENCES:
+        spans[-1] = (spans[-1][0], math.inf)
+    nodes: frozenset[str] | None = frozenset()
+    if "PART_NODES" in row["flags"]:
+        nodes = partitions[row["partition"]].nodes if row["partition"] in partitions else nodes
+    elif row["nodes"]:
+        nodes = None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"]))
+    return AdvanceReservation(
+        row["name"],
+        *spans[0],
+        nodes,
+        frozenset(row["users"]),
+        frozenset(row["accounts"]),
+        license_pools(row["licenses"]),
+        tuple(spans[1:]),
+        "MAINT" in row["flags"],
+    )

@@ -1,0 +1,182 @@
+"""牧守进程的日志：只追加的 JSON 行，行首是 CRC32；损坏的行移到 .corrupt 文件，其余照读。
+
+记录在代理确认数据库已提交（ack）之后才丢弃。不做 fsync：进程被杀不丢数据；整机掉电后
+boot_id 已变，未送达的作业一律按节点故障处理，与是否落盘无关。
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+
+from scns_conductor.worker.wire.compact_json import compact_encoder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+COMPACT_BYTES = 4 * 1024**2
+_encode = compact_encoder(ensure_ascii=True)
+
+
+def encode_line(record: dict[str, Any]) -> bytes:
+    """记录 -> 带校验的一行。"""
+    body = _encode(record).encode()
+    return b"%08x " % zlib.crc32(body) + body + b"\n"
+
+
+def decode_line(line: bytes) -> dict[str, Any] | None:
+    """一行 -> 记录；校验不符、不是 JSON 映射时返回 None。"""
+    head, space, body = line.rstrip(b"\n").partition(b" ")
+    try:
+        if not space or int(head, 16) != zlib.crc32(body):
+            return None
+        record = json.loads(body)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+class Journal:
+    """running：启动了还没有结束的作业步；ends：已结束、代理还没有确认的记录。两者都以内存为准，日志随后跟上。"""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.running: dict[str, dict[str, Any]] = {}
+        self.ends: dict[int, dict[str, Any]] = {}
+        self.next_end_id = 1
+        self.boot_id: str | None = None
+        self.corrupt_lines = 0
+        self._buffer = bytearray()
+        self._fd = -1
+        self._size = 0
+
+    def open(self) -> None:
+        """读回旧日志，压缩后打开以便追加；读写失败抛 OSError。"""
+        self._load()
+        self.compact()
+
+    def _load(self) -> None:
+        try:
+            with open(self.path, "rb") as file:
+                corrupt = []
+                for line in file:
+                    record = decode_line(line)
+                    if record is None or not self._apply(record):
+                        corrupt.append(line if line.endswith(b"\n") else line + b"\n")
+        except FileNotFoundError:
+            return
+        if corrupt:
+            self.corrupt_lines = len(corrupt)
+            with open(self.path + ".corrupt", "ab") as aside:
+                aside.writelines(corrupt)
+
+    def _apply(self, record: dict[str, Any]) -> bool:
+        kind = record.get("t")
+        try:
+            if kind == "header":
+                self.boot_id = record["boot_id"]
+                self.next_end_id = max(self.next_end_id, record["next_end_id"])
+            elif kind == "launch":
+                self.running[record["key"]] = record
+            elif kind == "update":
+                # 对应的 launch 行若已损坏，更新无处可放，但它自身并不损坏。
+                if record["key"] in self.running:
+                    self.running[record["key"]].update(record["fields"])
+            elif kind == "end":
+                self.running.pop(record["key"], None)
+                self.ends[record["id"]] = record
+                self.next_end_id = max(self.next_end_id, record["id"] + 1)
+            elif kind == "ack":
+                for end_id in record["ids"]:
+                    self.ends.pop(end_id, None)
+            else:
+                return False
+        except (KeyError, TypeError):
+            return False
+        return True
+
+    def launch(self, record: dict[str, Any]) -> None:
+        """记下将要启动的作业步；进程在 flush 成功之后才创建。"""
+        record["t"] = "launch"
+        self.running[record["key"]] = record
+        self._buffer += encode_line(record)
+
+    def note(self, key: str, **fields: Any) -> None:
+        """只更新内存：紧接着就写结束记录的，不必先写一行更新。"""
+        self.running[key].update(fields)
+
+    def update(self, key: str, **fields: Any) -> None:
+        """更新正在运行的作业步（进程号、挂起、时限的变化）。"""
+        self.running[key].update(fields)
+        self._buffer += encode_line({"t": "update", "key": key, "fields": fields})
+
+    def end(self, record: dict[str, Any]) -> dict[str, Any]:
+        """记下一次结束，给它编号并返回。"""
+        record["t"] = "end"
+        record["id"] = self.next_end_id
+        self.next_end_id += 1
+        self.running.pop(record["key"], None)
+        self.ends[record["id"]] = record
+        self._buffer += encode_line(record)
+        return record
+
+    def ack(self, ids: list[int]) -> None:
+        """代理确认这些结束已进数据库。"""
+        for end_id in ids:
+            self.ends.pop(end_id, None)
+        self._buffer += encode_line({"t": "ack", "ids": ids})
+
+    def cancel_launch(self, key: str) -> None:
+        """flush 失败时撤回还没有启动的记录。"""
+        self.running.pop(key, None)
+
+    def flush(self) -> None:
+        """把缓冲写进文件；写不完整时截回原处再抛 OSError，缓冲留着下次重试。"""
+        if not self._buffer:
+            return
+        if self._size > COMPACT_BYTES and self._size > 4 * self._live_bytes_estimate():
+            self.compact()
+            return
+        try:
+            written = os.write(self._fd, self._buffer)
+        except OSError:
+            os.ftruncate(self._fd, self._size)
+            raise
+        if written < len(self._buffer):
+            os.ftruncate(self._fd, self._size)
+            raise OSError(28, "磁盘已满，日志没有写完整", self.path)
+        self._size += written
+        self._buffer.clear()
+
+    def _live_bytes_estimate(self) -> int:
+        return 800 * (len(self.running) + len(self.ends))
+
+    def compact(self) -> None:
+        """只留下还有用的记录，原子地换成新文件；内存里的状态已含缓冲的内容，故清空缓冲。"""
+        temporary = self.path + ".new"
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            lines = [encode_line({"t": "header", "boot_id": self.boot_id, "next_end_id": self.next_end_id})]
+            # 结束在前：读回时结束会划掉同一个键的启动，而在这里的启动都比它晚。
+            lines.extend(encode_line(record) for record in self.ends.values())
+            lines.extend(encode_line(record) for record in self.running.values())
+            data = b"".join(lines)
+            if os.write(fd, data) < len(data):
+                raise OSError(28, "磁盘已满，日志没有写完整", temporary)
+            os.rename(temporary, self.path)
+        except OSError:
+            os.close(fd)
+            raise
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = fd
+        self._size = len(data)
+        self._buffer.clear()
+
+    def close(self) -> None:
+        """关闭文件；未写的缓冲先写。"""
+        self.flush()
+        os.close(self._fd)
+        self._fd = -1

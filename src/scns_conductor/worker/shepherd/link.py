@@ -1,0 +1,62 @@
+"""牧守进程与一个客户端的连接：收请求、发回答；代理的连接还会收到结束记录，成批推送。"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+
+from scns_conductor.worker.wire.frames import FrameBuffer, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+ENDS_PER_PUSH = 500
+# 对方读得慢时先不推：结束记录反正留着，等缓冲排空再说。
+PUSH_BELOW_BYTES = 1024**2
+
+
+class Link:
+    """attached 为真的连接接收结束记录；pending 是还没有推给它的。"""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.attached = False
+        self.pending: deque[dict[str, Any]] = deque()
+        self._frames = FrameBuffer()
+        self._out = bytearray()
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """收一次；对方关闭返回 None，报文不合法抛 WireError。"""
+        try:
+            chunk = self.connection.recv(1024**2)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        return self._frames.feed(chunk) if chunk else None
+
+    def send(self, message: dict[str, Any]) -> None:
+        """排进发送缓冲。"""
+        self._out += encode(message)
+
+    def flush(self) -> bool:
+        """尽量发送，并在缓冲不多时推送结束记录；连接已断返回 False。"""
+        while True:
+            while self.pending and len(self._out) < PUSH_BELOW_BYTES:
+                batch = [self.pending.popleft() for _ in range(min(ENDS_PER_PUSH, len(self.pending)))]
+                self.send({"event": "ends", "ends": batch})
+            if not self._out:
+                return True
+            try:
+                sent = self.connection.send(self._out)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            del self._out[:sent]
+
+    @property
+    def wants_write(self) -> bool:
+        """还有没发完的。"""
+        return bool(self._out)

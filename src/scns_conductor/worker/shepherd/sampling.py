@@ -1,0 +1,87 @@
+"""采样：运行中作业的用量；没有 cgroup 时，内存与进程数的上限也在这里执行。"""
+
+from __future__ import annotations
+
+from scns_conductor.worker.host.process_table import boot_now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from scns_conductor.worker.shepherd.keeper import JobKeeper
+    from scns_conductor.worker.shepherd.task import JobGroup, Task, Usage
+
+SOFT_LIMIT_CHECK_S = 1.0
+USAGE_CHECK_S = 10.0
+
+
+class Sampler:
+    """有作业时定期采样，没有作业时什么也不做。"""
+
+    def __init__(self, keeper: JobKeeper) -> None:
+        self._keeper = keeper
+        self._armed = False
+
+    def arm(self) -> None:
+        """排好下一次；已经排了就不再排。"""
+        if not self._armed:
+            self._armed = True
+            self._keeper.at(boot_now() + self._period_s(), self._tick, None)
+
+    def _period_s(self) -> float:
+        groups = self._keeper.groups.values()
+        soft = any((group.cgroup is None and _has_limits(group)) or _has_soft_steps(group) for group in groups)
+        return SOFT_LIMIT_CHECK_S if soft else USAGE_CHECK_S
+
+    def _tick(self, _: None) -> None:
+        self._armed = False
+        if self._keeper.groups:
+            self.sample()
+            self.sample_steps()
+            self.arm()
+
+    def sample(self) -> dict[JobGroup, tuple[Usage, int]]:
+        """每个作业此刻的用量与进程数；超过上限而没有 cgroup 约束的，立即结束。"""
+        samples = self._keeper.containment.sample(list(self._keeper.groups.values()))
+        for group, (usage, processes) in samples.items():
+            group.sampled.raise_to(usage)
+            if group.cause is None:
+                self._enforce(group, usage, processes)
+        return samples
+
+    def sample_steps(self) -> dict[Task, Usage]:
+        """每个作业步此刻的用量（不算它的主人自己）；超过自己的内存上限而没有 cgroup 约束的，立即结束。"""
+        steps = [
+            task
+            for group in self._keeper.groups.values()
+            for task in group.live_tasks
+            if not task.is_holder and task.pid
+        ]
+        if not steps:
+            return {}
+        samples = self._keeper.containment.sample_steps(steps)
+        for task, usage in samples.items():
+            task.sampled.raise_to(usage)
+            limit = task.record.get("step_memory_bytes")
+            if limit and not task.cgroup_limited and usage.max_rss_kb * 1024 > limit:
+                self._keeper.stop_step(task, 0, cause="oom")
+        return samples
+
+    def _enforce(self, group: JobGroup, usage: Usage, processes: int) -> None:
+        memory = group.record_value("memory_bytes")
+        if memory and not self._by_cgroup(group, "memory") and usage.max_rss_kb * 1024 > memory:
+            message = f"内存 {usage.max_rss_kb // 1024} MiB 超过上限 {memory // 1024**2} MiB"
+            self._keeper.stop(group, "oom", message, 0)
+            return
+        limit = group.record_value("pids_max")
+        if limit and not self._by_cgroup(group, "pids") and processes > limit:
+            self._keeper.stop(group, "killed", f"进程数 {processes} 超过上限 {limit}", 0)
+
+    def _by_cgroup(self, group: JobGroup, controller: str) -> bool:
+        return group.cgroup is not None and self._keeper.containment.enforces(controller)
+
+
+def _has_soft_steps(group: JobGroup) -> bool:
+    return any(task.record.get("step_memory_bytes") and not task.cgroup_limited for task in group.live_tasks)
+
+
+def _has_limits(group: JobGroup) -> bool:
+    return bool(group.record_value("memory_bytes") or group.record_value("pids_max"))
