@@ -70,10 +70,11 @@ coverage: $(DEV_STAMP) ## 测试的覆盖率，含分支与子进程；逐行的
 	@$(PYTEST) -m 'not alone' -n $(WORKERS) --dist loadfile --cov --cov-report= $(ARGS) || test $$? -eq 5
 	@$(PYTEST) -m alone --cov --cov-append --cov-report=term:skip-covered --cov-report=html $(ARGS) || test $$? -eq 5
 
-lint: $(DEV_STAMP) ## ruff 与 mypy --strict
+lint: $(DEV_STAMP) ## ruff、mypy --strict 与导入的约定（.importlinter）
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy --strict src
+	@$(VENV)/bin/lint-imports
 
 format: $(DEV_STAMP) ## 按约定的格式重写源码
 	@$(PY) -m ruff check --fix .

@@ -25,10 +25,10 @@ from scns_conductor.client.endpoint import CLIENT_FILE, read_client_file
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.schema_version import mismatch_text, schema_version, wanted_version
-from scns_conductor.core.server_facts import SELECT_FACTS, database_report
 from scns_conductor.core.settings import Settings, current_user_name, load_settings
 from scns_conductor.core.tokens import issue_token
-from scns_conductor.statements.inbox import leader_select
+from scns_conductor.services.server_facts import SELECT_FACTS, database_report
+from scns_conductor.statements.leadership import leader_select
 
 DEEP_WAIT_S = 60.0
 DATABASE, SCHEMA, VALKEY, LEADER, NODES, API, JOB = 1, 2, 3, 4, 5, 6, 7

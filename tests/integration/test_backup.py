@@ -15,9 +15,9 @@ from shepherd_yard import alive, wait_until
 from running_system import RunningSystem, start_system
 from scns_conductor import migrations
 from scns_conductor.core.errors import SettingsError
-from scns_conductor.core.incarnation import JOB_ID_MARGIN
 from scns_conductor.core.settings import Settings
 from scns_conductor.migrations.backup import fitting_tools
+from scns_conductor.statements.incarnation import JOB_ID_MARGIN
 
 SCNS = str(Path(sys.executable).parent / "scns")
 WAITS = "echo $$ > old_$SLURM_JOB_ID\nuntil [ -e go ]; do sleep 0.05; done\nexit 7\n"

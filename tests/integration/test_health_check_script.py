@@ -13,8 +13,8 @@ from running_system import RunningSystem, wait_until
 from scns_conductor import migrations
 from scns_conductor.core import database
 from scns_conductor.core.errors import ServiceUnavailable
-from scns_conductor.core.server_facts import database_report
 from scns_conductor.core.settings import Settings
+from scns_conductor.services.server_facts import database_report
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "health_check.py"
 

@@ -13,11 +13,11 @@ from restore_yard import old_jobs, pid_of
 from shepherd_yard import alive, wait_until
 
 from scns_conductor import migrations
-from scns_conductor.core.incarnation import JOB_ID_MARGIN
 from scns_conductor.core.settings import Settings
 from scns_conductor.local.engine_user import choose_engine_user, place_programs
 from scns_conductor.local.engines import Engines
 from scns_conductor.local.postgres import PROGRAM_TREES, PROGRAMS, _installation
+from scns_conductor.statements.incarnation import JOB_ID_MARGIN
 
 WAITS = "echo $$ > old_$SLURM_JOB_ID\nuntil [ -e go ]; do sleep 0.05; done\nexit 7\n"
 

@@ -12,8 +12,8 @@ from node_yard import NodeYard
 from restore_yard import Dump, old_jobs, pid_of
 from shepherd_yard import alive, wait_until
 
-from scns_conductor.core.incarnation import JOB_ID_MARGIN
 from scns_conductor.core.settings import Settings
+from scns_conductor.statements.incarnation import JOB_ID_MARGIN
 from scns_conductor.worker.bus import Message, Publisher
 
 # 写下自己的进程号，等到有人放行，再以 7 结束。

@@ -17,7 +17,7 @@ from scns_conductor import migrations
 from scns_conductor.core.database import async_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.health import readiness
-from scns_conductor.statements.inbox import LEADER_LOCK
+from scns_conductor.statements.leadership import LEADER_LOCK
 
 LEASE_S = 2.0
 BLOCKER = "forgotten-psql"

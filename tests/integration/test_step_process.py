@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scns_conductor.worker.shepherd.containment import JOB_KEY_VARIABLE
 from scns_conductor.worker.step.task_process import Task, TaskStarter, signal_task
+from scns_conductor.worker.wire.launch_spec import JOB_KEY_VARIABLE
 
 
 @pytest.fixture

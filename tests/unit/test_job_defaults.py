@@ -4,8 +4,8 @@ import pytest
 import sqlalchemy as sa
 
 from scns_conductor.core.models import Job
-from scns_conductor.services.job_insert import _statement
 from scns_conductor.services.new_job import COLUMNS, DEFAULTS
+from scns_conductor.statements.job_insert import jobs_insert
 
 _AS_SQL = {True: "true", False: "false"}
 
@@ -23,5 +23,5 @@ def test_the_table_and_the_model_have_the_same_default(name: str) -> None:
 
 
 def test_every_column_of_a_new_job_can_be_sent() -> None:
-    text = _statement(COLUMNS)
+    text = jobs_insert(COLUMNS)
     assert all(f'"{name}"' in text for name in COLUMNS)

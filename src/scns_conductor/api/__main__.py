@@ -24,8 +24,9 @@ def main() -> None:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         from scns_conductor.api.app import build_app
         from scns_conductor.api.connections import ConnectionLimits, protocol_for
+        from scns_conductor.slurmrestd.routes import router as slurmrestd
 
-        app = build_app(settings)
+        app = build_app(settings, [slurmrestd])
     except (ConductorError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -2,13 +2,13 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -38,11 +38,12 @@ from scns_conductor.core.tokens import ensure_key
 from scns_conductor.services.accounting_cache import AccountingCache
 from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.cluster_limits import LimitsCache
+from scns_conductor.services.current_rules import CurrentRules
 from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.health import readiness
 from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.submission import SubmitQueue
-from scns_conductor.slurmrestd import routes as rest
+from scns_conductor.services.submit_desk import SubmitDesk
 
 GC_THRESHOLD = 50_000
 LOOK_S = 5.0
@@ -56,8 +57,8 @@ SCNS-Conductor 的作业接口：提交整份脚本，由系统决定何时何�
 """
 
 
-def build_app(settings: Settings) -> FastAPI:
-    """造一个应用；密钥有问题时抛 SettingsError。"""
+def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> FastAPI:
+    """造一个应用，more_routers 是另外挂上的接口（slurmrestd）；密钥有问题时抛 SettingsError。"""
     key = ensure_key(settings.jwt_key_path)
     schema_version = wanted_version()
 
@@ -66,12 +67,15 @@ def build_app(settings: Settings) -> FastAPI:
         engine = async_engine(settings)
         desk = AnswerDesk(engine)
         queue = SubmitQueue(engine)
+        accounting_cache = AccountingCache(engine)
+        limits = LimitsCache(engine, dict(parse_licenses(settings.licenses)))
+        rules = CurrentRules(settings, limits, accounting_cache)
         app.state.parts = Parts(
             settings=settings,
             engine=engine,
-            limits=LimitsCache(engine, dict(parse_licenses(settings.licenses))),
-            accounting=AccountingCache(engine),
-            queue=queue,
+            accounting=accounting_cache,
+            rules=rules,
+            submit_desk=SubmitDesk(engine, settings, rules, queue, desk),
             desk=desk,
             output=OutputReader(engine, settings, desk),
             dashboard=Dashboard(engine, settings.scheduler_lease_s),
@@ -104,7 +108,8 @@ def build_app(settings: Settings) -> FastAPI:
     routers = (submission, steps, jobs, job_logs, cluster, accounting, reservations, priority, diagnostics, health)
     for router in (module.router for module in routers):
         app.include_router(router)
-    app.include_router(rest.router)
+    for router in more_routers:
+        app.include_router(router)
     app.add_middleware(QuickSubmit)
     app.add_middleware(Entrance, settings=settings)
     return app

@@ -17,12 +17,12 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity, verify_token
 from scns_conductor.services.accounting_cache import AccountingCache
 from scns_conductor.services.answers import AnswerDesk
-from scns_conductor.services.cluster_limits import LimitsCache
+from scns_conductor.services.current_rules import CurrentRules
 from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.job_tokens import job_identity
 from scns_conductor.services.new_job import Submitter
-from scns_conductor.services.submission import SubmitQueue
+from scns_conductor.services.submit_desk import SubmitDesk
 
 SOURCES = ("API", "CLI", "WEB")
 # 核对过的令牌记这么久：同一个客户端接连发请求时不必每次都算 HMAC。过期时刻另外核对不到时也至多晚这么久。
@@ -36,9 +36,9 @@ class Parts:
 
     settings: Settings
     engine: AsyncEngine
-    limits: LimitsCache
     accounting: AccountingCache
-    queue: SubmitQueue
+    rules: CurrentRules
+    submit_desk: SubmitDesk
     desk: AnswerDesk
     output: OutputReader
     dashboard: Dashboard

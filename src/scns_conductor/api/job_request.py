@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
+from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.hostlist import check_hostlist
 from scns_conductor.core.instants import parse_instant
 from scns_conductor.core.models import MAX_NAME_LENGTH, JobSpec
@@ -357,6 +358,15 @@ class JobRequest(BaseModel):
         if "hold" in found:
             found["hold"] = "user" if found["hold"] else None
         return {name: value for name, value in found.items() if value is not None or name in _NULLABLE}
+
+    def changes(self) -> dict[str, Any]:
+        """请求里写了的字段 -> 要改的列；提交之后不能再改的抛 InvalidRequest。"""
+        for name in sorted(self.model_fields_set - UPDATABLE):
+            raise InvalidRequest(name, "提交之后不能再改；请取消后重新提交", code="not_updatable")
+        found = self.columns()
+        if "array_max_tasks" in self.model_fields_set:
+            found["array_max_tasks"] = self.array_max_tasks or None
+        return found
 
 
 # 写成 null 有意义的列：不限时、去掉期限与依赖等。

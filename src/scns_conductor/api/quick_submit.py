@@ -44,7 +44,7 @@ class QuickSubmit:
         parts: Parts = scope["app"].state.parts
         try:
             submitter = submitter_of(await identity_of(scope, parts), headers.get("x-scns-source"))
-            job_id = await submission.submit_one(request, raw, parts, submitter, headers.get("idempotency-key"))
+            job_id = await parts.submit_desk.submit(request, submitter, headers.get("idempotency-key"), raw)
         except ConductorError as error:
             await conductor_problem(error)(scope, receive, send)
             return
@@ -52,7 +52,7 @@ class QuickSubmit:
             problem = await unexpected_problem(PATH, error, parts.engine)
             await problem(scope, receive, send)
             return
-        body = b'{"job_id":"%b"}' % job_id.encode()
+        body = b'{"job_id":"%d"}' % job_id
         kind = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": kind})
         await send({"type": "http.response.body", "body": body})

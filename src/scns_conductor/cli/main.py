@@ -13,6 +13,8 @@ from scns_conductor.core.text import is_text, print_what_can_be_printed  # noqa:
 
 JOBS, CLUSTER, SERVER, TOOLS = "作业", "集群", "系统", "工具"
 _CLI = "scns_conductor.cli."
+# 要启动进程、碰数据库的命令在组合根里；这里只写名字，用到才导入。
+_LOCAL = "scns_conductor.local."
 
 COMMANDS: dict[str, Place] = {
     "submit": Place(JOBS, "提交脚本（文件或标准输入）", _CLI + "submit", "submit"),
@@ -20,22 +22,22 @@ COMMANDS: dict[str, Place] = {
     "show": Place(JOBS, "显示作业的一切", _CLI + "show", "show"),
     "logs": Place(JOBS, "显示作业的输出，-f 跟随", _CLI + "logs", "logs"),
     "why": Place(JOBS, "作业为什么还没有开始，预计何时开始", _CLI + "why", "why"),
-    "cancel": Place(JOBS, "取消作业，或给它发信号", _CLI + "job_control", "cancel"),
-    "hold": Place(JOBS, "保留作业：排队但不启动", _CLI + "job_control", "hold"),
-    "release": Place(JOBS, "放行被保留的作业", _CLI + "job_control", "release"),
-    "requeue": Place(JOBS, "重新排队", _CLI + "job_control", "requeue"),
-    "suspend": Place(JOBS, "挂起运行中的作业", _CLI + "job_control", "suspend"),
-    "resume": Place(JOBS, "恢复挂起的作业", _CLI + "job_control", "resume"),
+    "cancel": Place(JOBS, "取消作业，或给它发信号", _CLI + "control", "cancel"),
+    "hold": Place(JOBS, "保留作业：排队但不启动", _CLI + "control", "hold"),
+    "release": Place(JOBS, "放行被保留的作业", _CLI + "control", "release"),
+    "requeue": Place(JOBS, "重新排队", _CLI + "control", "requeue"),
+    "suspend": Place(JOBS, "挂起运行中的作业", _CLI + "control", "suspend"),
+    "resume": Place(JOBS, "恢复挂起的作业", _CLI + "control", "resume"),
     "update": Place(JOBS, "修改作业", _CLI + "update", "update"),
     "nodes": Place(CLUSTER, "列出节点；排空、恢复、下线", _CLI + "nodes", "nodes"),
     "node": Place(CLUSTER, "删除节点", _CLI + "nodes", "node"),
     "partitions": Place(CLUSTER, "列出、新建、修改、删除分区", _CLI + "partitions", "partitions"),
     "health": Place(CLUSTER, "系统是否就绪", _CLI + "health", "health"),
-    "up": Place(SERVER, "在本机启动整个系统", _CLI + "up", "up"),
-    "down": Place(SERVER, "停止本机的系统", _CLI + "up", "down"),
+    "up": Place(SERVER, "在本机启动整个系统", _LOCAL + "up_command", "up"),
+    "down": Place(SERVER, "停止本机的系统", _LOCAL + "up_command", "down"),
     "api": Place(SERVER, "运行 HTTP API", _CLI + "api", "api"),
-    "worker": Place(SERVER, "运行节点代理，并参选调度领导者", _CLI + "worker", "worker"),
-    "db": Place(SERVER, "数据库：升级、降级、版本，备份与恢复", _CLI + "db", "db"),
+    "worker": Place(SERVER, "运行节点代理，并参选调度领导者", _LOCAL + "worker_command", "worker"),
+    "db": Place(SERVER, "数据库：升级、降级、版本，备份与恢复", _LOCAL + "database_command", "db"),
     "token": Place(SERVER, "签发访问令牌", _CLI + "token", "token"),
     "config": Place(SERVER, "现行的设置与它们的来源", _CLI + "config", "config"),
     "slurm": Place(TOOLS, "安装 Slurm 的命令（sbatch、squeue 等）", _CLI + "slurm", "slurm"),

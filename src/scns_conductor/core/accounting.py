@@ -7,20 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import sqlalchemy as sa
-
-from scns_conductor.core.accounting_models import NORMAL_QOS, ROOT_ACCOUNT
+ROOT_ACCOUNT = "root"
+NORMAL_QOS = "normal"
 
 Tres = Mapping[str, int]
-
-SELECT_ACCOUNTS = sa.text("SELECT name, parent FROM accounts ORDER BY name")
-SELECT_ASSOCIATIONS = sa.text(
-    "SELECT account, user_name, partition, shares, priority, default_qos, qos, grp_tres, grp_tres_mins, "
-    "grp_tres_run_mins, grp_jobs, grp_submit_jobs, grp_wall, max_jobs, max_submit_jobs, max_tres_per_job, "
-    "max_tres_per_node, max_tres_mins_per_job, max_wall FROM associations ORDER BY association_id"
-)
-SELECT_QOS = sa.text("SELECT * FROM qos ORDER BY name")
-SELECT_USERS = sa.text("SELECT name, admin_level, default_account FROM users ORDER BY name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +138,7 @@ def accounting_of(
     qos: Sequence[Mapping[str, Any]],
     users: Sequence[Mapping[str, Any]],
 ) -> Accounting:
-    """上面四个查询的行 -> 快照。"""
+    """四个查询（statements.accounting）的行 -> 快照。"""
     facts = [
         AssociationFacts(**{**row, "qos": None if row["qos"] is None else tuple(row["qos"])}) for row in associations
     ]

@@ -12,8 +12,6 @@ from sqlmodel import Field, SQLModel
 
 EMPTY_OBJECT = sa.text("'{}'::jsonb")
 EMPTY_LIST = sa.text("'{}'")
-ROOT_ACCOUNT = "root"
-NORMAL_QOS = "normal"
 ADMIN_LEVELS = ("None", "Operator", "Administrator")
 
 

@@ -25,8 +25,8 @@ from psycopg.conninfo import conninfo_to_dict
 from scns_conductor import migrations
 from scns_conductor.core.database import APPLICATION_NAME, database_url
 from scns_conductor.core.errors import Conflict, NotFound, SettingsError
-from scns_conductor.core.incarnation import change_incarnation
 from scns_conductor.core.settings import Settings
+from scns_conductor.statements.incarnation import change_incarnation
 
 DEBIAN_PROGRAMS = Path("/usr/lib/postgresql")
 PROGRAMS = ("pg_dump", "pg_restore", "psql")

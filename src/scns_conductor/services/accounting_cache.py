@@ -4,14 +4,8 @@ import time
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.core.accounting import (
-    SELECT_ACCOUNTS,
-    SELECT_ASSOCIATIONS,
-    SELECT_QOS,
-    SELECT_USERS,
-    Accounting,
-    accounting_of,
-)
+from scns_conductor.core.accounting import Accounting, accounting_of
+from scns_conductor.statements.accounting import SELECT_ACCOUNTS, SELECT_ASSOCIATIONS, SELECT_QOS, SELECT_USERS
 
 FRESH_S = 1.0
 

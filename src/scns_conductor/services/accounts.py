@@ -3,43 +3,38 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.core.accounting import AssociationFacts
-from scns_conductor.core.accounting_models import ROOT_ACCOUNT, Account, Association, User
+from scns_conductor.core.accounting import ROOT_ACCOUNT, AssociationFacts
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.accounting_cache import read_accounting
-from scns_conductor.statements.inbox import inbox_insert, notify_inbox
+from scns_conductor.services.scheduler_inbox import tell_scheduler
+from scns_conductor.statements.accounts import (
+    ACCOUNT_SUBTREE,
+    ADOPT_DEFAULT_ACCOUNTS,
+    DELETE_ORPHANS,
+    FIRST_LIVE_JOB_OF_ACCOUNTS,
+    LIST_ACCOUNTS,
+    LIST_ASSOCIATIONS,
+    LIST_USERS,
+    LOCK_ACCOUNTS,
+    REGISTER_USER,
+    account_insert,
+    account_update,
+    accounts_delete,
+    association_delete,
+    association_insert,
+    association_lock,
+    association_update,
+    associations_of_user_delete,
+    user_update,
+)
+from scns_conductor.statements.inbox import inbox_insert
+from scns_conductor.statements.qos import QOS_NAMES
 
 ACCOUNT_COLUMNS = ("parent", "description", "organization")
-
-_ACCOUNTS = sa.text("SELECT * FROM accounts WHERE CAST(:name AS text) IS NULL OR name = :name ORDER BY name")
-_USERS = sa.text("SELECT * FROM users WHERE CAST(:name AS text) IS NULL OR name = :name ORDER BY name")
-_ASSOCIATIONS = sa.text(
-    "SELECT * FROM associations WHERE (CAST(:account AS text) IS NULL OR account = :account) "
-    "AND (CAST(:user AS text) IS NULL OR user_name = :user) ORDER BY account, user_name, partition"
-)
-_BUSY = sa.text(
-    "SELECT min(job_id) FROM jobs WHERE state IN ('PENDING', 'RUNNING', 'SUSPENDED') "
-    "AND account = ANY(CAST(:accounts AS text[])) AND (CAST(:user AS text) IS NULL OR user_name = :user)"
-)
-_SUBTREE = sa.text(
-    "WITH RECURSIVE below AS (SELECT name FROM accounts WHERE name = :name "
-    "UNION SELECT a.name FROM accounts AS a JOIN below ON a.parent = below.name) SELECT name FROM below"
-)
-_QOS_NAMES = sa.text("SELECT name FROM qos")
-_LOCK = sa.text("LOCK TABLE accounts, associations, users IN SHARE ROW EXCLUSIVE MODE")
-# 缺省账户没有了的用户，改用最早的另一个关联的；一个关联也没有的用户不再登记。
-_ADOPT = sa.text(
-    """
-    UPDATE users AS u SET default_account = (
-      SELECT account FROM associations AS a WHERE a.user_name = u.name ORDER BY association_id LIMIT 1)
-    WHERE NOT EXISTS (SELECT FROM associations AS a WHERE a.user_name = u.name AND a.account = u.default_account)
-    """
-)
-_ORPHANS = sa.text("DELETE FROM users AS u WHERE NOT EXISTS (SELECT FROM associations AS a WHERE a.user_name = u.name)")
 
 
 def require_operator(identity: Identity, what: str) -> None:
@@ -50,8 +45,7 @@ def require_operator(identity: Identity, what: str) -> None:
 
 async def tell_accounting(connection: AsyncConnection) -> None:
     """告诉调度器记账的表变了；在调用者的事务里。"""
-    await connection.execute(inbox_insert("accounting"))
-    await connection.execute(notify_inbox())
+    await tell_scheduler(connection, inbox_insert("accounting"))
 
 
 def merged(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +62,7 @@ def merged(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 async def require_qos(connection: AsyncConnection, names: Sequence[str], field: str) -> None:
     """这些 QOS 都要有；否则抛 InvalidRequest。"""
-    known: set[str] = set((await connection.execute(_QOS_NAMES)).scalars())
+    known: set[str] = set((await connection.execute(QOS_NAMES)).scalars())
     for name in names:
         if name not in known:
             listed = "、".join(sorted(known))
@@ -86,7 +80,7 @@ async def _check_qos(connection: AsyncConnection, values: Mapping[str, Any]) -> 
 async def list_accounts(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
     """全部账户，或指名的一个（不存在抛 NotFound）。"""
     async with engine.connect() as connection:
-        rows = (await connection.execute(_ACCOUNTS, {"name": name})).mappings().all()
+        rows = (await connection.execute(LIST_ACCOUNTS, {"name": name})).mappings().all()
     if name is not None and not rows:
         raise _no_account(name)
     return [dict(row) for row in rows]
@@ -103,27 +97,29 @@ async def create_account(
     require_operator(identity, "新建账户")
     parent = values.get("parent") or ROOT_ACCOUNT
     async with engine.begin() as connection:
-        await connection.execute(_LOCK)
-        if (await connection.execute(_ACCOUNTS, {"name": name})).first() is not None:
+        await connection.execute(LOCK_ACCOUNTS)
+        if (await connection.execute(LIST_ACCOUNTS, {"name": name})).first() is not None:
             raise Conflict(f"账户 {name} 已存在", code="account_exists")
         await _require_account(connection, parent, "parent")
         limits = {key: value for key, value in values.items() if key not in ACCOUNT_COLUMNS}
         await _check_qos(connection, limits)
         await connection.execute(
-            sa.insert(Account).values(
-                name=name,
-                parent=parent,
-                description=values.get("description") or name,
-                organization=values.get("organization") or (parent if parent != ROOT_ACCOUNT else name),
+            account_insert(
+                {
+                    "name": name,
+                    "parent": parent,
+                    "description": values.get("description") or name,
+                    "organization": values.get("organization") or (parent if parent != ROOT_ACCOUNT else name),
+                }
             )
         )
-        await connection.execute(sa.insert(Association).values(account=name, **merged({}, limits)))
+        await connection.execute(association_insert({"account": name, **merged({}, limits)}))
         await tell_accounting(connection)
     return (await list_accounts(engine, name))[0]
 
 
 async def _require_account(connection: AsyncConnection, name: str, field: str) -> None:
-    if (await connection.execute(_ACCOUNTS, {"name": name})).first() is None:
+    if (await connection.execute(LIST_ACCOUNTS, {"name": name})).first() is None:
         raise InvalidRequest(field, f"没有账户 {name!r}；先用 POST /accounts 新建它", code="account_unknown")
 
 
@@ -134,21 +130,21 @@ async def update_account(
     require_operator(identity, "修改账户")
     _require_changes(changes)
     async with engine.begin() as connection:
-        await connection.execute(_LOCK)
-        if (await connection.execute(_ACCOUNTS, {"name": name})).first() is None:
+        await connection.execute(LOCK_ACCOUNTS)
+        if (await connection.execute(LIST_ACCOUNTS, {"name": name})).first() is None:
             raise _no_account(name)
         own = {key: value for key, value in changes.items() if key in ACCOUNT_COLUMNS}
         if own.get("parent") is not None:
             if name == ROOT_ACCOUNT:
                 raise InvalidRequest("parent", "root 没有上级")
             await _require_account(connection, own["parent"], "parent")
-            if own["parent"] in set((await connection.execute(_SUBTREE, {"name": name})).scalars()):
+            if own["parent"] in set((await connection.execute(ACCOUNT_SUBTREE, {"name": name})).scalars()):
                 raise InvalidRequest("parent", f"{own['parent']} 在 {name} 之下，不能作它的上级", code="account_cycle")
         if own:
-            await connection.execute(sa.update(Account).where(sa.column("name") == name).values(**own))
+            await connection.execute(account_update(name, own))
         limits = {key: value for key, value in changes.items() if key not in ACCOUNT_COLUMNS}
         if limits:
-            row = (await connection.execute(_ASSOCIATIONS, {"account": name, "user": ""})).mappings().one()
+            row = (await connection.execute(LIST_ASSOCIATIONS, {"account": name, "user": ""})).mappings().one()
             await _change_association(connection, dict(row), limits)
         await tell_accounting(connection)
     return (await list_accounts(engine, name))[0]
@@ -160,26 +156,28 @@ async def delete_account(engine: AsyncEngine, identity: Identity, name: str) -> 
     if name == ROOT_ACCOUNT:
         raise Conflict("root 账户不能删除", code="account_root")
     async with engine.begin() as connection:
-        await connection.execute(_LOCK)
-        names = list((await connection.execute(_SUBTREE, {"name": name})).scalars())
+        await connection.execute(LOCK_ACCOUNTS)
+        names = list((await connection.execute(ACCOUNT_SUBTREE, {"name": name})).scalars())
         if not names:
             raise _no_account(name)
         await _refuse_busy(connection, names, None)
-        await connection.execute(sa.delete(Account).where(sa.column("name").in_(names)))
+        await connection.execute(accounts_delete(names))
         await _tidy_users(connection)
         await tell_accounting(connection)
     return sorted(names)
 
 
 async def _refuse_busy(connection: AsyncConnection, accounts: Sequence[str], user: str | None) -> None:
-    busy = (await connection.execute(_BUSY, {"accounts": list(accounts), "user": user})).scalar_one()
+    busy = (
+        await connection.execute(FIRST_LIVE_JOB_OF_ACCOUNTS, {"accounts": list(accounts), "user": user})
+    ).scalar_one()
     if busy is not None:
         raise Conflict(f"作业 {busy} 还没有结束；先取消它或等它结束", code="association_in_use")
 
 
 async def _tidy_users(connection: AsyncConnection) -> None:
-    await connection.execute(_ADOPT)
-    await connection.execute(_ORPHANS)
+    await connection.execute(ADOPT_DEFAULT_ACCOUNTS)
+    await connection.execute(DELETE_ORPHANS)
 
 
 def _require_changes(changes: Mapping[str, Any]) -> None:
@@ -193,7 +191,7 @@ def _require_changes(changes: Mapping[str, Any]) -> None:
 async def list_users(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
     """有关联的用户。"""
     async with engine.connect() as connection:
-        rows = (await connection.execute(_USERS, {"name": name})).mappings().all()
+        rows = (await connection.execute(LIST_USERS, {"name": name})).mappings().all()
     if name is not None and not rows:
         raise _no_user(name)
     return [dict(row) for row in rows]
@@ -210,16 +208,16 @@ async def update_user(engine: AsyncEngine, identity: Identity, name: str, change
     if "admin_level" in changes and not identity.admin:
         raise Forbidden("admin_level：只有管理员能改；请联系管理员", code="admin_required")
     async with engine.begin() as connection:
-        if (await connection.execute(_USERS, {"name": name})).first() is None:
+        if (await connection.execute(LIST_USERS, {"name": name})).first() is None:
             raise _no_user(name)
         account = changes.get("default_account")
         if account is not None:
-            found = (await connection.execute(_ASSOCIATIONS, {"account": account, "user": name})).first()
+            found = (await connection.execute(LIST_ASSOCIATIONS, {"account": account, "user": name})).first()
             if found is None:
                 raise InvalidRequest(
                     "default_account", f"用户 {name} 不在账户 {account} 里；先加进去", code="account_unknown"
                 )
-        await connection.execute(sa.update(User).where(sa.column("name") == name).values(**changes))
+        await connection.execute(user_update(name, changes))
         await tell_accounting(connection)
     return (await list_users(engine, name))[0]
 
@@ -228,12 +226,12 @@ async def delete_user(engine: AsyncEngine, identity: Identity, name: str) -> Non
     """删除用户与他的全部关联；还有没结束的作业抛 Conflict。"""
     require_operator(identity, "删除用户")
     async with engine.begin() as connection:
-        await connection.execute(_LOCK)
-        rows = (await connection.execute(_ASSOCIATIONS, {"account": None, "user": name})).mappings().all()
+        await connection.execute(LOCK_ACCOUNTS)
+        rows = (await connection.execute(LIST_ASSOCIATIONS, {"account": None, "user": name})).mappings().all()
         if not rows:
             raise _no_user(name)
         await _refuse_busy(connection, [row["account"] for row in rows], name)
-        await connection.execute(sa.delete(Association).where(sa.column("user_name") == name))
+        await connection.execute(associations_of_user_delete(name))
         await _tidy_users(connection)
         await tell_accounting(connection)
 
@@ -246,7 +244,7 @@ async def list_associations(
 ) -> list[dict[str, Any]]:
     """关联；effective 是补上继承之后真正生效的那些。user 为空文字只要账户自己的。"""
     async with engine.connect() as connection:
-        rows = (await connection.execute(_ASSOCIATIONS, {"account": account, "user": user})).mappings().all()
+        rows = (await connection.execute(LIST_ASSOCIATIONS, {"account": account, "user": user})).mappings().all()
         accounting = await read_accounting(connection)
     found = []
     for row in rows:
@@ -272,22 +270,16 @@ async def create_association(
     """把用户加进账户；第一个关联的账户就是他的缺省账户。已有抛 Conflict，账户不存在抛 InvalidRequest。"""
     require_operator(identity, "新建关联")
     async with engine.begin() as connection:
-        await connection.execute(_LOCK)
+        await connection.execute(LOCK_ACCOUNTS)
         await _require_account(connection, account, "account")
         await _check_qos(connection, values)
         row = {"account": account, "user_name": user, "partition": partition, **merged({}, values)}
         try:
             async with connection.begin_nested():
-                await connection.execute(sa.insert(Association).values(**row))
-        except sa.exc.IntegrityError as error:
+                await connection.execute(association_insert(row))
+        except IntegrityError as error:
             raise Conflict(f"用户 {user} 已经在账户 {account} 里", code="association_exists") from error
-        await connection.execute(
-            sa.text(
-                "INSERT INTO users (name, default_account) VALUES (:user, :account) ON CONFLICT (name) DO UPDATE "
-                "SET default_account = coalesce(users.default_account, excluded.default_account)"
-            ),
-            {"user": user, "account": account},
-        )
+        await connection.execute(REGISTER_USER, {"user": user, "account": account})
         await tell_accounting(connection)
     found = await list_associations(engine, account, user)
     return next(each for each in found if each["partition"] == partition)
@@ -295,16 +287,11 @@ async def create_association(
 
 async def _change_association(connection: AsyncConnection, row: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
     await _check_qos(connection, changes)
-    await connection.execute(
-        sa.update(Association)
-        .where(sa.column("association_id") == row["association_id"])
-        .values(**merged(row, changes))
-    )
+    await connection.execute(association_update(row["association_id"], merged(row, changes)))
 
 
 async def _one(connection: AsyncConnection, number: int) -> dict[str, Any]:
-    statement = sa.select(Association).where(sa.column("association_id") == number).with_for_update()
-    row = (await connection.execute(statement)).mappings().one_or_none()
+    row = (await connection.execute(association_lock(number))).mappings().one_or_none()
     if row is None:
         raise NotFound(f"没有关联 {number}；用 GET /associations 查看现有的", code="association_not_found")
     return dict(row)
@@ -328,11 +315,11 @@ async def delete_association(engine: AsyncEngine, identity: Identity, number: in
     """把用户移出账户；账户自己的关联不能单独删，还有没结束的作业抛 Conflict。"""
     require_operator(identity, "删除关联")
     async with engine.begin() as connection:
-        await connection.execute(_LOCK)
+        await connection.execute(LOCK_ACCOUNTS)
         row = await _one(connection, number)
         if not row["user_name"]:
             raise Conflict(f"这是账户 {row['account']} 自己的关联；请删除账户", code="association_of_account")
         await _refuse_busy(connection, [row["account"]], row["user_name"])
-        await connection.execute(sa.delete(Association).where(sa.column("association_id") == number))
+        await connection.execute(association_delete(number))
         await _tidy_users(connection)
         await tell_accounting(connection)

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import ConductorError, TooManyRequests
-from scns_conductor.statements.inbox import ANSWER_CHANNEL, inbox_insert, notify_inbox
+from scns_conductor.services.scheduler_inbox import tell_scheduler
+from scns_conductor.statements.answers import ANSWER_CHANNEL, TAKE_ANSWER
+from scns_conductor.statements.inbox import inbox_insert
 
 ANSWER_WAIT_S = 10.0
 # 一个用户同时问调度器的问题至多这么多个（每个 API 进程）：它们真的计划一次，不便宜。
 MOST_OPEN = 4
 # 通知没有来（队列满时不送，连接断过）：隔这么久自己看一眼。
 LOOK_S = 1.0
-_TAKE = sa.text("DELETE FROM request_answers WHERE request_id = :request_id RETURNING answer")
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +74,12 @@ class AnswerDesk:
         self._waiting[request_id] = future
         try:
             async with self._engine.begin() as connection:
-                await connection.execute(
+                await tell_scheduler(
+                    connection,
                     inbox_insert(
                         kind, job_ids=job_ids, node_names=node_names, payload={**payload, "request_id": request_id}
-                    )
+                    ),
                 )
-                await connection.execute(notify_inbox())
             answer = None
             deadline = asyncio.get_running_loop().time() + wait_s
             while answer is None and (left := deadline - asyncio.get_running_loop().time()) > 0:
@@ -87,7 +87,7 @@ class AnswerDesk:
                     async with asyncio.timeout(min(LOOK_S, left)):
                         await asyncio.shield(future)
                 async with self._engine.begin() as connection:
-                    answer = (await connection.execute(_TAKE, {"request_id": request_id})).scalar_one_or_none()
+                    answer = (await connection.execute(TAKE_ANSWER, {"request_id": request_id})).scalar_one_or_none()
                 if answer is None and future.done():
                     future = self._waiting[request_id] = asyncio.get_running_loop().create_future()
         finally:

@@ -7,26 +7,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import Forbidden, InvalidRequest
 from scns_conductor.core.hostlist import expand
 from scns_conductor.scheduling.cluster import Cluster, NodeFacts, PartitionFacts
-from scns_conductor.statements.inbox import RESERVATION_LIVES
+from scns_conductor.statements.nodes import NODE_GROUPS
+from scns_conductor.statements.partitions import PARTITION_LIMITS
+from scns_conductor.statements.reservations import RESERVATION_ACCESS
 
 FRESH_S = 1.0
-
-_PARTITIONS = sa.text(
-    "SELECT name, is_default, max_time, default_time, min_nodes, max_nodes, allow_accounts, deny_accounts, allow_qos, "
-    "state, nodes, max_cpus_per_node, exclusive FROM partitions"
-)
-# 大小与特性都相同的节点合成一行：一万个节点通常只有几行。
-_NODES = sa.text(
-    "SELECT cpus, memory, temporary_disk, features, gres::text AS gres_text, array_agg(name ORDER BY name) AS names "
-    "FROM nodes GROUP BY 1, 2, 3, 4, 5 ORDER BY 6".replace("::", r"\:\:")
-)
-_RESERVATIONS = sa.text(f"SELECT name, users, accounts, partition FROM reservations WHERE {RESERVATION_LIVES}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +121,9 @@ class LimitsCache:
         known = partitions <= self._limits.partitions.keys() and reservations <= self._limits.reservations.keys()
         if fresh or not known or time.monotonic() - self._read_at > FRESH_S:
             async with self._engine.connect() as connection:
-                rows = (await connection.execute(_PARTITIONS)).all()
-                groups = (await connection.execute(_NODES)).all()
-                reserved = (await connection.execute(_RESERVATIONS)).all()
+                rows = (await connection.execute(PARTITION_LIMITS)).all()
+                groups = (await connection.execute(NODE_GROUPS)).all()
+                reserved = (await connection.execute(RESERVATION_ACCESS)).all()
             self._read_at = time.monotonic()
             self._absorb(rows, groups, reserved)
         return self._limits

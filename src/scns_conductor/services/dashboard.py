@@ -6,10 +6,13 @@ import time
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.states import JobState, node_state
-from scns_conductor.statements.inbox import leader_select
+from scns_conductor.statements.dashboard import COUNT_FINISHED, COUNT_LIVE, LATEST_RUNNING, LONGEST_PENDING
+from scns_conductor.statements.leadership import leader_select
+from scns_conductor.statements.nodes import USAGE_OF_NODES
 
 # 几百万个结束的作业、几十万个排队的作业，数一遍要零点几秒：多于 COUNTED_NOW 个时先答上次的数，在背后重数。
 COUNTED_NOW = 20_000
@@ -17,31 +20,6 @@ LIVE_FRESH_S = 1.0
 FINISHED_FRESH_S = 5.0
 # 再旧就等新的数：答的数不会比这更旧。
 OLDEST_S = 10.0
-SHORT_LIST = 20
-
-# 数组行按它还没有启动的任务数计。
-_TASKS = (
-    "CASE WHEN array_remaining IS NULL THEN 1 "
-    "ELSE (SELECT sum(upper(r) - lower(r)) FROM unnest(array_remaining) AS r) END"
-)
-_LIVE = sa.text(
-    f"SELECT state, sum({_TASKS})::bigint AS jobs FROM jobs WHERE state = 'PENDING' GROUP BY state UNION ALL "
-    "SELECT state, count(*) FROM jobs WHERE state IN ('RUNNING', 'SUSPENDED') GROUP BY state"
-)
-_FINISHED = sa.text(
-    "SELECT state, count(*) AS jobs FROM jobs WHERE state NOT IN ('PENDING', 'RUNNING', 'SUSPENDED') GROUP BY state"
-)
-_NODES = sa.text(
-    "SELECT name, state, drain, cpus, memory, gres, allocated_cpus, allocated_memory, allocated_gres FROM nodes"
-)
-# job_id::text 的列也叫 job_id：按作业号排序要写 jobs.job_id，否则按文字排。
-_BRIEF = "job_id::text, name, user_name, partition, reason, submit_time, start_time, node_list, allocated_cpus"
-_RUNNING = sa.text(
-    f"SELECT {_BRIEF} FROM jobs WHERE state IN ('RUNNING', 'SUSPENDED') ORDER BY jobs.job_id DESC LIMIT {SHORT_LIST}"
-)
-_PENDING = sa.text(
-    f"SELECT {_BRIEF}, expected_start_time FROM jobs WHERE state = 'PENDING' ORDER BY jobs.job_id LIMIT {SHORT_LIST}"
-)
 
 
 class _Counts:
@@ -73,7 +51,7 @@ class _Counts:
 
     async def _recount(self) -> None:
         # 数据库不在：旧的数到了 OLDEST_S 就不再用，那时由请求自己报错。
-        with contextlib.suppress(sa.exc.SQLAlchemyError, OSError):
+        with contextlib.suppress(SQLAlchemyError, OSError):
             await self._count()
 
 
@@ -83,8 +61,8 @@ class Dashboard:
     def __init__(self, engine: AsyncEngine, lease_s: float) -> None:
         self._engine = engine
         self._lease_s = lease_s
-        self._live = _Counts(engine, _LIVE, LIVE_FRESH_S)
-        self._finished = _Counts(engine, _FINISHED, FINISHED_FRESH_S)
+        self._live = _Counts(engine, COUNT_LIVE, LIVE_FRESH_S)
+        self._finished = _Counts(engine, COUNT_FINISHED, FINISHED_FRESH_S)
 
     async def counts(self) -> dict[str, int]:
         """各状态的作业数；没有作业的状态是 0。"""
@@ -100,7 +78,7 @@ class Dashboard:
             "nodes": {"total": 0, "by_state": {}},
         }
         async with self._engine.connect() as connection:
-            rows = (await connection.execute(_NODES)).all()
+            rows = (await connection.execute(USAGE_OF_NODES)).all()
         for row in rows:
             word = node_state(row.state, drain=row.drain, allocated_cpus=row.allocated_cpus, cpus=row.cpus)
             totals["nodes"]["total"] += 1
@@ -129,8 +107,8 @@ class Dashboard:
     async def overview(self) -> dict[str, Any]:
         """GET /dashboard 的回答。"""
         async with self._engine.connect() as connection:
-            running = [dict(row) for row in (await connection.execute(_RUNNING)).mappings()]
-            pending = [dict(row) for row in (await connection.execute(_PENDING)).mappings()]
+            running = [dict(row) for row in (await connection.execute(LATEST_RUNNING)).mappings()]
+            pending = [dict(row) for row in (await connection.execute(LONGEST_PENDING)).mappings()]
         return {
             "jobs": {"by_state": await self.counts(), "running": running, "pending": pending},
             "resources": await self.resources(),

@@ -2,27 +2,15 @@
 
 from typing import Any
 
-import sqlalchemy as sa
 from prometheus_client import Histogram
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.errors import Forbidden
 from scns_conductor.core.settings import Settings
+from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk
+from scns_conductor.statements.diagnostics import JOB_COUNTS
 
-# 自统计开始以来：提交的走提交时刻的索引，结束的走结束时刻的。
-_COUNTS = sa.text(
-    """
-    SELECT
-      (SELECT count(*) FROM jobs WHERE submit_time >= to_timestamp(:since)) AS jobs_submitted,
-      (SELECT count(*) FROM jobs WHERE end_time >= to_timestamp(:since) AND state = 'COMPLETED') AS jobs_completed,
-      (SELECT count(*) FROM jobs WHERE end_time >= to_timestamp(:since) AND state = 'CANCELLED') AS jobs_canceled,
-      (SELECT count(*) FROM jobs WHERE end_time >= to_timestamp(:since)
-         AND state NOT IN ('COMPLETED', 'CANCELLED')) AS jobs_failed,
-      (SELECT count(*) FROM jobs WHERE state = 'PENDING') AS jobs_pending,
-      (SELECT count(*) FROM jobs WHERE state IN ('RUNNING', 'SUSPENDED')) AS jobs_running,
-      (SELECT count(*) FROM scheduler_inbox) AS agent_queue_size
-    """
-)
 # 不含地址、口令与文件的位置。
 PUBLIC_SETTINGS = (
     "cluster_name", "script_max_bytes", "array_max_tasks", "batch_max_jobs", "default_memory_mb_per_cpu",
@@ -39,13 +27,22 @@ def public_settings(settings: Settings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in PUBLIC_SETTINGS}
 
 
+async def reset_diagnostics(
+    engine: AsyncEngine, desk: AnswerDesk, latency: Histogram, identity: Identity
+) -> dict[str, Any]:
+    """统计从头计，返回归零之前的；不是管理员抛 Forbidden。"""
+    if not identity.admin:
+        raise Forbidden("只有管理员能把统计归零", code="admin_required")
+    return await diagnostics(engine, desk, latency, reset=True)
+
+
 async def diagnostics(
     engine: AsyncEngine, desk: AnswerDesk, latency: Histogram, *, reset: bool = False
 ) -> dict[str, Any]:
     """slurmrestd 的 statistics。调度器没有按时回答抛 AnswerTimeout；reset 时先取数，再从头计。"""
     found = await desk.ask("diag", payload={"reset": reset})
     async with engine.connect() as connection:
-        row = (await connection.execute(_COUNTS, {"since": found["req_time_start"]})).mappings().one()
+        row = (await connection.execute(JOB_COUNTS, {"since": found["req_time_start"]})).mappings().one()
     return {
         "rpcs_by_message_type": _requests(latency),
         "rpcs_by_user": [],

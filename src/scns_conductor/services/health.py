@@ -2,22 +2,17 @@
 
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.core.row_locks import advisory_lockers, lockers
 from scns_conductor.core.schema_version import CURRENT_VERSION, mismatch_text
-from scns_conductor.core.server_facts import SELECT_FACTS, database_report, notify_report
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.blockers import idle_holders
-from scns_conductor.statements.inbox import LEADER_LOCK, leader_select
+from scns_conductor.services.server_facts import database_report, notify_report
+from scns_conductor.statements.health import HAS_SCHEMA, LEADER_ROW_FREE, NODES_ALIVE
+from scns_conductor.statements.leadership import LEADER_LOCK, leader_select
+from scns_conductor.statements.row_locks import advisory_lockers, lockers
+from scns_conductor.statements.server_facts import SERVER_FACTS
 
-_HAS_VERSION = sa.text("SELECT to_regclass('alembic_version') IS NOT NULL")
-_NODES = sa.text(
-    "SELECT name, last_heartbeat > clock_timestamp() - make_interval(secs => :timeout) AND state = 'UP' AS alive, "
-    "containment FROM nodes ORDER BY name"
-)
-_LEADER_FREE = sa.text("SELECT 1 FROM scheduler_leader FOR NO KEY UPDATE SKIP LOCKED")
 # 停在事务里、锁着我们的行这么久的，说出来。
 IDLE_HOLDER_S = 10.0
 _NO_SCHEDULER: dict[str, Any] = {"status": "absent", "holder": None}
@@ -28,7 +23,7 @@ async def server_facts(engine: AsyncEngine) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for _ in range(2):
         async with engine.connect() as connection:
-            facts = dict((await connection.execute(SELECT_FACTS)).mappings().one())
+            facts = dict((await connection.execute(SERVER_FACTS)).mappings().one())
             if not facts["read_only"]:
                 break
             await connection.invalidate()
@@ -45,14 +40,14 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
     version, scheduler = None, _NO_SCHEDULER
     nodes: list[Any] = []
     async with engine.connect() as connection:
-        if (await connection.execute(_HAS_VERSION)).scalar_one():
+        if (await connection.execute(HAS_SCHEMA)).scalar_one():
             version = (await connection.execute(CURRENT_VERSION)).scalar_one_or_none()
         current = version == expected_version
         if current:
             lease = {"lease": settings.scheduler_lease_s}
             leader = (await connection.execute(leader_select(), lease)).one_or_none()
             scheduler = await _scheduler(connection, leader, read_only=facts["read_only"])
-            nodes = list((await connection.execute(_NODES, {"timeout": settings.node_timeout_s})).all())
+            nodes = list((await connection.execute(NODES_ALIVE, {"timeout": settings.node_timeout_s})).all())
         held = await idle_holders(connection, IDLE_HOLDER_S)
     down = [node.name for node in nodes if not node.alive]
     missing = {node.name: node.containment for node in nodes if node.alive and node.containment}
@@ -100,7 +95,7 @@ async def _scheduler(connection: AsyncConnection, leader: Any, *, read_only: boo
 
 async def _blockers(connection: AsyncConnection, backend_pid: int | None) -> list[dict[str, Any]]:
     """没有领导者在续租时，谁锁着领导者的行，或占着选举的锁。"""
-    if (await connection.execute(_LEADER_FREE)).first() is None:
+    if (await connection.execute(LEADER_ROW_FREE)).first() is None:
         who = (await connection.execute(lockers("scheduler_leader", "singleton"))).mappings().all()
         return [_block("scheduler_leader", row) for row in who]
     who = (await connection.execute(advisory_lockers(), {"key": LEADER_LOCK})).mappings().all()

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scns_conductor.core.accounting import Accounting
@@ -20,19 +19,8 @@ from scns_conductor.core.job_limits import (
     violation,
 )
 from scns_conductor.core.settings import Settings
+from scns_conductor.statements.submit_limits import COUNT_LIVE_TASKS, LOCK_LIMIT
 
-# 排队与运行的作业数；数组按任务计，已经拆出来的任务各有一行。
-_COUNT = sa.text(
-    """
-    SELECT coalesce(sum(CASE WHEN array_remaining IS NULL THEN 1 ELSE
-      (SELECT sum(upper(r) - lower(r)) FROM unnest(array_remaining) AS r) END), 0)::bigint
-    FROM jobs WHERE state IN ('PENDING', 'RUNNING', 'SUSPENDED')
-      AND (CAST(:accounts AS text[]) IS NULL OR account = ANY(CAST(:accounts AS text[])))
-      AND (CAST(:user AS text) IS NULL OR user_name = :user) AND (CAST(:qos AS text) IS NULL OR qos = :qos)
-    """.replace("::", r"\:\:")
-)
-# 同一个上限的提交一个一个地数，数完落盘才轮到下一个；按名字的次序锁，不会死锁。
-_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 7236302))")
 SUBMIT_LIMITS = "submit_limits"
 
 
@@ -121,13 +109,13 @@ async def reserve_submissions(connection: AsyncConnection, rows: Sequence[Mappin
     used: dict[str, int] = {}
     for name in sorted(limits):
         limit = limits[name]
-        await connection.execute(_LOCK, {"name": name})
+        await connection.execute(LOCK_LIMIT, {"name": name})
         values = {
             "accounts": None if limit.accounts is None else list(limit.accounts),
             "user": limit.user,
             "qos": limit.qos,
         }
-        used[name] = (await connection.execute(_COUNT, values)).scalar_one()
+        used[name] = (await connection.execute(COUNT_LIVE_TASKS, values)).scalar_one()
     refused: dict[int, Conflict] = {}
     for index, row in enumerate(rows):
         more = _tasks(row)

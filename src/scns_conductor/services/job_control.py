@@ -4,57 +4,19 @@ import re
 import signal as signals
 from collections.abc import Sequence
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest
 from scns_conductor.core.states import ACTIVE_STATES, HOLD_REASONS, TERMINAL_STATES, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
-from scns_conductor.statements.inbox import events_insert, inbox_insert, notify_inbox
+from scns_conductor.services.scheduler_inbox import tell_scheduler
+from scns_conductor.statements.end_requests import REQUEUE_ACTIVE
+from scns_conductor.statements.events import events_insert
+from scns_conductor.statements.inbox import inbox_insert
+from scns_conductor.statements.job_control import FIRST_LENT_JOB, HOLD, RELEASE, REQUEUE_ENDED, RESUME, SUSPEND
 
 Outcome = dict[str, str]
-
-_HOLD = sa.text(
-    "UPDATE jobs SET hold = :hold, reason = :reason, expected_start_time = NULL, revision = revision + 1 "
-    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state = 'PENDING'"
-)
-_RELEASE = sa.text(
-    "UPDATE jobs SET hold = NULL, reason = 'None', priority = nullif(priority, 0), revision = revision + 1 "
-    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state = 'PENDING' AND hold IS NOT NULL"
-)
-_REQUEUE_ACTIVE = sa.text(
-    "UPDATE jobs SET requested_end_state = 'PENDING', requested_end_reason = :message, requested_end_actor = :actor, "
-    "hold = CAST(:hold AS text) "
-    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state IN ('RUNNING', 'SUSPENDED') "
-    "AND requested_end_state IS NULL"
-)
-_REQUEUE_ENDED = sa.text(
-    """
-    UPDATE jobs SET state = 'PENDING', reason = coalesce(:reason, 'None'), error_msg = NULL, hold = CAST(:hold AS text),
-      restart_count = restart_count + 1, revision = revision + 1, eligible_time = NULL, start_time = NULL,
-      partition = coalesce(requested_partitions, partition),
-      end_time = NULL, suspend_time = NULL, suspended_s = 0, expected_start_time = NULL, exit_status = NULL,
-      exit_signal = NULL, derived_exit_status = NULL, node_list = NULL, batch_host = NULL, allocated_nodes = 0,
-      allocated_cpus = 0, allocated_memory = 0, allocated_gres = NULL, process_id = NULL
-    WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state NOT IN ('PENDING', 'RUNNING', 'SUSPENDED')
-    """
-)
-_SUSPEND = sa.text(
-    "UPDATE jobs SET state = 'SUSPENDED', suspend_time = clock_timestamp() "
-    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state = 'RUNNING'"
-)
-_RESUME = sa.text(
-    "UPDATE jobs SET state = 'RUNNING', suspend_time = NULL, suspended_s = suspended_s "
-    "+ greatest(0, extract(epoch FROM clock_timestamp() - coalesce(suspend_time, clock_timestamp()))) "
-    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state = 'SUSPENDED'"
-)
-
-
-_LENT = sa.text(
-    "SELECT min(job_id) FROM resource_allocations "
-    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND released_at IS NULL AND lent_cpus > 0"
-)
 
 
 async def _owned(connection: AsyncConnection, identity: Identity, job_id: str) -> list[JobRow]:
@@ -65,11 +27,6 @@ async def _owned(connection: AsyncConnection, identity: Identity, job_id: str) -
 
 def _ids(rows: Sequence[JobRow]) -> list[int]:
     return [row.job_id for row in rows]
-
-
-async def _tell(connection: AsyncConnection, kind: str, rows: Sequence[JobRow]) -> None:
-    await connection.execute(inbox_insert(kind, job_ids=_ids(rows)))
-    await connection.execute(notify_inbox())
 
 
 async def _record(
@@ -93,9 +50,9 @@ async def hold_job(engine: AsyncEngine, identity: Identity, job_id: str) -> Outc
         own = all(row.user_name == identity.user_name for row in pending)
         hold = "user" if own else "admin"
         reason = HOLD_REASONS[hold]
-        await connection.execute(_HOLD, {"job_ids": _ids(pending), "hold": hold, "reason": reason})
+        await connection.execute(HOLD, {"job_ids": _ids(pending), "hold": hold, "reason": reason})
         await _record(connection, pending, None, "hold", identity.user_name)
-        await _tell(connection, "jobs", pending)
+        await tell_scheduler(connection, inbox_insert("jobs", job_ids=_ids(pending)))
     return {"job_id": job_id, "state": JobState.PENDING.value, "reason": reason}
 
 
@@ -109,9 +66,9 @@ async def release_job(engine: AsyncEngine, identity: Identity, job_id: str) -> O
         if not any(row.state == JobState.PENDING for row in rows):
             raise Conflict(f"作业 {job_id} 已是 {rows[0].state}，只有排队的作业能放行", code="job_not_pending")
         if held:
-            await connection.execute(_RELEASE, {"job_ids": _ids(held)})
+            await connection.execute(RELEASE, {"job_ids": _ids(held)})
             await _record(connection, held, None, "release", identity.user_name)
-            await _tell(connection, "jobs", held)
+            await tell_scheduler(connection, inbox_insert("jobs", job_ids=_ids(held)))
     return {"job_id": job_id, "state": JobState.PENDING.value}
 
 
@@ -137,15 +94,15 @@ async def requeue_job(engine: AsyncEngine, identity: Identity, job_id: str, *, h
         if active:
             message = f"由 {identity.user_name} 重新排队"
             await connection.execute(
-                _REQUEUE_ACTIVE, {**values, "job_ids": _ids(active), "message": message, "actor": identity.user_name}
+                REQUEUE_ACTIVE, {**values, "job_ids": _ids(active), "message": message, "actor": identity.user_name}
             )
-            await _tell(connection, "requeue", active)
+            await tell_scheduler(connection, inbox_insert("requeue", job_ids=_ids(active)))
         if ended:
             await _record(connection, ended, JobState.PENDING.value, "requeue", identity.user_name)
             await connection.execute(
-                _REQUEUE_ENDED, {**values, "job_ids": _ids(ended), "reason": HOLD_REASONS["user"] if hold else None}
+                REQUEUE_ENDED, {**values, "job_ids": _ids(ended), "reason": HOLD_REASONS["user"] if hold else None}
             )
-            await _tell(connection, "jobs", ended)
+            await tell_scheduler(connection, inbox_insert("jobs", job_ids=_ids(ended)))
     return {"job_id": job_id, "state": active[0].state if active else JobState.PENDING.value}
 
 
@@ -167,14 +124,16 @@ async def _switch(engine: AsyncEngine, identity: Identity, job_id: str, source: 
         if not chosen and not any(row.state == target for row in rows):
             verb = "挂起" if suspending else "恢复"
             raise Conflict(f"作业 {job_id} 是 {rows[0].state}，不能{verb}", code=f"job_not_{source.value.lower()}")
-        lent = None if suspending else (await connection.execute(_LENT, {"job_ids": _ids(chosen)})).scalar_one()
+        lent = (
+            None if suspending else (await connection.execute(FIRST_LENT_JOB, {"job_ids": _ids(chosen)})).scalar_one()
+        )
         if lent is not None:
             raise Conflict(f"作业 {lent} 是被抢占而挂起的；抢占者用完了自己会恢复", code="job_preempted")
         if chosen:
-            await connection.execute(_SUSPEND if suspending else _RESUME, {"job_ids": _ids(chosen)})
+            await connection.execute(SUSPEND if suspending else RESUME, {"job_ids": _ids(chosen)})
             verb = "suspend" if suspending else "resume"
             await _record(connection, chosen, target.value, verb, identity.user_name)
-            await _tell(connection, verb, chosen)
+            await tell_scheduler(connection, inbox_insert(verb, job_ids=_ids(chosen)))
     return {"job_id": job_id, "state": target.value}
 
 
@@ -200,8 +159,7 @@ async def signal_job(engine: AsyncEngine, identity: Identity, job_id: str, signa
         active = [row for row in rows if row.state in ACTIVE_STATES]
         if not active:
             raise Conflict(f"作业 {job_id} 是 {rows[0].state}，没有进程可以收信号", code="job_not_running")
-        await connection.execute(
-            inbox_insert("signal", job_ids=_ids(active), payload={"signal": number, "target": target})
+        await tell_scheduler(
+            connection, inbox_insert("signal", job_ids=_ids(active), payload={"signal": number, "target": target})
         )
-        await connection.execute(notify_inbox())
     return {"job_id": job_id, "state": active[0].state}

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.output_path import OutputFields, job_output_paths
@@ -17,20 +16,11 @@ from scns_conductor.core.states import TERMINAL_STATES
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk, AnswerTimeout
 from scns_conductor.services.job_queries import read_job, require_reader
+from scns_conductor.statements.job_detail import OUTPUT_PLACE, STORED_OUTPUT
 
 MAX_READ_BYTES = 1024**2
 FOLLOW_PAUSE_S = (0.1, 1.0)
 NODE_ANSWER_WAIT_S = 5.0
-
-_COLUMNS = """
-    job_id, name, user_name, state, array_job_id, array_task_id, restart_count, current_working_directory,
-    standard_output, standard_error, batch_host, exit_status, exit_signal, interactive,
-    (SELECT CAST(n.containment ->> 'single_user' AS boolean) FROM nodes AS n WHERE n.name = batch_host) AS own_node
-"""
-_STORED = sa.text(
-    "SELECT content, total_bytes FROM job_outputs "
-    "WHERE job_id = :job_id AND restart_count = :restart_count AND stream = :stream"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +44,7 @@ class OutputReader:
         self, identity: Identity, job_id: str, stream: str, offset: int = 0, length: int = MAX_READ_BYTES
     ) -> OutputRange:
         """offset 为负从末尾倒数；至多 length 与 MAX_READ_BYTES 字节。还没有输出时是空的。"""
-        job = await read_job(self._engine, job_id, _COLUMNS)
+        job = await read_job(self._engine, job_id, OUTPUT_PLACE)
         require_reader(identity, job["user_name"], "输出", job_id)
         return await self._read(job, stream, offset, min(length, MAX_READ_BYTES))
 
@@ -93,7 +83,7 @@ class OutputReader:
     async def _stored(self, job: Any, stream: str) -> OutputRange | None:
         values = {"job_id": job["job_id"], "restart_count": job["restart_count"], "stream": stream}
         async with self._engine.connect() as connection:
-            row = (await connection.execute(_STORED, values)).one_or_none()
+            row = (await connection.execute(STORED_OUTPUT, values)).one_or_none()
         if row is None:
             return None
         return OutputRange(row.content, row.total_bytes - len(row.content), row.total_bytes)
@@ -120,7 +110,7 @@ class OutputReader:
         state, pause_s = "", FOLLOW_PAUSE_S[0]
         while True:
             # 先看状态再读：看到结束之后读到的就是全部。
-            job = await read_job(self._engine, job_id, _COLUMNS)
+            job = await read_job(self._engine, job_id, OUTPUT_PLACE)
             require_reader(identity, job["user_name"], "输出", job_id)
             if job["state"] != state:
                 state = job["state"]

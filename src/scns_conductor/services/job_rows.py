@@ -4,38 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scns_conductor.core.array_spec import CONSECUTIVE, Stride, TaskRange, intersection
 from scns_conductor.core.errors import Forbidden, NotFound
 from scns_conductor.core.job_reference import JobReference, parse_job_reference
 from scns_conductor.core.tokens import Identity
-
-# 按作业号的次序加锁，与 worker.ends、worker.starts 的次序一致，不会死锁。
-_SELECT = """
-    SELECT job_id, user_name, state, hold, revision, restart_count, array_job_id, array_task_id, array_remaining,
-      array_base, array_step, requeue, interactive, requested_end_state, batch_host, time_limit, partition, start_time
-    FROM jobs WHERE {where} ORDER BY job_id {lock}
-"""
-_WHOLE = "job_id = :job_id OR array_job_id = :job_id"
-# 数组的最后一个任务就用数组的作业号：在它里面 SLURM_JOB_ID 指的是它自己。
-_EXACT = "job_id = :job_id"
-
-
-def tasks_condition(job_id: str = "job_id", tasks: str = "tasks") -> str:
-    """数组里这些任务的 SQL 条件：已经拆出来的行，与还含有它们的数组行。两个参数是绑定的名字。"""
-    wanted = f"CAST(CAST(:{tasks} AS text) AS int4multirange)"
-    # 任务号的区间 w 里的任务的序号。
-    slots = (
-        "int4range(CAST(ceil((lower(w) - array_base) / CAST(array_step AS numeric)) AS integer), "
-        "CAST(floor((upper(w) - 1 - array_base) / CAST(array_step AS numeric)) AS integer) + 1)"
-    )
-    return (
-        f"(array_job_id = CAST(:{job_id} AS bigint) AND (array_task_id <@ {wanted} OR CASE WHEN array_step = 1 "
-        f"THEN array_remaining && {wanted} "
-        f"ELSE EXISTS (SELECT FROM unnest({wanted}) AS w WHERE array_remaining && {slots}) END))"
-    )
+from scns_conductor.statements.array_tasks import multirange_text
+from scns_conductor.statements.job_rows import EXACT, TASKS, WHOLE, rows_select
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +67,8 @@ async def find_rows(
     values: dict[str, Any] = {"job_id": reference.job_id}
     if reference.tasks is not None:
         values["tasks"] = multirange_text(reference.tasks)
-    where = (_WHOLE if whole_array else _EXACT) if reference.tasks is None else tasks_condition()
-    statement = _SELECT.format(where=where, lock="FOR UPDATE" if lock else "")
-    rows = (await connection.execute(sa.text(statement), values)).mappings().all()
+    where = (WHOLE if whole_array else EXACT) if reference.tasks is None else TASKS
+    rows = (await connection.execute(rows_select(where, lock=lock), values)).mappings().all()
     if not rows:
         raise job_not_found(text)
     return [_job_row(dict(row), reference) for row in rows]
@@ -106,11 +81,6 @@ def _job_row(row: dict[str, Any], reference: JobReference) -> JobRow:
     if reference.tasks is not None and ranges is not None:
         wanted = intersection(ranges, stride.slots(reference.tasks))
     return JobRow(remaining=ranges, stride=stride, tasks=wanted, **row)
-
-
-def multirange_text(ranges: Sequence[TaskRange]) -> str:
-    """区间 -> int4multirange 的文字，如 {[0,5),[7,8)}。"""
-    return "{" + ",".join(f"[{span.lower},{span.upper})" for span in ranges) + "}"
 
 
 def require_owner(rows: Sequence[JobRow], identity: Identity) -> None:

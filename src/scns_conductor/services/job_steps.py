@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress, expand
-from scns_conductor.core.models import JobStep
-from scns_conductor.core.states import JobState
+from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.core.step_resources import NodeShare, StepShare, StepWants, share_out
 from scns_conductor.core.task_layout import LayoutError, NodeTasks, StepNode, StepShape, lay_out
 from scns_conductor.core.tokens import Identity
@@ -20,74 +18,26 @@ from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.job_control import signal_number
 from scns_conductor.services.job_queries import read_job
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
-from scns_conductor.statements.inbox import allocation_release, inbox_insert, notify_inbox
+from scns_conductor.services.scheduler_inbox import tell_scheduler
+from scns_conductor.statements.end_requests import allocation_release
+from scns_conductor.statements.inbox import inbox_insert
+from scns_conductor.statements.job_detail import ATTEMPT
+from scns_conductor.statements.job_steps import (
+    FIRST_HIDDEN_ID,
+    LAST_ID,
+    NEXT_STEP_ID,
+    NODES_OF_JOB,
+    NODES_OF_RUNNING,
+    ONE_STEP,
+    RUNNING_STEPS,
+    STEPS_OF_JOBS,
+    step_insert,
+)
 
 MAX_STEPS_TASKS = 65_536
-# 系统自己的步（sbcast）从这个号起，不列出来，也不占用户的步号。
-FIRST_HIDDEN_ID = 2_000_000_000
-LAST_ID = 2**31 - 1
 # 节点多于此的不再问（用它们定期的采样）；问了等这么久。
 MOST_SAMPLED = 64
 SAMPLE_WAIT_S = 3.0
-# 各节点上，别的没有结束的作业步占着的 CPU；作业行已经加锁，所以看得全。
-_NODES = sa.text(
-    """
-    SELECT a.node_name AS name, a.cpus, a.tasks, a.claimed_at IS NOT NULL AS claimed,
-      a.cpus - coalesce((
-        SELECT sum(s.node_cpus[array_position(s.nodes, a.node_name)])
-        FROM job_steps AS s
-        WHERE s.job_id = a.job_id AND s.restart_count = a.restart_count AND a.node_name = ANY(s.pending_nodes)), 0)
-        AS free_cpus,
-      a.memory, coalesce(a.gres, '{}') AS gres, coalesce(a.gres_ids, '{}') AS gres_ids,
-      (SELECT coalesce(jsonb_agg(s.node_shares -> a.node_name), '[]') FROM job_steps AS s
-       WHERE s.job_id = a.job_id AND s.restart_count = a.restart_count AND a.node_name = ANY(s.pending_nodes)
-         AND s.node_shares ? a.node_name) AS taken
-    FROM resource_allocations AS a
-    WHERE a.job_id = :job_id AND a.restart_count = :restart_count AND a.released_at IS NULL
-    ORDER BY a.node_index
-    """.replace("::", r"\:\:")
-).columns(gres=JSONB, gres_ids=JSONB, taken=JSONB)
-_NEXT_ID = sa.text(
-    "SELECT coalesce(max(step_id) + 1, :first) FROM job_steps "
-    "WHERE job_id = :job_id AND restart_count = :restart_count AND step_id >= :first AND step_id < :limit"
-)
-# 作业结束了而节点没有来得及报的步，随作业一起算取消。
-_COLUMNS = """
-    s.job_id::text || '.' || s.step_id AS step, s.job_id::text AS job_id, s.restart_count, s.step_id, s.name,
-    CASE WHEN s.end_time IS NULL AND j.state NOT IN ('RUNNING', 'SUSPENDED') THEN 'CANCELLED'
-         WHEN s.end_time IS NULL AND j.state = 'SUSPENDED' THEN 'SUSPENDED' ELSE s.state END AS state,
-    s.tasks, s.cpus_per_task, s.pending_nodes, s.nodes, s.node_tasks, s.node_cpus, s.node_shares,
-    s.launch -> 'nodes' AS layout,
-    s.start_time,
-    coalesce(s.end_time, CASE WHEN j.state NOT IN ('RUNNING', 'SUSPENDED') THEN j.end_time END) AS end_time,
-    s.exit_status, s.exit_signal, s.cpu_user_s + u.user_s AS cpu_user_s, s.cpu_system_s + u.system_s AS cpu_system_s,
-    greatest(s.max_rss_kb, u.max_rss_kb) AS max_rss_kb, j.user_name, j.partition, j.account,
-    j.array_job_id::text AS array_job_id, j.array_task_id, clock_timestamp() AS now
-"""
-# 还没有报结束的节点上，用量以最近一次采样为准；报了的已经在步的行里。
-_SAMPLED = """
-    CROSS JOIN LATERAL (
-      SELECT coalesce(sum((v.value ->> 'user_s')::double precision), 0) AS user_s,
-        coalesce(sum((v.value ->> 'system_s')::double precision), 0) AS system_s,
-        coalesce(max((v.value ->> 'max_rss_kb')::bigint), 0) AS max_rss_kb
-      FROM jsonb_each(s.samples) AS v WHERE v.key = ANY(s.pending_nodes)
-    ) AS u
-"""
-_LIST = sa.text(
-    f"""
-    SELECT {_COLUMNS} FROM job_steps AS s JOIN jobs AS j ON j.job_id = s.job_id {_SAMPLED}
-    WHERE s.job_id = ANY(CAST(:job_ids AS bigint[])) AND s.step_id < :limit
-    ORDER BY s.job_id, s.restart_count, s.step_id
-    """.replace("::", r"\:\:")
-).columns(node_shares=JSONB, layout=JSONB)
-_ACTIVE = sa.text(
-    f"""
-    SELECT {_COLUMNS} FROM jobs AS j JOIN job_steps AS s ON s.job_id = j.job_id AND s.restart_count = j.restart_count
-    {_SAMPLED}
-    WHERE j.state IN ('RUNNING', 'SUSPENDED') AND s.end_time IS NULL AND s.step_id < {FIRST_HIDDEN_ID}
-    ORDER BY s.job_id, s.step_id
-    """.replace("::", r"\:\:")
-).columns(node_shares=JSONB, layout=JSONB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +63,12 @@ async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, requ
     async with engine.begin() as connection:
         row = await _running(connection, identity, job_id)
         values = {"job_id": row.job_id, "restart_count": row.restart_count}
-        nodes = (await connection.execute(_NODES, values)).all()
+        nodes = (await connection.execute(NODES_OF_JOB, values)).all()
         if not nodes or not all(node.claimed for node in nodes):
             raise Conflict(f"作业 {row.label} 的节点还没有就绪；请稍后再试", code="step_busy")
         placed, shares = _place(nodes, request)
         first, limit = (FIRST_HIDDEN_ID, LAST_ID) if request.hidden else (0, FIRST_HIDDEN_ID)
-        step_id = (await connection.execute(_NEXT_ID, {**values, "first": first, "limit": limit})).scalar_one()
+        step_id = (await connection.execute(NEXT_STEP_ID, {**values, "first": first, "limit": limit})).scalar_one()
         tasks = sum(len(node.ranks) for node in placed)
         launch = {
             **request.launch,
@@ -134,18 +84,20 @@ async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, requ
             "shares": shares,
         }
         await connection.execute(
-            sa.insert(JobStep).values(
-                **values,
-                step_id=step_id,
-                name=request.name,
-                tasks=tasks,
-                cpus_per_task=request.shape.cpus_per_task,
-                nodes=[node.name for node in placed],
-                node_tasks=[len(node.ranks) for node in placed],
-                node_cpus=[node.cpus for node in placed],
-                pending_nodes=[node.name for node in placed],
-                node_shares={} if request.wants.overlap else shares,
-                launch=launch,
+            step_insert(
+                {
+                    **values,
+                    "step_id": step_id,
+                    "name": request.name,
+                    "tasks": tasks,
+                    "cpus_per_task": request.shape.cpus_per_task,
+                    "nodes": [node.name for node in placed],
+                    "node_tasks": [len(node.ranks) for node in placed],
+                    "node_cpus": [node.cpus for node in placed],
+                    "pending_nodes": [node.name for node in placed],
+                    "node_shares": {} if request.wants.overlap else shares,
+                    "launch": launch,
+                }
             )
         )
         await _forward(connection, "launch_step", row.job_id, [node.name for node in placed], launch)
@@ -200,8 +152,7 @@ async def _running(connection: AsyncConnection, identity: Identity, job_id: str)
 async def _forward(
     connection: AsyncConnection, kind: str, job_id: int, nodes: Sequence[str], payload: Mapping[str, Any]
 ) -> None:
-    await connection.execute(inbox_insert(kind, job_ids=[job_id], node_names=nodes, payload=dict(payload)))
-    await connection.execute(notify_inbox())
+    await tell_scheduler(connection, inbox_insert(kind, job_ids=[job_id], node_names=nodes, payload=dict(payload)))
 
 
 async def list_steps(
@@ -210,15 +161,15 @@ async def list_steps(
     """这些作业（数组任务用它自己的作业号）的全部作业步；None 是正在运行的全部。没有的作业不是错误。"""
     async with engine.connect() as connection:
         if job_ids is None:
-            rows = (await connection.execute(_ACTIVE)).mappings().all()
+            rows = (await connection.execute(RUNNING_STEPS)).mappings().all()
         else:
             numbers = [int(job_id) for job_id in job_ids if job_id.isdecimal() and len(job_id) < 19]
             values = {"job_ids": numbers, "limit": LAST_ID if hidden else FIRST_HIDDEN_ID}
-            rows = (await connection.execute(_LIST, values)).mappings().all()
+            rows = (await connection.execute(STEPS_OF_JOBS, values)).mappings().all()
     return [{**row, "layout": _layout(row), "node_list": compress(row["nodes"])} for row in rows]
 
 
-def _layout(row: sa.RowMapping) -> dict[str, list[int]]:
+def _layout(row: RowMapping) -> dict[str, list[int]]:
     """各节点上的任务序号，按节点的次序（JSONB 不保次序）。"""
     known = row["layout"] or {}
     return {name: known.get(name, []) for name in row["nodes"]}
@@ -226,7 +177,7 @@ def _layout(row: sa.RowMapping) -> dict[str, list[int]]:
 
 async def read_step(engine: AsyncEngine, job_id: str, step_id: int) -> dict[str, Any]:
     """当前尝试的一个作业步；没有抛 NotFound。"""
-    job = await read_job(engine, job_id, "job_id, restart_count")
+    job = await read_job(engine, job_id, ATTEMPT)
     found = await list_steps(engine, [str(job["job_id"])], hidden=True)
     for step in found:
         if step["step_id"] == step_id and step["restart_count"] == job["restart_count"]:
@@ -285,19 +236,9 @@ async def sample_steps(engine: AsyncEngine, desk: AnswerDesk, job_ids: Sequence[
     """请这些作业所在的节点此刻就采样一次（sstat）；没有按时答的节点，用它上一次的。"""
     numbers = [int(job_id) for job_id in job_ids if job_id.isdecimal() and len(job_id) < 19]
     async with engine.connect() as connection:
-        nodes = (await connection.execute(_SAMPLED_NODES, {"job_ids": numbers})).scalars().all()
+        nodes = (await connection.execute(NODES_OF_RUNNING, {"job_ids": numbers})).scalars().all()
     asked = (desk.ask("sample", node_names=[name], payload={}, wait_s=SAMPLE_WAIT_S) for name in nodes[:MOST_SAMPLED])
     await asyncio.gather(*asked, return_exceptions=True)
-
-
-_SAMPLED_NODES = sa.text(
-    "SELECT DISTINCT node_name FROM resource_allocations "
-    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND claimed_at IS NOT NULL AND released_at IS NULL"
-)
-_OWN = sa.text(
-    "SELECT state, pending_nodes, launch FROM job_steps "
-    "WHERE job_id = :job_id AND restart_count = :restart_count AND step_id = :step_id"
-).columns(pending_nodes=ARRAY(sa.Text), launch=sa.JSON)
 
 
 async def _own_step(
@@ -306,7 +247,7 @@ async def _own_step(
     rows = await find_rows(connection, job_id, whole_array=False)
     require_owner(rows, identity)
     values = {"job_id": rows[0].job_id, "restart_count": rows[0].restart_count, "step_id": step_id}
-    step = (await connection.execute(_OWN, values)).mappings().one_or_none()
+    step = (await connection.execute(ONE_STEP, values)).mappings().one_or_none()
     if step is None:
         raise NotFound(f"作业 {job_id} 没有作业步 {step_id}", code="step_not_found")
     return rows[0], dict(step)
@@ -321,12 +262,10 @@ async def release_allocation(
         require_owner(rows, identity)
         if not all(row.interactive for row in rows):
             raise Conflict(f"作业 {job_id} 有脚本，结束由脚本决定；要提前结束请取消它", code="not_an_allocation")
-        active = [row for row in rows if row.state in (JobState.RUNNING, JobState.SUSPENDED)]
+        active = [row for row in rows if row.state in ACTIVE_STATES]
         for row in active:
             await connection.execute(
                 allocation_release(row.job_id, row.restart_count, exit_status, actor=identity.user_name)
             )
-            await connection.execute(inbox_insert("cancel", job_ids=[row.job_id]))
-        if active:
-            await connection.execute(notify_inbox())
+        await tell_scheduler(connection, *(inbox_insert("cancel", job_ids=[row.job_id]) for row in active))
     return {"job_id": job_id, "state": rows[0].state}

@@ -4,32 +4,28 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest
-from scns_conductor.core.models import Job
 from scns_conductor.core.states import ACTIVE_STATES, HOLD_REASONS, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.cluster_limits import ClusterLimits
-from scns_conductor.services.job_admission import Admission
+from scns_conductor.services.current_rules import CurrentRules, Rules, partition_names
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
 from scns_conductor.services.new_job import check_expressions, check_privileges
 from scns_conductor.services.placement_check import REQUIREMENTS, TIMES, require_feasible, require_possible_times
+from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.services.submission import require_dependencies
-from scns_conductor.statements.inbox import events_insert, inbox_insert, notify_inbox
+from scns_conductor.statements.events import events_insert
+from scns_conductor.statements.inbox import inbox_insert
+from scns_conductor.statements.job_update import DEPENDENCIES_OF, jobs_select, jobs_update
 
 # 运行中的作业还能改的：不影响已有的分配。
 WHILE_RUNNING = frozenset(
     {"time_limit", "comment", "admin_comment", "extra", "requeue", "mail_type", "mail_user", "wckey", "name"}
 )
-_DEPENDS_ON = sa.text(
-    "SELECT job_id, dependency FROM jobs WHERE state = 'PENDING' AND dependency IS NOT NULL "
-    "AND (job_id = ANY(CAST(:job_ids AS bigint[])) OR array_job_id = ANY(CAST(:job_ids AS bigint[])))"
-)
-
 # 改了这些就要按记账再核对一遍。
 ACCOUNTED = frozenset(
     {
@@ -40,15 +36,23 @@ ACCOUNTED = frozenset(
 
 
 async def update_job(
-    engine: AsyncEngine,
-    identity: Identity,
-    job_id: str,
-    changes: Mapping[str, Any],
-    limits: ClusterLimits,
-    admission: Admission,
-    defaults: Defaults,
+    engine: AsyncEngine, current: CurrentRules, identity: Identity, job_id: str, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """changes 是 JobSpec 的列（已换算）。不许改的抛 Forbidden、Conflict 或 InvalidRequest，一个字段也不改。"""
+
+    async def attempt(rules: Rules) -> dict[str, Any]:
+        return await _update(engine, rules, identity, job_id, changes)
+
+    reservation = changes.get("reservation")
+    return await current.judge(
+        partition_names(changes.get("partition")), frozenset([reservation] if reservation else ()), attempt
+    )
+
+
+async def _update(
+    engine: AsyncEngine, rules: Rules, identity: Identity, job_id: str, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    limits = rules.limits
     if not changes:
         raise InvalidRequest("body", '没有要改的字段；例如 {"time_limit": "60"}', code="nothing_to_update")
     check_expressions(changes, "")
@@ -72,15 +76,13 @@ async def update_job(
         if (ACCOUNTED | set(REQUIREMENTS) | set(TIMES)) & changes.keys() and pending:
             for spec in await _specs(connection, pending):
                 if ACCOUNTED & changes.keys():
-                    admission.recheck({**spec, **changes}, admin=identity.admin)
-                _check_possible(spec, changes, limits, defaults)
+                    rules.admission.recheck({**spec, **changes}, admin=identity.admin)
+                _check_possible(spec, changes, limits, rules.defaults)
         values = _with_hold_reason(changes, chosen, identity)
         job_ids = [row.job_id for row in chosen]
         if changes.get("dependency"):
             await _check_circular(connection, chosen, changes["dependency"])
-        await connection.execute(
-            sa.update(Job).where(sa.column("job_id").in_(job_ids)).values(**values, revision=sa.text("revision + 1"))
-        )
+        await connection.execute(jobs_update(job_ids, values))
         for state in sorted({row.state for row in chosen}):
             await connection.execute(
                 events_insert(
@@ -92,16 +94,16 @@ async def update_job(
                     message="修改了 " + "、".join(sorted(changes)),
                 )
             )
-        await connection.execute(inbox_insert("jobs", job_ids=job_ids))
+        told = [inbox_insert("jobs", job_ids=job_ids)]
         running = [row.job_id for row in chosen if row.state in ACTIVE_STATES]
         if running:
-            await connection.execute(inbox_insert("update", job_ids=running))
-        await connection.execute(notify_inbox())
+            told.append(inbox_insert("update", job_ids=running))
+        await tell_scheduler(connection, *told)
     return {"job_id": job_id, "state": chosen[0].state, "updated": sorted(changes)}
 
 
 async def _specs(connection: AsyncConnection, job_ids: list[int]) -> list[dict[str, Any]]:
-    rows = await connection.execute(sa.select(Job).where(sa.column("job_id").in_(job_ids)))
+    rows = await connection.execute(jobs_select(job_ids))
     return [dict(row) for row in rows.mappings()]
 
 
@@ -144,7 +146,7 @@ async def _check_circular(connection: AsyncConnection, rows: Sequence[JobRow], t
     while waiting:
         seen |= waiting
         found: set[int] = set()
-        for row in await connection.execute(_DEPENDS_ON, {"job_ids": sorted(waiting)}):
+        for row in await connection.execute(DEPENDENCIES_OF, {"job_ids": sorted(waiting)}):
             targets = parse_dependency(row.dependency).job_ids
             if targets & own:
                 raise InvalidRequest(

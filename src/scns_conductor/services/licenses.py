@@ -2,14 +2,10 @@
 
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.licenses import parse_licenses
-
-_HELD = sa.text(
-    "SELECT licenses FROM jobs WHERE state IN ('RUNNING', 'SUSPENDED') AND licenses IS NOT NULL AND licenses <> ''"
-)
+from scns_conductor.statements.licenses import HELD_LICENSES
 
 
 async def license_usage(engine: AsyncEngine, configured: str) -> list[dict[str, Any]]:
@@ -18,7 +14,7 @@ async def license_usage(engine: AsyncEngine, configured: str) -> list[dict[str, 
     if not totals:
         return []
     async with engine.connect() as connection:
-        held = (await connection.execute(_HELD)).scalars().all()
+        held = (await connection.execute(HELD_LICENSES)).scalars().all()
     used = dict.fromkeys(totals, 0)
     for text in held:
         for name, count in parse_licenses(text):

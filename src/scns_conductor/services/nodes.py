@@ -2,38 +2,27 @@
 
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress, expand
-from scns_conductor.core.models import Node, Partition
 from scns_conductor.core.states import NodeAvailability, node_state
 from scns_conductor.core.tokens import Identity
-from scns_conductor.statements.inbox import RESERVATION_LIVES, inbox_insert, notify_inbox
+from scns_conductor.services.scheduler_inbox import tell_scheduler
+from scns_conductor.statements.inbox import inbox_insert
+from scns_conductor.statements.nodes import (
+    DELETABLE_NODES,
+    LIST_NODES,
+    NODES_IN_USE,
+    NOW,
+    RESUMED_STATE,
+    node_update,
+    nodes_delete,
+)
+from scns_conductor.statements.partitions import PARTITIONS_WITH_NODES, partition_update
+from scns_conductor.statements.reservations import RESERVED_NODES
 
 ACTIONS = ("DRAIN", "RESUME", "UNDRAIN", "DOWN")
-_LIST = sa.text(
-    """
-    SELECT n.*, (SELECT coalesce(array_agg(job_id::text ORDER BY job_id), '{}') FROM resource_allocations AS a
-                 WHERE a.node_name = n.name AND a.released_at IS NULL) AS jobs
-    FROM nodes AS n WHERE CAST(:name AS text) IS NULL OR n.name = :name ORDER BY n.name
-    """
-)
-
-# 排空的、下线的不接作业，代理还在也可以删：它发现自己没有了，就不再登记，直到重新启动。
-_DELETABLE = sa.text(
-    """
-    SELECT name, state = 'UP' AND NOT drain AND last_heartbeat > clock_timestamp() - make_interval(secs => :timeout)
-      AS serving FROM nodes WHERE name = ANY(CAST(:names AS text[])) ORDER BY name FOR UPDATE
-    """
-)
-_USING = sa.text(
-    "SELECT node_name, count(DISTINCT job_id) AS jobs FROM resource_allocations "
-    "WHERE node_name = ANY(CAST(:names AS text[])) AND released_at IS NULL GROUP BY 1 ORDER BY 1"
-)
-_RESERVED = sa.text(f"SELECT name, nodes FROM reservations WHERE nodes NOT IN ('', 'ALL') AND {RESERVATION_LIVES}")
-_PARTITIONS = sa.text("SELECT name, nodes FROM partitions WHERE nodes <> 'ALL' ORDER BY name FOR UPDATE")
 
 
 def require_admin(identity: Identity, what: str) -> None:
@@ -45,7 +34,7 @@ def require_admin(identity: Identity, what: str) -> None:
 async def list_nodes(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
     """节点及其上的作业号；指名的不存在抛 NotFound。"""
     async with engine.connect() as connection:
-        rows = (await connection.execute(_LIST, {"name": name})).mappings().all()
+        rows = (await connection.execute(LIST_NODES, {"name": name})).mappings().all()
     if name is not None and not rows:
         raise _unknown(name)
     return [_view(dict(row)) for row in rows]
@@ -79,19 +68,15 @@ async def update_node(
         if not reason:
             raise InvalidRequest("reason", f'{state} 要写明原因，例如 "更换内存"', code="reason_required")
         values = {"drain": True} if state == "DRAIN" else {"state": NodeAvailability.DOWN.value}
-        values |= {"reason": reason, "reason_user": identity.user_name, "reason_time": sa.func.clock_timestamp()}
+        values |= {"reason": reason, "reason_user": identity.user_name, "reason_time": NOW}
     elif state in ("RESUME", "UNDRAIN"):
         values = {"drain": False, "reason": None, "reason_user": None, "reason_time": None}
         if state == "RESUME":
-            # 心跳还新鲜的立即可用；失联的等它自己登记。
-            values["state"] = sa.text(
-                "CASE WHEN state = 'DOWN' AND last_heartbeat > clock_timestamp() - interval '1 minute' "
-                "THEN 'UP' ELSE state END"
-            )
+            values["state"] = RESUMED_STATE
     elif state is not None:
         raise InvalidRequest("state", f"不认识 {state!r}；可用 {'、'.join(ACTIONS)}", code="state_unknown")
     elif reason is not None:
-        values = {"reason": reason, "reason_user": identity.user_name, "reason_time": sa.func.clock_timestamp()}
+        values = {"reason": reason, "reason_user": identity.user_name, "reason_time": NOW}
     if weight is not None:
         values["weight"] = weight
     if features is not None:
@@ -103,11 +88,10 @@ async def update_node(
             "body", '没有要改的字段；例如 {"state": "DRAIN", "reason": "更换内存"}', code="nothing_to_update"
         )
     async with engine.begin() as connection:
-        changed = await connection.execute(sa.update(Node).where(sa.column("name") == name).values(**values))
+        changed = await connection.execute(node_update(name, values))
         if changed.rowcount == 0:
             raise _unknown(name)
-        await connection.execute(inbox_insert("nodes", node_names=[name]))
-        await connection.execute(notify_inbox())
+        await tell_scheduler(connection, inbox_insert("nodes", node_names=[name]))
     return (await list_nodes(engine, name))[0]
 
 
@@ -119,11 +103,11 @@ async def delete_nodes(engine: AsyncEngine, identity: Identity, text: str, *, no
     require_admin(identity, "删除节点")
     names = _expand(text)
     async with engine.begin() as connection:
-        rows = (await connection.execute(_DELETABLE, {"names": names, "timeout": node_timeout_s})).all()
+        rows = (await connection.execute(DELETABLE_NODES, {"names": names, "timeout": node_timeout_s})).all()
         missing = next((name for name in names if name not in {row.name for row in rows}), None)
         if missing is not None:
             raise _unknown(missing)
-        using = (await connection.execute(_USING, {"names": names})).first()
+        using = (await connection.execute(NODES_IN_USE, {"names": names})).first()
         if using is not None:
             raise Conflict(
                 f"节点 {using.node_name} 上还有 {using.jobs} 个作业；先排空它，等它们结束或取消它们", code="node_busy"
@@ -134,13 +118,12 @@ async def delete_nodes(engine: AsyncEngine, identity: Identity, text: str, *, no
                 f"节点 {serving} 还在接作业；先排空它（scns nodes {serving} --drain --reason …），或停下它的代理",
                 code="node_alive",
             )
-        for reservation in (await connection.execute(_RESERVED)).all():
+        for reservation in (await connection.execute(RESERVED_NODES)).all():
             if not set(names).isdisjoint(expand(reservation.nodes)):
                 raise Conflict(f"预留 {reservation.name} 用着这些节点；先删除它或给它换节点", code="node_reserved")
         await _leave_partitions(connection, set(names))
-        await connection.execute(sa.delete(Node).where(sa.column("name").in_(names)))
-        await connection.execute(inbox_insert("nodes", node_names=names))
-        await connection.execute(notify_inbox())
+        await connection.execute(nodes_delete(names))
+        await tell_scheduler(connection, inbox_insert("nodes", node_names=names))
     return names
 
 
@@ -155,7 +138,7 @@ def _expand(text: str) -> list[str]:
 
 
 async def _leave_partitions(connection: AsyncConnection, names: set[str]) -> None:
-    for partition in (await connection.execute(_PARTITIONS)).all():
+    for partition in (await connection.execute(PARTITIONS_WITH_NODES)).all():
         members = expand(partition.nodes)
         left = [name for name in members if name not in names]
         if len(left) == len(members):
@@ -165,5 +148,4 @@ async def _leave_partitions(connection: AsyncConnection, names: set[str]) -> Non
                 f"分区 {partition.name} 只有这些节点；先给它换节点（scns partitions update）或删除它",
                 code="partition_in_use",
             )
-        changed = sa.update(Partition).where(sa.column("name") == partition.name).values(nodes=compress(left))
-        await connection.execute(changed)
+        await connection.execute(partition_update(partition.name, {"nodes": compress(left)}))

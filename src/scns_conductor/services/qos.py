@@ -3,30 +3,32 @@
 from collections.abc import Mapping
 from typing import Any
 
-import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.core.accounting_models import NORMAL_QOS, Qos
+from scns_conductor.core.accounting import NORMAL_QOS
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.job_limits import DENY_ON_LIMIT, NO_DECAY, REQUIRES_RESERVATION
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.accounts import merged, require_operator, require_qos, tell_accounting
+from scns_conductor.statements.qos import (
+    FIRST_LIVE_JOB_OF_QOS,
+    FORGET_IN_ASSOCIATIONS,
+    FORGET_IN_PREEMPT,
+    LIST_QOS,
+    qos_delete,
+    qos_insert,
+    qos_lock,
+    qos_update,
+)
 
 FLAGS = (DENY_ON_LIMIT, NO_DECAY, REQUIRES_RESERVATION)
-
-_LIST = sa.text("SELECT * FROM qos WHERE CAST(:name AS text) IS NULL OR name = :name ORDER BY name")
-_USED = sa.text("SELECT min(job_id) FROM jobs WHERE state IN ('PENDING', 'RUNNING', 'SUSPENDED') AND qos = :name")
-# 别处提到它的都去掉（slurmdbd 也是）。
-_FORGET = (
-    sa.text("UPDATE associations SET qos = array_remove(qos, :name) WHERE :name = ANY(qos)"),
-    sa.text("UPDATE qos SET preempt = array_remove(preempt, :name) WHERE :name = ANY(preempt)"),
-)
 
 
 async def list_qos(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
     """全部 QOS，或指名的一个（不存在抛 NotFound）。"""
     async with engine.connect() as connection:
-        rows = (await connection.execute(_LIST, {"name": name})).mappings().all()
+        rows = (await connection.execute(LIST_QOS, {"name": name})).mappings().all()
     if name is not None and not rows:
         raise _unknown(name)
     return [dict(row) for row in rows]
@@ -44,8 +46,8 @@ async def create_qos(engine: AsyncEngine, identity: Identity, name: str, values:
         row = {"description": name, **merged({}, values)}
         try:
             async with connection.begin_nested():
-                await connection.execute(sa.insert(Qos).values(name=name, **row))
-        except sa.exc.IntegrityError as error:
+                await connection.execute(qos_insert({"name": name, **row}))
+        except IntegrityError as error:
             raise Conflict(f"QOS {name} 已存在", code="qos_exists") from error
         await tell_accounting(connection)
     return (await list_qos(engine, name))[0]
@@ -57,12 +59,11 @@ async def update_qos(engine: AsyncEngine, identity: Identity, name: str, changes
     if not changes:
         raise InvalidRequest("body", '没有要改的字段；例如 {"max_jobs_per_user": 2}', code="nothing_to_update")
     async with engine.begin() as connection:
-        statement = sa.select(Qos).where(sa.column("name") == name).with_for_update()
-        row = (await connection.execute(statement)).mappings().one_or_none()
+        row = (await connection.execute(qos_lock(name))).mappings().one_or_none()
         if row is None:
             raise _unknown(name)
         await _check(connection, name, changes)
-        await connection.execute(sa.update(Qos).where(sa.column("name") == name).values(**merged(dict(row), changes)))
+        await connection.execute(qos_update(name, merged(dict(row), changes)))
         await tell_accounting(connection)
     return (await list_qos(engine, name))[0]
 
@@ -73,13 +74,13 @@ async def delete_qos(engine: AsyncEngine, identity: Identity, name: str) -> None
     if name == NORMAL_QOS:
         raise Conflict("normal 是缺省的 QOS，不能删除", code="qos_default")
     async with engine.begin() as connection:
-        busy = (await connection.execute(_USED, {"name": name})).scalar_one()
+        busy = (await connection.execute(FIRST_LIVE_JOB_OF_QOS, {"name": name})).scalar_one()
         if busy is not None:
             raise Conflict(f"作业 {busy} 还在用 QOS {name}；先取消它或等它结束", code="qos_in_use")
-        deleted = await connection.execute(sa.delete(Qos).where(sa.column("name") == name))
+        deleted = await connection.execute(qos_delete(name))
         if deleted.rowcount == 0:
             raise _unknown(name)
-        for statement in _FORGET:
+        for statement in (FORGET_IN_ASSOCIATIONS, FORGET_IN_PREEMPT):
             await connection.execute(statement, {"name": name})
         await tell_accounting(connection)
 

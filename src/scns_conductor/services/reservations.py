@@ -1,20 +1,31 @@
 """预留：列出；管理员新建、修改、删除。节点不得与别的预留重叠，也不得有跑不完的作业，除非写明。"""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.licenses import parse_licenses
-from scns_conductor.core.models import Reservation
 from scns_conductor.core.recurrence import LONGEST, RECURRING, collide, occurrences, recurrence
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.nodes import require_admin
-from scns_conductor.statements.inbox import inbox_insert, notify_inbox
+from scns_conductor.services.scheduler_inbox import tell_scheduler
+from scns_conductor.statements.inbox import inbox_insert
+from scns_conductor.statements.nodes import NAMES_EMPTIEST_FIRST
+from scns_conductor.statements.partitions import MEMBERS
+from scns_conductor.statements.reservations import (
+    COUNT_JOBS_IN_RESERVATION,
+    FIRST_JOB_IN_THE_WAY,
+    LIST_RESERVATIONS,
+    LOCK_RESERVATIONS,
+    reservation_delete,
+    reservation_insert,
+    reservation_update,
+)
 
 # 写 nodes 时系统加上的，不能自己写，写了不算。
 IMPLIED_FLAGS = ("SPEC_NODES", "ALL_NODES")
@@ -24,24 +35,6 @@ _SHARING = frozenset({"MAINT", "OVERLAP"})
 ALL_NODES = "ALL"
 # 改了这些，节点与时间要再核对一遍。
 _PLACED = frozenset({"start_time", "end_time", "duration", "nodes", "node_count", "partition", "flags", "licenses"})
-
-_LIST = sa.text(
-    "SELECT *, clock_timestamp() AS now FROM reservations WHERE CAST(:name AS text) IS NULL OR name = :name "
-    "ORDER BY start_time, name"
-)
-_NODES = sa.text("SELECT name FROM nodes ORDER BY allocated_cpus, name")
-_PARTITIONS = sa.text("SELECT name, nodes, is_default FROM partitions")
-# 到预留开始时还可能在跑的作业，不算在这个预留里的；不限时的总算。
-_BUSY = sa.text(
-    """
-    SELECT min(j.job_id) FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
-    WHERE a.released_at IS NULL AND a.node_name = ANY(CAST(:nodes AS text[])) AND j.reservation IS DISTINCT FROM :name
-      AND (j.time_limit IS NULL OR j.start_time + make_interval(secs => j.time_limit) > :start_time)
-    """
-)
-_IN_USE = sa.text(
-    "SELECT count(*) FROM jobs WHERE state IN ('PENDING', 'RUNNING', 'SUSPENDED') AND reservation = :name"
-)
 
 
 async def list_reservations(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
@@ -59,7 +52,7 @@ async def list_reservations(engine: AsyncEngine, name: str | None = None) -> lis
 
 
 async def _rows(connection: AsyncConnection, name: str | None = None) -> list[dict[str, Any]]:
-    return [_current(dict(row)) for row in (await connection.execute(_LIST, {"name": name})).mappings()]
+    return [_current(dict(row)) for row in (await connection.execute(LIST_RESERVATIONS, {"name": name})).mappings()]
 
 
 def _current(row: dict[str, Any]) -> dict[str, Any]:
@@ -77,22 +70,29 @@ def _unknown(name: str) -> NotFound:
 async def create_reservation(
     engine: AsyncEngine, identity: Identity, values: Mapping[str, Any], licenses: Mapping[str, int]
 ) -> dict[str, Any]:
-    """新建；没有写节点时按 node_count、partition 挑最空的。licenses 是集群的许可证总数。
+    """新建，缺省从现在开始；没有写节点时按 node_count、partition 挑最空的。licenses 是集群的许可证总数。
 
     同名的已存在、与别的重叠、节点上有跑不完的作业抛 Conflict。
     """
+    if values.keys().isdisjoint({"end_time", "duration"}):
+        raise InvalidRequest("end_time", "写明 end_time 或 duration", code="reservation_endless")
     require_admin(identity, "新建预留")
-    row = {**values, "flags": _flags(values.get("flags")), "created_by": identity.user_name}
+    row = {
+        "start_time": datetime.now(UTC),
+        **values,
+        "flags": _flags(values.get("flags")),
+        "created_by": identity.user_name,
+    }
     _apply_duration(row)
     async with engine.begin() as connection:
-        await connection.execute(sa.text("LOCK TABLE reservations IN SHARE ROW EXCLUSIVE MODE"))
+        await connection.execute(LOCK_RESERVATIONS)
         await _settle(connection, row, licenses, {"nodes"})
         try:
             async with connection.begin_nested():
-                await connection.execute(sa.insert(Reservation).values(**row))
-        except sa.exc.IntegrityError as error:
+                await connection.execute(reservation_insert(row))
+        except IntegrityError as error:
             raise Conflict(f"预留 {row['name']} 已存在", code="reservation_exists") from error
-        await _tell(connection)
+        await tell_scheduler(connection, inbox_insert("config"))
     return (await list_reservations(engine, row["name"]))[0]
 
 
@@ -104,7 +104,7 @@ async def update_reservation(
     if not changes:
         raise InvalidRequest("body", '没有要改的字段；例如 {"users": ["alice"]}', code="nothing_to_update")
     async with engine.begin() as connection:
-        await connection.execute(sa.text("LOCK TABLE reservations IN SHARE ROW EXCLUSIVE MODE"))
+        await connection.execute(LOCK_RESERVATIONS)
         found = next(iter(await _rows(connection, name)), None)
         if found is None:
             raise _unknown(name)
@@ -117,8 +117,8 @@ async def update_reservation(
             row["flags"] = [*_flags(changes["flags"]), *(flag for flag in IMPLIED_FLAGS if flag in found["flags"])]
         if not _PLACED.isdisjoint(changes):
             await _settle(connection, row, licenses, set(changes))
-        await connection.execute(sa.update(Reservation).where(sa.column("name") == name).values(**row))
-        await _tell(connection)
+        await connection.execute(reservation_update(name, row))
+        await tell_scheduler(connection, inbox_insert("config"))
     return (await list_reservations(engine, name))[0]
 
 
@@ -136,18 +136,13 @@ async def delete_reservation(engine: AsyncEngine, identity: Identity, name: str)
     """删除；还有作业指名要用它时抛 Conflict。"""
     require_admin(identity, "删除预留")
     async with engine.begin() as connection:
-        using = (await connection.execute(_IN_USE, {"name": name})).scalar_one()
+        using = (await connection.execute(COUNT_JOBS_IN_RESERVATION, {"name": name})).scalar_one()
         if using:
             raise Conflict(f"还有 {using} 个作业要用预留 {name}；请先取消它们或改掉它们", code="reservation_in_use")
-        deleted = await connection.execute(sa.delete(Reservation).where(sa.column("name") == name))
+        deleted = await connection.execute(reservation_delete(name))
         if deleted.rowcount == 0:
             raise _unknown(name)
-        await _tell(connection)
-
-
-async def _tell(connection: AsyncConnection) -> None:
-    await connection.execute(inbox_insert("config"))
-    await connection.execute(notify_inbox())
+        await tell_scheduler(connection, inbox_insert("config"))
 
 
 def _flags(words: Collection[str] | None) -> list[str]:
@@ -161,8 +156,8 @@ def _flags(words: Collection[str] | None) -> list[str]:
 
 async def _cluster(connection: AsyncConnection) -> tuple[list[str], str | None, dict[str, list[str]]]:
     """节点名（最空的在前）、缺省分区、分区 -> 节点名。"""
-    known = list((await connection.execute(_NODES)).scalars())
-    partitions = (await connection.execute(_PARTITIONS)).all()
+    known = list((await connection.execute(NAMES_EMPTIEST_FIRST)).scalars())
+    partitions = (await connection.execute(MEMBERS)).all()
     members = {part.name: known if part.nodes == ALL_NODES else list(expand(part.nodes)) for part in partitions}
     return known, next((part.name for part in partitions if part.is_default), None), members
 
@@ -206,7 +201,7 @@ async def _settle(
     moved = not {"nodes", "node_count", "start_time"}.isdisjoint(changed)
     if moved and names and "IGNORE_JOBS" not in row["flags"]:
         values = {"nodes": names, "start_time": row["start_time"], "name": row["name"]}
-        job_id = (await connection.execute(_BUSY, values)).scalar_one()
+        job_id = (await connection.execute(FIRST_JOB_IN_THE_WAY, values)).scalar_one()
         if job_id is not None:
             raise Conflict(
                 f"作业 {job_id} 到预留开始时还可能在这些节点上；推迟开始，或加 IGNORE_JOBS",

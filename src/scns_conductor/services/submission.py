@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
-import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.database import UNUSABLE_SESSION
@@ -17,34 +17,14 @@ from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.services.job_admission import reserve_submissions
 from scns_conductor.services.job_insert import insert_jobs
+from scns_conductor.statements.idempotency import CLAIM_KEYS, DROP_KEYS, FILL_KEYS, READ_KEYS
+from scns_conductor.statements.job_insert import BEGIN_NOW
+from scns_conductor.statements.job_update import KNOWN_JOBS
 
 logger = logging.getLogger(__name__)
 
 # 一批最多合多少个单独的提交；再多也不会更快，只会让先到的多等。
 GROUP_LIMIT = 500
-
-# 并发的同一个键在唯一索引上互相等待，只有一个占得住；按键的次序占，不会死锁。
-_CLAIM_KEYS = sa.text(
-    "INSERT INTO idempotency_keys (user_name, key, request_hash, job_ids) "
-    "SELECT n.user_name, n.key, n.request_hash, '{}' "
-    "FROM unnest(CAST(:user_names AS text[]), CAST(:keys AS text[]), CAST(:hashes AS text[])) "
-    "AS n(user_name, key, request_hash) ORDER BY 1, 2 ON CONFLICT DO NOTHING RETURNING user_name, key"
-)
-_READ_KEYS = sa.text(
-    "SELECT k.user_name, k.key, k.request_hash, k.job_ids FROM idempotency_keys AS k "
-    "JOIN unnest(CAST(:user_names AS text[]), CAST(:keys AS text[])) AS n(user_name, key) USING (user_name, key)"
-)
-_FILL_KEYS = sa.text(
-    "UPDATE idempotency_keys AS k SET job_ids = CAST(n.job_ids AS bigint[]) "
-    "FROM unnest(CAST(:user_names AS text[]), CAST(:keys AS text[]), CAST(:job_ids AS text[])) "
-    "AS n(user_name, key, job_ids) WHERE k.user_name = n.user_name AND k.key = n.key"
-)
-
-_DROP_KEYS = sa.text(
-    "DELETE FROM idempotency_keys AS k "
-    "USING unnest(CAST(:user_names AS text[]), CAST(:keys AS text[])) AS n(user_name, key) "
-    "WHERE k.user_name = n.user_name AND k.key = n.key"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +59,6 @@ async def _insert_all(connection: AsyncConnection, rows: Sequence[Mapping[str, A
     return await _insert(connection, rows)
 
 
-_KNOWN = sa.text("SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
-
-
 async def require_dependencies(engine: AsyncEngine, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """所依赖的作业都要有；rows 是字段的前缀（job. 或 jobs[3].job.）-> 要求。否则抛 InvalidRequest。
 
@@ -99,7 +76,7 @@ async def _require_dependencies(connection: AsyncConnection, rows: Mapping[str, 
     job_ids = sorted({job_id for numbers in wanted.values() for job_id in numbers})
     if not job_ids:
         return
-    known = set((await connection.execute(_KNOWN, {"job_ids": job_ids})).scalars())
+    known = set((await connection.execute(KNOWN_JOBS, {"job_ids": job_ids})).scalars())
     for prefix, numbers in wanted.items():
         missing = sorted(numbers - known)
         if missing:
@@ -117,7 +94,7 @@ async def submit_batch(
     """
     async with engine.begin() as connection:
         # SQLAlchemy 到第一条语句才发 BEGIN，而写作业不经过它。
-        await connection.execute(sa.select(1))
+        await connection.execute(BEGIN_NOW)
         claims = [] if claim is None else [claim]
         used = await _claim(connection, claims)
         if claim in used:
@@ -149,10 +126,10 @@ async def _claim(
         return {}
     columns = {"user_names": [claim.user_name for claim in claims], "keys": [claim.key for claim in claims]}
     hashes = [claim.request_hash for claim in claims]
-    taken = {tuple(row) for row in await connection.execute(_CLAIM_KEYS, {**columns, "hashes": hashes})}
+    taken = {tuple(row) for row in await connection.execute(CLAIM_KEYS, {**columns, "hashes": hashes})}
     if len(taken) == len(claims):
         return {}
-    stored = {(row.user_name, row.key): row for row in await connection.execute(_READ_KEYS, columns)}
+    stored = {(row.user_name, row.key): row for row in await connection.execute(READ_KEYS, columns)}
     used: dict[IdempotencyClaim, list[int] | Conflict] = {}
     for claim in claims:
         row = stored[(claim.user_name, claim.key)]
@@ -176,7 +153,7 @@ async def _fill(connection: AsyncConnection, job_ids: Mapping[IdempotencyClaim, 
     """记下这些键产生的作业号。"""
     if job_ids:
         await connection.execute(
-            _FILL_KEYS,
+            FILL_KEYS,
             {
                 "user_names": [claim.user_name for claim in job_ids],
                 "keys": [claim.key for claim in job_ids],
@@ -189,7 +166,7 @@ async def _give_back(connection: AsyncConnection, claims: Sequence[IdempotencyCl
     """没有写成的，键还可以再用。"""
     if claims:
         await connection.execute(
-            _DROP_KEYS,
+            DROP_KEYS,
             {"user_names": [claim.user_name for claim in claims], "keys": [claim.key for claim in claims]},
         )
 
@@ -309,14 +286,14 @@ def _settle(item: _Waiting, outcome: int | Exception) -> None:
 
 def _blames_a_row(error: Exception) -> bool:
     """是其中某一个的内容不对（数据、约束、编码），而不是数据库不在、锁等不到、只读之类：后者再试也一样。"""
-    if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
         return False
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    cause = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(cause, "sqlstate", None)
     if state is not None:
         # 22 数据，23 约束，54 超过程序的上限（一行太大）。
         return str(state)[:2] in ("22", "23", "54")
     # asyncpg 编码不了的也是 InterfaceError，同时是 ValueError。
     return isinstance(cause, ValueError) or not isinstance(
-        cause, OSError | TimeoutError | sa.exc.SQLAlchemyError | asyncpg.InterfaceError
+        cause, OSError | TimeoutError | SQLAlchemyError | asyncpg.InterfaceError
     )

@@ -7,25 +7,25 @@ import sys
 from scns_conductor.core.text import is_text, print_what_can_be_printed
 
 VERSION = "22.05.8"
-# 命令 -> 模块；这张表也是 scns slurm install 要建的链接。
+# 命令 -> 它的房间；模块与命令同名。这张表也是 scns slurm install 要建的链接。
 COMMANDS = {
-    "sbatch": "sbatch",
-    "squeue": "squeue",
-    "scancel": "scancel",
-    "sinfo": "sinfo",
-    "sacct": "sacct",
-    "scontrol": "scontrol",
-    "srun": "srun",
-    "salloc": "salloc",
-    "sstat": "sstat",
-    "sattach": "sattach",
-    "sbcast": "sbcast",
-    "strigger": "strigger",
-    "sprio": "sprio",
-    "sshare": "sshare",
-    "sreport": "sreport",
-    "sacctmgr": "sacctmgr",
-    "sdiag": "sdiag",
+    "sbatch": "submit",
+    "squeue": "queue",
+    "scancel": "control",
+    "sinfo": "nodes",
+    "sacct": "accounting",
+    "scontrol": "control",
+    "srun": "step",
+    "salloc": "submit",
+    "sstat": "step",
+    "sattach": "step",
+    "sbcast": "step",
+    "strigger": "control",
+    "sprio": "queue",
+    "sshare": "accounting",
+    "sreport": "accounting",
+    "sacctmgr": "accounting",
+    "sdiag": "control",
 }
 
 
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(0)
     from scns_conductor.slurm.session import run
 
-    module = importlib.import_module(f"scns_conductor.slurm.{COMMANDS[name]}")
+    module = importlib.import_module(f"scns_conductor.slurm.{COMMANDS[name]}.{name}")
     code = run(name, module.main, words[1:])
     try:
         sys.stdout.flush()

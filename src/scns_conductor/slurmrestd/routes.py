@@ -10,20 +10,20 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi import APIRouter, Body, Depends, Query
 from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep, SubmitterDep
 from scns_conductor.api.job_request import JobRequest, SubmitRequest
 from scns_conductor.api.middleware import LATENCY
-from scns_conductor.api.routers import jobs as jobs_router
-from scns_conductor.api.routers import submission
 from scns_conductor.core.errors import ConductorError, NotFound
+from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.services.cancellation import cancel_job
 from scns_conductor.services.diagnostics import diagnostics
 from scns_conductor.services.job_control import signal_job
 from scns_conductor.services.job_list import MAX_LIMIT, JobFilter, Page, list_jobs
+from scns_conductor.services.job_update import update_job
 from scns_conductor.services.licenses import license_usage
 from scns_conductor.services.nodes import list_nodes
 from scns_conductor.services.partitions import list_partitions
@@ -36,7 +36,7 @@ from scns_conductor.slurm.table.json_answer import meta
 from scns_conductor.slurmrestd.job_description import job_fields
 
 VERSIONS = ("v0.0.38", "v0.0.39")
-_ACTIVE = "PENDING,RUNNING,SUSPENDED"
+_LIVE = ",".join(sorted({JobState.PENDING, *ACTIVE_STATES}))
 # 一页作业的换算约十几毫秒：放到线程里，不占事件循环。
 _PAGE = 1000
 
@@ -128,7 +128,7 @@ async def jobs(version: Version, parts: PartsDep, _identity: IdentityDep) -> Res
     async def body() -> AsyncIterator[str]:
         yield json.dumps(_head(version))[:-1] + ',"jobs":['
         mark = ""
-        for filters in (JobFilter(state=_ACTIVE), recent):
+        for filters in (JobFilter(state=_LIVE), recent):
             async for page in _job_pages(parts, filters):
                 if page:
                     yield mark + await asyncio.to_thread(rendered, page)
@@ -152,20 +152,18 @@ async def job(version: Version, job_id: str, parts: PartsDep, _identity: Identit
 
 
 @router.post("/job/submit", summary="提交")
-async def submit(
-    version: Version, request: Request, parts: PartsDep, submitter: SubmitterDep, body: Annotated[Any, Body()]
-) -> Response:
+async def submit(version: Version, parts: PartsDep, submitter: SubmitterDep, body: Annotated[Any, Body()]) -> Response:
     """{"job": job_desc_msg, "script": 文字}；v0.0.39 的数可以是 {"set", "infinite", "number"}。"""
     given = body if isinstance(body, dict) else {}
     try:
         fields = job_fields(given.get("job") or {})
         parsed = SubmitRequest.model_validate({"job": fields, "script": given.get("script", "")})
-        answer = await submission.submit(parsed, request, parts, submitter, None)
+        job_id = await parts.submit_desk.submit(parsed, submitter)
     except ValidationError as error:
         return _invalid(version, error)
     except ConductorError as error:
         return _failure(version, error, "slurm_submit_batch_job")
-    return _answer(version, job_id=int(answer.job_id), step_id="BATCH", job_submit_user_msg="")
+    return _answer(version, job_id=job_id, step_id="BATCH", job_submit_user_msg="")
 
 
 def _invalid(version: str, error: ValidationError) -> Response:
@@ -184,7 +182,8 @@ async def update(
     """请求体是 job_desc_msg。"""
     try:
         fields = job_fields(body if isinstance(body, dict) else {})
-        await jobs_router.update(job_id, JobRequest.model_validate(fields), parts, identity)
+        changes = JobRequest.model_validate(fields).changes()
+        await update_job(parts.engine, parts.rules, identity, job_id, changes)
     except ValidationError as error:
         return _invalid(version, error)
     except ConductorError as error:

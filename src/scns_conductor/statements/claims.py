@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scns_conductor.statements.conditions import LAUNCH_ID
 from scns_conductor.statements.hot_statement import HotStatement, ids_text
-from scns_conductor.statements.inbox import LAUNCH_ID
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.array_spec import Stride, TaskRange
 from scns_conductor.core.dependency import TargetState
 from scns_conductor.core.states import JobState
+from scns_conductor.statements.conditions import LIVE
 
 # 十万个任务的数组也只回来几行：状态相同的任务合成一组。
 _STATES = sa.text(
@@ -30,12 +31,12 @@ _STATES = sa.text(
 )
 # 同一个用户同一个名字：还有没有在运行的，排队的里最早的是哪个。
 _SINGLETONS = sa.text(
-    """
+    f"""
     SELECT w.user_name, w.name, coalesce(bool_or(j.state <> 'PENDING'), false) AS running,
       min(j.job_id) FILTER (WHERE j.state = 'PENDING') AS first_pending
     FROM unnest(CAST(:user_names AS text[]), CAST(:names AS text[])) AS w(user_name, name)
     LEFT JOIN jobs AS j ON j.user_name = w.user_name AND j.name = w.name
-      AND j.state IN ('PENDING', 'RUNNING', 'SUSPENDED')
+      AND j.state IN {LIVE}
     GROUP BY w.user_name, w.name
     """
 )

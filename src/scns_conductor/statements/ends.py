@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scns_conductor.core.states import HOLD_REASONS, JobState
+from scns_conductor.core.states import ACTIVE_STATES, HOLD_REASONS, TERMINAL_STATES, JobState
+from scns_conductor.statements.allocations import release_allocations
+from scns_conductor.statements.conditions import LAUNCH_ID, leaving
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
-from scns_conductor.statements.inbox import INBOX_CHANNEL, LAUNCH_ID, release_allocations
+from scns_conductor.statements.inbox import INBOX_CHANNEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class JobEnd:
     launch_id: int | None = None
 
 
+# 占着资源的，能到任何终态，或回到排队。
+_ENDABLE = leaving(ACTIVE_STATES, to={JobState.PENDING, *TERMINAL_STATES})
 _COLUMNS: dict[str, str] = {
     "job_id": "bigint",
     "restart_count": "integer",
@@ -101,7 +105,7 @@ _COMMIT = HotStatement(
       FROM reported AS r JOIN jobs AS j ON j.job_id = r.job_id
       -- 写出号来，规划器最坏也只按号去找，不从头扫 jobs_active。
       WHERE j.job_id = ANY(CAST(%(job_ids)s AS bigint[])) AND j.restart_count = r.restart_count
-        AND j.state IN ('RUNNING', 'SUSPENDED') AND (r.launch_id IS NULL OR r.launch_id = {LAUNCH_ID})
+        AND j.state IN {_ENDABLE} AND (r.launch_id IS NULL OR r.launch_id = {LAUNCH_ID})
       ORDER BY j.job_id FOR NO KEY UPDATE OF j
     ),
     decided AS (

@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.models import Job, JobSpec
+from scns_conductor.core.states import JobState
+from scns_conductor.statements.conditions import leaving
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
 
 # 数组任务的行沿用数组行的要求；脚本、参数与环境只存在数组行里，用到时按 array_job_id 取。
@@ -68,6 +70,8 @@ class Started:
 # 几行，就从头扫它；有了这一句，最坏也只按号去找。
 _THESE = "j.job_id = ANY(CAST(%(job_ids)s AS bigint[]))"
 
+_STARTABLE = leaving({JobState.PENDING}, to={JobState.RUNNING})
+
 _COMMIT = HotStatement(
     f"""
     WITH fence AS MATERIALIZED (SELECT epoch FROM scheduler_leader WHERE epoch = %(epoch)s),
@@ -93,14 +97,14 @@ _COMMIT = HotStatement(
         array_task_id = coalesce(j.array_base + j.array_step * p.task_id, j.array_task_id), array_remaining = NULL
       FROM plan AS p LEFT JOIN array_part AS t ON t.job_id = p.job_id
       WHERE j.job_id = p.job_id AND {_THESE} AND (p.task_id IS NULL OR (p.becomes AND j.array_remaining = t.tasks))
-        AND j.state = 'PENDING' AND j.hold IS NULL AND j.revision = p.revision AND EXISTS (SELECT FROM fence)
+        AND j.state IN {_STARTABLE} AND j.hold IS NULL AND j.revision = p.revision AND EXISTS (SELECT FROM fence)
       RETURNING p.k, j.job_id, j.restart_count, p.node_list, p.shares
     ),
     taken AS (
       UPDATE jobs AS j SET array_remaining = j.array_remaining - t.tasks
       FROM array_part AS t
       WHERE j.job_id = t.job_id AND {_THESE} AND NOT t.whole AND j.array_remaining @> t.tasks
-        AND j.state = 'PENDING' AND j.hold IS NULL AND j.revision = t.revision AND EXISTS (SELECT FROM fence)
+        AND j.state IN {_STARTABLE} AND j.hold IS NULL AND j.revision = t.revision AND EXISTS (SELECT FROM fence)
       RETURNING j.job_id
     ),
     numbered AS MATERIALIZED (

@@ -7,10 +7,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.job_request import NOT_FLAG, Flag, Memory, Name, Text, TimeLimit
-from scns_conductor.core.errors import Forbidden
-from scns_conductor.core.tokens import USER_NAME_PATTERN, issue_token
+from scns_conductor.core.tokens import USER_NAME_PATTERN
 from scns_conductor.services import nodes as node_services
 from scns_conductor.services import partitions as partition_services
+from scns_conductor.services.user_tokens import issue_user_token
 
 router = APIRouter(tags=["集群"])
 
@@ -186,10 +186,6 @@ class IssuedToken(BaseModel):
 @router.post("/tokens", summary="签发令牌", status_code=201)
 async def create_token(body: TokenRequest, parts: PartsDep, identity: IdentityDep) -> IssuedToken:
     """自己的令牌谁都能签；别人的、管理员的要管理员。"""
-    if identity.job_id is not None:
-        raise Forbidden("作业令牌不能换成长期的令牌；请用你自己的令牌签发", code="job_token_not_enough")
-    user_name = body.user_name or identity.user_name
-    if not identity.admin and (body.admin or user_name != identity.user_name):
-        raise Forbidden("只有管理员能签发别人的或管理员的令牌", code="admin_required")
-    token = issue_token(parts.settings, user_name, admin=body.admin, lifetime_s=body.lifetime_s)
-    return IssuedToken(token=token)
+    return IssuedToken(
+        token=issue_user_token(parts.settings, identity, body.user_name, admin=body.admin, lifetime_s=body.lifetime_s)
+    )

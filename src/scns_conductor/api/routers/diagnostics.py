@@ -7,9 +7,9 @@ from fastapi import APIRouter, Query
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.middleware import LATENCY
-from scns_conductor.core.errors import Forbidden, InvalidRequest
+from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.instants import parse_instant
-from scns_conductor.services.diagnostics import diagnostics, public_settings
+from scns_conductor.services.diagnostics import diagnostics, public_settings, reset_diagnostics
 from scns_conductor.services.licenses import license_usage
 from scns_conductor.services.usage_report import usage_report
 
@@ -25,9 +25,7 @@ async def diag(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
 @router.post("/diag/reset", summary="统计从头计（管理员）")
 async def reset(parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """返回归零之前的。"""
-    if not identity.admin:
-        raise Forbidden("只有管理员能把统计归零", code="admin_required")
-    return {"statistics": await diagnostics(parts.engine, parts.desk, LATENCY, reset=True)}
+    return {"statistics": await reset_diagnostics(parts.engine, parts.desk, LATENCY, identity)}
 
 
 @router.get("/config", summary="公开的设置")

@@ -6,15 +6,13 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
-from scns_conductor.api.job_request import SIGNAL_PATTERN, UPDATABLE, Flag, JobRequest
-from scns_conductor.core.errors import InvalidRequest
-from scns_conductor.scheduling.job_requirements import Defaults
+from scns_conductor.api.job_request import SIGNAL_PATTERN, Flag, JobRequest
 from scns_conductor.services import job_control
 from scns_conductor.services.cancellation import cancel_job
-from scns_conductor.services.job_admission import Admission
 from scns_conductor.services.job_list import MAX_LIMIT, JobFilter, Page, list_jobs
-from scns_conductor.services.job_queries import job_detail, job_events, job_script, read_job
+from scns_conductor.services.job_queries import job_detail, job_events, job_script
 from scns_conductor.services.job_update import update_job
+from scns_conductor.services.job_why import job_why
 
 router = APIRouter(prefix="/jobs", tags=["作业"])
 
@@ -101,22 +99,7 @@ async def show(job_id: str, parts: PartsDep, identity: IdentityDep) -> Response:
 @router.patch("/{job_id}", summary="修改作业")
 async def update(job_id: str, body: JobRequest, parts: PartsDep, identity: IdentityDep) -> Acted:
     """排队的可改要求，运行中的可改时限（本人只能调低）与备注；下一个周期生效。"""
-    for name in sorted(body.model_fields_set - UPDATABLE):
-        raise InvalidRequest(name, "提交之后不能再改；请取消后重新提交", code="not_updatable")
-    names = frozenset(part.strip() for part in (body.partition or "").split(",") if part.strip())
-    changes = body.columns()
-    if "array_max_tasks" in body.model_fields_set:
-        changes["array_max_tasks"] = body.array_max_tasks or None
-    defaults = Defaults(parts.settings.default_memory_mb_per_cpu)
-    reservations = frozenset({body.reservation} if body.reservation else ())
-    limits = await parts.limits.get(names, reservations)
-    admission = Admission(await parts.accounting.get(), parts.settings)
-    try:
-        return Acted(**await update_job(parts.engine, identity, job_id, changes, limits, admission, defaults))
-    except InvalidRequest:
-        # 节点也许刚刚登记：重读一次再判。
-        limits = await parts.limits.get(names, reservations, fresh=True)
-        return Acted(**await update_job(parts.engine, identity, job_id, changes, limits, admission, defaults))
+    return Acted(**await update_job(parts.engine, parts.rules, identity, job_id, body.changes()))
 
 
 @router.get("/{job_id}/events", summary="作业的历史")
@@ -134,17 +117,7 @@ async def script(job_id: str, parts: PartsDep, identity: IdentityDep) -> Respons
 @router.get("/{job_id}/why", summary="为什么还没有开始")
 async def why(job_id: str, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """由调度器按当前的计划回答：缺什么、谁在前面、预计何时、怎样能更早。"""
-    row = await read_job(parts.engine, job_id, "job_id, state, reason, error_msg")
-    if row["state"] != "PENDING":
-        return {
-            "job_id": job_id,
-            "state": row["state"],
-            "reason": row["reason"],
-            "text": f"作业 {job_id} 不在排队，它的状态是 {row['state']}"
-            + (f"：{row['error_msg']}" if row["error_msg"] else ""),
-        }
-    answer = await parts.desk.ask_scheduler("explain", identity.user_name, {"job_id": row["job_id"]})
-    return {"job_id": job_id, "state": row["state"], **answer}
+    return await job_why(parts.engine, parts.desk, identity, job_id)
 
 
 @router.post("/{job_id}/hold", summary="保留")

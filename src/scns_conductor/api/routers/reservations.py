@@ -1,6 +1,5 @@
 """预留：列出、新建、修改、删除。"""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -8,7 +7,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep
 from scns_conductor.api.job_request import Instant, Name, PositiveInt, Text, TimeLimit
-from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.services import reservations
 
@@ -83,10 +81,7 @@ async def show(name: str, parts: PartsDep, _identity: IdentityDep) -> dict[str, 
 @router.post("", summary="新建预留（管理员）", status_code=201)
 async def create(body: NewReservation, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """节点不得与别的预留重叠（OVERLAP 除外），也不得有到时跑不完的作业（IGNORE_JOBS 除外）。"""
-    values = {"start_time": datetime.now(UTC), **body.changes()}
-    if values.keys().isdisjoint({"end_time", "duration"}):
-        raise InvalidRequest("end_time", "写明 end_time 或 duration", code="reservation_endless")
-    return await reservations.create_reservation(parts.engine, identity, values, _licenses(parts))
+    return await reservations.create_reservation(parts.engine, identity, body.changes(), _licenses(parts))
 
 
 @router.patch("/{name}", summary="修改预留（管理员）")

@@ -7,7 +7,7 @@ Revises: 0009
 import sqlalchemy as sa
 from alembic import op
 
-from scns_conductor.core.incarnation import new_incarnation
+from scns_conductor.statements.incarnation import new_incarnation
 
 revision = "0012"
 down_revision = "0011"

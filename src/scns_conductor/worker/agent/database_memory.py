@@ -15,7 +15,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from scns_conductor.core.incarnation import SEEN, advance_job_ids, change_incarnation
+from scns_conductor.statements.incarnation import SEEN, advance_job_ids, change_incarnation
 
 logger = logging.getLogger(__name__)
 

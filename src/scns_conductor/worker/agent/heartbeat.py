@@ -9,7 +9,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from scns_conductor.core.incarnation import SEEN
+from scns_conductor.statements.incarnation import SEEN
 from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
 from scns_conductor.worker.agent.database_memory import DatabaseIncomplete, DatabaseMemory, Seen
 from scns_conductor.worker.agent.devices import free_memory_mb

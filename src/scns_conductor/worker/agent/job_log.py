@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from scns_conductor.core.output_path import OutputFields, job_output_paths
-from scns_conductor.statements.inbox import answer_insert, notify_answer
+from scns_conductor.statements.answers import answer_insert, notify_answer
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.host.user_files import read_range
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from scns_conductor.core.job_token import token_digest
+from scns_conductor.statements.answers import answer_insert, notify_answer
 from scns_conductor.statements.claims import (
     ClaimedJob,
     abandon_allocations,
@@ -18,7 +19,6 @@ from scns_conductor.statements.claims import (
     record_bindings,
     unclaim_allocations,
 )
-from scns_conductor.statements.inbox import answer_insert, notify_answer
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.finisher import Finisher, own_end
@@ -45,8 +45,7 @@ from scns_conductor.worker.agent.registration import drain_node, undrain_node
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError
 from scns_conductor.worker.agent.step_launches import JobSteps, StepRequest
 from scns_conductor.worker.host.thread_owner import Lanes
-from scns_conductor.worker.step.task_process import ATTACH_SIGNAL
-from scns_conductor.worker.wire.launch_spec import LaunchSpec, split_key
+from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL, LaunchSpec, split_key
 
 PROLOGS_MOST = 16
 # 核、卡还没有空出来（前一个作业的结束正在提交，多节点作业的别处刚结束）：隔这么久再看一次。

@@ -48,9 +48,9 @@ from scns_conductor.worker.agent.spool_space import space_shortage
 from scns_conductor.worker.agent.step_launches import StepRequest
 from scns_conductor.worker.bus import BusUnavailable, Consumer, Message, Publisher, queue_name
 from scns_conductor.worker.host import process_table
+from scns_conductor.worker.host.subreaper import become_subreaper
 from scns_conductor.worker.host.thread_owner import Lanes, own_every_thread
 from scns_conductor.worker.host.user_files import libc
-from scns_conductor.worker.shepherd.containment import become_subreaper
 
 RETRY_S = 1.0
 STRANGER_WAIT_S = 60.0

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.states import JobState
-from scns_conductor.statements.inbox import LAUNCH_ID
+from scns_conductor.statements.conditions import LAUNCH_ID
 from scns_conductor.worker.wire.launch_spec import split_key
 
 

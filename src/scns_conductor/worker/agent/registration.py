@@ -10,9 +10,9 @@ from sqlalchemy.exc import IntegrityError
 
 from scns_conductor import __version__
 from scns_conductor.core.errors import SettingsError
-from scns_conductor.core.incarnation import SEEN
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements.inbox import inbox_insert, notify_inbox
+from scns_conductor.statements.incarnation import SEEN
 from scns_conductor.worker.agent.database_memory import Seen
 from scns_conductor.worker.agent.devices import NodeInventory
 

@@ -22,7 +22,7 @@ from scns_conductor.worker.wire.launch_spec import LaunchSpec
 Named = tuple[int, int | None] | tuple[int, int | None, int | None]
 START_WAIT_S = 15.0
 REQUEST_WAIT_S = 120.0
-SOURCE_ROOT = str(Path(__file__).resolve().parents[2])
+SOURCE_ROOT = str(Path(__file__).resolve().parents[3])
 # -I -S：不看环境、不载入第三方包，牧守进程因此又小又快；-X utf8 使路径编码与语言设置无关。
 _BOOTSTRAP = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "

@@ -22,7 +22,9 @@ from scns_conductor.core.output_path import OutputFields, expand_output_path
 from scns_conductor.core.task_binding import bound_cores, bound_gpus, cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.statements.claims import ClaimedJob, held_job
-from scns_conductor.statements.inbox import LAUNCH_ID, allocation_release, inbox_insert, notify_inbox
+from scns_conductor.statements.conditions import LAUNCH_ID
+from scns_conductor.statements.end_requests import allocation_release
+from scns_conductor.statements.inbox import inbox_insert, notify_inbox
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.finisher import clean_text
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused

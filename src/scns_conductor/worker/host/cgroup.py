@@ -1,4 +1,4 @@
-"""cgroup 的共同接口与探测：节点一棵子树 scns/<节点>-<摘要>，作业一个目录 job_<作业号>_<尝试>。
+"""cgroup 的共同接口：节点一棵子树 scns/<节点>-<摘要>，作业一个目录 job_<作业号>_<尝试>。
 
 v1 与 v2 的差别只在 cgroup_v1、cgroup_v2 里；牧守进程只认这里的两个接口。
 """
@@ -175,22 +175,3 @@ def mounts() -> list[tuple[str, str, frozenset[str]]]:
         if kind in ("cgroup", "cgroup2"):
             found.append((kind, point.replace("\\040", " "), frozenset(options.split(","))))
     return found
-
-
-def detect(node_path: str) -> tuple[CgroupTree | None, str]:
-    """找到可用的 cgroup，返回（子树，说明）；用不了时子树为 None，说明是中文原因。
-
-    v1 的控制器优先：混合挂载时 v2 里没有控制器。两者都没有写权限时返回 None。
-    """
-    from scns_conductor.worker.host import cgroup_v1, cgroup_v2
-
-    reasons = []
-    for module in (cgroup_v1, cgroup_v2):
-        try:
-            tree = module.detect(node_path)
-        except OSError as error:
-            reasons.append(f"{error.strerror}（{error.filename}）" if error.filename else str(error))
-            continue
-        if tree is not None:
-            return tree, f"cgroup v{tree.version}：{'、'.join(sorted(tree.controllers))}"
-    return None, "没有可用的 cgroup：" + ("；".join(reasons) or "没有挂载")

@@ -23,8 +23,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, Engine
 
-from scns_conductor.core.row_locks import lockers
-from scns_conductor.statements.inbox import LEADER_LOCK
+from scns_conductor.statements.leadership import LEADER_LOCK
+from scns_conductor.statements.row_locks import lockers
 from scns_conductor.worker.scheduler.database_clock import DatabaseClock
 from scns_conductor.worker.scheduler.locked_rows import bound_session
 

@@ -12,14 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scns_conductor.core.accounting import (
-    SELECT_ACCOUNTS,
-    SELECT_ASSOCIATIONS,
-    SELECT_QOS,
-    SELECT_USERS,
-    Accounting,
-    accounting_of,
-)
+from scns_conductor.core.accounting import Accounting, accounting_of
 from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.job_limits import (
     NO_DECAY,
@@ -36,6 +29,7 @@ from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.settings import Settings
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.shape import CPU, MEMORY
+from scns_conductor.statements.accounting import SELECT_ACCOUNTS, SELECT_ASSOCIATIONS, SELECT_QOS, SELECT_USERS
 
 Pools = tuple[tuple[str, int], ...]
 

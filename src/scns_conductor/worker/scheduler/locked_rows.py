@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scns_conductor.core.row_locks import lockers, table_lockers
+from scns_conductor.statements.row_locks import lockers, table_lockers
 
 # 调度周期里的语句至多等一个锁这么久（秒）。别的进程正常的提交只要几毫秒。
 LOCK_WAIT_S = 0.5

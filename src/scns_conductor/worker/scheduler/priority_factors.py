@@ -11,8 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scns_conductor.core.accounting import Accounting, populated
-from scns_conductor.core.accounting_models import ROOT_ACCOUNT
+from scns_conductor.core.accounting import ROOT_ACCOUNT, Accounting, populated
 from scns_conductor.core.settings import Settings
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.fair_tree import Account, User, fair_share

@@ -27,7 +27,6 @@ from scns_conductor.core.gres import format_gres
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.logging import configure_logging
-from scns_conductor.core.row_locks import gave_up_waiting
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.scheduling.job_requirements import Defaults
@@ -36,15 +35,10 @@ from scns_conductor.scheduling.plan import Plan, PlannedStart
 from scns_conductor.scheduling.planner import Planner
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.preemption import Rules, exempt_ends, preempt, resumable
+from scns_conductor.statements.answers import answer_insert, notify_answer
 from scns_conductor.statements.hot_statement import HotStatement
-from scns_conductor.statements.inbox import (
-    DRAIN_INBOX,
-    DRAIN_MOST,
-    INBOX_CHANNEL,
-    answer_insert,
-    notify_answer,
-    notify_queue_crowded,
-)
+from scns_conductor.statements.inbox import DRAIN_INBOX, DRAIN_MOST, INBOX_CHANNEL, notify_queue_crowded
+from scns_conductor.statements.row_locks import gave_up_waiting
 from scns_conductor.statements.starts import Share, Start, Started, commit_starts
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 from scns_conductor.worker.host.thread_owner import own_every_thread

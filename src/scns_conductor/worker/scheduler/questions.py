@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import Settings
-from scns_conductor.statements.inbox import answer_insert, notify_answer
+from scns_conductor.statements.answers import answer_insert, notify_answer
 
 # 答一个问题至多这么久（秒）；问的人也只等这么久（services.answers）。
 MOST_S = 10

@@ -6,8 +6,8 @@ import time
 
 from scns_conductor.worker.host import process_table
 from scns_conductor.worker.host.cgroup import job_cgroup_name
-from scns_conductor.worker.shepherd.containment import JOB_KEY_VARIABLE
 from scns_conductor.worker.shepherd.task import JobGroup, Task
+from scns_conductor.worker.wire.launch_spec import JOB_KEY_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from scns_conductor.worker.host.process_table import (
     read_io_bytes,
     snapshot,
 )
-from scns_conductor.worker.host.user_files import libc
+from scns_conductor.worker.host.subreaper import become_subreaper
 from scns_conductor.worker.shepherd.task import JobGroup, Task, Usage
+from scns_conductor.worker.wire.launch_spec import JOB_KEY_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from scns_conductor.worker.host.cgroup import CgroupTree, JobCgroup
     from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
-JOB_KEY_VARIABLE = "SCNS_JOB_KEY"
-PR_SET_CHILD_SUBREAPER = 36
 _STOP_ROUNDS = 10
 # （哪一项，哪些实现算没有做到，怎样说）。
 _SHORTCOMINGS = (
@@ -43,11 +42,6 @@ _SHORTCOMINGS = (
     ("suspend", ("sigstop",), "挂起靠 SIGSTOP，作业的父进程看得见"),
     ("users", ("same",), "作业都以启动代理的用户运行"),
 )
-
-
-def become_subreaper() -> bool:
-    """让后代的孤儿过继到本进程；内核不支持时返回 False。"""
-    return bool(libc().prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
 class Containment:

@@ -12,12 +12,11 @@ import time
 from scns_conductor.worker.host import process_table
 from scns_conductor.worker.host.cgroup import job_cgroup_name
 from scns_conductor.worker.host.process_table import boot_now
-from scns_conductor.worker.shepherd.containment import JOB_KEY_VARIABLE
 from scns_conductor.worker.shepherd.launch_fault import LaunchFault
 from scns_conductor.worker.shepherd.records import end_record, journal_record
 from scns_conductor.worker.shepherd.sampling import Sampler
 from scns_conductor.worker.shepherd.task import JobGroup, Task, Usage
-from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS, LaunchSpec
+from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS, JOB_KEY_VARIABLE, LaunchSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

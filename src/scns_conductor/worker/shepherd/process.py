@@ -16,7 +16,8 @@ import socket
 import sys
 
 from scns_conductor.worker.host import process_table
-from scns_conductor.worker.host.cgroup import detect, node_cgroup_path
+from scns_conductor.worker.host.cgroup import node_cgroup_path
+from scns_conductor.worker.host.cgroup_detection import detect
 from scns_conductor.worker.host.process_table import boot_now
 from scns_conductor.worker.shepherd.adoption import adopt
 from scns_conductor.worker.shepherd.containment import Containment

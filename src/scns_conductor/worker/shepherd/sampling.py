@@ -6,8 +6,30 @@ from scns_conductor.worker.host.process_table import boot_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from scns_conductor.worker.shepherd.keeper import JobKeeper
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    from scns_conductor.worker.shepherd.containment import Containment
     from scns_conductor.worker.shepherd.task import JobGroup, Task, Usage
+
+    class Keeper(Protocol):
+        """采样要用到的：全部作业、定时、结束作业与作业步（JobKeeper）。"""
+
+        containment: Containment
+        groups: dict[tuple[int, int, int | None], JobGroup]
+
+        def at(self, due_boot: float, action: Callable[[Any], None], argument: Any) -> None:
+            """到 due_boot 时执行。"""
+            ...
+
+        def stop(self, group: JobGroup, cause: str, message: str | None, grace_s: float | None) -> None:
+            """结束一个作业。"""
+            ...
+
+        def stop_step(self, task: Task, grace_s: float | None, *, cause: str = "killed") -> None:
+            """只结束一个作业步。"""
+            ...
+
 
 SOFT_LIMIT_CHECK_S = 1.0
 USAGE_CHECK_S = 10.0
@@ -16,7 +38,7 @@ USAGE_CHECK_S = 10.0
 class Sampler:
     """有作业时定期采样，没有作业时什么也不做。"""
 
-    def __init__(self, keeper: JobKeeper) -> None:
+    def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._armed = False
 

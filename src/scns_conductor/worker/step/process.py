@@ -21,7 +21,6 @@ from scns_conductor.core import step_wire as wire
 from scns_conductor.worker.step.client_link import Link, connect
 from scns_conductor.worker.step.pmi import PmiError, PmiServer, process_mapping
 from scns_conductor.worker.step.task_process import (
-    ATTACH_SIGNAL,
     CHUNK,
     FORWARDED,
     Task,
@@ -30,6 +29,7 @@ from scns_conductor.worker.step.task_process import (
     set_window,
     signal_task,
 )
+from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

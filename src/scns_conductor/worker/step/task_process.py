@@ -10,7 +10,7 @@ import signal
 import struct
 
 from scns_conductor.core import step_wire as wire
-from scns_conductor.worker.shepherd.containment import JOB_KEY_VARIABLE
+from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL, JOB_KEY_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 CHUNK = 256 * 1024
 FORWARDED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGCONT)
-# 代理另写了要接上的客户（sattach）。SIGURG 缺省是忽略：来得太早也不要紧，启动之后总会看一遍。
-ATTACH_SIGNAL = signal.SIGURG
 _RESET = (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ, ATTACH_SIGNAL, *FORWARDED)
 
 

@@ -6,10 +6,16 @@ launch_id 认得出是哪一次启动：数据库恢复到从前，作业号与�
 
 from __future__ import annotations
 
+import signal
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# 作业的每个进程都带着它：没有 cgroup 时靠它认出后代。
+JOB_KEY_VARIABLE = "SCNS_JOB_KEY"
+# 代理另写了要接上的客户（sattach）。SIGURG 缺省是忽略：来得太早也不要紧，作业步启动之后总会看一遍。
+ATTACH_SIGNAL = signal.SIGURG
 HOLDER_STEPS = frozenset({"batch", "extern"})
 
 

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
-
 from scns_conductor.core.database import MINIMUM_VERSION
 from scns_conductor.statements.inbox import NOTIFY_CROWDED
 
@@ -14,21 +12,6 @@ LEAST_SHARED_BUFFERS = 128 * 1024**2
 SESSIONS_PER_NODE = 3
 SESSIONS_BESIDE = 30
 
-# instance：同一台服务器的同一次启动里的同一个数据库，别的都不同；用来认出一个 API 是不是连着这个库。
-SELECT_FACTS = sa.text(
-    """
-    SELECT current_setting('server_version') AS version,
-      CAST(current_setting('server_version_num') AS integer) / 10000 AS major,
-      pg_is_in_recovery() AS standby, current_setting('transaction_read_only') = 'on' AS read_only,
-      current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
-      current_setting('autovacuum') AS autovacuum, current_setting('shared_buffers') AS shared_buffers,
-      pg_size_bytes(current_setting('shared_buffers')) AS shared_buffers_bytes,
-      CAST(current_setting('max_connections') AS integer) AS max_connections,
-      pg_notification_queue_usage() AS notify_usage,
-      left(md5(CAST(pg_postmaster_start_time() AS text) || CAST(oid AS text)), 12) AS instance
-    FROM pg_database WHERE datname = current_database()
-    """
-)
 _WHY = {
     "fsync": "断电时会丢掉已经答应的作业，甚至毁掉整个库",
     "full_page_writes": "断电时写了一半的页会毁掉数据",
@@ -54,7 +37,7 @@ class Shortfall:
 
 
 def shortfalls(facts: Mapping[str, Any], nodes: int, pool_size: int) -> list[Shortfall]:
-    """facts 是 SELECT_FACTS 的一行。"""
+    """facts 是 SERVER_FACTS 的一行。"""
     found = [Shortfall(name, facts[name], why, f"{name} = on") for name, why in _WHY.items() if facts[name] != "on"]
     if facts["shared_buffers_bytes"] < LEAST_SHARED_BUFFERS:
         found.append(

@@ -1,0 +1,142 @@
+"""提交的受理：把请求补全、核对成要写的行，写下；或只试排。"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.core.settings import Settings
+from scns_conductor.services.answers import AnswerDesk
+from scns_conductor.services.current_rules import CurrentRules, Rules, partition_names
+from scns_conductor.services.job_admission import SUBMIT_LIMITS
+from scns_conductor.services.new_job import Submitter, new_job
+from scns_conductor.services.submission import IdempotencyClaim, SubmitQueue, require_dependencies, submit_batch
+
+MAX_KEY_LENGTH = 255
+# 一批分成这么大的段，边备边写；大得一段的固定花费可以不计，小得第一段很快就备好。
+BATCH_PART = 500
+_UNPLANNED = ("script", "environment", "argv", SUBMIT_LIMITS)
+
+
+class JobWants(Protocol):
+    """作业的要求。"""
+
+    @property
+    def partition(self) -> str | None:
+        """分区，逗号分隔。"""
+
+    @property
+    def reservation(self) -> str | None:
+        """预留。"""
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """写了的字段。"""
+
+    def columns(self) -> dict[str, Any]:
+        """写了的字段 -> JobSpec 的列。"""
+
+
+class Draft(Protocol):
+    """要提交的一个作业：要求与整份脚本。"""
+
+    @property
+    def job(self) -> JobWants:
+        """要求。"""
+
+    @property
+    def script(self) -> str:
+        """脚本。"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """按某一刻的集群与记账，把请求变成要写的行。"""
+
+    submitter: Submitter
+    rules: Rules
+
+    def row(self, draft: Draft, prefix: str = "", script: str | None = None) -> dict[str, Any]:
+        """不合法抛 InvalidRequest 等，字段名前加 prefix；script 代替请求里的。"""
+        rules = self.rules
+        script = draft.script if script is None else script
+        row = new_job(draft.job.columns(), script, self.submitter, rules.limits, rules.settings, prefix)
+        rules.admission.admit(row, draft.job.model_fields_set, f"{prefix}job.")
+        return row
+
+    def parts(self, drafts: Sequence[Draft]) -> Iterator[dict[str, dict[str, Any]]]:
+        """一段一段的 字段的前缀 -> 要写的行。要数提交数的不分段：上限的锁要按次序一次取齐，免得两批互相等。"""
+        size = len(drafts) if self.rules.settings.accounting_storage_enforce else BATCH_PART
+        for first in range(0, len(drafts), size):
+            part = enumerate(drafts[first : first + size], first)
+            yield {f"jobs[{index}].job.": self.row(draft, f"jobs[{index}].") for index, draft in part}
+
+
+class SubmitDesk:
+    """受理提交。"""
+
+    def __init__(
+        self, engine: AsyncEngine, settings: Settings, rules: CurrentRules, queue: SubmitQueue, desk: AnswerDesk
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._rules = rules
+        self._queue = queue
+        self._desk = desk
+
+    async def submit(self, draft: Draft, submitter: Submitter, key: str | None = None, raw: bytes = b"") -> int:
+        """提交一个，返回作业号；key 是幂等键，raw 是请求体的原文。"""
+        row = await self._row(draft, submitter)
+        await require_dependencies(self._engine, {"job.": row})
+        return await self._queue.submit(row, _claim(submitter.identity.user_name, key, raw))
+
+    async def submit_many(
+        self, drafts: Sequence[Draft], submitter: Submitter, key: str | None = None, raw: bytes = b""
+    ) -> list[int]:
+        """提交一批，全部成功或全部不提交；返回作业号，次序与给的相同。"""
+        most = self._settings.batch_max_jobs
+        if len(drafts) > most:
+            raise InvalidRequest("jobs", f"一次至多 {most} 个，给了 {len(drafts)} 个；请分几次", code="batch_too_large")
+        claim = _claim(submitter.identity.user_name, key, raw)
+
+        async def attempt(rules: Rules) -> list[int]:
+            return await submit_batch(self._engine, _Maker(submitter, rules).parts(drafts), claim)
+
+        return await self._rules.judge(_partitions(drafts), _reservations(drafts), attempt)
+
+    async def plan(self, draft: Draft, submitter: Submitter) -> dict[str, Any]:
+        """调度器真的按这份要求排一次，什么也不留下；没有写脚本也行。"""
+        row = await self._row(draft, submitter, draft.script or "#!/bin/sh\n")
+        return await self._desk.ask_scheduler("plan", submitter.identity.user_name, {"job": _planned(row)})
+
+    async def _row(self, draft: Draft, submitter: Submitter, script: str | None = None) -> dict[str, Any]:
+        async def attempt(rules: Rules) -> dict[str, Any]:
+            return _Maker(submitter, rules).row(draft, script=script)
+
+        return await self._rules.judge(_partitions([draft]), _reservations([draft]), attempt)
+
+
+def _claim(user_name: str, key: str | None, raw: bytes) -> IdempotencyClaim | None:
+    if key is None:
+        return None
+    if not key.strip() or len(key) > MAX_KEY_LENGTH:
+        raise InvalidRequest("Idempotency-Key", f"应是 1 到 {MAX_KEY_LENGTH} 个字符", code="idempotency_key_invalid")
+    return IdempotencyClaim(user_name, key, hashlib.sha256(raw).hexdigest())
+
+
+def _partitions(drafts: Sequence[Draft]) -> frozenset[str]:
+    return frozenset[str]().union(*map(partition_names, {draft.job.partition for draft in drafts}))
+
+
+def _reservations(drafts: Sequence[Draft]) -> frozenset[str]:
+    return frozenset(draft.job.reservation for draft in drafts if draft.job.reservation)
+
+
+def _planned(row: dict[str, Any]) -> dict[str, Any]:
+    """能写进 JSON 的要求；时刻换成 Unix 秒，脚本与环境用不着。"""
+    kept = {name: value for name, value in row.items() if name not in _UNPLANNED}
+    kept["array_remaining"] = None
+    return {name: value.timestamp() if hasattr(value, "timestamp") else value for name, value in kept.items()}

@@ -1,0 +1,33 @@
+"""分配与节点计数：释放只有一处写法（不变量 3、5）。"""
+
+
+def release_allocations(job_ids_sql: str) -> str:
+    """CTE 片段：释放这些作业尚未释放的分配，并从节点计数里减去；只释放一次（不变量 5）。
+
+    job_ids_sql 是一个给出 job_id 列的查询或 CTE 名。片段定义 released 与 returned_to_nodes 两个 CTE。
+    节点行按名字的次序加锁，使并发的释放不会死锁。
+    """
+    return f"""
+    released AS (
+      UPDATE resource_allocations AS a SET released_at = clock_timestamp()
+      FROM (SELECT job_id FROM {job_ids_sql}) AS ended
+      -- 写成这样，规划器就不去用 resource_allocations_held：它按节点排，按作业找要从头扫。
+      WHERE a.job_id = ended.job_id AND coalesce(a.released_at, 'infinity') = 'infinity'
+      RETURNING a.job_id, a.node_name, a.cpus, a.memory, a.gres
+    ),
+    freed AS (
+      SELECT node_name, sum(cpus)::integer AS cpus, sum(memory)::bigint AS memory, scns_gres_sum(gres) AS gres
+      FROM released GROUP BY node_name
+    ),
+    locked AS (
+      SELECT n.name FROM nodes AS n JOIN freed ON freed.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
+    ),
+    returned_to_nodes AS (
+      UPDATE nodes AS n SET
+        allocated_cpus = n.allocated_cpus - freed.cpus,
+        allocated_memory = n.allocated_memory - freed.memory,
+        allocated_gres = scns_gres_add(n.allocated_gres, freed.gres, -1)
+      FROM freed JOIN locked ON locked.name = freed.node_name
+      WHERE n.name = freed.node_name
+      RETURNING n.name
+    )"""

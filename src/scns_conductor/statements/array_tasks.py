@@ -1,0 +1,31 @@
+"""数组里的任务：行里还没有启动的有几个，哪些行含有要的任务。"""
+
+from collections.abc import Sequence
+
+from scns_conductor.core.array_spec import TaskRange
+
+# 一行算几个作业：数组行按它还没有启动的任务数计，已经拆出来的任务各有一行。
+TASKS_OF_ROW = (
+    "CASE WHEN array_remaining IS NULL THEN 1 "
+    "ELSE (SELECT sum(upper(r) - lower(r)) FROM unnest(array_remaining) AS r) END"
+)
+
+
+def multirange_text(ranges: Sequence[TaskRange]) -> str:
+    """区间 -> int4multirange 的文字，如 {[0,5),[7,8)}。"""
+    return "{" + ",".join(f"[{span.lower},{span.upper})" for span in ranges) + "}"
+
+
+def tasks_condition(job_id: str = "job_id", tasks: str = "tasks") -> str:
+    """数组里这些任务的条件：已经拆出来的行，与还含有它们的数组行。两个参数是绑定的名字。"""
+    wanted = f"CAST(CAST(:{tasks} AS text) AS int4multirange)"
+    # 任务号的区间 w 里的任务的序号。
+    slots = (
+        "int4range(CAST(ceil((lower(w) - array_base) / CAST(array_step AS numeric)) AS integer), "
+        "CAST(floor((upper(w) - 1 - array_base) / CAST(array_step AS numeric)) AS integer) + 1)"
+    )
+    return (
+        f"(array_job_id = CAST(:{job_id} AS bigint) AND (array_task_id <@ {wanted} OR CASE WHEN array_step = 1 "
+        f"THEN array_remaining && {wanted} "
+        f"ELSE EXISTS (SELECT FROM unnest({wanted}) AS w WHERE array_remaining && {slots}) END))"
+    )

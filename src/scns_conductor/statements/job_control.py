@@ -1,0 +1,47 @@
+"""保留、放行、把结束了的重新排队、挂起、恢复；运行中的重新排队见 end_requests.REQUEUE_ACTIVE。"""
+
+import sqlalchemy as sa
+
+from scns_conductor.core.states import TERMINAL_STATES, JobState
+from scns_conductor.statements.conditions import leaving
+
+# 保留排队的作业。
+HOLD = sa.text(
+    "UPDATE jobs SET hold = :hold, reason = :reason, expected_start_time = NULL, revision = revision + 1 "
+    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state = 'PENDING'"
+)
+# 放行被保留的作业；优先级 0 也是一种保留，一并去掉。
+RELEASE = sa.text(
+    "UPDATE jobs SET hold = NULL, reason = 'None', priority = nullif(priority, 0), revision = revision + 1 "
+    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state = 'PENDING' AND hold IS NOT NULL"
+)
+# 结束了的作业回到排队：上一次尝试留下的都清掉，restart_count 加一。
+REQUEUE_ENDED = sa.text(
+    f"""
+    UPDATE jobs SET state = 'PENDING', reason = coalesce(:reason, 'None'), error_msg = NULL, hold = CAST(:hold AS text),
+      restart_count = restart_count + 1, revision = revision + 1, eligible_time = NULL, start_time = NULL,
+      partition = coalesce(requested_partitions, partition),
+      end_time = NULL, suspend_time = NULL, suspended_s = 0, expected_start_time = NULL, exit_status = NULL,
+      exit_signal = NULL, derived_exit_status = NULL, node_list = NULL, batch_host = NULL, allocated_nodes = 0,
+      allocated_cpus = 0, allocated_memory = 0, allocated_gres = NULL, process_id = NULL
+    WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state IN {leaving(TERMINAL_STATES, to={JobState.PENDING})}
+    """
+)
+# 挂起：从此不计运行的时间。
+SUSPEND = sa.text(
+    "UPDATE jobs SET state = 'SUSPENDED', suspend_time = clock_timestamp() "
+    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) "
+    f"AND state IN {leaving({JobState.RUNNING}, to={JobState.SUSPENDED})}"
+)
+# 恢复：把挂起过的秒数加进去。
+RESUME = sa.text(
+    "UPDATE jobs SET state = 'RUNNING', suspend_time = NULL, suspended_s = suspended_s "
+    "+ greatest(0, extract(epoch FROM clock_timestamp() - coalesce(suspend_time, clock_timestamp()))) "
+    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) "
+    f"AND state IN {leaving({JobState.SUSPENDED}, to={JobState.RUNNING})}"
+)
+# 其中因抢占而挂起的（CPU 借出去了）最小的作业号；没有是 NULL。
+FIRST_LENT_JOB = sa.text(
+    "SELECT min(job_id) FROM resource_allocations "
+    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND released_at IS NULL AND lent_cpus > 0"
+)

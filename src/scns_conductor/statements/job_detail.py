@@ -1,0 +1,92 @@
+"""一个作业的各个字段怎样从行里取：全部字段、脚本与环境、分配、历史、固定的查询回答。"""
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from scns_conductor.core.models import Job
+from scns_conductor.statements.job_rows import EXACT, TASKS
+
+PRIVATE_FIELDS = ("script", "environment", "argv")
+
+_REMAINING = (
+    "(SELECT string_agg(array_base + array_step * lower(r) || CASE WHEN upper(r) - lower(r) = 1 THEN '' "
+    "ELSE '-' || array_base + array_step * (upper(r) - 1) || CASE WHEN array_step = 1 THEN '' ELSE ':' || array_step "
+    "END END, ',') FROM unnest(array_remaining) AS r)"
+)
+_INTERNAL = {"interactive", *PRIVATE_FIELDS}
+# 字段 -> SQL 表达式；作业号一律是文字。
+FIELDS: dict[str, str] = {
+    **{name: f'"{name}"' for name in Job.model_fields if name not in _INTERNAL},
+    "job_id": "job_id::text",
+    "array_job_id": "array_job_id::text",
+    "array_remaining": _REMAINING,
+    "exit_code": "exit_status || ':' || coalesce(exit_signal, 0)",
+    "interactive": "interactive",
+}
+# 数组任务的脚本、参数与环境存在数组行里。
+_PRIVATE = {
+    "script": "coalesce(script, (SELECT m.script FROM jobs AS m WHERE m.job_id = jobs.array_job_id))",
+    "environment": "CASE WHEN array_job_id <> job_id THEN "
+    "(SELECT m.environment FROM jobs AS m WHERE m.job_id = jobs.array_job_id) ELSE environment END",
+    "argv": "CASE WHEN array_job_id <> job_id THEN "
+    "(SELECT m.argv FROM jobs AS m WHERE m.job_id = jobs.array_job_id) ELSE argv END",
+}
+_ALLOCATIONS = (
+    "(SELECT coalesce(json_agg(row_to_json(a) ORDER BY a.restart_count, a.node_index), '[]') FROM "
+    "(SELECT restart_count, node_name, node_index, cpus, memory, gres, tasks, cpu_ids, gres_ids, process_id, "
+    "created_at, claimed_at, released_at FROM resource_allocations AS ra WHERE ra.job_id = jobs.job_id) AS a)"
+)
+_OUTPUT = (
+    "(SELECT content FROM job_outputs AS o WHERE o.job_id = jobs.job_id AND o.restart_count = jobs.restart_count "
+    "AND stream = '{stream}') AS {stream}"
+)
+
+
+def json_of(expressions: Mapping[str, str]) -> str:
+    """字段 -> 表达式的 JSON 对象，由 PostgreSQL 拼成文字。"""
+    columns = ", ".join(f'{expression} AS "{name}"' for name, expression in expressions.items())
+    return f"row_to_json((SELECT r FROM (SELECT {columns}) AS r))::text"
+
+
+# job_select 要的列，各是一种回答。
+# 只要作业号与第几次尝试。
+ATTEMPT = "job_id, restart_count"
+# 为什么还没有开始，先看在不在排队。
+REASON = "job_id, state, reason, error_msg"
+# 一切：public 谁都能看，private 只给本人与管理员。
+DETAIL = f"user_name, {json_of({**FIELDS, 'allocations': _ALLOCATIONS})} AS public, {json_of(_PRIVATE)} AS private"
+# 脚本原文。
+SCRIPT = f"user_name, {_PRIVATE['script']} AS script"
+# 找到输出的文件要的；own_node 表示跑过它的节点是单用户的。
+OUTPUT_PLACE = """
+    job_id, name, user_name, state, array_job_id, array_task_id, restart_count, current_working_directory,
+    standard_output, standard_error, batch_host, exit_status, exit_signal, interactive,
+    (SELECT CAST(n.containment ->> 'single_user' AS boolean) FROM nodes AS n WHERE n.name = batch_host) AS own_node
+"""
+# 固定的查询回答（design.md §1）。
+SUMMARY = f"""
+    job_id, user_name, state, error_msg, submit_time, eligible_time, start_time, end_time, suspend_time, suspended_s,
+    time_limit, name, partition, allocated_cpus, allocated_nodes, node_list, exit_status, exit_signal,
+    current_working_directory, data_source, account, clock_timestamp() AS now,
+    {_OUTPUT.format(stream="stdout")}, {_OUTPUT.format(stream="stderr")}
+"""
+
+
+def job_select(columns: str, *, of_tasks: bool = False) -> sa.TextClause:
+    """一个作业的这些列；of_tasks 时是数组里 :tasks 的，还没有启动的是数组行。"""
+    where = TASKS if of_tasks else EXACT
+    statement = f"SELECT {columns} FROM jobs WHERE {where} ORDER BY array_task_id NULLS LAST LIMIT 1"
+    return sa.text(statement.replace("::", r"\:\:"))
+
+
+# 作业的历史，从早到晚。
+EVENTS_OF_JOB = sa.text(
+    "SELECT event_id, restart_count, event_time, from_state, to_state, cause, actor, message "
+    "FROM job_events WHERE job_id = :job_id ORDER BY event_id"
+)
+# 结束时收集的一路输出的尾部，与文件的总长。
+STORED_OUTPUT = sa.text(
+    "SELECT content, total_bytes FROM job_outputs "
+    "WHERE job_id = :job_id AND restart_count = :restart_count AND stream = :stream"
+)

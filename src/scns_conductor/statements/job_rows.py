@@ -1,0 +1,23 @@
+"""按作业号的写法找到要动的行。"""
+
+import sqlalchemy as sa
+
+from scns_conductor.statements.array_tasks import tasks_condition
+
+# 叫这个号的那一行。数组的最后一个任务就用数组的作业号：在它里面 SLURM_JOB_ID 指的是它自己。
+EXACT = "job_id = :job_id"
+# 这个作业，是数组时连同它的全部任务。
+WHOLE = "job_id = :job_id OR array_job_id = :job_id"
+# 数组里 :tasks 这些任务。
+TASKS = tasks_condition()
+
+
+def rows_select(where: str, *, lock: bool) -> sa.TextClause:
+    """where 挑出的行里控制作业要看的列；加锁按作业号的次序，与 statements.ends、statements.starts 一致，不会死锁。"""
+    return sa.text(
+        f"""
+    SELECT job_id, user_name, state, hold, revision, restart_count, array_job_id, array_task_id, array_remaining,
+      array_base, array_step, requeue, interactive, requested_end_state, batch_host, time_limit, partition, start_time
+    FROM jobs WHERE {where} ORDER BY job_id {"FOR UPDATE" if lock else ""}
+    """
+    )

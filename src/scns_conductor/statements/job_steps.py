@@ -1,0 +1,92 @@
+"""作业步：占着什么、编号、列出、新建。"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from scns_conductor.core.models import JobStep
+from scns_conductor.statements.conditions import ACTIVE
+
+# 系统自己的步（sbcast）从这个号起，不列出来，也不占用户的步号。
+FIRST_HIDDEN_ID = 2_000_000_000
+LAST_ID = 2**31 - 1
+
+# 作业的各节点：份额，与别的没有结束的作业步占着的；作业行已经加锁，所以看得全。
+NODES_OF_JOB = sa.text(
+    """
+    SELECT a.node_name AS name, a.cpus, a.tasks, a.claimed_at IS NOT NULL AS claimed,
+      a.cpus - coalesce((
+        SELECT sum(s.node_cpus[array_position(s.nodes, a.node_name)])
+        FROM job_steps AS s
+        WHERE s.job_id = a.job_id AND s.restart_count = a.restart_count AND a.node_name = ANY(s.pending_nodes)), 0)
+        AS free_cpus,
+      a.memory, coalesce(a.gres, '{}') AS gres, coalesce(a.gres_ids, '{}') AS gres_ids,
+      (SELECT coalesce(jsonb_agg(s.node_shares -> a.node_name), '[]') FROM job_steps AS s
+       WHERE s.job_id = a.job_id AND s.restart_count = a.restart_count AND a.node_name = ANY(s.pending_nodes)
+         AND s.node_shares ? a.node_name) AS taken
+    FROM resource_allocations AS a
+    WHERE a.job_id = :job_id AND a.restart_count = :restart_count AND a.released_at IS NULL
+    ORDER BY a.node_index
+    """.replace("::", r"\:\:")
+).columns(gres=JSONB, gres_ids=JSONB, taken=JSONB)
+# 这次尝试的下一个步号，从 :first 起，不到 :limit。
+NEXT_STEP_ID = sa.text(
+    "SELECT coalesce(max(step_id) + 1, :first) FROM job_steps "
+    "WHERE job_id = :job_id AND restart_count = :restart_count AND step_id >= :first AND step_id < :limit"
+)
+# 作业结束了而节点没有来得及报的步，随作业一起算取消。
+_COLUMNS = f"""
+    s.job_id::text || '.' || s.step_id AS step, s.job_id::text AS job_id, s.restart_count, s.step_id, s.name,
+    CASE WHEN s.end_time IS NULL AND j.state NOT IN {ACTIVE} THEN 'CANCELLED'
+         WHEN s.end_time IS NULL AND j.state = 'SUSPENDED' THEN 'SUSPENDED' ELSE s.state END AS state,
+    s.tasks, s.cpus_per_task, s.pending_nodes, s.nodes, s.node_tasks, s.node_cpus, s.node_shares,
+    s.launch -> 'nodes' AS layout,
+    s.start_time,
+    coalesce(s.end_time, CASE WHEN j.state NOT IN {ACTIVE} THEN j.end_time END) AS end_time,
+    s.exit_status, s.exit_signal, s.cpu_user_s + u.user_s AS cpu_user_s, s.cpu_system_s + u.system_s AS cpu_system_s,
+    greatest(s.max_rss_kb, u.max_rss_kb) AS max_rss_kb, j.user_name, j.partition, j.account,
+    j.array_job_id::text AS array_job_id, j.array_task_id, clock_timestamp() AS now
+"""
+# 还没有报结束的节点上，用量以最近一次采样为准；报了的已经在步的行里。
+_SAMPLED = """
+    CROSS JOIN LATERAL (
+      SELECT coalesce(sum((v.value ->> 'user_s')::double precision), 0) AS user_s,
+        coalesce(sum((v.value ->> 'system_s')::double precision), 0) AS system_s,
+        coalesce(max((v.value ->> 'max_rss_kb')::bigint), 0) AS max_rss_kb
+      FROM jsonb_each(s.samples) AS v WHERE v.key = ANY(s.pending_nodes)
+    ) AS u
+"""
+# 这些作业的全部步，步号不到 :limit。
+STEPS_OF_JOBS = sa.text(
+    f"""
+    SELECT {_COLUMNS} FROM job_steps AS s JOIN jobs AS j ON j.job_id = s.job_id {_SAMPLED}
+    WHERE s.job_id = ANY(CAST(:job_ids AS bigint[])) AND s.step_id < :limit
+    ORDER BY s.job_id, s.restart_count, s.step_id
+    """.replace("::", r"\:\:")
+).columns(node_shares=JSONB, layout=JSONB)
+# 正在运行的全部步。
+RUNNING_STEPS = sa.text(
+    f"""
+    SELECT {_COLUMNS} FROM jobs AS j JOIN job_steps AS s ON s.job_id = j.job_id AND s.restart_count = j.restart_count
+    {_SAMPLED}
+    WHERE j.state IN {ACTIVE} AND s.end_time IS NULL AND s.step_id < {FIRST_HIDDEN_ID}
+    ORDER BY s.job_id, s.step_id
+    """.replace("::", r"\:\:")
+).columns(node_shares=JSONB, layout=JSONB)
+# 这些作业在运行的节点（已经认领、没有释放）。
+NODES_OF_RUNNING = sa.text(
+    "SELECT DISTINCT node_name FROM resource_allocations "
+    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND claimed_at IS NOT NULL AND released_at IS NULL"
+)
+# 一个步的状态、还没有报结束的节点、启动的报文。
+ONE_STEP = sa.text(
+    "SELECT state, pending_nodes, launch FROM job_steps "
+    "WHERE job_id = :job_id AND restart_count = :restart_count AND step_id = :step_id"
+).columns(pending_nodes=ARRAY(sa.Text), launch=sa.JSON)
+
+
+def step_insert(values: Mapping[str, Any]) -> sa.Insert:
+    """新建一个步。"""
+    return sa.insert(JobStep).values(**values)

@@ -1,0 +1,26 @@
+"""修改作业，以及依赖要核对的。"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from scns_conductor.core.models import Job
+
+# 其中存在的作业号。
+KNOWN_JOBS = sa.text("SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
+# 其中（数组是它的任务）排队而有依赖的，各依赖谁。
+DEPENDENCIES_OF = sa.text(
+    "SELECT job_id, dependency FROM jobs WHERE state = 'PENDING' AND dependency IS NOT NULL "
+    "AND (job_id = ANY(CAST(:job_ids AS bigint[])) OR array_job_id = ANY(CAST(:job_ids AS bigint[])))"
+)
+
+
+def jobs_select(job_ids: Sequence[int]) -> sa.Select[Any]:
+    """这些作业的全部列。"""
+    return sa.select(Job).where(sa.column("job_id").in_(job_ids))
+
+
+def jobs_update(job_ids: Sequence[int], values: Mapping[str, Any]) -> sa.Update:
+    """改这些作业的要求；revision 加一，按旧的要求计划好的启动就不成立了。"""
+    return sa.update(Job).where(sa.column("job_id").in_(job_ids)).values(**values, revision=sa.text("revision + 1"))

@@ -1,0 +1,63 @@
+"""节点：列出、修改，以及提交、总览、报告要看的部分。"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from scns_conductor.core.models import Node
+
+# 数据库的此刻，写进 reason_time。
+NOW = sa.func.clock_timestamp()
+# 恢复之后的状态：心跳还新鲜的立即可用；失联的等它自己登记。
+RESUMED_STATE = sa.text(
+    "CASE WHEN state = 'DOWN' AND last_heartbeat > clock_timestamp() - interval '1 minute' THEN 'UP' ELSE state END"
+)
+# 全部节点，或叫 :name 的，连同其上的作业号。
+LIST_NODES = sa.text(
+    """
+    SELECT n.*, (SELECT coalesce(array_agg(job_id::text ORDER BY job_id), '{}') FROM resource_allocations AS a
+                 WHERE a.node_name = n.name AND a.released_at IS NULL) AS jobs
+    FROM nodes AS n WHERE CAST(:name AS text) IS NULL OR n.name = :name ORDER BY n.name
+    """
+)
+# 大小与特性都相同的节点合成一行：一万个节点通常只有几行。
+NODE_GROUPS = sa.text(
+    "SELECT cpus, memory, temporary_disk, features, gres::text AS gres_text, array_agg(name ORDER BY name) AS names "
+    "FROM nodes GROUP BY 1, 2, 3, 4, 5 ORDER BY 6".replace("::", r"\:\:")
+)
+# 节点名，占用的 CPU 少的在前。
+NAMES_EMPTIEST_FIRST = sa.text("SELECT name FROM nodes ORDER BY allocated_cpus, name")
+# 各节点的状态、总量与用量。
+USAGE_OF_NODES = sa.text(
+    "SELECT name, state, drain, cpus, memory, gres, allocated_cpus, allocated_memory, allocated_gres FROM nodes"
+)
+# 登记了的节点的总量。
+CAPACITY = sa.text(
+    "SELECT coalesce(sum(cpus), 0)::bigint AS cpus, coalesce(sum(memory), 0)::bigint AS memory_mb, "
+    "count(*) AS nodes FROM nodes"
+)
+
+# 要删的节点，加锁；serving 是还在接作业。
+# 排空的、下线的不接作业，代理还在也可以删：它发现自己没有了，就不再登记，直到重新启动。
+DELETABLE_NODES = sa.text(
+    """
+    SELECT name, state = 'UP' AND NOT drain AND last_heartbeat > clock_timestamp() - make_interval(secs => :timeout)
+      AS serving FROM nodes WHERE name = ANY(CAST(:names AS text[])) ORDER BY name FOR UPDATE
+    """
+)
+# 这些节点上还有几个作业。
+NODES_IN_USE = sa.text(
+    "SELECT node_name, count(DISTINCT job_id) AS jobs FROM resource_allocations "
+    "WHERE node_name = ANY(CAST(:names AS text[])) AND released_at IS NULL GROUP BY 1 ORDER BY 1"
+)
+
+
+def node_update(name: str, values: Mapping[str, Any]) -> sa.Update:
+    """改一个节点。"""
+    return sa.update(Node).where(sa.column("name") == name).values(**values)
+
+
+def nodes_delete(names: Sequence[str]) -> sa.Delete:
+    """删除几个节点。"""
+    return sa.delete(Node).where(sa.column("name").in_(names))

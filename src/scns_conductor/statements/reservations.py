@@ -1,0 +1,51 @@
+"""预留：列出、新建、修改、删除。"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from scns_conductor.core.models import Reservation
+from scns_conductor.core.recurrence import RECURRING
+from scns_conductor.statements.conditions import LIVE
+
+# reservations 的条件：没有结束的，重复的没有结束。
+RESERVATION_LIVES = (
+    f"(end_time > clock_timestamp() OR flags && CAST(ARRAY[{', '.join(map(repr, RECURRING))}] AS text[]))"
+)
+# 全部预留，或叫 :name 的，连同数据库的此刻。
+LIST_RESERVATIONS = sa.text(
+    "SELECT *, clock_timestamp() AS now FROM reservations WHERE CAST(:name AS text) IS NULL OR name = :name "
+    "ORDER BY start_time, name"
+)
+# 没有结束的预留里提交要看的：许谁用，哪个分区。
+RESERVATION_ACCESS = sa.text(f"SELECT name, users, accounts, partition FROM reservations WHERE {RESERVATION_LIVES}")
+# 改预留的一个一个来：重叠要看全部的行；不挡读。
+LOCK_RESERVATIONS = sa.text("LOCK TABLE reservations IN SHARE ROW EXCLUSIVE MODE")
+# 到预留开始时还可能在这些节点上的作业，不算在这个预留里的；不限时的总算。没有是 NULL。
+FIRST_JOB_IN_THE_WAY = sa.text(
+    """
+    SELECT min(j.job_id) FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
+    WHERE a.released_at IS NULL AND a.node_name = ANY(CAST(:nodes AS text[])) AND j.reservation IS DISTINCT FROM :name
+      AND (j.time_limit IS NULL OR j.start_time + make_interval(secs => j.time_limit) > :start_time)
+    """
+)
+# 指名要用它的没有结束的作业数。
+COUNT_JOBS_IN_RESERVATION = sa.text(f"SELECT count(*) FROM jobs WHERE state IN {LIVE} AND reservation = :name")
+# 没有结束的预留写明的节点。
+RESERVED_NODES = sa.text(f"SELECT name, nodes FROM reservations WHERE nodes NOT IN ('', 'ALL') AND {RESERVATION_LIVES}")
+
+
+def reservation_insert(values: Mapping[str, Any]) -> sa.Insert:
+    """新建一个预留。"""
+    return sa.insert(Reservation).values(**values)
+
+
+def reservation_update(name: str, values: Mapping[str, Any]) -> sa.Update:
+    """改一个预留。"""
+    return sa.update(Reservation).where(sa.column("name") == name).values(**values)
+
+
+def reservation_delete(name: str) -> sa.Delete:
+    """删除一个预留。"""
+    return sa.delete(Reservation).where(sa.column("name") == name)
