@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.database import LOCK_TIMEOUT
 from scns_conductor.core.errors import ConductorError, InvalidRequest, ServiceUnavailable
-from scns_conductor.core.schema_version import CURRENT_VERSION, MISSING_OBJECT, SchemaMismatch, wanted_version
+from scns_conductor.core.schema_version import MISSING_OBJECT, SchemaMismatch, wanted_version
 from scns_conductor.services.blockers import find_blocker
+from scns_conductor.services.health import current_version
 
 # 去问数据库原因，至多等这么久。
 LOOK_S = 2.0
@@ -128,8 +129,7 @@ async def _schema_mismatch(engine: AsyncEngine) -> ConductorError | None:
     """结构真的不符才是；相符而语句有误是程序的错。"""
     try:
         async with asyncio.timeout(LOOK_S), engine.connect() as connection:
-            known = (await connection.execute(sa.text("SELECT to_regclass('alembic_version')"))).scalar_one()
-            found = None if known is None else (await connection.execute(CURRENT_VERSION)).scalar_one_or_none()
+            found = await current_version(connection)
     except (sa.exc.SQLAlchemyError, OSError, TimeoutError):
         return None
     if found == wanted_version():

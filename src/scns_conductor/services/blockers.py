@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.statements.blockers import IDLE_HOLDERS, LOCKABLE_TABLES, LOCKERS_OF_ROW, LONGEST_BLOCKER
+from scns_conductor.statements.blockers import IDLE_HOLDERS, LOCKABLE_TABLES, LONGEST_BLOCKER, lockers_of_row
 
 # PostgreSQL 的上下文（英文关键字之外的会随 lc_messages 变）：while updating tuple (0,1) in relation "jobs"。
 _TUPLE = re.compile(r'\((\d+),(\d+)\)[^"«„“]*["«„“](\w+)')
@@ -33,19 +34,19 @@ async def find_blocker(engine: AsyncEngine, context: str | None) -> Blocker | No
     match = _TUPLE.search(context or "")
     row = None
     if match and match[3] in LOCKABLE_TABLES:
-        for statement in LOCKERS_OF_ROW:
+        for statement in lockers_of_row(match[3]):
             # xmax 不是 multixact 时第二条会报错：那就是已经放开了。
-            with contextlib.suppress(sa.exc.DBAPIError):
-                row = await _first(engine, statement.format(table=match[3]), ctid=f"({match[1]},{match[2]})")
+            with contextlib.suppress(DBAPIError):
+                row = await _first(engine, statement, ctid=f"({match[1]},{match[2]})")
             if row is not None:
                 break
     row = row or await _first(engine, LONGEST_BLOCKER)
     return None if row is None else Blocker(row.pid, row.application_name or "", row.since_s)
 
 
-async def _first(engine: AsyncEngine, statement: str, **values: str) -> Any:
+async def _first(engine: AsyncEngine, statement: sa.TextClause, **values: str) -> Any:
     async with engine.connect() as connection:
-        return (await connection.execute(sa.text(statement), values)).first()
+        return (await connection.execute(statement, values)).first()
 
 
 async def idle_holders(connection: AsyncConnection, idle_s: float) -> list[dict[str, object]]:

@@ -31,17 +31,24 @@ async def server_facts(engine: AsyncEngine) -> dict[str, Any]:
     return facts
 
 
+async def current_version(connection: AsyncConnection) -> str | None:
+    """数据库的结构是哪个版本；空库是 None。"""
+    if not (await connection.execute(HAS_SCHEMA)).scalar_one():
+        return None
+    found: str | None = (await connection.execute(CURRENT_VERSION)).scalar_one_or_none()
+    return found
+
+
 async def readiness(engine: AsyncEngine, settings: Settings, expected_version: str) -> dict[str, Any]:
     """{"status": "ok" 或 "unavailable", "checks": {...}}；领导者、节点、锁、通知的队列只报告，不影响就绪。
 
     例外：调度整个被别的会话的锁挡住时也是 unavailable，checks.scheduler.blocked_by 说是谁。
     """
     facts = await server_facts(engine)
-    version, scheduler = None, _NO_SCHEDULER
+    scheduler = _NO_SCHEDULER
     nodes: list[Any] = []
     async with engine.connect() as connection:
-        if (await connection.execute(HAS_SCHEMA)).scalar_one():
-            version = (await connection.execute(CURRENT_VERSION)).scalar_one_or_none()
+        version = await current_version(connection)
         current = version == expected_version
         if current:
             lease = {"lease": settings.scheduler_lease_s}

@@ -20,18 +20,20 @@ _HOLDER = (
     "AND CAST(k.transactionid AS text) = CAST({} AS text) "
     "JOIN pg_stat_activity AS a USING (pid)"
 )
-LOCKERS_OF_ROW = (
+_LOCKERS_OF_ROW = (
     f"SELECT {_SESSION} FROM {{table}} AS t {_HOLDER.format('t.xmax')} WHERE t.ctid = CAST(CAST(:ctid AS text) AS tid)",
     f"SELECT {_SESSION} FROM {{table}} AS t CROSS JOIN LATERAL pg_get_multixact_members(t.xmax) AS m "
     f"{_HOLDER.format('m.xid')} WHERE t.ctid = CAST(CAST(:ctid AS text) AS tid)",
 )
 # 不知道是哪一行（排在另一个等待者后面）：挡着别人、自己不等的。
-LONGEST_BLOCKER = f"""
+LONGEST_BLOCKER = sa.text(
+    f"""
     WITH waiting AS (SELECT pid, pg_blocking_pids(pid) AS blockers FROM pg_locks WHERE NOT granted)
     SELECT a.{_SESSION} FROM pg_stat_activity AS a
     WHERE a.pid IN (SELECT unnest(blockers) FROM waiting) AND a.pid NOT IN (SELECT pid FROM waiting)
     ORDER BY since_s DESC NULLS LAST LIMIT 1
-"""
+    """
+)
 # 停在事务里、锁着（或改过）我们的行的会话；别的用户的看不见状态，不列。
 IDLE_HOLDERS = sa.text(
     f"""
@@ -44,3 +46,9 @@ IDLE_HOLDERS = sa.text(
     GROUP BY a.pid, a.application_name, a.xact_start, a.backend_start ORDER BY since_s DESC LIMIT 10
     """
 )
+
+
+def lockers_of_row(table: str) -> list[sa.TextClause]:
+    """锁着 table 里 :ctid 那一行的会话，依次试：xmax 是事务号的，是 multixact 的（不是时第二条会报错）。"""
+    assert table in LOCKABLE_TABLES
+    return [sa.text(statement.format(table=table)) for statement in _LOCKERS_OF_ROW]
