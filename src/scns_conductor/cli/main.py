@@ -38,6 +38,7 @@ COMMANDS: dict[str, Place] = {
     "api": Place(SERVER, "运行 HTTP API", _CLI + "api", "api"),
     "worker": Place(SERVER, "运行节点代理，并参选调度领导者", _LOCAL + "worker_command", "worker"),
     "db": Place(SERVER, "数据库：升级、降级、版本，备份与恢复", _LOCAL + "database_command", "db"),
+    "setup": Place(SERVER, "把一台机器准备好：用户、目录、数据库、设置、服务", _LOCAL + "setup_command", "setup"),
     "token": Place(SERVER, "签发访问令牌", _CLI + "token", "token"),
     "config": Place(SERVER, "现行的设置与它们的来源", _CLI + "config", "config"),
     "slurm": Place(TOOLS, "安装 Slurm 的命令（sbatch、squeue 等）", _CLI + "slurm", "slurm"),

@@ -1,7 +1,9 @@
 """系统在哪里、用什么令牌。
 
 依次找：SCNS_URL 与 SCNS_TOKEN；SCNS_DATA_DIR 下的 client.json；缺省数据目录下的 client.json；
-~/.config/scns-conductor/client.json。client.json 由 scns up 写下：{"url", "token"}，0600。
+~/.config/scns-conductor/client.json；/etc/scns-conductor/client.json。
+client.json 由 scns up、scns token --install 写下：
+{"url", "token"}，0600；/etc 里的由 scns setup 写下，只有地址，令牌各人自备。
 在作业里、没有别的令牌时用 SCNS_JOB_TOKEN。
 """
 
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from scns_conductor.client.problem import EndpointUnknown
 
 CLIENT_FILE = "client.json"
+SYSTEM_FILE = "/etc/scns-conductor/client.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ def client_files(environment: Mapping[str, str]) -> list[str]:
     home = environment.get("HOME") or os.path.expanduser("~")
     # 与 core.settings.default_data_dir 相同；那里要导入 pydantic，命令就慢了。
     data_dir = "/var/lib/scns-conductor" if os.geteuid() == 0 else os.path.join(home, ".local/share/scns-conductor")
-    return [os.path.join(data_dir, CLIENT_FILE), os.path.join(home, ".config/scns-conductor", CLIENT_FILE)]
+    own = [os.path.join(data_dir, CLIENT_FILE), os.path.join(home, ".config/scns-conductor", CLIENT_FILE)]
+    return [*own, SYSTEM_FILE]
 
 
 def read_client_file(path: str) -> Endpoint | None:
@@ -43,7 +47,8 @@ def read_client_file(path: str) -> Endpoint | None:
     try:
         with open(path, encoding="utf-8") as stream:
             found = json.load(stream)
-        return Endpoint(str(found["url"]).rstrip("/"), str(found["token"]), path)
+        token = found.get("token") if path == SYSTEM_FILE else found["token"]
+        return Endpoint(str(found["url"]).rstrip("/"), None if token is None else str(token), path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError:
@@ -61,7 +66,7 @@ def find_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
     found = [endpoint for path in files if (endpoint := read_client_file(path)) is not None]
     if url:
         # 文件里的令牌只交给写它的那个系统，不送到别处去。
-        same = next((each.token for each in found if each.url == url.rstrip("/")), None)
+        same = next((each.token for each in found if each.url == url.rstrip("/") and each.token), None)
         # 在作业里：节点给了地址，也给了只在作业运行时有效的令牌。
         return Endpoint(url.rstrip("/"), same or environment.get("SCNS_JOB_TOKEN"), "SCNS_URL")
     if not found:

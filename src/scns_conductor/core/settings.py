@@ -139,6 +139,9 @@ class Settings(BaseSettings):
         ge=1024**2,
         description="正在收、正在办的请求体合计至多多少字节，一个用户至多一半；超过的回答 503",
     )
+    api_url: str | None = Field(
+        None, description="API 的地址，如 http://head:6820；节点把它交给作业（SCNS_URL），作业里的 squeue、srun 靠它"
+    )
     jwt_key_file: Path | None = Field(None, description="令牌签名密钥的文件（0600）；缺省为数据目录下的 jwt.key")
     token_lifetime_s: int = Field(30 * 86400, ge=60, description="签发令牌的默认有效期（秒）")
     token_issuer_required: bool = Field(

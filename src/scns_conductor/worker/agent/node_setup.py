@@ -24,6 +24,8 @@ def node_context(settings: Settings, inventory: NodeInventory) -> NodeContext:
     search_path = base if programs in base.split(":") else f"{base}:{programs}"
     names = PASSED_ON_ALWAYS + (PASSED_ON_SINGLE_USER if settings.single_user else ())
     passed_on = {name: os.environ[name] for name in names if name in os.environ}
+    if settings.api_url is not None:
+        passed_on.setdefault("SCNS_URL", settings.api_url)
     if settings.single_user:
         passed_on.setdefault("SCNS_DATA_DIR", str(settings.data_dir))
     vendors = {card.vendor for card in inventory.accelerators}

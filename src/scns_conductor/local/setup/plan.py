@@ -1,0 +1,235 @@
+"""三种机器各要哪些步：API 的、节点的、两样都是的。"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import psycopg
+import redis
+
+from scns_conductor.local.setup.engines import (
+    DATABASE,
+    REDIS_REMEDY,
+    checked_network,
+    local_cluster,
+    new_password,
+    open_postgres,
+    open_redis,
+    postgres_steps,
+    redis_settings_file,
+)
+from scns_conductor.local.setup.machine import (
+    HOME,
+    SERVICE_USER,
+    SETTINGS_DIR,
+    UNIT_DIR,
+    directory,
+    has_systemd,
+    installed_file,
+    require_root,
+    run,
+    service_user,
+    started_unit,
+)
+from scns_conductor.local.setup.settings_file import SETTINGS_FILE, client_step, read_settings, settings_step
+from scns_conductor.local.setup.steps import SetupFailed, Step
+
+API_PORT = 6820
+SPOOL = Path("/var/spool/scns-conductor")
+PROGRAM_LINK = Path("/usr/local/bin/scns")
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """命令行要的。address 是别的机器用来找到这台的名字或地址；allow 是放行的网段，空的只给本机用。"""
+
+    api: bool
+    worker: bool
+    cluster_name: str = "scns"
+    address: str = ""
+    allow: tuple[str, ...] = ()
+    database_url: str | None = None
+    redis_url: str | None = None
+    start: bool = True
+
+
+def steps(wanted: Wanted) -> Iterator[Step]:
+    """依次要有的东西。是边做边给的：后面的步要看前面做成的样子。"""
+    yield require_root()
+    yield service_user()
+    yield directory(SETTINGS_DIR, 0o755, "root")
+    if wanted.api:
+        yield from _api_steps(wanted)
+    else:
+        yield from _joining_steps()
+    settings = read_settings()
+    api_url = str(settings.get("api_url") or _api_url(wanted))
+    yield client_step(api_url)
+    yield _program_link()
+    yield database_answers(str(settings.get("database_url", "")))
+    yield redis_answers(str(settings.get("redis_url", "")))
+    if wanted.api:
+        yield _schema()
+    if wanted.worker:
+        yield directory(SPOOL, 0o700, "root")
+    yield installed_file("logrotate", Path("/etc/logrotate.d/scns-conductor"), _program())
+    yield from _units(wanted)
+
+
+def _api_steps(wanted: Wanted) -> Iterator[Step]:
+    yield directory(HOME, 0o700, SERVICE_USER)
+    present = read_settings()
+    networks = tuple(checked_network(text) for text in wanted.allow)
+    host = wanted.address or (_own_name() if networks else _LOOPBACK)
+    database_url = str(present.get("database_url") or wanted.database_url or "")
+    redis_url = str(present.get("redis_url") or wanted.redis_url or "")
+    cluster = None
+    if not database_url or _is_own(database_url, host):
+        cluster = local_cluster()
+        password = urlsplit(database_url).password or new_password()
+        database_url = database_url or f"postgresql://{SERVICE_USER}:{password}@{host}:{cluster.port}/{DATABASE}"
+        yield from postgres_steps(cluster, password)
+        if networks:
+            yield from open_postgres(cluster, networks)
+    if not redis_url or _is_own(redis_url, host):
+        settings_file = redis_settings_file()
+        if settings_file is None:
+            raise SetupFailed(f"本机没有 Redis 或 Valkey。{REDIS_REMEDY}")
+        password = urlsplit(redis_url).password or (new_password() if networks else "")
+        redis_url = redis_url or f"redis://{f':{quote(password)}@' if password else ''}{host}:6379/0"
+        if networks:
+            yield open_redis(settings_file, password)
+    yield settings_step(
+        {
+            "cluster_name": wanted.cluster_name,
+            "database_url": database_url,
+            "redis_url": redis_url,
+            "jwt_key_file": str(HOME / "jwt.key"),
+            "api_host": "0.0.0.0" if networks else _LOOPBACK,
+            "api_url": f"http://{host}:{API_PORT}",
+        },
+        SERVICE_USER,
+    )
+
+
+def _joining_steps() -> Iterator[Step]:
+    """节点：设置文件从 API 的机器抄来。"""
+
+    def copied() -> bool:
+        return {"database_url", "redis_url", "api_url"} <= read_settings().keys()
+
+    yield Step(
+        f"设置文件 {SETTINGS_FILE}",
+        copied,
+        remedy=f"请从 API 的机器抄来：scp API的机器:{SETTINGS_FILE} {SETTINGS_FILE}",
+    )
+    yield settings_step({}, SERVICE_USER)
+
+
+def database_answers(url: str) -> Step:
+    """连得上设置里的数据库。"""
+
+    def answers() -> bool:
+        try:
+            with psycopg.connect(url, connect_timeout=5) as connection:
+                connection.execute("SELECT 1")
+        except psycopg.Error as error:
+            raise SetupFailed(
+                f"连不上数据库：{str(error).splitlines()[0]}；请检查 {SETTINGS_FILE} 的 database_url"
+            ) from error
+        return True
+
+    return Step("数据库应答", answers)
+
+
+def redis_answers(url: str) -> Step:
+    """连得上设置里的 Redis 或 Valkey。"""
+
+    def answers() -> bool:
+        try:
+            with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
+                client.ping()
+        except (redis.RedisError, ValueError) as error:
+            raise SetupFailed(f"连不上 Redis：{error}；请检查 {SETTINGS_FILE} 的 redis_url") from error
+        return True
+
+    return Step("Redis 应答", answers)
+
+
+def _schema() -> Step:
+    """数据库结构升级到这个版本；以 scns 的身份，新建的文件（没有）才不会属于 root。"""
+    command = [*("runuser", "-u", SERVICE_USER, "--"), str(_program()), "db"]
+
+    def current() -> bool:
+        return subprocess.run([*command, "current"], capture_output=True, check=False).returncode == 0
+
+    return Step(
+        "数据库结构是这个版本的", current, lambda: run([*command, "upgrade"]), (f"{' '.join(command)} upgrade",)
+    )
+
+
+def _program_link() -> Step:
+    program = _program()
+    if program == PROGRAM_LINK:
+        return Step(f"命令 {PROGRAM_LINK}", program.exists)
+
+    def make() -> None:
+        if os.path.lexists(PROGRAM_LINK) and not PROGRAM_LINK.is_symlink():
+            raise SetupFailed(f"{PROGRAM_LINK} 已存在，而且不是链接；请移开它")
+        PROGRAM_LINK.unlink(missing_ok=True)
+        PROGRAM_LINK.symlink_to(program)
+
+    return Step(
+        f"命令 {PROGRAM_LINK}",
+        lambda: PROGRAM_LINK.is_symlink() and PROGRAM_LINK.readlink() == program,
+        make,
+        (f"ln -sf {program} {PROGRAM_LINK}",),
+    )
+
+
+def _units(wanted: Wanted) -> Iterator[Step]:
+    names = [name for name, chosen in (("scns-api", wanted.api), ("scns-worker", wanted.worker)) if chosen]
+    for name in names:
+        yield installed_file(f"{name}.service", UNIT_DIR / f"{name}.service", _program())
+    if has_systemd() and wanted.start:
+        for name in names:
+            yield started_unit(f"{name}.service")
+
+
+def how_to_start(wanted: Wanted) -> Sequence[str]:
+    """没有 systemd，或不要现在启动时，怎样启动。"""
+    if has_systemd() and wanted.start:
+        return ()
+    program = _program()
+    lines = []
+    if wanted.api:
+        lines.append(f"runuser -u {SERVICE_USER} -- env SCNS_DATA_DIR={HOME} {program} api")
+    if wanted.worker:
+        lines.append(f"env SCNS_SPOOL_DIR={SPOOL} {program} worker")
+    return lines
+
+
+def _program() -> Path:
+    """正在运行的这个 scns；别的用户要进得去。"""
+    return Path(sys.executable).parent / "scns"
+
+
+def _own_name() -> str:
+    return socket.getfqdn()
+
+
+def _is_own(url: str, host: str) -> bool:
+    """设置里的地址就是本机的引擎：口令等仍由这里管。"""
+    parts: Any = urlsplit(url)
+    return parts.hostname in {host, _LOOPBACK, "localhost"} and parts.username in {SERVICE_USER, None, ""}
+
+
+def _api_url(wanted: Wanted) -> str:
+    return f"http://{wanted.address or _LOOPBACK}:{API_PORT}"

@@ -1,0 +1,66 @@
+"""一步：看它做好没有、去做、说明。--dry-run 只看不做。"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from scns_conductor.core.errors import ConductorError
+
+
+class SetupFailed(ConductorError):
+    """一步没有做成；说明里有补救办法。"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """title 是要有的东西；done 说有没有（不改任何东西），make 去建，equivalent 是等价的命令，给人看。
+
+    done 与 make 做不成时抛 SetupFailed 或 OSError；只核对、没有什么可建的 make 是 None。remedy 是补救办法。
+    """
+
+    title: str
+    done: Callable[[], bool]
+    make: Callable[[], object] | None = None
+    equivalent: tuple[str, ...] = ()
+    remedy: str = ""
+
+
+def run_steps(steps: Iterable[Step], *, dry_run: bool, tell: Callable[[str], object]) -> bool:
+    """依次做；返回有没有（dry_run 时：会不会有）改动。
+
+    做不成抛 SetupFailed；前面做好的留着，改好之后再跑一遍接着做。
+    """
+    changed = False
+    for step in steps:
+        if dry_run:
+            changed |= _look(step, tell)
+            continue
+        try:
+            if step.done():
+                tell(f"  已有  {step.title}")
+                continue
+            if step.make is None:
+                raise SetupFailed(f"{step.title}：没有。{step.remedy}")
+            step.make()
+            if not step.done():
+                raise SetupFailed(f"{step.title}：做了，却还是没有。{step.remedy}")
+        except OSError as error:
+            where = f"（{error.filename}）" if error.filename else ""
+            raise SetupFailed(f"{step.title}：{error.strerror or error}{where}。{step.remedy}") from error
+        tell(f"  做好  {step.title}")
+        changed = True
+    return changed
+
+
+def _look(step: Step, tell: Callable[[str], object]) -> bool:
+    """只看：缺的说出来，返回缺不缺。前面的步还没有做，看不成的也算缺。"""
+    try:
+        if step.done():
+            tell(f"  已有  {step.title}")
+            return False
+        why = step.remedy
+    except (SetupFailed, OSError) as error:
+        why = str(error)
+    tell(f"  要做  {step.title}" if step.make is not None else f"  缺少  {step.title}：{why}")
+    for command in step.equivalent:
+        tell(f"          {command}")
+    return True
