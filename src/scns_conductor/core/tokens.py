@@ -51,6 +51,10 @@ def ensure_key(path: Path) -> bytes:
     except FileExistsError:
         return read_key(path)
     with os.fdopen(handle, "w", encoding="ascii") as stream:
+        if os.geteuid() == 0:
+            # root 签发第一个令牌时建的，也要 API 的用户读得到：跟着目录的主人。
+            owner = path.parent.stat()
+            os.fchown(handle, owner.st_uid, owner.st_gid)
         stream.write(secrets.token_hex(KEY_BYTES))
         stream.flush()
         os.fsync(stream.fileno())

@@ -1,6 +1,7 @@
 """三种机器各要哪些步：API 的、节点的、两样都是的。"""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import psycopg
 import redis
 
+from scns_conductor.core.tokens import ensure_key
 from scns_conductor.local.setup.engines import (
     DATABASE,
     REDIS_REMEDY,
@@ -77,6 +79,7 @@ def steps(wanted: Wanted) -> Iterator[Step]:
     yield redis_answers(str(settings.get("redis_url", "")))
     if wanted.api:
         yield _schema()
+        yield _signing_key(Path(str(settings.get("jwt_key_file") or HOME / "jwt.key")))
     if wanted.worker:
         yield directory(SPOOL, 0o700, "root")
     yield installed_file("logrotate", Path("/etc/logrotate.d/scns-conductor"), _program())
@@ -137,6 +140,8 @@ def database_answers(url: str) -> Step:
     """连得上设置里的数据库。"""
 
     def answers() -> bool:
+        if not url:
+            raise SetupFailed(f"{SETTINGS_FILE} 里还没有 database_url")
         try:
             with psycopg.connect(url, connect_timeout=5) as connection:
                 connection.execute("SELECT 1")
@@ -153,6 +158,8 @@ def redis_answers(url: str) -> Step:
     """连得上设置里的 Redis 或 Valkey。"""
 
     def answers() -> bool:
+        if not url:
+            raise SetupFailed(f"{SETTINGS_FILE} 里还没有 redis_url")
         try:
             with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
                 client.ping()
@@ -173,6 +180,20 @@ def _schema() -> Step:
     return Step(
         "数据库结构是这个版本的", current, lambda: run([*command, "upgrade"]), (f"{' '.join(command)} upgrade",)
     )
+
+
+def _signing_key(path: Path) -> Step:
+    """令牌的签名密钥，只有 API 的用户读得到。"""
+
+    def right() -> bool:
+        return path.is_file() and path.owner() == SERVICE_USER and path.stat().st_mode & 0o077 == 0
+
+    def make() -> None:
+        ensure_key(path)
+        shutil.chown(path, SERVICE_USER, SERVICE_USER)
+        path.chmod(0o600)
+
+    return Step(f"令牌的签名密钥 {path}", right, make)
 
 
 def _program_link() -> Step:
