@@ -1,0 +1,104 @@
+"""容器当作集群的机器：各有主机名、网络、用户；镜像由 Debian 的软件包造，不用任何镜像仓库。
+
+引擎是 Debian 的 podman（runc、cgroupfs）；镜像造一次，放在 .machines/ 里，之后直接用。
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".machines"
+PODMAN = ("podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs")
+# 不写明上限，runc 要提高它，容器里不许；start-stop-daemon 要看别人的 /proc/PID/exe。
+LIMITS = ("--cap-add", "SYS_PTRACE", "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=10000:10000")
+PACKAGES = (
+    "python3,python3-venv,procps,iproute2,postgresql,redis-server,util-linux,logrotate,openssh-client,ca-certificates"
+)
+IMAGE = "localhost/scns-machine:bookworm"
+COMMAND_WAIT_S = 300
+
+
+def podman(*words: str, wait_s: float = COMMAND_WAIT_S, stdin: str | None = None) -> str:
+    """运行 podman，返回标准输出；失败时把它的话都说出来。"""
+    done = subprocess.run([*PODMAN, *words], capture_output=True, text=True, timeout=wait_s, check=False, input=stdin)
+    assert done.returncode == 0, f"podman {' '.join(words)}：{done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def machine_image() -> str:
+    """像刚装好的 Debian 12 加上数据库与 Redis 的软件包。"""
+    if subprocess.run([*PODMAN, "image", "exists", IMAGE], check=False).returncode != 0:
+        CACHE.mkdir(exist_ok=True)
+        archive = CACHE / "machine.tar"
+        subprocess.run(
+            ["mmdebstrap", "--quiet", "--variant=apt", f"--include={PACKAGES}", "bookworm", str(archive)],
+            check=True,
+            timeout=1200,
+        )
+        podman("import", str(archive), IMAGE)
+        archive.unlink()
+    return IMAGE
+
+
+def debian_package() -> Path:
+    """make deb 造出的软件包。"""
+    subprocess.run(
+        [ROOT / "packaging/build_deb.sh", CACHE / "deb", shutil.which("python3") or "python3"],
+        check=True,
+        timeout=1200,
+        capture_output=True,
+    )
+    return max((CACHE / "deb").glob("*.deb"), key=lambda path: path.stat().st_mtime)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """一台机器。"""
+
+    name: str
+    container: str
+
+    def run(self, command: str, *, wait_s: float = COMMAND_WAIT_S) -> str:
+        """在它上面以 root 执行一段 shell。"""
+        return podman("exec", self.container, "bash", "-c", command, wait_s=wait_s)
+
+    def start(self, command: str, log: str) -> None:
+        """在背后运行，输出写进 log。"""
+        podman("exec", "-d", self.container, "bash", "-c", f"exec {command} >>{log} 2>&1")
+
+    def read(self, path: str) -> str:
+        """读一个文件。"""
+        return self.run(f"cat {path}")
+
+    def copy_in(self, source: Path, target: str) -> None:
+        """拷进去一个文件。"""
+        podman("cp", str(source), f"{self.container}:{target}")
+
+
+@contextmanager
+def machines(names: Sequence[str], *, subnet: str) -> Iterator[dict[str, Machine]]:
+    """在一个网段里的几台机器，互相用名字找得到；用完连网络一起删。"""
+    image = machine_image()
+    network = f"scns-{names[0]}"
+    prefix = subnet.rsplit(".", 1)[0]
+    addresses = {name: f"{prefix}.{index}" for index, name in enumerate(names, 10)}
+    hosts = [word for name, address in addresses.items() for word in ("--add-host", f"{name}:{address}")]
+    subprocess.run([*PODMAN, "network", "rm", "-f", network], check=False, capture_output=True)
+    podman("network", "create", "--subnet", subnet, "--disable-dns", network)
+    found: dict[str, Machine] = {}
+    try:
+        for name in names:
+            container = f"scns-{name}"
+            subprocess.run([*PODMAN, "rm", "-f", container], check=False, capture_output=True)
+            words = ("--name", container, "--hostname", name, "--network", network, "--ip", addresses[name])
+            podman("run", "-d", *words, *hosts, *LIMITS, image, "sleep", "infinity")
+            found[name] = Machine(name, container)
+        yield found
+    finally:
+        for machine in found.values():
+            subprocess.run([*PODMAN, "rm", "-f", "-t", "1", machine.container], check=False, capture_output=True)
+        subprocess.run([*PODMAN, "network", "rm", "-f", network], check=False, capture_output=True)

@@ -1,0 +1,123 @@
+"""照 docs/deployment.md 装一个三台机器的集群：Debian 自己的 PostgreSQL 与 Redis，三个用户，一条命令也不改。"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from production.containers import Machine, debian_package, machines
+from production.page import commands, section
+
+USERS = ("alice", "bob", "carol")
+WAIT_S = 120
+SETTINGS_DIR = "/etc/scns-conductor"
+
+
+def wait_until(check: Callable[[], bool], what: str) -> None:
+    """等到成立；到时就失败。"""
+    deadline = time.monotonic() + WAIT_S
+    while not check():
+        assert time.monotonic() < deadline, f"等了 {WAIT_S} 秒：{what}"
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, Machine]]:
+    """照着页上的命令装好的集群。容器里没有 systemd：服务照 scns setup 说的启动。"""
+    page = section("多台机器")
+    package = debian_package()
+    with machines(["head", "n1", "n2"], subnet="10.0.0.0/24") as found:
+        for machine in found.values():
+            # 用户在每台机器上都有，号相同。
+            for number, user in enumerate(USERS, 2001):
+                machine.run(f"useradd -m -u {number} -s /bin/bash {user}")
+            machine.copy_in(package, f"/root/{package.name}")
+        head = found["head"]
+        # 容器里没有人替它启动软件包的服务。
+        head.run("pg_ctlcluster 15 main start; service redis-server start 2>/dev/null")
+        for line in commands(page, "在 head 上"):
+            _follow(head, line)
+        for node in (found["n1"], found["n2"]):
+            for line in commands(page, "在每个节点上"):
+                if "scp " in line:
+                    # 容器里没有 sshd：抄文件由测试代劳，别的照做。
+                    settings = head.read("/etc/scns-conductor/config.toml")
+                    node.run(f"mkdir -p {SETTINGS_DIR} && cat > {SETTINGS_DIR}/config.toml <<'END'\n{settings}END")
+                else:
+                    _follow(node, line)
+        yield found
+
+
+def _follow(machine: Machine, line: str) -> None:
+    said = machine.run(f"cd /root && export DEBIAN_FRONTEND=noninteractive && {line}")
+    for started in re.findall(r"^启动：(.*)$", said, re.MULTILINE):
+        name = "api" if started.endswith(" api") else "worker"
+        machine.start(started, f"/var/log/{name}.log")
+
+
+def test_the_page_has_at_most_eight_commands() -> None:
+    page = section("多台机器")
+    introductions = ("在 head 上", "在每个节点上", "给用户令牌")
+    assert sum(len(commands(page, each)) for each in introductions) <= 8
+
+
+def test_the_cluster_is_healthy(cluster: dict[str, Machine]) -> None:
+    head = cluster["head"]
+    wait_until(lambda: "total=2" in head.run("scns health || true"), "两个节点都登记了")
+    assert "就绪" in head.run("scns health")
+
+
+def test_jobs_run_as_their_users_on_the_nodes(cluster: dict[str, Machine]) -> None:
+    head = cluster["head"]
+    for line in commands(section("多台机器"), "给用户令牌"):
+        said = head.run(line)
+    assert "alice" in said
+    for user in USERS[1:]:
+        head.run(f"scns token --user {user} --install")
+        said = head.run(f"runuser -l {user} -c 'echo \"id -un; hostname\" | scns submit --wait -'")
+        assert user in said
+        assert re.search(r"^n[12]$", said, re.MULTILINE)
+
+
+def test_commands_inside_a_job_find_the_api(cluster: dict[str, Machine]) -> None:
+    said = cluster["head"].run("runuser -l alice -c 'echo \"scns jobs\" | scns submit --wait --name inside -'")
+    assert re.search(r"inside\s+alice\s+RUNNING", said)
+
+
+def test_a_multi_node_job_gets_both(cluster: dict[str, Machine]) -> None:
+    said = cluster["head"].run(
+        "runuser -l alice -c 'echo \"echo \\$SLURM_JOB_NODELIST\" | scns submit --wait --nodes 2 -'"
+    )
+    assert "n[1-2]" in said
+
+
+def test_settings_and_key_are_not_for_everybody(cluster: dict[str, Machine]) -> None:
+    head = cluster["head"]
+    assert head.run("stat -c '%a %U %G' /etc/scns-conductor/config.toml").split() == ["640", "root", "scns"]
+    assert head.run("stat -c '%a %U' /var/lib/scns-conductor/jwt.key").split() == ["600", "scns"]
+    assert "Permission denied" in head.run("runuser -l alice -c 'cat /etc/scns-conductor/config.toml' 2>&1 || true")
+
+
+def test_setup_again_changes_nothing(cluster: dict[str, Machine]) -> None:
+    for machine, words in ((cluster["head"], "api --address head --allow 10.0.0.0/24"), (cluster["n1"], "worker")):
+        before = machine.run("find /etc -type f -newermt @0 -printf '%p %T@\\n' | sort | md5sum")
+        said = machine.run(f"scns setup {words}")
+        assert "做好" not in said
+        assert machine.run("find /etc -type f -newermt @0 -printf '%p %T@\\n' | sort | md5sum") == before
+
+
+def test_another_network_is_kept_out(cluster: dict[str, Machine]) -> None:
+    rules = cluster["head"].run("cat /etc/postgresql/15/main/pg_hba.conf")
+    assert "host  scns  scns  10.0.0.0/24  scram-sha-256" in rules
+    refused = cluster["n1"].run("redis-cli -h head ping 2>&1 || true")
+    assert "NOAUTH" in refused
+
+
+def test_remove_leaves_the_settings_and_purge_does_not(cluster: dict[str, Machine]) -> None:
+    node = cluster["n2"]
+    node.run("DEBIAN_FRONTEND=noninteractive apt-get remove -y scns-conductor")
+    assert node.run("ls /opt /usr/local/bin").split() == ["/opt:", "/usr/local/bin:"]
+    assert "config.toml" in node.run("ls /etc/scns-conductor")
+    node.run("DEBIAN_FRONTEND=noninteractive apt-get purge -y scns-conductor")
+    assert node.run("ls -d /etc/scns-conductor 2>/dev/null || true") == ""
