@@ -1,6 +1,7 @@
 """数据库的错分两种：一时的重试，数据的停放。每一种都请真的 PostgreSQL 说出来。"""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ from sqlalchemy.engine import Engine
 from scns_conductor.core.database import database_url, sync_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.agent.database_faults import is_passing
+from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.heartbeat import Heartbeat
 
 
@@ -58,7 +60,7 @@ def test_no_connection_is_retried(settings: Settings) -> None:
     assert is_passing(caught.value)
 
 
-def test_the_heartbeat_outlives_an_exhausted_pool(settings: Settings, engine: Engine) -> None:
+def test_the_heartbeat_outlives_an_exhausted_pool(settings: Settings, engine: Engine, tmp_path: Path) -> None:
     """连接池借不到的 TimeoutError 不是 DBAPIError：心跳等一等，借到了照样跳。"""
     with engine.begin() as connection:
         connection.execute(
@@ -66,7 +68,11 @@ def test_the_heartbeat_outlives_an_exhausted_pool(settings: Settings, engine: En
         )
     small = sa.create_engine(database_url(settings, "psycopg"), pool_size=1, max_overflow=0, pool_timeout=0.05)
     beats: list[float] = []
-    heartbeat = Heartbeat(small, "n1", 0.02, on_clock=lambda now, *_: beats.append(now), on_not_up=lambda state: None)
+    memory = DatabaseMemory(small, "n1", tmp_path / "database.seen")
+    memory.open()
+    heartbeat = Heartbeat(
+        small, "n1", 0.02, memory, on_clock=lambda now, *_: beats.append(now), on_not_up=lambda state: None
+    )
     held = small.connect()
     heartbeat.start()
     with pytest.raises(sa.exc.TimeoutError):

@@ -79,7 +79,7 @@ class Database:
         with self.engine.begin() as connection:
             for table in self.tables():
                 for example in EXAMPLES.get(table.name, [{}]):
-                    if table.name in ("scheduler_leader",) and connection.scalar(_count(table)):
+                    if table.name in ("scheduler_leader", "system_incarnation") and connection.scalar(_count(table)):
                         continue
                     given = {name: value for name, value in example.items() if name in table.columns}
                     connection.execute(table.insert().values({**_required(connection, table), **given}))

@@ -45,9 +45,10 @@ def locked(yard: NodeYard, statement: str) -> Iterator["psycopg.Connection[tuple
 
 def health(yard: NodeYard) -> dict[str, Any]:
     async def ask() -> dict[str, Any]:
-        engine = async_engine(Settings(database_url=yard.urls["SCNS_DATABASE_URL"]))
+        settings = Settings(database_url=yard.urls["SCNS_DATABASE_URL"], scheduler_lease_s=LEASE_S, node_timeout_s=60)
+        engine = async_engine(settings)
         try:
-            return await readiness(engine, migrations.head(), LEASE_S, 60.0)
+            return await readiness(engine, settings, migrations.head())
         finally:
             await engine.dispose()
 

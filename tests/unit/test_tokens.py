@@ -123,7 +123,7 @@ def test_a_job_token_of_numbers_no_job_has_is_none(job_id: str, attempt: str) ->
 
 
 def test_a_job_token_names_its_job() -> None:
-    assert parse_job_token(job_token(b"k" * 32, 2**63 - 1, 999_999_999)) == (2**63 - 1, 999_999_999)
+    assert parse_job_token(job_token(b"k" * 32, 2**63 - 1, 999_999_999, 1)) == (2**63 - 1, 999_999_999)
 
 
 def test_a_key_others_can_read_is_refused(settings: Settings) -> None:
