@@ -10,7 +10,10 @@ import pytest
 import scns_conductor
 
 SOURCE = Path(scns_conductor.__file__).parent
-ROOMS = ("services", "api", "slurmrestd", "cli", "slurm", "client", "web", "scheduling", "simulator")
+ROOMS = (
+    *("services", "api", "slurmrestd", "cli", "slurm", "client", "web", "scheduling", "simulator"),
+    *("worker/agent", "worker/scheduler", "worker/shepherd", "worker/step", "worker/host", "worker/wire"),
+)
 _SQL = re.compile(r"\s*\(?\s*(SELECT|INSERT\s+INTO|UPDATE|DELETE\s+FROM|WITH|LOCK\s+TABLE|NOTIFY)\s")
 _BUILDERS = {"text", "select", "insert", "update", "delete", "func", "exists", "column", "table", "literal_column"}
 

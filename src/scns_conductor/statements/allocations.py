@@ -1,5 +1,13 @@
 """分配与节点计数：释放只有一处写法（不变量 3、5）。"""
 
+import sqlalchemy as sa
+
+# 这些作业还占着的节点：节点 -> 作业号。
+HOLDING_NODES = sa.text(
+    "SELECT node_name, array_agg(job_id) AS job_ids FROM resource_allocations "
+    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND released_at IS NULL GROUP BY node_name"
+)
+
 
 def release_allocations(job_ids_sql: str) -> str:
     """CTE 片段：释放这些作业尚未释放的分配，并从节点计数里减去；只释放一次（不变量 5）。

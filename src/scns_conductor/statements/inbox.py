@@ -8,8 +8,28 @@ import sqlalchemy as sa
 from scns_conductor.core.models import SchedulerInbox
 
 INBOX_CHANNEL = "scns_inbox"
+# 领导者听着它。
+LISTEN_INBOX = sa.text(f"LISTEN {INBOX_CHANNEL}")
 # 通知的队列用到这么多就不再送（写在 scns_notify 里，迁移 0011）。
 NOTIFY_CROWDED = 0.5
+# 一批请求各要转给哪些节点。
+FORWARD_TARGETS = sa.text(
+    """
+    WITH request AS (
+      SELECT * FROM unnest(CAST(:places AS integer[]), CAST(:job_ids AS bigint[]), CAST(:reading AS boolean[]))
+        AS r(place, job_id, reading)
+    )
+    SELECT r.place, a.node_name, array_agg(r.job_id ORDER BY r.job_id) AS job_ids
+    FROM request AS r JOIN resource_allocations AS a ON a.job_id = r.job_id
+      -- 写成这样，规划器按作业去找（见 release_allocations）。
+      AND coalesce(a.released_at, 'infinity') = 'infinity'
+    GROUP BY r.place, a.node_name
+    UNION
+    -- 读输出：作业结束了也问跑过它的节点。
+    SELECT r.place, j.batch_host, ARRAY[r.job_id] FROM request AS r JOIN jobs AS j ON j.job_id = r.job_id
+    WHERE r.reading AND j.batch_host IS NOT NULL
+    """
+)
 
 
 def inbox_insert(

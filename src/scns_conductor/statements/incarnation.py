@@ -20,6 +20,9 @@ SEEN = (
     "(SELECT last_value FROM jobs_job_id_seq) AS last_job_id"
 )
 
+# 现在的化身。
+CURRENT_INCARNATION = sa.text("SELECT incarnation FROM system_incarnation")
+_LAST_JOB_ID = sa.text("SELECT last_value FROM jobs_job_id_seq")
 _CHANGE = sa.text(
     """
     UPDATE system_incarnation SET incarnation = :fresh, since = clock_timestamp(), reason = :reason
@@ -31,6 +34,14 @@ _PATIENCE = sa.text("UPDATE nodes SET last_heartbeat = clock_timestamp() WHERE s
 # 只往前，不往后；序列不随事务回滚，多跳了也无妨。
 _ADVANCE = sa.text(
     "SELECT setval('jobs_job_id_seq', CAST(:least AS bigint)) FROM jobs_job_id_seq WHERE last_value < :least"
+)
+# 节点看一眼：自己的心跳计数，眼前是哪个数据库。
+LOOK_AT_DATABASE = sa.text(f"SELECT coalesce((SELECT beat FROM nodes WHERE name = :name), 0) AS beat, {SEEN}")
+# 在同号的作业的历史里记下：节点上还有过恢复之前的旧进程。
+TELL_FOREIGN_PROCESS = sa.text(
+    "INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message) "
+    "SELECT job_id, restart_count, state, state, 'foreign_process', :actor, :message "
+    "FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[])) ORDER BY job_id"
 )
 
 
@@ -46,10 +57,10 @@ def change_incarnation(connection: Connection, *, old: str | None, reason: str, 
     if changed is not None:
         connection.execute(_FENCE, {"margin": EPOCH_MARGIN})
         connection.execute(_PATIENCE)
-        last = int(connection.execute(sa.text("SELECT last_value FROM jobs_job_id_seq")).scalar_one())
+        last = int(connection.execute(_LAST_JOB_ID).scalar_one())
         highest_job_id = max(highest_job_id, last)
     advance_job_ids(connection, highest_job_id)
-    return str(connection.execute(sa.text("SELECT incarnation FROM system_incarnation")).scalar_one())
+    return str(connection.execute(CURRENT_INCARNATION).scalar_one())
 
 
 def advance_job_ids(connection: Connection, highest_job_id: int) -> None:

@@ -90,3 +90,11 @@ STORED_OUTPUT = sa.text(
     "SELECT content, total_bytes FROM job_outputs "
     "WHERE job_id = :job_id AND restart_count = :restart_count AND stream = :stream"
 )
+# 节点找一个作业的输出文件要的。
+OUTPUT_ON_NODE = sa.text(
+    """
+    SELECT job_id, name, user_name, array_job_id, array_task_id, restart_count, current_working_directory,
+      standard_output, standard_error, interactive
+    FROM jobs WHERE job_id = :job_id
+    """
+)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from scns_conductor.core.models import JobStep
-from scns_conductor.statements.conditions import ACTIVE
+from scns_conductor.statements.conditions import ACTIVE, LAUNCH_ID
 
 # 系统自己的步（sbcast）从这个号起，不列出来，也不占用户的步号。
 FIRST_HIDDEN_ID = 2_000_000_000
@@ -90,3 +90,53 @@ ONE_STEP = sa.text(
 def step_insert(values: Mapping[str, Any]) -> sa.Insert:
     """新建一个步。"""
     return sa.insert(JobStep).values(**values)
+
+
+# 每个节点报一次：重复送来的找不到自己的名字，什么也不做。
+RECORD_STEP_ENDS = sa.text(
+    f"""
+    UPDATE job_steps AS s SET
+      pending_nodes = array_remove(s.pending_nodes, :node),
+      exit_status = greatest(coalesce(s.exit_status, 0), e.exit_status),
+      exit_signal = greatest(coalesce(s.exit_signal, 0), e.exit_signal),
+      cpu_user_s = s.cpu_user_s + e.user_s, cpu_system_s = s.cpu_system_s + e.system_s,
+      max_rss_kb = greatest(s.max_rss_kb, e.max_rss_kb),
+      end_time = CASE WHEN cardinality(s.pending_nodes) = 1
+                      THEN greatest(s.start_time, coalesce(to_timestamp(e.end_time), clock_timestamp())) END,
+      state = CASE WHEN s.state <> 'RUNNING' THEN s.state
+                   WHEN e.state <> 'COMPLETED' THEN e.state
+                   WHEN cardinality(s.pending_nodes) = 1 THEN 'COMPLETED' ELSE 'RUNNING' END
+    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:step_id AS integer[]),
+      CAST(:state AS text[]), CAST(:exit_status AS integer[]), CAST(:exit_signal AS integer[]),
+      CAST(:user_s AS double precision[]), CAST(:system_s AS double precision[]), CAST(:max_rss_kb AS bigint[]),
+      CAST(:end_time AS double precision[]), CAST(:launch_id AS bigint[]))
+      AS e(job_id, attempt, step_id, state, exit_status, exit_signal, user_s, system_s, max_rss_kb, end_time, launch_id)
+    WHERE s.job_id = e.job_id AND s.restart_count = e.attempt AND s.step_id = e.step_id
+      AND :node = ANY(s.pending_nodes)
+      AND NOT EXISTS (SELECT FROM jobs AS j WHERE j.job_id = e.job_id AND j.restart_count = e.attempt
+                      AND e.launch_id <> {LAUNCH_ID})
+    RETURNING s.job_id, s.restart_count, s.exit_status,
+      s.end_time IS NOT NULL AND coalesce((s.launch ->> 'release_allocation')::boolean, false) AS releases
+    """.replace("::", r"\:\:")
+)
+# 记下一个节点上各作业步此刻的用量。
+RECORD_STEP_SAMPLES = sa.text(
+    """
+    UPDATE job_steps AS s
+    SET samples = jsonb_set(s.samples, ARRAY[CAST(:node AS text)], CAST(u.usage AS jsonb))
+    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:step_id AS integer[]),
+      CAST(:usage AS text[])) AS u(job_id, attempt, step_id, usage)
+    WHERE s.job_id = u.job_id AND s.restart_count = u.attempt AND s.step_id = u.step_id
+      AND :node = ANY(s.pending_nodes)
+    """
+)
+# 作业步的退出码记进作业的 DerivedExitCode：取最大的。
+RAISE_DERIVED_EXIT_STATUS = sa.text(
+    f"""
+    UPDATE jobs AS j SET derived_exit_status = greatest(coalesce(j.derived_exit_status, 0), e.status)
+    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:status AS integer[]),
+      CAST(:launch_id AS bigint[])) AS e(job_id, attempt, status, launch_id)
+    WHERE j.job_id = e.job_id AND j.restart_count = e.attempt
+      AND (e.launch_id IS NULL OR e.launch_id = {LAUNCH_ID})
+    """
+)

@@ -11,6 +11,67 @@ _GAVE_UP = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled, psyco
 # 锁整张表（或锁着不许写）的。
 _TABLE_MODES = "('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
 _HERE = "l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+# 别人没有锁着的当场锁上，直到事务结束；锁着的跳过。
+_FREE = """
+    held AS (
+      SELECT allocation_id, job_id, node_name FROM resource_allocations
+      WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND released_at IS NULL
+    ),
+    free_jobs AS MATERIALIZED (
+      SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))
+      ORDER BY job_id FOR NO KEY UPDATE SKIP LOCKED
+    ),
+    free_allocations AS MATERIALIZED (
+      SELECT allocation_id FROM resource_allocations WHERE allocation_id IN (SELECT allocation_id FROM held)
+      FOR NO KEY UPDATE SKIP LOCKED
+    ),
+    free_nodes AS MATERIALIZED (
+      SELECT name FROM nodes WHERE name = ANY(CAST(:node_names AS text[])) OR name IN (SELECT node_name FROM held)
+      ORDER BY name FOR NO KEY UPDATE SKIP LOCKED
+    )"""
+# 这些作业里，自己、分配与节点都没有被别人锁着的；当场锁上。
+LOCK_FREE_JOBS = sa.text(
+    f"""
+    WITH {_FREE}
+    SELECT job_id FROM free_jobs AS f WHERE NOT EXISTS (
+      SELECT FROM held WHERE held.job_id = f.job_id
+        AND (held.allocation_id NOT IN (SELECT allocation_id FROM free_allocations)
+             OR held.node_name NOT IN (SELECT name FROM free_nodes)))
+    """
+)
+# 这些作业、节点里被别人锁着的行：哪张表，哪一行。
+LOCKED_ROWS = sa.text(
+    f"""
+    WITH {_FREE}
+    SELECT 'jobs' AS "table", CAST(job_id AS text) AS key FROM jobs
+    WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND job_id NOT IN (SELECT job_id FROM free_jobs)
+    UNION ALL
+    SELECT DISTINCT 'resource_allocations', CAST(job_id AS text) FROM held
+    WHERE allocation_id NOT IN (SELECT allocation_id FROM free_allocations)
+    UNION ALL
+    SELECT 'nodes', name FROM nodes
+    WHERE (name = ANY(CAST(:node_names AS text[])) OR name IN (SELECT node_name FROM held))
+      AND name NOT IN (SELECT name FROM free_nodes)
+    """
+)
+# 收件箱里放得太久、被别人锁着的行。
+STUCK_INBOX = sa.text(
+    """
+    WITH oldest AS (SELECT inbox_id, created_at FROM scheduler_inbox ORDER BY inbox_id LIMIT 100),
+    free AS MATERIALIZED (
+      SELECT inbox_id FROM scheduler_inbox WHERE inbox_id IN (SELECT inbox_id FROM oldest) FOR UPDATE SKIP LOCKED
+    )
+    SELECT CAST(inbox_id AS text) FROM oldest
+    WHERE created_at < clock_timestamp() - make_interval(secs => :age) AND inbox_id NOT IN (SELECT inbox_id FROM free)
+    """
+)
+# 各张表里按 :keys 找行的条件。
+ROWS_WHERE = {
+    "jobs": "job_id = ANY(CAST(:keys AS bigint[]))",
+    "resource_allocations": "job_id = ANY(CAST(:keys AS bigint[])) AND released_at IS NULL",
+    "nodes": "name = ANY(CAST(:keys AS text[]))",
+    "scheduler_inbox": "inbox_id = ANY(CAST(:keys AS bigint[]))",
+}
 
 
 def gave_up_waiting(error: sa.exc.DBAPIError) -> bool:
@@ -78,3 +139,11 @@ def _sessions(holders: str) -> sa.TextClause:
         ORDER BY a.xact_start LIMIT 3
         """
     )
+
+
+def session_bounds(*, lock_s: float, statement_s: float) -> list[sa.TextClause]:
+    """一条会话里的语句至多等锁 lock_s 秒、至多做 statement_s 秒。"""
+    return [
+        sa.text(f"SET lock_timeout = {int(lock_s * 1000)}"),
+        sa.text(f"SET statement_timeout = {int(statement_s * 1000)}"),
+    ]

@@ -12,19 +12,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from scns_conductor.statements.incarnation import SEEN, advance_job_ids, change_incarnation
+from scns_conductor.statements.incarnation import (
+    LOOK_AT_DATABASE,
+    TELL_FOREIGN_PROCESS,
+    advance_job_ids,
+    change_incarnation,
+)
 
 logger = logging.getLogger(__name__)
-
-_LOOK = sa.text(f"SELECT coalesce((SELECT beat FROM nodes WHERE name = :name), 0) AS beat, {SEEN}")
-_TELL = sa.text(
-    "INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message) "
-    "SELECT job_id, restart_count, state, state, 'foreign_process', :actor, :message "
-    "FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[])) ORDER BY job_id"
-)
 
 
 class DatabaseIncomplete(Exception):
@@ -92,7 +89,7 @@ class DatabaseMemory:
         with self.lock:
             if not self.changed and self.incarnation is not None:
                 with self._engine.connect() as connection:
-                    seen = Seen(**connection.execute(_LOOK, {"name": self._node}).mappings().one())
+                    seen = Seen(**connection.execute(LOOK_AT_DATABASE, {"name": self._node}).mappings().one())
                 if seen.incarnation is None:
                     raise DatabaseIncomplete("数据库里没有化身，多半正在恢复")
                 # 看一眼不加一：相等的不算退回去。
@@ -103,7 +100,7 @@ class DatabaseMemory:
     def replaced(self) -> bool:
         """节点的行没有了：是换了数据库（恢复到了从前），还是只是被管理员删掉了。"""
         with self.lock, self._engine.connect() as connection:
-            seen = Seen(**connection.execute(_LOOK, {"name": self._node}).mappings().one())
+            seen = Seen(**connection.execute(LOOK_AT_DATABASE, {"name": self._node}).mappings().one())
             return seen.incarnation != self.incarnation or seen.last_job_id < self._highest_job_id
 
     def face(self, seen: Seen) -> None:
@@ -144,7 +141,9 @@ class DatabaseMemory:
         text = "已终止" if killed else "按设置留着"
         message = f"数据库恢复过：节点 {self._node} 上有同号的旧进程，与现在的作业无关，{text}"
         with self._engine.begin() as connection:
-            connection.execute(_TELL, {"job_ids": sorted(job_ids), "actor": f"agent@{self._node}", "message": message})
+            connection.execute(
+                TELL_FOREIGN_PROCESS, {"job_ids": sorted(job_ids), "actor": f"agent@{self._node}", "message": message}
+            )
 
     def _behind(self, seen: Seen) -> bool:
         return seen.beat <= self.beat or seen.last_job_id < self._highest_job_id

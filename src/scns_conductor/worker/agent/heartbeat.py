@@ -6,24 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from scns_conductor.statements.incarnation import SEEN
+from scns_conductor.statements.node_state import HEARTBEAT
 from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
 from scns_conductor.worker.agent.database_memory import DatabaseIncomplete, DatabaseMemory, Seen
 from scns_conductor.worker.agent.devices import free_memory_mb
 
 logger = logging.getLogger(__name__)
-
-_BEAT = sa.text(
-    f"""
-    UPDATE nodes SET last_heartbeat = clock_timestamp(), cpu_load = :cpu_load, free_memory = :free_memory,
-      beat = beat + 1
-    WHERE name = :name
-    RETURNING state, beat, {SEEN}, extract(epoch FROM clock_timestamp())::double precision AS database_now
-    """
-)
 
 
 class Heartbeat:
@@ -75,7 +65,7 @@ class Heartbeat:
         values = {"name": self._node_name, "cpu_load": os.getloadavg()[0], "free_memory": free_memory_mb()}
         with self._memory.lock:
             with self._engine.begin() as connection:
-                row = connection.execute(_BEAT, values).one_or_none()
+                row = connection.execute(HEARTBEAT, values).one_or_none()
             after = time.clock_gettime(time.CLOCK_BOOTTIME)
             known = row is None or self._memory.agrees(Seen(row.incarnation, row.beat, row.last_job_id))
         if row is None:

@@ -5,25 +5,17 @@ import logging
 import os
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from scns_conductor.core.output_path import OutputFields, job_output_paths
 from scns_conductor.statements.answers import answer_insert, notify_answer
+from scns_conductor.statements.job_detail import OUTPUT_ON_NODE
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.host.user_files import read_range
 
 MAX_READ_BYTES = 1024**2
 
 logger = logging.getLogger(__name__)
-
-_JOB = sa.text(
-    """
-    SELECT job_id, name, user_name, array_job_id, array_task_id, restart_count, current_working_directory,
-      standard_output, standard_error, interactive
-    FROM jobs WHERE job_id = :job_id
-    """
-)
 
 
 def answer_read_log(engine: Engine, context: LaunchContext, payload: dict[str, Any]) -> None:
@@ -40,7 +32,7 @@ def answer_read_log(engine: Engine, context: LaunchContext, payload: dict[str, A
 
 def _read(engine: Engine, context: LaunchContext, payload: dict[str, Any]) -> dict[str, Any]:
     with engine.connect() as connection:
-        job = connection.execute(_JOB, {"job_id": int(payload["job_id"])}).one_or_none()
+        job = connection.execute(OUTPUT_ON_NODE, {"job_id": int(payload["job_id"])}).one_or_none()
     if job is None or job.interactive:
         return {"code": "no_output", "error": "这个作业没有输出文件"}
     fields = OutputFields(

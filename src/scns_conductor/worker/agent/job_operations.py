@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from scns_conductor.core.job_token import token_digest
@@ -19,6 +18,7 @@ from scns_conductor.statements.claims import (
     record_bindings,
     unclaim_allocations,
 )
+from scns_conductor.statements.node_jobs import RECORD_PROCESSES, RECORD_USAGE
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.finisher import Finisher, own_end
@@ -59,36 +59,6 @@ IN_FLIGHT_MOST = 1
 _CANCEL_CAUSES = {"PREEMPTED": "preempt", "DEADLINE": "deadline", "PENDING": "requeue"}
 
 logger = logging.getLogger(__name__)
-
-_RECORD_PROCESSES = sa.text(
-    """
-    WITH running AS (
-      SELECT * FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:pid AS integer[]))
-      AS r(job_id, attempt, pid)
-    ),
-    allocation AS (
-      UPDATE resource_allocations AS a SET process_id = r.pid FROM running AS r
-      WHERE a.job_id = r.job_id AND a.restart_count = r.attempt AND a.node_name = :node AND a.released_at IS NULL
-    )
-    UPDATE jobs AS j SET process_id = r.pid FROM running AS r
-    WHERE j.job_id = r.job_id AND j.restart_count = r.attempt AND j.state IN ('RUNNING', 'SUSPENDED')
-    """
-)
-
-# 采样值只增不减：进程退出后采样会变小，最终值在结束时写。
-_RECORD_USAGE = sa.text(
-    """
-    UPDATE jobs AS j SET
-      cpu_user_s = greatest(j.cpu_user_s, u.user_s), cpu_system_s = greatest(j.cpu_system_s, u.system_s),
-      max_rss_kb = greatest(j.max_rss_kb, u.max_rss_kb), read_bytes = greatest(j.read_bytes, u.read_bytes),
-      written_bytes = greatest(j.written_bytes, u.written_bytes)
-    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:user_s AS double precision[]),
-      CAST(:system_s AS double precision[]), CAST(:max_rss_kb AS bigint[]), CAST(:read_bytes AS bigint[]),
-      CAST(:written_bytes AS bigint[]))
-      AS u(job_id, attempt, user_s, system_s, max_rss_kb, read_bytes, written_bytes)
-    WHERE j.job_id = u.job_id AND j.restart_count = u.attempt AND j.state IN ('RUNNING', 'SUSPENDED')
-    """
-)
 
 
 class JobControl:
@@ -596,7 +566,7 @@ class JobControl:
         if fresh:
             with self._engine.begin() as connection:
                 connection.execute(
-                    _RECORD_PROCESSES,
+                    RECORD_PROCESSES,
                     {
                         "node": self._node,
                         "job_id": [owner[0] for owner, _ in fresh],
@@ -617,7 +587,7 @@ class JobControl:
         values["job_id"] = [job["job_id"] for job in jobs]
         values["attempt"] = [job["attempt"] for job in jobs]
         with self._engine.begin() as connection:
-            connection.execute(_RECORD_USAGE, values)
+            connection.execute(RECORD_USAGE, values)
 
 
 def _owner_of(key: str) -> tuple[int, int]:

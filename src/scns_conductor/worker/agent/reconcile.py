@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.states import JobState
-from scns_conductor.statements.conditions import LAUNCH_ID
+from scns_conductor.statements.node_jobs import HELD_ALLOCATIONS
 from scns_conductor.worker.wire.launch_spec import split_key
 
 
@@ -131,28 +130,14 @@ Action = Launch | Abandon | Kill | Lost | Suspend | Resume | SetTimeLimit
 STALE = "stale"
 _KILL_CAUSES = {"CANCELLED": "cancel", "PREEMPTED": "preempt", "DEADLINE": "deadline", "PENDING": "requeue"}
 
-_HELD = sa.text(
-    f"""
-    SELECT a.allocation_id, a.job_id, a.restart_count, j.restart_count AS current_attempt, a.node_index,
-      a.claimed_at IS NOT NULL AS claimed, j.state, j.requested_end_state, j.requested_end_reason,
-      j.requested_end_grace, j.time_limit,
-      a.cpu_ids, a.gres_ids,
-      coalesce(a.claimed_at < to_timestamp(:boot_time), false) AS claimed_before_boot,
-      {LAUNCH_ID} AS launch_id
-    FROM resource_allocations AS a JOIN jobs AS j ON j.job_id = a.job_id
-    WHERE a.node_name = :node AND a.released_at IS NULL
-      AND (CAST(:job_ids AS bigint[]) IS NULL OR a.job_id = ANY(CAST(:job_ids AS bigint[])))
-    ORDER BY a.allocation_id
-    """
-)
-
 
 def held_allocations(
     connection: Connection, node_name: str, job_ids: Sequence[int] | None, boot_time: float
 ) -> list[HeldAllocation]:
     """本节点尚未释放的分配；job_ids 为 None 表示全部。boot_time 是数据库时钟下的开机时刻。"""
     rows = connection.execute(
-        _HELD, {"node": node_name, "job_ids": list(job_ids) if job_ids is not None else None, "boot_time": boot_time}
+        HELD_ALLOCATIONS,
+        {"node": node_name, "job_ids": list(job_ids) if job_ids is not None else None, "boot_time": boot_time},
     ).mappings()
     return [HeldAllocation(**row) for row in rows]
 

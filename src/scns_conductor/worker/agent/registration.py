@@ -12,92 +12,21 @@ from scns_conductor import __version__
 from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements.inbox import inbox_insert, notify_inbox
-from scns_conductor.statements.incarnation import SEEN
+from scns_conductor.statements.node_state import (
+    DRAIN,
+    DRAIN_UNLESS_FAILED_ELSEWHERE,
+    MARK_DOWN,
+    MARK_STOPPED,
+    MARK_UP,
+    NODE_OF_OTHER_MODE,
+    RECORD_CONTAINMENT,
+    REGISTER_NODE,
+    UNDRAIN,
+)
 from scns_conductor.worker.agent.database_memory import Seen
 from scns_conductor.worker.agent.devices import NodeInventory
 
 logger = logging.getLogger(__name__)
-
-# 已分配的比新声明的多时（例如带着运行中的作业把 --cpus 调小），先保住已分配的，等释放后再登记成新值。
-_REGISTER = sa.text(
-    f"""
-    INSERT INTO nodes AS n (name, address, cpus, memory, temporary_disk, gres, features, weight, topology, state,
-      registered_at, boot_id, boot_time, agent_version, architecture, operating_system, containment, beat)
-    VALUES (:name, :address, :cpus, :memory, :temporary_disk, CAST(:gres AS jsonb), CAST(:features AS text[]),
-      :weight, :topology, 'UNKNOWN', clock_timestamp(), :boot_id, to_timestamp(:boot_time), :agent_version,
-      :architecture, :operating_system, CAST(:containment AS jsonb), :beat + 1)
-    ON CONFLICT (name) DO UPDATE SET
-      address = excluded.address, cpus = greatest(excluded.cpus, n.allocated_cpus),
-      memory = greatest(excluded.memory, n.allocated_memory), temporary_disk = excluded.temporary_disk,
-      gres = CASE WHEN CAST(:keep_gres AS boolean) THEN n.gres ELSE excluded.gres END,
-      features = excluded.features, weight = excluded.weight, topology = excluded.topology,
-      registered_at = excluded.registered_at, boot_id = excluded.boot_id, boot_time = excluded.boot_time,
-      agent_version = excluded.agent_version, architecture = excluded.architecture,
-      operating_system = excluded.operating_system, containment = excluded.containment, beat = n.beat + 1
-    RETURNING n.beat, {SEEN}, extract(epoch FROM clock_timestamp())::double precision AS database_now
-    """
-)
-
-# 单用户的 API 以自己的身份读输出文件：它旁边不能有多用户的节点（作业写的链接会让它读别人的）。
-_OTHER_MODE = sa.text(
-    """
-    SELECT name FROM nodes
-    WHERE name <> :name AND state = 'UP' AND CAST(containment ->> 'single_user' AS boolean) <> :single_user LIMIT 1
-    """
-)
-
-_CONTAINMENT = sa.text("UPDATE nodes SET containment = containment || CAST(:containment AS jsonb) WHERE name = :name")
-
-# 管理员亲手下线的（reason_user 是人）不自动回来；代理与调度器标的，回来了就撤销。
-_MARK_UP = sa.text(
-    """
-    UPDATE nodes SET state = 'UP', last_heartbeat = clock_timestamp(),
-      reason = CASE WHEN drain THEN reason END, reason_user = CASE WHEN drain THEN reason_user END,
-      reason_time = CASE WHEN drain THEN reason_time END
-    WHERE name = :name AND (state <> 'DOWN' OR reason_user IS NULL OR reason_user = 'scheduler'
-                            OR reason_user LIKE 'agent@%')
-    RETURNING name
-    """
-)
-
-_MARK_DOWN = sa.text(
-    """
-    UPDATE nodes SET state = 'DOWN', reason = :reason, reason_user = :actor, reason_time = clock_timestamp()
-    WHERE name = :name AND state <> 'DOWN'
-    """
-)
-
-# 正常停下：调度器不再往这里放作业，运行中的照跑。从此刻起算失联的期限。排空、下线的原因不动。
-_MARK_STOPPED = sa.text(
-    """
-    UPDATE nodes SET state = 'UNKNOWN', last_heartbeat = clock_timestamp(),
-      reason = CASE WHEN drain THEN reason ELSE :reason END,
-      reason_user = CASE WHEN drain THEN reason_user ELSE :actor END,
-      reason_time = CASE WHEN drain THEN reason_time ELSE clock_timestamp() END
-    WHERE name = :name AND state <> 'DOWN'
-    """
-)
-
-_DRAIN = """
-    UPDATE nodes SET drain = true, reason = :reason, reason_user = :actor, reason_time = clock_timestamp()
-    WHERE name = :name AND NOT drain
-"""
-
-# 这个作业（数组的任务则连同别的任务）已经在别处启动失败过：多半是它的事，不为它再排空一个节点。
-_DRAIN_UNLESS_FAILED_ELSEWHERE = f"""
-    {_DRAIN}
-      AND NOT EXISTS (SELECT FROM job_events WHERE job_id = :job_id AND cause = 'launch_failed' AND actor <> :actor)
-      AND NOT EXISTS (SELECT FROM jobs AS j JOIN jobs AS other ON other.array_job_id = j.array_job_id
-                      WHERE j.job_id = :job_id AND other.job_id <> j.job_id AND other.hold = 'launch_failed')
-"""
-
-
-_UNDRAIN = sa.text(
-    """
-    UPDATE nodes SET drain = false, reason = NULL, reason_user = NULL, reason_time = NULL
-    WHERE name = :name AND drain AND reason = :reason AND reason_user = :actor
-    """
-)
 
 
 def register_node(
@@ -136,13 +65,13 @@ def register_node(
 def record_containment(engine: Engine, node_name: str, containment: dict[str, Any]) -> None:
     """牧守进程换过一个：它约束得了什么也许变了。"""
     with engine.begin() as connection:
-        connection.execute(_CONTAINMENT, {"name": node_name, "containment": json.dumps(containment)})
+        connection.execute(RECORD_CONTAINMENT, {"name": node_name, "containment": json.dumps(containment)})
 
 
 def _require_one_mode(engine: Engine, settings: Settings) -> None:
     with engine.connect() as connection:
         values = {"name": settings.node_name, "single_user": settings.single_user}
-        other = connection.execute(_OTHER_MODE, values).scalar_one_or_none()
+        other = connection.execute(NODE_OF_OTHER_MODE, values).scalar_one_or_none()
     if other is not None:
         theirs, own = ("多", "单") if settings.single_user else ("单", "多")
         raise SettingsError(
@@ -153,7 +82,7 @@ def _require_one_mode(engine: Engine, settings: Settings) -> None:
 
 def _register(engine: Engine, values: dict[str, Any]) -> tuple[float, Seen]:
     with engine.begin() as connection:
-        row = connection.execute(_REGISTER, values).one()
+        row = connection.execute(REGISTER_NODE, values).one()
         connection.execute(inbox_insert("nodes", node_names=[values["name"]]))
         connection.execute(notify_inbox())
     return float(row.database_now), Seen(row.incarnation, row.beat, row.last_job_id)
@@ -161,17 +90,17 @@ def _register(engine: Engine, values: dict[str, Any]) -> tuple[float, Seen]:
 
 def mark_up(engine: Engine, node_name: str) -> bool:
     """标成可用；管理员亲手下线的不动，返回 False。"""
-    return _change(engine, _MARK_UP, {"name": node_name}, node_name)
+    return _change(engine, MARK_UP, {"name": node_name}, node_name)
 
 
 def mark_down(engine: Engine, node_name: str, reason: str) -> None:
     """标成不可用（正常停机），调度器不再往这里放作业。"""
-    _change(engine, _MARK_DOWN, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
+    _change(engine, MARK_DOWN, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
 
 
 def mark_stopped(engine: Engine, node_name: str, reason: str) -> None:
     """代理停下了，作业由牧守进程看着；调度器把还没有认领的收回去。管理员下线的不动。"""
-    _change(engine, _MARK_STOPPED, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
+    _change(engine, MARK_STOPPED, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
 
 
 def drain_node(engine: Engine, node_name: str, reason: str, *, job_id: int | None = None) -> bool:
@@ -181,10 +110,9 @@ def drain_node(engine: Engine, node_name: str, reason: str, *, job_id: int | Non
     """
     values = {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}
     if job_id is None:
-        drained = _change(engine, sa.text(_DRAIN), values, node_name)
+        drained = _change(engine, DRAIN, values, node_name)
     else:
-        statement = sa.text(_DRAIN_UNLESS_FAILED_ELSEWHERE)
-        drained = _change(engine, statement, {**values, "job_id": job_id}, node_name)
+        drained = _change(engine, DRAIN_UNLESS_FAILED_ELSEWHERE, {**values, "job_id": job_id}, node_name)
     if drained:
         logger.error("node_drained", extra={"node": node_name, "reason": reason})
     return drained
@@ -192,7 +120,7 @@ def drain_node(engine: Engine, node_name: str, reason: str, *, job_id: int | Non
 
 def undrain_node(engine: Engine, node_name: str, reason: str) -> None:
     """撤销本节点自己为这个原因做的排空；别的排空不动。"""
-    _change(engine, _UNDRAIN, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
+    _change(engine, UNDRAIN, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
 
 
 def _change(engine: Engine, statement: sa.TextClause, values: dict[str, Any], node_name: str) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from scns_conductor.core.gres import parse_gres
@@ -22,9 +21,9 @@ from scns_conductor.core.output_path import OutputFields, expand_output_path
 from scns_conductor.core.task_binding import bound_cores, bound_gpus, cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.statements.claims import ClaimedJob, held_job
-from scns_conductor.statements.conditions import LAUNCH_ID
 from scns_conductor.statements.end_requests import allocation_release
 from scns_conductor.statements.inbox import inbox_insert, notify_inbox
+from scns_conductor.statements.job_steps import RAISE_DERIVED_EXIT_STATUS, RECORD_STEP_ENDS, RECORD_STEP_SAMPLES
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.finisher import clean_text
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
@@ -41,52 +40,6 @@ STREAMS = ("stdin", "stdout", "stderr")
 
 logger = logging.getLogger(__name__)
 
-# 每个节点报一次：重复送来的找不到自己的名字，什么也不做。
-_ENDED = sa.text(
-    f"""
-    UPDATE job_steps AS s SET
-      pending_nodes = array_remove(s.pending_nodes, :node),
-      exit_status = greatest(coalesce(s.exit_status, 0), e.exit_status),
-      exit_signal = greatest(coalesce(s.exit_signal, 0), e.exit_signal),
-      cpu_user_s = s.cpu_user_s + e.user_s, cpu_system_s = s.cpu_system_s + e.system_s,
-      max_rss_kb = greatest(s.max_rss_kb, e.max_rss_kb),
-      end_time = CASE WHEN cardinality(s.pending_nodes) = 1
-                      THEN greatest(s.start_time, coalesce(to_timestamp(e.end_time), clock_timestamp())) END,
-      state = CASE WHEN s.state <> 'RUNNING' THEN s.state
-                   WHEN e.state <> 'COMPLETED' THEN e.state
-                   WHEN cardinality(s.pending_nodes) = 1 THEN 'COMPLETED' ELSE 'RUNNING' END
-    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:step_id AS integer[]),
-      CAST(:state AS text[]), CAST(:exit_status AS integer[]), CAST(:exit_signal AS integer[]),
-      CAST(:user_s AS double precision[]), CAST(:system_s AS double precision[]), CAST(:max_rss_kb AS bigint[]),
-      CAST(:end_time AS double precision[]), CAST(:launch_id AS bigint[]))
-      AS e(job_id, attempt, step_id, state, exit_status, exit_signal, user_s, system_s, max_rss_kb, end_time, launch_id)
-    WHERE s.job_id = e.job_id AND s.restart_count = e.attempt AND s.step_id = e.step_id
-      AND :node = ANY(s.pending_nodes)
-      AND NOT EXISTS (SELECT FROM jobs AS j WHERE j.job_id = e.job_id AND j.restart_count = e.attempt
-                      AND e.launch_id <> {LAUNCH_ID})
-    RETURNING s.job_id, s.restart_count, s.exit_status,
-      s.end_time IS NOT NULL AND coalesce((s.launch ->> 'release_allocation')::boolean, false) AS releases
-    """.replace("::", r"\:\:")
-)
-_SAMPLED = sa.text(
-    """
-    UPDATE job_steps AS s
-    SET samples = jsonb_set(s.samples, ARRAY[CAST(:node AS text)], CAST(u.usage AS jsonb))
-    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:step_id AS integer[]),
-      CAST(:usage AS text[])) AS u(job_id, attempt, step_id, usage)
-    WHERE s.job_id = u.job_id AND s.restart_count = u.attempt AND s.step_id = u.step_id
-      AND :node = ANY(s.pending_nodes)
-    """
-)
-_DERIVED = sa.text(
-    f"""
-    UPDATE jobs AS j SET derived_exit_status = greatest(coalesce(j.derived_exit_status, 0), e.status)
-    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:status AS integer[]),
-      CAST(:launch_id AS bigint[])) AS e(job_id, attempt, status, launch_id)
-    WHERE j.job_id = e.job_id AND j.restart_count = e.attempt
-      AND (e.launch_id IS NULL OR e.launch_id = {LAUNCH_ID})
-    """
-)
 # 牧守进程的原因 -> 状态；exit 另看退出码，别的（launch_failed）是 FAILED。
 _STATES = {
     "exit": None,
@@ -246,9 +199,9 @@ class JobSteps:
             "launch_id": [end.get("launch_id") for end in steps],
         }
         with self._engine.begin() as connection:
-            ended = connection.execute(_ENDED, {**values, "node": self._node}).all()
+            ended = connection.execute(RECORD_STEP_ENDS, {**values, "node": self._node}).all()
             connection.execute(
-                _DERIVED,
+                RAISE_DERIVED_EXIT_STATUS,
                 {
                     **{name: values[name] for name in ("job_id", "attempt", "launch_id")},
                     "status": values["exit_status"],
@@ -276,7 +229,7 @@ class JobSteps:
             "usage": [json.dumps(step["usage"]) for step in known],
         }
         with self._engine.begin() as connection:
-            connection.execute(_SAMPLED, {**values, "node": self._node})
+            connection.execute(RECORD_STEP_SAMPLES, {**values, "node": self._node})
 
     def leave_attachment(self, job_id: int, attempt: int, step_id: int, connection: dict[str, Any]) -> None:
         """给作业步的主人留一张条子：再连这个客户（sattach）。先写好再改名，它读到的总是完整的。"""

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.instants import moment_of
@@ -20,6 +19,7 @@ from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.scheduling.shape import Shape
 from scns_conductor.scheduling.suggestions import Change, suggestions
+from scns_conductor.statements.queue import JOB_LABELS, pending_job
 from scns_conductor.worker.scheduler.memory import QueueMemory, Waiting
 from scns_conductor.worker.scheduler.priority_factors import Applicant, age_from
 
@@ -27,12 +27,7 @@ MOST_PRIORITIES = 10_000
 # 分区、QOS、账户各至多试这么多个。
 MOST_ALTERNATIVES = 5
 
-_ROW = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE job_id = :job_id AND state = 'PENDING'".replace("::", r"\:\:"))
-_NAMES = sa.text(
-    "SELECT job_id, user_name, CASE WHEN array_task_id IS NULL THEN CAST(job_id AS text) "
-    "ELSE concat(array_job_id, '_', array_task_id) END AS label "
-    "FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))"
-)
+_ROW = pending_job(COLUMNS)
 
 
 def answer_question(
@@ -65,7 +60,7 @@ def _why(connection: Connection, memory: QueueMemory, policy: Policy, job_id: in
         current = math.inf if found.expected_start is None else found.expected_start
         found.suggestions = suggestions(builder.row, builder.build, builder.others(), now, current)
     # 数组任务写成 8_1：它自己的号哪里也不显示。
-    named = list(connection.execute(_NAMES, {"job_ids": sorted(found.job_ids)}))
+    named = list(connection.execute(JOB_LABELS, {"job_ids": sorted(found.job_ids)}))
     users = {line.job_id: line.user_name for line in named}
     labels = {line.job_id: line.label for line in named}
     called = {line.job_id: f"{line.label}（{line.user_name}）" for line in named}

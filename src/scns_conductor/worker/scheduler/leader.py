@@ -20,10 +20,21 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, Engine
 
-from scns_conductor.statements.leadership import LEADER_LOCK
+from scns_conductor.statements.leadership import (
+    ACQUIRE_LEADERSHIP,
+    COMMIT_WITHOUT_WAITING,
+    CURRENT_EPOCH,
+    EXPIRED_LEADER,
+    GIVE_UP_LEADER_LOCK,
+    LEADER_LOCK,
+    LEADER_ROW_UNLOCKED,
+    RENEW_LEASE,
+    RESIGN,
+    TERMINATE_SESSION,
+    TRY_LEADER_LOCK,
+)
 from scns_conductor.statements.row_locks import lockers
 from scns_conductor.worker.scheduler.database_clock import DatabaseClock
 from scns_conductor.worker.scheduler.locked_rows import bound_session
@@ -37,31 +48,6 @@ RENEWALS = 4
 # 主循环这么久（秒）没有走完一遍，就不再替它续租：它的语句都有时限，多半是死循环了。
 HUNG_S = 600.0
 
-# 锁着的跳过，绝不等：等就是停住整个调度。
-_UNLOCKED = "singleton IN (SELECT singleton FROM scheduler_leader FOR NO KEY UPDATE SKIP LOCKED)"
-_TRY_LOCK = sa.text("SELECT pg_try_advisory_lock(:key)")
-_UNLOCK = sa.text("SELECT pg_advisory_unlock(:key)")
-_ACQUIRE = sa.text(
-    "UPDATE scheduler_leader SET epoch = epoch + 1, holder = :holder, backend_pid = pg_backend_pid(), "
-    f"acquired_at = clock_timestamp(), renewed_at = clock_timestamp(), blocked = '[]' WHERE {_UNLOCKED} "
-    "RETURNING epoch, CAST(extract(epoch FROM clock_timestamp()) AS double precision) AS now"
-)
-_RENEW = sa.text(
-    "UPDATE scheduler_leader SET renewed_at = clock_timestamp(), blocked = :blocked "
-    f"WHERE epoch = :epoch AND {_UNLOCKED} "
-    "RETURNING CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
-).bindparams(sa.bindparam("blocked", type_=JSONB))
-_EPOCH = sa.text("SELECT epoch FROM scheduler_leader")
-_EXPIRED = sa.text(
-    "SELECT l.holder, l.backend_pid FROM scheduler_leader AS l "
-    "JOIN pg_locks AS k ON k.pid = l.backend_pid AND k.locktype = 'advisory' "
-    "AND k.objid = CAST(:key AS oid) AND k.granted "
-    # 它的会话还在做事，就不是被暂停了，只是机器太忙。
-    "LEFT JOIN pg_stat_activity AS a ON a.pid = l.backend_pid "
-    "WHERE greatest(l.renewed_at, a.state_change) < clock_timestamp() - make_interval(secs => :lease)"
-)
-_IS_UNLOCKED = sa.text(f"SELECT 1 FROM scheduler_leader WHERE {_UNLOCKED}")
-_RESIGN = sa.text(f"UPDATE scheduler_leader SET holder = NULL, backend_pid = NULL WHERE epoch = :epoch AND {_UNLOCKED}")
 
 logger = logging.getLogger(__name__)
 
@@ -91,13 +77,13 @@ class Leadership:
         """试着当选；成功返回 True。别人在任且租约有效、领导者的行被锁着时返回 False。"""
         self.look_again_s = LOOK_S
         with self._connection.begin():
-            if not self._connection.scalar(_TRY_LOCK, {"key": LEADER_LOCK}):
+            if not self._connection.scalar(TRY_LEADER_LOCK, {"key": LEADER_LOCK}):
                 self._evict_expired()
                 return False
             before = self._clock.mark()
-            row = self._connection.execute(_ACQUIRE, {"holder": self.holder}).first()
+            row = self._connection.execute(ACQUIRE_LEADERSHIP, {"holder": self.holder}).first()
             if row is None:
-                self._connection.execute(_UNLOCK, {"key": LEADER_LOCK})
+                self._connection.execute(GIVE_UP_LEADER_LOCK, {"key": LEADER_LOCK})
                 self._row_is_locked()
                 return False
             self._clock.measure(before, row.now)
@@ -114,11 +100,11 @@ class Leadership:
         """
         looked, self._looked_at = self._looked_at, time.monotonic()
         doubted, self._doubted = self._doubted, False
-        expired = self._connection.execute(_EXPIRED, {"key": LEADER_LOCK, "lease": self._lease_s}).first()
+        expired = self._connection.execute(EXPIRED_LEADER, {"key": LEADER_LOCK, "lease": self._lease_s}).first()
         if expired is None:
             self._row_is_free()
             return
-        if self._connection.scalar(_IS_UNLOCKED) is None:
+        if self._connection.scalar(LEADER_ROW_UNLOCKED) is None:
             self._row_is_locked()
             return
         self._row_is_free()
@@ -128,7 +114,7 @@ class Leadership:
         if not doubted or now - looked > 2 * LOOK_S:
             self._doubted, self.look_again_s = True, DOUBT_S
             return
-        self._connection.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": expired.backend_pid})
+        self._connection.execute(TERMINATE_SESSION, {"pid": expired.backend_pid})
         self.look_again_s = HURRY_S
         logger.warning("leader_evicted", extra={"holder": expired.holder})
 
@@ -140,12 +126,12 @@ class Leadership:
         connection = over or self._connection
         with connection.begin():
             before = self._clock.mark()
-            now = connection.scalar(_RENEW, {"epoch": self.epoch, "blocked": list(blocked)})
+            now = connection.scalar(RENEW_LEASE, {"epoch": self.epoch, "blocked": list(blocked)})
             if now is not None:
                 self._clock.measure(before, now)
                 self._row_is_free()
                 return True
-            if connection.scalar(_EPOCH) != self.epoch:
+            if connection.scalar(CURRENT_EPOCH) != self.epoch:
                 raise NotLeader
             self._row_is_locked(connection)
         return False
@@ -153,8 +139,8 @@ class Leadership:
     def resign(self) -> None:
         """正常停机时让位，候选者不必等租约过期。"""
         with self._connection.begin():
-            self._connection.execute(_RESIGN, {"epoch": self.epoch})
-            self._connection.execute(_UNLOCK, {"key": LEADER_LOCK})
+            self._connection.execute(RESIGN, {"epoch": self.epoch})
+            self._connection.execute(GIVE_UP_LEADER_LOCK, {"key": LEADER_LOCK})
 
     def _row_is_locked(self, connection: Connection | None = None) -> None:
         self._locked_at = time.monotonic()
@@ -220,7 +206,7 @@ class LeaseKeeper:
     def _keep(self, connection: Connection) -> None:
         with connection.begin():
             # 租约丢了也无妨（数据库重启，领导者也要重选）：不等落盘。
-            connection.execute(sa.text("SET synchronous_commit = off"))
+            connection.execute(COMMIT_WITHOUT_WAITING)
         while not self._stopping.is_set():
             if time.monotonic() - self._pulse < HUNG_S:
                 self._leadership.renew(self._blocked(), over=connection)

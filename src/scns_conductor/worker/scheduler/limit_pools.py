@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.accounting import Accounting, accounting_of
@@ -30,6 +29,8 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.shape import CPU, MEMORY
 from scns_conductor.statements.accounting import SELECT_ACCOUNTS, SELECT_ASSOCIATIONS, SELECT_QOS, SELECT_USERS
+from scns_conductor.statements.end_requests import END_OVERRUN
+from scns_conductor.statements.usage import USAGE_AGAINST_LIMITS
 
 Pools = tuple[tuple[str, int], ...]
 
@@ -47,39 +48,6 @@ _JUDGED = (
 )  # fmt: skip
 # 十个半衰期之前的用量不到千分之一，不再看。
 HALF_LIVES = 10
-
-_USAGE = sa.text(
-    """
-    WITH ended AS (
-      SELECT account, user_name, qos, split_part(partition, ',', 1) AS partition, allocated_gres, licenses,
-        allocated_cpus, allocated_memory, allocated_nodes,
-        greatest(0, extract(epoch FROM end_time - start_time) - suspended_s)::float8 AS elapsed,
-        power(0.5, extract(epoch FROM to_timestamp(:now) - end_time)::float8 / CAST(:half_life AS float8)) AS decay
-      FROM jobs WHERE start_time IS NOT NULL
-        AND (end_time > to_timestamp(:now) - make_interval(secs => :window)
-             OR (end_time IS NOT NULL AND qos = ANY(CAST(:kept AS text[]))))
-    )
-    SELECT account, user_name, qos, partition, allocated_gres, licenses,
-      sum(allocated_cpus * elapsed)::float8 AS cpu, sum(allocated_memory * elapsed)::float8 AS mem,
-      sum(allocated_nodes * elapsed)::float8 AS node, sum(elapsed)::float8 AS wall,
-      sum(allocated_cpus * elapsed * decay)::float8 AS cpu_decayed,
-      sum(allocated_memory * elapsed * decay)::float8 AS mem_decayed,
-      sum(allocated_nodes * elapsed * decay)::float8 AS node_decayed, sum(elapsed * decay)::float8 AS wall_decayed
-    FROM ended GROUP BY 1, 2, 3, 4, 5, 6
-    """.replace("::", r"\:\:")
-)
-
-
-_END_OVERRUN = sa.text(
-    """
-    UPDATE jobs AS j SET requested_end_state = 'TIMEOUT', requested_end_reason = w.message,
-      requested_end_actor = 'scheduler'
-    FROM unnest(CAST(:job_ids AS bigint[]), CAST(:messages AS text[])) AS w(job_id, message)
-    WHERE j.job_id = w.job_id AND j.state IN ('RUNNING', 'SUSPENDED') AND j.requested_end_state IS NULL
-      AND EXISTS (SELECT FROM scheduler_leader WHERE epoch = :epoch)
-    RETURNING j.job_id
-    """
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +124,7 @@ class JobLimits:
             return
         kept = [name for name, qos in self.accounting.qos.items() if NO_DECAY in qos.flags]
         values = {"now": now, "half_life": self.half_life_s, "window": HALF_LIVES * self.half_life_s, "kept": kept}
-        for row in connection.execute(_USAGE, values).mappings():
+        for row in connection.execute(USAGE_AGAINST_LIMITS, values).mappings():
             self._add_usage(dict(row))
 
     def _counts_usage(self) -> bool:
@@ -322,4 +290,4 @@ def end_overrun(connection: Connection, epoch: int, overrun: Mapping[int, str]) 
         return []
     messages = [f"{pool} 用完了；请联系管理员" for pool in overrun.values()]
     values = {"epoch": epoch, "job_ids": list(overrun), "messages": messages}
-    return list(connection.scalars(_END_OVERRUN, values))
+    return list(connection.scalars(END_OVERRUN, values))

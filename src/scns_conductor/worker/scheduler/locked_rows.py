@@ -10,10 +10,17 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scns_conductor.statements.row_locks import lockers, table_lockers
+from scns_conductor.statements.row_locks import (
+    LOCK_FREE_JOBS,
+    LOCKED_ROWS,
+    ROWS_WHERE,
+    STUCK_INBOX,
+    lockers,
+    session_bounds,
+    table_lockers,
+)
 
 # 调度周期里的语句至多等一个锁这么久（秒）。别的进程正常的提交只要几毫秒。
 LOCK_WAIT_S = 0.5
@@ -26,63 +33,6 @@ STUCK_INBOX_S = 5.0
 # 健康检查里一项至多列这么多行。
 MOST_TOLD = 10
 
-# 别人没有锁着的当场锁上，直到事务结束；锁着的跳过。
-_FREE = """
-    held AS (
-      SELECT allocation_id, job_id, node_name FROM resource_allocations
-      WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND released_at IS NULL
-    ),
-    free_jobs AS MATERIALIZED (
-      SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))
-      ORDER BY job_id FOR NO KEY UPDATE SKIP LOCKED
-    ),
-    free_allocations AS MATERIALIZED (
-      SELECT allocation_id FROM resource_allocations WHERE allocation_id IN (SELECT allocation_id FROM held)
-      FOR NO KEY UPDATE SKIP LOCKED
-    ),
-    free_nodes AS MATERIALIZED (
-      SELECT name FROM nodes WHERE name = ANY(CAST(:node_names AS text[])) OR name IN (SELECT node_name FROM held)
-      ORDER BY name FOR NO KEY UPDATE SKIP LOCKED
-    )"""
-_LOCK_FREE = sa.text(
-    f"""
-    WITH {_FREE}
-    SELECT job_id FROM free_jobs AS f WHERE NOT EXISTS (
-      SELECT FROM held WHERE held.job_id = f.job_id
-        AND (held.allocation_id NOT IN (SELECT allocation_id FROM free_allocations)
-             OR held.node_name NOT IN (SELECT name FROM free_nodes)))
-    """
-)
-_LOCKED = sa.text(
-    f"""
-    WITH {_FREE}
-    SELECT 'jobs' AS "table", CAST(job_id AS text) AS key FROM jobs
-    WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND job_id NOT IN (SELECT job_id FROM free_jobs)
-    UNION ALL
-    SELECT DISTINCT 'resource_allocations', CAST(job_id AS text) FROM held
-    WHERE allocation_id NOT IN (SELECT allocation_id FROM free_allocations)
-    UNION ALL
-    SELECT 'nodes', name FROM nodes
-    WHERE (name = ANY(CAST(:node_names AS text[])) OR name IN (SELECT node_name FROM held))
-      AND name NOT IN (SELECT name FROM free_nodes)
-    """
-)
-_STUCK_INBOX = sa.text(
-    """
-    WITH oldest AS (SELECT inbox_id, created_at FROM scheduler_inbox ORDER BY inbox_id LIMIT 100),
-    free AS MATERIALIZED (
-      SELECT inbox_id FROM scheduler_inbox WHERE inbox_id IN (SELECT inbox_id FROM oldest) FOR UPDATE SKIP LOCKED
-    )
-    SELECT CAST(inbox_id AS text) FROM oldest
-    WHERE created_at < clock_timestamp() - make_interval(secs => :age) AND inbox_id NOT IN (SELECT inbox_id FROM free)
-    """
-)
-_WHERE = {
-    "jobs": "job_id = ANY(CAST(:keys AS bigint[]))",
-    "resource_allocations": "job_id = ANY(CAST(:keys AS bigint[])) AND released_at IS NULL",
-    "nodes": "name = ANY(CAST(:keys AS text[]))",
-    "scheduler_inbox": "inbox_id = ANY(CAST(:keys AS bigint[]))",
-}
 
 logger = logging.getLogger(__name__)
 
@@ -91,14 +41,14 @@ def lock_free_jobs(connection: Connection, job_ids: Collection[int]) -> set[int]
     """这些作业里，行、分配与所在的节点都没有被别人锁着的；在调用者的事务里锁上。"""
     if not job_ids:
         return set()
-    return set(connection.scalars(_LOCK_FREE, {"job_ids": sorted(job_ids), "node_names": []}))
+    return set(connection.scalars(LOCK_FREE_JOBS, {"job_ids": sorted(job_ids), "node_names": []}))
 
 
 def bound_session(connection: Connection) -> None:
     """这条会话的语句都有时限；别的设置（连上时设的）不变。"""
     with connection.begin():
-        connection.execute(sa.text(f"SET lock_timeout = {int(LOCK_WAIT_S * 1000)}"))
-        connection.execute(sa.text(f"SET statement_timeout = {int(STATEMENT_S * 1000)}"))
+        for statement in session_bounds(lock_s=LOCK_WAIT_S, statement_s=STATEMENT_S):
+            connection.execute(statement)
 
 
 @dataclass(slots=True)
@@ -141,9 +91,9 @@ class LockedRows:
         asked_nodes = sorted({*self.nodes, *node_names})
         found: dict[str, list[str]] = {}
         if asked_jobs or asked_nodes:
-            for row in connection.execute(_LOCKED, {"job_ids": asked_jobs, "node_names": asked_nodes}).mappings():
+            for row in connection.execute(LOCKED_ROWS, {"job_ids": asked_jobs, "node_names": asked_nodes}).mappings():
                 found.setdefault(row["table"], []).append(row["key"])
-        stuck = list(connection.scalars(_STUCK_INBOX, {"age": STUCK_INBOX_S}))
+        stuck = list(connection.scalars(STUCK_INBOX, {"age": STUCK_INBOX_S}))
         if stuck:
             found["scheduler_inbox"] = stuck
         rows, messages = self._describe(connection, found)
@@ -185,7 +135,7 @@ class LockedRows:
         blocks: dict[tuple[str, int], dict[str, Any]] = {}
         messages: dict[str, str] = {}
         for table, keys in found.items():
-            who = connection.execute(lockers(table, _WHERE[table]), {"keys": list(keys)}).all()
+            who = connection.execute(lockers(table, ROWS_WHERE[table]), {"keys": list(keys)}).all()
             blocks |= {(table, row.pid): _block(table, keys, row) for row in who}
             named = "、".join(f"{row.application_name or '（没有名字）'}（PostgreSQL 进程 {row.pid}）" for row in who)
             messages[table] = f"{table} 的行被别的会话锁着：{named or '刚放开'}；等它提交或断开"

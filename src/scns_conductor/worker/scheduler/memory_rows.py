@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.hostlist import expand
@@ -17,50 +16,32 @@ from scns_conductor.core.recurrence import occurrences
 from scns_conductor.scheduling.advance import AdvanceReservation
 from scns_conductor.scheduling.cluster import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.job_requirements import COLUMNS, license_pools
+from scns_conductor.statements.queue import (
+    ALL_PARTITIONS,
+    ALL_RESERVATIONS,
+    JOBS_HOLDING,
+    JOBS_IN_INBOX,
+    PENDING_CHECKSUM,
+    PENDING_REVISIONS,
+    RUNNING_SHARES,
+    SCHEDULABLE_NODES,
+    jobs_of,
+    pending_jobs,
+)
 from scns_conductor.worker.scheduler.limit_pools import Runner
 
 # 装载时一次取这么多行，不把一百万行一起摊在内存里。
 LOAD_ROWS = 2000
 
-_NODES = sa.text(
-    "SELECT name, cpus, memory, gres, features, weight, topology, temporary_disk, state = 'UP' AND NOT drain AS usable "
-    "FROM nodes WHERE CAST(:names AS text[]) IS NULL OR name = ANY(CAST(:names AS text[]))"
-)
-_PARTITIONS = sa.text("SELECT * FROM partitions")
-_RESERVATIONS = sa.text("SELECT * FROM reservations")
 # 重复的预留算到以后这么多次，再往后的当作一直占着：到了时刻会重算。
 MOST_OCCURRENCES = 14
-_PENDING = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE state = 'PENDING' ORDER BY job_id")
-_SOME = sa.text(f"SELECT {COLUMNS} FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
-_RUNNING = sa.text(
-    """
-    SELECT j.job_id, j.array_job_id, j.partition, j.reservation, j.licenses, j.time_limit, j.account, j.user_name,
-      j.qos,
-      extract(epoch FROM j.start_time)::float8 AS start_time, j.suspended_s,
-      j.requested_end_state IS NOT NULL AS ending, j.state = 'SUSPENDED' AS suspended,
-      a.node_name, a.cpus, a.lent_cpus, a.memory, a.gres, a.tasks
-    FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
-    WHERE a.released_at IS NULL AND (CAST(:job_ids AS bigint[]) IS NULL OR j.job_id = ANY(CAST(:job_ids AS bigint[])))
-    ORDER BY j.job_id, a.node_index
-    """
-)
-_REVISIONS = sa.text("SELECT job_id, revision FROM jobs WHERE state = 'PENDING'")
-_CHECKSUM = sa.text(
-    "SELECT count(*), coalesce(sum(job_id * (revision + 1)), 0)::bigint FROM jobs WHERE state = 'PENDING'".replace(
-        "::", r"\:\:"
-    )
-)
-# 放得久了的多半是行被锁着，取不走：不等它。
-_TOLD = sa.text(
-    "SELECT DISTINCT unnest(job_ids) FROM scheduler_inbox WHERE kind IN ('jobs', 'ended') "
-    "AND created_at > clock_timestamp() - interval '5 seconds'"
-)
-_HOLDERS = sa.text("SELECT DISTINCT job_id FROM resource_allocations WHERE released_at IS NULL")
+_PENDING = pending_jobs(COLUMNS)
+_SOME = jobs_of(COLUMNS)
 
 
 def nodes(connection: Connection, names: Sequence[str] | None) -> Iterator[NodeFacts]:
     """这些节点；None 是全部。"""
-    for row in connection.execute(_NODES, {"names": None if names is None else list(names)}):
+    for row in connection.execute(SCHEDULABLE_NODES, {"names": None if names is None else list(names)}):
         yield NodeFacts(
             row.name,
             row.cpus,
@@ -76,7 +57,7 @@ def nodes(connection: Connection, names: Sequence[str] | None) -> Iterator[NodeF
 
 def partitions(connection: Connection) -> list[PartitionFacts]:
     """全部分区。"""
-    return [_partition_facts(dict(row)) for row in connection.execute(_PARTITIONS).mappings()]
+    return [_partition_facts(dict(row)) for row in connection.execute(ALL_PARTITIONS).mappings()]
 
 
 def reservations(
@@ -85,7 +66,7 @@ def reservations(
     """全部没有结束的预留；重复的是从 now（Unix 秒）起的各次。"""
     moment = datetime.fromtimestamp(now, UTC)
     found = (
-        _advance_reservation(dict(row), partitions, moment) for row in connection.execute(_RESERVATIONS).mappings()
+        _advance_reservation(dict(row), partitions, moment) for row in connection.execute(ALL_RESERVATIONS).mappings()
     )
     return [each for each in found if each is not None]
 
@@ -102,21 +83,21 @@ def jobs(connection: Connection, job_ids: Collection[int]) -> list[dict[str, Any
 
 
 def running(connection: Connection, job_ids: Sequence[int] | None) -> dict[int, list[Any]]:
-    """占着资源的作业 -> 各节点的行（_RUNNING），按节点在作业里的次序；job_ids 为 None 是全部。"""
+    """占着资源的作业 -> 各节点的行（RUNNING_SHARES），按节点在作业里的次序；job_ids 为 None 是全部。"""
     found: dict[int, list[Any]] = defaultdict(list)
-    for row in connection.execute(_RUNNING, {"job_ids": None if job_ids is None else list(job_ids)}):
+    for row in connection.execute(RUNNING_SHARES, {"job_ids": None if job_ids is None else list(job_ids)}):
         found[row.job_id].append(row)
     return found
 
 
 def revisions(connection: Connection) -> dict[int, int]:
     """排队的作业 -> 版本。"""
-    return {row.job_id: row.revision for row in connection.execute(_REVISIONS)}
+    return {row.job_id: row.revision for row in connection.execute(PENDING_REVISIONS)}
 
 
 def checksum(connection: Connection) -> tuple[int, int]:
     """排队的作业有几个，以及它们的 checksum_of 之和。"""
-    count, total = connection.execute(_CHECKSUM).one()
+    count, total = connection.execute(PENDING_CHECKSUM).one()
     return count, total
 
 
@@ -127,16 +108,16 @@ def checksum_of(job_id: int, revision: int) -> int:
 
 def holders(connection: Connection) -> set[int]:
     """占着资源的作业号。"""
-    return set(connection.scalars(_HOLDERS))
+    return set(connection.scalars(JOBS_HOLDING))
 
 
 def told(connection: Connection) -> set[int]:
     """收件箱里还没有取走的变化说的作业。"""
-    return set(connection.scalars(_TOLD))
+    return set(connection.scalars(JOBS_IN_INBOX))
 
 
 def runner_of(parts: Sequence[Any]) -> Runner:
-    """运行中的作业的各行（_RUNNING）；借出的 CPU 仍算它的。"""
+    """运行中的作业的各行（RUNNING_SHARES）；借出的 CPU 仍算它的。"""
     first = parts[0]
     gres: dict[str, int] = defaultdict(int)
     for part in parts:

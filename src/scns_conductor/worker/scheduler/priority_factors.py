@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.accounting import ROOT_ACCOUNT, Accounting, populated
@@ -18,31 +17,13 @@ from scns_conductor.scheduling.fair_tree import Account, User, fair_share
 from scns_conductor.scheduling.job_requirements import priority_of
 from scns_conductor.scheduling.priority import LEAST_PRIORITY, Standing, Weights, factors, normalised
 from scns_conductor.scheduling.queue import PendingJob
+from scns_conductor.statements.usage import DECAYED_USAGE
 
 # 十个半衰期之前的用量不到千分之一，不再看。
 HALF_LIVES = 10
 # 没有写账户的作业算在这个账户里。
 NO_ACCOUNT = "(none)"
 _WEIGHT_NAMES = frozenset({"age", "fairshare", "job_size", "partition", "qos", "assoc"})
-
-_USAGE = sa.text(
-    """
-    WITH ended AS (
-      SELECT account, user_name, qos,
-        allocated_cpus * greatest(0, extract(epoch FROM end_time - start_time) - suspended_s)
-        * power(0.5, extract(epoch FROM to_timestamp(:now) - end_time) / CAST(:half_life AS double precision)) AS used
-      FROM jobs
-      WHERE end_time > to_timestamp(:now) - make_interval(secs => :window) AND start_time IS NOT NULL
-    ), running AS (
-      SELECT account, user_name, qos,
-        allocated_cpus * greatest(0, :now - extract(epoch FROM start_time) - suspended_s)
-      FROM jobs WHERE state IN ('RUNNING', 'SUSPENDED')
-    )
-    SELECT coalesce(account, :none) AS account, user_name, sum(used * coalesce(q.usage_factor, 1))::float8 AS used
-    FROM (SELECT * FROM ended UNION ALL SELECT * FROM running) AS everything LEFT JOIN qos AS q ON q.name = qos
-    GROUP BY 1, 2
-    """.replace("::", r"\:\:")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +113,7 @@ class JobPriority:
         if populated(accounting):
             usage |= {(account, user): 0.0 for account, user, _ in accounting.associations if user}
         values = {"now": now, "half_life": self._half_life_s, "window": HALF_LIVES * self._half_life_s}
-        for row in connection.execute(_USAGE, {**values, "none": NO_ACCOUNT}):
+        for row in connection.execute(DECAYED_USAGE, {**values, "none": NO_ACCOUNT}):
             usage[row.account, row.user_name] = float(row.used)
         self.accounts = self._tree({account for account, _ in usage})
         users = [

@@ -35,9 +35,17 @@ from scns_conductor.scheduling.plan import Plan, PlannedStart
 from scns_conductor.scheduling.planner import Planner
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.preemption import Rules, exempt_ends, preempt, resumable
+from scns_conductor.statements.allocations import HOLDING_NODES
 from scns_conductor.statements.answers import answer_insert, notify_answer
 from scns_conductor.statements.hot_statement import HotStatement
-from scns_conductor.statements.inbox import DRAIN_INBOX, DRAIN_MOST, INBOX_CHANNEL, notify_queue_crowded
+from scns_conductor.statements.inbox import (
+    DRAIN_INBOX,
+    DRAIN_MOST,
+    FORWARD_TARGETS,
+    LISTEN_INBOX,
+    notify_queue_crowded,
+)
+from scns_conductor.statements.incarnation import CURRENT_INCARNATION
 from scns_conductor.statements.row_locks import gave_up_waiting
 from scns_conductor.statements.starts import Share, Start, Started, commit_starts
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
@@ -78,28 +86,6 @@ REST_S = 0.002
 
 _DRAIN = HotStatement(DRAIN_INBOX)
 
-# 一批请求各要转给哪些节点。
-_TARGETS = sa.text(
-    """
-    WITH request AS (
-      SELECT * FROM unnest(CAST(:places AS integer[]), CAST(:job_ids AS bigint[]), CAST(:reading AS boolean[]))
-        AS r(place, job_id, reading)
-    )
-    SELECT r.place, a.node_name, array_agg(r.job_id ORDER BY r.job_id) AS job_ids
-    FROM request AS r JOIN resource_allocations AS a ON a.job_id = r.job_id
-      -- 写成这样，规划器按作业去找（见 release_allocations）。
-      AND coalesce(a.released_at, 'infinity') = 'infinity'
-    GROUP BY r.place, a.node_name
-    UNION
-    -- 读输出：作业结束了也问跑过它的节点。
-    SELECT r.place, j.batch_host, ARRAY[r.job_id] FROM request AS r JOIN jobs AS j ON j.job_id = r.job_id
-    WHERE r.reading AND j.batch_host IS NOT NULL
-    """
-)
-_HOLDERS = sa.text(
-    "SELECT node_name, array_agg(job_id) AS job_ids FROM resource_allocations "
-    "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND released_at IS NULL GROUP BY node_name"
-)
 
 _Value = TypeVar("_Value")
 
@@ -183,7 +169,7 @@ class Scheduler:
             if self._stopping.wait(leadership.look_again_s):
                 return
         with connection.begin():
-            connection.execute(sa.text(f"LISTEN {INBOX_CHANNEL}"))
+            connection.execute(LISTEN_INBOX)
             # 通知的内容不看，只记下有过。
             _driver(connection).add_notify_handler(self._notice)
         self._locked.clear()
@@ -255,7 +241,7 @@ class Scheduler:
         gc.disable()
         try:
             with connection.begin():
-                self._incarnation = connection.scalar(sa.text("SELECT incarnation FROM system_incarnation"))
+                self._incarnation = connection.scalar(CURRENT_INCARNATION)
                 self._memory.load_all(connection, self._clock.now())
             gc.freeze()
         finally:
@@ -418,7 +404,7 @@ class Scheduler:
             places, job_ids, reading = zip(*asked, strict=True)
             values = {"places": list(places), "job_ids": list(job_ids), "reading": list(reading)}
             with connection.begin():
-                for row in connection.execute(_TARGETS, values):
+                for row in connection.execute(FORWARD_TARGETS, values):
                     targets[row.place].setdefault(row.node_name, []).extend(row.job_ids)
         messages: dict[str, list[Message]] = {}
         for place, request in enumerate(requests):
@@ -524,7 +510,7 @@ class Scheduler:
             if resumed is None:
                 return True
             with connection.begin():
-                nodes = connection.execute(_HOLDERS, {"job_ids": resumed}).all()
+                nodes = connection.execute(HOLDING_NODES, {"job_ids": resumed}).all()
                 self._memory.refresh(connection, job_ids, self._clock.now())
         except sa.exc.IntegrityError as error:
             logger.warning("resume_refused", extra={"error": str(error.orig).splitlines()[:1]})
@@ -555,7 +541,7 @@ class Scheduler:
             return True
         ending, suspended = written
         with connection.begin():
-            nodes = connection.execute(_HOLDERS, {"job_ids": suspended}).all()
+            nodes = connection.execute(HOLDING_NODES, {"job_ids": suspended}).all()
             memory.refresh(connection, suspended, now)
         # 先停下被挂起的，抢占者的启动排在它后面。
         self._send({row.node_name: [Message("suspend", {"job_ids": row.job_ids})] for row in nodes})
@@ -567,7 +553,7 @@ class Scheduler:
         if not within_s:
             return
         with connection.begin():
-            nodes = connection.execute(_HOLDERS, {"job_ids": list(within_s)}).all()
+            nodes = connection.execute(HOLDING_NODES, {"job_ids": list(within_s)}).all()
         for job_id, wait_s in within_s.items():
             self._memory.mark_ending(job_id, now + wait_s)
         self._send({row.node_name: [Message("cancel", {"job_ids": row.job_ids})] for row in nodes})

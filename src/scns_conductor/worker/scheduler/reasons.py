@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.hostlist import compress
@@ -15,6 +14,7 @@ from scns_conductor.scheduling.plan import RESERVED, Plan
 from scns_conductor.scheduling.pool_words import lacking_pool, pool_title
 from scns_conductor.scheduling.queue import OrderKey, PendingJob
 from scns_conductor.scheduling.shape import Shape
+from scns_conductor.statements.reasons import END_HOPELESS, WRITE_REASONS
 from scns_conductor.worker.scheduler.memory import HOPELESS, QueueMemory
 
 Told = tuple[str, str | None]
@@ -27,40 +27,6 @@ EXPECTED_START_TOLERANCE_S = 5.0
 
 # 还没有写成的：与哪个原因都不同。
 NEVER_WRITTEN = ("", None, None)
-
-_MARK = sa.text(
-    """
-    UPDATE jobs AS j SET reason = w.reason, error_msg = w.message, expected_start_time = w.expected
-    FROM unnest(CAST(:job_ids AS bigint[]), CAST(:reasons AS text[]), CAST(:messages AS text[]),
-                CAST(:expected AS timestamptz[])) AS w(job_id, reason, message, expected)
-    WHERE j.job_id = w.job_id AND j.state = 'PENDING' AND j.job_id IN (
-      -- 被别的会话锁着的跳过，下次再写。
-      SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state = 'PENDING'
-      ORDER BY job_id FOR NO KEY UPDATE SKIP LOCKED)
-    RETURNING j.job_id
-    """
-)
-_END = sa.text(
-    """
-    WITH wanted AS (
-      SELECT * FROM unnest(CAST(:job_ids AS bigint[]), CAST(:states AS text[]), CAST(:messages AS text[]))
-        AS w(job_id, state, message)
-    ), ended AS (
-      UPDATE jobs AS j SET state = w.state,
-        reason = CASE w.state WHEN 'DEADLINE' THEN 'DeadLine' ELSE 'DependencyNeverSatisfied' END,
-        error_msg = w.message, end_time = clock_timestamp(), exit_status = 0, exit_signal = 0,
-        expected_start_time = NULL, revision = revision + 1
-      FROM wanted AS w WHERE j.job_id = w.job_id AND j.state = 'PENDING' AND j.job_id IN (
-          SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND state = 'PENDING'
-          ORDER BY job_id FOR NO KEY UPDATE SKIP LOCKED)
-        AND EXISTS (SELECT FROM scheduler_leader WHERE epoch = :epoch)
-      RETURNING j.job_id, j.restart_count, w.state AS to_state, w.message
-    )
-    INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message)
-    SELECT job_id, restart_count, 'PENDING', to_state, lower(to_state), 'scheduler', message FROM ended
-    RETURNING job_id
-    """
-)
 
 
 class ReasonWriter:
@@ -203,7 +169,7 @@ def _write(connection: Connection, rows: "Sequence[_Row]") -> set[int]:
         "messages": [item[2] for item in rows],
         "expected": [moment_of(item[3]) for item in rows],
     }
-    return set(connection.scalars(_MARK, values))
+    return set(connection.scalars(WRITE_REASONS, values))
 
 
 def end_hopeless(
@@ -235,4 +201,4 @@ def _end(connection: Connection, epoch: int, wanted: Iterable[tuple[int, str, st
         "states": [row[1] for row in rows],
         "messages": [row[2] for row in rows],
     }
-    return list(connection.scalars(_END, values))
+    return list(connection.scalars(END_HOPELESS, values))

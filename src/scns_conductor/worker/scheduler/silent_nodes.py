@@ -7,56 +7,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core import hostlist
 from scns_conductor.core.states import JobState
+from scns_conductor.statements.end_requests import END_WITH_NODE
 from scns_conductor.statements.ends import JobEnd, commit_ends
+from scns_conductor.statements.silent_nodes import (
+    DOWN_BUT_HOLDING,
+    JOBS_ON_NODES,
+    MARK_SILENT,
+    OVERDUE_BUT_LOCKED,
+    UNCLAIMED_ON_ABSENT_NODES,
+)
 from scns_conductor.worker.scheduler.locked_rows import lock_free_jobs
-
-# UNKNOWN 的有过心跳：代理正常停下之后，隔了这么久还没有回来。
-_OVERDUE = "state IN ('UP', 'UNKNOWN') AND last_heartbeat < clock_timestamp() - make_interval(secs => :timeout)"
-# 行被别的会话锁着的，心跳写不进去，不能说它失联；刚放开的（spared）也给它写的工夫。
-_SILENT = sa.text(
-    "UPDATE nodes SET state = 'DOWN', reason = 'Not responding', reason_user = 'scheduler', "
-    f"reason_time = clock_timestamp() WHERE name IN (SELECT name FROM nodes WHERE {_OVERDUE} "
-    "AND name <> ALL(CAST(:spared AS text[])) ORDER BY name FOR NO KEY UPDATE SKIP LOCKED) RETURNING name"
-)
-_LEFT_UP = sa.text(f"SELECT name FROM nodes WHERE {_OVERDUE} AND name <> ALL(CAST(:spared AS text[]))")
-# 已经下线、而分配还没有归还的：管理员下线的，或判失联时作业的行被锁着。
-_TAKEN_DOWN = sa.text(
-    "SELECT DISTINCT n.name, coalesce(n.reason_user = 'scheduler', false) AS silent "
-    "FROM nodes AS n JOIN resource_allocations AS a ON a.node_name = n.name "
-    "WHERE n.state = 'DOWN' AND a.released_at IS NULL"
-)
-# 代理停下了（失联、下线）的节点上，分配了、还没有认领的：脚本没有启动过。先锁住再看，与回来的代理认领不会都成；
-# 别人锁着的（多半正在认领）下次再看。
-_UNCLAIMED = sa.text(
-    """
-    SELECT a.job_id, a.restart_count, a.node_name
-    FROM resource_allocations AS a JOIN jobs AS j USING (job_id) LEFT JOIN nodes AS n ON n.name = a.node_name
-    -- 没有这个节点了：放上去的同时它被删掉。
-    WHERE coalesce(n.state, 'DOWN') <> 'UP' AND a.released_at IS NULL AND a.claimed_at IS NULL AND a.node_index = 0
-      AND a.restart_count = j.restart_count AND j.state = 'RUNNING' AND NOT j.interactive
-    ORDER BY a.job_id FOR UPDATE OF j, a SKIP LOCKED
-    """
-)
-_VICTIMS = sa.text(
-    """
-    SELECT DISTINCT ON (a.job_id) a.job_id, a.restart_count, a.node_name, j.batch_host, j.node_list, j.requeue,
-      j.allocated_nodes > 1 AND coalesce(b.state = 'UP', false) AS batch_host_lives
-    FROM resource_allocations AS a JOIN jobs AS j USING (job_id) LEFT JOIN nodes AS b ON b.name = j.batch_host
-    WHERE a.node_name = ANY(:names) AND a.released_at IS NULL AND a.restart_count = j.restart_count
-    ORDER BY a.job_id, a.node_index
-    """
-)
-_ASK_TO_END = sa.text(
-    "UPDATE jobs SET requested_end_state = CASE WHEN requeue AND NOT interactive THEN 'PENDING' ELSE 'NODE_FAIL' END, "
-    "requested_end_reason = :reason, requested_end_actor = 'scheduler' "
-    "WHERE job_id = :job_id AND restart_count = :restart_count AND state IN ('RUNNING', 'SUSPENDED') "
-    "AND requested_end_state IS NULL"
-)
 
 
 def take_back_unclaimed(connection: Connection) -> dict[str, list[int]]:
@@ -73,7 +37,7 @@ def take_back_unclaimed(connection: Connection) -> dict[str, list[int]]:
             "scheduler",
             message=f"节点 {row.node_name} 不在了，作业还没有启动",
         )
-        for row in connection.execute(_UNCLAIMED).all()
+        for row in connection.execute(UNCLAIMED_ON_ABSENT_NODES).all()
     ]
     to_sync: dict[str, list[int]] = {}
     for ended in commit_ends(connection, ends):
@@ -98,11 +62,11 @@ class SilentNodes:
 def fail_silent_nodes(connection: Connection, timeout_s: float, spared: Sequence[str] = ()) -> SilentNodes:
     """在调用者的事务里执行；事务提交之后，调用者应给 to_sync 里的节点发 sync。spared 的节点不判失联。"""
     values = {"timeout": timeout_s, "spared": list(spared)}
-    names = list(connection.scalars(_SILENT, values))
+    names = list(connection.scalars(MARK_SILENT, values))
     silent = SilentNodes(names, take_back_unclaimed(connection))
-    silent.locked_nodes.extend(connection.scalars(_LEFT_UP, values))
+    silent.locked_nodes.extend(connection.scalars(OVERDUE_BUT_LOCKED, values))
     lost = set(silent.names)
-    for row in connection.execute(_TAKEN_DOWN).all():
+    for row in connection.execute(DOWN_BUT_HOLDING).all():
         if row.name not in lost:
             silent.names.append(row.name)
         if row.silent:
@@ -110,7 +74,7 @@ def fail_silent_nodes(connection: Connection, timeout_s: float, spared: Sequence
     if not silent.names:
         return silent
     ends = []
-    victims = connection.execute(_VICTIMS, {"names": silent.names}).all()
+    victims = connection.execute(JOBS_ON_NODES, {"names": silent.names}).all()
     free = lock_free_jobs(connection, {victim.job_id for victim in victims})
     for victim in victims:
         if victim.job_id not in free:
@@ -123,7 +87,7 @@ def fail_silent_nodes(connection: Connection, timeout_s: float, spared: Sequence
             silent.to_sync.setdefault(victim.node_name, []).append(victim.job_id)
         if victim.batch_host_lives:
             connection.execute(
-                _ASK_TO_END, {"job_id": victim.job_id, "restart_count": victim.restart_count, "reason": reason}
+                END_WITH_NODE, {"job_id": victim.job_id, "restart_count": victim.restart_count, "reason": reason}
             )
             silent.to_sync.setdefault(victim.batch_host, []).append(victim.job_id)
             continue

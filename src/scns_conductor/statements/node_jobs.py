@@ -1,0 +1,50 @@
+"""节点上的作业：持有的分配、进程号、用量。"""
+
+import sqlalchemy as sa
+
+from scns_conductor.statements.conditions import ACTIVE, LAUNCH_ID
+
+# 记下运行中的作业的进程号。
+RECORD_PROCESSES = sa.text(
+    f"""
+    WITH running AS (
+      SELECT * FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:pid AS integer[]))
+      AS r(job_id, attempt, pid)
+    ),
+    allocation AS (
+      UPDATE resource_allocations AS a SET process_id = r.pid FROM running AS r
+      WHERE a.job_id = r.job_id AND a.restart_count = r.attempt AND a.node_name = :node AND a.released_at IS NULL
+    )
+    UPDATE jobs AS j SET process_id = r.pid FROM running AS r
+    WHERE j.job_id = r.job_id AND j.restart_count = r.attempt AND j.state IN {ACTIVE}
+    """
+)
+# 采样值只增不减：进程退出后采样会变小，最终值在结束时写。
+RECORD_USAGE = sa.text(
+    f"""
+    UPDATE jobs AS j SET
+      cpu_user_s = greatest(j.cpu_user_s, u.user_s), cpu_system_s = greatest(j.cpu_system_s, u.system_s),
+      max_rss_kb = greatest(j.max_rss_kb, u.max_rss_kb), read_bytes = greatest(j.read_bytes, u.read_bytes),
+      written_bytes = greatest(j.written_bytes, u.written_bytes)
+    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:user_s AS double precision[]),
+      CAST(:system_s AS double precision[]), CAST(:max_rss_kb AS bigint[]), CAST(:read_bytes AS bigint[]),
+      CAST(:written_bytes AS bigint[]))
+      AS u(job_id, attempt, user_s, system_s, max_rss_kb, read_bytes, written_bytes)
+    WHERE j.job_id = u.job_id AND j.restart_count = u.attempt AND j.state IN {ACTIVE}
+    """
+)
+# 一个节点尚未释放的分配，与作业此刻的状态、要求的去向。
+HELD_ALLOCATIONS = sa.text(
+    f"""
+    SELECT a.allocation_id, a.job_id, a.restart_count, j.restart_count AS current_attempt, a.node_index,
+      a.claimed_at IS NOT NULL AS claimed, j.state, j.requested_end_state, j.requested_end_reason,
+      j.requested_end_grace, j.time_limit,
+      a.cpu_ids, a.gres_ids,
+      coalesce(a.claimed_at < to_timestamp(:boot_time), false) AS claimed_before_boot,
+      {LAUNCH_ID} AS launch_id
+    FROM resource_allocations AS a JOIN jobs AS j ON j.job_id = a.job_id
+    WHERE a.node_name = :node AND a.released_at IS NULL
+      AND (CAST(:job_ids AS bigint[]) IS NULL OR a.job_id = ANY(CAST(:job_ids AS bigint[])))
+    ORDER BY a.allocation_id
+    """
+)

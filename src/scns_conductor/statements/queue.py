@@ -1,0 +1,62 @@
+"""调度器装进记忆的：节点、分区、预留、排队与运行的作业。"""
+
+import sqlalchemy as sa
+
+# 节点的资源与能不能放作业；:names 为空是全部。
+SCHEDULABLE_NODES = sa.text(
+    "SELECT name, cpus, memory, gres, features, weight, topology, temporary_disk, state = 'UP' AND NOT drain AS usable "
+    "FROM nodes WHERE CAST(:names AS text[]) IS NULL OR name = ANY(CAST(:names AS text[]))"
+)
+# 全部分区。
+ALL_PARTITIONS = sa.text("SELECT * FROM partitions")
+# 全部预留。
+ALL_RESERVATIONS = sa.text("SELECT * FROM reservations")
+# 占着资源的作业与它们在各节点上的份额；:job_ids 为空是全部。
+RUNNING_SHARES = sa.text(
+    """
+    SELECT j.job_id, j.array_job_id, j.partition, j.reservation, j.licenses, j.time_limit, j.account, j.user_name,
+      j.qos,
+      extract(epoch FROM j.start_time)::float8 AS start_time, j.suspended_s,
+      j.requested_end_state IS NOT NULL AS ending, j.state = 'SUSPENDED' AS suspended,
+      a.node_name, a.cpus, a.lent_cpus, a.memory, a.gres, a.tasks
+    FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
+    WHERE a.released_at IS NULL AND (CAST(:job_ids AS bigint[]) IS NULL OR j.job_id = ANY(CAST(:job_ids AS bigint[])))
+    ORDER BY j.job_id, a.node_index
+    """
+)
+# 排队的作业与它们的版本。
+PENDING_REVISIONS = sa.text("SELECT job_id, revision FROM jobs WHERE state = 'PENDING'")
+# 排队的作业的个数与校验和。
+PENDING_CHECKSUM = sa.text(
+    "SELECT count(*), coalesce(sum(job_id * (revision + 1)), 0)::bigint FROM jobs WHERE state = 'PENDING'".replace(
+        "::", r"\:\:"
+    )
+)
+# 放得久了的多半是行被锁着，取不走：不等它。
+JOBS_IN_INBOX = sa.text(
+    "SELECT DISTINCT unnest(job_ids) FROM scheduler_inbox WHERE kind IN ('jobs', 'ended') "
+    "AND created_at > clock_timestamp() - interval '5 seconds'"
+)
+# 占着资源的作业号。
+JOBS_HOLDING = sa.text("SELECT DISTINCT job_id FROM resource_allocations WHERE released_at IS NULL")
+# 作业怎样称呼：谁的，数组任务写成 12_3。
+JOB_LABELS = sa.text(
+    "SELECT job_id, user_name, CASE WHEN array_task_id IS NULL THEN CAST(job_id AS text) "
+    "ELSE concat(array_job_id, '_', array_task_id) END AS label "
+    "FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))"
+)
+
+
+def pending_jobs(columns: str) -> sa.TextClause:
+    """全部排队的作业的 columns（逗号分隔的 SQL 表达式），按作业号。"""
+    return sa.text(f"SELECT {columns} FROM jobs WHERE state = 'PENDING' ORDER BY job_id".replace("::", r"\:\:"))
+
+
+def jobs_of(columns: str) -> sa.TextClause:
+    """这些作业的 columns，不论状态。"""
+    return sa.text(f"SELECT {columns} FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))".replace("::", r"\:\:"))
+
+
+def pending_job(columns: str) -> sa.TextClause:
+    """一个排队的作业的 columns；不在排队就没有行。"""
+    return sa.text(f"SELECT {columns} FROM jobs WHERE job_id = :job_id AND state = 'PENDING'".replace("::", r"\:\:"))
