@@ -18,6 +18,7 @@ from scns_conductor.core.states import JobState
 from scns_conductor.statements.ends import Ended, JobEnd, OutputTail, commit_ends
 from scns_conductor.worker.agent.database_faults import is_passing, reason_of
 from scns_conductor.worker.agent.dead_letters import DeadLetters
+from scns_conductor.worker.agent.end_causes import end_cause
 from scns_conductor.worker.agent.end_preparation import EndPreparation, Prepared
 from scns_conductor.worker.host.user_files import read_range
 from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS
@@ -35,23 +36,6 @@ DATA_ERRORS = (sa.exc.SQLAlchemyError, KeyError, TypeError, ValueError)
 
 logger = logging.getLogger(__name__)
 
-# 牧守进程的原因 -> 状态与能否重新排队；exit 另看退出码。有人要求过去向的，以数据库里的要求为准。
-_OUTCOMES: dict[str, tuple[JobState, bool]] = {
-    "timeout": (JobState.TIMEOUT, False),
-    "oom": (JobState.OUT_OF_MEMORY, False),
-    "killed": (JobState.FAILED, False),
-    "cancel": (JobState.CANCELLED, False),
-    "preempt": (JobState.PREEMPTED, False),
-    "deadline": (JobState.DEADLINE, False),
-    "requeue": (JobState.CANCELLED, True),
-    "shutdown": (JobState.CANCELLED, True),
-    "stale": (JobState.CANCELLED, False),
-    # 还没有启动，节点交还：从来没有跑过，不许重新排队的也回到队列。
-    "give_back": (JobState.PENDING, False),
-    "unseen": (JobState.NODE_FAIL, True),
-    "reboot": (JobState.NODE_FAIL, True),
-}
-
 
 def end_age_s(end: dict[str, Any], *, boot_id: str, boot_now: float) -> float | None:
     """结束距今多少秒；按开机秒数算，不受校时影响。重启过机器的无从得知，返回 None。"""
@@ -62,27 +46,20 @@ def end_age_s(end: dict[str, Any], *, boot_id: str, boot_now: float) -> float | 
 
 def job_end(end: dict[str, Any], *, actor: str, end_time: float | None, outputs: Sequence[OutputTail]) -> JobEnd:
     """一条结束记录 -> 数据库里的结束。end_time 是数据库时钟下的 Unix 秒，None 表示现在。"""
-    cause, status, number = end["cause"], end.get("exit_status"), end.get("exit_signal")
-    if cause == "exit":
-        state, requeue = (JobState.FAILED if status or number else JobState.COMPLETED), False
-    elif cause == "launch_failed":
-        on_node = bool(end.get("on_node"))
-        state, requeue = (JobState.NODE_FAIL if on_node else JobState.FAILED), on_node
-    else:
-        state, requeue = _OUTCOMES.get(cause, (JobState.FAILED, False))
+    cause, found = end["cause"], end_cause(end)
     usage = end.get("usage") or {}
     return JobEnd(
         job_id=end["job_id"],
         restart_count=end["attempt"],
         launch_id=end.get("launch_id"),
-        state=state,
-        cause="node_fail" if state is JobState.NODE_FAIL and cause != "launch_failed" else cause,
+        state=found.job,
+        cause="node_fail" if found.job is JobState.NODE_FAIL and cause != "launch_failed" else cause,
         actor=actor,
         end_time=end_time,
-        exit_status=status,
-        exit_signal=number,
+        exit_status=end.get("exit_status"),
+        exit_signal=end.get("exit_signal"),
         message=clean_text(end.get("message")),
-        requeue_if_allowed=requeue,
+        requeue_if_allowed=found.requeues,
         hold=bool(end.get("hold")),
         cpu_user_s=usage.get("user_s"),
         cpu_system_s=usage.get("system_s"),

@@ -21,6 +21,7 @@ from scns_conductor.statements.claims import (
 from scns_conductor.statements.node_jobs import RECORD_PROCESSES, RECORD_USAGE
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.database_memory import DatabaseMemory
+from scns_conductor.worker.agent.end_causes import cause_of_request
 from scns_conductor.worker.agent.finisher import Finisher, own_end
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.agent.output_folders import OutputFolders
@@ -56,7 +57,6 @@ CARDS_WAIT_S = 60.0
 KEPT_REASON = "有不属于现在的数据库的作业还在运行（foreign_jobs = keep），它们都结束后自动恢复"
 # 牧守进程那里至多排着几批启动，再加正在启动的一批。
 IN_FLIGHT_MOST = 1
-_CANCEL_CAUSES = {"PREEMPTED": "preempt", "DEADLINE": "deadline", "PENDING": "requeue"}
 
 logger = logging.getLogger(__name__)
 
@@ -388,7 +388,7 @@ class JobControl:
             self._send([spec for owner, spec in unsent.items() if owner in wanted and owner not in known])
 
     def _end_unstarted(self, job_id: int, attempt: int, requested: str, launch_id: int | None) -> None:
-        cause = _CANCEL_CAUSES.get(requested, "cancel")
+        cause = cause_of_request(requested)
         self._finisher.put([own_end(job_id, attempt, cause, None, boot_id=self._boot_id, launch_id=launch_id)])
 
     # ---- 核对 ----

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.node_jobs import HELD_ALLOCATIONS
+from scns_conductor.worker.agent.end_causes import cause_of_request
 from scns_conductor.worker.wire.launch_spec import split_key
 
 
@@ -128,7 +129,6 @@ Action = Launch | Abandon | Kill | Lost | Suspend | Resume | SetTimeLimit
 
 # 不属于本节点的：这个原因杀掉的要等它们都死了，节点才算恢复。
 STALE = "stale"
-_KILL_CAUSES = {"CANCELLED": "cancel", "PREEMPTED": "preempt", "DEADLINE": "deadline", "PENDING": "requeue"}
 
 
 def held_allocations(
@@ -203,7 +203,7 @@ def _decide_one(row: HeldAllocation, tasks: list[RunningTask], ended: bool, prep
     if row.requested_end_state is not None:
         if all(task.cause is not None for task in tasks):
             return []
-        cause = _KILL_CAUSES.get(row.requested_end_state, "cancel")
+        cause = cause_of_request(row.requested_end_state)
         grace_s = None if row.requested_end_grace is None else float(row.requested_end_grace)
         return [Kill(row.job_id, row.restart_count, cause, row.requested_end_reason, grace_s, launch_id)]
     actions: list[Action] = []

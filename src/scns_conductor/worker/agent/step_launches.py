@@ -25,6 +25,7 @@ from scns_conductor.statements.end_requests import allocation_release
 from scns_conductor.statements.inbox import inbox_insert, notify_inbox
 from scns_conductor.statements.job_steps import RAISE_DERIVED_EXIT_STATUS, RECORD_STEP_ENDS, RECORD_STEP_SAMPLES
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
+from scns_conductor.worker.agent.end_causes import end_cause
 from scns_conductor.worker.agent.finisher import clean_text
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.agent.shepherd_client import SOURCE_ROOT
@@ -39,16 +40,6 @@ DEFAULT_STDOUT = "slurm-%j.%s.out"
 STREAMS = ("stdin", "stdout", "stderr")
 
 logger = logging.getLogger(__name__)
-
-# 牧守进程的原因 -> 状态；exit 另看退出码，别的（launch_failed）是 FAILED。
-_STATES = {
-    "exit": None,
-    "timeout": "TIMEOUT",
-    "oom": "OUT_OF_MEMORY",
-    "unseen": "NODE_FAIL",
-    "reboot": "NODE_FAIL",
-    **dict.fromkeys(("killed", "cancel", "stale", "preempt", "deadline", "requeue", "shutdown"), "CANCELLED"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +180,7 @@ class JobSteps:
             "job_id": [end["job_id"] for end in steps],
             "attempt": [end["attempt"] for end in steps],
             "step_id": [int(end["step"]) for end in steps],
-            "state": [_state(end) for end in steps],
+            "state": [end_cause(end).step.value for end in steps],
             "exit_status": [_status(end) for end in steps],
             "exit_signal": [end.get("exit_signal") or 0 for end in steps],
             "user_s": [usage.get("user_s") or 0.0 for usage in usages],
@@ -262,11 +253,6 @@ class JobSteps:
 
     def _file(self, job_id: int, attempt: int, step_id: int) -> str:
         return str(self._context.script_dir / f"step_{self._node}_{job_id}.{attempt}.{step_id}")
-
-
-def _state(end: dict[str, Any]) -> str:
-    known = _STATES.get(end["cause"], "FAILED")
-    return known or ("FAILED" if end.get("exit_status") or end.get("exit_signal") else "COMPLETED")
 
 
 def _status(end: dict[str, Any]) -> int:
