@@ -12,7 +12,7 @@ UP_OPTIONS := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 SEED ?= 1
 JOBS ?= 2000
 WORKERS ?= 3
-PYTEST = $(PY) -m pytest --ignore=tests/compat
+PYTEST = $(PY) -m pytest --ignore=tests/compat --ignore=tests/production
 
 # 安装完才写的标记：没有变化时第二次 make 立即开始干正事，装到一半失败会从头再来。
 LOCAL_STAMP := $(VENV)/.installed-local
@@ -20,7 +20,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 COMPAT_STAMP := $(VENV)/.installed-compat
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo up down test coverage lint format openapi bench chaos test-compat clean
+.PHONY: help demo up down test coverage lint format openapi bench chaos test-compat test-production deb clean
 
 help: ## 列出全部命令
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -91,6 +91,12 @@ chaos: $(DEV_STAMP) ## 混沌测试：make chaos SEED=7 JOBS=2000
 
 test-compat: $(COMPAT_STAMP) ## 用真实的 Slurm 客户端验证兼容性
 	@$(PY) -m pytest tests/compat $(ARGS)
+
+deb: $(DEV_STAMP) ## 造 Debian 的软件包，在 dist/ 里
+	@packaging/build_deb.sh dist $(PY)
+
+test-production: $(DEV_STAMP) ## 照部署页在几台真的（容器里的）Debian 机器上装起来（要 root 与 podman、mmdebstrap）
+	@$(PY) -m pytest tests/production $(ARGS)
 
 clean: ## 删除虚拟环境与缓存（不碰数据目录）
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov
