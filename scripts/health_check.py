@@ -27,8 +27,9 @@ from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.schema_version import mismatch_text, schema_version, wanted_version
 from scns_conductor.core.settings import Settings, current_user_name, load_settings
 from scns_conductor.core.tokens import issue_token
-from scns_conductor.services.server_facts import SELECT_FACTS, database_report
+from scns_conductor.services.server_facts import database_report
 from scns_conductor.statements.leadership import leader_select
+from scns_conductor.statements.server_facts import SERVER_FACTS
 
 DEEP_WAIT_S = 60.0
 DATABASE, SCHEMA, VALKEY, LEADER, NODES, API, JOB = 1, 2, 3, 4, 5, 6, 7
@@ -41,7 +42,7 @@ class Unhealthy(Exception):
 def check_database(settings: Settings) -> str:
     """连得上，够新，可写；设置不够好的只提醒，不算不好。"""
     try:
-        facts = _one(settings, SELECT_FACTS)
+        facts = _one(settings, SERVER_FACTS)
         nodes = _one(settings, sa.text("SELECT to_regclass('nodes') AS found"))
         counted = _one(settings, sa.text("SELECT count(*) AS nodes FROM nodes")) if nodes and nodes.found else None
     except sa.exc.DBAPIError as error:
@@ -114,7 +115,7 @@ def check_api(settings: Settings) -> str:
         raise Unhealthy(f"{url} 没有就绪：{_refusal(error)}") from error
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise Unhealthy(f"{url} 不应答：{error}；API 在别处就设 SCNS_URL，这台机器上没有就加 --skip-api") from error
-    facts = _one(settings, SELECT_FACTS)
+    facts = _one(settings, SERVER_FACTS)
     if facts is None or found.get("checks", {}).get("database", {}).get("instance") != facts.instance:
         raise Unhealthy(f"{url} 是别的系统：它连的不是 SCNS_DATABASE_URL 这个数据库；用 SCNS_URL 指明自己的 API")
     return url

@@ -134,12 +134,12 @@ def deployed_system(
     )
     processes = []
     try:
-        for module in (
-            "scns_conductor.api",
-            "scns_conductor.worker.scheduler.process",
-            "scns_conductor.worker.agent.process",
+        for name, module in (
+            ("api", "scns_conductor.api"),
+            ("scheduler", "scns_conductor.worker.scheduler.process"),
+            ("agent", "scns_conductor.worker.agent.process"),
         ):
-            with open(folder / f"{module.rpartition('.')[2]}.log", "ab") as log:
+            with open(folder / f"{name}.log", "ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, "-m", module], env=environment, stdout=log, stderr=log,
                     stdin=subprocess.DEVNULL, cwd=folder,

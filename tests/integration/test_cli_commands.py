@@ -135,7 +135,9 @@ def test_partitions_are_made_changed_and_deleted(running_system: RunningSystem) 
     assert "1-00:00:00" in scns(running_system, "partitions").stdout
     assert parsed(running_system, "partitions", "update", "trial", "state=down")["state"] == "DOWN"
     scns(running_system, "partitions", "delete", "trial")
-    assert [each["name"] for each in parsed(running_system, "partitions")["partitions"]] == ["main"]
+    names = [each["name"] for each in parsed(running_system, "partitions")["partitions"]]
+    assert "main" in names
+    assert "trial" not in names
 
 
 def test_health_says_ready(running_system: RunningSystem) -> None:

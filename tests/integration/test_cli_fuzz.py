@@ -66,8 +66,9 @@ class Command:
 def slurm_options(name: str) -> tuple[tuple[str, bool], ...]:
     """模块里各张选项表的全部选项。"""
     found: dict[str, bool] = {}
-    modules = [SLURM_COMMANDS[name], *(["batch_options"] if name in ("sbatch", "salloc") else [])]
-    modules += ["srun_options"] if name == "srun" else []
+    modules = [f"{SLURM_COMMANDS[name]}.{name}"]
+    modules += ["submit.batch_options"] if name in ("sbatch", "salloc") else []
+    modules += ["step.srun_options"] if name == "srun" else []
     for module in modules:
         for value in vars(importlib.import_module(f"scns_conductor.slurm.{module}")).values():
             if isinstance(value, list | tuple):

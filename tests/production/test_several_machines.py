@@ -81,7 +81,7 @@ def test_jobs_run_as_their_users_on_the_nodes(cluster: dict[str, Machine]) -> No
 
 
 def test_commands_inside_a_job_find_the_api(cluster: dict[str, Machine]) -> None:
-    said = cluster["head"].run("runuser -l alice -c 'echo \"scns jobs\" | scns submit --wait --name inside -'")
+    said = cluster["head"].run("runuser -l alice -c 'echo \"scns jobs\" | scns submit --wait --job-name inside -'")
     assert re.search(r"inside\s+alice\s+RUNNING", said)
 
 

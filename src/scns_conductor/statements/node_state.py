@@ -31,9 +31,7 @@ NODE_OF_OTHER_MODE = sa.text(
     """
 )
 # 牧守进程换过之后，节点约束得了什么。
-RECORD_CONTAINMENT = sa.text(
-    "UPDATE nodes SET containment = containment || CAST(:containment AS jsonb) WHERE name = :name"
-)
+RECORD_CONTAINMENT = sa.text("UPDATE nodes SET containment = CAST(:containment AS jsonb) WHERE name = :name")
 # 管理员亲手下线的（reason_user 是人）不自动回来；代理与调度器标的，回来了就撤销。
 MARK_UP = sa.text(
     """

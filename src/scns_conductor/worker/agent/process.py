@@ -216,7 +216,7 @@ class Agent:
                 return False
             self._attach()
             self._commands.put(lambda: self._control.sync(None))
-            self._commands.put(lambda: record_containment(self._engine, self._node, self._capabilities))
+            self._commands.put(lambda: record_containment(self._engine, self._settings, self._capabilities))
             return False
         except ShepherdError as error:
             logger.error("shepherd_refused", extra={"node": self._node, "code": error.code, "error": str(error)})

@@ -52,7 +52,7 @@ def register_node(
         "agent_version": __version__,
         "architecture": inventory.architecture,
         "operating_system": inventory.operating_system,
-        "containment": json.dumps({**containment, "single_user": settings.single_user}),
+        "containment": _containment(settings, containment),
         "beat": beat,
     }
     try:
@@ -62,10 +62,15 @@ def register_node(
         return _register(engine, {**values, "keep_gres": True})
 
 
-def record_containment(engine: Engine, node_name: str, containment: dict[str, Any]) -> None:
+def record_containment(engine: Engine, settings: Settings, containment: dict[str, Any]) -> None:
     """牧守进程换过一个：它约束得了什么也许变了。"""
+    values = {"name": settings.node_name, "containment": _containment(settings, containment)}
     with engine.begin() as connection:
-        connection.execute(RECORD_CONTAINMENT, {"name": node_name, "containment": json.dumps(containment)})
+        connection.execute(RECORD_CONTAINMENT, values)
+
+
+def _containment(settings: Settings, capabilities: dict[str, Any]) -> str:
+    return json.dumps({**capabilities, "single_user": settings.single_user})
 
 
 def _require_one_mode(engine: Engine, settings: Settings) -> None:
