@@ -154,6 +154,7 @@ class NetworkYard:
             "SCNS_NODE_TIMEOUT_S": "4",
             "SCNS_RECONCILE_INTERVAL_S": "1",
             "SCNS_KILL_WAIT_S": "2",
+            "SCNS_ALLOW_ROOT_JOBS": "true",
         }
         settings = Settings(
             database_url=self.environment["SCNS_DATABASE_URL"], data_dir=self.folder / "main", jwt_key_file=key
@@ -183,7 +184,6 @@ class NetworkYard:
             "SCNS_SCRIPT_DIR": str(folder / "scripts"),
             "SCNS_NODE_CPUS": "4",
             "SCNS_NODE_MEMORY": "8G",
-            "SCNS_ALLOW_ROOT_JOBS": "true",
             "SCNS_URL": self.url,
             "HOME": str(folder),
         }

@@ -115,7 +115,7 @@ class NodeYard:
             Share(node, cpus, share.get("memory", 0), share.get("gres", {}), share.get("tasks", 1)) for node in nodes
         )
         with self.engine.begin() as connection:
-            epoch = connection.execute(sa.text("SELECT epoch FROM scheduler_leader")).scalar_one()
+            epoch = connection.execute(sa.text("SELECT epoch FROM scheduler_leader FOR SHARE")).scalar_one()
             revision = connection.execute(
                 sa.text("SELECT revision FROM jobs WHERE job_id = :job_id"), {"job_id": job_id}
             ).scalar_one()

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from node_yard import NodeYard
+from shepherd_yard import wait_until
 
 from scns_conductor.core.settings import Settings
 
@@ -31,6 +32,12 @@ class Dump:
 
     def restore(self) -> None:
         tool("pg_restore", "--clean", "--if-exists", "--single-transaction", "-d", self._url, str(self.path))
+
+
+def a_heartbeat_passes(yard: NodeYard) -> None:
+    """备份与恢复之间至少隔一次心跳：更近的没有痕迹可寻（进程仍靠启动的标识分清）。"""
+    beat = yard.node()["beat"]
+    wait_until(lambda: yard.node()["beat"] > beat + 1, "一次心跳")
 
 
 def old_jobs(yard: NodeYard, count: int = 3) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from node_yard import NodeYard
-from restore_yard import Dump, old_jobs, pid_of
+from restore_yard import Dump, a_heartbeat_passes, old_jobs, pid_of
 from shepherd_yard import alive, wait_until
 
 from scns_conductor.core.settings import Settings
@@ -80,6 +80,7 @@ def test_a_restore_is_noticed_and_every_job_is_told_apart(
     old_pending = int((yard.output / f"run_{pending}").read_text())
     unknown = old_jobs(yard)
     pids = [pid_of(yard, job_id) for job_id in unknown]
+    a_heartbeat_passes(yard)
     if not agent_up:
         yard.kill_agent()
     dump.restore()
@@ -118,6 +119,7 @@ def test_jobs_that_ended_after_the_backup_are_told_the_truth(
     dump = Dump(settings, tmp_path / "dump")
     (yard.output / "go").touch()
     assert yard.ended(job_id)["exit_status"] == 7
+    a_heartbeat_passes(yard)
     dump.restore()
     job = yard.ended(job_id)
     assert job["state"] == "NODE_FAIL"
@@ -132,6 +134,7 @@ def test_an_end_that_waited_out_the_restore_ends_nobody_else(
     dump = Dump(settings, tmp_path / "dump")
     old = yard.run(WAITS)
     yard.exists(f"old_{old}")
+    a_heartbeat_passes(yard)
     yard.kill_agent()
     (yard.output / "go").touch()
     wait_until(lambda: not alive(pid_of(yard, old)), "旧作业结束")
@@ -157,9 +160,7 @@ def test_kept_strangers_drain_the_node_until_they_end(yard: NodeYard, settings: 
     yard.start(job_id)
     yard.exists(f"old_{job_id}")
     old_pid = pid_of(yard, job_id)
-    # 备份与恢复之间至少隔一次心跳：更近的没有痕迹可寻（进程仍靠启动的标识分清）。
-    beat = yard.node()["beat"]
-    wait_until(lambda: yard.node()["beat"] > beat + 1, "一次心跳")
+    a_heartbeat_passes(yard)
     dump.restore()
     noticed(yard, before)
     wait_until(lambda: yard.node()["drain"], "节点排空")
