@@ -249,6 +249,7 @@ def test_a_batch_an_old_shepherd_refuses_is_sent_one_by_one(yard: NodeYard, sett
             with contextlib.suppress(queue.Empty):
                 while True:
                     agent._commands.get_nowait()()
+            agent._control.settle()
             return bool(yard.job(jobs[1])["hold"])
 
         wait_until(held, "保留")
