@@ -2,7 +2,6 @@
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 
 from scns_conductor import migrations
 from scns_conductor.core.database import database_url
@@ -10,8 +9,7 @@ from scns_conductor.core.settings import Settings
 
 
 def connect(settings: Settings) -> "psycopg.Connection[tuple[object, ...]]":
-    url = sa.make_url(database_url(settings, "psycopg")).set(drivername="postgresql")
-    return psycopg.connect(url.render_as_string(hide_password=False), autocommit=True)
+    return psycopg.connect(database_url(settings), autocommit=True)
 
 
 def test_jobs_of_the_previous_version_survive(empty_settings: Settings) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
 from shepherd_yard import wait_until
 from sqlalchemy.engine import Engine
 
@@ -54,9 +56,9 @@ def test_what_is_retried_and_what_is_parked(engine: Engine, name: str) -> None:
 
 
 def test_no_connection_is_retried(settings: Settings) -> None:
-    url = database_url(settings, "psycopg").set(host="/nowhere", query={"host": "/nowhere"})
+    nowhere = settings.model_copy(update={"database_url": SecretStr("postgresql://scns@/scns?host=/nowhere")})
     with pytest.raises(sa.exc.OperationalError) as caught:
-        sa.create_engine(url).connect()
+        sync_engine(nowhere).connect()
     assert is_passing(caught.value)
 
 
@@ -66,7 +68,13 @@ def test_the_heartbeat_outlives_an_exhausted_pool(settings: Settings, engine: En
         connection.execute(
             sa.text("INSERT INTO nodes (name, address, cpus, memory, state) VALUES ('n1', 'n1', 1, 1, 'UP')")
         )
-    small = sa.create_engine(database_url(settings, "psycopg"), pool_size=1, max_overflow=0, pool_timeout=0.05)
+    small = sa.create_engine(
+        "postgresql+psycopg://",
+        connect_args=conninfo_to_dict(database_url(settings)),
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=0.05,
+    )
     beats: list[float] = []
     memory = DatabaseMemory(small, "n1", tmp_path / "database.seen")
     memory.open()

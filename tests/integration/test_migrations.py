@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from running_system import wait_until
 from scns_conductor import migrations
 from scns_conductor.api.app import build_app
-from scns_conductor.core.database import database_url
+from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
 
@@ -67,7 +67,7 @@ class Database:
     """一个库：按当时的结构填行，取出全部行。"""
 
     def __init__(self, settings: Settings) -> None:
-        self.engine = sa.create_engine(database_url(settings, "psycopg"), poolclass=sa.pool.NullPool)
+        self.engine = sync_engine(settings, lookups=False, limits=False, pooled=False)
 
     def tables(self) -> list[sa.Table]:
         found = sa.MetaData()

@@ -1,7 +1,6 @@
 """0008 -> 0009：已有的作业与预留一行不丢，新列是空的；降级再升级也行。"""
 
 import psycopg
-import sqlalchemy as sa
 
 from scns_conductor import migrations
 from scns_conductor.core.database import database_url
@@ -10,8 +9,7 @@ from scns_conductor.core.settings import Settings
 
 def test_jobs_and_reservations_of_the_previous_version_survive(empty_settings: Settings) -> None:
     migrations.upgrade(empty_settings, "0008")
-    url = sa.make_url(database_url(empty_settings, "psycopg")).set(drivername="postgresql")
-    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as database:
+    with psycopg.connect(database_url(empty_settings), autocommit=True) as database:
         database.execute(
             "INSERT INTO jobs (name, user_name, partition, current_working_directory, script) "
             "VALUES ('old', 'alice', 'p,q', '/', 'true')"

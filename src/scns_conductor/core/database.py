@@ -6,10 +6,12 @@
 
 import select
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import psycopg
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Engine, ExceptionContext, make_url
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from scns_conductor.core.errors import ServiceUnavailable, SettingsError
@@ -18,6 +20,14 @@ from scns_conductor.core.settings import Settings
 APPLICATION_NAME = "scns-conductor"
 # int4multirange 从 14 起才有。
 MINIMUM_VERSION = 14
+# 连一台主机至多等这么久（秒）；有几台的依次试。
+CONNECT_TIMEOUT_S = 5
+# 地址里的选项，asyncpg 与 libpq 意思相同的；其余的（keepalives 等）只归 libpq。
+_ASYNCPG_OPTIONS = frozenset(
+    {"host", "port", "user", "password", "dbname", "passfile", "target_session_attrs", "krbsrvname", "gsslib",
+     "options", "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation",
+     "ssl_min_protocol_version", "ssl_max_protocol_version"}
+)  # fmt: skip
 # 服务器怎样设都一样：每条会话自己设成这样。
 _SESSION = {
     # 语句都短；即时编译一条的时间够执行它几百遍（缺省的 jit=on 使调度慢一百倍）。
@@ -38,15 +48,30 @@ LOCK_TIMEOUT = "55P03"
 UNUSABLE_SESSION = frozenset({"25006", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"})
 
 
-def database_url(settings: Settings, driver: str) -> URL:
-    """设置里的地址换上 driver（psycopg 或 asyncpg）；写错时抛 SettingsError。"""
+def database_url(settings: Settings) -> str:
+    """设置里的地址，libpq 的写法：可以有几台主机（主机:端口,主机:端口）与 sslmode 等选项；写错时抛 SettingsError。"""
+    url = settings.database_url.get_secret_value()
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme.partition("+")[0] not in {"postgresql", "postgres"}:
+        raise SettingsError(f"SCNS_DATABASE_URL 必须是 postgresql://…，现在是 {scheme}://…")
+    # SQLAlchemy 的写法（postgresql+psycopg://）也认。
+    url = f"postgresql{separator}{rest}"
     try:
-        url = make_url(settings.database_url.get_secret_value())
-    except sa.exc.ArgumentError as error:
-        raise SettingsError("SCNS_DATABASE_URL 不是合法的数据库地址；例如 postgresql://用户:口令@主机/库") from error
-    if not url.drivername.startswith("postgres"):
-        raise SettingsError(f"SCNS_DATABASE_URL 必须是 postgresql://…，现在是 {url.drivername}://…")
-    return url.set(drivername=f"postgresql+{driver}")
+        conninfo_to_dict(url)
+        urlsplit(url)
+    except (psycopg.Error, ValueError) as error:
+        example = "postgresql://用户:口令@主机/库，几台主机写 主机:端口,主机:端口"
+        raise SettingsError(f"SCNS_DATABASE_URL 不是合法的数据库地址；例如 {example}") from error
+    if not separator:
+        raise SettingsError("SCNS_DATABASE_URL 要写成地址；例如 postgresql://用户:口令@主机/库")
+    return url
+
+
+def asyncpg_url(settings: Settings) -> str:
+    """同一个地址，去掉 asyncpg 不认识的选项（它会把它们当作服务器的设置发出去）。"""
+    parts = urlsplit(database_url(settings))
+    known = [(name, value) for name, value in parse_qsl(parts.query) if name in _ASYNCPG_OPTIONS]
+    return urlunsplit(parts._replace(query=urlencode(known)))
 
 
 def session_sql(settings: Settings, *, lookups: bool = False, limits: bool = True) -> str:
@@ -83,10 +108,11 @@ def sync_engine(
         else {"poolclass": sa.pool.NullPool}
     )
     engine = sa.create_engine(
-        database_url(settings, "psycopg"),
+        "postgresql+psycopg://",
         connect_args={
+            **conninfo_to_dict(database_url(settings)),
             "application_name": f"{APPLICATION_NAME}/{role}",
-            "connect_timeout": 5,
+            "connect_timeout": CONNECT_TIMEOUT_S,
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -109,11 +135,15 @@ def sync_engine(
 def async_engine(settings: Settings, **options: Any) -> AsyncEngine:
     """API 一侧的引擎（asyncpg）。"""
     engine = create_async_engine(
-        database_url(settings, "asyncpg"),
+        "postgresql+asyncpg://",
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_pool_size,
         pool_timeout=5,
-        connect_args={"timeout": 5, "server_settings": {"application_name": f"{APPLICATION_NAME}/api"}},
+        connect_args={
+            "dsn": asyncpg_url(settings),
+            "timeout": CONNECT_TIMEOUT_S,
+            "server_settings": {"application_name": f"{APPLICATION_NAME}/api"},
+        },
         **options,
     )
     statements = session_sql(settings)
@@ -129,9 +159,8 @@ def async_engine(settings: Settings, **options: Any) -> AsyncEngine:
 
 def direct_connection(settings: Settings, role: str) -> "psycopg.Connection[tuple[Any, ...]]":
     """不经引擎的一条自动提交的会话（混沌与性能测试用），设得与别的一样。"""
-    url = database_url(settings, "psycopg").set(drivername="postgresql").render_as_string(hide_password=False)
     connection = psycopg.connect(
-        url, autocommit=True, connect_timeout=10, application_name=f"{APPLICATION_NAME}/{role}"
+        database_url(settings), autocommit=True, connect_timeout=10, application_name=f"{APPLICATION_NAME}/{role}"
     )
     _prepare_session(connection, session_sql(settings))
     return connection

@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=default_data_dir, description="数据目录")
     database_url: SecretStr = Field(
         SecretStr("postgresql:///scns"),
-        description="PostgreSQL 的地址，postgresql://用户:口令@主机/库；套接字写 ?host=/目录",
+        description="PostgreSQL 的地址，postgresql://用户:口令@主机/库；套接字写 ?host=/目录，几台用逗号隔开",
     )
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="Redis 或 Valkey 的地址；套接字写 unix:///路径?db=0"

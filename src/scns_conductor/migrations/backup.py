@@ -138,10 +138,9 @@ def fitting_tools(server_major: int) -> list[Tools]:
 
 def connection_environment(settings: Settings) -> dict[str, str]:
     """工具怎样连上数据库；走环境变量，口令不出现在命令行里。"""
-    url = database_url(settings, "psycopg").set(drivername="postgresql").render_as_string(hide_password=False)
     options = psycopg.pq.Conninfo.get_defaults()
     names = {option.keyword.decode(): option.envvar.decode() for option in options if option.envvar}
-    words = {word: str(value) for word, value in conninfo_to_dict(url).items() if value is not None}
+    words = {word: str(value) for word, value in conninfo_to_dict(database_url(settings)).items() if value is not None}
     unknown = sorted(words.keys() - names.keys())
     if unknown:
         raise SettingsError(f"SCNS_DATABASE_URL 里的 {'、'.join(unknown)} 不能交给 pg_dump；请改用对应的 PG 环境变量")
@@ -152,9 +151,9 @@ def connection_environment(settings: Settings) -> dict[str, str]:
 @contextlib.contextmanager
 def _connected(settings: Settings) -> Iterator[sa.Connection]:
     engine = sa.create_engine(
-        database_url(settings, "psycopg"),
+        "postgresql+psycopg://",
         poolclass=sa.pool.NullPool,
-        connect_args={"application_name": f"{APPLICATION_NAME}/db"},
+        connect_args={**conninfo_to_dict(database_url(settings)), "application_name": f"{APPLICATION_NAME}/db"},
     )
     with engine.begin() as connection:
         yield connection
