@@ -158,6 +158,10 @@ class NodeYard:
         wait_until(path.exists, f"文件 {name}")
         return path
 
+    def written(self, name: str) -> str:
+        """作业写的文件的内容：文件先有，内容后到。"""
+        return str(wait_until(self.exists(name).read_text, f"文件 {name} 的内容"))
+
     def output_of(self, job_id: int, stream: str = "stdout") -> bytes | None:
         rows = self.query(
             "SELECT content FROM job_outputs WHERE job_id = :job_id AND stream = :stream ORDER BY restart_count DESC",

@@ -48,5 +48,6 @@ def old_jobs(yard: NodeYard, count: int = 3) -> list[int]:
     return jobs
 
 
-def pid_of(yard: NodeYard, job_id: int) -> int:
-    return int((yard.output / f"old_{job_id}").read_text())
+def pid_of(yard: NodeYard, job_id: int, name: str = "old") -> int:
+    """作业写在 old_作业号 里的进程号。"""
+    return int(yard.written(f"{name}_{job_id}"))

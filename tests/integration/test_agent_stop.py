@@ -62,7 +62,7 @@ def test_a_stopped_agent_is_announced_and_gets_no_new_jobs(scheduled: NodeYard) 
     yard = scheduled
     yard.start_agent()
     running = submit(yard, "echo $$ > pid.new; mv pid.new pid; while [ ! -e go ]; do sleep 0.02; done; exit 5\n")
-    pid = int(yard.exists("pid").read_text())
+    pid = int(yard.written("pid"))
     yard.kill_agent(number=signal.SIGTERM)
     node = yard.node()
     assert (node["state"], node["drain"], node["reason_user"]) == ("UNKNOWN", False, "agent@n1")
@@ -159,7 +159,7 @@ def test_a_stop_longer_than_the_timeout_is_a_node_failure(yard: NodeYard) -> Non
     scheduler = start_scheduler(yard, SCNS_NODE_TIMEOUT_S="2")
     try:
         job_id = submit(yard, "echo $$ >> pids; sleep 300\n")
-        first = int(wait_until(lambda: yard.exists("pids").read_text(), "进程号"))
+        first = int(wait_until(lambda: yard.written("pids"), "进程号"))
         yard.kill_agent(number=signal.SIGTERM)
         assert (yard.job(job_id)["state"], yard.node()["state"]) == ("RUNNING", "UNKNOWN")
         wait_until(lambda: yard.job(job_id)["state"] == "PENDING", "重新排队")
@@ -182,7 +182,7 @@ def test_restarting_an_agent_again_and_again_under_load_loses_and_fails_nothing(
         submit(yard, "echo $SLURM_JOB_ID >> long; while [ ! -e go ]; do sleep 0.05; done\n", requeue=False)
         for _ in range(4)
     ]
-    wait_until(lambda: len(yard.exists("long").read_text().split()) == len(long), "长的都在跑")
+    wait_until(lambda: len(yard.written("long").split()) == len(long), "长的都在跑")
     jobs: list[int] = []
     for _ in range(RESTARTS):
         jobs += [

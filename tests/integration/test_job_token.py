@@ -78,7 +78,7 @@ def api(yard: NodeYard) -> Iterator[Api]:
 def test_a_job_token_is_its_user_while_the_job_runs(yard: NodeYard, api: Api) -> None:
     theirs = yard.submit("echo 机密\n", user_name=OTHER)
     job_id = yard.run(SCRIPT, user_name=USER)
-    token = yard.exists("token").read_text().strip()
+    token = yard.written("token").strip()
     assert api.call(token, "GET", f"/jobs/{job_id}")[1]["user_name"] == USER
     assert api.call(token, "GET", f"/jobs/{job_id}/script")[0] == 200
     assert api.call(token, "GET", f"/jobs/{theirs}/script")[0] == 403
@@ -101,7 +101,7 @@ def test_a_job_token_is_its_user_while_the_job_runs(yard: NodeYard, api: Api) ->
 
 def test_a_token_cannot_be_guessed_moved_or_kept_over_a_requeue(yard: NodeYard, api: Api) -> None:
     job_id = yard.run(SCRIPT, user_name=USER)
-    token = yard.exists("token").read_text().strip()
+    token = yard.written("token").strip()
     stored = yard.query("SELECT token_digest FROM resource_allocations WHERE job_id = :job_id", job_id=job_id)[0]
     assert bytes(stored["token_digest"]).hex() not in token, "数据库里只有摘要"
     head, number, attempt, secret = token.split(".")
@@ -125,7 +125,7 @@ def test_a_token_cannot_be_guessed_moved_or_kept_over_a_requeue(yard: NodeYard, 
     (yard.output / "token").unlink()
     yard.execute("UPDATE jobs SET begin_time = NULL, eligible_time = now() WHERE job_id = :job_id", job_id=job_id)
     yard.start(job_id)
-    fresh = yard.exists("token").read_text().strip()
+    fresh = yard.written("token").strip()
     assert fresh != token
     assert api.call(fresh, "GET", f"/jobs/{job_id}")[0] == 200
     assert api.call(token, "GET", f"/jobs/{job_id}")[0] == 401
@@ -138,7 +138,7 @@ def test_a_single_user_job_gets_none(yard: NodeYard) -> None:
     job_id = yard.submit("echo [$SCNS_JOB_TOKEN] > single\n")
     yard.start(job_id, ["n2"])
     yard.ended(job_id)
-    assert yard.exists("single").read_text() == "[]\n"
+    assert yard.written("single") == "[]\n"
 
 
 def test_a_single_user_api_does_not_read_what_jobs_of_a_shared_node_link_to(yard: NodeYard, api: Api) -> None:
@@ -147,7 +147,7 @@ def test_a_single_user_api_does_not_read_what_jobs_of_a_shared_node_link_to(yard
     secret.write_text("机密的内容")
     secret.chmod(0o600)
     job_id = yard.run(f"ln -sf {secret} slurm-$SLURM_JOB_ID.out; {SCRIPT}", user_name=USER)
-    token = yard.exists("token").read_text().strip()
+    token = yard.written("token").strip()
     status, answer = api.call(token, "GET", f"/jobs/{job_id}/logs/stdout")
     assert "机密" not in str(answer), status
 
@@ -159,10 +159,10 @@ def test_a_process_from_before_a_restore_has_no_token(
     job_id = yard.submit(SCRIPT, user_name=USER)
     dump = Dump(settings, tmp_path / "dump")
     yard.start(job_id)
-    old = yard.exists("token").read_text().strip()
+    old = yard.written("token").strip()
     dump.restore()
     (yard.output / "token").unlink()
     yard.start(job_id)
-    fresh = yard.exists("token").read_text().strip()
+    fresh = yard.written("token").strip()
     wait_until(lambda: api.call(fresh, "GET", f"/jobs/{job_id}")[0] == 200, "新的令牌有用")
     assert api.call(old, "GET", f"/jobs/{job_id}")[0] == 401

@@ -362,7 +362,7 @@ def test_adopted_strays_do_not_pile_up_as_zombies(yard: NodeYard) -> None:
     yard.start_agent()
     job_id = yard.run("sleep 1000 & echo $! > child; while [ ! -e go ]; do sleep 0.02; done\n")
     wait_until(lambda: yard.job(job_id)["process_id"], "进程号")
-    child = int(yard.exists("child").read_text())
+    child = int(yard.written("child"))
     old = yard.shepherd_pid()
     os.kill(old, signal.SIGKILL)
     wait_until(lambda: yard.shepherd_pid() != old, "新的牧守进程")
@@ -379,7 +379,7 @@ def test_a_leader_that_ended_unrecorded_is_not_mistaken_for_its_escaped_child(ya
         "while [ ! -e go ]; do sleep 0.02; done; exit 3\n"
     )
     leader = wait_until(lambda: yard.job(job_id)["process_id"], "进程号")
-    child = int(yard.exists("child").read_text())
+    child = int(yard.written("child"))
     agent = yard.agents["n1"]
     agent.send_signal(signal.SIGSTOP)
     try:

@@ -39,7 +39,7 @@ def declare_silent(yard: NodeYard, node: str) -> None:
 
 
 def pid_of(yard: NodeYard, name: str = "pid") -> int:
-    return int(yard.exists(name).read_text())
+    return int(yard.written(name))
 
 
 SCRIPT = "echo $$ > pid.new; mv pid.new pid; echo $SLURM_JOB_ID.$SCNS_ATTEMPT >> runs; sleep 300\n"

@@ -92,7 +92,7 @@ def test_steps_of_a_finished_job_are_cancelled_on_every_node(yard: NodeYard) -> 
     all_claimed(yard)
     script = "echo $$ > pid$SLURM_PROCID.new; mv pid$SLURM_PROCID.new pid$SLURM_PROCID; exec sleep 300"
     launch(yard, job_id, {"n1": [0], "n2": [1]}, ["bash", "-c", script], step_id=1)
-    pids = [int(yard.exists(f"pid{rank}").read_text()) for rank in range(2)]
+    pids = [int(yard.written(f"pid{rank}")) for rank in range(2)]
     (yard.output / "go").touch()
     assert yard.ended(job_id)["state"] == "COMPLETED"
     wait_until(lambda: not any(alive(pid) for pid in pids), "作业步都结束")

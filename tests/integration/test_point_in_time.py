@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from node_yard import NodeYard
-from restore_yard import old_jobs, pid_of
+from restore_yard import a_heartbeat_passes, old_jobs, pid_of
 from shepherd_yard import alive, wait_until
 
 from scns_conductor import migrations
@@ -122,6 +122,7 @@ def test_a_database_recovered_to_a_point_in_time_is_noticed(server: Server, yard
     yard.exists(f"run_{pending}")
     later = old_jobs(yard)
     pids = [pid_of(yard, job_id) for job_id in later]
+    a_heartbeat_passes(yard)
     server.archived()
     yard.engine.dispose()
     server.rewind("before")

@@ -76,8 +76,7 @@ def test_a_restore_is_noticed_and_every_job_is_told_apart(
     before, fence = incarnation(yard), epoch(yard)
     dump = Dump(settings, tmp_path / "dump")
     yard.start(pending)
-    yard.exists(f"run_{pending}")
-    old_pending = int((yard.output / f"run_{pending}").read_text())
+    old_pending = pid_of(yard, pending, "run")
     unknown = old_jobs(yard)
     pids = [pid_of(yard, job_id) for job_id in unknown]
     a_heartbeat_passes(yard)

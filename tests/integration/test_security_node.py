@@ -79,7 +79,7 @@ print(os.getuid(), os.geteuid(), os.getgroups())
 
 def test_a_compromised_job_reaches_nothing_but_its_own(shared: NodeYard, engines_paths: tuple[str, str]) -> None:
     victim = shared.run("echo $$ > victim.new; mv victim.new victim; sleep 300\n", user_name=OTHER)
-    victim_pid = int(shared.exists("victim").read_text())
+    victim_pid = int(shared.written("victim"))
     scripts = shared.work / "n1" / "scripts"
     arguments = [
         str(shared.spool()),
