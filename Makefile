@@ -95,8 +95,8 @@ test-compat: $(COMPAT_STAMP) ## 用真实的 Slurm 客户端验证兼容性
 deb: $(DEV_STAMP) ## 造 Debian 的软件包，在 dist/ 里
 	@packaging/build_deb.sh dist $(PY)
 
-test-production: $(DEV_STAMP) ## 照部署页在几台真的（容器里的）Debian 机器上装起来（要 root 与 podman、mmdebstrap）
-	@$(PY) -m pytest tests/production $(ARGS)
+test-production: $(DEV_STAMP) ## 照部署页在几台真的（容器里的）Debian 机器上装起来（要 root、podman、mmdebstrap；第一次造镜像要几分钟）
+	@$(PY) -m pytest tests/production --timeout 1800 $(ARGS)
 
 clean: ## 删除虚拟环境与缓存（不碰数据目录）
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov
