@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import pytest
 
-from running_system import RunningSystem
+from running_system import RunningSystem, start_system
 from scns_conductor.cli.command_group import LazyGroup
 from scns_conductor.cli.main import COMMANDS as SCNS_COMMANDS
 from scns_conductor.cli.main import main as scns_main
@@ -161,6 +161,13 @@ def run_in_a_child(command: Command, words: list[str], environment: dict[str, st
             sys.stderr.flush()
             os._exit(99)
     return os.waitpid(child, 0)[1]
+
+
+@pytest.fixture(scope="module")
+def running_system(scratch: Path) -> Iterator[RunningSystem]:
+    """自己的一套：乱写的命令里有成了的（建分区、改设置），不能留在大家共用的里面。"""
+    with start_system(scratch / "fuzz", "--nodes", "1", "--cpus", "8", "--memory", "16G") as system:
+        yield system
 
 
 @pytest.mark.parametrize("name", [*SLURM_COMMANDS, "scns"])
