@@ -10,7 +10,8 @@ from scns_conductor.core.step_resources import StepWants
 from scns_conductor.core.task_binding import cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.task_layout import StepShape
 from scns_conductor.core.units import parse_memory_mb
-from scns_conductor.services.job_steps import StepRequest, node_names
+from scns_conductor.services.job_steps import StepRequest
+from scns_conductor.services.nodes import node_names
 
 MAX_WORDS = 100_000
 Gres = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (parse_gres(text), text)[1])]

@@ -6,6 +6,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from scns_conductor.core.text import shown
+
 # 任务号存成 int4，区间的上界要再加一。
 MAX_TASK_ID = 2**31 - 2
 # 带步长的一项里每个任务自成一个区间：几个字节的写法不能变成几百万个。
@@ -80,7 +82,7 @@ def parse_array(text: str, *, max_tasks: int) -> ArraySpec:
     max_running = None
     if percent:
         if not re.fullmatch(r"[0-9]{1,9}", throttle_text):
-            raise ValueError(f"数组 {_shown(text)} 的 % 之后应是同时运行的上限，例如 0-99%5")
+            raise ValueError(f"数组 {shown(text)} 的 % 之后应是同时运行的上限，例如 0-99%5")
         max_running = int(throttle_text) or None
     spans: list[tuple[int, int]] = []
     total = scattered = 0
@@ -89,16 +91,16 @@ def parse_array(text: str, *, max_tasks: int) -> ArraySpec:
     for item in items:
         match = _ITEM.fullmatch(item.strip())
         if match is None or max(len(part or "") for part in match.groups()) > 12:
-            raise ValueError(f"无法识别的数组 {_shown(text)}；例如 0-15、0-99:3、1,3,5-7、0-999%50")
+            raise ValueError(f"无法识别的数组 {shown(text)}；例如 0-15、0-99:3、1,3,5-7、0-999%50")
         first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
         if step == 0:
-            raise ValueError(f"数组 {_shown(text)} 的步长不能是 0")
+            raise ValueError(f"数组 {shown(text)} 的步长不能是 0")
         if last < first:
-            raise ValueError(f"数组 {_shown(text)} 的区间 {item!r} 颠倒了")
+            raise ValueError(f"数组 {shown(text)} 的区间 {item!r} 颠倒了")
         count = (last - first) // step + 1
         total += count
         if last > MAX_TASK_ID or total > max_tasks:
-            raise ValueError(f"数组 {_shown(text)} 超过上限：任务号至多 {MAX_TASK_ID}，任务至多 {max_tasks} 个")
+            raise ValueError(f"数组 {shown(text)} 超过上限：任务号至多 {MAX_TASK_ID}，任务至多 {max_tasks} 个")
         if step == 1 or count == 1:
             spans.append((first, first + count))
         elif len(items) == 1:
@@ -106,13 +108,9 @@ def parse_array(text: str, *, max_tasks: int) -> ArraySpec:
         else:
             scattered += count
             if scattered > MAX_SCATTERED:
-                raise ValueError(f"数组 {_shown(text)} 里带步长的各项至多 {MAX_SCATTERED} 个任务；只写一项的不限")
+                raise ValueError(f"数组 {shown(text)} 里带步长的各项至多 {MAX_SCATTERED} 个任务；只写一项的不限")
             spans.extend((value, value + 1) for value in range(first, last + 1, step))
     return ArraySpec(merge_ranges(spans), max_running)
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 64 else text[:64] + "…")
 
 
 def merge_ranges(spans: Iterable[tuple[int, int]]) -> tuple[TaskRange, ...]:

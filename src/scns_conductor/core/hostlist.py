@@ -6,6 +6,8 @@
 import re
 from collections.abc import Iterable
 
+from scns_conductor.core.text import shown
+
 # 同 Slurm 的 MAX_RANGE：一个列表至多 64k 台。
 MAX_HOSTS = 65_536
 MAX_NAME_LENGTH = 255
@@ -31,9 +33,9 @@ def split_hostlist(text: str) -> list[str]:
             parts.append(text[start:index])
             start = index + 1
         if depth not in (0, 1):
-            raise ValueError(f"主机列表 {_shown(text)} 的方括号不配对")
+            raise ValueError(f"主机列表 {shown(text)} 的方括号不配对")
     if depth:
-        raise ValueError(f"主机列表 {_shown(text)} 的方括号不配对")
+        raise ValueError(f"主机列表 {shown(text)} 的方括号不配对")
     parts.append(text[start:])
     return [part.strip() for part in parts if part.strip()]
 
@@ -56,7 +58,7 @@ def _parsed(text: str, limit: int) -> list[list[_Segment]]:
         segments = _segments(part)
         total += _count(segments)
         if total > limit:
-            raise ValueError(f"主机列表 {_shown(text)} 展开后超过 {limit} 台")
+            raise ValueError(f"主机列表 {shown(text)} 展开后超过 {limit} 台")
         parsed.append(segments)
     return parsed
 
@@ -74,17 +76,17 @@ def _segments(part: str) -> list[_Segment]:
         length += max(max(width, len(str(high))) for _, high, width in ranges)
         segments.append(ranges)
     if length > MAX_NAME_LENGTH:
-        raise ValueError(f"主机列表里的名字 {_shown(part)} 太长，至多 {MAX_NAME_LENGTH} 个字符")
+        raise ValueError(f"主机列表里的名字 {shown(part)} 太长，至多 {MAX_NAME_LENGTH} 个字符")
     return segments
 
 
 def _range(item: str) -> tuple[int, int, int]:
     match = _RANGE.fullmatch(item)
     if match is None:
-        raise ValueError(f"主机列表里的范围 {_shown(item)} 无法识别；例如 n[1-3,5]，数字至多 {MAX_DIGITS} 位")
+        raise ValueError(f"主机列表里的范围 {shown(item)} 无法识别；例如 n[1-3,5]，数字至多 {MAX_DIGITS} 位")
     low, high = int(match[1]), int(match[2] or match[1])
     if high < low:
-        raise ValueError(f"主机列表里的范围 {_shown(item)} 颠倒了")
+        raise ValueError(f"主机列表里的范围 {shown(item)} 颠倒了")
     return low, high, len(match[1])
 
 
@@ -105,10 +107,6 @@ def _expanded(segments: Iterable[_Segment]) -> list[str]:
             numbers = [str(value).zfill(width) for low, high, width in segment for value in range(low, high + 1)]
             names = [f"{name}{number}" for name in names for number in numbers]
     return names
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 64 else text[:64] + "…")
 
 
 def compress(hosts: Iterable[str]) -> str:

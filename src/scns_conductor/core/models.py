@@ -571,7 +571,7 @@ class SchedulerLeader(SQLModel, table=True):
 
 
 class SystemIncarnation(SQLModel, table=True):
-    """数据库的化身：只有一行，恢复到从前就换一个（见 core.incarnation）。
+    """数据库的化身：只有一行，恢复到从前就换一个（见 statements.incarnation）。
 
     名字排在各张业务表之后：pg_restore 按名字装数据，读得到它，别的就已经装好。
     """

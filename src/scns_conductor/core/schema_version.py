@@ -11,6 +11,8 @@ from sqlalchemy.engine import Engine
 
 from scns_conductor.core.errors import ServiceUnavailable
 
+# 数据库里有没有结构。
+HAS_SCHEMA = sa.text("SELECT to_regclass('alembic_version') IS NOT NULL")
 CURRENT_VERSION = sa.text("SELECT version_num FROM alembic_version")
 # 结构不符时语句会报的：没有这一列、这张表、这个函数。
 MISSING_OBJECT = frozenset({"42703", "42P01", "42883"})
@@ -45,7 +47,7 @@ def mismatch_text(found: str | None, wanted: str) -> str:
 def schema_version(engine: Engine) -> str | None:
     """数据库的版本；空库是 None。"""
     with engine.connect() as connection:
-        if connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is None:
+        if not connection.scalar(HAS_SCHEMA):
             return None
         found: str | None = connection.scalar(CURRENT_VERSION)
         return found

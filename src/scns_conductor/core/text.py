@@ -13,6 +13,11 @@ def is_text(value: str) -> bool:
     return True
 
 
+def shown(text: str) -> str:
+    """错误的说明里怎样引用别人给的：加引号，太长的只写开头。"""
+    return repr(text if len(text) <= 64 else text[:64] + "…")
+
+
 def print_what_can_be_printed() -> None:
     """标准输出的编码（LC_ALL=en_US.ISO-8859-1）写不出的字写成转义，而不是出错。"""
     if isinstance(sys.stdout, io.TextIOWrapper):

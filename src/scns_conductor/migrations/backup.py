@@ -1,7 +1,7 @@
 """备份与恢复：PostgreSQL 自己的 pg_dump、pg_restore、psql，我们管的是前后——问清楚、全有或全无、换化身。
 
 恢复在一个事务里：清空、装入、作业号往前跳；失败了一切照旧，别人要么看见旧的，要么看见新的。
-装完换化身：节点核对自己的进程，调度领导者作废，见 core.incarnation。
+装完换化身：节点核对自己的进程，调度领导者作废，见 statements.incarnation。
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from alembic.util import CommandError
 from psycopg.conninfo import conninfo_to_dict
 
 from scns_conductor import migrations
-from scns_conductor.core.database import APPLICATION_NAME, database_url
+from scns_conductor.core.database import APPLICATION_NAME, database_url, sync_engine
 from scns_conductor.core.errors import Conflict, NotFound, SettingsError
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements.incarnation import change_incarnation
@@ -150,19 +150,18 @@ def connection_environment(settings: Settings) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _connected(settings: Settings) -> Iterator[sa.Connection]:
-    engine = sa.create_engine(
-        "postgresql+psycopg://",
-        poolclass=sa.pool.NullPool,
-        connect_args={**conninfo_to_dict(database_url(settings)), "application_name": f"{APPLICATION_NAME}/db"},
-    )
-    with engine.begin() as connection:
+    with sync_engine(settings, role="db", lookups=False, limits=False, pooled=False).begin() as connection:
         yield connection
 
 
 def server_major(settings: Settings) -> int:
     """服务器的主版本。"""
     with _connected(settings) as connection:
-        return int(connection.execute(sa.text("SHOW server_version_num")).scalar_one()) // 10000
+        return _major(connection)
+
+
+def _major(connection: sa.Connection) -> int:
+    return int(connection.execute(sa.text("SHOW server_version_num")).scalar_one()) // 10000
 
 
 def backup(settings: Settings, path: Path, *, overwrite: bool = False) -> int:
@@ -191,7 +190,7 @@ def backup(settings: Settings, path: Path, *, overwrite: bool = False) -> int:
 def occupancy(settings: Settings) -> Occupancy:
     """看一眼要恢复到的数据库。"""
     with _connected(settings) as connection:
-        major = int(connection.execute(sa.text("SHOW server_version_num")).scalar_one()) // 10000
+        major = _major(connection)
         sessions = connection.execute(
             sa.text(
                 "SELECT application_name, count(*) FROM pg_stat_activity WHERE datname = current_database() "

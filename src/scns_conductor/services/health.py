@@ -4,12 +4,12 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.core.schema_version import CURRENT_VERSION, mismatch_text
+from scns_conductor.core.schema_version import CURRENT_VERSION, HAS_SCHEMA, mismatch_text
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.blockers import idle_holders
 from scns_conductor.services.server_facts import database_report, notify_report
-from scns_conductor.statements.health import HAS_SCHEMA, LEADER_ROW_FREE, NODES_ALIVE
-from scns_conductor.statements.leadership import LEADER_LOCK, leader_select
+from scns_conductor.statements.health import NODES_ALIVE
+from scns_conductor.statements.leadership import LEADER_LOCK, LEADER_ROW_UNLOCKED, leader_select
 from scns_conductor.statements.row_locks import advisory_lockers, lockers
 from scns_conductor.statements.server_facts import SERVER_FACTS
 
@@ -102,7 +102,7 @@ async def _scheduler(connection: AsyncConnection, leader: Any, *, read_only: boo
 
 async def _blockers(connection: AsyncConnection, backend_pid: int | None) -> list[dict[str, Any]]:
     """没有领导者在续租时，谁锁着领导者的行，或占着选举的锁。"""
-    if (await connection.execute(LEADER_ROW_FREE)).first() is None:
+    if (await connection.execute(LEADER_ROW_UNLOCKED)).first() is None:
         who = (await connection.execute(lockers("scheduler_leader", "singleton"))).mappings().all()
         return [_block("scheduler_leader", row) for row in who]
     who = (await connection.execute(advisory_lockers(), {"key": LEADER_LOCK})).mappings().all()

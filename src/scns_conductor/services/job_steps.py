@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
-from scns_conductor.core.hostlist import compress, expand
+from scns_conductor.core.hostlist import compress
 from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.core.step_resources import NodeShare, StepShare, StepWants, share_out
 from scns_conductor.core.task_layout import LayoutError, NodeTasks, StepNode, StepShape, lay_out
@@ -130,14 +130,6 @@ def _place(rows: Sequence[Any], request: StepRequest) -> tuple[list[NodeTasks], 
 
 def _node_share(row: Any) -> NodeShare:
     return NodeShare(row.name, row.memory, row.gres, row.gres_ids, row.taken)
-
-
-def node_names(text: str | None, field: str) -> tuple[str, ...]:
-    """节点列表；写错了抛 InvalidRequest。"""
-    try:
-        return tuple(expand(text)) if text else ()
-    except ValueError as error:
-        raise InvalidRequest(field, str(error)) from error
 
 
 async def _running(connection: AsyncConnection, identity: Identity, job_id: str) -> JobRow:

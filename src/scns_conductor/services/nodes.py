@@ -101,7 +101,9 @@ async def delete_nodes(engine: AsyncEngine, identity: Identity, text: str, *, no
     还有作业在上面的、还在接作业的、没有结束的预留用着的抛 Conflict。分区的节点列表里去掉它们。
     """
     require_admin(identity, "删除节点")
-    names = _expand(text)
+    names = list(dict.fromkeys(node_names(text, "name")))
+    if not names:
+        raise InvalidRequest("name", "没有写节点名；例如 n1 或 n[1-3]")
     async with engine.begin() as connection:
         rows = (await connection.execute(DELETABLE_NODES, {"names": names, "timeout": node_timeout_s})).all()
         missing = next((name for name in names if name not in {row.name for row in rows}), None)
@@ -127,14 +129,12 @@ async def delete_nodes(engine: AsyncEngine, identity: Identity, text: str, *, no
     return names
 
 
-def _expand(text: str) -> list[str]:
+def node_names(text: str | None, field: str) -> tuple[str, ...]:
+    """节点列表；写错了抛 InvalidRequest。"""
     try:
-        names = list(dict.fromkeys(expand(text)))
+        return tuple(expand(text)) if text else ()
     except ValueError as error:
-        raise InvalidRequest("name", str(error)) from error
-    if not names:
-        raise InvalidRequest("name", "没有写节点名；例如 n1 或 n[1-3]")
-    return names
+        raise InvalidRequest(field, str(error)) from error
 
 
 async def _leave_partitions(connection: AsyncConnection, names: set[str]) -> None:

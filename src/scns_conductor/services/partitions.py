@@ -1,15 +1,15 @@
 """分区：列出；管理员新建、修改、删除。"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
-from scns_conductor.core.hostlist import compress, expand
+from scns_conductor.core.hostlist import compress
 from scns_conductor.core.tokens import Identity
-from scns_conductor.services.nodes import require_admin
+from scns_conductor.services.nodes import node_names, require_admin
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.inbox import inbox_insert
 from scns_conductor.statements.partitions import (
@@ -89,22 +89,19 @@ async def delete_partition(engine: AsyncEngine, identity: Identity, name: str) -
         await tell_scheduler(connection, inbox_insert("config"))
 
 
-def _check_nodes(values: Mapping[str, Any]) -> list[str]:
+def _check_nodes(values: Mapping[str, Any]) -> tuple[str, ...]:
     """写明的节点名；写法有误抛 InvalidRequest。"""
     for name, value in values.items():
         if any(isinstance(text, str) and "\0" in text for text in (value if isinstance(value, list) else [value])):
             raise InvalidRequest(name, "含有 NUL 字节")
     nodes = values.get("nodes")
     if nodes is None or nodes == "ALL":
-        return []
-    try:
-        return expand(nodes)
-    except ValueError as error:
-        raise InvalidRequest("nodes", str(error)) from error
+        return ()
+    return node_names(nodes, "nodes")
 
 
-async def _require_nodes(connection: AsyncConnection, names: list[str]) -> None:
-    missing = (await connection.execute(UNKNOWN_NODES, {"names": names})).scalars().all()
+async def _require_nodes(connection: AsyncConnection, names: Sequence[str]) -> None:
+    missing = (await connection.execute(UNKNOWN_NODES, {"names": list(names)})).scalars().all()
     if missing:
         raise InvalidRequest(
             "nodes",

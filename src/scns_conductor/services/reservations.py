@@ -12,7 +12,7 @@ from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.recurrence import LONGEST, RECURRING, collide, occurrences, recurrence
 from scns_conductor.core.tokens import Identity
-from scns_conductor.services.nodes import require_admin
+from scns_conductor.services.nodes import node_names, require_admin
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.inbox import inbox_insert
 from scns_conductor.statements.nodes import NAMES_EMPTIEST_FIRST
@@ -304,9 +304,4 @@ def _nodes(row: Mapping[str, Any], known: Sequence[str], members: Mapping[str, S
 
 
 def _names(text: str, known: Sequence[str]) -> list[str]:
-    if text == ALL_NODES:
-        return list(known)
-    try:
-        return list(expand(text)) if text else []
-    except ValueError as error:
-        raise InvalidRequest("nodes", str(error)) from error
+    return list(known) if text == ALL_NODES else list(node_names(text, "nodes"))

@@ -32,7 +32,7 @@ class JobEnd:
     """一个作业的一次尝试结束了。
 
     end_time 是 Unix 秒（节点的时钟），None 表示用数据库的现在；cause 是事件码（exit、timeout、oom、node_fail……）。
-    launch_id 是哪一次启动（core.statements.LAUNCH_ID）；没有的（旧版启动的）只按作业号与尝试认。
+    launch_id 是哪一次启动（conditions.LAUNCH_ID）；没有的（旧版启动的）只按作业号与尝试认。
     requeue_if_allowed：作业允许重新排队时回到 PENDING 而不进终态。
     hold：启动失败（cause 是 launch_failed）而回到 PENDING 的就此保留；在别的节点上也启动失败过的总是保留。
     """

@@ -1,7 +1,7 @@
 """热表的存储参数；通知经 scns_notify
 
 Revision ID: 0011
-Revises: 0009
+Revises: 0010
 """
 
 from alembic import op

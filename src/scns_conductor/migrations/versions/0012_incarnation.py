@@ -1,7 +1,7 @@
 """数据库的化身，节点的心跳计数：恢复到从前能被发现
 
 Revision ID: 0012
-Revises: 0009
+Revises: 0011
 """
 
 import sqlalchemy as sa

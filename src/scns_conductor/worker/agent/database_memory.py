@@ -88,8 +88,7 @@ class DatabaseMemory:
         """此刻看一眼：数据库是不是换过了。要杀不认识的进程之前问。"""
         with self.lock:
             if not self.changed and self.incarnation is not None:
-                with self._engine.connect() as connection:
-                    seen = Seen(**connection.execute(LOOK_AT_DATABASE, {"name": self._node}).mappings().one())
+                seen = self._look()
                 if seen.incarnation is None:
                     raise DatabaseIncomplete("数据库里没有化身，多半正在恢复")
                 # 看一眼不加一：相等的不算退回去。
@@ -99,8 +98,8 @@ class DatabaseMemory:
 
     def replaced(self) -> bool:
         """节点的行没有了：是换了数据库（恢复到了从前），还是只是被管理员删掉了。"""
-        with self.lock, self._engine.connect() as connection:
-            seen = Seen(**connection.execute(LOOK_AT_DATABASE, {"name": self._node}).mappings().one())
+        with self.lock:
+            seen = self._look()
             return seen.incarnation != self.incarnation or seen.last_job_id < self._highest_job_id
 
     def face(self, seen: Seen) -> None:
@@ -144,6 +143,10 @@ class DatabaseMemory:
             connection.execute(
                 TELL_FOREIGN_PROCESS, {"job_ids": sorted(job_ids), "actor": f"agent@{self._node}", "message": message}
             )
+
+    def _look(self) -> Seen:
+        with self._engine.connect() as connection:
+            return Seen(**connection.execute(LOOK_AT_DATABASE, {"name": self._node}).mappings().one())
 
     def _behind(self, seen: Seen) -> bool:
         return seen.beat <= self.beat or seen.last_job_id < self._highest_job_id

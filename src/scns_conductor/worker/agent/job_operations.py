@@ -407,7 +407,7 @@ class JobControl:
         held = self._held(job_ids)
         hello = self._client().hello(attach=False)
         running = parse_running(hello["running"])
-        ended = {_owner_of(key) for key in hello["unacknowledged"]}
+        ended = {split_key(key)[:2] for key in hello["unacknowledged"]}
         ended |= self._finisher.pending() | self._finisher.parked()
         if job_ids is not None:
             chosen = set(job_ids)
@@ -588,8 +588,3 @@ class JobControl:
         values["attempt"] = [job["attempt"] for job in jobs]
         with self._engine.begin() as connection:
             connection.execute(RECORD_USAGE, values)
-
-
-def _owner_of(key: str) -> tuple[int, int]:
-    job_id, attempt, _ = key.split(".", 2)
-    return int(job_id), int(attempt)
