@@ -21,7 +21,7 @@ from scns_conductor.core.errors import TooManyRequests
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.answers import MOST_OPEN, AnswerDesk
 from scns_conductor.worker.bus import Message
-from scns_conductor.worker.scheduler.process import Scheduler, add_message
+from scns_conductor.worker.scheduler.forwarding import add_message, messages_for
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_user_with_many_open_questions_gets_429(settings: Settings) -> None:
     asyncio.run(main())
 
 
-def test_a_mass_cancel_is_one_look_and_one_message_a_node(yard: NodeYard, settings: Settings) -> None:
+def test_a_mass_cancel_is_one_look_and_one_message_a_node(yard: NodeYard) -> None:
     """两万个请求各一行：找节点只有一条语句，每个节点一条消息，里面只有它上面的作业。"""
     yard.execute(
         "INSERT INTO jobs (name, user_name, partition, current_working_directory, script, state) "
@@ -147,7 +147,7 @@ def test_a_mass_cancel_is_one_look_and_one_message_a_node(yard: NodeYard, settin
     statements: list[str] = []
     with yard.engine.connect() as connection:
         sa.event.listen(connection, "before_cursor_execute", lambda *given: statements.append(given[2]))
-        messages = Scheduler(settings)._forward(connection, requests)
+        messages = messages_for(connection, requests)
     assert len(statements) == 1
     assert {node: [message.function for message in some] for node, some in messages.items()} == {
         f"n{number}": ["cancel"] for number in range(4)

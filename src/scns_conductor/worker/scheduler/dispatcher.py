@@ -1,0 +1,35 @@
+"""给节点送消息：只是提示，送不出去的节点自己核对数据库补上。"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from scns_conductor.statements.starts import Start, Started
+from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """领导者一侧的总线。"""
+
+    def __init__(self, redis_url: str, incarnation: Callable[[], str | None]) -> None:
+        self._publisher = Publisher(redis_url, incarnation)
+
+    def launch(self, starts: Sequence[Start], started: Sequence[Started]) -> None:
+        """每个节点一条消息；Valkey 不在时代理靠核对数据库补上。"""
+        by_node: dict[str, list[int]] = {}
+        for row in started:
+            for share in starts[row.index].shares:
+                by_node.setdefault(share.node_name, []).append(row.job_id)
+        self.send({node: [Message("launch", {"job_ids": ids})] for node, ids in by_node.items()})
+
+    def send(self, messages: Mapping[str, Sequence[Message]]) -> None:
+        """节点 -> 消息；送不出去只记一行。"""
+        try:
+            self._publisher.send(messages)
+        except BusUnavailable as error:
+            logger.warning("bus_unavailable", extra={"error": str(error), "nodes": sorted(messages)})
+
+    def close(self) -> None:
+        """断开。"""
+        self._publisher.close()

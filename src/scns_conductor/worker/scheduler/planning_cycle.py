@@ -1,0 +1,181 @@
+"""一个周期：叫醒到了时刻的，计划，抢占与恢复，提交，派发。"""
+
+import logging
+import time
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scns_conductor.scheduling.plan import Plan
+from scns_conductor.scheduling.preemption import Rules, exempt_ends, preempt, resumable
+from scns_conductor.statements.allocations import HOLDING_NODES
+from scns_conductor.statements.starts import Started, commit_starts
+from scns_conductor.worker.bus import Message
+from scns_conductor.worker.scheduler.detour import Detour
+from scns_conductor.worker.scheduler.dispatcher import Dispatcher
+from scns_conductor.worker.scheduler.limit_pools import end_overrun
+from scns_conductor.worker.scheduler.planned_starts import rows_of
+from scns_conductor.worker.scheduler.preemption_requests import request_preemptions, resume_preempted
+from scns_conductor.worker.scheduler.reasons import ReasonWriter
+from scns_conductor.worker.scheduler.session import one_by_one
+from scns_conductor.worker.scheduler.state import SchedulerState
+
+logger = logging.getLogger(__name__)
+
+
+class PlanningCycle:
+    """run 做一次；各步自成事务，提交都带着栅栏（epoch）。"""
+
+    def __init__(self, state: SchedulerState, dispatcher: Dispatcher, detour: Detour) -> None:
+        self._state = state
+        self._dispatcher = dispatcher
+        self._detour = detour
+
+    def run(self, connection: Connection, epoch: int) -> bool:
+        """计划并提交一次；也许还能再放时返回 True。"""
+        now = self._state.clock.now()
+        with connection.begin():
+            self._state.memory.wake(connection, now)
+        overrun = self._end_overrun(connection, epoch, now)
+        self._end_on_nodes(connection, dict.fromkeys(overrun, self._state.settings.kill_wait_s), now)
+        self._state.memory.collect_lent()
+        began, waiting = time.perf_counter(), len(self._state.memory.queue)
+        decided = self._state.plan = self._state.planner.plan(self._state.memory.cluster, self._state.memory.queue, now)
+        self._state.statistics.planned(
+            decided.starts,
+            decided.reservations,
+            spent_s=time.perf_counter() - began,
+            queue_length=waiting,
+            now=now,
+        )
+        rules = self._state.memory.preempt_rules
+        moved = False
+        if rules is not None:
+            if self._resume(connection, epoch, decided, rules):
+                # 这一遍的启动没有提交：下一遍从头计划。
+                self._state.planner.forget()
+                return True
+            if decided.blocked:
+                moved = self._preempt(connection, epoch, decided, rules, now)
+        if not decided.starts:
+            return moved
+        starts = rows_of(self._state.memory, decided.starts)
+
+        def write() -> list[Started]:
+            with one_by_one(connection), connection.begin():
+                return commit_starts(connection, epoch, starts)
+
+        nodes = {share.node_name for start in starts for share in start.shares}
+        try:
+            started = self._detour.around(connection, {start.job_id for start in starts}, write, nodes)
+        except sa.exc.IntegrityError as error:
+            # 记忆与节点计数不符（不变量 3 的 CHECK 拦下了整批）：重装再计划。
+            logger.warning("starts_refused", extra={"error": str(error.orig).splitlines()[:1]})
+            with connection.begin():
+                self._state.memory.load_all(connection, self._state.clock.now())
+            self._state.reasons = ReasonWriter()
+            return True
+        if started is None:
+            self._state.planner.forget()
+            return True
+        done = set()
+        for row in started:
+            self._state.memory.started(decided.starts[row.index], row.job_id, now)
+            done.add(row.index)
+        self._dispatcher.launch(starts, started)
+        refused = {start.job_id for index, start in enumerate(starts) if index not in done}
+        if refused:
+            # 以为启动了的没有启动：记着的计划作废。
+            self._state.planner.forget()
+            with connection.begin():
+                self._state.memory.refresh(connection, refused, self._state.clock.now())
+        # 开着抢占时，受阻的也许要趁启动之后的样子再看一遍。
+        again = rules is not None and bool(decided.blocked)
+        return decided.exhausted or bool(refused) or moved or again
+
+    def _end_overrun(self, connection: Connection, epoch: int, now: float) -> list[int]:
+        """用量到顶的请节点结束；行被锁着的以后再说。"""
+        overrun = {
+            job_id: pool
+            for job_id, pool in self._state.memory.limits.overrun(now).items()
+            if job_id not in self._state.locked.jobs
+        }
+        if not overrun:
+            return []
+
+        def write() -> list[int]:
+            with connection.begin():
+                return end_overrun(connection, epoch, overrun)
+
+        return self._detour.around(connection, overrun.keys(), write) or []
+
+    def remind(self, connection: Connection) -> None:
+        """刚上任：前任要求结束的，它也许没来得及告诉节点。"""
+        ending = [job.job_id for job in self._state.memory.cluster.running.values() if job.ending]
+        self._end_on_nodes(connection, dict.fromkeys(ending, self._state.settings.kill_wait_s), self._state.clock.now())
+
+    def _resume(self, connection: Connection, epoch: int, decided: Plan, rules: Rules) -> bool:
+        """恢复因抢占而挂起、现在放得下的；恢复了就要重新计划。"""
+        found = resumable(self._state.memory.cluster, decided, rules)
+        victims = [victim for victim in found if victim.job_id not in self._state.locked.jobs]
+        if not victims:
+            return False
+        job_ids = [victim.job_id for victim in victims]
+
+        def write() -> list[int]:
+            with connection.begin():
+                return resume_preempted(connection, epoch, victims)
+
+        try:
+            resumed = self._detour.around(connection, job_ids, write)
+            if resumed is None:
+                return True
+            with connection.begin():
+                nodes = connection.execute(HOLDING_NODES, {"job_ids": resumed}).all()
+                self._state.memory.refresh(connection, job_ids, self._state.clock.now())
+        except sa.exc.IntegrityError as error:
+            logger.warning("resume_refused", extra={"error": str(error.orig).splitlines()[:1]})
+            with connection.begin():
+                self._state.memory.load_all(connection, self._state.clock.now())
+            return True
+        self._dispatcher.send({row.node_name: [Message("resume", {"job_ids": row.job_ids})] for row in nodes})
+        return True
+
+    def _preempt(self, connection: Connection, epoch: int, decided: Plan, rules: Rules, now: float) -> bool:
+        """让该让的让出来；挂起了几个、当场就有资源时返回 True。"""
+        memory, kill_wait_s = self._state.memory, self._state.settings.kill_wait_s
+        memory.exempt_ends_at = exempt_ends(memory.cluster, memory.queue, decided, rules)
+        wanted = [
+            each
+            for each in preempt(memory.cluster, memory.queue, decided, self._state.policy, rules)
+            if not any(victim.job_id in self._state.locked.jobs for victim in each.victims)
+        ]
+        if not wanted:
+            return False
+
+        def write() -> tuple[dict[int, float], list[int]]:
+            with connection.begin():
+                return request_preemptions(connection, epoch, memory.cluster, wanted, rules, kill_wait_s)
+
+        written = self._detour.around(connection, {victim.job_id for each in wanted for victim in each.victims}, write)
+        if written is None:
+            return True
+        ending, suspended = written
+        with connection.begin():
+            nodes = connection.execute(HOLDING_NODES, {"job_ids": suspended}).all()
+            memory.refresh(connection, suspended, now)
+        # 先停下被挂起的，抢占者的启动排在它后面。
+        self._dispatcher.send({row.node_name: [Message("suspend", {"job_ids": row.job_ids})] for row in nodes})
+        self._end_on_nodes(connection, ending, now)
+        return bool(suspended)
+
+    def _end_on_nodes(self, connection: Connection, within_s: Mapping[int, float], now: float) -> None:
+        """已经在数据库里要求结束的（作业 -> 至多多少秒之后）：告诉它们的节点。"""
+        if not within_s:
+            return
+        with connection.begin():
+            nodes = connection.execute(HOLDING_NODES, {"job_ids": list(within_s)}).all()
+        for job_id, wait_s in within_s.items():
+            self._state.memory.mark_ending(job_id, now + wait_s)
+        self._dispatcher.send({row.node_name: [Message("cancel", {"job_ids": row.job_ids})] for row in nodes})

@@ -1,0 +1,59 @@
+"""调度进程的各部分共用的：记忆、计划、钟、绕开的行、统计。都只在主循环的线程里碰。"""
+
+import threading
+from dataclasses import dataclass, field
+
+from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.core.settings import Settings
+from scns_conductor.scheduling.job_requirements import Defaults
+from scns_conductor.scheduling.plan import Plan
+from scns_conductor.scheduling.planner import Planner
+from scns_conductor.scheduling.policy import Policy
+from scns_conductor.worker.scheduler.configured_rules import policy_of, rules_of
+from scns_conductor.worker.scheduler.database_clock import DatabaseClock
+from scns_conductor.worker.scheduler.limit_pools import JobLimits
+from scns_conductor.worker.scheduler.locked_rows import LockedRows
+from scns_conductor.worker.scheduler.memory import QueueMemory
+from scns_conductor.worker.scheduler.priority_factors import JobPriority
+from scns_conductor.worker.scheduler.reasons import ReasonWriter
+from scns_conductor.worker.scheduler.statistics import SchedulerStatistics
+
+# 取了作业的变化之后至少隔这么久再取下一批：分别提交的来得密时，一个周期的固定花费由几个作业分担。
+REST_S = 0.002
+
+
+@dataclass(slots=True)
+class SchedulerState:
+    """plan 是最近一次的计划；reprioritise 是记账变了、优先级要重算；notified 是听到过通知；rest_until 见 REST_S。"""
+
+    settings: Settings
+    memory: QueueMemory
+    policy: Policy
+    planner: Planner
+    statistics: SchedulerStatistics
+    clock: DatabaseClock
+    locked: LockedRows
+    stopping: threading.Event = field(default_factory=threading.Event)
+    reasons: ReasonWriter = field(default_factory=ReasonWriter)
+    incarnation: str | None = None
+    plan: Plan | None = None
+    reprioritise: bool = False
+    notified: bool = False
+    rest_until: float = 0.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "SchedulerState":
+        """刚启动的样子；记忆还没有装载。"""
+        clock, locked, policy = DatabaseClock(), LockedRows(), policy_of(settings)
+        memory = QueueMemory(
+            Defaults(settings.default_memory_mb_per_cpu, settings.max_switch_wait_s),
+            dict(parse_licenses(settings.licenses)),
+            JobPriority(settings),
+            JobLimits.of(settings),
+            settings.kill_wait_s,
+            rules_of(settings),
+            locked_jobs=locked.jobs,
+            locked_nodes=locked.nodes,
+            clock=clock.now,
+        )
+        return cls(settings, memory, policy, Planner(policy), SchedulerStatistics(clock.now()), clock, locked)
