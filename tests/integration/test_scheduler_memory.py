@@ -43,8 +43,8 @@ def submit(connection: Connection, count: int, **values: object) -> list[int]:
 
 
 def sizes(memory: QueueMemory) -> dict[str, int]:
-    """记忆里每样东西有几个；共用的值（按种类，有上限）不算。"""
-    values = {field.name: getattr(memory, field.name) for field in fields(memory) if field.name != "_shared"}
+    """记忆里每样东西有几个；共用的值（按种类，有上限）没有长度，不算。"""
+    values = {field.name: getattr(memory, field.name) for field in fields(memory)}
     return {name: len(value) for name, value in values.items() if isinstance(value, Sized)}
 
 
@@ -60,7 +60,7 @@ def test_jobs_that_are_gone_leave_nothing_behind(connection: Connection, memory:
     with connection.begin():
         memory.refresh(connection, everything, NOW)
     assert len(memory.waiting) == 2 * JOBS
-    assert len(memory._dependents) == len(memory._singletons) == JOBS
+    assert len(memory._dependents) == 2 * JOBS
     with connection.begin():
         connection.execute(sa.text("UPDATE jobs SET state = 'CANCELLED', end_time = clock_timestamp()"))
         getattr(memory, through)(connection, everything, NOW)
@@ -77,5 +77,5 @@ def test_the_alarms_of_waiting_jobs_do_not_pile_up(connection: Connection, memor
         for number in range(40):
             connection.execute(sa.text("UPDATE partitions SET max_time = :time"), {"time": 1000 + number})
             memory.load_partitions(connection, NOW)
-    assert len(memory._wakes) <= 8 * JOBS + 1000
+    assert len(memory._alarms) <= 8 * JOBS + 1000
     assert memory.next_wake() == 4102444800.0

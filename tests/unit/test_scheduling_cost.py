@@ -86,7 +86,7 @@ def test_one_ended_job_costs_the_same_whatever_waits() -> None:
 
 
 def test_a_pending_job_of_a_common_shape_is_under_half_a_kibibyte() -> None:
-    """只是核心里的一份；调度器另外记的（worker.queue_memory）不算，合起来的目标是 1 KiB。"""
+    """只是核心里的一份；调度器另外记的（worker.scheduler.memory）不算，合起来的目标是 1 KiB。"""
     queue_of(100, 10)
     tracemalloc.start()
     try:

@@ -20,8 +20,9 @@ from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.scheduling.shape import Shape
 from scns_conductor.scheduling.suggestions import Change, suggestions
 from scns_conductor.statements.queue import JOB_LABELS, pending_job
-from scns_conductor.worker.scheduler.memory import QueueMemory, Waiting
+from scns_conductor.worker.scheduler.memory import QueueMemory
 from scns_conductor.worker.scheduler.priority_factors import Applicant, age_from
+from scns_conductor.worker.scheduler.waiting_job import Waiting
 
 MOST_PRIORITIES = 10_000
 # 分区、QOS、账户各至多试这么多个。

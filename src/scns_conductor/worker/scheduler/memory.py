@@ -3,80 +3,41 @@
 数据库是唯一的依据：记忆随时可以重装（load_all），定期核对（reconcile）。
 """
 
-import heapq
 import logging
 import math
-import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from scns_conductor.core.array_spec import CONSECUTIVE, Stride, TaskRange, count_tasks, remove_task
-from scns_conductor.core.dependency import Dependency, Outcome, evaluate
-from scns_conductor.core.job_limits import Violation, demand_of
+from scns_conductor.core.array_spec import count_tasks, remove_task
+from scns_conductor.core.dependency import Outcome
+from scns_conductor.core.job_limits import Violation
 from scns_conductor.core.states import JobState
 from scns_conductor.scheduling.advance import boundaries
-from scns_conductor.scheduling.cluster import (
-    NEVER_ENDS,
-    Cluster,
-    NodeShare,
-    RunningJob,
-)
-from scns_conductor.scheduling.eligibility import Ineligible, Request, ineligible, open_partitions
-from scns_conductor.scheduling.job_requirements import (
-    Defaults,
-    dependency_of,
-    eligibility_request,
-    license_pools,
-    priority_of,
-    shape_of,
-)
+from scns_conductor.scheduling.cluster import NEVER_ENDS, Cluster, RunningJob
+from scns_conductor.scheduling.eligibility import Ineligible, ineligible, open_partitions
+from scns_conductor.scheduling.job_requirements import Defaults, license_pools, shape_of
 from scns_conductor.scheduling.plan import PlannedStart
 from scns_conductor.scheduling.preemption import Rules, holds, lent_jobs, precedence
-from scns_conductor.scheduling.queue import PendingJob, Queue
+from scns_conductor.scheduling.queue import Queue
 from scns_conductor.scheduling.shape import LICENSE, Shape
-from scns_conductor.statements.dependency_states import singletons_ahead, target_states
 from scns_conductor.worker.scheduler import memory_rows as queue_rows
-from scns_conductor.worker.scheduler.limit_pools import JobLimits, Pools, Runner
-from scns_conductor.worker.scheduler.priority_factors import Applicant, JobPriority, age_from
+from scns_conductor.worker.scheduler.alarms import Alarms
+from scns_conductor.worker.scheduler.dependents import Dependents, evaluations
+from scns_conductor.worker.scheduler.limit_pools import JobLimits
+from scns_conductor.worker.scheduler.priority_factors import JobPriority
+from scns_conductor.worker.scheduler.running_jobs import RunningTasks, running_job, started_runner
+from scns_conductor.worker.scheduler.waiting_job import SharedValues, Waiting, waiting_of
 
-_Value = TypeVar("_Value", bound=Hashable)
-# 闹钟比排队的作业多出这么多才清一遍。
-MOST_WAKES = 1000
-# 共用的值至多记这么多种。
-MOST_SHARED = 20_000
 # 这样的作业不会再启动了：到期的结束，依赖无望的按设置取消。
 HOPELESS = frozenset({"Deadline", "DependencyNeverSatisfied"})
 # 作业的行被别的会话锁着（Slurm 的 SystemFailure：作业之外的毛病）。
 LOCKED = "SystemFailure"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """排队的作业在核心之外还要记的：资格、依赖、写进数据库的原因。"""
-
-    job: PendingJob
-    request: Request
-    dependency: Dependency | None
-    array_limit: int
-    user_name: str
-    name: str
-    kill_on_invalid_dependency: bool | None
-    written: tuple[str, str | None, float | None]
-    applicant: Applicant
-    age_from: float
-    violation: Violation | None = None
-    # 数组还没有启动的全部任务；job.tasks 只有依赖已满足的（aftercorr 逐个任务满足）。
-    remaining: list[TaskRange] | None = None
-    stride: Stride = CONSECUTIVE
-    # 到这个时刻（Unix 秒）就不再要求交换机的数目；没有要求的是 None。
-    switches_until: float | None = None
 
 
 @dataclass(slots=True)
@@ -106,17 +67,17 @@ class QueueMemory:
     # 自己的原因变了、还没有写回数据库的，先变的在前；不会再启动的。
     unwritten: dict[int, None] = field(default_factory=dict)
     hopeless: set[int] = field(default_factory=set)
-    _tasks_running: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
-    _array_of: dict[int, int] = field(default_factory=dict)
-    # 空了的集合不留着：跑上几个月，所依赖的作业有几百万个。
-    _dependents: dict[int, set[int]] = field(default_factory=dict)
-    _singletons: dict[tuple[str, str], set[int]] = field(default_factory=dict)
-    _wakes: list[tuple[float, int]] = field(default_factory=list)
+    _tasks: RunningTasks = field(default_factory=RunningTasks)
+    _dependents: Dependents = field(default_factory=Dependents)
+    _alarms: Alarms = field(init=False)
     _boundaries: list[float] = field(default_factory=list)
     _ticked_at: float = 0.0
     # 排队的作业的校验和：核对时一个数就够，不必取回一百万个版本。
     _checksum: int = 0
-    _shared: dict[Hashable, Any] = field(default_factory=dict)
+    _shared: SharedValues = field(default_factory=SharedValues)
+
+    def __post_init__(self) -> None:
+        self._alarms = Alarms(self.waiting)
 
     # ---- 装载 ----
 
@@ -127,9 +88,9 @@ class QueueMemory:
             self.cluster.set_pool(LICENSE + name, count, "Licenses")
         self.waiting.clear()
         self._checksum = 0
-        for index in (self._tasks_running, self._array_of, self._dependents, self._singletons):
-            index.clear()
-        self._wakes.clear()
+        self._tasks.clear()
+        self._dependents.clear()
+        self._alarms.clear()
         self.unwritten.clear()
         self.hopeless.clear()
         self.limits.load(connection, now)
@@ -183,45 +144,12 @@ class QueueMemory:
         rows = queue_rows.running(connection, job_ids)
         for job_id, parts in rows.items():
             first = parts[0]
-            end = NEVER_ENDS
-            if first.time_limit is not None and first.start_time is not None:
-                end = first.start_time + first.time_limit + first.suspended_s
-            if first.ending:
-                # 资源快要空出来：为抢占者留着，换了领导者也一样。
-                end = min(end, self.clock() + self.kill_wait_s)
-            shares = tuple(
-                NodeShare(
-                    self.cluster.index[part.node_name], part.cpus, part.memory, tuple(part.gres.items()), part.tasks
-                )
-                for part in parts
-                if part.node_name in self.cluster.index
-            )
             pools = license_pools(first.licenses) + self.limits.charge(
                 job_id, queue_rows.runner_of(parts), self.cluster
             )
-            lent = tuple(
-                (self.cluster.index[part.node_name], part.lent_cpus)
-                for part in parts
-                if part.lent_cpus and part.node_name in self.cluster.index
-            )
-            self.cluster.allocate(
-                RunningJob(
-                    job_id,
-                    end,
-                    shares,
-                    first.partition,
-                    pools,
-                    first.ending,
-                    first.qos,
-                    first.start_time or 0.0,
-                    first.suspended,
-                    lent,
-                    first.reservation,
-                )
-            )
+            self.cluster.allocate(running_job(job_id, parts, self.cluster, pools, self.clock() + self.kill_wait_s))
             if first.array_job_id is not None:
-                self._tasks_running[first.array_job_id].add(job_id)
-                self._array_of[job_id] = first.array_job_id
+                self._tasks.add(job_id, first.array_job_id)
         return set(rows)
 
     # ---- 更新 ----
@@ -247,10 +175,9 @@ class QueueMemory:
         for row in rows:
             if row["state"] != JobState.PENDING:
                 self._drop(row["job_id"])
-                # 同名的一个接一个：只有最早的一个可能轮到。
-                same = self._singletons.get((row["user_name"], row["name"]))
-                if same:
-                    touched.add(-min(same))
+                first = self._dependents.first_singleton(row["user_name"], row["name"])
+                if first is not None:
+                    touched.add(-first)
         for array in arrays:
             if array in self.waiting:
                 self._update_available(self.waiting[array])
@@ -258,13 +185,13 @@ class QueueMemory:
 
     def ended(self, connection: Connection, job_ids: Collection[int], now: float) -> None:
         """这些作业结束了，不再排队：没有别的作业等它们的，不必重读。"""
-        if self._singletons:
+        if self._dependents.any_singleton:
             watched = set(job_ids)
         else:
             watched = {
                 job_id
                 for job_id in job_ids
-                if self._dependents.get(job_id) or self._dependents.get(self._array_of.get(job_id, job_id))
+                if self._dependents.of(job_id) or self._dependents.of(self._tasks.array_of(job_id) or job_id)
             }
         arrays: set[int] = set()
         for job_id in job_ids:
@@ -280,13 +207,9 @@ class QueueMemory:
         """作业不再占资源。"""
         self.cluster.release(job_id)
         self.limits.ended(job_id, self.clock())
-        array = self._array_of.pop(job_id, None)
-        if array is not None:
-            self._tasks_running[array].discard(job_id)
-            if not self._tasks_running[array]:
-                del self._tasks_running[array]
-            if arrays is not None:
-                arrays.add(array)
+        array = self._tasks.remove(job_id)
+        if array is not None and arrays is not None:
+            arrays.add(array)
 
     def mark_ending(self, job_id: int, expected_end: float) -> None:
         """已经要求它结束：资源快要空出来，为抢占者留着，不给后来的短作业填上。"""
@@ -313,13 +236,9 @@ class QueueMemory:
         self.load_partitions(connection, now)
         wrong: set[int] = set()
         if queue_rows.checksum(connection) != (len(self.waiting), self._checksum):
+            known = {job_id: waiting.job.revision for job_id, waiting in self.waiting.items()}
             stored = queue_rows.revisions(connection)
-            wrong = {
-                job_id
-                for job_id, revision in stored.items()
-                if job_id not in self.waiting or self.waiting[job_id].job.revision != revision
-            }
-            wrong |= self.waiting.keys() - stored.keys()
+            wrong = {job_id for job_id, _ in known.items() ^ stored.items()}
         wrong |= queue_rows.holders(connection) ^ {job_id for job_id in self.cluster.running if job_id > 0}
         if wrong:
             wrong -= queue_rows.told(connection)
@@ -332,12 +251,7 @@ class QueueMemory:
         if waiting is None:
             return
         self._checksum -= queue_rows.checksum_of(job_id, waiting.job.revision)
-        if waiting.dependency is None:
-            return
-        for other in waiting.dependency.job_ids:
-            _discard(self._dependents, other, job_id)
-        if waiting.dependency.singleton:
-            _discard(self._singletons, (waiting.user_name, waiting.name), job_id)
+        self._dependents.remove(waiting)
 
     def _absorb(self, connection: Connection, rows: Iterable[Mapping[str, Any]], now: float) -> None:
         depending: list[int] = []
@@ -352,12 +266,8 @@ class QueueMemory:
             self.waiting[job_id] = waiting
             self._checksum += queue_rows.checksum_of(job_id, waiting.job.revision)
             self.unwritten[job_id] = None
-            if waiting.dependency is not None:
+            if self._dependents.add(waiting):
                 depending.append(job_id)
-                for other in waiting.dependency.job_ids:
-                    self._dependents.setdefault(other, set()).add(job_id)
-                if waiting.dependency.singleton:
-                    self._singletons.setdefault((waiting.user_name, waiting.name), set()).add(job_id)
             self._update_available(waiting)
             self._judge(waiting, now)
             if self.priority.enabled:
@@ -366,54 +276,16 @@ class QueueMemory:
         self._evaluate(connection, depending, now)
 
     def _waiting(self, row: Mapping[str, Any]) -> Waiting:
-        remaining = row["array_remaining"]
-        tasks = None if remaining is None else [TaskRange(span.lower, span.upper) for span in remaining]
-        dependency = dependency_of(row)
         shape, violation = self.requirements(row)
-        job = PendingJob(
-            job_id=row["job_id"],
-            shape=shape,
-            time_limit_s=math.inf if row["time_limit"] is None else float(row["time_limit"]),
-            revision=row["revision"],
-            user=sys.intern(row["user_name"]),
+        return waiting_of(
+            row,
+            shape,
+            violation,
+            self._shared,
             precedence=self.precedence.get(row["qos"], 0),
             tier=self._tier(row["partition"]),
-            priority=self._share(priority_of(row)),
-            order=row["job_id"],
-            tasks=tasks,
+            max_switch_wait_s=self.defaults.max_switch_wait_s,
         )
-        request = eligibility_request(row, Outcome.WAITING if dependency is not None else None)
-        return Waiting(
-            job,
-            self._share(request),
-            dependency,
-            row["array_max_tasks"] or 0,
-            job.user,
-            self._share(row["name"]),
-            row["kill_on_invalid_dependency"],
-            self._share((row["reason"], row["error_msg"], row["expected_start_time"])),
-            self._share(Applicant.of(row)),
-            age_from(row),
-            violation,
-            tasks,
-            self._share(Stride(row["array_base"], row["array_step"])),
-            self._switches_until(row),
-        )
-
-    def _share(self, value: _Value) -> _Value:
-        """许多作业相同的值只存一份：每个排队的作业不到 1 KiB。"""
-        if len(self._shared) > MOST_SHARED:
-            self._shared.clear()
-        found: _Value = self._shared.setdefault((type(value), value), value)
-        return found
-
-    def _switches_until(self, row: Mapping[str, Any]) -> float | None:
-        if row["required_switches"] is None:
-            return None
-        wait = row["maximum_switch_wait_time"]
-        longest = self.defaults.max_switch_wait_s
-        since = max(row["submit_time"], row["begin_time"] or 0)
-        return float(since + (longest if wait is None else min(wait, longest)))
 
     def requirements(self, row: Mapping[str, Any]) -> tuple[Shape, Violation | None]:
         """jobs 的一行 -> 形状（含它要的上限的池）与单个作业的上限不许它运行的原因。"""
@@ -443,7 +315,7 @@ class QueueMemory:
             return
         left = count_tasks(job.tasks)
         if waiting.array_limit:
-            left = min(left, max(0, waiting.array_limit - len(self._tasks_running.get(job.job_id, ()))))
+            left = min(left, max(0, waiting.array_limit - self._tasks.count(job.job_id)))
         if left != job.available:
             self.unwritten[job.job_id] = None
         self.queue.set_available(job, left)
@@ -463,7 +335,7 @@ class QueueMemory:
             self.hopeless.add(waiting.job.job_id)
         self.queue.judge(waiting.job, reason, message)
         if found is not None and found.wake_at is not None:
-            self._wake_at(found.wake_at, waiting.job.job_id)
+            self._alarms.set(found.wake_at, waiting.job.job_id)
         if waiting.switches_until is not None and waiting.job.shape.switches is not None:
             if waiting.switches_until <= now:
                 # 等够了：跨几个都行。
@@ -471,13 +343,13 @@ class QueueMemory:
                 if waiting.job.job_id in self.queue.jobs:
                     self.queue.upsert(waiting.job)
             else:
-                self._wake_at(waiting.switches_until, waiting.job.job_id)
+                self._alarms.set(waiting.switches_until, waiting.job.job_id)
         if found is None and len(waiting.request.partitions) > 1:
             self._narrow(waiting)
         latest = waiting.request.latest_start
         if latest is not None and latest >= now:
             # 等着等着就来不及了：到时再看，那时的原因是 Deadline。
-            self._wake_at(latest + 0.001, waiting.job.job_id)
+            self._alarms.set(latest + 0.001, waiting.job.job_id)
         return found
 
     def _narrow(self, waiting: Waiting) -> None:
@@ -500,8 +372,7 @@ class QueueMemory:
         if self._boundaries and self._boundaries[0] <= now:
             self.cluster.reservations_turned()
             self.load_partitions(connection, now)
-        while self._wakes and self._wakes[0][0] <= now:
-            _, job_id = heapq.heappop(self._wakes)
+        while (job_id := self._alarms.pop_due(now)) is not None:
             waiting = self.waiting.get(job_id)
             if waiting is None:
                 continue
@@ -511,15 +382,9 @@ class QueueMemory:
                 self._judge(waiting, now)
         self._evaluate(connection, sorted(depending), now)
 
-    def _wake_at(self, moment: float, job_id: int) -> None:
-        heapq.heappush(self._wakes, (moment, job_id))
-        # 每改一次分区，还没到时刻的都重看一遍、各添一个：同样的、已经不在的清掉。
-        if len(self._wakes) > 8 * len(self.waiting) + MOST_WAKES:
-            self._wakes = sorted({each for each in self._wakes if each[1] in self.waiting})
-
     def next_wake(self) -> float | None:
         """下一个要醒来的时刻：有作业到了时刻，或有预留开始、结束。"""
-        moments = [self._wakes[0][0]] if self._wakes else []
+        moments = [] if self._alarms.next is None else [self._alarms.next]
         if self.exempt_ends_at is not None:
             moments.append(self.exempt_ends_at)
         tick = self.limits.next_tick(self._ticked_at)
@@ -533,37 +398,13 @@ class QueueMemory:
             if number < 0:
                 job_ids.add(-number)
             else:
-                job_ids |= self._dependents.get(number, set())
+                job_ids.update(self._dependents.of(number))
         self._evaluate(connection, [job_id for job_id in job_ids if job_id in self.waiting], now)
 
     def _evaluate(self, connection: Connection, job_ids: Sequence[int], now: float) -> None:
         if not job_ids:
             return
-        targets = {
-            number
-            for job_id in job_ids
-            for dependency in [self.waiting[job_id].dependency]
-            if dependency is not None
-            for number in dependency.job_ids
-        }
-        states = target_states(connection, targets)
-        ahead = singletons_ahead(
-            connection,
-            {
-                job_id: (waiting.user_name, waiting.name)
-                for job_id in job_ids
-                for waiting in [self.waiting[job_id]]
-                if waiting.dependency is not None and waiting.dependency.singleton
-            },
-        )
-        for job_id in job_ids:
-            waiting = self.waiting[job_id]
-            dependency = waiting.dependency
-            assert dependency is not None
-            busy = dependency.singleton and ahead(job_id)
-            found = evaluate(
-                dependency, states, now=now, singleton_busy=busy, own_tasks=waiting.remaining, own_stride=waiting.stride
-            )
+        for waiting, found in evaluations(connection, [self.waiting[job_id] for job_id in job_ids], now):
             waiting.request = replace(waiting.request, dependency=found.outcome, waiting_for=found.unmet)
             if found.ready and waiting.job.tasks != list(found.ready):
                 # 换一个作业对象：队列里的那个可能正被计划引用。
@@ -573,7 +414,7 @@ class QueueMemory:
             self._judge(waiting, now)
             if found.outcome is Outcome.WAITING and found.wake_at is not None:
                 # after:12+5 是到时刻才满足的。
-                self._wake_at(found.wake_at, job_id)
+                self._alarms.set(found.wake_at, waiting.job.job_id)
 
     # ---- 启动之后 ----
 
@@ -585,7 +426,7 @@ class QueueMemory:
         pools = job.shape.pools
         if self.limits.enforced:
             licenses = tuple((name, count) for name, count in pools if name.startswith(LICENSE))
-            runner = self._started_runner(start, licenses, now, start.limit_s)
+            runner = started_runner(self.waiting[job.job_id].request, start, licenses, now)
             pools = licenses + self.limits.charge(job_id, runner, self.cluster)
         qos = self.waiting[job.job_id].request.qos
         # 提交成功之后的时刻：豁免时间从这时算起，不会少算。
@@ -605,8 +446,7 @@ class QueueMemory:
         if start.task_id is None:
             self._drop(job.job_id)
             return
-        self._array_of[job_id] = job.job_id
-        self._tasks_running[job.job_id].add(job_id)
+        self._tasks.add(job_id, job.job_id)
         assert job.tasks is not None
         waiting = self.waiting.get(job.job_id)
         remove_task(job.tasks, start.task_id)
@@ -622,14 +462,14 @@ class QueueMemory:
             # 依赖已满足的都启动了，其余的当场再看一遍。
             waiting.request = replace(waiting.request, dependency=Outcome.WAITING)
             self._judge(waiting, now)
-            self._wake_at(now, job.job_id)
+            self._alarms.set(now, job.job_id)
 
     def _start_dependents(self, job_id: int, now: float) -> None:
         """它启动了：写了 after 的看一遍。"""
-        for other in self._dependents.get(job_id, ()):
+        for other in self._dependents.of(job_id):
             waiting = self.waiting.get(other)
             if waiting is not None and waiting.dependency is not None and waiting.dependency.on_start:
-                self._wake_at(now, other)
+                self._alarms.set(now, other)
 
     def partition_of(self, start: PlannedStart) -> str | None:
         """提交时列了几个分区的，在哪个里启动；只列了一个的是 None。"""
@@ -642,27 +482,3 @@ class QueueMemory:
         """数组还有几个任务没有启动。"""
         waiting = self.waiting.get(job_id)
         return count_tasks(waiting.remaining or ()) if waiting is not None else 0
-
-    def _started_runner(self, start: PlannedStart, licenses: Pools, now: float, limit_s: float) -> Runner:
-        request = self.waiting[start.job.job_id].request
-        gres: dict[str, int] = defaultdict(int)
-        for share in start.shares:
-            for name, count in share.gres:
-                gres[name] += count
-        demand = demand_of(
-            cpus=sum(share.cpus for share in start.shares),
-            nodes=len(start.shares),
-            memory_mb=sum(share.memory for share in start.shares),
-            gres=gres,
-            licenses={name.removeprefix(LICENSE): count for name, count in licenses},
-            time_limit_s=None if math.isinf(limit_s) else limit_s,
-        )
-        return Runner(request.account, request.user, request.qos, request.partitions[0], demand, now)
-
-
-def _discard(index: dict[_Value, set[int]], key: _Value, job_id: int) -> None:
-    found = index.get(key)
-    if found is not None:
-        found.discard(job_id)
-        if not found:
-            del index[key]
