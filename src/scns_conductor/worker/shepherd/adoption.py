@@ -109,4 +109,4 @@ def _resume_duty(keeper: JobKeeper, group: JobGroup) -> None:
             keeper.emit_end(task)
     kill_boot = group.record_value("kill_boot")
     if kill_boot is not None:
-        keeper.at(kill_boot, keeper.force_kill, group)
+        keeper.timers.at(kill_boot, keeper.force_kill, group)

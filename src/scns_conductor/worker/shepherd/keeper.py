@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from scns_conductor.worker.shepherd.launch_fault import LaunchFault
 from scns_conductor.worker.shepherd.records import end_record, journal_record
 from scns_conductor.worker.shepherd.sampling import Sampler
 from scns_conductor.worker.shepherd.task import JobGroup, Task, Usage
+from scns_conductor.worker.shepherd.timers import Timers
 from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS, JOB_KEY_VARIABLE, LaunchSpec
 
 TYPE_CHECKING = False
@@ -59,28 +59,9 @@ class JobKeeper:
         self._tasks_by_pid = tasks_by_pid
         self._watch_pidfd = watch_pidfd
         self._recent: dict[str, None] = {}
-        self._timers: list[tuple[float, int, Callable[[Any], None], Any]] = []
-        self._timer_count = 0
+        self.timers = Timers()
         self._doomed_cgroups: list[Any] = []
         self.sampler = Sampler(self)
-
-    # ---- 时间 ----
-
-    def at(self, due_boot: float, action: Callable[[Any], None], argument: Any) -> None:
-        """到 due_boot 时执行 action(argument)。"""
-        self._timer_count += 1
-        heapq.heappush(self._timers, (due_boot, self._timer_count, action, argument))
-
-    def next_timer_s(self) -> float | None:
-        """距最近一个定时还有几秒；没有返回 None。"""
-        return max(0.0, self._timers[0][0] - boot_now()) if self._timers else None
-
-    def run_timers(self) -> None:
-        """执行已到时的动作。"""
-        now = boot_now()
-        while self._timers and self._timers[0][0] <= now:
-            _, _, action, argument = heapq.heappop(self._timers)
-            action(argument)
 
     # ---- 启动 ----
 
@@ -202,14 +183,15 @@ class JobKeeper:
     # ---- 时限与终止 ----
 
     def _arm(self, task: Task) -> None:
-        if task.record.get("warn_in_s") is not None:
-            self.at(task.record["boot"] + task.record["warn_in_s"], self._warn_step, task)
+        warned = task.record.get("warned")
+        if task.record.get("warn_in_s") is not None and not warned:
+            task.timers.append(self.timers.at(task.record["boot"] + task.record["warn_in_s"], self._warn_step, task))
         deadline = task.record.get("deadline")
         if deadline is None:
             return
-        self.at(deadline, self._on_deadline, task)
-        if task.is_holder and task.record.get("warn_signal") and not task.record.get("warned"):
-            self.at(deadline - task.record["warn_before_s"], self._on_warning, task)
+        task.timers.append(self.timers.at(deadline, self._on_deadline, task))
+        if task.is_holder and task.record.get("warn_signal") and not warned:
+            task.timers.append(self.timers.at(deadline - task.record["warn_before_s"], self._on_warning, task))
 
     def _due(self, task: Task, before_s: float) -> bool:
         """挂起会推迟时限：旧的定时器到点时，以记录里现在的时限为准。"""
@@ -229,7 +211,7 @@ class JobKeeper:
         else:
             self.containment.signal(self.containment.step_pids(task), signal.SIGTERM)
             self.journal.update(task.key, cause="timeout")
-            self.at(boot_now() + task.record["grace_s"], self._kill_step, task)
+            task.timers.append(self.timers.at(boot_now() + task.record["grace_s"], self._kill_step, task))
 
     def _on_warning(self, task: Task) -> None:
         if not self._due(task, task.record["warn_before_s"]) or task.record.get("warned"):
@@ -239,7 +221,8 @@ class JobKeeper:
 
     def _warn_step(self, task: Task) -> None:
         """脚本在别的节点上：作业快到时限了，本节点上的作业步自己提醒。"""
-        if not task.reaped and task.pid:
+        if not task.reaped and task.pid and not task.record.get("warned"):
+            self.journal.update(task.key, warned=True)
             self.containment.signal([task.pid], task.record["warn_signal"])
 
     def _kill_step(self, task: Task) -> None:
@@ -266,7 +249,7 @@ class JobKeeper:
                 pids = self.containment.pids(group)
                 self.containment.signal(pids, signal.SIGTERM)
                 self.containment.signal(pids, signal.SIGCONT)
-            self.at(kill_boot, self.force_kill, group)
+            self.timers.at(kill_boot, self.force_kill, group)
         else:
             self.force_kill(group)
 
@@ -275,7 +258,7 @@ class JobKeeper:
         self.journal.update(task.key, cause=task.record.get("cause") or cause)
         self.containment.signal(self.containment.step_pids(task), signal.SIGTERM)
         wait_s = float(task.record["grace_s"]) if grace_s is None else grace_s
-        self.at(boot_now() + wait_s, self._kill_step, task)
+        task.timers.append(self.timers.at(boot_now() + wait_s, self._kill_step, task))
 
     def force_kill(self, group: JobGroup) -> None:
         """杀尽，反复直到没有；占位进程的结束经回收路径到来。"""
@@ -291,7 +274,7 @@ class JobKeeper:
 
     def _again(self, group: JobGroup, action: Callable[[Any], None]) -> None:
         delay = min(LAST_KILL_CHECK_S, FIRST_KILL_CHECK_S * 2**group.kill_rounds)
-        self.at(boot_now() + delay, action, group)
+        self.timers.at(boot_now() + delay, action, group)
 
     def signal(self, group: JobGroup, number: int, target: str) -> int:
         """target：batch 只给脚本自身，steps 给各作业步，step:N 给一个，all 给全部进程；返回送到几个进程。
@@ -332,11 +315,11 @@ class JobKeeper:
         for task in group.live_tasks:
             self.journal.update(task.key, suspended_boot=group.suspended_boot)
         if not self.containment.suspend(group):
-            self.at(boot_now() + FIRST_KILL_CHECK_S, self._freeze_again, group)
+            self.timers.at(boot_now() + FIRST_KILL_CHECK_S, self._freeze_again, group)
 
     def _freeze_again(self, group: JobGroup) -> None:
         if group.suspended_boot is not None and not self.containment.suspend(group):
-            self.at(boot_now() + FIRST_KILL_CHECK_S, self._freeze_again, group)
+            self.timers.at(boot_now() + FIRST_KILL_CHECK_S, self._freeze_again, group)
 
     def resume(self, group: JobGroup) -> None:
         """恢复，时限顺延挂起的时间。"""
@@ -476,7 +459,7 @@ class JobKeeper:
         if not cgroup.remove():
             self._doomed_cgroups.append(cgroup)
             if len(self._doomed_cgroups) == 1:
-                self.at(boot_now() + 0.05, self._drop_doomed, None)
+                self.timers.at(boot_now() + 0.05, self._drop_doomed, None)
 
     @property
     def has_doomed_cgroups(self) -> bool:
@@ -490,10 +473,12 @@ class JobKeeper:
             if not cgroup.remove():
                 self._doomed_cgroups.append(cgroup)
         if self._doomed_cgroups:
-            self.at(boot_now() + LAST_KILL_CHECK_S, self._drop_doomed, None)
+            self.timers.at(boot_now() + LAST_KILL_CHECK_S, self._drop_doomed, None)
 
     def emit_end(self, task: Task) -> None:
         record, group = task.record, task.group
+        self.timers.cancel(task.timers)
+        task.timers.clear()
         if record.get("script_path"):
             # 没有 cgroup 就不能确知没有逃走的后代还在读它。
             quiet = group.cgroup is not None and group.kill_rounds < UNKILLABLE_AFTER_ROUNDS

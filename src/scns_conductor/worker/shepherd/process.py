@@ -94,13 +94,13 @@ class Shepherd:
         for key, events in self._selector.select(timeout):
             key.data(events)
         self._keeper.reap()
-        self._keeper.run_timers()
+        self._keeper.timers.run()
         self._operations.launch_some()
         self._flush()
         self._consider_leaving()
 
     def _wait_s(self) -> float:
-        due = self._keeper.next_timer_s()
+        due = self._keeper.timers.next_s()
         return min(30.0 if due is None else due, 1.0 if self._operations.stopping else 30.0)
 
     def _flush(self) -> None:
@@ -109,7 +109,7 @@ class Shepherd:
             self._journal.flush()
         except OSError as error:
             log(f"journal_write_failed error={error.strerror}")
-            self._keeper.at(boot_now() + 1.0, lambda _: None, None)
+            self._keeper.timers.at(boot_now() + 1.0, lambda _: None, None)
         ends, self._keeper.new_ends = self._keeper.new_ends, []
         for link in list(self._links.values()):
             if link.attached:
@@ -228,7 +228,7 @@ class Shepherd:
         try:
             task.pidfd = os.pidfd_open(task.pid or 0)
         except OSError:
-            self._keeper.at(boot_now() + ADOPTED_POLL_S, self._poll_adopted, task)
+            self._keeper.timers.at(boot_now() + ADOPTED_POLL_S, self._poll_adopted, task)
             return
 
         def gone(_: int) -> None:
@@ -243,7 +243,7 @@ class Shepherd:
         if stat is None or stat.state in "ZX" or abs(stat.start_s - task.record["boot"]) > 1.5:
             self._keeper.adopted_gone(task)
         else:
-            self._keeper.at(boot_now() + ADOPTED_POLL_S, self._poll_adopted, task)
+            self._keeper.timers.at(boot_now() + ADOPTED_POLL_S, self._poll_adopted, task)
 
 
 def _lock(spool: str) -> int:

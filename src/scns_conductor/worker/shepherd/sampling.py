@@ -6,21 +6,18 @@ from scns_conductor.worker.host.process_table import boot_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Protocol
 
     from scns_conductor.worker.shepherd.containment import Containment
     from scns_conductor.worker.shepherd.task import JobGroup, Task, Usage
+    from scns_conductor.worker.shepherd.timers import Timers
 
     class Keeper(Protocol):
         """采样要用到的：全部作业、定时、结束作业与作业步（JobKeeper）。"""
 
         containment: Containment
         groups: dict[tuple[int, int, int | None], JobGroup]
-
-        def at(self, due_boot: float, action: Callable[[Any], None], argument: Any) -> None:
-            """到 due_boot 时执行。"""
-            ...
+        timers: Timers
 
         def stop(self, group: JobGroup, cause: str, message: str | None, grace_s: float | None) -> None:
             """结束一个作业。"""
@@ -46,7 +43,7 @@ class Sampler:
         """排好下一次；已经排了就不再排。"""
         if not self._armed:
             self._armed = True
-            self._keeper.at(boot_now() + self._period_s(), self._tick, None)
+            self._keeper.timers.at(boot_now() + self._period_s(), self._tick, None)
 
     def _period_s(self) -> float:
         groups = self._keeper.groups.values()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from scns_conductor.worker.host.cgroup import JobCgroup
     from scns_conductor.worker.shepherd.launch_fault import LaunchFault
+    from scns_conductor.worker.shepherd.timers import Timer
 
 
 class Usage:
@@ -63,6 +64,7 @@ class Task:
         "sampled",
         "status",
         "step",
+        "timers",
         "usage",
     )
 
@@ -80,6 +82,8 @@ class Task:
         # 这一步的内存上限由 cgroup 执行；否则靠采样。
         self.cgroup_limited = False
         self.fault: LaunchFault | None = None
+        # 它的时限、提醒、宽限；结束时取消。
+        self.timers: list[Timer] = []
 
     @property
     def is_holder(self) -> bool:
