@@ -3,13 +3,10 @@
 import sqlalchemy as sa
 from alembic import context
 
-from scns_conductor.core import accounting_models
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.models import metadata
 from scns_conductor.core.settings import load_settings
 
-# 记账的表也登记在同一份 metadata 里。
-assert accounting_models.Account.metadata is metadata
 # 并发启动的多个进程同时升级时只有一个真正执行，别的等它做完。
 MIGRATION_LOCK = 7236301
 TABLE_LOCK_WAIT = "60s"

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scns_conductor.core.accounting_models import Qos
+from scns_conductor.core.models import Qos
 from scns_conductor.statements.conditions import LIVE
 
 # 全部 QOS，或叫 :name 的。

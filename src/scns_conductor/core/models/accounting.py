@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
-EMPTY_OBJECT = sa.text("'{}'::jsonb")
-EMPTY_LIST = sa.text("'{}'")
+from scns_conductor.core.models.columns import EMPTY_LIST, EMPTY_OBJECT
+
 ADMIN_LEVELS = ("None", "Operator", "Administrator")
 
 
@@ -132,7 +132,7 @@ class Qos(LimitColumns, table=True):
     preempt_mode: str | None = Field(
         None, sa_type=sa.Text, description="被抢占时怎么办：requeue、cancel、suspend、off；空表示按全局设置"
     )
-    preempt_exempt_time: int | None = Field(None, sa_type=sa.BigInteger, description="运行满多少秒才许被抢占")
+    preempt_exempt_time: int | None = Field(None, sa_type=sa.BigInteger, description="运行满多久才许被抢占（秒）")
     grace_time: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="被抢占时的宽限（秒）")
     usage_factor: float = Field(1.0, sa_column_kwargs={"server_default": "1"}, description="用量按几倍计")
     max_tres_per_user: dict[str, int] = _tres("每个用户同时占用的总量")

@@ -1,0 +1,56 @@
+"""全部数据表。一个 SQLModel 类既是表，也是 Pydantic 模型；每个字段的类型、缺省值、含义与单位只写在这里。
+
+时间一律 timestamptz，需要比较的都取数据库的时钟；单位写在 description 的括号里。
+字段名沿用 Slurm（slurmrestd 的 job_desc_msg 与 job_info）。
+"""
+
+import sqlalchemy as sa
+from sqlmodel import SQLModel
+from sqlmodel.sql.sqltypes import AutoString
+
+from scns_conductor.core.models.accounting import Account, Association, LimitColumns, Qos, User
+from scns_conductor.core.models.columns import MAX_NAME_LENGTH, unit_of
+from scns_conductor.core.models.job import Job, JobSpec
+from scns_conductor.core.models.job_record import JobEvent, JobOutput, ResourceAllocation
+from scns_conductor.core.models.leadership import SchedulerLeader, SystemIncarnation
+from scns_conductor.core.models.messages import IdempotencyKey, RequestAnswer, SchedulerInbox
+from scns_conductor.core.models.node import Node
+from scns_conductor.core.models.partition import DEFAULT_PARTITION, Partition
+from scns_conductor.core.models.reservation import Reservation
+from scns_conductor.core.models.step import JobStep
+
+__all__ = [
+    "DEFAULT_PARTITION",
+    "MAX_NAME_LENGTH",
+    "Account",
+    "Association",
+    "IdempotencyKey",
+    "Job",
+    "JobEvent",
+    "JobOutput",
+    "JobSpec",
+    "JobStep",
+    "LimitColumns",
+    "Node",
+    "Partition",
+    "Qos",
+    "RequestAnswer",
+    "Reservation",
+    "ResourceAllocation",
+    "SchedulerInbox",
+    "SchedulerLeader",
+    "SystemIncarnation",
+    "User",
+    "metadata",
+    "unit_of",
+]
+
+metadata = SQLModel.metadata
+# PostgreSQL 里 text 与 varchar(n) 一样快；长度由模型与 API 校验，不放进列类型。
+for _table in metadata.tables.values():
+    for _column in _table.columns:
+        if isinstance(_column.type, AutoString):
+            _column.type = sa.Text()
+        elif type(_column.type) is sa.Float:
+            # 迁移里写的、PostgreSQL 报的名字。
+            _column.type = sa.Double()

@@ -1,0 +1,84 @@
+"""节点。"""
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlmodel import Field, SQLModel
+
+from scns_conductor.core.models.columns import EMPTY_LIST, EMPTY_OBJECT, MAX_NAME_LENGTH, TIMESTAMP, one_of
+from scns_conductor.core.states import NodeAvailability
+
+
+class Node(SQLModel, table=True):
+    """节点：资源、已分配的计数（由 CHECK 保证不超）、状态、心跳。"""
+
+    __tablename__ = "nodes"
+
+    name: str = Field(primary_key=True, max_length=MAX_NAME_LENGTH, description="节点名")
+    address: str = Field(description="连到它用的地址")
+    cpus: int = Field(description="CPU 数")
+    memory: int = Field(sa_type=sa.BigInteger, description="内存（MiB）")
+    temporary_disk: int = Field(
+        0, sa_type=sa.BigInteger, sa_column_kwargs={"server_default": "0"}, description="临时磁盘（MiB）"
+    )
+    gres: dict[str, int] = Field(
+        default_factory=dict,
+        sa_type=JSONB,
+        sa_column_kwargs={"server_default": EMPTY_OBJECT},
+        description="通用资源，如 {'gpu:a100': 4}",
+    )
+    features: list[str] = Field(
+        default_factory=list,
+        sa_type=ARRAY(sa.Text),
+        sa_column_kwargs={"server_default": EMPTY_LIST},
+        description="特性",
+    )
+    weight: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="权重")
+    topology: str | None = Field(None, description="所在的交换机路径")
+    allocated_cpus: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="已分配 CPU 数")
+    allocated_memory: int = Field(
+        0, sa_type=sa.BigInteger, sa_column_kwargs={"server_default": "0"}, description="已分配内存（MiB）"
+    )
+    allocated_gres: dict[str, int] = Field(
+        default_factory=dict,
+        sa_type=JSONB,
+        sa_column_kwargs={"server_default": EMPTY_OBJECT},
+        description="已分配的通用资源",
+    )
+    state: str = Field(NodeAvailability.UNKNOWN, description="UP、DOWN、UNKNOWN")
+    drain: bool = Field(False, sa_column_kwargs={"server_default": sa.false()}, description="排空：不再接新作业")
+    reason: str | None = Field(None, description="排空或下线的原因")
+    reason_user: str | None = Field(None, description="谁写的原因")
+    reason_time: datetime | None = Field(None, sa_type=TIMESTAMP, description="何时写的原因")
+    last_heartbeat: datetime | None = Field(None, sa_type=TIMESTAMP, description="最近一次心跳")
+    beat: int = Field(
+        0,
+        sa_type=sa.BigInteger,
+        sa_column_kwargs={"server_default": "0"},
+        description="第几次登记或心跳；节点记得它，变小了就是数据库退回到了从前",
+    )
+    registered_at: datetime | None = Field(None, sa_type=TIMESTAMP, description="代理最近一次登记的时刻")
+    boot_id: str | None = Field(None, description="内核的 boot_id，变了就是重启过")
+    boot_time: datetime | None = Field(None, sa_type=TIMESTAMP, description="开机时刻")
+    agent_version: str | None = Field(None, description="代理的版本")
+    architecture: str | None = Field(None, description="uname -m")
+    operating_system: str | None = Field(None, description="操作系统与内核")
+    cpu_load: float | None = Field(None, description="1 分钟平均负载")
+    free_memory: int | None = Field(None, sa_type=sa.BigInteger, description="空闲内存（MiB）")
+    containment: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_type=JSONB,
+        sa_column_kwargs={"server_default": EMPTY_OBJECT},
+        description="哪些约束真正生效",
+    )
+
+    __table_args__ = (
+        sa.CheckConstraint(one_of("state", NodeAvailability), name="nodes_state_known"),
+        sa.CheckConstraint("allocated_cpus BETWEEN 0 AND cpus", name="nodes_cpus_within"),
+        sa.CheckConstraint("allocated_memory BETWEEN 0 AND memory", name="nodes_memory_within"),
+        sa.CheckConstraint("scns_gres_within(allocated_gres, gres)", name="nodes_gres_within"),
+        # 节点行更新极频繁（每次分配、每次心跳）：留出空间，让更新都是 HOT。
+        {"postgresql_with": {"fillfactor": "50"}},
+    )
