@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -20,7 +20,7 @@ from pydantic.config import JsonDict
 
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.hostlist import check_hostlist
-from scns_conductor.core.instants import parse_instant
+from scns_conductor.core.instants import local_now, parse_instant
 from scns_conductor.core.models import MAX_NAME_LENGTH, JobSpec
 from scns_conductor.core.units import parse_memory_mb, parse_time_limit
 
@@ -159,7 +159,7 @@ Memory = Annotated[
 ]
 Instant = Annotated[
     datetime | None,
-    _converted(lambda value: parse_instant(value, datetime.now(UTC).astimezone())),
+    _converted(lambda value: parse_instant(value, local_now())),
     Field(json_schema_extra=_schema({"type": "string", "minLength": 1}, {"type": "number", "minimum": 0})),
 ]
 

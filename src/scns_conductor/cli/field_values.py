@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+_INSTANTS = frozenset({"begin_time", "deadline"})
+
 
 def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
     """FIELD=VALUE 们；空值是 null（清除）。数与真假由服务器按字段的类型认。没有等号是用法错误。"""
@@ -14,8 +16,18 @@ def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
         name = name.strip().replace("-", "_")
         if not equals or not name:
             raise click.UsageError(f"{word!r} 应写成 字段=值，如 time_limit=30")
-        changes[name] = value or None
+        changes[name] = (zoned(name, value) if name in _INSTANTS else value) or None
     return changes
+
+
+def zoned(name: str, text: str) -> str:
+    """begin_time、deadline 按用户这里的时区；认不出的是用法错误。"""
+    from scns_conductor.core.instants import zoned as with_zone
+
+    try:
+        return with_zone(text) if text else text
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=name) from error
 
 
 def instant(given: str | None) -> str | None:

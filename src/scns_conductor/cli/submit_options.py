@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from scns_conductor.cli.field_values import zoned
 from scns_conductor.core.batch_script import exported, gpu_fields, warning_signal
 from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
 
@@ -145,6 +146,9 @@ def job_fields(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict
             job[option.field] = value
     _check(given, ("time", "time_min"), parse_time_limit)
     _check(given, ("mem", "mem_per_cpu", "mem_per_gpu", "tmp"), parse_memory_mb)
+    for name, field in (("begin", "begin_time"), ("deadline", "deadline")):
+        if given.get(name):
+            job[field] = zoned(f"--{name}", given[name])
     job |= gpu_fields(given)
     if given.get("kill_on_invalid_dep"):
         job["kill_on_invalid_dependency"] = given["kill_on_invalid_dep"] == "yes"

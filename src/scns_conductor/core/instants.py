@@ -2,11 +2,18 @@
 
 import math
 import re
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _RELATIVE = re.compile(r"^now(?:\s*([+-])\s*(\d+)\s*([a-z]*))?$", re.IGNORECASE)
 _CLOCK = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(am|pm)?$", re.IGNORECASE)
+_PART = re.compile(
+    r"[\s-]*(?:(?P<near>today|tomorrow)"
+    r"|(?P<clock>midnight|noon|elevenses|fika|teatime|\d{1,2}:\d{2}(?::\d{2})?\s*(?:[ap]m)?)"
+    r"|(?P<date>\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[/.]\d{1,2}(?:[/.](?:\d{4}|\d{2}))?|\d{6}|\d{4}))"
+    r"(?:T(?=\d|\s*$)|(?![\d:]))[\s-]*",
+    re.IGNORECASE,
+)
 _DATE = re.compile(
     r"^(?:(\d{4})-(\d{1,2})-(\d{1,2})|(\d{1,2})[/.](\d{1,2})(?:[/.](\d{2}|\d{4}))?|(\d{2})(\d{2})(\d{2})?)$"
 )
@@ -19,12 +26,13 @@ _FORMS = (
 
 
 def parse_instant(text: str | int | float, now: datetime) -> datetime:
-    """把时刻的写法换算成带时区的时刻；now 带时区，没有写时区的按 now 的时区。
+    """把时刻的写法换算成时刻（UTC）；now 带时区，没有写时区的按 now 的时区。
 
     只有钟点而今天已过的，是明天（sbatch(1)）。认不出、早于 1900 年或晚于 9000 年时抛 ValueError（中文原因）。
     """
     try:
-        found = _read(text, now)
+        # 换成 UTC：钟拨动时的钟面，Python 不与别的时区的比。
+        found = _read(text, now).astimezone(UTC)
         possible = _EARLIEST <= found < _LATEST
     except OverflowError:
         possible = False
@@ -39,26 +47,75 @@ def _read(text: str | int | float, now: datetime) -> datetime:
     word = text.strip()
     relative = _RELATIVE.match(word)
     if relative:
-        return now + _offset(relative)
-    if re.fullmatch(r"\d{9,}", word):
-        return _from_epoch(float(word))
-    if word.lower() in ("today", "tomorrow"):
-        return _midnight(now) + timedelta(days=word.lower() == "tomorrow")
-    date_text, _, clock_text = (
-        word.replace(" ", "T", 1).partition("T") if _DATE.match(word[:10].rstrip("T ")) else ("", "", word)
-    )
-    if not date_text:
-        iso = _iso(word, now)
-        if iso is not None:
-            return iso
-        clock = _clock(clock_text)
-        found = datetime.combine(now.date(), clock, now.tzinfo)
-        return found if found >= now else found + timedelta(days=1)
-    if re.search(r"(Z|[+-]\d\d:?\d\d)$", clock_text):
-        iso = _iso(word, now)
-        if iso is not None:
-            return iso
-    return datetime.combine(_date(date_text, now), _clock(clock_text) if clock_text else time(0), now.tzinfo)
+        # 加的是走过的时间，不是钟面上的。
+        return (now.astimezone(UTC) + _offset(relative)).astimezone(now.tzinfo)
+    if re.fullmatch(r"(uts)?\d{9,}|uts\d{1,9}", word, re.IGNORECASE):
+        return _from_epoch(float(word.lower().removeprefix("uts")))
+    iso = _iso(word, now)
+    if iso is not None:
+        return iso
+    day, clock = _parts(word, now)
+    if day is not None or clock is None:
+        return datetime.combine(day or now.date(), clock or time(0), now.tzinfo)
+    found = datetime.combine(now.date(), clock, now.tzinfo)
+    return found if found >= now else found + timedelta(days=1)
+
+
+def _parts(word: str, now: datetime) -> tuple[date | None, time | None]:
+    """日子与钟点，各至多一个，先后随意，以空白、- 或 T 相隔：noon-tomorrow、1970-01-01-00:00:01（parse_time.c）。"""
+    day: date | None = None
+    clock: time | None = None
+    place = 0
+    while place < len(word):
+        found = _PART.match(word, place)
+        kind = found.lastgroup if found is not None else None
+        if found is None or kind is None or (clock if kind == "clock" else day) is not None:
+            raise ValueError(f"无法识别的时刻 {word[:64]!r}；{_FORMS}")
+        piece = found[kind]
+        if kind == "clock":
+            clock = _clock(piece)
+        elif kind == "near":
+            day = now.date() + timedelta(days=piece.lower() == "tomorrow")
+        else:
+            day = _date(piece, now)
+        place = found.end()
+    if not word:
+        raise ValueError(f"时刻是空的；{_FORMS}")
+    return day, clock
+
+
+class LocalZone(tzinfo):
+    """本机的时区，夏令时按各个时刻自己的算；钟拨快时跳过的钟点往后推，拨慢时重复的取第一次。"""
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        """那一刻比 UTC 早多少。"""
+        wall = (moment or datetime.now(UTC)).replace(tzinfo=None)
+        return wall.astimezone().utcoffset() or timedelta()
+
+    def dst(self, moment: datetime | None) -> None:
+        """不分。"""
+
+    def tzname(self, moment: datetime | None) -> str:
+        """那一刻的时区的名字。"""
+        return (moment or datetime.now(UTC)).replace(tzinfo=None).astimezone().tzname() or ""
+
+    def fromutc(self, moment: datetime) -> datetime:
+        """UTC 的钟面 -> 本地的。"""
+        return moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=self)
+
+
+def local_now() -> datetime:
+    """此刻，时区是本机的；给 parse_instant。"""
+    return datetime.now(UTC).astimezone(LocalZone())
+
+
+def zoned(text: str) -> str:
+    """按本机的时区读懂的时刻，写成带时区的，服务器在哪个时区都是同一刻；相对于此刻的（now+1hour）原样。
+
+    认不出时抛 ValueError（中文原因）。
+    """
+    found = parse_instant(text, local_now())
+    return text if _RELATIVE.match(text.strip()) else found.isoformat()
 
 
 def moment_of(seconds: float | None) -> datetime | None:
@@ -83,10 +140,6 @@ def _iso(word: str, now: datetime) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=now.tzinfo)
-
-
-def _midnight(now: datetime) -> datetime:
-    return datetime.combine(now.date(), time(0), now.tzinfo)
 
 
 def _offset(match: re.Match[str]) -> timedelta:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import InvalidRequest
-from scns_conductor.core.instants import parse_instant
+from scns_conductor.core.instants import local_now, parse_instant
 from scns_conductor.core.models import DEFAULT_PARTITION
 from scns_conductor.core.states import SHORT_STATES, JobState
 from scns_conductor.services.job_rows import job_reference
@@ -146,7 +146,7 @@ def _job_words(text: str) -> list[str]:
 
 def _instant(field: str, text: str) -> datetime:
     try:
-        return parse_instant(text, datetime.now(UTC).astimezone())
+        return parse_instant(text, local_now())
     except ValueError as error:
         raise InvalidRequest(field, str(error)) from error
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.middleware import LATENCY
 from scns_conductor.core.errors import InvalidRequest
-from scns_conductor.core.instants import parse_instant
+from scns_conductor.core.instants import LocalZone, parse_instant
 from scns_conductor.services.diagnostics import diagnostics, public_settings, reset_diagnostics
 from scns_conductor.services.licenses import license_usage
 from scns_conductor.services.usage_report import usage_report
@@ -52,7 +52,7 @@ async def usage(
     moments: dict[str, datetime] = {}
     for name, text in (("since", since), ("until", until)):
         try:
-            moments[name] = min(parse_instant(text, now.astimezone()).astimezone(UTC), now)
+            moments[name] = min(parse_instant(text, now.astimezone(LocalZone())).astimezone(UTC), now)
         except ValueError as error:
             raise InvalidRequest(name, str(error)) from error
     if moments["until"] < moments["since"]:

@@ -17,7 +17,7 @@ from scns_conductor.slurm.parse.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
 from scns_conductor.slurm.step.step_values import accounting_row, steps_of
 from scns_conductor.slurm.table import job_values as of
-from scns_conductor.slurm.table.times import epoch, instant, past_instant
+from scns_conductor.slurm.table.times import epoch, instant, instant_text, past_instant
 
 OPTIONS = [
     *flags("-a --allusers", "-b --brief", "-B --batch-script", "-c --completion", "-D --duplicates", "--array"),
@@ -340,7 +340,7 @@ def _limit(text: str | None) -> float | None:
 def _in_window(client: Client, since: float, filters: dict[str, Any]) -> list[dict[str, Any]]:
     """那段时间里还在的：没有结束的，以及此后才结束的。"""
     live = list(client.jobs(state=list(of.ACTIVE), sort="job_id", **filters))
-    ended = list(client.jobs(end_after=str(int(since)), sort="end_time", **filters))
+    ended = list(client.jobs(end_after=instant_text(since), sort="end_time", **filters))
     seen = {job["job_id"] for job in live}
     return live + [job for job in ended if job["job_id"] not in seen]
 

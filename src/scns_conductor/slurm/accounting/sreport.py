@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from scns_conductor.core.instants import local_now
 from scns_conductor.slurm.parse.line_mode import prompted_lines
 from scns_conductor.slurm.parse.options import Parsed, flags, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.table.report_table import rows
-from scns_conductor.slurm.table.times import instant, past_instant
+from scns_conductor.slurm.table.times import instant, instant_text, past_instant
 
 OPTIONS = [
     *flags("-a --all_clusters", "--federation", "-h --help", "--local", "-n --noheader", "-p --parsable"),
@@ -172,7 +173,7 @@ def _request(parsed: Parsed, words: Sequence[str]) -> Request:
 
 def _load(request: Request) -> None:
     """缺省是昨天一整天。"""
-    midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = local_now().replace(hour=0, minute=0, second=0, microsecond=0)
     default = {"start": midnight - timedelta(days=1), "end": midnight}
     moments = {}
     for key, value in default.items():
@@ -182,7 +183,7 @@ def _load(request: Request) -> None:
         except ValueError:
             print(f"Invalid time specification (pos=0): {text}", file=sys.stderr)
             moments[key] = value
-    start, end = (str(int(moments[key].timestamp())) for key in ("start", "end"))
+    start, end = (instant_text(moments[key].timestamp()) for key in ("start", "end"))
     with connect() as client:
         found = client.usage(start, end)
     request.since = datetime.fromisoformat(found["since"]).timestamp()

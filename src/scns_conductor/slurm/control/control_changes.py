@@ -3,11 +3,11 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from scns_conductor.core.instants import parse_instant
+from scns_conductor.core.instants import local_now, parse_instant, zoned
 from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
+from scns_conductor.slurm.parse.keywords import full_key
 from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.submit.batch_options import whole_minutes
 from scns_conductor.slurm.table.times import epoch
@@ -88,7 +88,7 @@ def _time_limit(value: str) -> Any:
 
 def _end_time(value: str) -> Relative:
     try:
-        return Relative(end_at=parse_instant(value, datetime.now(UTC).astimezone()).timestamp())
+        return Relative(end_at=parse_instant(value, local_now()).timestamp())
     except ValueError:
         raise Fatal(f"Invalid time specification (pos=0): {value}", prefix=None) from None
 
@@ -109,9 +109,11 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
 
 def job_changes(given: Mapping[str, str]) -> dict[str, Any]:
     """update job 的修改。"""
+    given = dict(given)
     for key in ("starttime", "eligibletime", "deadline"):
         try:
-            parse_instant(given.get(key) or "now", datetime.now(UTC).astimezone())
+            if given.get(key):
+                given[key] = zoned(given[key])
         except ValueError:
             raise Fatal(
                 f"Invalid time specification (pos=0): {given[key]}", "No changes specified", prefix=None
@@ -149,15 +151,15 @@ def _changes(given: Mapping[str, str], known: Mapping[str, str]) -> dict[str, An
     changes: dict[str, Any] = {}
     for key, value in given.items():
         word = key.rstrip("+-")
-        matches = [name for name in known if name == word] or [name for name in known if name.startswith(word)]
-        if matches and word != key and known[matches[0]] == "time_limit" and known is _JOB:
+        match = full_key(word, known)
+        if match and word != key and known[match] == "time_limit" and known is _JOB:
             # TimeLimit+=30 就是 TimeLimit=+30。
             value = key[-1] + value
         elif word != key:
-            matches = []
-        if not matches:
+            match = None
+        if match is None:
             raise Fatal(f"Update of this parameter is not supported: {key}={value}", "Request aborted", prefix=None)
-        field = known[matches[0]]
+        field = known[match]
         if field == "end_time":
             changes["time_limit"] = _end_time(value)
         else:

@@ -5,14 +5,15 @@ import pwd
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from scns_conductor.client import Client, ClientError, Problem
 from scns_conductor.core.hostlist import expand
-from scns_conductor.core.instants import parse_instant
+from scns_conductor.core.instants import zoned
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.units import parse_time_limit
+from scns_conductor.slurm.parse.keywords import full_key
 from scns_conductor.slurm.session import Fatal, slurm_error
 from scns_conductor.slurm.table.times import duration, epoch, instant
 
@@ -22,6 +23,11 @@ _FIELDS = {
 }  # fmt: skip
 _LISTS = {"users": "users", "user": "users", "accounts": "accounts", "account": "accounts", "flags": "flags"}
 _COUNTS = frozenset({"nodecnt", "nodecount"})
+# 缩写按这个次序认（scontrol_parse_res_options）。
+_KEYS = (
+    "starttime", "endtime", "duration", "flags", "nodecnt", "nodecount", "nodes", "partitionname", "users", "accounts",
+    "licenses", "comment", "partition", "user", "account", "license",
+)  # fmt: skip
 _NODE_COUNT = re.compile(r"(\d+)(k?)", re.IGNORECASE)
 # 显示的次序（Slurm 的 reservation_flags_string）。
 _FLAG_ORDER = (
@@ -35,8 +41,10 @@ _IMPLIED_FLAGS = frozenset({"SPEC_NODES", "ALL_NODES"})
 def _values(given: Mapping[str, str], old: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """old 是原来的预留，+= 与 -= 从它改起。"""
     found: dict[str, Any] = {}
-    for key, value in given.items():
-        name, sign = (key[:-1], key[-1]) if key[-1] in "+-" else (key, "")
+    for written, value in given.items():
+        name, sign = (written[:-1], written[-1]) if written[-1:] in ("+", "-") else (written, "")
+        name = full_key(name, _KEYS) or name
+        key = name + sign
         if not sign and key in _FIELDS:
             found[_FIELDS[key]] = value or None
         elif name in _LISTS and not (sign and old is None):
@@ -57,9 +65,8 @@ def _values(given: Mapping[str, str], old: Mapping[str, Any] | None = None) -> d
     return found
 
 
-def check_new(values: Mapping[str, Any]) -> None:
-    """新建的必须写明的，次序与话同 Slurm：开始、结束、给谁、哪些节点。"""
-    now = datetime.now(UTC).astimezone()
+def check_new(values: dict[str, Any]) -> None:
+    """时刻换成带时区的；新建的必须写明的，次序与话同 Slurm：开始、结束、给谁、哪些节点。"""
     absent = None
     if "start_time" not in values:
         absent = "A start time must be given"
@@ -69,11 +76,13 @@ def check_new(values: Mapping[str, Any]) -> None:
         absent = "Either Users/Groups and/or Accounts must be specified"
     elif not values.keys() & {"nodes", "node_count", "licenses", "partition"}:
         absent = "CoreCnt, Nodes, NodeCnt, BurstBuffer, Licenses or Watts must be specified"
-    try:
-        parse_instant(values.get("start_time", "now"), now)
-    except ValueError:
-        print(f"Invalid time specification (pos=0): {values['start_time']}", file=sys.stderr)
-        absent = f"Invalid start time starttime={values['start_time']}"
+    for key, name in (("start_time", "start"), ("end_time", "end")):
+        try:
+            if values.get(key):
+                values[key] = zoned(values[key])
+        except ValueError:
+            print(f"Invalid time specification (pos=0): {values[key]}", file=sys.stderr)
+            absent = f"Invalid {name} time {name}time={values[key]}"
     try:
         parse_time_limit(values.get("duration", "1"))
     except ValueError:
@@ -100,7 +109,8 @@ def _is_local(name: str) -> bool:
 
 def create(client: Client, given: dict[str, str]) -> int:
     """没有名字的叫 用户_序号。"""
-    name = given.pop("reservationname", None) or given.pop("reservation", None)
+    written = next((key for key in given if full_key(key, ["reservationname"], least=3)), None)
+    name = given.pop(written) if written else None
     values = _values(given)
     check_new(values)
     _check_users(client, values.get("users", ()))
@@ -117,6 +127,14 @@ def update(client: Client, name: str, given: dict[str, str]) -> int:
     """修改；只写了时长的，从预约原来的开始算起。"""
     old = next((each for each in client.reservations() if each["name"] == name), None)
     values = _values(given, old)
+    for key in ("start_time", "end_time"):
+        try:
+            if values.get(key):
+                values[key] = zoned(values[key])
+        except ValueError:
+            print(f"Invalid time specification (pos=0): {values[key]}", file=sys.stderr)
+            shown = key.removesuffix("_time")
+            raise Fatal(f"Invalid {shown} time {shown}time={values[key]}.  No reservation update.") from None
     if values.get("duration") and "start_time" not in values:
         try:
             seconds = parse_time_limit(values["duration"])

@@ -39,7 +39,8 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
             array += f" ArrayTaskThrottle={job['array_max_tasks']}"
     kind, amount = ("CPU", job["memory_per_cpu"]) if job.get("memory_per_cpu") else ("Node", job.get("memory_per_node"))
     per_node = job.get("tasks_per_node") or 0
-    expected = instant(job.get("start_time") or job.get("expected_start_time"), "Unknown")
+    expected = of.start_time(job, "Unknown")
+    eligible = instant(job["eligible_time"] or (job["begin_time"] if job["state"] == "PENDING" else None), "Unknown")
     most = job.get("maximum_nodes")
     span = f"-{most}" if job["state"] == "PENDING" and most and most != job["minimum_nodes"] else ""
     lines = [
@@ -58,7 +59,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
     least = job.get("time_minimum")
     lines += [
         f"RunTime={duration(elapsed_s(job))} TimeLimit={duration(limit)} TimeMin={duration(least) if least else 'N/A'}",
-        f"SubmitTime={instant(job['submit_time'])} EligibleTime={instant(job['eligible_time'], 'Unknown')}",
+        f"SubmitTime={instant(job['submit_time'])} EligibleTime={eligible}",
         f"AccrueTime={instant(job['eligible_time'], 'Unknown')}",
         f"StartTime={expected} EndTime={end} Deadline={instant(job['deadline'])}",
         f"SuspendTime={instant(job['suspend_time'], 'None')} SecsPreSuspend=0 LastSchedEval={instant(start, 'None')}"

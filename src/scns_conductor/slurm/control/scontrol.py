@@ -14,6 +14,7 @@ from scns_conductor.slurm.control import control_reservations
 from scns_conductor.slurm.control.control_changes import Relative, job_changes, pairs, partition_changes
 from scns_conductor.slurm.control.control_show import show
 from scns_conductor.slurm.parse.hosts import named_hosts, split_list
+from scns_conductor.slurm.parse.keywords import full_key
 from scns_conductor.slurm.parse.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error, told
 from scns_conductor.slurm.table.job_values import require_own_cluster
@@ -164,17 +165,16 @@ def _update(_parsed: Parsed, words: list[str]) -> int:
             *words[2:],
         ]
     given = pairs(words)
-    for keys, update in (
-        (("jobid", "job"), _update_job),
-        (("nodename", "node"), _update_node),
-        (("reservationname",), _update_reservation),
-        (("partitionname", "partition"), _update_partition),
+    # 先看有没有作业号：partition= 可以是作业的，也可以是要改的分区。
+    for name, update in (
+        ("jobid", _update_job),
+        ("nodename", _update_node),
+        ("reservationname", _update_reservation),
+        ("partitionname", _update_partition),
     ):
-        target = next(
-            (given.pop(key) for key in keys if key in given and not (key == "partition" and "jobid" in given)), None
-        )
-        if target is not None:
-            return update(target, given)
+        key = next((key for key in given if full_key(key, [name], least=3)), None)
+        if key is not None:
+            return update(given.pop(key), given)
     raise Fatal(
         "No valid entity in update command",
         'Input line must include "NodeName", "PartitionName", "Reservation", "JobId", or "SlurmctldDebug"',
@@ -266,10 +266,10 @@ def _create(_parsed: Parsed, words: list[str]) -> int:
     if not words:
         raise Fatal("too few arguments for create keyword", prefix=None)
     given = pairs([word for word in words if "=" in word])
-    if "reservationname" in given or (words and words[0].lower().startswith("res")):
+    if any(full_key(word.partition("=")[0], ["reservationname"], least=3) for word in words):
         with connect() as client:
             return control_reservations.create(client, given)
-    name = given.pop("partitionname", None)
+    name = _named(given, "partitionname")
     if name is None:
         raise Fatal(f"Invalid creation entity: {words[0]}")
     with connect() as client:
@@ -279,18 +279,24 @@ def _create(_parsed: Parsed, words: list[str]) -> int:
     return 0
 
 
+def _named(given: dict[str, str], name: str) -> str | None:
+    """取走 name=（至少前三个字母）的值；没有、是空的都是 None。"""
+    key = next((key for key in given if full_key(key, [name], least=3)), None)
+    return (given.pop(key) or None) if key is not None else None
+
+
 def _delete(_parsed: Parsed, words: list[str]) -> int:
     if not words:
         raise Fatal("too few arguments for delete keyword", prefix=None)
     given = pairs([word for word in words if "=" in word])
-    reserved = given.get("reservationname") or given.get("reservation")
+    reserved = _named(given, "reservationname")
     if reserved is not None:
         with connect() as client:
             return control_reservations.delete(client, reserved, words[0])
-    node = given.get("nodename") or given.get("node")
+    node = _named(given, "nodename")
     if node is not None:
         return _delete_node(node)
-    name = given.get("partitionname") or given.get("partition")
+    name = _named(given, "partitionname")
     if name is None:
         raise Fatal(f"Invalid deletion entity: {words[0]}", prefix=None)
     with connect() as client:

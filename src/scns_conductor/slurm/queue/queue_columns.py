@@ -84,7 +84,7 @@ LETTERS: Known = {
     "Q": Field("PRIORITY", lambda job: str(of.priority(job)), _PRIORITY),
     "r": Field("REASON", of.reason, "reason"),
     "R": Field("NODELIST(REASON)", of.reason_or_nodes, "state reason error_msg node_list"),
-    "S": Field("START_TIME", of.start_time, "start_time expected_start_time"),
+    "S": Field("START_TIME", of.start_time, "start_time expected_start_time begin_time state"),
     "t": Field("ST", lambda job: of.SHORT_STATES[job["state"]], "state"),
     "T": _text("STATE", "state"),
     "u": _text("USER", "user_name"),

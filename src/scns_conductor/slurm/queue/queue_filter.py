@@ -11,7 +11,7 @@ from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.slurm.parse.options import Parsed
 from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.table import job_values as of
-from scns_conductor.slurm.table.times import epoch
+from scns_conductor.slurm.table.times import epoch, instant_text
 
 _PAGE = 10_000
 _MOST_TASKS = 10_000_000
@@ -88,7 +88,7 @@ def chosen_jobs(client: Client, parsed: Parsed, needs: Iterable[str] | None = No
         found += client.jobs(state=active, **filters)
     ended = [state for state in states if state not in of.ACTIVE]
     if ended:
-        found += client.jobs(state=ended, end_after=str(int(_recent(client))), **filters)
+        found += client.jobs(state=ended, end_after=instant_text(_recent(client)), **filters)
     if "notme" in parsed:
         me = user_name_of(client.token)
         found = [job for job in found if job["user_name"] != me]

@@ -7,7 +7,7 @@ from scns_conductor.slurm.session import Fatal
 
 
 def read_script(path: str | None, wrap: str | None) -> str:
-    """脚本的全文；不像脚本的抛 Fatal。"""
+    """脚本的全文；path 是 found_script 找到的。不像脚本的抛 Fatal。"""
     if wrap is not None:
         return f"#!/bin/sh\n# This script was created by sbatch --wrap.\n\n{wrap}\n"
     try:
@@ -15,7 +15,7 @@ def read_script(path: str | None, wrap: str | None) -> str:
             data = sys.stdin.buffer.read()
         else:
             # 逐块读到头：/dev/stdin 可能是管道，不能定位，也问不出大小。
-            with open(_found(path), "rb") as stream:
+            with open(path, "rb") as stream:
                 data = stream.read()
     except IsADirectoryError as error:
         raise Fatal("Batch script is empty!") from error
@@ -24,12 +24,13 @@ def read_script(path: str | None, wrap: str | None) -> str:
     return checked_script(data)
 
 
-def _found(path: str) -> str:
-    """不含 / 而当前目录没有的，按 PATH 找（search_path）。"""
-    if "/" in path or os.path.exists(path):
-        return path
-    folders = os.environ.get("PATH", "").split(os.pathsep)
-    return next((full for folder in folders if os.path.isfile(full := os.path.join(folder, path))), path)
+def found_script(path: str, folder: str | None) -> str:
+    """先是 -D 的目录 folder（没有写是当前目录），不含 / 的再按 PATH，最后是当前目录（path_resolution(7)）。"""
+    here = os.path.join(folder or "", path)
+    if os.path.exists(here):
+        return here
+    folders = [] if "/" in path else os.environ.get("PATH", "").split(os.pathsep)
+    return next((full for each in folders if os.path.isfile(full := os.path.join(each, path))), path)
 
 
 def checked_script(data: bytes) -> str:

@@ -187,7 +187,7 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     if "nodes" in given and not re.fullmatch(r"[1-9]\d{0,8}(-[1-9]\d{0,8})?", given["nodes"]):
         raise Fatal(f'"{given["nodes"]}" is not a valid node count', code=BAD_OPTION)
     _check_nodes(given.get("nodes", ""))
-    _check_instants(given)
+    _read_instants(given, job)
     _check_words(given)
     check_hints(given)
     for name in ("time_limit", "time_minimum"):
@@ -282,18 +282,16 @@ def _check(given: Mapping[str, str], names: tuple[str, ...], read: Callable[[str
             raise Fatal(f"Invalid --{name.replace('_', '-')} specification", code=BAD_OPTION) from None
 
 
-def _check_instants(given: Mapping[str, str]) -> None:
-    """--begin、--deadline 的写法；照 Slurm 先指出位置。"""
+def _read_instants(given: Mapping[str, str], job: dict[str, Any]) -> None:
+    """--begin、--deadline：按提交者这里的时区；写错了照 Slurm 先指出位置。"""
     for key in ("begin", "deadline"):
         text = given.get(key)
         if not text:
             continue
-        from datetime import UTC, datetime
-
-        from scns_conductor.core.instants import parse_instant
+        from scns_conductor.core.instants import zoned
 
         try:
-            parse_instant(text, datetime.now(UTC).astimezone())
+            job[_FIELDS[key]] = zoned(text)
         except ValueError:
             print(f"Invalid time specification (pos=0): {text}", file=sys.stderr)
             raise Fatal(f"Invalid --{key} specification", code=BAD_OPTION) from None

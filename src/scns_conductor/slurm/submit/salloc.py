@@ -1,6 +1,7 @@
 """salloc：申请一份分配，在本机运行命令（缺省是 shell），做完交还（salloc(1)）。"""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,7 +58,9 @@ def main(words: list[str]) -> int:
     job["umask"] = current_umask()
     job.setdefault("name", os.path.basename(parsed.arguments[0]) if parsed.arguments else "interactive")
     job["current_working_directory"] = os.path.abspath(job.get("current_working_directory") or os.getcwd())
-    quiet, kill = "quiet" in parsed, _kill_signal(given)
+    quiet, kill, folder = "quiet" in parsed, _kill_signal(given), parsed.last("chdir")
+    if folder is not None and not os.path.isdir(folder):
+        raise Fatal(f"chdir to {folder}: No such file or directory", prefix="fatal: ")
     with connect() as client:
         try:
             found = allocation.request(client, "salloc", job, immediate=allocation.immediate_s(given), quiet=quiet)
@@ -71,7 +74,7 @@ def main(words: list[str]) -> int:
         code, gone = 1, False
         try:
             environment = {**os.environ, **allocation.variables(found)}
-            code, gone = _run(client, job_id, command, environment, kill=kill, quiet=quiet)
+            code, gone = _run(client, job_id, command, environment, folder=folder, kill=kill, quiet=quiet)
         finally:
             if not gone:
                 if not quiet:
@@ -96,11 +99,21 @@ def _kill_signal(given: dict[str, str]) -> int | None:
 
 
 def _run(
-    client: Client, job_id: str, command: list[str], environment: dict[str, str], *, kill: int | None, quiet: bool
+    client: Client,
+    job_id: str,
+    command: list[str],
+    environment: dict[str, str],
+    *,
+    folder: str | None,
+    kill: int | None,
+    quiet: bool,
 ) -> tuple[int, bool]:
-    """在前台运行命令：(退出码, 分配是不是中途没了)。终端的 Ctrl-C 归它，salloc 自己不理；SIGTERM 与 SIGHUP 转给它。"""
+    """在前台（-D 的目录里）运行命令：(退出码, 分配是不是中途没了)。
+
+    终端的 Ctrl-C 归它，salloc 自己不理；SIGTERM 与 SIGHUP 转给它。
+    """
     try:
-        process = subprocess.Popen(command, env=environment)
+        process = subprocess.Popen([_program(command[0], folder), *command[1:]], env=environment, cwd=folder)
     except FileNotFoundError:
         say("salloc", f'error: _fork_command: Unable to find command "{command[0]}"')
         return 1, False
@@ -128,6 +141,14 @@ def _run(
             if kill is not None:
                 process.send_signal(kill)
     return (code if code >= 0 else 0 if -code in _HARMLESS else 1), revoked
+
+
+def _program(name: str, folder: str | None) -> str:
+    """命令在哪里：含 / 的照写，其余按 PATH，最后是 -D 的目录（没有写是当前目录；search_path 的 check_cwd_last）。"""
+    if "/" in name or shutil.which(name):
+        return name
+    here = os.path.join(os.path.abspath(folder or "."), name)
+    return here if os.access(here, os.X_OK) and os.path.isfile(here) else name
 
 
 def _gone(client: Client, job_id: str) -> bool:

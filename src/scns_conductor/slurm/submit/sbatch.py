@@ -10,7 +10,7 @@ from scns_conductor.core.batch_script import MARKS, UnmatchedQuote, directive_to
 from scns_conductor.slurm.error_words import NODE_CONFIGURATION
 from scns_conductor.slurm.parse.options import Parsed, UsageError, parse
 from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, refusal_details, slurm_error
-from scns_conductor.slurm.submit.batch_file import read_script
+from scns_conductor.slurm.submit.batch_file import found_script, read_script
 from scns_conductor.slurm.submit.batch_options import (
     BAD_OPTION,
     OPTIONS,
@@ -39,13 +39,16 @@ def main(words: list[str]) -> int:
     if wrap is not None and parsed.arguments:
         raise Fatal("Script arguments not permitted with --wrap option")
     path = parsed.arguments[0] if parsed.arguments else None
+    name = os.path.basename(path or "")
+    if path is not None and path != "-":
+        path = found_script(path, parsed.last("chdir"))
     script = read_script(path, wrap)
     header = _header(script, path)
     if not any(key == "ignore_pbs" for key, _ in [*header, *parsed.pairs]) and "SBATCH_IGNORE_PBS" not in os.environ:
         header = [*_foreign(script), *header]
     given = merged(header, environment_options(os.environ), parsed.pairs)
     job = job_fields(given, os.environ)
-    job.setdefault("name", "wrap" if wrap is not None else os.path.basename(path or "") or "sbatch")
+    job.setdefault("name", "wrap" if wrap is not None else name or "sbatch")
     job["current_working_directory"] = os.path.abspath(job.get("current_working_directory") or os.getcwd())
     job["submit_host"] = os.uname().nodename
     job["umask"] = current_umask()

@@ -15,12 +15,14 @@ SHORT_STATES = {
     "PENDING": "PD", "RUNNING": "R", "SUSPENDED": "S", "COMPLETED": "CD", "CANCELLED": "CA", "FAILED": "F",
     "TIMEOUT": "TO", "NODE_FAIL": "NF", "PREEMPTED": "PR", "OUT_OF_MEMORY": "OOM", "DEADLINE": "DL", "BOOT_FAIL": "BF",
 }  # fmt: skip
-LONG_STATES = {short: name for name, short in SHORT_STATES.items()} | {"CG": "COMPLETING", "CF": "CONFIGURING"}
-# Slurm 里有、这里从不出现的状态；作为筛选条件要认得。
+# Slurm 里有、这里从不出现的状态（squeue(1) 的 JOB STATE CODES）；作为筛选条件，全名与缩写都要认得。
 ABSENT_STATES = {
-    "CONFIGURING", "COMPLETING", "RESV_DEL_HOLD", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "REVOKED",
-    "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED",
+    "CONFIGURING": "CF", "COMPLETING": "CG", "RESIZING": "RS", "RESV_DEL_HOLD": "RD", "REQUEUED": "RQ",
+    "REQUEUE_FED": "RF", "REQUEUE_HOLD": "RH", "REVOKED": "RV", "SIGNALING": "SI", "SPECIAL_EXIT": "SE",
+    "STAGE_OUT": "SO", "STOPPED": "ST", "LAUNCH_FAILED": "LF", "RECONFIG_FAIL": "RC", "UPDATE_DB": "UD",
+    "EXPEDITING": "EX", "POWER_UP_NODE": "PN",
 }  # fmt: skip
+LONG_STATES = {short: name for name, short in (SHORT_STATES | ABSENT_STATES).items()}
 ACTIVE = ("PENDING", "RUNNING", "SUSPENDED")
 _ARRAY_TEXT_LIMIT = 64
 _LEAST_STEPPED_SPAN = 10
@@ -110,9 +112,10 @@ def end_time(job: Job) -> str:
     return "N/A" if start is None or limit is None else instant(start + limit + float(job.get("suspended_s") or 0))
 
 
-def start_time(job: Job) -> str:
-    """开始的时刻；没有开始的是计划里的。"""
-    return instant(job.get("start_time") or job.get("expected_start_time"))
+def start_time(job: Job, missing: str = "N/A") -> str:
+    """开始的时刻；没有开始的是计划里的，还没有计划到的是 --begin 的。"""
+    begin = job.get("begin_time") if job["state"] == "PENDING" else None
+    return instant(job.get("start_time") or job.get("expected_start_time") or begin, missing)
 
 
 def cpus(job: Job) -> int:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from scns_conductor.core.units import format_duration
@@ -28,11 +28,16 @@ def instant(value: Any, missing: str = "N/A") -> str:
     return time.strftime(pattern, time.localtime(seconds))
 
 
+def instant_text(seconds: float) -> str:
+    """Unix 秒 -> 给 API 的写法；1973 年以前的秒数不足九位，不能原样给。"""
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat()
+
+
 def past_instant(text: str) -> float:
     """sacct -S、sreport start= 的时刻（Unix 秒）：只有钟点的是今天，不像 --begin 那样过了就算明天。"""
-    from scns_conductor.core.instants import parse_instant
+    from scns_conductor.core.instants import local_now, parse_instant
 
-    now = datetime.now().astimezone()
+    now = local_now()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     return parse_instant(text, now if text.lower().startswith("now") else midnight).timestamp()
 

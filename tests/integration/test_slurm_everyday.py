@@ -1,0 +1,113 @@
+"""天天用到的小事：状态的缩写、脚本在哪里、时刻按谁的时区、键只写前几个字母。"""
+
+import sys
+from pathlib import Path
+
+import pytest
+from slurm_links import SCRIPT, Commands
+
+from running_system import RunningSystem
+
+NEW_YORK = {"TZ": "America/New_York"}
+SHANGHAI = {"TZ": "Asia/Shanghai"}
+CODES = "BF CA CD CF CG DL F NF OOM PD PR R RD RF RH RQ RS RV SI SE SO ST S TO"
+
+
+@pytest.fixture
+def slurm(running_system: RunningSystem, tmp_path: Path) -> Commands:
+    return Commands.beside(running_system, tmp_path)
+
+
+def test_every_state_code_of_the_manual_is_known(slurm: Commands) -> None:
+    for command in (("squeue", "-h", "-t"), ("sacct", "-n", "-s")):
+        done = slurm.run(*command, CODES.replace(" ", ","))
+        assert (done.returncode, done.stderr) == (0, ""), done.args
+        assert slurm.run(*command, "XX").returncode != 0
+
+
+def test_sbatch_looks_for_the_script_in_the_folder_of_chdir_first(slurm: Commands) -> None:
+    there = slurm.work / "there"
+    there.mkdir()
+    (slurm.work / "job.sh").write_text("#!/bin/sh\necho wrong\n")
+    (there / "job.sh").write_text("#!/bin/sh\necho right\n")
+    done = slurm.run("sbatch", "--parsable", "-W", "-D", "there", "job.sh")
+    assert done.returncode == 0, done.stderr
+    assert (there / f"slurm-{done.stdout.strip()}.out").read_text() == "right\n"
+    # 那里没有的，仍按当前目录找。
+    (slurm.work / "only.sh").write_text(SCRIPT)
+    assert slurm.run("sbatch", "--test-only", "-D", "there", "only.sh").returncode == 0
+
+
+def test_salloc_runs_a_program_of_the_folder_it_changes_to(slurm: Commands) -> None:
+    there = slurm.work / "there"
+    there.mkdir()
+    (there / "program").write_text("#!/bin/sh\npwd\n")
+    (there / "program").chmod(0o755)
+    done = slurm.run("salloc", "-Q", "-D", "there", "program")
+    assert (done.returncode, done.stdout.strip()) == (0, str(there)), done.stderr
+    assert slurm.run("salloc", "-D", "nowhere", "true").returncode == 1
+
+
+def test_times_are_read_in_the_zone_of_who_types_them(slurm: Commands) -> None:
+    done = slurm.run(
+        "sbatch", "--parsable", "-b", "2028-02-29T12:00", "--deadline", "2028-07-01T12:00", text=SCRIPT,
+        environment=NEW_YORK,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    job = done.stdout.strip()
+    seen = ("scontrol", "-o", "show", "job", job)
+    assert "StartTime=2028-03-01T01:00:00" in slurm.run(*seen, environment=SHANGHAI).stdout
+    assert "Deadline=2028-07-01T12:00:00" in slurm.run(*seen, environment=NEW_YORK).stdout
+    done = slurm.run("scontrol", "update", f"jobid={job}", "starttime=2028-05-01T08:00", environment=SHANGHAI)
+    assert done.returncode == 0, done.stderr
+    assert "StartTime=2028-04-30T20:00:00" in slurm.run(*seen, environment=NEW_YORK).stdout
+    slurm.run("scancel", job)
+    made = slurm.run(
+        "scontrol", "create", "reservationname=zoned", "start=2028-02-29T12:00", "dur=60", "users=root", "nodes=ALL",
+        environment=NEW_YORK,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    try:
+        told = slurm.run("scontrol", "-o", "show", "reservation", "zoned", environment={"TZ": "UTC"}).stdout
+        assert "StartTime=2028-02-29T17:00:00 EndTime=2028-02-29T18:00:00" in told
+    finally:
+        assert slurm.run("scontrol", "delete", "reservation=zoned").returncode == 0
+
+
+def test_scns_reads_times_in_the_zone_of_who_types_them(slurm: Commands, running_system: RunningSystem) -> None:
+    import subprocess
+
+    (slurm.work / "job.sh").write_text(SCRIPT)
+    scns = [sys.executable, "-c", "from scns_conductor.cli.main import main; main()"]
+    environment = {**slurm.environment, **NEW_YORK}
+    done = subprocess.run(
+        [*scns, "submit", "--begin", "2028-02-29T12:00", "job.sh"],
+        cwd=slurm.work, env=environment, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    job = "".join(letter for letter in done.stdout if letter.isdigit())
+    _, found = running_system.call("GET", f"/jobs/{job}")
+    assert found["begin_time"].startswith("2028-02-29T17:00:00")
+    slurm.run("scancel", job)
+
+
+def test_sacct_takes_any_date(slurm: Commands) -> None:
+    job = slurm.submit("-W", text="#!/bin/sh\ntrue\n")
+    for start in ("1970-01-01", "1970-01-01-00:00:01", "1972-05-05T10:00", "01/01/1971"):
+        done = slurm.run("sacct", "-nXP", "-o", "JobID", "-S", start)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert job in done.stdout.split()
+
+
+def test_scontrol_takes_the_first_letters_of_a_key(slurm: Commands) -> None:
+    done = slurm.run("scontrol", "create", "partition=pp", "nodes=ALL", "maxt=5")
+    assert done.returncode == 0, done.stderr
+    try:
+        assert "MaxTime=00:05:00" in slurm.run("scontrol", "-o", "show", "partition", "pp").stdout
+        assert slurm.run("scontrol", "update", "part=pp", "maxtime=6").returncode == 0
+    finally:
+        assert slurm.run("scontrol", "delete", "part=pp").returncode == 0
+    made = slurm.run("scontrol", "create", "res=short", "start=now+1hour", "dur=6", "u=root", "nodec=1")
+    assert made.returncode == 0, made.stderr
+    shown = slurm.run("scontrol", "-o", "show", "res", "short").stdout
+    assert slurm.run("scontrol", "delete", "res=short").returncode == 0
+    assert "Duration=00:06:00" in shown
