@@ -4,7 +4,8 @@
 - settings：一个全新的、已迁移的数据库，配自己的数据目录；测试完就删。
 - empty_settings：同上，但数据库是空的（迁移测试用）。
 - debian_postgres：Debian 自己的 PostgreSQL，缺省设置（jit 开着）；数据库各自建。
-- running_system：整个测试会话共用的 scns up（url、token）。要杀它、停它的测试自己用 start_system 起一个。
+- running_system：整个测试会话共用的 scns up（url、token），每个文件开始时没有作业。
+  要杀它、停它、弄乱它的测试自己用 start_system 起一个。
 """
 
 import os
@@ -130,7 +131,15 @@ def debian_postgres() -> Iterator[DebianPostgres]:
 
 
 @pytest.fixture(scope="session")
-def running_system(scratch: Path) -> Iterator[RunningSystem]:
-    """整个会话共用的完整系统：一个节点 node1，8 CPU、16 GiB。"""
+def shared_system(scratch: Path) -> Iterator[RunningSystem]:
+    """整个测试会话共用的完整系统：一个节点 node1，8 CPU、16 GiB。"""
     with start_system(scratch / "system", "--nodes", "1", "--cpus", "8", "--memory", "16G") as system:
         yield system
+
+
+@pytest.fixture(scope="module")
+def running_system(shared_system: RunningSystem) -> Iterator[RunningSystem]:
+    """共用的系统；一个文件留下的作业在它完了之后取消，下一个文件从没有作业的系统开始。"""
+    yield shared_system
+    if shared_system.process.poll() is None:
+        shared_system.cancel_everything()

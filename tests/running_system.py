@@ -99,6 +99,18 @@ class RunningSystem:
         wait_until(reached, wait_s, f"作业 {job_id} 到 {wanted}，现在 {answer}")
         return answer
 
+    def cancel_everything(self) -> None:
+        """取消全部还没有结束的作业，等到一个也不剩。"""
+
+        def left() -> list[str]:
+            status, answer = self.call("GET", "/jobs?state=PENDING,RUNNING,SUSPENDED&limit=1000&fields=job_id")
+            assert status == 200, answer
+            return [job["job_id"] for job in answer["jobs"]]
+
+        for job_id in left():
+            self.call("POST", f"/jobs/cancel/{job_id}")
+        wait_until(lambda: not left(), what="作业全部取消")
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """发信号停它，返回退出码。"""
         self.process.send_signal(number)
