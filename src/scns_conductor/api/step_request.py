@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from scns_conductor.api.job_request import NOT_FLAG, Flag, Name, PositiveInt, Text
+from scns_conductor.api.field_forms import NOT_FLAG, Flag, Name, PositiveInt, Text
 from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.step_resources import StepWants
 from scns_conductor.core.task_binding import cpu_bind_mode, gpu_bind_mode

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
-from scns_conductor.api.job_request import NOT_FLAG, Name, Text, TimeLimit
+from scns_conductor.api.field_forms import NOT_FLAG, Name, Text, TimeLimit
 from scns_conductor.core.tres import known_tres, parse_tres, tres_amount
 from scns_conductor.core.units import parse_duration
 from scns_conductor.services import accounts, qos

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
-from scns_conductor.api.job_request import NOT_FLAG, Flag, Memory, Name, Text, TimeLimit
+from scns_conductor.api.field_forms import NOT_FLAG, Flag, Memory, Name, Text, TimeLimit
 from scns_conductor.core.tokens import USER_NAME_PATTERN
 from scns_conductor.services import nodes as node_services
 from scns_conductor.services import partitions as partition_services

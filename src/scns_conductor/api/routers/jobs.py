@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
-from scns_conductor.api.job_request import SIGNAL_PATTERN, Flag, JobRequest
+from scns_conductor.api.field_forms import SIGNAL_PATTERN, Flag
+from scns_conductor.api.job_request import JobRequest
 from scns_conductor.services import job_control
 from scns_conductor.services.cancellation import cancel_job
 from scns_conductor.services.job_list import MAX_LIMIT, JobFilter, Page, list_jobs

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep
-from scns_conductor.api.job_request import Instant, Name, PositiveInt, Text, TimeLimit
+from scns_conductor.api.field_forms import Instant, Name, PositiveInt, Text, TimeLimit
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.services import reservations
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
-from scns_conductor.api.job_request import NOT_FLAG, SIGNAL_PATTERN
+from scns_conductor.api.field_forms import NOT_FLAG, SIGNAL_PATTERN
 from scns_conductor.api.routers.jobs import Acted
 from scns_conductor.api.step_request import StepConnection, StepSubmit
 from scns_conductor.services import job_steps

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, Field
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep, SubmitterDep
-from scns_conductor.api.job_request import SIGNAL_PATTERN, BatchRequest, SubmitRequest
+from scns_conductor.api.field_forms import SIGNAL_PATTERN
+from scns_conductor.api.job_request import BatchRequest, SubmitRequest
 from scns_conductor.services.cancellation import cancel_job
 from scns_conductor.services.job_control import signal_job
 from scns_conductor.services.job_queries import query_job

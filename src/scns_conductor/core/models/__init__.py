@@ -10,7 +10,7 @@ from sqlmodel.sql.sqltypes import AutoString
 
 from scns_conductor.core.models.accounting import Account, Association, LimitColumns, Qos, User
 from scns_conductor.core.models.columns import MAX_NAME_LENGTH, unit_of
-from scns_conductor.core.models.job import Job, JobSpec
+from scns_conductor.core.models.job import FIXED_AT_SUBMIT, Job, JobSpec
 from scns_conductor.core.models.job_record import JobEvent, JobOutput, ResourceAllocation
 from scns_conductor.core.models.leadership import SchedulerLeader, SystemIncarnation
 from scns_conductor.core.models.messages import IdempotencyKey, RequestAnswer, SchedulerInbox
@@ -21,6 +21,7 @@ from scns_conductor.core.models.step import JobStep
 
 __all__ = [
     "DEFAULT_PARTITION",
+    "FIXED_AT_SUBMIT",
     "MAX_NAME_LENGTH",
     "Account",
     "Association",

@@ -15,10 +15,10 @@ from scns_conductor.core.states import JobState
 class JobSpec(SQLModel):
     """用户在提交时能要求的一切；Job 表与提交服务共用。"""
 
-    name: str = Field(max_length=MAX_NAME_LENGTH, description="作业名")
+    name: str = Field(max_length=MAX_NAME_LENGTH, description="作业名，缺省 sbatch")
     user_name: str = Field(max_length=MAX_NAME_LENGTH, description="提交者，取自令牌")
     account: str | None = Field(None, max_length=MAX_NAME_LENGTH, description="账户")
-    partition: str = Field(description="分区；可用逗号列出多个，先能启动的为准")
+    partition: str = Field(description="分区；可用逗号列出多个，先能启动的为准；缺省是缺省分区")
     qos: str | None = Field(None, max_length=MAX_NAME_LENGTH, description="服务质量")
     reservation: str | None = Field(None, max_length=MAX_NAME_LENGTH, description="预留的名字")
     wckey: str | None = Field(None, max_length=MAX_NAME_LENGTH, description="工作负载标签")
@@ -34,12 +34,12 @@ class JobSpec(SQLModel):
         sa_column_kwargs={"server_default": EMPTY_OBJECT},
         description="作业自己的环境变量",
     )
-    current_working_directory: str = Field(description="工作目录，绝对路径")
+    current_working_directory: str = Field(description="工作目录，绝对路径；缺省是用户的家目录")
     standard_input: str | None = Field(None, description="标准输入的文件，缺省 /dev/null")
-    standard_output: str | None = Field(None, description="标准输出的文件，可含 %j 等；缺省 slurm-%j.out")
+    standard_output: str | None = Field(None, description="标准输出的文件，可含 %j %x %u %N %A %a；缺省 slurm-%j.out")
     standard_error: str | None = Field(None, description="标准错误的文件；缺省与标准输出同一个")
     open_mode: str | None = Field(None, description="append 或 truncate；缺省首次截断、重新排队后追加")
-    umask: int | None = Field(None, description="作业进程的 umask")
+    umask: int | None = Field(None, description="作业进程的 umask；文字是八进制，如 0022")
 
     tasks: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="任务数（--ntasks）")
     tasks_per_node: int | None = Field(None, description="每节点任务数（--ntasks-per-node）")
@@ -54,7 +54,7 @@ class JobSpec(SQLModel):
     tres_per_job: str | None = Field(None, description="整个作业的通用资源，如 gres/gpu:8（--gpus）")
     tres_per_node: str | None = Field(None, description="每节点的通用资源，如 gres/gpu:a100:2（--gres）")
     tres_per_task: str | None = Field(None, description="每任务的通用资源（--gpus-per-task）")
-    constraints: str | None = Field(None, description="节点特性的表达式（--constraint）")
+    constraints: str | None = Field(None, description="节点特性的表达式，如 a100&nvme（--constraint）")
     required_nodes: str | None = Field(None, description="必须包含的节点（--nodelist）")
     excluded_nodes: str | None = Field(None, description="不得使用的节点（--exclude）")
     exclusive: bool = Field(False, sa_column_kwargs={"server_default": "false"}, description="独占节点")
@@ -66,24 +66,34 @@ class JobSpec(SQLModel):
     maximum_switch_wait_time: int | None = Field(
         None,
         sa_type=sa.BigInteger,
+        ge=0,
+        le=2**31 - 1,
         description="为上一项至多等多久（秒），之后跨几个都行；缺省与上限是 SCNS_MAX_SWITCH_WAIT_S",
     )
     distribution: str | None = Field(None, description="任务的分布方式（--distribution）")
 
     time_limit: int | None = Field(None, sa_type=sa.BigInteger, description="时限（秒）；空表示不限")
     time_minimum: int | None = Field(None, sa_type=sa.BigInteger, description="可接受的最短时限（秒，--time-min）")
-    begin_time: datetime | None = Field(None, sa_type=TIMESTAMP, description="最早何时开始")
-    deadline: datetime | None = Field(None, sa_type=TIMESTAMP, description="最迟何时结束")
+    begin_time: datetime | None = Field(None, sa_type=TIMESTAMP, description="最早何时开始（--begin）")
+    deadline: datetime | None = Field(None, sa_type=TIMESTAMP, description="最迟何时结束（--deadline）")
     dependency: str | None = Field(None, description="依赖，如 afterok:12:13,singleton")
     kill_on_invalid_dependency: bool | None = Field(None, description="依赖不可能满足时是否取消")
     hold: str | None = Field(None, description="保留：user、admin，或启动失败之后的 launch_failed；空表示未保留")
-    priority: int | None = Field(None, sa_type=sa.BigInteger, description="管理员指定的优先级；空表示由系统计算")
-    nice: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="降低优先级的量")
+    priority: int | None = Field(
+        None, sa_type=sa.BigInteger, ge=0, le=2**32 - 1, description="管理员指定的优先级，0 等于保留；空表示由系统计算"
+    )
+    nice: int = Field(
+        0,
+        ge=-(2**31) + 3,
+        le=2**31 - 3,
+        sa_column_kwargs={"server_default": "0"},
+        description="降低优先级的量；负数要管理员",
+    )
     requeue: bool = Field(
         True, sa_column_kwargs={"server_default": "true"}, description="节点故障或被抢占后能否重新排队"
     )
     kill_warning_signal: str | None = Field(None, description="时限将到时先发的信号（--signal）")
-    kill_warning_delay: int | None = Field(None, description="提前多久发上述信号（秒）")
+    kill_warning_delay: int | None = Field(None, ge=0, le=65535, description="提前多久发上述信号（秒）")
     kill_warning_batch_only: bool = Field(
         False, sa_column_kwargs={"server_default": "false"}, description="上述信号只发给批处理脚本（B:）"
     )
@@ -91,14 +101,25 @@ class JobSpec(SQLModel):
     admin_comment: str | None = Field(None, description="管理员的备注")
     extra: str | None = Field(None, description="用户附加的任意文字")
     mail_type: str | None = Field(None, description="何时发邮件")
-    mail_user: str | None = Field(None, description="发给谁")
+    mail_user: str | None = Field(None, max_length=MAX_NAME_LENGTH, description="发给谁")
     array: str | None = Field(None, description="作业数组，如 0-99:3%5")
     interactive: bool = Field(
         False, sa_column_kwargs={"server_default": "false"}, description="没有批处理脚本的分配（salloc、独立的 srun）"
     )
     data_source: str = Field("API", sa_column_kwargs={"server_default": "API"}, description="来源：API、CLI、WEB")
-    submit_host: str | None = Field(None, description="从哪台机器提交")
+    submit_host: str | None = Field(None, max_length=MAX_NAME_LENGTH, description="从哪台机器提交")
     command: str | None = Field(None, description="脚本在提交者那里的路径（squeue %o），只是记录")
+
+
+# 提交之后不能再改的（scontrol update 也不能）；新的字段缺省是可以改的。
+FIXED_AT_SUBMIT = frozenset(
+    {
+        "argv", "array", "command", "current_working_directory", "data_source", "distribution", "environment",
+        "interactive", "kill_on_invalid_dependency", "kill_warning_batch_only", "kill_warning_delay",
+        "kill_warning_signal", "open_mode", "standard_error", "standard_input", "standard_output", "submit_host",
+        "temporary_disk_per_node", "umask", "user_name",
+    }
+)  # fmt: skip
 
 
 class Job(JobSpec, table=True):
