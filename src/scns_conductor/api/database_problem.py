@@ -116,7 +116,7 @@ async def _row_locked(error: asyncpg.PostgresError, engine: AsyncEngine) -> Cond
         return ServiceUnavailable(
             "要改的那一行正被别的数据库会话锁着，什么也没有改；请再试一次", code="row_locked", retry_after_s=1
         )
-    logger.warning("row_locked", blocker_pid=blocker.pid, blocker=blocker.application_name, since_s=blocker.since_s)
+    logger.warning("row_locked", blocker_pid=blocker.pid, blocker=blocker.application_name, held_s=blocker.held_s)
     return ServiceUnavailable(
         f"要改的那一行正被 {blocker} 锁着，什么也没有改；请稍后再试，"
         f"或请管理员在数据库里执行 SELECT pg_terminate_backend({blocker.pid})",

@@ -58,7 +58,7 @@ def _holder(held: dict[str, Any]) -> str:
     """停在事务里、锁着我们的行的会话。"""
     return (
         f"会话 {held['pid']}（{held['application_name'] or '没有名字'}）停在事务里，锁着 {'、'.join(held['tables'])}，"
-        f"已 {held['since_s']:.0f} 秒；可执行 SELECT pg_terminate_backend({held['pid']})"
+        f"已 {held['held_s']:.0f} 秒；可执行 SELECT pg_terminate_backend({held['pid']})"
     )
 
 

@@ -1,15 +1,13 @@
 """谁锁着：等锁超时之后，找出锁着那一行的会话。看不见的（别的用户的会话只看得见名字与进程号）照实不写。"""
 
-import contextlib
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.statements.blockers import IDLE_HOLDERS, LOCKABLE_TABLES, LONGEST_BLOCKER, lockers_of_row
+from scns_conductor.statements.blockers import IDLE_HOLDERS, LOCKABLE_TABLES, blockers_of_waiters, lockers_of_row
 
 # PostgreSQL 的上下文（英文关键字之外的会随 lc_messages 变）：while updating tuple (0,1) in relation "jobs"。
 _TUPLE = re.compile(r'\((\d+),(\d+)\)[^"«„“]*["«„“](\w+)')
@@ -17,15 +15,15 @@ _TUPLE = re.compile(r'\((\d+),(\d+)\)[^"«„“]*["«„“](\w+)')
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """锁着的会话：since_s 是它的事务（看不见时是会话）开始以来的秒数。"""
+    """锁着的会话：held_s 是它的事务开始以来的秒数，看不见是 None。"""
 
     pid: int
     application_name: str
-    since_s: float | None
+    held_s: float | None
 
     def __str__(self) -> str:
         name = self.application_name or "没有写 application_name 的程序"
-        since = "" if self.since_s is None else f"，已 {self.since_s:.0f} 秒"
+        since = "" if self.held_s is None else f"，已 {self.held_s:.0f} 秒"
         return f"{name}（数据库会话 {self.pid}{since}）"
 
 
@@ -34,14 +32,9 @@ async def find_blocker(engine: AsyncEngine, context: str | None) -> Blocker | No
     match = _TUPLE.search(context or "")
     row = None
     if match and match[3] in LOCKABLE_TABLES:
-        for statement in lockers_of_row(match[3]):
-            # xmax 不是 multixact 时第二条会报错：那就是已经放开了。
-            with contextlib.suppress(DBAPIError):
-                row = await _first(engine, statement, ctid=f"({match[1]},{match[2]})")
-            if row is not None:
-                break
-    row = row or await _first(engine, LONGEST_BLOCKER)
-    return None if row is None else Blocker(row.pid, row.application_name or "", row.since_s)
+        row = await _first(engine, lockers_of_row(match[3]), ctid=f"({match[1]},{match[2]})")
+    row = row or await _first(engine, blockers_of_waiters())
+    return None if row is None else Blocker(row.pid, row.application_name or "", row.held_s)
 
 
 async def _first(engine: AsyncEngine, statement: sa.TextClause, **values: str) -> Any:

@@ -8,9 +8,9 @@ from scns_conductor.core.schema_version import CURRENT_VERSION, HAS_SCHEMA, mism
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.blockers import idle_holders
 from scns_conductor.services.server_facts import database_report, notify_report
+from scns_conductor.statements.blockers import advisory_lockers, lockers
 from scns_conductor.statements.health import NODES_ALIVE
 from scns_conductor.statements.leadership import LEADER_LOCK, LEADER_ROW_UNLOCKED, leader_select
-from scns_conductor.statements.row_locks import advisory_lockers, lockers
 from scns_conductor.statements.server_facts import SERVER_FACTS
 
 # 停在事务里、锁着我们的行这么久的，说出来。

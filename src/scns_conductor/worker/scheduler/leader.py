@@ -22,6 +22,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from scns_conductor.statements.blockers import lockers
 from scns_conductor.statements.leadership import (
     ACQUIRE_LEADERSHIP,
     COMMIT_WITHOUT_WAITING,
@@ -35,7 +36,6 @@ from scns_conductor.statements.leadership import (
     TERMINATE_SESSION,
     TRY_LEADER_LOCK,
 )
-from scns_conductor.statements.row_locks import lockers
 from scns_conductor.worker.scheduler.database_clock import DatabaseClock
 from scns_conductor.worker.scheduler.locked_rows import bound_session
 

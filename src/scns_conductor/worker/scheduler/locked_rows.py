@@ -12,14 +12,13 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from scns_conductor.statements.blockers import lockers, table_lockers
 from scns_conductor.statements.row_locks import (
     LOCK_FREE_JOBS,
     LOCKED_ROWS,
     ROWS_WHERE,
     STUCK_INBOX,
-    lockers,
     session_bounds,
-    table_lockers,
 )
 
 # 调度周期里的语句至多等一个锁这么久（秒）。别的进程正常的提交只要几毫秒。

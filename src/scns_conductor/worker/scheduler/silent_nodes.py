@@ -4,7 +4,7 @@
 资源在进程都没了之后才归还；它也失联时，下一轮在这里结束。
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Connection
@@ -40,9 +40,7 @@ def take_back_unclaimed(connection: Connection) -> dict[str, list[int]]:
         for row in connection.execute(UNCLAIMED_ON_ABSENT_NODES).all()
     ]
     to_sync: dict[str, list[int]] = {}
-    for ended in commit_ends(connection, ends):
-        for node in hostlist.expand(ended.peers) if ended.peers else ():
-            to_sync.setdefault(node, []).append(ended.job_id)
+    _end_and_tell(connection, ends, to_sync)
     return to_sync
 
 
@@ -102,8 +100,15 @@ def fail_silent_nodes(connection: Connection, timeout_s: float, spared: Sequence
                 requeue_if_allowed=True,
             )
         )
+    _end_and_tell(connection, ends, silent.to_sync, absent=silent.names)
+    return silent
+
+
+def _end_and_tell(
+    connection: Connection, ends: Sequence[JobEnd], to_sync: dict[str, list[int]], absent: Collection[str] = ()
+) -> None:
+    """写下结束；作业还在的别的节点（absent 之外的）记进 to_sync。"""
     for ended in commit_ends(connection, ends):
         for node in hostlist.expand(ended.peers) if ended.peers else ():
-            if node not in silent.names:
-                silent.to_sync.setdefault(node, []).append(ended.job_id)
-    return silent
+            if node not in absent:
+                to_sync.setdefault(node, []).append(ended.job_id)
