@@ -124,7 +124,7 @@ class Cycle:
             self._stopped.add(shape.partition)
             return False
         if len(plan.reservations) < self.depth and not attempt.inside:
-            return self._reserve(attempt)
+            return self._reserve(attempt, limit)
         if attempt.inside:
             self.unreserved.add(place_key)
         return False
@@ -374,10 +374,12 @@ class Cycle:
 
     # ---- 保留 ----
 
-    def _reserve(self, attempt: Attempt) -> bool:
-        """为当前的作业保留；返回组里还要不要往下看（只为保留）。"""
+    def _reserve(self, attempt: Attempt, limit: OrderKey | None) -> bool:
+        """为当前的作业（同形的接着排的，一起）保留；返回组里还要不要往下看（只为保留）。"""
         job = attempt.job
         assert job is not None
+        if attempt.kind is Kind.PLAIN and not attempt.group.shape.pools and self.future.untouched and attempt.amounts:
+            return self._reserve_chain(attempt, limit)
         found = self.earliest(attempt)
         if found is None:
             self.unreserved.add(attempt.group.key)
@@ -385,6 +387,25 @@ class Cycle:
         self.unreserved.discard(attempt.group.key)
         self.hold(Reservation(job, *found))
         attempt.advance()
+        return attempt.job is not None
+
+    def _reserve_chain(self, attempt: Attempt, limit: OrderKey | None) -> bool:
+        """谁的保留也没有时：同组次序不晚于 limit 的，保留是一条链。"""
+        waiting: list[PendingJob] = []
+        most = self.depth - len(self.plan.reservations)
+        while len(waiting) < most and attempt.job is not None and (limit is None or attempt.key <= limit):
+            waiting.append(attempt.job)
+            attempt.advance()
+        found = self.future.occupy_chain(attempt.need, attempt.usable, attempt.duration, len(waiting))
+        cpus, memory, tasks = attempt.share
+        shares: dict[int, tuple[NodeShare, ...]] = {}
+        for job, (moment, node) in zip(waiting, found, strict=False):
+            held = shares.get(node) or shares.setdefault(node, (NodeShare(node, cpus, memory, (), tasks),))
+            self.plan.reservations.append(Reservation(job, moment, held))
+        if len(found) < len(waiting):
+            self.unreserved.add(attempt.group.key)
+            return False
+        self.unreserved.discard(attempt.group.key)
         return attempt.job is not None
 
     def earliest(self, attempt: Attempt) -> tuple[float, tuple[NodeShare, ...]] | None:

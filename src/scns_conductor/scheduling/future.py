@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scns_conductor.scheduling.chain import chain, seats_of
 from scns_conductor.scheduling.cluster import Cluster, NodeShare
 from scns_conductor.scheduling.placement import Placement, place
 from scns_conductor.scheduling.releases import NO_END, FloatArray, Releases, running_releases
@@ -232,6 +233,19 @@ class Future:
                 return found
             if least == math.inf:
                 return None
+
+    @property
+    def untouched(self) -> bool:
+        """还没有为谁保留、也没有预留：今后的空闲只增不减。"""
+        return not self._deferred and not len(self.opened) and not self._windows
+
+    def occupy_chain(self, need: IntArray, allowed: BoolArray, duration_s: float, most: int) -> list[tuple[float, int]]:
+        """untouched 时：为同形的接连 most 个作业占下，返回各自的 (时刻, 节点)；再也空不出来时不足 most 个。"""
+        parts = self._parts(allowed)
+        found = chain(seats_of(parts, self._free, need, allowed, self.now, self._ranks, most), duration_s, most)
+        for moment, node in found:
+            self._deferred[node].append((moment, moment + duration_s, need))
+        return found
 
     def earliest_among(
         self, nodes: IntArray, need: IntArray, allowed: BoolArray, duration_s: float

@@ -11,6 +11,7 @@ import numpy as np
 from scns_conductor.scheduling.attempt import Attempt
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cycle import Cycle
+from scns_conductor.scheduling.front import front
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import GroupKey, Queue
@@ -39,6 +40,14 @@ def _uses_reserved_licenses(cluster: Cluster, found: Plan) -> bool:
     return bool(names) and any(start.job.shape.reservation in names for start in found.starts)
 
 
+def _looked(cluster: Cluster, queue: Queue) -> None:
+    """“变了的”都看过了。"""
+    queue.fresh.clear()
+    queue.disordered = False
+    cluster.touched.clear()
+    cluster.freed_until.clear()
+
+
 @dataclass(slots=True)
 class _Memory:
     """上一遍留下的。free 与 pools 是那时认为启动都成立之后的空闲：与现在不同的，就是变了的。"""
@@ -62,8 +71,15 @@ class Planner:
         self.policy = policy
         self._memory: _Memory | None = None
 
-    def plan(self, cluster: Cluster, queue: Queue, now: float) -> Plan:
-        """计划一个周期。队列与集群里“变了的”记号看过就清掉。"""
+    def plan(self, cluster: Cluster, queue: Queue, now: float, *, complete: bool = True) -> Plan:
+        """计划一个周期。队列与集群里“变了的”记号看过就清掉。
+
+        complete 为假：只要启动与原因，影响不了启动的保留可以不算（Plan.complete）。
+        """
+        if not complete and (quick := front(cluster, queue, now, self.policy)) is not None:
+            self.forget()
+            _looked(cluster, queue)
+            return quick.plan
         memory = self._memory
         resumed = None if memory is None else self._resume(memory, cluster, queue, now)
         cycle = _from_scratch(cluster, queue, now, self.policy) if resumed is None else resumed
@@ -83,11 +99,12 @@ class Planner:
         if _uses_reserved_licenses(cluster, cycle.plan):
             # 这一遍里它用着的与预留还占着的重复算了，下一遍从头。
             self.forget()
-        queue.fresh.clear()
-        queue.disordered = False
-        cluster.touched.clear()
-        cluster.freed_until.clear()
+        _looked(cluster, queue)
         return cycle.plan
+
+    def outlook(self, cluster: Cluster, queue: Queue, now: float) -> Plan:
+        """带着全部保留的计划，给人看预计开始；什么也不改，启动不作数。"""
+        return plan(cluster, queue, now, self.policy)
 
     def forget(self) -> None:
         """下一遍从头计划。"""

@@ -22,6 +22,8 @@ MANY_NODES = 64
 SOON_S = 1.0
 # 新到而排在保留前面的多到这么多，不如从头计划。
 MOST_INSERTED = 64
+# 至多这么多组、不少于这么多个保留动了，从头计划更省。
+FEW = 8
 
 
 class Resumption:
@@ -73,6 +75,9 @@ class Resumption:
         if len(inserted) > MOST_INSERTED:
             return False
         same = 0 if inserted else self._unaffected()
+        if same < len(self._old.reservations) - FEW and len(self._queue.groups) <= FEW:
+            # 几种形状、许多保留都动了：从头算成一条链更省。
+            return False
         for kept in self._old.reservations[:same]:
             self._skipped.add(kept.job.job_id)
             self._cycle.hold(kept)

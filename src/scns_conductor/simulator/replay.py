@@ -189,7 +189,7 @@ class _Replaying:
 
     def _plan(self, now: float) -> None:
         self._result.passes += 1
-        for start in self._planner.plan(self._cluster, self._queue, now).starts:
+        for start in self._planner.plan(self._cluster, self._queue, now, complete=False).starts:
             self._start(start.job.job_id, now, start.shares)
 
     def _start(self, number: int, now: float, shares: tuple[NodeShare, ...]) -> None:

@@ -41,7 +41,11 @@ class PlanningCycle:
         self._end_on_nodes(connection, dict.fromkeys(overrun, self._state.settings.kill_wait_s), now)
         self._state.memory.collect_lent()
         began, waiting = time.perf_counter(), len(self._state.memory.queue)
-        decided = self._state.plan = self._state.planner.plan(self._state.memory.cluster, self._state.memory.queue, now)
+        rules = self._state.memory.preempt_rules
+        # 抢占要看为谁保留了什么；不然影响不了启动的保留，写预计开始时才算（look_ahead）。
+        decided = self._state.plan = self._state.planner.plan(
+            self._state.memory.cluster, self._state.memory.queue, now, complete=rules is not None
+        )
         self._state.statistics.planned(
             decided.starts,
             decided.reservations,
@@ -49,7 +53,6 @@ class PlanningCycle:
             queue_length=waiting,
             now=now,
         )
-        rules = self._state.memory.preempt_rules
         moved = False
         if rules is not None:
             if self._resume(connection, epoch, decided, rules):
@@ -93,6 +96,17 @@ class PlanningCycle:
         # 开着抢占时，受阻的也许要趁启动之后的样子再看一遍。
         again = rules is not None and bool(decided.blocked)
         return decided.exhausted or bool(refused) or moved or again
+
+    def look_ahead(self) -> None:
+        """周期里没有算的保留，算好放进 plan：要写预计开始了。"""
+        state, now, began = self._state, self._state.clock.now(), time.perf_counter()
+        state.plan = state.planner.outlook(state.memory.cluster, state.memory.queue, now)
+        state.statistics.reserved_for(
+            state.plan.reservations,
+            spent_s=time.perf_counter() - began,
+            queue_length=len(state.memory.queue),
+            now=now,
+        )
 
     def _end_overrun(self, connection: Connection, epoch: int, now: float) -> list[int]:
         """用量到顶的请节点结束；行被锁着的以后再说。"""

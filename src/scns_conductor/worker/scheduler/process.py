@@ -242,6 +242,8 @@ class Scheduler:
                 kill_invalid_dependency=self._state.settings.kill_invalid_dependency,
             )
             self._state.memory.refresh(connection, ended, self._state.clock.now())
+            if not self._state.plan.complete:
+                self._cycle.look_ahead()
             unfinished = self._state.reasons.write(connection, self._state.memory, self._state.plan)
         return bool(ended), unfinished or locked
 

@@ -72,14 +72,21 @@ class SchedulerStatistics:
         self.started += len(starts)
         if not reservations:
             return
-        self.backfill_cycle.add(spent)
-        self.reserved.add(len(reservations))
-        self.backfill_queue.add(queue_length)
-        self.backfill_at = now
+        self.reserved_for(reservations, spent_s=spent_s, queue_length=queue_length, now=now)
         first = min(reservation.job.key for reservation in reservations)
         found = sum(start.job.key > first for start in starts)
         self.backfilled += found
         self.backfilled_ever += found
+
+    def reserved_for(
+        self, reservations: Sequence[Reservation], *, spent_s: float, queue_length: int, now: float
+    ) -> None:
+        """记一次为受阻的作业算的保留。"""
+        if reservations:
+            self.backfill_cycle.add(int(spent_s * 1e6))
+            self.reserved.add(len(reservations))
+            self.backfill_queue.add(queue_length)
+            self.backfill_at = now
 
     def report(self, now: float) -> dict[str, Any]:
         """slurmrestd 的 statistics 里调度的那些键。"""
