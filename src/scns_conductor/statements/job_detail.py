@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from scns_conductor.core.models import Job
+from scns_conductor.core.models import ALLOCATION_COLUMNS, EVENT_COLUMNS, Job, JobEvent, ResourceAllocation
 from scns_conductor.statements.job_rows import EXACT, TASKS
 
 PRIVATE_FIELDS = ("script", "environment", "argv")
@@ -34,8 +34,8 @@ _PRIVATE = {
 }
 _ALLOCATIONS = (
     "(SELECT coalesce(json_agg(row_to_json(a) ORDER BY a.restart_count, a.node_index), '[]') FROM "
-    "(SELECT restart_count, node_name, node_index, cpus, memory, gres, tasks, cpu_ids, gres_ids, process_id, "
-    "created_at, claimed_at, released_at FROM resource_allocations AS ra WHERE ra.job_id = jobs.job_id) AS a)"
+    f"(SELECT {', '.join(ALLOCATION_COLUMNS)} FROM {ResourceAllocation.__tablename__} AS ra "
+    "WHERE ra.job_id = jobs.job_id) AS a)"
 )
 _OUTPUT = (
     "(SELECT content FROM job_outputs AS o WHERE o.job_id = jobs.job_id AND o.restart_count = jobs.restart_count "
@@ -82,8 +82,7 @@ def job_select(columns: str, *, of_tasks: bool = False) -> sa.TextClause:
 
 # 作业的历史，从早到晚。
 EVENTS_OF_JOB = sa.text(
-    "SELECT event_id, restart_count, event_time, from_state, to_state, cause, actor, message "
-    "FROM job_events WHERE job_id = :job_id ORDER BY event_id"
+    f"SELECT {', '.join(EVENT_COLUMNS)} FROM {JobEvent.__tablename__} WHERE job_id = :job_id ORDER BY event_id"
 )
 # 结束时收集的一路输出的尾部，与文件的总长。
 STORED_OUTPUT = sa.text(

@@ -6,6 +6,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from scns_conductor.api.answers.accounting import (
+    AccountAnswer,
+    AccountsAnswer,
+    AssociationAnswer,
+    AssociationsAnswer,
+    QosAnswer,
+    QosListAnswer,
+    UserAnswer,
+    UsersAnswer,
+)
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, Name, Text, TimeLimit
 from scns_conductor.core.tres import known_tres, parse_tres, tres_amount
@@ -182,19 +192,19 @@ def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @router.get("/accounts", summary="全部账户")
-async def list_accounts(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def list_accounts(parts: PartsDep, _identity: IdentityDep) -> AccountsAnswer:
     """账户树；root 是根。份额与上限在 /associations 里（user_name 为空的行）。"""
     return {"accounts": await accounts.list_accounts(parts.engine)}
 
 
 @router.get("/accounts/{name}", summary="一个账户")
-async def show_account(name: NamePath, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def show_account(name: NamePath, parts: PartsDep, _identity: IdentityDep) -> AccountAnswer:
     """说明、单位、上级。"""
     return (await accounts.list_accounts(parts.engine, name))[0]
 
 
 @router.post("/accounts", summary="新建账户（管理员、Operator）", status_code=201)
-async def create_account(body: NewAccount, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def create_account(body: NewAccount, parts: PartsDep, identity: IdentityDep) -> AccountAnswer:
     """连同它自己的份额与上限。"""
     values = _without_nulls(body.changes())
     found = await accounts.create_account(parts.engine, identity, body.name, values)
@@ -203,7 +213,7 @@ async def create_account(body: NewAccount, parts: PartsDep, identity: IdentityDe
 
 
 @router.patch("/accounts/{name}", summary="修改账户（管理员、Operator）")
-async def update_account(name: NamePath, body: AccountValues, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def update_account(name: NamePath, body: AccountValues, parts: PartsDep, identity: IdentityDep) -> AccountAnswer:
     """下一个调度周期生效。"""
     found = await accounts.update_account(parts.engine, identity, name, body.changes())
     parts.accounting.forget()
@@ -222,13 +232,13 @@ async def delete_account(name: NamePath, parts: PartsDep, identity: IdentityDep)
 
 
 @router.get("/users", summary="有关联的用户")
-async def list_users(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def list_users(parts: PartsDep, _identity: IdentityDep) -> UsersAnswer:
     """管理级别与缺省账户。"""
     return {"users": await accounts.list_users(parts.engine)}
 
 
 @router.patch("/users/{name}", summary="改管理级别与缺省账户（管理员、Operator）")
-async def update_user(name: NamePath, body: UserUpdate, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def update_user(name: NamePath, body: UserUpdate, parts: PartsDep, identity: IdentityDep) -> UserAnswer:
     """管理级别只有管理员能改。"""
     changes = _without_nulls({each: getattr(body, each) for each in body.model_fields_set})
     found = await accounts.update_user(parts.engine, identity, name, changes)
@@ -255,13 +265,13 @@ async def list_associations(
     _identity: IdentityDep,
     account: Annotated[str | None, Query(description="只要这个账户的", pattern=_WITHOUT_NUL)] = None,
     user: Annotated[str | None, Query(description="只要这个用户的；空的是账户自己的", pattern=_WITHOUT_NUL)] = None,
-) -> dict[str, Any]:
+) -> AssociationsAnswer:
     """effective 是补上继承之后真正生效的。"""
     return {"associations": await accounts.list_associations(parts.engine, account, user)}
 
 
 @router.post("/associations", summary="把用户加进账户（管理员、Operator）", status_code=201)
-async def create_association(body: NewAssociation, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def create_association(body: NewAssociation, parts: PartsDep, identity: IdentityDep) -> AssociationAnswer:
     """第一个关联的账户就是用户的缺省账户。"""
     values = _without_nulls(body.changes())
     found = await accounts.create_association(
@@ -274,7 +284,7 @@ async def create_association(body: NewAssociation, parts: PartsDep, identity: Id
 @router.patch("/associations/{association_id}", summary="改份额、QOS 与上限（管理员、Operator）")
 async def update_association(
     association_id: AssociationId, body: AssociationValues, parts: PartsDep, identity: IdentityDep
-) -> dict[str, Any]:
+) -> AssociationAnswer:
     """下一个调度周期生效；正在运行的作业不受影响。"""
     found = await accounts.update_association(parts.engine, identity, association_id, body.changes())
     parts.accounting.forget()
@@ -293,19 +303,19 @@ async def delete_association(association_id: AssociationId, parts: PartsDep, ide
 
 
 @router.get("/qos", summary="全部 QOS")
-async def list_qos(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def list_qos(parts: PartsDep, _identity: IdentityDep) -> QosListAnswer:
     """时间的单位是秒，内存是 MiB。"""
     return {"qos": await qos.list_qos(parts.engine)}
 
 
 @router.get("/qos/{name}", summary="一个 QOS")
-async def show_qos(name: NamePath, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def show_qos(name: NamePath, parts: PartsDep, _identity: IdentityDep) -> QosAnswer:
     """时间的单位是秒，内存是 MiB。"""
     return (await qos.list_qos(parts.engine, name))[0]
 
 
 @router.post("/qos", summary="新建 QOS（管理员、Operator）", status_code=201)
-async def create_qos(body: NewQos, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def create_qos(body: NewQos, parts: PartsDep, identity: IdentityDep) -> QosAnswer:
     """上限要 SCNS_ACCOUNTING_STORAGE_ENFORCE 含 limits 才生效。"""
     found = await qos.create_qos(parts.engine, identity, body.name, _without_nulls(body.changes()))
     parts.accounting.forget()
@@ -313,7 +323,7 @@ async def create_qos(body: NewQos, parts: PartsDep, identity: IdentityDep) -> di
 
 
 @router.patch("/qos/{name}", summary="修改 QOS（管理员、Operator）")
-async def update_qos(name: NamePath, body: QosValues, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def update_qos(name: NamePath, body: QosValues, parts: PartsDep, identity: IdentityDep) -> QosAnswer:
     """下一个调度周期生效；正在运行的作业不受影响。"""
     found = await qos.update_qos(parts.engine, identity, name, body.changes())
     parts.accounting.forget()

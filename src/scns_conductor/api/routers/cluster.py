@@ -5,6 +5,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from scns_conductor.api.answers.cluster import (
+    DashboardAnswer,
+    NodeAnswer,
+    NodesAnswer,
+    PartitionAnswer,
+    PartitionsAnswer,
+)
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, Flag, Memory, Name, Text, TimeLimit
 from scns_conductor.core.tokens import USER_NAME_PATTERN
@@ -95,19 +102,19 @@ def _changes(values: PartitionValues) -> dict[str, Any]:
 
 
 @router.get("/nodes", summary="全部节点")
-async def list_nodes(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def list_nodes(parts: PartsDep, _identity: IdentityDep) -> NodesAnswer:
     """资源、用量、状态、心跳、约束是否生效、其上的作业。"""
     return {"nodes": await node_services.list_nodes(parts.engine)}
 
 
 @router.get("/nodes/{name}", summary="一个节点")
-async def show_node(name: str, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def show_node(name: str, parts: PartsDep, _identity: IdentityDep) -> NodeAnswer:
     """内存的单位是 MiB。"""
     return (await node_services.list_nodes(parts.engine, name))[0]
 
 
 @router.patch("/nodes/{name}", summary="排空、恢复、下线（管理员）")
-async def update_node(name: str, body: NodeUpdate, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def update_node(name: str, body: NodeUpdate, parts: PartsDep, identity: IdentityDep) -> NodeAnswer:
     """排空不影响运行中的作业。"""
     return await node_services.update_node(
         parts.engine,
@@ -129,25 +136,25 @@ async def delete_node(name: str, parts: PartsDep, identity: IdentityDep) -> Resp
 
 
 @router.get("/partitions", summary="全部分区")
-async def list_partitions(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def list_partitions(parts: PartsDep, _identity: IdentityDep) -> PartitionsAnswer:
     """时间的单位是秒，内存是 MiB。"""
     return {"partitions": await partition_services.list_partitions(parts.engine)}
 
 
 @router.get("/partitions/{name}", summary="一个分区")
-async def show_partition(name: str, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def show_partition(name: str, parts: PartsDep, _identity: IdentityDep) -> PartitionAnswer:
     """时间的单位是秒，内存是 MiB。"""
     return (await partition_services.list_partitions(parts.engine, name))[0]
 
 
 @router.post("/partitions", summary="新建分区（管理员）", status_code=201)
-async def create_partition(body: NewPartition, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def create_partition(body: NewPartition, parts: PartsDep, identity: IdentityDep) -> PartitionAnswer:
     """缺省包含全部节点。"""
     return await partition_services.create_partition(parts.engine, identity, _changes(body))
 
 
 @router.patch("/partitions/{name}", summary="修改分区（管理员）")
-async def update_partition(name: str, body: PartitionValues, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def update_partition(name: str, body: PartitionValues, parts: PartsDep, identity: IdentityDep) -> PartitionAnswer:
     """下一个调度周期生效。"""
     return await partition_services.update_partition(parts.engine, identity, name, _changes(body))
 
@@ -160,7 +167,7 @@ async def delete_partition(name: str, parts: PartsDep, identity: IdentityDep) ->
 
 
 @router.get("/dashboard", summary="总览")
-async def dashboard(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def dashboard(parts: PartsDep, _identity: IdentityDep) -> DashboardAnswer:
     """各状态的作业数（数组按任务计）、资源总量与用量、运行与排队中的作业、领导者。"""
     return await parts.dashboard.overview()
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from scns_conductor.api.answers.cluster import LicensesAnswer, UsageAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.middleware import LATENCY
 from scns_conductor.core.errors import InvalidRequest
@@ -35,7 +36,7 @@ async def config(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
 
 
 @router.get("/licenses", summary="许可证")
-async def licenses(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def licenses(parts: PartsDep, _identity: IdentityDep) -> LicensesAnswer:
     """全集群的许可证（SCNS_LICENSES）与运行中的作业用掉的。"""
     return {"licenses": await license_usage(parts.engine, parts.settings.licenses)}
 
@@ -46,7 +47,7 @@ async def usage(
     _identity: IdentityDep,
     since: Annotated[str, Query(description="从何时起；ISO 8601、Unix 秒、now-1day 等", max_length=64)],
     until: Annotated[str, Query(description="到何时为止（不含）；晚于此刻的按此刻", max_length=64)] = "now",
-) -> dict[str, Any]:
+) -> UsageAnswer:
     """各账户、用户、作业大小占用的 CPU 秒、MiB 秒、节点秒；按分配算，运行中的算到此刻。"""
     now = datetime.now(UTC)
     moments: dict[str, datetime] = {}

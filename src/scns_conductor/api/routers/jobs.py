@@ -1,10 +1,11 @@
 """作业：列表、详情、历史、脚本、控制、修改、为什么。"""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from scns_conductor.api.answers.jobs import JOB, JOB_PAGE, EventsAnswer, WhyAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import SIGNAL_PATTERN, Flag
 from scns_conductor.api.job_request import JobRequest
@@ -16,8 +17,6 @@ from scns_conductor.services.job_update import update_job
 from scns_conductor.services.job_why import job_why
 
 router = APIRouter(prefix="/jobs", tags=["作业"])
-
-JSON_ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
 class Acted(BaseModel):
@@ -80,7 +79,7 @@ def page(
     return Page(limit, sort, cursor, fields, layout == "rows")
 
 
-@router.get("", summary="列出作业", responses=JSON_ANSWER)
+@router.get("", summary="列出作业", responses={200: {"model": JOB_PAGE}})
 async def list_(
     parts: PartsDep,
     _identity: IdentityDep,
@@ -91,7 +90,7 @@ async def list_(
     return Response(await list_jobs(parts.engine, filters, wanted), media_type="application/json")
 
 
-@router.get("/{job_id}", summary="一个作业的一切", responses=JSON_ANSWER)
+@router.get("/{job_id}", summary="一个作业的一切", responses={200: {"model": JOB}})
 async def show(job_id: str, parts: PartsDep, identity: IdentityDep) -> Response:
     """含各次尝试的分配；脚本、环境、参数只给本人与管理员。"""
     return Response(await job_detail(parts.engine, identity, job_id), media_type="application/json")
@@ -104,7 +103,7 @@ async def update(job_id: str, body: JobRequest, parts: PartsDep, identity: Ident
 
 
 @router.get("/{job_id}/events", summary="作业的历史")
-async def events(job_id: str, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def events(job_id: str, parts: PartsDep, _identity: IdentityDep) -> EventsAnswer:
     """每次状态变化一条：何时、从什么到什么、为什么、谁做的。"""
     return {"events": await job_events(parts.engine, job_id)}
 
@@ -116,7 +115,7 @@ async def script(job_id: str, parts: PartsDep, identity: IdentityDep) -> Respons
 
 
 @router.get("/{job_id}/why", summary="为什么还没有开始")
-async def why(job_id: str, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def why(job_id: str, parts: PartsDep, identity: IdentityDep) -> WhyAnswer:
     """由调度器按当前的计划回答：缺什么、谁在前面、预计何时、怎样能更早。"""
     return await job_why(parts.engine, parts.desk, identity, job_id)
 

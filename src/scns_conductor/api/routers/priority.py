@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from scns_conductor.api.answers.accounting import PrioritiesAnswer, SharesAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.core.errors import InvalidRequest
 
@@ -21,7 +22,7 @@ async def priorities(
             json_schema_extra={"pattern": "^[0-9]{1,18}(,[0-9]{1,18})*$"},
         ),
     ] = None,
-) -> dict[str, Any]:
+) -> PrioritiesAnswer:
     """factors 是各因子乘以权重之后的值，priority_type 为 basic 时是空的；不在排队的作业不在其中。"""
     payload: dict[str, Any] = {}
     if job_id is not None:
@@ -34,7 +35,7 @@ async def priorities(
 
 
 @router.get("/shares", summary="公平份额：各用户的份额、用量与因子")
-async def shares(parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def shares(parts: PartsDep, identity: IdentityDep) -> SharesAnswer:
     """shares 是各用户的，accounts 是公平树里的账户（上级在前，parent 为 null 的在根之下）。
 
     用量是衰减过的 CPU·秒，每 SCNS_PRIORITY_CALC_PERIOD_S 秒重算；priority_type 为 basic 时是空的。

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from scns_conductor.api.answers.cluster import ReservationAnswer, ReservationsAnswer
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep
 from scns_conductor.api.field_forms import Instant, Name, PositiveInt, Text, TimeLimit
 from scns_conductor.core.licenses import parse_licenses
@@ -67,25 +68,25 @@ class NewReservation(ReservationValues):
 
 
 @router.get("", summary="全部预留")
-async def list_(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def list_(parts: PartsDep, _identity: IdentityDep) -> ReservationsAnswer:
     """state 是 INACTIVE（还没有开始）、ACTIVE 或 ENDED。"""
     return {"reservations": await reservations.list_reservations(parts.engine)}
 
 
 @router.get("/{name}", summary="一个预留")
-async def show(name: str, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def show(name: str, parts: PartsDep, _identity: IdentityDep) -> ReservationAnswer:
     """时刻是 ISO 8601。"""
     return (await reservations.list_reservations(parts.engine, name))[0]
 
 
 @router.post("", summary="新建预留（管理员）", status_code=201)
-async def create(body: NewReservation, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def create(body: NewReservation, parts: PartsDep, identity: IdentityDep) -> ReservationAnswer:
     """节点不得与别的预留重叠（OVERLAP 除外），也不得有到时跑不完的作业（IGNORE_JOBS 除外）。"""
     return await reservations.create_reservation(parts.engine, identity, body.changes(), _licenses(parts))
 
 
 @router.patch("/{name}", summary="修改预留（管理员）")
-async def update(name: str, body: ReservationValues, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def update(name: str, body: ReservationValues, parts: PartsDep, identity: IdentityDep) -> ReservationAnswer:
     """duration 从预留的开始算起；已经开始的不能再改开始。"""
     return await reservations.update_reservation(parts.engine, identity, name, body.changes(), _licenses(parts))
 

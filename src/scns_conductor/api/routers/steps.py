@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from scns_conductor.api.answers.jobs import StepAnswer, StepsAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, SIGNAL_PATTERN
 from scns_conductor.api.routers.jobs import Acted
@@ -38,7 +39,7 @@ async def list_steps(
     _identity: IdentityDep,
     job_id: Annotated[str | None, Query(description="作业号，逗号分隔；数组任务用它自己的作业号")] = None,
     live: Annotated[bool, Query(description="先请节点此刻采样一次（sstat）；要写 job_id")] = False,
-) -> dict[str, Any]:
+) -> StepsAnswer:
     """batch 与 extern 不在其中：它们就是作业自己。"""
     wanted = None if job_id is None else [word.strip() for word in job_id.split(",")]
     if live and wanted is not None:
@@ -53,7 +54,7 @@ async def create(job_id: str, body: StepSubmit, parts: PartsDep, identity: Ident
 
 
 @router.get("/{job_id}/steps/{step_id}", summary="一个作业步")
-async def show(job_id: str, step_id: StepId, parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
+async def show(job_id: str, step_id: StepId, parts: PartsDep, _identity: IdentityDep) -> StepAnswer:
     """node_tasks、node_cpus 与 nodes 一一对应；内存的单位是 KiB。"""
     return await job_steps.read_step(parts.engine, job_id, step_id)
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, Field
 
+from scns_conductor.api.answers.jobs import PlanAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep, SubmitterDep
 from scns_conductor.api.field_forms import SIGNAL_PATTERN
 from scns_conductor.api.job_request import BatchRequest, SubmitRequest
@@ -124,6 +125,6 @@ async def cancel(
 
 
 @router.post("/plan", summary="试排：假如现在提交，何时、在哪里开始；什么也不留下")
-async def plan(body: SubmitRequest, parts: PartsDep, submitter: SubmitterDep) -> dict[str, Any]:
+async def plan(body: SubmitRequest, parts: PartsDep, submitter: SubmitterDep) -> PlanAnswer:
     """sbatch --test-only。调度器真的按这份要求排一次。"""
     return await parts.submit_desk.plan(body, submitter)

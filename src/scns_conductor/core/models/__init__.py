@@ -9,9 +9,15 @@ from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString
 
 from scns_conductor.core.models.accounting import Account, Association, LimitColumns, Qos, User
-from scns_conductor.core.models.columns import MAX_NAME_LENGTH, unit_of
+from scns_conductor.core.models.columns import MAX_NAME_LENGTH, UNITS, unit_of
 from scns_conductor.core.models.job import FIXED_AT_SUBMIT, Job, JobSpec
-from scns_conductor.core.models.job_record import JobEvent, JobOutput, ResourceAllocation
+from scns_conductor.core.models.job_record import (
+    ALLOCATION_COLUMNS,
+    EVENT_COLUMNS,
+    JobEvent,
+    JobOutput,
+    ResourceAllocation,
+)
 from scns_conductor.core.models.leadership import SchedulerLeader, SystemIncarnation
 from scns_conductor.core.models.messages import IdempotencyKey, RequestAnswer, SchedulerInbox
 from scns_conductor.core.models.node import Node
@@ -20,9 +26,12 @@ from scns_conductor.core.models.reservation import Reservation
 from scns_conductor.core.models.step import JobStep
 
 __all__ = [
+    "ALLOCATION_COLUMNS",
     "DEFAULT_PARTITION",
+    "EVENT_COLUMNS",
     "FIXED_AT_SUBMIT",
     "MAX_NAME_LENGTH",
+    "UNITS",
     "Account",
     "Association",
     "IdempotencyKey",

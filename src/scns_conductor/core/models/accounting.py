@@ -30,9 +30,24 @@ class Account(SQLModel, table=True):
     __tablename__ = "accounts"
 
     name: str = Field(primary_key=True, sa_type=sa.Text, description="名字")
-    parent: str | None = Field(None, sa_type=sa.Text, foreign_key="accounts.name", description="上级；root 没有")
-    description: str = Field("", sa_type=sa.Text, sa_column_kwargs={"server_default": ""}, description="说明")
-    organization: str = Field("", sa_type=sa.Text, sa_column_kwargs={"server_default": ""}, description="单位")
+    parent: str | None = Field(
+        None,
+        sa_type=sa.Text,
+        foreign_key="accounts.name",
+        description="上级；root 没有",
+    )
+    description: str = Field(
+        "",
+        sa_type=sa.Text,
+        sa_column_kwargs={"server_default": ""},
+        description="说明",
+    )
+    organization: str = Field(
+        "",
+        sa_type=sa.Text,
+        sa_column_kwargs={"server_default": ""},
+        description="单位",
+    )
 
     __table_args__ = (sa.CheckConstraint("(name = 'root') = (parent IS NULL)", name="accounts_one_root"),)
 
@@ -78,7 +93,9 @@ class Association(LimitColumns, table=True):
 
     __tablename__ = "associations"
 
-    association_id: int | None = Field(None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True))
+    association_id: int | None = Field(
+        None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True), description="关联的号"
+    )
     account: str = Field(
         sa_column=sa.Column(sa.Text, sa.ForeignKey("accounts.name", ondelete="CASCADE"), nullable=False),
         description="账户",
@@ -86,7 +103,12 @@ class Association(LimitColumns, table=True):
     user_name: str = Field(
         "", sa_type=sa.Text, sa_column_kwargs={"server_default": ""}, description="用户；空的是账户自己的"
     )
-    partition: str = Field("", sa_type=sa.Text, sa_column_kwargs={"server_default": ""}, description="分区；空的是全部")
+    partition: str = Field(
+        "",
+        sa_type=sa.Text,
+        sa_column_kwargs={"server_default": ""},
+        description="分区；空的是全部",
+    )
     shares: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="公平份额")
     priority: int | None = Field(None, sa_type=sa.BigInteger, description="多因子优先级里的关联因子；空的由上级继承")
     default_qos: str | None = Field(
@@ -113,7 +135,12 @@ class Qos(LimitColumns, table=True):
     __tablename__ = "qos"
 
     name: str = Field(primary_key=True, sa_type=sa.Text, description="名字")
-    description: str = Field("", sa_type=sa.Text, sa_column_kwargs={"server_default": ""}, description="说明")
+    description: str = Field(
+        "",
+        sa_type=sa.Text,
+        sa_column_kwargs={"server_default": ""},
+        description="说明",
+    )
     priority: int = Field(
         0, sa_type=sa.BigInteger, sa_column_kwargs={"server_default": "0"}, description="多因子优先级里的 QOS 因子"
     )
@@ -132,7 +159,11 @@ class Qos(LimitColumns, table=True):
     preempt_mode: str | None = Field(
         None, sa_type=sa.Text, description="被抢占时怎么办：requeue、cancel、suspend、off；空表示按全局设置"
     )
-    preempt_exempt_time: int | None = Field(None, sa_type=sa.BigInteger, description="运行满多久才许被抢占（秒）")
+    preempt_exempt_time: int | None = Field(
+        None,
+        sa_type=sa.BigInteger,
+        description="运行满多久才许被抢占（秒）",
+    )
     grace_time: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="被抢占时的宽限（秒）")
     usage_factor: float = Field(1.0, sa_column_kwargs={"server_default": "1"}, description="用量按几倍计")
     max_tres_per_user: dict[str, int] = _tres("每个用户同时占用的总量")

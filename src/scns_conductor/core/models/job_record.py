@@ -14,7 +14,9 @@ class ResourceAllocation(SQLModel, table=True):
 
     __tablename__ = "resource_allocations"
 
-    allocation_id: int | None = Field(None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True))
+    allocation_id: int | None = Field(
+        None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True), description="分配的号"
+    )
     job_id: int = Field(
         sa_column=sa.Column(sa.BigInteger, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), nullable=False),
         description="作业号",
@@ -39,7 +41,7 @@ class ResourceAllocation(SQLModel, table=True):
     token_digest: bytes | None = Field(None, description="作业令牌的 SHA-256；令牌只在作业的环境里")
     process_id: int | None = Field(None, description="本节点上的进程号")
     created_at: datetime | None = Field(
-        None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}
+        None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}, description="分配的时刻"
     )
     claimed_at: datetime | None = Field(None, sa_type=TIMESTAMP, description="代理认领的时刻，认领之后才许启动")
     released_at: datetime | None = Field(None, sa_type=TIMESTAMP, description="释放的时刻")
@@ -58,13 +60,16 @@ class JobEvent(SQLModel, table=True):
 
     __tablename__ = "job_events"
 
-    event_id: int | None = Field(None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True))
+    event_id: int | None = Field(
+        None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True), description="事件的号，越晚越大"
+    )
     job_id: int = Field(
-        sa_column=sa.Column(sa.BigInteger, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), nullable=False)
+        sa_column=sa.Column(sa.BigInteger, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), nullable=False),
+        description="作业号",
     )
     restart_count: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="第几次尝试")
     event_time: datetime | None = Field(
-        None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}
+        None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}, description="何时"
     )
     from_state: str | None = Field(None, description="原状态；提交时为空")
     to_state: str = Field(description="新状态；没有变化的事件（如修改）与原状态相同")
@@ -83,7 +88,8 @@ class JobOutput(SQLModel, table=True):
     __tablename__ = "job_outputs"
 
     job_id: int = Field(
-        sa_column=sa.Column(sa.BigInteger, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True)
+        sa_column=sa.Column(sa.BigInteger, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+        description="作业号",
     )
     restart_count: int = Field(primary_key=True, description="第几次尝试")
     stream: str = Field(primary_key=True, max_length=6, description="stdout 或 stderr")
@@ -92,3 +98,10 @@ class JobOutput(SQLModel, table=True):
     total_bytes: int = Field(sa_type=sa.BigInteger, description="文件的总长（字节）")
 
     __table_args__ = (sa.CheckConstraint("stream IN ('stdout', 'stderr')", name="job_outputs_stream_known"),)
+
+
+# 给人看的列：令牌的摘要与只在里面用的号除外。
+ALLOCATION_COLUMNS = tuple(
+    name for name in ResourceAllocation.model_fields if name not in ("allocation_id", "job_id", "token_digest")
+)
+EVENT_COLUMNS = tuple(name for name in JobEvent.model_fields if name != "job_id")

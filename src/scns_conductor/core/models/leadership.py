@@ -15,11 +15,11 @@ class SchedulerLeader(SQLModel, table=True):
 
     __tablename__ = "scheduler_leader"
 
-    singleton: bool = Field(True, primary_key=True)
+    singleton: bool = Field(True, primary_key=True, description="只有一行")
     epoch: int = Field(0, sa_type=sa.BigInteger, sa_column_kwargs={"server_default": "0"}, description="每次接管加一")
     holder: str | None = Field(None, description="谁：主机名:进程号")
     backend_pid: int | None = Field(None, description="持锁连接在 PostgreSQL 里的进程号")
-    acquired_at: datetime | None = Field(None, sa_type=TIMESTAMP)
+    acquired_at: datetime | None = Field(None, sa_type=TIMESTAMP, description="何时当选")
     renewed_at: datetime | None = Field(None, sa_type=TIMESTAMP, description="租约最近一次续期")
     blocked: list[dict[str, Any]] = Field(
         default_factory=list,
@@ -39,7 +39,7 @@ class SystemIncarnation(SQLModel, table=True):
 
     __tablename__ = "system_incarnation"
 
-    singleton: bool = Field(True, primary_key=True)
+    singleton: bool = Field(True, primary_key=True, description="只有一行")
     incarnation: str = Field(description="随机的名字")
     since: datetime | None = Field(
         None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}, description="从何时起"

@@ -15,8 +15,12 @@ class SchedulerInbox(SQLModel, table=True):
 
     __tablename__ = "scheduler_inbox"
 
-    inbox_id: int | None = Field(None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True))
-    kind: str = Field(description="jobs、ended、nodes、config 或请求：signal、suspend、resume、explain、read_log……")
+    inbox_id: int | None = Field(
+        None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True), description="次序"
+    )
+    kind: str = Field(
+        description="jobs、ended、nodes、config 或请求：signal、suspend、resume、explain、read_log……",
+    )
     job_ids: list[int] = Field(
         default_factory=list,
         sa_type=ARRAY(sa.BigInteger),
@@ -33,7 +37,7 @@ class SchedulerInbox(SQLModel, table=True):
         default_factory=dict, sa_type=JSONB, sa_column_kwargs={"server_default": EMPTY_OBJECT}, description="请求的内容"
     )
     created_at: datetime | None = Field(
-        None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}
+        None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}, description="何时"
     )
 
 
@@ -43,9 +47,13 @@ class RequestAnswer(SQLModel, table=True):
     __tablename__ = "request_answers"
 
     request_id: str = Field(primary_key=True, max_length=64, description="请求号（UUID）")
-    answer: dict[str, Any] = Field(sa_type=JSONB, sa_column_kwargs={"nullable": False}, description="回答的内容")
+    answer: dict[str, Any] = Field(
+        sa_type=JSONB,
+        sa_column_kwargs={"nullable": False},
+        description="回答的内容",
+    )
     created_at: datetime | None = Field(
-        None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}
+        None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}, description="何时"
     )
 
 
@@ -54,10 +62,12 @@ class IdempotencyKey(SQLModel, table=True):
 
     __tablename__ = "idempotency_keys"
 
-    user_name: str = Field(primary_key=True, max_length=MAX_NAME_LENGTH)
-    key: str = Field(primary_key=True, max_length=MAX_NAME_LENGTH)
+    user_name: str = Field(primary_key=True, max_length=MAX_NAME_LENGTH, description="谁的")
+    key: str = Field(primary_key=True, max_length=MAX_NAME_LENGTH, description="客户端给的键")
     request_hash: str = Field(description="请求内容的 SHA-256；同键不同内容是错误")
-    job_ids: list[int] = Field(sa_type=ARRAY(sa.BigInteger), sa_column_kwargs={"nullable": False})
+    job_ids: list[int] = Field(
+        sa_type=ARRAY(sa.BigInteger), sa_column_kwargs={"nullable": False}, description="当时产生的作业号"
+    )
     created_at: datetime | None = Field(
-        None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}
+        None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}, description="何时"
     )

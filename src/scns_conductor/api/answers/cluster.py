@@ -1,0 +1,93 @@
+"""节点、分区、预留、许可证、总览。"""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from scns_conductor.api.answers.shown import Shown, answer, field, page_of, row_of
+from scns_conductor.core.models import Node, Partition, Reservation
+
+NODE = row_of(
+    Node,
+    "Node",
+    changed={"state": (str, "scontrol 的状态，如 IDLE、MIXED、ALLOCATED+DRAIN、DOWN")},
+    added={
+        "availability": field(str, "UP、DOWN、UNKNOWN"),
+        "jobs": field(list[str], "其上的作业号"),
+    },
+)
+NODES = page_of("Nodes", "nodes", NODE, "全部节点")
+PARTITION = row_of(Partition, "Partition")
+PARTITIONS = page_of("Partitions", "partitions", PARTITION, "全部分区")
+RESERVATION = row_of(
+    Reservation,
+    "Reservation",
+    added={
+        "state": field(str, "INACTIVE（还没有开始）、ACTIVE 或 ENDED"),
+        "node_list": field(str, "此刻的节点，压缩写法"),
+    },
+)
+RESERVATIONS = page_of("Reservations", "reservations", RESERVATION, "全部预留")
+LICENSE = answer(
+    "License",
+    "一种许可证。",
+    {
+        "name": field(str, "名字"),
+        "total": field(int, "总共几个"),
+        "used": field(int, "运行中的作业用着几个"),
+        "free": field(int, "还剩几个"),
+    },
+)
+LICENSES = page_of("Licenses", "licenses", LICENSE, "全集群的许可证")
+DASHBOARD = answer(
+    "Dashboard",
+    "总览。",
+    {
+        "jobs": field(dict[str, Any], "by_state：各状态的作业数（数组按任务计）；running、pending：最近的几个"),
+        "resources": field(dict[str, Any], "cpus、memory_mb、gres 各有 total 与 used；nodes 按状态计数"),
+        "leader": field(dict[str, Any], "调度领导者：holder、epoch、renewed_at、alive、blocked"),
+    },
+)
+USAGE_ROW = answer(
+    "UsageRow",
+    "一个账户里一个用户的一种大小的作业用掉的。",
+    {
+        "account": field(str | None, "账户"),
+        "user_name": field(str, "用户"),
+        "wckey": field(str | None, "工作负载标签"),
+        "job_cpus": field(int, "作业的 CPU 数"),
+        "jobs": field(int, "几个作业"),
+        "cpu_s": field(float, "CPU 数乘以时长（秒）"),
+        "memory_mb_s": field(float, "内存（MiB）乘以秒"),
+        "node_s": field(float, "节点数乘以时长（秒）"),
+    },
+)
+CAPACITY = answer(
+    "Capacity",
+    "登记了的节点的总量。",
+    {
+        "cpus": field(int, "CPU 数"),
+        "memory_mb": field(int, "内存（MiB）"),
+        "nodes": field(int, "节点数"),
+    },
+)
+USAGE = answer(
+    "Usage",
+    "一段时间的用量；按分配算，运行中的算到此刻。",
+    {
+        "since": field(datetime, "从何时起"),
+        "until": field(datetime, "到何时为止（不含）"),
+        "cluster": field(str, "集群的名字"),
+        "usage": field(list[USAGE_ROW], "用量"),  # type: ignore[valid-type]
+        "capacity": field(CAPACITY, "总量"),
+    },
+)
+
+NodeAnswer = Annotated[dict[str, Any], Shown(NODE)]
+NodesAnswer = Annotated[dict[str, Any], Shown(NODES)]
+PartitionAnswer = Annotated[dict[str, Any], Shown(PARTITION)]
+PartitionsAnswer = Annotated[dict[str, Any], Shown(PARTITIONS)]
+ReservationAnswer = Annotated[dict[str, Any], Shown(RESERVATION)]
+ReservationsAnswer = Annotated[dict[str, Any], Shown(RESERVATIONS)]
+LicensesAnswer = Annotated[dict[str, Any], Shown(LICENSES)]
+DashboardAnswer = Annotated[dict[str, Any], Shown(DASHBOARD)]
+UsageAnswer = Annotated[dict[str, Any], Shown(USAGE)]
