@@ -20,7 +20,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 COMPAT_STAMP := $(VENV)/.installed-compat
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo up down test coverage lint format openapi bench chaos test-compat test-production deb clean
+.PHONY: help demo up down test coverage lint format openapi messages bench chaos test-compat test-production deb clean
 
 help: ## 列出全部命令
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ format: $(DEV_STAMP) ## 按约定的格式重写源码
 
 openapi: $(DEV_STAMP) ## 写出 docs/openapi.json（改了接口之后）
 	@$(PY) scripts/openapi.py
+
+messages: $(DEV_STAMP) ## 更新英文的译文目录，列出还没有译文的（改了给人看的话之后）
+	@$(PY) scripts/messages.py
 
 bench: $(BENCH_STAMP) ## 性能测试：与 xargs、HyperQueue、Slurm、纯 RQ 轮流跑，对照目标（ARGS='--only a,b,c --rounds 1'）
 	@$(PY) benchmarks/run.py $(ARGS)

@@ -91,10 +91,12 @@ def test_a_launch_that_finds_no_free_card_waits_for_it(yard: NodeYard) -> None:
 def test_two_jobs_that_both_claim_a_card_are_told(yard: NodeYard) -> None:
     """数据库里两个作业记着同一块卡（旧版本留下的）：重启之后说出来，不再接新的，两个都照跑。"""
     yard.start_agent(SCNS_NODE_GPUS="2")
-    jobs = [yard.submit("while [ ! -e go ]; do sleep 0.02; done\n") for _ in range(2)]
+    script = "touch started.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.02; done\n"
+    jobs = [yard.submit(script) for _ in range(2)]
     for job_id in jobs:
         yard.start(job_id, gres={"gpu": 1})
-        wait_until(lambda job_id=job_id: gpus(yard, job_id), "启动")  # type: ignore[misc]
+        # 认领了还没有起进程就杀代理，作业会（正确地）退回去排队。
+        yard.exists(f"started.{job_id}")
     yard.kill_agent()
     yard.execute("UPDATE resource_allocations SET gres_ids = '{\"gpu\": [0]}'")
     yard.start_agent(SCNS_NODE_GPUS="2")

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.api import problems
 from scns_conductor.api.dependencies import Parts, Verifier
+from scns_conductor.api.english import English
 from scns_conductor.api.middleware import Entrance
 from scns_conductor.api.quick_submit import QuickSubmit
 from scns_conductor.api.routers import (
@@ -112,6 +113,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         app.include_router(router)
     app.add_middleware(QuickSubmit)
     app.add_middleware(Entrance, settings=settings)
+    app.add_middleware(English)
     return app
 
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scns_conductor.cli.click_words import in_own_language
+from scns_conductor.language import told
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -27,6 +30,7 @@ class Place:
         """导入并返回它。"""
         command = getattr(importlib.import_module(self.module), self.attribute)
         assert isinstance(command, click.Command)
+        in_own_language(command)
         return command
 
 
@@ -78,7 +82,7 @@ class LazyGroup(click.Group):
         from click.shell_completion import CompletionItem
 
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
-        items = [CompletionItem(name, help=self.places[name].summary) for name in names]
+        items = [CompletionItem(name, help=told(self.places[name].summary)) for name in names]
         return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -86,6 +90,6 @@ class LazyGroup(click.Group):
         present = self.list_commands(ctx)
         sections = dict.fromkeys(self.places[name].section for name in present)
         for section in sections:
-            rows = [(name, self.places[name].summary) for name in present if self.places[name].section == section]
-            with formatter.section(section):
+            rows = [(name, told(self.places[name].summary)) for name in present if self.places[name].section == section]
+            with formatter.section(told(section).capitalize()):
                 formatter.write_dl(rows)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scns_conductor.cli.connection import connected, json_option, print_json
+from scns_conductor.cli.say import say
+from scns_conductor.language import told
 
 if TYPE_CHECKING:
     from scns_conductor.core.settings import Settings
@@ -33,13 +35,13 @@ def config(names: tuple[str, ...], only_local: bool, as_json: bool) -> None:
     rows = {} if only_local else _running_rows()
     here = _local_rows(required=not rows)
     chosen = [_field_name(name) for name in names] or known
-    told = {name: rows.get(name) or here[name] for name in chosen if name in rows or name in here}
+    wanted = {name: rows.get(name) or here[name] for name in chosen if name in rows or name in here}
     if as_json:
-        print_json({name: {"value": value, "source": source} for name, (value, source) in told.items()})
+        print_json({name: {"value": value, "source": source} for name, (value, source) in wanted.items()})
         return
     from scns_conductor.cli.table import render
 
-    cells = [(name, _text(value), source) for name, (value, source) in told.items()]
+    cells = [(name, _text(value), told(source)) for name, (value, source) in wanted.items()]
     click.echo(render(("设置", "值", "来源"), cells))
 
 
@@ -57,7 +59,7 @@ def _running_rows() -> dict[str, tuple[Any, str]]:
     except EndpointUnknown:
         return {}
     except ClientError as error:
-        click.echo(f"scns：没有问到正在运行的系统，以下是这里读到的：{error}", err=True)
+        say(f"scns：没有问到正在运行的系统，以下是这里读到的：{error}", err=True)
         return {}
 
 
@@ -72,7 +74,7 @@ def _local_rows(*, required: bool) -> dict[str, tuple[Any, str]]:
     except SettingsError as error:
         if required:
             raise
-        click.echo(f"scns：只列出系统公开的设置：{error}", err=True)
+        say(f"scns：只列出系统公开的设置：{error}", err=True)
         return {}
     return {name: (shown_value(settings, name), source) for name, source in sources.items()}
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from scns_conductor.language import told
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -30,7 +32,7 @@ def connected() -> "Client":
 
 
 def _waiting(problem: "Problem", wait_s: float) -> None:
-    print(f"scns：{problem.detail}；{wait_s:g} 秒后再试", file=sys.stderr)
+    print(told(f"scns：{problem.detail}；{wait_s:g} 秒后再试"), file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
@@ -87,7 +89,7 @@ def each_job(job_ids: Sequence[str], action: Callable[[str], Any]) -> tuple[dict
         except Problem as problem:
             if problem.status == 401:
                 raise
-            told = str(problem)
-            print(f"scns：{told}" if job_id in told else f"scns：作业 {job_id}：{told}", file=sys.stderr)
+            said = str(problem)
+            print(told(f"scns：{said}" if job_id in said else f"scns：作业 {job_id}：{said}"), file=sys.stderr)
             code = 1
     return answers, code

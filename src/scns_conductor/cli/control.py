@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scns_conductor.cli.connection import connected, each_job, job_ids_argument, json_option, print_json
+from scns_conductor.cli.say import say
 
 if TYPE_CHECKING:
     from scns_conductor.client import Client
@@ -20,7 +21,7 @@ def _do(job_ids: Sequence[str], done: str, as_json: bool, action: "Callable[[Cli
     else:
         for job_id, answer in answers.items():
             state = answer.get("state") if isinstance(answer, dict) else None
-            click.echo(f"作业 {job_id} {done}" + (f"，状态 {state}" if state else ""))
+            say(f"作业 {job_id} {done}" + (f"，状态 {state}" if state else ""))
     raise SystemExit(code)
 
 
@@ -51,7 +52,7 @@ def cancel(
     if chosen:
         job_ids = _unfinished(user, state)
         if not job_ids:
-            click.echo("没有符合条件的作业", err=True)
+            say("没有符合条件的作业", err=True)
             if as_json:
                 print_json({})
             return

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from scns_conductor.cli.connection import connected, json_option, print_json
+from scns_conductor.language import told
 
 
 @click.command()
@@ -27,7 +28,7 @@ def health(as_json: bool) -> None:
         rows += [_row(name, check) for name, check in checks.items() if check]
         if not checks:
             rows.append(("原因", str(answer.get("code", "")), str(answer.get("detail", ""))))
-        click.echo(render(("部分", "状况", "说明"), rows))
+        click.echo(render(("部分", "状况", "说明"), [tuple(map(told, row)) for row in rows]))
     raise SystemExit(0 if good else 1)
 
 
@@ -36,9 +37,9 @@ def _row(name: str, check: Any) -> tuple[str, str, str]:
     if not isinstance(check, dict):
         return name, str(check), ""
     if name == "containment":
-        told = {node: found for node, found in check.items() if isinstance(found, dict)}
+        nodes = {node: found for node, found in check.items() if isinstance(found, dict)}
         weak = [
-            f"{node}：{'、'.join(found['not_enforced'])}" for node, found in told.items() if found.get("not_enforced")
+            f"{node}：{'、'.join(found['not_enforced'])}" for node, found in nodes.items() if found.get("not_enforced")
         ]
         return name, "weak" if weak else "ok", "；".join(weak)
     rest: dict[str, Any] = {

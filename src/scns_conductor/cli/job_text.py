@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from scns_conductor.core.units import format_duration, format_memory_mb
+from scns_conductor.language import told
 
 LIST_FIELDS = (
     "job_id,array_job_id,array_task_id,array_remaining,partition,name,user_name,state,reason,"
@@ -162,7 +163,7 @@ def value_text(name: str, value: Any) -> str:
     if name == "max_rss_kb" and isinstance(value, int):
         return format_memory_mb(-(-value // 1024))
     if isinstance(value, bool):
-        return "是" if value else "否"
+        return told("是" if value else "否")
     if isinstance(value, float):
         return f"{value:.2f}"
     if isinstance(value, Mapping):

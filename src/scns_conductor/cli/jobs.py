@@ -6,6 +6,7 @@ import click
 
 from scns_conductor.cli.connection import connected, json_option, print_json
 from scns_conductor.cli.field_values import instant
+from scns_conductor.cli.say import say
 
 if TYPE_CHECKING:
     from scns_conductor.client import Client
@@ -81,7 +82,7 @@ def _list_once(client: "Client", filters: dict[str, Any], limit: int) -> None:
     found = list(client.jobs(most=limit + 1, fields=LIST_FIELDS, **filters))
     print_jobs(found[:limit])
     if len(found) > limit:
-        click.echo(f"只列出了前 {limit} 个；用 --limit 多列一些，或加条件", err=True)
+        say(f"只列出了前 {limit} 个；用 --limit 多列一些，或加条件", err=True)
 
 
 def _watch(client: "Client", filters: dict[str, Any], limit: int, pause_s: float) -> None:
@@ -101,7 +102,7 @@ def _watch(client: "Client", filters: dict[str, Any], limit: int, pause_s: float
             except (Unreachable, Problem) as error:
                 if isinstance(error, Problem) and error.status not in (502, 503, 504):
                     raise
-                click.echo(f"scns：{error}", err=True)
+                say(f"scns：{error}", err=True)
             sys.stdout.flush()
             time.sleep(pause_s)
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scns_conductor.cli.connection import array_rows, connected, job_id_argument, json_option, print_json
+from scns_conductor.cli.say import say
 
 if TYPE_CHECKING:
     from scns_conductor.client import Client
@@ -68,7 +69,7 @@ def _each_task(
     if as_json:
         print_json({"stream": stream, "tasks": found})
     elif not started:
-        click.echo("一个任务也还没有开始", err=True)
+        say("一个任务也还没有开始", err=True)
 
 
 def write_bytes(data: bytes) -> None:

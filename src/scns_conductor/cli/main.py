@@ -4,12 +4,13 @@ import sys
 
 import click
 
-from scns_conductor.cli.chinese import speak_chinese
+from scns_conductor.cli.click_words import in_own_language, speak
 
-speak_chinese()
+speak()
 
 from scns_conductor.cli.command_group import LazyGroup, Place, config_option  # noqa: E402
 from scns_conductor.core.text import is_text, print_what_can_be_printed  # noqa: E402
+from scns_conductor.language import told  # noqa: E402
 
 JOBS, CLUSTER, SERVER, TOOLS = "作业", "集群", "系统", "工具"
 _CLI = "scns_conductor.cli."
@@ -78,13 +79,14 @@ def main() -> None:
     from scns_conductor.core.errors import ConductorError
 
     print_what_can_be_printed()
+    in_own_language(scns)
     broken = next((word for word in sys.argv[1:] if not is_text(word)), None)
     if broken is not None:
         # 参数要写进 JSON；与其处处防着，不如在门口说清楚。
-        print(f"scns：参数 {broken!r} 不是 UTF-8；请用 UTF-8 的名字", file=sys.stderr)
+        print(told(f"scns：参数 {broken!r} 不是 UTF-8；请用 UTF-8 的名字"), file=sys.stderr)
         sys.exit(2)
     try:
         scns()
     except (ClientError, ConductorError) as error:
-        print(f"scns：{error}", file=sys.stderr)
+        print(told(f"scns：{error}"), file=sys.stderr)
         sys.exit(1)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from scns_conductor.cli.connection import connected, json_option, print_json
+from scns_conductor.cli.say import say
 
 HEADER = ("节点", "状态", "CPU 用/共", "内存 用/共", "GRES 用/共", "负载", "心跳", "原因")
 
@@ -57,7 +58,7 @@ def delete(names: tuple[str, ...]) -> None:
     with connected() as client:
         for word in names:
             client.delete_node(word)
-            click.echo(f"节点 {word} 已删除")
+            say(f"节点 {word} 已删除")
 
 
 def _expanded(names: tuple[str, ...]) -> list[str]:

@@ -7,6 +7,7 @@ import click
 
 from scns_conductor.cli.connection import connected, json_option, print_json
 from scns_conductor.cli.field_values import parse_assignments
+from scns_conductor.cli.say import say
 
 HEADER = ("分区", "状态", "节点", "时限上限", "缺省时限", "节点数限制", "层级")
 
@@ -76,4 +77,4 @@ def delete(name: str) -> None:
     """删除分区（管理员）；还有作业在里面时不许。"""
     with connected() as client:
         client.delete_partition(name)
-    click.echo(f"分区 {name} 已删除")
+    say(f"分区 {name} 已删除")

@@ -4,6 +4,7 @@ import sys
 import threading
 
 from scns_conductor.cli.table import printable, width
+from scns_conductor.language import told
 
 CLEAR_LINE = "\r\x1b[K"
 
@@ -19,6 +20,7 @@ class ProgressLine:
 
     def show(self, text: str, clock: str = "") -> None:
         """显示一行；clock 是一直在走的部分，只在终端里显示。"""
+        text, clock = told(text), told(clock)
         with self._lock:
             if self._quiet:
                 return

@@ -3,6 +3,8 @@
 import click
 
 from scns_conductor.cli.connection import array_rows, connected, job_id_argument, json_option, print_json
+from scns_conductor.cli.say import say
+from scns_conductor.language import told
 
 # 单独成段地显示，或已经在别的字段里（退出码），或只对程序有用；--json 里都有。
 APART = frozenset(
@@ -29,8 +31,8 @@ def show(job_id: str, only_script: bool, with_events: bool, with_environment: bo
             from scns_conductor.cli.jobs import print_jobs
 
             print_jobs(tasks)
-            told = f"{job_id} 是作业数组，以上是它的任务；一个任务的一切用 scns show {job_label(tasks[0])}"
-            click.echo(told, err=True)
+            hint = f"{job_id} 是作业数组，以上是它的任务；一个任务的一切用 scns show {job_label(tasks[0])}"
+            say(hint, err=True)
             return
         if tasks:
             print_json({"tasks": tasks})
@@ -49,13 +51,13 @@ def show(job_id: str, only_script: bool, with_events: bool, with_environment: bo
         names = ["node_name", "restart_count", "cpus", "memory", "gres", "cpu_ids", "process_id"]
         header = ("节点", "第几次", "CPU", "内存/MiB", "GRES", "核", "进程号")
         rows = [[_cell(allocation.get(name)) for name in names] for allocation in allocations]
-        click.echo("\n分配\n" + render(header, rows))
+        click.echo(told("\n分配\n") + render(header, rows))
     if with_environment and job.get("environment"):
-        click.echo("\n环境\n" + value_text("environment", job["environment"]))
+        click.echo(told("\n环境\n") + value_text("environment", job["environment"]))
     if events:
         names = ["from_state", "to_state", "cause", "actor", "message"]
         rows = [[local_time(event.get("event_time")), *(_cell(event.get(name)) for name in names)] for event in events]
-        click.echo("\n历史\n" + render(("时刻", "从", "到", "事件", "经手者", "说明"), rows))
+        click.echo(told("\n历史\n") + render(("时刻", "从", "到", "事件", "经手者", "说明"), rows))
 
 
 def _cell(value: object) -> str:

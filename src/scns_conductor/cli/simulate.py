@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scns_conductor.cli.say import say
+
 if TYPE_CHECKING:
     from scns_conductor.simulator.machine import NodeGroup
     from scns_conductor.simulator.policy_choice import PolicyChoice
@@ -190,7 +192,7 @@ def _say_notes(scene: "Scene") -> None:
     from scns_conductor.simulator.report import note_lines
 
     for line in note_lines(scene.trace, scene.workload):
-        click.echo(line, err=True)
+        say(line, err=True)
 
 
 @contextmanager
@@ -246,4 +248,4 @@ def _draw(scene: "Scene", results: "list[PolicyResult]", options: dict[str, Any]
             plots.plot_gantt(directory / f"gantt-{label}.{suffix}", title, outcome, cpus, window)
     except OSError as error:
         raise click.ClickException(f"无法写 {directory}：{error.strerror or error}") from error
-    click.echo(f"图已写到 {directory}", err=True)
+    say(f"图已写到 {directory}", err=True)

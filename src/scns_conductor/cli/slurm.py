@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from scns_conductor.cli.say import say
+
 
 @click.group()
 def slurm() -> None:
@@ -22,5 +24,5 @@ def install(prefix: Path) -> None:
         links = make_links(prefix.expanduser().absolute(), sys.executable)
     except OSError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"已在 {prefix} 建立 {len(links)} 个命令：{'、'.join(link.name for link in links)}")
-    click.echo(f'用法：export PATH="{prefix.expanduser().absolute()}:$PATH"')
+    say(f"已在 {prefix} 建立 {len(links)} 个命令：{'、'.join(link.name for link in links)}")
+    say(f'用法：export PATH="{prefix.expanduser().absolute()}:$PATH"')

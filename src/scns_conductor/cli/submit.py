@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from scns_conductor.cli.connection import connected, json_option, print_json
+from scns_conductor.cli.say import say
 from scns_conductor.cli.submit_options import click_options, header_options, job_fields, with_optional_values
 
 
@@ -69,7 +70,7 @@ def submit(
         elif parsable:
             click.echo(job_id)
         elif not wait:
-            click.echo(f"作业 {job_id} 已提交")
+            say(f"作业 {job_id} 已提交")
         if wait:
             from scns_conductor.cli.job_wait import wait_and_stream
 

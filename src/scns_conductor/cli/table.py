@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import click
 
+from scns_conductor.cli.say import say
+from scns_conductor.language import told
+
 
 def width(text: str) -> int:
     """在终端里占几格；东亚宽字符占两格（Unicode UAX #11），组合字符不占。"""
@@ -26,7 +29,7 @@ def printable(text: str) -> str:
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """对齐的表，行间换行，末尾没有换行；每行末尾不留空白。"""
-    lines = [tuple(header), *[tuple(printable(cell) for cell in row) for row in rows]]
+    lines = [tuple(map(told, header)), *[tuple(printable(cell) for cell in row) for row in rows]]
     widths = [max(width(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(cell + " " * (size - width(cell)) for cell, size in zip(line, widths, strict=True)).rstrip()
@@ -42,7 +45,7 @@ def show_table(
     colours 是各行的颜色，只在终端里有（NO_COLOR 关掉）。
     """
     if not rows:
-        click.echo(nothing, err=True)
+        say(nothing, err=True)
         return
     first, *lines = render(header, rows).split("\n")
     if colours:
@@ -52,6 +55,7 @@ def show_table(
 
 def render_fields(pairs: Sequence[tuple[str, str]]) -> str:
     """一列名字、一列值；值有多行时后面的行缩进对齐。"""
+    pairs = [(told(name), value) for name, value in pairs]
     size = max((width(name) for name, _ in pairs), default=0)
     lines = []
     for name, value in pairs:

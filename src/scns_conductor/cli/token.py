@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from scns_conductor.cli.say import say
 from scns_conductor.core.settings import Settings, current_user_name, load_settings
 from scns_conductor.core.tokens import issue_token
 from scns_conductor.core.units import parse_duration
@@ -29,7 +30,7 @@ def token(user: str | None, admin: bool, lifetime: str | None, install: bool) ->
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--user") from error
     if install:
-        click.echo(f"写好了 {_install(settings, name, issued)}；{name} 现在就能用 scns、sbatch")
+        say(f"写好了 {_install(settings, name, issued)}；{name} 现在就能用 scns、sbatch")
     else:
         click.echo(issued)
 

@@ -4,6 +4,7 @@ import click
 
 from scns_conductor.cli.connection import connected, each_job, json_option, print_json
 from scns_conductor.cli.field_values import parse_assignments
+from scns_conductor.cli.say import say
 
 
 @click.command()
@@ -25,5 +26,5 @@ def update(words: tuple[str, ...], as_json: bool) -> None:
         print_json(answers)
     else:
         for job_id in answers:
-            click.echo(f"作业 {job_id} 已修改：{'，'.join(changes)}")
+            say(f"作业 {job_id} 已修改：{'，'.join(changes)}")
     raise SystemExit(code)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from scns_conductor.cli.connection import connected, job_id_argument, json_option, print_json
+from scns_conductor.cli.say import say
+from scns_conductor.language import told
 
 if TYPE_CHECKING:
     from scns_conductor.client import Client
@@ -40,7 +42,7 @@ def why(job_id: str | None, as_json: bool) -> None:
 
     text = answer.get("text") or answer.get("message")
     if isinstance(text, str):
-        click.echo(text)
+        say(text)
     rest = field_pairs({name: value for name, value in answer.items() if name not in TOLD})
     if rest:
         click.echo(render_fields(rest))
@@ -58,9 +60,9 @@ def _list(client: "Client", as_json: bool) -> None:
 
     rows = [
         [job_label(job), str(job["name"]), str(job["user_name"]), str(job.get("reason") or "None"),
-         local_time(job.get("expected_start_time")), str(job.get("error_msg") or "-")]
+         local_time(job.get("expected_start_time")), told(str(job.get("error_msg") or "-"))]
         for job in found[:LIST_MOST]
     ]  # fmt: skip
     show_table(("作业", "名字", "用户", "原因", "预计开始", "说明"), rows, "没有在排队的作业")
     if len(found) > LIST_MOST:
-        click.echo(f"只列出了前 {LIST_MOST} 个", err=True)
+        say(f"只列出了前 {LIST_MOST} 个", err=True)

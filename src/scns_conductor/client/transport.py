@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from scns_conductor.client.problem import EndpointUnknown, NotText, Problem, Unreachable
+from scns_conductor.language import own_language
 
 # 重送不会多做一次的方法（RFC 9110 §9.2.2）；带 Idempotency-Key 的 POST 也算。
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
@@ -62,7 +63,7 @@ class Transport:
         self._host, self._port = parts.hostname, port
         self._prefix = parts.path.rstrip("/")
         self._source = source
-        self._headers = {"Accept": "application/json, */*"}
+        self._headers = {"Accept": "application/json, */*", "Accept-Language": own_language()}
         if token and not (token.isascii() and token.isprintable()):
             raise EndpointUnknown("令牌里有不该有的字符；请检查 SCNS_TOKEN，或用 scns token 重新签发")
         if token:

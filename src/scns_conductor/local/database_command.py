@@ -9,6 +9,7 @@ import click
 import sqlalchemy as sa
 
 from scns_conductor import migrations
+from scns_conductor.cli.say import say
 from scns_conductor.core.errors import Conflict, ServiceUnavailable
 from scns_conductor.core.settings import load_settings
 from scns_conductor.migrations import backup as backups
@@ -49,14 +50,14 @@ def downgrade(revision: str, yes: bool) -> None:
             abort=True,
         )
     _run(lambda: migrations.downgrade(load_settings(), revision))
-    click.echo(_run(lambda: migrations.current(load_settings())) or "空库")
+    say(_run(lambda: migrations.current(load_settings())) or "空库")
 
 
 @db.command()
 def current() -> None:
     """打印数据库的版本与代码要求的版本；不一致时退出码为 1。"""
     found = _run(lambda: migrations.current(load_settings()))
-    click.echo(f"数据库 {found or '空库'}，代码要求 {migrations.head()}")
+    say(f"数据库 {found or '空库'}，代码要求 {migrations.head()}")
     if found != migrations.head():
         raise SystemExit(1)
 
@@ -85,7 +86,7 @@ def restore(file: Path, force: bool) -> None:
     if objections and not force:
         if not sys.stdin.isatty():
             raise Conflict("；".join(objections) + "。确实要恢复请加 --force")
-        click.echo("\n".join(objections), err=True)
+        say("\n".join(objections), err=True)
         click.confirm("确实要恢复吗？", abort=True, err=True)
     _tell(_run(lambda: backups.restore(settings, file, tools, before)))
 
@@ -98,6 +99,6 @@ def restored() -> None:
 
 def _tell(done: backups.Restored) -> None:
     states = "，".join(f"{state} {count}" for state, count in done.by_state.items()) or "没有"
-    click.echo(f"作业：{states}")
-    click.echo(f"新的化身 {done.incarnation}，下一个作业号从 {done.next_job_id} 起")
-    click.echo("各节点在一次心跳之内自己核对：认得的作业接着跑，不认得的按 foreign_jobs 处理")
+    say(f"作业：{states}")
+    say(f"新的化身 {done.incarnation}，下一个作业号从 {done.next_job_id} 起")
+    say("各节点在一次心跳之内自己核对：认得的作业接着跑，不认得的按 foreign_jobs 处理")

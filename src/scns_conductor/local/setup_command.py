@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from scns_conductor.cli.say import say
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.local.setup.plan import Wanted, how_to_start, steps
 from scns_conductor.local.setup.steps import run_steps
@@ -69,12 +70,12 @@ def worker(**options: Any) -> None:
 def _run(*, dry_run: bool, no_start: bool, **options: Any) -> None:
     wanted = Wanted(start=not no_start, **options)
     try:
-        changed = run_steps(steps(wanted), dry_run=dry_run, tell=click.echo)
+        changed = run_steps(steps(wanted), dry_run=dry_run, tell=say)
     except ConductorError as error:
         raise click.ClickException(str(error)) from error
     if dry_run:
-        click.echo("什么也没有动。" if changed else "都已经好了。")
+        say("什么也没有动。" if changed else "都已经好了。")
         return
     for line in how_to_start(wanted):
-        click.echo(f"启动：{line}")
-    click.echo("好了。看看：scns health；给用户令牌：scns token --user 用户名 --install")
+        say(f"启动：{line}")
+    say("好了。看看：scns health；给用户令牌：scns token --user 用户名 --install")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scns_conductor.core.errors import ConductorError, SettingsError
 from scns_conductor.core.settings import current_user_name, load_settings
+from scns_conductor.language import told
 from scns_conductor.local.data_directory import AlreadyRunning, DataDirectory, write_private
 from scns_conductor.local.postgres import EngineError
 from scns_conductor.local.supervisor import StopRequested, Supervisor
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def say(text: str) -> None:
     """给人看的一行。"""
-    print(text, flush=True)
+    print(told(text), flush=True)
 
 
 def run_up(options: UpOptions, ready_file: Path | None = None, progress: Callable[[str], None] = say) -> int:
@@ -35,10 +36,10 @@ def run_up(options: UpOptions, ready_file: Path | None = None, progress: Callabl
         directory.prepare()
         directory.lock()
     except (AlreadyRunning, SettingsError) as error:
-        print(error, file=sys.stderr)
+        print(told(str(error)), file=sys.stderr)
         return 1
     if os.geteuid() == 0:
-        print("警告：以 root 启动，单用户模式下作业也以 root 身份运行", file=sys.stderr)
+        print(told("警告：以 root 启动，单用户模式下作业也以 root 身份运行"), file=sys.stderr)
     supervisor = Supervisor()
     system: LocalSystem | None = None
     written: list[Path] = []
@@ -63,7 +64,7 @@ def run_up(options: UpOptions, ready_file: Path | None = None, progress: Callabl
     except StopRequested:
         pass
     except (ConductorError, EngineError, StartFailed) as error:
-        print(f"启动失败：{error}", file=sys.stderr)
+        print(told(f"启动失败：{error}"), file=sys.stderr)
         code = 1
     finally:
         for path in written:
@@ -138,14 +139,14 @@ def run_down(data_dir: Path, progress: Callable[[str], None] = say) -> int:
     try:
         signal.pidfd_send_signal(handle, signal.SIGTERM)
     except PermissionError:
-        print(f"进程 {pid} 属于别的用户，不能停它", file=sys.stderr)
+        print(told(f"进程 {pid} 属于别的用户，不能停它"), file=sys.stderr)
         return 1
     finally:
         os.close(handle)
     deadline = time.monotonic() + DOWN_WAIT_S
     while directory.running_pid() == pid:
         if time.monotonic() > deadline:
-            print(f"进程 {pid} 在 {DOWN_WAIT_S:g} 秒内没有停下；日志在 {directory.logs}", file=sys.stderr)
+            print(told(f"进程 {pid} 在 {DOWN_WAIT_S:g} 秒内没有停下；日志在 {directory.logs}"), file=sys.stderr)
             return 1
         time.sleep(0.05)
     progress(f"已停止（进程 {pid}）")

@@ -1,11 +1,14 @@
-"""click 自带文字的中文：帮助的标题、用法错误。
+"""click 自带文字的中文，与命令的帮助的英文：帮助的标题、用法错误。
 
 click 经 gettext 取文字，但那取决于使用者的 LANG 与已装的译文；这里只替换 click 各模块里的取字函数。
 """
 
+import inspect
 from types import ModuleType
 
 import click
+
+from scns_conductor.language import own_language, told
 
 TEXTS = {
     "Usage:": "用法：",
@@ -69,9 +72,41 @@ def _modules() -> list[ModuleType]:
     return [found for name in names if isinstance(found := getattr(click, name, None), ModuleType)]
 
 
-def speak_chinese() -> None:
-    """从此 click 说中文；要在定义命令之前调用，选项的说明在定义时就取好了。"""
-    for module in _modules():
-        for name, function in (("_", translated), ("ngettext", translated_plural)):
-            if hasattr(module, name):
-                setattr(module, name, function)
+def speak() -> None:
+    """从此 click 说使用者的语言；要在定义命令之前调用，选项的说明在定义时就取好了。"""
+    if own_language() == "zh":
+        for module in _modules():
+            for name, function in (("_", translated), ("ngettext", translated_plural)):
+                if hasattr(module, name):
+                    setattr(module, name, function)
+        return
+    # click 自己的文字就是英文；错误里我们写的那一句要译。
+    for kind in (click.ClickException, click.BadParameter, click.UsageError, click.exceptions.FileError):
+        if "format_message" in vars(kind):
+            _translate_message(kind)
+
+
+def _translate_message(kind: type[click.ClickException]) -> None:
+    original = kind.format_message
+
+    def format_message(error: click.ClickException) -> str:
+        return told(original(error))
+
+    setattr(kind, "format_message", format_message)  # noqa: B010  类的方法，mypy 不许赋值
+
+
+def in_own_language(command: click.Command) -> None:
+    """一个命令的帮助换成使用者的语言；命令组连同已有的子命令。"""
+    if own_language() == "zh":
+        return
+    for name in ("help", "short_help", "epilog", "deprecated", "options_metavar", "subcommand_metavar"):
+        text = getattr(command, name, None)
+        if isinstance(text, str):
+            setattr(command, name, told(inspect.cleandoc(text)))
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.help:
+            parameter.help = told(parameter.help)
+        if parameter.metavar:
+            parameter.metavar = told(parameter.metavar)
+    for each in getattr(command, "commands", {}).values():
+        in_own_language(each)
