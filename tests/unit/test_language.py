@@ -1,5 +1,7 @@
 """说哪种语言；填好了的一句话找得到它的译文。"""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,8 +87,9 @@ def test_any_text_is_answered_in_bounded_work(text: str) -> None:
 
 
 def test_only_what_is_spoken_is_translated_in_an_answer() -> None:
-    body = '{"detail":"没有符合条件的作业","script":"echo 没有符合条件的作业","jobs":[{"name":"没有符合条件的作业","error_msg":null}],"reason":"没有符合条件的作业"}'
-    told = in_english(body.encode()).decode()
-    assert told.count("没有符合条件的作业") == 2
-    rows = '{"fields":["name","error_msg"],"rows":[["没有符合条件的作业","没有符合条件的作业"]]}'
-    assert in_english(rows.encode()).decode().count("没有符合条件的作业") == 1
+    said = "没有符合条件的作业"
+    job = {"name": said, "error_msg": None, "script": f"echo {said}"}
+    told = in_english(json.dumps({"detail": said, "jobs": [job], "reason": said}).encode())
+    assert json.loads(told) == {"detail": "no matching jobs", "jobs": [job], "reason": "no matching jobs"}
+    rows = in_english(json.dumps({"fields": ["name", "error_msg"], "rows": [[said, said]]}).encode())
+    assert json.loads(rows)["rows"] == [[said, "no matching jobs"]]
