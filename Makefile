@@ -12,15 +12,16 @@ UP_OPTIONS := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 SEED ?= 1
 JOBS ?= 2000
 WORKERS ?= 3
-PYTEST = $(PY) -m pytest --ignore=tests/compat --ignore=tests/production
+PYTEST = $(PY) -m pytest --ignore=tests/compat --ignore=tests/production --ignore=tests/web
 
 # 安装完才写的标记：没有变化时第二次 make 立即开始干正事，装到一半失败会从头再来。
 LOCAL_STAMP := $(VENV)/.installed-local
 DEV_STAMP := $(VENV)/.installed-dev
 COMPAT_STAMP := $(VENV)/.installed-compat
+WEBTEST_STAMP := $(VENV)/.installed-webtest
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo up down test coverage lint format openapi messages bench chaos test-compat test-production deb clean
+.PHONY: help demo up down test coverage lint format openapi messages bench chaos test-compat test-web test-production deb clean
 
 help: ## 列出全部命令
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -33,7 +34,7 @@ $(PY):
 
 $(LOCAL_STAMP): pyproject.toml constraints.txt | $(PY)
 	@echo "安装依赖（第一次需要一两分钟）……"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,web]'
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml constraints.txt | $(PY)
@@ -44,6 +45,11 @@ $(DEV_STAMP): pyproject.toml constraints.txt | $(PY)
 $(COMPAT_STAMP): pyproject.toml constraints.txt | $(DEV_STAMP)
 	@echo "安装真实的 Slurm 客户端……"
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev,compat]'
+	@touch $@
+
+$(WEBTEST_STAMP): pyproject.toml constraints.txt | $(DEV_STAMP)
+	@echo "安装驱动浏览器的库……"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev,webtest]'
 	@touch $@
 
 $(BENCH_STAMP): pyproject.toml constraints.txt | $(LOCAL_STAMP)
@@ -94,6 +100,9 @@ chaos: $(DEV_STAMP) ## 混沌测试：make chaos SEED=7 JOBS=2000
 
 test-compat: $(COMPAT_STAMP) ## 用真实的 Slurm 客户端验证兼容性
 	@$(PY) -m pytest tests/compat $(ARGS)
+
+test-web: $(WEBTEST_STAMP) ## 在真的浏览器（Debian 的 chromium）里测试看板
+	@$(PY) -m pytest tests/web $(ARGS)
 
 deb: $(DEV_STAMP) ## 造 Debian 的软件包，在 dist/ 里
 	@packaging/build_deb.sh dist $(PY)

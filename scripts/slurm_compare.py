@@ -135,7 +135,7 @@ def start_ours(folder: Path) -> tuple[Side, "subprocess.Popen[bytes]"]:
     ready = folder / "ready.json"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [scns, "up", "--data-dir", str(folder / "data"), "--port", "0", "--ready-file", str(ready),
+            [scns, "up", "--no-web", "--data-dir", str(folder / "data"), "--port", "0", "--ready-file", str(ready),
              "--nodes", "1", "--cpus", "4", "--memory", "8G"],
             stdout=log, stderr=log, env=base_environment(), start_new_session=True,
         )  # fmt: skip

@@ -123,6 +123,9 @@ def start_system(data_dir: Path, *options: str, environment: dict[str, str] | No
     ready_file = data_dir.with_name(f"{data_dir.name}.ready.json")
     ready_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", "scns_conductor.local", "up", "--data-dir", str(data_dir)]
+    if "--web" not in options:
+        # 多数测试用不着看板；它有自己的测试（tests/web）。
+        command.append("--no-web")
     log_path = data_dir.with_name(f"{data_dir.name}.log")
     with open(log_path, "ab") as log:
         process = subprocess.Popen(

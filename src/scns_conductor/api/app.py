@@ -23,6 +23,7 @@ from scns_conductor.api.routers import (
     cluster,
     diagnostics,
     health,
+    identity,
     job_logs,
     jobs,
     priority,
@@ -106,7 +107,19 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
     problems.install(app)
     app.add_api_route("/", _front_page, include_in_schema=False)
     # submission、steps 在前：/jobs/submit、/jobs/query、/jobs/steps 不能被 /jobs/{job_id} 抢走。
-    routers = (submission, steps, jobs, job_logs, cluster, accounting, reservations, priority, diagnostics, health)
+    routers = (
+        submission,
+        steps,
+        jobs,
+        job_logs,
+        cluster,
+        accounting,
+        reservations,
+        priority,
+        diagnostics,
+        identity,
+        health,
+    )
     for router in (module.router for module in routers):
         app.include_router(router)
     for router in more_routers:

@@ -142,6 +142,8 @@ class Settings(BaseSettings):
     api_url: str | None = Field(
         None, description="API 的地址，如 http://head:6820；节点把它交给作业（SCNS_URL），作业里的 squeue、srun 靠它"
     )
+    web_host: str = Field("127.0.0.1", description="网页看板监听的地址；给别人用请放在 HTTPS 的反向代理之后")
+    web_port: int = Field(6821, ge=0, le=65535, description="网页看板监听的端口，0 表示任意空闲端口")
     jwt_key_file: Path | None = Field(None, description="令牌签名密钥的文件（0600）；缺省为数据目录下的 jwt.key")
     token_lifetime_s: int = Field(30 * 86400, ge=60, description="签发令牌的默认有效期（秒）")
     token_issuer_required: bool = Field(

@@ -30,13 +30,14 @@ _MOST_EPOCH = 2**53
 class Identity:
     """令牌说明的身份；管理级别也可以来自 users 表（sacctmgr 的 AdminLevel）。operator 能改记账的表。
 
-    job_id 是作业令牌的作业号：只在那个作业运行时有效，从不是管理员。
+    job_id 是作业令牌的作业号：只在那个作业运行时有效，从不是管理员。expires_at 是令牌的到期（Unix 秒），作业令牌没有。
     """
 
     user_name: str
     admin: bool
     operator: bool = False
     job_id: int | None = None
+    expires_at: int | None = None
 
 
 def legal_user_name(name: str) -> bool:
@@ -111,4 +112,4 @@ def verify_token(key: bytes, token: str, *, require_issuer: bool = False) -> Ide
         raise Unauthorized("令牌里的 sun 必须是系统用户的名字", code="token_invalid")
     if issuer != ISSUER and (issuer is not None or require_issuer):
         raise Unauthorized("令牌不是本系统签发的（iss）；请用 scns token 签发", code="token_invalid")
-    return Identity(user_name, claims.get("scns_admin") is True)
+    return Identity(user_name, claims.get("scns_admin") is True, expires_at=claims["exp"])

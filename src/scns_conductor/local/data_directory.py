@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import socket
 import stat
@@ -105,6 +106,14 @@ class DataDirectory:
             raise SettingsError(f"{outside} 已被别人占用，不能放套接字；请用短一些的 --data-dir")
         outside.chmod(0o700)
         return outside / "run"
+
+
+def read_web_url(directory: DataDirectory) -> str | None:
+    """正在运行的系统的看板的地址；没有在运行、没有装看板是 None。"""
+    try:
+        return str(json.loads(directory.client_file.read_text())["web"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _holds_sockets(directory: Path) -> bool:

@@ -40,7 +40,7 @@ AGENT_MARGIN_S = 30.0
 class UpOptions:
     """scns up 的选项。nodes 为 None 时只有一个以主机命名的节点。
 
-    port 为 0 时任选空闲端口；为 None 时是设置里的，被占用就用它之后空闲的。
+    port 为 0 时任选空闲端口；为 None 时是设置里的，被占用就用它之后空闲的。web 是要不要网页看板，端口同样挑。
     """
 
     data_dir: Path
@@ -51,6 +51,7 @@ class UpOptions:
     gpus: int | None = None
     nodes: int | None = None
     keep_jobs: bool = False
+    web: bool = False
 
 
 class StartFailed(Exception):
@@ -65,14 +66,21 @@ class LocalSystem:
         self.options = options
         self.supervisor = supervisor
         self.engines = Engines(directory)
-        self._listener = _listen(options.host, options.port)
+        self._listener = _listen(options.host, options.port, load_settings().api_port)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://{_url_host(options.host)}:{self.port}"
+        self._web_listener: socket.socket | None = None
+        self.web_url: str | None = None
+        if options.web:
+            web_port = options.port if options.port == 0 else None
+            self._web_listener = _listen(options.host, web_port, load_settings().web_port)
+            self.web_url = f"http://{_url_host(options.host)}:{self._web_listener.getsockname()[1]}"
         self.settings = self._settings()
         self.node_names = self._node_names()
         self._postgres = self._engine_service("postgres", self._start_postgres, signal.SIGINT)
         self._valkey = self._engine_service("valkey", self._start_valkey, signal.SIGTERM)
         self._api = self._python("api", "scns_conductor.api", fds=(self._listener.fileno(),))
+        self._web = self._web_service()
         self._scheduler = self._python("scheduler", "scns_conductor.worker.scheduler.process")
         self._agents = [self._agent(name) for name in self.node_names]
 
@@ -155,6 +163,27 @@ class LocalSystem:
 
         return Service(name, spawn, log)
 
+    def _web_service(self) -> Service | None:
+        """看板；没有要是 None。它只要 API 的地址，设置与口令都不给它。"""
+        if self._web_listener is None:
+            return None
+        descriptor, log = self._web_listener.fileno(), self.directory.logs / "web.log"
+        command = [
+            sys.executable, "-m", "scns_conductor.web",
+            "--fd", str(descriptor),
+            "--api-url", f"http://{_connect_host(self.options.host)}:{self.port}",
+            "--data-dir", str(self.directory.path),
+            "--cluster", self.settings.cluster_name,
+        ]  # fmt: skip
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PG", "SCNS_"))
+        } | {"PYTHONUNBUFFERED": "1"}
+
+        def spawn() -> "subprocess.Popen[bytes]":
+            return start_child(command, log=log, environment=environment, pass_fds=(descriptor,))
+
+        return Service("web", spawn, log)
+
     def _agent(self, node_name: str) -> Service:
         declared = {
             "SCNS_NODE_NAME": node_name,
@@ -188,6 +217,9 @@ class LocalSystem:
         self._wait_for("API", self._api, self._api_ready)
         self._wait_for("节点", self._agents[0], self._nodes_up)
         self._wait_for("调度器", self._scheduler, self._leader_elected)
+        if self._web is not None:
+            # 不等它：端口已经听着，早到的浏览器排着队；它起不来也不碍别的。
+            self.supervisor.start(self._web)
         report(f"API、调度器与 {len(self._agents)} 个节点已就绪")
 
     def _alive(self, service: Service) -> Callable[[], bool]:
@@ -245,6 +277,8 @@ class LocalSystem:
     def stop(self, progress: Callable[[str], None]) -> None:
         """停下全部：先停调度（不再启动作业），再让代理结束作业（或留着它们），然后 API，最后引擎。"""
         self._listener.close()
+        if self._web_listener is not None:
+            self._web_listener.close()
         self.supervisor.stop(self._scheduler)
         if self.options.keep_jobs:
             progress("正在停止；运行中的作业由牧守进程继续看着，下次启动时接上")
@@ -254,7 +288,7 @@ class LocalSystem:
             grace_s = self.settings.kill_wait_s + AGENT_MARGIN_S
             self.supervisor.stop(*self._agents, number=signal.SIGUSR1, wait_s=grace_s)
             self._end_shepherds(self.node_names)
-        self.supervisor.stop(self._api)
+        self.supervisor.stop(*(service for service in (self._web, self._api) if service is not None))
         self.supervisor.stop(self._valkey)
         self.supervisor.stop(self._postgres)
 
@@ -289,11 +323,11 @@ def _wait_gone(pid: int, wait_s: float) -> None:
     raise EngineError(f"牧守进程 {pid} 停不下来")
 
 
-def _listen(host: str, port: int | None) -> socket.socket:
-    """由监督者持有监听的套接字：API 重启时端口不变，连接排队等着，不会被拒绝。"""
+def _listen(host: str, port: int | None, usual: int) -> socket.socket:
+    """由监督者持有监听的套接字：进程重启时端口不变，连接排队等着，不会被拒绝。port 为 None 时从 usual 起找空闲的。"""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     load_settings().require_key_to_listen(host)
-    first = load_settings().api_port if port is None else port
+    first = usual if port is None else port
     last = first if port is not None else min(first + PORTS_TRIED, 65535)
     while True:
         try:

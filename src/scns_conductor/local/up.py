@@ -13,7 +13,7 @@ from pathlib import Path
 from scns_conductor.core.errors import ConductorError, SettingsError
 from scns_conductor.core.settings import current_user_name, load_settings
 from scns_conductor.language import told
-from scns_conductor.local.data_directory import AlreadyRunning, DataDirectory, write_private
+from scns_conductor.local.data_directory import AlreadyRunning, DataDirectory, read_web_url, write_private
 from scns_conductor.local.postgres import EngineError
 from scns_conductor.local.supervisor import StopRequested, Supervisor
 from scns_conductor.local.system import LocalSystem, StartFailed, UpOptions
@@ -52,13 +52,16 @@ def run_up(options: UpOptions, ready_file: Path | None = None, progress: Callabl
         write_private(directory.environment_file, _shell_lines(system.connection_environment()))
         written.append(directory.environment_file)
         system.start(progress)
-        ready = {"url": system.url, "token": _issue_token(system), "pid": os.getpid()}
+        ready: dict[str, str | int] = {"url": system.url, "token": _issue_token(system), "pid": os.getpid()}
+        if system.web_url is not None:
+            ready["web"] = system.web_url
         texts = {directory.header_file: f"Authorization: Bearer {ready['token']}\n"}
         texts |= {path: json.dumps(ready) + "\n" for path in (directory.client_file, ready_file) if path is not None}
         for path, text in texts.items():
             write_private(path, text)
             written.append(path)
         progress(_banner(directory, system.url))
+        _say_web(directory, progress)
         while True:
             supervisor.wait(3600)
     except StopRequested:
@@ -90,6 +93,7 @@ def run_detached(
     if running is not None and ready_file is None and _ready_pid(directory.client_file) == running:
         progress(f"已经在运行（进程 {running}），这次的选项没有用上；要换先停下它")
         progress(_banner(directory, str(json.loads(directory.client_file.read_text())["url"])))
+        _say_web(directory, progress)
         return 0
     log_path = directory.logs / "up.log"
     log_path.unlink(missing_ok=True)
@@ -114,6 +118,8 @@ def run_detached(
             if finished:
                 return process.returncode or 1
             if ready:
+                # 登录的链接只给终端：日志里不留。
+                _say_web(directory, progress)
                 return 0
             if time.monotonic() > deadline:
                 process.terminate()
@@ -175,6 +181,24 @@ def _issue_token(system: LocalSystem) -> str:
 
     # 它在数据目录里（0600），每次启动换新的；要比不停机的时间长。
     return issue_token(system.settings, current_user_name(), admin=True, lifetime_s=365 * 86400)
+
+
+def _say_web(directory: DataDirectory, progress: Callable[[str], None]) -> None:
+    """看板的地址；在终端上是一个一次性的登录链接，别处只说怎样要一个。令牌从不打印。"""
+    from scns_conductor.web.login_links import create_login_link
+
+    url = read_web_url(directory)
+    if url is None:
+        return
+    if sys.stdout.isatty():
+        ready = json.loads(directory.client_file.read_text())
+        progress(f"  看板      {create_login_link(directory.path, url, str(ready['token']))}\n            （一小时内可用一次）\n")
+    else:
+        scns = Path(sys.executable).with_name("scns")
+        progress(
+            f"  看板      {url}\n"
+            f"            登录的链接：SCNS_DATA_DIR={_single_quoted(str(directory.path))} {scns} web --link\n"
+        )
 
 
 def _banner(directory: DataDirectory, url: str) -> str:

@@ -33,6 +33,7 @@ def _data_dir(given: Path | None) -> Path:
 @click.option("--cpus", type=click.IntRange(min=1), help="每个节点声明的 CPU 数，可以多于真有的")
 @click.option("--memory", help="每个节点声明的内存，如 64G")
 @click.option("--gpus", type=click.IntRange(min=0), help="每个节点声明的 GPU 数")
+@click.option("--web/--no-web", default=None, help="要不要网页看板；缺省是装了附加组件 web 就要")
 @click.option("--keep-jobs", is_flag=True, help="停止时留着运行中的作业，下次启动时接上")
 @click.option("-d", "--detach", is_flag=True, help="在后台运行，就绪后返回；用 scns down 停止")
 def up(
@@ -44,6 +45,7 @@ def up(
     cpus: int | None,
     memory: str | None,
     gpus: int | None,
+    web: bool | None,
     keep_jobs: bool,
     detach: bool,
 ) -> None:
@@ -56,7 +58,10 @@ def up(
     from scns_conductor.core.units import parse_memory_mb
     from scns_conductor.local.system import UpOptions
     from scns_conductor.local.up import run_detached, run_up
+    from scns_conductor.local.web_command import web_installed
 
+    if web and not web_installed():
+        raise click.ClickException("没有装看板要的库；请执行 pip install 'scns-conductor[web]'")
     try:
         chosen_dir = _data_dir(data_dir)
         settings = load_settings()
@@ -71,6 +76,7 @@ def up(
             gpus=gpus,
             nodes=nodes,
             keep_jobs=keep_jobs,
+            web=web_installed() if web is None else web,
         )
         if detach:
             raise SystemExit(run_detached(_arguments(options, ready_file), options.data_dir, ready_file))
@@ -92,7 +98,8 @@ def _arguments(options: "UpOptions", ready_file: Path | None) -> list[str]:
         "--gpus": options.gpus,
     }
     pairs = [(name, str(value)) for name, value in given.items() if value is not None]
-    return [part for pair in pairs for part in pair] + (["--keep-jobs"] if options.keep_jobs else [])
+    flags = (["--keep-jobs"] if options.keep_jobs else []) + ["--web" if options.web else "--no-web"]
+    return [part for pair in pairs for part in pair] + flags
 
 
 @click.command(short_help="停止本机的系统")

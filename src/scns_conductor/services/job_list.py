@@ -5,7 +5,7 @@ import binascii
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -50,6 +50,7 @@ class JobFilter:
     start_before: str | None = None
     end_after: str | None = None
     end_before: str | None = None
+    arrays: Literal["tasks", "folded"] = "tasks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ def _conditions(filters: JobFilter, partition_words: list[str] | None) -> JobCon
         _values(filters.node) if filters.node else None,
         references,
         times,
+        filters.arrays == "folded",
     )
 
 

@@ -2,12 +2,20 @@
 
 from collections.abc import Sequence
 
+import sqlalchemy as sa
+
 from scns_conductor.core.array_spec import TaskRange
 
 # 一行算几个作业：数组行按它还没有启动的任务数计，已经拆出来的任务各有一行。
 TASKS_OF_ROW = (
     "CASE WHEN array_remaining IS NULL THEN 1 "
     "ELSE (SELECT sum(upper(r) - lower(r)) FROM unnest(array_remaining) AS r) END"
+)
+
+# 这些数组里各状态的任务数。
+ARRAY_COUNTS = sa.text(
+    f"SELECT array_job_id, state, sum({TASKS_OF_ROW}) AS tasks FROM jobs "
+    "WHERE array_job_id = ANY(CAST(:job_ids AS bigint[])) GROUP BY array_job_id, state"
 )
 
 

@@ -52,7 +52,7 @@ class JobConditions:
     """状态之外的条件，已经解析；没有写的是 None 或不在其中，写了而是空的一个也不要。
 
     equals 是 EQUALS 的键 -> 值；partitions 是分区的名字，partition_words 是它们在作业里的写法（见 PARTITION_WORDS）；
-    times 是 submit_after 等 -> 时刻。
+    times 是 submit_after 等 -> 时刻。folded 为真时一个数组只有数组行。
     """
 
     equals: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -61,6 +61,7 @@ class JobConditions:
     nodes: Sequence[str] | None = None
     references: Sequence[JobReference] | None = None
     times: Mapping[str, datetime] = field(default_factory=dict)
+    folded: bool = False
 
     def sql(self) -> tuple[list[str], dict[str, Any]]:
         """各个条件，与其中的值。"""
@@ -86,6 +87,8 @@ class JobConditions:
             values["node"] = list(self.nodes)
         if self.references is not None:
             where.append(_reference_condition(self.references, values))
+        if self.folded:
+            where.append("(array_job_id IS NULL OR array_job_id = job_id)")
         for name, instant in self.times.items():
             key, side = name.split("_")
             where.append(f"{key}_time {'>=' if side == 'after' else '<'} CAST(:{name} AS timestamptz)")

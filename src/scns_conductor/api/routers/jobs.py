@@ -11,6 +11,7 @@ from scns_conductor.api.field_forms import SIGNAL_PATTERN, Flag
 from scns_conductor.api.job_request import JobRequest
 from scns_conductor.services import job_control
 from scns_conductor.services.cancellation import cancel_job
+from scns_conductor.services.job_arrays import array_progress
 from scns_conductor.services.job_list import MAX_LIMIT, JobFilter, Page, list_jobs
 from scns_conductor.services.job_queries import job_detail, job_events, job_script
 from scns_conductor.services.job_update import update_job
@@ -57,11 +58,14 @@ def job_filter(
     start_before: Annotated[str | None, Query(description="此前开始的")] = None,
     end_after: Annotated[str | None, Query(description="此后结束的（含）")] = None,
     end_before: Annotated[str | None, Query(description="此前结束的")] = None,
+    arrays: Annotated[
+        Literal["tasks", "folded"], Query(description="folded：一个数组只列一行，各任务的状态用 GET /jobs/arrays 问")
+    ] = "tasks",
 ) -> JobFilter:
     """列表的条件。"""
     return JobFilter(
         state, user, account, partition, name, qos, node, job_id,
-        submit_after, submit_before, start_after, start_before, end_after, end_before,
+        submit_after, submit_before, start_after, start_before, end_after, end_before, arrays,
     )  # fmt: skip
 
 
@@ -88,6 +92,19 @@ async def list_(
 ) -> Response:
     """谁的作业都列，但没有脚本、环境与参数。逐页取：把 next_cursor 作为下一次的 cursor。"""
     return Response(await list_jobs(parts.engine, filters, wanted), media_type="application/json")
+
+
+@router.get("/arrays", summary="数组里各状态的任务数")
+async def arrays(
+    parts: PartsDep,
+    _identity: IdentityDep,
+    job_id: Annotated[
+        str,
+        Query(description="数组的作业号，逗号分隔", json_schema_extra={"pattern": "^[0-9]{1,18}(,[0-9]{1,18})*$"}),
+    ],
+) -> dict[str, Any]:
+    """done 是结束了的，total 是全部；不是数组的不在其中。"""
+    return {"arrays": await array_progress(parts.engine, job_id)}
 
 
 @router.get("/{job_id}", summary="一个作业的一切", responses={200: {"model": JOB}})

@@ -1,0 +1,1 @@
+export default { props: ["subject"], template: `<div class="empty">…</div>` };

@@ -1,0 +1,29 @@
+// 作业的状态：图标、词、颜色，处处一样。
+import { h } from "vue";
+import { t } from "./facts.js";
+import { Icon } from "./icons.js";
+
+const WORDS = {
+  PENDING: ["排队", "Pending"], RUNNING: ["运行", "Running"], SUSPENDED: ["挂起", "Suspended"],
+  COMPLETED: ["完成", "Completed"], CANCELLED: ["取消", "Cancelled"], FAILED: ["失败", "Failed"],
+  TIMEOUT: ["超时", "Timeout"], NODE_FAIL: ["节点故障", "Node fail"], PREEMPTED: ["被抢占", "Preempted"],
+  OUT_OF_MEMORY: ["内存超限", "Out of memory"], DEADLINE: ["过了期限", "Deadline"], BOOT_FAIL: ["启动失败", "Boot fail"],
+};
+export const STATES = Object.keys(WORDS);
+export const stateWord = (state) => (WORDS[state] ? t(...WORDS[state]) : state);
+
+const LOOK = { DEADLINE: "TIMEOUT", BOOT_FAIL: "NODE_FAIL", PREEMPTED: "SUSPENDED" };
+export const stateClass = (state) => "state-" + (LOOK[state] ?? state);
+
+export const StateTag = (props) =>
+  h("span", { class: ["state", stateClass(props.state)], title: props.state },
+    [h(Icon, { name: props.state === "DEADLINE" ? "TIMEOUT" : props.state, size: 14 }), stateWord(props.state)]);
+StateTag.props = ["state"];
+
+const NODE_WORDS = {
+  IDLE: ["空闲", "Idle"], MIXED: ["部分占用", "Mixed"], ALLOCATED: ["占满", "Allocated"],
+  DRAINED: ["已排空", "Drained"], DRAINING: ["正在排空", "Draining"], DOWN: ["下线", "Down"], UNKNOWN: ["未知", "Unknown"],
+};
+export const nodeWord = (state) => (NODE_WORDS[state] ? t(...NODE_WORDS[state]) : state);
+export const NodeTag = (props) => h("span", { class: ["state", "node-" + props.state], title: props.state }, nodeWord(props.state));
+NodeTag.props = ["state"];

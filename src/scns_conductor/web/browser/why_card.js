@@ -1,0 +1,62 @@
+// 为什么还没有开始：一句话，缺什么，等谁，点了就真的照做的建议。
+import { computed, reactive } from "vue";
+import { call, segment } from "./call.js";
+import { tell } from "./dialogs.js";
+import { t } from "./facts.js";
+import { ago, clockTime, exact, memory } from "./format.js";
+import { Icon } from "./icons.js";
+import { changed, live } from "./live.js";
+import { reasonText } from "./reasons.js";
+
+const RESOURCES = { cpu: ["CPU", "CPU"], cpus: ["CPU", "CPU"], mem: ["内存", "Memory"], memory: ["内存", "Memory"], gpu: ["GPU", "GPU"], node: ["节点", "Nodes"], nodes: ["节点", "Nodes"] };
+
+export const WhyCard = {
+  props: { job: Object, jobId: String, mine: Boolean },
+  components: { Icon },
+  setup(props) {
+    const why = live(() => `/jobs/${segment(props.jobId)}/why`, 5);
+    const busy = reactive(new Set());
+    const lines = computed(() => (why.data?.text ?? "").split("\n").map((line) => line.trim()).filter((line) => line && !/^(建议|可以)/.test(line)));
+    async function apply(suggestion) {
+      busy.add(suggestion.text);
+      const before = Object.fromEntries(Object.keys(suggestion.changes).map((name) => [name, undo(props.job, name)]));
+      try {
+        await call("PATCH", `/jobs/${segment(props.jobId)}`, suggestion.changes);
+        changed();
+        const path = `/jobs/${segment(props.jobId)}`;
+        tell(t("已照做：", "Applied: ") + suggestion.text, { undo: () => call("PATCH", path, before).then(changed, (problem) => tell(problem.detail, { kind: "error" })) });
+      } catch (problem) {
+        tell(problem.detail, { kind: "error" });
+      } finally {
+        busy.delete(suggestion.text);
+      }
+    }
+    const amount = (item, value) => (/mem/.test(item.resource ?? item.name ?? "") ? memory(value) : value);
+    const bars = computed(() => (why.data?.shortages ?? []).filter((item) => item && typeof item === "object" && item.needed).map((item) => ({
+      ...item, label: RESOURCES[item.resource] ? t(...RESOURCES[item.resource]) : item.resource, part: Math.min(1, (item.free ?? 0) / item.needed) })));
+    return { why, lines, apply, busy, bars, amount, t, ago, clockTime, exact, reasonText };
+  },
+  template: `
+  <section class="card why" :aria-label="t('为什么还没有开始', 'Why it has not started')"><div class="card-head"><Icon name="bulb" /><h2>{{ t("为什么还没有开始", "Why it has not started") }}</h2></div>
+    <div v-if="why.error" class="hint">{{ why.error.detail }}</div>
+    <div v-else-if="!why.data" class="bars"><i></i><i></i></div>
+    <template v-else>
+      <p class="why-lead">{{ reasonText(why.data.reason, null) || lines[0] }}<template v-if="why.data.expected_start_time"> · {{ t("预计 ", "expected ") }}<b :title="exact(why.data.expected_start_time)">{{ clockTime(why.data.expected_start_time) }}</b></template></p>
+      <p v-for="line in lines" :key="line" class="hint why-line">{{ line }}</p>
+      <div v-for="item in bars" :key="item.label" class="pair"><div class="pair-head"><b>{{ item.label }}</b><span class="number">{{ t("要", "needs") }} {{ amount(item, item.needed) }} · {{ t("空", "free") }} {{ amount(item, item.free) }}</span></div>
+        <div class="pair-bars"><i class="pair-asked"></i><i class="pair-used" :style="{ width: item.part * 100 + '%' }"></i></div></div>
+      <div v-if="why.data.waiting_for?.length" class="why-holders"><h3>{{ t("等这些作业让出来", "Waiting for") }}</h3>
+        <a v-for="holder in why.data.waiting_for.slice(0, 6)" :key="holder.job_id" :href="'/jobs/' + holder.job_id"><b>{{ holder.job_id }}</b> <span>{{ holder.user_name }}</span> <small v-if="holder.expected_end_time" :title="exact(holder.expected_end_time)">{{ t("至迟 ", "by ") + clockTime(holder.expected_end_time) }}</small></a></div>
+      <div v-if="mine && why.data.suggestions?.length" class="why-suggestions"><h3>{{ t("这样改能更早", "Start sooner") }}</h3>
+        <button v-for="item in why.data.suggestions" :key="item.text" class="button suggestion" :disabled="busy.has(item.text)" @click="apply(item)"><Icon name="right" :size="15" /><span>{{ item.text }}</span></button></div>
+    </template></section>`,
+};
+
+// 撤销要写回去的值，写成 PATCH 认的样子。
+function undo(job, name) {
+  const value = job[name];
+  if (name === "time_limit") return value === null ? "UNLIMITED" : `0:${value}`;
+  if (name === "memory_per_node" || name === "memory_per_cpu") return value === null ? null : `${value}M`;
+  if (name === "nodes") return job.maximum_nodes && job.maximum_nodes !== job.minimum_nodes ? `${job.minimum_nodes}-${job.maximum_nodes}` : String(job.minimum_nodes);
+  return value;
+}

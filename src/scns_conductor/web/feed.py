@@ -1,0 +1,136 @@
+"""一个轮询者，替全部标签页问 API：问同一件事的合成一次，答案没变就不送。"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from scns_conductor.client.problem import ClientError, Problem
+from scns_conductor.web.upstream import Upstream
+
+# 一轮的间隔（秒）；一轮问得久时拉长到它的 PATIENCE 倍，不把 API 的时间占满。
+INTERVAL_S = 1.0
+PATIENCE = 4.0
+AT_ONCE = 8
+# 谁问都一样的答案，用谁的令牌问都行；别的按令牌分开。
+SHARED = frozenset({"/jobs", "/jobs/arrays", "/nodes", "/partitions", "/dashboard", "/reservations", "/licenses"})
+SHARED_PREFIXES = ("/reports/", "/nodes/")
+
+# (正文, 错误)：正文是 JSON 的文字，出错时是 None。
+Receive = Callable[[str | None, dict[str, object] | None], None]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Watcher:
+    """一个标签页里的一处：想知道 target 的答案，每 every_s 秒至多一次。"""
+
+    target: str
+    token: str
+    receive: Receive
+    every_s: float
+
+
+@dataclass
+class _Topic:
+    target: str
+    watchers: set[Watcher] = field(default_factory=set)
+    asked_at: float = -1e9
+    body: str | None = None
+    error: dict[str, object] | None = None
+
+
+class Feed:
+    """全部标签页共用的一份。"""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._topics: dict[tuple[str, str], _Topic] = {}
+        self._wake = asyncio.Event()
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self.asked = 0
+
+    def watch(self, target: str, token: str, receive: Receive, every_s: float = 2.0) -> Watcher:
+        """从此送来 target 的答案：先是已有的，之后每次变化；unwatch 为止。"""
+        watcher = Watcher(target, token, receive, every_s)
+        topic = self._topics.setdefault(_key(watcher), _Topic(target))
+        topic.watchers.add(watcher)
+        if topic.body is not None or topic.error is not None:
+            receive(topic.body, topic.error)
+        else:
+            topic.asked_at = -1e9
+            self._wake.set()
+        return watcher
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """不再要了；没有人要的事就不再问。"""
+        topic = self._topics.get(_key(watcher))
+        if topic is not None:
+            topic.watchers.discard(watcher)
+            if not topic.watchers:
+                del self._topics[_key(watcher)]
+
+    def ask_now(self, session_token: str) -> None:
+        """这个人刚刚改了什么：他看着的立即重问。"""
+        for topic in self._topics.values():
+            if any(watcher.token == session_token for watcher in topic.watchers):
+                topic.asked_at = -1e9
+        self._wake.set()
+
+    async def run(self) -> None:
+        """一轮一轮地问，直到被取消。"""
+        pause_s = INTERVAL_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause_s)
+            self._wake.clear()
+            began = time.monotonic()
+            due = [topic for topic in self._topics.values() if began - topic.asked_at >= _interval(topic)]
+            await asyncio.gather(*(self._ask(topic) for topic in due))
+            took_s = time.monotonic() - began
+            pause_s = max(INTERVAL_S, took_s * PATIENCE) if took_s > INTERVAL_S / PATIENCE else INTERVAL_S
+
+    async def _ask(self, topic: _Topic) -> None:
+        async with self._gate:
+            topic.asked_at = time.monotonic()
+            # 合起来问的，一个人的令牌过期了就换一个人的：别人照样看得到。
+            for token in {watcher.token for watcher in topic.watchers}:
+                body, error = await self._answer(topic.target, token)
+                if error is None or error["status"] != 401:
+                    break
+                for watcher in [each for each in topic.watchers if each.token == token]:
+                    watcher.receive(None, error)
+            else:
+                topic.body = topic.error = None
+                return
+        if (body, error) == (topic.body, topic.error):
+            return
+        topic.body, topic.error = body, error
+        for each in list(topic.watchers):
+            each.receive(body, error)
+
+    async def _answer(self, target: str, token: str) -> tuple[str | None, dict[str, object] | None]:
+        self.asked += 1
+        try:
+            return (await self._upstream.get(target, token)).decode(), None
+        except Problem as problem:
+            return None, {"status": problem.status, "code": problem.code, "detail": problem.detail}
+        except ClientError as gone:
+            return None, {"status": 0, "code": "unreachable", "detail": str(gone)}
+        except Exception:
+            # 一件事问坏了，别的照问。
+            logger.exception("feed_failed", extra={"target": target})
+            return None, {"status": 0, "code": "web_fault", "detail": "看板自己出错了；日志里有原因"}
+
+
+def _interval(topic: _Topic) -> float:
+    return min((watcher.every_s for watcher in topic.watchers), default=INTERVAL_S) - INTERVAL_S / 4
+
+
+def _key(watcher: Watcher) -> tuple[str, str]:
+    path = urlsplit(watcher.target).path
+    shared = path in SHARED or path.startswith(SHARED_PREFIXES)
+    return watcher.target, "" if shared else watcher.token

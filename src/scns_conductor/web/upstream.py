@@ -1,0 +1,72 @@
+"""到 REST API 的连接：全部来访者共用连接池，各用各的令牌。"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import httpx
+
+from scns_conductor.client.problem import Problem, Unreachable
+
+# 连接 API、等它开始回答的时限（秒）；边写边读的输出可以很久没有字。
+CONNECT_S = 5.0
+ANSWER_S = 30.0
+
+
+class Upstream:
+    """API；url 是它的地址。"""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        limits = httpx.Limits(max_connections=256, max_keepalive_connections=32, keepalive_expiry=30)
+        self._client = httpx.AsyncClient(
+            base_url=url, timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S), limits=limits, trust_env=False
+        )
+
+    async def close(self) -> None:
+        """关掉全部连接。"""
+        await self._client.aclose()
+
+    async def get(self, target: str, token: str) -> bytes:
+        """GET 的正文；拒绝抛 Problem，连不上抛 Unreachable。target 是路径与查询串。"""
+        try:
+            answer = await self._client.get(target, headers=_authorized(token))
+        except httpx.HTTPError as error:
+            raise Unreachable(f"连不上 API（{type(error).__name__}）") from error
+        if answer.status_code >= 400:
+            raise _problem(answer)
+        return answer.content
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        target: str,
+        token: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | AsyncIterator[bytes] | None = None,
+        endless: bool = False,
+    ) -> AsyncIterator[httpx.Response]:
+        """发一个请求，正文逐段地收；状态码由用的人看。连不上抛 Unreachable。endless 时两段之间可以等很久。"""
+        timeout = httpx.Timeout(None if endless else ANSWER_S, connect=CONNECT_S)
+        request = self._client.build_request(
+            method, target, headers={**_authorized(token), **(headers or {})}, content=body, timeout=timeout
+        )
+        try:
+            answer = await self._client.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"连不上 API（{type(error).__name__}）") from error
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
+
+
+def _authorized(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", "X-SCNS-Source": "WEB"}
+
+
+def _problem(answer: httpx.Response) -> Problem:
+    return Problem.from_answer(
+        answer.status_code, answer.reason_phrase, answer.content, answer.headers.get("Retry-After")
+    )
