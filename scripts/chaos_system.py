@@ -66,7 +66,17 @@ class ChaosSystem:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         ready = self.root / "ready.json"
-        command = [sys.executable, "-m", "scns_conductor.local", "up", "--no-web", "--data-dir", str(self.data), "--port", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "scns_conductor.local",
+            "up",
+            "--no-web",
+            "--data-dir",
+            str(self.data),
+            "--port",
+            "0",
+        ]
         command += ["--ready-file", str(ready), "--nodes", str(len(self.nodes)), "--cpus", str(self._cpus)]
         command += ["--memory", "16G"]
         with open(self.root / "up.log", "ab") as log:

@@ -46,6 +46,7 @@ from scns_conductor.services.health import readiness
 from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.submission import SubmitQueue
 from scns_conductor.services.submit_desk import SubmitDesk
+from scns_conductor.services.utilization import Utilization
 
 GC_THRESHOLD = 50_000
 LOOK_S = 5.0
@@ -81,6 +82,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             desk=desk,
             output=OutputReader(engine, settings, desk),
             dashboard=Dashboard(engine, settings.scheduler_lease_s),
+            utilization=Utilization(engine),
             verifier=Verifier(key, require_issuer=settings.token_issuer_required),
             schema_version=schema_version,
         )

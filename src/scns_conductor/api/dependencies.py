@@ -23,6 +23,7 @@ from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.job_tokens import job_identity
 from scns_conductor.services.new_job import Submitter
 from scns_conductor.services.submit_desk import SubmitDesk
+from scns_conductor.services.utilization import Utilization
 
 SOURCES = ("API", "CLI", "WEB")
 # 核对过的令牌记这么久：同一个客户端接连发请求时不必每次都算 HMAC。过期时刻另外核对不到时也至多晚这么久。
@@ -42,6 +43,7 @@ class Parts:
     desk: AnswerDesk
     output: OutputReader
     dashboard: Dashboard
+    utilization: Utilization
     verifier: "Verifier"
     schema_version: str
 

@@ -175,9 +175,9 @@ class LocalSystem:
             "--data-dir", str(self.directory.path),
             "--cluster", self.settings.cluster_name,
         ]  # fmt: skip
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("PG", "SCNS_"))
-        } | {"PYTHONUNBUFFERED": "1"}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "SCNS_"))} | {
+            "PYTHONUNBUFFERED": "1"
+        }
 
         def spawn() -> "subprocess.Popen[bytes]":
             return start_child(command, log=log, environment=environment, pass_fds=(descriptor,))

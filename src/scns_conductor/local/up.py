@@ -192,7 +192,8 @@ def _say_web(directory: DataDirectory, progress: Callable[[str], None]) -> None:
         return
     if sys.stdout.isatty():
         ready = json.loads(directory.client_file.read_text())
-        progress(f"  看板      {create_login_link(directory.path, url, str(ready['token']))}\n            （一小时内可用一次）\n")
+        link = create_login_link(directory.path, url, str(ready["token"]))
+        progress(f"  看板      {link}\n            （一小时内可用一次）\n")
     else:
         scns = Path(sys.executable).with_name("scns")
         progress(

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from nicegui import ui
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,7 +21,8 @@ from scns_conductor.web import login
 from scns_conductor.web.dashboard import add_pages
 from scns_conductor.web.feed import Feed
 from scns_conductor.web.login_links import redeem
-from scns_conductor.web.relay import PREFIX, problem, relay
+from scns_conductor.web.relay import MOST_BODY, PREFIX, problem, relay
+from scns_conductor.web.script_header import header_fields
 from scns_conductor.web.session import COOKIE, KEY_FILE, Sessions, ensure_session_key
 from scns_conductor.web.upstream import Upstream
 
@@ -120,6 +121,15 @@ def build_web(options: WebOptions) -> FastAPI:
             answer.set_cookie(login.LANGUAGE_COOKIE, language, max_age=365 * 86400, samesite="strict")
         return answer
 
+    @app.post("/header")
+    async def read_header(request: Request) -> Response:
+        if sessions.read(request.cookies.get(COOKIE)) is None:
+            return problem(401, "session_expired", "登录已过期；请重新登录，填好的都还在")
+        script = (await request.body()).decode("utf-8", "replace")
+        if len(script) > MOST_BODY:
+            return problem(413, "body_too_large", "脚本太大")
+        return JSONResponse(header_fields(script))
+
     @app.api_route(PREFIX + "/{path:path}", methods=["GET", "POST", "PATCH", "DELETE"])
     async def pass_on(path: str, request: Request) -> Response:
         visitor = sessions.read(request.cookies.get(COOKIE))
@@ -187,7 +197,12 @@ class _Door:
                     found.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        await self._app(scope, receive, guarded)
+        try:
+            await self._app(scope, receive, guarded)
+        except RuntimeError as error:
+            # 浏览器没等回答就走了：框架的中间件这样抱怨，不是谁的错。
+            if str(error) != "No response returned.":
+                raise
 
 
 def _to_login(scope: Scope, headers: Headers) -> Response:

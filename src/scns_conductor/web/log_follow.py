@@ -25,7 +25,7 @@ async def follow_output(upstream: Upstream, token: str, job_id: str, stream: str
     writer = _Writer(send)
     flushing = asyncio.create_task(writer.run())
     try:
-        offset = await _tail(upstream, token, job_id, stream, writer)
+        offset: int | None = await _tail(upstream, token, job_id, stream, writer)
         while offset is not None:
             offset = await _follow(upstream, token, job_id, stream, offset, writer)
             if offset is not None:

@@ -10,6 +10,8 @@ from scns_conductor.client.problem import Problem, Unreachable
 # 连接 API、等它开始回答的时限（秒）；边写边读的输出可以很久没有字。
 CONNECT_S = 5.0
 ANSWER_S = 30.0
+# 轮询的问题都小，久不回答就是 API 不在。
+POLL_S = 12.0
 
 
 class Upstream:
@@ -29,7 +31,7 @@ class Upstream:
     async def get(self, target: str, token: str) -> bytes:
         """GET 的正文；拒绝抛 Problem，连不上抛 Unreachable。target 是路径与查询串。"""
         try:
-            answer = await self._client.get(target, headers=_authorized(token))
+            answer = await self._client.get(target, headers=_authorized(token), timeout=POLL_S)
         except httpx.HTTPError as error:
             raise Unreachable(f"连不上 API（{type(error).__name__}）") from error
         if answer.status_code >= 400:

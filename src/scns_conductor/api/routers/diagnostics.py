@@ -9,10 +9,11 @@ from scns_conductor.api.answers.cluster import LicensesAnswer, UsageAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.middleware import LATENCY
 from scns_conductor.core.errors import InvalidRequest
-from scns_conductor.core.instants import LocalZone, parse_instant
+from scns_conductor.core.instants import parse_instant
 from scns_conductor.services.diagnostics import diagnostics, public_settings, reset_diagnostics
 from scns_conductor.services.licenses import license_usage
 from scns_conductor.services.usage_report import usage_report
+from scns_conductor.services.utilization import MOST_BUCKETS
 
 router = APIRouter(tags=["诊断"])
 
@@ -49,14 +50,35 @@ async def usage(
     until: Annotated[str, Query(description="到何时为止（不含）；晚于此刻的按此刻", max_length=64)] = "now",
 ) -> UsageAnswer:
     """各账户、用户、作业大小占用的 CPU 秒、MiB 秒、节点秒；按分配算，运行中的算到此刻。"""
+    moments = _moments(since, until)
+    found = await usage_report(parts.engine, moments["since"], moments["until"])
+    return {"since": moments["since"], "until": moments["until"], "cluster": parts.settings.cluster_name, **found}
+
+
+@router.get("/reports/utilization", summary="占用的历史与等待的分位数")
+async def utilization(
+    parts: PartsDep,
+    _identity: IdentityDep,
+    since: Annotated[str, Query(description="从何时起；ISO 8601、Unix 秒、now-1day 等", max_length=64)] = "now-1day",
+    until: Annotated[str, Query(description="到何时为止（不含）；晚于此刻的按此刻", max_length=64)] = "now",
+    buckets: Annotated[int, Query(ge=1, le=MOST_BUCKETS, description="分成几格")] = 96,
+) -> dict[str, Any]:
+    """各账户每一格平均占用的 CPU、内存（MiB）、GPU（用得最多的几个，其余合成一个，account 为 null、有 others）。
+
+    waits 是这段时间里开始的作业等了多久（秒）。至多旧 20 秒。
+    """
+    moments = _moments(since, until)
+    return await parts.utilization.history(moments["since"], moments["until"], buckets)
+
+
+def _moments(since: str, until: str) -> dict[str, datetime]:
     now = datetime.now(UTC)
     moments: dict[str, datetime] = {}
     for name, text in (("since", since), ("until", until)):
         try:
-            moments[name] = min(parse_instant(text, now.astimezone(LocalZone())).astimezone(UTC), now)
+            moments[name] = min(parse_instant(text, now.astimezone()).astimezone(UTC), now)
         except ValueError as error:
             raise InvalidRequest(name, str(error)) from error
     if moments["until"] < moments["since"]:
         raise InvalidRequest("until", "不能早于 since")
-    found = await usage_report(parts.engine, moments["since"], moments["until"])
-    return {"since": moments["since"], "until": moments["until"], "cluster": parts.settings.cluster_name, **found}
+    return moments

@@ -8,12 +8,12 @@ export class Problem extends Error {
   }
 }
 
-export async function call(method, path, body) {
+export async function call(method, path, body, headers = {}) {
   let answer;
   try {
     answer = await fetch("/api" + path, {
       method,
-      headers: { "X-SCNS-Web": "1", ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
+      headers: { "X-SCNS-Web": "1", ...headers, ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch {
@@ -36,3 +36,13 @@ export function queryString(values) {
   const text = new URLSearchParams(kept).toString();
   return text ? "?" + text : "";
 }
+
+// #SBATCH 行怎样读，问服务器：与命令行同一张表。
+export async function readHeader(script) {
+  const answer = await fetch("/header", { method: "POST", body: script });
+  if (!answer.ok) throw new Problem(answer.status, "session_expired", (await answer.json()).detail);
+  return answer.json();
+}
+
+// 一次提交一个：网络断了再送，不会变成两个作业。
+export const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -16,7 +16,13 @@ export const WhyCard = {
   setup(props) {
     const why = live(() => `/jobs/${segment(props.jobId)}/why`, 5);
     const busy = reactive(new Set());
-    const lines = computed(() => (why.data?.text ?? "").split("\n").map((line) => line.trim()).filter((line) => line && !/^(建议|可以)/.test(line)));
+    const shortages = computed(() => (why.data?.shortages ?? []).map((item) => (typeof item === "string" ? item : item.text)).filter(Boolean));
+    // 有逐项的就不再说那一大段话。
+    const lines = computed(() => {
+      if (shortages.value.length) return shortages.value;
+      const text = (why.data?.text ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
+      return why.data?.expected_start_time ? text.slice(0, 1) : text;
+    });
     async function apply(suggestion) {
       busy.add(suggestion.text);
       const before = Object.fromEntries(Object.keys(suggestion.changes).map((name) => [name, undo(props.job, name)]));
@@ -41,7 +47,7 @@ export const WhyCard = {
     <div v-if="why.error" class="hint">{{ why.error.detail }}</div>
     <div v-else-if="!why.data" class="bars"><i></i><i></i></div>
     <template v-else>
-      <p class="why-lead">{{ reasonText(why.data.reason, null) || lines[0] }}<template v-if="why.data.expected_start_time"> · {{ t("预计 ", "expected ") }}<b :title="exact(why.data.expected_start_time)">{{ clockTime(why.data.expected_start_time) }}</b></template></p>
+      <p class="why-lead">{{ reasonText(why.data.reason, null) || lines[0] }}<template v-if="why.data.jobs_ahead_count">{{ t("；前面有 " + why.data.jobs_ahead_count + " 个作业", "; " + why.data.jobs_ahead_count + " jobs ahead") }}</template><template v-if="why.data.expected_start_time">{{ t("；", "; ") }}{{ t("预计 ", "expected ") }}<b :title="exact(why.data.expected_start_time)">{{ clockTime(why.data.expected_start_time) }}</b></template></p>
       <p v-for="line in lines" :key="line" class="hint why-line">{{ line }}</p>
       <div v-for="item in bars" :key="item.label" class="pair"><div class="pair-head"><b>{{ item.label }}</b><span class="number">{{ t("要", "needs") }} {{ amount(item, item.needed) }} · {{ t("空", "free") }} {{ amount(item, item.free) }}</span></div>
         <div class="pair-bars"><i class="pair-asked"></i><i class="pair-used" :style="{ width: item.part * 100 + '%' }"></i></div></div>

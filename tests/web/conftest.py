@@ -1,0 +1,95 @@
+"""看板的测试：一套真的系统，一个真的浏览器（Debian 的 chromium）；不是本机的请求一律拦下。"""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from visits import SignIn, token_of, web_url_of
+
+from running_system import RunningSystem, start_system
+from scns_conductor.web.login_links import create_login_link
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+CACHE = Path(__file__).resolve().parents[2] / ".pytest_cache" / "web"
+AXE = "axe-core@4.10.3"
+
+
+@pytest.fixture(scope="session")
+def web_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    """带看板的一套系统：两个节点，各四个 CPU、两个 GPU。"""
+    data_dir = tmp_path_factory.mktemp("web") / "data"
+    options = ("--web", "--nodes", "2", "--cpus", "4", "--memory", "8G", "--gpus", "2")
+    with start_system(data_dir, *options) as system:
+        yield system
+
+
+@pytest.fixture(scope="session")
+def web_url(web_system: RunningSystem) -> str:
+    """看板的地址。"""
+    return web_url_of(web_system)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """浏览器；在容器里以 root 运行，沙箱用不了。"""
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def sign_in(browser: Browser, web_system: RunningSystem, web_url: str) -> Iterator[SignIn]:
+    """登录成某个人，打开一页；结束时控制台里不许有错误，也不许向别处发请求。"""
+    contexts: list[BrowserContext] = []
+    faults: list[str] = []
+
+    def open_page(path: str = "/", user: str | None = None, *, expected_faults: str = "", **options: object) -> Page:
+        context = browser.new_context(locale="zh-CN", viewport={"width": 1360, "height": 860}, **options)
+        contexts.append(context)
+        context.set_default_timeout(20_000)
+
+        def guard(route: object, request: object) -> None:
+            if urlsplit(request.url).hostname not in ("127.0.0.1", "localhost"):
+                faults.append(f"向外的请求：{request.url}")
+                route.abort()
+            else:
+                route.continue_()
+
+        context.route(re.compile("^https?:"), guard)
+        page = context.new_page()
+
+        def heard(kind: str, text: str) -> None:
+            if not expected_faults or not re.search(expected_faults, text):
+                faults.append(f"{kind}：{text}")
+
+        page.on("console", lambda message: heard("控制台", message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: heard("页面", str(error)))
+        link = create_login_link(web_system.data_dir, web_url, token_of(web_system, user))
+        page.goto(link)
+        page.locator(".rail").wait_for()
+        if path != "/":
+            page.goto(web_url + path)
+            page.locator(".rail").wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+@pytest.fixture(scope="session")
+def axe_script() -> str:
+    """axe-core 的脚本，从 npm 取一次，留在缓存里。"""
+    path = CACHE / "node_modules" / "axe-core" / "axe.min.js"
+    if not path.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "install", "--prefix", str(CACHE), "--no-save", "--no-audit", "--no-fund", AXE]
+        subprocess.run(command, check=True, timeout=120)
+    return path.read_text()
