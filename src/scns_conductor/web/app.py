@@ -135,7 +135,7 @@ def build_web(options: WebOptions) -> FastAPI:
         visitor = sessions.read(request.cookies.get(COOKIE))
         if visitor is None:
             return problem(401, "session_expired", "登录已过期；请重新登录，填好的都还在")
-        answer = await relay(request, upstream, visitor)
+        answer = await relay(request, upstream, visitor, "en" if login.english(request) else "zh")
         if request.method != "GET":
             feed.ask_now(visitor.token)
         return answer

@@ -60,7 +60,11 @@ class Dashboard(Element, component="browser/bridge.js"):
         if len(self._watchers) >= MOST_WATCHES or not target.startswith("/") or target.startswith("//"):
             return
         self._watchers[number] = self._feed.watch(
-            target, self._visitor.token, lambda body, error: self._send(number, body, error), max(1.0, every_s)
+            target,
+            self._visitor.token,
+            str(self._props["facts"]["language"]),
+            lambda body, error: self._send(number, body, error),
+            max(1.0, every_s),
         )
 
     def _unwatch(self, event: events.GenericEventArguments) -> None:

@@ -30,6 +30,7 @@ class Watcher:
 
     target: str
     token: str
+    language: str
     receive: Receive
     every_s: float
 
@@ -37,6 +38,7 @@ class Watcher:
 @dataclass
 class _Topic:
     target: str
+    language: str
     watchers: set[Watcher] = field(default_factory=set)
     asked_at: float = -1e9
     body: str | None = None
@@ -48,15 +50,15 @@ class Feed:
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._topics: dict[tuple[str, str], _Topic] = {}
+        self._topics: dict[tuple[str, str, str], _Topic] = {}
         self._wake = asyncio.Event()
         self._gate = asyncio.Semaphore(AT_ONCE)
         self.asked = 0
 
-    def watch(self, target: str, token: str, receive: Receive, every_s: float = 2.0) -> Watcher:
+    def watch(self, target: str, token: str, language: str, receive: Receive, every_s: float = 2.0) -> Watcher:
         """从此送来 target 的答案：先是已有的，之后每次变化；unwatch 为止。"""
-        watcher = Watcher(target, token, receive, every_s)
-        topic = self._topics.setdefault(_key(watcher), _Topic(target))
+        watcher = Watcher(target, token, language, receive, every_s)
+        topic = self._topics.setdefault(_key(watcher), _Topic(target, language))
         topic.watchers.add(watcher)
         if topic.body is not None or topic.error is not None:
             receive(topic.body, topic.error)
@@ -98,7 +100,7 @@ class Feed:
             topic.asked_at = time.monotonic()
             # 合起来问的，一个人的令牌过期了就换一个人的：别人照样看得到。
             for token in {watcher.token for watcher in topic.watchers}:
-                body, error = await self._answer(topic.target, token)
+                body, error = await self._answer(topic, token)
                 if error is None or error["status"] != 401:
                     break
                 for watcher in [each for each in topic.watchers if each.token == token]:
@@ -112,17 +114,17 @@ class Feed:
         for each in list(topic.watchers):
             each.receive(body, error)
 
-    async def _answer(self, target: str, token: str) -> tuple[str | None, dict[str, object] | None]:
+    async def _answer(self, topic: _Topic, token: str) -> tuple[str | None, dict[str, object] | None]:
         self.asked += 1
         try:
-            return (await self._upstream.get(target, token)).decode(), None
+            return (await self._upstream.get(topic.target, token, topic.language)).decode(), None
         except Problem as problem:
             return None, {"status": problem.status, "code": problem.code, "detail": problem.detail}
         except ClientError as gone:
             return None, {"status": 0, "code": "unreachable", "detail": str(gone)}
         except Exception:
             # 一件事问坏了，别的照问。
-            logger.exception("feed_failed", extra={"target": target})
+            logger.exception("feed_failed", extra={"target": topic.target})
             return None, {"status": 0, "code": "web_fault", "detail": "看板自己出错了；日志里有原因"}
 
 
@@ -130,7 +132,7 @@ def _interval(topic: _Topic) -> float:
     return min((watcher.every_s for watcher in topic.watchers), default=INTERVAL_S) - INTERVAL_S / 4
 
 
-def _key(watcher: Watcher) -> tuple[str, str]:
+def _key(watcher: Watcher) -> tuple[str, str, str]:
     path = urlsplit(watcher.target).path
     shared = path in SHARED or path.startswith(SHARED_PREFIXES)
-    return watcher.target, "" if shared else watcher.token
+    return watcher.target, watcher.language, "" if shared else watcher.token

@@ -21,7 +21,7 @@ _PASSED_BACK = ("content-type", "content-length", "retry-after", "x-total-bytes"
 _PLAIN = ("application/json", "application/problem+json", "text/plain", "application/octet-stream")
 
 
-async def relay(request: Request, upstream: Upstream, visitor: Visitor) -> Response:
+async def relay(request: Request, upstream: Upstream, visitor: Visitor, language: str) -> Response:
     """转发一个请求。改动的请求要带 GUARD_HEADER；查询串里的 download=名字 让浏览器存成文件。"""
     if request.method != "GET" and request.headers.get(GUARD_HEADER) != "1":
         return problem(403, "cross_site", "这个请求不是看板的页面发的")
@@ -34,6 +34,7 @@ async def relay(request: Request, upstream: Upstream, visitor: Visitor) -> Respo
     target = raw + (f"?{query}" if query else "")
     download = parse_qs(query).get("download", [None])[0]
     headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+    headers["accept-language"] = language
     context = upstream.stream(request.method, _without_download(target), visitor.token, headers=headers, body=body)
     try:
         answer = await context.__aenter__()

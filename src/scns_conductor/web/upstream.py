@@ -28,10 +28,12 @@ class Upstream:
         """关掉全部连接。"""
         await self._client.aclose()
 
-    async def get(self, target: str, token: str) -> bytes:
-        """GET 的正文；拒绝抛 Problem，连不上抛 Unreachable。target 是路径与查询串。"""
+    async def get(self, target: str, token: str, language: str = "zh") -> bytes:
+        """GET 的正文；拒绝抛 Problem，连不上抛 Unreachable。target 是路径与查询串，language 是说明用的语言。"""
         try:
-            answer = await self._client.get(target, headers=_authorized(token), timeout=POLL_S)
+            answer = await self._client.get(
+                target, headers={**_authorized(token), "Accept-Language": language}, timeout=POLL_S
+            )
         except httpx.HTTPError as error:
             raise Unreachable(f"连不上 API（{type(error).__name__}）") from error
         if answer.status_code >= 400:

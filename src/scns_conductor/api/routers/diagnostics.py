@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from scns_conductor.api.answers.cluster import LicensesAnswer, UsageAnswer
+from scns_conductor.api.answers.reports import UtilizationAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.middleware import LATENCY
 from scns_conductor.core.errors import InvalidRequest
@@ -62,7 +63,7 @@ async def utilization(
     since: Annotated[str, Query(description="从何时起；ISO 8601、Unix 秒、now-1day 等", max_length=64)] = "now-1day",
     until: Annotated[str, Query(description="到何时为止（不含）；晚于此刻的按此刻", max_length=64)] = "now",
     buckets: Annotated[int, Query(ge=1, le=MOST_BUCKETS, description="分成几格")] = 96,
-) -> dict[str, Any]:
+) -> UtilizationAnswer:
     """各账户每一格平均占用的 CPU、内存（MiB）、GPU（用得最多的几个，其余合成一个，account 为 null、有 others）。
 
     waits 是这段时间里开始的作业等了多久（秒）。至多旧 20 秒。

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.answers.jobs import JOB, JOB_PAGE, EventsAnswer, WhyAnswer
+from scns_conductor.api.answers.reports import ArraysAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import SIGNAL_PATTERN, Flag
 from scns_conductor.api.job_request import JobRequest
@@ -102,7 +103,7 @@ async def arrays(
         str,
         Query(description="数组的作业号，逗号分隔", json_schema_extra={"pattern": "^[0-9]{1,18}(,[0-9]{1,18})*$"}),
     ],
-) -> dict[str, Any]:
+) -> ArraysAnswer:
     """done 是结束了的，total 是全部；不是数组的不在其中。"""
     return {"arrays": await array_progress(parts.engine, job_id)}
 
