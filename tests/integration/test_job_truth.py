@@ -1,6 +1,8 @@
 """作业的真相：启动与结束的成批提交、领导者的栅栏、迁移的升降。"""
 
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.ends import JobEnd, OutputTail, commit_ends
 from scns_conductor.statements.starts import Share, Start, commit_starts
-from scns_conductor.worker.scheduler.leader import Leadership, NotLeader
+from scns_conductor.worker.scheduler.leader import SCHEDULER_ROLE, SEAT_ROLE, Leadership, NotLeader
 
 SHARE = (Share("n1", 1, 100, {"gpu": 1}, 1),)
 
@@ -37,8 +39,11 @@ def connection(settings: Settings) -> Iterator[Connection]:
 
 @pytest.fixture
 def epoch(connection: Connection) -> int:
-    leadership = Leadership(connection, lease_s=10)
-    assert leadership.acquire()
+    with connection.engine.connect() as seat:
+        leadership = Leadership(seat, lease_s=10)
+        assert leadership.acquire(threading.Event())
+        leadership.resign()
+        seat.invalidate()
     return leadership.epoch
 
 
@@ -159,25 +164,30 @@ def test_a_requested_cancel_wins_over_the_exit(connection: Connection, epoch: in
 
 
 def test_a_leader_past_its_lease_is_evicted_and_can_change_nothing(settings: Settings, connection: Connection) -> None:
-    old = Leadership(connection, lease_s=10)
-    assert old.acquire()
     job_id = submit(connection)
-    engine = sync_engine(settings)
-    with engine.connect() as other:
-        assert not Leadership(other, lease_s=10).acquire(), "租约有效时不得接管"
-        impatient = Leadership(other, lease_s=0)
-        assert not impatient.acquire(), "第一次只终止旧会话"
-        while not impatient.acquire():
-            pass
+    seats = sync_engine(settings, role=SEAT_ROLE, pooled=False)
+    mains = sync_engine(settings, role=SCHEDULER_ROLE, pooled=False)
+    impatient = threading.Event()
+    impatient.set()
+    with seats.connect() as old_seat, seats.connect() as seat, ExitStack() as later:
+        old = Leadership(old_seat, lease_s=1)
+        assert old.acquire(threading.Event())
+        main = later.enter_context(mains.connect())
+        with seats.connect() as third:
+            assert not Leadership(third, lease_s=1).acquire(impatient), "租约有效时不得接管"
+        # 没有续租：服务器断开旧的席位，等着的当选，并断开旧领导者提交计划的会话。
+        new = Leadership(seat, lease_s=30)
+        assert new.acquire(threading.Event())
+        assert new.epoch == old.epoch + 1
         with pytest.raises(sa.exc.OperationalError):
-            start(connection, old.epoch, plain(job_id))
-        with other.begin():
-            assert commit_starts(other, old.epoch, [plain(job_id)]) == [], "旧的 epoch 过不了栅栏"
-        stale = Leadership(other, lease_s=10)
-        stale.epoch = old.epoch
+            old.renew()
+        with pytest.raises(sa.exc.OperationalError):
+            start(main, old.epoch, plain(job_id))
+        with connection.begin():
+            assert commit_starts(connection, old.epoch, [plain(job_id)]) == [], "旧的 epoch 过不了栅栏"
+        new.epoch = old.epoch
         with pytest.raises(NotLeader):
-            stale.renew()
-    engine.dispose()
+            new.renew()
 
 
 def test_migrations_go_up_and_down_and_match_the_models(empty_settings: Settings) -> None:

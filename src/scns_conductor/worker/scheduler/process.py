@@ -1,6 +1,6 @@
 """调度进程的一生：参选、当选、听收件箱、计划、提交、派发；失去领导权就重新参选。
 
-一条会话做所有的事：它持有咨询锁，也提交计划，会话没了就什么也改不了；续租在另一个线程里（见 leader）。
+一条会话计划、提交、听通知；选举的锁在另一条会话（席位）上，续租是另一个线程的事（见 leader）。
 哪个线程意外死去，都是进程以非零退出，由监督者重启。
 """
 
@@ -32,7 +32,7 @@ from scns_conductor.worker.scheduler.detour import Detour
 from scns_conductor.worker.scheduler.dispatcher import Dispatcher
 from scns_conductor.worker.scheduler.explanation import answer_question
 from scns_conductor.worker.scheduler.inbox_reader import InboxReader
-from scns_conductor.worker.scheduler.leader import Leadership, LeaseKeeper, NotLeader
+from scns_conductor.worker.scheduler.leader import SCHEDULER_ROLE, SEAT_ROLE, Leadership, LeaseKeeper, NotLeader
 from scns_conductor.worker.scheduler.locked_rows import bound_session
 from scns_conductor.worker.scheduler.planning_cycle import PlanningCycle
 from scns_conductor.worker.scheduler.questions import Questions
@@ -87,13 +87,17 @@ class Scheduler:
 
     def run(self) -> None:
         """参选与任职，直到停止；数据库不在时稍后再试。"""
-        engine = sync_engine(self._state.settings, pool_size=1, role="scheduler")
+        settings = self._state.settings
+        engine = sync_engine(settings, pool_size=1, role=SCHEDULER_ROLE)
+        seats = sync_engine(settings, role=SEAT_ROLE, pooled=False)
         while not self._state.stopping.is_set():
             try:
-                if not await_schema(engine, self._state.stopping):
+                if not await_schema(seats, self._state.stopping):
                     break
-                with engine.connect() as connection:
-                    self._serve(engine, connection)
+                with seats.connect() as seat:
+                    leadership = Leadership(seat, settings.scheduler_lease_s, self._state.clock)
+                    if leadership.acquire(self._state.stopping):
+                        self._serve(engine, leadership)
             except (sa.exc.DBAPIError, psycopg.Error, NotLeader) as error:
                 logger.warning("scheduler_interrupted", extra={"error": str(error).splitlines()[:1]})
                 engine.dispose()
@@ -102,21 +106,15 @@ class Scheduler:
         self._questions.close()
         self._dispatcher.close()
 
-    def _serve(self, engine: Engine, connection: Connection) -> None:
-        bound_session(connection)
-        leadership = Leadership(connection, self._state.settings.scheduler_lease_s, self._state.clock)
-        while not leadership.acquire():
-            if self._state.stopping.wait(leadership.look_again_s):
-                return
-        with connection.begin():
-            connection.execute(LISTEN_INBOX)
-            # 通知的内容不看，只记下有过。
-            driver_of(connection).add_notify_handler(self._notice)
-        self._state.locked.clear()
-        now = time.monotonic()
-        with LeaseKeeper(
-            engine, leadership, self._state.settings.scheduler_lease_s, lambda: self._state.locked.blocked
-        ) as keeper:
+    def _serve(self, engine: Engine, leadership: Leadership) -> None:
+        with LeaseKeeper(leadership, lambda: self._state.locked.blocked) as keeper, engine.connect() as connection:
+            bound_session(connection)
+            with connection.begin():
+                connection.execute(LISTEN_INBOX)
+                # 通知的内容不看，只记下有过。
+                driver_of(connection).add_notify_handler(self._notice)
+            self._state.locked.clear()
+            now = time.monotonic()
             term = _Term(leadership.epoch, keeper, now, now - self._state.settings.priority_calc_period_s)
             while not self._state.stopping.is_set():
                 keeper.check()
