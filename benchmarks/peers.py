@@ -34,14 +34,14 @@ def xargs_rate(scratch: Path, jobs: int) -> float:
 
 
 class HyperQueue:
-    """一个服务器、一个 SLOTS 核的工作进程，都在本进程的线程里。"""
+    """一个服务器、一个 cores 核的工作进程，都在本进程的线程里。"""
 
     @staticmethod
     def missing() -> str | None:
         """没有装时说缺什么。"""
         return None if importlib.util.find_spec("hyperqueue") else "没有装：pip install hyperqueue"
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, cores: int = SLOTS) -> None:
         from hyperqueue import LocalCluster  # type: ignore[import-not-found]
         from hyperqueue.cluster import WorkerConfig  # type: ignore[import-not-found]
 
@@ -49,7 +49,7 @@ class HyperQueue:
         self._scratch.mkdir()
         self._script = str(noop_script(self._scratch))
         self._cluster = LocalCluster()
-        self._cluster.start_worker(WorkerConfig(cores=SLOTS))
+        self._cluster.start_worker(WorkerConfig(cores=cores))
         self._client = self._cluster.client()
 
     def task_rate(self, jobs: int) -> float:

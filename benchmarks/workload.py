@@ -38,10 +38,11 @@ def in_threads(work: Sequence[Callable[[], None]]) -> None:
         raise errors[0]
 
 
-def array_rate(system: System, jobs: int) -> float:
+def array_rate(system: System, jobs: int, **options: Any) -> float:
     """(a) 每秒跑完几个数组任务。"""
     before, began = system.last_job(), time.perf_counter()
-    system.call("POST", "/jobs/submit", {"job": {**system.job, "array": f"0-{jobs - 1}"}, "script": NOOP})
+    job = {**system.job, "array": f"0-{jobs - 1}", **options}
+    system.call("POST", "/jobs/submit", {"job": job, "script": NOOP})
     system.wait_completed(before, jobs)
     return jobs / (time.perf_counter() - began)
 

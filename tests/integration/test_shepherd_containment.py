@@ -1,5 +1,6 @@
 """牧守进程圈得住作业：内存、进程数、核、设备、用户、逃脱。需要 root 与可写的 cgroup v1 或 v2 控制器。"""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from shepherd_yard import Yard, alive, wait_until
 
-from scns_conductor.worker.agent.shepherd_client import ShepherdError
+from scns_conductor.worker.agent.shepherd_client import ShepherdError, ShepherdGone
 from scns_conductor.worker.host import cgroup, cgroup_v2
 from scns_conductor.worker.host.cgroup import CgroupLimits
 
@@ -69,6 +70,48 @@ def test_memory_limit_is_out_of_memory(yard: Yard) -> None:
     yard.launch(2, FILL_MEMORY, memory_bytes=600 * 1024**2)
     assert yard.end(1)["cause"] == "oom"
     assert (yard.end(2)["cause"], yard.end(2)["exit_status"]) == ("exit", 0)
+
+
+@needs_root
+def test_the_smallest_limit_holds_and_the_shepherd_stays_out_of_it(yard: Yard) -> None:
+    """上限比牧守进程自己还小也一样：它出来之后才写上限。"""
+    needs(yard, "memory")
+    pid = yard.client.hello()["pid"]
+    for number in range(1, 6):
+        yard.launch(number, FILL_MEMORY, memory_bytes=8 * 1024**2)
+    assert {yard.end(number)["cause"] for number in range(1, 6)} == {"oom"}
+    yard.launch(6, "sleep 100\n", memory_bytes=16 * 1024**2)
+    path = f"memory/{cgroup.node_cgroup_path('yard', str(yard.spool))}/job_6_0/memory.limit_in_bytes"
+    written = Path("/sys/fs/cgroup") / path
+    if written.exists():
+        assert int(written.read_text()) == 16 * 1024**2
+    assert "job_" not in Path(f"/proc/{pid}/cgroup").read_text()
+    assert yard.client.hello()["pid"] == pid
+
+
+@needs_root
+def test_a_limit_that_was_not_yet_written_is_written_on_adoption(yard: Yard) -> None:
+    """牧守进程死在启动与写上限之间：接管的补上。"""
+    needs(yard, "memory")
+    yard.launch(1, "sleep 100\n", memory_bytes=32 * 1024**2)
+    place = cgroup.node_cgroup_path("yard", str(yard.spool))
+    written = Path("/sys/fs/cgroup/memory") / place / "job_1_0" / "memory.limit_in_bytes"
+    if not written.exists():
+        pytest.skip("不是 v1")
+    yard.kill_shepherd()
+    for name in ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes"):
+        with contextlib.suppress(FileNotFoundError):
+            (written.parent / name).write_text("-1")
+
+    def connected() -> bool:
+        # 死掉的那个的套接字也许还收下了这一次。
+        with contextlib.suppress(ShepherdGone):
+            yard.connect()
+            return True
+        return False
+
+    wait_until(connected, "接管")
+    assert int(written.read_text()) == 32 * 1024**2
 
 
 @needs_root
@@ -276,7 +319,8 @@ def test_v2_limits_are_written_where_the_kernel_reads_them(tmp_path: Path) -> No
 
     os.mkdir = mkdir_with_files
     try:
-        tree.create("job_7_1", CgroupLimits(memory_bytes=1000, pids_max=5, cpu_ids=[3, 1, 2, 7]))
+        job = tree.create("job_7_1", CgroupLimits(memory_bytes=1000, pids_max=5, cpu_ids=[3, 1, 2, 7]))
+        job.limit_memory(1000)
     finally:
         os.mkdir = original
     directory = tmp_path / "job_7_1"

@@ -14,11 +14,12 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """一列；width 为负是左对齐。"""
+    """一列；width 为负是左对齐；needs 是取值要用到的 API 字段（空格相隔），None 是不清楚：全部都取。"""
 
     name: str
     width: int
     value: Callable[[Row], str]
+    needs: str | None = None
 
 
 def is_step(row: Row) -> bool:
@@ -170,14 +171,20 @@ def _flags(row: Row) -> str:
     return "SchedMain,StartRecieved" if row.get("start_time") else "SchedMain"
 
 
+_ELAPSED_NEEDS = "start_time end_time suspend_time state suspended_s"
+_TRES_NEEDS = (
+    "allocated_cpus allocated_memory allocated_gres allocated_nodes tasks cpus_per_task minimum_nodes memory_per_node "
+    "memory_per_cpu"
+)
+
 FIELDS = {
     field.name.lower(): field
     for field in (
-        Field("Account", 10, lambda row: str(row.get("account") or "")),
+        Field("Account", 10, lambda row: str(row.get("account") or ""), "account"),
         Field("AdminComment", 19, _job_only(lambda row: str(row.get("admin_comment") or ""))),
-        Field("AllocCPUS", 10, _allocated_cpus),
-        Field("AllocNodes", 10, lambda row: str(row.get("allocated_nodes") or 0)),
-        Field("AllocTRES", 10, lambda row: _tres_text(row, allocated=True)),
+        Field("AllocCPUS", 10, _allocated_cpus, "allocated_cpus"),
+        Field("AllocNodes", 10, lambda row: str(row.get("allocated_nodes") or 0), "allocated_nodes"),
+        Field("AllocTRES", 10, lambda row: _tres_text(row, allocated=True), _TRES_NEEDS),
         Field("AssocID", 7, _job_only(lambda _row: "0")),
         Field("AveCPU", 10, _step_only(lambda row: duration(_cpu_total(row) / (row.get("step_tasks") or 1)))),
         Field("AveCPUFreq", 10, lambda _row: ""),
@@ -187,29 +194,44 @@ FIELDS = {
         Field("AveRSS", 10, _step_only(lambda row: _kilobytes(row, "max_rss_kb"))),
         Field("AveVMSize", 10, lambda _row: ""),
         Field("BlockID", 16, lambda _row: ""),
-        Field("Cluster", 10, lambda _row: of.cluster_name()),
-        Field("Comment", 14, _job_only(lambda row: str(row.get("comment") or ""))),
+        Field("Cluster", 10, lambda _row: of.cluster_name(), ""),
+        Field("Comment", 14, _job_only(lambda row: str(row.get("comment") or "")), "comment"),
         Field("Constraints", 19, _job_only(lambda row: str(row.get("constraints") or ""))),
         Field("ConsumedEnergy", 14, _step_only(lambda _row: "0")),
         Field("ConsumedEnergyRaw", 17, _step_only(lambda _row: "0")),
         Field("Container", 19, lambda _row: ""),
-        Field("CPUTime", 10, lambda row: duration(elapsed_s(row) * int(row.get("allocated_cpus") or 0))),
-        Field("CPUTimeRAW", 10, lambda row: str(int(elapsed_s(row)) * int(row.get("allocated_cpus") or 0))),
-        Field("DBIndex", 10, _job_only(lambda row: str(row["job_id"]))),
+        Field(
+            "CPUTime",
+            10,
+            lambda row: duration(elapsed_s(row) * int(row.get("allocated_cpus") or 0)),
+            _ELAPSED_NEEDS + " allocated_cpus",
+        ),
+        Field(
+            "CPUTimeRAW",
+            10,
+            lambda row: str(int(elapsed_s(row)) * int(row.get("allocated_cpus") or 0)),
+            _ELAPSED_NEEDS + " allocated_cpus",
+        ),
+        Field("DBIndex", 10, _job_only(lambda row: str(row["job_id"])), ""),
         Field("DerivedExitCode", 15, _job_only(lambda row: f"{row.get('derived_exit_status') or 0}:0")),
-        Field("Elapsed", 10, lambda row: duration(elapsed_s(row))),
-        Field("ElapsedRaw", 10, lambda row: str(int(elapsed_s(row)))),
-        Field("Eligible", 19, _job_only(lambda row: instant(row.get("eligible_time"), "Unknown"))),
-        Field("End", 19, lambda row: instant(row.get("end_time"), "Unknown")),
-        Field("ExitCode", 8, exit_code),
+        Field("Elapsed", 10, lambda row: duration(elapsed_s(row)), _ELAPSED_NEEDS),
+        Field("ElapsedRaw", 10, lambda row: str(int(elapsed_s(row))), _ELAPSED_NEEDS),
+        Field("Eligible", 19, _job_only(lambda row: instant(row.get("eligible_time"), "Unknown")), "eligible_time"),
+        Field("End", 19, lambda row: instant(row.get("end_time"), "Unknown"), "end_time"),
+        Field("ExitCode", 8, exit_code, "state exit_status exit_signal"),
         Field("Extra", 19, _job_only(lambda row: str(row.get("extra") or ""))),
         Field("FailedNode", 15, lambda _row: ""),
         Field("Flags", 20, _job_only(_flags)),
-        Field("GID", 6, _job_only(lambda row: of.user_ids(row["user_name"])[1])),
-        Field("Group", 9, _job_only(lambda row: of.user_ids(row["user_name"])[2])),
-        Field("JobID", -12, job_id),
-        Field("JobIDRaw", -12, raw_id),
-        Field("JobName", 10, lambda row: str(row["step"] if row.get("step") in ("batch", "extern") else row["name"])),
+        Field("GID", 6, _job_only(lambda row: of.user_ids(row["user_name"])[1]), "user_name"),
+        Field("Group", 9, _job_only(lambda row: of.user_ids(row["user_name"])[2]), "user_name"),
+        Field("JobID", -12, job_id, "array_job_id array_task_id array_remaining array_max_tasks"),
+        Field("JobIDRaw", -12, raw_id, ""),
+        Field(
+            "JobName",
+            10,
+            lambda row: str(row["step"] if row.get("step") in ("batch", "extern") else row["name"]),
+            "name",
+        ),
         Field("Layout", 9, _step_only(lambda _row: "Unknown")),
         Field("MaxDiskRead", 12, _step_only(lambda row: _megabytes(row, "read_bytes"))),
         Field("MaxDiskReadNode", 15, _step_only(lambda row: str(row.get("batch_host") or ""))),
@@ -220,8 +242,8 @@ FIELDS = {
         Field("MaxPages", 8, lambda _row: ""),
         Field("MaxPagesNode", 12, lambda _row: ""),
         Field("MaxPagesTask", 14, lambda _row: ""),
-        Field("MaxRSS", 10, _step_only(lambda row: _kilobytes(row, "max_rss_kb"))),
-        Field("MaxRSSNode", 10, _step_only(lambda row: str(row.get("batch_host") or ""))),
+        Field("MaxRSS", 10, _step_only(lambda row: _kilobytes(row, "max_rss_kb")), "max_rss_kb"),
+        Field("MaxRSSNode", 10, _step_only(lambda row: str(row.get("batch_host") or "")), "batch_host"),
         Field("MaxRSSTask", 10, _step_only(lambda _row: "0")),
         Field("MaxVMSize", 10, lambda _row: ""),
         Field("MaxVMSizeNode", 14, lambda _row: ""),
@@ -230,42 +252,58 @@ FIELDS = {
         Field("MinCPU", 10, _step_only(lambda row: duration(_cpu_total(row) / (row.get("step_tasks") or 1)))),
         Field("MinCPUNode", 10, _step_only(lambda row: str(row.get("batch_host") or ""))),
         Field("MinCPUTask", 10, _step_only(lambda _row: "0")),
-        Field("NCPUS", 10, _allocated_cpus),
-        Field("NNodes", 8, lambda row: str(_step_nodes(row) if is_step(row) else of.nodes(row))),
-        Field("NodeList", 15, lambda row: str(row.get("node_list") or "None assigned")),
-        Field("NTasks", 8, _step_only(lambda row: str(row.get("step_tasks") or 1))),
-        Field("Partition", 10, _job_only(lambda row: str(row["partition"]))),
-        Field("Priority", 10, _job_only(lambda row: str(of.priority(row)))),
-        Field("QOS", 10, _job_only(lambda row: str(row.get("qos") or "normal"))),
+        Field("NCPUS", 10, _allocated_cpus, "allocated_cpus"),
+        Field(
+            "NNodes",
+            8,
+            lambda row: str(_step_nodes(row) if is_step(row) else of.nodes(row)),
+            "allocated_nodes minimum_nodes",
+        ),
+        Field("NodeList", 15, lambda row: str(row.get("node_list") or "None assigned"), "node_list"),
+        Field("NTasks", 8, _step_only(lambda row: str(row.get("step_tasks") or 1)), ""),
+        Field("Partition", 10, _job_only(lambda row: str(row["partition"])), "partition"),
+        Field("Priority", 10, _job_only(lambda row: str(of.priority(row))), "hold priority"),
+        Field("QOS", 10, _job_only(lambda row: str(row.get("qos") or "normal")), "qos"),
         Field("QOSRAW", 10, _job_only(lambda _row: "1")),
-        Field("Reason", 22, _job_only(of.reason)),
+        Field("Reason", 22, _job_only(of.reason), "reason"),
         Field("ReqCPUFreq", 10, _frequency),
         Field("ReqCPUFreqGov", 13, _frequency),
         Field("ReqCPUFreqMax", 13, _frequency),
         Field("ReqCPUFreqMin", 13, _frequency),
-        Field("ReqCPUS", 8, lambda row: str(int(row["tasks"]) * int(row["cpus_per_task"]))),
-        Field("ReqMem", 10, _job_only(_requested_memory)),
-        Field("ReqNodes", 8, lambda row: str(_step_nodes(row) if is_step(row) else row["minimum_nodes"])),
-        Field("ReqTRES", 10, _job_only(lambda row: _tres_text(row, allocated=False))),
-        Field("Reservation", 20, _job_only(lambda row: str(row.get("reservation") or ""))),
+        Field("ReqCPUS", 8, lambda row: str(int(row["tasks"]) * int(row["cpus_per_task"])), "tasks cpus_per_task"),
+        Field("ReqMem", 10, _job_only(_requested_memory), _TRES_NEEDS),
+        Field(
+            "ReqNodes",
+            8,
+            lambda row: str(_step_nodes(row) if is_step(row) else row["minimum_nodes"]),
+            "allocated_nodes minimum_nodes",
+        ),
+        Field("ReqTRES", 10, _job_only(lambda row: _tres_text(row, allocated=False)), _TRES_NEEDS),
+        Field("Reservation", 20, _job_only(lambda row: str(row.get("reservation") or "")), "reservation"),
         Field("ReservationId", 15, lambda _row: ""),
-        Field("Reserved", 10, _job_only(_reserved)),
+        Field("Reserved", 10, _job_only(_reserved), "start_time end_time eligible_time submit_time"),
         Field("ResvCPU", 10, lambda _row: ""),
         Field("ResvCPURAW", 10, lambda _row: ""),
-        Field("Start", 19, _started),
-        Field("State", 10, state),
-        Field("Submit", 19, lambda row: instant(row["start_time"] if is_step(row) else row["submit_time"], "Unknown")),
+        Field("Start", 19, _started, "start_time end_time"),
+        Field("State", 10, state, "state requested_end_state requested_end_actor user_name"),
+        Field(
+            "Submit",
+            19,
+            lambda row: instant(row["start_time"] if is_step(row) else row["submit_time"], "Unknown"),
+            "start_time submit_time",
+        ),
         Field("SubmitLine", 20, lambda _row: ""),
-        Field("Suspended", 10, lambda row: duration(float(row.get("suspended_s") or 0))),
+        Field("Suspended", 10, lambda row: duration(float(row.get("suspended_s") or 0)), "suspended_s"),
         Field("SystemComment", 19, lambda _row: ""),
-        Field("SystemCPU", 10, lambda row: _clock(row.get("cpu_system_s"))),
-        Field("Timelimit", 10, _job_only(lambda row: duration(of.limit_s(row)))),
+        Field("SystemCPU", 10, lambda row: _clock(row.get("cpu_system_s")), "cpu_system_s"),
+        Field("Timelimit", 10, _job_only(lambda row: duration(of.limit_s(row))), "time_limit"),
         Field(
             "TimelimitRaw",
             12,
             _job_only(lambda row: "UNLIMITED" if row.get("time_limit") is None else str(int(row["time_limit"]) // 60)),
+            "time_limit",
         ),
-        Field("TotalCPU", 10, lambda row: _clock(_cpu_total(row))),
+        Field("TotalCPU", 10, lambda row: _clock(_cpu_total(row)), "cpu_user_s cpu_system_s"),
         Field("TRESUsageInAve", 14, _step_only(_usage_in)),
         Field("TRESUsageInMax", 14, _step_only(_usage_in)),
         Field("TRESUsageInMaxNode", 18, _step_only(_usage_nodes)),
@@ -282,12 +320,12 @@ FIELDS = {
         Field("TRESUsageOutMinNode", 19, lambda _row: ""),
         Field("TRESUsageOutMinTask", 19, lambda _row: ""),
         Field("TRESUsageOutTot", 15, _step_only(_usage_out)),
-        Field("UID", 6, _job_only(lambda row: of.user_ids(row["user_name"])[0])),
-        Field("User", 9, _job_only(lambda row: str(row["user_name"]))),
-        Field("UserCPU", 10, lambda row: _clock(row.get("cpu_user_s"))),
+        Field("UID", 6, _job_only(lambda row: of.user_ids(row["user_name"])[0]), "user_name"),
+        Field("User", 9, _job_only(lambda row: str(row["user_name"])), "user_name"),
+        Field("UserCPU", 10, lambda row: _clock(row.get("cpu_user_s")), "cpu_user_s"),
         Field("WCKey", 10, _job_only(lambda row: str(row.get("wckey") or ""))),
         Field("WCKeyID", 8, _job_only(lambda _row: "0")),
-        Field("WorkDir", 20, _job_only(lambda row: str(row["current_working_directory"]))),
+        Field("WorkDir", 20, _job_only(lambda row: str(row["current_working_directory"])), "current_working_directory"),
     )
 }
 DEFAULT_FORMAT = "jobid,jobname,partition,account,alloccpus,state,exitcode"

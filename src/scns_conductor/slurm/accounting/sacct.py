@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +39,23 @@ OPTIONS = [
 ]
 _WORD = re.compile(r"^\s*([A-Za-z]+)(?:%(-?\d*))?\s*$")
 _PAGE = 1000
+# 只取要用的字段时，一行小得多。
+_SLIM_PAGE = 10_000
+# 选与排要用到的字段；服务器没有的条件各要的。
+_ALWAYS = "array_job_id array_task_id submit_time start_time end_time"
+_STEP_NEEDS = "state name interactive batch_host node_list"
+_ASKING_NEEDS = {
+    "name": "name",
+    "wckeys": "wckey",
+    "reason": "reason",
+    "constraints": "constraints",
+    "gid": "user_name",
+    "nnodes": "allocated_nodes minimum_nodes",
+    "ncpus": "allocated_cpus tasks cpus_per_task",
+    "timelimit_min": "time_limit",
+    "timelimit_max": "time_limit",
+    "state": "state",
+}
 _NEWER = ("Extra", "FailedNode")
 
 
@@ -65,15 +82,32 @@ def main(words: list[str]) -> int:
     with connect() as client:
         if "batch_script" in parsed or "env_vars" in parsed:
             return _stored(client, parsed)
-        rows = list(_rows(client, parsed))
-    if "json" in parsed or "yaml" in parsed:
+        whole = "json" in parsed or "yaml" in parsed
+        rows = list(_rows(client, parsed, None if whole else _needs(parsed, chosen)))
+    if whole:
         return _write_json(parsed, rows)
     units = _units(parsed)
     if units is not None:
         rows = [{**row, "units": units} for row in rows]
-    for line in lines(chosen, rows, parsed):
-        print(line)
+    found = lines(chosen, rows, parsed)
+    if found:
+        print("\n".join(found))
     return 0
+
+
+def _needs(parsed: Parsed, chosen: Sequence[tuple[Field, int]]) -> set[str] | None:
+    """要问的字段：十万行才快；有一列不清楚时是 None，全部都问。"""
+    found = set(_ALWAYS.split())
+    if "allocations" not in parsed:
+        found |= set(_STEP_NEEDS.split())
+    for key, needs in _ASKING_NEEDS.items():
+        if key in parsed:
+            found |= set(needs.split())
+    for field, _ in chosen:
+        if field.needs is None:
+            return None
+        found |= set(field.needs.split())
+    return found
 
 
 def _units(parsed: Parsed) -> str | None:
@@ -147,22 +181,32 @@ def chosen_fields(texts: Sequence[str]) -> list[tuple[Field, int]]:
     return found
 
 
-def lines(chosen: list[tuple[Field, int]], rows: Iterable[dict[str, Any]], parsed: Parsed) -> Iterable[str]:
+def lines(chosen: list[tuple[Field, int]], rows: Iterable[dict[str, Any]], parsed: Parsed) -> list[str]:
     """表头与各行；-P 用 | 相隔，-p 末尾还有 |。"""
     delimiter = parsed.last("delimiter", "|") or ""
     plain = next((key for key, _ in reversed(parsed.pairs) if key in ("parsable", "parsable2")), None)
+    rows = list(rows)
+    columns = [list(map(field.value, rows)) for field, _ in chosen]
+    found: list[str] = []
     if plain:
         end = delimiter if plain == "parsable" else ""
         if "noheader" not in parsed:
-            yield delimiter.join(field.name for field, _ in chosen) + end
-        for row in rows:
-            yield delimiter.join(field.value(row) for field, _ in chosen) + end
-        return
+            found.append(delimiter.join(field.name for field, _ in chosen) + end)
+        return found + [delimiter.join(cells) + end for cells in zip(*columns, strict=True)]
     if "noheader" not in parsed:
-        yield "".join(_cell(field.name, width, header=True) + " " for field, width in chosen)
-        yield "".join("-" * abs(width) + " " for _, width in chosen)
-    for row in rows:
-        yield "".join(_cell(field.value(row), width) + " " for field, width in chosen)
+        found.append("".join(_cell(field.name, width, header=True) + " " for field, width in chosen))
+        found.append("".join("-" * abs(width) + " " for _, width in chosen))
+    shown = [_padded(column, width) for column, (_, width) in zip(columns, chosen, strict=True)]
+    return found + list(map("".join, zip(*shown, strict=True)))
+
+
+def _padded(column: list[str], width: int) -> list[str]:
+    """一列里相同的值很多：补齐一次就够，十万行才快。"""
+    known: dict[str, str] = {}
+    for text in column:
+        if text not in known:
+            known[text] = _cell(text, width) + " "
+    return [known[text] for text in column]
 
 
 def _cell(text: str, width: int, *, header: bool = False) -> str:
@@ -175,10 +219,13 @@ def _cell(text: str, width: int, *, header: bool = False) -> str:
     return text.ljust(size) if width < 0 else text.rjust(size)
 
 
-def _rows(client: Client, parsed: Parsed) -> Iterable[dict[str, Any]]:
-    jobs = sorted(_jobs(client, parsed), key=_order)
+def _rows(client: Client, parsed: Parsed, needs: set[str] | None) -> Iterable[dict[str, Any]]:
+    jobs = sorted(_jobs(client, parsed, needs), key=_order)
     wanted = _steps(parsed)
     launched = {} if "allocations" in parsed else steps_of(client, jobs)
+    if not wanted and "allocations" in parsed:
+        yield from jobs
+        return
     for job in jobs:
         steps = wanted.get(str(job["job_id"]), wanted.get(of.display_id(job)))
         if steps is None or None in steps:
@@ -232,13 +279,16 @@ def _time(text: str) -> float:
         raise Fatal(f"Invalid time specification (pos=0): {text}", prefix=None) from None
 
 
-def _jobs(client: Client, parsed: Parsed) -> list[dict[str, Any]]:
+def _jobs(client: Client, parsed: Parsed, needs: set[str] | None = None) -> list[dict[str, Any]]:
+    """要列的作业；needs 是要用的字段，None 是全部。"""
     ids = [word.partition(".")[0] for word in _words(parsed)]
     for word in ids:
         if not re.fullmatch(r"\d+(_(\d+|\[[\d,:-]+\]))?", word):
             raise Fatal(f"Bad job/step specified: {word}", prefix="fatal: ")
     _check_names(client, parsed)
     filters = _filters(client, parsed)
+    if needs is not None:
+        filters |= {"limit": _SLIM_PAGE, "fields": ",".join(sorted(needs))}
     states = _states(parsed.last("state"))
     start = parsed.last("starttime") or os.environ.get("SLURM_SACCT_STARTTIME")
     end = parsed.last("endtime")
@@ -270,7 +320,8 @@ def _jobs(client: Client, parsed: Parsed) -> list[dict[str, Any]]:
         if _within(job, since, until)
         and (states is None or any(_was(job, state, since or 0.0, until) for state in states))
     ]
-    return [job for job in kept if _asked_for(job, parsed)]
+    asked = any(key in parsed for key in _ASKING_NEEDS if key != "state")
+    return [job for job in kept if _asked_for(job, parsed)] if asked else kept
 
 
 def _check_names(client: Client, parsed: Parsed) -> None:
@@ -303,10 +354,17 @@ def _was(job: dict[str, Any], state: str, since: float, until: float) -> bool:
     return False
 
 
+_WORDS_ASKED: dict[str, Callable[[of.Job], Any]] = {
+    "name": lambda job: job["name"],
+    "wckeys": lambda job: job["wckey"],
+    "reason": of.reason,
+}
+
+
 def _asked_for(job: dict[str, Any], parsed: Parsed) -> bool:
     """服务器没有的条件：--name -W -R -C -g -i --ncpus -k -K。"""
-    for key, value in (("name", job["name"]), ("wckeys", job["wckey"]), ("reason", of.reason(job))):
-        if parsed.last(key) and value not in (parsed.last(key) or "").split(","):
+    for key, value_of in _WORDS_ASKED.items():
+        if parsed.last(key) and value_of(job) not in (parsed.last(key) or "").split(","):
             return False
     if parsed.last("constraints") and (job["constraints"] or "") not in (parsed.last("constraints") or "").split(","):
         return False
@@ -314,9 +372,9 @@ def _asked_for(job: dict[str, Any], parsed: Parsed) -> bool:
         _, gid, group = of.user_ids(job["user_name"])
         if not {gid, group} & set((parsed.last("gid") or "").split(",")):
             return False
-    for key, value in (("nnodes", of.nodes(job)), ("ncpus", of.cpus(job))):
+    for key, count_of in (("nnodes", of.nodes), ("ncpus", of.cpus)):
         low, dash, high = (parsed.last(key) or "").partition("-")
-        if low.isdigit() and not int(low) <= value <= (int(high) if dash and high.isdigit() else int(low)):
+        if low.isdigit() and not int(low) <= count_of(job) <= (int(high) if dash and high.isdigit() else int(low)):
             return False
     limit = of.limit_s(job)
     least, most = (_limit(parsed.last(key)) for key in ("timelimit_min", "timelimit_max"))

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
         leave_paths: list[str]
         binds_cores: bool
 
+        def limit_memory(self, memory_bytes: int) -> None:
+            """设内存上限；没有内存控制器则什么也不做。已经用得更多、又收不回来的抛 OSError（v1）。"""
+            ...
+
         def pids(self) -> list[int]:
             """里面的全部进程。"""
             ...
@@ -64,7 +68,7 @@ if TYPE_CHECKING:
         controllers: frozenset[str]
 
         def create(self, name: str, limits: CgroupLimits) -> JobCgroup:
-            """建立作业的 cgroup 并写好限制；失败抛 OSError。"""
+            """建立作业的 cgroup，写好内存之外的限制（内存的由 limit_memory 写）；失败抛 OSError。"""
             ...
 
         def attach(self, name: str) -> JobCgroup:

@@ -32,6 +32,11 @@ class JobCgroupV1:
         self.leave_paths = [f"{homes[kind]}/tasks" for kind in directories]
         self.binds_cores = "cpuset" in directories
 
+    def limit_memory(self, memory_bytes: int) -> None:
+        """memory.limit_in_bytes，连同交换的。"""
+        if "memory" in self._directories:
+            _limit_memory(self._directories["memory"], memory_bytes)
+
     def pids(self) -> list[int]:
         """里面的全部进程。"""
         return read_pids(f"{self._freezer}/cgroup.procs")
@@ -134,8 +139,6 @@ class CgroupTreeV1:
     def _write_limits(self, directories: dict[str, str], limits: CgroupLimits) -> None:
         if "pids" in directories:
             write_text(f"{directories['pids']}/pids.max", str(limits.pids_max))
-        if "memory" in directories:
-            _limit_memory(directories["memory"], limits.memory_bytes or 0)
         if "cpuset" in directories:
             _fill_cpuset(directories["cpuset"], format_cpu_list(limits.cpu_ids or []))
         for rule in limits.device_deny or ():

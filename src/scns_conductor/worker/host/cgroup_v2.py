@@ -30,6 +30,12 @@ class JobCgroupV2:
         self.leave_paths = [f"{home}/cgroup.procs"]
         self.binds_cores = binds_cores
 
+    def limit_memory(self, memory_bytes: int) -> None:
+        """memory.max，不许交换；没有内存控制器时没有这个文件。"""
+        with contextlib.suppress(FileNotFoundError):
+            write_text(f"{self._path}/memory.max", str(memory_bytes))
+            write_text(f"{self._path}/memory.swap.max", "0")
+
     def pids(self) -> list[int]:
         """里面的全部进程。"""
         return read_pids(f"{self._path}/cgroup.procs")
@@ -98,10 +104,6 @@ class CgroupTreeV2:
         try:
             if limits.pids_max is not None and "pids" in self.controllers:
                 write_text(f"{path}/pids.max", str(limits.pids_max))
-            if limits.memory_bytes is not None and "memory" in self.controllers:
-                write_text(f"{path}/memory.max", str(limits.memory_bytes))
-                with contextlib.suppress(FileNotFoundError):
-                    write_text(f"{path}/memory.swap.max", "0")
             if limits.cpu_ids and "cpuset" in self.controllers:
                 write_text(f"{path}/cpuset.cpus", format_cpu_list(limits.cpu_ids))
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from scns_conductor.worker.host import process_table
@@ -34,6 +35,10 @@ def adopt(keeper: JobKeeper, boot_id: str) -> None:
         group.adopted = not rebooted
         group.foreign = group.foreign or bool(record.get("foreign"))
         group.cgroup = group.cgroup or leftovers.pop(job_cgroup_name(*group_id), None)
+        if group.cgroup is not None and record.get("memory_bytes"):
+            # 旧牧守进程也许死在启动与写上限之间。
+            with contextlib.suppress(OSError):
+                group.cgroup.limit_memory(record["memory_bytes"])
         if rebooted:
             group.cause = "reboot"
             task.pid, task.reaped = None, True
