@@ -11,9 +11,14 @@ from scns_conductor.scheduling.shape import BoolArray, IntArray
 
 
 def facts_of(cluster: Cluster, group: Group) -> tuple[IntArray, Kind]:
-    """(一个作业在一个节点上要多少, 怎样放置)，按集群的版本记在组里。"""
+    """(一个作业在一个节点上要多少, 怎样放置)，按集群的版本记在组里与形状里。"""
     if group.facts is None or group.facts[0] != cluster.version:
-        group.facts = (cluster.version, *requirement(cluster, group.shape))
+        group.facts = cluster.requirements.get(group.shape)
+        if group.facts is None or group.facts[0] != cluster.version:
+            if len(cluster.requirements) > 10_000:
+                cluster.requirements.clear()
+            group.facts = (cluster.version, *requirement(cluster, group.shape))
+            cluster.requirements[group.shape] = group.facts
     return group.facts[1], Kind(group.facts[2])
 
 

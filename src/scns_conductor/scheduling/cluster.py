@@ -122,6 +122,8 @@ class Cluster:
         self.version = 0
         # 无论等多久都放不下的形状 -> 说明（None 是放得下）；按版本缓存。
         self.verdicts: dict[Shape, tuple[int, str | None]] = {}
+        # 形状 -> (版本, 在一个节点上要多少, 怎样放置)，见 attempt.facts_of。
+        self.requirements: dict[Shape, tuple[int, IntArray, int]] = {}
         self._by_partition: dict[Shape, tuple[int, list[Shape]]] = {}
         self._eligible: dict[Shape, tuple[int, BoolArray]] = {}
         self._vectors: dict[tuple[int, int, int, tuple[tuple[str, int], ...]], IntArray] = {}

@@ -9,9 +9,10 @@ from functools import partial
 from scns_conductor.scheduling.attempt import Attempt, facts_of
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cycle import Cycle
-from scns_conductor.scheduling.feasibility import Kind, fits, impossible
+from scns_conductor.scheduling.feasibility import Kind, fits
+from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Backfill, Policy
-from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, Queue
+from scns_conductor.scheduling.queue import Group, OrderKey, Queue
 from scns_conductor.scheduling.shape import LICENSE
 
 # 组数乘节点数多于它的，增量的计划更省。
@@ -23,46 +24,31 @@ class _SomebodyFits(Exception):
 
 
 class _Front(Cycle):
-    """走到第一个要保留的作业为止；考虑过的组在 seen 里。"""
+    """走到第一个要保留的作业为止。"""
 
     def __init__(self, cluster: Cluster, queue: Queue, now: float, policy: Policy) -> None:
         super().__init__(cluster, now, policy)
+        self.plan.complete = False
         self._queue = queue
-        self.seen: set[GroupKey] = set()
+        self._over = False
 
     def attempt(self, group: Group) -> Attempt:
         """考虑一组。"""
-        self.seen.add(group.key)
         return Attempt(self.cluster, group, self.now)
 
     def _step(self, attempt: Attempt, limit: OrderKey | None) -> bool:
-        if self.plan.complete:
-            return super()._step(attempt, limit)
-        self.note(attempt.group)
-        return False
+        return not self._over and super()._step(attempt, limit)
 
     def _reserve(self, attempt: Attempt, limit: OrderKey | None) -> bool:
         most = self.free.max(axis=0).tolist()
         if any(self._matters(group, most) for group in self._queue.groups.values() if group is not attempt.group):
             raise _SomebodyFits
-        self.plan.complete = False
         # 名额没有了：没有考虑过的组也不必再看。
-        self.depth = 0
+        self._over, self.depth = True, 0
         return False
 
-    def note(self, group: Group) -> None:
-        """没有试着放的：受阻，或永远放不下。"""
-        lacking = self._lacks_limit(group)
-        if group.key not in self.plan.blocked:
-            message = impossible(self.cluster, group.shape)
-            if message is not None:
-                self.plan.impossible[group.key] = message
-                return
-        reasons = self.cluster.pool_reasons
-        self.plan.blocked[group.key] = "Resources" if lacking is None else reasons.get(lacking, "Resources")
-
-    def _lacks_limit(self, group: Group) -> str | None:
-        return next((name for name, count in group.shape.pools if self.pools.get(name, 0) < count), None)
+    def _lacks_limit(self, group: Group) -> bool:
+        return any(self.pools.get(name, 0) < count for name, count in group.shape.pools)
 
     def _matters(self, group: Group, most: list[int]) -> bool:
         """为别人的保留也许影响它：上限不缺，此刻有节点放得下（多节点的看一个任务），或等许可证。
@@ -77,11 +63,11 @@ class _Front(Cycle):
             need = shape.per_node(cluster.kinds, cluster.width) + shape.per_task(cluster.kinds, cluster.width)
         if any(amount > room for amount, room in zip(need.tolist(), most, strict=True) if amount):
             return False
-        return self._lacks_limit(group) is None and bool((cluster.eligible(shape) & fits(self.free, need)).any())
+        return not self._lacks_limit(group) and bool((cluster.eligible(shape) & fits(self.free, need)).any())
 
 
-def front(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Cycle | None:
-    """从头计划而不算保留；保留影响得了启动时是 None。"""
+def front(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan | None:
+    """从头计划，只决定启动；保留影响得了启动时是 None。"""
     if policy.backfill is Backfill.NONE or cluster.reservations or len(queue.groups) * cluster.count > MOST_CELLS:
         return None
     cycle = _Front(cluster, queue, now, policy)
@@ -89,8 +75,4 @@ def front(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Cycle |
         cycle.run([], [(group.keys[group.start], partial(cycle.attempt, group)) for group in queue.groups.values()])
     except _SomebodyFits:
         return None
-    if not cycle.plan.exhausted:
-        for key, group in queue.groups.items():
-            if key not in cycle.seen:
-                cycle.note(group)
-    return cycle
+    return cycle.plan

@@ -115,7 +115,7 @@ class Plan:
 
     blocked：放不下的组 -> 原因；组里有保留的作业是 Resources，其余是 Priority。
     impossible：无论等多久都放不下的组 -> 说明。exhausted：达到了一个周期的启动上限，应当马上再计划。
-    complete 为假：保留影响不了启动，没有算（见 front）。
+    complete 为假：只有启动，保留、blocked、impossible 没有算（见 front、lean）。
     """
 
     now: float

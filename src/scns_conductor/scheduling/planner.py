@@ -12,6 +12,7 @@ from scns_conductor.scheduling.attempt import Attempt
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cycle import Cycle
 from scns_conductor.scheduling.front import front
+from scns_conductor.scheduling.lean import Lean
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import GroupKey, Queue
@@ -70,16 +71,19 @@ class Planner:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._memory: _Memory | None = None
+        self._lean = Lean()
 
     def plan(self, cluster: Cluster, queue: Queue, now: float, *, complete: bool = True) -> Plan:
         """计划一个周期。队列与集群里“变了的”记号看过就清掉。
 
-        complete 为假：只要启动与原因，影响不了启动的保留可以不算（Plan.complete）。
+        complete 为假：只要启动，影响不了启动的保留与谁为什么在等可以不算（Plan.complete）。
         """
-        if not complete and (quick := front(cluster, queue, now, self.policy)) is not None:
-            self.forget()
-            _looked(cluster, queue)
-            return quick.plan
+        if not complete:
+            quick = self._lean.plan(cluster, queue, now, self.policy) or front(cluster, queue, now, self.policy)
+            if quick is not None:
+                self.forget()
+                _looked(cluster, queue)
+                return quick
         memory = self._memory
         resumed = None if memory is None else self._resume(memory, cluster, queue, now)
         cycle = _from_scratch(cluster, queue, now, self.policy) if resumed is None else resumed

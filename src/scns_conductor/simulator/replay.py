@@ -117,6 +117,8 @@ class _Replaying:
         self._result = Replay([None] * len(jobs), [()] * len(jobs))
         # 同一时刻的几个结束按启动的先后：第三项是作业号，或第几个启动的。
         self._events = [(float(job.submit_s), _ARRIVAL, number, number) for number, job in enumerate(jobs)]
+        # 要求相同的共用一个形状对象。
+        self._shapes: dict[tuple[int, int, int, int], Shape] = {}
         self._started = 0
         self._free = machine.cpus
         # 排队的作业各要几个 CPU：最小的在最前，已经启动的到时再丢。
@@ -141,7 +143,7 @@ class _Replaying:
     def _arrive(self, number: int, now: float) -> bool:
         """到达；返回它此刻是否放得下：放不下，谁的处境都没有变好。"""
         job = self._jobs[number]
-        shape = shape_of(job, self._cluster)
+        shape = self._shape_of(job)
         if impossible(self._cluster, shape) is not None:
             self._result.never_started[job.job_id] = "Resources"
             self._tell(1)
@@ -155,12 +157,22 @@ class _Replaying:
         heapq.heappush(self._smallest, (job.cpus, number))
         if job.cpus > self._free:
             return False
+        if self._cluster.count == 1:
+            # 一个池：放不放得下，计划一看就知道。
+            return True
         shares = place(self._cluster, shape, self._cluster.free[: self._cluster.count], self._policy.placement)
         if shares is not None and len(self._queue) == 1:
             # 只有它一个在等：放得下就启动，没有别的要决定。
             self._start(number, now, shares)
             return False
         return shares is not None
+
+    def _shape_of(self, job: TraceJob) -> Shape:
+        key = (job.cpus, job.memory_mb, job.gpus, job.nodes)
+        found = self._shapes.get(key)
+        if found is None:
+            found = self._shapes[key] = shape_of(job, self._cluster)
+        return found
 
     def _end(self, number: int) -> bool:
         """结束；返回是否有排队的作业也许放得下了：空出来的还不够最小的一个，就不必计划。"""
