@@ -24,8 +24,10 @@ def main() -> None:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         from scns_conductor.api.app import build_app
         from scns_conductor.api.connections import ConnectionLimits, protocol_for
-        from scns_conductor.slurmrestd.routes import router as slurmrestd
+        from scns_conductor.slurmrestd.dispatch import router as slurmrestd
 
+        # 作业的 JSON 与命令共用一套换算，集群名从这里取。
+        os.environ["SLURM_CLUSTER_NAME"] = settings.cluster_name
         app = build_app(settings, [slurmrestd])
     except (ConductorError, OSError) as error:
         print(error, file=sys.stderr)

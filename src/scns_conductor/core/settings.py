@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SCNS_", extra="forbid", frozen=True)
 
     cluster_name: str = Field("scns", description="集群名，写进 SLURM_CLUSTER_NAME 与 sacct 的 Cluster 列")
+    slurm_version: Literal["22.05", "23.02", "23.11", "24.05", "24.11", "25.05", "25.11"] = Field(
+        "25.11", description="slurmrestd 与命令说自己是哪一版 Slurm；命令看同名的环境变量"
+    )
     data_dir: Path = Field(default_factory=default_data_dir, description="数据目录")
     database_url: SecretStr = Field(
         SecretStr("postgresql:///scns"),

@@ -1,25 +1,40 @@
 """slurmrestd 的 job_desc_msg -> 本系统的 job：名字大多相同，差的是数的写法与几个旧名字。"""
 
+import pwd
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from scns_conductor.core.errors import InvalidRequest
 
 # 名字不同的。
 _RENAMED = {
     "requested_nodes": "required_nodes", "features": "constraints", "reservation_name": "reservation",
-    "delay": "begin_time", "begin": "begin_time", "cpus_per_tres": "", "user_name": "", "user_id": "",
-    "group_id": "", "core_specification": "", "thread_specification": "", "get_user_environment": "",
-    "het_group": "", "cluster_constraint": "", "cluster_constraints": "", "threads_per_core": "",
-    "minimum_sockets_per_node": "", "cores_per_socket": "", "sockets_per_node": "", "ntasks_per_core": "",
-    "ntasks_per_socket": "", "no_kill": "", "wait_all_nodes": "", "argc": "", "spank_environment": "",
-    "cpu_binding": "", "cpu_binding_hint": "", "memory_binding": "", "cpu_frequency": "", "profile": "",
-    "immediate": "", "flags": "", "script": "", "temporary_disk_per_node": "temporary_disk_per_node",
-    "minimum_cpus_per_node": "minimum_cpus_per_node", "tres_bind": "", "tres_freq": "", "wckey": "wckey",
-    "signal": "kill_warning_signal", "time_minimum": "time_minimum", "switches": "required_switches",
+    "delay": "begin_time", "begin": "begin_time", "time_minimum": "time_minimum", "switches": "required_switches",
+    "signal": "kill_warning_signal", "wait_for_switch": "maximum_switch_wait_time",
 }  # fmt: skip
+# 只是提示或与这里无关的：收下不用，新版在 warnings 里说。别的不认识的由 JobRequest 点名拒绝。
+_HINTS = frozenset(
+    {
+        "account_gather_frequency", "allocation_node_list", "allocation_node_port", "argc", "batch_features",
+        "burst_buffer", "cluster_constraint", "cluster_constraints", "contiguous", "core_specification",
+        "cores_per_socket", "cpu_binding", "cpu_binding_flags", "cpu_binding_hint", "cpu_frequency", "cpus_per_tres",
+        "delay_boot", "distribution_plane_size", "end_time", "flags", "get_user_environment", "group_id", "het_group",
+        "hetjob_group", "immediate", "job_id", "kill_on_node_fail", "maximum_cpus", "mcs_label", "memory_binding",
+        "memory_binding_type", "memory_per_tres", "minimum_boards_per_node", "minimum_sockets_per_board",
+        "minimum_sockets_per_node", "network", "no_kill", "ntasks_per_core", "ntasks_per_socket", "ntasks_per_tres",
+        "oom_kill_step", "overcommit", "power_flags", "prefer", "profile", "reboot", "reserve_ports", "resv_mpi_ports",
+        "rlimits", "segment_size", "selinux_context", "site_factor", "sockets_per_node", "spank_environment", "step_id",
+        "tasks_per_board", "tasks_per_core", "tasks_per_socket", "thread_specification", "threads_per_core",
+        "tres_bind", "tres_freq", "tres_per_socket", "wait_all_nodes", "x11", "x11_magic_cookie", "x11_target_host",
+        "x11_target_port",
+    }
+)  # fmt: skip
+_DROPPED = frozenset({"script", "user_name", "user_id", "clusters", "kill_warning_flags", "shared"})
 # 秒为单位的 Unix 时刻；0 是没有写。
 _INSTANTS = frozenset({"begin_time", "deadline"})
 _SIGNAL = re.compile(r"^(B:)?(\w+)(?:@(\d+))?$")
+_MAIL = {"TIME=100%": "TIME_LIMIT", "TIME=90%": "TIME_LIMIT_90", "TIME=80%": "TIME_LIMIT_80", "TIME=50%": "TIME_LIMIT_50"}
 
 
 def plain_number(value: Any) -> Any:
@@ -31,33 +46,82 @@ def plain_number(value: Any) -> Any:
     return value["number"] if value.get("set", True) else None
 
 
+def require_own_user(given: Mapping[str, Any], user_name: str) -> None:
+    """user_id、user_name 只能是令牌里的那个人：替别人提交的作业不能悄悄用自己的身份运行。"""
+    for key in ("user_id", "user_name"):
+        wanted = str(plain_number(given.get(key)) or "")
+        if wanted and wanted not in {user_name, *_own_ids(user_name)}:
+            raise InvalidRequest(key, f"令牌是 {user_name} 的，不能替 {wanted[:64]} 提交", code="not_job_owner")
+
+
+def _own_ids(user_name: str) -> Iterable[str]:
+    try:
+        return [str(pwd.getpwnam(user_name).pw_uid)]
+    except KeyError:
+        return []
+
+
+def unused_hints(given: Mapping[str, Any]) -> list[str]:
+    """写了而不起作用的字段。"""
+    return sorted(key for key, value in given.items() if key in _HINTS and plain_number(value) not in (None, "", []))
+
+
 def job_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    """换好的 job；只是提示的字段不要，不认识的留给 JobRequest 点名拒绝。"""
+    """换好的 job；提示的字段不要，不认识的留给 JobRequest 点名拒绝。"""
     job: dict[str, Any] = {}
     for key, raw in given.items():
         name = _RENAMED.get(key, key)
         value = plain_number(raw)
-        if not name or value is None or value == "" or (name in _INSTANTS and value == 0):
+        if key in _HINTS or key in _DROPPED or value is None or value == "" or (name in _INSTANTS and value == 0):
             continue
         job[name] = value
+    _lists(job)
+    _words(given, job)
+    for name in ("time_limit", "time_minimum", "nodes"):
+        if isinstance(job.get(name), int) and not isinstance(job[name], bool):
+            job[name] = str(job[name])
+    if isinstance(job.get("kill_warning_signal"), str):
+        match = _SIGNAL.match(job["kill_warning_signal"])
+        if match:
+            job["kill_warning_signal"] = match[2].upper().removeprefix("SIG")
+            job["kill_warning_batch_only"] = bool(match[1]) or bool(job.get("kill_warning_batch_only"))
+            if match[3]:
+                job["kill_warning_delay"] = int(match[3])
+    return job
+
+
+def _lists(job: dict[str, Any]) -> None:
+    """列表换成我们的写法；空的是没有写。"""
+    for name in ("environment", "nodes", "excluded_nodes", "required_nodes", "exclusive", "mail_type", "argv"):
+        if job.get(name) in ([], {}):
+            del job[name]
     if isinstance(job.get("environment"), list):
         pairs = (str(item).partition("=") for item in job["environment"])
         job["environment"] = {name: value for name, _, value in pairs}
     if isinstance(job.get("nodes"), list):
         job["nodes"] = "-".join(str(count) for count in job["nodes"])
-    for name in ("time_limit", "time_minimum", "nodes"):
-        if isinstance(job.get(name), int):
-            job[name] = str(job[name])
     for name in ("excluded_nodes", "required_nodes"):
         if isinstance(job.get(name), list):
-            job[name] = ",".join(job[name])
+            job[name] = ",".join(map(str, job[name]))
     if isinstance(job.get("exclusive"), list):
-        job["exclusive"] = bool(job["exclusive"])
-    if isinstance(job.get("kill_warning_signal"), str):
-        match = _SIGNAL.match(job["kill_warning_signal"])
-        if match:
-            job["kill_warning_signal"] = match[2].upper().removeprefix("SIG")
-            job["kill_warning_batch_only"] = bool(match[1])
-            if match[3]:
-                job["kill_warning_delay"] = int(match[3])
-    return job
+        job["exclusive"] = "false" not in job["exclusive"]
+    if isinstance(job.get("mail_type"), list):
+        job["mail_type"] = [_MAIL.get(str(word).upper(), word) for word in job["mail_type"]]
+    if isinstance(job.get("open_mode"), list):
+        mode = ",".join(map(str, job.pop("open_mode"))).lower()
+        if mode:
+            job["open_mode"] = mode
+
+
+def _words(given: Mapping[str, Any], job: dict[str, Any]) -> None:
+    """写在枚举列表里的：shared、flags、kill_warning_flags。"""
+    shared = given.get("shared") or ()
+    if "oversubscribe" in shared:
+        job["oversubscribe"] = True
+    elif shared:
+        job["exclusive"] = True
+    flags = given.get("flags") or ()
+    if "KILL_INVALID_DEPENDENCY" in flags or "NO_KILL_INVALID_DEPENDENCY" in flags:
+        job["kill_on_invalid_dependency"] = "KILL_INVALID_DEPENDENCY" in flags
+    if "BATCH_JOB" in (given.get("kill_warning_flags") or ()):
+        job["kill_warning_batch_only"] = True

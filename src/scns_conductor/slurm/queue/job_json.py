@@ -43,7 +43,7 @@ def _end(job: Job) -> int:
     return 0 if start is None or limit is None else int(start + limit + float(job.get("suspended_s") or 0))
 
 
-def _resources(job: Job) -> dict[str, Any]:
+def allocated_resources(job: Job) -> dict[str, Any]:
     """分到的资源；各节点上的细目只有总数，核的位置在节点上。"""
     if not job.get("allocated_cpus") or not job.get("node_list"):
         return {}
@@ -105,7 +105,7 @@ def job_record(job: Job) -> dict[str, Any]:
         "group_id": int(gid),
         "group_name": group,
         "job_id": int(job["job_id"]),
-        **_resources(job),
+        **allocated_resources(job),
         "job_state": job["state"],
         "last_sched_evaluation": _moment(job.get("start_time")),
         "licenses": job.get("licenses") or "",
