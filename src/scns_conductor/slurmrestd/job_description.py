@@ -34,7 +34,12 @@ _DROPPED = frozenset({"script", "user_name", "user_id", "clusters", "kill_warnin
 # 秒为单位的 Unix 时刻；0 是没有写。
 _INSTANTS = frozenset({"begin_time", "deadline"})
 _SIGNAL = re.compile(r"^(B:)?(\w+)(?:@(\d+))?$")
-_MAIL = {"TIME=100%": "TIME_LIMIT", "TIME=90%": "TIME_LIMIT_90", "TIME=80%": "TIME_LIMIT_80", "TIME=50%": "TIME_LIMIT_50"}
+_MAIL = {
+    "TIME=100%": "TIME_LIMIT",
+    "TIME=90%": "TIME_LIMIT_90",
+    "TIME=80%": "TIME_LIMIT_80",
+    "TIME=50%": "TIME_LIMIT_50",
+}
 
 
 def plain_number(value: Any) -> Any:

@@ -100,8 +100,11 @@ def node_record_39(node: Record, partitions: Sequence[str]) -> dict[str, Any]:
     flags = record.pop("state_flags")
     record.pop("next_state_after_reboot_flags")
     return record | {
+        "features": list(node["features"]),
+        "active_features": list(node["features"]),
         "state": [record["state"].upper(), *flags],
         "next_state_after_reboot": ["INVALID"],
+        "cpu_load": number(record["cpu_load"]),
         "free_mem": number(record.pop("free_memory") or None),
         "owner": "",
         "reason_set_by_user": record["reason_set_by_user"] or "",

@@ -1,0 +1,213 @@
+"""作业：列出、提交、分配、修改、取消。"""
+
+import asyncio
+import re
+import time
+from typing import Any
+
+from starlette.responses import Response
+
+from scns_conductor.api.job_request import JobRequest, SubmitRequest
+from scns_conductor.core.errors import ConductorError, InvalidRequest, NotFound
+from scns_conductor.core.states import ACTIVE_STATES, JobState
+from scns_conductor.services.cancellation import cancel_job
+from scns_conductor.services.job_control import signal_job
+from scns_conductor.services.job_list import JobFilter
+from scns_conductor.services.job_update import update_job
+from scns_conductor.slurm.error_words import NUMBERS, SLURM_ERROR, slurm_words
+from scns_conductor.slurm.shapes.jobs import job_record
+from scns_conductor.slurm.shapes.schema import number
+from scns_conductor.slurmrestd.job_description import job_fields, require_own_user, unused_hints
+from scns_conductor.slurmrestd.job_pages import Jobs, job_pages, streamed
+from scns_conductor.slurmrestd.operations import Call, Values, operation
+
+_LIVE = ",".join(sorted({JobState.PENDING, *ACTIVE_STATES}))
+_STATE_FIELDS = ("job_id", "array_job_id", "array_task_id", "array_task_string", "het_job_id", "job_state")
+_JOB_LIST = "openapi_job_info_resp"
+_KILL = ("KILL", "9")
+# scancel 的信号给谁（kill 的 flags）。
+_TARGETS = {"BATCH_JOB": "batch", "FULL_STEPS_ONLY": "steps", "FULL_JOB": "all"}
+_NUMBER = re.compile(r"^\d+")
+
+
+def _moments() -> dict[str, Any]:
+    now = int(time.time())
+    return {"last_backfill": now, "last_update": now}
+
+
+def _recent(call: Call) -> list[JobFilter]:
+    """没有结束的，与刚结束的（SCNS_MIN_JOB_AGE_S 秒之内）。"""
+    age = call.parts.settings.min_job_age_s
+    return [JobFilter(state=_LIVE), JobFilter(end_after=f"now-{age}seconds")]
+
+
+def _records(version: str, page: Jobs) -> Jobs:
+    return [job_record(version, job) for job in page]
+
+
+def _states(version: str, page: Jobs) -> Jobs:
+    return [{key: record[key] for key in _STATE_FIELDS} for record in _records(version, page)]
+
+
+@operation("GET", "slurm", "jobs", _JOB_LIST, query="update_time:string flags:string", since=38)
+async def jobs(call: Call) -> Response:
+    """排队、运行与刚结束的作业"""
+
+    async def shape(page: Jobs) -> Jobs:
+        return await asyncio.to_thread(_records, call.version, page)
+
+    return streamed(call, _JOB_LIST, _recent(call), shape, {} if call.old else _moments())
+
+
+@operation("GET", "slurm", "jobs/state", _JOB_LIST, query="job_id:string")
+async def states(call: Call) -> Response:
+    """作业的状态"""
+
+    async def shape(page: Jobs) -> Jobs:
+        return await asyncio.to_thread(_states, call.version, page)
+
+    wanted = call.query("job_id")
+    filters = [JobFilter(job_id=wanted)] if wanted else _recent(call)
+    return streamed(call, _JOB_LIST, filters, shape, _moments())
+
+
+@operation("GET", "slurm", "job/{job_id}", _JOB_LIST, query="update_time:string flags:string", since=38,
+           source="_handle_job_get", empty="jobs")  # fmt: skip
+async def job(call: Call) -> Values:
+    """一个作业；数组则是全部任务"""
+    found = [each async for page in job_pages(call, JobFilter(job_id=call.argument)) for each in page]
+    if not found:
+        raise NotFound(f"Unable to query JobId={call.argument}", code="job_not_found")
+    others = {} if call.old else _moments()
+    return {"jobs": await asyncio.to_thread(_records, call.version, found), **others}
+
+
+@operation("POST", "slurm", "job/submit", "openapi_job_submit_response", body="job_submit_req", since=38,
+           source="slurm_submit_batch_job")  # fmt: skip
+async def submit(call: Call) -> Values:
+    """提交批处理作业"""
+    given = _one_job(call, "jobs")
+    script = call.body.get("script") or given.get("script") or ""
+    request = _request(call, given, script)
+    job_id = await call.parts.submit_desk.submit(request, call.submitter)
+    found = {"job_id": job_id, "step_id": "batch", "job_submit_user_msg": ""}
+    if call.old:
+        return {**found, "step_id": "BATCH"}
+    return {**found, "result": {**found, "error_code": 0, "error": "No error"}}
+
+
+def _one_job(call: Call, several: str) -> dict[str, Any]:
+    """要提交的那一个；几个的是异构作业，这里没有。"""
+    jobs = call.body.get(several) or []
+    if len(jobs) > 1:
+        raise InvalidRequest(several, "不支持异构作业；请一个一个地提交", code="not_updatable")
+    given = call.body.get("job") or (jobs[0] if jobs else {})
+    if not isinstance(given, dict):
+        raise InvalidRequest("job", "应是一个对象")
+    return given
+
+
+def _request(call: Call, given: dict[str, Any], script: Any, **more: Any) -> SubmitRequest:
+    require_own_user(given, call.identity.user_name)
+    _warn_unused(call, given)
+    return SubmitRequest.model_validate({"job": {**job_fields(given), **more}, "script": script})
+
+
+def _warn_unused(call: Call, given: dict[str, Any]) -> None:
+    for name in unused_hints(given):
+        call.warn(f'Field "{name}" has no effect on this system')
+
+
+@operation("POST", "slurm", "job/allocate", "openapi_job_alloc_resp", body="job_alloc_req", since=41,
+           source="slurm_allocate_resources")  # fmt: skip
+async def allocate(call: Call) -> Values:
+    """申请没有脚本的分配"""
+    request = _request(call, _one_job(call, "hetjob"), "", interactive=True)
+    return {"job_id": await call.parts.submit_desk.submit(request, call.submitter), "job_submit_user_msg": ""}
+
+
+@operation("POST", "slurm", "job/{job_id}", "openapi_job_post_response", body="job_desc_msg", since=38,
+           source="slurm_update_job2")  # fmt: skip
+async def update(call: Call) -> Values:
+    """修改作业"""
+    given = {key: value for key, value in call.body.items() if key not in ("job_id", "step_id")}
+    _warn_unused(call, given)
+    changes = JobRequest.model_validate(job_fields(given)).changes()
+    await update_job(call.parts.engine, call.parts.rules, call.identity, call.argument, changes)
+    if call.old:
+        return {}
+    result = {"job_id": _leading(call.argument), "step_id": "", "error": "No error", "error_code": 0, "why": ""}
+    return {"results": [result], "job_id": call.argument, "step_id": "", "job_submit_user_msg": ""}
+
+
+def _leading(text: str) -> int:
+    match = _NUMBER.match(text)
+    return int(match[0]) if match else 0
+
+
+async def _kill(call: Call, job_id: str, signal: str | None, flags: str) -> None:
+    """取消，或发信号；缺省同 scancel。"""
+    if signal is None or signal.upper().removeprefix("SIG") in _KILL:
+        await cancel_job(call.parts.engine, call.identity, job_id)
+        return
+    words = [word.strip().upper() for word in flags.split(",") if word.strip()]
+    target = next((_TARGETS[word] for word in words if word in _TARGETS), "steps" if call.old else "job")
+    await signal_job(call.parts.engine, call.identity, job_id, signal, target)
+
+
+@operation("DELETE", "slurm", "job/{job_id}", "openapi_resp 42:openapi_kill_job_resp",
+           query="signal:string flags:string", since=38, source="slurm_kill_job", empty="status")  # fmt: skip
+async def cancel(call: Call) -> Values:
+    """取消作业，或给它发信号"""
+    await _kill(call, call.argument, call.query("signal"), call.query("flags") or "")
+    return {} if call.old else {"status": [_killed(call.argument)]}
+
+
+def _killed(job_id: str, problem: ConductorError | None = None) -> dict[str, Any]:
+    words = "" if problem is None else slurm_words(problem.code) or problem.detail
+    code = 0 if problem is None else NUMBERS.get(words, SLURM_ERROR)
+    return {
+        "error": {"string": words or "No error", "code": code, "message": "" if problem is None else problem.detail},
+        "step_id": job_id,
+        "job_id": number(_leading(job_id)),
+        "federation": {"sibling": ""},
+    }
+
+
+@operation("DELETE", "slurm", "jobs", "openapi_kill_jobs_resp", body="kill_jobs_msg", source="slurm_kill_jobs",
+           empty="status")  # fmt: skip
+async def cancel_many(call: Call) -> Values:
+    """取消一批作业：写作业号，或写条件"""
+    body = call.body
+    signal, flags = body.get("signal"), ",".join(body.get("flags") or ())
+    targets: list[str] = list(body.get("jobs") or ()) or await _matching(call)
+    status = []
+    for job_id in dict.fromkeys(targets):
+        try:
+            await _kill(call, job_id, signal, flags)
+            status.append(_killed(job_id))
+        except ConductorError as problem:
+            status.append(_killed(job_id, problem))
+    return {"status": status}
+
+
+async def _matching(call: Call) -> list[str]:
+    """符合条件的没有结束的作业；没有写条件的不当作全部。"""
+    body = call.body
+    names = {"account": "account", "job_name": "name", "partition": "partition", "qos": "qos", "user_name": "user"}
+    given = {ours: body[theirs] for theirs, ours in names.items() if body.get(theirs)}
+    if body.get("nodes"):
+        given["node"] = ",".join(body["nodes"])
+    extra = {key: body[key] for key in ("wckey", "reservation") if body.get(key)}
+    states = [state for state in body.get("job_state") or () if state in _LIVE.split(",")]
+    if not given and not extra and not body.get("job_state"):
+        raise InvalidRequest("jobs", "写明作业号或条件（account、job_name、partition、qos、user_name……）")
+    if body.get("job_state") and not states:
+        return []
+    filters = JobFilter(state=",".join(states) or _LIVE, **given)
+    return [
+        str(job["job_id"])
+        async for page in job_pages(call, filters)
+        for job in page
+        if all(job.get(key) == value for key, value in extra.items())
+    ]
