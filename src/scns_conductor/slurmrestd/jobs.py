@@ -18,7 +18,7 @@ from scns_conductor.slurm.error_words import NUMBERS, SLURM_ERROR, slurm_words
 from scns_conductor.slurm.shapes.jobs import job_record
 from scns_conductor.slurm.shapes.schema import number
 from scns_conductor.slurmrestd.job_description import job_fields, require_own_user, unused_hints
-from scns_conductor.slurmrestd.job_pages import Jobs, job_pages, streamed
+from scns_conductor.slurmrestd.job_pages import Jobs, first_page, job_pages, streamed
 from scns_conductor.slurmrestd.operations import Call, Values, operation
 
 _LIVE = ",".join(sorted({JobState.PENDING, *ACTIVE_STATES}))
@@ -59,7 +59,7 @@ async def jobs(call: Call) -> Response:
     return streamed(call, _JOB_LIST, _recent(call), shape, {} if call.old else _moments())
 
 
-@operation("GET", "slurm", "jobs/state", _JOB_LIST, query="job_id:string")
+@operation("GET", "slurm", "jobs/state", _JOB_LIST, query="job_id:string", source="_handle_job_get", empty="jobs")
 async def states(call: Call) -> Response:
     """作业的状态"""
 
@@ -68,6 +68,7 @@ async def states(call: Call) -> Response:
 
     wanted = call.query("job_id")
     filters = [JobFilter(job_id=wanted)] if wanted else _recent(call)
+    await first_page(call, filters)
     return streamed(call, _JOB_LIST, filters, shape, _moments())
 
 
