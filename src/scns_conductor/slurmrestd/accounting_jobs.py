@@ -57,12 +57,12 @@ def _instant(text: str) -> str:
 
 def _conditions(asked: Mapping[str, str]) -> list[JobFilter]:
     """那段时间里还在的：没有结束的，与其后才结束的；写了作业号的不看时间。"""
-    given = {ours: asked[theirs] for theirs, ours in _FILTERS.items() if theirs in asked}
+    given: dict[str, Any] = {ours: asked[theirs] for theirs, ours in _FILTERS.items() if theirs in asked}
     states = asked.get("state", "").upper()
     if "step" in asked:
         ids = ",".join(word.partition(".")[0].strip() for word in asked["step"].split(","))
         return [JobFilter(job_id=ids, state=states or None, **given)]
-    end = {"submit_before": _instant(asked["end_time"])} if "end_time" in asked else {}
+    end: dict[str, Any] = {"submit_before": _instant(asked["end_time"])} if "end_time" in asked else {}
     if "start_time" not in asked:
         return [JobFilter(state=states or None, **given, **end)]
     start = _instant(asked["start_time"])

@@ -196,7 +196,7 @@ async def _matching(call: Call) -> list[str]:
     """符合条件的没有结束的作业；没有写条件的不当作全部。"""
     body = call.body
     names = {"account": "account", "job_name": "name", "partition": "partition", "qos": "qos", "user_name": "user"}
-    given = {ours: body[theirs] for theirs, ours in names.items() if body.get(theirs)}
+    given: dict[str, Any] = {ours: body[theirs] for theirs, ours in names.items() if body.get(theirs)}
     if body.get("nodes"):
         given["node"] = ",".join(body["nodes"])
     extra = {key: body[key] for key in ("wckey", "reservation") if body.get(key)}
