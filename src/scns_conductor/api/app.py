@@ -21,6 +21,7 @@ from scns_conductor.api.quick_submit import QuickSubmit
 from scns_conductor.api.routers import (
     accounting,
     cluster,
+    control,
     diagnostics,
     health,
     identity,
@@ -112,6 +113,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
     routers = (
         submission,
         steps,
+        control,
         jobs,
         job_logs,
         cluster,

@@ -77,6 +77,12 @@ def array_rows(client: "Client", job_id: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda job: (job["array_task_id"] is None, job["array_task_id"] or 0)) if several else []
 
 
+def print_refusal(job_id: str, problem: "Problem") -> None:
+    """服务器不许对这个作业做：一行到标准错误。"""
+    said = str(problem)
+    print(told(f"scns：{said}" if job_id in said else f"scns：作业 {job_id}：{said}"), file=sys.stderr)
+
+
 def each_job(job_ids: Sequence[str], action: Callable[[str], Any]) -> tuple[dict[str, Any], int]:
     """逐个做；拒绝的各写一行，继续做下一个。返回（作业号 → 回答，退出码）。连不上则立即抛出。"""
     from scns_conductor.client import Problem
@@ -89,7 +95,6 @@ def each_job(job_ids: Sequence[str], action: Callable[[str], Any]) -> tuple[dict
         except Problem as problem:
             if problem.status == 401:
                 raise
-            said = str(problem)
-            print(told(f"scns：{said}" if job_id in said else f"scns：作业 {job_id}：{said}"), file=sys.stderr)
+            print_refusal(job_id, problem)
             code = 1
     return answers, code

@@ -1,28 +1,29 @@
 """scns cancel、hold、release、requeue、suspend、resume：对一个或几个作业做一件事。"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from scns_conductor.cli.connection import connected, each_job, job_ids_argument, json_option, print_json
+from scns_conductor.cli.connection import connected, job_ids_argument, json_option, print_json, print_refusal
 from scns_conductor.cli.say import say
 
 if TYPE_CHECKING:
-    from scns_conductor.client import Client
+    from scns_conductor.client import ControlAction
 
 
-def _do(job_ids: Sequence[str], done: str, as_json: bool, action: "Callable[[Client, str], Any]") -> None:
-    """逐个做，打印结果；有一个没做成，退出码就是 1。"""
+def _do(job_ids: Sequence[str], done: str, as_json: bool, action: "ControlAction", **options: Any) -> None:
+    """一个请求做完，打印结果；有一个没做成，退出码就是 1，其余照做。"""
     with connected() as client:
-        answers, code = each_job(job_ids, lambda job_id: action(client, job_id))
+        acted, errors = client.control(action, job_ids, **options)
+    for job_id, error in errors.items():
+        print_refusal(job_id, error)
     if as_json:
-        print_json(answers)
+        print_json({job["job_id"]: job for job in acted})
     else:
-        for job_id, answer in answers.items():
-            state = answer.get("state") if isinstance(answer, dict) else None
-            say(f"作业 {job_id} {done}" + (f"，状态 {state}" if state else ""))
-    raise SystemExit(code)
+        for job in acted:
+            say(f"作业 {job['job_id']} {done}，状态 {job['state']}")
+    raise SystemExit(1 if errors else 0)
 
 
 @click.command()
@@ -59,10 +60,11 @@ def cancel(
     if signal_name is None:
         if batch_only:
             raise click.UsageError("--batch 要与 --signal 同用")
-        _do(job_ids, "已请求取消", as_json, lambda client, job_id: client.cancel(job_id))
+        _do(job_ids, "已请求取消", as_json, "cancel")
         return
     name = _signal_name(signal_name)
-    _do(job_ids, f"已发信号 {name}", as_json, lambda client, job_id: client.signal(job_id, name, batch_only=batch_only))
+    target = "batch" if batch_only else "all"
+    _do(job_ids, f"已发信号 {name}", as_json, "signal", signal=name, target=target)
 
 
 def _unfinished(user: str | None, state: str | None) -> tuple[str, ...]:
@@ -95,7 +97,7 @@ def _signal_name(given: str) -> str:
 @json_option
 def hold(job_ids: tuple[str, ...], as_json: bool) -> None:
     """保留排队中的作业：留在队列里，但不启动；用 release 放行。"""
-    _do(job_ids, "已保留", as_json, lambda client, job_id: client.hold(job_id))
+    _do(job_ids, "已保留", as_json, "hold")
 
 
 @click.command()
@@ -103,7 +105,7 @@ def hold(job_ids: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def release(job_ids: tuple[str, ...], as_json: bool) -> None:
     """放行被保留的作业。"""
-    _do(job_ids, "已放行", as_json, lambda client, job_id: client.release(job_id))
+    _do(job_ids, "已放行", as_json, "release")
 
 
 @click.command()
@@ -111,7 +113,7 @@ def release(job_ids: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def requeue(job_ids: tuple[str, ...], as_json: bool) -> None:
     """重新排队：运行中的先结束，作业号不变；已结束的再跑一遍。"""
-    _do(job_ids, "已请求重新排队", as_json, lambda client, job_id: client.requeue(job_id))
+    _do(job_ids, "已请求重新排队", as_json, "requeue")
 
 
 @click.command()
@@ -119,7 +121,7 @@ def requeue(job_ids: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def suspend(job_ids: tuple[str, ...], as_json: bool) -> None:
     """挂起运行中的作业：进程停住，资源仍占着，时限不走。"""
-    _do(job_ids, "已请求挂起", as_json, lambda client, job_id: client.suspend(job_id))
+    _do(job_ids, "已请求挂起", as_json, "suspend")
 
 
 @click.command()
@@ -127,4 +129,4 @@ def suspend(job_ids: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def resume(job_ids: tuple[str, ...], as_json: bool) -> None:
     """恢复挂起的作业。"""
-    _do(job_ids, "已请求恢复", as_json, lambda client, job_id: client.resume(job_id))
+    _do(job_ids, "已请求恢复", as_json, "resume")

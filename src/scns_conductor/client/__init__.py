@@ -3,7 +3,7 @@
 只用标准库，导入快；命令行就建在它上面。
 """
 
-from scns_conductor.client.conductor import TERMINAL_STATES, Client, QueryAnswer, Submission
+from scns_conductor.client.conductor import TERMINAL_STATES, Client, ControlAction, QueryAnswer, Submission
 from scns_conductor.client.endpoint import Endpoint, find_endpoint
 from scns_conductor.client.job_follow import ServerEvent
 from scns_conductor.client.problem import ClientError, EndpointUnknown, Problem, Unreachable
@@ -12,6 +12,7 @@ __all__ = [
     "TERMINAL_STATES",
     "Client",
     "ClientError",
+    "ControlAction",
     "Endpoint",
     "EndpointUnknown",
     "Problem",

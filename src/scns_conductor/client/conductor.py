@@ -16,6 +16,7 @@ from scns_conductor.client.transport import Transport
 Json = dict[str, Any]
 Stream = Literal["stdout", "stderr"]
 JobAction = Literal["hold", "release", "requeue", "suspend", "resume"]
+ControlAction = JobAction | Literal["cancel", "signal"]
 # 与 core.states.TERMINAL_STATES 相同（有测试核对）。
 TERMINAL_STATES = frozenset(
     {
@@ -257,6 +258,24 @@ class Client:
         """保留、放行、重新排队、挂起、恢复。"""
         answer: Json = self._json("POST", f"/jobs/{_segment(job_id)}/{action}")
         return answer
+
+    def control(
+        self,
+        action: ControlAction,
+        job_ids: Sequence[str] = (),
+        conditions: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> tuple[list[Json], dict[str, Problem]]:
+        """对一批作业（作业号、条件，或两者的交）做一件事：(做成的, 作业号 → 错误)。
+
+        options 是 hold（requeue）、signal 与 target（signal）。两万个也只是一个请求、一个事务。
+        """
+        body: Json = {"action": action, "job_ids": list(job_ids), **options}
+        if conditions:
+            body["conditions"] = dict(conditions)
+        answer = self._json("POST", "/jobs/control", body=body)
+        errors = {each["job_id"]: Problem(each["status"], each["code"], each["detail"]) for each in answer["errors"]}
+        return answer["jobs"], errors
 
     def hold(self, job_id: str | int) -> Json:
         """保留：排队但不启动。"""

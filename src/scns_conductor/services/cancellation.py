@@ -30,7 +30,7 @@ async def cancel_job(engine: AsyncEngine, identity: Identity, job_id: str) -> Ca
         rows = await find_rows(connection, job_id)
         require_owner(rows, identity)
         await cancel_rows(connection, rows, identity.user_name)
-    return Cancelled(job_id, *_outcome(rows))
+    return Cancelled(job_id, *outcome(rows))
 
 
 async def cancel_rows(connection: AsyncConnection, rows: Sequence[JobRow], actor: str, message: str = "") -> None:
@@ -56,7 +56,8 @@ async def cancel_rows(connection: AsyncConnection, rows: Sequence[JobRow], actor
     await tell_scheduler(connection, *changes)
 
 
-def _outcome(rows: Sequence[JobRow]) -> tuple[str, str]:
+def outcome(rows: Sequence[JobRow]) -> tuple[str, str]:
+    """取消之后的状态，与给人看的话。"""
     active = next((row for row in rows if row.state in ACTIVE_STATES), None)
     if active is not None:
         return active.state, "已请节点结束它；结束之后状态是 CANCELLED"

@@ -3,17 +3,19 @@
 import base64
 import binascii
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.instants import local_now, parse_instant
 from scns_conductor.core.models import DEFAULT_PARTITION
 from scns_conductor.core.states import SHORT_STATES, JobState
-from scns_conductor.services.job_rows import job_reference
+from scns_conductor.services.job_rows import JobRow, job_reference, job_row
+from scns_conductor.statements.conditions import states as states_sql
 from scns_conductor.statements.job_detail import FIELDS
 from scns_conductor.statements.job_list import (
     EQUALS,
@@ -25,6 +27,7 @@ from scns_conductor.statements.job_list import (
     few_count,
     jobs_page,
 )
+from scns_conductor.statements.job_rows import rows_select
 
 MAX_LIMIT = 10_000
 # PostgreSQL 的一次函数调用至多这么多个参数。
@@ -193,6 +196,24 @@ async def list_jobs(engine: AsyncEngine, filters: JobFilter, page: Page) -> byte
     body = ",".join(row[0] for row in rows)
     names = f'"fields":{json.dumps(chosen)},' if page.rows else ""
     return f'{{{names}"jobs":[{body}],"next_cursor":{json.dumps(cursor)}}}'.encode()
+
+
+async def chosen_rows(
+    engine: AsyncEngine,
+    connection: AsyncConnection,
+    filters: JobFilter,
+    default_states: Iterable[JobState],
+) -> list[JobRow]:
+    """符合条件的作业的行，在调用者的事务里加锁；没有写状态的看 default_states。
+
+    一行就是一个：数组还没有启动的任务合在一行里。
+    """
+    conditions = _conditions(filters, await _partition_words(engine, filters))
+    where, values = conditions.sql()
+    wanted = _states(filters.state) or list(default_states)
+    clause = " AND ".join([f"state IN {states_sql(wanted)}", *where])
+    rows = (await connection.execute(rows_select(clause, lock=True), values)).mappings()
+    return [job_row(dict(row)) for row in rows]
 
 
 def _encode_cursor(key: str, value: str | None, job_id: int) -> str:

@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from scns_conductor.core.array_spec import CONSECUTIVE, Stride, TaskRange, intersection
+from scns_conductor.core.array_spec import CONSECUTIVE, Stride, TaskRange, intersection, merge_ranges
 from scns_conductor.core.errors import Forbidden, NotFound
 from scns_conductor.core.job_reference import JobReference, parse_job_reference
 from scns_conductor.core.tokens import Identity
 from scns_conductor.statements.array_tasks import multirange_text
-from scns_conductor.statements.job_rows import EXACT, TASKS, WHOLE, rows_select
+from scns_conductor.statements.job_rows import EXACT, TASKS, WHOLE, any_of, rows_select
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ class JobRow:
     remaining: tuple[TaskRange, ...] | None
     stride: Stride = CONSECUTIVE
     tasks: tuple[TaskRange, ...] | None = None
+
+    @property
+    def partial(self) -> bool:
+        """只涉及这一行里还没有启动的一部分任务。"""
+        return self.tasks is not None and self.tasks != self.remaining
 
     @property
     def label(self) -> str:
@@ -71,14 +76,72 @@ async def find_rows(
     rows = (await connection.execute(rows_select(where, lock=lock), values)).mappings().all()
     if not rows:
         raise job_not_found(text)
-    return [_job_row(dict(row), reference) for row in rows]
+    return [job_row(dict(row), reference) for row in rows]
 
 
-def _job_row(row: dict[str, Any], reference: JobReference) -> JobRow:
+@dataclass(slots=True)
+class Found:
+    """一个写法涉及的行；一个也没有时 rows 是空的。"""
+
+    text: str
+    reference: JobReference | None
+    rows: list[JobRow]
+
+
+async def find_each(connection: AsyncConnection, texts: Sequence[str]) -> list[Found]:
+    """一批写法各涉及哪些行，一条语句一起加锁；写得不对的、没有的，rows 是空的。"""
+    found = [Found(text, parse_job_reference(text), []) for text in dict.fromkeys(texts)]
+    whole: dict[int, Found] = {}
+    some: dict[int, list[Found]] = {}
+    for each in found:
+        if each.reference is not None and each.reference.tasks is None:
+            # 012 与 12 是同一个。
+            each.rows = whole.setdefault(each.reference.job_id, each).rows
+        elif each.reference is not None:
+            some.setdefault(each.reference.job_id, []).append(each)
+    values: dict[str, Any] = {"job_ids": list(whole)}
+    for index, (array, parts) in enumerate(some.items()):
+        spans = [(span.lower, span.upper) for part in parts for span in _tasks(part)]
+        values |= {f"array_{index}": array, f"tasks_{index}": multirange_text(merge_ranges(spans))}
+    rows = (await connection.execute(rows_select(any_of(list(some)), lock=True), values)).mappings().all()
+    # 只要一个任务的（12_3）最多：按任务号查，不逐个求交。
+    single = {(array, span.lower): part for array, parts in some.items() for part in parts if (span := _single(part))}
+    several = {array: [part for part in parts if _single(part) is None] for array, parts in some.items()}
+    for row in rows:
+        job_id, array, task = row["job_id"], row["array_job_id"], row["array_task_id"]
+        if job_id in whole:
+            whole[job_id].rows.append(job_row(dict(row)))
+        if array != job_id and array in whole:
+            whole[array].rows.append(job_row(dict(row)))
+        if array not in some:
+            continue
+        if task is not None:
+            parts = [part for part in several[array] if any(one.lower <= task < one.upper for one in _tasks(part))]
+            parts += [single[array, task]] if (array, task) in single else []
+        else:
+            parts = some[array]
+        for part in parts:
+            taken = job_row(dict(row), part.reference)
+            if task is not None or taken.tasks:
+                part.rows.append(taken)
+    return found
+
+
+def _tasks(found: Found) -> tuple[TaskRange, ...]:
+    return (found.reference.tasks or ()) if found.reference is not None else ()
+
+
+def _single(found: Found) -> TaskRange | None:
+    tasks = _tasks(found)
+    return tasks[0] if len(tasks) == 1 and tasks[0].upper - tasks[0].lower == 1 else None
+
+
+def job_row(row: dict[str, Any], reference: JobReference | None = None) -> JobRow:
+    """rows_select 的一行；reference 里写了任务的，只涉及那几个。"""
     remaining = row.pop("array_remaining")
     ranges = None if remaining is None else tuple(TaskRange(span.lower, span.upper) for span in remaining)
     stride, wanted = Stride(row.pop("array_base"), row.pop("array_step")), None
-    if reference.tasks is not None and ranges is not None:
+    if reference is not None and reference.tasks is not None and ranges is not None:
         wanted = intersection(ranges, stride.slots(reference.tasks))
     return JobRow(remaining=ranges, stride=stride, tasks=wanted, **row)
 

@@ -11,6 +11,7 @@ from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest
 from scns_conductor.core.states import ACTIVE_STATES, HOLD_REASONS, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.scheduling.job_requirements import Defaults
+from scns_conductor.services.array_split import merged, split
 from scns_conductor.services.cluster_limits import ClusterLimits
 from scns_conductor.services.current_rules import CurrentRules, Rules, partition_names
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
@@ -24,8 +25,11 @@ from scns_conductor.statements.job_update import DEPENDENCIES_OF, jobs_select, j
 
 # 运行中的作业还能改的：不影响已有的分配。
 WHILE_RUNNING = frozenset(
-    {"time_limit", "comment", "admin_comment", "extra", "requeue", "mail_type", "mail_user", "wckey", "name"}
-)
+    {
+        "time_limit", "comment", "admin_comment", "extra", "requeue", "mail_type", "mail_user", "wckey", "name",
+        "array_max_tasks",
+    }
+)  # fmt: skip
 # 改了这些就要按记账再核对一遍。
 ACCOUNTED = frozenset(
     {
@@ -66,8 +70,10 @@ async def _update(
         chosen = [row for row in rows if row.state == JobState.PENDING or row.state in ACTIVE_STATES]
         if not chosen:
             raise Conflict(f"作业 {job_id} 已经结束（{rows[0].state}），不能修改", code="job_finished")
+        chosen, skipped = _changeable(chosen, changes)
         for row in chosen:
             _check_row(row, changes, identity)
+        chosen, left = await split(connection, merged(chosen))
         if changes.get("reservation"):
             for spec in await _specs(connection, [row.job_id for row in chosen]):
                 account = {**spec, **changes}["account"]
@@ -94,17 +100,26 @@ async def _update(
                     message="修改了 " + "、".join(sorted(changes)),
                 )
             )
-        told = [inbox_insert("jobs", job_ids=job_ids)]
+        told = [inbox_insert("jobs", job_ids=[*left, *job_ids])]
         running = [row.job_id for row in chosen if row.state in ACTIVE_STATES]
         if running:
             told.append(inbox_insert("update", job_ids=running))
         await tell_scheduler(connection, *told)
-    return {"job_id": job_id, "state": chosen[0].state, "updated": sorted(changes)}
+    answer = {"job_id": job_id, "state": chosen[0].state, "updated": sorted(changes)}
+    return {**answer, "skipped": [row.label for row in skipped]} if skipped else answer
 
 
 async def _specs(connection: AsyncConnection, job_ids: list[int]) -> list[dict[str, Any]]:
     rows = await connection.execute(jobs_select(job_ids))
     return [dict(row) for row in rows.mappings()]
+
+
+def _changeable(rows: list[JobRow], changes: Mapping[str, Any]) -> tuple[list[JobRow], list[JobRow]]:
+    """(要改的，改不了的)：数组已经启动的任务改不了而别的还在排队，就只改排队的（scontrol 逐个任务报错）。"""
+    if not set(changes) - WHILE_RUNNING:
+        return rows, []
+    pending = [row for row in rows if row.state == JobState.PENDING]
+    return (pending, [row for row in rows if row.state in ACTIVE_STATES]) if pending else (rows, [])
 
 
 def _check_row(row: JobRow, changes: Mapping[str, Any], identity: Identity) -> None:
@@ -116,11 +131,6 @@ def _check_row(row: JobRow, changes: Mapping[str, Any], identity: Identity) -> N
             wanted = changes["time_limit"]
             if row.time_limit is not None and (wanted is None or wanted > row.time_limit):
                 raise Forbidden("time_limit：运行中的作业，本人只能调低时限；请联系管理员", code="admin_required")
-    if row.tasks is not None and row.tasks != row.remaining:
-        raise Conflict(
-            f"数组 {row.array_job_id} 里还没有启动的任务是一个整体，不能只改其中几个；请改整个数组，或等任务启动",
-            code="array_task_not_updatable",
-        )
     if row.hold == "admin" and "hold" in changes and not identity.admin:
         raise Forbidden(f"作业 {row.label} 是管理员保留的；请联系管理员放行", code="admin_required")
 

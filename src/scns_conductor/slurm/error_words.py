@@ -13,7 +13,6 @@ BY_CODE = {
     "unauthorized": "Protocol authentication error",
     "job_not_pending": "Job is no longer pending execution",
     "job_running": "Job is no longer pending execution",
-    "array_task_not_updatable": "Requested operation not supported on this system",
     "job_pending": "Job is pending execution",
     "job_not_running": "Invalid job id specified",
     "job_not_suspended": "Job/step is not suspended",

@@ -5,6 +5,12 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from scns_conductor.core.array_spec import TaskRange
+from scns_conductor.core.models import JobSpec
+from scns_conductor.core.states import JobState
+from scns_conductor.statements.conditions import states
+
+# 任务自己的行沿用数组行的这些要求；脚本、参数与环境只存在数组行里，用到时按 array_job_id 取。
+SHARED_COLUMNS = tuple(name for name in JobSpec.model_fields if name not in {"argv", "environment", "array"})
 
 # 一行算几个作业：数组行按它还没有启动的任务数计，已经拆出来的任务各有一行。
 TASKS_OF_ROW = (
@@ -37,3 +43,24 @@ def tasks_condition(job_id: str = "job_id", tasks: str = "tasks") -> str:
         f"THEN array_remaining && {wanted} "
         f"ELSE EXISTS (SELECT FROM unnest({wanted}) AS w WHERE array_remaining && {slots}) END))"
     )
+
+
+_NAMED = ", ".join(SHARED_COLUMNS)
+_WANTED = "CAST(CAST(:tasks AS text) AS int4multirange)"
+# 还没有启动的几个任务（序号）从数组行里拆出来，各成一行，从此各管各的；数组行已经变了的一个也不拆。
+SPLIT_TASKS = sa.text(
+    f"""
+    WITH taken AS (
+      UPDATE jobs SET array_remaining = array_remaining - {_WANTED}, revision = revision + 1
+      WHERE job_id = :job_id AND state IN {states({JobState.PENDING})} AND array_remaining @> {_WANTED}
+      RETURNING job_id
+    )
+    INSERT INTO jobs ({_NAMED}, array_job_id, array_task_id, array_base, array_step, array_max_tasks, state, reason,
+      submit_time, eligible_time)
+    SELECT {", ".join(f"m.{name}" for name in SHARED_COLUMNS)}, m.array_job_id, m.array_base + m.array_step * slot,
+      m.array_base, m.array_step, m.array_max_tasks, m.state, m.reason, m.submit_time, m.eligible_time
+    FROM jobs AS m JOIN taken ON taken.job_id = m.job_id CROSS JOIN unnest({_WANTED}) AS r
+      CROSS JOIN generate_series(lower(r), upper(r) - 1) AS slot
+    RETURNING job_id, array_task_id
+    """
+)

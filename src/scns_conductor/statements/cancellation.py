@@ -2,13 +2,12 @@
 
 import sqlalchemy as sa
 
-from scns_conductor.core.models import JobSpec
 from scns_conductor.core.states import JobState
+from scns_conductor.statements.array_tasks import SHARED_COLUMNS
 from scns_conductor.statements.conditions import leaving
 
 _CANCELLABLE = leaving({JobState.PENDING}, to={JobState.CANCELLED})
-# 数组任务的行沿用数组行的要求；脚本、参数与环境只存在数组行里。
-_SHARED = ", ".join(name for name in JobSpec.model_fields if name not in {"argv", "environment", "array", "hold"})
+_SHARED = ", ".join(name for name in SHARED_COLUMNS if name != "hold")
 
 # 排队的作业当场取消，记事件。
 CANCEL_PENDING = sa.text(

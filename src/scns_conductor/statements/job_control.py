@@ -40,8 +40,8 @@ RESUME = sa.text(
     "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) "
     f"AND state IN {leaving({JobState.SUSPENDED}, to={JobState.RUNNING})}"
 )
-# 其中因抢占而挂起的（CPU 借出去了）最小的作业号；没有是 NULL。
-FIRST_LENT_JOB = sa.text(
-    "SELECT min(job_id) FROM resource_allocations "
+# 其中因抢占而挂起的（CPU 借出去了）。
+LENT_JOBS = sa.text(
+    "SELECT DISTINCT job_id FROM resource_allocations "
     "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND released_at IS NULL AND lent_cpus > 0"
 )

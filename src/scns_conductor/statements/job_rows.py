@@ -1,5 +1,7 @@
 """按作业号的写法找到要动的行。"""
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from scns_conductor.statements.array_tasks import tasks_condition
@@ -10,6 +12,13 @@ EXACT = "job_id = :job_id"
 WHOLE = "job_id = :job_id OR array_job_id = :job_id"
 # 数组里 :tasks 这些任务。
 TASKS = tasks_condition()
+# 这些作业，是数组时连同它们的全部任务。
+ANY_WHOLE = "job_id = ANY(CAST(:job_ids AS bigint[])) OR array_job_id = ANY(CAST(:job_ids AS bigint[]))"
+
+
+def any_of(arrays: Sequence[int]) -> str:
+    """ANY_WHOLE，以及 arrays 里第 k 个数组的 :tasks_k 这些任务；数组的号是 :array_k。"""
+    return " OR ".join([ANY_WHOLE, *(tasks_condition(f"array_{k}", f"tasks_{k}") for k in range(len(arrays)))])
 
 
 def rows_select(where: str, *, lock: bool) -> sa.TextClause:

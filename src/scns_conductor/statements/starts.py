@@ -10,19 +10,15 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from scns_conductor.core.models import Job, JobSpec
 from scns_conductor.core.states import JobState
+from scns_conductor.statements.array_tasks import SHARED_COLUMNS
 from scns_conductor.statements.conditions import leaving
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
 
-# 数组任务的行沿用数组行的要求；脚本、参数与环境只存在数组行里，用到时按 array_job_id 取。
-_SHARED_FIELDS = frozenset({"argv", "environment", "array"})
-_SPEC_COLUMNS = [name for name in JobSpec.model_fields if name not in _SHARED_FIELDS]
 _SPLIT_VALUES = [
     f"coalesce(p.{column}, m.{column})" if column in ("time_limit", "partition") else f"m.{column}"
-    for column in _SPEC_COLUMNS
+    for column in SHARED_COLUMNS
 ]
-assert set(_SPEC_COLUMNS) <= set(Job.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +111,7 @@ _COMMIT = HotStatement(
         ORDER BY p.k) AS q
     ),
     split AS (
-      INSERT INTO jobs (job_id, {", ".join(_SPEC_COLUMNS)}, requested_partitions, array_job_id, array_task_id,
+      INSERT INTO jobs (job_id, {", ".join(SHARED_COLUMNS)}, requested_partitions, array_job_id, array_task_id,
         array_base, array_step, array_max_tasks, state, submit_time, eligible_time, start_time, node_list, batch_host,
         allocated_nodes, allocated_cpus, allocated_memory, allocated_gres)
       SELECT p.new_id, {", ".join(_SPLIT_VALUES)},

@@ -10,9 +10,9 @@ from scns_conductor.api.answers.reports import ArraysAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import SIGNAL_PATTERN, Flag
 from scns_conductor.api.job_request import JobRequest
-from scns_conductor.services import job_control
 from scns_conductor.services.cancellation import cancel_job
 from scns_conductor.services.job_arrays import array_progress
+from scns_conductor.services.job_control import Request, control_job, signal_job
 from scns_conductor.services.job_list import MAX_LIMIT, JobFilter, Page, list_jobs
 from scns_conductor.services.job_queries import job_detail, job_events, job_script
 from scns_conductor.services.job_update import update_job
@@ -141,13 +141,13 @@ async def why(job_id: str, parts: PartsDep, identity: IdentityDep) -> WhyAnswer:
 @router.post("/{job_id}/hold", summary="保留")
 async def hold(job_id: str, parts: PartsDep, identity: IdentityDep) -> Acted:
     """排队但不启动，直到 release。"""
-    return Acted(**await job_control.hold_job(parts.engine, identity, job_id))
+    return Acted(**await control_job(parts.engine, identity, Request("hold"), job_id))
 
 
 @router.post("/{job_id}/release", summary="放行")
 async def release(job_id: str, parts: PartsDep, identity: IdentityDep) -> Acted:
     """放行被保留的作业。"""
-    return Acted(**await job_control.release_job(parts.engine, identity, job_id))
+    return Acted(**await control_job(parts.engine, identity, Request("release"), job_id))
 
 
 @router.post("/{job_id}/requeue", summary="重新排队")
@@ -158,7 +158,7 @@ async def requeue(
     hold: Annotated[bool, Query(description="重新排队后保留")] = False,
 ) -> Acted:
     """运行中的先结束；作业号不变。"""
-    return Acted(**await job_control.requeue_job(parts.engine, identity, job_id, hold=hold))
+    return Acted(**await control_job(parts.engine, identity, Request("requeue", hold=hold), job_id))
 
 
 @router.post("/{job_id}/cancel", summary="取消（同 POST /jobs/cancel/{job_id}）")
@@ -171,17 +171,17 @@ async def cancel(job_id: str, parts: PartsDep, identity: IdentityDep) -> Acted:
 @router.post("/{job_id}/suspend", summary="挂起")
 async def suspend(job_id: str, parts: PartsDep, identity: IdentityDep) -> Acted:
     """冻结全部进程；分配仍占着。"""
-    return Acted(**await job_control.suspend_job(parts.engine, identity, job_id))
+    return Acted(**await control_job(parts.engine, identity, Request("suspend"), job_id))
 
 
 @router.post("/{job_id}/resume", summary="恢复")
 async def resume(job_id: str, parts: PartsDep, identity: IdentityDep) -> Acted:
     """恢复挂起的作业。"""
-    return Acted(**await job_control.resume_job(parts.engine, identity, job_id))
+    return Acted(**await control_job(parts.engine, identity, Request("resume"), job_id))
 
 
 @router.post("/{job_id}/signal", summary="发信号")
 async def signal(job_id: str, body: SignalRequest, parts: PartsDep, identity: IdentityDep) -> Acted:
     """给运行中的作业发信号；不改变状态。"""
     target = body.target or ("batch" if body.batch_only else "all")
-    return Acted(**await job_control.signal_job(parts.engine, identity, job_id, body.signal, target))
+    return Acted(**await signal_job(parts.engine, identity, job_id, body.signal, target))

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any
 
-from scns_conductor.client import Client, ClientError, Problem
+from scns_conductor.client import Client, Problem
 from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.slurm.parse.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, say, slurm_error
@@ -17,6 +17,9 @@ OPTIONS = [
     *values("-t --state", "-u --user", "-w --nodelist", "--wckey", "-M --clusters"),
     option("--sibling", "value"),
 ]
+_PAGE = 10_000
+# 要逐个看的：问、说、只给脚本，与服务器没有的条件。
+_ONE_BY_ONE = ("interactive", "verbose", "batch", "reservation", "wckey")
 _FILTERS = ("account", "name", "partition", "qos", "user", "state", "nodelist", "reservation", "wckey", "me")
 
 
@@ -37,10 +40,52 @@ def main(words: list[str]) -> int:
     for word in words_given or parsed.arguments:
         if not _valid(word):
             raise Fatal(f"Invalid job id {word}")
+    simple = signal in (None, "KILL", "9") and not any(key in parsed for key in _ONE_BY_ONE)
     with connect() as client:
+        if filtered and simple and not any("." in word for word in words_given):
+            # 条件交给服务器：几万个也是一个请求。
+            done, errors = client.control("cancel", words_given, _conditions(client, parsed))
+            _require_user(parsed, bool(done or errors))
+            return _cancelled(done, errors, parsed)
         targets = _chosen(client, parsed, words_given) if filtered else words_given
-        codes = [_one(client, target, signal, parsed) for target in targets]
-    return max(codes, default=0)
+        return _all(client, targets, signal, parsed)
+
+
+def _number(signal: str | None) -> int:
+    import signal as signals
+
+    word = signal or "KILL"
+    return int(word) if word.isdigit() else int(getattr(signals, f"SIG{word}"))
+
+
+def _all(client: Client, targets: list[str], signal: str | None, parsed: Parsed) -> int:
+    """同一种做法的作业一起一个请求；作业步各是各的。"""
+    verbose = "verbose" in parsed and not _quiet(parsed)
+    code, together = 0, []
+    for word in targets:
+        if "interactive" in parsed and not _confirmed(client, word):
+            continue
+        if verbose:
+            what = "step" if "." in word else "job"
+            kill = signal in (None, "KILL", "9")
+            say("scancel", f"Terminating {what} {word}" if kill else f"Signal {_number(signal)} to {what} {word}")
+        if "." in word:
+            code = max(code, _step(client, word, signal, parsed))
+        else:
+            together.append(word)
+    if not together:
+        return code
+    # KILL 在 Slurm 里就是取消；-b 只给脚本。
+    if "batch" not in parsed and signal in (None, "KILL", "9"):
+        return max(code, _cancel(client, together, parsed))
+    target = "batch" if "batch" in parsed else "all" if "full" in parsed else "job"
+    _, errors = client.control("signal", together, signal=signal or "KILL", target=target)
+    waiting = [word for word, error in errors.items() if error.code == "job_not_running" and signal is None]
+    if waiting:
+        # 还没有开始的作业没有脚本可以单独结束：-b 也就是取消。
+        code = max(code, _cancel(client, waiting, parsed))
+    failed = [_told(word, error, parsed) for word, error in errors.items() if word not in waiting]
+    return max([code, *failed])
 
 
 def _split(text: str) -> list[str]:
@@ -70,18 +115,15 @@ def _signal(text: str | None) -> str | None:
     return word
 
 
-def _chosen(client: Client, parsed: Parsed, words: list[str]) -> list[str]:
-    """条件选中的作业；同时给了作业号时是两者的交。"""
-    filters: dict[str, Any] = {}
-    for key in ("account", "name", "partition", "qos", "user"):
-        if key in parsed:
-            filters[key] = parsed.last(key)
+def _conditions(client: Client, parsed: Parsed) -> dict[str, str]:
+    """服务器有的条件。"""
+    found = {key: parsed.last(key) or "" for key in ("account", "name", "partition", "qos", "user") if key in parsed}
     if "nodelist" in parsed:
         from scns_conductor.slurm.parse.hosts import named_hosts
 
-        filters["node"] = ",".join(named_hosts(parsed.last("nodelist") or ""))
+        found["node"] = ",".join(named_hosts(parsed.last("nodelist") or ""))
     if "me" in parsed:
-        filters["user"] = user_name_of(client.token)
+        found["user"] = user_name_of(client.token)
     state = (parsed.last("state") or "").upper()
     name = of.LONG_STATES.get(state, state)
     if name and name not in of.ACTIVE:
@@ -90,11 +132,17 @@ def _chosen(client: Client, parsed: Parsed, words: list[str]) -> list[str]:
             "Valid job states are PENDING, RUNNING, and SUSPENDED",
             prefix=None,
         )
+    return {**found, "state": name or ",".join(of.ACTIVE)}
+
+
+def _chosen(client: Client, parsed: Parsed, words: list[str]) -> list[str]:
+    """条件选中的作业；同时给了作业号时是两者的交。"""
+    filters: dict[str, Any] = dict(_conditions(client, parsed))
     if words:
         filters["job_id"] = ",".join(words)
-    found = list(client.jobs(state=name or list(of.ACTIVE), sort="job_id", **filters))
-    if not found and "user" in parsed and not _is_user(parsed.last("user") or ""):
-        raise Fatal(f"Invalid user name: {parsed.last('user')}")
+    fields = "array_job_id,array_task_id,array_remaining,reservation,wckey"
+    found = list(client.jobs(sort="job_id", limit=_PAGE, fields=fields, **filters))
+    _require_user(parsed, bool(found))
     wanted = {key: parsed.last(key) for key in ("reservation", "wckey") if key in parsed}
     return [
         of.display_id(job).partition("%")[0].rstrip("]") + ("]" if "[" in of.display_id(job) else "")
@@ -103,58 +151,71 @@ def _chosen(client: Client, parsed: Parsed, words: list[str]) -> list[str]:
     ]
 
 
+def _require_user(parsed: Parsed, found: bool) -> None:
+    """一个也没有，是不是用户写错了。"""
+    if not found and "user" in parsed and not _is_user(parsed.last("user") or ""):
+        raise Fatal(f"Invalid user name: {parsed.last('user')}")
+
+
 def _is_user(name: str) -> bool:
     import pwd
 
     return any(name in (each.pw_name, str(each.pw_uid)) for each in pwd.getpwall())
 
 
-def _one(client: Client, word: str, signal: str | None, parsed: Parsed) -> int:
+def _step(client: Client, word: str, signal: str | None, parsed: Parsed) -> int:
+    """12.0、12.batch。"""
     job_id, _, step = word.partition(".")
-    quiet = "quiet" in parsed or bool(os.environ.get("SCANCEL_QUIET"))
-    if "interactive" in parsed and not _confirmed(word):
-        return 0
-    if "verbose" in parsed and not quiet:
-        say("scancel", f"Signal {signal or 9} to job {word}" if signal else f"Terminating job {word}")
     try:
-        if step and step != "batch":
-            if not step.isdigit():
-                raise Problem(404, "job_not_found", word)
+        if step == "batch":
+            body = {"signal": signal or "KILL", "batch_only": True}
+            client.transport.request("POST", f"/jobs/{job_id}/signal", body=body)
+        elif step.isdigit():
             client.signal_step(job_id, int(step), signal or "KILL")
-            return 0
-        if signal is None and not step and "batch" not in parsed:
-            return _cancel(client, job_id, word, quiet)
-        target = {"batch_only": True} if "batch" in parsed or step == "batch" else {"target": "job"}
-        if "full" in parsed:
-            target = {"target": "all"}
-        # KILL 在 Slurm 里就是取消。
-        if signal in ("KILL", "9") and "batch" not in parsed and not step:
-            return _cancel(client, job_id, word, quiet)
-        client.transport.request("POST", f"/jobs/{job_id}/signal", body={"signal": signal or "KILL", **target})
-    except ClientError as error:
-        if isinstance(error, Problem) and error.code == "job_not_running" and signal is None and not step:
-            # 还没有开始的作业没有脚本可以单独结束：-b 也就是取消。
-            return _cancel(client, job_id, word, quiet)
-        missing = isinstance(error, Problem) and error.status == 404
-        if missing and "verbose" not in parsed:
-            # 没有的作业号：Slurm 不出声，退出码 0（scripts/slurm_compare.py 对比过）。
-            return 0
-        if not quiet or not isinstance(error, Problem):
-            say("scancel", f"error: Kill job error on job id {word}: {slurm_error(error)}")
-        return 0 if missing else 1
+        else:
+            raise Problem(404, "job_not_found", word)
+    except Problem as error:
+        return _told(word, error, parsed)
     return 0
 
 
-def _cancel(client: Client, job_id: str, word: str, quiet: bool) -> int:
-    answer = client.cancel(job_id)
-    ended = answer.get("state") not in ("CANCELLED", *of.ACTIVE)
-    if ended and not quiet:
-        # 已经结束的不算失败（scancel.c：SIGKILL 时忽略 ESLURM_ALREADY_DONE）。
-        say("scancel", f"error: Kill job error on job id {word}: Job/step already completing or completed")
-    return 0
+def _cancel(client: Client, words: list[str], parsed: Parsed) -> int:
+    return _cancelled(*client.control("cancel", words), parsed)
 
 
-def _confirmed(word: str) -> bool:
-    sys.stdout.write(f"Cancel job_id={word} [y/n]? ")
+def _cancelled(done: list[dict[str, Any]], errors: dict[str, Problem], parsed: Parsed) -> int:
+    for each in done:
+        if each["state"] not in ("CANCELLED", *of.ACTIVE) and not _quiet(parsed):
+            # 已经结束的不算失败（scancel.c：SIGKILL 时忽略 ESLURM_ALREADY_DONE）。
+            say(
+                "scancel",
+                f"error: Kill job error on job id {each['job_id']}: Job/step already completing or completed",
+            )
+    return max((_told(word, error, parsed) for word, error in errors.items()), default=0)
+
+
+def _told(word: str, error: Problem, parsed: Parsed) -> int:
+    """没有的作业号：Slurm 不出声，退出码 0，加 -v 才说（scripts/slurm_compare.py 对比过）；别的错误是 1。"""
+    missing = error.status == 404
+    if not _quiet(parsed) and (not missing or "verbose" in parsed):
+        say("scancel", f"error: Kill job error on job id {word}: {slurm_error(error)}")
+    return 0 if missing else 1
+
+
+def _quiet(parsed: Parsed) -> bool:
+    return "quiet" in parsed or bool(os.environ.get("SCANCEL_QUIET"))
+
+
+def _confirmed(client: Client, word: str) -> bool:
+    """-i：先问；已经结束了的不问（Slurm 只问还在的作业），话照 scancel.c 的 _confirmation。"""
+    job_id, dot, _ = word.partition(".")
+    try:
+        job = next(iter(client.jobs(job_id=job_id, state=list(of.ACTIVE), most=1)), None)
+    except Problem:
+        job = None
+    if job is None:
+        return True
+    shown = f"step_id={word}" if dot else f"job_id={word}"
+    sys.stdout.write(f"Cancel {shown} name={job['name']} partition={job['partition']} [y/n]? ")
     sys.stdout.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scns_conductor.client import TERMINAL_STATES, Client, ClientError, Problem
+from scns_conductor.client import TERMINAL_STATES, Client, ClientError, ControlAction, Problem
 from scns_conductor.slurm.control import control_reservations
 from scns_conductor.slurm.control.control_changes import Relative, job_changes, pairs, partition_changes
 from scns_conductor.slurm.control.control_show import show
+from scns_conductor.slurm.error_words import slurm_words
 from scns_conductor.slurm.parse.hosts import named_hosts, split_list
 from scns_conductor.slurm.parse.keywords import full_key
 from scns_conductor.slurm.parse.options import Parsed, flags, option, values
@@ -73,52 +74,57 @@ def _command(parsed: Parsed, words: Sequence[str]) -> int:
     return _VERBS[matches[0]](parsed, rest)
 
 
-def _each_job(
-    words: Sequence[str],
-    what: str,
-    act: Callable[[Client, str], object],
-    explain: Callable[[ClientError], str] = slurm_error,
-) -> int:
-    """逐个作业做；作业号可以用逗号相连，也可以写 jobid=。explain 把错误换成 Slurm 的话。"""
-    ids = [job for word in words for job in split_list(word.partition("=")[2] or word)]
-    if not ids:
+def _jobs(words: Sequence[str], what: str, action: ControlAction, **options: Any) -> int:
+    """一批作业一个请求；写的是作业名时，是叫这个名字的全部作业。逐个报错误，其余照做。"""
+    given = [job for word in words for job in split_list(word.partition("=")[2] or word)]
+    if not given:
         raise Fatal(f"too few arguments for keyword:{what}", prefix=None)
-    code, last = 0, ""
+    numbers = [text for text in given if text[:1].isdigit()]
+    last = ""
     with connect() as client:
-        for job_id in ids:
-            try:
-                for each in _by_name(client, job_id):
-                    act(client, each)
-            except ClientError as error:
-                last = explain(error)
-                print(f"{last} for job {job_id}", file=sys.stderr)
-                code = 1
+        errors: dict[str, ClientError] = {}
+        if numbers:
+            errors |= client.control(action, numbers, **options)[1]
+        for name in [text for text in given if text not in numbers]:
+            # 名字里可以有逗号：按整个名字找。
+            done, refused = client.control(action, conditions={"name": name}, **options)
+            errors |= refused
+            if not done and not refused:
+                errors[name] = _named_elsewhere(client, name)
+        for job_id, error in errors.items():
+            if what in ("suspend", "resume"):
+                error = _still_pending(client, job_id, error)
+            last = slurm_error(error)
+            print(f"{last} for job {job_id}", file=sys.stderr)
     if last and what in ("hold", "release"):
         print(f"slurm_suspend error: {last}", file=sys.stderr)
-    return code
+    return 1 if last else 0
+
+
+def _named_elsewhere(client: Client, name: str) -> Problem:
+    """叫这个名字的作业没有一个在该在的状态里：有没有这样的作业，话不同。"""
+    found = next(iter(client.jobs(name=name, state="PENDING,RUNNING,SUSPENDED", most=1)), None)
+    return Problem(409, "job_not_pending", name) if found else Problem(404, "job_not_found", name)
 
 
 def _by_name(client: Client, text: str) -> list[str]:
     """作业号；写的是作业名时，是叫这个名字的全部作业。"""
     if text[:1].isdigit():
         return [text]
-    found = [job["job_id"] for job in client.jobs(name=text, state="PENDING,RUNNING,SUSPENDED")]
-    if not found:
-        raise Problem(404, "job_not_found", text)
-    return found
+    return [job["job_id"] for job in client.jobs(name=text, state="PENDING,RUNNING,SUSPENDED")] or [text]
 
 
 def _hold(_parsed: Parsed, words: list[str]) -> int:
-    return _each_job(words, "hold", lambda client, job: client.hold(job))
+    return _jobs(words, "hold", "hold")
 
 
 def _release(_parsed: Parsed, words: list[str]) -> int:
-    return _each_job(words, "release", lambda client, job: client.release(job))
+    return _jobs(words, "release", "release")
 
 
 def _requeue(_parsed: Parsed, words: list[str]) -> int:
     _outlive_own_job()
-    return _each_job(words, "requeue", lambda client, job: client.requeue(job))
+    return _jobs(words, "requeue", "requeue")
 
 
 def _outlive_own_job() -> None:
@@ -130,29 +136,23 @@ def _outlive_own_job() -> None:
 def _requeue_hold(_parsed: Parsed, words: list[str]) -> int:
     _outlive_own_job()
     words = [word for word in words if not word.lower().startswith("state=")]
-    return _each_job(
-        words,
-        "requeuehold",
-        lambda client, job: client.transport.request("POST", f"/jobs/{job}/requeue", query={"hold": True}),
-    )
+    return _jobs(words, "requeuehold", "requeue", hold=True)
 
 
-def _still_pending(client: Client, job: str, act: Callable[[str], object]) -> None:
+def _still_pending(client: Client, job: str, error: ClientError) -> ClientError:
     """挂起与恢复：排队的作业 Slurm 有另一句话。"""
-    try:
-        act(job)
-    except Problem as problem:
-        if problem.code in ("job_not_running", "job_not_suspended") and client.query(job)["state"] == "PENDING":
-            raise Problem(problem.status, "job_pending", str(problem)) from problem
-        raise
+    known = isinstance(error, Problem) and error.code in ("job_not_running", "job_not_suspended")
+    if known and client.query(job)["state"] == "PENDING":
+        return Problem(409, "job_pending", str(error))
+    return error
 
 
 def _suspend(_parsed: Parsed, words: list[str]) -> int:
-    return _each_job(words, "suspend", lambda client, job: _still_pending(client, job, client.suspend))
+    return _jobs(words, "suspend", "suspend")
 
 
 def _resume(_parsed: Parsed, words: list[str]) -> int:
-    return _each_job(words, "resume", lambda client, job: _still_pending(client, job, client.resume))
+    return _jobs(words, "resume", "resume")
 
 
 def _update(_parsed: Parsed, words: list[str]) -> int:
@@ -183,12 +183,21 @@ def _update(_parsed: Parsed, words: list[str]) -> int:
 
 
 def _update_job(target: str, given: dict[str, str]) -> int:
+    """逐个作业改；作业号可以用逗号相连。数组里改不了的任务（已经启动）各报一行，其余照改。"""
     changes = job_changes(given)
-
-    def change(client: Client, job: str) -> None:
-        client.update(job, _made(client, job, changes))
-
-    return _each_job([target], "update", change, _update_refused)
+    code = 0
+    with connect() as client:
+        for job_id in [number for text in split_list(target) for number in _by_name(client, text)]:
+            try:
+                answer = client.update(job_id, _made(client, job_id, changes))
+            except ClientError as error:
+                print(f"{_update_refused(error)} for job {job_id}", file=sys.stderr)
+                code = 1
+                continue
+            for task in answer.get("skipped", ()):
+                print(f"{task}: {slurm_words('job_not_pending')}", file=sys.stderr)
+                code = 1
+    return code
 
 
 def _made(client: Client, job_id: str, changes: dict[str, Any]) -> dict[str, Any]:

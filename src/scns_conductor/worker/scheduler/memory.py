@@ -22,14 +22,14 @@ from scns_conductor.scheduling.eligibility import Ineligible, ineligible, open_p
 from scns_conductor.scheduling.job_requirements import Defaults, license_pools, shape_of
 from scns_conductor.scheduling.plan import PlannedStart
 from scns_conductor.scheduling.preemption import Rules, holds, lent_jobs, precedence
-from scns_conductor.scheduling.queue import Queue
+from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, Shape
 from scns_conductor.worker.scheduler import memory_rows as queue_rows
 from scns_conductor.worker.scheduler.alarms import Alarms
 from scns_conductor.worker.scheduler.dependents import Dependents, evaluations
 from scns_conductor.worker.scheduler.limit_pools import JobLimits
 from scns_conductor.worker.scheduler.priority_factors import JobPriority
-from scns_conductor.worker.scheduler.running_jobs import RunningTasks, running_job, started_runner
+from scns_conductor.worker.scheduler.running_jobs import ArrayRows, running_job, started_runner
 from scns_conductor.worker.scheduler.waiting_job import SharedValues, Waiting, waiting_of
 
 # 这样的作业不会再启动了：到期的结束，依赖无望的按设置取消。
@@ -67,7 +67,9 @@ class QueueMemory:
     # 自己的原因变了、还没有写回数据库的，先变的在前；不会再启动的。
     unwritten: dict[int, None] = field(default_factory=dict)
     hopeless: set[int] = field(default_factory=set)
-    _tasks: RunningTasks = field(default_factory=RunningTasks)
+    _tasks: ArrayRows = field(default_factory=ArrayRows)
+    # 有上限的数组 -> 它排队的各行。
+    _siblings: ArrayRows = field(default_factory=ArrayRows)
     _dependents: Dependents = field(default_factory=Dependents)
     _alarms: Alarms = field(init=False)
     _boundaries: list[float] = field(default_factory=list)
@@ -89,6 +91,7 @@ class QueueMemory:
         self.waiting.clear()
         self._checksum = 0
         self._tasks.clear()
+        self._siblings.clear()
         self._dependents.clear()
         self._alarms.clear()
         self.unwritten.clear()
@@ -179,8 +182,7 @@ class QueueMemory:
                 if first is not None:
                     touched.add(-first)
         for array in arrays:
-            if array in self.waiting:
-                self._update_available(self.waiting[array])
+            self._share_slots(array)
         self._reconsider_dependents(connection, touched, now)
 
     def ended(self, connection: Connection, job_ids: Collection[int], now: float) -> None:
@@ -199,8 +201,7 @@ class QueueMemory:
                 self.forget_running(job_id, arrays)
                 self._drop(job_id)
         for array in arrays:
-            if array in self.waiting:
-                self._update_available(self.waiting[array])
+            self._share_slots(array)
         self.refresh(connection, watched, now)
 
     def forget_running(self, job_id: int, arrays: set[int] | None = None) -> None:
@@ -252,9 +253,12 @@ class QueueMemory:
             return
         self._checksum -= queue_rows.checksum_of(job_id, waiting.job.revision)
         self._dependents.remove(waiting)
+        if waiting.array_limit and waiting.array_job_id is not None:
+            self._siblings.remove(job_id)
 
     def _absorb(self, connection: Connection, rows: Iterable[Mapping[str, Any]], now: float) -> None:
         depending: list[int] = []
+        arrays: set[int] = set()
         for row in rows:
             job_id = row["job_id"]
             self._drop(job_id)
@@ -268,11 +272,17 @@ class QueueMemory:
             self.unwritten[job_id] = None
             if self._dependents.add(waiting):
                 depending.append(job_id)
-            self._update_available(waiting)
             self._judge(waiting, now)
+            if waiting.array_limit and waiting.array_job_id is not None:
+                self._siblings.add(job_id, waiting.array_job_id)
+                arrays.add(waiting.array_job_id)
+            else:
+                self._update_available(waiting)
             if self.priority.enabled:
                 waiting.job.priority = self.priority.of(waiting.applicant, waiting.job, waiting.age_from, now)
             self.queue.upsert(waiting.job)
+        for array in arrays:
+            self._share_slots(array)
         self._evaluate(connection, depending, now)
 
     def _waiting(self, row: Mapping[str, Any]) -> Waiting:
@@ -310,12 +320,23 @@ class QueueMemory:
             self.queue.reorder()
 
     def _update_available(self, waiting: Waiting) -> None:
-        job = waiting.job
-        if job.tasks is None:
-            return
-        left = count_tasks(job.tasks)
-        if waiting.array_limit:
-            left = min(left, max(0, waiting.array_limit - self._tasks.count(job.job_id)))
+        if waiting.array_limit and waiting.array_job_id is not None:
+            self._share_slots(waiting.array_job_id)
+        elif waiting.job.tasks is not None:
+            self._set_available(waiting.job, count_tasks(waiting.job.tasks))
+
+    def _share_slots(self, array: int) -> None:
+        """数组同时运行的上限（%）还剩几个，分给它排队的各行：先是单独拆出来的任务，再是其余的；不能启动的不占。"""
+        taken = self._tasks.count(array)
+        rows = [self.waiting[job_id] for job_id in self._siblings.of(array) if job_id in self.waiting]
+        for waiting in sorted(rows, key=lambda each: (each.job.tasks is not None, each.job.job_id)):
+            wanted = 1 if waiting.job.tasks is None else count_tasks(waiting.job.tasks)
+            left = min(wanted, max(0, waiting.array_limit - taken))
+            if waiting.job.reason is None:
+                taken += left
+            self._set_available(waiting.job, left)
+
+    def _set_available(self, job: PendingJob, left: int) -> None:
         if left != job.available:
             self.unwritten[job.job_id] = None
         self.queue.set_available(job, left)
@@ -380,6 +401,7 @@ class QueueMemory:
                 depending.add(job_id)
             else:
                 self._judge(waiting, now)
+                self._update_available(waiting)
         self._evaluate(connection, sorted(depending), now)
 
     def next_wake(self) -> float | None:
@@ -410,8 +432,8 @@ class QueueMemory:
                 # 换一个作业对象：队列里的那个可能正被计划引用。
                 waiting.job = replace(waiting.job, tasks=list(found.ready))
                 self.queue.upsert(waiting.job)
-                self._update_available(waiting)
             self._judge(waiting, now)
+            self._update_available(waiting)
             if found.outcome is Outcome.WAITING and found.wake_at is not None:
                 # after:12+5 是到时刻才满足的。
                 self._alarms.set(found.wake_at, waiting.job.job_id)
@@ -444,7 +466,11 @@ class QueueMemory:
         )
         self._start_dependents(job.job_id, now)
         if start.task_id is None:
+            alone = self.waiting.get(job.job_id)
             self._drop(job.job_id)
+            if alone is not None and alone.array_job_id is not None:
+                self._tasks.add(job_id, alone.array_job_id)
+                self._share_slots(alone.array_job_id)
             return
         self._tasks.add(job_id, job.job_id)
         assert job.tasks is not None

@@ -142,7 +142,7 @@ class ReasonWriter:
             return
         if job.reason is not None:
             found: Told = (job.reason, job.message)
-        elif job.tasks is not None and job.available == 0:
+        elif job.available == 0:
             found = ("JobArrayTaskLimit", "数组同时运行的任务已到 % 后面写的上限")
         elif told is None:
             return

@@ -15,8 +15,8 @@ from scns_conductor.worker.scheduler.limit_pools import Pools, Runner
 
 
 @dataclass(slots=True)
-class RunningTasks:
-    """数组 -> 正在跑的任务（作业号）；空了的不留。"""
+class ArrayRows:
+    """数组 -> 它的一些行（作业号）：正在跑的任务，或有上限的数组排队的各行；空了的不留。"""
 
     _of_array: dict[int, set[int]] = field(default_factory=dict)
     _array_of: dict[int, int] = field(default_factory=dict)
@@ -46,6 +46,10 @@ class RunningTasks:
     def array_of(self, job_id: int) -> int | None:
         """它的数组。"""
         return self._array_of.get(job_id)
+
+    def of(self, array_job_id: int) -> frozenset[int]:
+        """数组的这些任务。"""
+        return frozenset(self._of_array.get(array_job_id, ()))
 
     def count(self, array_job_id: int) -> int:
         """数组有几个任务在跑。"""

@@ -38,6 +38,8 @@ class Waiting:
     # 数组还没有启动的全部任务；job.tasks 只有依赖已满足的（aftercorr 逐个任务满足）。
     remaining: list[TaskRange] | None = None
     stride: Stride = CONSECUTIVE
+    # 所属的数组；不是数组的是 None。
+    array_job_id: int | None = None
     # 到这个时刻（Unix 秒）就不再要求交换机的数目；没有要求的是 None。
     switches_until: float | None = None
 
@@ -97,6 +99,7 @@ def waiting_of(
         violation,
         tasks,
         shared.one(Stride(row["array_base"], row["array_step"])),
+        row["array_job_id"],
         _switches_until(row, max_switch_wait_s),
     )
 

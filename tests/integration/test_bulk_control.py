@@ -1,0 +1,155 @@
+"""一批作业一个请求，与数组里单独一个任务：保留、放行、修改、取消各不牵连。"""
+
+from pathlib import Path
+
+import pytest
+from slurm_links import Commands
+
+from running_system import RunningSystem, wait_until
+
+NOTHING = "#!/bin/sh\ntrue\n"
+LATER = ("-b", "now+1hour")
+
+
+@pytest.fixture
+def slurm(running_system: RunningSystem, tmp_path: Path) -> Commands:
+    return Commands.beside(running_system, tmp_path)
+
+
+def reasons(slurm: Commands, job: str) -> dict[str, str]:
+    """squeue 里各行的作业号与原因。"""
+    lines = slurm.run("squeue", "-h", "-j", job, "-o", "%i|%r").stdout.splitlines()
+    return dict(line.split("|") for line in lines)
+
+
+def test_holding_one_waiting_task_leaves_the_others_alone(slurm: Commands) -> None:
+    job = slurm.submit("-a", "0-5", *LATER, text=NOTHING)
+    done = slurm.run("scontrol", "hold", f"{job}_4")
+    assert (done.returncode, done.stderr) == (0, "")
+    wait_until(
+        lambda: reasons(slurm, job) == {f"{job}_[0-3,5]": "BeginTime", f"{job}_4": "JobHeldUser"},
+        30,
+        "只有 4 号被保留",
+    )
+    assert slurm.run("scontrol", "release", f"{job}_4").returncode == 0
+    wait_until(lambda: reasons(slurm, job).get(f"{job}_4") == "BeginTime", 30, "放行了")
+    # 整个保留、放行一个。
+    assert slurm.run("scontrol", "hold", job).returncode == 0
+    assert slurm.run("scontrol", "release", f"{job}_[1-2]").returncode == 0
+    wait_until(
+        lambda: (
+            reasons(slurm, job)
+            == {
+                f"{job}_[0,3,5]": "JobHeldUser",
+                f"{job}_4": "JobHeldUser",
+                f"{job}_1": "BeginTime",
+                f"{job}_2": "BeginTime",
+            }
+        ),
+        30,
+        "放行了 1、2 号",
+    )
+    assert slurm.run("scancel", job).returncode == 0
+    assert set(slurm.run("squeue", "-h", "-t", "all", "-j", job, "-o", "%t").stdout.split()) == {"CA"}
+
+
+def test_changing_one_waiting_task_leaves_the_others_alone(slurm: Commands) -> None:
+    job = slurm.submit("-a", "1-9:2", *LATER, text=NOTHING)
+    other = slurm.submit(*LATER, text=NOTHING)
+    changes = ("nice=7", f"dependency=afterany:{other}", "timelimit=3")
+    done = slurm.run("scontrol", "update", f"jobid={job}_5", *changes)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = slurm.run("squeue", "-h", "-j", job, "-o", "%K|%y|%l|%E").stdout.splitlines()
+    assert sorted(rows) == sorted(["1,3,7,9|0|UNLIMITED|(null)", f"5|7|3:00|afterany:{other}(unfulfilled)"])
+    pending = slurm.run("scontrol", "requeue", f"{job}_5")
+    assert (pending.returncode, pending.stderr) == (1, f"Job is pending execution for job {job}_5\n")
+    assert slurm.run("scancel", f"{job}_5", f"{job}_[7,9]", other).returncode == 0
+    assert slurm.run("squeue", "-h", "-j", job, "-o", "%K").stdout == "1,3\n"
+    slurm.run("scancel", job)
+
+
+def test_split_tasks_run_as_themselves_and_keep_to_the_throttle(slurm: Commands) -> None:
+    script = (
+        "#!/bin/bash\n#SBATCH -o /dev/null\n"
+        f'cd {slurm.work}\nmkdir one || touch "two"\necho "$1" > "task$SLURM_ARRAY_TASK_ID"\nsleep 0.2\nrmdir one\n'
+    )
+    (slurm.work / "task.sh").write_text(script)
+    done = slurm.run("sbatch", "--parsable", "-H", "-a", "0-5%1", "task.sh", "word")
+    job = done.stdout.strip()
+    assert slurm.run("scontrol", "release", f"{job}_3", f"{job}_4").returncode == 0
+    wait_until(lambda: (slurm.work / "task4").exists(), 60, "3、4 号先跑")
+    assert slurm.run("scontrol", "release", job).returncode == 0
+    tasks = [slurm.work / f"task{number}" for number in range(6)]
+    wait_until(lambda: all(task.exists() for task in tasks), 60, "全都跑过")
+    assert {task.read_text() for task in tasks} == {"word\n"}
+    assert not (slurm.work / "two").exists()
+    wait_until(
+        lambda: slurm.run("sacct", "-nXP", "-j", job, "-o", "State").stdout.split() == ["COMPLETED"] * 6, 30, "都成了"
+    )
+
+
+def test_the_throttle_of_a_started_array_can_change(slurm: Commands) -> None:
+    job = slurm.submit("-a", "0-3%1", "-o", "/dev/null", text="#!/bin/sh\nsleep 100\n")
+    state = ("squeue", "-h", "-r", "-j", job, "-o", "%t")
+    wait_until(lambda: slurm.run(*state).stdout.split().count("R") == 1, 30, "一个在跑")
+    done = slurm.run("scontrol", "update", f"jobid={job}", "arraytaskthrottle=3")
+    assert (done.returncode, done.stderr) == (0, "")
+    wait_until(lambda: slurm.run(*state).stdout.split().count("R") == 3, 30, "三个在跑")
+    # 排队的改得了，在跑的各报一行。
+    done = slurm.run("scontrol", "update", f"jobid={job}", "partition=main")
+    assert done.returncode == 1
+    assert sorted(done.stderr.splitlines()) == [
+        f"{job}_{task}: Job is no longer pending execution" for task in range(3)
+    ]
+    assert slurm.run("scancel", job).returncode == 0
+    wait_until(lambda: not slurm.run("squeue", "-h", "-j", job).stdout, 60, "都结束了")
+
+
+def test_a_thousand_jobs_are_held_released_and_cancelled_by_name(
+    slurm: Commands, running_system: RunningSystem
+) -> None:
+    job = {"name": "crowd, of jobs", "current_working_directory": str(slurm.work), "begin_time": "now+1hour"}
+    status, answer = running_system.call(
+        "POST", "/jobs/submit/batch", {"jobs": [{"job": job, "script": NOTHING}] * 1000}
+    )
+    assert status in (200, 201), answer
+
+    def states() -> set[str]:
+        found = slurm.run("squeue", "-h", "-t", "all", "-n", "crowd, of jobs", "-o", "%t %r").stdout.splitlines()
+        assert len(found) == 1000
+        return set(found)
+
+    done = slurm.run("scontrol", "hold", "crowd, of jobs")
+    # 逗号分开几个作业：名字里有逗号的要用 jobname=。
+    assert done.returncode == 1
+    _, answer = running_system.call(
+        "POST", "/jobs/control", {"action": "hold", "conditions": {"name": "crowd, of jobs"}}
+    )
+    assert (len(answer["jobs"]), answer["errors"]) == (1000, [])
+    assert states() == {"PD JobHeldUser"}
+    _, answer = running_system.call(
+        "POST", "/jobs/control", {"action": "release", "conditions": {"name": "crowd, of jobs"}}
+    )
+    wait_until(lambda: states() == {"PD BeginTime"}, 30, "都放行了")
+    done = slurm.run("scancel", "-n", "crowd, of jobs")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert states() == {"CA None"}
+
+
+def test_one_bad_job_of_many_is_its_own_error(slurm: Commands, running_system: RunningSystem) -> None:
+    one, two = (slurm.submit(*LATER, "-J", "pair", text=NOTHING) for _ in range(2))
+    done = slurm.run("scontrol", "hold", f"{one},987654321,{two}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "Invalid job id specified for job 987654321"
+    assert set(reasons(slurm, f"{one},{two}").values()) == {"JobHeldUser"}
+    assert slurm.run("scontrol", "release", "pair").returncode == 0
+    missing = slurm.run("scontrol", "hold", "nobody")
+    assert (missing.returncode, missing.stderr.splitlines()[0]) == (1, "Invalid job id specified for job nobody")
+    for body in ({"action": "hold"}, {"action": "hold", "conditions": {}}, {"action": "signal", "job_ids": [one]}):
+        status, answer = running_system.call("POST", "/jobs/control", body)
+        assert status == 422, answer
+    # 作业号与条件都写了：两者的交。
+    _, answer = running_system.call(
+        "POST", "/jobs/control", {"action": "cancel", "job_ids": [one, two, "1"], "conditions": {"name": "pair"}}
+    )
+    assert sorted(job["job_id"] for job in answer["jobs"]) == sorted([one, two])
