@@ -37,12 +37,12 @@ async def cancel_rows(connection: AsyncConnection, rows: Sequence[JobRow], actor
     """在调用者的事务里取消这些已经加锁的行。"""
     values = {"actor": actor, "message": message or f"由 {actor} 取消"}
     pending = [row for row in rows if row.state == JobState.PENDING]
-    whole = [row.job_id for row in pending if row.tasks is None or row.tasks == row.remaining]
+    whole = [row.job_id for row in pending if not row.partial]
     active = [row.job_id for row in rows if row.state in ACTIVE_STATES]
     if whole:
         await connection.execute(CANCEL_PENDING, {**values, "job_ids": whole})
     for row in pending:
-        if row.job_id not in whole and row.tasks:
+        if row.partial and row.tasks:
             first = row.tasks[0]
             single = row.stride.task_id(first.lower) if first.upper - first.lower == 1 == len(row.tasks) else None
             await connection.execute(
