@@ -149,7 +149,7 @@ def test_gpus_are_given_out_and_never_twice(system: RunningSystem) -> None:
 
 
 def test_a_small_job_backfills_but_a_long_one_does_not_delay_the_reservation(system: RunningSystem) -> None:
-    blockers = [system.submit("sleep 4", cpus_per_task=3, time_limit="1") for _ in range(3)]
+    blockers = [system.submit("sleep 4", cpus_per_task=3, time_limit="9") for _ in range(3)]
     for job_id in blockers:
         system.wait_state(job_id, "RUNNING")
     whole = system.submit("true", nodes="3", exclusive=True, time_limit="5")

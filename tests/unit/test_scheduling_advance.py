@@ -213,7 +213,7 @@ def test_why_names_the_reservation() -> None:
     queue.upsert(job)
     found = explain(Outlook(cluster, queue, job, NOW, Policy()), queue, job)
     assert (found.reason, found.reserved) == (RESERVED, [("maint", NOW + 60, NOW + 100)])
-    text = render(found, {}, NOW)
+    text = render(found, {}, {}, NOW)
     assert "maint（00:01:00 之后开始，00:01:40 之后结束）" in text
     assert "推迟" not in text
     # 比两次之间的空隙长：什么时候也不行，不说一个做不到的时刻。

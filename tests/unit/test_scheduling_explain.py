@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scns_conductor.core.models import JobSpec
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, PartitionFacts, RunningJob
+from scns_conductor.scheduling.advance import AdvanceReservation
+from scns_conductor.scheduling.cluster import NEVER_ENDS, Cluster, NodeFacts, NodeShare, PartitionFacts, RunningJob
 from scns_conductor.scheduling.explain import Explanation, explain
 from scns_conductor.scheduling.explain_text import render
 from scns_conductor.scheduling.feasibility import impossible
@@ -19,7 +20,7 @@ from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, Shape
-from scns_conductor.scheduling.suggestions import Suggestion, suggestions
+from scns_conductor.scheduling.suggestions import LEAST_SLACK_S, Situation, Suggestion, suggestions
 
 NOW = 1_000_000.0
 POLICY = Policy(Backfill.EASY, depth=100)
@@ -64,7 +65,7 @@ class Yard:
 
         found = explain(outlook, self.queue, job)
         current = math.inf if found.expected_start is None else found.expected_start
-        found.suggestions = suggestions(self.rows[job_id], build, [], NOW, current)
+        found.suggestions = suggestions(self.rows[job_id], build, [], Situation(NOW, current))
         return found
 
 
@@ -72,22 +73,116 @@ def suggested(found: Explanation, field: str) -> Suggestion:
     return next(item for item in found.suggestions if field in item.changes)
 
 
-def test_the_longest_limit_that_backfills_is_named() -> None:
+def test_the_longest_limit_that_backfills_is_named_with_time_left_to_act() -> None:
     yard = Yard()
     yard.run(1, 0, 3, 600)
     yard.wait(2, cpus_per_task=4)
     yard.wait(3, cpus_per_task=1)
     found = yard.why(3)
-    assert (found.reason, found.ahead, found.ahead_count) == ("Priority", [(2, NOW + 600)], 1)
+    assert (found.reason, found.ahead.first, found.ahead.count) == ("Resources", [(2, NOW + 600)], 1)
     assert found.expected_start == NOW + 600 + 3600
-    assert suggested(found, "time_limit").changes == {"time_limit": "00:10:00"}
-    assert suggested(found, "time_limit").start_time == NOW
+    shorter = suggested(found, "time_limit")
+    # 离队首开始还有十分钟，留两分钟给人。
+    assert (shorter.changes, shorter.start_time) == ({"time_limit": "00:08:00"}, NOW)
+    assert shorter.good_until == pytest.approx(NOW + 120, abs=1.5)
     head = yard.why(2)
     assert (head.reason, head.expected_start, head.expected_end) == ("Resources", NOW + 600, NOW + 4200)
     assert [holder.job_id for holder in head.holders] == [1]
     assert any("只剩 1 个（差 3 个）" in text for text in head.shortages)
-    text = render(head, {1: "1（alice）"}, NOW)
+    text = render(head, {1: "1（alice）"}, {}, NOW)
     assert "1（alice）（在 n0，至迟 00:10:00 之后结束）" in text
+
+
+def test_a_number_that_nobody_could_type_in_time_is_not_named() -> None:
+    """离队首开始只有九十秒：什么时限也来不及改。"""
+    yard = Yard()
+    yard.run(1, 0, 3, 90)
+    yard.wait(2, cpus_per_task=4)
+    yard.wait(3, cpus_per_task=1)
+    assert not any("time_limit" in item.changes for item in yard.why(3).suggestions)
+
+
+def test_a_suspended_job_has_no_end_and_holds_back_nobody_else() -> None:
+    yard = Yard(nodes=2)
+    shares = (NodeShare(0, 4, 0),)
+    yard.cluster.allocate(RunningJob(1, NEVER_ENDS, shares, "main", suspended=True))
+    yard.wait(2, minimum_nodes=2, maximum_nodes=2, cpus_per_task=4)
+    yard.wait(3, time_limit=7200)
+    found = yard.why(2)
+    assert found.expected_start is None
+    assert [(holder.job_id, holder.suspended) for holder in found.endless] == [(1, True)]
+    assert "1（alice）（在 n0，被 root 挂起了" in render(found, {1: "1（alice）"}, {1: "root"}, NOW)
+    assert yard.why(3).fits_now
+
+
+def test_only_those_that_want_the_same_nodes_are_ahead() -> None:
+    yard = Yard(nodes=2)
+    yard.cluster.set_partitions(
+        [PartitionFacts("main"), PartitionFacts("a", frozenset({"n0"})), PartitionFacts("b", frozenset({"n1"}))]
+    )
+    yard.run(1, 0, 4, 300)
+    yard.run(2, 1, 4, 300)
+    for number in (10, 11):
+        yard.wait(number, partition="b", cpus_per_task=4)
+    yard.wait(12, partition="a", cpus_per_task=4)
+    yard.wait(13, partition="a", constraints="f1")
+    yard.wait(20, partition="a", cpus_per_task=4)
+    found = yard.why(20)
+    assert ([job_id for job_id, _ in found.ahead.first], found.ahead.count, found.ahead.others) == ([12], 1, 3)
+    assert found.reason == "Resources"
+
+
+def test_the_resource_that_several_nodes_lack_is_named() -> None:
+    yard = Yard(nodes=3)
+    yard.run(1, 0, 0, 300, memory=3000)
+    yard.run(2, 1, 3, 300)
+    yard.wait(3, minimum_nodes=3, maximum_nodes=3, cpus_per_task=2, memory_per_node=2000)
+    [text] = yard.why(3).shortages
+    assert "要 3 个节点，此刻只有 1 个够（合用的共 3 个：CPU 够的 2 个，内存够的 2 个）" in text
+    yard.wait(4, tasks=12, minimum_nodes=1)
+    assert "此刻共放得下 9 个（CPU 只够 9 个）" in yard.why(4).shortages[0]
+
+
+def test_a_busy_named_node_is_a_shortage_not_a_delay() -> None:
+    yard = Yard(nodes=2)
+    yard.run(1, 1, 3, 300)
+    yard.wait(2, required_nodes="n1", cpus_per_task=2)
+    found = yard.why(2)
+    assert found.shortages == ["指名的 n1：要 2 个 CPU，只剩 1 个（差 1 个）"]
+    assert "推迟" not in render(found, {}, {}, NOW)
+
+
+def test_a_deadline_that_the_plan_misses_is_told_with_the_latest_start() -> None:
+    yard = Yard()
+    yard.run(1, 0, 4, 150)
+    job = yard.wait(2, time_limit=60)
+    outlook = Outlook(yard.cluster, yard.queue, job, NOW, POLICY)
+    found = explain(outlook, yard.queue, job, latest_start=NOW + 60, deadline=NOW + 120)
+    assert (found.expected_start, found.late) == (None, (NOW + 120, NOW + 60, NOW + 150))
+    assert "最晚要在 00:01:00 之后开始" in render(found, {}, {}, NOW)
+
+
+def test_a_reservation_after_a_busy_node_is_named() -> None:
+    """缺资源也有预留：说在等谁，也说是哪个预留推迟了它。"""
+    yard = Yard()
+    yard.run(1, 0, 4, 26)
+    yard.cluster.set_reservations([AdvanceReservation("maint", NOW + 60, NOW + 176)])
+    yard.wait(2, time_limit=600)
+    found = yard.why(2)
+    assert [name for name, *_ in found.reserved] == ["maint"]
+    assert found.expected_start == NOW + 176
+    assert found.shortages
+    assert [holder.job_id for holder in found.holders] == [1]
+
+
+def test_a_full_reservation_names_who_is_inside() -> None:
+    yard = Yard()
+    yard.cluster.set_reservations([AdvanceReservation("class", NOW - 10, NOW + 900, users=frozenset({"alice"}))])
+    yard.cluster.allocate(RunningJob(1, NOW + 60, (NodeShare(0, 4, 0),), "main", reservation="class"))
+    yard.wait(2, time_limit=300, reservation="class")
+    found = yard.why(2)
+    assert (found.expected_start, [holder.job_id for holder in found.holders]) == (NOW + 60, [1])
+    assert found.shortages
 
 
 def test_on_a_full_machine_the_least_change_that_starts_it_earlier_is_named() -> None:
@@ -113,6 +208,7 @@ def test_on_a_full_machine_the_least_change_that_starts_it_earlier_is_named() ->
         ({"constraints": "f1"}, "constraints", {"constraints": None}),
         ({"required_nodes": "n1"}, "required_nodes", {"required_nodes": None}),
         ({"exclusive": True}, "exclusive", {"exclusive": False}),
+        ({"minimum_nodes": 1, "tasks": 6}, "tasks", {"tasks": 1}),
     ],
 )
 def test_the_smallest_change_that_starts_it_now_is_named(
@@ -194,6 +290,9 @@ def test_what_is_said_to_start_now_does_start_now(
         yard.queue.upsert(yard.job(last, {**yard.rows[last], **columns}))
         changed = plan(yard.cluster, yard.queue, NOW, POLICY)
         if item.start_time == NOW:
+            # 过一会儿（说好的时间之内）再改也一样。
+            late = plan(yard.cluster, yard.queue, NOW + min(29.0, LEAST_SLACK_S), POLICY)
+            assert any(start.job.job_id == last for start in late.starts), item
             assert any(start.job.job_id == last for start in changed.starts), item
         else:
             assert found.expected_start is None or item.start_time < found.expected_start

@@ -16,7 +16,8 @@ LIST_MOST = 1000
 TOLD = frozenset(
     {
         "text", "message", "job_id", "state", "reason", "nodes", "jobs_ahead", "jobs_ahead_count", "waiting_for",
-        "shortages", "limits", "reservations", "suggestions", "expected_end_time",
+        "shortages", "limits", "reservations", "suggestions", "expected_end_time", "expected_kind",
+        "latest_start_time",
     }
 )  # fmt: skip
 

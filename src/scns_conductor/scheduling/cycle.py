@@ -408,12 +408,15 @@ class Cycle:
         self.unreserved.discard(attempt.group.key)
         return attempt.job is not None
 
-    def earliest(self, attempt: Attempt) -> tuple[float, tuple[NodeShare, ...]] | None:
-        """最早能连续放下组里一个作业的 (时刻, 份额)；已知的结束都等到了也放不下则为 None。"""
+    def earliest(self, attempt: Attempt, not_before: float | None = None) -> tuple[float, tuple[NodeShare, ...]] | None:
+        """最早（不早于 not_before）能连续放下组里一个作业的 (时刻, 份额)；已知的结束都等到了也放不下则为 None。"""
         shape, future = attempt.group.shape, self.future
         if attempt.kind is Kind.GENERAL:
-            return future.earliest_general(shape, attempt.usable, attempt.duration, self.policy.placement)
-        found = future.earliest(attempt.need, attempt.usable, attempt.duration, shape.pools, shape.reservation)
+            placement = self.policy.placement
+            return future.earliest_general(shape, attempt.usable, attempt.duration, placement, not_before)
+        found = future.earliest(
+            attempt.need, attempt.usable, attempt.duration, shape.pools, shape.reservation, not_before
+        )
         return None if found is None else (found[0], (self.share_at(attempt, *found),))
 
     def share_at(self, attempt: Attempt, begin: float, node: int) -> NodeShare:

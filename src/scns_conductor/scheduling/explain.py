@@ -1,42 +1,38 @@
 """解释：一个作业为什么还没有启动——缺什么、缺多少、在哪里，谁在前面，谁占着，预计何时。纯函数，都由真的计划得出。"""
 
-import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
 
-import numpy as np
-
-from scns_conductor.core.units import format_memory_mb
-from scns_conductor.scheduling.cluster import NEVER_ENDS, Cluster, NodeShare
+from scns_conductor.scheduling.cluster import NEVER_ENDS, Cluster, NodeShare, RunningJob
+from scns_conductor.scheduling.competitors import MOST_NAMED, Ahead, ahead_of
 from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.placement import unavailable_nodes
 from scns_conductor.scheduling.plan import RESERVED
 from scns_conductor.scheduling.queue import PendingJob, Queue
-from scns_conductor.scheduling.shape import CPU, LICENSE, MEMORY, BoolArray, IntArray, Shape
+from scns_conductor.scheduling.shape import LICENSE, Shape
+from scns_conductor.scheduling.shortages import shortages
 from scns_conductor.scheduling.suggestions import Suggestion
 
 # 试排的作业暂用的号：真的作业号不会这么大。
 TRIAL_JOB_ID = 2**62
-# 说出几个：前面的作业、占着的作业。
-MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """占着所缺的东西的运行中的作业；end 是预计结束（Unix 秒），不限时是 None；amount 是占着的数目（池）。"""
+    """占着所缺的东西的运行中的作业；end 是预计结束（Unix 秒），说不准是 None；amount 是占着的数目（池）。"""
 
     job_id: int
     end: float | None
     nodes: tuple[str, ...] = ()
     amount: int = 0
+    suspended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PoolShortage:
-    """一个不够的池（许可证或上限）：原因码、名字、要多少、还剩多少、总共多少。"""
+    """一个不够的池（许可证或上限）：原因码、名字、要多少、还剩多少、总共多少；free_at 是预计何时够（Unix 秒）。"""
 
     reason: str
     name: str
@@ -44,115 +40,194 @@ class PoolShortage:
     left: int
     total: int
     holders: tuple[Holder, ...] = ()
+    free_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolDate:
+    """一个池预计何时够；moment 为 None 是说不准，firm 表示最晚就是它。"""
+
+    moment: float | None
+    firm: bool = True
+
+
+# (池的名字, 要多少, 前面在等它的 (要多少, 时限)) -> 何时够。
+PoolDates = Callable[[str, int, list[tuple[int, float]]], PoolDate]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """还不能排的（保留、依赖、未到时间……）：为什么，以及最早何时能排；opens_at 为 None 是说不准。"""
+
+    reason: str
+    lines: tuple[str, ...]
+    opens_at: float | None = None
+    firm: bool = True
+    # 说到的作业（所依赖的）：号 -> 预计结束。
+    waiting_for: tuple[Holder, ...] = ()
 
 
 @dataclass(slots=True)
 class Explanation:
-    """为什么。message 是资格的原因（保留、依赖……），有它就没有后面的。"""
+    """为什么。lines 是还不能排的原因，有它而说不准何时能排的，就没有后面的。"""
 
     reason: str
-    message: str | None = None
+    lines: list[str] = field(default_factory=list)
+    final: bool = False
     fits_now: bool = False
     shortages: list[str] = field(default_factory=list)
     pools: list[PoolShortage] = field(default_factory=list)
-    # 作业的时限之内碰到的预留：(名字, 开始, 结束)，Unix 秒。
+    # 挡着它的预留：(名字, 开始, 结束)，Unix 秒。
     reserved: list[tuple[str, float, float]] = field(default_factory=list)
-    ahead: list[tuple[int, float | None]] = field(default_factory=list)
-    ahead_count: int = 0
+    ahead: Ahead = field(default_factory=Ahead)
     holders: list[Holder] = field(default_factory=list)
+    # 没有尽头的：不限时的、挂起的；因为它们才说不准。
+    endless: list[Holder] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
     expected_start: float | None = None
     expected_end: float | None = None
-    incomplete: bool = False
+    # 预计的是最晚的时刻（否则只是大约）。
+    firm: bool = True
+    # 赶不上期限的：(期限, 最晚开始, 照计划何时开始)。
+    late: tuple[float, float, float] | None = None
+    waiting_for: list[Holder] = field(default_factory=list)
     suggestions: list[Suggestion] = field(default_factory=list)
 
     @property
     def job_ids(self) -> set[int]:
         """提到的作业。"""
-        found = {holder.job_id for holder in self.holders} | {job_id for job_id, _ in self.ahead}
-        return found | {holder.job_id for pool in self.pools for holder in pool.holders}
+        holders = [*self.holders, *self.endless, *self.waiting_for, *(h for pool in self.pools for h in pool.holders)]
+        return {holder.job_id for holder in holders} | {job_id for job_id, _ in self.ahead.first}
 
 
-def explain(outlook: Outlook, queue: Queue, job: PendingJob) -> Explanation:
-    """为什么还在等；outlook 是排在它前面的都计划好之后的前景。建议另外由 suggestions 给出。"""
-    cluster = outlook.cluster
-    if job.reason is not None:
-        return Explanation(job.reason, job.message or f"原因是 {job.reason}")
-    verdict = impossible(cluster, job.shape)
-    if verdict is not None:
-        return Explanation("Resources", f"无论等多久都不能启动：{verdict}。请改小要求，或请管理员增加节点")
-    if job.available == 0:
-        return Explanation("JobArrayTaskLimit", "数组同时运行的任务已到 % 后面写的上限，等有任务结束")
+def explain(
+    outlook: Outlook,
+    queue: Queue,
+    job: PendingJob,
+    *,
+    gate: Gate | None = None,
+    pool_dates: PoolDates | None = None,
+    latest_start: float | None = None,
+    deadline: float | None = None,
+) -> Explanation:
+    """为什么还在等；outlook 是排在它前面的都计划好之后的前景。建议另外由 suggestions 给出。
+
+    gate 是还不能排的原因；latest_start 是为了期限最晚要在何时开始（Unix 秒）。
+    """
+    cluster, shape, limit = outlook.cluster, job.shape, job.time_limit_s
     result = Explanation("Resources")
-    result.ahead_count, result.ahead = _ahead(outlook, queue, job)
-    result.pools = [_pool(outlook, job, name) for name in outlook.lacking(job.shape, job.time_limit_s)]
-    result.shortages = shortages(cluster, job.shape)
-    result.fits_now = outlook.fits_now(job.shape, job.time_limit_s)
-    result.incomplete = outlook.incomplete
-    if not result.fits_now and not result.shortages:
-        result.reserved = _reserved(cluster, job, outlook.now)
-    absent = unavailable_nodes(cluster, job.shape)
+    if gate is not None:
+        result.reason, result.lines = gate.reason, list(gate.lines)
+        result.waiting_for, result.firm = list(gate.waiting_for), gate.firm
+        if gate.opens_at is None:
+            result.final = True
+            return result
+    verdict = impossible(cluster, shape)
+    if verdict is not None:
+        result.lines.append(f"无论等多久都不能启动：{verdict}。请改小要求，或请管理员增加节点")
+        result.final = True
+        return result
+    result.ahead = ahead_of(outlook, queue, job)
+    result.shortages = shortages(cluster, shape)
+    result.fits_now = gate is None and outlook.fits_now(shape, limit)
+    result.firm = result.firm and not outlook.incomplete
+    not_before = _pools(outlook, queue, job, pool_dates, result)
+    absent = unavailable_nodes(cluster, shape)
     if absent is not None:
-        result.shortages.insert(0, f"合用的节点里 {len(absent)} 个下线或排空：{'、'.join(absent[:10])}")
-    if result.pools:
-        result.reason = result.pools[0].reason
-    elif absent is not None:
-        result.reason = "ReqNodeNotAvail"
-    elif result.reserved and outlook.only_reserved(job.shape, job.time_limit_s):
-        result.reason = RESERVED
-    elif result.ahead_count and not result.fits_now:
-        result.reason = "Priority"
-    found = None if result.pools and not _licenses_only(result.pools) else outlook.earliest(job.shape, job.time_limit_s)
-    if found is not None:
-        start, shares = found
-        result.expected_start, result.nodes = start, cluster.node_names(shares)
-        result.expected_end = None if math.isinf(job.time_limit_s) else start + job.time_limit_s
-        result.holders = _holders(cluster, shares, start)
+        result.shortages = [f"合用的节点里 {len(absent)} 个下线或排空：{'、'.join(absent[:10])}；等它们恢复"]
+    found = None
+    if not math.isinf(not_before) and absent is None:
+        opens = max(not_before, 0.0 if gate is None or gate.opens_at is None else gate.opens_at)
+        found = outlook.earliest(shape, limit, opens if opens > outlook.now else None)
+    if found is not None and not _inside_ends(cluster, shape, found[0] + limit):
+        found = None
+    if found is None:
+        result.endless = _endless(cluster, shape) if absent is None and not result.pools else []
+    else:
+        _date(outlook, job, found, result, latest_start, deadline)
+    if not result.fits_now:
+        result.reserved = _reserved(outlook, job, found)
+    if gate is None:
+        result.reason = _reason(outlook, job, result, absent is not None, found is not None)
     return result
 
 
-def _ahead(outlook: Outlook, queue: Queue, job: PendingJob) -> tuple[int, list[tuple[int, float | None]]]:
-    """排在前面的有几个，头几个是谁、预计何时开始；无论等多久都不能启动的不挡路，不算。"""
-    expected: dict[int, float] = {item.job.job_id: item.start_time for item in outlook.plan.reservations}
-    count = 0
-    heads: list[Iterator[PendingJob]] = []
-    for key, group in queue.groups.items():
-        if key in outlook.plan.impossible:
-            continue
-        before = list(_before(group.live(), job))
-        count += len(before)
-        heads.append(iter(before[:MOST_NAMED]))
-    first = heapq.merge(*heads, key=lambda other: other.key)
-    return count, [(other.job_id, expected.get(other.job_id)) for other in islice(first, MOST_NAMED)]
+def _reason(outlook: Outlook, job: PendingJob, found: Explanation, absent: bool, dated: bool) -> str:
+    """与写进数据库的（reasons.py）同一条规则：有保留的、或所在的分区里排在最前的是 Resources，其余是 Priority。"""
+    if found.pools:
+        return found.pools[0].reason
+    if absent:
+        return RESERVED
+    if found.reserved and outlook.only_reserved(job.shape, job.time_limit_s):
+        return RESERVED
+    promised = dated and not outlook.cluster.confined(job.shape) and len(outlook.plan.reservations) < outlook.depth
+    return "Resources" if promised or not outlook.blocked_in(job.shape.partition) else "Priority"
 
 
-def _before(jobs: Iterator[PendingJob], job: PendingJob) -> Iterator[PendingJob]:
-    key = job.key
-    for other in jobs:
-        if other.key >= key:
-            return
-        yield other
+def _date(
+    outlook: Outlook,
+    job: PendingJob,
+    found: tuple[float, tuple[NodeShare, ...]],
+    result: Explanation,
+    latest_start: float | None,
+    deadline: float | None,
+) -> None:
+    """何时、在哪里、等谁；来不及在期限之前做完的不说何时。"""
+    start, shares = found
+    result.nodes = outlook.cluster.node_names(shares)
+    if result.shortages or result.ahead.count:
+        result.holders = _holders(outlook.cluster, shares, start)
+    if latest_start is not None and deadline is not None and start > latest_start:
+        result.late = (deadline, latest_start, start)
+        result.nodes = []
+        return
+    result.expected_start = start
+    result.expected_end = None if math.isinf(job.time_limit_s) else start + job.time_limit_s
 
 
-def _reserved(cluster: Cluster, job: PendingJob, now: float) -> list[tuple[str, float, float]]:
-    """作业的时限之内，占着它能用的节点或许可证的预留：(名字, 开始, 结束)。"""
-    eligible, pools = cluster.eligible(job.shape), {name for name, _ in job.shape.pools}
+def _inside_ends(cluster: Cluster, shape: Shape, end: float) -> bool:
+    """在预留里的，要在预留结束之前做完。"""
+    if not cluster.confined(shape):
+        return True
+    own = cluster.reservations.get(shape.reservation or "")
+    return own is None or end <= own.end
+
+
+def _pools(outlook: Outlook, queue: Queue, job: PendingJob, dates: PoolDates | None, result: Explanation) -> float:
+    """不够的池；返回上限（不是许可证）都够的时刻，说不准是 inf。"""
+    moment = 0.0
+    for name in outlook.lacking(job.shape, job.time_limit_s):
+        pool = _pool(outlook, job, name)
+        if not name.startswith(LICENSE):
+            before = _pool_queue(queue, job, name)
+            date = PoolDate(None) if dates is None else dates(name, pool.need, before)
+            pool = PoolShortage(pool.reason, name, pool.need, pool.left, pool.total, pool.holders, date.moment)
+            moment = math.inf if date.moment is None else max(moment, date.moment)
+            result.firm = result.firm and date.firm
+        result.pools.append(pool)
+    return moment
+
+
+def _pool_queue(queue: Queue, job: PendingJob, name: str) -> list[tuple[int, float]]:
+    """排在前面、也在等这个池的：(要多少, 时限)，按次序。"""
     found = []
-    for each in cluster.reservations.values():
-        if each.name == job.shape.reservation or not each.overlaps(now, now + job.time_limit_s):
+    for group in queue.groups.values():
+        need = dict(group.shape.pools).get(name)
+        if need is None:
             continue
-        in_use = (cluster.reserved_nodes(each) & eligible).any()
-        if in_use or any(name in pools for name, _ in each.licenses):
-            found.append((each.name, each.start, each.end))
-    return sorted(found, key=lambda item: item[1])
+        for other in group.live():
+            if other.key >= job.key:
+                break
+            found.append((other.key, need, group.time_limit_s))
+    return [(need, limit) for _, need, limit in sorted(found)]
 
 
 def _pool(outlook: Outlook, waiting: PendingJob, name: str) -> PoolShortage:
     cluster, shape = outlook.cluster, waiting.shape
     holders = [
-        Holder(job.job_id, _end(job.expected_end), (), dict(job.pools)[name])
+        Holder(job.job_id, _end(job), (), dict(job.pools)[name], job.suspended)
         for job in cluster.running.values()
-        if any(pool == name for pool, _ in job.pools)
+        if job.job_id > 0 and any(pool == name for pool, _ in job.pools)
     ]
     holders.sort(key=lambda holder: (holder.end is None, holder.end or 0, holder.job_id))
     held = sum(holder.amount for holder in holders)
@@ -166,8 +241,33 @@ def _pool(outlook: Outlook, waiting: PendingJob, name: str) -> PoolShortage:
     )
 
 
-def _licenses_only(pools: list[PoolShortage]) -> bool:
-    return all(pool.name.startswith(LICENSE) for pool in pools)
+def _reserved(
+    outlook: Outlook, job: PendingJob, found: tuple[float, tuple[NodeShare, ...]] | None
+) -> list[tuple[str, float, float]]:
+    """挡着它的预留：没有它们的话，那一段时间里就能启动；或占着它要的许可证。"""
+    cluster, shape, limit = outlook.cluster, job.shape, job.time_limit_s
+    if not cluster.reservations or cluster.confined(shape):
+        return []
+    begin = outlook.unreserved(shape, limit)
+    if found is None:
+        begin = outlook.now if begin is None else begin
+    elif begin is not None and found[0] <= begin + 1:
+        begin = None
+    eligible, lacking = cluster.eligible(shape), set(outlook.lacking(shape, limit))
+    blocking = []
+    for each in cluster.reservations.values():
+        if each.name == shape.reservation:
+            continue
+        if begin is not None and (cluster.reserved_nodes(each) & eligible).any():
+            from_s = begin
+        elif any(name in lacking for name, _ in each.licenses):
+            from_s = outlook.now
+        else:
+            continue
+        span = next((span for span in each.spans if span[0] < from_s + limit and from_s < span[1]), None)
+        if span is not None:
+            blocking.append((each.name, *span))
+    return sorted(blocking, key=lambda item: item[1])
 
 
 def _holders(cluster: Cluster, shares: tuple[NodeShare, ...], start: float) -> list[Holder]:
@@ -176,65 +276,25 @@ def _holders(cluster: Cluster, shares: tuple[NodeShare, ...], start: float) -> l
     found = []
     for job in cluster.running.values():
         nodes = [share.node for share in job.shares if share.node in wanted]
-        if nodes and job.expected_end <= start + 1:
+        if nodes and job.job_id > 0 and job.expected_end <= start + 1:
             names = tuple(cluster.names[node] for node in nodes)
-            found.append(Holder(job.job_id, _end(job.expected_end), names))
+            found.append(Holder(job.job_id, _end(job), names, 0, job.suspended))
     found.sort(key=lambda holder: (holder.end or math.inf, holder.job_id))
     return found[:MOST_NAMED]
 
 
-def _end(moment: float) -> float | None:
-    return None if moment >= NEVER_ENDS else moment
-
-
-def shortages(cluster: Cluster, shape: Shape) -> list[str]:
-    """此刻哪样不够、差多少、在哪里；放得下则为空。"""
+def _endless(cluster: Cluster, shape: Shape) -> list[Holder]:
+    """合用的节点上没有尽头的作业：不限时的、挂起的。"""
     eligible = cluster.eligible(shape)
-    free = cluster.free[: cluster.count]
-    room = np.where(eligible, cluster.capacity(shape, free), 0)
-    usable = int(eligible.sum())
-    if usable == 0:
-        return ["合用的节点现在都下线或排空了"]
-    if (shape.single_node and shape.maximum_nodes == 1) or shape.tasks == 1:
-        if (room >= shape.tasks).any():
-            return []
-        return _single(cluster, shape, eligible, free, usable)
-    with_room = int((room > 0).sum())
-    if int(room.sum()) >= shape.tasks and with_room >= shape.minimum_nodes:
-        return []
-    lacking = []
-    if with_room < shape.minimum_nodes:
-        lacking.append(f"要 {shape.minimum_nodes} 个节点，此刻只有 {with_room} 个有空（合用的共 {usable} 个）")
-    if int(room.sum()) < shape.tasks:
-        lacking.append(f"要放 {shape.tasks} 个任务，此刻共放得下 {int(room.sum())} 个")
-    return lacking
-
-
-def _single(cluster: Cluster, shape: Shape, eligible: BoolArray, free: IntArray, usable: int) -> list[str]:
-    need = shape.per_node(cluster.kinds, cluster.width) + shape.tasks * shape.per_task(cluster.kinds, cluster.width)
-    if cluster.exclusive(shape):
-        return [f"要独占一个节点，{usable} 个合用的节点都有作业在运行"]
-    names = {CPU: "CPU ", MEMORY: "内存", **{column: f"{name} " for name, column in cluster.kinds.items()}}
     found = []
-    for column in range(cluster.width):
-        enough = int((free[eligible, column] >= need[column]).sum())
-        if need[column] and enough < usable:
-            found.append(f"{names[column]}够的 {enough} 个")
-    together = "，没有一个同时够" if len(found) > 1 else ""
-    counts = f"{usable} 个合用的节点里，" + "、".join(found) + together if found else ""
-    # 差得最少的那个节点说明问题。
-    lack = np.maximum(need - free, 0).astype(np.float64) / np.maximum(need, 1)
-    lack[~eligible] = np.inf
-    nearest = int(np.argmin(lack.sum(axis=1)))
-    parts = []
-    for column in range(cluster.width):
-        wanted, left = int(need[column]), max(0, int(free[nearest, column]))
-        if wanted > left:
-            parts.append(
-                f"要 {format_memory_mb(wanted)} 内存，只剩 {format_memory_mb(left)}"
-                f"（差 {format_memory_mb(wanted - left)}）"
-                if column == MEMORY
-                else f"要 {wanted} 个 {names[column].strip()}，只剩 {left} 个（差 {wanted - left} 个）"
-            )
-    closest = f"最接近的是 {cluster.names[nearest]}：{'，'.join(parts)}" if parts else ""
-    return [text for text in (counts, closest) if text] or ["没有一个节点同时够"]
+    for job in cluster.running.values():
+        if job.expected_end < NEVER_ENDS or job.job_id < 0:
+            continue
+        nodes = tuple(cluster.names[share.node] for share in job.shares if eligible[share.node])
+        if nodes:
+            found.append(Holder(job.job_id, None, nodes, 0, job.suspended))
+    return sorted(found, key=lambda holder: (not holder.suspended, holder.job_id))[:MOST_NAMED]
+
+
+def _end(job: RunningJob) -> float | None:
+    return None if job.expected_end >= NEVER_ENDS else job.expected_end

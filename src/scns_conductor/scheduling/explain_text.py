@@ -1,4 +1,4 @@
-"""把解释写成给人看的中文；users 是作业号 -> 怎样称呼，如 8_1（alice）。"""
+"""把解释写成给人看的中文；users 是作业号 -> 怎样称呼，如 8_1（alice）；suspenders 是作业号 -> 谁挂起的。"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,73 +12,106 @@ from scns_conductor.scheduling.shape import LICENSE
 _SHOWN = 5
 
 
-def render(found: Explanation, users: Mapping[int, str], now: float) -> str:
-    """几句话，一句一行。"""
-    if found.message is not None:
-        return found.message
-    lines = [_pool_line(pool, users, now) for pool in found.pools]
+def render(found: Explanation, users: Mapping[int, str], suspenders: Mapping[int, str], now: float) -> str:
+    """几句话，一句一行；建议不在其中。"""
+    lines = list(found.lines)
+    if not found.final:
+        lines += _body(found, _Names(users, suspenders, now))
+    return "。\n".join(lines)
+
+
+class _Names:
+    """怎样称呼作业与时刻。"""
+
+    def __init__(self, users: Mapping[int, str], suspenders: Mapping[int, str], now: float) -> None:
+        self._users, self._suspenders, self.now = users, suspenders, now
+
+    def job(self, job_id: int) -> str:
+        return self._users.get(job_id, str(job_id))
+
+    def when(self, moment: float) -> str:
+        return f"{format_duration(max(0.0, math.ceil(moment - self.now)))} 之后"
+
+    def holders(self, holders: Sequence[Holder], pool: str | None = None) -> str:
+        shown = []
+        for holder in holders[:_SHOWN]:
+            where = f"在 {_listed(holder.nodes)}，" if holder.nodes else ""
+            amount = f"占 {pool_amount(pool, holder.amount)}，" if holder.amount and pool else ""
+            shown.append(f"{self.job(holder.job_id)}（{where}{amount}{self._end(holder)}）")
+        return "、".join(shown) + ("……" if len(holders) > _SHOWN else "")
+
+    def _end(self, holder: Holder) -> str:
+        if holder.suspended:
+            who = self._suspenders.get(holder.job_id)
+            return f"被{f' {who} ' if who else ''}挂起了，何时恢复不知道"
+        return "没有时限" if holder.end is None else f"至迟 {self.when(holder.end)}结束"
+
+
+def _body(found: Explanation, names: _Names) -> list[str]:
+    lines = [_pool_line(pool, names) for pool in found.pools]
+    if found.reason == "JobArrayTaskLimit" and found.waiting_for:
+        lines.append("正在运行的：" + names.holders(found.waiting_for))
     if found.shortages:
         lines.append("此刻缺资源：" + "；".join(found.shortages))
     elif found.fits_now:
         lines.append("此刻资源够，下一个周期就会启动")
-    elif found.reason != RESERVED and not found.pools:
+    elif found.reason != RESERVED and not found.pools and not found.lines and found.ahead.count:
         lines.append("此刻的空闲放得下，但会推迟排在前面的作业的保留")
     if found.reserved:
-        shown = "、".join(_reserved(each, now) for each in found.reserved[:_SHOWN])
+        shown = "、".join(_reserved(each, names) for each in found.reserved[:_SHOWN])
         lines.append(f"作业的时限之内有预留：{shown}；在它之前跑得完才能先启动")
-    if found.ahead_count:
+    ahead = found.ahead
+    if ahead.count:
         shown = "、".join(
-            _named(job_id, users) + ("" if start is None else f"（预计 {_when(start, now)}开始）")
-            for job_id, start in found.ahead[:_SHOWN]
+            names.job(job_id) + ("" if start is None else f"（预计 {names.when(start)}开始）")
+            for job_id, start in ahead.first[:_SHOWN]
         )
-        more = "……" if found.ahead_count > _SHOWN else ""
-        lines.append(f"前面还有 {found.ahead_count} 个作业：{shown}{more}")
+        more = "……" if ahead.count > _SHOWN else ""
+        others = f"；另有 {ahead.others} 个排在前面而不相争" if ahead.others else ""
+        lines.append(f"前面有 {ahead.count} 个作业与它争（它排第 {ahead.count + 1}）：{shown}{more}{others}")
     if found.holders:
-        lines.append("在等这些作业结束：" + _holders(found.holders, users, now))
+        lines.append("在等这些作业结束：" + names.holders(found.holders))
+    lines.append(_dated(found, names))
+    return [line for line in lines if line]
+
+
+def _dated(found: Explanation, names: _Names) -> str:
+    """何时；说不准的说为什么。"""
+    if found.late is not None:
+        deadline, latest, start = found.late
+        return (
+            f"赶不上期限：照现在的计划要 {names.when(start)}才能开始，而期限在 {names.when(deadline)}，"
+            f"最晚要在 {names.when(latest)}开始；到时会以 DEADLINE 结束。请改短时限或推迟期限"
+        )
     if found.expected_start is None:
-        if not (found.pools and all(not pool.name.startswith(LICENSE) for pool in found.pools)):
-            lines.append("占着资源的作业没有时限（或前面的太多），说不准何时开始")
-    elif found.expected_start > now:
-        end = "" if found.expected_end is None else f"，至迟 {_when(found.expected_end, now)}结束"
-        early = "（前面受阻的太多，只算了一部分，可能更晚）" if found.incomplete else ""
-        lines.append(f"预计 {_when(found.expected_start, now)}在 {_listed(found.nodes)} 开始{end}{early}")
-    lines += [f"要更早开始：{item.text}" for item in found.suggestions]
-    if not found.suggestions and not found.fits_now:
-        lines.append("没有试出能明显更早开始的改法")
-    return "。\n".join(lines)
+        if found.endless:
+            return "说不准何时开始，占着节点的没有尽头：" + names.holders(found.endless)
+        if any(not pool.name.startswith(LICENSE) and pool.free_at is None for pool in found.pools):
+            return "说不准何时开始：上限何时腾得出来不知道"
+        return "说不准何时开始"
+    if found.expected_start <= names.now:
+        return ""
+    end = "" if found.expected_end is None else f"，至迟 {names.when(found.expected_end)}结束"
+    how = "至迟" if found.firm else "大约"
+    text = f"预计{how} {names.when(found.expected_start)}在 {_listed(found.nodes)} 开始{end}"
+    return text if found.firm else f"{text}（只是估计，可能更晚）"
 
 
-def _reserved(reservation: tuple[str, float, float], now: float) -> str:
+def _reserved(reservation: tuple[str, float, float], names: _Names) -> str:
     name, start, end = reservation
-    begun = "已开始" if start <= now else f"{_when(start, now)}开始"
-    return f"{name}（{begun}" + (f"，{_when(end, now)}结束）" if math.isfinite(end) else "）")
+    begun = "已开始" if start <= names.now else f"{names.when(start)}开始"
+    return f"{name}（{begun}" + (f"，{names.when(end)}结束）" if math.isfinite(end) else "）")
 
 
-def _pool_line(pool: PoolShortage, users: Mapping[int, str], now: float) -> str:
+def _pool_line(pool: PoolShortage, names: _Names) -> str:
     need, total, left = (pool_amount(pool.name, count) for count in (pool.need, pool.total, max(0, pool.left)))
     text = f"{pool_title(pool.name)} 不够：要 {need}，总共 {total}，还剩 {left}"
     if not pool.name.startswith(LICENSE):
         text += f"（{pool.reason}）"
-    return text + (f"；占着的：{_holders(pool.holders, users, now)}" if pool.holders else "")
-
-
-def _holders(holders: Sequence[Holder], users: Mapping[int, str], now: float) -> str:
-    shown = []
-    for holder in holders[:_SHOWN]:
-        where = f"在 {_listed(holder.nodes)}，" if holder.nodes else ""
-        amount = f"占 {holder.amount}，" if holder.amount else ""
-        end = "没有时限" if holder.end is None else f"至迟 {_when(holder.end, now)}结束"
-        shown.append(f"{_named(holder.job_id, users)}（{where}{amount}{end}）")
-    return "、".join(shown) + ("……" if len(holders) > _SHOWN else "")
-
-
-def _named(job_id: int, users: Mapping[int, str]) -> str:
-    return users.get(job_id, str(job_id))
+        if pool.free_at is not None:
+            text += f"，{names.when(pool.free_at)}够"
+    return text + (f"；占着的：{names.holders(pool.holders, pool.name)}" if pool.holders else "")
 
 
 def _listed(names: Sequence[str]) -> str:
     return "、".join(names[:_SHOWN]) + (f" 等 {len(names)} 个节点" if len(names) > _SHOWN else "")
-
-
-def _when(moment: float, now: float) -> str:
-    return f"{format_duration(max(0.0, moment - now))} 之后"

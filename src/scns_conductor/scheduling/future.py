@@ -6,7 +6,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -31,7 +31,9 @@ class Future:
         free: IntArray,
         started: Sequence[tuple[int, float, IntArray]] = (),
         releases: Releases | None = None,
+        ignored: Collection[str] = (),
     ) -> None:
+        """ignored 是不算占着节点的预留：所在的那个，或假如没有的。"""
         self._cluster = cluster
         self.now = now
         self._free = free
@@ -57,7 +59,7 @@ class Future:
         self._windows = [
             (cluster.reserved_nodes(reservation), *span)
             for reservation in cluster.reservations.values()
-            if reservation.nodes is None or reservation.nodes
+            if reservation.name not in ignored and (reservation.nodes is None or reservation.nodes)
             for span in reservation.spans
         ]
         self._windows.sort(key=lambda item: item[1])
@@ -217,13 +219,14 @@ class Future:
         duration_s: float,
         pools: Sequence[tuple[str, int]] = (),
         own: str | None = None,
+        not_before: float | None = None,
     ) -> tuple[float, int] | None:
         """allowed 的节点里最早（同样早的取次序最前的）能连续 duration_s 秒放下 need 的 (时刻, 节点)。
 
-        own 是所用的（只有许可证的）预留。
+        own 是所用的（只有许可证的）预留；not_before 是不早于它（Unix 秒），缺省是现在。
         """
         self._open_deferred()
-        least = self.now
+        least = self.now if not_before is None else max(self.now, not_before)
         while True:
             found = self._earliest_node(need, allowed, duration_s, least)
             if found is None:
@@ -334,11 +337,14 @@ class Future:
         allowed: BoolArray,
         duration_s: float,
         placement: Placement,
+        not_before: float | None = None,
     ) -> tuple[float, tuple[NodeShare, ...]] | None:
         """多节点、独占一类的：没有保留时放得下与否是单调的，先二分出下界，再从那里一个时刻一个时刻地试。"""
         self._open_deferred()
         cluster = self._cluster
         moments = self._moments()
+        if not_before is not None and not_before > self.now:
+            moments = np.concatenate([[not_before], moments[moments > not_before]])
         low, high = 0, len(moments)
         while low < high:
             middle = (low + high) // 2

@@ -1,19 +1,23 @@
 """前景：排在一个作业前面的都计划好之后，还剩什么。解释与试排用它一问一答，不改任何东西，也不重新计划。"""
 
+import math
 from bisect import bisect_left
 from dataclasses import replace
 
 from scns_conductor.scheduling.attempt import Attempt
 from scns_conductor.scheduling.cluster import Cluster, NodeShare
 from scns_conductor.scheduling.cycle import Cycle
+from scns_conductor.scheduling.future import Future
 from scns_conductor.scheduling.placement import place
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import Group, PendingJob, Queue
-from scns_conductor.scheduling.shape import BoolArray, Shape
+from scns_conductor.scheduling.shape import LICENSE, BoolArray, Shape
 
 # 前面受阻的至少给这么多个做保留，才说得准预计的时刻。
 LEAST_DEPTH = 100
 _EVERYTHING = 2**31
+# 能一直用下去的时长就说到这么久（秒）。
+LONGEST_S = 7 * 86400.0
 
 
 class Outlook:
@@ -22,6 +26,7 @@ class Outlook:
     def __init__(self, cluster: Cluster, queue: Queue, job: PendingJob, now: float, policy: Policy) -> None:
         self.cluster = cluster
         self.now = now
+        self.depth = policy.depth
         self._policy = replace(policy, depth=max(policy.depth, LEAST_DEPTH), most_starts=_EVERYTHING)
         self._cycle = Cycle(cluster, now, self._policy)
         ahead = [found for group in queue.groups.values() if (found := _before(group, job)) is not None]
@@ -34,15 +39,40 @@ class Outlook:
         """不够的池（上限与许可证）；别人的预留在 limit_s 秒之内占着的不能用。"""
         return [name for name, count in shape.pools if self.left(name, shape.reservation, limit_s) < count]
 
+    def lacking_licenses_only(self, shape: Shape, limit_s: float) -> bool:
+        """不够的都是许可证：它们也会为它留着。"""
+        return all(name.startswith(LICENSE) for name in self.lacking(shape, limit_s))
+
     def left(self, pool: str, own: str | None, limit_s: float) -> int:
         """一个池还剩多少给用预留 own 的作业用 limit_s 秒，可为负。"""
         return self._cycle.pools.get(pool, 0) - self.cluster.reserved_pool(pool, own, self.now, self.now + limit_s)
+
+    def scarce(self, pool: str) -> bool:
+        """前面的作业里有在等这个池的。"""
+        return any(
+            reason == self.cluster.pool_reasons.get(pool) and any(name == pool for name, _ in key[0].pools)
+            for key, reason in self.plan.blocked.items()
+        )
+
+    def blocked_in(self, partition: str) -> bool:
+        """这个分区里前面有受阻的。"""
+        return any(key[0].partition == partition for key in self.plan.blocked)
 
     def fits_now(self, shape: Shape, limit_s: float) -> bool:
         """现在就能启动而不推迟前面的，也不碰预留。"""
         if self._cycle.lacking(self._attempt(shape, limit_s)) is not None:
             return False
         return self._fits(shape, limit_s, self.cluster.usable(shape, self.now, limit_s))
+
+    def spare_s(self, shape: Shape, limit_s: float) -> float:
+        """现在就能启动的，晚多少秒启动也还行：时限再长这么多也放得下。没有尽头是 inf。"""
+        if self.fits_now(shape, limit_s + LONGEST_S):
+            return math.inf
+        low, high = 0.0, LONGEST_S
+        while high - low > 1.0:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.fits_now(shape, limit_s + middle) else (low, middle)
+        return low
 
     def only_reserved(self, shape: Shape, limit_s: float) -> bool:
         """若没有预留，现在就有节点能启动。"""
@@ -52,11 +82,27 @@ class Outlook:
         free = self._cycle.free if self.cluster.confined(shape) else self._cycle.future.window(limit_s)
         return place(self.cluster, shape, free, self._policy.placement, nodes) is not None
 
-    def earliest(self, shape: Shape, limit_s: float) -> tuple[float, tuple[NodeShare, ...]] | None:
-        """最早能启动的 (时刻, 份额)，许可证也等到；上限不看。占着的没有时限时可能说不准，是 None。"""
-        if self.cluster.confined(shape):
+    def earliest(
+        self, shape: Shape, limit_s: float, not_before: float | None = None
+    ) -> tuple[float, tuple[NodeShare, ...]] | None:
+        """最早（不早于 not_before）能启动的 (时刻, 份额)，许可证也等到；上限不看。说不准的是 None。
+
+        占着的没有时限、挂起了，都可能说不准。在预留里面的只看里面在跑的。
+        """
+        attempt = self._attempt(shape, limit_s)
+        if not attempt.inside:
+            return self._cycle.earliest(attempt, not_before)
+        if shape.reservation not in self.cluster.reservations:
             return None
-        return self._cycle.earliest(self._attempt(shape, limit_s))
+        inside = Future(self.cluster, self.now, self._cycle.free, ignored=(shape.reservation,))
+        return inside.earliest_general(shape, attempt.usable, limit_s, self._policy.placement, not_before)
+
+    def unreserved(self, shape: Shape, limit_s: float) -> float | None:
+        """假如没有预留，也没有为别的作业保留，最早何时放得下；说不准是 None。"""
+        future = Future(self.cluster, self.now, self._cycle.free, ignored=self.cluster.reservations.keys())
+        nodes = self.cluster.eligible(shape)
+        found = future.earliest_general(shape, nodes, limit_s, self._policy.placement)
+        return None if found is None else found[0]
 
     def _attempt(self, shape: Shape, limit_s: float) -> Attempt:
         return Attempt(self.cluster, Group(shape, limit_s), self.now)

@@ -21,5 +21,7 @@ def pool_title(name: str) -> str:
 
 
 def pool_amount(name: str, count: int) -> str:
-    """池里的数目；按时间计的上限换成分钟。"""
-    return f"{count / 60:g} 分钟" if any(f":{limit}" in name for limit in _MINUTES) else str(count)
+    """池里的数目；按时间计的上限换成分钟（量 × 分钟）。"""
+    if not any(f":{limit}" in name for limit in _MINUTES):
+        return str(count)
+    return f"{count / 60:.2f}".rstrip("0").rstrip(".") + " 分钟"

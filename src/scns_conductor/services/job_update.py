@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.dependency import parse_dependency
-from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest
+from scns_conductor.core.errors import ConductorError, Conflict, Forbidden, InvalidRequest
 from scns_conductor.core.states import ACTIVE_STATES, HOLD_REASONS, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.scheduling.job_requirements import Defaults
@@ -56,38 +56,13 @@ async def update_job(
 async def _update(
     engine: AsyncEngine, rules: Rules, identity: Identity, job_id: str, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    limits = rules.limits
-    if not changes:
-        raise InvalidRequest("body", '没有要改的字段；例如 {"time_limit": "60"}', code="nothing_to_update")
-    check_expressions(changes, "")
-    check_privileges(changes, identity, "")
+    _check_changes(rules, identity, changes)
     await require_dependencies(engine, {"": changes})
-    if changes.get("partition"):
-        limits.require_partitions(changes["partition"].split(","), "partition")
     async with engine.begin() as connection:
-        rows = await find_rows(connection, job_id)
-        require_owner(rows, identity)
-        chosen = [row for row in rows if row.state == JobState.PENDING or row.state in ACTIVE_STATES]
-        if not chosen:
-            raise Conflict(f"作业 {job_id} 已经结束（{rows[0].state}），不能修改", code="job_finished")
-        chosen, skipped = _changeable(chosen, changes)
-        for row in chosen:
-            _check_row(row, changes, identity)
+        chosen, skipped = await _checked(connection, rules, identity, job_id, changes)
         chosen, left = await split(connection, merged(chosen))
-        if changes.get("reservation"):
-            for spec in await _specs(connection, [row.job_id for row in chosen]):
-                account = {**spec, **changes}["account"]
-                limits.require_reservation(changes["reservation"], spec["user_name"], account, "reservation")
-        pending = [row.job_id for row in chosen if row.state == JobState.PENDING]
-        if (ACCOUNTED | set(REQUIREMENTS) | set(TIMES)) & changes.keys() and pending:
-            for spec in await _specs(connection, pending):
-                if ACCOUNTED & changes.keys():
-                    rules.admission.recheck({**spec, **changes}, admin=identity.admin)
-                _check_possible(spec, changes, limits, rules.defaults)
         values = _with_hold_reason(changes, chosen, identity)
         job_ids = [row.job_id for row in chosen]
-        if changes.get("dependency"):
-            await _check_circular(connection, chosen, changes["dependency"])
         await connection.execute(jobs_update(job_ids, values))
         for state in sorted({row.state for row in chosen}):
             await connection.execute(
@@ -107,6 +82,75 @@ async def _update(
         await tell_scheduler(connection, *told)
     answer = {"job_id": job_id, "state": chosen[0].state, "updated": sorted(changes)}
     return {**answer, "skipped": [row.label for row in skipped]} if skipped else answer
+
+
+async def require_updatable(
+    connection: AsyncConnection,
+    current: CurrentRules,
+    identity: Identity,
+    job_id: str,
+    wanted: Sequence[Mapping[str, Any]],
+) -> list[ConductorError | None]:
+    """这些改法（JobSpec 的列，依赖除外）各会不会被 update_job 收下：不收的是它会抛的错。什么也不改，也不锁。"""
+
+    async def attempt(rules: Rules) -> list[ConductorError | None]:
+        found: list[ConductorError | None] = []
+        for changes in wanted:
+            try:
+                _check_changes(rules, identity, changes)
+                await _checked(connection, rules, identity, job_id, changes, lock=False)
+            except ConductorError as error:
+                found.append(error)
+            else:
+                found.append(None)
+        return found
+
+    partitions = frozenset[str]().union(*(partition_names(changes.get("partition")) for changes in wanted))
+    return await current.judge(partitions, frozenset(), attempt)
+
+
+def _check_changes(rules: Rules, identity: Identity, changes: Mapping[str, Any]) -> None:
+    """不必看作业就知道不行的。"""
+    if not changes:
+        raise InvalidRequest("body", '没有要改的字段；例如 {"time_limit": "60"}', code="nothing_to_update")
+    check_expressions(changes, "")
+    check_privileges(changes, identity, "")
+    if changes.get("partition"):
+        rules.limits.require_partitions(changes["partition"].split(","), "partition")
+
+
+async def _checked(
+    connection: AsyncConnection,
+    rules: Rules,
+    identity: Identity,
+    job_id: str,
+    changes: Mapping[str, Any],
+    *,
+    lock: bool = True,
+) -> tuple[list[JobRow], list[JobRow]]:
+    """(要改的行, 不必改的行)；有一行不许这样改就抛出来。"""
+    limits = rules.limits
+    rows = await find_rows(connection, job_id, lock=lock)
+    require_owner(rows, identity)
+    chosen = [row for row in rows if row.state == JobState.PENDING or row.state in ACTIVE_STATES]
+    if not chosen:
+        raise Conflict(f"作业 {job_id} 已经结束（{rows[0].state}），不能修改", code="job_finished")
+    chosen, skipped = _changeable(chosen, changes)
+    for row in chosen:
+        _check_row(row, changes, identity)
+    if changes.get("reservation"):
+        for spec in await _specs(connection, [row.job_id for row in chosen]):
+            account = {**spec, **changes}["account"]
+            limits.require_reservation(changes["reservation"], spec["user_name"], account, "reservation")
+    pending = [row.job_id for row in chosen if row.state == JobState.PENDING]
+    if (ACCOUNTED | set(REQUIREMENTS) | set(TIMES)) & changes.keys() and pending:
+        for spec in await _specs(connection, pending):
+            if ACCOUNTED & changes.keys():
+                rules.admission.recheck({**spec, **changes}, admin=identity.admin)
+            _check_possible(spec, changes, limits, rules.defaults)
+    if changes.get("dependency"):
+        await _check_circular(connection, chosen, changes["dependency"])
+    return chosen, skipped
 
 
 async def _specs(connection: AsyncConnection, job_ids: list[int]) -> list[dict[str, Any]]:

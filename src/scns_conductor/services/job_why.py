@@ -1,5 +1,7 @@
-"""为什么还没有开始：在排队的去问调度器。"""
+"""为什么还没有开始：在排队的去问调度器；建议先照修改的规则核对过，不收的不说。"""
 
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -7,11 +9,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from scns_conductor.core.states import JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk
+from scns_conductor.services.current_rules import CurrentRules
 from scns_conductor.services.job_queries import read_job
+from scns_conductor.services.job_update import require_updatable
 from scns_conductor.statements.job_detail import REASON
 
+# PATCH 的请求体 -> JobSpec 的列；写法不对的抛 ValueError。
+Read = Callable[[Mapping[str, Any]], dict[str, Any]]
 
-async def job_why(engine: AsyncEngine, desk: AnswerDesk, identity: Identity, job_id: str) -> dict[str, Any]:
+logger = logging.getLogger(__name__)
+
+
+async def job_why(
+    engine: AsyncEngine, desk: AnswerDesk, current: CurrentRules, identity: Identity, job_id: str, read: Read
+) -> dict[str, Any]:
     """缺什么、谁在前面、预计何时、怎样能更早；不在排队的只说状态。"""
     row = await read_job(engine, job_id, REASON)
     if row["state"] != JobState.PENDING:
@@ -23,4 +34,27 @@ async def job_why(engine: AsyncEngine, desk: AnswerDesk, identity: Identity, job
             + (f"：{row['error_msg']}" if row["error_msg"] else ""),
         }
     answer = await desk.ask_scheduler("explain", identity.user_name, {"job_id": row["job_id"]})
-    return {"job_id": job_id, "state": row["state"], **answer}
+    owner = identity if identity.admin else Identity(row["user_name"], admin=False)
+    kept = await _accepted(engine, current, owner, str(row["job_id"]), answer["suggestions"], read)
+    lines = [answer["text"], *(f"要更早开始：{item['text']}" for item in kept)]
+    return {"job_id": job_id, "state": row["state"], **answer, "text": "。\n".join(lines), "suggestions": kept}
+
+
+async def _accepted(
+    engine: AsyncEngine,
+    current: CurrentRules,
+    owner: Identity,
+    job_id: str,
+    found: list[dict[str, Any]],
+    read: Read,
+) -> list[dict[str, Any]]:
+    """真的会收下的建议。"""
+    if not found:
+        return []
+    wanted = [read(item["changes"]) for item in found]
+    async with engine.connect() as connection:
+        refused = await require_updatable(connection, current, owner, job_id, wanted)
+    for item, error in zip(found, refused, strict=True):
+        if error is not None:
+            logger.info("suggestion_refused", extra={"job_id": job_id, "changes": item["changes"], "code": error.code})
+    return [item for item, error in zip(found, refused, strict=True) if error is None]

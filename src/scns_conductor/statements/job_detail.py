@@ -53,7 +53,7 @@ def json_of(expressions: Mapping[str, str]) -> str:
 # 只要作业号与第几次尝试。
 ATTEMPT = "job_id, restart_count"
 # 为什么还没有开始，先看在不在排队。
-REASON = "job_id, state, reason, error_msg"
+REASON = "job_id, user_name, state, reason, error_msg"
 # 一切：public 谁都能看，private 只给本人与管理员。
 DETAIL = f"user_name, {json_of({**FIELDS, 'allocations': _ALLOCATIONS})} AS public, {json_of(_PRIVATE)} AS private"
 # 脚本原文。

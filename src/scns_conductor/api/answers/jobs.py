@@ -58,7 +58,9 @@ HOLDER = answer(
         "user_name": field(str | None, "谁的"),
         "nodes": field(list[str], "占着的节点"),
         "amount": field(int, "占着的数目（许可证、上限）"),
-        "expected_end_time": field(datetime | None, "预计结束；不限时是 null"),
+        "expected_end_time": field(datetime | None, "预计结束；不限时、挂起了是 null"),
+        "suspended": field(bool, "挂起了"),
+        "suspended_by": field(str | None, "谁挂起的"),
     },
 )
 SUGGESTION = answer(
@@ -68,6 +70,7 @@ SUGGESTION = answer(
         "text": field(str, "怎样改"),
         "changes": field(dict[str, Any], "PATCH /jobs/{job_id} 的字段"),
         "start_time": field(datetime | None, "改了之后预计的开始"),
+        "good_until": field(datetime | None, "最晚何时改还能立即开始；null 是没有尽头，或不是立即开始"),
     },
 )
 LIMIT = answer(
@@ -79,6 +82,7 @@ LIMIT = answer(
         "needed": field(int, "要多少"),
         "left": field(int, "还剩多少"),
         "total": field(int, "总共多少"),
+        "free_at": field(datetime | None, "预计何时够；许可证、说不准的是 null"),
         "holders": field(list[HOLDER], "谁占着"),  # type: ignore[valid-type]
     },
 )
@@ -92,9 +96,11 @@ WHY = answer(
         "text": field(str, "给人看的说明"),
         "expected_start_time": field(datetime | None, "预计何时开始；说不准是 null", always=False),
         "expected_end_time": field(datetime | None, "预计何时结束", always=False),
+        "expected_kind": field(str | None, "latest：至迟；estimate：只是估计", always=False),
+        "latest_start_time": field(datetime | None, "赶不上期限的：最晚要何时开始", always=False),
         "nodes": field(list[str], "预计用到的节点", always=False),
-        "jobs_ahead": field(list[str], "排在前面的作业号，至多 20 个", always=False),
-        "jobs_ahead_count": field(int, "排在前面的有几个", always=False),
+        "jobs_ahead": field(list[str], "排在前面、与它争的作业号，至多 20 个", always=False),
+        "jobs_ahead_count": field(int, "排在前面、与它争的有几个", always=False),
         "waiting_for": field(list[HOLDER], "在等哪些作业结束", always=False),  # type: ignore[valid-type]
         "shortages": field(list[str], "缺什么、缺多少", always=False),
         "reservations": field(list[dict[str, Any]], "碰到的预留：{name, start_time, end_time}", always=False),
@@ -110,7 +116,8 @@ PLAN = answer(
         "nodes": field(list[str], "在哪些节点上"),
         "cpus": field(int, "占几个 CPU；不能启动时没有", always=False),
         "reason": field(str, "Slurm 的原因码"),
-        "text": field(str, "给人看的说明"),
+        "text": field(str | None, "给人看的说明；立即能开始的没有"),
+        "firm": field(bool, "start_time 是至迟的时刻（否则只是估计）"),
     },
 )
 

@@ -1,6 +1,7 @@
 """作业：列表、详情、历史、脚本、控制、修改、为什么。"""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -135,7 +136,11 @@ async def script(job_id: str, parts: PartsDep, identity: IdentityDep) -> Respons
 @router.get("/{job_id}/why", summary="为什么还没有开始")
 async def why(job_id: str, parts: PartsDep, identity: IdentityDep) -> WhyAnswer:
     """由调度器按当前的计划回答：缺什么、谁在前面、预计何时、怎样能更早。"""
-    return await job_why(parts.engine, parts.desk, identity, job_id)
+
+    def read(changes: Mapping[str, Any]) -> dict[str, Any]:
+        return JobRequest.model_validate(changes).changes()
+
+    return await job_why(parts.engine, parts.desk, parts.rules, identity, job_id, read)
 
 
 @router.post("/{job_id}/hold", summary="保留")

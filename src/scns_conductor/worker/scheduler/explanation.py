@@ -2,31 +2,32 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.instants import moment_of
-from scns_conductor.scheduling.cluster import PartitionFacts
-from scns_conductor.scheduling.eligibility import ineligible
-from scns_conductor.scheduling.explain import TRIAL_JOB_ID, Holder, explain
+from scns_conductor.scheduling.eligibility import open_partitions
+from scns_conductor.scheduling.explain import TRIAL_JOB_ID, Explanation, Gate, Holder, explain
 from scns_conductor.scheduling.explain_text import render
-from scns_conductor.scheduling.feasibility import impossible
-from scns_conductor.scheduling.job_requirements import COLUMNS, eligibility_request, priority_of
+from scns_conductor.scheduling.job_requirements import COLUMNS
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob
-from scns_conductor.scheduling.shape import Shape
-from scns_conductor.scheduling.suggestions import Change, suggestions
+from scns_conductor.scheduling.shape import LICENSE
+from scns_conductor.scheduling.suggestions import Situation, suggestions
+from scns_conductor.statements.explanations import SUSPENDERS
 from scns_conductor.statements.queue import JOB_LABELS, pending_job
+from scns_conductor.worker.scheduler.alternatives import Alternatives
+from scns_conductor.worker.scheduler.dependents import evaluations
+from scns_conductor.worker.scheduler.gates import Gates
 from scns_conductor.worker.scheduler.memory import QueueMemory
-from scns_conductor.worker.scheduler.priority_factors import Applicant, age_from
 from scns_conductor.worker.scheduler.waiting_job import Waiting
 
 MOST_PRIORITIES = 10_000
-# 分区、QOS、账户各至多试这么多个。
-MOST_ALTERNATIVES = 5
+# 等时刻、等别人、等放行的，改要求也不能更早。
+UNCHANGEABLE = frozenset({"BeginTime", "Dependency", "DependencyNeverSatisfied", "SystemFailure"})
 
 _ROW = pending_job(COLUMNS)
 
@@ -38,7 +39,7 @@ def answer_question(
     priorities：{priorities: [...]}；shares：{shares: [...]}。
     """
     if kind == "plan":
-        return _trial(memory, policy, payload["job"], now)
+        return _Answers(connection, memory, policy, now).plan(payload["job"])
     if kind == "priorities":
         return {"priorities": _priorities(memory, payload.get("job_ids"), now)}
     if kind == "shares":
@@ -46,120 +47,181 @@ def answer_question(
             "shares": [asdict(share) for share in memory.priority.standings.values()],
             "accounts": [asdict(account) for account in memory.priority.accounts],
         }
-    return _why(connection, memory, policy, int(payload["job_id"]), now)
+    return _Answers(connection, memory, policy, now).why(int(payload["job_id"]))
 
 
-def _why(connection: Connection, memory: QueueMemory, policy: Policy, job_id: int, now: float) -> dict[str, Any]:
-    waiting = memory.waiting.get(job_id)
-    row = connection.execute(_ROW, {"job_id": job_id}).mappings().one_or_none()
-    if waiting is None or row is None:
-        return {"reason": "None", "text": "调度器的队列里没有它；它刚刚启动或结束了"}
-    outlook = Outlook(memory.cluster, memory.queue, waiting.job, now, policy)
-    found = explain(outlook, memory.queue, waiting.job)
-    if found.message is None:
-        builder = _Builder(memory, policy, waiting, dict(row), outlook, now)
-        current = math.inf if found.expected_start is None else found.expected_start
-        found.suggestions = suggestions(builder.row, builder.build, builder.others(), now, current)
-    # 数组任务写成 8_1：它自己的号哪里也不显示。
-    named = list(connection.execute(JOB_LABELS, {"job_ids": sorted(found.job_ids)}))
-    users = {line.job_id: line.user_name for line in named}
-    labels = {line.job_id: line.label for line in named}
-    called = {line.job_id: f"{line.label}（{line.user_name}）" for line in named}
-    return {
-        "reason": found.reason,
-        "text": render(found, called, now),
-        "expected_start_time": _iso(found.expected_start),
-        "expected_end_time": _iso(found.expected_end),
-        "nodes": found.nodes,
-        "jobs_ahead": [labels.get(number, str(number)) for number, _ in found.ahead],
-        "jobs_ahead_count": found.ahead_count,
-        "waiting_for": [_holder(holder, users, labels) for holder in found.holders],
-        "shortages": found.shortages,
-        "reservations": [
-            {"name": name, "start_time": _iso(start), "end_time": _iso(end) if math.isfinite(end) else None}
-            for name, start, end in found.reserved
-        ],
-        "limits": [
-            {
-                "reason": pool.reason,
-                "name": pool.name,
-                "needed": pool.need,
-                "left": pool.left,
-                "total": pool.total,
-                "holders": [_holder(holder, users, labels) for holder in pool.holders],
-            }
-            for pool in found.pools
-        ],
-        "suggestions": [{**asdict(item), "start_time": _iso(item.start_time)} for item in found.suggestions],
-    }
+@dataclass(frozen=True, slots=True)
+class _Called:
+    """提到的作业怎样称呼：数组任务写成 8_1，它自己的号哪里也不显示。"""
 
+    labels: Mapping[int, str]
+    users: Mapping[int, str]
+    suspenders: Mapping[int, str]
 
-def _holder(holder: Holder, users: Mapping[int, str], labels: Mapping[int, str]) -> dict[str, Any]:
-    return {
-        "job_id": labels.get(holder.job_id, str(holder.job_id)),
-        "user_name": users.get(holder.job_id),
-        "nodes": list(holder.nodes),
-        "amount": holder.amount,
-        "expected_end_time": _iso(holder.end),
-    }
+    def label(self, job_id: int) -> str:
+        return self.labels.get(job_id, str(job_id))
+
+    def full(self) -> dict[int, str]:
+        return {job_id: f"{label}（{self.users[job_id]}）" for job_id, label in self.labels.items()}
 
 
 @dataclass(slots=True)
-class _Builder:
-    """改了某些列之后的作业：形状、时限，与它那时的前景（层级不同的分区，前面的作业也不同）。"""
+class _Answers:
+    """一次回答。"""
 
+    connection: Connection
     memory: QueueMemory
     policy: Policy
-    waiting: Waiting
-    row: dict[str, Any]
-    outlook: Outlook
     now: float
-    _elsewhere: dict[tuple[int, int], Outlook] = field(default_factory=dict)
 
-    def build(self, columns: Mapping[str, Any]) -> tuple[Shape, float, Outlook] | None:
-        """不许这样改（分区、上限）的是 None。"""
-        changed = {**self.row, **columns}
-        memory = self.memory
-        request = eligibility_request(changed, None)
-        if ineligible(request, memory.cluster.partitions, self.now, memory.cluster.reservations) is not None:
+    def why(self, job_id: int) -> dict[str, Any]:
+        """排队的作业为什么还没有开始。"""
+        waiting = self.memory.waiting.get(job_id)
+        row = self.connection.execute(_ROW, {"job_id": job_id}).mappings().one_or_none()
+        if waiting is None or row is None:
+            return {"reason": "None", "text": "调度器的队列里没有它；它刚刚启动或结束了", "suggestions": []}
+        gate = self._gates().of(waiting)
+        job = self._narrowed(waiting)
+        outlook = Outlook(self.memory.cluster, self.memory.queue, job, self.now, self.policy)
+        found = self._explain(outlook, waiting, job, gate)
+        if waiting.request.hold is None and found.reason not in UNCHANGEABLE:
+            alternatives = Alternatives(self.memory, self.policy, job, dict(row), outlook, self.now)
+            throttled = found.reason == "JobArrayTaskLimit"
+            others = alternatives.more_tasks() if throttled else alternatives.others()
+            current = math.inf if found.expected_start is None else found.expected_start
+            at = Situation(self.now, current)
+            found.suggestions = suggestions(alternatives.row, alternatives.build, others, at, searched=not throttled)
+        return self._answer(found)
+
+    def plan(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """假如现在提交，何时、在哪里开始；什么也不留下。"""
+        unset = {
+            "job_id": TRIAL_JOB_ID, "revision": 0, "submit_time": self.now, "array_remaining": None, "reason": None,
+            "error_msg": None, "expected_start_time": None, "array_job_id": None, "array_task_id": None,
+        }  # fmt: skip
+        waiting = self.memory.waiting_for({**row, **unset})
+        if self.memory.priority.enabled:
+            memory = self.memory
+            waiting.job.priority = memory.priority.of(waiting.applicant, waiting.job, waiting.age_from, self.now)
+        self._judge(waiting)
+        gate = self._gates().of(waiting)
+        job = self._narrowed(waiting)
+        outlook = Outlook(self.memory.cluster, self.memory.queue, job, self.now, self.policy)
+        found = self._explain(outlook, waiting, job, gate)
+        answer = self._answer(found)
+        start = self.now if found.fits_now else found.expected_start
+        return {
+            "start_time": _iso(start),
+            "nodes": found.nodes,
+            "reason": "None" if start is not None else found.reason,
+            "text": None if start is not None and start <= self.now else answer["text"],
+            "cpus": job.shape.tasks * job.shape.cpus_per_task,
+            "firm": found.firm,
+        }
+
+    def _judge(self, waiting: Waiting) -> None:
+        """试排的作业此刻能不能排：依赖，资格，单个作业的上限。"""
+        if waiting.dependency is not None:
+            for each, judgement in evaluations(self.connection, [waiting], self.now):
+                each.request = replace(each.request, dependency=judgement.outcome, waiting_for=judgement.unmet)
+        refused = self.memory.refusal(waiting, self.now)
+        if refused is not None:
+            waiting.job.reason, waiting.job.message = refused.reason, refused.message
+
+    def _narrowed(self, waiting: Waiting) -> PendingJob:
+        """列了几个分区的，只用此刻许它启动的那些；还不能排的也这样看。"""
+        partitions = self.memory.cluster.partitions
+        named = waiting.request.partitions
+        if len(named) == 1:
+            return waiting.job
+        partition = ",".join(open_partitions(waiting.request, partitions) or named)
+        shape = replace(waiting.job.shape, partition=partition)
+        return replace(waiting.job, shape=shape, tier=self.memory.tier_of(partition))
+
+    def _gates(self) -> Gates:
+        return Gates(self.connection, self.memory, self.now, self._predict)
+
+    def _predict(self, waiting: Waiting, depth: int) -> tuple[float, float] | None:
+        """另一个排队的作业预计 (开始, 结束)。"""
+        gate = self._gates().of(waiting, depth)
+        if gate is not None and gate.opens_at is None:
             return None
-        shape, violation = memory.requirements(changed)
-        if violation is not None or impossible(memory.cluster, shape) is not None:
+        job = self._narrowed(waiting)
+        outlook = Outlook(self.memory.cluster, self.memory.queue, job, self.now, self.policy)
+        if any(not name.startswith(LICENSE) for name in outlook.lacking(job.shape, job.time_limit_s)):
             return None
-        limit = math.inf if changed["time_limit"] is None else float(changed["time_limit"])
-        tier = max((each.tier for each in self._partitions(changed["partition"])), default=1)
-        return shape, limit, self._outlook(memory.precedence.get(changed["qos"], 0), tier)
+        found = outlook.earliest(job.shape, job.time_limit_s, None if gate is None else gate.opens_at)
+        return None if found is None else (found[0], found[0] + job.time_limit_s)
 
-    def others(self) -> list[Change]:
-        """换分区、QOS、账户：只试许用的。"""
-        row, found = self.row, []
-        own = row["partition"].split(",")
-        for name in sorted(self.memory.cluster.partitions.keys() - set(own))[:MOST_ALTERNATIVES]:
-            found.append(Change(f"换到分区 {name}", {"partition": name}, {"partition": name}))
-        accounting = self.memory.limits.accounting
-        association = accounting.find(row["account"], row["user_name"], own[0])
-        if association is not None:
-            for name in sorted(accounting.qos.keys() - {row["qos"]})[:MOST_ALTERNATIVES]:
-                if accounting.allows(association, name):
-                    found.append(Change(f"换 QOS {name}", {"qos": name}, {"qos": name}))
-            accounts = sorted({account for account, user, _ in accounting.associations if user == row["user_name"]})
-            for name in [account for account in accounts if account != row["account"]][:MOST_ALTERNATIVES]:
-                found.append(Change(f"换账户 {name}", {"account": name}, {"account": name}))
-        return found
+    def _explain(self, outlook: Outlook, waiting: Waiting, job: PendingJob, gate: Gate | None) -> Explanation:
+        limits, cluster = self.memory.limits, self.memory.cluster
+        return explain(
+            outlook,
+            self.memory.queue,
+            job,
+            gate=gate,
+            pool_dates=lambda pool, need, before: limits.date_of(pool, need, before, cluster, self.now),
+            latest_start=waiting.request.latest_start,
+            deadline=waiting.request.deadline,
+        )
 
-    def _partitions(self, text: str) -> list[PartitionFacts]:
-        known = self.memory.cluster.partitions
-        return [known[name] for name in text.split(",") if name in known]
+    def _answer(self, found: Explanation) -> dict[str, Any]:
+        named = list(self.connection.execute(JOB_LABELS, {"job_ids": sorted(found.job_ids)}))
+        suspended = [h.job_id for h in (*found.holders, *found.endless, *found.waiting_for) if h.suspended]
+        suspended += [h.job_id for pool in found.pools for h in pool.holders if h.suspended]
+        called = _Called(
+            {line.job_id: line.label for line in named},
+            {line.job_id: line.user_name for line in named},
+            {line.job_id: line.actor for line in self.connection.execute(SUSPENDERS, {"job_ids": suspended})}
+            if suspended
+            else {},
+        )
+        return {
+            "reason": found.reason,
+            "text": render(found, called.full(), called.suspenders, self.now),
+            "expected_start_time": _iso(found.expected_start),
+            "expected_end_time": _iso(found.expected_end),
+            # latest：至迟；estimate：只是估计。
+            "expected_kind": None if found.expected_start is None else "latest" if found.firm else "estimate",
+            "latest_start_time": _iso(found.late[1]) if found.late else None,
+            "nodes": found.nodes,
+            "jobs_ahead": [called.label(number) for number, _ in found.ahead.first],
+            "jobs_ahead_count": found.ahead.count,
+            "waiting_for": [_holder(holder, called) for holder in (*found.holders, *found.endless, *found.waiting_for)],
+            "shortages": found.shortages,
+            "reservations": [
+                {"name": name, "start_time": _iso(start), "end_time": _iso(end) if math.isfinite(end) else None}
+                for name, start, end in found.reserved
+            ],
+            "limits": [
+                {
+                    "reason": pool.reason,
+                    "name": pool.name,
+                    "needed": pool.need,
+                    "left": pool.left,
+                    "total": pool.total,
+                    "free_at": _iso(pool.free_at),
+                    "holders": [_holder(holder, called) for holder in pool.holders],
+                }
+                for pool in found.pools
+            ],
+            "suggestions": [
+                {**asdict(item), "start_time": _iso(item.start_time), "good_until": _iso(item.good_until)}
+                for item in found.suggestions
+            ],
+        }
 
-    def _outlook(self, precedence: int, tier: int) -> Outlook:
-        own = self.waiting.job
-        place = (precedence, tier)
-        if place == (own.precedence, own.tier):
-            return self.outlook
-        if place not in self._elsewhere:
-            moved = replace(own, precedence=precedence, tier=tier)
-            self._elsewhere[place] = Outlook(self.memory.cluster, self.memory.queue, moved, self.now, self.policy)
-        return self._elsewhere[place]
+
+def _holder(holder: Holder, called: _Called) -> dict[str, Any]:
+    return {
+        "job_id": called.label(holder.job_id),
+        "user_name": called.users.get(holder.job_id),
+        "nodes": list(holder.nodes),
+        "amount": holder.amount,
+        "expected_end_time": _iso(holder.end),
+        "suspended": holder.suspended,
+        "suspended_by": called.suspenders.get(holder.job_id),
+    }
 
 
 def _priorities(memory: QueueMemory, job_ids: list[int] | None, now: float) -> list[dict[str, Any]]:
@@ -180,38 +242,6 @@ def _priorities(memory: QueueMemory, job_ids: list[int] | None, now: float) -> l
         }
         for waiting in found
     ]
-
-
-def _trial(memory: QueueMemory, policy: Policy, row: Mapping[str, Any], now: float) -> dict[str, Any]:
-    shape, violation = memory.requirements(row)
-    limit = math.inf if row["time_limit"] is None else float(row["time_limit"])
-    refused = ineligible(eligibility_request(row, None), memory.cluster.partitions, now, memory.cluster.reservations)
-    if refused is not None and refused.wake_at is None:
-        return {"start_time": None, "nodes": [], "reason": refused.reason, "text": refused.message}
-    if violation is not None:
-        return {"start_time": None, "nodes": [], "reason": violation.reason, "text": violation.message}
-    verdict = impossible(memory.cluster, shape)
-    if verdict is not None:
-        return {"start_time": None, "nodes": [], "reason": "Resources", "text": verdict}
-    job = PendingJob(TRIAL_JOB_ID, shape, limit, priority=priority_of(row), order=TRIAL_JOB_ID)
-    if memory.priority.enabled:
-        job.priority = memory.priority.of(Applicant.of(row), job, age_from({**row, "submit_time": now}), now)
-    outlook = Outlook(memory.cluster, memory.queue, job, now, policy)
-    lacking = outlook.lacking(shape, limit)
-    found = outlook.earliest(shape, limit)
-    if found is None or lacking:
-        text = "占着资源的作业没有时限，说不准何时开始" if not lacking else "许可证或上限此刻不够，说不准何时开始"
-        reason = memory.cluster.pool_reasons.get(lacking[0], "Resources") if lacking else "Resources"
-        return {"start_time": None, "nodes": [], "reason": reason, "text": text}
-    start = max(found[0], refused.wake_at if refused and refused.wake_at else found[0])
-    cpus = shape.tasks * shape.cpus_per_task
-    return {
-        "start_time": _iso(start),
-        "nodes": memory.cluster.node_names(found[1]),
-        "reason": "None",
-        "text": None,
-        "cpus": cpus,
-    }
 
 
 def _iso(moment: float | None) -> str | None:

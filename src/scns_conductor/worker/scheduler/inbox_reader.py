@@ -18,6 +18,8 @@ from scns_conductor.worker.scheduler.silent_nodes import take_back_unclaimed
 from scns_conductor.worker.scheduler.state import REST_S, SchedulerState
 
 QUESTIONS = frozenset({"explain", "plan", "priorities", "shares"})
+# 作业变了，要重读：挂起的何时结束就不知道了，恢复的又知道了。
+CHANGES = frozenset({"jobs", "suspend", "resume"})
 
 _DRAIN = HotStatement(DRAIN_INBOX)
 
@@ -52,7 +54,7 @@ class InboxReader:
                 returned = take_back_unclaimed(connection)
             self._dispatcher.send({node: [Message("sync", {"job_ids": ids})] for node, ids in returned.items()})
         ended = {job_id for row in rows if row["kind"] == "ended" for job_id in row["job_ids"]}
-        jobs = {job_id for row in rows if row["kind"] == "jobs" for job_id in row["job_ids"]}
+        jobs = {job_id for row in rows if row["kind"] in CHANGES for job_id in row["job_ids"]}
         with one_by_one(connection), connection.begin():
             # 结束了又重新排队的两种都有：照现在的重读。
             self._state.memory.ended(connection, ended - jobs, now)

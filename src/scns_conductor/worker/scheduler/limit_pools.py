@@ -4,8 +4,10 @@ held 的池随作业的启动与结束变；run（剩余的“量 × 秒”）�
 SCNS_ACCOUNTING_STORAGE_ENFORCE 不含 limits 时什么也不做。
 """
 
+import heapq
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +28,8 @@ from scns_conductor.core.job_limits import (
 )
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.settings import Settings
-from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster import NEVER_ENDS, Cluster
+from scns_conductor.scheduling.explain import PoolDate
 from scns_conductor.scheduling.shape import CPU, MEMORY
 from scns_conductor.statements.accounting import SELECT_ACCOUNTS, SELECT_ASSOCIATIONS, SELECT_QOS, SELECT_USERS
 from scns_conductor.statements.end_requests import END_OVERRUN
@@ -267,6 +270,59 @@ class JobLimits:
             for job_id, meters in self._meters.items()
             if any(meter.pool in full for meter in meters)
         }
+
+    def date_of(
+        self, pool: str, need: int, before: Sequence[tuple[int, float]], cluster: Cluster, now: float
+    ) -> PoolDate:
+        """一个上限的池何时够 need；before 是前面在等它的（要多少，时限），一个一个地先给它们。
+
+        占着的按时限归还是“至迟”；按时间衰减的用量（GrpTRESMins、GrpWall）只是大约。说不准的 moment 是 None。
+        """
+        kind = self._limits[pool][2] if pool in self._limits else "held"
+        if kind == "used":
+            return self._decayed(pool, need, cluster, now)
+        if kind == "run":
+            return PoolDate(self._run_down(pool, need, cluster, now), not before)
+        ends = [(end, amount) for end, amount in cluster.pool_holders[pool].values()]
+        heapq.heapify(ends)
+        left, moment = cluster.pools.get(pool, 0), now
+        for wanted, limit_s in (*before, (need, 0.0)):
+            while left < wanted:
+                if not ends or ends[0][0] >= NEVER_ENDS:
+                    return PoolDate(None)
+                end, amount = heapq.heappop(ends)
+                left, moment = left + amount, max(moment, end)
+            left -= wanted
+            heapq.heappush(ends, (moment + limit_s if limit_s < NEVER_ENDS else NEVER_ENDS, wanted))
+        return PoolDate(moment, not before)
+
+    def _run_down(self, pool: str, need: int, cluster: Cluster, now: float) -> float | None:
+        """剩余的“量 × 秒”随运行一秒一秒地少下去：二分出够的那一刻。"""
+        limit = self._limits[pool][0]
+        meters = [meter for meters in self._meters.values() for meter in meters if meter.pool == pool]
+        if need > limit or any(meter.limit_s == float("inf") for meter in meters):
+            return None
+
+        def left(moment: float) -> float:
+            held = sum(m.rate * max(0.0, m.limit_s - max(0.0, moment - m.start)) for m in meters)
+            return limit - held
+
+        low, high = now, max([now, *(meter.start + meter.limit_s for meter in meters)])
+        while high - low > 0.5:
+            middle = (low + high) / 2
+            low, high = (low, middle) if left(middle) >= need else (middle, high)
+        # 池隔 TICK_S 才重算。
+        return high + TICK_S
+
+    def _decayed(self, pool: str, need: int, cluster: Cluster, now: float) -> PoolDate:
+        """累计用量：占着的都跑满、用过的照半衰期衰减，何时又够。NoDecay 的不衰减。"""
+        limit = self._limits[pool][0]
+        owner = self.accounting.qos.get(pool.split(":")[1]) if pool.startswith("qos:") else None
+        used = self._ended[pool] + sum(amount for _, amount in cluster.pool_holders[pool].values())
+        room = limit - (need if self.safe else 0)
+        if room <= 0 or used <= 0 or self.half_life_s <= 0 or (owner is not None and NO_DECAY in owner.flags):
+            return PoolDate(None)
+        return PoolDate(now + self.half_life_s * max(0.0, math.log2(used / room)), firm=False)
 
     def next_tick(self, now: float) -> float | None:
         """有作业在等随时间变的池、或者会用完时，下一次该重算的时刻。"""

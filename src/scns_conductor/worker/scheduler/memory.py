@@ -263,7 +263,7 @@ class QueueMemory:
             job_id = row["job_id"]
             self._drop(job_id)
             try:
-                waiting = self._waiting(row)
+                waiting = self.waiting_for(row)
             except ValueError as error:
                 logger.error("job_not_schedulable", extra={"job_id": job_id, "error": str(error)})
                 continue
@@ -285,7 +285,7 @@ class QueueMemory:
             self._share_slots(array)
         self._evaluate(connection, depending, now)
 
-    def _waiting(self, row: Mapping[str, Any]) -> Waiting:
+    def waiting_for(self, row: Mapping[str, Any]) -> Waiting:
         shape, violation = self.requirements(row)
         return waiting_of(
             row,
@@ -293,7 +293,7 @@ class QueueMemory:
             violation,
             self._shared,
             precedence=self.precedence.get(row["qos"], 0),
-            tier=self._tier(row["partition"]),
+            tier=self.tier_of(row["partition"]),
             max_switch_wait_s=self.defaults.max_switch_wait_s,
         )
 
@@ -306,14 +306,15 @@ class QueueMemory:
             shape = replace(shape, pools=shape.pools + pools, qos=qos)
         return shape, violation
 
-    def _tier(self, partition: str) -> int:
+    def tier_of(self, partition: str) -> int:
+        """列出的分区里最高的层级。"""
         tiers = [self.cluster.partitions[name].tier for name in partition.split(",") if name in self.cluster.partitions]
         return max(tiers, default=1)
 
     def _retier(self) -> None:
         changed = False
         for waiting in self.waiting.values():
-            tier = self._tier(waiting.job.shape.partition)
+            tier = self.tier_of(waiting.job.shape.partition)
             changed = changed or tier != waiting.job.tier
             waiting.job.tier = tier
         if changed:
@@ -341,10 +342,15 @@ class QueueMemory:
             self.unwritten[job.job_id] = None
         self.queue.set_available(job, left)
 
-    def _judge(self, waiting: Waiting, now: float) -> Ineligible | None:
+    def refusal(self, waiting: Waiting, now: float) -> Ineligible | None:
+        """按资格与单个作业的上限，此刻为什么不能排；能排是 None。"""
         found = ineligible(waiting.request, self.cluster.partitions, now, self.cluster.reservations)
         if found is None and waiting.violation is not None:
             found = Ineligible(waiting.violation.reason, waiting.violation.message)
+        return found
+
+    def _judge(self, waiting: Waiting, now: float) -> Ineligible | None:
+        found = self.refusal(waiting, now)
         locked = self.locked_jobs.get(waiting.job.job_id)
         if locked is not None:
             # 放开时重读它。
@@ -378,7 +384,7 @@ class QueueMemory:
         partition = ",".join(open_partitions(waiting.request, self.cluster.partitions))
         if partition != waiting.job.shape.partition:
             shape = replace(waiting.job.shape, partition=partition)
-            waiting.job = replace(waiting.job, shape=shape, tier=self._tier(partition))
+            waiting.job = replace(waiting.job, shape=shape, tier=self.tier_of(partition))
             if waiting.job.job_id in self.queue.jobs:
                 self.queue.upsert(waiting.job)
 
@@ -503,6 +509,10 @@ class QueueMemory:
         if waiting is None or len(waiting.request.partitions) == 1:
             return None
         return self.cluster.chosen_partition(start.job.shape, start.shares)
+
+    def tasks_running(self, job_id: int) -> frozenset[int]:
+        """数组正在跑的任务（作业号）。"""
+        return self._tasks.of(job_id)
 
     def tasks_left(self, job_id: int) -> int:
         """数组还有几个任务没有启动。"""

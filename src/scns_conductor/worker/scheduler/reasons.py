@@ -16,6 +16,7 @@ from scns_conductor.scheduling.queue import OrderKey, PendingJob
 from scns_conductor.scheduling.shape import Shape
 from scns_conductor.statements.reasons import END_HOPELESS, WRITE_REASONS
 from scns_conductor.worker.scheduler.memory import HOPELESS, QueueMemory
+from scns_conductor.worker.scheduler.waiting_job import Waiting
 
 Told = tuple[str, str | None]
 _Row = tuple[int, str, str | None, float | None]
@@ -45,22 +46,22 @@ class ReasonWriter:
     def write(self, connection: Connection, memory: QueueMemory, plan: Plan) -> bool:
         """按最近的计划写一批，至多 MOST_ROWS 行；还有没写完的返回 True。"""
         expected = {item.job.job_id: item.start_time for item in plan.reservations}
-        head = self._retell(memory, plan)
-        special = expected.keys() | ({head} if head is not None else set())
+        heads = self._retell(memory, plan)
+        special = expected.keys() | heads
         rows: list[_Row] = []
         for job_id in (*special, *(self._special - special)):
-            self._consider(memory, job_id, expected, head, rows)
+            self._consider(memory, job_id, expected, heads, rows)
         self._special = set(special)
         while memory.unwritten and len(rows) < MOST_ROWS:
             job_id = next(iter(memory.unwritten))
             del memory.unwritten[job_id]
-            self._consider(memory, job_id, expected, head, rows)
+            self._consider(memory, job_id, expected, heads, rows)
         while self._backlog and len(rows) < MOST_ROWS:
             found = next(self._backlog[0], None)
             if found is None:
                 self._backlog.popleft()
                 continue
-            self._consider(memory, found, expected, head, rows)
+            self._consider(memory, found, expected, heads, rows)
         written = _write(connection, rows)
         for job_id, *_ in rows:
             if job_id not in written and job_id in memory.waiting:
@@ -68,25 +69,26 @@ class ReasonWriter:
                 memory.unwritten[job_id] = None
         return bool(memory.unwritten or self._backlog)
 
-    def _retell(self, memory: QueueMemory, plan: Plan) -> int | None:
-        """原因变了的组排进待写的；返回排在最前的受阻作业。"""
+    def _retell(self, memory: QueueMemory, plan: Plan) -> set[int]:
+        """原因变了的组排进待写的；返回各个分区里排在最前的受阻作业。"""
         told: dict[tuple[Shape, float], Told] = {}
         changed: list[tuple[OrderKey, tuple[Shape, float]]] = []
-        first: PendingJob | None = None
+        first: dict[str, PendingJob] = {}
         for key in (*plan.impossible, *plan.blocked):
             group = memory.queue.groups.get(key)
             job = None if group is None else next(iter(group.live()), None)
             if job is None:
                 continue
             told[key] = self._group_reason(memory.cluster, plan, key)
-            if key in plan.blocked and (first is None or job.key < first.key):
-                first = job
+            partition = job.shape.partition
+            if key in plan.blocked and (partition not in first or job.key < first[partition].key):
+                first[partition] = job
             if told[key] != self._told.get(key):
                 changed.append((job.key, key))
         self._told = told
         for _, key in sorted(changed, key=lambda item: item[0]):
             self._backlog.append(iter([job.job_id for job in memory.queue.groups[key].live()]))
-        return None if first is None else first.job_id
+        return {job.job_id for job in first.values()}
 
     def _group_reason(self, cluster: Cluster, plan: Plan, key: tuple[Shape, float]) -> Told:
         """一组作业共同的原因与说明。"""
@@ -127,7 +129,7 @@ class ReasonWriter:
         return "Reserved for maintenance" if maintained else "May be reserved for other job"
 
     def _consider(
-        self, memory: QueueMemory, job_id: int, expected: Mapping[int, float], head: int | None, rows: "list[_Row]"
+        self, memory: QueueMemory, job_id: int, expected: Mapping[int, float], heads: set[int], rows: "list[_Row]"
     ) -> None:
         """与写过的不同就记下来。"""
         waiting = memory.waiting.get(job_id)
@@ -142,13 +144,14 @@ class ReasonWriter:
             return
         if job.reason is not None:
             found: Told = (job.reason, job.message)
+            start = _known_start(memory, waiting)
         elif job.available == 0:
             found = ("JobArrayTaskLimit", "数组同时运行的任务已到 % 后面写的上限")
         elif told is None:
             return
         else:
             start = expected.get(job_id)
-            ahead = told == ("Priority", None) and (start is not None or job_id == head)
+            ahead = told == ("Priority", None) and (start is not None or job_id in heads)
             found = ("Resources", None) if ahead else told
         old_reason, old_message, old_start = waiting.written
         moved = (start is None) != (old_start is None) or (
@@ -157,6 +160,16 @@ class ReasonWriter:
         if found != (old_reason, old_message) or moved:
             waiting.written = (*found, start)
             rows.append((job_id, *found, start))
+
+
+def _known_start(memory: QueueMemory, waiting: Waiting) -> float | None:
+    """还不能排、但到时刻就能的（Slurm 也把它当作预计的开始）。"""
+    if waiting.job.reason == "BeginTime":
+        return waiting.request.begin_time
+    if waiting.job.reason == "Reservation":
+        own = memory.cluster.reservations.get(waiting.request.reservation or "")
+        return own.start if own is not None and own.start > memory.clock() else None
+    return None
 
 
 def _write(connection: Connection, rows: "Sequence[_Row]") -> set[int]:

@@ -62,6 +62,10 @@ def running_job(job_id: int, parts: Sequence[Any], cluster: Cluster, pools: Pool
     end = NEVER_ENDS
     if first.time_limit is not None and first.start_time is not None:
         end = first.start_time + first.time_limit + first.suspended_s
+    lent = tuple((cluster.index[part.node_name], part.lent_cpus) for part in parts if _lends(part, cluster))
+    if first.suspended and not lent:
+        # 何时恢复、还要占多久都不知道；因抢占而挂起的，抢占者结束就恢复。
+        end = NEVER_ENDS
     if first.ending:
         # 资源快要空出来：为抢占者留着，换了领导者也一样。
         end = min(end, ends_within)
@@ -70,7 +74,6 @@ def running_job(job_id: int, parts: Sequence[Any], cluster: Cluster, pools: Pool
         NodeShare(cluster.index[part.node_name], part.cpus, part.memory, tuple(part.gres.items()), part.tasks)
         for part in known
     )
-    lent = tuple((cluster.index[part.node_name], part.lent_cpus) for part in known if part.lent_cpus)
     return RunningJob(
         job_id,
         end,
@@ -84,6 +87,10 @@ def running_job(job_id: int, parts: Sequence[Any], cluster: Cluster, pools: Pool
         lent,
         first.reservation,
     )
+
+
+def _lends(part: Any, cluster: Cluster) -> bool:
+    return bool(part.lent_cpus) and part.node_name in cluster.index
 
 
 def started_runner(request: Request, start: PlannedStart, licenses: Pools, now: float) -> Runner:

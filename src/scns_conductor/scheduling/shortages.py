@@ -1,0 +1,127 @@
+"""此刻哪样不够、差多少、在哪里：给人看的几句中文。纯函数。"""
+
+import numpy as np
+
+from scns_conductor.core.units import format_memory_mb
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.placement import Placement, place
+from scns_conductor.scheduling.shape import CPU, MEMORY, BoolArray, IntArray, Shape
+
+
+def shortages(cluster: Cluster, shape: Shape) -> list[str]:
+    """此刻的空闲放得下（真的放一遍）则为空。"""
+    free = cluster.free[: cluster.count]
+    if place(cluster, shape, free, Placement.BEST_FIT) is not None:
+        return []
+    eligible = cluster.eligible(shape)
+    usable = int(eligible.sum())
+    if usable == 0:
+        return ["合用的节点现在都下线或排空了"]
+    room = np.where(eligible, cluster.capacity(shape, free), 0)
+    named = [
+        _named(cluster, shape, name, free)
+        for name in shape.required_nodes
+        if name in cluster.index and room[cluster.index[name]] == 0
+    ]
+    if named:
+        return named
+    if (shape.single_node and shape.maximum_nodes == 1) or shape.tasks == 1:
+        return _single(cluster, shape, eligible, free, usable)
+    return _several(cluster, shape, eligible, free, room) or [
+        "空闲的节点凑不成它要的那样（交换机、特性或每节点任务数）"
+    ]
+
+
+def _named(cluster: Cluster, shape: Shape, name: str, free: IntArray) -> str:
+    """指名的节点差什么。"""
+    node = cluster.index[name]
+    if not cluster.schedulable[node]:
+        return f"指名的 {name} 下线或排空了"
+    if cluster.exclusive(shape):
+        return f"指名的 {name} 上有作业在运行，不能独占"
+    lacking = _lacking(cluster, _least(cluster, shape), free[node])
+    return f"指名的 {name}：{'，'.join(lacking)}" if lacking else f"指名的 {name} 此刻放不下"
+
+
+def _least(cluster: Cluster, shape: Shape) -> IntArray:
+    """一个节点上至少要多少：能在一个节点上的是全部任务，否则是一个任务。"""
+    tasks = shape.tasks if shape.single_node and shape.maximum_nodes == 1 else 1
+    need = shape.per_node(cluster.kinds, cluster.width) + tasks * shape.per_task(cluster.kinds, cluster.width)
+    need[CPU] = max(int(need[CPU]), shape.minimum_cpus_per_node)
+    return need
+
+
+def _several(cluster: Cluster, shape: Shape, eligible: BoolArray, free: IntArray, room: IntArray) -> list[str]:
+    """多节点、可拆开的：节点够不够，任务放不放得下，各是被哪样资源拦住的。"""
+    usable, with_room = int(eligible.sum()), int((room > 0).sum())
+    if cluster.exclusive(shape) and with_room < shape.minimum_nodes:
+        return [f"要独占 {shape.minimum_nodes} 个节点，{usable} 个合用的节点里只有 {with_room} 个空着"]
+    need = _least(cluster, shape)
+    lacking = []
+    if with_room < shape.minimum_nodes:
+        each = [
+            f"{_title(cluster, column)}够的 {enough} 个"
+            for column in range(cluster.width)
+            if need[column] and (enough := int((free[eligible, column] >= need[column]).sum())) < usable
+        ]
+        why = f"：{'，'.join(each)}" if each else ""
+        lacking.append(f"要 {shape.minimum_nodes} 个节点，此刻只有 {with_room} 个够（合用的共 {usable} 个{why}）")
+    total = int(np.minimum(room, shape.tasks_per_node or shape.tasks).sum())
+    if not lacking and total < shape.tasks:
+        lacking.append(f"要放 {shape.tasks} 个任务，此刻共放得下 {total} 个{_bound_by(cluster, shape, eligible, free)}")
+    return lacking
+
+
+def _bound_by(cluster: Cluster, shape: Shape, eligible: BoolArray, free: IntArray) -> str:
+    """只看一样资源就放不下全部任务的是哪样。"""
+    task, node = shape.per_task(cluster.kinds, cluster.width), shape.per_node(cluster.kinds, cluster.width)
+    found = []
+    for column in range(cluster.width):
+        if not task[column]:
+            continue
+        room = np.maximum(free[eligible, column] - node[column], 0) // task[column]
+        if shape.tasks_per_node is not None:
+            room = np.minimum(room, shape.tasks_per_node)
+        if int(room.sum()) < shape.tasks:
+            found.append(f"{_title(cluster, column)}只够 {int(room.sum())} 个")
+    return f"（{'，'.join(found)}）" if found else ""
+
+
+def _title(cluster: Cluster, column: int) -> str:
+    names = {CPU: "CPU ", MEMORY: "内存", **{place: f"{name} " for name, place in cluster.kinds.items()}}
+    return names[column]
+
+
+def _single(cluster: Cluster, shape: Shape, eligible: BoolArray, free: IntArray, usable: int) -> list[str]:
+    if cluster.exclusive(shape):
+        return [f"要独占一个节点，{usable} 个合用的节点都有作业在运行"]
+    need = _least(cluster, shape)
+    found = []
+    for column in range(cluster.width):
+        enough = int((free[eligible, column] >= need[column]).sum())
+        if need[column] and enough < usable:
+            found.append(f"{_title(cluster, column)}够的 {enough} 个")
+    together = "，没有一个同时够" if len(found) > 1 else ""
+    counts = f"{usable} 个合用的节点里，" + "、".join(found) + together if found else ""
+    # 差得最少的那个节点说明问题。
+    lack = np.maximum(need - free, 0).astype(np.float64) / np.maximum(need, 1)
+    lack[~eligible] = np.inf
+    nearest = int(np.argmin(lack.sum(axis=1)))
+    parts = _lacking(cluster, need, free[nearest])
+    closest = f"最接近的是 {cluster.names[nearest]}：{'，'.join(parts)}" if parts else ""
+    return [text for text in (counts, closest) if text] or ["没有一个节点同时够"]
+
+
+def _lacking(cluster: Cluster, need: IntArray, free: IntArray) -> list[str]:
+    """一个节点上差的各样。"""
+    parts = []
+    for column in range(cluster.width):
+        wanted, left = int(need[column]), max(0, int(free[column]))
+        if wanted > left:
+            parts.append(
+                f"要 {format_memory_mb(wanted)} 内存，只剩 {format_memory_mb(left)}"
+                f"（差 {format_memory_mb(wanted - left)}）"
+                if column == MEMORY
+                else f"要 {wanted} 个 {_title(cluster, column).strip()}，只剩 {left} 个（差 {wanted - left} 个）"
+            )
+    return parts

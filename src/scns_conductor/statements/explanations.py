@@ -1,0 +1,41 @@
+"""解释要说的事实：谁保留的、谁挂起的，所依赖的作业到了哪一步。"""
+
+import sqlalchemy as sa
+
+from scns_conductor.statements.conditions import LIVE
+
+# 一个作业最近一次被保留：什么时候、谁、怎样；提交时就保留的是提交那一条。
+LAST_HOLD = sa.text(
+    """
+    SELECT cause, actor, extract(epoch FROM event_time)::float8 AS at FROM job_events
+    WHERE job_id = :job_id AND (
+      cause IN ('submit', 'hold', 'requeue', 'launch_failed')
+      OR (cause = 'update' AND (message LIKE '%hold%' OR message LIKE '%priority%')))
+    ORDER BY event_id DESC LIMIT 1
+    """.replace("::", r"\:\:")
+)
+# 这些作业最近一次是谁挂起的。
+SUSPENDERS = sa.text(
+    """
+    SELECT DISTINCT ON (job_id) job_id, actor FROM job_events
+    WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND to_state = 'SUSPENDED' AND from_state <> 'SUSPENDED'
+    ORDER BY job_id, event_id DESC
+    """
+)
+# 所依赖的作业此刻怎样；数组是它还没有完的、或没有成的那些任务。
+PARENTS = sa.text(
+    """
+    SELECT job_id, array_job_id, state, user_name, coalesce(exit_status, 0) AS exit_status,
+      coalesce(exit_signal, 0) AS exit_signal, exit_status IS NOT NULL AS exited, reason
+    FROM jobs
+    WHERE job_id = ANY(CAST(:job_ids AS bigint[])) OR array_job_id = ANY(CAST(:job_ids AS bigint[]))
+    ORDER BY state IN ('PENDING', 'RUNNING', 'SUSPENDED') DESC, job_id LIMIT 200
+    """
+)
+# 同一个用户同名的、在它前面的作业。
+SAME_NAME = sa.text(
+    f"""
+    SELECT job_id FROM jobs WHERE user_name = :user_name AND name = :name AND job_id <> :job_id AND state IN {LIVE}
+      AND (state <> 'PENDING' OR job_id < :job_id) ORDER BY state = 'PENDING', job_id LIMIT 20
+    """
+)
