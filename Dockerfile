@@ -1,12 +1,15 @@
 # 两个阶段：第一阶段装进虚拟环境，第二阶段只带走它。API 与 worker 用同一个镜像，命令不同。
-FROM python:3.11-slim-bookworm AS build
+# BASE：带 python3（3.11 以上）与 venv 的 Debian；没有镜像仓库的地方可以用自己造的（make test-containers 就是）。
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 COPY src ./src
 RUN python3 -m venv /opt/scns \
  && /opt/scns/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt .
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
 # procps：作业脚本里常用 ps；tini：容器里的 1 号进程，收养并清理孤儿。
 RUN apt-get update \
  && apt-get install -y --no-install-recommends procps tini \

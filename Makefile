@@ -12,16 +12,17 @@ UP_OPTIONS := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 SEED ?= 1
 JOBS ?= 2000
 WORKERS ?= 3
-PYTEST = $(PY) -m pytest --ignore=tests/compat --ignore=tests/production --ignore=tests/web
+PYTEST = $(PY) -m pytest --ignore=tests/compat --ignore=tests/production --ignore=tests/containers --ignore=tests/web
 
 # 安装完才写的标记：没有变化时第二次 make 立即开始干正事，装到一半失败会从头再来。
 LOCAL_STAMP := $(VENV)/.installed-local
 DEV_STAMP := $(VENV)/.installed-dev
 COMPAT_STAMP := $(VENV)/.installed-compat
 WEBTEST_STAMP := $(VENV)/.installed-webtest
+CONTAINERS_STAMP := $(VENV)/.installed-containers
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo up down test coverage lint format openapi messages bench chaos test-compat test-web test-production deb clean
+.PHONY: help demo up down test coverage lint format openapi messages bench chaos test-compat test-web test-production test-containers deb clean
 
 help: ## 列出全部命令
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +51,11 @@ $(COMPAT_STAMP): pyproject.toml constraints.txt | $(DEV_STAMP)
 $(WEBTEST_STAMP): pyproject.toml constraints.txt | $(DEV_STAMP)
 	@echo "安装驱动浏览器的库……"
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev,webtest]'
+	@touch $@
+
+$(CONTAINERS_STAMP): pyproject.toml constraints.txt | $(DEV_STAMP)
+	@echo "安装 podman-compose……"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev,containers]'
 	@touch $@
 
 $(BENCH_STAMP): pyproject.toml constraints.txt | $(LOCAL_STAMP)
@@ -109,6 +115,9 @@ deb: $(DEV_STAMP) ## 造 Debian 的软件包，在 dist/ 里
 
 test-production: $(DEV_STAMP) ## 照部署页在几台真的（容器里的）Debian 机器上装起来（要 root、podman、mmdebstrap；第一次造镜像要几分钟）
 	@$(PY) -m pytest tests/production --timeout 1800 $(ARGS)
+
+test-containers: $(CONTAINERS_STAMP) ## 造镜像、起 compose，照部署页的“容器”一节做（要 root、podman、mmdebstrap）
+	@$(PY) -m pytest tests/containers --timeout 1800 $(ARGS)
 
 clean: ## 删除虚拟环境与缓存（不碰数据目录）
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov

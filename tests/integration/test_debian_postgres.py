@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from debian_postgres import DebianPostgres, deployed_system
 from running_system import RunningSystem, wait_until
 from scns_conductor.api.database_problem import database_error
 from scns_conductor.core.database import async_engine, direct_connection, sync_engine
+from scns_conductor.core.errors import ServiceUnavailable
 from scns_conductor.core.settings import Settings
 from scns_conductor.local.engine_user import choose_engine_user
 from scns_conductor.local.engines import Engines
@@ -199,3 +201,24 @@ def test_a_role_that_is_unknown_or_may_not_is_503_not_500(debian_postgres: Debia
         assert asyncio.run(_refusal(url.replace("scns@", "weak@"))) == "503 database_refused"
     finally:
         debian_postgres.execute("DROP ROLE weak")
+
+
+def test_a_database_that_is_not_utf8_is_refused_by_name(debian_postgres: DebianPostgres) -> None:
+    """initdb 没有设 locale 就是 SQL_ASCII：原来是驱动里的一串 traceback。"""
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    debian_postgres.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    try:
+        url = debian_postgres.url(name)
+        with pytest.raises(ServiceUnavailable) as refused:
+            asyncio.run(_refusal(url))
+        assert (refused.value.status, refused.value.code) == (503, "database_encoding")
+        command = [str(Path(sys.executable).with_name("scns")), "db", "upgrade"]
+        told = subprocess.run(
+            command, env={**os.environ, "SCNS_DATABASE_URL": url}, check=False, capture_output=True, text=True
+        )
+        assert told.returncode == 1
+        assert len(told.stderr.splitlines()) == 1
+        assert "SQL_ASCII" in told.stderr
+        assert "ENCODING 'UTF8'" in told.stderr
+    finally:
+        debian_postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -125,7 +125,9 @@ def sync_engine(
 
     @sa.event.listens_for(engine, "connect", insert=True)
     def _prepare(connection: "psycopg.Connection[Any]", _: Any) -> None:
-        _require_version(connection.info.server_version // 10_000)
+        _require_server(
+            connection.info.server_version // 10_000, (connection.info.parameter_status("server_encoding") or "")
+        )
         _prepare_session(connection, statements)
 
     _watch_sessions(engine)
@@ -150,7 +152,8 @@ def async_engine(settings: Settings, **options: Any) -> AsyncEngine:
 
     @sa.event.listens_for(engine.sync_engine, "connect", insert=True)
     def _prepare(connection: Any, _: Any) -> None:
-        _require_version(connection.driver_connection.get_server_version().major)
+        driver = connection.driver_connection
+        _require_server(driver.get_server_version().major, driver.get_settings().server_encoding)
         connection.run_async(lambda driver: driver.execute(statements))
 
     _watch_sessions(engine.sync_engine)
@@ -174,11 +177,18 @@ def _prepare_session(connection: "psycopg.Connection[Any]", statements: str) -> 
     connection.autocommit = before
 
 
-def _require_version(major: int) -> None:
+def _require_server(major: int, encoding: str) -> None:
     if major < MINIMUM_VERSION:
         raise ServiceUnavailable(
             f"数据库是 PostgreSQL {major}，太旧；需要 {MINIMUM_VERSION} 以上，请升级服务器或换一个 SCNS_DATABASE_URL",
             code="database_too_old",
+            retry_after_s=60,
+        )
+    if encoding != "UTF8":
+        # 中文写不进，或写进去长度不对（initdb 时没有设 locale 就是 SQL_ASCII）。
+        raise ServiceUnavailable(
+            f"数据库的编码是 {encoding}，要 UTF8；请重建：CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
+            code="database_encoding",
             retry_after_s=60,
         )
 
