@@ -21,7 +21,7 @@ from scns_conductor.core.states import HOLD_REASONS
 from scns_conductor.core.tokens import Identity
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.cluster_limits import ClusterLimits, PartitionLimits
-from scns_conductor.services.placement_check import TIMES, require_feasible, require_possible_times
+from scns_conductor.services.placement_check import TIMES, nodes_for_gpus, require_feasible, require_possible_times
 
 # 表里有、而用户不能写的列不在其中。
 COLUMNS = (*JobSpec.model_fields, "script", "array_remaining", "array_max_tasks", "array_base", "array_step", "reason")
@@ -88,6 +88,7 @@ def new_job(
     row |= _array(row, settings, job)
     if any(row[name] is not None for name in TIMES[1:]):
         require_possible_times(row, datetime.now(UTC), job)
+    row["minimum_nodes"] = nodes_for_gpus(row, limits, Defaults(settings.default_memory_mb_per_cpu))
     require_feasible(row, limits, Defaults(settings.default_memory_mb_per_cpu), job)
     return row
 

@@ -46,14 +46,31 @@ class Refusal:
 
 def require_feasible(row: Mapping[str, Any], limits: ClusterLimits, defaults: Defaults, prefix: str) -> None:
     """列了几个分区的，有一个能启动就行；都不能时抛 InvalidRequest，理由是第一个分区的。"""
+    found = _cached(row, limits, defaults)
+    if found is not None:
+        raise InvalidRequest(f"{prefix}{found.field}", found.message, code=found.code)
+
+
+def _cached(row: Mapping[str, Any], limits: ClusterLimits, defaults: Defaults) -> Refusal | None:
     key = _requirements(row)
     if key not in limits.verdicts:
         if len(limits.verdicts) >= _MOST_VERDICTS:
             limits.verdicts.clear()
         limits.verdicts[key] = _verdict(row, limits, defaults)
-    found = limits.verdicts[key]
-    if found is not None:
-        raise InvalidRequest(f"{prefix}{found.field}", found.message, code=found.code)
+    found: Refusal | None = limits.verdicts[key]
+    return found
+
+
+def nodes_for_gpus(row: Mapping[str, Any], limits: ClusterLimits, defaults: Defaults) -> int:
+    """至少几个节点：--gpus=4 而没有写 -N 的，一个节点永远放不下就摊到最少的几个节点上；摊不下的不变。"""
+    least: int = row["minimum_nodes"]
+    total = sum(parse_gres(row["tres_per_job"] or "").values())
+    if total < 2 or least > 1 or row["maximum_nodes"] is not None or _cached(row, limits, defaults) is None:
+        return least
+    for count in range(2, min(total, limits.cluster.count) + 1):
+        if _cached({**row, "minimum_nodes": count}, limits, defaults) is None:
+            return count
+    return least
 
 
 def require_possible_times(row: Mapping[str, Any], now: Any, prefix: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scns_conductor.slurm.table import job_values as of
-from scns_conductor.slurm.table.job_tres import TRES_IDS, memory_total
+from scns_conductor.slurm.table.job_tres import TRES_IDS, gres_of, memory_total, with_totals
 from scns_conductor.slurm.table.times import elapsed_s, epoch
 
 Row = Mapping[str, Any]
@@ -44,11 +44,8 @@ def _tres(row: Row, *, allocated: bool, billing: bool) -> list[dict[str, Any]]:
     found = [_count("cpu", cpus), *([_count("mem", memory)] if memory else []), _count("node", nodes)]
     if billing:
         found.append(_count("billing", cpus))
-    for item in str(row.get("allocated_gres") or "").split(",") if allocated else ():
-        name, _, count = item.replace("=", ":").rpartition(":")
-        if name and count.isdigit():
-            found.append(_count("gres", int(count), name))
-    return found
+    gres = with_totals(gres_of(row, allocated=allocated))
+    return found + [_count("gres", count, name.removeprefix("gres/")) for name, count in gres.items()]
 
 
 def _usage(row: Row) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from scns_conductor.client import Client, Problem
 from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.core.units import parse_time_limit
 from scns_conductor.slurm.accounting.accounting_columns import BRIEF_FORMAT, DEFAULT_FORMAT, FIELDS, LONG_FORMAT, Field
+from scns_conductor.slurm.accounting.job_attempts import attempts, truncated
 from scns_conductor.slurm.parse.hosts import split_list
 from scns_conductor.slurm.parse.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
@@ -83,7 +84,10 @@ def main(words: list[str]) -> int:
         if "batch_script" in parsed or "env_vars" in parsed:
             return _stored(client, parsed)
         whole = "json" in parsed or "yaml" in parsed
-        rows = list(_rows(client, parsed, None if whole else _needs(parsed, chosen)))
+        every = whole or "duplicates" in parsed
+        rows = list(_rows(client, parsed, None if every else _needs(parsed, chosen)))
+    if "truncate" in parsed:
+        rows = [truncated(row, *_window(parsed)) for row in rows]
     if whole:
         return _write_json(parsed, rows)
     units = _units(parsed)
@@ -93,6 +97,13 @@ def main(words: list[str]) -> int:
     if found:
         print("\n".join(found))
     return 0
+
+
+def _window(parsed: Parsed) -> tuple[float | None, float]:
+    """写明了的从何时到何时；-T 按它截断。"""
+    start = parsed.last("starttime") or os.environ.get("SLURM_SACCT_STARTTIME")
+    end = parsed.last("endtime")
+    return (_time(start) if start else None), (_time(end) if end else time.time())
 
 
 def _needs(parsed: Parsed, chosen: Sequence[tuple[Field, int]]) -> set[str] | None:
@@ -223,11 +234,13 @@ def _rows(client: Client, parsed: Parsed, needs: set[str] | None) -> Iterable[di
     jobs = sorted(_jobs(client, parsed, needs), key=_order)
     wanted = _steps(parsed)
     launched = {} if "allocations" in parsed else steps_of(client, jobs)
-    if not wanted and "allocations" in parsed:
+    if not wanted and "allocations" in parsed and "duplicates" not in parsed:
         yield from jobs
         return
     for job in jobs:
         steps = wanted.get(str(job["job_id"]), wanted.get(of.display_id(job)))
+        if "duplicates" in parsed and job["restart_count"] and (steps is None or None in steps):
+            yield from attempts(client, job)
         if steps is None or None in steps:
             yield job
         if "allocations" in parsed or not job.get("start_time"):
@@ -343,9 +356,10 @@ def _check_names(client: Client, parsed: Parsed) -> None:
 
 def _was(job: dict[str, Any], state: str, since: float, until: float) -> bool:
     """那段时间里有没有过这个状态（sacct(1) 的 -s）：此刻就是，或者那时在排队、在运行。"""
-    if job["state"] == state:
-        return True
     submitted, started, ended = (epoch(job[name]) for name in ("submit_time", "start_time", "end_time"))
+    if job["state"] == state:
+        # 结束了的，是在那段时间里结束的。
+        return ended is None or since <= ended <= until
     if state == "RUNNING":
         return started is not None and started <= until and (ended is None or ended >= since)
     if state == "PENDING":

@@ -6,7 +6,7 @@ from typing import Any
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.nodes import node_values as node_of
 from scns_conductor.slurm.table import job_values as of
-from scns_conductor.slurm.table.job_tres import slurm_order, tres
+from scns_conductor.slurm.table.job_tres import node_tres, slurm_order, tres
 from scns_conductor.slurm.table.times import duration, elapsed_s, epoch, instant, memory
 
 Record = Mapping[str, Any]
@@ -101,7 +101,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         ("TresPerTask", "tres_per_task"),
     ):
         if job.get(name):
-            lines.append(f"{label}={job[name]}")
+            lines.append(f"{label}={of.tres_words(job[name])}")
     return lines
 
 
@@ -113,10 +113,8 @@ def node_lines(node: Record, partitions: list[str], *, one_line: bool = False) -
     if node["drain"]:
         state = f"{base if node['availability'] == 'UP' else 'DOWN'}+DRAIN"
     features = ",".join(node["features"]) or "(null)"
-    total = f"cpu={node['cpus']},mem={memory(node['memory'])},billing={node['cpus']}"
-    used = f"cpu={node['allocated_cpus']}" if node["allocated_cpus"] else ""
-    if node["allocated_memory"]:
-        used += f",mem={memory(node['allocated_memory'])}"
+    total = node_tres(node["cpus"], node["memory"], node["gres"], billing=True)
+    used = node_tres(node["allocated_cpus"], node["allocated_memory"], node["allocated_gres"], billing=False)
     lines = [
         f"NodeName={node['name']} Arch={_word(node['architecture'])} CoresPerSocket={node['cpus']} ",
         f"CPUAlloc={node['allocated_cpus']} CPUEfctv={node['cpus']} CPUTot={node['cpus']}"

@@ -6,6 +6,7 @@ from typing import Any
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.slurm.nodes import node_values as of
 from scns_conductor.slurm.queue.job_json import number
+from scns_conductor.slurm.table.job_tres import node_tres
 from scns_conductor.slurm.table.times import epoch, memory
 
 Record = Mapping[str, Any]
@@ -44,7 +45,7 @@ def node_record(node: Record, partitions: Sequence[str]) -> dict[str, Any]:
     base, flags = _base_state(node)
     features = ",".join(node["features"])
     used, total, amount = int(node["allocated_cpus"]), int(node["cpus"]), int(node["allocated_memory"])
-    tres_used = f"cpu={used}" + (f",mem={memory(amount)}" if amount else "") if used else ""
+    tres_used = node_tres(used, amount, node["allocated_gres"], billing=False)
     return {
         "architecture": node["architecture"] or "",
         "burstbuffer_network_address": "",
@@ -84,7 +85,7 @@ def node_record(node: Record, partitions: Sequence[str]) -> dict[str, Any]:
         "threads": 1,
         "temporary_disk": node["temporary_disk"],
         "weight": node["weight"],
-        "tres": f"cpu={total},mem={memory(node['memory'])},billing={total}",
+        "tres": node_tres(total, node["memory"], node["gres"], billing=True),
         "slurmd_version": node["agent_version"] or "",
         "alloc_memory": amount,
         "alloc_cpus": used,

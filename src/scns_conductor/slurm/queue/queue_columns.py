@@ -13,7 +13,8 @@ _NODES = "allocated_nodes minimum_nodes"
 _ELAPSED = "start_time end_time suspend_time suspended_s state"
 _PRIORITY = "hold priority job_id state"
 _GRES = "tres_per_node tres_per_job"
-_TRES = f"{_CPUS} {_NODES} allocated_memory allocated_gres memory_per_node memory_per_cpu"
+_MEMORY = "allocated_memory memory_per_node memory_per_cpu memory_per_gpu"
+_TRES = f"{_CPUS} {_NODES} {_MEMORY} {_GRES} allocated_gres tres_per_task"
 
 
 def _constant(value: str) -> Callable[[Row], str]:
@@ -164,8 +165,8 @@ NAMES: Mapping[str, Field] = {
     "stdout": Field("STDOUT", lambda job: of.output_path(job, "standard_output"), of.OUTPUT_FIELDS),
     "tres": Field("TRES_ALLOC", _allocated_tres, _TRES),
     "tres-alloc": Field("TRES_ALLOC", _allocated_tres, _TRES),
-    "tres-per-job": _text("TRES_PER_JOB", "tres_per_job", "N/A"),
-    "tresperjob": _text("TRES_PER_JOB", "tres_per_job", "N/A"),
-    "tres-per-node": _text("TRES_PER_NODE", "tres_per_node", "N/A"),
-    "tres-per-task": _text("TRES_PER_TASK", "tres_per_task", "N/A"),
+    "tres-per-job": Field("TRES_PER_JOB", lambda job: of.tres_words(job["tres_per_job"]), "tres_per_job"),
+    "tresperjob": Field("TRES_PER_JOB", lambda job: of.tres_words(job["tres_per_job"]), "tres_per_job"),
+    "tres-per-node": Field("TRES_PER_NODE", lambda job: of.tres_words(job["tres_per_node"]), "tres_per_node"),
+    "tres-per-task": Field("TRES_PER_TASK", lambda job: of.tres_words(job["tres_per_task"]), "tres_per_task"),
 }

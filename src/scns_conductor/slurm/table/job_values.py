@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.shapes.spoken import spoken
 from scns_conductor.slurm.table.times import elapsed_s, epoch, instant, memory, short_duration
 
 Job = Mapping[str, Any]
@@ -133,10 +134,18 @@ def requested_memory(job: Job) -> str:
     return memory(job.get("memory_per_node") or job.get("memory_per_cpu") or 0)
 
 
+def tres_words(text: Any, missing: str = "N/A") -> str:
+    """--gres、--gpus 的写法统一成 gres/gpu:a100:2（22.05 是 gres:gpu:a100:2）；没有是 missing。"""
+    if not text:
+        return missing
+    mark = "gres:" if spoken() == "22.05" else "gres/"
+    words = (re.sub(r"^gres[/:]", "", word.strip()).replace("=", ":") for word in str(text).split(","))
+    return ",".join(f"{mark}{word}" for word in words)
+
+
 def gres(job: Job) -> str:
-    """每节点或整个作业的通用资源；没有是 N/A。"""
-    text = job.get("tres_per_node") or job.get("tres_per_job")
-    return "N/A" if not text else str(text)
+    """squeue 的 TRES_PER_NODE：每节点的通用资源；没有写每节点的看整个作业的，都没有是 N/A。"""
+    return tres_words(job.get("tres_per_node") or job.get("tres_per_job"))
 
 
 def command(job: Job) -> str:

@@ -1,0 +1,83 @@
+"""GPU 在各命令里的写法，--gpus 摊到几个节点；sacct 的时段与各次尝试。"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from slurm_links import Commands
+
+from running_system import RunningSystem, start_system, wait_until
+
+SLEEP = "#!/bin/sh\n#SBATCH -o /dev/null\nsleep 300\n"
+
+
+@pytest.fixture(scope="module")
+def gpu_system(scratch: Path) -> Iterator[RunningSystem]:
+    options = ("--cpus", "4", "--memory", "8G", "--nodes", "2", "--gpus", "2")
+    with start_system(scratch / "gpus", *options) as system:
+        yield system
+
+
+@pytest.fixture
+def slurm(gpu_system: RunningSystem, tmp_path: Path) -> Commands:
+    return Commands.beside(gpu_system, tmp_path)
+
+
+def running(slurm: Commands, job: str) -> None:
+    wait_until(lambda: slurm.run("squeue", "-h", "-j", job, "-o", "%t").stdout == "R\n", 60, f"{job} 在跑")
+
+
+def ended(slurm: Commands, *jobs: str) -> None:
+    slurm.run("scancel", *jobs)
+    wait_until(lambda: not slurm.run("squeue", "-h", "-t", "R", "-j", ",".join(jobs)).stdout, 60, "都结束了")
+
+
+def test_gpus_without_nodes_are_spread_and_shown_as_slurm_does(slurm: Commands) -> None:
+    job = slurm.submit("--gpus=4", text=SLEEP)
+    running(slurm, job)
+    shown = slurm.run("scontrol", "show", "job", job).stdout
+    assert "NumNodes=2" in shown
+    assert "TRES=cpu=2,node=2,billing=2,gres/gpu=4" in shown
+    assert "TresPerJob=gres/gpu:4" in shown
+    columns = ("sacct", "-nXP", "-j", job, "-o", "AllocTRES,ReqTRES")
+    assert slurm.run(*columns).stdout == "billing=2,cpu=2,gres/gpu=4,node=2|billing=2,cpu=2,gres/gpu=4,node=2\n"
+    assert slurm.run("squeue", "-h", "-j", job, "-O", "tres-alloc:60").stdout.strip().endswith("gres/gpu=4")
+    node = slurm.run("scontrol", "show", "node", "node1").stdout
+    assert "CfgTRES=cpu=4,mem=8G,billing=4,gres/gpu=2" in node
+    assert "AllocTRES=cpu=1,gres/gpu=2" in node
+    ended(slurm, job)
+    too_many = slurm.run("sbatch", "--gpus=5", text=SLEEP)
+    assert too_many.returncode == 1
+
+
+def test_gpus_per_node_and_per_task_are_counted(slurm: Commands) -> None:
+    job = slurm.submit("-H", "-N2", "--gres=gpu:1", text=SLEEP)
+    assert "gres/gpu=2" in slurm.run("sacct", "-nXP", "-j", job, "-o", "ReqTRES").stdout
+    assert slurm.run("squeue", "-h", "-j", job, "-o", "%b").stdout == "gres/gpu:1\n"
+    assert "TresPerNode=gres/gpu:1" in slurm.run("scontrol", "show", "job", job).stdout
+    task = slurm.submit("-H", "-n3", "--gpus-per-task=1", text=SLEEP)
+    assert "gres/gpu=3" in slurm.run("sacct", "-nXP", "-j", task, "-o", "ReqTRES").stdout
+    slurm.run("scancel", job, task)
+
+
+def test_states_of_ended_jobs_keep_to_the_window_and_times_are_truncated(slurm: Commands) -> None:
+    job = slurm.submit("-W", text="#!/bin/sh\n#SBATCH -o /dev/null\nsleep 1.1\n")
+    start, end = slurm.run("sacct", "-nXP", "-j", job, "-o", "Start,End").stdout.strip().split("|")
+    inside = ("sacct", "-nXP", "-s", "CD", "-S", start, "-o", "JobID")
+    assert job in slurm.run(*inside, "-E", "now").stdout.split()
+    # 它那时还在跑：不是那段时间里完成的。
+    assert job not in slurm.run(*inside, "-E", start).stdout.split()
+    words = ("sacct", "-nXP", "-T", "-j", job, "-S", end, "-E", end, "-o", "Start,End,ElapsedRaw")
+    assert slurm.run(*words).stdout == f"{end}|{end}|0\n"
+    assert start < end
+
+
+def test_every_attempt_of_a_requeued_job_has_a_row(slurm: Commands) -> None:
+    job = slurm.submit("-W", text="#!/bin/sh\n#SBATCH -o /dev/null\ntrue\n")
+    states = ("sacct", "-nXP", "-j", job, "-o", "State,NNodes,NodeList")
+    assert slurm.run("scontrol", "requeue", job).returncode == 0
+    wait_until(lambda: slurm.run(*states).stdout.startswith("COMPLETED"), 60, "又完成了")
+    rows = slurm.run(*states, "-D").stdout.splitlines()
+    assert [re.sub("node.", "node", row) for row in rows] == ["COMPLETED|1|node", "COMPLETED|1|node"]
+    assert len(slurm.run(*states).stdout.splitlines()) == 1
