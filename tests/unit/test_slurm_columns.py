@@ -66,7 +66,7 @@ def test_json_has_unix_times_minutes_and_wait_statuses() -> None:
     record = job_record({**RUNNING, "state": "FAILED", "exit_status": 3, "exit_signal": 0})
     assert (record["start_time"], record["time_limit"], record["exit_code"]) == (1795600860, 60, 3 << 8)
     assert record["job_resources"]["allocated_nodes"][1]["nodename"] == "n2"
-    assert record["tres_alloc_str"] == "cpu=4,mem=200M,node=2,billing=4,gres/gpu:2"
+    assert record["tres_alloc_str"] == "cpu=4,mem=200M,node=2,billing=4,gres/gpu=2"
     assert job_record(PENDING)["array_task_string"] == "1,3,5,7,9%3"
 
 
