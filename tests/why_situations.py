@@ -186,15 +186,18 @@ def one_node_is_full(slot: Slot, rng: random.Random) -> Planted:
 
 @situation
 def memory_is_short(slot: Slot, rng: random.Random) -> Planted:
-    holders = [slot.run(60, f"0:{rng.randint(10, 20)}", memory_per_node="7G") for _ in slot.nodes]
+    first, last = rng.randint(10, 14), rng.randint(15, 20)
+    holders = [slot.run(60, f"0:{seconds}", memory_per_node="7G") for seconds in (first, last)]
     job = slot.wait("0:30", memory_per_node=f"{rng.randint(2, 8)}G")
     return Planted(job, {"Resources"}, ("内存", holders[0]), dated=True, suggested=("memory_per_node",))
 
 
 @situation
 def gpus_are_short(slot: Slot, rng: random.Random) -> Planted:
+    ends = (rng.randint(10, 14), rng.randint(15, 20))
     holders = [
-        slot.run(60, f"0:{rng.randint(10, 20)}", tres_per_node="gpu:1", required_nodes=node) for node in slot.nodes
+        slot.run(60, f"0:{seconds}", tres_per_node="gpu:1", required_nodes=node)
+        for seconds, node in zip(ends, slot.nodes, strict=True)
     ]
     job = slot.wait("0:30", tres_per_node="gpu:2")
     return Planted(job, {"Resources"}, ("gpu", holders[0]), dated=True, suggested=("tres_per_node",))

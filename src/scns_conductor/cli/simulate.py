@@ -13,6 +13,7 @@ import click
 from scns_conductor.cli.say import say
 
 if TYPE_CHECKING:
+    from scns_conductor.simulator.live import LiveSystem
     from scns_conductor.simulator.machine import NodeGroup
     from scns_conductor.simulator.policy_choice import PolicyChoice
     from scns_conductor.simulator.report import PolicyResult
@@ -29,9 +30,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--since", metavar="TIME", help="--live 只取此后提交的，如 2026-11-24T08:00:00")
 @click.option(
     "--policy",
-    default="easy",
-    show_default=True,
-    help="策略，逗号分隔：fifo、easy、conservative、sjf、wfp3、f1、unicep、multifactor；也可写 sjf+none 等",
+    help="策略，逗号分隔：fifo、easy、conservative、sjf、wfp3、f1、unicep、multifactor；也可写 sjf+none 等；"
+    "缺省 easy，--live 时缺省 live（线上的次序、权重与回填）",
 )
 @click.option(
     "--format",
@@ -64,10 +64,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="甘特图画多少小时（以第一个策略排队最长的时刻为中心）",
 )
 @click.option("--progress/--no-progress", default=None, help="进度条；缺省在标准错误是终端时显示")
-def simulate(trace: Path | None, policy: str, **options: Any) -> None:
+def simulate(trace: Path | None, policy: str | None, **options: Any) -> None:
     """用虚拟时钟重放作业踪迹 TRACE，并排比较策略。
 
-    TRACE 可以是 SWF（可为 .gz）、sacct -p 的文本或本系统的历史；用 --live 则取线上系统自己的。
+    TRACE 可以是 SWF（可为 .gz）、sacct -p 的文本或本系统的历史；用 --live 则取线上系统自己的：
+    节点、分区、许可证、公平份额、权重与回填都照线上的，actual 一行是实际发生的。
     重放用的就是线上的调度核心。
     """
     from scns_conductor.core.errors import ConductorError
@@ -78,7 +79,9 @@ def simulate(trace: Path | None, policy: str, **options: Any) -> None:
     if options["since"] and not options["live"]:
         raise click.UsageError("--since 只与 --live 同用")
     try:
-        choices = parse_policies(policy)
+        choices = parse_policies(policy or ("live" if options["live"] else "easy"))
+        if not options["live"] and any(choice.order == "live" for choice in choices):
+            raise ValueError("live 只与 --live 同用")
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--policy") from error
     try:
@@ -93,6 +96,7 @@ def simulate(trace: Path | None, policy: str, **options: Any) -> None:
 def _replay_and_report(trace: Path | None, choices: "list[PolicyChoice]", options: dict[str, Any]) -> None:
     import os
 
+    from scns_conductor.simulator.runs import actual
     from scns_conductor.simulator.runs import simulate as run
     from scns_conductor.simulator.session import prepare
 
@@ -106,6 +110,8 @@ def _replay_and_report(trace: Path | None, choices: "list[PolicyChoice]", option
         _say_notes(scene)
     with _progress_bar(scene, len(choices), options["progress"]) as progress:
         results = run(scene, choices, progress, options["parallel"] or os.cpu_count() or 1)
+    if scene.live is not None:
+        results.insert(0, actual(scene))
     _write_outputs(scene, results, options)
 
 
@@ -140,15 +146,27 @@ def _reproduce_rlscheduler(trace: Path | None, *, as_json: bool) -> None:
         click.echo(as_rlscheduler_table(rows))
 
 
-def _live(since: str | None) -> "tuple[Trace, tuple[NodeGroup, ...]]":
-    """线上系统的历史与节点。"""
+def _live(since: str | None) -> "tuple[Trace, tuple[NodeGroup, ...], LiveSystem]":
+    """线上系统的历史、节点与其余的一切。"""
     from scns_conductor.cli.connection import connected
     from scns_conductor.cli.field_values import instant
-    from scns_conductor.simulator.live import JOB_FIELDS, live_machine, live_trace
+    from scns_conductor.simulator.live import JOB_FIELDS, live_machine, live_system, live_trace
 
+    fields, moment = ",".join(JOB_FIELDS), instant(since)
     with connected() as client:
-        rows = client.jobs(fields=",".join(JOB_FIELDS), sort="job_id", submit_after=instant(since))
-        return live_trace(rows, client.url), live_machine(client.nodes())
+        rows = list(client.jobs(fields=fields, sort="job_id", submit_after=moment))
+        earlier = list(client.jobs(fields=fields, sort="job_id", submit_before=moment)) if moment else []
+        nodes = client.nodes()
+        system = live_system(
+            config=client.config(),
+            nodes=nodes,
+            partitions=client.partitions(),
+            share_tree=client.share_tree(),
+            qos=client.qos(),
+            rows=rows,
+            earlier=earlier,
+        )
+        return live_trace(rows, client.url), live_machine(nodes), system
 
 
 def _request(trace: Path | None, options: dict[str, Any]) -> "Request":
@@ -172,9 +190,11 @@ def _request(trace: Path | None, options: dict[str, Any]) -> "Request":
     if nodes and options["procs"]:
         raise click.UsageError("--procs 与 --nodes 只能写一个")
     source: Path | Trace | None = trace
+    live: LiveSystem | None = None
     if source is None:
-        source, live_nodes = _live(options["since"])
-        nodes = nodes or (live_nodes if not options["procs"] else ())
+        if nodes or options["procs"]:
+            raise click.UsageError("--live 的机器就是线上的节点；要加节点请用 --add-nodes")
+        source, nodes, live = _live(options["since"])
     return Request(
         source=source,
         form=options["form"],
@@ -185,6 +205,7 @@ def _request(trace: Path | None, options: dict[str, Any]) -> "Request":
         cap_time_limit_s=cap_s,
         load_factor=options["scale_load"] or 1.0,
         use_memory=options["use_memory"],
+        live=live,
     )
 
 

@@ -110,8 +110,8 @@ def _take(
 
 
 def _sacct_record(row: Mapping[str, Any]) -> TraceRecord | None:
-    submit_s = _instant(row["Submit"])
-    start_s, end_s = _instant(row.get("Start")), _instant(row.get("End"))
+    submit_s = instant(row["Submit"])
+    start_s, end_s = instant(row.get("Start")), instant(row.get("End"))
     if submit_s is None:
         raise ValueError("没有提交时刻")
     if _known(row.get("ElapsedRaw")):
@@ -154,7 +154,7 @@ def _sacct_record(row: Mapping[str, Any]) -> TraceRecord | None:
 
 
 def _history_record(row: Mapping[str, Any]) -> TraceRecord | None:
-    submit_s, start_s, end_s = (_instant(row.get(key)) for key in ("submit_time", "start_time", "end_time"))
+    submit_s, start_s, end_s = (instant(row.get(key)) for key in ("submit_time", "start_time", "end_time"))
     if submit_s is None:
         raise ValueError("没有 submit_time")
     if start_s is None or end_s is None:
@@ -224,7 +224,7 @@ def _known(text: str | None) -> bool:
     return text is not None and text.strip().lower() not in _NOTHING
 
 
-def _instant(value: Any) -> int | None:
+def instant(value: Any) -> int | None:
     """时刻 -> epoch 秒；未知为 None。认得 epoch 数、ISO 8601（带或不带时区）。"""
     text = str(value).strip() if value is not None else ""
     if not _known(text):

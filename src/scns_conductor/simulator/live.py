@@ -1,18 +1,156 @@
-"""线上系统自己：作业的历史与节点（API 的 JSON）-> 踪迹与机器。怎样取来是调用者的事。"""
+"""线上系统自己：作业的历史、节点、分区、许可证、公平份额与设置（API 的 JSON）。怎样取来是调用者的事。
+
+一切照线上的：没有一样要用户另写，所以重放没有改动的系统，应与实际相差不多（见 docs/simulator.md）。
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from scns_conductor.simulator.history import history_trace
+from scns_conductor.core.hostlist import expand
+from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.scheduling.cluster import NodeFacts, PartitionFacts
+from scns_conductor.scheduling.fair_tree import Account
+from scns_conductor.scheduling.job_requirements import Defaults
+from scns_conductor.scheduling.placement import Placement
+from scns_conductor.scheduling.policy import Backfill, Policy
+from scns_conductor.scheduling.priority import Weights
+from scns_conductor.simulator.history import history_trace, instant
 from scns_conductor.simulator.machine import UNCOUNTED_MEMORY_MB, NodeGroup
 from scns_conductor.simulator.trace import Trace
 
+# 形状要的列。
+REQUIREMENTS = (
+    "tasks", "tasks_per_node", "cpus_per_task", "minimum_nodes", "maximum_nodes", "minimum_cpus_per_node",
+    "memory_per_node", "memory_per_cpu", "memory_per_gpu", "temporary_disk_per_node", "tres_per_job", "tres_per_node",
+    "tres_per_task", "constraints", "required_nodes", "excluded_nodes", "exclusive", "licenses", "required_switches",
+    "time_minimum", "partition", "reservation", "time_limit", "nice", "priority",
+)  # fmt: skip
 # 重放用得到的作业字段（GET /jobs 的 fields）。
 JOB_FIELDS = (
-    *("job_id", "state", "user_name", "account", "submit_time", "start_time", "end_time", "suspended_s", "time_limit"),
-    *("tasks", "cpus_per_task", "allocated_cpus", "allocated_nodes", "allocated_memory", "allocated_gres"),
+    *("job_id", "state", "user_name", "account", "qos", "submit_time", "start_time", "end_time", "suspended_s"),
+    *("begin_time", "dependency", "array_job_id", "array_max_tasks", "requested_partitions"),
+    *("allocated_cpus", "allocated_nodes", "allocated_memory", "allocated_gres", "node_list"),
+    *REQUIREMENTS,
 )
+_BACKFILL = {"fifo": Backfill.NONE, "easy": Backfill.EASY, "conservative": Backfill.CONSERVATIVE}
+_FACTORS = frozenset({"age", "fairshare", "job_size", "partition", "qos", "assoc"})
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """开始重放时已经在跑的：占着 node_list 里各节点的一份，到 end_s 为止。"""
+
+    nodes: tuple[str, ...]
+    cpus: int
+    memory_mb: int
+    end_s: int
+
+
+@dataclass(slots=True)
+class LiveSystem:
+    """重放要的一切；rows 是作业号 -> 作业的各字段。"""
+
+    nodes: list[NodeFacts]
+    partitions: list[PartitionFacts]
+    licenses: dict[str, int]
+    policy: Policy
+    defaults: Defaults
+    multifactor: bool
+    weights: Weights
+    half_life_s: float
+    calc_period_s: float
+    accounts: list[Account]
+    shares: dict[tuple[str, str], int]
+    # QOS -> 归一化之前的优先级因子。
+    qos_priority: dict[str, float]
+    rows: dict[str, Mapping[str, Any]]
+    occupied: list[Occupied] = field(default_factory=list)
+    # (账户, 用户) -> [(结束的时刻, CPU·秒)]：重放之前的用量。
+    past_usage: dict[tuple[str, str], list[tuple[float, float]]] = field(default_factory=dict)
+
+
+def live_system(
+    *,
+    config: Mapping[str, Any],
+    nodes: Iterable[Mapping[str, Any]],
+    partitions: Iterable[Mapping[str, Any]],
+    share_tree: Mapping[str, Any],
+    qos: Iterable[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+    earlier: Sequence[Mapping[str, Any]] = (),
+) -> LiveSystem:
+    """GET /config、/nodes、/partitions、/shares、/qos、/jobs 的回答 -> 线上系统；earlier 是更早提交的作业。"""
+    weights = config["priority_weights"]
+    found = LiveSystem(
+        nodes=[_node(node) for node in nodes],
+        partitions=[_partition(each) for each in partitions],
+        licenses=dict(parse_licenses(config["licenses"])),
+        policy=Policy(
+            _BACKFILL[config["scheduler_policy"]], int(config["backfill_depth"]), Placement(config["placement"])
+        ),
+        defaults=Defaults(int(config["default_memory_mb_per_cpu"])),
+        multifactor=config["priority_type"] == "multifactor",
+        weights=Weights(
+            **{name: float(weights[name]) for name in _FACTORS if name in weights},
+            tres={name.removeprefix("tres/"): float(v) for name, v in weights.items() if name.startswith("tres/")},
+            max_age_s=float(config["priority_max_age_s"]),
+            favor_small=bool(config["priority_favor_small"]),
+        ),
+        half_life_s=float(config["priority_decay_half_life_s"]),
+        calc_period_s=float(config["priority_calc_period_s"]),
+        accounts=[Account(each["name"], each["parent"], int(each["shares"])) for each in share_tree["accounts"]],
+        shares={(each["account"], each["user_name"]): int(each["shares"]) for each in share_tree["shares"]},
+        qos_priority={each["name"]: float(each.get("priority") or 0) for each in qos},
+        rows={str(row["job_id"]): row for row in rows},
+    )
+    begin = min((moment for row in rows if (moment := instant(row["submit_time"])) is not None), default=0)
+    for row in earlier:
+        _past(found, row, begin)
+    return found
+
+
+def _past(system: LiveSystem, row: Mapping[str, Any], begin: int) -> None:
+    """更早提交的：用量算进公平份额；开始重放时还在跑的占着节点。"""
+    start, end = instant(row["start_time"]), instant(row["end_time"])
+    if start is None or end is None:
+        return
+    cpus = int(row["allocated_cpus"] or 0)
+    key = (str(row["account"] or "(none)"), str(row["user_name"]))
+    system.past_usage.setdefault(key, []).append((float(end), float(cpus * max(0, end - start))))
+    if end > begin and row["node_list"]:
+        names = tuple(expand(row["node_list"]))
+        each = max(1, len(names))
+        system.occupied.append(Occupied(names, -(-cpus // each), int(row["allocated_memory"] or 0) // each, end))
+
+
+def _node(node: Mapping[str, Any]) -> NodeFacts:
+    """停着的也算：机器本来有多大。"""
+    return NodeFacts(
+        node["name"],
+        int(node["cpus"]),
+        int(node.get("memory") or 0) or UNCOUNTED_MEMORY_MB,
+        {name: int(count) for name, count in (node.get("gres") or {}).items()},
+        frozenset(node.get("features") or ()),
+        int(node.get("weight") or 1),
+        node.get("topology") or "",
+        int(node.get("temporary_disk") or 0),
+    )
+
+
+def _partition(row: Mapping[str, Any]) -> PartitionFacts:
+    return PartitionFacts(
+        name=row["name"],
+        nodes=None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"])),
+        max_time=row["max_time"],
+        min_nodes=row["min_nodes"],
+        max_nodes=row["max_nodes"],
+        tier=row["priority_tier"],
+        exclusive=row["exclusive"],
+        max_cpus_per_node=row["max_cpus_per_node"],
+        job_factor=row["priority_job_factor"],
+    )
 
 
 def live_trace(rows: Iterable[Mapping[str, Any]], source: str) -> Trace:

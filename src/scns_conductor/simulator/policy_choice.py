@@ -5,7 +5,14 @@ from dataclasses import dataclass
 # 排队的次序；fifo 之外的按分数，见 scheduling/policy。
 ORDERS = ("fifo", "sjf", "wfp3", "f1", "unicep", "multifactor")
 BACKFILLS = ("none", "easy", "conservative")
-_SHORT = {"fifo": ("fifo", "none"), "easy": ("fifo", "easy"), "conservative": ("fifo", "conservative")}
+# 照线上的次序与回填（--live）。
+LIVE = "live"
+_SHORT = {
+    "live": (LIVE, LIVE),
+    "fifo": ("fifo", "none"),
+    "easy": ("fifo", "easy"),
+    "conservative": ("fifo", "conservative"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +36,10 @@ def parse_policies(text: str) -> list[PolicyChoice]:
         order, plus, backfill = word.partition("+")
         if not plus:
             order, backfill = _SHORT.get(word, (word, "easy"))
-        if order not in ORDERS or backfill not in BACKFILLS:
+        if (order, backfill) != (LIVE, LIVE) and (order not in ORDERS or backfill not in BACKFILLS):
             raise ValueError(
-                f"不认识的策略 {word!r}；可用 {'、'.join(_SHORT)}、{'、'.join(ORDERS[1:])}，"
-                f"以及“次序+回填”的写法，回填可为 {'、'.join(BACKFILLS)}"
+                f"不认识的策略 {word!r}；可用 {'、'.join(name for name in _SHORT if name != LIVE)}、"
+                f"{'、'.join(ORDERS[1:])}，以及“次序+回填”的写法，回填可为 {'、'.join(BACKFILLS)}"
             )
         if any(choice.label == word for choice in choices):
             raise ValueError(f"策略 {word!r} 写了两次")

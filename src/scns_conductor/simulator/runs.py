@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import SimpleQueue
 
 from scns_conductor.core.errors import ConductorError
+from scns_conductor.simulator.live_replay import actual_starts, replay_live
 from scns_conductor.simulator.metrics import measure
 from scns_conductor.simulator.policy_choice import PolicyChoice
 from scns_conductor.simulator.replay import replay
@@ -60,7 +61,10 @@ def _one(scene: Scene, choice: PolicyChoice, progress: Progress | None) -> Polic
     began = time.perf_counter()
     jobs = scene.workload.jobs
     advance = None if progress is None else (lambda count: progress(choice.label, count))
-    found = replay(jobs, scene.machine, choice, advance)
+    if scene.live is not None:
+        found = replay_live(scene.live, jobs, choice, scene.added, advance)
+    else:
+        found = replay(jobs, scene.machine, choice, advance)
     return PolicyResult(
         policy=choice.label,
         metrics=measure(jobs, found.starts, scene.machine.cpus),
@@ -69,6 +73,13 @@ def _one(scene: Scene, choice: PolicyChoice, progress: Progress | None) -> Polic
         passes=found.passes,
         elapsed_s=time.perf_counter() - began,
     )
+
+
+def actual(scene: Scene) -> PolicyResult:
+    """实际的那一行：记录里真的开始的时刻。"""
+    jobs = scene.workload.jobs
+    starts = actual_starts(jobs)
+    return PolicyResult("actual", measure(jobs, starts, scene.machine.cpus), starts, {}, 0, 0.0)
 
 
 class _Child:

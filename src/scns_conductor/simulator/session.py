@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scns_conductor.simulator.history import read_history, read_sacct
+from scns_conductor.simulator.live import LiveSystem
 from scns_conductor.simulator.machine import Machine, NodeGroup, processor_pool
 from scns_conductor.simulator.swf import read_swf
 from scns_conductor.simulator.trace import Trace, TraceUnreadable, open_text
@@ -33,6 +34,7 @@ class Request:
     cap_time_limit_s: int | None = None
     load_factor: float = 1.0
     use_memory: bool = False
+    live: LiveSystem | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,9 @@ class Scene:
     trace: Trace
     workload: Workload
     machine: Machine
+    # 重放线上系统自己时，它的一切；added 是假如加上的节点。
+    live: LiveSystem | None = None
+    added: tuple[NodeGroup, ...] = ()
 
 
 def prepare(request: Request) -> Scene:
@@ -58,7 +63,7 @@ def prepare(request: Request) -> Scene:
         workload = cap_time_limit(workload, request.cap_time_limit_s)
     if request.load_factor != 1.0:
         workload = scale_load(workload, request.load_factor)
-    return Scene(trace, workload, machine)
+    return Scene(trace, workload, machine, request.live, request.add_nodes)
 
 
 def read_trace(path: Path, form: str = "auto", *, use_memory: bool = False) -> Trace:

@@ -1,0 +1,245 @@
+"""重放线上系统：同样的节点、分区、许可证、层级、优先级、回填深度、依赖与开始时刻，用线上的调度核心与形状。
+
+与实际不同的：保留（hold）、QOS 与关联的上限、预留、抢占、节点的上下线不重演，启动与收尾不花时间。
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from scns_conductor.core.dependency import parse_dependency
+from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, PartitionFacts, RunningJob
+from scns_conductor.scheduling.feasibility import impossible
+from scns_conductor.scheduling.job_requirements import shape_of
+from scns_conductor.scheduling.planner import Planner
+from scns_conductor.scheduling.policy import Backfill
+from scns_conductor.scheduling.queue import PendingJob, Queue
+from scns_conductor.scheduling.shape import LICENSE, Shape
+from scns_conductor.simulator.history import instant
+from scns_conductor.simulator.live import REQUIREMENTS, LiveSystem
+from scns_conductor.simulator.live_priority import LivePriority
+from scns_conductor.simulator.machine import NodeGroup
+from scns_conductor.simulator.policy_choice import LIVE, PolicyChoice
+from scns_conductor.simulator.replay import Advance, Replay, score
+from scns_conductor.simulator.workload import TraceJob
+
+# 同一时刻：先结束，再到达，最后重算优先级。
+_END, _ARRIVAL = 0, 1
+# 已经在跑的作业的号：比任何序号都大。
+_OCCUPIED = 2**40
+
+
+def replay_live(
+    system: LiveSystem,
+    jobs: Sequence[TraceJob],
+    choice: PolicyChoice,
+    added: Sequence[NodeGroup] = (),
+    progress: Advance | None = None,
+) -> Replay:
+    """重放一遍；choice 是 live 时次序与回填都照线上的。added 是假如加上的节点，归节点写 ALL 的分区。"""
+    return _Replaying(system, jobs, choice, added, progress or (lambda count: None)).run()
+
+
+def live_cluster(system: LiveSystem, added: Sequence[NodeGroup]) -> Cluster:
+    """线上的节点与分区；加上的节点叫 added1、added2……没有写 ALL 的分区时归第一个。"""
+    cluster = Cluster()
+    for node in system.nodes:
+        cluster.upsert_node(node)
+    names: list[str] = []
+    for group in added:
+        for _ in range(group.count):
+            names.append(f"added{len(names) + 1}")
+            gres = {"gpu": group.gpus} if group.gpus else {}
+            cluster.upsert_node(NodeFacts(names[-1], group.cpus, group.memory_mb, gres))
+    cluster.set_partitions(_with_added(system.partitions, names))
+    for name, count in system.licenses.items():
+        cluster.set_pool(LICENSE + name, count, "Licenses")
+    return cluster
+
+
+def _with_added(partitions: Sequence[PartitionFacts], names: Sequence[str]) -> list[PartitionFacts]:
+    if not names or any(each.nodes is None for each in partitions):
+        return list(partitions)
+    first = partitions[0]
+    return [replace(first, nodes=(first.nodes or frozenset()) | set(names)), *partitions[1:]]
+
+
+class _Replaying:
+    """一遍重放的状态。"""
+
+    def __init__(
+        self,
+        system: LiveSystem,
+        jobs: Sequence[TraceJob],
+        choice: PolicyChoice,
+        added: Sequence[NodeGroup],
+        tell: Advance,
+    ) -> None:
+        self._system, self._jobs, self._tell = system, jobs, tell
+        self._order = "multifactor" if choice.order == LIVE and system.multifactor else choice.order
+        self._live_weights = self._order == "multifactor" and system.multifactor
+        policy = system.policy
+        if choice.order != LIVE or choice.backfill != LIVE:
+            policy = replace(policy, backfill=Backfill(choice.backfill))
+        self._cluster, self._queue = live_cluster(system, added), Queue()
+        self._planner = Planner(policy)
+        self._priority = LivePriority(system, self._cluster)
+        self._cpus = int(self._cluster.total[: self._cluster.count, 0].sum())
+        self._result = Replay([None] * len(jobs), [()] * len(jobs))
+        self._waiting_on: dict[int, set[int]] = {}
+        self._children: dict[int, list[int]] = defaultdict(list)
+        self._eligible: dict[int, float] = {}
+        self._shapes: dict[tuple[Any, ...], Shape] = {}
+        self._events: list[tuple[float, int, int]] = []
+        self._arrivals()
+        for index, each in enumerate(system.occupied):
+            self._occupy(index, each.nodes, each.cpus, each.memory_mb, float(each.end_s))
+
+    def _arrivals(self) -> None:
+        """到达：提交、--begin、所依赖的都结束，三者的最晚。"""
+        numbers = {job.job_id: number for number, job in enumerate(self._jobs)}
+        arrays: dict[str, list[int]] = defaultdict(list)
+        for job_id, number in numbers.items():
+            array = self._row(number).get("array_job_id")
+            if array is not None:
+                arrays[str(array)].append(numbers[job_id])
+        for number, job in enumerate(self._jobs):
+            row = self._row(number)
+            begin = instant(row.get("begin_time"))
+            moment = float(max(job.submit_s, begin or 0))
+            parents: set[int] = set()
+            if row.get("dependency"):
+                for parent in parse_dependency(row["dependency"]).job_ids:
+                    known = numbers.get(str(parent))
+                    parents |= set(arrays.get(str(parent), () if known is None else (known,)))
+            parents.discard(number)
+            self._waiting_on[number] = parents
+            for parent in parents:
+                self._children[parent].append(number)
+            if not parents:
+                heapq.heappush(self._events, (moment, _ARRIVAL, number))
+            self._eligible[number] = moment
+
+    def _row(self, number: int) -> Mapping[str, Any]:
+        return self._system.rows.get(self._jobs[number].job_id, {})
+
+    def _occupy(self, index: int, nodes: Sequence[str], cpus: int, memory_mb: int, end_s: float) -> None:
+        """开始时已经在跑的。"""
+        known = [self._cluster.index[name] for name in nodes if name in self._cluster.index]
+        if not known:
+            return
+        shares = tuple(NodeShare(node, cpus, memory_mb) for node in known)
+        self._cluster.allocate(RunningJob(_OCCUPIED + index, end_s, shares))
+        heapq.heappush(self._events, (end_s, _END, _OCCUPIED + index))
+
+    def run(self) -> Replay:
+        """走完全部事件；同一时刻的一起看，再计划一次。"""
+        while self._events:
+            now = self._events[0][0]
+            changed = False
+            while self._events and self._events[0][0] == now:
+                _, kind, number = heapq.heappop(self._events)
+                changed |= self._arrive(number, now) if kind == _ARRIVAL else self._end(number, now)
+            if changed and len(self._queue):
+                self._pass(now)
+        for waiting in self._queue.jobs.values():
+            self._result.never_started[self._jobs[waiting.job_id].job_id] = "Resources"
+        return self._result
+
+    def _arrive(self, number: int, now: float) -> bool:
+        job = self._jobs[number]
+        shape = self._shape(number)
+        self._eligible[number] = now
+        if impossible(self._cluster, shape) is not None:
+            self._result.never_started[job.job_id] = "Resources"
+            self._tell(2)
+            return False
+        tier = max((each.tier for each in self._cluster.partitions_of(shape)), default=1)
+        pending = PendingJob(number, shape, float(job.limit_s), tier=tier, order=number)
+        if self._live_weights:
+            self._prioritise(pending, now)
+        else:
+            pending.priority = score(self._order, job, now, self._cpus)
+        self._queue.upsert(pending)
+        self._tell(1)
+        return True
+
+    def _prioritise(self, pending: PendingJob, now: float) -> None:
+        row, number = self._row(pending.job_id), pending.job_id
+        if row.get("priority") is not None:
+            pending.priority = float(row["priority"] - (row.get("nice") or 0))
+            return
+        pending.priority = self._priority.of(
+            self._jobs[number], pending, row.get("qos"), int(row.get("nice") or 0), self._eligible[number], now
+        )
+
+    def _shape(self, number: int) -> Shape:
+        job, row = self._jobs[number], self._row(number)
+        if "tasks" not in row:
+            return Shape(cpus_per_task=job.cpus, partition=next(iter(self._cluster.partitions), ""))
+        partition = row.get("requested_partitions") or row["partition"]
+        # 预留不重演。
+        columns = {**row, "partition": partition, "reservation": None}
+        throttle = (row.get("array_job_id"), row["array_max_tasks"]) if row.get("array_max_tasks") else None
+        key = (throttle, partition, *(columns[name] for name in REQUIREMENTS if name != "time_limit"))
+        found = self._shapes.get(key)
+        if found is None:
+            found = shape_of(columns, self._system.defaults)
+            if throttle is not None:
+                pool = f"array:{throttle[0]}"
+                self._cluster.set_pool(pool, int(throttle[1]), "JobArrayTaskLimit")
+                found = replace(found, pools=(*found.pools, (pool, 1)))
+            self._shapes[key] = found
+        return found
+
+    def _end(self, number: int, now: float) -> bool:
+        self._cluster.release(number)
+        if number >= _OCCUPIED:
+            return True
+        job = self._jobs[number]
+        self._priority.ended(number, (job.account, job.user), now)
+        self._tell(1)
+        for child in self._children[number]:
+            self._waiting_on[child].discard(number)
+            if not self._waiting_on[child]:
+                heapq.heappush(self._events, (max(now, self._eligible[child]), _ARRIVAL, child))
+        return True
+
+    def _pass(self, now: float) -> None:
+        if self._live_weights:
+            self._refresh(now)
+        elif self._order in ("wfp3", "unicep", "multifactor"):
+            for waiting in self._queue.jobs.values():
+                waiting.priority = score(self._order, self._jobs[waiting.job_id], now, self._cpus)
+            self._queue.reorder()
+        self._result.passes += 1
+        for start in self._planner.plan(self._cluster, self._queue, now, complete=False).starts:
+            self._start(start.job, start.shares, now)
+
+    def _refresh(self, now: float) -> None:
+        """到了计算周期：公平份额与全部优先级。"""
+        if now < self._priority.due_s:
+            return
+        waiting = self._queue.jobs.values()
+        owners = {(job.account, job.user) for each in waiting for job in [self._jobs[each.job_id]]}
+        self._priority.refresh(owners, now)
+        for pending in waiting:
+            self._prioritise(pending, now)
+        self._queue.reorder()
+
+    def _start(self, pending: PendingJob, shares: tuple[NodeShare, ...], now: float) -> None:
+        number = pending.job_id
+        job = self._jobs[number]
+        self._queue.remove(number)
+        pools = pending.shape.pools
+        self._cluster.allocate(RunningJob(number, now + job.limit_s, shares, pending.shape.partition, pools))
+        self._priority.started(number, (job.account, job.user), sum(share.cpus for share in shares), now)
+        self._result.starts[number], self._result.shares[number] = now, shares
+        heapq.heappush(self._events, (now + job.run_s, _END, number))
+
+
+def actual_starts(jobs: Sequence[TraceJob]) -> list[float | None]:
+    """记录里真的开始的时刻。"""
+    return [None if job.recorded_wait_s < 0 else float(job.submit_s + job.recorded_wait_s) for job in jobs]
