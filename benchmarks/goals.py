@@ -1,4 +1,4 @@
-"""目标（工单 05）：每一条由同一次运行里量到的数算出比值，说达到没有；缺一边的数就是没有量，不猜。"""
+"""目标：每一条由同一次运行里量到的数算出比值，说达到没有；缺一边的数就是没有量，不猜。"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +56,7 @@ def goals(found: Mapping[str, Any]) -> list[Goal]:
     a, b, c, d = (found.get(key, {}) for key in "abcd")
     p99 = percentile(c["scns"], 99) if c.get("scns") else None
     listed = [
+        *_everyday(found.get("k", {})),
         Goal("a", "数组 / 极限（xargs）", 0.55, _ratio(a.get("scns"), a.get("xargs"))),
         Goal("a", "数组 / HyperQueue", 1.5, _ratio(a.get("scns"), a.get("hyperqueue"))),
         Goal("b", "分别提交 / HyperQueue", 1.3, _ratio(b.get("scns"), b.get("hyperqueue"))),
@@ -71,6 +72,20 @@ def goals(found: Mapping[str, Any]) -> list[Goal]:
         *_memory(found.get("e", {}), found.get("h", {})),
         *_debian(found.get("j", {})),
     ]
+    return listed
+
+
+def _everyday(k: Mapping[str, Any]) -> list[Goal]:
+    listed = []
+    for slots, each in k.get("slots", {}).items():
+        rates, title = each["rates"], f"{slots} 个槽"
+        least = 0.45 if int(slots) >= 64 else 0.40
+        listed += [
+            Goal("k", f"{title}，有上限的 / 极限（xargs）", least, _ratio(rates["all"], each["xargs"])),
+            Goal("k", f"{title}，有上限的 / HyperQueue", 1.5, _ratio(rates["all"], each.get("hyperqueue_separate"))),
+            Goal("k", f"{title}，数组 / HyperQueue", 1.5, _ratio(rates["array"], each.get("hyperqueue_array"))),
+            Goal("k", f"{title}，没有上限的 / 有上限的", 1.15, _ratio(rates["bare"], rates["all"]), at_least=False),
+        ]
     return listed
 
 

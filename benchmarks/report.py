@@ -16,6 +16,7 @@ PEERS = {
     "rq": "纯 RQ（不落盘）",
 }
 TITLES = {
+    "k": "(k) 有上限、有自己的脚本与输出的作业，槽从很多到与核一样多",
     "a": "(a) 一个数组的空作业",
     "b": "(b) 分别提交的空作业，各有自己的脚本与输出文件",
     "c": "(c) 从提交到脚本的第一行",
@@ -65,7 +66,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         lines.append(f"- **{TITLES.get(key[:1], key)}没有量成**（{key}）：{reason}")
     lines.append("")
     sections = {"a": _rates, "b": _rates, "c": _latency, "d": _submits, "e": _backlog, "f": _history, "g": _nodes}
-    sections |= {"h": _memory, "i": _multinode, "j": _debian}
+    sections |= {"h": _memory, "i": _multinode, "j": _debian, "k": _everyday}
     for key, title in TITLES.items():
         if key in found:
             lines += [f"## {title}", "", *sections[key](found[key], options)]
@@ -96,6 +97,48 @@ def _rates(found: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
         lines += ["本系统每个作业用的 CPU（毫秒）：", ""]
         lines += _table([*cpu, "合计"], [[*(f"{value:.2f}" for value in cpu.values()), f"{sum(cpu.values()):.2f}"]])
     return lines
+
+
+_KINDS = {
+    "bare": "分别的作业，什么上限也没有",
+    "memory_1g": "`memory_per_node=1G`",
+    "memory_16m": "`memory_per_node=16M`",
+    "time_limit": "`time_limit=5`",
+    "all": "**内存 16M + 时限 + 标准错误的文件**",
+    "array": "数组，什么上限也没有",
+    "array_limits": "数组，内存 100M + 时限",
+}
+
+
+def _everyday(found: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    slots = list(found["slots"])
+    rows = [[_KINDS[kind], *(_beside(each["rates"][kind], each["xargs"]) for each in found["slots"].values())]
+            for kind in _KINDS]  # fmt: skip
+    for who, name in (
+        ("hyperqueue_separate", "HyperQueue，分别的作业（不落盘，没有上限）"),
+        ("hyperqueue_array", "HyperQueue，一个作业里的任务"),
+        ("xargs", "极限：`xargs -P4 bash noop.sh`"),
+    ):
+        cells = [_beside(each.get(who, []), each["xargs"]) for each in found["slots"].values()]
+        rows.append([name, *cells])
+    lines = [f"一批 {found['jobs']:,} 个；每秒几个，括号里是与同一次运行的 xargs 之比。", ""]
+    lines += _table(["", *(f"{count} 个槽" for count in slots)], rows)
+    for count, each in found["slots"].items():
+        kinds = [kind for kind in ORDER if any(kind in spent for spent in each["cpu_ms"].values())]
+        lines += [f"{count} 个槽时每个作业的 CPU（毫秒，最后一轮）：", ""]
+        lines += _table(
+            ["", *kinds, "合计"],
+            [
+                [_KINDS[name], *(f"{spent.get(kind, 0):.2f}" for kind in kinds), f"{sum(spent.values()):.2f}"]
+                for name, spent in each["cpu_ms"].items()
+            ],
+        )
+    return lines
+
+
+def _beside(rates: Sequence[float], limit: Sequence[float]) -> str:
+    """每秒几个（与 limit 之比）。"""
+    return f"{median(rates):.0f}（{median(rates) / median(limit):.2f}）" if rates else "没有比"
 
 
 def _latency(found: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""make bench：本系统（内嵌 PostgreSQL，fsync 开着）与同一台机器上的对手轮流跑，量工单 05 的 (a)–(j)，对照目标。
+"""make bench：本系统（内嵌 PostgreSQL，fsync 开着）与同一台机器上的对手轮流跑，量(a)–(k)，对照目标。
 
 例：make bench ARGS='--only a,b,c --rounds 1 --jobs 500'（一分钟）；缺省全部，一刻钟左右。
 进度写到 stderr，报告写到 stdout，另存 report.md、report.json、report.svg 到 --output。
@@ -24,6 +24,7 @@ from typing import Any
 
 import backlog
 import debian
+import everyday
 import footprint
 import history
 import multinode
@@ -98,6 +99,20 @@ class Run:
             if peer is not None:
                 peer.close()
         self.hyperqueue = self.slurm = None
+
+    # ---- 人们真正在跑的 (k) ----
+
+    def as_people_run(self) -> None:
+        """(k)：有上限、有自己的输出的作业，槽从很多到与核一样多。"""
+        options = self.options
+        self.scenarios["k"] = everyday.measure(
+            self.scratch,
+            [int(word) for word in options.slots.split(",")],
+            max(CLIENTS, options.jobs // 3),
+            options.rounds,
+            lambda line: print(line, file=sys.stderr, flush=True),
+            peer="hyperqueue" not in options.without,
+        )
 
     # ---- 与对手轮流的 (a)–(d) ----
 
@@ -247,10 +262,11 @@ def machine() -> dict[str, Any]:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """命令行。"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="abcdefghij", help="只量这几项，如 a,b,c")
+    parser.add_argument("--only", default="kabcdefghij", help="只量这几项，如 a,b,c")
     parser.add_argument("--without", default="", help="不比这几家：hyperqueue,slurm")
+    parser.add_argument("--slots", default="64,8,2", help="(k) 几个槽，依次")
     parser.add_argument("--rounds", type=int, default=3, help="与对手轮流几轮")
-    parser.add_argument("--jobs", type=int, default=3000, help="(a) 一轮几个；(b) 是它的三分之一")
+    parser.add_argument("--jobs", type=int, default=3000, help="(a) 一轮几个；(b)、(k) 是它的三分之一")
     parser.add_argument("--latencies", type=int, default=200, help="(c) 几次")
     parser.add_argument("--submits", type=int, default=2000, help="(d) 单个提交几个")
     parser.add_argument("--pending", type=int, default=100_000, help="(e)、(f) 排队的作业")
@@ -295,6 +311,8 @@ def main() -> int:
     scratch.chmod(0o755)
     run = Run(options, scratch)
     try:
+        if run.wants("k"):
+            run.attempt("k", run.as_people_run)
         if run.wants("abcd"):
             run.attempt("a–d", run.side_by_side)
         if run.wants("efghi"):
