@@ -110,9 +110,16 @@ class System:
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """不计时的一次请求；失败抛 Failed。"""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        text = None if body is None else json.dumps(body)
         try:
-            self._main.request(method, path, None if body is None else json.dumps(body), headers)
-            answer = self._main.getresponse()
+            try:
+                self._main.request(method, path, text, headers)
+                answer = self._main.getresponse()
+            except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
+                # 隔得久了，服务器关掉了闲着的连接：请求没有被看到，换一条再发。
+                self._main.close()
+                self._main.request(method, path, text, headers)
+                answer = self._main.getresponse()
             status, data = answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
             self._main.close()

@@ -143,23 +143,18 @@ def jobs_page(
     where, values = conditions.sql()
     if key in ("start_time", "end_time"):
         where.append(f"{key} IS NOT NULL")
-    if after is not None:
-        last_value, last_id = after
-        values |= {"last_id": last_id}
-        if key == "job_id":
-            where.append(f"job_id {comparison} CAST(:last_id AS bigint)")
-        else:
-            where.append(
-                f"({key}, job_id) {comparison} (CAST(:last_value AS {SORT_KEYS[key]}), CAST(:last_id AS bigint))"
-            )
-            values["last_value"] = last_value
-    order = f"job_id {direction}" if key == "job_id" else f"{key} {direction}, job_id {direction}"
+    # 文字的列上索引是（列，作业号从大到小）：相同的新的在前，倒过来排时旧的在前，都沿着索引走。
+    text_key = SORT_KEYS[key] == "text"
+    tie = ("ASC" if page.descending else "DESC") if text_key else direction
+    parts = [where] if after is None else _following(key, comparison, where, values, after)
+    order = f"job_id {direction}" if key == "job_id" else f"{key} {direction}, job_id {tie}"
     cursor_value = "NULL" if key == "job_id" else f"{key}::text"
     one_page = f"ORDER BY {order} LIMIT {page.limit + 1}"
     found = " UNION ALL ".join(
         # OFFSET 0：先挑出来，再排。
-        f"(SELECT * FROM jobs WHERE {' AND '.join([branch, *where])} {'OFFSET 0' if few else one_page})"
+        f"(SELECT * FROM jobs WHERE {' AND '.join([branch, *part])} {'OFFSET 0' if few else one_page})"
         for branch in _branches(chosen_states, key == "job_id")
+        for part in parts
     )
     shown = _array_of(page.fields) if page.rows else json_of({name: FIELDS[name] for name in page.fields})
     # 字符串参数里的冒号不会被当成绑定：条件都经绑定传入，这里只有固定的表达式。
@@ -169,6 +164,26 @@ def jobs_page(
         f"FROM ({found}) AS jobs {one_page}) AS j"
     )
     return sa.text(statement), values
+
+
+def _following(
+    key: str, comparison: str, where: list[str], values: dict[str, Any], after: tuple[Any, int]
+) -> list[list[str]]:
+    """上一页之后的：各段的条件，合起来不重不漏。"""
+    values["last_id"] = after[1]
+    last_id = "CAST(:last_id AS bigint)"
+    if key == "job_id":
+        return [[*where, f"job_id {comparison} {last_id}"]]
+    values["last_value"] = after[0]
+    last_value = f"CAST(:last_value AS {SORT_KEYS[key]})"
+    if SORT_KEYS[key] != "text":
+        return [[*where, f"({key}, job_id) {comparison} ({last_value}, {last_id})"]]
+    # 方向相反的两列不能写成一个行的比较；分成两段，各沿索引取一页，与翻到多深无关。
+    back = "<" if comparison == ">" else ">"
+    return [
+        [*where, f"{key} = {last_value}", f"job_id {back} {last_id}"],
+        [*where, f"{key} {comparison} {last_value}"],
+    ]
 
 
 def _branches(chosen: Sequence[JobState], by_job_id: bool) -> list[str]:
