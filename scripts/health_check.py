@@ -22,7 +22,7 @@ import redis
 import sqlalchemy as sa
 
 from scns_conductor.client.endpoint import CLIENT_FILE, read_client_file
-from scns_conductor.core.database import sync_engine
+from scns_conductor.core.database import is_pooled, sync_engine
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.schema_version import mismatch_text, schema_version, wanted_version
 from scns_conductor.core.settings import Settings, current_user_name, load_settings
@@ -50,7 +50,9 @@ def check_database(settings: Settings) -> str:
             f"连不上：{str(error.orig).splitlines()[0]}；检查 SCNS_DATABASE_URL 与服务是否在运行"
         ) from error
     assert facts is not None
-    report = database_report(facts._mapping, counted.nodes if counted else 0, settings.database_pool_size)
+    report = database_report(
+        facts._mapping, counted.nodes if counted and not is_pooled(settings) else 0, settings.database_pool_size
+    )
     for shortfall in report["shortfalls"]:
         print(f"注意  数据库：{shortfall}")
     if "remedy" in report:
@@ -82,7 +84,7 @@ def check_leader(settings: Settings) -> str:
     """领导者的租约没有过期。"""
     row = _one(settings, leader_select(), lease=settings.scheduler_lease_s)
     if row is None or not row.alive:
-        raise Unhealthy("没有；启动一个不带 --no-scheduler 的 scns worker")
+        raise Unhealthy("没有；启动 scns api（或 scns worker --scheduler）")
     return str(row.holder)
 
 

@@ -42,12 +42,12 @@ def test_one_command_schedules_and_runs_jobs_and_jobs_outlive_it(yard: NodeYard)
     go_on = yard.work / "go-on"
     short = yard.submit("exit 0\n")
     long = yard.submit(f"while [ ! -e {go_on} ]; do sleep 0.05; done\n")
-    first = start_worker(yard)
+    first = start_worker(yard, "--scheduler")
     wait_until(lambda: ended(yard, short) == "COMPLETED", "短作业结束")
     wait_until(lambda: yard.query("SELECT 1 FROM jobs WHERE job_id = :j AND state = 'RUNNING'", j=long), "长作业运行")
     first.send_signal(signal.SIGTERM)
     assert first.wait(30) == 0
-    second = start_worker(yard, "--no-scheduler")
+    second = start_worker(yard)
     go_on.touch()
     wait_until(lambda: ended(yard, long) == "COMPLETED", "长作业结束")
     assert second.poll() is None
@@ -59,3 +59,28 @@ def test_options_that_leave_nothing_to_run_are_refused(yard: NodeYard) -> None:
         [SCNS, "worker", "--no-agent", "--no-scheduler"], env=yard.environment("n1"), capture_output=True, check=False
     )
     assert answer.returncode == 2
+
+
+def test_the_api_host_schedules_and_a_plain_worker_does_not(yard: NodeYard) -> None:
+    yard.work.joinpath("n1").mkdir()
+    job = yard.submit("exit 0\n")
+    start_worker(yard)
+    wait_until(lambda: yard.query("SELECT 1 FROM nodes WHERE state = 'UP'"), "节点在线")
+    with open(yard.work / "api.log", "ab") as log:
+        api = subprocess.Popen(
+            [SCNS, "api", "--port", "0"], env=yard.environment("n1"), stdout=log, stderr=log, cwd=yard.work
+        )
+    try:
+        wait_until(lambda: ended(yard, job) == "COMPLETED", "API 的机器上的调度器启动了它")
+    finally:
+        api.send_signal(signal.SIGTERM)
+        assert api.wait(30) == 0
+    assert not yard.query("SELECT 1 FROM scheduler_leader WHERE backend_pid IS NOT NULL"), "让了位"
+
+
+def test_an_api_with_bad_settings_says_so_and_ends(yard: NodeYard) -> None:
+    answer = subprocess.run(
+        [SCNS, "api", "--host", "0.0.0.0"], env=yard.environment("n1"), capture_output=True, text=True, timeout=60
+    )
+    assert answer.returncode == 2
+    assert "SCNS_JWT_KEY_FILE" in answer.stderr

@@ -8,22 +8,27 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from debian_postgres import DebianPostgres, deployed_system
 from running_system import RunningSystem, wait_until
 from scns_conductor.api.database_problem import database_error
-from scns_conductor.core.database import async_engine, direct_connection, sync_engine
+from scns_conductor.core.async_database import async_engine
+from scns_conductor.core.database import direct_connection, sync_engine
 from scns_conductor.core.errors import ServiceUnavailable
 from scns_conductor.core.settings import Settings
 from scns_conductor.local.engine_user import choose_engine_user
 from scns_conductor.local.engines import Engines
 
 NOOP = "#!/bin/sh\n"
+JOB = {"name": "j", "current_working_directory": "/tmp", "standard_output": "/dev/null", "environment": {"A": "b"}}
 WANTED = {
     "jit": "off",
     "TimeZone": "UTC",
@@ -146,14 +151,14 @@ def test_a_stricter_durability_of_the_server_is_kept(debian_postgres: DebianPost
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("remote_apply",)
 
 
-@pytest.fixture
-def bouncer_url(debian_postgres: DebianPostgres, database: str) -> Iterator[str]:
-    """PgBouncer，会话模式，缺省设置（拒绝不认识的启动参数）。"""
+@contextmanager
+def bouncer(debian_postgres: DebianPostgres, database: str, mode: str, size: int) -> Iterator[str]:
+    """PgBouncer，缺省设置（拒绝不认识的启动参数）。"""
     user, folder = choose_engine_user(debian_postgres.folder / "data"), debian_postgres.folder
     configuration = folder / "pgbouncer.ini"
     configuration.write_text(
         f"[databases]\n* = host={folder} port=5432 user=scns\n[pgbouncer]\nlisten_addr =\nlisten_port = 6432\n"
-        f"unix_socket_dir = {folder}\nauth_type = any\npool_mode = session\ndefault_pool_size = 50\n"
+        f"unix_socket_dir = {folder}\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {size}\n"
     )
     if user.switch:
         os.chown(configuration, user.uid, user.gid)
@@ -165,6 +170,61 @@ def bouncer_url(debian_postgres: DebianPostgres, database: str) -> Iterator[str]
     yield debian_postgres.url(database).replace("port=5432", "port=6432")
     process.terminate()
     process.wait(30)
+
+
+@pytest.fixture
+def bouncer_url(debian_postgres: DebianPostgres, database: str) -> Iterator[str]:
+    with bouncer(debian_postgres, database, "session", 50) as url:
+        yield url
+
+
+async def _shown(url: str, direct: str, name: str) -> tuple[str, ...]:
+    """API 的会话在几个事务里的设置。"""
+    engine = async_engine(Settings(database_url=url, database_direct_url=direct))  # type: ignore[arg-type]
+    found = []
+    for _ in range(3):
+        async with engine.connect() as connection:
+            found.append(str((await connection.execute(sa.text(f"SHOW {name}"))).scalar_one()))
+    await engine.dispose()
+    return tuple(found)
+
+
+def test_pgbouncer_in_transaction_mode_serves_agents_and_api(
+    debian_postgres: DebianPostgres, database: str, engines: Engines, scratch: Path
+) -> None:
+    """一个事务一条会话，三条给所有人：代理与 API 都经它，选举与听通知走 direct；设置照样管用。"""
+    direct = debian_postgres.url(database)
+    with (
+        bouncer(debian_postgres, database, "transaction", 3) as url,
+        deployed_system(
+            scratch / "transaction", url, engines.redis_url, settings={"SCNS_DATABASE_DIRECT_URL": direct}
+        ) as system,
+    ):
+        body = {"jobs": [{"job": JOB, "script": NOOP} for _ in range(100)]}
+        status, answer = system.call("POST", "/jobs/submit/batch", body)
+        assert status == 200, answer
+        held = system.submit("#!/bin/sh\nsleep 300\n")
+        said = system.submit("#!/bin/sh\necho through the pool\n")
+        for job in [*answer["job_ids"], said]:
+            assert system.wait_state(job)["state"] == "COMPLETED"
+        assert system.call("POST", f"/jobs/cancel/{held}")[0] == 200
+        assert system.wait_state(held)["state"] == "CANCELLED"
+        assert system.call("GET", "/diag")[0] == 200
+        with ThreadPoolExecutor(16) as many:
+            assert set(many.map(lambda _: system.call("GET", "/jobs")[0], range(64))) == {200}
+        for name, value in (("jit", "off"), ("lock_timeout", "5s"), ("synchronous_commit", "on")):
+            assert set(asyncio.run(_shown(url, direct, name))) == {value}
+        agent = sync_engine(Settings(database_url=url, database_direct_url=direct))  # type: ignore[arg-type]
+        with agent.connect() as connection:
+            assert connection.scalar(sa.text("SHOW enable_seqscan")) == "off"
+        agent.dispose()
+        with psycopg.connect(direct) as look:
+            found = look.execute(
+                "SELECT application_name, count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid() GROUP BY 1"
+            ).fetchall()
+        # 池里的三条会话轮流给人用；别的都是走 direct 的。
+        assert sum(count for _, count in found) <= 3 + 4, found
 
 
 def test_pgbouncer_in_session_mode_is_good_enough(bouncer_url: str, engines: Engines, scratch: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_server_that_falls_short_is_told_with_the_line_to_change() -> None:
     report = database_report(facts, nodes=200, pool_size=10)
     assert report["status"] == "too_old"
     text = "\n".join(report["shortfalls"])
-    for line in ("fsync = on", "shared_buffers = 128MB", "max_connections = 650"):
+    for line in ("fsync = on", "shared_buffers = 128MB", "max_connections = 450"):
         assert f"改成 {line}" in text
     assert "full_page_writes" not in text
     standby = database_report({**facts, "major": 15, "read_only": True, "standby": True}, 0, 10)

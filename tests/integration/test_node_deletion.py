@@ -16,7 +16,7 @@ from shepherd_yard import wait_until as wait_for
 from slurm_links import Commands
 
 from running_system import RunningSystem, start_system, wait_until
-from scns_conductor.core.database import async_engine
+from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.nodes import delete_nodes

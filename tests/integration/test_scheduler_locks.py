@@ -14,7 +14,7 @@ from shepherd_yard import wait_until
 from test_scheduler import scheduler, submitted
 
 from scns_conductor import migrations
-from scns_conductor.core.database import async_engine
+from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.health import readiness
 from scns_conductor.statements.leadership import LEADER_LOCK

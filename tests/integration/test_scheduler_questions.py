@@ -16,7 +16,7 @@ from node_yard import NodeYard
 from shepherd_yard import wait_until
 from test_scheduler import scheduler, submitted
 
-from scns_conductor.core.database import async_engine
+from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.errors import TooManyRequests
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.answers import MOST_OPEN, AnswerDesk
@@ -108,7 +108,7 @@ def test_a_bad_question_hurts_no_other(yard: NodeYard) -> None:
 def test_a_user_with_many_open_questions_gets_429(settings: Settings) -> None:
     async def main() -> None:
         engine = async_engine(settings)
-        desk = AnswerDesk(engine)
+        desk = AnswerDesk(engine, engine)
         opened = [asyncio.create_task(desk.ask_scheduler("explain", "alice", {"job_id": 1})) for _ in range(MOST_OPEN)]
         await asyncio.sleep(0)
         with pytest.raises(TooManyRequests) as refused:

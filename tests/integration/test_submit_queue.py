@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from scns_conductor.core.database import async_engine
+from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.errors import Conflict
 from scns_conductor.core.job_limits import SubmitLimit
 from scns_conductor.core.settings import Settings

@@ -7,7 +7,8 @@ from asyncpg.connect_utils import _parse_connect_arguments
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
-from scns_conductor.core.database import asyncpg_url, database_url
+from scns_conductor.core.async_database import asyncpg_url
+from scns_conductor.core.database import database_url
 from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.settings import Settings
 

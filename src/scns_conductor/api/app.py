@@ -32,7 +32,7 @@ from scns_conductor.api.routers import (
     steps,
     submission,
 )
-from scns_conductor.core.database import async_engine
+from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.schema_version import wanted_version
@@ -69,7 +69,9 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = async_engine(settings)
-        desk = AnswerDesk(engine)
+        # 听回答的会话要一直留着：不经 PgBouncer。
+        listening = async_engine(settings, direct=True, pool_size=1, max_overflow=0)
+        desk = AnswerDesk(engine, listening)
         queue = SubmitQueue(engine)
         accounting_cache = AccountingCache(engine)
         limits = LimitsCache(engine, dict(parse_licenses(settings.licenses)))
@@ -94,6 +96,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         yield
         await queue.close()
         await desk.close()
+        await listening.dispose()
         await engine.dispose()
 
     # 接口文档的脚本与样式由自己送出：不从 CDN 取，断网也看得到。

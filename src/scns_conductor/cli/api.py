@@ -1,4 +1,4 @@
-"""scns api：在本机运行 HTTP API。"""
+"""scns api：在本机运行 HTTP API，和一个调度领导者的候选。"""
 
 import os
 import sys
@@ -9,9 +9,15 @@ import click
 @click.command()
 @click.option("--host", help="监听的地址，缺省 127.0.0.1（SCNS_API_HOST）；别的地址要求先设 SCNS_JWT_KEY_FILE")
 @click.option("--port", type=click.IntRange(0, 65535), help="监听的端口，缺省 6820（SCNS_API_PORT）")
-def api(host: str | None, port: int | None) -> None:
-    """运行 HTTP API；无状态，可运行任意多个。"""
+@click.option("--no-scheduler", is_flag=True, help="只运行 API，本机不参选调度领导者（SCNS_SCHEDULER_ENABLED=false）")
+def api(host: str | None, port: int | None, no_scheduler: bool) -> None:
+    """运行 HTTP API，本机并参选调度领导者；API 无状态，可运行任意多个，调度的领导者总只有一个。"""
+    from scns_conductor.core.settings import load_settings
+
     given = {"SCNS_API_HOST": host, "SCNS_API_PORT": None if port is None else str(port)}
     environment = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
-    # 换成 API 自己的进程：信号直接到它，进程表里看得清。
-    os.execve(sys.executable, [sys.executable, "-m", "scns_conductor.api"], environment)
+    if no_scheduler or load_settings().scheduler_enabled is False:
+        # 换成 API 自己的进程：信号直接到它，进程表里看得清。
+        os.execve(sys.executable, [sys.executable, "-m", "scns_conductor.api"], environment)
+    # 监督者在 local 里：换成它，不导入它。
+    os.execve(sys.executable, [sys.executable, "-m", "scns_conductor.local.services", "scheduler", "api"], environment)

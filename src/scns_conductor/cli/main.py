@@ -38,7 +38,7 @@ COMMANDS: dict[str, Place] = {
     "down": Place(SERVER, "停止本机的系统", _LOCAL + "up_command", "down"),
     "api": Place(SERVER, "运行 HTTP API", _CLI + "api", "api"),
     "web": Place(SERVER, "运行网页看板；--link 打印登录链接", _LOCAL + "web_command", "web"),
-    "worker": Place(SERVER, "运行节点代理，并参选调度领导者", _LOCAL + "worker_command", "worker"),
+    "worker": Place(SERVER, "运行节点代理", _LOCAL + "worker_command", "worker"),
     "db": Place(SERVER, "数据库：升级、降级、版本，备份与恢复", _LOCAL + "database_command", "db"),
     "setup": Place(SERVER, "把一台机器准备好：用户、目录、数据库、设置、服务", _LOCAL + "setup_command", "setup"),
     "token": Place(SERVER, "签发访问令牌", _CLI + "token", "token"),

@@ -1,18 +1,20 @@
-"""两个数据库引擎：API 用 asyncpg，Worker 用 psycopg 3；同一个地址，换驱动即可。
+"""Worker 一侧的数据库引擎（psycopg 3），与两侧共用的地址、会话的设置；API 的在 async_database。
 
 服务器是别人的：我们所需要的，每条会话连上时自己设（SET），不靠 postgresql.conf，
 也不靠启动参数 options（PgBouncer 拒绝它）。
+
+写了 database_direct_url 时，database_url 是事务模式的 PgBouncer：一个事务一条会话，什么也留不下。那时设置随每个事务
+（SET LOCAL），不预备语句；要留着会话的（选举、LISTEN）、要做很久的（迁移）走 direct。
 """
 
 import select
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psycopg
 import sqlalchemy as sa
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.engine import Engine, ExceptionContext
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from scns_conductor.core.errors import ServiceUnavailable, SettingsError
 from scns_conductor.core.settings import Settings
@@ -22,12 +24,6 @@ APPLICATION_NAME = "scns-conductor"
 MINIMUM_VERSION = 14
 # 连一台主机至多等这么久（秒）；有几台的依次试。
 CONNECT_TIMEOUT_S = 5
-# 地址里的选项，asyncpg 与 libpq 意思相同的；其余的（keepalives 等）只归 libpq。
-_ASYNCPG_OPTIONS = frozenset(
-    {"host", "port", "user", "password", "dbname", "passfile", "target_session_attrs", "krbsrvname", "gsslib",
-     "options", "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation",
-     "ssl_min_protocol_version", "ssl_max_protocol_version"}
-)  # fmt: skip
 # 服务器怎样设都一样：每条会话自己设成这样。
 _SESSION = {
     # 语句都短；即时编译一条的时间够执行它几百遍（缺省的 jit=on 使调度慢一百倍）。
@@ -39,6 +35,7 @@ _SESSION = {
     # 池里的与 LISTEN 的会话本来就闲着。
     "idle_session_timeout": "0",
 }
+_SESSION_ONLY = frozenset({"default_transaction_isolation", "idle_session_timeout"})
 # 回答过 2xx 的作业不能丢；服务器要求得更严（remote_apply）的不改。
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 # Worker 的语句都是「给出一批作业号，各自去找」：表还小时定下的「从头扫」，表长大了也不许沿用。
@@ -48,12 +45,22 @@ LOCK_TIMEOUT = "55P03"
 UNUSABLE_SESSION = frozenset({"25006", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"})
 
 
-def database_url(settings: Settings) -> str:
+def is_pooled(settings: Settings, *, direct: bool = False) -> bool:
+    """这条会话是不是一个事务一换。"""
+    return settings.database_direct_url is not None and not direct
+
+
+def database_url(settings: Settings, *, direct: bool = False) -> str:
     """设置里的地址，libpq 的写法：可以有几台主机（主机:端口,主机:端口）与 sslmode 等选项；写错时抛 SettingsError。"""
-    url = settings.database_url.get_secret_value()
+    if direct and settings.database_direct_url is not None:
+        return _checked_url(settings.database_direct_url.get_secret_value(), "SCNS_DATABASE_DIRECT_URL")
+    return _checked_url(settings.database_url.get_secret_value(), "SCNS_DATABASE_URL")
+
+
+def _checked_url(url: str, name: str) -> str:
     scheme, separator, rest = url.partition("://")
     if separator and scheme.partition("+")[0] not in {"postgresql", "postgres"}:
-        raise SettingsError(f"SCNS_DATABASE_URL 必须是 postgresql://…，现在是 {scheme}://…")
+        raise SettingsError(f"{name} 必须是 postgresql://…，现在是 {scheme}://…")
     # SQLAlchemy 的写法（postgresql+psycopg://）也认。
     url = f"postgresql{separator}{rest}"
     try:
@@ -61,21 +68,17 @@ def database_url(settings: Settings) -> str:
         urlsplit(url)
     except (psycopg.Error, ValueError) as error:
         example = "postgresql://用户:口令@主机/库，几台主机写 主机:端口,主机:端口"
-        raise SettingsError(f"SCNS_DATABASE_URL 不是合法的数据库地址；例如 {example}") from error
+        raise SettingsError(f"{name} 不是合法的数据库地址；例如 {example}") from error
     if not separator:
-        raise SettingsError("SCNS_DATABASE_URL 要写成地址；例如 postgresql://用户:口令@主机/库")
+        raise SettingsError(f"{name} 要写成地址；例如 postgresql://用户:口令@主机/库")
     return url
 
 
-def asyncpg_url(settings: Settings) -> str:
-    """同一个地址，去掉 asyncpg 不认识的选项（它会把它们当作服务器的设置发出去）。"""
-    parts = urlsplit(database_url(settings))
-    known = [(name, value) for name, value in parse_qsl(parts.query) if name in _ASYNCPG_OPTIONS]
-    return urlunsplit(parts._replace(query=urlencode(known)))
+def session_sql(settings: Settings, *, lookups: bool = False, limits: bool = True, local: bool = False) -> str:
+    """一条会话连上之后（local：一个事务开始时）要执行的。
 
-
-def session_sql(settings: Settings, *, lookups: bool = False, limits: bool = True) -> str:
-    """一条会话连上之后要执行的。lookups 是 Worker 的语句；limits 为假时不限时（迁移可以做很久）。"""
+    lookups 是 Worker 的语句；limits 为假时不限时（迁移可以做很久）。
+    """
     bounds = {
         "statement_timeout": settings.database_statement_timeout_s,
         "lock_timeout": settings.database_lock_timeout_s,
@@ -86,7 +89,12 @@ def session_sql(settings: Settings, *, lookups: bool = False, limits: bool = Tru
         **(_LOOKUPS if lookups else {}),
         **{name: f"{int(seconds * 1000) if limits else 0}ms" for name, seconds in bounds.items()},
     }
-    return "; ".join([*(f"SET {name} = '{value}'" for name, value in values.items()), _DURABLE])
+    if not local:
+        return "; ".join([*(f"SET {name} = '{value}'" for name, value in values.items()), _DURABLE])
+    # 隔离级别写在 BEGIN 里；会话闲着归 PgBouncer 管。
+    kept = {name: value for name, value in values.items() if name not in _SESSION_ONLY}
+    durable = _DURABLE.replace("false", "true")
+    return "; ".join([*(f"SET LOCAL {name} = '{value}'" for name, value in kept.items()), durable])
 
 
 def sync_engine(
@@ -97,20 +105,23 @@ def sync_engine(
     lookups: bool = True,
     limits: bool = True,
     pooled: bool = True,
+    overflow: int = 2,
+    direct: bool = False,
 ) -> Engine:
     """Worker 一侧的引擎（psycopg 3）。role 写进 application_name，便于在 pg_stat_activity 里辨认。
 
-    pooled 为假时用完就断开：只用一次的不必记着关。
+    pooled 为假时用完就断开：只用一次的不必记着关。闲着的至多留 pool_size 条，忙时可以再开 overflow 条。
+    direct 的不经 PgBouncer。
     """
     pool: dict[str, Any] = (
-        {"pool_size": pool_size, "max_overflow": 2, "pool_pre_ping": False}
+        {"pool_size": pool_size, "max_overflow": overflow, "pool_pre_ping": False}
         if pooled
         else {"poolclass": sa.pool.NullPool}
     )
     engine = sa.create_engine(
         "postgresql+psycopg://",
         connect_args={
-            **conninfo_to_dict(database_url(settings)),
+            **conninfo_to_dict(database_url(settings, direct=direct)),
             "application_name": f"{APPLICATION_NAME}/{role}",
             "connect_timeout": CONNECT_TIMEOUT_S,
             "keepalives_idle": 10,
@@ -121,49 +132,39 @@ def sync_engine(
         },
         **pool,
     )
-    statements = session_sql(settings, lookups=lookups, limits=limits)
+    local = is_pooled(settings, direct=direct)
+    statements = session_sql(settings, lookups=lookups, limits=limits, local=local)
 
     @sa.event.listens_for(engine, "connect", insert=True)
     def _prepare(connection: "psycopg.Connection[Any]", _: Any) -> None:
-        _require_server(
+        require_server(
             connection.info.server_version // 10_000, (connection.info.parameter_status("server_encoding") or "")
         )
-        _prepare_session(connection, statements)
+        if local:
+            connection.prepare_threshold = None
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        else:
+            _prepare_session(connection, statements)
 
-    _watch_sessions(engine)
-    return engine
+    if local:
 
+        @sa.event.listens_for(engine, "begin")
+        def _begin(connection: sa.Connection) -> None:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)
+            driver.execute(statements.encode())
 
-def async_engine(settings: Settings, **options: Any) -> AsyncEngine:
-    """API 一侧的引擎（asyncpg）。"""
-    engine = create_async_engine(
-        "postgresql+asyncpg://",
-        pool_size=settings.database_pool_size,
-        max_overflow=settings.database_pool_size,
-        pool_timeout=5,
-        connect_args={
-            "dsn": asyncpg_url(settings),
-            "timeout": CONNECT_TIMEOUT_S,
-            "server_settings": {"application_name": f"{APPLICATION_NAME}/api"},
-        },
-        **options,
-    )
-    statements = session_sql(settings)
-
-    @sa.event.listens_for(engine.sync_engine, "connect", insert=True)
-    def _prepare(connection: Any, _: Any) -> None:
-        driver = connection.driver_connection
-        _require_server(driver.get_server_version().major, driver.get_settings().server_encoding)
-        connection.run_async(lambda driver: driver.execute(statements))
-
-    _watch_sessions(engine.sync_engine)
+    watch_sessions(engine)
     return engine
 
 
 def direct_connection(settings: Settings, role: str) -> "psycopg.Connection[tuple[Any, ...]]":
     """不经引擎的一条自动提交的会话（混沌与性能测试用），设得与别的一样。"""
     connection = psycopg.connect(
-        database_url(settings), autocommit=True, connect_timeout=10, application_name=f"{APPLICATION_NAME}/{role}"
+        database_url(settings, direct=True),
+        autocommit=True,
+        connect_timeout=10,
+        application_name=f"{APPLICATION_NAME}/{role}",
     )
     _prepare_session(connection, session_sql(settings))
     return connection
@@ -177,7 +178,8 @@ def _prepare_session(connection: "psycopg.Connection[Any]", statements: str) -> 
     connection.autocommit = before
 
 
-def _require_server(major: int, encoding: str) -> None:
+def require_server(major: int, encoding: str) -> None:
+    """服务器太旧、编码不对抛 ServiceUnavailable。"""
     if major < MINIMUM_VERSION:
         raise ServiceUnavailable(
             f"数据库是 PostgreSQL {major}，太旧；需要 {MINIMUM_VERSION} 以上，请升级服务器或换一个 SCNS_DATABASE_URL",
@@ -193,7 +195,7 @@ def _require_server(major: int, encoding: str) -> None:
         )
 
 
-def _watch_sessions(engine: Engine) -> None:
+def watch_sessions(engine: Engine) -> None:
     """断了的会话不交出去；不能再用的会话（连同池里别的）丢掉，错误一律算断线。"""
 
     @sa.event.listens_for(engine, "checkout")

@@ -114,6 +114,11 @@ class Settings(BaseSettings):
         SecretStr("postgresql:///scns"),
         description="PostgreSQL 的地址，postgresql://用户:口令@主机/库；套接字写 ?host=/目录，几台用逗号隔开",
     )
+    database_direct_url: SecretStr | None = Field(
+        None,
+        description="不经连接池的地址；写了它，database_url 就当作事务模式的 PgBouncer，"
+        "只有选举、听通知、迁移与备份走这里",
+    )
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="Redis 或 Valkey 的地址；套接字写 unix:///路径?db=0"
     )
@@ -202,7 +207,9 @@ class Settings(BaseSettings):
     task_epilog: Path | None = Field(None, description="管理员的 epilog 程序，在作业后以代理的身份运行")
     output_tail_bytes: int = Field(65536, ge=0, le=16 * 1024**2, description="作业结束时收进数据库的输出尾部（字节）")
 
-    scheduler_enabled: bool = Field(True, description="本机的 worker 是否参选调度领导者")
+    scheduler_enabled: bool | None = Field(
+        None, description="本机是否参选调度领导者；不写时 scns api 的机器参选，scns worker 的不参选"
+    )
     scheduler_policy: Literal["fifo", "easy", "conservative"] = Field("easy", description="排队与回填的策略")
     priority_type: Literal["basic", "multifactor"] = Field(
         "basic", description="优先级：basic 按提交先后，multifactor 多因子"

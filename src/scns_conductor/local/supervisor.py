@@ -39,6 +39,8 @@ class Service:
     backoff_s: float = field(default=FIRST_BACKOFF_S, init=False)
     started_at: float = field(default=0.0, init=False)
     deaths: int = field(default=0, init=False)
+    # 最近一次死时的退出码。
+    exit_code: int | None = field(default=None, init=False)
 
     @property
     def running(self) -> bool:
@@ -126,6 +128,7 @@ class Supervisor:
                 service.backoff_s = FIRST_BACKOFF_S
             service.restart_at = now + service.backoff_s
             service.deaths += 1
+            service.exit_code = service.process.returncode
             logger.warning(
                 "service_died",
                 extra={

@@ -36,7 +36,7 @@ def downgrade(settings: Settings, revision: str) -> None:
 
 def current(settings: Settings) -> str | None:
     """数据库的版本；空库为 None。"""
-    engine = sync_engine(settings, role="migrations", lookups=False, pooled=False)
+    engine = sync_engine(settings, role="migrations", lookups=False, pooled=False, direct=True)
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 

@@ -140,7 +140,11 @@ def connection_environment(settings: Settings) -> dict[str, str]:
     """工具怎样连上数据库；走环境变量，口令不出现在命令行里。"""
     options = psycopg.pq.Conninfo.get_defaults()
     names = {option.keyword.decode(): option.envvar.decode() for option in options if option.envvar}
-    words = {word: str(value) for word, value in conninfo_to_dict(database_url(settings)).items() if value is not None}
+    words = {
+        word: str(value)
+        for word, value in conninfo_to_dict(database_url(settings, direct=True)).items()
+        if value is not None
+    }
     unknown = sorted(words.keys() - names.keys())
     if unknown:
         raise SettingsError(f"SCNS_DATABASE_URL 里的 {'、'.join(unknown)} 不能交给 pg_dump；请改用对应的 PG 环境变量")
@@ -150,7 +154,7 @@ def connection_environment(settings: Settings) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _connected(settings: Settings) -> Iterator[sa.Connection]:
-    with sync_engine(settings, role="db", lookups=False, limits=False, pooled=False).begin() as connection:
+    with sync_engine(settings, role="db", lookups=False, limits=False, pooled=False, direct=True).begin() as connection:
         yield connection
 
 

@@ -15,7 +15,7 @@ TABLE_LOCK_WAIT = "60s"
 def run_online() -> None:
     """连库执行。没有从 migrations.upgrade 得到设置时（直接运行 alembic），自己读。"""
     settings = context.config.attributes.get("settings") or load_settings()
-    engine = sync_engine(settings, role="migrations", lookups=False, limits=False, pooled=False)
+    engine = sync_engine(settings, role="migrations", lookups=False, limits=False, pooled=False, direct=True)
     with engine.begin() as connection:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         # 轮到自己之后才限：等不到表锁就作罢，不让排在后面的读写都等着。

@@ -35,10 +35,11 @@ class AnswerTimeout(ConductorError):
 
 
 class AnswerDesk:
-    """在途的提问。listen 断了会自己重连；漏掉的通知由等待者隔 LOOK_S 直接查库补上。"""
+    """在途的提问。听着的会话（listening）断了会自己重连；漏掉的通知由等待者隔 LOOK_S 直接查库补上。"""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, listening: AsyncEngine) -> None:
         self._engine = engine
+        self._listening = listening
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._open: Counter[str] = Counter()
         self._listener: AsyncConnection | None = None
@@ -111,7 +112,7 @@ class AnswerDesk:
                     return
                 await self._listener.invalidate()
                 await self._listener.close()
-            self._listener = await (await self._engine.connect()).execution_options(isolation_level="AUTOCOMMIT")
+            self._listener = await (await self._listening.connect()).execution_options(isolation_level="AUTOCOMMIT")
             driver = (await self._listener.get_raw_connection()).driver_connection
             assert isinstance(driver, asyncpg.Connection)
             await driver.add_listener(ANSWER_CHANNEL, self._heard)

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from scns_conductor.core.database import is_pooled
 from scns_conductor.core.schema_version import CURRENT_VERSION, HAS_SCHEMA, mismatch_text
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.blockers import idle_holders
@@ -58,7 +59,7 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
         held = await idle_holders(connection, IDLE_HOLDER_S)
     down = [node.name for node in nodes if not node.alive]
     missing = {node.name: node.containment for node in nodes if node.alive and node.containment}
-    database = database_report(facts, len(nodes), settings.database_pool_size)
+    database = database_report(facts, 0 if is_pooled(settings) else len(nodes), settings.database_pool_size)
     return {
         "status": "ok"
         if current and database["status"] in ("ok", "degraded") and scheduler["status"] != "blocked"

@@ -9,7 +9,8 @@ from scns_conductor.statements.inbox import NOTIFY_CROWDED
 
 LEAST_SHARED_BUFFERS = 128 * 1024**2
 # 每个节点的代理至多几条会话；另有 API、调度器、迁移与管理员的。
-SESSIONS_PER_NODE = 3
+# 闲着的至多一条，忙时再开；经 PgBouncer（事务模式）的不按节点数。
+SESSIONS_PER_NODE = 2
 SESSIONS_BESIDE = 30
 
 _WHY = {

@@ -58,6 +58,8 @@ BUS_WAIT_S = 5
 # 每几次心跳采样一次用量（缺省 5 秒一跳，即 30 秒）。
 USAGE_EVERY_BEATS = 6
 LOG_READERS_MOST = 16
+# 同时至多几条数据库会话；闲着的只留一条。
+MOST_BUSY = 6
 STOP_MARGIN_S = 20.0
 
 # mallopt(3)：至多几块分配区。
@@ -80,7 +82,7 @@ class Agent:
         self._sync_at = 0.0
         self._strays: set[int] = set()
         self._inventory = devices.detect(settings)
-        self._engine = sync_engine(settings, pool_size=4, role=f"agent@{self._node}")
+        self._engine = sync_engine(settings, pool_size=1, overflow=MOST_BUSY - 1, role=f"agent@{self._node}")
         self._context = LaunchContext(
             settings,
             node_context(settings, self._inventory),

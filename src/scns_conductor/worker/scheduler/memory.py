@@ -228,8 +228,8 @@ class QueueMemory:
             for hold in holds(self.cluster, self.queue, self.preempt_rules):
                 self.cluster.allocate(hold)
 
-    def reconcile(self, connection: Connection, now: float) -> int:
-        """与数据库核对排队与运行的作业，修正不同之处；返回修正了几个。
+    def reconcile(self, connection: Connection, now: float) -> set[int]:
+        """与数据库核对排队与运行的作业，修正不同之处；返回修正了哪些。
 
         收件箱里有话的不算：变化已经提交，只是还没有取。最后才看收件箱，所以先看到的变化，话一定也看得到。
         """
@@ -244,7 +244,7 @@ class QueueMemory:
         if wrong:
             wrong -= queue_rows.told(connection)
         self.refresh(connection, wrong, now)
-        return len(wrong)
+        return wrong
 
     def _drop(self, job_id: int) -> None:
         waiting = self.waiting.pop(job_id, None)

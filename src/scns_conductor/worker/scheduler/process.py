@@ -46,6 +46,8 @@ RETRY_S = 0.5
 IDLE_S = 3.0
 # 听不到通知时隔这么久看一眼收件箱。
 DEAF_POLL_S = 0.5
+# 核对修正了的作业，日志里至多写几个。
+MOST_NAMED = 10
 # 没有人等着的事（写原因、看期限）隔这么久做一次，不占启动作业的路。
 REASONS_INTERVAL_S = 1.0
 
@@ -88,8 +90,8 @@ class Scheduler:
     def run(self) -> None:
         """参选与任职，直到停止；数据库不在时稍后再试。"""
         settings = self._state.settings
-        engine = sync_engine(settings, pool_size=1, role=SCHEDULER_ROLE)
-        seats = sync_engine(settings, role=SEAT_ROLE, pooled=False)
+        engine = sync_engine(settings, pool_size=1, role=SCHEDULER_ROLE, direct=True)
+        seats = sync_engine(settings, role=SEAT_ROLE, pooled=False, direct=True)
         while not self._state.stopping.is_set():
             try:
                 if not await_schema(seats, self._state.stopping):
@@ -214,8 +216,8 @@ class Scheduler:
         self._state.planner.forget()
         if repaired:
             # 每一个都是没有听到的变化：正常时是 0。
-            self._state.statistics.repaired += repaired
-            logger.info("memory_reconciled", extra={"jobs": repaired})
+            self._state.statistics.repaired += len(repaired)
+            logger.warning("memory_reconciled", extra={"jobs": len(repaired), "first": sorted(repaired)[:MOST_NAMED]})
         return changed or bool(repaired or silent.names)
 
     def _answer(self, connection: Connection, kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:

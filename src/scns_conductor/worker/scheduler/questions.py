@@ -123,7 +123,9 @@ class Questions:
             # 领导者死了，它的会话就得断开，锁才放得开。
             os.dup2(os.open(os.devnull, os.O_RDWR), session)
             gc.disable()
-            os.nice(NICENESS)
+            with contextlib.suppress(OSError):
+                # systemd 的单元也许不许改优先级。
+                os.nice(NICENESS)
             failed = self._answer_all(chosen)
         except BaseException:  # fork 出来的副本不能沿着调用栈回到调度循环里去
             logger.exception("questions_failed")
@@ -132,7 +134,7 @@ class Questions:
 
     def _answer_all(self, chosen: list[Question]) -> int:
         signal.alarm(MOST_S)
-        engine = sync_engine(self._settings, pool_size=1, role="scheduler-answers")
+        engine = sync_engine(self._settings, pool_size=1, role="scheduler-answers", direct=True)
         failed = 0
         with engine.connect() as connection:
             for question in chosen:
