@@ -124,6 +124,11 @@ class Leadership:
             logger.warning("leader_evicted", extra={"pids": [each.pid for each in former]})
         return True
 
+    @property
+    def descriptor(self) -> int:
+        """席位的套接字。"""
+        return driver_of(self._seat).fileno()
+
     def renew(self, blocked: Sequence[dict[str, Any]] = ()) -> bool:
         """续租，并写下绕开了哪些行；行被锁着、续不了时返回 False。已被接管时抛 NotLeader。"""
         with self._seat.begin():

@@ -59,6 +59,8 @@ class _Term:
     """一次任期里，各样事上次做的时刻（time.monotonic），与还欠着什么。"""
 
     epoch: int
+    # 席位的套接字。
+    seat: int
     keeper: LeaseKeeper
     reconciled: float
     prioritised: float
@@ -117,7 +119,9 @@ class Scheduler:
                 driver_of(connection).add_notify_handler(self._notice)
             self._state.locked.clear()
             now = time.monotonic()
-            term = _Term(leadership.epoch, keeper, now, now - self._state.settings.priority_calc_period_s)
+            term = _Term(
+                leadership.epoch, leadership.descriptor, keeper, now, now - self._state.settings.priority_calc_period_s
+            )
             while not self._state.stopping.is_set():
                 keeper.check()
                 try:
@@ -150,7 +154,7 @@ class Scheduler:
             term.changed |= self._look(connection, term)
             term.reconciled = time.monotonic()
         term.changed |= self._inbox.drain(connection)
-        self._questions.advance(driver_of(connection).fileno())
+        self._questions.advance((driver_of(connection).fileno(), term.seat))
         if self._state.reprioritise or now - term.prioritised >= self._state.settings.priority_calc_period_s:
             self._state.reprioritise = False
             with connection.begin():

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -66,8 +66,8 @@ class Questions:
         else:
             logger.warning("question_dropped", extra={"user_name": user, "kind": kind})
 
-    def advance(self, session: int) -> None:
-        """上一轮答完了就开始下一轮。session 是领导者的会话的套接字，子进程不留着它。"""
+    def advance(self, sessions: Sequence[int]) -> None:
+        """上一轮答完了就开始下一轮。sessions 是领导者的会话的套接字，子进程不留着它们。"""
         if self._child is not None and not self._finished(os.WNOHANG):
             return
         chosen = self._choose()
@@ -75,7 +75,7 @@ class Questions:
             return
         child = os.fork()
         if child == 0:
-            self._serve(chosen, session)
+            self._serve(chosen, sessions)
         self._child, self.descriptor = child, os.pidfd_open(child)
 
     def close(self) -> None:
@@ -114,14 +114,16 @@ class Questions:
                 del self._waiting[user]
         return chosen
 
-    def _serve(self, chosen: list[Question], session: int) -> NoReturn:
+    def _serve(self, chosen: list[Question], sessions: Sequence[int]) -> NoReturn:
         """子进程的一生；绝不回到调用者那里。"""
         failed = 1
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
                 signal.signal(number, signal.SIG_DFL)
             # 领导者死了，它的会话就得断开，锁才放得开。
-            os.dup2(os.open(os.devnull, os.O_RDWR), session)
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for session in sessions:
+                os.dup2(nothing, session)
             gc.disable()
             with contextlib.suppress(OSError):
                 # systemd 的单元也许不许改优先级。
