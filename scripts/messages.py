@@ -5,6 +5,7 @@
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ SKIPPED = {"cli/click_words.py", "language/catalogue.py"}
 # 文档字符串也给人看的地方。
 SHOWN_DOCSTRINGS = ("api/", "slurmrestd/", "core/models", "cli/", "local/")
 HEADER = "# SCNS-Conductor 给人看的话：中文是原文，英文是译文。由 make messages 更新。"
+# 写进配置文件与脚本的注释，不是对使用者说的话。
+FILE_CONTENT = re.compile(r"^#|（scns setup 写的）")
+SQL = re.compile(r"\b(SELECT|UPDATE|INSERT INTO)\b.*\n", re.DOTALL)
+CHAIN = re.compile(r"(?:[\w.]+\s*\|\|\s*)?'[^']*'(?:\s*\|\|\s*(?:'[^']*'|[\w.]+))*")
 PO_HEADER = 'msgid ""\nmsgstr "Language: en\\nContent-Type: text/plain; charset=utf-8\\n"'
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -43,12 +48,32 @@ def messages(path: Path, name: str) -> Iterator[tuple[int, str, list[str]]]:
     for node in ast.walk(tree):
         if id(node) in passed:
             continue
+        text, places = "", []
         if isinstance(node, ast.JoinedStr):
             text, places = template(node)
-            if CHINESE.search(text):
-                yield node.lineno, text, places
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and CHINESE.search(node.value):
-            yield node.lineno, node.value, []
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+        if not CHINESE.search(text) or FILE_CONTENT.search(text):
+            continue
+        if SQL.search(text):
+            yield from ((node.lineno, said, []) for said in said_by_sql(text))
+        else:
+            yield node.lineno, text, places
+
+
+def said_by_sql(statement: str) -> Iterator[str]:
+    """一条语句里写进数据库的话：引号里的中文，|| 接着的列是空位；注释不算。"""
+    for chain in CHAIN.finditer(re.sub(r"--.*", "", statement)):
+        text, places = "", 0
+        for piece in chain[0].split("||"):
+            literal = piece.strip()
+            if literal.startswith("'"):
+                text += literal[1:-1]
+            else:
+                text += f"{{{places}}}"
+                places += 1
+        if CHINESE.search(text):
+            yield text
 
 
 def _is_shown(node: Documented, name: str) -> bool:
