@@ -20,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from chaos_system import ChaosSystem, wait_until
 
-from scns_conductor.client import Client, Problem, Unreachable
-from scns_conductor.client.conductor import TERMINAL_STATES
+from scns_conductor.client import TERMINAL_STATES, JsonClient, Problem, Unreachable
 
 WAIT_S = 240.0
 
@@ -42,7 +41,7 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.system = ChaosSystem(root, 1, 8, {})
-        self.client = Client(self.system.url, self.system.token, timeout_s=5)
+        self.client = JsonClient(self.system.url, self.system.token, timeout_s=5)
         self.count = 0
 
     def insist(self, action: Callable[[], Any]) -> Any:

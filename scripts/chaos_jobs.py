@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scns_conductor.client import Client, Problem, Unreachable
+from scns_conductor.client import JsonClient, Problem, Unreachable
 
 BATCH = 40
 SUBMIT_WAIT_S = 120.0
@@ -53,7 +53,7 @@ class Workload:
         """在 spread_s 秒里提交完；有的逐个，有的成批，少数随后取消。"""
         began = time.monotonic()
         cancels: list[tuple[float, int]] = []
-        with Client(url, token, timeout_s=10) as client:
+        with JsonClient(url, token, timeout_s=10) as client:
             while len(self.accepted) < self.total and not stop.is_set():
                 wanted = min(BATCH, self.total - len(self.accepted)) if self.rng.random() < 0.5 else 1
                 described = [self._describe() for _ in range(wanted)]
@@ -109,7 +109,7 @@ class Workload:
             "script": "\n".join(lines),
         }, expected
 
-    def _submit(self, client: Client, bodies: list[dict[str, Any]], key: str) -> list[int] | None:
+    def _submit(self, client: JsonClient, bodies: list[dict[str, Any]], key: str) -> list[int] | None:
         """直到得到作业号为止：回答丢了也不知道提交成没成，所以每次都带同一个键。"""
         deadline = time.monotonic() + SUBMIT_WAIT_S
         while time.monotonic() < deadline:
@@ -124,7 +124,7 @@ class Workload:
             time.sleep(0.1)
         return None
 
-    def _cancel_due(self, client: Client, cancels: list[tuple[float, int]]) -> None:
+    def _cancel_due(self, client: JsonClient, cancels: list[tuple[float, int]]) -> None:
         for due, job_id in list(cancels):
             if time.monotonic() < due:
                 continue

@@ -194,13 +194,13 @@ def test_the_python_client_does_the_same(running_system: RunningSystem) -> None:
         key = "同一个键".encode().hex()
         first = client.submit(job, "echo hello\n", idempotency_key=key)
         assert client.submit(job, "echo hello\n", idempotency_key=key) == first
-        assert client.wait(first, timeout_s=60)["state"] == "COMPLETED"
+        assert client.wait(first, timeout_s=60).state == "COMPLETED"
         assert client.output(first) == b"hello\n"
-        assert [event["to_state"] for event in client.events(first)][-1] == "COMPLETED"
+        assert [event.to_state for event in client.events(first)][-1] == "COMPLETED"
         batch = client.submit_batch([{"job": job, "script": f"exit {code}\n"} for code in range(3)])
-        assert [client.wait(job_id, timeout_s=60)["detail"]["exit_code"] for job_id in batch] == ["0:0", "1:0", "2:0"]
-        assert {job["job_id"] for job in client.jobs(name="sdk")} == {first, *batch}
-        assert all(job["state"] in TERMINAL for job in client.jobs(name="sdk"))
+        assert [client.wait(job_id, timeout_s=60).exit_code for job_id in batch] == ["0:0", "1:0", "2:0"]
+        assert {job.job_id for job in client.jobs(name="sdk")} == {first, *batch}
+        assert all(job.state in TERMINAL for job in client.jobs(name="sdk"))
 
 
 def test_waiting_outlives_a_restart_of_the_api(scratch: Path) -> None:

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from running_system import RunningSystem, alive, start_system, wait_until
-from scns_conductor.client import Client, Problem, Unreachable
+from scns_conductor.client import JsonClient, Problem, Unreachable
 from scns_conductor.worker.host import process_table
 
 CLIENTS = 4
@@ -26,7 +26,7 @@ def children(system: RunningSystem, word: bytes) -> list[int]:
 
 def submit_all(system: RunningSystem, output: Path, name: int, ids: list[str], errors: list[str]) -> None:
     """一个客户端：逐个提交，断了就带着同一个幂等键再来。"""
-    with Client(system.url, system.token, timeout_s=20) as client:
+    with JsonClient(system.url, system.token, timeout_s=20) as client:
         for number in range(JOBS_EACH):
             key = f"client{name}-{number}"
             job = {"name": key, "current_working_directory": str(output), "standard_output": "/dev/null"}

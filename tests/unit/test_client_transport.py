@@ -1,67 +1,16 @@
 """HTTP 的收发：长连接、断线、错误；对面是真的套接字。"""
 
-import contextlib
 import json
 import select
 import socket
-import threading
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from scns_conductor.client import Problem, Unreachable
 from scns_conductor.client.job_follow import ServerEvent, server_events
 from scns_conductor.client.transport import Transport
-
-
-def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def read_request(connection: socket.socket) -> bytes:
-    data = b""
-    while b"\r\n\r\n" not in data:
-        piece = connection.recv(65536)
-        if not piece:
-            return data
-        data += piece
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length")), 0)
-    while len(body) < length:
-        body += connection.recv(65536)
-    return head + b"\r\n\r\n" + body
-
-
-@contextlib.contextmanager
-def serving(*behaviours: Callable[[socket.socket], None]) -> Iterator[str]:
-    """每来一条连接就照次序演一段。"""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def play() -> None:
-            for behaviour in behaviours:
-                connection, _ = listener.accept()
-                with connection:
-                    behaviour(connection)
-
-        thread = threading.Thread(target=play)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        thread.join(10)
-        assert not thread.is_alive()
-
-
-def answer_times(count: int) -> Callable[[socket.socket], None]:
-    def behaviour(connection: socket.socket) -> None:
-        for _ in range(count):
-            read_request(connection)
-            connection.sendall(http(b'{"good": true}'))
-
-    return behaviour
-
-
-def drop(connection: socket.socket) -> None:
-    read_request(connection)
+from scns_conductor.client.wire import Times
+from scripted_server import answer_times, drop, http, read_request, serving
 
 
 def test_one_connection_serves_many_requests() -> None:
@@ -77,8 +26,7 @@ def test_a_connection_closed_by_the_server_is_made_anew() -> None:
         transport = Transport(url)
         assert transport.request("POST", "/x", body={}).json()
         # 等到对面的关闭真的到了：关闭还在路上时送出的 POST 不能重送。
-        assert transport._connection is not None
-        assert select.select([transport._connection.sock], [], [], 10)[0]
+        assert select.select([transport._idle[0].sock], [], [], 10)[0]
         assert transport.request("POST", "/x", body={}).json()
         transport.close()
 
@@ -168,7 +116,7 @@ def test_a_503_is_sent_again_as_retry_after_says() -> None:
     told: list[tuple[str, float]] = []
     with serving(unavailable, answer_times(1)) as url:
         transport = Transport(
-            url, "t", patience_s=30, on_wait=lambda problem, wait_s: told.append((problem.code, wait_s))
+            url, "t", times=Times(patience_s=30), on_wait=lambda problem, wait_s: told.append((problem.code, wait_s))
         )
         assert transport.request("POST", "/x", body={}, headers={"Idempotency-Key": "k"}).json() == {"good": True}
         transport.close()
@@ -178,7 +126,7 @@ def test_a_503_is_sent_again_as_retry_after_says() -> None:
 @pytest.mark.parametrize(("method", "patience_s"), [("GET", 0.0), ("GET", 0.5), ("POST", 30.0)])
 def test_a_503_is_told_when_patience_is_short_or_sending_again_is_not_safe(method: str, patience_s: float) -> None:
     with serving(unavailable) as url, pytest.raises(Problem, match="忙"):
-        Transport(url, "t", patience_s=patience_s).request(method, "/x")
+        Transport(url, "t", times=Times(patience_s=patience_s)).request(method, "/x")
 
 
 def read_only(connection: socket.socket) -> None:
@@ -190,6 +138,6 @@ def read_only(connection: socket.socket) -> None:
 def test_a_503_that_certainly_changed_nothing_is_sent_again_whatever_the_method() -> None:
     """srun 建作业步的 POST 没有幂等键。"""
     with serving(read_only, answer_times(1)) as url:
-        transport = Transport(url, "t", patience_s=30)
+        transport = Transport(url, "t", times=Times(patience_s=30))
         assert transport.request("POST", "/jobs/1/steps", body={}).json() == {"good": True}
         transport.close()

@@ -12,23 +12,21 @@ from scns_conductor.language import told
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from scns_conductor.client import Client, Problem
+    from scns_conductor.client import JsonClient, Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# 服务器暂时不行（503）时，读与提交总共等这么久。
-PATIENCE_S = 60.0
 # 数组至多看这么多个任务。
 ARRAY_MOST = 1000
 
 json_option = click.option("--json", "as_json", is_flag=True, help="在标准输出写 JSON")
 
 
-def connected() -> "Client":
+def connected() -> "JsonClient":
     """连到系统的客户端；作业来源记为 CLI。找不到系统抛 EndpointUnknown。"""
-    from scns_conductor.client import Client
+    from scns_conductor.client.conductor import for_commands
 
-    return Client(data_source="CLI", patience_s=PATIENCE_S, on_wait=_waiting)
+    return for_commands(_waiting)
 
 
 def _waiting(problem: "Problem", wait_s: float) -> None:
@@ -68,7 +66,7 @@ def job_id_argument(*, required: bool = True) -> Callable[[F], F]:
     return click.argument("job_id", metavar="JOB", required=required, shell_complete=complete_job_ids)
 
 
-def array_rows(client: "Client", job_id: str) -> list[dict[str, Any]]:
+def array_rows(client: "JsonClient", job_id: str) -> list[dict[str, Any]]:
     """JOB 指的是几个任务（数组、12_[1-3]）时是各行，次序照任务号，至多 ARRAY_MOST 个；只是一个作业时为空。"""
     from scns_conductor.cli.job_text import LIST_FIELDS
 

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scns_conductor.client import Client
-    from scns_conductor.client.conductor import Stream
+    from scns_conductor.client import JsonClient
+    from scns_conductor.client.job_calls import Stream
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
 
 
 def follow_output(
-    client: "Client",
+    client: "JsonClient",
     job_id: str,
     stream: "Stream",
     write: Callable[[bytes], None],

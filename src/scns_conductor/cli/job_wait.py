@@ -9,8 +9,8 @@ from scns_conductor.cli.job_output import follow_output
 from scns_conductor.cli.progress_line import ProgressLine
 
 if TYPE_CHECKING:
-    from scns_conductor.client import Client
-    from scns_conductor.client.conductor import Stream
+    from scns_conductor.client import JsonClient
+    from scns_conductor.client.job_calls import Stream
 
 LOOK_S = 0.5
 FIRST_LOOK_S = 0.02
@@ -30,7 +30,7 @@ def exit_code_of(state: str, exit_code: str | None) -> int:
 class _Follower(threading.Thread):
     """跟一个流；出的错留在 error 里。"""
 
-    def __init__(self, client: "Client", job_id: str, stream: "Stream", line: ProgressLine) -> None:
+    def __init__(self, client: "JsonClient", job_id: str, stream: "Stream", line: ProgressLine) -> None:
         super().__init__(daemon=True)
         self.error: Exception | None = None
         self._client, self._job_id, self._stream, self._line = client, job_id, stream, line
@@ -43,11 +43,9 @@ class _Follower(threading.Thread):
             follow_output(self._client, self._job_id, self._stream, write)
         except Exception as error:  # 交给主线程去说
             self.error = error
-        finally:
-            self._client.close()
 
 
-def wait_and_stream(client: "Client", job_id: str, *, quiet: bool = False) -> int:
+def wait_and_stream(client: "JsonClient", job_id: str, *, quiet: bool = False) -> int:
     """等到作业结束，返回退出码；Ctrl-C 只停止等待，作业照常运行。"""
     line = ProgressLine(quiet=quiet)
     try:
@@ -57,7 +55,7 @@ def wait_and_stream(client: "Client", job_id: str, *, quiet: bool = False) -> in
         return 130
 
 
-def _wait(client: "Client", job_id: str, line: ProgressLine) -> int:
+def _wait(client: "JsonClient", job_id: str, line: ProgressLine) -> int:
     from scns_conductor.client import TERMINAL_STATES
 
     followers: list[_Follower] = []
@@ -91,7 +89,7 @@ def _wait(client: "Client", job_id: str, line: ProgressLine) -> int:
     return exit_code_of(final["state"], detail["exit_code"])
 
 
-def _look(client: "Client", job_id: str) -> list[dict[str, Any]]:
+def _look(client: "JsonClient", job_id: str) -> list[dict[str, Any]]:
     """现在的样子，数组有几行；服务器暂时不在（重启）则为空，接着等。"""
     from scns_conductor.client import Problem, Unreachable
 
@@ -127,12 +125,12 @@ def _array_ended(job_id: str, rows: Sequence[Mapping[str, Any]], line: ProgressL
     return max(exit_code_of(row["state"], row.get("exit_code")) for row in rows)
 
 
-def _start_followers(client: "Client", job_id: str, job: Mapping[str, Any], line: ProgressLine) -> list[_Follower]:
+def _start_followers(client: "JsonClient", job_id: str, job: Mapping[str, Any], line: ProgressLine) -> list[_Follower]:
     """标准输出与标准错误是同一个文件时只跟一个。"""
     streams: tuple[Stream, ...] = ("stdout",)
     if job.get("standard_error") and job["standard_error"] != job.get("standard_output"):
         streams = ("stdout", "stderr")
-    followers = [_Follower(client.clone(), job_id, stream, line) for stream in streams]
+    followers = [_Follower(client, job_id, stream, line) for stream in streams]
     for follower in followers:
         follower.start()
     return followers

@@ -9,7 +9,7 @@ from scns_conductor.cli.field_values import instant
 from scns_conductor.cli.say import say
 
 if TYPE_CHECKING:
-    from scns_conductor.client import Client
+    from scns_conductor.client import JsonClient
 
 UNFINISHED = "PENDING,RUNNING,SUSPENDED"
 
@@ -76,7 +76,7 @@ def jobs(
             _watch(client, filters, limit, watch_s)
 
 
-def _list_once(client: "Client", filters: dict[str, Any], limit: int) -> None:
+def _list_once(client: "JsonClient", filters: dict[str, Any], limit: int) -> None:
     from scns_conductor.cli.job_text import LIST_FIELDS
 
     found = list(client.jobs(most=limit + 1, fields=LIST_FIELDS, **filters))
@@ -85,7 +85,7 @@ def _list_once(client: "Client", filters: dict[str, Any], limit: int) -> None:
         say(f"只列出了前 {limit} 个；用 --limit 多列一些，或加条件", err=True)
 
 
-def _watch(client: "Client", filters: dict[str, Any], limit: int, pause_s: float) -> None:
+def _watch(client: "JsonClient", filters: dict[str, Any], limit: int, pause_s: float) -> None:
     """终端里原地重列，不是终端就一张接一张；服务器暂时不在（重启）说一声，接着看。"""
     import sys
     import time

@@ -10,8 +10,8 @@ from scns_conductor.cli.connection import array_rows, connected, job_id_argument
 from scns_conductor.cli.say import say
 
 if TYPE_CHECKING:
-    from scns_conductor.client import Client
-    from scns_conductor.client.conductor import Stream
+    from scns_conductor.client import JsonClient
+    from scns_conductor.client.job_calls import Stream
 
 # --tail 从文件末尾取这么多字节再数行。
 TAIL_BYTES = 1024**2
@@ -44,7 +44,7 @@ def logs(job_id: str, follow: bool, want_stderr: bool, lines: int | None, as_jso
 
 
 def _each_task(
-    client: "Client",
+    client: "JsonClient",
     rows: Sequence[Mapping[str, Any]],
     stream: "Stream",
     lines: int | None,
@@ -78,14 +78,14 @@ def write_bytes(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def last_lines(client: "Client", job_id: str, stream: "Stream", lines: int) -> bytes:
+def last_lines(client: "JsonClient", job_id: str, stream: "Stream", lines: int) -> bytes:
     """最后几行；每行再长，总共也只看最后 TAIL_BYTES 字节。"""
     if lines == 0:
         return b""
     return b"".join(client.output(job_id, stream, tail=TAIL_BYTES).splitlines(keepends=True)[-lines:])
 
 
-def _follow(client: "Client", job_id: str, stream: "Stream", lines: int | None) -> None:
+def _follow(client: "JsonClient", job_id: str, stream: "Stream", lines: int | None) -> None:
     from scns_conductor.cli.job_output import follow_output
 
     offset = 0

@@ -9,7 +9,7 @@ from scns_conductor.cli.say import say
 from scns_conductor.language import told
 
 if TYPE_CHECKING:
-    from scns_conductor.client import Client
+    from scns_conductor.client import JsonClient
 
 LIST_MOST = 1000
 # 已经在那句话里的。
@@ -49,7 +49,7 @@ def why(job_id: str | None, as_json: bool) -> None:
         click.echo(render_fields(rest))
 
 
-def _list(client: "Client", as_json: bool) -> None:
+def _list(client: "JsonClient", as_json: bool) -> None:
     """全部排队的作业，先提交的在前：原因与预计何时开始。"""
     fields = "job_id,array_job_id,array_task_id,array_remaining,name,user_name,reason,expected_start_time,error_msg"
     found = list(client.jobs(state="PENDING", sort="job_id", fields=fields, most=LIST_MOST + 1))

@@ -30,19 +30,32 @@ class ServerEvent:
         return str(found.get("text", "")).encode()
 
 
-def server_events(lines: Iterable[bytes]) -> Iterator[ServerEvent]:
-    """从字节行解析 SSE（HTML 标准 §9.2.6）；注释行（心跳）跳过，没写完的最后一个事件丢掉。"""
-    name, data = "message", list[str]()
-    for raw in lines:
+class EventParser:
+    """一行一行地解析 SSE（HTML 标准 §9.2.6）；注释行（心跳）跳过，没写完的最后一个事件丢掉。"""
+
+    def __init__(self) -> None:
+        self._name, self._data = "message", list[str]()
+
+    def feed(self, raw: bytes) -> ServerEvent | None:
+        """再来一行；写完了一个事件就返回它。"""
         line = raw.decode("utf-8", "replace").rstrip("\r\n")
         if not line:
-            if data:
-                yield ServerEvent(name, "\n".join(data))
-            name, data = "message", []
-            continue
+            found = ServerEvent(self._name, "\n".join(self._data)) if self._data else None
+            self._name, self._data = "message", []
+            return found
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "event":
-            name = value
+            self._name = value
         elif field == "data":
-            data.append(value)
+            self._data.append(value)
+        return None
+
+
+def server_events(lines: Iterable[bytes]) -> Iterator[ServerEvent]:
+    """从字节行解析出的各个事件。"""
+    parser = EventParser()
+    for line in lines:
+        event = parser.feed(line)
+        if event is not None:
+            yield event

@@ -42,18 +42,24 @@ class Problem(ClientError):
 
     @classmethod
     def from_answer(cls, status: int, reason: str, body: bytes, retry_after: str | None) -> "Problem":
-        """从 HTTP 回答构造；正文不是 problem JSON（例如中间的代理）也能用。"""
+        """从 HTTP 回答构造，类型按错误码（见 client.problems）；正文不是 problem JSON（例如中间的代理）也能用。"""
+        # 多数命令遇不到错误：用到才导入。
+        from scns_conductor.client.problems import BY_CODE, BY_STATUS
+
         retry_after_s = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
         try:
             found: Any = json.loads(body)
         except ValueError:
             found = None
         if not isinstance(found, dict) or not isinstance(found.get("detail"), str):
-            return cls(status, "http_error", f"服务器回答 {status} {reason}", reason, [], retry_after_s)
+            return BY_STATUS.get(status, cls)(
+                status, "http_error", f"服务器回答 {status} {reason}", reason, [], retry_after_s
+            )
         errors = found.get("errors")
-        return cls(
+        code = str(found.get("code") or "http_error")
+        return BY_CODE.get(code, BY_STATUS.get(status, cls))(
             status,
-            str(found.get("code") or "http_error"),
+            code,
             found["detail"],
             str(found.get("title") or reason),
             [item for item in errors if isinstance(item, dict)] if isinstance(errors, list) else [],

@@ -4,15 +4,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from scns_conductor.client import Client, ClientError, EndpointUnknown, Problem, Unreachable
+from scns_conductor.client import ClientError, EndpointUnknown, JsonClient, Problem, Unreachable
+from scns_conductor.client.conductor import for_commands
 from scns_conductor.slurm.error_words import DETAILS, slurm_words
 from scns_conductor.slurm.parse.options import Option, Parsed, UsageError, parse
 
 CONTACT_FAILED = "Unable to contact slurm controller (connect failure)"
-
-
-# 服务器暂时不行（503）时，读与提交总共等这么久。
-PATIENCE_S = 60.0
 
 
 class Fatal(Exception):
@@ -49,9 +46,9 @@ def say(command: str, line: str) -> None:
     print(f"{command}: {line}", file=sys.stderr)
 
 
-def connect() -> Client:
+def connect() -> JsonClient:
     """连接的对象；找不到系统抛 EndpointUnknown。"""
-    return Client(data_source="CLI", patience_s=PATIENCE_S, on_wait=_waiting)
+    return for_commands(_waiting)
 
 
 def _waiting(problem: Problem, wait_s: float) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from scns_conductor.client import Client
+from scns_conductor.client import JsonClient
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.table import job_values as of
 from scns_conductor.slurm.table.times import epoch
@@ -20,7 +20,7 @@ def truncated(row: dict[str, Any], since: float | None, until: float) -> dict[st
     return found
 
 
-def attempts(client: Client, job: dict[str, Any]) -> Iterable[dict[str, Any]]:
+def attempts(client: JsonClient, job: dict[str, Any]) -> Iterable[dict[str, Any]]:
     """-D：重新排队之前的各次，各一行，最早的在前；由分配与历史推出。"""
     shares: dict[int, list[dict[str, Any]]] = {}
     for part in client.job(job["job_id"])["allocations"]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from scns_conductor.client import Client, Problem
+from scns_conductor.client import JsonClient, Problem
 from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.core.units import parse_time_limit
 from scns_conductor.slurm.accounting.accounting_columns import BRIEF_FORMAT, DEFAULT_FORMAT, FIELDS, LONG_FORMAT, Field
@@ -145,7 +145,7 @@ def _write_json(parsed: Parsed, rows: list[dict[str, Any]]) -> int:
     return write_answer(parsed, "jobs", records, kind="openapi/db")
 
 
-def _stored(client: Client, parsed: Parsed) -> int:
+def _stored(client: JsonClient, parsed: Parsed) -> int:
     """-B 是脚本，--env-vars 是提交时的环境；只有本人与管理员看得到。"""
     for job in sorted(_jobs(client, parsed), key=_order):
         name = of.display_id(job)
@@ -230,7 +230,7 @@ def _cell(text: str, width: int, *, header: bool = False) -> str:
     return text.ljust(size) if width < 0 else text.rjust(size)
 
 
-def _rows(client: Client, parsed: Parsed, needs: set[str] | None) -> Iterable[dict[str, Any]]:
+def _rows(client: JsonClient, parsed: Parsed, needs: set[str] | None) -> Iterable[dict[str, Any]]:
     jobs = sorted(_jobs(client, parsed, needs), key=_order)
     wanted = _steps(parsed)
     launched = {} if "allocations" in parsed else steps_of(client, jobs)
@@ -292,7 +292,7 @@ def _time(text: str) -> float:
         raise Fatal(f"Invalid time specification (pos=0): {text}", prefix=None) from None
 
 
-def _jobs(client: Client, parsed: Parsed, needs: set[str] | None = None) -> list[dict[str, Any]]:
+def _jobs(client: JsonClient, parsed: Parsed, needs: set[str] | None = None) -> list[dict[str, Any]]:
     """要列的作业；needs 是要用的字段，None 是全部。"""
     ids = [word.partition(".")[0] for word in _words(parsed)]
     for word in ids:
@@ -337,7 +337,7 @@ def _jobs(client: Client, parsed: Parsed, needs: set[str] | None = None) -> list
     return [job for job in kept if _asked_for(job, parsed)] if asked else kept
 
 
-def _check_names(client: Client, parsed: Parsed) -> None:
+def _check_names(client: JsonClient, parsed: Parsed) -> None:
     """没有的组与 QOS 是错误，不是空的表（同 Slurm）。"""
     import grp
 
@@ -409,7 +409,7 @@ def _limit(text: str | None) -> float | None:
         raise Fatal(f"Invalid time limit specification: {text}", prefix="fatal: ") from None
 
 
-def _in_window(client: Client, since: float, filters: dict[str, Any]) -> list[dict[str, Any]]:
+def _in_window(client: JsonClient, since: float, filters: dict[str, Any]) -> list[dict[str, Any]]:
     """那段时间里还在的：没有结束的，以及此后才结束的。"""
     live = list(client.jobs(state=list(of.ACTIVE), sort="job_id", **filters))
     ended = list(client.jobs(end_after=instant_text(since), sort="end_time", **filters))
@@ -424,7 +424,7 @@ def _within(job: dict[str, Any], since: float | None, until: float) -> bool:
     return (epoch(job["submit_time"]) or 0) <= until
 
 
-def _filters(client: Client, parsed: Parsed) -> dict[str, Any]:
+def _filters(client: JsonClient, parsed: Parsed) -> dict[str, Any]:
     filters: dict[str, Any] = {"limit": _PAGE}
     for key, name in (("accounts", "account"), ("partition", "partition"), ("qos", "qos")):
         if parsed.last(key):

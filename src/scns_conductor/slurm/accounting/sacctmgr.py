@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from scns_conductor.client import Client, ClientError
+from scns_conductor.client import ClientError, JsonClient
 from scns_conductor.slurm.accounting import sacctmgr_changes as changes
 from scns_conductor.slurm.accounting import sacctmgr_columns as columns
 from scns_conductor.slurm.accounting.sacctmgr_words import ENTITIES, UNSUPPORTED_ENTITIES, Request, match, parse_request
@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
         return _interactive(client, parsed)
 
 
-def _interactive(client: Client, parsed: Parsed) -> int:
+def _interactive(client: JsonClient, parsed: Parsed) -> int:
     for line in prompted_lines("sacctmgr"):
         words = shlex.split(line)
         if words and match(words[0], ("exit", "quit")) is not None:
@@ -58,7 +58,7 @@ def _interactive(client: Client, parsed: Parsed) -> int:
     return 0
 
 
-def _command(client: Client, parsed: Parsed, words: Sequence[str]) -> int:
+def _command(client: JsonClient, parsed: Parsed, words: Sequence[str]) -> int:
     verb_word = match(words[0], (*_VERBS, *_UNSUPPORTED_VERBS, "version"))
     if verb_word == "version":
         print("slurm-wlm 22.05.8")
@@ -124,9 +124,9 @@ def _commit(parsed: Parsed, planned: changes.Planned) -> int:
 # ---- show ----
 
 
-def _show(client: Client, parsed: Parsed, entity: str, request: Request) -> int:
+def _show(client: JsonClient, parsed: Parsed, entity: str, request: Request) -> int:
     with_associations = "associations" in parsed or "withassoc" in request.flags
-    show: dict[str, Callable[[Client, Request, bool], tuple[str, Any, list[dict[str, Any]]]]] = {
+    show: dict[str, Callable[[JsonClient, Request, bool], tuple[str, Any, list[dict[str, Any]]]]] = {
         "account": _accounts,
         "user": _users,
         "association": _associations,
@@ -167,7 +167,7 @@ def _wanted(request: Request, row: dict[str, Any], names: dict[str, str]) -> boo
     return True
 
 
-def _accounts(client: Client, request: Request, with_associations: bool) -> tuple[str, Any, list[dict[str, Any]]]:
+def _accounts(client: JsonClient, request: Request, with_associations: bool) -> tuple[str, Any, list[dict[str, Any]]]:
     wanted = [*request.names, *request.where.pop("name", [])]
     rows = [row for row in client.accounts() if (not wanted or row["name"] in wanted) and _wanted(request, row, {})]
     if not with_associations:
@@ -179,7 +179,7 @@ def _accounts(client: Client, request: Request, with_associations: bool) -> tupl
     return columns.ACCOUNT_WITH_ASSOCIATIONS, columns.ACCOUNT, joined
 
 
-def _users(client: Client, request: Request, with_associations: bool) -> tuple[str, Any, list[dict[str, Any]]]:
+def _users(client: JsonClient, request: Request, with_associations: bool) -> tuple[str, Any, list[dict[str, Any]]]:
     wanted = [*request.names, *request.where.pop("name", [])]
     accounts, partitions = request.where.pop("account", []), request.where.pop("partition", [])
     rows = [row for row in client.users() if (not wanted or row["name"] in wanted) and _wanted(request, row, {})]
@@ -205,7 +205,7 @@ def _users(client: Client, request: Request, with_associations: bool) -> tuple[s
     return default, columns.USER, joined
 
 
-def _associations(client: Client, request: Request, _with: bool) -> tuple[str, Any, list[dict[str, Any]]]:
+def _associations(client: JsonClient, request: Request, _with: bool) -> tuple[str, Any, list[dict[str, Any]]]:
     parents = {row["name"]: row["parent"] for row in client.accounts()}
     found = client.associations()
     names = {"user": "user_name", "parent": "parent_account"}
@@ -246,14 +246,14 @@ def _walk(parents: dict[str, str | None]) -> list[tuple[str, int]]:
     return found
 
 
-def _qos(client: Client, request: Request, _with: bool) -> tuple[str, Any, list[dict[str, Any]]]:
+def _qos(client: JsonClient, request: Request, _with: bool) -> tuple[str, Any, list[dict[str, Any]]]:
     wanted = [*request.names, *request.where.pop("name", [])]
     rows = [row for row in client.qos() if not wanted or row["name"] in wanted]
     rows.sort(key=lambda row: (row["name"] != "normal", row["name"]))
     return columns.QOS_FORMAT, columns.QOS, rows
 
 
-def _tres(client: Client, request: Request, _with: bool) -> tuple[str, Any, list[dict[str, Any]]]:
+def _tres(client: JsonClient, request: Request, _with: bool) -> tuple[str, Any, list[dict[str, Any]]]:
     names = {name for node in client.nodes() for name in node["gres"]}
     names |= {name.split(":")[0] for name in names}
     rows = [{"type": "cpu", "id": 1}, {"type": "mem", "id": 2}, {"type": "node", "id": 4}]
@@ -262,7 +262,7 @@ def _tres(client: Client, request: Request, _with: bool) -> tuple[str, Any, list
     return columns.TRES_FORMAT, columns.TRES, [row for row in rows if not kinds or row["type"] in kinds]
 
 
-def _clusters(client: Client, _request: Request, _with: bool) -> tuple[str, Any, list[dict[str, Any]]]:
+def _clusters(client: JsonClient, _request: Request, _with: bool) -> tuple[str, Any, list[dict[str, Any]]]:
     root = next(each for each in client.associations("root", "") if not each["user_name"])
     host, _, port = client.url.partition("://")[2].partition(":")
     row = {**root, "cluster": _cluster(), "control_host": host, "control_port": port.rstrip("/")}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scns_conductor.client import Client
+from scns_conductor.client import JsonClient
 from scns_conductor.core.tres import format_tres
 from scns_conductor.core.units import format_duration, parse_duration
 from scns_conductor.slurm.accounting.sacctmgr_words import SETTABLE, Request, changes_of
@@ -32,7 +32,7 @@ def _nothing(text: str) -> Fatal:
     return Fatal(text, prefix=None)
 
 
-def _require_qos(client: Client, values: Mapping[str, Any]) -> None:
+def _require_qos(client: JsonClient, values: Mapping[str, Any]) -> None:
     known = {row["name"] for row in client.qos()}
     default = values.get("default_qos")
     if default is not None and default not in known:
@@ -70,7 +70,7 @@ def _settings(entity: str, values: Mapping[str, Any], width: int, only: frozense
 # ---- add ----
 
 
-def add_account(client: Client, request: Request) -> Planned:
+def add_account(client: JsonClient, request: Request) -> Planned:
     """sacctmgr add account。"""
     if not request.names:
         raise _nothing(" Need name of account to add.")
@@ -105,7 +105,7 @@ def add_account(client: Client, request: Request) -> Planned:
     return planned
 
 
-def add_user(client: Client, request: Request) -> Planned:
+def add_user(client: JsonClient, request: Request) -> Planned:
     """sacctmgr add user。"""
     if not request.names:
         raise _nothing(" Need name of user to add.")
@@ -166,7 +166,7 @@ def add_user(client: Client, request: Request) -> Planned:
     return planned
 
 
-def add_qos(client: Client, request: Request) -> Planned:
+def add_qos(client: JsonClient, request: Request) -> Planned:
     """sacctmgr add qos。"""
     if not request.names:
         raise _nothing(" Need name of qos to add.")
@@ -203,7 +203,7 @@ def _named(rows: Sequence[Mapping[str, Any]], request: Request) -> list[Mapping[
     ]
 
 
-def modify_account(client: Client, request: Request) -> Planned:
+def modify_account(client: JsonClient, request: Request) -> Planned:
     """sacctmgr modify account。"""
     _require_settings(request)
     chosen = _named(client.accounts(), request)
@@ -228,7 +228,7 @@ def modify_account(client: Client, request: Request) -> Planned:
     return planned
 
 
-def modify_user(client: Client, request: Request) -> Planned:
+def modify_user(client: JsonClient, request: Request) -> Planned:
     """sacctmgr modify user。"""
     _require_settings(request)
     values = changes_of("user", request.settings)
@@ -276,7 +276,7 @@ def modify_user(client: Client, request: Request) -> Planned:
     return planned
 
 
-def modify_qos(client: Client, request: Request) -> Planned:
+def modify_qos(client: JsonClient, request: Request) -> Planned:
     """sacctmgr modify qos。"""
     _require_settings(request)
     chosen = _named(client.qos(), request)
@@ -298,7 +298,7 @@ def _require_conditions(request: Request) -> None:
         raise _nothing(" No conditions given to remove, not executing.")
 
 
-def delete_account(client: Client, request: Request) -> Planned:
+def delete_account(client: JsonClient, request: Request) -> Planned:
     """sacctmgr delete account。"""
     _require_conditions(request)
     chosen = _named(client.accounts(), request)
@@ -313,7 +313,7 @@ def delete_account(client: Client, request: Request) -> Planned:
     return planned
 
 
-def delete_user(client: Client, request: Request) -> Planned:
+def delete_user(client: JsonClient, request: Request) -> Planned:
     """sacctmgr delete user；写了账户的只移出那些账户。"""
     _require_conditions(request)
     users = {row["name"] for row in _named(client.users(), request)}
@@ -343,7 +343,7 @@ def delete_user(client: Client, request: Request) -> Planned:
     return planned
 
 
-def delete_qos(client: Client, request: Request) -> Planned:
+def delete_qos(client: JsonClient, request: Request) -> Planned:
     """sacctmgr delete qos。"""
     _require_conditions(request)
     chosen = _named(client.qos(), request)
@@ -354,7 +354,7 @@ def delete_qos(client: Client, request: Request) -> Planned:
     return planned
 
 
-PLANS: dict[tuple[str, str], Callable[[Client, Request], Planned]] = {
+PLANS: dict[tuple[str, str], Callable[[JsonClient, Request], Planned]] = {
     ("add", "account"): add_account,
     ("add", "user"): add_user,
     ("add", "qos"): add_qos,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from scns_conductor.client import Client, ClientError, Problem
+from scns_conductor.client import ClientError, JsonClient, Problem
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.instants import zoned
 from scns_conductor.core.licenses import parse_licenses
@@ -91,7 +91,7 @@ def check_new(values: dict[str, Any]) -> None:
         raise Fatal(f"{absent}.  No reservation created.")
 
 
-def _check_users(client: Client, names: Sequence[str]) -> None:
+def _check_users(client: JsonClient, names: Sequence[str]) -> None:
     """本机没有、记账里也没有的用户是写错了：这样的预约谁也用不了，还占着节点。"""
     strangers = [name for name in names if not _is_local(name)]
     known = {row["name"] for row in client.users()} if strangers else set()
@@ -107,7 +107,7 @@ def _is_local(name: str) -> bool:
     return True
 
 
-def create(client: Client, given: dict[str, str]) -> int:
+def create(client: JsonClient, given: dict[str, str]) -> int:
     """没有名字的叫 用户_序号。"""
     written = next((key for key in given if full_key(key, ["reservationname"], least=3)), None)
     name = given.pop(written) if written else None
@@ -123,7 +123,7 @@ def create(client: Client, given: dict[str, str]) -> int:
     return 0
 
 
-def update(client: Client, name: str, given: dict[str, str]) -> int:
+def update(client: JsonClient, name: str, given: dict[str, str]) -> int:
     """修改；只写了时长的，从预约原来的开始算起。"""
     old = next((each for each in client.reservations() if each["name"] == name), None)
     values = _values(given, old)
@@ -153,7 +153,7 @@ def update(client: Client, name: str, given: dict[str, str]) -> int:
     return 0
 
 
-def delete(client: Client, name: str, word: str) -> int:
+def delete(client: JsonClient, name: str, word: str) -> int:
     """删除；word 是命令行上的写法。"""
     _call(f"delete_reservation {word}", lambda: client.delete_reservation(name))
     return 0

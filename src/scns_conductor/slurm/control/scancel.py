@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any
 
-from scns_conductor.client import Client, Problem
+from scns_conductor.client import JsonClient, Problem
 from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.slurm.parse.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, say, slurm_error
@@ -58,7 +58,7 @@ def _number(signal: str | None) -> int:
     return int(word) if word.isdigit() else int(getattr(signals, f"SIG{word}"))
 
 
-def _all(client: Client, targets: list[str], signal: str | None, parsed: Parsed) -> int:
+def _all(client: JsonClient, targets: list[str], signal: str | None, parsed: Parsed) -> int:
     """同一种做法的作业一起一个请求；作业步各是各的。"""
     verbose = "verbose" in parsed and not _quiet(parsed)
     code, together = 0, []
@@ -115,7 +115,7 @@ def _signal(text: str | None) -> str | None:
     return word
 
 
-def _conditions(client: Client, parsed: Parsed) -> dict[str, str]:
+def _conditions(client: JsonClient, parsed: Parsed) -> dict[str, str]:
     """服务器有的条件。"""
     found = {key: parsed.last(key) or "" for key in ("account", "name", "partition", "qos", "user") if key in parsed}
     if "nodelist" in parsed:
@@ -135,7 +135,7 @@ def _conditions(client: Client, parsed: Parsed) -> dict[str, str]:
     return {**found, "state": name or ",".join(of.ACTIVE)}
 
 
-def _chosen(client: Client, parsed: Parsed, words: list[str]) -> list[str]:
+def _chosen(client: JsonClient, parsed: Parsed, words: list[str]) -> list[str]:
     """条件选中的作业；同时给了作业号时是两者的交。"""
     filters: dict[str, Any] = dict(_conditions(client, parsed))
     if words:
@@ -163,7 +163,7 @@ def _is_user(name: str) -> bool:
     return any(name in (each.pw_name, str(each.pw_uid)) for each in pwd.getpwall())
 
 
-def _step(client: Client, word: str, signal: str | None, parsed: Parsed) -> int:
+def _step(client: JsonClient, word: str, signal: str | None, parsed: Parsed) -> int:
     """12.0、12.batch。"""
     job_id, _, step = word.partition(".")
     try:
@@ -179,7 +179,7 @@ def _step(client: Client, word: str, signal: str | None, parsed: Parsed) -> int:
     return 0
 
 
-def _cancel(client: Client, words: list[str], parsed: Parsed) -> int:
+def _cancel(client: JsonClient, words: list[str], parsed: Parsed) -> int:
     return _cancelled(*client.control("cancel", words), parsed)
 
 
@@ -206,7 +206,7 @@ def _quiet(parsed: Parsed) -> bool:
     return "quiet" in parsed or bool(os.environ.get("SCANCEL_QUIET"))
 
 
-def _confirmed(client: Client, word: str) -> bool:
+def _confirmed(client: JsonClient, word: str) -> bool:
     """-i：先问；已经结束了的不问（Slurm 只问还在的作业），话照 scancel.c 的 _confirmation。"""
     job_id, dot, _ = word.partition(".")
     try:

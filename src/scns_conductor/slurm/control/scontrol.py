@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scns_conductor.client import TERMINAL_STATES, Client, ClientError, ControlAction, Problem
+from scns_conductor.client import TERMINAL_STATES, ClientError, ControlAction, JsonClient, Problem
 from scns_conductor.slurm.control import control_reservations
 from scns_conductor.slurm.control.control_changes import Relative, job_changes, pairs, partition_changes
 from scns_conductor.slurm.control.control_show import show
@@ -101,13 +101,13 @@ def _jobs(words: Sequence[str], what: str, action: ControlAction, **options: Any
     return 1 if last else 0
 
 
-def _named_elsewhere(client: Client, name: str) -> Problem:
+def _named_elsewhere(client: JsonClient, name: str) -> Problem:
     """叫这个名字的作业没有一个在该在的状态里：有没有这样的作业，话不同。"""
     found = next(iter(client.jobs(name=name, state="PENDING,RUNNING,SUSPENDED", most=1)), None)
     return Problem(409, "job_not_pending", name) if found else Problem(404, "job_not_found", name)
 
 
-def _by_name(client: Client, text: str) -> list[str]:
+def _by_name(client: JsonClient, text: str) -> list[str]:
     """作业号；写的是作业名时，是叫这个名字的全部作业。"""
     if text[:1].isdigit():
         return [text]
@@ -139,7 +139,7 @@ def _requeue_hold(_parsed: Parsed, words: list[str]) -> int:
     return _jobs(words, "requeuehold", "requeue", hold=True)
 
 
-def _still_pending(client: Client, job: str, error: ClientError) -> ClientError:
+def _still_pending(client: JsonClient, job: str, error: ClientError) -> ClientError:
     """挂起与恢复：排队的作业 Slurm 有另一句话。"""
     known = isinstance(error, Problem) and error.code in ("job_not_running", "job_not_suspended")
     if known and client.query(job)["state"] == "PENDING":
@@ -200,7 +200,7 @@ def _update_job(target: str, given: dict[str, str]) -> int:
     return code
 
 
-def _made(client: Client, job_id: str, changes: dict[str, Any]) -> dict[str, Any]:
+def _made(client: JsonClient, job_id: str, changes: dict[str, Any]) -> dict[str, Any]:
     """TimeLimit=+10、EndTime=… 要看作业此刻的时限与开始的时刻。"""
     if not isinstance(changes.get("time_limit"), Relative):
         return changes

@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any
 
-from scns_conductor.client import Client
+from scns_conductor.client import JsonClient
 from scns_conductor.core.hostlist import expand
 from scns_conductor.slurm.nodes import node_values as of
 from scns_conductor.slurm.nodes.node_columns import GROUP_LETTERS, GROUPED, LETTERS, NAMES
@@ -74,7 +74,7 @@ def main(words: list[str]) -> int:
             print()
 
 
-def _once(client: Client, parsed: Parsed) -> None:
+def _once(client: JsonClient, parsed: Parsed) -> None:
     if "reservation" in parsed:
         print("\n".join(_reservation_lines([each for each in client.reservations() if each["state"] != "ENDED"])))
         return

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scns_conductor.client import TERMINAL_STATES, Client, ClientError
+from scns_conductor.client import TERMINAL_STATES, ClientError, JsonClient
 from scns_conductor.slurm.table.job_values import unfulfilled
 
 _BATCH = 500
 
 
-def with_dependencies(client: Client, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def with_dependencies(client: JsonClient, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """排队的作业补上 dependency_text；问不到所依赖的作业时都当作没有满足。"""
     waiting = [job for job in jobs if job.get("dependency") and job["state"] == "PENDING"]
     if not waiting:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from scns_conductor.client import Client, Problem
+from scns_conductor.client import JsonClient, Problem
 from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.slurm.parse.options import Parsed
 from scns_conductor.slurm.session import Fatal
@@ -68,7 +68,7 @@ def job_ids(texts: Sequence[str]) -> list[str]:
     return found
 
 
-def chosen_jobs(client: Client, parsed: Parsed, needs: Iterable[str] | None = None) -> list[dict[str, Any]]:
+def chosen_jobs(client: JsonClient, parsed: Parsed, needs: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """要列的作业；needs 是要显示的字段（None 是全部），只取这些，十万行才快。"""
     states = wanted_states(parsed.last("states") or os.environ.get("SQUEUE_STATES"))
     if "start" in parsed:
@@ -106,7 +106,7 @@ def _narrowed(jobs: list[dict[str, Any]], parsed: Parsed) -> list[dict[str, Any]
     return jobs
 
 
-def _filters(client: Client, parsed: Parsed) -> dict[str, Any]:
+def _filters(client: JsonClient, parsed: Parsed) -> dict[str, Any]:
     filters: dict[str, Any] = {}
     for key, name in (("account", "account"), ("partition", "partition"), ("name", "name"), ("qos", "qos")):
         text = parsed.last(key) or os.environ.get("SQUEUE_NAMES" if key == "name" else f"SQUEUE_{key.upper()}")
@@ -150,12 +150,12 @@ def _user(word: str) -> str:
         return word
 
 
-def _recent(client: Client) -> float:
+def _recent(client: JsonClient) -> float:
     """此刻之前 SCNS_MIN_JOB_AGE_S 秒（slurm.conf 的 MinJobAge）：更早结束的不再可见。"""
     return time.time() - float(client.config()["min_job_age_s"])
 
 
-def _by_id(client: Client, ids: Sequence[str]) -> list[dict[str, Any]]:
+def _by_id(client: JsonClient, ids: Sequence[str]) -> list[dict[str, Any]]:
     """只问一个而没有（或早已结束）是错误；问几个（含同一个两次）就不是。"""
     unique = list(dict.fromkeys(ids))
     try:

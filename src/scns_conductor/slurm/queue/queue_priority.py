@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scns_conductor.client import Client, ClientError
+from scns_conductor.client import ClientError, JsonClient
 
 
-def with_priorities(client: Client, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def with_priorities(client: JsonClient, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """排队的作业补上调度器算的优先级；basic 的照旧（按先后）。调度器不在时也照旧。"""
     pending = [str(job["job_id"]) for job in jobs if job["state"] == "PENDING" and job.get("priority") is None]
     if not pending:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from scns_conductor.client import Client
+from scns_conductor.client import JsonClient
 from scns_conductor.slurm.parse.options import Parsed, flags, option, values
 from scns_conductor.slurm.queue.queue_columns import LETTERS, NAMES
 from scns_conductor.slurm.queue.queue_filter import chosen_jobs, job_ids
@@ -96,7 +96,7 @@ def _seconds(text: str | None) -> float | None:
     return float(text)
 
 
-def _once(client: Client, parsed: Parsed) -> int:
+def _once(client: JsonClient, parsed: Parsed) -> int:
     if "steps" in parsed:
         return _steps(client, parsed)
     if "json" in parsed or "yaml" in parsed:
@@ -130,13 +130,13 @@ def _once(client: Client, parsed: Parsed) -> int:
     return 0
 
 
-def _with_priorities(client: Client, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_priorities(client: JsonClient, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     from scns_conductor.slurm.queue.queue_priority import with_priorities
 
     return with_priorities(client, jobs)
 
 
-def _steps(client: Client, parsed: Parsed) -> int:
+def _steps(client: JsonClient, parsed: Parsed) -> int:
     """-s：正在运行的作业步；-s 12.0 只看这一步，-j、-u、-p 照常。"""
     from scns_conductor.slurm.queue.step_columns import STEP_FORMAT, STEP_LETTERS
     from scns_conductor.slurm.step.step_values import live_steps

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from scns_conductor.client import Client
+from scns_conductor.client import JsonClient
 from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.step.srun_link import Listener, StepLink
 from scns_conductor.slurm.step.step_creation import create, missing
@@ -81,7 +81,7 @@ class _Receivers:
         """没有定时。"""
 
 
-def broadcast(client: Client, job_id: str, source: str, destination: str, *, force: bool, preserve: bool) -> None:
+def broadcast(client: JsonClient, job_id: str, source: str, destination: str, *, force: bool, preserve: bool) -> None:
     """送到作业的全部节点；读不了、写不了抛 Fatal，说出是哪个节点。"""
     try:
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
@@ -99,7 +99,7 @@ def broadcast(client: Client, job_id: str, source: str, destination: str, *, for
         os.close(fd)
 
 
-def _send(client: Client, job_id: str, fd: int, words: Sequence[str]) -> None:
+def _send(client: JsonClient, job_id: str, fd: int, words: Sequence[str]) -> None:
     listener = Listener(urlsplit(client.url).hostname or "127.0.0.1")
     fields: dict[str, Any] = {
         "argv": ["sh", "-c", _RECEIVE, "sbcast", *words],
@@ -127,7 +127,7 @@ def _send(client: Client, job_id: str, fd: int, words: Sequence[str]) -> None:
         raise Fatal(f"REQUEST_FILE_BCAST({node}): {why}")
 
 
-def broadcast_program(client: Client, job_id: str, program: str, destination: str) -> str:
+def broadcast_program(client: JsonClient, job_id: str, program: str, destination: str) -> str:
     """srun --bcast：把要执行的程序送过去，返回它在节点上的路径。"""
     source = program if "/" in program else _found(program)
     name = destination or os.path.join(os.getcwd(), f"slurm_bcast_{job_id}_{os.path.basename(source)}")

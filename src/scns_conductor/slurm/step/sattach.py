@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from scns_conductor.client import Client, Problem
+from scns_conductor.client import JsonClient, Problem
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.parse.options import flags, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
@@ -76,7 +76,7 @@ def main(words: list[str]) -> int:
             raise Fatal(f"Could not get job step info: {slurm_error(problem)}") from problem
 
 
-def _layout(client: Client, job_id: str, step_id: int) -> int:
+def _layout(client: JsonClient, job_id: str, step_id: int) -> int:
     step = client.step(job_id, step_id)
     print("Job step layout:")
     print(f"\t{step['tasks']} tasks, {len(step['nodes'])} nodes ({compress(step['nodes'])})\n")
@@ -85,7 +85,7 @@ def _layout(client: Client, job_id: str, step_id: int) -> int:
     return 0
 
 
-def _watch(client: Client, job_id: str, step_id: int, parsed: Any) -> int:
+def _watch(client: JsonClient, job_id: str, step_id: int, parsed: Any) -> int:
     listener = Listener(urlsplit(client.url).hostname or "127.0.0.1")
     step = client.attach_step(job_id, step_id, listener.description())
     pty = "pty" in parsed

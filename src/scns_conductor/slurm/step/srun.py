@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from scns_conductor.client import Client
+from scns_conductor.client import JsonClient
 from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, say
 from scns_conductor.slurm.step.broadcast import broadcast_program
 from scns_conductor.slurm.step.srun_link import Listener, StepLink
@@ -111,7 +111,7 @@ def _job(given: Mapping[str, str], argv: Sequence[str]) -> dict[str, Any]:
     return job
 
 
-def _run_alone(client: Client, given: Mapping[str, str], argv: Sequence[str]) -> int:
+def _run_alone(client: JsonClient, given: Mapping[str, str], argv: Sequence[str]) -> int:
     job, immediate = _job(given, argv), allocation.immediate_s(given)
     try:
         found = allocation.request(client, "srun", job, immediate=immediate, quiet="quiet" in given)
@@ -128,7 +128,7 @@ def _run_alone(client: Client, given: Mapping[str, str], argv: Sequence[str]) ->
 
 
 def _run_step(
-    client: Client, job_id: str, given: Mapping[str, str], argv: Sequence[str], *, alone: bool = False
+    client: JsonClient, job_id: str, given: Mapping[str, str], argv: Sequence[str], *, alone: bool = False
 ) -> int:
     pty = "pty" in given
     if "bcast" in given:

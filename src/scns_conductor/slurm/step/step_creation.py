@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scns_conductor.client import Client, ClientError, Problem
+from scns_conductor.client import ClientError, JsonClient, Problem
 from scns_conductor.slurm.session import Fatal, say, slurm_error
 from scns_conductor.slurm.submit.allocation import busy
 
@@ -18,7 +18,7 @@ BUSY_FIRST_PAUSE_S, BUSY_LAST_PAUSE_S = 0.05, 2.0
 
 
 def create(
-    client: Client,
+    client: JsonClient,
     job_id: str,
     fields: dict[str, Any],
     *,
@@ -63,7 +63,7 @@ def _refusal(job_id: str, problem: Problem, fields: Mapping[str, Any]) -> list[s
     return [f"Unable to confirm allocation for job {job_id}: {why}"]
 
 
-def missing(client: Client, job_id: str, step_id: int, names: list[str]) -> Sequence[str]:
+def missing(client: JsonClient, job_id: str, step_id: int, names: list[str]) -> Sequence[str]:
     """没有按时连过来的节点：请系统再送一遍消息；系统说已经结束的不会再来。"""
     try:
         found = client.step(job_id, step_id)

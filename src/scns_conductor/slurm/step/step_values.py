@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scns_conductor.client import Client, Problem
+from scns_conductor.client import JsonClient, Problem
 from scns_conductor.slurm.table.job_values import user_ids
 from scns_conductor.slurm.table.times import instant
 
@@ -11,7 +11,7 @@ _BATCH = 500
 Step = Mapping[str, Any]
 
 
-def steps_of(client: Client, jobs: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def steps_of(client: JsonClient, jobs: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """这些作业的作业步：作业号 -> 按步号。"""
     found: dict[str, list[dict[str, Any]]] = {}
     started = [str(job["job_id"]) for job in jobs if job.get("start_time")]
@@ -45,7 +45,7 @@ def accounting_row(job: Mapping[str, Any], step: Step) -> dict[str, Any]:
     }
 
 
-def live_steps(client: Client, job_id: str | None = None) -> list[dict[str, Any]]:
+def live_steps(client: JsonClient, job_id: str | None = None) -> list[dict[str, Any]]:
     """正在运行的作业步；运行中的作业各有 batch（没有脚本的是 extern），在它的步之前。"""
     try:
         jobs = list(client.jobs(state="RUNNING,SUSPENDED", sort="job_id", job_id=job_id))

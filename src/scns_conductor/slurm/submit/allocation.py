@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from scns_conductor.client import TERMINAL_STATES, Client, ClientError, Problem, Unreachable
+from scns_conductor.client import TERMINAL_STATES, ClientError, JsonClient, Problem, Unreachable
 from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.slurm.session import Fatal, refusal_details, say, slurm_error
 
@@ -43,7 +43,7 @@ def busy(what: str) -> Fatal:
 
 
 def request(
-    client: Client, command: str, job: Mapping[str, Any], *, immediate: float | None, quiet: bool
+    client: JsonClient, command: str, job: Mapping[str, Any], *, immediate: float | None, quiet: bool
 ) -> dict[str, Any]:
     """申请并等到分配；返回作业的详情（含 allocations）。被拒抛 Fatal，等不到抛 Revoked。"""
     wanted = {**job, "interactive": True, "submit_host": os.uname().nodename}
@@ -78,7 +78,7 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _wait(client: Client, command: str, job_id: str, *, immediate: float | None, quiet: bool) -> dict[str, Any]:
+def _wait(client: JsonClient, command: str, job_id: str, *, immediate: float | None, quiet: bool) -> dict[str, Any]:
     began, pause_s, told = time.monotonic(), FIRST_PAUSE_S, False
     while True:
         try:
@@ -108,7 +108,7 @@ def _wait(client: Client, command: str, job_id: str, *, immediate: float | None,
         pause_s = min(pause_s * 1.5, LAST_PAUSE_S)
 
 
-def give_back(client: Client, job_id: str, exit_status: int) -> None:
+def give_back(client: JsonClient, job_id: str, exit_status: int) -> None:
     """交还；服务器一时不在就再试几次，仍不行只好告诉用户。"""
     for attempt in range(5):
         try:

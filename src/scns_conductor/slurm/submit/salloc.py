@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from scns_conductor.client import TERMINAL_STATES, Client, ClientError
+from scns_conductor.client import TERMINAL_STATES, ClientError, JsonClient
 from scns_conductor.slurm.parse.options import Option, flags, option
 from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, say
 from scns_conductor.slurm.submit import allocation
@@ -99,7 +99,7 @@ def _kill_signal(given: dict[str, str]) -> int | None:
 
 
 def _run(
-    client: Client,
+    client: JsonClient,
     job_id: str,
     command: list[str],
     environment: dict[str, str],
@@ -151,7 +151,7 @@ def _program(name: str, folder: str | None) -> str:
     return here if os.access(here, os.X_OK) and os.path.isfile(here) else name
 
 
-def _gone(client: Client, job_id: str) -> bool:
+def _gone(client: JsonClient, job_id: str) -> bool:
     """分配已经没了（取消、到时、节点坏了）；服务器一时不在不算。"""
     try:
         return client.job(job_id)["state"] in TERMINAL_STATES

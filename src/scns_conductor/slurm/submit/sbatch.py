@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any
 
-from scns_conductor.client import TERMINAL_STATES, Client, ClientError, Problem, Unreachable
+from scns_conductor.client import TERMINAL_STATES, ClientError, JsonClient, Problem, Unreachable
 from scns_conductor.core.batch_script import MARKS, UnmatchedQuote, directive_tokens
 from scns_conductor.slurm.error_words import NODE_CONFIGURATION
 from scns_conductor.slurm.parse.options import Parsed, UsageError, parse
@@ -107,7 +107,7 @@ def _foreign(script: str) -> list[tuple[str, str]]:
         raise Fatal("Unable to parse batch script: unmatched quotation marks") from None
 
 
-def _submit(client: Client, job: dict[str, Any], script: str) -> str:
+def _submit(client: JsonClient, job: dict[str, Any], script: str) -> str:
     try:
         return client.submit(job, script)
     except ClientError as error:
@@ -120,14 +120,14 @@ def _submit(client: Client, job: dict[str, Any], script: str) -> str:
         raise Fatal(*lines) from error
 
 
-def _unknown_partitions(client: Client, job: dict[str, Any]) -> str:
+def _unknown_partitions(client: JsonClient, job: dict[str, Any]) -> str:
     """写了几个分区时，只说没有的那些。"""
     known = {each["name"] for each in client.partitions()}
     missing = [name for name in str(job.get("partition")).split(",") if name not in known]
     return f"invalid partition specified: {','.join(missing)}"
 
 
-def plan_only(client: Client, job: dict[str, Any], script: str, command: str, *, quiet: bool) -> int:
+def plan_only(client: JsonClient, job: dict[str, Any], script: str, command: str, *, quiet: bool) -> int:
     """allocation failure 与 Job N to start at 都写到标准错误（sbatch.c）。"""
     try:
         plan = client.plan(job, script)
@@ -159,7 +159,7 @@ def plan_only(client: Client, job: dict[str, Any], script: str, command: str, *,
     return 0
 
 
-def wait_for(client: Client, job_id: str) -> int:
+def wait_for(client: JsonClient, job_id: str) -> int:
     """等作业（数组则是全部任务）结束；最大的退出码，被信号杀死的算 1（sbatch.c 的 _job_wait）。"""
     pause_s = 0.1
     while True:

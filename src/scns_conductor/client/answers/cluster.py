@@ -1,0 +1,255 @@
+"""节点、分区、预留、许可证、总览、用量。由 make openapi 写出，不要手改：改 core/models 或 api/answers。"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+from scns_conductor.client.answer import Answer, Convert, instant, many_of, one_of
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class Node(Answer):
+    """节点：资源、已分配的计数（由 CHECK 保证不超）、状态、心跳。"""
+
+    name: str
+    """节点名"""
+    address: str
+    """连到它用的地址"""
+    cpus: int
+    """CPU 数"""
+    memory: int
+    """内存（MiB）"""
+    temporary_disk: int
+    """临时磁盘（MiB）"""
+    gres: Mapping[str, int]
+    """通用资源，如 {'gpu:a100': 4}"""
+    features: tuple[str, ...]
+    """特性"""
+    weight: int
+    """权重"""
+    topology: str | None
+    """所在的交换机路径"""
+    allocated_cpus: int
+    """已分配 CPU 数"""
+    allocated_memory: int
+    """已分配内存（MiB）"""
+    allocated_gres: Mapping[str, int]
+    """已分配的通用资源"""
+    state: str
+    """scontrol 的状态，如 IDLE、MIXED、ALLOCATED+DRAIN、DOWN"""
+    drain: bool
+    """排空：不再接新作业"""
+    reason: str | None
+    """排空或下线的原因"""
+    reason_user: str | None
+    """谁写的原因"""
+    reason_time: datetime | None
+    """何时写的原因"""
+    last_heartbeat: datetime | None
+    """最近一次心跳"""
+    beat: int
+    """第几次登记或心跳；节点记得它，变小了就是数据库退回到了从前"""
+    registered_at: datetime | None
+    """代理最近一次登记的时刻"""
+    boot_id: str | None
+    """内核的 boot_id，变了就是重启过"""
+    boot_time: datetime | None
+    """开机时刻"""
+    agent_version: str | None
+    """代理的版本"""
+    architecture: str | None
+    """uname -m"""
+    operating_system: str | None
+    """操作系统与内核"""
+    cpu_load: float | None
+    """1 分钟平均负载"""
+    free_memory: int | None
+    """空闲内存（MiB）"""
+    containment: Mapping[str, Any]
+    """哪些约束真正生效"""
+    availability: str
+    """UP、DOWN、UNKNOWN"""
+    jobs: tuple[str, ...]
+    """其上的作业号"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {
+        "features": tuple,
+        "reason_time": instant,
+        "last_heartbeat": instant,
+        "registered_at": instant,
+        "boot_time": instant,
+        "jobs": tuple,
+    }
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class Partition(Answer):
+    """分区（scontrol(1) show partition 的字段）。"""
+
+    name: str
+    """分区名"""
+    nodes: str
+    """节点列表，ALL 表示全部"""
+    is_default: bool
+    """是否缺省分区"""
+    state: str
+    """UP、DOWN、DRAIN、INACTIVE"""
+    max_time: int | None
+    """时限的上限（秒）；空表示不限"""
+    default_time: int | None
+    """缺省时限（秒）"""
+    min_nodes: int
+    """作业至少几个节点"""
+    max_nodes: int | None
+    """作业至多几个节点"""
+    max_cpus_per_node: int | None
+    """每节点至多用多少 CPU"""
+    max_memory_per_node: int | None
+    """每节点至多用多少内存（MiB）"""
+    default_memory_per_cpu: int | None
+    """每 CPU 缺省内存（MiB）"""
+    priority_tier: int
+    """层级，大者先排，也用于抢占"""
+    priority_job_factor: int
+    """多因子优先级里的分区因子"""
+    preempt_mode: str | None
+    """被抢占时怎么办：requeue、cancel、suspend、off；空表示按全局设置"""
+    grace_time: int
+    """被抢占时的宽限（秒）"""
+    allow_accounts: tuple[str, ...] | None
+    """只许这些账户；空表示都许"""
+    deny_accounts: tuple[str, ...] | None
+    """不许这些账户"""
+    allow_qos: tuple[str, ...] | None
+    """只许这些 QOS；空表示都许"""
+    exclusive: bool
+    """整节点分配"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"allow_accounts": tuple, "deny_accounts": tuple, "allow_qos": tuple}
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class Reservation(Answer):
+    """预留：一段时间里，一些节点与许可证只给列出的用户与账户；都没有列就谁也不给（维护）。
+
+    重复的（标志 DAILY 等）写着第一次的时刻，以后的由它推出。
+    """
+
+    name: str
+    """名字"""
+    start_time: datetime
+    """开始"""
+    end_time: datetime
+    """结束"""
+    nodes: str
+    """节点列表；ALL 是全部，空的是不占节点"""
+    users: tuple[str, ...]
+    """许用的用户"""
+    accounts: tuple[str, ...]
+    """许用的账户"""
+    flags: tuple[str, ...]
+    """MAINT、IGNORE_JOBS、OVERLAP、DAILY、PART_NODES 等"""
+    partition: str | None
+    """分区：节点取自它"""
+    licenses: str | None
+    """预留的许可证，如 matlab:2"""
+    created_by: str
+    """谁定的"""
+    comment: str | None
+    """备注"""
+    state: str
+    """INACTIVE（还没有开始）、ACTIVE 或 ENDED"""
+    node_list: str
+    """此刻的节点，压缩写法"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {
+        "start_time": instant,
+        "end_time": instant,
+        "users": tuple,
+        "accounts": tuple,
+        "flags": tuple,
+    }
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class License(Answer):
+    """一种许可证。"""
+
+    name: str
+    """名字"""
+    total: int
+    """总共几个"""
+    used: int
+    """运行中的作业用着几个"""
+    free: int
+    """还剩几个"""
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class Dashboard(Answer):
+    """总览。"""
+
+    jobs: Mapping[str, Any]
+    """by_state：各状态的作业数（数组按任务计）；running、pending：最近的几个"""
+    resources: Mapping[str, Any]
+    """cpus、memory_mb、gres 各有 total 与 used；nodes 按状态计数"""
+    leader: Mapping[str, Any]
+    """调度领导者：holder、epoch、renewed_at、alive、blocked"""
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class UsageRow(Answer):
+    """一个账户里一个用户的一种大小的作业用掉的。"""
+
+    account: str | None
+    """账户"""
+    user_name: str
+    """用户"""
+    wckey: str | None
+    """工作负载标签"""
+    job_cpus: int
+    """作业的 CPU 数"""
+    jobs: int
+    """几个作业"""
+    cpu_s: float
+    """CPU 数乘以时长（秒）"""
+    memory_mb_s: float
+    """内存（MiB）乘以秒"""
+    node_s: float
+    """节点数乘以时长（秒）"""
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class Capacity(Answer):
+    """登记了的节点的总量。"""
+
+    cpus: int
+    """CPU 数"""
+    memory_mb: int
+    """内存（MiB）"""
+    nodes: int
+    """节点数"""
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class Usage(Answer):
+    """一段时间的用量；按分配算，运行中的算到此刻。"""
+
+    since: datetime
+    """从何时起"""
+    until: datetime
+    """到何时为止（不含）"""
+    cluster: str
+    """集群的名字"""
+    usage: tuple[UsageRow, ...]
+    """用量"""
+    capacity: Capacity
+    """总量"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {
+        "since": instant,
+        "until": instant,
+        "usage": many_of(UsageRow),
+        "capacity": one_of(Capacity),
+    }

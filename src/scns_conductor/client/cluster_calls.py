@@ -1,0 +1,127 @@
+"""节点、分区、预留与系统的端点。"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from scns_conductor.client.request import Json, Request, many, one, plain, segment
+
+if TYPE_CHECKING:
+    from scns_conductor.client.answers import Dashboard, License, Node, Partition, Reservation, Usage
+    from scns_conductor.client.wire import Answer
+
+
+class ClusterCalls:
+    """节点、分区、预留、许可证、总览、诊断。"""
+
+    # ---- 节点与分区 ----
+
+    @many
+    def nodes(self) -> "Request[Node]":
+        """全部节点。"""
+        return Request("GET", "/nodes", within="nodes")
+
+    @one
+    def node(self, name: str) -> "Request[Node]":
+        """一个节点。"""
+        return Request("GET", f"/nodes/{segment(name)}")
+
+    @plain
+    def delete_node(self, name: str) -> "Request[None]":
+        """删除节点（管理员）；name 可写 n[1-3]。"""
+        return Request("DELETE", f"/nodes/{segment(name)}", read=nothing)
+
+    @one
+    def update_node(self, name: str, changes: Mapping[str, Any]) -> "Request[Node]":
+        """排空、恢复、下线一个节点（管理员）。"""
+        return Request("PATCH", f"/nodes/{segment(name)}", body=dict(changes))
+
+    @many
+    def partitions(self) -> "Request[Partition]":
+        """全部分区。"""
+        return Request("GET", "/partitions", within="partitions")
+
+    @one
+    def partition(self, name: str) -> "Request[Partition]":
+        """一个分区。"""
+        return Request("GET", f"/partitions/{segment(name)}")
+
+    @one
+    def create_partition(self, partition: Mapping[str, Any]) -> "Request[Partition]":
+        """新建分区（管理员）。"""
+        return Request("POST", "/partitions", body=dict(partition))
+
+    @one
+    def update_partition(self, name: str, changes: Mapping[str, Any]) -> "Request[Partition]":
+        """修改分区（管理员）。"""
+        return Request("PATCH", f"/partitions/{segment(name)}", body=dict(changes))
+
+    @plain
+    def delete_partition(self, name: str) -> "Request[None]":
+        """删除分区（管理员）。"""
+        return Request("DELETE", f"/partitions/{segment(name)}", read=nothing)
+
+    # ---- 预留 ----
+
+    @many
+    def reservations(self) -> "Request[Reservation]":
+        """全部预留。"""
+        return Request("GET", "/reservations", within="reservations")
+
+    @one
+    def create_reservation(self, reservation: Mapping[str, Any]) -> "Request[Reservation]":
+        """新建预留（管理员）；字段见 docs/api.md。"""
+        return Request("POST", "/reservations", body=dict(reservation))
+
+    @one
+    def update_reservation(self, name: str, changes: Mapping[str, Any]) -> "Request[Reservation]":
+        """修改预留（管理员）。"""
+        return Request("PATCH", f"/reservations/{segment(name)}", body=dict(changes))
+
+    @plain
+    def delete_reservation(self, name: str) -> "Request[None]":
+        """删除预留（管理员）。"""
+        return Request("DELETE", f"/reservations/{segment(name)}", read=nothing)
+
+    # ---- 系统 ----
+
+    @one
+    def dashboard(self) -> "Request[Dashboard]":
+        """各状态的作业数、资源、运行与排队中的作业。"""
+        return Request("GET", "/dashboard")
+
+    @plain
+    def diag(self) -> "Request[Json]":
+        """调度的统计；键同 slurmrestd 的 statistics，时长的单位是微秒。"""
+        return Request("GET", "/diag", read=lambda answer: dict(answer.json()["statistics"]))
+
+    @plain
+    def reset_diag(self) -> "Request[Json]":
+        """统计从头计（管理员）；返回归零之前的。"""
+        return Request("POST", "/diag/reset", read=lambda answer: dict(answer.json()["statistics"]))
+
+    @plain
+    def config(self) -> "Request[Json]":
+        """公开的设置。"""
+        return Request("GET", "/config", read=lambda answer: dict(answer.json()["settings"]))
+
+    @many
+    def licenses(self) -> "Request[License]":
+        """许可证。"""
+        return Request("GET", "/licenses", within="licenses")
+
+    @one
+    def usage(self, since: str, until: str = "now") -> "Request[Usage]":
+        """一段时间的用量；时刻的写法如 2026-01-31、now-1day。"""
+        return Request("GET", "/reports/usage", query={"since": since, "until": until})
+
+    @plain
+    def ready(self) -> "Request[tuple[bool, Json]]":
+        """系统是否就绪，以及各部分的状况；不需要令牌。"""
+        return Request(
+            "GET", "/health/ready", accept=frozenset({503}),
+            read=lambda answer: (answer.status < 400, dict(answer.json())),
+        )  # fmt: skip
+
+
+def nothing(answer: "Answer") -> None:
+    """没有内容的回答。"""

@@ -1,0 +1,609 @@
+"""服务器的错误，一个错误码一个类型。由 make openapi 写出，不要手改。"""
+
+from scns_conductor.client.problem import Problem
+
+
+class BadRequest(Problem):
+    """状态码 400。"""
+
+
+class Unauthorized(Problem):
+    """状态码 401。"""
+
+
+class Forbidden(Problem):
+    """状态码 403。"""
+
+
+class NotFound(Problem):
+    """状态码 404。"""
+
+
+class Conflict(Problem):
+    """状态码 409。"""
+
+
+class TooLarge(Problem):
+    """状态码 413。"""
+
+
+class Invalid(Problem):
+    """状态码 422。"""
+
+
+class TooMany(Problem):
+    """状态码 429。"""
+
+
+class Unavailable(Problem):
+    """状态码 503。"""
+
+
+class AccountCycle(Invalid):
+    """account_cycle。"""
+
+
+class AccountExists(Conflict):
+    """account_exists。"""
+
+
+class AccountNotFound(NotFound):
+    """account_not_found。"""
+
+
+class AccountRoot(Conflict):
+    """account_root。"""
+
+
+class AccountUnknown(Invalid):
+    """account_unknown。"""
+
+
+class AccountingPolicy(Conflict):
+    """accounting_policy。"""
+
+
+class AdminRequired(Forbidden):
+    """admin_required。"""
+
+
+class AnswerTimeout(Problem):
+    """answer_timeout。"""
+
+
+class ArrayInvalid(Invalid):
+    """array_invalid。"""
+
+
+class AssociationExists(Conflict):
+    """association_exists。"""
+
+
+class AssociationInUse(Conflict):
+    """association_in_use。"""
+
+
+class AssociationNotFound(NotFound):
+    """association_not_found。"""
+
+
+class AssociationOfAccount(Conflict):
+    """association_of_account。"""
+
+
+class BatchTooLarge(Invalid):
+    """batch_too_large。"""
+
+
+class ClusterNotFound(NotFound):
+    """cluster_not_found。"""
+
+
+class CursorInvalid(Invalid):
+    """cursor_invalid。"""
+
+
+class DatabaseEncoding(Unavailable):
+    """database_encoding。"""
+
+
+class DatabaseRefused(Unavailable):
+    """database_refused。"""
+
+
+class DatabaseTooOld(Unavailable):
+    """database_too_old。"""
+
+
+class DatabaseUnavailable(Unavailable):
+    """database_unavailable。"""
+
+
+class DeadlinePast(Invalid):
+    """deadline_past。"""
+
+
+class DeadlineUnreachable(Invalid):
+    """deadline_unreachable。"""
+
+
+class DependencyCircular(Invalid):
+    """dependency_circular。"""
+
+
+class DependencySelf(Invalid):
+    """dependency_self。"""
+
+
+class DependencyUnknown(Invalid):
+    """dependency_unknown。"""
+
+
+class FieldUnknown(Invalid):
+    """field_unknown。"""
+
+
+class FlagUnknown(Invalid):
+    """flag_unknown。"""
+
+
+class FlagsConflict(Invalid):
+    """flags_conflict。"""
+
+
+class IdempotencyConflict(Conflict):
+    """idempotency_conflict。"""
+
+
+class IdempotencyKeyInvalid(Invalid):
+    """idempotency_key_invalid。"""
+
+
+class InternalError(Problem):
+    """internal_error。"""
+
+
+class InvalidField(Invalid):
+    """invalid_field。"""
+
+
+class InvalidSettings(Problem):
+    """invalid_settings。"""
+
+
+class JobFinished(Conflict):
+    """job_finished。"""
+
+
+class JobNotFound(NotFound):
+    """job_not_found。"""
+
+
+class JobNotPending(Conflict):
+    """job_not_pending。"""
+
+
+class JobNotRunning(Conflict):
+    """job_not_running。"""
+
+
+class JobPending(Conflict):
+    """job_pending。"""
+
+
+class JobPreempted(Conflict):
+    """job_preempted。"""
+
+
+class JobRunning(Conflict):
+    """job_running。"""
+
+
+class JobTokenNotEnough(Forbidden):
+    """job_token_not_enough。"""
+
+
+class LicenseUnknown(Invalid):
+    """license_unknown。"""
+
+
+class MalformedJson(BadRequest):
+    """malformed_json。"""
+
+
+class NodeAlive(Conflict):
+    """node_alive。"""
+
+
+class NodeBusy(Conflict):
+    """node_busy。"""
+
+
+class NodeCountInvalid(Invalid):
+    """node_count_invalid。"""
+
+
+class NodeNotFound(NotFound):
+    """node_not_found。"""
+
+
+class NodeReserved(Conflict):
+    """node_reserved。"""
+
+
+class NodeUnknown(Invalid):
+    """node_unknown。"""
+
+
+class NotAnAllocation(Conflict):
+    """not_an_allocation。"""
+
+
+class NotJobOwner(Forbidden):
+    """not_job_owner。"""
+
+
+class NotUpdatable(Invalid):
+    """not_updatable。"""
+
+
+class NothingChosen(Invalid):
+    """nothing_chosen。"""
+
+
+class NothingToUpdate(Invalid):
+    """nothing_to_update。"""
+
+
+class NotifyQueueFull(Unavailable):
+    """notify_queue_full。"""
+
+
+class PartitionExists(Conflict):
+    """partition_exists。"""
+
+
+class PartitionInUse(Conflict):
+    """partition_in_use。"""
+
+
+class PartitionNotFound(NotFound):
+    """partition_not_found。"""
+
+
+class PartitionUnavailable(Invalid):
+    """partition_unavailable。"""
+
+
+class PartitionUnknown(Invalid):
+    """partition_unknown。"""
+
+
+class PayloadTooLarge(TooLarge):
+    """payload_too_large。"""
+
+
+class QosDefault(Conflict):
+    """qos_default。"""
+
+
+class QosExists(Conflict):
+    """qos_exists。"""
+
+
+class QosInUse(Conflict):
+    """qos_in_use。"""
+
+
+class QosNotFound(NotFound):
+    """qos_not_found。"""
+
+
+class QosPreemptLoop(Invalid):
+    """qos_preempt_loop。"""
+
+
+class QosUnknown(Invalid):
+    """qos_unknown。"""
+
+
+class RangeInvalid(Invalid):
+    """range_invalid。"""
+
+
+class RangeNotSatisfiable(Problem):
+    """range_not_satisfiable。"""
+
+
+class ReasonRequired(Invalid):
+    """reason_required。"""
+
+
+class RequestTimeout(Problem):
+    """request_timeout。"""
+
+
+class RequeueDisabled(Conflict):
+    """requeue_disabled。"""
+
+
+class ReservationActive(Conflict):
+    """reservation_active。"""
+
+
+class ReservationDenied(Forbidden):
+    """reservation_denied。"""
+
+
+class ReservationEmpty(Invalid):
+    """reservation_empty。"""
+
+
+class ReservationEndless(Invalid):
+    """reservation_endless。"""
+
+
+class ReservationExists(Conflict):
+    """reservation_exists。"""
+
+
+class ReservationInUse(Conflict):
+    """reservation_in_use。"""
+
+
+class ReservationLong(Invalid):
+    """reservation_long。"""
+
+
+class ReservationNodesBusy(Conflict):
+    """reservation_nodes_busy。"""
+
+
+class ReservationNodesMissing(Invalid):
+    """reservation_nodes_missing。"""
+
+
+class ReservationNotFound(NotFound):
+    """reservation_not_found。"""
+
+
+class ReservationOverlaps(Conflict):
+    """reservation_overlaps。"""
+
+
+class ReservationTooLarge(Conflict):
+    """reservation_too_large。"""
+
+
+class ReservationUnknown(Invalid):
+    """reservation_unknown。"""
+
+
+class RootJobsDisabled(Forbidden):
+    """root_jobs_disabled。"""
+
+
+class RowLocked(Unavailable):
+    """row_locked。"""
+
+
+class SchemaMismatch(Unavailable):
+    """schema_mismatch。"""
+
+
+class ScriptBlank(Invalid):
+    """script_blank。"""
+
+
+class ScriptHasNul(Invalid):
+    """script_has_nul。"""
+
+
+class ScriptTooLarge(TooLarge):
+    """script_too_large。"""
+
+
+class ServiceUnavailable(Unavailable):
+    """service_unavailable。"""
+
+
+class SignalUnknown(Invalid):
+    """signal_unknown。"""
+
+
+class SortUnknown(Invalid):
+    """sort_unknown。"""
+
+
+class StateUnknown(Invalid):
+    """state_unknown。"""
+
+
+class StepBusy(Conflict):
+    """step_busy。"""
+
+
+class StepFinished(Conflict):
+    """step_finished。"""
+
+
+class StepNotFound(NotFound):
+    """step_not_found。"""
+
+
+class StepTooLarge(Invalid):
+    """step_too_large。"""
+
+
+class TimeLimitExceeded(Invalid):
+    """time_limit_exceeded。"""
+
+
+class TimeMinimumExceedsLimit(Invalid):
+    """time_minimum_exceeds_limit。"""
+
+
+class TokenExpired(Unauthorized):
+    """token_expired。"""
+
+
+class TokenInvalid(Unauthorized):
+    """token_invalid。"""
+
+
+class TokenMissing(Unauthorized):
+    """token_missing。"""
+
+
+class TooManyBodies(Unavailable):
+    """too_many_bodies。"""
+
+
+class TooManyQuestions(TooMany):
+    """too_many_questions。"""
+
+
+class TooManyRequests(TooMany):
+    """too_many_requests。"""
+
+
+class UnsupportedMediaType(Problem):
+    """unsupported_media_type。"""
+
+
+class UserNotFound(NotFound):
+    """user_not_found。"""
+
+
+class WckeyNotFound(NotFound):
+    """wckey_not_found。"""
+
+
+# 错误码 -> 类型；不认识的码（新版的服务器）用状态码的类型。
+BY_CODE: dict[str, type[Problem]] = {
+    "account_cycle": AccountCycle,
+    "account_exists": AccountExists,
+    "account_not_found": AccountNotFound,
+    "account_root": AccountRoot,
+    "account_unknown": AccountUnknown,
+    "accounting_policy": AccountingPolicy,
+    "admin_required": AdminRequired,
+    "answer_timeout": AnswerTimeout,
+    "array_invalid": ArrayInvalid,
+    "association_exists": AssociationExists,
+    "association_in_use": AssociationInUse,
+    "association_not_found": AssociationNotFound,
+    "association_of_account": AssociationOfAccount,
+    "batch_too_large": BatchTooLarge,
+    "cluster_not_found": ClusterNotFound,
+    "conflict": Conflict,
+    "cursor_invalid": CursorInvalid,
+    "database_encoding": DatabaseEncoding,
+    "database_refused": DatabaseRefused,
+    "database_too_old": DatabaseTooOld,
+    "database_unavailable": DatabaseUnavailable,
+    "deadline_past": DeadlinePast,
+    "deadline_unreachable": DeadlineUnreachable,
+    "dependency_circular": DependencyCircular,
+    "dependency_self": DependencySelf,
+    "dependency_unknown": DependencyUnknown,
+    "field_unknown": FieldUnknown,
+    "flag_unknown": FlagUnknown,
+    "flags_conflict": FlagsConflict,
+    "forbidden": Forbidden,
+    "idempotency_conflict": IdempotencyConflict,
+    "idempotency_key_invalid": IdempotencyKeyInvalid,
+    "internal_error": InternalError,
+    "invalid_field": InvalidField,
+    "invalid_settings": InvalidSettings,
+    "job_finished": JobFinished,
+    "job_not_found": JobNotFound,
+    "job_not_pending": JobNotPending,
+    "job_not_running": JobNotRunning,
+    "job_pending": JobPending,
+    "job_preempted": JobPreempted,
+    "job_running": JobRunning,
+    "job_token_not_enough": JobTokenNotEnough,
+    "license_unknown": LicenseUnknown,
+    "malformed_json": MalformedJson,
+    "node_alive": NodeAlive,
+    "node_busy": NodeBusy,
+    "node_count_invalid": NodeCountInvalid,
+    "node_not_found": NodeNotFound,
+    "node_reserved": NodeReserved,
+    "node_unknown": NodeUnknown,
+    "not_an_allocation": NotAnAllocation,
+    "not_found": NotFound,
+    "not_job_owner": NotJobOwner,
+    "not_updatable": NotUpdatable,
+    "nothing_chosen": NothingChosen,
+    "nothing_to_update": NothingToUpdate,
+    "notify_queue_full": NotifyQueueFull,
+    "partition_exists": PartitionExists,
+    "partition_in_use": PartitionInUse,
+    "partition_not_found": PartitionNotFound,
+    "partition_unavailable": PartitionUnavailable,
+    "partition_unknown": PartitionUnknown,
+    "payload_too_large": PayloadTooLarge,
+    "qos_default": QosDefault,
+    "qos_exists": QosExists,
+    "qos_in_use": QosInUse,
+    "qos_not_found": QosNotFound,
+    "qos_preempt_loop": QosPreemptLoop,
+    "qos_unknown": QosUnknown,
+    "range_invalid": RangeInvalid,
+    "range_not_satisfiable": RangeNotSatisfiable,
+    "reason_required": ReasonRequired,
+    "request_timeout": RequestTimeout,
+    "requeue_disabled": RequeueDisabled,
+    "reservation_active": ReservationActive,
+    "reservation_denied": ReservationDenied,
+    "reservation_empty": ReservationEmpty,
+    "reservation_endless": ReservationEndless,
+    "reservation_exists": ReservationExists,
+    "reservation_in_use": ReservationInUse,
+    "reservation_long": ReservationLong,
+    "reservation_nodes_busy": ReservationNodesBusy,
+    "reservation_nodes_missing": ReservationNodesMissing,
+    "reservation_not_found": ReservationNotFound,
+    "reservation_overlaps": ReservationOverlaps,
+    "reservation_too_large": ReservationTooLarge,
+    "reservation_unknown": ReservationUnknown,
+    "root_jobs_disabled": RootJobsDisabled,
+    "row_locked": RowLocked,
+    "schema_mismatch": SchemaMismatch,
+    "script_blank": ScriptBlank,
+    "script_has_nul": ScriptHasNul,
+    "script_too_large": ScriptTooLarge,
+    "service_unavailable": ServiceUnavailable,
+    "signal_unknown": SignalUnknown,
+    "sort_unknown": SortUnknown,
+    "state_unknown": StateUnknown,
+    "step_busy": StepBusy,
+    "step_finished": StepFinished,
+    "step_not_found": StepNotFound,
+    "step_too_large": StepTooLarge,
+    "time_limit_exceeded": TimeLimitExceeded,
+    "time_minimum_exceeds_limit": TimeMinimumExceedsLimit,
+    "token_expired": TokenExpired,
+    "token_invalid": TokenInvalid,
+    "token_missing": TokenMissing,
+    "too_many_bodies": TooManyBodies,
+    "too_many_questions": TooManyQuestions,
+    "too_many_requests": TooManyRequests,
+    "unauthorized": Unauthorized,
+    "unsupported_media_type": UnsupportedMediaType,
+    "user_not_found": UserNotFound,
+    "wckey_not_found": WckeyNotFound,
+}
+BY_STATUS: dict[int, type[Problem]] = {
+    400: BadRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    422: Invalid,
+    429: TooMany,
+    503: Unavailable,
+}
