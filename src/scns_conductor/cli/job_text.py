@@ -38,6 +38,9 @@ LABELS = {
     "submit_time": "提交",
     "eligible_time": "可以运行",
     "expected_start_time": "预计开始",
+    "expected_nodes": "预计节点",
+    "wait_breakdown": "等待花在",
+    "reason_since": "原因从何时起",
     "start_time": "开始",
     "end_time": "结束",
     "suspend_time": "挂起",
@@ -85,7 +88,7 @@ LABELS = {
     "submit_host": "提交的机器",
     "command": "脚本的路径",
 }
-_TIMES = frozenset(name for name in LABELS if name.endswith("_time")) | {"deadline"}
+_TIMES = frozenset(name for name in LABELS if name.endswith("_time")) | {"deadline", "reason_since"}
 _MEMORY = frozenset({"allocated_memory", "memory_per_node", "memory_per_cpu", "memory_per_gpu"})
 
 
@@ -158,6 +161,10 @@ def value_text(name: str, value: Any) -> str:
         return local_time(value)
     if name == "time_limit":
         return time_limit_text(value)
+    if name == "wait_breakdown" and isinstance(value, Mapping):
+        # 多的在前；None 是等调度的那一会儿。
+        parts = sorted(value.items(), key=lambda item: -float(item[1]))
+        return "、".join(f"{told('等调度') if key == 'None' else key} {format_duration(spent)}" for key, spent in parts)
     if name in _MEMORY and isinstance(value, int):
         return format_memory_mb(value)
     if name == "max_rss_kb" and isinstance(value, int):

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.states import JobState
 from scns_conductor.core.tokens import Identity
+from scns_conductor.core.units import format_duration
 from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.current_rules import CurrentRules
 from scns_conductor.services.job_queries import read_job
@@ -31,13 +32,24 @@ async def job_why(
             "state": row["state"],
             "reason": row["reason"],
             "text": f"作业 {job_id} 不在排队，它的状态是 {row['state']}"
-            + (f"：{row['error_msg']}" if row["error_msg"] else ""),
+            + (f"：{row['error_msg']}" if row["error_msg"] else "")
+            + _waited(row["wait_breakdown"]),
+            "wait_breakdown": row["wait_breakdown"],
         }
     answer = await desk.ask_scheduler("explain", identity.user_name, {"job_id": row["job_id"]})
     owner = identity if identity.admin else Identity(row["user_name"], admin=False)
     kept = await _accepted(engine, current, owner, str(row["job_id"]), answer["suggestions"], read)
     lines = [answer["text"], *(f"要更早开始：{item['text']}" for item in kept)]
     return {"job_id": job_id, "state": row["state"], **answer, "text": "。\n".join(lines), "suggestions": kept}
+
+
+def _waited(breakdown: Mapping[str, float] | None) -> str:
+    """它等的那段时间花在哪里，多的在前；None 是等调度的那一会儿。"""
+    if not breakdown:
+        return ""
+    parts = sorted(breakdown.items(), key=lambda item: -item[1])
+    shown = "、".join(f"{'等调度' if name == 'None' else name} {format_duration(spent)}" for name, spent in parts)
+    return f"。它排队的 {format_duration(sum(breakdown.values()))} 花在：{shown}"
 
 
 async def _accepted(

@@ -23,6 +23,9 @@ FIELDS: dict[str, str] = {
     "array_remaining": _REMAINING,
     "exit_code": "exit_status || ':' || coalesce(exit_signal, 0)",
     "interactive": "interactive",
+    # 还在等的，连现在的这一段。
+    "wait_breakdown": "CASE WHEN state = 'PENDING' "
+    "THEN scns_waited(wait_breakdown, reason, coalesce(reason_since, submit_time)) ELSE wait_breakdown END",
 }
 # 数组任务的脚本、参数与环境存在数组行里。
 _PRIVATE = {
@@ -53,7 +56,7 @@ def json_of(expressions: Mapping[str, str]) -> str:
 # 只要作业号与第几次尝试。
 ATTEMPT = "job_id, restart_count"
 # 为什么还没有开始，先看在不在排队。
-REASON = "job_id, user_name, state, reason, error_msg"
+REASON = "job_id, user_name, state, reason, error_msg, wait_breakdown"
 # 一切：public 谁都能看，private 只给本人与管理员。
 DETAIL = f"user_name, {json_of({**FIELDS, 'allocations': _ALLOCATIONS})} AS public, {json_of(_PRIVATE)} AS private"
 # 脚本原文。

@@ -10,11 +10,13 @@ _HOPELESS = leaving({JobState.PENDING}, to={JobState.DEADLINE, JobState.CANCELLE
 # 写下等待的原因与预计的开始；返回写成了的。
 WRITE_REASONS = sa.text(
     """
-    UPDATE jobs AS j SET reason = w.reason, error_msg = w.message, expected_start_time = w.expected
+    UPDATE jobs AS j SET reason = w.reason, error_msg = w.message, expected_start_time = w.expected,
+      expected_nodes = w.nodes
     FROM (
       -- 被别的会话锁着的跳过，下次再写。各处都按作业号去找：规划器不知道数组多长，两个数组相连会是 n 的平方。
       SELECT w.* FROM unnest(CAST(:job_ids AS bigint[]), CAST(:reasons AS text[]), CAST(:messages AS text[]),
-                             CAST(:expected AS timestamptz[])) AS w(job_id, reason, message, expected)
+                             CAST(:expected AS timestamptz[]), CAST(:nodes AS text[]))
+      AS w(job_id, reason, message, expected, nodes)
         JOIN jobs AS l ON l.job_id = w.job_id AND l.state = 'PENDING'
       ORDER BY w.job_id FOR NO KEY UPDATE OF l SKIP LOCKED) AS w
     WHERE j.job_id = w.job_id

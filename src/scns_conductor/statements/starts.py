@@ -113,12 +113,13 @@ _COMMIT = HotStatement(
     split AS (
       INSERT INTO jobs (job_id, {", ".join(SHARED_COLUMNS)}, requested_partitions, array_job_id, array_task_id,
         array_base, array_step, array_max_tasks, state, submit_time, eligible_time, start_time, node_list, batch_host,
-        allocated_nodes, allocated_cpus, allocated_memory, allocated_gres)
+        allocated_nodes, allocated_cpus, allocated_memory, allocated_gres, wait_breakdown)
       SELECT p.new_id, {", ".join(_SPLIT_VALUES)},
         CASE WHEN p.partition IS NOT NULL THEN m.partition END, m.job_id,
         m.array_base + m.array_step * p.task_id, m.array_base, m.array_step, m.array_max_tasks, 'RUNNING',
         m.submit_time, coalesce(m.eligible_time, m.submit_time), clock_timestamp(), p.node_list, p.batch_host,
-        p.nodes, p.cpus, p.memory, p.gres
+        p.nodes, p.cpus, p.memory, p.gres,
+        CASE WHEN m.wait_breakdown IS NOT NULL THEN scns_waited(m.wait_breakdown, m.reason, m.reason_since) END
       FROM numbered AS p JOIN jobs AS m ON m.job_id = p.job_id
     ),
     started AS (

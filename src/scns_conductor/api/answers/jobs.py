@@ -88,12 +88,15 @@ LIMIT = answer(
 )
 WHY = answer(
     "Why",
-    "作业为什么还没有开始；不在排队的只有前四项。",
+    "作业为什么还没有开始；不在排队的只有前四项与 wait_breakdown。",
     {
         "job_id": field(str, "作业号，照问的写法"),
         "state": field(str, "状态"),
         "reason": field(str, "Slurm 的原因码"),
         "text": field(str, "给人看的说明"),
+        "wait_breakdown": field(
+            dict[str, float] | None, "不在排队的：等待花在各个原因上多久（秒），None 是等调度的那一会儿", always=False
+        ),
         "expected_start_time": field(datetime | None, "预计何时开始；说不准是 null", always=False),
         "expected_end_time": field(datetime | None, "预计何时结束", always=False),
         "expected_kind": field(str | None, "latest：至迟；estimate：只是估计", always=False),

@@ -158,6 +158,11 @@ class Job(JobSpec, table=True):
     suspend_time: datetime | None = Field(None, sa_type=TIMESTAMP, description="最近一次挂起的时刻")
     suspended_s: float = Field(0, sa_column_kwargs={"server_default": "0"}, description="累计挂起的时长（秒）")
     expected_start_time: datetime | None = Field(None, sa_type=TIMESTAMP, description="计划里的开始时刻")
+    expected_nodes: str | None = Field(None, description="计划里用到的节点，压缩写法")
+    wait_breakdown: Any = Field(
+        None, sa_type=JSONB, nullable=True, description="等待花在各个原因上多久（秒）；None 是等调度的那一会儿"
+    )
+    reason_since: datetime | None = Field(None, sa_type=TIMESTAMP, description="现在的原因从何时起")
     exit_status: int | None = Field(None, description="退出码（0–255）")
     exit_signal: int | None = Field(None, description="致死的信号，没有则为 0")
     derived_exit_status: int | None = Field(None, description="各作业步退出码的最大值")

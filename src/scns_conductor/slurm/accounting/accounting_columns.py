@@ -166,6 +166,12 @@ def _reserved(row: Row) -> str:
     return "" if begun is None or queued is None else duration(begun - queued)
 
 
+def _wait_breakdown(row: Row) -> str:
+    """本系统自己的一列：等待花在各个原因上多久，多的在前；None 是等调度的那一会儿。"""
+    parts = sorted((row.get("wait_breakdown") or {}).items(), key=lambda item: -float(item[1]))
+    return ",".join(f"{name}={duration(float(spent))}" for name, spent in parts)
+
+
 def _flags(row: Row) -> str:
     # 拼写同 Slurm。
     return "SchedMain,StartRecieved" if row.get("start_time") else "SchedMain"
@@ -323,6 +329,7 @@ FIELDS = {
         Field("UID", 6, _job_only(lambda row: of.user_ids(row["user_name"])[0]), "user_name"),
         Field("User", 9, _job_only(lambda row: str(row["user_name"])), "user_name"),
         Field("UserCPU", 10, lambda row: _clock(row.get("cpu_user_s")), "cpu_user_s"),
+        Field("WaitBreakdown", 40, _job_only(_wait_breakdown), "wait_breakdown"),
         Field("WCKey", 10, _job_only(lambda row: str(row.get("wckey") or ""))),
         Field("WCKeyID", 8, _job_only(lambda _row: "0")),
         Field("WorkDir", 20, _job_only(lambda row: str(row["current_working_directory"])), "current_working_directory"),

@@ -40,7 +40,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
     kind, amount = ("CPU", job["memory_per_cpu"]) if job.get("memory_per_cpu") else ("Node", job.get("memory_per_node"))
     per_node = job.get("tasks_per_node") or 0
     expected = of.start_time(job, "Unknown")
-    eligible = instant(job["eligible_time"] or (job["begin_time"] if job["state"] == "PENDING" else None), "Unknown")
+    eligible = instant(of.eligible_time(job), "Unknown")
     most = job.get("maximum_nodes")
     span = f"-{most}" if job["state"] == "PENDING" and most and most != job["minimum_nodes"] else ""
     lines = [
@@ -60,7 +60,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
     lines += [
         f"RunTime={duration(elapsed_s(job))} TimeLimit={duration(limit)} TimeMin={duration(least) if least else 'N/A'}",
         f"SubmitTime={instant(job['submit_time'])} EligibleTime={eligible}",
-        f"AccrueTime={instant(job['eligible_time'], 'Unknown')}",
+        f"AccrueTime={eligible}",
         f"StartTime={expected} EndTime={end} Deadline={instant(job['deadline'])}",
         f"SuspendTime={instant(job['suspend_time'], 'None')} SecsPreSuspend=0 LastSchedEval={instant(start, 'None')}"
         " Scheduler=Main",

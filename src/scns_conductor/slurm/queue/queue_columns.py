@@ -57,7 +57,7 @@ LETTERS: Known = {
     "C": Field("CPUS", lambda job: str(of.cpus(job)), _CPUS),
     "d": Field("MIN_TMP_DISK", lambda job: memory(job["temporary_disk_per_node"]), "temporary_disk_per_node"),
     "D": Field("NODES", lambda job: str(of.nodes(job)), _NODES),
-    "e": Field("END_TIME", of.end_time, "end_time start_time time_limit suspended_s"),
+    "e": Field("END_TIME", of.end_time, "end_time start_time expected_start_time time_limit suspended_s"),
     "E": Field("DEPENDENCY", of.dependency, "dependency state"),
     "f": _text("FEATURES", "constraints"),
     "F": Field("ARRAY_JOB_ID", lambda job: str(job["array_job_id"] or job["job_id"]), _ID),
@@ -97,7 +97,7 @@ LETTERS: Known = {
     "x": _text("EXC_NODES", "excluded_nodes", ""),
     "X": Field("CORE_SPEC", _constant("N/A")),
     "y": _text("NICE", "nice"),
-    "Y": Field("SCHEDNODES", _constant("(null)")),
+    "Y": Field("SCHEDNODES", lambda job: job.get("expected_nodes") or "(null)", "expected_nodes"),
     "z": Field("S:C:T", _constant("*:*:*")),
     "Z": _text("WORK_DIR", "current_working_directory"),
 }
@@ -147,7 +147,9 @@ NAMES: Mapping[str, Field] = {
     "derivedec": Field("DERIVED_EC", lambda job: str(job["derived_exit_status"] or 0), "derived_exit_status"),
     # 保留着的作业还没有轮到，Slurm 显示 --begin 的时刻。
     "eligibletime": Field(
-        "ELIGIBLE_TIME", lambda job: instant(job["eligible_time"] or job["begin_time"]), "eligible_time begin_time"
+        "ELIGIBLE_TIME",
+        lambda job: instant(of.eligible_time(job)),
+        "eligible_time begin_time submit_time state reason hold",
     ),
     "exit_code": Field("EXIT_CODE", lambda job: str(job["exit_status"] or 0), "exit_status"),
     "lastschedeval": _moment("LAST_SCHED_EVAL", "start_time"),

@@ -105,11 +105,14 @@ def time_left(job: Job) -> str:
     return "UNLIMITED" if limit is None else short_duration(max(0.0, limit - elapsed_s(job)))
 
 
+_INELIGIBLE = frozenset({"Dependency", "DependencyNeverSatisfied", "BeginTime", "JobHeldUser", "JobHeldAdmin"})
+
+
 def end_time(job: Job) -> str:
-    """结束了的是结束时刻，运行中的是时限到的时刻。"""
+    """结束了的是结束时刻，运行中的是时限到的时刻，排队的是照计划的。"""
     if job.get("end_time"):
         return instant(job["end_time"])
-    start, limit = epoch(job.get("start_time")), limit_s(job)
+    start, limit = epoch(job.get("start_time") or job.get("expected_start_time")), limit_s(job)
     return "N/A" if start is None or limit is None else instant(start + limit + float(job.get("suspended_s") or 0))
 
 
@@ -117,6 +120,16 @@ def start_time(job: Job, missing: str = "N/A") -> str:
     """开始的时刻；没有开始的是计划里的，还没有计划到的是 --begin 的。"""
     begin = job.get("begin_time") if job["state"] == "PENDING" else None
     return instant(job.get("start_time") or job.get("expected_start_time") or begin, missing)
+
+
+def eligible_time(job: Job) -> str | None:
+    """何时具备运行条件：排队的，只差资源的就是提交的时刻，写了 --begin 的是那时；还等着别的是 None。"""
+    if job.get("eligible_time") or job["state"] != "PENDING":
+        found: str | None = job.get("eligible_time")
+        return found
+    if job.get("begin_time"):
+        return str(job["begin_time"])
+    return None if str(job.get("reason")) in _INELIGIBLE or job.get("hold") else str(job["submit_time"])
 
 
 def cpus(job: Job) -> int:

@@ -10,7 +10,7 @@ from scns_conductor.core.instants import moment_of
 from scns_conductor.core.states import HOLD_REASONS
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.placement import unavailable_nodes
-from scns_conductor.scheduling.plan import RESERVED, Plan
+from scns_conductor.scheduling.plan import RESERVED, Plan, Reservation
 from scns_conductor.scheduling.pool_words import lacking_pool, pool_title
 from scns_conductor.scheduling.queue import OrderKey, PendingJob
 from scns_conductor.scheduling.shape import Shape
@@ -19,7 +19,7 @@ from scns_conductor.worker.scheduler.memory import HOPELESS, QueueMemory
 from scns_conductor.worker.scheduler.waiting_job import Waiting
 
 Told = tuple[str, str | None]
-_Row = tuple[int, str, str | None, float | None]
+_Row = tuple[int, str, str | None, float | None, str | None]
 # 一次至多写几行：一百万个作业等着时，也不占住启动作业的路。
 MOST_ROWS = 5000
 
@@ -45,7 +45,7 @@ class ReasonWriter:
 
     def write(self, connection: Connection, memory: QueueMemory, plan: Plan) -> bool:
         """按最近的计划写一批，至多 MOST_ROWS 行；还有没写完的返回 True。"""
-        expected = {item.job.job_id: item.start_time for item in plan.reservations}
+        expected = {item.job.job_id: item for item in plan.reservations}
         heads = self._retell(memory, plan)
         special = expected.keys() | heads
         rows: list[_Row] = []
@@ -129,7 +129,7 @@ class ReasonWriter:
         return "Reserved for maintenance" if maintained else "May be reserved for other job"
 
     def _consider(
-        self, memory: QueueMemory, job_id: int, expected: Mapping[int, float], heads: set[int], rows: "list[_Row]"
+        self, memory: QueueMemory, job_id: int, expected: Mapping[int, Reservation], heads: set[int], rows: "list[_Row]"
     ) -> None:
         """与写过的不同就记下来。"""
         waiting = memory.waiting.get(job_id)
@@ -138,7 +138,8 @@ class ReasonWriter:
             return
         job = waiting.job
         told = self._told.get((job.shape, job.time_limit_s))
-        start = None
+        start: float | None = None
+        nodes: str | None = None
         if job.reason == HOLD_REASONS["launch_failed"] and waiting.written[0] == job.reason:
             # 结束它的那条语句已经写好了，说明里有节点的原话。
             return
@@ -150,7 +151,9 @@ class ReasonWriter:
         elif told is None:
             return
         else:
-            start = expected.get(job_id)
+            held = expected.get(job_id)
+            if held is not None:
+                start, nodes = held.start_time, compress(sorted(memory.cluster.node_names(held.shares)))
             ahead = told == ("Priority", None) and (start is not None or job_id in heads)
             found = ("Resources", None) if ahead else told
         old_reason, old_message, old_start = waiting.written
@@ -159,7 +162,7 @@ class ReasonWriter:
         )
         if found != (old_reason, old_message) or moved:
             waiting.written = (*found, start)
-            rows.append((job_id, *found, start))
+            rows.append((job_id, *found, start, nodes))
 
 
 def _known_start(memory: QueueMemory, waiting: Waiting) -> float | None:
@@ -181,6 +184,7 @@ def _write(connection: Connection, rows: "Sequence[_Row]") -> set[int]:
         "reasons": [item[1] for item in rows],
         "messages": [item[2] for item in rows],
         "expected": [moment_of(item[3]) for item in rows],
+        "nodes": [item[4] for item in rows],
     }
     return set(connection.scalars(WRITE_REASONS, values))
 

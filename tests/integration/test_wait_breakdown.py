@@ -1,0 +1,74 @@
+"""等了多久、各是为什么：启动之后还在，API、scns show、sacct、why 都看得到。"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from slurm_links import Commands
+from test_cli_lists import scns
+
+from running_system import RunningSystem, start_system, wait_until
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[RunningSystem]:
+    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
+    with start_system(scratch / "s", "--nodes", "1", "--cpus", "2", "--memory", "4G") as running:
+        yield running
+    shutil.rmtree(scratch)
+
+
+def waits(system: RunningSystem, job_id: str, reason: str) -> None:
+    wait_until(lambda: system.call("GET", f"/jobs/{job_id}")[1]["reason"] == reason, 30, f"{job_id} {reason}")
+
+
+def test_the_time_spent_on_each_reason_is_kept(system: RunningSystem, tmp_path: Path) -> None:
+    blocker = system.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done", cpus_per_task=2, time_limit="20")
+    system.wait_state(blocker, "RUNNING")
+    job_id = system.submit("true", cpus_per_task=2, time_limit="5")
+    array = system.submit("true", cpus_per_task=2, time_limit="5", array="0-1")
+    waits(system, job_id, "Resources")
+    # 预计用到的节点、照计划的开始与结束、具备条件的时刻，Slurm 的命令都说得出。
+    slurm = Commands(system, tmp_path / "bin", tmp_path)
+    assert slurm.run("squeue", "-h", "-j", job_id, "-o", "%Y").stdout.split() == ["node1"]
+    shown = slurm.run("scontrol", "show", "job", job_id).stdout
+    assert "EligibleTime=Unknown" not in shown
+    assert "EndTime=Unknown" not in shown
+    assert system.call("POST", f"/jobs/{job_id}/hold")[0] == 200
+    waits(system, job_id, "JobHeldUser")
+    assert set(system.call("GET", f"/jobs/{job_id}")[1]["wait_breakdown"]) >= {"Resources", "JobHeldUser"}
+    assert system.call("POST", f"/jobs/{job_id}/release")[0] == 200
+    waits(system, job_id, "Resources")
+    (tmp_path / "go").touch()
+    system.wait_state(job_id, "COMPLETED")
+    job = system.call("GET", f"/jobs/{job_id}")[1]
+    spent = job["wait_breakdown"]
+    waited = (datetime.fromisoformat(job["start_time"]) - datetime.fromisoformat(job["submit_time"])).total_seconds()
+    assert set(spent) >= {"Resources", "JobHeldUser"}
+    assert sum(spent.values()) == pytest.approx(waited, abs=0.5)
+    why = system.call("GET", f"/jobs/{job_id}/why")[1]
+    assert why["wait_breakdown"] == spent
+    assert "JobHeldUser" in why["text"]
+    done = slurm.run("sacct", "-n", "-P", "-j", job_id, "-o", "JobID,WaitBreakdown").stdout
+    assert f"{job_id}|" in done
+    assert "JobHeldUser=" in done
+    text = scns(system, "show", job_id).stdout
+    assert "等待花在" in text
+    for task in range(2):
+        assert system.wait_state(f"{array}_{task}", "COMPLETED")
+        assert system.call("GET", f"/jobs/{array}_{task}")[1]["wait_breakdown"]
+    # 重新排队从头数。
+    assert system.call("POST", f"/jobs/{job_id}/requeue")[0] == 200
+    system.wait_state(job_id, "COMPLETED")
+    again = system.call("GET", f"/jobs/{job_id}")[1]
+    assert sum((again["wait_breakdown"] or {}).values()) < waited
+
+
+def test_a_job_that_starts_at_once_has_nothing_to_tell(system: RunningSystem) -> None:
+    job_id = system.submit("true", time_limit="5")
+    system.wait_state(job_id, "COMPLETED")
+    job = system.call("GET", f"/jobs/{job_id}")[1]
+    assert job["wait_breakdown"] is None or "None" in job["wait_breakdown"]
