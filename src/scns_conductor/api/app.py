@@ -40,6 +40,7 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import ensure_key
 from scns_conductor.services.accounting_cache import AccountingCache
 from scns_conductor.services.answers import AnswerDesk
+from scns_conductor.services.api_clock import keep_clock
 from scns_conductor.services.cluster_limits import LimitsCache
 from scns_conductor.services.current_rules import CurrentRules
 from scns_conductor.services.dashboard import Dashboard
@@ -92,8 +93,10 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。
         gc.freeze()
         await _look_at_server(engine, settings)
+        clock = asyncio.create_task(keep_clock(engine), name="clock")
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         yield
+        clock.cancel()
         await queue.close()
         await desk.close()
         await listening.dispose()

@@ -3,7 +3,10 @@
 import math
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from time import CLOCK_BOOTTIME, clock_gettime
 
+# 数据库的钟在本机开机的那一刻；没有问过是 None。
+_database_boot: datetime | None = None
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _RELATIVE = re.compile(r"^now(?:\s*([+-])\s*(\d+)\s*([a-z]*))?$", re.IGNORECASE)
 _CLOCK = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(am|pm)?$", re.IGNORECASE)
@@ -104,9 +107,30 @@ class LocalZone(tzinfo):
         return moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=self)
 
 
+def boot_s() -> float:
+    """开机以来的秒数：本机的日历改了，它不动。"""
+    return clock_gettime(CLOCK_BOOTTIME)
+
+
+def follow_database(database_now: datetime, asked_s: float) -> None:
+    """从此 utc_now 照数据库的钟：开机 asked_s 秒（boot_s）时，它是 database_now。
+
+    时刻都要与数据库里的比：API 的机器的钟差一小时，now+10minutes 也还是十分钟之后。别的进程不叫它，照本机的钟。
+    """
+    global _database_boot
+    _database_boot = database_now - timedelta(seconds=asked_s)
+
+
+def utc_now() -> datetime:
+    """此刻，UTC。"""
+    if _database_boot is None:
+        return datetime.now(UTC)
+    return _database_boot + timedelta(seconds=boot_s())
+
+
 def local_now() -> datetime:
     """此刻，时区是本机的；给 parse_instant。"""
-    return datetime.now(UTC).astimezone(LocalZone())
+    return utc_now().astimezone(LocalZone())
 
 
 def zoned(text: str) -> str:

@@ -1,13 +1,13 @@
 """修改作业（scontrol(1) update job）：排队的随便改，运行中的只能改不影响分配的；下一个周期就生效。"""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import ConductorError, Conflict, Forbidden, InvalidRequest
+from scns_conductor.core.instants import utc_now
 from scns_conductor.core.states import ACTIVE_STATES, HOLD_REASONS, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.scheduling.job_requirements import Defaults
@@ -185,7 +185,7 @@ def _check_possible(
     """改了之后永远不能启动的不许改；与资源、时刻无关的修改不看。"""
     changed = {**spec, **changes}
     if not changes.keys().isdisjoint(TIMES):
-        require_possible_times(changed, datetime.now(UTC), "")
+        require_possible_times(changed, utc_now(), "")
     if not changes.keys().isdisjoint(REQUIREMENTS):
         require_feasible(changed, limits, defaults, "")
 

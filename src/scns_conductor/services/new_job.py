@@ -4,7 +4,6 @@ import os
 import pwd
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +13,7 @@ from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.errors import Forbidden, InvalidRequest, PayloadTooLarge
 from scns_conductor.core.features import parse_features
 from scns_conductor.core.gres import parse_gres
+from scns_conductor.core.instants import utc_now
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.models import JobSpec
 from scns_conductor.core.settings import Settings
@@ -87,7 +87,7 @@ def new_job(
     _apply_partition(row, columns, limits, settings, job)
     row |= _array(row, settings, job)
     if any(row[name] is not None for name in TIMES[1:]):
-        require_possible_times(row, datetime.now(UTC), job)
+        require_possible_times(row, utc_now(), job)
     row["minimum_nodes"] = nodes_for_gpus(row, limits, Defaults(settings.default_memory_mb_per_cpu))
     require_feasible(row, limits, Defaults(settings.default_memory_mb_per_cpu), job)
     return row

@@ -1,7 +1,7 @@
 """预留：列出；管理员新建、修改、删除。节点不得与别的预留重叠，也不得有跑不完的作业，除非写明。"""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress, expand
+from scns_conductor.core.instants import utc_now
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.recurrence import LONGEST, RECURRING, collide, occurrences, recurrence
 from scns_conductor.core.tokens import Identity
@@ -78,7 +79,7 @@ async def create_reservation(
         raise InvalidRequest("end_time", "写明 end_time 或 duration", code="reservation_endless")
     require_admin(identity, "新建预留")
     row = {
-        "start_time": datetime.now(UTC),
+        "start_time": utc_now(),
         **values,
         "flags": _flags(values.get("flags")),
         "created_by": identity.user_name,

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.responses import Response
 
 from scns_conductor.core.errors import InvalidRequest, NotFound
-from scns_conductor.core.instants import parse_instant
+from scns_conductor.core.instants import local_now, parse_instant
 from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.services.job_list import JobFilter
 from scns_conductor.services.job_steps import list_steps
@@ -122,7 +121,7 @@ async def jobs(call: Call) -> Response:
 def _check_instant(name: str, text: str) -> None:
 
     try:
-        parse_instant(text, datetime.now(UTC).astimezone())
+        parse_instant(text, local_now())
     except ValueError as error:
         raise InvalidRequest(name, str(error)) from error
 

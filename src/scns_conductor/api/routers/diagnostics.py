@@ -10,7 +10,7 @@ from scns_conductor.api.answers.reports import UtilizationAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.middleware import LATENCY
 from scns_conductor.core.errors import InvalidRequest
-from scns_conductor.core.instants import parse_instant
+from scns_conductor.core.instants import parse_instant, utc_now
 from scns_conductor.services.diagnostics import diagnostics, public_settings, reset_diagnostics
 from scns_conductor.services.licenses import license_usage
 from scns_conductor.services.usage_report import usage_report
@@ -73,7 +73,7 @@ async def utilization(
 
 
 def _moments(since: str, until: str) -> dict[str, datetime]:
-    now = datetime.now(UTC)
+    now = utc_now()
     moments: dict[str, datetime] = {}
     for name, text in (("since", since), ("until", until)):
         try:
