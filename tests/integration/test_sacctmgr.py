@@ -215,3 +215,29 @@ def test_shares_follow_the_tree_and_qos_and_association_raise_priority(
     (tmp_path / "go").touch()
     for job in jobs:
         system.wait_state(job, "COMPLETED")
+
+
+def test_names_are_lower_case_and_the_default_account_is_joined_too(slurm: Commands) -> None:
+    said(slurm, "sacctmgr", "-i", "add", "account", "Chem", "Phys")
+    assert said(slurm, "sacctmgr", "-nP", "show", "account", "CHEM", "format=account") == "chem\n"
+    said(slurm, "sacctmgr", "-i", "add", "user", "Marie", "DefaultAccount=chem", "account=PHYS")
+    assert said(slurm, "sacctmgr", "-nP", "show", "assoc", "user=MARIE", "format=user,account") == (
+        "marie|chem\nmarie|phys\n"
+    )
+    said(slurm, "sacctmgr", "-i", "modify", "user", "marie", "set", "MaxJobsPerUser=3", "MaxSubmitPU=9")
+    assert said(slurm, "sacctmgr", "-nP", "show", "assoc", "user=marie", "format=maxjobs,maxsubmit") == "3|9\n3|9\n"
+    said(slurm, "sacctmgr", "-i", "delete", "user", "MARIE")
+    said(slurm, "sacctmgr", "-i", "delete", "account", "Chem,PHYS")
+
+
+def test_the_cluster_exists_and_its_limits_are_those_of_the_root_account(slurm: Commands) -> None:
+    again = said(slurm, "sacctmgr", "-i", "add", "cluster", "scns", code=1)
+    assert again == " This cluster 'scns' already exists.  Not adding.\n"
+    other = said(slurm, "sacctmgr", "-i", "add", "cluster", "other", "fairshare=1", code=1)
+    assert "one system is one cluster" in other
+    said(slurm, "sacctmgr", "-i", "modify", "cluster", "scns", "set", "grpjobs=700")
+    assert said(slurm, "sacctmgr", "-nP", "show", "assoc", "account=root", "user=", "format=grpjobs") == "700\n"
+    said(slurm, "sacctmgr", "-i", "modify", "cluster", "set", "grpjobs=-1")
+    assert said(slurm, "sacctmgr", "-i", "modify", "cluster", "nosuch", "set", "grpjobs=1", code=1) == (
+        " Nothing modified\n"
+    )

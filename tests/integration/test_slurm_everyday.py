@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from slurm_links import SCRIPT, Commands
 
-from running_system import RunningSystem
+from running_system import RunningSystem, wait_until
 
 NEW_YORK = {"TZ": "America/New_York"}
 SHANGHAI = {"TZ": "Asia/Shanghai"}
@@ -111,3 +111,38 @@ def test_scontrol_takes_the_first_letters_of_a_key(slurm: Commands) -> None:
     shown = slurm.run("scontrol", "-o", "show", "res", "short").stdout
     assert slurm.run("scontrol", "delete", "res=short").returncode == 0
     assert "Duration=00:06:00" in shown
+
+
+def test_a_deadline_bounds_the_limit(slurm: Commands) -> None:
+    job = slurm.submit("-H", "--deadline=now+2hours", text="#!/bin/sh\n#SBATCH -o /dev/null\nsleep 300\n")
+    shorter = slurm.submit(
+        "-H", "-t", "180", "--time-min=10", "--deadline=now+1hour", text="#!/bin/sh\n#SBATCH -o /dev/null\nsleep 300\n"
+    )
+    seconds = ("squeue", "-h", "-O", "timelimit", "-j")
+    assert slurm.run(*seconds, job).stdout.strip().startswith("1:59:")
+    assert slurm.run("scontrol", "release", job, shorter).returncode == 0
+    wait_until(
+        lambda: slurm.run("squeue", "-h", "-t", "R", "-j", f"{job},{shorter}").stdout.count("R") == 2, 60, "在跑"
+    )
+    assert slurm.run(*seconds, job).stdout.strip().startswith("1:59:")
+    assert slurm.run(*seconds, shorter).stdout.strip().startswith("59:")
+    slurm.run("scancel", job, shorter)
+    wrong = slurm.run("sbatch", "-b", "now+2hours", "--deadline=now+1hour", text=SCRIPT)
+    assert (wrong.returncode, wrong.stderr) == (
+        1,
+        "sbatch: error: Incompatible begin and deadline time specification\n",
+    )
+
+
+def test_show_config_has_every_key_that_tools_read(slurm: Commands) -> None:
+    lines = slurm.run("scontrol", "show", "config").stdout.splitlines()
+    found = dict(line.split("=", 1) for line in lines if "=" in line)
+    values = {name.strip(): value.strip() for name, value in found.items()}
+    wanted = {
+        "OverTimeLimit", "SlurmctldPort", "SLURM_CONF", "MaxTasksPerNode", "JobAcctGatherFrequency", "SlurmUser",
+        "FairShareDampeningFactor", "AllowSpecResourcesUsage", "PluginDir", "StateSaveLocation", "TreeWidth",
+    }  # fmt: skip
+    assert wanted <= values.keys()
+    assert len(values) > 170
+    assert values["SlurmctldPort"].isdigit()
+    assert values["OverTimeLimit"] == "0 min"

@@ -15,10 +15,16 @@ from scns_conductor.statements.array_tasks import SHARED_COLUMNS
 from scns_conductor.statements.conditions import leaving
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
 
-_SPLIT_VALUES = [
-    f"coalesce(p.{column}, m.{column})" if column in ("time_limit", "partition") else f"m.{column}"
-    for column in SHARED_COLUMNS
-]
+
+def _limit(jobs: str) -> str:
+    """给它的时限：计划里的（--time-min）、不然是它自己的；有期限的至多到期限为止。"""
+    wanted = f"coalesce(p.time_limit, {jobs}.time_limit)"
+    left = f"greatest(1, CAST(floor(extract(epoch FROM {jobs}.deadline - clock_timestamp())) AS bigint))"
+    return f"CASE WHEN {jobs}.deadline IS NULL THEN {wanted} ELSE least({wanted}, {left}) END"
+
+
+_SPLIT_COLUMNS = {"time_limit": _limit("m"), "partition": "coalesce(p.partition, m.partition)"}
+_SPLIT_VALUES = [_SPLIT_COLUMNS.get(column, f"m.{column}") for column in SHARED_COLUMNS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ _COMMIT = HotStatement(
         state = 'RUNNING', reason = 'None', error_msg = NULL, start_time = clock_timestamp(), end_time = NULL,
         eligible_time = coalesce(j.eligible_time, j.submit_time), expected_start_time = NULL,
         node_list = p.node_list, batch_host = p.batch_host, allocated_nodes = p.nodes, allocated_cpus = p.cpus,
-        allocated_memory = p.memory, allocated_gres = p.gres, time_limit = coalesce(p.time_limit, j.time_limit),
+        allocated_memory = p.memory, allocated_gres = p.gres, time_limit = {_limit("j")},
         partition = coalesce(p.partition, j.partition),
         requested_partitions = CASE WHEN p.partition IS NOT NULL THEN j.partition END,
         array_task_id = coalesce(j.array_base + j.array_step * p.task_id, j.array_task_id), array_remaining = NULL

@@ -178,6 +178,7 @@ def _flags(row: Row) -> str:
 
 
 _ELAPSED_NEEDS = "start_time end_time suspend_time state suspended_s"
+_LIMIT_NEEDS = "time_limit deadline begin_time state"
 _TRES_NEEDS = (
     "allocated_cpus allocated_memory allocated_gres allocated_nodes tasks cpus_per_task minimum_nodes memory_per_node "
     "memory_per_cpu memory_per_gpu tres_per_node tres_per_job tres_per_task"
@@ -302,7 +303,9 @@ FIELDS = {
         Field("Suspended", 10, lambda row: duration(float(row.get("suspended_s") or 0)), "suspended_s"),
         Field("SystemComment", 19, lambda _row: ""),
         Field("SystemCPU", 10, lambda row: _clock(row.get("cpu_system_s")), "cpu_system_s"),
-        Field("Timelimit", 10, _job_only(lambda row: duration(of.limit_s(row))), "time_limit"),
+        Field(
+            "Timelimit", 10, _job_only(lambda row: duration(of.limit_s(row))), "time_limit deadline begin_time state"
+        ),
         Field(
             "TimelimitRaw",
             12,

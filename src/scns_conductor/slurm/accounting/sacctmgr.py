@@ -9,7 +9,14 @@ from typing import Any
 from scns_conductor.client import ClientError, JsonClient
 from scns_conductor.slurm.accounting import sacctmgr_changes as changes
 from scns_conductor.slurm.accounting import sacctmgr_columns as columns
-from scns_conductor.slurm.accounting.sacctmgr_words import ENTITIES, UNSUPPORTED_ENTITIES, Request, match, parse_request
+from scns_conductor.slurm.accounting.sacctmgr_words import (
+    ENTITIES,
+    UNSUPPORTED_ENTITIES,
+    Request,
+    lowered,
+    match,
+    parse_request,
+)
 from scns_conductor.slurm.parse.line_mode import prompted_lines
 from scns_conductor.slurm.parse.options import Parsed, flags
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error, told
@@ -70,11 +77,14 @@ def _command(client: JsonClient, parsed: Parsed, words: Sequence[str]) -> int:
     verb = _VERBS[verb_word]
     entity = _entity(verb_word, words[1] if len(words) > 1 else "")
     request = parse_request(entity, words[2:], verb=verb)
+    if any(letter.isupper() for word in words[2:] for letter in word.partition("=")[2] or word):
+        known = [row["name"] for row in (*client.accounts(), *client.users(), *client.qos())]
+        request = lowered(entity, request, known)
     if verb == "show":
         return _show(client, parsed, entity, request)
     if "readonly" in parsed:
         raise Fatal("Can't run this command in readonly mode.", prefix=None)
-    if entity in ("association", "tres", "cluster"):
+    if (verb, entity) not in changes.PLANS:
         raise Fatal(f"{verb_word} {entity} is not supported by this system")
     planned = changes.PLANS[verb, entity](client, request)
     return _commit(parsed, planned)

@@ -115,7 +115,8 @@ def add_user(client: JsonClient, request: Request) -> Planned:
     level = values.pop("admin_level", None)
     if level is None and "admin_level" in request.where:
         level = changes_of("user", [("adminlevel", "=", request.where["admin_level"][0])])["admin_level"]
-    accounts = request.where.get("account") or ([wanted_default] if wanted_default else [])
+    # 缺省账户也要有关联，不然定不成。
+    accounts = list(dict.fromkeys([*([wanted_default] if wanted_default else []), *request.where.get("account", [])]))
     if not accounts:
         raise _nothing(" Need name of account to add user to.")
     known = {row["name"] for row in client.accounts()}
@@ -290,6 +291,28 @@ def modify_qos(client: JsonClient, request: Request) -> Planned:
     return planned
 
 
+def add_cluster(_client: Client, request: Request) -> Planned:
+    """sacctmgr add cluster：一套系统就是一个集群，只能是已经有的那个。"""
+    if request.names == [CLUSTER]:
+        print(f" This cluster '{CLUSTER}' already exists.  Not adding.")
+        raise Fatal(prefix=None)
+    raise Fatal("add cluster is not supported by this system: one system is one cluster")
+
+
+def modify_cluster(client: Client, request: Request) -> Planned:
+    """sacctmgr modify cluster：集群的上限就是根账户的。"""
+    _require_settings(request)
+    wanted = {*request.names, *request.where.get("name", []), *request.where.get("cluster", [])}
+    if wanted and CLUSTER not in wanted:
+        raise _nothing(" Nothing modified")
+    root = next(row for row in client.associations(account="root", user="") if not row["user_name"])
+    values = changes_of("cluster", request.settings, root)
+    _require_qos(client, values)
+    planned = Planned([" Modified cluster defaults for associations...", f"  {CLUSTER}"])
+    planned.actions.append(lambda: client.update_account("root", values))
+    return planned
+
+
 # ---- delete ----
 
 
@@ -358,6 +381,8 @@ PLANS: dict[tuple[str, str], Callable[[JsonClient, Request], Planned]] = {
     ("add", "account"): add_account,
     ("add", "user"): add_user,
     ("add", "qos"): add_qos,
+    ("add", "cluster"): add_cluster,
+    ("modify", "cluster"): modify_cluster,
     ("modify", "account"): modify_account,
     ("modify", "user"): modify_user,
     ("modify", "qos"): modify_qos,

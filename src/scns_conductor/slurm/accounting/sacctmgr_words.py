@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from scns_conductor.core.tres import parse_tres
@@ -89,6 +89,9 @@ SETTABLE: Mapping[str, Mapping[str, Option]] = {
     "user": USER,
     "qos": QOS,
     "association": ASSOCIATION,
+    # 集群的上限就是根账户的。
+    "cluster": ASSOCIATION,
+    "tres": {},
 }
 # 同一个选项的别的写法。
 _ALIASES = {
@@ -108,6 +111,11 @@ _LEGACY = {
     "maxnodes": ("maxtresperjob", "node"), "maxnodesperjob": ("maxtresperjob", "node"),
     "maxcpumins": ("maxtresminsperjob", "cpu"), "maxcpuminsperjob": ("maxtresminsperjob", "cpu"),
     "maxcpusperuser": ("maxtresperuser", "cpu"), "maxnodesperuser": ("maxtresperuser", "node"),
+}  # fmt: skip
+# 用户、账户的上限本来就是每个用户的：QOS 里的名字也认。
+_OF_EACH_USER = {
+    "maxjobsperuser": "maxjobs", "maxjobspu": "maxjobs", "maxsubmitpu": "maxsubmitjobs",
+    "maxsubmitjobspu": "maxsubmitjobs", "maxsubmitperuser": "maxsubmitjobs", "maxsubmitjobsperuser": "maxsubmitjobs",
 }  # fmt: skip
 _REFUSED = (
     "coordinator", "wckeys", "defaultwckey", "rawusage", "newname", "grpjobsaccrue", "maxjobsaccrue",
@@ -149,6 +157,8 @@ def option_named(entity: str, word: str) -> str | None:
             return name
     if entity == "qos" and low in ("maxjobs", "maxsubmitjobs", "maxsubmit"):
         return "maxjobsperuser" if low == "maxjobs" else "maxsubmitjobsperuser"
+    if entity != "qos" and low in _OF_EACH_USER:
+        return _OF_EACH_USER[low]
     if low in _LEGACY:
         return low
     if len(low) < 3:
@@ -202,7 +212,8 @@ def _one(entity: str, request: Request, item: tuple[str, str, str, str], *, verb
         return
     condition = _condition(entity, name)
     if condition is not None and (not setting or verb == "add"):
-        request.where.setdefault(condition, []).extend(words_of(value))
+        # user= 是没有用户的（账户自己的）。
+        request.where.setdefault(condition, []).extend(words_of(value) or ([""] if condition == "user" else []))
         return
     if setting:
         option = option_named(entity, name)
@@ -233,6 +244,31 @@ def _condition(entity: str, name: str) -> str | None:
     }[entity]  # fmt: skip
     found = match(name, known) if len(name) >= 3 else None
     return None if found is None else known[found]
+
+
+def lowered(entity: str, request: Request, known: Iterable[str]) -> Request:
+    """名字不分大小写，新的一律小写（同 slurmdbd）；known 里有只差大小写的就是它。"""
+    exact = set(known)
+    same = {name.lower(): name for name in exact}
+
+    def one(word: str) -> str:
+        return word if word in exact else same.get(word.lower(), word.lower())
+
+    texts = {"description", "organization", "admin_level", "type"}
+    settings = []
+    for name, operator, value in request.settings:
+        option = SETTABLE[entity].get(name)
+        is_name = option is not None and option.kind in ("name", "names") and option.column in _NAMED_COLUMNS
+        settings.append((name, operator, ",".join(map(one, value.split(","))) if is_name else value))
+    return replace(
+        request,
+        names=[one(name) for name in request.names],
+        where={key: words if key in texts else [one(word) for word in words] for key, words in request.where.items()},
+        settings=settings,
+    )
+
+
+_NAMED_COLUMNS = frozenset({"parent", "default_account", "qos", "default_qos", "preempt"})
 
 
 def changes_of(

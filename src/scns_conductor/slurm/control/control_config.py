@@ -1,12 +1,16 @@
 """scontrol show config：现行的设置，写成 slurm.conf 的名字；本系统没有的项是 Slurm 的缺省值。"""
 
 import os
+import pwd
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from scns_conductor.core.hostlist import compress
+from scns_conductor.slurm.control.config_keys import UNSET
 from scns_conductor.slurm.entry import VERSION
+from scns_conductor.slurm.table import job_values as of
 from scns_conductor.slurm.table.times import duration, instant
 
 # slurm.conf(5) 的权重 -> 本系统 priority_weights 的键。
@@ -32,9 +36,11 @@ def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]
     preempt_type = str(settings["preempt_type"])
     weights = settings["priority_weights"]
     enforce = settings.get("accounting_storage_enforce") or "none"
+    gres = sorted({f"gres/{name}" for node in nodes for word in node["gres"] for name in (word.split(":")[0], word)})
+    user = pwd.getpwuid(os.geteuid()).pw_name if settings["single_user"] else "root"
     values: dict[str, str] = {
         "AccountingStorageEnforce": enforce if isinstance(enforce, str) else ",".join(enforce) or "none",
-        "AccountingStorageTRES": "cpu,mem,energy,node,billing,fs/disk,vmem,pages",
+        "AccountingStorageTRES": ",".join(["cpu,mem,energy,node,billing,fs/disk,vmem,pages", *gres]),
         "AccountingStorageType": "accounting_storage/slurmdbd",
         "AuthAltTypes": "auth/jwt",
         "AuthType": "auth/jwt",
@@ -71,6 +77,8 @@ def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]
         "SelectTypeParameters": "CR_CPU_MEMORY",
         "SlurmctldHost[0]": host,
         "SlurmctldParameters": url,
+        "SlurmctldPort": str(urlsplit(url).port or (443 if url.startswith("https") else 80)),
+        "SlurmUser": f"{user}({of.user_ids(user)[0]})",
         "SlurmctldTimeout": _seconds(settings["scheduler_lease_s"]),
         "SlurmdTimeout": _seconds(settings["node_timeout_s"]),
         "SLURM_VERSION": VERSION,
@@ -89,6 +97,7 @@ def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]
         }
         tres = [f"{key[5:]}={round(value)}" for key, value in weights.items() if key.startswith("tres/")]
         values["PriorityWeightTRES"] = ",".join(tres) or "(null)"
+    values = {**UNSET, **values}
     lines = [f"Configuration data as of {instant(time.time())}"]
     lines += [f"{name:<23} = {value}" for name, value in sorted(values.items(), key=lambda pair: pair[0].lower())]
     return [*lines, "", f"Slurmctld(primary) at {host} is UP"]

@@ -11,6 +11,7 @@ _ID = "job_id array_job_id array_task_id array_remaining array_max_tasks"
 _CPUS = "allocated_cpus tasks cpus_per_task"
 _NODES = "allocated_nodes minimum_nodes"
 _ELAPSED = "start_time end_time suspend_time suspended_s state"
+_LIMIT = "time_limit deadline begin_time state"
 _PRIORITY = "hold priority job_id state"
 _GRES = "tres_per_node tres_per_job"
 _MEMORY = "allocated_memory memory_per_node memory_per_cpu memory_per_gpu"
@@ -57,7 +58,7 @@ LETTERS: Known = {
     "C": Field("CPUS", lambda job: str(of.cpus(job)), _CPUS),
     "d": Field("MIN_TMP_DISK", lambda job: memory(job["temporary_disk_per_node"]), "temporary_disk_per_node"),
     "D": Field("NODES", lambda job: str(of.nodes(job)), _NODES),
-    "e": Field("END_TIME", of.end_time, "end_time start_time expected_start_time time_limit suspended_s"),
+    "e": Field("END_TIME", of.end_time, f"end_time start_time expected_start_time suspended_s {_LIMIT}"),
     "E": Field("DEPENDENCY", of.dependency, "dependency state"),
     "f": _text("FEATURES", "constraints"),
     "F": Field("ARRAY_JOB_ID", lambda job: str(job["array_job_id"] or job["job_id"]), _ID),
@@ -71,8 +72,8 @@ LETTERS: Known = {
     "J": Field("THREADS_PER_CORE", _constant("*")),
     "k": _text("COMMENT", "comment"),
     "K": Field("ARRAY_TASK_ID", _raw_array, _ID),
-    "l": Field("TIME_LIMIT", lambda job: short_duration(of.limit_s(job)), "time_limit"),
-    "L": Field("TIME_LEFT", of.time_left, f"time_limit {_ELAPSED}"),
+    "l": Field("TIME_LIMIT", lambda job: short_duration(of.limit_s(job)), _LIMIT),
+    "L": Field("TIME_LEFT", of.time_left, f"{_LIMIT} {_ELAPSED}"),
     "m": Field("MIN_MEMORY", of.requested_memory, "memory_per_node memory_per_cpu"),
     "M": Field("TIME", lambda job: short_duration(elapsed_s(job)), _ELAPSED),
     "n": _text("REQ_NODES", "required_nodes", ""),

@@ -295,6 +295,12 @@ def _read_instants(given: Mapping[str, str], job: dict[str, Any]) -> None:
         except ValueError:
             print(f"Invalid time specification (pos=0): {text}", file=sys.stderr)
             raise Fatal(f"Invalid --{key} specification", code=BAD_OPTION) from None
+    if given.get("begin") and given.get("deadline"):
+        from scns_conductor.core.instants import local_now, parse_instant
+
+        now = local_now()
+        if parse_instant(job["begin_time"], now) > parse_instant(job["deadline"], now):
+            raise Fatal("Incompatible begin and deadline time specification")
 
 
 def _check_nodes(text: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -95,7 +96,10 @@ def described_reason(job: Job) -> str:
 
 def limit_s(job: Job) -> float | None:
     """时限（秒）；不限为 None。"""
-    limit = job.get("time_limit")
+    limit, deadline = job.get("time_limit"), epoch(job.get("deadline"))
+    if limit is None and deadline is not None and job.get("state") == "PENDING":
+        # 没有写时限的，开始之后至多到期限为止。
+        return max(0.0, deadline - max(time.time(), epoch(job.get("begin_time")) or 0.0))
     return None if limit is None else float(limit)
 
 
