@@ -1,5 +1,8 @@
 """天天用到的小事：状态的缩写、脚本在哪里、时刻按谁的时区、键只写前几个字母。"""
 
+import os
+import pty
+import subprocess
 import sys
 from pathlib import Path
 
@@ -75,8 +78,6 @@ def test_times_are_read_in_the_zone_of_who_types_them(slurm: Commands) -> None:
 
 
 def test_scns_reads_times_in_the_zone_of_who_types_them(slurm: Commands, running_system: RunningSystem) -> None:
-    import subprocess
-
     (slurm.work / "job.sh").write_text(SCRIPT)
     scns = [sys.executable, "-c", "from scns_conductor.cli.main import main; main()"]
     environment = {**slurm.environment, **NEW_YORK}
@@ -146,3 +147,53 @@ def test_show_config_has_every_key_that_tools_read(slurm: Commands) -> None:
     assert len(values) > 170
     assert values["SlurmctldPort"].isdigit()
     assert values["OverTimeLimit"] == "0 min"
+
+
+@pytest.mark.parametrize("command", ["sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc"])
+def test_help_lists_every_option(slurm: Commands, command: str) -> None:
+    done = slurm.run(command, "--help")
+    assert done.returncode == 0
+    assert "--version" in done.stdout
+    assert len(done.stdout.splitlines()) > 12
+
+
+def test_variables_that_are_not_text_are_told_of(slurm: Commands) -> None:
+    script = "#!/bin/sh\n#SBATCH -o out\nenv | grep -ac ^GOOD="
+    words = [str(slurm.prefix / "sbatch"), "-W"]
+    environment = {os.fsencode(name): os.fsencode(value) for name, value in slurm.environment.items()}
+    environment |= {b"BAD": b"\xff\xfe", b"GOOD": b"1"}
+    done = subprocess.run(
+        words, input=script.encode(), cwd=slurm.work, env=environment, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"warning: environment variable 'BAD' is not valid UTF-8" in done.stderr
+    assert (slurm.work / "out").read_text() == "1\n"
+
+
+def test_names_cannot_forge_rows_on_a_terminal(slurm: Commands) -> None:
+    name = "one\n999 main evil\x1b[2J"
+    job = slurm.submit("-H", "-J", name, text=SCRIPT)
+    # 管道里原样。
+    assert slurm.run("squeue", "-h", "-j", job, "-o", "%j").stdout == f"{name}\n"
+    for command in (("squeue", "-h", "-j", job, "-o", "%j"), ("sacct", "-nXP", "-j", job, "-o", "JobName")):
+        master, terminal = pty.openpty()
+        with subprocess.Popen(
+            [str(slurm.prefix / command[0]), *command[1:]], stdout=terminal, env=slurm.environment, cwd=slurm.work
+        ) as shown:
+            assert shown.wait(60) == 0
+        os.close(terminal)
+        seen = os.read(master, 4096).decode()
+        os.close(master)
+        assert seen == "one\\n999 main evil\\x1b[2J\r\n"
+    slurm.run("scancel", job)
+
+
+def test_an_arbitrary_distribution_takes_its_hosts_from_the_file(slurm: Commands) -> None:
+    (slurm.work / "hosts").write_text("node1\nnode1\nnode1\n")
+    done = slurm.run(
+        "sbatch", "--parsable", "-H", "-m", "arbitrary", text=SCRIPT, environment={"SLURM_HOSTFILE": "hosts"}
+    )
+    assert done.returncode == 0, done.stderr
+    job = done.stdout.strip()
+    assert slurm.run("squeue", "-h", "-j", job, "-O", "reqnodes:10,numtasks:5").stdout.split() == ["node1", "3"]
+    slurm.run("scancel", job)

@@ -81,3 +81,25 @@ def test_every_attempt_of_a_requeued_job_has_a_row(slurm: Commands) -> None:
     rows = slurm.run(*states, "-D").stdout.splitlines()
     assert [re.sub("node.", "node", row) for row in rows] == ["COMPLETED|1|node", "COMPLETED|1|node"]
     assert len(slurm.run(*states).stdout.splitlines()) == 1
+
+
+def test_the_details_of_a_job_tell_its_share_of_each_node(slurm: Commands) -> None:
+    job = slurm.submit("-n2", "--mem=100", "--gpus=1", text=SLEEP)
+    running(slurm, job)
+    lines = slurm.run("scontrol", "-d", "show", "job", job).stdout.splitlines()
+    [share] = [line.strip() for line in lines if line.strip().startswith("Nodes=")]
+    assert re.fullmatch(r"Nodes=node. CPU_IDs=(N/A|[0-9,-]+) Mem=100 GRES=gpu:1\(IDX:[01]\)", share)
+    assert "Nodes=node" not in slurm.run("scontrol", "show", "job", job).stdout
+    ended(slurm, job)
+
+
+def test_seff_tells_how_much_of_what_was_asked_for_was_used(slurm: Commands) -> None:
+    job = slurm.submit("-W", "-c2", "--mem=100", text="#!/bin/bash\n#SBATCH -o /dev/null\nsleep 1\n")
+    done = slurm.run("seff", job)
+    lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert (done.returncode, lines["State"], lines["Cores per node"]) == (0, "COMPLETED (exit code 0)", "2")
+    assert re.fullmatch(r"[0-9.]+% of 00:00:0[0-9]+ core-walltime", lines["CPU Efficiency"])
+    assert lines["Memory Efficiency"].endswith("% of 100.00 MB (100.00 MB/node)")
+    assert "Efficiency not available" in slurm.run("seff", slurm.submit("-H")).stdout
+    missing = slurm.run("seff", "987654321")
+    assert (missing.returncode, missing.stderr) == (1, "Job not found.\n")

@@ -78,7 +78,7 @@ _FLAG_OR_WORDS = WithJsonSchema(
 _FORMS = {
     "name": Form(Name, examples=("hello",)),
     "partition": Form(Annotated[str, Field(min_length=1, max_length=1024)]),
-    "argv": Form(Annotated[list[Text], Field(max_length=10_000)]),
+    "argv": Form(Annotated[list[Text], Field(max_length=100_000)]),
     "environment": Form(
         Annotated[dict[str, str], BeforeValidator(_environment), _MAP_OR_LIST],
         how='：{名: 值}，或 ["名=值"]',

@@ -97,5 +97,16 @@ def exported(text: str, environment: Mapping[str, str]) -> dict[str, str]:
             chosen = {**own, **chosen}
         elif name and name.upper() not in ("NONE", "NIL") and name in environment:
             chosen[name] = environment[name]
-    # 不是 UTF-8 的值（如旧区域设置的路径）无法写进 JSON。
     return {name: value for name, value in chosen.items() if is_text(name) and is_text(value)}
+
+
+def not_exported(text: str, environment: Mapping[str, str]) -> list[str]:
+    """exported 选中而带不走的变量：名字或值不是 UTF-8（如旧区域设置的路径），写不进 JSON。要告诉用户，不能悄悄没了。"""
+    words = [word.strip() for word in text.split(",")]
+    every = any(word.upper() == "ALL" for word in words)
+    return sorted(
+        name
+        for name, value in environment.items()
+        if not (is_text(name) and is_text(value))
+        and (name in words or (every and not name.startswith(("SLURM_", "SCNS_", "SBATCH_"))))
+    )

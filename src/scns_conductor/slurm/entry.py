@@ -26,6 +26,7 @@ COMMANDS = {
     "sreport": "accounting",
     "sacctmgr": "accounting",
     "sdiag": "control",
+    "seff": "accounting",
 }
 
 

@@ -7,9 +7,14 @@ from collections.abc import Callable, Sequence
 from scns_conductor.client import ClientError, EndpointUnknown, JsonClient, Problem, Unreachable
 from scns_conductor.client.conductor import for_commands
 from scns_conductor.slurm.error_words import DETAILS, slurm_words
+from scns_conductor.slurm.parse.help_text import help_lines
 from scns_conductor.slurm.parse.options import Option, Parsed, UsageError, parse
 
 CONTACT_FAILED = "Unable to contact slurm controller (connect failure)"
+
+
+# 用户问了 --help 的命令的选项：打印过用法之后一一列出。
+_helped: list[Sequence[Option]] = []
 
 
 class Fatal(Exception):
@@ -46,6 +51,12 @@ def say(command: str, line: str) -> None:
     print(f"{command}: {line}", file=sys.stderr)
 
 
+def warn_not_exported(name: str) -> None:
+    """变量不是 UTF-8，带不进作业：说一句，不悄悄没了。"""
+    command = os.path.basename(sys.argv[0])
+    say(command, f"warning: environment variable {name!a} is not valid UTF-8; not exported to the job")
+
+
 def connect() -> JsonClient:
     """连接的对象；找不到系统抛 EndpointUnknown。"""
     return for_commands(_waiting)
@@ -68,7 +79,10 @@ def parse_or_exit(
 ) -> Parsed:
     """解析选项；写错了照 Slurm 打印两行（sacct 没有第二行的 hint），以 code 退出（sbatch 是 255，其余是 1）。"""
     try:
-        return parse(words, options, permute=permute)
+        parsed = parse(words, options, permute=permute)
+        if "help" in parsed:
+            _helped.append(options)
+        return parsed
     except UsageError as error:
         print(f"{command}: {error}", file=sys.stderr)
         if hint:
@@ -102,7 +116,10 @@ def told(command: str, error: Fatal) -> int:
 def run(command: str, body: Callable[[list[str]], int], words: list[str]) -> int:
     """执行一个命令；Fatal 与连接的错误变成一行英文和退出码。"""
     try:
-        return body(words)
+        code = body(words)
+        for options in _helped[:1]:
+            print("\n".join(help_lines(options)))
+        return code
     except Fatal as error:
         return told(command, error)
     except ClientError as error:

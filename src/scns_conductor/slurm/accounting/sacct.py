@@ -18,6 +18,7 @@ from scns_conductor.slurm.parse.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
 from scns_conductor.slurm.step.step_values import accounting_row, steps_of
 from scns_conductor.slurm.table import job_values as of
+from scns_conductor.slurm.table.terminal_text import on_terminal, printable
 from scns_conductor.slurm.table.times import epoch, instant, instant_text, past_instant
 
 OPTIONS = [
@@ -198,6 +199,8 @@ def lines(chosen: list[tuple[Field, int]], rows: Iterable[dict[str, Any]], parse
     plain = next((key for key, _ in reversed(parsed.pairs) if key in ("parsable", "parsable2")), None)
     rows = list(rows)
     columns = [list(map(field.value, rows)) for field, _ in chosen]
+    if on_terminal():
+        columns = [list(map(printable, cells)) for cells in columns]
     found: list[str] = []
     if plain:
         end = delimiter if plain == "parsable" else ""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scns_conductor.client import Problem
+from scns_conductor.client import Client, Problem
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.control import control_reservations
 from scns_conductor.slurm.parse.hosts import named_hosts, split_list
@@ -49,6 +49,8 @@ def _show_job(parsed: Parsed, given: str) -> int:
                 raise
             jobs = []
         jobs = with_dependencies(client, with_priorities(client, jobs))
+        if given and "details" in parsed:
+            jobs = [_with_shares(client, job) for job in jobs]
     if _structured(parsed):
         from scns_conductor.slurm.queue.job_json import job_record
 
@@ -66,6 +68,13 @@ def _show_job(parsed: Parsed, given: str) -> int:
     for job in jobs:
         print(paragraph(job_lines(job, "details" in parsed), one_line=one))
     return 0
+
+
+def _with_shares(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+    """-d 要看各节点上的份额；没有在跑的没有。"""
+    if job["state"] not in ("RUNNING", "SUSPENDED"):
+        return job
+    return {**job, "allocations": client.job(job["job_id"])["allocations"]}
 
 
 def _show_node(parsed: Parsed, given: str) -> int:

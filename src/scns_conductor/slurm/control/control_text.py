@@ -1,12 +1,14 @@
 """scontrol show 的文字：作业、节点、分区。每段是若干行，-o 时并成一行。"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scns_conductor.core.array_spec import merge_ranges
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.nodes import node_values as node_of
 from scns_conductor.slurm.table import job_values as of
 from scns_conductor.slurm.table.job_tres import node_tres, slurm_order, tres
+from scns_conductor.slurm.table.terminal_text import printable
 from scns_conductor.slurm.table.times import duration, elapsed_s, epoch, instant, memory
 
 Record = Mapping[str, Any]
@@ -23,7 +25,7 @@ def _switches(job: Mapping[str, Any]) -> list[str]:
 
 def _word(value: Any, missing: str = "(null)") -> str:
     """值里的空白换成 _：-o 的一行按空白切开时每个词都是 Key=Value。"""
-    return "_".join(str(value).split()) if value not in (None, "") else missing
+    return printable("_".join(str(value).split())) if value not in (None, "") else missing
 
 
 def job_lines(job: Record, details: bool = False) -> list[str]:
@@ -75,6 +77,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         f" CPUs/Task={job['cpus_per_task']} ReqB:S:C:T=0:0:*:*",
         f"TRES={slurm_order(tres(job, allocated=bool(job['allocated_cpus'])))}",
         f"Socks/Node=* NtasksPerN:B:S:C={per_node}:0:*:* CoreSpec=*",
+        *(_share(part) for part in job.get("allocations") or () if details and not part["released_at"]),
         f"MinCPUsNode={job['minimum_cpus_per_node'] or job['cpus_per_task']} MinMemory{kind}={memory(amount)}"
         f" MinTmpDiskNode={memory(job['temporary_disk_per_node'])}",
         f"Features={_word(job['constraints'])} DelayBoot=00:00:00",
@@ -103,6 +106,25 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         if job.get(name):
             lines.append(f"{label}={of.tres_words(job[name])}")
     return lines
+
+
+def _share(part: Record) -> str:
+    """-d：作业在一个节点上的份额；没有绑核的没有 CPU 的号，是 N/A。"""
+    numbers = part.get("cpu_ids")
+    ids = "N/A" if numbers is None else _spans(numbers)
+    gres = ",".join(
+        f"{name}:{count}(IDX:{_spans((part.get('gres_ids') or {}).get(name, []))})"
+        for name, count in sorted(part["gres"].items())
+    )
+    return f"  Nodes={part['node_name']} CPU_IDs={ids} Mem={part['memory']} GRES={gres}"
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """0,1,2,5 -> 0-2,5。"""
+    spans = merge_ranges((number, number + 1) for number in numbers)
+    return ",".join(
+        str(span.lower) if span.upper - span.lower == 1 else f"{span.lower}-{span.upper - 1}" for span in spans
+    )
 
 
 def node_lines(node: Record, partitions: list[str], *, one_line: bool = False) -> list[str]:

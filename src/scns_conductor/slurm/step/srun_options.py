@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scns_conductor.core.batch_script import exported, gpu_fields
+from scns_conductor.core.batch_script import exported, gpu_fields, not_exported
 from scns_conductor.core.distribution import task_order
 from scns_conductor.core.hostlist import MAX_HOSTS, expand, split_hostlist
 from scns_conductor.core.output_path import OutputFields, expand_output_path
 from scns_conductor.core.task_binding import cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.units import parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.parse.options import Option, flags, option, values
-from scns_conductor.slurm.session import Fatal, current_umask
+from scns_conductor.slurm.session import Fatal, current_umask, warn_not_exported
 from scns_conductor.slurm.submit.batch_derived import nodes_in
 from scns_conductor.slurm.submit.batch_options import BAD_OPTION
 from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
@@ -227,6 +227,8 @@ def node_range(given: Mapping[str, str]) -> tuple[int | None, int | None]:
 
 def _exported(text: str) -> dict[str, str]:
     """--export；与 sbatch 不同，ALL 里有的胜过同时写出的值（srun(1)）。"""
+    for name in not_exported(text, os.environ):
+        warn_not_exported(name)
     chosen = exported(text, os.environ)
     return chosen | exported("ALL", os.environ) if "ALL" in text.upper().split(",") else chosen
 

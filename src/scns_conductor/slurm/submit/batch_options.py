@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scns_conductor.core.batch_script import exported, gpu_fields, warning_signal
+from scns_conductor.core.batch_script import exported, gpu_fields, not_exported, warning_signal
 from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.parse.options import Option, flags, option, values
-from scns_conductor.slurm.session import Fatal
-from scns_conductor.slurm.submit.batch_derived import derived, file_environment, submitted_variables
+from scns_conductor.slurm.session import Fatal, warn_not_exported
+from scns_conductor.slurm.submit.batch_derived import derived, file_environment, nodes_in, submitted_variables
 from scns_conductor.slurm.submit.batch_hints import check_hints
 from scns_conductor.slurm.table.job_values import require_own_cluster
 
@@ -175,6 +175,7 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     require_own_cluster(given.get("clusters"))
     _refuse_conditionally(given)
     given = derived(given)
+    _arbitrary(given, environment)
     _check(given, ("time", "time_min"), parse_time_limit)
     _check(given, ("mem", "mem_per_cpu", "mem_per_gpu", "tmp"), parse_memory_mb)
     job: dict[str, Any] = {field: given[key] for key, field in _FIELDS.items() if given.get(key)}
@@ -206,11 +207,23 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
         except ValueError:
             raise Fatal("Invalid --signal specification", code=BAD_OPTION) from None
     file = given.get("export_file")
-    job["environment"] = exported(given.get("export") or ("NONE" if file else "ALL"), environment)
+    exporting = given.get("export") or ("NONE" if file else "ALL")
+    job["environment"] = exported(exporting, environment)
+    for name in not_exported(exporting, environment):
+        warn_not_exported(name)
     if file:
         job["environment"] |= file_environment(file)
     job["environment"] |= submitted_variables(given)
     return job
+
+
+def _arbitrary(given: dict[str, str], environment: Mapping[str, str]) -> None:
+    """-m arbitrary 没有写 -w 的，列表在 SLURM_HOSTFILE 里，一个任务一行；没有写 -n 的，有几行就是几个任务。"""
+    file = environment.get("SLURM_HOSTFILE")
+    if file and given.get("distribution", "").lower() == "arbitrary" and not given.get("nodelist"):
+        hosts = nodes_in(file).split(",")
+        given["nodelist"] = ",".join(dict.fromkeys(hosts))
+        given.setdefault("ntasks", str(len(hosts)))
 
 
 def _refuse_conditionally(given: Mapping[str, str]) -> None:

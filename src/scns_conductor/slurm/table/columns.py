@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.table.terminal_text import printable
 
 Row = Mapping[str, Any]
 _LETTER = re.compile(r"%([.#]*)(\d*)([A-Za-z])")
@@ -39,6 +40,7 @@ class Column:
 
     def show(self, text: str) -> str:
         """补齐、截断，加上后缀。"""
+        text = printable(text)
         if self.width:
             text = text[: self.width]
             text = text.rjust(self.width) if self.right else text.ljust(self.width)

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from scns_conductor.slurm.table.terminal_text import printable
+
 
 def rows(columns: Sequence[tuple[str, int]], cells: Sequence[Sequence[str]], *, header: bool, bars: str) -> list[str]:
     """columns 是 (表头, 宽)；bars 是 ""（补齐）、"parsable"（末尾有 |）或 "parsable2"。"""
     heads = [name for name, _ in columns]
+    cells = [[printable(cell) for cell in row] for row in cells]
     if bars:
         end = "|" if bars == "parsable" else ""
         return ["|".join(row) + end for row in ([heads] if header else []) + [list(row) for row in cells]]
