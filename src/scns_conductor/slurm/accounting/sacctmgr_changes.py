@@ -291,7 +291,7 @@ def modify_qos(client: JsonClient, request: Request) -> Planned:
     return planned
 
 
-def add_cluster(_client: Client, request: Request) -> Planned:
+def add_cluster(_client: JsonClient, request: Request) -> Planned:
     """sacctmgr add cluster：一套系统就是一个集群，只能是已经有的那个。"""
     if request.names == [CLUSTER]:
         print(f" This cluster '{CLUSTER}' already exists.  Not adding.")
@@ -299,7 +299,7 @@ def add_cluster(_client: Client, request: Request) -> Planned:
     raise Fatal("add cluster is not supported by this system: one system is one cluster")
 
 
-def modify_cluster(client: Client, request: Request) -> Planned:
+def modify_cluster(client: JsonClient, request: Request) -> Planned:
     """sacctmgr modify cluster：集群的上限就是根账户的。"""
     _require_settings(request)
     wanted = {*request.names, *request.where.get("name", []), *request.where.get("cluster", [])}

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from scns_conductor.client import Client, Problem
+from scns_conductor.client import JsonClient, Problem
 from scns_conductor.slurm.parse.options import flags
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.step.step_values import steps_of
@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _lines(client: Client, job: dict[str, Any]) -> list[str]:
+def _lines(client: JsonClient, job: dict[str, Any]) -> list[str]:
     _, _, group = of.user_ids(job["user_name"])
     lines = [f"Job ID: {job['job_id']}"]
     if job.get("array_job_id") is not None and job.get("array_task_id") is not None:

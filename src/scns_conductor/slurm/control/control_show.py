@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scns_conductor.client import Client, Problem
+from scns_conductor.client import JsonClient, Problem
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.control import control_reservations
 from scns_conductor.slurm.parse.hosts import named_hosts, split_list
@@ -70,7 +70,7 @@ def _show_job(parsed: Parsed, given: str) -> int:
     return 0
 
 
-def _with_shares(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+def _with_shares(client: JsonClient, job: dict[str, Any]) -> dict[str, Any]:
     """-d 要看各节点上的份额；没有在跑的没有。"""
     if job["state"] not in ("RUNNING", "SUSPENDED"):
         return job
