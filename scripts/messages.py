@@ -22,8 +22,8 @@ SKIPPED = {"cli/click_words.py", "language/catalogue.py"}
 # 文档字符串也给人看的地方。
 SHOWN_DOCSTRINGS = ("api/", "slurmrestd/", "core/models", "cli/", "local/")
 HEADER = "# SCNS-Conductor 给人看的话：中文是原文，英文是译文。由 make messages 更新。"
-# 写进配置文件与脚本的注释，不是对使用者说的话。
-FILE_CONTENT = re.compile(r"^#|（scns setup 写的）")
+# 写进配置文件与脚本的注释、正则表达式，不是对使用者说的话。
+FILE_CONTENT = re.compile(r"^#|（scns setup 写的）|\[，；）\]")
 SQL = re.compile(r"\b(SELECT|UPDATE|INSERT INTO)\b.*\n", re.DOTALL)
 CHAIN = re.compile(r"(?:[\w.]+\s*\|\|\s*)?'[^']*'(?:\s*\|\|\s*(?:'[^']*'|[\w.]+))*")
 PO_HEADER = 'msgid ""\nmsgstr "Language: en\\nContent-Type: text/plain; charset=utf-8\\n"'
