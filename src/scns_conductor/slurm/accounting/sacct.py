@@ -310,11 +310,12 @@ def _jobs(client: JsonClient, parsed: Parsed, needs: set[str] | None = None) -> 
     end = parsed.last("endtime")
     since = _time(start) if start else None
     until = _time(end) if end else time.time() + 1
+    bounded = end is not None
     if since is not None and since > until:
         raise Fatal(f"Start time ({instant(since)}) requested is after end time ({instant(until)}).")
     if since is not None and states and not end and not ids:
         # sacct(1) 的 -S：写了 -s 而没有 -E，是那一刻还在的。
-        until = since
+        until, bounded = since, True
     if since is None and not ids:
         midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
         since = until - 1 if states and end is None else midnight.timestamp()
@@ -333,7 +334,7 @@ def _jobs(client: JsonClient, parsed: Parsed, needs: set[str] | None = None) -> 
     kept = [
         job
         for job in found
-        if _within(job, since, until)
+        if _within(job, since, until if bounded else None)
         and (states is None or any(_was(job, state, since or 0.0, until) for state in states))
     ]
     asked = any(key in parsed for key in _ASKING_NEEDS if key != "state")
@@ -420,11 +421,11 @@ def _in_window(client: JsonClient, since: float, filters: dict[str, Any]) -> lis
     return live + [job for job in ended if job["job_id"] not in seen]
 
 
-def _within(job: dict[str, Any], since: float | None, until: float) -> bool:
-    ended = epoch(job["end_time"])
-    if since is not None and ended is not None and ended < since:
+def _within(job: dict[str, Any], since: float | None, until: float | None) -> bool:
+    """until 为 None 是到现在：没有谁在将来提交。"""
+    if since is not None and job["end_time"] is not None and (epoch(job["end_time"]) or 0) < since:
         return False
-    return (epoch(job["submit_time"]) or 0) <= until
+    return until is None or (epoch(job["submit_time"]) or 0) <= until
 
 
 def _filters(client: JsonClient, parsed: Parsed) -> dict[str, Any]:

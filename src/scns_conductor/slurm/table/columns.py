@@ -107,10 +107,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, header: bool = True
             column = replace(column, width=max([9, len(column.header), *map(len, cells)]))
         heads.append(column.show(column.header))
         # 一列里相同的值很多（分区、用户、状态）：补齐一次就够，十万行才快。
-        known: dict[str, str] = {}
-        for cell in cells:
-            if cell not in known:
-                known[cell] = column.show(cell)
+        known = {cell: column.show(cell) for cell in dict.fromkeys(cells)}
         shown.append([known[cell] for cell in cells])
     return (["".join(heads)] if header else []) + list(map("".join, zip(*shown, strict=True)))
 
