@@ -15,6 +15,7 @@ import redis
 from running_system import RunningSystem, start_system, wait_until
 
 JOBS = 1000
+FEW_JOBS = 200
 NOOP = "#!/bin/bash\n"
 # 简单协议记作 statement:，扩展协议记作 execute 名字:；语句可能从下一行才开始。
 _STATEMENT = re.compile(
@@ -62,12 +63,12 @@ class Counted:
         assert row is not None
         return int(str(row[0]))
 
-    def run(self, path: str, body: dict[str, object]) -> tuple[int, int]:
-        """提交并等 JOBS 个跑完；返回用掉的（语句，消息）。"""
+    def run(self, path: str, body: dict[str, object], jobs: int = JOBS) -> tuple[int, int]:
+        """提交并等 jobs 个跑完；返回用掉的（语句，消息）。"""
         completed, statements, messages = self.completed(), self.statements(), self.messages()
         status, answer = self.system.call("POST", path, body)
         assert status in (200, 201), answer
-        wait_until(lambda: self.completed() >= completed + JOBS, 120, "全部跑完")
+        wait_until(lambda: self.completed() >= completed + jobs, 120, "全部跑完")
         return self.statements() - statements, self.messages() - messages
 
 
@@ -90,6 +91,28 @@ def test_a_thousand_jobs_of_one_batch_cost_under_500_statements_and_125_messages
     used = counted.run("/jobs/submit/batch", {"jobs": [{"job": job, "script": NOOP}] * JOBS})
     assert 0 < used[0] < JOBS / 2, used
     assert 0 < used[1] < JOBS / 8, used
+
+
+def test_limits_cost_no_more_statements(counted: Counted) -> None:
+    """有内存上限、时限、自己的输出的，与没有的一样成批。"""
+    folder = {"current_working_directory": str(counted.system.data_dir), "memory_per_node": "16M", "time_limit": "5"}
+    jobs = [
+        {"job": {**folder, "standard_output": f"o{index}", "standard_error": f"e{index}"}, "script": NOOP}
+        for index in range(JOBS)
+    ]
+    used = counted.run("/jobs/submit/batch", {"jobs": jobs})
+    assert 0 < used[0] < JOBS / 2, used
+    assert 0 < used[1] < JOBS / 8, used
+
+
+def test_as_few_slots_as_cores_cost_one_round_a_job(scratch: Path) -> None:
+    """两个槽，一圈只带一两个作业：取收件箱、启动、认领、绑核、结束各一条，一条消息；再多就是哪里又问了一遍。"""
+    with start_system(scratch / "two", "--nodes", "1", "--cpus", "2", "--memory", "64G") as system:
+        two = Counted(system)
+        job = {"current_working_directory": str(system.data_dir), "standard_output": "/dev/null", "time_limit": "5"}
+        used = two.run("/jobs/submit/batch", {"jobs": [{"job": job, "script": NOOP}] * FEW_JOBS}, FEW_JOBS)
+    assert 0 < used[0] < 6 * FEW_JOBS, used
+    assert 0 < used[1] < 1.2 * FEW_JOBS, used
 
 
 def test_a_single_submit_costs_the_api_one_statement(counted: Counted) -> None:

@@ -1,6 +1,5 @@
 """认领：代理在启动进程之前，先在数据库里把分配标成自己的。每次尝试至多一次（不变量 1）。"""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from itertools import starmap
@@ -10,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.statements.conditions import LAUNCH_ID
-from scns_conductor.statements.hot_statement import HotStatement, ids_text
+from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +137,12 @@ _UNCLAIM = sa.text(
     "UPDATE resource_allocations SET claimed_at = NULL WHERE allocation_id = ANY(CAST(:allocation_ids AS bigint[]))"
 )
 
-_BIND = sa.text(
+_BIND = HotStatement(
     """
-    UPDATE resource_allocations AS a SET cpu_ids = CAST(b.cpu_ids AS integer[]), gres_ids = CAST(b.gres_ids AS jsonb),
-      token_digest = b.token_digest
-    FROM unnest(CAST(:allocation_id AS bigint[]), CAST(:cpu_ids AS text[]), CAST(:gres_ids AS text[]),
-      CAST(:token_digest AS bytea[])) AS b(allocation_id, cpu_ids, gres_ids, token_digest)
+    UPDATE resource_allocations AS a SET cpu_ids = b.cpu_ids, gres_ids = b.gres_ids,
+      token_digest = decode(b.token_digest, 'hex')
+    FROM json_to_recordset(CAST(%(rows)s AS json))
+      AS b(allocation_id bigint, cpu_ids integer[], gres_ids jsonb, token_digest text)
     WHERE a.allocation_id = b.allocation_id
     """
 )
@@ -199,10 +198,13 @@ def record_bindings(
     """写下每个分配绑定的核、通用资源的序号与作业令牌的摘要：(allocation_id, 核, {'gpu:a100': [0, 1]}, 摘要)。"""
     if not bindings:
         return
-    values: dict[str, list[Any]] = {
-        "allocation_id": [allocation_id for allocation_id, _, _, _ in bindings],
-        "cpu_ids": ["{" + ",".join(map(str, cpus)) + "}" if cpus is not None else None for _, cpus, _, _ in bindings],
-        "gres_ids": [json.dumps(gres) if gres else None for _, _, gres, _ in bindings],
-        "token_digest": [digest for _, _, _, digest in bindings],
-    }
-    connection.execute(_BIND, values)
+    rows = [
+        {
+            "allocation_id": allocation_id,
+            "cpu_ids": None if cpu_ids is None else list(cpu_ids),
+            "gres_ids": gres_ids or None,
+            "token_digest": None if digest is None else digest.hex(),
+        }
+        for allocation_id, cpu_ids, gres_ids, digest in bindings
+    ]
+    _BIND.execute(connection, {"rows": rows_text(rows)})
