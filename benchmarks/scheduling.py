@@ -14,7 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeFacts, RunningJob
 from scns_conductor.scheduling.plan import Plan, PlannedStart
 from scns_conductor.scheduling.planner import Planner, plan
 from scns_conductor.scheduling.policy import Policy

@@ -7,7 +7,8 @@ import pytest
 
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.models import JobSpec
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, PartitionFacts
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.cluster_limits import ClusterLimits, PartitionLimits
 from scns_conductor.services.placement_check import require_feasible, require_possible_times

@@ -9,7 +9,8 @@ from test_accounting import PLAIN_ROW
 
 from scns_conductor.core.accounting import Accounting, AssociationFacts, QosFacts
 from scns_conductor.core.job_limits import demand_of
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeFacts, RunningJob
 from scns_conductor.scheduling.planner import Planner
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue

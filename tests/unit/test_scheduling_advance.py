@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scns_conductor.scheduling.advance import AdvanceReservation, boundaries, refusal
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, RunningJob
 from scns_conductor.scheduling.explain import explain
 from scns_conductor.scheduling.explain_text import render
 from scns_conductor.scheduling.outlook import Outlook

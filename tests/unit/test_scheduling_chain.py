@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_scheduling_incremental import EVENTS, LIMITS, POLICIES, SHAPES, World
 
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, RunningJob
 from scns_conductor.scheduling.future import Future
 from scns_conductor.scheduling.planner import Planner, plan
 from scns_conductor.scheduling.policy import Policy

@@ -4,7 +4,8 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeFacts, RunningJob
 from scns_conductor.scheduling.planner import Planner, plan
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from scns_conductor.core.models import JobSpec
 from scns_conductor.scheduling.advance import AdvanceReservation
-from scns_conductor.scheduling.cluster import NEVER_ENDS, Cluster, NodeFacts, NodeShare, PartitionFacts, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, NodeFacts, NodeShare, PartitionFacts, RunningJob
 from scns_conductor.scheduling.explain import Explanation, explain
 from scns_conductor.scheduling.explain_text import render
 from scns_conductor.scheduling.feasibility import impossible

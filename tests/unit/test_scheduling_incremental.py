@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scns_conductor.core.array_spec import TaskRange
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, RunningJob
 from scns_conductor.scheduling.plan import Plan, PlannedStart
 from scns_conductor.scheduling.planner import Planner, plan
 from scns_conductor.scheduling.policy import Backfill, Policy

@@ -5,7 +5,8 @@ from collections import defaultdict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, RunningJob
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Backfill, Policy

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, PartitionFacts, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, PartitionFacts, RunningJob
 from scns_conductor.scheduling.placement import Placement, place
 from scns_conductor.scheduling.shape import Shape
 

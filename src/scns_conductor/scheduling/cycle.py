@@ -14,7 +14,8 @@ from typing import cast
 import numpy as np
 
 from scns_conductor.scheduling.attempt import Attempt
-from scns_conductor.scheduling.cluster import Cluster, NodeShare
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeShare
 from scns_conductor.scheduling.feasibility import Kind, fits, impossible
 from scns_conductor.scheduling.future import Future
 from scns_conductor.scheduling.node_search import NodeSearch

@@ -7,7 +7,7 @@ from scns_conductor.core.dependency import Outcome
 from scns_conductor.core.states import HOLD_REASONS
 from scns_conductor.core.units import format_duration
 from scns_conductor.scheduling.advance import AdvanceReservation, refusal
-from scns_conductor.scheduling.cluster import PartitionFacts
+from scns_conductor.scheduling.cluster_facts import PartitionFacts
 
 # 为什么启动失败由节点写在作业的 error_msg 里。
 _HOLD_WORDS = {"launch_failed": "启动失败，重新排队并保留；查明 error_msg 里的原因之后放行（scns release）"}

@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from scns_conductor.scheduling.cluster import NEVER_ENDS, Cluster, NodeShare, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, NodeShare, RunningJob
 from scns_conductor.scheduling.competitors import MOST_NAMED, Ahead, ahead_of
 from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.outlook import Outlook

@@ -11,7 +11,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from scns_conductor.scheduling.chain import chain, seats_of
-from scns_conductor.scheduling.cluster import Cluster, NodeShare
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeShare
 from scns_conductor.scheduling.placement import Placement, place
 from scns_conductor.scheduling.releases import NO_END, FloatArray, Releases, running_releases
 from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray, Shape

@@ -5,7 +5,8 @@ from bisect import bisect_left
 from dataclasses import replace
 
 from scns_conductor.scheduling.attempt import Attempt
-from scns_conductor.scheduling.cluster import Cluster, NodeShare
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeShare
 from scns_conductor.scheduling.cycle import Cycle
 from scns_conductor.scheduling.future import Future
 from scns_conductor.scheduling.placement import place

@@ -9,7 +9,8 @@ from math import comb
 import numpy as np
 
 from scns_conductor.core import features
-from scns_conductor.scheduling.cluster import Cluster, NodeShare
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeShare
 from scns_conductor.scheduling.shape import CPU, BoolArray, IntArray, Shape
 
 # 限了交换机数的，至多试这么多种组合。

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import overload
 
-from scns_conductor.scheduling.cluster import NodeShare
+from scns_conductor.scheduling.cluster_facts import NodeShare
 from scns_conductor.scheduling.queue import GroupKey, PendingJob
 
 # 此刻放得下，只是会碰到预留（Slurm 的 ReqNodeNotAvail）。

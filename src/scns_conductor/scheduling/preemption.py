@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scns_conductor.core.accounting import QosFacts
-from scns_conductor.scheduling.cluster import Cluster, NodeShare, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeShare, RunningJob
 from scns_conductor.scheduling.placement import place
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Policy

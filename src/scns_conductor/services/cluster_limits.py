@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import Forbidden, InvalidRequest
 from scns_conductor.core.hostlist import expand
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, PartitionFacts
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.statements.nodes import NODE_GROUPS
 from scns_conductor.statements.partitions import PARTITION_LIMITS
 from scns_conductor.statements.reservations import RESERVATION_ACCESS

@@ -10,7 +10,7 @@ from typing import Any
 
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.licenses import parse_licenses
-from scns_conductor.scheduling.cluster import NodeFacts, PartitionFacts
+from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.fair_tree import Account
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.scheduling.placement import Placement

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from scns_conductor.core.dependency import parse_dependency
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, PartitionFacts, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, PartitionFacts, RunningJob
 from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.job_requirements import shape_of
 from scns_conductor.scheduling.planner import Planner

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from scns_conductor.scheduling.cluster import Cluster, NodeFacts, NodeShare, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, RunningJob
 from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.placement import place
 from scns_conductor.scheduling.planner import Planner

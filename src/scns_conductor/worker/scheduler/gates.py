@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.dependency import Condition, Outcome
 from scns_conductor.core.states import TERMINAL_STATES, JobState
 from scns_conductor.core.units import format_duration
-from scns_conductor.scheduling.cluster import NEVER_ENDS
+from scns_conductor.scheduling.cluster_facts import NEVER_ENDS
 from scns_conductor.scheduling.eligibility import Ineligible, ineligible
 from scns_conductor.scheduling.explain import Gate, Holder
 from scns_conductor.statements.explanations import LAST_HOLD, PARENTS, SAME_NAME

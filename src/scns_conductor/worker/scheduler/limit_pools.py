@@ -28,7 +28,8 @@ from scns_conductor.core.job_limits import (
 )
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.settings import Settings
-from scns_conductor.scheduling.cluster import NEVER_ENDS, Cluster
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NEVER_ENDS
 from scns_conductor.scheduling.explain import PoolDate
 from scns_conductor.scheduling.shape import CPU, MEMORY
 from scns_conductor.statements.accounting import SELECT_ACCOUNTS, SELECT_ASSOCIATIONS, SELECT_QOS, SELECT_USERS

@@ -17,7 +17,8 @@ from scns_conductor.core.dependency import Outcome
 from scns_conductor.core.job_limits import Violation
 from scns_conductor.core.states import JobState
 from scns_conductor.scheduling.advance import boundaries
-from scns_conductor.scheduling.cluster import NEVER_ENDS, Cluster, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, RunningJob
 from scns_conductor.scheduling.eligibility import Ineligible, ineligible, open_partitions
 from scns_conductor.scheduling.job_requirements import Defaults, license_pools, shape_of
 from scns_conductor.scheduling.plan import PlannedStart

@@ -14,7 +14,7 @@ from scns_conductor.core.job_limits import demand_of
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.recurrence import occurrences
 from scns_conductor.scheduling.advance import AdvanceReservation
-from scns_conductor.scheduling.cluster import NodeFacts, PartitionFacts
+from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.job_requirements import COLUMNS, license_pools
 from scns_conductor.statements.queue import (
     ALL_PARTITIONS,

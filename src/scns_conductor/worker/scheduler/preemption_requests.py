@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy.engine import Connection
 
-from scns_conductor.scheduling.cluster import Cluster, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import RunningJob
 from scns_conductor.scheduling.preemption import SUSPEND, Preemption, Rules
 from scns_conductor.statements.end_requests import END_PREEMPTED
 from scns_conductor.statements.preemption import RESUME_PREEMPTED, SUSPEND_PREEMPTED

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scns_conductor.core.job_limits import demand_of
-from scns_conductor.scheduling.cluster import NEVER_ENDS, Cluster, NodeShare, RunningJob
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, NodeShare, RunningJob
 from scns_conductor.scheduling.eligibility import Request
 from scns_conductor.scheduling.plan import PlannedStart
 from scns_conductor.scheduling.shape import LICENSE

@@ -1,0 +1,73 @@
+"""集群里的事实：节点、分区、份额、运行中的作业。都是不变的值，与矩阵无关。"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+NEVER_ENDS = 1e15
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """一个节点：内存 MiB；gres 如 {'gpu:a100': 4}；schedulable 为假时不接新作业（下线、排空）。"""
+
+    name: str
+    cpus: int
+    memory: int
+    gres: Mapping[str, int] = field(default_factory=dict)
+    features: frozenset[str] = frozenset()
+    weight: int = 1
+    switch: str = ""
+    temporary_disk: int = 0
+    schedulable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFacts:
+    """一个分区；nodes 为 None 是全部节点；时间单位秒。"""
+
+    name: str
+    nodes: frozenset[str] | None = None
+    up: bool = True
+    max_time: int | None = None
+    min_nodes: int = 1
+    max_nodes: int | None = None
+    tier: int = 1
+    exclusive: bool = False
+    max_cpus_per_node: int | None = None
+    allow_accounts: frozenset[str] | None = None
+    deny_accounts: frozenset[str] = frozenset()
+    allow_qos: frozenset[str] | None = None
+    job_factor: int = 1
+    preempt_mode: str | None = None
+    grace_time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeShare:
+    """在一个节点上的份额；内存 MiB。"""
+
+    node: int
+    cpus: int
+    memory: int
+    gres: tuple[tuple[str, int], ...] = ()
+    tasks: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """占着资源的作业；expected_end 是 Unix 秒，不限时的是 NEVER_ENDS；ending 表示已经有人要求它结束。
+
+    lent 是因抢占而挂起时在各节点（下标）借出的 CPU 数：这时 shares 里的 CPU 是 0。
+    """
+
+    job_id: int
+    expected_end: float
+    shares: tuple[NodeShare, ...]
+    partition: str = ""
+    pools: tuple[tuple[str, int], ...] = ()
+    ending: bool = False
+    qos: str | None = None
+    start_time: float = 0.0
+    suspended: bool = False
+    lent: tuple[tuple[int, int], ...] = ()
+    reservation: str | None = None

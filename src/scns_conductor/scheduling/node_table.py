@@ -1,0 +1,180 @@
+"""节点的矩阵：一行一个节点，一列一维资源；分区与预留说的也是节点。"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from scns_conductor.scheduling.advance import AdvanceReservation
+from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, PartitionFacts
+from scns_conductor.scheduling.shape import CPU, MEMORY, BoolArray, IntArray, Shape
+
+INITIAL_ROWS = 16
+
+
+class NodeTable:
+    """节点、分区、预留，与各节点此刻的空闲。"""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.index: dict[str, int] = {}
+        self.kinds: dict[str, int] = {}
+        self.partitions: dict[str, PartitionFacts] = {}
+        self.reservations: dict[str, AdvanceReservation] = {}
+        self.total: IntArray = np.zeros((INITIAL_ROWS, 2), dtype=np.int64)
+        self.free: IntArray = np.zeros((INITIAL_ROWS, 2), dtype=np.int64)
+        self.weight: IntArray = np.ones(INITIAL_ROWS, dtype=np.int64)
+        self.disk: IntArray = np.zeros(INITIAL_ROWS, dtype=np.int64)
+        self.schedulable: BoolArray = np.zeros(INITIAL_ROWS, dtype=np.bool_)
+        self.features: list[frozenset[str]] = []
+        self.switches: list[str] = []
+        # 各节点上运行中的份额的行（见 Cluster）。
+        self.node_rows: list[set[int]] = []
+        # 结构（节点、分区、特性）的版本：变了则各形状的可用节点要重算。
+        self.version = 0
+        self._vectors: dict[tuple[int, int, int, tuple[tuple[str, int], ...]], IntArray] = {}
+        self._reserved_nodes: dict[str, tuple[int, BoolArray]] = {}
+        self._ranks: tuple[int, IntArray] = (-1, np.zeros(0, dtype=np.int64))
+
+    @property
+    def count(self) -> int:
+        """节点数。"""
+        return len(self.names)
+
+    @property
+    def width(self) -> int:
+        """资源的维数。"""
+        return int(self.total.shape[1])
+
+    def upsert_node(self, facts: NodeFacts) -> None:
+        """登记或更新一个节点；已分配的不变。"""
+        row = self.index.get(facts.name)
+        if row is None:
+            row = len(self.names)
+            self._grow(row + 1)
+            self.names.append(facts.name)
+            self.index[facts.name] = row
+            self.node_rows.append(set())
+            self.features.append(facts.features)
+            self.switches.append(facts.switch)
+        for name in facts.gres:
+            self._kind(name)
+        capacity = self._vector(facts.cpus, facts.memory, facts.gres)
+        if (
+            not np.array_equal(self.total[row], capacity)
+            or bool(self.schedulable[row]) != facts.schedulable
+            or self.features[row] != facts.features
+            or self.switches[row] != facts.switch
+            or self.weight[row] != facts.weight
+            or self.disk[row] != facts.temporary_disk
+        ):
+            self.version += 1
+        self.free[row] += capacity - self.total[row]
+        self.total[row] = capacity
+        self.features[row], self.switches[row] = facts.features, facts.switch
+        self.weight[row], self.disk[row] = facts.weight, facts.temporary_disk
+        self.schedulable[row] = facts.schedulable
+
+    def remove_node(self, name: str) -> None:
+        """删掉了的节点：什么也放不下，名字不再认得。行留着：别的行的下标不能变。"""
+        if name in self.index:
+            self.upsert_node(NodeFacts(name, 0, 0, schedulable=False))
+            del self.index[name]
+            self.version += 1
+
+    def set_partitions(self, partitions: Iterable[PartitionFacts]) -> None:
+        """全部分区。"""
+        found = {partition.name: partition for partition in partitions}
+        if found != self.partitions:
+            self.partitions = found
+            self.version += 1
+
+    def set_reservations(self, reservations: Iterable[AdvanceReservation]) -> None:
+        """全部没有结束的预留。"""
+        found = {reservation.name: reservation for reservation in reservations}
+        if found != self.reservations:
+            self.reservations = found
+            self.version += 1
+
+    def reservations_turned(self) -> None:
+        """到了某个预留的开始或结束：能用的节点变了。"""
+        self.version += 1
+
+    def reserved(self, own: str | None, start: float, end: float) -> BoolArray | None:
+        """[start, end) 里被 own 之外的预留占着的节点；没有是 None。"""
+        found: BoolArray | None = None
+        for reservation in self.reservations.values():
+            if reservation.name != own and reservation.overlaps(start, end):
+                mask = self.reserved_nodes(reservation)
+                found = mask if found is None else found | mask
+        return found
+
+    def reserved_nodes(self, reservation: AdvanceReservation) -> BoolArray:
+        """一个预留的节点。"""
+        known = self._reserved_nodes.get(reservation.name)
+        if known is None or known[0] != self.version:
+            known = self.version, reservation.mask(self.index, self.count)
+            self._reserved_nodes[reservation.name] = known
+        return known[1]
+
+    @property
+    def ranks(self) -> IntArray:
+        """各节点不看空闲时的名次：权重，再登记的先后。"""
+        if self._ranks[0] != self.version:
+            found = np.empty(self.count, dtype=np.int64)
+            found[np.argsort(self.weight[: self.count], kind="stable")] = np.arange(self.count)
+            self._ranks = (self.version, found)
+        return self._ranks[1]
+
+    def partitions_of(self, shape: Shape) -> list[PartitionFacts]:
+        """这个形状列出的、还在的分区。"""
+        return [self.partitions[name] for name in shape.partition.split(",") if name in self.partitions]
+
+    def node_names(self, shares: Sequence[NodeShare]) -> list[str]:
+        """份额所在的节点名。"""
+        return [self.names[share.node] for share in shares]
+
+    def _grow(self, rows: int) -> None:
+        if rows <= self.total.shape[0]:
+            return
+        more = max(rows, 2 * self.total.shape[0]) - self.total.shape[0]
+        self.total = np.vstack([self.total, np.zeros((more, self.width), dtype=np.int64)])
+        self.free = np.vstack([self.free, np.zeros((more, self.width), dtype=np.int64)])
+        self.weight = np.concatenate([self.weight, np.ones(more, dtype=np.int64)])
+        self.disk = np.concatenate([self.disk, np.zeros(more, dtype=np.int64)])
+        self.schedulable = np.concatenate([self.schedulable, np.zeros(more, dtype=np.bool_)])
+
+    def _kind(self, name: str) -> int:
+        """通用资源的维；gpu:a100 同时计入 gpu，使 --gres=gpu:1 认得任何型号。"""
+        for word in {name, name.split(":")[0]}:
+            if word not in self.kinds:
+                self.kinds[word] = self.width
+                self._widen()
+                self.version += 1
+        return self.kinds[name]
+
+    def _vector(self, cpus: int, memory: int, gres: Mapping[str, int]) -> IntArray:
+        found = np.zeros(self.width, dtype=np.int64)
+        found[CPU], found[MEMORY] = cpus, memory
+        for name, amount in gres.items():
+            base = name.split(":")[0]
+            for word in {name, base}:
+                if word in self.kinds:
+                    found[self.kinds[word]] += amount
+        return found
+
+    def share_vector(self, share: NodeShare) -> IntArray:
+        """份额的资源向量，只读。"""
+        key = (self.width, share.cpus, share.memory, share.gres)
+        found = self._vectors.get(key)
+        if found is None:
+            if len(self._vectors) > 10_000:
+                self._vectors.clear()
+            found = self._vectors[key] = self._vector(share.cpus, share.memory, dict(share.gres))
+            found.flags.writeable = False
+        return found
+
+    def _widen(self) -> None:
+        """多一维资源。"""
+        rows = self.total.shape[0]
+        self.total = np.hstack([self.total, np.zeros((rows, 1), dtype=np.int64)])
+        self.free = np.hstack([self.free, np.zeros((rows, 1), dtype=np.int64)])
