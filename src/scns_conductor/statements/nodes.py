@@ -32,6 +32,11 @@ NAMES_EMPTIEST_FIRST = sa.text("SELECT name FROM nodes ORDER BY allocated_cpus, 
 USAGE_OF_NODES = sa.text(
     "SELECT name, state, drain, cpus, memory, gres, allocated_cpus, allocated_memory, allocated_gres FROM nodes"
 )
+# 各节点的简表。
+NODE_MAP = sa.text(
+    "SELECT name, state, drain, reason, cpus, allocated_cpus, memory, allocated_memory, gres, allocated_gres "
+    "FROM nodes ORDER BY name"
+)
 # 登记了的节点的总量。
 CAPACITY = sa.text(
     "SELECT coalesce(sum(cpus), 0)::bigint AS cpus, coalesce(sum(memory), 0)::bigint AS memory_mb, "

@@ -1,4 +1,4 @@
-"""数组的进度、占用的历史。"""
+"""数组的进度、占用的历史、节点的简表。"""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -47,5 +47,14 @@ UTILIZATION = answer(
         "waits": field(WAITS, "等了多久"),
     },
 )
+NODE_MAP = answer(
+    "NodeMap",
+    "节点的简表。",
+    {
+        "fields": field(list[str], "一行里各个数是什么，依次"),
+        "nodes": field(list[list[Any]], "各节点；内存的单位是 MiB，partitions 是逗号分隔的分区名"),
+    },
+)
+NodeMapAnswer = Annotated[dict[str, Any], Shown(NODE_MAP)]
 ArraysAnswer = Annotated[dict[str, Any], Shown(page_of("ArrayProgresses", "arrays", ARRAY, "各数组的进度"))]
 UtilizationAnswer = Annotated[dict[str, Any], Shown(UTILIZATION)]

@@ -15,8 +15,10 @@ from scns_conductor.api.answers.cluster import (
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, Flag, Memory, Name, Text, TimeLimit
 from scns_conductor.core.tokens import USER_NAME_PATTERN
+from scns_conductor.api.answers.reports import NodeMapAnswer
 from scns_conductor.services import nodes as node_services
 from scns_conductor.services import partitions as partition_services
+from scns_conductor.services.node_map import node_map
 from scns_conductor.services.user_tokens import issue_user_token
 
 router = APIRouter(tags=["集群"])
@@ -105,6 +107,12 @@ def _changes(values: PartitionValues) -> dict[str, Any]:
 async def list_nodes(parts: PartsDep, _identity: IdentityDep) -> NodesAnswer:
     """资源、用量、状态、心跳、约束是否生效、其上的作业。"""
     return {"nodes": await node_services.list_nodes(parts.engine)}
+
+
+@router.get("/nodemap", summary="节点的简表")
+async def show_node_map(parts: PartsDep, _identity: IdentityDep) -> NodeMapAnswer:
+    """一个节点一行数，画节点图用；几千个节点时比 GET /nodes 小十几倍。"""
+    return await node_map(parts.engine)
 
 
 @router.get("/nodes/{name}", summary="一个节点")

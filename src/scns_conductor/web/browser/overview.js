@@ -6,22 +6,23 @@ import { facts, t } from "./facts.js";
 import { ago, clockTime, count, duration, exact, jobLabel, jobPath, memory, percent, runSeconds } from "./format.js";
 import { Icon } from "./icons.js";
 import { live } from "./live.js";
+import { rowsOf } from "./node_rows.js";
 import { reasonText } from "./reasons.js";
-import { STATES, StateTag, nodeWord, stateClass, stateWord } from "./state_tag.js";
+import { NodeTag, STATES, StateTag, stateClass, stateWord } from "./state_tag.js";
 
 const FIELDS = "job_id,array_job_id,array_task_id,array_remaining,name,user_name,partition,state,reason,error_msg,submit_time,start_time,end_time,expected_start_time,time_limit,suspended_s,exit_code,node_list";
 const BAD = ["FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "DEADLINE", "BOOT_FAIL", "PREEMPTED"];
 const SPANS = { "1hour": [["一小时", "Hour"], 60],  "1day": [["一天", "Day"], 96], "7day": [["一周", "Week"], 168] };
 
 export default {
-  components: { AreaChart, Icon, StateTag },
+  components: { AreaChart, Icon, NodeTag, StateTag },
   setup() {
     const me = segment(facts.user_name), span = ref("1day"), resource = ref("cpus");
-    const running = live(`/jobs?user=${me}&state=RUNNING,SUSPENDED&limit=6&sort=-job_id&fields=${FIELDS}`), pending = live(`/jobs?user=${me}&state=PENDING&limit=5&sort=job_id&fields=${FIELDS}`, 4);
+    const running = live(`/jobs?user=${me}&state=RUNNING,SUSPENDED&limit=5&sort=-job_id&fields=${FIELDS}`), pending = live(`/jobs?user=${me}&state=PENDING&limit=4&sort=job_id&fields=${FIELDS}`, 4);
     const ended = live(`/jobs?user=${me}&state=${[...BAD, "COMPLETED"].join(",")}&end_after=now-1day&limit=60&sort=-end_time&fields=${FIELDS}`, 4);
-    const board = live("/dashboard"), nodes = live("/nodes", 5);
+    const board = live("/dashboard"), nodes = live("/nodemap", 5);
     const history = live(() => `/reports/utilization?since=now-${span.value}&buckets=${SPANS[span.value][1]}`, 30), licenses = live("/licenses", 15);
-    const last = computed(() => [...(ended.data?.jobs ?? [])].sort((a, b) => BAD.includes(b.state) - BAD.includes(a.state)).slice(0, 6));
+    const last = computed(() => [...(ended.data?.jobs ?? [])].sort((a, b) => BAD.includes(b.state) - BAD.includes(a.state)).slice(0, 5));
     const nothing = computed(() => running.data && pending.data && ended.data && !running.data.jobs.length && !pending.data.jobs.length && !ended.data.jobs.length);
     const resources = computed(() => {
       const found = board.data?.resources;
@@ -41,16 +42,16 @@ export default {
       const found = [];
       if (board.data && !board.data.leader.alive) found.push(["bad", t("没有调度器：排队的作业不会开始", "No scheduler: pending jobs will not start"), null]);
       for (const held of board.data?.leader.blocked ?? []) found.push(["warn", t("有会话锁着调度器要写的行：", "A session blocks the scheduler: ") + (held.application ?? held.pid ?? ""), null]);
-      for (const node of nodes.data?.nodes ?? []) {
+      for (const node of rowsOf(nodes.data)) {
         if (node.availability !== "UP") found.push(["bad", t(`节点 ${node.name} 下线`, `Node ${node.name} is down`) + (node.reason ? `：${node.reason}` : ""), "/nodes/" + segment(node.name)]);
-        else if (node.drain) found.push(["warn", t(`节点 ${node.name} 已排空`, `Node ${node.name} is draining`) + (node.reason ? `：${node.reason}` : ""), "/nodes/" + segment(node.name)]);
+        else if (node.drain) found.push(["warn", t(`节点 ${node.name} 在排空`, `Node ${node.name} is draining`) + (node.reason ? `：${node.reason}` : ""), "/nodes/" + segment(node.name)]);
       }
       for (const one of licenses.data?.licenses ?? []) if (one.total && one.used >= one.total) found.push(["warn", t(`许可证 ${one.name} 用完了`, `Licence ${one.name} is used up`), null]);
       return found.length > 8 ? [...found.slice(0, 8), ["warn", t(`还有 ${found.length - 8} 件`, `${found.length - 8} more`), "/nodes"]] : found;
     });
     const nodeStates = computed(() => Object.entries(board.data?.resources.nodes.by_state ?? {}));
     const part = (job) => (job.time_limit ? Math.min(1, runSeconds(job) / job.time_limit) : null);
-    return { running, pending, last, nothing, board, history, resources, counts, series, units, top, tabs, span, SPANS, resource, alerts, nodeStates, part, facts, reasonText, t, ago, clockTime, count, duration, exact, jobLabel, jobPath, nodeWord, runSeconds, stateClass, stateWord, me };
+    return { running, pending, last, nothing, board, history, resources, counts, series, units, top, tabs, span, SPANS, resource, alerts, nodeStates, part, facts, reasonText, t, ago, clockTime, count, duration, exact, jobLabel, jobPath, runSeconds, stateClass, stateWord, me };
   },
   template: `
   <div class="page-head"><h1>{{ t("总览", "Overview") }}</h1><span class="grow"></span><a class="button primary" href="/submit"><Icon name="submit" :size="16" />{{ t("提交作业", "Submit") }}</a></div>
@@ -80,6 +81,6 @@ export default {
       <section class="card"><h2>{{ t("作业", "Jobs") }}</h2><ul class="tallies"><li v-for="each in counts" :key="each.state"><a :href="'/jobs?state=' + each.state"><StateTag :state="each.state" /><b class="number">{{ count(each.count) }}</b></a></li></ul></section>
       <section class="card"><h2>{{ t("等多久", "Waiting") }}</h2><dl v-if="history.data" class="facts"><dt>{{ t("开始了", "Started") }}</dt><dd>{{ t(count(history.data.waits.started) + " 个作业", count(history.data.waits.started) + " jobs") }}</dd>
         <template v-for="[key, words] in [['p50_s', ['一半等不到', 'Half waited under']], ['p90_s', ['九成等不到', '90% under']], ['p99_s', ['99% 等不到', '99% under']]]" :key="key"><dt>{{ t(...words) }}</dt><dd>{{ history.data.waits[key] === null ? "—" : duration(Math.ceil(history.data.waits[key])) }}</dd></template></dl></section>
-      <section class="card"><h2>{{ t("节点", "Nodes") }}</h2><ul class="tallies"><li v-for="[state, total] in nodeStates" :key="state"><a :href="'/nodes?state=' + state"><span class="state" :class="'node-' + state">{{ nodeWord(state) }}</span><b class="number">{{ count(total) }}</b></a></li></ul></section>
+      <section class="card"><h2>{{ t("节点", "Nodes") }}</h2><ul class="tallies"><li v-for="[state, total] in nodeStates" :key="state"><a :href="'/nodes?state=' + state"><NodeTag :state="state" /><b class="number">{{ count(total) }}</b></a></li></ul></section>
     </div></div>`,
 };

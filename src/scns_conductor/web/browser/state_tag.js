@@ -24,6 +24,12 @@ const NODE_WORDS = {
   IDLE: ["空闲", "Idle"], MIXED: ["部分占用", "Mixed"], ALLOCATED: ["占满", "Allocated"],
   DRAINED: ["已排空", "Drained"], DRAINING: ["正在排空", "Draining"], DOWN: ["下线", "Down"], UNKNOWN: ["未知", "Unknown"],
 };
-export const nodeWord = (state) => (NODE_WORDS[state] ? t(...NODE_WORDS[state]) : state);
-export const NodeTag = (props) => h("span", { class: ["state", "node-" + props.state], title: props.state }, nodeWord(props.state));
+// Slurm 的写法：MIXED+DRAIN 还有作业在跑，IDLE+DRAIN 已经空了；DOWN* 是没有心跳。
+function nodeLook(state) {
+  if (state.startsWith("DOWN")) return "DOWN";
+  if (!state.includes("DRAIN")) return state;
+  return /^(IDLE|DRAINED)/.test(state) ? "DRAINED" : "DRAINING";
+}
+export const nodeWord = (state) => (NODE_WORDS[nodeLook(state)] ? t(...NODE_WORDS[nodeLook(state)]) : state);
+export const NodeTag = (props) => h("span", { class: ["state", "node-" + nodeLook(props.state)], title: props.state }, nodeWord(props.state));
 NodeTag.props = ["state"];

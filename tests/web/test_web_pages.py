@@ -1,0 +1,154 @@
+"""别的页：提交到结束、节点的排空、明暗与英文、无障碍、手机的宽度。"""
+
+import json
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from running_system import RunningSystem, wait_until
+from visits import SignIn
+
+PAGES = ["/", "/jobs", "/submit", "/nodes", "/nodes/node1", "/plan", "/usage", "/admin"]
+
+
+def test_submit_follow_to_the_end(sign_in: SignIn, web_system: RunningSystem) -> None:
+    page = sign_in("/submit")
+    script = page.get_by_label("脚本", exact=True)
+    folder = web_system.data_dir
+    script.fill(f"#!/bin/bash\n#SBATCH --job-name=from-web\n#SBATCH --chdir={folder}\necho 从浏览器来\n")
+    expect(page.get_by_label("名字")).to_have_value("from-web")
+    page.get_by_label("每任务 CPU").fill("2")
+    page.get_by_label("每任务 CPU").press("Tab")
+    expect(script).to_have_value(
+        f"#!/bin/bash\n#SBATCH --job-name=from-web\n#SBATCH --chdir={folder}\n#SBATCH --cpus-per-task=2\necho 从浏览器来\n"
+    )
+    expect(page.locator(".plan-answer.good")).to_contain_text("现在就能开始")
+    page.get_by_role("button", name="提交作业").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("from-web")
+    expect(page.locator(".terminal")).to_contain_text("从浏览器来")
+    expect(page.locator(".page-head .state-COMPLETED")).to_be_visible()
+    job_id = page.url.rpartition("/")[2]
+    job = web_system.call("GET", f"/jobs/{job_id}")[1]
+    assert (job["cpus_per_task"], job["data_source"]) == (2, "WEB")
+
+
+def test_mistakes_are_told_at_the_field(sign_in: SignIn) -> None:
+    page = sign_in("/submit", expected_faults="422|400")
+    page.get_by_label("每任务 CPU").fill("4000")
+    page.get_by_label("每任务 CPU").press("Tab")
+    expect(page.locator(".field.wrong, .plan-card .field-error").first).to_be_visible()
+    page.get_by_label("脚本", exact=True).fill("#!/bin/bash\n#SBATCH --time=abc\n")
+    expect(page.get_by_role("alert").first).to_contain_text("--time")
+    expect(page.get_by_role("button", name="提交作业")).to_be_disabled()
+
+
+def test_draft_is_kept(sign_in: SignIn) -> None:
+    page = sign_in("/submit")
+    text = "#!/bin/bash\n# 写到一半\n"
+    page.get_by_label("脚本", exact=True).fill(text)
+    page.wait_for_function("text => localStorage.getItem('scns_draft') === text", arg=text)
+    page.reload()
+    expect(page.get_by_label("脚本", exact=True)).to_have_value(text)
+    expect(page.get_by_text("接着上次没有交的草稿")).to_be_visible()
+
+
+def test_resubmit_keeps_what_was_asked(sign_in: SignIn, web_system: RunningSystem) -> None:
+    job_id = web_system.submit("#!/bin/bash\ntrue\n", name="again", cpus_per_task=3, time_limit="25")
+    web_system.wait_state(job_id)
+    page = sign_in(f"/jobs/{job_id}")
+    page.get_by_role("link", name="改了再交").click()
+    expect(page.get_by_label("每任务 CPU")).to_have_value("3")
+    expect(page.get_by_label("时限")).to_have_value("0:25:00")
+    expect(page.get_by_label("名字")).to_have_value("again")
+
+
+def test_drain_and_resume_a_node(sign_in: SignIn, web_system: RunningSystem) -> None:
+    page = sign_in("/nodes/node2")
+    page.get_by_role("button", name="排空").click()
+    page.get_by_label("原因").fill("换风扇")
+    page.get_by_role("dialog").get_by_role("button", name="排空").click()
+    expect(page.get_by_text("换风扇")).to_be_visible()
+    assert web_system.call("GET", "/nodes/node2")[1]["drain"] is True
+    page.get_by_role("button", name="恢复").click()
+    wait_until(lambda: web_system.call("GET", "/nodes/node2")[1]["drain"] is False)
+    expect(page.get_by_role("button", name="排空")).to_be_visible()
+
+
+def test_node_map_opens_a_node(sign_in: SignIn) -> None:
+    page = sign_in("/nodes")
+    canvas = page.locator(".node-map canvas")
+    expect(canvas).to_be_visible()
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("node1")
+
+
+def test_user_cannot_drain(sign_in: SignIn) -> None:
+    page = sign_in("/nodes/node1", "ada")
+    expect(page.get_by_role("heading", level=1)).to_have_text("node1")
+    assert page.get_by_role("button", name="排空").count() == 0
+    assert page.get_by_role("link", name="管理").count() == 0
+
+
+def test_english_throughout(sign_in: SignIn) -> None:
+    page = sign_in("/jobs")
+    page.get_by_role("link", name="English").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+    assert page.locator("html").get_attribute("lang") == "en"
+    for path in PAGES:
+        page.goto(page.url.split("/", 3)[0] + "//" + page.url.split("/")[2] + path)
+        page.locator("main h1").first.wait_for()
+        chinese = page.evaluate(
+            "[...document.querySelectorAll('.rail, .top, main h1, main h2, main button, main label, main th, main dt')]"
+            ".map((element) => element.innerText).filter((text) => /[\\u4e00-\\u9fff]/.test(text.replace('中文', '')))"
+        )
+        assert chinese == [], path
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_accessible(sign_in: SignIn, web_system: RunningSystem, axe_script: str, theme: str) -> None:
+    job_id = web_system.submit("#!/bin/bash\n#SBATCH -J axe\necho -e '\\e[32mgreen\\e[0m \\e[33myellow\\e[0m'\n", name="axe")
+    web_system.wait_state(job_id)
+    page = sign_in("/", color_scheme=theme)
+    base = page.url.rstrip("/")
+    for path in [*PAGES, f"/jobs/{job_id}"]:
+        page.goto(base + path)
+        page.locator("main h1").first.wait_for()
+        page.wait_for_function("!document.querySelector('main .bars')")
+        assert _serious(page, axe_script) == [], (path, theme)
+
+
+def test_phone_width(sign_in: SignIn, web_system: RunningSystem) -> None:
+    web_system.wait_state(web_system.submit("#!/bin/bash\ntrue\n", name="a-rather-long-job-name-" + "x" * 60))
+    page = sign_in("/jobs")
+    page.set_viewport_size({"width": 390, "height": 844})
+    base = page.url.split("/jobs")[0]
+    for path in PAGES:
+        page.goto(base + path)
+        page.locator("main h1").first.wait_for()
+        page.wait_for_function("!document.querySelector('main .bars')")
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 390, path
+
+
+def test_back_and_titles(sign_in: SignIn) -> None:
+    page = sign_in("/")
+    page.get_by_role("link", name="节点", exact=True).first.click()
+    expect(page).to_have_title("节点 · scns")
+    page.get_by_role("link", name="作业", exact=True).first.click()
+    expect(page).to_have_title("作业 · scns")
+    page.go_back()
+    expect(page).to_have_title("节点 · scns")
+    page.goto(page.url + "-nowhere", wait_until="commit")
+
+
+def _serious(page: Page, axe_script: str) -> list[Any]:
+    page.evaluate(axe_script)
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    return [
+        (each["id"], each["impact"], [node["html"][:160] for node in each["nodes"][:3]])
+        for each in json.loads(json.dumps(found["violations"]))
+        if each["impact"] in ("serious", "critical")
+    ]
