@@ -46,3 +46,47 @@ def test_utilization_adds_up(running_system: RunningSystem) -> None:
     assert found["waits"]["p50_s"] <= found["waits"]["p99_s"]
     assert running_system.call("GET", "/reports/utilization?buckets=0")[0] == 422
     assert running_system.call("GET", "/reports/utilization?since=now%2B1day")[0] == 422
+
+
+def test_schedule_is_what_why_says(running_system: RunningSystem) -> None:
+    cpus = running_system.call("GET", "/nodes")[1]["nodes"][0]["cpus"]
+    nodes = len(running_system.call("GET", "/nodes")[1]["nodes"])
+    blocker = running_system.submit("#!/bin/bash\nsleep 300\n", nodes=str(nodes), exclusive=True, time_limit="20")
+    running_system.wait_state(blocker, "RUNNING")
+    blocked = running_system.submit("#!/bin/bash\ntrue\n", cpus_per_task=cpus, time_limit="10")
+    try:
+
+        def planned() -> list[dict[str, object]]:
+            rows = running_system.call("GET", "/schedule")[1]["schedule"]
+            return [row for row in rows if row["job_id"] == blocked]
+
+        wait_until(planned)
+        why = running_system.call("GET", f"/jobs/{blocked}/why")[1]
+        row = planned()[0]
+        assert (row["nodes"], row["cpus"]) == (why["nodes"], cpus)
+        assert row["start_time"] == why["expected_start_time"]
+    finally:
+        for job_id in (blocked, blocker):
+            running_system.call("POST", f"/jobs/cancel/{job_id}")
+
+
+def test_node_map_is_a_row_a_node(running_system: RunningSystem) -> None:
+    found = running_system.call("GET", "/nodemap")[1]
+    rows = [dict(zip(found["fields"], row, strict=True)) for row in found["nodes"]]
+    whole = running_system.call("GET", "/nodes")[1]["nodes"]
+    assert [(row["name"], row["state"], row["cpus"]) for row in rows] == [
+        (node["name"], node["state"], node["cpus"]) for node in whole
+    ]
+    assert all("main" in row["partitions"].split(",") for row in rows)
+
+
+def test_efficiency_adds_up(running_system: RunningSystem) -> None:
+    script = "#!/bin/bash\nend=$((SECONDS+1)); while [ $SECONDS -lt $end ]; do :; done\n"
+    job_id = running_system.submit(script, account="thrift", memory_per_node="64M", time_limit="10")
+    running_system.wait_state(job_id)
+    found = running_system.call("GET", "/reports/efficiency?since=now-1hour")[1]
+    own = next(row for row in found["users"] if row["account"] == "thrift")
+    assert own["jobs"] == 1
+    assert 0 < own["cpu_used_s"] <= own["cpu_asked_s"]
+    assert 0 < own["memory_used_mb_s"] <= own["memory_asked_mb_s"]
+    assert own["limit_used_s"] < own["limit_asked_s"] == 600

@@ -16,7 +16,21 @@ INTERVAL_S = 1.0
 PATIENCE = 4.0
 AT_ONCE = 8
 # 谁问都一样的答案，用谁的令牌问都行；别的按令牌分开。
-SHARED = frozenset({"/jobs", "/jobs/arrays", "/nodes", "/nodemap", "/partitions", "/dashboard", "/reservations", "/licenses"})
+SHARED = frozenset(
+    {
+        "/jobs",
+        "/jobs/arrays",
+        "/nodes",
+        "/nodemap",
+        "/schedule",
+        "/qos",
+        "/accounts",
+        "/partitions",
+        "/dashboard",
+        "/reservations",
+        "/licenses",
+    }
+)
 SHARED_PREFIXES = ("/reports/", "/nodes/")
 
 # (正文, 错误)：正文是 JSON 的文字，出错时是 None。

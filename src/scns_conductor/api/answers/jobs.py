@@ -73,6 +73,20 @@ SUGGESTION = answer(
         "good_until": field(datetime | None, "最晚何时改还能立即开始；null 是没有尽头，或不是立即开始"),
     },
 )
+SCHEDULED = answer(
+    "Scheduled",
+    "一个受阻的作业的计划。",
+    {
+        "job_id": field(str, "作业号"),
+        "user_name": field(str, "谁的"),
+        "start_time": field(datetime, "预计开始"),
+        "end_time": field(datetime | None, "至迟结束；不限时是 null"),
+        "nodes": field(list[str], "在哪些节点"),
+        "cpus": field(int, "几个 CPU"),
+    },
+)
+SCHEDULE = page_of("Schedule", "schedule", SCHEDULED, "调度器的计划，按预计开始的先后")
+ScheduleAnswer = Annotated[dict[str, Any], Shown(SCHEDULE)]
 LIMIT = answer(
     "Limit",
     "一个不够的许可证或上限。",

@@ -1,4 +1,4 @@
-"""数组的进度、占用的历史、节点的简表。"""
+"""数组的进度、占用的历史、要的与用掉的、节点的简表。"""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -47,6 +47,31 @@ UTILIZATION = answer(
         "waits": field(WAITS, "等了多久"),
     },
 )
+USER_EFFICIENCY = answer(
+    "UserEfficiency",
+    "一个用户在一个账户里要的与用掉的。",
+    {
+        "account": field(str | None, "账户"),
+        "user_name": field(str, "用户"),
+        "jobs": field(int, "结束了几个作业"),
+        "cpu_asked_s": field(float, "占着的 CPU 时间（秒）"),
+        "cpu_used_s": field(float, "用掉的 CPU 时间（秒）"),
+        "memory_asked_mb_s": field(float, "占着的内存（MiB 秒）"),
+        "memory_used_mb_s": field(float, "内存的峰值乘以时长（MiB 秒）"),
+        "limit_asked_s": field(float | None, "写了的时限合计（秒）；都没有写是 null"),
+        "limit_used_s": field(float, "写了时限的跑了多久（秒）"),
+    },
+)
+EFFICIENCY = answer(
+    "Efficiency",
+    "要的与用掉的。",
+    {
+        "since": field(datetime, "从何时起"),
+        "until": field(datetime, "到何时为止"),
+        "users": field(list[USER_EFFICIENCY], "白占的 CPU 多的在前，至多 1,000 行"),  # type: ignore[valid-type]
+    },
+)
+EfficiencyAnswer = Annotated[dict[str, Any], Shown(EFFICIENCY)]
 NODE_MAP = answer(
     "NodeMap",
     "节点的简表。",

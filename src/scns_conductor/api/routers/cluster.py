@@ -12,10 +12,10 @@ from scns_conductor.api.answers.cluster import (
     PartitionAnswer,
     PartitionsAnswer,
 )
+from scns_conductor.api.answers.reports import NodeMapAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, Flag, Memory, Name, Text, TimeLimit
 from scns_conductor.core.tokens import USER_NAME_PATTERN
-from scns_conductor.api.answers.reports import NodeMapAnswer
 from scns_conductor.services import nodes as node_services
 from scns_conductor.services import partitions as partition_services
 from scns_conductor.services.node_map import node_map

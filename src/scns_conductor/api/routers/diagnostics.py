@@ -6,12 +6,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from scns_conductor.api.answers.cluster import LicensesAnswer, UsageAnswer
-from scns_conductor.api.answers.reports import UtilizationAnswer
+from scns_conductor.api.answers.reports import EfficiencyAnswer, UtilizationAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.middleware import LATENCY
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.instants import parse_instant, utc_now
 from scns_conductor.services.diagnostics import diagnostics, public_settings, reset_diagnostics
+from scns_conductor.services.efficiency import efficiency
 from scns_conductor.services.licenses import license_usage
 from scns_conductor.services.usage_report import usage_report
 from scns_conductor.services.utilization import MOST_BUCKETS
@@ -70,6 +71,18 @@ async def utilization(
     """
     moments = _moments(since, until)
     return await parts.utilization.history(moments["since"], moments["until"], buckets)
+
+
+@router.get("/reports/efficiency", summary="要了多少、用了多少")
+async def show_efficiency(
+    parts: PartsDep,
+    _identity: IdentityDep,
+    since: Annotated[str, Query(description="从何时起；ISO 8601、Unix 秒、now-1day 等", max_length=64)] = "now-7day",
+    until: Annotated[str, Query(description="到何时为止（不含）；晚于此刻的按此刻", max_length=64)] = "now",
+) -> EfficiencyAnswer:
+    """这段时间里结束的作业，按账户与用户合计；没有写内存的作业不算内存。"""
+    moments = _moments(since, until)
+    return await efficiency(parts.engine, moments["since"], moments["until"])
 
 
 def _moments(since: str, until: str) -> dict[str, datetime]:

@@ -1,10 +1,11 @@
-"""优先级与公平份额（sprio、sshare）：由调度器按它此刻的记忆回答。"""
+"""优先级与公平份额（sprio、sshare）、计划：由调度器按它此刻的记忆回答。"""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
 from scns_conductor.api.answers.accounting import PrioritiesAnswer, SharesAnswer
+from scns_conductor.api.answers.jobs import ScheduleAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.core.errors import InvalidRequest
 
@@ -32,6 +33,12 @@ async def priorities(
         payload["job_ids"] = [int(word) for word in words]
     answer = await parts.desk.ask_scheduler("priorities", identity.user_name, payload)
     return {**answer, "weights": parts.settings.priority_weights, "priority_type": parts.settings.priority_type}
+
+
+@router.get("/schedule", summary="调度器的计划：受阻的作业预计何时、在哪里开始")
+async def schedule(parts: PartsDep, identity: IdentityDep) -> ScheduleAnswer:
+    """由调度器按此刻的队列计划一次，与 GET /jobs/{job_id}/why 说的是同一个；至多 500 个，先开始的在前。"""
+    return await parts.desk.ask_scheduler("schedule", identity.user_name, {})
 
 
 @router.get("/shares", summary="公平份额：各用户的份额、用量与因子")

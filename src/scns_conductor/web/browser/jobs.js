@@ -129,7 +129,7 @@ export default {
       <input :name="key" :value="query[key] ?? ''" placeholder="now-1day"></label>
     <label class="switch"><input type="checkbox" name="arrays" :checked="query.arrays === 'all'" @change.stop="filter({ arrays: $event.target.checked ? 'all' : null })"><span>{{ t("数组逐个列出", "List every array task") }}</span></label>
   </form>
-  <fieldset v-if="choosing" class="columns card"><legend class="hidden">{{ t("显示哪些列", "Columns shown") }}</legend>
+  <fieldset v-if="choosing" class="columns card"><legend class="unseen">{{ t("显示哪些列", "Columns shown") }}</legend>
     <label v-for="(one, name) in COLUMNS" :key="name"><input type="checkbox" :checked="shown.includes(name)" @change="column(name, $event.target.checked)">{{ t(...one.word) }}</label></fieldset>
   <div v-if="list.error" class="notice bad" role="alert">{{ list.error.detail }}</div>
   <div v-if="chosen.length" class="bulk" role="region" :aria-label="t('对选中的', 'Selection')">

@@ -24,7 +24,7 @@ export default {
   },
   template: `
   <div class="page-head"><h1>{{ t("节点", "Nodes") }}</h1><span class="grow"></span>
-    <label class="field inline"><span class="hidden">{{ t("名字里有", "Name contains") }}</span><input type="search" :value="route.query.find ?? ''" :placeholder="t('名字里有……', 'Name contains…')" @input="setQuery({ find: $event.target.value })"></label></div>
+    <label class="field inline"><span class="unseen">{{ t("名字里有", "Name contains") }}</span><input type="search" :value="route.query.find ?? ''" :placeholder="t('名字里有……', 'Name contains…')" @input="setQuery({ find: $event.target.value })"></label></div>
   <div class="chips" role="group" :aria-label="t('按状态', 'By state')"><button class="chip" :aria-pressed="!route.query.state" @click="setQuery({ state: null })">{{ t("全部", "All") }} <b>{{ count(all.length) }}</b></button>
     <button v-for="[state, total] in states" :key="state" class="chip" :aria-pressed="route.query.state === state" @click="setQuery({ state })">{{ nodeWord(state) }} <b>{{ count(total) }}</b></button></div>
   <div v-if="!found.data" class="card bars"><i></i><i></i><i></i></div>

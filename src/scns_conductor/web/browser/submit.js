@@ -118,7 +118,7 @@ export default {
   },
   template: `
   <div class="page-head"><h1>{{ t("提交", "Submit") }}</h1><span class="grow"></span>
-    <label class="button file"><Icon name="download" :size="16" />{{ t("打开文件", "Open file") }}<input type="file" class="hidden" @change="open"></label></div>
+    <label class="button file"><Icon name="download" :size="16" />{{ t("打开文件", "Open file") }}<input type="file" class="unseen" @change="open"></label></div>
   <p v-if="restored" class="notice good" role="status">{{ t("接着上次没有交的草稿。", "Continuing your unsubmitted draft.") }} <button class="link-button" @click="fresh">{{ t("重新开始", "Start over") }}</button></p>
   <form class="grid columns-2" @submit.prevent="submit">
     <section class="card"><div class="card-head"><h2>{{ t("脚本", "Script") }}</h2><small>{{ t("#SBATCH 行与右边的表单是同一份东西", "#SBATCH lines and the form are the same thing") }}</small></div>

@@ -24,6 +24,7 @@ from scns_conductor.worker.scheduler.dependents import evaluations
 from scns_conductor.worker.scheduler.gates import Gates
 from scns_conductor.worker.scheduler.memory import QueueMemory
 from scns_conductor.worker.scheduler.waiting_job import Waiting
+from scns_conductor.worker.scheduler.whole_schedule import whole_schedule
 
 MOST_PRIORITIES = 10_000
 # 等时刻、等别人、等放行的，改要求也不能更早。
@@ -36,10 +37,12 @@ def answer_question(
     connection: Connection, memory: QueueMemory, policy: Policy, kind: str, payload: Mapping[str, Any], now: float
 ) -> dict[str, Any]:
     """explain：{reason, text, expected_start_time, ...}；plan：{start_time, nodes, reason, text}；
-    priorities：{priorities: [...]}；shares：{shares: [...]}。
+    schedule：{schedule: [...]}；priorities：{priorities: [...]}；shares：{shares: [...]}。
     """
     if kind == "plan":
         return _Answers(connection, memory, policy, now).plan(payload["job"])
+    if kind == "schedule":
+        return {"schedule": whole_schedule(connection, memory, policy, now)}
     if kind == "priorities":
         return {"priorities": _priorities(memory, payload.get("job_ids"), now)}
     if kind == "shares":
