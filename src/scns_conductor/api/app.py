@@ -27,6 +27,7 @@ from scns_conductor.api.routers import (
     identity,
     job_logs,
     jobs,
+    metrics,
     priority,
     reservations,
     steps,
@@ -46,6 +47,7 @@ from scns_conductor.services.current_rules import CurrentRules
 from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.health import readiness
 from scns_conductor.services.job_output import OutputReader
+from scns_conductor.services.queue_metrics import QueueMetrics
 from scns_conductor.services.submission import SubmitQueue
 from scns_conductor.services.submit_desk import SubmitDesk
 from scns_conductor.services.utilization import Utilization
@@ -87,6 +89,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             output=OutputReader(engine, settings, desk),
             dashboard=Dashboard(engine, settings.scheduler_lease_s),
             utilization=Utilization(engine),
+            queue_metrics=QueueMetrics(engine, desk),
             verifier=Verifier(key, require_issuer=settings.token_issuer_required),
             schema_version=schema_version,
         )
@@ -129,6 +132,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         diagnostics,
         identity,
         health,
+        metrics,
     )
     for router in (module.router for module in routers):
         app.include_router(router)

@@ -22,6 +22,7 @@ from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.job_tokens import job_identity
 from scns_conductor.services.new_job import Submitter
+from scns_conductor.services.queue_metrics import QueueMetrics
 from scns_conductor.services.submit_desk import SubmitDesk
 from scns_conductor.services.utilization import Utilization
 
@@ -44,6 +45,7 @@ class Parts:
     output: OutputReader
     dashboard: Dashboard
     utilization: Utilization
+    queue_metrics: QueueMetrics
     verifier: "Verifier"
     schema_version: str
 

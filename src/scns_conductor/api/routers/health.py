@@ -1,13 +1,10 @@
-"""健康检查与指标。"""
-
-from typing import Any
+"""健康检查。"""
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, generate_latest
 
-from scns_conductor.api.dependencies import IdentityDep, PartsDep
-from scns_conductor.services.health import readiness, server_facts
+from scns_conductor.api.dependencies import PartsDep
+from scns_conductor.services.health import readiness
 
 router = APIRouter(tags=["健康"])
 
@@ -28,31 +25,3 @@ async def ready(parts: PartsDep) -> Response:
     found = await readiness(parts.engine, parts.settings, parts.schema_version)
     good = found["status"] == "ok"
     return JSONResponse(found, 200 if good else 503, headers=None if good else {"Retry-After": "5"})
-
-
-@router.get("/metrics", summary="Prometheus 指标", responses={200: {"content": {"text/plain": {}}}})
-async def metrics(parts: PartsDep, _identity: IdentityDep) -> Response:
-    """作业、节点、资源、请求耗时。"""
-    counts, resources, leader = (
-        await parts.dashboard.counts(),
-        await parts.dashboard.resources(),
-        await parts.dashboard.leader(),
-    )
-    registry = CollectorRegistry()
-
-    def gauge(name: str, text: str, values: dict[tuple[str, ...], float], labels: tuple[str, ...] = ()) -> None:
-        found = Gauge(name, text, labels, registry=registry)
-        for key, value in values.items():
-            (found.labels(*key) if labels else found).set(value)
-
-    gauge("scns_jobs", "各状态的作业数", {(state,): count for state, count in counts.items()}, ("state",))
-    nodes: dict[str, Any] = resources["nodes"]["by_state"]
-    gauge("scns_nodes", "各状态的节点数", {(state,): count for state, count in nodes.items()}, ("state",))
-    for name in ("cpus", "memory_mb"):
-        gauge(f"scns_{name}_total", "可用节点的总量", {(): resources[name]["total"]})
-        gauge(f"scns_{name}_used", "已分配的", {(): resources[name]["used"]})
-    gauge("scns_scheduler_blockers", "锁着调度器要写的行、它只好绕开的会话", {(): len(leader["blocked"])})
-    facts = await server_facts(parts.engine)
-    gauge("scns_notify_queue_usage", "通知的队列用了几成（0–1）", {(): float(facts["notify_usage"])})
-    gauge("scns_scheduler_leader_alive", "有没有调度领导者", {(): float(leader["alive"])})
-    return Response(generate_latest(registry) + generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -1,5 +1,5 @@
 // 对作业能做的事：问清楚，逐个做，说结果。做什么由 API 定，这里只问它。
-import { call, segment } from "./call.js";
+import { call } from "./call.js";
 import { ask, tell } from "./dialogs.js";
 import { t } from "./facts.js";
 import { changed } from "./live.js";
@@ -33,23 +33,18 @@ export async function act(name, jobs, { confirm = true } = {}) {
     const sure = await ask({ title: `${word} ${many}`, text, action: `${word} ${many}`, danger: ACTIONS[name].danger });
     if (!sure) return null;
   }
-  const done = [], refused = [];
-  // 一次不发太多，免得占满连接。
-  for (let start = 0; start < jobs.length; start += 8) {
-    await Promise.all(jobs.slice(start, start + 8).map(async (job) => {
-      try {
-        await call("POST", `/jobs/${segment(job.id)}/${name}`);
-        done.push(job);
-      } catch (problem) {
-        refused.push(problem.detail);
-      }
-    }));
+  let done = [], refused = [];
+  try {
+    const answer = await call("POST", "/jobs/control", { action: name, job_ids: jobs.map((job) => job.id) });
+    [done, refused] = [answer.jobs, answer.errors.map((error) => error.detail)];
+  } catch (problem) {
+    refused = [problem.detail];
   }
   changed();
   const back = ACTIONS[name].undo;
-  if (done.length) tell(t(`已${word} ${done.length > 1 ? done.length + " 个作业" : "作业 " + done[0].id}`,
-    `${word}: ${done.length > 1 ? done.length + " jobs" : "job " + done[0].id}`),
-  back ? { undo: () => act(back, done, { confirm: false }) } : {});
+  if (done.length) tell(t(`已${word} ${done.length > 1 ? done.length + " 个作业" : "作业 " + done[0].job_id}`,
+    `${word}: ${done.length > 1 ? done.length + " jobs" : "job " + done[0].job_id}`),
+  back ? { undo: () => act(back, done.map((job) => ({ id: job.job_id, state: job.state })), { confirm: false }) } : {});
   if (refused.length) tell((refused.length > 1 ? t(`${refused.length} 个没有成：`, `${refused.length} refused: `) : "") + refused[0], { kind: "error" });
   return done.length;
 }
