@@ -7,7 +7,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 COPY src ./src
 RUN python3 -m venv /opt/scns \
- && /opt/scns/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt .
+ && /opt/scns/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[web]'
 
 FROM ${BASE}
 # procps：作业脚本里常用 ps；tini：容器里的 1 号进程，收养并清理孤儿。
@@ -22,6 +22,6 @@ ENV PATH=/opt/scns/bin:$PATH PYTHONUNBUFFERED=1 SCNS_DATA_DIR=/var/lib/scns-cond
 USER scns
 WORKDIR /var/lib/scns-conductor
 VOLUME /var/lib/scns-conductor
-EXPOSE 6820
+EXPOSE 6820 6821
 ENTRYPOINT ["tini", "--"]
 CMD ["scns", "api"]

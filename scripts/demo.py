@@ -218,7 +218,8 @@ def show_table(jobs: list[Expectation]) -> None:
 def start(root: Path) -> tuple["subprocess.Popen[bytes]", Api]:
     """启动 scns up，等到就绪；起不来就打印它的输出并退出。"""
     ready, log_path = root / "ready.json", root / "up.log"
-    command = [sys.executable, "-m", "scns_conductor.local", "up", "--data-dir", str(root / "data"), "--port", "0"]
+    command = [sys.executable, "-m", "scns_conductor.local", "up", "--no-web"]
+    command += ["--data-dir", str(root / "data"), "--port", "0"]
     command += ["--ready-file", str(ready), "--nodes", "1", "--cpus", str(CPUS), "--memory", "8G"]
     with open(log_path, "wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -294,6 +295,7 @@ def main() -> int:
             print(f"系统没有干净地停下（退出码 {code}），日志在 {root}", file=sys.stderr)
         elif good:
             print("系统已停下，临时数据已删除")
+            print("在浏览器里看：make up，打开它打印的看板的链接（docs/web.md）")
             shutil.rmtree(root)
         else:
             print(f"数据与日志留在 {root}，供查看")

@@ -129,7 +129,7 @@ def random_words(command: Command, dice: random.Random) -> list[str]:
 
 
 # 它们真的会启动、停止、改掉什么：只给它们认不得的。
-DANGEROUS = {"up", "down", "api", "worker", "db", "completion"}
+DANGEROUS = {"up", "down", "api", "web", "worker", "db", "completion"}
 
 
 def run_in_a_child(command: Command, words: list[str], environment: dict[str, str], log: Path) -> int:

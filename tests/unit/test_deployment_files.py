@@ -38,9 +38,9 @@ def test_no_secret_has_a_default_and_each_must_be_given() -> None:
     assert re.findall(r"^(\w+)=(.*)$", given, re.M) == [("POSTGRES_PASSWORD", ""), ("REDIS_PASSWORD", "")]
 
 
-def test_only_the_api_is_published_and_only_on_loopback() -> None:
+def test_only_the_api_and_the_dashboard_are_published_and_only_on_loopback() -> None:
     published = {name: service["ports"] for name, service in compose()["services"].items() if "ports" in service}
-    assert published == {"api": ["127.0.0.1:6820:6820"]}
+    assert published == {"api": ["127.0.0.1:6820:6820"], "web": ["127.0.0.1:6821:6821"]}
 
 
 def test_the_image_has_two_stages_does_not_end_as_root_and_copies_what_exists() -> None:

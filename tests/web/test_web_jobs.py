@@ -104,8 +104,7 @@ def test_why_button_starts_a_blocked_job(sign_in: SignIn, web_system: RunningSys
     job_id = web_system.submit("#!/bin/bash\ntrue\n", name="blocked", cpus_per_task=4, time_limit="60")
     try:
         page = sign_in(f"/jobs/{job_id}")
-        button = page.locator(".suggestion").filter(has_text="可立即开始")
-        button.first.click()
+        page.locator(".suggestion").filter(has_text="每任务 CPU").first.click()
         web_system.wait_state(job_id, "COMPLETED")
         expect(page.locator(".page-head .state-COMPLETED")).to_be_visible()
     finally:

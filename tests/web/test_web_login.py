@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
@@ -132,3 +134,11 @@ def test_user_never_receives_anothers_script(sign_in: SignIn, web_system: Runnin
     assert (script, output) == (403, 403)
     assert token_of(web_system, "ada") not in page.content()
     assert page.get_by_role("button", name="取消").count() == 0
+
+
+def test_the_command_makes_a_link(web_system: RunningSystem, web_url: str) -> None:
+    command = [str(Path(sys.executable).with_name("scns")), "web", "--link"]
+    done = subprocess.run(command, env=web_system.environment, capture_output=True, text=True, timeout=60, check=True)
+    link = done.stdout.strip()
+    assert link.startswith(web_url)
+    assert ask(web_url, "GET", urlsplit(link).path)[0] == 303

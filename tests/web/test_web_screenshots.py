@@ -1,0 +1,159 @@
+"""文档里的图：造一个忙的系统，各页照一张。平时写到临时目录，只核对画出来了；
+
+SCREENSHOTS=docs/web make test-web ARGS='-k screenshots' 更新文档里的。
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from visits import web_url_of
+
+from running_system import RunningSystem, start_system, wait_until
+from scns_conductor.web.login_links import create_login_link
+
+MOST_BYTES = 200_000
+TRAINING = """#!/bin/bash
+#SBATCH --job-name=resnet50
+#SBATCH --gres=gpu:1
+#SBATCH --time=2:00:00
+# 训练：每个 epoch 打印一行
+set -e
+echo -e "\\e[1m数据集\\e[0m ImageNet-1k（1,281,167 张）"
+for epoch in $(seq 1 90); do
+  loss=$((690 - epoch * 6)); top1=$((200 + epoch * 6))
+  echo -ne "epoch \\e[36m$epoch\\e[0m/90  loss=\\e[33m$((loss/100)).$((loss%100))\\e[0m  "
+  echo -e "top1=\\e[32m$((top1/10)).$((top1%10))%\\e[0m"
+  [ $epoch -lt 60 ] || sleep 5
+done
+"""
+# 过去一天的样子：一份真的历史挪到过去，白天多，夜里少，几个账户。
+PAST = """
+WITH past AS (
+  SELECT job_id, clock_timestamp() - interval '24 hours' * (1 - (row_number() OVER (ORDER BY job_id)) / 301.0) AS began,
+    (900 + 4500 * abs(sin(job_id * 1.7))) AS seconds, (1 + job_id %% 3) AS cpus,
+    (ARRAY['vision','nlp','chem','cfd','genome'])[1 + (job_id * 7 %% 5)] AS account
+  FROM jobs WHERE array_job_id = %(array)s
+), moved AS (
+  UPDATE jobs AS j SET account = p.account, submit_time = p.began - interval '4 minutes' * abs(sin(p.job_id)),
+    eligible_time = p.began - interval '4 minutes' * abs(sin(p.job_id)), start_time = p.began, allocated_cpus = p.cpus,
+    end_time = least(clock_timestamp() - interval '1 minute', p.began + make_interval(secs => p.seconds))
+  FROM past AS p WHERE p.job_id = j.job_id RETURNING j.job_id
+)
+UPDATE resource_allocations AS a SET created_at = p.began, cpus = p.cpus, memory = 2048 * p.cpus,
+  released_at = least(clock_timestamp() - interval '1 minute', p.began + make_interval(secs => p.seconds))
+FROM past AS p WHERE p.job_id = a.job_id
+"""
+# 只为了照节点图：一片没有代理的节点，心跳写在将来。
+FIELD = """
+INSERT INTO nodes (name, address, cpus, memory, temporary_disk, gres, features, weight, state, drain, reason,
+  last_heartbeat, registered_at, allocated_cpus, allocated_memory, allocated_gres, containment)
+SELECT format('%s%s', kind, lpad(i::text, 3, '0')), 'node1', 64, 262144, 100000,
+  CASE kind WHEN 'gpu' THEN '{"gpu": 8}'::jsonb ELSE '{}'::jsonb END, '{}', 1,
+  CASE WHEN i % 61 = 7 THEN 'DOWN' ELSE 'UP' END, i % 37 = 5, CASE WHEN i % 37 = 5 THEN '更换内存' END,
+  clock_timestamp() + interval '1 day', clock_timestamp(),
+  CASE WHEN i % 61 = 7 THEN 0 ELSE (64 * abs(sin(i * i)))::int END, 0,
+  CASE WHEN kind = 'gpu' AND i % 61 <> 7 THEN jsonb_build_object('gpu', (8 * abs(sin(i * 3.1)))::int)
+    ELSE '{}'::jsonb END, '{}'
+FROM unnest(ARRAY['cpu', 'gpu']) AS kind, generate_series(1, 180) AS i
+"""
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    """三个节点，各八个 CPU、两个 GPU，忙着。"""
+    data_dir = tmp_path_factory.mktemp("busy") / "data"
+    with start_system(data_dir, "--web", "--nodes", "3", "--cpus", "8", "--memory", "32G", "--gpus", "2") as system:
+        array = system.submit("#!/bin/bash\ntrue\n", name="nightly", array="0-299")
+
+        def done() -> bool:
+            rows = system.call("GET", f"/jobs/arrays?job_id={array}")[1]["arrays"]
+            return bool(rows and rows[0]["done"] == 300)
+
+        wait_until(done, 120)
+        with psycopg.connect(database_url(system)) as connection:
+            connection.execute(PAST, {"array": int(array)})
+        fill(system)
+        yield system
+
+
+def database_url(system: RunningSystem) -> str:
+    text = (system.data_dir / "environment").read_text()
+    found = re.search(r"^SCNS_DATABASE_URL='?([^'\n]+)", text, re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def fill(system: RunningSystem) -> None:
+    """各种样子的作业。"""
+
+    def sleep(name: str, seconds: int, **job: object) -> str:
+        return system.submit(f"#!/bin/bash\nsleep {seconds}\n", name=name, **job)
+
+    one = {"tres_per_node": "gres/gpu:1", "memory_per_node": "8G", "time_limit": "120", "cpus_per_task": 4}
+    training = system.submit(TRAINING, name="resnet50-训练", account="vision", **one)
+    sleep("bert-微调", 900, account="nlp", tres_per_node="gres/gpu:2", cpus_per_task=2, time_limit="90")
+    system.submit(
+        "#!/bin/bash\nsleep $((SLURM_ARRAY_TASK_ID % 3 + 1)); [ $((SLURM_ARRAY_TASK_ID % 9)) -ne 4 ]\n",
+        name="参数扫描", account="vision", array="0-59%3", time_limit="10",
+    )  # fmt: skip
+    for index, (name, account) in enumerate([("gromacs-md", "chem"), ("vasp-relax", "chem"), ("openfoam", "cfd")]):
+        sleep(
+            name, 600, account=account, cpus_per_task=3 + index, memory_per_node="4G", time_limit=str(20 * (index + 1))
+        )
+    sleep("四卡训练", 60, account="nlp", cpus_per_task=4, tres_per_node="gres/gpu:2", nodes="2", time_limit="240")
+    for index in range(14):
+        account = ("vision", "nlp", "chem", "cfd")[index % 4]
+        sleep(f"batch-{index:02d}", 300, account=account, cpus_per_task=2, time_limit=str((10, 30, 60)[index % 3]))
+    failed = system.submit("#!/bin/bash\necho 'KeyError: label' >&2\nexit 3\n", name="预处理", account="nlp")
+    system.wait_state(failed)
+    sleep("先放着", 1, hold=True)
+    system.wait_state(training, "RUNNING")
+
+
+def test_screenshots(busy: RunningSystem, browser: Browser, tmp_path: Path) -> None:
+    chosen = os.environ.get("SCREENSHOTS")
+    folder = Path(chosen).resolve() if chosen else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    base = web_url_of(busy)
+
+    def signed_in(theme: str, width: int = 1280, height: int = 800) -> Page:
+        context = browser.new_context(
+            locale="zh-CN", viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"
+        )
+        page = context.new_page()
+        page.goto(create_login_link(busy.data_dir, base, busy.token))
+        page.locator(".rail").wait_for()
+        return page
+
+    def shoot(page: Page, name: str, path: str, ready: str) -> None:
+        page.goto(base + path)
+        page.locator(ready).first.wait_for()
+        page.wait_for_function("!document.querySelector('main .bars')")
+        page.wait_for_function("new Promise((done) => setTimeout(() => done(true), 1500))")
+        target = folder / f"{name}.png"
+        page.screenshot(path=target)
+        assert 5_000 < target.stat().st_size < MOST_BYTES, name
+
+    jobs = {job["name"]: job["job_id"] for job in busy.call("GET", "/jobs?limit=400&arrays=folded")[1]["jobs"]}
+    light = signed_in("light")
+    shoot(light, "overview", "/", ".chart-layer")
+    shoot(light, "jobs", "/jobs", "tr.job")
+    shoot(light, "job", f"/jobs/{jobs['resnet50-训练']}", ".log-line")
+    shoot(light, "why", f"/jobs/{jobs['四卡训练']}", ".why-lead")
+    shoot(light, "plan", "/plan", ".gantt canvas")
+    shoot(light, "usage", "/usage?span=1day", ".chart-layer")
+    shoot(light, "submit", "/submit?from=" + jobs["resnet50-训练"], ".plan-answer")
+    dark = signed_in("dark")
+    shoot(dark, "overview-dark", "/", ".chart-layer")
+    shoot(dark, "job-dark", f"/jobs/{jobs['resnet50-训练']}", ".log-line")
+    phone = signed_in("light", 390, 844)
+    shoot(phone, "phone", f"/jobs/{jobs['resnet50-训练']}", ".log-line")
+    with psycopg.connect(database_url(busy)) as connection:
+        connection.execute(FIELD)
+    shoot(light, "nodes", "/nodes", ".node-map canvas")
+    expect(light.locator(".chip b").first).to_have_text("363")
