@@ -35,7 +35,7 @@ done
 PAST = """
 WITH past AS (
   SELECT job_id, clock_timestamp() - interval '24 hours' * (1 - (row_number() OVER (ORDER BY job_id)) / 301.0) AS began,
-    (900 + 4500 * abs(sin(job_id * 1.7))) AS seconds, (1 + job_id %% 3) AS cpus,
+    (600 + 2400 * abs(sin(job_id * 1.7))) AS seconds, (1 + job_id %% 3) AS cpus,
     (ARRAY['vision','nlp','chem','cfd','genome'])[1 + (job_id * 7 %% 5)] AS account
   FROM jobs WHERE array_job_id = %(array)s
 ), moved AS (
@@ -121,7 +121,7 @@ def test_screenshots(busy: RunningSystem, browser: Browser, tmp_path: Path) -> N
     folder.mkdir(parents=True, exist_ok=True)
     base = web_url_of(busy)
 
-    def signed_in(theme: str, width: int = 1280, height: int = 800) -> Page:
+    def signed_in(theme: str, width: int = 1280, height: int = 860) -> Page:
         context = browser.new_context(
             locale="zh-CN", viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"
         )

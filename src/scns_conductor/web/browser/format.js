@@ -110,7 +110,7 @@ export function wantedGpus(job) {
 
 export function runSeconds(job) {
   if (!job.start_time) return null;
-  return seconds(job.start_time, job.end_time ?? clock.now) - (job.suspended_s ?? 0);
+  return Math.max(0, seconds(job.start_time, job.end_time ?? clock.now) - (job.suspended_s ?? 0));
 }
 export function waitSeconds(job) {
   return seconds(job.submit_time, job.start_time ?? job.end_time ?? clock.now);

@@ -51,8 +51,8 @@ export default {
     <div class="grid columns-2">
       <div class="stack">
         <WhyCard v-if="job.state === 'PENDING'" :job="job" :job-id="subject" :mine="!!mine" />
-        <LiveOutput v-if="mine && !whole" :job-id="subject" :job-name="job.name" :separate="!!job.standard_error && job.standard_error !== job.standard_output" :live="isLive(job.state)" />
-        <p v-else-if="!mine" class="card hint">{{ t("脚本与输出只给 " + job.user_name + " 与管理员看。", "Only " + job.user_name + " and administrators can see the script and output.") }}</p>
+        <LiveOutput v-if="mine && !whole && (job.state !== 'PENDING' || job.restart_count)" :job-id="subject" :job-name="job.name" :separate="!!job.standard_error && job.standard_error !== job.standard_output" :live="isLive(job.state)" />
+        <p v-if="!mine" class="card hint">{{ t("脚本与输出只给 " + job.user_name + " 与管理员看。", "Only " + job.user_name + " and administrators can see the script and output.") }}</p>
         <ScriptView v-if="job.script" :script="job.script" :name="job.name" />
       </div>
       <div class="stack">
