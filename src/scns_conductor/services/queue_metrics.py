@@ -3,11 +3,10 @@
 import time
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.services.answers import AnswerDesk, AnswerTimeout
-from scns_conductor.statements.queue_metrics import QUEUE_COUNTS
+from scns_conductor.statements.queue_metrics import QUEUE_COUNTS, ROUNDTRIP
 
 # 调度器这么久不答（忙、换人）就没有它的统计，别的照常。
 DIAG_WAIT_S = 2.0
@@ -48,5 +47,5 @@ class QueueMetrics:
         """借一个连接、问一句、还回去，一共多久（秒）。"""
         began = time.perf_counter()
         async with self._engine.connect() as connection:
-            await connection.execute(sa.select(1))
+            await connection.execute(ROUNDTRIP)
         return time.perf_counter() - began

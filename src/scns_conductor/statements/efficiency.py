@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+# 白占的 CPU 多的在前；没有写内存的作业不算内存。
 EFFICIENCY = sa.text(
     """
     WITH ended AS (

@@ -5,6 +5,8 @@ import sqlalchemy as sa
 from scns_conductor.statements.array_tasks import TASKS_OF_ROW
 from scns_conductor.statements.conditions import ACTIVE
 
+# 什么也不问的一句，量一个来回。
+ROUNDTRIP = sa.text("SELECT 1")
 # 个数多的在前；列了几个分区的算在第一个里。
 QUEUE_COUNTS = sa.text(
     f"""

@@ -213,6 +213,12 @@ class Job(Answer):
     """累计挂起的时长（秒）"""
     expected_start_time: datetime | None
     """计划里的开始时刻"""
+    expected_nodes: str | None
+    """计划里用到的节点，压缩写法"""
+    wait_breakdown: Any
+    """等待花在各个原因上多久（秒）；None 是等调度的那一会儿"""
+    reason_since: datetime | None
+    """现在的原因从何时起"""
     exit_status: int | None
     """退出码（0–255）"""
     exit_signal: int | None
@@ -268,6 +274,7 @@ class Job(Answer):
         "end_time": instant,
         "suspend_time": instant,
         "expected_start_time": instant,
+        "reason_since": instant,
         "allocations": many_of(Allocation),
     }
 
@@ -417,7 +424,7 @@ class Suggestion(Answer):
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
 class Why(Answer):
-    """作业为什么还没有开始；不在排队的只有前四项。"""
+    """作业为什么还没有开始；不在排队的只有前四项与 wait_breakdown。"""
 
     job_id: str
     """作业号，照问的写法"""
@@ -427,6 +434,8 @@ class Why(Answer):
     """Slurm 的原因码"""
     text: str
     """给人看的说明"""
+    wait_breakdown: Mapping[str, float] | None
+    """不在排队的：等待花在各个原因上多久（秒），None 是等调度的那一会儿"""
     expected_start_time: datetime | None
     """预计何时开始；说不准是 null"""
     expected_end_time: datetime | None

@@ -7,7 +7,7 @@ import { live } from "./live.js";
 import { NodeMap } from "./node_map.js";
 import { rowsOf } from "./node_rows.js";
 import { go, route, setQuery } from "./route.js";
-import { NodeTag, nodeWord } from "./state_tag.js";
+import { NodeTag, nodeLook, nodeWord } from "./state_tag.js";
 
 const MOST_ROWS = 200;
 
@@ -16,17 +16,17 @@ export default {
   setup() {
     const found = live("/nodemap");
     const all = computed(() => rowsOf(found.data));
-    const states = computed(() => [...all.value.reduce((counts, node) => counts.set(node.state, (counts.get(node.state) ?? 0) + 1), new Map())]);
-    const nodes = computed(() => all.value.filter((node) => (!route.query.state || node.state === route.query.state) && (!route.query.find || node.name.includes(route.query.find))));
+    const states = computed(() => [...all.value.reduce((counts, node) => counts.set(nodeLook(node.state), (counts.get(nodeLook(node.state)) ?? 0) + 1), new Map())]);
+    const nodes = computed(() => all.value.filter((node) => (!route.query.state || nodeLook(node.state) === nodeLook(route.query.state)) && (!route.query.find || node.name.includes(route.query.find))));
     const open = (name) => go("/nodes/" + segment(name));
     const listed = computed(() => nodes.value.slice(0, MOST_ROWS));
-    return { found, all, states, nodes, listed, open, route, setQuery, facts, t, count, memory, percent, nodeWord, segment };
+    return { found, all, states, nodes, listed, open, route, setQuery, facts, t, count, memory, percent, nodeLook, nodeWord, segment };
   },
   template: `
   <div class="page-head"><h1>{{ t("节点", "Nodes") }}</h1><span class="grow"></span>
     <label class="field inline"><span class="unseen">{{ t("名字里有", "Name contains") }}</span><input type="search" :value="route.query.find ?? ''" :placeholder="t('名字里有……', 'Name contains…')" @input="setQuery({ find: $event.target.value })"></label></div>
   <div class="chips" role="group" :aria-label="t('按状态', 'By state')"><button class="chip" :aria-pressed="!route.query.state" @click="setQuery({ state: null })">{{ t("全部", "All") }} <b>{{ count(all.length) }}</b></button>
-    <button v-for="[state, total] in states" :key="state" class="chip" :aria-pressed="route.query.state === state" @click="setQuery({ state })">{{ nodeWord(state) }} <b>{{ count(total) }}</b></button></div>
+    <button v-for="[state, total] in states" :key="state" class="chip" :aria-pressed="nodeLook(route.query.state ?? '') === state" @click="setQuery({ state })">{{ nodeWord(state) }} <b>{{ count(total) }}</b></button></div>
   <div v-if="!found.data" class="card bars"><i></i><i></i><i></i></div>
   <template v-else><section class="card" :aria-label="t('节点图', 'Node map')"><NodeMap :nodes="nodes" @open="open" />
     <p class="map-key hint"><span><i class="key-cpu"></i>{{ t("CPU，从下往上", "CPU, from below") }}</span><span><i class="key-gpu"></i>{{ t("GPU，上边一条", "GPU, strip on top") }}</span><span><i class="key-drain"></i>{{ t("排空", "draining") }}</span><span><i class="key-down"></i>{{ t("下线", "down") }}</span></p></section>

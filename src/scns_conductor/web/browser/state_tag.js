@@ -25,7 +25,7 @@ const NODE_WORDS = {
   DRAINED: ["已排空", "Drained"], DRAINING: ["正在排空", "Draining"], DOWN: ["下线", "Down"], UNKNOWN: ["未知", "Unknown"],
 };
 // Slurm 的写法：MIXED+DRAIN 还有作业在跑，IDLE+DRAIN 已经空了；DOWN* 是没有心跳。
-function nodeLook(state) {
+export function nodeLook(state) {
   if (state.startsWith("DOWN")) return "DOWN";
   if (!state.includes("DRAIN")) return state;
   return /^(IDLE|DRAINED)/.test(state) ? "DRAINED" : "DRAINING";
