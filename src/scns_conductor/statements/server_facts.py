@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+# 数据库的现在。
 DATABASE_NOW = sa.text("SELECT clock_timestamp()")
 # instance：同一台服务器的同一次启动里的同一个数据库，别的都不同；用来认出一个 API 是不是连着这个库。
 SERVER_FACTS = sa.text(
