@@ -36,6 +36,8 @@ def expected(kind: dict[str, Any]) -> Any:
         return SCALARS[kind["type"]]
     if kind.get("type") == "array":
         return tuple[expected(kind["items"]), ...]  # type: ignore[misc]
+    if kind.get("type") != "object":
+        return Any
     values = kind.get("additionalProperties")
     if not isinstance(values, dict):
         return Mapping[str, Any]
