@@ -7,7 +7,6 @@ import sys
 
 from scns_conductor.core.text import is_text, print_what_can_be_printed
 
-VERSION = "22.05.8"
 # 命令 -> 它的房间；模块与命令同名。这张表也是 scns slurm install 要建的链接。
 COMMANDS = {
     "sbatch": "submit",
@@ -50,7 +49,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name}: error: argument {broken!r} is not valid UTF-8", file=sys.stderr)
         raise SystemExit(1)
     if any(word in ("-V", "--version") for word in words[1:2]):
-        print(f"slurm {VERSION}")
+        from scns_conductor.slurm.shapes.spoken import release
+
+        print(f"slurm {release()}")
         raise SystemExit(0)
     from scns_conductor.slurm.session import run
 

@@ -152,40 +152,18 @@ async def one_qos(call: Call) -> Values:
     return {"qos": [shapes.qos_record(call.version, row) for row in rows]}
 
 
-async def _tres_totals(call: Call) -> dict[str, int]:
-    """全集群有的 TRES 与总量。"""
-    nodes = await list_nodes(call.parts.engine)
-    found = {
-        "cpu": sum(node["cpus"] for node in nodes),
-        "mem": sum(node["memory"] for node in nodes),
-        "energy": 0,
-        "node": len(nodes),
-        "billing": sum(node["cpus"] for node in nodes),
-        "fs/disk": 0,
-        "vmem": 0,
-        "pages": 0,
-    }
-    for node in nodes:
-        for name, count in node["gres"].items():
-            found[f"gres/{name}"] = found.get(f"gres/{name}", 0) + count
-    return found
-
-
 @operation("GET", "slurmdb", "tres", "openapi_tres_resp")
 async def tres(call: Call) -> Values:
     """有哪些 TRES"""
-    found = sorted(await _tres_totals(call), key=lambda key: ("/" in key and key not in shapes.BASIC_TRES, key))
-    basic = [key for key in shapes.BASIC_TRES if key in found]
-    others = [key for key in found if key not in basic]
-    records = [shapes.tres_record(call.version, key, 0) for key in basic]
-    return {"TRES": records + [shapes.tres_record(call.version, key, place) for place, key in enumerate(others)]}
+    totals = shapes.tres_totals(await list_nodes(call.parts.engine))
+    return {"TRES": shapes.tres_records(call.version, totals)}
 
 
 async def _cluster(call: Call) -> dict[str, Any]:
     nodes = await list_nodes(call.parts.engine)
     host, port = call.request.url.hostname or "", call.request.url.port or 0
     names = compress(node["name"] for node in nodes)
-    return shapes.cluster_record(call.version, names, host, port, await _tres_totals(call))
+    return shapes.cluster_record(call.version, names, host, port, shapes.tres_totals(nodes))
 
 
 @operation("GET", "slurmdb", "clusters", "openapi_clusters_resp", query="update_time:string")

@@ -134,16 +134,17 @@ def _units(parsed: Parsed) -> str | None:
 
 
 def _write_json(parsed: Parsed, rows: list[dict[str, Any]]) -> int:
-    from scns_conductor.slurm.accounting.accounting_json import accounting_record
-    from scns_conductor.slurm.table.json_answer import write_answer
+    from scns_conductor.slurm.shapes.accounting_jobs import accounting_record
+    from scns_conductor.slurm.table.json_answer import asked_version, write_answer
 
+    version = asked_version(parsed)
     steps: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row.get("step"):
             steps.setdefault(str(row["job_id"]), []).append(row)
     jobs = (row for row in rows if not row.get("step"))
-    records = (accounting_record(job, steps.get(str(job["job_id"]), ())) for job in jobs)
-    return write_answer(parsed, "jobs", records, kind="openapi/db")
+    records = (accounting_record(version, job, steps.get(str(job["job_id"]), ())) for job in jobs)
+    return write_answer(parsed, "openapi_slurmdbd_jobs_resp", "jobs", records, kind="openapi/slurmdbd")
 
 
 def _stored(client: JsonClient, parsed: Parsed) -> int:

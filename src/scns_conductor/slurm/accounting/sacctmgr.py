@@ -18,12 +18,16 @@ from scns_conductor.slurm.accounting.sacctmgr_words import (
     parse_request,
 )
 from scns_conductor.slurm.parse.line_mode import prompted_lines
-from scns_conductor.slurm.parse.options import Parsed, flags
+from scns_conductor.slurm.parse.options import Parsed, flags, option
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error, told
+from scns_conductor.slurm.shapes.spoken import release, spoken
+from scns_conductor.slurm.table.json_answer import structured
 
 OPTIONS = [
     *flags("-h --help", "-i --immediate", "-n --noheader", "-o --oneliner", "-p --parsable", "-P --parsable2"),
     *flags("-Q --quiet", "-r --readonly", "-s --associations", "-v --verbose", "-V --version", "--usage"),
+    option("--json", "optional"),
+    option("--yaml", "optional"),
 ]
 _VERBS = {
     "add": "add", "create": "add", "show": "show", "list": "show", "modify": "modify", "update": "modify",
@@ -68,7 +72,7 @@ def _interactive(client: JsonClient, parsed: Parsed) -> int:
 def _command(client: JsonClient, parsed: Parsed, words: Sequence[str]) -> int:
     verb_word = match(words[0], (*_VERBS, *_UNSUPPORTED_VERBS, "version"))
     if verb_word == "version":
-        print("slurm-wlm 22.05.8")
+        print(f"slurm-wlm {release()}" if spoken() == "22.05" else f"slurm {release()}")
         return 0
     if verb_word is None:
         raise Fatal(f"invalid keyword: {words[0]}", prefix=None)
@@ -135,6 +139,10 @@ def _commit(parsed: Parsed, planned: changes.Planned) -> int:
 
 
 def _show(client: JsonClient, parsed: Parsed, entity: str, request: Request) -> int:
+    if structured(parsed):
+        from scns_conductor.slurm.accounting.sacctmgr_json import write
+
+        return write(client, parsed, entity, request)
     with_associations = "associations" in parsed or "withassoc" in request.flags
     show: dict[str, Callable[[JsonClient, Request, bool], tuple[str, Any, list[dict[str, Any]]]]] = {
         "account": _accounts,

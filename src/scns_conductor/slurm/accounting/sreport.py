@@ -92,9 +92,9 @@ def main(words: list[str]) -> int:
         print(_USAGE)
         return 0
     if "version" in parsed:
-        from scns_conductor.slurm.entry import VERSION
+        from scns_conductor.slurm.shapes.spoken import release
 
-        print(f"slurm {VERSION}")
+        print(f"slurm {release()}")
         return 0
     if "cluster" in parsed:
         raise Fatal("-M/--cluster is not supported by this system")
@@ -114,9 +114,9 @@ def _report(parsed: Parsed, words: Sequence[str]) -> int:
         print(_USAGE)
         return 0
     if words[0].lower() == "version":
-        from scns_conductor.slurm.entry import VERSION
+        from scns_conductor.slurm.shapes.spoken import release
 
-        print(f"slurm {VERSION}")
+        print(f"slurm {release()}")
         return 0
     kind = next((name for name in _REPORTS if len(words[0]) >= 1 and name.startswith(words[0].lower())), None)
     if kind is None:

@@ -5,13 +5,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scns_conductor.client.token_claims import user_name_of
-from scns_conductor.slurm.parse.options import flags, values
+from scns_conductor.slurm.parse.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
+from scns_conductor.slurm.table.json_answer import asked_version, structured, write_answer
 
 OPTIONS = [
     *flags("-a --all", "-e --helpformat", "-h --noheader", "-n", "-l --long", "-m --partition", "-p --parsable"),
     *flags("-P --parsable2", "-U --Users", "-v --verbose", "-V --version", "--help", "--usage"),
     *values("-A --accounts", "-o --format", "-u --users", "-M --clusters"),
+    option("--json", "optional"),
+    option("--yaml", "optional"),
 ]
 # 名字 -> (表头, 宽度；负的左对齐)。
 _COLUMNS = {
@@ -49,6 +52,8 @@ def main(words: list[str]) -> int:
     users = {word for text in parsed.every("users") for word in text.split(",")}
     accounts = {word for text in parsed.every("accounts") for word in text.split(",")}
     everyone = "all" in parsed or bool(users)
+    if structured(parsed):
+        return _write_json(parsed, tree, accounts, users or (set() if everyone else {me or ""}))
     rows = [
         row
         for row in _rows(tree)
@@ -61,6 +66,20 @@ def main(words: list[str]) -> int:
     for line in _lines(chosen, rows, plain=plain, trailing="parsable" in parsed, header=titled):
         print(line)
     return 0
+
+
+def _write_json(parsed: Parsed, tree: Mapping[str, Any], accounts: set[str], users: set[str]) -> int:
+    """users、accounts 是空的就是全部。"""
+    from scns_conductor.slurm.shapes.statistics import shares_record
+
+    record = shares_record(asked_version(parsed), tree)
+    record["shares"] = [
+        each
+        for each in record["shares"]
+        if (not accounts or each["name"] in accounts or each["parent"] in accounts)
+        and ("USER" not in each["type"] or not users or each["name"] in users)
+    ]
+    return write_answer(parsed, "openapi_shares_resp", "shares", record)
 
 
 def _rows(answer: Mapping[str, Any]) -> list[dict[str, str]]:

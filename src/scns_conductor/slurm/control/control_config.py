@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.control.config_keys import UNSET
-from scns_conductor.slurm.entry import VERSION
+from scns_conductor.slurm.shapes.spoken import release
 from scns_conductor.slurm.table import job_values as of
 from scns_conductor.slurm.table.times import duration, instant
 
@@ -81,7 +81,7 @@ def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]
         "SlurmUser": f"{user}({of.user_ids(user)[0]})",
         "SlurmctldTimeout": _seconds(settings["scheduler_lease_s"]),
         "SlurmdTimeout": _seconds(settings["node_timeout_s"]),
-        "SLURM_VERSION": VERSION,
+        "SLURM_VERSION": release(),
         "TaskPlugin": "task/none" if settings["containment"] == "off" else "task/affinity,task/cgroup",
         "TopologyPlugin": "topology/tree" if any(node.get("topology") for node in nodes) else "topology/none",
         "TrackWCKey": "No",

@@ -15,7 +15,7 @@ from scns_conductor.slurm.queue.job_dependencies import with_dependencies
 from scns_conductor.slurm.queue.queue_filter import asked_tasks
 from scns_conductor.slurm.queue.queue_priority import with_priorities
 from scns_conductor.slurm.session import Fatal, connect
-from scns_conductor.slurm.table.json_answer import write_answer
+from scns_conductor.slurm.table.json_answer import asked_version, moments, structured, write_answer
 
 
 def show(parsed: Parsed, words: list[str]) -> int:
@@ -27,6 +27,8 @@ def show(parsed: Parsed, words: list[str]) -> int:
     entity = entity.lower()
     for names, draw in SHOWS:
         if any(name == entity or (len(entity) > 2 and name.startswith(entity)) for name in names):
+            if structured(parsed) and draw not in _STRUCTURED:
+                raise Fatal(f"--json and --yaml are not supported for scontrol show {names[0]}")
             return draw(parsed, given)
     raise Fatal(f"invalid entity:{words[0]} for keyword:show ", prefix=None)
 
@@ -51,10 +53,12 @@ def _show_job(parsed: Parsed, given: str) -> int:
         jobs = with_dependencies(client, with_priorities(client, jobs))
         if given and "details" in parsed:
             jobs = [_with_shares(client, job) for job in jobs]
-    if _structured(parsed):
-        from scns_conductor.slurm.queue.job_json import job_record
+    if structured(parsed):
+        from scns_conductor.slurm.shapes.jobs import job_record
 
-        return write_answer(parsed, "jobs", map(job_record, jobs))
+        version = asked_version(parsed)
+        records = (job_record(version, job) for job in jobs)
+        return write_answer(parsed, "openapi_job_info_resp", "jobs", records, **moments(version))
     if not jobs:
         if "_" in given:
             print(f"Job {given} not found")
@@ -85,11 +89,13 @@ def _show_node(parsed: Parsed, given: str) -> int:
     wanted = named_hosts(given) if given else [node["name"] for node in nodes]
     by_name = {node["name"]: node for node in nodes}
     code = 0
-    if _structured(parsed):
-        from scns_conductor.slurm.nodes.cluster_json import node_record
+    if structured(parsed):
+        from scns_conductor.slurm.shapes.nodes import node_record
 
+        version = asked_version(parsed)
         chosen = [by_name[name] for name in wanted if name in by_name]
-        return write_answer(parsed, "nodes", [node_record(node, _inside(node, partitions, nodes)) for node in chosen])
+        records = [node_record(version, node, _inside(node, partitions, nodes)) for node in chosen]
+        return write_answer(parsed, "openapi_nodes_resp", "nodes", records, **moments(version))
     for name in wanted:
         if name not in by_name:
             print(f"Node {name} not found")
@@ -108,11 +114,6 @@ def _inside(node: dict[str, Any], partitions: list[dict[str, Any]], nodes: list[
     return [each["name"] for each in partitions if node in partition_nodes(each, nodes)]
 
 
-def _structured(parsed: Parsed) -> bool:
-    """--json 或 --yaml。"""
-    return "json" in parsed or "yaml" in parsed
-
-
 def _show_partition(parsed: Parsed, given: str) -> int:
     from scns_conductor.slurm.control.control_text import paragraph, partition_lines
     from scns_conductor.slurm.nodes.node_values import partition_nodes
@@ -120,11 +121,12 @@ def _show_partition(parsed: Parsed, given: str) -> int:
     with connect() as client:
         nodes, partitions = client.nodes(), client.partitions()
     chosen = [each for each in partitions if not given or each["name"] in given.split(",")]
-    if _structured(parsed):
-        from scns_conductor.slurm.nodes.cluster_json import partition_record
+    if structured(parsed):
+        from scns_conductor.slurm.shapes.nodes import partition_record
 
-        records = [partition_record(each, partition_nodes(each, nodes)) for each in chosen]
-        return write_answer(parsed, "partitions", records)
+        version = asked_version(parsed)
+        records = [partition_record(version, each, partition_nodes(each, nodes)) for each in chosen]
+        return write_answer(parsed, "openapi_partition_resp", "partitions", records, **moments(version))
     if not chosen and given:
         print(f"Partition {given} not found")
         return 1
@@ -166,6 +168,12 @@ def _show_reservation(parsed: Parsed, given: str) -> int:
     with connect() as client:
         found = [each for each in client.reservations() if each["state"] != "ENDED" and given in ("", each["name"])]
         nodes = {node["name"]: node for node in client.nodes()} if found else {}
+    if structured(parsed):
+        from scns_conductor.slurm.shapes.nodes import reservation_record
+
+        version = asked_version(parsed)
+        records = [reservation_record(version, each) for each in found]
+        return write_answer(parsed, "openapi_reservation_resp", "reservations", records, **moments(version))
     if not found:
         print(f"Reservation {given} not found" if given else "No reservations in the system")
         return 1 if given else 0
@@ -181,6 +189,11 @@ def _show_step(parsed: Parsed, given: str) -> int:
     with connect() as client:
         steps = live_steps(client, job_id or None)
     steps = [step for step in steps if not step_id or str(step["step_id"]) == step_id]
+    if structured(parsed):
+        from scns_conductor.slurm.shapes.accounting_jobs import live_step_record
+
+        version = asked_version(parsed)
+        return write_answer(parsed, "openapi_steps_resp", "steps", [live_step_record(version, step) for step in steps])
     if not steps:
         if given:
             raise Fatal("slurm_get_job_steps error: Invalid job id specified", prefix=None)
@@ -204,6 +217,12 @@ def _show_licenses(parsed: Parsed, given: str) -> int:
     with connect() as client:
         everything = client.licenses()
     found = [each for each in everything if given in ("", each["name"])]
+    if structured(parsed):
+        from scns_conductor.slurm.shapes.nodes import license_record
+
+        version = asked_version(parsed)
+        records = [license_record(version, each) for each in found]
+        return write_answer(parsed, "openapi_licenses_resp", "licenses", records, **moments(version))
     if not found:
         print(f"License name {given} not found in system." if everything else "No licenses configured in Slurm.")
         return 1 if everything else 0
@@ -267,6 +286,8 @@ def _refused(name: str, why: str) -> Callable[[Parsed, str], int]:
     return refuse
 
 
+# 有 --json 与 --yaml 的。
+_STRUCTURED = (_show_job, _show_node, _show_partition, _show_reservation, _show_step, _show_licenses)
 SHOWS: tuple[tuple[tuple[str, ...], Callable[[Parsed, str], int]], ...] = (
     (("job", "jobs", "jobid"), _show_job),
     (("node", "nodes", "nodename"), _show_node),

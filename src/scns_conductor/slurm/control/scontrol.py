@@ -19,6 +19,7 @@ from scns_conductor.slurm.parse.keywords import full_key
 from scns_conductor.slurm.parse.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error, told
 from scns_conductor.slurm.table.job_values import require_own_cluster
+from scns_conductor.slurm.table.json_answer import asked_version, structured, write_answer
 
 OPTIONS = [
     *flags("-a --all", "-d --details", "-F --future", "-h --help", "--hide", "--local", "-o --oneliner"),
@@ -347,12 +348,22 @@ def _write(_parsed: Parsed, words: list[str]) -> int:
     return 0
 
 
-def _ping(_parsed: Parsed, _words: list[str]) -> int:
+def _ping(parsed: Parsed, _words: list[str]) -> int:
     host = os.uname().nodename
+    began, alive = time.perf_counter(), True
     try:
         with connect() as client:
             client.transport.request("GET", "/health/live")
     except ClientError:
+        alive = False
+    if structured(parsed):
+        from scns_conductor.slurm.shapes.statistics import ping_record
+
+        latency_us = int((time.perf_counter() - began) * 1e6)
+        record = ping_record(asked_version(parsed), host, alive=alive, latency_us=latency_us)
+        write_answer(parsed, "openapi_ping_array_resp", "pings", [record])
+        return 0 if alive else 1
+    if not alive:
         print(f"Slurmctld(primary) at {host} is DOWN")
         return 1
     print(f"Slurmctld(primary) at {host} is UP")
@@ -398,9 +409,9 @@ def _wait_job(_parsed: Parsed, words: list[str]) -> int:
 
 
 def _version(_parsed: Parsed, _words: list[str]) -> int:
-    from scns_conductor.slurm.entry import VERSION
+    from scns_conductor.slurm.shapes.spoken import release
 
-    print(f"slurm {VERSION}")
+    print(f"slurm {release()}")
     return 0
 
 

@@ -4,13 +4,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from scns_conductor.slurm.parse.options import flags, values
+from scns_conductor.slurm.parse.options import flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
+from scns_conductor.slurm.table.json_answer import asked_version, structured, write_answer
 
 OPTIONS = [
     *flags("-a --all", "-r --reset", "-i --sort-by-id", "-t --sort-by-time", "-T --sort-by-time2", "-V --version"),
     *flags("-h --help", "--usage"),
     *values("-M --cluster --clusters"),
+    option("--json", "optional"),
+    option("--yaml", "optional"),
 ]
 _USAGE = """Usage: sdiag [OPTIONS]
   -a, --all           all statistics
@@ -19,6 +22,8 @@ _USAGE = """Usage: sdiag [OPTIONS]
   -i, --sort-by-id    sort RPCs by id
   -t, --sort-by-time  sort RPCs by total run time
   -T, --sort-by-time2 sort RPCs by average run time
+  --json[=VERSION]    JSON; VERSION such as v0.0.42, list shows all
+  --yaml[=VERSION]    YAML
   -V, --version       display current version number
 
 Help options:
@@ -41,6 +46,11 @@ def main(words: list[str]) -> int:
             print("Reset scheduling statistics")
             return 0
         found = client.diag()
+    if structured(parsed):
+        from scns_conductor.slurm.shapes.statistics import statistics_record
+
+        record = statistics_record(asked_version(parsed), found)
+        return write_answer(parsed, "openapi_diag_resp", "statistics", record)
     keys = {"sort_by_time": "total_time", "sort_by_time2": "average_time"}
     key = next((name for option, name in keys.items() if option in parsed), "count")
     rpcs = sorted(found["rpcs_by_message_type"], key=lambda row: -int(row[key]))

@@ -20,7 +20,7 @@ def _minutes(seconds: Any, missing: Any) -> Any:
     return missing if seconds is None else -(-int(seconds) // 60)
 
 
-def _base_state(node: Record) -> tuple[str, list[str]]:
+def base_state(node: Record) -> tuple[str, list[str]]:
     """基本状态与标志：排空是标志，不是状态。"""
     if node["availability"] == "DOWN":
         base = "down"
@@ -35,14 +35,15 @@ def _base_state(node: Record) -> tuple[str, list[str]]:
     return base, flags
 
 
-def _gres(values: Mapping[str, int]) -> str:
+def gres_words(values: Mapping[str, int]) -> str:
+    """gpu:2,gpu:a100:2；没有是空的。"""
     text = of.gres_text(values)
     return "" if text == "(null)" else text
 
 
 def node_record(node: Record, partitions: Sequence[str]) -> dict[str, Any]:
     """v0.0.38 的一个节点；内存是 MiB，cpu_load 是负载乘以 100。"""
-    base, flags = _base_state(node)
+    base, flags = base_state(node)
     features = ",".join(node["features"])
     used, total, amount = int(node["allocated_cpus"]), int(node["cpus"]), int(node["allocated_memory"])
     tres_used = node_tres(used, amount, node["allocated_gres"], billing=False)
@@ -61,9 +62,9 @@ def node_record(node: Record, partitions: Sequence[str]) -> dict[str, Any]:
         "last_busy": _moment(node["last_heartbeat"]),
         "features": features,
         "active_features": features,
-        "gres": _gres(node["gres"]),
+        "gres": gres_words(node["gres"]),
         "gres_drained": "N/A",
-        "gres_used": _gres(node["allocated_gres"]),
+        "gres_used": gres_words(node["allocated_gres"]),
         "mcs_label": "",
         "name": node["name"],
         "next_state_after_reboot": "invalid",

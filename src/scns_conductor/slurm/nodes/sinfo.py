@@ -18,10 +18,11 @@ from scns_conductor.slurm.table.times import duration, epoch, instant
 OPTIONS = [
     *flags("-a --all", "-d --dead", "-e --exact", "--future", "-h --noheader", "--hide", "-l --long", "--local"),
     *flags("-N --Node", "-r --responding", "-R --list-reasons", "-s --summarize", "-T --reservation", "-v --verbose"),
-    *flags("-V --version", "--help", "--usage", "--federation", "--noconvert", "--yaml"),
+    *flags("-V --version", "--help", "--usage", "--federation", "--noconvert"),
     *values("-i --iterate", "-M --clusters --cluster", "-n --nodes", "-o --format", "-O --Format"),
     *values("-p --partition", "-S --sort", "-t --states --state"),
     option("--json", "optional"),
+    option("--yaml", "optional"),
 ]
 # 次序与用词同 Slurm 的提示。
 _VALID_STATES = (
@@ -84,14 +85,7 @@ def _once(client: JsonClient, parsed: Parsed) -> None:
     if wanted is not None:
         partitions = [each for each in partitions if each["name"] in wanted.split(",")]
     if "json" in parsed or "yaml" in parsed:
-        from scns_conductor.slurm.nodes.cluster_json import node_record
-        from scns_conductor.slurm.table.json_answer import write_answer
-
-        inside = {
-            node["name"]: [each["name"] for each in partitions if node in of.partition_nodes(each, everything)]
-            for node in nodes
-        }
-        write_answer(parsed, "nodes", [node_record(node, inside[node["name"]]) for node in nodes])
+        _write_json(parsed, everything, nodes, partitions)
         return
     columns, form = _columns(parsed)
     by_node = "Node" in parsed
@@ -104,6 +98,31 @@ def _once(client: JsonClient, parsed: Parsed) -> None:
         print(time.strftime("%a %b %d %H:%M:%S %Y"))
     for line in table(columns, rows, header="noheader" not in parsed):
         print(line)
+
+
+def _write_json(
+    parsed: Parsed, everything: list[dict[str, Any]], nodes: list[dict[str, Any]], partitions: list[dict[str, Any]]
+) -> None:
+    """旧版是一个节点一条，23.11（v0.0.40）起是表里的一行一条（缺省按节点，-s 按分区）。"""
+    from scns_conductor.slurm.shapes.envelope import OLD_VERSIONS
+    from scns_conductor.slurm.shapes.nodes import node_record
+    from scns_conductor.slurm.shapes.sinfo import sinfo_record
+    from scns_conductor.slurm.table.json_answer import asked_version, write_answer
+
+    version = asked_version(parsed)
+    members = {each["name"]: of.partition_nodes(each, everything) for each in partitions}
+    if version in OLD_VERSIONS:
+        inside = {node["name"]: [name for name, found in members.items() if node in found] for node in nodes}
+        records = [node_record(version, node, inside[node["name"]]) for node in nodes]
+        write_answer(parsed, "openapi_nodes_resp", "nodes", records)
+        return
+    by_name = {each["name"]: each for each in partitions}
+    rows = []
+    for name, found in members.items():
+        chosen = [node for node in nodes if node in found]
+        groups = [chosen] if "summarize" in parsed else [[node] for node in chosen]
+        rows += [sinfo_record(version, by_name[name], group, found) for group in groups]
+    write_answer(parsed, "openapi_sinfo_resp", "sinfo", rows)
 
 
 def _sort(rows: list[dict[str, Any]], order: str) -> None:

@@ -5,14 +5,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scns_conductor.slurm.parse.hosts import split_list
-from scns_conductor.slurm.parse.options import flags, values
+from scns_conductor.slurm.parse.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.table.columns import Field, Known, fields, letters, table
+from scns_conductor.slurm.table.json_answer import asked_version, structured, write_answer
 
 OPTIONS = [
     *flags("-h --noheader", "-l --long", "-n --norm", "-v --verbose", "-V --version", "-w --weights", "--help"),
     *flags("--usage", "--federation", "--local", "--sibling"),
     *values("-j --jobs", "-o --format", "-O --Format", "-p --partition", "-u --user", "-S --sort", "-M --clusters"),
+    option("--json", "optional"),
+    option("--yaml", "optional"),
 ]
 _FACTORS = {"A": "age", "F": "fairshare", "J": "job_size", "P": "partition", "Q": "qos", "B": "assoc", "S": "site"}
 _HEADERS = {"A": "AGE", "F": "FAIRSHARE", "J": "JOBSIZE", "P": "PARTITION", "Q": "QOS", "B": "ASSOC", "S": "SITE"}
@@ -52,6 +55,23 @@ def _tres(row: Row) -> str:
     return ",".join(f"{name.removeprefix('tres/')}={round(value)}" for name, value in parts.items())
 
 
+def _write_json(parsed: Parsed, rows: list[dict[str, Any]]) -> int:
+    """一个作业一条：优先级与各因子（乘以权重之后的）。公开的文档里没有它，键取自各列。"""
+    records = [
+        {
+            "job_id": int(row["job_id"]),
+            "user_name": row["user_name"],
+            "account": row["account"] or "",
+            "partition": row["partition"],
+            "priority": round(row["priority"]),
+            "factors": {name: round(value) for name, value in sorted(row["factors"].items())},
+        }
+        for row in rows
+    ]
+    asked_version(parsed)
+    return write_answer(parsed, "openapi_sprio_resp", "priorities", records)
+
+
 def main(words: list[str]) -> int:
     """按作业号排；-w 只列权重。"""
     parsed = parse_or_exit("sprio", words, OPTIONS)
@@ -74,6 +94,8 @@ def main(words: list[str]) -> int:
         wanted = {word for text in parsed.every(key) for word in text.split(",")}
         rows = [row for row in rows if not wanted or row[name] in wanted]
     rows.sort(key=lambda row: int(row["job_id"]))
+    if structured(parsed):
+        return _write_json(parsed, rows)
     if "weights" in parsed:
         names = ("site", *_FACTORS.values())
         weighted = {"site": 1, **weights}

@@ -21,13 +21,14 @@ LONG_FORMAT = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
 OPTIONS = [
     *flags("-a --all", "-r --array", "--hide", "-h --noheader", "-l --long", "--local", "--me", "--federation"),
     *flags("--sibling", "--start", "-v --verbose", "--only-job-state", "-V --version", "--help", "--usage"),
-    *flags("--array-unique", "--notme", "-P --priority", "--noconvert", "--yaml"),
+    *flags("--array-unique", "--notme", "-P --priority", "--noconvert", "--expand-patterns", "--helpFormat"),
     *values("-A --account --accounts", "-i --iterate", "-L --licenses --license", "-M --clusters --cluster"),
     *values("-n --name", "-o --format", "-O --Format", "-p --partition --partitions", "-q --qos"),
     *values("-R --reservation", "-S --sort", "-t --states --state", "-u --user --users", "-w --nodelist --nodes"),
     option("-j --jobs", "optional"),
     option("-s --steps", "optional"),
     option("--json", "optional"),
+    option("--yaml", "optional"),
 ]
 # squeue(1) 的变量里相当于一个选项的；其余的（SQUEUE_FORMAT、SQUEUE_STATES……）在用到的地方看。
 _VARIABLES = {"SQUEUE_ARRAY": "array", "SQUEUE_PRIORITY": "priority", "SQUEUE_LICENSES": "licenses"}
@@ -100,11 +101,13 @@ def _once(client: JsonClient, parsed: Parsed) -> int:
     if "steps" in parsed:
         return _steps(client, parsed)
     if "json" in parsed or "yaml" in parsed:
-        from scns_conductor.slurm.queue.job_json import job_record
-        from scns_conductor.slurm.table.json_answer import write_answer
+        from scns_conductor.slurm.shapes.jobs import job_record
+        from scns_conductor.slurm.table.json_answer import asked_version, moments, write_answer
 
-        jobs = chosen_jobs(client, parsed)
-        return write_answer(parsed, "jobs", map(job_record, _with_priorities(client, jobs)))
+        version = asked_version(parsed)
+        jobs = _with_priorities(client, chosen_jobs(client, parsed))
+        records = (job_record(version, job) for job in jobs)
+        return write_answer(parsed, "openapi_job_info_resp", "jobs", records, **moments(version))
     columns = _columns(parsed)
     order = parsed.last("sort") or os.environ.get("SQUEUE_SORT") or ("S" if "start" in parsed else "P,t,-p")
     needs = {name for column in columns for name in column.needs.split()} | _sort_needs(order)

@@ -1,11 +1,12 @@
 """一个作业与它的步 -> slurmdbd 的 job（sacct --json、slurmrestd 的 /slurmdb/…/jobs）。"""
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scns_conductor.slurm.accounting import accounting_json
 from scns_conductor.slurm.shapes.exit_codes import exit_code
-from scns_conductor.slurm.shapes.schema import INFINITE, number, render
+from scns_conductor.slurm.shapes.schema import INFINITE, OLDEST, number, render, version_number
 from scns_conductor.slurm.table import job_values as of
 from scns_conductor.slurm.table.times import epoch
 
@@ -62,6 +63,24 @@ def accounting_record(version: str, job: Row, steps: Iterable[Row]) -> dict[str,
             "used_gres": job.get("allocated_gres"),
         },
     )
+
+
+def live_step_record(version: str, step: Row) -> dict[str, Any]:
+    """正在运行的一步（scontrol show step）；旧版没有这个回答，样子同 v0.0.40。"""
+    from scns_conductor.core.hostlist import expand
+
+    nodes = expand(step["node_list"]) if step.get("node_list") else []
+    started = epoch(step["start_time"]) or 0
+    values = {
+        "time": {"elapsed": max(0, int(time.time() - started)), "start": int(started), "end": 0, "limit": INFINITE},
+        "exit_code": {"status": ["PENDING"]},
+        "nodes": {"count": len(nodes), "range": step.get("node_list"), "list": nodes},
+        "tasks": {"count": int(step.get("tasks") or 1)},
+        "state": [step.get("state") or "RUNNING"],
+        "step": {"id": str(step.get("step") or f"{step['job_id']}.{step['step_id']}"), "name": step["name"]},
+        "task": {"distribution": "Unknown"},
+    }
+    return render("step", version if version_number(version) >= OLDEST else f"v0.0.{OLDEST}", values)
 
 
 def _record_39(flat: dict[str, Any], limit: float) -> dict[str, Any]:

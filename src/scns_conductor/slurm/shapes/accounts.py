@@ -48,6 +48,26 @@ def tres_record(version: str, key: str, position: int) -> dict[str, Any]:
     return render("tres", version, {"type": kind, "name": name, "id": number, "count": 0})
 
 
+def tres_totals(nodes: Sequence[Record]) -> dict[str, int]:
+    """全集群有的 TRES 与总量；nodes 是全部节点。"""
+    found = dict.fromkeys(BASIC_TRES, 0) | {
+        "cpu": sum(node["cpus"] for node in nodes),
+        "mem": sum(node["memory"] for node in nodes),
+        "node": len(nodes),
+        "billing": sum(node["cpus"] for node in nodes),
+    }
+    for node in nodes:
+        for name, count in node["gres"].items():
+            found[f"gres/{name}"] = found.get(f"gres/{name}", 0) + count
+    return found
+
+
+def tres_records(version: str, totals: Record) -> list[dict[str, Any]]:
+    """各种 TRES：固定的几种在前。"""
+    others = sorted(key for key in totals if key not in BASIC_TRES)
+    return [tres_record(version, key, place) for place, key in enumerate([*BASIC_TRES, *others], -len(BASIC_TRES))]
+
+
 def cluster_record(version: str, nodes: str, host: str, port: int, tres: Record) -> dict[str, Any]:
     """唯一的集群。"""
     values = {
