@@ -144,6 +144,8 @@ def start_ours(folder: Path) -> tuple[Side, "subprocess.Popen[bytes]"]:
     found = json.loads(ready.read_text())
     subprocess.run([scns, "slurm", "install", "--prefix", str(folder / "bin")], check=True, capture_output=True)
     environment = base_environment() | {
+        # 与 Debian 的 22.05.8 比。
+        "SCNS_SLURM_VERSION": "22.05",
         "SCNS_URL": found["url"], "SCNS_TOKEN": found["token"], "SCNS_DATA_DIR": str(folder / "data"),
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
     }  # fmt: skip

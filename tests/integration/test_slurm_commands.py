@@ -90,14 +90,17 @@ def test_an_array_shows_its_tasks_and_a_dependency_whether_it_is_met(slurm: Comm
     slurm.run("scancel", after, array)
 
 
-def test_json_has_the_shape_of_slurm(slurm: Commands) -> None:
+OLD = {"SCNS_SLURM_VERSION": "22.05"}
+
+
+def test_json_of_the_old_version_has_the_shape_of_slurm(slurm: Commands) -> None:
     job = slurm.submit("--hold", "-t", "5", "-n", "2")
-    found = json.loads(slurm.run("squeue", "--json", "-j", job).stdout)
+    found = json.loads(slurm.run("squeue", "--json", "-j", job, environment=OLD).stdout)
     assert found["meta"]["plugin"]["type"] == "openapi/v0.0.38"
     [record] = found["jobs"]
     assert (record["job_id"], record["job_state"], record["time_limit"]) == (int(job), "PENDING", 5)
     assert (record["state_reason"], record["tres_req_str"]) == ("JobHeldUser", "cpu=2,node=1,billing=2")
-    [node] = json.loads(slurm.run("sinfo", "--json").stdout)["nodes"]
+    [node] = json.loads(slurm.run("sinfo", "--json", environment=OLD).stdout)["nodes"]
     assert (node["name"], node["cpus"], node["partitions"]) == ("node1", 8, ["main"])
     slurm.run("scancel", job)
 
@@ -111,7 +114,7 @@ def test_a_node_that_does_not_exist_is_an_error_for_squeue_and_an_empty_row_for_
 def test_sacct_json_tells_how_the_job_and_its_step_ended(slurm: Commands) -> None:
     job = slurm.submit("-t", "5", "--mem", "100")
     wait_until(lambda: "FAILED" in slurm.run("sacct", "-nXP", "-o", "State", "-j", job).stdout, 30, "sacct 显示 FAILED")
-    [record] = json.loads(slurm.run("sacct", "--json", "-j", job).stdout)["jobs"]
+    [record] = json.loads(slurm.run("sacct", "--json", "-j", job, environment=OLD).stdout)["jobs"]
     assert record["exit_code"] == {"status": "ERROR", "return_code": 3}
     assert (record["state"]["current"], record["time"]["limit"]) == ("FAILED", 5)
     assert [step["step"]["id"] for step in record["steps"]] == ["batch"]

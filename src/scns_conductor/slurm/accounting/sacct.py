@@ -23,7 +23,17 @@ from scns_conductor.slurm.table.times import epoch, instant, instant_text, past_
 
 OPTIONS = [
     *flags("-a --allusers", "-b --brief", "-B --batch-script", "-c --completion", "-D --duplicates", "--array"),
-    *flags("-e --helpformat", "--env-vars", "-h --help", "--fedorig", "-l --long", "-L --allclusters", "--local"),
+    *flags(
+        "-e --helpformat",
+        "--env-vars",
+        "-h --help",
+        "--expand-patterns",
+        "--helpstate",
+        "--fedorig",
+        "-l --long",
+        "-L --allclusters",
+        "--local",
+    ),
     *flags(
         "-n --noheader", "--noconvert", "-p --parsable", "-P --parsable2", "-T --truncate", "--usage", "--federation"
     ),
@@ -66,6 +76,9 @@ def main(words: list[str]) -> int:
     parsed = parse_or_exit("sacct", words, OPTIONS, hint=False)
     if "help" in parsed or "usage" in parsed:
         print("Usage: sacct [options]")
+        return 0
+    if "helpstate" in parsed:
+        print(of.state_list())
         return 0
     if "helpformat" in parsed:
         names = [field.name for field in FIELDS.values() if field.name not in _NEWER]

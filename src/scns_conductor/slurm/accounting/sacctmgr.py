@@ -70,10 +70,12 @@ def _interactive(client: JsonClient, parsed: Parsed) -> int:
 
 
 def _command(client: JsonClient, parsed: Parsed, words: Sequence[str]) -> int:
-    verb_word = match(words[0], (*_VERBS, *_UNSUPPORTED_VERBS, "version"))
+    verb_word = match(words[0], (*_VERBS, *_UNSUPPORTED_VERBS, "version", "ping"))
     if verb_word == "version":
         print(f"slurm-wlm {release()}" if spoken() == "22.05" else f"slurm {release()}")
         return 0
+    if verb_word == "ping":
+        return _ping(client)
     if verb_word is None:
         raise Fatal(f"invalid keyword: {words[0]}", prefix=None)
     if verb_word in _UNSUPPORTED_VERBS:
@@ -92,6 +94,13 @@ def _command(client: JsonClient, parsed: Parsed, words: Sequence[str]) -> int:
         raise Fatal(f"{verb_word} {entity} is not supported by this system")
     planned = changes.PLANS[verb, entity](client, request)
     return _commit(parsed, planned)
+
+
+def _ping(client: JsonClient) -> int:
+    """记账在不在：答得出就在。"""
+    client.qos()
+    print(f"slurmdbd(primary) at {client.url.partition('://')[2].partition(':')[0]} is UP")
+    return 0
 
 
 def _entity(verb: str, word: str) -> str:

@@ -15,6 +15,7 @@ OPTIONS = [
     *flags("-v --verbose", "-V --version", "--help", "--usage", "--ctld"),
     *values("-A --account", "-n --name --jobname", "-p --partition", "-q --qos", "-R --reservation", "-s --signal"),
     *values("-t --state", "-u --user", "-w --nodelist", "--wckey", "-M --clusters"),
+    *values("--admin-comment"),
     option("--sibling", "value"),
 ]
 _PAGE = 10_000
@@ -30,6 +31,8 @@ def main(words: list[str]) -> int:
         print("Usage: scancel [OPTIONS] [job_id[_array_id][.step_id]]")
         return 0
     of.require_own_cluster(parsed.last("clusters"))
+    if "admin_comment" in parsed:
+        raise Fatal("--admin-comment is not supported by this system")
     if "sibling" in parsed:
         raise Fatal("--sibling is not supported by this system")
     signal = _signal(parsed.last("signal"))

@@ -18,7 +18,7 @@ from scns_conductor.slurm.table.times import duration, epoch, instant
 OPTIONS = [
     *flags("-a --all", "-d --dead", "-e --exact", "--future", "-h --noheader", "--hide", "-l --long", "--local"),
     *flags("-N --Node", "-r --responding", "-R --list-reasons", "-s --summarize", "-T --reservation", "-v --verbose"),
-    *flags("-V --version", "--help", "--usage", "--federation", "--noconvert"),
+    *flags("-V --version", "--help", "--usage", "--federation", "--noconvert", "--helpFormat", "--helpstate"),
     *values("-i --iterate", "-M --clusters --cluster", "-n --nodes", "-o --format", "-O --Format"),
     *values("-p --partition", "-S --sort", "-t --states --state"),
     option("--json", "optional"),
@@ -60,6 +60,9 @@ def main(words: list[str]) -> int:
     parsed = parse_or_exit("sinfo", words, OPTIONS)
     if "help" in parsed or "usage" in parsed:
         print("Usage: sinfo [-abdelNRrsTv] [-i seconds] [-t states] [-p partition] [-n nodes] ...")
+        return 0
+    if "helpFormat" in parsed or "helpstate" in parsed:
+        print(_VALID_STATES.replace(",", " ") if "helpstate" in parsed else " ".join(sorted(NAMES)))
         return 0
     require_own_cluster(parsed.last("clusters"))
     period = parsed.last("iterate")

@@ -21,7 +21,9 @@ LONG_FORMAT = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
 OPTIONS = [
     *flags("-a --all", "-r --array", "--hide", "-h --noheader", "-l --long", "--local", "--me", "--federation"),
     *flags("--sibling", "--start", "-v --verbose", "--only-job-state", "-V --version", "--help", "--usage"),
-    *flags("--array-unique", "--notme", "-P --priority", "--noconvert", "--expand-patterns", "--helpFormat"),
+    *flags(
+        "--array-unique", "--notme", "-P --priority", "--noconvert", "--expand-patterns", "--helpFormat", "--helpstate"
+    ),
     *values("-A --account --accounts", "-i --iterate", "-L --licenses --license", "-M --clusters --cluster"),
     *values("-n --name", "-o --format", "-O --Format", "-p --partition --partitions", "-q --qos"),
     *values("-R --reservation", "-S --sort", "-t --states --state", "-u --user --users", "-w --nodelist --nodes"),
@@ -50,6 +52,9 @@ def main(words: list[str]) -> int:
     parsed = parse_or_exit("squeue", _job_words(words), OPTIONS)
     if "help" in parsed or "usage" in parsed:
         print(_USAGE)
+        return 0
+    if "helpFormat" in parsed or "helpstate" in parsed:
+        print(of.state_list() if "helpstate" in parsed else " ".join(sorted(NAMES)))
         return 0
     if parsed.arguments:
         print(_USAGE)

@@ -15,6 +15,7 @@ from scns_conductor.core.task_binding import cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.units import parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.parse.options import Option, flags, option, values
 from scns_conductor.slurm.session import Fatal, current_umask, warn_not_exported
+from scns_conductor.slurm.submit import newer_options
 from scns_conductor.slurm.submit.batch_derived import nodes_in
 from scns_conductor.slurm.submit.batch_options import BAD_OPTION
 from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
@@ -34,7 +35,7 @@ OPTIONS: list[Option] = [
     *flags("-l --label", "-u --unbuffered", "--overlap", "--exact", "--multi-prog", "-X --disable-status",
            "--quit-on-interrupt", "-E --preserve-env", "-O --overcommit", "--interactive", "--external-launcher"),
     *values("--mpi", "--jobid", "-W --wait", "-T --threads", "--slurmd-debug", "--task-prolog", "--task-epilog",
-            "--prolog", "--epilog", "-r --relative", "--msg-timeout", "--resv-ports", "--accel-bind",
+            "--prolog", "--epilog", "-r --relative", "--msg-timeout", "--accel-bind",
             "--cpu-bind"),
     option("--bcast", "optional"),
     option("--send-libs", "optional"),
@@ -44,6 +45,7 @@ OPTIONS: list[Option] = [
     option("-I --immediate", "optional"),
     option("-k --no-kill", "optional"),
     *_REFUSED,
+    *newer_options.STEP_HINTS,
 ]  # fmt: skip
 # srun(1) 的 INPUT ENVIRONMENT VARIABLES；排在后面的胜过前面的。
 _VARIABLES = {
@@ -92,6 +94,8 @@ def given_options(pairs: Sequence[tuple[str, str]], environment: Mapping[str, st
     if "container" in given:
         # 在分配里也不能当作没有写：任务会在容器之外运行。
         raise Fatal("--container is not supported by this system")
+    if "container_id" in given:
+        raise Fatal("--container-id is not supported by this system")
     mpi = given.get("mpi", "none").lower()
     if mpi == "openmpi":
         mpi = "none"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from scns_conductor.core.units import parse_duration
 from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.submit import newer_options
 
 _BAD = 255
 _FREQUENCY = r"(low|medium|high|highm1|\d+)"
@@ -13,12 +14,13 @@ _FORMS = {
     "hint": r"(compute_bound|memory_bound|(no)?multithread|help)(,(compute_bound|memory_bound|(no)?multithread))*",
     "mem_bind": r"((v|verbose|q|quiet|no|none|sort|nosort|p|prefer|rank|local|help"
     r"|(map|mask)_mem:[^,]+(,(0x)?[\da-f]+)*),?)+",
-    "gres_flags": r"(disable|enforce)-binding",
+    "gres_flags": r"(disable|enforce)-binding|allow-task-sharing|(one-task|multiple-tasks)-per-sharing",
     "profile": r"(all|none|energy|task|lustre|network|filesystem)(,(energy|task|lustre|network|filesystem))*",
     "acctg_freq": r"(\d+|(energy|task|network|filesystem)=\d+(,(energy|task|network|filesystem)=\d+)*)",
     "cpu_freq": rf"({_FREQUENCY}(-{_FREQUENCY})?(:{_GOVERNOR})?|{_GOVERNOR})",
     "gpu_freq": rf"(verbose|([a-z]+=)?{_FREQUENCY})(,(verbose|([a-z]+=)?{_FREQUENCY}))*",
     "get_user_env": r"(\d+[sl]?|[sl])?",
+    **newer_options.FORMS,
 }  # fmt: skip
 # 拒绝时的话与退出码；没有列的是 Invalid --名字 specification。
 _WORDS: dict[str, Callable[[str], tuple[tuple[str, ...], int]]] = {

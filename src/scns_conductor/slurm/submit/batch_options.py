@@ -13,6 +13,7 @@ from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_tim
 from scns_conductor.slurm.parse.options import Option, flags, option, values
 from scns_conductor.slurm.session import Fatal, warn_not_exported
 from scns_conductor.slurm.submit.batch_derived import derived, file_environment, nodes_in, submitted_variables
+from scns_conductor.slurm.submit import newer_options
 from scns_conductor.slurm.submit.batch_hints import check_hints
 from scns_conductor.slurm.table.job_values import require_own_cluster
 
@@ -115,6 +116,8 @@ OPTIONS: list[Option] = [
     *_CONDITIONAL,
     *_REFUSED,
     *_HINTS,
+    *newer_options.HINTS,
+    *newer_options.REFUSED,
 ]  # fmt: skip
 # sbatch(1) 的 INPUT ENVIRONMENT VARIABLES。
 VARIABLES = {
@@ -137,7 +140,7 @@ VARIABLES = {
     "SBATCH_NETWORK": "network", "SBATCH_POWER": "power", "SBATCH_SPREAD_JOB": "spread_job",
     "SBATCH_USE_MIN_NODES": "use_min_nodes", "SBATCH_WAIT_ALL_NODES": "wait_all_nodes", "SLURM_HINT": "hint",
 }  # fmt: skip
-REFUSED = {each.key: each.long[0] for each in _REFUSED}
+REFUSED = {each.key: each.long[0] for each in (*_REFUSED, *newer_options.REFUSED)}
 
 
 def environment_options(environment: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -340,7 +343,7 @@ def _check_words(given: Mapping[str, str]) -> None:
     signal = given.get("signal", "").partition("@")[0].rpartition(":")[2].upper().removeprefix("SIG")
     wrong = {
         "mail-type": not set(given.get("mail_type", "NONE").upper().split(",")) <= _MAIL_TYPES,
-        "exclusive": given.get("exclusive", "") not in ("", "user", "mcs"),
+        "exclusive": given.get("exclusive", "") not in ("", "user", "mcs", "topo"),
         "signal": bool(signal) and not signal.isdigit() and not hasattr(signals, f"SIG{signal}"),
     }
     for name, bad in wrong.items():

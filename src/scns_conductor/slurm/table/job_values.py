@@ -30,6 +30,11 @@ _ARRAY_TEXT_LIMIT = 64
 _LEAST_STEPPED_SPAN = 10
 
 
+def state_list() -> str:
+    """--helpstate：全部状态的名字。"""
+    return "\n".join(SHORT_STATES | ABSENT_STATES)
+
+
 def array_tasks(job: Job) -> str | None:
     """还没有启动的任务，如 0-9%2、1,3,5；不是数组行则为 None。"""
     remaining = job.get("array_remaining")
