@@ -12,8 +12,8 @@ from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.parse.options import Option, flags, option, values
 from scns_conductor.slurm.session import Fatal, warn_not_exported
-from scns_conductor.slurm.submit.batch_derived import derived, file_environment, nodes_in, submitted_variables
 from scns_conductor.slurm.submit import newer_options
+from scns_conductor.slurm.submit.batch_derived import derived, file_environment, nodes_in, submitted_variables
 from scns_conductor.slurm.submit.batch_hints import check_hints
 from scns_conductor.slurm.table.job_values import require_own_cluster
 
