@@ -457,8 +457,26 @@ def one_of_its_partitions_denies_it(slot: Slot, rng: random.Random) -> Planted:
 @situation
 def the_deadline_cannot_be_met(slot: Slot, rng: random.Random) -> Planted:
     slot.run(900, "10", nodes="2", tasks=2, cpus_per_task=4)
-    job = slot.wait("1", deadline=f"now+{rng.randint(150, 240)}seconds")
-    return Planted(job, {"Resources"}, ("期限", "最晚"), dated=False, starts=False)
+    wanted = {
+        "partition": slot.name, "account": slot.account, "time_limit": "1", "current_working_directory": "/tmp",
+        "deadline": f"now+{rng.randint(150, 240)}seconds",
+    }  # fmt: skip
+    # 提交时就说。
+    answer = slot.call("POST", "/jobs/submit", {"job": wanted, "script": "#!/bin/sh\n"})
+    slot.told(answer["job_id"])
+
+    def warned() -> list[str]:
+        return [] if any("赶不上期限" in text for text in answer.get("warnings", ())) else [f"提交时没有说：{answer}"]
+
+    return Planted(
+        answer["job_id"],
+        {"Resources"},
+        ("期限", "最晚"),
+        dated=False,
+        starts=False,
+        suggested=("deadline",),
+        also=warned,
+    )
 
 
 # ---- 预留 ----

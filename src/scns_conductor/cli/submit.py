@@ -65,6 +65,8 @@ def submit(
             _show_plan(client.plan(job, source.text), as_json)
             return
         job_id = client.submit(job, source.text)
+        if job.get("deadline"):
+            _warn_late(client.why(job_id))
         if as_json:
             print_json({"job_id": job_id})
         elif parsable:
@@ -78,6 +80,12 @@ def submit(
 
 
 submit.params.extend(click_options())
+
+
+def _warn_late(why: dict[str, Any]) -> None:
+    """照现在的计划赶不上期限的，提交时就说。"""
+    if why.get("latest_start_time"):
+        click.echo(next(line for line in str(why["text"]).split("\n") if "期限" in line), err=True)
 
 
 def _show_plan(plan: dict[str, Any], as_json: bool) -> None:

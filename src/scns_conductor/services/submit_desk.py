@@ -9,13 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.settings import Settings
-from scns_conductor.services.answers import AnswerDesk
+from scns_conductor.core.tokens import Identity
+from scns_conductor.services.answers import AnswerDesk, AnswerTimeout
 from scns_conductor.services.current_rules import CurrentRules, Rules, partition_names
 from scns_conductor.services.job_admission import SUBMIT_LIMITS
 from scns_conductor.services.new_job import Submitter, new_job
 from scns_conductor.services.submission import IdempotencyClaim, SubmitQueue, require_dependencies, submit_batch
 
 MAX_KEY_LENGTH = 255
+# 提交的回答为了一句提醒至多等这么久（秒）。
+WARNING_WAIT_S = 3.0
 # 一批分成这么大的段，边备边写；大得一段的固定花费可以不计，小得第一段很快就备好。
 BATCH_PART = 500
 _UNPLANNED = ("script", "environment", "argv", SUBMIT_LIMITS)
@@ -92,6 +95,17 @@ class SubmitDesk:
         row = await self._row(draft, submitter)
         await require_dependencies(self._engine, {"job.": row})
         return await self._queue.submit(row, _claim(submitter.identity.user_name, key, raw))
+
+    async def warnings(self, draft: Draft, identity: Identity, job_id: int) -> list[str]:
+        """刚提交的作业值得当场说的：写了期限而照现在的计划赶不上的。调度器没有及时回答就不说。"""
+        if "deadline" not in draft.job.model_fields_set:
+            return []
+        payload = {"job_id": job_id, "user_name": identity.user_name}
+        try:
+            answer = await self._desk.ask("explain", payload=payload, wait_s=WARNING_WAIT_S)
+        except AnswerTimeout:
+            return []
+        return [line for line in str(answer["text"]).split("\n") if answer.get("latest_start_time") and "期限" in line]
 
     async def submit_many(
         self, drafts: Sequence[Draft], submitter: Submitter, key: str | None = None, raw: bytes = b""

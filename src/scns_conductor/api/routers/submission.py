@@ -24,6 +24,7 @@ class Submitted(BaseModel):
     """提交的回答。"""
 
     job_id: str = Field(description="作业号", examples=["1"])
+    warnings: list[str] = Field(default_factory=list, description="值得当场说的，如照现在的计划赶不上期限；没有时不写")
 
 
 class BatchSubmitted(BaseModel):
@@ -84,12 +85,14 @@ class CancelAnswer(BaseModel):
     message: str
 
 
-@router.post("/submit", summary="提交一份脚本")
+@router.post("/submit", summary="提交一份脚本", response_model_exclude_defaults=True)
 async def submit(
     body: SubmitRequest, request: Request, parts: PartsDep, submitter: SubmitterDep, key: IdempotencyKey = None
 ) -> Submitted:
     """返回作业号时，作业已经落盘，不会丢。"""
-    return Submitted(job_id=str(await parts.submit_desk.submit(body, submitter, key, await request.body())))
+    job_id = await parts.submit_desk.submit(body, submitter, key, await request.body())
+    warnings = await parts.submit_desk.warnings(body, submitter.identity, job_id)
+    return Submitted(job_id=str(job_id), warnings=warnings)
 
 
 @router.post("/submit/batch", summary="批量提交，全部成功或全部不提交")
