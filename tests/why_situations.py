@@ -479,6 +479,27 @@ def the_deadline_cannot_be_met(slot: Slot, rng: random.Random) -> Planted:
     )
 
 
+@situation
+def history_says_when(slot: Slot, rng: random.Random) -> Planted:
+    """同名的作业每次只跑几秒，时限写了十分钟：至迟十分钟之后，多半几秒之后，而且真的。"""
+    name, seconds = f"quick-{slot.name}-{rng.randint(0, 10**6)}", rng.randint(6, 9)
+    for _ in range(2):
+        slot.system.wait_state(slot.submit(f"exec sleep {seconds}", time_limit="10", name=name), "COMPLETED")
+    slot.run(seconds, "10", name=name, nodes="2", tasks=2, cpus_per_task=4)
+    job = slot.wait("1", cpus_per_task=2)
+    answer = slot.why(job)
+
+    def comes_true() -> list[str]:
+        probable = answer["probable_start_time"]
+        if probable is None or moment(probable) > time.time() + 60:
+            return [f"多半的时刻是 {probable}"]
+        wait_until(lambda: slot.show(job)["start_time"] is not None, 60)
+        late = moment(slot.show(job)["start_time"]) - moment(probable)
+        return [] if abs(late) < LATE_S else [f"多半 {probable} 开始，差了 {late:.1f} 秒"]
+
+    return Planted(job, {"Resources"}, ("多半", "至迟"), dated=True, starts=False, also=comes_true)
+
+
 # ---- 预留 ----
 
 

@@ -89,6 +89,8 @@ class Explanation:
     expected_end: float | None = None
     # 预计的是最晚的时刻（否则只是大约）。
     firm: bool = True
+    # 多半何时（照历史预测的运行时间）；不比至迟的早就没有。
+    probable_start: float | None = None
     # 赶不上期限的：(期限, 最晚开始, 照计划何时开始)。
     late: tuple[float, float, float] | None = None
     waiting_for: list[Holder] = field(default_factory=list)

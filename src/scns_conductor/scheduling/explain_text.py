@@ -72,6 +72,8 @@ def _body(found: Explanation, names: _Names) -> list[str]:
     if found.holders:
         lines.append("在等这些作业结束：" + names.holders(found.holders))
     lines.append(_dated(found, names))
+    if found.probable_start is not None:
+        lines.append(f"多半 {names.when(found.probable_start)}就能开始（照各用户最近两个作业真的跑了多久）")
     return [line for line in lines if line]
 
 

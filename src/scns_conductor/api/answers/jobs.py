@@ -114,6 +114,9 @@ WHY = answer(
         "expected_start_time": field(datetime | None, "预计何时开始；说不准是 null", always=False),
         "expected_end_time": field(datetime | None, "预计何时结束", always=False),
         "expected_kind": field(str | None, "latest：至迟；estimate：只是估计", always=False),
+        "probable_start_time": field(
+            datetime | None, "多半何时开始：照历史预测的运行时间；没有历史、不比预计的早是 null", always=False
+        ),
         "latest_start_time": field(datetime | None, "赶不上期限的：最晚要何时开始", always=False),
         "nodes": field(list[str], "预计用到的节点", always=False),
         "jobs_ahead": field(list[str], "排在前面、与它争的作业号，至多 20 个", always=False),

@@ -442,6 +442,8 @@ class Why(Answer):
     """预计何时结束"""
     expected_kind: str | None
     """latest：至迟；estimate：只是估计"""
+    probable_start_time: datetime | None
+    """多半何时开始：照历史预测的运行时间；没有历史、不比预计的早是 null"""
     latest_start_time: datetime | None
     """赶不上期限的：最晚要何时开始"""
     nodes: tuple[str, ...]
@@ -464,6 +466,7 @@ class Why(Answer):
     _convert: ClassVar[Mapping[str, Convert]] = {
         "expected_start_time": instant,
         "expected_end_time": instant,
+        "probable_start_time": instant,
         "latest_start_time": instant,
         "nodes": tuple,
         "jobs_ahead": tuple,

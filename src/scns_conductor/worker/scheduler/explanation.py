@@ -23,6 +23,7 @@ from scns_conductor.worker.scheduler.alternatives import Alternatives
 from scns_conductor.worker.scheduler.dependents import evaluations
 from scns_conductor.worker.scheduler.gates import Gates
 from scns_conductor.worker.scheduler.memory import QueueMemory
+from scns_conductor.worker.scheduler.prediction import probable_start
 from scns_conductor.worker.scheduler.waiting_job import Waiting
 from scns_conductor.worker.scheduler.whole_schedule import whole_schedule
 
@@ -94,6 +95,12 @@ class _Answers:
             current = math.inf if found.expected_start is None else found.expected_start
             at = Situation(self.now, current)
             found.suggestions = suggestions(alternatives.row, alternatives.build, others, at, searched=not throttled)
+        probable = None
+        if not found.final and not found.fits_now and not found.pools:
+            opens_at = None if gate is None else gate.opens_at
+            probable = probable_start(self.connection, self.memory, self.policy, job, self.now, opens_at)
+        if probable is not None and (found.expected_start is None or probable < found.expected_start - 1):
+            found.probable_start = probable
         return self._answer(found)
 
     def plan(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,6 +193,7 @@ class _Answers:
             "expected_end_time": _iso(found.expected_end),
             # latest：至迟；estimate：只是估计。
             "expected_kind": None if found.expected_start is None else "latest" if found.firm else "estimate",
+            "probable_start_time": _iso(found.probable_start),
             "latest_start_time": _iso(found.late[1]) if found.late else None,
             "nodes": found.nodes,
             "jobs_ahead": [called.label(number) for number, _ in found.ahead.first],
