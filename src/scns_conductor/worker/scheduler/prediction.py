@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sqlalchemy.engine import Connection
 
-from scns_conductor.scheduling.cluster import NEVER_ENDS, RunningJob
+from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, RunningJob
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
