@@ -1,5 +1,7 @@
 """squeue 的列只取要用到的字段：少取一个，十万行的 squeue 就会读不到它。"""
 
+import time
+
 import pytest
 
 from scns_conductor.slurm.queue.job_dependencies import dependency_text
@@ -13,7 +15,8 @@ PENDING = {
     "name": "arr", "user_name": "root", "account": None, "partition": "main", "qos": None, "reservation": None,
     "wckey": None, "state": "PENDING", "reason": "Resources", "error_msg": None, "restart_count": 0, "revision": 0,
     "submit_time": "2026-11-25T10:00:00+00:00", "eligible_time": None, "start_time": None, "end_time": None,
-    "suspend_time": None, "suspended_s": 0, "expected_start_time": None, "exit_status": None, "exit_signal": None,
+    "suspend_time": None, "suspended_s": 0, "expected_start_time": None, "expected_nodes": None,
+    "exit_status": None, "exit_signal": None,
     "derived_exit_status": None, "node_list": None, "batch_host": None, "allocated_nodes": 0, "allocated_cpus": 0,
     "allocated_memory": 0, "allocated_gres": None, "current_working_directory": "/tmp", "standard_input": None,
     "standard_output": None, "standard_error": None, "tasks": 2, "tasks_per_node": None, "cpus_per_task": 1,
@@ -60,6 +63,11 @@ def test_unmet_dependencies_are_marked_and_met_ones_disappear() -> None:
     assert dependency_text("afterok:3:4", states) == "afterok:4(failed)"
     assert dependency_text("afterok:3?afternotok:4", states) is None
     assert dependency_text("afterany:4:5", states) == "afterany:5(unfulfilled)"
+    # after:6+5：开始之后过了五分钟才算。
+    begun = {"6": [{"state": "RUNNING", "start_time": time.time() - 120}]}
+    assert dependency_text("after:6", begun) is None
+    assert dependency_text("after:6+1", begun) is None
+    assert dependency_text("after:6+5", begun) == "after:6+5(unfulfilled)"
 
 
 def test_json_has_unix_times_minutes_and_wait_statuses() -> None:

@@ -68,7 +68,7 @@ _ASKING_NEEDS = {
     "timelimit_max": "time_limit",
     "state": "state",
 }
-_NEWER = ("Extra", "FailedNode")
+_NEWER = ("Extra", "FailedNode", "WaitBreakdown")
 
 
 def main(words: list[str]) -> int:
@@ -193,7 +193,7 @@ def chosen_fields(texts: Sequence[str]) -> list[tuple[Field, int]]:
         if not word.strip():
             continue
         if word.strip().lower() == "all":
-            # Extra、FailedNode 是更新的 Slurm 才有的：认得，不列。
+            # Extra、FailedNode 是更新的 Slurm 才有的，WaitBreakdown 是我们自己的：认得，不列。
             found += [(field, field.width) for field in FIELDS.values() if field.name not in _NEWER]
             continue
         match = _WORD.match(word)

@@ -1,10 +1,12 @@
 """还没有满足的依赖，照 Slurm 的写法：afterok:12(unfulfilled)；满足了的不再显示，不会满足的是 (failed)。"""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, ClientError, JsonClient
 from scns_conductor.slurm.table.job_values import unfulfilled
+from scns_conductor.slurm.table.times import epoch
 
 _BATCH = 500
 
@@ -44,18 +46,21 @@ def dependency_text(text: str, states: Mapping[str, Sequence[Mapping[str, Any]]]
     left = []
     for condition in unfulfilled(text).split(mark):
         kind, _, target = condition.removesuffix("(unfulfilled)").partition(":")
-        rows = states.get(target.partition("+")[0].removesuffix("_*"), ())
-        verdict = _verdict(kind, rows) if rows else "unfulfilled"
+        name, _, delay = target.partition("+")
+        rows = states.get(name.removesuffix("_*"), ())
+        verdict = _verdict(kind, rows, 60 * int(delay) if delay.isdigit() else 0) if rows else "unfulfilled"
         if verdict != "satisfied":
             left.append(condition.replace("(unfulfilled)", f"({verdict})"))
     return mark.join(left) or None
 
 
-def _verdict(kind: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def _verdict(kind: str, rows: Sequence[Mapping[str, Any]], delay_s: int) -> str:
     states = [str(row["state"]) for row in rows]
     if kind == "after":
-        begun = all(row["start_time"] or row["state"] in TERMINAL_STATES for row in rows)
-        return "satisfied" if begun else "unfulfilled"
+        # after:12+5：开始之后过了五分钟才算；没有开始就结束了的（取消）算已经开始。
+        ready = time.time() - delay_s
+        begun = [epoch(row["start_time"]) for row in rows if row["start_time"] or row["state"] not in TERMINAL_STATES]
+        return "satisfied" if all(start is not None and start <= ready for start in begun) else "unfulfilled"
     over = all(state in TERMINAL_STATES for state in states)
     good = all(state == "COMPLETED" for state in states)
     if kind == "afterany" and over:
