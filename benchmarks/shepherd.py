@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, start_shepherd
+from scns_conductor.worker.wire.end_record import EndRecord
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 SLOTS = 64
@@ -32,9 +33,9 @@ def measure(containment: str, options: dict[str, Any], jobs: int) -> dict[str, f
         spool = Path(name)
         spool.chmod(0o755)
         slots, done = threading.Semaphore(SLOTS), threading.Event()
-        ends: list[dict[str, Any]] = []
+        ends: list[EndRecord] = []
 
-        def collect(batch: list[dict[str, Any]]) -> None:
+        def collect(batch: list[EndRecord]) -> None:
             ends.extend(batch)
             slots.release(len(batch))
             if len(ends) == jobs:
@@ -42,7 +43,7 @@ def measure(containment: str, options: dict[str, Any], jobs: int) -> dict[str, f
 
         start_shepherd(spool, "bench", containment=containment)
         client = ShepherdClient.connect(spool, "bench", on_ends=collect)
-        pid = client.hello()["pid"]
+        pid = client.hello().pid
         began = time.perf_counter()
         launched = 0
         while launched < jobs:
@@ -54,12 +55,12 @@ def measure(containment: str, options: dict[str, Any], jobs: int) -> dict[str, f
             launched += count
         done.wait()
         elapsed = time.perf_counter() - began
-        if any(end["cause"] != "exit" or end["exit_status"] for end in ends):
-            raise SystemExit(f"有作业没有成功：{next(end for end in ends if end['exit_status'])}")
+        if any(end.cause != "exit" or end.exit_status for end in ends):
+            raise SystemExit(f"有作业没有成功：{next(end for end in ends if end.exit_status)}")
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         status = Path(f"/proc/{pid}/status").read_text().splitlines()
         rss_kb = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-        client.ack([end["id"] for end in ends])
+        client.ack(ends)
         client.shutdown(0)
         client.close()
         cpu_us = (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK") / jobs

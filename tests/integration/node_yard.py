@@ -185,7 +185,7 @@ class NodeYard:
         """停下代理与牧守进程；什么也不留下。"""
         for node in list(self.agents):
             self.kill_agent(node, signal.SIGTERM)
-        for lock in self.work.glob("*/spool/*/shepherd.lock"):
+        for lock in self.work.glob("*/spool/**/shepherd.lock"):
             pid = int(lock.read_text())
             try:
                 client = ShepherdClient.connect(lock.parent, "", start=False)

@@ -10,7 +10,9 @@ from typing import Any
 
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdGone
 from scns_conductor.worker.host.cgroup import node_cgroup_path
+from scns_conductor.worker.wire.end_record import EndRecord
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
+from scns_conductor.worker.wire.shepherd_messages import LaunchAnswer
 
 WAIT_S = 60.0
 
@@ -41,16 +43,16 @@ class Yard:
         self.spool = spool
         self.work = work
         self.containment = containment
-        self.ends: dict[str, dict[str, Any]] = {}
+        self.ends: dict[str, EndRecord] = {}
         self.connect()
 
     def connect(self) -> None:
         self.client = ShepherdClient.connect(self.spool, "yard", containment=self.containment, on_ends=self._collect)
         self.hello = self.client.hello()
 
-    def _collect(self, ends: list[dict[str, Any]]) -> None:
+    def _collect(self, ends: list[EndRecord]) -> None:
         for end in ends:
-            self.ends[end["key"]] = end
+            self.ends[end.key] = end
 
     def spec(self, job_id: int, script: str | None, **options: Any) -> LaunchSpec:
         path = str(self.spool / f"job_{job_id}.sh")
@@ -67,31 +69,31 @@ class Yard:
         }
         return LaunchSpec(job_id=job_id, **(fields | options))
 
-    def launch(self, job_id: int, script: str | None, **options: Any) -> dict[str, Any]:
+    def launch(self, job_id: int, script: str | None, **options: Any) -> LaunchAnswer:
         return self.client.launch([self.spec(job_id, script, **options)])[0]
 
-    def end(self, job_id: int, step: str = "batch", attempt: int = 0) -> dict[str, Any]:
+    def end(self, job_id: int, step: str = "batch", attempt: int = 0) -> EndRecord:
         key = f"{job_id}.{attempt}.{step}"
-        end: dict[str, Any] = wait_until(lambda: self.ends.get(key), f"{key} 的结束记录")
+        end: EndRecord = wait_until(lambda: self.ends.get(key), f"{key} 的结束记录")
         return end
 
     def output(self, job_id: int) -> bytes:
         return (self.work / f"{job_id}.out").read_bytes()
 
     def kill_shepherd(self) -> None:
-        pid = self.hello["pid"]
+        pid = self.hello.pid
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not alive(pid), "牧守进程消失")
         self.client.close()
 
     def stop(self) -> None:
         """结束全部作业并等牧守进程退出。"""
-        pid = self.client.hello()["pid"]
+        pid = self.client.hello().pid
         self.client.shutdown(0)
 
         def gone() -> bool:
             with contextlib.suppress(ShepherdGone):
-                self.client.ack([end["id"] for end in list(self.ends.values())])
+                self.client.ack(list(self.ends.values()))
             return not alive(pid)
 
         wait_until(gone, "牧守进程退出")

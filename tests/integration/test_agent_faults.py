@@ -17,11 +17,14 @@ import pytest
 import sqlalchemy as sa
 from hung_folder import hung_folder
 from node_yard import NodeYard
+from old_version import start_old_shepherd
 from shepherd_yard import alive, wait_until
 
 from running_system import start_system
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient
+from scns_conductor.worker.host.process_table import boot_id
+from scns_conductor.worker.shepherd.journal import encode_line
 
 EXIT_THREAD_DIED = 70
 
@@ -167,23 +170,21 @@ def test_a_connection_that_is_cut_is_retried_not_parked(yard: NodeYard) -> None:
 
 
 def test_a_malformed_record_from_another_version_is_parked(yard: NodeYard) -> None:
-    """牧守进程的日志里有一条缺项的结束：停放它，别的照常，代理不因此反复死去。"""
-    yard.start_agent()
-    pid = yard.shepherd_pid()
-    yard.kill_agent()
-    client = ShepherdClient.connect(yard.spool(), "n1", start=False)
-    client.shutdown(0)
-    client.close()
-    wait_until(lambda: not alive(pid), "牧守进程退出")
-    from scns_conductor.worker.shepherd.journal import encode_line
-
-    with open(yard.spool() / "shepherd.journal", "ab") as journal:
-        journal.write(encode_line({"t": "end", "id": 77, "key": "9.0.batch", "cause": "exit"}))
+    """旧的牧守进程送来一条缺项的结束：停放它，别的照常，代理不因此反复死去。"""
+    spool = yard.spool()
+    spool.mkdir(parents=True, mode=0o700)
+    bad = {"t": "end", "id": 77, "key": "9.0.batch", "cause": "exit"}
+    header = {"t": "header", "boot_id": boot_id(), "next_end_id": 78}
+    (spool / "shepherd.journal").write_bytes(encode_line(header) + encode_line(bad))
+    old = start_old_shepherd(spool, "n1")
     yard.start_agent()
     job_id = yard.run("true\n")
     assert yard.ended(job_id)["state"] == "COMPLETED"
     (letter,) = letters(yard)
     assert letter["key"] == "9.0.batch"
+    assert old.poll() is None, "没有确认，它还留着"
+    yard.close()
+    old.wait(timeout=30)
 
 
 # ---- 线程 ----
@@ -336,7 +337,7 @@ def test_output_on_a_hung_file_system_delays_only_its_own_end(yard: NodeYard) ->
 def yard_running(yard: NodeYard, job_id: int) -> bool:
     client = ShepherdClient.connect(yard.spool(), "n1", start=False)
     try:
-        return any(task["key"].startswith(f"{job_id}.") for task in client.hello(attach=False)["running"])
+        return any(task.key.startswith(f"{job_id}.") for task in client.hello(attach=False).running)
     finally:
         client.close()
 

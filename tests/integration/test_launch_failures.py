@@ -19,6 +19,7 @@ from scns_conductor.worker.agent.node_setup import prepare_directories
 from scns_conductor.worker.agent.process import Agent
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
+from scns_conductor.worker.wire.shepherd_messages import LaunchAnswer
 
 HELD = "launch failed requeued held"
 
@@ -209,13 +210,13 @@ class OldShepherd:
             self._refused.add(request_id)
         return request_id
 
-    def launched(self, request_id: int) -> list[dict[str, Any]]:
+    def launched(self, request_id: int) -> list[LaunchAnswer]:
         answers = self._client.launched(request_id)
         if request_id in self._refused:
             raise ShepherdError("bad_request", "请求不合法：colour")
         return answers
 
-    def launch(self, specs: Sequence[LaunchSpec]) -> list[dict[str, Any]]:
+    def launch(self, specs: Sequence[LaunchSpec]) -> list[LaunchAnswer]:
         return self.launched(self.begin_launch(specs))
 
     def _bad(self, specs: Sequence[LaunchSpec]) -> bool:
@@ -234,7 +235,7 @@ def test_a_batch_an_old_shepherd_refuses_is_sent_one_by_one(yard: NodeYard, sett
     agent = Agent(mine)
     client = ShepherdClient.connect(mine.spool_path, "n1", on_ends=agent._finisher.put)
     try:
-        agent._capabilities = client.hello()["capabilities"]
+        agent._capabilities = client.hello().capabilities
         agent._register()
         agent._finisher.start()
         jobs = [yard.submit("true\n") for _ in range(3)]

@@ -46,7 +46,7 @@ def soft_yard(tmp_path: Path) -> Iterator[Yard]:
 
 
 def needs(yard: Yard, what: str) -> None:
-    if yard.hello["capabilities"][what] != "cgroup":
+    if getattr(yard.hello.capabilities, what) != "cgroup":
         pytest.skip(f"这台机器的 cgroup 不能约束 {what}：{yard.hello['capabilities']['detail']}")
 
 
@@ -68,8 +68,8 @@ def test_memory_limit_is_out_of_memory(yard: Yard) -> None:
     needs(yard, "memory")
     yard.launch(1, FILL_MEMORY, memory_bytes=100 * 1024**2)
     yard.launch(2, FILL_MEMORY, memory_bytes=600 * 1024**2)
-    assert yard.end(1)["cause"] == "oom"
-    assert (yard.end(2)["cause"], yard.end(2)["exit_status"]) == ("exit", 0)
+    assert yard.end(1).cause == "oom"
+    assert (yard.end(2).cause, yard.end(2).exit_status) == ("exit", 0)
 
 
 @needs_root
@@ -118,15 +118,15 @@ def test_a_limit_that_was_not_yet_written_is_written_on_adoption(yard: Yard) -> 
 def test_out_of_memory_in_a_child_is_told_even_if_the_script_succeeds(yard: Yard) -> None:
     needs(yard, "memory")
     yard.launch(1, FILL_MEMORY.replace("exec ", "") + "exit 0\n", memory_bytes=100 * 1024**2)
-    assert yard.end(1)["cause"] == "oom"
+    assert yard.end(1).cause == "oom"
 
 
 def test_memory_limit_without_cgroup_is_enforced_by_sampling(soft_yard: Yard) -> None:
     script = "exec python3 -c 'x = bytearray(b\"1\") * (200 * 1024**2)\nimport time; time.sleep(60)'\n"
     soft_yard.launch(1, script, memory_bytes=100 * 1024**2)
     end = soft_yard.end(1)
-    assert end["cause"] == "oom"
-    assert "超过上限 100 MiB" in end["message"]
+    assert end.cause == "oom"
+    assert "超过上限 100 MiB" in end.message
 
 
 FORK_BOMB = """
@@ -150,9 +150,9 @@ def test_fork_bomb_is_limited_and_swept_away(yard: Yard) -> None:
     (yard.work / "bomb.py").write_text(FORK_BOMB)
     answer = yard.launch(1, "python3 bomb.py\n", pids_max=100)
     end = yard.end(1)
-    assert end["cause"] == "exit"
+    assert end.cause == "exit"
     assert yard.output(1) == b"limited\n"
-    assert not alive(answer["pid"])
+    assert not alive(answer.pid)
     assert survivors("bomb.py", yard.work) == []
 
 
@@ -160,8 +160,8 @@ def test_fork_bomb_without_cgroup_is_noticed(soft_yard: Yard) -> None:
     (soft_yard.work / "bomb.py").write_text(FORK_BOMB.replace("10000", "300") + "import time; time.sleep(1000)\n")
     soft_yard.launch(1, "python3 bomb.py\n", pids_max=100)
     end = soft_yard.end(1)
-    assert end["cause"] == "killed"
-    assert "进程数" in end["message"]
+    assert end.cause == "killed"
+    assert "进程数" in end.message
     assert survivors("bomb.py", soft_yard.work) == []
 
 
@@ -203,10 +203,10 @@ def test_cores_are_bound(yard: Yard) -> None:
     last = max(os.sched_getaffinity(0))
     script = "python3 -c 'import os; print(os.sched_getaffinity(0)); os.sched_setaffinity(0, range(64)); "
     yard.launch(1, script + "print(os.sched_getaffinity(0))'\n", cpu_ids=[last])
-    assert yard.end(1)["exit_status"] == 0
+    assert yard.end(1).exit_status == 0
     bound, widened = yard.output(1).decode().splitlines()
     assert bound == f"{{{last}}}"
-    if yard.hello["capabilities"]["cpus"] == "cgroup":
+    if yard.hello.capabilities.cpus == "cgroup":
         assert widened == bound, "作业自己放宽了绑核"
 
 
@@ -226,7 +226,7 @@ def test_denied_device_cannot_be_opened(yard: Yard) -> None:
 @needs_root
 def test_job_runs_as_its_user(yard: Yard) -> None:
     yard.launch(1, "id -u; id -g; id -G; umask; stat -c '%u %a' $0; touch mine\n", umask=0o027, **as_user(yard, ALICE))
-    assert yard.end(1)["exit_status"] == 0, yard.output(1)
+    assert yard.end(1).exit_status == 0, yard.output(1)
     assert yard.output(1).decode().split("\n")[:5] == [str(ALICE), str(ALICE), str(ALICE), "0027", f"{ALICE} 700"]
     assert (yard.work / "mine").stat().st_uid == ALICE
     assert (yard.work / "1.out").stat().st_uid == ALICE
@@ -240,7 +240,7 @@ def test_output_is_opened_with_the_users_rights_only(yard: Yard) -> None:
     (yard.work / "link").symlink_to(secret)
     yard.launch(1, "echo overwritten\n", stdout=str(yard.work / "link"), **as_user(yard, ALICE))
     end = yard.end(1)
-    assert end["cause"] == "launch_failed"
+    assert end.cause == "launch_failed"
     assert secret.read_text() == "root 的文件\n"
 
 
@@ -250,15 +250,15 @@ def test_log_is_read_with_the_users_rights_only(yard: Yard) -> None:
     end = yard.end(1)
     alice = {"uid": ALICE, "gid": ALICE, "groups": [ALICE]}
     bob = {"uid": BOB, "gid": BOB, "groups": [BOB]}
-    assert yard.client.read_log(end["stdout"], 0, 100, **alice) == (b"private\n", 8)
-    assert yard.client.read_log(end["stdout"], -4, 100, **alice) == (b"ate\n", 8)
+    assert yard.client.read_log(end.stdout, 0, 100, **alice) == (b"private\n", 8)
+    assert yard.client.read_log(end.stdout, -4, 100, **alice) == (b"ate\n", 8)
     with pytest.raises(ShepherdError) as caught:
-        yard.client.read_log(end["stdout"], 0, 100, **bob)
+        yard.client.read_log(end.stdout, 0, 100, **bob)
     assert caught.value.code == "unreadable"
     (yard.work / "1.out").unlink()
     (yard.work / "1.out").symlink_to("/etc/shadow")
     with pytest.raises(ShepherdError):
-        yard.client.read_log(end["stdout"], 0, 100, **alice)
+        yard.client.read_log(end.stdout, 0, 100, **alice)
 
 
 @needs_root

@@ -12,7 +12,10 @@ from shepherd_yard import Yard, alive, wait_until
 
 from scns_conductor.worker.agent.shepherd_client import ShepherdError, ShepherdGone, start_shepherd
 from scns_conductor.worker.shepherd.journal import decode_line, encode_line
+from scns_conductor.worker.wire.end_record import EndRecord
 from scns_conductor.worker.wire.frames import FrameBuffer, encode
+from scns_conductor.worker.wire.record import PROTOCOL_VERSION
+from scns_conductor.worker.wire.shepherd_messages import LaunchAnswer
 
 
 @pytest.fixture(params=["auto", "off"])
@@ -31,27 +34,27 @@ def yard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Yard]:
 def test_exit_code_output_and_usage_arrive(yard: Yard) -> None:
     yard.launch(1, "#!/bin/bash\necho 你好; echo 错误 >&2; head -c 100000 /dev/zero >/dev/null; exit 3\n")
     end = yard.end(1)
-    assert (end["exit_status"], end["exit_signal"], end["cause"]) == (3, 0, "exit")
+    assert (end.exit_status, end.exit_signal, end.cause) == (3, 0, "exit")
     assert yard.output(1).decode() == "你好\n错误\n"
-    assert end["usage"]["max_rss_kb"] > 0
-    assert end["usage"]["read_bytes"] >= 100_000
-    assert end["started_at"] <= end["ended_at"]
+    assert end.usage.max_rss_kb > 0
+    assert end.usage.read_bytes >= 100_000
+    assert end.started_unix_s <= end.ended_unix_s
     assert not (yard.spool / "job_1.sh").exists()
 
 
 def test_death_by_signal_is_told(yard: Yard) -> None:
     yard.launch(1, "kill -SEGV $$\n")
     end = yard.end(1)
-    assert (end["exit_status"], end["exit_signal"], end["cause"]) == (0, signal.SIGSEGV, "exit")
+    assert (end.exit_status, end.exit_signal, end.cause) == (0, signal.SIGSEGV, "exit")
 
 
 def test_same_key_starts_once(yard: Yard) -> None:
     yard.launch(1, "echo x >> runs; sleep 0.2\n")
-    assert yard.launch(1, "echo x >> runs\n") == {"key": "1.0.batch", "state": "running", "duplicate": True}
+    assert yard.launch(1, "echo x >> runs\n") == LaunchAnswer(key="1.0.batch", state="running", duplicate=True)
     yard.end(1)
-    assert yard.launch(1, "echo x >> runs\n")["state"] == "ended"
-    yard.client.ack([yard.end(1)["id"]])
-    assert yard.launch(1, "echo x >> runs\n")["state"] == "ended"
+    assert yard.launch(1, "echo x >> runs\n").state == "ended"
+    yard.client.ack([yard.end(1)])
+    assert yard.launch(1, "echo x >> runs\n").state == "ended"
     assert (yard.work / "runs").read_text() == "x\n"
     yard.launch(1, "echo y >> runs\n", attempt=1)
     yard.end(1, attempt=1)
@@ -94,31 +97,31 @@ def test_separate_stderr_and_stdin(yard: Yard) -> None:
 def test_launch_failure_is_an_end_with_the_reason(yard: Yard, options: dict[str, Any], word: str) -> None:
     yard.launch(1, "true\n", **options)
     end = yard.end(1)
-    assert end["cause"] == "launch_failed"
-    assert not end["on_node"]
-    assert end["exit_status"] != 0
-    assert word in end["message"]
+    assert end.cause == "launch_failed"
+    assert not end.on_node
+    assert end.exit_status != 0
+    assert word in end.message
     yard.launch(2, "true\n")
-    assert yard.end(2)["exit_status"] == 0
+    assert yard.end(2).exit_status == 0
 
 
 def test_fifo_without_reader_does_not_hang_the_shepherd(yard: Yard) -> None:
     os.mkfifo(yard.work / "pipe")
     yard.launch(1, "true\n", stdout=str(yard.work / "pipe"))
-    assert yard.end(1)["cause"] == "launch_failed"
+    assert yard.end(1).cause == "launch_failed"
 
 
 def test_unwritable_script_directory_is_the_nodes_fault(yard: Yard) -> None:
     yard.launch(1, "true\n", script_path="/nowhere/job_1.sh")
     end = yard.end(1)
-    assert (end["cause"], end["on_node"]) == ("launch_failed", True)
+    assert (end.cause, end.on_node) == ("launch_failed", True)
 
 
 def test_time_limit_term_then_kill(yard: Yard) -> None:
     yard.launch(1, "trap '' TERM\nwhile :; do sleep 0.05; done\n", time_limit_s=0.3)
     end = yard.end(1)
-    assert (end["cause"], end["exit_signal"]) == ("timeout", signal.SIGKILL)
-    assert "时限" in end["message"]
+    assert (end.cause, end.exit_signal) == ("timeout", signal.SIGKILL)
+    assert "时限" in end.message
 
 
 def test_time_limit_can_be_changed_while_running(yard: Yard) -> None:
@@ -127,21 +130,21 @@ def test_time_limit_can_be_changed_while_running(yard: Yard) -> None:
     yard.client.set_time_limit([(2, None)], None)
     wait_until((yard.work / "ready1").exists, "脚本开始")
     yard.client.set_time_limit([(1, 0)], 0.2)
-    assert yard.end(1)["cause"] == "timeout"
-    assert (yard.end(2)["cause"], yard.end(2)["exit_status"]) == ("exit", 0)
+    assert yard.end(1).cause == "timeout"
+    assert (yard.end(2).cause, yard.end(2).exit_status) == ("exit", 0)
 
 
 def test_time_limit_lets_the_script_clean_up(yard: Yard) -> None:
     yard.launch(1, "trap 'echo bye; exit 0' TERM\nsleep 30 & wait\n", time_limit_s=0.2, grace_s=15)
     end = yard.end(1)
-    assert (end["cause"], end["exit_status"]) == ("timeout", 0)
+    assert (end.cause, end.exit_status) == ("timeout", 0)
     assert yard.output(1) == b"bye\n"
 
 
 def test_warning_signal_reaches_only_the_batch_shell(yard: Yard) -> None:
     script = "trap 'echo warned; exit 7' USR1\ntouch ready\n(trap 'echo child' USR1; sleep 0.1; sleep 30) &\nwait\n"
     yard.launch(1, script, time_limit_s=1.5, warn_signal=signal.SIGUSR1, warn_before_s=1.0, warn_batch_only=True)
-    assert yard.end(1)["exit_status"] == 7
+    assert yard.end(1).exit_status == 7
     assert yard.output(1) == b"warned\n"
 
 
@@ -150,7 +153,7 @@ def test_kill_gives_the_cause(yard: Yard) -> None:
     wait_until((yard.work / "ready").exists, "脚本开始")
     assert yard.client.kill([(1, None)], cause="cancel", message="用户取消", grace_s=5) == [(1, 0)]
     end = yard.end(1)
-    assert (end["cause"], end["message"], end["exit_signal"]) == ("cancel", "用户取消", signal.SIGTERM)
+    assert (end.cause, end.message, end.exit_signal) == ("cancel", "用户取消", signal.SIGTERM)
     assert yard.client.kill([(1, None), (99, 0)], cause="cancel") == []
 
 
@@ -160,12 +163,12 @@ def test_second_kill_can_only_hurry(yard: Yard) -> None:
     yard.client.kill([(1, 0)], cause="cancel", grace_s=600)
     yard.client.kill([(1, 0)], cause="preempt", grace_s=0)
     end = yard.end(1)
-    assert (end["cause"], end["exit_signal"]) == ("cancel", signal.SIGKILL)
+    assert (end.cause, end.exit_signal) == ("cancel", signal.SIGKILL)
 
 
 def test_closed_standard_streams_do_no_harm(yard: Yard) -> None:
     yard.launch(1, "exec 0<&- 1>&- 2>&-\nexit 5\n")
-    assert yard.end(1)["exit_status"] == 5
+    assert yard.end(1).exit_status == 5
 
 
 def test_descendants_are_killed_when_the_script_ends(yard: Yard) -> None:
@@ -184,7 +187,7 @@ PY
 while [ ! -s double ]; do sleep 0.01; done
 """
     yard.launch(1, script)
-    assert yard.end(1)["exit_status"] == 0
+    assert yard.end(1).exit_status == 0
     for name in ("plain", "double"):
         pid = int((yard.work / name).read_text())
         assert not alive(pid), f"{name} 逃脱了"
@@ -198,7 +201,7 @@ def test_suspend_stops_and_resume_continues_without_using_up_the_limit(yard: Yar
     def size() -> int:
         return (yard.work / "ticks").stat().st_size
 
-    pids = [yard.hello["running"]]
+    pids = [yard.hello.running]
     assert pids is not None
     settled = -1
     deadline = time.monotonic() + 1.5
@@ -207,10 +210,10 @@ def test_suspend_stops_and_resume_continues_without_using_up_the_limit(yard: Yar
         time.sleep(0.3)
     assert size() == settled, "挂起的作业还在写"
     assert "1.0.batch" not in yard.ends, "挂起的时间不应计入时限"
-    assert yard.client.hello(attach=False)["running"][0]["suspended"]
+    assert yard.client.hello(attach=False).running[0].suspended
     yard.client.resume([(1, None)])
     wait_until(lambda: size() > settled, "恢复后继续写")
-    assert yard.end(1)["cause"] == "timeout"
+    assert yard.end(1).cause == "timeout"
 
 
 def test_suspended_job_can_be_cancelled(yard: Yard) -> None:
@@ -218,7 +221,7 @@ def test_suspended_job_can_be_cancelled(yard: Yard) -> None:
     wait_until((yard.work / "ready").exists, "脚本开始")
     yard.client.suspend([(1, 0)])
     yard.client.kill([(1, 0)], cause="cancel", grace_s=0)
-    assert yard.end(1)["cause"] == "cancel"
+    assert yard.end(1).cause == "cancel"
 
 
 def test_ends_wait_for_an_agent_and_keep_their_true_times(yard: Yard) -> None:
@@ -230,11 +233,11 @@ def test_ends_wait_for_an_agent_and_keep_their_true_times(yard: Yard) -> None:
     yard.connect()
     again = yard.end(1)
     assert again == first
-    yard.client.ack([again["id"]])
+    yard.client.ack([again])
     yard.ends.clear()
     yard.client.close()
     yard.connect()
-    assert yard.hello["unacknowledged"] == []
+    assert yard.hello.unacknowledged == []
 
 
 def test_new_shepherd_adopts_what_still_runs(yard: Yard) -> None:
@@ -247,15 +250,15 @@ def test_new_shepherd_adopts_what_still_runs(yard: Yard) -> None:
     yard.kill_shepherd()
     yard.ends.clear()
     yard.connect()
-    assert {task["key"] for task in yard.hello["running"]} == {"1.0.batch", "2.0.batch"}
+    assert {task.key for task in yard.hello.running} == {"1.0.batch", "2.0.batch"}
     assert yard.end(3) == finished
-    assert yard.launch(1, "echo twice > twice\n")["duplicate"]
+    assert yard.launch(1, "echo twice > twice\n").duplicate
     (yard.work / "go").touch()
     # 没有 subreaper 时由 1 号进程回收：抢在它前面才看得见退出码；看不见就说看不见，绝不猜。
     end = yard.end(1)
-    assert (end["cause"], end["exit_status"]) in (("exit", 0), ("unseen", None))
+    assert (end.cause, end.exit_status) in (("exit", 0), ("unseen", None))
     assert not alive(int((yard.work / "stray").read_text()))
-    assert yard.end(2)["cause"] == "timeout"
+    assert yard.end(2).cause == "timeout"
     assert not (yard.work / "twice").exists()
 
 
@@ -266,7 +269,7 @@ def test_a_job_of_the_same_number_on_another_node_is_not_taken_for_ours(yard: Ya
     other = Yard(tmp_path / "other", work, yard.containment)
     try:
         # 不 exec：正在 exec 的进程环境是空的，此刻认不出来。
-        theirs = other.launch(1, "touch ready; while :; do sleep 1; done\n")["pid"]
+        theirs = other.launch(1, "touch ready; while :; do sleep 1; done\n").pid
         yard.launch(1, "touch ready; while :; do sleep 1; done\n")
         for folder in (work, yard.work):
             wait_until((folder / "ready").exists, "脚本开始")
@@ -276,10 +279,10 @@ def test_a_job_of_the_same_number_on_another_node_is_not_taken_for_ours(yard: Ya
         lines = journal.read_bytes().splitlines(keepends=True)
         journal.write_bytes(b"".join(line for line in lines if b'"t":"update"' not in line))
         yard.connect()
-        (found,) = yard.hello["running"]
-        assert found["pid"] != theirs
+        (found,) = yard.hello.running
+        assert found.pid != theirs
         yard.client.kill([(1, 0)], cause="cancel", grace_s=0)
-        assert yard.end(1)["cause"] == "cancel"
+        assert yard.end(1).cause == "cancel"
         assert alive(theirs)
     finally:
         other.stop()
@@ -290,9 +293,9 @@ def test_job_that_ended_while_no_shepherd_lived_is_unseen(yard: Yard) -> None:
     wait_until((yard.work / "ready").exists, "脚本开始")
     yard.kill_shepherd()
     (yard.work / "go").touch()
-    wait_until(lambda: not Path(f"/proc/{answer['pid']}").exists(), "作业结束，被 1 号进程回收")
+    wait_until(lambda: not Path(f"/proc/{answer.pid}").exists(), "作业结束，被 1 号进程回收")
     yard.connect()
-    assert yard.end(1)["cause"] == "unseen"
+    assert yard.end(1).cause == "unseen"
 
 
 def test_corrupt_journal_line_is_set_aside(yard: Yard) -> None:
@@ -307,17 +310,17 @@ def test_corrupt_journal_line_is_set_aside(yard: Yard) -> None:
     journal.write_bytes(b"".join(lines) + b"half a li")
     yard.ends.clear()
     yard.connect()
-    assert yard.hello["corrupt_lines"] == 2
-    assert yard.end(2)["exit_status"] == 2
+    assert yard.hello.corrupt_lines == 2
+    assert yard.end(2).exit_status == 2
     # 结束行坏了，启动行还在：没有人看见它怎样结束。
-    assert yard.end(1)["cause"] == "unseen"
+    assert yard.end(1).cause == "unseen"
     assert b'"exit_status":0' in (yard.spool / "shepherd.journal.corrupt").read_bytes()
 
 
 def test_reboot_means_nothing_still_runs(yard: Yard) -> None:
     answer = yard.launch(1, "touch ready; exec sleep 30\n")
     wait_until((yard.work / "ready").exists, "脚本开始")
-    pid = yard.hello["pid"]
+    pid = yard.hello.pid
     yard.kill_shepherd()
     journal = yard.spool / "shepherd.journal"
     records = [decode_line(line) for line in journal.read_bytes().splitlines()]
@@ -330,12 +333,12 @@ def test_reboot_means_nothing_still_runs(yard: Yard) -> None:
         )
     )
     yard.connect()
-    assert yard.hello["pid"] != pid
-    assert yard.end(1)["cause"] == "reboot"
-    assert yard.client.hello()["running"] == []
-    if alive(answer["pid"]):
+    assert yard.hello.pid != pid
+    assert yard.end(1).cause == "reboot"
+    assert yard.client.hello().running == []
+    if alive(answer.pid):
         # 机器其实没有重启，这个进程是真的；没有 cgroup 时由测试收拾。
-        os.kill(answer["pid"], signal.SIGKILL)
+        os.kill(answer.pid, signal.SIGKILL)
 
 
 def test_unknown_version_and_bad_requests_are_refused_clearly(yard: Yard) -> None:
@@ -352,12 +355,12 @@ def test_unknown_version_and_bad_requests_are_refused_clearly(yard: Yard) -> Non
     refused = yard.client.request("launch", specs=[{"job_id": 1}, "乱写"])["launched"]
     assert [answer["state"] for answer in refused] == ["refused", "refused"]
     yard.launch(1, "true\n")
-    assert yard.end(1)["exit_status"] == 0
+    assert yard.end(1).exit_status == 0
 
 
 def test_second_shepherd_on_the_same_spool_defers(yard: Yard) -> None:
     start_shepherd(yard.spool, "yard", containment=yard.containment)
-    assert yard.client.hello(attach=False)["pid"] == yard.hello["pid"]
+    assert yard.client.hello(attach=False).pid == yard.hello.pid
 
 
 def test_steps_share_the_job_and_die_with_it(yard: Yard) -> None:
@@ -367,11 +370,11 @@ def test_steps_share_the_job_and_die_with_it(yard: Yard) -> None:
     wait_until((yard.work / "step").exists, "作业步开始")
     quick = {"script_path": None, "argv": ["/bin/sh", "-c", "exit 9"]}
     yard.launch(1, None, step="1", stdout=str(yard.work / "step1.out"), **quick)
-    assert yard.end(1, step="1")["exit_status"] == 9
+    assert yard.end(1, step="1").exit_status == 9
     assert "1.0.batch" not in yard.ends
     (yard.work / "go").touch()
-    assert yard.end(1)["exit_status"] == 0
-    assert yard.end(1, step="0")["exit_signal"] == signal.SIGKILL
+    assert yard.end(1).exit_status == 0
+    assert yard.end(1, step="0").exit_signal == signal.SIGKILL
 
 
 def test_signal_targets(yard: Yard) -> None:
@@ -381,7 +384,7 @@ def test_signal_targets(yard: Yard) -> None:
     assert yard.client.signal([(1, None)], signal.SIGUSR1, "batch") == 1
     wait_until(lambda: yard.output(1) == b"batch\n", "脚本收到信号")
     (yard.work / "go").touch()
-    assert yard.end(1)["exit_status"] == 0
+    assert yard.end(1).exit_status == 0
 
 
 def test_many_jobs_at_once_all_end_exactly_once(yard: Yard) -> None:
@@ -389,15 +392,15 @@ def test_many_jobs_at_once_all_end_exactly_once(yard: Yard) -> None:
     seen: list[str] = []
     original = yard._collect
 
-    def collect(ends: list[dict[str, Any]]) -> None:
-        seen.extend(end["key"] for end in ends)
+    def collect(ends: list[EndRecord]) -> None:
+        seen.extend(end.key for end in ends)
         original(ends)
 
     yard.client._on_ends = collect
     yard.client.launch([yard.spec(job_id, f"exit {job_id % 7}\n") for job_id in range(count)])
     wait_until(lambda: len(yard.ends) == count, "全部结束")
     assert sorted(seen) == sorted(f"{job_id}.0.batch" for job_id in range(count))
-    assert all(end["exit_status"] == end["job_id"] % 7 for end in yard.ends.values())
+    assert all(end.exit_status == end.job_id % 7 for end in yard.ends.values())
 
 
 def test_stats_show_running_usage(yard: Yard) -> None:
@@ -405,12 +408,13 @@ def test_stats_show_running_usage(yard: Yard) -> None:
         1, "x=$(head -c 30000000 /dev/zero | tr '\\0' x); touch ready; while [ ! -e go ]; do sleep 0.02; done\n"
     )
     wait_until((yard.work / "ready").exists, "脚本开始")
-    (job,), steps = yard.client.stats()
-    assert steps == []
-    assert (job["job_id"], job["attempt"]) == (1, 0)
-    assert job["usage"]["max_rss_kb"] > 29_000
+    samples = yard.client.stats()
+    (job,) = samples.jobs
+    assert samples.steps == []
+    assert (job.job_id, job.attempt) == (1, 0)
+    assert job.usage.max_rss_kb > 29_000
     (yard.work / "go").touch()
-    assert yard.end(1)["usage"]["max_rss_kb"] > 29_000
+    assert yard.end(1).usage.max_rss_kb > 29_000
 
 
 def test_shutdown_gives_grace_then_leaves_nothing(tmp_path: Path) -> None:
@@ -421,16 +425,16 @@ def test_shutdown_gives_grace_then_leaves_nothing(tmp_path: Path) -> None:
     wait_until((work / "ready").exists, "脚本开始")
     yard.client.shutdown(10)
     end = yard.end(1)
-    assert (end["cause"], yard.output(1)) == ("shutdown", b"cleaned\n")
-    yard.client.ack([end["id"]])
-    wait_until(lambda: not alive(yard.hello["pid"]), "牧守进程退出")
-    assert not alive(answer["pid"])
+    assert (end.cause, yard.output(1)) == ("shutdown", b"cleaned\n")
+    yard.client.ack([end])
+    wait_until(lambda: not alive(yard.hello.pid), "牧守进程退出")
+    assert not alive(answer.pid)
     assert not (tmp_path / "spool/shepherd.sock").exists()
     yard.client.close()
 
 
 def test_shepherd_stays_small(yard: Yard) -> None:
-    status = Path(f"/proc/{yard.hello['pid']}/status").read_text()
+    status = Path(f"/proc/{yard.hello.pid}/status").read_text()
     rss_kb = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
     assert rss_kb < 20 * 1024
 
@@ -440,7 +444,7 @@ def test_frames_survive_any_cut() -> None:
     data = encode(message) * 3
     buffer = FrameBuffer()
     found = [item for i in range(0, len(data), 7) for item in buffer.feed(data[i : i + 7])]
-    assert found == [{"v": 1, **message}] * 3
+    assert found == [{"v": PROTOCOL_VERSION, **message}] * 3
 
 
 @pytest.mark.parametrize("options", [{}, {"nice": 1}])
@@ -448,7 +452,7 @@ def test_job_starts_with_a_clean_process_state(yard: Yard, options: dict[str, An
     """没有多余的描述符、没有被忽略或屏蔽的信号、自成会话、不留在牧守进程的目录里。"""
     script = "ls /proc/self/fd; grep -E 'SigBlk|SigIgn' /proc/self/status; ps -o sid= -p $$; echo $$; pwd\n"
     yard.launch(1, script, **options)
-    assert yard.end(1)["exit_status"] == 0
+    assert yard.end(1).exit_status == 0
     *fds, blocked, ignored, session, pid, directory = yard.output(1).decode().split("\n")[:-1]
     # 3 是 ls 自己打开的目录。
     assert fds == ["0", "1", "2", "3"]

@@ -10,6 +10,7 @@ import pytest
 
 from scns_conductor.worker.step.task_process import Task, TaskStarter, signal_task
 from scns_conductor.worker.wire.launch_spec import JOB_KEY_VARIABLE
+from scns_conductor.worker.wire.step_spec import StepSpec, StepStreams, TaskFiles, TaskSpec
 
 
 @pytest.fixture
@@ -37,11 +38,19 @@ def test_a_signal_right_after_the_fork_is_not_swallowed(
 ) -> None:
     """任务刚 fork、还带着主人的信号处理、还没有自己的进程组时就要它结束，它照样结束。"""
     monkeypatch.setenv(JOB_KEY_VARIABLE, "1")
-    files = {str(rank): dict.fromkeys(("stdin", "stdout", "stderr")) for rank in range(20)}
-    spec = {
-        **dict.fromkeys(("uid", "gid", "groups")), "umask": 0o022, "cwd": str(tmp_path), "streams": {}, "files": files,
-        "shared_files": False, "env": {"PATH": os.environ["PATH"]}, "ranks": list(range(20)), "argv": ["sleep", "300"],
-    }  # fmt: skip
+    spec = StepSpec(
+        node="n1",
+        step="1.0",
+        tasks=[TaskSpec(rank=rank, files=TaskFiles(), env={}) for rank in range(20)],
+        argv=["sleep", "300"],
+        env={"PATH": os.environ["PATH"]},
+        cwd=str(tmp_path),
+        umask=0o022,
+        streams=StepStreams(),
+        shared_files=False,
+        nodes={"n1": list(range(20))},
+        task_count=20,
+    )
     starter = TaskStarter(spec, linked=False)
     tasks = [Task(rank) for rank in range(20)]
     for task in tasks:

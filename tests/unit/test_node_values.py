@@ -13,9 +13,11 @@ from scns_conductor.worker.agent.devices import (
     parse_node_gres,
     parse_nvidia,
 )
-from scns_conductor.worker.agent.finisher import end_age_s, job_end, own_end
+from scns_conductor.worker.agent.finisher import end_age_s, job_end
 from scns_conductor.worker.agent.job_environment import array_bounds, repeat_list
 from scns_conductor.worker.agent.launch_plan import LaunchRefused, interpreter, signal_number
+from scns_conductor.worker.agent.own_ends import OwnEnds
+from scns_conductor.worker.wire.end_record import EndRecord
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 NPU_SMI = """
@@ -161,32 +163,34 @@ def test_signal_names() -> None:
 def test_end_becomes_a_state(
     cause: str, status: int | None, number: int | None, state: JobState, requeue: bool
 ) -> None:
-    record = {
-        "job_id": 1,
-        "attempt": 2,
-        "cause": cause,
-        "exit_status": status,
-        "exit_signal": number,
-        "message": "a\0b",
-    }
-    end = job_end(record, actor="agent@n", end_time=1.0, outputs=[])
+    record = EndRecord(
+        key="1.2.batch",
+        job_id=1,
+        attempt=2,
+        step="batch",
+        cause=cause,
+        exit_status=status,
+        exit_signal=number,
+        message="a\0b",
+    )
+    end = job_end(record, actor="agent@n", end_unix_s=1.0, outputs=[])
     assert (end.state, end.requeue_if_allowed, end.exit_status, end.exit_signal) == (state, requeue, status, number)
     assert "\0" not in (end.message or "")
 
 
 def test_node_fault_may_be_requeued_and_job_fault_not() -> None:
-    fault = own_end(1, 0, "launch_failed", "盘满", boot_id="b", on_node=True)
-    assert job_end(fault, actor="a", end_time=None, outputs=[]).state is JobState.NODE_FAIL
-    wrong = own_end(1, 0, "launch_failed", "没有目录", boot_id="b")
-    end = job_end(wrong, actor="a", end_time=None, outputs=[])
+    fault = OwnEnds("b").make((1, 0), 5, "launch_failed", "盘满", on_node=True)
+    assert job_end(fault, actor="a", end_unix_s=None, outputs=[]).state is JobState.NODE_FAIL
+    wrong = OwnEnds("b").make((1, 0), 5, "launch_failed", "没有目录")
+    end = job_end(wrong, actor="a", end_unix_s=None, outputs=[])
     assert (end.state, end.exit_status, end.requeue_if_allowed) == (JobState.FAILED, 1, False)
 
 
 def test_end_age_is_independent_of_the_wall_clock() -> None:
-    end = {"boot_id": "b", "cause": "exit", "ended_boot": 100.0, "ended_at": 0}
-    assert end_age_s(end, boot_id="b", boot_now=130.0) == 30.0
-    assert end_age_s(end, boot_id="other", boot_now=130.0) is None
-    assert end_age_s({**end, "cause": "reboot"}, boot_id="b", boot_now=130.0) is None
+    end = OwnEnds("b").make((1, 0), None, "exit").replace(ended_boot_s=100.0, ended_unix_s=0.0)
+    assert end_age_s(end, boot_id="b", boot_now_s=130.0) == 30.0
+    assert end_age_s(end, boot_id="other", boot_now_s=130.0) is None
+    assert end_age_s(end.replace(cause="reboot"), boot_id="b", boot_now_s=130.0) is None
 
 
 def test_launch_spec_round_trip_and_refusals() -> None:

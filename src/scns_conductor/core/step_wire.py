@@ -41,9 +41,62 @@ def frames(kind: int, number: int, payload: bytes) -> Iterator[bytes]:
         yield frame(kind, number, payload[begin : begin + PART])
 
 
-def json_frame(kind: int, number: int, value: dict[str, Any]) -> bytes:
-    """内容是 JSON 的一帧。"""
+def hello_frame(key: str, node: str, ranks: list[int], pid: int) -> bytes:
+    """节点连过来的第一帧：口令、自己是谁、有哪些任务。"""
+    return _json_frame(HELLO, 0, {"key": key, "node": node, "ranks": ranks, "pid": pid})
+
+
+def read_hello(payload: bytes) -> tuple[str, str]:
+    """（口令，节点名）；不成样子抛 FrameError。"""
+    hello = _read_json(payload)
+    return str(hello.get("key")), str(hello.get("node"))
+
+
+def started_frame(pids: dict[int, int]) -> bytes:
+    """任务都启动了；pids 是各任务的进程号。"""
+    return _json_frame(STARTED, 0, {"pids": {str(rank): pid for rank, pid in pids.items()}})
+
+
+def exited_frame(rank: int, status: int) -> bytes:
+    """一个任务结束了；status 是 wait 的状态。"""
+    return _json_frame(EXITED, rank, {"status": status})
+
+
+def read_status(payload: bytes) -> int:
+    """exited_frame 里的 status；不成样子抛 FrameError。"""
+    return _read_number(_read_json(payload), "status")
+
+
+def window_frame(rows: int, columns: int) -> bytes:
+    """终端的大小。"""
+    return _json_frame(WINDOW, 0, {"rows": rows, "columns": columns})
+
+
+def read_window(payload: bytes) -> tuple[int, int]:
+    """（行，列）；不成样子抛 FrameError。"""
+    size = _read_json(payload)
+    return _read_number(size, "rows"), _read_number(size, "columns")
+
+
+def _json_frame(kind: int, number: int, value: dict[str, Any]) -> bytes:
     return frame(kind, number, json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+
+
+def _read_json(payload: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(payload)
+    except ValueError as error:
+        raise FrameError(f"内容不是 JSON：{error}") from error
+    if not isinstance(value, dict):
+        raise FrameError("内容不是映射")
+    return value
+
+
+def _read_number(value: dict[str, Any], name: str) -> int:
+    number = value.get(name)
+    if not isinstance(number, int):
+        raise FrameError(f"{name} 不是整数")
+    return number
 
 
 class FrameReader:

@@ -26,6 +26,7 @@ from scns_conductor.local.engines import Engines
 from scns_conductor.local.postgres import STOP_WAIT_S, EngineError
 from scns_conductor.local.supervisor import Service, Supervisor
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
+from scns_conductor.worker.agent.shepherd_set import shepherd_homes
 
 READY_WAIT_S = 90.0
 # 没有指明的端口被占用时，往后试这么多个。
@@ -301,13 +302,13 @@ class LocalSystem:
     def _end_shepherds(self, node_names: list[str]) -> None:
         """还在的牧守进程（代理已不在，没能请它退出）：结束它和它的作业；结束记录留在日志里，下次启动时送出。"""
         for name in node_names:
-            spool = self.directory.path / "spool" / name
-            with contextlib.suppress(ShepherdGone, ShepherdError, OSError):
-                client = ShepherdClient.connect(spool, name, start=False)
-                pid = int(client.hello(attach=False)["pid"])
-                client.shutdown(0)
-                client.close()
-                _wait_gone(pid, STOP_WAIT_S)
+            for home in shepherd_homes(self.directory.path / "spool" / name):
+                with contextlib.suppress(ShepherdGone, ShepherdError, OSError):
+                    client = ShepherdClient.connect(home, name, start=False)
+                    pid = client.state().pid
+                    client.shutdown(0)
+                    client.close()
+                    _wait_gone(pid, STOP_WAIT_S)
 
 
 def _wait_gone(pid: int, wait_s: float) -> None:

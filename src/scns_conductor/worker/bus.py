@@ -18,7 +18,9 @@ from rq.exceptions import DequeueTimeout
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
-PROTOCOL_VERSION = 1
+from scns_conductor.worker.wire.bus_messages import MESSAGES, REMINDERS, BusMessage, read_message
+from scns_conductor.worker.wire.record import RecordError
+
 # 没有人收的消息（节点没了）留在队列里的上限；真相在数据库里，过期无妨。
 MESSAGE_TTL_S = 300
 CONNECT_WAIT_S = 2.0
@@ -27,21 +29,25 @@ SEND_WAIT_S = 2.0
 RECEIVE_WAIT_S = 30.0
 AWAY_S = 1.0
 UNSENT_MOST = 1000
-# 只是提醒、重复无害的消息；信号与读写请求不重送。
-REMINDERS = frozenset({"launch", "sync", "cancel", "kill", "suspend", "resume", "requeue", "update"})
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """一条消息：function 在固定的函数表里，payload 是可以 JSON 化的数据。"""
+    """要送的一条：function 与 payload 见 wire/bus_messages.py，照懂得它的最早一版标版本。"""
 
     function: str
     payload: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def version(self) -> int:
+        """懂得它的最早一版。"""
+        return MESSAGES.get(self.function, BusMessage).since
 
-Handler = Callable[[dict[str, Any]], None]
+
+# 收到的消息（wire/bus_messages.py 的一种）怎样办。
+Handler = Callable[[Any], None]
 
 
 class BusUnavailable(Exception):
@@ -101,14 +107,14 @@ class Publisher:
         if time.monotonic() < self._away_until:
             self._keep(messages)
             raise BusUnavailable("Valkey 刚才连不上，稍后再试")
-        header = {"version": PROTOCOL_VERSION, "incarnation": self._incarnation()}
+        incarnation = self._incarnation()
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
                 for node_name, node_messages in messages.items():
                     data = [
                         Queue.prepare_data(
                             message.function,
-                            args=({**header, **message.payload},),
+                            args=({"version": message.version, "incarnation": incarnation, **message.payload},),
                             ttl=MESSAGE_TTL_S,
                             result_ttl=0,
                         )
@@ -197,19 +203,18 @@ class Consumer:
         if handler is None or payload is None:
             logger.error("bus_message_refused", extra={"message_id": job.id, "function": function})
             return
-        if payload.get("version") != PROTOCOL_VERSION:
-            logger.error(
-                "bus_version_unknown",
-                extra={"message_id": job.id, "function": function, "version": payload.get("version")},
-            )
-            return
         theirs, mine = payload.get("incarnation"), self._incarnation()
         if theirs is not None and mine is not None and theirs != mine:
             logger.warning(
                 "bus_message_foreign", extra={"message_id": job.id, "function": function, "incarnation": theirs}
             )
             return
-        handler(payload)
+        try:
+            message = read_message(str(function), payload)
+        except RecordError as error:
+            logger.error("bus_message_refused", extra={"message_id": job.id, "function": function, "error": str(error)})
+            return
+        handler(message)
 
     def close(self) -> None:
         """关闭连接。"""

@@ -2,7 +2,6 @@
 
 import contextlib
 import hmac
-import json
 import os
 import secrets
 import selectors
@@ -169,7 +168,7 @@ class StepLink:
     def set_window(self, rows: int, columns: int) -> None:
         """终端的大小变了。"""
         for node in self._nodes.values():
-            self._send(node, wire.json_frame(wire.WINDOW, 0, {"rows": rows, "columns": columns}))
+            self._send(node, wire.window_frame(rows, columns))
 
     # ---- 等节点 ----
 
@@ -210,9 +209,8 @@ class StepLink:
                 self._selector.register(connection, selectors.EVENT_READ, node)
 
     def _greet(self, node: _Node, payload: bytes) -> None:
-        hello = json.loads(payload)
-        name = str(hello.get("node"))
-        good = hmac.compare_digest(str(hello.get("key")).encode(), self._listener.key.encode())
+        key, name = wire.read_hello(payload)
+        good = hmac.compare_digest(key.encode(), self._listener.key.encode())
         if not good or name not in self._wanted or name in self._nodes:
             raise wire.FrameError("口令不对")
         self._strangers.discard(node)
@@ -260,7 +258,7 @@ class StepLink:
             node.outstanding -= number
         elif kind == wire.EXITED:
             node.exited.add(number)
-            self._sink.exited(node.name, number, int(json.loads(payload)["status"]))
+            self._sink.exited(node.name, number, wire.read_status(payload))
         elif kind == wire.GATHER:
             self._gathered.append(wire.frame(wire.GATHER, list(self._wanted).index(node.name), payload))
         elif kind == wire.GATHER_END:

@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+from scns_conductor.worker.wire.end_record import EndRecord
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +41,24 @@ class DeadLetters:
         with self._lock:
             return set(self._parked)
 
-    def park(self, end: dict[str, Any], reason: str) -> None:
+    def park(self, end: EndRecord, reason: str) -> None:
         """停放一条；文件写不进去（盘满）时记进日志，牧守进程那里仍有。"""
-        key = str(end.get("key"))
-        told = {"key": key, "parked_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "reason": reason, "end": end}
+        self._park(end.key, end.owner, end.to_wire(), reason)
+
+    def park_unreadable(self, wire: object, reason: str) -> str:
+        """停放读不懂的一条（别的版本写的、日志坏了的），返回它的键。"""
+        known = wire if isinstance(wire, dict) else {}
+        key, owner = str(known.get("key")), None
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            owner = (int(known["job_id"]), int(known["attempt"]))
+        self._park(key, owner, wire, reason)
+        return key
+
+    def _park(self, key: str, owner: tuple[int, int] | None, wire: object, reason: str) -> None:
+        told = {"key": key, "parked_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "reason": reason, "end": wire}
         with self._lock:
-            with contextlib.suppress(KeyError, TypeError, ValueError):
-                self._parked[key] = (int(end["job_id"]), int(end["attempt"]))
+            if owner is not None:
+                self._parked[key] = owner
             self._lines[key] = json.dumps(told, default=repr)
             self._write()
 

@@ -1,10 +1,9 @@
 """结束的原因：一张表。牧守进程报的原因 -> 作业、作业步到哪个状态；有人要求的去向 -> 用什么原因去结束。"""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from scns_conductor.core.states import JobState
+from scns_conductor.worker.wire.end_record import EndRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +37,13 @@ _NODE_FAULT = EndCause(JobState.NODE_FAIL, JobState.FAILED, requeues=True)
 _REQUESTED = {JobState.PREEMPTED: "preempt", JobState.DEADLINE: "deadline", JobState.PENDING: "requeue"}
 
 
-def end_cause(end: Mapping[str, Any]) -> EndCause:
+def end_cause(end: EndRecord) -> EndCause:
     """一条结束记录说的。"""
-    cause = end["cause"]
-    if cause == "exit":
-        return _FAILED if end.get("exit_status") or end.get("exit_signal") else _COMPLETED
-    if cause == "launch_failed" and end.get("on_node"):
+    if end.cause == "exit":
+        return _FAILED if end.exit_status or end.exit_signal else _COMPLETED
+    if end.cause == "launch_failed" and end.on_node:
         return _NODE_FAULT
-    return _CAUSES.get(cause, _FAILED)
+    return _CAUSES.get(end.cause, _FAILED)
 
 
 def cause_of_request(state: str) -> str:

@@ -11,10 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from scns_conductor.statements.ends import OutputTail
 from scns_conductor.worker.host.thread_owner import Lanes
+from scns_conductor.worker.wire.end_record import EndRecord
 
 EPILOGS_MOST = 64
 READERS_MOST = 64
@@ -24,7 +24,7 @@ TAIL_WAIT_S = 10.0
 READ_AHEAD_MOST = 1000
 
 # 一条备好的结束：记录，与输出的尾部。
-Prepared = tuple[dict[str, Any], list[OutputTail]]
+Prepared = tuple[EndRecord, list[OutputTail]]
 Lane = tuple[int | None, frozenset[str]]
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 class _Reading:
     """正在读尾部的同一条道上的一批结束；owned 之后别人不再碰它。"""
 
-    ends: list[dict[str, Any]]
+    ends: list[EndRecord]
     lane: Lane
     due: float
     owned: bool = False
@@ -46,8 +46,8 @@ class EndPreparation:
     def __init__(
         self,
         *,
-        epilog: Callable[[dict[str, Any]], None] | None,
-        read_tails: Callable[[dict[str, Any]], list[OutputTail]] | None,
+        epilog: Callable[[EndRecord], None] | None,
+        read_tails: Callable[[EndRecord], list[OutputTail]] | None,
         ready: Callable[[list[Prepared]], None],
     ) -> None:
         self._epilog = epilog
@@ -56,26 +56,26 @@ class EndPreparation:
         self._epilogs = Lanes("epilog", most=EPILOGS_MOST)
         self._readers = Lanes("output-tail", most=READERS_MOST, most_of_group=READERS_OF_USER)
         self._lock = threading.Lock()
-        self._waiting: deque[dict[str, Any]] = deque()
+        self._waiting: deque[EndRecord] = deque()
         self._readings: deque[_Reading] = deque()
         self._silent: set[Lane] = set()
         self._ahead = 0
 
-    def put(self, ends: list[dict[str, Any]]) -> None:
+    def put(self, ends: list[EndRecord]) -> None:
         """备好一批作业的结束。epilog 只给启动过的。"""
         epilog = self._epilog
         if epilog is None:
             self._queue(ends)
             return
-        started = [end for end in ends if end["id"] is not None and end.get("pid")]
-        self._queue([end for end in ends if end["id"] is None or not end.get("pid")])
+        started = [end for end in ends if end.id is not None and end.pid]
+        self._queue([end for end in ends if end.id is None or not end.pid])
         for end in started:
 
-            def run(end: dict[str, Any] = end) -> None:
+            def run(end: EndRecord = end) -> None:
                 epilog(end)
                 self._queue([end])
 
-            self._epilogs.submit(end["key"], run)
+            self._epilogs.submit(end.key, run)
 
     def due_s(self) -> float | None:
         """还有几秒要看一次 expire；没有在读的返回 None。"""
@@ -96,7 +96,7 @@ class EndPreparation:
                     self._silent.add(reading.lane)
                     late.append(reading)
         for reading in late:
-            keys = [end["key"] for end in reading.ends]
+            keys = [end.key for end in reading.ends]
             logger.warning("output_tail_unread", extra={"keys": keys, "folders": sorted(reading.lane[1])})
             self._ready([(end, []) for end in reading.ends])
 
@@ -111,14 +111,14 @@ class EndPreparation:
         self._epilogs.close()
         self._readers.close()
 
-    def _queue(self, ends: list[dict[str, Any]]) -> None:
+    def _queue(self, ends: list[EndRecord]) -> None:
         with self._lock:
             self._waiting.extend(ends)
         self._advance()
 
     def _advance(self) -> None:
         """还读得下的分到各自的道上。"""
-        lanes: dict[Lane, list[dict[str, Any]]] = {}
+        lanes: dict[Lane, list[EndRecord]] = {}
         plain: list[Prepared] = []
         with self._lock:
             while self._waiting and self._ahead < READ_AHEAD_MOST:
@@ -153,6 +153,6 @@ class EndPreparation:
             self._ready(read)
 
 
-def _lane_of(end: dict[str, Any]) -> Lane:
-    folders = {os.path.dirname(path) for path in (end.get("stdout"), end.get("stderr")) if path}
-    return end.get("uid"), frozenset(folders)
+def _lane_of(end: EndRecord) -> Lane:
+    folders = {os.path.dirname(path) for path in (end.stdout, end.stderr) if path}
+    return end.uid, frozenset(folders)

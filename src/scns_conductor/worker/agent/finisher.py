@@ -9,7 +9,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
@@ -21,7 +20,7 @@ from scns_conductor.worker.agent.dead_letters import DeadLetters
 from scns_conductor.worker.agent.end_causes import end_cause
 from scns_conductor.worker.agent.end_preparation import EndPreparation, Prepared
 from scns_conductor.worker.host.user_files import read_range
-from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS
+from scns_conductor.worker.wire.end_record import EndRecord
 
 BATCH_ENDS = 500
 REST_S = 0.002
@@ -29,43 +28,40 @@ LOOK_S = 5.0
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
 
-# 一条结束记录至少要有的。
-NEEDED = {"id", "key", "job_id", "attempt", "step", "cause"}
-# 一条写不进去时的错：数据库的，或记录自己不合式；别的错是程序的，不在这里兜住。
-DATA_ERRORS = (sa.exc.SQLAlchemyError, KeyError, TypeError, ValueError)
+# 一条写不进去时的错：数据库的，或记录里的值不合式；别的错是程序的，不在这里兜住。
+DATA_ERRORS = (sa.exc.SQLAlchemyError, TypeError, ValueError)
 
 logger = logging.getLogger(__name__)
 
 
-def end_age_s(end: dict[str, Any], *, boot_id: str, boot_now: float) -> float | None:
+def end_age_s(end: EndRecord, *, boot_id: str, boot_now_s: float) -> float | None:
     """结束距今多少秒；按开机秒数算，不受校时影响。重启过机器的无从得知，返回 None。"""
-    if end.get("boot_id") != boot_id or end["cause"] == "reboot":
+    if end.boot_id != boot_id or end.cause == "reboot" or end.ended_boot_s is None:
         return None
-    return max(0.0, boot_now - float(end["ended_boot"]))
+    return max(0.0, boot_now_s - end.ended_boot_s)
 
 
-def job_end(end: dict[str, Any], *, actor: str, end_time: float | None, outputs: Sequence[OutputTail]) -> JobEnd:
-    """一条结束记录 -> 数据库里的结束。end_time 是数据库时钟下的 Unix 秒，None 表示现在。"""
-    cause, found = end["cause"], end_cause(end)
-    usage = end.get("usage") or {}
+def job_end(end: EndRecord, *, actor: str, end_unix_s: float | None, outputs: Sequence[OutputTail]) -> JobEnd:
+    """一条结束记录 -> 数据库里的结束。end_unix_s 是数据库时钟下的 Unix 秒，None 表示现在。"""
+    cause, found, usage = end.cause, end_cause(end), end.usage
     return JobEnd(
-        job_id=end["job_id"],
-        restart_count=end["attempt"],
-        launch_id=end.get("launch_id"),
+        job_id=end.job_id,
+        restart_count=end.attempt,
+        launch_id=end.launch_id,
         state=found.job,
         cause="node_fail" if found.job is JobState.NODE_FAIL and cause != "launch_failed" else cause,
         actor=actor,
-        end_time=end_time,
-        exit_status=end.get("exit_status"),
-        exit_signal=end.get("exit_signal"),
-        message=clean_text(end.get("message")),
+        end_time=end_unix_s,
+        exit_status=end.exit_status,
+        exit_signal=end.exit_signal,
+        message=clean_text(end.message),
         requeue_if_allowed=found.requeues,
-        hold=bool(end.get("hold")),
-        cpu_user_s=usage.get("user_s"),
-        cpu_system_s=usage.get("system_s"),
-        max_rss_kb=usage.get("max_rss_kb"),
-        read_bytes=usage.get("read_bytes"),
-        written_bytes=usage.get("written_bytes"),
+        hold=end.hold,
+        cpu_user_s=usage.user_s if usage is not None else None,
+        cpu_system_s=usage.system_s if usage is not None else None,
+        max_rss_kb=usage.max_rss_kb if usage is not None else None,
+        read_bytes=usage.read_bytes if usage is not None else None,
+        written_bytes=usage.written_bytes if usage is not None else None,
         outputs=tuple(outputs),
     )
 
@@ -77,54 +73,22 @@ def clean_text(text: str | None) -> str | None:
     return text.replace("\0", "�").encode("utf-8", "replace").decode()
 
 
-def read_tails(end: dict[str, Any], limit: int) -> list[OutputTail]:
+def read_tails(end: EndRecord, limit_bytes: int) -> list[OutputTail]:
     """以作业用户的身份读输出的尾部；读不到（已删、不是普通文件、没有权限）的那一路就没有。空文件不占一行。"""
-    if limit <= 0:
+    if limit_bytes <= 0:
         return []
-    paths = [("stdout", end.get("stdout"))]
-    if end.get("stderr") != end.get("stdout"):
-        paths.append(("stderr", end.get("stderr")))
+    paths = [("stdout", end.stdout)]
+    if end.stderr != end.stdout:
+        paths.append(("stderr", end.stderr))
     tails = []
     for stream, path in paths:
         if path is None:
             continue
         with contextlib.suppress(OSError, ValueError):
-            content, total = read_range(
-                path, -limit, limit, uid=end.get("uid"), gid=end.get("gid"), groups=end.get("groups")
-            )
+            content, total = read_range(path, -limit_bytes, limit_bytes, uid=end.uid, gid=end.gid, groups=end.groups)
             if total:
                 tails.append(OutputTail(stream, clean_text(path) or "", content, total))
     return tails
-
-
-def own_end(
-    job_id: int,
-    attempt: int,
-    cause: str,
-    message: str | None,
-    *,
-    boot_id: str,
-    on_node: bool = False,
-    launch_id: int | None = None,
-    hold: bool = False,
-) -> dict[str, Any]:
-    """代理自己造的结束：没有进程可等的作业（被拒、未启动就取消、找不到进程）也走同一条路。"""
-    return {
-        "id": None,
-        "key": f"{job_id}.{attempt}.batch",
-        "job_id": job_id,
-        "attempt": attempt,
-        "launch_id": launch_id,
-        "step": "batch",
-        "cause": cause,
-        "message": message,
-        "on_node": on_node,
-        "hold": hold,
-        "exit_status": 1 if cause == "launch_failed" else None,
-        "exit_signal": 0 if cause == "launch_failed" else None,
-        "boot_id": boot_id,
-        "ended_boot": time.clock_gettime(time.CLOCK_BOOTTIME),
-    }
 
 
 class Finisher:
@@ -132,7 +96,7 @@ class Finisher:
 
     epilog 在写之前对每个启动过的作业运行（各作业并行）；committed 在提交之后立即收到这一批（归还核与卡）；
     after_commit 随后收到这一批与真正生效的；record_steps 写下作业步（不是作业）的结局；
-    on_parked 收到停放的一条与原因。
+    on_parked 收到停放的一条的键与原因。
     """
 
     def __init__(
@@ -142,13 +106,13 @@ class Finisher:
         actor: str,
         tail_bytes: int,
         dead_letters: DeadLetters,
-        end_time: Callable[[dict[str, Any]], float | None],
-        epilog: Callable[[dict[str, Any]], None] | None,
-        committed: Callable[[list[dict[str, Any]]], None],
-        after_commit: Callable[[list[dict[str, Any]], list[Ended]], None],
-        acknowledge: Callable[[list[int]], None],
-        record_steps: Callable[[list[dict[str, Any]]], None],
-        on_parked: Callable[[dict[str, Any], str], None],
+        end_time: Callable[[EndRecord], float | None],
+        epilog: Callable[[EndRecord], None] | None,
+        committed: Callable[[list[EndRecord]], None],
+        after_commit: Callable[[list[EndRecord], list[Ended]], None],
+        acknowledge: Callable[[list[EndRecord]], None],
+        record_steps: Callable[[list[EndRecord]], None],
+        on_parked: Callable[[str, str], None],
     ) -> None:
         self._engine = engine
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -176,25 +140,24 @@ class Finisher:
         """开始。"""
         self._thread.start()
 
-    def put(self, ends: list[dict[str, Any]]) -> None:
-        """收下一批结束记录（任何线程）。缺了要紧的项（日志坏了、别的版本写的）的停放，不当成别的。"""
-        whole = [end for end in ends if end.keys() >= NEEDED]
-        for end in ends:
-            if not end.keys() >= NEEDED:
-                logger.error("end_rejected", extra={"key": end.get("key"), "error": "记录不完整"})
-                self._dead_letters.park(end, "记录不完整")
-                self._on_parked(end, "记录不完整")
+    def put_unreadable(self, wire: object, reason: str) -> None:
+        """牧守进程送来的一条读不懂（日志坏了、别的版本写的）：停放，不当成别的。"""
+        key = self._dead_letters.park_unreadable(wire, reason)
+        logger.error("end_rejected", extra={"key": key, "error": reason})
+        self._on_parked(key, reason)
+
+    def put(self, ends: list[EndRecord]) -> None:
+        """收下一批结束记录（任何线程）。"""
         with self._pending_lock:
             # 牧守进程重连之后会再送：手里正有的（也许 epilog 还在跑）不再收一遍。
-            whole = [end for end in whole if end["id"] is None or (end["key"], end["id"]) not in self._in_hand]
+            whole = [end for end in ends if end.id is None or (end.key, end.id) not in self._in_hand]
             for end in whole:
-                self._in_hand.add((end["key"], end["id"]))
-                owner = (end["job_id"], end["attempt"])
-                self._pending[owner] = self._pending.get(owner, 0) + 1
-        steps: list[Prepared] = [(end, []) for end in whole if end["step"] not in HOLDER_STEPS]
+                self._in_hand.add((end.key, end.id))
+                self._pending[end.owner] = self._pending.get(end.owner, 0) + 1
+        steps: list[Prepared] = [(end, []) for end in whole if not end.is_holder]
         if steps:
             self._queue.put(steps)
-        self._preparation.put([end for end in whole if end["step"] in HOLDER_STEPS])
+        self._preparation.put([end for end in whole if end.is_holder])
 
     def pending(self) -> set[tuple[int, int]]:
         """收下了、还没有提交的（作业号，尝试）。"""
@@ -222,15 +185,14 @@ class Finisher:
             # 来得密时一次提交多带几个。停止时不等。
             self._stopping.wait(REST_S)
 
-    def _forget(self, ends: list[dict[str, Any]]) -> None:
+    def _forget(self, ends: list[EndRecord]) -> None:
         with self._pending_lock:
             for end in ends:
-                self._in_hand.discard((end["key"], end["id"]))
-                owner = (end["job_id"], end["attempt"])
-                self._pending[owner] -= 1
-                if not self._pending[owner]:
-                    del self._pending[owner]
-        holders = sum(end["step"] in HOLDER_STEPS for end in ends)
+                self._in_hand.discard((end.key, end.id))
+                self._pending[end.owner] -= 1
+                if not self._pending[end.owner]:
+                    del self._pending[end.owner]
+        holders = sum(end.is_holder for end in ends)
         if holders:
             self._preparation.written(holders)
 
@@ -259,8 +221,8 @@ class Finisher:
 
     def _deliver(self, batch: list[Prepared]) -> bool:
         """写进数据库并确认一批；停止时放弃返回 False（记录还在牧守进程那里）。作业步在它的作业之前。"""
-        steps = [item for item in batch if item[0]["step"] not in HOLDER_STEPS]
-        holders = [item for item in batch if item[0]["step"] in HOLDER_STEPS]
+        steps = [item for item in batch if not item[0].is_holder]
+        holders = [item for item in batch if item[0].is_holder]
         return self._write(steps, self._commit_steps) and self._write(holders, self._commit)
 
     def _write(self, batch: list[Prepared], commit: Callable[[list[Prepared]], list[Ended]]) -> bool:
@@ -286,21 +248,23 @@ class Finisher:
             half = len(batch) // 2
             return self._write(batch[:half], commit) and self._write(batch[half:], commit)
         end, tails = batch[0]
-        logger.error("end_rejected", extra={"key": end["key"], "error": reason})
-        if tails or end.get("message") is not None:
+        logger.error("end_rejected", extra={"key": end.key, "error": reason})
+        if tails or end.message is not None:
             # 多半是输出或说明里有数据库收不下的内容：结局要紧，内容可舍。
-            return self._write([({**end, "message": None}, [])], commit)
+            return self._write([(end.replace(message=None), [])], commit)
         self._park(end, reason)
         return True
 
-    def _park(self, end: dict[str, Any], reason: str) -> None:
+    def _park(self, end: EndRecord, reason: str) -> None:
         """停放：不向牧守进程确认，重启代理就会再送；核与卡不归还，数据库里的份额也还占着。"""
         self._dead_letters.park(end, reason)
         self._forget([end])
-        self._on_parked(end, reason)
+        self._on_parked(end.key, reason)
 
     def _commit(self, prepared: list[Prepared]) -> list[Ended]:
-        ends = [job_end(end, actor=self._actor, end_time=self._end_time(end), outputs=tails) for end, tails in prepared]
+        ends = [
+            job_end(end, actor=self._actor, end_unix_s=self._end_time(end), outputs=tails) for end, tails in prepared
+        ]
         if any(tails for _, tails in prepared):
             with self._engine.begin() as connection:
                 return commit_ends(connection, ends)
@@ -312,24 +276,24 @@ class Finisher:
         self._record_steps([end for end, _ in prepared])
         return []
 
-    def _written(self, ends: list[dict[str, Any]], ended: list[Ended]) -> None:
+    def _written(self, ends: list[EndRecord], ended: list[Ended]) -> None:
         """写成了。调度器此刻就可以把它们的核与卡给别人，所以先归还。"""
-        holders = [end for end in ends if end["step"] in HOLDER_STEPS]
+        holders = [end for end in ends if end.is_holder]
         if holders:
             self._committed(holders)
             self._log_unapplied(holders, ended)
             self._after_commit(holders, ended)
-        self._dead_letters.delivered(end["key"] for end in ends)
+        self._dead_letters.delivered(end.key for end in ends)
         # 代理自己造的结束（没有启动的作业）没有编号，不必确认。
-        self._acknowledge([end["id"] for end in ends if end["id"] is not None])
+        self._acknowledge([end for end in ends if end.id is not None])
         self._forget(ends)
 
-    def _log_unapplied(self, holders: list[dict[str, Any]], ended: list[Ended]) -> None:
+    def _log_unapplied(self, holders: list[EndRecord], ended: list[Ended]) -> None:
         """没有作业认领的结束：多半是重复的；数据库恢复过的，它的作业已经没有了，结局只在这里。"""
         applied = {(job.job_id, job.restart_count) for job in ended}
         for end in holders:
-            if (end["job_id"], end["attempt"]) not in applied:
-                fields = {name: end.get(name) for name in ("key", "cause", "exit_status", "exit_signal")}
+            if end.owner not in applied:
+                fields = {name: getattr(end, name) for name in ("key", "cause", "exit_status", "exit_signal")}
                 logger.info("end_without_job", extra=fields)
 
 
@@ -339,21 +303,21 @@ class NodeClock:
     def __init__(self, boot_id: str) -> None:
         self._boot_id = boot_id
         # 数据库时钟减去开机秒数；还没有量到时用本机的钟。
-        self._offset: float | None = None
+        self._offset_s: float | None = None
 
     def measure(self, database_now: float, boot_before: float, boot_after: float) -> None:
         """一次往返：数据库报的现在，落在 boot_before 与 boot_after 之间。"""
-        self._offset = database_now - (boot_before + boot_after) / 2
+        self._offset_s = database_now - (boot_before + boot_after) / 2
 
     def boot_time(self, fallback: float) -> float:
         """开机时刻在数据库时钟下的 Unix 秒；还没有量到时用 fallback。"""
-        return self._offset if self._offset is not None else fallback
+        return self._offset_s if self._offset_s is not None else fallback
 
-    def end_time(self, end: dict[str, Any]) -> float | None:
+    def end_time(self, end: EndRecord) -> float | None:
         """结束在数据库时钟下的时刻；无从得知返回 None。"""
-        boot_now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        age = end_age_s(end, boot_id=self._boot_id, boot_now=boot_now)
-        if age is None:
+        boot_now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        age_s = end_age_s(end, boot_id=self._boot_id, boot_now_s=boot_now_s)
+        if age_s is None:
             return None
-        now = boot_now + self._offset if self._offset is not None else time.time()
-        return now - age
+        now_s = boot_now_s + self._offset_s if self._offset_s is not None else time.time()
+        return now_s - age_s

@@ -12,27 +12,24 @@ from scns_conductor.statements.answers import answer_insert, notify_answer
 from scns_conductor.statements.job_detail import OUTPUT_ON_NODE
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.host.user_files import read_range
+from scns_conductor.worker.wire.bus_messages import ReadLog
 
 MAX_READ_BYTES = 1024**2
 
 logger = logging.getLogger(__name__)
 
 
-def answer_read_log(engine: Engine, context: LaunchContext, payload: dict[str, Any]) -> None:
-    """payload：request_id、job_id、stream（stdout 或 stderr）、offset（负数从末尾倒数）、length。
-
-    回答：{"data": base64, "total": 文件总长, "offset": 起点, "path"} 或 {"code", "error"}。
-    """
-    answer = _read(engine, context, payload)
-    request_id = str(payload["request_id"])
+def answer_read_log(engine: Engine, context: LaunchContext, asked: ReadLog) -> None:
+    """回答：{"data": base64, "total": 文件总长, "offset": 起点, "path"} 或 {"code", "error"}。"""
+    answer = _read(engine, context, asked)
     with engine.begin() as connection:
-        connection.execute(answer_insert(request_id, answer))
-        connection.execute(notify_answer(request_id))
+        connection.execute(answer_insert(asked.request_id, answer))
+        connection.execute(notify_answer(asked.request_id))
 
 
-def _read(engine: Engine, context: LaunchContext, payload: dict[str, Any]) -> dict[str, Any]:
+def _read(engine: Engine, context: LaunchContext, asked: ReadLog) -> dict[str, Any]:
     with engine.connect() as connection:
-        job = connection.execute(OUTPUT_ON_NODE, {"job_id": int(payload["job_id"])}).one_or_none()
+        job = connection.execute(OUTPUT_ON_NODE, {"job_id": asked.job_id}).one_or_none()
     if job is None or job.interactive:
         return {"code": "no_output", "error": "这个作业没有输出文件"}
     fields = OutputFields(
@@ -45,8 +42,8 @@ def _read(engine: Engine, context: LaunchContext, payload: dict[str, Any]) -> di
         restart_count=job.restart_count,
     )
     stdout, stderr = job_output_paths(job.standard_output, job.standard_error, fields, job.current_working_directory)
-    path = stdout if payload.get("stream", "stdout") == "stdout" else stderr or stdout
-    offset, length = int(payload.get("offset", 0)), min(int(payload.get("length", MAX_READ_BYTES)), MAX_READ_BYTES)
+    path = stdout if asked.stream == "stdout" else stderr or stdout
+    offset, length = asked.offset_bytes, min(asked.length_bytes or MAX_READ_BYTES, MAX_READ_BYTES)
     try:
         login = context.login(job.user_name)
         switch = login.uid != os.geteuid()

@@ -22,9 +22,10 @@ from scns_conductor.statements.node_jobs import RECORD_PROCESSES, RECORD_USAGE
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.end_causes import cause_of_request
-from scns_conductor.worker.agent.finisher import Finisher, own_end
+from scns_conductor.worker.agent.finisher import Finisher
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.agent.output_folders import OutputFolders
+from scns_conductor.worker.agent.own_ends import OwnEnds
 from scns_conductor.worker.agent.prolog import RunningPrograms, program_environment, run_program
 from scns_conductor.worker.agent.reconcile import (
     STALE,
@@ -43,10 +44,15 @@ from scns_conductor.worker.agent.reconcile import (
     parse_running,
 )
 from scns_conductor.worker.agent.registration import drain_node, undrain_node
-from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError
-from scns_conductor.worker.agent.step_launches import JobSteps, StepRequest
+from scns_conductor.worker.agent.shepherd_client import ShepherdError
+from scns_conductor.worker.agent.shepherd_set import ShepherdSet
+from scns_conductor.worker.agent.step_launches import JobSteps
 from scns_conductor.worker.host.thread_owner import Lanes
+from scns_conductor.worker.wire.bus_messages import LaunchStep
+from scns_conductor.worker.wire.end_record import EndRecord
 from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL, LaunchSpec, split_key
+from scns_conductor.worker.wire.shepherd_messages import LaunchAnswer, Named
+from scns_conductor.worker.wire.step_spec import ClientAddress
 
 PROLOGS_MOST = 16
 # 核、卡还没有空出来（前一个作业的结束正在提交，多节点作业的别处刚结束）：隔这么久再看一次。
@@ -74,7 +80,7 @@ class JobControl:
         boot_id: str,
         boot_time: Callable[[], float],
         memory: DatabaseMemory,
-        client: Callable[[], ShepherdClient],
+        client: Callable[[], ShepherdSet],
         enqueue: Callable[[Callable[[], object]], None],
     ) -> None:
         self._engine = engine
@@ -82,7 +88,7 @@ class JobControl:
         self._context = context
         self._pool = pool
         self._finisher = finisher
-        self._boot_id = boot_id
+        self._ends = OwnEnds(boot_id)
         self._boot_time = boot_time
         self._memory = memory
         self._client = client
@@ -99,7 +105,7 @@ class JobControl:
         # 认领了、还没有得到牧守进程答复的启动：连接断了，核对时再送一遍。
         self._unsent: dict[tuple[int, int], LaunchSpec] = {}
         # 送去了、还没有看过答复的：哪条连接，请求号，有哪些。
-        self._in_flight: deque[tuple[ShepherdClient, int, list[tuple[int, int]]]] = deque()
+        self._in_flight: deque[tuple[ShepherdSet, int, list[tuple[int, int]]]] = deque()
         self.steps = JobSteps(engine, context, pool)
         self._reported: dict[tuple[int, int], int] = {}
         self._prologs = Lanes("prolog", most=PROLOGS_MOST)
@@ -111,7 +117,7 @@ class JobControl:
         self._folders.close()
         self._prologs.close()
         message = f"节点 {self._node} 的代理停下了，作业还没有启动"
-        self._finisher.put([own_end(*owner, "give_back", message, boot_id=self._boot_id) for owner in self._preparing])
+        self._finisher.put([self._ends.make(owner, None, "give_back", message) for owner in self._preparing])
         self._preparing.clear()
         self._prepared.clear()
         self._running_programs.stop()
@@ -145,7 +151,7 @@ class JobControl:
     def launch(self, job_ids: Sequence[int]) -> None:
         """认领并启动。认领与绑核在一个事务里；启动失败的由牧守进程报结束，被拒的由这里报。"""
         specs: list[LaunchSpec] = []
-        refused: list[dict[str, Any]] = []
+        refused: list[EndRecord] = []
         bindings = []
         roomless: list[ClaimedJob] = []
         # 没有核、卡、令牌要记的节点只有认领这一条语句，自成一个事务。
@@ -182,20 +188,13 @@ class JobControl:
         self._finisher.put(refused)
         self._start(specs, {(job.job_id, job.restart_count): job for job in claimed})
         for end in refused:
-            if end["on_node"]:
-                drain_node(self._engine, self._node, end["message"])
+            if end.on_node:
+                drain_node(self._engine, self._node, end.message or "")
 
-    def _refused(self, job: ClaimedJob, message: str, *, on_node: bool = False) -> dict[str, Any]:
+    def _refused(self, job: ClaimedJob, message: str, *, on_node: bool = False) -> EndRecord:
         """认领了而启动不了的结束。"""
-        return own_end(
-            job.job_id,
-            job.restart_count,
-            "launch_failed",
-            message,
-            boot_id=self._boot_id,
-            on_node=on_node,
-            launch_id=job.launch_id,
-        )
+        owner = (job.job_id, job.restart_count)
+        return self._ends.make(owner, job.launch_id, "launch_failed", message, on_node=on_node)
 
     def _bind(self, job: ClaimedJob) -> Binding | None:
         """它的核与卡；还没有空出来的是 None。
@@ -295,16 +294,9 @@ class JobControl:
         """同 Slurm：节点排空，作业重新排队并保留（nohold_on_prolog_fail 则不保留，去别的节点再试一次）。"""
         message = f"节点 {self._node} 的 prolog 失败：{failure}"
         logger.error("prolog_failed", extra={"node": self._node, "job_id": spec.job_id, "error": failure})
-        end = own_end(
-            spec.job_id,
-            spec.attempt,
-            "launch_failed",
-            message,
-            boot_id=self._boot_id,
-            on_node=True,
-            hold=not self._context.settings.nohold_on_prolog_fail,
-            launch_id=spec.launch_id,
-        )
+        hold = not self._context.settings.nohold_on_prolog_fail
+        owner = (spec.job_id, spec.attempt)
+        end = self._ends.make(owner, spec.launch_id, "launch_failed", message, on_node=True, hold=hold)
         try:
             # 先排空：回到队列的作业不会又放到这里来。
             drain_node(self._engine, self._node, f"作业 {spec.job_id} 的 prolog 失败：{failure}", job_id=spec.job_id)
@@ -330,46 +322,34 @@ class JobControl:
                 for owner in owners:
                     self._unsent.pop(owner, None)
 
-    def _launched(
-        self, client: ShepherdClient, request_id: int, owners: Sequence[tuple[int, int]]
-    ) -> list[dict[str, Any]]:
+    def _launched(self, client: ShepherdSet, request_id: int, owners: Sequence[tuple[int, int]]) -> list[LaunchAnswer]:
         """启动的答复。旧的牧守进程遇到一份坏的说明就整批拒收：一份一份地再送，坏的只有它自己。"""
         try:
             return client.launched(request_id)
         except ShepherdError as error:
             if error.code != "bad_request":
                 raise
-        answers: list[dict[str, Any]] = []
+        answers: list[LaunchAnswer] = []
         for owner in owners:
             spec = self._unsent[owner]
             try:
                 answers.extend(client.launch([spec]))
             except ShepherdError as error:
-                answers.append({"key": spec.key, "state": "refused", "error": str(error)})
+                answers.append(LaunchAnswer(key=spec.key, state="refused", error=str(error)))
         return answers
 
-    def _refuse(self, answers: Iterable[dict[str, Any]]) -> None:
+    def _refuse(self, answers: Iterable[LaunchAnswer]) -> None:
         """牧守进程拒收的：重新排队并保留，别处也许收（多半是这里的牧守进程版本旧）。"""
         for answer in answers:
-            if answer["state"] == "refused":
-                logger.error(
-                    "launch_refused", extra={"node": self._node, "key": answer["key"], "error": answer["error"]}
-                )
-                message = f"节点 {self._node} 的牧守进程拒收启动说明：{answer['error']}"
-                job_id, attempt, _, launch_id = split_key(answer["key"])
-                end = own_end(
-                    job_id,
-                    attempt,
-                    "launch_failed",
-                    message,
-                    boot_id=self._boot_id,
-                    on_node=True,
-                    hold=True,
-                    launch_id=launch_id,
-                )
+            if answer.state == "refused":
+                logger.error("launch_refused", extra={"node": self._node, "key": answer.key, "error": answer.error})
+                message = f"节点 {self._node} 的牧守进程拒收启动说明：{answer.error}"
+                job_id, attempt, _, launch_id = split_key(answer.key)
+                owner = (job_id, attempt)
+                end = self._ends.make(owner, launch_id, "launch_failed", message, on_node=True, hold=True)
                 self._finisher.put([end])
 
-    def _settled(self) -> ShepherdClient:
+    def _settled(self) -> ShepherdSet:
         self.settle()
         return self._client()
 
@@ -389,7 +369,7 @@ class JobControl:
 
     def _end_unstarted(self, job_id: int, attempt: int, requested: str, launch_id: int | None) -> None:
         cause = cause_of_request(requested)
-        self._finisher.put([own_end(job_id, attempt, cause, None, boot_id=self._boot_id, launch_id=launch_id)])
+        self._finisher.put([self._ends.make((job_id, attempt), launch_id, cause)])
 
     # ---- 核对 ----
 
@@ -405,9 +385,9 @@ class JobControl:
         self.settle()
         self._pool.note_returns()
         held = self._held(job_ids)
-        hello = self._client().hello(attach=False)
-        running = parse_running(hello["running"])
-        ended = {split_key(key)[:2] for key in hello["unacknowledged"]}
+        hello = self._client().state()
+        running = parse_running(hello.running)
+        ended = {split_key(key)[:2] for key in hello.unacknowledged}
         ended |= self._finisher.pending() | self._finisher.parked()
         if job_ids is not None:
             chosen = set(job_ids)
@@ -434,7 +414,7 @@ class JobControl:
             self._watch_kept(running)
         if job_ids is None and self._unsent:
             known = ended | {task.owner for task in running}
-            self._send_again(held, known, journal_intact=not hello["corrupt_lines"])
+            self._send_again(held, known, journal_intact=not hello.corrupt_lines)
         self._apply(actions)
         return actions
 
@@ -485,8 +465,7 @@ class JobControl:
                     logger.error("job_lost", extra={"job_id": job_id, "attempt": attempt})
                     if self._memory.changed:
                         message = "数据库恢复到了从前：这个作业在备份之后已经结束，或没有了进程"
-                    end = own_end(job_id, attempt, "unseen", message, boot_id=self._boot_id, launch_id=launch_id)
-                    self._finisher.put([end])
+                    self._finisher.put([self._ends.make((job_id, attempt), launch_id, "unseen", message)])
                 case Abandon(job_id):
                     with self._engine.begin() as connection:
                         abandoned = abandon_allocations(connection, self._node, [job_id])
@@ -509,7 +488,7 @@ class JobControl:
         """等到不属于本节点的进程都杀尽（不变量 7）；超时返回 False。"""
         deadline = time.monotonic() + wait_s
         while True:
-            running = parse_running(self._client().hello(attach=False)["running"])
+            running = parse_running(self._client().state().running)
             if not any(task.cause == "stale" for task in running):
                 return True
             if time.monotonic() > deadline:
@@ -518,7 +497,7 @@ class JobControl:
 
     # ---- 作业步 ----
 
-    def launch_step(self, request: StepRequest) -> None:
+    def launch_step(self, request: LaunchStep) -> None:
         """启动作业步在本节点上的那一份；同一个键只启动一次，所以消息可以再送。"""
         try:
             spec = self.steps.plan(request)
@@ -526,15 +505,15 @@ class JobControl:
             self.steps.refuse(request, str(error))
             return
         try:
-            refused = [answer["error"] for answer in self._settled().launch([spec]) if answer["state"] == "refused"]
+            refused = [answer.error for answer in self._settled().launch([spec]) if answer.state == "refused"]
         except ShepherdError as error:
             refused = [str(error)]
         if refused:
             self.steps.refuse(request, f"节点 {self._node} 的牧守进程拒收启动说明：{refused[0]}")
 
-    def attach_step(self, job_id: int, attempt: int, step_id: int, connection: dict[str, Any]) -> None:
+    def attach_step(self, job_id: int, attempt: int, step_id: int, client: ClientAddress) -> None:
         """请作业步的主人再连一个客户：说明写在文件里，用信号告诉它。"""
-        self.steps.leave_attachment(job_id, attempt, step_id, connection)
+        self.steps.leave_attachment(job_id, attempt, step_id, client)
         self._settled().signal([(job_id, attempt)], ATTACH_SIGNAL, f"step:{step_id}")
 
     def signal_step(self, job_id: int, attempt: int, step_id: int, number: int) -> None:
@@ -550,16 +529,15 @@ class JobControl:
 
     # ---- 信号与上报 ----
 
-    def signal(self, jobs: Iterable[Sequence[int | None]], number: int, target: str) -> None:
-        """发信号；jobs 是 [作业号, 尝试或 null]。"""
-        pairs = [(int(job[0] or 0), job[1] if len(job) > 1 else None) for job in jobs]
-        self._settled().signal(pairs, number, target)
+    def signal(self, jobs: Sequence[Named], number: int, target: str) -> None:
+        """给这些作业发信号。"""
+        self._settled().signal(jobs, number, target)
 
     def report_processes(self) -> None:
         """把仍在运行的作业的进程号写进数据库；一闪而过的作业不值得写。"""
         running = {
             (task.job_id, task.attempt): task.pid
-            for task in parse_running(self._settled().hello(attach=False)["running"])
+            for task in parse_running(self._settled().state().running)
             if task.step in ("batch", "extern") and task.pid is not None and not task.foreign
         }
         fresh = [(owner, pid) for owner, pid in running.items() if self._reported.get(owner) != pid]
@@ -578,13 +556,14 @@ class JobControl:
 
     def report_usage(self) -> None:
         """把采样到的用量写进数据库，作业与作业步的。"""
-        jobs, steps = self._settled().stats()
-        self.steps.record_usage(steps)
+        samples = self._settled().stats()
+        jobs = samples.jobs
+        self.steps.record_usage(samples.steps or [])
         if not jobs:
             return
         names = ("user_s", "system_s", "max_rss_kb", "read_bytes", "written_bytes")
-        values: dict[str, list[Any]] = {name: [job["usage"][name] for job in jobs] for name in names}
-        values["job_id"] = [job["job_id"] for job in jobs]
-        values["attempt"] = [job["attempt"] for job in jobs]
+        values: dict[str, list[Any]] = {name: [getattr(job.usage, name) for job in jobs] for name in names}
+        values["job_id"] = [job.job_id for job in jobs]
+        values["attempt"] = [job.attempt for job in jobs]
         with self._engine.begin() as connection:
             connection.execute(RECORD_USAGE, values)

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from scns_conductor.core import hostlist
 from scns_conductor.core.database import sync_engine
@@ -43,14 +43,27 @@ from scns_conductor.worker.agent.registration import (
     record_containment,
     register_node,
 )
-from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
+from scns_conductor.worker.agent.shepherd_client import ShepherdError, ShepherdGone
+from scns_conductor.worker.agent.shepherd_set import ShepherdSet
 from scns_conductor.worker.agent.spool_space import space_shortage
-from scns_conductor.worker.agent.step_launches import StepRequest
-from scns_conductor.worker.bus import BusUnavailable, Consumer, Message, Publisher, queue_name
+from scns_conductor.worker.bus import BusUnavailable, Consumer, Handler, Message, Publisher, queue_name
 from scns_conductor.worker.host import process_table
 from scns_conductor.worker.host.subreaper import become_subreaper
 from scns_conductor.worker.host.thread_owner import Lanes, own_every_thread
 from scns_conductor.worker.host.user_files import libc
+from scns_conductor.worker.wire.bus_messages import (
+    REMINDERS,
+    AttachStep,
+    BusMessage,
+    ChangedJobs,
+    LaunchStep,
+    ReadLog,
+    Sample,
+    SignalJobs,
+    SignalStep,
+)
+from scns_conductor.worker.wire.end_record import EndRecord
+from scns_conductor.worker.wire.shepherd_messages import Capabilities
 
 RETRY_S = 1.0
 STRANGER_WAIT_S = 60.0
@@ -64,6 +77,8 @@ STOP_MARGIN_S = 20.0
 
 # mallopt(3)：至多几块分配区。
 M_ARENA_MAX = -8
+
+_Message = TypeVar("_Message", bound=BusMessage)
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +111,8 @@ class Agent:
         self._publisher = Publisher(settings.redis_url.get_secret_value(), lambda: self._memory.incarnation)
         self._logs = Lanes("read-log", most=LOG_READERS_MOST)
         self._dead_letters = DeadLetters(settings.spool_path / "dead-letters.jsonl")
-        self._client: ShepherdClient | None = None
-        self._capabilities: dict[str, Any] = {}
+        self._client: ShepherdSet | None = None
+        self._capabilities: Capabilities | None = None
         self._finisher = Finisher(
             self._engine,
             actor=self._actor,
@@ -184,6 +199,7 @@ class Agent:
                 report_at = now + self._settings.heartbeat_interval_s
                 if self._try(self._control.report_processes):
                     self._reap_strays()
+                self._try(self._retire_shepherds)
                 self._try(self._watch_space)
             if now >= usage_at:
                 usage_at = now + USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
@@ -218,7 +234,7 @@ class Agent:
                 return False
             self._attach()
             self._commands.put(lambda: self._control.sync(None))
-            self._commands.put(lambda: record_containment(self._engine, self._settings, self._capabilities))
+            self._commands.put(lambda: record_containment(self._engine, self._settings, self._enforced()))
             return False
         except ShepherdError as error:
             logger.error("shepherd_refused", extra={"node": self._node, "code": error.code, "error": str(error)})
@@ -259,9 +275,9 @@ class Agent:
             client = self._shepherd()
             client.shutdown(grace_s)
             while time.monotonic() < deadline:
-                hello = client.hello(attach=False)
-                undelivered = set(hello["unacknowledged"]) - self._dead_letters.keys()
-                if not hello["running"] and not undelivered and not self._finisher.pending():
+                hello = client.state()
+                undelivered = set(hello.unacknowledged) - self._dead_letters.keys()
+                if not hello.running and not undelivered and not self._finisher.pending():
                     break
                 time.sleep(0.05)
         except ShepherdGone:
@@ -271,10 +287,15 @@ class Agent:
 
     # ---- 牧守进程 ----
 
-    def _shepherd(self) -> ShepherdClient:
+    def _shepherd(self) -> ShepherdSet:
         if self._client is None:
             raise ShepherdGone("还没有连上牧守进程")
         return self._client
+
+    def _enforced(self) -> Capabilities:
+        if self._capabilities is None:
+            raise ShepherdGone("还没有连上牧守进程")
+        return self._capabilities
 
     def _attach(self) -> None:
         """连上（必要时启动）牧守进程，直到成功；未确认的结束随后自动送来。"""
@@ -283,28 +304,32 @@ class Agent:
             self._client = None
         while not self._stopping.is_set():
             try:
-                client = ShepherdClient.connect(
+                client = ShepherdSet.attach(
                     self._settings.spool_path,
                     self._node,
                     containment=self._settings.containment,
                     on_ends=self._finisher.put,
+                    on_bad_end=self._finisher.put_unreadable,
                     on_gone=self._notice_gone,
                 )
-                self._capabilities = client.hello()["capabilities"]
+                self._capabilities = client.state().capabilities
             except (ShepherdGone, ShepherdError, OSError) as error:
-                # 协议版本不合（旧的牧守进程还带着作业）也在这里等：要由管理员装回旧版、排空之后再升级。
+                # 没有一版都懂的（差了两版的牧守进程还带着作业）也在这里等：要由管理员装回旧版、排空之后再升级。
                 logger.error("shepherd_unreachable", extra={"node": self._node, "error": str(error)})
                 self._stopping.wait(RETRY_S)
                 continue
             self._client = client
             return
 
+    def _retire_shepherds(self) -> None:
+        self._shepherd().retire()
+
     def _notice_gone(self) -> None:
         self._commands.put(self._reattach_if_gone)
 
     def _reattach_if_gone(self) -> None:
         # 真断了的话这一问会抛 ShepherdGone，由 _try 重连。
-        self._shepherd().hello(attach=False)
+        self._shepherd().state()
 
     def _reap_strays(self) -> None:
         """过继来的僵尸：牧守进程连得着，隔了一跳还在，就不会再有人看它的退出码了。
@@ -319,15 +344,15 @@ class Agent:
                 os.waitpid(pid, os.WNOHANG)
         self._strays = mine - self._strays
 
-    def _acknowledge(self, end_ids: list[int]) -> None:
+    def _acknowledge(self, ends: list[EndRecord]) -> None:
         client = self._client
-        if client is None or not end_ids:
+        if client is None or not ends:
             return
         try:
-            client.ack(end_ids)
+            client.ack(ends)
         except ShepherdGone:
             # 重连之后它会再送一遍，写数据库的语句对重复的什么也不做。
-            logger.info("ack_postponed", extra={"node": self._node, "ends": len(end_ids)})
+            logger.info("ack_postponed", extra={"node": self._node, "ends": len(ends)})
         except ShepherdError as error:
             logger.error("ack_refused", extra={"node": self._node, "code": error.code, "error": str(error)})
 
@@ -342,7 +367,7 @@ class Agent:
         before = time.clock_gettime(time.CLOCK_BOOTTIME)
         with self._memory.lock:
             now, seen = register_node(
-                self._engine, self._settings, self._inventory, self._capabilities, self._memory.beat
+                self._engine, self._settings, self._inventory, self._enforced(), self._memory.beat
             )
             self._memory.face(seen)
         self._clock.measure(now, before, time.clock_gettime(time.CLOCK_BOOTTIME))
@@ -370,36 +395,33 @@ class Agent:
 
     # ---- 收尾的前后 ----
 
-    def _run_epilog(self, end: dict[str, Any]) -> None:
+    def _run_epilog(self, end: EndRecord) -> None:
         program = self._settings.task_epilog
         assert program is not None
-        failure = run_program(program, program_environment(end["job_id"], "", end.get("uid"), self._node))
+        failure = run_program(program, program_environment(end.job_id, "", end.uid, self._node))
         if failure is not None:
-            self._commands.put(lambda: self._drain(f"作业 {end['job_id']} 的 epilog 失败：{failure}"))
+            self._commands.put(lambda: self._drain(f"作业 {end.job_id} 的 epilog 失败：{failure}"))
 
-    def _give_back(self, ends: list[dict[str, Any]]) -> None:
-        given = [self._pool.give_back((end["job_id"], end["attempt"])) for end in ends]
+    def _give_back(self, ends: list[EndRecord]) -> None:
+        given = [self._pool.give_back(end.owner) for end in ends]
         if any(given):
             self._control.room_made()
 
-    def _on_parked(self, end: dict[str, Any], reason: str) -> None:
+    def _on_parked(self, key: str, reason: str) -> None:
         where = self._dead_letters.path
-        logger.error(
-            "end_parked", extra={"node": self._node, "key": end.get("key"), "error": reason, "file": str(where)}
-        )
-        text = f"作业步 {end.get('key')} 的结局数据库收不下（{reason}），记在 {where}"
-        self._commands.put(lambda: self._drain(text))
+        logger.error("end_parked", extra={"node": self._node, "key": key, "error": reason, "file": str(where)})
+        self._commands.put(lambda: self._drain(f"作业步 {key} 的结局数据库收不下（{reason}），记在 {where}"))
 
-    def _after_commit(self, ends: list[dict[str, Any]], ended: list[Ended]) -> None:
+    def _after_commit(self, ends: list[EndRecord], ended: list[Ended]) -> None:
         for end in ends:
-            if end["id"] is not None and end["cause"] == "launch_failed" and end.get("on_node"):
+            if end.id is not None and end.cause == "launch_failed" and end.on_node:
                 self._commands.put(
-                    lambda why=end["message"], job=end["job_id"]: drain_node(  # type: ignore[misc]
+                    lambda why=end.message, job=end.job_id: drain_node(  # type: ignore[misc]
                         self._engine, self._node, why, job_id=job
                     )
                 )
-            if end.get("unkillable"):
-                self._commands.put(lambda job=end["job_id"]: self._drain(f"作业 {job} 有杀不掉的进程"))  # type: ignore[misc]
+            if end.unkillable:
+                self._commands.put(lambda job=end.job_id: self._drain(f"作业 {job} 有杀不掉的进程"))  # type: ignore[misc]
         messages: dict[str, list[Message]] = {}
         for job in ended:
             for node in hostlist.expand(job.peers) if job.peers else ():
@@ -420,18 +442,17 @@ class Agent:
     # ---- 总线 ----
 
     def _listen(self) -> None:
-        handlers: dict[str, Callable[[dict[str, Any]], None]] = {
-            "launch": lambda payload: self._ask(payload, self._on_launch),
-            "signal": lambda payload: self._ask(payload, self._on_signal),
-            "read_log": self._on_read_log,
-            "launch_step": lambda payload: self._ask(payload, self._on_launch_step),
-            "signal_step": lambda payload: self._ask(payload, self._on_signal_step),
-            "attach_step": lambda payload: self._ask(payload, self._on_attach_step),
-            "sample": lambda payload: self._ask(payload, self._on_sample),
+        handlers: dict[str, Handler] = {
+            # 只是提醒：该做什么以数据库为准。
+            **dict.fromkeys(REMINDERS, self._asking(self._on_changed)),
+            "launch": self._asking(self._on_launch),
+            SignalJobs.function: self._asking(self._on_signal),
+            ReadLog.function: self._on_read_log,
+            LaunchStep.function: self._asking(self._control.launch_step),
+            SignalStep.function: self._asking(self._on_signal_step),
+            AttachStep.function: self._asking(self._on_attach_step),
+            Sample.function: self._asking(self._on_sample),
         }
-        # 这几种都只是提醒：该做什么以数据库为准。
-        for name in ("sync", "kill", "cancel", "suspend", "resume", "requeue", "update"):
-            handlers[name] = lambda payload: self._ask(payload, self._on_sync)
         redis_url = self._settings.redis_url.get_secret_value()
         consumer = Consumer(redis_url, queue_name(self._node), handlers, lambda: self._memory.incarnation)
         away = False
@@ -450,51 +471,46 @@ class Agent:
                 self._stopping.wait(RETRY_S)
         consumer.close()
 
-    def _ask(self, payload: dict[str, Any], action: Callable[[dict[str, Any]], None]) -> None:
-        self._commands.put(lambda: self._guarded(payload, action))
+    def _asking(self, action: Callable[[_Message], None]) -> Callable[[_Message], None]:
+        """排到控制线程去做的。"""
+        return lambda message: self._commands.put(lambda: self._guarded(message, action))
 
-    def _guarded(self, payload: dict[str, Any], action: Callable[[dict[str, Any]], None]) -> None:
-        """消息来自外面：缺项、类型不对的拒收并说明，不影响代理。"""
+    def _guarded(self, message: _Message, action: Callable[[_Message], None]) -> None:
+        """消息来自外面：内容办不到的（不认识的信号）拒收并说明，不影响代理。"""
         try:
-            action(payload)
+            action(message)
         except (KeyError, TypeError, ValueError, LaunchRefused) as error:
             logger.error("bus_message_refused", extra={"node": self._node, "error": repr(error)})
 
-    def _on_launch(self, payload: dict[str, Any]) -> None:
-        self._control.launch([int(job_id) for job_id in payload["job_ids"]])
+    def _on_launch(self, message: ChangedJobs) -> None:
+        self._control.launch(message.job_ids)
 
-    def _on_sync(self, payload: dict[str, Any]) -> None:
-        self._control.sync([int(job_id) for job_id in payload["job_ids"]])
+    def _on_changed(self, message: ChangedJobs) -> None:
+        self._control.sync(message.job_ids)
 
-    def _on_signal(self, payload: dict[str, Any]) -> None:
-        jobs = payload["jobs"] if "jobs" in payload else [[job_id, None] for job_id in payload["job_ids"]]
-        self._control.signal(jobs, signal_number(str(payload["signal"])), str(payload.get("target", "all")))
+    def _on_signal(self, message: SignalJobs) -> None:
+        self._control.signal(message.named, signal_number(str(message.signal)), message.target)
 
-    def _on_launch_step(self, payload: dict[str, Any]) -> None:
-        self._control.launch_step(StepRequest.parse(payload))
+    def _on_signal_step(self, message: SignalStep) -> None:
+        self._control.signal_step(message.job_id, message.restart_count, message.step_id, message.signal)
 
-    def _on_signal_step(self, payload: dict[str, Any]) -> None:
-        names = ("job_id", "restart_count", "step_id", "signal")
-        self._control.signal_step(*(int(payload[name]) for name in names))
+    def _on_attach_step(self, message: AttachStep) -> None:
+        self._control.attach_step(message.job_id, message.restart_count, message.step_id, message.connection)
 
-    def _on_attach_step(self, payload: dict[str, Any]) -> None:
-        numbers = [int(payload[name]) for name in ("job_id", "restart_count", "step_id")]
-        self._control.attach_step(numbers[0], numbers[1], numbers[2], dict(payload["connection"]))
-
-    def _on_sample(self, payload: dict[str, Any]) -> None:
+    def _on_sample(self, message: Sample) -> None:
         """此刻就采样一次（sstat）；各节点都答，问的人等到齐或到时。"""
-        self._control.answer_sampled(str(payload["request_id"]))
+        self._control.answer_sampled(message.request_id)
 
-    def _on_read_log(self, payload: dict[str, Any]) -> None:
+    def _on_read_log(self, message: ReadLog) -> None:
         """读文件在自己的线程里，一个作业一条道：不答话的盘不耽误别的作业，也不耽误控制线程。"""
 
         def answer() -> None:
             try:
-                self._guarded(payload, lambda body: answer_read_log(self._engine, self._context, body))
+                self._guarded(message, lambda asked: answer_read_log(self._engine, self._context, asked))
             except DATABASE_ERRORS as error:
                 logger.warning("read_log_unanswered", extra={"node": self._node, "error": reason_of(error)})
 
-        self._logs.submit(str(payload.get("job_id")), answer)
+        self._logs.submit(str(message.job_id), answer)
 
 
 def run_agent(settings: Settings) -> None:

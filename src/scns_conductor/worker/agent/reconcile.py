@@ -5,7 +5,6 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -13,6 +12,7 @@ from scns_conductor.core.states import JobState
 from scns_conductor.statements.node_jobs import HELD_ALLOCATIONS
 from scns_conductor.worker.agent.end_causes import cause_of_request
 from scns_conductor.worker.wire.launch_spec import split_key
+from scns_conductor.worker.wire.shepherd_messages import RunningStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +142,16 @@ def held_allocations(
     return [HeldAllocation(**row) for row in rows]
 
 
-def parse_running(tasks: Iterable[dict[str, Any]]) -> list[RunningTask]:
-    """hello 回答里的 running。"""
+def parse_running(steps: Iterable[RunningStep]) -> list[RunningTask]:
+    """牧守进程手里的作业步。"""
     found = []
-    for task in tasks:
-        job_id, attempt, step, launch_id = split_key(task["key"])
+    for step in steps:
+        job_id, attempt, name, launch_id = split_key(step.key)
         found.append(
             RunningTask(
-                *(job_id, attempt, step, task["pid"], task["suspended"], task["cause"], task["time_limit_s"]),
+                *(job_id, attempt, name, step.pid, step.suspended, step.cause, step.time_limit_s),
                 launch_id,
-                task.get("foreign", False),
+                step.foreign,
             )
         )
     return found

@@ -25,12 +25,13 @@ from scns_conductor.statements.node_state import (
 )
 from scns_conductor.worker.agent.database_memory import Seen
 from scns_conductor.worker.agent.devices import NodeInventory
+from scns_conductor.worker.wire.shepherd_messages import Capabilities
 
 logger = logging.getLogger(__name__)
 
 
 def register_node(
-    engine: Engine, settings: Settings, inventory: NodeInventory, containment: dict[str, Any], beat: int
+    engine: Engine, settings: Settings, inventory: NodeInventory, containment: Capabilities, beat: int
 ) -> tuple[float, Seen]:
     """登记或更新本节点，返回数据库的现在（Unix 秒）与看到的；beat 是记得的心跳计数，数据库里没有这个节点时接着数。
 
@@ -62,15 +63,15 @@ def register_node(
         return _register(engine, {**values, "keep_gres": True})
 
 
-def record_containment(engine: Engine, settings: Settings, containment: dict[str, Any]) -> None:
+def record_containment(engine: Engine, settings: Settings, containment: Capabilities) -> None:
     """牧守进程换过一个：它约束得了什么也许变了。"""
     values = {"name": settings.node_name, "containment": _containment(settings, containment)}
     with engine.begin() as connection:
         connection.execute(RECORD_CONTAINMENT, values)
 
 
-def _containment(settings: Settings, capabilities: dict[str, Any]) -> str:
-    return json.dumps({**capabilities, "single_user": settings.single_user})
+def _containment(settings: Settings, capabilities: Capabilities) -> str:
+    return json.dumps({**capabilities.to_wire(), "single_user": settings.single_user})
 
 
 def _require_one_mode(engine: Engine, settings: Settings) -> None:

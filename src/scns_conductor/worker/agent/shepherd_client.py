@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import itertools
+import logging
 import os
 import socket
 import subprocess
@@ -13,13 +14,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from scns_conductor.worker.wire.frames import SOCKET_NAME, FrameBuffer, WireError, encode
+from scns_conductor.worker.wire import shepherd_messages as messages
+from scns_conductor.worker.wire.end_record import EndRecord
+from scns_conductor.worker.wire.frames import LOCK_NAME, SOCKET_NAME, FrameBuffer, WireError, encode
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
+from scns_conductor.worker.wire.record import OLDEST_VERSION, Record
+from scns_conductor.worker.wire.shepherd_messages import HelloAnswer, LaunchAnswer, Named
 
-# 一个作业：（作业号，尝试或 None，哪一次启动）；没有第三项的是这个号的任何一次启动。
-Named = tuple[int, int | None] | tuple[int, int | None, int | None]
+logger = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer", bound=Record)
 START_WAIT_S = 15.0
 REQUEST_WAIT_S = 120.0
 SOURCE_ROOT = str(Path(__file__).resolve().parents[3])
@@ -67,7 +73,7 @@ def start_shepherd(spool: Path, node: str, *, containment: str = "auto", idle_ex
             break
         # 连得上还不够：可能连到的是别人启动的，而自己的这个还在起步；等到拿到锁的就是它，或它已退出。
         with contextlib.suppress(OSError, ValueError):
-            if int((spool / "shepherd.lock").read_text()) == process.pid:
+            if int((spool / LOCK_NAME).read_text()) == process.pid:
                 _connect(spool).close()
                 return
         time.sleep(0.01)
@@ -92,24 +98,38 @@ def _connect(spool: Path) -> socket.socket:
     return connection
 
 
+def _read(kind: type[_Answer], answer: dict[str, Any]) -> _Answer:
+    """回答照它自己的版本读；读不懂抛 ShepherdError。"""
+    try:
+        return kind.from_wire(answer, answer["v"])
+    except (KeyError, ValueError) as error:
+        raise ShepherdError("bad_answer", f"牧守进程的回答不合式：{error}") from error
+
+
 class ShepherdClient:
-    """一条连接。on_ends 在读线程里被调用，收到一批结束记录；on_gone 在连接断开时调用一次。"""
+    """一条连接。on_ends 在读线程里被调用，收到一批结束记录；on_gone 在连接断开时调用一次。
+
+    on_bad_end 收到读不懂的一条与原因。说哪一版在问候时商定；之前只能问候。
+    """
 
     def __init__(
         self,
         connection: socket.socket,
-        on_ends: Callable[[list[dict[str, Any]]], None] | None = None,
+        on_ends: Callable[[list[EndRecord]], None] | None = None,
         on_gone: Callable[[], None] | None = None,
+        on_bad_end: Callable[[object, str], None] | None = None,
     ) -> None:
+        self.version = OLDEST_VERSION
         self._connection = connection
         self._on_ends = on_ends
+        self._on_bad_end = on_bad_end
         self._on_gone = on_gone
         self._ids = itertools.count(1)
         self._send_lock = threading.Lock()
         self._answers: dict[int, dict[str, Any]] = {}
         self._arrived = threading.Condition()
         self._open = True
-        # 旧版的牧守进程不认得 launch_id（问候时才知道）：不给它看，它的作业照旧只按作业号与尝试认。
+        # 更早的牧守进程不认得 launch_id（问候时才知道）：不给它看，它的作业照旧只按作业号与尝试认。
         self._launch_ids = False
         self._reader = threading.Thread(target=self._read, name="shepherd-reader", daemon=True)
         self._reader.start()
@@ -121,8 +141,9 @@ class ShepherdClient:
         node: str,
         *,
         containment: str = "auto",
-        on_ends: Callable[[list[dict[str, Any]]], None] | None = None,
+        on_ends: Callable[[list[EndRecord]], None] | None = None,
         on_gone: Callable[[], None] | None = None,
+        on_bad_end: Callable[[object, str], None] | None = None,
         start: bool = True,
     ) -> ShepherdClient:
         """连上牧守进程；不在且 start 为真就先启动它。连不上抛 ShepherdGone。"""
@@ -136,7 +157,7 @@ class ShepherdClient:
                 connection = _connect(spool)
             except OSError as again:
                 raise ShepherdGone(f"牧守进程连不上：{again.strerror}") from again
-        return cls(connection, on_ends, on_gone)
+        return cls(connection, on_ends, on_gone, on_bad_end)
 
     def _read(self) -> None:
         frames = FrameBuffer()
@@ -150,8 +171,7 @@ class ShepherdClient:
                 break
             for message in messages:
                 if message.get("event") == "ends":
-                    if self._on_ends is not None:
-                        self._on_ends(message["ends"])
+                    self._hear_ends(message["ends"], message["v"])
                     continue
                 with self._arrived:
                     self._answers[message["id"]] = message
@@ -162,13 +182,27 @@ class ShepherdClient:
         if self._on_gone is not None:
             self._on_gone()
 
-    def request(self, op: str, **fields: Any) -> dict[str, Any]:
-        """发一个请求，等它的回答。被拒绝抛 ShepherdError，连接断开抛 ShepherdGone。"""
-        return self._answer(op, self._ask(op, **fields))
+    def _hear_ends(self, wires: list[object], version: int) -> None:
+        ends = []
+        for wire in wires:
+            try:
+                ends.append(EndRecord.from_wire(wire, version))
+            except ValueError as error:
+                if self._on_bad_end is not None:
+                    self._on_bad_end(wire, str(error))
+        if self._on_ends is not None and ends:
+            self._on_ends(ends)
 
-    def _ask(self, op: str, **fields: Any) -> int:
+    def request(self, op: str, **fields: Any) -> dict[str, Any]:
+        """发一个请求，等它的回答（映射）。被拒绝抛 ShepherdError，连接断开抛 ShepherdGone。"""
+        return self._answer(op, self._ask(op, fields))
+
+    def _exchange(self, request: messages.Request, kind: type[_Answer]) -> _Answer:
+        return _read(kind, self.request(request.op, **request.to_wire(self.version)))
+
+    def _ask(self, op: str, fields: dict[str, Any]) -> int:
         request_id = next(self._ids)
-        data = encode({"id": request_id, "op": op, **fields})
+        data = encode({"id": request_id, "op": op, **fields}, self.version)
         try:
             with self._send_lock:
                 self._connection.sendall(data)
@@ -190,28 +224,34 @@ class ShepherdClient:
     def _named(self, jobs: Iterable[Named]) -> list[Named]:
         return [job if self._launch_ids else (job[0], job[1]) for job in jobs]
 
-    def hello(self, *, attach: bool = True) -> dict[str, Any]:
-        """问候；attach 为真时随后会收到全部未确认的结束记录。"""
-        answer = self.request("hello", attach=attach)
-        self._launch_ids = bool(answer.get("launch_ids"))
-        return answer
+    def hello(self, *, attach: bool = True) -> HelloAnswer:
+        """问候，商定说哪一版；attach 为真时随后会收到全部未确认的结束记录。没有都懂的一版抛 ShepherdError。"""
+        request = messages.Hello(attach=attach, versions=list(messages.SUPPORTED))
+        answer = self.request(request.op, **request.to_wire(self.version))
+        self.version = answer["v"]
+        hello = _read(HelloAnswer, answer)
+        self._launch_ids = hello.launch_ids
+        return hello
 
-    def launch(self, specs: Sequence[LaunchSpec]) -> list[dict[str, Any]]:
+    def state(self) -> HelloAnswer:
+        """它此刻的样子；不改变收不收结束记录。"""
+        return self.hello(attach=False)
+
+    def launch(self, specs: Sequence[LaunchSpec]) -> list[LaunchAnswer]:
         """启动一批，返回每个键的状态；启动失败的另有结束记录。"""
         return self.launched(self.begin_launch(specs)) if specs else []
 
     def begin_launch(self, specs: Sequence[LaunchSpec]) -> int:
         """请它启动一批，不等回答；返回请求号，给 launched。"""
-        wires = [spec.to_wire() for spec in specs]
+        wires = [spec.to_wire(self.version) for spec in specs]
         if not self._launch_ids:
             for wire in wires:
                 wire.pop("launch_id", None)
-        return self._ask("launch", specs=wires)
+        return self._ask(messages.Launch.op, {"specs": wires})
 
-    def launched(self, request_id: int) -> list[dict[str, Any]]:
+    def launched(self, request_id: int) -> list[LaunchAnswer]:
         """等 begin_launch 的回答。"""
-        launched: list[dict[str, Any]] = self._answer("launch", request_id)["launched"]
-        return launched
+        return _read(messages.Launched, self._answer(messages.Launch.op, request_id)).launched
 
     def kill(
         self,
@@ -223,56 +263,65 @@ class ShepherdClient:
         step: str | None = None,
     ) -> list[tuple[int, int]]:
         """结束一批作业（或其中一个作业步），返回真正找到的（作业号，尝试）。grace_s 为 None 取作业自己的。"""
-        answer = self.request("kill", jobs=self._named(jobs), cause=cause, message=message, grace_s=grace_s, step=step)
-        return [(job_id, attempt) for job_id, attempt in answer["found"]]
+        return self._find(
+            messages.Kill(jobs=self._named(jobs), cause=cause, message=message, grace_s=grace_s, step=step)
+        )
+
+    def _find(self, request: messages.Request) -> list[tuple[int, int]]:
+        return [(job_id, attempt) for job_id, attempt in self._exchange(request, messages.Found).found]
 
     def signal(self, jobs: Iterable[Named], number: int, target: str = "all") -> int:
-        """发信号，返回送到几个进程。target：batch、steps、all。"""
-        return int(self.request("signal", jobs=self._named(jobs), signal=number, target=target)["sent"])
+        """发信号，返回送到几个进程。target：batch、steps、step:N、job、all。"""
+        return self._exchange(messages.Signal(jobs=self._named(jobs), signal=number, target=target), messages.Sent).sent
 
     def disown(self, jobs: Iterable[Named]) -> None:
         """数据库不认识、而要留着的：此后不指明 launch_id 的操作都碰不到它们。"""
-        self.request("disown", jobs=self._named(jobs))
+        self._find(messages.Disown(jobs=self._named(jobs)))
 
     def suspend(self, jobs: Iterable[Named]) -> list[tuple[int, int]]:
         """挂起一批，返回找到的。"""
-        return [(job, attempt) for job, attempt in self.request("suspend", jobs=self._named(jobs))["found"]]
+        return self._find(messages.Suspend(jobs=self._named(jobs)))
 
     def resume(self, jobs: Iterable[Named]) -> list[tuple[int, int]]:
         """恢复一批，返回找到的。"""
-        return [(job, attempt) for job, attempt in self.request("resume", jobs=self._named(jobs))["found"]]
+        return self._find(messages.Resume(jobs=self._named(jobs)))
 
     def set_time_limit(self, jobs: Iterable[Named], limit_s: float | None) -> None:
         """改时限；None 表示不限。"""
-        self.request("set_time_limit", jobs=self._named(jobs), time_limit_s=limit_s)
+        self._exchange(messages.SetTimeLimit(jobs=self._named(jobs), time_limit_s=limit_s), messages.Done)
 
-    def ack(self, end_ids: Sequence[int]) -> None:
-        """确认这些结束已经进了数据库。"""
+    def ack(self, ends: Sequence[EndRecord]) -> None:
+        """确认这些结束已经进了数据库；没有编号的（代理自己造的）不必。"""
+        end_ids = [end.id for end in ends if end.id is not None]
         if end_ids:
-            self.request("ack", ids=list(end_ids))
+            self._exchange(messages.Ack(ids=end_ids), messages.Done)
 
-    def stats(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """正在运行的作业与作业步此刻的用量；旧版的牧守进程没有作业步的。"""
-        answer = self.request("stats")
-        return answer["jobs"], answer.get("steps", [])
+    def stats(self) -> messages.Samples:
+        """正在运行的作业与作业步此刻的用量；更早的牧守进程没有作业步的。"""
+        return self._exchange(messages.Stats(), messages.Samples)
 
     def read_log(
         self,
         path: str,
-        offset: int,
-        length: int,
+        offset_bytes: int,
+        length_bytes: int,
         *,
         uid: int | None = None,
         gid: int | None = None,
         groups: list[int] | None = None,
     ) -> tuple[bytes, int]:
         """以作业用户的身份读一段，返回（内容，总长）；读不了抛 ShepherdError。"""
-        answer = self.request("read_log", path=path, offset=offset, length=length, uid=uid, gid=gid, groups=groups)
-        return base64.b64decode(answer["data"]), int(answer["total"])
+        part = self._exchange(
+            messages.ReadLog(
+                path=path, offset_bytes=offset_bytes, length_bytes=length_bytes, uid=uid, gid=gid, groups=groups
+            ),
+            messages.LogPart,
+        )
+        return base64.b64decode(part.data), part.total_bytes
 
     def shutdown(self, grace_s: float | None) -> None:
         """请牧守进程结束全部作业后退出。"""
-        self.request("shutdown", grace_s=grace_s)
+        self._exchange(messages.Shutdown(grace_s=grace_s), messages.Leaving)
 
     def close(self) -> None:
         """断开；作业不受影响。"""

@@ -1,6 +1,6 @@
 """作业步（srun）在本节点上的一份：消息 launch_step -> 牧守进程的一个启动；结束写进 job_steps。
 
-一个节点一步只有一个进程（step_tasks，相当于 slurmstepd），由它启动任务、换用户、与 srun 交换输入输出。
+一个节点一步只有一个进程（worker/step，相当于 slurmstepd），由它启动任务、换用户、与 srun 交换输入输出。
 """
 
 import json
@@ -9,8 +9,8 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.engine import Engine
@@ -29,7 +29,12 @@ from scns_conductor.worker.agent.end_causes import end_cause
 from scns_conductor.worker.agent.finisher import clean_text
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.agent.shepherd_client import SOURCE_ROOT
-from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS, LaunchSpec
+from scns_conductor.worker.wire.bus_messages import LaunchStep
+from scns_conductor.worker.wire.end_record import EndRecord
+from scns_conductor.worker.wire.launch_spec import LaunchSpec, task_key
+from scns_conductor.worker.wire.shepherd_messages import StepSample
+from scns_conductor.worker.wire.step_spec import ClientAddress, StepSpec, TaskFiles, TaskSpec
+from scns_conductor.worker.wire.usage import Usage
 
 # 与牧守进程一样 -I -S：不看环境、不载入第三方包。
 _BOOTSTRAP = (
@@ -37,72 +42,8 @@ _BOOTSTRAP = (
     "from scns_conductor.worker.step.process import main; main(sys.argv[1])"
 )
 DEFAULT_STDOUT = "slurm-%j.%s.out"
-STREAMS = ("stdin", "stdout", "stderr")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class StepRequest:
-    """消息的内容；nodes 是各节点上的任务序号，按作业的次序。其余的项见 services.job_steps.StepRequest。"""
-
-    job_id: int
-    restart_count: int
-    step_id: int
-    name: str
-    tasks: int
-    cpus_per_task: int
-    nodes: dict[str, list[int]]
-    # 各节点上占的 CPU；--overlap 的步不占，是 0。
-    node_cpus: dict[str, int]
-    argv: list[str]
-    multi_prog: dict[str, list[str]] | None
-    environment: dict[str, str]
-    inherit_environment: bool
-    current_working_directory: str | None
-    umask: int | None
-    time_limit: int | None
-    streams: dict[str, Any]
-    connection: dict[str, Any] | None
-    # 各节点上分到的内存（MiB）与通用资源；没有细分的是空的。
-    shares: dict[str, dict[str, Any]]
-    mpi: str
-    cpu_bind: str | None
-    gpu_bind: str | None
-    gpus_per_task: int
-    task_prolog: str | None
-    task_epilog: str | None
-
-    @classmethod
-    def parse(cls, payload: Mapping[str, Any]) -> "StepRequest":
-        """消息来自外面：缺项、类型不对抛 KeyError、TypeError 或 ValueError。"""
-        order = [str(name) for name in payload.get("node_order") or payload["nodes"]]
-        return cls(
-            job_id=int(payload["job_id"]),
-            restart_count=int(payload["restart_count"]),
-            step_id=int(payload["step_id"]),
-            name=str(payload["name"]),
-            tasks=int(payload["tasks"]),
-            cpus_per_task=int(payload["cpus_per_task"]),
-            nodes={name: [int(rank) for rank in payload["nodes"][name]] for name in order},
-            node_cpus={name: int(count) for name, count in payload.get("node_cpus", {}).items()},
-            argv=[str(word) for word in payload["argv"]],
-            multi_prog=payload.get("multi_prog"),
-            environment={str(name): str(value) for name, value in payload.get("environment", {}).items()},
-            inherit_environment=bool(payload.get("inherit_environment", True)),
-            current_working_directory=payload.get("current_working_directory"),
-            umask=payload.get("umask"),
-            time_limit=payload.get("time_limit"),
-            streams=dict(payload.get("streams") or {}),
-            connection=payload.get("connection"),
-            shares=dict(payload.get("shares") or {}),
-            mpi=str(payload.get("mpi") or "none"),
-            cpu_bind=payload.get("cpu_bind"),
-            gpu_bind=payload.get("gpu_bind"),
-            gpus_per_task=_gpus(parse_gres(payload.get("tres_per_task") or "")),
-            task_prolog=payload.get("task_prolog"),
-            task_epilog=payload.get("task_epilog"),
-        )
 
 
 class JobSteps:
@@ -114,7 +55,7 @@ class JobSteps:
         self._pool = pool
         self._node = context.node.node_name
 
-    def plan(self, request: StepRequest) -> LaunchSpec:
+    def plan(self, request: LaunchStep) -> LaunchSpec:
         """本节点的那一份；作业不在这里运行、用户不许等抛 LaunchRefused，写不了说明抛 OSError。"""
         with self._engine.connect() as connection:
             job = held_job(connection, self._node, request.job_id)
@@ -130,7 +71,7 @@ class JobSteps:
         spec = step_spec(request, job, base, self._node, binding, visibility)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-            json.dump(spec, file, ensure_ascii=False)
+            json.dump(spec.to_wire(), file, ensure_ascii=False)
         return LaunchSpec(
             job_id=job.job_id,
             attempt=job.restart_count,
@@ -143,7 +84,7 @@ class JobSteps:
             stdout=f"{path}.log",
             stderr=f"{path}.log",
             output_mode="append",
-            time_limit_s=request.time_limit,
+            time_limit_s=request.time_limit_s,
             warn_signal=base.warn_signal,
             warn_in_s=_warn_in_s(job, base),
             grace_s=base.grace_s,
@@ -154,40 +95,41 @@ class JobSteps:
             device_deny=base.device_deny,
         )
 
-    def refuse(self, request: StepRequest, message: str) -> None:
+    def refuse(self, request: LaunchStep, message: str) -> None:
         """启动不了：本节点的那一份就此结束。"""
         logger.error("step_refused", extra={"job_id": request.job_id, "step_id": request.step_id, "error": message})
-        end = {
-            "job_id": request.job_id,
-            "attempt": request.restart_count,
-            "step": str(request.step_id),
-            "cause": "launch_failed",
-            "exit_status": 1,
-            "exit_signal": 0,
-        }
+        end = EndRecord(
+            key=task_key(request.job_id, request.restart_count, str(request.step_id)),
+            job_id=request.job_id,
+            attempt=request.restart_count,
+            step=str(request.step_id),
+            cause="launch_failed",
+            exit_status=1,
+            exit_signal=0,
+        )
         self.record_ends([end], lambda _: None)
 
-    def record_ends(self, ends: Sequence[dict[str, Any]], end_time: Any) -> None:
+    def record_ends(self, ends: Sequence[EndRecord], end_time: Callable[[EndRecord], float | None]) -> None:
         """本节点上这些作业步的结局；重复的什么也不做。数据库不在时抛 DBAPIError。"""
         steps = sorted(
-            (end for end in ends if end["step"] not in HOLDER_STEPS and str(end["step"]).isdigit()),
-            key=lambda end: (end["job_id"], int(end["step"])),
+            (end for end in ends if not end.is_holder and end.step.isdigit()),
+            key=lambda end: (end.job_id, int(end.step)),
         )
         if not steps:
             return
-        usages = [end.get("usage") or {} for end in steps]
+        usages = [end.usage or Usage() for end in steps]
         values = {
-            "job_id": [end["job_id"] for end in steps],
-            "attempt": [end["attempt"] for end in steps],
-            "step_id": [int(end["step"]) for end in steps],
+            "job_id": [end.job_id for end in steps],
+            "attempt": [end.attempt for end in steps],
+            "step_id": [int(end.step) for end in steps],
             "state": [end_cause(end).step.value for end in steps],
-            "exit_status": [_status(end) for end in steps],
-            "exit_signal": [end.get("exit_signal") or 0 for end in steps],
-            "user_s": [usage.get("user_s") or 0.0 for usage in usages],
-            "system_s": [usage.get("system_s") or 0.0 for usage in usages],
-            "max_rss_kb": [usage.get("max_rss_kb") or 0 for usage in usages],
+            "exit_status": [end.exit_status or 0 for end in steps],
+            "exit_signal": [end.exit_signal or 0 for end in steps],
+            "user_s": [usage.user_s for usage in usages],
+            "system_s": [usage.system_s for usage in usages],
+            "max_rss_kb": [usage.max_rss_kb for usage in usages],
             "end_time": [end_time(end) for end in steps],
-            "launch_id": [end.get("launch_id") for end in steps],
+            "launch_id": [end.launch_id for end in steps],
         }
         with self._engine.begin() as connection:
             ended = connection.execute(RECORD_STEP_ENDS, {**values, "node": self._node}).all()
@@ -208,38 +150,38 @@ class JobSteps:
         for end in steps:
             self._drop_log(end)
 
-    def record_usage(self, steps: Sequence[dict[str, Any]]) -> None:
+    def record_usage(self, steps: Sequence[StepSample]) -> None:
         """运行中的步此刻的用量；CPU 只增不减，结束时以牧守进程的为准。"""
-        known = [step for step in steps if str(step["step"]).isdigit()]
+        known = [step for step in steps if step.step.isdigit()]
         if not known:
             return
         values = {
-            "job_id": [step["job_id"] for step in known],
-            "attempt": [step["attempt"] for step in known],
-            "step_id": [int(step["step"]) for step in known],
-            "usage": [json.dumps(step["usage"]) for step in known],
+            "job_id": [step.job_id for step in known],
+            "attempt": [step.attempt for step in known],
+            "step_id": [int(step.step) for step in known],
+            "usage": [json.dumps(step.usage.to_wire()) for step in known],
         }
         with self._engine.begin() as connection:
             connection.execute(RECORD_STEP_SAMPLES, {**values, "node": self._node})
 
-    def leave_attachment(self, job_id: int, attempt: int, step_id: int, connection: dict[str, Any]) -> None:
+    def leave_attachment(self, job_id: int, attempt: int, step_id: int, client: ClientAddress) -> None:
         """给作业步的主人留一张条子：再连这个客户（sattach）。先写好再改名，它读到的总是完整的。"""
         path = f"{self._file(job_id, attempt, step_id)}.attach.{secrets.token_hex(8)}"
         draft = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="utf-8") as file:
-            json.dump(connection, file)
+            json.dump(client.to_wire(), file)
         os.rename(draft, path)
 
-    def _drop_log(self, end: dict[str, Any]) -> None:
-        path = self._context.script_dir / f"step_{self._node}_{end['job_id']}.{end['attempt']}.{end['step']}.log"
+    def _drop_log(self, end: EndRecord) -> None:
+        path = self._context.script_dir / f"step_{self._node}_{end.job_id}.{end.attempt}.{end.step}.log"
         try:
             text = path.read_text(errors="replace")
             path.unlink()
         except FileNotFoundError:
             return
         if text:
-            logger.warning("step_complained", extra={"job_id": end["job_id"], "text": clean_text(text[-2000:])})
+            logger.warning("step_complained", extra={"job_id": end.job_id, "text": clean_text(text[-2000:])})
 
     def sweep(self, holding: set[tuple[int, int]]) -> None:
         """删掉已经结束的作业留下的文件（步还没有启动就被杀了）。"""
@@ -248,15 +190,11 @@ class JobSteps:
             if (int(owner[0]), int(owner[1])) not in holding:
                 path.unlink(missing_ok=True)
 
-    def _path(self, request: StepRequest) -> str:
+    def _path(self, request: LaunchStep) -> str:
         return self._file(request.job_id, request.restart_count, request.step_id)
 
     def _file(self, job_id: int, attempt: int, step_id: int) -> str:
         return str(self._context.script_dir / f"step_{self._node}_{job_id}.{attempt}.{step_id}")
-
-
-def _status(end: dict[str, Any]) -> int:
-    return int(end.get("exit_status") or 0)
 
 
 def _warn_in_s(job: ClaimedJob, base: LaunchSpec) -> float | None:
@@ -286,70 +224,59 @@ def step_gpus(share: Mapping[str, Any] | None, binding: Binding) -> list[int]:
 
 
 def _task_environment(
-    request: StepRequest, node: str, binding: Binding, visibility: Sequence[str]
-) -> dict[str, dict[str, str]]:
-    """各任务看见的卡；本节点没有卡的什么也不写。"""
+    request: LaunchStep, node: str, binding: Binding, visibility: Sequence[str], local: int
+) -> dict[str, str]:
+    """本节点上第 local 个任务看见的卡；本节点没有卡的什么也不写。"""
     gpus = step_gpus(request.shares.get(node), binding)
-    mode = gpu_bind_mode(request.gpu_bind, request.gpus_per_task)
-    found: dict[str, dict[str, str]] = {}
-    for local, rank in enumerate(request.nodes[node]):
-        visible = ",".join(map(str, bound_gpus(mode, local, gpus)))
-        found[str(rank)] = dict.fromkeys(visibility, visible)
-        if gpus:
-            found[str(rank)] |= {"SLURM_STEP_GPUS": ",".join(map(str, gpus)), "SLURM_GPUS_ON_NODE": str(len(gpus))}
+    mode = gpu_bind_mode(request.gpu_bind, _gpus(parse_gres(request.tres_per_task or "")))
+    found = dict.fromkeys(visibility, ",".join(map(str, bound_gpus(mode, local, gpus))))
+    if gpus:
+        found |= {"SLURM_STEP_GPUS": ",".join(map(str, gpus)), "SLURM_GPUS_ON_NODE": str(len(gpus))}
     return found
 
 
-def _task_cores(request: StepRequest, node: str, base: LaunchSpec) -> tuple[dict[str, list[int]], bool]:
-    """各任务绑的核，以及要不要说出来（--cpu-bind=verbose）；作业没有绑核的不再细分。"""
-    mode, verbose = cpu_bind_mode(request.cpu_bind)
-    cores = base.cpu_ids or []
-    per_task = request.cpus_per_task
-    found = {str(rank): bound_cores(mode, local, cores, per_task) for local, rank in enumerate(request.nodes[node])}
-    return {rank: bound for rank, bound in found.items() if bound}, verbose
-
-
 def step_spec(
-    request: StepRequest, job: ClaimedJob, base: LaunchSpec, node: str, binding: Binding, visibility: Sequence[str]
-) -> dict[str, Any]:
-    """step_tasks 要的说明。"""
-    ranks = request.nodes[node]
-    task_cpus, tell_binding = _task_cores(request, node, base)
+    request: LaunchStep, job: ClaimedJob, base: LaunchSpec, node: str, binding: Binding, visibility: Sequence[str]
+) -> StepSpec:
+    """作业步的主人要的说明。作业没有绑核的不再细分。"""
+    bind_mode, tell_binding = cpu_bind_mode(request.cpu_bind)
     directory = request.current_working_directory or job.current_working_directory
-    files = {str(rank): _files(request, job, node, rank, directory) for rank in ranks}
-    outputs = [item[name] for item in files.values() for name in ("stdout", "stderr") if item[name]]
-    return {
-        "node": node,
-        "step": f"{job.job_id}.{request.step_id}",
-        "ranks": ranks,
-        "argv": request.argv,
-        "multi_prog": request.multi_prog,
-        "env": {
-            **base.env,
-            **request.environment,
-            **_variables(request, job, node),
-        },
-        "cwd": directory,
-        "uid": base.uid,
-        "gid": base.gid,
-        "groups": base.groups,
-        "umask": base.umask if request.umask is None else request.umask,
-        "streams": {"rows": 0, "columns": 0, **request.streams},
-        "files": files,
-        "shared_files": len(set(outputs)) < len(outputs) or len(request.nodes) > 1,
-        "connection": request.connection,
-        "nodes": request.nodes,
-        "tasks": request.tasks,
-        "mpi": request.mpi,
-        "task_env": _task_environment(request, node, binding, visibility),
-        "task_cpus": task_cpus,
-        "tell_binding": tell_binding,
-        "task_prolog": request.task_prolog,
-        "task_epilog": request.task_epilog,
-    }
+    programs = request.multi_prog or {}
+    tasks = [
+        TaskSpec(
+            rank=rank,
+            files=_files(request, job, node, rank, directory),
+            env=_task_environment(request, node, binding, visibility, local),
+            cpu_ids=bound_cores(bind_mode, local, base.cpu_ids or [], request.cpus_per_task),
+            argv=programs.get(str(rank)),
+        )
+        for local, rank in enumerate(request.nodes[node])
+    ]
+    outputs = [path for task in tasks for path in (task.files.stdout, task.files.stderr) if path]
+    return StepSpec(
+        node=node,
+        step=f"{job.job_id}.{request.step_id}",
+        tasks=tasks,
+        argv=request.argv,
+        env={**base.env, **request.environment, **_variables(request, job, node)},
+        cwd=directory,
+        uid=base.uid,
+        gid=base.gid,
+        groups=base.groups,
+        umask=(0o022 if base.umask is None else base.umask) if request.umask is None else request.umask,
+        streams=request.streams,
+        shared_files=len(set(outputs)) < len(outputs) or len(request.nodes) > 1,
+        connection=request.connection,
+        nodes=request.nodes,
+        task_count=request.tasks,
+        mpi=request.mpi,
+        tell_binding=tell_binding,
+        task_prolog=request.task_prolog,
+        task_epilog=request.task_epilog,
+    )
 
 
-def _files(request: StepRequest, job: ClaimedJob, node: str, rank: int, directory: str) -> dict[str, str | None]:
+def _files(request: LaunchStep, job: ClaimedJob, node: str, rank: int, directory: str) -> TaskFiles:
     """各路的文件；None 表示走连接。没有连接的输出总在文件里。"""
     fields = OutputFields(
         job_id=job.job_id,
@@ -364,26 +291,28 @@ def _files(request: StepRequest, job: ClaimedJob, node: str, rank: int, director
         restart_count=job.restart_count,
     )
     linked = request.connection is not None
+    wanted = {"stdin": request.stdin, "stdout": request.stdout, "stderr": request.stderr}
     found: dict[str, str | None] = {}
-    for name in STREAMS:
-        pattern = request.streams.get(name)
+    for name, pattern in wanted.items():
         if pattern is not None and pattern.isdigit() and int(pattern) < request.tasks and (linked or name == "stdin"):
             pattern = None if int(pattern) == rank else "none"
         if pattern is None or pattern == "all":
             if linked:
                 found[name] = None
                 continue
-            pattern = "none" if name == "stdin" else request.streams.get("stdout") or DEFAULT_STDOUT
+            pattern = "none" if name == "stdin" else request.stdout or DEFAULT_STDOUT
         found[name] = "/dev/null" if pattern == "none" else expand_output_path(pattern, fields, directory)
-    if request.streams.get("stderr") is None and request.streams.get("stdout") is not None:
+    if request.stderr is None and request.stdout is not None:
         found["stderr"] = found["stdout"]
-    return found
+    return TaskFiles(**found)
 
 
-def _variables(request: StepRequest, job: ClaimedJob, node: str) -> dict[str, str]:
-    """srun(1) 的 OUTPUT ENVIRONMENT VARIABLES 里属于一步、一个节点的；属于任务的由 step_tasks 加。"""
+def _variables(request: LaunchStep, job: ClaimedJob, node: str) -> dict[str, str]:
+    """srun(1) 的 OUTPUT ENVIRONMENT VARIABLES 里属于一步、一个节点的；属于任务的由 worker/step 加。"""
     counts = [len(ranks) for ranks in request.nodes.values()]
-    node_list, connection = compress(request.nodes), request.connection or {}
+    node_list, connection = compress(request.nodes), request.connection
+    address = connection.addresses[0] if connection is not None and connection.addresses else None
+    port = connection.port if connection is not None else None
     values = {
         "SLURM_STEP_ID": request.step_id,
         "SLURM_STEPID": request.step_id,
@@ -399,9 +328,9 @@ def _variables(request: StepRequest, job: ClaimedJob, node: str) -> dict[str, st
         "SLURM_GTIDS": ",".join(map(str, request.nodes[node])),
         "SLURM_CPUS_ON_NODE": request.node_cpus.get(node) or job.cpus,
         "SLURMD_NODENAME": node,
-        "SLURM_LAUNCH_NODE_IPADDR": (connection.get("addresses") or [None])[0],
-        "SLURM_SRUN_COMM_HOST": (connection.get("addresses") or [None])[0],
-        "SLURM_SRUN_COMM_PORT": connection.get("port"),
-        "SLURM_STEP_LAUNCHER_PORT": connection.get("port"),
+        "SLURM_LAUNCH_NODE_IPADDR": address,
+        "SLURM_SRUN_COMM_HOST": address,
+        "SLURM_SRUN_COMM_PORT": port,
+        "SLURM_STEP_LAUNCHER_PORT": port,
     }
     return {name: str(value) for name, value in values.items() if value is not None}

@@ -7,6 +7,7 @@ import time
 
 from scns_conductor.worker.host import process_table
 from scns_conductor.worker.host.cgroup import job_cgroup_name
+from scns_conductor.worker.host.process_table import boot_now
 from scns_conductor.worker.shepherd.task import JobGroup, Task
 from scns_conductor.worker.wire.launch_spec import JOB_KEY_VARIABLE
 
@@ -24,28 +25,28 @@ def adopt(keeper: JobKeeper, boot_id: str) -> None:
     rebooted = journal.boot_id is not None and journal.boot_id != boot_id
     journal.boot_id = boot_id
     for end in journal.ends.values():
-        keeper.remember(end["key"])
+        keeper.remember(end.key)
     leftovers = {cgroup.name: cgroup for cgroup in keeper.containment.leftovers()}
     for record in list(journal.running.values()):
-        group_id = (record["job_id"], record["attempt"], record.get("launch_id"))
+        group_id = record.group_id
         group = keeper.groups.setdefault(group_id, JobGroup(*group_id))
         task = Task(record, group)
         group.tasks[task.step] = task
         # 重启过的机器上没有旧进程可找；按环境标记去找只会白费功夫。
         group.adopted = not rebooted
-        group.foreign = group.foreign or bool(record.get("foreign"))
+        group.foreign = group.foreign or record.foreign
         group.cgroup = group.cgroup or leftovers.pop(job_cgroup_name(*group_id), None)
-        if group.cgroup is not None and record.get("memory_bytes"):
+        if group.cgroup is not None and record.memory_bytes:
             # 旧牧守进程也许死在启动与写上限之间。
             with contextlib.suppress(OSError):
-                group.cgroup.limit_memory(record["memory_bytes"])
+                group.cgroup.limit_memory(record.memory_bytes)
         if rebooted:
             group.cause = "reboot"
             task.pid, task.reaped = None, True
             continue
-        if record.get("kill_boot") is not None:
-            group.cause, group.message = record.get("cause"), record.get("message")
-        group.suspended_boot = record.get("suspended_boot")
+        if record.kill_boot_s is not None:
+            group.cause, group.message = record.cause, record.message
+        group.suspended_boot_s = record.suspended_boot_s
         _find_process(keeper, task)
     for cgroup in leftovers.values():
         cgroup.kill()
@@ -55,11 +56,11 @@ def adopt(keeper: JobKeeper, boot_id: str) -> None:
 
 
 def _find_process(keeper: JobKeeper, task: Task) -> None:
-    pid = task.record.get("pid") or _find_unrecorded(keeper, task)
+    pid = task.record.pid or _find_unrecorded(keeper, task)
     stat = process_table.read_stat(pid) if pid else None
-    boot = task.record.get("boot")
+    started_boot_s = task.record.started_boot_s
     # 进程号与开始时刻都对得上才是它：号会被重用，开机以来的秒数不会。
-    if stat is None or boot is None or abs(stat.start_s - boot) > START_TOLERANCE_S:
+    if stat is None or started_boot_s is None or abs(stat.start_s - started_boot_s) > START_TOLERANCE_S:
         task.pid, task.reaped = None, True
         return
     if stat.state in "ZX":
@@ -85,9 +86,9 @@ def _find_unrecorded(keeper: JobKeeper, task: Task) -> int | None:
     if not marked:
         return None
     leader = min(marked, key=lambda stat: (stat.start_s, stat.pid))
-    script = task.record.get("script_path")
+    script = task.record.script_path
     if script and script not in process_table.arguments(leader.pid):
-        recorded = {record.get("pid") for record in keeper.journal.running.values()}
+        recorded = {record.pid for record in keeper.journal.running.values()}
         ended = [
             stat
             for stat in table.values()
@@ -100,7 +101,14 @@ def _find_unrecorded(keeper: JobKeeper, task: Task) -> int | None:
         if len(ended) > 1:
             return None
         leader = ended[0] if ended else leader
-    keeper.journal.update(task.key, pid=leader.pid, boot=leader.start_s, at=time.time())
+    limit_s = task.record.time_limit_s
+    keeper.journal.update(
+        task.key,
+        pid=leader.pid,
+        started_boot_s=leader.start_s,
+        started_unix_s=time.time() - (boot_now() - leader.start_s),
+        deadline_boot_s=leader.start_s + limit_s if limit_s is not None else None,
+    )
     return leader.pid
 
 
@@ -112,6 +120,5 @@ def _resume_duty(keeper: JobKeeper, group: JobGroup) -> None:
     for task in list(group.tasks.values()):
         if task.reaped:
             keeper.emit_end(task)
-    kill_boot = group.record_value("kill_boot")
-    if kill_boot is not None:
-        keeper.timers.at(kill_boot, keeper.force_kill, group)
+    if group.record is not None and group.record.kill_boot_s is not None:
+        keeper.timers.at(group.record.kill_boot_s, keeper.force_kill, group)

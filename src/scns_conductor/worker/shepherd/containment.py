@@ -20,13 +20,14 @@ from scns_conductor.worker.host.process_table import (
     snapshot,
 )
 from scns_conductor.worker.host.subreaper import become_subreaper
-from scns_conductor.worker.shepherd.task import JobGroup, Task, Usage
+from scns_conductor.worker.shepherd.task import JobGroup, Task
 from scns_conductor.worker.wire.launch_spec import JOB_KEY_VARIABLE
+from scns_conductor.worker.wire.shepherd_messages import Capabilities
+from scns_conductor.worker.wire.usage import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
     from scns_conductor.worker.host.cgroup import CgroupTree, JobCgroup
     from scns_conductor.worker.wire.launch_spec import LaunchSpec
@@ -91,21 +92,23 @@ class Containment:
         """这个控制器是否由 cgroup 约束。"""
         return self._tree is not None and controller in self._tree.controllers
 
-    def capabilities(self) -> dict[str, Any]:
-        """每一种约束靠什么实现；not_enforced 是没有做到的，一条一句，给 scns health。"""
+    def capabilities(self) -> Capabilities:
+        """每一种约束靠什么实现，哪些没有做到。"""
         root = os.geteuid() == 0
-        found = {
-            "cgroup_version": self._tree.version if self._tree else None,
-            "detail": self._detail,
-            "memory": "cgroup" if self.enforces("memory") else "sampled",
-            "pids": "cgroup" if self.enforces("pids") else "sampled",
-            "cpus": "cgroup" if self.enforces("cpuset") else "affinity",
-            "devices": "cgroup" if self.enforces("devices") else "none",
-            "kill_all": "cgroup" if self._tree else ("subreaper" if self.subreaper else "session"),
-            "suspend": "freezer" if self._tree else "sigstop",
-            "users": "switch" if root else "same",
-        }
-        return {**found, "not_enforced": [text for name, weak, text in _SHORTCOMINGS if found[name] in weak]}
+        found = Capabilities(
+            cgroup_version=self._tree.version if self._tree else None,
+            detail=self._detail,
+            memory="cgroup" if self.enforces("memory") else "sampled",
+            pids="cgroup" if self.enforces("pids") else "sampled",
+            cpus="cgroup" if self.enforces("cpuset") else "affinity",
+            devices="cgroup" if self.enforces("devices") else "none",
+            kill_all="cgroup" if self._tree else ("subreaper" if self.subreaper else "session"),
+            suspend="freezer" if self._tree else "sigstop",
+            users="switch" if root else "same",
+            not_enforced=[],
+        )
+        found.not_enforced = [text for name, weak, text in _SHORTCOMINGS if getattr(found, name) in weak]
+        return found
 
     def pids(self, group: JobGroup, table: dict[int, ProcessStat] | None = None) -> set[int]:
         """作业此刻活着的全部进程（僵尸不算）。"""

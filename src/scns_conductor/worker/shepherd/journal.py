@@ -2,6 +2,8 @@
 
 记录在代理确认数据库已提交（ack）之后才丢弃。不做 fsync：进程被杀不丢数据；整机掉电后
 boot_id 已变，未送达的作业一律按节点故障处理，与是否落盘无关。
+
+每行带着它照哪一版写的（v），没有的是第 1 版：上一版写的照读。
 """
 
 from __future__ import annotations
@@ -10,13 +12,18 @@ import json
 import os
 import zlib
 
+from scns_conductor.worker.shepherd.records import StepRecord
 from scns_conductor.worker.wire.compact_json import compact_encoder
+from scns_conductor.worker.wire.end_record import EndRecord
+from scns_conductor.worker.wire.record import PROTOCOL_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 COMPACT_BYTES = 4 * 1024**2
+# 一个作业步活着的记录约这么长。
+LIVE_RECORD_BYTES = 800
 _encode = compact_encoder(ensure_ascii=True)
 
 
@@ -38,13 +45,21 @@ def decode_line(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
+def _launch_line(record: StepRecord) -> bytes:
+    return encode_line({"t": "launch", "v": PROTOCOL_VERSION, **record.to_wire()})
+
+
+def _end_line(record: EndRecord) -> bytes:
+    return encode_line({"t": "end", "v": PROTOCOL_VERSION, **record.to_wire()})
+
+
 class Journal:
     """running：启动了还没有结束的作业步；ends：已结束、代理还没有确认的记录。两者都以内存为准，日志随后跟上。"""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.running: dict[str, dict[str, Any]] = {}
-        self.ends: dict[int, dict[str, Any]] = {}
+        self.running: dict[str, StepRecord] = {}
+        self.ends: dict[int, EndRecord] = {}
         self.next_end_id = 1
         self.boot_id: str | None = None
         self.corrupt_lines = 0
@@ -72,61 +87,62 @@ class Journal:
             with open(self.path + ".corrupt", "ab") as aside:
                 aside.writelines(corrupt)
 
-    def _apply(self, record: dict[str, Any]) -> bool:
-        kind = record.get("t")
+    def _apply(self, line: dict[str, Any]) -> bool:
+        kind, version = line.get("t"), line.get("v", 1)
         try:
             if kind == "header":
-                self.boot_id = record["boot_id"]
-                self.next_end_id = max(self.next_end_id, record["next_end_id"])
+                self.boot_id = line["boot_id"]
+                self.next_end_id = max(self.next_end_id, line["next_end_id"])
             elif kind == "launch":
-                self.running[record["key"]] = record
+                self.running[line["key"]] = StepRecord.from_wire(line, version)
             elif kind == "update":
                 # 对应的 launch 行若已损坏，更新无处可放，但它自身并不损坏。
-                if record["key"] in self.running:
-                    self.running[record["key"]].update(record["fields"])
+                if line["key"] in self.running:
+                    self.running[line["key"]].update_from_wire(line["fields"], version)
             elif kind == "end":
-                self.running.pop(record["key"], None)
-                self.ends[record["id"]] = record
-                self.next_end_id = max(self.next_end_id, record["id"] + 1)
+                end_id = line["id"]
+                self.ends[end_id] = EndRecord.from_wire(line, version)
+                self.running.pop(line["key"], None)
+                self.next_end_id = max(self.next_end_id, end_id + 1)
             elif kind == "ack":
-                for end_id in record["ids"]:
+                for end_id in line["ids"]:
                     self.ends.pop(end_id, None)
             else:
                 return False
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             return False
         return True
 
-    def launch(self, record: dict[str, Any]) -> None:
+    def launch(self, record: StepRecord) -> None:
         """记下将要启动的作业步；进程在 flush 成功之后才创建。"""
-        record["t"] = "launch"
-        self.running[record["key"]] = record
-        self._buffer += encode_line(record)
+        self.running[record.key] = record
+        self._buffer += _launch_line(record)
 
     def note(self, key: str, **fields: Any) -> None:
         """只更新内存：紧接着就写结束记录的，不必先写一行更新。"""
-        self.running[key].update(fields)
+        record = self.running[key]
+        for name, value in fields.items():
+            setattr(record, name, value)
 
     def update(self, key: str, **fields: Any) -> None:
-        """更新正在运行的作业步（进程号、挂起、时限的变化）。"""
-        self.running[key].update(fields)
-        self._buffer += encode_line({"t": "update", "key": key, "fields": fields})
+        """更新正在运行的作业步（进程号、挂起、时限的变化）；名字是 StepRecord 的。"""
+        self.note(key, **fields)
+        self._buffer += encode_line({"t": "update", "v": PROTOCOL_VERSION, "key": key, "fields": fields})
 
-    def end(self, record: dict[str, Any]) -> dict[str, Any]:
+    def end(self, record: EndRecord) -> EndRecord:
         """记下一次结束，给它编号并返回。"""
-        record["t"] = "end"
-        record["id"] = self.next_end_id
+        record.id = self.next_end_id
         self.next_end_id += 1
-        self.running.pop(record["key"], None)
-        self.ends[record["id"]] = record
-        self._buffer += encode_line(record)
+        self.running.pop(record.key, None)
+        self.ends[record.id] = record
+        self._buffer += _end_line(record)
         return record
 
     def ack(self, ids: list[int]) -> None:
         """代理确认这些结束已进数据库。"""
         for end_id in ids:
             self.ends.pop(end_id, None)
-        self._buffer += encode_line({"t": "ack", "ids": ids})
+        self._buffer += encode_line({"t": "ack", "v": PROTOCOL_VERSION, "ids": ids})
 
     def cancel_launch(self, key: str) -> None:
         """flush 失败时撤回还没有启动的记录。"""
@@ -151,17 +167,18 @@ class Journal:
         self._buffer.clear()
 
     def _live_bytes_estimate(self) -> int:
-        return 800 * (len(self.running) + len(self.ends))
+        return LIVE_RECORD_BYTES * (len(self.running) + len(self.ends))
 
     def compact(self) -> None:
         """只留下还有用的记录，原子地换成新文件；内存里的状态已含缓冲的内容，故清空缓冲。"""
         temporary = self.path + ".new"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            lines = [encode_line({"t": "header", "boot_id": self.boot_id, "next_end_id": self.next_end_id})]
+            header = {"t": "header", "v": PROTOCOL_VERSION, "boot_id": self.boot_id, "next_end_id": self.next_end_id}
+            lines = [encode_line(header)]
             # 结束在前：读回时结束会划掉同一个键的启动，而在这里的启动都比它晚。
-            lines.extend(encode_line(record) for record in self.ends.values())
-            lines.extend(encode_line(record) for record in self.running.values())
+            lines.extend(map(_end_line, self.ends.values()))
+            lines.extend(map(_launch_line, self.running.values()))
             data = b"".join(lines)
             if os.write(fd, data) < len(data):
                 raise OSError(28, "磁盘已满，日志没有写完整", temporary)

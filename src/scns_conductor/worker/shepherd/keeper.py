@@ -12,11 +12,13 @@ from scns_conductor.worker.host import process_table
 from scns_conductor.worker.host.cgroup import job_cgroup_name
 from scns_conductor.worker.host.process_table import boot_now
 from scns_conductor.worker.shepherd.launch_fault import LaunchFault
-from scns_conductor.worker.shepherd.records import end_record, journal_record
+from scns_conductor.worker.shepherd.records import end_record, step_record
 from scns_conductor.worker.shepherd.sampling import Sampler
-from scns_conductor.worker.shepherd.task import JobGroup, Task, Usage
+from scns_conductor.worker.shepherd.task import JobGroup, Task
 from scns_conductor.worker.shepherd.timers import Timers
 from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS, JOB_KEY_VARIABLE, LaunchSpec
+from scns_conductor.worker.wire.shepherd_messages import LaunchAnswer
+from scns_conductor.worker.wire.usage import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from scns_conductor.worker.shepherd.containment import Containment
     from scns_conductor.worker.shepherd.journal import Journal
     from scns_conductor.worker.shepherd.spawn import Spawner
+    from scns_conductor.worker.wire.end_record import EndRecord
 
 RECENT_KEYS = 5_000
 FIRST_KILL_CHECK_S = 0.01
@@ -54,7 +57,7 @@ class JobKeeper:
         self.journal = journal
         self.containment = containment
         self.groups: dict[tuple[int, int, int | None], JobGroup] = {}
-        self.new_ends: list[dict[str, Any]] = []
+        self.new_ends: list[EndRecord] = []
         self._spawner = spawner
         self._tasks_by_pid = tasks_by_pid
         self._watch_pidfd = watch_pidfd
@@ -65,17 +68,17 @@ class JobKeeper:
 
     # ---- 启动 ----
 
-    def launch(self, specs: list[LaunchSpec]) -> list[dict[str, Any]]:
+    def launch(self, specs: list[LaunchSpec]) -> list[LaunchAnswer]:
         """启动一批；同一个键只启动一次，重复的如实回答它现在的状态。失败变成结束记录。"""
-        answers: list[dict[str, Any]] = []
+        answers: list[LaunchAnswer] = []
         fresh: list[LaunchSpec] = []
         for spec in specs:
             known = self.state_of(spec.key)
             if known is not None:
-                answers.append({"key": spec.key, "state": known, "duplicate": True})
+                answers.append(LaunchAnswer(key=spec.key, state=known, duplicate=True))
                 continue
             fresh.append(spec)
-            self.journal.launch(journal_record(spec))
+            self.journal.launch(step_record(spec))
         try:
             self.journal.flush()
         except OSError as error:
@@ -102,7 +105,7 @@ class JobKeeper:
             return "running"
         return "ended" if key in self._recent else None
 
-    def _launch_one(self, spec: LaunchSpec) -> dict[str, Any]:
+    def _launch_one(self, spec: LaunchSpec) -> LaunchAnswer:
         record = self.journal.running[spec.key]
         group_id = (spec.job_id, spec.attempt, spec.launch_id)
         # 旧版启动的作业没有 launch_id：它的作业步仍归它。
@@ -122,7 +125,7 @@ class JobKeeper:
             spec.env[JOB_KEY_VARIABLE] = self.containment.marker_of(spec.key)
             if spec.script is not None:
                 # 启动失败也要靠它收走；启动成了随进程号一起落盘。
-                record["script_inode"] = self._spawner.scripts.write(spec)
+                record.script_inode = self._spawner.scripts.write(spec)
             paths = self._limit_step(task, spec)
             pid = self._spawner.spawn(spec, group.cgroup, fresh=is_new, step_paths=paths)
         except Exception as error:  # 一份坏的说明只是一个作业的失败，不能带走看着全部作业的牧守进程
@@ -134,22 +137,27 @@ class JobKeeper:
             group.tasks[spec.step] = task
             task.fault = fault
             task.reaped = True
-            record["at"], record["boot"] = time.time(), boot_now()
+            record.started_unix_s, record.started_boot_s = time.time(), boot_now()
             if task.is_holder or not group.live_tasks:
                 self.settle(group)
             else:
                 self.emit_end(task)
-            return {"key": spec.key, "state": "ended", "error": fault.message}
-        boot, wall = boot_now(), time.time()
+            return LaunchAnswer(key=spec.key, state="ended", error=fault.message)
+        started_boot_s, started_unix_s = boot_now(), time.time()
         task.pid = pid
         self._tasks_by_pid[pid] = task
-        deadline = boot + spec.time_limit_s if spec.time_limit_s is not None else None
-        name = group.cgroup.name if group.cgroup else None
-        inode = record.get("script_inode")
-        self.journal.update(spec.key, pid=pid, at=wall, boot=boot, deadline=deadline, cgroup=name, script_inode=inode)
+        self.journal.update(
+            spec.key,
+            pid=pid,
+            started_unix_s=started_unix_s,
+            started_boot_s=started_boot_s,
+            deadline_boot_s=started_boot_s + spec.time_limit_s if spec.time_limit_s is not None else None,
+            cgroup=group.cgroup.name if group.cgroup else None,
+            script_inode=record.script_inode,
+        )
         self._arm(task)
         self.sampler.arm()
-        return {"key": spec.key, "state": "running", "pid": pid, "at": wall}
+        return LaunchAnswer(key=spec.key, state="running", pid=pid, started_unix_s=started_unix_s)
 
     def _make_cgroup(self, spec: LaunchSpec) -> Any:
         try:
@@ -172,58 +180,61 @@ class JobKeeper:
         task.cgroup_limited = paths is not None
         return paths
 
-    def _refuse(self, spec: LaunchSpec, fault: LaunchFault) -> dict[str, Any]:
+    def _refuse(self, spec: LaunchSpec, fault: LaunchFault) -> LaunchAnswer:
         record = self.journal.running[spec.key]
         task = Task(record, JobGroup(spec.job_id, spec.attempt, spec.launch_id))
         task.fault = fault
-        record["at"], record["boot"] = time.time(), boot_now()
+        record.started_unix_s, record.started_boot_s = time.time(), boot_now()
         self.emit_end(task)
-        return {"key": spec.key, "state": "ended", "error": fault.message}
+        return LaunchAnswer(key=spec.key, state="ended", error=fault.message)
 
     # ---- 时限与终止 ----
 
     def _arm(self, task: Task) -> None:
-        warned = task.record.get("warned")
-        if task.record.get("warn_in_s") is not None and not warned:
-            task.timers.append(self.timers.at(task.record["boot"] + task.record["warn_in_s"], self._warn_step, task))
-        deadline = task.record.get("deadline")
-        if deadline is None:
+        record = task.record
+        assert record.started_boot_s is not None
+        if record.warn_in_s is not None and not record.warned:
+            task.timers.append(self.timers.at(record.started_boot_s + record.warn_in_s, self._warn_step, task))
+        deadline_boot_s = record.deadline_boot_s
+        if deadline_boot_s is None:
             return
-        task.timers.append(self.timers.at(deadline, self._on_deadline, task))
-        if task.is_holder and task.record.get("warn_signal") and not warned:
-            task.timers.append(self.timers.at(deadline - task.record["warn_before_s"], self._on_warning, task))
+        task.timers.append(self.timers.at(deadline_boot_s, self._on_deadline, task))
+        if task.is_holder and record.warn_signal and not record.warned:
+            task.timers.append(self.timers.at(deadline_boot_s - record.warn_before_s, self._on_warning, task))
 
     def _due(self, task: Task, before_s: float) -> bool:
         """挂起会推迟时限：旧的定时器到点时，以记录里现在的时限为准。"""
         return (
             not task.reaped
-            and task.record["deadline"] is not None
-            and task.group.suspended_boot is None
-            and boot_now() >= task.record["deadline"] - before_s - 0.001
+            and task.record.deadline_boot_s is not None
+            and task.group.suspended_boot_s is None
+            and boot_now() >= task.record.deadline_boot_s - before_s - 0.001
         )
 
     def _on_deadline(self, task: Task) -> None:
         if not self._due(task, 0):
             return
-        limit = task.record["time_limit_s"]
+        limit = task.record.time_limit_s
         if task.is_holder:
-            self.stop(task.group, "timeout", f"超过时限 {limit:g} 秒", task.record["grace_s"])
+            self.stop(task.group, "timeout", f"超过时限 {limit:g} 秒", task.record.grace_s)
         else:
             self.containment.signal(self.containment.step_pids(task), signal.SIGTERM)
             self.journal.update(task.key, cause="timeout")
-            task.timers.append(self.timers.at(boot_now() + task.record["grace_s"], self._kill_step, task))
+            task.timers.append(self.timers.at(boot_now() + task.record.grace_s, self._kill_step, task))
 
     def _on_warning(self, task: Task) -> None:
-        if not self._due(task, task.record["warn_before_s"]) or task.record.get("warned"):
+        record = task.record
+        if record.warn_signal is None or record.warned or not self._due(task, record.warn_before_s):
             return
         self.journal.update(task.key, warned=True)
-        self.signal(task.group, task.record["warn_signal"], "batch" if task.record["warn_batch_only"] else "job")
+        self.signal(task.group, record.warn_signal, "batch" if record.warn_batch_only else "job")
 
     def _warn_step(self, task: Task) -> None:
         """脚本在别的节点上：作业快到时限了，本节点上的作业步自己提醒。"""
-        if not task.reaped and task.pid and not task.record.get("warned"):
+        number = task.record.warn_signal
+        if number is not None and not task.reaped and task.pid and not task.record.warned:
             self.journal.update(task.key, warned=True)
-            self.containment.signal([task.pid], task.record["warn_signal"])
+            self.containment.signal([task.pid], number)
 
     def _kill_step(self, task: Task) -> None:
         if not task.reaped:
@@ -233,31 +244,31 @@ class JobKeeper:
         """结束一个作业：SIGTERM，grace_s 秒后 SIGKILL（None 取作业自己的）。重复调用只会提前，不会推迟。"""
         now = boot_now()
         if grace_s is None:
-            grace_s = float(group.record_value("grace_s") or 0)
-        kill_boot = now + grace_s
+            grace_s = group.record.grace_s if group.record is not None else 0.0
+        kill_boot_s = now + grace_s
         first = group.cause is None
         if first:
             group.cause, group.message = cause, message
         for task in group.live_tasks:
-            previous = task.record.get("kill_boot")
-            kill_boot = min(kill_boot, previous) if previous is not None else kill_boot
-            self.journal.update(task.key, cause=group.cause, message=group.message, kill_boot=kill_boot)
-        if kill_boot > now:
-            if group.suspended_boot is not None:
+            previous_s = task.record.kill_boot_s
+            kill_boot_s = min(kill_boot_s, previous_s) if previous_s is not None else kill_boot_s
+            self.journal.update(task.key, cause=group.cause, message=group.message, kill_boot_s=kill_boot_s)
+        if kill_boot_s > now:
+            if group.suspended_boot_s is not None:
                 self.resume(group)
             if first:
                 pids = self.containment.pids(group)
                 self.containment.signal(pids, signal.SIGTERM)
                 self.containment.signal(pids, signal.SIGCONT)
-            self.timers.at(kill_boot, self.force_kill, group)
+            self.timers.at(kill_boot_s, self.force_kill, group)
         else:
             self.force_kill(group)
 
     def stop_step(self, task: Task, grace_s: float | None, *, cause: str = "killed") -> None:
         """只结束一个作业步。"""
-        self.journal.update(task.key, cause=task.record.get("cause") or cause)
+        self.journal.update(task.key, cause=task.record.cause or cause)
         self.containment.signal(self.containment.step_pids(task), signal.SIGTERM)
-        wait_s = float(task.record["grace_s"]) if grace_s is None else grace_s
+        wait_s = float(task.record.grace_s) if grace_s is None else grace_s
         task.timers.append(self.timers.at(boot_now() + wait_s, self._kill_step, task))
 
     def force_kill(self, group: JobGroup) -> None:
@@ -265,7 +276,7 @@ class JobKeeper:
         if self.groups.get(group.identity) is not group:
             return
         self.containment.kill(group)
-        group.suspended_boot = None
+        group.suspended_boot_s = None
         group.kill_rounds += 1
         if group.ending or not group.live_tasks:
             self.settle(group)
@@ -309,42 +320,43 @@ class JobKeeper:
 
     def suspend(self, group: JobGroup) -> None:
         """挂起；挂起的时间不计入时限。"""
-        if group.suspended_boot is not None or group.ending or group.cause is not None:
+        if group.suspended_boot_s is not None or group.ending or group.cause is not None:
             return
-        group.suspended_boot = boot_now()
+        group.suspended_boot_s = boot_now()
         for task in group.live_tasks:
-            self.journal.update(task.key, suspended_boot=group.suspended_boot)
+            self.journal.update(task.key, suspended_boot_s=group.suspended_boot_s)
         if not self.containment.suspend(group):
             self.timers.at(boot_now() + FIRST_KILL_CHECK_S, self._freeze_again, group)
 
     def _freeze_again(self, group: JobGroup) -> None:
-        if group.suspended_boot is not None and not self.containment.suspend(group):
+        if group.suspended_boot_s is not None and not self.containment.suspend(group):
             self.timers.at(boot_now() + FIRST_KILL_CHECK_S, self._freeze_again, group)
 
     def resume(self, group: JobGroup) -> None:
         """恢复，时限顺延挂起的时间。"""
-        if group.suspended_boot is None:
+        if group.suspended_boot_s is None:
             return
-        pause_s = boot_now() - group.suspended_boot
-        group.suspended_boot = None
+        pause_s = boot_now() - group.suspended_boot_s
+        group.suspended_boot_s = None
         self.containment.resume(group)
         for task in group.live_tasks:
-            deadline = task.record.get("deadline")
-            moved = deadline + pause_s if deadline is not None else None
-            self.journal.update(task.key, suspended_boot=None, deadline=moved)
+            deadline_s = task.record.deadline_boot_s
+            moved_s = deadline_s + pause_s if deadline_s is not None else None
+            self.journal.update(task.key, suspended_boot_s=None, deadline_boot_s=moved_s)
             self._arm(task)
 
     def set_time_limit(self, group: JobGroup, limit_s: float | None) -> None:
         """改正在运行的作业的时限（从它的开始算起）；已经超过的立即按超时处理。"""
         holder = group.holder
-        if holder is None or holder.reaped or holder.record.get("time_limit_s") == limit_s:
+        if holder is None or holder.reaped or holder.record.time_limit_s == limit_s:
             return
         record = holder.record
-        old_limit, old_deadline = record.get("time_limit_s"), record.get("deadline")
         # 挂起过的作业时限已经顺延，顺延的部分要保留。
-        start = old_deadline - old_limit if old_deadline is not None and old_limit is not None else record["boot"]
-        deadline = start + limit_s if limit_s is not None else None
-        self.journal.update(holder.key, time_limit_s=limit_s, deadline=deadline)
+        start_s = record.started_boot_s
+        if record.deadline_boot_s is not None and record.time_limit_s is not None:
+            start_s = record.deadline_boot_s - record.time_limit_s
+        deadline_s = start_s + limit_s if limit_s is not None and start_s is not None else None
+        self.journal.update(holder.key, time_limit_s=limit_s, deadline_boot_s=deadline_s)
         self._arm(holder)
 
     # ---- 结束 ----
@@ -383,20 +395,21 @@ class JobKeeper:
         """接管来的进程退出了；还没有人回收它就看得见退出码，否则已无从得知。"""
         self._tasks_by_pid.pop(task.pid or 0, None)
         stat = process_table.read_stat(task.pid or 0)
-        if stat is not None and abs(stat.start_s - task.record["boot"]) <= ADOPTED_TOLERANCE_S:
+        started_boot_s = task.record.started_boot_s or 0.0
+        if stat is not None and abs(stat.start_s - started_boot_s) <= ADOPTED_TOLERANCE_S:
             self.read_zombie(task, stat)
         self._task_gone(task)
 
     def read_zombie(self, task: Task, stat: process_table.ProcessStat) -> None:
         """从僵尸的 /proc 记录里取退出码与 CPU 时间；看不到就什么也不做。"""
-        status = process_table.zombie_status(stat, task.record.get("uid"))
+        status = process_table.zombie_status(stat, task.record.uid)
         if status is not None:
             task.status = status
             task.usage.user_s, task.usage.system_s = stat.user_s, stat.system_s
 
     def _task_gone(self, task: Task) -> None:
         task.reaped = True
-        self.journal.note(task.key, ended_at=time.time(), ended_boot=boot_now())
+        self.journal.note(task.key, ended_unix_s=time.time(), ended_boot_s=boot_now())
         group = task.group
         if task.is_holder and self._steps_in_grace(group):
             # 占位的进程一收到 SIGTERM 就死了，作业步还有它们的宽限：等它们做完，或到时由 force_kill 杀尽。
@@ -410,12 +423,12 @@ class JobKeeper:
         ended = self.journal.running.get(task.key)
         if ended is not None:
             # 还有别的进程没有死，结束记录稍后才写：先记下这一个何时结束。
-            self.journal.update(task.key, ended_at=ended["ended_at"], ended_boot=ended["ended_boot"])
+            self.journal.update(task.key, ended_unix_s=ended.ended_unix_s, ended_boot_s=ended.ended_boot_s)
 
     def _steps_in_grace(self, group: JobGroup) -> bool:
         """已经请它结束、还没有到杀的时候，而且还有作业步在跑。"""
         now = boot_now()
-        return group.cause is not None and any((task.record.get("kill_boot") or now) > now for task in group.live_tasks)
+        return group.cause is not None and any((task.record.kill_boot_s or now) > now for task in group.live_tasks)
 
     def settle(self, group: JobGroup) -> None:
         """占位进程没了：杀尽余下的，然后写下结束、删掉 cgroup 与脚本。"""
@@ -428,7 +441,7 @@ class JobKeeper:
             group.kill_rounds += 1
             for task in group.live_tasks:
                 # 作业先结束了：还在跑的作业步是随它取消的，不是自己失败。
-                if not task.record.get("cause"):
+                if not task.record.cause:
                     self.journal.update(task.key, cause="cancel")
             self._disown(group)
             self.containment.kill(group)
@@ -449,7 +462,7 @@ class JobKeeper:
         """接管时没认出来（正在 exec）的进程也在要杀的之中：先记下它算 unseen，免得下一个牧守进程看见它死于 SIGKILL。"""
         unseen = [task for task in group.tasks.values() if group.adopted and task.reaped and task.status is None]
         for task in unseen:
-            if not task.record.get("cause"):
+            if not task.record.cause:
                 self.journal.update(task.key, cause="unseen")
         if unseen:
             with contextlib.suppress(OSError):
@@ -479,29 +492,32 @@ class JobKeeper:
         record, group = task.record, task.group
         self.timers.cancel(task.timers)
         task.timers.clear()
-        if record.get("script_path"):
+        if record.script_path:
             # 没有 cgroup 就不能确知没有逃走的后代还在读它。
             quiet = group.cgroup is not None and group.kill_rounds < UNKILLABLE_AFTER_ROUNDS
             try:
-                self._spawner.scripts.discard(record["script_path"], record.get("script_inode"), reusable=quiet)
+                self._spawner.scripts.discard(record.script_path, record.script_inode, reusable=quiet)
             except OSError as error:
-                log(f"script_unlink_failed path={record['script_path']} error={error.strerror}")
+                log(f"script_unlink_failed path={record.script_path} error={error.strerror}")
         if task.is_holder:
             task.usage.add(group.orphan_usage)
             task.usage.raise_to(group.sampled)
         else:
             task.usage.raise_to(task.sampled)
-        end = end_record(task, boot_id=self.journal.boot_id, out_of_memory=self._was_out_of_memory(task))
+        end = end_record(
+            task,
+            boot_id=self.journal.boot_id,
+            out_of_memory=self._was_out_of_memory(task),
+            unkillable=group.kill_rounds >= UNKILLABLE_AFTER_ROUNDS,
+        )
         if task.cgroup_limited and group.cgroup is not None:
             group.cgroup.drop_step(task.step)
-        if group.kill_rounds >= UNKILLABLE_AFTER_ROUNDS:
-            end["unkillable"] = True
         self.new_ends.append(self.journal.end(end))
         self.remember(task.key)
 
     def _was_out_of_memory(self, task: Task) -> bool:
         group = task.group
-        if group.cause == "oom" or task.record.get("cause") == "oom":
+        if group.cause == "oom" or task.record.cause == "oom":
             return True
         if group.cgroup is None:
             return False

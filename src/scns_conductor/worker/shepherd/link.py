@@ -6,10 +6,13 @@ import socket
 from collections import deque
 
 from scns_conductor.worker.wire.frames import FrameBuffer, encode
+from scns_conductor.worker.wire.record import OLDEST_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from scns_conductor.worker.wire.end_record import EndRecord
 
 ENDS_PER_PUSH = 500
 # 对方读得慢时先不推：结束记录反正留着，等缓冲排空再说。
@@ -17,12 +20,13 @@ PUSH_BELOW_BYTES = 1024**2
 
 
 class Link:
-    """attached 为真的连接接收结束记录；pending 是还没有推给它的。"""
+    """attached 为真的连接接收结束记录；pending 是还没有推给它的；version 是与它说的哪一版（问候时商定）。"""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.attached = False
-        self.pending: deque[dict[str, Any]] = deque()
+        self.version = OLDEST_VERSION
+        self.pending: deque[EndRecord] = deque()
         self._frames = FrameBuffer()
         self._out = bytearray()
 
@@ -38,13 +42,14 @@ class Link:
 
     def send(self, message: dict[str, Any]) -> None:
         """排进发送缓冲。"""
-        self._out += encode(message)
+        self._out += encode(message, self.version)
 
     def flush(self) -> bool:
         """尽量发送，并在缓冲不多时推送结束记录；连接已断返回 False。"""
         while True:
             while self.pending and len(self._out) < PUSH_BELOW_BYTES:
-                batch = [self.pending.popleft() for _ in range(min(ENDS_PER_PUSH, len(self.pending)))]
+                count = min(ENDS_PER_PUSH, len(self.pending))
+                batch = [self.pending.popleft().to_wire(self.version) for _ in range(count)]
                 self.send({"event": "ends", "ends": batch})
             if not self._out:
                 return True

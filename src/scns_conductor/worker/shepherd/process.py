@@ -28,7 +28,7 @@ from scns_conductor.worker.shepherd.operations import Operations
 from scns_conductor.worker.shepherd.script_files import ScriptFiles
 from scns_conductor.worker.shepherd.spawn import Spawner
 from scns_conductor.worker.shepherd.task import Task
-from scns_conductor.worker.wire.frames import SOCKET_NAME, WireError
+from scns_conductor.worker.wire.frames import JOURNAL_NAME, LOCK_NAME, SOCKET_NAME, WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Shepherd:
         tasks_by_pid: dict[int, Task] = {}
         tree, detail = self._open_cgroups(containment)
         self._containment = Containment(tree, detail, tasks_by_pid, node_cgroup_path(node, spool))
-        self._journal = Journal(f"{spool}/shepherd.journal")
+        self._journal = Journal(f"{spool}/{JOURNAL_NAME}")
         self._scripts = ScriptFiles(spool)
         self._keeper = JobKeeper(self._journal, self._containment, Spawner(self._scripts), tasks_by_pid, self._watch)
         self._operations = Operations(self._journal, self._keeper, self._containment, node, self._boot_id)
@@ -240,7 +240,7 @@ class Shepherd:
 
     def _poll_adopted(self, task: Task) -> None:
         stat = process_table.read_stat(task.pid or 0)
-        if stat is None or stat.state in "ZX" or abs(stat.start_s - task.record["boot"]) > 1.5:
+        if stat is None or stat.state in "ZX" or abs(stat.start_s - (task.record.started_boot_s or 0.0)) > 1.5:
             self._keeper.adopted_gone(task)
         else:
             self._keeper.timers.at(boot_now() + ADOPTED_POLL_S, self._poll_adopted, task)
@@ -248,7 +248,7 @@ class Shepherd:
 
 def _lock(spool: str) -> int:
     """一个目录只许一个牧守进程；已有一个时以 EXIT_ALREADY_RUNNING 退出。"""
-    fd = os.open(f"{spool}/shepherd.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(f"{spool}/{LOCK_NAME}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from scns_conductor.worker.shepherd.containment import Containment
-    from scns_conductor.worker.shepherd.task import JobGroup, Task, Usage
+    from scns_conductor.worker.shepherd.task import JobGroup, Task
     from scns_conductor.worker.shepherd.timers import Timers
+    from scns_conductor.worker.wire.usage import Usage
 
     class Keeper(Protocol):
         """采样要用到的：全部作业、定时、结束作业与作业步（JobKeeper）。"""
@@ -79,18 +80,18 @@ class Sampler:
         samples = self._keeper.containment.sample_steps(steps)
         for task, usage in samples.items():
             task.sampled.raise_to(usage)
-            limit = task.record.get("step_memory_bytes")
+            limit = task.record.step_memory_bytes
             if limit and not task.cgroup_limited and usage.max_rss_kb * 1024 > limit:
                 self._keeper.stop_step(task, 0, cause="oom")
         return samples
 
     def _enforce(self, group: JobGroup, usage: Usage, processes: int) -> None:
-        memory = group.record_value("memory_bytes")
+        memory = group.record.memory_bytes if group.record is not None else None
         if memory and not self._by_cgroup(group, "memory") and usage.max_rss_kb * 1024 > memory:
             message = f"内存 {usage.max_rss_kb // 1024} MiB 超过上限 {memory // 1024**2} MiB"
             self._keeper.stop(group, "oom", message, 0)
             return
-        limit = group.record_value("pids_max")
+        limit = group.record.pids_max if group.record is not None else None
         if limit and not self._by_cgroup(group, "pids") and processes > limit:
             self._keeper.stop(group, "killed", f"进程数 {processes} 超过上限 {limit}", 0)
 
@@ -99,8 +100,8 @@ class Sampler:
 
 
 def _has_soft_steps(group: JobGroup) -> bool:
-    return any(task.record.get("step_memory_bytes") and not task.cgroup_limited for task in group.live_tasks)
+    return any(task.record.step_memory_bytes and not task.cgroup_limited for task in group.live_tasks)
 
 
 def _has_limits(group: JobGroup) -> bool:
-    return bool(group.record_value("memory_bytes") or group.record_value("pids_max"))
+    return group.record is not None and bool(group.record.memory_bytes or group.record.pids_max)

@@ -3,50 +3,14 @@
 from __future__ import annotations
 
 from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS
+from scns_conductor.worker.wire.usage import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from scns_conductor.worker.host.cgroup import JobCgroup
     from scns_conductor.worker.shepherd.launch_fault import LaunchFault
+    from scns_conductor.worker.shepherd.records import StepRecord
     from scns_conductor.worker.shepherd.timers import Timer
-
-
-class Usage:
-    """用量：CPU 秒、内存峰值（KiB）、读写字节。"""
-
-    __slots__ = ("max_rss_kb", "read_bytes", "system_s", "user_s", "written_bytes")
-
-    def __init__(self) -> None:
-        self.user_s = 0.0
-        self.system_s = 0.0
-        self.max_rss_kb = 0
-        self.read_bytes = 0
-        self.written_bytes = 0
-
-    def add(self, other: Usage) -> None:
-        """并入另一个进程的用量；内存峰值取大。"""
-        self.user_s += other.user_s
-        self.system_s += other.system_s
-        self.max_rss_kb = max(self.max_rss_kb, other.max_rss_kb)
-        self.read_bytes += other.read_bytes
-        self.written_bytes += other.written_bytes
-
-    def raise_to(self, other: Usage) -> None:
-        """各项取大：采样值与最终值里大的那个更接近真相。"""
-        for name in self.__slots__:
-            setattr(self, name, max(getattr(self, name), getattr(other, name)))
-
-    def to_wire(self) -> dict[str, float | int]:
-        """写进结束记录。"""
-        return {
-            "user_s": round(self.user_s, 6),
-            "system_s": round(self.system_s, 6),
-            "max_rss_kb": self.max_rss_kb,
-            "read_bytes": self.read_bytes,
-            "written_bytes": self.written_bytes,
-        }
 
 
 class Task:
@@ -68,12 +32,12 @@ class Task:
         "usage",
     )
 
-    def __init__(self, record: dict[str, Any], group: JobGroup) -> None:
+    def __init__(self, record: StepRecord, group: JobGroup) -> None:
         self.record = record
         self.group = group
-        self.key: str = record["key"]
-        self.step: str = record["step"]
-        self.pid: int | None = record.get("pid")
+        self.key = record.key
+        self.step = record.step
+        self.pid = record.pid
         self.pidfd = -1
         self.reaped = False
         self.status: int | None = None
@@ -94,7 +58,7 @@ class Task:
 class JobGroup:
     """一个作业的一次尝试在本节点上的全部作业步。
 
-    cause 是有人（或时限）要它结束的原因，先到者为准；suspended_boot 是挂起的时刻（开机秒）。
+    cause 是有人（或时限）要它结束的原因，先到者为准；suspended_boot_s 是挂起的时刻（开机秒）。
     foreign：数据库恢复之后不认识它了，管理员要留着它；除非指明 launch_id，什么也不对它做。
     """
 
@@ -111,7 +75,7 @@ class JobGroup:
         "message",
         "orphan_usage",
         "sampled",
-        "suspended_boot",
+        "suspended_boot_s",
         "tasks",
     )
 
@@ -124,7 +88,7 @@ class JobGroup:
         self.tasks: dict[str, Task] = {}
         self.cause: str | None = None
         self.message: str | None = None
-        self.suspended_boot: float | None = None
+        self.suspended_boot_s: float | None = None
         self.ending = False
         self.adopted = False
         self.kill_rounds = 0
@@ -146,7 +110,8 @@ class JobGroup:
         """进程还没有结束的作业步。"""
         return [task for task in self.tasks.values() if not task.reaped]
 
-    def record_value(self, name: str) -> Any:
-        """从占位作业步（没有则任一个）的日志记录里取一项。"""
+    @property
+    def record(self) -> StepRecord | None:
+        """占位作业步（没有则任一个）的日志记录。"""
         task = self.holder or next(iter(self.tasks.values()), None)
-        return task.record.get(name) if task else None
+        return task.record if task else None

@@ -12,7 +12,8 @@ from scns_conductor.core import step_wire as wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+
+    from scns_conductor.worker.wire.step_spec import ClientAddress
 
 CHUNK = 256 * 1024
 CONNECT_WAIT_S = 5.0
@@ -72,19 +73,18 @@ class Link:
         self.out.clear()
 
 
-def connect(wanted: dict[str, Any], node: str, ranks: list[int], *, primary: bool) -> Link | None:
+def connect(wanted: ClientAddress, node: str, ranks: list[int], *, primary: bool) -> Link | None:
     """逐个地址试着连过去并报上口令；都连不上返回 None，原因写进标准错误。"""
-    for address in wanted["addresses"]:
+    for address in wanted.addresses:
         try:
-            connection = socket.create_connection((address, wanted["port"]), timeout=CONNECT_WAIT_S)
+            connection = socket.create_connection((address, wanted.port), timeout=CONNECT_WAIT_S)
         except OSError as error:
-            print(f"连不上 {address}:{wanted['port']}：{error}", file=sys.stderr)
+            print(f"连不上 {address}:{wanted.port}：{error}", file=sys.stderr)
             continue
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         wire.probe_silence(connection)
         connection.setblocking(False)
         link = Link(connection, primary=primary)
-        hello = {"key": wanted["key"], "node": node, "ranks": ranks, "pid": os.getpid()}
-        link.send(wire.json_frame(wire.HELLO, 0, hello))
+        link.send(wire.hello_frame(wanted.key, node, ranks, os.getpid()))
         return link
     return None

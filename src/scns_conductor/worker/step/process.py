@@ -30,11 +30,10 @@ from scns_conductor.worker.step.task_process import (
     signal_task,
 )
 from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL
+from scns_conductor.worker.wire.step_spec import ClientAddress, StepSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from scns_conductor.worker.step.pmix import PmixServer
 
 # 待发给 srun 的字节多于此就先不读任务的输出；待写给任务的输入由 srun 按 TAKEN 控制。
@@ -49,14 +48,14 @@ BYE_WAIT_S = 60.0
 
 
 class Step:
-    """事件循环。spec 的各项见 job_steps.step_spec；path 是说明文件，旁边的 path.attach.* 是要接上的客户。"""
+    """事件循环。path 是说明文件，旁边的 path.attach.* 是要接上的客户。"""
 
-    def __init__(self, spec: dict[str, Any], path: str) -> None:
+    def __init__(self, spec: StepSpec, path: str) -> None:
         self._spec = spec
         self._path = path
         self._selector = selectors.DefaultSelector()
-        self._tasks = {rank: Task(rank) for rank in spec["ranks"]}
-        self._starter = TaskStarter(spec, linked=bool(spec.get("connection")))
+        self._tasks = {rank: Task(rank) for rank in spec.ranks}
+        self._starter = TaskStarter(spec, linked=spec.connection is not None)
         self._links: list[Link] = []
         self._paused = False
         self._doom_at: float | None = None
@@ -70,8 +69,8 @@ class Step:
 
     def run(self) -> int:
         """直到全部任务结束并交代完；返回退出码。"""
-        wanted = self._spec.get("connection")
-        if wanted and not self._add_link(wanted, primary=True):
+        wanted = self._spec.connection
+        if wanted is not None and not self._add_link(wanted, primary=True):
             print("连不上 srun，作业步没有启动", file=sys.stderr)
             return 1
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -82,8 +81,7 @@ class Step:
         if self._serve_mpi():
             for task in self._tasks.values():
                 self._start(task)
-        pids = {str(task.rank): task.pid for task in self._tasks.values()}
-        self._started = wire.json_frame(wire.STARTED, 0, {"pids": pids})
+        self._started = wire.started_frame({task.rank: task.pid for task in self._tasks.values()})
         self._send(self._started)
         self._attach()
         while not self._finished():
@@ -109,8 +107,8 @@ class Step:
         variables = {
             "PMI_FD": str(theirs.fileno()),
             "PMI_RANK": str(task.rank),
-            "PMI_SIZE": str(self._spec["tasks"]),
-            "PMI_JOBID": self._spec["step"],
+            "PMI_SIZE": str(self._spec.task_count),
+            "PMI_JOBID": self._spec.step,
         }
         with theirs:
             self._starter.start(task, (theirs.fileno(), variables))
@@ -201,8 +199,8 @@ class Step:
             return
         self._announced = True
         when = time.strftime("%Y-%m-%dT%H:%M:%S")
-        text = f"slurmstepd: error: *** STEP {self._spec['step']} ON {self._spec['node']} CANCELLED AT {when} ***\n"
-        self._send(wire.frame(wire.STDERR, self._spec["ranks"][0], text.encode()))
+        text = f"slurmstepd: error: *** STEP {self._spec.step} ON {self._spec.node} CANCELLED AT {when} ***\n"
+        self._send(wire.frame(wire.STDERR, self._spec.ranks[0], text.encode()))
 
     def _end_all(self) -> None:
         self._signal_all(signal.SIGCONT)
@@ -215,8 +213,8 @@ class Step:
 
     # ---- 与 srun、sattach 的连接 ----
 
-    def _add_link(self, wanted: dict[str, Any], *, primary: bool) -> bool:
-        link = connect(wanted, self._spec["node"], self._spec["ranks"], primary=primary)
+    def _add_link(self, wanted: ClientAddress, *, primary: bool) -> bool:
+        link = connect(wanted, self._spec.node, self._spec.ranks, primary=primary)
         if link is None:
             return False
         link.watch(self._selector)
@@ -225,7 +223,7 @@ class Step:
             link.send(self._started)
         for task in self._tasks.values():
             if task.reported:
-                link.send(wire.json_frame(wire.EXITED, task.rank, {"status": task.status}))
+                link.send(wire.exited_frame(task.rank, task.status or 0))
         return True
 
     def _attach(self) -> None:
@@ -235,7 +233,7 @@ class Step:
             if entry.startswith(f"{name}.attach."):
                 path = os.path.join(folder, entry)
                 with open(path, encoding="utf-8") as file:
-                    wanted = json.load(file)
+                    wanted = ClientAddress.from_wire(json.load(file))
                 os.unlink(path)
                 self._add_link(wanted, primary=False)
 
@@ -286,10 +284,10 @@ class Step:
         elif kind == wire.SIGNAL:
             self._signal_all(signal.Signals(number))
         elif kind == wire.WINDOW:
-            size = json.loads(payload)
+            rows, columns = wire.read_window(payload)
             for task in self._tasks.values():
                 if task.terminal is not None:
-                    set_window(task.terminal, int(size["rows"]), int(size["columns"]))
+                    set_window(task.terminal, rows, columns)
         elif kind == wire.GATHER:
             self._gathered.setdefault(number, bytearray()).extend(payload)
         elif kind == wire.GATHER_END:
@@ -314,7 +312,7 @@ class Step:
 
     def _serve_mpi(self) -> bool:
         """--mpi 要的服务；给不了就说出来，任务一个也不启动，返回 False。"""
-        kind = self._spec.get("mpi")
+        kind = self._spec.mpi
         if kind == "pmi2":
             self._pmi = self._pmi_server()
         elif kind == "pmix":
@@ -325,7 +323,7 @@ class Step:
                 self._pmi = self._pmix_server()
             except PmixUnavailable as error:
                 self._send(
-                    wire.frame(wire.STDERR, self._spec["ranks"][0], f"slurmstepd: error: mpi/pmix: {error}\n".encode())
+                    wire.frame(wire.STDERR, self._spec.ranks[0], f"slurmstepd: error: mpi/pmix: {error}\n".encode())
                 )
                 for task in self._tasks.values():
                     task.status = 1 << 8
@@ -336,11 +334,11 @@ class Step:
     def _pmix_server(self) -> PmixServer:
         from scns_conductor.worker.step.pmix import PmixServer
 
-        uid, gid = self._spec["uid"], self._spec["gid"]
+        uid, gid = self._spec.uid, self._spec.gid
         server = PmixServer(
-            job=self._spec["step"],
-            node=self._spec["node"],
-            nodes=self._spec["nodes"],
+            job=self._spec.step,
+            node=self._spec.node,
+            nodes=self._spec.nodes,
             uid=os.geteuid() if uid is None else uid,
             gid=os.getegid() if gid is None else gid,
             exchange=self._exchange,
@@ -351,10 +349,10 @@ class Step:
 
     def _pmi_server(self) -> PmiServer:
         return PmiServer(
-            job=self._spec["step"],
-            size=self._spec["tasks"],
-            ranks=self._spec["ranks"],
-            mapping=process_mapping(self._spec["nodes"]),
+            job=self._spec.step,
+            size=self._spec.task_count,
+            ranks=self._spec.ranks,
+            mapping=process_mapping(self._spec.nodes),
             answer=self._answer_pmi,
             exchange=self._exchange,
             abort=self._abort,
@@ -392,10 +390,10 @@ class Step:
         primary = next((link for link in self._links if link.primary), None)
         if primary is None:
             assert self._pmi is not None
-            if len(self._spec["nodes"]) == 1:
+            if len(self._spec.nodes) == 1:
                 self._pmi.gathered([fresh])
             else:
-                self._abort(self._spec["ranks"][0], 1, "PMI: no srun to exchange keys between nodes")
+                self._abort(self._spec.ranks[0], 1, "PMI: no srun to exchange keys between nodes")
             return
         alive = all(primary.send(part) for part in wire.frames(wire.GATHER, 0, fresh))
         if not alive or not primary.send(wire.frame(wire.GATHER_END)):
@@ -403,7 +401,7 @@ class Step:
 
     def _abort(self, rank: int, code: int, message: str) -> None:
         """MPI_Abort：整个作业步都结束，哪个节点上的都是。"""
-        text = f"slurmstepd: error: *** STEP {self._spec['step']} ABORTED BY TASK {rank} (code {code}) ***"
+        text = f"slurmstepd: error: *** STEP {self._spec.step} ABORTED BY TASK {rank} (code {code}) ***"
         self._send(wire.frame(wire.STDERR, rank, f"{text}{' ' if message else ''}{message.strip()}\n".encode()))
         self._send(wire.frame(wire.ABORT, code))
         if not any(link.primary for link in self._links):
@@ -507,7 +505,7 @@ class Step:
         """输出都送完了、epilog 也做完了才报退出：srun 收到退出时，输出已经全在它手里。"""
         if task.status is not None and not task.outputs and not task.epilog_pid and not task.reported:
             task.reported = True
-            self._send(wire.json_frame(wire.EXITED, task.rank, {"status": task.status}))
+            self._send(wire.exited_frame(task.rank, task.status or 0))
 
 
 def main(path: str) -> None:
@@ -516,7 +514,7 @@ def main(path: str) -> None:
     连接随进程一起关：srun 看到断开时，牧守进程已经（或马上）收得到退出码，脚本随后结束也不会把这一步当成没做完。
     """
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        spec = json.load(file)
+        spec = StepSpec.from_wire(json.load(file))
     os.unlink(path)
     code = Step(spec, path).run()
     sys.stderr.flush()

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+    from scns_conductor.worker.wire.step_spec import StepSpec
+
 CHUNK = 256 * 1024
 FORWARDED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGCONT)
 _RESET = (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ, ATTACH_SIGNAL, *FORWARDED)
@@ -41,21 +43,23 @@ class Task:
 
 
 class TaskStarter:
-    """按说明启动任务。spec 的各项见 job_steps.step_spec；linked 表示没有写明文件的流走连接。"""
+    """按说明启动任务。linked 表示没有写明文件的流走连接。"""
 
-    def __init__(self, spec: dict[str, Any], *, linked: bool) -> None:
+    def __init__(self, spec: StepSpec, *, linked: bool) -> None:
         self._spec = spec
+        self._ranks = spec.ranks
+        self._own = {task.rank: task for task in spec.tasks}
         self._linked = linked
 
     def start(self, task: Task, pmi: tuple[int | None, dict[str, str]]) -> None:
         """启动；任务的输出在 task.outputs 里。pmi 是（要留给任务的描述符，变量），没有 PMI 的是空的。"""
-        streams = self._spec["streams"]
+        streams = self._spec.streams
         child: dict[int, int] = {}
         terminal = -1
-        pty = bool(streams.get("pty"))
+        pty = streams.pty
         if pty and task.rank == 0:
             task.terminal, terminal = os.openpty()
-            set_window(task.terminal, streams["rows"], streams["columns"])
+            set_window(task.terminal, streams.rows, streams.columns)
             child = {0: terminal, 1: terminal, 2: terminal}
             os.set_blocking(task.terminal, False)
             task.outputs[task.terminal] = wire.STDOUT
@@ -70,7 +74,7 @@ class TaskStarter:
 
     def start_epilog(self, task: Task) -> None:
         """任务结束之后以同样的身份与环境运行 --task-epilog；没有写的什么也不做。"""
-        program = self._spec.get("task_epilog")
+        program = self._spec.task_epilog
         if not program:
             return
         task.epilog_pid, mask = _fork()
@@ -86,14 +90,14 @@ class TaskStarter:
 
     def _make_pipes(self, task: Task, child: dict[int, int]) -> None:
         """没有写明文件的流经管道走连接。"""
-        files = self._spec["files"][str(task.rank)]
-        if files["stdin"] is None:
+        files = self._own[task.rank].files
+        if files.stdin is None:
             read_fd, task.input_fd = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(task.input_fd, False)
             child[0] = read_fd
-        for target, name, kind in ((1, "stdout", wire.STDOUT), (2, "stderr", wire.STDERR)):
-            if files[name] is None:
-                if name == "stdout" and self._spec["streams"].get("unbuffered"):
+        for target, path, kind in ((1, files.stdout, wire.STDOUT), (2, files.stderr, wire.STDERR)):
+            if path is None:
+                if kind == wire.STDOUT and self._spec.streams.unbuffered:
                     read_fd, write_fd = unprocessed_terminal()
                 else:
                     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
@@ -126,8 +130,7 @@ class TaskStarter:
                 os.set_inheritable(pmi[0], True)
             self._bind(task)
             if self._prolog(environment):
-                programs = self._spec.get("multi_prog") or {}
-                code = execute(programs.get(str(task.rank)) or self._spec["argv"], environment)
+                code = execute(self._own[task.rank].argv or self._spec.argv, environment)
         except BaseException as error:
             with contextlib.suppress(OSError):
                 os.write(2, f"slurmstepd: error: {error}\n".encode("utf-8", "replace"))
@@ -145,8 +148,8 @@ class TaskStarter:
 
             fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
         self._switch_user()
-        os.umask(self._spec["umask"])
-        directory = self._spec["cwd"]
+        os.umask(self._spec.umask)
+        directory = self._spec.cwd
         try:
             os.chdir(directory)
         except OSError as error:
@@ -155,23 +158,24 @@ class TaskStarter:
             os.write(stderr, text.encode("utf-8", "replace"))
 
     def _switch_user(self) -> None:
-        uid, gid, groups = self._spec["uid"], self._spec["gid"], self._spec["groups"]
+        uid, gid, groups = self._spec.uid, self._spec.gid, self._spec.groups
         if uid is None or uid == os.geteuid():
             return
+        gid = uid if gid is None else gid
         os.setgroups(groups or [gid])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
 
     def _open_files(self, task: Task, child: dict[int, int]) -> None:
-        files = self._spec["files"][str(task.rank)]
-        mode = os.O_APPEND if self._spec["streams"].get("append") else os.O_TRUNC
+        files = self._own[task.rank].files
+        mode = os.O_APPEND if self._spec.streams.append else os.O_TRUNC
         # 几个任务写同一个文件时都追加，谁也不盖掉谁。
-        shared = os.O_APPEND if self._spec["shared_files"] else 0
+        shared = os.O_APPEND if self._spec.shared_files else 0
         opened: dict[str, int] = {}
-        for target, name in enumerate(("stdin", "stdout", "stderr")):
+        for target, wanted in enumerate((files.stdin, files.stdout, files.stderr)):
             if target in child:
                 continue
-            path = files[name] or "/dev/null"
+            path = wanted or "/dev/null"
             if path not in opened:
                 flags = os.O_RDONLY if target == 0 else os.O_WRONLY | os.O_CREAT | (shared or mode)
                 opened[path] = os.open(path, flags | os.O_NOCTTY, 0o666)
@@ -179,32 +183,30 @@ class TaskStarter:
 
     def _bind(self, task: Task) -> None:
         """--cpu-bind；核可能已下线，绑不上不算错。"""
-        cores = set((self._spec.get("task_cpus") or {}).get(str(task.rank)) or ())
+        cores = set(self._own[task.rank].cpu_ids or ())
         if cores:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, cores)
-        if self._spec.get("tell_binding"):
+        if self._spec.tell_binding:
             mask = sum(1 << core for core in os.sched_getaffinity(0))
-            local = self._spec["ranks"].index(task.rank)
-            text = (
-                f"cpu-bind=MASK - {self._spec['node']}, task {task.rank:2d} {local:2d} [{os.getpid()}]: mask {mask:#x}"
-            )
+            local = self._ranks.index(task.rank)
+            text = f"cpu-bind=MASK - {self._spec.node}, task {task.rank:2d} {local:2d} [{os.getpid()}]: mask {mask:#x}"
             os.write(2, f"{text} set\n".encode())
 
     def _environment(self, task: Task) -> dict[str, str]:
         return {
-            **self._spec["env"],
+            **self._spec.env,
             # 没有 cgroup 时靠它认出任务的后代：牧守进程给了步的主人。
             JOB_KEY_VARIABLE: os.environ[JOB_KEY_VARIABLE],
-            **(self._spec.get("task_env") or {}).get(str(task.rank), {}),
+            **self._own[task.rank].env,
             "SLURM_PROCID": str(task.rank),
-            "SLURM_LOCALID": str(self._spec["ranks"].index(task.rank)),
+            "SLURM_LOCALID": str(self._ranks.index(task.rank)),
             "SLURM_TASK_PID": str(task.pid or os.getpid()),
         }
 
     def _prolog(self, environment: dict[str, str]) -> bool:
         """--task-prolog：它打印的 export、unset、print 行照办（srun(1)）；失败返回 False。"""
-        program = self._spec.get("task_prolog")
+        program = self._spec.task_prolog
         if not program:
             return True
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)

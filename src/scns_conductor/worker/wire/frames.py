@@ -1,4 +1,4 @@
-"""代理与牧守进程之间的报文：4 字节大端长度 + UTF-8 JSON；每个报文带协议版本 v。
+"""代理与牧守进程之间的报文：4 字节大端长度 + UTF-8 JSON；每个报文带着它照哪一版写的（v）。
 
 请求 {"v","id","op",…}，回答 {"v","id","ok",…}，推送 {"v","event",…}。
 """
@@ -8,15 +8,18 @@ from __future__ import annotations
 import json
 
 from scns_conductor.worker.wire.compact_json import compact_encoder
+from scns_conductor.worker.wire.record import PROTOCOL_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-PROTOCOL_VERSION = 1
 # 一批启动说明可含许多份 16 MiB 的脚本；再大就不像是代理发来的了。
 MAX_FRAME_BYTES = 256 * 1024**2
+# 牧守进程的目录里：套接字、日志、锁。
 SOCKET_NAME = "shepherd.sock"
+JOURNAL_NAME = "shepherd.journal"
+LOCK_NAME = "shepherd.lock"
 
 _encode = compact_encoder(ensure_ascii=False)
 
@@ -25,9 +28,9 @@ class WireError(Exception):
     """报文不合法；连接应当关闭。"""
 
 
-def encode(message: dict[str, Any]) -> bytes:
-    """报文 -> 字节，自动带上协议版本。"""
-    body = _encode({"v": PROTOCOL_VERSION, **message}).encode("utf-8", "surrogateescape")
+def encode(message: dict[str, Any], version: int = PROTOCOL_VERSION) -> bytes:
+    """照 version 这一版写的报文 -> 字节。"""
+    body = _encode({"v": version, **message}).encode("utf-8", "surrogateescape")
     return len(body).to_bytes(4, "big") + body
 
 

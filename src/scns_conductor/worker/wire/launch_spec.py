@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import signal
 
+from scns_conductor.worker.wire.record import Record
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import ClassVar
 
 # 作业的每个进程都带着它：没有 cgroup 时靠它认出后代。
 JOB_KEY_VARIABLE = "SCNS_JOB_KEY"
@@ -31,8 +33,10 @@ def split_key(key: str) -> tuple[int, int, str, int | None]:
     return int(job_id), int(attempt), step, int(launch_id[0]) if launch_id else None
 
 
-class LaunchSpec:
-    """启动说明。时长单位秒，内存单位字节；uid 为 None 表示不换用户；路径都是绝对路径。
+class LaunchSpec(Record):
+    """启动说明。不认识的项不许有：一项没有听懂的限制不能当作没有。
+
+    时长单位秒，内存单位字节；uid 为 None 表示不换用户；路径都是绝对路径。
 
     output_mode 为 append 或 truncate；stderr 为 None 表示与 stdout 同一个文件。
     script 不为 None 时先写成 script_path（0700，属于作业的用户），结束后删除。
@@ -43,127 +47,50 @@ class LaunchSpec:
     warn_in_s 属于作业步：启动之后这么多秒发 warn_signal（脚本在别的节点上，作业的时限由那里管）。
     """
 
-    __slots__ = (
-        "argv",
-        "attempt",
-        "cpu_ids",
-        "cwd",
-        "device_deny",
-        "env",
-        "gid",
-        "grace_s",
-        "groups",
-        "job_id",
-        "launch_id",
-        "memory_bytes",
-        "nice",
-        "opens_aside",
-        "output_mode",
-        "pids_max",
-        "rlimits",
-        "script",
-        "script_path",
-        "stderr",
-        "stdin",
-        "stdout",
-        "step",
-        "step_memory_bytes",
-        "time_limit_s",
-        "uid",
-        "umask",
-        "warn_batch_only",
-        "warn_before_s",
-        "warn_in_s",
-        "warn_signal",
-    )
+    closed: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        job_id: int,
-        attempt: int,
-        step: str,
-        argv: list[str],
-        env: dict[str, str],
-        cwd: str,
-        launch_id: int | None = None,
-        uid: int | None = None,
-        gid: int | None = None,
-        groups: list[int] | None = None,
-        umask: int | None = None,
-        stdin: str | None = None,
-        stdout: str | None = None,
-        stderr: str | None = None,
-        output_mode: str = "truncate",
-        script: str | None = None,
-        script_path: str | None = None,
-        time_limit_s: float | None = None,
-        grace_s: float = 30.0,
-        warn_signal: int | None = None,
-        warn_before_s: float = 60.0,
-        warn_in_s: float | None = None,
-        warn_batch_only: bool = False,
-        cpu_ids: list[int] | None = None,
-        memory_bytes: int | None = None,
-        step_memory_bytes: int | None = None,
-        pids_max: int | None = None,
-        device_deny: list[str] | None = None,
-        rlimits: dict[str, list[int]] | None = None,
-        nice: int = 0,
-        opens_aside: bool | None = None,
-    ) -> None:
-        if not argv:
+    job_id: int
+    attempt: int
+    step: str
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    launch_id: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    groups: list[int] | None = None
+    umask: int | None = None
+    stdin: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    output_mode: str = "truncate"
+    script: str | None = None
+    script_path: str | None = None
+    time_limit_s: float | None = None
+    grace_s: float = 30.0
+    warn_signal: int | None = None
+    warn_before_s: float = 60.0
+    warn_in_s: float | None = None
+    warn_batch_only: bool = False
+    cpu_ids: list[int] | None = None
+    memory_bytes: int | None = None
+    step_memory_bytes: int | None = None
+    pids_max: int | None = None
+    device_deny: list[str] | None = None
+    rlimits: dict[str, list[int]] | None = None
+    nice: int = 0
+    opens_aside: bool | None = None
+
+    def check(self) -> None:
+        """不合理的抛 ValueError。"""
+        if not self.argv:
             raise ValueError("启动说明缺少 argv")
-        if output_mode not in ("append", "truncate"):
-            raise ValueError(f"output_mode 只能是 append 或 truncate，现在是 {output_mode!r}")
-        if (script is None) != (script_path is None):
+        if self.output_mode not in ("append", "truncate"):
+            raise ValueError(f"output_mode 只能是 append 或 truncate，现在是 {self.output_mode!r}")
+        if (self.script is None) != (self.script_path is None):
             raise ValueError("script 与 script_path 必须同时给出")
-        self.job_id = int(job_id)
-        self.attempt = int(attempt)
-        self.launch_id = None if launch_id is None else int(launch_id)
-        self.step = step
-        self.argv = argv
-        self.env = env
-        self.cwd = cwd
-        self.uid = uid
-        self.gid = gid
-        self.groups = groups
-        self.umask = umask
-        self.stdin = stdin
-        self.stdout = stdout
-        self.stderr = stderr
-        self.output_mode = output_mode
-        self.script = script
-        self.script_path = script_path
-        self.time_limit_s = time_limit_s
-        self.grace_s = grace_s
-        self.warn_signal = warn_signal
-        self.warn_before_s = warn_before_s
-        self.warn_in_s = warn_in_s
-        self.warn_batch_only = warn_batch_only
-        self.cpu_ids = cpu_ids
-        self.memory_bytes = memory_bytes
-        self.step_memory_bytes = step_memory_bytes
-        self.pids_max = pids_max
-        self.device_deny = device_deny
-        self.rlimits = rlimits
-        self.nice = nice
-        self.opens_aside = opens_aside
 
     @property
     def key(self) -> str:
         """本作业步的键。"""
         return task_key(self.job_id, self.attempt, self.step, self.launch_id)
-
-    def to_wire(self) -> dict[str, Any]:
-        """可直接写成 JSON 的映射；与默认值相同的空项略去。"""
-        wire = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value for name, value in wire.items() if value is not None}
-
-    @classmethod
-    def from_wire(cls, wire: dict[str, Any]) -> LaunchSpec:
-        """从 JSON 映射还原；缺项、多项、值不合法抛 ValueError（中文原因）。"""
-        try:
-            return cls(**wire)
-        except TypeError as error:
-            raise ValueError(f"启动说明的字段不对：{error}") from error
