@@ -12,7 +12,7 @@ from scns_conductor.worker.shepherd import journal as journal_module
 from scns_conductor.worker.shepherd.journal import Journal, decode_line, encode_line
 from scns_conductor.worker.shepherd.records import StepRecord
 from scns_conductor.worker.wire.end_record import EndRecord
-from scns_conductor.worker.wire.usage import Usage
+from scns_conductor.worker.wire.process_usage import Usage
 
 RECORDS = st.dictionaries(
     st.text(max_size=8), st.none() | st.integers() | st.text() | st.lists(st.integers(), max_size=3), max_size=5

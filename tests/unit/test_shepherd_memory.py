@@ -36,7 +36,7 @@ def run(numbers):
         keeper.launch([spec])
         while keeper.groups:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-            keeper.reap()
+            keeper.endings.reap()
             keeper.timers.run()
         ends, keeper.new_ends = keeper.new_ends, []
         journal.ack(list(journal.ends))

@@ -32,9 +32,9 @@ from scns_conductor.worker.agent.shepherd_client import SOURCE_ROOT
 from scns_conductor.worker.wire.bus_messages import LaunchStep
 from scns_conductor.worker.wire.end_record import EndRecord
 from scns_conductor.worker.wire.launch_spec import LaunchSpec, task_key
+from scns_conductor.worker.wire.process_usage import Usage
 from scns_conductor.worker.wire.shepherd_messages import StepSample
 from scns_conductor.worker.wire.step_spec import ClientAddress, StepSpec, TaskFiles, TaskSpec
-from scns_conductor.worker.wire.usage import Usage
 
 # 与牧守进程一样 -I -S：不看环境、不载入第三方包。
 _BOOTSTRAP = (

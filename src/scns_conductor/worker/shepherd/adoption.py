@@ -50,7 +50,7 @@ def adopt(keeper: JobKeeper, boot_id: str) -> None:
         _find_process(keeper, task)
     for cgroup in leftovers.values():
         cgroup.kill()
-        keeper.drop_cgroup(cgroup)
+        keeper.endings.drop_cgroup(cgroup)
     for group in list(keeper.groups.values()):
         _resume_duty(keeper, group)
 
@@ -65,7 +65,7 @@ def _find_process(keeper: JobKeeper, task: Task) -> None:
         return
     if stat.state in "ZX":
         # 代理是 subreaper，留着它没有回收：退出码还看得见。
-        keeper.read_zombie(task, stat)
+        keeper.endings.read_zombie(task, stat)
         task.reaped = True
         return
     task.pid = stat.pid
@@ -115,10 +115,10 @@ def _find_unrecorded(keeper: JobKeeper, task: Task) -> int | None:
 def _resume_duty(keeper: JobKeeper, group: JobGroup) -> None:
     holder = group.holder
     if not group.live_tasks or (holder is not None and holder.reaped):
-        keeper.settle(group)
+        keeper.endings.settle(group)
         return
     for task in list(group.tasks.values()):
         if task.reaped:
-            keeper.emit_end(task)
+            keeper.endings.emit_end(task)
     if group.record is not None and group.record.kill_boot_s is not None:
-        keeper.timers.at(group.record.kill_boot_s, keeper.force_kill, group)
+        keeper.timers.at(group.record.kill_boot_s, keeper.commands.force_kill, group)

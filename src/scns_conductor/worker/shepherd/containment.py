@@ -22,8 +22,8 @@ from scns_conductor.worker.host.process_table import (
 from scns_conductor.worker.host.subreaper import become_subreaper
 from scns_conductor.worker.shepherd.task import JobGroup, Task
 from scns_conductor.worker.wire.launch_spec import JOB_KEY_VARIABLE
+from scns_conductor.worker.wire.process_usage import Usage
 from scns_conductor.worker.wire.shepherd_messages import Capabilities
-from scns_conductor.worker.wire.usage import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -165,39 +165,41 @@ class Operations:
         return found
 
     def _signal(self, request: messages.Signal) -> messages.Sent:
-        sent = (self._keeper.signal(group, request.signal, request.target) for group in self._groups(request.jobs))
+        sent = (
+            self._keeper.commands.signal(group, request.signal, request.target) for group in self._groups(request.jobs)
+        )
         return messages.Sent(sent=sum(sent))
 
     def _kill(self, request: messages.Kill) -> messages.Found:
         groups = self._groups(request.jobs)
         for group in groups:
             if request.step is None:
-                self._keeper.stop(group, request.cause, request.message, request.grace_s)
+                self._keeper.commands.stop(group, request.cause, request.message, request.grace_s)
             elif request.step in group.tasks:
-                self._keeper.stop_step(group.tasks[request.step], request.grace_s)
+                self._keeper.commands.stop_step(group.tasks[request.step], request.grace_s)
         return _found(groups)
 
     def _disown(self, request: messages.Disown) -> messages.Found:
         groups = self._groups(request.jobs)
         for group in groups:
-            self._keeper.disown(group)
+            self._keeper.commands.disown(group)
         return _found(groups)
 
     def _suspend(self, request: messages.Suspend) -> messages.Found:
         groups = self._groups(request.jobs)
         for group in groups:
-            self._keeper.suspend(group)
+            self._keeper.commands.suspend(group)
         return _found(groups)
 
     def _resume(self, request: messages.Resume) -> messages.Found:
         groups = self._groups(request.jobs)
         for group in groups:
-            self._keeper.resume(group)
+            self._keeper.commands.resume(group)
         return _found(groups)
 
     def _set_time_limit(self, request: messages.SetTimeLimit) -> messages.Done:
         for group in self._groups(request.jobs):
-            self._keeper.set_time_limit(group, request.time_limit_s)
+            self._keeper.deadlines.set_time_limit(group, request.time_limit_s)
         return messages.Done()
 
     def _ack(self, request: messages.Ack) -> messages.Done:
@@ -237,7 +239,7 @@ class Operations:
     def _shutdown(self, request: messages.Shutdown) -> messages.Leaving:
         self.stopping = True
         for group in list(self._keeper.groups.values()):
-            self._keeper.stop(group, "shutdown", "节点停止服务", request.grace_s)
+            self._keeper.commands.stop(group, "shutdown", "节点停止服务", request.grace_s)
         return messages.Leaving(running=len(self._keeper.groups))
 
 

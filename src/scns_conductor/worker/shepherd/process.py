@@ -22,9 +22,10 @@ from scns_conductor.worker.host.process_table import boot_now
 from scns_conductor.worker.shepherd.adoption import adopt
 from scns_conductor.worker.shepherd.containment import Containment
 from scns_conductor.worker.shepherd.journal import Journal
-from scns_conductor.worker.shepherd.keeper import JobKeeper, log
+from scns_conductor.worker.shepherd.keeper import JobKeeper
 from scns_conductor.worker.shepherd.link import Link
 from scns_conductor.worker.shepherd.operations import Operations
+from scns_conductor.worker.shepherd.own_log import log
 from scns_conductor.worker.shepherd.script_files import ScriptFiles
 from scns_conductor.worker.shepherd.spawn import Spawner
 from scns_conductor.worker.shepherd.task import Task
@@ -93,7 +94,7 @@ class Shepherd:
         timeout = 0.0 if self._operations.launches else self._wait_s()
         for key, events in self._selector.select(timeout):
             key.data(events)
-        self._keeper.reap()
+        self._keeper.endings.reap()
         self._keeper.timers.run()
         self._operations.launch_some()
         self._flush()
@@ -124,12 +125,12 @@ class Shepherd:
             if self._stop_by_boot is None:
                 self._stop_by_boot = now + SHUTDOWN_ACK_WAIT_S
             delivered = not self._journal.ends or not self._links
-            if (delivered and not self._keeper.has_doomed_cgroups) or now >= self._stop_by_boot:
+            if (delivered and not self._keeper.endings.has_doomed_cgroups) or now >= self._stop_by_boot:
                 self._running = False
         elif (
             not self._keeper.groups
             and not self._journal.ends
-            and not self._keeper.has_doomed_cgroups
+            and not self._keeper.endings.has_doomed_cgroups
             and now - self._idle_since > self._idle_exit_s
         ):
             log("shepherd_idle_exit")
@@ -234,14 +235,14 @@ class Shepherd:
         def gone(_: int) -> None:
             self._selector.unregister(task.pidfd)
             os.close(task.pidfd)
-            self._keeper.adopted_gone(task)
+            self._keeper.endings.adopted_gone(task)
 
         self._selector.register(task.pidfd, selectors.EVENT_READ, gone)
 
     def _poll_adopted(self, task: Task) -> None:
         stat = process_table.read_stat(task.pid or 0)
         if stat is None or stat.state in "ZX" or abs(stat.start_s - (task.record.started_boot_s or 0.0)) > 1.5:
-            self._keeper.adopted_gone(task)
+            self._keeper.endings.adopted_gone(task)
         else:
             self._keeper.timers.at(boot_now() + ADOPTED_POLL_S, self._poll_adopted, task)
 

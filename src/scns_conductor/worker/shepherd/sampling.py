@@ -6,28 +6,9 @@ from scns_conductor.worker.host.process_table import boot_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
-
-    from scns_conductor.worker.shepherd.containment import Containment
+    from scns_conductor.worker.shepherd.keeper import JobKeeper
     from scns_conductor.worker.shepherd.task import JobGroup, Task
-    from scns_conductor.worker.shepherd.timers import Timers
-    from scns_conductor.worker.wire.usage import Usage
-
-    class Keeper(Protocol):
-        """采样要用到的：全部作业、定时、结束作业与作业步（JobKeeper）。"""
-
-        containment: Containment
-        groups: dict[tuple[int, int, int | None], JobGroup]
-        timers: Timers
-
-        def stop(self, group: JobGroup, cause: str, message: str | None, grace_s: float | None) -> None:
-            """结束一个作业。"""
-            ...
-
-        def stop_step(self, task: Task, grace_s: float | None, *, cause: str = "killed") -> None:
-            """只结束一个作业步。"""
-            ...
-
+    from scns_conductor.worker.wire.process_usage import Usage
 
 SOFT_LIMIT_CHECK_S = 1.0
 USAGE_CHECK_S = 10.0
@@ -36,7 +17,7 @@ USAGE_CHECK_S = 10.0
 class Sampler:
     """有作业时定期采样，没有作业时什么也不做。"""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: JobKeeper) -> None:
         self._keeper = keeper
         self._armed = False
 
@@ -82,18 +63,18 @@ class Sampler:
             task.sampled.raise_to(usage)
             limit = task.record.step_memory_bytes
             if limit and not task.cgroup_limited and usage.max_rss_kb * 1024 > limit:
-                self._keeper.stop_step(task, 0, cause="oom")
+                self._keeper.commands.stop_step(task, 0, cause="oom")
         return samples
 
     def _enforce(self, group: JobGroup, usage: Usage, processes: int) -> None:
         memory = group.record.memory_bytes if group.record is not None else None
         if memory and not self._by_cgroup(group, "memory") and usage.max_rss_kb * 1024 > memory:
             message = f"内存 {usage.max_rss_kb // 1024} MiB 超过上限 {memory // 1024**2} MiB"
-            self._keeper.stop(group, "oom", message, 0)
+            self._keeper.commands.stop(group, "oom", message, 0)
             return
         limit = group.record.pids_max if group.record is not None else None
         if limit and not self._by_cgroup(group, "pids") and processes > limit:
-            self._keeper.stop(group, "killed", f"进程数 {processes} 超过上限 {limit}", 0)
+            self._keeper.commands.stop(group, "killed", f"进程数 {processes} 超过上限 {limit}", 0)
 
     def _by_cgroup(self, group: JobGroup, controller: str) -> bool:
         return group.cgroup is not None and self._keeper.containment.enforces(controller)

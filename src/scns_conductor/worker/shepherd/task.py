@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS
-from scns_conductor.worker.wire.usage import Usage
+from scns_conductor.worker.wire.process_usage import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

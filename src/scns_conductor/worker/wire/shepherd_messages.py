@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
+from scns_conductor.worker.wire.process_usage import Usage
 from scns_conductor.worker.wire.record import OLDEST_VERSION, PROTOCOL_VERSION, Record
-from scns_conductor.worker.wire.usage import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
