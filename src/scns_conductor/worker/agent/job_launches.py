@@ -1,0 +1,128 @@
+"""认领并启动：数据库里的分配成为本节点的，绑好核与卡，写成启动说明。"""
+
+import logging
+import time
+from collections.abc import Sequence
+
+from sqlalchemy.engine import Engine
+
+from scns_conductor.core.job_token import token_digest
+from scns_conductor.statements.claims import ClaimedJob, claim_allocations, record_bindings, unclaim_allocations
+from scns_conductor.worker.agent.core_binding import Binding, CorePool
+from scns_conductor.worker.agent.database_memory import DatabaseMemory
+from scns_conductor.worker.agent.finisher import Finisher
+from scns_conductor.worker.agent.job_preparation import JobPreparation
+from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
+from scns_conductor.worker.agent.own_ends import OwnEnds
+from scns_conductor.worker.agent.registration import drain_node
+from scns_conductor.worker.wire.end_record import EndRecord
+from scns_conductor.worker.wire.launch_spec import LaunchSpec
+
+# 核等这么久之后不绑核也启动；卡等这么久还没有的是节点的错。
+CORES_WAIT_S = 2.0
+CARDS_WAIT_S = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class JobLaunches:
+    """roomless 是等核、卡空出来的，从何时（单调秒）等起；它们没有认领。"""
+
+    def __init__(
+        self,
+        engine: Engine,
+        context: LaunchContext,
+        pool: CorePool,
+        finisher: Finisher,
+        ends: OwnEnds,
+        memory: DatabaseMemory,
+        preparation: JobPreparation,
+    ) -> None:
+        self.roomless: dict[tuple[int, int], float] = {}
+        self._engine = engine
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._context = context
+        self._node = context.node.node_name
+        self._pool = pool
+        self._finisher = finisher
+        self._ends = ends
+        self._memory = memory
+        self._preparation = preparation
+
+    def launch(self, job_ids: Sequence[int]) -> None:
+        """认领并启动。认领与绑核在一个事务里；启动失败的由牧守进程报结束，被拒的由这里报。"""
+        specs: list[LaunchSpec] = []
+        refused: list[EndRecord] = []
+        bindings = []
+        roomless: list[ClaimedJob] = []
+        # 没有核、卡、令牌要记的节点只有认领这一条语句，自成一个事务。
+        records = self._pool.binds or self._context.token_secret is not None
+        with self._engine.begin() if records else self._single.connect() as connection:
+            claimed = claim_allocations(connection, self._node, job_ids)
+            for job in claimed:
+                owner = (job.job_id, job.restart_count)
+                binding = self._bind(job)
+                if binding is None:
+                    if self._waited_s(owner) < CARDS_WAIT_S:
+                        roomless.append(job)
+                    else:
+                        message = f"节点 {self._node} 上没有空闲的 {job.gres}，而数据库说有"
+                        refused.append(self._refused(job, message, on_node=True))
+                    continue
+                token = self._context.token(job)
+                if binding.cpu_ids is not None or binding.gres_ids or token is not None:
+                    digest = token_digest(token) if token is not None else None
+                    bindings.append((job.allocation_id, binding.cpu_ids, binding.gres_ids, digest))
+                if not job.runs_here:
+                    continue
+                try:
+                    specs.append(self._context.plan(job, binding))
+                except LaunchRefused as error:
+                    refused.append(self._refused(job, str(error)))
+                except Exception as error:  # 一行写不成说明的作业，不能连累同一批里别的作业，更不能带走代理
+                    logger.exception("launch_plan_failed", extra={"node": self._node, "job_id": job.job_id})
+                    refused.append(self._refused(job, f"写不成启动说明：{error}"))
+            unclaim_allocations(connection, [job.allocation_id for job in roomless])
+            record_bindings(connection, bindings)
+        self._memory.claimed(job.job_id for job in claimed)
+        self._note_roomless(claimed, roomless)
+        self._finisher.put(refused)
+        self._preparation.start(specs, {(job.job_id, job.restart_count): job for job in claimed})
+        for end in refused:
+            if end.on_node:
+                drain_node(self._engine, self._node, end.message or "")
+
+    def _refused(self, job: ClaimedJob, message: str, *, on_node: bool = False) -> EndRecord:
+        """认领了而启动不了的结束。"""
+        owner = (job.job_id, job.restart_count)
+        return self._ends.make(owner, job.launch_id, "launch_failed", message, on_node=on_node)
+
+    def _bind(self, job: ClaimedJob) -> Binding | None:
+        """它的核与卡；还没有空出来的是 None。
+
+        数据库里的份额在提交时释放，这里的随后才归还：新的启动可能恰好赶在中间。正要归还的够它用就等一等，
+        别的缺核（抢占而挂起的还占着）照旧不绑核。
+        """
+        owner = (job.job_id, job.restart_count)
+        binding = self._pool.take(owner, job.cpus, job.gres, unbound=False)
+        if binding is not None:
+            return binding
+        coming = self._pool.cores_within(self._finisher.pending()) >= job.cpus
+        unbound = not coming or self._waited_s(owner) >= CORES_WAIT_S
+        return self._pool.take(owner, job.cpus, job.gres, unbound=unbound)
+
+    def _waited_s(self, owner: tuple[int, int]) -> float:
+        since = self.roomless.get(owner)
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _note_roomless(self, claimed: Sequence[ClaimedJob], roomless: Sequence[ClaimedJob]) -> None:
+        waiting = {(job.job_id, job.restart_count) for job in roomless}
+        for job in claimed:
+            owner = (job.job_id, job.restart_count)
+            if owner not in waiting:
+                self.roomless.pop(owner, None)
+            elif owner not in self.roomless:
+                self.roomless[owner] = time.monotonic()
+                logger.warning(
+                    "launch_waits_for_room", extra={"job_id": job.job_id, "cpus": job.cpus, "gres": job.gres}
+                )
