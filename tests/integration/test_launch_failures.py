@@ -235,11 +235,11 @@ def test_a_batch_an_old_shepherd_refuses_is_sent_one_by_one(yard: NodeYard, sett
     agent = Agent(mine)
     client = ShepherdClient.connect(mine.spool_path, "n1", on_ends=agent._finisher.put)
     try:
-        agent._capabilities = client.hello().capabilities
+        agent._shepherds._capabilities = client.hello().capabilities
         agent._register()
         agent._finisher.start()
         jobs = [yard.submit("true\n") for _ in range(3)]
-        agent._client = OldShepherd(client, jobs[1])  # type: ignore[assignment]
+        agent._shepherds._client = OldShepherd(client, jobs[1])  # type: ignore[assignment]
         for job_id in jobs:
             yard.start(job_id, send=False)
         agent._control.launch(jobs)

@@ -18,7 +18,7 @@ from rq.exceptions import DequeueTimeout
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
-from scns_conductor.worker.wire.bus_messages import MESSAGES, REMINDERS, BusMessage, read_message
+from scns_conductor.worker.wire.bus_messages import MESSAGES, REMINDERS, BusMessage, VersionUnknown, read_message
 from scns_conductor.worker.wire.record import RecordError
 
 # 没有人收的消息（节点没了）留在队列里的上限；真相在数据库里，过期无妨。
@@ -212,7 +212,8 @@ class Consumer:
         try:
             message = read_message(str(function), payload)
         except RecordError as error:
-            logger.error("bus_message_refused", extra={"message_id": job.id, "function": function, "error": str(error)})
+            event = "bus_version_unknown" if isinstance(error, VersionUnknown) else "bus_message_refused"
+            logger.error(event, extra={"message_id": job.id, "function": function, "error": str(error)})
             return
         handler(message)
 

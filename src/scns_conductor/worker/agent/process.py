@@ -14,27 +14,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from scns_conductor.core import hostlist
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings, load_settings
-from scns_conductor.statements.ends import Ended
 from scns_conductor.worker.agent import devices
+from scns_conductor.worker.agent.after_ends import AfterEnds
+from scns_conductor.worker.agent.bus_listener import BusListener
 from scns_conductor.worker.agent.core_binding import CorePool
 from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
 from scns_conductor.worker.agent.database_memory import DatabaseIncomplete, DatabaseMemory
 from scns_conductor.worker.agent.dead_letters import DeadLetters
 from scns_conductor.worker.agent.finisher import Finisher, NodeClock
 from scns_conductor.worker.agent.heartbeat import Heartbeat
-from scns_conductor.worker.agent.job_log import answer_read_log
 from scns_conductor.worker.agent.job_operations import JobControl
-from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused, signal_number
+from scns_conductor.worker.agent.launch_plan import LaunchContext
 from scns_conductor.worker.agent.node_setup import lock_spool, node_context, prepare_directories, token_secret
-from scns_conductor.worker.agent.prolog import program_environment, run_program
 from scns_conductor.worker.agent.registration import (
     drain_node,
     mark_down,
@@ -44,41 +42,23 @@ from scns_conductor.worker.agent.registration import (
     register_node,
 )
 from scns_conductor.worker.agent.shepherd_client import ShepherdError, ShepherdGone
-from scns_conductor.worker.agent.shepherd_set import ShepherdSet
+from scns_conductor.worker.agent.shepherd_keeping import ShepherdKeeping
 from scns_conductor.worker.agent.spool_space import space_shortage
-from scns_conductor.worker.bus import BusUnavailable, Consumer, Handler, Message, Publisher, queue_name
-from scns_conductor.worker.host import process_table
+from scns_conductor.worker.bus import Publisher
 from scns_conductor.worker.host.subreaper import become_subreaper
-from scns_conductor.worker.host.thread_owner import Lanes, own_every_thread
+from scns_conductor.worker.host.thread_owner import own_every_thread
 from scns_conductor.worker.host.user_files import libc
-from scns_conductor.worker.wire.bus_messages import (
-    REMINDERS,
-    AttachStep,
-    BusMessage,
-    ChangedJobs,
-    LaunchStep,
-    ReadLog,
-    Sample,
-    SignalJobs,
-    SignalStep,
-)
-from scns_conductor.worker.wire.end_record import EndRecord
-from scns_conductor.worker.wire.shepherd_messages import Capabilities
 
 RETRY_S = 1.0
 STRANGER_WAIT_S = 60.0
-BUS_WAIT_S = 5
 # 每几次心跳采样一次用量（缺省 5 秒一跳，即 30 秒）。
 USAGE_EVERY_BEATS = 6
-LOG_READERS_MOST = 16
 # 同时至多几条数据库会话；闲着的只留一条。
 MOST_BUSY = 6
 STOP_MARGIN_S = 20.0
 
 # mallopt(3)：至多几块分配区。
 M_ARENA_MAX = -8
-
-_Message = TypeVar("_Message", bound=BusMessage)
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +75,6 @@ class Agent:
         self._end_jobs = False
         self._deleted = False
         self._sync_at = 0.0
-        self._strays: set[int] = set()
         self._inventory = devices.detect(settings)
         self._engine = sync_engine(settings, pool_size=1, overflow=MOST_BUSY - 1, role=f"agent@{self._node}")
         self._context = LaunchContext(
@@ -109,22 +88,34 @@ class Agent:
         self._clock = NodeClock(self._inventory.boot_id)
         self._memory = DatabaseMemory(self._engine, self._node, settings.spool_path / "database.seen")
         self._publisher = Publisher(settings.redis_url.get_secret_value(), lambda: self._memory.incarnation)
-        self._logs = Lanes("read-log", most=LOG_READERS_MOST)
         self._dead_letters = DeadLetters(settings.spool_path / "dead-letters.jsonl")
-        self._client: ShepherdSet | None = None
-        self._capabilities: Capabilities | None = None
+        after = AfterEnds(
+            *(self._engine, self._node, self._pool, self._publisher, self._dead_letters.path),
+            control=lambda: self._control,
+            enqueue=self._commands.put,
+        )
+        epilog = settings.task_epilog
         self._finisher = Finisher(
             self._engine,
             actor=self._actor,
             tail_bytes=settings.output_tail_bytes,
             dead_letters=self._dead_letters,
             end_time=self._clock.end_time,
-            epilog=self._run_epilog if settings.task_epilog is not None else None,
-            committed=self._give_back,
-            after_commit=self._after_commit,
-            acknowledge=self._acknowledge,
+            epilog=None if epilog is None else lambda end: after.run_epilog(epilog, end),
+            committed=after.give_back,
+            after_commit=after.after_commit,
+            acknowledge=lambda ends: self._shepherds.acknowledge(ends),
             record_steps=lambda ends: self._control.steps.record_ends(ends, self._clock.end_time),
-            on_parked=self._on_parked,
+            on_parked=after.on_parked,
+        )
+        self._shepherds = ShepherdKeeping(
+            settings.spool_path,
+            self._node,
+            settings.containment,
+            stopping=self._stopping,
+            on_ends=self._finisher.put,
+            on_bad_end=self._finisher.put_unreadable,
+            enqueue=self._commands.put,
         )
         self._control = JobControl(
             self._engine,
@@ -134,7 +125,7 @@ class Agent:
             boot_id=self._inventory.boot_id,
             boot_time=lambda: self._clock.boot_time(self._inventory.boot_time),
             memory=self._memory,
-            client=self._shepherd,
+            client=self._shepherds.client,
             enqueue=self._commands.put,
         )
         self._heartbeat = Heartbeat(
@@ -145,7 +136,16 @@ class Agent:
             on_clock=self._clock.measure,
             on_not_up=lambda state: self._commands.put(lambda: self._rejoin(state)),
         )
-        self._bus_thread = threading.Thread(target=self._listen, name="bus", daemon=True)
+        listener = BusListener(
+            settings.redis_url.get_secret_value(),
+            self._engine,
+            self._context,
+            self._control,
+            stopping=self._stopping,
+            incarnation=lambda: self._memory.incarnation,
+            enqueue=self._commands.put,
+        )
+        self._bus_thread = threading.Thread(target=listener.run, name="bus", daemon=True)
 
     # ---- 一生 ----
 
@@ -158,7 +158,7 @@ class Agent:
         become_subreaper()
         _share_memory_arenas()
         self._warn_about_root()
-        self._attach()
+        self._shepherds.attach()
         self._finisher.start()
         if (
             self._until_done(self._await_schema)
@@ -198,8 +198,8 @@ class Agent:
             if now >= report_at:
                 report_at = now + self._settings.heartbeat_interval_s
                 if self._try(self._control.report_processes):
-                    self._reap_strays()
-                self._try(self._retire_shepherds)
+                    self._shepherds.reap_strays()
+                self._try(self._shepherds.retire)
                 self._try(self._watch_space)
             if now >= usage_at:
                 usage_at = now + USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
@@ -232,9 +232,9 @@ class Agent:
             logger.warning("shepherd_gone", extra={"node": self._node, "error": str(error)})
             if self._stopping.is_set():
                 return False
-            self._attach()
+            self._shepherds.attach()
             self._commands.put(lambda: self._control.sync(None))
-            self._commands.put(lambda: record_containment(self._engine, self._settings, self._enforced()))
+            self._commands.put(lambda: record_containment(self._engine, self._settings, self._shepherds.enforced()))
             return False
         except ShepherdError as error:
             logger.error("shepherd_refused", extra={"node": self._node, "code": error.code, "error": str(error)})
@@ -261,8 +261,7 @@ class Agent:
         if self._bus_thread.is_alive():
             self._heartbeat.stop()
         self._finisher.stop(wait_s=5)
-        if self._client is not None:
-            self._client.close()
+        self._shepherds.close()
         self._publisher.close()
         self._engine.dispose()
         logger.info("agent_stopped", extra={"node": self._node})
@@ -272,7 +271,7 @@ class Agent:
         grace_s = self._settings.kill_wait_s
         deadline = time.monotonic() + grace_s + STOP_MARGIN_S
         try:
-            client = self._shepherd()
+            client = self._shepherds.client()
             client.shutdown(grace_s)
             while time.monotonic() < deadline:
                 hello = client.state()
@@ -285,81 +284,10 @@ class Agent:
             while self._finisher.pending() and time.monotonic() < deadline:
                 time.sleep(0.05)
 
-    # ---- 牧守进程 ----
-
-    def _shepherd(self) -> ShepherdSet:
-        if self._client is None:
-            raise ShepherdGone("还没有连上牧守进程")
-        return self._client
-
-    def _enforced(self) -> Capabilities:
-        if self._capabilities is None:
-            raise ShepherdGone("还没有连上牧守进程")
-        return self._capabilities
-
-    def _attach(self) -> None:
-        """连上（必要时启动）牧守进程，直到成功；未确认的结束随后自动送来。"""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-        while not self._stopping.is_set():
-            try:
-                client = ShepherdSet.attach(
-                    self._settings.spool_path,
-                    self._node,
-                    containment=self._settings.containment,
-                    on_ends=self._finisher.put,
-                    on_bad_end=self._finisher.put_unreadable,
-                    on_gone=self._notice_gone,
-                )
-                self._capabilities = client.state().capabilities
-            except (ShepherdGone, ShepherdError, OSError) as error:
-                # 没有一版都懂的（差了两版的牧守进程还带着作业）也在这里等：要由管理员装回旧版、排空之后再升级。
-                logger.error("shepherd_unreachable", extra={"node": self._node, "error": str(error)})
-                self._stopping.wait(RETRY_S)
-                continue
-            self._client = client
-            return
-
-    def _retire_shepherds(self) -> None:
-        self._shepherd().retire()
-
-    def _notice_gone(self) -> None:
-        self._commands.put(self._reattach_if_gone)
-
-    def _reattach_if_gone(self) -> None:
-        # 真断了的话这一问会抛 ShepherdGone，由 _try 重连。
-        self._shepherd().state()
-
-    def _reap_strays(self) -> None:
-        """过继来的僵尸：牧守进程连得着，隔了一跳还在，就不会再有人看它的退出码了。
-
-        自己起的子进程（prolog、牧守进程）都有线程等着，僵尸转瞬即逝，不会连着两跳都在。
-        """
-        mine = {
-            stat.pid for stat in process_table.snapshot().values() if stat.parent == os.getpid() and stat.state == "Z"
-        }
-        for pid in mine & self._strays:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-        self._strays = mine - self._strays
-
-    def _acknowledge(self, ends: list[EndRecord]) -> None:
-        client = self._client
-        if client is None or not ends:
-            return
-        try:
-            client.ack(ends)
-        except ShepherdGone:
-            # 重连之后它会再送一遍，写数据库的语句对重复的什么也不做。
-            logger.info("ack_postponed", extra={"node": self._node, "ends": len(ends)})
-        except ShepherdError as error:
-            logger.error("ack_refused", extra={"node": self._node, "code": error.code, "error": str(error)})
-
     def _watch_space(self) -> None:
         shortage = space_shortage((self._settings.spool_path, self._settings.script_path))
         if shortage is not None:
-            self._drain(shortage)
+            drain_node(self._engine, self._node, shortage)
 
     # ---- 登记与恢复 ----
 
@@ -367,7 +295,7 @@ class Agent:
         before = time.clock_gettime(time.CLOCK_BOOTTIME)
         with self._memory.lock:
             now, seen = register_node(
-                self._engine, self._settings, self._inventory, self._enforced(), self._memory.beat
+                self._engine, self._settings, self._inventory, self._shepherds.enforced(), self._memory.beat
             )
             self._memory.face(seen)
         self._clock.measure(now, before, time.clock_gettime(time.CLOCK_BOOTTIME))
@@ -392,125 +320,6 @@ class Agent:
         if state in ("GONE", "RESTORED"):
             self._register()
         self._recover()
-
-    # ---- 收尾的前后 ----
-
-    def _run_epilog(self, end: EndRecord) -> None:
-        program = self._settings.task_epilog
-        assert program is not None
-        failure = run_program(program, program_environment(end.job_id, "", end.uid, self._node))
-        if failure is not None:
-            self._commands.put(lambda: self._drain(f"作业 {end.job_id} 的 epilog 失败：{failure}"))
-
-    def _give_back(self, ends: list[EndRecord]) -> None:
-        given = [self._pool.give_back(end.owner) for end in ends]
-        if any(given):
-            self._control.room_made()
-
-    def _on_parked(self, key: str, reason: str) -> None:
-        where = self._dead_letters.path
-        logger.error("end_parked", extra={"node": self._node, "key": key, "error": reason, "file": str(where)})
-        self._commands.put(lambda: self._drain(f"作业步 {key} 的结局数据库收不下（{reason}），记在 {where}"))
-
-    def _after_commit(self, ends: list[EndRecord], ended: list[Ended]) -> None:
-        for end in ends:
-            if end.id is not None and end.cause == "launch_failed" and end.on_node:
-                self._commands.put(
-                    lambda why=end.message, job=end.job_id: drain_node(  # type: ignore[misc]
-                        self._engine, self._node, why, job_id=job
-                    )
-                )
-            if end.unkillable:
-                self._commands.put(lambda job=end.job_id: self._drain(f"作业 {job} 有杀不掉的进程"))  # type: ignore[misc]
-        messages: dict[str, list[Message]] = {}
-        for job in ended:
-            for node in hostlist.expand(job.peers) if job.peers else ():
-                if node == self._node:
-                    # 报告丢失的可能不是运行脚本的节点：自己这里也要核对。
-                    self._commands.put(lambda job_id=job.job_id: self._control.sync([job_id]))  # type: ignore[misc]
-                else:
-                    messages.setdefault(node, []).append(Message("sync", {"job_ids": [job.job_id]}))
-        try:
-            self._publisher.send(messages)
-        except BusUnavailable as error:
-            # 别的节点的定期核对会补上。
-            logger.warning("bus_unavailable", extra={"node": self._node, "error": str(error)})
-
-    def _drain(self, reason: str) -> None:
-        drain_node(self._engine, self._node, reason)
-
-    # ---- 总线 ----
-
-    def _listen(self) -> None:
-        handlers: dict[str, Handler] = {
-            # 只是提醒：该做什么以数据库为准。
-            **dict.fromkeys(REMINDERS, self._asking(self._on_changed)),
-            "launch": self._asking(self._on_launch),
-            SignalJobs.function: self._asking(self._on_signal),
-            ReadLog.function: self._on_read_log,
-            LaunchStep.function: self._asking(self._control.launch_step),
-            SignalStep.function: self._asking(self._on_signal_step),
-            AttachStep.function: self._asking(self._on_attach_step),
-            Sample.function: self._asking(self._on_sample),
-        }
-        redis_url = self._settings.redis_url.get_secret_value()
-        consumer = Consumer(redis_url, queue_name(self._node), handlers, lambda: self._memory.incarnation)
-        away = False
-        while not self._stopping.is_set():
-            try:
-                if away:
-                    # 连上就核对，不等下一条消息：不在的时候丢了什么只有数据库知道。
-                    consumer.check()
-                    away = False
-                    self._commands.put(lambda: self._control.sync(None))
-                consumer.handle_next(BUS_WAIT_S)
-            except BusUnavailable as error:
-                if not away:
-                    logger.warning("bus_unavailable", extra={"node": self._node, "error": str(error)})
-                away = True
-                self._stopping.wait(RETRY_S)
-        consumer.close()
-
-    def _asking(self, action: Callable[[_Message], None]) -> Callable[[_Message], None]:
-        """排到控制线程去做的。"""
-        return lambda message: self._commands.put(lambda: self._guarded(message, action))
-
-    def _guarded(self, message: _Message, action: Callable[[_Message], None]) -> None:
-        """消息来自外面：内容办不到的（不认识的信号）拒收并说明，不影响代理。"""
-        try:
-            action(message)
-        except (KeyError, TypeError, ValueError, LaunchRefused) as error:
-            logger.error("bus_message_refused", extra={"node": self._node, "error": repr(error)})
-
-    def _on_launch(self, message: ChangedJobs) -> None:
-        self._control.launch(message.job_ids)
-
-    def _on_changed(self, message: ChangedJobs) -> None:
-        self._control.sync(message.job_ids)
-
-    def _on_signal(self, message: SignalJobs) -> None:
-        self._control.signal(message.named, signal_number(str(message.signal)), message.target)
-
-    def _on_signal_step(self, message: SignalStep) -> None:
-        self._control.signal_step(message.job_id, message.restart_count, message.step_id, message.signal)
-
-    def _on_attach_step(self, message: AttachStep) -> None:
-        self._control.attach_step(message.job_id, message.restart_count, message.step_id, message.connection)
-
-    def _on_sample(self, message: Sample) -> None:
-        """此刻就采样一次（sstat）；各节点都答，问的人等到齐或到时。"""
-        self._control.answer_sampled(message.request_id)
-
-    def _on_read_log(self, message: ReadLog) -> None:
-        """读文件在自己的线程里，一个作业一条道：不答话的盘不耽误别的作业，也不耽误控制线程。"""
-
-        def answer() -> None:
-            try:
-                self._guarded(message, lambda asked: answer_read_log(self._engine, self._context, asked))
-            except DATABASE_ERRORS as error:
-                logger.warning("read_log_unanswered", extra={"node": self._node, "error": reason_of(error)})
-
-        self._logs.submit(str(message.job_id), answer)
 
 
 def run_agent(settings: Settings) -> None:

@@ -8,20 +8,17 @@ sattach 是后来接上的连接：它断了、收不动，都不影响任务。
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
 
 from scns_conductor.core import step_wire as wire
 from scns_conductor.worker.step.client_link import Link, connect
-from scns_conductor.worker.step.pmi import PmiError, PmiServer, process_mapping
+from scns_conductor.worker.step.mpi_service import MpiService, MpiUnavailable
 from scns_conductor.worker.step.task_process import (
-    CHUNK,
     FORWARDED,
     Task,
     TaskStarter,
@@ -29,12 +26,9 @@ from scns_conductor.worker.step.task_process import (
     set_window,
     signal_task,
 )
+from scns_conductor.worker.step.task_streams import TaskStreams
 from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL
 from scns_conductor.worker.wire.step_spec import ClientAddress, StepSpec
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from scns_conductor.worker.step.pmix import PmixServer
 
 # 待发给 srun 的字节多于此就先不读任务的输出；待写给任务的输入由 srun 按 TAKEN 控制。
 OUTPUT_HIGH_WATER = 4 * 1024**2
@@ -61,8 +55,10 @@ class Step:
         self._doom_at: float | None = None
         self._announced = False
         self._started: bytes | None = None
-        self._pmi: PmiServer | PmixServer | None = None
-        self._pmi_sockets: dict[int, socket.socket] = {}
+        self._mpi = MpiService(
+            spec, self._selector, primary=self._primary, send=self._send, lost=self._lost, doom=self._doom
+        )
+        self._streams = TaskStreams(self._selector, self._links, send=self._send, lost=self._lost, closed=self._report)
         self._gathered: dict[int, bytearray] = {}
 
     # ---- 一生 ----
@@ -78,7 +74,7 @@ class Step:
         for number in (signal.SIGCHLD, signal.SIGTERM, ATTACH_SIGNAL, *FORWARDED):
             signal.signal(number, lambda *_: None)
         self._selector.register(wake_read, selectors.EVENT_READ, ("wake", None))
-        if self._serve_mpi():
+        if self._open_mpi():
             for task in self._tasks.values():
                 self._start(task)
         self._started = wire.started_frame({task.rank: task.pid for task in self._tasks.values()})
@@ -89,29 +85,26 @@ class Step:
         return self._farewell(wake_read)
 
     def _start(self, task: Task) -> None:
-        if self._pmi is None:
-            self._starter.start(task, (None, {}))
-        elif isinstance(self._pmi, PmiServer):
-            self._start_with_pmi(task)
-        else:
-            self._starter.start(task, (None, self._pmi.environment(task.rank)))
+        self._mpi.start(task, self._starter.start)
         for fd in task.outputs:
             if not self._paused:
                 self._selector.register(fd, selectors.EVENT_READ, ("output", task))
 
-    def _start_with_pmi(self, task: Task) -> None:
-        mine, theirs = socket.socketpair()
-        mine.setblocking(False)
-        self._pmi_sockets[task.rank] = mine
-        self._selector.register(mine, selectors.EVENT_READ, ("pmi", task))
-        variables = {
-            "PMI_FD": str(theirs.fileno()),
-            "PMI_RANK": str(task.rank),
-            "PMI_SIZE": str(self._spec.task_count),
-            "PMI_JOBID": self._spec.step,
-        }
-        with theirs:
-            self._starter.start(task, (theirs.fileno(), variables))
+    def _open_mpi(self) -> bool:
+        """给不了 --mpi 要的服务就说出来，任务一个也不启动，返回 False。"""
+        try:
+            self._mpi.open()
+        except MpiUnavailable as error:
+            text = f"slurmstepd: error: mpi/{self._spec.mpi}: {error}\n"
+            self._send(wire.frame(wire.STDERR, self._spec.ranks[0], text.encode()))
+            for task in self._tasks.values():
+                task.status = 1 << 8
+                self._report(task)
+            return False
+        return True
+
+    def _primary(self) -> Link | None:
+        return next((link for link in self._links if link.primary), None)
 
     def _finished(self) -> bool:
         return all(task.reported for task in self._tasks.values())
@@ -124,23 +117,23 @@ class Step:
             elif kind == "link":
                 self._serve(what, events)
             elif kind == "input":
-                self._write_input(what)
+                self._streams.write_input(what)
             elif kind == "pmi":
-                self._serve_pmi(what)
+                self._mpi.serve(what)
             elif kind == "pmix":
                 what.pump()
             elif key.fd in what.outputs:
                 if events & selectors.EVENT_WRITE:
-                    self._write_input(what)
+                    self._streams.write_input(what)
                 if events & selectors.EVENT_READ and key.fd in what.outputs:
-                    self._read_output(what, key.fd)
+                    self._streams.read_output(what, key.fd)
         self._reap()
         now = time.monotonic()
         for task in self._tasks.values():
             if task.status is None or now - task.exited_at <= LINGER_S:
                 continue
             for fd in list(task.outputs):
-                self._close_output(task, fd)
+                self._streams.close_output(task, fd)
             if task.epilog_pid and now - task.exited_at > EPILOG_WAIT_S:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(task.epilog_pid, signal.SIGKILL)
@@ -170,8 +163,7 @@ class Step:
                         os.read(wake_read, 4096)
                 else:
                     self._selector.unregister(key.fd)
-        if self._pmi is not None and not isinstance(self._pmi, PmiServer):
-            self._pmi.close()
+        self._mpi.close()
         return max((exit_code(task.status or 0) for task in self._tasks.values()), default=0)
 
     # ---- 信号 ----
@@ -280,7 +272,9 @@ class Step:
             for rank in list(self._tasks) if number == wire.ALL_TASKS else [number]:
                 if rank in self._tasks:
                     # 旁观者说完了不等于没有输入了。
-                    self._take_input(self._tasks[rank], link, payload, ended=kind == wire.STDIN_END and link.primary)
+                    self._streams.take_input(
+                        self._tasks[rank], link, payload, ended=kind == wire.STDIN_END and link.primary
+                    )
         elif kind == wire.SIGNAL:
             self._signal_all(signal.Signals(number))
         elif kind == wire.WINDOW:
@@ -292,8 +286,7 @@ class Step:
             self._gathered.setdefault(number, bytearray()).extend(payload)
         elif kind == wire.GATHER_END:
             parts, self._gathered = self._gathered, {}
-            if self._pmi is not None:
-                self._pmi.gathered([bytes(part) for part in parts.values()])
+            self._mpi.gathered([bytes(part) for part in parts.values()])
         elif kind == wire.BYE:
             link.said_goodbye = True
 
@@ -308,184 +301,7 @@ class Step:
         if link.primary and not link.said_goodbye:
             self._doom()
 
-    # ---- PMI ----
-
-    def _serve_mpi(self) -> bool:
-        """--mpi 要的服务；给不了就说出来，任务一个也不启动，返回 False。"""
-        kind = self._spec.mpi
-        if kind == "pmi2":
-            self._pmi = self._pmi_server()
-        elif kind == "pmix":
-            # 用到才载入：它要 ctypes。
-            from scns_conductor.worker.step.pmix import PmixUnavailable
-
-            try:
-                self._pmi = self._pmix_server()
-            except PmixUnavailable as error:
-                self._send(
-                    wire.frame(wire.STDERR, self._spec.ranks[0], f"slurmstepd: error: mpi/pmix: {error}\n".encode())
-                )
-                for task in self._tasks.values():
-                    task.status = 1 << 8
-                    self._report(task)
-                return False
-        return True
-
-    def _pmix_server(self) -> PmixServer:
-        from scns_conductor.worker.step.pmix import PmixServer
-
-        uid, gid = self._spec.uid, self._spec.gid
-        server = PmixServer(
-            job=self._spec.step,
-            node=self._spec.node,
-            nodes=self._spec.nodes,
-            uid=os.geteuid() if uid is None else uid,
-            gid=os.getegid() if gid is None else gid,
-            exchange=self._exchange,
-            abort=self._abort,
-        )
-        self._selector.register(server.fd, selectors.EVENT_READ, ("pmix", server))
-        return server
-
-    def _pmi_server(self) -> PmiServer:
-        return PmiServer(
-            job=self._spec.step,
-            size=self._spec.task_count,
-            ranks=self._spec.ranks,
-            mapping=process_mapping(self._spec.nodes),
-            answer=self._answer_pmi,
-            exchange=self._exchange,
-            abort=self._abort,
-        )
-
-    def _serve_pmi(self, task: Task) -> None:
-        connection = self._pmi_sockets[task.rank]
-        assert isinstance(self._pmi, PmiServer)
-        try:
-            chunk = connection.recv(CHUNK)
-            if chunk:
-                self._pmi.feed(task.rank, chunk)
-        except BlockingIOError:
-            return
-        except OSError:
-            chunk = b""
-        except (PmiError, KeyError) as error:
-            self._abort(task.rank, 1, f"PMI: {error}")
-            chunk = b""
-        if not chunk:
-            self._selector.unregister(connection)
-            connection.close()
-
-    def _answer_pmi(self, rank: int, data: bytes) -> None:
-        # 一问一答：回答总放得进套接字的缓冲区；放不进的客户不合规矩，断开它。
-        connection = self._pmi_sockets[rank]
-        try:
-            connection.sendall(data)
-        except OSError:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def _exchange(self, fresh: bytes) -> None:
-        """本节点的任务都到了 fence：交给 srun 汇齐；没有 srun 的步只有一个节点时自己就齐了。"""
-        primary = next((link for link in self._links if link.primary), None)
-        if primary is None:
-            assert self._pmi is not None
-            if len(self._spec.nodes) == 1:
-                self._pmi.gathered([fresh])
-            else:
-                self._abort(self._spec.ranks[0], 1, "PMI: no srun to exchange keys between nodes")
-            return
-        alive = all(primary.send(part) for part in wire.frames(wire.GATHER, 0, fresh))
-        if not alive or not primary.send(wire.frame(wire.GATHER_END)):
-            self._lost(primary)
-
-    def _abort(self, rank: int, code: int, message: str) -> None:
-        """MPI_Abort：整个作业步都结束，哪个节点上的都是。"""
-        text = f"slurmstepd: error: *** STEP {self._spec.step} ABORTED BY TASK {rank} (code {code}) ***"
-        self._send(wire.frame(wire.STDERR, rank, f"{text}{' ' if message else ''}{message.strip()}\n".encode()))
-        self._send(wire.frame(wire.ABORT, code))
-        if not any(link.primary for link in self._links):
-            self._doom()
-
-    # ---- 任务的输入输出 ----
-
-    def _take_input(self, task: Task, link: Link, data: bytes, *, ended: bool) -> None:
-        if task.input_fd is None:
-            self._taken(link, len(data))
-            return
-        task.input += data
-        task.input_from.append([link, len(data)])
-        task.input_ended = task.input_ended or ended
-        self._write_input(task)
-
-    def _write_input(self, task: Task) -> None:
-        fd = task.input_fd
-        if fd is None:
-            return
-        before = len(task.input)
-        try:
-            while task.input:
-                del task.input[: os.write(fd, memoryview(task.input)[:CHUNK])]
-        except BlockingIOError:
-            pass
-        except OSError:
-            # 任务不读了：余下的输入丢掉。
-            task.input.clear()
-            task.input_ended = True
-        self._settle_input(task, before - len(task.input))
-        watched = fd in self._selector.get_map()
-        if task.terminal is not None:
-            if watched:
-                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if task.input else 0)
-                self._selector.modify(fd, events, ("output", task))
-            return
-        if task.input and not watched:
-            self._selector.register(fd, selectors.EVENT_WRITE, ("input", task))
-        elif not task.input and watched:
-            self._selector.unregister(fd)
-        if task.input_ended and not task.input:
-            os.close(fd)
-            task.input_fd = None
-
-    def _settle_input(self, task: Task, count: int) -> None:
-        """写进去的 count 字节是谁送来的，就告诉谁。"""
-        while task.input_from and (count or not task.input_from[0][1]):
-            owed = task.input_from[0]
-            part = min(count, owed[1])
-            owed[1] -= part
-            count -= part
-            if owed[0] is not None:
-                self._taken(owed[0], part)
-            if not owed[1]:
-                task.input_from.pop(0)
-
-    def _taken(self, link: Link, count: int) -> None:
-        if count and link in self._links and not link.send(wire.frame(wire.TAKEN, count)):
-            self._lost(link)
-
-    def _read_output(self, task: Task, fd: int) -> None:
-        try:
-            data = os.read(fd, CHUNK)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            # 伪终端的另一头都关了。
-            data = b""
-        if data:
-            self._send(wire.frame(task.outputs[fd], task.rank, data))
-        else:
-            self._close_output(task, fd)
-
-    def _close_output(self, task: Task, fd: int) -> None:
-        del task.outputs[fd]
-        if fd in self._selector.get_map():
-            self._selector.unregister(fd)
-        os.close(fd)
-        if fd == task.terminal:
-            task.terminal = task.input_fd = None
-        self._report(task)
+    # ---- 任务的结局 ----
 
     def _reap(self) -> None:
         for task in self._tasks.values():
