@@ -20,6 +20,7 @@ from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 spool, warm, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 options = json.loads(sys.argv[4])
+grace_s = options.pop("preempted_with_grace_s", None)
 keeper_module.RECENT_KEYS = 50
 tasks = {}
 journal = Journal(spool + "/journal")
@@ -34,6 +35,9 @@ def run(numbers):
             stdout="/dev/null", script="#!/bin/true", script_path=script, **options,
         )
         keeper.launch([spec])
+        if grace_s:
+            # 请它结束，宽限很长，它自己马上就走了。
+            keeper.commands.stop(next(iter(keeper.groups.values())), "preempt", None, grace_s)
         while keeper.groups:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
             keeper.endings.reap()
@@ -60,6 +64,7 @@ WARM, END = 600, 1200
         {},
         {"time_limit_s": 3600.0},
         {"time_limit_s": 3600.0, "warn_signal": 10, "warn_before_s": 60.0, "pids_max": 4096},
+        {"preempted_with_grace_s": 3600.0},
     ],
 )
 def test_a_finished_job_leaves_nothing_behind(tmp_path: Path, options: dict[str, float]) -> None:

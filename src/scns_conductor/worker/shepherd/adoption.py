@@ -121,4 +121,4 @@ def _resume_duty(keeper: JobKeeper, group: JobGroup) -> None:
         if task.reaped:
             keeper.endings.emit_end(task)
     if group.record is not None and group.record.kill_boot_s is not None:
-        keeper.timers.at(group.record.kill_boot_s, keeper.commands.force_kill, group)
+        group.timers.append(keeper.timers.at(group.record.kill_boot_s, keeper.commands.force_kill, group))

@@ -44,7 +44,7 @@ class JobCommands:
                 pids = self._keeper.containment.pids(group)
                 self._keeper.containment.signal(pids, signal.SIGTERM)
                 self._keeper.containment.signal(pids, signal.SIGCONT)
-            self._keeper.timers.at(kill_boot_s, self.force_kill, group)
+            group.timers.append(self._keeper.timers.at(kill_boot_s, self.force_kill, group))
         else:
             self.force_kill(group)
 

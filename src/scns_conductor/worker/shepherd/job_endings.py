@@ -126,6 +126,7 @@ class JobEndings:
             self.again(group, self.settle)
             return
         del self._keeper.groups[group.identity]
+        self._keeper.timers.cancel(group.timers)
         for task in sorted(group.tasks.values(), key=lambda task: task.is_holder):
             if task.key in self._keeper.journal.running:
                 self.emit_end(task)

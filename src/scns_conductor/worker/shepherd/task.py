@@ -77,6 +77,7 @@ class JobGroup:
         "sampled",
         "suspended_boot_s",
         "tasks",
+        "timers",
     )
 
     def __init__(self, job_id: int, attempt: int, launch_id: int | None = None) -> None:
@@ -93,6 +94,8 @@ class JobGroup:
         self.adopted = False
         self.kill_rounds = 0
         self.orphan_usage = Usage()
+        # 到时 SIGKILL 的；作业没有了就取消。
+        self.timers: list[Timer] = []
         self.sampled = Usage()
 
     @property

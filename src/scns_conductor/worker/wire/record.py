@@ -10,6 +10,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, ClassVar, Self, dataclass_transform
 else:
 
@@ -44,13 +45,19 @@ class _RecordType(type):
         made = super().__new__(mcs, name, bases, namespace)
         known = vars(sys.modules[made.__module__])
         made._fields = tuple(_field(field, kind, defaults, known) for field, kind in fields.items())
+        made._names = frozenset(fields)
+        made._read = _reader(made)
+        made._write = _writer(made)
         made._new_names = {old: new for new, old in namespace.get("old_names", {}).items()}
         return made
 
     if TYPE_CHECKING:
         # （名字，缺省值，许可的类型，里面的记录，是不是一列记录，一列里元素的类型）。
         _fields: tuple[tuple[str, Any, tuple[type, ...], type[Record] | None, bool, type | None], ...]
+        _names: frozenset[str]
         _new_names: dict[str, str]
+        _read: Callable[..., Any]
+        _write: Callable[..., Any]
 
 
 class Record(metaclass=_RecordType):
@@ -61,22 +68,11 @@ class Record(metaclass=_RecordType):
 
     def to_wire(self, version: int = PROTOCOL_VERSION) -> dict[str, Any]:
         """可直接写成 JSON 的映射。缺省就是 None 的空项略去；给第 1 版的都写上，它不会自己补。"""
-        wire: dict[str, Any] = {}
-        for name, default, _, inner, many, _ in type(self)._fields:
-            value = getattr(self, name)
-            if value is None:
-                if default is not None or version == 1:
-                    wire[name] = None
-            elif inner is None:
-                wire[name] = value
-            elif many:
-                wire[name] = [each.to_wire(version) for each in value]
-            else:
-                wire[name] = value.to_wire(version)
+        if version != 1:
+            wire: dict[str, Any] = type(self)._write(self, version)
+            return wire
         old_names = self.old_names
-        if version == 1 and old_names:
-            return {old_names.get(name, name): value for name, value in wire.items()}
-        return wire
+        return {old_names.get(field[0], field[0]): _plain(getattr(self, field[0]), 1) for field in type(self)._fields}
 
     @classmethod
     def from_wire(cls, wire: object, version: int = PROTOCOL_VERSION) -> Self:
@@ -86,24 +82,11 @@ class Record(metaclass=_RecordType):
         if version == 1 and cls._new_names:
             wire = {cls._new_names.get(name, name): value for name, value in wire.items()}
         if cls.closed:
-            strange = wire.keys() - {field[0] for field in cls._fields}
+            strange = wire.keys() - cls._names
             if strange:
                 raise RecordError(f"不认识的项：{'、'.join(sorted(map(str, strange)))}")
-        values = {}
-        for name, default, kinds, inner, many, element in cls._fields:
-            value: Any = wire.get(name, _MISSING)
-            if value is _MISSING:
-                if default is _MISSING:
-                    raise RecordError(f"{cls.__name__} 缺少 {name}")
-                continue
-            if not isinstance(value, kinds):
-                raise RecordError(f"{cls.__name__} 的 {name} 不能是 {type(value).__name__}")
-            if element is not None and value is not None and not _all_are(element, value):
-                raise RecordError(f"{cls.__name__} 的 {name} 里有不是 {element.__name__} 的")
-            if inner is not None and value is not None:
-                value = _restore(inner, value, version, many=many)
-            values[name] = value
-        return cls(**values)
+        made: Self = cls._read(wire, version)
+        return made
 
     def update_from_wire(self, wire: dict[str, Any], version: int = PROTOCOL_VERSION) -> None:
         """把对方写来的这几项改过来；不认识的略过，类型不对抛 RecordError。"""
@@ -131,12 +114,74 @@ class Record(metaclass=_RecordType):
         return f"{type(self).__name__}({told})"
 
 
+def _plain(value: Any, version: int) -> Any:
+    """记录、一列记录写成映射；别的照旧。"""
+    if isinstance(value, Record):
+        return value.to_wire(version)
+    if isinstance(value, list):
+        return [each.to_wire(version) if isinstance(each, Record) else each for each in value]
+    return value
+
+
+def _writer(made: _RecordType) -> Callable[..., Any]:
+    """写出写成映射的源码来编译：总要写的一次写下，可以是 None 的有了才写。"""
+    always = [field for field in made._fields if field[3] is None and field[1] is not None]
+    sometimes = [field for field in made._fields if field not in always]
+    lines = ["def write(self, version):"]
+    lines.append("    wire = {" + ", ".join(f"{field[0]!r}: self.{field[0]}" for field in always) + "}")
+    for name, default, _, inner, _, _ in sometimes:
+        lines.append(f"    v = self.{name}")
+        lines.append("    if v is not None:" if default is None else "    if True:")
+        lines.append(f"        wire[{name!r}] = {'v' if inner is None else '_plain(v, version)'}")
+    lines.append("    return wire")
+    written: dict[str, Any] = {}
+    exec("\n".join(lines), {"_plain": _plain}, written)
+    return written["write"]  # type: ignore[no-any-return]
+
+
+def _reader(made: _RecordType) -> Callable[[dict[str, Any], int], Any]:
+    """写出还原的源码来编译：平常的项一次取、一次比较，只有不平常的才去细看。"""
+    known: dict[str, Any] = {
+        "_made": made,
+        "_new": object.__new__,
+        "_check": lambda place, value, version: _check(made, place, value, version),
+    }
+    lines = ["def read(wire, version):", "    get, self = wire.get, _new(_made)"]
+    for place, (name, default, kinds, inner, _, element) in enumerate(made._fields):
+        exact = next((kind for kind in reversed(kinds) if kind is not type(None)), object)
+        known |= {f"_d{place}": default, f"_k{place}": exact}
+        plain = inner is None and element is None
+        unusual = ["v is not None"] if type(None) in kinds else []
+        unusual += [f"v.__class__ is not _k{place}"] if plain else []
+        lines.append(f"    v = get({name!r}, _d{place})")
+        lines.append(f"    if {' and '.join(unusual) or 'True'}:")
+        lines.append(f"        v = _check({place}, v, version)")
+        lines.append(f"    self.{name} = v")
+    lines += ["    self.check()"] if hasattr(made, "check") else []
+    lines.append("    return self")
+    written: dict[str, Any] = {}
+    exec("\n".join(lines), known, written)
+    read: Callable[[dict[str, Any], int], Any] = written["read"]
+    return read
+
+
+def _check(made: _RecordType, place: int, value: Any, version: int) -> Any:
+    """一项的核对与还原；缺项、类型不对抛 RecordError。"""
+    name, _, kinds, inner, many, element = made._fields[place]
+    if value is _MISSING:
+        raise RecordError(f"{made.__name__} 缺少 {name}")
+    fits = isinstance(value, kinds)
+    if not fits:
+        raise RecordError(f"{made.__name__} 的 {name} 不能是 {type(value).__name__}")
+    if element is not None and not _all_are(element, value):
+        raise RecordError(f"{made.__name__} 的 {name} 里有不是 {element.__name__} 的")
+    if inner is None or value is None:
+        return value
+    return [inner.from_wire(each, version) for each in value] if many else inner.from_wire(value, version)
+
+
 def _all_are(element: type, values: Any) -> bool:
     return all(type(each) is element for each in values)
-
-
-def _restore(inner: type[Record], value: Any, version: int, *, many: bool) -> Any:
-    return [inner.from_wire(each, version) for each in value] if many else inner.from_wire(value, version)
 
 
 def _initializer(fields: dict[str, str], defaults: dict[str, Any], *, checks: bool) -> Any:
