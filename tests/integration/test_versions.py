@@ -16,6 +16,7 @@ from shepherd_yard import Yard, wait_until
 
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError
+from scns_conductor.worker.agent.shepherd_set import shepherd_homes
 from scns_conductor.worker.bus import Consumer, Message, Publisher, queue_name
 from scns_conductor.worker.wire.bus_messages import ChangedJobs, SignalJobs
 from scns_conductor.worker.wire.frames import FrameBuffer, encode
@@ -223,6 +224,17 @@ def test_no_common_version_is_told() -> None:
     refusal = {"ok": False, "code": "unknown_version", "error": "只懂 [7, 8]", "versions": [7, 8]}
     with pytest.raises(ShepherdError, match="只懂"):
         conversation({"hello": refusal})
+
+
+def test_homes_are_found_though_one_between_is_gone(tmp_path: Path) -> None:
+    """三代并存，中间一代先走：后面那代的作业不许因此丢了。"""
+    for name in ("shepherd.10", "shepherd.2", "shepherd.old", "shepherd.3"):
+        (tmp_path / name).mkdir()
+    for name in ("shepherd.10", "shepherd.2"):
+        (tmp_path / name / "shepherd.journal").touch()
+    assert shepherd_homes(tmp_path) == [tmp_path / "shepherd.2", tmp_path / "shepherd.10"]
+    (tmp_path / "shepherd.journal").touch()
+    assert shepherd_homes(tmp_path)[0] == tmp_path
 
 
 # ---- 总线 ----

@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 
 def shepherd_homes(spool: Path) -> list[Path]:
     """有（或有过，也许还有没交代完的）牧守进程的目录。"""
-    numbered = (spool / f"shepherd.{number}" for number in range(1, 1000))
-    homes = [spool, *itertools.takewhile(Path.is_dir, numbered)]
+    # 中间的也许先走了：号不一定连着。
+    numbered = (home for home in spool.glob("shepherd.*") if home.suffix[1:].isdigit() and home.is_dir())
+    homes = [spool, *sorted(numbered, key=lambda home: int(home.suffix[1:]))]
     return [home for home in homes if (home / JOURNAL_NAME).exists() or (home / SOCKET_NAME).exists()]
 
 
@@ -59,7 +60,8 @@ class ShepherdSet:
     ) -> ShepherdSet:
         """连上每一个；死了而日志还在的再启动一个去接管，没有本版的就启动一个。
 
-        没有连成抛 ShepherdGone、ShepherdError、OSError。"""
+        没有连成抛 ShepherdGone、ShepherdError、OSError。
+        """
         made = cls(spool)
 
         def connect(home: Path) -> ShepherdClient:
