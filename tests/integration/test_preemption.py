@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,26 @@ def test_a_lower_tier_is_requeued_and_runs_again_later(system: RunningSystem, tm
     for job in low:
         assert system.wait_state(job)["state"] == "COMPLETED"
     assert [system.call("GET", f"/jobs/{job}")[1]["restart_count"] for job in low] == [0, 1]
+
+
+def test_a_plan_knows_whom_it_would_preempt(system: RunningSystem, tmp_path: Path) -> None:
+    low = [system.submit(looping(tmp_path, f"p{index}"), partition="low", tasks=2) for index in range(2)]
+    for index in range(2):
+        pids(tmp_path, f"p{index}")
+    wanted = {"partition": "high", "tasks": 2, "time_limit": "5", "current_working_directory": "/tmp"}
+    plan = system.call("POST", "/jobs/plan", {"job": wanted, "script": "true"})[1]
+    assert plan["preempts"] == [low[1]]
+    assert (datetime.fromisoformat(plan["start_time"]) - datetime.now(UTC)).total_seconds() < 30
+    assert low[1] in plan["text"]
+    behind = system.call("POST", "/jobs/plan", {"job": {**wanted, "partition": "low"}, "script": "true"})[1]
+    assert (behind["preempts"], behind["start_time"]) == ([], None)
+    # 依赖：所依赖的没有时限，说不准。
+    after = {**wanted, "dependency": f"afterany:{low[0]}"}
+    depending = system.call("POST", "/jobs/plan", {"job": after, "script": "true"})[1]
+    assert (depending["reason"], depending["start_time"]) == ("Dependency", None)
+    (tmp_path / "go").touch()
+    for job in low:
+        assert system.wait_state(job)["state"] == "COMPLETED"
 
 
 def test_cancel_mode_ends_the_victim_and_off_protects(system: RunningSystem, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 文字用中文；机器上没有汉字的字体时用英文（matplotlib 自带的字体没有汉字，会画成方框）。
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
 
 HOUR_S = 3600
 DAY_S = 86400
+# 作业的时刻不小于它的是 Unix 秒（2001 年起），踪迹的多半从 0 起。
+EPOCH_S = 10**9
+# 刻度的间隔。
+TICKS_S = (
+    *(10, 30, 60, 120, 300, 600, 1800, HOUR_S, 2 * HOUR_S, 4 * HOUR_S, 6 * HOUR_S, 12 * HOUR_S),
+    *(DAY_S, 2 * DAY_S, 7 * DAY_S, 30 * DAY_S),
+)
 # 曲线超过这么多个台阶就按时间平均到这么多格，免得文件过大、线条糊成一片。
 MAX_CURVE_POINTS = 320
 # 甘特图里用得最多的这么多个用户各有颜色，其余的同为灰色。
@@ -39,7 +48,8 @@ _WORDS = {
     "processor": ("处理器", "processor"),
     "hours": ("自第一次提交起的小时", "hours since first submit"),
     "days": ("自第一次提交起的天数", "days since first submit"),
-    "window": ("从第 {:.1f} 天起的小时", "hours since day {:.1f}"),
+    "clock": ("钟点", "clock time"),
+    "since": ("自第一次提交起", "since first submit"),
     "average": ("平均 {:.1f}", "mean {:.1f}"),
     "user": ("用户 {}", "user {}"),
     "others": ("其余 {} 个用户", "{} other users"),
@@ -106,7 +116,9 @@ def plot_gantt(path: Path, title: str, outcome: Outcome, machine_cpus: int, wind
     from matplotlib.collections import PolyCollection
     from matplotlib.patches import Patch
 
-    origin_s, scale_s = window[0], HOUR_S
+    # 不比作业占的时间宽：五分钟的历史不画成七十二小时里的一条线。
+    window = (window[0], max(window[0] + 60.0, min(window[1], max(each.end_s for each in rectangles))))
+    origin_s, scale_s = 0.0, 1.0
     colours, others = _user_colours(rectangles, window)
     axes.add_collection(
         PolyCollection(
@@ -116,10 +128,14 @@ def plot_gantt(path: Path, title: str, outcome: Outcome, machine_cpus: int, wind
             linewidths=0.3,
         )
     )
-    axes.set_xlim((window[0] - origin_s) / scale_s, (window[1] - origin_s) / scale_s)
+    axes.set_xlim(window[0], window[1])
     axes.set_ylim(0, machine_cpus)
     axes.set_ylabel(word("processor"))
-    axes.set_xlabel(word("window").format((window[0] - jobs[0].submit_s) / DAY_S))
+    epoch = jobs[0].submit_s >= EPOCH_S
+    axes.set_xlabel(word("clock") if epoch else word("since"))
+    ticks = clock_ticks(window)
+    axes.set_xticks(ticks, [clock_label(moment, window, jobs[0].submit_s) for moment in ticks])
+    _number_jobs(axes, rectangles, machine_cpus, window)
     axes.set_title(word("jobs").format(title, len({rectangle.job_id for rectangle in rectangles})), loc="left")
     axes.grid(visible=False)
     patches = [Patch(color=colour, label=word("user").format(user)) for user, colour in colours.items()]
@@ -127,6 +143,36 @@ def plot_gantt(path: Path, title: str, outcome: Outcome, machine_cpus: int, wind
         patches.append(Patch(color=OTHERS_COLOUR, label=word("others").format(others)))
     figure.legend(handles=patches, loc="outside lower center", ncols=5, fontsize=8.5, frameon=False)
     _save(figure, path)
+
+
+def clock_ticks(window: Window) -> list[float]:
+    """横轴的刻度：整的分、时、天，四到十二个。"""
+    length = window[1] - window[0]
+    step = next((step for step in TICKS_S if length / step <= 12), TICKS_S[-1])
+    first = math.ceil(window[0] / step) * step
+    return [float(moment) for moment in np.arange(first, window[1] + 0.5, step)] or [window[0]]
+
+
+def clock_label(moment_s: float, window: Window, first_s: float) -> str:
+    """一个刻度：Unix 秒是当地的钟点（跨天的带日期），踪迹的秒是从第一次提交起的 天 时:分。"""
+    seconds = window[1] - window[0] < 10 * 60
+    if first_s >= EPOCH_S:
+        moment = datetime.fromtimestamp(moment_s).astimezone()
+        clock = f"{moment:%H:%M:%S}" if seconds else f"{moment:%H:%M}"
+        return clock if window[1] - window[0] < DAY_S / 2 else f"{moment:%m-%d} {clock}"
+    days, rest = divmod(int(moment_s - first_s), DAY_S)
+    clock = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}" + (f":{rest % 60:02d}" if seconds else "")
+    return f"{days}d {clock}" if days else clock
+
+
+def _number_jobs(axes: Any, rectangles: Sequence[Rectangle], machine_cpus: int, window: Window) -> None:
+    """放得下字的块写上作业号。"""
+    wide, high = (window[1] - window[0]) / 100, machine_cpus / 40
+    for each in rectangles:
+        begin, end = max(each.begin_s, window[0]), min(each.end_s, window[1])
+        if end - begin >= wide * (len(each.job_id) + 0.5) and each.cpus >= high:
+            middle = ((begin + end) / 2, each.first_cpu + each.cpus / 2)
+            axes.text(*middle, each.job_id, ha="center", va="center", fontsize=7, color="white", clip_on=True)
 
 
 def _corners(rectangle: Rectangle, origin_s: float, scale_s: float, window: Window) -> list[tuple[float, float]]:

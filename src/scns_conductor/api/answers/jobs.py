@@ -137,6 +137,7 @@ PLAN = answer(
         "cpus": field(int, "占几个 CPU；不能启动时没有", always=False),
         "reason": field(str, "Slurm 的原因码"),
         "text": field(str | None, "给人看的说明；立即能开始的没有"),
+        "preempts": field(list[str], "会抢占哪些作业"),
         "firm": field(bool, "start_time 是至迟的时刻（否则只是估计）"),
     },
 )

@@ -492,10 +492,12 @@ class Plan(Answer):
     """Slurm 的原因码"""
     text: str | None
     """给人看的说明；立即能开始的没有"""
+    preempts: tuple[str, ...]
+    """会抢占哪些作业"""
     firm: bool
     """start_time 是至迟的时刻（否则只是估计）"""
 
-    _convert: ClassVar[Mapping[str, Convert]] = {"start_time": instant, "nodes": tuple}
+    _convert: ClassVar[Mapping[str, Convert]] = {"start_time": instant, "nodes": tuple, "preempts": tuple}
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)

@@ -8,12 +8,15 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.instants import moment_of
+from scns_conductor.core.units import format_duration
 from scns_conductor.scheduling.eligibility import open_partitions
 from scns_conductor.scheduling.explain import TRIAL_JOB_ID, Explanation, Gate, Holder, explain
 from scns_conductor.scheduling.explain_text import render
 from scns_conductor.scheduling.job_requirements import COLUMNS
 from scns_conductor.scheduling.outlook import Outlook
+from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Policy
+from scns_conductor.scheduling.preemption import SUSPEND, preempt
 from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.scheduling.shape import LICENSE
 from scns_conductor.scheduling.suggestions import Situation, suggestions
@@ -69,6 +72,15 @@ class _Called:
         return {job_id: f"{label}（{self.users[job_id]}）" for job_id, label in self.labels.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """抢占：至迟何时（Unix 秒）开始，谁让出来。"""
+
+    start: float
+    victims: list[int]
+    text: str
+
+
 @dataclass(slots=True)
 class _Answers:
     """一次回答。"""
@@ -120,14 +132,43 @@ class _Answers:
         found = self._explain(outlook, waiting, job, gate)
         answer = self._answer(found)
         start = self.now if found.fits_now else found.expected_start
+        taking = self._preempting(job) if gate is None and not found.fits_now else None
+        if taking is not None and (start is None or taking.start < start):
+            start, found.nodes = taking.start, []
         return {
             "start_time": _iso(start),
             "nodes": found.nodes,
+            "preempts": [] if taking is None else [str(victim) for victim in taking.victims],
             "reason": "None" if start is not None else found.reason,
-            "text": None if start is not None and start <= self.now else answer["text"],
+            "text": taking.text if taking is not None else None if start == self.now else answer["text"],
             "cpus": job.shape.tasks * job.shape.cpus_per_task,
             "firm": found.firm,
         }
+
+    def _preempting(self, job: PendingJob) -> "_Taking | None":
+        """假如它现在排进队里，会不会抢占；不开抢占、抢不到的是 None。"""
+        rules, cluster, queue = self.memory.preempt_rules, self.memory.cluster, self.memory.queue
+        if rules is None:
+            return None
+        queue.upsert(job)
+        try:
+            decided = plan(cluster, queue, self.now, self.policy)
+            wanted = preempt(cluster, queue, decided, self.policy, rules)
+        finally:
+            queue.remove(job.job_id)
+        found = next((each for each in wanted if each.job is job), None)
+        if found is None:
+            return None
+        # 挂起的当场让出来；要结束的，至多宽限（没有宽限的是 KillWait）这么久。
+        waits = [
+            0.0
+            if rules.mode(cluster, victim) == SUSPEND
+            else float(rules.grace_s(cluster, victim) or self.memory.kill_wait_s)
+            for victim in found.victims
+        ]
+        victims = [victim.job_id for victim in found.victims]
+        within = f"至多 {format_duration(max(waits))} 之内让出来" if max(waits) else "当场让出来"
+        return _Taking(self.now + max(waits), victims, f"会抢占作业 {'、'.join(map(str, victims))}：{within}")
 
     def _judge(self, waiting: Waiting) -> None:
         """试排的作业此刻能不能排：依赖，资格，单个作业的上限。"""
