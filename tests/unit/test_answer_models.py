@@ -75,3 +75,25 @@ def test_the_documented_answers_are_the_ones_in_the_code() -> None:
         for name, found in vars(module).items():
             if isinstance(found, type) and name.isupper():
                 assert SCHEMAS[found.__name__]["properties"].keys() == found.model_fields.keys()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "written_only"),
+    [
+        ("PartitionValues", models.Partition, set()),
+        ("AssociationValues", models.Association, set()),
+        ("QosValues", models.Qos, set()),
+        ("UserUpdate", models.User, set()),
+        # 换算成节点与结束的时刻；账户的份额与上限写在它自己的关联里。
+        ("ReservationValues", models.Reservation, {"duration", "node_count"}),
+        ("AccountValues", models.Account, set(models.Association.model_fields)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_can_be_changed_is_a_column(name: str, model: type[SQLModel], written_only: set[str]) -> None:
+    shown = SCHEMAS[name]["properties"]
+    assert shown.keys() - written_only <= model.model_fields.keys()
+    for field in shown.keys() & model.model_fields.keys():
+        unit = unit_of(model.model_fields[field].description)
+        # 写了单位的，与列的相同；时限照 Slurm 是分钟。
+        assert shown[field].get("x-unit", unit) in (unit, "分钟"), field

@@ -47,6 +47,8 @@ def form_of(model: type[SQLModel], name: str) -> Form:
         return Form(Flag)
     if kind is datetime:
         return Form(Instant, how=_INSTANTS)
+    if kind == list[str]:
+        return Form(list[Name])
     if kind is str:
         return Form(Name if MaxLen in bounds else Text)
     if kind is int and unit_of(info.description) == "MiB":

@@ -9,9 +9,9 @@ from typing import Any, Self
 from scns_conductor.client.accounting_calls import AccountingCalls
 from scns_conductor.client.async_transport import AsyncTransport
 from scns_conductor.client.cluster_calls import ClusterCalls
-from scns_conductor.client.conductor import headers_of, json_of, typed
+from scns_conductor.client.conductor import headers_of, json_of, typed, typed_each
 from scns_conductor.client.endpoint import find_endpoint
-from scns_conductor.client.flow import Ahead, Effect, Emit, Line, Listen, Sleep, Take
+from scns_conductor.client.flow import Ahead, Effect, Emit, EmitEach, Line, Listen, Sleep, Take
 from scns_conductor.client.job_calls import JobCalls
 from scns_conductor.client.problem import Problem
 from scns_conductor.client.request import Call, Request
@@ -87,7 +87,8 @@ class AsyncClient(JobCalls, ClusterCalls, AccountingCalls):
         """一个一个交出来。"""
         async with contextlib.aclosing(_Driver(self, flow).emits()) as emits:
             async for emit in emits:
-                yield _emitted(emit)
+                for value in typed_each(emit) if isinstance(emit, EmitEach) else (_emitted(emit),):
+                    yield value
 
 
 def _emitted(emit: Emit[Any]) -> Any:

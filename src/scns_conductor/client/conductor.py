@@ -2,14 +2,14 @@
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from scns_conductor.client.accounting_calls import AccountingCalls
 from scns_conductor.client.cluster_calls import ClusterCalls
 from scns_conductor.client.endpoint import find_endpoint
-from scns_conductor.client.flow import Ahead, Effect, Emit, Line, Listen, Sleep, Take
+from scns_conductor.client.flow import Ahead, Effect, Emit, EmitEach, Line, Listen, Sleep, Take
 from scns_conductor.client.job_calls import JobCalls
 from scns_conductor.client.problem import Problem
 from scns_conductor.client.request import Call, Request
@@ -42,6 +42,13 @@ def typed(kind: str, value: Any) -> Any:
     from scns_conductor.client import answers
 
     return getattr(answers, kind).from_json(value)
+
+
+def typed_each(emit: EmitEach[Any]) -> Iterator[Any]:
+    """一列 JSON -> 逐个换算。"""
+    from scns_conductor.client import answers
+
+    return map(getattr(answers, str(emit.kind)).from_json, emit.value)
 
 
 class _SyncClient(JobCalls, ClusterCalls, AccountingCalls):
@@ -118,7 +125,13 @@ class _SyncClient(JobCalls, ClusterCalls, AccountingCalls):
     def stream_flow(self, flow: Generator[Effect | Emit[Any], Any, None]) -> Iterator[Any]:
         """一个一个交出来。"""
         for emit in _Driver(self, flow):
-            yield self._emitted(emit)
+            if isinstance(emit, EmitEach):
+                yield from self._each(emit)
+            else:
+                yield self._emitted(emit)
+
+    def _each(self, emit: EmitEach[Any]) -> Iterable[Any]:
+        raise NotImplementedError
 
 
 class Client(_SyncClient):
@@ -136,6 +149,9 @@ class Client(_SyncClient):
     def _emitted(self, emit: Emit[Any]) -> Any:
         return emit.value if emit.kind is None else typed(emit.kind, emit.value)
 
+    def _each(self, emit: EmitEach[Any]) -> Iterable[Any]:
+        return typed_each(emit)
+
 
 class JsonClient(_SyncClient):
     """同 Client，回答是原样的 JSON：命令只挑几个字段来打印，不必造对象。"""
@@ -145,6 +161,10 @@ class JsonClient(_SyncClient):
 
     def _emitted(self, emit: Emit[Any]) -> Any:
         return emit.value
+
+    def _each(self, emit: EmitEach[Any]) -> Iterable[Any]:
+        rows: list[Any] = emit.value
+        return rows
 
 
 # 命令：服务器暂时不行（503、429）时，读与提交总共等这么久（秒）。

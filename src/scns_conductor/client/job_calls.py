@@ -10,6 +10,7 @@ from scns_conductor.client.flow import (
     Ahead,
     Effect,
     Emit,
+    EmitEach,
     Line,
     Listen,
     Patience,
@@ -150,8 +151,7 @@ class JobCalls:
             if cursor and jobs and left != 0:
                 # 用着这一页的时候，下一页已经在路上。
                 coming = yield Ahead(Request("GET", "/jobs", query={**asked, "cursor": cursor}))
-            for job in jobs:
-                yield Emit(job, "Job")
+            yield EmitEach(jobs, "Job")
             if coming is None:
                 return
             page = _rows((yield Take(coming)))

@@ -14,7 +14,8 @@ from scns_conductor.api.answers.cluster import (
 )
 from scns_conductor.api.answers.reports import NodeMapAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
-from scns_conductor.api.field_forms import NOT_FLAG, Flag, Memory, Name, Text, TimeLimit
+from scns_conductor.api.field_forms import NOT_FLAG, Flag, Name, Text
+from scns_conductor.api.partition_request import NewPartition, PartitionValues
 from scns_conductor.core.tokens import USER_NAME_PATTERN
 from scns_conductor.services import nodes as node_services
 from scns_conductor.services import partitions as partition_services
@@ -26,10 +27,6 @@ router = APIRouter(tags=["集群"])
 
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
 
 
 class NodeUpdate(BaseModel):
@@ -46,61 +43,6 @@ class NodeUpdate(BaseModel):
     topology: Annotated[str, Field(max_length=1024, pattern=r"^[\w./-]*$")] | None = Field(
         None, description="所在的交换机路径，从根到叶，如 core/rack1/leaf3；代理重新登记时以它的设置为准"
     )
-
-
-class PartitionValues(BaseModel):
-    """分区的设置；时间写法同 --time，内存写法同 --mem。"""
-
-    model_config = ConfigDict(extra="forbid")
-
-    nodes: Text | None = Field(None, description="节点列表，如 n[1-8]；ALL 是全部")
-    is_default: Flag | None = Field(None, description="是否缺省分区")
-    state: Annotated[str, Field(pattern="^(UP|DOWN|DRAIN|INACTIVE)$"), BeforeValidator(_upper)] | None = Field(
-        None, description="UP、DOWN、DRAIN、INACTIVE"
-    )
-    max_time: TimeLimit = Field(None, description="时限的上限")
-    default_time: TimeLimit = Field(None, description="缺省时限")
-    min_nodes: Annotated[int, Field(ge=1, le=2**31 - 1), NOT_FLAG] | None = Field(None, description="作业至少几个节点")
-    max_nodes: Annotated[int, Field(ge=1, le=2**31 - 1), NOT_FLAG] | None = Field(None, description="作业至多几个节点")
-    max_cpus_per_node: Annotated[int, Field(ge=1, le=2**31 - 1), NOT_FLAG] | None = Field(
-        None, description="每节点至多用多少 CPU"
-    )
-    max_memory_per_node: Memory = Field(None, description="每节点至多用多少内存")
-    default_memory_per_cpu: Memory = Field(None, description="每 CPU 缺省内存")
-    priority_tier: Annotated[int, Field(ge=0, le=65533), NOT_FLAG] | None = Field(None, description="层级，大者先排")
-    priority_job_factor: Annotated[int, Field(ge=0, le=65533), NOT_FLAG] | None = Field(
-        None, description="优先级里的分区因子"
-    )
-    preempt_mode: Annotated[str, Field(pattern="^(requeue|cancel|suspend|off)$"), BeforeValidator(_lower)] | None = (
-        Field(None, description="被抢占时怎么办：requeue、cancel、suspend、off；缺省按 SCNS_PREEMPT_MODE")
-    )
-    grace_time: Annotated[int, Field(ge=0, le=2**31 - 1), NOT_FLAG] | None = Field(
-        None, description="被抢占时的宽限（秒）"
-    )
-    allow_accounts: list[Name] | None = Field(None, description="只许这些账户")
-    deny_accounts: list[Name] | None = Field(None, description="不许这些账户")
-    allow_qos: list[Name] | None = Field(None, description="只许这些 QOS")
-    exclusive: Flag | None = Field(None, description="整节点分配")
-
-
-_NULLABLE = {
-    "max_time", "default_time", "max_nodes", "max_cpus_per_node", "max_memory_per_node", "default_memory_per_cpu",
-    "preempt_mode", "allow_accounts", "deny_accounts", "allow_qos",
-}  # fmt: skip
-
-
-class NewPartition(PartitionValues):
-    """新分区。"""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$")] = Field(description="分区名")
-
-
-def _changes(values: PartitionValues) -> dict[str, Any]:
-    return {
-        name: getattr(values, name)
-        for name in values.model_fields_set
-        if getattr(values, name) is not None or name in _NULLABLE
-    }
 
 
 @router.get("/nodes", summary="全部节点")
@@ -158,13 +100,13 @@ async def show_partition(name: str, parts: PartsDep, _identity: IdentityDep) -> 
 @router.post("/partitions", summary="新建分区（管理员）", status_code=201)
 async def create_partition(body: NewPartition, parts: PartsDep, identity: IdentityDep) -> PartitionAnswer:
     """缺省包含全部节点。"""
-    return await partition_services.create_partition(parts.engine, identity, _changes(body))
+    return await partition_services.create_partition(parts.engine, identity, body.changes())
 
 
 @router.patch("/partitions/{name}", summary="修改分区（管理员）")
 async def update_partition(name: str, body: PartitionValues, parts: PartsDep, identity: IdentityDep) -> PartitionAnswer:
     """下一个调度周期生效。"""
-    return await partition_services.update_partition(parts.engine, identity, name, _changes(body))
+    return await partition_services.update_partition(parts.engine, identity, name, body.changes())
 
 
 @router.delete("/partitions/{name}", summary="删除分区（管理员）", status_code=204)

@@ -29,14 +29,16 @@ class Partition(SQLModel, table=True):
     max_cpus_per_node: int | None = Field(None, description="每节点至多用多少 CPU")
     max_memory_per_node: int | None = Field(None, sa_type=sa.BigInteger, description="每节点至多用多少内存（MiB）")
     default_memory_per_cpu: int | None = Field(None, sa_type=sa.BigInteger, description="每 CPU 缺省内存（MiB）")
-    priority_tier: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="层级，大者先排，也用于抢占")
+    priority_tier: int = Field(
+        1, ge=0, le=65533, sa_column_kwargs={"server_default": "1"}, description="层级，大者先排，也用于抢占"
+    )
     priority_job_factor: int = Field(
-        1, sa_column_kwargs={"server_default": "1"}, description="多因子优先级里的分区因子"
+        1, ge=0, le=65533, sa_column_kwargs={"server_default": "1"}, description="多因子优先级里的分区因子"
     )
     preempt_mode: str | None = Field(
         None, description="被抢占时怎么办：requeue、cancel、suspend、off；空表示按全局设置"
     )
-    grace_time: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="被抢占时的宽限（秒）")
+    grace_time: int = Field(0, ge=0, sa_column_kwargs={"server_default": "0"}, description="被抢占时的宽限（秒）")
     allow_accounts: list[str] | None = Field(None, sa_type=ARRAY(sa.Text), description="只许这些账户；空表示都许")
     deny_accounts: list[str] | None = Field(None, sa_type=ARRAY(sa.Text), description="不许这些账户")
     allow_qos: list[str] | None = Field(None, sa_type=ARRAY(sa.Text), description="只许这些 QOS；空表示都许")
