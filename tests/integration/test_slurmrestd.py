@@ -128,6 +128,10 @@ def test_jobs_are_cancelled_by_id_and_by_condition(rest: Rest) -> None:
         ("987654321", 2017),
     ]
     assert _state(rest, second) == "PENDING"
+    ended = {"job_name": name, "job_state": ["COMPLETED"]}
+    assert rest("DELETE", "/slurm/V/jobs/", ended)[1]["status"] == []
+    assert rest("DELETE", "/slurm/V/jobs/", {"job_name": name, "wckey": "other"})[1]["status"] == []
+    assert _state(rest, second) == "PENDING"
     assert len(rest("DELETE", "/slurm/V/jobs/", {"job_name": name})[1]["status"]) == 2
     assert {_state(rest, job_id) for job_id in (first, second, third)} == {"CANCELLED"}
     # 没有条件的不当作全部。

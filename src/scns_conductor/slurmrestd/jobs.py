@@ -10,8 +10,7 @@ from starlette.responses import Response
 from scns_conductor.api.job_request import JobRequest, SubmitRequest
 from scns_conductor.core.errors import ConductorError, InvalidRequest, NotFound
 from scns_conductor.core.states import ACTIVE_STATES, JobState
-from scns_conductor.services.cancellation import cancel_job
-from scns_conductor.services.job_control import signal_job
+from scns_conductor.services.job_control import Request, control_job, control_jobs
 from scns_conductor.services.job_list import JobFilter
 from scns_conductor.services.job_update import update_job
 from scns_conductor.slurm.error_words import NUMBERS, SLURM_ERROR, slurm_words
@@ -146,21 +145,21 @@ def _leading(text: str) -> int:
     return int(match[0]) if match else 0
 
 
-async def _kill(call: Call, job_id: str, signal: str | None, flags: str) -> None:
+def _request_to_kill(call: Call, signal: str | None, flags: str) -> Request:
     """取消，或发信号；缺省同 scancel。"""
     if signal is None or signal.upper().removeprefix("SIG") in _KILL:
-        await cancel_job(call.parts.engine, call.identity, job_id)
-        return
+        return Request("cancel")
     words = [word.strip().upper() for word in flags.split(",") if word.strip()]
     target = next((_TARGETS[word] for word in words if word in _TARGETS), "steps" if call.old else "job")
-    await signal_job(call.parts.engine, call.identity, job_id, signal, target)
+    return Request("signal", signal=signal, target=target)
 
 
 @operation("DELETE", "slurm", "job/{job_id}", "openapi_resp 42:openapi_kill_job_resp",
            query="signal:string flags:string", since=38, source="slurm_kill_job", empty="status")  # fmt: skip
 async def cancel(call: Call) -> Values:
     """取消作业，或给它发信号"""
-    await _kill(call, call.argument, call.query("signal"), call.query("flags") or "")
+    request = _request_to_kill(call, call.query("signal"), call.query("flags") or "")
+    await control_job(call.parts.engine, call.identity, request, call.argument)
     return {} if call.old else {"status": [_killed(call.argument)]}
 
 
@@ -180,35 +179,42 @@ def _killed(job_id: str, problem: ConductorError | None = None) -> dict[str, Any
 async def cancel_many(call: Call) -> Values:
     """取消一批作业：写作业号，或写条件"""
     body = call.body
-    signal, flags = body.get("signal"), ",".join(body.get("flags") or ())
-    targets: list[str] = list(body.get("jobs") or ()) or await _matching(call)
-    status = []
-    for job_id in dict.fromkeys(targets):
-        try:
-            await _kill(call, job_id, signal, flags)
-            status.append(_killed(job_id))
-        except ConductorError as problem:
-            status.append(_killed(job_id, problem))
-    return {"status": status}
+    request = _request_to_kill(call, body.get("signal"), ",".join(body.get("flags") or ()))
+    job_ids: list[str] = list(dict.fromkeys(body.get("jobs") or ()))
+    if body.get("job_state") and not _live(body["job_state"]):
+        # 要的都是已经结束的：没有可取消的。
+        return {}
+    filters = _conditions(call)
+    if not job_ids and filters is None:
+        raise InvalidRequest("jobs", "写明作业号或条件（account、job_name、partition、qos、user_name……）")
+    extra = {key: body[key] for key in ("wckey", "reservation") if body.get(key)}
+    if extra:
+        # 服务器的条件里没有这两个：先挑出来。
+        wanted = [filters or JobFilter(state=_LIVE)]
+        found = [job for each in wanted async for page in job_pages(call, each) for job in page]
+        labels = {str(job["job_id"]) for job in found if all(job.get(key) == value for key, value in extra.items())}
+        job_ids, filters = [each for each in job_ids if each in labels] if job_ids else sorted(labels, key=int), None
+        if not job_ids:
+            return {}
+    done = await control_jobs(call.parts.engine, call.identity, request, job_ids, filters)
+    status = {job["job_id"]: _killed(job["job_id"]) for job in done.jobs}
+    status |= {job_id: _killed(job_id, problem) for job_id, problem in done.errors.items()}
+    return {"status": [status.pop(job_id) for job_id in job_ids if job_id in status] + list(status.values())}
 
 
-async def _matching(call: Call) -> list[str]:
-    """符合条件的没有结束的作业；没有写条件的不当作全部。"""
+def _live(states: list[str]) -> list[str]:
+    return [state for state in states if state in _LIVE.split(",")]
+
+
+def _conditions(call: Call) -> JobFilter | None:
+    """请求体里的条件；一个也没有写是 None，不当作全部。"""
     body = call.body
     names = {"account": "account", "job_name": "name", "partition": "partition", "qos": "qos", "user_name": "user"}
     given: dict[str, Any] = {ours: body[theirs] for theirs, ours in names.items() if body.get(theirs)}
     if body.get("nodes"):
         given["node"] = ",".join(body["nodes"])
-    extra = {key: body[key] for key in ("wckey", "reservation") if body.get(key)}
-    states = [state for state in body.get("job_state") or () if state in _LIVE.split(",")]
-    if not given and not extra and not body.get("job_state"):
-        raise InvalidRequest("jobs", "写明作业号或条件（account、job_name、partition、qos、user_name……）")
-    if body.get("job_state") and not states:
-        return []
-    filters = JobFilter(state=",".join(states) or _LIVE, **given)
-    return [
-        str(job["job_id"])
-        async for page in job_pages(call, filters)
-        for job in page
-        if all(job.get(key) == value for key, value in extra.items())
-    ]
+    if body.get("job_state"):
+        given["state"] = ",".join(_live(body["job_state"]))
+    if not given and not body.get("wckey") and not body.get("reservation"):
+        return None
+    return JobFilter(**{"state": _LIVE, **given})
