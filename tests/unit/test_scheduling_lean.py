@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_scheduling_incremental import EVENTS, LIMITS, POLICIES, SHAPES, World
 
 from scns_conductor.scheduling.lane import Lane
-from scns_conductor.scheduling.lean import Lean
+from scns_conductor.scheduling.lean import Lean, lean_by_group
 from scns_conductor.scheduling.planner import Planner, plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.shape import Shape
@@ -39,6 +39,24 @@ def test_the_same_jobs_start(policy: Policy, events: list[tuple[str, int, int, i
         assert list(quick.starts) == list(fresh.starts)
         assert quick.exhausted == fresh.exhausted
         world.commit(quick)
+
+
+@pytest.mark.parametrize("policy", [*POLICIES[:2], Policy(Backfill.CONSERVATIVE, 100), Policy(most_starts=2)])
+@given(events=EVENTS)
+@SAME
+def test_group_by_group_the_same_jobs_start(policy: Policy, events: list[tuple[str, int, int, int]]) -> None:
+    world = World(1, PLAIN, LIMITS)
+    for event in events:
+        world.apply(event)
+        fresh = plan(world.cluster, world.queue, world.now, policy)
+        quick = lean_by_group(world.cluster, world.queue, world.now, policy)
+        if any(group.arrays for group in world.queue.groups.values()):
+            assert quick is None
+        else:
+            assert quick is not None
+            assert list(quick.starts) == list(fresh.starts)
+            assert quick.exhausted == fresh.exhausted
+        world.commit(fresh)
 
 
 def test_a_queue_of_plain_jobs_on_one_node_is_walked_lean() -> None:

@@ -1,10 +1,13 @@
-"""只有一个节点、作业几乎各是各的形状时：逐个作业地走一遍，全用列表，不为每个组造对象。
+"""只有一个节点时：按次序走一遍，全用列表，一条时间线，不为每个组造对象。
 
-重放踪迹（机器是一个处理器池）与笔记本上的混合队列都是这样。决定与 Cycle 相同（tests/unit/test_scheduling_lean.py）。
+作业几乎各是各的形状时逐个作业地走（Lean），形状不多时逐组地走（lean_by_group）：重放踪迹（机器是一个处理器池）与笔记本上的
+混合队列都是这样。决定与 Cycle 相同（tests/unit/test_scheduling_lean.py）。
 """
 
+import heapq
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from scns_conductor.scheduling.attempt import facts_of
 from scns_conductor.scheduling.cluster import Cluster
@@ -12,18 +15,16 @@ from scns_conductor.scheduling.feasibility import Kind
 from scns_conductor.scheduling.lane import Amounts, Lane, enough
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Backfill, Policy
-from scns_conductor.scheduling.queue import OrderKey, PendingJob, Queue
+from scns_conductor.scheduling.queue import Group, OrderKey, PendingJob, Queue
 
-# 同一组的作业多到这么多个，成组地看更省。
+# 平均一组不到这么多个作业，逐个作业地走；再多就逐组地走，与队列多长无关。
 JOBS_PER_GROUP = 4
+MOST_GROUPS = 256
 # 保留多到这么多，一条时间线上逐个地找就慢了。
 MOST_DEPTH = 128
 
 # 走了的攒到这么多个（且占三分之一）才丢。
 MOST_STALE = 8
-
-# 次序键、作业、要多少、时限、份额。
-_Entry = tuple[OrderKey, PendingJob, Amounts, float, tuple[int, int, int]]
 
 
 class Lean:
@@ -38,13 +39,7 @@ class Lean:
 
     def plan(self, cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan | None:
         """只决定启动；不能这样看时是 None。"""
-        if (
-            cluster.count != 1
-            or cluster.reservations
-            or policy.backfill is Backfill.NONE
-            or policy.depth > MOST_DEPTH
-            or len(queue.jobs) > JOBS_PER_GROUP * len(queue.groups)
-        ):
+        if not _single(cluster, policy) or len(queue.jobs) > JOBS_PER_GROUP * len(queue.groups):
             self._queue = None
             return None
         self._catch_up(cluster, queue)
@@ -52,7 +47,7 @@ class Lean:
             self._odd = {job_id: job for job_id, job in self._odd.items() if _waits(queue, job)}
             if self._odd:
                 return None
-        return self._walk(cluster, queue, now, policy)
+        return self._walk(_Walk(cluster, now, policy), queue)
 
     def _catch_up(self, cluster: Cluster, queue: Queue) -> None:
         if self._queue is not queue or self._version != cluster.version or queue.disordered:
@@ -64,58 +59,143 @@ class Lean:
             self._add(cluster, queue, job)
 
     def _add(self, cluster: Cluster, queue: Queue, job: PendingJob) -> None:
-        need, kind = facts_of(cluster, queue.groups[job.shape, job.time_limit_s])
-        shape = job.shape
-        if kind is not Kind.PLAIN or job.tasks is not None or shape.pools or shape.time_minimum_s is not None:
+        wanted = _wanted(cluster, queue.groups[job.shape, job.time_limit_s])
+        if wanted is None or job.tasks is not None:
             self._odd[job.job_id] = job
             return
-        if cluster.confined(shape) or not cluster.eligible(shape)[0]:
+        if not wanted.usable:
             # 放不下，也说不准何时：不挡着别人。
             return
-        found = need.tolist()
-        amounts = [(dimension, amount) for dimension, amount in enumerate(found) if amount]
         key = job.key
         index = bisect_left(self._entries, key, key=_key_of)
         if index < len(self._entries) and self._entries[index][1] is job:
             return
-        self._entries.insert(index, (key, job, amounts, job.time_limit_s, (found[0], found[1], shape.tasks)))
+        self._entries.insert(index, (key, job, wanted))
 
-    def _walk(self, cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan:
-        plan, free, jobs = Plan(now, complete=False), cluster.free[0].tolist(), queue.jobs
-        lane: Lane | None = None
-        started: list[tuple[float, list[int]]] = []
-        depth, left, stale = policy.depth, policy.most_starts, 0
-        for _, job, amounts, limit_s, share in self._entries:
+    def _walk(self, walk: "_Walk", queue: Queue) -> Plan:
+        jobs, free, stale = queue.jobs, walk.free, 0
+        for _, job, wanted in self._entries:
             if jobs.get(job.job_id) is not job or job.reason is not None:
                 stale += 1
                 continue
-            if enough(free, amounts) and (lane is None or lane.allows(amounts, limit_s)):
-                plan.starts.add_run((job,), None, (0,), share)
-                need = [0] * len(free)
-                for dimension, amount in amounts:
-                    free[dimension] -= amount
-                    need[dimension] = amount
-                if lane is not None:
-                    lane.occupy(now, now + limit_s, amounts)
-                else:
-                    started.append((now + limit_s, need))
-                left -= 1
-                if not left:
-                    plan.exhausted = True
-                    break
-            elif depth:
-                if lane is None:
-                    lane = _lane_of(cluster, now, free, started)
-                begin = lane.earliest(amounts, limit_s)
-                if begin is not None:
-                    lane.occupy(begin, begin + limit_s, amounts)
-                    depth -= 1
-            elif not free[0]:
-                # 没有空闲的 CPU，也不再保留：余下的不必看。
+            # 多数放不下、也不再保留：不为它多调用一次。
+            if walk.depth or enough(free, wanted[0]):
+                walk.consider(job, wanted)
+            if walk.over or not (free[0] or walk.depth):
                 break
         if stale > MOST_STALE and 3 * stale > len(self._entries):
             self._entries = [entry for entry in self._entries if _waits(queue, entry[1])]
-        return plan
+        return walk.plan
+
+
+class _Wanted(NamedTuple):
+    """一个作业要多少、多久、怎样记它的份额；usable 是这个节点能不能用。"""
+
+    amounts: Amounts
+    limit_s: float
+    share: tuple[int, int, int]
+    usable: bool
+
+
+# 次序键、作业、要多少。
+_Entry = tuple[OrderKey, PendingJob, _Wanted]
+
+
+def _wanted(cluster: Cluster, group: Group) -> _Wanted | None:
+    """这一组要多少；不是一个固定的向量、要等池、能缩短时限的是 None。"""
+    need, kind = facts_of(cluster, group)
+    shape = group.shape
+    if kind is not Kind.PLAIN or shape.pools or shape.time_minimum_s is not None:
+        return None
+    found = need.tolist()
+    amounts = [(dimension, amount) for dimension, amount in enumerate(found) if amount]
+    usable = not cluster.confined(shape) and bool(cluster.eligible(shape)[0])
+    return _Wanted(amounts, group.time_limit_s, (found[0], found[1], shape.tasks), usable)
+
+
+class _Walk:
+    """一遍：逐个考虑作业。free 是此刻的空闲，depth 是还能保留几个；over：余下的不必看了。"""
+
+    def __init__(self, cluster: Cluster, now: float, policy: Policy) -> None:
+        self.plan = Plan(now, complete=False)
+        self.over = False
+        self._cluster = cluster
+        self.free: list[int] = cluster.free[0].tolist()
+        self._lane: Lane | None = None
+        self._started: list[tuple[float, list[int]]] = []
+        self.depth, self._left = policy.depth, policy.most_starts
+
+    def consider(self, job: PendingJob, wanted: _Wanted) -> bool:
+        """启动它，或为它保留；都不是则 False：与它同组的也不必再看。"""
+        amounts, limit_s, share, _ = wanted
+        now, lane = self.plan.now, self._lane
+        if enough(self.free, amounts) and (lane is None or lane.allows(amounts, limit_s)):
+            self.plan.starts.add_run((job,), None, (0,), share)
+            need = [0] * len(self.free)
+            for dimension, amount in amounts:
+                self.free[dimension] -= amount
+                need[dimension] = amount
+            if lane is not None:
+                lane.occupy(now, now + limit_s, amounts)
+            else:
+                self._started.append((now + limit_s, need))
+            self._left -= 1
+            if not self._left:
+                self.plan.exhausted = self.over = True
+            return True
+        if not self.depth:
+            # 没有空闲的 CPU，也不再保留：余下的不必看。
+            self.over = not self.free[0]
+            return False
+        if lane is None:
+            lane = self._lane = self._open()
+        begin = lane.earliest(amounts, limit_s)
+        if begin is None:
+            return False
+        lane.occupy(begin, begin + limit_s, amounts)
+        self.depth -= 1
+        return True
+
+    def _open(self) -> Lane:
+        cluster = self._cluster
+        rows = list(cluster.node_rows[0])
+        releases = [*zip(cluster.run_end[rows].tolist(), cluster.run_need[rows].tolist(), strict=True), *self._started]
+        return Lane(self.plan.now, list(self.free), releases)
+
+
+def lean_by_group(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan | None:
+    """同一组的作业很多：组首排在堆里，放不下也不再保留的，整组不看。只决定启动；不能这样看时是 None。"""
+    if not _single(cluster, policy) or len(queue.groups) > MOST_GROUPS:
+        return None
+    walk = _Walk(cluster, now, policy)
+    heap: list[tuple[OrderKey, int, int, Group, _Wanted]] = []
+    for number, group in enumerate(queue.groups.values()):
+        wanted = _wanted(cluster, group)
+        if wanted is None or group.arrays:
+            return None
+        if wanted.usable:
+            heap.append((group.keys[group.start], number, group.start, group, wanted))
+    heapq.heapify(heap)
+    while heap and not walk.over:
+        _, number, index, group, wanted = heap[0]
+        job = group.jobs[index]
+        assert job is not None
+        if not walk.consider(job, wanted):
+            heapq.heappop(heap)
+            continue
+        index += 1
+        while index < len(group.jobs) and group.jobs[index] is None:
+            index += 1
+        if index < len(group.jobs):
+            heapq.heapreplace(heap, (group.keys[index], number, index, group, wanted))
+        else:
+            heapq.heappop(heap)
+    return walk.plan
+
+
+def _single(cluster: Cluster, policy: Policy) -> bool:
+    plain = cluster.count == 1 and not cluster.reservations
+    return plain and policy.backfill is not Backfill.NONE and policy.depth <= MOST_DEPTH
 
 
 def _key_of(entry: _Entry) -> OrderKey:
@@ -124,9 +204,3 @@ def _key_of(entry: _Entry) -> OrderKey:
 
 def _waits(queue: Queue, job: PendingJob) -> bool:
     return queue.jobs.get(job.job_id) is job and job.startable
-
-
-def _lane_of(cluster: Cluster, now: float, free: list[int], started: Sequence[tuple[float, list[int]]]) -> Lane:
-    rows = list(cluster.node_rows[0])
-    releases = [*zip(cluster.run_end[rows].tolist(), cluster.run_need[rows].tolist(), strict=True), *started]
-    return Lane(now, list(free), releases)

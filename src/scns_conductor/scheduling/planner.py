@@ -12,7 +12,7 @@ from scns_conductor.scheduling.attempt import Attempt
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cycle import Cycle
 from scns_conductor.scheduling.front import front
-from scns_conductor.scheduling.lean import Lean
+from scns_conductor.scheduling.lean import Lean, lean_by_group
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import GroupKey, Queue
@@ -79,7 +79,8 @@ class Planner:
         complete 为假：只要启动，影响不了启动的保留与谁为什么在等可以不算（Plan.complete）。
         """
         if not complete:
-            quick = self._lean.plan(cluster, queue, now, self.policy) or front(cluster, queue, now, self.policy)
+            whole = (cluster, queue, now, self.policy)
+            quick = self._lean.plan(*whole) or front(*whole) or lean_by_group(*whole)
             if quick is not None:
                 self.forget()
                 _looked(cluster, queue)
