@@ -23,6 +23,7 @@ COMMANDS: dict[str, Place] = {
     "show": Place(JOBS, "显示作业的一切", _CLI + "show", "show"),
     "logs": Place(JOBS, "显示作业的输出，-f 跟随", _CLI + "logs", "logs"),
     "why": Place(JOBS, "作业为什么还没有开始，预计何时开始", _CLI + "why", "why"),
+    "efficiency": Place(JOBS, "作业要了多少、用了多少，下次怎样要", _CLI + "efficiency", "efficiency"),
     "cancel": Place(JOBS, "取消作业，或给它发信号", _CLI + "control", "cancel"),
     "hold": Place(JOBS, "保留作业：排队但不启动", _CLI + "control", "hold"),
     "release": Place(JOBS, "放行被保留的作业", _CLI + "control", "release"),

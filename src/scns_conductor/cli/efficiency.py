@@ -1,0 +1,86 @@
+"""scns efficiency：作业要了多少、用了多少，下次怎样要。"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from scns_conductor.cli.connection import connected, job_id_argument, json_option, print_json
+
+FIELDS = (
+    "job_id,array_job_id,array_task_id,array_remaining,name,user_name,account,state,start_time,end_time,suspend_time,"
+    "suspended_s,time_limit,allocated_cpus,allocated_memory,cpu_user_s,cpu_system_s,max_rss_kb,tasks,cpus_per_task"
+)
+DEFAULT_MOST = 50
+
+
+@click.command()
+@job_id_argument(required=False)
+@click.option("-u", "--user", help="这个用户的")
+@click.option("-A", "--account", help="这个账户的")
+@click.option("--since", metavar="TIME", help="此后提交的，如 now-7days；缺省不限")
+@click.option("-n", "--most", type=click.IntRange(1, 10_000), default=DEFAULT_MOST, show_default=True, help="至多几个")
+@json_option
+def efficiency(
+    job_id: str | None, user: str | None, account: str | None, since: str | None, most: int, as_json: bool
+) -> None:
+    """作业用掉的 CPU、内存、时间各占要的几成，下次怎样要更合适。
+
+    给作业号，或用 -u、-A 列出最近开始过的；都不给是全部用户的。运行中的是到此刻为止。
+    """
+    from scns_conductor.cli.field_values import instant
+
+    filters = {"job_id": job_id, "user": user, "account": account, "submit_after": instant(since)}
+    with connected() as client:
+        found = client.jobs(
+            fields=FIELDS, sort="-job_id", most=most, **{name: value for name, value in filters.items() if value}
+        )
+        jobs = [job for job in found if job.get("start_time")]
+    rows = [_measured(job) for job in jobs]
+    if as_json:
+        print_json({"jobs": rows})
+        return
+    from scns_conductor.cli.job_text import job_label
+    from scns_conductor.cli.table import show_table
+
+    header = ("作业", "名字", "用户", "状态", "CPU", "内存", "时间", "下次")
+    shown = [
+        (job_label(job), str(job["name"]), str(job["user_name"]), str(job["state"]), _percent(row["cpu"]),
+         _percent(row["memory"]), _percent(row["time"]), "；".join(row["hints"]) or "-")
+        for job, row in zip(jobs, rows, strict=True)
+    ]  # fmt: skip
+    show_table(header, shown, "没有开始过的作业")
+    if len(rows) > 1:
+        idle = sum(float(row["idle_cpu_s"]) for row in rows) / 3600
+        held = sum(float(row["held_cpu_s"]) for row in rows) / 3600
+        click.echo(
+            f"合计占了 {held:.2f} CPU·小时，其中 {idle:.2f} 没有用上（{_percent(idle / held if held else None)}）"
+        )
+
+
+def _measured(job: Mapping[str, Any]) -> dict[str, Any]:
+    """一个作业的各项（0–1）与建议。"""
+    from scns_conductor.cli.job_text import instant
+    from scns_conductor.core.efficiency import Usage, hints
+
+    start, end = instant(job["start_time"]), instant(job.get("end_time")) or datetime.now(UTC)
+    run_s = max(0.0, (end - start).total_seconds() - float(job.get("suspended_s") or 0)) if start else 0.0
+    measured = job.get("cpu_user_s") is not None
+    usage = Usage(
+        cpus=int(job.get("allocated_cpus") or 1),
+        run_s=run_s,
+        cpu_s=float(job["cpu_user_s"]) + float(job.get("cpu_system_s") or 0) if measured else None,
+        memory_asked=int(job.get("allocated_memory") or 0) or None,
+        memory_peak=None if job.get("max_rss_kb") is None else -(-int(job["max_rss_kb"]) // 1024),
+        limit_s=None if job.get("time_limit") is None else float(job["time_limit"]),
+    )
+    return {
+        "job_id": job["job_id"], "state": job["state"], "cpu": usage.cpu, "memory": usage.memory, "time": usage.time,
+        "held_cpu_s": run_s * usage.cpus, "idle_cpu_s": usage.idle_cpu_s if measured else 0.0,
+        "hints": hints(usage) if job.get("end_time") else [],
+    }  # fmt: skip
+
+
+def _percent(part: float | None) -> str:
+    return "-" if part is None else f"{100 * part:.0f}%"

@@ -1,0 +1,64 @@
+"""一个作业要了多少、真的用了多少，以及下次怎样要更合适。纯函数。"""
+
+import math
+from dataclasses import dataclass
+
+from scns_conductor.core.units import format_duration, format_memory_mb
+
+# 用了不到要的一半才值得说；建议留的余地。
+WORTH_SAYING = 0.5
+MEMORY_MARGIN, TIME_MARGIN = 1.25, 1.5
+_MEMORY_STEP_MB = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """要的与用的。cpu_s 是用户态与内核态之和（秒），memory 都是 MiB；没有的（没有时限、没有采到）是 None。"""
+
+    cpus: int
+    run_s: float
+    cpu_s: float | None
+    memory_asked: int | None
+    memory_peak: int | None
+    limit_s: float | None
+
+    @property
+    def cpu(self) -> float | None:
+        """CPU 用了几成（0–1，也许略大于 1）。"""
+        return None if self.cpu_s is None or self.run_s <= 0 else self.cpu_s / (self.run_s * max(1, self.cpus))
+
+    @property
+    def memory(self) -> float | None:
+        """内存的峰值占要的几成。"""
+        if not self.memory_asked or self.memory_peak is None:
+            return None
+        return self.memory_peak / self.memory_asked
+
+    @property
+    def time(self) -> float | None:
+        """时间占时限的几成。"""
+        return self.run_s / self.limit_s if self.limit_s else None
+
+    @property
+    def idle_cpu_s(self) -> float:
+        """占着而没有用的 CPU·秒。"""
+        return max(0.0, self.run_s * self.cpus - (self.cpu_s or 0.0))
+
+
+def hints(usage: Usage) -> list[str]:
+    """下次怎样要；没有什么可说的是空的。跑了不到一秒的说不准，不说。"""
+    found: list[str] = []
+    if usage.run_s < 1:
+        return found
+    if usage.cpu is not None and usage.cpus > 1 and usage.cpu < WORTH_SAYING:
+        average = usage.cpu * usage.cpus
+        found.append(f"CPU 平均只用了 {average:.1f} 个，要 {max(1, math.ceil(average))} 个就够")
+    if usage.memory is not None and usage.memory < WORTH_SAYING and usage.memory_peak is not None:
+        enough = math.ceil(usage.memory_peak * MEMORY_MARGIN / _MEMORY_STEP_MB) * _MEMORY_STEP_MB
+        if usage.memory_asked is not None and enough < usage.memory_asked:
+            found.append(f"内存最多用到 {format_memory_mb(usage.memory_peak)}，要 {format_memory_mb(enough)} 就够")
+    if usage.time is not None and usage.time < WORTH_SAYING and usage.limit_s is not None:
+        enough_s = math.ceil(usage.run_s * TIME_MARGIN / 60) * 60
+        if enough_s < usage.limit_s:
+            found.append(f"时限写 {format_duration(enough_s)} 就够，也容易插空")
+    return found
