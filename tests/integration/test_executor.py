@@ -14,7 +14,7 @@ import pytest
 from running_system import RunningSystem, start_system, wait_until
 from scns_conductor.client import Client
 from scns_conductor.client.executor import ConductorExecutor, JobFailed
-from scns_conductor.client.remote_call import BAD, RemoteFailure, perform, read_result
+from scns_conductor.remote_call import BAD, RemoteFailure, perform, read_result
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 from scns_conductor.client.conductor import Client
 from scns_conductor.client.job_calls import TERMINAL_STATES
 from scns_conductor.client.problem import ClientError
-from scns_conductor.client.remote_call import RemoteFailure, pickler, read_result, write_whole
+from scns_conductor.remote_call import RemoteFailure, pickler, read_result, write_whole
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -170,7 +170,7 @@ class ConductorExecutor(Executor):
         """提交（提交过的得到原来的作业号），返回各个 Future。"""
         size = request["size"]
         suffix = "" if size is None else "-$SLURM_ARRAY_TASK_ID"
-        words = [sys.executable, "-m", "scns_conductor.client.remote_call", str(self._folder)]
+        words = [sys.executable, "-m", "scns_conductor.remote_call", str(self._folder)]
         script = f"#!/bin/bash\nexec {shlex.join(words)} {number}{suffix}\n"
         job_id = self.client.submit(request["job"], script, idempotency_key=f"{self.name}-{number}")
         names = [(number, job_id)] if size is None else [(f"{number}-{n}", f"{job_id}_{n}") for n in range(size)]
@@ -184,6 +184,18 @@ class ConductorExecutor(Executor):
         return futures
 
     def _watch(self) -> None:
+        """看着的线程死了，等着的就永远等下去：让它们都失败，原因写明。"""
+        try:
+            self._watch_all()
+        except BaseException as error:
+            with self._changed:
+                left, self._waiting, self._watcher = list(self._waiting.values()), {}, None
+            for future in left:
+                if not future.done() and future.set_running_or_notify_cancel():
+                    future.set_exception(error)
+            raise
+
+    def _watch_all(self) -> None:
         """结束了的交出结果：先看结果的文件，没有的问作业是不是已经结束。"""
         pause_s = FIRST_PAUSE_S
         while True:

@@ -1,7 +1,8 @@
-"""在节点上做 ConductorExecutor 的一个调用：python -m scns_conductor.client.remote_call 目录 号。
+"""在节点上做 ConductorExecutor 的一个调用：python -m scns_conductor.remote_call 目录 号。
 
 目录里是 号.call（说明一行 JSON，之后是函数与参数）；写下 号.result（好坏一个字节，之后是结果或异常）。先写旁边再改名，
 所以重新排队之后再做一遍也只有一个完整的结果。
+不在 client 里：每个调用要起一个 Python，少导入一个客户端快几倍。
 """
 
 import json
@@ -95,6 +96,6 @@ def main(folder: str, number: str) -> int:
 
 if __name__ == "__main__":
     # 异常的类型要在这个模块里，不在 __main__ 里，驱动程序才拆得开。
-    from scns_conductor.client import remote_call
+    from scns_conductor import remote_call
 
     sys.exit(remote_call.main(*sys.argv[1:3]))
