@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -36,13 +36,14 @@ def debian_programs() -> Path | None:
 
 
 class DebianPostgres:
-    """一个私有的服务器：initdb 的缺省设置，只听 folder 里的套接字，以普通用户运行。"""
+    """一个私有的服务器：initdb 的缺省设置，只听 folder 里的套接字，以普通用户运行。options 是另外的设置（名字=值）。"""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
         programs = debian_programs()
         assert programs is not None, "没有装 Debian 的 postgresql；.ci/run 会装"
         self._programs = programs
         self.folder = folder
+        self._options = [word for option in options for word in ("-c", option)]
         self.log = folder / "postgres.log"
         self._user: EngineUser = choose_engine_user(folder / "data")
         self._process: subprocess.Popen[bytes] | None = None
@@ -62,7 +63,8 @@ class DebianPostgres:
             )  # fmt: skip
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", data, "-c", "listen_addresses=", "-k", self.folder],
+                [self._programs / "postgres", "-D", data, "-c", "listen_addresses=", "-k", self.folder,
+                 *self._options],
                 cwd="/", stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._user.popen_options(),
             )  # fmt: skip
         wait_until(self._answers, START_WAIT_S, f"PostgreSQL 起来：{self.log}")
@@ -88,10 +90,12 @@ class DebianPostgres:
 
 
 @contextlib.contextmanager
-def debian_postgres() -> Iterator[DebianPostgres]:
-    """起好一个，离开时停下并删掉。目录直接在 /tmp 下：引擎用户走得到。"""
+def debian_postgres(
+    options: Callable[[Path], Sequence[str]] = lambda _: (), kind: "type[DebianPostgres] | None" = None
+) -> Iterator[DebianPostgres]:
+    """起好一个，离开时停下并删掉。目录直接在 /tmp 下：引擎用户走得到。options(目录) 是另外的设置。"""
     folder = Path(tempfile.mkdtemp(prefix="scns-debian-"))
-    server = DebianPostgres(folder)
+    server = (kind or DebianPostgres)(folder, options(folder))
     try:
         server.start()
         yield server

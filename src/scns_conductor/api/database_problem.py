@@ -26,6 +26,11 @@ _TEMPORARY = {
     "40P01": ("transaction_conflict", "与别的事务互相等待，什么也没有改；请再试一次", 1),
     "53100": ("database_full", "数据库服务器的磁盘满了，什么也没有改；请清出空间", 30),
     "53200": ("database_overloaded", "数据库服务器的内存不够，什么也没有改；请稍后再试", 5),
+    "53300": (
+        "database_connections",
+        "数据库的连接用完了；作业不会丢，请稍后再试（管理员：改大 max_connections，或用事务模式的 PgBouncer）",
+        5,
+    ),
     "57014": (
         "statement_timeout",
         "数据库没有在 SCNS_DATABASE_STATEMENT_TIMEOUT_S 之内做完，什么也没有改；请稍后再试，或缩小范围",

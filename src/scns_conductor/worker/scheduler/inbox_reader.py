@@ -1,6 +1,7 @@
 """取走收件箱，更新记忆：变化照现在的重读，请求转给节点，提问交给子进程。"""
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ QUESTIONS = frozenset({"explain", "plan", "priorities", "schedule", "shares"})
 # 作业变了，要重读：挂起的何时结束就不知道了，恢复的又知道了。
 CHANGES = frozenset({"jobs", "suspend", "resume"})
 
+# 取到过的号，过了这么久（秒）就当作以前的都提交了；提交得更晚的，从头看时取。
+SETTLED_S = 5.0
+
 _DRAIN = HotStatement(DRAIN_INBOX)
 
 
@@ -31,14 +35,31 @@ class InboxReader:
         self._state = state
         self._dispatcher = dispatcher
         self._questions = questions
+        # 取到过哪里（什么时候，最大的号）；这以前的不再看。
+        self._taken: deque[tuple[float, int]] = deque()
+        self._floor = 0
+
+    def look_from_the_start(self) -> None:
+        """下一次从头看：号在前、提交在后的，与锁着时跳过的，也取得到。上任时与定期核对时。"""
+        self._floor = 0
+        self._taken.clear()
+
+    def _rows(self, connection: Connection) -> list[dict[str, Any]]:
+        with one_by_one(connection), connection.begin():
+            rows = [dict(row) for row in _DRAIN.execute(connection, {"floor": self._floor}).mappings()]
+        now = time.monotonic()
+        if rows:
+            self._taken.append((now, max(row["inbox_id"] for row in rows)))
+        while self._taken and now - self._taken[0][0] >= SETTLED_S:
+            self._floor = max(self._floor, self._taken.popleft()[1])
+        return rows
 
     def drain(self, connection: Connection) -> bool:
         """取走收件箱，更新记忆，转发请求；返回有没有与计划有关的变化。
 
         各条语句自成事务：取走之后、读完之前断了线，重新上任时整个重装，什么也不漏。
         """
-        with one_by_one(connection), connection.begin():
-            rows = [dict(row) for row in _DRAIN.execute(connection, {}).mappings()]
+        rows = self._rows(connection)
         if not rows:
             return False
         # 一次取不完的，不等通知，接着取。

@@ -152,6 +152,7 @@ class Scheduler:
         if now - term.reconciled >= self._state.settings.reconcile_interval_s:
             term.changed |= self._reconcile(connection)
             term.changed |= self._look(connection, term)
+            self._inbox.look_from_the_start()
             term.reconciled = time.monotonic()
         term.changed |= self._inbox.drain(connection)
         self._questions.advance((driver_of(connection).fileno(), term.seat))
@@ -192,6 +193,7 @@ class Scheduler:
             gc.freeze()
         finally:
             gc.enable()
+        self._inbox.look_from_the_start()
         self._state.locked.tables_free()
         self._state.reasons = ReasonWriter()
         self._state.planner.forget()
