@@ -117,10 +117,6 @@ class LockedRows:
                 tables[table, row.pid] = _block(table, [], row)
         self._note(self._tables, tables)
 
-    def tables_free(self) -> None:
-        """整个重装过了：没有表被锁着。"""
-        self._note(self._tables, {})
-
     def spared_nodes(self, within_s: float) -> list[str]:
         """行刚被锁过的节点：心跳写不进去，不能就此判它失联。"""
         now = time.monotonic()

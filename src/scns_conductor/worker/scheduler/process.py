@@ -194,7 +194,6 @@ class Scheduler:
         finally:
             gc.enable()
         self._inbox.look_from_the_start()
-        self._state.locked.tables_free()
         self._state.reasons = ReasonWriter()
         self._state.planner.forget()
         self._cycle.remind(connection)
