@@ -1,7 +1,9 @@
 """客户端的类型逐项就是接口的说明；错误码各有类型；三种客户端是同样的方法；导入不带上服务器的库。"""
 
+import copy
 import inspect
 import json
+import pickle
 import subprocess
 import sys
 import typing
@@ -73,6 +75,7 @@ def test_an_answer_is_frozen_typed_and_keeps_what_it_does_not_know() -> None:
     with pytest.raises(AttributeError):
         _ = found.state
     assert found == Job.from_json(found.json)
+    assert pickle.loads(pickle.dumps(found)) == copy.copy(found) == found
     assert len({found, Job.from_json(found.json)}) == 1
     assert "submit_time" in repr(found)
 

@@ -49,6 +49,9 @@ class Answer:
         known = type(self).__dataclass_fields__  # type: ignore[attr-defined]
         return {name: value for name, value in self.json.items() if name not in known}
 
+    def __reduce__(self) -> tuple[Convert, tuple[dict[str, Any]]]:
+        return type(self).from_json, (dict(self.json),)
+
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and dict(other.json) == dict(self.json)
 
