@@ -88,7 +88,9 @@ def test_a_missing_job_is_404_in_the_answer_of_jobs(rest: Rest, version: str) ->
 def test_an_empty_environment_does_not_break_an_update(rest: Rest, version: str) -> None:
     job_id = _submit(rest, version, hold=True, environment={"A": "1"} if version == "v0.0.38" else ["A=1"])
     for empty in ({}, []):
-        status, answer = rest("POST", f"/slurm/V/job/{job_id}", {"environment": empty, "comment": "c"}, version)
+        status, answer = rest(
+            "POST", f"/slurm/V/job/{job_id}", {"environment": empty, "comment": "c", "open_mode": "append"}, version
+        )
         assert (status, answer["errors"]) == (200, [])
     status, answer = rest("POST", f"/slurm/V/job/{job_id}", {"environment": ["B=2"]}, version)
     assert (status, bool(answer["errors"])) == (500 if version in OLD else 400, True)

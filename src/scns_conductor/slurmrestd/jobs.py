@@ -131,6 +131,9 @@ async def allocate(call: Call) -> Values:
 async def update(call: Call) -> Values:
     """修改作业"""
     given = {key: value for key, value in call.body.items() if key not in ("job_id", "step_id")}
+    if given.pop("open_mode", None):
+        # v0.0.38 的客户每次都带上它的缺省值；slurmctld 不看。
+        call.warn('Field "open_mode" cannot be changed after submission and is ignored')
     _warn_unused(call, given)
     changes = JobRequest.model_validate(job_fields(given)).changes()
     await update_job(call.parts.engine, call.parts.rules, call.identity, call.argument, changes)
