@@ -63,11 +63,10 @@ Test = Callable[[Change], bool]
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """作业此刻的情形：current 是不改时的预计开始（说不准是 inf）；not_before 是还不能排到何时；都是 Unix 秒。"""
+    """作业此刻的情形：current 是不改时的预计开始（说不准是 inf）；都是 Unix 秒。"""
 
     now: float
     current: float
-    not_before: float | None = None
 
 
 def slack_s(limit_s: float) -> float:
@@ -103,7 +102,7 @@ class _Trial:
 
     def at_once(self, change: Change) -> bool:
         """改了就能立即开始，晚一会儿改也能。"""
-        built = None if self.at.not_before is not None else self.build(change.columns)
+        built = self.build(change.columns)
         if built is None or not self._in_time(change, built[1], self.at.now + slack_s(built[1])):
             return False
         return built[2].fits_now(built[0], built[1] + slack_s(built[1]))
@@ -116,7 +115,7 @@ class _Trial:
         shape, limit, outlook = built
         if outlook.lacking(shape, limit) and not outlook.lacking_licenses_only(shape, limit):
             return None
-        found = outlook.earliest(shape, limit, self.at.not_before)
+        found = outlook.earliest(shape, limit)
         return None if found is None or not self._in_time(change, limit, found[0]) else found[0]
 
     def earlier(self, change: Change) -> bool:
@@ -136,7 +135,7 @@ class _Trial:
         start = self.start(change)
         if start is None or start >= self.at.current - WORTHWHILE_S:
             return None
-        if start <= self.at.now + LEAST_SLACK_S and self.at.not_before is None and self._fits_now(change):
+        if start <= self.at.now + LEAST_SLACK_S and self._fits_now(change):
             # 现在改能立即开始，等一会儿就不行了：来不及做的不说。
             return None
         when = f"预计至迟 {format_duration(math.ceil(start - self.at.now))} 之后开始"

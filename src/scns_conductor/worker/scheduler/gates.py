@@ -41,8 +41,6 @@ class Gates:
     memory: QueueMemory
     now: float
     predict: Predict
-    # 说到的作业：号 -> 状态与主人，渲染时用。
-    _seen: set[int] = field(default_factory=set)
 
     def of(self, waiting: Waiting, depth: int = 0) -> Gate | None:
         """还不能排的原因；能排是 None。"""
