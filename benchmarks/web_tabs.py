@@ -54,7 +54,7 @@ class Tab:
         element = re.search(r'"(\d+)":\{"tag":"nicegui-bridge".*?"listener_id":"([0-9a-f-]+)","type":"watch"', text)
         assert client_id
         assert element
-        self.socket.on("run_method", self._received)
+        self.socket.on("run_javascript", self._received)
         query = f"client_id={client_id[1]}&next_message_id=0&implicit_handshake=true"
         query += f"&document_id=d{self.number}&tab_id=t{self.number}"
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
@@ -86,8 +86,7 @@ class Tab:
     def _received(self, message: dict[str, Any]) -> None:
         self.updates += 1
         self._news.set()
-        body = message["args"][1]
-        if self.wanted and isinstance(body, str) and self.wanted in body:
+        if self.wanted and self.wanted in message["code"]:
             self.seen.setdefault(self.wanted, time.monotonic())
 
 
@@ -156,11 +155,9 @@ async def measure(ready: dict[str, Any], data_dir: Path, tabs: int, jobs: int) -
                 print(f"第 {turn + 1} 次有 {missed} 页 30 秒没有看见")
             delays += [tab.seen[name] - at for tab in opened if name in tab.seen]
         ordered = sorted(delays)
-        nine, busy = ordered[int(len(ordered) * 0.9)], (cpu_s(pid) - spent) / (time.monotonic() - began)
-        print(
-            f"{tabs} 页看见新作业：中位 {statistics.median(ordered):.2f} 秒，九成 {nine:.2f} 秒，最慢 {ordered[-1]:.2f} 秒"
-        )
-        print(f"看板的 CPU：{busy * 100:.0f}%")
+        middle, nine, busy = statistics.median(ordered), ordered[int(len(ordered) * 0.9)], cpu_s(pid) - spent
+        print(f"{tabs} 页看见新作业：中位 {middle:.2f} 秒，九成 {nine:.2f} 秒，最慢 {ordered[-1]:.2f} 秒")
+        print(f"看板的 CPU：{busy / (time.monotonic() - began) * 100:.0f}%")
         for tab in opened:
             await tab.socket.disconnect()
 

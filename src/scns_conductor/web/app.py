@@ -21,7 +21,7 @@ from scns_conductor.web import login
 from scns_conductor.web.dashboard import add_pages
 from scns_conductor.web.feed import Feed
 from scns_conductor.web.login_links import redeem
-from scns_conductor.web.relay import MOST_BODY, PREFIX, problem, relay
+from scns_conductor.web.relay import PREFIX, bounded_body, problem, relay
 from scns_conductor.web.script_header import header_fields
 from scns_conductor.web.session import COOKIE, KEY_FILE, Sessions, ensure_session_key
 from scns_conductor.web.upstream import Upstream
@@ -125,10 +125,10 @@ def build_web(options: WebOptions) -> FastAPI:
     async def read_header(request: Request) -> Response:
         if sessions.read(request.cookies.get(COOKIE)) is None:
             return problem(401, "session_expired", "登录已过期；请重新登录，填好的都还在")
-        script = (await request.body()).decode("utf-8", "replace")
-        if len(script) > MOST_BODY:
+        body = await bounded_body(request)
+        if body is None:
             return problem(413, "body_too_large", "脚本太大")
-        return JSONResponse(header_fields(script))
+        return JSONResponse(header_fields(body.decode("utf-8", "replace")))
 
     @app.api_route(PREFIX + "/{path:path}", methods=["GET", "POST", "PATCH", "DELETE"])
     async def pass_on(path: str, request: Request) -> Response:

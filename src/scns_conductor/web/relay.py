@@ -25,8 +25,8 @@ async def relay(request: Request, upstream: Upstream, visitor: Visitor, language
     """转发一个请求。改动的请求要带 GUARD_HEADER；查询串里的 download=名字 让浏览器存成文件。"""
     if request.method != "GET" and request.headers.get(GUARD_HEADER) != "1":
         return problem(403, "cross_site", "这个请求不是看板的页面发的")
-    body = await request.body() if request.method in ("POST", "PATCH", "PUT") else None
-    if body is not None and len(body) > MOST_BODY:
+    body = await bounded_body(request)
+    if body is None:
         return problem(413, "body_too_large", "请求太大")
     # 用没有解过码的路径：作业名、节点名里的斜线与百分号不能变样。
     raw = request.scope["raw_path"].decode("ascii").removeprefix(PREFIX)
@@ -35,7 +35,8 @@ async def relay(request: Request, upstream: Upstream, visitor: Visitor, language
     download = parse_qs(query).get("download", [None])[0]
     headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
     headers["accept-language"] = language
-    context = upstream.stream(request.method, _without_download(target), visitor.token, headers=headers, body=body)
+    wanted = _without_download(target)
+    context = upstream.stream(request.method, wanted, visitor.token, headers=headers, body=body or None)
     try:
         answer = await context.__aenter__()
     except ClientError as error:
@@ -58,6 +59,16 @@ async def relay(request: Request, upstream: Upstream, visitor: Visitor, language
         passed["content-disposition"] = f"attachment; filename*=UTF-8''{quote(download[:200], safe='')}"
     passed["cache-control"] = "no-store"
     return StreamingResponse(chunks(), answer.status_code, headers=passed)
+
+
+async def bounded_body(request: Request) -> bytes | None:
+    """请求体；一超过 MOST_BODY 就不再收，是 None。"""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_BODY:
+            return None
+    return bytes(body)
 
 
 def _without_download(target: str) -> str:
