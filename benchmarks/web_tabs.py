@@ -65,7 +65,7 @@ class Tab:
             transports=["websocket"],
         )
         for index, target in enumerate([LISTS[self.number % len(LISTS)], "/dashboard"]):
-            detail = {"id": index + 1, "target": target, "every": 2}
+            detail = {"id": index + 1, "target": target, "every": 1.5}
             await self.socket.emit(
                 "event",
                 {

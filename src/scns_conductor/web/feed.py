@@ -12,8 +12,8 @@ from scns_conductor.client.problem import ClientError, Problem
 from scns_conductor.web.upstream import Upstream
 
 # 一轮的间隔（秒）；一轮问得久时拉长到它的 PATIENCE 倍，不把 API 的时间占满。
-INTERVAL_S = 1.0
-PATIENCE = 4.0
+INTERVAL_S = 0.5
+PATIENCE = 2.0
 AT_ONCE = 8
 # 谁问都一样的答案，用谁的令牌问都行；别的按令牌分开。
 SHARED = frozenset(
@@ -69,7 +69,7 @@ class Feed:
         self._gate = asyncio.Semaphore(AT_ONCE)
         self.asked = 0
 
-    def watch(self, target: str, token: str, language: str, receive: Receive, every_s: float = 2.0) -> Watcher:
+    def watch(self, target: str, token: str, language: str, receive: Receive, every_s: float = 1.5) -> Watcher:
         """从此送来 target 的答案：先是已有的，之后每次变化；unwatch 为止。"""
         watcher = Watcher(target, token, language, receive, every_s)
         topic = self._topics.setdefault(_key(watcher), _Topic(target, language))
@@ -143,7 +143,7 @@ class Feed:
 
 
 def _interval(topic: _Topic) -> float:
-    return min((watcher.every_s for watcher in topic.watchers), default=INTERVAL_S) - INTERVAL_S / 4
+    return min((watcher.every_s for watcher in topic.watchers), default=INTERVAL_S) - INTERVAL_S / 2
 
 
 def _key(watcher: Watcher) -> tuple[str, str, str]:

@@ -16,7 +16,7 @@ export function connect(emit) {
 export const changed = () => send("changed", {});
 
 // target 是路径（或返回路径的函数，null 是先不看）；返回 {data, error}。
-export function live(target, every = 2) {
+export function live(target, every = 1.5) {
   const found = reactive({ data: null, error: null, target: null });
   let number = null;
   const stop = () => {
