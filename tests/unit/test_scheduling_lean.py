@@ -90,3 +90,15 @@ def test_a_lane_is_a_timeline(free, releases, occupied, need, duration_s) -> Non
     found = lane.earliest(amounts, duration_s)
     assert (float("inf") if found is None else found) == expected
     assert lane.allows(amounts, duration_s) == timelines.allows(0, np.array(need), duration_s)
+
+
+def test_a_complete_plan_in_between_hides_nothing_from_the_lean_one() -> None:
+    world, planner = World(1, PLAIN, LIMITS), Planner(Policy())
+    world.apply(("submit", 3, 1, 1))
+    world.commit(planner.plan(world.cluster, world.queue, world.now, complete=False))
+    world.apply(("submit", 3, 1, 1))
+    assert not len(planner.plan(world.cluster, world.queue, world.now).starts)
+    world.apply(("end", 0, 1, 0))
+    assert [
+        start.job.job_id for start in planner.plan(world.cluster, world.queue, world.now, complete=False).starts
+    ] == [2]

@@ -37,6 +37,10 @@ class Lean:
         # 不能这样看的作业：数组、多节点、等池的……还有一个在，就照平常的办法。
         self._odd: dict[int, PendingJob] = {}
 
+    def forget(self) -> None:
+        """有新到的没有经过这里：下一遍从头排。"""
+        self._queue = None
+
     def plan(self, cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan | None:
         """只决定启动；不能这样看时是 None。"""
         if not _single(cluster, policy) or len(queue.jobs) > JOBS_PER_GROUP * len(queue.groups):

@@ -85,6 +85,8 @@ class Planner:
                 self.forget()
                 _looked(cluster, queue)
                 return quick
+        else:
+            self._lean.forget()
         memory = self._memory
         resumed = None if memory is None else self._resume(memory, cluster, queue, now)
         cycle = _from_scratch(cluster, queue, now, self.policy) if resumed is None else resumed
