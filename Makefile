@@ -12,7 +12,7 @@ UP_OPTIONS := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 SEED ?= 1
 JOBS ?= 2000
 WORKERS ?= 3
-PYTEST = $(PY) -m pytest --ignore=tests/compat --ignore=tests/production --ignore=tests/containers --ignore=tests/web
+PYTEST = $(PY) -m pytest --ignore=tests/compat --ignore=tests/production --ignore=tests/containers --ignore=tests/machines --ignore=tests/web
 
 # 安装完才写的标记：没有变化时第二次 make 立即开始干正事，装到一半失败会从头再来。
 LOCAL_STAMP := $(VENV)/.installed-local
@@ -22,7 +22,7 @@ WEBTEST_STAMP := $(VENV)/.installed-webtest
 CONTAINERS_STAMP := $(VENV)/.installed-containers
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo up down test coverage lint format openapi messages bench chaos test-compat test-web test-production test-containers deb clean
+.PHONY: help demo up down test coverage lint format openapi messages bench chaos test-compat test-web test-production test-containers test-machine deb clean
 
 help: ## 列出全部命令
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -118,6 +118,9 @@ test-production: $(DEV_STAMP) ## 照部署页在几台真的（容器里的）De
 
 test-containers: $(CONTAINERS_STAMP) ## 造镜像、起 compose，照部署页的“容器”一节做（要 root、podman、mmdebstrap）
 	@$(PY) -m pytest tests/containers --timeout 1800 $(ARGS)
+
+test-machine: $(DEV_STAMP) ## 在刚装好的 Debian 虚拟机里照部署页做：systemd、cgroup v2、重启、升级、卸载、断网（要 root、qemu）
+	@$(PY) -m pytest tests/machines --timeout 2400 $(ARGS)
 
 clean: ## 删除虚拟环境与缓存（不碰数据目录）
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov

@@ -12,6 +12,7 @@ import pytest
 from running_system import RunningSystem, wait_until
 from scns_conductor import migrations
 from scns_conductor.core import database
+from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.errors import ServiceUnavailable
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.server_facts import database_report
@@ -132,7 +133,7 @@ def test_a_server_too_old_is_refused_by_every_engine(settings: Settings, monkeyp
         migrations.upgrade(settings)
 
     async def ask() -> None:
-        async with database.async_engine(settings).connect():
+        async with async_engine(settings).connect():
             pass
 
     with pytest.raises(ServiceUnavailable, match="太旧"):

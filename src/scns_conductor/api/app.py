@@ -67,7 +67,6 @@ SCNS-Conductor 的作业接口：提交整份脚本，由系统决定何时何�
 def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> FastAPI:
     """造一个应用，more_routers 是另外挂上的接口（slurmrestd）；密钥有问题时抛 SettingsError。"""
     key = ensure_key(settings.jwt_key_path)
-    schema_version = wanted_version()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -91,7 +90,6 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             utilization=Utilization(engine),
             queue_metrics=QueueMetrics(engine, desk),
             verifier=Verifier(key, require_issuer=settings.token_issuer_required),
-            schema_version=schema_version,
         )
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。
         gc.freeze()

@@ -47,7 +47,6 @@ class Parts:
     utilization: Utilization
     queue_metrics: QueueMetrics
     verifier: "Verifier"
-    schema_version: str
 
 
 class Verifier:

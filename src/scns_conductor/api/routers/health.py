@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from scns_conductor.api.dependencies import PartsDep
+from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.services.health import readiness
 
 router = APIRouter(tags=["健康"])
@@ -22,6 +23,6 @@ async def live() -> dict[str, str]:
 )
 async def ready(parts: PartsDep) -> Response:
     """数据库连得上、可写、结构是这个版本要的，调度没有整个被别的会话的锁挡住；别的只报告。"""
-    found = await readiness(parts.engine, parts.settings, parts.schema_version)
+    found = await readiness(parts.engine, parts.settings, wanted_version())
     good = found["status"] == "ok"
     return JSONResponse(found, 200 if good else 503, headers=None if good else {"Retry-After": "5"})
