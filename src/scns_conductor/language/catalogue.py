@@ -14,7 +14,7 @@ from itertools import chain
 PO_FILE = "locale/en/LC_MESSAGES/scns_conductor.po"
 CHINESE = re.compile("[\u3400-\u9fff\u3000-\u303f\uff00-\uffef]")
 # 空位；两个花括号是一个花括号，同 str.format。
-PLACE = re.compile(r"\{(\w*)(?:![rsa])?(?::[^{}]*)?\}")
+PLACE = re.compile(r"\{([A-Za-z0-9_]*)(?:![rsa])?(?::[^{}]*)?\}")
 # 一句与一句之间，大的先拆。
 SEPARATORS = {"。": ". ", "；": "; ", "：": ": ", "，": ", ", "、": ", ", "……": "… ", "（": " (", "）": ") "}
 # 译一句话至多试这么多个片段、每段至多这么长：话里有别人给的文字，不能让它费掉很多时间。
