@@ -8,6 +8,7 @@ import click
 from scns_conductor.cli.connection import connected, json_option, print_json
 from scns_conductor.cli.field_values import parse_assignments
 from scns_conductor.cli.say import say
+from scns_conductor.language import told
 
 HEADER = ("分区", "状态", "节点", "时限上限", "缺省时限", "节点数限制", "层级")
 
@@ -44,7 +45,7 @@ def _row(partition: Mapping[str, Any]) -> tuple[str, ...]:
         str(partition.get("nodes") or "-"),
         time_limit_text(partition.get("max_time")),
         "-" if default_time is None else time_limit_text(default_time),
-        f"{partition.get('min_nodes') or 1}-{most if most is not None else '不限'}",
+        f"{partition.get('min_nodes') or 1}-{most if most is not None else told('不限')}",
         str(partition.get("priority_tier", 1)),
     )
 

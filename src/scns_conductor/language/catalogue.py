@@ -59,7 +59,8 @@ class Template:
         self._target = target
         self.literal = max(fixed, key=len)
         self.weight = sum(map(len, fixed))
-        self.starts, self.ends = bool(fixed[0]), bool(fixed[-1])
+        self.ends = bool(fixed[-1])
+        self.several_lines = "\n" in source
         self._pattern = "(.*?)".join(map(re.escape, fixed))
 
     @cached_property
@@ -98,6 +99,14 @@ class Catalogue:
     def exact(self, text: str) -> str | None:
         """正是目录里没有空位的一条时，它的译文。"""
         return self._exact.get(text)
+
+    def several_lines(self, text: str) -> str | None:
+        """几行合起来是一个模板填成的（“……的末尾：”接着日志），它的译文。"""
+        for template in self._templates:
+            match = template.expression.fullmatch(text) if template.several_lines and template.literal in text else None
+            if match is not None:
+                return template.filled([english(value) for value in match.groups()])
+        return None
 
     def translated(self, text: str) -> str:
         """译文；不认得的部分原样留下（别人起的名字也可以是中文）。"""
@@ -171,6 +180,7 @@ def english(text: str) -> str:
     """这句话的英文；没有中文的原样返回，同一句话只译一次。"""
     if not CHINESE.search(text):
         return text
-    whole = _catalogue().exact(text.strip("\n"))
-    # 长的逐行译：各行是各的话。
-    return whole or "\n".join(_catalogue().translated(line).rstrip() for line in text.split("\n"))
+    catalogue = _catalogue()
+    whole = catalogue.exact(text.strip("\n")) or ("\n" in text and catalogue.several_lines(text)) or ""
+    # 别的逐行译：各行是各的话。
+    return whole or "\n".join(catalogue.translated(line).rstrip() for line in text.split("\n"))

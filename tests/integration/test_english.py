@@ -1,0 +1,122 @@
+"""要英文的人看到的都是英文：帮助、表、错误、接口说明、为什么；别人起的名字照旧。"""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from running_system import RunningSystem, wait_until
+from scns_conductor.cli.main import COMMANDS
+from scns_conductor.language.catalogue import CHINESE
+
+SCNS = str(Path(sys.executable).with_name("scns"))
+
+
+def ask(system: RunningSystem, method: str, path: str, body: Any = None, language: str = "en-US,en;q=0.9") -> Any:
+    request = urllib.request.Request(
+        system.url + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={
+            "Authorization": f"Bearer {system.token}", "Content-Type": "application/json", "Accept-Language": language,
+        },
+    )  # fmt: skip
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return json.loads(error.read())
+
+
+def scns(system: RunningSystem, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [SCNS, *words], env={**system.environment, "LC_ALL": "en_US.UTF-8", **environment},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_help_is_english(command: str) -> None:
+    words = [SCNS, *command.split(), "--help"]
+    environment = {**os.environ, "SCNS_LANG": "en"}
+    told = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert told.startswith("Usage: scns")
+    assert not CHINESE.search(told), told
+
+
+def test_errors_and_explanations_of_the_api(running_system: RunningSystem) -> None:
+    bad = {"job": {"memory_per_nod": "16Q", "time_limit": "x"}, "script": " "}
+    problem = ask(running_system, "POST", "/jobs/submit", bad)
+    assert problem["code"] == "unknown_field"
+    assert not CHINESE.search(json.dumps(problem, ensure_ascii=False)), problem
+    assert CHINESE.search(json.dumps(ask(running_system, "POST", "/jobs/submit", bad, "zh-CN"), ensure_ascii=False))
+    for method, path, body in (
+        ("GET", "/jobs/999999999", None),
+        ("GET", "/nowhere", None),
+        ("PATCH", "/nodes/nosuch", {"state": "DRAIN"}),
+        ("POST", "/partitions", {"name": "x", "nodes": "n[9-1]"}),
+        ("POST", "/jobs/submit", {"job": {"partition": "nosuch"}, "script": "true"}),
+        ("POST", "/jobs/submit", {"job": {"tasks": 9999}, "script": "true"}),
+        ("GET", "/health/ready", None),
+    ):
+        answer = ask(running_system, method, path, body)
+        assert not CHINESE.search(json.dumps(answer, ensure_ascii=False)), answer
+
+
+def test_why_speaks_english_and_keeps_names(running_system: RunningSystem) -> None:
+    holding = running_system.submit("sleep 600", cpus_per_task=8, time_limit="60")
+    running_system.wait_state(holding, "RUNNING")
+    waiting = running_system.submit("true", cpus_per_task=8, name="在等", time_limit="5")
+    told = wait_until(
+        lambda: (found := ask(running_system, "GET", f"/jobs/{waiting}/why"))["reason"] == "Resources" and found
+    )
+    assert isinstance(told, dict)
+    assert holding in told["text"]
+    assert not CHINESE.search(told["text"]), told["text"]
+    shown = scns(running_system, "why")
+    assert shown.returncode == 0
+    # 只有作业自己的名字是中文。
+    assert not CHINESE.search(shown.stdout.replace("在等", "")), shown.stdout
+    assert "在等" in shown.stdout
+    running_system.cancel_everything()
+
+
+def test_tables_and_mistakes_of_the_commands(running_system: RunningSystem) -> None:
+    job_id = running_system.submit("echo done")
+    running_system.wait_state(job_id)
+    for words, code in (
+        (("jobs", "--all"), 0),
+        (("show", job_id, "--events"), 0),
+        (("nodes",), 0),
+        (("partitions",), 0),
+        (("health",), 0),
+        (("jobs", "-s", "NOSUCH"), 2),
+        (("show", "999999999"), 1),
+        (("canel",), 2),
+        (("cancel",), 2),
+    ):
+        done = scns(running_system, *words)
+        assert done.returncode == code, done
+        # 别的测试起的名字是用户自己的。
+        told = done.stderr if words[0] == "jobs" and code == 0 else done.stdout + done.stderr
+        assert not CHINESE.search(told), told
+    assert CHINESE.search(scns(running_system, "canel", LC_ALL="zh_CN.UTF-8").stderr)
+
+
+def test_the_interface_description(running_system: RunningSystem) -> None:
+    def spoken(value: Any, key: str = "") -> list[str]:
+        if isinstance(value, dict):
+            return [text for name, item in value.items() for text in spoken(item, name)]
+        if isinstance(value, list):
+            return [text for item in value for text in spoken(item, key)]
+        return [value] if isinstance(value, str) and key in ("description", "summary", "title") else []
+
+    left = [text for text in spoken(ask(running_system, "GET", "/openapi.json")) if CHINESE.search(text)]
+    assert left == []
