@@ -42,7 +42,7 @@ _COLUMNS = f"""
     CASE WHEN s.end_time IS NULL AND j.state NOT IN {ACTIVE} THEN 'CANCELLED'
          WHEN s.end_time IS NULL AND j.state = 'SUSPENDED' THEN 'SUSPENDED' ELSE s.state END AS state,
     s.tasks, s.cpus_per_task, s.pending_nodes, s.nodes, s.node_tasks, s.node_cpus, s.node_shares,
-    s.launch -> 'nodes' AS layout,
+    s.launch -> 'nodes' AS layout, CAST(s.launch ->> 'time_limit' AS integer) AS time_limit,
     s.start_time,
     coalesce(s.end_time, CASE WHEN j.state NOT IN {ACTIVE} THEN j.end_time END) AS end_time,
     s.exit_status, s.exit_signal, s.cpu_user_s + u.user_s AS cpu_user_s, s.cpu_system_s + u.system_s AS cpu_system_s,

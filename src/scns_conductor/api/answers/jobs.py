@@ -47,6 +47,7 @@ JOB_STEP = row_of(
         "step": field(str, "作业号.作业步号"),
         "layout": field(dict[str, list[int]], "各节点上的任务序号"),
         "node_list": field(str, "用到的节点，压缩写法"),
+        "time_limit": field(int | None, "时限（秒）；null 是没有自己的时限"),
     },
 )
 JOB_STEPS = page_of("JobSteps", "steps", JOB_STEP, "作业步")

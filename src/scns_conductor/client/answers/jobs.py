@@ -351,6 +351,8 @@ class JobStep(Answer):
     """各节点上的任务序号"""
     node_list: str
     """用到的节点，压缩写法"""
+    time_limit: int | None
+    """时限（秒）；null 是没有自己的时限"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {
         "nodes": tuple,

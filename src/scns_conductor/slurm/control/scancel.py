@@ -19,6 +19,11 @@ OPTIONS = [
     option("--sibling", "value"),
 ]
 _PAGE = 10_000
+# 一个也没有选中时（-v）说的各条件：选项 -> Slurm 的名字，按它的次序。
+_TOLD = {
+    "account": "account", "name": "job_name", "nodelist": "nodelist", "partition": "partition", "qos": "qos",
+    "reservation": "reservation", "state": "state", "user": "user_name", "wckey": "wckey",
+}  # fmt: skip
 # 要逐个看的：问、说、只给脚本，与服务器没有的条件。
 _ONE_BY_ONE = ("interactive", "verbose", "batch", "reservation", "wckey")
 _FILTERS = ("account", "name", "partition", "qos", "user", "state", "nodelist", "reservation", "wckey", "me")
@@ -51,7 +56,20 @@ def main(words: list[str]) -> int:
             _require_user(parsed, bool(done or errors))
             return _cancelled(done, errors, parsed)
         targets = _chosen(client, parsed, words_given) if filtered else words_given
+        if filtered and not targets and "verbose" in parsed and not _quiet(parsed):
+            _say_none_matched(client, parsed)
         return _all(client, targets, signal, parsed)
+
+
+def _say_none_matched(client: JsonClient, parsed: Parsed) -> None:
+    """-v：没有一个作业合乎全部条件；不算错误（同 Slurm）。"""
+    given = {key: parsed.last(key) or "" for key in _TOLD if key in parsed}
+    if "me" in parsed:
+        given["user"] = user_name_of(client.token)
+    if "state" in given:
+        given["state"] = _conditions(client, parsed)["state"]
+    told = "".join(f"{name}={given[key]} " for key, name in _TOLD.items() if key in given)
+    say("scancel", f"error: No active jobs match ALL job filters, including: {told}")
 
 
 def _number(signal: str | None) -> int:

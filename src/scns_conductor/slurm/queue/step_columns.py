@@ -10,7 +10,7 @@ STEP_LETTERS: Known = {
     "b": Field("TRES_PER_NODE", lambda _step: "N/A"),
     "i": Field("STEPID", lambda step: str(step["step"])),
     "j": Field("NAME", lambda step: str(step["name"])),
-    "l": Field("TIME_LIMIT", lambda _step: "UNLIMITED"),
+    "l": Field("TIME_LIMIT", lambda step: short_duration(of.limit_s(step))),
     "M": Field("TIME", lambda step: short_duration(elapsed_s(step))),
     "N": Field("NODELIST", lambda step: str(step["node_list"])),
     "P": Field("PARTITION", lambda step: str(step["partition"])),

@@ -12,12 +12,12 @@ from scns_conductor.core.distribution import task_order
 from scns_conductor.core.hostlist import MAX_HOSTS, expand, split_hostlist
 from scns_conductor.core.output_path import OutputFields, expand_output_path
 from scns_conductor.core.task_binding import cpu_bind_mode, gpu_bind_mode
-from scns_conductor.core.units import parse_memory_mb, parse_time_limit
+from scns_conductor.core.units import parse_memory_mb
 from scns_conductor.slurm.parse.options import Option, flags, option, values
 from scns_conductor.slurm.session import Fatal, current_umask, warn_not_exported
 from scns_conductor.slurm.submit import newer_options
 from scns_conductor.slurm.submit.batch_derived import nodes_in
-from scns_conductor.slurm.submit.batch_options import BAD_OPTION
+from scns_conductor.slurm.submit.batch_options import BAD_OPTION, whole_minutes
 from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
 
 _NOT_HERE = frozenset(
@@ -205,9 +205,10 @@ def step_fields(given: Mapping[str, str], argv: Sequence[str], *, listening: boo
         step["name"] = given["job_name"]
     if given.get("time"):
         try:
-            step["time_limit"] = parse_time_limit(given["time"])
+            minutes = whole_minutes(given["time"])
         except ValueError:
             raise Fatal("Invalid --time specification", code=BAD_OPTION) from None
+        step["time_limit"] = None if minutes == "UNLIMITED" else int(minutes) * 60
     if "multi_prog" in given:
         step.setdefault("name", os.path.basename(argv[0]))
         step["multi_prog"] = multi_prog(argv, step["tasks"])

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scns_conductor.client import JsonClient, Problem
-from scns_conductor.slurm.table.job_values import user_ids
-from scns_conductor.slurm.table.times import instant
+from scns_conductor.slurm.table import job_values as of
+from scns_conductor.slurm.table.times import duration, instant
 
 _BATCH = 500
 Step = Mapping[str, Any]
@@ -60,7 +60,7 @@ def live_steps(client: JsonClient, job_id: str | None = None) -> list[dict[str, 
         first = str(job["batch_host"] or job["node_list"])
         holder = {
             **job, "step": f"{job['job_id']}.{name}", "step_id": name, "name": name, "tasks": 1, "node_list": first,
-            "nodes": [first], "node_cpus": [0], "cpus_per_task": 0,
+            "nodes": [first], "node_cpus": [0], "cpus_per_task": 0, "time_limit": None, "deadline": None,
         }  # fmt: skip
         mine = [step for step in launched.get(str(job["job_id"]), ()) if step["end_time"] is None]
         found += [*([holder] if name == "batch" else []), *mine]
@@ -72,8 +72,8 @@ def control_text(step: Step, *, one_line: bool) -> str:
     holder = step["step_id"] in ("batch", "extern")
     cpus = sum(step["node_cpus"]) or int(step["tasks"]) * int(step["cpus_per_task"])
     lines = [
-        f"StepId={step['step']} UserId={user_ids(step['user_name'])[0]} StartTime={instant(step['start_time'])}"
-        " TimeLimit=UNLIMITED",
+        f"StepId={step['step']} UserId={of.user_ids(step['user_name'])[0]} StartTime={instant(step['start_time'])}"
+        f" TimeLimit={duration(of.limit_s(step))}",
         f"State={step['state']} Partition={step['partition']} NodeList={step['node_list']}",
         f"Nodes={len(step['nodes'])} CPUs={cpus} Tasks={step['tasks']} Name={step['name']} Network=(null)",
         "TRES=(null)" if holder else f"TRES=cpu={cpus},node={len(step['nodes'])}",
