@@ -10,9 +10,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from scns_conductor.core.settings import Settings
+from scns_conductor.core.tokens import issue_token
 
 START_WAIT_S = 120.0
 STOP_WAIT_S = 90.0
@@ -115,6 +118,11 @@ class RunningSystem:
         """发信号停它，返回退出码。"""
         self.process.send_signal(number)
         return self.process.wait(STOP_WAIT_S)
+
+
+def as_user(system: RunningSystem, user: str) -> RunningSystem:
+    """同一个系统，换一个普通用户的令牌。"""
+    return replace(system, token=issue_token(Settings(data_dir=system.data_dir), user))
 
 
 @contextlib.contextmanager

@@ -1,11 +1,12 @@
 """一批作业一个请求，与数组里单独一个任务：保留、放行、修改、取消各不牵连。"""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, wait_until
+from running_system import RunningSystem, start_system, wait_until
 
 NOTHING = "#!/bin/sh\ntrue\n"
 LATER = ("-b", "now+1hour")
@@ -153,3 +154,12 @@ def test_one_bad_job_of_many_is_its_own_error(slurm: Commands, running_system: R
         "POST", "/jobs/control", {"action": "cancel", "job_ids": [one, two, "1"], "conditions": {"name": "pair"}}
     )
     assert sorted(job["job_id"] for job in answer["jobs"]) == sorted([one, two])
+
+
+def test_many_at_once_need_no_second_connection(tmp_path: Path) -> None:
+    # 一个请求占着一条连接再等另一条，两条连接时两个请求就都等不到了。
+    with start_system(tmp_path / "few", "--cpus", "1", environment={"SCNS_DATABASE_POOL_SIZE": "1"}) as system:
+        body = {"action": "hold", "conditions": {"partition": "elsewhere"}}
+        with ThreadPoolExecutor(8) as threads:
+            statuses = set(threads.map(lambda _: system.call("POST", "/jobs/control", body)[0], range(32)))
+    assert statuses == {200}

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, start_system, wait_until
-from scns_conductor.core.settings import Settings
-from scns_conductor.core.tokens import issue_token
+from running_system import RunningSystem, as_user, start_system, wait_until
 
 POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
 
@@ -37,12 +35,6 @@ def admin(system: RunningSystem, *words: str) -> str:
     done = Commands(system, prefix, work).run("sacctmgr", "-i", *words)
     assert done.returncode == 0, (words, done.stdout, done.stderr)
     return done.stdout
-
-
-def as_user(system: RunningSystem, user: str) -> RunningSystem:
-    """同一个系统，换一个用户的令牌。"""
-    token = issue_token(Settings(data_dir=system.data_dir), user)
-    return RunningSystem(system.data_dir, system.process, system.url, token)
 
 
 @pytest.fixture

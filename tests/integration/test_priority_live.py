@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, start_system, wait_until
-from scns_conductor.core.settings import Settings
-from scns_conductor.core.tokens import issue_token
+from running_system import RunningSystem, as_user, start_system, wait_until
 
 WEIGHTS = {"fairshare": 10_000, "age": 1, "job_size": 0, "partition": 0}
 
@@ -27,12 +25,6 @@ def system() -> Iterator[RunningSystem]:
     with start_system(scratch / "s", "--nodes", "1", "--cpus", "2", "--memory", "4G", environment=environment) as found:
         yield found
     shutil.rmtree(scratch)
-
-
-def as_user(system: RunningSystem, user: str) -> RunningSystem:
-    """同一个系统，换一个用户的令牌。"""
-    token = issue_token(Settings(data_dir=system.data_dir), user)
-    return RunningSystem(system.data_dir, system.process, system.url, token)
 
 
 def test_who_used_less_goes_first(system: RunningSystem, tmp_path: Path) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 from slurm_links import Commands
-from test_priority_live import as_user
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, as_user, start_system, wait_until
 
 
 @pytest.fixture(scope="module")

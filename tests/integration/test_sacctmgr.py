@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_priority_live import as_user
 from test_slurm_commands import Commands
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, as_user, start_system, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,9 @@ from typing import Any
 import jwt
 import pytest
 
-from running_system import RunningSystem
-from scns_conductor.core.settings import Settings
-from scns_conductor.core.tokens import issue_token
+from running_system import RunningSystem, as_user
 
 OPEN_PATHS = {"/health/live", "/health/ready"}
-
-
-def as_user(system: RunningSystem, user: str) -> RunningSystem:
-    """同一个系统，换一个普通用户的令牌。"""
-    token = issue_token(Settings(data_dir=system.data_dir), user)
-    return RunningSystem(system.data_dir, system.process, system.url, token)
 
 
 def endpoints(system: RunningSystem) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, as_user, start_system, wait_until
 
 NEW = ["v0.0.40", "v0.0.41", "v0.0.42", "v0.0.43", "v0.0.44"]
 OLD = ["v0.0.38", "v0.0.39"]
@@ -270,3 +270,15 @@ def _check_document(system: RunningSystem, version: str) -> None:
     assert len(seen) >= 50
     good = {label for label, statuses in seen.items() if 200 in statuses}
     assert {f"GET /slurm/{version}/jobs", f"GET /slurmdb/{version}/config", f"GET /slurm/{version}/nodes"} <= good
+
+
+def test_an_admin_level_takes_effect_at_once(rest: Rest, running_system: RunningSystem) -> None:
+    name = f"u{uuid.uuid4().hex[:8]}"
+    own = as_user(running_system, name)
+    for level, operator in (("Operator", True), ("None", False)):
+        assert own.call("GET", "/whoami")[1]["operator"] is not operator
+        given = {"name": name, "default": {"account": "root"}, "administrator_level": [level]}
+        status, answer = rest("POST", "/slurmdb/V/users", {"users": [given]})
+        assert (status, answer["errors"]) == (200, [])
+        assert own.call("GET", "/whoami")[1]["operator"] is operator
+    assert rest("DELETE", f"/slurmdb/V/user/{name}")[0] == 200

@@ -91,5 +91,10 @@ def test_only_what_is_spoken_is_translated_in_an_answer() -> None:
     job = {"name": said, "error_msg": None, "script": f"echo {said}"}
     told = in_english(json.dumps({"detail": said, "jobs": [job], "reason": said}).encode())
     assert json.loads(told) == {"detail": "no matching jobs", "jobs": [job], "reason": "no matching jobs"}
-    rows = in_english(json.dumps({"fields": ["name", "error_msg"], "rows": [[said, said]]}).encode())
-    assert json.loads(rows)["rows"] == [[said, "no matching jobs"]]
+    listed = {"fields": ["name", "error_msg"], "next_cursor": None}
+    for key in ("jobs", "nodes"):
+        told = in_english(json.dumps({**listed, key: [[said, said]]}).encode())
+        assert json.loads(told) == {**listed, key: [[said, "no matching jobs"]]}
+    assert json.loads(in_english(json.dumps({"job_id": "1", "warnings": [said]}).encode()))["warnings"] == [
+        "no matching jobs"
+    ]

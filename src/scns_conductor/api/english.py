@@ -17,7 +17,7 @@ from scns_conductor.language.catalogue import english
 SPOKEN = frozenset(
     {
         "title", "detail", "message", "text", "summary", "description", "error_msg", "remedy", "shortfalls", "reason",
-        "hint", "note", "label", "explanation",
+        "hint", "note", "label", "explanation", "warnings", "shortages",
     }
 )  # fmt: skip
 # 更大的在别的线程里译，不耽误别的请求。
@@ -73,15 +73,21 @@ def in_english(body: bytes) -> bytes:
     return json.dumps(_spoken(json.loads(body)), ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def _rows(value: Any, fields: list[Any]) -> list[Any] | None:
+    """一行一个数组的列表（layout=rows 的 jobs、节点的简表）：每一列的名字在 fields 里；不是这样的 None。"""
+    if not isinstance(value, list) or not all(isinstance(row, list) and len(row) == len(fields) for row in value):
+        return None
+    return [[_spoken(*cell) for cell in zip(row, fields, strict=True)] for row in value]
+
+
 def _spoken(value: Any, key: str = "") -> Any:
     if isinstance(value, str):
         return english(value) if key in SPOKEN else value
     if isinstance(value, list):
         return [_spoken(item, key) for item in value]
     if isinstance(value, dict):
-        fields, rows = value.get("fields"), value.get("rows")
-        if isinstance(fields, list) and isinstance(rows, list):
-            # 一行一个数组的列表：每一列的名字在 fields 里。
-            return {**value, "rows": [[_spoken(*cell) for cell in zip(row, fields, strict=True)] for row in rows]}
+        fields = value.get("fields")
+        if isinstance(fields, list):
+            return {name: _rows(item, fields) or _spoken(item, name) for name, item in value.items()}
         return {name: _spoken(item, name) for name, item in value.items()}
     return value

@@ -85,7 +85,7 @@ async def control_jobs(
     async with engine.begin() as connection:
         found = await find_each(connection, job_ids) if job_ids else []
         if filters is not None:
-            matching = await chosen_rows(engine, connection, filters, DEFAULT_STATES[request.action])
+            matching = await chosen_rows(connection, filters, DEFAULT_STATES[request.action])
             found = _narrowed(found, matching) if job_ids else [Found(row.label, None, [row]) for row in matching]
         chosen: dict[str, list[JobRow]] = {}
         for each in found:

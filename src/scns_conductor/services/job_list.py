@@ -100,21 +100,19 @@ def _equals(filters: JobFilter) -> dict[str, list[str]]:
     return found
 
 
-async def _are_few(engine: AsyncEngine, filters: JobFilter) -> bool:
+async def _are_few(connection: AsyncConnection, filters: JobFilter) -> bool:
     """按人、账户、名字、QOS 挑的只有不多几个：先挑出来再按时间排；否则沿时间的索引走，也许要走过全部历史才凑够一页。"""
     where, values = JobConditions(equals=_equals(filters)).sql()
     if not where:
         return False
-    async with engine.connect() as connection:
-        return int(await connection.scalar(few_count(where), values) or 0) <= FEW
+    return int(await connection.scalar(few_count(where), values) or 0) <= FEW
 
 
-async def _partition_words(engine: AsyncEngine, filters: JobFilter) -> list[str] | None:
+async def _partition_words(connection: AsyncConnection, filters: JobFilter) -> list[str] | None:
     """要的分区在作业里的写法（`p,q` 是一种写法）；缺省的分区占多数，不必这样找，是 None。"""
     if not filters.partition or DEFAULT_PARTITION in (words := _values(filters.partition)):
         return None
-    async with engine.connect() as connection:
-        return list(await connection.scalars(PARTITION_WORDS, {"words": words}))
+    return list(await connection.scalars(PARTITION_WORDS, {"words": words}))
 
 
 def _conditions(filters: JobFilter, partition_words: list[str] | None) -> JobConditions:
@@ -176,18 +174,16 @@ async def list_jobs(engine: AsyncEngine, filters: JobFilter, page: Page) -> byte
     chosen = _chosen_fields(page.fields)
     if page.rows and len(chosen) > MAX_ROW_FIELDS:
         raise InvalidRequest("fields", f"layout=rows 至多 {MAX_ROW_FIELDS} 个字段，现在是 {len(chosen)} 个")
-    partition_words = await _partition_words(engine, filters)
-    few = key != "job_id" and await _are_few(engine, filters)
-    conditions = _conditions(filters, partition_words)
     after = _decode_cursor(page.cursor, key) if page.cursor else None
-    statement, values = jobs_page(
-        JobPage(key, page.sort.startswith("-"), page.limit, chosen, page.rows),
-        _states(filters.state),
-        conditions,
-        few=few,
-        after=after,
-    )
     async with engine.connect() as connection:
+        conditions = _conditions(filters, await _partition_words(connection, filters))
+        statement, values = jobs_page(
+            JobPage(key, page.sort.startswith("-"), page.limit, chosen, page.rows),
+            _states(filters.state),
+            conditions,
+            few=key != "job_id" and await _are_few(connection, filters),
+            after=after,
+        )
         rows = (await connection.execute(statement, values)).all()
     cursor = None
     if len(rows) > page.limit:
@@ -199,16 +195,13 @@ async def list_jobs(engine: AsyncEngine, filters: JobFilter, page: Page) -> byte
 
 
 async def chosen_rows(
-    engine: AsyncEngine,
-    connection: AsyncConnection,
-    filters: JobFilter,
-    default_states: Iterable[JobState],
+    connection: AsyncConnection, filters: JobFilter, default_states: Iterable[JobState]
 ) -> list[JobRow]:
     """符合条件的作业的行，在调用者的事务里加锁；没有写状态的看 default_states。
 
     一行就是一个：数组还没有启动的任务合在一行里。
     """
-    conditions = _conditions(filters, await _partition_words(engine, filters))
+    conditions = _conditions(filters, await _partition_words(connection, filters))
     where, values = conditions.sql()
     wanted = _states(filters.state) or list(default_states)
     clause = " AND ".join([f"state IN {states_sql(wanted)}", *where])

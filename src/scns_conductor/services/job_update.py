@@ -85,7 +85,7 @@ async def _update(
 
 
 async def require_updatable(
-    connection: AsyncConnection,
+    engine: AsyncEngine,
     current: CurrentRules,
     identity: Identity,
     job_id: str,
@@ -95,14 +95,16 @@ async def require_updatable(
 
     async def attempt(rules: Rules) -> list[ConductorError | None]:
         found: list[ConductorError | None] = []
-        for changes in wanted:
-            try:
-                _check_changes(rules, identity, changes)
-                await _checked(connection, rules, identity, job_id, changes, lock=False)
-            except ConductorError as error:
-                found.append(error)
-            else:
-                found.append(None)
+        # 规则读好了才借连接：占着一条再等一条，人多时谁也等不到。
+        async with engine.connect() as connection:
+            for changes in wanted:
+                try:
+                    _check_changes(rules, identity, changes)
+                    await _checked(connection, rules, identity, job_id, changes, lock=False)
+                except ConductorError as error:
+                    found.append(error)
+                else:
+                    found.append(None)
         return found
 
     partitions = frozenset[str]().union(*(partition_names(changes.get("partition")) for changes in wanted))

@@ -64,8 +64,7 @@ async def _accepted(
     if not found:
         return []
     wanted = [read(item["changes"]) for item in found]
-    async with engine.connect() as connection:
-        refused = await require_updatable(connection, current, owner, job_id, wanted)
+    refused = await require_updatable(engine, current, owner, job_id, wanted)
     for item, error in zip(found, refused, strict=True):
         if error is not None:
             logger.info("suggestion_refused", extra={"job_id": job_id, "changes": item["changes"], "code": error.code})

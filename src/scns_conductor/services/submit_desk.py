@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.core.errors import ConductorError, InvalidRequest
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
-from scns_conductor.services.answers import AnswerDesk, AnswerTimeout
+from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.current_rules import CurrentRules, Rules, partition_names
 from scns_conductor.services.job_admission import SUBMIT_LIMITS
 from scns_conductor.services.new_job import Submitter, new_job
@@ -97,13 +99,13 @@ class SubmitDesk:
         return await self._queue.submit(row, _claim(submitter.identity.user_name, key, raw))
 
     async def warnings(self, draft: Draft, identity: Identity, job_id: int) -> list[str]:
-        """刚提交的作业值得当场说的：写了期限而照现在的计划赶不上的。调度器没有及时回答就不说。"""
+        """刚提交的作业值得当场说的：写了期限而照现在的计划赶不上的。作业已经收下：问不成、没有及时回答就不说。"""
         if "deadline" not in draft.job.model_fields_set:
             return []
         payload = {"job_id": job_id, "user_name": identity.user_name}
         try:
             answer = await self._desk.ask("explain", payload=payload, wait_s=WARNING_WAIT_S)
-        except AnswerTimeout:
+        except (ConductorError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             return []
         return [line for line in str(answer["text"]).split("\n") if answer.get("latest_start_time") and "期限" in line]
 

@@ -119,7 +119,6 @@ async def jobs(call: Call) -> Response:
 
 
 def _check_instant(name: str, text: str) -> None:
-
     try:
         parse_instant(text, local_now())
     except ValueError as error:

@@ -1,6 +1,5 @@
 """/openapi/v3：由操作表与字段表生成的 OpenAPI 文档。"""
 
-from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -108,10 +107,14 @@ def _operation(each: Operation, version: str, schemas: _Schemas) -> dict[str, An
     return found
 
 
-@cache
 def document(version: str | None = None) -> dict[str, Any]:
     """一版（不认识的当作全部）或全部新版的文档。"""
-    versions: Iterable[str] = (version,) if version in VERSIONS and version is not None else VERSIONS
+    # 版本是外面给的：先认了再记着，记着的至多几份。
+    return _document((version,) if version in VERSIONS and version is not None else tuple(VERSIONS))
+
+
+@cache
+def _document(versions: tuple[str, ...]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     components: dict[str, Any] = {}
     for each in versions:

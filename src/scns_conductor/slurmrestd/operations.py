@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from scns_conductor.api.dependencies import Parts, submitter_of
-from scns_conductor.core.errors import ConductorError, InvalidRequest
+from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.new_job import Submitter
 from scns_conductor.slurm.error_words import NUMBERS, SLURM_ERROR, slurm_words
@@ -178,7 +178,12 @@ async def perform(operation: Operation, call: Call) -> Response:
     """读请求体、做、答；已知的错误都在回答里。"""
     try:
         await _read_body(operation, call)
-        found = await operation.handler(call)
+        try:
+            found = await operation.handler(call)
+        finally:
+            if operation.plugin == "slurmdb" and operation.method != "GET":
+                # 改到一半出错的也要：前面的已经改了。
+                call.parts.accounting.forget()
     except ConductorError as problem:
         return failure(operation, call, problem)
     except ValidationError as problem:
@@ -216,15 +221,6 @@ async def _read_body(operation: Operation, call: Call) -> None:
                if each.required and key not in call.body]  # fmt: skip
     if missing:
         raise BodyError(missing[0], "required field is missing")
-
-
-def integer(name: str, text: str | None, default: int = 0) -> int:
-    """查询参数里的整数；不对抛 InvalidRequest。"""
-    if text is None:
-        return default
-    if not text.isdecimal() or len(text) > 12:
-        raise InvalidRequest(name, f"应是整数，不是 {text[:32]!r}")
-    return int(text)
 
 
 def plain_answer(status: int, text: str) -> Response:

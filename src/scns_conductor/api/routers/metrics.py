@@ -1,7 +1,7 @@
 """Prometheus 指标。"""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 
 from scns_conductor import __version__
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep
+from scns_conductor.core.instants import utc_now
 from scns_conductor.services.health import server_facts
 
 router = APIRouter(tags=["健康"])
@@ -83,7 +84,7 @@ async def _jobs(page: _Page, parts: Parts) -> None:
         ("state", "partition", "reason"),
         await parts.queue_metrics.queue(),
     )
-    until = datetime.now(UTC)
+    until = utc_now()
     waits = (await parts.utilization.history(until - WAIT_WINDOW, until, 1))["waits"]
     quantiles = {"0.5": waits["p50_s"], "0.9": waits["p90_s"], "0.99": waits["p99_s"]}
     page.gauges(
