@@ -15,8 +15,6 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 # 许可证的池名的前缀；只有这样的池为受阻的作业保留，别的（上限）不够就只是等。
 LICENSE = "license:"
-# 没有上限时一个节点的任务数；小于它即可相乘而不溢出。
-UNBOUNDED_TASKS = 2**31 - 1
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ SERVICE_USER = "scns"
 HOME = Path("/var/lib/scns-conductor")
 SETTINGS_DIR = Path("/etc/scns-conductor")
 UNIT_DIR = Path("/etc/systemd/system")
-LOG_DIR = Path("/var/log/scns-conductor")
 
 
 def run(words: Sequence[str], *, stdin: str | None = None) -> str:

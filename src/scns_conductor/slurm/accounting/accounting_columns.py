@@ -178,7 +178,6 @@ def _flags(row: Row) -> str:
 
 
 _ELAPSED_NEEDS = "start_time end_time suspend_time state suspended_s"
-_LIMIT_NEEDS = "time_limit deadline begin_time state"
 _TRES_NEEDS = (
     "allocated_cpus allocated_memory allocated_gres allocated_nodes tasks cpus_per_task minimum_nodes memory_per_node "
     "memory_per_cpu memory_per_gpu tres_per_node tres_per_job tres_per_task"

@@ -511,8 +511,6 @@ _VERBS: dict[str, Callable[[Parsed, list[str]], int]] = {
     "pidinfo": _pid_info,
     "help": _help,
     "cluster": _cluster,
-    **dict.fromkeys(
-        ("exit", "quit", "all", "hide", "details", "oneliner", "quiet", "verbose", "local", "completing"), _nothing
-    ),
+    **dict.fromkeys(_SWITCHES, _nothing),
     **{name: _unsupported(name, why) for name, why in _REFUSED.items()},
 }

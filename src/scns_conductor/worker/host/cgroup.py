@@ -53,10 +53,6 @@ if TYPE_CHECKING:
             """作业步结束了：收走它自己的目录。"""
             ...
 
-        def peak_memory_kb(self) -> int | None:
-            """内存峰值（KiB，含页缓存）；没有内存控制器返回 None。"""
-            ...
-
         def remove(self) -> bool:
             """删除；还有进程时返回 False。"""
             ...

@@ -86,11 +86,6 @@ class JobCgroupV1:
                 return 0
         return keyed_value(read_text(f"{directory}/memory.oom_control"), "oom_kill") if directory else 0
 
-    def peak_memory_kb(self) -> int | None:
-        """memory.max_usage_in_bytes。"""
-        directory = self._directories.get("memory")
-        return int(read_text(f"{directory}/memory.max_usage_in_bytes")) // 1024 if directory else None
-
     def remove(self) -> bool:
         """全部控制器里都删掉才算成功；作业步自己的目录先删。"""
         memory = self._directories.get("memory")

@@ -76,12 +76,6 @@ class JobCgroupV2:
             return keyed_value(read_text(f"{self._path}/memory.events"), "oom_kill")
         return 0
 
-    def peak_memory_kb(self) -> int | None:
-        """memory.peak（内核 5.19 起）。"""
-        with contextlib.suppress(FileNotFoundError):
-            return int(read_text(f"{self._path}/memory.peak")) // 1024
-        return None
-
     def remove(self) -> bool:
         """删除目录。"""
         return remove_directory(self._path)

@@ -144,10 +144,6 @@ class Journal:
             self.ends.pop(end_id, None)
         self._buffer += encode_line({"t": "ack", "v": PROTOCOL_VERSION, "ids": ids})
 
-    def cancel_launch(self, key: str) -> None:
-        """flush 失败时撤回还没有启动的记录。"""
-        self.running.pop(key, None)
-
     def flush(self) -> None:
         """把缓冲写进文件；写不完整时截回原处再抛 OSError，缓冲留着下次重试。"""
         if not self._buffer:
