@@ -157,6 +157,16 @@ def test_help_lists_every_option(slurm: Commands, command: str) -> None:
     assert len(done.stdout.splitlines()) > 12
 
 
+@pytest.mark.parametrize("command", ["sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc"])
+def test_usage_lists_every_option_too(slurm: Commands, command: str) -> None:
+    done = slurm.run(command, "--usage")
+    assert done.returncode == 0
+    first, *rest = done.stdout.splitlines()
+    assert command in first
+    assert len(" ".join(rest).split("] [")) > 12
+    assert all(len(line) <= 80 for line in rest)
+
+
 def test_variables_that_are_not_text_are_told_of(slurm: Commands) -> None:
     script = "#!/bin/sh\n#SBATCH -o out\nenv | grep -ac ^GOOD="
     words = [str(slurm.prefix / "sbatch"), "-W"]

@@ -44,3 +44,52 @@ def test_verbose_scancel_says_what_it_does_and_what_matched_nothing(slurm: Comma
     job = slurm.submit("--hold")
     told = slurm.run("scancel", "-v", job)
     assert (told.returncode, told.stderr) == (0, f"scancel: Terminating job {job}\n")
+
+
+def test_sacct_looks_at_the_last_moment_when_only_the_end_is_given(slurm: Commands) -> None:
+    done = slurm.submit("-W", "-J", "moment", text="#!/bin/sh\ntrue\n")
+    running = slurm.submit("-J", "moment", text="#!/bin/sh\nsleep 600\n")
+    try:
+        wait_until(lambda: slurm.run("squeue", "-h", "-j", running, "-o", "%t").stdout == "R\n")
+        listed = ("sacct", "-nXP", "-o", "jobid", "--name=moment")
+        # 做完的那个在末了那一刻不在运行；那段时间里运行过、排过队的另说。
+        wait_until(lambda: slurm.run(*listed, "-s", "R", "-E", "now").stdout == f"{running}\n")
+        assert slurm.run(*listed, "-s", "R", "-S", "now-1hour", "-E", "now").stdout == f"{done}\n{running}\n"
+        assert slurm.run(*listed, "-s", "PD", "-j", done).stdout == f"{done}\n"
+        assert slurm.run(*listed, "-s", "PD", "-E", "now").stdout == ""
+    finally:
+        slurm.run("scancel", running)
+
+
+def test_a_special_exit_is_a_job_that_waits_held(slurm: Commands) -> None:
+    job = slurm.submit("-o", "/dev/null")
+    wait_until(lambda: slurm.run("squeue", "-h", "-t", "all", "-j", job, "-o", "%t").stdout == "F\n")
+    assert slurm.run("scontrol", "requeuehold", "State=SpecialExit", job).returncode == 0
+    assert slurm.run("scontrol", "hold", job).returncode == 0
+    assert slurm.run("squeue", "-h", "-j", job, "-o", "%t %r").stdout == "PD JobHeldUser\n"
+    slurm.run("scancel", job)
+
+
+def test_sgather_brings_a_file_from_every_node(slurm: Commands) -> None:
+    data = slurm.work / "data"
+    script = f"""#!/bin/sh
+head -c 300000 /dev/urandom > {data}
+cp {data} {data}.kept
+chmod 640 {data}; touch -d @1000000000 {data}
+sgather -k -p {data} got && cmp {data} got.$SLURMD_NODENAME && stat -c '%a %Y' got.$SLURMD_NODENAME
+sgather {data} again; test -e {data} || echo removed
+sgather {data} nothing; echo $?
+sgather -f {data} nothing; echo $?
+ls nothing* 2>/dev/null || true
+"""
+    job = slurm.submit("-W", "-o", "out", text=script)
+    assert (slurm.work / "out").read_text().splitlines() == [
+        "640 1000000000",
+        "removed",
+        f"sgather: error: node1: Can't open {data}",
+        "1",
+        f"sgather: error: node1: Can't open {data}; ignored",
+        "0",
+    ], job
+    told = slurm.run("sgather", "a", "b")
+    assert (told.returncode, told.stderr) == (1, "sgather: error: Command only valid from within Slurm job\n")

@@ -20,6 +20,7 @@ COMMANDS = {
     "sstat": "step",
     "sattach": "step",
     "sbcast": "step",
+    "sgather": "step",
     "strigger": "control",
     "sprio": "queue",
     "sshare": "accounting",

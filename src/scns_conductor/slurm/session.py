@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from scns_conductor.client import ClientError, EndpointUnknown, JsonClient, Problem, Unreachable
 from scns_conductor.client.conductor import for_commands
 from scns_conductor.slurm.error_words import DETAILS, slurm_words
-from scns_conductor.slurm.parse.help_text import help_lines
+from scns_conductor.slurm.parse.help_text import help_lines, usage_lines
 from scns_conductor.slurm.parse.options import Option, Parsed, UsageError, parse
 
 CONTACT_FAILED = "Unable to contact slurm controller (connect failure)"
 
 
-# 用户问了 --help 的命令的选项：打印过用法之后一一列出。
+# 用户问了 --help、--usage 的命令的选项：打印过用法之后一一列出。
 _helped: list[Sequence[Option]] = []
+_used: list[Sequence[Option]] = []
 
 
 class Fatal(Exception):
@@ -82,6 +83,8 @@ def parse_or_exit(
         parsed = parse(words, options, permute=permute)
         if "help" in parsed:
             _helped.append(options)
+        elif "usage" in parsed:
+            _used.append(options)
         return parsed
     except UsageError as error:
         print(f"{command}: {error}", file=sys.stderr)
@@ -119,6 +122,8 @@ def run(command: str, body: Callable[[list[str]], int], words: list[str]) -> int
         code = body(words)
         for options in _helped[:1]:
             print("\n".join(help_lines(options)))
+        for options in _used[:1]:
+            print("\n".join(usage_lines(options)))
         return code
     except Fatal as error:
         return told(command, error)

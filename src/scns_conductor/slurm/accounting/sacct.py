@@ -332,7 +332,8 @@ def _jobs(client: JsonClient, parsed: Parsed, needs: set[str] | None = None) -> 
         until, bounded = since, True
     if since is None and not ids:
         midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-        since = until - 1 if states and end is None else midnight.timestamp()
+        # 写了状态而没有写 -S 的，看的是末了那一刻（sacct(1) 的 DEFAULT TIME WINDOW）。
+        since = until - (1 if end is None else 0) if states else midnight.timestamp()
         if states and any(state not in of.ACTIVE for state in states):
             since = midnight.timestamp()
     if ids:

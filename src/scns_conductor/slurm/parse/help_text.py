@@ -7,6 +7,25 @@ from scns_conductor.slurm.parse.options import Option
 _MARKS = {"none": "", "value": "=VALUE", "optional": "[=VALUE]"}
 
 
+_WIDTH = 80
+
+
+def usage_lines(options: Iterable[Option]) -> list[str]:
+    """--usage：每个选项在一对方括号里，接着写，太长就折行；也由那张表列出。"""
+    words = {}
+    for each in options:
+        name = f"--{each.long[0]}" if each.long else f"-{each.short[0]}"
+        short = f"-{each.short[0]}|" if each.short and each.long else ""
+        words[name.lower()] = f"[{short}{name}{_MARKS[each.takes]}]"
+    lines: list[str] = []
+    for _, word in sorted(words.items()):
+        if lines and len(lines[-1]) + 1 + len(word) <= _WIDTH:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"        {word}")
+    return lines
+
+
 def help_lines(options: Iterable[Option]) -> list[str]:
     """每个选项一行：短的、长的各种写法，要不要值；按长选项的字母序。"""
     lines = {}

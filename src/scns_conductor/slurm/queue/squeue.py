@@ -39,12 +39,7 @@ _STATE_ORDER = {state: index for index, state in enumerate(of.SHORT_STATES)}
 _SORT = re.compile(r"([+-]?)([A-Za-z])")
 
 
-_USAGE = """Usage: squeue [-A account] [--clusters names] [-i seconds] [--job jobid]
-              [-n name] [-o format] [-p partitions] [--qos qos]
-              [--reservation reservation] [--sort fields] [--start]
-              [--step step_id] [-t states] [-u user_name] [--usage]
-              [-L licenses] [-w nodes] [--federation] [--local] [--sibling]
-\t      [-ahjlrsv]"""
+_USAGE = "Usage: squeue [OPTIONS]"
 
 
 def main(words: list[str]) -> int:
