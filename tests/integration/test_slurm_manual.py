@@ -93,3 +93,12 @@ ls nothing* 2>/dev/null || true
     ], job
     told = slurm.run("sgather", "a", "b")
     assert (told.returncode, told.stderr) == (1, "sgather: error: Command only valid from within Slurm job\n")
+
+
+def test_an_overcommitted_job_runs_more_tasks_than_it_has_cpus(slurm: Commands) -> None:
+    script = "#!/bin/sh\necho $SLURM_NTASKS $SLURM_CPUS_ON_NODE; srun echo task | sort | uniq -c\n"
+    slurm.submit("-W", "-O", "-n", "6", "-N1", "-o", "crowded", text=script)
+    first, second = (slurm.work / "crowded").read_text().splitlines()
+    assert (first, second.split()) == ("6 1", ["6", "task"])
+    done = slurm.run("salloc", "-Q", "-O", "-n6", "-N1", "srun", "sh", "-c", "echo $SLURM_NTASKS")
+    assert (done.returncode, done.stdout) == (0, "6\n" * 6), done.stderr

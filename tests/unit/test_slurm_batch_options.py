@@ -116,7 +116,7 @@ def test_options_counted_by_gpu_become_plain_ones(given: dict[str, str], field: 
 
 @pytest.mark.parametrize(
     "given",
-    [{"no_kill": ""}, {"contiguous": ""}, {"core_spec": "1"}, {"cpus_per_gpu": "2"}, {"ntasks_per_gpu": "2"},
+    [{"no_kill": ""}, {"contiguous": ""}, {"core_spec": "x"}, {"cpus_per_gpu": "2"}, {"ntasks_per_gpu": "2"},
      {"gpus_per_socket": "1", "sockets_per_node": "2"}, {"cpus_per_gpu": "2", "gpus": "1", "cpus_per_task": "1"}],
 )  # fmt: skip
 def test_an_option_that_would_change_the_job_is_refused_by_name(given: dict[str, str]) -> None:
@@ -126,6 +126,25 @@ def test_an_option_that_would_change_the_job_is_refused_by_name(given: dict[str,
 
 def test_options_that_ask_for_what_is_so_anyway_are_accepted() -> None:
     assert job_fields({"no_kill": "off", "core_spec": "0", "contiguous": "", "nodes": "1"}, {})["nodes"] == "1"
+    assert job_fields({"no_kill": "", "nodes": "1"}, {})["nodes"] == "1"
+
+
+def test_specialized_cores_are_ignored_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "core_spec" not in job_fields({"core_spec": "1"}, {})
+    assert "warning: --core-spec ignored: AllowSpecResourcesUsage is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "nodes", "tasks"),
+    [({"ntasks": "8"}, 1, "8"), ({"nodes": "2-3", "ntasks_per_node": "5"}, 2, "10"), ({"nodes": "2"}, 2, "2")],
+)
+def test_an_overcommitted_job_asks_for_one_task_a_node(given: dict[str, str], nodes: int, tasks: str) -> None:
+    job = job_fields({**given, "overcommit": ""}, {})
+    assert (job["tasks"], job.get("tasks_per_node")) == (nodes, None)
+    assert job["environment"]["SLURM_OVERCOMMIT"] == "1"
+    assert job["environment"]["SLURM_NTASKS"] == tasks
+    # 在它里面提交的不因此也挤着。
+    assert "SLURM_OVERCOMMIT" not in job_fields({}, job["environment"])["environment"]
 
 
 def test_nodes_and_variables_come_from_files(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """sbatch 的选项：表、SBATCH_* 变量，以及换成 API 的 job。"""
 
 import contextlib
+import os
 import re
 import signal as signals
 import sys
@@ -11,7 +12,7 @@ from scns_conductor.core.batch_script import exported, gpu_fields, not_exported,
 from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.parse.options import Option, flags, option, values
-from scns_conductor.slurm.session import Fatal, warn_not_exported
+from scns_conductor.slurm.session import Fatal, say, warn_not_exported
 from scns_conductor.slurm.submit import newer_options
 from scns_conductor.slurm.submit.batch_derived import derived, file_environment, nodes_in, submitted_variables
 from scns_conductor.slurm.submit.batch_hints import check_hints
@@ -71,13 +72,14 @@ _COUNTS = {
 }
 # 有意义、但这里做不到的：不能悄悄忽略。
 _REFUSED = [
-    *flags("--reboot", "-O --overcommit"),
+    *flags("--reboot"),
     *values(
         "--container", "--bb", "--bbf", "--uid", "--gid", "--cluster-constraint", "--mcs-label",
         "--batch",
     ),
 ]  # fmt: skip
-# 只在某些值下等于没有写的：-k off、-S 0、-N1 --contiguous、-M 自己的集群；别的值做不到，拒绝。
+# 只在某些值下等于没有写的：-k off、-N1 -k、-N1 --contiguous、-M 自己的集群；别的值做不到，拒绝。
+# -S 与 --thread-spec：没有设 AllowSpecResourcesUsage 的 Slurm 说一句、忽略，这里也是。
 _CONDITIONAL = [
     option("-k --no-kill", "optional"),
     *flags("--contiguous"),
@@ -106,7 +108,7 @@ OPTIONS: list[Option] = [
         "-o --output", "-e --error", "--open-mode", "--export", "--comment", "--mail-type", "--mail-user", "--wrap",
     ),
     *flags("-s --oversubscribe --share", "-H --hold", "--requeue", "--no-requeue", "-W --wait", "--test-only"),
-    *flags("--parsable", "-h --help", "--usage", "-V --version"),
+    *flags("-O --overcommit", "--parsable", "-h --help", "--usage", "-V --version"),
     option("--exclusive", "optional"),
     option("--nice", "optional"),
     *values(
@@ -217,6 +219,10 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     if file:
         job["environment"] |= file_environment(file)
     job["environment"] |= submitted_variables(given)
+    # 在别的挤着的作业里提交的，不因此也挤着。
+    job["environment"].pop("SLURM_OVERCOMMIT", None)
+    if "overcommit" in given:
+        _overcommitted(job)
     return job
 
 
@@ -230,15 +236,28 @@ def _arbitrary(given: dict[str, str], environment: Mapping[str, str]) -> None:
 
 
 def _refuse_conditionally(given: Mapping[str, str]) -> None:
+    # 只有一个节点：它坏了作业反正没有了，它自己总是连着的。
+    several = given.get("nodes") not in ("1", "1-1")
     wanted = {
-        "no-kill": "no_kill" in given and given["no_kill"].lower() not in ("off", "no", "set_off"),
-        "contiguous": "contiguous" in given and given.get("nodes") not in ("1", "1-1"),
-        "core-spec": given.get("core_spec", "0") != "0",
-        "thread-spec": given.get("thread_spec", "0") != "0",
+        "no-kill": several and "no_kill" in given and given["no_kill"].lower() not in ("off", "no", "set_off"),
+        "contiguous": several and "contiguous" in given,
     }
     for name, refused in wanted.items():
         if refused:
             raise Fatal(f"--{name} is not supported by this system")
+    for key in ("core_spec", "thread_spec"):
+        if _count(key, given[key], least=0) if key in given else 0:
+            name = key.replace("_", "-")
+            say(os.path.basename(sys.argv[0]), f"warning: --{name} ignored: AllowSpecResourcesUsage is not set")
+
+
+def _overcommitted(job: dict[str, Any]) -> None:
+    """-O：每个节点只要一个任务的 CPU，任务都挤在上面；作业里的 SLURM_NTASKS 仍是要的任务数（sbatch(1)）。"""
+    nodes = int(re.split("[-k]", job.get("nodes", "1"))[0])
+    each = job.pop("tasks_per_node", None)
+    tasks = job.get("tasks") or nodes * (each or 1)
+    job["tasks"] = nodes
+    job["environment"] |= {"SLURM_OVERCOMMIT": "1", "SLURM_NTASKS": str(tasks)}
 
 
 def _switches(given: Mapping[str, str]) -> dict[str, Any]:
@@ -351,9 +370,9 @@ def _check_words(given: Mapping[str, str]) -> None:
             raise Fatal(f"Invalid --{name} specification", code=BAD_OPTION)
 
 
-def _count(key: str, text: str) -> int:
+def _count(key: str, text: str, least: int = 1) -> int:
     name = key.replace("_", "-")
-    if not re.fullmatch(r"\+?\d{1,9}", text) or int(text) < 1:
+    if not re.fullmatch(r"\+?\d{1,9}", text) or int(text) < least:
         raise Fatal(f'Invalid numeric value "{text}" for --{name}.')
     return int(text)
 

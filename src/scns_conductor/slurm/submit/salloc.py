@@ -74,6 +74,9 @@ def main(words: list[str]) -> int:
         code, gone = 1, False
         try:
             environment = {**os.environ, **allocation.variables(found)}
+            if "overcommit" in given:
+                environment |= {name: job["environment"][name] for name in ("SLURM_OVERCOMMIT", "SLURM_NTASKS")}
+                environment["SLURM_NPROCS"] = environment["SLURM_NTASKS"]
             code, gone = _run(client, job_id, command, environment, folder=folder, kill=kill, quiet=quiet)
         finally:
             if not gone:

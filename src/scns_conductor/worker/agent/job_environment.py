@@ -62,6 +62,9 @@ def job_environment(job: ClaimedJob, binding: Binding, login: Login, node: NodeC
 
 def _slurm_variables(job: ClaimedJob, login: Login, node: NodeContext) -> dict[str, str]:
     peers = len(job.peer_tasks) or 1
+    # -O 的作业只要了每节点一个任务的 CPU，任务数在它自己的变量里。
+    crowded = job.environment.get("SLURM_OVERCOMMIT") == "1"
+    tasks = job.environment.get("SLURM_NTASKS", job.tasks) if crowded else job.tasks
     values = {
         "SLURM_JOB_ID": job.job_id,
         "SLURM_JOBID": job.job_id,
@@ -79,8 +82,8 @@ def _slurm_variables(job: ClaimedJob, login: Login, node: NodeContext) -> dict[s
         "SLURM_NNODES": peers,
         "SLURM_JOB_CPUS_PER_NODE": repeat_list(job.peer_cpus),
         "SLURM_TASKS_PER_NODE": repeat_list(job.peer_tasks),
-        "SLURM_NTASKS": job.tasks,
-        "SLURM_NPROCS": job.tasks,
+        "SLURM_NTASKS": tasks,
+        "SLURM_NPROCS": tasks,
         "SLURM_NTASKS_PER_NODE": job.tasks_per_node,
         "SLURM_CPUS_PER_TASK": job.cpus_per_task,
         "SLURM_CPUS_ON_NODE": job.cpus,
