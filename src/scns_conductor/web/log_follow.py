@@ -84,7 +84,8 @@ async def _tail(upstream: Upstream, token: str, job_id: str, stream: str, writer
 async def _follow(upstream: Upstream, token: str, job_id: str, stream: str, offset: int, writer: _Writer) -> int | None:
     """从 offset 起跟随；作业结束了返回 None，断了返回读到哪里。"""
     target = f"/jobs/{job_id}/logs/{stream}?follow=true&offset={offset}"
-    try:
+    # 断了就从断处再来。
+    with contextlib.suppress(ClientError):
         async with upstream.stream("GET", target, token, endless=True) as answer:
             if answer.status_code >= 400:
                 writer.tell({"error": _detail(await answer.aread()), "status": answer.status_code})
@@ -101,12 +102,6 @@ async def _follow(upstream: Upstream, token: str, job_id: str, stream: str, offs
                     return None
                 elif event == "error":
                     writer.tell({"error": data.get("detail", "")})
-    except (ClientError, OSError):
-        pass
-    except Exception as error:
-        # 读到一半断了：httpx 的各种错误，一律从断处再来。
-        if type(error).__module__.split(".")[0] not in ("httpx", "httpcore"):
-            raise
     return offset
 
 

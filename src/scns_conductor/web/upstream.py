@@ -1,5 +1,6 @@
 """到 REST API 的连接：全部来访者共用连接池，各用各的令牌。"""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -31,10 +32,12 @@ class Upstream:
     async def get(self, target: str, token: str, language: str = "zh") -> bytes:
         """GET 的正文；拒绝抛 Problem，连不上抛 Unreachable。target 是路径与查询串，language 是说明用的语言。"""
         try:
-            answer = await self._client.get(
-                target, headers={**_authorized(token), "Accept-Language": language}, timeout=POLL_S
-            )
-        except httpx.HTTPError as error:
+            # 从头到尾一共这么久：问的路径是浏览器给的，一个不完的回答不能占住轮询者。
+            async with asyncio.timeout(POLL_S):
+                answer = await self._client.get(
+                    target, headers={**_authorized(token), "Accept-Language": language}, timeout=POLL_S
+                )
+        except (httpx.HTTPError, TimeoutError) as error:
             raise Unreachable(f"连不上 API（{type(error).__name__}）") from error
         if answer.status_code >= 400:
             raise _problem(answer)
@@ -51,7 +54,7 @@ class Upstream:
         body: bytes | AsyncIterator[bytes] | None = None,
         endless: bool = False,
     ) -> AsyncIterator[httpx.Response]:
-        """发一个请求，正文逐段地收；状态码由用的人看。连不上抛 Unreachable。endless 时两段之间可以等很久。"""
+        """发一个请求，正文逐段地收；状态码由用的人看。连不上、断在一半抛 Unreachable。endless 时两段之间可以等很久。"""
         timeout = httpx.Timeout(None if endless else ANSWER_S, connect=CONNECT_S)
         request = self._client.build_request(
             method, target, headers={**_authorized(token), **(headers or {})}, content=body, timeout=timeout
@@ -62,6 +65,8 @@ class Upstream:
             raise Unreachable(f"连不上 API（{type(error).__name__}）") from error
         try:
             yield answer
+        except httpx.HTTPError as error:
+            raise Unreachable(f"与 API 的连接断了（{type(error).__name__}）") from error
         finally:
             await answer.aclose()
 
