@@ -9,12 +9,12 @@ from starlette.responses import JSONResponse, Response
 
 from scns_conductor.api.dependencies import Parts, identity_of
 from scns_conductor.slurm.shapes.envelope import ALL_VERSIONS
-from scns_conductor.slurmrestd import accounting, accounting_jobs, cluster, jobs
+from scns_conductor.slurmrestd import accounting, accounting_changes, accounting_jobs, cluster, jobs
 from scns_conductor.slurmrestd.document import document
 from scns_conductor.slurmrestd.operations import OPERATIONS, Call, Operation, perform, plain_answer
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-_LOADED = (jobs, cluster, accounting_jobs, accounting)
+_LOADED = (jobs, cluster, accounting_jobs, accounting, accounting_changes)
 
 
 @dataclass(frozen=True, slots=True)
