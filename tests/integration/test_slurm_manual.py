@@ -23,6 +23,18 @@ def test_a_steps_time_limit_is_shown_and_enforced(slurm: Commands, running_syste
         shown = slurm.run("scontrol", "-o", "show", "step", job).stdout
         assert re.search(rf"StepId={job}.0 .* TimeLimit=00:05:00 ", shown)
         assert re.search(rf"StepId={job}.batch .* TimeLimit=UNLIMITED ", shown)
+        update = ("scontrol", "update", f"StepId={job}.0")
+        assert slurm.run(*update, "TimeLimit=8").returncode == 0
+        assert slurm.run("squeue", "-h", "-s", f"{job}.0", "-o", "%l").stdout == "8:00\n"
+        assert slurm.run(*update, "Name=x").returncode == 1
+        gone = slurm.run("scontrol", "update", f"StepId={job}.77", "TimeLimit=8")
+        assert (gone.returncode, gone.stderr) == (1, "slurm_update error: Invalid job id specified\n")
+        # 改短到已经超过：立即到时。
+        assert running_system.call("PATCH", f"/jobs/{job}/steps/0", {"time_limit": 1})[0] == 200
+        first = ("sacct", "-nP", "-o", "state", "-j", f"{job}.0")
+        wait_until(lambda: slurm.run(*first).stdout == "TIMEOUT\n")
+        late = slurm.run(*update, "TimeLimit=8")
+        assert late.stderr == "slurm_update error: Job/step already completing or completed\n"
         body = {"argv": ["sleep", "600"], "time_limit": 1, "tasks": 1, "overlap": True}
         status, created = running_system.call("POST", f"/jobs/{job}/steps", body)
         assert status == 201, created

@@ -349,6 +349,11 @@ class JobCalls:
         """给作业步发信号；KILL 结束它。"""
         return _json("POST", f"/jobs/{segment(job_id)}/steps/{step_id}/signal", {"signal": signal})
 
+    @plain
+    def update_step(self, job_id: JobId, step_id: int, time_limit: int | None) -> "Request[Json]":
+        """改作业步自己的时限（秒，None 是不限）。"""
+        return _json("PATCH", f"/jobs/{segment(job_id)}/steps/{step_id}", {"time_limit": time_limit})
+
     @one
     def release_allocation(self, job_id: JobId, exit_status: int = 0) -> "Request[Acted]":
         """交还没有脚本的分配。"""

@@ -1,6 +1,7 @@
 """作业步：建立（占住作业分配里的 CPU）、列出、再送一遍、发信号。启动与结束由节点来做、来写。"""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ from scns_conductor.statements.job_steps import (
     NODES_OF_RUNNING,
     ONE_STEP,
     RUNNING_STEPS,
+    SET_STEP_TIME_LIMIT,
     STEPS_OF_JOBS,
     step_insert,
 )
@@ -197,6 +199,21 @@ async def signal_step(
             raise Conflict(f"作业步 {job_id}.{step_id} 已经结束", code="step_finished")
         payload = {"job_id": row.job_id, "restart_count": row.restart_count, "step_id": step_id, "signal": number}
         await _forward(connection, "signal_step", row.job_id, step["pending_nodes"], payload)
+    return {"job_id": job_id, "step_id": step_id, "state": step["state"]}
+
+
+async def update_step(
+    engine: AsyncEngine, identity: Identity, job_id: str, step_id: int, time_limit: int | None
+) -> dict[str, Any]:
+    """改作业步自己的时限（秒，从它的开始算起；None 是不限）；已经超过的立即到时。已经结束抛 Conflict（step_finished）。"""
+    async with engine.begin() as connection:
+        row, step = await _own_step(connection, identity, job_id, step_id)
+        if not step["pending_nodes"]:
+            raise Conflict(f"作业步 {job_id}.{step_id} 已经结束", code="step_finished")
+        named = {"job_id": row.job_id, "restart_count": row.restart_count, "step_id": step_id}
+        await connection.execute(SET_STEP_TIME_LIMIT, {**named, "time_limit": json.dumps(time_limit)})
+        payload = {**named, "time_limit_s": time_limit}
+        await _forward(connection, "limit_step", row.job_id, step["pending_nodes"], payload)
     return {"job_id": job_id, "step_id": step_id, "state": step["state"]}
 
 

@@ -15,6 +15,8 @@ BY_CODE = {
     "job_running": "Job is no longer pending execution",
     "job_pending": "Job is pending execution",
     "job_not_running": "Invalid job id specified",
+    "step_not_found": "Invalid job id specified",
+    "step_finished": "Job/step already completing or completed",
     "job_not_suspended": "Job/step is not suspended",
     "job_preempted": "Requested operation is presently disabled",
     "requeue_disabled": "Requested operation is presently disabled",

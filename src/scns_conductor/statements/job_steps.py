@@ -87,6 +87,13 @@ ONE_STEP = sa.text(
 ).columns(pending_nodes=ARRAY(sa.Text), launch=sa.JSON)
 
 
+# 改一个步自己的时限（秒，JSON 的数或 null）：再送启动的消息时也是它。
+SET_STEP_TIME_LIMIT = sa.text(
+    "UPDATE job_steps SET launch = jsonb_set(launch, '{time_limit}', CAST(:time_limit AS jsonb)) "
+    "WHERE job_id = :job_id AND restart_count = :restart_count AND step_id = :step_id"
+)
+
+
 def step_insert(values: Mapping[str, Any]) -> sa.Insert:
     """新建一个步。"""
     return sa.insert(JobStep).values(**values)

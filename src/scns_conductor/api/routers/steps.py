@@ -24,6 +24,16 @@ class StepSignal(BaseModel):
     signal: str = Field(description="信号的名字或号", max_length=32, json_schema_extra={"pattern": SIGNAL_PATTERN})
 
 
+class StepChanges(BaseModel):
+    """要改的。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    time_limit: Annotated[int, Field(ge=1, le=2**31 - 1), NOT_FLAG] | None = Field(
+        description="时限（秒），从作业步的开始算起；null 是不限"
+    )
+
+
 class Release(BaseModel):
     """交还分配。"""
 
@@ -57,6 +67,14 @@ async def create(job_id: str, body: StepSubmit, parts: PartsDep, identity: Ident
 async def show(job_id: str, step_id: StepId, parts: PartsDep, _identity: IdentityDep) -> StepAnswer:
     """node_tasks、node_cpus 与 nodes 一一对应；内存的单位是 KiB。"""
     return await job_steps.read_step(parts.engine, job_id, step_id)
+
+
+@router.patch("/{job_id}/steps/{step_id}", summary="改作业步自己的时限")
+async def update(
+    job_id: str, step_id: StepId, body: StepChanges, parts: PartsDep, identity: IdentityDep
+) -> dict[str, Any]:
+    """从它的开始算起；已经超过的立即到时。"""
+    return await job_steps.update_step(parts.engine, identity, job_id, step_id, body.time_limit)
 
 
 @router.post("/{job_id}/steps/{step_id}/launch", summary="把启动的消息再送一遍")

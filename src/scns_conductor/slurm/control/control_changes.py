@@ -132,6 +132,15 @@ def job_changes(given: Mapping[str, str]) -> dict[str, Any]:
     return changes
 
 
+def step_changes(given: Mapping[str, str]) -> dict[str, int | None]:
+    """update step 的修改：只有时限（秒；None 是不限），以分钟计。"""
+    changes = _changes(given, {"timelimit": "time_limit"})
+    limit = changes.get("time_limit")
+    if limit is None or isinstance(limit, Relative):
+        raise Fatal("No changes specified" if limit is None else "Invalid TimeLimit value", prefix=None)
+    return {"time_limit": None if limit == "UNLIMITED" else int(limit) * 60}
+
+
 def partition_changes(given: Mapping[str, str]) -> dict[str, Any]:
     """update partition、create partition 的修改。"""
     for key in ("maxtime", "defaulttime"):

@@ -11,7 +11,7 @@ from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, ClientError, ControlAction, JsonClient, Problem
 from scns_conductor.slurm.control import control_reservations
-from scns_conductor.slurm.control.control_changes import Relative, job_changes, pairs, partition_changes
+from scns_conductor.slurm.control.control_changes import Relative, job_changes, pairs, partition_changes, step_changes
 from scns_conductor.slurm.control.control_show import show
 from scns_conductor.slurm.error_words import slurm_words
 from scns_conductor.slurm.parse.hosts import named_hosts, split_list
@@ -169,6 +169,7 @@ def _update(_parsed: Parsed, words: list[str]) -> int:
     # 先看有没有作业号：partition= 可以是作业的，也可以是要改的分区。
     for name, update in (
         ("jobid", _update_job),
+        ("stepid", _update_step),
         ("nodename", _update_node),
         ("reservationname", _update_reservation),
         ("partitionname", _update_partition),
@@ -181,6 +182,21 @@ def _update(_parsed: Parsed, words: list[str]) -> int:
         'Input line must include "NodeName", "PartitionName", "Reservation", "JobId", or "SlurmctldDebug"',
         prefix=None,
     )
+
+
+def _update_step(target: str, given: dict[str, str]) -> int:
+    """update StepId=12.0 TimeLimit=5；只写作业号的是它正在运行的各步。"""
+    changes = step_changes(given)
+    job_id, dot, step = target.partition(".")
+    if dot and not step.isdecimal():
+        raise Fatal("Invalid step id specified", prefix=None)
+    with connect() as client:
+        steps = [int(step)] if dot else [each["step_id"] for each in client.steps([job_id]) if not each["end_time"]]
+        if not steps:
+            raise Fatal("slurm_update error: Invalid job id specified", prefix=None)
+        for number in steps:
+            _slurm_call("slurm_update error", partial(client.update_step, job_id, number, **changes))
+    return 0
 
 
 def _update_job(target: str, given: dict[str, str]) -> int:

@@ -19,6 +19,7 @@ from scns_conductor.worker.wire.bus_messages import (
     BusMessage,
     ChangedJobs,
     LaunchStep,
+    LimitStep,
     ReadLog,
     Sample,
     SignalJobs,
@@ -68,6 +69,7 @@ class BusListener:
             ReadLog.function: self._on_read_log,
             LaunchStep.function: self._asking(self._control.launch_step),
             SignalStep.function: self._asking(self._on_signal_step),
+            LimitStep.function: self._asking(self._on_limit_step),
             AttachStep.function: self._asking(self._on_attach_step),
             Sample.function: self._asking(self._on_sample),
         }
@@ -111,6 +113,9 @@ class BusListener:
 
     def _on_signal_step(self, message: SignalStep) -> None:
         self._control.signal_step(message.job_id, message.restart_count, message.step_id, message.signal)
+
+    def _on_limit_step(self, message: LimitStep) -> None:
+        self._control.limit_step(message.job_id, message.restart_count, message.step_id, message.time_limit_s)
 
     def _on_attach_step(self, message: AttachStep) -> None:
         self._control.attach_step(message.job_id, message.restart_count, message.step_id, message.connection)

@@ -3,6 +3,7 @@
 启动：认领（job_launches）→ 备好（job_preparation）→ 送去（launch_sending）；纠正在 correction，上报在 job_reports。
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,8 @@ from scns_conductor.worker.wire.bus_messages import LaunchStep
 from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL
 from scns_conductor.worker.wire.shepherd_messages import Named
 from scns_conductor.worker.wire.step_spec import ClientAddress
+
+logger = logging.getLogger(__name__)
 
 # 核、卡还没有空出来（前一个作业的结束正在提交，多节点作业的别处刚结束）：隔这么久再看一次。
 AGAIN_S = 0.2
@@ -135,6 +138,13 @@ class JobControl:
     def signal_step(self, job_id: int, attempt: int, step_id: int, number: int) -> None:
         """给作业步的任务发信号；SIGKILL 连同它的主人一起结束。"""
         self._settled().signal([(job_id, attempt)], number, f"step:{step_id}")
+
+    def limit_step(self, job_id: int, attempt: int, step_id: int, limit_s: float | None) -> None:
+        """改作业步自己的时限；旧版的牧守进程不懂，说一声，旧的时限照旧。"""
+        try:
+            self._settled().set_step_time_limit([(job_id, attempt)], str(step_id), limit_s)
+        except ShepherdError as error:
+            logger.warning("step_limit_refused", extra={"job_id": job_id, "step_id": step_id, "error": str(error)})
 
     def signal(self, jobs: Sequence[Named], number: int, target: str) -> None:
         """给这些作业发信号。"""

@@ -290,6 +290,12 @@ class ShepherdClient:
         """改时限；None 表示不限。"""
         self._exchange(messages.SetTimeLimit(jobs=self._named(jobs), time_limit_s=limit_s), messages.Done)
 
+    def set_step_time_limit(self, jobs: Iterable[Named], step: str, limit_s: float | None) -> None:
+        """改一个作业步自己的时限；None 表示不限。"""
+        self._exchange(
+            messages.SetStepTimeLimit(jobs=self._named(jobs), step=step, time_limit_s=limit_s), messages.Done
+        )
+
     def ack(self, ends: Sequence[EndRecord]) -> None:
         """确认这些结束已经进了数据库；没有编号的（代理自己造的）不必。"""
         end_ids = [end.id for end in ends if end.id is not None]

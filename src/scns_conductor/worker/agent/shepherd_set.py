@@ -211,6 +211,12 @@ class ShepherdSet:
         for client in self._each:
             client.set_time_limit(named, limit_s)
 
+    def set_step_time_limit(self, jobs: Iterable[Named], step: str, limit_s: float | None) -> None:
+        """改一个作业步自己的时限；None 表示不限。"""
+        named = list(jobs)
+        for client in self._each:
+            client.set_step_time_limit(named, step, limit_s)
+
     def stats(self) -> Samples:
         """正在运行的作业与作业步此刻的用量。"""
         samples = [client.stats() for client in self._each]

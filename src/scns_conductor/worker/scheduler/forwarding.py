@@ -12,7 +12,7 @@ from scns_conductor.worker.bus import Message
 FORWARDED = frozenset(
     {
         *("cancel", "kill", "suspend", "resume", "requeue", "update", "signal", "read_log", "sample"),
-        *("launch_step", "signal_step", "attach_step"),
+        *("launch_step", "signal_step", "limit_step", "attach_step"),
     }
 )
 

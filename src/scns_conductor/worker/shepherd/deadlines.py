@@ -9,7 +9,7 @@ from scns_conductor.worker.host.process_table import boot_now
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from scns_conductor.worker.shepherd.keeper import JobKeeper
-    from scns_conductor.worker.shepherd.task import JobGroup, Task
+    from scns_conductor.worker.shepherd.task import Task
 
 
 class Deadlines:
@@ -67,16 +67,15 @@ class Deadlines:
             self._keeper.journal.update(task.key, warned=True)
             self._keeper.containment.signal([task.pid], number)
 
-    def set_time_limit(self, group: JobGroup, limit_s: float | None) -> None:
-        """改正在运行的作业的时限（从它的开始算起）；已经超过的立即按超时处理。"""
-        holder = group.holder
-        if holder is None or holder.reaped or holder.record.time_limit_s == limit_s:
+    def set_time_limit(self, task: Task | None, limit_s: float | None) -> None:
+        """改正在运行的作业（它的 holder）、作业步的时限（从它的开始算起）；已经超过的立即按超时处理。"""
+        if task is None or task.reaped or task.record.time_limit_s == limit_s:
             return
-        record = holder.record
+        record = task.record
         # 挂起过的作业时限已经顺延，顺延的部分要保留。
         start_s = record.started_boot_s
         if record.deadline_boot_s is not None and record.time_limit_s is not None:
             start_s = record.deadline_boot_s - record.time_limit_s
         deadline_s = start_s + limit_s if limit_s is not None and start_s is not None else None
-        self._keeper.journal.update(holder.key, time_limit_s=limit_s, deadline_boot_s=deadline_s)
-        self.arm(holder)
+        self._keeper.journal.update(task.key, time_limit_s=limit_s, deadline_boot_s=deadline_s)
+        self.arm(task)

@@ -55,6 +55,7 @@ class Operations:
             messages.Suspend.op: (messages.Suspend, self._suspend),
             messages.Resume.op: (messages.Resume, self._resume),
             messages.SetTimeLimit.op: (messages.SetTimeLimit, self._set_time_limit),
+            messages.SetStepTimeLimit.op: (messages.SetStepTimeLimit, self._set_step_time_limit),
             messages.Ack.op: (messages.Ack, self._ack),
             messages.Stats.op: (messages.Stats, self._stats),
             messages.ReadLog.op: (messages.ReadLog, self._read_log),
@@ -199,7 +200,12 @@ class Operations:
 
     def _set_time_limit(self, request: messages.SetTimeLimit) -> messages.Done:
         for group in self._groups(request.jobs):
-            self._keeper.deadlines.set_time_limit(group, request.time_limit_s)
+            self._keeper.deadlines.set_time_limit(group.holder, request.time_limit_s)
+        return messages.Done()
+
+    def _set_step_time_limit(self, request: messages.SetStepTimeLimit) -> messages.Done:
+        for group in self._groups(request.jobs):
+            self._keeper.deadlines.set_time_limit(group.tasks.get(request.step), request.time_limit_s)
         return messages.Done()
 
     def _ack(self, request: messages.Ack) -> messages.Done:

@@ -139,6 +139,16 @@ class SignalStep(BusMessage):
     signal: int
 
 
+class LimitStep(BusMessage):
+    """改作业步自己的时限（秒）；None 是不限。"""
+
+    function: ClassVar[str] = "limit_step"
+    job_id: int
+    restart_count: int
+    step_id: int
+    time_limit_s: int | None = None
+
+
 class AttachStep(BusMessage):
     """请作业步的主人再连一个客户（sattach）。"""
 
@@ -158,7 +168,7 @@ class Sample(BusMessage):
 
 MESSAGES: dict[str, type[BusMessage]] = {
     **dict.fromkeys(REMINDERS, ChangedJobs),
-    **{kind.function: kind for kind in (SignalJobs, ReadLog, LaunchStep, SignalStep, AttachStep, Sample)},
+    **{kind.function: kind for kind in (SignalJobs, ReadLog, LaunchStep, SignalStep, LimitStep, AttachStep, Sample)},
 }
 
 

@@ -100,6 +100,15 @@ class SetTimeLimit(JobsRequest):
     time_limit_s: float | None
 
 
+class SetStepTimeLimit(JobsRequest):
+    """改一个作业步自己的时限；None 表示不限。"""
+
+    op: ClassVar[str] = "set_step_time_limit"
+    jobs: list[Named]
+    step: str
+    time_limit_s: float | None
+
+
 class Ack(Request):
     """这些编号的结束已经进了数据库。"""
 
