@@ -205,7 +205,10 @@ async def signal_step(
 async def update_step(
     engine: AsyncEngine, identity: Identity, job_id: str, step_id: int, time_limit: int | None
 ) -> dict[str, Any]:
-    """改作业步自己的时限（秒，从它的开始算起；None 是不限）；已经超过的立即到时。已经结束抛 Conflict（step_finished）。"""
+    """改作业步自己的时限（秒，从它的开始算起；None 是不限）；已经超过的立即到时。
+
+    已经结束抛 Conflict（step_finished）。
+    """
     async with engine.begin() as connection:
         row, step = await _own_step(connection, identity, job_id, step_id)
         if not step["pending_nodes"]:
