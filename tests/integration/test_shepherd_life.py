@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from shepherd_yard import Yard, alive, wait_until
 
 from scns_conductor.worker.agent.shepherd_client import ShepherdError, ShepherdGone, start_shepherd
+from scns_conductor.worker.agent.shepherd_keeping import ShepherdKeeping
 from scns_conductor.worker.shepherd.journal import decode_line, encode_line
 from scns_conductor.worker.wire.end_record import EndRecord
 from scns_conductor.worker.wire.frames import FrameBuffer, encode
@@ -469,3 +471,25 @@ def test_jobs_do_not_inherit_the_shepherds_priority(yard: Yard, nice: int) -> No
     yard.launch(1, "cut -d' ' -f19,41 /proc/$$/stat > policy\n", nice=nice)
     yard.end(1)
     assert (yard.work / "policy").read_text().split() == [str(nice), "0"]
+
+
+def test_ends_committed_while_the_link_is_down_are_acknowledged_later(yard: Yard) -> None:
+    heard: list[EndRecord] = []
+    keeping = ShepherdKeeping(
+        yard.spool,
+        "yard",
+        yard.containment,
+        stopping=threading.Event(),
+        on_ends=heard.extend,
+        on_bad_end=lambda *_: None,
+        enqueue=lambda _: None,
+    )
+    keeping.attach()
+    yard.launch(1, "true\n")
+    wait_until(lambda: heard, "结束记录")
+    keeping.client().close()
+    # 收尾此刻写完数据库；重连时再送来的，它手里正有，不再收。
+    keeping.acknowledge(heard[:1])
+    keeping.attach()
+    assert keeping.client().state().unacknowledged == []
+    keeping.close()

@@ -42,6 +42,9 @@ class ShepherdKeeping:
         self._client: ShepherdSet | None = None
         self._capabilities: Capabilities | None = None
         self._strays: set[int] = set()
+        # 断着的时候写进了数据库、还没有确认的。
+        self._postponed: list[EndRecord] = []
+        self._lock = threading.Lock()
 
     def client(self) -> ShepherdSet:
         """现在的一组连接；还没有连上抛 ShepherdGone。"""
@@ -57,9 +60,10 @@ class ShepherdKeeping:
 
     def attach(self) -> None:
         """连上（必要时启动）牧守进程，直到成功；未确认的结束随后自动送来。"""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        with self._lock:
+            former, self._client = self._client, None
+        if former is not None:
+            former.close()
         while not self._stopping.is_set():
             try:
                 client = ShepherdSet.attach(
@@ -76,7 +80,11 @@ class ShepherdKeeping:
                 logger.error("shepherd_unreachable", extra={"node": self._node, "error": str(error)})
                 self._stopping.wait(RETRY_S)
                 continue
-            self._client = client
+            with self._lock:
+                self._client = client
+                postponed, self._postponed = self._postponed, []
+            # 它重连时又送来了，收尾手里正有的不再收一遍：由这里确认。
+            self.acknowledge(postponed)
             return
 
     def retire(self) -> None:
@@ -104,17 +112,23 @@ class ShepherdKeeping:
         self._strays = mine - self._strays
 
     def acknowledge(self, ends: list[EndRecord]) -> None:
-        """这些结束写进数据库了（收尾线程）；送不到的，重连之后它会再送一遍。"""
-        client = self._client
-        if client is None or not ends:
-            return
-        try:
-            client.ack(ends)
-        except ShepherdGone:
-            # 重连之后它会再送一遍，写数据库的语句对重复的什么也不做。
-            logger.info("ack_postponed", extra={"node": self._node, "ends": len(ends)})
-        except ShepherdError as error:
-            logger.error("ack_refused", extra={"node": self._node, "code": error.code, "error": str(error)})
+        """这些结束写进数据库了（收尾线程）；连接断着的，连上了再确认。"""
+        tried: ShepherdSet | None = None
+        while ends:
+            with self._lock:
+                client = self._client
+                if client is None or client is tried:
+                    self._postponed += ends
+                    return
+            try:
+                client.ack(ends)
+                return
+            except ShepherdGone:
+                logger.info("ack_postponed", extra={"node": self._node, "ends": len(ends)})
+                tried = client
+            except ShepherdError as error:
+                logger.error("ack_refused", extra={"node": self._node, "code": error.code, "error": str(error)})
+                return
 
     def close(self) -> None:
         """断开；作业不受影响。"""
