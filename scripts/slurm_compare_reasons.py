@@ -87,8 +87,8 @@ REASONS: tuple[tuple[str, str], ...] = (
         r"write batch_script( 999999)?$|create partition=|delete partitionname=$",
     ),
     (
-        "按名字拒绝、说明改用什么：不重启机器，日志级别在设置里，没有 top、notify、触发器、前端节点；`show slurmd`、`assoc_mgr` 有替代",
-        r"scontrol (top|notify|reboot|cancel_reboot|setdebug|setdebugflags|schedloglevel|fsdampeningfactor|crontab)\b|^scontrol show (assoc|frontend|slurmd)|^strigger",
+        "按名字拒绝、说明改用什么：不重启机器，日志级别在设置里，没有 top、notify、触发器、前端节点；`show slurmd` 有替代",
+        r"scontrol (top|notify|reboot|cancel_reboot|setdebug|setdebugflags|schedloglevel|fsdampeningfactor|crontab)\b|^scontrol show (frontend|slurmd)|^strigger",
     ),
     ("`show config` 只有这里有的项（四十来个）", r"^scontrol show config"),
     ("数组的上限：这里的 `MaxArraySize` 大得多", r"-a 1001 "),
@@ -160,6 +160,7 @@ REASONS: tuple[tuple[str, str], ...] = (
         "`sacctmgr`：没有事件、事务、wckey、协调员、预约、runaway、统计、设置、dump、load、archive，按名字拒绝",
         r"sacctmgr (show (config|runaway|events|reservation|problem|stats|transactions|wckey|coordinator)|dump|load|archive)",
     ),
+    ("`show assoc_mgr`：没有累计的用量与 wckey，TRES 只有 cpu、mem、node", r"^scontrol show assoc"),
     ("`sacctmgr` 的树：账户名的缩进与对齐不同", r"association tree"),
     (
         "`sreport`：此刻就有数，Slurm 要等整点汇总（所以没有行）；预约的用量没有记录；报告名可以只写前几个字母",

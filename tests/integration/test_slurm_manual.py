@@ -114,3 +114,26 @@ def test_an_overcommitted_job_runs_more_tasks_than_it_has_cpus(slurm: Commands) 
     assert (first, second.split()) == ("6 1", ["6", "task"])
     done = slurm.run("salloc", "-Q", "-O", "-n6", "-N1", "srun", "sh", "-c", "echo $SLURM_NTASKS")
     assert (done.returncode, done.stdout) == (0, "6\n" * 6), done.stderr
+
+
+def test_the_association_manager_shows_limits_and_what_is_used(slurm: Commands) -> None:
+    for words in (("account", "mgr"), ("user", "mgruser", "account=mgr", "maxjobs=7")):
+        assert slurm.run("sacctmgr", "-i", "add", *words).returncode == 0
+    assert slurm.run("sacctmgr", "-i", "modify", "account", "mgr", "set", "grpsubmitjobs=5").returncode == 0
+    array = slurm.submit("-H", "-A", "mgr", "-a", "1-3")
+    try:
+        shown = slurm.run("scontrol", "-o", "show", "assoc_mgr", "accounts=mgr", "flags=assoc")
+        assert shown.returncode == 0, shown.stderr
+        account, user = (line for line in shown.stdout.splitlines() if line.startswith("ClusterName="))
+        assert " Account=mgr UserName= " in account
+        assert " GrpJobs=N(0) GrpSubmitJobs=5(3) " in account
+        assert " UserName=mgruser " in user
+        assert " MaxJobs=7 " in user
+        whole = slurm.run("scontrol", "show", "assoc_mgr").stdout
+        assert whole.startswith("Current Association Manager state\n\nUser Records\n")
+        assert "\nQOS Records\n\nQOS=normal " in whole
+        assert slurm.run("scontrol", "show", "assoc_mgr", "colour=red").returncode == 1
+    finally:
+        slurm.run("scancel", array)
+        slurm.run("sacctmgr", "-i", "delete", "user", "mgruser")
+        slurm.run("sacctmgr", "-i", "delete", "account", "mgr")

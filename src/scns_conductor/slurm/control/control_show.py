@@ -29,7 +29,8 @@ def show(parsed: Parsed, words: list[str]) -> int:
         if any(name == entity or (len(entity) > 2 and name.startswith(entity)) for name in names):
             if structured(parsed) and draw not in _STRUCTURED:
                 raise Fatal(f"--json and --yaml are not supported for scontrol show {names[0]}")
-            return draw(parsed, given)
+            # assoc_mgr 可以有几个条件。
+            return draw(parsed, " ".join(words[1:]) if draw is _show_associations else given)
     raise Fatal(f"invalid entity:{words[0]} for keyword:show ", prefix=None)
 
 
@@ -267,6 +268,12 @@ def _show_daemons(_parsed: Parsed, _given: str) -> int:
     return 0
 
 
+def _show_associations(parsed: Parsed, given: str) -> int:
+    from scns_conductor.slurm.control.control_associations import show_associations
+
+    return show_associations(parsed, given.split())
+
+
 def _show_aliases(_parsed: Parsed, given: str) -> int:
     """节点的别名；本系统里节点名就是它自己。"""
     name = given or os.environ.get("SLURMD_NODENAME") or os.uname().nodename.split(".")[0]
@@ -303,7 +310,7 @@ SHOWS: tuple[tuple[tuple[str, ...], Callable[[Parsed, str], int]], ...] = (
     (("daemons",), _show_daemons),
     (("aliases",), _show_aliases),
     (("federation", "bbstat", "burstbuffer", "dwstat"), _show_nothing),
-    (("assoc_mgr", "associations"), _refused("assoc_mgr", "use sacctmgr show associations and sacctmgr show qos")),
+    (("assoc_mgr", "associations"), _show_associations),
     (("slurmd",), _refused("slurmd", "use scontrol show node")),
     (("frontend",), _refused("frontend", "there are no front end nodes")),
 )
