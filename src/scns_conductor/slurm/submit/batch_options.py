@@ -222,7 +222,7 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     # 在别的挤着的作业里提交的，不因此也挤着。
     job["environment"].pop("SLURM_OVERCOMMIT", None)
     if "overcommit" in given:
-        _overcommitted(job)
+        _overcommitted(job, int(given.get("nodes", "1").partition("-")[0]))
     return job
 
 
@@ -251,9 +251,8 @@ def _refuse_conditionally(given: Mapping[str, str]) -> None:
             say(os.path.basename(sys.argv[0]), f"warning: --{name} ignored: AllowSpecResourcesUsage is not set")
 
 
-def _overcommitted(job: dict[str, Any]) -> None:
+def _overcommitted(job: dict[str, Any], nodes: int) -> None:
     """-O：每个节点只要一个任务的 CPU，任务都挤在上面；作业里的 SLURM_NTASKS 仍是要的任务数（sbatch(1)）。"""
-    nodes = int(re.split("[-k]", job.get("nodes", "1"))[0])
     each = job.pop("tasks_per_node", None)
     tasks = job.get("tasks") or nodes * (each or 1)
     job["tasks"] = nodes

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from scns_conductor import __version__
-from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdGone
+from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
 from scns_conductor.worker.wire.end_record import EndRecord
 from scns_conductor.worker.wire.frames import JOURNAL_NAME, LOCK_NAME, SOCKET_NAME
 from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS, LaunchSpec, split_key
@@ -212,10 +212,15 @@ class ShepherdSet:
             client.set_time_limit(named, limit_s)
 
     def set_step_time_limit(self, jobs: Iterable[Named], step: str, limit_s: float | None) -> None:
-        """改一个作业步自己的时限；None 表示不限。"""
-        named = list(jobs)
+        """改一个作业步自己的时限；None 表示不限。有的是旧版、不懂：别的照改，再抛它的 ShepherdError。"""
+        named, refused = list(jobs), None
         for client in self._each:
-            client.set_step_time_limit(named, step, limit_s)
+            try:
+                client.set_step_time_limit(named, step, limit_s)
+            except ShepherdError as error:
+                refused = error
+        if refused is not None:
+            raise refused
 
     def stats(self) -> Samples:
         """正在运行的作业与作业步此刻的用量。"""
