@@ -164,7 +164,7 @@ def test_the_history_of_the_live_system_is_replayed_on_its_own_nodes(running_sys
         ids = client.submit_batch([{"job": job, "script": "true\n"} for job in jobs])
         for job_id in ids:
             client.wait(job_id, timeout_s=60)
-        submitted = client.job(ids[0])["submit_time"]
+        submitted = client.job(ids[0]).submit_time.isoformat()
     live = ["--live", "--since", submitted, "--policy", "easy,fifo", "--json"]
     found = json.loads(simulate(*live, **running_system.environment).stdout)
     assert found["machine"] == {"nodes": 1, "cpus": 8, "gpus": 0}

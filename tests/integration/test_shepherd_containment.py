@@ -47,7 +47,7 @@ def soft_yard(tmp_path: Path) -> Iterator[Yard]:
 
 def needs(yard: Yard, what: str) -> None:
     if getattr(yard.hello.capabilities, what) != "cgroup":
-        pytest.skip(f"这台机器的 cgroup 不能约束 {what}：{yard.hello['capabilities']['detail']}")
+        pytest.skip(f"这台机器的 cgroup 不能约束 {what}：{yard.hello.capabilities.detail}")
 
 
 def as_user(yard: Yard, uid: int, job_id: int = 1) -> dict[str, Any]:
@@ -76,17 +76,17 @@ def test_memory_limit_is_out_of_memory(yard: Yard) -> None:
 def test_the_smallest_limit_holds_and_the_shepherd_stays_out_of_it(yard: Yard) -> None:
     """上限比牧守进程自己还小也一样：它出来之后才写上限。"""
     needs(yard, "memory")
-    pid = yard.client.hello()["pid"]
+    pid = yard.client.hello().pid
     for number in range(1, 6):
         yard.launch(number, FILL_MEMORY, memory_bytes=8 * 1024**2)
-    assert {yard.end(number)["cause"] for number in range(1, 6)} == {"oom"}
+    assert {yard.end(number).cause for number in range(1, 6)} == {"oom"}
     yard.launch(6, "sleep 100\n", memory_bytes=16 * 1024**2)
     path = f"memory/{cgroup.node_cgroup_path('yard', str(yard.spool))}/job_6_0/memory.limit_in_bytes"
     written = Path("/sys/fs/cgroup") / path
     if written.exists():
         assert int(written.read_text()) == 16 * 1024**2
     assert "job_" not in Path(f"/proc/{pid}/cgroup").read_text()
-    assert yard.client.hello()["pid"] == pid
+    assert yard.client.hello().pid == pid
 
 
 @needs_root

@@ -113,7 +113,8 @@ def proxy(request: pytest.FixtureRequest, system: RunningSystem, certificate: Pa
         wait_until(listens, what="代理开始监听")
         yield Proxy(port, certificate / "fullchain.pem")
     finally:
-        process.terminate()
+        # 有没做完的请求时 Caddy 会等它们：不等。
+        process.kill()
         process.wait(30)
 
 
@@ -159,15 +160,14 @@ def test_live_output_is_not_held_back(system: RunningSystem, proxy: Proxy) -> No
     connection.close()
 
 
+@pytest.mark.parametrize("proxy", ["nginx"], indirect=True)
 def test_a_large_body_is_refused_before_it_is_sent(proxy: Proxy) -> None:
-    """没有令牌的 1 GB：只送出开头，API 的 401 就到了。"""
+    """没有令牌的 1 GB：只送出请求头，API 的 401 就到了。"""
     connection = proxy.connect()
     connection.putrequest("POST", "/jobs/submit")
     connection.putheader("Content-Length", str(10**9))
     connection.putheader("Content-Type", "application/json")
     connection.endheaders()
-    # Caddy 见到正文的开头才转发请求头。
-    connection.send(b"x" * 65536)
     answer = connection.getresponse()
     assert (answer.status, json.loads(answer.read())["code"]) == (401, "token_missing")
     connection.close()

@@ -58,7 +58,9 @@ LETTERS: Known = {
     "C": Field("CPUS", lambda job: str(of.cpus(job)), _CPUS),
     "d": Field("MIN_TMP_DISK", lambda job: memory(job["temporary_disk_per_node"]), "temporary_disk_per_node"),
     "D": Field("NODES", lambda job: str(of.nodes(job)), _NODES),
-    "e": Field("END_TIME", of.end_time, f"end_time start_time expected_start_time suspended_s {_LIMIT}"),
+    "e": Field(
+        "END_TIME", of.end_time, f"end_time start_time expected_start_time begin_time state suspended_s {_LIMIT}"
+    ),
     "E": Field("DEPENDENCY", of.dependency, "dependency state"),
     "f": _text("FEATURES", "constraints"),
     "F": Field("ARRAY_JOB_ID", lambda job: str(job["array_job_id"] or job["job_id"]), _ID),

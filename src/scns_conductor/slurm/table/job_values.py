@@ -121,14 +121,23 @@ def end_time(job: Job) -> str:
     """结束了的是结束时刻，运行中的是时限到的时刻，排队的是照计划的。"""
     if job.get("end_time"):
         return instant(job["end_time"])
-    start, limit = epoch(job.get("start_time") or job.get("expected_start_time")), limit_s(job)
+    start, limit = epoch(job.get("start_time") or _expected_start(job)), limit_s(job)
     return "N/A" if start is None or limit is None else instant(start + limit + float(job.get("suspended_s") or 0))
 
 
 def start_time(job: Job, missing: str = "N/A") -> str:
     """开始的时刻；没有开始的是计划里的，还没有计划到的是 --begin 的。"""
-    begin = job.get("begin_time") if job["state"] == "PENDING" else None
-    return instant(job.get("start_time") or job.get("expected_start_time") or begin, missing)
+    return instant(job.get("start_time") or _expected_start(job), missing)
+
+
+def _expected_start(job: Job) -> str | None:
+    """计划的开始，但不早于 --begin：刚改过的，计划还没有跟上。"""
+    begin = job.get("begin_time") if job.get("state") == "PENDING" else None
+    return max(
+        (text for text in (job.get("expected_start_time"), begin) if text),
+        key=lambda at: epoch(at) or 0.0,
+        default=None,
+    )
 
 
 def eligible_time(job: Job) -> str | None:
