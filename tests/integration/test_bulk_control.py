@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, as_user, start_system, wait_until
 
 NOTHING = "#!/bin/sh\ntrue\n"
 LATER = ("-b", "now+1hour")
@@ -154,6 +154,23 @@ def test_one_bad_job_of_many_is_its_own_error(slurm: Commands, running_system: R
         "POST", "/jobs/control", {"action": "cancel", "job_ids": [one, two, "1"], "conditions": {"name": "pair"}}
     )
     assert sorted(job["job_id"] for job in answer["jobs"]) == sorted([one, two])
+
+
+def test_conditions_of_an_ordinary_user_mean_their_own_jobs(running_system: RunningSystem) -> None:
+    alice, bob = as_user(running_system, "alice"), as_user(running_system, "bob")
+    job = {"name": "shared name", "hold": True, "current_working_directory": "/tmp"}
+    theirs, mine = (
+        system.call("POST", "/jobs/submit", {"job": job, "script": NOTHING})[1]["job_id"] for system in (alice, bob)
+    )
+    body = {"action": "cancel", "conditions": {"name": "shared name"}}
+    _, answer = bob.call("POST", "/jobs/control", body)
+    assert ([each["job_id"] for each in answer["jobs"]], answer["errors"]) == ([mine], [])
+    assert running_system.query(theirs)["state"] == "PENDING"
+    # 指名要别人的，照旧说不许。
+    _, answer = bob.call("POST", "/jobs/control", {"action": "cancel", "job_ids": [theirs]})
+    assert [each["status"] for each in answer["errors"]] == [403]
+    _, answer = running_system.call("POST", "/jobs/control", body)
+    assert [each["job_id"] for each in answer["jobs"]] == [theirs]
 
 
 def test_many_at_once_need_no_second_connection(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from scns_conductor.cli.connection import connected, job_id_argument, json_option, print_json
+from scns_conductor.cli.say import say
 
 FIELDS = (
     "job_id,array_job_id,array_task_id,array_remaining,name,user_name,account,state,start_time,end_time,suspend_time,"
@@ -54,9 +55,7 @@ def efficiency(
     if len(rows) > 1:
         idle = sum(float(row["idle_cpu_s"]) for row in rows) / 3600
         held = sum(float(row["held_cpu_s"]) for row in rows) / 3600
-        click.echo(
-            f"合计占了 {held:.2f} CPU·小时，其中 {idle:.2f} 没有用上（{_percent(idle / held if held else None)}）"
-        )
+        say(f"合计占了 {held:.2f} CPU·小时，其中 {idle:.2f} 没有用上（{_percent(idle / held if held else None)}）")
 
 
 def _measured(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 import re
 import signal as signals
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -82,6 +82,9 @@ async def control_jobs(
     if request.action == "signal":
         signal_number(request.signal or "")
     asked, answer = _Asked(identity, request), Answer()
+    if filters is not None and not job_ids and filters.user is None and not identity.admin:
+        # 只写条件时，普通用户说的是自己的那些：不去锁别人的行，也不逐个答不许。
+        filters = replace(filters, user=identity.user_name)
     async with engine.begin() as connection:
         found = await find_each(connection, job_ids) if job_ids else []
         if filters is not None:
