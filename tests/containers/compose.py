@@ -4,6 +4,7 @@ podman 4 没有 systemd 就不定时跑健康检查，也不会等 service_healt
 """
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,13 @@ events_logger = "file"
 """
 
 
+def free_port() -> int:
+    """此刻空着的一个端口。"""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Compose:
     """一个 compose 项目；files 是叠起来的几个文件。"""
 
@@ -37,6 +45,8 @@ class Compose:
             **os.environ,
             "CONTAINERS_CONF": str(settings),
             "SCNS_PORT": str(port),
+            # 几套同时起着时，看板的端口也各是各的。
+            "SCNS_WEB_PORT": str(free_port()),
             "BASE_IMAGE": IMAGE,
             "POSTGRES_IMAGE": ENGINES_IMAGE,
             "REDIS_IMAGE": ENGINES_IMAGE,

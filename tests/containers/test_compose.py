@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,18 +9,12 @@ from typing import Any
 
 import pytest
 
-from containers.compose import Compose
+from containers.compose import Compose, free_port
 from production.containers import ROOT
 from production.page import commands, section
 from running_system import wait_until
 
 INTRODUCTION = "一台机器上"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
