@@ -4,13 +4,13 @@ podman 4 没有 systemd 就不定时跑健康检查，也不会等 service_healt
 """
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from production.containers import CACHE, IMAGE, ROOT, machine_image
+from running_system import free_port
 
 APP_IMAGE = "localhost/scns-conductor:0.1.0"
 ENGINES_IMAGE = "localhost/scns-test-engines:bookworm"
@@ -24,13 +24,6 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
-
-
-def free_port() -> int:
-    """此刻空着的一个端口。"""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Compose:

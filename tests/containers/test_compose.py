@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from containers.compose import Compose, free_port
+from containers.compose import Compose
 from production.containers import ROOT
 from production.page import commands, section
-from running_system import wait_until
+from running_system import free_port, wait_until
 
 INTRODUCTION = "一台机器上"
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import psycopg
 import pytest
 
 from debian_postgres import debian_programs, deployed_system
-from running_system import wait_until
+from running_system import free_port, wait_until
 from scns_conductor.local.engine_user import choose_engine_user
 from scns_conductor.local.engines import Engines
 
@@ -30,7 +29,7 @@ class Pair:
         self.folder = folder
         self.user = choose_engine_user(folder / "primary")
         self.user.own(folder)
-        self.ports = {name: _free_port() for name in ("primary", "standby")}
+        self.ports = {name: free_port() for name in ("primary", "standby")}
         self.run("initdb", "-D", f"{folder}/primary", "-U", "scns", "-A", "trust", "--no-sync")
         self.start("primary")
         self.run("pg_basebackup", "-d", self.url("primary"), "-D", f"{folder}/standby", "-R", "-X", "stream")
@@ -73,11 +72,6 @@ class Pair:
     def url(self, *names: str) -> str:
         hosts = ",".join(f"127.0.0.1:{self.ports[name]}" for name in names)
         return f"postgresql://scns@{hosts}/postgres?target_session_attrs=read-write&sslmode=prefer&keepalives=1"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture

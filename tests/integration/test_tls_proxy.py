@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, free_port, start_system, wait_until
 from scns_conductor.web.login_links import create_login_link
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -45,12 +45,6 @@ class Proxy:
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         connection.sock = context.wrap_socket(plain, server_hostname=name)
         return connection
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,12 @@
 """同形的保留算成一条链，与逐个地在时间线上找最早的一段相同；影响不了启动的保留不算，启动也相同。"""
 
-import sys
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_scheduling_incremental import EVENTS, LIMITS, POLICIES, SHAPES, World
 
+from function_calls import calls
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, RunningJob
 from scns_conductor.scheduling.future import Future
@@ -77,21 +75,6 @@ def test_leaving_out_reservations_changes_no_start(policy, events, nodes):
         world.commit(quick)
 
 
-def _calls(action: Callable[[], object]) -> int:
-    count = 0
-
-    def count_one(frame: object, event: str, argument: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(count_one)
-    try:
-        action()
-    finally:
-        sys.setprofile(None)
-    return count
-
-
 def _one_end(cpus: int, waiting: int, shapes: int, *, complete: bool) -> int:
     """占满的一个节点上，一个作业结束的那个周期的函数调用次数。"""
     cluster, queue, planner = Cluster(), Queue(), Planner(Policy(depth=100))
@@ -110,7 +93,7 @@ def _one_end(cpus: int, waiting: int, shapes: int, *, complete: bool) -> int:
             nonlocal decided
             decided = planner.plan(cluster, queue, now, complete=complete)
 
-        counted = _calls(cycle)
+        counted = calls(cycle)
         assert decided is not None
         for start in decided.starts:
             queue.remove(start.job.job_id)

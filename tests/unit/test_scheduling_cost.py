@@ -1,9 +1,8 @@
 """计划的代价：数执行了几次函数调用、占了几个字节，与机器快慢无关；随队列的长短变的东西一旦逐个作业做，就失败。"""
 
-import sys
 import tracemalloc
-from collections.abc import Callable
 
+from function_calls import calls
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeFacts, RunningJob
 from scns_conductor.scheduling.planner import Planner, plan
@@ -14,22 +13,6 @@ from scns_conductor.scheduling.shape import Shape
 NOW = 1e9
 NODES = 20
 POLICY = Policy(depth=50, most_starts=200)
-
-
-def calls(action: Callable[[], object]) -> int:
-    """执行 action 时调用了几次函数（C 的也算）。"""
-    count = 0
-
-    def count_one(frame: object, event: str, argument: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(count_one)
-    try:
-        action()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def cluster_of(nodes: int) -> Cluster:

@@ -2,44 +2,22 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from scns_conductor.client.accounting_calls import AccountingCalls
 from scns_conductor.client.async_transport import AsyncTransport
-from scns_conductor.client.cluster_calls import ClusterCalls
+from scns_conductor.client.client_base import ClientBase
 from scns_conductor.client.conductor import headers_of, json_of, typed, typed_each
-from scns_conductor.client.endpoint import find_endpoint
 from scns_conductor.client.flow import Ahead, Effect, Emit, EmitEach, Line, Listen, Sleep, Take
-from scns_conductor.client.job_calls import JobCalls
-from scns_conductor.client.problem import Problem
 from scns_conductor.client.request import Call, Request
-from scns_conductor.client.wire import Times
 
 
-class AsyncClient(JobCalls, ClusterCalls, AccountingCalls):
+class AsyncClient(ClientBase[AsyncTransport]):
     """异步的客户端，在一个事件循环里用；参数与错误同 Client。取消了的请求关掉它的连接，别的不受影响。"""
 
-    def __init__(
-        self,
-        url: str | None = None,
-        token: str | None = None,
-        *,
-        timeout_s: float = 60.0,
-        data_source: str = "API",
-        patience_s: float = 0.0,
-        reconnect_s: float = 0.0,
-        deadline_s: float | None = None,
-        on_wait: Callable[[Problem, float], None] | None = None,
-    ) -> None:
-        source = ""
-        if url is None:
-            endpoint = find_endpoint()
-            url, token, source = endpoint.url, token or endpoint.token, endpoint.source
-        times = Times(timeout_s, patience_s, reconnect_s, deadline_s)
-        self.transport = AsyncTransport(url, token, source=source, times=times, on_wait=on_wait)
-        self._token, self._data_source = token, data_source
+    def _open(self, url: str, token: str | None, **options: Any) -> AsyncTransport:
+        return AsyncTransport(url, token, **options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -48,16 +26,6 @@ class AsyncClient(JobCalls, ClusterCalls, AccountingCalls):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    @property
-    def url(self) -> str:
-        """API 的地址。"""
-        return self.transport.place.url
-
-    @property
-    def token(self) -> str | None:
-        """在用的令牌。"""
-        return self._token
 
     async def close(self) -> None:
         """关掉闲着的连接。"""

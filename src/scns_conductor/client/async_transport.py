@@ -2,13 +2,13 @@
 
 import asyncio
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from scns_conductor.client.problem import Problem, Unreachable
-from scns_conductor.client.wire import Answer, Attempts, Place, Times, problem, repeatable
+from scns_conductor.client.transport_base import TransportBase
+from scns_conductor.client.wire import Answer, Attempts, problem, repeatable
 
 BROKEN = (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, OSError, ValueError)
 _MOST_LINE = 1 << 20
@@ -38,22 +38,8 @@ class _Head:
         return self.headers.get("connection", "").lower() != "close"
 
 
-class AsyncTransport:
+class AsyncTransport(TransportBase[_Connection]):
     """到一个 API 的连接；同时几个请求就有几条，用完放回池里。只在一个事件循环里用。"""
-
-    def __init__(
-        self,
-        url: str,
-        token: str | None = None,
-        *,
-        source: str = "",
-        times: Times | None = None,
-        on_wait: Callable[[Problem, float], None] | None = None,
-    ) -> None:
-        self.place = Place(url, token, source)
-        self.times = times or Times()
-        self._on_wait = on_wait
-        self._idle: deque[_Connection] = deque()
 
     async def close(self) -> None:
         """关掉闲着的连接。"""

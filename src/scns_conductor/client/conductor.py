@@ -6,15 +6,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from scns_conductor.client.accounting_calls import AccountingCalls
-from scns_conductor.client.cluster_calls import ClusterCalls
-from scns_conductor.client.endpoint import find_endpoint
+from scns_conductor.client.client_base import ClientBase
 from scns_conductor.client.flow import Ahead, Effect, Emit, EmitEach, Line, Listen, Sleep, Take
-from scns_conductor.client.job_calls import JobCalls
 from scns_conductor.client.problem import Problem
 from scns_conductor.client.request import Call, Request
 from scns_conductor.client.transport import Transport
-from scns_conductor.client.wire import Answer, Times
+from scns_conductor.client.wire import Answer
 
 
 def new_key() -> str:
@@ -51,28 +48,11 @@ def typed_each(emit: EmitEach[Any]) -> Iterator[Any]:
     return map(getattr(answers, str(emit.kind)).from_json, emit.value)
 
 
-class _SyncClient(JobCalls, ClusterCalls, AccountingCalls):
+class _SyncClient(ClientBase[Transport]):
     """同步的两种客户端共有的。"""
 
-    def __init__(
-        self,
-        url: str | None = None,
-        token: str | None = None,
-        *,
-        timeout_s: float = 60.0,
-        data_source: str = "API",
-        patience_s: float = 0.0,
-        reconnect_s: float = 0.0,
-        deadline_s: float | None = None,
-        on_wait: Callable[[Problem, float], None] | None = None,
-    ) -> None:
-        source = ""
-        if url is None:
-            endpoint = find_endpoint()
-            url, token, source = endpoint.url, token or endpoint.token, endpoint.source
-        times = Times(timeout_s, patience_s, reconnect_s, deadline_s)
-        self.transport = Transport(url, token, source=source, times=times, on_wait=on_wait)
-        self._token, self._data_source = token, data_source
+    def _open(self, url: str, token: str | None, **options: Any) -> Transport:
+        return Transport(url, token, **options)
 
     def __enter__(self) -> Self:
         return self
@@ -81,16 +61,6 @@ class _SyncClient(JobCalls, ClusterCalls, AccountingCalls):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    @property
-    def url(self) -> str:
-        """API 的地址。"""
-        return self.transport.place.url
-
-    @property
-    def token(self) -> str | None:
-        """在用的令牌。"""
-        return self._token
 
     def close(self) -> None:
         """关掉闲着的连接。"""

@@ -3,33 +3,18 @@
 import http.client
 import select
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scns_conductor.client.problem import Problem, Unreachable
-from scns_conductor.client.wire import Answer, Attempts, Place, Times, problem, repeatable
+from scns_conductor.client.transport_base import TransportBase
+from scns_conductor.client.wire import Answer, Attempts, problem, repeatable
 
 BROKEN = (ConnectionError, http.client.HTTPException, TimeoutError, OSError)
 
 
-class Transport:
+class Transport(TransportBase[http.client.HTTPConnection]):
     """到一个 API 的连接；可以在线程之间共用：同时几个请求就有几条连接，用完放回池里。"""
-
-    def __init__(
-        self,
-        url: str,
-        token: str | None = None,
-        *,
-        source: str = "",
-        times: Times | None = None,
-        on_wait: Callable[[Problem, float], None] | None = None,
-    ) -> None:
-        self.place = Place(url, token, source)
-        self.times = times or Times()
-        self._on_wait = on_wait
-        # append 与 pop 本来就是原子的，不必为它加锁。
-        self._idle: deque[http.client.HTTPConnection] = deque()
 
     def close(self) -> None:
         """关掉闲着的连接；之后还能再用，会重新连。"""
