@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""ConductorExecutor：200 个空调用，从提交到全部结果，秒；逐个提交、一个数组、一个数组每个任务十个。
+"""ConductorExecutor、submitit 与 executorlib：200 个空调用，从提交到全部结果，秒。
 
 python benchmarks/executor.py [--calls 200] [--rounds 3]；每个任务要起一个 Python，机器忙的时候多半是它。
 """

@@ -1,20 +1,37 @@
-"""在节点上做 ConductorExecutor 的一个调用：python -m scns_conductor.remote_call 目录 号。
+"""在节点上做 ConductorExecutor 的一个调用。
 
-目录里是 号.call（说明一行 JSON，之后是函数与参数）；写下 号.result（好坏一个字节，之后是结果或异常）。先写旁边再改名，
+有共用的目录：python -m scns_conductor.remote_call 目录 号 [第几个]，读 号.call，写 号.result；先写旁边再改名，
 所以重新排队之后再做一遍也只有一个完整的结果。
+没有：本文件的原文与调用都写在作业的脚本里（BOOT 读出来），结果装在一个框里写到标准输出的末尾，经 API 取。
 不在 client 里：每个调用要起一个 Python，少导入一个客户端快几倍。
 """
 
+import base64
+import io
 import json
 import os
 import pickle
+import re
 import sys
 import tempfile
 import traceback
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 GOOD, BAD = b"+", b"-"
+# 脚本的第三行起：说明、本文件的原文、函数、各个任务的参数；各是一行，后三种是 base64 的 zlib。
+# 没有装本系统的也要有上一层的模块：pickle 按全名找异常的类型。
+BOOT = (
+    'import base64,importlib.util,sys,types,zlib;p="scns_conductor";'
+    "importlib.util.find_spec(p) or sys.modules.setdefault(p,types.ModuleType(p));"
+    'n=p+".remote_call";m=sys.modules[n]=types.ModuleType(n);'
+    'l=open(sys.argv[1],"rb").read().split(b"\\n");'
+    'exec(compile(zlib.decompress(base64.b64decode(l[3])),n,"exec"),m.__dict__);'
+    "sys.exit(m.from_script(l,int(sys.argv[2] or 0)))"
+)
+_FRAME = re.compile(rb"\n--scns-result (\S+) (\d+)\n([A-Za-z0-9+/=]*)\n")
 
 
 class RemoteTraceback(Exception):
@@ -37,6 +54,36 @@ def pickler() -> Any:
     return cloudpickle
 
 
+def packed(data: bytes) -> bytes:
+    """一行文字装得下的样子。"""
+    return base64.b64encode(zlib.compress(data, 1))
+
+
+def unpacked(line: bytes) -> bytes:
+    """packed 的反面。"""
+    return zlib.decompress(base64.b64decode(line))
+
+
+def framed(number: str, data: bytes) -> bytes:
+    """写到标准输出末尾的一个框。"""
+    line = packed(data)
+    return b"\n--scns-result %s %d\n%s\n" % (number.encode(), len(line), line)
+
+
+def unframed(output: bytes, number: str) -> bytes | None:
+    """输出里这个号的结果；没有、没写完是 None；重新排队做了几遍的是最后一遍的。"""
+    found = None
+    for each in _FRAME.finditer(output):
+        if each[1] == number.encode() and len(each[3]) == int(each[2]):
+            found = unpacked(each[3])
+    return found
+
+
+def without_frames(output: bytes) -> bytes:
+    """只要 print 出来的。"""
+    return _FRAME.sub(b"", output)
+
+
 def write_whole(path: Path, *parts: bytes) -> None:
     """整个地写下：别人看到的要么没有，要么是全的。"""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -46,33 +93,58 @@ def write_whole(path: Path, *parts: bytes) -> None:
     os.replace(name, path)
 
 
-def perform(call: bytes) -> tuple[bytes, bytes]:
+class _Unboxer(pickle.Unpickler):
+    """参数里别的调用的 Future 换成它的结果；那个调用的异常在这里抛出。"""
+
+    def persistent_load(self, pid: Any) -> Any:
+        number, job_id, folder = pid
+        if folder is not None:
+            return read_result((Path(folder) / f"{number}.result").read_bytes())
+        from scns_conductor.client import Client
+
+        with Client(patience_s=60, reconnect_s=60) as client:
+            data = unframed(client.output(job_id), number)
+        if data is None:
+            raise RemoteFailure(f"依赖的作业 {job_id} 没有留下结果")
+        return read_result(data)
+
+
+def _loaded(data: bytes) -> Any:
+    return _Unboxer(io.BytesIO(data)).load()
+
+
+def perform(head: Mapping[str, Any], function_data: bytes, arguments: bytes) -> tuple[bytes, bytes]:
     """做一个调用，返回（好坏，内容）。"""
-    head, _, body = call.partition(b"\n")
-    wanted = json.loads(head)
     here = list(sys.version_info[:2])
-    if wanted["python"] != here:
-        theirs = ".".join(map(str, wanted["python"]))
+    if head["python"] != here:
+        theirs = ".".join(map(str, head["python"]))
         told = f"节点上的 Python 是 {here[0]}.{here[1]}，提交的是 {theirs}；请用同一个版本"
         return BAD, pickle.dumps((RemoteFailure(told), ""))
     try:
-        function, words, named = pickle.loads(body)
-        result = function(*words, **named)
-        data = pickler().dumps(result)
+        # 先看有没有：函数往往也要它才拆得开。
+        dumps = pickler().dumps
+        function = _loaded(function_data)
+        if head["each"]:
+            result = [function(*words) for words in _loaded(arguments)]
+        else:
+            words, named = _loaded(arguments)
+            result = function(*words, **named)
+        data = dumps(result)
     except BaseException as error:
-        return BAD, _packed(error, traceback.format_exc())
-    if len(data) > wanted["most_bytes"]:
-        told = f"结果有 {len(data)} 字节，超过上限 {wanted['most_bytes']}；请写到文件里，返回路径"
+        return BAD, _boxed(error, traceback.format_exc())
+    if len(data) > head["most_bytes"]:
+        told = f"结果有 {len(data)} 字节，超过上限 {head['most_bytes']}；请写到文件里，返回路径"
         return BAD, pickle.dumps((RemoteFailure(told), ""))
     return GOOD, data
 
 
-def _packed(error: BaseException, trace: str) -> bytes:
+def _boxed(error: BaseException, trace: str) -> bytes:
     try:
         data: bytes = pickler().dumps((error, trace))
         pickle.loads(data)
     except Exception:  # 异常自己装不了箱：只带回文字
-        data = pickle.dumps((RemoteFailure(f"{type(error).__name__}：{error}"), trace))
+        told = str(error) if isinstance(error, RemoteFailure) else f"{type(error).__name__}：{error}"
+        data = pickle.dumps((RemoteFailure(told), trace))
     return data
 
 
@@ -86,11 +158,32 @@ def read_result(data: bytes) -> Any:
     raise error
 
 
-def main(folder: str, number: str) -> int:
-    """返回退出码：调用抛了异常是 1，作业就是 FAILED。"""
+def from_folder(folder: str, number: str, index: str | None = None) -> int:
+    """号.call 是一行说明，之后依次是函数与各个任务的参数。返回退出码：调用抛了异常是 1，作业就是 FAILED。"""
     place = Path(folder)
-    good, data = perform((place / f"{number}.call").read_bytes())
-    write_whole(place / f"{number}.result", good, data)
+    which = 1 + int(index or 0)
+    with open(place / f"{number}.call", "rb") as stream:
+        head = json.loads(stream.readline())
+        sizes: list[int] = head["sizes"]
+        start = stream.tell()
+        function_data = stream.read(sizes[0])
+        stream.seek(start + sum(sizes[:which]))
+        arguments = stream.read(sizes[which])
+    good, data = perform(head, function_data, arguments)
+    write_whole(place / f"{number if index is None else f'{number}-{index}'}.result", good, data)
+    return 0 if good == GOOD else 1
+
+
+def from_script(lines: list[bytes], index: int) -> int:
+    """lines 是脚本的各行。返回退出码。"""
+    head = json.loads(lines[2][1:])
+    good, data = perform(head, unpacked(lines[4]), unpacked(lines[5 + index]))
+    number = f"{head['number']}-{index}" if head["each"] else head["number"]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    frame = framed(number, good + data)
+    while frame:
+        frame = frame[os.write(1, frame) :]
     return 0 if good == GOOD else 1
 
 
@@ -98,4 +191,4 @@ if __name__ == "__main__":
     # 异常的类型要在这个模块里，不在 __main__ 里，驱动程序才拆得开。
     from scns_conductor import remote_call
 
-    sys.exit(remote_call.main(*sys.argv[1:3]))
+    sys.exit(remote_call.from_folder(*sys.argv[1:4]))

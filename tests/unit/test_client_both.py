@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scns_conductor.client import AsyncClient, Client, Problem, Unreachable
-from scns_conductor.client.problems import JobNotFound, Unavailable
+from scns_conductor.client.problems import JobNotFound, TokenExpired, Unavailable
 from scripted_server import drop, http, read_request, serving
 
 Play = Callable[[socket.socket], None]
@@ -112,6 +112,39 @@ def test_what_may_have_been_done_is_not_sent_again(way: Any) -> None:
         way.run(url, "hold", 7, client={"reconnect_s": 30})
 
 
+def test_an_expired_token_is_renewed_and_the_request_sent_again(way: Any) -> None:
+    sent: list[bytes] = []
+
+    def told(*answer: Any) -> Play:
+        def play(connection: socket.socket) -> None:
+            sent.append(next(line for line in read_request(connection).split(b"\r\n") if b"Bearer" in line))
+            connection.sendall(http(json.dumps(answer[0]).encode(), *answer[1:], "Connection: close"))
+
+        return play
+
+    tokens = iter(["old", "new", "new"])
+    expired = told({"code": "token_expired", "detail": "过期了"}, "401 Unauthorized")
+    with serving(expired, told({"job_id": "3", "state": "PENDING"}, "200 OK"), expired) as url:
+
+        async def both() -> None:
+            async with AsyncClient(url, lambda: next(tokens)) as client:
+                await client.hold(3)
+                assert client.token == "new"
+                with pytest.raises(TokenExpired):
+                    await client.hold(3)
+
+        if isinstance(way, Async):
+            asyncio.run(both())
+        else:
+            with Client(url, lambda: next(tokens)) as client:
+                client.hold(3)
+                assert client.token == "new"
+                # 换不到新的就说出来，不会没完没了。
+                with pytest.raises(TokenExpired):
+                    client.hold(3)
+    assert [line.split()[-1] for line in sent] == [b"old", b"new", b"new"]
+
+
 def test_a_deadline_covers_every_attempt(way: Any) -> None:
     busy = says({"code": "row_locked", "detail": "忙"}, "503 Service Unavailable", "Retry-After: 60")
     with serving(busy) as url, pytest.raises(Unavailable):
@@ -177,6 +210,30 @@ def test_many_jobs_are_submitted_in_batches(way: Any) -> None:
     with serving(batch(1), batch(3), batch(5)) as url:
         assert way.run(url, "submit_many", jobs, batch=2) == ["1", "2", "3", "4", "5"]
     assert sizes == [2, 2, 1]
+
+
+def test_leaving_early_stops_the_page_on_its_way() -> None:
+    """取到一半就走：先发出的下一页已经停下，连接关了，没有留下任务。"""
+    reached = asyncio.Event()
+    page = {"fields": ["job_id", "state"], "jobs": [["1", "FAILED"]], "next_cursor": "c"}
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    def never(connection: socket.socket) -> None:
+        read_request(connection)
+        loops[0].call_soon_threadsafe(reached.set)
+        assert connection.recv(1) == b""
+
+    async def go(url: str) -> None:
+        loops.append(asyncio.get_running_loop())
+        async with AsyncClient(url, "t") as client:
+            jobs = client.jobs(fields="state")
+            assert (await anext(jobs)).job_id == "1"
+            await reached.wait()
+            await jobs.aclose()  # type: ignore[attr-defined]
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with serving(says(page), never) as url:
+        asyncio.run(go(url))
 
 
 def test_a_cancelled_request_does_not_spoil_the_next_one() -> None:

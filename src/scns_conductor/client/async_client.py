@@ -94,6 +94,8 @@ class _Driver:
             self._flow.close()
             for task in self._coming:
                 task.cancel()
+            # 等它们真的停下，连接才关得干净；没有取走的错误也不留下“从未取过”的抱怨。
+            await asyncio.gather(*self._coming, return_exceptions=True)
             for stream in self._streams:
                 await stream.aclose()
 

@@ -62,7 +62,7 @@ class AsyncTransport(TransportBase[_Connection]):
         accept: frozenset[int] = frozenset(),
     ) -> Answer:
         """同 Transport.request。"""
-        attempts = Attempts(self.times, method, headers or {}, self._on_wait)
+        attempts = Attempts(self.times, self.place, method, headers or {}, self._on_wait)
         while True:
             try:
                 return await self._exchange(method, path, query, body, headers or {}, accept, attempts)
@@ -103,9 +103,14 @@ class AsyncTransport(TransportBase[_Connection]):
         self, path: str, *, query: Mapping[str, Any] | None = None, timeout_s: float = 60.0
     ) -> AsyncIterator[bytes]:
         """同 Transport.stream。"""
+        token = self.place.token
         connection, head = await self._send("GET", path, query, None, {"Accept": "text/event-stream"}, timeout_s)
         left = b""
         try:
+            if head.status == 401 and self.place.renewed(token):
+                async for line in self.stream(path, query=query, timeout_s=timeout_s):
+                    yield line
+                return
             if head.status >= 400:
                 data = b"".join([part async for part in _body(connection.reader, head, lambda: timeout_s)])
                 raise problem(head.status, head.reason, head.headers, data)

@@ -7,7 +7,7 @@ from scns_conductor.client.accounting_calls import AccountingCalls
 from scns_conductor.client.cluster_calls import ClusterCalls
 from scns_conductor.client.endpoint import find_endpoint
 from scns_conductor.client.job_calls import JobCalls
-from scns_conductor.client.problem import Problem
+from scns_conductor.client.problem import EndpointUnknown, Problem
 from scns_conductor.client.transport_base import TransportBase
 from scns_conductor.client.wire import Times
 
@@ -20,7 +20,7 @@ class ClientBase(JobCalls, ClusterCalls, AccountingCalls, Generic[T]):
     def __init__(
         self,
         url: str | None = None,
-        token: str | None = None,
+        token: str | Callable[[], str | None] | None = None,
         *,
         timeout_s: float = 60.0,
         data_source: str = "API",
@@ -29,13 +29,17 @@ class ClientBase(JobCalls, ClusterCalls, AccountingCalls, Generic[T]):
         deadline_s: float | None = None,
         on_wait: Callable[[Problem, float], None] | None = None,
     ) -> None:
-        source = ""
+        source, renew = "", None
+        if callable(token):
+            renew, token = token, token()
         if url is None:
             endpoint = find_endpoint()
-            url, token, source = endpoint.url, token or endpoint.token, endpoint.source
+            if not token:
+                token, renew = endpoint.token, _found_again
+            url, source = endpoint.url, endpoint.source
         times = Times(timeout_s, patience_s, reconnect_s, deadline_s)
-        self.transport = self._open(url, token, source=source, times=times, on_wait=on_wait)
-        self._token, self._data_source = token, data_source
+        self.transport = self._open(url, token, source=source, renew=renew, times=times, on_wait=on_wait)
+        self._data_source = data_source
 
     def _open(self, url: str, token: str | None, **options: Any) -> T:
         raise NotImplementedError
@@ -48,4 +52,12 @@ class ClientBase(JobCalls, ClusterCalls, AccountingCalls, Generic[T]):
     @property
     def token(self) -> str | None:
         """在用的令牌。"""
-        return self._token
+        return self.transport.place.token
+
+
+def _found_again() -> str | None:
+    """令牌过期了而 client.json 已经换新（scns token --install）：接着用新的。"""
+    try:
+        return find_endpoint().token
+    except EndpointUnknown:
+        return None

@@ -3,45 +3,64 @@
 要 pip install 'scns-conductor[executor]'。
 """
 
+import contextlib
 import json
 import os
-import shlex
 import sys
 import threading
+import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, TypeVar
 
+from scns_conductor.client.call_carrier import ApiCarrier, Calls, Carrier, FolderCarrier, boxed
 from scns_conductor.client.conductor import Client
 from scns_conductor.client.job_calls import TERMINAL_STATES
-from scns_conductor.client.problem import ClientError
-from scns_conductor.remote_call import RemoteFailure, pickler, read_result, write_whole
+from scns_conductor.client.problem import ClientError, Problem, Unreachable
+from scns_conductor.client.token_claims import user_name_of
+from scns_conductor.remote_call import read_result, without_frames
 
 P = ParamSpec("P")
 T = TypeVar("T")
-# 一个结果、一个调用至多多大（字节）。
-MOST_BYTES = 64 << 20
+OnInterrupt = Literal["ask", "cancel", "leave"]
 # 多久看一遍结束了没有（秒），从密到疏。
 FIRST_PAUSE_S = 0.02
 MOST_PAUSE_S = 1.0
+# 作业说做完了而结果还看不到：网络文件系统慢、节点暂时不答，再等这么久（秒）。
+LATE_RESULT_S = 60.0
+# 一次问这么多个作业。
+ASK_MOST = 200
+_FIELDS = "array_job_id,array_task_id,state,error_msg,exit_status"
 
 
 class JobFailed(Exception):
-    """作业没有留下结果就结束了：被取消、超时、内存不够、节点坏了。"""
+    """作业没有留下结果就结束了：被取消、超时、内存不够、节点坏了、没有那个 Python。"""
 
-    def __init__(self, job_id: str, state: str, reason: str) -> None:
-        super().__init__(f"作业 {job_id} {state}" + (f"：{reason}" if reason else ""))
-        self.job_id, self.state = job_id, state
+    def __init__(self, job_id: str, state: str, reason: str, output: str = "") -> None:
+        told = f"作业 {job_id} {state}" + (f"：{reason}" if reason else "")
+        super().__init__(told + (f"\n{output}" if output else ""))
+        self.job_id, self.state, self.reason, self.output = job_id, state, reason, output
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.job_id, self.state, self.reason, self.output)
 
 
 class JobFuture(Future[T]):
-    """一个调用的 Future；job_id 是它的作业（映射的是数组任务，如 12_3）。"""
+    """一个调用的 Future；job_id 是它的作业（映射的是数组任务，如 12_3）。可以作为别的调用的参数。"""
 
-    def __init__(self, executor: "ConductorExecutor", number: str, job_id: str) -> None:
+    def __init__(self, executor: "ConductorExecutor", number: str, job_id: str, needs: tuple[Any, ...] = ()) -> None:
         super().__init__()
-        self._executor, self.number, self.job_id = executor, number, job_id
+        self._executor, self.number, self.job_id, self.needs = executor, number, job_id, needs
+
+    @property
+    def place(self) -> tuple[str, str, str | None]:
+        """节点上在哪里找得到它的结果。"""
+        folder = self._executor.folder
+        return self.number, self.job_id, None if folder is None else str(folder)
 
     def cancel(self) -> bool:
         """取消作业，不论有没有开始；已经结束的返回 False。"""
@@ -52,55 +71,100 @@ class JobFuture(Future[T]):
 
     def output(self) -> str:
         """到现在为止 print 出来的。"""
-        return self._executor.client.output(self.job_id).decode(errors="replace")
+        return without_frames(self._executor.client.output(self.job_id)).decode(errors="replace")
 
 
 class ConductorExecutor(Executor):
-    """每个调用是一个作业，map 是一个作业数组；函数、参数与结果经 folder（节点也看得到的目录）。
+    """每个调用是一个作业，map 是一个作业数组。
 
-    name 是这一批的名字：同一个 folder 与 name 的 attach 找回在跑的与做完的，驱动程序死了也不丢、不重。
-    resources 是作业的要求（同 POST /jobs/submit 的 job），submit 与 map 可以另给。
+    folder 是节点也看得到的目录，函数、参数与结果经它；不给就只经 API：调用写在作业的脚本里，结果在它输出的末尾。
+    name 是这一批的名字：attach(name) 找回在跑的与做完的，驱动程序死了也不丢、不重。
+    resources 是作业的要求（同 POST /jobs/submit 的 job），submit 与 map 可以另给。python 是节点上的解释器。
+    most_bytes 是一个结果、一个任务的参数的上限（字节），缺省经目录 64 MiB、经 API 8 MiB。
+    on_interrupt 是 with 里按了 Ctrl-C 怎么办：ask 在终端上问（不是终端就同 leave）、cancel 都取消、leave 让它们照常跑。
     """
 
     def __init__(
         self,
-        folder: str | os.PathLike[str],
+        folder: str | os.PathLike[str] | None = None,
         *,
         name: str | None = None,
         client: Client | None = None,
         resources: Mapping[str, Any] | None = None,
-        most_bytes: int = MOST_BYTES,
+        python: str = sys.executable,
+        most_bytes: int | None = None,
+        on_interrupt: OnInterrupt = "ask",
     ) -> None:
         self.name = name or f"executor-{uuid.uuid4().hex[:12]}"
         self.client = client or Client(patience_s=300, reconnect_s=300)
-        self._folder = Path(folder).absolute() / self.name
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._on_interrupt = on_interrupt
+        self._carrier: Carrier = (
+            ApiCarrier(python) if folder is None else FolderCarrier(Path(folder).absolute() / self.name, python)
+        )
+        self._most_bytes = most_bytes or self._carrier.most_bytes
         self._resources = dict(resources or {})
-        self._most_bytes = most_bytes
         self._changed = threading.Condition()
         self._waiting: dict[str, JobFuture[Any]] = {}
-        self._closed = False
+        self._ended_at: dict[str, float] = {}
+        self._closed = self._warned = False
         self._watcher: threading.Thread | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """这一批的目录；只经 API 的没有。"""
+        return self._carrier.folder
 
     @classmethod
     def attach(
-        cls, name: str, folder: str | os.PathLike[str], **options: Any
+        cls, name: str, folder: str | os.PathLike[str] | None = None, **options: Any
     ) -> "tuple[ConductorExecutor, dict[str, JobFuture[Any]]]":
-        """找回这个名字的：(执行器，调用的号 -> Future)。没有来得及提交的用原来的幂等键提交，不会有两个作业。"""
-        executor = cls(folder, name=name, **options)
+        """找回这个名字的：(执行器，调用的号 -> Future)，先后为序；目录不给就用提交时的。一个也没有抛 LookupError。
+
+        记下了而没有来得及提交的用原来的幂等键提交，不会有两个作业。
+        """
+        client = options.pop("client", None) or Client(patience_s=300, reconnect_s=300)
+        marks: dict[str, tuple[str, dict[str, Any]]] = {}
+        user = user_name_of(client.token)
+        for job in client.jobs(name=name, user=user, fields="array_job_id,extra", sort="job_id"):
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                mark = json.loads(job.extra or "")["scns_executor"]
+                marks.setdefault(mark["call"], (job.array_job_id or job.job_id, mark))
+        for _, mark in marks.values():
+            if folder is None and mark["folder"] is not None:
+                folder = Path(mark["folder"]).parent
+        executor = cls(folder, name=name, client=client, **options)
         found: dict[str, JobFuture[Any]] = {}
-        for path in sorted(executor._folder.glob("*.job")):
-            request = json.loads(path.read_text())
-            for future in executor._started(path.stem, request):
-                found[future.number] = future
+        for number, (job_id, mark) in marks.items():
+            found.update((each.number, each) for each in executor._track(number, job_id, mark["size"]))
+        if isinstance(executor._carrier, FolderCarrier):
+            for number, request in executor._carrier.recorded():
+                if number not in marks:
+                    found.update((each.number, each) for each in executor._recovered(number, request))
+        if not found:
+            raise LookupError(f"没有叫 {name} 的调用")
         return executor, found
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or not issubclass(kind, KeyboardInterrupt):
+            self.shutdown()
+            return
+        left = sum(not future.done() for future in list(self._waiting.values()))
+        cancels = bool(left) and self._interrupted(left)
+        self.shutdown(wait=False, cancel_futures=cancels)
+        if left and not cancels:
+            print(f"{left} 个调用照常跑着；ConductorExecutor.attach({self.name!r}) 找回", file=sys.stderr)
+
     def submit(self, fn: Callable[P, T], /, *args: Any, **kwargs: Any) -> "JobFuture[T]":
-        """提交一个调用；resources= 是这一个的要求，不传给函数。装不了箱、太大的当场抛 RemoteFailure。"""
+        """提交一个调用；resources= 是这一个的要求，不传给函数。装不了箱、太大的当场抛 RemoteFailure。
+
+        参数里的 JobFuture 到了节点上才换成它的结果：作业依赖它的作业，它失败了这个也不跑。
+        """
         wanted = self._wanted(kwargs.pop("resources", None))
-        number = uuid.uuid4().hex
-        self._write(number, fn, args, kwargs)
-        return self._started(number, self._keep(number, {"job": wanted, "size": None}))[0]
+        calls = boxed(fn, [(args, kwargs)], each=False, most_bytes=self._most_bytes, waits_for=JobFuture)
+        futures: list[JobFuture[T]] = self._submitted(calls, wanted, None)
+        return futures[0]
 
     def map(
         self,
@@ -110,17 +174,22 @@ class ConductorExecutor(Executor):
         chunksize: int = 1,
         resources: Mapping[str, Any] | None = None,
     ) -> Iterator[T]:
-        """全部调用是一个作业数组，每个任务做 chunksize 个；结果的次序同参数。"""
-        calls = list(zip(*iterables, strict=False))
-        if not calls:
+        """全部调用是一个作业数组，每个任务做 chunksize 个；结果的次序同参数。timeout 是秒。"""
+        words = list(zip(*iterables, strict=False))
+        if not words:
             return iter(())
-        number = uuid.uuid4().hex
-        chunks = [calls[first : first + chunksize] for first in range(0, len(calls), chunksize)]
-        for index, chunk in enumerate(chunks):
-            self._write(f"{number}-{index}", _each, (fn, chunk), {})
-        wanted = {**self._wanted(resources), "array": f"0-{len(chunks) - 1}"}
-        futures = self._started(number, self._keep(number, {"job": wanted, "size": len(chunks)}))
-        return (result for future in futures for result in future.result(timeout))
+        wanted = self._wanted(resources)
+        chunks = [words[first : first + chunksize] for first in range(0, len(words), chunksize)]
+        calls = boxed(fn, chunks, each=True, most_bytes=self._most_bytes, waits_for=JobFuture)
+        futures: list[JobFuture[list[T]]] = self._submitted(
+            calls, {**wanted, "array": f"0-{len(chunks) - 1}"}, len(chunks)
+        )
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return (
+            result
+            for future in futures
+            for result in future.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """不再收新的；wait 等全部结束，cancel_futures 取消没有结束的。不等也不取消的作业照常跑，之后 attach 得到。"""
@@ -128,53 +197,62 @@ class ConductorExecutor(Executor):
             self._closed = True
             left = list(self._waiting.values())
             self._changed.notify_all()
-        if cancel_futures:
+        if cancel_futures and left:
+            # 一个请求取消全部，不是一个作业一个。
+            self.client.control("cancel", sorted({future.job_id.partition("_")[0] for future in left}))
             for future in left:
-                future.cancel()
+                Future.cancel(future)
         if wait:
             for future in left:
                 _settled(future)
 
-    # ---- 里面 ----
+    # ---- 提交 ----
 
     def _wanted(self, resources: Mapping[str, Any] | None) -> dict[str, Any]:
         if self._closed:
             raise RuntimeError("执行器已经关了，不能再提交")
         here = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         given = {**self._resources, **(resources or {})}
-        return {
-            "name": self.name,
-            "current_working_directory": str(self._folder),
-            **given,
-            "environment": {**here, **given.get("environment", {})},
-        }
+        place = {} if self.folder is None else {"current_working_directory": str(self.folder)}
+        return {"name": self.name, **place, **given, "environment": {**here, **given.get("environment", {})}}
 
-    def _write(self, number: str, fn: Callable[..., Any], words: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        head = json.dumps({"python": list(sys.version_info[:2]), "most_bytes": self._most_bytes}).encode()
+    def _submitted(self, calls: Calls, wanted: dict[str, Any], size: int | None) -> list[JobFuture[Any]]:
+        number = uuid.uuid4().hex
+        if calls.needs:
+            needed = ":".join(["afterok", *sorted({need.job_id for need in calls.needs})])
+            wanted["dependency"] = f"{needed},{wanted['dependency']}" if wanted.get("dependency") else needed
+            # 依赖的失败了就永远等不到：结束它，而不是一直排着。
+            wanted["kill_on_invalid_dependency"] = True
+        mark = {"call": number, "size": size, "folder": None if self.folder is None else str(self.folder)}
+        wanted["name"], wanted["extra"] = self.name, json.dumps({"scns_executor": mark})
+        request = {"job": wanted, "size": size, "script": self._carrier.script(number, calls)}
+        folder = self._carrier if isinstance(self._carrier, FolderCarrier) else None
+        if folder is not None:
+            folder.record(number, request)
         try:
-            body = pickler().dumps((fn, words, dict(named)))
-        except RemoteFailure:
+            job_id = self._sent(number, request)
+        except Problem:
+            # 说了不收的就是没有；断了的不知道收没收，记录留着，attach 用同一个键再送。
+            if folder is not None:
+                folder.forget(number)
             raise
-        except Exception as error:
-            raise RemoteFailure(f"函数或参数装不了箱：{error}") from error
-        if len(body) > self._most_bytes:
-            raise RemoteFailure(f"函数与参数有 {len(body)} 字节，超过上限 {self._most_bytes}；大的数据请放到文件里")
-        write_whole(self._folder / f"{number}.call", head, b"\n", body)
+        return self._track(number, job_id, size, calls.needs)
 
-    def _keep(self, number: str, request: dict[str, Any]) -> dict[str, Any]:
-        """提交之前先记下：驱动程序这时死了，attach 用同一个键再提交。"""
-        write_whole(self._folder / f"{number}.job", json.dumps(request).encode())
-        return request
+    def _sent(self, number: str, request: Mapping[str, Any]) -> str:
+        return self.client.submit(request["job"], request["script"], idempotency_key=f"{self.name}-{number}")
 
-    def _started(self, number: str, request: Mapping[str, Any]) -> list[JobFuture[Any]]:
-        """提交（提交过的得到原来的作业号），返回各个 Future。"""
+    def _recovered(self, number: str, request: Mapping[str, Any]) -> list[JobFuture[Any]]:
+        """记下了而服务器上没有：作业早已清理、结果都在的不必再做；否则提交。"""
         size = request["size"]
-        suffix = "" if size is None else "-$SLURM_ARRAY_TASK_ID"
-        words = [sys.executable, "-m", "scns_conductor.remote_call", str(self._folder)]
-        script = f"#!/bin/bash\nexec {shlex.join(words)} {number}{suffix}\n"
-        job_id = self.client.submit(request["job"], script, idempotency_key=f"{self.name}-{number}")
+        arrived = self._carrier.arrived()
+        assert arrived is not None
+        names = [number] if size is None else [f"{number}-{n}" for n in range(size)]
+        done = all(arrived(name) is not None for name in names)
+        return self._track(number, "0" if done else self._sent(number, request), size)
+
+    def _track(self, number: str, job_id: str, size: int | None, needs: tuple[Any, ...] = ()) -> list[JobFuture[Any]]:
         names = [(number, job_id)] if size is None else [(f"{number}-{n}", f"{job_id}_{n}") for n in range(size)]
-        futures: list[JobFuture[Any]] = [JobFuture(self, each, task) for each, task in names]
+        futures: list[JobFuture[Any]] = [JobFuture(self, each, task, needs) for each, task in names]
         with self._changed:
             self._waiting.update((future.number, future) for future in futures)
             self._changed.notify_all()
@@ -182,6 +260,18 @@ class ConductorExecutor(Executor):
                 self._watcher = threading.Thread(target=self._watch, daemon=True, name=self.name)
                 self._watcher.start()
         return futures
+
+    def _interrupted(self, left: int) -> bool:
+        """按了 Ctrl-C：取消没有结束的吗。"""
+        if self._on_interrupt != "ask" or not sys.stdin.isatty():
+            return self._on_interrupt == "cancel"
+        try:
+            answer = input(f"还有 {left} 个调用没有结束。取消它们吗？[y/N] ")
+        except (EOFError, KeyboardInterrupt):
+            return False
+        return answer.strip().lower() in ("y", "yes", "是")
+
+    # ---- 看着 ----
 
     def _watch(self) -> None:
         """看着的线程死了，等着的就永远等下去：让它们都失败，原因写明。"""
@@ -196,7 +286,7 @@ class ConductorExecutor(Executor):
             raise
 
     def _watch_all(self) -> None:
-        """结束了的交出结果：先看结果的文件，没有的问作业是不是已经结束。"""
+        """结束了的交出结果：先看目录里已经有的，没有的问作业是不是已经结束。"""
         pause_s = FIRST_PAUSE_S
         while True:
             with self._changed:
@@ -205,9 +295,10 @@ class ConductorExecutor(Executor):
                         return
                     self._changed.wait()
                 waiting = list(self._waiting.values())
-            settled = [future for future in waiting if future.done() or self._settle(future)]
-            if not settled and pause_s >= MOST_PAUSE_S:
-                settled = self._without_result(waiting)
+            arrived = self._carrier.arrived()
+            settled = [future for future in waiting if future.done() or _given(future, arrived)]
+            if arrived is None or (not settled and pause_s >= MOST_PAUSE_S):
+                settled += self._of_ended([future for future in waiting if not future.done()])
             with self._changed:
                 for future in settled:
                     self._waiting.pop(future.number, None)
@@ -215,53 +306,88 @@ class ConductorExecutor(Executor):
                 if not settled:
                     self._changed.wait(pause_s)
 
-    def _settle(self, future: JobFuture[Any]) -> bool:
-        try:
-            data = (self._folder / f"{future.number}.result").read_bytes()
-        except FileNotFoundError:
-            return False
-        if not future.set_running_or_notify_cancel():
-            return True
-        try:
-            future.set_result(read_result(data))
-        except BaseException as error:
-            future.set_exception(error)
-        return True
-
-    def _without_result(self, waiting: list[JobFuture[Any]]) -> list[JobFuture[Any]]:
-        """作业结束了而没有结果的：被取消、超时、节点坏了。"""
+    def _of_ended(self, waiting: list[JobFuture[Any]]) -> list[JobFuture[Any]]:
+        """作业已经结束的：取它的结果；没有结果的失败。服务器暂时不在就下一遍再问：线程不能死，死了没有人交结果。"""
         jobs = sorted({future.job_id.partition("_")[0] for future in waiting})
         ended: dict[str, Any] = {}
         try:
-            for first in range(0, len(jobs), 200):
-                rows = self.client.jobs(job_id=jobs[first : first + 200], fields=_FIELDS)
-                for row in rows:
+            for first in range(0, len(jobs), ASK_MOST):
+                for row in self.client.jobs(job_id=jobs[first : first + ASK_MOST], fields=_FIELDS):
                     label = row.job_id if row.array_task_id is None else f"{row.array_job_id}_{row.array_task_id}"
                     ended[label] = row
-        except ClientError:
-            # 服务器暂时不在：下一遍再问。线程不能死，死了就没有人交结果。
+        except ClientError as error:
+            self._warn(error)
             return []
-        settled = []
-        for future in waiting:
-            last = ended.get(future.job_id)
-            if last is None or last.state not in TERMINAL_STATES:
-                continue
-            # 问的时候才写下的也算。
-            if not self._settle(future) and future.set_running_or_notify_cancel():
-                future.set_exception(JobFailed(future.job_id, last.state, last.error_msg or ""))
-            settled.append(future)
-        return settled
+        self._warned = False
+        return [
+            future
+            for future in waiting
+            if (last := ended.get(future.job_id)) is not None
+            and last.state in TERMINAL_STATES
+            and self._fetched(future, last)
+        ]
+
+    def _fetched(self, future: JobFuture[Any], row: Any) -> bool:
+        """取到了，或知道没有；假是下一遍再来。"""
+        try:
+            data = self._carrier.result(self.client, future.number, future.job_id)
+            if data is not None:
+                _settle(future, data)
+                return True
+            since = self._ended_at.setdefault(future.number, time.monotonic())
+            if row.state == "COMPLETED" and time.monotonic() - since < LATE_RESULT_S:
+                return False
+            said = without_frames(self.client.output(future.job_id, tail=2000)).decode(errors="replace").strip()
+        except ClientError as error:
+            if _passes(error):
+                self._warn(error)
+                return False
+            _fail(future, error)
+        else:
+            reason = row.error_msg or ("没有留下结果" if row.state == "COMPLETED" else "")
+            _fail(future, JobFailed(future.job_id, row.state, reason, said))
+        return True
+
+    def _warn(self, error: ClientError) -> None:
+        """问不到而自己不会好的（令牌过期）：说一次，接着等。"""
+        if not self._warned and not (isinstance(error, Unreachable) or _passes(error, but=(401,))):
+            self._warned = True
+            warnings.warn(f"问不到作业的状态，接着等：{error}", RuntimeWarning, stacklevel=2)
 
 
-_FIELDS = "array_job_id,array_task_id,state,error_msg"
+def _passes(error: ClientError, but: tuple[int, ...] = ()) -> bool:
+    """过一会儿就好的：断了、忙、令牌过期（续了就好）。"""
+    if isinstance(error, Unreachable):
+        return True
+    return isinstance(error, Problem) and error.status in {401, 429, 502, 503, 504}.difference(but)
 
 
-def _each(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
-    return [fn(*words) for words in chunk]
+def _given(future: JobFuture[Any], arrived: Callable[[str], bytes | None] | None) -> bool:
+    data = arrived(future.number) if arrived is not None else None
+    if data is None:
+        return False
+    _settle(future, data)
+    return True
+
+
+def _settle(future: JobFuture[Any], data: bytes) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(read_result(data))
+    except BaseException as error:
+        future.set_exception(error)
+
+
+def _fail(future: JobFuture[Any], error: Exception) -> None:
+    # 依赖的失败了：原因是它的异常。
+    for need in future.needs:
+        if need.done() and not need.cancelled():
+            error.__cause__ = error.__cause__ or need.exception()
+    if future.set_running_or_notify_cancel():
+        future.set_exception(error)
 
 
 def _settled(future: Future[Any]) -> None:
-    try:
+    with contextlib.suppress(BaseException):  # 取消了的：也算完
         future.exception()
-    except BaseException:  # 取消了的：也算完
-        return

@@ -32,7 +32,7 @@ class Transport(TransportBase[http.client.HTTPConnection]):
         accept: frozenset[int] = frozenset(),
     ) -> Answer:
         """发一个请求。HTTP 错误抛 Problem（accept 里的状态码除外），连不上抛 Unreachable；再送几次见 Times。"""
-        attempts = Attempts(self.times, method, headers or {}, self._on_wait)
+        attempts = Attempts(self.times, self.place, method, headers or {}, self._on_wait)
         while True:
             try:
                 return self._exchange(method, path, query, body, headers or {}, accept, attempts)
@@ -76,8 +76,12 @@ class Transport(TransportBase[http.client.HTTPConnection]):
 
     def stream(self, path: str, *, query: Mapping[str, Any] | None = None, timeout_s: float = 60.0) -> Iterator[bytes]:
         """逐行收一个不断的 GET 回答（SSE）；断了抛 Unreachable。timeout_s 是两次来数据之间最多等多久。"""
+        token = self.place.token
         connection, response = self._send("GET", path, query, None, {"Accept": "text/event-stream"}, timeout_s)
         try:
+            if response.status == 401 and self.place.renewed(token):
+                yield from self.stream(path, query=query, timeout_s=timeout_s)
+                return
             if response.status >= 400:
                 raise problem(response.status, response.reason, _headers(response), response.read())
             while line := response.readline():

@@ -19,10 +19,11 @@ class TransportBase(Generic[C]):
         token: str | None = None,
         *,
         source: str = "",
+        renew: Callable[[], str | None] | None = None,
         times: Times | None = None,
         on_wait: Callable[[Problem, float], None] | None = None,
     ) -> None:
-        self.place = Place(url, token, source)
+        self.place = Place(url, token, source, renew)
         self.times = times or Times()
         self._on_wait = on_wait
         # append 与 pop 本来就是原子的，不必为它加锁。

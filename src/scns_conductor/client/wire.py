@@ -53,7 +53,9 @@ class Times:
 class Place:
     """一个 API 的地址与每个请求都带的头。"""
 
-    def __init__(self, url: str, token: str | None, source: str = "") -> None:
+    def __init__(
+        self, url: str, token: str | None, source: str = "", renew: Callable[[], str | None] | None = None
+    ) -> None:
         parts = urlsplit(url if "//" in url else f"http://{url}")
         try:
             port = parts.port
@@ -70,8 +72,16 @@ class Place:
         self._prefix = parts.path.rstrip("/")
         self._source = source
         self._headers = {"Accept": "application/json, */*", "Accept-Language": own_language()}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+        self.token = token
+        self._renew = renew
+
+    def renewed(self, refused: str | None) -> bool:
+        """refused 这个令牌不行了：已经换过，或现在换得到新的，就可以再来；没有新的是假。"""
+        if self.token == refused and self._renew is not None:
+            token = self._renew()
+            if token and token.isascii() and token.isprintable():
+                self.token = token
+        return self.token != refused
 
     def encode(
         self, path: str, query: Mapping[str, Any] | None, body: Any, headers: Mapping[str, str]
@@ -79,6 +89,8 @@ class Place:
         """(目标, 正文, 头)；有不是 UTF-8 的字节抛 NotText。"""
         pairs = [(name, _text(value)) for name, value in (query or {}).items() if value is not None]
         sent = {**self._headers, **headers}
+        if self.token:
+            sent["Authorization"] = f"Bearer {self.token}"
         data = None
         try:
             target = self._prefix + path + ("?" + urlencode(pairs) if pairs else "")
@@ -105,12 +117,14 @@ class Attempts:
     def __init__(
         self,
         times: Times,
+        place: Place,
         method: str,
         headers: Mapping[str, str],
         on_wait: Callable[[Problem, float], None] | None = None,
     ) -> None:
         now = time.monotonic()
         self._times = times
+        self._place, self._token = place, place.token
         self._repeatable = repeatable(method, headers)
         self._on_wait = on_wait
         self._patient_until = now + times.patience_s
@@ -132,6 +146,10 @@ class Attempts:
         """隔几秒再送；不该再送的把 error 抛出。"""
         now = time.monotonic()
         if isinstance(error, Problem):
+            # 没有认出是谁，就什么也没有做：换了令牌哪个方法都可以再送。
+            if error.status == 401 and self._place.renewed(self._token):
+                self._token = self._place.token
+                return 0.0
             wait_s = error.retry_after_s
             safe = error.code in UNCHANGED or self._repeatable
             if error.status not in (429, 503) or wait_s is None or not safe or now + wait_s > self._patient_until:
