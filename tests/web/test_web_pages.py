@@ -9,7 +9,7 @@ from visits import SignIn
 
 from running_system import RunningSystem, wait_until
 
-PAGES = ["/", "/jobs", "/submit", "/nodes", "/nodes/node1", "/plan", "/usage", "/admin"]
+PAGES = ["/", "/jobs", "/submit", "/nodes", "/nodes/node1", "/plan", "/usage", "/what-if", "/admin"]
 
 
 def test_submit_follow_to_the_end(sign_in: SignIn, web_system: RunningSystem) -> None:

@@ -30,6 +30,7 @@ from scns_conductor.api.routers import (
     metrics,
     priority,
     reservations,
+    simulations,
     steps,
     submission,
 )
@@ -48,6 +49,7 @@ from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.health import readiness
 from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.queue_metrics import QueueMetrics
+from scns_conductor.services.simulations import Simulations
 from scns_conductor.services.submission import SubmitQueue
 from scns_conductor.services.submit_desk import SubmitDesk
 from scns_conductor.services.utilization import Utilization
@@ -89,6 +91,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             dashboard=Dashboard(engine, settings.scheduler_lease_s),
             utilization=Utilization(engine),
             queue_metrics=QueueMetrics(engine, desk),
+            simulations=Simulations(settings.simulations_at_once),
             verifier=Verifier(key, require_issuer=settings.token_issuer_required),
         )
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。
@@ -128,6 +131,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         reservations,
         priority,
         diagnostics,
+        simulations,
         identity,
         health,
         metrics,

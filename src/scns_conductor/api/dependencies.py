@@ -23,6 +23,7 @@ from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.job_tokens import job_identity
 from scns_conductor.services.new_job import Submitter
 from scns_conductor.services.queue_metrics import QueueMetrics
+from scns_conductor.services.simulations import Simulations
 from scns_conductor.services.submit_desk import SubmitDesk
 from scns_conductor.services.utilization import Utilization
 
@@ -46,6 +47,7 @@ class Parts:
     dashboard: Dashboard
     utilization: Utilization
     queue_metrics: QueueMetrics
+    simulations: Simulations
     verifier: "Verifier"
 
 
@@ -94,18 +96,16 @@ async def identity_of(scope: Scope, parts: Parts) -> Identity:
 
 async def _identify(headers: Headers, parts: Parts) -> Identity:
     """Authorization: Bearer，或 slurmrestd 的 X-SLURM-USER-TOKEN；没有或无效抛 Unauthorized。"""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        token = headers.get("x-slurm-user-token", "")
-    if not token.strip():
+    token = given_token(headers)
+    if not token:
         raise Unauthorized(
             "需要令牌：请求头写 Authorization: Bearer <令牌>，令牌用 scns token 签发", code="token_missing"
         )
-    owner = parse_job_token(token.strip())
+    owner = parse_job_token(token)
     if owner is not None:
-        identity = await job_identity(parts.engine, token.strip(), *owner)
+        identity = await job_identity(parts.engine, token, *owner)
     else:
-        identity = parts.verifier.verify(token.strip())
+        identity = parts.verifier.verify(token)
     wanted = headers.get("x-slurm-user-name")
     if wanted and wanted != identity.user_name:
         raise Unauthorized("X-SLURM-USER-NAME 与令牌里的用户不同", code="token_invalid")
@@ -113,6 +113,14 @@ async def _identify(headers: Headers, parts: Parts) -> Identity:
         # 作业令牌从不提升：被攻陷的作业够不到管理员的事。
         return identity
     return await _raised(identity, parts.accounting)
+
+
+def given_token(headers: Headers) -> str:
+    """请求带的令牌，没有核对过；没有带是空的。"""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        token = headers.get("x-slurm-user-token", "")
+    return token.strip()
 
 
 async def _raised(identity: Identity, accounting: AccountingCache) -> Identity:

@@ -13,13 +13,10 @@ import click
 from scns_conductor.cli.say import say
 
 if TYPE_CHECKING:
-    from scns_conductor.simulator.live import LiveSystem
-    from scns_conductor.simulator.machine import NodeGroup
     from scns_conductor.simulator.policy_choice import PolicyChoice
     from scns_conductor.simulator.report import PolicyResult
     from scns_conductor.simulator.runs import Progress
     from scns_conductor.simulator.session import Request, Scene
-    from scns_conductor.simulator.trace import Trace
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -44,6 +41,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--procs", type=click.IntRange(min=1), help="机器的处理器数；缺省取文件头的 MaxProcs")
 @click.option("--nodes", multiple=True, metavar="SPEC", help="机器的节点，如 4:64:gpu:2:mem:256G；可写多次")
 @click.option("--add-nodes", multiple=True, metavar="SPEC", help="假如加上这些节点，写法同 --nodes；可写多次")
+@click.option("--remove-nodes", metavar="HOSTLIST", help="--live：假如没有这些节点，如 node[3-4]")
+@click.option("--user-jobs", type=click.IntRange(min=1), help="--live：假如每个用户同时至多运行这么多个作业")
+@click.option("--user-cpus", type=click.IntRange(min=1), help="--live：假如每个用户同时至多占这么多 CPU")
 @click.option("--cap-time-limit", metavar="TIME", help="假如时限最多这么长，如 24h、2d、1-00:00:00")
 @click.option("--scale-load", type=click.FloatRange(0.001, 1000), help="假如负载是这么多倍（压缩到达间隔）")
 @click.option("--limit", type=click.IntRange(min=1), help="只用最先提交的这么多个作业（清洗之后）")
@@ -76,8 +76,9 @@ def simulate(trace: Path | None, policy: str | None, **options: Any) -> None:
 
     if (trace is None) != options["live"]:
         raise click.UsageError("要么写 TRACE，要么写 --live")
-    if options["since"] and not options["live"]:
-        raise click.UsageError("--since 只与 --live 同用")
+    for option in ("since", "remove_nodes", "user_jobs", "user_cpus"):
+        if options[option] and not options["live"]:
+            raise click.UsageError(f"--{option.replace('_', '-')} 只与 --live 同用")
     try:
         choices = parse_policies(policy or ("live" if options["live"] else "easy"))
         if not options["live"] and any(choice.order == "live" for choice in choices):
@@ -146,30 +147,11 @@ def _reproduce_rlscheduler(trace: Path | None, *, as_json: bool) -> None:
         click.echo(as_rlscheduler_table(rows))
 
 
-def _live(since: str | None) -> "tuple[Trace, tuple[NodeGroup, ...], LiveSystem]":
-    """线上系统的历史、节点与其余的一切。"""
+def _request(trace: Path | None, options: dict[str, Any]) -> "Request":
     from scns_conductor.cli.connection import connected
     from scns_conductor.cli.field_values import instant
-    from scns_conductor.simulator.live import JOB_FIELDS, live_machine, live_system, live_trace
-
-    fields, moment = ",".join(JOB_FIELDS), instant(since)
-    with connected() as client:
-        rows = list(client.jobs(fields=fields, sort="job_id", submit_after=moment))
-        earlier = list(client.jobs(fields=fields, sort="job_id", submit_before=moment)) if moment else []
-        nodes = client.nodes()
-        system = live_system(
-            config=client.config(),
-            nodes=nodes,
-            partitions=client.partitions(),
-            share_tree=client.share_tree(),
-            qos=client.qos(),
-            rows=rows,
-            earlier=earlier,
-        )
-        return live_trace(rows, client.url), live_machine(nodes), system
-
-
-def _request(trace: Path | None, options: dict[str, Any]) -> "Request":
+    from scns_conductor.cli.live_history import read_live
+    from scns_conductor.core.hostlist import expand
     from scns_conductor.simulator.machine import parse_nodes
     from scns_conductor.simulator.session import Request
     from scns_conductor.simulator.what_if import parse_span
@@ -185,18 +167,20 @@ def _request(trace: Path | None, options: dict[str, Any]) -> "Request":
         add_nodes = tuple(parse_nodes(text) for text in options["add_nodes"])
         hint = "--cap-time-limit"
         cap_s = parse_span(options["cap_time_limit"]) if options["cap_time_limit"] else None
+        hint = "--remove-nodes"
+        removed = frozenset(expand(options["remove_nodes"] or ""))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=hint) from error
     if nodes and options["procs"]:
         raise click.UsageError("--procs 与 --nodes 只能写一个")
-    source: Path | Trace | None = trace
-    live: LiveSystem | None = None
-    if source is None:
+    live = None
+    if trace is None:
         if nodes or options["procs"]:
             raise click.UsageError("--live 的机器就是线上的节点；要加节点请用 --add-nodes")
-        source, nodes, live = _live(options["since"])
+        with connected() as client:
+            live = read_live(client, instant(options["since"]))
     return Request(
-        source=source,
+        source=live.trace if live else trace or Path(),
         form=options["form"],
         procs=options["procs"],
         nodes=nodes,
@@ -205,7 +189,10 @@ def _request(trace: Path | None, options: dict[str, Any]) -> "Request":
         cap_time_limit_s=cap_s,
         load_factor=options["scale_load"] or 1.0,
         use_memory=options["use_memory"],
-        live=live,
+        live=live.system if live else None,
+        remove_nodes=removed,
+        user_jobs=options["user_jobs"],
+        user_cpus=options["user_cpus"],
     )
 
 

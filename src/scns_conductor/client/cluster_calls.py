@@ -1,8 +1,11 @@
 """节点、分区、预留与系统的端点。"""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from scns_conductor.client.flow import Effect, Emit, Line, Listen, streamed
+from scns_conductor.client.job_follow import EventParser, ServerEvent
+from scns_conductor.client.problem import Problem, Unreachable
 from scns_conductor.client.request import Json, Request, many, one, plain, segment
 
 if TYPE_CHECKING:
@@ -113,6 +116,34 @@ class ClusterCalls:
     def usage(self, since: str, until: str = "now") -> "Request[Usage]":
         """一段时间的用量；时刻的写法如 2026-01-31、now-1day。"""
         return Request("GET", "/reports/usage", query={"since": since, "until": until})
+
+    @streamed
+    def simulate(
+        self, /, *, since: str = "now-7day", policy: str = "live", timeout_s: float = 60.0, **changes: Any
+    ) -> Generator[Effect | Emit[ServerEvent], Any, None]:
+        """「假如」：拿集群自己的历史再演一遍；progress 事件若干，最后是 result，内容见 docs/api.md。
+
+        changes 是 add_nodes、remove_nodes、cap_time_limit、scale_load、user_jobs、user_cpus，写法同 scns simulate。
+        算不成抛 Problem，断了抛 Unreachable；不再迭代就停下计算。
+        """
+        coming = yield Listen("/simulate", {"since": since, "policy": policy, **changes}, timeout_s)
+        parser = EventParser()
+        while (line := (yield Line(coming))) is not None:
+            event = parser.feed(line)
+            if event is None:
+                continue
+            if event.name == "failed":
+                found = event.json()
+                raise Problem(
+                    500,
+                    str(found.get("code", "failed")),
+                    str(found.get("detail", "没有算成")),
+                    errors=found.get("errors", []),
+                )
+            yield Emit(event)
+            if event.name == "result":
+                return
+        raise Unreachable("「假如」的连接断了")
 
     @plain
     def ready(self) -> "Request[tuple[bool, Json]]":

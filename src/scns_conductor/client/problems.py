@@ -411,6 +411,14 @@ class SignalUnknown(Invalid):
     """signal_unknown。"""
 
 
+class SimulationsBusy(Unavailable):
+    """simulations_busy。"""
+
+
+class SimulationsOff(Conflict):
+    """simulations_off。"""
+
+
 class SortUnknown(Invalid):
     """sort_unknown。"""
 
@@ -577,6 +585,8 @@ BY_CODE: dict[str, type[Problem]] = {
     "script_too_large": ScriptTooLarge,
     "service_unavailable": ServiceUnavailable,
     "signal_unknown": SignalUnknown,
+    "simulations_busy": SimulationsBusy,
+    "simulations_off": SimulationsOff,
     "sort_unknown": SortUnknown,
     "state_unknown": StateUnknown,
     "step_busy": StepBusy,

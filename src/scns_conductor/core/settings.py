@@ -157,6 +157,9 @@ class Settings(BaseSettings):
     token_issuer_required: bool = Field(
         False, description="为真则只认本系统签发的令牌；为假也认没有 iss 的（同一个密钥的 scontrol token）"
     )
+    simulations_at_once: int = Field(
+        2, ge=0, le=64, description="一个 API 进程同时算几个「假如」（GET /simulate，各一个进程、至多 1 GiB）；0 是关掉"
+    )
     script_max_bytes: int = Field(16 * 1024**2, ge=1, description="脚本的上限（字节）")
     batch_max_jobs: int = Field(10_000, ge=1, le=100_000, description="批量提交一次最多的作业数")
     batch_max_bytes: int = Field(64 * 1024**2, ge=1024, description="批量提交的请求体的上限（字节）")

@@ -67,6 +67,9 @@ class LiveSystem:
     qos_priority: dict[str, float]
     rows: dict[str, Mapping[str, Any]]
     occupied: list[Occupied] = field(default_factory=list)
+    # 假如每个用户同时至多运行这么多个作业、占这么多 CPU；None 不限。
+    user_jobs: int | None = None
+    user_cpus: int | None = None
     # (账户, 用户) -> [(结束的时刻, CPU·秒)]：重放之前的用量。
     past_usage: dict[tuple[str, str], list[tuple[float, float]]] = field(default_factory=dict)
 
@@ -158,10 +161,10 @@ def live_trace(rows: Iterable[Mapping[str, Any]], source: str) -> Trace:
     return history_trace(rows, source)
 
 
-def live_machine(nodes: Iterable[Mapping[str, Any]]) -> tuple[NodeGroup, ...]:
-    """GET /nodes 的节点 -> 机器；同样的节点合成一组，停着的也算（机器本来有多大）。"""
+def live_machine(nodes: Iterable[NodeFacts]) -> tuple[NodeGroup, ...]:
+    """线上的节点 -> 机器；同样的节点合成一组，停着的也算（机器本来有多大）。"""
     groups: Counter[tuple[int, int, int]] = Counter()
     for node in nodes:
-        gpus = sum(int(count) for name, count in (node.get("gres") or {}).items() if name.split(":")[0] == "gpu")
-        groups[int(node["cpus"]), int(node.get("memory") or 0) or UNCOUNTED_MEMORY_MB, gpus] += 1
+        gpus = sum(count for name, count in node.gres.items() if name.split(":")[0] == "gpu")
+        groups[node.cpus, node.memory, gpus] += 1
     return tuple(NodeGroup(count, cpus, memory, gpus) for (cpus, memory, gpus), count in groups.items())

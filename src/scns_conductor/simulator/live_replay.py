@@ -184,7 +184,8 @@ class _Replaying:
         # 预留不重演。
         columns = {**row, "partition": partition, "reservation": None}
         throttle = (row.get("array_job_id"), row["array_max_tasks"]) if row.get("array_max_tasks") else None
-        key = (throttle, partition, *(columns[name] for name in REQUIREMENTS if name != "time_limit"))
+        limits = self._user_pools(job)
+        key = (throttle, limits, partition, *(columns[name] for name in REQUIREMENTS if name != "time_limit"))
         found = self._shapes.get(key)
         if found is None:
             found = shape_of(columns, self._system.defaults)
@@ -192,8 +193,23 @@ class _Replaying:
                 pool = f"array:{throttle[0]}"
                 self._cluster.set_pool(pool, int(throttle[1]), "JobArrayTaskLimit")
                 found = replace(found, pools=(*found.pools, (pool, 1)))
+            if limits:
+                found = replace(found, pools=(*found.pools, *limits))
             self._shapes[key] = found
         return found
+
+    def _user_pools(self, job: TraceJob) -> tuple[tuple[str, int], ...]:
+        """假如每个用户有上限：他的一份，与这个作业占多少。"""
+        found: list[tuple[str, int]] = []
+        for kind, limit, amount, reason in (
+            ("jobs", self._system.user_jobs, 1, "QOSMaxJobsPerUserLimit"),
+            ("cpus", self._system.user_cpus, job.cpus, "QOSMaxCpuPerUserLimit"),
+        ):
+            if limit is not None:
+                pool = f"user_{kind}:{job.user}"
+                self._cluster.set_pool(pool, limit, reason)
+                found.append((pool, amount))
+        return tuple(found)
 
     def _end(self, number: int, now: float) -> bool:
         self._cluster.release(number)

@@ -144,3 +144,19 @@ def _steps(begin_s: NDArray[np.float64], end_s: NDArray[np.float64], amount: NDA
     times_s, index = np.unique(np.concatenate([begin_s, end_s]), return_inverse=True)
     change = np.bincount(index, weights=np.concatenate([amount, -amount]), minlength=len(times_s))
     return Steps(times_s, np.cumsum(change))
+
+
+def area_until(steps: Steps, at_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """阶梯函数从头到各时刻的积分。"""
+    widths = np.diff(steps.times_s)
+    total = np.concatenate([[0.0], np.cumsum(widths * steps.values[:-1])])
+    index = np.clip(np.searchsorted(steps.times_s, at_s, side="right") - 1, 0, len(steps.times_s) - 1)
+    beyond = np.maximum(0.0, at_s - steps.times_s[index])
+    area: NDArray[np.float64] = total[index] + beyond * steps.values[index]
+    return area
+
+
+def averages(steps: Steps, edges_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """阶梯函数在相邻两个时刻之间的时间平均（面积不变）；edges_s 递增。"""
+    found: NDArray[np.float64] = np.diff(area_until(steps, edges_s)) / np.diff(edges_s)
+    return found

@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.simulator.lanes import Rectangle, assign_lanes
-from scns_conductor.simulator.metrics import Columns, Steps, busy_cpus, queue_length, started_columns
+from scns_conductor.simulator.metrics import (
+    Columns,
+    Steps,
+    area_until,
+    averages,
+    busy_cpus,
+    queue_length,
+    started_columns,
+)
 from scns_conductor.simulator.workload import TraceJob
 
 if TYPE_CHECKING:
@@ -213,7 +220,7 @@ def _plot_curves(
         begin_s, end_s = spans[name]
         exact = curve(found)
         steps = _coarsen(exact, span)
-        average = float(np.diff(_area_until(exact, np.array([begin_s, end_s])))[0]) / (end_s - begin_s) * factor
+        average = float(np.diff(area_until(exact, np.array([begin_s, end_s])))[0]) / (end_s - begin_s) * factor
         colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
         times, values = (steps.times_s - origin_s) / scale_s, steps.values * factor
         label = f"{name}: {word('average').format(average)}"
@@ -248,18 +255,7 @@ def _coarsen(steps: Steps, window: Window) -> Steps:
     if last - first <= MAX_CURVE_POINTS:
         return Steps(steps.times_s[first:last], steps.values[first:last])
     edges = np.linspace(begin_s, end_s, MAX_CURVE_POINTS + 1)
-    area = _area_until(steps, edges)
-    return Steps(edges[:-1], np.diff(area) / np.diff(edges))
-
-
-def _area_until(steps: Steps, at_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """阶梯函数从头到各时刻的积分。"""
-    widths = np.diff(steps.times_s)
-    total = np.concatenate([[0.0], np.cumsum(widths * steps.values[:-1])])
-    index = np.clip(np.searchsorted(steps.times_s, at_s, side="right") - 1, 0, len(steps.times_s) - 1)
-    beyond = np.maximum(0.0, at_s - steps.times_s[index])
-    area: NDArray[np.float64] = total[index] + beyond * steps.values[index]
-    return area
+    return Steps(edges[:-1], averages(steps, edges))
 
 
 class _Word:

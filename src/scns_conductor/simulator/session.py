@@ -1,10 +1,12 @@
 """一场模拟的准备：读入、清洗、改动（假如……）。重放见 runs。"""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scns_conductor.scheduling.cluster_facts import NodeFacts
 from scns_conductor.simulator.history import read_history, read_sacct
-from scns_conductor.simulator.live import LiveSystem
+from scns_conductor.simulator.live import LiveSystem, live_machine
 from scns_conductor.simulator.machine import Machine, NodeGroup, processor_pool
 from scns_conductor.simulator.swf import read_swf
 from scns_conductor.simulator.trace import Trace, TraceUnreadable, open_text
@@ -22,7 +24,8 @@ from scns_conductor.simulator.workload import (
 class Request:
     """要模拟什么。source 是文件，或已经读好的踪迹。
 
-    procs、nodes 说机器多大（都不给则看文件头，再没有则取记录里的峰值）；其余是“假如”。
+    procs、nodes 说机器多大（都不给则看文件头，再没有则取记录里的峰值；重放线上系统时是它的节点）；其余是“假如”。
+    remove_nodes、user_jobs、user_cpus 只用于线上系统。
     """
 
     source: Path | Trace
@@ -35,6 +38,9 @@ class Request:
     load_factor: float = 1.0
     use_memory: bool = False
     live: LiveSystem | None = None
+    remove_nodes: frozenset[str] = frozenset()
+    user_jobs: int | None = None
+    user_cpus: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,17 @@ def prepare(request: Request) -> Scene:
     """读入并清洗。读不了、没有作业时抛 TraceUnreadable；机器大小不合理时抛 ValueError（中文原因）。"""
     source = request.source
     trace = source if isinstance(source, Trace) else read_trace(source, request.form, use_memory=request.use_memory)
-    base = base_machine(trace, request)
-    machine = Machine((*base, *request.add_nodes))
+    base, live = base_machine(trace, request), request.live
+    kept = base
+    if live is not None:
+        live = replace(
+            live,
+            nodes=_without(live, request.remove_nodes),
+            user_jobs=request.user_jobs,
+            user_cpus=request.user_cpus,
+        )
+        kept = live_machine(live.nodes)
+    machine = Machine((*kept, *request.add_nodes))
     # 截断按原来的机器算：加了节点不该改变作业本身的大小。
     workload = clean(trace, Machine(base).cpus)
     if request.limit is not None:
@@ -63,7 +78,18 @@ def prepare(request: Request) -> Scene:
         workload = cap_time_limit(workload, request.cap_time_limit_s)
     if request.load_factor != 1.0:
         workload = scale_load(workload, request.load_factor)
-    return Scene(trace, workload, machine, request.live, request.add_nodes)
+    return Scene(trace, workload, machine, live, request.add_nodes)
+
+
+def _without(system: LiveSystem, names: Collection[str]) -> list[NodeFacts]:
+    """去掉这些节点之后的；没有的、去完了的抛 ValueError（中文原因）。"""
+    unknown = sorted(set(names) - {node.name for node in system.nodes})
+    if unknown:
+        raise ValueError(f"没有节点 {'、'.join(unknown[:5])}")
+    left = [node for node in system.nodes if node.name not in names]
+    if not left:
+        raise ValueError("至少要留一个节点")
+    return left
 
 
 def read_trace(path: Path, form: str = "auto", *, use_memory: bool = False) -> Trace:
@@ -91,6 +117,8 @@ def recognise(path: Path) -> str:
 
 def base_machine(trace: Trace, request: Request) -> tuple[NodeGroup, ...]:
     """没有“假如”之前的机器。"""
+    if request.live is not None:
+        return live_machine(request.live.nodes)
     if request.nodes:
         return request.nodes
     cpus, gpus = recorded_machine(trace.records)

@@ -19,6 +19,7 @@ const PAGES = [
   [/^\/nodes\/([^/]+)$/, page(() => import("./node.js")), null, ["节点", "Node"], "/nodes"],
   [/^\/plan$/, page(() => import("./plan.js")), "plan", ["计划", "Plan"], "/plan"],
   [/^\/usage$/, page(() => import("./usage.js")), "usage", ["用量", "Usage"], "/usage"],
+  [/^\/what-if$/, page(() => import("./what_if.js")), "whatif", ["假如", "What if"], "/what-if"],
   [/^\/admin$/, page(() => import("./admin.js")), "admin", ["管理", "Admin"], "/admin"],
 ];
 const RAIL = PAGES.filter(([, , icon]) => icon);
