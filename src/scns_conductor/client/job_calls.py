@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Job,
         JobAnswer,
         JobEvent,
+        JobSamples,
         JobStep,
         Plan,
         Why,
@@ -160,6 +161,12 @@ class JobCalls:
     def events(self, job_id: JobId) -> "Request[JobEvent]":
         """作业的历史：每次状态变化一条。"""
         return Request("GET", f"/jobs/{segment(job_id)}/events", within="events")
+
+    @one
+    def samples(self, job_id: JobId, *, attempt: int | None = None, live: bool = False) -> "Request[JobSamples]":
+        """用量随时间怎样变化，只给本人与管理员；attempt 缺省是最近一次，live 为真时先请节点此刻采样一次。"""
+        query = {"attempt": attempt, "live": True if live else None}
+        return Request("GET", f"/jobs/{segment(job_id)}/samples", query=query)
 
     @plain
     def script(self, job_id: JobId) -> "Request[str]":

@@ -191,6 +191,9 @@ class Settings(BaseSettings):
     node_weight: int = Field(1, ge=0, description="节点权重，放置时先用权重小的")
     node_topology: str | None = Field(None, description="本节点所在的交换机路径，如 core/rack1，供拓扑感知放置")
     heartbeat_interval_s: float = Field(5.0, gt=0, description="节点心跳的间隔（秒）")
+    job_sample_interval_s: float = Field(
+        10.0, ge=0, description="多久记一次各作业的 CPU、内存、GPU（秒）；比这短的作业没有曲线，0 是不记"
+    )
     node_timeout_s: float = Field(60.0, gt=0, description="多久没有心跳算节点失联（秒；Slurm 的 SlurmdTimeout）")
     kill_wait_s: float = Field(30.0, ge=0, description="SIGTERM 之后多久发 SIGKILL（秒；Slurm 的 KillWait）")
     containment: Literal["auto", "off", "required"] = Field(

@@ -246,9 +246,15 @@ async def attach_step(
 
 async def sample_steps(engine: AsyncEngine, desk: AnswerDesk, job_ids: Sequence[str]) -> None:
     """请这些作业所在的节点此刻就采样一次（sstat）；没有按时答的节点，用它上一次的。"""
-    numbers = [int(job_id) for job_id in job_ids if job_id.isdecimal() and len(job_id) < 19]
+    await ask_nodes_to_sample(
+        engine, desk, [int(job_id) for job_id in job_ids if job_id.isdecimal() and len(job_id) < 19]
+    )
+
+
+async def ask_nodes_to_sample(engine: AsyncEngine, desk: AnswerDesk, numbers: Sequence[int]) -> None:
+    """同上，作业号是数。"""
     async with engine.connect() as connection:
-        nodes = (await connection.execute(NODES_OF_RUNNING, {"job_ids": numbers})).scalars().all()
+        nodes = (await connection.execute(NODES_OF_RUNNING, {"job_ids": list(numbers)})).scalars().all()
     asked = (desk.ask("sample", node_names=[name], payload={}, wait_s=SAMPLE_WAIT_S) for name in nodes[:MOST_SAMPLED])
     await asyncio.gather(*asked, return_exceptions=True)
 

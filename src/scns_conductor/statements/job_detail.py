@@ -55,6 +55,8 @@ def json_of(expressions: Mapping[str, str]) -> str:
 # job_select 要的列，各是一种回答。
 # 只要作业号与第几次尝试。
 ATTEMPT = "job_id, restart_count"
+# 采样是谁的、哪一次尝试的。
+SAMPLED = "job_id, user_name, state, restart_count"
 # 为什么还没有开始，先看在不在排队。
 REASON = "job_id, user_name, state, reason, error_msg, wait_breakdown"
 # 一切：public 谁都能看，private 只给本人与管理员。

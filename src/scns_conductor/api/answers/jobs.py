@@ -51,6 +51,28 @@ JOB_STEP = row_of(
     },
 )
 JOB_STEPS = page_of("JobSteps", "steps", JOB_STEP, "作业步")
+_SERIES = {
+    "since": field(datetime, "第一格从何时起：作业开始的时刻"),
+    "width_s": field(float, "一格多长（秒）"),
+    "elapsed_s": field(float, "采样到了开始之后多久（秒）；最后一格可以不满"),
+    "cpus": field(list[float], "各格里平均用了几个 CPU"),
+    "memory_mb": field(list[int | None], "各格里内存的峰值（MiB；没有采到是 null）"),
+    "gpus": field(list[float] | None, "各格里平均忙着几块 GPU；没有 GPU、不知道是 null"),
+    "gpu_memory_mb": field(list[int | None] | None, "各格里显存的峰值（MiB；没有 GPU、不知道是 null）"),
+}
+SAMPLE_SERIES = answer("SampleSeries", "用量随时间的变化：等长的几格。", _SERIES)
+NODE_SAMPLES = answer("NodeSamples", "一个节点上的。", {"node_name": field(str, "节点"), **_SERIES})
+JOB_SAMPLES = answer(
+    "JobSamples",
+    "一个作业的用量随时间怎样变化。",
+    {
+        "job_id": field(str, "作业号"),
+        "restart_count": field(int, "第几次尝试"),
+        "running": field(bool, "这次尝试还在运行"),
+        "total": field(SAMPLE_SERIES | None, "各节点合在一起的；没有采到是 null"),
+        "nodes": field(list[NODE_SAMPLES], "各节点的"),  # type: ignore[valid-type]
+    },
+)
 HOLDER = answer(
     "Holder",
     "占着所缺的东西的运行中的作业。",
@@ -144,6 +166,7 @@ PLAN = answer(
 )
 
 EventsAnswer = Annotated[dict[str, Any], Shown(JOB_EVENTS)]
+SamplesAnswer = Annotated[dict[str, Any], Shown(JOB_SAMPLES)]
 WhyAnswer = Annotated[dict[str, Any], Shown(WHY)]
 PlanAnswer = Annotated[dict[str, Any], Shown(PLAN)]
 StepAnswer = Annotated[dict[str, Any], Shown(JOB_STEP)]

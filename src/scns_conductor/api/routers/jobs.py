@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from scns_conductor.api.answers.jobs import JOB, JOB_PAGE, EventsAnswer, WhyAnswer
+from scns_conductor.api.answers.jobs import JOB, JOB_PAGE, EventsAnswer, SamplesAnswer, WhyAnswer
 from scns_conductor.api.answers.reports import ArraysAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import SIGNAL_PATTERN, Flag
@@ -16,6 +16,7 @@ from scns_conductor.services.job_arrays import array_progress
 from scns_conductor.services.job_control import Request, control_job, signal_job
 from scns_conductor.services.job_list import MAX_LIMIT, JobFilter, Page, list_jobs
 from scns_conductor.services.job_queries import job_detail, job_events, job_script
+from scns_conductor.services.job_samples import job_samples
 from scns_conductor.services.job_update import update_job
 from scns_conductor.services.job_why import job_why
 
@@ -125,6 +126,18 @@ async def update(job_id: str, body: JobRequest, parts: PartsDep, identity: Ident
 async def events(job_id: str, parts: PartsDep, _identity: IdentityDep) -> EventsAnswer:
     """每次状态变化一条：何时、从什么到什么、为什么、谁做的。"""
     return {"events": await job_events(parts.engine, job_id)}
+
+
+@router.get("/{job_id}/samples", summary="用量随时间怎样变化")
+async def samples(
+    job_id: str,
+    parts: PartsDep,
+    identity: IdentityDep,
+    attempt: Annotated[int | None, Query(ge=0, le=2**31 - 1, description="第几次尝试，从 0 起；缺省是最近一次")] = None,
+    live: Annotated[bool, Query(description="运行中的先请节点此刻采样一次")] = False,
+) -> SamplesAnswer:
+    """CPU、内存、GPU 一格一格的：格数有上限，跑得越久格子越宽；很短的作业没有。只给本人与管理员。"""
+    return await job_samples(parts.engine, parts.desk, identity, job_id, attempt=attempt, live=live)
 
 
 @router.get("/{job_id}/script", summary="作业的脚本", responses={200: {"content": {"text/plain": {}}}})

@@ -304,6 +304,82 @@ class JobEvent(Answer):
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class SampleSeries(Answer):
+    """用量随时间的变化：等长的几格。"""
+
+    since: datetime
+    """第一格从何时起：作业开始的时刻"""
+    width_s: float
+    """一格多长（秒）"""
+    elapsed_s: float
+    """采样到了开始之后多久（秒）；最后一格可以不满"""
+    cpus: tuple[float, ...]
+    """各格里平均用了几个 CPU"""
+    memory_mb: tuple[int | None, ...]
+    """各格里内存的峰值（MiB；没有采到是 null）"""
+    gpus: tuple[float, ...] | None
+    """各格里平均忙着几块 GPU；没有 GPU、不知道是 null"""
+    gpu_memory_mb: tuple[int | None, ...] | None
+    """各格里显存的峰值（MiB；没有 GPU、不知道是 null）"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {
+        "since": instant,
+        "cpus": tuple,
+        "memory_mb": tuple,
+        "gpus": tuple,
+        "gpu_memory_mb": tuple,
+    }
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class NodeSamples(Answer):
+    """一个节点上的。"""
+
+    node_name: str
+    """节点"""
+    since: datetime
+    """第一格从何时起：作业开始的时刻"""
+    width_s: float
+    """一格多长（秒）"""
+    elapsed_s: float
+    """采样到了开始之后多久（秒）；最后一格可以不满"""
+    cpus: tuple[float, ...]
+    """各格里平均用了几个 CPU"""
+    memory_mb: tuple[int | None, ...]
+    """各格里内存的峰值（MiB；没有采到是 null）"""
+    gpus: tuple[float, ...] | None
+    """各格里平均忙着几块 GPU；没有 GPU、不知道是 null"""
+    gpu_memory_mb: tuple[int | None, ...] | None
+    """各格里显存的峰值（MiB；没有 GPU、不知道是 null）"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {
+        "since": instant,
+        "cpus": tuple,
+        "memory_mb": tuple,
+        "gpus": tuple,
+        "gpu_memory_mb": tuple,
+    }
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class JobSamples(Answer):
+    """一个作业的用量随时间怎样变化。"""
+
+    job_id: str
+    """作业号"""
+    restart_count: int
+    """第几次尝试"""
+    running: bool
+    """这次尝试还在运行"""
+    total: SampleSeries | None
+    """各节点合在一起的；没有采到是 null"""
+    nodes: tuple[NodeSamples, ...]
+    """各节点的"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"total": one_of(SampleSeries), "nodes": many_of(NodeSamples)}
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
 class JobStep(Answer):
     """作业步（srun）：在作业的分配里启动的一组任务。作业的 batch 与 extern 不在这里，由作业的行推出。"""
 

@@ -18,6 +18,7 @@ from scns_conductor.core.models.job_record import (
     JobOutput,
     ResourceAllocation,
 )
+from scns_conductor.core.models.job_samples import JobSamples
 from scns_conductor.core.models.leadership import SchedulerLeader, SystemIncarnation
 from scns_conductor.core.models.messages import IdempotencyKey, RequestAnswer, SchedulerInbox
 from scns_conductor.core.models.node import Node
@@ -38,6 +39,7 @@ __all__ = [
     "Job",
     "JobEvent",
     "JobOutput",
+    "JobSamples",
     "JobSpec",
     "JobStep",
     "LimitColumns",

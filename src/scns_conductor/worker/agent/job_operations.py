@@ -16,6 +16,7 @@ from scns_conductor.worker.agent.finisher import Finisher
 from scns_conductor.worker.agent.job_launches import JobLaunches
 from scns_conductor.worker.agent.job_preparation import JobPreparation
 from scns_conductor.worker.agent.job_reports import JobReports
+from scns_conductor.worker.agent.job_samples import JobSamples
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.agent.launch_sending import LaunchSending
 from scns_conductor.worker.agent.own_ends import OwnEnds
@@ -46,6 +47,8 @@ class JobControl:
         *,
         boot_id: str,
         boot_time: Callable[[], float],
+        sample_interval_s: float,
+        gpu: Callable[[tuple[int, int]], tuple[float, int] | None],
         memory: DatabaseMemory,
         client: Callable[[], ShepherdSet],
         enqueue: Callable[[Callable[[], object]], None],
@@ -72,14 +75,15 @@ class JobControl:
             launches=self._launches,
             steps=self.steps,
         )
-        reports = JobReports(engine, self._node, self._settled, self.steps)
+        samples = JobSamples(engine, self._node, sample_interval_s, boot_time=boot_time, gpu=gpu)
+        reports = JobReports(engine, self._node, self._settled, self.steps, samples)
         self.launch = self._launches.launch
         self.sync = self._correction.sync
         self.settle = self._sending.settle
         self.wait_for_strangers = self._correction.wait_for_strangers
         self.give_back_unstarted = self._preparation.give_back
         self.report_processes = reports.report_processes
-        self.report_usage = reports.report_usage
+        self.sample = reports.sample
         self.answer_sampled = reports.answer_sampled
 
     def due_s(self) -> float | None:

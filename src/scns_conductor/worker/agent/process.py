@@ -6,6 +6,7 @@ SIGTERM、SIGINT：停下自己，作业由牧守进程继续看着；SIGUSR1：
 """
 
 import contextlib
+import functools
 import logging
 import os
 import queue
@@ -51,7 +52,7 @@ from scns_conductor.worker.host.user_files import libc
 
 RETRY_S = 1.0
 STRANGER_WAIT_S = 60.0
-# 每几次心跳采样一次用量（缺省 5 秒一跳，即 30 秒）。
+# 每几次心跳把用量的总数写进作业的行（缺省 5 秒一跳，即 30 秒）。
 USAGE_EVERY_BEATS = 6
 # 同时至多几条数据库会话；闲着的只留一条。
 MOST_BUSY = 6
@@ -124,6 +125,8 @@ class Agent:
             self._finisher,
             boot_id=self._inventory.boot_id,
             boot_time=lambda: self._clock.boot_time(self._inventory.boot_time),
+            sample_interval_s=settings.job_sample_interval_s,
+            gpu=lambda owner: None,
             memory=self._memory,
             client=self._shepherds.client,
             enqueue=self._commands.put,
@@ -189,7 +192,9 @@ class Agent:
         now = time.monotonic()
         self._sync_at = now + self._settings.reconcile_interval_s
         report_at = now + self._settings.heartbeat_interval_s
-        usage_at = now + USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
+        totals_every_s = USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
+        sample_every_s = self._settings.job_sample_interval_s or totals_every_s
+        sample_at, totals_at = now + sample_every_s, now + totals_every_s
         while not self._stopping.is_set():
             now = time.monotonic()
             if now >= self._sync_at:
@@ -201,10 +206,12 @@ class Agent:
                     self._shepherds.reap_strays()
                 self._try(self._shepherds.retire)
                 self._try(self._watch_space)
-            if now >= usage_at:
-                usage_at = now + USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
-                self._try(self._control.report_usage)
-            wait_s = max(0.0, min(self._sync_at, report_at, usage_at) - now)
+            if now >= sample_at:
+                sample_at, totals = now + sample_every_s, now >= totals_at
+                if totals:
+                    totals_at = now + totals_every_s
+                self._try(functools.partial(self._control.sample, totals=totals))
+            wait_s = max(0.0, min(self._sync_at, report_at, sample_at) - now)
             due_s = self._control.due_s()
             if due_s == 0.0:
                 self._try(self._control.tick)

@@ -216,7 +216,13 @@ class Operations:
         sampler = self._keeper.sampler
         return messages.Samples(
             jobs=[
-                messages.JobSample(job_id=group.job_id, attempt=group.attempt, processes=processes, usage=usage)
+                messages.JobSample(
+                    job_id=group.job_id,
+                    attempt=group.attempt,
+                    processes=processes,
+                    usage=usage,
+                    started_boot_s=group.record.started_boot_s if group.record is not None else None,
+                )
                 for group, (usage, processes) in sampler.sample().items()
                 if not group.foreign
             ],

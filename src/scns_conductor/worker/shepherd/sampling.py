@@ -20,6 +20,7 @@ class Sampler:
     def __init__(self, keeper: JobKeeper) -> None:
         self._keeper = keeper
         self._armed = False
+        self._sampled_boot_s = 0.0
 
     def arm(self) -> None:
         """排好下一次；已经排了就不再排。"""
@@ -35,12 +36,15 @@ class Sampler:
     def _tick(self, _: None) -> None:
         self._armed = False
         if self._keeper.groups:
-            self.sample()
-            self.sample_steps()
+            # 代理刚问过的不再采：/proc 里进程多的机器上，看一遍不便宜。
+            if boot_now() - self._sampled_boot_s >= self._period_s() / 2:
+                self.sample()
+                self.sample_steps()
             self.arm()
 
     def sample(self) -> dict[JobGroup, tuple[Usage, int]]:
         """每个作业此刻的用量与进程数；超过上限而没有 cgroup 约束的，立即结束。"""
+        self._sampled_boot_s = boot_now()
         samples = self._keeper.containment.sample(list(self._keeper.groups.values()))
         for group, (usage, processes) in samples.items():
             group.sampled.raise_to(usage)

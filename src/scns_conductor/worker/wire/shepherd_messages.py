@@ -225,12 +225,13 @@ class Sent(Record):
 
 
 class JobSample(Record):
-    """一个作业此刻的用量与进程数。"""
+    """一个作业此刻的用量与进程数；started_boot_s 是它在本节点上开始的时刻（开机秒），更早的没有这一项。"""
 
     job_id: int
     attempt: int
     processes: int = 0
     usage: Usage
+    started_boot_s: float | None = None
 
 
 class StepSample(Record):

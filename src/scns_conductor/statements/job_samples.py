@@ -1,0 +1,45 @@
+"""作业的采样：代理整行地写，问的人整行地读。"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+# 数组写成文字送来（unnest 会把数组的数组摊平）。晚到的旧样子不覆盖新的；作业不在了的不写。
+WRITE_SAMPLES = sa.text(
+    """
+    INSERT INTO job_samples AS s
+      (job_id, restart_count, node_name, since, width_s, elapsed_s, cpu_s, memory_mb, gpu_s, gpu_memory_mb)
+    SELECT j.job_id, u.attempt, :node, to_timestamp(u.since), u.width_s, u.elapsed_s, CAST(u.cpu_s AS real[]),
+      CAST(u.memory_mb AS integer[]), CAST(u.gpu_s AS real[]), CAST(u.gpu_memory_mb AS integer[])
+    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:since AS double precision[]),
+      CAST(:width_s AS double precision[]), CAST(:elapsed_s AS double precision[]), CAST(:cpu_s AS text[]),
+      CAST(:memory_mb AS text[]), CAST(:gpu_s AS text[]), CAST(:gpu_memory_mb AS text[]))
+      AS u(job_id, attempt, since, width_s, elapsed_s, cpu_s, memory_mb, gpu_s, gpu_memory_mb)
+    JOIN jobs AS j ON j.job_id = u.job_id
+    ORDER BY j.job_id
+    ON CONFLICT (job_id, restart_count, node_name) DO UPDATE SET
+      width_s = excluded.width_s, elapsed_s = excluded.elapsed_s, cpu_s = excluded.cpu_s,
+      memory_mb = excluded.memory_mb, gpu_s = excluded.gpu_s, gpu_memory_mb = excluded.gpu_memory_mb
+    WHERE s.elapsed_s < excluded.elapsed_s
+    """
+)
+_ARRAYS = {
+    "cpu_s": ARRAY(sa.REAL),
+    "memory_mb": ARRAY(sa.Integer),
+    "gpu_s": ARRAY(sa.REAL),
+    "gpu_memory_mb": ARRAY(sa.Integer),
+}
+# 一个节点上这些作业已经写下的：代理重新启动之后接着记。
+SAMPLES_ON_NODE = sa.text(
+    """
+    SELECT s.job_id, s.restart_count, s.width_s, s.elapsed_s, s.cpu_s, s.memory_mb, s.gpu_s, s.gpu_memory_mb
+    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[])) AS u(job_id, attempt)
+    JOIN job_samples AS s ON s.job_id = u.job_id AND s.restart_count = u.attempt AND s.node_name = :node
+    """
+).columns(**_ARRAYS)
+# 一次尝试在各节点上的采样。
+SAMPLES_OF_JOB = sa.text(
+    """
+    SELECT node_name, since, width_s, elapsed_s, cpu_s, memory_mb, gpu_s, gpu_memory_mb FROM job_samples
+    WHERE job_id = :job_id AND restart_count = :restart_count ORDER BY node_name
+    """
+).columns(**_ARRAYS)

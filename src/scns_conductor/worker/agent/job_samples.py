@@ -1,0 +1,130 @@
+"""把各作业的用量随时间怎样变化记下来，成批写进数据库：越跑越久的作业，格子越宽，写得越少。"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from sqlalchemy.engine import Engine
+
+from scns_conductor.statements.job_samples import SAMPLES_ON_NODE, WRITE_SAMPLES
+from scns_conductor.worker.agent.usage_series import UNKNOWN, UsageSeries
+from scns_conductor.worker.wire.shepherd_messages import JobSample
+
+# 刚开始的作业隔几次采样写一次，不是每次。
+SAMPLES_PER_WRITE = 3
+_Owner = tuple[int, int]
+
+
+class _Kept:
+    """一个作业的：started_boot_s 是开始的时刻，written_s 是写到了开始之后多久。"""
+
+    __slots__ = ("series", "started_boot_s", "written_s")
+
+    def __init__(self, series: UsageSeries, started_boot_s: float) -> None:
+        self.series = series
+        self.started_boot_s = started_boot_s
+        self.written_s = series.elapsed_s
+
+
+class JobSamples:
+    """interval_s 为 0 时什么也不记。boot_time 是数据库时钟下的开机时刻；gpu 问一个作业的卡（忙着几块，显存 MiB）。"""
+
+    def __init__(
+        self,
+        engine: Engine,
+        node: str,
+        interval_s: float,
+        *,
+        boot_time: Callable[[], float],
+        gpu: Callable[[_Owner], tuple[float, int] | None],
+    ) -> None:
+        self._engine = engine
+        self._node = node
+        self._interval_s = interval_s
+        self._boot_time = boot_time
+        self._gpu = gpu
+        self._kept: dict[_Owner, _Kept] = {}
+
+    def record(self, jobs: Sequence[JobSample], *, write_all: bool = False) -> None:
+        """记下这次采样，写下该写的（write_all：全部，有人在看）。数据库不在时抛 DATABASE_ERRORS，下次补写。"""
+        if not self._interval_s:
+            return
+        now_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._take_up(jobs, now_boot_s)
+        running = set()
+        for job in jobs:
+            owner = (job.job_id, job.attempt)
+            running.add(owner)
+            kept = self._kept.get(owner)
+            elapsed_s = now_boot_s - kept.started_boot_s if kept is not None else 0.0
+            # 头一格满了才开始记：短作业什么也不留下。
+            if kept is not None and elapsed_s >= self._interval_s:
+                memory_mb = -(-job.usage.max_rss_kb // 1024)
+                kept.series.add(elapsed_s, job.usage.user_s + job.usage.system_s, memory_mb, self._gpu(owner))
+        ended = self._kept.keys() - running
+        self._write(owner for owner in self._kept if self._is_due(owner, owner in ended or write_all))
+        for owner in ended:
+            del self._kept[owner]
+
+    def _take_up(self, jobs: Sequence[JobSample], now_boot_s: float) -> None:
+        """新见到的作业；跑了一阵的（代理重新启动过）接着写下的记。"""
+        fresh = {(job.job_id, job.attempt): job for job in jobs if (job.job_id, job.attempt) not in self._kept}
+        starts = {
+            owner: now_boot_s if job.started_boot_s is None else job.started_boot_s for owner, job in fresh.items()
+        }
+        old = [owner for owner, started in starts.items() if now_boot_s - started > 2 * self._interval_s]
+        found: dict[_Owner, UsageSeries] = {}
+        if old:
+            values = {
+                "node": self._node,
+                "job_id": [job_id for job_id, _ in old],
+                "attempt": [attempt for _, attempt in old],
+            }
+            with self._engine.connect() as connection:
+                rows = connection.execute(SAMPLES_ON_NODE, values).all()
+            found = {(row.job_id, row.restart_count): UsageSeries.restored(*row[2:]) for row in rows}
+        for owner, started in starts.items():
+            self._kept[owner] = _Kept(found.get(owner) or UsageSeries(self._interval_s), started)
+
+    def _is_due(self, owner: _Owner, now: bool) -> bool:
+        kept = self._kept[owner]
+        unwritten_s = kept.series.elapsed_s - kept.written_s
+        return unwritten_s > 0 and (
+            now or unwritten_s >= max(kept.series.width_s, SAMPLES_PER_WRITE * self._interval_s) - self._interval_s / 2
+        )
+
+    def _write(self, owners: Iterable[_Owner]) -> None:
+        chosen = {owner: self._kept[owner] for owner in owners}
+        if not chosen:
+            return
+        boot_time = self._boot_time()
+        series = [kept.series for kept in chosen.values()]
+        with self._engine.begin() as connection:
+            connection.execute(
+                WRITE_SAMPLES,
+                {
+                    "node": self._node,
+                    "job_id": [job_id for job_id, _ in chosen],
+                    "attempt": [attempt for _, attempt in chosen],
+                    "since": [boot_time + kept.started_boot_s for kept in chosen.values()],
+                    "width_s": [each.width_s for each in series],
+                    "elapsed_s": [each.elapsed_s for each in series],
+                    "cpu_s": [_seconds(each.cpu_s) for each in series],
+                    "memory_mb": [_peaks(each.memory_mb) for each in series],
+                    "gpu_s": [None if each.gpu_s is None else _seconds(each.gpu_s) for each in series],
+                    "gpu_memory_mb": [
+                        None if each.gpu_memory_mb is None else _peaks(each.gpu_memory_mb) for each in series
+                    ],
+                },
+            )
+        for kept in chosen.values():
+            kept.written_s = kept.series.elapsed_s
+
+
+def _seconds(values: Iterable[float]) -> str:
+    return "{" + ",".join(f"{value:.6g}" for value in values) + "}"
+
+
+def _peaks(values: Iterable[int]) -> str:
+    return "{" + ",".join("NULL" if value == UNKNOWN else str(value) for value in values) + "}"

@@ -1,0 +1,156 @@
+"""作业的用量随时间怎样变化：真的系统，采得很勤；短作业不留下，长的有 CPU 与内存，跟着作业走，只给本人。"""
+
+import os
+import shlex
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from running_system import RunningSystem, as_user, start_system, wait_until
+from scns_conductor.client import Client
+
+INTERVAL_S = 0.5
+BUSY = "#!/bin/bash\nhead -c 60M /dev/zero | tail -c 60M | (sleep 3; wc -c) &\nwhile :; do :; done\n"
+
+
+@pytest.fixture(scope="module")
+def system(scratch: Path) -> Iterator[RunningSystem]:
+    environment = {"SCNS_JOB_SAMPLE_INTERVAL_S": str(INTERVAL_S), "SCNS_HEARTBEAT_INTERVAL_S": "0.5"}
+    with start_system(
+        scratch / "sampled", "--nodes", "2", "--cpus", "2", "--memory", "4G", environment=environment
+    ) as started:
+        yield started
+
+
+def samples(system: RunningSystem, job_id: str, query: str = "") -> dict[str, Any]:
+    status, answer = system.call("GET", f"/jobs/{job_id}/samples{query}")
+    assert status == 200, answer
+    assert isinstance(answer, dict)
+    return answer
+
+
+def database(system: RunningSystem) -> "psycopg.Connection[tuple[Any, ...]]":
+    words = shlex.split((system.data_dir / "environment").read_text())
+    return psycopg.connect(dict(word.split("=", 1) for word in words)["SCNS_DATABASE_URL"])
+
+
+def rows(system: RunningSystem) -> set[int]:
+    with database(system) as connection:
+        return {int(job_id) for (job_id,) in connection.execute("SELECT job_id FROM job_samples").fetchall()}
+
+
+def test_running_job_is_watched_live_and_kept_afterwards(system: RunningSystem) -> None:
+    job_id = system.submit(BUSY)
+    system.wait_state(job_id, "RUNNING")
+    found = wait_until(
+        lambda: (
+            (answer := samples(system, job_id, "?live=true"))["total"] and len(answer["total"]["cpus"]) >= 4 and answer
+        )
+    )
+    assert found["running"]
+    total = found["total"]
+    assert found["nodes"][0]["cpus"] == total["cpus"]
+    # 一个死循环：大半个核（机器忙的时候也少不到哪里去），不会超过两个。
+    assert 0.1 < max(total["cpus"]) < 2.5
+    assert max(value for value in total["memory_mb"] if value is not None) >= 55
+    assert total["gpus"] is None
+    system.call("POST", f"/jobs/cancel/{job_id}")
+    system.wait_state(job_id)
+    after = samples(system, job_id)
+    assert not after["running"]
+    assert after["total"]["elapsed_s"] >= total["elapsed_s"]
+    assert after["total"]["since"] == total["since"]
+    with Client(system.url, system.token) as client:
+        assert list(client.samples(job_id).total.cpus) == after["total"]["cpus"]
+
+
+def test_nodes_add_up_to_one_curve(system: RunningSystem) -> None:
+    job_id = system.submit("#!/bin/bash\ntrue\n")
+    system.wait_state(job_id)
+    with database(system) as connection:
+        # 第二个节点晚开始 15 秒，格子宽一倍，采到的短一些。
+        connection.execute(
+            """INSERT INTO job_samples (job_id, restart_count, node_name, since, width_s, elapsed_s, cpu_s, memory_mb)
+            SELECT %(job)s, 0, name, '2026-01-01T00:00:00Z'::timestamptz + late * interval '1 second', width, elapsed,
+              cpu::real[], memory::integer[]
+            FROM (VALUES ('a', 0, 10, 40, '{10,10,20,20}', '{100,NULL,300,200}'),
+                         ('b', 15, 20, 30, '{40,5}', '{7,9}'))
+              AS v(name, late, width, elapsed, cpu, memory)""",
+            {"job": job_id},
+        )
+    found = samples(system, job_id)
+    assert [each["node_name"] for each in found["nodes"]] == ["a", "b"]
+    assert found["nodes"][1]["cpus"] == [2, 0.5]
+    total = found["total"]
+    assert (total["width_s"], total["elapsed_s"]) == (20, 45)
+    # b 的头一格 15–35 秒：5 秒在第一格，15 秒在第二格；第二格 35–45 秒。
+    assert total["cpus"] == [(20 + 10) / 20, (40 + 30 + 2.5) / 20, 2.5 / 5]
+    assert total["memory_mb"] == [107, 309, None]
+
+
+def test_short_jobs_leave_nothing(system: RunningSystem) -> None:
+    array = system.submit("#!/bin/bash\ntrue\n", array="0-49")
+    wait_until(lambda: system.call("GET", f"/jobs/arrays?job_id={array}")[1]["arrays"][0]["done"] == 50)
+    # 一个跑得够久的写下了，前面的短作业若要写也早写了。
+    marker = system.submit("#!/bin/bash\nsleep 60\n")
+    wait_until(lambda: samples(system, marker, "?live=true")["total"])
+    system.call("POST", f"/jobs/cancel/{marker}")
+    kept = rows(system)
+    assert int(marker) in kept
+    assert not kept & set(range(int(array), int(array) + 50))
+    assert samples(system, array)["total"] is None
+
+
+def test_samples_are_private_and_go_with_the_job(system: RunningSystem) -> None:
+    job_id = system.submit("#!/bin/bash\nsleep 60\n")
+    wait_until(lambda: system.query(job_id)["state"] == "RUNNING" and samples(system, job_id, "?live=true")["total"])
+    other = as_user(system, "somebody-else")
+    status, answer = other.call("GET", f"/jobs/{job_id}/samples")
+    assert (status, answer["code"]) == (403, "not_job_owner")
+    assert system.call("GET", f"/jobs/{job_id}/samples?attempt=7")[1]["total"] is None
+    assert system.call("GET", "/jobs/999999/samples")[0] == 404
+    assert system.call("GET", f"/jobs/{job_id}/samples?attempt=-1")[0] == 422
+    system.call("POST", f"/jobs/cancel/{job_id}")
+    system.wait_state(job_id)
+    with database(system) as connection:
+        connection.execute("DELETE FROM jobs WHERE job_id = %s", (job_id,))
+    assert int(job_id) not in rows(system)
+
+
+def test_agent_restart_goes_on_where_it_was(system: RunningSystem) -> None:
+    job_id = system.submit("#!/bin/bash\nwhile :; do :; done\n")
+    before = wait_until(
+        lambda: system.query(job_id)["state"] == "RUNNING" and samples(system, job_id, "?live=true")["total"]
+    )
+    node = system.query(job_id)["detail"]["node_list"]
+    os.kill(_agent(system, node), signal.SIGKILL)
+    after = wait_until(
+        lambda: (
+            (total := samples(system, job_id, "?live=true")["total"])["elapsed_s"] > before["elapsed_s"] + 2 and total
+        )
+    )
+    assert after["since"] == before["since"]
+    assert after["cpus"][0] == pytest.approx(before["cpus"][0], abs=0.01) or after["width_s"] != before["width_s"]
+    system.call("POST", f"/jobs/cancel/{job_id}")
+    system.wait_state(job_id)
+
+
+def _agent(system: RunningSystem, node: str) -> int:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                words = (entry / "cmdline").read_bytes()
+                environment = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if (
+                b"worker.agent" in words
+                and f"SCNS_NODE_NAME={node}".encode() in environment
+                and f"SCNS_DATA_DIR={system.data_dir}".encode() in environment
+            ):
+                return int(entry.name)
+    raise AssertionError(f"找不到 {node} 的代理")
