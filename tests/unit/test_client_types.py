@@ -143,3 +143,8 @@ def test_importing_the_client_brings_no_server_library() -> None:
     script = script.replace("c.Client", "c.AsyncClient")
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert not (heavy - {"asyncio"}) & set(printed.splitlines()[0].split())
+    # 执行器与 @job 要用时才多一个 cloudpickle。
+    script = "import sys\nimport scns_conductor.client as c\nc.ConductorExecutor, c.job, c.gantt\nprint(*sys.modules)\n"
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    roots = {name.partition(".")[0] for name in printed.split()}
+    assert not (heavy | {"cloudpickle", "rich", "matplotlib", "IPython"}) & roots

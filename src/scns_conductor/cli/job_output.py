@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scns_conductor.client import JsonClient
-    from scns_conductor.client.job_calls import Stream
+    from scns_conductor.client.output_calls import Stream
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0

@@ -10,7 +10,7 @@ from scns_conductor.cli.progress_line import ProgressLine
 
 if TYPE_CHECKING:
     from scns_conductor.client import JsonClient
-    from scns_conductor.client.job_calls import Stream
+    from scns_conductor.client.output_calls import Stream
 
 LOOK_S = 0.5
 FIRST_LOOK_S = 0.02

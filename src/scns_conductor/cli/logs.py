@@ -11,7 +11,7 @@ from scns_conductor.cli.say import say
 
 if TYPE_CHECKING:
     from scns_conductor.client import JsonClient
-    from scns_conductor.client.job_calls import Stream
+    from scns_conductor.client.output_calls import Stream
 
 # --tail 从文件末尾取这么多字节再数行。
 TAIL_BYTES = 1024**2

@@ -7,34 +7,54 @@ from typing import TYPE_CHECKING, Any
 
 from scns_conductor.client.conductor import Client, JsonClient
 from scns_conductor.client.endpoint import Endpoint, find_endpoint
-from scns_conductor.client.job_calls import TERMINAL_STATES, ControlAction, Submission
+from scns_conductor.client.job_calls import ControlAction, Submission
 from scns_conductor.client.job_follow import ServerEvent
+from scns_conductor.client.job_states import TERMINAL_STATES
 from scns_conductor.client.problem import ClientError, EndpointUnknown, Problem, Unreachable
 
 if TYPE_CHECKING:
     from scns_conductor.client.async_client import AsyncClient
+    from scns_conductor.client.executor import ConductorExecutor, JobFailed, JobFuture
+    from scns_conductor.client.gantt import gantt
+    from scns_conductor.client.job_function import job, shared_executor
+
+# 用到才导入：asyncio 要几十毫秒，执行器要线程。
+_LATER = {
+    "AsyncClient": "async_client",
+    "ConductorExecutor": "executor",
+    "JobFailed": "executor",
+    "JobFuture": "executor",
+    "gantt": "gantt",
+    "job": "job_function",
+    "shared_executor": "job_function",
+}
 
 __all__ = [
     "TERMINAL_STATES",
     "AsyncClient",
     "Client",
     "ClientError",
+    "ConductorExecutor",
     "ControlAction",
     "Endpoint",
     "EndpointUnknown",
+    "JobFailed",
+    "JobFuture",
     "JsonClient",
     "Problem",
     "ServerEvent",
     "Submission",
     "Unreachable",
     "find_endpoint",
+    "gantt",
+    "job",
+    "shared_executor",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    # asyncio 要几十毫秒：用到才导入。
-    if name == "AsyncClient":
-        from scns_conductor.client.async_client import AsyncClient
+    if name in _LATER:
+        from importlib import import_module
 
-        return AsyncClient
-    raise AttributeError(name)
+        return getattr(import_module(f"scns_conductor.client.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -58,6 +58,12 @@ class Answer:
     def __hash__(self) -> int:
         return hash(repr(sorted(self.json.items())))
 
+    def _repr_html_(self) -> str:
+        # 只在笔记本里用到。
+        from scns_conductor.client.html import answer_html
+
+        return answer_html(self)
+
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.json.items() if value not in (None, [], {}))
         return f"{type(self).__name__}({shown})"

@@ -19,7 +19,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from scns_conductor.client.call_carrier import ApiCarrier, Calls, Carrier, FolderCarrier, boxed
 from scns_conductor.client.conductor import Client
-from scns_conductor.client.job_calls import TERMINAL_STATES
+from scns_conductor.client.job_states import TERMINAL_STATES
 from scns_conductor.client.problem import ClientError, Problem, Unreachable
 from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.remote_call import read_result, without_frames
@@ -68,6 +68,11 @@ class JobFuture(Future[T]):
             return self.cancelled()
         self._executor.client.cancel(self.job_id)
         return super().cancel()
+
+    def _repr_html_(self) -> str:
+        from scns_conductor.client.html import job_html, lines_html
+
+        return job_html(self._executor.client.job(self.job_id)) + lines_html(self.output())
 
     def output(self) -> str:
         """到现在为止 print 出来的。"""

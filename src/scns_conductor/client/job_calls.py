@@ -1,71 +1,25 @@
-"""作业与作业步的端点。"""
+"""作业的端点：提交、查询、控制。"""
 
 import os
-import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from scns_conductor.client.flow import (
-    OUTAGE_S,
-    Ahead,
-    Effect,
-    Emit,
-    EmitEach,
-    Line,
-    Listen,
-    Patience,
-    Sleep,
-    Take,
-    first,
-    steadily,
-    streamed,
-    waited,
-)
-from scns_conductor.client.job_follow import EventParser, ServerEvent
-from scns_conductor.client.problem import Problem, Unreachable
+from scns_conductor.client.flow import Ahead, Effect, Emit, EmitEach, Take, steadily, streamed
+from scns_conductor.client.problem import Problem
 from scns_conductor.client.request import Json, Request, many, one, plain, segment
 
 if TYPE_CHECKING:
-    from scns_conductor.client.answers import (
-        Acted,
-        CancelAnswer,
-        Job,
-        JobAnswer,
-        JobEvent,
-        JobSamples,
-        JobStep,
-        Plan,
-        Why,
-    )
+    from scns_conductor.client.answers import Acted, CancelAnswer, Job, JobAnswer, JobEvent, JobSamples, Plan, Why
+    from scns_conductor.client.live_display import Bar, Progress
     from scns_conductor.client.wire import Answer
 
-Stream = Literal["stdout", "stderr"]
 JobAction = Literal["hold", "release", "requeue", "suspend", "resume"]
 ControlAction = JobAction | Literal["cancel", "signal"]
 JobId = str | int
 PAGE_MOST = 1000
-# 一次问这么多个作业的状态；一批提交这么多个。
-ASK_MOST = 500
+# 一批提交这么多个，脚本合计至多这么多字（请求体的上限是 SCNS_BATCH_MAX_BYTES，一个字至多三个字节）。
 BATCH = 1000
-# 与 core.states.TERMINAL_STATES 相同（有测试核对）。
-TERMINAL_STATES = frozenset(
-    {
-        "COMPLETED",
-        "CANCELLED",
-        "FAILED",
-        "TIMEOUT",
-        "NODE_FAIL",
-        "PREEMPTED",
-        "OUT_OF_MEMORY",
-        "DEADLINE",
-        "BOOT_FAIL",
-    }
-)
-# 没有结束的状态。
-LIVE = "PENDING,RUNNING,SUSPENDED"
-# 等作业结束：多久问一次（秒），从密到疏。
-FIRST_PAUSE_S = 0.02
-MOST_PAUSE_S = 1.0
+BATCH_CHARACTERS = 8 << 20
 
 
 class Submission(TypedDict):
@@ -98,20 +52,30 @@ class JobCalls:
 
     @streamed
     def submit_many(
-        self, jobs: Iterable[Submission], *, batch: int = BATCH
+        self, jobs: Iterable[Submission], *, batch: int = BATCH, progress: "Progress" = False
     ) -> Generator[Effect | Emit[str], Any, None]:
         """一批一批地提交许多作业，逐个交出作业号，次序与给的相同；jobs 可以是边走边造的。
 
-        一批全有或全无，带自己的幂等键；出错时已经交出的号就是已经提交的。
+        一批全有或全无，带自己的幂等键；出错时已经交出的号就是已经提交的。脚本大的一批少几个，不超过服务器收的。
+        progress 为真时显示进度条（终端里要装 rich），也可以是函数 (提交了几个, 总共几个)。
         """
+        # 显示的只在这里用到，命令不必导入。
+        from scns_conductor.client.live_display import bar_for
+
         waiting: list[Submission] = []
-        for job in jobs:
-            waiting.append(job)
-            if len(waiting) == batch:
-                yield from _submit(waiting)
-                waiting = []
-        if waiting:
-            yield from _submit(waiting)
+        size = 0
+        bar = bar_for(progress, "提交", len(jobs) if isinstance(jobs, Sized) else None)
+        try:
+            for job in jobs:
+                if waiting and (len(waiting) >= batch or size + len(job["script"]) > BATCH_CHARACTERS):
+                    yield from _submit(waiting, bar)
+                    waiting, size = [], 0
+                waiting.append(job)
+                size += len(job["script"])
+            if waiting:
+                yield from _submit(waiting, bar)
+        finally:
+            bar.close()
 
     @one
     def plan(self, job: Mapping[str, Any], script: str) -> "Request[Plan]":
@@ -177,85 +141,6 @@ class JobCalls:
     def why(self, job_id: JobId) -> "Request[Why]":
         """作业为什么还没有开始，预计何时开始。"""
         return Request("GET", f"/jobs/{segment(job_id)}/why")
-
-    @waited
-    def wait(self, job_id: JobId, *, timeout_s: float | None = None) -> "Generator[Effect, Any, Job]":
-        """等到作业（数组是它的全部任务）结束，返回它；到时没有结束抛 TimeoutError。
-
-        服务器暂时不在（重启、503）会继续等，至多连着 OUTAGE_S 秒。
-        """
-        return (yield from first(_finished([job_id], timeout_s)))  # type: ignore[no-any-return]
-
-    @streamed
-    def as_completed(
-        self, job_ids: Iterable[JobId], *, timeout_s: float | None = None
-    ) -> "Generator[Effect | Emit[Job], Any, None]":
-        """哪个先结束先交出哪个；数组的全部任务结束了才算。到时还有没结束的抛 TimeoutError。"""
-        yield from _finished(job_ids, timeout_s)
-
-    # ---- 输出 ----
-
-    @plain
-    def output(
-        self,
-        job_id: JobId,
-        stream: Stream = "stdout",
-        *,
-        offset: int | None = None,
-        length: int | None = None,
-        tail: int | None = None,
-    ) -> "Request[bytes]":
-        """输出的字节：从 offset 起 length 个，或末尾 tail 个；都不给是全部。"""
-        query = {"offset": offset, "length": length, "tail": tail}
-        return Request("GET", _log(job_id, stream), query=query, read=lambda answer: answer.body)
-
-    @streamed
-    def follow(
-        self, job_id: JobId, stream: Stream = "stdout", *, offset: int = 0, timeout_s: float = 60.0
-    ) -> Generator[Effect | Emit[ServerEvent], Any, None]:
-        """边写边读：output、state、end 事件；收到 end 之前断了抛 Unreachable，可从已读的字节数接着 follow。"""
-        coming = yield Listen(_log(job_id, stream), {"follow": True, "offset": offset or None}, timeout_s)
-        parser = EventParser()
-        while (line := (yield Line(coming))) is not None:
-            event = parser.feed(line)
-            if event is None:
-                continue
-            if event.name == "error":
-                found = event.json()
-                raise Problem(503, str(found.get("code", "error")), str(found.get("detail", "服务器读不到输出")))
-            yield Emit(event)
-            if event.name == "end":
-                return
-        raise Unreachable("跟随输出的连接断了")
-
-    @streamed
-    def tail(
-        self, job_id: JobId, stream: Stream = "stdout", *, offset: int = 0, timeout_s: float = 60.0
-    ) -> Generator[Effect | Emit[bytes], Any, None]:
-        """边写边读，直到作业结束，交出一块一块的字节；连接断了从断处接着，一个字节不漏、不重。
-
-        服务器连着不在超过 OUTAGE_S 秒才抛 Unreachable。
-        """
-        patience = Patience(OUTAGE_S)
-        while True:
-            try:
-                flow = JobCalls.follow.function(self, job_id, stream, offset=offset, timeout_s=timeout_s)
-                for_sending: Any = None
-                while True:
-                    effect = flow.send(for_sending)
-                    if not isinstance(effect, Emit):
-                        for_sending = yield effect
-                        continue
-                    for_sending = None
-                    patience.good()
-                    if effect.value.name == "output":
-                        data = effect.value.output()
-                        offset += len(data)
-                        yield Emit(data)
-            except StopIteration:
-                return
-            except (Unreachable, Problem) as error:
-                yield patience.bad(error)
 
     # ---- 控制 ----
 
@@ -323,67 +208,11 @@ class JobCalls:
         """修改排队中的作业（或降低运行中作业的时限）。"""
         return Request("PATCH", f"/jobs/{segment(job_id)}", body=dict(changes))
 
-    # ---- 作业步 ----
-
-    @plain
-    def create_step(self, job_id: JobId, step: Mapping[str, Any]) -> "Request[Json]":
-        """在运行中的作业里建立一个作业步；字段见 docs/api.md。此刻放不下抛 StepBusy。"""
-        return _json("POST", f"/jobs/{segment(job_id)}/steps", dict(step))
-
-    @many
-    def steps(self, job_ids: Sequence[str] | None = None, *, live: bool = False) -> "Request[JobStep]":
-        """这些作业的全部作业步；不给作业号是正在运行的全部。live 为真时先请节点采样一次。"""
-        query = {} if job_ids is None else {"job_id": ",".join(job_ids), **({"live": "true"} if live else {})}
-        return Request("GET", "/jobs/steps", query=query, within="steps")
-
-    @one
-    def step(self, job_id: JobId, step_id: int) -> "Request[JobStep]":
-        """一个作业步。"""
-        return Request("GET", f"/jobs/{segment(job_id)}/steps/{step_id}")
-
-    @plain
-    def relaunch_step(self, job_id: JobId, step_id: int) -> "Request[Json]":
-        """节点没有按时连过来：把启动的消息再送一遍。"""
-        return _json("POST", f"/jobs/{segment(job_id)}/steps/{step_id}/launch")
-
-    @plain
-    def attach_step(self, job_id: JobId, step_id: int, connection: Json) -> "Request[Json]":
-        """请各节点再连一个客户（sattach）；返回还在跑的节点与任务。"""
-        return _json("POST", f"/jobs/{segment(job_id)}/steps/{step_id}/attach", connection)
-
-    @plain
-    def signal_step(self, job_id: JobId, step_id: int, signal: str) -> "Request[Json]":
-        """给作业步发信号；KILL 结束它。"""
-        return _json("POST", f"/jobs/{segment(job_id)}/steps/{step_id}/signal", {"signal": signal})
-
-    @plain
-    def update_step(self, job_id: JobId, step_id: int, time_limit: int | None) -> "Request[Json]":
-        """改作业步自己的时限（秒，None 是不限）。"""
-        return _json("PATCH", f"/jobs/{segment(job_id)}/steps/{step_id}", {"time_limit": time_limit})
-
-    @one
-    def release_allocation(self, job_id: JobId, exit_status: int = 0) -> "Request[Acted]":
-        """交还没有脚本的分配。"""
-        path = f"/jobs/{segment(job_id)}/release_allocation"
-        return Request("POST", path, body={"exit_status": exit_status})
-
 
 def _controlled(answer: "Answer") -> tuple[list[Json], dict[str, Problem]]:
     found = answer.json()
     errors = {each["job_id"]: Problem(each["status"], each["code"], each["detail"]) for each in found["errors"]}
     return found["jobs"], errors
-
-
-def _log(job_id: JobId, stream: Stream) -> str:
-    return f"/jobs/{segment(job_id)}/logs/{stream}"
-
-
-def _json(method: str, path: str, body: Any = None) -> "Request[Json]":
-    return Request(method, path, body=body, read=lambda answer: dict(answer.json()))
-
-
-def _get(path: str, query: Mapping[str, Any] | None = None) -> "Request[Json]":
-    return Request("GET", path, query=query or {})
 
 
 def _rows(page: Any) -> Any:
@@ -394,64 +223,12 @@ def _rows(page: Any) -> Any:
     return page
 
 
-def _submit(jobs: list[Submission]) -> Generator[Effect | Emit[str], Any, None]:
+def _submit(jobs: list[Submission], bar: "Bar") -> Generator[Effect | Emit[str], Any, None]:
     request: Request[list[str]] = Request(
         "POST", "/jobs/submit/batch", body={"jobs": list(jobs)}, keyed=True, key=os.urandom(16).hex(), within="job_ids"
     )
     # 断了、服务器暂时不在：用同一个键再送，不会多出作业。
     job_ids = yield from steadily(request)
+    bar.advance(len(job_ids))
     for job_id in job_ids:
         yield Emit(str(job_id))
-
-
-def _finished(job_ids: Iterable[JobId], timeout_s: float | None) -> "Generator[Effect | Emit[Job], Any, None]":
-    left = [str(job_id) for job_id in dict.fromkeys(job_ids)]
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    pause_s = FIRST_PAUSE_S
-    while left:
-        live = yield from _live(left)
-        ended = [job_id for job_id in left if job_id not in live]
-        for start in range(0, len(ended), ASK_MOST):
-            part = ended[start : start + ASK_MOST]
-            for job in (yield from _whole(part)):
-                yield Emit(job, "Job")
-        if ended:
-            left, pause_s = [job_id for job_id in left if job_id in live], FIRST_PAUSE_S
-            continue
-        if deadline is not None and time.monotonic() > deadline:
-            raise TimeoutError(f"作业 {'、'.join(left[:10])} 在 {timeout_s:g} 秒内没有结束")
-        yield Sleep(pause_s)
-        pause_s = min(pause_s * 1.5, MOST_PAUSE_S)
-
-
-def _live(job_ids: list[str]) -> Generator[Effect, Any, set[str]]:
-    """其中还没有结束的。"""
-    found: set[str] = set()
-    plain_ids = [job_id for job_id in job_ids if job_id.isdecimal()]
-    query = {"state": LIVE, "fields": "array_job_id", "limit": 10_000}
-    for start in range(0, len(plain_ids), ASK_MOST):
-        cursor: str | None = ""
-        while cursor is not None:
-            asked = {**query, "job_id": plain_ids[start : start + ASK_MOST], "cursor": cursor or None}
-            page = yield from steadily(_get("/jobs", asked))
-            found.update(str(job[name]) for job in page["jobs"] for name in ("job_id", "array_job_id") if job[name])
-            cursor = page["next_cursor"]
-    for job_id in job_ids:
-        # 12_3、12_[1-5]：由服务器认。
-        if not job_id.isdecimal():
-            page = yield from steadily(_get("/jobs", {**query, "job_id": job_id, "limit": 1}))
-            if page["jobs"]:
-                found.add(job_id)
-    return found
-
-
-def _whole(job_ids: list[str]) -> Generator[Effect, Any, list[Json]]:
-    """这些结束了的作业的行，次序与给的相同。"""
-    page = yield from steadily(_get("/jobs", {"job_id": job_ids, "limit": 10_000}))
-    rows = {job["job_id"]: job for job in page["jobs"]}
-    found = []
-    for job_id in job_ids:
-        # 数组任务的写法、数组太大一页没有装下的；没有的在这里抛 JobNotFound。
-        row = rows.get(job_id) or (yield from steadily(_get(f"/jobs/{segment(job_id)}")))
-        found.append(row)
-    return found
