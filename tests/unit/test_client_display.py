@@ -3,7 +3,7 @@
 import io
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import matplotlib
@@ -15,7 +15,7 @@ from scns_conductor.client.gantt import gantt
 from scns_conductor.client.html import jobs_html
 from scns_conductor.client.live_display import bar_for, fraction_of, label_of, rich_table, table_for
 
-NOW = datetime(2026, 11, 29, 8, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 29, 8, tzinfo=UTC)
 
 
 def job(**known: Any) -> Job:

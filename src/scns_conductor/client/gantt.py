@@ -1,7 +1,8 @@
 """作业的甘特图。要 matplotlib（pip install 'scns-conductor[notebook]'）。"""
 
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from scns_conductor.client.live_display import label_of
@@ -21,9 +22,10 @@ def gantt(jobs: "Iterable[Job]", *, axes: Any = None, now: datetime | None = Non
     作业要有 name、state、submit_time、start_time、end_time、array_job_id、array_task_id、array_remaining。
     没有 matplotlib 抛 ImportError，一个作业也没有抛 ValueError。
     """
-    from matplotlib import dates
     from matplotlib.patches import Patch
 
+    # 它没有写类型。
+    dates: Any = import_module("matplotlib.dates")
     shown = sorted(jobs, key=lambda job: job.submit_time)[-ROWS_MOST:]
     if not shown:
         raise ValueError("没有作业可画")
@@ -31,7 +33,7 @@ def gantt(jobs: "Iterable[Job]", *, axes: Any = None, now: datetime | None = Non
         from matplotlib import pyplot
 
         _, axes = pyplot.subplots(figsize=(10, 1 + 0.25 * len(shown)), layout="constrained")
-    until = now or datetime.now(timezone.utc)
+    until = now or datetime.now(UTC)
 
     def bar(row: int, begin: datetime, end: datetime, colour: str) -> None:
         left = dates.date2num(begin)
