@@ -24,7 +24,8 @@ def web_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSyst
     """带看板的一套系统：两个节点，各四个 CPU、两个 GPU。"""
     data_dir = tmp_path_factory.mktemp("web") / "data"
     options = ("--web", "--nodes", "2", "--cpus", "4", "--memory", "8G", "--gpus", "2")
-    with start_system(data_dir, *options) as system:
+    # 采样勤一些：曲线几秒就有。
+    with start_system(data_dir, *options, environment={"SCNS_JOB_SAMPLE_INTERVAL_S": "1"}) as system:
         yield system
 
 

@@ -87,6 +87,30 @@ def test_live_output_with_colours_then_download(sign_in: SignIn, web_system: Run
     assert "最后一行" in download.value.path().read_text(errors="replace")
 
 
+def test_usage_curve_is_live_and_stays_afterwards(sign_in: SignIn, web_system: RunningSystem) -> None:
+    script = "#!/bin/bash\nhead -c 80M /dev/zero | tail -c 80M | (sleep 300; wc -c) &\nwhile :; do :; done\n"
+    job_id = web_system.submit(script, name="busy", cpus_per_task=2, memory_per_node="1G", time_limit="60")
+    web_system.wait_state(job_id, "RUNNING")
+    page = sign_in(f"/jobs/{job_id}")
+    curve = page.locator(".usage-curve")
+    expect(curve.get_by_role("img", name="用量随时间的变化：CPU")).to_be_visible()
+    first = curve.locator("polygon").get_attribute("points")
+    expect(curve.locator("polygon")).not_to_have_attribute("points", first or "")
+    # 还在运行就说得出用了多少。
+    expect(page.locator(".pair", has_text="内存")).to_contain_text("/ 1 GiB")
+    curve.get_by_role("button", name="内存").click()
+    peak = curve.locator(".hint")
+    expect(peak).to_contain_text("/ 1 GiB")
+    curve.locator(".chart-box").hover()
+    expect(curve.locator(".chart-tip")).to_contain_text("MiB")
+    web_system.call("POST", f"/jobs/cancel/{job_id}")
+    web_system.wait_state(job_id)
+    expect(page.locator(".page-head .state-CANCELLED")).to_be_visible()
+    page.reload()
+    expect(curve.get_by_role("img")).to_be_visible()
+    expect(page.locator(".pair", has_text="内存")).to_contain_text("就够")
+
+
 def test_odd_names_are_only_text(sign_in: SignIn, web_system: RunningSystem) -> None:
     job_id = web_system.submit("#!/bin/bash\necho '</script><script>document.title=2</script>'\n", name=ODD_NAME)
     web_system.wait_state(job_id)

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 from scns_conductor.client.problem import ClientError, Problem
 from scns_conductor.web.upstream import Upstream
 
-# 一轮的间隔（秒）；一轮问得久时拉长到它的 PATIENCE 倍，不把 API 的时间占满。
+# 多久看一次该问什么（秒）。一件事问了多久，就至少歇它的 PATIENCE 倍再问：API 慢了就问得慢，慢的不拖累快的。
 INTERVAL_S = 0.5
 PATIENCE = 2.0
+# 同时在问的；问了 SLOW_S 秒还没有答的让出位子，接着等。
 AT_ONCE = 8
+SLOW_S = 1.0
 # 谁问都一样的答案，用谁的令牌问都行；别的按令牌分开。
 SHARED = frozenset(
     {
@@ -54,9 +56,29 @@ class _Topic:
     target: str
     language: str
     watchers: set[Watcher] = field(default_factory=set)
-    asked_at: float = -1e9
+    due_at: float = -1e9
+    asking: asyncio.Task[None] | None = None
+    again: bool = False
     body: str | None = None
     error: dict[str, object] | None = None
+
+
+class _Seat:
+    """问 API 的一个位子：问完，或问了 SLOW_S 秒，就让出来。"""
+
+    def __init__(self, gate: asyncio.Semaphore) -> None:
+        self._gate = gate
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def take(self) -> None:
+        await self._gate.acquire()
+        self._timer = asyncio.get_running_loop().call_later(SLOW_S, self.leave)
+
+    def leave(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._gate.release()
 
 
 class Feed:
@@ -77,7 +99,7 @@ class Feed:
         if topic.body is not None or topic.error is not None:
             receive(topic.body, topic.error)
         else:
-            topic.asked_at = -1e9
+            topic.due_at = -1e9
             self._wake.set()
         return watcher
 
@@ -88,40 +110,60 @@ class Feed:
             topic.watchers.discard(watcher)
             if not topic.watchers:
                 del self._topics[_key(watcher)]
+                if topic.asking is not None:
+                    topic.asking.cancel()
 
     def ask_now(self, session_token: str) -> None:
         """这个人刚刚改了什么：他看着的立即重问。"""
         for topic in self._topics.values():
             if any(watcher.token == session_token for watcher in topic.watchers):
-                topic.asked_at = -1e9
+                topic.due_at = -1e9
+                topic.again = True
         self._wake.set()
 
     async def run(self) -> None:
-        """一轮一轮地问，直到被取消。"""
-        pause_s = INTERVAL_S
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause_s)
-            self._wake.clear()
-            began = time.monotonic()
-            due = [topic for topic in self._topics.values() if began - topic.asked_at >= _interval(topic)]
-            await asyncio.gather(*(self._ask(topic) for topic in due))
-            took_s = time.monotonic() - began
-            pause_s = max(INTERVAL_S, took_s * PATIENCE) if took_s > INTERVAL_S / PATIENCE else INTERVAL_S
+        """谁到了时候就问谁，各问各的，直到被取消。"""
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), INTERVAL_S)
+                self._wake.clear()
+                now = time.monotonic()
+                for topic in self._topics.values():
+                    if topic.asking is None and now >= topic.due_at:
+                        topic.asking = asyncio.create_task(self._ask(topic))
+        finally:
+            for topic in self._topics.values():
+                if topic.asking is not None:
+                    topic.asking.cancel()
 
     async def _ask(self, topic: _Topic) -> None:
-        async with self._gate:
-            topic.asked_at = time.monotonic()
-            # 合起来问的，一个人的令牌过期了就换一个人的：别人照样看得到。
-            for token in {watcher.token for watcher in topic.watchers}:
-                body, error = await self._answer(topic, token)
-                if error is None or error["status"] != 401:
-                    break
-                for watcher in [each for each in topic.watchers if each.token == token]:
-                    watcher.receive(None, error)
-            else:
-                topic.body = topic.error = None
-                return
+        seat = _Seat(self._gate)
+        await seat.take()
+        topic.again = False
+        began = time.monotonic()
+        try:
+            await self._ask_once(topic)
+        finally:
+            seat.leave()
+            now = time.monotonic()
+            # 有人刚改了什么：这一次也许问在改之前，答了再问一次。
+            topic.due_at = now if topic.again else max(began + _interval(topic), now + PATIENCE * (now - began))
+            topic.asking = None
+            if topic.again:
+                self._wake.set()
+
+    async def _ask_once(self, topic: _Topic) -> None:
+        # 合起来问的，一个人的令牌过期了就换一个人的：别人照样看得到。
+        for token in {watcher.token for watcher in topic.watchers}:
+            body, error = await self._answer(topic, token)
+            if error is None or error["status"] != 401:
+                break
+            for watcher in [each for each in topic.watchers if each.token == token]:
+                watcher.receive(None, error)
+        else:
+            topic.body = topic.error = None
+            return
         if (body, error) == (topic.body, topic.error):
             return
         topic.body, topic.error = body, error

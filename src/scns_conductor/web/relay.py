@@ -1,11 +1,15 @@
 """把浏览器的请求原样转给 API，令牌由会话补上；回答也原样转回去，大文件边收边送。"""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from urllib.parse import parse_qs, quote
 
+import anyio
+import httpx
 from fastapi import Request, Response
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from scns_conductor.client.problem import ClientError
 from scns_conductor.web.session import Visitor
@@ -42,13 +46,28 @@ async def relay(request: Request, upstream: Upstream, visitor: Visitor, language
     except ClientError as error:
         return problem(503, "unreachable", f"{error}；请稍后再试，填好的都还在")
 
-    async def chunks() -> AsyncIterator[bytes]:
-        try:
-            async for chunk in answer.aiter_raw():
-                yield chunk
-        finally:
-            await context.__aexit__(None, None, None)
+    return _Relayed(answer, context, _passed_back(answer, download))
 
+
+class _Relayed(StreamingResponse):
+    """送回去的回答。浏览器什么时候走（第一段之前也算）、送的时候出什么错，与 API 的连接都还回去。"""
+
+    def __init__(
+        self, answer: httpx.Response, opened: AbstractAsyncContextManager[httpx.Response], headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(answer.aiter_raw(), answer.status_code, headers=headers)
+        self._opened = opened
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # 多半是因为被取消才到这里：还连接的几步不能也被取消。
+            with anyio.CancelScope(shield=True):
+                await self._opened.__aexit__(None, None, None)
+
+
+def _passed_back(answer: httpx.Response, download: str | None) -> dict[str, str]:
     passed = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
     if "content-encoding" in answer.headers:
         passed["content-encoding"] = answer.headers["content-encoding"]
@@ -58,7 +77,7 @@ async def relay(request: Request, upstream: Upstream, visitor: Visitor, language
     if download and answer.status_code < 400:
         passed["content-disposition"] = f"attachment; filename*=UTF-8''{quote(download[:200], safe='')}"
     passed["cache-control"] = "no-store"
-    return StreamingResponse(chunks(), answer.status_code, headers=passed)
+    return passed
 
 
 async def bounded_body(request: Request) -> bytes | None:

@@ -13,7 +13,8 @@ export function hueOf(name) {
 }
 
 export const AreaChart = {
-  props: { series: Array, since: String, until: String, top: Number, unit: Function, label: String },
+  // when 把时刻写成字；缺省是钟点，末尾是“现在”。
+  props: { series: Array, since: String, until: String, top: Number, unit: Function, label: String, when: Function },
   setup(props) {
     const width = 640, height = 168, left = 4, bottom = 20;
     const at = ref(null);
@@ -35,11 +36,12 @@ export const AreaChart = {
         return { ...one, points: [...upper, ...lower].join(" ") };
       });
     });
+    const written = (instant) => (props.when ?? clockTime)(instant);
     const ticks = computed(() => {
       const from = new Date(props.since).getTime(), to = new Date(props.until).getTime();
-      return [0, 0.25, 0.5, 0.75, 1].map((part) => ({ x: left + part * (width - left), anchor: part === 0 ? "start" : part === 1 ? "end" : "middle", text: part === 1 ? t("现在", "now") : clockTime(new Date(from + part * (to - from))) }));
+      return [0, 0.25, 0.5, 0.75, 1].map((part) => ({ x: left + part * (width - left), anchor: part === 0 ? "start" : part === 1 ? "end" : "middle", text: part === 1 && !props.when ? t("现在", "now") : written(new Date(from + part * (to - from))) }));
     });
-    const hover = computed(() => (at.value === null ? null : { x: x(at.value), when: clockTime(new Date(new Date(props.since).getTime() + ((at.value + 0.5) / count.value) * (new Date(props.until) - new Date(props.since)))),
+    const hover = computed(() => (at.value === null ? null : { x: x(at.value), when: written(new Date(new Date(props.since).getTime() + ((at.value + 0.5) / count.value) * (new Date(props.until) - new Date(props.since)))),
       rows: props.series.map((one) => ({ ...one, value: one.values[at.value] })).filter((row) => row.value > 0.005).reverse() }));
     const move = (event) => {
       const box = event.currentTarget.getBoundingClientRect();

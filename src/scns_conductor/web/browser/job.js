@@ -11,17 +11,20 @@ import { LiveOutput } from "./live_output.js";
 import { live } from "./live.js";
 import { ScriptView } from "./script_view.js";
 import { StateTag, stateWord } from "./state_tag.js";
+import { UsageCurve } from "./usage_curve.js";
 import { WhyCard } from "./why_card.js";
 
 export default {
   props: { subject: String },
-  components: { Efficiency, Icon, JobRibbon, LiveOutput, ScriptView, StateTag, WhyCard },
+  components: { Efficiency, Icon, JobRibbon, LiveOutput, ScriptView, StateTag, UsageCurve, WhyCard },
   setup(props) {
     const path = `/jobs/${segment(props.subject)}`;
     const every = ref(2);
     const found = live(path, every.value), events = live(path + "/events", 3), steps = live(() => `/jobs/steps?job_id=${segment(props.subject)}&live=false`, 5);
     const job = computed(() => found.data);
     const mine = computed(() => job.value && (job.value.user_name === facts.user_name || facts.admin));
+    // 运行中的请节点当场采样；结束了的看存下的，多看一眼是因为最后一格写得晚一点。
+    const samples = live(() => (!mine.value || job.value.state === "PENDING" ? null : path + "/samples" + (isLive(job.value.state) ? "?live=true" : "")), 5);
     const whole = computed(() => job.value?.array_remaining && job.value.array_task_id === null);
     const actions = computed(() => Object.keys(ACTIONS).filter((name) => applicable(name, job.value)));
     const run = (name) => act(name, [{ id: whole.value ? job.value.array_job_id : props.subject, state: job.value.state }]);
@@ -37,7 +40,7 @@ export default {
     });
     const dependencies = computed(() => [...new Set((job.value?.dependency ?? "").match(/\d+(?:_\d+)?/g) ?? [])]);
     const history = computed(() => [...(events.data?.events ?? [])].reverse());
-    return { found, job, events, steps, mine, whole, actions, run, details, dependencies, history, isLive, jobLabel, actionWord, ACTIONS, ago, exact, clockTime, count, duration, memory, stateWord, segment, t };
+    return { found, job, samples, events, steps, mine, whole, actions, run, details, dependencies, history, isLive, jobLabel, actionWord, ACTIONS, ago, exact, clockTime, count, duration, memory, stateWord, segment, t };
   },
   template: `
   <div v-if="found.error?.status === 404" class="empty"><h1>{{ t("没有作业 ", "No job ") + subject }}</h1><a class="button" href="/jobs">{{ t("看全部作业", "All jobs") }}</a></div>
@@ -56,7 +59,8 @@ export default {
         <ScriptView v-if="job.script" :script="job.script" :name="job.name" />
       </div>
       <div class="stack">
-        <Efficiency :job="job" />
+        <UsageCurve v-if="samples.data" :job="job" :samples="samples.data" />
+        <Efficiency :job="job" :total="samples.data?.total" />
         <section class="card"><h2>{{ t("要求", "Request") }}</h2><dl class="facts"><template v-for="[name, value, link] in details" :key="name"><dt>{{ name }}</dt><dd><a v-if="link" :href="link">{{ value }}</a><template v-else>{{ value }}</template></dd></template></dl>
           <p v-if="dependencies.length" class="dependency">{{ t("依赖的作业：", "Depends on ") }}<a v-for="id in dependencies" :key="id" :href="'/jobs/' + id">{{ id }}</a></p></section>
         <section v-if="steps.data?.steps?.length" class="card"><h2>{{ t("作业步", "Steps") }}</h2><ul class="events"><li v-for="step in steps.data.steps" :key="step.step_id"><b>{{ step.step_id }}</b> <bdi>{{ step.name }}</bdi> <small>{{ stateWord(step.state) }}</small></li></ul></section>
