@@ -24,9 +24,7 @@ async def api(answer: Callable[[str], AsyncIterator[bytes]]) -> AsyncIterator[Up
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-                )
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
                 async for chunk in answer(head.split()[1].decode()):
                     writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
                     await writer.drain()
@@ -68,11 +66,12 @@ def test_slow_topics_do_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_change_during_a_question_is_asked_about_again() -> None:
     asked: list[str] = []
-    going = asyncio.Event()
+    started, going = asyncio.Event(), asyncio.Event()
 
     async def answer(path: str) -> AsyncIterator[bytes]:
         asked.append(path)
         if len(asked) == 1:
+            started.set()
             await going.wait()
         yield b"%d" % len(asked)
 
@@ -87,8 +86,7 @@ def test_a_change_during_a_question_is_asked_about_again() -> None:
 
             running = asyncio.create_task(feed.run())
             feed.watch("/jobs/1", "token", "zh", hear, every_s=3600)
-            while not asked:
-                await asyncio.sleep(0)
+            await started.wait()
             feed.ask_now("token")
             going.set()
             await twice.wait()
