@@ -20,6 +20,7 @@ _LOCAL = "scns_conductor.local."
 COMMANDS: dict[str, Place] = {
     "submit": Place(JOBS, "提交脚本（文件或标准输入）", _CLI + "submit", "submit"),
     "jobs": Place(JOBS, "列出作业", _CLI + "jobs", "jobs"),
+    "top": Place(JOBS, "终端里一直是新的队列与节点", _CLI + "top", "top"),
     "show": Place(JOBS, "显示作业的一切", _CLI + "show", "show"),
     "logs": Place(JOBS, "显示作业的输出，-f 跟随", _CLI + "logs", "logs"),
     "why": Place(JOBS, "作业为什么还没有开始，预计何时开始", _CLI + "why", "why"),
