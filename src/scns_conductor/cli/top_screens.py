@@ -14,7 +14,7 @@ from textual.widgets import Footer, Label, RichLog, Static
 from scns_conductor.cli.job_text import local_time
 from scns_conductor.cli.top_rows import plain
 from scns_conductor.client import AsyncClient
-from scns_conductor.client.job_calls import Stream
+from scns_conductor.client.output_calls import Stream
 from scns_conductor.client.problem import ClientError
 from scns_conductor.client.request import Request, segment
 from scns_conductor.client.wire import Answer
