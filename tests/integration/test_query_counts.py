@@ -123,3 +123,17 @@ def test_a_single_submit_costs_the_api_one_statement(counted: Counted) -> None:
         assert status == 200, answer
     # 余下的是每秒至多一次的分区与节点。
     assert 200 <= counted.api_statements() - before < 300
+
+
+def test_holding_releasing_and_cancelling_by_name_cost_a_few_statements_whatever_the_number(counted: Counted) -> None:
+    job = {"name": "crowd", "begin_time": "now+1hour", "current_working_directory": "/"}
+    body = {"jobs": [{"job": job, "script": NOOP}] * JOBS}
+    status, answer = counted.system.call("POST", "/jobs/submit/batch", body)
+    assert status == 200, answer
+    for action in ("hold", "release", "cancel"):
+        before = counted.api_statements()
+        request = {"action": action, "conditions": {"name": "crowd"}}
+        status, answer = counted.system.call("POST", "/jobs/control", request)
+        assert (status, len(answer["jobs"]), answer["errors"]) == (200, JOBS, [])
+        # 挑出来、改了记下、写收件箱、提醒；余下的是每秒至多一次的分区与节点。
+        assert 4 <= counted.api_statements() - before < 12

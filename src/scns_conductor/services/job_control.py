@@ -150,13 +150,13 @@ def _ids(rows: Sequence[JobRow]) -> list[int]:
 
 
 async def _record(
-    connection: AsyncConnection, rows: Sequence[JobRow], to_state: str | None, cause: str, actor: str
+    connection: AsyncConnection, rows: Sequence[JobRow], to_state: str, cause: str, actor: str
 ) -> None:
-    """按原状态分组记事件；to_state 为 None 表示状态没变。"""
+    """按原状态分组记事件。"""
     for state in sorted({row.state for row in rows}):
         job_ids = [row.job_id for row in rows if row.state == state]
         await connection.execute(
-            events_insert(job_ids, from_state=state, to_state=to_state or state, cause=cause, actor=actor)
+            events_insert(job_ids, from_state=state, to_state=to_state, cause=cause, actor=actor)
         )
 
 
@@ -177,8 +177,8 @@ async def _hold(connection: AsyncConnection, rows: Sequence[JobRow], asked: _Ask
     for hold in ("user", "admin"):
         job_ids = [row.job_id for row in rows if _hold_word(row, asked) == hold]
         if job_ids:
-            await connection.execute(HOLD, {"job_ids": job_ids, "hold": hold, "reason": HOLD_REASONS[hold]})
-    await _record(connection, rows, None, "hold", asked.identity.user_name)
+            values = {"job_ids": job_ids, "hold": hold, "reason": HOLD_REASONS[hold]}
+            await connection.execute(HOLD, {**values, "actor": asked.identity.user_name})
     await tell_scheduler(connection, inbox_insert("jobs", job_ids=[*left, *_ids(rows)]))
 
 
@@ -193,8 +193,7 @@ def _to_release(text: str, rows: Sequence[JobRow], asked: _Asked) -> list[JobRow
 
 async def _release(connection: AsyncConnection, rows: Sequence[JobRow], asked: _Asked) -> None:
     rows, left = await split(connection, rows)
-    await connection.execute(RELEASE, {"job_ids": _ids(rows)})
-    await _record(connection, rows, None, "release", asked.identity.user_name)
+    await connection.execute(RELEASE, {"job_ids": _ids(rows), "actor": asked.identity.user_name})
     await tell_scheduler(connection, inbox_insert("jobs", job_ids=[*left, *_ids(rows)]))
 
 

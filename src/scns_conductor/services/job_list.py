@@ -205,8 +205,7 @@ async def chosen_rows(
     where, values = conditions.sql()
     wanted = _states(filters.state) or list(default_states)
     clause = " AND ".join([f"state IN {states_sql(wanted)}", *where])
-    rows = (await connection.execute(rows_select(clause, lock=True), values)).mappings()
-    return [job_row(dict(row)) for row in rows]
+    return [job_row(row) for row in await connection.execute(rows_select(clause, lock=True), values)]
 
 
 def _encode_cursor(key: str, value: str | None, job_id: int) -> str:

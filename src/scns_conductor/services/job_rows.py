@@ -1,6 +1,6 @@
 """按作业号的写法找到要动的行，并核对是不是本人的；在调用者的事务里加锁。"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +73,10 @@ async def find_rows(
     if reference.tasks is not None:
         values["tasks"] = multirange_text(reference.tasks)
     where = (WHOLE if whole_array else EXACT) if reference.tasks is None else TASKS
-    rows = (await connection.execute(rows_select(where, lock=lock), values)).mappings().all()
+    rows = (await connection.execute(rows_select(where, lock=lock), values)).all()
     if not rows:
         raise job_not_found(text)
-    return [job_row(dict(row), reference) for row in rows]
+    return [job_row(row, reference) for row in rows]
 
 
 @dataclass(slots=True)
@@ -103,16 +103,16 @@ async def find_each(connection: AsyncConnection, texts: Sequence[str]) -> list[F
     for index, (array, parts) in enumerate(some.items()):
         spans = [(span.lower, span.upper) for part in parts for span in _tasks(part)]
         values |= {f"array_{index}": array, f"tasks_{index}": multirange_text(merge_ranges(spans))}
-    rows = (await connection.execute(rows_select(any_of(list(some)), lock=True), values)).mappings().all()
+    rows = (await connection.execute(rows_select(any_of(list(some)), lock=True), values)).all()
     # 只要一个任务的（12_3）最多：按任务号查，不逐个求交。
     single = {(array, span.lower): part for array, parts in some.items() for part in parts if (span := _single(part))}
     several = {array: [part for part in parts if _single(part) is None] for array, parts in some.items()}
     for row in rows:
-        job_id, array, task = row["job_id"], row["array_job_id"], row["array_task_id"]
+        job_id, array, task = row.job_id, row.array_job_id, row.array_task_id
         if job_id in whole:
-            whole[job_id].rows.append(job_row(dict(row)))
+            whole[job_id].rows.append(job_row(row))
         if array != job_id and array in whole:
-            whole[array].rows.append(job_row(dict(row)))
+            whole[array].rows.append(job_row(row))
         if array not in some:
             continue
         if task is not None:
@@ -121,7 +121,7 @@ async def find_each(connection: AsyncConnection, texts: Sequence[str]) -> list[F
         else:
             parts = some[array]
         for part in parts:
-            taken = job_row(dict(row), part.reference)
+            taken = job_row(row, part.reference)
             if task is not None or taken.tasks:
                 part.rows.append(taken)
     return found
@@ -136,14 +136,17 @@ def _single(found: Found) -> TaskRange | None:
     return tasks[0] if len(tasks) == 1 and tasks[0].upper - tasks[0].lower == 1 else None
 
 
-def job_row(row: dict[str, Any], reference: JobReference | None = None) -> JobRow:
+def job_row(row: Iterable[Any], reference: JobReference | None = None) -> JobRow:
     """rows_select 的一行；reference 里写了任务的，只涉及那几个。"""
-    remaining = row.pop("array_remaining")
-    ranges = None if remaining is None else tuple(TaskRange(span.lower, span.upper) for span in remaining)
-    stride, wanted = Stride(row.pop("array_base"), row.pop("array_step")), None
-    if reference is not None and reference.tasks is not None and ranges is not None:
+    *plain, remaining, base, step = row
+    if remaining is None:
+        # 多数不是数组；一次两万行，省得下。
+        return JobRow(*plain, None)
+    ranges = tuple(TaskRange(span.lower, span.upper) for span in remaining)
+    stride, wanted = Stride(base, step), None
+    if reference is not None and reference.tasks is not None:
         wanted = intersection(ranges, stride.slots(reference.tasks))
-    return JobRow(remaining=ranges, stride=stride, tasks=wanted, **row)
+    return JobRow(*plain, ranges, stride, wanted)
 
 
 def require_owner(rows: Sequence[JobRow], identity: Identity) -> None:

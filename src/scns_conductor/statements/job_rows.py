@@ -22,11 +22,11 @@ def any_of(arrays: Sequence[int]) -> str:
 
 
 def rows_select(where: str, *, lock: bool) -> sa.TextClause:
-    """where 挑出的行里控制作业要看的列；加锁按作业号的次序，与 statements.ends、statements.starts 一致，不会死锁。"""
+    """where 挑出的行里控制作业要看的列，最后三列是数组的；加锁按作业号的次序，与 statements.ends、statements.starts 一致，不会死锁。"""
     return sa.text(
         f"""
-    SELECT job_id, user_name, state, hold, revision, restart_count, array_job_id, array_task_id, array_remaining,
-      array_base, array_step, requeue, interactive, requested_end_state, batch_host, time_limit, partition, start_time
+    SELECT job_id, user_name, state, hold, revision, restart_count, array_job_id, array_task_id, requeue, interactive,
+      requested_end_state, batch_host, time_limit, partition, start_time, array_remaining, array_base, array_step
     FROM jobs WHERE {where} ORDER BY job_id {"FOR UPDATE" if lock else ""}
     """
     )
