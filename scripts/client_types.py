@@ -26,6 +26,7 @@ MODULES = {
         "账户、用户、关联、QOS、优先级、公平份额",
         ["Account", "User", "Association", "Qos", "Priorities", "Shares"],
     ),
+    "standing": ("crontab 与触发", ["Crontab", "Trigger"]),
 }
 _SCALARS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool"}
 # 状态码 -> 类型；没有列的是 Problem。

@@ -125,7 +125,8 @@ SAMPLES: dict[str, Any] = {
 # 写出语句的片段，或自己执行的：它们用的语句在别的名字里。
 _NOT_STATEMENTS = {"json_of", "multirange_text", "tasks_condition", "states", "leaving", "rows_text", "ids_text",
                    "release_allocations", "request_end", "new_incarnation",
-                   "change_incarnation", "any_of", "seat_bounds", "session_bounds"}  # fmt: skip
+                   "change_incarnation", "template_text", "entries_text",
+                    "any_of", "seat_bounds", "session_bounds"}  # fmt: skip
 _BUILT = ("TextClause", "Insert", "Update", "Delete", "Select", "str")
 _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 # 没有这一列、这张表、这个函数，或写不成语句；参数的类型定不下来的不算。

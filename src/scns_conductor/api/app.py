@@ -22,6 +22,7 @@ from scns_conductor.api.routers import (
     accounting,
     cluster,
     control,
+    crontab,
     diagnostics,
     health,
     identity,
@@ -33,6 +34,7 @@ from scns_conductor.api.routers import (
     simulations,
     steps,
     submission,
+    triggers,
 )
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.errors import ConductorError
@@ -129,6 +131,8 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         cluster,
         accounting,
         reservations,
+        crontab,
+        triggers,
         priority,
         diagnostics,
         simulations,

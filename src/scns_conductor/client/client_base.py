@@ -9,6 +9,7 @@ from scns_conductor.client.endpoint import find_endpoint
 from scns_conductor.client.job_calls import JobCalls
 from scns_conductor.client.output_calls import OutputCalls
 from scns_conductor.client.problem import EndpointUnknown, Problem
+from scns_conductor.client.standing_calls import StandingCalls
 from scns_conductor.client.step_calls import StepCalls
 from scns_conductor.client.transport_base import TransportBase
 from scns_conductor.client.wait_calls import WaitCalls
@@ -17,7 +18,7 @@ from scns_conductor.client.wire import Times
 T = TypeVar("T", bound=TransportBase[Any])
 
 
-class ClientBase(JobCalls, WaitCalls, OutputCalls, StepCalls, ClusterCalls, AccountingCalls, Generic[T]):
+class ClientBase(JobCalls, WaitCalls, OutputCalls, StepCalls, ClusterCalls, AccountingCalls, StandingCalls, Generic[T]):
     """参数的意思见 Client。"""
 
     def __init__(

@@ -99,6 +99,14 @@ class ClusterNotFound(NotFound):
     """cluster_not_found。"""
 
 
+class CronLineInvalid(Invalid):
+    """cron_line_invalid。"""
+
+
+class CrontabNotFound(NotFound):
+    """crontab_not_found。"""
+
+
 class CursorInvalid(Invalid):
     """cursor_invalid。"""
 
@@ -241,6 +249,10 @@ class NotAnAllocation(Conflict):
 
 class NotJobOwner(Forbidden):
     """not_job_owner。"""
+
+
+class NotTriggerOwner(Forbidden):
+    """not_trigger_owner。"""
 
 
 class NotUpdatable(Invalid):
@@ -387,6 +399,10 @@ class RowLocked(Unavailable):
     """row_locked。"""
 
 
+class ScheduleInvalid(Invalid):
+    """schedule_invalid。"""
+
+
 class SchemaMismatch(Unavailable):
     """schema_mismatch。"""
 
@@ -423,6 +439,10 @@ class SortUnknown(Invalid):
     """sort_unknown。"""
 
 
+class StandingField(Invalid):
+    """standing_field。"""
+
+
 class StateUnknown(Invalid):
     """state_unknown。"""
 
@@ -451,6 +471,10 @@ class TimeMinimumExceedsLimit(Invalid):
     """time_minimum_exceeds_limit。"""
 
 
+class TimezoneUnknown(Invalid):
+    """timezone_unknown。"""
+
+
 class TokenExpired(Unauthorized):
     """token_expired。"""
 
@@ -473,6 +497,18 @@ class TooManyQuestions(TooMany):
 
 class TooManyRequests(TooMany):
     """too_many_requests。"""
+
+
+class TriggerJobMissing(Invalid):
+    """trigger_job_missing。"""
+
+
+class TriggerNotFound(NotFound):
+    """trigger_not_found。"""
+
+
+class TriggerTarget(Invalid):
+    """trigger_target。"""
 
 
 class UnsupportedMediaType(Problem):
@@ -505,6 +541,8 @@ BY_CODE: dict[str, type[Problem]] = {
     "batch_too_large": BatchTooLarge,
     "cluster_not_found": ClusterNotFound,
     "conflict": Conflict,
+    "cron_line_invalid": CronLineInvalid,
+    "crontab_not_found": CrontabNotFound,
     "cursor_invalid": CursorInvalid,
     "database_encoding": DatabaseEncoding,
     "database_refused": DatabaseRefused,
@@ -543,6 +581,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "not_an_allocation": NotAnAllocation,
     "not_found": NotFound,
     "not_job_owner": NotJobOwner,
+    "not_trigger_owner": NotTriggerOwner,
     "not_updatable": NotUpdatable,
     "nothing_chosen": NothingChosen,
     "nothing_to_update": NothingToUpdate,
@@ -579,6 +618,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "reservation_unknown": ReservationUnknown,
     "root_jobs_disabled": RootJobsDisabled,
     "row_locked": RowLocked,
+    "schedule_invalid": ScheduleInvalid,
     "schema_mismatch": SchemaMismatch,
     "script_blank": ScriptBlank,
     "script_has_nul": ScriptHasNul,
@@ -588,6 +628,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "simulations_busy": SimulationsBusy,
     "simulations_off": SimulationsOff,
     "sort_unknown": SortUnknown,
+    "standing_field": StandingField,
     "state_unknown": StateUnknown,
     "step_busy": StepBusy,
     "step_finished": StepFinished,
@@ -595,12 +636,16 @@ BY_CODE: dict[str, type[Problem]] = {
     "step_too_large": StepTooLarge,
     "time_limit_exceeded": TimeLimitExceeded,
     "time_minimum_exceeds_limit": TimeMinimumExceedsLimit,
+    "timezone_unknown": TimezoneUnknown,
     "token_expired": TokenExpired,
     "token_invalid": TokenInvalid,
     "token_missing": TokenMissing,
     "too_many_bodies": TooManyBodies,
     "too_many_questions": TooManyQuestions,
     "too_many_requests": TooManyRequests,
+    "trigger_job_missing": TriggerJobMissing,
+    "trigger_not_found": TriggerNotFound,
+    "trigger_target": TriggerTarget,
     "unauthorized": Unauthorized,
     "unsupported_media_type": UnsupportedMediaType,
     "user_not_found": UserNotFound,

@@ -149,15 +149,11 @@ def _ids(rows: Sequence[JobRow]) -> list[int]:
     return [row.job_id for row in rows]
 
 
-async def _record(
-    connection: AsyncConnection, rows: Sequence[JobRow], to_state: str, cause: str, actor: str
-) -> None:
+async def _record(connection: AsyncConnection, rows: Sequence[JobRow], to_state: str, cause: str, actor: str) -> None:
     """按原状态分组记事件。"""
     for state in sorted({row.state for row in rows}):
         job_ids = [row.job_id for row in rows if row.state == state]
-        await connection.execute(
-            events_insert(job_ids, from_state=state, to_state=to_state, cause=cause, actor=actor)
-        )
+        await connection.execute(events_insert(job_ids, from_state=state, to_state=to_state, cause=cause, actor=actor))
 
 
 def _to_hold(text: str, rows: Sequence[JobRow], _asked: _Asked) -> list[JobRow]:

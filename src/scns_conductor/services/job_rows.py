@@ -141,12 +141,12 @@ def job_row(row: Iterable[Any], reference: JobReference | None = None) -> JobRow
     *plain, remaining, base, step = row
     if remaining is None:
         # 多数不是数组；一次两万行，省得下。
-        return JobRow(*plain, None)
+        return JobRow(*(*plain, None))
     ranges = tuple(TaskRange(span.lower, span.upper) for span in remaining)
     stride, wanted = Stride(base, step), None
     if reference is not None and reference.tasks is not None:
         wanted = intersection(ranges, stride.slots(reference.tasks))
-    return JobRow(*plain, ranges, stride, wanted)
+    return JobRow(*(*plain, ranges, stride, wanted))
 
 
 def require_owner(rows: Sequence[JobRow], identity: Identity) -> None:

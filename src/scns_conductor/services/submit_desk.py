@@ -128,9 +128,15 @@ class SubmitDesk:
         row = await self._row(draft, submitter, draft.script or "#!/bin/sh\n")
         return await self._desk.ask_scheduler("plan", submitter.identity.user_name, {"job": _planned(row)})
 
-    async def _row(self, draft: Draft, submitter: Submitter, script: str | None = None) -> dict[str, Any]:
+    async def checked(self, draft: Draft, submitter: Submitter, prefix: str) -> dict[str, Any]:
+        """照提交的规矩核对、补全，不写下；字段名前加 prefix。"""
+        return await self._row(draft, submitter, prefix=prefix)
+
+    async def _row(
+        self, draft: Draft, submitter: Submitter, script: str | None = None, prefix: str = ""
+    ) -> dict[str, Any]:
         async def attempt(rules: Rules) -> dict[str, Any]:
-            return _Maker(submitter, rules).row(draft, script=script)
+            return _Maker(submitter, rules).row(draft, prefix, script)
 
         return await self._rules.judge(_partitions([draft]), _reservations([draft]), attempt)
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "sbcast": "step",
     "sgather": "step",
     "strigger": "control",
+    "scrontab": "submit",
     "sprio": "queue",
     "sshare": "accounting",
     "sreport": "accounting",

@@ -6,7 +6,6 @@ from scns_conductor.core.states import TERMINAL_STATES, JobState
 from scns_conductor.statements.conditions import leaving
 
 
-
 def _still_pending(change: str, cause: str) -> sa.TextClause:
     """改排队的作业而状态不变：改与记事件是一条语句，两万个也只找一遍行。"""
     return sa.text(

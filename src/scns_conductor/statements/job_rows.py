@@ -22,7 +22,10 @@ def any_of(arrays: Sequence[int]) -> str:
 
 
 def rows_select(where: str, *, lock: bool) -> sa.TextClause:
-    """where 挑出的行里控制作业要看的列，最后三列是数组的；加锁按作业号的次序，与 statements.ends、statements.starts 一致，不会死锁。"""
+    """where 挑出的行里控制作业要看的列，最后三列是数组的。
+
+    加锁按作业号的次序，与 statements.ends、statements.starts 一致，不会死锁。
+    """
     return sa.text(
         f"""
     SELECT job_id, user_name, state, hold, revision, restart_count, array_job_id, array_task_id, requeue, interactive,

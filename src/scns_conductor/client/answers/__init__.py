@@ -40,6 +40,7 @@ from scns_conductor.client.answers.jobs import (
     Suggestion,
     Why,
 )
+from scns_conductor.client.answers.standing import Crontab, Trigger
 
 __all__ = [
     "Account",
@@ -48,6 +49,7 @@ __all__ = [
     "Association",
     "CancelAnswer",
     "Capacity",
+    "Crontab",
     "Dashboard",
     "Holder",
     "Job",
@@ -72,6 +74,7 @@ __all__ = [
     "Share",
     "Shares",
     "Suggestion",
+    "Trigger",
     "Usage",
     "UsageRow",
     "User",

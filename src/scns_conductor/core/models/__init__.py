@@ -24,6 +24,7 @@ from scns_conductor.core.models.messages import IdempotencyKey, RequestAnswer, S
 from scns_conductor.core.models.node import Node
 from scns_conductor.core.models.partition import DEFAULT_PARTITION, Partition
 from scns_conductor.core.models.reservation import Reservation
+from scns_conductor.core.models.standing import CronEntry, Crontab, Trigger
 from scns_conductor.core.models.step import JobStep
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "UNITS",
     "Account",
     "Association",
+    "CronEntry",
+    "Crontab",
     "IdempotencyKey",
     "Job",
     "JobEvent",
@@ -52,6 +55,7 @@ __all__ = [
     "SchedulerInbox",
     "SchedulerLeader",
     "SystemIncarnation",
+    "Trigger",
     "User",
     "metadata",
     "unit_of",

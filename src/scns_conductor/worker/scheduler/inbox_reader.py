@@ -66,6 +66,8 @@ class InboxReader:
         self._state.notified |= len(rows) == DRAIN_MOST
         now = self._state.clock.now()
         kinds = {row["kind"] for row in rows}
+        if "standing" in kinds:
+            self._state.standing.changed()
         if kinds & {"accounting", "config", "nodes"}:
             with connection.begin():
                 self._reload(connection, rows, now)

@@ -161,6 +161,14 @@ class Scheduler:
             with connection.begin():
                 term.changed |= self._state.memory.prioritise(connection, self._state.clock.now())
             term.prioritised = now
+        now = time.monotonic()
+        if self._state.standing.due(now):
+            clock = self._state.clock.now()
+            made = self._state.standing.look(connection, now, clock)
+            if made:
+                with connection.begin():
+                    self._state.memory.refresh(connection, made, clock)
+                term.changed = True
         if term.changed:
             term.changed = self._cycle.run(connection, term.epoch)
             term.stale = True
@@ -196,6 +204,7 @@ class Scheduler:
         self._inbox.look_from_the_start()
         self._state.reasons = ReasonWriter()
         self._state.planner.forget()
+        self._state.standing.changed()
         self._cycle.remind(connection)
 
     # ---- 被别的会话锁着的行 ----

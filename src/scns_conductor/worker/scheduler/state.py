@@ -16,6 +16,7 @@ from scns_conductor.worker.scheduler.locked_rows import LockedRows
 from scns_conductor.worker.scheduler.memory import QueueMemory
 from scns_conductor.worker.scheduler.priority_factors import JobPriority
 from scns_conductor.worker.scheduler.reasons import ReasonWriter
+from scns_conductor.worker.scheduler.standing import StandingOrders
 from scns_conductor.worker.scheduler.statistics import SchedulerStatistics
 
 # 取了作业的变化之后至少隔这么久再取下一批：分别提交的来得密时，一个周期的固定花费由几个作业分担。
@@ -35,6 +36,7 @@ class SchedulerState:
     locked: LockedRows
     stopping: threading.Event = field(default_factory=threading.Event)
     reasons: ReasonWriter = field(default_factory=ReasonWriter)
+    standing: StandingOrders = field(default_factory=StandingOrders)
     incarnation: str | None = None
     plan: Plan | None = None
     reprioritise: bool = False
