@@ -17,6 +17,7 @@ class Job(NamedTuple):
     run_s: int
     limit_s: int
     cpus: int
+    user: str = ""
 
 
 class Running(NamedTuple):
@@ -34,8 +35,14 @@ Pass = Callable[[Sequence[Job], Sequence[Running], int, int], list[int]]
 Rank = Callable[[Job, int], float]
 
 
-def simulate(jobs: Sequence[Job], cpus: int, decide: Pass, rank: Rank | None = None) -> list[int]:
-    """各作业的开始时刻（秒）。jobs 按提交排好；rank 缺省是先来后到。"""
+def simulate(
+    jobs: Sequence[Job],
+    cpus: int,
+    decide: Pass,
+    rank: Rank | None = None,
+    ended: Callable[[Job], None] = lambda job: None,
+) -> list[int]:
+    """各作业的开始时刻（秒）。jobs 按提交排好；rank 缺省是先来后到；ended 在一个作业结束时知道它。"""
     starts = [-1] * len(jobs)
     events = [(job.submit_s, 0, number, number) for number, job in enumerate(jobs)]
     heapq.heapify(events)
@@ -48,6 +55,7 @@ def simulate(jobs: Sequence[Job], cpus: int, decide: Pass, rank: Rank | None = N
             waiting.append(number)
         else:
             free += running.pop(number).cpus
+            ended(jobs[number])
         # 什么也启动不了的不必看：到达的放不下，或最小的也放不下。
         if kind == 0 and jobs[number].cpus > free:
             continue
@@ -77,8 +85,17 @@ def fifo(queue: Sequence[Job], running: Sequence[Running], free: int, now: int) 
     return chosen
 
 
-def easy(queue: Sequence[Job], running: Sequence[Running], free: int, now: int) -> list[int]:
-    """队首受阻时算影子时刻与多余的处理器；后面的作业要么在影子之前结束，要么只用多余的。"""
+def easy(
+    queue: Sequence[Job],
+    running: Sequence[Running],
+    free: int,
+    now: int,
+    length: Callable[[Job], float] = lambda job: 0.0,
+) -> list[int]:
+    """队首受阻时算影子时刻与多余的处理器；后面的作业要么在影子之前结束，要么只用多余的。
+
+    后面的按 length 从短到长地看，一样的先来后到；算影子与碰不碰它仍照时限。
+    """
     chosen = fifo(queue, running, free, now)
     started = [Running(now + queue[index].limit_s, queue[index].cpus) for index in chosen]
     free -= sum(job.cpus for job in started)
@@ -92,7 +109,7 @@ def easy(queue: Sequence[Job], running: Sequence[Running], free: int, now: int) 
             break
         at_shadow, shadow_s = at_shadow + released, end_s
     extra = at_shadow - head.cpus
-    for index in range(len(chosen) + 1, len(queue)):
+    for index in sorted(range(len(chosen) + 1, len(queue)), key=lambda each: length(queue[each])):
         job = queue[index]
         if job.cpus > free:
             continue
@@ -132,3 +149,26 @@ def conservative(queue: Sequence[Job], running: Sequence[Running], free: int, no
         if begin_s == now:
             chosen.append(index)
     return chosen
+
+
+class Guess:
+    """一个作业多半跑多久：用户、CPU 数与时限都一样的最近两个的平均，没有就是他的最近两个；进到 2 的四分之一次幂。"""
+
+    def __init__(self) -> None:
+        self.done: list[Job] = []
+
+    def learn(self, job: Job) -> None:
+        """又做完一个。"""
+        self.done.append(job)
+
+    def __call__(self, job: Job) -> float:
+        own = [each for each in self.done if each.user == job.user]
+        alike = [each for each in own if (each.cpus, each.limit_s) == (job.cpus, job.limit_s)]
+        latest = (alike or own)[-2:]
+        if not latest:
+            return job.limit_s
+        mean = sum(each.run_s for each in latest) / len(latest)
+        rung = 0
+        while 2 ** (rung / 4) < mean:
+            rung += 1
+        return min(float(job.limit_s), 2 ** (rung / 4))

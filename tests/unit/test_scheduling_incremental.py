@@ -37,7 +37,14 @@ SHAPES = [
 SIMPLE = SHAPES[:4]
 POOLS = [("qos:jobs", "QOSGrpJobsLimit"), ("license:matlab", "Licenses")]
 LIMITS = [10.0, 25.0, 60.0, float("inf")]
-POLICIES = [Policy(Backfill.EASY, 1), Policy(Backfill.EASY, 3), Policy(Backfill.CONSERVATIVE, 1000)]
+POLICIES = [
+    Policy(Backfill.EASY, 1),
+    Policy(Backfill.EASY, 3),
+    Policy(Backfill.CONSERVATIVE, 1000),
+    Policy(Backfill.EASY, 1, shortest_first=True),
+]
+# 预测的运行时间，只对 shortest_first 有意义。
+PREDICTED = [2.0, None, 1.0, 7.0, 3.0]
 SUBMIT = st.tuples(st.just("submit"), st.integers(0, len(SHAPES) - 1), st.integers(0, 3), st.integers(1, 3))
 OTHER = st.tuples(
     st.sampled_from(["end", "end", "end", "cancel", "hold", "release", "wait", "overrun", "ending", "pool"]),
@@ -51,7 +58,8 @@ EVENTS = st.lists(st.one_of(SUBMIT, OTHER), min_size=4, max_size=40)
 class World:
     """一个小集群与队列；事件照真的调度器那样改它们，计划的结果照真的那样记下。"""
 
-    def __init__(self, nodes: int, shapes: list[Shape], limits: list[float]) -> None:
+    def __init__(self, nodes: int, shapes: list[Shape], limits: list[float], *, predicted: bool = False) -> None:
+        self.predicted = predicted
         self.cluster, self.queue, self.now = Cluster(), Queue(), NOW
         self.shapes, self.limits = shapes, limits
         for number in range(nodes):
@@ -69,6 +77,8 @@ class World:
             case "submit":
                 tasks = [TaskRange(0, count)] if count > 2 else None
                 shape = self.shapes[which % len(self.shapes)]
+                if self.predicted:
+                    shape = replace(shape, predicted_s=PREDICTED[(which * 3 + amount + count) % len(PREDICTED)])
                 self.queue.upsert(
                     PendingJob(
                         self.next_id,
@@ -177,7 +187,7 @@ def left_behind(world: World, decided: Plan) -> list[int]:
     moved = {start.job.job_id for start in decided.starts} | {kept.job.job_id for kept in decided.reservations}
     found = []
     for job in world.queue.jobs.values():
-        if not job.startable or job.job_id in moved or job.shape not in SIMPLE:
+        if not job.startable or job.job_id in moved or replace(job.shape, predicted_s=None) not in SIMPLE:
             continue
         memory = job.shape.memory_per_node or (job.shape.memory_per_cpu or 0) * job.shape.cpus_per_task
         for node in range(world.cluster.count):
@@ -206,7 +216,9 @@ def every_plan_is_as_from_scratch(world, events, policy):
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_on_one_node_the_plan_is_the_same_as_from_scratch(policy, events):
     """一个节点没有放在哪里的选择：都有时限时，启动、保留、受阻都一样。"""
-    every_plan_is_as_from_scratch(World(1, SHAPES[:5] + SHAPES[7:], LIMITS[:3]), events, policy)
+    every_plan_is_as_from_scratch(
+        World(1, SHAPES[:5] + SHAPES[7:], LIMITS[:3], predicted=policy.shortest_first), events, policy
+    )
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -215,7 +227,7 @@ def test_on_one_node_the_plan_is_the_same_as_from_scratch(policy, events):
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_nothing_is_exceeded_nothing_is_left_behind_and_the_head_fares_the_same(policy, events, nodes):
     """几个节点上放在哪里可以不同：不超过总量，队首的命运一样，也没有谁本可以启动却没有启动。"""
-    world, planner = World(nodes, SHAPES, LIMITS), Planner(policy)
+    world, planner = World(nodes, SHAPES, LIMITS, predicted=policy.shortest_first), Planner(policy)
     for event in events:
         world.apply(event)
         fresh = plan(world.cluster, world.queue, world.now, policy)

@@ -27,11 +27,24 @@ MOMENTS = st.sampled_from([-2.0, 0.0, 0.5, 1.0, 3.0, 7.0, 7.5, 20.0, 1e15])
 VECTORS = st.tuples(st.integers(0, 4), st.integers(0, 30))
 
 
-@pytest.mark.parametrize("policy", [*POLICIES[:2], Policy(Backfill.CONSERVATIVE, 100), Policy(most_starts=2)])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *POLICIES[:2],
+        Policy(Backfill.CONSERVATIVE, 100),
+        Policy(most_starts=2),
+        Policy(shortest_first=True),
+        Policy(depth=0, shortest_first=True),
+        Policy(depth=2, shortest_first=True, most_starts=3),
+    ],
+)
 @given(events=EVENTS, odd=st.booleans())
 @SAME
 def test_the_same_jobs_start(policy: Policy, events: list[tuple[str, int, int, int]], odd: bool) -> None:
-    world, planner = World(1, PLAIN + (SHAPES[5:8] if odd else []), LIMITS), Planner(policy)
+    world, planner = (
+        World(1, PLAIN + (SHAPES[5:8] if odd else []), LIMITS, predicted=policy.shortest_first),
+        Planner(policy),
+    )
     for event in events:
         world.apply(event)
         fresh = plan(world.cluster, world.queue, world.now, policy)

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,25 @@ def test_a_real_log_starts_exactly_when_the_textbook_says(policy):
     jobs = clean(trace, trace.max_procs).jobs
     found = replayed(jobs, Machine((processor_pool(trace.max_procs),)), policy)
     assert found.starts == textbook_starts(jobs, trace.max_procs, policy)
+
+
+@given(rows=st.lists(JOB, min_size=1, max_size=25), users=st.lists(st.sampled_from("ab"), min_size=25, max_size=25))
+@SEARCH
+def test_predicted_backfill_starts_exactly_when_the_textbook_says(rows, users):
+    plain = trace_of(rows, POOL_CPUS)
+    jobs = [replace(job, user=user) for job, user in zip(plain, users, strict=False)]
+    guess = textbook.Guess()
+
+    def decide(queue, running, free, now):
+        return textbook.easy(queue, running, free, now, guess)
+
+    expected = textbook.simulate(
+        [textbook.Job(job.submit_s, job.run_s, job.limit_s, job.cpus, job.user) for job in jobs],
+        POOL_CPUS,
+        decide,
+        ended=guess.learn,
+    )
+    assert replayed(jobs, Machine((processor_pool(POOL_CPUS),)), "easy_predicted").starts == expected
 
 
 class Referee:

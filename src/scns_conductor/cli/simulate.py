@@ -27,7 +27,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--since", metavar="TIME", help="--live 只取此后提交的，如 2026-11-24T08:00:00")
 @click.option(
     "--policy",
-    help="策略，逗号分隔：fifo、easy、conservative、sjf、wfp3、f1、unicep、multifactor；也可写 sjf+none 等；"
+    help="策略，逗号分隔：fifo、easy、easy_predicted、conservative、sjf、wfp3、f1、unicep、multifactor；"
+    "也可写 sjf+none 等；"
     "缺省 easy，--live 时缺省 live（线上的次序、权重与回填）",
 )
 @click.option(

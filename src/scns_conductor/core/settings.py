@@ -216,7 +216,9 @@ class Settings(BaseSettings):
     scheduler_enabled: bool | None = Field(
         None, description="本机是否参选调度领导者；不写时 scns api 的机器参选，scns worker 的不参选"
     )
-    scheduler_policy: Literal["fifo", "easy", "conservative"] = Field("easy", description="排队与回填的策略")
+    scheduler_policy: Literal["fifo", "easy", "conservative", "easy_predicted"] = Field(
+        "easy", description="排队与回填的策略；easy_predicted 是照历史预测的运行时间，短的先回填"
+    )
     priority_type: Literal["basic", "multifactor"] = Field(
         "basic", description="优先级：basic 按提交先后，multifactor 多因子"
     )
@@ -245,7 +247,11 @@ class Settings(BaseSettings):
     max_switch_wait_s: int = Field(
         300, ge=0, description="--switches 至多等多少秒（秒；Slurm 的 max_switch_wait），之后跨几个交换机都行"
     )
-    backfill_depth: int = Field(100, ge=0, description="最多为多少个排在前面的受阻作业保留未来的资源")
+    backfill_depth: int = Field(
+        default_factory=lambda data: 1 if data.get("scheduler_policy") == "easy_predicted" else 100,
+        ge=0,
+        description="最多为多少个排在前面的受阻作业保留未来的资源；缺省 100，easy_predicted 是每个分区 1 个",
+    )
     preempt_type: Literal["none", "partition_prio", "qos"] = Field(
         "none",
         description="抢占的依据（Slurm 的 PreemptType）：partition_prio 按分区的层级，高的抢占低的；"

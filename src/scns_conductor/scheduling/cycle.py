@@ -7,6 +7,7 @@
 import heapq
 import math
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import cast
@@ -22,13 +23,15 @@ from scns_conductor.scheduling.node_search import NodeSearch
 from scns_conductor.scheduling.placement import Placement, place
 from scns_conductor.scheduling.plan import RESERVED, Plan, PlannedStart, Reservation
 from scns_conductor.scheduling.policy import Backfill, Policy
-from scns_conductor.scheduling.queue import GroupKey, OrderKey, PendingJob, Queue
+from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, PendingJob, Queue, backfill_rank
 from scns_conductor.scheduling.releases import Releases
 from scns_conductor.scheduling.shape import LICENSE, IntArray
 
 # 同组要连着放这么多个，才值得成段地放。
 LONG_RUN = 48
 BLOCK = 4096
+# 还有保留的名额时才轮到的：(组首的次序键, 组, 怎样考虑它)。
+Later = tuple[OrderKey, Group, Callable[[], Attempt]]
 
 
 class Cycle:
@@ -51,6 +54,8 @@ class Cycle:
         self._started: list[tuple[int, float, IntArray]] = []
         self._started_pools: list[tuple[Sequence[tuple[str, int]], float]] = []
         self._stopped: set[str] = set()
+        # 各个分区里保留了几个。
+        self._held: Counter[str] = Counter()
         self._search = NodeSearch(cluster, self.free, policy.placement)
 
     @property
@@ -63,24 +68,35 @@ class Cycle:
             self._search.future = self._future
         return self._future
 
-    def run(self, attempts: Iterable[Attempt], later: Sequence[tuple[OrderKey, Callable[[], Attempt]]] = ()) -> None:
-        """按次序考虑各组；later 是还有保留的名额时才轮到的（组首的次序键，组）。"""
+    def full(self, group: Group) -> bool:
+        """保留的名额用完了。预测短的先回填时，每个分区的队首各有各的名额：哪个分区的大作业都等得到。"""
+        if self.policy.shortest_first:
+            return self._held[group.shape.partition] >= self.depth
+        return len(self.plan.reservations) >= self.depth
+
+    def run(self, attempts: Iterable[Attempt], later: Sequence[Later] = ()) -> None:
+        """按次序考虑各组；later 是还有保留的名额时才轮到的。"""
         heap = [(attempt.key, number, attempt) for number, attempt in enumerate(attempts) if attempt.job is not None]
         heapq.heapify(heap)
-        candidates = [(key, number, make) for number, (key, make) in enumerate(later, len(heap))]
+        candidates = [(key, number, group, make) for number, (key, group, make) in enumerate(later, len(heap))]
         heapq.heapify(candidates)
-        plan, most = self.plan, self.policy.most_starts
+        plan, most, shortest_first = self.plan, self.policy.most_starts, self.policy.shortest_first
+        behind: list[Attempt] = []
         while heap or candidates:
-            if len(plan.reservations) >= self.depth:
+            if not shortest_first and len(plan.reservations) >= self.depth:
                 candidates.clear()
             if candidates and (not heap or candidates[0][0] < heap[0][0]):
-                _, number, make = heapq.heappop(candidates)
-                attempt = make()
-                heapq.heappush(heap, (attempt.key, number, attempt))
+                _, number, group, make = heapq.heappop(candidates)
+                if not shortest_first or not self.full(group):
+                    attempt = make()
+                    heapq.heappush(heap, (attempt.key, number, attempt))
                 continue
             if not heap:
                 break
             _, number, attempt = heap[0]
+            if shortest_first and self.full(attempt.group):
+                behind.append(heapq.heappop(heap)[2])
+                continue
             # 下一组的次序键：这一组在它之前的都可以接着看。
             limit = heap[1][0] if len(heap) > 1 else None
             if limit is not None and len(heap) > 2 and heap[2][0] < limit:
@@ -95,6 +111,28 @@ class Cycle:
                     return
             if keep and attempt.job is not None:
                 heapq.heapreplace(heap, (attempt.key, number, attempt))
+            else:
+                heapq.heappop(heap)
+        if behind:
+            self._run_shortest_first(behind)
+
+    def _run_shortest_first(self, attempts: Sequence[Attempt]) -> None:
+        """没有名额了的：预测短的先看，一样短的仍按次序；不碰保留，所以谁也不推迟队首。"""
+        heap = [(backfill_rank(each.key, each.group), number, each) for number, each in enumerate(attempts)]
+        heapq.heapify(heap)
+        while heap:
+            rank, number, attempt = heap[0]
+            following = min(heap[1:3], default=None)
+            # 后面的更长，这一组可以看到底。
+            limit = following[0][-1] if following is not None and following[0][:-1] == rank[:-1] else None
+            keep = True
+            while keep and attempt.job is not None and (limit is None or attempt.key <= limit):
+                keep = self._step(attempt, limit)
+                if len(self.plan.starts) >= self.policy.most_starts:
+                    self.plan.exhausted = True
+                    return
+            if keep and attempt.job is not None:
+                heapq.heapreplace(heap, (backfill_rank(attempt.key, attempt.group), number, attempt))
             else:
                 heapq.heappop(heap)
 
@@ -124,7 +162,7 @@ class Cycle:
         if self.policy.backfill is Backfill.NONE:
             self._stopped.add(shape.partition)
             return False
-        if len(plan.reservations) < self.depth and not attempt.inside:
+        if not attempt.inside and not self.full(attempt.group):
             return self._reserve(attempt, limit)
         if attempt.inside:
             self.unreserved.add(place_key)
@@ -393,7 +431,10 @@ class Cycle:
     def _reserve_chain(self, attempt: Attempt, limit: OrderKey | None) -> bool:
         """谁的保留也没有时：同组次序不晚于 limit 的，保留是一条链。"""
         waiting: list[PendingJob] = []
-        most = self.depth - len(self.plan.reservations)
+        group = attempt.group
+        most = self.depth - (
+            self._held[group.shape.partition] if self.policy.shortest_first else len(self.plan.reservations)
+        )
         while len(waiting) < most and attempt.job is not None and (limit is None or attempt.key <= limit):
             waiting.append(attempt.job)
             attempt.advance()
@@ -402,7 +443,7 @@ class Cycle:
         shares: dict[int, tuple[NodeShare, ...]] = {}
         for job, (moment, node) in zip(waiting, found, strict=False):
             held = shares.get(node) or shares.setdefault(node, (NodeShare(node, cpus, memory, (), tasks),))
-            self.plan.reservations.append(Reservation(job, moment, held))
+            self._keep(Reservation(job, moment, held))
         if len(found) < len(waiting):
             self.unreserved.add(attempt.group.key)
             return False
@@ -434,4 +475,8 @@ class Cycle:
         job = reservation.job
         end = reservation.start_time + job.time_limit_s
         self.future.occupy(reservation.start_time, end, reservation.shares, job.shape.pools)
+        self._keep(reservation)
+
+    def _keep(self, reservation: Reservation) -> None:
         self.plan.reservations.append(reservation)
+        self._held[reservation.job.shape.partition] += 1

@@ -68,11 +68,18 @@ class _Front(Cycle):
 
 def front(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan | None:
     """从头计划，只决定启动；保留影响得了启动时是 None。"""
-    if policy.backfill is Backfill.NONE or cluster.reservations or len(queue.groups) * cluster.count > MOST_CELLS:
+    if (
+        policy.backfill is Backfill.NONE
+        or not policy.depth
+        or cluster.reservations
+        or len(queue.groups) * cluster.count > MOST_CELLS
+    ):
         return None
     cycle = _Front(cluster, queue, now, policy)
     try:
-        cycle.run([], [(group.keys[group.start], partial(cycle.attempt, group)) for group in queue.groups.values()])
+        cycle.run(
+            [], [(group.keys[group.start], group, partial(cycle.attempt, group)) for group in queue.groups.values()]
+        )
     except _SomebodyFits:
         return None
     return cycle.plan

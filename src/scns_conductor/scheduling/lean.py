@@ -5,8 +5,9 @@
 """
 
 import heapq
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from scns_conductor.scheduling.attempt import facts_of
@@ -15,7 +16,7 @@ from scns_conductor.scheduling.feasibility import Kind
 from scns_conductor.scheduling.lane import Amounts, Lane, enough
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Backfill, Policy
-from scns_conductor.scheduling.queue import Group, OrderKey, PendingJob, Queue
+from scns_conductor.scheduling.queue import BackfillRank, Group, OrderKey, PendingJob, Queue, backfill_rank
 
 # 平均一组不到这么多个作业，逐个作业地走；再多就逐组地走，与队列多长无关。
 JOBS_PER_GROUP = 4
@@ -34,6 +35,8 @@ class Lean:
         self._queue: Queue | None = None
         self._version = -1
         self._entries: list[_Entry] = []
+        # 按预测排回填的次序时：同样的作业，预测短的在前。
+        self._shortest: list[tuple[BackfillRank, PendingJob, _Wanted]] = []
         # 不能这样看的作业：数组、多节点、等池的……还有一个在，就照平常的办法。
         self._odd: dict[int, PendingJob] = {}
 
@@ -46,24 +49,30 @@ class Lean:
         if not _single(cluster, policy) or len(queue.jobs) > JOBS_PER_GROUP * len(queue.groups):
             self._queue = None
             return None
-        self._catch_up(cluster, queue)
+        self._catch_up(cluster, queue, shortest_first=policy.shortest_first)
         if self._odd:
             self._odd = {job_id: job for job_id, job in self._odd.items() if _waits(queue, job)}
             if self._odd:
                 return None
-        return self._walk(_Walk(cluster, now, policy), queue)
+        walk = _Walk(cluster, now, policy)
+        last = self._walk(walk, queue, shortest_first=policy.shortest_first)
+        if last is not None and walk.free[0]:
+            self._backfill(walk, queue, last)
+        return walk.plan
 
-    def _catch_up(self, cluster: Cluster, queue: Queue) -> None:
+    def _catch_up(self, cluster: Cluster, queue: Queue, *, shortest_first: bool) -> None:
         if self._queue is not queue or self._version != cluster.version or queue.disordered:
             self._queue, self._version, self._entries, self._odd = queue, cluster.version, [], {}
+            self._shortest = []
             fresh: Sequence[PendingJob] = [job for group in queue.groups.values() for job in group.live()]
         else:
             fresh = list(queue.fresh.values())
         for job in fresh:
-            self._add(cluster, queue, job)
+            self._add(cluster, queue, job, shortest_first=shortest_first)
 
-    def _add(self, cluster: Cluster, queue: Queue, job: PendingJob) -> None:
-        wanted = _wanted(cluster, queue.groups[job.shape, job.time_limit_s])
+    def _add(self, cluster: Cluster, queue: Queue, job: PendingJob, *, shortest_first: bool) -> None:
+        group = queue.groups[job.shape, job.time_limit_s]
+        wanted = _wanted(cluster, group)
         if wanted is None or job.tasks is not None:
             self._odd[job.job_id] = job
             return
@@ -75,10 +84,19 @@ class Lean:
         if index < len(self._entries) and self._entries[index][1] is job:
             return
         self._entries.insert(index, (key, job, wanted))
+        if shortest_first:
+            insort(self._shortest, (backfill_rank(key, group), job, wanted), key=itemgetter(0))
 
-    def _walk(self, walk: "_Walk", queue: Queue) -> Plan:
+    def _walk(self, walk: "_Walk", queue: Queue, *, shortest_first: bool) -> OrderKey | tuple[()] | None:
+        """按次序走；保留的名额用完、余下的要按预测排时，返回走到了哪里（一个也没有看是空的）。"""
         jobs, free, stale = queue.jobs, walk.free, 0
-        for _, job, wanted in self._entries:
+        last: OrderKey | tuple[()] = ()
+        left = None
+        for key, job, wanted in self._entries:
+            if shortest_first and not walk.depth:
+                left = last
+                break
+            last = key
             if jobs.get(job.job_id) is not job or job.reason is not None:
                 stale += 1
                 continue
@@ -89,7 +107,21 @@ class Lean:
                 break
         if stale > MOST_STALE and 3 * stale > len(self._entries):
             self._entries = [entry for entry in self._entries if _waits(queue, entry[1])]
-        return walk.plan
+        return left
+
+    def _backfill(self, walk: "_Walk", queue: Queue, last: OrderKey | tuple[()]) -> None:
+        """余下的（次序在 last 之后的），预测短的先看。"""
+        jobs, free, stale = queue.jobs, walk.free, 0
+        for (*_, key), job, wanted in self._shortest:
+            if jobs.get(job.job_id) is not job or job.reason is not None:
+                stale += 1
+            elif key > last and enough(free, wanted[0]):
+                walk.consider(job, wanted)
+                if walk.over or not free[0]:
+                    break
+        if stale > MOST_STALE and 3 * stale > len(self._shortest):
+            self._shortest = [entry for entry in self._shortest if _waits(queue, entry[1])]
+            self._entries = [entry for entry in self._entries if _waits(queue, entry[1])]
 
 
 class _Wanted(NamedTuple):
@@ -169,7 +201,7 @@ class _Walk:
 
 def lean_by_group(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan | None:
     """同一组的作业很多：组首排在堆里，放不下也不再保留的，整组不看。只决定启动；不能这样看时是 None。"""
-    if not _single(cluster, policy) or len(queue.groups) > MOST_GROUPS:
+    if not _single(cluster, policy) or policy.shortest_first or len(queue.groups) > MOST_GROUPS:
         return None
     walk = _Walk(cluster, now, policy)
     heap: list[tuple[OrderKey, int, int, Group, _Wanted]] = []
@@ -199,6 +231,9 @@ def lean_by_group(cluster: Cluster, queue: Queue, now: float, policy: Policy) ->
 
 def _single(cluster: Cluster, policy: Policy) -> bool:
     plain = cluster.count == 1 and not cluster.reservations
+    if policy.shortest_first and len(cluster.partitions) > 1:
+        # 每个分区的名额各是各的。
+        return False
     return plain and policy.backfill is not Backfill.NONE and policy.depth <= MOST_DEPTH
 
 

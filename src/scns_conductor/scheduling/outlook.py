@@ -27,14 +27,28 @@ class Outlook:
     def __init__(self, cluster: Cluster, queue: Queue, job: PendingJob, now: float, policy: Policy) -> None:
         self.cluster = cluster
         self.now = now
-        self.depth = policy.depth
-        self._policy = replace(policy, depth=max(policy.depth, LEAST_DEPTH), most_starts=_EVERYTHING)
-        self._cycle = Cycle(cluster, now, self._policy)
         ahead = [found for group in queue.groups.values() if (found := _before(group, job)) is not None]
-        self._cycle.run([Attempt(cluster, group, now) for group in ahead])
+        own = Group(job.shape, job.time_limit_s)
+        self._policy = replace(policy, most_starts=_EVERYTHING)
+        if not policy.shortest_first:
+            self._policy = replace(self._policy, depth=max(policy.depth, LEAST_DEPTH))
+        self._cycle = self._planned(ahead)
+        # 前面受阻的多到没有都保留：预计的时刻偏早；预测短的先回填时，后来的也许先启动。
+        self.incomplete = self._cycle.full(own)
+        # 真的会为它保留。
+        self.promised = (
+            not self.incomplete if policy.shortest_first else len(self._cycle.plan.reservations) < policy.depth
+        )
+        if self.incomplete and policy.shortest_first:
+            # 说个大概：都照次序。
+            self._policy = replace(self._policy, depth=LEAST_DEPTH, shortest_first=False)
+            self._cycle = self._planned(ahead)
         self.plan = self._cycle.plan
-        # 前面受阻的多到没有都保留：预计的时刻偏早。
-        self.incomplete = len(self.plan.reservations) >= self._policy.depth
+
+    def _planned(self, ahead: list[Group]) -> Cycle:
+        cycle = Cycle(self.cluster, self.now, self._policy)
+        cycle.run([Attempt(self.cluster, group, self.now) for group in ahead])
+        return cycle
 
     def lacking(self, shape: Shape, limit_s: float) -> list[str]:
         """不够的池（上限与许可证）；别人的预留在 limit_s 秒之内占着的不能用。"""

@@ -21,5 +21,22 @@ class Policy:
     backfill: Backfill = Backfill.EASY
     depth: int = 1
     placement: Placement = Placement.BEST_FIT
+    # 保留的名额用完之后，余下的不再按次序，按预测的运行时间从短到长地回填；保留仍照时限，谁也不推迟它们。
+    shortest_first: bool = False
     # 一个周期最多启动几个；更多的留到下一个周期，提交才不会太大。
     most_starts: int = 1_000_000
+
+
+# 设置里的名字 -> 回填的方式，保留之外是否预测短的先。
+_NAMED = {
+    "fifo": (Backfill.NONE, False),
+    "easy": (Backfill.EASY, False),
+    "conservative": (Backfill.CONSERVATIVE, False),
+    "easy_predicted": (Backfill.EASY, True),
+}
+
+
+def policy_named(name: str, depth: int, placement: str, most_starts: int = 1_000_000) -> Policy:
+    """设置（scheduler_policy、backfill_depth、placement）-> 策略；不认识的名字抛 KeyError、ValueError。"""
+    backfill, shortest_first = _NAMED[name]
+    return Policy(backfill, depth, Placement(placement), shortest_first, most_starts)

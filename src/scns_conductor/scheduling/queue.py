@@ -134,6 +134,16 @@ class Group:
             self.start = self.dead = 0
 
 
+# 预测短的先回填：(抢占关系里的高低, 层级, 预测的秒数, 次序键)。
+BackfillRank = tuple[int, int, float, OrderKey]
+
+
+def backfill_rank(key: OrderKey, group: Group) -> BackfillRank:
+    """组里次序键是 key 的作业，在按预测排的回填里的位置；没有预测的照时限。"""
+    predicted = group.shape.predicted_s
+    return (key[0], key[1], group.time_limit_s if predicted is None else predicted, key)
+
+
 class Queue:
     """全部排队的作业，能启动的与不能的都在 jobs 里；groups 只有能启动的。"""
 

@@ -4,13 +4,13 @@
 一个保留挪走了，原来与新到的节点也就变了。代价与变了多少成正比，与队列和集群的大小无关（除了几次向量比较）。
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import numpy as np
 
 from scns_conductor.scheduling.attempt import Attempt, facts_of
-from scns_conductor.scheduling.cycle import Cycle
+from scns_conductor.scheduling.cycle import Cycle, Later
 from scns_conductor.scheduling.feasibility import Kind, fits, impossible
 from scns_conductor.scheduling.plan import Plan, Reservation
 from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, PendingJob, Queue
@@ -88,7 +88,7 @@ class Resumption:
                 # 取消了、保留了：它占的地方空出来。
                 self._give_up(kept)
                 self._moving.add((kept.job.shape, kept.job.time_limit_s))
-            elif len(self._cycle.plan.reservations) >= self._cycle.depth:
+            elif self._cycle.full(self._queue.groups[kept.job.shape, kept.job.time_limit_s]):
                 # 排到了名额之外。
                 self._give_up(kept)
             else:
@@ -228,7 +228,7 @@ class Resumption:
             cycle.plan.impossible[place_key] = message
             return
         blocked.setdefault(place_key, reason)
-        if found is not None and len(cycle.plan.reservations) < cycle.depth:
+        if found is not None and not cycle.full(group):
             cycle.hold(found)
             self._skipped.add(job.job_id)
             self._mark([share.node for share in found.shares])
@@ -286,8 +286,7 @@ class Resumption:
             for key in fresh
             if key not in blocked and key not in cycle.plan.impossible
         ]
-        later: list[tuple[OrderKey, Callable[[], Attempt]]] = []
-        room = len(cycle.plan.reservations) < cycle.depth
+        later: list[Later] = []
         groups = [self._queue.groups[key] for key in blocked]
         for group, hopeful in zip(groups, self._hopeful(groups).tolist(), strict=True):
             head = self._head(group)
@@ -298,9 +297,9 @@ class Resumption:
                 return False
             if retry or hopeful:
                 attempts.append(self._again(group, retry))
-            elif room and not self._unreservable(group):
+            elif not cycle.full(group) and not self._unreservable(group):
                 # 此刻启动不了，轮到它也只是保留。
-                later.append((head, partial(self._again, group, False)))
+                later.append((head, group, partial(self._again, group, False)))
         cycle.run(attempts, later)
         cycle.settle_reasons(self._queue)
         return True

@@ -52,6 +52,8 @@ class Shape:
     switches: int | None = None
     # --time-min：放不下整个时限时可以短到这么多秒；None 是不可以。
     time_minimum_s: float | None = None
+    # 预测的运行时间（秒），取到档（run_times）；只在按它排回填的次序时写。
+    predicted_s: float | None = None
 
     @cached_property
     def _hash(self) -> int:

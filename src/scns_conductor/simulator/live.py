@@ -13,8 +13,7 @@ from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.fair_tree import Account
 from scns_conductor.scheduling.job_requirements import Defaults
-from scns_conductor.scheduling.placement import Placement
-from scns_conductor.scheduling.policy import Backfill, Policy
+from scns_conductor.scheduling.policy import Policy, policy_named
 from scns_conductor.scheduling.priority import Weights
 from scns_conductor.simulator.history import history_trace, instant
 from scns_conductor.simulator.machine import UNCOUNTED_MEMORY_MB, NodeGroup
@@ -30,11 +29,10 @@ REQUIREMENTS = (
 # 重放用得到的作业字段（GET /jobs 的 fields）。
 JOB_FIELDS = (
     *("job_id", "state", "user_name", "account", "qos", "submit_time", "start_time", "end_time", "suspended_s"),
-    *("begin_time", "dependency", "array_job_id", "array_max_tasks", "requested_partitions"),
+    *("name", "begin_time", "dependency", "array_job_id", "array_max_tasks", "requested_partitions"),
     *("allocated_cpus", "allocated_nodes", "allocated_memory", "allocated_gres", "node_list"),
     *REQUIREMENTS,
 )
-_BACKFILL = {"fifo": Backfill.NONE, "easy": Backfill.EASY, "conservative": Backfill.CONSERVATIVE}
 _FACTORS = frozenset({"age", "fairshare", "job_size", "partition", "qos", "assoc"})
 
 
@@ -90,9 +88,7 @@ def live_system(
         nodes=[_node(node) for node in nodes],
         partitions=[_partition(each) for each in partitions],
         licenses=dict(parse_licenses(config["licenses"])),
-        policy=Policy(
-            _BACKFILL[config["scheduler_policy"]], int(config["backfill_depth"]), Placement(config["placement"])
-        ),
+        policy=policy_named(config["scheduler_policy"], int(config["backfill_depth"]), config["placement"]),
         defaults=Defaults(int(config["default_memory_mb_per_cpu"])),
         multifactor=config["priority_type"] == "multifactor",
         weights=Weights(

@@ -5,7 +5,7 @@
 
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, Partit
 from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.job_requirements import shape_of
 from scns_conductor.scheduling.planner import Planner
-from scns_conductor.scheduling.policy import Backfill
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, Shape
 from scns_conductor.simulator.history import instant
@@ -23,6 +22,7 @@ from scns_conductor.simulator.live import REQUIREMENTS, LiveSystem
 from scns_conductor.simulator.live_priority import LivePriority
 from scns_conductor.simulator.machine import NodeGroup
 from scns_conductor.simulator.policy_choice import LIVE, PolicyChoice
+from scns_conductor.simulator.predictions import Predictions, kind_of
 from scns_conductor.simulator.replay import Advance, Replay, score
 from scns_conductor.simulator.workload import TraceJob
 
@@ -30,6 +30,8 @@ from scns_conductor.simulator.workload import TraceJob
 _END, _ARRIVAL = 0, 1
 # 已经在跑的作业的号：比任何序号都大。
 _OCCUPIED = 2**40
+# 次序照预测的与照次序的，保留的名额缺省不同（settings.backfill_depth）。
+PREDICTED_DEPTH, ORDERED_DEPTH = 1, 100
 
 
 def replay_live(
@@ -83,9 +85,13 @@ class _Replaying:
         self._live_weights = self._order == "multifactor" and system.multifactor
         policy = system.policy
         if choice.order != LIVE or choice.backfill != LIVE:
-            policy = replace(policy, backfill=Backfill(choice.backfill))
+            policy = replace(policy, backfill=choice.core_backfill, shortest_first=choice.shortest_first)
+            if choice.shortest_first != system.policy.shortest_first:
+                # 名额各有各的缺省；换了别的策略，线上写的深度不合用。
+                policy = replace(policy, depth=PREDICTED_DEPTH if choice.shortest_first else ORDERED_DEPTH)
         self._cluster, self._queue = live_cluster(system, added), Queue()
         self._planner = Planner(policy)
+        self._predictions = Predictions(self._queue, jobs, self._kind) if policy.shortest_first else None
         self._priority = LivePriority(system, self._cluster)
         self._cpus = int(self._cluster.total[: self._cluster.count, 0].sum())
         self._result = Replay([None] * len(jobs), [()] * len(jobs))
@@ -123,6 +129,10 @@ class _Replaying:
                 heapq.heappush(self._events, (moment, _ARRIVAL, number))
             self._eligible[number] = moment
 
+    def _kind(self, number: int) -> Hashable:
+        """同名的算像；没有名字的看要求。"""
+        return self._row(number).get("name") or kind_of(self._jobs[number])
+
     def _row(self, number: int) -> Mapping[str, Any]:
         return self._system.rows.get(self._jobs[number].job_id, {})
 
@@ -157,6 +167,8 @@ class _Replaying:
             self._result.never_started[job.job_id] = "Resources"
             self._tell(2)
             return False
+        if self._predictions is not None:
+            shape = self._predictions.arrived(number, shape)
         tier = max((each.tier for each in self._cluster.partitions_of(shape)), default=1)
         pending = PendingJob(number, shape, float(job.limit_s), tier=tier, order=number)
         if self._live_weights:
@@ -216,6 +228,8 @@ class _Replaying:
         if number >= _OCCUPIED:
             return True
         job = self._jobs[number]
+        if self._predictions is not None:
+            self._predictions.ended(number)
         self._priority.ended(number, (job.account, job.user), now)
         self._tell(1)
         for child in self._children[number]:

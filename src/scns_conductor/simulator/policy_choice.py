@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 
+from scns_conductor.scheduling.policy import Backfill
+
 # 排队的次序；fifo 之外的按分数，见 scheduling/policy。
 ORDERS = ("fifo", "sjf", "wfp3", "f1", "unicep", "multifactor")
-BACKFILLS = ("none", "easy", "conservative")
+BACKFILLS = ("none", "easy", "easy_predicted", "conservative")
 # 照线上的次序与回填（--live）。
 LIVE = "live"
 _SHORT = {
     "live": (LIVE, LIVE),
     "fifo": ("fifo", "none"),
     "easy": ("fifo", "easy"),
+    "easy_predicted": ("fifo", "easy_predicted"),
     "conservative": ("fifo", "conservative"),
 }
 
@@ -22,6 +25,16 @@ class PolicyChoice:
     label: str
     order: str
     backfill: str
+
+    @property
+    def shortest_first(self) -> bool:
+        """保留的名额之外，预测短的先回填。"""
+        return self.backfill == "easy_predicted"
+
+    @property
+    def core_backfill(self) -> Backfill:
+        """核心的回填方式。"""
+        return Backfill.EASY if self.shortest_first else Backfill(self.backfill)
 
 
 def parse_policies(text: str) -> list[PolicyChoice]:

@@ -21,6 +21,7 @@ from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
 from scns_conductor.simulator.machine import Machine
 from scns_conductor.simulator.policy_choice import PolicyChoice
+from scns_conductor.simulator.predictions import Predictions
 from scns_conductor.simulator.workload import TraceJob
 
 Advance = Callable[[int], None]
@@ -59,8 +60,9 @@ def build_cluster(machine: Machine) -> Cluster:
 
 def policy_of(choice: PolicyChoice) -> Policy:
     """命令行的选择 -> 核心的策略；easy 是教科书的：只为队首保留。"""
-    backfill = Backfill(choice.backfill)
-    return Policy(backfill, ALL_BLOCKED if backfill is Backfill.CONSERVATIVE else 1)
+    backfill = choice.core_backfill
+    depth = ALL_BLOCKED if backfill is Backfill.CONSERVATIVE else 1
+    return Policy(backfill, depth, shortest_first=choice.shortest_first)
 
 
 def shape_of(job: TraceJob, cluster: Cluster) -> Shape:
@@ -124,6 +126,8 @@ class _Replaying:
         self._free = machine.cpus
         # 排队的作业各要几个 CPU：最小的在最前，已经启动的到时再丢。
         self._smallest: list[tuple[int, int]] = []
+        # 照预测回填时：各用户跑了多久，与排队的作业。
+        self._predictions = Predictions(self._queue, jobs) if choice.shortest_first else None
         # 先来先服务又不回填时，队首之后的与决定无关：到了队首才交给核心。
         self._behind: deque[PendingJob] = deque()
 
@@ -150,6 +154,8 @@ class _Replaying:
             self._tell(1)
             return False
         priority = score(self._order, job, now, self._cpus)
+        if self._predictions is not None:
+            shape = self._predictions.arrived(number, shape)
         pending = PendingJob(number, shape, float(job.limit_s), priority=priority, order=number)
         if self._in_order and len(self._queue):
             self._behind.append(pending)
@@ -179,6 +185,8 @@ class _Replaying:
         """结束；返回是否有排队的作业也许放得下了：空出来的还不够最小的一个，就不必计划。"""
         self._cluster.release(number)
         self._free += self._jobs[number].cpus
+        if self._predictions is not None:
+            self._predictions.ended(number)
         waiting = self._queue.jobs
         if not waiting:
             return False

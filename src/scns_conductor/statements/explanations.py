@@ -39,17 +39,18 @@ SAME_NAME = sa.text(
       AND (state <> 'PENDING' OR job_id < :job_id) ORDER BY state = 'PENDING', job_id LIMIT 20
     """
 )
-# 这些（用户, 作业名）各自最近做完的两个作业平均跑了多久（秒）；没有同名的，取这个用户最近的两个（Tsafrir 等，2007）。
+# 这些用户各自最近做完的作业（先做完的在前）：叫什么，跑了多少秒。
 RECENT_RUN_TIMES = sa.text(
     """
-    SELECT w.user_name, w.name, avg(r.run_s)::float8 AS run_s
-    FROM unnest(CAST(:user_names AS text[]), CAST(:names AS text[])) AS w(user_name, name), LATERAL (
-      SELECT extract(epoch FROM j.end_time - j.start_time) - j.suspended_s AS run_s FROM (
-        SELECT * FROM jobs WHERE user_name = w.user_name ORDER BY job_id DESC LIMIT 200) AS j
-      WHERE j.state IN ('COMPLETED', 'FAILED', 'TIMEOUT') AND j.start_time IS NOT NULL AND j.end_time IS NOT NULL
-      ORDER BY j.name = w.name DESC, j.end_time DESC LIMIT 2) AS r
-    GROUP BY w.user_name, w.name
+    SELECT w.user_name, r.name, r.run_s FROM unnest(CAST(:user_names AS text[])) AS w(user_name), LATERAL (
+      SELECT name, end_time, extract(epoch FROM end_time - start_time)::float8 - suspended_s AS run_s FROM jobs
+      WHERE user_name = w.user_name AND state IN ('COMPLETED', 'FAILED', 'TIMEOUT')
+        AND start_time IS NOT NULL AND end_time IS NOT NULL
+      ORDER BY job_id DESC LIMIT 100) AS r
+    ORDER BY r.end_time
     """.replace("::", r"\:\:")
 )
+# 有作业在排队的用户。
+USERS_WAITING = sa.text("SELECT DISTINCT user_name FROM jobs WHERE state = 'PENDING'")
 # 这些作业是谁的、叫什么。
 NAMES_OF_JOBS = sa.text("SELECT job_id, user_name, name FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")

@@ -1,8 +1,7 @@
 """设置里的策略与抢占，换成调度核心的值。"""
 
 from scns_conductor.core.settings import Settings
-from scns_conductor.scheduling.placement import Placement
-from scns_conductor.scheduling.policy import Backfill, Policy
+from scns_conductor.scheduling.policy import Policy, policy_named
 from scns_conductor.scheduling.preemption import Rules
 
 # 一个周期最多启动几个：提交的一批不太大，节点早些开工。
@@ -11,10 +10,7 @@ MOST_STARTS = 1000
 
 def policy_of(settings: Settings) -> Policy:
     """设置 -> 核心的策略。"""
-    backfill = {"fifo": Backfill.NONE, "easy": Backfill.EASY, "conservative": Backfill.CONSERVATIVE}
-    return Policy(
-        backfill[settings.scheduler_policy], settings.backfill_depth, Placement(settings.placement), MOST_STARTS
-    )
+    return policy_named(settings.scheduler_policy, settings.backfill_depth, settings.placement, MOST_STARTS)
 
 
 def rules_of(settings: Settings) -> Rules | None:

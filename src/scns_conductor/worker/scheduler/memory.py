@@ -30,6 +30,7 @@ from scns_conductor.worker.scheduler.alarms import Alarms
 from scns_conductor.worker.scheduler.dependents import Dependents, evaluations
 from scns_conductor.worker.scheduler.limit_pools import JobLimits
 from scns_conductor.worker.scheduler.priority_factors import JobPriority
+from scns_conductor.worker.scheduler.run_history import RunHistory
 from scns_conductor.worker.scheduler.running_jobs import ArrayRows, running_job, started_runner
 from scns_conductor.worker.scheduler.waiting_job import SharedValues, Waiting, waiting_of
 
@@ -53,6 +54,8 @@ class QueueMemory:
     kill_wait_s: float = 30.0
     # 不抢占是 None。
     preempt_rules: Rules | None = None
+    # 照预测排回填的次序时，各用户的历史；不照的是 None。
+    history: RunHistory | None = None
     # 按 QOS 抢占时各个 QOS 的高低。
     precedence: Mapping[str, int] = field(default_factory=dict)
     # 有受阻的作业在等谁的豁免时间过去。
@@ -105,13 +108,16 @@ class QueueMemory:
         self.load_nodes(connection)
         self.load_partitions(connection, now)
         self._load_running(connection, None)
+        if self.history is not None:
+            self.history.read_waiting(connection)
         self._absorb(connection, queue_rows.pending(connection), now)
 
     def prioritise(self, connection: Connection, now: float) -> bool:
-        """重算累计用量与全部优先级，重新排队；没有开启多因子、次序没有变时返回 False。"""
+        """重算累计用量、预测的运行时间与全部优先级，重新排队；次序没有变时返回 False。"""
         self.limits.refresh_usage(connection, now)
+        moved = self._predict_again(connection)
         if not self.priority.enabled:
-            return False
+            return moved
         known = {(waiting.applicant.account, waiting.applicant.user_name) for waiting in self.waiting.values()}
         self.priority.refresh(connection, self.cluster, self.limits.accounting, known, now)
         changed = False
@@ -121,6 +127,22 @@ class QueueMemory:
             waiting.job.priority = value
         if changed:
             self.queue.reorder()
+        return changed or moved
+
+    def _predict_again(self, connection: Connection) -> bool:
+        """照这段时间做完的，重新预测排队的各要跑多久；返回有没有变的。"""
+        if self.history is None:
+            return False
+        self.history.read_waiting(connection)
+        changed = False
+        for waiting in self.waiting.values():
+            job = waiting.job
+            predicted = self.history.predict(waiting.user_name, waiting.name, job.time_limit_s)
+            if predicted != job.shape.predicted_s:
+                changed = True
+                # 换一个作业对象：队列里的那个可能正被计划引用。
+                waiting.job = replace(job, shape=replace(job.shape, predicted_s=predicted))
+                self.queue.upsert(waiting.job)
         return changed
 
     def load_nodes(self, connection: Connection, names: Sequence[str] | None = None) -> None:
@@ -175,7 +197,10 @@ class QueueMemory:
                 self._drop(job_id)
         for missing in set(job_ids) - {row["job_id"] for row in rows}:
             self._drop(missing)
-        self._absorb(connection, [row for row in rows if row["state"] == JobState.PENDING], now)
+        waiting = [row for row in rows if row["state"] == JobState.PENDING]
+        if self.history is not None:
+            self.history.read(connection, {row["user_name"] for row in waiting})
+        self._absorb(connection, waiting, now)
         for row in rows:
             if row["state"] != JobState.PENDING:
                 self._drop(row["job_id"])
@@ -288,6 +313,9 @@ class QueueMemory:
 
     def waiting_for(self, row: Mapping[str, Any]) -> Waiting:
         shape, violation = self.requirements(row)
+        if self.history is not None:
+            limit = math.inf if row["time_limit"] is None else float(row["time_limit"])
+            shape = replace(shape, predicted_s=self.history.predict(row["user_name"], row["name"], limit))
         return waiting_of(
             row,
             shape,

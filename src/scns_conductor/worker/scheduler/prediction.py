@@ -1,6 +1,6 @@
 """多半何时：时限是上界，人多半写得宽。照历史预测各作业真的跑多久，再计划一次。
 
-预测是同一个用户最近做完的两个作业的平均（同名的优先），即 Tsafrir、Etsion、Feitelson（TPDS 2007）的规则；
+预测见 scheduling/run_times：同一个用户最近做完的两个作业的平均，同名的优先；
 跑过了预测还没有完的，当作还要跑已经跑了的一半。绝不超过时限。只用来说“多半”：保留与回填仍照时限，谁也不会被推迟。
 """
 
@@ -15,8 +15,9 @@ from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, RunningJob
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
-from scns_conductor.statements.explanations import NAMES_OF_JOBS, RECENT_RUN_TIMES
+from scns_conductor.statements.explanations import NAMES_OF_JOBS
 from scns_conductor.worker.scheduler.memory import QueueMemory
+from scns_conductor.worker.scheduler.run_history import RunHistory
 
 # 排队与运行的多于这么多就不预测：一次回答不该花几秒。
 MOST_JOBS = 2000
@@ -41,10 +42,9 @@ def probable_start(
         for other in ahead
         if other.job_id in waiting
     }
-    pairs = sorted(set(owners.values()))
-    values = {"user_names": [pair[0] for pair in pairs], "names": [pair[1] for pair in pairs]}
-    found = connection.execute(RECENT_RUN_TIMES, values)
-    times: Times = {(row.user_name, row.name): max(LEAST_RUN_S, row.run_s) for row in found if row.run_s is not None}
+    history = RunHistory()
+    history.read(connection, {user for user, _ in owners.values()})
+    times: Times = {pair: mean for pair in set(owners.values()) if (mean := history.mean(*pair)) is not None}
     if not times:
         return None
     cluster = copy.deepcopy(memory.cluster)

@@ -16,6 +16,7 @@ from scns_conductor.worker.scheduler.locked_rows import LockedRows
 from scns_conductor.worker.scheduler.memory import QueueMemory
 from scns_conductor.worker.scheduler.priority_factors import JobPriority
 from scns_conductor.worker.scheduler.reasons import ReasonWriter
+from scns_conductor.worker.scheduler.run_history import RunHistory
 from scns_conductor.worker.scheduler.standing import StandingOrders
 from scns_conductor.worker.scheduler.statistics import SchedulerStatistics
 
@@ -54,6 +55,7 @@ class SchedulerState:
             JobLimits.of(settings),
             settings.kill_wait_s,
             rules_of(settings),
+            RunHistory() if policy.shortest_first else None,
             locked_jobs=locked.jobs,
             locked_nodes=locked.nodes,
             clock=clock.now,

@@ -18,7 +18,9 @@ MOST_SCHEDULED = 500
 
 def whole_schedule(connection: Connection, memory: QueueMemory, policy: Policy, now: float) -> list[dict[str, Any]]:
     """按预计的时刻先后，至多 MOST_SCHEDULED 个；与 why 说的是同一个计划。"""
-    found = plan(memory.cluster, memory.queue, now, replace(policy, depth=max(policy.depth, LEAST_DEPTH)))
+    # 预测短的先回填时也照次序说：后来的谁会先启动，说不准。
+    in_order = replace(policy, depth=max(policy.depth, LEAST_DEPTH), shortest_first=False)
+    found = plan(memory.cluster, memory.queue, now, in_order)
     reservations = sorted(found.reservations, key=lambda each: each.start_time)[:MOST_SCHEDULED]
     ids = sorted({each.job.job_id for each in reservations})
     named = {line.job_id: line for line in connection.execute(JOB_LABELS, {"job_ids": ids})}
