@@ -1,4 +1,4 @@
-"""docs/python.md 的每一段代码都能照抄运行。"""
+"""docs/python.md 与两份 README 的每一段 Python 都能照抄运行。"""
 
 import re
 import subprocess
@@ -9,14 +9,15 @@ import pytest
 
 from running_system import RunningSystem
 
-PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
-BLOCKS = re.findall(r"^## (.+?)$|^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^## (.+?)$|^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = ("docs/python.md", "README.md", "README.en.md")
 
 
 def blocks() -> list[tuple[str, str]]:
     """(小节, 代码)。"""
     found, section = [], ""
-    for title, code in BLOCKS:
+    for title, code in (block for page in PAGES for block in BLOCK.findall((ROOT / page).read_text())):
         section = title or section
         if code:
             found.append((section, code))
@@ -39,4 +40,4 @@ def test_the_code_runs_as_printed(running_system: RunningSystem, section: str, c
 
 
 def test_the_page_has_code() -> None:
-    assert len(blocks()) >= 7
+    assert len(blocks()) >= 12
