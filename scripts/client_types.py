@@ -20,7 +20,7 @@ MODULES = {
     ),
     "cluster": (
         "节点、分区、预留、许可证、总览、用量",
-        ["Node", "Partition", "Reservation", "License", "Dashboard", "Usage"],
+        ["Node", "Partition", "Reservation", "License", "Dashboard", "Usage", "ClusterWhy"],
     ),
     "accounting": (
         "账户、用户、关联、QOS、优先级、公平份额",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from scns_conductor.client import JsonClient
 
 LIST_MOST = 1000
+HOUR_S = 3600
 # 已经在那句话里的。
 TOLD = frozenset(
     {
@@ -24,13 +25,29 @@ TOLD = frozenset(
 
 @click.command()
 @job_id_argument(required=False)
+@click.option("--cluster", is_flag=True, help="此刻什么压着全集群的利用率，改哪一样最值（管理员、Operator）")
+@click.option("--horizon", metavar="TIME", help="--cluster 看今后多久，如 60（分钟）、4:00:00、1-0；缺省一小时")
 @json_option
-def why(job_id: str | None, as_json: bool) -> None:
+def why(job_id: str | None, cluster: bool, horizon: str | None, as_json: bool) -> None:
     """作业为什么还没有开始，缺什么，等谁结束，排在谁后面，预计何时开始，怎样改能更早。
 
     不给作业号就列出全部排队的作业，各一行。
+
+    --cluster 说什么压着利用率：每一样都真的去掉再计划一遍，说会多用多少 CPU·小时。
     """
+    if cluster and job_id is not None:
+        raise click.UsageError("--cluster 问的是全集群，不能再写作业号")
+    if horizon is not None and not cluster:
+        raise click.UsageError("--horizon 要和 --cluster 一起写")
+    horizon_s = _horizon_s(horizon)
     with connected() as client:
+        if cluster:
+            found = client.cluster_why(horizon_s)
+            if as_json:
+                print_json(found)
+            else:
+                say(str(found["text"]))
+            return
         if job_id is None:
             _list(client, as_json)
             return
@@ -47,6 +64,18 @@ def why(job_id: str | None, as_json: bool) -> None:
     rest = field_pairs({name: value for name, value in answer.items() if name not in TOLD})
     if rest:
         click.echo(render_fields(rest))
+
+
+def _horizon_s(text: str | None) -> int:
+    """--horizon 的秒数；写错了抛 click.BadParameter。"""
+    if text is None:
+        return HOUR_S
+    from scns_conductor.core.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--horizon") from error
 
 
 def _list(client: "JsonClient", as_json: bool) -> None:

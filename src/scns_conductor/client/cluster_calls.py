@@ -9,7 +9,7 @@ from scns_conductor.client.problem import Problem, Unreachable
 from scns_conductor.client.request import Json, Request, many, one, plain, segment
 
 if TYPE_CHECKING:
-    from scns_conductor.client.answers import Dashboard, License, Node, Partition, Reservation, Usage
+    from scns_conductor.client.answers import ClusterWhy, Dashboard, License, Node, Partition, Reservation, Usage
     from scns_conductor.client.wire import Answer
 
 
@@ -106,6 +106,11 @@ class ClusterCalls:
     def config(self) -> "Request[Json]":
         """公开的设置。"""
         return Request("GET", "/config", read=lambda answer: dict(answer.json()["settings"]))
+
+    @one
+    def cluster_why(self, horizon_s: int = 3600) -> "Request[ClusterWhy]":
+        """什么压着利用率，改哪一样最值（管理员、Operator）；看今后 horizon_s 秒。"""
+        return Request("GET", "/cluster/why", query={"horizon_s": horizon_s})
 
     @many
     def licenses(self) -> "Request[License]":

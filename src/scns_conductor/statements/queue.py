@@ -7,6 +7,8 @@ SCHEDULABLE_NODES = sa.text(
     "SELECT name, cpus, memory, gres, features, weight, topology, temporary_disk, state = 'UP' AND NOT drain AS usable "
     "FROM nodes WHERE CAST(:names AS text[]) IS NULL OR name = ANY(CAST(:names AS text[]))"
 )
+# 停着的节点：排空了（state 是 UP），或下线了。
+ABSENT_NODES = sa.text("SELECT name, state, reason FROM nodes WHERE state <> 'UP' OR drain ORDER BY name")
 # 全部分区。
 ALL_PARTITIONS = sa.text("SELECT * FROM partitions")
 # 全部预留。

@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from scns_conductor.api.answers.cluster import LicensesAnswer, UsageAnswer
+from scns_conductor.api.answers.cluster import ClusterWhyAnswer, LicensesAnswer, UsageAnswer
 from scns_conductor.api.answers.reports import EfficiencyAnswer, UtilizationAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.middleware import LATENCY
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.instants import parse_instant, utc_now
+from scns_conductor.services.accounts import require_operator
 from scns_conductor.services.diagnostics import diagnostics, public_settings, reset_diagnostics
 from scns_conductor.services.efficiency import efficiency
 from scns_conductor.services.licenses import license_usage
@@ -36,6 +37,17 @@ async def reset(parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
 async def config(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
     """现行的设置；不含地址、口令与文件的位置。"""
     return {"settings": public_settings(parts.settings)}
+
+
+@router.get("/cluster/why", summary="什么压着利用率，改哪一样最值（管理员、Operator）")
+async def cluster_why(
+    parts: PartsDep,
+    identity: IdentityDep,
+    horizon_s: Annotated[int, Query(description="看今后多少秒", ge=60, le=30 * 86400)] = 3600,
+) -> ClusterWhyAnswer:
+    """停着的节点、预留、上限、排在前面的大作业、碎片……每一样都由调度器去掉它再计划一遍，说会多用多少。什么也不改。"""
+    require_operator(identity, "看全集群的原因")
+    return await parts.desk.ask_scheduler("utilisation", identity.user_name, {"horizon_s": horizon_s})
 
 
 @router.get("/licenses", summary="许可证")

@@ -12,6 +12,8 @@ from scns_conductor.client.answers.accounting import (
 )
 from scns_conductor.client.answers.cluster import (
     Capacity,
+    Cause,
+    ClusterWhy,
     Dashboard,
     License,
     Node,
@@ -49,6 +51,8 @@ __all__ = [
     "Association",
     "CancelAnswer",
     "Capacity",
+    "Cause",
+    "ClusterWhy",
     "Crontab",
     "Dashboard",
     "Holder",

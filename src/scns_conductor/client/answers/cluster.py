@@ -253,3 +253,59 @@ class Usage(Answer):
         "usage": many_of(UsageRow),
         "capacity": one_of(Capacity),
     }
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class Cause(Answer):
+    """压着利用率的一样；没有它会多用多少是真的重新计划过的。"""
+
+    cause: str
+    """drained_nodes、down_nodes、partition_down、reservation、limit、license、head_job、suspended_jobs、held_jobs、array_limit、no_backfill、many_reservations、fragmentation、memory"""
+    text: str
+    """一句话"""
+    gain_cpu_hours: float
+    """没有它，这段时间里多用几个 CPU·小时"""
+    gain_node_hours: float
+    """同上，照平均的节点折成节点·小时"""
+    starts_now: int
+    """没有它，当场多启动几个作业"""
+    action: str | None
+    """照做的命令或设置；没有一条命令能改的是 null"""
+    nodes: tuple[str, ...]
+    """说到的节点"""
+    jobs: tuple[str, ...]
+    """说到的作业（至多五个）"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"nodes": tuple, "jobs": tuple}
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class ClusterWhy(Answer):
+    """此刻什么压着利用率。"""
+
+    cpus: Mapping[str, int]
+    """total；allocated 分配了的；idle 空着的；offline 停着的节点上的"""
+    nodes: int
+    """几个节点"""
+    horizon_s: float
+    """看今后多久（秒）"""
+    capacity_cpu_hours: float
+    """这段时间里全部 CPU·小时"""
+    busy_cpu_hours: float
+    """照现在的计划会用掉的；作业都跑满时限"""
+    waiting: Mapping[str, int]
+    """排队的作业（数组的任务各算一个）各因为什么在等"""
+    wanted_cpu_hours: float
+    """排队的跑满时限要的，至多算到这段时间"""
+    causes: tuple[Cause, ...]
+    """从值得多的到少的"""
+    best: int | None
+    """只改一样的话最值的是 causes 的第几个（从 0 起）；没有能照做的是 null"""
+    untried: int
+    """时间到了，还有几样没有试"""
+    incomplete: bool
+    """排队的太多，没有都算进去"""
+    text: str
+    """几句话，一句一行"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"causes": many_of(Cause)}

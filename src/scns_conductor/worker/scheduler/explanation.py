@@ -23,6 +23,7 @@ from scns_conductor.scheduling.suggestions import Situation, suggestions
 from scns_conductor.statements.explanations import SUSPENDERS
 from scns_conductor.statements.queue import JOB_LABELS, pending_job
 from scns_conductor.worker.scheduler.alternatives import Alternatives
+from scns_conductor.worker.scheduler.cluster_why import cluster_why
 from scns_conductor.worker.scheduler.dependents import evaluations
 from scns_conductor.worker.scheduler.gates import Gates
 from scns_conductor.worker.scheduler.memory import QueueMemory
@@ -41,12 +42,15 @@ def answer_question(
     connection: Connection, memory: QueueMemory, policy: Policy, kind: str, payload: Mapping[str, Any], now: float
 ) -> dict[str, Any]:
     """explain：{reason, text, expected_start_time, ...}；plan：{start_time, nodes, reason, text}；
-    schedule：{schedule: [...]}；priorities：{priorities: [...]}；shares：{shares: [...]}。
+    schedule：{schedule: [...]}；utilisation：{causes: [...], ...}；
+    priorities：{priorities: [...]}；shares：{shares: [...]}。
     """
     if kind == "plan":
         return _Answers(connection, memory, policy, now).plan(payload["job"])
     if kind == "schedule":
         return {"schedule": whole_schedule(connection, memory, policy, now)}
+    if kind == "utilisation":
+        return cluster_why(connection, memory, policy, now, float(payload["horizon_s"]))
     if kind == "priorities":
         return {"priorities": _priorities(memory, payload.get("job_ids"), now)}
     if kind == "shares":

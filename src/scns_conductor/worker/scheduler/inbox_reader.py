@@ -18,7 +18,7 @@ from scns_conductor.worker.scheduler.session import one_by_one
 from scns_conductor.worker.scheduler.silent_nodes import take_back_unclaimed
 from scns_conductor.worker.scheduler.state import REST_S, SchedulerState
 
-QUESTIONS = frozenset({"explain", "plan", "priorities", "schedule", "shares"})
+QUESTIONS = frozenset({"explain", "plan", "priorities", "schedule", "shares", "utilisation"})
 # 作业变了，要重读：挂起的何时结束就不知道了，恢复的又知道了。
 CHANGES = frozenset({"jobs", "suspend", "resume"})
 
