@@ -1,9 +1,7 @@
-"""按 OpenAPI 文档随机地发请求：没有一个 5xx，错误都是 problem JSON；全部检查，也接着上一个回答走。"""
+"""按 OpenAPI 文档随机地发请求：没有一个 5xx，错误都是 problem JSON。走遍边界的在 test_api_coverage_*.py。"""
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,8 @@ from running_system import RunningSystem, start_system
 
 # 要等调度器按真的队列回答、另起进程算（一次几十毫秒以上）的，另有专门的测试。
 SLOW = {"/jobs/plan", "/simulate"}
-EXAMPLES = 8
+# 平常几个就够；要久久地找，SCNS_SCHEMATHESIS_EXAMPLES=200。
+EXAMPLES = int(os.environ.get("SCNS_SCHEMATHESIS_EXAMPLES", "4"))
 
 
 @pytest.fixture
@@ -61,20 +60,3 @@ def test_no_request_makes_the_server_fail(system: RunningSystem) -> None:
                 break
             check_operation(operations[label])
         assert 200 in seen[label], label
-
-
-def test_the_document_says_what_the_server_does(system: RunningSystem) -> None:
-    """schemathesis 的全部检查：系统地走遍每个字段的边界（合乎写法的与不合的），再按回答里的号接着走。"""
-    settings_file = Path(__file__).parents[1] / "data" / "schemathesis.toml"
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(settings_file),
-            "run", f"{system.url}/openapi.json", "-H", f"Authorization: Bearer {system.token}",
-            "--checks", "all", "--phases", "coverage,stateful", "--max-examples", "2", "--seed", "1",
-            *(word for path in SLOW for word in ("--exclude-path", path)), "--request-timeout", "60", "--no-color",
-        ],
-        cwd=system.data_dir, env={**os.environ, "COLUMNS": "160"}, capture_output=True, text=True,
-        timeout=400, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert "Stateful" in done.stdout

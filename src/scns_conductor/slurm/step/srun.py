@@ -30,6 +30,7 @@ from scns_conductor.slurm.step.terminal import raw_terminal
 from scns_conductor.slurm.submit import allocation
 from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields, refuse_heterogeneous
 from scns_conductor.slurm.submit.sbatch import plan_only
+from scns_conductor.slurm.submit.verbosity import tell_allocation, tell_job, tell_options, tell_step
 
 _USAGE = "Usage: srun [OPTIONS(0)... [executable(0) [args(0)...]]] [ : [OPTIONS(N)...]] executable(N) [args(N)...]"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -62,6 +63,7 @@ def main(words: list[str]) -> int:
         raise Fatal("--relative option invalid for job allocation request", prefix="fatal: ")
     if "multi_prog" in given and "ntasks" not in given:
         given["ntasks"] = str(len(multi_prog(argv, None)))
+    tell_options("srun", given, parsed.pairs, "SLURM_DEBUG")
     _fewer_nodes(given, inside)
     with connect() as client:
         if "test_only" in given:
@@ -118,6 +120,8 @@ def _run_alone(client: JsonClient, given: Mapping[str, str], argv: Sequence[str]
     except allocation.Revoked as revoked:
         return 128 + revoked.number if revoked.number else 1
     job_id = str(found["job_id"])
+    if "verbose" in given:
+        tell_job("srun", found)
     code = 1
     try:
         step = {key: value for key, value in given.items() if key not in _SHARED_OUT}
@@ -142,6 +146,11 @@ def _run_step(
     fields["release_allocation"] = alone
     step = create(client, job_id, fields, quiet="quiet" in given, immediate=allocation.immediate_s(given))
     job_id = str(step["job_id"])
+    if "verbose" in given:
+        if not alone:
+            named = (os.environ.get(name, "") for name in ("SLURM_JOB_NODELIST", "SLURM_JOB_CPUS_PER_NODE"))
+            tell_allocation("srun", job_id, *named)
+        tell_step("srun", step)
     output = StepOutput(
         step,
         label="label" in given and not pty,
@@ -153,6 +162,7 @@ def _run_step(
         no_kill="no_kill" in given,
         wait_s=whole_number(given, "wait"),
         quiet="quiet" in given,
+        verbose="verbose" in given,
     )
     with _input(given, job_id, step["step_id"], argv) as input_fd, raw_terminal(enabled=pty):
         link = StepLink(

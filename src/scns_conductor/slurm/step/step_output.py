@@ -35,6 +35,7 @@ class StepOutput:
         no_kill: bool = False,
         wait_s: float = 0.0,
         quiet: bool = False,
+        verbose: bool = False,
     ) -> None:
         self._name = f"{step['job_id']}.{step['step_id']}"
         self._label = label
@@ -46,6 +47,7 @@ class StepOutput:
         self._wait_until: float | None = None
         self._kill_at: float | None = None
         self._quiet = quiet
+        self._verbose = verbose
         self._partial: dict[tuple[int, bool], bytes] = {}
         self._statuses: dict[str, dict[int, int]] = defaultdict(dict)
         self._running = {rank for node in step["nodes"] for rank in node["tasks"]}
@@ -169,14 +171,16 @@ class StepOutput:
             self.link.send_signal(signal.SIGKILL)
 
     def _tell_node(self, node: str) -> None:
-        """不成功的任务，同一个节点同一种结局说一行。"""
+        """不成功的任务（verbose 的成功的也说），同一个节点同一种结局说一行。"""
         groups: dict[str, list[int]] = defaultdict(list)
         for rank, status in self._statuses.pop(node, {}).items():
             if status:
-                groups[_fate(status)].append(rank)
-        for fate, ranks in groups.items():
+                groups[f"error: {node}: %s: {_fate(status)}"].append(rank)
+            elif self._verbose:
+                groups[f"launch/slurm: _task_finish: {node}: %s: Completed"].append(rank)
+        for line, ranks in groups.items():
             if not self._quiet:
-                say(self.command, f"error: {node}: {_tasks(sorted(ranks))}: {fate}")
+                say(self.command, line.replace("%s", _tasks(sorted(ranks)), 1))
 
     def _write(self, data: bytes, *, error: bool) -> None:
         fd = self._error if error else self._out

@@ -14,6 +14,7 @@ from scns_conductor.slurm.submit import allocation
 from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields, merged, refuse_heterogeneous
 from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
 from scns_conductor.slurm.submit.batch_options import VARIABLES as BATCH_VARIABLES
+from scns_conductor.slurm.submit.verbosity import tell_job, tell_options
 
 _USAGE = "Usage: salloc [OPTIONS(0)...] [ : [OPTIONS(N)...]] [command(0) [args(0)...]]"
 # 命令被这些信号杀死不算失败（salloc(1) 的 RETURN VALUE）。
@@ -53,6 +54,7 @@ def main(words: list[str]) -> int:
     given = merged(
         [], [(key, os.environ[name]) for name, key in _VARIABLES.items() if name in os.environ], parsed.pairs
     )
+    loud = tell_options("salloc", given, parsed.pairs, "SALLOC_DEBUG")
     command = parsed.arguments or [os.environ.get("SHELL") or "/bin/sh"]
     job = job_fields({**given, "export": "NONE"}, os.environ)
     job["umask"] = current_umask()
@@ -67,6 +69,8 @@ def main(words: list[str]) -> int:
         except allocation.Revoked as revoked:
             return 128 + revoked.number if revoked.number else 1
         job_id = str(found["job_id"])
+        if loud:
+            tell_job("salloc", found)
         if not quiet:
             say("salloc", f"Granted job allocation {job_id}")
         if "no_shell" in parsed:

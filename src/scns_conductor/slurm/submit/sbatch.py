@@ -19,6 +19,7 @@ from scns_conductor.slurm.submit.batch_options import (
     merged,
     refuse_heterogeneous,
 )
+from scns_conductor.slurm.submit.verbosity import tell_options
 
 _USAGE = "Usage: sbatch [OPTIONS(0)...] [ : [OPTIONS(N)...]] script(0) [args(0)...]"
 _NOT_SUPPORTED = "Batch job submission failed: Requested operation not supported on this system"
@@ -47,6 +48,7 @@ def main(words: list[str]) -> int:
     if not any(key == "ignore_pbs" for key, _ in [*header, *parsed.pairs]) and "SBATCH_IGNORE_PBS" not in os.environ:
         header = [*_foreign(script), *header]
     given = merged(header, environment_options(os.environ), parsed.pairs)
+    tell_options("sbatch", given, [*header, *parsed.pairs], "SBATCH_DEBUG")
     job = job_fields(given, os.environ)
     job.setdefault("name", "wrap" if wrap is not None else name or "sbatch")
     job["current_working_directory"] = os.path.abspath(job.get("current_working_directory") or os.getcwd())
