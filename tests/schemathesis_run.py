@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from running_system import RunningSystem, start_system
+from running_system import start_system
 
 # 要等调度器按真的队列回答、另起进程算（一次几十毫秒以上）的，另有专门的测试。
 SLOW = ("/jobs/plan", "/simulate")
