@@ -36,6 +36,8 @@ def _clean_environment() -> Iterator[None]:
     saved = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(("SCNS_", "SLURM_", "PG"))]:
         del os.environ[name]
+    # 测试里同时有许多套：指标页只在要看它的测试里开。
+    os.environ |= {f"SCNS_{name}_METRICS": "" for name in ("SCHEDULER", "AGENT", "WEB")}
     yield
     os.environ.clear()
     os.environ.update(saved)

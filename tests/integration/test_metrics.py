@@ -1,20 +1,25 @@
-"""Prometheus 指标：采集得到、promtool 认得、标签的种类有限；告警与看板用的指标都真的有。"""
+"""Prometheus 指标：每个进程都采集得到（真的 prometheus 也来）、标签的种类有限；告警与看板用的指标都真的有。"""
 
 import json
 import re
 import shutil
 import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from running_system import RunningSystem, wait_until
+from running_system import RunningSystem, free_port, start_system, wait_until
 from scns_conductor.services import queue_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "deploy/prometheus/alerts.yml"
 BOARD = ROOT / "deploy/grafana/scns-conductor.json"
+PROCESSES = ("SCHEDULER", "AGENT", "WEB")
 NAME = re.compile(r"\bscns_[a-z_]+")
 
 
@@ -28,16 +33,145 @@ def names_in(text: str) -> set[str]:
     return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
 
 
-def test_everything_alerts_and_boards_ask_for_exists(running_system: RunningSystem) -> None:
-    running_system.wait_state(running_system.submit("#!/bin/bash\ntrue\n"))
-    held = running_system.submit("#!/bin/bash\ntrue\n", hold=True)
+@pytest.fixture(scope="module")
+def watched_system(scratch: Path) -> Iterator[RunningSystem]:
+    """每个进程的指标页都开着，在任意空闲的端口上；带看板，两个节点。"""
+    environment = {f"SCNS_{name}_METRICS": "127.0.0.1:0" for name in PROCESSES}
+    with start_system(scratch / "watched", "--web", "--nodes", "2", "--cpus", "2", environment=environment) as system:
+        wait_until(lambda: len(pages(system)) == 4, what="四个进程都说了在哪里听")
+        yield system
+
+
+def pages(system: RunningSystem) -> dict[str, str]:
+    """进程 -> 它的指标页的地址（file_sd 的文件）。"""
+    found = {}
+    for path in sorted((system.data_dir / "metrics").glob("*.json")):
+        (group,) = json.loads(path.read_text())
+        found[path.stem] = f"http://{group['targets'][0]}/metrics"
+    return found
+
+
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return str(answer.read().decode())
+
+
+def value_of(text: str, name: str, **labels: str) -> float:
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def test_each_process_tells_what_it_did(watched_system: RunningSystem) -> None:
+    system = watched_system
+    for node in ("node1", "node2"):
+        system.wait_state(system.submit("#!/bin/bash\ntrue\n", required_nodes=node))
+    system.wait_state(system.submit("#!/bin/bash\nexit 3\n", required_nodes="node1"))
+    assert pages(system).keys() == {"agent-node1", "agent-node2", "scheduler", "web"}
+    scheduler = read(pages(system)["scheduler"])
+    assert value_of(scheduler, "scns_scheduler_leading") == 1
+    for phase in ("inbox", "plan", "commit", "dispatch"):
+        assert value_of(scheduler, "scns_scheduler_phase_seconds_count", phase=phase) >= 3
+    assert value_of(scheduler, "scns_scheduler_cycle_seconds_count") >= 3
+    assert value_of(scheduler, "scns_scheduler_job_wait_seconds_count") == 3
+    assert value_of(scheduler, "scns_scheduler_database_seconds_count") > 10
+    assert value_of(scheduler, "scns_scheduler_bus_seconds_count") >= 3
+    assert value_of(scheduler, "scns_scheduler_bus_errors_total") == 0
+
+    def ended() -> bool:
+        agent = read(pages(system)["agent-node1"])
+        return (
+            value_of(agent, "scns_agent_ends_total", state="FAILED") == 1
+            and value_of(agent, "scns_agent_spawn_seconds_count") == 2
+        )
+
+    wait_until(ended)
+    agent = read(pages(system)["agent-node1"])
+    assert value_of(agent, "scns_agent_ends_total", state="COMPLETED") == 1
+    assert value_of(agent, "scns_agent_dispatch_seconds_count") == 2
+    assert value_of(agent, "scns_agent_messages_total", function="launch") >= 1
+    assert value_of(agent, "scns_node_cpus") == 2
+    assert value_of(agent, "scns_node_disk_free_bytes", folder="spool") > 0
+    assert value_of(agent, "process_resident_memory_bytes") > 0
+    running = system.submit("#!/bin/bash\nsleep 60\n", required_nodes="node2")
+    wait_until(lambda: value_of(read(pages(system)["agent-node2"]), "scns_agent_jobs") == 1)
+    system.call("POST", f"/jobs/cancel/{running}")
+
+
+def test_labels_of_the_processes_are_bounded(watched_system: RunningSystem) -> None:
+    system = watched_system
+    system.wait_state(system.submit("#!/bin/bash\ntrue\n", name="not-a-label"))
+    for url in pages(system).values():
+        text = read(url)
+        assert "not-a-label" not in text
+        own = [
+            sample
+            for family in text_string_to_metric_families(text)
+            if family.name.startswith("scns_")
+            for sample in family.samples
+        ]
+        assert {name for sample in own for name in sample.labels} <= {"phase", "state", "function", "folder", "le"}
+
+
+def test_everything_alerts_and_boards_ask_for_exists(watched_system: RunningSystem) -> None:
+    system = watched_system
+    system.wait_state(system.submit("#!/bin/bash\ntrue\n"))
+    held = system.submit("#!/bin/bash\ntrue\n", hold=True)
     # 调度器的统计、API 自己的直方图要有过一次才有。
-    wait_until(lambda: "scns_scheduler_cycles_total" in scraped(running_system))
-    found = names_in(scraped(running_system))
-    exprs = [panel["expr"] for each in json.loads(BOARD.read_text())["panels"] for panel in each["targets"]]
+    wait_until(lambda: "scns_scheduler_cycles_total" in scraped(system))
+    found = names_in(scraped(system)).union(*(names_in(read(url)) for url in pages(system).values()))
+    exprs = [target["expr"] for each in json.loads(BOARD.read_text())["panels"] for target in each["targets"]]
     wanted = set(NAME.findall("\n".join([ALERTS.read_text(), *exprs])))
     assert wanted - found == set()
-    running_system.call("POST", f"/jobs/cancel/{held}")
+    system.call("POST", f"/jobs/cancel/{held}")
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="没有装 prometheus")
+def test_prometheus_scrapes_every_process(watched_system: RunningSystem, tmp_path: Path) -> None:
+    """Debian 的 prometheus，照 deploy/ 的样子：告警装上，每个目标都采集得到，数查得出来。"""
+    system, port = watched_system, free_port()
+    (tmp_path / "token").write_text(system.token)
+    shutil.copy(ALERTS, tmp_path)
+    (tmp_path / "prometheus.yml").write_text(
+        f"""
+global: {{ scrape_interval: 1s, evaluation_interval: 1s }}
+rule_files: [alerts.yml]
+scrape_configs:
+  - job_name: scns
+    authorization: {{ type: Bearer, credentials_file: token }}
+    static_configs: [{{ targets: ["{system.url.removeprefix("http://")}"] }}]
+  - job_name: processes
+    file_sd_configs: [{{ files: ["{system.data_dir}/metrics/*.json"] }}]
+"""
+    )
+    options = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    command = ["prometheus", *options, f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as prometheus:
+        try:
+
+            def ask(path: str) -> Any:
+                try:
+                    return json.loads(read(f"http://127.0.0.1:{port}/api/v1/{path}"))["data"]
+                except OSError:
+                    return None
+
+            def count(query: str) -> int:
+                found = ask(f"query?query={urllib.parse.quote(query)}")
+                return 0 if found is None else len(found["result"])
+
+            wait_until(lambda: count("up == 1") == 5, what="五个目标都采集得到")
+            assert count('scns_scheduler_leading{process="scheduler"} == 1') == 1
+            assert count("scns_agent_jobs") == 2
+            assert count("scns_web_tabs") == 1
+            assert count('scns_jobs{state="COMPLETED"} > 0') == 1
+            groups = ask("rules")["groups"]
+            assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
+            assert len(groups[0]["rules"]) == ALERTS.read_text().count("- alert:")
+        finally:
+            prometheus.terminate()
 
 
 def test_queue_by_state_partition_reason(running_system: RunningSystem) -> None:

@@ -152,6 +152,11 @@ class Settings(BaseSettings):
     )
     web_host: str = Field("127.0.0.1", description="网页看板监听的地址；给别人用请放在 HTTPS 的反向代理之后")
     web_port: int = Field(6821, ge=0, le=65535, description="网页看板监听的端口，0 表示任意空闲端口")
+    scheduler_metrics: str = Field(
+        "127.0.0.1:6823", description="调度器的 Prometheus 指标在哪里答（主机:端口，端口 0 是任意空闲的）；空的是不开"
+    )
+    agent_metrics: str = Field("127.0.0.1:6822", description="节点代理的 Prometheus 指标在哪里答；空的是不开")
+    web_metrics: str = Field("127.0.0.1:6824", description="看板的 Prometheus 指标在哪里答；空的是不开")
     jwt_key_file: Path | None = Field(None, description="令牌签名密钥的文件（0600）；缺省为数据目录下的 jwt.key")
     token_lifetime_s: int = Field(30 * 86400, ge=60, description="签发令牌的默认有效期（秒）")
     token_issuer_required: bool = Field(
@@ -289,6 +294,14 @@ class Settings(BaseSettings):
     @classmethod
     def _split_words(cls, value: Any) -> Any:
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+    @field_validator("scheduler_metrics", "agent_metrics", "web_metrics")
+    @classmethod
+    def _listen_address(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if value and not (colon and host and port.isdecimal() and int(port) < 65536):
+            raise ValueError("要写成 主机:端口，如 127.0.0.1:6822；空的是不开")
+        return value
 
     @field_validator("node_name")
     @classmethod

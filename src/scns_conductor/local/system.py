@@ -28,6 +28,8 @@ from scns_conductor.local.supervisor import Service, Supervisor
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
 from scns_conductor.worker.agent.shepherd_set import shepherd_homes
 
+METRICS = ("scheduler_metrics", "agent_metrics", "web_metrics")
+ANY_PORT = "127.0.0.1:0"
 READY_WAIT_S = 90.0
 # 没有指明的端口被占用时，往后试这么多个。
 PORTS_TRIED = 100
@@ -96,6 +98,8 @@ class LocalSystem:
             "api_host": self.options.host,
             "api_port": self.port,
             "script_dir": self._script_dir(),
+            # 一台机器上可以有几套、几个节点：没有写明的用任意空闲的端口，地址在 数据目录/metrics 里。
+            **{name: ANY_PORT for name in METRICS if name not in load_settings().model_fields_set},
             "single_user": True,
             "allow_root_jobs": os.geteuid() == 0,
         }
@@ -120,6 +124,7 @@ class LocalSystem:
         return {
             **inherited,
             **self.connection_environment(),
+            **{f"SCNS_{name.upper()}": getattr(self.settings, name) for name in METRICS},
             "SCNS_API_HOST": self.options.host,
             "SCNS_API_PORT": str(self.port),
             "SCNS_SINGLE_USER": "true",
@@ -175,6 +180,7 @@ class LocalSystem:
             "--api-url", f"http://{_connect_host(self.options.host)}:{self.port}",
             "--data-dir", str(self.directory.path),
             "--cluster", self.settings.cluster_name,
+            "--metrics", self.settings.web_metrics,
         ]  # fmt: skip
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "SCNS_"))} | {
             "PYTHONUNBUFFERED": "1"

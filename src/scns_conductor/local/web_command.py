@@ -37,6 +37,7 @@ def web(host: str | None, port: int | None, api_url: str | None, link: bool) -> 
         "--api-url", api_url or settings.api_url or f"http://127.0.0.1:{settings.api_port}",
         "--data-dir", str(settings.data_dir),
         "--cluster", settings.cluster_name,
+        "--metrics", settings.web_metrics,
     ]  # fmt: skip
     # 换成看板自己的进程：信号直接到它，进程表里看得清。
     os.execv(sys.executable, command)

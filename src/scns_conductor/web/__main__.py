@@ -23,10 +23,11 @@ def main() -> None:
     parser.add_argument("--api-url", required=True)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--cluster", default="scns")
+    parser.add_argument("--metrics", default="")
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        app = build_web(WebOptions(given.api_url, given.data_dir, given.cluster))
+        app = build_web(WebOptions(given.api_url, given.data_dir, given.cluster, given.metrics))
     except KeyUnusable as error:
         print(error, file=sys.stderr)
         sys.exit(2)

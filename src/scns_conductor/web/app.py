@@ -21,6 +21,7 @@ from scns_conductor.web import login
 from scns_conductor.web.dashboard import add_pages
 from scns_conductor.web.feed import Feed
 from scns_conductor.web.login_links import redeem
+from scns_conductor.web.metrics import serve as serve_metrics
 from scns_conductor.web.relay import PREFIX, bounded_body, problem, relay
 from scns_conductor.web.script_header import header_fields
 from scns_conductor.web.session import COOKIE, KEY_FILE, Sessions, ensure_session_key
@@ -45,11 +46,12 @@ SECURITY_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class WebOptions:
-    """api_url 是 API 的地址；data_dir 下放会话的密钥与一次性的登录链接。"""
+    """api_url 是 API 的地址；data_dir 下放会话的密钥与一次性的登录链接；metrics 是指标在哪里答，空的是不开。"""
 
     api_url: str
     data_dir: Path
     cluster: str
+    metrics: str = ""
 
 
 def build_web(options: WebOptions) -> FastAPI:
@@ -61,6 +63,7 @@ def build_web(options: WebOptions) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        serve_metrics(options.metrics, options.data_dir, feed)
         polling = asyncio.create_task(feed.run())
         yield
         polling.cancel()

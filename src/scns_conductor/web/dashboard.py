@@ -35,6 +35,8 @@ class Dashboard(Element, component="browser/bridge.js"):
         self._visitor, self._feed, self._upstream = visitor, feed, upstream
         self._watchers: dict[int, Watcher] = {}
         self._follows: dict[int, asyncio.Task[None]] = {}
+        self._open = True
+        feed.tabs += 1
         self.on("watch", self._watch, args=None)
         self.on("unwatch", self._unwatch, args=None)
         self.on("follow", self._follow, args=None)
@@ -43,6 +45,8 @@ class Dashboard(Element, component="browser/bridge.js"):
 
     def close(self) -> None:
         """标签页关了。"""
+        self._feed.tabs -= self._open
+        self._open = False
         for number in list(self._watchers):
             self._feed.unwatch(self._watchers.pop(number))
         for task in self._follows.values():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from scns_conductor.client.problem import ClientError, Problem
+from scns_conductor.timing import Trouble
 from scns_conductor.web.upstream import Upstream
 
 # 多久看一次该问什么（秒）。一件事问了多久，就至少歇它的 PATIENCE 倍再问：API 慢了就问得慢，慢的不拖累快的。
@@ -89,7 +90,14 @@ class Feed:
         self._topics: dict[tuple[str, str, str], _Topic] = {}
         self._wake = asyncio.Event()
         self._gate = asyncio.Semaphore(AT_ONCE)
-        self.asked = 0
+        self.tabs = 0
+        self.questions = Trouble()
+
+    @property
+    def watched(self) -> tuple[int, int]:
+        """看着的有几件不同的事，一共几处在看。"""
+        topics = list(self._topics.values())
+        return len(topics), sum(len(topic.watchers) for topic in topics)
 
     def watch(self, target: str, token: str, language: str, receive: Receive, every_s: float = 1.5) -> Watcher:
         """从此送来 target 的答案：先是已有的，之后每次变化；unwatch 为止。"""
@@ -171,9 +179,9 @@ class Feed:
             each.receive(body, error)
 
     async def _answer(self, topic: _Topic, token: str) -> tuple[str | None, dict[str, object] | None]:
-        self.asked += 1
         try:
-            return (await self._upstream.get(topic.target, token, topic.language)).decode(), None
+            with self.questions.measure():
+                return (await self._upstream.get(topic.target, token, topic.language)).decode(), None
         except Problem as problem:
             return None, {"status": problem.status, "code": problem.code, "detail": problem.detail}
         except ClientError as gone:

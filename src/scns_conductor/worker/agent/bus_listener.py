@@ -11,6 +11,7 @@ from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_
 from scns_conductor.worker.agent.job_log import answer_read_log
 from scns_conductor.worker.agent.job_operations import JobControl
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused, signal_number
+from scns_conductor.worker.agent.timings import AgentTimings
 from scns_conductor.worker.bus import BusUnavailable, Consumer, Handler, queue_name
 from scns_conductor.worker.host.thread_owner import Lanes
 from scns_conductor.worker.wire.bus_messages import (
@@ -48,6 +49,7 @@ class BusListener:
         stopping: threading.Event,
         incarnation: Callable[[], str | None],
         enqueue: Callable[[Callable[[], object]], None],
+        timings: AgentTimings,
     ) -> None:
         self._redis_url = redis_url
         self._engine = engine
@@ -57,6 +59,7 @@ class BusListener:
         self._stopping = stopping
         self._incarnation = incarnation
         self._enqueue = enqueue
+        self._timings = timings
         self._logs = Lanes("read-log", most=LOG_READERS_MOST)
 
     def run(self) -> None:
@@ -73,8 +76,8 @@ class BusListener:
             AttachStep.function: self._asking(self._on_attach_step),
             Sample.function: self._asking(self._on_sample),
         }
-        redis_url = self._redis_url
-        consumer = Consumer(redis_url, queue_name(self._node), handlers, self._incarnation)
+        handlers = {name: self._counting(name, handler) for name, handler in handlers.items()}
+        consumer = Consumer(self._redis_url, queue_name(self._node), handlers, self._incarnation)
         away = False
         while not self._stopping.is_set():
             try:
@@ -90,6 +93,13 @@ class BusListener:
                 away = True
                 self._stopping.wait(RETRY_S)
         consumer.close()
+
+    def _counting(self, name: str, handler: Handler) -> Handler:
+        def counted(message: BusMessage) -> None:
+            self._timings.count(self._timings.messages, name)
+            handler(message)
+
+        return counted
 
     def _asking(self, action: Callable[[_Message], None]) -> Callable[[_Message], None]:
         """排到控制线程去做的。"""

@@ -19,6 +19,7 @@ from scns_conductor.worker.agent.database_faults import is_passing, reason_of
 from scns_conductor.worker.agent.dead_letters import DeadLetters
 from scns_conductor.worker.agent.end_causes import end_cause
 from scns_conductor.worker.agent.end_preparation import EndPreparation, Prepared
+from scns_conductor.worker.agent.timings import AgentTimings
 from scns_conductor.worker.host.user_files import read_range
 from scns_conductor.worker.wire.end_record import EndRecord
 
@@ -113,6 +114,7 @@ class Finisher:
         acknowledge: Callable[[list[EndRecord]], None],
         record_steps: Callable[[list[EndRecord]], None],
         on_parked: Callable[[str, str], None],
+        timings: AgentTimings,
     ) -> None:
         self._engine = engine
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -124,6 +126,7 @@ class Finisher:
         self._acknowledge = acknowledge
         self._record_steps = record_steps
         self._on_parked = on_parked
+        self._timings = timings
         self._preparation = EndPreparation(
             epilog=epilog,
             read_tails=(lambda end: read_tails(end, tail_bytes)) if tail_bytes > 0 else None,
@@ -230,7 +233,8 @@ class Finisher:
         delay = FIRST_RETRY_S
         while batch:
             try:
-                ended = commit(batch)
+                with self._timings.commit.measure():
+                    ended = commit(batch)
             except DATA_ERRORS as error:
                 if not is_passing(error):
                     return self._write_apart(batch, commit, reason_of(error))
@@ -279,6 +283,8 @@ class Finisher:
     def _written(self, ends: list[EndRecord], ended: list[Ended]) -> None:
         """写成了。调度器此刻就可以把它们的核与卡给别人，所以先归还。"""
         holders = [end for end in ends if end.is_holder]
+        for end in holders:
+            self._timings.count(self._timings.ends, end_cause(end).job)
         if holders:
             self._committed(holders)
             self._log_unapplied(holders, ended)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy.engine import Engine
 
@@ -15,6 +15,7 @@ from scns_conductor.worker.agent.job_preparation import JobPreparation
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.agent.own_ends import OwnEnds
 from scns_conductor.worker.agent.registration import drain_node
+from scns_conductor.worker.agent.timings import AgentTimings
 from scns_conductor.worker.wire.end_record import EndRecord
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
@@ -37,6 +38,9 @@ class JobLaunches:
         ends: OwnEnds,
         memory: DatabaseMemory,
         preparation: JobPreparation,
+        *,
+        boot_time: Callable[[], float],
+        timings: AgentTimings,
     ) -> None:
         self.roomless: dict[tuple[int, int], float] = {}
         self._engine = engine
@@ -48,6 +52,8 @@ class JobLaunches:
         self._ends = ends
         self._memory = memory
         self._preparation = preparation
+        self._boot_time = boot_time
+        self._timings = timings
 
     def launch(self, job_ids: Sequence[int]) -> None:
         """认领并启动。认领与绑核在一个事务里；启动失败的由牧守进程报结束，被拒的由这里报。"""
@@ -59,6 +65,7 @@ class JobLaunches:
         records = self._pool.binds or self._context.token_secret is not None
         with self._engine.begin() if records else self._single.connect() as connection:
             claimed = claim_allocations(connection, self._node, job_ids)
+            database_now = self._boot_time() + time.clock_gettime(time.CLOCK_BOOTTIME)
             for job in claimed:
                 owner = (job.job_id, job.restart_count)
                 binding = self._bind(job)
@@ -73,6 +80,7 @@ class JobLaunches:
                 if binding.cpu_ids is not None or binding.gres_ids or token is not None:
                     digest = token_digest(token) if token is not None else None
                     bindings.append((job.allocation_id, binding.cpu_ids, binding.gres_ids, digest))
+                self._timings.dispatch.observe(max(0.0, database_now - job.start_epoch))
                 if not job.runs_here:
                     continue
                 try:

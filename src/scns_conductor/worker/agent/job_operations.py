@@ -24,6 +24,7 @@ from scns_conductor.worker.agent.reconcile import HeldAllocation, held_allocatio
 from scns_conductor.worker.agent.shepherd_client import ShepherdError
 from scns_conductor.worker.agent.shepherd_set import ShepherdSet
 from scns_conductor.worker.agent.step_launches import JobSteps
+from scns_conductor.worker.agent.timings import AgentTimings
 from scns_conductor.worker.wire.bus_messages import LaunchStep
 from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL
 from scns_conductor.worker.wire.shepherd_messages import Named
@@ -49,6 +50,7 @@ class JobControl:
         boot_time: Callable[[], float],
         sample_interval_s: float,
         gpu: Callable[[tuple[int, int]], tuple[float, int] | None],
+        timings: AgentTimings,
         memory: DatabaseMemory,
         client: Callable[[], ShepherdSet],
         enqueue: Callable[[Callable[[], object]], None],
@@ -61,11 +63,15 @@ class JobControl:
         self._again_at = 0.0
         ends = OwnEnds(boot_id)
         self.steps = JobSteps(engine, context, pool)
-        self._sending = LaunchSending(self._node, finisher, ends, client)
+        self._sending = LaunchSending(self._node, finisher, ends, client, timings)
         self._preparation = JobPreparation(
             engine, context, finisher, ends, held=self._held, send=self._sending.send, enqueue=enqueue
         )
-        self._launches = JobLaunches(engine, context, pool, finisher, ends, memory, self._preparation)
+        self._launches = JobLaunches(
+            *(engine, context, pool, finisher, ends, memory, self._preparation),
+            boot_time=boot_time,
+            timings=timings,
+        )
         self._correction = Correction(
             *(engine, context, pool, finisher, ends, memory),
             held=self._held,
@@ -76,7 +82,7 @@ class JobControl:
             steps=self.steps,
         )
         samples = JobSamples(engine, self._node, sample_interval_s, boot_time=boot_time, gpu=gpu)
-        reports = JobReports(engine, self._node, self._settled, self.steps, samples)
+        reports = JobReports(engine, self._node, self._settled, self.steps, samples, timings)
         self.launch = self._launches.launch
         self.sync = self._correction.sync
         self.settle = self._sending.settle

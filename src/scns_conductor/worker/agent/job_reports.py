@@ -12,6 +12,8 @@ from scns_conductor.worker.agent.job_samples import JobSamples
 from scns_conductor.worker.agent.reconcile import parse_running
 from scns_conductor.worker.agent.shepherd_set import ShepherdSet
 from scns_conductor.worker.agent.step_launches import JobSteps
+from scns_conductor.worker.agent.timings import AgentTimings
+from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS
 from scns_conductor.worker.wire.shepherd_messages import Samples
 
 FRESH_S = 1.0
@@ -27,20 +29,28 @@ class JobReports:
         client: Callable[[], ShepherdSet],
         steps: JobSteps,
         samples: JobSamples,
+        timings: AgentTimings,
     ) -> None:
         self._engine = engine
         self._node = node
         self._client = client
         self._steps = steps
         self._samples = samples
+        self._timings = timings
         self._asked_at = 0.0
         self._reported: dict[tuple[int, int], int] = {}
 
     def report_processes(self) -> None:
         """把仍在运行的作业的进程号写进数据库；一闪而过的作业不值得写。"""
+        hello = self._client().state()
+        tasks = list(parse_running(hello.running))
+        timings = self._timings
+        timings.jobs = len({(task.job_id, task.attempt) for task in tasks})
+        timings.steps = sum(task.step not in HOLDER_STEPS for task in tasks)
+        timings.unacknowledged = len(hello.unacknowledged)
         running = {
             (task.job_id, task.attempt): task.pid
-            for task in parse_running(self._client().state().running)
+            for task in tasks
             if task.step in ("batch", "extern") and task.pid is not None and not task.foreign
         }
         fresh = [(owner, pid) for owner, pid in running.items() if self._reported.get(owner) != pid]

@@ -1,6 +1,7 @@
 """把备好的启动说明送给牧守进程：成批、不等答复；连接断了没有得到答复的，核对时再送一遍。"""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,6 +10,7 @@ from scns_conductor.worker.agent.own_ends import OwnEnds
 from scns_conductor.worker.agent.reconcile import HeldAllocation
 from scns_conductor.worker.agent.shepherd_client import ShepherdError
 from scns_conductor.worker.agent.shepherd_set import ShepherdSet
+from scns_conductor.worker.agent.timings import AgentTimings
 from scns_conductor.worker.wire.launch_spec import LaunchSpec, split_key
 from scns_conductor.worker.wire.shepherd_messages import LaunchAnswer
 
@@ -21,14 +23,17 @@ logger = logging.getLogger(__name__)
 class LaunchSending:
     """client 取当前的牧守进程；unsent 是认领了、还没有得到答复的启动。"""
 
-    def __init__(self, node: str, finisher: Finisher, ends: OwnEnds, client: Callable[[], ShepherdSet]) -> None:
+    def __init__(
+        self, node: str, finisher: Finisher, ends: OwnEnds, client: Callable[[], ShepherdSet], timings: AgentTimings
+    ) -> None:
         self.unsent: dict[tuple[int, int], LaunchSpec] = {}
         self._node = node
         self._finisher = finisher
         self._ends = ends
         self._client = client
-        # 送去了、还没有看过答复的：哪条连接，请求号，有哪些。
-        self._in_flight: deque[tuple[ShepherdSet, int, list[tuple[int, int]]]] = deque()
+        self._timings = timings
+        # 送去了、还没有看过答复的：哪条连接，请求号，有哪些，何时送去的。
+        self._in_flight: deque[tuple[ShepherdSet, int, list[tuple[int, int]], float]] = deque()
 
     def send(self, specs: Sequence[LaunchSpec]) -> None:
         """送去启动，只等上一批的答复：这一批在启动的时候，认领下一批。"""
@@ -37,15 +42,20 @@ class LaunchSending:
         owners = {(spec.job_id, spec.attempt): spec for spec in specs}
         self.unsent |= owners
         client = self._client()
-        self._in_flight.append((client, client.begin_launch(specs), list(owners)))
+        self._in_flight.append((client, client.begin_launch(specs), list(owners), time.time()))
         self.settle(IN_FLIGHT_MOST)
 
     def settle(self, most: int = 0) -> None:
         """等在途的启动有了答复，至多剩 most 批。对作业做别的事之前都要等齐：还没有启动的，牧守进程会说没有。"""
         while len(self._in_flight) > most:
-            client, request_id, owners = self._in_flight.popleft()
+            client, request_id, owners, sent = self._in_flight.popleft()
             if client is self._client():
-                self._refuse(self._launched(client, request_id, owners))
+                answers = self._launched(client, request_id, owners)
+                self._refuse(answers)
+                for answer in answers:
+                    # 答复是后来才看的：以牧守进程记下的时刻为准，两边是同一个钟。
+                    if answer.started_unix_s is not None and not answer.duplicate:
+                        self._timings.spawn.observe(max(0.0, answer.started_unix_s - sent))
                 for owner in owners:
                     self.unsent.pop(owner, None)
 

@@ -22,7 +22,8 @@ from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings, load_settings
-from scns_conductor.worker.agent import devices
+from scns_conductor.core.statement_timing import watch_statements
+from scns_conductor.worker.agent import devices, metrics
 from scns_conductor.worker.agent.after_ends import AfterEnds
 from scns_conductor.worker.agent.bus_listener import BusListener
 from scns_conductor.worker.agent.core_binding import CorePool
@@ -45,6 +46,7 @@ from scns_conductor.worker.agent.registration import (
 from scns_conductor.worker.agent.shepherd_client import ShepherdError, ShepherdGone
 from scns_conductor.worker.agent.shepherd_keeping import ShepherdKeeping
 from scns_conductor.worker.agent.spool_space import space_shortage
+from scns_conductor.worker.agent.timings import AgentTimings
 from scns_conductor.worker.bus import Publisher
 from scns_conductor.worker.host.subreaper import become_subreaper
 from scns_conductor.worker.host.thread_owner import own_every_thread
@@ -76,6 +78,7 @@ class Agent:
         self._end_jobs = False
         self._deleted = False
         self._sync_at = 0.0
+        self._timings = AgentTimings()
         self._inventory = devices.detect(settings)
         self._engine = sync_engine(settings, pool_size=1, overflow=MOST_BUSY - 1, role=f"agent@{self._node}")
         self._context = LaunchContext(
@@ -86,6 +89,7 @@ class Agent:
             token_secret(settings),
         )
         self._pool = CorePool(self._inventory.cores, self._inventory.accelerators)
+        watch_statements(self._engine, self._timings.database)
         self._clock = NodeClock(self._inventory.boot_id)
         self._memory = DatabaseMemory(self._engine, self._node, settings.spool_path / "database.seen")
         self._publisher = Publisher(settings.redis_url.get_secret_value(), lambda: self._memory.incarnation)
@@ -108,6 +112,7 @@ class Agent:
             acknowledge=lambda ends: self._shepherds.acknowledge(ends),
             record_steps=lambda ends: self._control.steps.record_ends(ends, self._clock.end_time),
             on_parked=after.on_parked,
+            timings=self._timings,
         )
         self._shepherds = ShepherdKeeping(
             settings.spool_path,
@@ -127,6 +132,7 @@ class Agent:
             boot_time=lambda: self._clock.boot_time(self._inventory.boot_time),
             sample_interval_s=settings.job_sample_interval_s,
             gpu=lambda owner: None,
+            timings=self._timings,
             memory=self._memory,
             client=self._shepherds.client,
             enqueue=self._commands.put,
@@ -147,6 +153,7 @@ class Agent:
             stopping=self._stopping,
             incarnation=lambda: self._memory.incarnation,
             enqueue=self._commands.put,
+            timings=self._timings,
         )
         self._bus_thread = threading.Thread(target=listener.run, name="bus", daemon=True)
 
@@ -161,6 +168,13 @@ class Agent:
         become_subreaper()
         _share_memory_arenas()
         self._warn_about_root()
+        metrics.serve(
+            settings=self._settings,
+            inventory=self._inventory,
+            timings=self._timings,
+            pending=lambda: len(self._finisher.pending()),
+            parked=lambda: len(self._dead_letters.keys()),
+        )
         self._shepherds.attach()
         self._finisher.start()
         if (

@@ -1,9 +1,11 @@
 """给节点送消息：只是提示，送不出去的节点自己核对数据库补上。"""
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from scns_conductor.statements.starts import Start, Started
+from scns_conductor.timing import Trouble
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 
 logger = logging.getLogger(__name__)
@@ -12,8 +14,9 @@ logger = logging.getLogger(__name__)
 class Dispatcher:
     """领导者一侧的总线。"""
 
-    def __init__(self, redis_url: str, incarnation: Callable[[], str | None]) -> None:
+    def __init__(self, redis_url: str, incarnation: Callable[[], str | None], timing: Trouble | None = None) -> None:
         self._publisher = Publisher(redis_url, incarnation)
+        self._timing = timing or Trouble()
 
     def launch(self, starts: Sequence[Start], started: Sequence[Started]) -> None:
         """每个节点一条消息；Valkey 不在时代理靠核对数据库补上。"""
@@ -26,7 +29,8 @@ class Dispatcher:
     def send(self, messages: Mapping[str, Sequence[Message]]) -> None:
         """节点 -> 消息；送不出去只记一行。"""
         try:
-            self._publisher.send(messages)
+            with self._timing.measure() if messages else contextlib.nullcontext():
+                self._publisher.send(messages)
         except BusUnavailable as error:
             logger.warning("bus_unavailable", extra={"error": str(error), "nodes": sorted(messages)})
 

@@ -34,8 +34,8 @@ class PlanningCycle:
 
     def run(self, connection: Connection, epoch: int) -> bool:
         """计划并提交一次；也许还能再放时返回 True。"""
-        now = self._state.clock.now()
-        with connection.begin():
+        now, timings = self._state.clock.now(), self._state.timings
+        with timings.phases["wake"].measure(), connection.begin():
             self._state.memory.wake(connection, now)
         overrun = self._end_overrun(connection, epoch, now)
         self._end_on_nodes(connection, dict.fromkeys(overrun, self._state.settings.kill_wait_s), now)
@@ -49,10 +49,11 @@ class PlanningCycle:
         self._state.statistics.planned(
             decided.starts,
             decided.reservations,
-            spent_s=time.perf_counter() - began,
+            spent_s=(spent_s := time.perf_counter() - began),
             queue_length=waiting,
             now=now,
         )
+        timings.phases["plan"].observe(spent_s)
         moved = False
         if rules is not None:
             if self._resume(connection, epoch, decided, rules):
@@ -60,7 +61,8 @@ class PlanningCycle:
                 self._state.planner.forget()
                 return True
             if decided.blocked:
-                moved = self._preempt(connection, epoch, decided, rules, now)
+                with timings.phases["preempt"].measure():
+                    moved = self._preempt(connection, epoch, decided, rules, now)
         if not decided.starts:
             return moved
         starts = rows_of(self._state.memory, decided.starts)
@@ -71,7 +73,8 @@ class PlanningCycle:
 
         nodes = {share.node_name for start in starts for share in start.shares}
         try:
-            started = self._detour.around(connection, {start.job_id for start in starts}, write, nodes)
+            with timings.phases["commit"].measure():
+                started = self._detour.around(connection, {start.job_id for start in starts}, write, nodes)
         except sa.exc.IntegrityError as error:
             # 记忆与节点计数不符（不变量 3 的 CHECK 拦下了整批）：重装再计划。
             logger.warning("starts_refused", extra={"error": str(error.orig).splitlines()[:1]})
@@ -83,10 +86,16 @@ class PlanningCycle:
             self._state.planner.forget()
             return True
         done = set()
+        timings.starts.observe(len(started))
         for row in started:
-            self._state.memory.started(decided.starts[row.index], row.job_id, now)
+            start = decided.starts[row.index]
+            waited = self._state.memory.waiting.get(start.job.job_id)
+            if waited is not None:
+                timings.waits.observe(max(0.0, now - waited.age_from))
+            self._state.memory.started(start, row.job_id, now)
             done.add(row.index)
-        self._dispatcher.launch(starts, started)
+        with timings.phases["dispatch"].measure():
+            self._dispatcher.launch(starts, started)
         refused = {start.job_id for index, start in enumerate(starts) if index not in done}
         if refused:
             # 以为启动了的没有启动：记着的计划作废。

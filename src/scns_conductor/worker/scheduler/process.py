@@ -23,11 +23,13 @@ from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings, load_settings
+from scns_conductor.core.statement_timing import watch_statements
 from scns_conductor.statements.inbox import LISTEN_INBOX, notify_queue_crowded
 from scns_conductor.statements.incarnation import CURRENT_INCARNATION
 from scns_conductor.statements.row_locks import gave_up_waiting
 from scns_conductor.worker.bus import Message
 from scns_conductor.worker.host.thread_owner import own_every_thread
+from scns_conductor.worker.scheduler import metrics
 from scns_conductor.worker.scheduler.detour import Detour
 from scns_conductor.worker.scheduler.dispatcher import Dispatcher
 from scns_conductor.worker.scheduler.explanation import answer_question
@@ -78,7 +80,9 @@ class Scheduler:
 
     def __init__(self, settings: Settings) -> None:
         self._state = state = SchedulerState.of(settings)
-        self._dispatcher = Dispatcher(settings.redis_url.get_secret_value(), lambda: state.incarnation)
+        self._dispatcher = Dispatcher(
+            settings.redis_url.get_secret_value(), lambda: state.incarnation, state.timings.bus
+        )
         self._detour = Detour(state)
         self._questions = Questions(settings, self._answer)
         self._inbox = InboxReader(state, self._dispatcher, self._questions)
@@ -94,6 +98,8 @@ class Scheduler:
         settings = self._state.settings
         engine = sync_engine(settings, pool_size=1, role=SCHEDULER_ROLE, direct=True)
         seats = sync_engine(settings, role=SEAT_ROLE, pooled=False, direct=True)
+        watch_statements(engine, self._state.timings.database)
+        metrics.serve(self._state)
         while not self._state.stopping.is_set():
             try:
                 if not await_schema(seats, self._state.stopping):
@@ -101,7 +107,10 @@ class Scheduler:
                 with seats.connect() as seat:
                     leadership = Leadership(seat, settings.scheduler_lease_s, self._state.clock)
                     if leadership.acquire(self._state.stopping):
-                        self._serve(engine, leadership)
+                        try:
+                            self._serve(engine, leadership)
+                        finally:
+                            self._state.leading = False
             except (sa.exc.DBAPIError, psycopg.Error, NotLeader) as error:
                 logger.warning("scheduler_interrupted", extra={"error": str(error).splitlines()[:1]})
                 engine.dispose()
@@ -122,6 +131,7 @@ class Scheduler:
             term = _Term(
                 leadership.epoch, leadership.descriptor, keeper, now, now - self._state.settings.priority_calc_period_s
             )
+            self._state.leading = True
             while not self._state.stopping.is_set():
                 keeper.check()
                 try:
@@ -139,7 +149,7 @@ class Scheduler:
 
     def _turn(self, connection: Connection, term: _Term) -> None:
         """走一遍：核对、取收件箱、计划；没有事就等。"""
-        now = time.monotonic()
+        now, timings = time.monotonic(), self._state.timings
         if term.reload:
             self._load(connection)
             term.reload, term.changed = False, True
@@ -150,11 +160,13 @@ class Scheduler:
         if self._state.locked.any and now - term.looked >= REASONS_INTERVAL_S:
             term.changed |= self._look(connection, term)
         if now - term.reconciled >= self._state.settings.reconcile_interval_s:
-            term.changed |= self._reconcile(connection)
+            with timings.phases["reconcile"].measure():
+                term.changed |= self._reconcile(connection)
             term.changed |= self._look(connection, term)
             self._inbox.look_from_the_start()
             term.reconciled = time.monotonic()
-        term.changed |= self._inbox.drain(connection)
+        with timings.phases["inbox"].measure():
+            term.changed |= self._inbox.drain(connection)
         self._questions.advance((driver_of(connection).fileno(), term.seat))
         if self._state.reprioritise or now - term.prioritised >= self._state.settings.priority_calc_period_s:
             self._state.reprioritise = False
@@ -170,12 +182,14 @@ class Scheduler:
                     self._state.memory.refresh(connection, made, clock)
                 term.changed = True
         if term.changed:
-            term.changed = self._cycle.run(connection, term.epoch)
+            with timings.cycle.measure():
+                term.changed = self._cycle.run(connection, term.epoch)
             term.stale = True
             if term.changed:
                 return
         if term.stale and time.monotonic() - term.explained >= REASONS_INTERVAL_S:
-            term.changed, unfinished = self._settle(connection, term.epoch)
+            with timings.phases["explain"].measure():
+                term.changed, unfinished = self._settle(connection, term.epoch)
             term.stale = term.changed or unfinished
             term.explained = time.monotonic()
         if not term.changed:

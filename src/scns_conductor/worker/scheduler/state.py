@@ -19,6 +19,7 @@ from scns_conductor.worker.scheduler.reasons import ReasonWriter
 from scns_conductor.worker.scheduler.run_history import RunHistory
 from scns_conductor.worker.scheduler.standing import StandingOrders
 from scns_conductor.worker.scheduler.statistics import SchedulerStatistics
+from scns_conductor.worker.scheduler.timings import SchedulerTimings
 
 # 取了作业的变化之后至少隔这么久再取下一批：分别提交的来得密时，一个周期的固定花费由几个作业分担。
 REST_S = 0.002
@@ -26,7 +27,10 @@ REST_S = 0.002
 
 @dataclass(slots=True)
 class SchedulerState:
-    """plan 是最近一次的计划；reprioritise 是记账变了、优先级要重算；notified 是听到过通知；rest_until 见 REST_S。"""
+    """plan 是最近一次的计划；reprioritise 是记账变了、优先级要重算；notified 是听到过通知；rest_until 见 REST_S。
+
+    leading 是在任。
+    """
 
     settings: Settings
     memory: QueueMemory
@@ -38,8 +42,10 @@ class SchedulerState:
     stopping: threading.Event = field(default_factory=threading.Event)
     reasons: ReasonWriter = field(default_factory=ReasonWriter)
     standing: StandingOrders = field(default_factory=StandingOrders)
+    timings: SchedulerTimings = field(default_factory=SchedulerTimings)
     incarnation: str | None = None
     plan: Plan | None = None
+    leading: bool = False
     reprioritise: bool = False
     notified: bool = False
     rest_until: float = 0.0
