@@ -1,0 +1,147 @@
+"""管理页：分区、账户、用户与上限、QOS、预留（在日历上拖）真的改了；写错的标在那一项上；普通用户看不到。"""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from playwright.sync_api import Page, expect
+from visits import SignIn
+
+from running_system import RunningSystem, wait_until
+
+
+def fill(page: Page, **texts: str) -> None:
+    """对话框里填几项（字段名），保存。"""
+    dialog = page.locator("dialog[open]")
+    for name, text in texts.items():
+        field = dialog.locator(f'[name="{name}"]')
+        if field.evaluate("element => element.tagName") == "SELECT":
+            field.select_option(text)
+        else:
+            field.fill(text)
+    dialog.get_by_role("button", name="保存").click()
+
+
+def removed(page: Page, name: str) -> None:
+    """删除一条，确认。"""
+    page.get_by_role("button", name=f"删除 {name}", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="删除").click()
+    expect(page.get_by_role("button", name=f"删除 {name}", exact=True)).to_have_count(0)
+
+
+def test_partitions(sign_in: SignIn, web_system: RunningSystem) -> None:
+    page = sign_in("/admin", expected_faults="422|409")
+    page.get_by_role("button", name="新建分区").click()
+    fill(page, name="夜间")
+    expect(page.locator("dialog[open] .field.wrong")).to_contain_text("名字")
+    fill(page, name="night", nodes="node1", max_time="02:00:00", priority_tier="5", allow_accounts="a,b")
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    row = page.locator("tr", has_text="night")
+    expect(row).to_contain_text("2 小时")
+    page.get_by_role("button", name="修改 night").click()
+    fill(page, max_time="", allow_accounts="")
+    expect(row).to_contain_text("不限")
+    found = web_system.call("GET", "/partitions/night")[1]
+    assert (found["max_time"], found["allow_accounts"], found["priority_tier"]) == (None, None, 5)
+    row.get_by_role("button", name="停收作业").click()
+    expect(row).to_contain_text("DRAIN")
+    removed(page, "night")
+    assert web_system.call("GET", "/partitions/night")[0] == 404
+
+
+def test_accounts_users_limits_and_qos(sign_in: SignIn, web_system: RunningSystem) -> None:
+    page = sign_in("/admin?tab=accounts", expected_faults="422|409|404")
+    page.get_by_role("button", name="新建账户").click()
+    fill(page, name="vision", shares="7", grp_tres="cpu=8,mem=4G", max_wall="1-00:00:00")
+    expect(page.locator("tr", has_text="vision")).to_contain_text("合计 cpu=8,mem=4096M")
+    page.get_by_role("button", name="关联与上限").click()
+    page.get_by_role("button", name="新建关联").click()
+    fill(page, account="vision", user="ada", max_jobs="3", max_tres_per_job="wombats=1")
+    expect(page.locator("dialog[open] .field.wrong")).to_contain_text("wombats")
+    fill(page, max_tres_per_job="cpu=2")
+    expect(page.locator("tr", has_text="ada")).to_contain_text("每作业 cpu=2")
+    # 账户自己的一行：去掉一种、改一种。
+    page.get_by_role("button", name="修改 vision/—").click()
+    fill(page, grp_tres="cpu=6")
+    expect(page.locator("dialog[open]")).to_have_count(0)
+
+    def own() -> dict[str, Any]:
+        rows = web_system.call("GET", "/associations?account=vision&user=")[1]["associations"]
+        return rows[0]
+
+    assert (own()["grp_tres"], own()["shares"]) == ({"cpu": 6}, 7)
+    page.get_by_role("group", name="管哪一种").get_by_role("button", name="用户").click()
+    page.get_by_role("button", name="修改 ada").click()
+    fill(page, admin_level="Operator")
+    expect(page.locator("tr", has_text="ada")).to_contain_text("Operator")
+    page.get_by_role("button", name="QOS", exact=True).click()
+    page.get_by_role("button", name="新建QOS").click()
+    fill(page, name="high", priority="9", max_tres_per_user="gres/gpu=1")
+    expect(page.locator("tr", has_text="high")).to_contain_text("每人 gres/gpu=1")
+    removed(page, "high")
+    page.get_by_role("group", name="管哪一种").get_by_role("button", name="账户").click()
+    removed(page, "vision")
+    assert web_system.call("GET", "/accounts/vision")[0] == 404
+
+
+def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=6)
+    page.mouse.up()
+
+
+def test_reservation_is_drawn_and_moved_on_the_calendar(sign_in: SignIn, web_system: RunningSystem) -> None:
+    page = sign_in("/admin?tab=reservations")
+    box = page.locator(".calendar")
+    expect(box.locator(".calendar-row")).to_have_count(2)
+    edge = box.bounding_box()
+    assert edge
+    left, top = edge["x"] + edge["width"] * 0.5, edge["y"]
+    drag(page, (left, top + 10), (left + 120, top + 40))
+    dialog = page.locator("dialog[open]")
+    expect(dialog.locator('[name="nodes"]')).to_have_value("node1,node2")
+    fill(page, name="upgrade", flags="MAINT", comment="换交换机")
+    block = page.locator(".calendar-block")
+    expect(block).to_contain_text("upgrade")
+    first = web_system.call("GET", "/reservations/upgrade")[1]
+    assert first["node_list"] == "node[1-2]"
+    # 拖着往后挪：长短不变。
+    place = block.bounding_box()
+    assert place
+    middle = (place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    drag(page, middle, (middle[0] + 130, middle[1]))
+    fill(page)
+    wait_until(lambda: web_system.call("GET", "/reservations/upgrade")[1]["start_time"] != first["start_time"])
+    moved = web_system.call("GET", "/reservations/upgrade")[1]
+    assert length(moved) == length(first)
+    assert moved["start_time"] > first["start_time"]
+    # 拖右边：只有结束变了。
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    grip = page.locator(".calendar-edge").bounding_box()
+    assert grip
+    drag(page, (grip["x"] + 3, grip["y"] + 8), (grip["x"] - 40, grip["y"] + 8))
+    fill(page)
+    wait_until(lambda: length(web_system.call("GET", "/reservations/upgrade")[1]) < length(moved))
+    # 键盘：焦点到它，回车打开。
+    block.get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    fill(page, comment="换好了")
+    wait_until(lambda: web_system.call("GET", "/reservations/upgrade")[1]["comment"] == "换好了")
+    removed(page, "upgrade")
+
+
+def length(reservation: dict[str, Any]) -> float:
+    start, end = (datetime.fromisoformat(reservation[name]) for name in ("start_time", "end_time"))
+    return (end - start).total_seconds()
+
+
+def test_a_user_sees_403_and_no_data(sign_in: SignIn, web_system: RunningSystem) -> None:
+    asked: list[str] = []
+    page = sign_in("/", "carol")
+    page.on("request", lambda request: asked.append(request.url))
+    answer = page.goto(re.sub(r"/[^/]*$", "/admin?tab=config", page.url))
+    assert answer
+    expect(page.get_by_role("heading", level=1)).to_have_text("403")
+    assert "accounting_storage_enforce" not in answer.text() + page.content()
+    assert not [url for url in asked if "/api/config" in url]
