@@ -16,7 +16,18 @@ HEADER = "由 make openapi 写出，不要手改：改 core/models 或 api/answe
 MODULES = {
     "jobs": (
         "作业、历史、作业步、为什么、试排",
-        ["Job", "JobEvent", "JobSamples", "JobStep", "Why", "Plan", "JobAnswer", "CancelAnswer", "Acted"],
+        [
+            "Job",
+            "JobEvent",
+            "JobSamples",
+            "JobStep",
+            "Why",
+            "Plan",
+            "JobAnswer",
+            "CancelAnswer",
+            "Acted",
+            "DependencyGraph",
+        ],
     ),
     "cluster": (
         "节点、分区、预留、许可证、总览、用量",

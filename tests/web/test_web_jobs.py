@@ -190,3 +190,17 @@ def _api_pid(system: RunningSystem) -> int:
         if b"scns_conductor.api" in words and int(parent) == system.process.pid:
             return int(entry.name)
     raise AssertionError("找不到 API 的进程")
+
+
+def test_dependency_graph_leads_to_the_others(sign_in: SignIn, web_system: RunningSystem) -> None:
+    first = web_system.submit("#!/bin/bash\ntrue\n", name="先做", hold=True)
+    second = web_system.submit("#!/bin/bash\ntrue\n", name="后做", dependency=f"afterok:{first}")
+    page = sign_in(f"/jobs/{second}")
+    graph = page.get_by_role("region", name="依赖图")
+    expect(graph.locator(".graph-job")).to_have_count(2)
+    expect(graph.locator(".graph-edge")).to_have_count(1)
+    graph.get_by_role("link", name="先做").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("先做")
+    expect(page.get_by_role("region", name="依赖图").locator(".own")).to_contain_text(first)
+    for job_id in (second, first):
+        web_system.call("POST", f"/jobs/cancel/{job_id}")

@@ -9,7 +9,17 @@ from scns_conductor.client.problem import Problem
 from scns_conductor.client.request import Json, Request, many, one, plain, segment
 
 if TYPE_CHECKING:
-    from scns_conductor.client.answers import Acted, CancelAnswer, Job, JobAnswer, JobEvent, JobSamples, Plan, Why
+    from scns_conductor.client.answers import (
+        Acted,
+        CancelAnswer,
+        DependencyGraph,
+        Job,
+        JobAnswer,
+        JobEvent,
+        JobSamples,
+        Plan,
+        Why,
+    )
     from scns_conductor.client.live_display import Bar, Progress
     from scns_conductor.client.wire import Answer
 
@@ -125,6 +135,11 @@ class JobCalls:
     def events(self, job_id: JobId) -> "Request[JobEvent]":
         """作业的历史：每次状态变化一条。"""
         return Request("GET", f"/jobs/{segment(job_id)}/events", within="events")
+
+    @one
+    def dependencies(self, job_id: JobId) -> "Request[DependencyGraph]":
+        """依赖图：它等谁，谁等它（还没有结束的）。"""
+        return Request("GET", f"/jobs/{segment(job_id)}/dependencies")
 
     @one
     def samples(self, job_id: JobId, *, attempt: int | None = None, live: bool = False) -> "Request[JobSamples]":

@@ -15,6 +15,27 @@ ARRAY = answer(
         "by_state": field(dict[str, int], "各状态的任务数"),
     },
 )
+GRAPH_JOB = answer(
+    "GraphJob",
+    "依赖图里的一个作业；数组是一个。",
+    {
+        "job_id": field(str, "作业号"),
+        "name": field(str, "名字"),
+        "user_name": field(str, "用户"),
+        "state": field(str, "状态"),
+        "level": field(int, "离问的那个几层：它等的是负的，等它的是正的"),
+    },
+)
+DEPENDENCY_GRAPH = answer(
+    "DependencyGraph",
+    "一个作业的依赖图。",
+    {
+        "job_id": field(str, "问的是哪个（数组任务是它的数组）"),
+        "jobs": field(list[GRAPH_JOB], "图里的作业，至多 100 个"),  # type: ignore[valid-type]
+        "edges": field(list[dict[str, str]], "{kind, from, to}：to 以 kind 等 from"),
+        "complete": field(bool, "没有因为太多而少画"),
+    },
+)
 ACCOUNT_SERIES = answer(
     "AccountSeries",
     "一个账户每一格平均占用多少。",
@@ -83,3 +104,4 @@ NODE_MAP = answer(
 NodeMapAnswer = Annotated[dict[str, Any], Shown(NODE_MAP)]
 ArraysAnswer = Annotated[dict[str, Any], Shown(page_of("ArrayProgresses", "arrays", ARRAY, "各数组的进度"))]
 UtilizationAnswer = Annotated[dict[str, Any], Shown(UTILIZATION)]
+DependencyGraphAnswer = Annotated[dict[str, Any], Shown(DEPENDENCY_GRAPH)]

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.answers.jobs import JOB, JOB_PAGE, EventsAnswer, SamplesAnswer, WhyAnswer
-from scns_conductor.api.answers.reports import ArraysAnswer
+from scns_conductor.api.answers.reports import ArraysAnswer, DependencyGraphAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import SIGNAL_PATTERN, Flag
 from scns_conductor.api.job_request import JobRequest
 from scns_conductor.services.cancellation import cancel_job
+from scns_conductor.services.dependency_graph import dependency_graph
 from scns_conductor.services.job_arrays import array_progress
 from scns_conductor.services.job_control import Request, control_job, signal_job
 from scns_conductor.services.job_list import MAX_LIMIT, JobFilter, Page, list_jobs
@@ -126,6 +127,12 @@ async def update(job_id: str, body: JobRequest, parts: PartsDep, identity: Ident
 async def events(job_id: str, parts: PartsDep, _identity: IdentityDep) -> EventsAnswer:
     """每次状态变化一条：何时、从什么到什么、为什么、谁做的。"""
     return {"events": await job_events(parts.engine, job_id)}
+
+
+@router.get("/{job_id}/dependencies", summary="依赖图")
+async def dependencies(job_id: str, parts: PartsDep, _identity: IdentityDep) -> DependencyGraphAnswer:
+    """它等谁、谁等它（还没有结束的），一层层走出去；至多 8 层、100 个作业。"""
+    return await dependency_graph(parts.engine, job_id)
 
 
 @router.get("/{job_id}/samples", summary="用量随时间怎样变化")

@@ -650,3 +650,35 @@ class Acted(Answer):
 
     job_id: str
     state: str
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class GraphJob(Answer):
+    """依赖图里的一个作业；数组是一个。"""
+
+    job_id: str
+    """作业号"""
+    name: str
+    """名字"""
+    user_name: str
+    """用户"""
+    state: str
+    """状态"""
+    level: int
+    """离问的那个几层：它等的是负的，等它的是正的"""
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class DependencyGraph(Answer):
+    """一个作业的依赖图。"""
+
+    job_id: str
+    """问的是哪个（数组任务是它的数组）"""
+    jobs: tuple[GraphJob, ...]
+    """图里的作业，至多 100 个"""
+    edges: tuple[Mapping[str, str], ...]
+    """{kind, from, to}：to 以 kind 等 from"""
+    complete: bool
+    """没有因为太多而少画"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"jobs": many_of(GraphJob), "edges": tuple}

@@ -1,6 +1,7 @@
 // 一个作业：它的一生、输出、脚本、为什么等、要了多少用了多少，和能对它做的事。
 import { computed, ref } from "vue";
 import { segment } from "./call.js";
+import { DependencyGraph } from "./dependency_graph.js";
 import { Efficiency } from "./efficiency.js";
 import { facts, t } from "./facts.js";
 import { ago, clockTime, count, duration, exact, isLive, jobLabel, memory, wantedCpus, wantedGpus, wantedMemory } from "./format.js";
@@ -16,7 +17,7 @@ import { WhyCard } from "./why_card.js";
 
 export default {
   props: { subject: String },
-  components: { Efficiency, Icon, JobRibbon, LiveOutput, ScriptView, StateTag, UsageCurve, WhyCard },
+  components: { DependencyGraph, Efficiency, Icon, JobRibbon, LiveOutput, ScriptView, StateTag, UsageCurve, WhyCard },
   setup(props) {
     const path = `/jobs/${segment(props.subject)}`;
     const every = ref(2);
@@ -38,9 +39,8 @@ export default {
         [t("预留", "Reservation"), one.reservation], [t("第几次", "Attempt"), one.restart_count ? one.restart_count + 1 : null], [t("工作目录", "Directory"), one.current_working_directory], [t("备注", "Comment"), one.comment],
       ].filter(([, value]) => value !== null && value !== undefined && value !== "");
     });
-    const dependencies = computed(() => [...new Set((job.value?.dependency ?? "").match(/\d+(?:_\d+)?/g) ?? [])]);
     const history = computed(() => [...(events.data?.events ?? [])].reverse());
-    return { found, job, samples, events, steps, mine, whole, actions, run, details, dependencies, history, isLive, jobLabel, actionWord, ACTIONS, ago, exact, clockTime, count, duration, memory, stateWord, segment, t };
+    return { found, job, samples, events, steps, mine, whole, actions, run, details, history, isLive, jobLabel, actionWord, ACTIONS, ago, exact, clockTime, count, duration, memory, stateWord, segment, t };
   },
   template: `
   <div v-if="found.error?.status === 404" class="empty"><h1>{{ t("没有作业 ", "No job ") + subject }}</h1><a class="button" href="/jobs">{{ t("看全部作业", "All jobs") }}</a></div>
@@ -56,13 +56,13 @@ export default {
         <WhyCard v-if="job.state === 'PENDING'" :job="job" :job-id="subject" :mine="!!mine" />
         <LiveOutput v-if="mine && !whole && (job.state !== 'PENDING' || job.restart_count)" :job-id="subject" :job-name="job.name" :separate="!!job.standard_error && job.standard_error !== job.standard_output" :live="isLive(job.state)" />
         <p v-if="!mine" class="card hint">{{ t("脚本与输出只给 " + job.user_name + " 与管理员看。", "Only " + job.user_name + " and administrators can see the script and output.") }}</p>
+        <DependencyGraph :job-id="subject" />
         <ScriptView v-if="job.script" :script="job.script" :name="job.name" />
       </div>
       <div class="stack">
         <UsageCurve v-if="samples.data" :job="job" :samples="samples.data" />
         <Efficiency :job="job" :total="samples.data?.total" />
-        <section class="card"><h2>{{ t("要求", "Request") }}</h2><dl class="facts"><template v-for="[name, value, link] in details" :key="name"><dt>{{ name }}</dt><dd><a v-if="link" :href="link">{{ value }}</a><template v-else>{{ value }}</template></dd></template></dl>
-          <p v-if="dependencies.length" class="dependency">{{ t("依赖的作业：", "Depends on ") }}<a v-for="id in dependencies" :key="id" :href="'/jobs/' + id">{{ id }}</a></p></section>
+        <section class="card"><h2>{{ t("要求", "Request") }}</h2><dl class="facts"><template v-for="[name, value, link] in details" :key="name"><dt>{{ name }}</dt><dd><a v-if="link" :href="link">{{ value }}</a><template v-else>{{ value }}</template></dd></template></dl></section>
         <section v-if="steps.data?.steps?.length" class="card"><h2>{{ t("作业步", "Steps") }}</h2><ul class="events"><li v-for="step in steps.data.steps" :key="step.step_id"><b>{{ step.step_id }}</b> <bdi>{{ step.name }}</bdi> <small>{{ stateWord(step.state) }}</small></li></ul></section>
         <section class="card"><h2>{{ t("经过", "Events") }}</h2><ol class="events"><li v-for="event in history" :key="event.event_id"><time :title="exact(event.event_time)">{{ clockTime(event.event_time) }}</time>
           <span><StateTag v-if="event.to_state && event.to_state !== event.from_state" :state="event.to_state" /> <b v-else>{{ event.cause }}</b> <small>{{ event.actor }}</small><br v-if="event.message"><small v-if="event.message">{{ event.message }}</small></span></li></ol></section>
