@@ -13,7 +13,7 @@ from scns_conductor.statements.usage_report import USAGE
 
 
 async def usage_report(engine: AsyncEngine, since: datetime, until: datetime) -> dict[str, Any]:
-    """{usage: [{account, user_name, wckey, job_cpus, jobs, cpu_s, memory_mb_s, node_s}], capacity}。"""
+    """{usage: [{account, user_name, wckey, partition, qos, job_cpus, jobs, cpu_s, memory_mb_s, node_s}], capacity}。"""
     async with engine.connect() as connection:
         rows = (await connection.execute(USAGE, {"since": since, "until": until})).mappings().all()
         capacity = (await connection.execute(CAPACITY)).mappings().one()

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import InvalidRequest
-from scns_conductor.statements.utilization import UTILIZATION, WAITS
+from scns_conductor.statements.utilization import GROUPS, UTILIZATION, WAITS
 
 MOST_BUCKETS = 500
 # 画得出的几个账户，其余合成一个。
@@ -22,48 +22,56 @@ class Utilization:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._known: dict[tuple[int, int, int], tuple[float, dict[str, Any]]] = {}
+        self._known: dict[tuple[int, int, int, str], tuple[float, dict[str, Any]]] = {}
         self._lock = asyncio.Lock()
 
-    async def history(self, since: datetime, until: datetime, buckets: int) -> dict[str, Any]:
-        """各账户每一格平均占用的 CPU、内存（MiB）、GPU，与等待的分位数；格数不对抛 InvalidRequest。"""
+    async def history(self, since: datetime, until: datetime, buckets: int, by: str = "account") -> dict[str, Any]:
+        """各账户（by 是 user、partition、qos 时是它们）每一格平均占用的 CPU、内存（MiB）、GPU，与等待的分位数。
+
+        格数、by 不对抛 InvalidRequest。
+        """
+        if by not in GROUPS:
+            raise InvalidRequest("by", f"应是 {'、'.join(GROUPS)} 之一")
         if not 1 <= buckets <= MOST_BUCKETS:
             raise InvalidRequest("buckets", f"应在 1 到 {MOST_BUCKETS} 之间")
         span = (until - since).total_seconds()
         if span <= 0:
             raise InvalidRequest("until", "应晚于 since")
         # 一起问的人给的时刻差不了几秒：按 FRESH_S 取整，算一次就够。
-        key = (int(since.timestamp() / FRESH_S), int(until.timestamp() / FRESH_S), buckets)
+        key = (int(since.timestamp() / FRESH_S), int(until.timestamp() / FRESH_S), buckets, by)
         async with self._lock:
             known = self._known.get(key)
             if known is not None and time.monotonic() - known[0] < FRESH_S:
                 return known[1]
-            found = await self._read(since, until, span / buckets, buckets)
+            found = await self._read(since, until, span / buckets, buckets, by)
             now = time.monotonic()
             self._known = {each: value for each, value in self._known.items() if now - value[0] < FRESH_S}
             self._known[key] = (now, found)
             return found
 
-    async def _read(self, since: datetime, until: datetime, width: float, buckets: int) -> dict[str, Any]:
+    async def _read(self, since: datetime, until: datetime, width: float, buckets: int, by: str) -> dict[str, Any]:
         values = {"since": since, "until": until}
         async with self._engine.connect() as connection:
-            rows = (await connection.execute(UTILIZATION, {**values, "width": width})).all()
+            rows = (await connection.execute(UTILIZATION[by], {**values, "width": width})).all()
             waits = (await connection.execute(WAITS, values)).one()
         series: dict[str | None, dict[str, list[float]]] = {}
         for row in rows:
             # 恰在末尾的一格没有长度。
             if row.bucket < buckets:
-                own = series.setdefault(row.account, {name: [0.0] * buckets for name in _RESOURCES})
+                own = series.setdefault(row.name, {name: [0.0] * buckets for name in _RESOURCES})
                 for name in _RESOURCES:
                     own[name][row.bucket] += getattr(row, name)
         ordered = sorted(series.items(), key=lambda item: -sum(item[1]["cpus"]))
-        accounts: list[dict[str, Any]] = [{"account": name, **_rounded(own)} for name, own in ordered[:MOST_ACCOUNTS]]
+        accounts: list[dict[str, Any]] = [
+            {"account": name if by == "account" else None, "name": name, **_rounded(own)}
+            for name, own in ordered[:MOST_ACCOUNTS]
+        ]
         if len(ordered) > MOST_ACCOUNTS:
             rest = [own for _, own in ordered[MOST_ACCOUNTS:]]
             total = {
                 name: [sum(column) for column in zip(*(own[name] for own in rest), strict=True)] for name in _RESOURCES
             }
-            accounts.append({"account": None, "others": len(rest), **_rounded(total)})
+            accounts.append({"account": None, "name": None, "others": len(rest), **_rounded(total)})
         percentiles = [None if value is None else round(float(value), 3) for value in (waits.waits or [None] * 3)]
         return {
             "since": since.isoformat(),

@@ -7,18 +7,19 @@ from scns_conductor.statements.conditions import ACTIVE
 # 结束的沿结束时刻的索引找，运行中的沿状态的索引找：与历史多长无关。
 _TOUCHED = f"""
     touched AS (
-      SELECT job_id, account, submit_time, start_time FROM jobs
+      SELECT job_id, account, user_name, partition, qos, submit_time, start_time FROM jobs
       WHERE end_time >= CAST(:since AS timestamptz) AND submit_time < CAST(:until AS timestamptz)
       UNION ALL
-      SELECT job_id, account, submit_time, start_time FROM jobs
+      SELECT job_id, account, user_name, partition, qos, submit_time, start_time FROM jobs
       WHERE state IN {ACTIVE} AND submit_time < CAST(:until AS timestamptz)
     )
 """
-# 每一格里各账户平均占用多少；bucket 从 0 起，长 :width 秒。
-UTILIZATION = sa.text(
-    f"""
+# 按什么分 -> 列。
+GROUPS = {"account": "account", "user": "user_name", "partition": "partition", "qos": "qos"}
+# 每一格里各账户（用户、分区、QOS）平均占用多少；bucket 从 0 起，长 :width 秒。
+_UTILIZATION = f"""
     WITH {_TOUCHED}, spans AS (
-      SELECT t.account, a.cpus, a.memory,
+      SELECT t.{{group}} AS name, a.cpus, a.memory,
         (SELECT coalesce(sum(CAST(value AS bigint)), 0) FROM jsonb_each_text(a.gres)
          WHERE key = 'gpu' OR key LIKE 'gpu:%') AS gpus,
         extract(epoch FROM greatest(a.created_at, CAST(:since AS timestamptz)) - CAST(:since AS timestamptz))::float8
@@ -29,18 +30,18 @@ UTILIZATION = sa.text(
       WHERE a.created_at < CAST(:until AS timestamptz)
         AND (a.released_at IS NULL OR a.released_at > CAST(:since AS timestamptz))
     ), pieces AS (
-      SELECT account, cpus, memory, gpus, bucket,
+      SELECT name, cpus, memory, gpus, bucket,
         (least(ended, (bucket + 1) * CAST(:width AS float8)) - greatest(begun, bucket * CAST(:width AS float8)))
           / CAST(:width AS float8) AS share
       FROM spans, generate_series(CAST(floor(begun / :width) AS integer), CAST(floor(ended / :width) AS integer))
         AS bucket
       WHERE ended > begun
     )
-    SELECT account, bucket, sum(cpus * share)::float8 AS cpus, sum(memory * share)::float8 AS memory_mb,
+    SELECT name, bucket, sum(cpus * share)::float8 AS cpus, sum(memory * share)::float8 AS memory_mb,
       sum(gpus * share)::float8 AS gpus
-    FROM pieces WHERE share > 0 GROUP BY account, bucket ORDER BY bucket
+    FROM pieces WHERE share > 0 GROUP BY name, bucket ORDER BY bucket
     """.replace("::", r"\:\:")
-)
+UTILIZATION = {by: sa.text(_UTILIZATION.format(group=column)) for by, column in GROUPS.items()}
 # 这段时间里开始的作业等了多久（秒）的分位数。
 WAITS = sa.text(
     f"""

@@ -49,11 +49,13 @@ DASHBOARD = answer(
 )
 USAGE_ROW = answer(
     "UsageRow",
-    "一个账户里一个用户的一种大小的作业用掉的。",
+    "一个账户里一个用户在一个分区、一个 QOS 的一种大小的作业用掉的。",
     {
         "account": field(str | None, "账户"),
         "user_name": field(str, "用户"),
         "wckey": field(str | None, "工作负载标签"),
+        "partition": field(str, "分区"),
+        "qos": field(str | None, "QOS"),
         "job_cpus": field(int, "作业的 CPU 数"),
         "jobs": field(int, "几个作业"),
         "cpu_s": field(float, "CPU 数乘以时长（秒）"),

@@ -38,10 +38,11 @@ DEPENDENCY_GRAPH = answer(
 )
 ACCOUNT_SERIES = answer(
     "AccountSeries",
-    "一个账户每一格平均占用多少。",
+    "一个账户（或用户、分区、QOS）每一格平均占用多少。",
     {
-        "account": field(str | None, "账户；没有账户的、合起来的是 null"),
-        "others": field(int, "合起来的是几个账户", always=False),
+        "account": field(str | None, "账户；没有账户的、合起来的、不按账户分的是 null"),
+        "name": field(str | None, "账户、用户、分区或 QOS；没有的、合起来的是 null"),
+        "others": field(int, "合起来的是几个", always=False),
         "cpus": field(list[float], "CPU 数"),
         "memory_mb": field(list[float], "内存（MiB）"),
         "gpus": field(list[float], "GPU 数"),

@@ -1,7 +1,7 @@
 """调度的统计、公开的设置、用量的报告。"""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
@@ -76,13 +76,14 @@ async def utilization(
     since: Annotated[str, Query(description="从何时起；ISO 8601、Unix 秒、now-1day 等", max_length=64)] = "now-1day",
     until: Annotated[str, Query(description="到何时为止（不含）；晚于此刻的按此刻", max_length=64)] = "now",
     buckets: Annotated[int, Query(ge=1, le=MOST_BUCKETS, description="分成几格")] = 96,
+    by: Annotated[Literal["account", "user", "partition", "qos"], Query(description="按什么分")] = "account",
 ) -> UtilizationAnswer:
-    """各账户每一格平均占用的 CPU、内存（MiB）、GPU（用得最多的几个，其余合成一个，account 为 null、有 others）。
+    """各账户（或用户、分区、QOS）每一格平均占用的 CPU、内存（MiB）、GPU（用得最多的几个，其余合成一个，有 others）。
 
     waits 是这段时间里开始的作业等了多久（秒）。至多旧 20 秒。
     """
     moments = _moments(since, until)
-    return await parts.utilization.history(moments["since"], moments["until"], buckets)
+    return await parts.utilization.history(moments["since"], moments["until"], buckets, by)
 
 
 @router.get("/reports/efficiency", summary="要了多少、用了多少")

@@ -200,7 +200,7 @@ class Dashboard(Answer):
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
 class UsageRow(Answer):
-    """一个账户里一个用户的一种大小的作业用掉的。"""
+    """一个账户里一个用户在一个分区、一个 QOS 的一种大小的作业用掉的。"""
 
     account: str | None
     """账户"""
@@ -208,6 +208,10 @@ class UsageRow(Answer):
     """用户"""
     wckey: str | None
     """工作负载标签"""
+    partition: str
+    """分区"""
+    qos: str | None
+    """QOS"""
     job_cpus: int
     """作业的 CPU 数"""
     jobs: int

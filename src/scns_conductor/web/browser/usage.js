@@ -2,20 +2,25 @@
 import { computed } from "vue";
 import { AreaChart, hueOf } from "./area_chart.js";
 import { t } from "./facts.js";
+import { FairShareTree } from "./fair_share_tree.js";
 import { count, duration, memory } from "./format.js";
 import { Icon } from "./icons.js";
+import { LimitsCard } from "./limits_card.js";
 import { live } from "./live.js";
 import { route, setQuery } from "./route.js";
 
 const SPANS = { "1day": ["一天", "Day"], "7day": ["一周", "Week"], "30day": ["一个月", "Month"] };
-const GROUPS = { account: ["账户", "Account"], user_name: ["用户", "User"], wckey: ["标签", "WCKey"], job_cpus: ["作业大小", "Job size"] };
+const GROUPS = { account: ["账户", "Account"], user_name: ["用户", "User"], partition: ["分区", "Partition"], qos: ["QOS", "QOS"], wckey: ["标签", "WCKey"], job_cpus: ["作业大小", "Job size"] };
+// 画得出历史的：API 的 by。
+const CHARTS = { account: "account", user_name: "user", partition: "partition", qos: "qos" };
 const hours = (seconds) => (seconds / 3600).toLocaleString("en-US", { maximumFractionDigits: seconds < 36000 ? 2 : 0 });
 
 export default {
-  components: { AreaChart, Icon },
+  components: { AreaChart, FairShareTree, Icon, LimitsCard },
   setup() {
     const span = computed(() => (SPANS[route.query.span] ? route.query.span : "7day")), group = computed(() => (GROUPS[route.query.by] ? route.query.by : "account"));
-    const report = live(() => `/reports/usage?since=now-${span.value}`, 30), history = live(() => `/reports/utilization?since=now-${span.value}&buckets=${span.value === "1day" ? 96 : 168}`, 30), thrift = live(() => `/reports/efficiency?since=now-${span.value}`, 30), shares = live("/shares", 30), board = live("/dashboard", 10);
+    const by = computed(() => CHARTS[group.value] ?? "account");
+    const report = live(() => `/reports/usage?since=now-${span.value}`, 30), history = live(() => `/reports/utilization?since=now-${span.value}&buckets=${span.value === "1day" ? 96 : 168}&by=${by.value}`, 30), thrift = live(() => `/reports/efficiency?since=now-${span.value}`, 30), board = live("/dashboard", 10);
     const rows = computed(() => {
       const found = new Map();
       for (const row of report.data?.usage ?? []) {
@@ -24,13 +29,13 @@ export default {
         found.set(key, entry);
       }
       const list = [...found.values()].sort((a, b) => b.cpu_s - a.cpu_s), total = list.reduce((sum, row) => sum + row.cpu_s, 0);
-      return list.map((row) => ({ ...row, part: total ? row.cpu_s / total : 0, hue: group.value === "account" ? hueOf(row.key) : "var(--accent)" }));
+      return list.map((row) => ({ ...row, part: total ? row.cpu_s / total : 0, hue: CHARTS[group.value] ? hueOf(row.key) : "var(--accent)" }));
     });
-    const series = computed(() => (history.data?.accounts ?? []).map((one) => ({ name: one.account ?? (one.others ? t(`其余 ${one.others} 个`, `${one.others} others`) : t("没有账户", "no account")), hue: hueOf(one.others ? null : one.account), values: one.cpus })));
+    const series = computed(() => (history.data?.accounts ?? []).map((one) => ({ name: one.name ?? (one.others ? t(`其余 ${one.others} 个`, `${one.others} others`) : t("（没有）", "(none)")), hue: hueOf(one.others ? null : one.name), values: one.cpus })));
     const wasters = computed(() => (thrift.data?.users ?? []).filter((row) => row.cpu_asked_s > 1).map((row) => ({ ...row, cpu: row.cpu_used_s / row.cpu_asked_s, memory: row.memory_asked_mb_s ? row.memory_used_mb_s / row.memory_asked_mb_s : null, time: row.limit_asked_s ? row.limit_used_s / row.limit_asked_s : null, waste: row.cpu_asked_s - row.cpu_used_s })).slice(0, 25));
-    const standings = computed(() => shares.data?.shares ?? []);
     function csv() {
-      const quote = (value) => `"${String(value).replaceAll('"', '""')}"`;
+      // 开头像公式的：表格软件会算它，前面加一撇。
+      const quote = (value) => `"${String(value).replace(/^(?=[=+\-@\t])(?!-?\d)/, "'").replaceAll('"', '""')}"`;
       const lines = [[group.value, "jobs", "cpu_hours", "memory_gib_hours", "node_hours"], ...rows.value.map((row) => [row.key, row.jobs, row.cpu_s / 3600, row.memory_mb_s / 1024 / 3600, row.node_s / 3600])];
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob(["\ufeff" + lines.map((line) => line.map(quote).join(",")).join("\r\n")], { type: "text/csv" }));
@@ -39,11 +44,11 @@ export default {
       setTimeout(() => URL.revokeObjectURL(link.href));
     }
     const percent = (value) => (value === null ? "—" : Math.round(value * 100) + "%");
-    return { span, group, SPANS, GROUPS, rows, series, report, history, thrift, wasters, standings, board, setQuery, csv, hours, percent, count, duration, memory, t, one: (value) => value.toFixed(1) };
+    return { span, group, SPANS, GROUPS, CHARTS, rows, series, report, history, thrift, wasters, board, by, setQuery, csv, hours, percent, count, duration, memory, t, one: (value) => value.toFixed(1) };
   },
   template: `
   <div class="page-head"><h1>{{ t("用量", "Usage") }}</h1><span class="grow"></span><div class="tabs" role="group" :aria-label="t('多久', 'Period')"><button v-for="(words, name) in SPANS" :key="name" class="tab" :aria-pressed="span === name" @click="setQuery({ span: name })">{{ t(...words) }}</button></div></div>
-  <section class="card"><h2>{{ t("CPU，按账户", "CPUs by account") }}</h2><AreaChart v-if="history.data" :series="series" :since="history.data.since" :until="history.data.until" :top="board.data?.resources.cpus.total ?? 0" :unit="one" :label="t('各账户占用的 CPU', 'CPUs in use by account')" /><div v-else class="bars"><i></i><i></i></div></section>
+  <section class="card"><h2>{{ t("占用的 CPU，按", "CPUs in use, by ") + t(...GROUPS[Object.keys(CHARTS).find((name) => CHARTS[name] === by)]) }}</h2><AreaChart v-if="history.data" :series="series" :since="history.data.since" :until="history.data.until" :top="board.data?.resources.cpus.total ?? 0" :unit="one" :label="t('占用的 CPU 的历史', 'CPUs in use over time')" /><div v-else class="bars"><i></i><i></i></div></section>
   <section class="card below"><div class="card-head"><h2>{{ t("合计", "Totals") }}</h2><div class="tabs" role="group" :aria-label="t('按什么合计', 'Group by')"><button v-for="(words, name) in GROUPS" :key="name" class="tab" :aria-pressed="group === name" @click="setQuery({ by: name })">{{ t(...words) }}</button></div><span class="grow"></span><button class="button" @click="csv"><Icon name="download" :size="16" />CSV</button></div>
     <div class="scroll" tabindex="0" role="region" :aria-label="t('合计的表', 'Totals table')"><table class="table"><thead><tr><th scope="col">{{ t(...GROUPS[group]) }}</th><th scope="col" class="number">{{ t("作业", "Jobs") }}</th><th scope="col" class="number">{{ t("CPU 小时", "CPU hours") }}</th><th scope="col" class="share">{{ t("占比", "Share") }}</th><th scope="col" class="number">{{ t("内存 GiB 小时", "GiB hours") }}</th><th scope="col" class="number">{{ t("节点小时", "Node hours") }}</th></tr></thead>
       <tbody><tr v-for="row in rows" :key="row.key"><td class="job-cell"><b>{{ row.key }}</b></td><td class="number" :data-label="t('作业', 'Jobs')">{{ count(row.jobs) }}</td><td class="number" :data-label="t('CPU 小时', 'CPU hours')">{{ hours(row.cpu_s) }}</td><td class="share"><span class="gauge"><i :style="{ width: row.part * 100 + '%', background: row.hue }"></i></span> {{ percent(row.part) }}</td><td class="number" :data-label="t('内存', 'GiB h')">{{ hours(row.memory_mb_s / 1024) }}</td><td class="number" :data-label="t('节点', 'Node h')">{{ hours(row.node_s) }}</td></tr>
@@ -51,6 +56,5 @@ export default {
   <section class="card below"><h2>{{ t("要得多、用得少", "Asked for more than used") }}</h2><p class="hint">{{ t("白占的 CPU 多的在前；要得准一些，大家都少等。", "Most idle CPU time first; closer requests mean shorter waits for everyone.") }}</p>
     <div class="scroll" tabindex="0" role="region" :aria-label="t('效率的表', 'Efficiency table')"><table class="table"><thead><tr><th scope="col">{{ t("用户", "User") }}</th><th scope="col">{{ t("账户", "Account") }}</th><th scope="col" class="number">{{ t("作业", "Jobs") }}</th><th scope="col" class="number">{{ t("白占的 CPU 小时", "Idle CPU hours") }}</th><th scope="col" class="number">{{ t("CPU 用了", "CPU used") }}</th><th scope="col" class="number">{{ t("内存用了", "Memory used") }}</th><th scope="col" class="number">{{ t("时限用了", "Limit used") }}</th></tr></thead>
       <tbody><tr v-for="row in wasters" :key="row.user_name + row.account"><td class="job-cell"><a :href="'/jobs?user=' + encodeURIComponent(row.user_name)">{{ row.user_name }}</a></td><td :data-label="t('账户', 'Account')">{{ row.account ?? "—" }}</td><td class="number" :data-label="t('作业', 'Jobs')">{{ count(row.jobs) }}</td><td class="number" :data-label="t('白占', 'Idle')">{{ hours(row.waste) }}</td><td class="number" data-label="CPU">{{ percent(row.cpu) }}</td><td class="number" :data-label="t('内存', 'Memory')">{{ percent(row.memory) }}</td><td class="number" :data-label="t('时限', 'Limit')">{{ percent(row.time) }}</td></tr></tbody></table></div></section>
-  <section v-if="standings.length" class="card below"><h2>{{ t("公平份额", "Fair share") }}</h2><div class="scroll" tabindex="0" role="region" :aria-label="t('公平份额的表', 'Fair-share table')"><table class="table"><thead><tr><th scope="col">{{ t("账户", "Account") }}</th><th scope="col">{{ t("用户", "User") }}</th><th v-for="name in Object.keys(standings[0]).filter((key) => typeof standings[0][key] === 'number')" :key="name" scope="col" class="number">{{ name }}</th></tr></thead>
-      <tbody><tr v-for="row in standings" :key="row.account + row.user_name"><td class="job-cell">{{ row.account }}</td><td>{{ row.user_name }}</td><td v-for="name in Object.keys(standings[0]).filter((key) => typeof standings[0][key] === 'number')" :key="name" class="number" :data-label="name">{{ Math.round(row[name] * 10000) / 10000 }}</td></tr></tbody></table></div></section>`,
+  <LimitsCard /><FairShareTree />`,
 };
