@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scns_conductor.core.accounting import ROOT_ACCOUNT, AssociationFacts
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from scns_conductor.core.tokens import Identity
+from scns_conductor.core.transactions import Database
 from scns_conductor.services.accounting_cache import read_accounting
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.accounts import (
@@ -77,7 +78,7 @@ async def _check_qos(connection: AsyncConnection, values: Mapping[str, Any]) -> 
 # ---- 账户 ----
 
 
-async def list_accounts(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
+async def list_accounts(engine: Database, name: str | None = None) -> list[dict[str, Any]]:
     """全部账户，或指名的一个（不存在抛 NotFound）。"""
     async with engine.connect() as connection:
         rows = (await connection.execute(LIST_ACCOUNTS, {"name": name})).mappings().all()
@@ -90,9 +91,7 @@ def _no_account(name: str) -> NotFound:
     return NotFound(f"没有账户 {name[:64]}；用 GET /accounts 查看现有的账户", code="account_not_found")
 
 
-async def create_account(
-    engine: AsyncEngine, identity: Identity, name: str, values: Mapping[str, Any]
-) -> dict[str, Any]:
+async def create_account(engine: Database, identity: Identity, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """新建账户与它自己的关联；上级缺省是 root。同名的已存在抛 Conflict，上级不存在抛 InvalidRequest。"""
     require_operator(identity, "新建账户")
     parent = values.get("parent") or ROOT_ACCOUNT
@@ -123,9 +122,7 @@ async def _require_account(connection: AsyncConnection, name: str, field: str) -
         raise InvalidRequest(field, f"没有账户 {name!r}；先用 POST /accounts 新建它", code="account_unknown")
 
 
-async def update_account(
-    engine: AsyncEngine, identity: Identity, name: str, changes: Mapping[str, Any]
-) -> dict[str, Any]:
+async def update_account(engine: Database, identity: Identity, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """修改账户与它自己的关联；搬到自己的下级之下抛 InvalidRequest。"""
     require_operator(identity, "修改账户")
     _require_changes(changes)
@@ -150,7 +147,7 @@ async def update_account(
     return (await list_accounts(engine, name))[0]
 
 
-async def delete_account(engine: AsyncEngine, identity: Identity, name: str) -> list[str]:
+async def delete_account(engine: Database, identity: Identity, name: str) -> list[str]:
     """删除账户连同它的下级与其中的关联，返回删掉的账户；还有没结束的作业抛 Conflict。"""
     require_operator(identity, "删除账户")
     if name == ROOT_ACCOUNT:
@@ -188,7 +185,7 @@ def _require_changes(changes: Mapping[str, Any]) -> None:
 # ---- 用户 ----
 
 
-async def list_users(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
+async def list_users(engine: Database, name: str | None = None) -> list[dict[str, Any]]:
     """有关联的用户。"""
     async with engine.connect() as connection:
         rows = (await connection.execute(LIST_USERS, {"name": name})).mappings().all()
@@ -201,7 +198,7 @@ def _no_user(name: str) -> NotFound:
     return NotFound(f"没有用户 {name[:64]}；先用 POST /associations 把他加进账户", code="user_not_found")
 
 
-async def update_user(engine: AsyncEngine, identity: Identity, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+async def update_user(engine: Database, identity: Identity, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """改管理级别（只有管理员）与缺省账户（要有那个账户里的关联）。"""
     require_operator(identity, "修改用户")
     _require_changes(changes)
@@ -222,7 +219,7 @@ async def update_user(engine: AsyncEngine, identity: Identity, name: str, change
     return (await list_users(engine, name))[0]
 
 
-async def delete_user(engine: AsyncEngine, identity: Identity, name: str) -> None:
+async def delete_user(engine: Database, identity: Identity, name: str) -> None:
     """删除用户与他的全部关联；还有没结束的作业抛 Conflict。"""
     require_operator(identity, "删除用户")
     async with engine.begin() as connection:
@@ -240,7 +237,7 @@ async def delete_user(engine: AsyncEngine, identity: Identity, name: str) -> Non
 
 
 async def list_associations(
-    engine: AsyncEngine, account: str | None = None, user: str | None = None
+    engine: Database, account: str | None = None, user: str | None = None
 ) -> list[dict[str, Any]]:
     """关联；effective 是补上继承之后真正生效的那些。user 为空文字只要账户自己的。"""
     async with engine.connect() as connection:
@@ -265,7 +262,7 @@ def _effective(facts: AssociationFacts) -> dict[str, Any]:
 
 
 async def create_association(
-    engine: AsyncEngine, identity: Identity, account: str, user: str, partition: str, values: Mapping[str, Any]
+    engine: Database, identity: Identity, account: str, user: str, partition: str, values: Mapping[str, Any]
 ) -> dict[str, Any]:
     """把用户加进账户；第一个关联的账户就是他的缺省账户。已有抛 Conflict，账户不存在抛 InvalidRequest。"""
     require_operator(identity, "新建关联")
@@ -298,7 +295,7 @@ async def _one(connection: AsyncConnection, number: int) -> dict[str, Any]:
 
 
 async def update_association(
-    engine: AsyncEngine, identity: Identity, number: int, changes: Mapping[str, Any]
+    engine: Database, identity: Identity, number: int, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """改份额、QOS 与上限。"""
     require_operator(identity, "修改关联")
@@ -311,7 +308,7 @@ async def update_association(
     return next(each for each in found if each["association_id"] == number)
 
 
-async def delete_association(engine: AsyncEngine, identity: Identity, number: int) -> None:
+async def delete_association(engine: Database, identity: Identity, number: int) -> None:
     """把用户移出账户；账户自己的关联不能单独删，还有没结束的作业抛 Conflict。"""
     require_operator(identity, "删除关联")
     async with engine.begin() as connection:

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scns_conductor.core.accounting import NORMAL_QOS
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.job_limits import DENY_ON_LIMIT, NO_DECAY, REQUIRES_RESERVATION
 from scns_conductor.core.tokens import Identity
+from scns_conductor.core.transactions import Database
 from scns_conductor.services.accounts import merged, require_operator, require_qos, tell_accounting
 from scns_conductor.statements.qos import (
     FIRST_LIVE_JOB_OF_QOS,
@@ -25,7 +26,7 @@ from scns_conductor.statements.qos import (
 FLAGS = (DENY_ON_LIMIT, NO_DECAY, REQUIRES_RESERVATION)
 
 
-async def list_qos(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
+async def list_qos(engine: Database, name: str | None = None) -> list[dict[str, Any]]:
     """全部 QOS，或指名的一个（不存在抛 NotFound）。"""
     async with engine.connect() as connection:
         rows = (await connection.execute(LIST_QOS, {"name": name})).mappings().all()
@@ -38,7 +39,7 @@ def _unknown(name: str) -> NotFound:
     return NotFound(f"没有 QOS {name[:64]}；用 GET /qos 查看现有的", code="qos_not_found")
 
 
-async def create_qos(engine: AsyncEngine, identity: Identity, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+async def create_qos(engine: Database, identity: Identity, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """新建；同名的已存在抛 Conflict。"""
     require_operator(identity, "新建 QOS")
     async with engine.begin() as connection:
@@ -53,7 +54,7 @@ async def create_qos(engine: AsyncEngine, identity: Identity, name: str, values:
     return (await list_qos(engine, name))[0]
 
 
-async def update_qos(engine: AsyncEngine, identity: Identity, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+async def update_qos(engine: Database, identity: Identity, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """修改；不存在抛 NotFound。TRES 逐种合并。"""
     require_operator(identity, "修改 QOS")
     if not changes:
@@ -68,7 +69,7 @@ async def update_qos(engine: AsyncEngine, identity: Identity, name: str, changes
     return (await list_qos(engine, name))[0]
 
 
-async def delete_qos(engine: AsyncEngine, identity: Identity, name: str) -> None:
+async def delete_qos(engine: Database, identity: Identity, name: str) -> None:
     """删除；normal 不能删，还有没结束的作业在用抛 Conflict。"""
     require_operator(identity, "删除 QOS")
     if name == NORMAL_QOS:

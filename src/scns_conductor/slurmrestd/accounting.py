@@ -27,7 +27,7 @@ def _pick(rows: Sequence[Mapping[str, Any]], key: str, wanted: set[str]) -> Rows
 
 async def all_associations(call: Call) -> Rows:
     """全部关联的行。"""
-    return await services.list_associations(call.parts.engine)
+    return await services.list_associations(call.database)
 
 
 async def _account_records(call: Call, rows: Rows) -> Rows:
@@ -45,7 +45,7 @@ async def _user_records(call: Call, rows: Rows) -> Rows:
 
 
 async def _association_records(call: Call, rows: Rows) -> Rows:
-    users = await services.list_users(call.parts.engine)
+    users = await services.list_users(call.database)
     defaults = {user["name"]: user["default_account"] for user in users}
     return [shapes.association_record(call.version, row, defaults) for row in rows]
 
@@ -55,14 +55,14 @@ async def _association_records(call: Call, rows: Rows) -> Rows:
            )  # fmt: skip
 async def accounts(call: Call) -> Values:
     """全部账户"""
-    return {"accounts": await _account_records(call, await services.list_accounts(call.parts.engine))}
+    return {"accounts": await _account_records(call, await services.list_accounts(call.database))}
 
 
 @operation("GET", "slurmdb", "account/{account_name}", "openapi_accounts_resp", empty="accounts",
            query="with_assocs:string with_coords:string with_deleted:string")  # fmt: skip
 async def account(call: Call) -> Values:
     """一个账户"""
-    return {"accounts": await _account_records(call, await services.list_accounts(call.parts.engine, call.argument))}
+    return {"accounts": await _account_records(call, await services.list_accounts(call.database, call.argument))}
 
 
 @operation("GET", "slurmdb", "users", "openapi_users_resp",
@@ -70,7 +70,7 @@ async def account(call: Call) -> Values:
                  "with_deleted:string with_wckeys:string without_defaults:string")  # fmt: skip
 async def users(call: Call) -> Values:
     """有关联的用户"""
-    rows = await services.list_users(call.parts.engine)
+    rows = await services.list_users(call.database)
     rows = _pick(rows, "admin_level", _wanted(call, "admin_level"))
     return {"users": await _user_records(call, _pick(rows, "default_account", _wanted(call, "default_account")))}
 
@@ -79,7 +79,7 @@ async def users(call: Call) -> Values:
            query="with_assocs:string with_coords:string with_deleted:string with_wckeys:string")  # fmt: skip
 async def user(call: Call) -> Values:
     """一个用户"""
-    return {"users": await _user_records(call, await services.list_users(call.parts.engine, call.argument))}
+    return {"users": await _user_records(call, await services.list_users(call.database, call.argument))}
 
 
 ASSOCIATION_QUERY = "account:string user:string cluster:string partition:string id:string"
@@ -120,7 +120,7 @@ async def association(call: Call) -> Values:
            query="description:string id:string name:string preempt_mode:string with_deleted:string")  # fmt: skip
 async def qos(call: Call) -> Values:
     """全部 QOS"""
-    rows = _pick(await qos_services.list_qos(call.parts.engine), "name", _wanted(call, "name"))
+    rows = _pick(await qos_services.list_qos(call.database), "name", _wanted(call, "name"))
     numbers = _wanted(call, "id")
     rows = [row for row in rows if not numbers or str(shapes.stable_id(row["name"])) in numbers]
     return {"qos": [shapes.qos_record(call.version, row) for row in rows]}
@@ -130,7 +130,7 @@ async def qos(call: Call) -> Values:
            query="with_deleted:string")  # fmt: skip
 async def one_qos(call: Call) -> Values:
     """一个 QOS"""
-    rows = await qos_services.list_qos(call.parts.engine, call.argument)
+    rows = await qos_services.list_qos(call.database, call.argument)
     return {"qos": [shapes.qos_record(call.version, row) for row in rows]}
 
 
@@ -198,7 +198,7 @@ async def config(call: Call) -> Values:
 @operation("GET", "slurmdb", "ping", "openapi_slurmdbd_ping_resp", since=42)
 async def ping(call: Call) -> Values:
     """记账在不在：答得出这一句，数据库就在"""
-    await services.list_accounts(call.parts.engine, "root")
+    await services.list_accounts(call.database, "root")
     host = call.request.url.hostname or ""
     values = {"hostname": host, "responding": True, "latency": 0, "primary": True}
     return {"pings": [render("slurmdbd_ping", call.version, values)]}

@@ -29,7 +29,7 @@ def _refuse(what: str) -> ConductorError:
 
 
 async def _known(call: Call) -> tuple[set[str], set[str], dict[tuple[str, str, str], int]]:
-    engine = call.parts.engine
+    engine = call.database
     accounts = {row["name"] for row in await services.list_accounts(engine)}
     users = {row["name"] for row in await services.list_users(engine)}
     found = {
@@ -40,7 +40,7 @@ async def _known(call: Call) -> tuple[set[str], set[str], dict[tuple[str, str, s
 
 
 async def _save_accounts(call: Call, given: Rows) -> None:
-    engine, identity = call.parts.engine, call.identity
+    engine, identity = call.database, call.identity
     known = {row["name"] for row in await services.list_accounts(engine)}
     for each in given:
         own = {key: each[key] for key in _OWN_COLUMNS if each.get(key)}
@@ -56,7 +56,7 @@ async def _save_accounts(call: Call, given: Rows) -> None:
 
 async def _save_users(call: Call, given: Rows) -> None:
     """用户随他的第一个关联而有：写了缺省账户的就加进去。"""
-    engine, identity = call.parts.engine, call.identity
+    engine, identity = call.database, call.identity
     _, known, associations = await _known(call)
     for each in given:
         name, default = each.get("name", ""), (each.get("default") or {}).get("account") or ""
@@ -76,7 +76,7 @@ async def _save_users(call: Call, given: Rows) -> None:
 async def _save_association(
     call: Call, account: str, user: str, partition: str, values: Mapping[str, Any], numbers: Mapping[Any, int]
 ) -> None:
-    engine, identity = call.parts.engine, call.identity
+    engine, identity = call.database, call.identity
     number = numbers.get((account, user, partition))
     if number is not None:
         changes = AssociationValues.model_validate(values).changes()
@@ -100,11 +100,11 @@ async def _save_associations(call: Call, given: Rows) -> None:
         parent = each.get("parent_account")
         if parent and not user and account != "root":
             changes = AccountValues.model_validate({"parent": parent}).changes()
-            await services.update_account(call.parts.engine, call.identity, account, changes)
+            await services.update_account(call.database, call.identity, account, changes)
 
 
 async def _save_qos(call: Call, given: Rows) -> None:
-    engine, identity = call.parts.engine, call.identity
+    engine, identity = call.database, call.identity
     known = {row["name"] for row in await qos_services.list_qos(engine)}
     for each in given:
         name, values = each.get("name", ""), shapes.qos_changes(each)
@@ -172,7 +172,7 @@ async def add_accounts(call: Call) -> Values:
     for name in names:
         new = NewAccount.model_validate({**values, "name": name}).changes()
         kept = {key: value for key, value in new.items() if value is not None}
-        await services.create_account(call.parts.engine, call.identity, name, kept)
+        await services.create_account(call.database, call.identity, name, kept)
     return {"added_accounts": ",".join(names)}
 
 
@@ -203,20 +203,20 @@ async def add_users(call: Call) -> Values:
            source="slurmdb_accounts_remove", empty="removed_accounts")  # fmt: skip
 async def remove_account(call: Call) -> Values:
     """删除账户与它的下级"""
-    return {"removed_accounts": await services.delete_account(call.parts.engine, call.identity, call.argument)}
+    return {"removed_accounts": await services.delete_account(call.database, call.identity, call.argument)}
 
 
 @operation("DELETE", "slurmdb", "user/{name}", source="slurmdb_users_remove")
 async def remove_user(call: Call) -> Values:
     """删除用户的全部关联"""
-    await services.delete_user(call.parts.engine, call.identity, call.argument)
+    await services.delete_user(call.database, call.identity, call.argument)
     return {}
 
 
 async def _remove(call: Call, rows: Rows) -> Values:
     removed = []
     for row in rows:
-        await services.delete_association(call.parts.engine, call.identity, row["association_id"])
+        await services.delete_association(call.database, call.identity, row["association_id"])
         removed.append(f"C = {cluster_name():<10} A = {row['account']:<20} U = {row['user_name']}")
     return {"removed_associations": removed}
 
@@ -248,7 +248,7 @@ async def remove_association(call: Call) -> Values:
            source="slurmdb_qos_remove", empty="removed_qos")  # fmt: skip
 async def remove_qos(call: Call) -> Values:
     """删除 QOS"""
-    await qos_services.delete_qos(call.parts.engine, call.identity, call.argument)
+    await qos_services.delete_qos(call.database, call.identity, call.argument)
     return {"removed_qos": [call.argument]}
 
 

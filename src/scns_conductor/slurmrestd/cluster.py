@@ -271,3 +271,9 @@ async def remove_reservation(call: Call) -> Values:
     """删除预留"""
     await reservation_services.delete_reservation(call.parts.engine, call.identity, call.argument)
     return {}
+
+
+@operation("POST", "slurm", "new/node", body="openapi_create_node_req", since=44, source="slurm_new_node")
+async def new_node(call: Call) -> Values:
+    """节点由它的代理登记，不能先写一行"""
+    raise InvalidRequest("node_conf", "节点由它的代理自己登记：在那台机器上启动 scns worker", code="not_updatable")

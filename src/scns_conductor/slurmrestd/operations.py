@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from scns_conductor.api.dependencies import Parts, submitter_of
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.tokens import Identity
+from scns_conductor.core.transactions import Database, SharedTransaction
 from scns_conductor.services.new_job import Submitter
 from scns_conductor.slurm.error_words import NUMBERS, SLURM_ERROR, slurm_words
 from scns_conductor.slurm.shapes.envelope import OLD_VERSIONS, answer, error, meta
@@ -36,6 +37,14 @@ class Call:
     body: dict[str, Any] = field(default_factory=dict)
     raw: Any = None
     warnings: list[dict[str, str]] = field(default_factory=list)
+
+    # 改记账的一次请求是一个事务：有一行不行，前面的也不算。
+    transaction: SharedTransaction | None = None
+
+    @property
+    def database(self) -> Database:
+        """这次请求的事务；没有的各自开始。"""
+        return self.transaction or self.parts.engine
 
     @property
     def old(self) -> bool:
@@ -178,12 +187,13 @@ async def perform(operation: Operation, call: Call) -> Response:
     """读请求体、做、答；已知的错误都在回答里。"""
     try:
         await _read_body(operation, call)
-        try:
+        if operation.plugin == "slurmdb" and operation.method != "GET":
+            async with call.parts.engine.begin() as connection:
+                call.transaction = SharedTransaction(connection)
+                found = await operation.handler(call)
+            call.parts.accounting.forget()
+        else:
             found = await operation.handler(call)
-        finally:
-            if operation.plugin == "slurmdb" and operation.method != "GET":
-                # 改到一半出错的也要：前面的已经改了。
-                call.parts.accounting.forget()
     except ConductorError as problem:
         return failure(operation, call, problem)
     except ValidationError as problem:
