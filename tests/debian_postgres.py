@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import psycopg
@@ -36,38 +37,74 @@ def debian_programs() -> Path | None:
 
 
 class DebianPostgres:
-    """一个私有的服务器：initdb 的缺省设置，只听 folder 里的套接字，以普通用户运行。options 是另外的设置（名字=值）。"""
+    """一个私有的服务器：initdb 的缺省设置，只听 folder 里的套接字（给了 tcp_port 的也听回环地址），以普通用户运行。
 
-    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
+    options 是另外的设置（名字=值）。
+    """
+
+    def __init__(self, folder: Path, options: Sequence[str] = (), *, tcp_port: int | None = None) -> None:
         programs = debian_programs()
         assert programs is not None, "没有装 Debian 的 postgresql；.ci/run 会装"
         self._programs = programs
         self.folder = folder
-        self._options = [word for option in options for word in ("-c", option)]
+        self.data = folder / "data"
+        self.port = tcp_port or 5432
+        settings = [f"listen_addresses={'127.0.0.1' if tcp_port else ''}", f"port={self.port}", *options]
+        self._options = [word for setting in settings for word in ("-c", setting)]
         self.log = folder / "postgres.log"
-        self._user: EngineUser = choose_engine_user(folder / "data")
+        self._user: EngineUser = choose_engine_user(self.data)
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str = "postgres") -> str:
-        """数据库的地址。"""
-        return f"postgresql://scns@/{database}?host={quote(str(self.folder))}&port=5432"
+        """数据库的地址，经套接字。"""
+        return f"postgresql://scns@/{database}?host={quote(str(self.folder))}&port={self.port}"
+
+    def run(self, *command: str | Path) -> None:
+        """以引擎用户的身份运行一个程序。"""
+        done = subprocess.run(
+            command, check=False, timeout=START_WAIT_S, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, **self._user.popen_options(),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout.decode(errors="replace")
+
+    def program(self, name: str, *arguments: str) -> None:
+        """PostgreSQL 自己的一个程序。"""
+        self.run(self._programs / name, *arguments)
 
     def start(self) -> None:
-        """起来，等到接受连接。"""
+        """起来，等到接受连接；没有数据的先 initdb。"""
         self._user.own(self.folder)
-        data = self.folder / "data"
-        if not data.exists():
-            subprocess.run(
-                [self._programs / "initdb", "-D", data, "-U", "scns", "-E", "UTF8", "--locale=C.UTF-8", "-A", "trust"],
-                cwd="/", check=True, capture_output=True, **self._user.popen_options(),
-            )  # fmt: skip
+        if not self.data.exists():
+            self.program("initdb", "-D", f"{self.data}", "-U", "scns", "-E", "UTF8", "--locale=C.UTF-8", "-A", "trust")
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", data, "-c", "listen_addresses=", "-k", self.folder,
-                 *self._options],
+                [self._programs / "postgres", "-D", self.data, "-k", self.folder, *self._options],
                 cwd="/", stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._user.popen_options(),
             )  # fmt: skip
         wait_until(self._answers, START_WAIT_S, f"PostgreSQL 起来：{self.log}")
+
+    def restart(self) -> None:
+        """死了之后再起。kill -9 之后它的子进程还没有走完时服务器不肯起来，再试。"""
+        deadline = time.monotonic() + START_WAIT_S
+        while True:
+            try:
+                self.start()
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
+    def copy_of(self, primary: "DebianPostgres") -> None:
+        """抄一份 primary，起来之后是它的备库。"""
+        self._user.own(self.folder)
+        self.program("pg_basebackup", "-d", primary.url(), "-D", f"{self.data}", "-R", "-X", "stream", "-c", "fast")
+
+    @property
+    def pid(self) -> int | None:
+        """在运行的主进程。"""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -78,10 +115,10 @@ class DebianPostgres:
             return False
         return True
 
-    def stop(self) -> None:
-        """停下。"""
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """停下；SIGINT 是快速停机，SIGKILL 之后它的子进程发现了自己退出。"""
         if self._process is not None:
-            stop_process(self._process, signal.SIGINT)
+            stop_process(self._process, number)
 
     def execute(self, statement: str, database: str = "postgres") -> None:
         """以管理员的身份执行一条语句。"""
@@ -89,13 +126,16 @@ class DebianPostgres:
             connection.execute(statement.encode())
 
 
+_Server = TypeVar("_Server", bound=DebianPostgres)
+
+
 @contextlib.contextmanager
-def debian_postgres(
-    options: Callable[[Path], Sequence[str]] = lambda _: (), kind: "type[DebianPostgres] | None" = None
-) -> Iterator[DebianPostgres]:
+def started_postgres(
+    kind: type[_Server], options: Callable[[Path], Sequence[str]], tcp_port: int | None = None
+) -> Iterator[_Server]:
     """起好一个，离开时停下并删掉。目录直接在 /tmp 下：引擎用户走得到。options(目录) 是另外的设置。"""
     folder = Path(tempfile.mkdtemp(prefix="scns-debian-"))
-    server = (kind or DebianPostgres)(folder, options(folder))
+    server = kind(folder, options(folder), tcp_port=tcp_port)
     try:
         server.start()
         yield server
@@ -104,12 +144,26 @@ def debian_postgres(
         shutil.rmtree(folder)
 
 
+def debian_postgres(
+    options: Callable[[Path], Sequence[str]] = lambda _: (), tcp_port: int | None = None
+) -> contextlib.AbstractContextManager[DebianPostgres]:
+    """起好一个，离开时停下并删掉。"""
+    return started_postgres(DebianPostgres, options, tcp_port)
+
+
 @contextlib.contextmanager
 def deployed_system(
-    folder: Path, database_url: str, redis_url: str, *, cpus: int = 8, settings: Mapping[str, str] = {}
+    folder: Path,
+    database_url: str,
+    redis_url: str,
+    *,
+    cpus: int = 8,
+    settings: Mapping[str, str] = {},
+    logs: Path | None = None,
 ) -> Iterator[RunningSystem]:
-    """给定的数据库与 Valkey 上的一套：迁移、API、调度器、一个节点 node1，各是一个进程。"""
+    """给定的数据库与 Valkey 上的一套：迁移、API、调度器、一个节点 node1，各是一个进程；日志在 logs，缺省是 folder。"""
     folder.mkdir(parents=True)
+    logs = logs or folder
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
@@ -143,7 +197,7 @@ def deployed_system(
             ("scheduler", "scns_conductor.worker.scheduler.process"),
             ("agent", "scns_conductor.worker.agent.process"),
         ):
-            with open(folder / f"{name}.log", "ab") as log:
+            with open(logs / f"{name}.log", "ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, "-m", module], env=environment, stdout=log, stderr=log,
                     stdin=subprocess.DEVNULL, cwd=folder,

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from debian_postgres import DebianPostgres, debian_postgres
+from running_system import free_port
 from scns_conductor.api.database_problem import database_error
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.database import sync_engine
@@ -47,30 +47,18 @@ def _certificates(folder: Path) -> tuple[str, ...]:
     user = choose_engine_user(folder / "data")
     if user.switch:
         os.chown(folder / "server.key", user.uid, user.gid)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    (folder / "port").write_text(str(port))
-    return ("listen_addresses=127.0.0.1", f"port={port}", "ssl=on", f"ssl_cert_file={folder}/server.crt",
-            f"ssl_key_file={folder}/server.key")  # fmt: skip
-
-
-class TlsPostgres(DebianPostgres):
-    """听 127.0.0.1，用证书；测试里等它起来的那条走套接字。"""
-
-    def url(self, database: str = "postgres") -> str:
-        return super().url(database).replace("port=5432", f"port={(self.folder / 'port').read_text()}")
+    return ("ssl=on", f"ssl_cert_file={folder}/server.crt", f"ssl_key_file={folder}/server.key")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[DebianPostgres]:
-    with debian_postgres(_certificates, TlsPostgres) as running:
+    with debian_postgres(_certificates, tcp_port=free_port()) as running:
         yield running
 
 
 def tls_settings(server: DebianPostgres, host: str, root: str) -> Settings:
-    port = (server.folder / "port").read_text()
     options = f"sslmode=verify-full&sslrootcert={server.folder}/{root}.pem"
-    return Settings(database_url=SecretStr(f"postgresql://scns@{host}:{port}/postgres?{options}"))
+    return Settings(database_url=SecretStr(f"postgresql://scns@{host}:{server.port}/postgres?{options}"))
 
 
 async def _ask(settings: Settings) -> object:

@@ -1,9 +1,6 @@
 """时间点恢复（docs/backup.md）：基础备份加归档的 WAL，退回到一个时刻；没有人告诉节点，它们自己发现。"""
 
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psycopg
@@ -12,77 +9,47 @@ from node_yard import NodeYard
 from restore_yard import a_heartbeat_passes, old_jobs, pid_of
 from shepherd_yard import alive, wait_until
 
+from debian_postgres import DebianPostgres, started_postgres
 from scns_conductor import migrations
 from scns_conductor.core.settings import Settings
-from scns_conductor.local.engine_user import choose_engine_user, place_programs
 from scns_conductor.local.engines import Engines
-from scns_conductor.local.postgres import PROGRAM_TREES, PROGRAMS, _installation
 from scns_conductor.statements.incarnation import JOB_ID_MARGIN
 
 WAITS = "echo $$ > old_$SLURM_JOB_ID\nuntil [ -e go ]; do sleep 0.05; done\nexit 7\n"
 
 
-class Server:
-    """一个自己的 PostgreSQL，归档着 WAL。"""
+def _archiving(folder: Path) -> Sequence[str]:
+    return (
+        "archive_mode=on",
+        f"archive_command=mkdir -p {folder}/archive && test ! -f {folder}/archive/%f && cp %p {folder}/archive/%f",
+    )
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.user = choose_engine_user(home / "data")
-        self.programs = place_programs(_installation(), PROGRAM_TREES, f"{PROGRAMS}/initdb", "postgres", self.user)
-        self.user.own(home)
-        self.run("mkdir", f"{home}/archive")
-        self.program("initdb", "-D", f"{home}/data", "-U", "scns", "--auth=trust", "--no-sync")
-        self.configure(
-            "listen_addresses = ''",
-            f"unix_socket_directories = '{home}'",
-            "archive_mode = on",
-            f"archive_command = 'test ! -f {home}/archive/%f && cp %p {home}/archive/%f'",
-        )
-        self.start()
 
-    def run(self, *command: str) -> None:
-        subprocess.run(
-            command, check=True, timeout=120, cwd="/", stdout=subprocess.DEVNULL, **self.user.popen_options()
-        )
-
-    def program(self, name: str, *arguments: str) -> None:
-        self.run(str(self.programs / PROGRAMS / name), *arguments)
-
-    def configure(self, *lines: str) -> None:
-        with open(self.home / "data/postgresql.conf", "a") as file:
-            file.writelines(f"{line}\n" for line in lines)
-
-    def start(self) -> None:
-        self.program("pg_ctl", "-D", f"{self.home}/data", "-w", "-l", f"{self.home}/log", "start")
-
-    def stop(self, mode: str = "fast") -> None:
-        self.program("pg_ctl", "-D", f"{self.home}/data", "-w", "-m", mode, "stop")
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://scns@/postgres?host={self.home}"
+class ArchivingPostgres(DebianPostgres):
+    """归档着 WAL，能退回到一个恢复点。"""
 
     def archived(self) -> None:
         """到此为止的 WAL 都进了归档。"""
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
             name = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn())").fetchone()
             connection.execute("SELECT pg_switch_wal()")
         assert name is not None
-        wait_until((self.home / "archive" / name[0]).exists, "WAL 进了归档")
+        wait_until((self.folder / "archive" / name[0]).exists, "WAL 进了归档")
 
     def rewind(self, target: str) -> None:
         """docs/backup.md 的步骤：停下，换上基础备份，重放到 target。"""
         self.stop()
-        self.run("mv", f"{self.home}/data", f"{self.home}/data.old")
-        self.run("cp", "-a", f"{self.home}/base", f"{self.home}/data")
-        self.configure(
-            f"restore_command = 'cp {self.home}/archive/%f %p'",
-            f"recovery_target_name = '{target}'",
-            "recovery_target_action = promote",
-        )
-        self.run("touch", f"{self.home}/data/recovery.signal")
+        self.run("mv", self.data, f"{self.folder}/data.old")
+        self.run("cp", "-a", f"{self.folder}/base", self.data)
+        with open(self.data / "postgresql.conf", "a") as file:
+            file.write(
+                f"restore_command = 'cp {self.folder}/archive/%f %p'\n"
+                f"recovery_target_name = '{target}'\n"
+                "recovery_target_action = promote\n"
+            )
+        self.run("touch", f"{self.data}/recovery.signal")
         self.start()
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
             wait_until(
                 lambda: connection.execute("SELECT NOT pg_is_in_recovery()").fetchone() == (True,),
                 "重放完毕",
@@ -91,18 +58,19 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    home = Path(tempfile.mkdtemp(prefix="scns-pitr-"))
-    running = Server(home)
-    yield running
-    running.stop("immediate")
-    shutil.rmtree(home)
+def server() -> Iterator[ArchivingPostgres]:
+    with started_postgres(ArchivingPostgres, _archiving) as running:
+        yield running
 
 
 @pytest.fixture
-def yard(server: Server, engines: Engines, tmp_path: Path) -> Iterator[NodeYard]:
+def yard(server: ArchivingPostgres, engines: Engines, tmp_path: Path) -> Iterator[NodeYard]:
     settings = Settings(
-        database_url=server.url, redis_url=engines.redis_url, data_dir=tmp_path, single_user=True, allow_root_jobs=True
+        database_url=server.url(),
+        redis_url=engines.redis_url,
+        data_dir=tmp_path,
+        single_user=True,
+        allow_root_jobs=True,
     )
     migrations.upgrade(settings)
     running = NodeYard(settings, tmp_path)
@@ -110,11 +78,11 @@ def yard(server: Server, engines: Engines, tmp_path: Path) -> Iterator[NodeYard]
     running.close()
 
 
-def test_a_database_recovered_to_a_point_in_time_is_noticed(server: Server, yard: NodeYard) -> None:
+def test_a_database_recovered_to_a_point_in_time_is_noticed(server: ArchivingPostgres, yard: NodeYard) -> None:
     yard.start_agent()
     across = yard.run(WAITS)
     yard.exists(f"old_{across}")
-    server.program("pg_basebackup", "-h", str(server.home), "-U", "scns", "-D", f"{server.home}/base", "-c", "fast")
+    server.program("pg_basebackup", "-d", server.url(), "-D", f"{server.folder}/base", "-c", "fast")
     pending = yard.submit("echo x >> run_$SLURM_JOB_ID\nexec sleep 600\n")
     yard.query("SELECT pg_create_restore_point('before')")
     before = yard.query("SELECT incarnation FROM system_incarnation")
