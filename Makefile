@@ -101,8 +101,8 @@ messages: $(DEV_STAMP) ## 更新英文的译文目录，列出还没有译文的
 bench: $(BENCH_STAMP) ## 性能测试：与 xargs、HyperQueue、Slurm、纯 RQ 轮流跑，对照目标（ARGS='--only a,b,c --rounds 1'）
 	@$(PY) benchmarks/run.py $(ARGS)
 
-chaos: $(DEV_STAMP) ## 混沌测试：make chaos SEED=7 JOBS=2000
-	@$(PY) scripts/chaos.py --seed $(SEED) --jobs $(JOBS)
+chaos: $(DEV_STAMP) ## 混沌测试：make chaos SEED=7 JOBS=2000（FAILOVER=1 加上数据库的主备切换，要 Debian 的 postgresql）
+	@$(PY) scripts/chaos.py --seed $(SEED) --jobs $(JOBS) $(if $(FAILOVER),--failover)
 
 test-compat: $(COMPAT_STAMP) ## 用真实的 Slurm 客户端验证兼容性
 	@$(PY) -m pytest tests/compat $(ARGS)
@@ -120,7 +120,7 @@ test-containers: $(CONTAINERS_STAMP) ## 造镜像、起 compose，照部署页�
 	@$(PY) -m pytest tests/containers --timeout 1800 $(ARGS)
 
 test-machine: $(DEV_STAMP) ## 在刚装好的 Debian 虚拟机里照部署页做：systemd、cgroup v2、重启、升级、卸载、断网（要 root、qemu）
-	@$(PY) -m pytest tests/machines --timeout 2400 $(ARGS)
+	@$(PY) -m pytest tests/machines --timeout 5400 $(ARGS)
 
 clean: ## 删除虚拟环境与缓存（不碰数据目录）
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov

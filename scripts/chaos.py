@@ -17,6 +17,7 @@ from pathlib import Path
 import psycopg
 from chaos_faults import Faults
 from chaos_jobs import Workload
+from chaos_pair import PairKeeper
 from chaos_system import ChaosSystem, wait_until
 from chaos_verdict import Verdict, judge, judge_nodes, unfinished
 
@@ -36,6 +37,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--arrays", type=float, default=0.05, help="数组占多少")
     parser.add_argument("--wide", type=float, default=0.05, help="两个节点的作业占多少")
     parser.add_argument("--seconds", type=float, help="故障持续多少秒；缺省按作业数")
+    parser.add_argument("--failover", action="store_true", help="数据库是 Debian 的一主一备，加上主备切换这种故障")
     parser.add_argument("--keep", action="store_true", help="留下数据与日志")
     return parser.parse_args()
 
@@ -70,7 +72,8 @@ def run(options: argparse.Namespace, root: Path) -> bool:
     """从头到尾；全部相符返回 True。"""
     began = time.monotonic()
     spread_s = options.seconds or max(LEAST_SPREAD_S, options.jobs / JOBS_PER_S)
-    system = ChaosSystem(root, options.nodes, options.cpus)
+    pair = PairKeeper(root / "pair") if options.failover else None
+    system = ChaosSystem(root, options.nodes, options.cpus, pair=pair)
     print(f"系统已就绪（{time.monotonic() - began:.1f} 秒），数据在 {root}", flush=True)
     rng = random.Random(f"{options.seed}-jobs")
     workload = Workload(root, rng, options.jobs, spread_s, options.arrays, options.wide)
@@ -83,6 +86,8 @@ def run(options: argparse.Namespace, root: Path) -> bool:
         faults.run(lambda: submitter.is_alive() or time.monotonic() - chaos_began < spread_s)
         chaos_s = time.monotonic() - chaos_began
         print(f"提交了 {len(workload.accepted)} 个作业，故障 {sum(faults.counts.values())} 次，用时 {chaos_s:.0f} 秒")
+        if pair is not None:
+            pair.settle()
         settled = wait_until(lambda: _all_ended(system), SETTLE_WAIT_S, 0.2)
         settle_s = time.monotonic() - chaos_began - chaos_s
         wait_until(lambda: _nodes_back(system) and _nothing_left(system), CLEAN_WAIT_S, 0.2)
@@ -93,6 +98,8 @@ def run(options: argparse.Namespace, root: Path) -> bool:
         system.resume_all()
         submitter.join()
         code = system.stop()
+        if pair is not None:
+            pair.stop()
     if code != 0:
         verdict.wrong.append(f"scns up 没有干净地停下（退出码 {code}）")
     judge_nodes(system, verdict, stopped=True)

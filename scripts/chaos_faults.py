@@ -63,6 +63,16 @@ class Faults:
 
         return kill
 
+    def _end_postgres(self, number: signal.Signals) -> Callable[[], bool]:
+        """内嵌的由 scns up 再起；一主一备的由 PairKeeper。"""
+        pair = self.system.pair
+        return self._kill("postgres", number) if pair is None else lambda: pair.restart(number)
+
+    def _fail_over(self) -> bool:
+        """主库 kill -9，备库过一会儿接任。"""
+        pair = self.system.pair
+        return pair is not None and pair.fail_over(self.rng.uniform(0.5, 3))
+
     def _kill_node(self) -> bool:
         """代理与牧守进程同时没了；作业照跑。"""
         node = self.rng.choice(self.system.nodes)
@@ -95,8 +105,8 @@ class Faults:
         yield self._kill_node, "kill-agent+shepherd"
         yield self._kill("valkey"), "kill-valkey"
         yield self.system.flush_valkey, "flushall"
-        yield self._kill("postgres", signal.SIGQUIT), "postgres-immediate-stop"
-        yield self._kill("postgres"), "kill-postgres"
+        yield self._end_postgres(signal.SIGQUIT), "postgres-immediate-stop"
+        yield self._end_postgres(signal.SIGKILL), "kill-postgres"
         yield self._pause_one("scheduler", LEASE_S + 1, LEASE_S + 3), "pause-scheduler"
         yield self._pause_one("standby", LEASE_S + 1, LEASE_S + 3), "pause-standby"
         yield self._pause_one("agent", 0.5, 3), "pause-agent"
@@ -105,3 +115,6 @@ class Faults:
         yield self._pause_one("postgres", 0.5, 3), "pause-postgres"
         yield self._pause_one("api", 0.5, 2), "pause-api"
         yield self._lose_node, "lose-node"
+        if self.system.pair is not None:
+            # 一分钟里总要有几次：它是这一套要看的。
+            yield from [(self._fail_over, "failover")] * 3

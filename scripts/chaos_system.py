@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import redis
+from chaos_pair import PairKeeper
 from pydantic import SecretStr
 
 from scns_conductor.core.database import direct_connection
@@ -42,16 +43,24 @@ def wait_until(condition: Callable[[], bool], wait_s: float, poll_s: float = 0.0
 
 
 class ChaosSystem:
-    """一个数据目录上的 scns up（几个节点），外加一个候补调度器。"""
+    """一个数据目录上的 scns up（几个节点），外加一个候补调度器；给了 pair 时数据库是它（由这里看着），不是内嵌的。"""
 
     def __init__(
-        self, root: Path, nodes: int, cpus: int, settings: Mapping[str, str] = QUICK_SETTINGS, *, standby: bool = True
+        self,
+        root: Path,
+        nodes: int,
+        cpus: int,
+        settings: Mapping[str, str] = QUICK_SETTINGS,
+        *,
+        standby: bool = True,
+        pair: PairKeeper | None = None,
     ) -> None:
         self.root = root
         self.data = root / "data"
         self.nodes = [f"node{index}" for index in range(1, nodes + 1)]
         self._cpus = cpus
-        self._settings = dict(settings)
+        self.pair = pair
+        self._settings = dict(settings) | ({} if pair is None else {"SCNS_DATABASE_URL": pair.url})
         self._wants_standby = standby
         self._standby: subprocess.Popen[bytes] | None = None
         self._stopped: set[int] = set()
@@ -78,7 +87,7 @@ class ChaosSystem:
             "0",
         ]
         command += ["--ready-file", str(ready), "--nodes", str(len(self.nodes)), "--cpus", str(self._cpus)]
-        command += ["--memory", "16G"]
+        command += ["--memory", "16G", *([] if self.pair is None else ["--external-database"])]
         with open(self.root / "up.log", "ab") as log:
             process = subprocess.Popen(
                 command,
@@ -126,6 +135,8 @@ class ChaosSystem:
             return [self._standby.pid] if self._standby is not None and self._standby.poll() is None else []
         if what == "shepherd":
             return self._shepherds(node)
+        if what == "postgres" and self.pair is not None:
+            return self.pair.primary_pids()
         marks = {
             "api": b"scns_conductor.api",
             "scheduler": b"scns_conductor.worker.scheduler.process",

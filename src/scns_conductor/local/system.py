@@ -17,7 +17,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from scns_conductor import migrations
-from scns_conductor.core.database import sync_engine
+from scns_conductor.core.database import database_url, sync_engine
 from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.settings import Settings, default_data_dir, load_settings
 from scns_conductor.local.child import log_tail, start_child
@@ -44,6 +44,7 @@ class UpOptions:
     """scns up 的选项。nodes 为 None 时只有一个以主机命名的节点。
 
     port 为 0 时任选空闲端口；为 None 时是设置里的，被占用就用它之后空闲的。web 是要不要网页看板，端口同样挑。
+    external_database：用设置里的 database_url，不起内嵌的 PostgreSQL。
     """
 
     data_dir: Path
@@ -55,6 +56,7 @@ class UpOptions:
     nodes: int | None = None
     keep_jobs: bool = False
     web: bool = False
+    external_database: bool = False
 
 
 class StartFailed(Exception):
@@ -80,7 +82,9 @@ class LocalSystem:
             self.web_url = f"http://{_url_host(options.host)}:{self._web_listener.getsockname()[1]}"
         self.settings = self._settings()
         self.node_names = self._node_names()
-        self._postgres = self._engine_service("postgres", self._start_postgres, signal.SIGINT)
+        self._postgres = (
+            None if options.external_database else self._engine_service("postgres", self._start_postgres, signal.SIGINT)
+        )
         self._valkey = self._engine_service("valkey", self._start_valkey, signal.SIGTERM)
         self._api = self._python("api", "scns_conductor.api", fds=(self._listener.fileno(),))
         self._web = self._web_service()
@@ -93,7 +97,7 @@ class LocalSystem:
         """使用者的设置之上，加上本次运行固定的几项。"""
         overrides = {
             "data_dir": self.directory.path,
-            "database_url": self.engines.database_url,
+            "database_url": self._database_url(),
             "redis_url": self.engines.redis_url,
             "api_host": self.options.host,
             "api_port": self.port,
@@ -104,6 +108,9 @@ class LocalSystem:
             "allow_root_jobs": os.geteuid() == 0,
         }
         return Settings(**{**load_settings().model_dump(), **overrides})
+
+    def _database_url(self) -> str:
+        return database_url(load_settings()) if self.options.external_database else self.engines.database_url
 
     def _script_dir(self) -> Path | None:
         """缺省的数据目录用缺省的脚本目录；别的数据目录各用各的，同一台机器上几个系统的 job_1.sh 互不相干。"""
@@ -137,7 +144,7 @@ class LocalSystem:
         """在本机找到 API、直接连数据库与 Valkey 所需的环境变量（健康检查、scns db 用）；含口令。"""
         return {
             "SCNS_DATA_DIR": str(self.directory.path),
-            "SCNS_DATABASE_URL": self.engines.database_url,
+            "SCNS_DATABASE_URL": self._database_url(),
             "SCNS_REDIS_URL": self.engines.redis_url,
             "SCNS_URL": self.url,
         }
@@ -210,10 +217,12 @@ class LocalSystem:
         def report(text: str) -> None:
             progress(f"{text}（{time.monotonic() - began:.1f} 秒）")
 
-        first = not self.directory.postgres.exists()
-        self.supervisor.start(self._postgres)
+        first = self._postgres is not None and not self.directory.postgres.exists()
+        if self._postgres is not None:
+            self.supervisor.start(self._postgres)
         self.supervisor.start(self._valkey)
-        self.engines.postgres.wait_ready(self._alive(self._postgres))
+        if self._postgres is not None:
+            self.engines.postgres.wait_ready(self._alive(self._postgres))
         self.engines.valkey.wait_ready(self._alive(self._valkey))
         report("PostgreSQL 与 Valkey 已就绪" + ("，数据目录是新建的" if first else ""))
         migrations.upgrade(self.settings)
@@ -297,7 +306,8 @@ class LocalSystem:
             self._end_shepherds(self.node_names)
         self.supervisor.stop(*(service for service in (self._web, self._api) if service is not None))
         self.supervisor.stop(self._valkey)
-        self.supervisor.stop(self._postgres)
+        if self._postgres is not None:
+            self.supervisor.stop(self._postgres)
 
     def _end_foreign_shepherds(self) -> None:
         """上次有、这次没有的节点（--nodes 变小了）：没有代理来管它们的作业了，结束掉。"""

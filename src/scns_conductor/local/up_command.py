@@ -35,6 +35,11 @@ def _data_dir(given: Path | None) -> Path:
 @click.option("--gpus", type=click.IntRange(min=0), help="每个节点声明的 GPU 数")
 @click.option("--web/--no-web", default=None, help="要不要网页看板；缺省是装了附加组件 web 就要")
 @click.option("--keep-jobs", is_flag=True, help="停止时留着运行中的作业，下次启动时接上")
+@click.option(
+    "--external-database",
+    is_flag=True,
+    help="用 SCNS_DATABASE_URL 指的 PostgreSQL，不起内嵌的；结构由这里升级",
+)
 @click.option("-d", "--detach", is_flag=True, help="在后台运行，就绪后返回；用 scns down 停止")
 def up(
     data_dir: Path | None,
@@ -47,6 +52,7 @@ def up(
     gpus: int | None,
     web: bool | None,
     keep_jobs: bool,
+    external_database: bool,
     detach: bool,
 ) -> None:
     """在本机启动整个系统：内嵌的 PostgreSQL 与 Valkey、API、调度器、一个或多个节点。
@@ -77,6 +83,7 @@ def up(
             nodes=nodes,
             keep_jobs=keep_jobs,
             web=web_installed() if web is None else web,
+            external_database=external_database,
         )
         if detach:
             raise SystemExit(run_detached(_arguments(options, ready_file), options.data_dir, ready_file))
@@ -98,7 +105,9 @@ def _arguments(options: "UpOptions", ready_file: Path | None) -> list[str]:
         "--gpus": options.gpus,
     }
     pairs = [(name, str(value)) for name, value in given.items() if value is not None]
-    flags = (["--keep-jobs"] if options.keep_jobs else []) + ["--web" if options.web else "--no-web"]
+    flags = ["--web" if options.web else "--no-web"]
+    flags += ["--keep-jobs"] if options.keep_jobs else []
+    flags += ["--external-database"] if options.external_database else []
     return [part for pair in pairs for part in pair] + flags
 
 
