@@ -8,12 +8,21 @@ from starlette.responses import Response
 from starlette.types import Message, Receive
 
 from scns_conductor.api.problems import problem_response
+from scns_conductor.core.settings import Settings
 
 # 这么小的不计：平常的提交不因别人的大请求而被拒。连接数的上限管着它们。
 FREE_BYTES = 64 * 1024
 # 比这还慢的客户端不等（字节/秒）。
 SLOWEST_RATE = 16 * 1024
 _RETRY_S = 2
+# JSON 里一个字节的文字最多写成 3 个（西里尔字母的 \u0416），再留些余地给别的字段。
+_ESCAPED = 3
+_MARGIN = 1024**2
+
+
+def most_body_bytes(settings: Settings) -> int:
+    """一个作业的请求体至多多大。"""
+    return settings.script_max_bytes * _ESCAPED + _MARGIN
 
 
 class BodyRefused(Exception):

@@ -11,15 +11,11 @@ import structlog
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scns_conductor.api.body_budget import BodyBudget, BodyReader, BodyRefused
+from scns_conductor.api.body_budget import BodyBudget, BodyReader, BodyRefused, most_body_bytes
 from scns_conductor.api.dependencies import identity_of
 from scns_conductor.api.problems import conductor_problem, problem_response, unexpected_problem
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.settings import Settings
-
-# JSON 里一个字节的文字最多写成 3 个（西里尔字母的 \u0416），再留些余地给别的字段。
-BODY_FACTOR = 3
-BODY_MARGIN = 1024**2
 
 _JOB_PATH = re.compile(r"^/jobs/(?:query/|cancel/)?(\d[^/]{0,40})")
 
@@ -39,7 +35,7 @@ class Entrance:
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self._app = app
-        self._single_limit = settings.script_max_bytes * BODY_FACTOR + BODY_MARGIN
+        self._single_limit = most_body_bytes(settings)
         self._batch_limit = max(settings.batch_max_bytes, self._single_limit)
         self._grace_s = settings.api_header_timeout_s
         self._budget = BodyBudget(settings.api_bodies_max_bytes)

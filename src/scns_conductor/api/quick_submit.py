@@ -3,6 +3,7 @@
 请求体通不过校验的原样交给 FastAPI，错误由它说；接口的说明也还是它的。
 """
 
+import hashlib
 import json
 from typing import Any
 
@@ -45,7 +46,9 @@ class QuickSubmit:
         parts: Parts = scope["app"].state.parts
         try:
             submitter = submitter_of(await identity_of(scope, parts), headers.get("x-scns-source"))
-            job_id = await parts.submit_desk.submit(request, submitter, headers.get("idempotency-key"), raw)
+            key = headers.get("idempotency-key")
+            digest = "" if key is None else hashlib.sha256(raw).hexdigest()
+            job_id = await parts.submit_desk.submit(request, submitter, key, digest)
         except ConductorError as error:
             await conductor_problem(error)(scope, receive, send)
             return

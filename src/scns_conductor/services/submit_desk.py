@@ -1,6 +1,5 @@
 """提交的受理：把请求补全、核对成要写的行，写下；或只试排。"""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -92,11 +91,11 @@ class SubmitDesk:
         self._queue = queue
         self._desk = desk
 
-    async def submit(self, draft: Draft, submitter: Submitter, key: str | None = None, raw: bytes = b"") -> int:
-        """提交一个，返回作业号；key 是幂等键，raw 是请求体的原文。"""
+    async def submit(self, draft: Draft, submitter: Submitter, key: str | None = None, digest: str = "") -> int:
+        """提交一个，返回作业号；key 是幂等键，digest 是请求体的摘要。"""
         row = await self._row(draft, submitter)
         await require_dependencies(self._engine, {"job.": row})
-        return await self._queue.submit(row, _claim(submitter.identity.user_name, key, raw))
+        return await self._queue.submit(row, _claim(submitter.identity.user_name, key, digest))
 
     async def warnings(self, draft: Draft, identity: Identity, job_id: int) -> list[str]:
         """刚提交的作业值得当场说的：写了期限而照现在的计划赶不上的。作业已经收下：问不成、没有及时回答就不说。"""
@@ -110,13 +109,10 @@ class SubmitDesk:
         return [line for line in str(answer["text"]).split("\n") if answer.get("latest_start_time") and "期限" in line]
 
     async def submit_many(
-        self, drafts: Sequence[Draft], submitter: Submitter, key: str | None = None, raw: bytes = b""
+        self, drafts: Sequence[Draft], submitter: Submitter, key: str | None = None, digest: str = ""
     ) -> list[int]:
         """提交一批，全部成功或全部不提交；返回作业号，次序与给的相同。"""
-        most = self._settings.batch_max_jobs
-        if len(drafts) > most:
-            raise InvalidRequest("jobs", f"一次至多 {most} 个，给了 {len(drafts)} 个；请分几次", code="batch_too_large")
-        claim = _claim(submitter.identity.user_name, key, raw)
+        claim = _claim(submitter.identity.user_name, key, digest)
 
         async def attempt(rules: Rules) -> list[int]:
             return await submit_batch(self._engine, _Maker(submitter, rules).parts(drafts), claim)
@@ -141,12 +137,12 @@ class SubmitDesk:
         return await self._rules.judge(_partitions([draft]), _reservations([draft]), attempt)
 
 
-def _claim(user_name: str, key: str | None, raw: bytes) -> IdempotencyClaim | None:
+def _claim(user_name: str, key: str | None, digest: str) -> IdempotencyClaim | None:
     if key is None:
         return None
     if not key.strip() or len(key) > MAX_KEY_LENGTH:
         raise InvalidRequest("Idempotency-Key", f"应是 1 到 {MAX_KEY_LENGTH} 个字符", code="idempotency_key_invalid")
-    return IdempotencyClaim(user_name, key, hashlib.sha256(raw).hexdigest())
+    return IdempotencyClaim(user_name, key, digest)
 
 
 def _partitions(drafts: Sequence[Draft]) -> frozenset[str]:

@@ -1,11 +1,15 @@
 """提交、查询、取消：三个固定的端点，以及批量提交与试排。"""
 
+import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, HTTPException, Query, Request
 from pydantic import BaseModel, Field
+from starlette.requests import ClientDisconnect
 
 from scns_conductor.api.answers.jobs import PlanAnswer
+from scns_conductor.api.batch_body import BatchBody
+from scns_conductor.api.body_budget import BodyRefused, most_body_bytes
 from scns_conductor.api.dependencies import IdentityDep, PartsDep, SubmitterDep
 from scns_conductor.api.field_forms import SIGNAL_PATTERN
 from scns_conductor.api.job_request import BatchRequest, SubmitRequest
@@ -18,6 +22,14 @@ router = APIRouter(prefix="/jobs", tags=["提交"])
 IdempotencyKey = Annotated[
     str | None, Header(alias="Idempotency-Key", description="幂等键：同一个键只产生一次作业，断线重送请用同一个")
 ]
+
+
+# 请求体由 BatchBody 一块块地读，FastAPI 不认得它：说明另给。
+_BATCH_SCHEMA = BatchRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+_BATCH_BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": {k: v for k, v in _BATCH_SCHEMA.items() if k != "$defs"}}},
+}
 
 
 class Submitted(BaseModel):
@@ -90,17 +102,28 @@ async def submit(
     body: SubmitRequest, request: Request, parts: PartsDep, submitter: SubmitterDep, key: IdempotencyKey = None
 ) -> Submitted:
     """返回作业号时，作业已经落盘，不会丢。"""
-    job_id = await parts.submit_desk.submit(body, submitter, key, await request.body())
+    digest = "" if key is None else hashlib.sha256(await request.body()).hexdigest()
+    job_id = await parts.submit_desk.submit(body, submitter, key, digest)
     warnings = await parts.submit_desk.warnings(body, submitter.identity, job_id)
     return Submitted(job_id=str(job_id), warnings=warnings)
 
 
-@router.post("/submit/batch", summary="批量提交，全部成功或全部不提交")
+@router.post("/submit/batch", summary="批量提交，全部成功或全部不提交", openapi_extra={"requestBody": _BATCH_BODY})
 async def submit_many(
-    body: BatchRequest, request: Request, parts: PartsDep, submitter: SubmitterDep, key: IdempotencyKey = None
+    request: Request, parts: PartsDep, submitter: SubmitterDep, key: IdempotencyKey = None
 ) -> BatchSubmitted:
     """一次至多 SCNS_BATCH_MAX_JOBS 个（缺省 10,000）；有一个不合法就一个也不提交，错误里写明是第几个。"""
-    job_ids = await parts.submit_desk.submit_many(body.jobs, submitter, key, await request.body())
+    settings = parts.settings
+    body = BatchBody(settings.batch_max_jobs, most_body_bytes(settings))
+    digest = hashlib.sha256()
+    try:
+        async for chunk in request.stream():
+            body.feed(chunk)
+            digest.update(chunk)
+    except (ClientDisconnect, BodyRefused) as error:
+        # 不收的理由由收的一方说。
+        raise HTTPException(400) from error
+    job_ids = await parts.submit_desk.submit_many(body.finish(), submitter, key, digest.hexdigest())
     return BatchSubmitted(job_ids=[str(job_id) for job_id in job_ids])
 
 
