@@ -3,9 +3,9 @@
 引擎是 Debian 的 podman（runc、cgroupfs）；镜像造一次，放在 .machines/ 里，之后直接用。
 """
 
-import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,10 @@ PODMAN = ("podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs")
 # 不写明上限，runc 要提高它，容器里不许；start-stop-daemon 要看别人的 /proc/PID/exe。
 LIMITS = ("--cap-add", "SYS_PTRACE", "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=10000:10000")
 PACKAGES = (
-    "python3,python3-venv,procps,iproute2,postgresql,redis-server,util-linux,logrotate,openssh-client,ca-certificates"
+    "python3,python3-venv,procps,iproute2,postgresql,redis-server,util-linux,logrotate,openssh-client,openssh-server,"
+    "ca-certificates"
 )
-IMAGE = "localhost/scns-machine:bookworm"
+IMAGE = "localhost/scns-machine:bookworm-ssh"
 COMMAND_WAIT_S = 300
 
 
@@ -45,13 +46,18 @@ def machine_image() -> str:
 
 
 def debian_package() -> Path:
-    """make deb 造出的软件包。"""
-    subprocess.run(
-        [ROOT / "packaging/build_deb.sh", CACHE / "deb", shutil.which("python3") or "python3"],
-        check=True,
-        timeout=1200,
-        capture_output=True,
-    )
+    """make deb 造出的软件包；源码没有比它新的就用现成的。"""
+    sources = [ROOT / "pyproject.toml", ROOT / "constraints.txt", ROOT / "docs/deployment.md"]
+    sources += [path for folder in ("src", "packaging") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    newest = max(path.stat().st_mtime for path in sources if path.suffix != ".pyc")
+    made = list((CACHE / "deb").glob("*.deb"))
+    if not made or max(path.stat().st_mtime for path in made) < newest:
+        subprocess.run(
+            [ROOT / "packaging/build_deb.sh", CACHE / "deb", sys.executable],
+            check=True,
+            timeout=1800,
+            capture_output=True,
+        )
     return max((CACHE / "deb").glob("*.deb"), key=lambda path: path.stat().st_mtime)
 
 
@@ -77,6 +83,22 @@ class Machine:
     def copy_in(self, source: Path, target: str) -> None:
         """拷进去一个文件。"""
         podman("cp", str(source), f"{self.container}:{target}")
+
+
+def let_root_in(found: Iterable[Machine]) -> None:
+    """真的 sshd：root 凭密钥在这些机器之间走，互相认得。"""
+    hosts = list(found)
+    first = hosts[0]
+    first.run("ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")
+    private, public = first.read("/root/.ssh/id_ed25519"), first.read("/root/.ssh/id_ed25519.pub")
+    for host in hosts:
+        host.run(
+            f"umask 077; mkdir -p /root/.ssh /run/sshd; cd /root/.ssh; printf %s '{private}' > id_ed25519; "
+            f"printf %s '{public}' > authorized_keys; /usr/sbin/sshd"
+        )
+    names = " ".join(host.name for host in hosts)
+    for host in hosts:
+        host.run(f"ssh-keyscan -t ed25519 {names} > /root/.ssh/known_hosts 2>/dev/null")
 
 
 @contextmanager

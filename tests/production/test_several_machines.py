@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from production.containers import Machine, debian_package, machines
+from production.containers import Machine, debian_package, let_root_in, machines
 from production.page import commands, section
 
 USERS = ("alice", "bob", "carol")
 WAIT_S = 120
-SETTINGS_DIR = "/etc/scns-conductor"
 
 
 def wait_until(check: Callable[[], bool], what: str) -> None:
@@ -34,24 +33,29 @@ def cluster() -> Iterator[dict[str, Machine]]:
                 machine.run(f"useradd -m -u {number} -s /bin/bash {user}")
             machine.copy_in(package, f"/root/{package.name}")
         head = found["head"]
+        let_root_in(found.values())
         # 容器里没有人替它启动软件包的服务。
         head.run("pg_ctlcluster 15 main start; service redis-server start 2>/dev/null")
         for line in commands(page, "在 head 上"):
             _follow(head, line)
-        for node in (found["n1"], found["n2"]):
-            for line in commands(page, "在每个节点上"):
-                if "scp " in line:
-                    # 容器里没有 sshd：抄文件由测试代劳，别的照做。
-                    settings = head.read("/etc/scns-conductor/config.toml")
-                    node.run(f"mkdir -p {SETTINGS_DIR} && cat > {SETTINGS_DIR}/config.toml <<'END'\n{settings}END")
-                else:
-                    _follow(node, line)
+        # 一个节点自己动手装，别的从 head 经 ssh 装；在装好的上面再来一遍没有什么可做。
+        for line in commands(page, "在每个节点上"):
+            _follow(found["n1"], line)
+        for line in commands(page, "节点多时"):
+            said = _follow(head, line)
+            assert "n1:   做好" not in said, said
+            _start(found["n2"], said, "n2: 启动：")
         yield found
 
 
-def _follow(machine: Machine, line: str) -> None:
+def _follow(machine: Machine, line: str) -> str:
     said = machine.run(f"cd /root && export DEBIAN_FRONTEND=noninteractive && {line}")
-    for started in re.findall(r"^启动：(.*)$", said, re.MULTILINE):
+    _start(machine, said, "启动：")
+    return said
+
+
+def _start(machine: Machine, said: str, mark: str) -> None:
+    for started in re.findall(rf"^{mark}(.*)$", said, re.MULTILINE):
         name = "api" if started.endswith(" api") else "worker"
         machine.start(started, f"/var/log/{name}.log")
 
@@ -105,6 +109,21 @@ def test_setup_again_changes_nothing(cluster: dict[str, Machine]) -> None:
         said = machine.run(f"scns setup {words}")
         assert "做好" not in said
         assert machine.run("find /etc -type f -newermt @0 -printf '%p %T@\\n' | sort | md5sum") == before
+
+
+def test_a_node_that_cannot_be_reached_does_not_stop_the_others(cluster: dict[str, Machine]) -> None:
+    """没有这台机器、那边的设置是别人的：说清是哪一台、为什么，别的照做，退出码不为 0。"""
+    head, node = cluster["head"], cluster["n1"]
+    node.run("echo '# 我改过' >> /etc/scns-conductor/config.toml")
+    said = head.run("scns setup node nosuch,n[1-2] 2>&1; echo rc=$?")
+    assert "nosuch: 没有做成。ssh 连不上" in said
+    assert "n1: 没有做成。那边已有内容不同的 /etc/scns-conductor/config.toml；要换掉它用 --replace-settings" in said
+    assert "n2: 没有做成" not in said
+    assert "3 台里有 2 台没有做成：" in said
+    assert said.endswith("rc=1\n")
+    head.run("scns setup node n1 --replace-settings")
+    assert "我改过" not in node.read("/etc/scns-conductor/config.toml")
+    assert head.run("scns setup node n1 --dry-run").splitlines() == ["n1: 都已经好了。", "什么也没有动。"]
 
 
 def test_another_network_is_kept_out(cluster: dict[str, Machine]) -> None:

@@ -5,15 +5,18 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import psycopg
 import redis
+from sqlalchemy.exc import SQLAlchemyError
 
+from scns_conductor.core.database import sync_engine
+from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import ensure_key
 from scns_conductor.local.setup.engines import (
     DATABASE,
@@ -75,7 +78,7 @@ def steps(wanted: Wanted) -> Iterator[Step]:
     api_url = str(settings.get("api_url") or _api_url(wanted))
     yield client_step(api_url)
     yield _program_link()
-    yield database_answers(str(settings.get("database_url", "")))
+    yield database_answers(settings)
     yield redis_answers(str(settings.get("redis_url", "")))
     if wanted.api:
         yield _schema()
@@ -136,19 +139,20 @@ def _joining_steps() -> Iterator[Step]:
     yield settings_step({}, SERVICE_USER)
 
 
-def database_answers(url: str) -> Step:
-    """连得上设置里的数据库。"""
+def database_answers(settings: Mapping[str, Any]) -> Step:
+    """像节点那样连得上设置里的数据库（几台主机、TLS、PgBouncer 都照设置）。"""
 
     def answers() -> bool:
-        if not url:
+        if not settings.get("database_url"):
             raise SetupFailed(f"{SETTINGS_FILE} 里还没有 database_url")
+        wanted = {name: settings[name] for name in ("database_url", "database_direct_url") if name in settings}
         try:
-            with psycopg.connect(url, connect_timeout=5) as connection:
-                connection.execute("SELECT 1")
-        except psycopg.Error as error:
-            raise SetupFailed(
-                f"连不上数据库：{str(error).splitlines()[0]}；请检查 {SETTINGS_FILE} 的 database_url"
-            ) from error
+            engine = sync_engine(Settings(**wanted), role="setup", lookups=False, pooled=False)
+            with engine.connect() as connection:
+                connection.exec_driver_sql("SELECT 1")
+        except (SQLAlchemyError, ConductorError) as error:
+            why = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise SetupFailed(f"连不上数据库：{why}；请检查 {SETTINGS_FILE} 的 database_url") from error
         return True
 
     return Step("数据库应答", answers)

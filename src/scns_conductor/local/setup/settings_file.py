@@ -42,8 +42,8 @@ def settings_step(wanted: Mapping[str, str], group: str, path: Path = SETTINGS_F
         kept = path.read_text(encoding="utf-8") if path.is_file() else ""
         write_file(path, added + kept, 0o640, group=group)
 
-    names = "、".join(wanted)
-    return Step(f"设置文件 {path}（{names}）", right, make, (f"写 {path}，0640，root:{group}",))
+    title = f"设置文件 {path}（{'、'.join(wanted)}）" if wanted else f"设置文件 {path}（0640，{group} 读得到）"
+    return Step(title, right, make, (f"写 {path}，0640，root:{group}",))
 
 
 def client_step(api_url: str, path: Path = CLIENT_FILE) -> Step:

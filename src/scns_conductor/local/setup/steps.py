@@ -24,19 +24,24 @@ class Step:
     remedy: str = ""
 
 
-def run_steps(steps: Iterable[Step], *, dry_run: bool, tell: Callable[[str], object]) -> bool:
-    """依次做；返回有没有（dry_run 时：会不会有）改动。
+def run_steps(steps: Iterable[Step], *, dry_run: bool, tell: Callable[[str], object], quiet: bool = False) -> bool:
+    """依次做；返回有没有（dry_run 时：会不会有）改动。quiet 时已有的不说。
 
     做不成抛 SetupFailed；前面做好的留着，改好之后再跑一遍接着做。
     """
     changed = False
+
+    def present(step: Step) -> None:
+        if not quiet:
+            tell(f"  已有  {step.title}")
+
     for step in steps:
         if dry_run:
-            changed |= _look(step, tell)
+            changed |= _look(step, tell, present)
             continue
         try:
             if step.done():
-                tell(f"  已有  {step.title}")
+                present(step)
                 continue
             if step.make is None:
                 raise SetupFailed(f"{step.title}：没有。{step.remedy}")
@@ -51,11 +56,11 @@ def run_steps(steps: Iterable[Step], *, dry_run: bool, tell: Callable[[str], obj
     return changed
 
 
-def _look(step: Step, tell: Callable[[str], object]) -> bool:
+def _look(step: Step, tell: Callable[[str], object], present: Callable[[Step], object]) -> bool:
     """只看：缺的说出来，返回缺不缺。前面的步还没有做，看不成的也算缺。"""
     try:
         if step.done():
-            tell(f"  已有  {step.title}")
+            present(step)
             return False
         why = step.remedy
     except (SetupFailed, OSError) as error:
