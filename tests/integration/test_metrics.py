@@ -1,9 +1,11 @@
 """Prometheus 指标：每个进程都采集得到（真的 prometheus 也来）、标签的种类有限；告警与看板用的指标都真的有。"""
 
+import itertools
 import json
 import re
 import shutil
 import subprocess
+import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -13,8 +15,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from otlp_receiver import Span, otlp_receiver
 from running_system import RunningSystem, free_port, start_system, wait_until
 from scns_conductor.services import queue_metrics
+from scns_conductor.tracing import Tracer
 
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "deploy/prometheus/alerts.yml"
@@ -34,9 +38,21 @@ def names_in(text: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def watched_system(scratch: Path) -> Iterator[RunningSystem]:
-    """每个进程的指标页都开着，在任意空闲的端口上；带看板，两个节点。"""
-    environment = {f"SCNS_{name}_METRICS": "127.0.0.1:0" for name in PROCESSES}
+def otlp() -> Iterator[tuple[str, list[Span]]]:
+    """收轨迹的服务器。"""
+    with otlp_receiver() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def watched_system(scratch: Path, otlp: tuple[str, list[Span]]) -> Iterator[RunningSystem]:
+    """每个进程的指标页都开着，在任意空闲的端口上；轨迹送到 otlp；带看板，两个节点。"""
+    environment = {
+        **{f"SCNS_{name}_METRICS": "127.0.0.1:0" for name in PROCESSES},
+        "SCNS_OTEL_ENDPOINT": otlp[0],
+        # SDK 攒着送：缺省五秒一次。
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+    }
     with start_system(scratch / "watched", "--web", "--nodes", "2", "--cpus", "2", environment=environment) as system:
         wait_until(lambda: len(pages(system)) == 4, what="四个进程都说了在哪里听")
         yield system
@@ -99,6 +115,56 @@ def test_each_process_tells_what_it_did(watched_system: RunningSystem) -> None:
     running = system.submit("#!/bin/bash\nsleep 60\n", required_nodes="node2")
     wait_until(lambda: value_of(read(pages(system)["agent-node2"]), "scns_agent_jobs") == 1)
     system.call("POST", f"/jobs/cancel/{running}")
+
+
+STAGES = ("submit", "queue", "plan", "commit", "dispatch", "claim", "spawn", "run", "end")
+
+
+def test_one_job_is_one_trace(watched_system: RunningSystem, otlp: tuple[str, list[Span]]) -> None:
+    system, (_, received) = watched_system, otlp
+    job_id = system.submit("#!/bin/bash\nexit 3\n", required_nodes="node1")
+
+    def spans(wanted: str) -> dict[str, Span]:
+        return {span.name: span for span in list(received) if span.attributes["scns.job_id"] == wanted}
+
+    wait_until(lambda: spans(job_id).keys() >= {"job", *STAGES}, what="每一段都到了")
+    found = spans(job_id)
+    root = found.pop("job")
+    assert found.keys() == set(STAGES)
+    assert {span.trace_id for span in found.values()} == {root.trace_id}
+    assert {span.parent_id for span in found.values()} == {root.span_id}
+    assert root.parent_id == ""
+    assert root.attributes["scns.state"] == "FAILED"
+    assert {span.service for span in found.values()} == {"scns-api", "scns-scheduler", "scns-agent-node1"}
+    # 一个进程里一段接一段；几个进程之间差着对时的误差，不比。
+    for names in (("queue", "plan", "commit", "dispatch"), ("claim", "spawn", "run", "end")):
+        assert all(found[one].ended <= found[two].ended + 0.05 for one, two in itertools.pairwise(names)), found
+    assert all(span.begun <= span.ended for span in (root, *found.values()))
+    assert root.ended == pytest.approx(found["end"].ended, abs=0.05)
+    # 重新排队的是另一条，别的作业也是。
+    other = system.submit("#!/bin/bash\ntrue\n", required_nodes="node1")
+    wait_until(lambda: "job" in spans(other))
+    assert spans(other)["job"].trace_id != root.trace_id
+
+
+def test_nothing_is_imported_while_tracing_is_off() -> None:
+    # opentelemetry.sdk 若装着，redis 自己会导入。
+    modules = "scns_conductor.worker.agent.process", "scns_conductor.worker.scheduler.process", "scns_conductor.api.app"
+    program = f"import sys, {', '.join(modules)}; sys.exit('opentelemetry.exporter' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_sampling_keeps_whole_traces() -> None:
+    with otlp_receiver() as (url, received):
+        tracers = [Tracer(url, "scns", process, 0.25) for process in ("one", "two")]
+        for job_id in range(400):
+            for tracer in tracers:
+                tracer.span("part", (job_id, 0), 1.0, 2.0)
+        for tracer in tracers:
+            tracer.close()
+    kept = [{span.trace_id for span in received if span.service == f"scns-{name}"} for name in ("one", "two")]
+    assert kept[0] == kept[1]
+    assert 50 < len(kept[0]) < 150
 
 
 def test_labels_of_the_processes_are_bounded(watched_system: RunningSystem) -> None:

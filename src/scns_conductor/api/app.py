@@ -55,6 +55,7 @@ from scns_conductor.services.simulations import Simulations
 from scns_conductor.services.submission import SubmitQueue
 from scns_conductor.services.submit_desk import SubmitDesk
 from scns_conductor.services.utilization import Utilization
+from scns_conductor.tracing import tracer_of
 
 GC_THRESHOLD = 50_000
 LOOK_S = 5.0
@@ -79,6 +80,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         listening = async_engine(settings, direct=True, pool_size=1, max_overflow=0)
         desk = AnswerDesk(engine, listening)
         queue = SubmitQueue(engine)
+        tracer = tracer_of(settings.otel_endpoint, settings.cluster_name, "api", settings.otel_ratio)
         accounting_cache = AccountingCache(engine)
         limits = LimitsCache(engine, dict(parse_licenses(settings.licenses)))
         rules = CurrentRules(settings, limits, accounting_cache)
@@ -87,7 +89,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             engine=engine,
             accounting=accounting_cache,
             rules=rules,
-            submit_desk=SubmitDesk(engine, settings, rules, queue, desk),
+            submit_desk=SubmitDesk(engine, settings, rules, queue, desk, tracer),
             desk=desk,
             output=OutputReader(engine, settings, desk),
             dashboard=Dashboard(engine, settings.scheduler_lease_s),
@@ -104,6 +106,8 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         yield
         clock.cancel()
         await queue.close()
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
         await desk.close()
         await listening.dispose()
         await engine.dispose()

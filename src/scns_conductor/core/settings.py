@@ -157,6 +157,10 @@ class Settings(BaseSettings):
     )
     agent_metrics: str = Field("127.0.0.1:6822", description="节点代理的 Prometheus 指标在哪里答；空的是不开")
     web_metrics: str = Field("127.0.0.1:6824", description="看板的 Prometheus 指标在哪里答；空的是不开")
+    otel_endpoint: str | None = Field(
+        None, description="OpenTelemetry 的轨迹送到哪里（OTLP/HTTP，如 http://127.0.0.1:4318）；要装附加组件 otel"
+    )
+    otel_ratio: float = Field(1.0, ge=0, le=1, description="留下几成作业的轨迹（0–1）")
     jwt_key_file: Path | None = Field(None, description="令牌签名密钥的文件（0600）；缺省为数据目录下的 jwt.key")
     token_lifetime_s: int = Field(30 * 86400, ge=60, description="签发令牌的默认有效期（秒）")
     token_issuer_required: bool = Field(

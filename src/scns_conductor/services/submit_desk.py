@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 import asyncpg
@@ -9,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import ConductorError, InvalidRequest
+from scns_conductor.core.instants import utc_now
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk
@@ -16,6 +18,7 @@ from scns_conductor.services.current_rules import CurrentRules, Rules, partition
 from scns_conductor.services.job_admission import SUBMIT_LIMITS
 from scns_conductor.services.new_job import Submitter, new_job
 from scns_conductor.services.submission import IdempotencyClaim, SubmitQueue, require_dependencies, submit_batch
+from scns_conductor.tracing import Tracer
 
 MAX_KEY_LENGTH = 255
 # 提交的回答为了一句提醒至多等这么久（秒）。
@@ -83,19 +86,35 @@ class SubmitDesk:
     """受理提交。"""
 
     def __init__(
-        self, engine: AsyncEngine, settings: Settings, rules: CurrentRules, queue: SubmitQueue, desk: AnswerDesk
+        self,
+        engine: AsyncEngine,
+        settings: Settings,
+        rules: CurrentRules,
+        queue: SubmitQueue,
+        desk: AnswerDesk,
+        tracer: Tracer | None = None,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._rules = rules
         self._queue = queue
         self._desk = desk
+        self._tracer = tracer
 
     async def submit(self, draft: Draft, submitter: Submitter, key: str | None = None, digest: str = "") -> int:
         """提交一个，返回作业号；key 是幂等键，digest 是请求体的摘要。"""
+        began = utc_now()
         row = await self._row(draft, submitter)
         await require_dependencies(self._engine, {"job.": row})
-        return await self._queue.submit(row, _claim(submitter.identity.user_name, key, digest))
+        job_id = await self._queue.submit(row, _claim(submitter.identity.user_name, key, digest))
+        self._trace(began, [job_id])
+        return job_id
+
+    def _trace(self, began: datetime, job_ids: Sequence[int]) -> None:
+        if self._tracer is not None:
+            now = utc_now().timestamp()
+            for job_id in job_ids:
+                self._tracer.span("submit", (job_id, 0), began.timestamp(), now)
 
     async def warnings(self, draft: Draft, identity: Identity, job_id: int) -> list[str]:
         """刚提交的作业值得当场说的：写了期限而照现在的计划赶不上的。作业已经收下：问不成、没有及时回答就不说。"""
@@ -112,12 +131,14 @@ class SubmitDesk:
         self, drafts: Sequence[Draft], submitter: Submitter, key: str | None = None, digest: str = ""
     ) -> list[int]:
         """提交一批，全部成功或全部不提交；返回作业号，次序与给的相同。"""
-        claim = _claim(submitter.identity.user_name, key, digest)
+        claim, began = _claim(submitter.identity.user_name, key, digest), utc_now()
 
         async def attempt(rules: Rules) -> list[int]:
             return await submit_batch(self._engine, _Maker(submitter, rules).parts(drafts), claim)
 
-        return await self._rules.judge(_partitions(drafts), _reservations(drafts), attempt)
+        job_ids = await self._rules.judge(_partitions(drafts), _reservations(drafts), attempt)
+        self._trace(began, job_ids)
+        return job_ids
 
     async def plan(self, draft: Draft, submitter: Submitter) -> dict[str, Any]:
         """调度器真的按这份要求排一次，什么也不留下；没有写脚本也行。"""

@@ -57,6 +57,7 @@ class ClaimedJob:
     constraints: str | None
     distribution: str | None
     start_epoch: float
+    submit_epoch: float
     launch_id: int
     peer_tasks: list[int] = field(default_factory=list)
     peer_cpus: list[int] = field(default_factory=list)
@@ -88,6 +89,7 @@ _DESCRIBE = f"""
       j.standard_output, j.standard_error, j.open_mode, j.umask, j.kill_warning_signal, j.kill_warning_delay,
       j.kill_warning_batch_only, j.interactive, j.submit_host, j.constraints, j.distribution,
       extract(epoch FROM j.start_time)::double precision AS start_epoch,
+      extract(epoch FROM j.submit_time)::double precision AS submit_epoch,
       {LAUNCH_ID} AS launch_id,
       CASE WHEN j.allocated_nodes > 1 THEN peers.tasks ELSE ARRAY[c.tasks] END AS peer_tasks,
       CASE WHEN j.allocated_nodes > 1 THEN peers.cpus ELSE ARRAY[c.cpus] END AS peer_cpus

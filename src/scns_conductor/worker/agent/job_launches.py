@@ -12,6 +12,7 @@ from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.finisher import Finisher
 from scns_conductor.worker.agent.job_preparation import JobPreparation
+from scns_conductor.worker.agent.job_traces import JobTraces
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.agent.own_ends import OwnEnds
 from scns_conductor.worker.agent.registration import drain_node
@@ -41,6 +42,7 @@ class JobLaunches:
         *,
         boot_time: Callable[[], float],
         timings: AgentTimings,
+        traces: JobTraces,
     ) -> None:
         self.roomless: dict[tuple[int, int], float] = {}
         self._engine = engine
@@ -54,6 +56,7 @@ class JobLaunches:
         self._preparation = preparation
         self._boot_time = boot_time
         self._timings = timings
+        self._traces = traces
 
     def launch(self, job_ids: Sequence[int]) -> None:
         """认领并启动。认领与绑核在一个事务里；启动失败的由牧守进程报结束，被拒的由这里报。"""
@@ -81,6 +84,7 @@ class JobLaunches:
                     digest = token_digest(token) if token is not None else None
                     bindings.append((job.allocation_id, binding.cpu_ids, binding.gres_ids, digest))
                 self._timings.dispatch.observe(max(0.0, database_now - job.start_epoch))
+                self._traces.claimed(job)
                 if not job.runs_here:
                     continue
                 try:

@@ -17,6 +17,7 @@ from scns_conductor.worker.agent.job_launches import JobLaunches
 from scns_conductor.worker.agent.job_preparation import JobPreparation
 from scns_conductor.worker.agent.job_reports import JobReports
 from scns_conductor.worker.agent.job_samples import JobSamples
+from scns_conductor.worker.agent.job_traces import JobTraces
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.agent.launch_sending import LaunchSending
 from scns_conductor.worker.agent.own_ends import OwnEnds
@@ -51,6 +52,7 @@ class JobControl:
         sample_interval_s: float,
         gpu: Callable[[tuple[int, int]], tuple[float, int] | None],
         timings: AgentTimings,
+        traces: JobTraces,
         memory: DatabaseMemory,
         client: Callable[[], ShepherdSet],
         enqueue: Callable[[Callable[[], object]], None],
@@ -63,7 +65,7 @@ class JobControl:
         self._again_at = 0.0
         ends = OwnEnds(boot_id)
         self.steps = JobSteps(engine, context, pool)
-        self._sending = LaunchSending(self._node, finisher, ends, client, timings)
+        self._sending = LaunchSending(self._node, finisher, ends, client, timings, traces)
         self._preparation = JobPreparation(
             engine, context, finisher, ends, held=self._held, send=self._sending.send, enqueue=enqueue
         )
@@ -71,6 +73,7 @@ class JobControl:
             *(engine, context, pool, finisher, ends, memory, self._preparation),
             boot_time=boot_time,
             timings=timings,
+            traces=traces,
         )
         self._correction = Correction(
             *(engine, context, pool, finisher, ends, memory),

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from scns_conductor.worker.agent.finisher import Finisher
+from scns_conductor.worker.agent.job_traces import JobTraces
 from scns_conductor.worker.agent.own_ends import OwnEnds
 from scns_conductor.worker.agent.reconcile import HeldAllocation
 from scns_conductor.worker.agent.shepherd_client import ShepherdError
@@ -24,7 +25,13 @@ class LaunchSending:
     """client 取当前的牧守进程；unsent 是认领了、还没有得到答复的启动。"""
 
     def __init__(
-        self, node: str, finisher: Finisher, ends: OwnEnds, client: Callable[[], ShepherdSet], timings: AgentTimings
+        self,
+        node: str,
+        finisher: Finisher,
+        ends: OwnEnds,
+        client: Callable[[], ShepherdSet],
+        timings: AgentTimings,
+        traces: JobTraces,
     ) -> None:
         self.unsent: dict[tuple[int, int], LaunchSpec] = {}
         self._node = node
@@ -32,6 +39,7 @@ class LaunchSending:
         self._ends = ends
         self._client = client
         self._timings = timings
+        self._traces = traces
         # 送去了、还没有看过答复的：哪条连接，请求号，有哪些，何时送去的。
         self._in_flight: deque[tuple[ShepherdSet, int, list[tuple[int, int]], float]] = deque()
 
@@ -52,6 +60,7 @@ class LaunchSending:
             if client is self._client():
                 answers = self._launched(client, request_id, owners)
                 self._refuse(answers)
+                self._traces.spawned(answers, sent)
                 for answer in answers:
                     # 答复是后来才看的：以牧守进程记下的时刻为准，两边是同一个钟。
                     if answer.started_unix_s is not None and not answer.duplicate:

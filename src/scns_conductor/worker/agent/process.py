@@ -23,6 +23,7 @@ from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.core.statement_timing import watch_statements
+from scns_conductor.tracing import tracer_of
 from scns_conductor.worker.agent import devices, metrics
 from scns_conductor.worker.agent.after_ends import AfterEnds
 from scns_conductor.worker.agent.bus_listener import BusListener
@@ -33,6 +34,7 @@ from scns_conductor.worker.agent.dead_letters import DeadLetters
 from scns_conductor.worker.agent.finisher import Finisher, NodeClock
 from scns_conductor.worker.agent.heartbeat import Heartbeat
 from scns_conductor.worker.agent.job_operations import JobControl
+from scns_conductor.worker.agent.job_traces import JobTraces
 from scns_conductor.worker.agent.launch_plan import LaunchContext
 from scns_conductor.worker.agent.node_setup import lock_spool, node_context, prepare_directories, token_secret
 from scns_conductor.worker.agent.registration import (
@@ -51,6 +53,7 @@ from scns_conductor.worker.bus import Publisher
 from scns_conductor.worker.host.subreaper import become_subreaper
 from scns_conductor.worker.host.thread_owner import own_every_thread
 from scns_conductor.worker.host.user_files import libc
+from scns_conductor.worker.wire.end_record import EndRecord
 
 RETRY_S = 1.0
 STRANGER_WAIT_S = 60.0
@@ -91,6 +94,11 @@ class Agent:
         self._pool = CorePool(self._inventory.cores, self._inventory.accelerators)
         watch_statements(self._engine, self._timings.database)
         self._clock = NodeClock(self._inventory.boot_id)
+        self._traces = JobTraces(
+            tracer_of(settings.otel_endpoint, settings.cluster_name, f"agent-{self._node}", settings.otel_ratio),
+            self._node,
+            lambda: self._clock.boot_time(self._inventory.boot_time),
+        )
         self._memory = DatabaseMemory(self._engine, self._node, settings.spool_path / "database.seen")
         self._publisher = Publisher(settings.redis_url.get_secret_value(), lambda: self._memory.incarnation)
         self._dead_letters = DeadLetters(settings.spool_path / "dead-letters.jsonl")
@@ -107,7 +115,7 @@ class Agent:
             dead_letters=self._dead_letters,
             end_time=self._clock.end_time,
             epilog=None if epilog is None else lambda end: after.run_epilog(epilog, end),
-            committed=after.give_back,
+            committed=lambda ends: self._committed(after, ends),
             after_commit=after.after_commit,
             acknowledge=lambda ends: self._shepherds.acknowledge(ends),
             record_steps=lambda ends: self._control.steps.record_ends(ends, self._clock.end_time),
@@ -133,6 +141,7 @@ class Agent:
             sample_interval_s=settings.job_sample_interval_s,
             gpu=lambda owner: None,
             timings=self._timings,
+            traces=self._traces,
             memory=self._memory,
             client=self._shepherds.client,
             enqueue=self._commands.put,
@@ -156,6 +165,10 @@ class Agent:
             timings=self._timings,
         )
         self._bus_thread = threading.Thread(target=listener.run, name="bus", daemon=True)
+
+    def _committed(self, after: AfterEnds, ends: list[EndRecord]) -> None:
+        after.give_back(ends)
+        self._traces.ended(ends, self._clock.end_time)
 
     # ---- 一生 ----
 
@@ -284,6 +297,7 @@ class Agent:
         self._finisher.stop(wait_s=5)
         self._shepherds.close()
         self._publisher.close()
+        self._traces.close()
         self._engine.dispose()
         logger.info("agent_stopped", extra={"node": self._node})
 

@@ -11,6 +11,7 @@ from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.preemption import Rules, exempt_ends, preempt, resumable
 from scns_conductor.statements.allocations import HOLDING_NODES
 from scns_conductor.statements.starts import Started, commit_starts
+from scns_conductor.tracing import Tracer
 from scns_conductor.worker.bus import Message
 from scns_conductor.worker.scheduler.detour import Detour
 from scns_conductor.worker.scheduler.dispatcher import Dispatcher
@@ -27,10 +28,13 @@ logger = logging.getLogger(__name__)
 class PlanningCycle:
     """run 做一次；各步自成事务，提交都带着栅栏（epoch）。"""
 
-    def __init__(self, state: SchedulerState, dispatcher: Dispatcher, detour: Detour) -> None:
+    def __init__(
+        self, state: SchedulerState, dispatcher: Dispatcher, detour: Detour, tracer: Tracer | None = None
+    ) -> None:
         self._state = state
         self._dispatcher = dispatcher
         self._detour = detour
+        self._tracer = tracer
 
     def run(self, connection: Connection, epoch: int) -> bool:
         """计划并提交一次；也许还能再放时返回 True。"""
@@ -85,6 +89,7 @@ class PlanningCycle:
         if started is None:
             self._state.planner.forget()
             return True
+        committed, queued_from = self._state.clock.now(), dict[tuple[int, int], float]()
         done = set()
         timings.starts.observe(len(started))
         for row in started:
@@ -92,10 +97,13 @@ class PlanningCycle:
             waited = self._state.memory.waiting.get(start.job.job_id)
             if waited is not None:
                 timings.waits.observe(max(0.0, now - waited.age_from))
+                queued_from[row.job_id, row.restart_count] = waited.age_from
             self._state.memory.started(start, row.job_id, now)
             done.add(row.index)
         with timings.phases["dispatch"].measure():
             self._dispatcher.launch(starts, started)
+        if self._tracer is not None:
+            self._trace(self._tracer, queued_from, now, now + spent_s, committed)
         refused = {start.job_id for index, start in enumerate(starts) if index not in done}
         if refused:
             # 以为启动了的没有启动：记着的计划作废。
@@ -105,6 +113,22 @@ class PlanningCycle:
         # 开着抢占时，受阻的也许要趁启动之后的样子再看一遍。
         again = rules is not None and bool(decided.blocked)
         return decided.exhausted or bool(refused) or moved or again
+
+    def _trace(
+        self,
+        tracer: Tracer,
+        queued_from: Mapping[tuple[int, int], float],
+        began: float,
+        planned: float,
+        committed: float,
+    ) -> None:
+        """一批启动的轨迹：排到这个周期，计划，写下，派发。"""
+        sent = self._state.clock.now()
+        for owner, since in queued_from.items():
+            tracer.span("queue", owner, since, began)
+            tracer.span("plan", owner, began, planned)
+            tracer.span("commit", owner, planned, committed)
+            tracer.span("dispatch", owner, committed, sent)
 
     def look_ahead(self) -> None:
         """周期里没有算的保留，算好放进 plan：要写预计开始了。"""

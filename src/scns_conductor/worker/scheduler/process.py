@@ -27,6 +27,7 @@ from scns_conductor.core.statement_timing import watch_statements
 from scns_conductor.statements.inbox import LISTEN_INBOX, notify_queue_crowded
 from scns_conductor.statements.incarnation import CURRENT_INCARNATION
 from scns_conductor.statements.row_locks import gave_up_waiting
+from scns_conductor.tracing import tracer_of
 from scns_conductor.worker.bus import Message
 from scns_conductor.worker.host.thread_owner import own_every_thread
 from scns_conductor.worker.scheduler import metrics
@@ -86,7 +87,8 @@ class Scheduler:
         self._detour = Detour(state)
         self._questions = Questions(settings, self._answer)
         self._inbox = InboxReader(state, self._dispatcher, self._questions)
-        self._cycle = PlanningCycle(state, self._dispatcher, self._detour)
+        self._tracer = tracer_of(settings.otel_endpoint, settings.cluster_name, "scheduler", settings.otel_ratio)
+        self._cycle = PlanningCycle(state, self._dispatcher, self._detour, self._tracer)
         self._deaf = False
 
     def stop(self) -> None:
@@ -116,6 +118,8 @@ class Scheduler:
                 engine.dispose()
                 self._state.stopping.wait(RETRY_S)
         engine.dispose()
+        if self._tracer is not None:
+            self._tracer.close()
         self._questions.close()
         self._dispatcher.close()
 
