@@ -30,8 +30,8 @@ MODULES = {
         ],
     ),
     "cluster": (
-        "节点、分区、预留、许可证、总览、用量",
-        ["Node", "Partition", "Reservation", "License", "Dashboard", "Usage", "ClusterWhy"],
+        "节点、分区、预留、许可证、总览、用量、通知",
+        ["Node", "Partition", "Reservation", "License", "Dashboard", "Usage", "Notification", "ClusterWhy"],
     ),
     "accounting": (
         "账户、用户、关联、QOS、优先级、公平份额",

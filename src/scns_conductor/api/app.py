@@ -29,6 +29,7 @@ from scns_conductor.api.routers import (
     job_logs,
     jobs,
     metrics,
+    notifications,
     priority,
     reservations,
     simulations,
@@ -49,6 +50,7 @@ from scns_conductor.services.cluster_limits import LimitsCache
 from scns_conductor.services.current_rules import CurrentRules
 from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.health import readiness
+from scns_conductor.services.housekeeping import keep_house
 from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.queue_metrics import QueueMetrics
 from scns_conductor.services.simulations import Simulations
@@ -101,10 +103,14 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。
         gc.freeze()
         await _look_at_server(engine, settings)
-        clock = asyncio.create_task(keep_clock(engine), name="clock")
+        tasks = [
+            asyncio.create_task(keep_clock(engine), name="clock"),
+            asyncio.create_task(keep_house(engine), name="housekeeping"),
+        ]
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         yield
-        clock.cancel()
+        for task in tasks:
+            task.cancel()
         await queue.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
@@ -140,6 +146,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         priority,
         diagnostics,
         simulations,
+        notifications,
         identity,
         health,
         metrics,

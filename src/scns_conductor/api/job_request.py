@@ -37,6 +37,11 @@ _NODES = re.compile(r"^(\d{1,10})(?:-(\d{1,10}))?$")
 _SIGNAL = re.compile(r"^(?:SIG)?[A-Z0-9+]{1,12}$")
 
 
+def _upper_words(value: Any) -> Any:
+    text = joined(value)
+    return text.upper() if isinstance(text, str) else text
+
+
 def _exclusive(value: Any) -> Any:
     """true、"exclusive"、"user"、"mcs" 都是独占；false、"oversubscribe"、"" 不是。"""
     words = value if isinstance(value, list) else [value]
@@ -97,7 +102,7 @@ _FORMS = {
     "exclusive": Form(Annotated[bool, BeforeValidator(_exclusive), _FLAG_OR_WORDS]),
     "hold": Form(Flag, description="提交后保留，直到 release"),
     "kill_warning_signal": Form(Annotated[str, Field(json_schema_extra={"pattern": _SIGNAL.pattern})]),
-    "mail_type": Form(Annotated[str, BeforeValidator(joined)]),
+    "mail_type": Form(Annotated[str, BeforeValidator(_upper_words)], examples=("END,FAIL",)),
 }
 
 

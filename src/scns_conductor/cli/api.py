@@ -1,4 +1,4 @@
-"""scns api：在本机运行 HTTP API，和一个调度领导者的候选。"""
+"""scns api：在本机运行 HTTP API，和一个调度领导者的候选；配了邮件服务器的，还有发邮件的后台进程。"""
 
 import os
 import sys
@@ -16,8 +16,12 @@ def api(host: str | None, port: int | None, no_scheduler: bool) -> None:
 
     given = {"SCNS_API_HOST": host, "SCNS_API_PORT": None if port is None else str(port)}
     environment = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
-    if no_scheduler or load_settings().scheduler_enabled is False:
+    settings = load_settings()
+    beside = [] if no_scheduler or settings.scheduler_enabled is False else ["scheduler"]
+    if settings.smtp_host is not None:
+        beside.append("background")
+    if not beside:
         # 换成 API 自己的进程：信号直接到它，进程表里看得清。
         os.execve(sys.executable, [sys.executable, "-m", "scns_conductor.api"], environment)
     # 监督者在 local 里：换成它，不导入它。
-    os.execve(sys.executable, [sys.executable, "-m", "scns_conductor.local.services", "scheduler", "api"], environment)
+    os.execve(sys.executable, [sys.executable, "-m", "scns_conductor.local.services", *beside, "api"], environment)

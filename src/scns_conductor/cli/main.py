@@ -32,6 +32,7 @@ COMMANDS: dict[str, Place] = {
     "suspend": Place(JOBS, "挂起运行中的作业", _CLI + "control", "suspend"),
     "resume": Place(JOBS, "恢复挂起的作业", _CLI + "control", "resume"),
     "update": Place(JOBS, "修改作业", _CLI + "update", "update"),
+    "notifications": Place(JOBS, "作业的邮件发了没有", _CLI + "notifications", "notifications"),
     "nodes": Place(CLUSTER, "列出节点；排空、恢复、下线", _CLI + "nodes", "nodes"),
     "node": Place(CLUSTER, "删除节点", _CLI + "nodes", "node"),
     "partitions": Place(CLUSTER, "列出、新建、修改、删除分区", _CLI + "partitions", "partitions"),

@@ -9,7 +9,16 @@ from scns_conductor.client.problem import Problem, Unreachable
 from scns_conductor.client.request import Json, Request, many, one, plain, segment
 
 if TYPE_CHECKING:
-    from scns_conductor.client.answers import ClusterWhy, Dashboard, License, Node, Partition, Reservation, Usage
+    from scns_conductor.client.answers import (
+        ClusterWhy,
+        Dashboard,
+        License,
+        Node,
+        Notification,
+        Partition,
+        Reservation,
+        Usage,
+    )
     from scns_conductor.client.wire import Answer
 
 
@@ -149,6 +158,17 @@ class ClusterCalls:
             if event.name == "result":
                 return
         raise Unreachable("「假如」的连接断了")
+
+    @many
+    def notifications(
+        self, *, job_id: str | None = None, state: str | None = None, limit: int = 100, before: int | None = None
+    ) -> "Request[Notification]":
+        """作业的邮件（管理员是全部的），新的在前；state 是 QUEUED、SENT、DEAD。"""
+        query = {"job_id": job_id, "state": state, "limit": limit, "before": before}
+        return Request(
+            "GET", "/notifications", within="notifications",
+            query={name: value for name, value in query.items() if value is not None},
+        )  # fmt: skip
 
     @plain
     def ready(self) -> "Request[tuple[bool, Json]]":

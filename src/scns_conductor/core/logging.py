@@ -35,10 +35,15 @@ def configure_logging(settings: Settings) -> None:
     ]
     renderer: Any
     if settings.log_format == "json":
-        shared.append(structlog.processors.dict_tracebacks)
+        # 各层的局部变量不写：口令、脚本都在里面。
+        transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        shared.append(structlog.processors.ExceptionRenderer(transformer))
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # 不用 rich 的：它把局部变量也印出来，载入也要 0.1 秒。
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

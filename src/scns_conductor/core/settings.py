@@ -279,6 +279,20 @@ class Settings(BaseSettings):
     scheduler_lease_s: float = Field(2.0, gt=0, description="领导者的租期（秒），过期后别的候选者接管")
     reconcile_interval_s: float = Field(10.0, gt=0, description="慢速核对的间隔（秒）")
 
+    smtp_host: str | None = Field(None, description="邮件服务器；写了它才发 --mail-type 的邮件（Slurm 的 MailProg）")
+    smtp_port: int = Field(25, ge=1, le=65535, description="邮件服务器的端口")
+    smtp_security: Literal["none", "starttls", "tls"] = Field(
+        "none", description="与邮件服务器怎样加密：none 不加密，starttls 先连再加密，tls 一开始就加密"
+    )
+    smtp_user: str | None = Field(None, description="登录邮件服务器的用户；不写就不登录")
+    smtp_password: SecretStr | None = Field(None, description="上面那个用户的口令")
+    mail_from: str | None = Field(None, description="发件人；不写是 scns@本机的全名")
+    mail_domain: str | None = Field(
+        None, description="收件人没有写 @ 时接上的域（Slurm 的 MailDomain）；不写就交给邮件服务器去认用户名"
+    )
+    mail_language: Literal["zh", "en"] = Field("zh", description="邮件正文的语言；标题同 Slurm，是英文")
+    mail_hourly_limit: int = Field(200, ge=1, description="一个用户一小时至多几封，超过的不发、记下原因")
+
     log_format: Literal["console", "json"] = Field("console", description="日志格式")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="日志级别")
 

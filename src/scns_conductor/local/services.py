@@ -10,6 +10,7 @@ from scns_conductor.local.supervisor import Service, StopRequested, Supervisor
 MODULES = {
     "scheduler": "scns_conductor.worker.scheduler.process",
     "agent": "scns_conductor.worker.agent.process",
+    "background": "scns_conductor.worker.background.process",
     "api": "scns_conductor.api",
 }
 # 设置有误：改好之前再启动也没有用。

@@ -90,6 +90,7 @@ class LocalSystem:
         self._web = self._web_service()
         self._scheduler = self._python("scheduler", "scns_conductor.worker.scheduler.process")
         self._agents = [self._agent(name) for name in self.node_names]
+        self._background = self._python("background", "scns_conductor.worker.background.process")
 
     # ---- 设置 ----
 
@@ -233,6 +234,9 @@ class LocalSystem:
         self._wait_for("API", self._api, self._api_ready)
         self._wait_for("节点", self._agents[0], self._nodes_up)
         self._wait_for("调度器", self._scheduler, self._leader_elected)
+        if self.settings.smtp_host is not None:
+            # 邮件不急，不等它。
+            self.supervisor.start(self._background)
         if self._web is not None:
             # 不等它：端口已经听着，早到的浏览器排着队；它起不来也不碍别的。
             self.supervisor.start(self._web)
@@ -304,7 +308,7 @@ class LocalSystem:
             grace_s = self.settings.kill_wait_s + AGENT_MARGIN_S
             self.supervisor.stop(*self._agents, number=signal.SIGUSR1, wait_s=grace_s)
             self._end_shepherds(self.node_names)
-        self.supervisor.stop(*(service for service in (self._web, self._api) if service is not None))
+        self.supervisor.stop(self._background, *(each for each in (self._web, self._api) if each is not None))
         self.supervisor.stop(self._valkey)
         if self._postgres is not None:
             self.supervisor.stop(self._postgres)

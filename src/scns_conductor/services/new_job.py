@@ -15,6 +15,7 @@ from scns_conductor.core.features import parse_features
 from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.instants import utc_now
 from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.core.mail import parse_mail_types, parse_recipients
 from scns_conductor.core.models import JobSpec
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.states import HOLD_REASONS
@@ -42,6 +43,8 @@ _EXPRESSIONS: dict[str, Callable[[str], object]] = {
     "tres_per_task": parse_gres,
     "licenses": parse_licenses,
     "distribution": check_distribution,
+    "mail_type": parse_mail_types,
+    "mail_user": parse_recipients,
 }
 _ADMIN_ONLY = ("priority", "admin_comment")
 
@@ -94,7 +97,7 @@ def new_job(
 
 
 def check_expressions(row: Mapping[str, Any], prefix: str) -> None:
-    """依赖、特性、通用资源、许可证、分布方式的写法；不合法抛 InvalidRequest。"""
+    """依赖、特性、通用资源、许可证、分布方式、邮件的写法；不合法抛 InvalidRequest。"""
     for name, parse in _EXPRESSIONS.items():
         if row.get(name):
             try:

@@ -1,4 +1,4 @@
-"""节点的控制总线：RQ 队列，每个节点一条，消息是 JSON 数据。
+"""控制总线：RQ 队列，每个节点一条，后台进程一条，消息是 JSON 数据。
 
 消息可以全部丢失（数据库才是真相），也可能重复；收的一方按固定的函数表处理，
 绝不按消息里的名字去导入代码：能写 Valkey 的人不能因此在节点上执行代码。
@@ -29,6 +29,8 @@ SEND_WAIT_S = 2.0
 RECEIVE_WAIT_S = 30.0
 AWAY_S = 1.0
 UNSENT_MOST = 1000
+# 后台进程的队列；节点的名字不会以 @ 开头。
+BACKGROUND = "@background"
 
 logger = logging.getLogger(__name__)
 

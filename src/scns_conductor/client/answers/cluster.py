@@ -1,4 +1,4 @@
-"""节点、分区、预留、许可证、总览、用量。由 make openapi 写出，不要手改：改 core/models 或 api/answers。"""
+"""节点、分区、预留、许可证、总览、用量、通知。由 make openapi 写出，不要手改：改 core/models 或 api/answers。"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -257,6 +257,38 @@ class Usage(Answer):
         "usage": many_of(UsageRow),
         "capacity": one_of(Capacity),
     }
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class Notification(Answer):
+    """一份要发、发过或发不出去的通知。"""
+
+    notification_id: int
+    """通知的号"""
+    job_id: str
+    """作业号；整个数组一份的是数组的作业号"""
+    restart_count: int
+    """第几次尝试；整个数组一份的是 0"""
+    occasion: str
+    """为什么发：BEGIN、END、FAIL、REQUEUE、TIME_LIMIT_80……"""
+    recipients: str
+    """发给谁，逗号分隔"""
+    state: str
+    """QUEUED 等着发，SENT 发了，DEAD 不再试"""
+    attempts: int
+    """试过几次"""
+    error: str | None
+    """最近一次为什么没有发出去"""
+    created_at: datetime
+    """何时定下"""
+    next_try_at: datetime
+    """下一次何时试"""
+    sent_at: datetime | None
+    """何时发出"""
+    user_name: str
+    """谁的作业"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"created_at": instant, "next_try_at": instant, "sent_at": instant}
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)

@@ -22,6 +22,7 @@ from scns_conductor.core.models.job_samples import JobSamples
 from scns_conductor.core.models.leadership import SchedulerLeader, SystemIncarnation
 from scns_conductor.core.models.messages import IdempotencyKey, RequestAnswer, SchedulerInbox
 from scns_conductor.core.models.node import Node
+from scns_conductor.core.models.notification import JobNotice, Notification, NotificationState
 from scns_conductor.core.models.partition import DEFAULT_PARTITION, Partition
 from scns_conductor.core.models.reservation import Reservation
 from scns_conductor.core.models.standing import CronEntry, Crontab, Trigger
@@ -41,12 +42,15 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "JobEvent",
+    "JobNotice",
     "JobOutput",
     "JobSamples",
     "JobSpec",
     "JobStep",
     "LimitColumns",
     "Node",
+    "Notification",
+    "NotificationState",
     "Partition",
     "Qos",
     "RequestAnswer",

@@ -71,3 +71,5 @@ class IdempotencyKey(SQLModel, table=True):
     created_at: datetime | None = Field(
         None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}, description="何时"
     )
+
+    __table_args__ = (sa.Index("idempotency_keys_by_age", "created_at", postgresql_using="brin"),)

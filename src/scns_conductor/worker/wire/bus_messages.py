@@ -1,4 +1,4 @@
-"""总线上的消息：调度器 -> 节点代理。function 是消息的名字；收的一方照固定的表还原，多出来的项略过。
+"""总线上的消息：调度器 -> 节点代理，与后台进程自己的。function 是消息的名字；收的一方照固定的表还原，多出来的项略过。
 
 since 是懂得它的最早一版：写的一方照它标版本，收的一方懂得到自己这一版为止的全部。所以新的调度器与旧的代理、
 旧的调度器与新的代理说得通；只有真的多了旧的不懂的消息，才标新的一版，旧的收到就拒收、记下，靠数据库核对补上。
@@ -166,9 +166,18 @@ class Sample(BusMessage):
     request_id: str
 
 
+class Deliver(BusMessage):
+    """后台的队列：这些通知到时候了，发出去；发到哪一步以数据库为准。"""
+
+    function: ClassVar[str] = "deliver"
+    since: ClassVar[int] = 2
+    notification_ids: list[int]
+
+
+_KINDS = (SignalJobs, ReadLog, LaunchStep, SignalStep, LimitStep, AttachStep, Sample, Deliver)
 MESSAGES: dict[str, type[BusMessage]] = {
     **dict.fromkeys(REMINDERS, ChangedJobs),
-    **{kind.function: kind for kind in (SignalJobs, ReadLog, LaunchStep, SignalStep, LimitStep, AttachStep, Sample)},
+    **{kind.function: kind for kind in _KINDS},
 }
 
 

@@ -1,0 +1,19 @@
+"""过期的行：一次删一小批，不久占锁。"""
+
+import sqlalchemy as sa
+
+
+def _expired(table: str, kept: str) -> sa.TextClause:
+    return sa.text(
+        f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} "
+        f"WHERE created_at < clock_timestamp() - interval '{kept}' LIMIT :most))"
+    )
+
+
+# 没有人取走的回答（等着的 API 死了）；客户端早已不会再用的幂等键；旧的通知；没有配邮件服务器时触发器记下的变化。
+EXPIRED = {
+    "request_answers": _expired("request_answers", "1 hour"),
+    "idempotency_keys": _expired("idempotency_keys", "1 day"),
+    "notifications": _expired("notifications", "30 days"),
+    "job_notices": _expired("job_notices", "3 days"),
+}

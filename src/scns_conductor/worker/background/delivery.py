@@ -1,0 +1,127 @@
+"""把通知发出去：一批一条 SMTP 连接，每一封各有结果；过一会儿再试的间隔加倍，两天还不行就不再试。"""
+
+import logging
+import smtplib
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.engine import Engine
+
+from scns_conductor.core.settings import Settings
+from scns_conductor.statements.notifications import ARRAY_OUTCOMES, RESULTS, TO_SEND
+from scns_conductor.worker.background.mail_text import message_of
+
+CONNECT_WAIT_S = 20.0
+FIRST_RETRY_S = 30.0
+LAST_RETRY_S = 3600.0
+GIVE_UP_S = 2 * 86400.0
+NEVER = -1.0
+
+logger = logging.getLogger(__name__)
+
+
+class Delivery:
+    """发邮件。"""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+
+    def deliver(self, notification_ids: Sequence[int]) -> None:
+        """发这些；已经发过的略过。数据库不在时抛 DBAPIError（到时候再排）。"""
+        with self._engine.begin() as connection:
+            rows = connection.execute(TO_SEND, {"notification_ids": list(notification_ids)}).all()
+            arrays = [row.job_id for row in rows if _whole_array(row)]
+            outcomes: dict[int, list[Any]] = {}
+            for each in connection.execute(ARRAY_OUTCOMES, {"array_job_ids": arrays}) if arrays else ():
+                outcomes.setdefault(each.array_job_id, []).append(each)
+        if not rows:
+            return
+        results = self._send(rows, outcomes)
+        with self._engine.begin() as connection:
+            connection.execute(
+                RESULTS,
+                {
+                    "notification_ids": [row.notification_id for row in rows],
+                    "errors": [results[row.notification_id] and results[row.notification_id][0] for row in rows],
+                    "retries_s": [
+                        results[row.notification_id][1] if results[row.notification_id] else 0.0 for row in rows
+                    ],
+                },
+            )
+
+    def _send(self, rows: Sequence[Any], outcomes: dict[int, list[Any]]) -> dict[int, Any]:
+        """各封的结果：None 是发了，否则（为什么，几秒之后再试）。"""
+        results: dict[int, Any] = {}
+        server: smtplib.SMTP | None = None
+        try:
+            server = self._connect()
+            for row in rows:
+                results[row.notification_id] = self._send_one(server, row, outcomes)
+        except (OSError, smtplib.SMTPException) as error:
+            # 连不上、断了：没有轮到的都等会儿再试。
+            logger.warning("mail_server_unavailable", extra={"error": str(error), "waiting": len(rows) - len(results)})
+            for row in rows:
+                results.setdefault(row.notification_id, (f"邮件服务器：{error}", _retry_s(row)))
+        finally:
+            if server is not None:
+                server.close()
+        return results
+
+    def _connect(self) -> smtplib.SMTP:
+        settings = self._settings
+        host, port = settings.smtp_host or "", settings.smtp_port
+        if settings.smtp_security == "tls":
+            server: smtplib.SMTP = smtplib.SMTP_SSL(
+                host, port, timeout=CONNECT_WAIT_S, context=ssl.create_default_context()
+            )
+        else:
+            server = smtplib.SMTP(host, port, timeout=CONNECT_WAIT_S)
+        try:
+            if settings.smtp_security == "starttls":
+                server.starttls(context=ssl.create_default_context())
+            if settings.smtp_user is not None:
+                password = settings.smtp_password
+                server.login(settings.smtp_user, password.get_secret_value() if password else "")
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _send_one(self, server: smtplib.SMTP, row: Any, outcomes: dict[int, list[Any]]) -> Any:
+        whole = outcomes.get(row.job_id, []) if _whole_array(row) else []
+        message = message_of(row, whole, self._settings)
+        try:
+            refused = server.send_message(message)
+        except smtplib.SMTPServerDisconnected:
+            raise
+        except smtplib.SMTPRecipientsRefused as error:
+            codes = [code for code, _ in error.recipients.values()]
+            return f"收件人被拒：{_told(error.recipients)}", NEVER if min(codes) >= 500 else _retry_s(row)
+        except smtplib.SMTPResponseException as error:
+            told = (
+                error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
+            )
+            return f"邮件服务器：{error.smtp_code} {told}", NEVER if error.smtp_code >= 500 else _retry_s(row)
+        if refused:
+            # 有的收件人收了：不再发，免得他们收两遍。
+            logger.warning("mail_partly_refused", extra={"job_id": row.job_id, "error": _told(refused)})
+        return None
+
+
+def _whole_array(row: Any) -> bool:
+    return row.array_job_id == row.job_id and "ARRAY_TASKS" not in (row.mail_type or "")
+
+
+def _retry_s(row: Any) -> float:
+    if (row.now - row.created_at).total_seconds() > GIVE_UP_S:
+        return NEVER
+    return float(min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** max(0, row.attempts - 1)))
+
+
+def _told(recipients: dict[str, tuple[int, bytes]]) -> str:
+    return "；".join(
+        f"{address} {code} {text.decode(errors='replace') if isinstance(text, bytes) else text}"
+        for address, (code, text) in recipients.items()
+    )
