@@ -118,7 +118,8 @@ def test_the_beginning_and_the_end_are_told_once_to_whom_it_was_asked(system: Ru
     assert subjects[1].endswith(", FAILED, ExitCode 3")
     everyone = [who for who, letter in mailbox.letters if letter["X-SCNS-Job-ID"] == job]
     assert everyone == [["ada@site.example", "bob@else.example"]] * 2
-    assert not notifications(system, quiet) and not mailbox.subjects(quiet)
+    assert not notifications(system, quiet)
+    assert not mailbox.subjects(quiet)
 
 
 def test_an_array_is_told_as_a_whole_or_task_by_task(system: RunningSystem, mailbox: Mailbox) -> None:
@@ -162,12 +163,14 @@ def test_a_refused_recipient_is_kept_with_the_reason(system: RunningSystem) -> N
     job = system.submit("#!/bin/bash\n:\n", mail_type="END", mail_user=REFUSED)
     system.wait_state(job)
     (one,) = settled(system, job, "END")
-    assert one["state"] == "DEAD" and "550" in one["error"]
+    assert one["state"] == "DEAD"
+    assert "550" in one["error"]
     shown = subprocess.run(
         [SCNS, "notifications", job], env=system.environment, capture_output=True,
         text=True, check=True,
     )  # fmt: skip
-    assert "DEAD" in shown.stdout and "550" in shown.stdout
+    assert "DEAD" in shown.stdout
+    assert "550" in shown.stdout
 
 
 @pytest.mark.parametrize(
@@ -202,7 +205,8 @@ def test_a_server_that_is_away_is_tried_again(scratch: Path) -> None:
         job = system.submit("#!/bin/bash\n:\n", mail_type="END", mail_user="ada@site.example")
         system.wait_state(job)
         waiting = wait_until(lambda: [one for one in notifications(system, job) if one["error"]], what="试过一次")
-        assert waiting[0]["state"] == "QUEUED" and waiting[0]["attempts"] == 1
+        assert waiting[0]["state"] == "QUEUED"
+        assert waiting[0]["attempts"] == 1
         # 超过一小时的上限：不发，说明为什么。
         second = system.submit("#!/bin/bash\n:\n", mail_type="END", mail_user="ada@site.example")
         system.wait_state(second)
@@ -218,7 +222,9 @@ def test_a_server_that_is_away_is_tried_again(scratch: Path) -> None:
             (one,) = settled(system, job, "END")
         finally:
             controller.stop()
-        assert one["state"] == "SENT" and one["error"] is None and len(box.subjects(job)) == 1
+        assert one["state"] == "SENT"
+        assert one["error"] is None
+        assert len(box.subjects(job)) == 1
 
 
 def _background(system: RunningSystem) -> int | None:

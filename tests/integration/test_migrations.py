@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,7 +126,7 @@ def _made(kind: sa.types.TypeEngine[Any]) -> Any:
         return b"x"
     if isinstance(kind, sa.Boolean):
         return True
-    return 1 if isinstance(kind, sa.Integer | sa.Numeric) else "x"
+    return 1 if isinstance(kind, sa.Integer | sa.Numeric | sa.Float) else "x"
 
 
 def lost(before: dict[str, list[dict[str, Any]]], after: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -190,6 +191,7 @@ def schedules(settings: Settings, database: Database) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "scns_conductor.worker.scheduler.process"],
         env={
+            **os.environ,
             "SCNS_DATABASE_URL": settings.database_url.get_secret_value(),
             "SCNS_REDIS_URL": settings.redis_url.get_secret_value(),
             "SCNS_DATA_DIR": str(settings.data_dir),
