@@ -72,3 +72,34 @@ def test_a_job_that_starts_at_once_has_nothing_to_tell(system: RunningSystem) ->
     system.wait_state(job_id, "COMPLETED")
     job = system.call("GET", f"/jobs/{job_id}")[1]
     assert job["wait_breakdown"] is None or "None" in job["wait_breakdown"]
+
+
+def test_a_task_that_is_split_off_keeps_what_it_waited_and_is_called_by_its_own_name(
+    system: RunningSystem, tmp_path: Path
+) -> None:
+    blocker = system.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done", cpus_per_task=2, time_limit="20")
+    system.wait_state(blocker, "RUNNING")
+    array = system.submit("true", cpus_per_task=2, time_limit="5", array="0-2")
+    waits(system, array, "Resources")
+    before = system.call("GET", f"/jobs/{array}")[1]
+    assert system.call("POST", f"/jobs/{array}_1/hold")[0] == 200
+    held = system.call("GET", f"/jobs/{array}_1")[1]
+    spent, known = held["wait_breakdown"], before["wait_breakdown"]
+    assert spent.keys() >= known.keys()
+    assert all(spent[reason] >= known[reason] for reason in known)
+    # 放行的命令写的是 J_T，照抄就行。
+    text = wait_until(
+        lambda: "scns release" in (said := system.call("GET", f"/jobs/{array}_1/why")[1]["text"]) and said
+    )
+    command = text[text.index("scns release") :].split()[:3]
+    assert command[2] == f"{array}_1"
+    assert scns(system, *command[1:]).returncode == 0
+    # 依赖一个任务的，也写 J_T。
+    child = system.submit("true", time_limit="5", dependency=f"afterok:{array}_2")
+    wait_until(lambda: f"{array}_2" in system.call("GET", f"/jobs/{child}/why")[1]["text"], what="写的是 J_T")
+    (tmp_path / "go").touch()
+    for task in range(3):
+        system.wait_state(f"{array}_{task}", "COMPLETED")
+    whole = system.call("GET", f"/jobs/{array}_1")[1]
+    waited = datetime.fromisoformat(whole["start_time"]) - datetime.fromisoformat(whole["submit_time"])
+    assert sum(whole["wait_breakdown"].values()) == pytest.approx(waited.total_seconds(), abs=0.5)

@@ -261,6 +261,11 @@ class Settings(BaseSettings):
         ge=0,
         description="最多为多少个排在前面的受阻作业保留未来的资源；缺省 100，easy_predicted 是每个分区 1 个",
     )
+    suspend_frees: Literal["nothing", "cpus"] = Field(
+        "nothing",
+        description="scns suspend（scontrol suspend）放开什么：nothing 仍占着全部，恢复不必等；"
+        "cpus 把 CPU 让给别人（Slurm 的做法），内存与 GPU 仍占着，恢复要等 CPU 空出来",
+    )
     preempt_type: Literal["none", "partition_prio", "qos"] = Field(
         "none",
         description="抢占的依据（Slurm 的 PreemptType）：partition_prio 按分区的层级，高的抢占低的；"

@@ -57,7 +57,8 @@ class NodeShare:
 class RunningJob:
     """占着资源的作业；expected_end 是 Unix 秒，不限时的是 NEVER_ENDS；ending 表示已经有人要求它结束。
 
-    lent 是因抢占而挂起时在各节点（下标）借出的 CPU 数：这时 shares 里的 CPU 是 0。
+    lent 是挂起时在各节点（下标）借出的 CPU 数：这时 shares 里的 CPU 是 0；resuming 是借出了、等 CPU 空出来就恢复
+    （因抢占而挂起的一直是；人挂起的，要了恢复才是）。
     """
 
     job_id: int
@@ -70,4 +71,5 @@ class RunningJob:
     start_time: float = 0.0
     suspended: bool = False
     lent: tuple[tuple[int, int], ...] = ()
+    resuming: bool = True
     reservation: str | None = None

@@ -140,7 +140,7 @@ def exempt_ends(cluster: Cluster, queue: Queue, plan: Plan, rules: Rules) -> flo
     return min(moments, default=None)
 
 
-def resumable(cluster: Cluster, plan: Plan, rules: Rules) -> list[RunningJob]:
+def resumable(cluster: Cluster, plan: Plan, rules: Rules | None) -> list[RunningJob]:
     """借出了 CPU 的作业里现在能恢复的，先挂起的先：只有比它要紧、这个周期就启动的排在它前面。"""
     free = cluster.free[: cluster.count, CPU].copy()
     found = []
@@ -150,7 +150,7 @@ def resumable(cluster: Cluster, plan: Plan, rules: Rules) -> list[RunningJob]:
         for share in hold.shares if hold is not None else ():
             left[share.node] += share.cpus
         for start in plan.starts:
-            if rules.outranks(cluster, start.job, victim):
+            if rules is not None and rules.outranks(cluster, start.job, victim):
                 for share in start.shares:
                     left[share.node] -= share.cpus
         if all(left[node] >= cpus for node, cpus in victim.lent):
@@ -161,11 +161,11 @@ def resumable(cluster: Cluster, plan: Plan, rules: Rules) -> list[RunningJob]:
 
 
 def lent_jobs(cluster: Cluster) -> list[RunningJob]:
-    """因抢占而挂起、借出了 CPU 的。"""
-    return [each for each in cluster.running.values() if each.lent and not each.ending]
+    """挂起时借出了 CPU、等着恢复的。"""
+    return [each for each in cluster.running.values() if each.lent and each.resuming and not each.ending]
 
 
-def holds(cluster: Cluster, queue: Queue, rules: Rules) -> list[RunningJob]:
+def holds(cluster: Cluster, queue: Queue, rules: Rules | None) -> list[RunningJob]:
     """替等着恢复的作业攒下的 CPU：没有比它要紧的在排队时，它的节点上空出来的不给后来的。
 
     返回要记成占着的（作业号是负的）；凑够了 resumable 就会恢复它。
@@ -173,7 +173,7 @@ def holds(cluster: Cluster, queue: Queue, rules: Rules) -> list[RunningJob]:
     free = cluster.free[: cluster.count, CPU].copy()
     found = []
     for victim in sorted(lent_jobs(cluster), key=lambda each: each.job_id):
-        if any(rules.outranks(cluster, job, victim) for group in queue.groups.values() for job in _first(group)):
+        if rules is not None and _outranked(cluster, queue, rules, victim):
             continue
         shares = []
         for node, cpus in victim.lent:
@@ -184,6 +184,10 @@ def holds(cluster: Cluster, queue: Queue, rules: Rules) -> list[RunningJob]:
         if shares:
             found.append(RunningJob(-victim.job_id, victim.expected_end, tuple(shares)))
     return found
+
+
+def _outranked(cluster: Cluster, queue: Queue, rules: Rules, victim: RunningJob) -> bool:
+    return any(rules.outranks(cluster, job, victim) for group in queue.groups.values() for job in _first(group))
 
 
 def _first(group: Group) -> list[PendingJob]:

@@ -62,6 +62,8 @@ class _Asked:
 
     identity: Identity
     request: Request
+    # 要恢复的里，让出了 CPU 的：等 CPU 空出来。
+    lent: set[int] = field(default_factory=set)
 
 
 # 挑出一个写法里要动的行；一个也没有、不许，抛那个写法的错误。
@@ -101,7 +103,7 @@ async def control_jobs(
                 answer.errors[each.text] = error
         rows = merged([row for each in chosen.values() for row in each])
         if request.action == "resume":
-            await _refuse_lent(connection, chosen, answer)
+            await _look_at_lent(connection, chosen, answer, asked)
             rows = merged([row for each in chosen.values() for row in each])
         if rows:
             await apply(connection, rows, asked)
@@ -244,10 +246,14 @@ def _switchable(text: str, rows: Sequence[JobRow], source: JobState, target: Job
     return chosen
 
 
-async def _refuse_lent(connection: AsyncConnection, chosen: dict[str, list[JobRow]], answer: Answer) -> None:
-    """因抢占而挂起的，抢占者用完了自己会恢复：不许。"""
+async def _look_at_lent(
+    connection: AsyncConnection, chosen: dict[str, list[JobRow]], answer: Answer, asked: _Asked
+) -> None:
+    """因抢占而挂起的，抢占者用完了自己会恢复：不许。人挂起而让出了 CPU 的记下来。"""
     job_ids = [row.job_id for rows in chosen.values() for row in rows]
-    lent = set(await connection.scalars(LENT_JOBS, {"job_ids": job_ids}))
+    found = (await connection.execute(LENT_JOBS, {"job_ids": job_ids})).all()
+    lent = {row.job_id for row in found if row.preempted}
+    asked.lent.update(row.job_id for row in found if not row.preempted)
     for text in [text for text, rows in chosen.items() if lent & set(_ids(rows))]:
         lender = min(lent & set(_ids(chosen.pop(text))))
         answer.errors[text] = Conflict(f"作业 {lender} 是被抢占而挂起的；抢占者用完了自己会恢复", code="job_preempted")
@@ -261,6 +267,14 @@ async def _suspend(connection: AsyncConnection, rows: Sequence[JobRow], asked: _
 
 
 async def _resume(connection: AsyncConnection, rows: Sequence[JobRow], asked: _Asked) -> None:
+    lent = [row for row in rows if row.job_id in asked.lent]
+    if lent:
+        # CPU 让出去了：记下要恢复，调度器等它的 CPU 空出来（不给后来的），绝不超分。
+        await _record(connection, lent, JobState.SUSPENDED.value, "resume", asked.identity.user_name)
+        await tell_scheduler(connection, inbox_insert("jobs", job_ids=_ids(lent)))
+        rows = [row for row in rows if row.job_id not in asked.lent]
+    if not rows:
+        return
     await connection.execute(RESUME, {"job_ids": _ids(rows)})
     await _record(connection, rows, JobState.RUNNING.value, "resume", asked.identity.user_name)
     await tell_scheduler(connection, inbox_insert("resume", job_ids=_ids(rows)))
@@ -296,6 +310,12 @@ def _first_active(rows: Sequence[JobRow], _asked: _Asked) -> Outcome:
     return {"state": active[0].state if active else JobState.PENDING.value}
 
 
+def _resumed(rows: Sequence[JobRow], asked: _Asked) -> Outcome:
+    """让出了 CPU 的还要等。"""
+    waiting = any(row.job_id in asked.lent for row in rows)
+    return {"state": (JobState.SUSPENDED if waiting else JobState.RUNNING).value}
+
+
 def _always(state: JobState) -> Callable[[Sequence[JobRow], _Asked], Outcome]:
     return lambda _rows, _asked: {"state": state.value}
 
@@ -315,7 +335,7 @@ _STATES: Mapping[Action, Callable[[Sequence[JobRow], _Asked], Outcome]] = {
     "release": _always(JobState.PENDING),
     "requeue": _first_active,
     "suspend": _always(JobState.SUSPENDED),
-    "resume": _always(JobState.RUNNING),
+    "resume": _resumed,
     "cancel": lambda rows, _asked: {"state": outcome(rows)[0]},
     "signal": _first_active,
 }

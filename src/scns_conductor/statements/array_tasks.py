@@ -56,9 +56,10 @@ SPLIT_TASKS = sa.text(
       RETURNING job_id
     )
     INSERT INTO jobs ({_NAMED}, array_job_id, array_task_id, array_base, array_step, array_max_tasks, state, reason,
-      submit_time, eligible_time)
+      submit_time, eligible_time, wait_breakdown, reason_since)
     SELECT {", ".join(f"m.{name}" for name in SHARED_COLUMNS)}, m.array_job_id, m.array_base + m.array_step * slot,
-      m.array_base, m.array_step, m.array_max_tasks, m.state, m.reason, m.submit_time, m.eligible_time
+      m.array_base, m.array_step, m.array_max_tasks, m.state, m.reason, m.submit_time, m.eligible_time,
+      m.wait_breakdown, m.reason_since
     FROM jobs AS m JOIN taken ON taken.job_id = m.job_id CROSS JOIN unnest({_WANTED}) AS r
       CROSS JOIN generate_series(lower(r), upper(r) - 1) AS slot
     RETURNING job_id, array_task_id

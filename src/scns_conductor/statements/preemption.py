@@ -1,4 +1,4 @@
-"""抢占时的挂起与恢复：借出、拿回 CPU。"""
+"""挂起与恢复时借出、拿回 CPU：因抢占而挂起的，与人挂起、让出 CPU 的（SCNS_SUSPEND_FREES=cpus）。"""
 
 import sqlalchemy as sa
 
@@ -44,6 +44,32 @@ SUSPEND_PREEMPTED = sa.text(
     SELECT job_id FROM suspended ORDER BY job_id
     """.replace("::", r"\:\:")
 )
+# 人挂起了的（状态已经是 SUSPENDED）：让出 CPU，减去节点的计数。
+LEND_SUSPENDED = sa.text(
+    """
+    WITH chosen AS (
+      SELECT j.job_id, j.restart_count FROM jobs AS j
+      WHERE j.job_id = ANY(CAST(:job_ids AS bigint[])) AND j.state = 'SUSPENDED' AND j.requested_end_state IS NULL
+        AND EXISTS (SELECT FROM scheduler_leader WHERE epoch = :epoch)
+      ORDER BY j.job_id FOR NO KEY UPDATE OF j
+    ),
+    lent AS (
+      UPDATE resource_allocations AS a SET lent_cpus = a.cpus, cpus = 0 FROM chosen
+      WHERE a.job_id = chosen.job_id AND a.restart_count = chosen.restart_count AND a.released_at IS NULL
+        AND a.lent_cpus = 0 AND a.cpus > 0
+      RETURNING a.job_id, a.node_name, a.lent_cpus
+    ),
+    given AS (SELECT node_name, sum(lent_cpus)::integer AS cpus FROM lent GROUP BY node_name),
+    locked AS (
+      SELECT n.name FROM nodes AS n JOIN given ON given.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
+    ),
+    counted AS (
+      UPDATE nodes AS n SET allocated_cpus = n.allocated_cpus - given.cpus
+      FROM given JOIN locked ON locked.name = given.node_name WHERE n.name = given.node_name
+    )
+    SELECT DISTINCT job_id FROM lent ORDER BY job_id
+    """.replace("::", r"\:\:")
+)
 # 恢复借出了 CPU 的：拿回来，加上节点的计数（不够就整条作废），记事件。
 RESUME_PREEMPTED = sa.text(
     f"""
@@ -74,7 +100,7 @@ RESUME_PREEMPTED = sa.text(
     ),
     recorded AS (
       INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message)
-      SELECT job_id, restart_count, 'SUSPENDED', 'RUNNING', 'resume', 'scheduler', '抢占者用完了' FROM resumed
+      SELECT job_id, restart_count, 'SUSPENDED', 'RUNNING', 'resume', 'scheduler', 'CPU 空出来了' FROM resumed
     )
     SELECT job_id FROM resumed ORDER BY job_id
     """.replace("::", r"\:\:")

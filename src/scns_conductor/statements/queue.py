@@ -20,6 +20,9 @@ RUNNING_SHARES = sa.text(
       j.qos,
       extract(epoch FROM j.start_time)::float8 AS start_time, j.suspended_s,
       j.requested_end_state IS NOT NULL AS ending, j.state = 'SUSPENDED' AS suspended,
+      CASE WHEN j.state = 'SUSPENDED' THEN (
+        SELECT cause <> 'suspend' FROM job_events WHERE job_id = j.job_id AND cause IN ('suspend', 'preempt', 'resume')
+        ORDER BY event_id DESC LIMIT 1) END AS resuming,
       a.node_name, a.cpus, a.lent_cpus, a.memory, a.gres, a.tasks
     FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
     WHERE a.released_at IS NULL AND (CAST(:job_ids AS bigint[]) IS NULL OR j.job_id = ANY(CAST(:job_ids AS bigint[])))

@@ -1,7 +1,7 @@
 """还不能排的作业：为什么、谁、何时能排（保留、开始时刻、依赖、预留、数组的 %、分区与单个作业的上限）。"""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from scns_conductor.scheduling.cluster_facts import NEVER_ENDS
 from scns_conductor.scheduling.eligibility import Ineligible, ineligible
 from scns_conductor.scheduling.explain import Gate, Holder
 from scns_conductor.statements.explanations import LAST_HOLD, PARENTS, SAME_NAME
+from scns_conductor.statements.queue import JOB_LABELS
 from scns_conductor.worker.scheduler.memory import QueueMemory
 from scns_conductor.worker.scheduler.waiting_job import Waiting
 
@@ -80,7 +81,16 @@ class Gates:
             yield f"被保留着：{since} 之前 {row.actor} {_HELD_BY.get(row.cause, '保留的')}"
         else:
             yield "被保留着"
-        yield f"放行：scns release {job_id}" + ("（管理员保留的，要管理员放行）" if admin else "")
+        yield f"放行：scns release {self._label(job_id)}" + ("（管理员保留的，要管理员放行）" if admin else "")
+
+    def _label(self, job_id: int) -> str:
+        """命令里怎样写它：数组任务是 8_1，它自己的号哪里也不显示。"""
+        return self._labels([job_id])[0]
+
+    def _labels(self, job_ids: Sequence[int]) -> list[str]:
+        rows = self.connection.execute(JOB_LABELS, {"job_ids": list(job_ids)})
+        known = {row.job_id: row.label for row in rows}
+        return [known.get(job_id, str(job_id)) for job_id in job_ids]
 
     def _throttled(self, waiting: Waiting) -> Gate:
         """数组同时运行的任务到了上限：等有一个结束。"""
@@ -119,9 +129,8 @@ class Gates:
         opens_at: float | None
         if never:
             opens_at = None
-            lines.append(
-                f"依赖不会满足了：请取消（scns cancel {job.job_id}），或改依赖（scns update {job.job_id} dependency=…）"
-            )
+            label = self._label(job.job_id)
+            lines.append(f"依赖不会满足了：请取消（scns cancel {label}），或改依赖（scns update {label} dependency=…）")
         elif dependency.any_of:
             opens_at = min(known, default=None)
         else:
@@ -151,7 +160,7 @@ class Gates:
 
     def _parent(self, kind: str, row: Any, depth: int) -> tuple[str, float | None, Holder | None]:
         """所依赖的一个作业：怎么说，何时能满足，它自己。"""
-        label = f"{row.job_id}（{row.user_name}）"
+        label = f"{row.label}（{row.user_name}）"
         if row.state in TERMINAL_STATES:
             code = f"（退出码 {row.exit_status}:{row.exit_signal}）" if row.exited else ""
             return f"所依赖的作业 {label} 已经 {row.state}{code}，{kind} 不会满足", None, None
@@ -187,7 +196,7 @@ class Gates:
         ends = [self._planned(job_id, depth)[1] for job_id in job_ids]
         found.moment = math.inf if None in ends else max(end for end in ends if end is not None)
         found.holders = [self._holder(job_id) for job_id in job_ids]
-        shown = "、".join(map(str, job_ids[:MOST_NAMED])) + (
+        shown = "、".join(self._labels(job_ids[:MOST_NAMED])) + (
             f" 等 {len(job_ids)} 个" if len(job_ids) > MOST_NAMED else ""
         )
         when = f"，至迟 {self._when(found.moment)}都结束" if found.moment < math.inf else ""

@@ -54,6 +54,8 @@ class QueueMemory:
     kill_wait_s: float = 30.0
     # 不抢占是 None。
     preempt_rules: Rules | None = None
+    # scns suspend 时也让出 CPU。
+    suspend_frees_cpus: bool = False
     # 照预测排回填的次序时，各用户的历史；不照的是 None。
     history: RunHistory | None = None
     # 按 QOS 抢占时各个 QOS 的高低。
@@ -71,6 +73,7 @@ class QueueMemory:
     # 自己的原因变了、还没有写回数据库的，先变的在前；不会再启动的。
     unwritten: dict[int, None] = field(default_factory=dict)
     hopeless: set[int] = field(default_factory=set)
+    _lent_seen: bool = False
     _tasks: ArrayRows = field(default_factory=ArrayRows)
     # 有上限的数组 -> 它排队的各行。
     _siblings: ArrayRows = field(default_factory=ArrayRows)
@@ -173,7 +176,9 @@ class QueueMemory:
             pools = license_pools(first.licenses) + self.limits.charge(
                 job_id, queue_rows.runner_of(parts), self.cluster
             )
-            self.cluster.allocate(running_job(job_id, parts, self.cluster, pools, self.clock() + self.kill_wait_s))
+            job = running_job(job_id, parts, self.cluster, pools, self.clock() + self.kill_wait_s)
+            self._lent_seen |= bool(job.lent)
+            self.cluster.allocate(job)
             if first.array_job_id is not None:
                 self._tasks.add(job_id, first.array_job_id)
         return set(rows)
@@ -244,9 +249,25 @@ class QueueMemory:
         if job is not None:
             self.cluster.allocate(replace(job, ending=True, expected_end=min(job.expected_end, expected_end)))
 
+    @property
+    def lends(self) -> bool:
+        """挂起的作业会不会借出 CPU。"""
+        # 设置改回去之前借出的，也要还。
+        return self.preempt_rules is not None or self.suspend_frees_cpus or self._lent_seen
+
+    def to_lend(self) -> list[int]:
+        """人挂起的、还占着 CPU 的：该让出来。"""
+        if not self.suspend_frees_cpus:
+            return []
+        return [
+            job.job_id
+            for job in self.cluster.running.values()
+            if job.suspended and not job.lent and not job.ending and any(share.cpus for share in job.shares)
+        ]
+
     def collect_lent(self) -> None:
         """替借出了 CPU 的作业攒着空出来的（负的作业号）；每个周期重来，先放开上一次的。"""
-        if self.preempt_rules is None:
+        if not self.lends:
             return
         for job_id in [job_id for job_id in self.cluster.running if job_id < 0]:
             self.cluster.release(job_id)

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.preemption import Rules, exempt_ends, preempt, resumable
 from scns_conductor.statements.allocations import HOLDING_NODES
+from scns_conductor.statements.preemption import LEND_SUSPENDED
 from scns_conductor.statements.starts import Started, commit_starts
 from scns_conductor.tracing import Tracer
 from scns_conductor.worker.bus import Message
@@ -43,6 +44,7 @@ class PlanningCycle:
             self._state.memory.wake(connection, now)
         overrun = self._end_overrun(connection, epoch, now)
         self._end_on_nodes(connection, dict.fromkeys(overrun, self._state.settings.kill_wait_s), now)
+        self._lend(connection, epoch, now)
         self._state.memory.collect_lent()
         began, waiting = time.perf_counter(), len(self._state.memory.queue)
         rules = self._state.memory.preempt_rules
@@ -59,14 +61,13 @@ class PlanningCycle:
         )
         timings.phases["plan"].observe(spent_s)
         moved = False
-        if rules is not None:
-            if self._resume(connection, epoch, decided, rules):
-                # 这一遍的启动没有提交：下一遍从头计划。
-                self._state.planner.forget()
-                return True
-            if decided.blocked:
-                with timings.phases["preempt"].measure():
-                    moved = self._preempt(connection, epoch, decided, rules, now)
+        if self._state.memory.lends and self._resume(connection, epoch, decided, rules):
+            # 这一遍的启动没有提交：下一遍从头计划。
+            self._state.planner.forget()
+            return True
+        if rules is not None and decided.blocked:
+            with timings.phases["preempt"].measure():
+                moved = self._preempt(connection, epoch, decided, rules, now)
         if not decided.starts:
             return moved
         starts = rows_of(self._state.memory, decided.starts)
@@ -162,8 +163,23 @@ class PlanningCycle:
         ending = [job.job_id for job in self._state.memory.cluster.running.values() if job.ending]
         self._end_on_nodes(connection, dict.fromkeys(ending, self._state.settings.kill_wait_s), self._state.clock.now())
 
-    def _resume(self, connection: Connection, epoch: int, decided: Plan, rules: Rules) -> bool:
-        """恢复因抢占而挂起、现在放得下的；恢复了就要重新计划。"""
+    def _lend(self, connection: Connection, epoch: int, now: float) -> None:
+        """人挂起了的：让出 CPU。停下它的消息已经在别的启动之前给了节点。"""
+        job_ids = [job_id for job_id in self._state.memory.to_lend() if job_id not in self._state.locked.jobs]
+        if not job_ids:
+            return
+
+        def write() -> list[int]:
+            with connection.begin():
+                return list(connection.scalars(LEND_SUSPENDED, {"job_ids": job_ids, "epoch": epoch}))
+
+        lent = self._detour.around(connection, job_ids, write)
+        if lent:
+            with connection.begin():
+                self._state.memory.refresh(connection, lent, now)
+
+    def _resume(self, connection: Connection, epoch: int, decided: Plan, rules: Rules | None) -> bool:
+        """恢复借出了 CPU、现在放得下的；恢复了就要重新计划。"""
         found = resumable(self._state.memory.cluster, decided, rules)
         victims = [victim for victim in found if victim.job_id not in self._state.locked.jobs]
         if not victims:

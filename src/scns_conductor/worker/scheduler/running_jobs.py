@@ -64,7 +64,8 @@ def running_job(job_id: int, parts: Sequence[Any], cluster: Cluster, pools: Pool
     if first.time_limit is not None and first.start_time is not None:
         end = first.start_time + first.time_limit + first.suspended_s
     lent = tuple((cluster.index[part.node_name], part.lent_cpus) for part in parts if _lends(part, cluster))
-    if first.suspended and not lent:
+    resuming = bool(lent) and first.resuming is not False
+    if first.suspended and not resuming:
         # 何时恢复、还要占多久都不知道；因抢占而挂起的，抢占者结束就恢复。
         end = NEVER_ENDS
     if first.ending:
@@ -86,6 +87,7 @@ def running_job(job_id: int, parts: Sequence[Any], cluster: Cluster, pools: Pool
         first.start_time or 0.0,
         first.suspended,
         lent,
+        resuming,
         first.reservation,
     )
 

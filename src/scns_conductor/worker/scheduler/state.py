@@ -61,6 +61,7 @@ class SchedulerState:
             JobLimits.of(settings),
             settings.kill_wait_s,
             rules_of(settings),
+            settings.suspend_frees == "cpus",
             RunHistory() if policy.shortest_first else None,
             locked_jobs=locked.jobs,
             locked_nodes=locked.nodes,
