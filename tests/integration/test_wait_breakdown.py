@@ -95,8 +95,8 @@ def test_a_task_that_is_split_off_keeps_what_it_waited_and_is_called_by_its_own_
     assert command[2] == f"{array}_1"
     assert scns(system, *command[1:]).returncode == 0
     # 依赖一个任务的，也写 J_T。
-    child = system.submit("true", time_limit="5", dependency=f"afterok:{array}_2")
-    wait_until(lambda: f"{array}_2" in system.call("GET", f"/jobs/{child}/why")[1]["text"], what="写的是 J_T")
+    child = system.submit("true", time_limit="5", dependency=f"afterok:{array}_1")
+    wait_until(lambda: f"{array}_1" in system.call("GET", f"/jobs/{child}/why")[1]["text"], what="写的是 J_T")
     (tmp_path / "go").touch()
     for task in range(3):
         system.wait_state(f"{array}_{task}", "COMPLETED")
