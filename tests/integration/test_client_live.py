@@ -81,6 +81,36 @@ def test_a_task_of_an_array_can_be_waited_for(client: Client, running_system: Ru
     assert client.wait(f"{array}_[0-1]", timeout_s=60).array_job_id == array
 
 
+def test_watching_says_each_change_until_all_have_ended(
+    client: Client, running_system: RunningSystem, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = running_system.data_dir / "watch-gate"
+    array = client.submit(job(running_system, array="0-1"), f"until [ -e {gate} ]; do sleep 0.1; done\n")
+    failed = client.submit(job(running_system), "exit 1\n")
+    with pytest.raises(TimeoutError):
+        client.watch([array], refresh_s=0.05, timeout_s=0.1)
+    gate.touch()
+    ended = client.watch([array, failed], refresh_s=0.05, timeout_s=60)
+    gate.unlink()
+    assert sorted((each.array_task_id, each.state) for each in ended if each.array_job_id == array) == [
+        (0, "COMPLETED"),
+        (1, "COMPLETED"),
+    ]
+    assert [each.state for each in ended if each.job_id == failed] == ["FAILED"]
+    assert capsys.readouterr().out.splitlines()[-1] == "COMPLETED 2 · FAILED 1"
+
+    async def same() -> list[Job]:
+        async with AsyncClient(running_system.url, running_system.token) as other:
+            return await other.watch([failed])
+
+    assert [each.state for each in asyncio.run(same())] == ["FAILED"]
+    # 不给作业号是自己没有结束的。
+    held = client.submit(job(running_system, hold=True), "true\n")
+    with pytest.raises(TimeoutError, match=held):
+        client.watch(refresh_s=0.05, timeout_s=0)
+    client.cancel(held)
+
+
 def test_threads_share_one_client(client: Client, running_system: RunningSystem) -> None:
     with ThreadPoolExecutor(8) as pool:
         job_ids = list(pool.map(lambda n: client.submit(job(running_system), f"exit {n % 2}\n"), range(24)))

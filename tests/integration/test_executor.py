@@ -2,12 +2,14 @@
 
 import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError, wait
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import pytest
 
 from running_system import RunningSystem, start_system, wait_until
 from scns_conductor.client import Client, Problem
-from scns_conductor.client.executor import ConductorExecutor, JobFailed
+from scns_conductor.client.executor import ConductorExecutor
+from scns_conductor.client.job_future import JobFailed
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
 from scns_conductor.remote_call import BAD, RemoteFailure, perform, read_result
@@ -80,12 +83,26 @@ def test_cancel_and_failure_are_told_apart(executor: ConductorExecutor) -> None:
     held = executor.submit(time.sleep, 60, resources={"hold": True})
     assert held.cancel()
     assert held.cancelled()
+    # 标准库等 Future 的也要知道。
+    assert wait([held], timeout=10).done == {held}
     assert executor.client.wait(held.job_id, timeout_s=60).state == "CANCELLED"
     # 没有留下结果就结束了的作业。
     killed = executor.submit(time.sleep, 60, resources={"hold": True})
     executor.client.cancel(killed.job_id)
     with pytest.raises(JobFailed, match="CANCELLED"):
         killed.result(120)
+
+
+def test_what_is_cancelled_while_it_starts_is_over(executor: ConductorExecutor) -> None:
+    """取消与启动抢着来：每一个都有个了断，作业也不留下。"""
+    futures = [executor.submit(time.sleep, 60) for _ in range(6)]
+    wait_until(lambda: any(future.running() for future in futures), 60, "有的在跑")
+    assert all(future.cancel() for future in futures)
+    assert not any(future.running() for future in futures)
+    with pytest.raises(CancelledError):
+        futures[0].result()
+    ended = executor.client.as_completed([future.job_id for future in futures], timeout_s=60)
+    assert {job.state for job in ended} == {"CANCELLED"}
 
 
 def test_what_cannot_be_sent_is_told_at_once(executor: ConductorExecutor) -> None:
@@ -226,25 +243,35 @@ def test_what_was_written_down_but_not_submitted_is_submitted_once(
     with attached:
         assert [future.result(120) for future in found.values()] == [9, 9]
     assert len(list(client.jobs(name="halfway", fields="state"))) == 2
+    # 收没收不知道的也取消得了：只经 API 的没有记录，同一个键再送一遍。
+    lost = ConductorExecutor(name="doubtful", client=client, resources={"hold": True})
+    monkeypatch.setattr(client, "submit", answer_lost, raising=False)
+    with pytest.raises(Died):
+        lost.submit(pow, 3, 2)
+    monkeypatch.undo()
+    lost.shutdown(cancel_futures=True)
+    assert [job.state for job in client.jobs(name="doubtful", fields="state")] == ["CANCELLED"]
     # 服务器不收的不留记录。
     with pytest.raises(Problem):
         ConductorExecutor(folder, name="refused", client=client, resources={"partition": "nowhere"}).submit(abs, -1)
     assert not list((folder / "refused").iterdir())
 
 
-def test_ctrl_c_leaves_or_cancels_as_told(running_system: RunningSystem) -> None:
-    driver = """
-import signal, sys, time
+CTRL_C = """
+import sys
 from scns_conductor.client.executor import ConductorExecutor
 with ConductorExecutor(name=sys.argv[1], on_interrupt=sys.argv[1], resources={"hold": True}) as executor:
     executor.submit(abs, -1)
     print("ready", flush=True)
     executor.submit(abs, -2).result()
 """
+
+
+def test_ctrl_c_leaves_or_cancels_as_told(running_system: RunningSystem) -> None:
     client = Client(running_system.url, running_system.token)
     for told, state in (("leave", "PENDING"), ("cancel", "CANCELLED"), ("ask", "PENDING")):
         process = subprocess.Popen(
-            [sys.executable, "-c", driver, told], env=running_system.environment, cwd=running_system.data_dir,
+            [sys.executable, "-c", CTRL_C, told], env=running_system.environment, cwd=running_system.data_dir,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None
@@ -256,6 +283,25 @@ with ConductorExecutor(name=sys.argv[1], on_interrupt=sys.argv[1], resources={"h
         assert (f"attach('{told}')" in said) == (state == "PENDING"), said
         assert {job.state for job in client.jobs(name=told, fields="state")} == {state}
     client.control("cancel", conditions={"name": "leave,ask"})
+
+
+def test_ctrl_c_asks_at_a_terminal(running_system: RunningSystem) -> None:
+    """在终端上问：答 y 都取消。"""
+    code = CTRL_C.replace("on_interrupt=sys.argv[1], ", "")
+    here, there = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "asked"], env=running_system.environment, cwd=running_system.data_dir,
+        stdin=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    client = Client(running_system.url, running_system.token)
+    with os.fdopen(here, "wb"):
+        wait_until(lambda: len(list(client.jobs(name="asked", fields="state"))) == 2, 60)
+        process.send_signal(signal.SIGINT)
+        os.write(here, b"y\n")
+        said, _ = process.communicate(timeout=60)
+    os.close(there)
+    assert "还有 2 个调用没有结束。取消它们吗？" in said
+    assert {job.state for job in client.jobs(name="asked", fields="state")} == {"CANCELLED"}
 
 
 def test_an_expired_token_does_not_lose_the_work(running_system: RunningSystem, folder: Path) -> None:

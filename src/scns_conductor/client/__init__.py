@@ -14,16 +14,17 @@ from scns_conductor.client.problem import ClientError, EndpointUnknown, Problem,
 
 if TYPE_CHECKING:
     from scns_conductor.client.async_client import AsyncClient
-    from scns_conductor.client.executor import ConductorExecutor, JobFailed, JobFuture
+    from scns_conductor.client.executor import ConductorExecutor
     from scns_conductor.client.gantt import gantt
     from scns_conductor.client.job_function import job, shared_executor
+    from scns_conductor.client.job_future import JobFailed, JobFuture
 
 # 用到才导入：asyncio 要几十毫秒，执行器要线程。
 _LATER = {
     "AsyncClient": "async_client",
     "ConductorExecutor": "executor",
-    "JobFailed": "executor",
-    "JobFuture": "executor",
+    "JobFailed": "job_future",
+    "JobFuture": "job_future",
     "gantt": "gantt",
     "job": "job_function",
     "shared_executor": "job_function",

@@ -19,10 +19,11 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from scns_conductor.client.call_carrier import ApiCarrier, Calls, Carrier, FolderCarrier, boxed
 from scns_conductor.client.conductor import Client
+from scns_conductor.client.job_future import JobFailed, JobFuture, fail, given, settle
 from scns_conductor.client.job_states import TERMINAL_STATES
 from scns_conductor.client.problem import ClientError, Problem, Unreachable
 from scns_conductor.client.token_claims import user_name_of
-from scns_conductor.remote_call import read_result, without_frames
+from scns_conductor.remote_call import without_frames
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,48 +36,6 @@ LATE_RESULT_S = 60.0
 # 一次问这么多个作业。
 ASK_MOST = 200
 _FIELDS = "array_job_id,array_task_id,state,error_msg,exit_status"
-
-
-class JobFailed(Exception):
-    """作业没有留下结果就结束了：被取消、超时、内存不够、节点坏了、没有那个 Python。"""
-
-    def __init__(self, job_id: str, state: str, reason: str, output: str = "") -> None:
-        told = f"作业 {job_id} {state}" + (f"：{reason}" if reason else "")
-        super().__init__(told + (f"\n{output}" if output else ""))
-        self.job_id, self.state, self.reason, self.output = job_id, state, reason, output
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.job_id, self.state, self.reason, self.output)
-
-
-class JobFuture(Future[T]):
-    """一个调用的 Future；job_id 是它的作业（映射的是数组任务，如 12_3）。可以作为别的调用的参数。"""
-
-    def __init__(self, executor: "ConductorExecutor", number: str, job_id: str, needs: tuple[Any, ...] = ()) -> None:
-        super().__init__()
-        self._executor, self.number, self.job_id, self.needs = executor, number, job_id, needs
-
-    @property
-    def place(self) -> tuple[str, str, str | None]:
-        """节点上在哪里找得到它的结果。"""
-        folder = self._executor.folder
-        return self.number, self.job_id, None if folder is None else str(folder)
-
-    def cancel(self) -> bool:
-        """取消作业，不论有没有开始；已经结束的返回 False。"""
-        if self.done():
-            return self.cancelled()
-        self._executor.client.cancel(self.job_id)
-        return super().cancel()
-
-    def _repr_html_(self) -> str:
-        from scns_conductor.client.html import job_html, lines_html
-
-        return job_html(self._executor.client.job(self.job_id)) + lines_html(self.output())
-
-    def output(self) -> str:
-        """到现在为止 print 出来的。"""
-        return without_frames(self._executor.client.output(self.job_id)).decode(errors="replace")
 
 
 class ConductorExecutor(Executor):
@@ -110,6 +69,8 @@ class ConductorExecutor(Executor):
         self._resources = dict(resources or {})
         self._changed = threading.Condition()
         self._waiting: dict[str, JobFuture[Any]] = {}
+        # 送出去了、还没有得到回答的：断了、按了 Ctrl-C 的留在这里。
+        self._in_doubt: dict[str, Mapping[str, Any]] = {}
         self._ended_at: dict[str, float] = {}
         self._closed = self._warned = False
         self._watcher: threading.Thread | None = None
@@ -156,6 +117,7 @@ class ConductorExecutor(Executor):
             self.shutdown()
             return
         left = sum(not future.done() for future in list(self._waiting.values()))
+        left += len(self._in_doubt)
         cancels = bool(left) and self._interrupted(left)
         self.shutdown(wait=False, cancel_futures=cancels)
         if left and not cancels:
@@ -202,11 +164,15 @@ class ConductorExecutor(Executor):
             self._closed = True
             left = list(self._waiting.values())
             self._changed.notify_all()
-        if cancel_futures and left:
-            # 一个请求取消全部，不是一个作业一个。
-            self.client.control("cancel", sorted({future.job_id.partition("_")[0] for future in left}))
+        if cancel_futures:
+            jobs = {future.job_id.partition("_")[0] for future in left}
+            # 不知道收没收的：同一个键再送，得到它的作业号，才取消得了。
+            jobs |= {self._sent(number, request) for number, request in list(self._in_doubt.items())}
+            if jobs:
+                # 一个请求取消全部，不是一个作业一个。
+                self.client.control("cancel", sorted(jobs))
             for future in left:
-                Future.cancel(future)
+                future.drop()
         if wait:
             for future in left:
                 _settled(future)
@@ -244,7 +210,12 @@ class ConductorExecutor(Executor):
         return self._track(number, job_id, size, calls.needs)
 
     def _sent(self, number: str, request: Mapping[str, Any]) -> str:
-        return self.client.submit(request["job"], request["script"], idempotency_key=f"{self.name}-{number}")
+        self._in_doubt[number] = request
+        try:
+            return self.client.submit(request["job"], request["script"], idempotency_key=f"{self.name}-{number}")
+        except Problem:
+            self._in_doubt.pop(number, None)
+            raise
 
     def _recovered(self, number: str, request: Mapping[str, Any]) -> list[JobFuture[Any]]:
         """记下了而服务器上没有：作业早已清理、结果都在的不必再做；否则提交。"""
@@ -260,6 +231,7 @@ class ConductorExecutor(Executor):
         futures: list[JobFuture[Any]] = [JobFuture(self, each, task, needs) for each, task in names]
         with self._changed:
             self._waiting.update((future.number, future) for future in futures)
+            self._in_doubt.pop(number, None)
             self._changed.notify_all()
             if self._watcher is None:
                 self._watcher = threading.Thread(target=self._watch, daemon=True, name=self.name)
@@ -286,7 +258,7 @@ class ConductorExecutor(Executor):
             with self._changed:
                 left, self._waiting, self._watcher = list(self._waiting.values()), {}, None
             for future in left:
-                if not future.done() and future.set_running_or_notify_cancel():
+                if not future.done() and future.begins():
                     future.set_exception(error)
             raise
 
@@ -301,7 +273,7 @@ class ConductorExecutor(Executor):
                     self._changed.wait()
                 waiting = list(self._waiting.values())
             arrived = self._carrier.arrived()
-            settled = [future for future in waiting if future.done() or _given(future, arrived)]
+            settled = [future for future in waiting if future.done() or given(future, arrived)]
             if arrived is None or (not settled and pause_s >= MOST_PAUSE_S):
                 settled += self._of_ended([future for future in waiting if not future.done()])
             with self._changed:
@@ -337,7 +309,7 @@ class ConductorExecutor(Executor):
         try:
             data = self._carrier.result(self.client, future.number, future.job_id)
             if data is not None:
-                _settle(future, data)
+                settle(future, data)
                 return True
             since = self._ended_at.setdefault(future.number, time.monotonic())
             if row.state == "COMPLETED" and time.monotonic() - since < LATE_RESULT_S:
@@ -347,10 +319,10 @@ class ConductorExecutor(Executor):
             if _passes(error):
                 self._warn(error)
                 return False
-            _fail(future, error)
+            fail(future, error)
         else:
             reason = row.error_msg or ("没有留下结果" if row.state == "COMPLETED" else "")
-            _fail(future, JobFailed(future.job_id, row.state, reason, said))
+            fail(future, JobFailed(future.job_id, row.state, reason, said))
         return True
 
     def _warn(self, error: ClientError) -> None:
@@ -365,32 +337,6 @@ def _passes(error: ClientError, but: tuple[int, ...] = ()) -> bool:
     if isinstance(error, Unreachable):
         return True
     return isinstance(error, Problem) and error.status in {401, 429, 502, 503, 504}.difference(but)
-
-
-def _given(future: JobFuture[Any], arrived: Callable[[str], bytes | None] | None) -> bool:
-    data = arrived(future.number) if arrived is not None else None
-    if data is None:
-        return False
-    _settle(future, data)
-    return True
-
-
-def _settle(future: JobFuture[Any], data: bytes) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(read_result(data))
-    except BaseException as error:
-        future.set_exception(error)
-
-
-def _fail(future: JobFuture[Any], error: Exception) -> None:
-    # 依赖的失败了：原因是它的异常。
-    for need in future.needs:
-        if need.done() and not need.cancelled():
-            error.__cause__ = error.__cause__ or need.exception()
-    if future.set_running_or_notify_cancel():
-        future.set_exception(error)
 
 
 def _settled(future: Future[Any]) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from scns_conductor.client.executor import ConductorExecutor, JobFuture
+from scns_conductor.client.executor import ConductorExecutor
+from scns_conductor.client.job_future import JobFuture
 
 P = ParamSpec("P")
 T = TypeVar("T")
