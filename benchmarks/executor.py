@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """ConductorExecutor、submitit 与 executorlib：200 个空调用，从提交到全部结果，秒。
 
-python benchmarks/executor.py [--calls 200] [--rounds 3]；三者都在同一个 scns up 上，后两者经 Slurm 的命令；没有装的跳过。
+python benchmarks/executor.py [--calls 200] [--rounds 3]；都在同一个 scns up 上，后两者经 Slurm 的命令；没有装的跳过。
 每个任务要起一个 Python，机器忙的时候多半是它；各种轮流做，比的是同一段时间里的。
 """
 

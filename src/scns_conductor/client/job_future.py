@@ -55,7 +55,7 @@ class JobFuture(Future[T]):
     def begins(self) -> bool:
         """要交结果了；已经取消的是假，并告诉等着的，只一次。"""
         with self._lock:
-            if self._told or self.done() and not self.cancelled():
+            if self._told or (self.done() and not self.cancelled()):
                 return False
             self._told = not self.set_running_or_notify_cancel()
             return not self._told
