@@ -8,6 +8,7 @@
 """
 
 import select
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -214,6 +215,30 @@ def watch_sessions(engine: Engine) -> None:
         return sa.exc.OperationalError(
             context.statement, None, error, hide_parameters=True, connection_invalidated=True
         )
+
+
+def close_when_idle(engine: Engine, idle_s: float) -> None:
+    """池里的会话 idle_s 秒没有人用就都关掉，要用时再开；0 不关。心跳很疏的许多节点不占着服务器的会话。"""
+    if idle_s <= 0:
+        return
+    used = threading.Event()
+
+    @sa.event.listens_for(engine, "checkout")
+    def _used(*_: Any) -> None:
+        used.set()
+
+    def watch() -> None:
+        while used.wait():
+            used.clear()
+            if used.wait(idle_s):
+                continue
+            # 整整 idle_s 秒没有人借过。
+            if engine.pool.checkedout() == 0:  # type: ignore[attr-defined]  # QueuePool 的
+                engine.dispose()
+            else:
+                used.set()
+
+    threading.Thread(target=watch, name="idle-sessions", daemon=True).start()
 
 
 def _is_dead(driver: Any) -> bool:

@@ -123,6 +123,9 @@ class Settings(BaseSettings):
         SecretStr("redis://127.0.0.1:6379/0"), description="Redis 或 Valkey 的地址；套接字写 unix:///路径?db=0"
     )
     database_pool_size: int = Field(10, ge=1, le=200, description="每个进程的数据库连接数上限")
+    database_idle_close_s: float = Field(
+        20.0, ge=0, description="代理的数据库会话闲这么久（秒）就关掉，用时再开，0 不关；心跳与核对的间隔比它长时才见效"
+    )
     database_statement_timeout_s: float = Field(
         60.0, ge=0, description="一条语句至多执行多久（秒），0 不限；迁移不受限"
     )

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from scns_conductor.core.database import sync_engine
+from scns_conductor.core.database import close_when_idle, sync_engine
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.schema_version import await_schema
@@ -92,6 +92,7 @@ class Agent:
             token_secret(settings),
         )
         self._pool = CorePool(self._inventory.cores, self._inventory.accelerators)
+        close_when_idle(self._engine, settings.database_idle_close_s)
         watch_statements(self._engine, self._timings.database)
         self._clock = NodeClock(self._inventory.boot_id)
         self._traces = JobTraces(
