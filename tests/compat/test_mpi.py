@@ -28,10 +28,9 @@ int main(int argc, char **argv) {
   return 0;
 }
 """
-# 两个节点是同一台机器：共享内存的通道会把它们当成两台而互相踩，所以只走 TCP。
 SCRIPT = """#!/bin/bash
 #SBATCH -N2 --ntasks-per-node=2 -o mpi.out
-export OMPI_MCA_btl=tcp,self OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 mpirun.openmpi ./program && mpirun.openmpi -np 2 --map-by node ./program
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 srun --ntasks-per-node=1 bash -c "echo launch $head \\$SLURM_NODEID/\\$SLURM_NNODES"
@@ -138,7 +137,6 @@ def test_mpich_is_launched_by_srun(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_open_mpi_is_launched_by_srun_through_pmix(cluster: Cluster, tmp_path: Path) -> None:
     built(tmp_path, "mpicc.openmpi", PROGRAM)
-    cluster.environment["OMPI_MCA_btl"] = "tcp,self"
     for order, nodes in (("block", ["node1", "node1", "node2", "node2"]), ("cyclic", ["node1", "node2"] * 2)):
         done = cluster.run("srun", "-N2", "-n4", "-m", order, "--mpi=pmix", "./program", work=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -149,7 +147,6 @@ def test_open_mpi_is_launched_by_srun_through_pmix(cluster: Cluster, tmp_path: P
 @pytest.mark.parametrize(("compiler", "kind"), [("mpicc.mpich", "pmi2"), ("mpicc.openmpi", "pmix")])
 def test_mpi_abort_ends_the_whole_step(cluster: Cluster, tmp_path: Path, compiler: str, kind: str) -> None:
     built(tmp_path, compiler, ABORT)
-    cluster.environment["OMPI_MCA_btl"] = "tcp,self"
     done = cluster.run("srun", "-N2", "-n4", f"--mpi={kind}", "./program", work=tmp_path)
     assert done.returncode not in (0, None)
     assert "ABORTED BY TASK 3" in done.stderr

@@ -24,7 +24,7 @@ from scns_conductor.services.new_job import COLUMNS
 from scns_conductor.statements.hot_statement import HotStatement
 from scns_conductor.statements.job_detail import ATTEMPT, DETAIL, FIELDS, OUTPUT_PLACE, REASON, SCRIPT, SUMMARY
 from scns_conductor.statements.job_list import EQUALS, SORT_KEYS, JobConditions, JobPage
-from scns_conductor.statements.job_rows import EXACT, TASKS, WHOLE, any_of
+from scns_conductor.statements.job_rows import COMPONENT, EXACT, SIBLINGS, TASKS, WHOLE, any_of
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ _EVERYTHING = JobConditions(
     partitions=["p"],
     partition_words=["p"],
     nodes=["n1"],
-    references=[JobReference(1, None), JobReference(2, _TASKS)],
+    references=[JobReference(1, None), JobReference(2, _TASKS), JobReference(3, component=1)],
     times=dict.fromkeys((f"{key}_{side}" for key in ("submit", "start", "end") for side in ("after", "before")), None),  # type: ignore[arg-type]
 )
 _NAMED = ((("x", {"name": "x"}), {}),)
@@ -86,9 +86,9 @@ SAMPLES: dict[str, Any] = {
     "few_count": (((_EVERYTHING.sql()[0],), {}),),
     "inbox_insert": ((("jobs",), {"job_ids": [1]}),),
     "job_select": tuple(
-        ((columns,), {"of_tasks": of_tasks})
+        ((columns, where), {})
         for columns in (ATTEMPT, DETAIL, OUTPUT_PLACE, REASON, SCRIPT, SUMMARY)
-        for of_tasks in (False, True)
+        for where in (EXACT, TASKS, COMPONENT)
     ),
     "jobs_insert": (((COLUMNS,), {}),),
     "jobs_of": ((("*",), {}),),
@@ -117,14 +117,16 @@ SAMPLES: dict[str, Any] = {
     "reservation_insert": ((({"name": "x"},), {}),),
     "reservation_update": _NAMED,
     "rows_select": tuple(
-        ((where,), {"lock": lock}) for where in (EXACT, WHOLE, TASKS, any_of([0])) for lock in (False, True)
+        ((where,), {"lock": lock})
+        for where in (EXACT, WHOLE, TASKS, SIBLINGS, any_of([0], components=True))
+        for lock in (False, True)
     ),
     "step_insert": (((dict.fromkeys(JobStep.model_fields),), {}),),
     "user_update": _NAMED,
 }
 # 写出语句的片段，或自己执行的：它们用的语句在别的名字里。
 _NOT_STATEMENTS = {"json_of", "multirange_text", "tasks_condition", "states", "leaving", "rows_text", "ids_text",
-                   "release_allocations", "request_end", "new_incarnation",
+                   "release_allocations", "request_end", "new_incarnation", "shrink_values",
                    "change_incarnation", "template_text", "entries_text",
                     "any_of", "seat_bounds", "session_bounds"}  # fmt: skip
 _BUILT = ("TextClause", "Insert", "Update", "Delete", "Select", "str")

@@ -276,3 +276,49 @@ def test_a_stranger_gets_nothing_from_srun(slurm: Commands) -> None:
         stranger.sendall(struct.pack("!BiI", 1, 0, len(hello)) + hello)
         assert stranger.recv(100) == b""
     assert step.communicate("x\n", timeout=30)[0] == "x\ndone\n"
+
+
+def test_a_running_job_gives_nodes_back_and_its_processes_there_end(cluster: RunningSystem, slurm: Commands) -> None:
+    script = "#!/bin/bash\nsrun -N2 -n2 bash -c 'echo $$ > pid.$SLURM_PROCID; exec sleep 300' &\nsleep 300\n"
+    job = slurm.submit("-N2", "-n2", "--exclusive", text=script)
+    first, second = (marked(slurm.work / f"pid.{rank}") for rank in (0, 1))
+    refused = slurm.run("scontrol", "update", f"jobid={job}", "numnodes=3")
+    assert refused.returncode == 1
+    refused = slurm.run("scontrol", "update", f"jobid={job}", "nodelist=node2")
+    assert refused.returncode == 1
+    done = slurm.run("scontrol", "update", f"jobid={job}", "numnodes=1")
+    assert done.returncode == 0, done.stderr
+    assert f"  For bash or sh shells:  . ./slurm_job_{job}_resize.sh\n" in done.stdout
+    wait_until(lambda: not alive(second), what="交还的节点上的任务结束")
+    assert cluster.call("GET", "/nodes/node2")[1]["allocated_cpus"] == 0
+    assert cluster.call("GET", "/nodes/node1")[1]["allocated_cpus"] == 4
+    shown = slurm.run("scontrol", "show", "job", job).stdout
+    assert "NumNodes=1 NumCPUs=4" in shown
+    assert "NodeList=node1\n" in shown
+    # 交还的马上就给别人；脚本还在跑。
+    assert slurm.run("srun", "-N1", "-n4", "-w", "node2", "true").returncode == 0
+    sourced = f". ./slurm_job_{job}_resize.sh; echo $SLURM_JOB_NODELIST $SLURM_NNODES $SLURM_JOB_CPUS_PER_NODE"
+    assert subprocess.check_output(["bash", "-c", sourced], cwd=slurm.work, text=True) == "node1 1 4\n"
+    assert slurm.run("squeue", "-h", "-j", job, "-o", "%T %N").stdout == "RUNNING node1\n"
+    slurm.run("scancel", job)
+    wait_until(lambda: not alive(first), what="取消")
+    wait_until(lambda: cluster.call("GET", "/nodes/node1")[1]["allocated_cpus"] == 0, what="只归还一次")
+
+
+def test_no_kill_lets_a_job_live_on_without_a_lost_node(cluster: RunningSystem, slurm: Commands) -> None:
+    jobs = {}
+    for option in ("-k", "--no-requeue"):
+        script = "#!/bin/bash\nsrun -k -N2 -n2 bash -c 'echo $$ > pid; exec sleep 300' &\ntouch up; sleep 300\n"
+        (slurm.work / option).mkdir()
+        jobs[option] = slurm.submit("-N2", "-n2", option, "-D", str(slurm.work / option), text=script)
+        wait_until((slurm.work / option / "pid").exists)
+    slurm.run("scontrol", "update", "nodename=node2", "state=down", "reason=test")
+    try:
+        state = ("squeue", "-h", "-t", "all", "-o", "%T %N", "-j")
+        wait_until(lambda: slurm.run(*state, jobs["--no-requeue"]).stdout.startswith("NODE_FAIL"))
+        wait_until(lambda: slurm.run(*state, jobs["-k"]).stdout == "RUNNING node1\n")
+    finally:
+        slurm.run("scontrol", "update", "nodename=node2", "state=resume")
+        slurm.run("scancel", jobs["-k"])
+    wait_until(lambda: cluster.call("GET", "/nodes/node1")[1]["allocated_cpus"] == 0)
+    assert cluster.call("GET", "/nodes/node2")[1]["allocated_cpus"] == 0

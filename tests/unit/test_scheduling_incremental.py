@@ -14,7 +14,7 @@ from scns_conductor.scheduling.plan import Plan, PlannedStart
 from scns_conductor.scheduling.planner import Planner, plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
-from scns_conductor.scheduling.shape import Shape
+from scns_conductor.scheduling.shape import Shape, compound
 
 NOW = 1000.0
 SHAPES = [
@@ -33,6 +33,8 @@ SHAPES = [
     Shape(cpus_per_task=2, pools=(("license:matlab", 2), ("qos:jobs", 1))),
     Shape(cpus_per_task=2, time_minimum_s=5.0),
     Shape(memory_per_node=0),
+    compound([Shape(cpus_per_task=3), Shape(cpus_per_task=2, gres_per_node=(("gpu", 1),))]),
+    compound([Shape(tasks=2, minimum_nodes=2), Shape(exclusive=True), Shape(pools=(("license:matlab", 1),))]),
 ]
 SIMPLE = SHAPES[:4]
 POOLS = [("qos:jobs", "QOSGrpJobsLimit"), ("license:matlab", "Licenses")]

@@ -33,6 +33,36 @@ def within(cluster: Cluster, shape: Shape, prefixes: tuple[str, ...]) -> bool:
     return place(cluster, plain, free, Placement.BEST_FIT, mask & cluster.eligible(plain)) is not None
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=7), st.integers(1, 10), st.integers(1, 4))
+def test_contiguous_nodes_are_next_to_each_other_by_name_and_found_when_there_are_any(
+    busy: list[int], tasks: int, least: int
+) -> None:
+    # 登记的先后与名字的次序不同，n10 在 n9 之后。
+    cluster, count = Cluster(), len(busy)
+    names = [f"n{number}" for number in range(12 - count, 12)]
+    for name in reversed(names):
+        cluster.upsert_node(NodeFacts(name, 4, 1000))
+    for number, (name, cpus) in enumerate(zip(names, busy, strict=True)):
+        if cpus:
+            cluster.allocate(RunningJob(number, 1e9, (NodeShare(cluster.index[name], cpus, 0),)))
+    tasks = max(tasks, least)
+    shape = Shape(tasks, minimum_nodes=least, contiguous=True)
+    free = [4 - cpus for cpus in busy]
+    runs = [(size, begin) for size in range(least, min(tasks, count) + 1) for begin in range(count - size + 1)]
+    fitting = [
+        (size, begin)
+        for size, begin in runs
+        if all(free[begin : begin + size]) and sum(free[begin : begin + size]) >= tasks
+    ]
+    found = place(cluster, shape, cluster.free[:count], Placement.BEST_FIT)
+    assert (found is not None) == bool(fitting)
+    if found is not None:
+        used = sorted(names.index(cluster.names[share.node]) for share in found)
+        assert used == list(range(used[0], used[0] + len(used)))
+        assert sum(share.tasks for share in found) == tasks
+
+
 Leaves = st.lists(st.integers(0, 3), min_size=1, max_size=8)
 Busy = st.lists(st.integers(0, 4), min_size=8, max_size=8)
 Sizes = st.tuples(st.integers(1, 12), st.integers(1, 5))

@@ -245,6 +245,15 @@ class SubmitRequest(BaseModel):
     )
 
 
+class HetJobRequest(BaseModel):
+    """异构作业：各个部分的要求，脚本在第 0 个部分上运行。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    jobs: list[JobRequest] = Field(min_length=1, max_length=128, description="各个部分，按次序")
+    script: str = Field("", description="整份脚本；没有脚本的分配（interactive）是空的")
+
+
 class BatchRequest(BaseModel):
     """批量提交：全部成功或全部不提交。"""
 

@@ -163,5 +163,22 @@ class StepSubmit(BaseModel):
         return StepRequest(name[:255], shape, wants, self.hidden, launch)
 
 
+class HetStepPart(BaseModel):
+    """异构作业一个部分里的那一份。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    component: Annotated[int, Field(ge=0, le=127), NOT_FLAG] = Field(description="第几个部分")
+    step: StepSubmit = Field(description="要建立的作业步")
+
+
+class HetStepSubmit(BaseModel):
+    """跨异构作业几个部分的一步：任务的序号接着排，都建立或都不建立。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: list[HetStepPart] = Field(min_length=1, max_length=128, description="各个部分的，一个部分至多一个")
+
+
 def _megabytes(value: str | int | None) -> int | None:
     return None if value is None else parse_memory_mb(value)

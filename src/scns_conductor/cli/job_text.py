@@ -8,7 +8,7 @@ from scns_conductor.core.units import format_duration, format_memory_mb
 from scns_conductor.language import told
 
 LIST_FIELDS = (
-    "job_id,array_job_id,array_task_id,array_remaining,partition,name,user_name,state,reason,"
+    "job_id,array_job_id,array_task_id,array_remaining,het_job_id,het_job_offset,partition,name,user_name,state,reason,"
     "start_time,end_time,suspend_time,suspended_s,time_limit,minimum_nodes,allocated_nodes,allocated_cpus,tasks,cpus_per_task,node_list"
 )
 LIST_HEADER = ("作业", "分区", "名字", "用户", "状态", "用时", "时限", "节点数", "CPU", "节点（原因）")
@@ -71,6 +71,11 @@ LABELS = {
     "array_job_id": "所属数组",
     "array_task_id": "数组任务号",
     "array_remaining": "未启动的任务",
+    "het_job_id": "所属异构作业",
+    "het_job_offset": "第几个部分",
+    "het_job_id_set": "各个部分",
+    "contiguous": "节点要挨着",
+    "no_kill": "坏节点不结束",
     "current_working_directory": "工作目录",
     "standard_input": "标准输入",
     "standard_output": "标准输出",
@@ -125,7 +130,9 @@ def elapsed_text(job: Mapping[str, Any], now: datetime) -> str:
 
 
 def job_label(job: Mapping[str, Any]) -> str:
-    """作业号；数组任务写成 12_3，数组行写成 12_[4-9]。"""
+    """作业号；数组任务写成 12_3，数组行写成 12_[4-9]，异构作业的部分写成 12+1。"""
+    if job.get("het_job_id") is not None:
+        return f"{job['het_job_id']}+{job['het_job_offset']}"
     array_id = job.get("array_job_id")
     if array_id is None:
         return str(job["job_id"])

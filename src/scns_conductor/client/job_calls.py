@@ -60,6 +60,16 @@ class JobCalls:
             read=lambda answer: [str(job_id) for job_id in answer.json()["job_ids"]],
         )  # fmt: skip
 
+    @plain
+    def submit_heterogeneous(
+        self, jobs: Sequence[Mapping[str, Any]], script: str = "", *, idempotency_key: str | None = None
+    ) -> "Request[list[str]]":
+        """提交一个异构作业：jobs 是各个部分的要求，脚本在第 0 个部分上运行；返回各个部分的作业号。"""
+        return Request(
+            "POST", "/jobs/submit/het", body={"jobs": [dict(job) for job in jobs], "script": script}, keyed=True,
+            key=idempotency_key, read=lambda answer: [str(job_id) for job_id in answer.json()["job_ids"]],
+        )  # fmt: skip
+
     @streamed
     def submit_many(
         self, jobs: Iterable[Submission], *, batch: int = BATCH, progress: "Progress" = False

@@ -159,6 +159,14 @@ class FlagsConflict(Invalid):
     """flags_conflict。"""
 
 
+class HetJobComponent(Conflict):
+    """het_job_component。"""
+
+
+class HetJobInvalid(Invalid):
+    """het_job_invalid。"""
+
+
 class IdempotencyConflict(Conflict):
     """idempotency_conflict。"""
 
@@ -557,6 +565,8 @@ BY_CODE: dict[str, type[Problem]] = {
     "flag_unknown": FlagUnknown,
     "flags_conflict": FlagsConflict,
     "forbidden": Forbidden,
+    "het_job_component": HetJobComponent,
+    "het_job_invalid": HetJobInvalid,
     "idempotency_conflict": IdempotencyConflict,
     "idempotency_key_invalid": IdempotencyKeyInvalid,
     "internal_error": InternalError,

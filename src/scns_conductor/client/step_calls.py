@@ -18,6 +18,12 @@ class StepCalls:
         """在运行中的作业里建立一个作业步；字段见 docs/api.md。此刻放不下抛 StepBusy。"""
         return _json("POST", f"/jobs/{segment(job_id)}/steps", dict(step))
 
+    @plain
+    def create_het_step(self, job_id: JobId, steps: Sequence[tuple[int, Mapping[str, Any]]]) -> "Request[Json]":
+        """在异构作业里建立跨几个部分的一步：(第几个部分, 作业步)；都建立或都不建立。"""
+        body = {"steps": [{"component": component, "step": dict(step)} for component, step in steps]}
+        return _json("POST", f"/jobs/{segment(job_id)}/steps/het", body)
+
     @many
     def steps(self, job_ids: Sequence[str] | None = None, *, live: bool = False) -> "Request[JobStep]":
         """这些作业的全部作业步；不给作业号是正在运行的全部。live 为真时先请节点采样一次。"""

@@ -26,6 +26,16 @@ SILENCE_MS = 60_000
 _HEADER = struct.Struct("!BiI")
 
 
+def place_name(node: str, component: int) -> str:
+    """异构作业的一步里，第 component 个部分在这个节点上的那一份叫什么：两个部分可以在同一个节点上。"""
+    return f"{node}+{component}" if component else node
+
+
+def node_of_place(place: str) -> str:
+    """place_name 里的节点名。"""
+    return place.partition("+")[0]
+
+
 class FrameError(ValueError):
     """对面说的不是这个协议。"""
 

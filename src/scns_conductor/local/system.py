@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from scns_conductor.core.settings import Settings, default_data_dir, load_settin
 from scns_conductor.local.child import log_tail, start_child
 from scns_conductor.local.data_directory import DataDirectory
 from scns_conductor.local.engines import Engines
+from scns_conductor.local.host_names import names_prefix, unresolved
 from scns_conductor.local.postgres import STOP_WAIT_S, EngineError
 from scns_conductor.local.supervisor import Service, Supervisor
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
@@ -82,6 +83,7 @@ class LocalSystem:
             self.web_url = f"http://{_url_host(options.host)}:{self._web_listener.getsockname()[1]}"
         self.settings = self._settings()
         self.node_names = self._node_names()
+        self._prefix: list[str] | None = None
         self._postgres = (
             None if options.external_database else self._engine_service("postgres", self._start_postgres, signal.SIGINT)
         )
@@ -166,14 +168,20 @@ class LocalSystem:
         return self.engines.valkey.spawn()
 
     def _python(
-        self, name: str, module: str, extra: Mapping[str, str] | None = None, fds: tuple[int, ...] = ()
+        self,
+        name: str,
+        module: str,
+        extra: Mapping[str, str] | None = None,
+        fds: tuple[int, ...] = (),
+        prefix: Callable[[], Sequence[str]] = tuple,
     ) -> Service:
         log = self.directory.logs / f"{name}.log"
 
         def spawn() -> "subprocess.Popen[bytes]":
             handed_over = {"SCNS_API_FD": str(fds[0])} if fds else {}
             environment = {**self.environment(), **(extra or {}), **handed_over}
-            return start_child([sys.executable, "-m", module], log=log, environment=environment, pass_fds=fds)
+            command = [*prefix(), sys.executable, "-m", module]
+            return start_child(command, log=log, environment=environment, pass_fds=fds)
 
         return Service(name, spawn, log)
 
@@ -207,7 +215,17 @@ class LocalSystem:
             "SCNS_NODE_GPUS": self.options.gpus,
         }
         extra = {name: str(value) for name, value in declared.items() if value is not None}
-        return self._python(f"agent-{node_name}", "scns_conductor.worker.agent.process", extra)
+        if len(self.node_names) > 1:
+            # 几个节点是一台机器：Open MPI 的共享内存通道会把它们当成几台而互相踩。
+            extra["OMPI_MCA_btl"] = os.environ.get("OMPI_MCA_btl", "^vader,sm")  # noqa: SIM112
+        module = "scns_conductor.worker.agent.process"
+        return self._python(f"agent-{node_name}", module, extra, prefix=self._names_prefix)
+
+    def _names_prefix(self) -> list[str]:
+        """代理的命令前面的词，节点的名字就解析得到；目录这时才备好，做一次就够。"""
+        if self._prefix is None:
+            self._prefix = names_prefix(self.node_names, self.directory.path)
+        return self._prefix
 
     # ---- 启动 ----
 
@@ -241,6 +259,8 @@ class LocalSystem:
             # 不等它：端口已经听着，早到的浏览器排着队；它起不来也不碍别的。
             self.supervisor.start(self._web)
         report(f"API、调度器与 {len(self._agents)} 个节点已就绪")
+        if len(self.node_names) > 1 and not self._names_prefix() and (strange := unresolved(self.node_names)):
+            progress(f"按名字会合的程序（JAX、torch）要先在 /etc/hosts 里加一行：127.0.0.1 {' '.join(strange)}")
 
     def _alive(self, service: Service) -> Callable[[], bool]:
         def alive() -> bool:

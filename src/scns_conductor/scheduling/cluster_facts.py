@@ -44,13 +44,14 @@ class PartitionFacts:
 
 @dataclass(frozen=True, slots=True)
 class NodeShare:
-    """在一个节点上的份额；内存 MiB。"""
+    """在一个节点上的份额；内存 MiB。component 是异构作业的第几个部分，几个部分可以在同一个节点上。"""
 
     node: int
     cpus: int
     memory: int
     gres: tuple[tuple[str, int], ...] = ()
     tasks: int = 1
+    component: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ class Kind(IntEnum):
 
 def requirement(cluster: Cluster, shape: Shape) -> tuple[IntArray, Kind]:
     """(在一个节点上放下全部任务要多少, 怎样放置)。独占、整节点内存、多节点、指名一类的是 GENERAL，向量不能用。"""
+    if shape.components:
+        return np.zeros(cluster.width, dtype=np.int64), Kind.GENERAL
     single = (
         shape.single_node
         and "," not in shape.partition
@@ -66,6 +68,12 @@ def shortfall(cluster: Cluster, shape: Shape) -> str:
     """给人看的：哪一样不够。"""
     if cluster.count == 0:
         return "还没有节点登记"
+    if shape.components:
+        for number, part in enumerate(shape.components):
+            lacking = impossible(cluster, part)
+            if lacking is not None:
+                return f"异构作业的第 {number} 个部分：{lacking}"
+        return "异构作业的各个部分单独放得下，全部节点空着也不能一起放下"
     unknown = [name for name in sorted(shape.gres_names) if name not in cluster.kinds]
     if unknown:
         return f"没有节点有通用资源 {unknown[0]}"
@@ -77,13 +85,13 @@ def shortfall(cluster: Cluster, shape: Shape) -> str:
     )
     names = {0: " 个 CPU", 1: " MiB 内存", **{column: f" 个 {name}" for name, column in cluster.kinds.items()}}
     most = total.max(axis=0)
-    lacking = [
+    short = [
         f"每节点要 {int(need[column])}{names[column]}，最大的节点只有 {int(most[column])}{names[column]}"
         for column in range(cluster.width)
         if need[column] > most[column]
     ]
-    if lacking:
-        return "；".join(lacking)
+    if short:
+        return "；".join(short)
     if shape.required_nodes and any(name not in cluster.index for name in shape.required_nodes):
         missing = next(name for name in shape.required_nodes if name not in cluster.index)
         return f"没有节点 {missing}"

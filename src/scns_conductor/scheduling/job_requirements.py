@@ -16,11 +16,11 @@ COLUMNS = """
     job_id, state, revision, user_name, name, account, partition, qos, reservation, tasks, tasks_per_node,
     cpus_per_task, minimum_nodes, maximum_nodes, minimum_cpus_per_node, memory_per_node, memory_per_cpu, memory_per_gpu,
     temporary_disk_per_node, tres_per_job, tres_per_node, tres_per_task, constraints, required_nodes, excluded_nodes,
-    exclusive, licenses, required_switches, maximum_switch_wait_time, time_limit,
+    exclusive, contiguous, licenses, required_switches, maximum_switch_wait_time, time_limit,
     time_minimum, extract(epoch FROM begin_time)::float8 AS begin_time,
     extract(epoch FROM deadline)::float8 AS deadline, dependency, kill_on_invalid_dependency, hold, priority, nice,
     extract(epoch FROM submit_time)::float8 AS submit_time, array_job_id, array_task_id, array_remaining,
-    array_base, array_step, array_max_tasks, reason, error_msg,
+    array_base, array_step, array_max_tasks, het_job_id, het_job_offset, het_job_id_set, reason, error_msg,
     extract(epoch FROM expected_start_time)::float8 AS expected_start_time
 """
 
@@ -69,6 +69,7 @@ def shape_of(row: Mapping[str, Any], defaults: Defaults) -> Shape:
         pools=license_pools(row["licenses"]),
         time_minimum_s=row["time_minimum"],
         switches=row["required_switches"],
+        contiguous=row["contiguous"],
     )
 
 

@@ -1,5 +1,6 @@
 """节点的矩阵：一行一个节点，一列一维资源；分区与预留说的也是节点。"""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, Partit
 from scns_conductor.scheduling.shape import CPU, MEMORY, BoolArray, IntArray, Shape
 
 INITIAL_ROWS = 16
+_PARTS = re.compile(r"(\d+)")
 
 
 class NodeTable:
@@ -34,6 +36,7 @@ class NodeTable:
         self._vectors: dict[tuple[int, int, int, tuple[tuple[str, int], ...]], IntArray] = {}
         self._reserved_nodes: dict[str, tuple[int, BoolArray]] = {}
         self._ranks: tuple[int, IntArray] = (-1, np.zeros(0, dtype=np.int64))
+        self._in_name_order: tuple[int, IntArray] = (-1, np.zeros(0, dtype=np.int64))
 
     @property
     def count(self) -> int:
@@ -124,6 +127,16 @@ class NodeTable:
             found[np.argsort(self.weight[: self.count], kind="stable")] = np.arange(self.count)
             self._ranks = (self.version, found)
         return self._ranks[1]
+
+    @property
+    def in_name_order(self) -> IntArray:
+        """还在的节点，按名字的次序（数按大小比）：挨着的节点看它。"""
+        if self._in_name_order[0] != self.version:
+            order = sorted(
+                self.index, key=lambda name: [(part.isdigit(), part.zfill(20)) for part in _PARTS.split(name)]
+            )
+            self._in_name_order = (self.version, np.array([self.index[name] for name in order], dtype=np.int64))
+        return self._in_name_order[1]
 
     def partitions_of(self, shape: Shape) -> list[PartitionFacts]:
         """这个形状列出的、还在的分区。"""

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import StrEnum
-from itertools import combinations
+from itertools import combinations, islice, permutations
 from math import comb
 
 import numpy as np
@@ -15,6 +16,8 @@ from scns_conductor.scheduling.shape import CPU, BoolArray, IntArray, Shape
 
 # 限了交换机数的，至多试这么多种组合。
 MOST_LEAF_SETS = 2000
+# 异构作业的各个部分，至多换这么多种先后来放。
+MOST_COMPONENT_ORDERS = 24
 
 
 class Placement(StrEnum):
@@ -45,6 +48,8 @@ def place(
 ) -> tuple[NodeShare, ...] | None:
     """按 free（全部节点）放下整个作业；放不下是 None。eligible 缺省是此刻能用的节点。"""
     usable = cluster.eligible(shape) if eligible is None else eligible
+    if shape.components:
+        return _place_together(cluster, shape, free, placement, usable)
     if "," in shape.partition:
         # 整个作业在一个分区里，照那个分区的规则；层级高的先试。
         for option in cluster.by_partition(shape):
@@ -57,6 +62,29 @@ def place(
         picked = _pick(cluster, shape, choice, free, placement)
         if picked is not None:
             return picked
+    return None
+
+
+def _place_together(
+    cluster: Cluster, shape: Shape, free: IntArray, placement: Placement, usable: BoolArray
+) -> tuple[NodeShare, ...] | None:
+    """异构作业的各个部分一起放下；前一个部分占去的后一个用不到。难放的（合用的节点少、要的多）先放，不成再换次序。"""
+    parts = shape.components
+    room = [int((cluster.capacity(part, free) * (usable & cluster.acceptable(part)) > 0).sum()) for part in parts]
+    hardest = sorted(
+        range(len(parts)), key=lambda index: (room[index], -parts[index].tasks * parts[index].cpus_per_task)
+    )
+    for order in islice(permutations(hardest), MOST_COMPONENT_ORDERS):
+        left, found = free.copy(), dict[int, list[NodeShare]]()
+        for index in order:
+            shares = place(cluster, parts[index], left, placement, usable & cluster.acceptable(parts[index]))
+            if shares is None:
+                break
+            found[index] = [replace(share, component=index) for share in shares]
+            for share in shares:
+                left[share.node] -= cluster.share_vector(share)
+        else:
+            return tuple(share for index in range(len(parts)) for share in found[index])
     return None
 
 
@@ -118,6 +146,9 @@ def _pick_nodes(
     usable = np.flatnonzero(capacity > 0)
     if usable.size < shape.minimum_nodes or any(capacity[node] == 0 for node in required):
         return None
+    if shape.contiguous:
+        run = _contiguous(cluster, shape, capacity, required, most)
+        return None if run is None else _spread_tasks(cluster, shape, run, capacity, free)
     # 容量从大到小能用最少的节点；要照交换机或特性的次序挑的，凑不够时再这样挑一遍。
     order = candidate_order(cluster, usable, free, placement)
     largest = order[np.argsort(-np.minimum(capacity[order], shape.tasks), kind="stable")]
@@ -130,6 +161,23 @@ def _pick_nodes(
         chosen = _chosen(cluster, shape, each, capacity, required, most)
         if chosen is not None:
             return _spread_tasks(cluster, shape, chosen, capacity, free)
+    return None
+
+
+def _contiguous(cluster: Cluster, shape: Shape, capacity: IntArray, required: list[int], most: int) -> list[int] | None:
+    """按名字挨着的一段节点，都用得上、装得下全部任务；越短越好，一样短的取最前。没有是 None。"""
+    order = cluster.in_name_order
+    room = np.concatenate([[0], np.cumsum(np.minimum(capacity[order], shape.tasks))])
+    able = np.concatenate([[0], np.cumsum(capacity[order] > 0)])
+    needed = np.concatenate([[0], np.cumsum(np.isin(order, required))])
+    least = max(shape.minimum_nodes, len(required))
+    for size in range(least, min(most, max(shape.tasks, shape.minimum_nodes), len(order)) + 1):
+        good = (able[size:] - able[:-size] == size) & (room[size:] - room[:-size] >= shape.tasks)
+        good &= needed[size:] - needed[:-size] == len(required)
+        for begin in np.flatnonzero(good).tolist():
+            run: list[int] = order[begin : begin + size].tolist()
+            if _counts_met(cluster, shape, run):
+                return run
     return None
 
 

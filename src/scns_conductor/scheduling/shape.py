@@ -3,7 +3,8 @@
 资源的维：0 是 CPU，1 是内存（MiB），之后是各种通用资源（名字见 Cluster.kinds）。
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,10 +51,14 @@ class Shape:
     pools: tuple[tuple[str, int], ...] = ()
     # 最多跨几个交换机；None 是不限。
     switches: int | None = None
+    # 几个节点要挨着（按名字的次序）。
+    contiguous: bool = False
     # --time-min：放不下整个时限时可以短到这么多秒；None 是不可以。
     time_minimum_s: float | None = None
     # 预测的运行时间（秒），取到档（run_times）；只在按它排回填的次序时写。
     predicted_s: float | None = None
+    # 异构作业的各个部分：一起放下或都不放，别的字段是合计（见 compound）。
+    components: "tuple[Shape, ...]" = ()
 
     @cached_property
     def _hash(self) -> int:
@@ -97,3 +102,22 @@ class Shape:
     def gres_names(self) -> set[str]:
         """用到的通用资源。"""
         return {name for name, _ in (*self.gres_per_node, *self.gres_per_task)}
+
+
+def compound(parts: Sequence[Shape]) -> Shape:
+    """异构作业的各个部分合成的一个形状；预留、用户取第一个部分的。"""
+    first, pools = parts[0], Counter[str]()
+    for part in parts:
+        pools.update(dict(part.pools))
+    return Shape(
+        tasks=sum(part.tasks * part.cpus_per_task for part in parts),
+        minimum_nodes=max(part.minimum_nodes for part in parts),
+        partition=first.partition,
+        reservation=first.reservation,
+        user=first.user,
+        qos=first.qos,
+        account=first.account,
+        pools=tuple(sorted(pools.items())),
+        predicted_s=max((part.predicted_s for part in parts if part.predicted_s is not None), default=None),
+        components=tuple(parts),
+    )

@@ -13,6 +13,9 @@ def shortages(cluster: Cluster, shape: Shape) -> list[str]:
     free = cluster.free[: cluster.count]
     if place(cluster, shape, free, Placement.BEST_FIT) is not None:
         return []
+    if shape.components:
+        parts = [(number, line) for number, part in enumerate(shape.components) for line in shortages(cluster, part)]
+        return [f"第 {number} 个部分：{line}" for number, line in parts] or ["各个部分此刻单独放得下，一起放不下"]
     eligible = cluster.eligible(shape)
     usable = int(eligible.sum())
     if usable == 0:

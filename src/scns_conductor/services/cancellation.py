@@ -7,12 +7,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.core.tokens import Identity
-from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
+from scns_conductor.services.job_rows import JobRow, find_rows, job_row, require_owner, require_whole
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.array_tasks import multirange_text
 from scns_conductor.statements.cancellation import CANCEL_PENDING, CANCEL_TASKS
 from scns_conductor.statements.end_requests import CANCEL_ACTIVE
 from scns_conductor.statements.inbox import inbox_insert
+from scns_conductor.statements.job_rows import SIBLINGS, rows_select
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,24 @@ async def cancel_job(engine: AsyncEngine, identity: Identity, job_id: str) -> Ca
     async with engine.begin() as connection:
         rows = await find_rows(connection, job_id)
         require_owner(rows, identity)
+        require_whole(job_id, [row for row in rows if row.state == JobState.PENDING])
         await cancel_rows(connection, rows, identity.user_name)
     return Cancelled(job_id, *outcome(rows))
 
 
+async def with_siblings(connection: AsyncConnection, rows: Sequence[JobRow]) -> list[JobRow]:
+    """加上排队的异构作业没有挑到的部分（按条件挑的也许只挑到一个），一并加锁：少了一个部分就再也启动不了。"""
+    heads = {row.het_job_id for row in rows if row.het_job_id is not None and row.state == JobState.PENDING}
+    if not heads:
+        return list(rows)
+    found = (await connection.execute(rows_select(SIBLINGS, lock=True), {"het_job_ids": sorted(heads)})).all()
+    known = {row.job_id for row in rows}
+    return [*rows, *(row for row in (job_row(each) for each in found) if row.job_id not in known)]
+
+
 async def cancel_rows(connection: AsyncConnection, rows: Sequence[JobRow], actor: str, message: str = "") -> None:
-    """在调用者的事务里取消这些已经加锁的行。"""
+    """在调用者的事务里取消这些已经加锁的行；异构作业还在排队的，别的部分也取消。"""
+    rows = await with_siblings(connection, rows)
     values = {"actor": actor, "message": message or f"由 {actor} 取消"}
     pending = [row for row in rows if row.state == JobState.PENDING]
     whole = [row.job_id for row in pending if not row.partial]

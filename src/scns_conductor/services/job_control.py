@@ -17,7 +17,7 @@ from scns_conductor.core.tokens import Identity
 from scns_conductor.services.array_split import merged, split
 from scns_conductor.services.cancellation import cancel_rows, outcome
 from scns_conductor.services.job_list import JobFilter, chosen_rows
-from scns_conductor.services.job_rows import Found, JobRow, find_each, job_not_found, require_owner
+from scns_conductor.services.job_rows import Found, JobRow, find_each, job_not_found, require_owner, require_whole
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.end_requests import REQUEUE_ACTIVE
 from scns_conductor.statements.events import events_insert
@@ -91,13 +91,16 @@ async def control_jobs(
         found = await find_each(connection, job_ids) if job_ids else []
         if filters is not None:
             matching = await chosen_rows(connection, filters, DEFAULT_STATES[request.action])
-            found = _narrowed(found, matching) if job_ids else [Found(row.label, None, [row]) for row in matching]
+            found = _narrowed(found, matching) if job_ids else _grouped(matching)
         chosen: dict[str, list[JobRow]] = {}
         for each in found:
             try:
                 if not each.rows:
                     raise job_not_found(each.text)
                 require_owner(each.rows, identity)
+                if request.action == "cancel" and each.reference is not None:
+                    # 按条件挑的，别的部分由 cancel_rows 补上。
+                    require_whole(each.text, [row for row in each.rows if row.state == JobState.PENDING])
                 chosen[each.text] = choose(each.text, each.rows, asked)
             except ConductorError as error:
                 answer.errors[each.text] = error
@@ -111,6 +114,15 @@ async def control_jobs(
             if each.text in chosen:
                 answer.jobs.append({"job_id": each.text, **_STATES[request.action](each.rows, asked)})
     return answer
+
+
+def _grouped(rows: Sequence[JobRow]) -> list[Found]:
+    """按条件挑出的行，一行一个；异构作业的各个部分合成一个。"""
+    found: dict[str, Found] = {}
+    for row in rows:
+        label = row.label if row.het_job_id is None else str(row.het_job_id)
+        found.setdefault(label, Found(label, None, [])).rows.append(row)
+    return list(found.values())
 
 
 def _narrowed(found: Sequence[Found], matching: Sequence[JobRow]) -> list[Found]:
@@ -199,6 +211,7 @@ def _to_requeue(text: str, rows: Sequence[JobRow], asked: _Asked) -> list[JobRow
     ready = [row for row in rows if row.state != JobState.PENDING]
     if not ready:
         raise Conflict(f"作业 {text} 本来就在排队", code="job_pending")
+    require_whole(text, ready)
     for row in ready:
         if row.interactive or (not row.requeue and not asked.identity.admin):
             raise Conflict(
@@ -241,6 +254,7 @@ def _to_resume(text: str, rows: Sequence[JobRow], _asked: _Asked) -> list[JobRow
 
 def _switchable(text: str, rows: Sequence[JobRow], source: JobState, target: JobState, verb: str) -> list[JobRow]:
     chosen = [row for row in rows if row.state == source]
+    require_whole(text, chosen)
     if not chosen and not any(row.state == target for row in rows):
         raise Conflict(f"作业 {text} 是 {rows[0].state}，不能{verb}", code=f"job_not_{source.value.lower()}")
     return chosen

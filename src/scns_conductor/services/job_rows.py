@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scns_conductor.core.array_spec import CONSECUTIVE, Stride, TaskRange, intersection, merge_ranges
-from scns_conductor.core.errors import Forbidden, NotFound
+from scns_conductor.core.errors import Conflict, Forbidden, NotFound
 from scns_conductor.core.job_reference import JobReference, parse_job_reference
 from scns_conductor.core.tokens import Identity
 from scns_conductor.statements.array_tasks import multirange_text
-from scns_conductor.statements.job_rows import EXACT, TASKS, WHOLE, any_of, rows_select
+from scns_conductor.statements.job_rows import COMPONENT, EXACT, TASKS, WHOLE, any_of, rows_select
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class JobRow:
     restart_count: int
     array_job_id: int | None
     array_task_id: int | None
+    het_job_id: int | None
+    het_job_offset: int
     requeue: bool
     interactive: bool
     requested_end_state: str | None
@@ -45,6 +47,8 @@ class JobRow:
     @property
     def label(self) -> str:
         """给人看的作业号。"""
+        if self.het_job_id is not None:
+            return f"{self.het_job_id}+{self.het_job_offset}"
         return str(self.job_id) if self.array_task_id is None else f"{self.array_job_id}_{self.array_task_id}"
 
 
@@ -64,15 +68,17 @@ def job_not_found(text: str) -> NotFound:
 async def find_rows(
     connection: AsyncConnection, text: str, *, lock: bool = True, whole_array: bool = True
 ) -> list[JobRow]:
-    """这个写法涉及的全部行：数组的作业号是它的全部任务，whole_array 为假时只是叫这个号的那一行。
+    """这个写法涉及的全部行：数组、异构作业的号是它的全部任务、全部部分，whole_array 为假时只是叫这个号的那一行。
 
     一个也没有抛 NotFound。
     """
     reference = job_reference(text)
     values: dict[str, Any] = {"job_id": reference.job_id}
+    where = WHOLE if whole_array else EXACT
     if reference.tasks is not None:
-        values["tasks"] = multirange_text(reference.tasks)
-    where = (WHOLE if whole_array else EXACT) if reference.tasks is None else TASKS
+        where, values["tasks"] = TASKS, multirange_text(reference.tasks)
+    elif reference.component is not None:
+        where, values["component"] = COMPONENT, reference.component
     rows = (await connection.execute(rows_select(where, lock=lock), values)).all()
     if not rows:
         raise job_not_found(text)
@@ -93,17 +99,25 @@ async def find_each(connection: AsyncConnection, texts: Sequence[str]) -> list[F
     found = [Found(text, parse_job_reference(text), []) for text in dict.fromkeys(texts)]
     whole: dict[int, Found] = {}
     some: dict[int, list[Found]] = {}
+    components: dict[tuple[int, int], Found] = {}
     for each in found:
-        if each.reference is not None and each.reference.tasks is None:
+        if each.reference is None:
+            continue
+        if each.reference.whole:
             # 012 与 12 是同一个。
             each.rows = whole.setdefault(each.reference.job_id, each).rows
-        elif each.reference is not None:
+        elif each.reference.component is not None:
+            each.rows = components.setdefault((each.reference.job_id, each.reference.component), each).rows
+        else:
             some.setdefault(each.reference.job_id, []).append(each)
     values: dict[str, Any] = {"job_ids": list(whole)}
+    if components:
+        values |= {"het_job_ids": [pair[0] for pair in components], "components": [pair[1] for pair in components]}
     for index, (array, parts) in enumerate(some.items()):
         spans = [(span.lower, span.upper) for part in parts for span in _tasks(part)]
         values |= {f"array_{index}": array, f"tasks_{index}": multirange_text(merge_ranges(spans))}
-    rows = (await connection.execute(rows_select(any_of(list(some)), lock=True), values)).all()
+    where = any_of(list(some), components=bool(components))
+    rows = (await connection.execute(rows_select(where, lock=True), values)).all()
     # 只要一个任务的（12_3）最多：按任务号查，不逐个求交。
     single = {(array, span.lower): part for array, parts in some.items() for part in parts if (span := _single(part))}
     several = {array: [part for part in parts if _single(part) is None] for array, parts in some.items()}
@@ -113,6 +127,11 @@ async def find_each(connection: AsyncConnection, texts: Sequence[str]) -> list[F
             whole[job_id].rows.append(job_row(row))
         if array != job_id and array in whole:
             whole[array].rows.append(job_row(row))
+        head, offset = row.het_job_id, row.het_job_offset
+        if head != job_id and head in whole:
+            whole[head].rows.append(job_row(row))
+        if (head, offset) in components:
+            components[head, offset].rows.append(job_row(row))
         if array not in some:
             continue
         if task is not None:
@@ -147,6 +166,16 @@ def job_row(row: Iterable[Any], reference: JobReference | None = None) -> JobRow
     if reference is not None and reference.tasks is not None:
         wanted = intersection(ranges, stride.slots(reference.tasks))
     return JobRow(*(*plain, ranges, stride, wanted))
+
+
+def require_whole(text: str, rows: Sequence[JobRow]) -> None:
+    """只写了异构作业的一个部分（12+1，或它自己的作业号）而要动的是整个的，抛 Conflict。"""
+    for row in rows:
+        if row.het_job_id is not None and all(other.job_id != row.het_job_id for other in rows):
+            raise Conflict(
+                f"作业 {text} 是异构作业 {row.het_job_id} 的一个部分，只能整个地做；请写 {row.het_job_id}",
+                code="het_job_component",
+            )
 
 
 def require_owner(rows: Sequence[JobRow], identity: Identity) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -13,6 +13,7 @@ from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.core.step_resources import NodeShare, StepShare, StepWants, share_out
+from scns_conductor.core.step_wire import place_name
 from scns_conductor.core.task_layout import LayoutError, NodeTasks, StepNode, StepShape, lay_out
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk
@@ -26,6 +27,7 @@ from scns_conductor.statements.job_detail import ATTEMPT
 from scns_conductor.statements.job_steps import (
     FIRST_HIDDEN_ID,
     LAST_ID,
+    NEXT_HET_STEP_ID,
     NEXT_STEP_ID,
     NODES_OF_JOB,
     NODES_OF_RUNNING,
@@ -63,53 +65,130 @@ async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, requ
     怎样也放不下抛 InvalidRequest（step_too_large）。
     """
     async with engine.begin() as connection:
-        row = await _running(connection, identity, job_id)
-        values = {"job_id": row.job_id, "restart_count": row.restart_count}
-        nodes = (await connection.execute(NODES_OF_JOB, values)).all()
-        if not nodes or not all(node.claimed for node in nodes):
-            raise Conflict(f"作业 {row.label} 的节点还没有就绪；请稍后再试", code="step_busy")
-        placed, shares = _place(nodes, request)
-        first, limit = (FIRST_HIDDEN_ID, LAST_ID) if request.hidden else (0, FIRST_HIDDEN_ID)
-        step_id = (await connection.execute(NEXT_STEP_ID, {**values, "first": first, "limit": limit})).scalar_one()
-        tasks = sum(len(node.ranks) for node in placed)
-        launch = {
-            **request.launch,
-            **values,
-            "step_id": step_id,
-            "name": request.name,
-            "tasks": tasks,
-            "cpus_per_task": request.shape.cpus_per_task,
-            "nodes": {node.name: list(node.ranks) for node in placed},
-            "node_cpus": {node.name: node.cpus for node in placed},
-            # JSON 的对象在数据库里不保次序，节点的次序另写。
-            "node_order": [node.name for node in placed],
-            "shares": shares,
-        }
-        await connection.execute(
-            step_insert(
-                {
-                    **values,
-                    "step_id": step_id,
-                    "name": request.name,
-                    "tasks": tasks,
-                    "cpus_per_task": request.shape.cpus_per_task,
-                    "nodes": [node.name for node in placed],
-                    "node_tasks": [len(node.ranks) for node in placed],
-                    "node_cpus": [node.cpus for node in placed],
-                    "pending_nodes": [node.name for node in placed],
-                    "node_shares": {} if request.wants.overlap else shares,
-                    "launch": launch,
-                }
-            )
-        )
-        await _forward(connection, "launch_step", row.job_id, [node.name for node in placed], launch)
+        placed = await _placed(connection, identity, job_id, request)
+        await _launch(connection, placed, placed.step_id, {})
     return {
-        "job_id": str(row.job_id),
-        "step_id": step_id,
-        "tasks": tasks,
-        "node_list": compress(node.name for node in placed),
-        "nodes": [{"name": node.name, "tasks": list(node.ranks)} for node in placed],
+        "job_id": str(placed.row.job_id),
+        "step_id": placed.step_id,
+        "tasks": placed.tasks,
+        "node_list": compress(node.name for node in placed.nodes),
+        "nodes": [{"name": node.name, "tasks": list(node.ranks)} for node in placed.nodes],
     }
+
+
+async def create_het_step(
+    engine: AsyncEngine, identity: Identity, job_id: str, requests: Sequence[tuple[int, StepRequest]]
+) -> dict[str, Any]:
+    """异构作业里跨几个部分的一步：(第几个部分, 要求)，一个部分至多一个；任务的序号接着排，都建立或都不建立。
+
+    job_id 是异构作业的号；nodes 里的名字见 step_wire.place_name。抛的错同 create_step。
+    """
+    ordered = sorted(requests, key=lambda each: each[0])
+    if len({component for component, _ in ordered}) < len(ordered):
+        raise InvalidRequest("steps", "一个部分一次只能有一步（Slurm 也是）", code="het_job_invalid")
+    async with engine.begin() as connection:
+        # 按作业号的次序加锁：各个部分的号是升序的。
+        placed = [
+            await _placed(connection, identity, f"{job_id}+{component}", request) for component, request in ordered
+        ]
+        step_id, first = max(each.step_id for each in placed), 0
+        world: dict[str, list[int]] = {}
+        for (component, _), each in zip(ordered, placed, strict=True):
+            each.shift(first)
+            first += each.tasks
+            world |= {place_name(node.name, component): list(node.ranks) for node in each.nodes}
+        together = {"het_job_id": placed[0].row.het_job_id, "world": world, "world_order": list(world)}
+        for (component, _), each in zip(ordered, placed, strict=True):
+            await _launch(connection, each, step_id, {**together, "component": component})
+    return {
+        "job_id": job_id,
+        "step_id": step_id,
+        "tasks": first,
+        "node_list": ",".join(compress(node.name for node in each.nodes) for each in placed),
+        "nodes": [{"name": name, "tasks": ranks} for name, ranks in world.items()],
+    }
+
+
+@dataclass(slots=True)
+class _Placed:
+    """摆好了、还没有写下的一步。"""
+
+    row: JobRow
+    request: StepRequest
+    step_id: int
+    nodes: list[NodeTasks]
+    shares: dict[str, Any]
+
+    @property
+    def tasks(self) -> int:
+        """任务数。"""
+        return sum(len(node.ranks) for node in self.nodes)
+
+    def shift(self, first: int) -> None:
+        """任务的序号从 first 起。"""
+        if not first:
+            return
+        self.nodes = [replace(node, ranks=tuple(rank + first for rank in node.ranks)) for node in self.nodes]
+        programs = self.request.launch.get("multi_prog")
+        if programs:
+            shifted = {str(int(rank) + first): words for rank, words in programs.items()}
+            self.request = replace(self.request, launch={**self.request.launch, "multi_prog": shifted})
+
+
+async def _placed(connection: AsyncConnection, identity: Identity, job_id: str, request: StepRequest) -> _Placed:
+    row = await _running(connection, identity, job_id)
+    values = {"job_id": row.job_id, "restart_count": row.restart_count}
+    nodes = (await connection.execute(NODES_OF_JOB, values)).all()
+    if not nodes or not all(node.claimed for node in nodes):
+        raise Conflict(f"作业 {row.label} 的节点还没有就绪；请稍后再试", code="step_busy")
+    placed, shares = _place(nodes, request)
+    first, limit = (FIRST_HIDDEN_ID, LAST_ID) if request.hidden else (0, FIRST_HIDDEN_ID)
+    values |= {"first": first, "limit": limit}
+    if row.het_job_id is not None:
+        statement, values = NEXT_HET_STEP_ID, {**values, "het_job_id": row.het_job_id}
+        values.pop("job_id")
+    else:
+        statement = NEXT_STEP_ID
+    step_id = (await connection.execute(statement, values)).scalar_one()
+    return _Placed(row, request, step_id, placed, shares)
+
+
+async def _launch(connection: AsyncConnection, step: _Placed, step_id: int, together: Mapping[str, Any]) -> None:
+    """写下这一步，请节点启动；together 是跨几个部分的一步共有的。"""
+    row, request, placed = step.row, step.request, step.nodes
+    values = {"job_id": row.job_id, "restart_count": row.restart_count}
+    launch = {
+        **request.launch,
+        **values,
+        **together,
+        "step_id": step_id,
+        "name": request.name,
+        "tasks": step.tasks,
+        "cpus_per_task": request.shape.cpus_per_task,
+        "nodes": {node.name: list(node.ranks) for node in placed},
+        "node_cpus": {node.name: node.cpus for node in placed},
+        # JSON 的对象在数据库里不保次序，节点的次序另写。
+        "node_order": [node.name for node in placed],
+        "shares": step.shares,
+    }
+    await connection.execute(
+        step_insert(
+            {
+                **values,
+                "step_id": step_id,
+                "name": request.name,
+                "tasks": step.tasks,
+                "cpus_per_task": request.shape.cpus_per_task,
+                "nodes": [node.name for node in placed],
+                "node_tasks": [len(node.ranks) for node in placed],
+                "node_cpus": [node.cpus for node in placed],
+                "pending_nodes": [node.name for node in placed],
+                "node_shares": {} if request.wants.overlap else step.shares,
+                "launch": launch,
+            }
+        )
+    )
+    await _forward(connection, "launch_step", row.job_id, [node.name for node in placed], launch)
 
 
 def _place(rows: Sequence[Any], request: StepRequest) -> tuple[list[NodeTasks], dict[str, Any]]:
@@ -240,7 +319,11 @@ async def attach_step(
         "job_id": str(row.job_id),
         "step_id": step_id,
         "tasks": step["launch"]["tasks"],
-        "nodes": [{"name": name, "tasks": ranks} for name, ranks in nodes.items()],
+        # 节点上的主人这样自称。
+        "nodes": [
+            {"name": place_name(name, step["launch"].get("component") or 0), "tasks": ranks}
+            for name, ranks in nodes.items()
+        ],
     }
 
 

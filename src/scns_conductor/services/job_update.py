@@ -14,6 +14,7 @@ from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.array_split import merged, split
 from scns_conductor.services.cluster_limits import ClusterLimits
 from scns_conductor.services.current_rules import CurrentRules, Rules, partition_names
+from scns_conductor.services.job_resize import RESIZES, shrink
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
 from scns_conductor.services.new_job import check_expressions, check_privileges
 from scns_conductor.services.placement_check import REQUIREMENTS, TIMES, require_feasible, require_possible_times
@@ -63,7 +64,14 @@ async def _update(
         chosen, left = await split(connection, merged(chosen))
         values = _with_hold_reason(changes, chosen, identity)
         job_ids = [row.job_id for row in chosen]
-        await connection.execute(jobs_update(job_ids, values))
+        resized = [row for row in chosen if row.state in ACTIVE_STATES and not changes.keys().isdisjoint(RESIZES)]
+        for row in resized:
+            await shrink(connection, row, changes, identity.user_name)
+        if resized:
+            # 分到的变了，要求的不变。
+            values = {name: value for name, value in values.items() if name not in RESIZES}
+        if values:
+            await connection.execute(jobs_update(job_ids, values))
         for state in sorted({row.state for row in chosen}):
             await connection.execute(
                 events_insert(
@@ -170,7 +178,8 @@ def _changeable(rows: list[JobRow], changes: Mapping[str, Any]) -> tuple[list[Jo
 
 def _check_row(row: JobRow, changes: Mapping[str, Any], identity: Identity) -> None:
     if row.state in ACTIVE_STATES:
-        frozen = sorted(set(changes) - WHILE_RUNNING)
+        resizes = RESIZES if row.state == JobState.RUNNING else frozenset[str]()
+        frozen = sorted(set(changes) - WHILE_RUNNING - resizes)
         if frozen:
             raise Conflict(f"作业 {row.label} 正在运行，{frozen[0]} 不能再改", code="job_running")
         if "time_limit" in changes and not identity.admin:

@@ -12,13 +12,14 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from scns_conductor.core.array_spec import format_ranges, merge_ranges
 from scns_conductor.core.database import UNUSABLE_SESSION
 from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.services.job_admission import reserve_submissions
 from scns_conductor.services.job_insert import insert_jobs
 from scns_conductor.statements.idempotency import CLAIM_KEYS, DROP_KEYS, FILL_KEYS, READ_KEYS
-from scns_conductor.statements.job_insert import BEGIN_NOW
+from scns_conductor.statements.job_insert import BEGIN_NOW, MARK_COMPONENTS
 from scns_conductor.statements.job_update import KNOWN_JOBS
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,25 @@ async def submit_batch(
             # 备下一段时出了错，也要等这一段写完：连接还用着。
             if writing is not None:
                 job_ids += await writing
+        await _fill(connection, dict.fromkeys(claims, job_ids))
+        return job_ids
+
+
+async def submit_components(
+    engine: AsyncEngine, rows: Sequence[Mapping[str, Any]], claim: IdempotencyClaim | None = None
+) -> list[int]:
+    """一个异构作业的各个部分，全有或全无，一个事务；返回各个部分的作业号。claim 同 submit_batch。"""
+    async with engine.begin() as connection:
+        await connection.execute(BEGIN_NOW)
+        claims = [] if claim is None else [claim]
+        used = await _claim(connection, claims)
+        if claim in used:
+            return _known_ids(used[claim])
+        await _require_dependencies(connection, {f"jobs[{index}].job.": row for index, row in enumerate(rows)})
+        job_ids = await _insert_all(connection, rows)
+        spans = format_ranges(merge_ranges([(job_id, job_id + 1) for job_id in job_ids]), None)
+        values = {"het_job_id": job_ids[0], "het_job_id_set": spans, "job_ids": job_ids}
+        await connection.execute(MARK_COMPONENTS, values)
         await _fill(connection, dict.fromkeys(claims, job_ids))
         return job_ids
 

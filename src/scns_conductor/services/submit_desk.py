@@ -15,9 +15,16 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.current_rules import CurrentRules, Rules, partition_names
+from scns_conductor.services.het_job import MOST_COMPONENTS, together
 from scns_conductor.services.job_admission import SUBMIT_LIMITS
 from scns_conductor.services.new_job import Submitter, new_job
-from scns_conductor.services.submission import IdempotencyClaim, SubmitQueue, require_dependencies, submit_batch
+from scns_conductor.services.submission import (
+    IdempotencyClaim,
+    SubmitQueue,
+    require_dependencies,
+    submit_batch,
+    submit_components,
+)
 from scns_conductor.tracing import Tracer
 
 MAX_KEY_LENGTH = 255
@@ -57,6 +64,14 @@ class Draft(Protocol):
     @property
     def script(self) -> str:
         """脚本。"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Component:
+    """异构作业的一个部分：脚本各个部分是同一份。"""
+
+    job: JobWants
+    script: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +154,23 @@ class SubmitDesk:
         job_ids = await self._rules.judge(_partitions(drafts), _reservations(drafts), attempt)
         self._trace(began, job_ids)
         return job_ids
+
+    async def submit_together(
+        self, wants: Sequence[JobWants], script: str, submitter: Submitter, key: str | None = None, digest: str = ""
+    ) -> list[int]:
+        """提交一个异构作业：wants 是各个部分的要求，脚本在第 0 个部分上运行；返回各个部分的作业号。"""
+        if not 1 <= len(wants) <= MOST_COMPONENTS:
+            raise InvalidRequest(
+                "jobs", f"异构作业要有 1 到 {MOST_COMPONENTS} 个部分，给了 {len(wants)} 个", code="het_job_invalid"
+            )
+        drafts = [_Component(job, script) for job in wants]
+
+        async def attempt(rules: Rules) -> list[dict[str, Any]]:
+            maker = _Maker(submitter, rules)
+            return [maker.row(draft, f"jobs[{index}].") for index, draft in enumerate(drafts)]
+
+        rows = together(await self._rules.judge(_partitions(drafts), _reservations(drafts), attempt))
+        return await submit_components(self._engine, rows, _claim(submitter.identity.user_name, key, digest))
 
     async def plan(self, draft: Draft, submitter: Submitter) -> dict[str, Any]:
         """调度器真的按这份要求排一次，什么也不留下；没有写脚本也行。"""

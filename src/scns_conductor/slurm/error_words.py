@@ -7,6 +7,7 @@ BY_CODE = {
     "partition_exists": "Invalid partition name specified",
     "partition_not_found": "Invalid partition name specified",
     "job_not_found": "Invalid job id specified",
+    "het_job_component": "Operation not permitted on individual component of heterogeneous job",
     "not_job_owner": "Access/permission denied",
     "admin_required": "Access/permission denied",
     "forbidden": "Access/permission denied",

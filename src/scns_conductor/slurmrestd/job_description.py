@@ -17,7 +17,7 @@ _RENAMED = {
 _HINTS = frozenset(
     {
         "account_gather_frequency", "allocation_node_list", "allocation_node_port", "argc", "batch_features",
-        "burst_buffer", "cluster_constraint", "cluster_constraints", "contiguous", "core_specification",
+        "burst_buffer", "cluster_constraint", "cluster_constraints", "core_specification",
         "cores_per_socket", "cpu_binding", "cpu_binding_flags", "cpu_binding_hint", "cpu_frequency", "cpus_per_tres",
         "delay_boot", "distribution_plane_size", "end_time", "flags", "get_user_environment", "group_id", "het_group",
         "hetjob_group", "immediate", "job_id", "kill_on_node_fail", "maximum_cpus", "mcs_label", "memory_binding",

@@ -86,25 +86,30 @@ async def job(call: Call) -> Values:
            source="slurm_submit_batch_job")  # fmt: skip
 async def submit(call: Call) -> Values:
     """提交批处理作业"""
-    given = _one_job(call, "jobs")
-    script = call.body.get("script") or given.get("script") or ""
-    request = _request(call, given, script)
-    job_id = await call.parts.submit_desk.submit(request, call.submitter)
+    given = _components(call, "jobs")
+    script = call.body.get("script") or given[0].get("script") or ""
+    job_id = await _submitted(call, [_request(call, each, script) for each in given])
     found = {"job_id": job_id, "step_id": "batch", "job_submit_user_msg": ""}
     if call.old:
         return {**found, "step_id": "BATCH"}
     return {**found, "result": {**found, "error_code": 0, "error": "No error"}}
 
 
-def _one_job(call: Call, several: str) -> dict[str, Any]:
-    """要提交的那一个；几个的是异构作业，这里没有。"""
+def _components(call: Call, several: str) -> list[dict[str, Any]]:
+    """要提交的那一个；写在 several 里的几个是一个异构作业的各个部分。"""
     jobs = call.body.get(several) or []
-    if len(jobs) > 1:
-        raise InvalidRequest(several, "不支持异构作业；请一个一个地提交", code="not_updatable")
-    given = call.body.get("job") or (jobs[0] if jobs else {})
-    if not isinstance(given, dict):
+    given = [call.body["job"]] if call.body.get("job") else list(jobs) or [{}]
+    if not all(isinstance(each, dict) for each in given):
         raise InvalidRequest("job", "应是一个对象")
     return given
+
+
+async def _submitted(call: Call, requests: list[SubmitRequest]) -> int:
+    """提交；返回作业号，异构作业是第 0 个部分的。"""
+    if len(requests) == 1:
+        return await call.parts.submit_desk.submit(requests[0], call.submitter)
+    wants = [request.job for request in requests]
+    return (await call.parts.submit_desk.submit_together(wants, requests[0].script, call.submitter))[0]
 
 
 def _request(call: Call, given: dict[str, Any], script: Any, **more: Any) -> SubmitRequest:
@@ -122,8 +127,8 @@ def _warn_unused(call: Call, given: dict[str, Any]) -> None:
            source="slurm_allocate_resources")  # fmt: skip
 async def allocate(call: Call) -> Values:
     """申请没有脚本的分配"""
-    request = _request(call, _one_job(call, "hetjob"), "", interactive=True)
-    return {"job_id": await call.parts.submit_desk.submit(request, call.submitter), "job_submit_user_msg": ""}
+    requests = [_request(call, each, "", interactive=True) for each in _components(call, "hetjob")]
+    return {"job_id": await _submitted(call, requests), "job_submit_user_msg": ""}
 
 
 @operation("POST", "slurm", "job/{job_id}", "openapi_job_post_response", body="job_desc_msg", since=38,

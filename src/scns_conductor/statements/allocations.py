@@ -9,10 +9,11 @@ HOLDING_NODES = sa.text(
 )
 
 
-def release_allocations(job_ids_sql: str) -> str:
+def release_allocations(job_ids_sql: str, only: str = "") -> str:
     """CTE 片段：释放这些作业尚未释放的分配，并从节点计数里减去；只释放一次（不变量 5）。
 
-    job_ids_sql 是一个给出 job_id 列的查询或 CTE 名。片段定义 released 与 returned_to_nodes 两个 CTE。
+    job_ids_sql 是一个给出 job_id 列的查询或 CTE 名；only 是另外的条件（分配叫 a），如只释放几个节点上的。
+    片段定义 released 与 returned_to_nodes 两个 CTE。
     节点行按名字的次序加锁，使并发的释放不会死锁。
     """
     return f"""
@@ -20,7 +21,7 @@ def release_allocations(job_ids_sql: str) -> str:
       UPDATE resource_allocations AS a SET released_at = clock_timestamp()
       FROM (SELECT job_id FROM {job_ids_sql}) AS ended
       -- 写成这样，规划器就不去用 resource_allocations_held：它按节点排，按作业找要从头扫。
-      WHERE a.job_id = ended.job_id AND coalesce(a.released_at, 'infinity') = 'infinity'
+      WHERE a.job_id = ended.job_id AND coalesce(a.released_at, 'infinity') = 'infinity' {only}
       RETURNING a.job_id, a.node_name, a.cpus, a.memory, a.gres
     ),
     freed AS (

@@ -39,6 +39,8 @@ class ClaimedJob:
     time_limit: int | None
     array_job_id: int | None
     array_task_id: int | None
+    het_job_id: int | None
+    het_job_offset: int
     array_spec: str | None
     script: str | None
     argv: list[str]
@@ -85,6 +87,7 @@ _DESCRIBE = f"""
     SELECT c.allocation_id, c.job_id, c.restart_count, c.node_index, c.cpus, c.memory, c.gres, c.tasks AS tasks_here,
       j.name, j.user_name, j.account, j.partition, j.qos, j.reservation, j.node_list, j.tasks, j.tasks_per_node,
       j.cpus_per_task, j.memory_per_node, j.memory_per_cpu, j.time_limit, j.array_job_id, j.array_task_id,
+      j.het_job_id, j.het_job_offset,
       m.array AS array_spec, m.script, m.argv, m.environment, j.current_working_directory, j.standard_input,
       j.standard_output, j.standard_error, j.open_mode, j.umask, j.kill_warning_signal, j.kill_warning_delay,
       j.kill_warning_batch_only, j.interactive, j.submit_host, j.constraints, j.distribution,
@@ -101,6 +104,7 @@ _DESCRIBE = f"""
         array_agg(a.cpus + a.lent_cpus ORDER BY a.node_index) AS cpus
       FROM resource_allocations AS a
       WHERE j.allocated_nodes > 1 AND a.job_id = c.job_id AND a.restart_count = c.restart_count
+        AND a.released_at IS NULL
     ) AS peers ON true
     ORDER BY c.allocation_id
 """
@@ -118,6 +122,17 @@ _HELD_JOB = HotStatement(
     f"""
     WITH claimed AS (
       SELECT {_SHARE} FROM resource_allocations AS a, jobs AS j WHERE a.claimed_at IS NOT NULL AND {_CURRENT}
+    )
+    {_DESCRIBE}
+    """
+)
+# 异构作业的各个部分，各取运行脚本（占位进程）的那个节点上的。
+_COMPONENTS = HotStatement(
+    f"""
+    WITH claimed AS (
+      SELECT {_SHARE} FROM resource_allocations AS a JOIN jobs AS j ON j.job_id = a.job_id
+      WHERE j.het_job_id = ANY(CAST(%(het_job_ids)s AS bigint[])) AND a.restart_count = j.restart_count
+        AND a.node_index = 0 AND a.released_at IS NULL
     )
     {_DESCRIBE}
     """
@@ -167,6 +182,17 @@ def held_job(connection: Connection, node_name: str, job_id: int) -> ClaimedJob 
     """本节点已经认领、仍在运行的一个作业；启动作业步用。没有返回 None。"""
     held = _described(_HELD_JOB.execute(connection, {"node": node_name, "job_ids": ids_text([job_id])}))
     return held[0] if held else None
+
+
+def components_of(connection: Connection, het_job_ids: Sequence[int]) -> dict[int, list[ClaimedJob]]:
+    """异构作业 -> 它的各个部分，按次序；只为写变量，什么也不认领。"""
+    if not het_job_ids:
+        return {}
+    found: dict[int, list[ClaimedJob]] = {}
+    for job in _described(_COMPONENTS.execute(connection, {"het_job_ids": ids_text(het_job_ids)})):
+        assert job.het_job_id is not None
+        found.setdefault(job.het_job_id, []).append(job)
+    return {head: sorted(jobs, key=lambda job: job.het_job_offset) for head, jobs in found.items()}
 
 
 def _described(rows: "sa.CursorResult[Any]") -> list[ClaimedJob]:

@@ -1,11 +1,12 @@
 """请求结束：写下占着资源的作业要到哪个状态去，由节点杀掉进程之后真正转移。六处要求，一种写法。"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
-from scns_conductor.core.states import ACTIVE_STATES, JobState
-from scns_conductor.statements.conditions import leaving
+from scns_conductor.core.states import ACTIVE_STATES, TERMINAL_STATES, JobState
+from scns_conductor.statements.conditions import ACTIVE, leaving
 
 _ANY = "j.job_id = ANY(CAST(:job_ids AS bigint[]))"
 _ATTEMPT = "j.job_id = :job_id AND j.restart_count = :restart_count"
@@ -25,14 +26,18 @@ def request_end(
     requeue_when: str | None = None,
     also: Mapping[str, str] | None = None,
     overriding: bool = False,
+    otherwise: str | None = None,
     returning: str = "",
 ) -> str:
     """要求 which 挑出的作业（jobs 叫 j，given 是 FROM 里另外的表）去 to；requeue_when 成立的改为重新排队。
 
-    早有人要求过的不变；overriding 为真时盖过别的要求。actor、message 与 also（别的列）都是 SQL 表达式。
+    早有人要求过的不变；overriding 为真时盖过别的要求。actor、message 与 also（别的列）都是 SQL 表达式，
+    otherwise 也是：去向由它算出，任何终态或重新排队，to 不看。
     """
     targets = {to} if requeue_when is None else {to, JobState.PENDING}
     end_state = repr(to.value)
+    if otherwise is not None:
+        targets, end_state = {*TERMINAL_STATES, JobState.PENDING}, otherwise
     if requeue_when is not None:
         end_state = f"CASE WHEN {requeue_when} THEN 'PENDING' ELSE {end_state} END"
     columns = {"requested_end_state": end_state, "requested_end_actor": actor}
@@ -80,6 +85,27 @@ END_OVERRUN = sa.text(
 END_WITH_NODE = sa.text(
     request_end(JobState.NODE_FAIL, which=_ATTEMPT, requeue_when=_MAY_REQUEUE, actor=_SCHEDULER, message=":reason")
 )
+# 异构作业少了一个部分（第 0 个，或不是只取消了它自己的），其余的到同样的状态去；只有当任的领导者写得成。
+# 已经结束的第一个部分说了算；做完了的（COMPLETED、FAILED）带上它的退出码。
+_END_COMPONENTS = sa.text(
+    request_end(
+        JobState.NODE_FAIL,
+        given=f"""(
+          SELECT DISTINCT ON (het_job_id) het_job_id, het_job_offset, state, exit_status FROM jobs
+          WHERE het_job_id = ANY(CAST(:het_job_ids AS bigint[])) AND state NOT IN {ACTIVE}
+            AND (het_job_offset = 0 OR state <> 'CANCELLED')
+          ORDER BY het_job_id, het_job_offset) AS f""",
+        which=f"j.het_job_id = f.het_job_id AND {_LEADS}",
+        otherwise="CASE WHEN f.state = 'PENDING' AND NOT (j.requeue AND NOT j.interactive) THEN 'NODE_FAIL' "
+        "ELSE f.state END",
+        actor=_SCHEDULER,
+        also={
+            "derived_exit_status": "CASE WHEN f.state IN ('COMPLETED', 'FAILED') THEN "
+            "greatest(coalesce(j.derived_exit_status, 0), coalesce(f.exit_status, 0)) ELSE j.derived_exit_status END"
+        },
+        returning="j.job_id",
+    )
+)
 _GIVE_BACK = {
     state: sa.text(
         request_end(
@@ -91,6 +117,12 @@ _GIVE_BACK = {
     )
     for state in (JobState.COMPLETED, JobState.FAILED)
 }
+
+
+def end_components(connection: Connection, epoch: int, het_job_ids: Sequence[int]) -> list[int]:
+    """这些异构作业里少了部分的，其余的请节点结束；返回请了的作业号。在调用者的事务里执行。"""
+    values = {"epoch": epoch, "het_job_ids": list(het_job_ids), "message": "异构作业的一个部分结束了，别的也结束"}
+    return list(connection.scalars(_END_COMPONENTS, values))
 
 
 def allocation_release(job_id: int, restart_count: int, exit_status: int, *, actor: str) -> sa.TextClause:

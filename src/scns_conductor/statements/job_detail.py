@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from scns_conductor.core.models import ALLOCATION_COLUMNS, EVENT_COLUMNS, Job, JobEvent, ResourceAllocation
-from scns_conductor.statements.job_rows import EXACT, TASKS
+from scns_conductor.statements.job_rows import EXACT
 
 PRIVATE_FIELDS = ("script", "environment", "argv")
 
@@ -20,6 +20,7 @@ FIELDS: dict[str, str] = {
     **{name: f'"{name}"' for name in Job.model_fields if name not in _INTERNAL},
     "job_id": "job_id::text",
     "array_job_id": "array_job_id::text",
+    "het_job_id": "het_job_id::text",
     "array_remaining": _REMAINING,
     "exit_code": "exit_status || ':' || coalesce(exit_signal, 0)",
     "interactive": "interactive",
@@ -78,9 +79,8 @@ SUMMARY = f"""
 """
 
 
-def job_select(columns: str, *, of_tasks: bool = False) -> sa.TextClause:
-    """一个作业的这些列；of_tasks 时是数组里 :tasks 的，还没有启动的是数组行。"""
-    where = TASKS if of_tasks else EXACT
+def job_select(columns: str, where: str = EXACT) -> sa.TextClause:
+    """一个作业的这些列；where 是 EXACT、COMPONENT，或 TASKS（还没有启动的是数组行）。"""
     statement = f"SELECT {columns} FROM jobs WHERE {where} ORDER BY array_task_id NULLS LAST LIMIT 1"
     return sa.text(statement.replace("::", r"\:\:"))
 

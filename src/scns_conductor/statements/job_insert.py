@@ -19,6 +19,14 @@ _SPECIAL = {
 # 一条 SELECT：让 SQLAlchemy 发出 BEGIN（它到第一条语句才发）。
 BEGIN_NOW = sa.select(1)
 
+# 刚写下的一批作业是一个异构作业的各个部分，按次序；与写下它们在同一个事务里。
+MARK_COMPONENTS = sa.text(
+    """
+    UPDATE jobs AS j SET het_job_id = :het_job_id, het_job_offset = c.place - 1, het_job_id_set = :het_job_id_set
+    FROM unnest(CAST(:job_ids AS bigint[])) WITH ORDINALITY AS c(job_id, place) WHERE j.job_id = c.job_id
+    """
+)
+
 
 def jobs_insert(names: Sequence[str]) -> str:
     """写下一批作业，只送 names 这些列；每列一个数组参数（$1……），返回作业号的数组，次序与给的相同。"""

@@ -16,6 +16,7 @@ from scns_conductor.core.states import JobState
 from scns_conductor.statements.array_tasks import multirange_text, tasks_condition
 from scns_conductor.statements.conditions import ACTIVE, states
 from scns_conductor.statements.job_detail import FIELDS, json_of
+from scns_conductor.statements.job_rows import ANY_COMPONENT
 
 # 这么多以内算不多几个。
 FEW = 10_000
@@ -100,9 +101,13 @@ class JobConditions:
 
 
 def _reference_condition(references: Sequence[JobReference], values: dict[str, Any]) -> str:
-    whole = [reference.job_id for reference in references if reference.tasks is None]
-    parts = ["job_id = ANY(CAST(:ids AS bigint[])) OR array_job_id = ANY(CAST(:ids AS bigint[]))"]
-    values["ids"] = whole
+    values["ids"] = [reference.job_id for reference in references if reference.whole]
+    parts = [f"{name} = ANY(CAST(:ids AS bigint[]))" for name in ("job_id", "array_job_id", "het_job_id")]
+    pieces = [reference for reference in references if reference.component is not None]
+    if pieces:
+        parts.append(ANY_COMPONENT)
+        values["het_job_ids"] = [reference.job_id for reference in pieces]
+        values["components"] = [reference.component for reference in pieces]
     for index, reference in enumerate(reference for reference in references if reference.tasks is not None):
         parts.append(tasks_condition(f"array{index}", f"tasks{index}"))
         values[f"array{index}"] = reference.job_id

@@ -8,17 +8,32 @@ from scns_conductor.statements.array_tasks import tasks_condition
 
 # 叫这个号的那一行。数组的最后一个任务就用数组的作业号：在它里面 SLURM_JOB_ID 指的是它自己。
 EXACT = "job_id = :job_id"
-# 这个作业，是数组时连同它的全部任务。
-WHOLE = "job_id = :job_id OR array_job_id = :job_id"
+# 这个作业，是数组时连同它的全部任务，是异构作业时连同它的全部部分。
+WHOLE = "job_id = :job_id OR array_job_id = :job_id OR het_job_id = :job_id"
+# 异构作业的一个部分。
+COMPONENT = "het_job_id = :job_id AND het_job_offset = :component"
 # 数组里 :tasks 这些任务。
 TASKS = tasks_condition()
-# 这些作业，是数组时连同它们的全部任务。
-ANY_WHOLE = "job_id = ANY(CAST(:job_ids AS bigint[])) OR array_job_id = ANY(CAST(:job_ids AS bigint[]))"
+# 这些作业，是数组、异构作业时连同它们的全部任务与部分。
+ANY_WHOLE = " OR ".join(
+    f"{name} = ANY(CAST(:job_ids AS bigint[]))" for name in ("job_id", "array_job_id", "het_job_id")
+)
+# 这些异构作业还没有启动的部分。
+SIBLINGS = "het_job_id = ANY(CAST(:het_job_ids AS bigint[])) AND state = 'PENDING'"
+# 这些异构作业的部分：(号, 第几个)，一一对应。
+ANY_COMPONENT = (
+    "(het_job_id IS NOT NULL AND (het_job_id, het_job_offset) IN "
+    "(SELECT * FROM unnest(CAST(:het_job_ids AS bigint[]), CAST(:components AS integer[]))))"
+)
 
 
-def any_of(arrays: Sequence[int]) -> str:
-    """ANY_WHOLE，以及 arrays 里第 k 个数组的 :tasks_k 这些任务；数组的号是 :array_k。"""
-    return " OR ".join([ANY_WHOLE, *(tasks_condition(f"array_{k}", f"tasks_{k}") for k in range(len(arrays)))])
+def any_of(arrays: Sequence[int], *, components: bool = False) -> str:
+    """ANY_WHOLE，以及 arrays 里第 k 个数组的 :tasks_k 这些任务；数组的号是 :array_k。
+
+    components 时再加 ANY_COMPONENT。
+    """
+    tasks = [tasks_condition(f"array_{k}", f"tasks_{k}") for k in range(len(arrays))]
+    return " OR ".join([ANY_WHOLE, *tasks, *([ANY_COMPONENT] if components else [])])
 
 
 def rows_select(where: str, *, lock: bool) -> sa.TextClause:
@@ -28,8 +43,9 @@ def rows_select(where: str, *, lock: bool) -> sa.TextClause:
     """
     return sa.text(
         f"""
-    SELECT job_id, user_name, state, hold, revision, restart_count, array_job_id, array_task_id, requeue, interactive,
-      requested_end_state, batch_host, time_limit, partition, start_time, array_remaining, array_base, array_step
+    SELECT job_id, user_name, state, hold, revision, restart_count, array_job_id, array_task_id, het_job_id,
+      het_job_offset, requeue, interactive, requested_end_state, batch_host, time_limit, partition, start_time,
+      array_remaining, array_base, array_step
     FROM jobs WHERE {where} ORDER BY job_id {"FOR UPDATE" if lock else ""}
     """
     )

@@ -36,6 +36,12 @@ NEXT_STEP_ID = sa.text(
     "SELECT coalesce(max(step_id) + 1, :first) FROM job_steps "
     "WHERE job_id = :job_id AND restart_count = :restart_count AND step_id >= :first AND step_id < :limit"
 )
+# 异构作业的各个部分一起编号（同 Slurm）：跨部分的一步在各个部分里是同一个号。
+NEXT_HET_STEP_ID = sa.text(
+    "SELECT coalesce(max(s.step_id) + 1, :first) FROM job_steps AS s JOIN jobs AS j USING (job_id) "
+    "WHERE j.het_job_id = :het_job_id AND s.restart_count = :restart_count "
+    "AND s.step_id >= :first AND s.step_id < :limit"
+)
 # 作业结束了而节点没有来得及报的步，随作业一起算取消。
 _COLUMNS = f"""
     s.job_id::text || '.' || s.step_id AS step, s.job_id::text AS job_id, s.restart_count, s.step_id, s.name,

@@ -38,7 +38,7 @@ HELD_ALLOCATIONS = sa.text(
     f"""
     SELECT a.allocation_id, a.job_id, a.restart_count, j.restart_count AS current_attempt, a.node_index,
       a.claimed_at IS NOT NULL AS claimed, j.state, j.requested_end_state, j.requested_end_reason,
-      j.requested_end_grace, j.time_limit,
+      j.requested_end_grace, j.time_limit, j.no_kill,
       a.cpu_ids, a.gres_ids,
       coalesce(a.claimed_at < to_timestamp(:boot_time), false) AS claimed_before_boot,
       {LAUNCH_ID} AS launch_id

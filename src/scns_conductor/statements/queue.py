@@ -2,6 +2,8 @@
 
 import sqlalchemy as sa
 
+from scns_conductor.statements.conditions import LIVE
+
 # 节点的资源与能不能放作业；:names 为空是全部。
 SCHEDULABLE_NODES = sa.text(
     "SELECT name, cpus, memory, gres, features, weight, topology, temporary_disk, state = 'UP' AND NOT drain AS usable "
@@ -23,6 +25,7 @@ RUNNING_SHARES = sa.text(
       CASE WHEN j.state = 'SUSPENDED' THEN (
         SELECT cause <> 'suspend' FROM job_events WHERE job_id = j.job_id AND cause IN ('suspend', 'preempt', 'resume')
         ORDER BY event_id DESC LIMIT 1) END AS resuming,
+      j.het_job_id, j.het_job_id_set,
       a.node_name, a.cpus, a.lent_cpus, a.memory, a.gres, a.tasks
     FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
     WHERE a.released_at IS NULL AND (CAST(:job_ids AS bigint[]) IS NULL OR j.job_id = ANY(CAST(:job_ids AS bigint[])))
@@ -37,6 +40,11 @@ PENDING_CHECKSUM = sa.text(
         "::", r"\:\:"
     )
 )
+# 这些异构作业各有几个部分没有结束。
+LIVE_COMPONENTS = sa.text(
+    f"SELECT het_job_id, count(*) AS live FROM jobs WHERE het_job_id = ANY(CAST(:het_job_ids AS bigint[])) "
+    f"AND state IN {LIVE} GROUP BY het_job_id"
+)
 # 放得久了的多半是行被锁着，取不走：不等它。
 JOBS_IN_INBOX = sa.text(
     "SELECT DISTINCT unnest(job_ids) FROM scheduler_inbox WHERE kind IN ('jobs', 'ended') "
@@ -46,7 +54,8 @@ JOBS_IN_INBOX = sa.text(
 JOBS_HOLDING = sa.text("SELECT DISTINCT job_id FROM resource_allocations WHERE released_at IS NULL")
 # 作业怎样称呼：谁的，数组任务写成 12_3。
 JOB_LABELS = sa.text(
-    "SELECT job_id, user_name, CASE WHEN array_task_id IS NULL THEN CAST(job_id AS text) "
+    "SELECT job_id, user_name, CASE WHEN het_job_id IS NOT NULL THEN concat(het_job_id, '+', het_job_offset) "
+    "WHEN array_task_id IS NULL THEN CAST(job_id AS text) "
     "ELSE concat(array_job_id, '_', array_task_id) END AS label "
     "FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))"
 )

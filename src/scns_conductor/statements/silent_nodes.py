@@ -34,6 +34,7 @@ UNCLAIMED_ON_ABSENT_NODES = sa.text(
 JOBS_ON_NODES = sa.text(
     """
     SELECT DISTINCT ON (a.job_id) a.job_id, a.restart_count, a.node_name, j.batch_host, j.node_list, j.requeue,
+      j.no_kill,
       j.allocated_nodes > 1 AND coalesce(b.state = 'UP', false) AS batch_host_lives
     FROM resource_allocations AS a JOIN jobs AS j USING (job_id) LEFT JOIN nodes AS b ON b.name = j.batch_host
     WHERE a.node_name = ANY(:names) AND a.released_at IS NULL AND a.restart_count = j.restart_count

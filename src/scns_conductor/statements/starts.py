@@ -57,6 +57,8 @@ class Start:
     time_limit: int | None = None
     # 列了几个分区的作业在哪个里启动；None 是作业自己的。
     partition: str | None = None
+    # 所属的异构作业：同一个的各个部分要么都启动，要么都不。
+    het_job_id: int | None = None
 
 
 @dataclass(slots=True)

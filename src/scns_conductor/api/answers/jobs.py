@@ -17,6 +17,7 @@ JOB = row_of(
     changed={
         "job_id": (str, None),
         "array_job_id": (str | None, None),
+        "het_job_id": (str | None, None),
         "array_remaining": (str | None, "数组行里还没有启动的任务号，如 3-9,12"),
         "script": (str | None, "用户的整份脚本；只给本人与管理员"),
         "environment": (dict[str, str], "作业自己的环境变量；只给本人与管理员"),

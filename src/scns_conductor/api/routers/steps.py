@@ -9,7 +9,7 @@ from scns_conductor.api.answers.jobs import StepAnswer, StepsAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, SIGNAL_PATTERN
 from scns_conductor.api.routers.jobs import Acted
-from scns_conductor.api.step_request import StepConnection, StepSubmit
+from scns_conductor.api.step_request import HetStepSubmit, StepConnection, StepSubmit
 from scns_conductor.services import job_steps
 
 router = APIRouter(prefix="/jobs", tags=["作业步"])
@@ -61,6 +61,15 @@ async def list_steps(
 async def create(job_id: str, body: StepSubmit, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """此刻放不下是 409 step_busy，过一会儿再来；怎样也放不下是 422 step_too_large。"""
     return await job_steps.create_step(parts.engine, identity, job_id, body.request())
+
+
+@router.post("/{job_id}/steps/het", summary="在异构作业里建立跨几个部分的一步", status_code=201)
+async def create_heterogeneous(
+    job_id: str, body: HetStepSubmit, parts: PartsDep, identity: IdentityDep
+) -> dict[str, Any]:
+    """job_id 是异构作业的号。回答同建立一个作业步；nodes 里第 n 个部分的节点写成 节点+n（第 0 个不写）。"""
+    requests = [(part.component, part.step.request()) for part in body.steps]
+    return await job_steps.create_het_step(parts.engine, identity, job_id, requests)
 
 
 @router.get("/{job_id}/steps/{step_id}", summary="一个作业步")

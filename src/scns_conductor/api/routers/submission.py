@@ -12,7 +12,7 @@ from scns_conductor.api.batch_body import BatchBody
 from scns_conductor.api.body_budget import BodyRefused, most_body_bytes
 from scns_conductor.api.dependencies import IdentityDep, PartsDep, SubmitterDep
 from scns_conductor.api.field_forms import SIGNAL_PATTERN
-from scns_conductor.api.job_request import BatchRequest, SubmitRequest
+from scns_conductor.api.job_request import BatchRequest, HetJobRequest, SubmitRequest
 from scns_conductor.services.cancellation import cancel_job
 from scns_conductor.services.job_control import signal_job
 from scns_conductor.services.job_queries import query_job
@@ -124,6 +124,17 @@ async def submit_many(
         # 不收的理由由收的一方说。
         raise HTTPException(400) from error
     job_ids = await parts.submit_desk.submit_many(body.finish(), submitter, key, digest.hexdigest())
+    return BatchSubmitted(job_ids=[str(job_id) for job_id in job_ids])
+
+
+@router.post("/submit/het", summary="提交一个异构作业：各个部分一起启动或都不启动")
+async def submit_heterogeneous(
+    body: HetJobRequest, request: Request, parts: PartsDep, submitter: SubmitterDep, key: IdempotencyKey = None
+) -> BatchSubmitted:
+    """返回各个部分的作业号；第 0 个就是异构作业的号，取消、保留它就是整个。一个部分写成 号+第几个，如 12+1。"""
+    job_ids = await parts.submit_desk.submit_together(
+        body.jobs, body.script, submitter, key, hashlib.sha256(await request.body()).hexdigest()
+    )
     return BatchSubmitted(job_ids=[str(job_id) for job_id in job_ids])
 
 

@@ -119,6 +119,10 @@ class Job(Answer):
     """独占节点"""
     oversubscribe: bool
     """允许与别的作业共享 CPU（--oversubscribe）"""
+    contiguous: bool
+    """几个节点要挨着（--contiguous）"""
+    no_kill: bool
+    """有节点坏了也不结束作业（--no-kill）"""
     licenses: str | None
     """许可证，如 matlab:2,ansys"""
     required_switches: int | None
@@ -189,6 +193,12 @@ class Job(Answer):
     """任务号的步长；1 时序号就是任务号"""
     array_max_tasks: int | None
     """数组同时运行的上限（%）；空或 0 表示不限"""
+    het_job_id: str | None
+    """所属异构作业的号（第 0 个部分的作业号）；不是异构作业则为空"""
+    het_job_offset: int
+    """是异构作业的第几个部分"""
+    het_job_id_set: str | None
+    """异构作业各个部分的作业号，如 7-9"""
     state: str
     """状态"""
     reason: str

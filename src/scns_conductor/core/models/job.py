@@ -61,6 +61,12 @@ class JobSpec(SQLModel):
     oversubscribe: bool = Field(
         False, sa_column_kwargs={"server_default": "false"}, description="允许与别的作业共享 CPU（--oversubscribe）"
     )
+    contiguous: bool = Field(
+        False, sa_column_kwargs={"server_default": "false"}, description="几个节点要挨着（--contiguous）"
+    )
+    no_kill: bool = Field(
+        False, sa_column_kwargs={"server_default": "false"}, description="有节点坏了也不结束作业（--no-kill）"
+    )
     licenses: str | None = Field(None, description="许可证，如 matlab:2,ansys")
     required_switches: int | None = Field(None, description="最多跨几个交换机（--switches）")
     maximum_switch_wait_time: int | None = Field(
@@ -140,6 +146,12 @@ class Job(JobSpec, table=True):
     array_step: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="任务号的步长；1 时序号就是任务号")
     array_max_tasks: int | None = Field(None, description="数组同时运行的上限（%）；空或 0 表示不限")
 
+    het_job_id: int | None = Field(
+        None, sa_type=sa.BigInteger, description="所属异构作业的号（第 0 个部分的作业号）；不是异构作业则为空"
+    )
+    het_job_offset: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="是异构作业的第几个部分")
+    het_job_id_set: str | None = Field(None, sa_type=sa.Text, description="异构作业各个部分的作业号，如 7-9")
+
     state: str = Field(JobState.PENDING, sa_column_kwargs={"server_default": "PENDING"}, description="状态")
     reason: str = Field("None", sa_column_kwargs={"server_default": "None"}, description="Slurm 的原因码")
     error_msg: str | None = Field(None, description="给用户看的说明")
@@ -217,6 +229,7 @@ class Job(JobSpec, table=True):
         sa.Index(
             "jobs_by_array", "array_job_id", "array_task_id", postgresql_where=sa.text("array_job_id IS NOT NULL")
         ),
+        sa.Index("jobs_by_het_job", "het_job_id", "het_job_offset", postgresql_where=sa.text("het_job_id IS NOT NULL")),
         sa.Index("jobs_by_submit_time", "submit_time", "job_id"),
         sa.Index("jobs_by_end_time", "end_time", "job_id", postgresql_where=sa.text("end_time IS NOT NULL")),
     )

@@ -230,7 +230,12 @@ FIELDS = {
         Field("Flags", 20, _job_only(_flags)),
         Field("GID", 6, _job_only(lambda row: of.user_ids(row["user_name"])[1]), "user_name"),
         Field("Group", 9, _job_only(lambda row: of.user_ids(row["user_name"])[2]), "user_name"),
-        Field("JobID", -12, job_id, "array_job_id array_task_id array_remaining array_max_tasks"),
+        Field(
+            "JobID",
+            -12,
+            job_id,
+            "array_job_id array_task_id array_remaining array_max_tasks het_job_id het_job_offset",
+        ),
         Field("JobIDRaw", -12, raw_id, ""),
         Field(
             "JobName",

@@ -102,6 +102,12 @@ def step_record(row: Row) -> dict[str, Any]:
     }
 
 
+def _het(job: Row) -> dict[str, Any]:
+    if job.get("het_job_id") is None:
+        return {"job_id": 0, "job_offset": None}
+    return {"job_id": int(job["het_job_id"]), "job_offset": job["het_job_offset"]}
+
+
 def accounting_record(job: Row, steps: Iterable[Row]) -> dict[str, Any]:
     """一个作业；时限是分钟，不限是 null。"""
     limit = of.limit_s(job)
@@ -138,7 +144,7 @@ def accounting_record(job: Row, steps: Iterable[Row]) -> dict[str, Any]:
         "exit_code": exit_code(job),
         "flags": ["CLEAR_SCHEDULING"],
         "group": of.user_ids(job["user_name"])[2],
-        "het": {"job_id": 0, "job_offset": None},
+        "het": _het(job),
         "job_id": int(job["job_id"]),
         "name": job["name"],
         "mcs": {"label": ""},

@@ -54,7 +54,7 @@ _PAGE = 1000
 # 只取要用的字段时，一行小得多。
 _SLIM_PAGE = 10_000
 # 选与排要用到的字段；服务器没有的条件各要的。
-_ALWAYS = "array_job_id array_task_id submit_time start_time end_time"
+_ALWAYS = "array_job_id array_task_id het_job_id het_job_offset submit_time start_time end_time"
 _STEP_NEEDS = "state name interactive batch_host node_list"
 _ASKING_NEEDS = {
     "name": "name",
@@ -262,7 +262,7 @@ def _rows(client: JsonClient, parsed: Parsed, needs: set[str] | None) -> Iterabl
             yield job
         if "allocations" in parsed or not job.get("start_time"):
             continue
-        holder = "extern" if job.get("interactive") else "batch"
+        holder = of.holder_step(job)
         if steps is None or steps & {None, holder}:
             yield {**job, "step": holder}
         for step in launched.get(str(job["job_id"]), ()):
@@ -313,7 +313,7 @@ def _jobs(client: JsonClient, parsed: Parsed, needs: set[str] | None = None) -> 
     """要列的作业；needs 是要用的字段，None 是全部。"""
     ids = [word.partition(".")[0] for word in _words(parsed)]
     for word in ids:
-        if not re.fullmatch(r"\d+(_(\d+|\[[\d,:-]+\]))?", word):
+        if not re.fullmatch(r"\d+(_(\d+|\[[\d,:-]+\])|\+\d+)?", word):
             raise Fatal(f"Bad job/step specified: {word}", prefix="fatal: ")
     _check_names(client, parsed)
     filters = _filters(client, parsed)

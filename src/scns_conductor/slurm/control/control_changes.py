@@ -25,7 +25,7 @@ _JOB = {
     "numcpus": "tasks", "cpuspertask": "cpus_per_task",
     "endtime": "end_time", "reqnodes": "required_nodes", "mintmpdisknode": "temporary_disk_per_node",
     "oversubscribe": "oversubscribe", "shared": "oversubscribe", "switches": "required_switches",
-    "trespertask": "tres_per_task",
+    "trespertask": "tres_per_task", "contiguous": "contiguous",
 }  # fmt: skip
 _PARTITION = {
     "allowaccounts": "allow_accounts", "allowqos": "allow_qos", "denyaccounts": "deny_accounts",
@@ -186,7 +186,7 @@ def _converted(field: str, value: str) -> Any:
         return value.upper() == "EXCLUSIVE"
     if field == "required_switches":
         value = value.partition("@")[0]
-    if field in ("requeue", "is_default", "oversubscribe"):
+    if field in ("requeue", "is_default", "oversubscribe", "contiguous"):
         return value.lower() in ("1", "yes", "true")
     if field in _LISTS:
         return None if value.upper() in ("ALL", "") else value.split(",")

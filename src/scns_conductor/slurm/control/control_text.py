@@ -39,6 +39,8 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         array = f" ArrayJobId={job['array_job_id']} ArrayTaskId={index}"
         if job.get("array_max_tasks") and job["state"] == "PENDING":
             array += f" ArrayTaskThrottle={job['array_max_tasks']}"
+    elif job.get("het_job_id") is not None:
+        array = f" HetJobId={job['het_job_id']} HetJobOffset={job['het_job_offset']}"
     kind, amount = ("CPU", job["memory_per_cpu"]) if job.get("memory_per_cpu") else ("Node", job.get("memory_per_node"))
     per_node = job.get("tasks_per_node") or 0
     expected = of.start_time(job, "Unknown")
@@ -47,13 +49,14 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
     span = f"-{most}" if job["state"] == "PENDING" and most and most != job["minimum_nodes"] else ""
     lines = [
         f"JobId={job['job_id']}{array} JobName={_word(job['name'])}",
+        *([f"HetJobIdSet={job['het_job_id_set']}"] if job.get("het_job_id_set") else []),
         f"UserId={job['user_name']}({uid}) GroupId={group}({gid}) MCS_label=N/A",
         f"Priority={of.priority(job)} Nice={job['nice']} Account={_word(job['account'])}"
         f" QOS={_word(job['qos'])}" + (f" WCKey={job['wckey']}" if job.get("wckey") else ""),
         f"JobState={job['state']} Reason={of.described_reason(job).replace(' ', '_')}"
         f" Dependency={_word(of.dependency(job))}",
         f"Requeue={int(job['requeue'])} Restarts={job['restart_count']}"
-        f" BatchFlag={0 if job['interactive'] else 1} Reboot=0"
+        f" BatchFlag={int(of.holder_step(job) == 'batch')} Reboot=0"
         f" ExitCode={job['exit_status'] or 0}:{job['exit_signal'] or 0}",
     ]
     if details:
@@ -81,7 +84,8 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         f"MinCPUsNode={job['minimum_cpus_per_node'] or job['cpus_per_task']} MinMemory{kind}={memory(amount)}"
         f" MinTmpDiskNode={memory(job['temporary_disk_per_node'])}",
         f"Features={_word(job['constraints'])} DelayBoot=00:00:00",
-        f"OverSubscribe={of.over_subscribe(job)} Contiguous=0 Licenses={_word(job['licenses'])} Network=(null)",
+        f"OverSubscribe={of.over_subscribe(job)} Contiguous={int(job['contiguous'])}"
+        f" Licenses={_word(job['licenses'])} Network=(null)",
         f"Command={_word(of.command(job))}",
         f"WorkDir={_word(job['current_working_directory'])}",
     ]

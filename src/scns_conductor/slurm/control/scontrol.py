@@ -214,7 +214,18 @@ def _update_job(target: str, given: dict[str, str]) -> int:
             for task in answer.get("skipped", ()):
                 print(f"{task}: {slurm_words('job_not_pending')}", file=sys.stderr)
                 code = 1
+            if answer["state"] == "RUNNING" and {"nodes", "required_nodes"} & changes.keys():
+                _write_resize_scripts(client.job(job_id))
     return code
+
+
+def _write_resize_scripts(job: dict[str, Any]) -> None:
+    from scns_conductor.slurm.control.resize_scripts import write_resize_scripts
+
+    try:
+        write_resize_scripts(job)
+    except OSError as error:
+        print(f"Could not create file {error.filename}: {error.strerror}", file=sys.stderr)
 
 
 def _made(client: JsonClient, job_id: str, changes: dict[str, Any]) -> dict[str, Any]:

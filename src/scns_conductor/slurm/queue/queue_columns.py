@@ -7,7 +7,7 @@ from scns_conductor.slurm.table.columns import Field, Known, Row
 from scns_conductor.slurm.table.job_tres import slurm_order, tres
 from scns_conductor.slurm.table.times import elapsed_s, epoch, instant, memory, short_duration
 
-_ID = "job_id array_job_id array_task_id array_remaining array_max_tasks"
+_ID = "job_id array_job_id array_task_id array_remaining array_max_tasks het_job_id het_job_offset"
 _CPUS = "allocated_cpus tasks cpus_per_task"
 _NODES = "allocated_nodes minimum_nodes"
 _ELAPSED = "start_time end_time suspend_time suspended_s state"
@@ -34,6 +34,10 @@ def _raw_array(job: Row) -> str:
     if job.get("array_job_id") is None:
         return "N/A"
     return str(job["array_task_id"]) if job.get("array_task_id") is not None else of.array_tasks(job) or "N/A"
+
+
+def _het_offset(job: Row) -> str:
+    return "N/A" if job.get("het_job_id") is None else str(job["het_job_offset"])
 
 
 def _pending_s(job: Row) -> str:
@@ -81,7 +85,7 @@ LETTERS: Known = {
     "n": _text("REQ_NODES", "required_nodes", ""),
     "N": _text("NODELIST", "node_list", ""),
     "o": Field("COMMAND", of.command, "command"),
-    "O": Field("CONTIGUOUS", _constant("0")),
+    "O": Field("CONTIGUOUS", lambda job: str(int(job["contiguous"])), "contiguous"),
     "p": Field("PRIORITY", lambda job: f"{of.priority(job) / 4294967295:.14f}", _PRIORITY),
     "P": _text("PARTITION", "partition"),
     "q": _text("QOS", "qos"),
@@ -123,9 +127,6 @@ _ABSENT = {
     "burstbuffer": ("BURST_BUFFER", "(null)"), "burstbufferstate": ("BURST_BUFFER_STATE", "(null)"),
     "clusterfeature": ("CLUSTER_FEATURES", "(null)"), "container": ("CONTAINER", "(null)"),
     "cpus-per-tres": ("CPUS_PER_TRES", "N/A"), "delayboot": ("DELAY_BOOT", "0:00"),
-    "hetjobid": ("HET_JOB_ID", "N/A"), "hetjoboffset": ("HET_JOB_OFFSET", "N/A"),
-    "hetjobidset": ("HET_JOB_ID_SET", "N/A"), "packjobid": ("HET_JOB_ID", "N/A"),
-    "packjoboffset": ("HET_JOB_OFFSET", "N/A"), "packjobidset": ("HET_JOB_ID_SET", "N/A"),
     "mcslabel": ("MCSLABEL", "(null)"), "mem-per-tres": ("MEM_PER_TRES", "N/A"), "network": ("NETWORK", "(null)"),
     "ntperboard": ("NTASKS_PER_BOARD", "0"), "ntpercore": ("NTASKS_PER_CORE", "N/A"),
     "ntpersocket": ("NTASKS_PER_SOCKET", "N/A"), "origin": ("ORIGIN", "NA"), "originraw": ("ORIGIN_RAW", "NA"),
@@ -139,6 +140,15 @@ _ABSENT = {
 NAMES: Mapping[str, Field] = {
     **{name: LETTERS[letter] for name, letter in _SAME.items()},
     **{name: Field(header, _constant(value)) for name, (header, value) in _ABSENT.items()},
+    **{
+        f"{prefix}{name}": field
+        for prefix in ("hetjob", "packjob")
+        for name, field in (
+            ("id", _text("HET_JOB_ID", "het_job_id", "N/A")),
+            ("offset", Field("HET_JOB_OFFSET", _het_offset, "het_job_id het_job_offset")),
+            ("idset", _text("HET_JOB_ID_SET", "het_job_id_set", "N/A")),
+        )
+    },
     "accruetime": _moment("ACCRUE_TIME", "eligible_time"),
     "admin_comment": _text("ADMIN_COMMENT", "admin_comment"),
     "allocnodes": _text("ALLOC_NODES", "submit_host"),

@@ -16,7 +16,10 @@ from scns_conductor.slurm.table.times import epoch, instant_text
 _PAGE = 10_000
 _MOST_TASKS = 10_000_000
 # 选与排要用到的字段。
-_ALWAYS = frozenset({"state", "user_name", "partition", "array_job_id", "array_task_id", "hold", "priority"})
+_ALWAYS = frozenset(
+    {"state", "user_name", "partition", "array_job_id", "array_task_id", "hold", "priority", "het_job_id",
+     "het_job_offset"}
+)  # fmt: skip
 # 次序同 Slurm 的提示。
 _VALID_STATES = (
     "PENDING,RUNNING,SUSPENDED,COMPLETED,CANCELLED,FAILED,TIMEOUT,NODE_FAIL,PREEMPTED,BOOT_FAIL,DEADLINE,"
@@ -59,7 +62,8 @@ def job_ids(texts: Sequence[str]) -> list[str]:
     found = [word.partition(".")[0] for word in found]
     for word in found:
         head, _, tail = word.partition("_")
-        if (
+        head, plus, component = head.partition("+")
+        if (plus and not component.isdigit()) or (
             not head.isdigit()
             or int(head) < 1
             or (tail and not tail.strip("[]").replace("-", "").replace(",", "").isdigit())

@@ -102,7 +102,7 @@ def _record_39(flat: dict[str, Any], limit: float) -> dict[str, Any]:
     return {
         **flat,
         "array": {**flat["array"], "task_id": number(flat["array"]["task_id"])},
-        "het": {"job_id": 0, "job_offset": number(None)},
+        "het": {**flat["het"], "job_offset": number(flat["het"]["job_offset"])},
         "priority": number(flat["priority"]),
         "required": {**required, "memory_per_cpu": number(None), "memory_per_node": number(required["memory"] or None)},
         "reservation": {"id": 0, "name": flat["reservation"]["name"] or ""},

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from scns_conductor.client import JsonClient
-from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, say
+from scns_conductor.slurm.session import Fatal, connect, current_umask, say
 from scns_conductor.slurm.step.broadcast import broadcast_program
+from scns_conductor.slurm.step.het_groups import het_groups
 from scns_conductor.slurm.step.srun_link import Listener, StepLink
 from scns_conductor.slurm.step.srun_options import (
     MPI_TYPES,
@@ -24,11 +26,12 @@ from scns_conductor.slurm.step.srun_options import (
     stream_kind,
     whole_number,
 )
-from scns_conductor.slurm.step.step_creation import create, missing
+from scns_conductor.slurm.step.step_creation import create, create_together, missing, missing_together
 from scns_conductor.slurm.step.step_output import StepOutput
 from scns_conductor.slurm.step.terminal import raw_terminal
 from scns_conductor.slurm.submit import allocation
-from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields, refuse_heterogeneous
+from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields
+from scns_conductor.slurm.submit.het_components import Pairs, of_group, parse_commands, propagated
 from scns_conductor.slurm.submit.sbatch import plan_only
 from scns_conductor.slurm.submit.verbosity import tell_allocation, tell_job, tell_options, tell_step
 
@@ -45,39 +48,64 @@ _SHARED_OUT = frozenset({"gpus", "gpus_per_node", "gres", "mem", "mem_per_cpu", 
 
 def main(words: list[str]) -> int:
     """返回各任务退出码的最大值；被信号杀死的是 128 加信号。"""
-    parsed = parse_or_exit("srun", words, OPTIONS, permute=False, code=BAD_OPTION)
-    if "help" in parsed or "usage" in parsed:
+    pieces = parse_commands("srun", words, OPTIONS, code=BAD_OPTION)
+    first = pieces[0]
+    if "help" in first or "usage" in first:
         print(_USAGE)
         return 0
-    if parsed.last("mpi") == "list":
+    if first.last("mpi") == "list":
         print("MPI plugin types are...", *MPI_TYPES, sep="\n\t", file=sys.stderr)
         return 0
-    argv = parsed.arguments
-    if not argv:
+    if not all(piece.arguments for piece in pieces):
         raise Fatal("No command given to execute.", prefix="fatal: ")
-    refuse_heterogeneous(argv, "Unable to allocate resources: Requested operation not supported on this system")
-    inside = parsed.last("jobid") or os.environ.get("SLURM_JOB_ID") or os.environ.get("SLURM_JOBID")
-    alone = inside is None or "test_only" in parsed
-    given = given_options(parsed.pairs, os.environ, alone=alone)
+    lines = propagated(piece.pairs for piece in pieces)
+    inside = first.last("jobid") or os.environ.get("SLURM_JOB_ID") or os.environ.get("SLURM_JOBID")
+    alone = inside is None or "test_only" in first
+    with connect() as client:
+        groups = het_groups(client, None if alone else inside, [dict(line).get("het_group") for line in lines])
+        parts = [
+            _part(group, lines[index], pieces[index].arguments, inside, alone=alone, several=len(groups) > 1)
+            for index, group in groups
+        ]
+        if "test_only" in parts[0].given:
+            return max(
+                plan_only(client, _job(part.given, part.argv), "", "srun", quiet="quiet" in part.given)
+                for part in parts
+            )
+        if inside is not None:
+            return _run_step(client, inside, parts)
+        return _run_alone(client, parts)
+
+
+@dataclass(slots=True)
+class _Part:
+    """一步在异构作业一个部分里的那一份；group 为 None 是平常的作业。"""
+
+    group: int | None
+    given: dict[str, str]
+    argv: list[str]
+
+
+def _part(group: int | None, line: Pairs, argv: list[str], inside: str | None, *, alone: bool, several: bool) -> _Part:
+    environment = os.environ if group is None or alone else of_group(os.environ, group)
+    given = given_options(line, environment, alone=alone)
     if alone and "relative" in given:
         raise Fatal("--relative option invalid for job allocation request", prefix="fatal: ")
+    if several and ("pty" in given or "bcast" in given):
+        name = "pty" if "pty" in given else "bcast"
+        raise Fatal(f"--{name} is not supported with several heterogeneous job components")
     if "multi_prog" in given and "ntasks" not in given:
         given["ntasks"] = str(len(multi_prog(argv, None)))
-    tell_options("srun", given, parsed.pairs, "SLURM_DEBUG")
-    _fewer_nodes(given, inside)
-    with connect() as client:
-        if "test_only" in given:
-            return plan_only(client, _job(given, argv), "", "srun", quiet="quiet" in given)
-        if inside is not None:
-            return _run_step(client, inside, given, argv)
-        return _run_alone(client, given, argv)
+    tell_options("srun", given, line, "SLURM_DEBUG")
+    _fewer_nodes(given, inside, environment)
+    return _Part(group, given, list(argv))
 
 
-def _fewer_nodes(given: dict[str, str], inside: str | None) -> None:
+def _fewer_nodes(given: dict[str, str], inside: str | None, environment: Mapping[str, str]) -> None:
     """任务比节点少时少用几个节点；-N、-r 超出作业的节点照 Slurm 拒绝。"""
     least, _ = node_range(given)
     own = inside is not None and inside in (os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_JOBID"))
-    held = int(os.environ.get("SLURM_JOB_NUM_NODES") or os.environ.get("SLURM_NNODES") or 0) if own else 0
+    held = int(environment.get("SLURM_JOB_NUM_NODES") or environment.get("SLURM_NNODES") or 0) if own else 0
     wanted, tasks = least or held, whole_number(given, "ntasks")
     if tasks and tasks < wanted:
         if "quiet" not in given:
@@ -113,64 +141,78 @@ def _job(given: Mapping[str, str], argv: Sequence[str]) -> dict[str, Any]:
     return job
 
 
-def _run_alone(client: JsonClient, given: Mapping[str, str], argv: Sequence[str]) -> int:
-    job, immediate = _job(given, argv), allocation.immediate_s(given)
+def _run_alone(client: JsonClient, parts: Sequence[_Part]) -> int:
+    given = parts[0].given
+    jobs, immediate = [_job(part.given, part.argv) for part in parts], allocation.immediate_s(given)
     try:
-        found = allocation.request(client, "srun", job, immediate=immediate, quiet="quiet" in given)
+        found = allocation.request(client, "srun", jobs, immediate=immediate, quiet="quiet" in given)
     except allocation.Revoked as revoked:
         return 128 + revoked.number if revoked.number else 1
-    job_id = str(found["job_id"])
+    job_id = str(found[0]["job_id"])
     if "verbose" in given:
-        tell_job("srun", found)
+        for job in found:
+            tell_job("srun", job)
     code = 1
     try:
-        step = {key: value for key, value in given.items() if key not in _SHARED_OUT}
-        code = _run_step(client, job_id, step, argv, alone=True)
+        steps = [
+            _Part(part.group, {key: value for key, value in part.given.items() if key not in _SHARED_OUT}, part.argv)
+            for part in parts
+        ]
+        code = _run_step(client, job_id, steps, alone=True)
     finally:
         allocation.give_back(client, job_id, code)
     return code
 
 
-def _run_step(
-    client: JsonClient, job_id: str, given: Mapping[str, str], argv: Sequence[str], *, alone: bool = False
-) -> int:
-    pty = "pty" in given
+def _run_step(client: JsonClient, job_id: str, parts: Sequence[_Part], *, alone: bool = False) -> int:
+    given, argv, several = parts[0].given, parts[0].argv, len(parts) > 1
+    pty, quiet, immediate = "pty" in given, "quiet" in given, allocation.immediate_s(given)
+    if not several and parts[0].group:
+        job_id = f"{job_id}+{parts[0].group}"
     if "bcast" in given:
         argv = [broadcast_program(client, job_id, argv[0], given["bcast"]), *argv[1:]]
     _run_locally("prolog", given)
     listener = Listener(urlsplit(client.url).hostname or "127.0.0.1")
-    fields = step_fields(given, argv, listening=True)
+    wanted = []
+    for part in parts:
+        fields = step_fields(part.given, argv if part is parts[0] else part.argv, listening=True)
+        fields["connection"] = listener.description()
+        fields["release_allocation"] = alone
+        wanted.append((part.group or 0, fields))
     if pty and sys.stdin.isatty():
-        fields["streams"] |= dict(zip(("columns", "rows"), os.get_terminal_size(0), strict=True))
-    fields["connection"] = listener.description()
-    fields["release_allocation"] = alone
-    step = create(client, job_id, fields, quiet="quiet" in given, immediate=allocation.immediate_s(given))
-    job_id = str(step["job_id"])
+        wanted[0][1]["streams"] |= dict(zip(("columns", "rows"), os.get_terminal_size(0), strict=True))
+    if several:
+        step = create_together(client, job_id, wanted, quiet=quiet, immediate=immediate)
+    else:
+        step = create(client, job_id, wanted[0][1], quiet=quiet, immediate=immediate)
+    head, step_id = str(step["job_id"]), step["step_id"]
+    absent = missing_together if several else missing
     if "verbose" in given:
         if not alone:
-            named = (os.environ.get(name, "") for name in ("SLURM_JOB_NODELIST", "SLURM_JOB_CPUS_PER_NODE"))
-            tell_allocation("srun", job_id, *named)
+            own = os.environ if parts[0].group is None else of_group(os.environ, parts[0].group)
+            named = (own.get(name, "") for name in ("SLURM_JOB_NODELIST", "SLURM_JOB_CPUS_PER_NODE"))
+            tell_allocation("srun", head, *named)
         tell_step("srun", step)
     output = StepOutput(
         step,
         label="label" in given and not pty,
-        stdout=local_file(given, "output", job_id, step["step_id"]),
-        stderr=local_file(given, "error", job_id, step["step_id"]),
+        stdout=local_file(given, "output", head, step_id),
+        stderr=local_file(given, "error", head, step_id),
         append=(given.get("open_mode") or "t")[0].lower() == "a",
         kill_on_bad_exit=given.get("kill_on_bad_exit", "0") != "0",
         quit_on_interrupt="quit_on_interrupt" in given or "disable_status" in given,
         no_kill="no_kill" in given,
         wait_s=whole_number(given, "wait"),
-        quiet="quiet" in given,
+        quiet=quiet,
         verbose="verbose" in given,
     )
-    with _input(given, job_id, step["step_id"], argv) as input_fd, raw_terminal(enabled=pty):
+    with _input(given, head, step_id, argv) as input_fd, raw_terminal(enabled=pty):
         link = StepLink(
             listener,
             {node["name"]: node["tasks"] for node in step["nodes"]},
             output,
             input_fd=input_fd,
-            missing=lambda names: missing(client, job_id, step["step_id"], names),
+            missing=lambda names: absent(client, head, step_id, names),
             signals=(*_SIGNALS, signal.SIGWINCH) if pty else _SIGNALS,
         )
         output.link = link

@@ -24,7 +24,7 @@ _NOT_HERE = frozenset(
     {"wrap", "array", "wait", "parsable", "requeue", "no_requeue", "immediate", "no_kill", "overcommit"}
 )
 _REFUSED = [
-    *values("--het-group", "--bcast-exclude"),
+    *values("--bcast-exclude"),
     *flags("-Z --no-allocate"),
     option("--x11", "optional"),
 ]
@@ -36,7 +36,7 @@ OPTIONS: list[Option] = [
            "--quit-on-interrupt", "-E --preserve-env", "-O --overcommit", "--interactive", "--external-launcher"),
     *values("--mpi", "--jobid", "-W --wait", "-T --threads", "--slurmd-debug", "--task-prolog", "--task-epilog",
             "--prolog", "--epilog", "-r --relative", "--msg-timeout", "--accel-bind",
-            "--cpu-bind"),
+            "--cpu-bind", "--het-group --pack-group"),
     option("--bcast", "optional"),
     option("--send-libs", "optional"),
     option("--compress", "optional"),

@@ -1,10 +1,12 @@
 """建立作业步：等 CPU、把服务器的拒绝换成 srun 的话、节点没有按时连过来时再送一遍消息。"""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scns_conductor.client import ClientError, JsonClient, Problem
+from scns_conductor.core.step_wire import node_of_place, place_name
 from scns_conductor.slurm.session import Fatal, say, slurm_error
 from scns_conductor.slurm.submit.allocation import busy
 
@@ -27,10 +29,38 @@ def create(
     immediate: float | None = None,
 ) -> dict[str, Any]:
     """建立作业步；CPU 被别的步占着就等（srun 的 retrying），immediate 是至多等几秒。"""
+    return _until_free(
+        job_id, fields, lambda: client.create_step(job_id, fields), quiet=quiet, command=command, immediate=immediate
+    )
+
+
+def create_together(
+    client: JsonClient,
+    job_id: str,
+    parts: Sequence[tuple[int, Mapping[str, Any]]],
+    *,
+    quiet: bool,
+    immediate: float | None = None,
+) -> dict[str, Any]:
+    """建立跨异构作业几个部分的一步：(第几个部分, 要求)；等法同 create。"""
+    return _until_free(
+        job_id, parts[0][1], lambda: client.create_het_step(job_id, parts), quiet=quiet, immediate=immediate
+    )
+
+
+def _until_free(
+    job_id: str,
+    fields: Mapping[str, Any],
+    attempt: Callable[[], dict[str, Any]],
+    *,
+    quiet: bool,
+    command: str = "srun",
+    immediate: float | None = None,
+) -> dict[str, Any]:
     pause_s, told, began = BUSY_FIRST_PAUSE_S, False, time.monotonic()
     while True:
         try:
-            created = client.create_step(job_id, fields)
+            created = attempt()
             if told and not quiet:
                 say(command, f"Step created for job {job_id}")
             return created
@@ -61,6 +91,18 @@ def _refusal(job_id: str, problem: Problem, fields: Mapping[str, Any]) -> list[s
         ]
     why = {"job_not_running": "Job/step already completing or completed"}.get(problem.code, slurm_error(problem))
     return [f"Unable to confirm allocation for job {job_id}: {why}"]
+
+
+def missing_together(client: JsonClient, job_id: str, step_id: int, places: list[str]) -> Sequence[str]:
+    """missing，步跨着异构作业的几个部分：各问各的部分。"""
+    groups: dict[int, list[str]] = defaultdict(list)
+    for place in places:
+        groups[int(place.partition("+")[2] or 0)].append(node_of_place(place))
+    return [
+        place_name(node, component)
+        for component, names in groups.items()
+        for node in missing(client, f"{job_id}+{component}", step_id, names)
+    ]
 
 
 def missing(client: JsonClient, job_id: str, step_id: int, names: list[str]) -> Sequence[str]:

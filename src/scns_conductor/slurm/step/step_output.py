@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scns_conductor.core.array_spec import format_ranges, merge_ranges
+from scns_conductor.core.step_wire import node_of_place
 from scns_conductor.slurm.session import Fatal, say
 from scns_conductor.slurm.step.srun_link import StepLink
 
@@ -90,7 +91,8 @@ class StepOutput:
         self._running -= set(lost)
         self._code = max(self._code, 1)
         if not self._killed:
-            say(self.command, f"error: {node}: {_tasks(lost)}: Lost contact or failed to launch")
+            where = node_of_place(node)
+            say(self.command, f"error: {where}: {_tasks(lost)}: Lost contact or failed to launch")
             if self._running and not self._no_kill:
                 self._terminate("")
 
@@ -173,11 +175,12 @@ class StepOutput:
     def _tell_node(self, node: str) -> None:
         """不成功的任务（verbose 的成功的也说），同一个节点同一种结局说一行。"""
         groups: dict[str, list[int]] = defaultdict(list)
+        where = node_of_place(node)
         for rank, status in self._statuses.pop(node, {}).items():
             if status:
-                groups[f"error: {node}: %s: {_fate(status)}"].append(rank)
+                groups[f"error: {where}: %s: {_fate(status)}"].append(rank)
             elif self._verbose:
-                groups[f"launch/slurm: _task_finish: {node}: %s: Completed"].append(rank)
+                groups[f"launch/slurm: _task_finish: {where}: %s: Completed"].append(rank)
         for line, ranks in groups.items():
             if not self._quiet:
                 say(self.command, line.replace("%s", _tasks(sorted(ranks)), 1))

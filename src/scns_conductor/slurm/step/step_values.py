@@ -56,7 +56,7 @@ def live_steps(client: JsonClient, job_id: str | None = None) -> list[dict[str, 
     launched = steps_of(client, jobs)
     found = []
     for job in jobs:
-        name = "extern" if job["interactive"] else "batch"
+        name = of.holder_step(job)
         first = str(job["batch_host"] or job["node_list"])
         holder = {
             **job, "step": f"{job['job_id']}.{name}", "step_id": name, "name": name, "tasks": 1, "node_list": first,

@@ -43,25 +43,31 @@ def busy(what: str) -> Fatal:
 
 
 def request(
-    client: JsonClient, command: str, job: Mapping[str, Any], *, immediate: float | None, quiet: bool
-) -> dict[str, Any]:
-    """申请并等到分配；返回作业的详情（含 allocations）。被拒抛 Fatal，等不到抛 Revoked。"""
-    wanted = {**job, "interactive": True, "submit_host": os.uname().nodename}
+    client: JsonClient, command: str, jobs: Sequence[Mapping[str, Any]], *, immediate: float | None, quiet: bool
+) -> list[dict[str, Any]]:
+    """申请并等到分配，几个的是异构作业的各个部分；返回各作业的详情（含 allocations）。
+
+    被拒抛 Fatal，等不到抛 Revoked。
+    """
+    wanted = [{**job, "interactive": True, "submit_host": os.uname().nodename} for job in jobs]
     try:
-        job_id = client.submit(wanted, "")
+        job_ids = [client.submit(wanted[0], "")] if len(wanted) == 1 else client.submit_heterogeneous(wanted)
     except ClientError as error:
         lines = [*refusal_details(error), f"Unable to allocate resources: {slurm_error(error)}"]
         if command == "salloc":
             lines = [f"Job submit/allocate failed: {slurm_error(error)}"]
         if isinstance(error, Problem) and error.code == "partition_unknown":
-            lines.insert(0, f"invalid partition specified: {job.get('partition')}")
+            lines.insert(
+                0, f"invalid partition specified: {next(filter(None, (job.get('partition') for job in jobs)))}"
+            )
         raise Fatal(*lines) from error
     try:
         with _interruptible():
-            return _wait(client, command, job_id, immediate=immediate, quiet=quiet)
+            # 各个部分一起启动：后面的一会儿就认领好了。
+            return [_wait(client, command, job_id, immediate=immediate, quiet=quiet) for job_id in job_ids]
     except BaseException:
         with contextlib.suppress(ClientError):
-            client.cancel(job_id)
+            client.cancel(job_ids[0])
         raise
 
 
@@ -122,6 +128,16 @@ def give_back(client: JsonClient, job_id: str, exit_status: int) -> None:
                 return
             time.sleep(0.2 * 2**attempt)
     print(f"error: 没能交还作业 {job_id} 的分配；请用 scancel {job_id}", file=sys.stderr)
+
+
+def all_variables(jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """salloc 给命令的环境变量；异构作业的另有各个部分的，名字后面加 _HET_GROUP_n。"""
+    found = variables(jobs[0])
+    if len(jobs) > 1:
+        found["SLURM_HET_SIZE"] = str(len(jobs))
+        for index, job in enumerate(jobs):
+            found |= {f"{name}_HET_GROUP_{index}": value for name, value in variables(job).items()}
+    return found
 
 
 def variables(job: Mapping[str, Any]) -> dict[str, str]:

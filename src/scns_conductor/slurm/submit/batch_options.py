@@ -166,12 +166,6 @@ def merged(header: Pairs, variables: Pairs, line: Pairs) -> dict[str, str]:
     return {key: value for key, value in given.items() if key not in _MEMORY or key in chosen or not chosen}
 
 
-def refuse_heterogeneous(words: Sequence[str], failure: str) -> None:
-    """以冒号隔开的是异构作业：点名拒绝。failure 是 Slurm 没有 sched/backfill 时的那句话。"""
-    if ":" in words:
-        raise Fatal("heterogeneous jobs (:) are not supported by this system", failure)
-
-
 def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, Any]:
     """选项（最后的值）换成 API 的 job；写错了抛 Fatal，文字照 Slurm。"""
     for key, name in REFUSED.items():
@@ -236,15 +230,6 @@ def _arbitrary(given: dict[str, str], environment: Mapping[str, str]) -> None:
 
 
 def _refuse_conditionally(given: Mapping[str, str]) -> None:
-    # 只有一个节点：它坏了作业反正没有了，它自己总是连着的。
-    several = given.get("nodes") not in ("1", "1-1")
-    wanted = {
-        "no-kill": several and "no_kill" in given and given["no_kill"].lower() not in ("off", "no", "set_off"),
-        "contiguous": several and "contiguous" in given,
-    }
-    for name, refused in wanted.items():
-        if refused:
-            raise Fatal(f"--{name} is not supported by this system")
     for key in ("core_spec", "thread_spec"):
         if _count(key, given[key], least=0) if key in given else 0:
             name = key.replace("_", "-")
@@ -267,6 +252,10 @@ def _switches(given: Mapping[str, str]) -> dict[str, Any]:
         job["oversubscribe"] = True
     if "hold" in given:
         job["hold"] = True
+    if given.get("no_kill", "off").lower() not in ("off", "no", "set_off"):
+        job["no_kill"] = True
+    if "contiguous" in given:
+        job["contiguous"] = True
     if "requeue" in given or "no_requeue" in given:
         job["requeue"] = "requeue" in given
     if "nice" in given:

@@ -9,11 +9,12 @@ from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, ClientError, JsonClient
 from scns_conductor.slurm.parse.options import Option, flags, option
-from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, say
+from scns_conductor.slurm.session import Fatal, connect, current_umask, say
 from scns_conductor.slurm.submit import allocation
-from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields, merged, refuse_heterogeneous
+from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields, merged
 from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
 from scns_conductor.slurm.submit.batch_options import VARIABLES as BATCH_VARIABLES
+from scns_conductor.slurm.submit.het_components import parse_components, propagated
 from scns_conductor.slurm.submit.verbosity import tell_job, tell_options
 
 _USAGE = "Usage: salloc [OPTIONS(0)...] [ : [OPTIONS(N)...]] [command(0) [args(0)...]]"
@@ -42,45 +43,46 @@ _VARIABLES = {
 
 def main(words: list[str]) -> int:
     """返回命令的退出码。"""
-    parsed = parse_or_exit("salloc", words, OPTIONS, permute=False, code=BAD_OPTION)
+    parts = parse_components("salloc", words, OPTIONS, code=BAD_OPTION)
+    parsed = parts[0]
+    parsed.arguments = parts[-1].arguments
     if "help" in parsed or "usage" in parsed:
         print(_USAGE)
         return 0
-    refuse_heterogeneous(
-        parsed.arguments, "Job submit/allocate failed: Requested operation not supported on this system"
-    )
     if "x11" in parsed:
         raise Fatal("--x11 is not supported by this system")
-    given = merged(
-        [], [(key, os.environ[name]) for name, key in _VARIABLES.items() if name in os.environ], parsed.pairs
-    )
+    variables = [(key, os.environ[name]) for name, key in _VARIABLES.items() if name in os.environ]
+    every = [merged([], variables, pairs) for pairs in propagated(part.pairs for part in parts)]
+    given = every[0]
     loud = tell_options("salloc", given, parsed.pairs, "SALLOC_DEBUG")
     command = parsed.arguments or [os.environ.get("SHELL") or "/bin/sh"]
-    job = job_fields({**given, "export": "NONE"}, os.environ)
-    job["umask"] = current_umask()
-    job.setdefault("name", os.path.basename(parsed.arguments[0]) if parsed.arguments else "interactive")
-    job["current_working_directory"] = os.path.abspath(job.get("current_working_directory") or os.getcwd())
+    jobs = [job_fields({**each, "export": "NONE"}, os.environ) for each in every]
+    for job in jobs:
+        job["umask"] = current_umask()
+        job.setdefault("name", os.path.basename(parsed.arguments[0]) if parsed.arguments else "interactive")
+        job["current_working_directory"] = os.path.abspath(job.get("current_working_directory") or os.getcwd())
     quiet, kill, folder = "quiet" in parsed, _kill_signal(given), parsed.last("chdir")
     if folder is not None and not os.path.isdir(folder):
         raise Fatal(f"chdir to {folder}: No such file or directory", prefix="fatal: ")
     with connect() as client:
         try:
-            found = allocation.request(client, "salloc", job, immediate=allocation.immediate_s(given), quiet=quiet)
+            found = allocation.request(client, "salloc", jobs, immediate=allocation.immediate_s(given), quiet=quiet)
         except allocation.Revoked as revoked:
             return 128 + revoked.number if revoked.number else 1
-        job_id = str(found["job_id"])
+        job_id = str(found[0]["job_id"])
         if loud:
-            tell_job("salloc", found)
+            for job in found:
+                tell_job("salloc", job)
         if not quiet:
             say("salloc", f"Granted job allocation {job_id}")
         if "no_shell" in parsed:
             return 0
         code, gone = 1, False
         try:
-            environment = {**os.environ, **allocation.variables(found)}
-            if "overcommit" in given:
-                environment |= {name: job["environment"][name] for name in ("SLURM_OVERCOMMIT", "SLURM_NTASKS")}
-                environment["SLURM_NPROCS"] = environment["SLURM_NTASKS"]
+            environment = {**os.environ, **allocation.all_variables(found)}
+            for index, each in enumerate(every):
+                if "overcommit" in each:
+                    environment |= _crowded(jobs[index], "" if len(jobs) == 1 else f"_HET_GROUP_{index}")
             code, gone = _run(client, job_id, command, environment, folder=folder, kill=kill, quiet=quiet)
         finally:
             if not gone:
@@ -88,6 +90,13 @@ def main(words: list[str]) -> int:
                     say("salloc", f"Relinquishing job allocation {job_id}")
                 allocation.give_back(client, job_id, code)
         return code
+
+
+def _crowded(job: dict[str, Any], suffix: str) -> dict[str, str]:
+    """-O：任务数是要的，不是分到的。"""
+    own = job["environment"]
+    names = {"SLURM_OVERCOMMIT": "SLURM_OVERCOMMIT", "SLURM_NTASKS": "SLURM_NTASKS", "SLURM_NPROCS": "SLURM_NTASKS"}
+    return {f"{name}{suffix}": own[source] for name, source in names.items()}
 
 
 def _kill_signal(given: dict[str, str]) -> int | None:

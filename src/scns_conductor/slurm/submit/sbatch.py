@@ -8,8 +8,8 @@ from typing import Any
 from scns_conductor.client import TERMINAL_STATES, ClientError, JsonClient, Problem, Unreachable
 from scns_conductor.core.batch_script import MARKS, UnmatchedQuote, directive_tokens
 from scns_conductor.slurm.error_words import NODE_CONFIGURATION
-from scns_conductor.slurm.parse.options import Parsed, UsageError, parse
-from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, refusal_details, slurm_error
+from scns_conductor.slurm.parse.options import UsageError, parse
+from scns_conductor.slurm.session import Fatal, connect, current_umask, refusal_details, slurm_error
 from scns_conductor.slurm.submit.batch_file import found_script, read_script
 from scns_conductor.slurm.submit.batch_options import (
     BAD_OPTION,
@@ -17,12 +17,11 @@ from scns_conductor.slurm.submit.batch_options import (
     environment_options,
     job_fields,
     merged,
-    refuse_heterogeneous,
 )
+from scns_conductor.slurm.submit.het_components import Pairs, header_parts, parse_components, propagated
 from scns_conductor.slurm.submit.verbosity import tell_options
 
 _USAGE = "Usage: sbatch [OPTIONS(0)...] [ : [OPTIONS(N)...]] script(0) [args(0)...]"
-_NOT_SUPPORTED = "Batch job submission failed: Requested operation not supported on this system"
 # 这些只看命令行，脚本里的不算。
 _COMMAND_LINE_ONLY = frozenset({"wrap", "help", "usage", "version"})
 _OLD_MARK = "#SLURM"
@@ -30,13 +29,14 @@ _OLD_MARK = "#SLURM"
 
 def main(words: list[str]) -> int:
     """提交，打印 Submitted batch job N。"""
-    parsed = parse_or_exit("sbatch", words, OPTIONS, permute=False, code=BAD_OPTION)
+    # 选项之后紧跟着冒号的是异构作业；脚本名之后的冒号是脚本的参数。
+    parts = parse_components("sbatch", words, OPTIONS, code=BAD_OPTION)
+    parsed = parts[0]
     if "help" in parsed or "usage" in parsed:
         print(_USAGE)
         return 0
-    # 选项之后紧跟着冒号；脚本名之后的冒号是脚本的参数。
-    refuse_heterogeneous(parsed.arguments[:1], _NOT_SUPPORTED)
-    wrap = parsed.last("wrap")
+    parsed.arguments = parts[-1].arguments
+    wrap = next((part.last("wrap") for part in parts if "wrap" in part), None)
     if wrap is not None and parsed.arguments:
         raise Fatal("Script arguments not permitted with --wrap option")
     path = parsed.arguments[0] if parsed.arguments else None
@@ -44,32 +44,42 @@ def main(words: list[str]) -> int:
     if path is not None and path != "-":
         path = found_script(path, parsed.last("chdir"))
     script = read_script(path, wrap)
-    header = _header(script, path)
-    if not any(key == "ignore_pbs" for key, _ in [*header, *parsed.pairs]) and "SBATCH_IGNORE_PBS" not in os.environ:
-        header = [*_foreign(script), *header]
-    given = merged(header, environment_options(os.environ), parsed.pairs)
-    tell_options("sbatch", given, [*header, *parsed.pairs], "SBATCH_DEBUG")
-    job = job_fields(given, os.environ)
-    job.setdefault("name", "wrap" if wrap is not None else name or "sbatch")
-    job["current_working_directory"] = os.path.abspath(job.get("current_working_directory") or os.getcwd())
-    job["submit_host"] = os.uname().nodename
-    job["umask"] = current_umask()
-    if path is not None and path != "-" and wrap is None:
-        job["command"] = os.path.abspath(path)
+    headers = _headers(script, path)
+    first = [*headers[0], *parsed.pairs]
+    if not any(key == "ignore_pbs" for key, _ in first) and "SBATCH_IGNORE_PBS" not in os.environ:
+        headers[0] = [*_foreign(script), *headers[0]]
+    every = _merged(headers, [part.pairs for part in parts])
+    given = every[0]
+    tell_options("sbatch", given, [*headers[0], *parsed.pairs], "SBATCH_DEBUG")
+    jobs = [job_fields(each, os.environ) for each in every]
+    for job in jobs:
+        job.setdefault("name", "wrap" if wrap is not None else name or "sbatch")
+        job["current_working_directory"] = os.path.abspath(job.get("current_working_directory") or os.getcwd())
+        job["submit_host"] = os.uname().nodename
+        job["umask"] = current_umask()
+        if path is not None and path != "-" and wrap is None:
+            job["command"] = os.path.abspath(path)
     if parsed.arguments[1:]:
-        job["argv"] = parsed.arguments[1:]
+        jobs[0]["argv"] = parsed.arguments[1:]
     with connect() as client:
         quiet = "quiet" in given
         if "test_only" in given:
-            return plan_only(client, job, script, "sbatch", quiet=quiet)
-        job_id = _submit(client, job, script)
+            return max(plan_only(client, job, script, "sbatch", quiet=quiet) for job in jobs)
+        job_id = _submit(client, jobs, script)
         print(job_id) if "parsable" in given else None if quiet else print(f"Submitted batch job {job_id}")
         sys.stdout.flush()
         return wait_for(client, job_id) if "wait" in given else 0
 
 
-def _header(script: str, path: str | None) -> list[tuple[str, str]]:
-    """#SBATCH 行；早年的 #SLURM 照样认，说一句该改名。"""
+def _merged(headers: list[Pairs], lines: list[Pairs]) -> list[dict[str, str]]:
+    """各个部分的选项：脚本与命令行各自沿用到后面的部分，再合成一份；命令行的部分可以比脚本的少，也可以多。"""
+    count = max(len(headers), len(lines))
+    padded = [propagated([*each, *([[]] * (count - len(each)))]) for each in (headers, lines)]
+    return [merged(header, environment_options(os.environ), line) for header, line in zip(*padded, strict=True)]
+
+
+def _headers(script: str, path: str | None) -> list[Pairs]:
+    """#SBATCH 行，以 hetjob 隔开成各个部分；早年的 #SLURM 照样认，说一句该改名。"""
     try:
         tokens = directive_tokens(script, (*MARKS, _OLD_MARK))
         if _OLD_MARK in script and directive_tokens(script, (_OLD_MARK,)):
@@ -78,7 +88,7 @@ def _header(script: str, path: str | None) -> list[tuple[str, str]]:
                 "verify the options are valid in sbatch",
                 file=sys.stderr,
             )
-        found: Parsed = parse(tokens, OPTIONS)
+        found = header_parts(tokens, lambda words: parse(words, OPTIONS, permute=False))
     except UnmatchedQuote as error:
         rest = next(error.line[len(mark) :].strip() for mark in (*MARKS, _OLD_MARK) if error.line.startswith(mark))
         quote = min((letter for letter in "\"'" if letter in rest), key=rest.index)
@@ -90,11 +100,10 @@ def _header(script: str, path: str | None) -> list[tuple[str, str]]:
         print(f"sbatch: {error}", file=sys.stderr)
         print('Try "sbatch --help" for more information', file=sys.stderr)
         raise SystemExit(BAD_OPTION) from None
-    if {"hetjob", "packjob"} & set(found.arguments):
-        refuse_heterogeneous([":"], _NOT_SUPPORTED)
-    if found.arguments:
-        raise Fatal(f"Invalid directive found in batch script: {found.arguments[0]}", code=BAD_OPTION)
-    return [(key, value) for key, value in found.pairs if key not in _COMMAND_LINE_ONLY]
+    for part in found:
+        if part.arguments:
+            raise Fatal(f"Invalid directive found in batch script: {part.arguments[0]}", code=BAD_OPTION)
+    return [[(key, value) for key, value in part.pairs if key not in _COMMAND_LINE_ONLY] for part in found]
 
 
 def _foreign(script: str) -> list[tuple[str, str]]:
@@ -109,24 +118,25 @@ def _foreign(script: str) -> list[tuple[str, str]]:
         raise Fatal("Unable to parse batch script: unmatched quotation marks") from None
 
 
-def _submit(client: JsonClient, job: dict[str, Any], script: str) -> str:
+def _submit(client: JsonClient, jobs: list[dict[str, Any]], script: str) -> str:
     try:
-        return client.submit(job, script)
+        return client.submit(jobs[0], script) if len(jobs) == 1 else client.submit_heterogeneous(jobs, script)[0]
     except ClientError as error:
         lines = [*refusal_details(error), f"Batch job submission failed: {slurm_error(error)}"]
         if isinstance(error, Problem) and error.code == "gres_unknown":
             # sbatch 自己认得 GresTypes，没有问服务器就拒绝。
             lines = [slurm_error(error)]
         if isinstance(error, Problem) and error.code == "partition_unknown":
-            lines.insert(0, _unknown_partitions(client, job))
+            lines[:0] = _unknown_partitions(client, jobs)
         raise Fatal(*lines) from error
 
 
-def _unknown_partitions(client: JsonClient, job: dict[str, Any]) -> str:
+def _unknown_partitions(client: JsonClient, jobs: list[dict[str, Any]]) -> list[str]:
     """写了几个分区时，只说没有的那些。"""
     known = {each["name"] for each in client.partitions()}
-    missing = [name for name in str(job.get("partition")).split(",") if name not in known]
-    return f"invalid partition specified: {','.join(missing)}"
+    named = (str(job["partition"]).split(",") for job in jobs if job.get("partition"))
+    missing = (",".join(name for name in names if name not in known) for names in named)
+    return [f"invalid partition specified: {names}" for names in missing if names]
 
 
 def plan_only(client: JsonClient, job: dict[str, Any], script: str, command: str, *, quiet: bool) -> int:
@@ -135,7 +145,7 @@ def plan_only(client: JsonClient, job: dict[str, Any], script: str, command: str
         plan = client.plan(job, script)
     except ClientError as error:
         if isinstance(error, Problem) and error.code == "partition_unknown":
-            print(f"{command}: error: {_unknown_partitions(client, job)}", file=sys.stderr)
+            print(*(f"{command}: error: {line}" for line in _unknown_partitions(client, [job])), file=sys.stderr)
         text = slurm_error(error)
         if isinstance(error, Problem) and error.code in ("cpus_exceed_partition", "node_count_invalid"):
             text = NODE_CONFIGURATION

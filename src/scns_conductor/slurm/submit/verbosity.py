@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scns_conductor.core.array_spec import format_ranges, merge_ranges
+from scns_conductor.core.step_wire import node_of_place
 from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.core.units import parse_time_limit
 from scns_conductor.slurm.session import say
@@ -59,4 +60,7 @@ def tell_step(command: str, step: Mapping[str, Any]) -> None:
     for node in step["nodes"]:
         ranks = format_ranges(merge_ranges([(rank, rank + 1) for rank in node["tasks"]]), None)
         shown = ranks if len(node["tasks"]) == 1 else f"[{ranks}]"
-        say(command, f"launching StepId={name} on host {node['name']}, {len(node['tasks'])} tasks: {shown}")
+        say(
+            command,
+            f"launching StepId={name} on host {node_of_place(node['name'])}, {len(node['tasks'])} tasks: {shown}",
+        )

@@ -65,13 +65,20 @@ def is_array_rest(job: Job) -> bool:
 
 
 def display_id(job: Job) -> str:
-    """squeue 与 sacct 里的作业号：12、12_3、12_[4-9%2]。"""
+    """squeue 与 sacct 里的作业号：12、12_3、12_[4-9%2]，异构作业的部分 12+1。"""
+    if job.get("het_job_id") is not None:
+        return f"{job['het_job_id']}+{job['het_job_offset']}"
     if job.get("array_job_id") is None:
         return str(job["job_id"])
     if job.get("array_task_id") is not None:
         return f"{job['array_job_id']}_{job['array_task_id']}"
     tasks = array_tasks(job)
     return f"{job['array_job_id']}_[{shortened(tasks)}]" if tasks else str(job["job_id"])
+
+
+def holder_step(job: Job) -> str:
+    """占着分配的那一步：运行脚本的是 batch；没有脚本的、异构作业第 0 个之外的部分是 extern。"""
+    return "extern" if job.get("interactive") or job.get("het_job_offset") else "batch"
 
 
 def shortened(text: str) -> str:

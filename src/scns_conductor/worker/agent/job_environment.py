@@ -1,6 +1,6 @@
 """作业的环境变量：干净的底子，加作业自己的，再加 SLURM_* 与 SCNS_*（sbatch(1) 的 OUTPUT ENVIRONMENT VARIABLES）。"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scns_conductor.core.task_layout import repeat_list
@@ -110,6 +110,27 @@ def _slurm_variables(job: ClaimedJob, login: Login, node: NodeContext) -> dict[s
         "SLURM_JOB_END_TIME": int(job.start_epoch + job.time_limit) if job.time_limit else None,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
+
+
+# 说的是一个部分（不是一个节点、一个任务）的变量：异构作业的各个部分各有一份。
+_OF_COMPONENT = (
+    "SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_JOB_ACCOUNT", "SLURM_JOB_QOS", "SLURM_JOB_RESERVATION",
+    "SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST", "SLURM_JOB_NUM_NODES", "SLURM_JOB_CPUS_PER_NODE", "SLURM_NODELIST",
+    "SLURM_NNODES", "SLURM_TASKS_PER_NODE", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NTASKS_PER_NODE",
+    "SLURM_CPUS_PER_TASK", "SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", "SLURM_DISTRIBUTION", "SLURM_DIST_PLANESIZE",
+    "SLURM_JOB_CONSTRAINTS", "SLURM_OVERCOMMIT",
+)  # fmt: skip
+
+
+def het_variables(components: Sequence[ClaimedJob], login: Login, node: NodeContext) -> dict[str, str]:
+    """异构作业的脚本还有的变量：部分的个数，各个部分的（名字后面加 _HET_GROUP_n）；不是异构作业是空的。"""
+    if not components:
+        return {}
+    found = {"SLURM_HET_SIZE": str(len(components))}
+    for index, job in enumerate(components):
+        values = {**job.environment, **_slurm_variables(job, login, node)}
+        found |= {f"{name}_HET_GROUP_{index}": values[name] for name in _OF_COMPONENT if name in values}
+    return found
 
 
 def _topology_variables(node: NodeContext) -> dict[str, str]:

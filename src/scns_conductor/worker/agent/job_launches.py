@@ -7,7 +7,13 @@ from collections.abc import Callable, Sequence
 from sqlalchemy.engine import Engine
 
 from scns_conductor.core.job_token import token_digest
-from scns_conductor.statements.claims import ClaimedJob, claim_allocations, record_bindings, unclaim_allocations
+from scns_conductor.statements.claims import (
+    ClaimedJob,
+    claim_allocations,
+    components_of,
+    record_bindings,
+    unclaim_allocations,
+)
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.finisher import Finisher
@@ -69,6 +75,9 @@ class JobLaunches:
         with self._engine.begin() if records else self._single.connect() as connection:
             claimed = claim_allocations(connection, self._node, job_ids)
             database_now = self._boot_time() + time.clock_gettime(time.CLOCK_BOOTTIME)
+            # 只有运行脚本的第 0 个部分要知道别的部分在哪里。
+            heads = [job.job_id for job in claimed if job.job_id == job.het_job_id and job.runs_here]
+            components = components_of(connection, heads)
             for job in claimed:
                 owner = (job.job_id, job.restart_count)
                 binding = self._bind(job)
@@ -88,7 +97,7 @@ class JobLaunches:
                 if not job.runs_here:
                     continue
                 try:
-                    specs.append(self._context.plan(job, binding))
+                    specs.append(self._context.plan(job, binding, components.get(job.job_id, ())))
                 except LaunchRefused as error:
                     refused.append(self._refused(job, str(error)))
                 except Exception as error:  # 一行写不成说明的作业，不能连累同一批里别的作业，更不能带走代理

@@ -4,6 +4,7 @@ import functools
 import os
 import pwd
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.statements.claims import ClaimedJob
 from scns_conductor.worker.agent.core_binding import Binding
 from scns_conductor.worker.agent.devices import Accelerator
-from scns_conductor.worker.agent.job_environment import Login, NodeContext, job_environment
+from scns_conductor.worker.agent.job_environment import Login, NodeContext, het_variables, job_environment
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 DEFAULT_SHELL = "/bin/bash"
@@ -45,8 +46,8 @@ class LaunchContext:
             return None
         return job_token(self.token_secret, job.job_id, job.restart_count, job.launch_id)
 
-    def plan(self, job: ClaimedJob, binding: Binding) -> LaunchSpec:
-        """启动说明；用户不存在、不许以 root 运行等抛 LaunchRefused（中文说明）。"""
+    def plan(self, job: ClaimedJob, binding: Binding, components: Sequence[ClaimedJob] = ()) -> LaunchSpec:
+        """启动说明；用户不存在、不许以 root 运行等抛 LaunchRefused（中文说明）。components 是异构作业的各个部分。"""
         login = self.login(job.user_name)
         directory = job.current_working_directory
         if not os.path.isabs(directory):
@@ -72,7 +73,7 @@ class LaunchContext:
             argv=[*interpreter(job.script), script_path, *job.argv]
             if has_script and job.script is not None
             else ["/bin/sleep", "infinity"],
-            env=self._environment(job, binding, login),
+            env=self._environment(job, binding, login) | het_variables(components, login, self.node),
             cwd=directory if has_script else "/",
             uid=login.uid if switches else None,
             gid=login.gid if switches else None,

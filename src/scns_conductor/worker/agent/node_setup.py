@@ -14,7 +14,8 @@ from scns_conductor.worker.agent.job_environment import NodeContext
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # 作业里的客户端命令靠它们找到 API；多用户时只带地址，令牌各人自备。
 PASSED_ON_ALWAYS = ("SCNS_URL",)
-PASSED_ON_SINGLE_USER = ("SCNS_DATA_DIR", "SCNS_TOKEN_FILE")
+# OMPI_MCA_btl 是 scns up --nodes 写的：几个节点在一台机器上（见 local/system.py）。
+PASSED_ON_SINGLE_USER = ("SCNS_DATA_DIR", "SCNS_TOKEN_FILE", "OMPI_MCA_btl")
 
 
 def node_context(settings: Settings, inventory: NodeInventory) -> NodeContext:

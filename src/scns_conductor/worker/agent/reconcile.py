@@ -34,6 +34,7 @@ class HeldAllocation:
     claimed_before_boot: bool
     requested_end_grace: int | None = None
     launch_id: int | None = None
+    no_kill: bool = False
 
     def launched(self, task: "RunningTask") -> bool:
         """task 是不是这条分配的作业启动的；旧版启动的没有 launch_id，只能按作业号与尝试认。"""
@@ -196,7 +197,7 @@ def _decide_one(row: HeldAllocation, tasks: list[RunningTask], ended: bool, prep
             return []
         if row.node_index == 0:
             return [Lost(row.job_id, row.restart_count, "节点代理找不到这个作业的进程", row.launch_id)]
-        if row.claimed_before_boot:
+        if row.claimed_before_boot and not row.no_kill:
             return [Lost(row.job_id, row.restart_count, "作业所在的一个节点重启了", row.launch_id)]
         return []
     launch_id = tasks[0].launch_id

@@ -18,9 +18,10 @@ from sqlalchemy.engine import Engine
 from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.output_path import OutputFields, expand_output_path
+from scns_conductor.core.step_wire import place_name
 from scns_conductor.core.task_binding import bound_cores, bound_gpus, cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.task_layout import repeat_list
-from scns_conductor.statements.claims import ClaimedJob, held_job
+from scns_conductor.statements.claims import ClaimedJob, components_of, held_job
 from scns_conductor.statements.end_requests import allocation_release
 from scns_conductor.statements.inbox import inbox_insert, notify_inbox
 from scns_conductor.statements.job_steps import RAISE_DERIVED_EXIT_STATUS, RECORD_STEP_ENDS, RECORD_STEP_SAMPLES
@@ -59,13 +60,15 @@ class JobSteps:
         """本节点的那一份；作业不在这里运行、用户不许等抛 LaunchRefused，写不了说明抛 OSError。"""
         with self._engine.connect() as connection:
             job = held_job(connection, self._node, request.job_id)
+            head = None if job is None else job.het_job_id
+            components = [] if head is None else components_of(connection, [head])[head]
         if job is None or job.restart_count != request.restart_count or self._node not in request.nodes:
             raise LaunchRefused(f"作业 {request.job_id} 不在节点 {self._node} 上运行")
         if not request.inherit_environment:
             # 脚本里 unset 掉的变量，不因为提交时有就又出现在任务里。
             job = replace(job, environment={})
         binding = self._pool.binding_of((job.job_id, job.restart_count))
-        base = self._context.plan(job, binding)
+        base = self._context.plan(job, binding, components)
         path = self._path(request)
         visibility = self._context.node.visibility_variables
         spec = step_spec(request, job, base, self._node, binding, visibility)
@@ -252,10 +255,11 @@ def step_spec(
         )
         for local, rank in enumerate(request.nodes[node])
     ]
+    world = request.world or request.nodes
     outputs = [path for task in tasks for path in (task.files.stdout, task.files.stderr) if path]
     return StepSpec(
         node=node,
-        step=f"{job.job_id}.{request.step_id}",
+        step=f"{request.het_job_id or job.job_id}.{request.step_id}",
         tasks=tasks,
         argv=request.argv,
         env={**base.env, **request.environment, **_variables(request, job, node)},
@@ -265,10 +269,11 @@ def step_spec(
         groups=base.groups,
         umask=(0o022 if base.umask is None else base.umask) if request.umask is None else request.umask,
         streams=request.streams,
-        shared_files=len(set(outputs)) < len(outputs) or len(request.nodes) > 1,
+        shared_files=len(set(outputs)) < len(outputs) or len(world) > 1,
         connection=request.connection,
-        nodes=request.nodes,
-        task_count=request.tasks,
+        nodes=world,
+        place=place_name(node, request.component),
+        task_count=sum(map(len, world.values())),
         mpi=request.mpi,
         tell_binding=tell_binding,
         task_prolog=request.task_prolog,
@@ -310,21 +315,26 @@ def _files(request: LaunchStep, job: ClaimedJob, node: str, rank: int, directory
 def _variables(request: LaunchStep, job: ClaimedJob, node: str) -> dict[str, str]:
     """srun(1) 的 OUTPUT ENVIRONMENT VARIABLES 里属于一步、一个节点的；属于任务的由 worker/step 加。"""
     counts = [len(ranks) for ranks in request.nodes.values()]
+    # 跨异构作业几个部分的一步：任务与节点的序号、总数是全部部分的（同 Slurm）。
+    world = request.world or request.nodes
+    tasks, place = sum(map(len, world.values())), place_name(node, request.component)
     node_list, connection = compress(request.nodes), request.connection
     address = connection.addresses[0] if connection is not None and connection.addresses else None
     port = connection.port if connection is not None else None
     values = {
+        # 异构作业里总是第 0 个部分的（heterogeneous_jobs.html）。
+        **({} if job.het_job_id is None else {"SLURM_JOB_ID": job.het_job_id, "SLURM_JOBID": job.het_job_id}),
         "SLURM_STEP_ID": request.step_id,
         "SLURM_STEPID": request.step_id,
         "SLURM_STEP_NODELIST": node_list,
         "SLURM_STEP_NUM_NODES": len(counts),
         "SLURM_STEP_NUM_TASKS": request.tasks,
         "SLURM_STEP_TASKS_PER_NODE": repeat_list(counts),
-        "SLURM_NTASKS": request.tasks,
-        "SLURM_NPROCS": request.tasks,
-        "SLURM_NNODES": len(counts),
+        "SLURM_NTASKS": tasks,
+        "SLURM_NPROCS": tasks,
+        "SLURM_NNODES": len(world),
         "SLURM_TASKS_PER_NODE": repeat_list(counts),
-        "SLURM_NODEID": list(request.nodes).index(node),
+        "SLURM_NODEID": list(world).index(place),
         "SLURM_GTIDS": ",".join(map(str, request.nodes[node])),
         "SLURM_CPUS_ON_NODE": request.node_cpus.get(node) or job.cpus,
         "SLURMD_NODENAME": node,

@@ -104,7 +104,7 @@ class _Answers:
         job = self._narrowed(waiting)
         outlook = Outlook(self.memory.cluster, self.memory.queue, job, self.now, self.policy)
         found = self._explain(outlook, waiting, job, gate)
-        if waiting.request.hold is None and found.reason not in UNCHANGEABLE:
+        if waiting.request.hold is None and waiting.het_job_id is None and found.reason not in UNCHANGEABLE:
             alternatives = Alternatives(self.memory, self.policy, job, dict(row), outlook, self.now)
             throttled = found.reason == "JobArrayTaskLimit"
             others = alternatives.more_tasks() if throttled else alternatives.others()
@@ -124,6 +124,7 @@ class _Answers:
         unset = {
             "job_id": TRIAL_JOB_ID, "revision": 0, "submit_time": self.now, "array_remaining": None, "reason": None,
             "error_msg": None, "expected_start_time": None, "array_job_id": None, "array_task_id": None,
+            "het_job_id": None, "het_job_offset": 0, "het_job_id_set": None,
         }  # fmt: skip
         waiting = self.memory.waiting_for({**row, **unset})
         if self.memory.priority.enabled:
@@ -184,7 +185,10 @@ class _Answers:
             waiting.job.reason, waiting.job.message = refused.reason, refused.message
 
     def _narrowed(self, waiting: Waiting) -> PendingJob:
-        """列了几个分区的，只用此刻许它启动的那些；还不能排的也这样看。"""
+        """列了几个分区的，只用此刻许它启动的那些；还不能排的也这样看。异构作业看整个。"""
+        unit = self.memory.het.unit_of(waiting, self.memory.queue)
+        if unit is not None:
+            return unit
         partitions = self.memory.cluster.partitions
         named = waiting.request.partitions
         if len(named) == 1:

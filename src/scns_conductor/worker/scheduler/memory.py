@@ -28,11 +28,12 @@ from scns_conductor.scheduling.shape import LICENSE, Shape
 from scns_conductor.worker.scheduler import memory_rows as queue_rows
 from scns_conductor.worker.scheduler.alarms import Alarms
 from scns_conductor.worker.scheduler.dependents import Dependents, evaluations
+from scns_conductor.worker.scheduler.het_groups import HetGroups
 from scns_conductor.worker.scheduler.limit_pools import JobLimits
 from scns_conductor.worker.scheduler.priority_factors import JobPriority
 from scns_conductor.worker.scheduler.run_history import RunHistory
 from scns_conductor.worker.scheduler.running_jobs import ArrayRows, running_job, started_runner
-from scns_conductor.worker.scheduler.waiting_job import SharedValues, Waiting, waiting_of
+from scns_conductor.worker.scheduler.waiting_job import SharedValues, Waiting, component_count, waiting_of
 
 # 这样的作业不会再启动了：到期的结束，依赖无望的按设置取消。
 HOPELESS = frozenset({"Deadline", "DependencyNeverSatisfied"})
@@ -78,6 +79,7 @@ class QueueMemory:
     # 有上限的数组 -> 它排队的各行。
     _siblings: ArrayRows = field(default_factory=ArrayRows)
     _dependents: Dependents = field(default_factory=Dependents)
+    het: HetGroups = field(default_factory=HetGroups)
     _alarms: Alarms = field(init=False)
     _boundaries: list[float] = field(default_factory=list)
     _ticked_at: float = 0.0
@@ -101,6 +103,7 @@ class QueueMemory:
         self._siblings.clear()
         self._dependents.clear()
         self._alarms.clear()
+        self.het.clear()
         self.unwritten.clear()
         self.hopeless.clear()
         self.limits.load(connection, now)
@@ -129,6 +132,7 @@ class QueueMemory:
             changed = changed or value != waiting.job.priority
             waiting.job.priority = value
         if changed:
+            self.het.reprioritise(self.queue)
             self.queue.reorder()
         return changed or moved
 
@@ -144,8 +148,9 @@ class QueueMemory:
             if predicted != job.shape.predicted_s:
                 changed = True
                 # 换一个作业对象：队列里的那个可能正被计划引用。
-                waiting.job = replace(job, shape=replace(job.shape, predicted_s=predicted))
-                self.queue.upsert(waiting.job)
+                self._renew(waiting, replace(job, shape=replace(job.shape, predicted_s=predicted)))
+                if waiting.het_job_id is not None:
+                    self._gather(waiting.het_job_id)
         return changed
 
     def load_nodes(self, connection: Connection, names: Sequence[str] | None = None) -> None:
@@ -181,6 +186,13 @@ class QueueMemory:
             self.cluster.allocate(job)
             if first.array_job_id is not None:
                 self._tasks.add(job_id, first.array_job_id)
+            if first.het_job_id is not None:
+                self.het.started(job_id, first.het_job_id)
+        if job_ids is None:
+            heads = {parts[0].het_job_id: parts[0].het_job_id_set for parts in rows.values()}
+            for head, members in heads.items():
+                if head is not None:
+                    self.het.loaded(head, component_count(members))
         return set(rows)
 
     # ---- 更新 ----
@@ -212,6 +224,7 @@ class QueueMemory:
                 first = self._dependents.first_singleton(row["user_name"], row["name"])
                 if first is not None:
                     touched.add(-first)
+        self._gather_all(connection, {row["het_job_id"] for row in ended if row["het_job_id"] is not None})
         for array in arrays:
             self._share_slots(array)
         self._reconsider_dependents(connection, touched, now)
@@ -229,6 +242,10 @@ class QueueMemory:
         arrays: set[int] = set()
         for job_id in job_ids:
             if job_id not in watched:
+                # 异构作业的别的部分在排队：它一结束也许就到齐了。
+                if self.het.awaited(job_id):
+                    watched.add(job_id)
+                    continue
                 self.forget_running(job_id, arrays)
                 self._drop(job_id)
         for array in arrays:
@@ -239,6 +256,7 @@ class QueueMemory:
         """作业不再占资源。"""
         self.cluster.release(job_id)
         self.limits.ended(job_id, self.clock())
+        self.het.ended(job_id)
         array = self._tasks.remove(job_id)
         if array is not None and arrays is not None:
             arrays.add(array)
@@ -300,12 +318,14 @@ class QueueMemory:
             return
         self._checksum -= queue_rows.checksum_of(job_id, waiting.job.revision)
         self._dependents.remove(waiting)
+        self.het.drop(waiting, self.queue)
         if waiting.array_limit and waiting.array_job_id is not None:
             self._siblings.remove(job_id)
 
     def _absorb(self, connection: Connection, rows: Iterable[Mapping[str, Any]], now: float) -> None:
         depending: list[int] = []
         arrays: set[int] = set()
+        heads: set[int] = set()
         for row in rows:
             job_id = row["job_id"]
             self._drop(job_id)
@@ -319,6 +339,9 @@ class QueueMemory:
             self.unwritten[job_id] = None
             if self._dependents.add(waiting):
                 depending.append(job_id)
+            if waiting.het_job_id is not None:
+                self.het.add(waiting)
+                heads.add(waiting.het_job_id)
             self._judge(waiting, now)
             if waiting.array_limit and waiting.array_job_id is not None:
                 self._siblings.add(job_id, waiting.array_job_id)
@@ -327,10 +350,23 @@ class QueueMemory:
                 self._update_available(waiting)
             if self.priority.enabled:
                 waiting.job.priority = self.priority.of(waiting.applicant, waiting.job, waiting.age_from, now)
-            self.queue.upsert(waiting.job)
+            if waiting.het_job_id is None:
+                self.queue.upsert(waiting.job)
+        self._gather_all(connection, heads)
         for array in arrays:
             self._share_slots(array)
         self._evaluate(connection, depending, now)
+
+    def _gather_all(self, connection: Connection, heads: Collection[int]) -> None:
+        """这些异构作业的部分变了：没有到齐的，看缺的是不是早已结束。"""
+        incomplete = self.het.incomplete(heads)
+        if incomplete:
+            self.het.expect(queue_rows.live_components(connection, incomplete))
+        for head in heads:
+            self._gather(head)
+
+    def _gather(self, head: int) -> None:
+        self.unwritten.update(dict.fromkeys(self.het.gather(head, self.queue)))
 
     def waiting_for(self, row: Mapping[str, Any]) -> Waiting:
         shape, violation = self.requirements(row)
@@ -368,6 +404,7 @@ class QueueMemory:
             changed = changed or tier != waiting.job.tier
             waiting.job.tier = tier
         if changed:
+            self.het.reprioritise(self.queue)
             self.queue.reorder()
 
     def _update_available(self, waiting: Waiting) -> None:
@@ -416,9 +453,7 @@ class QueueMemory:
         if waiting.switches_until is not None and waiting.job.shape.switches is not None:
             if waiting.switches_until <= now:
                 # 等够了：跨几个都行。
-                waiting.job = replace(waiting.job, shape=replace(waiting.job.shape, switches=None))
-                if waiting.job.job_id in self.queue.jobs:
-                    self.queue.upsert(waiting.job)
+                self._renew(waiting, replace(waiting.job, shape=replace(waiting.job.shape, switches=None)))
             else:
                 self._alarms.set(waiting.switches_until, waiting.job.job_id)
         if found is None and len(waiting.request.partitions) > 1:
@@ -427,16 +462,23 @@ class QueueMemory:
         if latest is not None and latest >= now:
             # 等着等着就来不及了：到时再看，那时的原因是 Deadline。
             self._alarms.set(latest + 0.001, waiting.job.job_id)
+        if waiting.het_job_id is not None:
+            self._gather(waiting.het_job_id)
         return found
+
+    def _renew(self, waiting: Waiting, job: PendingJob) -> None:
+        """换一个作业对象；原来在队列里的也换（异构作业的部分不在队列里）。"""
+        listed = self.queue.jobs.get(job.job_id) is waiting.job
+        waiting.job = job
+        if listed:
+            self.queue.upsert(job)
 
     def _narrow(self, waiting: Waiting) -> None:
         """列了几个分区的：只用此刻许它启动的那些。"""
         partition = ",".join(open_partitions(waiting.request, self.cluster.partitions))
         if partition != waiting.job.shape.partition:
             shape = replace(waiting.job.shape, partition=partition)
-            waiting.job = replace(waiting.job, shape=shape, tier=self.tier_of(partition))
-            if waiting.job.job_id in self.queue.jobs:
-                self.queue.upsert(waiting.job)
+            self._renew(waiting, replace(waiting.job, shape=shape, tier=self.tier_of(partition)))
 
     # ---- 时间与依赖 ----
 
@@ -523,6 +565,8 @@ class QueueMemory:
         self._start_dependents(job.job_id, now)
         if start.task_id is None:
             alone = self.waiting.get(job.job_id)
+            if alone is not None and alone.het_job_id is not None:
+                self.het.started(job_id, alone.het_job_id)
             self._drop(job.job_id)
             if alone is not None and alone.array_job_id is not None:
                 self._tasks.add(job_id, alone.array_job_id)
@@ -552,6 +596,15 @@ class QueueMemory:
             waiting = self.waiting.get(other)
             if waiting is not None and waiting.dependency is not None and waiting.dependency.on_start:
                 self._alarms.set(now, other)
+
+    def apart(self, starts: Iterable[PlannedStart]) -> list[PlannedStart]:
+        """计划里的启动，异构作业的拆成各个部分。"""
+        return [part for start in starts for part in self.het.apart(start)]
+
+    def het_job_of(self, start: PlannedStart) -> int | None:
+        """所属的异构作业的号；不是的是 None。"""
+        waiting = self.waiting.get(start.job.job_id)
+        return None if waiting is None else waiting.het_job_id
 
     def partition_of(self, start: PlannedStart) -> str | None:
         """提交时列了几个分区的，在哪个里启动；只列了一个的是 None。"""

@@ -21,6 +21,7 @@ from scns_conductor.statements.queue import (
     ALL_RESERVATIONS,
     JOBS_HOLDING,
     JOBS_IN_INBOX,
+    LIVE_COMPONENTS,
     PENDING_CHECKSUM,
     PENDING_REVISIONS,
     RUNNING_SHARES,
@@ -93,6 +94,12 @@ def running(connection: Connection, job_ids: Sequence[int] | None) -> dict[int, 
 def revisions(connection: Connection) -> dict[int, int]:
     """排队的作业 -> 版本。"""
     return {row.job_id: row.revision for row in connection.execute(PENDING_REVISIONS)}
+
+
+def live_components(connection: Connection, heads: Sequence[int]) -> dict[int, int]:
+    """异构作业 -> 没有结束的部分有几个。"""
+    rows = connection.execute(LIVE_COMPONENTS, {"het_job_ids": list(heads)})
+    return {row.het_job_id: row.live for row in rows}
 
 
 def checksum(connection: Connection) -> tuple[int, int]:

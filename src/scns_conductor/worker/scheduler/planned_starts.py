@@ -11,7 +11,7 @@ from scns_conductor.worker.scheduler.memory import QueueMemory
 
 
 def rows_of(memory: QueueMemory, planned: Sequence[PlannedStart]) -> list[Start]:
-    """依计划的次序；数组的最后一个任务用数组自己的行。"""
+    """依计划的次序，异构作业已经拆成各个部分；数组的最后一个任务用数组自己的行。"""
     names = memory.cluster.names
     left = {item.job.job_id: memory.tasks_left(item.job.job_id) for item in planned if item.job.tasks is not None}
     found = []
@@ -40,6 +40,7 @@ def rows_of(memory: QueueMemory, planned: Sequence[PlannedStart]) -> list[Start]
                 format_gres(gres) or None,
                 None if item.time_limit_s is None else math.floor(item.time_limit_s),
                 memory.partition_of(item),
+                memory.het_job_of(item),
             )
         )
     return found

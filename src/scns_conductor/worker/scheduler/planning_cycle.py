@@ -10,8 +10,9 @@ from sqlalchemy.engine import Connection
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.preemption import Rules, exempt_ends, preempt, resumable
 from scns_conductor.statements.allocations import HOLDING_NODES
+from scns_conductor.statements.end_requests import end_components
 from scns_conductor.statements.preemption import LEND_SUSPENDED
-from scns_conductor.statements.starts import Started, commit_starts
+from scns_conductor.statements.starts import Started
 from scns_conductor.tracing import Tracer
 from scns_conductor.worker.bus import Message
 from scns_conductor.worker.scheduler.detour import Detour
@@ -20,7 +21,7 @@ from scns_conductor.worker.scheduler.limit_pools import end_overrun
 from scns_conductor.worker.scheduler.planned_starts import rows_of
 from scns_conductor.worker.scheduler.preemption_requests import request_preemptions, resume_preempted
 from scns_conductor.worker.scheduler.reasons import ReasonWriter
-from scns_conductor.worker.scheduler.session import one_by_one
+from scns_conductor.worker.scheduler.start_commits import commit_groups
 from scns_conductor.worker.scheduler.state import SchedulerState
 
 logger = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ class PlanningCycle:
         now, timings = self._state.clock.now(), self._state.timings
         with timings.phases["wake"].measure(), connection.begin():
             self._state.memory.wake(connection, now)
-        overrun = self._end_overrun(connection, epoch, now)
-        self._end_on_nodes(connection, dict.fromkeys(overrun, self._state.settings.kill_wait_s), now)
+        ending = self._end_overrun(connection, epoch, now) + self._end_components(connection, epoch)
+        self._end_on_nodes(connection, dict.fromkeys(ending, self._state.settings.kill_wait_s), now)
         self._lend(connection, epoch, now)
         self._state.memory.collect_lent()
         began, waiting = time.perf_counter(), len(self._state.memory.queue)
@@ -70,11 +71,11 @@ class PlanningCycle:
                 moved = self._preempt(connection, epoch, decided, rules, now)
         if not decided.starts:
             return moved
-        starts = rows_of(self._state.memory, decided.starts)
+        planned = self._state.memory.apart(decided.starts)
+        starts = rows_of(self._state.memory, planned)
 
         def write() -> list[Started]:
-            with one_by_one(connection), connection.begin():
-                return commit_starts(connection, epoch, starts)
+            return commit_groups(connection, epoch, starts)
 
         nodes = {share.node_name for start in starts for share in start.shares}
         try:
@@ -94,7 +95,7 @@ class PlanningCycle:
         done = set()
         timings.starts.observe(len(started))
         for row in started:
-            start = decided.starts[row.index]
+            start = planned[row.index]
             waited = self._state.memory.waiting.get(start.job.job_id)
             if waited is not None:
                 timings.waits.observe(max(0.0, now - waited.age_from))
@@ -157,6 +158,23 @@ class PlanningCycle:
                 return end_overrun(connection, epoch, overrun)
 
         return self._detour.around(connection, overrun.keys(), write) or []
+
+    def _end_components(self, connection: Connection, epoch: int) -> list[int]:
+        """异构作业少了一个部分的，其余的也请节点结束；行被锁着的以后再说。"""
+        broken = self._state.memory.het.broken
+        if not broken:
+            return []
+        heads = sorted(broken)
+
+        def write() -> list[int]:
+            with connection.begin():
+                return end_components(connection, epoch, heads)
+
+        ending = self._detour.around(connection, (), write)
+        if ending is None:
+            return []
+        broken.difference_update(heads)
+        return ending
 
     def remind(self, connection: Connection) -> None:
         """刚上任：前任要求结束的，它也许没来得及告诉节点。"""

@@ -49,8 +49,9 @@ class ReasonWriter:
         heads = self._retell(memory, plan)
         special = expected.keys() | heads
         rows: list[_Row] = []
-        for job_id in (*special, *(self._special - special)):
-            self._consider(memory, job_id, expected, heads, rows)
+        for unit in (*special, *(self._special - special)):
+            for job_id in memory.het.parts_of(unit):
+                self._consider(memory, job_id, expected, heads, rows)
         self._special = set(special)
         while memory.unwritten and len(rows) < MOST_ROWS:
             job_id = next(iter(memory.unwritten))
@@ -87,7 +88,8 @@ class ReasonWriter:
                 changed.append((job.key, key))
         self._told = told
         for _, key in sorted(changed, key=lambda item: item[0]):
-            self._backlog.append(iter([job.job_id for job in memory.queue.groups[key].live()]))
+            live = [number for job in memory.queue.groups[key].live() for number in memory.het.parts_of(job.job_id)]
+            self._backlog.append(iter(live))
         return {job.job_id for job in first.values()}
 
     def _group_reason(self, cluster: Cluster, plan: Plan, key: tuple[Shape, float]) -> Told:
@@ -137,6 +139,12 @@ class ReasonWriter:
             # 锁着的写不进去；放开时重读它，又会轮到。
             return
         job = waiting.job
+        if waiting.het_job_id is not None and job.reason is None:
+            # 异构作业的一个部分：等的是整个的；没有到齐的还不知道。
+            unit = memory.het.unit_of(waiting, memory.queue)
+            if unit is None:
+                return
+            job = unit
         told = self._told.get((job.shape, job.time_limit_s))
         start: float | None = None
         nodes: str | None = None
@@ -151,10 +159,11 @@ class ReasonWriter:
         elif told is None:
             return
         else:
-            held = expected.get(job_id)
+            held = expected.get(job.job_id)
             if held is not None:
+                held = memory.het.own_share(waiting, held)
                 start, nodes = held.start_time, compress(sorted(memory.cluster.node_names(held.shares)))
-            ahead = told == ("Priority", None) and (start is not None or job_id in heads)
+            ahead = told == ("Priority", None) and (start is not None or job.job_id in heads)
             found = ("Resources", None) if ahead else told
         old_reason, old_message, old_start = waiting.written
         moved = (start is None) != (old_start is None) or (
@@ -198,12 +207,15 @@ def end_hopeless(
         waiting = memory.waiting.get(job_id)
         if waiting is None or waiting.job.reason not in HOPELESS:
             memory.hopeless.discard(job_id)
-        elif waiting.job.reason == "Deadline":
-            wanted.append((job_id, "DEADLINE", waiting.job.message or ""))
+            continue
+        # 异构作业的一个部分没有指望了，整个都没有。
+        parts, message = memory.het.siblings_of(waiting), waiting.job.message or ""
+        if waiting.job.reason == "Deadline":
+            wanted += ((part, "DEADLINE", message) for part in parts)
         else:
             own = waiting.kill_on_invalid_dependency
             if kill_invalid_dependency if own is None else own:
-                wanted.append((job_id, "CANCELLED", waiting.job.message or ""))
+                wanted += ((part, "CANCELLED", message) for part in parts)
     ended = _end(connection, epoch, wanted)
     return ended, len(ended) < len(wanted)
 

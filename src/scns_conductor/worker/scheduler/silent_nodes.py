@@ -6,6 +6,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -13,6 +14,7 @@ from scns_conductor.core import hostlist
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.end_requests import END_WITH_NODE
 from scns_conductor.statements.ends import JobEnd, commit_ends
+from scns_conductor.statements.job_resize import NODES_HELD, SHRINK, shrink_values
 from scns_conductor.statements.silent_nodes import (
     DOWN_BUT_HOLDING,
     JOBS_ON_NODES,
@@ -83,6 +85,9 @@ def fail_silent_nodes(connection: Connection, timeout_s: float, spared: Sequence
         if not gone:
             # 代理还在：它核对时会杀掉已不归它的进程。
             silent.to_sync.setdefault(victim.node_name, []).append(victim.job_id)
+        if victim.batch_host_lives and victim.no_kill:
+            _go_on_without(connection, victim, silent.names, reason)
+            continue
         if victim.batch_host_lives:
             connection.execute(
                 END_WITH_NODE, {"job_id": victim.job_id, "restart_count": victim.restart_count, "reason": reason}
@@ -102,6 +107,15 @@ def fail_silent_nodes(connection: Connection, timeout_s: float, spared: Sequence
         )
     _end_and_tell(connection, ends, silent.to_sync, absent=silent.names)
     return silent
+
+
+def _go_on_without(connection: Connection, victim: Any, names: Collection[str], reason: str) -> None:
+    """--no-kill：作业在别的节点上接着跑，只交还没了的节点。"""
+    attempt = {"job_id": victim.job_id, "restart_count": victim.restart_count}
+    held = connection.execute(NODES_HELD, attempt).all()
+    gone = [row.node_name for row in held if row.node_name in names]
+    values = shrink_values(held, gone)
+    connection.execute(SHRINK, {**attempt, **values, "lost": True, "actor": "scheduler", "message": reason})
 
 
 def _end_and_tell(

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from scns_conductor.core.array_spec import CONSECUTIVE, Stride, TaskRange
+from scns_conductor.core.array_spec import CONSECUTIVE, MAX_TASK_ID, Stride, TaskRange, parse_array
 from scns_conductor.core.dependency import Dependency, Outcome
 from scns_conductor.core.job_limits import Violation
 from scns_conductor.scheduling.eligibility import Request
@@ -40,6 +40,10 @@ class Waiting:
     stride: Stride = CONSECUTIVE
     # 所属的数组；不是数组的是 None。
     array_job_id: int | None = None
+    # 所属的异构作业、第几个部分、共几个部分；不是异构作业的是 None。
+    het_job_id: int | None = None
+    het_job_offset: int = 0
+    het_size: int = 1
     # 到这个时刻（Unix 秒）就不再要求交换机的数目；没有要求的是 None。
     switches_until: float | None = None
 
@@ -100,8 +104,16 @@ def waiting_of(
         tasks,
         shared.one(Stride(row["array_base"], row["array_step"])),
         row["array_job_id"],
+        row["het_job_id"],
+        row["het_job_offset"],
+        component_count(row["het_job_id_set"]),
         _switches_until(row, max_switch_wait_s),
     )
+
+
+def component_count(text: str | None) -> int:
+    """het_job_id_set 里有几个作业号。"""
+    return 1 if text is None else len(parse_array(text, max_tasks=MAX_TASK_ID))
 
 
 def _switches_until(row: Mapping[str, Any], longest_s: int) -> float | None:

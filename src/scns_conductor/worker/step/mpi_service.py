@@ -66,7 +66,7 @@ class MpiService:
         try:
             server = PmixServer(
                 job=self._spec.step,
-                node=self._spec.node,
+                node=self._spec.own_place,
                 nodes=self._spec.nodes,
                 uid=os.geteuid() if uid is None else uid,
                 gid=os.getegid() if gid is None else gid,

@@ -206,7 +206,7 @@ class Step:
     # ---- 与 srun、sattach 的连接 ----
 
     def _add_link(self, wanted: ClientAddress, *, primary: bool) -> bool:
-        link = connect(wanted, self._spec.node, self._spec.ranks, primary=primary)
+        link = connect(wanted, self._spec.own_place, self._spec.ranks, primary=primary)
         if link is None:
             return False
         link.watch(self._selector)

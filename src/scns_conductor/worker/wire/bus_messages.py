@@ -77,6 +77,7 @@ class LaunchStep(BusMessage):
 
     nodes 是各节点上的任务序号，按作业的次序；node_cpus 是占的 CPU（--overlap 的步不占，是 0）；
     shares 是各节点上分到的内存（MiB）与通用资源，没有细分的是空的。stdin、stdout、stderr 是输入输出的去向。
+    跨异构作业几个部分的一步：world 是全部部分的（place_name -> 任务序号），这一份属于第 component 个部分。
     """
 
     function: ClassVar[str] = "launch_step"
@@ -107,6 +108,9 @@ class LaunchStep(BusMessage):
     tres_per_task: str | None = None
     task_prolog: str | None = None
     task_epilog: str | None = None
+    het_job_id: int | None = None
+    component: int = 0
+    world: dict[str, list[int]] | None = None
 
     @classmethod
     def from_wire(cls, wire: object, version: int = BUS_VERSION) -> Self:
@@ -126,6 +130,8 @@ class LaunchStep(BusMessage):
         for name in ("node_cpus", "environment", "streams", "shares"):
             known[name] = wire.get(name) or {}
         known["mpi"] = wire.get("mpi") or "none"
+        if wire.get("world"):
+            known["world"] = {name: wire["world"][name] for name in wire.get("world_order") or wire["world"]}
         return super().from_wire(known, 2)
 
 

@@ -44,6 +44,8 @@ class TaskSpec(Record):
 class StepSpec(Record):
     """step 是“作业号.步号”；nodes 是各节点上的任务序号，按作业的次序；task_count 是全部节点合计。
 
+    place 是这一份在 nodes 里的名字，None 就是 node；异构作业的几个部分可以在同一个节点上。
+
     uid、gid、groups 为 None 表示不换用户。shared_files：几个任务写同一个文件，都追加。
     connection 为 None 表示没有 srun，输出都在文件里。tell_binding：说出绑了哪些核。
     """
@@ -67,6 +69,12 @@ class StepSpec(Record):
     tell_binding: bool = False
     task_prolog: str | None = None
     task_epilog: str | None = None
+    place: str | None = None
+
+    @property
+    def own_place(self) -> str:
+        """这一份在 nodes 里的名字。"""
+        return self.node if self.place is None else self.place
 
     @property
     def ranks(self) -> list[int]:
