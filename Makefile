@@ -75,11 +75,11 @@ down: $(LOCAL_STAMP) ## 停止 make up 启动的系统
 # 几个进程同时跑，一个文件总在同一个进程里，共用那里的引擎与系统；标了 alone 的要独占机器，最后一个个跑。
 # 退出码 5 是没有选中测试：ARGS 只点了一半时不算错。
 test: $(DEV_STAMP) ## 运行全部测试（ARGS='-k 名字'；WORKERS=0 一个个跑）
-	@$(PYTEST) -m 'not alone' -n $(WORKERS) --dist loadfile $(ARGS) || test $$? -eq 5
+	@$(PYTEST) -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) || test $$? -eq 5
 	@$(PYTEST) -m alone $(ARGS) || test $$? -eq 5
 
 coverage: $(DEV_STAMP) ## 测试的覆盖率，含分支与子进程；逐行的报告在 htmlcov/
-	@$(PYTEST) -m 'not alone' -n $(WORKERS) --dist loadfile --cov --cov-report= $(ARGS) || test $$? -eq 5
+	@$(PYTEST) -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report= $(ARGS) || test $$? -eq 5
 	@$(PYTEST) -m alone --cov --cov-append --cov-report=term:skip-covered --cov-report=html $(ARGS) || test $$? -eq 5
 
 lint: $(DEV_STAMP) ## ruff、mypy --strict 与导入的约定（.importlinter）

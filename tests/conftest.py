@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,24 @@ from scns_conductor.local import postgres
 from scns_conductor.local.engines import Engines, running_engines
 
 TEMPLATE = "scns_migrated"
+# 跑得久的文件先开始：一个文件总在同一个进程里，最后才轮到它们的话，别的进程都闲着等。
+LONG_FIRST = (
+    "test_why_truth", "test_api_schemathesis", "test_scheduler_live", "test_node_agent", "test_agent_stop",
+    "test_slurmrestd", "test_agent_faults", "test_migrations", "test_faults_system", "test_executor_chaos",
+    "test_executor", "test_mail", "test_sacctmgr", "test_scheduler_locks", "test_shepherd_memory", "test_tls_proxy",
+    "test_demo", "test_simulate_live", "test_node_faults", "test_debian_postgres", "test_limits_live",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """文件的次序：LONG_FIRST 的先，其余测试多的先；一个文件里的次序不变。"""
+    sizes = Counter(item.path for item in items)
+    ranks = {name: rank for rank, name in enumerate(LONG_FIRST)}
+
+    def place(item: pytest.Item) -> tuple[int, int, str]:
+        return ranks.get(item.path.stem, len(ranks)), -sizes[item.path], str(item.path)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
