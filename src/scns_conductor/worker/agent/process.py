@@ -32,6 +32,7 @@ from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_
 from scns_conductor.worker.agent.database_memory import DatabaseIncomplete, DatabaseMemory
 from scns_conductor.worker.agent.dead_letters import DeadLetters
 from scns_conductor.worker.agent.finisher import Finisher, NodeClock
+from scns_conductor.worker.agent.gpu_meter import GpuMeter
 from scns_conductor.worker.agent.heartbeat import Heartbeat
 from scns_conductor.worker.agent.job_operations import JobControl
 from scns_conductor.worker.agent.job_traces import JobTraces
@@ -140,7 +141,7 @@ class Agent:
             boot_id=self._inventory.boot_id,
             boot_time=lambda: self._clock.boot_time(self._inventory.boot_time),
             sample_interval_s=settings.job_sample_interval_s,
-            gpu=lambda owner: None,
+            gpu=GpuMeter(self._inventory, self._pool).of,
             timings=self._timings,
             traces=self._traces,
             memory=self._memory,
