@@ -29,3 +29,28 @@ def test_what_was_asked_and_what_was_used(running_system: RunningSystem) -> None
     # 机器忙时忙的也分不到一整个 CPU：只比大小。
     [more] = json.loads(scns(running_system, "efficiency", busy, "--json").stdout)["jobs"]
     assert more["cpu"] > found["cpu"]
+
+
+def test_what_asking_for_less_would_have_saved(running_system: RunningSystem) -> None:
+    """三个各要全部 CPU、其实闲着的只能一个接一个；照建议要就能一起跑：真的重放出来。"""
+    cpus = min(node["cpus"] for node in running_system.call("GET", "/nodes")[1]["nodes"])
+    [name] = [node["name"] for node in running_system.call("GET", "/nodes")[1]["nodes"] if node["cpus"] == cpus][:1]
+    jobs = [
+        running_system.submit(
+            "sleep 2", cpus_per_task=cpus, required_nodes=name, memory_per_node="16M", time_limit="1", account="saving"
+        )
+        for _ in range(3)
+    ]
+    for job_id in jobs:
+        running_system.wait_state(job_id, "COMPLETED")
+    words = ("efficiency", "-A", "saving", "--saved", "--since", "now-1hour")
+    found = json.loads(scns(running_system, *words, "--json").stdout)
+    assert all(job["next"]["cpus"] == 1 for job in found["jobs"])
+    saved = found["saved"]
+    assert saved["changed_jobs"] == 3
+    assert saved["replayed_jobs"] >= 3
+    # 照原来要：后两个各等前面的；照建议要：谁也不等谁。
+    assert saved["wait_s"] >= 1.0
+    assert saved["wait_as_suggested_s"] <= saved["wait_s"] - 1.0
+    assert "照建议要" in scns(running_system, *words).stdout
+    assert "没有要改的作业" in scns(running_system, "efficiency", "-A", "nobody-at-all", "--saved").stdout

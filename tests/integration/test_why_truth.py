@@ -1,4 +1,4 @@
-"""why 说的都是真的：一个真系统上的十几种情形，问、照每条建议去改、等它应验。全部情形见 scripts/why_truth.py。"""
+"""why 说的都是真的：一个真系统上的十种情形，问、照每条建议去改、等它应验。全部情形见 scripts/why_truth.py。"""
 
 import shutil
 import tempfile
@@ -13,26 +13,19 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
 from why_situations import Slot, judge_all, options_of, set_up
 
-SLOTS = 3
-# 每种毛病一个，合起来一分钟左右。
+SLOTS = 4
+# 每类说法一个，合起来半分钟；全部情形在 scripts/why_truth.py。长的在前，几块地方才一起做完。
 CHOSEN = (
-    "the_holder_is_suspended",
     "a_head_job_keeps_the_free_node",
-    "a_head_job_starts_too_soon_to_squeeze_in",
-    "the_deadline_cannot_be_met",
-    "one_of_its_partitions_is_down",
-    "the_minimum_time_is_respected",
-    "its_begin_time_is_ahead",
-    "it_waits_for_a_running_job",
-    "its_parent_failed",
-    "the_array_is_throttled",
-    "the_partition_is_down",
-    "it_is_held",
     "the_named_node_is_busy",
-    "its_own_reservation_is_full",
+    "it_waits_for_a_running_job",
+    "the_deadline_cannot_be_met",
+    "the_holder_is_suspended",
     "busy_until_a_reservation",
-    "the_qos_allows_few_cpu_minutes_at_once",
-    "only_real_competitors_are_ahead",
+    "the_partition_is_down",
+    "the_array_is_throttled",
+    "it_is_held",
+    "its_parent_failed",
 )
 
 
@@ -52,5 +45,5 @@ def test_what_why_says_comes_true(slots: list[Slot], monkeypatch: pytest.MonkeyP
     found = judge_all(slots, [(name, 7) for name in CHOSEN])
     assert {item.name for item in found} == set(CHOSEN)
     assert [(item.name, item.mistakes) for item in found if item.mistakes] == []
-    assert sum(item.suggested for item in found) >= 5
-    assert sum(item.dated for item in found) >= 5
+    assert sum(item.suggested for item in found) >= 4
+    assert sum(item.dated for item in found) >= 2

@@ -31,12 +31,16 @@ def zoned(name: str, text: str) -> str:
 
 
 def instant(given: str | None) -> str | None:
-    """带时区的 ISO 8601；没有写时区的按本地时区。"""
+    """带时区的 ISO 8601；没有写时区的按本地时区；也认 now-7days 这样的。"""
     if given is None:
         return None
     from datetime import datetime
 
     try:
+        if given.startswith("now"):
+            from scns_conductor.core.instants import parse_instant
+
+            return parse_instant(given, datetime.now().astimezone()).isoformat()
         return datetime.fromisoformat(given).astimezone().isoformat()
     except (ValueError, OverflowError) as error:
-        raise click.BadParameter("应如 2026-11-24 或 2026-11-24T08:00:00", param_hint="--since") from error
+        raise click.BadParameter("应如 2026-11-24、2026-11-24T08:00:00 或 now-7days", param_hint="--since") from error

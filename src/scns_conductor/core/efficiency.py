@@ -45,20 +45,47 @@ class Usage:
         return max(0.0, self.run_s * self.cpus - (self.cpu_s or 0.0))
 
 
-def hints(usage: Usage) -> list[str]:
-    """下次怎样要；没有什么可说的是空的。跑了不到一秒的说不准，不说。"""
-    found: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """下次怎样要就够：CPU 数、内存（MiB）、时限（秒）；不必改的是 None。"""
+
+    cpus: int | None = None
+    memory_mb: int | None = None
+    limit_s: float | None = None
+
+    @property
+    def changed(self) -> bool:
+        """有要改的。"""
+        return self != Fit()
+
+
+def fitting(usage: Usage) -> Fit:
+    """照用掉的要；跑了不到一秒的说不准，不改。"""
     if usage.run_s < 1:
-        return found
+        return Fit()
+    cpus = memory_mb = None
+    limit_s: float | None = None
     if usage.cpu is not None and usage.cpus > 1 and usage.cpu < WORTH_SAYING:
-        average = usage.cpu * usage.cpus
-        found.append(f"CPU 平均只用了 {average:.1f} 个，要 {max(1, math.ceil(average))} 个就够")
+        cpus = max(1, math.ceil(usage.cpu * usage.cpus))
     if usage.memory is not None and usage.memory < WORTH_SAYING and usage.memory_peak is not None:
         enough = math.ceil(usage.memory_peak * MEMORY_MARGIN / _MEMORY_STEP_MB) * _MEMORY_STEP_MB
         if usage.memory_asked is not None and enough < usage.memory_asked:
-            found.append(f"内存最多用到 {format_memory_mb(usage.memory_peak)}，要 {format_memory_mb(enough)} 就够")
+            memory_mb = enough
     if usage.time is not None and usage.time < WORTH_SAYING and usage.limit_s is not None:
         enough_s = math.ceil(usage.run_s * TIME_MARGIN / 60) * 60
         if enough_s < usage.limit_s:
-            found.append(f"时限写 {format_duration(enough_s)} 就够，也容易插空")
+            limit_s = float(enough_s)
+    return Fit(cpus, memory_mb, limit_s)
+
+
+def hints(usage: Usage) -> list[str]:
+    """下次怎样要；没有什么可说的是空的。"""
+    found: list[str] = []
+    fit = fitting(usage)
+    if fit.cpus is not None and usage.cpu is not None:
+        found.append(f"CPU 平均只用了 {usage.cpu * usage.cpus:.1f} 个，要 {fit.cpus} 个就够")
+    if fit.memory_mb is not None and usage.memory_peak is not None:
+        found.append(f"内存最多用到 {format_memory_mb(usage.memory_peak)}，要 {format_memory_mb(fit.memory_mb)} 就够")
+    if fit.limit_s is not None:
+        found.append(f"时限写 {format_duration(fit.limit_s)} 就够，也容易插空")
     return found
