@@ -16,7 +16,7 @@ from scns_conductor.simulator.workload import TraceJob
 
 def row(**columns: Any) -> dict[str, Any]:
     base = {**dict.fromkeys(REQUIREMENTS), "tasks": 1, "cpus_per_task": 4, "minimum_nodes": 1, "partition": "main"}
-    return {**base, "exclusive": False, "nice": 0, "allocated_nodes": 1, **columns}
+    return {**base, "exclusive": False, "contiguous": False, "nice": 0, "allocated_nodes": 1, **columns}
 
 
 def system(rows: dict[str, dict[str, Any]]) -> LiveSystem:

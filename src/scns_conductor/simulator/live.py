@@ -24,7 +24,7 @@ REQUIREMENTS = (
     "tasks", "tasks_per_node", "cpus_per_task", "minimum_nodes", "maximum_nodes", "minimum_cpus_per_node",
     "memory_per_node", "memory_per_cpu", "memory_per_gpu", "temporary_disk_per_node", "tres_per_job", "tres_per_node",
     "tres_per_task", "constraints", "required_nodes", "excluded_nodes", "exclusive", "licenses", "required_switches",
-    "time_minimum", "partition", "reservation", "time_limit", "nice", "priority",
+    "time_minimum", "contiguous", "partition", "reservation", "time_limit", "nice", "priority",
 )  # fmt: skip
 # 重放用得到的作业字段（GET /jobs 的 fields）。
 JOB_FIELDS = (
