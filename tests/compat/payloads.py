@@ -41,3 +41,13 @@ def slowly(value: int) -> int:
     """不太快的活。"""
     time.sleep(0.3)
     return value
+
+
+def double(value: int) -> int:
+    """两倍。"""
+    return 2 * value
+
+
+def fail() -> None:
+    """总是失败。"""
+    raise ValueError("坏了")
