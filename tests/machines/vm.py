@@ -15,6 +15,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from production.containers import CACHE, debian_package
@@ -28,6 +29,7 @@ DISK_SIZE = "6G"
 # 靠仿真、机器又忙的时候也够。
 BOOT_WAIT_S = 1200.0
 COMMAND_WAIT_S = 1800.0
+UNTIL_WAIT_S = 900.0
 CONTROL_UNIT = """[Unit]
 Description=测试的命令
 After=multi-user.target
@@ -76,7 +78,8 @@ def base_disk() -> Path:
     return disk
 
 
-def accelerator() -> list[str]:
+@cache
+def accelerator() -> tuple[str, ...]:
     """KVM；没有就是仿真，慢十几倍。
 
     光有 /dev/kvm 不够：它后面可以是 PVM（kvm_pvm），只认改过的内核，Debian 的内核一进保护模式就停住。
@@ -84,9 +87,9 @@ def accelerator() -> list[str]:
     with contextlib.suppress(OSError):
         if re.search(r"^flags\s*:.*\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
             os.close(os.open("/dev/kvm", os.O_RDWR))
-            return ["-accel", "kvm", "-cpu", "host"]
+            return ("-accel", "kvm", "-cpu", "host")
     warnings.warn("这台机器没有硬件虚拟化（/dev/kvm 与 vmx、svm）：虚拟机靠仿真，慢十几倍", stacklevel=2)
-    return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    return ("-accel", "tcg,thread=multi", "-cpu", "max")
 
 
 class Machine:
@@ -161,6 +164,11 @@ class Machine:
 
     def run(self, command: str, *, wait_s: float = COMMAND_WAIT_S, check: bool = True) -> str:
         """以 root 执行一段 shell，返回它的输出（两个流合在一起）。"""
+        code, output = self._execute(command, wait_s)
+        assert not check or code == 0, f"{self.name}：{command}：退出码 {code}\n{output}"
+        return output
+
+    def _execute(self, command: str, wait_s: float) -> tuple[int, str]:
         number = next(self._numbers)
         assert self._port is not None
         request = {"id": number, "command": command, "wait_s": wait_s}
@@ -168,18 +176,17 @@ class Machine:
         while True:
             answer = self._next(wait_s + 60)
             if answer.get("id") == number:
-                break
-        output = base64.b64decode(str(answer["output"])).decode(errors="replace")
-        assert not check or answer["code"] == 0, f"{self.name}：{command}：退出码 {answer['code']}\n{output}"
-        return output
+                return int(str(answer["code"])), base64.b64decode(str(answer["output"])).decode(errors="replace")
 
-    def until(self, command: str, what: str, *, wait_s: float = COMMAND_WAIT_S) -> str:
-        """等到命令成功，返回它的输出。"""
-        return self.run(
-            f'for i in $(seq 1000000); do if out=$({command} 2>&1); then echo "$out"; exit 0; fi; sleep 1; done; '
-            f"echo {what}; exit 1",
-            wait_s=wait_s,
-        )
+    def until(self, command: str, what: str, *, wait_s: float = UNTIL_WAIT_S) -> str:
+        """等到命令成功，返回它的输出；到时没有，说它最后说的。"""
+        deadline = time.monotonic() + wait_s
+        while True:
+            code, said = self._execute(command, COMMAND_WAIT_S)
+            if code == 0:
+                return said
+            assert time.monotonic() < deadline, f"{self.name} 等了 {wait_s:g} 秒：{what}：{command}：{said}"
+            time.sleep(1)
 
     def reboot(self) -> None:
         """像人那样重启，等它回来。"""

@@ -86,6 +86,11 @@ def test_too_many_and_too_long_are_refused() -> None:
         read(BODY.encode(), [], most_jobs=5)
     assert refused.value.code == "batch_too_large"
     body = BatchBody(10, 1000)
+    body.feed(b'{"jobs": [{"script": "x"} ')
+    # 该是逗号的地方是别的：也不等到收完。
+    with pytest.raises(RequestValidationError):
+        _ = [body.feed(b"x" * 10_000) for _ in range(20)]
+    body = BatchBody(10, 1000)
     body.feed(b'{"jobs": [{"script": "')
     # 一个没有完的作业：不等到收完。
     with pytest.raises(PayloadTooLarge, match=r"jobs\[0\]"):

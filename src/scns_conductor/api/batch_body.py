@@ -90,6 +90,9 @@ class BatchBody:
                 break
             at = end
         self._text = self._text[at:]
+        if start is None and len(self._text) > _SAMPLE:
+            # 该是逗号或结尾的地方是别的：不把余下的都攒着。
+            raise _malformed("作业之间没有逗号，或后面多出了东西", 0)
 
     def finish(self) -> list[ReadDraft]:
         """收完了：全部作业，次序不变。"""
