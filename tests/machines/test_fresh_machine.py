@@ -67,7 +67,7 @@ def state(machine: Machine, job_id: str) -> str:
 
 def wait_state(machine: Machine, job_id: str, wanted: str) -> None:
     said = machine.until(
-        f"scns show {job_id} --json | grep -E '\"state\": \"({wanted}|{TERMINAL})\"'", f"作业 {job_id} 到 {wanted}"
+        f'scns show {job_id} --json | grep -E \'"state": "({wanted}|{TERMINAL})"\'', f"作业 {job_id} 到 {wanted}"
     )
     assert f'"{wanted}"' in said, said
 
