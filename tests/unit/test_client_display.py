@@ -14,6 +14,7 @@ from scns_conductor.client.answers import Job, JobAnswer, Node
 from scns_conductor.client.gantt import gantt
 from scns_conductor.client.html import jobs_html
 from scns_conductor.client.live_display import bar_for, fraction_of, label_of, rich_table, table_for
+from scns_conductor.language.choice import own_language
 
 NOW = datetime(2026, 11, 29, 8, tzinfo=UTC)
 
@@ -53,6 +54,8 @@ def test_how_far_a_job_is() -> None:
     assert fraction_of(job(time_limit=None), NOW) is None
     assert fraction_of(job(state="PENDING"), NOW) is None
     assert fraction_of(job(time_limit=60), NOW) == 1.0
+    # 这里的钟慢了。
+    assert fraction_of(job(), NOW - timedelta(hours=1)) == 0.0
     assert [label_of(each) for each in (job(array_job_id="5", array_task_id=3), job(array_remaining="4-9"))] == [
         "5_3",
         "7_[4-9]",
@@ -84,6 +87,18 @@ def test_without_a_terminal_only_changes_are_said(capsys: pytest.CaptureFixture[
     bar.advance(2)
     bar.advance(1)
     assert told == [(2, None), (3, None)]
+
+
+def test_english_users_read_english(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("SCNS_LANG", "en")
+    own_language.cache_clear()
+    shown = job(name="n")._repr_html_() + jobs_html([job(name="n")])
+    stream = io.StringIO()
+    Console(file=stream, width=100).print(rich_table([job(name="n")]))
+    bar_for(True, "提交", 3).close()
+    own_language.cache_clear()
+    shown += stream.getvalue() + capsys.readouterr().err
+    assert not [letter for letter in shown if "\u4e00" <= letter <= "\u9fff"], shown
 
 
 @pytest.fixture

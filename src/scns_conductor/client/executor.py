@@ -23,6 +23,7 @@ from scns_conductor.client.job_future import JobFailed, JobFuture, fail, given, 
 from scns_conductor.client.job_states import TERMINAL_STATES
 from scns_conductor.client.problem import ClientError, Problem, Unreachable
 from scns_conductor.client.token_claims import user_name_of
+from scns_conductor.language import told
 from scns_conductor.remote_call import without_frames
 
 P = ParamSpec("P")
@@ -121,7 +122,7 @@ class ConductorExecutor(Executor):
         cancels = bool(left) and self._interrupted(left)
         self.shutdown(wait=False, cancel_futures=cancels)
         if left and not cancels:
-            print(f"{left} 个调用照常跑着；ConductorExecutor.attach({self.name!r}) 找回", file=sys.stderr)
+            print(told(f"{left} 个调用照常跑着；ConductorExecutor.attach({self.name!r}) 找回"), file=sys.stderr)
 
     def submit(self, fn: Callable[P, T], /, *args: Any, **kwargs: Any) -> "JobFuture[T]":
         """提交一个调用；resources= 是这一个的要求，不传给函数。装不了箱、太大的当场抛 RemoteFailure。
@@ -243,7 +244,7 @@ class ConductorExecutor(Executor):
         if self._on_interrupt != "ask" or not sys.stdin.isatty():
             return self._on_interrupt == "cancel"
         try:
-            answer = input(f"还有 {left} 个调用没有结束。取消它们吗？[y/N] ")
+            answer = input(told(f"还有 {left} 个调用没有结束。取消它们吗？[y/N] "))
         except (EOFError, KeyboardInterrupt):
             return False
         return answer.strip().lower() in ("y", "yes", "是")
@@ -329,7 +330,7 @@ class ConductorExecutor(Executor):
         """问不到而自己不会好的（令牌过期）：说一次，接着等。"""
         if not self._warned and not (isinstance(error, Unreachable) or _passes(error, but=(401,))):
             self._warned = True
-            warnings.warn(f"问不到作业的状态，接着等：{error}", RuntimeWarning, stacklevel=2)
+            warnings.warn(told(f"问不到作业的状态，接着等：{error}"), RuntimeWarning, stacklevel=2)
 
 
 def _passes(error: ClientError, but: tuple[int, ...] = ()) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scns_conductor.client.job_states import TERMINAL_STATES
 from scns_conductor.client.live_display import ROWS_MOST, counts, elapsed_text, fraction_of, label_of, ordered
+from scns_conductor.language import told
 
 if TYPE_CHECKING:
     from scns_conductor.client.answer import Answer
@@ -44,7 +45,7 @@ def job_html(job: "Job") -> str:
         rows.append(("原因", job.reason))
     rows += [(title, value) for title, name in names.items() if (value := getattr(job, name, None)) not in (None, "")]
     name = getattr(job, "name", "")
-    return _card(f"作业 {job.job_id} {name}".strip(), rows)
+    return _card(f"{told('作业')} {job.job_id} {name}".strip(), rows)
 
 
 def query_html(answer: "JobAnswer") -> str:
@@ -65,7 +66,7 @@ def query_html(answer: "JobAnswer") -> str:
         if value not in (None, "")
     ]
     lines = "".join(lines_html(text) for text in (answer.job_log.stdout, answer.job_log.stderr) if text)
-    return _card(f"作业 {answer.job_id} {detail.job_name}", rows) + lines
+    return _card(f"{told('作业')} {answer.job_id} {detail.job_name}", rows) + lines
 
 
 def lines_html(text: str) -> str:
@@ -85,14 +86,14 @@ def jobs_html(jobs: "Sequence[Job]") -> str:
         reason = "" if job.reason == "None" else job.reason
         words = [escape(label_of(job)), escape(job.name), _state(job), escape(reason), elapsed_text(job, now), bar]
         rows.append("<tr>" + "".join(f"<td>{word}</td>" for word in words) + "</tr>")
-    head = "".join(f"<th>{title}</th>" for title in ("作业", "名字", "状态", "原因", "用时", "时限"))
+    head = "".join(f"<th>{told(title)}</th>" for title in ("作业", "名字", "状态", "原因", "用时", "时限"))
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>" + bar_html(counts(jobs), ended, len(jobs))
 
 
 def bar_html(title: str, done: int, total: int | None) -> str:
     """进度条；不知道总数的来回走。"""
     how = "" if total is None else f" value='{done}' max='{max(1, total)}'"
-    return f"<div>{escape(title)} <progress{how}></progress> {done}{'' if total is None else f'/{total}'}</div>"
+    return f"<div>{escape(told(title))} <progress{how}></progress> {done}{'' if total is None else f'/{total}'}</div>"
 
 
 def _state(job: Any) -> "_Html":
@@ -106,7 +107,7 @@ class _Html(str):
 
 def _card(title: str, rows: Iterable[tuple[str, Any]]) -> str:
     cells = "".join(
-        f"<tr><th style='text-align:left'>{escape(name)}</th>"
+        f"<tr><th style='text-align:left'>{escape(told(name))}</th>"
         f"<td style='text-align:left'>{value if isinstance(value, _Html) else escape(_text(value))}</td></tr>"
         for name, value in rows
     )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scns_conductor.client.job_states import TERMINAL_STATES
+from scns_conductor.language import told
 
 if TYPE_CHECKING:
     from scns_conductor.client.answers import Job
@@ -93,7 +94,8 @@ def fraction_of(job: "Job", now: datetime) -> float | None:
         return 1.0
     if job.start_time is None or not job.time_limit:
         return None
-    return min(1.0, (now - job.start_time).total_seconds() / job.time_limit)
+    # 两边的钟可以差一点。
+    return min(1.0, max(0.0, (now - job.start_time).total_seconds() / job.time_limit))
 
 
 def elapsed_text(job: "Job", now: datetime) -> str:
@@ -139,7 +141,7 @@ class _PlainBar:
         self._done += count
 
     def close(self) -> None:
-        print(f"{self._title} {self._done}" + (f"/{self._total}" if self._total else ""), file=sys.stderr)
+        print(f"{told(self._title)} {self._done}" + (f"/{self._total}" if self._total else ""), file=sys.stderr)
 
 
 class _RichBar:
@@ -149,7 +151,7 @@ class _RichBar:
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Progress(*columns, console=Console(stderr=True))
-        self._task = self._bar.add_task(title, total=total)
+        self._task = self._bar.add_task(told(title), total=total)
         self._bar.start()
 
     def advance(self, count: int) -> None:
@@ -224,7 +226,7 @@ def rich_table(jobs: "Sequence[Job]") -> Any:
     ended = sum(job.state in TERMINAL_STATES for job in jobs)
     table = RichTable(caption=f"{ended}/{len(jobs)} · {counts(jobs)}")
     for title in ("作业", "名字", "状态", "原因", "用时", "时限"):
-        table.add_column(title)
+        table.add_column(told(title))
     for job in ordered(jobs)[:ROWS_MOST]:
         fraction = fraction_of(job, now)
         bar = "" if fraction is None else ProgressBar(total=1.0, completed=fraction, width=20)
