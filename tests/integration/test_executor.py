@@ -86,6 +86,13 @@ def test_cancel_and_failure_are_told_apart(executor: ConductorExecutor) -> None:
     # 标准库等 Future 的也要知道。
     assert wait([held], timeout=10).done == {held}
     assert executor.client.wait(held.job_id, timeout_s=60).state == "CANCELLED"
+    # 数组里没有启动就取消了的任务，没有自己的行。
+    mapped = executor.map(time.sleep, [60, 60], resources={"hold": True})
+    [array] = [job.job_id for job in executor.client.jobs(name=executor.name, state="PENDING", fields="state")]
+    executor.client.cancel(f"{array}_1")
+    executor.client.cancel(array)
+    with pytest.raises(JobFailed, match="CANCELLED"):
+        list(mapped)
     # 没有留下结果就结束了的作业。
     killed = executor.submit(time.sleep, 60, resources={"hold": True})
     executor.client.cancel(killed.job_id)

@@ -32,6 +32,8 @@ OnInterrupt = Literal["ask", "cancel", "leave"]
 # 多久看一遍结束了没有（秒），从密到疏。
 FIRST_PAUSE_S = 0.02
 MOST_PAUSE_S = 1.0
+# 结果一直在来的时候，多久问一遍没有结果就结束了的（秒）。
+MOST_ASK_S = 5.0
 # 作业说做完了而结果还看不到：网络文件系统慢、节点暂时不答，再等这么久（秒）。
 LATE_RESULT_S = 60.0
 # 一次问这么多个作业。
@@ -265,7 +267,7 @@ class ConductorExecutor(Executor):
 
     def _watch_all(self) -> None:
         """结束了的交出结果：先看目录里已经有的，没有的问作业是不是已经结束。"""
-        pause_s = FIRST_PAUSE_S
+        pause_s, asked_at = FIRST_PAUSE_S, time.monotonic()
         while True:
             with self._changed:
                 while not self._waiting:
@@ -273,37 +275,62 @@ class ConductorExecutor(Executor):
                         return
                     self._changed.wait()
                 waiting = list(self._waiting.values())
+            began = time.monotonic()
             arrived = self._carrier.arrived()
             settled = [future for future in waiting if future.done() or given(future, arrived)]
-            if arrived is None or (not settled and pause_s >= MOST_PAUSE_S):
+            if arrived is None or began - asked_at > (MOST_ASK_S if settled else MOST_PAUSE_S):
                 settled += self._of_ended([future for future in waiting if not future.done()])
+                asked_at = time.monotonic()
+            took_s = time.monotonic() - began
             with self._changed:
                 for future in settled:
                     self._waiting.pop(future.number, None)
                 pause_s = FIRST_PAUSE_S if settled else min(pause_s * 1.5, MOST_PAUSE_S)
-                if not settled:
-                    self._changed.wait(pause_s)
+                if not settled and self._changed.wait(pause_s):
+                    # 来了新的。
+                    pause_s = FIRST_PAUSE_S
+            # 看一遍要多久就歇多久：很多的时候不至于一直在问。
+            time.sleep(min(took_s, MOST_PAUSE_S))
 
     def _of_ended(self, waiting: list[JobFuture[Any]]) -> list[JobFuture[Any]]:
         """作业已经结束的：取它的结果；没有结果的失败。服务器暂时不在就下一遍再问：线程不能死，死了没有人交结果。"""
         jobs = sorted({future.job_id.partition("_")[0] for future in waiting})
-        ended: dict[str, Any] = {}
+        found: dict[str, Any] = {}
+        live: set[str] = set()
         try:
             for first in range(0, len(jobs), ASK_MOST):
                 for row in self.client.jobs(job_id=jobs[first : first + ASK_MOST], fields=_FIELDS):
                     label = row.job_id if row.array_task_id is None else f"{row.array_job_id}_{row.array_task_id}"
-                    ended[label] = row
+                    # 数组里没有启动的任务是一行，取消了的一段又是一行：行的号在这里都当作数组的。
+                    if row.array_task_id is None and row.array_job_id is not None:
+                        label = row.array_job_id
+                    if row.state not in TERMINAL_STATES:
+                        live.add(label)
+                    elif label not in live:
+                        found[label] = row
         except ClientError as error:
             self._warn(error)
             return []
         self._warned = False
-        return [
-            future
-            for future in waiting
-            if (last := ended.get(future.job_id)) is not None
-            and last.state in TERMINAL_STATES
-            and self._fetched(future, last)
-        ]
+        return [future for future in waiting if self._over(future, found, live)]
+
+    def _over(self, future: JobFuture[Any], found: Mapping[str, Any], live: set[str]) -> bool:
+        """已经结束，交出了结果或失败。"""
+        array = future.job_id.partition("_")[0]
+        if future.job_id in found:
+            return self._fetched(future, found[future.job_id])
+        if future.job_id in live or array in live:
+            return False
+        if array in found:
+            # 没有启动就取消了的任务，没有自己的行。
+            row = found[array]
+            fail(future, JobFailed(future.job_id, row.state, row.error_msg or ""))
+            return True
+        since = self._ended_at.setdefault(future.number, time.monotonic())
+        if time.monotonic() - since < LATE_RESULT_S:
+            return False
+        fail(future, JobFailed(future.job_id, "UNKNOWN", "服务器上已经没有这个作业"))
+        return True
 
     def _fetched(self, future: JobFuture[Any], row: Any) -> bool:
         """取到了，或知道没有；假是下一遍再来。"""
