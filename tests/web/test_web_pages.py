@@ -1,6 +1,7 @@
 """别的页：提交到结束、节点的排空、明暗与英文、无障碍、手机的宽度。"""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -152,3 +153,27 @@ def _serious(page: Page, axe_script: str) -> list[Any]:
         for each in json.loads(json.dumps(found["violations"]))
         if each["impact"] in ("serious", "critical")
     ]
+
+
+def test_array_and_dependency_builders_write_the_lines(sign_in: SignIn, web_system: RunningSystem) -> None:
+    earlier = web_system.submit("#!/bin/bash\ntrue\n", name="先跑的", hold=True)
+    page = sign_in("/submit")
+    script = page.get_by_label("脚本", exact=True)
+    page.get_by_role("button", name="更多").click()
+    box = page.get_by_role("group", name="数组")
+    box.get_by_label("从").fill("1")
+    box.get_by_label("到", exact=True).fill("20")
+    box.get_by_label("到", exact=True).press("Tab")
+    expect(script).to_have_value(re.compile(r"#SBATCH --array=1-20\n"))
+    box.get_by_label("同时至多").fill("4")
+    box.get_by_label("同时至多").press("Tab")
+    expect(script).to_have_value(re.compile(r"#SBATCH --array=1-20%4\n"))
+    expect(box).to_contain_text("20 个任务")
+    waits = page.get_by_role("group", name="依赖")
+    waits.get_by_label("等一个我的作业").select_option(earlier)
+    expect(script).to_have_value(re.compile(rf"#SBATCH --dependency=afterok:{earlier}\n"))
+    waits.get_by_label("怎样了之后").select_option("afterany")
+    expect(script).to_have_value(re.compile(rf"#SBATCH --dependency=afterany:{earlier}\n"))
+    waits.get_by_role("button", name="去掉").click()
+    expect(script).not_to_have_value(re.compile("--dependency"))
+    web_system.call("POST", f"/jobs/cancel/{earlier}")

@@ -48,6 +48,7 @@ UPDATE resource_allocations AS a SET created_at = p.began, cpus = p.cpus, memory
   released_at = least(clock_timestamp() - interval '1 minute', p.began + make_interval(secs => p.seconds))
 FROM past AS p WHERE p.job_id = a.job_id
 """
+WHAT_IF = "/what-if?since=now-1day&remove_nodes=node3&policy=live,sjf"
 # 只为了照节点图：一片没有代理的节点，心跳写在将来。
 FIELD = """
 INSERT INTO nodes (name, address, cpus, memory, temporary_disk, gres, features, weight, state, drain, reason,
@@ -112,6 +113,16 @@ def fill(system: RunningSystem) -> None:
     failed = system.submit("#!/bin/bash\necho 'KeyError: label' >&2\nexit 3\n", name="预处理", account="nlp")
     system.wait_state(failed)
     sleep("先放着", 1, hold=True)
+    # 一串依赖。
+    first = sleep("清洗数据", 1, hold=True)
+    parts = [sleep(name, 1, dependency=f"afterok:{first}") for name in ("训练-折一", "训练-折二")]
+    sleep("汇总报告", 1, dependency=f"afterok:{':'.join(parts)}")
+    for account, shares in (("vision", 4), ("nlp", 2), ("chem", 1), ("cfd", 1)):
+        system.call("POST", "/accounts", {"name": account, "shares": shares, "grp_tres": "cpu=16,gres/gpu=4"})
+    for name, nodes, start, hours in (("换内存", "node3", 20, 9), ("教学", "node[1-2]", 44, 6)):
+        body = {"name": {"换内存": "memory", "教学": "course"}[name], "nodes": nodes, "comment": name}
+        moments = {"start_time": f"now+{start}hours", "duration": str(hours * 60), "users": ["ada"]}
+        system.call("POST", "/reservations", {**body, **moments})
     system.wait_state(training, "RUNNING")
 
 
@@ -123,15 +134,22 @@ def test_screenshots(busy: RunningSystem, browser: Browser, tmp_path: Path) -> N
 
     def signed_in(theme: str, width: int = 1280, height: int = 860) -> Page:
         context = browser.new_context(
-            locale="zh-CN", viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"
+            locale="zh-CN",
+            timezone_id="Asia/Shanghai",
+            viewport={"width": width, "height": height},
+            color_scheme=theme,
+            reduced_motion="reduce",
         )
+        context.set_default_timeout(120_000)
         page = context.new_page()
         page.goto(create_login_link(busy.data_dir, base, busy.token))
         page.locator(".rail").wait_for()
         return page
 
-    def shoot(page: Page, name: str, path: str, ready: str) -> None:
+    def shoot(page: Page, name: str, path: str, ready: str, press: str = "") -> None:
         page.goto(base + path)
+        if press:
+            page.get_by_role("button", name=press).click()
         page.locator(ready).first.wait_for()
         page.wait_for_function("!document.querySelector('main .bars')")
         page.wait_for_function("new Promise((done) => setTimeout(() => done(true), 1500))")
@@ -148,6 +166,9 @@ def test_screenshots(busy: RunningSystem, browser: Browser, tmp_path: Path) -> N
     shoot(light, "plan", "/plan", ".gantt canvas")
     shoot(light, "usage", "/usage?span=1day", ".chart-layer")
     shoot(light, "submit", "/submit?from=" + jobs["resnet50-训练"], ".plan-answer")
+    shoot(light, "what-if", WHAT_IF, ".why-lead", "演一遍")
+    shoot(light, "calendar", "/admin?tab=reservations", ".calendar-block")
+    shoot(light, "dependencies", f"/jobs/{jobs['训练-折一']}", ".graph-job")
     dark = signed_in("dark")
     shoot(dark, "overview-dark", "/", ".chart-layer")
     shoot(dark, "job-dark", f"/jobs/{jobs['resnet50-训练']}", ".log-line")

@@ -11,6 +11,8 @@ export const NodeMap = {
   emits: ["open"],
   setup(props, { emit }) {
     const canvas = ref(null), box = ref(null), tip = ref(null), at = ref(-1);
+    // 画好的底图：指针动的时候只把它贴上去，再描一个框。
+    const layer = document.createElement("canvas");
     let cells = [], watcher = null;
     const groups = computed(() => {
       const found = new Map();
@@ -23,9 +25,9 @@ export const NodeMap = {
     });
     // 格子的大小随节点数定：少的时候大，几千个时也全在一屏左右。
     const side = computed(() => { const n = props.nodes.length; return n <= 24 ? 76 : n <= 120 ? 44 : n <= 600 ? 26 : n <= 2500 ? 16 : 12; });
-    function draw() {
-      const element = canvas.value, width = box.value?.clientWidth;
-      if (!element || !width) return;
+    function paint() {
+      const element = layer, width = box.value?.clientWidth;
+      if (!width) return;
       const size = side.value, pad = size > 20 ? 4 : 2, across = Math.max(1, Math.floor((width + pad) / (size + pad)));
       let y = 0;
       cells = [];
@@ -38,7 +40,6 @@ export const NodeMap = {
       }
       const ratio = window.devicePixelRatio || 1;
       element.width = width * ratio, element.height = y * ratio;
-      element.style.height = y + "px";
       const pen = element.getContext("2d"), style = getComputedStyle(document.documentElement), color = (name) => style.getPropertyValue(name).trim();
       const colors = { empty: color("--soft"), line: color("--line"), cpu: color("--accent"), gpu: color("--hue2"), warn: color("--warn"), bad: color("--bad"), text: color("--text"), muted: color("--muted"), card: color("--card") };
       pen.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -84,10 +85,21 @@ export const NodeMap = {
           pen.fillStyle = colors.text, pen.fillText(label, x + 6, top + size - (size >= 70 ? 7 : 6));
         }
       }
+      draw();
+    }
+    function draw() {
+      const element = canvas.value;
+      if (!element || !layer.width) return;
+      const ratio = window.devicePixelRatio || 1, pen = element.getContext("2d");
+      if (element.width !== layer.width || element.height !== layer.height) element.width = layer.width, element.height = layer.height, element.style.height = layer.height / ratio + "px";
+      pen.setTransform(1, 0, 0, 1, 0, 0);
+      pen.clearRect(0, 0, element.width, element.height);
+      pen.drawImage(layer, 0, 0);
       if (at.value >= 0 && cells[at.value]) {
-        const { x, y: top } = cells[at.value];
-        pen.lineWidth = 2, pen.strokeStyle = colors.text;
-        round(pen, x, top, size);
+        const { x, y } = cells[at.value];
+        pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+        pen.lineWidth = 2, pen.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--text").trim();
+        round(pen, x, y, side.value);
         pen.stroke();
       }
     }
@@ -104,14 +116,14 @@ export const NodeMap = {
       else if (event.key === "Enter" && cells[at.value]) emit("open", cells[at.value].node.name);
     }
     const click = (event) => { const index = find(event); if (index >= 0) emit("open", cells[index].node.name); };
-    watch([() => props.nodes, at], draw);
+    watch(() => props.nodes, paint), watch(at, draw);
     onMounted(() => {
-      watcher = new ResizeObserver(draw);
+      watcher = new ResizeObserver(paint);
       watcher.observe(box.value);
-      window.addEventListener("scns-theme", draw);
-      nextTick(draw);
+      window.addEventListener("scns-theme", paint);
+      nextTick(paint);
     });
-    onBeforeUnmount(() => (watcher?.disconnect(), window.removeEventListener("scns-theme", draw)));
+    onBeforeUnmount(() => (watcher?.disconnect(), window.removeEventListener("scns-theme", paint)));
     return { canvas, box, tip, move: (event) => show(find(event)), leave: () => show(-1), click, keys, t, memory, nodeWord };
   },
   template: `

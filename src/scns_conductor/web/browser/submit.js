@@ -1,11 +1,13 @@
 // 提交：脚本与表单是同一份东西的两面；交之前就知道何时开始、哪里不对。
 import { computed, onBeforeUnmount, reactive, ref, watch } from "vue";
+import { ArrayBuilder } from "./array_builder.js";
 import { call, newKey, readHeader, segment } from "./call.js";
+import { DependencyBuilder } from "./dependency_builder.js";
 import { tell } from "./dialogs.js";
 import { facts, t } from "./facts.js";
 import { clockTime, duration, exact, since } from "./format.js";
 import { Icon } from "./icons.js";
-import { live } from "./live.js";
+import { connection, live } from "./live.js";
 import { go, route } from "./route.js";
 import { withOption } from "./sbatch_lines.js";
 import { ScriptEditor } from "./script_editor.js";
@@ -25,7 +27,7 @@ const FIELDS = [
 const shown = (name, value) => (value === null || value === undefined ? "" : name === "tres_per_node" ? String(value).replaceAll("gres/", "") : String(value));
 
 export default {
-  components: { Icon, ScriptEditor },
+  components: { ArrayBuilder, DependencyBuilder, Icon, ScriptEditor },
   setup() {
     const kept = localStorage.getItem(DRAFT);
     const script = ref(kept ?? FIRST), parsed = ref({}), headerError = ref(""), plan = ref(null), problem = ref(null), busy = ref(false), more = ref(false);
@@ -61,6 +63,8 @@ export default {
       headerTimer = setTimeout(() => localStorage.setItem(DRAFT, text), 200);
       later();
     });
+    // API 回来了：没有问成的再问一次。
+    watch(() => connection.error, (error) => !error && (problem.value?.status === 0 || problem.value?.status >= 500) && look());
     onBeforeUnmount(() => (clearTimeout(planTimer), localStorage.setItem(DRAFT, script.value)));
     const errorOf = (name) => problem.value?.errors?.find((each) => each.field.replace(/^(body\.)?job\./, "") === name)?.message;
     const otherErrors = computed(() => {
@@ -138,6 +142,7 @@ export default {
           <select v-if="name === 'partition'" :name="name" :value="valueOf(name)" @change="set(names, $event.target.value)"><option value="">{{ t("缺省", "default") }}</option><option v-for="one in partitions.data?.partitions ?? []" :key="one.name">{{ one.name }}</option><option v-if="valueOf(name) && !(partitions.data?.partitions ?? []).some((one) => one.name === valueOf(name))">{{ valueOf(name) }}</option></select>
           <input v-else :name="name" :value="valueOf(name)" :placeholder="example" autocomplete="off" :aria-invalid="!!errorOf(name)" @input="typed[name] = $event.target.value" @change="set(names, $event.target.value)">
           <small v-if="errorOf(name)" class="field-error" role="alert">{{ errorOf(name) }}</small></label></div>
+        <template v-if="more"><ArrayBuilder :value="valueOf('array')" @change="set(['--array', '-a'], $event)" /><DependencyBuilder :value="valueOf('dependency')" @change="set(['--dependency', '-d'], $event)" /></template>
         <button type="button" class="text-button" :aria-expanded="more" @click="more = !more">{{ more ? t("少一些", "Fewer") : t("更多：节点、数组、依赖、目录……", "More: nodes, array, dependency, directory…") }}</button></section>
     </div>
   </form>`,
