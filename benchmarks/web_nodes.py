@@ -14,10 +14,10 @@ from playwright.sync_api import sync_playwright
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1] / "tests" / "web")]
 
-from running_system import start_system  # noqa: E402
 from test_web_screenshots import FIELD, database_url  # noqa: E402
 from visits import web_url_of  # noqa: E402
 
+from running_system import start_system  # noqa: E402
 from scns_conductor.web.login_links import create_login_link  # noqa: E402
 
 # 指针走过整张图：每一帧两次 requestAnimationFrame 之间的时间（毫秒）。

@@ -44,6 +44,18 @@ def test_utilization_adds_up(running_system: RunningSystem) -> None:
     assert 0.5 < used_s < 60 * rows[0]["cpus"]
     assert found["waits"]["started"] >= 1
     assert found["waits"]["p50_s"] <= found["waits"]["p99_s"]
+    # 按用户、分区、QOS 分，各自的合计相同。
+    job = running_system.call("GET", f"/jobs/{job_id}")[1]
+    for by, column in (("user", "user_name"), ("partition", "partition"), ("qos", "qos")):
+        other = running_system.call("GET", f"/reports/utilization?since=now-1hour&buckets=60&by={by}")[1]
+        assert job[column] in [entry["name"] for entry in other["accounts"]]
+        assert all(entry["account"] is None for entry in other["accounts"])
+    assert running_system.call("GET", "/reports/utilization?by=colour")[0] == 422
+    usage = running_system.call("GET", "/reports/usage?since=now-1hour")[1]["usage"]
+    assert (job["partition"], job["qos"]) in {
+        (row["partition"], row["qos"]) for row in usage if row["account"] == "meter"
+    }
+    assert running_system.call("GET", "/health/ready")[1]["checks"]["database"]["roundtrip_ms"] >= 0
     assert running_system.call("GET", "/reports/utilization?buckets=0")[0] == 422
     assert running_system.call("GET", "/reports/utilization?since=now%2B1day")[0] == 422
 

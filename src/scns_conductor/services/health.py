@@ -1,5 +1,6 @@
 """就绪检查：数据库连得上、可写、结构是这个版本要的，调度器没有被别的会话的锁挡住；别的只报告。"""
 
+import time
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -12,6 +13,7 @@ from scns_conductor.services.server_facts import database_report, notify_report
 from scns_conductor.statements.blockers import advisory_lockers, lockers
 from scns_conductor.statements.health import NODES_ALIVE
 from scns_conductor.statements.leadership import LEADER_LOCK, LEADER_ROW_UNLOCKED, leader_select
+from scns_conductor.statements.queue_metrics import ROUNDTRIP
 from scns_conductor.statements.server_facts import SERVER_FACTS
 
 # 停在事务里、锁着我们的行这么久的，说出来。
@@ -49,6 +51,9 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
     scheduler = _NO_SCHEDULER
     nodes: list[Any] = []
     async with engine.connect() as connection:
+        began = time.perf_counter()
+        await connection.execute(ROUNDTRIP)
+        roundtrip_ms = (time.perf_counter() - began) * 1e3
         version = await current_version(connection)
         current = version == expected_version
         if current:
@@ -65,7 +70,7 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
         if current and database["status"] in ("ok", "degraded") and scheduler["status"] != "blocked"
         else "unavailable",
         "checks": {
-            "database": database,
+            "database": {**database, "roundtrip_ms": round(roundtrip_ms, 1)},
             "schema": {
                 "status": "ok" if current else "failed",
                 "current": version,

@@ -99,15 +99,15 @@ async def show_efficiency(
 
 
 def _moments(since: str, until: str) -> dict[str, datetime]:
-    moments = {name: moment_of(name, text) for name, text in (("since", since), ("until", until))}
+    now = utc_now()
+    moments = {name: moment_of(name, text, now) for name, text in (("since", since), ("until", until))}
     if moments["until"] < moments["since"]:
         raise InvalidRequest("until", "不能早于 since")
     return moments
 
 
-def moment_of(name: str, text: str) -> datetime:
-    """查询参数 name 写的时刻，晚于此刻的是此刻；写法不对抛 InvalidRequest。"""
-    now = utc_now()
+def moment_of(name: str, text: str, now: datetime) -> datetime:
+    """查询参数 name 写的时刻，晚于 now 的是 now；写法不对抛 InvalidRequest。"""
     try:
         return min(parse_instant(text, now.astimezone()).astimezone(UTC), now)
     except ValueError as error:

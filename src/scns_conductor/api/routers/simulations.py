@@ -10,6 +10,7 @@ from starlette.responses import StreamingResponse
 from scns_conductor.api.dependencies import IdentityDep, PartsDep, given_token
 from scns_conductor.api.routers.diagnostics import moment_of
 from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.instants import utc_now
 from scns_conductor.core.tokens import Identity
 from scns_conductor.language import Language, accepted_language
 from scns_conductor.language.catalogue import english
@@ -60,7 +61,7 @@ async def simulate(
     至多两万个作业（最近的）、两分钟。
     """
     question = Question(
-        since=moment_of("since", since).isoformat(),
+        since=moment_of("since", since, utc_now()).isoformat(),
         policy=policy,
         add_nodes=[spec.strip() for text in add_nodes or () for spec in text.split(",") if spec.strip()],
         remove_nodes=remove_nodes,

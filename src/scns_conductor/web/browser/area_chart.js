@@ -1,7 +1,7 @@
 // 叠起来的面积：各账户用了多少。零线总在，标签写在面积里或右边，不另画图例。
 import { computed, ref } from "vue";
 import { t } from "./facts.js";
-import { clockTime } from "./format.js";
+import { clockTicks, clockTime } from "./format.js";
 
 const HUES = 7;
 // 同一个账户在哪一页都是同一个颜色。
@@ -39,7 +39,8 @@ export const AreaChart = {
     const written = (instant) => (props.when ?? clockTime)(instant);
     const ticks = computed(() => {
       const from = new Date(props.since).getTime(), to = new Date(props.until).getTime();
-      return [0, 0.25, 0.5, 0.75, 1].map((part) => ({ x: left + part * (width - left), anchor: part === 0 ? "start" : part === 1 ? "end" : "middle", text: part === 1 && !props.when ? t("现在", "now") : written(new Date(from + part * (to - from))) }));
+      const parts = [0, 0.25, 0.5, 0.75, 1], moments = parts.map((part) => new Date(from + part * (to - from))), texts = props.when ? moments.map(written) : clockTicks(moments);
+      return parts.map((part, index) => ({ x: left + part * (width - left), anchor: part === 0 ? "start" : part === 1 ? "end" : "middle", text: part === 1 && !props.when ? t("现在", "now") : texts[index] }));
     });
     const hover = computed(() => (at.value === null ? null : { x: x(at.value), when: written(new Date(new Date(props.since).getTime() + ((at.value + 0.5) / count.value) * (new Date(props.until) - new Date(props.since)))),
       rows: props.series.map((one) => ({ ...one, value: one.values[at.value] })).filter((row) => row.value > 0.005).reverse() }));

@@ -67,6 +67,14 @@ export function clockTime(instant) {
   return `${day} ${hour}`;
 }
 
+// 一排刻度：日子与前一个相同的只写钟点。
+export function clockTicks(instants) {
+  return instants.map((instant, index) => {
+    const whole = clockTime(instant);
+    return index && new Date(instant).toDateString() === new Date(instants[index - 1]).toDateString() ? whole.slice(-5) : whole;
+  });
+}
+
 export function exact(instant) {
   if (!instant) return "";
   const when = new Date(instant);

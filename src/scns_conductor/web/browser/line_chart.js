@@ -1,6 +1,6 @@
 // 几条线画在一起比：同样的时刻，零线总在；悬停给出各条的值。
 import { computed, ref } from "vue";
-import { clockTime } from "./format.js";
+import { clockTicks, clockTime } from "./format.js";
 
 const WIDTH = 640, HEIGHT = 168, BOTTOM = 20;
 
@@ -14,7 +14,10 @@ export const LineChart = {
     const y = (value) => 6 + (1 - value / peak.value) * (HEIGHT - BOTTOM - 6);
     const lines = computed(() => props.series.map((one) => ({ ...one, points: one.values.map((value, index) => `${x(index).toFixed(1)},${y(value).toFixed(1)}`).join(" ") })));
     const moment = (part) => clockTime(new Date((props.since + part * (props.until - props.since)) * 1000));
-    const ticks = computed(() => [0, 0.25, 0.5, 0.75, 1].map((part) => ({ left: part * 100, anchor: part === 0 ? "start" : part === 1 ? "end" : "middle", text: moment(part) })));
+    const ticks = computed(() => {
+      const parts = [0, 0.25, 0.5, 0.75, 1], texts = clockTicks(parts.map((part) => new Date((props.since + part * (props.until - props.since)) * 1000)));
+      return parts.map((part, index) => ({ left: part * 100, anchor: part === 0 ? "start" : part === 1 ? "end" : "middle", text: texts[index] }));
+    });
     const hover = computed(() => at.value === null ? null : { x: x(at.value), when: moment((at.value + 0.5) / count.value), rows: props.series.map((one) => ({ ...one, value: one.values[at.value] })).filter((row) => row.value !== undefined) });
     const move = (event) => {
       const box = event.currentTarget.getBoundingClientRect();

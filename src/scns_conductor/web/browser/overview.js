@@ -14,6 +14,19 @@ const FIELDS = "job_id,array_job_id,array_task_id,array_remaining,name,user_name
 const BAD = ["FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "DEADLINE", "BOOT_FAIL", "PREEMPTED"];
 const SPANS = { "1hour": [["一小时", "Hour"], 60],  "1day": [["一天", "Day"], 96], "7day": [["一周", "Week"], 168] };
 
+// 一问一答超过这么多毫秒就是慢。
+const SLOW_MS = 200;
+
+function databaseAlerts(checks) {
+  if (!checks) return [];
+  const found = [], { database, locks, notify_queue: queue } = checks;
+  if (database.roundtrip_ms > SLOW_MS) found.push(["warn", t(`数据库慢：一问一答 ${Math.round(database.roundtrip_ms)} 毫秒`, `The database is slow: ${Math.round(database.roundtrip_ms)} ms a round trip`)]);
+  if (database.shortfalls.length) found.push(["warn", t(`数据库服务器的设置有 ${database.shortfalls.length} 处不足`, `${database.shortfalls.length} settings of the database server fall short`)]);
+  if (locks?.held?.length) found.push(["warn", t("有会话停在事务里，锁着作业或节点的行", "A session idles in a transaction and locks rows")]);
+  if (queue?.status && queue.status !== "ok") found.push(["warn", t("数据库的通知队列快满了", "The database's notification queue is filling up")]);
+  return found;
+}
+
 export default {
   components: { AreaChart, Icon, NodeTag, StateTag },
   setup() {
@@ -22,6 +35,8 @@ export default {
     const ended = live(`/jobs?user=${me}&state=${[...BAD, "COMPLETED"].join(",")}&end_after=now-1day&limit=60&sort=-end_time&fields=${FIELDS}`, 4);
     const board = live("/dashboard"), nodes = live("/nodemap", 5);
     const history = live(() => `/reports/utilization?since=now-${span.value}&buckets=${SPANS[span.value][1]}`, 30), licenses = live("/licenses", 15);
+    // 数据库的事只有管理员管得了。
+    const ready = live(() => (facts.admin || facts.operator ? "/health/ready" : null), 15);
     const last = computed(() => [...(ended.data?.jobs ?? [])].sort((a, b) => BAD.includes(b.state) - BAD.includes(a.state)).slice(0, 3));
     const nothing = computed(() => running.data && pending.data && ended.data && !running.data.jobs.length && !pending.data.jobs.length && !ended.data.jobs.length);
     const resources = computed(() => {
@@ -42,6 +57,7 @@ export default {
       const found = [];
       if (board.data && !board.data.leader.alive) found.push(["bad", t("没有调度器：排队的作业不会开始", "No scheduler: pending jobs will not start"), null]);
       for (const held of board.data?.leader.blocked ?? []) found.push(["warn", t("有会话锁着调度器要写的行：", "A session blocks the scheduler: ") + (held.application ?? held.pid ?? ""), null]);
+      for (const [kind, text] of databaseAlerts(ready.data?.checks)) found.push([kind, text, "/admin?tab=scheduler"]);
       for (const node of rowsOf(nodes.data)) {
         if (node.availability !== "UP") found.push(["bad", t(`节点 ${node.name} 下线`, `Node ${node.name} is down`) + (node.reason ? `：${node.reason}` : ""), "/nodes/" + segment(node.name)]);
         else if (node.drain) found.push(["warn", t(`节点 ${node.name} 在排空`, `Node ${node.name} is draining`) + (node.reason ? `：${node.reason}` : ""), "/nodes/" + segment(node.name)]);
