@@ -120,6 +120,7 @@ def _report(
     total_s: float,
 ) -> None:
     print("故障  " + "  ".join(f"{name}={count}" for name, count in sorted(faults.counts.items())))
+    print(f"接力启动 {verdict.relayed} 次")
     print("结局  " + "  ".join(f"{name}={count}" for name, count in sorted(verdict.states.items())))
     print(f"提交时重试 {workload.retries} 次：{dict(workload.refusals)}")
     print(f"故障停止后 {settle_s:.1f} 秒{'全部结束' if settled else '仍没有全部结束'}")

@@ -16,6 +16,8 @@ SUBMIT_WAIT_S = 120.0
 CANCEL_SHARE = 0.03
 CANCEL_AFTER_S = 2.0
 MOST_TASKS = 6
+# 成批的有这么多是一样的短作业。
+ALIKE_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class Workload:
         with JsonClient(url, token, timeout_s=10) as client:
             while len(self.accepted) < self.total and not stop.is_set():
                 wanted = min(BATCH, self.total - len(self.accepted)) if self.rng.random() < 0.5 else 1
-                described = [self._describe() for _ in range(wanted)]
+                alike = wanted > 1 and self.rng.random() < ALIKE_SHARE
+                described = [self._describe(alike=alike) for _ in range(wanted)]
                 ids = self._submit(client, [body for body, _ in described], self.rng.randbytes(16).hex())
                 if ids is None:
                     self.failure = f"提交失败：{dict(self.refusals)}"
@@ -73,14 +76,15 @@ class Workload:
                 self._cancel_due(client, cancels)
                 time.sleep(0.1)
 
-    def _describe(self) -> tuple[dict[str, Any], Expected]:
+    def _describe(self, *, alike: bool) -> tuple[dict[str, Any], Expected]:
+        """一个作业；alike 的都要同样的份额、都很短，满了的节点就一个接一个（接力）。"""
         rng = self.rng
         status = 0 if rng.random() < 0.85 else rng.randint(1, 255)
         expected = Expected(status, rng.random() >= 0.1, rng.random() < CANCEL_SHARE)
-        wide = rng.random() < self.wide_share
+        wide = rng.random() < self.wide_share and not alike
         if rng.random() < self.array_share:
             expected = Expected(status, expected.requeue, False, rng.randint(2, MOST_TASKS))
-        nap = rng.choice((0, 0, 0.1, 0.2, 0.5, rng.uniform(0.5, 4)))
+        nap = 0.0 if alike else rng.choice((0, 0, 0.1, 0.2, 0.5, rng.uniform(0.5, 4)))
         lines = [
             "#!/bin/bash",
             f'mark() {{ echo "$SLURM_JOB_ID ${{SLURM_RESTART_COUNT:-0}} $1" >> {self.runs}; }}',
@@ -96,8 +100,8 @@ class Workload:
             "name": f"chaos-{rng.randint(0, 99)}",
             "current_working_directory": str(self.output),
             "environment": {"CHAOS_ROOT": str(self.root)},
-            "cpus_per_task": rng.choice((1, 1, 1, 2, 3)),
-            "memory_per_node": rng.choice((None, "128M", "512M")),
+            "cpus_per_task": 1 if alike else rng.choice((1, 1, 1, 2, 3)),
+            "memory_per_node": "64M" if alike else rng.choice((None, "128M", "512M")),
             "requeue": expected.requeue,
             "time_limit": "10",
             "array": f"0-{expected.tasks - 1}" if expected.tasks else None,

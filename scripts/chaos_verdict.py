@@ -25,6 +25,8 @@ class Verdict:
     wrong: list[str] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
     attempts: int = 0
+    # 节点接力启动的有几次：是零就没有试到。
+    relayed: int = 0
 
     @property
     def good(self) -> bool:
@@ -54,6 +56,7 @@ def judge(system: ChaosSystem, workload: Workload) -> Verdict:
         events: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for row in cursor.execute("SELECT * FROM job_events ORDER BY event_id"):
             events[row["job_id"]].append(row)
+            verdict.relayed += row["cause"] == "start" and row["actor"].startswith("agent@")
         _judge_resources(cursor, verdict)
     tasks: dict[int, list[int]] = defaultdict(list)
     for row in jobs.values():

@@ -15,7 +15,8 @@ import redis
 from running_system import RunningSystem, start_system, wait_until
 
 JOBS = 1000
-FEW_JOBS = 200
+FEW_JOBS = 50
+MOST_BATCHES = 5
 NOOP = "#!/bin/bash\n"
 # 简单协议记作 statement:，扩展协议记作 execute 名字:；语句可能从下一行才开始。
 _STATEMENT = re.compile(
@@ -63,6 +64,14 @@ class Counted:
         assert row is not None
         return int(str(row[0]))
 
+    def relayed(self) -> int:
+        """节点接力启动了几个。"""
+        with psycopg.connect(self.urls["SCNS_DATABASE_URL"], autocommit=True) as connection:
+            found = "SELECT count(*) FROM job_events WHERE cause = 'start' AND actor LIKE 'agent@%'"
+            row = connection.execute(found).fetchone()
+        assert row is not None
+        return int(str(row[0]))
+
     def run(self, path: str, body: dict[str, object], jobs: int = JOBS) -> tuple[int, int]:
         """提交并等 jobs 个跑完；返回用掉的（语句，消息）。"""
         completed, statements, messages = self.completed(), self.statements(), self.messages()
@@ -105,14 +114,20 @@ def test_limits_cost_no_more_statements(counted: Counted) -> None:
     assert 0 < used[1] < JOBS / 8, used
 
 
-def test_as_few_slots_as_cores_cost_one_round_a_job(scratch: Path) -> None:
-    """两个槽，一圈只带一两个作业：取收件箱、启动、认领、绑核、结束各一条，一条消息；再多就是哪里又问了一遍。"""
+def test_as_few_slots_as_cores_are_relayed(scratch: Path) -> None:
+    """两个槽：没有接力时一个作业五条语句（取收件箱、启动、认领、绑核、结束）、一条消息；节点接得上时写结束、启动、认领是一条。"""
     with start_system(scratch / "two", "--nodes", "1", "--cpus", "2", "--memory", "64G") as system:
         two = Counted(system)
         job = {"current_working_directory": str(system.data_dir), "standard_output": "/dev/null", "time_limit": "5"}
-        used = two.run("/jobs/submit/batch", {"jobs": [{"job": job, "script": NOOP}] * FEW_JOBS}, FEW_JOBS)
-    assert 0 < used[0] < 6 * FEW_JOBS, used
-    assert 0 < used[1] < 1.2 * FEW_JOBS, used
+        batch = {"jobs": [{"job": job, "script": NOOP}] * FEW_JOBS}
+        # 机器很挤时单子到得晚、过期了：再来几批，总有接上的。
+        for _ in range(MOST_BATCHES):
+            used = two.run("/jobs/submit/batch", batch, FEW_JOBS)
+            assert 0 < used[0] < 6 * FEW_JOBS, used
+            assert 0 < used[1] < 2 * FEW_JOBS, used
+            if two.relayed():
+                break
+        assert two.relayed()
 
 
 def test_a_single_submit_costs_the_api_one_statement(counted: Counted) -> None:

@@ -41,7 +41,7 @@ class NodeLife(RuleBasedStateMachine):
     def new_pool(self) -> CorePool:
         return CorePool(range(CORES), [Accelerator(index, "a100", "none") for index in range(CARDS)])
 
-    def finish_some(self, choices: list[bool]) -> None:
+    def finish_some(self, choices: list[bool], *, relays: bool = False) -> None:
         """收尾线程：提交（成或不成），随后归还。"""
         for owner, lucky in zip(sorted(self.ending), choices, strict=False):
             if owner in self.committed:
@@ -50,8 +50,20 @@ class NodeLife(RuleBasedStateMachine):
                 self.ending.discard(owner)
                 del self.using[owner]
             elif lucky:
-                self.rows.pop(owner, None)
+                row = self.rows.pop(owner, None)
                 self.committed.add(owner)
+                if relays and row is not None and row.binding is not None and not row.cards:
+                    self.hand_over(owner, row)
+
+    def hand_over(self, owner: Owner, row: Row) -> None:
+        """接力：写结束的同一个提交里，份额与核归后继；它马上在跑。"""
+        new = (self.next_job, 0)
+        self.next_job += 1
+        binding = self.pool.hand_over(owner, new)
+        assert binding == row.binding
+        self.rows[new] = Row(row.cpus, 0, binding)
+        self.using[new], self.using[owner] = binding, Binding(None)
+        self.running.add(new)
 
     def claim(self, owner: Owner) -> bool:
         row = self.rows[owner]
@@ -86,22 +98,28 @@ class NodeLife(RuleBasedStateMachine):
     def finish(self, choices: list[bool]) -> None:
         self.finish_some(choices)
 
+    @rule(choices=st.lists(st.booleans(), max_size=4))
+    def relay(self, choices: list[bool]) -> None:
+        self.finish_some(choices, relays=True)
+
     @precondition(lambda self: self.running)
     @rule(which=st.integers(0, 20))
     def released_elsewhere(self, which: int) -> None:
         """多节点作业在别的节点上结束、节点被判失联：数据库里释放了，这里的进程还在。"""
         self.rows.pop(sorted(self.running)[which % len(self.running)], None)
 
-    @rule(choices=st.lists(st.booleans(), max_size=4))
-    def sync(self, choices: list[bool]) -> None:
+    @rule(choices=st.lists(st.booleans(), max_size=4), relays=st.booleans())
+    def sync(self, choices: list[bool], relays: bool) -> None:
         self.pool.note_returns()
         held = {owner: row.binding for owner, row in self.rows.items()}
-        self.finish_some(choices)
+        known = set(self.running)
+        self.finish_some(choices, relays=relays)
         for owner, binding in held.items():
             if binding is not None:
                 assert self.pool.restore(owner, binding.cpu_ids, binding.gres_ids) == []
-        self.pool.keep_only(set(held) | self.running | self.ending, None)
-        for owner in self.running - set(held):
+        # 中间接过来的，核对时还不知道。
+        self.pool.keep_only(set(held) | known | self.ending, None)
+        for owner in known - set(held):
             self.running.discard(owner)
             self.ending.add(owner)
         for owner in [owner for owner, row in self.rows.items() if row.binding is None]:
@@ -140,7 +158,7 @@ class NodeLife(RuleBasedStateMachine):
             self.running.clear()
             for _ in range(2):
                 self.finish_some([True] * len(self.ending))
-            self.sync([])
+            self.sync([], relays=False)
         self.ending |= self.running
         self.running.clear()
         for _ in range(2):

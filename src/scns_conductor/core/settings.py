@@ -284,6 +284,9 @@ class Settings(BaseSettings):
     )
     kill_invalid_dependency: bool = Field(False, description="依赖永远不能满足的作业是否直接取消")
     licenses: str = Field("", description="全集群的许可证，如 matlab:5,ansys:2（slurm.conf 的 Licenses）")
+    relay: bool = Field(
+        True, description="短作业一个接一个时，节点写结束的同时就地启动调度器排好的下一个（接力）；假则每个都等调度器"
+    )
     scheduler_lease_s: float = Field(2.0, gt=0, description="领导者的租期（秒），过期后别的候选者接管")
     reconcile_interval_s: float = Field(10.0, gt=0, description="慢速核对的间隔（秒）")
 

@@ -70,7 +70,8 @@ class ClaimedJob:
         return self.node_index == 0
 
 
-_FIELDS = tuple(each.name for each in fields(ClaimedJob))
+# 各列的次序。
+CLAIMED_COLUMNS = tuple(each.name for each in fields(ClaimedJob))
 
 # 仍是当前尝试、没有释放、没有人要求结束的分配。
 _CURRENT = """
@@ -82,15 +83,16 @@ _CURRENT = """
 _SHARE = (
     "a.allocation_id, a.job_id, a.restart_count, a.node_index, a.cpus + a.lent_cpus AS cpus, a.memory, a.gres, a.tasks"
 )
-# 数组任务的脚本、参数、环境只存在数组行里。
-_DESCRIBE = f"""
-    SELECT c.allocation_id, c.job_id, c.restart_count, c.node_index, c.cpus, c.memory, c.gres, c.tasks AS tasks_here,
-      j.name, j.user_name, j.account, j.partition, j.qos, j.reservation, j.node_list, j.tasks, j.tasks_per_node,
-      j.cpus_per_task, j.memory_per_node, j.memory_per_cpu, j.time_limit, j.array_job_id, j.array_task_id,
+# 作业（j）自己的；数组任务的脚本、参数、环境只存在数组行（m）里。
+_ASKED = """j.name, j.user_name, j.account, j.partition, j.qos, j.reservation, {node_list}, j.tasks, j.tasks_per_node,
+      j.cpus_per_task, j.memory_per_node, j.memory_per_cpu, j.time_limit, j.array_job_id, {array_task_id},
       j.het_job_id, j.het_job_offset,
       m.array AS array_spec, m.script, m.argv, m.environment, j.current_working_directory, j.standard_input,
       j.standard_output, j.standard_error, j.open_mode, j.umask, j.kill_warning_signal, j.kill_warning_delay,
-      j.kill_warning_batch_only, j.interactive, j.submit_host, j.constraints, j.distribution,
+      j.kill_warning_batch_only, j.interactive, j.submit_host, j.constraints, j.distribution"""
+_DESCRIBE = f"""
+    SELECT c.allocation_id, c.job_id, c.restart_count, c.node_index, c.cpus, c.memory, c.gres, c.tasks AS tasks_here,
+      {_ASKED.format(node_list="j.node_list", array_task_id="j.array_task_id")},
       extract(epoch FROM j.start_time)::double precision AS start_epoch,
       extract(epoch FROM j.submit_time)::double precision AS submit_epoch,
       {LAUNCH_ID} AS launch_id,
@@ -107,6 +109,20 @@ _DESCRIBE = f"""
         AND a.released_at IS NULL
     ) AS peers ON true
     ORDER BY c.allocation_id
+"""
+# 接力（relay.py）里刚启动、就此认领了的：分配 a、开始 b、接的是 c，j 是启动之前的行（数组则是数组行）。
+DESCRIBE_SUCCESSOR = f"""
+    a.allocation_id, s.job_id, s.restart_count, 0 AS node_index, a.cpus, a.memory, a.gres, a.tasks AS tasks_here,
+    {
+    _ASKED.format(
+        node_list="s.node_list",
+        array_task_id="CASE WHEN c.task_id IS NULL THEN j.array_task_id "
+        "ELSE j.array_base + j.array_step * c.task_id END AS array_task_id",
+    )
+},
+    extract(epoch FROM b.start_time)::double precision AS start_epoch,
+    extract(epoch FROM j.submit_time)::double precision AS submit_epoch,
+    {LAUNCH_ID.replace("j.", "b.")} AS launch_id, ARRAY[a.tasks] AS peer_tasks, ARRAY[a.cpus] AS peer_cpus
 """
 # 一条语句认领：只认还没有认领的。
 _CLAIM = HotStatement(
@@ -197,7 +213,7 @@ def components_of(connection: Connection, het_job_ids: Sequence[int]) -> dict[in
 
 def _described(rows: "sa.CursorResult[Any]") -> list[ClaimedJob]:
     # 按次序装，不按名字：每个作业省 11 微秒。
-    assert tuple(rows.keys()) == _FIELDS
+    assert tuple(rows.keys()) == CLAIMED_COLUMNS
     return list(starmap(ClaimedJob, rows))
 
 

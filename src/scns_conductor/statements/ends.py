@@ -4,7 +4,7 @@
 有人要求过的去向（requested_end_state）优先于进程自己的结局；允许重新排队的节点故障回到 PENDING。
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -79,15 +79,20 @@ _COLUMNS: dict[str, str] = {
     "written_bytes": "bigint",
 }
 
-_COMMIT = HotStatement(
-    f"""
-    WITH reported AS (
+
+def ending(kept: str = "") -> str:
+    """CTE 片段：写下 %(rows)s 里的结束（%(job_ids)s 是它们的号），释放份额、记事件、放进收件箱；真正生效的在 ended。
+
+    kept 见 release_allocations。
+    """
+    return f"""
+    reported AS (
       SELECT * FROM json_to_recordset(CAST(%(rows)s AS json))
       AS r({", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())})
     ),
     judged AS (
       -- 按作业号的次序加锁，使并发的结束不会死锁；只认当前这次尝试。
-      SELECT r.*, j.state AS from_state, j.requested_end_actor, j.requested_end_reason,
+      SELECT r.*, j.state AS from_state, j.requested_end_actor, j.requested_end_reason, j.start_time,
         CASE WHEN j.allocated_nodes > 1 THEN j.node_list END AS peers,
         -- 交还的分配（salloc 做完了）：占位进程是被杀的，退出码是做的事的。
         coalesce(j.requested_end_state IN ('COMPLETED', 'FAILED'), false) AS given_back,
@@ -154,9 +159,10 @@ _COMMIT = HotStatement(
         max_rss_kb = coalesce(d.max_rss_kb, j.max_rss_kb), read_bytes = coalesce(d.read_bytes, j.read_bytes),
         written_bytes = coalesce(d.written_bytes, j.written_bytes)
       FROM decided AS d WHERE j.job_id = d.job_id
-      RETURNING j.job_id, d.restart_count, d.to_state, d.peers
+      RETURNING j.job_id, d.restart_count, d.to_state, d.peers,
+        round(extract(epoch FROM d.ended_at - d.start_time) * 1000)::bigint AS ran_ms
     ),
-    {release_allocations("ended")},
+    {release_allocations("ended", kept=kept)},
     recorded AS (
       INSERT INTO job_events (job_id, restart_count, event_time, from_state, to_state, cause, actor, message)
       SELECT job_id, restart_count, ended_at, from_state, to_state,
@@ -166,12 +172,16 @@ _COMMIT = HotStatement(
       FROM decided
     ),
     told AS (
-      INSERT INTO scheduler_inbox (kind, job_ids)
-      SELECT CASE WHEN to_state = 'PENDING' THEN 'jobs' ELSE 'ended' END, array_agg(job_id) FROM ended GROUP BY 1
+      -- 各跑了多少毫秒：接力要估计往前交多少（worker/scheduler/relay_offers.py）。
+      INSERT INTO scheduler_inbox (kind, job_ids, payload)
+      SELECT CASE WHEN to_state = 'PENDING' THEN 'jobs' ELSE 'ended' END, array_agg(job_id),
+        jsonb_build_object('ran_ms', array_agg(ran_ms)) FROM ended GROUP BY 1
       RETURNING scns_notify('{INBOX_CHANNEL}', '')
-    )
-    SELECT job_id, restart_count, to_state, peers FROM ended ORDER BY job_id
-    """
+    )"""
+
+
+_COMMIT = HotStatement(
+    f"WITH {ending()}\nSELECT job_id, restart_count, to_state, peers FROM ended ORDER BY job_id",
 )
 
 _OUTPUTS = sa.text(
@@ -207,9 +217,19 @@ def commit_ends(connection: Connection, ends: Iterable[JobEnd]) -> list[Ended]:
     batch = list(ends)
     if not batch:
         return []
+    rows = _COMMIT.execute(connection, ending_values(batch)).all()
+    record_outputs(connection, batch)
+    return [Ended(row.job_id, row.restart_count, row.to_state, row.peers) for row in rows]
+
+
+def ending_values(batch: Sequence[JobEnd]) -> dict[str, str]:
+    """ending 的参数。"""
     described = [{name: getattr(end, name) for name in _COLUMNS} for end in batch]
-    values = {"rows": rows_text(described), "job_ids": ids_text(end.job_id for end in batch)}
-    rows = _COMMIT.execute(connection, values).all()
+    return {"rows": rows_text(described), "job_ids": ids_text(end.job_id for end in batch)}
+
+
+def record_outputs(connection: Connection, batch: Sequence[JobEnd]) -> None:
+    """写下输出的尾部；没有的什么也不做。与结束在同一个事务里。"""
     outputs = [(end, tail) for end in batch for tail in end.outputs]
     if outputs:
         connection.execute(
@@ -224,4 +244,3 @@ def commit_ends(connection: Connection, ends: Iterable[JobEnd]) -> list[Ended]:
                 "launch_id": [end.launch_id for end, _ in outputs],
             },
         )
-    return [Ended(row.job_id, row.restart_count, row.to_state, row.peers) for row in rows]

@@ -47,7 +47,7 @@ LIVE_COMPONENTS = sa.text(
 )
 # 放得久了的多半是行被锁着，取不走：不等它。
 JOBS_IN_INBOX = sa.text(
-    "SELECT DISTINCT unnest(job_ids) FROM scheduler_inbox WHERE kind IN ('jobs', 'ended') "
+    "SELECT DISTINCT unnest(job_ids) FROM scheduler_inbox WHERE kind IN ('jobs', 'ended', 'relayed') "
     "AND created_at > clock_timestamp() - interval '5 seconds'"
 )
 # 占着资源的作业号。

@@ -72,19 +72,14 @@ class Started:
 
 # 与 plan 的连接说的是同一件事，但要写出来：队列一会儿空、一会儿十万个，统计跟不上，规划器以为 jobs_pending 只有
 # 几行，就从头扫它；有了这一句，最坏也只按号去找。
-_THESE = "j.job_id = ANY(CAST(%(job_ids)s AS bigint[]))"
+_THESE = "j.job_id = ANY(CAST(%(plan_ids)s AS bigint[]))"
 
-_STARTABLE = leaving({JobState.PENDING}, to={JobState.RUNNING})
+STARTABLE = leaving({JobState.PENDING}, to={JobState.RUNNING})
 
-_COMMIT = HotStatement(
-    f"""
-    WITH fence AS MATERIALIZED (SELECT epoch FROM scheduler_leader WHERE epoch = %(epoch)s),
-    plan AS (
-      SELECT * FROM json_to_recordset(CAST(%(plan)s AS json))
-      AS p(k integer, job_id bigint, task_id integer, becomes boolean, revision integer, node_list text,
-        batch_host text, nodes integer, cpus integer, memory bigint, gres text, time_limit bigint, partition text,
-        shares jsonb)
-    ),
+
+# CTE 片段：启动 plan 里的（列见 _COMMIT），改状态、拆出数组任务；要有 fence 与 plan 两个 CTE，%(plan_ids)s 是 plan
+# 里的号。真正成立的在 started，各自的开始时刻在 births；写分配、加节点计数、记事件是用它的语句的事。
+STARTING = f"""
     array_part AS (
       SELECT job_id, min(revision) AS revision, range_agg(int4range(task_id, task_id + 1)) AS tasks,
              bool_or(becomes) AS whole
@@ -101,14 +96,14 @@ _COMMIT = HotStatement(
         array_task_id = coalesce(j.array_base + j.array_step * p.task_id, j.array_task_id), array_remaining = NULL
       FROM plan AS p LEFT JOIN array_part AS t ON t.job_id = p.job_id
       WHERE j.job_id = p.job_id AND {_THESE} AND (p.task_id IS NULL OR (p.becomes AND j.array_remaining = t.tasks))
-        AND j.state IN {_STARTABLE} AND j.hold IS NULL AND j.revision = p.revision AND EXISTS (SELECT FROM fence)
-      RETURNING p.k, j.job_id, j.restart_count, p.node_list, p.shares
+        AND j.state IN {STARTABLE} AND j.hold IS NULL AND j.revision = p.revision AND EXISTS (SELECT FROM fence)
+      RETURNING p.k, j.job_id, j.restart_count, p.node_list, p.shares, j.start_time
     ),
     taken AS (
       UPDATE jobs AS j SET array_remaining = j.array_remaining - t.tasks
       FROM array_part AS t
       WHERE j.job_id = t.job_id AND {_THESE} AND NOT t.whole AND j.array_remaining @> t.tasks
-        AND j.state IN {_STARTABLE} AND j.hold IS NULL AND j.revision = t.revision AND EXISTS (SELECT FROM fence)
+        AND j.state IN {STARTABLE} AND j.hold IS NULL AND j.revision = t.revision AND EXISTS (SELECT FROM fence)
       RETURNING j.job_id
     ),
     numbered AS MATERIALIZED (
@@ -129,12 +124,27 @@ _COMMIT = HotStatement(
         p.nodes, p.cpus, p.memory, p.gres,
         CASE WHEN m.wait_breakdown IS NOT NULL THEN scns_waited(m.wait_breakdown, m.reason, m.reason_since) END
       FROM numbered AS p JOIN jobs AS m ON m.job_id = p.job_id
+      RETURNING job_id, start_time
     ),
     started AS (
       SELECT k, job_id, restart_count, node_list, shares FROM started_rows
       UNION ALL
       SELECT k, new_id, 0, node_list, shares FROM numbered
     ),
+    births AS (
+      SELECT job_id, start_time FROM started_rows UNION ALL SELECT job_id, start_time FROM split
+    )"""
+
+_COMMIT = HotStatement(
+    f"""
+    WITH fence AS MATERIALIZED (SELECT epoch FROM scheduler_leader WHERE epoch = %(epoch)s),
+    plan AS (
+      SELECT * FROM json_to_recordset(CAST(%(plan)s AS json))
+      AS p(k integer, job_id bigint, task_id integer, becomes boolean, revision integer, node_list text,
+        batch_host text, nodes integer, cpus integer, memory bigint, gres text, time_limit bigint, partition text,
+        shares jsonb)
+    ),
+    {STARTING},
     allocated AS (
       INSERT INTO resource_allocations (job_id, restart_count, node_name, node_index, cpus, memory, gres, tasks)
       SELECT s.job_id, s.restart_count, a.node_name, a.node_index, a.cpus, a.memory, a.gres, a.tasks
@@ -176,7 +186,7 @@ def commit_starts(connection: Connection, epoch: int, starts: Iterable[Start]) -
     if not plan:
         return []
     job_ids = ids_text({row["job_id"] for row in plan})
-    started = _COMMIT.execute(connection, {"epoch": epoch, "plan": rows_text(plan), "job_ids": job_ids}).all()
+    started = _COMMIT.execute(connection, {"epoch": epoch, "plan": rows_text(plan), "plan_ids": job_ids}).all()
     return [Started(row.k, row.job_id, row.restart_count) for row in started]
 
 

@@ -19,6 +19,7 @@ from scns_conductor.worker.wire.bus_messages import (
     AttachStep,
     BusMessage,
     ChangedJobs,
+    LaunchJobs,
     LaunchStep,
     LimitStep,
     ReadLog,
@@ -67,7 +68,7 @@ class BusListener:
         handlers: dict[str, Handler] = {
             # 只是提醒：该做什么以数据库为准。
             **dict.fromkeys(REMINDERS, self._asking(self._on_changed)),
-            "launch": self._asking(self._on_launch),
+            "launch": self._hear_launch,
             SignalJobs.function: self._asking(self._on_signal),
             ReadLog.function: self._on_read_log,
             LaunchStep.function: self._asking(self._control.launch_step),
@@ -112,8 +113,16 @@ class BusListener:
         except (KeyError, TypeError, ValueError, LaunchRefused) as error:
             logger.error("bus_message_refused", extra={"node": self._node, "error": repr(error)})
 
-    def _on_launch(self, message: ChangedJobs) -> None:
+    def _on_launch(self, message: LaunchJobs) -> None:
         self._control.launch(message.job_ids)
+
+    def _hear_launch(self, message: LaunchJobs) -> None:
+        """接下来的当场就换：不排在控制线程的事后面。"""
+        offered = message.successors
+        if offered is not None:
+            self._guarded(message, lambda _: self._control.relay.offer(offered))
+        if message.job_ids:
+            self._enqueue(lambda: self._guarded(message, self._on_launch))
 
     def _on_changed(self, message: ChangedJobs) -> None:
         self._control.sync(message.job_ids)

@@ -34,6 +34,7 @@ class CorePool:
         self._free_cards = set(self._models)
         self._held: dict[tuple[int, int], Binding] = {}
         self._returned: set[tuple[int, int]] = set()
+        self._handed: set[tuple[int, int]] = set()
 
     @property
     def binds(self) -> bool:
@@ -72,9 +73,10 @@ class CorePool:
             return self._held.get(owner, Binding(None))
 
     def note_returns(self) -> None:
-        """从这里起归还了的，restore 不再占：读数据库与占住之间，它也许已经结束。"""
+        """从这里起归还了的，restore 不再占：读数据库与占住之间，它也许已经结束；交过去的，keep_only 不归还。"""
         with self._lock:
             self._returned.clear()
+            self._handed.clear()
 
     def restore(
         self, owner: tuple[int, int], cpu_ids: Iterable[int] | None, gres_ids: Mapping[str, list[int]]
@@ -113,10 +115,22 @@ class CorePool:
             self._free_cards.update(self._models.keys() & set(binding.accelerator_ids))
             return True
 
+    def hand_over(self, old: tuple[int, int], new: tuple[int, int]) -> Binding:
+        """old 占着的归 new（接力）；在数据库里的份额交过去之后。old 没有占用的，new 也没有。"""
+        with self._lock:
+            self._returned.add(old)
+            binding = self._held.pop(old, None)
+            if binding is None:
+                return Binding(None)
+            self._held[new] = binding
+            self._handed.add(new)
+            return binding
+
     def keep_only(self, owners: set[tuple[int, int]], job_ids: Sequence[int] | None) -> None:
         """归还不在 owners 里的；job_ids 不为 None 时只看这些作业的。"""
         with self._lock:
-            gone = [owner for owner in self._held if owner not in owners and (job_ids is None or owner[0] in job_ids)]
+            kept = owners | self._handed
+            gone = [owner for owner in self._held if owner not in kept and (job_ids is None or owner[0] in job_ids)]
         for owner in gone:
             self.give_back(owner)
 

@@ -32,6 +32,7 @@ from scns_conductor.worker.agent.reconcile import (
     parse_running,
 )
 from scns_conductor.worker.agent.registration import drain_node, undrain_node
+from scns_conductor.worker.agent.relay import Relay
 from scns_conductor.worker.agent.shepherd_set import ShepherdSet
 from scns_conductor.worker.agent.step_launches import JobSteps
 from scns_conductor.worker.wire.launch_spec import split_key
@@ -59,7 +60,9 @@ class Correction:
         sending: LaunchSending,
         launches: JobLaunches,
         steps: JobSteps,
+        relay: Relay,
     ) -> None:
+        self._relay = relay
         self._engine = engine
         self._context = context
         self._node = context.node.node_name
@@ -83,6 +86,7 @@ class Correction:
         """
         self._sending.settle()
         self._pool.note_returns()
+        self._relay.mark()
         held = self._held(job_ids)
         hello = self._client().state()
         running = parse_running(hello.running)
@@ -100,7 +104,10 @@ class Correction:
                 owner: since for owner, since in self._launches.roomless.items() if owner in unclaimed
             }
         # 多节点作业在别的节点上结束，本节点不经手：已经释放的份额在这里归还。
-        actions = decide(held, running, ended, self._preparation.preparing.keys() | set(self._sending.unsent))
+        arriving, unsure = self._relay.arriving()
+        unlaunched = self._preparation.preparing.keys() | set(self._sending.unsent) | arriving
+        actions = decide(held, running, ended, unlaunched)
+        actions = self._surely_lost(actions, unsure=unsure)
         strays = [action for action in actions if isinstance(action, Kill) and action.cause == STALE]
         # 要杀、要判丢失之前先看清楚：眼前的还是不是原来那个数据库。
         doubtful = strays or any(isinstance(action, Lost) for action in actions)
@@ -108,7 +115,7 @@ class Correction:
             actions = self._face_strangers(actions, strays, running)
         holding = {(row.job_id, row.restart_count) for row in held}
         holding |= {task.owner for task in running if not task.foreign}
-        holding |= self._preparation.preparing.keys() | set(self._sending.unsent) | ended
+        holding |= unlaunched | ended
         self._pool.keep_only(holding, job_ids)
         if job_ids is None:
             self._steps.sweep(holding)
@@ -118,6 +125,15 @@ class Correction:
             self._sending.send_again(held, known, journal_intact=not hello.corrupt_lines)
         self._apply(actions)
         return actions
+
+    def _surely_lost(self, actions: list[Action], *, unsure: bool) -> list[Action]:
+        """读数据库与问牧守进程之间结束了、写成了、确认了的，两边都没有它：再读一遍，真的还占着的才算丢失。"""
+        lost = [action.job_id for action in actions if isinstance(action, Lost)]
+        if not lost:
+            return actions
+        held = () if unsure else self._held(lost)
+        still = {(row.job_id, row.restart_count) for row in held}
+        return [each for each in actions if not isinstance(each, Lost) or (each.job_id, each.attempt) in still]
 
     def _restore(self, row: HeldAllocation) -> None:
         """重新占住它的核与卡；数据库里别的作业也记着同一个的，说出来，不再接新的。"""

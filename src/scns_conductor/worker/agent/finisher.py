@@ -97,7 +97,7 @@ class Finisher:
 
     epilog 在写之前对每个启动过的作业运行（各作业并行）；committed 在提交之后立即收到这一批（归还核与卡）；
     after_commit 随后收到这一批与真正生效的；record_steps 写下作业步（不是作业）的结局；
-    on_parked 收到停放的一条的键与原因。
+    on_parked 收到停放的一条的键与原因；relay 是接力（relay.Relay.commit），没有写返回 None。
     """
 
     def __init__(
@@ -115,7 +115,9 @@ class Finisher:
         record_steps: Callable[[list[EndRecord]], None],
         on_parked: Callable[[str, str], None],
         timings: AgentTimings,
+        relay: Callable[[Sequence[EndRecord], Sequence[JobEnd]], list[Ended] | None],
     ) -> None:
+        self._relay = relay
         self._engine = engine
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._actor = actor
@@ -269,6 +271,9 @@ class Finisher:
         ends = [
             job_end(end, actor=self._actor, end_unix_s=self._end_time(end), outputs=tails) for end, tails in prepared
         ]
+        relayed = self._relay([end for end, _ in prepared], ends)
+        if relayed is not None:
+            return relayed
         if any(tails for _, tails in prepared):
             with self._engine.begin() as connection:
                 return commit_ends(connection, ends)

@@ -94,15 +94,8 @@ class JobLaunches:
                     bindings.append((job.allocation_id, binding.cpu_ids, binding.gres_ids, digest))
                 self._timings.dispatch.observe(max(0.0, database_now - job.start_epoch))
                 self._traces.claimed(job)
-                if not job.runs_here:
-                    continue
-                try:
-                    specs.append(self._context.plan(job, binding, components.get(job.job_id, ())))
-                except LaunchRefused as error:
-                    refused.append(self._refused(job, str(error)))
-                except Exception as error:  # 一行写不成说明的作业，不能连累同一批里别的作业，更不能带走代理
-                    logger.exception("launch_plan_failed", extra={"node": self._node, "job_id": job.job_id})
-                    refused.append(self._refused(job, f"写不成启动说明：{error}"))
+                if job.runs_here:
+                    self._plan(job, binding, specs, refused, components.get(job.job_id, ()))
             unclaim_allocations(connection, [job.allocation_id for job in roomless])
             record_bindings(connection, bindings)
         self._memory.claimed(job.job_id for job in claimed)
@@ -112,6 +105,33 @@ class JobLaunches:
         for end in refused:
             if end.on_node:
                 drain_node(self._engine, self._node, end.message or "")
+
+    def launch_claimed(self, claimed: Sequence[tuple[ClaimedJob, Binding]]) -> None:
+        """启动已经认领、也有了核的（接力写下的）。"""
+        specs: list[LaunchSpec] = []
+        refused: list[EndRecord] = []
+        for job, binding in claimed:
+            self._traces.claimed(job)
+            self._plan(job, binding, specs, refused)
+        self._finisher.put(refused)
+        self._preparation.start(specs, {(job.job_id, job.restart_count): job for job, _ in claimed})
+
+    def _plan(
+        self,
+        job: ClaimedJob,
+        binding: Binding,
+        specs: list[LaunchSpec],
+        refused: list[EndRecord],
+        components: Sequence[ClaimedJob] = (),
+    ) -> None:
+        """写启动说明；写不成的是它的结束。components 是异构作业的各个部分。"""
+        try:
+            specs.append(self._context.plan(job, binding, components))
+        except LaunchRefused as error:
+            refused.append(self._refused(job, str(error)))
+        except Exception as error:  # 一行写不成说明的作业，不能连累同一批里别的作业，更不能带走代理
+            logger.exception("launch_plan_failed", extra={"node": self._node, "job_id": job.job_id})
+            refused.append(self._refused(job, f"写不成启动说明：{error}"))
 
     def _refused(self, job: ClaimedJob, message: str, *, on_node: bool = False) -> EndRecord:
         """认领了而启动不了的结束。"""

@@ -22,6 +22,7 @@ from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.agent.launch_sending import LaunchSending
 from scns_conductor.worker.agent.own_ends import OwnEnds
 from scns_conductor.worker.agent.reconcile import HeldAllocation, held_allocations
+from scns_conductor.worker.agent.relay import Relay
 from scns_conductor.worker.agent.shepherd_client import ShepherdError
 from scns_conductor.worker.agent.shepherd_set import ShepherdSet
 from scns_conductor.worker.agent.step_launches import JobSteps
@@ -56,8 +57,10 @@ class JobControl:
         memory: DatabaseMemory,
         client: Callable[[], ShepherdSet],
         enqueue: Callable[[Callable[[], object]], None],
+        relay: Relay,
     ) -> None:
         self._engine = engine
+        self.relay = relay
         self._node = context.node.node_name
         self._boot_time = boot_time
         self._client = client
@@ -83,6 +86,7 @@ class JobControl:
             sending=self._sending,
             launches=self._launches,
             steps=self.steps,
+            relay=relay,
         )
         samples = JobSamples(engine, self._node, sample_interval_s, boot_time=boot_time, gpu=gpu)
         reports = JobReports(engine, self._node, self._settled, self.steps, samples, timings)
@@ -90,10 +94,17 @@ class JobControl:
         self.sync = self._correction.sync
         self.settle = self._sending.settle
         self.wait_for_strangers = self._correction.wait_for_strangers
-        self.give_back_unstarted = self._preparation.give_back
         self.report_processes = reports.report_processes
         self.sample = reports.sample
         self.answer_sampled = reports.answer_sampled
+
+    def launch_successors(self) -> None:
+        """启动接力写下的：已经认领，核也接过来了。"""
+        self._launches.launch_claimed(self.relay.take())
+
+    def give_back_unstarted(self) -> None:
+        """要停下了：认领了、还没有启动的交还给队列。"""
+        self._preparation.give_back([(job.job_id, job.restart_count) for job in self.relay.close()])
 
     def due_s(self) -> float | None:
         """还有几秒要做一次 tick；没有要等的返回 None。"""

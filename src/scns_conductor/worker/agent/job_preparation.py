@@ -135,12 +135,12 @@ class JobPreparation:
         finally:
             self._finisher.put([end])
 
-    def give_back(self) -> None:
-        """要停下了：认领了、还在等目录或 prolog 的交还给队列；正在跑的 prolog 就此结束，不再看目录。"""
+    def give_back(self, others: Sequence[tuple[int, int]]) -> None:
+        """要停下了：others 与认领了、还在等目录或 prolog 的交还给队列；正在跑的 prolog 就此结束，不再看目录。"""
         self._folders.close()
         self._prologs.close()
         message = f"节点 {self._node} 的代理停下了，作业还没有启动"
-        self._finisher.put([self._ends.make(owner, None, "give_back", message) for owner in self.preparing])
+        self._finisher.put([self._ends.make(owner, None, "give_back", message) for owner in (*others, *self.preparing)])
         self.preparing.clear()
         self.prepared.clear()
         self._running_programs.stop()

@@ -46,6 +46,7 @@ from scns_conductor.worker.agent.registration import (
     record_containment,
     register_node,
 )
+from scns_conductor.worker.agent.relay import Relay
 from scns_conductor.worker.agent.shepherd_client import ShepherdError, ShepherdGone
 from scns_conductor.worker.agent.shepherd_keeping import ShepherdKeeping
 from scns_conductor.worker.agent.spool_space import space_shortage
@@ -109,6 +110,10 @@ class Agent:
             control=lambda: self._control,
             enqueue=self._commands.put,
         )
+        self._relay = Relay(
+            *(self._engine, self._context, self._pool, self._memory),
+            launch=lambda: self._commands.put(lambda: self._control.launch_successors()),
+        )
         epilog = settings.task_epilog
         self._finisher = Finisher(
             self._engine,
@@ -123,6 +128,7 @@ class Agent:
             record_steps=lambda ends: self._control.steps.record_ends(ends, self._clock.end_time),
             on_parked=after.on_parked,
             timings=self._timings,
+            relay=self._relay.commit,
         )
         self._shepherds = ShepherdKeeping(
             settings.spool_path,
@@ -147,6 +153,7 @@ class Agent:
             memory=self._memory,
             client=self._shepherds.client,
             enqueue=self._commands.put,
+            relay=self._relay,
         )
         self._heartbeat = Heartbeat(
             self._engine,

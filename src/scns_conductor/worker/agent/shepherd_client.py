@@ -127,6 +127,8 @@ class ShepherdClient:
         self._ids = itertools.count(1)
         self._send_lock = threading.Lock()
         self._answers: dict[int, dict[str, Any]] = {}
+        # 回答到了就丢掉的请求。
+        self._unread: set[int] = set()
         self._arrived = threading.Condition()
         self._open = True
         # 更早的牧守进程不认得 launch_id（问候时才知道）：不给它看，它的作业照旧只按作业号与尝试认。
@@ -173,6 +175,11 @@ class ShepherdClient:
                 if message.get("event") == "ends":
                     self._hear_ends(message["ends"], message["v"])
                     continue
+                if message["id"] in self._unread:
+                    self._unread.discard(message["id"])
+                    if not message.get("ok"):
+                        logger.error("ack_refused", extra={"code": message.get("code"), "error": message.get("error")})
+                    continue
                 with self._arrived:
                     self._answers[message["id"]] = message
                     self._arrived.notify_all()
@@ -200,8 +207,10 @@ class ShepherdClient:
     def _exchange(self, request: messages.Request, kind: type[_Answer]) -> _Answer:
         return _read(kind, self.request(request.op, **request.to_wire(self.version)))
 
-    def _ask(self, op: str, fields: dict[str, Any]) -> int:
+    def _ask(self, op: str, fields: dict[str, Any], *, unread: bool = False) -> int:
         request_id = next(self._ids)
+        if unread:
+            self._unread.add(request_id)
         data = encode({"id": request_id, "op": op, **fields}, self.version)
         try:
             with self._send_lock:
@@ -300,7 +309,9 @@ class ShepherdClient:
         """确认这些结束已经进了数据库；没有编号的（代理自己造的）不必。"""
         end_ids = [end.id for end in ends if end.id is not None]
         if end_ids:
-            self._exchange(messages.Ack(ids=end_ids), messages.Done)
+            request = messages.Ack(ids=end_ids)
+            # 不等回答：断了它会再送一遍，之后的请求都排在它后面。
+            self._ask(request.op, request.to_wire(self.version), unread=True)
 
     def stats(self) -> messages.Samples:
         """正在运行的作业与作业步此刻的用量；更早的牧守进程没有作业步的。"""

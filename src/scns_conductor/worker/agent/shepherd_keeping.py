@@ -126,9 +126,6 @@ class ShepherdKeeping:
             except ShepherdGone:
                 logger.info("ack_postponed", extra={"node": self._node, "ends": len(ends)})
                 tried = client
-            except ShepherdError as error:
-                logger.error("ack_refused", extra={"node": self._node, "code": error.code, "error": str(error)})
-                return
 
     def close(self) -> None:
         """断开；作业不受影响。"""

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from scns_conductor.scheduling.cluster_facts import NodeShare
 from scns_conductor.statements.answers import answer_insert, notify_answer
 from scns_conductor.statements.hot_statement import HotStatement
 from scns_conductor.statements.inbox import DRAIN_INBOX, DRAIN_MOST
@@ -16,7 +17,7 @@ from scns_conductor.worker.scheduler.forwarding import FORWARDED, messages_for
 from scns_conductor.worker.scheduler.questions import Questions
 from scns_conductor.worker.scheduler.session import one_by_one
 from scns_conductor.worker.scheduler.silent_nodes import take_back_unclaimed
-from scns_conductor.worker.scheduler.state import REST_S, SchedulerState
+from scns_conductor.worker.scheduler.state import RELAY_REST_S, REST_S, SchedulerState
 
 QUESTIONS = frozenset({"explain", "plan", "priorities", "schedule", "shares", "utilisation"})
 # 作业变了，要重读：挂起的何时结束就不知道了，恢复的又知道了。
@@ -76,9 +77,14 @@ class InboxReader:
             with connection.begin():
                 returned = take_back_unclaimed(connection)
             self._dispatcher.send({node: [Message("sync", {"job_ids": ids})] for node, ids in returned.items()})
+        relayed = sorted((row for row in rows if row["kind"] == "relayed"), key=lambda row: int(row["inbox_id"]))
         ended = {job_id for row in rows if row["kind"] == "ended" for job_id in row["job_ids"]}
         jobs = {job_id for row in rows if row["kind"] in CHANGES for job_id in row["job_ids"]}
         with one_by_one(connection), connection.begin():
+            self._relayed(connection, relayed, now)
+            for row in rows:
+                if row["kind"] == "ended":
+                    self._state.relay.ended(self._state.memory, row["job_ids"], row["payload"].get("ran_ms") or ())
             # 结束了又重新排队的两种都有：照现在的重读。
             self._state.memory.ended(connection, ended - jobs, now)
             self._state.memory.refresh(connection, jobs, now)
@@ -90,8 +96,25 @@ class InboxReader:
             elif row["kind"] == "diag":
                 self._report(connection, row["payload"])
         if jobs or ended:
-            self._state.rest_until = time.monotonic() + REST_S
+            waiting_on_relay = relayed and kinds <= {"ended", "relayed"}
+            self._state.rest_until = time.monotonic() + (RELAY_REST_S if waiting_on_relay else REST_S)
         return bool(jobs or ended or kinds & {"config", "nodes", "accounting"})
+
+    def _relayed(self, connection: Connection, rows: Sequence[Mapping[str, Any]], now: float) -> None:
+        """节点接力启动了的，按先后记进记忆。"""
+        unknown = []
+        for row in rows:
+            cpus, memory, tasks = row["payload"]["share"]
+            node = self._state.memory.cluster.index.get(row["node_names"][0])
+            shares = () if node is None else (NodeShare(node, cpus, memory, (), tasks),)
+            for job_id, (origin, task_id) in zip(row["job_ids"], row["payload"]["from"], strict=True):
+                self._state.statistics.started += 1
+                waited = self._state.memory.waiting.get(origin)
+                if waited is not None:
+                    self._state.timings.waits.observe(max(0.0, now - waited.age_from))
+                if not self._state.memory.relayed(job_id, origin, task_id, shares, now):
+                    unknown.append(job_id)
+        self._state.memory.read_running(connection, unknown)
 
     def _reload(self, connection: Connection, rows: Sequence[Mapping[str, Any]], now: float) -> None:
         """管理员才做的改动，不常有：记账变了整个重装，分区、节点变了重读。"""

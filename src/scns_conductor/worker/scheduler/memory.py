@@ -18,7 +18,7 @@ from scns_conductor.core.job_limits import Violation
 from scns_conductor.core.states import JobState
 from scns_conductor.scheduling.advance import boundaries
 from scns_conductor.scheduling.cluster import Cluster
-from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, RunningJob
+from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, NodeShare, RunningJob
 from scns_conductor.scheduling.eligibility import Ineligible, ineligible, open_partitions
 from scns_conductor.scheduling.job_requirements import Defaults, license_pools, shape_of
 from scns_conductor.scheduling.plan import PlannedStart
@@ -589,6 +589,33 @@ class QueueMemory:
             waiting.request = replace(waiting.request, dependency=Outcome.WAITING)
             self._judge(waiting, now)
             self._alarms.set(now, job.job_id)
+
+    def relayed(self, job_id: int, origin: int, task_id: int | None, shares: tuple[NodeShare, ...], now: float) -> bool:
+        """节点接力启动了排队的 origin（数组则是它的一个任务），成为 job_id；不知道它要运行多久的返回 False。
+
+        与记忆对不上（它比这句话新：重装过、重读过）也照这句话记下，不重读：数据库里它也许已经结束，份额又交给了
+        下一个，那一句还没有取到；它的结束总在后面。
+        """
+        waiting = self.waiting.get(origin)
+        if job_id in self.cluster.running:
+            return True
+        if waiting is not None:
+            tasks = waiting.job.tasks
+            if task_id is None or any(span.lower <= task_id < span.upper for span in tasks or ()):
+                self.started(PlannedStart(waiting.job, task_id, shares), job_id, now)
+                return True
+            self._tasks.add(job_id, origin)
+        limit_s = math.inf if waiting is None else waiting.job.time_limit_s
+        partition = "" if waiting is None else waiting.job.shape.partition
+        end = NEVER_ENDS if math.isinf(limit_s) else now + limit_s
+        self.cluster.allocate(RunningJob(job_id, end, shares, partition, start_time=self.clock()))
+        return waiting is not None
+
+    def read_running(self, connection: Connection, job_ids: Sequence[int]) -> None:
+        """重读这些还占着资源的；已经结束了的不动，等收件箱里说。"""
+        if job_ids:
+            for job_id in self._load_running(connection, job_ids):
+                self._drop(job_id)
 
     def _start_dependents(self, job_id: int, now: float) -> None:
         """它启动了：写了 after 的看一遍。"""

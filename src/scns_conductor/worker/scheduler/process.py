@@ -191,6 +191,7 @@ class Scheduler:
             term.stale = True
             if term.changed:
                 return
+            self._offer(term)
         if term.stale and time.monotonic() - term.explained >= REASONS_INTERVAL_S:
             with timings.phases["explain"].measure():
                 term.changed, unfinished = self._settle(connection, term.epoch)
@@ -200,6 +201,12 @@ class Scheduler:
             idle_s = REASONS_INTERVAL_S if term.stale or self._state.locked.any else IDLE_S
             self._wait(connection, min(idle_s, DEAF_POLL_S) if self._deaf else idle_s)
             term.changed |= self._due()
+
+    def _offer(self, term: _Term) -> None:
+        """接下来轮到谁，告诉满了的节点（relay_offers）。"""
+        state = self._state
+        quiet = not state.locked.any
+        self._dispatcher.send(state.relay.messages(state.memory, term.epoch, state.clock.now(), quiet=quiet))
 
     def _is_deaf(self, connection: Connection) -> bool:
         with connection.begin():
@@ -221,6 +228,7 @@ class Scheduler:
             gc.enable()
         self._inbox.look_from_the_start()
         self._state.reasons = ReasonWriter()
+        self._state.relay.forget()
         self._state.planner.forget()
         self._state.standing.changed()
         self._cycle.remind(connection)

@@ -16,6 +16,7 @@ from scns_conductor.worker.scheduler.locked_rows import LockedRows
 from scns_conductor.worker.scheduler.memory import QueueMemory
 from scns_conductor.worker.scheduler.priority_factors import JobPriority
 from scns_conductor.worker.scheduler.reasons import ReasonWriter
+from scns_conductor.worker.scheduler.relay_offers import RelayOffers
 from scns_conductor.worker.scheduler.run_history import RunHistory
 from scns_conductor.worker.scheduler.standing import StandingOrders
 from scns_conductor.worker.scheduler.statistics import SchedulerStatistics
@@ -23,6 +24,8 @@ from scns_conductor.worker.scheduler.timings import SchedulerTimings
 
 # 取了作业的变化之后至少隔这么久再取下一批：分别提交的来得密时，一个周期的固定花费由几个作业分担。
 REST_S = 0.002
+# 只有接力的消息时多歇一会儿：节点手里还有后继，一圈多带几个作业。
+RELAY_REST_S = 0.02
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class SchedulerState:
     statistics: SchedulerStatistics
     clock: DatabaseClock
     locked: LockedRows
+    relay: RelayOffers
     stopping: threading.Event = field(default_factory=threading.Event)
     reasons: ReasonWriter = field(default_factory=ReasonWriter)
     standing: StandingOrders = field(default_factory=StandingOrders)
@@ -67,4 +71,7 @@ class SchedulerState:
             locked_nodes=locked.nodes,
             clock=clock.now,
         )
-        return cls(settings, memory, policy, Planner(policy), SchedulerStatistics(clock.now()), clock, locked)
+        statistics = SchedulerStatistics(clock.now())
+        # 短的先回填时，队首之后的次序不是队列的次序：不接力。
+        relay = RelayOffers(settings.relay and not policy.shortest_first)
+        return cls(settings, memory, policy, Planner(policy), statistics, clock, locked, relay)

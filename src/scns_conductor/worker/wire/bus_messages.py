@@ -37,6 +37,27 @@ class ChangedJobs(BusMessage):
     job_ids: list[int]
 
 
+class SuccessorOffer(Record):
+    """接下来的：节点上的份额空出来，写结束时就地启动它们（statements/relay.py 的 Offer）。空的 jobs 是撤回。
+
+    expires 是数据库的 Unix 秒；jobs 的元素是 [作业号, 数组任务的序号或 null, 版本]，按次序。
+    """
+
+    epoch: int
+    expires: float
+    cpus: int
+    memory: int
+    tasks: int
+    jobs: list[Any]
+
+
+class LaunchJobs(BusMessage):
+    """提醒：这些作业写下了启动；successors 是接下来的（旧的代理不认得，略过）。"""
+
+    job_ids: list[int]
+    successors: SuccessorOffer | None = None
+
+
 class SignalJobs(BusMessage):
     """给作业发信号。signal 是号数或名字；target：batch、steps、job、all。
 
@@ -183,6 +204,7 @@ class Deliver(BusMessage):
 _KINDS = (SignalJobs, ReadLog, LaunchStep, SignalStep, LimitStep, AttachStep, Sample, Deliver)
 MESSAGES: dict[str, type[BusMessage]] = {
     **dict.fromkeys(REMINDERS, ChangedJobs),
+    "launch": LaunchJobs,
     **{kind.function: kind for kind in _KINDS},
 }
 

@@ -1,0 +1,151 @@
+"""接力：一批结束与接过它们份额的后继的启动，一条语句、一个事务（docs/decisions/0011-relay.md）。
+
+后继是领导者许可的、按次序的一张单子（Offer）。它只是许可，不是事实：作业在这条语句提交之前就是平常的 PENDING，
+取消、保留、修改照常；每一个都在这里照启动的条件再核对一遍（任期、版本、状态、没有保留），不符的略过，取下一个。
+份额相同，所以节点的计数不变；分配写下时就是认领了的，提交之后才启动进程（不变量 1）。
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from scns_conductor.statements.claims import CLAIMED_COLUMNS, DESCRIBE_SUCCESSOR, ClaimedJob
+from scns_conductor.statements.ends import Ended, JobEnd, ending, ending_values, record_outputs
+from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
+from scns_conductor.statements.starts import STARTABLE, STARTING
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """领导者第 epoch 任许可的后继，到 expires（数据库的 Unix 秒）为止；cpus、memory（MiB）、tasks 是它们都要的份额。
+
+    jobs 是（作业号，数组任务的序号或 None，版本），按次序。
+    """
+
+    epoch: int
+    expires: float
+    cpus: int
+    memory: int
+    tasks: int
+    jobs: tuple[tuple[int, int | None, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """接过 predecessor（作业号，尝试）的份额的，已经认领；cpu_ids 是随份额接过来的核。
+
+    origin 是它在单子里的（作业号，数组任务的序号）。
+    """
+
+    predecessor: tuple[int, int]
+    origin: tuple[int, int | None]
+    cpu_ids: list[int] | None
+    job: ClaimedJob
+
+
+_HAND_OVER = HotStatement(
+    f"""
+    -- RECURSIVE 只为前面的片段能指着后面的 kept；没有递归。
+    WITH RECURSIVE {ending(kept="kept")},
+    fence AS MATERIALIZED (
+      SELECT FROM scheduler_leader AS l, nodes AS n
+      WHERE l.epoch = %(epoch)s AND n.name = %(node)s AND n.state = 'UP' AND NOT n.drain
+        AND clock_timestamp() < to_timestamp(%(expires)s)
+    ),
+    places AS MATERIALIZED (
+      SELECT r.allocation_id, r.job_id, r.cpu_ids, row_number() OVER (ORDER BY r.allocation_id) AS place
+      FROM released AS r JOIN ended AS e ON e.job_id = r.job_id
+      WHERE r.job_id = ANY(CAST(%(vacating)s AS bigint[])) AND r.node_name = %(node)s
+        AND r.cpus = %(cpus)s AND r.memory = %(memory)s AND r.gres = '{{}}' AND r.lent_cpus = 0
+        AND e.peers IS NULL AND e.to_state <> 'PENDING'
+    ),
+    candidates AS MATERIALIZED (
+      SELECT o.k, j.job_id, o.task_id, o.revision FROM json_to_recordset(CAST(%(offered)s AS json))
+        AS o(k integer, job_id bigint, task_id integer, revision integer) JOIN jobs AS j ON j.job_id = o.job_id
+      WHERE j.job_id = ANY(CAST(%(plan_ids)s AS bigint[])) AND j.state IN {STARTABLE} AND j.hold IS NULL
+        AND j.revision = o.revision AND j.deadline IS NULL AND j.het_job_id IS NULL AND EXISTS (SELECT FROM fence)
+        AND CASE WHEN o.task_id IS NULL THEN j.array_remaining IS NULL ELSE j.array_remaining @> o.task_id END
+      -- 别人正在动的略过，不等：这里在收尾的路上。
+      ORDER BY o.k LIMIT (SELECT count(*) FROM places) FOR NO KEY UPDATE OF j SKIP LOCKED
+    ),
+    plan AS MATERIALIZED (
+      SELECT c.k, c.job_id, c.task_id, false AS becomes, c.revision, CAST(%(node)s AS text) AS node_list,
+        CAST(%(node)s AS text) AS batch_host, 1 AS nodes, CAST(%(cpus)s AS integer) AS cpus,
+        CAST(%(memory)s AS bigint) AS memory, CAST(NULL AS text) AS gres, CAST(NULL AS bigint) AS time_limit,
+        CAST(NULL AS text) AS partition, CAST(NULL AS jsonb) AS shares,
+        p.allocation_id, p.job_id AS from_job_id, p.cpu_ids
+      FROM (SELECT *, row_number() OVER (ORDER BY k) AS place FROM candidates) AS c JOIN places AS p USING (place)
+    ),
+    {STARTING},
+    kept AS (SELECT p.allocation_id FROM plan AS p JOIN started AS s ON s.k = p.k),
+    allocated AS (
+      INSERT INTO resource_allocations (job_id, restart_count, node_name, node_index, cpus, memory, gres, tasks,
+        cpu_ids, claimed_at)
+      SELECT s.job_id, s.restart_count, s.node_list, 0, p.cpus, p.memory, '{{}}', %(tasks)s,
+        p.cpu_ids, clock_timestamp()
+      FROM started AS s JOIN plan AS p ON p.k = s.k
+      RETURNING allocation_id, job_id, cpus, memory, gres, tasks
+    ),
+    start_events AS (
+      INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message)
+      SELECT s.job_id, s.restart_count, 'PENDING', 'RUNNING', 'start', 'agent@' || s.node_list,
+        '接过作业 ' || p.from_job_id || ' 在 ' || s.node_list || ' 上的份额'
+      FROM started AS s JOIN plan AS p ON p.k = s.k
+    ),
+    relayed AS (
+      INSERT INTO scheduler_inbox (kind, job_ids, node_names, payload)
+      SELECT 'relayed', array_agg(s.job_id ORDER BY s.k), ARRAY[CAST(%(node)s AS text)],
+        jsonb_build_object('from', jsonb_agg(jsonb_build_array(p.job_id, p.task_id) ORDER BY s.k),
+          'share', jsonb_build_array(%(cpus)s::integer, %(memory)s::bigint, %(tasks)s::integer))
+      FROM started AS s JOIN plan AS p ON p.k = s.k HAVING count(*) > 0
+    )
+    SELECT e.job_id AS ended_job_id, e.restart_count AS ended_attempt, e.to_state, e.peers,
+      c.job_id AS origin_job_id, c.task_id AS origin_task_id, c.cpu_ids, {DESCRIBE_SUCCESSOR}
+    FROM ended AS e LEFT JOIN (
+      plan AS c JOIN started AS s ON s.k = c.k JOIN births AS b ON b.job_id = s.job_id
+      JOIN allocated AS a ON a.job_id = s.job_id JOIN jobs AS j ON j.job_id = c.job_id
+      JOIN jobs AS m ON m.job_id = coalesce(j.array_job_id, j.job_id)
+    ) ON c.from_job_id = e.job_id
+    ORDER BY e.job_id
+    """
+)
+# 上面的前七列之后是 ClaimedJob 的。
+_OWN_COLUMNS = 7
+
+
+def hand_over(
+    connection: Connection, node_name: str, ends: Sequence[JobEnd], vacating: Sequence[int], offer: Offer
+) -> tuple[list[Ended], list[Successor]]:
+    """写下一批结束，vacating（作业号）里的份额交给单子上的后继；返回生效的结束与已经认领的后继。
+
+    没有输出的尾部时只有一条语句，自成一个事务；有则要在调用者的事务里执行。同一事务里通知调度器。
+    """
+    batch = list(ends)
+    offered = [
+        {"k": index, "job_id": job_id, "task_id": task_id, "revision": revision}
+        for index, (job_id, task_id, revision) in enumerate(offer.jobs)
+    ]
+    values: dict[str, Any] = {
+        **ending_values(batch),
+        "vacating": ids_text(vacating),
+        "node": node_name,
+        "epoch": offer.epoch,
+        "expires": offer.expires,
+        "cpus": offer.cpus,
+        "memory": offer.memory,
+        "tasks": offer.tasks,
+        "offered": rows_text(offered),
+        "plan_ids": ids_text({job_id for job_id, _, _ in offer.jobs}),
+    }
+    found = _HAND_OVER.execute(connection, values)
+    assert tuple(found.keys())[_OWN_COLUMNS:] == CLAIMED_COLUMNS
+    ended, successors = [], []
+    for row in found:
+        job_id, attempt, state, peers, origin, task_id, cpu_ids, *described = tuple(row)
+        ended.append(Ended(job_id, attempt, state, peers))
+        if described[0] is not None:
+            successors.append(Successor((job_id, attempt), (origin, task_id), cpu_ids, ClaimedJob(*described)))
+    record_outputs(connection, batch)
+    return ended, successors
