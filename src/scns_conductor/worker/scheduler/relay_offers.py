@@ -69,7 +69,9 @@ class RelayOffers:
             return found
         cluster, at = memory.cluster, time.monotonic()
         busy = [node for node in range(cluster.count) if cluster.node_rows[node]] if quiet else []
-        if len(busy) > MOST_NODES or memory.preempt_rules is not None or not memory.queue.groups:
+        # 借出了 CPU 的（挂起的）在等空出来的：不给别人。
+        awaited = memory.preempt_rules is not None or any(job.lent for job in cluster.running.values())
+        if len(busy) > MOST_NODES or awaited or not memory.queue.groups:
             busy = []
         wanted: dict[str, Succession] = {}
         for node in busy:
