@@ -356,3 +356,11 @@ def test_the_warning_reaches_every_task_once_and_not_the_script(slurm: Commands)
     wait_until(lambda: sacct(slurm, job, "state")[0] == "COMPLETED", 30, "脚本照常结束")
     assert (slurm.work / "out").read_text().splitlines()[-1] == "rc 0"
     assert all((slurm.work / f"got{rank}").read_text() == "got\ngot\n" for rank in range(2))
+
+
+def test_the_owner_of_a_step_does_not_count_as_the_jobs_memory(slurm: Commands) -> None:
+    """主人自己有十来兆；--mem=6 的步照样跑得完，超了照样结束。"""
+    done = slurm.run("srun", "-n1", "--mem=6", "sh", "-c", "echo fine")
+    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
+    eat = "b = bytearray(300_000_000); import time; time.sleep(60)"
+    assert slurm.run("srun", "-n1", "--mem=100", "python3", "-c", eat).returncode == 137

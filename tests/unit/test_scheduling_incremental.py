@@ -33,6 +33,7 @@ SHAPES = [
     Shape(cpus_per_task=2, pools=(("license:matlab", 2), ("qos:jobs", 1))),
     Shape(cpus_per_task=2, time_minimum_s=5.0),
     Shape(memory_per_node=0),
+    Shape(cpus_per_task=2, gres_per_node=(("gpu", 2),), gres_per_job=(("gpu", 2),)),
     compound([Shape(cpus_per_task=3), Shape(cpus_per_task=2, gres_per_node=(("gpu", 1),))]),
     compound([Shape(tasks=2, minimum_nodes=2), Shape(exclusive=True), Shape(pools=(("license:matlab", 1),))]),
 ]

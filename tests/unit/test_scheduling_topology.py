@@ -138,3 +138,21 @@ def test_fewest_nodes_are_found_whatever_the_order_of_preference(
     if found is not None:
         assert least <= len(found) <= most
         assert sum(share.tasks for share in found) == tasks
+
+
+def test_gpus_of_the_job_spread_over_nodes_when_no_single_one_has_them_free() -> None:
+    cluster = Cluster()
+    for number in range(3):
+        cluster.upsert_node(NodeFacts(f"n{number}", 8, 1000, {"gpu": 4}))
+        cluster.allocate(RunningJob(number, 1e9, (NodeShare(number, 1, 0, (("gpu", 2 if number else 3),)),)))
+    shape = Shape(gres_per_node=(("gpu", 4),), gres_per_job=(("gpu", 4),))
+    found = place(cluster, shape, cluster.free[:3], Placement.BEST_FIT)
+    assert found is not None
+    assert [(cluster.names[share.node], dict(share.gres)) for share in found] == [
+        ("n1", {"gpu": 2}),
+        ("n2", {"gpu": 2}),
+    ]
+    # 有一个节点放得下就在一个节点上。
+    cluster.release(2)
+    (share,) = place(cluster, shape, cluster.free[:3], Placement.BEST_FIT) or ()
+    assert (cluster.names[share.node], dict(share.gres)) == ("n2", {"gpu": 4})

@@ -19,7 +19,7 @@ class Kind(IntEnum):
 
 def requirement(cluster: Cluster, shape: Shape) -> tuple[IntArray, Kind]:
     """(在一个节点上放下全部任务要多少, 怎样放置)。独占、整节点内存、多节点、指名一类的是 GENERAL，向量不能用。"""
-    if shape.components:
+    if shape.components or shape.spreads:
         return np.zeros(cluster.width, dtype=np.int64), Kind.GENERAL
     single = (
         shape.single_node

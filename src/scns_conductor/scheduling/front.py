@@ -56,7 +56,7 @@ class _Front(Cycle):
         most 是各维此刻最空闲的节点的空闲。
         """
         shape, cluster = group.shape, self.cluster
-        if shape.components:
+        if shape.components or shape.spreads:
             return True
         if shape.pools and any(name.startswith(LICENSE) for name, _ in shape.pools):
             return True

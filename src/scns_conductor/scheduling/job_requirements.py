@@ -42,8 +42,10 @@ def shape_of(row: Mapping[str, Any], defaults: Defaults) -> Shape:
     """要求 -> 形状；里面有写法不对的（提交时本该拦下）抛 ValueError。"""
     nodes = max(1, row["minimum_nodes"])
     gres = parse_gres(row["tres_per_node"] or "")
-    for name, count in parse_gres(row["tres_per_job"] or "").items():
+    whole = parse_gres(row["tres_per_job"] or "")
+    for name, count in whole.items():
         gres[name] = gres.get(name, 0) + -(-count // nodes)
+    spreads = nodes == 1 and row["maximum_nodes"] is None and not row["required_nodes"]
     memory_per_cpu = row["memory_per_cpu"]
     if row["memory_per_node"] is None and memory_per_cpu is None and row["memory_per_gpu"] is None:
         memory_per_cpu = defaults.memory_per_cpu or None
@@ -70,6 +72,7 @@ def shape_of(row: Mapping[str, Any], defaults: Defaults) -> Shape:
         time_minimum_s=row["time_minimum"],
         switches=row["required_switches"],
         contiguous=row["contiguous"],
+        gres_per_job=tuple(sorted(whole.items())) if spreads and max(whole.values(), default=0) > 1 else (),
     )
 
 

@@ -50,6 +50,13 @@ def place(
     usable = cluster.eligible(shape) if eligible is None else eligible
     if shape.components:
         return _place_together(cluster, shape, free, placement, usable)
+    for option in shape.spreads:
+        # 用的节点少的先试。
+        found = place(cluster, option, free, placement, usable & cluster.acceptable(option))
+        if found is not None:
+            return found
+    if shape.spreads:
+        return None
     if "," in shape.partition:
         # 整个作业在一个分区里，照那个分区的规则；层级高的先试。
         for option in cluster.by_partition(shape):

@@ -5,7 +5,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,8 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 # 许可证的池名的前缀；只有这样的池为受阻的作业保留，别的（上限）不够就只是等。
 LICENSE = "license:"
+# --gpus 至多摊到这么多个节点上。
+MOST_SPREAD = 16
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Shape:
     pools: tuple[tuple[str, int], ...] = ()
     # 最多跨几个交换机；None 是不限。
     switches: int | None = None
+    # --gpus 而没有写节点数：整个作业要的（也已算在 gres_per_node 里），可以摊到几个节点上（见 spreads）。
+    gres_per_job: tuple[tuple[str, int], ...] = ()
     # 几个节点要挨着（按名字的次序）。
     contiguous: bool = False
     # --time-min：放不下整个时限时可以短到这么多秒；None 是不可以。
@@ -72,6 +76,30 @@ class Shape:
     def single_node(self) -> bool:
         """能在一个节点上放下全部任务（大多数作业）。"""
         return self.minimum_nodes == 1 and (self.tasks_per_node is None or self.tasks_per_node >= self.tasks)
+
+    @cached_property
+    def spreads(self) -> "tuple[Shape, ...]":
+        """gres_per_job 摊法：一个节点上，再是平分到 2、3……个节点上；没有写的是空的。"""
+        if not self.gres_per_job:
+            return ()
+        found = [replace(self, gres_per_job=())]
+        for nodes in range(2, min(MOST_SPREAD, max(count for _, count in self.gres_per_job)) + 1):
+            if any(count % nodes for _, count in self.gres_per_job):
+                continue
+            each = dict(self.gres_per_node)
+            for name, count in self.gres_per_job:
+                each[name] += count // nodes - count
+            found.append(
+                replace(
+                    self,
+                    gres_per_job=(),
+                    gres_per_node=tuple(sorted(each.items())),
+                    tasks=max(self.tasks, nodes),
+                    minimum_nodes=nodes,
+                    maximum_nodes=nodes,
+                )
+            )
+        return tuple(found)
 
     def per_task(self, kinds: Mapping[str, int], width: int) -> IntArray:
         """每个任务的需要，长 width。"""

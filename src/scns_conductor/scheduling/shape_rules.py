@@ -90,9 +90,9 @@ class ShapeRules(NodeTable):
     def _accepted(self, shape: Shape) -> BoolArray:
         count = self.count
         mask = np.ones(count, dtype=np.bool_)
-        if shape.components or "," in shape.partition:
+        if shape.components or shape.spreads or "," in shape.partition:
             mask[:] = False
-            for option in shape.components or self.by_partition(shape):
+            for option in shape.components or shape.spreads or self.by_partition(shape):
                 mask |= self.acceptable(option)
             return mask
         named = self.partitions_of(shape)
@@ -135,9 +135,10 @@ class ShapeRules(NodeTable):
         return mask
 
     def capacity(self, shape: Shape, free: IntArray) -> IntArray:
-        """各节点按 free（行对应节点）此刻能放这个形状的几个任务；放不下是 0。异构的看最放得下的那个部分。"""
-        if shape.components:
-            most: IntArray = np.max([self.capacity(part, free) for part in shape.components], axis=0)
+        """各节点按 free（行对应节点）此刻能放这个形状的几个任务；放不下是 0。异构的、能摊开的看最放得下的那个。"""
+        if shape.components or shape.spreads:
+            options = shape.components or shape.spreads
+            most: IntArray = np.max([self.capacity(option, free) for option in options], axis=0)
             return most
         rows = free.shape[0]
         total = self.total[:rows]
@@ -148,8 +149,8 @@ class ShapeRules(NodeTable):
 
     def capacity_at(self, shape: Shape, node: int, free: IntArray) -> int:
         """一个节点的 capacity；free 是这个节点的一行。"""
-        if shape.components:
-            return max(self.capacity_at(part, node, free) for part in shape.components)
+        if shape.components or shape.spreads:
+            return max(self.capacity_at(option, node, free) for option in shape.components or shape.spreads)
         total = self.total[node : node + 1]
         row = free.reshape(1, -1)
         if self.exclusive(shape):

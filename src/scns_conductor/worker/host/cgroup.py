@@ -45,8 +45,11 @@ if TYPE_CHECKING:
             """因内存超限被杀的次数；给出作业步时是它自己的。"""
             ...
 
-        def limit_step(self, step: str, memory_bytes: int) -> list[str] | None:
-            """给一个作业步另设内存上限，返回它的 enter_paths；做不到返回 None。"""
+        def place_step(self, step: str, memory_bytes: int | None) -> tuple[list[str], str] | None:
+            """作业步的主人不占作业的内存：返回它的 enter_paths，与它的任务要写进去的 tasks 文件；做不到返回 None。
+
+            memory_bytes 是这一步另设的上限。
+            """
             ...
 
         def drop_step(self, step: str) -> None:

@@ -60,17 +60,18 @@ class JobCgroupV1:
                 os.kill(pid, signal.SIGKILL)
         self.freeze(False)
 
-    def limit_step(self, step: str, memory_bytes: int) -> list[str] | None:
-        """在作业的内存目录里再建一个；别的控制器仍用作业的。"""
-        parent = self._directories.get("memory")
-        if parent is None:
+    def place_step(self, step: str, memory_bytes: int | None) -> tuple[list[str], str] | None:
+        """主人留在牧守进程的内存目录里，别的控制器用作业的；任务进作业的，另有上限的进下面再建的一个。"""
+        directory = self._directories.get("memory")
+        if directory is None:
             return None
-        directory = f"{parent}/step_{step}"
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory, 0o755)
-        _limit_memory(directory, memory_bytes)
+        if memory_bytes is not None:
+            directory = f"{directory}/step_{step}"
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, 0o755)
+            _limit_memory(directory, memory_bytes)
         others = [f"{path}/tasks" for kind, path in self._directories.items() if kind != "memory"]
-        return [*others, f"{directory}/tasks"]
+        return others, f"{directory}/tasks"
 
     def drop_step(self, step: str) -> None:
         """还有进程时留着，作业结束时一起收。"""

@@ -61,8 +61,8 @@ class JobCgroupV2:
                 os.kill(pid, signal.SIGKILL)
         self.freeze(False)
 
-    def limit_step(self, step: str, memory_bytes: int) -> list[str] | None:
-        """作业的目录里已有进程，v2 不许再在下级开内存控制器：靠采样。"""
+    def place_step(self, step: str, memory_bytes: int | None) -> tuple[list[str], str] | None:
+        """作业的目录里已有进程，v2 不许再在下级开内存控制器：靠采样，主人也算在作业里。"""
         return None
 
     def drop_step(self, step: str) -> None:

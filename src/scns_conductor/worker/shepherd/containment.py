@@ -243,7 +243,9 @@ class Containment:
         answer = {}
         for group in groups:
             pids = self.pids(group, table)
-            answer[group] = (_usage_of(pids, table), len(pids))
+            # 作业步的主人是系统的，不算作业用的。
+            owners = {task.pid for task in group.live_tasks if not task.is_holder}
+            answer[group] = (_usage_of(pids - owners, table), len(pids))
         return answer
 
     def sample_steps(self, tasks: Iterable[Task]) -> dict[Task, Usage]:

@@ -15,7 +15,7 @@ from scns_conductor.worker.shepherd.records import step_record
 from scns_conductor.worker.shepherd.sampling import Sampler
 from scns_conductor.worker.shepherd.task import JobGroup, Task
 from scns_conductor.worker.shepherd.timers import Timers
-from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS, JOB_KEY_VARIABLE, LaunchSpec
+from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS, JOB_KEY_VARIABLE, MEMORY_ENTRANCE_VARIABLE, LaunchSpec
 from scns_conductor.worker.wire.shepherd_messages import LaunchAnswer
 
 TYPE_CHECKING = False
@@ -114,7 +114,7 @@ class JobKeeper:
             if spec.script is not None:
                 # 启动失败也要靠它收走；启动成了随进程号一起落盘。
                 record.script_inode = self.spawner.scripts.write(spec)
-            paths = self._limit_step(task, spec)
+            paths = self._place_step(task, spec)
             pid = self.spawner.spawn(spec, group.cgroup, fresh=is_new, step_paths=paths)
         except Exception as error:  # 一份坏的说明只是一个作业的失败，不能带走看着全部作业的牧守进程
             if isinstance(error, LaunchFault):
@@ -156,16 +156,20 @@ class JobKeeper:
         except OSError as error:
             raise LaunchFault(f"节点不能为作业建立 cgroup：{error.strerror}", on_node=True) from error
 
-    def _limit_step(self, task: Task, spec: LaunchSpec) -> list[str] | None:
-        """作业步自己的内存上限：有 cgroup 时是它自己的目录，否则靠采样。"""
+    def _place_step(self, task: Task, spec: LaunchSpec) -> list[str] | None:
+        """作业步的主人进哪些控制组（None 是作业的全部）；它不占作业的内存，任务由它放进去。没有 cgroup 时靠采样。"""
         cgroup = task.group.cgroup
-        if spec.step_memory_bytes is None or cgroup is None:
+        if task.is_holder or cgroup is None:
             return None
         try:
-            paths: list[str] | None = cgroup.limit_step(spec.step, spec.step_memory_bytes)
+            placed = cgroup.place_step(spec.step, spec.step_memory_bytes)
         except OSError as error:
             raise LaunchFault(f"节点不能为作业步设内存上限：{error.strerror}") from error
-        task.cgroup_limited = paths is not None
+        if placed is None:
+            return None
+        paths: list[str] = placed[0]
+        spec.env[MEMORY_ENTRANCE_VARIABLE] = placed[1]
+        task.cgroup_limited = spec.step_memory_bytes is not None
         return paths
 
     def _refuse(self, spec: LaunchSpec, fault: LaunchFault) -> LaunchAnswer:

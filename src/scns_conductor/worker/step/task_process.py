@@ -10,7 +10,7 @@ import signal
 import struct
 
 from scns_conductor.core import step_wire as wire
-from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL, JOB_KEY_VARIABLE
+from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL, JOB_KEY_VARIABLE, MEMORY_ENTRANCE_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ class TaskStarter:
         for number in _RESET:
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
+        _enter_memory()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if terminal >= 0:
             import termios
@@ -231,6 +232,15 @@ class TaskStarter:
             elif verb == "unset":
                 environment.pop(rest.strip(), None)
         return True
+
+
+def _enter_memory() -> None:
+    """换用户之前，进作业（这一步）的内存控制组：主人自己不在里面。"""
+    path = os.environ.get(MEMORY_ENTRANCE_VARIABLE)
+    if path:
+        fd = os.open(path, os.O_WRONLY)
+        os.write(fd, b"0")
+        os.close(fd)
 
 
 def signal_task(pid: int, number: int) -> None:

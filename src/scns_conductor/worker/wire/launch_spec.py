@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # 作业的每个进程都带着它：没有 cgroup 时靠它认出后代。
 JOB_KEY_VARIABLE = "SCNS_JOB_KEY"
+# 作业步的主人（不占作业的内存）从它知道：任务写进哪个 tasks 文件就进了作业的内存控制组；没有的不必。
+MEMORY_ENTRANCE_VARIABLE = "SCNS_MEMORY_ENTRANCE"
 # 代理另写了要接上的客户（sattach）。SIGURG 缺省是忽略：来得太早也不要紧，作业步启动之后总会看一遍。
 ATTACH_SIGNAL = signal.SIGURG
 HOLDER_STEPS = frozenset({"batch", "extern"})
