@@ -51,6 +51,18 @@ def test_gpus_without_nodes_are_spread_and_shown_as_slurm_does(slurm: Commands) 
     assert too_many.returncode == 1
 
 
+def test_gpus_are_spread_over_busy_nodes_too(slurm: Commands) -> None:
+    """每个节点只剩一块：两块不等一个节点空出来，各用一块。"""
+    holder = slurm.submit("-N2", "--gres=gpu:1", text=SLEEP)
+    running(slurm, holder)
+    job = slurm.submit("--gpus=2", text=SLEEP)
+    running(slurm, job)
+    shown = slurm.run("scontrol", "show", "job", job).stdout
+    assert "NumNodes=2" in shown
+    assert "gres/gpu=2" in shown
+    ended(slurm, holder, job)
+
+
 def test_gpus_per_node_and_per_task_are_counted(slurm: Commands) -> None:
     job = slurm.submit("-H", "-N2", "--gres=gpu:1", text=SLEEP)
     assert "gres/gpu=2" in slurm.run("sacct", "-nXP", "-j", job, "-o", "ReqTRES").stdout

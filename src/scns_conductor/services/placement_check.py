@@ -65,7 +65,10 @@ def nodes_for_gpus(row: Mapping[str, Any], limits: ClusterLimits, defaults: Defa
     """至少几个节点：--gpus=4 而没有写 -N 的，一个节点永远放不下就摊到最少的几个节点上；摊不下的不变。"""
     least: int = row["minimum_nodes"]
     total = sum(parse_gres(row["tres_per_job"] or "").values())
-    if total < 2 or least > 1 or row["maximum_nodes"] is not None or _cached(row, limits, defaults) is None:
+    # 都在一个节点上：算作每节点的。
+    together = ",".join(filter(None, (row["tres_per_node"], row["tres_per_job"])))
+    single = {**row, "tres_per_job": None, "tres_per_node": together}
+    if total < 2 or least > 1 or row["maximum_nodes"] is not None or _cached(single, limits, defaults) is None:
         return least
     for count in range(2, min(total, limits.cluster.count) + 1):
         if _cached({**row, "minimum_nodes": count}, limits, defaults) is None:
