@@ -173,6 +173,15 @@ def boot_id() -> str:
         return file.read().strip()
 
 
+def machine_stops() -> bool:
+    """systemd 正在关机：1 号进程已经换成 systemd-shutdown，它给余下的每个进程发 SIGTERM。"""
+    try:
+        with open("/proc/1/comm") as file:
+            return file.read().strip() == "systemd-shutdow"
+    except OSError:
+        return False
+
+
 def boot_now() -> float:
     """开机以来的秒数（含睡眠），不受校时影响，重启牧守进程后仍可比较。"""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -61,6 +61,9 @@ class JobEndings:
             task.status = status
             task.usage = usage
             task.fault = self._keeper.spawner.take_fault(pid)
+            if status != 0 and task.group.cause is None and process_table.machine_stops():
+                # 不是它自己失败：关机的 SIGTERM 先到它。
+                task.group.cause = "reboot"
             finished.append(task)
         for task in finished:
             self._task_gone(task)
