@@ -85,13 +85,13 @@ def serve_metrics(
     host, _, port = listen.rpartition(":")
     try:
         REGISTRY.register(Collected())
-        server, _thread = start_http_server(int(port), host.strip("[]") or "127.0.0.1")
+        server, _thread = start_http_server(int(port), host.strip("[]"))
+        address = f"{host}:{server.server_port}"
+        if int(port) == 0:
+            _tell(data_dir / FOLDER / f"{name}.json", address, labels)
     except (OSError, ValueError, OverflowError) as error:
         logger.error("metrics_not_served", extra={"listen": listen, "error": str(error)})
         return None
-    address = f"{host or '127.0.0.1'}:{server.server_port}"
-    if int(port) == 0:
-        _tell(data_dir / FOLDER / f"{name}.json", address, labels)
     logger.info("metrics_served", extra={"address": address})
     return address
 

@@ -93,11 +93,11 @@ def test_usage_curve_is_live_and_stays_afterwards(sign_in: SignIn, web_system: R
     web_system.wait_state(job_id, "RUNNING")
     page = sign_in(f"/jobs/{job_id}")
     curve = page.locator(".usage-curve")
-    expect(curve.get_by_role("img", name="用量随时间的变化：CPU")).to_be_visible()
+    expect(curve.get_by_role("img", name="用量随时间的变化：CPU")).to_be_visible(timeout=60_000)
     first = curve.locator("polygon").get_attribute("points")
-    expect(curve.locator("polygon")).not_to_have_attribute("points", first or "")
+    expect(curve.locator("polygon")).not_to_have_attribute("points", first or "", timeout=60_000)
     # 还在运行就说得出用了多少。
-    expect(page.locator(".pair", has_text="内存")).to_contain_text("/ 1 GiB")
+    expect(page.locator(".pair", has_text="内存")).to_contain_text("/ 1 GiB", timeout=60_000)
     curve.get_by_role("button", name="内存").click()
     peak = curve.locator(".hint")
     expect(peak).to_contain_text("/ 1 GiB")
@@ -105,9 +105,9 @@ def test_usage_curve_is_live_and_stays_afterwards(sign_in: SignIn, web_system: R
     expect(curve.locator(".chart-tip")).to_contain_text("MiB")
     web_system.call("POST", f"/jobs/cancel/{job_id}")
     web_system.wait_state(job_id)
-    expect(page.locator(".page-head .state-CANCELLED")).to_be_visible()
+    expect(page.locator(".page-head .state-CANCELLED")).to_be_visible(timeout=60_000)
     page.reload()
-    expect(curve.get_by_role("img")).to_be_visible()
+    expect(curve.get_by_role("img")).to_be_visible(timeout=60_000)
     expect(page.locator(".pair", has_text="内存")).to_contain_text("就够")
 
 

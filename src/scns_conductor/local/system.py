@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from scns_conductor.local.engines import Engines
 from scns_conductor.local.host_names import names_prefix, unresolved
 from scns_conductor.local.postgres import STOP_WAIT_S, EngineError
 from scns_conductor.local.supervisor import Service, Supervisor
+from scns_conductor.metrics_page import FOLDER
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
 from scns_conductor.worker.agent.shepherd_set import shepherd_homes
 
@@ -236,6 +238,8 @@ class LocalSystem:
         def report(text: str) -> None:
             progress(f"{text}（{time.monotonic() - began:.1f} 秒）")
 
+        # 上次的指标页的地址：节点也许少了，端口也换了。
+        shutil.rmtree(self.directory.path / FOLDER, ignore_errors=True)
         first = self._postgres is not None and not self.directory.postgres.exists()
         if self._postgres is not None:
             self.supervisor.start(self._postgres)

@@ -17,7 +17,7 @@ export const Efficiency = {
       if (run >= 1 && (ended ? job.cpu_user_s !== null : curved !== null)) {
         const used = ended ? ((job.cpu_user_s ?? 0) + (job.cpu_system_s ?? 0)) / run : curved;
         found.push({ name: "CPU", asked: cpus, used, words: [used.toFixed(used < 10 ? 1 : 0), cpus],
-          hint: cpus > 1 && used < cpus / 2 && busiest !== null && busiest > used * 1.5 ? t(`平均只用了 ${used.toFixed(1)} 个，最忙时用到 ${busiest.toFixed(1)} 个；要少于 ${Math.max(1, Math.ceil(busiest))} 个，忙的一段会变慢`, `${used.toFixed(1)} used on average, ${busiest.toFixed(1)} at the busiest; fewer than ${Math.max(1, Math.ceil(busiest))} would slow the busy part`)
+          hint: !ended ? "" : cpus > 1 && used < cpus / 2 && busiest !== null && busiest > used * 1.5 ? t(`平均只用了 ${used.toFixed(1)} 个，最忙时用到 ${busiest.toFixed(1)} 个；要少于 ${Math.max(1, Math.ceil(busiest))} 个，忙的一段会变慢`, `${used.toFixed(1)} used on average, ${busiest.toFixed(1)} at the busiest; fewer than ${Math.max(1, Math.ceil(busiest))} would slow the busy part`)
             : cpus > 1 && used < cpus / 2 ? t(`平均只用了 ${used.toFixed(1)} 个，下次要 ${Math.max(1, Math.ceil(used))} 个就够`, `${used.toFixed(1)} used on average; ${Math.max(1, Math.ceil(used))} would do`) : "" });
       }
       const most = Math.max((job.max_rss_kb ?? 0) / 1024, ...(total?.memory_mb ?? []).map((value) => value ?? 0));
