@@ -12,6 +12,12 @@ def test_ticks_are_few_and_whole(length: float, least: int, most: int) -> None:
     assert all(tick % 10 == 0 for tick in ticks)
 
 
+def test_ticks_of_a_trace_are_whole_since_its_first_submit() -> None:
+    window = (23_423.0, 23_423.0 + 2 * 86400)
+    labels = [clock_label(tick, window, 23_423.0) for tick in clock_ticks(window, 23_423.0)]
+    assert all(label.endswith(":00") for label in labels)
+
+
 def test_labels_are_clock_times(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 

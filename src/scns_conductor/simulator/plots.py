@@ -140,7 +140,7 @@ def plot_gantt(path: Path, title: str, outcome: Outcome, machine_cpus: int, wind
     axes.set_ylabel(word("processor"))
     epoch = jobs[0].submit_s >= EPOCH_S
     axes.set_xlabel(word("clock") if epoch else word("since"))
-    ticks = clock_ticks(window)
+    ticks = clock_ticks(window, float(jobs[0].submit_s))
     axes.set_xticks(ticks, [clock_label(moment, window, jobs[0].submit_s) for moment in ticks])
     _number_jobs(axes, rectangles, machine_cpus, window)
     axes.set_title(word("jobs").format(title, len({rectangle.job_id for rectangle in rectangles})), loc="left")
@@ -152,11 +152,12 @@ def plot_gantt(path: Path, title: str, outcome: Outcome, machine_cpus: int, wind
     _save(figure, path)
 
 
-def clock_ticks(window: Window) -> list[float]:
-    """横轴的刻度：整的分、时、天，四到十二个。"""
+def clock_ticks(window: Window, first_s: float = EPOCH_S) -> list[float]:
+    """横轴的刻度：整的分、时、天，四到十二个；踪迹的秒从第一次提交（first_s）算起才是整的。"""
+    origin = 0.0 if first_s >= EPOCH_S else first_s
     length = window[1] - window[0]
     step = next((step for step in TICKS_S if length / step <= 12), TICKS_S[-1])
-    first = math.ceil(window[0] / step) * step
+    first = math.ceil((window[0] - origin) / step) * step + origin
     return [float(moment) for moment in np.arange(first, window[1] + 0.5, step)] or [window[0]]
 
 
