@@ -28,7 +28,7 @@ for epoch in $(seq 1 90); do
   loss=$((690 - epoch * 6)); top1=$((200 + epoch * 6))
   echo -ne "epoch \\e[36m$epoch\\e[0m/90  loss=\\e[33m$((loss/100)).$((loss%100))\\e[0m  "
   echo -e "top1=\\e[32m$((top1/10)).$((top1%10))%\\e[0m"
-  [ $epoch -lt 60 ] || { timeout 2 yes >/dev/null; sleep 3; }
+  [ $epoch -lt 30 ] || { timeout 2 yes >/dev/null; sleep 3; }
 done
 """
 # 过去一天的样子：一份真的历史挪到过去，白天多，夜里少，几个账户。
@@ -75,7 +75,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
             rows = system.call("GET", f"/jobs/arrays?job_id={array}")[1]["arrays"]
             return bool(rows and rows[0]["done"] == 300)
 
-        wait_until(done, 120)
+        wait_until(done, 240)
         with psycopg.connect(database_url(system)) as connection:
             connection.execute(PAST, {"array": int(array)})
         fill(system)
@@ -111,7 +111,7 @@ def fill(system: RunningSystem) -> None:
         account = ("vision", "nlp", "chem", "cfd")[index % 4]
         sleep(f"batch-{index:02d}", 300, account=account, cpus_per_task=2, time_limit=str((10, 30, 60)[index % 3]))
     failed = system.submit("#!/bin/bash\necho 'KeyError: label' >&2\nexit 3\n", name="预处理", account="nlp")
-    system.wait_state(failed)
+    system.wait_state(failed, wait_s=240)
     sleep("先放着", 1, hold=True)
     # 一串依赖。
     first = sleep("清洗数据", 1, hold=True)
@@ -123,7 +123,7 @@ def fill(system: RunningSystem) -> None:
         body = {"name": {"换内存": "memory", "教学": "course"}[name], "nodes": nodes, "comment": name}
         moments = {"start_time": f"now+{start}hours", "duration": str(hours * 60), "users": ["ada"]}
         system.call("POST", "/reservations", {**body, **moments})
-    system.wait_state(training, "RUNNING")
+    system.wait_state(training, "RUNNING", wait_s=240)
 
 
 def test_screenshots(busy: RunningSystem, browser: Browser, tmp_path: Path) -> None:

@@ -49,41 +49,42 @@ export const NodeMap = {
         pen.fillStyle = colors.text, pen.fillText(head.name, 0, head.y + 16);
         pen.fillStyle = colors.muted, pen.fillText(String(head.count), pen.measureText(head.name).width + 8, head.y + 16);
       });
-      for (const { node, x, y: top } of cells) {
-        pen.fillStyle = colors.empty;
-        round(pen, x, top, size);
-        pen.fill();
-        pen.save();
-        pen.clip();
+      // 同样颜色的合成一笔：几千个格子也只有十来次填充。小的格子不要圆角与边。
+      const small = size <= 16, corner = small ? 0 : Math.min(6, size / 6), strip = Math.max(2, size * 0.12);
+      const shape = (x, top, wide, tall, radii) => (small || !radii ? pen.rect(x, top, wide, tall) : pen.roundRect(x, top, wide, tall, radii));
+      const batch = (color, alpha, each) => {
+        pen.beginPath();
+        for (const cell of cells) each(cell.node, cell.x, cell.y);
+        pen.globalAlpha = alpha, pen.fillStyle = color, pen.fill(), pen.globalAlpha = 1;
+      };
+      batch(colors.empty, 1, (node, x, top) => shape(x, top, size, size, corner));
+      batch(colors.cpu, 0.78, (node, x, top) => {
         const used = node.cpus ? node.allocated_cpus / node.cpus : 0;
-        if (used) {
-          pen.globalAlpha = 0.78, pen.fillStyle = colors.cpu;
-          pen.fillRect(x, top + size * (1 - used), size, size * used);
-          pen.globalAlpha = 1;
-        }
-        if (node.gpus) {
-          const strip = Math.max(2, size * 0.12);
-          pen.fillStyle = colors.card, pen.fillRect(x, top, size, strip + 1);
-          pen.fillStyle = colors.line, pen.fillRect(x, top, size, strip);
-          pen.fillStyle = colors.gpu, pen.fillRect(x, top, (size * node.allocated_gpus) / node.gpus, strip);
-        }
-        if (node.drain || node.availability !== "UP") {
-          pen.strokeStyle = node.availability === "UP" ? colors.warn : colors.bad, pen.lineWidth = Math.max(1, size / 16);
-          pen.beginPath();
-          if (node.availability !== "UP") pen.moveTo(x, top), pen.lineTo(x + size, top + size), pen.moveTo(x + size, top), pen.lineTo(x, top + size);
-          else for (let step = -size; step < size; step += Math.max(4, size / 4)) pen.moveTo(x + step, top + size), pen.lineTo(x + step + size, top);
-          pen.stroke();
-        }
-        pen.restore();
-        pen.lineWidth = 1, pen.strokeStyle = node.availability !== "UP" ? colors.bad : node.drain ? colors.warn : colors.line;
-        round(pen, x + 0.5, top + 0.5, size - 1);
-        pen.stroke();
-        if (size >= 44) {
-          pen.font = `500 ${size >= 70 ? 12 : 10}px ${style.getPropertyValue("--sans")}`;
-          const label = shorten(pen, node.name, size - 8), wide = pen.measureText(label).width;
-          pen.globalAlpha = 0.85, pen.fillStyle = colors.card, round(pen, x + 3, top + size - (size >= 70 ? 20 : 16), wide + 7, size >= 70 ? 17 : 13), pen.fill(), pen.globalAlpha = 1;
-          pen.fillStyle = colors.text, pen.fillText(label, x + 6, top + size - (size >= 70 ? 7 : 6));
-        }
+        if (used) shape(x, top + size * (1 - used), size, size * used, used > 0.9 ? corner : [0, 0, corner, corner]);
+      });
+      batch(colors.card, 1, (node, x, top) => node.gpus && shape(x, top, size, strip + 1, [corner, corner, 0, 0]));
+      batch(colors.line, 1, (node, x, top) => node.gpus && shape(x, top, size, strip, [corner, corner, 0, 0]));
+      batch(colors.gpu, 1, (node, x, top) => node.gpus && node.allocated_gpus && shape(x, top, (size * node.allocated_gpus) / node.gpus, strip, [corner, node.allocated_gpus === node.gpus ? corner : 0, 0, 0]));
+      const edges = [[colors.line, small ? () => false : (node) => node.availability === "UP" && !node.drain], [colors.warn, (node) => node.availability === "UP" && node.drain], [colors.bad, (node) => node.availability !== "UP"]];
+      for (const [color, chosen] of edges) {
+        pen.beginPath();
+        for (const { node, x, y: top } of cells) if (chosen(node)) shape(x + 0.5, top + 0.5, size - 1, size - 1, corner);
+        pen.lineWidth = 1, pen.strokeStyle = color, pen.stroke();
+      }
+      // 排空的斜线、下线的叉：不多，一个一个画。
+      for (const { node, x, y: top } of cells) {
+        if (!node.drain && node.availability === "UP") continue;
+        pen.save(), pen.beginPath(), shape(x, top, size, size, corner), pen.clip();
+        pen.strokeStyle = node.availability === "UP" ? colors.warn : colors.bad, pen.lineWidth = Math.max(1, size / 16), pen.beginPath();
+        if (node.availability !== "UP") pen.moveTo(x, top), pen.lineTo(x + size, top + size), pen.moveTo(x + size, top), pen.lineTo(x, top + size);
+        else for (let step = -size; step < size; step += Math.max(4, size / 4)) pen.moveTo(x + step, top + size), pen.lineTo(x + step + size, top);
+        pen.stroke(), pen.restore();
+      }
+      if (size >= 44) for (const { node, x, y: top } of cells) {
+        pen.font = `500 ${size >= 70 ? 12 : 10}px ${style.getPropertyValue("--sans")}`;
+        const label = shorten(pen, node.name, size - 8), wide = pen.measureText(label).width;
+        pen.globalAlpha = 0.85, pen.fillStyle = colors.card, round(pen, x + 3, top + size - (size >= 70 ? 20 : 16), wide + 7, size >= 70 ? 17 : 13), pen.fill(), pen.globalAlpha = 1;
+        pen.fillStyle = colors.text, pen.fillText(label, x + 6, top + size - (size >= 70 ? 7 : 6));
       }
       draw();
     }
