@@ -28,7 +28,7 @@ for epoch in $(seq 1 90); do
   loss=$((690 - epoch * 6)); top1=$((200 + epoch * 6))
   echo -ne "epoch \\e[36m$epoch\\e[0m/90  loss=\\e[33m$((loss/100)).$((loss%100))\\e[0m  "
   echo -e "top1=\\e[32m$((top1/10)).$((top1%10))%\\e[0m"
-  [ $epoch -lt 30 ] || { timeout 2 yes >/dev/null; sleep 3; }
+  [ $epoch -lt 30 ] || { timeout 2 yes >/dev/null || sleep 3; }
 done
 """
 # 过去一天的样子：一份真的历史挪到过去，白天多，夜里少，几个账户。
