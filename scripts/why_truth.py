@@ -32,7 +32,8 @@ def main() -> int:
     """跑完返回有没有错。"""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2, help="每种情形几遍，参数各不相同")
-    parser.add_argument("--slots", type=int, default=4, help="同时跑几个，各用两个节点")
+    # 一个用户同时至多问调度器四个问题。
+    parser.add_argument("--slots", type=int, default=4, choices=range(1, 5), help="同时跑几个，各用两个节点")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="只跑这些情形，逗号分隔")
     parser.add_argument("--json", type=Path, help="把逐个的结果写到这里")
