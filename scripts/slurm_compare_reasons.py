@@ -87,8 +87,8 @@ REASONS: tuple[tuple[str, str], ...] = (
         r"write batch_script( 999999)?$|create partition=|delete partitionname=$",
     ),
     (
-        "按名字拒绝、说明改用什么：不重启机器，日志级别在设置里，没有 top、notify、触发器、前端节点；`show slurmd` 有替代",
-        r"scontrol (top|notify|reboot|cancel_reboot|setdebug|setdebugflags|schedloglevel|fsdampeningfactor|crontab)\b|^scontrol show (frontend|slurmd)|^strigger --set",
+        "按名字拒绝、说明改用什么：不重启机器，日志级别在设置里，没有 top、notify、前端节点；`show slurmd` 有替代",
+        r"scontrol (top|notify|reboot|cancel_reboot|setdebug|setdebugflags|schedloglevel|fsdampeningfactor)\b|^scontrol show (frontend|slurmd)",
     ),
     ("`show config` 只有这里有的项（四十来个）", r"^scontrol show config"),
     ("数组的上限：这里的 `MaxArraySize` 大得多", r"-a 1001 "),

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from scns_conductor.slurm.accounting.sacct import chosen_fields
+from scns_conductor.slurm.accounting.sacct_table import chosen_fields
 from scns_conductor.slurm.parse.hosts import split_list
 from scns_conductor.slurm.queue.queue_columns import LETTERS, NAMES
 from scns_conductor.slurm.session import Fatal

@@ -2,7 +2,7 @@
 
 from scns_conductor.client import Problem
 from scns_conductor.slurm.accounting.accounting_columns import FIELDS
-from scns_conductor.slurm.accounting.sacct import chosen_fields, lines
+from scns_conductor.slurm.accounting.sacct_table import chosen_fields, lines
 from scns_conductor.slurm.parse.hosts import split_list
 from scns_conductor.slurm.parse.options import flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, say
