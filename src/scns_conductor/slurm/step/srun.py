@@ -14,13 +14,13 @@ from scns_conductor.client import JsonClient
 from scns_conductor.slurm.session import Fatal, connect, current_umask, say
 from scns_conductor.slurm.step.broadcast import broadcast_program
 from scns_conductor.slurm.step.het_groups import het_groups
+from scns_conductor.slurm.step.multi_prog import multi_prog
 from scns_conductor.slurm.step.srun_link import Listener, StepLink
 from scns_conductor.slurm.step.srun_options import (
     MPI_TYPES,
     OPTIONS,
     given_options,
     local_file,
-    multi_prog,
     node_range,
     step_fields,
     stream_kind,
