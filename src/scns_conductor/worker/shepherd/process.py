@@ -49,6 +49,7 @@ class Shepherd:
         self._node = node
         self._idle_exit_s = idle_exit_s
         self._boot_id = process_table.boot_id()
+        self._asked_to_stop = False
         self._selector = selectors.DefaultSelector()
         self._links: dict[int, Link] = {}
         self._stop_by_boot: float | None = None
@@ -118,6 +119,10 @@ class Shepherd:
             self._pump(link)
 
     def _consider_leaving(self) -> None:
+        if self._asked_to_stop and process_table.machine_stops():
+            # 关机不等它：不然 systemd 要等到杀它的时候。还在的作业开机之后按节点重启办。
+            self._running = False
+            return
         now = boot_now()
         if self._keeper.groups or self._links:
             self._idle_since = now
@@ -151,8 +156,13 @@ class Shepherd:
         read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         # 处理器什么也不做：SIGCHLD 只用来叫醒循环，其余的让它不被随手杀死；exec 之后处理器自动消失。
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
+
+        def asked(*_: object) -> None:
+            self._asked_to_stop = True
+
+        signal.signal(signal.SIGTERM, asked)
 
         def drain(_: int) -> None:
             with contextlib.suppress(BlockingIOError):
