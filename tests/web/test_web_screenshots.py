@@ -16,7 +16,7 @@ from visits import web_url_of
 from running_system import RunningSystem, start_system, wait_until
 from scns_conductor.web.login_links import create_login_link
 
-MOST_BYTES = 200_000
+MOST_BYTES = 260_000
 TRAINING = """#!/bin/bash
 #SBATCH --job-name=resnet50
 #SBATCH --gres=gpu:1
