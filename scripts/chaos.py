@@ -73,7 +73,12 @@ def run(options: argparse.Namespace, root: Path) -> bool:
     began = time.monotonic()
     spread_s = options.seconds or max(LEAST_SPREAD_S, options.jobs / JOBS_PER_S)
     pair = PairKeeper(root / "pair") if options.failover else None
-    system = ChaosSystem(root, options.nodes, options.cpus, pair=pair)
+    try:
+        system = ChaosSystem(root, options.nodes, options.cpus, pair=pair)
+    except SystemExit:
+        if pair is not None:
+            pair.stop()
+        raise
     print(f"系统已就绪（{time.monotonic() - began:.1f} 秒），数据在 {root}", flush=True)
     rng = random.Random(f"{options.seed}-jobs")
     workload = Workload(root, rng, options.jobs, spread_s, options.arrays, options.wide)
