@@ -7,12 +7,12 @@ import { tell } from "./dialogs.js";
 import { facts, t } from "./facts.js";
 import { clockTime, duration, exact, since } from "./format.js";
 import { Icon } from "./icons.js";
-import { connection, live } from "./live.js";
+import { live } from "./live.js";
 import { go, route } from "./route.js";
 import { withOption } from "./sbatch_lines.js";
 import { ScriptEditor } from "./script_editor.js";
 
-const DRAFT = "scns_draft";
+const DRAFT = "scns_draft", RETRY_MS = 3000;
 const FIRST = "#!/bin/bash\n#SBATCH --job-name=hello\n#SBATCH --cpus-per-task=1\n#SBATCH --mem=1G\n#SBATCH --time=10\n\necho \"你好，我在 $(hostname)\"\n";
 // 字段、选项的写法、字、占位。
 const FIELDS = [
@@ -52,6 +52,8 @@ export default {
         if (mine !== round) return;
         plan.value = null;
         problem.value = refused;
+        // API 不在：过一会儿再问，回来了自己就好。
+        if (refused.status === 0 || refused.status >= 500) planTimer = setTimeout(look, RETRY_MS);
       }
     }
     function later() {
@@ -63,8 +65,6 @@ export default {
       headerTimer = setTimeout(() => localStorage.setItem(DRAFT, text), 200);
       later();
     });
-    // API 回来了：没有问成的再问一次。
-    watch(() => connection.error, (error) => !error && (problem.value?.status === 0 || problem.value?.status >= 500) && look());
     onBeforeUnmount(() => (clearTimeout(planTimer), localStorage.setItem(DRAFT, script.value)));
     const errorOf = (name) => problem.value?.errors?.find((each) => each.field.replace(/^(body\.)?job\./, "") === name)?.message;
     const otherErrors = computed(() => {
