@@ -103,11 +103,11 @@ def test_the_old_39_has_warnings_and_numbers_where_they_belong(rest: Rest) -> No
 
 
 def test_what_has_no_effect_is_said_and_what_cannot_be_is_refused(running_system: RunningSystem, rest: Rest) -> None:
-    job = {"name": "w", "current_working_directory": "/tmp", "hold": True, "contiguous": True, "made_up": 3}
+    job = {"name": "w", "current_working_directory": "/tmp", "hold": True, "power_flags": ["LEVEL"], "made_up": 3}
     status, answer = rest("POST", "/slurm/V/job/submit", {"job": job, "script": SLEEP})
     said = " ".join(each["description"] for each in answer["warnings"])
     assert status == 200
-    assert '"contiguous"' in said
+    assert '"power_flags"' in said
     assert '"job.made_up"' in said
     rest("DELETE", f"/slurm/V/job/{answer['job_id']}")
     for wrong in ({"container": "image"}, {"user_id": "somebody-else"}, {"tasks": "many"}, {"partition": "nowhere"}):

@@ -20,9 +20,9 @@ _HINTS = frozenset(
         "burst_buffer", "cluster_constraint", "cluster_constraints", "core_specification",
         "cores_per_socket", "cpu_binding", "cpu_binding_flags", "cpu_binding_hint", "cpu_frequency", "cpus_per_tres",
         "delay_boot", "distribution_plane_size", "end_time", "flags", "get_user_environment", "group_id", "het_group",
-        "hetjob_group", "immediate", "job_id", "kill_on_node_fail", "maximum_cpus", "mcs_label", "memory_binding",
+        "hetjob_group", "immediate", "job_id", "maximum_cpus", "mcs_label", "memory_binding",
         "memory_binding_type", "memory_per_tres", "minimum_boards_per_node", "minimum_sockets_per_board",
-        "minimum_sockets_per_node", "network", "no_kill", "ntasks_per_core", "ntasks_per_socket", "ntasks_per_tres",
+        "minimum_sockets_per_node", "network", "ntasks_per_core", "ntasks_per_socket", "ntasks_per_tres",
         "oom_kill_step", "overcommit", "power_flags", "prefer", "profile", "reboot", "reserve_ports", "resv_mpi_ports",
         "rlimits", "segment_size", "selinux_context", "site_factor", "sockets_per_node", "spank_environment", "step_id",
         "tasks_per_board", "tasks_per_core", "tasks_per_socket", "thread_specification", "threads_per_core",
@@ -39,6 +39,7 @@ _MAIL = {
     "TIME=90%": "TIME_LIMIT_90",
     "TIME=80%": "TIME_LIMIT_80",
     "TIME=50%": "TIME_LIMIT_50",
+    "INVALID_DEPENDENCY": "INVALID_DEPEND",
 }
 
 
@@ -82,6 +83,8 @@ def job_fields(given: Mapping[str, Any]) -> dict[str, Any]:
         job[name] = value
     _lists(job)
     _words(given, job)
+    if "kill_on_node_fail" in job:
+        job["no_kill"] = not job.pop("kill_on_node_fail")
     for name in ("time_limit", "time_minimum", "nodes"):
         if isinstance(job.get(name), int) and not isinstance(job[name], bool):
             job[name] = str(job[name])

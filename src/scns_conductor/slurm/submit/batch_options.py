@@ -10,6 +10,7 @@ from typing import Any
 
 from scns_conductor.core.batch_script import exported, gpu_fields, not_exported, warning_signal
 from scns_conductor.core.distribution import check_distribution
+from scns_conductor.core.mail import MAIL_TYPES
 from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.parse.options import Option, flags, option, values
 from scns_conductor.slurm.session import Fatal, say, warn_not_exported
@@ -25,11 +26,6 @@ _MEMORY = frozenset({"mem", "mem_per_cpu", "mem_per_gpu"})
 _MOST_NICE = 2**31 - 3
 _MOST_PRIORITY = 2**32 - 3
 _MOST_SIGNAL_DELAY_S = 65535
-# sbatch(1) 的 --mail-type。
-_MAIL_TYPES = {
-    "NONE", "BEGIN", "END", "FAIL", "REQUEUE", "ALL", "INVALID_DEPEND", "STAGE_OUT", "TIME_LIMIT", "TIME_LIMIT_90",
-    "TIME_LIMIT_80", "TIME_LIMIT_50", "ARRAY_TASKS",
-}  # fmt: skip
 # 选项 -> API 的字段，原样传过去。
 _FIELDS = {
     "job_name": "name",
@@ -349,7 +345,7 @@ def _check_words(given: Mapping[str, str]) -> None:
             raise Fatal("Invalid --distribution specification", code=BAD_OPTION) from None
     signal = given.get("signal", "").partition("@")[0].rpartition(":")[2].upper().removeprefix("SIG")
     wrong = {
-        "mail-type": not set(given.get("mail_type", "NONE").upper().split(",")) <= _MAIL_TYPES,
+        "mail-type": not set(given.get("mail_type", "NONE").upper().split(",")) <= set(MAIL_TYPES),
         "exclusive": given.get("exclusive", "") not in ("", "user", "mcs", "topo"),
         "signal": bool(signal) and not signal.isdigit() and not hasattr(signals, f"SIG{signal}"),
     }
