@@ -264,8 +264,10 @@ def test_what_was_written_down_but_not_submitted_is_submitted_once(
     assert not list((folder / "refused").iterdir())
 
 
+# 测试在后台跑时 SIGINT 是被忽略着继承来的：先恢复成人在终端上的样子。
 CTRL_C = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from scns_conductor.client.executor import ConductorExecutor
 with ConductorExecutor(name=sys.argv[1], on_interrupt=sys.argv[1], resources={"hold": True}) as executor:
     executor.submit(abs, -1)
