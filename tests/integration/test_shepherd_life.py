@@ -449,7 +449,19 @@ def test_frames_survive_any_cut() -> None:
     assert found == [{"v": PROTOCOL_VERSION, **message}] * 3
 
 
+@pytest.fixture
+def _started_in_background() -> Iterator[None]:
+    """像 nohup … & 那样启动牧守进程：这些信号是忽略着继承来的。"""
+    former = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    }
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("options", [{}, {"nice": 1}])
+@pytest.mark.usefixtures("_started_in_background")
 def test_job_starts_with_a_clean_process_state(yard: Yard, options: dict[str, Any]) -> None:
     """没有多余的描述符、没有被忽略或屏蔽的信号、自成会话、不留在牧守进程的目录里。"""
     script = "ls /proc/self/fd; grep -E 'SigBlk|SigIgn' /proc/self/status; ps -o sid= -p $$; echo $$; pwd\n"
