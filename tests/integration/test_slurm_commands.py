@@ -155,18 +155,6 @@ def test_a_running_job_lists_its_processes_and_takes_a_relative_limit(slurm: Com
     slurm.run("scancel", job)
 
 
-def test_heterogeneous_jobs_are_refused_by_name(slurm: Commands) -> None:
-    (slurm.work / "job.sh").write_text(SCRIPT)
-    for words in (("sbatch", "-n1", ":", "-n1", "job.sh"), ("srun", "true", ":", "true"), ("salloc", ":", "true")):
-        done = slurm.run(*words)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert "heterogeneous jobs (:) are not supported by this system" in done.stderr
-        assert done.stderr.endswith("Requested operation not supported on this system\n")
-    header = slurm.run("sbatch", text="#!/bin/sh\n#SBATCH -n1\n#SBATCH hetjob\n#SBATCH -n2\n")
-    assert header.returncode == 1
-    assert "heterogeneous jobs" in header.stderr
-
-
 def test_tasks_of_an_array_can_be_asked_for_one_by_one(slurm: Commands) -> None:
     job = slurm.submit("--hold", "-a", "1-5")
     assert slurm.run("squeue", "-h", "-j", f"{job}_2", "-o", "%K").stdout == "2\n"

@@ -81,7 +81,7 @@ def test_what_srun_says_of_nodes_and_words_it_cannot_honour(slurm: Commands) -> 
         "srun: error: --relative and --nodes option incompatible with count of allocated nodes (2+2>3)",
         "srun: error: Only allocated 3 nodes asked for 5",
         "srun: error: -r,--relative not allowed with -w,--nodelist or -x,--exclude.",
-        "srun: error: heterogeneous jobs (:) are not supported by this system",
+        "but the job allocation has maximum value of 0",
         "Requested node configuration is not available",
         "More processors requested than permitted",
         "Unable to confirm allocation for job 99999: Invalid job id specified",

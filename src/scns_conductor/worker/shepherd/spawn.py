@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from scns_conductor.worker.host.cgroup import JobCgroup
     from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
-# 忽略着的信号过了 exec 还是忽略：Python 忽略 SIGPIPE 等，从 nohup、后台启动的还继承了 SIGHUP、SIGINT；作业一律恢复默认。
+# 忽略着的信号过了 exec 还是忽略：Python 忽略 SIGPIPE 等，从 nohup、后台启动的还继承了 SIGHUP、SIGINT。
+# 作业一律恢复默认。
 DEFAULT_SIGNALS = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _FAULT_MESSAGE_BYTES = 3000
 _RLIMITS = {name: getattr(resource, f"RLIMIT_{name}") for name in ("AS", "CORE", "CPU", "DATA", "FSIZE")} | {
