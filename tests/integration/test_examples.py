@@ -44,7 +44,9 @@ def test_an_example_does_what_it_says(running_system: RunningSystem, tmp_path: P
     # 用户装好之后 PATH 里的 scns 与 python3。
     programs = tmp_path / "programs"
     programs.mkdir()
-    (programs / "python3").symlink_to(sys.executable)
+    # 不用链接：虚拟环境的 python 从别处的链接启动，找不到自己的 pyvenv.cfg。
+    (programs / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (programs / "python3").chmod(0o755)
     (programs / "scns").write_text(f"#!{sys.executable}\nfrom scns_conductor.cli.main import main\n\nmain()\n")
     (programs / "scns").chmod(0o755)
     work = running_system.data_dir / f"example-{path.stem}{path.suffix}"
