@@ -18,7 +18,7 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError
 from scns_conductor.worker.agent.shepherd_set import shepherd_homes
 from scns_conductor.worker.bus import Consumer, Message, Publisher, queue_name
-from scns_conductor.worker.wire.bus_messages import ChangedJobs, SignalJobs
+from scns_conductor.worker.wire.bus_messages import LaunchJobs, SignalJobs
 from scns_conductor.worker.wire.frames import FrameBuffer, encode
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 from scns_conductor.worker.wire.record import PROTOCOL_VERSION
@@ -279,6 +279,6 @@ def test_the_bus_is_understood_by_both_versions(yard: NodeYard) -> None:
         continue
     consumer.close()
     assert understood == [
-        ChangedJobs(job_ids=[1, 2]),
+        LaunchJobs(job_ids=[1, 2]),
         SignalJobs(signal=10, target="all", job_ids=[3]),
     ]
