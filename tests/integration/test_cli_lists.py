@@ -108,6 +108,8 @@ def on_terminal(system: RunningSystem, *arguments: str, until: str, **environmen
     process, master = pty.fork()
     if process == 0:
         os.chdir(system.data_dir)
+        # 测试在后台跑时 SIGINT 是忽略着继承来的。
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.execve(SCNS, [SCNS, *arguments], {**system.environment, "TERM": "xterm", **environment})
     seen = b""
     try:

@@ -72,13 +72,14 @@ async def create_heterogeneous(
     return await job_steps.create_het_step(parts.engine, identity, job_id, requests)
 
 
-@router.get("/{job_id}/steps/{step_id}", summary="一个作业步")
+# 号只有数字：steps/het 是另一个端点，别的方法是 405。
+@router.get("/{job_id}/steps/{step_id:int}", summary="一个作业步")
 async def show(job_id: str, step_id: StepId, parts: PartsDep, _identity: IdentityDep) -> StepAnswer:
     """node_tasks、node_cpus 与 nodes 一一对应；内存的单位是 KiB。"""
     return await job_steps.read_step(parts.engine, job_id, step_id)
 
 
-@router.patch("/{job_id}/steps/{step_id}", summary="改作业步自己的时限")
+@router.patch("/{job_id}/steps/{step_id:int}", summary="改作业步自己的时限")
 async def update(
     job_id: str, step_id: StepId, body: StepChanges, parts: PartsDep, identity: IdentityDep
 ) -> dict[str, Any]:
@@ -86,13 +87,13 @@ async def update(
     return await job_steps.update_step(parts.engine, identity, job_id, step_id, body.time_limit)
 
 
-@router.post("/{job_id}/steps/{step_id}/launch", summary="把启动的消息再送一遍")
+@router.post("/{job_id}/steps/{step_id:int}/launch", summary="把启动的消息再送一遍")
 async def relaunch(job_id: str, step_id: StepId, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """节点没有按时连过来时用；已经启动的节点什么也不做。"""
     return await job_steps.relaunch_step(parts.engine, identity, job_id, step_id)
 
 
-@router.post("/{job_id}/steps/{step_id}/attach", summary="再接一个客户（sattach）")
+@router.post("/{job_id}/steps/{step_id:int}/attach", summary="再接一个客户（sattach）")
 async def attach(
     job_id: str, step_id: StepId, body: StepConnection, parts: PartsDep, identity: IdentityDep
 ) -> dict[str, Any]:
@@ -100,7 +101,7 @@ async def attach(
     return await job_steps.attach_step(parts.engine, identity, job_id, step_id, body.model_dump())
 
 
-@router.post("/{job_id}/steps/{step_id}/signal", summary="给作业步发信号")
+@router.post("/{job_id}/steps/{step_id:int}/signal", summary="给作业步发信号")
 async def signal(
     job_id: str, step_id: StepId, body: StepSignal, parts: PartsDep, identity: IdentityDep
 ) -> dict[str, Any]:
