@@ -38,8 +38,10 @@ LONG_FIRST = (
 )  # fmt: skip
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """文件的次序：LONG_FIRST 的先，其余测试多的先；一个文件里的次序不变。"""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """几个进程一起跑时文件的次序：LONG_FIRST 的先，其余测试多的先；一个文件里的次序不变。"""
+    if not hasattr(config, "workerinput"):
+        return
     sizes = Counter(item.path for item in items)
     ranks = {name: rank for rank, name in enumerate(LONG_FIRST)}
 
