@@ -61,7 +61,7 @@ def port() -> int:
 def mailbox(port: int) -> Iterator[Mailbox]:
     """在听的邮件服务器。"""
     box = Mailbox()
-    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller = Controller(box, hostname="127.0.0.1", port=port, enable_SMTPUTF8=False)
     controller.start()
     yield box
     controller.stop()
@@ -171,6 +171,17 @@ def test_a_refused_recipient_is_kept_with_the_reason(system: RunningSystem) -> N
     )  # fmt: skip
     assert "DEAD" in shown.stdout
     assert "550" in shown.stdout
+
+
+def test_an_address_the_server_cannot_take_holds_back_nobody(system: RunningSystem, mailbox: Mailbox) -> None:
+    """服务器没有 SMTPUTF8：那一封不再试，同一批里后面的照发。"""
+    odd = system.submit("#!/bin/bash\n:\n", mail_type="BEGIN,END", mail_user="渊@site.example")
+    plain = system.submit("#!/bin/bash\n:\n", mail_type="END", mail_user="ada")
+    for job in (odd, plain):
+        system.wait_state(job)
+    assert {one["state"] for one in settled(system, odd, "BEGIN", "END")} == {"DEAD"}
+    assert settled(system, plain, "END")[0]["state"] == "SENT"
+    assert len(mailbox.subjects(plain)) == 1
 
 
 @pytest.mark.parametrize(

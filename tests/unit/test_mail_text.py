@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scns_conductor.core.mail import parse_mail_types, parse_recipients
@@ -118,6 +118,7 @@ def test_the_body_says_what_was_used_in_the_chosen_language() -> None:
 SENDER = Settings(mail_from="scns@cluster.example", mail_domain="example.org")
 
 
+@example("a\x85Bcc: eve@evil.example", "b\u2028c\x1cd")
 @settings(deadline=None, max_examples=50)
 @given(st.text(min_size=1, max_size=80), st.text(max_size=80))
 def test_no_name_or_message_forges_a_header(name: str, told: str) -> None:

@@ -24,6 +24,11 @@ def parse_mail_types(text: str) -> frozenset[str]:
     return frozenset(words) - {"ALL"} | (_ALL if "ALL" in words else frozenset())
 
 
+def array_as_a_whole(text: str) -> bool:
+    """数组整个一份；写了 ARRAY_TASKS 的是各任务一份。"""
+    return "ARRAY_TASKS" not in parse_mail_types(text)
+
+
 def parse_recipients(text: str) -> list[str]:
     """逗号分隔的收件人；写法不对抛 ValueError。"""
     found = [word.strip() for word in text.split(",") if word.strip()]

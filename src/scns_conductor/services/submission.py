@@ -94,12 +94,9 @@ async def submit_batch(
     边取边写：备下一段的时候，数据库在写上一段。claim 的键用过时返回当时的作业号；内容不同抛 Conflict。
     """
     async with engine.begin() as connection:
-        # SQLAlchemy 到第一条语句才发 BEGIN，而写作业不经过它。
-        await connection.execute(BEGIN_NOW)
         claims = [] if claim is None else [claim]
-        used = await _claim(connection, claims)
-        if claim in used:
-            return _known_ids(used[claim])
+        if (known := await _begin(connection, claims)) is not None:
+            return known
         job_ids: list[int] = []
         writing: asyncio.Task[list[int]] | None = None
         try:
@@ -124,11 +121,9 @@ async def submit_components(
 ) -> list[int]:
     """一个异构作业的各个部分，全有或全无，一个事务；返回各个部分的作业号。claim 同 submit_batch。"""
     async with engine.begin() as connection:
-        await connection.execute(BEGIN_NOW)
         claims = [] if claim is None else [claim]
-        used = await _claim(connection, claims)
-        if claim in used:
-            return _known_ids(used[claim])
+        if (known := await _begin(connection, claims)) is not None:
+            return known
         await _require_dependencies(connection, {f"jobs[{index}].job.": row for index, row in enumerate(rows)})
         job_ids = await _insert_all(connection, rows)
         spans = format_ranges(merge_ranges([(job_id, job_id + 1) for job_id in job_ids]), None)
@@ -136,6 +131,14 @@ async def submit_components(
         await connection.execute(MARK_COMPONENTS, values)
         await _fill(connection, dict.fromkeys(claims, job_ids))
         return job_ids
+
+
+async def _begin(connection: AsyncConnection, claims: Sequence[IdempotencyClaim]) -> list[int] | None:
+    """开始一次全有或全无的提交：键用过的返回当时的作业号，内容不同抛 Conflict；没有用过、没有键是 None。"""
+    # SQLAlchemy 到第一条语句才发 BEGIN，而写作业不经过它。
+    await connection.execute(BEGIN_NOW)
+    used = await _claim(connection, claims)
+    return next((_known_ids(found) for found in used.values()), None)
 
 
 async def _claim(

@@ -7,6 +7,17 @@ from scns_conductor.statements.conditions import leaving
 
 _SUSPENDABLE = leaving({JobState.RUNNING}, to={JobState.SUSPENDED})
 _RESUMABLE = leaving({JobState.SUSPENDED}, to={JobState.RUNNING})
+# lent 里借出的 CPU，从节点的计数里减去；节点按名字的次序加锁。
+_TAKEN_OFF = """
+    given AS (SELECT node_name, sum(lent_cpus)::integer AS cpus FROM lent GROUP BY node_name),
+    locked AS (
+      SELECT n.name FROM nodes AS n JOIN given ON given.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
+    ),
+    counted AS (
+      UPDATE nodes AS n SET allocated_cpus = n.allocated_cpus - given.cpus
+      FROM given JOIN locked ON locked.name = given.node_name WHERE n.name = given.node_name
+    )
+"""
 
 # 挂起被抢占的：借出它们的 CPU，减去节点的计数，记事件。
 SUSPEND_PREEMPTED = sa.text(
@@ -29,14 +40,7 @@ SUSPEND_PREEMPTED = sa.text(
       WHERE a.job_id = chosen.job_id AND a.restart_count = chosen.restart_count AND a.released_at IS NULL
       RETURNING a.node_name, a.lent_cpus
     ),
-    given AS (SELECT node_name, sum(lent_cpus)::integer AS cpus FROM lent GROUP BY node_name),
-    locked AS (
-      SELECT n.name FROM nodes AS n JOIN given ON given.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
-    ),
-    counted AS (
-      UPDATE nodes AS n SET allocated_cpus = n.allocated_cpus - given.cpus
-      FROM given JOIN locked ON locked.name = given.node_name WHERE n.name = given.node_name
-    ),
+    {_TAKEN_OFF},
     recorded AS (
       INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message)
       SELECT job_id, restart_count, 'RUNNING', 'SUSPENDED', 'preempt', 'scheduler', message FROM chosen
@@ -46,7 +50,7 @@ SUSPEND_PREEMPTED = sa.text(
 )
 # 人挂起了的（状态已经是 SUSPENDED）：让出 CPU，减去节点的计数。
 LEND_SUSPENDED = sa.text(
-    """
+    f"""
     WITH chosen AS (
       SELECT j.job_id, j.restart_count FROM jobs AS j
       WHERE j.job_id = ANY(CAST(:job_ids AS bigint[])) AND j.state = 'SUSPENDED' AND j.requested_end_state IS NULL
@@ -59,14 +63,7 @@ LEND_SUSPENDED = sa.text(
         AND a.lent_cpus = 0 AND a.cpus > 0
       RETURNING a.job_id, a.node_name, a.lent_cpus
     ),
-    given AS (SELECT node_name, sum(lent_cpus)::integer AS cpus FROM lent GROUP BY node_name),
-    locked AS (
-      SELECT n.name FROM nodes AS n JOIN given ON given.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
-    ),
-    counted AS (
-      UPDATE nodes AS n SET allocated_cpus = n.allocated_cpus - given.cpus
-      FROM given JOIN locked ON locked.name = given.node_name WHERE n.name = given.node_name
-    )
+    {_TAKEN_OFF}
     SELECT DISTINCT job_id FROM lent ORDER BY job_id
     """.replace("::", r"\:\:")
 )

@@ -4,10 +4,11 @@ import logging
 import smtplib
 import ssl
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Engine
 
+from scns_conductor.core.mail import array_as_a_whole
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements.notifications import ARRAY_OUTCOMES, RESULTS, TO_SEND
 from scns_conductor.worker.background.mail_text import message_of
@@ -19,6 +20,13 @@ GIVE_UP_S = 2 * 86400.0
 NEVER = -1.0
 
 logger = logging.getLogger(__name__)
+
+
+class _Result(NamedTuple):
+    """一封的结果：error 为 None 是发了，否则 retry_s 秒之后再试（NEVER 不再试）。"""
+
+    error: str | None = None
+    retry_s: float = 0.0
 
 
 class Delivery:
@@ -44,26 +52,23 @@ class Delivery:
                 RESULTS,
                 {
                     "notification_ids": [row.notification_id for row in rows],
-                    "errors": [results[row.notification_id] and results[row.notification_id][0] for row in rows],
-                    "retries_s": [
-                        results[row.notification_id][1] if results[row.notification_id] else 0.0 for row in rows
-                    ],
+                    "errors": [result.error for result in results],
+                    "retries_s": [result.retry_s for result in results],
                 },
             )
 
-    def _send(self, rows: Sequence[Any], outcomes: dict[int, list[Any]]) -> dict[int, Any]:
-        """各封的结果：None 是发了，否则（为什么，几秒之后再试）。"""
-        results: dict[int, Any] = {}
+    def _send(self, rows: Sequence[Any], outcomes: dict[int, list[Any]]) -> list[_Result]:
+        """各封的结果，与 rows 一一对应。"""
+        results: list[_Result] = []
         server: smtplib.SMTP | None = None
         try:
             server = self._connect()
             for row in rows:
-                results[row.notification_id] = self._send_one(server, row, outcomes)
+                results.append(self._send_one(server, row, outcomes))
         except (OSError, smtplib.SMTPException) as error:
             # 连不上、断了：没有轮到的都等会儿再试。
             logger.warning("mail_server_unavailable", extra={"error": str(error), "waiting": len(rows) - len(results)})
-            for row in rows:
-                results.setdefault(row.notification_id, (f"邮件服务器：{error}", _retry_s(row)))
+            results += [_Result(f"邮件服务器：{error}", _retry_s(row)) for row in rows[len(results) :]]
         finally:
             if server is not None:
                 server.close()
@@ -89,29 +94,28 @@ class Delivery:
             raise
         return server
 
-    def _send_one(self, server: smtplib.SMTP, row: Any, outcomes: dict[int, list[Any]]) -> Any:
-        whole = outcomes.get(row.job_id, []) if _whole_array(row) else []
-        message = message_of(row, whole, self._settings)
+    def _send_one(self, server: smtplib.SMTP, row: Any, outcomes: dict[int, list[Any]]) -> _Result:
+        """连接断了抛 SMTPServerDisconnected 或 OSError；只是这一封的毛病不抛，后面的照发。"""
         try:
-            refused = server.send_message(message)
-        except smtplib.SMTPServerDisconnected:
-            raise
+            whole = outcomes.get(row.job_id, []) if _whole_array(row) else []
+            refused = server.send_message(message_of(row, whole, self._settings))
         except smtplib.SMTPRecipientsRefused as error:
             codes = [code for code, _ in error.recipients.values()]
-            return f"收件人被拒：{_told(error.recipients)}", NEVER if min(codes) >= 500 else _retry_s(row)
+            return _Result(f"收件人被拒：{_told(error.recipients)}", NEVER if min(codes) >= 500 else _retry_s(row))
         except smtplib.SMTPResponseException as error:
-            told = (
-                error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
-            )
-            return f"邮件服务器：{error.smtp_code} {told}", NEVER if error.smtp_code >= 500 else _retry_s(row)
+            told = f"邮件服务器：{error.smtp_code} {_text(error.smtp_error)}"
+            return _Result(told, NEVER if error.smtp_code >= 500 else _retry_s(row))
+        except (smtplib.SMTPNotSupportedError, ValueError) as error:
+            # 收件人不是 ASCII 而服务器没有 SMTPUTF8，或写不成邮件：再试也一样。
+            return _Result(f"邮件服务器：{error}", NEVER)
         if refused:
             # 有的收件人收了：不再发，免得他们收两遍。
             logger.warning("mail_partly_refused", extra={"job_id": row.job_id, "error": _told(refused)})
-        return None
+        return _Result()
 
 
 def _whole_array(row: Any) -> bool:
-    return row.array_job_id == row.job_id and "ARRAY_TASKS" not in (row.mail_type or "")
+    return row.array_job_id == row.job_id and array_as_a_whole(row.mail_type or "")
 
 
 def _retry_s(row: Any) -> float:
@@ -121,7 +125,8 @@ def _retry_s(row: Any) -> float:
 
 
 def _told(recipients: dict[str, tuple[int, bytes]]) -> str:
-    return "；".join(
-        f"{address} {code} {text.decode(errors='replace') if isinstance(text, bytes) else text}"
-        for address, (code, text) in recipients.items()
-    )
+    return "；".join(f"{address} {code} {_text(said)}" for address, (code, said) in recipients.items())
+
+
+def _text(said: bytes | str) -> str:
+    return said.decode(errors="replace") if isinstance(said, bytes) else said

@@ -14,7 +14,8 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.core.states import TERMINAL_STATES
 from scns_conductor.language.catalogue import english
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")
+# 连同 str.splitlines 认作换行的（U+0085 等）：邮件的头里有一个，email 就不收。
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NAME_MOST = 60
 _VERBS = {
     "BEGIN": "Began",

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from scns_conductor.core.mail import parse_mail_types
+from scns_conductor.core.mail import array_as_a_whole, parse_mail_types
 from scns_conductor.core.states import TERMINAL_STATES, JobState
 
 FAILURES = TERMINAL_STATES - {JobState.COMPLETED, JobState.CANCELLED}
@@ -69,7 +69,7 @@ def due(changes: Collection[Change], unfinished: Collection[int], failed: Collec
 
 
 def _whole(change: Change) -> bool:
-    return change.array_job_id is not None and "ARRAY_TASKS" not in parse_mail_types(change.mail_type)
+    return change.array_job_id is not None and array_as_a_whole(change.mail_type)
 
 
 def _occasion(change: Change, failure: bool) -> str | None:
