@@ -14,7 +14,7 @@ from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.scheduling.shape import Shape
-from scns_conductor.scheduling.succession import Succession, slots, succession
+from scns_conductor.scheduling.succession import Succession, heads_of, slots, succession
 
 SAME = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 # 向量说得清的多些：单子才长。
@@ -24,7 +24,7 @@ OFTEN_PLAIN = [Shape(maximum_nodes=1)] * 6 + [Shape(cpus_per_task=2, memory_per_
 def heirs_of(world: World, node: int, most: int = 8) -> Succession | None:
     return succession(
         world.cluster,
-        world.queue,
+        heads_of(world.cluster, world.queue),
         node,
         most=lambda _share: most,
         tasks_left=lambda job: count_tasks(job.tasks or ()),

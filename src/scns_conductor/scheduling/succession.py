@@ -15,7 +15,7 @@ from scns_conductor.scheduling.attempt import facts_of
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.feasibility import Kind
 from scns_conductor.scheduling.queue import Group, OrderKey, PendingJob, Queue
-from scns_conductor.scheduling.shape import CPU, MEMORY
+from scns_conductor.scheduling.shape import CPU, MEMORY, BoolArray
 
 # 形状再多就不算：每个周期要走过各组的组首。
 MOST_GROUPS = 256
@@ -29,32 +29,48 @@ class Succession:
     jobs: tuple[tuple[PendingJob, int | None], ...]
 
 
+Heads = list[tuple[OrderKey, int, Group, BoolArray]]
+
+
+def heads_of(cluster: Cluster, queue: Queue) -> Heads:
+    """各组的组首，按次序，连同各自能用的节点：一个周期算一次，各节点都用它。算不得接力的时候是空的。"""
+    if cluster.reservations or len(queue.groups) > MOST_GROUPS:
+        return []
+    heads = [
+        (group.keys[group.start], number, group, cluster.eligible(group.shape))
+        for number, group in enumerate(queue.groups.values())
+    ]
+    # 序号各不相同，比不到后两项。
+    return sorted(heads, key=lambda head: head[:2])
+
+
 def succession(
     cluster: Cluster,
-    queue: Queue,
+    heads: Heads,
     node: int,
     *,
     most: Callable[[tuple[int, int]], int],
     tasks_left: Callable[[PendingJob], int],
     barred: Callable[[PendingJob], bool],
 ) -> Succession | None:
-    """node（下标）上的后继；没有是 None。队列里此刻放得下的都启动了才作数。
+    """node（下标）上的后继；没有是 None。heads 见 heads_of；队列里此刻放得下的都启动了才作数。
 
     most 由 (CPU, 内存) 给出至多几个；tasks_left 是数组还有几个任务没有启动；barred 的不能接力（有期限、有依赖……）。
     数组只取它自己的任务，最后一个留着：那时数组行要变成任务。
     """
-    if cluster.reservations or len(queue.groups) > MOST_GROUPS:
-        return None
-    heap: list[tuple[OrderKey, int, int, Group]] = [
-        (group.keys[group.start], number, group.start, group)
-        for number, group in enumerate(queue.groups.values())
-        if cluster.eligible(group.shape)[node]
-    ]
-    heapq.heapify(heap)
+    heap: list[tuple[OrderKey, int, int, Group]] = []
     found: list[tuple[PendingJob, int | None]] = []
     share: tuple[int, int, int] | None = None
-    limit = 0
-    while heap:
+    limit = taken = 0
+    while True:
+        # 组首排在手里的之前的，才轮得到它那一组：后面的组多半一个也不必看。
+        while taken < len(heads) and (not heap or heads[taken][:2] < heap[0][:2]):
+            key, number, group, eligible = heads[taken]
+            if eligible[node]:
+                heapq.heappush(heap, (key, number, group.start, group))
+            taken += 1
+        if not heap:
+            break
         _, number, index, group = heap[0]
         job = group.jobs[index]
         assert job is not None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scns_conductor.scheduling.queue import PendingJob
-from scns_conductor.scheduling.succession import Succession, slots, succession
+from scns_conductor.scheduling.succession import Succession, heads_of, slots, succession
 from scns_conductor.worker.bus import Message
 from scns_conductor.worker.scheduler.memory import QueueMemory
 
@@ -74,10 +74,11 @@ class RelayOffers:
         if len(busy) > MOST_NODES or awaited or not memory.queue.groups:
             busy = []
         wanted: dict[str, Succession] = {}
+        heads = heads_of(cluster, memory.queue) if busy else []
         for node in busy:
             heirs = succession(
                 cluster,
-                memory.queue,
+                heads,
                 node,
                 most=lambda share, node=node: self._most(memory, node, share),  # type: ignore[misc]
                 tasks_left=lambda job: memory.tasks_left(job.job_id),
