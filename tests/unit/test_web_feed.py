@@ -12,6 +12,7 @@ from scns_conductor.web.feed import Feed
 from scns_conductor.web.relay import relay
 from scns_conductor.web.session import Visitor
 from scns_conductor.web.upstream import Upstream
+from upstream_server import upstream_to
 
 VISITOR = Visitor("token", "alice", False, False, 2_000_000_000, "session")
 
@@ -31,14 +32,8 @@ async def api(answer: Callable[[str], AsyncIterator[bytes]]) -> AsyncIterator[Up
                 writer.write(b"0\r\n\r\n")
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    found = Upstream(f"http://{host}:{port}")
-    try:
+    async with upstream_to(serve) as found:
         yield found
-    finally:
-        await found.close()
-        server.close()
 
 
 def test_slow_topics_do_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

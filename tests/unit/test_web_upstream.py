@@ -10,6 +10,7 @@ from scns_conductor.client.problem import Unreachable
 from scns_conductor.web import upstream
 from scns_conductor.web.log_follow import follow_output
 from scns_conductor.web.upstream import Upstream
+from upstream_server import upstream_to
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNK = b"1\r\n:\r\n"
@@ -30,14 +31,8 @@ async def serving(*, endless: bool) -> AsyncIterator[Upstream]:
                 await asyncio.sleep(0.01)
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    found = Upstream(f"http://{host}:{port}")
-    try:
+    async with upstream_to(answer) as found:
         yield found
-    finally:
-        await found.close()
-        server.close()
 
 
 def test_an_endless_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
