@@ -1,4 +1,10 @@
-"""各端点共用的：应用的部件、认证。"""
+"""各端点共用的：应用的部件、认证。
+
+一个请求的身份是 core.tokens.Identity（用户、角色、范围、令牌的号、怎样认出来的），identity_of 认一次，放在 scope 里。
+认的次序：Authorization: Bearer 与 X-SLURM-USER-TOKEN 里的令牌；没有带令牌的，看连接自己的身份（PEER）；再没有就是 401。
+服务器的协议（如本机套接字）认出对端的，把 Identity(用户, admin=…, method="socket") 放进 scope[PEER]；
+users 表里的管理级别（AdminLevel）与协调的账户由这里加上，不必自己查。
+"""
 
 import hashlib
 import time
@@ -84,28 +90,34 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="令牌", description="scns t
 
 # Entrance 在读请求体之前认出的身份放在 scope 的这个键下，不必再认一次。
 _IDENTITY = "scns.identity"
+# 连接自己的身份（本机套接字的对端凭证），由服务器的协议放进 scope；没有带令牌时用它。
+PEER = "scns.peer"
 
 
 async def identity_of(scope: Scope, parts: Parts) -> Identity:
     """这个请求的身份，一个请求只认一次；没有令牌或无效抛 Unauthorized。"""
     identity: Identity | None = scope.get(_IDENTITY)
     if identity is None:
-        identity = scope[_IDENTITY] = await _identify(Headers(scope=scope), parts)
+        identity = scope[_IDENTITY] = await _identify(scope, parts)
     return identity
 
 
-async def _identify(headers: Headers, parts: Parts) -> Identity:
-    """Authorization: Bearer，或 slurmrestd 的 X-SLURM-USER-TOKEN；没有或无效抛 Unauthorized。"""
-    token = given_token(headers)
-    if not token:
+async def _identify(scope: Scope, parts: Parts) -> Identity:
+    """Authorization: Bearer、slurmrestd 的 X-SLURM-USER-TOKEN，或连接自己的；没有或无效抛 Unauthorized。"""
+    headers = Headers(scope=scope)
+    token, peer = given_token(headers), scope.get(PEER)
+    if token:
+        owner = parse_job_token(token)
+        if owner is not None:
+            identity = await job_identity(parts.engine, token, *owner)
+        else:
+            identity = parts.verifier.verify(token)
+    elif peer is not None:
+        identity = peer
+    else:
         raise Unauthorized(
             "需要令牌：请求头写 Authorization: Bearer <令牌>，令牌用 scns token 签发", code="token_missing"
         )
-    owner = parse_job_token(token)
-    if owner is not None:
-        identity = await job_identity(parts.engine, token, *owner)
-    else:
-        identity = parts.verifier.verify(token)
     wanted = headers.get("x-slurm-user-name")
     if wanted and wanted != identity.user_name:
         raise Unauthorized("X-SLURM-USER-NAME 与令牌里的用户不同", code="token_invalid")

@@ -26,10 +26,19 @@ _USER_NAME = re.compile(USER_NAME_PATTERN)
 _MOST_EPOCH = 2**53
 
 
+# 令牌的范围：一项也没有写是不限。
+READ_SCOPE, SUBMIT_SCOPE = "read", "submit"
+SCOPES = (READ_SCOPE, SUBMIT_SCOPE)
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """令牌说明的身份；管理级别也可以来自 users 表（sacctmgr 的 AdminLevel）。operator 能改记账的表。
+    """一个请求是谁做的：用户、角色、令牌的范围、怎样认出来的。
 
+    角色来自令牌，或 users 表（sacctmgr 的 AdminLevel）：admin 什么都能做；operator 管记账的表、预留与别人的作业；
+    auditor 什么都能看、什么也不能改；coordinates 是他作协调人的账户，连同各级下级。几种可以都有。
+    scopes 是令牌的范围（SCOPES），空的是不限；account 不为空的令牌只管这个账户的作业。
+    token_id 是登记过的令牌的号；method 是怎样认出来的：token 令牌、job 作业令牌、socket 本机套接字的对端凭证。
     job_id 是作业令牌的作业号：只在那个作业运行时有效，从不是管理员。expires_at 是令牌的到期（Unix 秒），作业令牌没有。
     """
 
@@ -38,6 +47,41 @@ class Identity:
     operator: bool = False
     job_id: int | None = None
     expires_at: int | None = None
+    auditor: bool = False
+    coordinates: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
+    account: str | None = None
+    token_id: str | None = None
+    method: str = "token"
+
+    @property
+    def privileged(self) -> bool:
+        """管理员或 Operator：能动别人的作业与记账的表。"""
+        return self.admin or self.operator
+
+    @property
+    def role(self) -> str:
+        """给人看的角色，取最大的一个。"""
+        if self.job_id is not None:
+            return "job"
+        if self.privileged:
+            return "administrator" if self.admin else "operator"
+        if self.auditor:
+            return "auditor"
+        return "coordinator" if self.coordinates else "user"
+
+    def oversees(self, account: str | None) -> bool:
+        """管不管这个账户里别人的东西。"""
+        return self.privileged or account in self.coordinates
+
+    def manages(self, user_name: str, account: str | None) -> bool:
+        """能不能动这个用户在这个账户里的作业。"""
+        within = self.account is None or account == self.account
+        return within and (user_name == self.user_name or self.oversees(account))
+
+    def sees(self, user_name: str, account: str | None) -> bool:
+        """能不能看这样的作业里只给本人的：脚本、环境、输出。"""
+        return self.auditor or self.manages(user_name, account)
 
 
 def legal_user_name(name: str) -> bool:

@@ -15,4 +15,4 @@ async def job_identity(engine: AsyncEngine, token: str, job_id: int, attempt: in
         user_name = (await connection.execute(OWNER_OF_TOKEN, values)).scalar_one_or_none()
     if user_name is None:
         raise Unauthorized("作业令牌无效：它只在那个作业运行时有效", code="token_invalid")
-    return Identity(user_name, admin=False, job_id=job_id)
+    return Identity(user_name, admin=False, job_id=job_id, method="job")
