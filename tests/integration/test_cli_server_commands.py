@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from scns_conductor.core.settings import Settings
-from scns_conductor.core.tokens import read_key, verify_token
+from scns_conductor.core.signing_keys import read_key
+from scns_conductor.core.tokens import verify_token
 
 SCNS = str(Path(sys.executable).parent / "scns")
 

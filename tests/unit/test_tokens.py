@@ -10,7 +10,8 @@ import pytest
 from scns_conductor.core.errors import SettingsError, Unauthorized
 from scns_conductor.core.job_token import job_token, parse_job_token
 from scns_conductor.core.settings import Settings
-from scns_conductor.core.tokens import ensure_key, issue_token, read_key, verify_token
+from scns_conductor.core.signing_keys import ensure_key, read_key
+from scns_conductor.core.tokens import issue_token, verify_token
 
 
 @pytest.fixture

@@ -8,16 +8,17 @@ from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.api import problems
-from scns_conductor.api.dependencies import Parts, Verifier
+from scns_conductor.api.dependencies import Parts, Verifier, authorized
 from scns_conductor.api.english import English
 from scns_conductor.api.middleware import Entrance
 from scns_conductor.api.quick_submit import QuickSubmit
+from scns_conductor.api.roles import without_rule
 from scns_conductor.api.routers import (
     accounting,
     cluster,
@@ -42,7 +43,7 @@ from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import Settings
-from scns_conductor.core.tokens import ensure_key
+from scns_conductor.core.signing_keys import KeyRing, ensure_key
 from scns_conductor.services.accounting_cache import AccountingCache
 from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.api_clock import keep_clock
@@ -73,7 +74,8 @@ SCNS-Conductor 的作业接口：提交整份脚本，由系统决定何时何�
 
 def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> FastAPI:
     """造一个应用，more_routers 是另外挂上的接口（slurmrestd）；密钥有问题时抛 SettingsError。"""
-    key = ensure_key(settings.jwt_key_path)
+    ensure_key(settings.jwt_key_path)
+    keys = KeyRing(settings.jwt_key_path)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -98,7 +100,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             utilization=Utilization(engine),
             queue_metrics=QueueMetrics(engine, desk),
             simulations=Simulations(settings.simulations_at_once),
-            verifier=Verifier(key, require_issuer=settings.token_issuer_required),
+            verifier=Verifier(keys, require_issuer=settings.token_issuer_required),
         )
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。
         gc.freeze()
@@ -152,7 +154,10 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         metrics,
     )
     for router in (module.router for module in routers):
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(authorized)])
+        missing = without_rule((method, route.path) for route in router.routes for method in route.methods)
+        if missing:
+            raise RuntimeError(f"api/roles.py 的表里没有这些端点：{missing}")
     for router in more_routers:
         app.include_router(router)
     app.add_middleware(QuickSubmit)

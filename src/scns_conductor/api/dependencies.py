@@ -17,10 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from scns_conductor.api.roles import RULES, authorize
 from scns_conductor.core.errors import InvalidRequest, Unauthorized
 from scns_conductor.core.job_token import parse_job_token
 from scns_conductor.core.settings import Settings
-from scns_conductor.core.tokens import Identity, verify_token
+from scns_conductor.core.signing_keys import KeyRing
+from scns_conductor.core.tokens import Identity, verify_with
 from scns_conductor.services.accounting_cache import AccountingCache
 from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.current_rules import CurrentRules
@@ -60,19 +62,24 @@ class Parts:
 class Verifier:
     """核对令牌。"""
 
-    def __init__(self, key: bytes, *, require_issuer: bool = False) -> None:
-        self._key = key
+    def __init__(self, keys: KeyRing, *, require_issuer: bool = False) -> None:
+        self._keys = keys
+        self._generation = keys.generation
         self._require_issuer = require_issuer
         self._verified: dict[bytes, tuple[float, Identity]] = {}
 
     def verify(self, token: str) -> Identity:
         """返回身份；无效抛 Unauthorized。"""
+        keys, now = self._keys.keys(), time.monotonic()
+        if self._keys.generation != self._generation:
+            # 密钥换了：旧的也许不再认。
+            self._generation = self._keys.generation
+            self._verified.clear()
         digest = hashlib.blake2b(token.encode("utf-8", "replace"), digest_size=16).digest()
-        now = time.monotonic()
         known = self._verified.get(digest)
         if known is not None and now < known[0]:
             return known[1]
-        identity = verify_token(self._key, token, require_issuer=self._require_issuer)
+        identity = verify_with(keys, token, require_issuer=self._require_issuer)
         if len(self._verified) >= _VERIFIED_MOST:
             self._verified.clear()
         self._verified[digest] = (now + VERIFIED_FRESH_S, identity)
@@ -136,11 +143,18 @@ def given_token(headers: Headers) -> str:
 
 
 async def _raised(identity: Identity, accounting: AccountingCache) -> Identity:
-    """sacctmgr 给的管理级别；令牌本来就是管理员的不必看。"""
-    level = (await accounting.get()).admin_levels.get(identity.user_name, "None")
-    if level == "None":
+    """sacctmgr 给的管理级别与协调的账户；令牌本来就是管理员的不必看。"""
+    found = await accounting.get()
+    level, coordinates = found.admin_levels.get(identity.user_name, "None"), found.coordinated.get(identity.user_name)
+    if level == "None" and coordinates is None:
         return identity
-    return replace(identity, admin=level == "Administrator", operator=True)
+    return replace(
+        identity,
+        admin=level == "Administrator",
+        operator=identity.operator or level in ("Operator", "Administrator"),
+        auditor=identity.auditor or level == "Auditor",
+        coordinates=coordinates or frozenset(),
+    )
 
 
 def submitter_of(identity: Identity, source: str | None) -> Submitter:
@@ -166,6 +180,13 @@ async def get_submitter(
 ) -> Submitter:
     """谁、从哪里提交。"""
     return submitter_of(identity, source)
+
+
+async def authorized(request: Request) -> None:
+    """每个端点的门：照 api.roles 的表，用不了的抛 Forbidden；不要令牌的不认身份。"""
+    path = request.scope["route"].path
+    if not RULES[request.method, path].is_open:
+        authorize(request.method, path, await identity_of(request.scope, request.app.state.parts))
 
 
 IdentityDep = Annotated[Identity, Depends(get_identity)]

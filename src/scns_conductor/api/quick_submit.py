@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scns_conductor.api.dependencies import Parts, identity_of, submitter_of
 from scns_conductor.api.job_request import SubmitRequest
 from scns_conductor.api.problems import conductor_problem, unexpected_problem
+from scns_conductor.api.roles import authorize
 from scns_conductor.api.routers import submission
 from scns_conductor.core.errors import ConductorError
 
@@ -45,7 +46,9 @@ class QuickSubmit:
         headers = Headers(scope=scope)
         parts: Parts = scope["app"].state.parts
         try:
-            submitter = submitter_of(await identity_of(scope, parts), headers.get("x-scns-source"))
+            identity = await identity_of(scope, parts)
+            authorize("POST", PATH, identity)
+            submitter = submitter_of(identity, headers.get("x-scns-source"))
             key = headers.get("idempotency-key")
             digest = "" if key is None else hashlib.sha256(raw).hexdigest()
             job_id = await parts.submit_desk.submit(request, submitter, key, digest)

@@ -51,6 +51,10 @@ class AccountNotFound(NotFound):
     """account_not_found。"""
 
 
+class AccountOutOfReach(Forbidden):
+    """account_out_of_reach。"""
+
+
 class AccountRoot(Conflict):
     """account_root。"""
 
@@ -89,6 +93,10 @@ class AssociationNotFound(NotFound):
 
 class AssociationOfAccount(Conflict):
     """association_of_account。"""
+
+
+class AuditorReadsOnly(Forbidden):
+    """auditor_reads_only。"""
 
 
 class BatchTooLarge(Invalid):
@@ -495,6 +503,10 @@ class TokenMissing(Unauthorized):
     """token_missing。"""
 
 
+class TokenScope(Forbidden):
+    """token_scope。"""
+
+
 class TooManyBodies(Unavailable):
     """too_many_bodies。"""
 
@@ -536,6 +548,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "account_cycle": AccountCycle,
     "account_exists": AccountExists,
     "account_not_found": AccountNotFound,
+    "account_out_of_reach": AccountOutOfReach,
     "account_root": AccountRoot,
     "account_unknown": AccountUnknown,
     "accounting_policy": AccountingPolicy,
@@ -546,6 +559,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "association_in_use": AssociationInUse,
     "association_not_found": AssociationNotFound,
     "association_of_account": AssociationOfAccount,
+    "auditor_reads_only": AuditorReadsOnly,
     "batch_too_large": BatchTooLarge,
     "cluster_not_found": ClusterNotFound,
     "conflict": Conflict,
@@ -650,6 +664,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "token_expired": TokenExpired,
     "token_invalid": TokenInvalid,
     "token_missing": TokenMissing,
+    "token_scope": TokenScope,
     "too_many_bodies": TooManyBodies,
     "too_many_questions": TooManyQuestions,
     "too_many_requests": TooManyRequests,

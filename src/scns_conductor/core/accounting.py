@@ -83,6 +83,8 @@ class Accounting:
     qos: Mapping[str, QosFacts] = field(default_factory=dict)
     default_accounts: Mapping[str, str] = field(default_factory=dict)
     admin_levels: Mapping[str, str] = field(default_factory=dict)
+    # 协调人 -> 他管的账户，连同各级下级。
+    coordinated: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def chain(self, account: str) -> Iterator[str]:
         """账户与它的各级上级，从近到远，最后是 root。"""
@@ -153,13 +155,21 @@ def accounting_of(
         )
         for row in qos
     ]
+    parents = {row["name"]: row["parent"] for row in accounts}
     return Accounting(
-        {row["name"]: row["parent"] for row in accounts},
+        parents,
         {(each.account, each.user_name, each.partition): each for each in facts},
         {each.name: each for each in services},
         {row["name"]: row["default_account"] for row in users if row["default_account"] is not None},
         {row["name"]: row["admin_level"] for row in users},
+        {row["name"]: _subtrees(parents, row["coordinates"]) for row in users if row["coordinates"]},
     )
+
+
+def _subtrees(parents: Mapping[str, str | None], tops: Sequence[str]) -> frozenset[str]:
+    """这些账户与它们的各级下级。"""
+    tree = Accounting(parents)
+    return frozenset(name for name in parents if not set(tops).isdisjoint(tree.chain(name)))
 
 
 def populated(accounting: Accounting) -> bool:

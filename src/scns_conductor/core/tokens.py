@@ -1,23 +1,22 @@
 """令牌：HS256 的 JWT，声明与 Slurm 的 auth/jwt 兼容（sun 是用户名）。
 
-密钥在第一次启动时生成，文件 0600；scns_admin 为真的令牌是管理员。签发时写上 iss；
-没有 iss 的（scontrol token 的样子）认不认由设置定，iss 是别人的总不认。
+scns_admin 为真的令牌是管理员，scns_role 是别的角色；scns_scope、scns_account 是范围；jti 是登记过的令牌的号。
+签发时写上 iss 与密钥的号（kid）；没有 iss 的（scontrol token 的样子）认不认由设置定，iss 是别人的总不认。
 """
 
-import os
 import re
-import secrets
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import jwt
 
-from scns_conductor.core.errors import SettingsError, Unauthorized
+from scns_conductor.core.errors import Unauthorized
 from scns_conductor.core.settings import Settings
+from scns_conductor.core.signing_keys import ensure_key, key_id
 
 ALGORITHM = "HS256"
-KEY_BYTES = 32
 ISSUER = "scns-conductor"
 # 系统用户的名字（useradd(8)），加上目录服务的 域\\用户、用户@域。
 USER_NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,253}[$]?$"
@@ -29,6 +28,8 @@ _MOST_EPOCH = 2**53
 # 令牌的范围：一项也没有写是不限。
 READ_SCOPE, SUBMIT_SCOPE = "read", "submit"
 SCOPES = (READ_SCOPE, SUBMIT_SCOPE)
+# 令牌自己给的角色；user 的再看 users 表。
+ROLES = ("user", "operator", "administrator", "auditor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Identity:
     auditor 什么都能看、什么也不能改；coordinates 是他作协调人的账户，连同各级下级。几种可以都有。
     scopes 是令牌的范围（SCOPES），空的是不限；account 不为空的令牌只管这个账户的作业。
     token_id 是登记过的令牌的号；method 是怎样认出来的：token 令牌、job 作业令牌、socket 本机套接字的对端凭证。
-    job_id 是作业令牌的作业号：只在那个作业运行时有效，从不是管理员。expires_at 是令牌的到期（Unix 秒），作业令牌没有。
+    job_id 是作业令牌的作业号：只在那个作业运行时有效，从不是管理员。
+    issued_at、expires_at 是令牌的签发与到期（Unix 秒），作业令牌、套接字没有。
     """
 
     user_name: str
@@ -53,6 +55,7 @@ class Identity:
     account: str | None = None
     token_id: str | None = None
     method: str = "token"
+    issued_at: int | None = None
 
     @property
     def privileged(self) -> bool:
@@ -89,45 +92,60 @@ def legal_user_name(name: str) -> bool:
     return _USER_NAME.fullmatch(name) is not None and not name.endswith("\n")
 
 
-def ensure_key(path: Path) -> bytes:
-    """读出签名密钥；没有就生成（0600）。别人能读、或太短的密钥抛 SettingsError。"""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return read_key(path)
-    with os.fdopen(handle, "w", encoding="ascii") as stream:
-        if os.geteuid() == 0:
-            # root 签发第一个令牌时建的，也要 API 的用户读得到：跟着目录的主人。
-            owner = path.parent.stat()
-            os.fchown(handle, owner.st_uid, owner.st_gid)
-        stream.write(secrets.token_hex(KEY_BYTES))
-        stream.flush()
-        os.fsync(stream.fileno())
-    return read_key(path)
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """要签发的令牌：给谁、什么角色、什么范围；token_id 是登记的号。"""
 
-
-def read_key(path: Path) -> bytes:
-    """读出已有的签名密钥；不存在、别人能读、或太短都抛 SettingsError。"""
-    try:
-        mode = path.stat().st_mode
-        key = path.read_bytes().strip()
-    except OSError as error:
-        raise SettingsError(f"读不到令牌签名密钥 {path}：{error.strerror}") from error
-    if mode & 0o077:
-        raise SettingsError(f"令牌签名密钥 {path} 别人也能读写；请执行 chmod 600 {path}")
-    if len(key) < KEY_BYTES:
-        raise SettingsError(f"令牌签名密钥 {path} 太短，至少 {KEY_BYTES} 字节；可删除它让系统重新生成")
-    return key
+    user_name: str
+    role: str = "user"
+    scopes: Collection[str] = ()
+    account: str | None = None
+    token_id: str | None = None
 
 
 def issue_token(settings: Settings, user_name: str, *, admin: bool = False, lifetime_s: int | None = None) -> str:
-    """签发令牌；lifetime_s 是有效期（秒），缺省取设置。名字不对抛 ValueError，密钥有问题时抛 SettingsError。"""
-    if not legal_user_name(user_name):
-        raise ValueError(f"用户名 {user_name[:64]!r} 不合法：只能有字母、数字与 _ . @ + -")
+    """签发不登记的令牌；lifetime_s 是有效期（秒），缺省取设置。名字不对抛 ValueError，密钥有问题时抛 SettingsError。"""
+    return sign(settings, Grant(user_name, "administrator" if admin else "user"), lifetime_s)[0]
+
+
+def sign(settings: Settings, grant: Grant, lifetime_s: int | None = None) -> tuple[str, int]:
+    """签发令牌，返回它与到期（Unix 秒）；抛的同 issue_token。"""
+    if not legal_user_name(grant.user_name):
+        raise ValueError(f"用户名 {grant.user_name[:64]!r} 不合法：只能有字母、数字与 _ . @ + -")
     now = int(time.time())
-    lifetime = settings.token_lifetime_s if lifetime_s is None else lifetime_s
-    claims = {"iss": ISSUER, "sun": user_name, "iat": now, "exp": now + lifetime, "scns_admin": admin}
-    return jwt.encode(claims, ensure_key(settings.jwt_key_path), algorithm=ALGORITHM)
+    expires = now + (settings.token_lifetime_s if lifetime_s is None else lifetime_s)
+    optional = {
+        "scns_role": grant.role if grant.role in ("operator", "auditor") else None,
+        "scns_scope": sorted(grant.scopes) or None,
+        "scns_account": grant.account,
+        "jti": grant.token_id,
+    }
+    claims = {
+        "iss": ISSUER,
+        "sun": grant.user_name,
+        "iat": now,
+        "exp": expires,
+        "scns_admin": grant.role == "administrator",
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+    key = ensure_key(settings.jwt_key_path)
+    return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": key_id(key)}), expires
+
+
+def verify_with(keys: Mapping[str, bytes], token: str, *, require_issuer: bool = False) -> Identity:
+    """用令牌写明的那把密钥（kid）核对；没有写、认不得的逐把试。抛的同 verify_token。"""
+    try:
+        wanted = str(jwt.get_unverified_header(token).get("kid"))
+    except jwt.InvalidTokenError:
+        wanted = ""
+    refused: list[Unauthorized] = []
+    for key in [keys[wanted]] if wanted in keys else keys.values():
+        try:
+            return verify_token(key, token, require_issuer=require_issuer)
+        except Unauthorized as error:
+            refused.append(error)
+    # 签名对而过期的，比签名不对的说得清楚。
+    raise min(refused, key=lambda error: error.code != "token_expired")
 
 
 def verify_token(key: bytes, token: str, *, require_issuer: bool = False) -> Identity:
@@ -156,4 +174,26 @@ def verify_token(key: bytes, token: str, *, require_issuer: bool = False) -> Ide
         raise Unauthorized("令牌里的 sun 必须是系统用户的名字", code="token_invalid")
     if issuer != ISSUER and (issuer is not None or require_issuer):
         raise Unauthorized("令牌不是本系统签发的（iss）；请用 scns token 签发", code="token_invalid")
-    return Identity(user_name, claims.get("scns_admin") is True, expires_at=claims["exp"])
+    return _identity(claims)
+
+
+def _identity(claims: Mapping[str, Any]) -> Identity:
+    role, scopes, account = (claims.get(name) for name in ("scns_role", "scns_scope", "scns_account"))
+    scopes = [] if scopes is None else scopes
+    if not (isinstance(scopes, list) and all(scope in SCOPES for scope in scopes)):
+        # 看不懂的限制不能当作没有限制。
+        raise Unauthorized("令牌的范围（scns_scope）认不得；API 也许太旧了", code="token_invalid")
+    if account is not None and not isinstance(account, str):
+        raise Unauthorized("令牌的账户（scns_account）不是文字", code="token_invalid")
+    token_id = claims.get("jti")
+    return Identity(
+        claims["sun"],
+        claims.get("scns_admin") is True,
+        operator=role == "operator",
+        auditor=role == "auditor",
+        scopes=frozenset(scopes),
+        account=account,
+        token_id=token_id if isinstance(token_id, str) else None,
+        issued_at=claims["iat"],
+        expires_at=claims["exp"],
+    )

@@ -15,6 +15,8 @@ from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.accounts import (
     ACCOUNT_SUBTREE,
     ADOPT_DEFAULT_ACCOUNTS,
+    COORDINATOR_DELETE,
+    COORDINATOR_INSERT,
     DELETE_ORPHANS,
     FIRST_LIVE_JOB_OF_ACCOUNTS,
     LIST_ACCOUNTS,
@@ -44,6 +46,12 @@ def require_operator(identity: Identity, what: str) -> None:
         raise Forbidden(f"{what}要管理员或 Operator；请联系管理员", code="admin_required")
 
 
+def require_account(identity: Identity, account: str | None, what: str) -> None:
+    """管理员、Operator 与这个账户（或它的上级）的协调人能做；否则抛 Forbidden。"""
+    if not identity.oversees(account):
+        raise Forbidden(f"{what}要管理员、Operator，或账户 {account} 的协调人", code="account_out_of_reach")
+
+
 async def tell_accounting(connection: AsyncConnection) -> None:
     """告诉调度器记账的表变了；在调用者的事务里。"""
     await tell_scheduler(connection, inbox_insert("accounting"))
@@ -70,9 +78,23 @@ async def require_qos(connection: AsyncConnection, names: Sequence[str], field: 
             raise InvalidRequest(field, f"没有 QOS {name!r}；现有 {listed}", code="qos_unknown")
 
 
-async def _check_qos(connection: AsyncConnection, values: Mapping[str, Any]) -> None:
+async def _check_limits(
+    connection: AsyncConnection, identity: Identity, account: str, values: Mapping[str, Any]
+) -> None:
+    """要写进 account 之下的关联的：QOS 都要有；协调人只能给这个账户许用的 QOS，不能给优先级。"""
+    named = [*(values.get("qos") or ()), *([values["default_qos"]] if values.get("default_qos") else ())]
     await require_qos(connection, values.get("qos") or (), "qos")
     await require_qos(connection, [values["default_qos"]] if values.get("default_qos") else (), "default_qos")
+    if identity.privileged:
+        return
+    if values.get("priority") is not None:
+        raise Forbidden("priority：只有管理员与 Operator 能给", code="admin_required")
+    if named:
+        accounting = await read_accounting(connection)
+        own = accounting.associations.get((account, "", ""))
+        for name in named:
+            if own is None or not accounting.allows(own, name):
+                raise Forbidden(f"账户 {account} 自己不许用 QOS {name}，协调人不能给别人", code="account_out_of_reach")
 
 
 # ---- 账户 ----
@@ -93,15 +115,15 @@ def _no_account(name: str) -> NotFound:
 
 async def create_account(engine: Database, identity: Identity, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """新建账户与它自己的关联；上级缺省是 root。同名的已存在抛 Conflict，上级不存在抛 InvalidRequest。"""
-    require_operator(identity, "新建账户")
     parent = values.get("parent") or ROOT_ACCOUNT
+    require_account(identity, parent, "新建账户")
     async with engine.begin() as connection:
         await connection.execute(LOCK_ACCOUNTS)
         if (await connection.execute(LIST_ACCOUNTS, {"name": name})).first() is not None:
             raise Conflict(f"账户 {name} 已存在", code="account_exists")
         await _require_account(connection, parent, "parent")
         limits = {key: value for key, value in values.items() if key not in ACCOUNT_COLUMNS}
-        await _check_qos(connection, limits)
+        await _check_limits(connection, identity, parent, limits)
         await connection.execute(
             account_insert(
                 {
@@ -117,23 +139,30 @@ async def create_account(engine: Database, identity: Identity, name: str, values
     return (await list_accounts(engine, name))[0]
 
 
+async def _account(connection: AsyncConnection, name: str) -> Any:
+    row = (await connection.execute(LIST_ACCOUNTS, {"name": name})).first()
+    if row is None:
+        raise _no_account(name)
+    return row
+
+
 async def _require_account(connection: AsyncConnection, name: str, field: str) -> None:
     if (await connection.execute(LIST_ACCOUNTS, {"name": name})).first() is None:
         raise InvalidRequest(field, f"没有账户 {name!r}；先用 POST /accounts 新建它", code="account_unknown")
 
 
 async def update_account(engine: Database, identity: Identity, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """修改账户与它自己的关联；搬到自己的下级之下抛 InvalidRequest。"""
-    require_operator(identity, "修改账户")
+    """修改账户与它自己的关联；搬到自己的下级之下抛 InvalidRequest。协调人只改得了自己的账户之下的。"""
     _require_changes(changes)
     async with engine.begin() as connection:
         await connection.execute(LOCK_ACCOUNTS)
-        if (await connection.execute(LIST_ACCOUNTS, {"name": name})).first() is None:
-            raise _no_account(name)
+        parent = (await _account(connection, name)).parent
+        require_account(identity, parent, "修改账户")
         own = {key: value for key, value in changes.items() if key in ACCOUNT_COLUMNS}
         if own.get("parent") is not None:
             if name == ROOT_ACCOUNT:
                 raise InvalidRequest("parent", "root 没有上级")
+            require_account(identity, own["parent"], "搬到别的账户之下")
             await _require_account(connection, own["parent"], "parent")
             if own["parent"] in set((await connection.execute(ACCOUNT_SUBTREE, {"name": name})).scalars()):
                 raise InvalidRequest("parent", f"{own['parent']} 在 {name} 之下，不能作它的上级", code="account_cycle")
@@ -142,21 +171,20 @@ async def update_account(engine: Database, identity: Identity, name: str, change
         limits = {key: value for key, value in changes.items() if key not in ACCOUNT_COLUMNS}
         if limits:
             row = (await connection.execute(LIST_ASSOCIATIONS, {"account": name, "user": ""})).mappings().one()
-            await _change_association(connection, dict(row), limits)
+            await _check_limits(connection, identity, parent or name, limits)
+            await connection.execute(association_update(row["association_id"], merged(dict(row), limits)))
         await tell_accounting(connection)
     return (await list_accounts(engine, name))[0]
 
 
 async def delete_account(engine: Database, identity: Identity, name: str) -> list[str]:
     """删除账户连同它的下级与其中的关联，返回删掉的账户；还有没结束的作业抛 Conflict。"""
-    require_operator(identity, "删除账户")
     if name == ROOT_ACCOUNT:
         raise Conflict("root 账户不能删除", code="account_root")
     async with engine.begin() as connection:
         await connection.execute(LOCK_ACCOUNTS)
+        require_account(identity, (await _account(connection, name)).parent, "删除账户")
         names = list((await connection.execute(ACCOUNT_SUBTREE, {"name": name})).scalars())
-        if not names:
-            raise _no_account(name)
         await _refuse_busy(connection, names, None)
         await connection.execute(accounts_delete(names))
         await _tidy_users(connection)
@@ -182,6 +210,18 @@ def _require_changes(changes: Mapping[str, Any]) -> None:
         raise InvalidRequest("body", '没有要改的字段；例如 {"grp_tres": "cpu=8"}', code="nothing_to_update")
 
 
+async def set_coordinator(engine: Database, identity: Identity, account: str, user: str, *, on: bool) -> None:
+    """让用户作（不再作）账户的协调人；账户、用户不存在抛 NotFound。"""
+    async with engine.begin() as connection:
+        await _account(connection, account)
+        require_account(identity, account, "改协调人")
+        if (await connection.execute(LIST_USERS, {"name": user})).first() is None:
+            raise _no_user(user)
+        statement = COORDINATOR_INSERT if on else COORDINATOR_DELETE
+        await connection.execute(statement, {"account": account, "user": user})
+        await tell_accounting(connection)
+
+
 # ---- 用户 ----
 
 
@@ -200,7 +240,6 @@ def _no_user(name: str) -> NotFound:
 
 async def update_user(engine: Database, identity: Identity, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """改管理级别（只有管理员）与缺省账户（要有那个账户里的关联）。"""
-    require_operator(identity, "修改用户")
     _require_changes(changes)
     if "admin_level" in changes and not identity.admin:
         raise Forbidden("admin_level：只有管理员能改；请联系管理员", code="admin_required")
@@ -209,6 +248,7 @@ async def update_user(engine: Database, identity: Identity, name: str, changes: 
             raise _no_user(name)
         account = changes.get("default_account")
         if account is not None:
+            require_account(identity, account, "改缺省账户")
             found = (await connection.execute(LIST_ASSOCIATIONS, {"account": account, "user": name})).first()
             if found is None:
                 raise InvalidRequest(
@@ -220,13 +260,14 @@ async def update_user(engine: Database, identity: Identity, name: str, changes: 
 
 
 async def delete_user(engine: Database, identity: Identity, name: str) -> None:
-    """删除用户与他的全部关联；还有没结束的作业抛 Conflict。"""
-    require_operator(identity, "删除用户")
+    """删除用户与他的全部关联；还有没结束的作业抛 Conflict。协调人要管得了他的每一个账户。"""
     async with engine.begin() as connection:
         await connection.execute(LOCK_ACCOUNTS)
         rows = (await connection.execute(LIST_ASSOCIATIONS, {"account": None, "user": name})).mappings().all()
         if not rows:
             raise _no_user(name)
+        for row in rows:
+            require_account(identity, row["account"], "删除用户")
         await _refuse_busy(connection, [row["account"] for row in rows], name)
         await connection.execute(associations_of_user_delete(name))
         await _tidy_users(connection)
@@ -265,11 +306,11 @@ async def create_association(
     engine: Database, identity: Identity, account: str, user: str, partition: str, values: Mapping[str, Any]
 ) -> dict[str, Any]:
     """把用户加进账户；第一个关联的账户就是他的缺省账户。已有抛 Conflict，账户不存在抛 InvalidRequest。"""
-    require_operator(identity, "新建关联")
+    require_account(identity, account, "新建关联")
     async with engine.begin() as connection:
         await connection.execute(LOCK_ACCOUNTS)
         await _require_account(connection, account, "account")
-        await _check_qos(connection, values)
+        await _check_limits(connection, identity, account, values)
         row = {"account": account, "user_name": user, "partition": partition, **merged({}, values)}
         try:
             async with connection.begin_nested():
@@ -282,11 +323,6 @@ async def create_association(
     return next(each for each in found if each["partition"] == partition)
 
 
-async def _change_association(connection: AsyncConnection, row: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
-    await _check_qos(connection, changes)
-    await connection.execute(association_update(row["association_id"], merged(row, changes)))
-
-
 async def _one(connection: AsyncConnection, number: int) -> dict[str, Any]:
     row = (await connection.execute(association_lock(number))).mappings().one_or_none()
     if row is None:
@@ -297,12 +333,14 @@ async def _one(connection: AsyncConnection, number: int) -> dict[str, Any]:
 async def update_association(
     engine: Database, identity: Identity, number: int, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """改份额、QOS 与上限。"""
-    require_operator(identity, "修改关联")
+    """改份额、QOS 与上限；账户自己的，协调人要管得了它的上级。"""
     _require_changes(changes)
     async with engine.begin() as connection:
         row = await _one(connection, number)
-        await _change_association(connection, row, changes)
+        above = row["account"] if row["user_name"] else (await _account(connection, row["account"])).parent
+        require_account(identity, above, "修改关联")
+        await _check_limits(connection, identity, above or row["account"], changes)
+        await connection.execute(association_update(number, merged(row, changes)))
         await tell_accounting(connection)
     found = await list_associations(engine, row["account"], row["user_name"])
     return next(each for each in found if each["association_id"] == number)
@@ -310,10 +348,10 @@ async def update_association(
 
 async def delete_association(engine: Database, identity: Identity, number: int) -> None:
     """把用户移出账户；账户自己的关联不能单独删，还有没结束的作业抛 Conflict。"""
-    require_operator(identity, "删除关联")
     async with engine.begin() as connection:
         await connection.execute(LOCK_ACCOUNTS)
         row = await _one(connection, number)
+        require_account(identity, row["account"], "删除关联")
         if not row["user_name"]:
             raise Conflict(f"这是账户 {row['account']} 自己的关联；请删除账户", code="association_of_account")
         await _refuse_busy(connection, [row["account"]], row["user_name"])

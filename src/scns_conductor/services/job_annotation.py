@@ -20,7 +20,7 @@ async def annotate_jobs(
     unknown = sorted(set(changes) - ANNOTATIONS)
     if unknown or not changes:
         raise InvalidRequest(unknown[0] if unknown else "job_rec", "没有可以改的", code="nothing_chosen")
-    if _ADMIN_ONLY & changes.keys() and not identity.admin:
+    if _ADMIN_ONLY & changes.keys() and not identity.privileged:
         raise InvalidRequest("admin_comment", "只有管理员能写", code="admin_required")
     async with database.begin() as connection:
         rows = []

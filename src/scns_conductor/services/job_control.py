@@ -84,7 +84,7 @@ async def control_jobs(
     if request.action == "signal":
         signal_number(request.signal or "")
     asked, answer = _Asked(identity, request), Answer()
-    if filters is not None and not job_ids and filters.user is None and not identity.admin:
+    if filters is not None and not job_ids and filters.user is None and not identity.privileged:
         # 只写条件时，普通用户说的是自己的那些：不去锁别人的行，也不逐个答不许。
         filters = replace(filters, user=identity.user_name)
     async with engine.begin() as connection:
@@ -194,7 +194,7 @@ async def _hold(connection: AsyncConnection, rows: Sequence[JobRow], asked: _Ask
 
 def _to_release(text: str, rows: Sequence[JobRow], asked: _Asked) -> list[JobRow]:
     held = [row for row in rows if row.state == JobState.PENDING and row.hold]
-    if any(row.hold == "admin" for row in held) and not asked.identity.admin:
+    if any(row.hold == "admin" and not asked.identity.oversees(row.account) for row in held):
         raise Forbidden(f"作业 {text} 是管理员保留的；请联系管理员放行", code="admin_required")
     if not any(row.state == JobState.PENDING for row in rows):
         raise Conflict(f"作业 {text} 已是 {rows[0].state}，只有排队的作业能放行", code="job_not_pending")
@@ -213,7 +213,7 @@ def _to_requeue(text: str, rows: Sequence[JobRow], asked: _Asked) -> list[JobRow
         raise Conflict(f"作业 {text} 本来就在排队", code="job_pending")
     require_whole(text, ready)
     for row in ready:
-        if row.interactive or (not row.requeue and not asked.identity.admin):
+        if row.interactive or (not row.requeue and not asked.identity.privileged):
             raise Conflict(
                 f"作业 {row.label} 不许重新排队（提交时写了 requeue=false，或没有脚本）", code="requeue_disabled"
             )

@@ -45,7 +45,7 @@ class OutputReader:
     ) -> OutputRange:
         """offset 为负从末尾倒数；至多 length 与 MAX_READ_BYTES 字节。还没有输出时是空的。"""
         job = await read_job(self._engine, job_id, OUTPUT_PLACE)
-        require_reader(identity, job["user_name"], "输出", job_id)
+        require_reader(identity, job, "输出", job_id)
         return await self._read(job, stream, offset, min(length, MAX_READ_BYTES))
 
     async def _read(self, job: Any, stream: str, offset: int, length: int) -> OutputRange:
@@ -111,7 +111,7 @@ class OutputReader:
         while True:
             # 先看状态再读：看到结束之后读到的就是全部。
             job = await read_job(self._engine, job_id, OUTPUT_PLACE)
-            require_reader(identity, job["user_name"], "输出", job_id)
+            require_reader(identity, job, "输出", job_id)
             if job["state"] != state:
                 state = job["state"]
                 yield "state", {"job_id": job_id, "state": state}

@@ -34,24 +34,24 @@ async def read_job(engine: AsyncEngine, job_id: str, columns: str) -> Mapping[st
 
 
 async def job_detail(engine: AsyncEngine, identity: Identity, job_id: str) -> bytes:
-    """一个作业的一切（JSON）；脚本、环境、参数只给本人与管理员。"""
+    """一个作业的一切（JSON）；脚本、环境、参数只给看得了它的人。"""
     row = await read_job(engine, job_id, DETAIL)
     found: str = row["public"]
-    if identity.admin or identity.user_name == row["user_name"]:
+    if identity.sees(row["user_name"], row["account"]):
         found = f"{found[:-1]},{row['private'][1:]}"
     return found.encode()
 
 
-def require_reader(identity: Identity, user_name: str, what: str, job_id: str) -> None:
-    """脚本、环境、输出只有本人与管理员能读。"""
-    if not identity.admin and identity.user_name != user_name:
-        raise Forbidden(f"作业 {job_id} 属于 {user_name}，你不能读它的{what}", code="not_job_owner")
+def require_reader(identity: Identity, row: Mapping[str, Any], what: str, job_id: str) -> None:
+    """脚本、环境、输出只有本人、它的账户的协调人、管理员与审计员能读；row 是那个作业的。"""
+    if not identity.sees(row["user_name"], row["account"]):
+        raise Forbidden(f"作业 {job_id} 属于 {row['user_name']}，你不能读它的{what}", code="not_job_owner")
 
 
 async def job_script(engine: AsyncEngine, identity: Identity, job_id: str) -> str:
     """脚本原文；没有脚本的分配是空的。"""
     row = await read_job(engine, job_id, SCRIPT)
-    require_reader(identity, row["user_name"], "脚本", job_id)
+    require_reader(identity, row, "脚本", job_id)
     return row["script"] or ""
 
 
@@ -66,7 +66,7 @@ async def job_events(engine: AsyncEngine, job_id: str) -> list[dict[str, Any]]:
 async def query_job(engine: AsyncEngine, identity: Identity, job_id: str) -> dict[str, Any]:
     """固定的查询回答（design.md §1）；别人的作业看不到输出。"""
     row = await read_job(engine, job_id, SUMMARY)
-    readable = identity.admin or identity.user_name == row["user_name"]
+    readable = identity.sees(row["user_name"], row["account"])
     return {
         "job_id": str(row["job_id"]),
         "state": row["state"],

@@ -34,6 +34,7 @@ class JobRow:
     batch_host: str | None
     time_limit: int | None
     partition: str
+    account: str | None
     start_time: Any
     remaining: tuple[TaskRange, ...] | None
     stride: Stride = CONSECUTIVE
@@ -179,7 +180,10 @@ def require_whole(text: str, rows: Sequence[JobRow]) -> None:
 
 
 def require_owner(rows: Sequence[JobRow], identity: Identity) -> None:
-    """只有本人与管理员能动；否则抛 Forbidden。"""
+    """只有本人、它的账户的协调人与管理员能动，令牌限了账户的只动那个账户的；否则抛 Forbidden。"""
     for row in rows:
-        if not identity.admin and row.user_name != identity.user_name:
-            raise Forbidden(f"作业 {row.label} 属于 {row.user_name}，你不能改动它", code="not_job_owner")
+        if identity.manages(row.user_name, row.account):
+            continue
+        if row.user_name == identity.user_name:
+            raise Forbidden(f"这个令牌只管账户 {identity.account} 的作业，{row.label} 不是", code="token_scope")
+        raise Forbidden(f"作业 {row.label} 属于 {row.user_name}，你不能改动它", code="not_job_owner")

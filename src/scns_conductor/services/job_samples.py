@@ -23,7 +23,7 @@ async def job_samples(
 ) -> dict[str, Any]:
     """attempt 缺省是最近一次；live 为真时先请节点此刻采样一次。别人的作业抛 Forbidden。"""
     job = await read_job(engine, job_id, SAMPLED)
-    require_reader(identity, job["user_name"], "用量", job_id)
+    require_reader(identity, job, "用量", job_id)
     wanted = job["restart_count"] if attempt is None else attempt
     if live and wanted == job["restart_count"] and job["state"] in ACTIVE_STATES:
         await ask_nodes_to_sample(engine, desk, [job["job_id"]])

@@ -156,7 +156,7 @@ async def _checked(
     if (ACCOUNTED | set(REQUIREMENTS) | set(TIMES)) & changes.keys() and pending:
         for spec in await _specs(connection, pending):
             if ACCOUNTED & changes.keys():
-                rules.admission.recheck({**spec, **changes}, admin=identity.admin)
+                rules.admission.recheck({**spec, **changes}, admin=identity.privileged)
             _check_possible(spec, changes, limits, rules.defaults)
     if changes.get("dependency"):
         await _check_circular(connection, chosen, changes["dependency"])
@@ -182,11 +182,11 @@ def _check_row(row: JobRow, changes: Mapping[str, Any], identity: Identity) -> N
         frozen = sorted(set(changes) - WHILE_RUNNING - resizes)
         if frozen:
             raise Conflict(f"作业 {row.label} 正在运行，{frozen[0]} 不能再改", code="job_running")
-        if "time_limit" in changes and not identity.admin:
+        if "time_limit" in changes and not identity.privileged:
             wanted = changes["time_limit"]
             if row.time_limit is not None and (wanted is None or wanted > row.time_limit):
                 raise Forbidden("time_limit：运行中的作业，本人只能调低时限；请联系管理员", code="admin_required")
-    if row.hold == "admin" and "hold" in changes and not identity.admin:
+    if row.hold == "admin" and "hold" in changes and not identity.oversees(row.account):
         raise Forbidden(f"作业 {row.label} 是管理员保留的；请联系管理员放行", code="admin_required")
 
 
@@ -226,7 +226,7 @@ async def _check_circular(connection: AsyncConnection, rows: Sequence[JobRow], t
 def _with_hold_reason(changes: Mapping[str, Any], rows: list[JobRow], identity: Identity) -> dict[str, Any]:
     values = dict(changes)
     if values.get("priority") == 0:
-        values["hold"] = "admin" if identity.admin else "user"
+        values["hold"] = "admin" if identity.privileged else "user"
     if "hold" in values and all(row.state == JobState.PENDING for row in rows):
         values["reason"] = HOLD_REASONS.get(values["hold"], "None")
     return values

@@ -37,7 +37,7 @@ async def job_why(
             "wait_breakdown": row["wait_breakdown"],
         }
     answer = await desk.ask_scheduler("explain", identity.user_name, {"job_id": row["job_id"]})
-    owner = identity if identity.admin else Identity(row["user_name"], admin=False)
+    owner = identity if identity.privileged else Identity(row["user_name"], admin=False)
     kept = await _accepted(engine, current, owner, str(row["job_id"]), answer["suggestions"], read)
     lines = [answer["text"], *(f"要更早开始：{item['text']}" for item in kept)]
     return {"job_id": job_id, "state": row["state"], **answer, "text": "。\n".join(lines), "suggestions": kept}

@@ -77,6 +77,7 @@ def new_job(
     row["script"] = script_text
     row["user_name"] = submitter.identity.user_name
     row["data_source"] = submitter.data_source
+    row["account"] = row.get("account") or submitter.identity.account
     row["hold"] = _hold(row, submitter.identity)
     # 依赖要等的，当场就写明；别的原因由调度器写。
     row["reason"] = HOLD_REASONS.get(row["hold"], "Dependency" if row.get("dependency") else "None")
@@ -107,8 +108,10 @@ def check_expressions(row: Mapping[str, Any], prefix: str) -> None:
 
 
 def check_privileges(row: Mapping[str, Any], identity: Identity, prefix: str) -> None:
-    """只有管理员能写的字段；别人写了抛 Forbidden。"""
-    if identity.admin:
+    """只有管理员、Operator 能写的字段，与令牌限着的账户；别人写了抛 Forbidden。"""
+    if identity.account is not None and row.get("account") not in (None, identity.account):
+        raise Forbidden(f"{prefix}account：这个令牌只管账户 {identity.account}", code="token_scope")
+    if identity.privileged:
         return
     for name in _ADMIN_ONLY:
         if row.get(name) is not None and not (name == "priority" and row[name] == 0):
@@ -147,7 +150,7 @@ def _checked_script(columns: Mapping[str, Any], script: str, settings: Settings,
 def _hold(row: Mapping[str, Any], identity: Identity) -> str | None:
     if row.get("hold") is None and row.get("priority") != 0:
         return None
-    return "admin" if identity.admin and row.get("priority") == 0 else "user"
+    return "admin" if identity.privileged and row.get("priority") == 0 else "user"
 
 
 def _apply_partition(

@@ -12,9 +12,9 @@ from scns_conductor.statements.notifications import LIST
 async def list_notifications(
     engine: AsyncEngine, identity: Identity, *, job_id: str | None, state: str | None, limit: int, before: int | None
 ) -> list[dict[str, Any]]:
-    """自己的作业的（管理员是全部的），新的在前；before 是上一页最后一个的号。作业号不合法抛 NotFound。"""
+    """自己的作业的（管理员、审计员是全部的），新的在前；before 是上一页最后一个的号。作业号不合法抛 NotFound。"""
     values = {
-        "user_name": None if identity.admin else identity.user_name,
+        "user_name": None if identity.privileged or identity.auditor else identity.user_name,
         "job_id": None if job_id is None else job_reference(job_id).job_id,
         "state": state,
         "before": 2**62 if before is None else before,

@@ -1,4 +1,4 @@
-"""预留：列出；管理员新建、修改、删除。节点不得与别的预留重叠，也不得有跑不完的作业，除非写明。"""
+"""预留：列出；管理员与 Operator 新建、修改、删除。节点不得与别的预留重叠，也不得有跑不完的作业，除非写明。"""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,7 +13,8 @@ from scns_conductor.core.instants import utc_now
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.recurrence import LONGEST, RECURRING, collide, occurrences, recurrence
 from scns_conductor.core.tokens import Identity
-from scns_conductor.services.nodes import node_names, require_admin
+from scns_conductor.services.accounts import require_operator
+from scns_conductor.services.nodes import node_names
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.inbox import inbox_insert
 from scns_conductor.statements.nodes import NAMES_EMPTIEST_FIRST
@@ -77,7 +78,7 @@ async def create_reservation(
     """
     if values.keys().isdisjoint({"end_time", "duration"}):
         raise InvalidRequest("end_time", "写明 end_time 或 duration", code="reservation_endless")
-    require_admin(identity, "新建预留")
+    require_operator(identity, "新建预留")
     row = {
         "start_time": utc_now(),
         **values,
@@ -101,7 +102,7 @@ async def update_reservation(
     engine: AsyncEngine, identity: Identity, name: str, changes: Mapping[str, Any], licenses: Mapping[str, int]
 ) -> dict[str, Any]:
     """修改；不存在抛 NotFound。duration（秒）从预留的开始算起；开始了的不能再改开始。"""
-    require_admin(identity, "修改预留")
+    require_operator(identity, "修改预留")
     if not changes:
         raise InvalidRequest("body", '没有要改的字段；例如 {"users": ["alice"]}', code="nothing_to_update")
     async with engine.begin() as connection:
@@ -135,7 +136,7 @@ def _apply_duration(row: dict[str, Any]) -> None:
 
 async def delete_reservation(engine: AsyncEngine, identity: Identity, name: str) -> None:
     """删除；还有作业指名要用它时抛 Conflict。"""
-    require_admin(identity, "删除预留")
+    require_operator(identity, "删除预留")
     async with engine.begin() as connection:
         using = (await connection.execute(COUNT_JOBS_IN_RESERVATION, {"name": name})).scalar_one()
         if using:

@@ -93,7 +93,7 @@ async def clear_triggers(
         found: Sequence[Any] = (await connection.execute(TRIGGERS, values)).all()
         if not found:
             raise NotFound("没有这样的触发；用 GET /triggers 查看", code="trigger_not_found")
-        if not identity.admin and any(each.user_name != identity.user_name for each in found):
+        if not identity.privileged and any(each.user_name != identity.user_name for each in found):
             raise Forbidden("那是别人定的触发；只有本人与管理员能删", code="not_trigger_owner")
         trigger_ids = [each.trigger_id for each in found]
         await connection.execute(TRIGGERS_DELETE, {"trigger_ids": trigger_ids})

@@ -50,8 +50,8 @@ async def _save_accounts(call: Call, given: Rows) -> None:
             await services.create_account(engine, identity, name, {k: v for k, v in new.items() if v is not None})
         elif own:
             await services.update_account(engine, identity, name, AccountValues.model_validate(own).changes())
-        if each.get("coordinators"):
-            call.warn(f'Account "{name}": coordinators are not supported by this system')
+        for coordinator in each.get("coordinators") or ():
+            await services.set_coordinator(engine, identity, name, str(coordinator.get("name") or ""), on=True)
 
 
 async def _save_users(call: Call, given: Rows) -> None:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from scns_conductor.api.dependencies import Parts, identity_of
+from scns_conductor.api.roles import without_rule
 from scns_conductor.slurm.shapes.envelope import ALL_VERSIONS
 from scns_conductor.slurmrestd import accounting, accounting_changes, accounting_jobs, cluster, jobs
 from scns_conductor.slurmrestd.document import document
@@ -35,6 +36,9 @@ def _table() -> dict[tuple[str, str, str], list[Operation]]:
 
 
 _TABLE = _table()
+_missing = without_rule((each.method, each.route) for each in OPERATIONS)
+if _missing:
+    raise RuntimeError(f"api/roles.py 的表里没有这些端点：{_missing}")
 
 
 def find(plugin: str, version: str, path: str) -> tuple[list[Operation], str]:
@@ -57,7 +61,7 @@ async def _serve(request: Request) -> Response:
     if not known:
         return plain_answer(404, "Unable to find requested URL")
     chosen = next((each for each in known if each.method == request.method), None)
-    request.scope["route"] = _Route(f"/{plugin}/{{version}}/{known[0].path}")
+    request.scope["route"] = _Route(known[0].route)
     if chosen is None:
         refused = plain_answer(405, "The requested method is not supported on this URL")
         refused.headers["Allow"] = ", ".join(sorted(each.method for each in known))

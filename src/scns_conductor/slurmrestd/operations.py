@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from scns_conductor.api.dependencies import Parts, submitter_of
+from scns_conductor.api.roles import authorize
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import Database, SharedTransaction
@@ -104,6 +105,11 @@ class Operation:
         """meta.plugin.type。"""
         return "openapi/slurmdbd" if self.plugin == "slurmdb" else "openapi/slurmctld"
 
+    @property
+    def route(self) -> str:
+        """路由的样子，api.roles 的表里这样写。"""
+        return f"/{self.plugin}/{{version}}/{self.path}"
+
     def answer_in(self, version: str) -> str:
         """那一版的回答的表；answer 如 "openapi_resp 42:openapi_kill_job_resp" 是从 v0.0.42 起换成后一个。"""
         first, *later = self.answer.split()
@@ -186,6 +192,7 @@ def _messages(problem: ValidationError) -> list[str]:
 async def perform(operation: Operation, call: Call) -> Response:
     """读请求体、做、答；已知的错误都在回答里。"""
     try:
+        authorize(operation.method, operation.route, call.identity)
         await _read_body(operation, call)
         if operation.plugin == "slurmdb" and operation.method != "GET":
             async with call.parts.engine.begin() as connection:

@@ -12,5 +12,8 @@ SELECT_ASSOCIATIONS = sa.text(
 )
 # 各 QOS。
 SELECT_QOS = sa.text("SELECT * FROM qos ORDER BY name")
-# 各用户的管理级别与缺省账户。
-SELECT_USERS = sa.text("SELECT name, admin_level, default_account FROM users ORDER BY name")
+# 各用户的管理级别、缺省账户、作协调人的账户。
+SELECT_USERS = sa.text(
+    "SELECT name, admin_level, default_account, ARRAY(SELECT account FROM account_coordinators "
+    "WHERE user_name = users.name) AS coordinates FROM users ORDER BY name"
+)

@@ -8,10 +8,22 @@ import sqlalchemy as sa
 from scns_conductor.core.models import Account, Association, User
 from scns_conductor.statements.conditions import LIVE
 
-# 全部账户，或叫 :name 的。
-LIST_ACCOUNTS = sa.text("SELECT * FROM accounts WHERE CAST(:name AS text) IS NULL OR name = :name ORDER BY name")
-# 全部有关联的用户，或叫 :name 的。
-LIST_USERS = sa.text("SELECT * FROM users WHERE CAST(:name AS text) IS NULL OR name = :name ORDER BY name")
+# 全部账户，或叫 :name 的，连同协调人。
+LIST_ACCOUNTS = sa.text(
+    "SELECT *, ARRAY(SELECT user_name FROM account_coordinators WHERE account = accounts.name ORDER BY user_name) "
+    "AS coordinators FROM accounts WHERE CAST(:name AS text) IS NULL OR name = :name ORDER BY name"
+)
+# 全部有关联的用户，或叫 :name 的，连同作协调人的账户。
+LIST_USERS = sa.text(
+    "SELECT *, ARRAY(SELECT account FROM account_coordinators WHERE user_name = users.name ORDER BY account) "
+    "AS coordinates FROM users WHERE CAST(:name AS text) IS NULL OR name = :name ORDER BY name"
+)
+# 让用户作账户的协调人；已经是的不变。
+COORDINATOR_INSERT = sa.text(
+    "INSERT INTO account_coordinators (account, user_name) VALUES (:account, :user) ON CONFLICT DO NOTHING"
+)
+# 不再是协调人。
+COORDINATOR_DELETE = sa.text("DELETE FROM account_coordinators WHERE account = :account AND user_name = :user")
 # 关联，可以只要一个账户、一个用户的；:user 是空文字时只要账户自己的。
 LIST_ASSOCIATIONS = sa.text(
     "SELECT * FROM associations WHERE (CAST(:account AS text) IS NULL OR account = :account) "

@@ -57,16 +57,18 @@ def json_of(expressions: Mapping[str, str]) -> str:
 # 只要作业号与第几次尝试。
 ATTEMPT = "job_id, restart_count"
 # 采样是谁的、哪一次尝试的。
-SAMPLED = "job_id, user_name, state, restart_count"
+SAMPLED = "job_id, user_name, account, state, restart_count"
 # 为什么还没有开始，先看在不在排队。
-REASON = "job_id, user_name, state, reason, error_msg, wait_breakdown"
-# 一切：public 谁都能看，private 只给本人与管理员。
-DETAIL = f"user_name, {json_of({**FIELDS, 'allocations': _ALLOCATIONS})} AS public, {json_of(_PRIVATE)} AS private"
+REASON = "job_id, user_name, account, state, reason, error_msg, wait_breakdown"
+# 一切：public 谁都能看，private 只给看得了它的人（Identity.sees）。
+DETAIL = (
+    f"user_name, account, {json_of({**FIELDS, 'allocations': _ALLOCATIONS})} AS public, {json_of(_PRIVATE)} AS private"
+)
 # 脚本原文。
-SCRIPT = f"user_name, {_PRIVATE['script']} AS script"
+SCRIPT = f"user_name, account, {_PRIVATE['script']} AS script"
 # 找到输出的文件要的；own_node 表示跑过它的节点是单用户的。
 OUTPUT_PLACE = """
-    job_id, name, user_name, state, array_job_id, array_task_id, restart_count, current_working_directory,
+    job_id, name, user_name, account, state, array_job_id, array_task_id, restart_count, current_working_directory,
     standard_output, standard_error, batch_host, exit_status, exit_signal, interactive,
     (SELECT CAST(n.containment ->> 'single_user' AS boolean) FROM nodes AS n WHERE n.name = batch_host) AS own_node
 """

@@ -44,7 +44,7 @@ def rows_select(where: str, *, lock: bool) -> sa.TextClause:
     return sa.text(
         f"""
     SELECT job_id, user_name, state, hold, revision, restart_count, array_job_id, array_task_id, het_job_id,
-      het_job_offset, requeue, interactive, requested_end_state, batch_host, time_limit, partition, start_time,
+      het_job_offset, requeue, interactive, requested_end_state, batch_host, time_limit, partition, account, start_time,
       array_remaining, array_base, array_step
     FROM jobs WHERE {where} ORDER BY job_id {"FOR UPDATE" if lock else ""}
     """

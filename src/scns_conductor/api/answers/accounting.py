@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from scns_conductor.api.answers.shown import Shown, answer, field, page_of, row_of
 from scns_conductor.core.models import Account, Association, Qos, User
 
-ACCOUNT = row_of(Account, "Account")
+ACCOUNT = row_of(Account, "Account", added={"coordinators": field(list[str], "协调人")})
 ACCOUNTS = page_of("Accounts", "accounts", ACCOUNT, "全部账户")
-USER = row_of(User, "User")
+USER = row_of(User, "User", added={"coordinates": field(list[str], "作协调人的账户")})
 USERS = page_of("Users", "users", USER, "有关联的用户")
 ASSOCIATION = row_of(
     Association,

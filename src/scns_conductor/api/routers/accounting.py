@@ -139,8 +139,9 @@ class UserUpdate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    admin_level: Annotated[str, Field(pattern="^(None|Operator|Administrator)$")] | None = Field(
-        None, description="None、Operator（能改记账的表）、Administrator（等于管理员令牌）"
+    admin_level: Annotated[str, Field(pattern="^(None|Operator|Administrator|Auditor)$")] | None = Field(
+        None,
+        description="None、Operator（管记账的表、预留与别人的作业）、Administrator（等于管理员令牌）、Auditor（只看）",
     )
     default_account: Slug | None = Field(None, description="缺省账户")
 
@@ -203,7 +204,7 @@ async def show_account(name: NamePath, parts: PartsDep, _identity: IdentityDep) 
     return (await accounts.list_accounts(parts.engine, name))[0]
 
 
-@router.post("/accounts", summary="新建账户（管理员、Operator）", status_code=201)
+@router.post("/accounts", summary="新建账户（管理员、Operator、上级的协调人）", status_code=201)
 async def create_account(body: NewAccount, parts: PartsDep, identity: IdentityDep) -> AccountAnswer:
     """连同它自己的份额与上限。"""
     values = _without_nulls(body.changes())
@@ -212,7 +213,7 @@ async def create_account(body: NewAccount, parts: PartsDep, identity: IdentityDe
     return found
 
 
-@router.patch("/accounts/{name}", summary="修改账户（管理员、Operator）")
+@router.patch("/accounts/{name}", summary="修改账户（管理员、Operator、上级的协调人）")
 async def update_account(name: NamePath, body: AccountValues, parts: PartsDep, identity: IdentityDep) -> AccountAnswer:
     """下一个调度周期生效。"""
     found = await accounts.update_account(parts.engine, identity, name, body.changes())
@@ -220,12 +221,30 @@ async def update_account(name: NamePath, body: AccountValues, parts: PartsDep, i
     return found
 
 
-@router.delete("/accounts/{name}", summary="删除账户与它的下级（管理员、Operator）")
+@router.delete("/accounts/{name}", summary="删除账户与它的下级（管理员、Operator、上级的协调人）")
 async def delete_account(name: NamePath, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
     """还有没结束的作业时不能删；返回删掉的账户。"""
     found = await accounts.delete_account(parts.engine, identity, name)
     parts.accounting.forget()
     return {"deleted": found}
+
+
+@router.put("/accounts/{name}/coordinators/{user}", summary="添协调人（管理员、Operator、协调人）", status_code=204)
+async def add_coordinator(name: NamePath, user: NamePath, parts: PartsDep, identity: IdentityDep) -> Response:
+    """协调人管这个账户与各级下级里的人、上限与作业。用户要先有关联；已经是的不变。"""
+    await accounts.set_coordinator(parts.engine, identity, name, user, on=True)
+    parts.accounting.forget()
+    return Response(status_code=204)
+
+
+@router.delete(
+    "/accounts/{name}/coordinators/{user}", summary="去掉协调人（管理员、Operator、协调人）", status_code=204
+)
+async def remove_coordinator(name: NamePath, user: NamePath, parts: PartsDep, identity: IdentityDep) -> Response:
+    """本来不是的不变。"""
+    await accounts.set_coordinator(parts.engine, identity, name, user, on=False)
+    parts.accounting.forget()
+    return Response(status_code=204)
 
 
 # ---- 用户 ----
@@ -237,7 +256,7 @@ async def list_users(parts: PartsDep, _identity: IdentityDep) -> UsersAnswer:
     return {"users": await accounts.list_users(parts.engine)}
 
 
-@router.patch("/users/{name}", summary="改管理级别与缺省账户（管理员、Operator）")
+@router.patch("/users/{name}", summary="改管理级别与缺省账户（管理员、Operator、协调人）")
 async def update_user(name: NamePath, body: UserUpdate, parts: PartsDep, identity: IdentityDep) -> UserAnswer:
     """管理级别只有管理员能改。"""
     changes = _without_nulls({each: getattr(body, each) for each in body.model_fields_set})
@@ -246,7 +265,7 @@ async def update_user(name: NamePath, body: UserUpdate, parts: PartsDep, identit
     return found
 
 
-@router.delete("/users/{name}", summary="删除用户的全部关联（管理员、Operator）", status_code=204)
+@router.delete("/users/{name}", summary="删除用户的全部关联（管理员、Operator、协调人）", status_code=204)
 async def delete_user(name: NamePath, parts: PartsDep, identity: IdentityDep) -> Response:
     """还有没结束的作业时不能删。"""
     await accounts.delete_user(parts.engine, identity, name)
@@ -270,7 +289,7 @@ async def list_associations(
     return {"associations": await accounts.list_associations(parts.engine, account, user)}
 
 
-@router.post("/associations", summary="把用户加进账户（管理员、Operator）", status_code=201)
+@router.post("/associations", summary="把用户加进账户（管理员、Operator、协调人）", status_code=201)
 async def create_association(body: NewAssociation, parts: PartsDep, identity: IdentityDep) -> AssociationAnswer:
     """第一个关联的账户就是用户的缺省账户。"""
     values = _without_nulls(body.changes())
@@ -281,7 +300,7 @@ async def create_association(body: NewAssociation, parts: PartsDep, identity: Id
     return found
 
 
-@router.patch("/associations/{association_id}", summary="改份额、QOS 与上限（管理员、Operator）")
+@router.patch("/associations/{association_id}", summary="改份额、QOS 与上限（管理员、Operator、协调人）")
 async def update_association(
     association_id: AssociationId, body: AssociationValues, parts: PartsDep, identity: IdentityDep
 ) -> AssociationAnswer:
@@ -291,7 +310,7 @@ async def update_association(
     return found
 
 
-@router.delete("/associations/{association_id}", summary="把用户移出账户（管理员、Operator）", status_code=204)
+@router.delete("/associations/{association_id}", summary="把用户移出账户（管理员、Operator、协调人）", status_code=204)
 async def delete_association(association_id: AssociationId, parts: PartsDep, identity: IdentityDep) -> Response:
     """还有没结束的作业时不能删。"""
     await accounts.delete_association(parts.engine, identity, association_id)

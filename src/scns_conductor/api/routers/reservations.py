@@ -79,19 +79,19 @@ async def show(name: str, parts: PartsDep, _identity: IdentityDep) -> Reservatio
     return (await reservations.list_reservations(parts.engine, name))[0]
 
 
-@router.post("", summary="新建预留（管理员）", status_code=201)
+@router.post("", summary="新建预留（管理员、Operator）", status_code=201)
 async def create(body: NewReservation, parts: PartsDep, identity: IdentityDep) -> ReservationAnswer:
     """节点不得与别的预留重叠（OVERLAP 除外），也不得有到时跑不完的作业（IGNORE_JOBS 除外）。"""
     return await reservations.create_reservation(parts.engine, identity, body.changes(), _licenses(parts))
 
 
-@router.patch("/{name}", summary="修改预留（管理员）")
+@router.patch("/{name}", summary="修改预留（管理员、Operator）")
 async def update(name: str, body: ReservationValues, parts: PartsDep, identity: IdentityDep) -> ReservationAnswer:
     """duration 从预留的开始算起；已经开始的不能再改开始。"""
     return await reservations.update_reservation(parts.engine, identity, name, body.changes(), _licenses(parts))
 
 
-@router.delete("/{name}", summary="删除预留（管理员）", status_code=204)
+@router.delete("/{name}", summary="删除预留（管理员、Operator）", status_code=204)
 async def delete(name: str, parts: PartsDep, identity: IdentityDep) -> Response:
     """还有作业指名要用它时不能删。"""
     await reservations.delete_reservation(parts.engine, identity, name)

@@ -19,18 +19,26 @@ class Account(Answer):
     """说明"""
     organization: str
     """单位"""
+    coordinators: tuple[str, ...]
+    """协调人"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"coordinators": tuple}
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
 class User(Answer):
-    """有关联的用户。admin_level 是 Administrator 的等于持有管理员令牌，Operator 能改记账的表。"""
+    """有关联的用户。admin_level：Administrator 等于持有管理员令牌，Operator 管记账、预留与别人的作业，Auditor 只看。"""
 
     name: str
     """用户名"""
     admin_level: str
-    """None、Operator、Administrator"""
+    """None、Operator、Administrator、Auditor"""
     default_account: str | None
     """没有写账户的作业算在哪个账户里"""
+    coordinates: tuple[str, ...]
+    """作协调人的账户"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"coordinates": tuple}
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)

@@ -10,6 +10,7 @@ from sqlmodel.sql.sqltypes import AutoString
 
 from scns_conductor.core.models.accounting import Account, Association, LimitColumns, Qos, User
 from scns_conductor.core.models.columns import MAX_NAME_LENGTH, UNITS, unit_of
+from scns_conductor.core.models.identity import AccessToken, AuditEntry, Coordinator, RevokedUser
 from scns_conductor.core.models.job import FIXED_AT_SUBMIT, Job, JobSpec
 from scns_conductor.core.models.job_record import (
     ALLOCATION_COLUMNS,
@@ -35,8 +36,11 @@ __all__ = [
     "FIXED_AT_SUBMIT",
     "MAX_NAME_LENGTH",
     "UNITS",
+    "AccessToken",
     "Account",
     "Association",
+    "AuditEntry",
+    "Coordinator",
     "CronEntry",
     "Crontab",
     "IdempotencyKey",
@@ -56,6 +60,7 @@ __all__ = [
     "RequestAnswer",
     "Reservation",
     "ResourceAllocation",
+    "RevokedUser",
     "SchedulerInbox",
     "SchedulerLeader",
     "SystemIncarnation",

@@ -12,7 +12,7 @@ from sqlmodel import Field, SQLModel
 
 from scns_conductor.core.models.columns import EMPTY_LIST, EMPTY_OBJECT
 
-ADMIN_LEVELS = ("None", "Operator", "Administrator")
+ADMIN_LEVELS = ("None", "Operator", "Administrator", "Auditor")
 
 
 def _tres(description: str) -> Any:
@@ -53,7 +53,7 @@ class Account(SQLModel, table=True):
 
 
 class User(SQLModel, table=True):
-    """有关联的用户。admin_level 是 Administrator 的等于持有管理员令牌，Operator 能改记账的表。"""
+    """有关联的用户。admin_level：Administrator 等于持有管理员令牌，Operator 管记账、预留与别人的作业，Auditor 只看。"""
 
     __tablename__ = "users"
 
@@ -62,7 +62,7 @@ class User(SQLModel, table=True):
         "None",
         sa_type=sa.Text,
         sa_column_kwargs={"server_default": "None"},
-        description="None、Operator、Administrator",
+        description="None、Operator、Administrator、Auditor",
     )
     default_account: str | None = Field(
         None,

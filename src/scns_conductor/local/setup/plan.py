@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.settings import Settings
-from scns_conductor.core.tokens import ensure_key
+from scns_conductor.core.signing_keys import ensure_key
 from scns_conductor.local.setup.engines import (
     DATABASE,
     REDIS_REMEDY,

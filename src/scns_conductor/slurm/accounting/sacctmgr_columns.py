@@ -114,7 +114,7 @@ USER: dict[str, Field] = {
     "name": Field("User", 10, _plain("name")),
     "defaultaccount": Field("Def Acct", 10, _plain("default_account")),
     "adminlevel": Field("Admin", 9, _plain("admin_level")),
-    "coordinators": Field("Coord Accounts", 20, lambda _row: ""),
+    "coordinators": Field("Coord Accounts", 20, lambda row: ",".join(row["coordinates"])),
 }
 USER_FORMAT = "user,defaultaccount,adminlevel"
 USER_WITH_ASSOCIATIONS = (

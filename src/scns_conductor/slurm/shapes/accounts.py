@@ -87,6 +87,7 @@ def account_record(version: str, account: Record, associations: Sequence[Record]
         "name": account["name"],
         "description": account["description"],
         "organization": account["organization"],
+        "coordinators": [{"name": name, "direct": True} for name in account["coordinators"]],
         "associations": [_short(each) for each in associations],
     }
     return render("account", version, values)
@@ -100,6 +101,7 @@ def user_record(version: str, user: Record, associations: Sequence[Record] = ())
     values = {
         "name": user["name"],
         "administrator_level": [level],
+        "coordinators": [{"name": name, "direct": True} for name in user["coordinates"]],
         "default": {"account": user["default_account"], "qos": stable_id(default) if default else 0},
         "associations": [_short(each) for each in associations],
     }

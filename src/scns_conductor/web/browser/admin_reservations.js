@@ -34,7 +34,7 @@ export const AdminReservations = {
     return { found, nodes, total, form, FIELDS, columns, pathOf, nameOf, draw, move, open, facts, t };
   },
   template: `
-  <section class="card"><h2>{{ t("日历", "Calendar") }}</h2><ReservationCalendar :reservations="found.data?.reservations ?? []" :nodes="nodes" :may-edit="facts.admin" @draw="draw" @move="move" @open="open" /><p v-if="total > nodes.length" class="hint">{{ t("只画前 " + nodes.length + " 个节点，共 " + total + " 个；别的用下面的表", "First " + nodes.length + " of " + total + " nodes; use the table below for others") }}</p></section>
-  <RecordTable class="below" :title="t('预留', 'Reservations')" :noun="['预留', 'reservation']" :rows="found.data?.reservations" :columns="columns" :fields="FIELDS" create="/reservations" :path-of="pathOf" :name-of="nameOf" :may-edit="facts.admin" />
+  <section class="card"><h2>{{ t("日历", "Calendar") }}</h2><ReservationCalendar :reservations="found.data?.reservations ?? []" :nodes="nodes" :may-edit="facts.admin || facts.operator" @draw="draw" @move="move" @open="open" /><p v-if="total > nodes.length" class="hint">{{ t("只画前 " + nodes.length + " 个节点，共 " + total + " 个；别的用下面的表", "First " + nodes.length + " of " + total + " nodes; use the table below for others") }}</p></section>
+  <RecordTable class="below" :title="t('预留', 'Reservations')" :noun="['预留', 'reservation']" :rows="found.data?.reservations" :columns="columns" :fields="FIELDS" create="/reservations" :path-of="pathOf" :name-of="nameOf" :may-edit="facts.admin || facts.operator" />
   <RecordForm v-if="form" :title="form.was ? t('修改预留 ', 'Edit reservation ') + form.was.name : t('新建预留', 'New reservation')" :fields="FIELDS" :given="form.given" :original="form.was" create="/reservations" :update="form.was ? pathOf(form.was) : undefined" @done="form = null" />`,
 };
