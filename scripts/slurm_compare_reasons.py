@@ -25,7 +25,6 @@ REASONS: tuple[tuple[str, str], ...] = (
         "这里没有那样东西，按名字拒绝（接受就悄悄改变了作业的含义）；核数预留等 Slurm 自己也不许时打印一行、忽略",
         r"-H (--(batch|uid|gid|bbf?|container|reboot|mcs-label|cluster-constraint|thread-spec|contiguous)\b|-k |-S 1)|SBATCH_BATCH|sibling=x|sacct .*-[fx] ",
     ),
-    ("`--prefer` 只是提示，不核对特征有没有", r"--prefer=fast"),
     ("`--power` 不认得的词：Slurm 打印一行、忽略，这里不说话", r"power=nope|SBATCH_POWER"),
     ("`--contiguous` 只在一个节点时接受，不记下来", r"-N1 --contiguous|contiguous=yes"),
     ("`-v` 不打印调试的行", r"-H -vv? |SBATCH_DEBUG|scancel -vv"),

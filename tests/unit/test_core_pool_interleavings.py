@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
+from scns_conductor.worker.agent.cpu_topology import plain_units
 from scns_conductor.worker.agent.devices import Accelerator
 
 CORES, CARDS = 6, 3
@@ -39,7 +40,7 @@ class NodeLife(RuleBasedStateMachine):
         self.next_job = 1
 
     def new_pool(self) -> CorePool:
-        return CorePool(range(CORES), [Accelerator(index, "a100", "none") for index in range(CARDS)])
+        return CorePool(plain_units(range(CORES)), [Accelerator(index, "a100", "none") for index in range(CARDS)])
 
     def finish_some(self, choices: list[bool], *, relays: bool = False) -> None:
         """收尾线程：提交（成或不成），随后归还。"""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from scns_conductor.core.states import JobState
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
+from scns_conductor.worker.agent.cpu_topology import plain_units
 from scns_conductor.worker.agent.devices import (
     Accelerator,
     model_word,
@@ -70,7 +71,7 @@ def test_node_gres_text() -> None:
 def test_cores_and_cards_are_never_shared(steps: list[tuple[bool, int, int, int]]) -> None:
     cores = (0, 1, 2, 3, 8, 9, 10, 11)
     cards = [Accelerator(index, "a100" if index < 2 else "v100", "none") for index in range(4)]
-    pool = CorePool(cores, cards)
+    pool = CorePool(plain_units(cores), cards)
     held: dict[int, tuple[set[int], set[int]]] = {}
     for take, job, cpus, gpus in steps:
         if not take:
@@ -97,7 +98,7 @@ def test_cores_and_cards_are_never_shared(steps: list[tuple[bool, int, int, int]
 
 
 def test_cores_next_to_each_other_are_preferred() -> None:
-    pool = CorePool((0, 1, 2, 3, 4, 5, 6, 7), [])
+    pool = CorePool(plain_units(range(8)), [])
     pool.restore((1, 0), [1], {})
     assert pool.take((2, 0), 3, {}, unbound=False) == Binding((2, 3, 4))
     assert pool.take((3, 0), 9, {}, unbound=False) == Binding(None)

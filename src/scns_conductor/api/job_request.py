@@ -162,7 +162,7 @@ class _JobRules(BaseModel):
         return value
 
     @field_validator(
-        "constraints", "tres_per_job", "tres_per_node", "tres_per_task", "dependency", "licenses", "array",
+        "constraints", "prefer", "tres_per_job", "tres_per_node", "tres_per_task", "dependency", "licenses", "array",
         check_fields=False,
     )  # fmt: skip
     @classmethod

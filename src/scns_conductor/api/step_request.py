@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from scns_conductor.api.field_forms import NOT_FLAG, Flag, Name, PositiveInt, Text
+from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.gres import parse_gres
+from scns_conductor.core.memory_binding import memory_bind
 from scns_conductor.core.step_resources import StepWants
 from scns_conductor.core.task_binding import cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.task_layout import StepShape
@@ -18,6 +20,8 @@ Gres = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (parse
 Memory = Annotated[str | int, NOT_FLAG, AfterValidator(lambda value: (parse_memory_mb(value), value)[1])]
 CpuBind = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (cpu_bind_mode(text), text)[1])]
 GpuBind = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (gpu_bind_mode(text, 0), text)[1])]
+MemBind = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: (memory_bind(text), text)[1])]
+Distribution = Annotated[str, Field(max_length=256), AfterValidator(lambda text: (check_distribution(text), text)[1])]
 
 
 class StepStreams(BaseModel):
@@ -82,7 +86,12 @@ class StepSubmit(BaseModel):
     cpu_bind: CpuBind | None = Field(
         None, description="none、cores、threads、rank、map_cpu:…、mask_cpu:…，可带 verbose,"
     )
-    gpu_bind: GpuBind | None = Field(None, description="none、single:N、per_task:N、map_gpu:…")
+    gpu_bind: GpuBind | None = Field(None, description="none、closest、single:N、per_task:N、map_gpu:…、mask_gpu:…")
+    mem_bind: MemBind | None = Field(None, description="none、local、rank、map_mem:…、mask_mem:…，可带 prefer,")
+    distribution: Distribution | None = Field(
+        None, description="任务的分布方式；这里只看第二段（插槽：block、cyclic、fcyclic），第一段是 plane 与 pack"
+    )
+    threads_per_core: PositiveInt | None = Field(None, description="一个核至多用几个线程（--hint=nomultithread 是 1）")
     mpi: Literal["none", "pmi2", "pmix"] = Field("none", description="给任务的 PMI 服务")
     task_prolog: Text | None = Field(None, description="每个任务之前以用户的身份运行的程序")
     task_epilog: Text | None = Field(None, description="每个任务之后以用户的身份运行的程序")
@@ -153,6 +162,9 @@ class StepSubmit(BaseModel):
                 "connection",
                 "cpu_bind",
                 "gpu_bind",
+                "mem_bind",
+                "distribution",
+                "threads_per_core",
                 "mpi",
                 "task_prolog",
                 "task_epilog",

@@ -13,6 +13,12 @@ def check_distribution(text: str) -> None:
         raise ValueError(f"无法识别的分布方式 {text[:64]!r}；例如 block、cyclic:block、plane=4")
 
 
+def socket_order(text: str | None) -> str | None:
+    """第二段：节点里任务怎样摆到各插槽上，block、cyclic、fcyclic；没有写、写 * 的是 None。"""
+    parts = (text or "").lower().partition(",")[0].split(":")
+    return parts[1] if len(parts) > 1 and parts[1] != "*" else None
+
+
 def task_order(text: str | None, plane_size: str | None) -> tuple[int, bool]:
     """作业步里任务怎样摆到节点上：(0 成块、1 轮流、N 每轮每节点 N 个；成块时是否放满一个再放下一个)。
 

@@ -51,11 +51,13 @@ def gpu_bind_mode(text: str | None, gpus_per_task: int) -> str:
     if not mode and gpus_per_task:
         return f"per_task:{gpus_per_task}"
     name, _, listed = mode.partition(":")
-    if name in ("single", "per_task", "map_gpu"):
-        if min(_numbers(listed, 0)) < (0 if name == "map_gpu" else 1):
+    if name in ("single", "per_task", "map_gpu", "mask_gpu"):
+        if min(_numbers(listed, 16 if name == "mask_gpu" else 0)) < (0 if name == "map_gpu" else 1):
             raise ValueError(f"gpu_bind {text!r} 的数目必须大于 0")
     elif mode not in _GPU_WHOLE:
-        raise ValueError(f"不认识的 gpu_bind {text!r}；可用 none、single:1、per_task:1、map_gpu:0,1")
+        raise ValueError(
+            f"不认识的 gpu_bind {text!r}；可用 none、closest、single:1、per_task:1、map_gpu:0,1、mask_gpu:0x3"
+        )
     return mode
 
 
@@ -64,7 +66,11 @@ def bound_gpus(mode: str, local: int, ids: Sequence[int]) -> list[int]:
     name, _, listed = mode.partition(":")
     if name in _GPU_WHOLE or not ids:
         return list(ids)
-    numbers = _numbers(listed, 0)
+    numbers = _numbers(listed, 16 if name == "mask_gpu" else 0)
+    if name == "mask_gpu":
+        # 位数是这一步的第几块卡（srun(1)）。
+        mask = numbers[local % len(numbers)]
+        return [each for index, each in enumerate(ids) if mask >> index & 1]
     if name == "single":
         return [ids[local // numbers[0] % len(ids)]]
     if name == "per_task":

@@ -8,7 +8,10 @@ NEVER_ENDS = 1e15
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """一个节点：内存 MiB；gres 如 {'gpu:a100': 4}；schedulable 为假时不接新作业（下线、排空）。"""
+    """一个节点：内存 MiB；gres 如 {'gpu:a100': 4}；schedulable 为假时不接新作业（下线、排空）。
+
+    layout 是（插槽, 每插槽的核, 每核的线程）；None 是一个插槽、CPU 数个核。
+    """
 
     name: str
     cpus: int
@@ -19,6 +22,7 @@ class NodeFacts:
     switch: str = ""
     temporary_disk: int = 0
     schedulable: bool = True
+    layout: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

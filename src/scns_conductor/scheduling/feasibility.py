@@ -25,6 +25,7 @@ def requirement(cluster: Cluster, shape: Shape) -> tuple[IntArray, Kind]:
         shape.single_node
         and "," not in shape.partition
         and not cluster.exclusive(shape)
+        and not cluster.by_core(shape)
         and shape.memory_per_node != 0
         and not shape.required_nodes
         and (shape.maximum_nodes == 1 or shape.tasks == 1)
@@ -95,6 +96,11 @@ def shortfall(cluster: Cluster, shape: Shape) -> str:
     if shape.required_nodes and any(name not in cluster.index for name in shape.required_nodes):
         missing = next(name for name in shape.required_nodes if name not in cluster.index)
         return f"没有节点 {missing}"
+    layout = cluster.layout[: cluster.count]
+    asked = (shape.sockets_per_node, shape.cores_per_socket, shape.threads_per_core or 1)
+    if not (layout >= asked).all(axis=1).any():
+        sockets, cores, threads = asked
+        return f"没有节点有 {sockets} 个插槽、每插槽 {cores} 个核、每核 {threads} 个线程"
     if shape.constraints and not cluster.acceptable(shape).any():
         return f"没有节点满足特性 {shape.constraints}"
     nodes = int(cluster.acceptable(shape).sum())

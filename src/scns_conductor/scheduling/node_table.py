@@ -26,6 +26,9 @@ class NodeTable:
         self.free: IntArray = np.zeros((INITIAL_ROWS, 2), dtype=np.int64)
         self.weight: IntArray = np.ones(INITIAL_ROWS, dtype=np.int64)
         self.disk: IntArray = np.zeros(INITIAL_ROWS, dtype=np.int64)
+        # 插槽、每插槽的核、每核的线程；cpu_threads 是一个核占几个 CPU（CPU 按核算的节点是 1）。
+        self.layout: IntArray = np.ones((INITIAL_ROWS, 3), dtype=np.int64)
+        self.cpu_threads: IntArray = np.ones(INITIAL_ROWS, dtype=np.int64)
         self.schedulable: BoolArray = np.zeros(INITIAL_ROWS, dtype=np.bool_)
         self.features: list[frozenset[str]] = []
         self.switches: list[str] = []
@@ -62,6 +65,7 @@ class NodeTable:
         for name in facts.gres:
             self._kind(name)
         capacity = self._vector(facts.cpus, facts.memory, facts.gres)
+        layout = facts.layout or (1, facts.cpus, 1)
         if (
             not np.array_equal(self.total[row], capacity)
             or bool(self.schedulable[row]) != facts.schedulable
@@ -69,6 +73,7 @@ class NodeTable:
             or self.switches[row] != facts.switch
             or self.weight[row] != facts.weight
             or self.disk[row] != facts.temporary_disk
+            or not np.array_equal(self.layout[row], layout)
         ):
             self.version += 1
         self.free[row] += capacity - self.total[row]
@@ -76,6 +81,8 @@ class NodeTable:
         self.features[row], self.switches[row] = facts.features, facts.switch
         self.weight[row], self.disk[row] = facts.weight, facts.temporary_disk
         self.schedulable[row] = facts.schedulable
+        self.layout[row] = layout
+        self.cpu_threads[row] = layout[2] if layout[0] * layout[1] * layout[2] == facts.cpus else 1
 
     def remove_node(self, name: str) -> None:
         """删掉了的节点：什么也放不下，名字不再认得。行留着：别的行的下标不能变。"""
@@ -154,6 +161,8 @@ class NodeTable:
         self.free = np.vstack([self.free, np.zeros((more, self.width), dtype=np.int64)])
         self.weight = np.concatenate([self.weight, np.ones(more, dtype=np.int64)])
         self.disk = np.concatenate([self.disk, np.zeros(more, dtype=np.int64)])
+        self.layout = np.vstack([self.layout, np.ones((more, 3), dtype=np.int64)])
+        self.cpu_threads = np.concatenate([self.cpu_threads, np.ones(more, dtype=np.int64)])
         self.schedulable = np.concatenate([self.schedulable, np.zeros(more, dtype=np.bool_)])
 
     def _kind(self, name: str) -> int:

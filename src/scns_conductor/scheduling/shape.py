@@ -57,6 +57,18 @@ class Shape:
     gres_per_job: tuple[tuple[str, int], ...] = ()
     # 几个节点要挨着（按名字的次序）。
     contiguous: bool = False
+    # 节点的布局：至少几个插槽、每插槽几个核。
+    sockets_per_node: int = 1
+    cores_per_socket: int = 1
+    # 每核至少几个线程，也只用这么多；一个核、一个插槽至多几个任务。None 不限。
+    threads_per_core: int | None = None
+    tasks_per_core: int | None = None
+    tasks_per_socket: int | None = None
+    # --core-spec、--thread-spec：整个节点里留给系统的核、线程。
+    spared_cores: int = 0
+    spared_threads: int = 0
+    # --prefer：先照它当作 constraints 来放。
+    prefer: str | None = None
     # --time-min：放不下整个时限时可以短到这么多秒；None 是不可以。
     time_minimum_s: float | None = None
     # 预测的运行时间（秒），取到档（run_times）；只在按它排回填的次序时写。
@@ -79,7 +91,9 @@ class Shape:
 
     @cached_property
     def spreads(self) -> "tuple[Shape, ...]":
-        """gres_per_job 摊法：一个节点上，再是平分到 2、3……个节点上；没有写的是空的。"""
+        """依次试的几种放法，没有是空的：先照 prefer 再照 constraints；gres_per_job 由一个节点到平分到几个节点上。"""
+        if self.prefer is not None:
+            return replace(self, prefer=None, constraints=self.prefer), replace(self, prefer=None)
         if not self.gres_per_job:
             return ()
         found = [replace(self, gres_per_job=())]

@@ -100,6 +100,9 @@ class ShapeRules(NodeTable):
             mask &= self._named(name for partition in named for name in partition.nodes or ())
         if shape.excluded_nodes:
             mask &= ~self._named(shape.excluded_nodes)
+        for column, wanted in enumerate((shape.sockets_per_node, shape.cores_per_socket, shape.threads_per_core or 1)):
+            if wanted > 1:
+                mask &= self.layout[:count, column] >= wanted
         if shape.minimum_cpus_per_node:
             mask &= self.total[:count, CPU] >= shape.minimum_cpus_per_node
         if shape.temporary_disk:
@@ -115,7 +118,7 @@ class ShapeRules(NodeTable):
             mask[:] = False
         if shape.reservation in self.reservations and self.confined(shape):
             mask &= self.reserved_nodes(self.reservations[shape.reservation])
-        if self.exclusive(shape):
+        if self.exclusive(shape) or self.by_core(shape):
             return mask & (self.capacity(shape, self.total[:count]) >= 1)
         # 空着时至少放得下一个任务；比 capacity 省。
         least = shape.per_node(self.kinds, self.width) + shape.per_task(self.kinds, self.width)
@@ -144,8 +147,8 @@ class ShapeRules(NodeTable):
         total = self.total[:rows]
         if self.exclusive(shape):
             idle = (free >= total).all(axis=1)
-            return np.where(idle, self._tasks_within(shape, total), 0)
-        return self._tasks_within(shape, free)
+            return np.where(idle, self._tasks_within(shape, total, slice(rows)), 0)
+        return self._tasks_within(shape, free, slice(rows))
 
     def capacity_at(self, shape: Shape, node: int, free: IntArray) -> int:
         """一个节点的 capacity；free 是这个节点的一行。"""
@@ -157,23 +160,50 @@ class ShapeRules(NodeTable):
             if not bool((row >= total).all()):
                 return 0
             row = total
-        return int(self._tasks_within(shape, row, total)[0])
+        return int(self._tasks_within(shape, row, slice(node, node + 1))[0])
 
     def exclusive(self, shape: Shape) -> bool:
         """要独占整个节点：作业要求的，或分区规定的。"""
         partition = self.partitions.get(shape.partition)
         return shape.exclusive or (partition is not None and partition.exclusive)
 
-    def _tasks_within(self, shape: Shape, free: IntArray, total: IntArray | None = None) -> IntArray:
-        total = self.total[: free.shape[0]] if total is None else total
+    def by_core(self, shape: Shape) -> bool:
+        """要几个 CPU 看节点的核怎样布局：一个核只用几个线程、一个核（插槽）至多几个任务。"""
+        per_core = shape.threads_per_core is not None or shape.tasks_per_core is not None
+        return shape.tasks_per_socket is not None or (per_core and bool((self.cpu_threads[: self.count] > 1).any()))
+
+    def _task_cpus(self, shape: Shape, nodes: slice) -> IntArray:
+        """一个任务在各节点上占几个 CPU：不用的线程也占着，别的作业用不到。"""
+        threads = self.cpu_threads[nodes]
+        cpus = np.full(threads.shape, shape.cpus_per_task, dtype=np.int64)
+        if shape.threads_per_core is not None:
+            used = np.minimum(threads, shape.threads_per_core)
+            cpus = -(-cpus // used) * threads
+        if shape.tasks_per_core is not None:
+            cpus = np.maximum(cpus, -(-threads // shape.tasks_per_core))
+        return cpus
+
+    def _spared(self, shape: Shape, nodes: slice) -> IntArray:
+        """留给系统、作业用不到的 CPU。"""
+        return shape.spared_cores * self.cpu_threads[nodes] + shape.spared_threads
+
+    def _tasks_within(self, shape: Shape, free: IntArray, nodes: slice) -> IntArray:
+        """free 的各行是 nodes 这些节点的。"""
+        total = self.total[nodes]
         task, node = shape.per_task(self.kinds, self.width), shape.per_node(self.kinds, self.width)
         found = np.full(free.shape[0], shape.tasks_per_node or shape.tasks, dtype=np.int64)
         for dimension in range(self.width):
             rest = free[:, dimension] - node[dimension] if node[dimension] else free[:, dimension]
-            if task[dimension]:
+            if dimension == CPU:
+                spared = rest - self._spared(shape, nodes) if shape.spared_cores or shape.spared_threads else rest
+                cpus = self._task_cpus(shape, nodes) if self.by_core(shape) else shape.cpus_per_task
+                np.minimum(found, spared // cpus, out=found)
+            elif task[dimension]:
                 np.minimum(found, rest // task[dimension], out=found)
             elif node[dimension]:
                 found[rest < 0] = 0
+        if shape.tasks_per_socket is not None:
+            np.minimum(found, shape.tasks_per_socket * self.layout[nodes, 0], out=found)
         if shape.memory_per_node == 0:
             found[free[:, MEMORY] < total[:, MEMORY]] = 0
         if shape.minimum_cpus_per_node > shape.cpus_per_task:
@@ -202,6 +232,8 @@ class ShapeRules(NodeTable):
             return NodeShare(node, int(total[CPU]), int(total[MEMORY]), tuple(sorted(whole.items())), tasks)
         need = shape.per_node(self.kinds, self.width) + tasks * shape.per_task(self.kinds, self.width)
         memory = int(total[MEMORY]) if shape.memory_per_node == 0 else int(need[MEMORY])
+        if self.by_core(shape):
+            need[CPU] = tasks * int(self._task_cpus(shape, slice(node, node + 1))[0])
         cpus = max(int(need[CPU]), shape.minimum_cpus_per_node)
         return NodeShare(node, cpus, memory, tuple(sorted(gres.items())), tasks)
 

@@ -232,7 +232,16 @@ def merged(nodes: Sequence[int]) -> Change:
         models = {kind.split(":")[0] for kind in cluster.kinds if ":" in kind}
         gres = {kind: int(totals[col]) for kind, col in cluster.kinds.items() if totals[col] and kind not in models}
         cluster.upsert_node(
-            NodeFacts(MERGED, int(totals[CPU]), int(totals[MEMORY]), gres, frozenset(features), temporary_disk=_PLENTY)
+            NodeFacts(
+                MERGED,
+                int(totals[CPU]),
+                int(totals[MEMORY]),
+                gres,
+                frozenset(features),
+                temporary_disk=_PLENTY,
+                # 什么布局的要求都满足。
+                layout=(_PLENTY, _PLENTY, _PLENTY),
+            )
         )
         cluster.set_partitions(
             [

@@ -140,6 +140,7 @@ class LimitsCache:
                     json.loads(group.gres_text),
                     frozenset(group.features),
                     temporary_disk=group.temporary_disk,
+                    layout=(group.sockets, group.cores_per_socket, group.threads_per_core),
                 )
                 for group in groups
                 for name in group.names

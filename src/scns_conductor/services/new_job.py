@@ -38,6 +38,7 @@ _DEFAULT_NAME = "sbatch"
 _EXPRESSIONS: dict[str, Callable[[str], object]] = {
     "dependency": parse_dependency,
     "constraints": parse_features,
+    "prefer": parse_features,
     "tres_per_job": parse_gres,
     "tres_per_node": parse_gres,
     "tres_per_task": parse_gres,

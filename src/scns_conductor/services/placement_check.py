@@ -26,7 +26,8 @@ REQUIREMENTS = (
     "partition", "tasks", "tasks_per_node", "cpus_per_task", "minimum_nodes", "maximum_nodes", "minimum_cpus_per_node",
     "memory_per_node", "memory_per_cpu", "memory_per_gpu", "temporary_disk_per_node", "tres_per_job", "tres_per_node",
     "tres_per_task", "constraints", "required_nodes", "excluded_nodes", "exclusive", "licenses", "time_minimum",
-    "required_switches",
+    "required_switches", "contiguous", "sockets_per_node", "cores_per_socket", "threads_per_core", "tasks_per_core",
+    "tasks_per_socket", "core_specification", "thread_specification", "prefer",
 )  # fmt: skip
 _requirements = itemgetter(*REQUIREMENTS)
 TIMES = ("time_limit", "time_minimum", "begin_time", "deadline")
@@ -141,12 +142,14 @@ def _unknown_name(row: Mapping[str, Any], limits: ClusterLimits) -> Refusal | No
             unknown = next((name for name in missing if name not in configured), None)
             if unknown is not None:
                 return Refusal(field, f"没有节点 {unknown}；用 scns nodes 查看现有的节点", "node_unknown")
-    if row["constraints"]:
+    for field in ("constraints", "prefer"):
+        if not row[field]:
+            continue
         known = frozenset[str]().union(*set(cluster.features))
-        unknown = next((word for word in sorted(words(parse_features(row["constraints"]))) if word not in known), None)
+        unknown = next((word for word in sorted(words(parse_features(row[field]))) if word not in known), None)
         if unknown is not None:
             return Refusal(
-                "constraints",
+                field,
                 f"没有节点有特性 {unknown!r}；现有 {_listed(known)}",
                 "feature_unknown",
             )
@@ -226,4 +229,11 @@ def _blamed(shape: Shape) -> str:
         return "required_nodes"
     if shape.constraints:
         return "constraints"
+    for name in ("threads_per_core", "tasks_per_socket", "tasks_per_core"):
+        if getattr(shape, name) is not None:
+            return name
+    if shape.sockets_per_node > 1 or shape.cores_per_socket > 1:
+        return "sockets_per_node" if shape.sockets_per_node > 1 else "cores_per_socket"
+    if shape.spared_cores or shape.spared_threads:
+        return "core_specification" if shape.spared_cores else "thread_specification"
     return "tres_per_node" if shape.gres_names else "tasks"

@@ -12,25 +12,35 @@ _RENAMED = {
     "requested_nodes": "required_nodes", "features": "constraints", "reservation_name": "reservation",
     "delay": "begin_time", "begin": "begin_time", "time_minimum": "time_minimum", "switches": "required_switches",
     "signal": "kill_warning_signal", "wait_for_switch": "maximum_switch_wait_time",
+    "minimum_sockets_per_node": "sockets_per_node", "ntasks_per_core": "tasks_per_core",
+    "ntasks_per_socket": "tasks_per_socket",
 }  # fmt: skip
 # 只是提示或与这里无关的：收下不用，新版在 warnings 里说。别的不认识的由 JobRequest 点名拒绝。
 _HINTS = frozenset(
     {
         "account_gather_frequency", "allocation_node_list", "allocation_node_port", "argc", "batch_features",
-        "burst_buffer", "cluster_constraint", "cluster_constraints", "core_specification",
-        "cores_per_socket", "cpu_binding", "cpu_binding_flags", "cpu_binding_hint", "cpu_frequency", "cpus_per_tres",
+        "burst_buffer", "cluster_constraint", "cluster_constraints", "cpu_binding", "cpu_binding_flags",
+        "cpu_binding_hint", "cpu_frequency", "cpus_per_tres",
         "delay_boot", "distribution_plane_size", "end_time", "flags", "get_user_environment", "group_id", "het_group",
         "hetjob_group", "immediate", "job_id", "maximum_cpus", "mcs_label", "memory_binding",
         "memory_binding_type", "memory_per_tres", "minimum_boards_per_node", "minimum_sockets_per_board",
-        "minimum_sockets_per_node", "network", "ntasks_per_core", "ntasks_per_socket", "ntasks_per_tres",
-        "oom_kill_step", "overcommit", "power_flags", "prefer", "profile", "reboot", "reserve_ports", "resv_mpi_ports",
-        "rlimits", "segment_size", "selinux_context", "site_factor", "sockets_per_node", "spank_environment", "step_id",
-        "tasks_per_board", "tasks_per_core", "tasks_per_socket", "thread_specification", "threads_per_core",
-        "tres_bind", "tres_freq", "tres_per_socket", "wait_all_nodes", "x11", "x11_magic_cookie", "x11_target_host",
+        "network", "ntasks_per_tres", "oom_kill_step", "overcommit", "power_flags", "profile", "reboot",
+        "reserve_ports", "resv_mpi_ports",
+        "rlimits", "segment_size", "selinux_context", "site_factor", "spank_environment", "step_id",
+        "tasks_per_board", "tres_bind", "tres_freq", "tres_per_socket", "wait_all_nodes", "x11", "x11_magic_cookie",
+        "x11_target_host",
         "x11_target_port",
     }
 )  # fmt: skip
 _DROPPED = frozenset({"script", "user_name", "user_id", "clusters", "kill_warning_flags", "shared"})
+# 节点的布局；0 与 Slurm 的 NO_VAL16、INFINITE16 是没有写。
+_LAYOUT = frozenset(
+    {
+        "sockets_per_node", "cores_per_socket", "threads_per_core", "tasks_per_core", "tasks_per_socket",
+        "core_specification", "thread_specification",
+    }
+)  # fmt: skip
+_NO_LAYOUT = (0, 0xFFFE, 0xFFFF)
 # 秒为单位的 Unix 时刻；0 是没有写。
 _INSTANTS = frozenset({"begin_time", "deadline"})
 _SIGNAL = re.compile(r"^(B:)?(\w+)(?:@(\d+))?$")
@@ -79,6 +89,8 @@ def job_fields(given: Mapping[str, Any]) -> dict[str, Any]:
         name = _RENAMED.get(key, key)
         value = plain_number(raw)
         if key in _HINTS or key in _DROPPED or value is None or value == "" or (name in _INSTANTS and value == 0):
+            continue
+        if name in _LAYOUT and value in _NO_LAYOUT:
             continue
         job[name] = value
     _lists(job)

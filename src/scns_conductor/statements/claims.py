@@ -1,7 +1,7 @@
 """认领：代理在启动进程之前，先在数据库里把分配标成自己的。每次尝试至多一次（不变量 1）。"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import starmap
 from typing import Any
 
@@ -58,11 +58,18 @@ class ClaimedJob:
     submit_host: str | None
     constraints: str | None
     distribution: str | None
+    core_specification: int | None
+    thread_specification: int | None
     start_epoch: float
     submit_epoch: float
     launch_id: int
     peer_tasks: list[int] = field(default_factory=list)
     peer_cpus: list[int] = field(default_factory=list)
+
+    def without_spared(self, cpu_threads: int) -> "ClaimedJob":
+        """扣掉 --core-spec、--thread-spec 留给系统的 CPU；cpu_threads 是本节点一个核占几个 CPU。"""
+        spared = (self.core_specification or 0) * cpu_threads + (self.thread_specification or 0)
+        return replace(self, cpus=max(1, self.cpus - spared)) if spared else self
 
     @property
     def runs_here(self) -> bool:
@@ -89,7 +96,8 @@ _ASKED = """j.name, j.user_name, j.account, j.partition, j.qos, j.reservation, {
       j.het_job_id, j.het_job_offset,
       m.array AS array_spec, m.script, m.argv, m.environment, j.current_working_directory, j.standard_input,
       j.standard_output, j.standard_error, j.open_mode, j.umask, j.kill_warning_signal, j.kill_warning_delay,
-      j.kill_warning_batch_only, j.interactive, j.submit_host, j.constraints, j.distribution"""
+      j.kill_warning_batch_only, j.interactive, j.submit_host, j.constraints, j.distribution,
+      j.core_specification, j.thread_specification"""
 _DESCRIBE = f"""
     SELECT c.allocation_id, c.job_id, c.restart_count, c.node_index, c.cpus, c.memory, c.gres, c.tasks AS tasks_here,
       {_ASKED.format(node_list="j.node_list", array_task_id="j.array_task_id")},

@@ -7,13 +7,16 @@ from scns_conductor.statements.incarnation import SEEN
 # 已分配的比新声明的多时（例如带着运行中的作业把 --cpus 调小），先保住已分配的，等释放后再登记成新值。
 REGISTER_NODE = sa.text(
     f"""
-    INSERT INTO nodes AS n (name, address, cpus, memory, temporary_disk, gres, features, weight, topology, state,
+    INSERT INTO nodes AS n (name, address, cpus, sockets, cores_per_socket, threads_per_core,
+      memory, temporary_disk, gres, features, weight, topology, state,
       registered_at, boot_id, boot_time, agent_version, architecture, operating_system, containment, beat)
-    VALUES (:name, :address, :cpus, :memory, :temporary_disk, CAST(:gres AS jsonb), CAST(:features AS text[]),
+    VALUES (:name, :address, :cpus, :sockets, :cores_per_socket, :threads_per_core,
+      :memory, :temporary_disk, CAST(:gres AS jsonb), CAST(:features AS text[]),
       :weight, :topology, 'UNKNOWN', clock_timestamp(), :boot_id, to_timestamp(:boot_time), :agent_version,
       :architecture, :operating_system, CAST(:containment AS jsonb), :beat + 1)
     ON CONFLICT (name) DO UPDATE SET
-      address = excluded.address, cpus = greatest(excluded.cpus, n.allocated_cpus),
+      address = excluded.address, cpus = greatest(excluded.cpus, n.allocated_cpus), sockets = excluded.sockets,
+      cores_per_socket = excluded.cores_per_socket, threads_per_core = excluded.threads_per_core,
       memory = greatest(excluded.memory, n.allocated_memory), temporary_disk = excluded.temporary_disk,
       gres = CASE WHEN CAST(:keep_gres AS boolean) THEN n.gres ELSE excluded.gres END,
       features = excluded.features, weight = excluded.weight, topology = excluded.topology,

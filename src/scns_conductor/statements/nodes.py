@@ -23,8 +23,9 @@ LIST_NODES = sa.text(
 )
 # 大小与特性都相同的节点合成一行：一万个节点通常只有几行。
 NODE_GROUPS = sa.text(
-    "SELECT cpus, memory, temporary_disk, features, gres::text AS gres_text, array_agg(name ORDER BY name) AS names "
-    "FROM nodes GROUP BY 1, 2, 3, 4, 5 ORDER BY 6".replace("::", r"\:\:")
+    "SELECT cpus, memory, temporary_disk, features, gres::text AS gres_text, sockets, cores_per_socket, "
+    "threads_per_core, array_agg(name ORDER BY name) AS names "
+    "FROM nodes GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 9".replace("::", r"\:\:")
 )
 # 节点名，占用的 CPU 少的在前。
 NAMES_EMPTIEST_FIRST = sa.text("SELECT name FROM nodes ORDER BY allocated_cpus, name")

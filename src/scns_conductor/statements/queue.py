@@ -6,7 +6,8 @@ from scns_conductor.statements.conditions import LIVE
 
 # 节点的资源与能不能放作业；:names 为空是全部。
 SCHEDULABLE_NODES = sa.text(
-    "SELECT name, cpus, memory, gres, features, weight, topology, temporary_disk, state = 'UP' AND NOT drain AS usable "
+    "SELECT name, cpus, memory, gres, features, weight, topology, temporary_disk, "
+    "state = 'UP' AND NOT drain AS usable, sockets, cores_per_socket, threads_per_core "
     "FROM nodes WHERE CAST(:names AS text[]) IS NULL OR name = ANY(CAST(:names AS text[]))"
 )
 # 停着的节点：排空了（state 是 UP），或下线了。

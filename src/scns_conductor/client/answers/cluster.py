@@ -18,6 +18,12 @@ class Node(Answer):
     """连到它用的地址"""
     cpus: int
     """CPU 数"""
+    sockets: int
+    """插槽数"""
+    cores_per_socket: int
+    """每插槽的核数"""
+    threads_per_core: int
+    """每核的线程数；CPU 按核算的节点也照实写"""
     memory: int
     """内存（MiB）"""
     temporary_disk: int

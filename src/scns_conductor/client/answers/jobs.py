@@ -121,6 +121,22 @@ class Job(Answer):
     """允许与别的作业共享 CPU（--oversubscribe）"""
     contiguous: bool
     """几个节点要挨着（--contiguous）"""
+    sockets_per_node: int | None
+    """节点至少要有的插槽数（--sockets-per-node）"""
+    cores_per_socket: int | None
+    """节点每插槽至少要有的核数（--cores-per-socket）"""
+    threads_per_core: int | None
+    """节点每核至少要有的线程数，一个核也只用这么多（--threads-per-core；1 是 --hint=nomultithread）"""
+    tasks_per_core: int | None
+    """一个核至多几个任务（--ntasks-per-core）"""
+    tasks_per_socket: int | None
+    """一个插槽至多几个任务（--ntasks-per-socket）"""
+    core_specification: int | None
+    """每节点留给系统的核数，作业用不到，独占节点（--core-spec）"""
+    thread_specification: int | None
+    """每节点留给系统的线程数，作业用不到，独占节点（--thread-spec）"""
+    prefer: str | None
+    """最好有的特性，没有这样的节点时照 constraints（--prefer）"""
     no_kill: bool
     """有节点坏了也不结束作业（--no-kill）"""
     licenses: str | None

@@ -64,6 +64,21 @@ class JobSpec(SQLModel):
     contiguous: bool = Field(
         False, sa_column_kwargs={"server_default": "false"}, description="几个节点要挨着（--contiguous）"
     )
+    sockets_per_node: int | None = Field(None, description="节点至少要有的插槽数（--sockets-per-node）")
+    cores_per_socket: int | None = Field(None, description="节点每插槽至少要有的核数（--cores-per-socket）")
+    threads_per_core: int | None = Field(
+        None,
+        description="节点每核至少要有的线程数，一个核也只用这么多（--threads-per-core；1 是 --hint=nomultithread）",
+    )
+    tasks_per_core: int | None = Field(None, description="一个核至多几个任务（--ntasks-per-core）")
+    tasks_per_socket: int | None = Field(None, description="一个插槽至多几个任务（--ntasks-per-socket）")
+    core_specification: int | None = Field(
+        None, ge=0, description="每节点留给系统的核数，作业用不到，独占节点（--core-spec）"
+    )
+    thread_specification: int | None = Field(
+        None, ge=0, description="每节点留给系统的线程数，作业用不到，独占节点（--thread-spec）"
+    )
+    prefer: str | None = Field(None, description="最好有的特性，没有这样的节点时照 constraints（--prefer）")
     no_kill: bool = Field(
         False, sa_column_kwargs={"server_default": "false"}, description="有节点坏了也不结束作业（--no-kill）"
     )
@@ -120,10 +135,11 @@ class JobSpec(SQLModel):
 # 提交之后不能再改的（scontrol update 也不能）；新的字段缺省是可以改的。
 FIXED_AT_SUBMIT = frozenset(
     {
-        "argv", "array", "command", "current_working_directory", "data_source", "distribution", "environment",
+        "argv", "array", "command", "core_specification", "current_working_directory", "data_source", "distribution",
+        "environment",
         "interactive", "kill_on_invalid_dependency", "kill_warning_batch_only", "kill_warning_delay",
         "kill_warning_signal", "open_mode", "standard_error", "standard_input", "standard_output", "submit_host",
-        "temporary_disk_per_node", "umask", "user_name",
+        "temporary_disk_per_node", "thread_specification", "umask", "user_name",
     }
 )  # fmt: skip
 

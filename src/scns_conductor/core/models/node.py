@@ -19,6 +19,11 @@ class Node(SQLModel, table=True):
     name: str = Field(primary_key=True, max_length=MAX_NAME_LENGTH, description="节点名")
     address: str = Field(description="连到它用的地址")
     cpus: int = Field(description="CPU 数")
+    sockets: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="插槽数")
+    cores_per_socket: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="每插槽的核数")
+    threads_per_core: int = Field(
+        1, sa_column_kwargs={"server_default": "1"}, description="每核的线程数；CPU 按核算的节点也照实写"
+    )
     memory: int = Field(sa_type=sa.BigInteger, description="内存（MiB）")
     temporary_disk: int = Field(
         0, sa_type=sa.BigInteger, sa_column_kwargs={"server_default": "0"}, description="临时磁盘（MiB）"

@@ -33,7 +33,7 @@ UNSET: dict[str, str] = {
     "AcctGatherInterconnectType": "(null)",
     "AcctGatherNodeFreq": "0 sec",
     "AcctGatherProfileType": "(null)",
-    "AllowSpecResourcesUsage": "No",
+    "AllowSpecResourcesUsage": "Yes",
     "BatchStartTimeout": "10 sec",
     "CompleteWait": "0 sec",
     "CpuFreqGovernors": "OnDemand,Performance,UserSpace",

@@ -25,7 +25,8 @@ _JOB = {
     "numcpus": "tasks", "cpuspertask": "cpus_per_task",
     "endtime": "end_time", "reqnodes": "required_nodes", "mintmpdisknode": "temporary_disk_per_node",
     "oversubscribe": "oversubscribe", "shared": "oversubscribe", "switches": "required_switches",
-    "trespertask": "tres_per_task", "contiguous": "contiguous",
+    "trespertask": "tres_per_task", "contiguous": "contiguous", "prefer": "prefer",
+    "reqsockets": "sockets_per_node", "reqcores": "cores_per_socket", "reqthreads": "threads_per_core",
 }  # fmt: skip
 _PARTITION = {
     "allowaccounts": "allow_accounts", "allowqos": "allow_qos", "denyaccounts": "deny_accounts",

@@ -77,13 +77,15 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         lines.append(f"BatchHost={job['batch_host']}")
     lines += [
         f"NumNodes={of.nodes(job)}{span} NumCPUs={of.cpus(job)} NumTasks={job['tasks']}"
-        f" CPUs/Task={job['cpus_per_task']} ReqB:S:C:T=0:0:*:*",
+        f" CPUs/Task={job['cpus_per_task']} ReqB:S:C:T=0:0:{job['cores_per_socket'] or '*'}"
+        f":{job['threads_per_core'] or '*'}",
         f"TRES={slurm_order(tres(job, allocated=bool(job['allocated_cpus'])))}",
-        f"Socks/Node=* NtasksPerN:B:S:C={per_node}:0:*:* CoreSpec=*",
+        f"Socks/Node={job['sockets_per_node'] or '*'} NtasksPerN:B:S:C={per_node}:0:{job['tasks_per_socket'] or '*'}"
+        f":{job['tasks_per_core'] or '*'} {_specialized(job)}",
         *(_share(part) for part in job.get("allocations") or () if details and not part["released_at"]),
         f"MinCPUsNode={job['minimum_cpus_per_node'] or job['cpus_per_task']} MinMemory{kind}={memory(amount)}"
         f" MinTmpDiskNode={memory(job['temporary_disk_per_node'])}",
-        f"Features={_word(job['constraints'])} DelayBoot=00:00:00",
+        f"Features={_word(job['constraints'])}{_preferred(job)} DelayBoot=00:00:00",
         f"OverSubscribe={of.over_subscribe(job)} Contiguous={int(job['contiguous'])}"
         f" Licenses={_word(job['licenses'])} Network=(null)",
         f"Command={_word(of.command(job))}",
@@ -123,6 +125,16 @@ def _share(part: Record) -> str:
     return f"  Nodes={part['node_name']} CPU_IDs={ids} Mem={part['memory']} GRES={gres}"
 
 
+def _preferred(job: Record) -> str:
+    return f" Prefer={job['prefer']}" if job["prefer"] else ""
+
+
+def _specialized(job: Record) -> str:
+    if job["thread_specification"]:
+        return f"ThreadSpec={job['thread_specification']}"
+    return f"CoreSpec={job['core_specification'] or '*'}"
+
+
 def _spans(numbers: Sequence[int]) -> str:
     """0,1,2,5 -> 0-2,5。"""
     spans = merge_ranges((number, number + 1) for number in numbers)
@@ -142,7 +154,7 @@ def node_lines(node: Record, partitions: list[str], *, one_line: bool = False) -
     total = node_tres(node["cpus"], node["memory"], node["gres"], billing=True)
     used = node_tres(node["allocated_cpus"], node["allocated_memory"], node["allocated_gres"], billing=False)
     lines = [
-        f"NodeName={node['name']} Arch={_word(node['architecture'])} CoresPerSocket={node['cpus']} ",
+        f"NodeName={node['name']} Arch={_word(node['architecture'])} CoresPerSocket={node['cores_per_socket']} ",
         f"CPUAlloc={node['allocated_cpus']} CPUEfctv={node['cpus']} CPUTot={node['cpus']}"
         f" CPULoad={node['cpu_load'] or 0:.2f}",
         f"AvailableFeatures={features}",
@@ -151,8 +163,8 @@ def node_lines(node: Record, partitions: list[str], *, one_line: bool = False) -
         f"NodeAddr={node['address']} NodeHostName={node['name']} Version={_word(node['agent_version'])}",
         f"OS={_word(node['operating_system'])} ",
         f"RealMemory={node['memory']} AllocMem={node['allocated_memory']} FreeMem={node['free_memory'] or 'N/A'}"
-        " Sockets=1 Boards=1",
-        f"State={state}{star} ThreadsPerCore=1 TmpDisk={node['temporary_disk']}"
+        f" Sockets={node['sockets']} Boards=1",
+        f"State={state}{star} ThreadsPerCore={node['threads_per_core']} TmpDisk={node['temporary_disk']}"
         f" Weight={node['weight']} Owner=N/A MCS_label=N/A",
         f"Partitions={','.join(partitions)} ",
         f"BootTime={instant(node['boot_time'], 'None')} SlurmdStartTime={instant(node['registered_at'], 'None')}",

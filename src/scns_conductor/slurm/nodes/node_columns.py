@@ -75,6 +75,7 @@ def _groups(row: Row) -> str:
     return ",".join(row["partition"].get("allow_accounts") or []) or "all"
 
 
+_LAYOUT = ("sockets", "cores_per_socket", "threads_per_core")
 _LETTERS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "a": ("AVAIL", lambda row: row["partition"]["state"].lower()),
     "A": ("NODES(A/I)", lambda row: _counts(row, ("A", "I"))),
@@ -120,10 +121,10 @@ _LETTERS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "v": ("VERSION", lambda row: _first(row, lambda node: node["agent_version"] or "unknown", "")),
     "V": ("CLUSTER", lambda _row: "N/A"),
     "w": ("WEIGHT", _span("weight")),
-    "X": ("SOCKETS", lambda row: "1" if row["nodes"] else "0"),
-    "Y": ("CORES", _span("cpus")),
-    "Z": ("THREADS", lambda row: "1" if row["nodes"] else "0"),
-    "z": ("S:C:T", lambda row: f"1:{_span('cpus')(row)}:1"),
+    "X": ("SOCKETS", _span("sockets")),
+    "Y": ("CORES", _span("cores_per_socket")),
+    "Z": ("THREADS", _span("threads_per_core")),
+    "z": ("S:C:T", lambda row: ":".join(_span(name)(row) for name in _LAYOUT)),
 }
 LETTERS: Known = {letter: Field(*pair) for letter, pair in _LETTERS.items()}
 GROUP_LETTERS = {

@@ -12,15 +12,18 @@ Job = Mapping[str, Any]
 # 这里没有对应的东西，值与 Slurm 里没有设置时相同。
 _ABSENT: dict[str, Any] = {
     "association_id": 0, "batch_features": "", "burst_buffer": "", "burst_buffer_state": "", "cluster_features": "",
-    "container": "", "core_spec": None, "thread_spec": None, "cores_per_socket": None,
+    "container": "",
     "cpu_frequency_minimum": None, "cpu_frequency_maximum": None, "cpu_frequency_governor": None,
     "cpus_per_tres": "", "delay_boot": 0, "federation_origin": "", "federation_siblings_active": "",
-    "federation_siblings_viable": "", "tasks_per_core": None, "tasks_per_socket": None, "tasks_per_board": 0,
+    "federation_siblings_viable": "", "tasks_per_board": 0,
     "mcs_label": "", "memory_per_tres": "",
-    "preempt_time": 0, "profile": None, "prefer": "", "reboot": False, "resize_time": 0, "sockets_per_board": 0,
-    "sockets_per_node": None, "system_comment": "", "threads_per_core": None, "tres_bind": "", "tres_freq": "",
+    "preempt_time": 0, "profile": None, "reboot": False, "resize_time": 0, "sockets_per_board": 0,
+    "system_comment": "", "tres_bind": "", "tres_freq": "",
     "tres_per_socket": "",
 }  # fmt: skip
+
+
+_LAYOUT = ("sockets_per_node", "cores_per_socket", "threads_per_core", "tasks_per_core", "tasks_per_socket")
 
 
 def _moment(value: Any) -> int:
@@ -91,6 +94,10 @@ def job_record(job: Job) -> dict[str, Any]:
         "cluster": of.cluster_name(),
         "command": job.get("command") or "",
         "contiguous": bool(job.get("contiguous")),
+        "core_spec": job.get("core_specification"),
+        "thread_spec": job.get("thread_specification"),
+        "prefer": job.get("prefer") or "",
+        **{name: job.get(name) for name in _LAYOUT},
         "comment": job.get("comment") or "",
         "billable_tres": float(job["allocated_cpus"]) if job.get("allocated_cpus") else None,
         "cpus_per_task": job["cpus_per_task"] if int(job["cpus_per_task"]) > 1 else None,

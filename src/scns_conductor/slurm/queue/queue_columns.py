@@ -71,11 +71,11 @@ LETTERS: Known = {
     "g": Field("GROUP", lambda job: of.user_ids(job["user_name"])[2], "user_name"),
     "G": Field("GROUP", lambda job: of.user_ids(job["user_name"])[1], "user_name"),
     "h": Field("OVER_SUBSCRIBE", of.over_subscribe, "exclusive oversubscribe"),
-    "H": Field("SOCKETS_PER_NODE", _constant("*")),
+    "H": _text("SOCKETS_PER_NODE", "sockets_per_node", "*"),
     "i": Field("JOBID", of.display_id, _ID),
-    "I": Field("CORES_PER_SOCKET", _constant("*")),
+    "I": _text("CORES_PER_SOCKET", "cores_per_socket", "*"),
     "j": _text("NAME", "name"),
-    "J": Field("THREADS_PER_CORE", _constant("*")),
+    "J": _text("THREADS_PER_CORE", "threads_per_core", "*"),
     "k": _text("COMMENT", "comment"),
     "K": Field("ARRAY_TASK_ID", _raw_array, _ID),
     "l": Field("TIME_LIMIT", lambda job: short_duration(of.limit_s(job)), _LIMIT),
@@ -102,10 +102,10 @@ LETTERS: Known = {
     "w": _text("WCKEY", "wckey"),
     "W": _text("LICENSES", "licenses"),
     "x": _text("EXC_NODES", "excluded_nodes", ""),
-    "X": Field("CORE_SPEC", _constant("N/A")),
+    "X": Field("CORE_SPEC", of.core_spec, "core_specification thread_specification"),
     "y": _text("NICE", "nice"),
     "Y": Field("SCHEDNODES", lambda job: job.get("expected_nodes") or "(null)", "expected_nodes"),
-    "z": Field("S:C:T", _constant("*:*:*")),
+    "z": Field("S:C:T", of.sockets_cores_threads, "sockets_per_node cores_per_socket threads_per_core"),
     "Z": _text("WORK_DIR", "current_working_directory"),
 }
 
@@ -128,9 +128,8 @@ _ABSENT = {
     "clusterfeature": ("CLUSTER_FEATURES", "(null)"), "container": ("CONTAINER", "(null)"),
     "cpus-per-tres": ("CPUS_PER_TRES", "N/A"), "delayboot": ("DELAY_BOOT", "0:00"),
     "mcslabel": ("MCSLABEL", "(null)"), "mem-per-tres": ("MEM_PER_TRES", "N/A"), "network": ("NETWORK", "(null)"),
-    "ntperboard": ("NTASKS_PER_BOARD", "0"), "ntpercore": ("NTASKS_PER_CORE", "N/A"),
-    "ntpersocket": ("NTASKS_PER_SOCKET", "N/A"), "origin": ("ORIGIN", "NA"), "originraw": ("ORIGIN_RAW", "NA"),
-    "preempttime": ("PREEMPT_TIME", "N/A"), "prefer": ("PREFER", "(null)"), "profile": ("PROFILE", "NotSet"),
+    "ntperboard": ("NTASKS_PER_BOARD", "0"), "origin": ("ORIGIN", "NA"), "originraw": ("ORIGIN_RAW", "NA"),
+    "preempttime": ("PREEMPT_TIME", "N/A"), "profile": ("PROFILE", "NotSet"),
     "reboot": ("REBOOT", "0"), "resizetime": ("RESIZE_TIME", "N/A"), "selectjobinfo": ("", ""),
     "siblingsactive": ("ACTIVE_SIBLINGS", "NA"), "siblingsactiveraw": ("ACTIVE_SIBLINGS_RAW", "NA"),
     "siblingsviable": ("VIABLE_SIBLINGS", "NA"), "siblingsviableraw": ("VIALBLE_SIBLINGS_RAW", "NA"),
@@ -140,6 +139,9 @@ _ABSENT = {
 NAMES: Mapping[str, Field] = {
     **{name: LETTERS[letter] for name, letter in _SAME.items()},
     **{name: Field(header, _constant(value)) for name, (header, value) in _ABSENT.items()},
+    "ntpercore": _text("NTASKS_PER_CORE", "tasks_per_core", "N/A"),
+    "ntpersocket": _text("NTASKS_PER_SOCKET", "tasks_per_socket", "N/A"),
+    "prefer": _text("PREFER", "prefer"),
     **{
         f"{prefix}{name}": field
         for prefix in ("hetjob", "packjob")

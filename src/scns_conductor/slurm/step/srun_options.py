@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scns_conductor.core.batch_script import exported, gpu_fields, not_exported
-from scns_conductor.core.distribution import task_order
+from scns_conductor.core.distribution import socket_order, task_order
 from scns_conductor.core.hostlist import MAX_HOSTS, expand, split_hostlist
+from scns_conductor.core.memory_binding import memory_bind
 from scns_conductor.core.output_path import OutputFields, expand_output_path
 from scns_conductor.core.task_binding import cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.units import parse_memory_mb
@@ -60,7 +61,8 @@ _VARIABLES = {
     "SLURM_GPU_BIND": "gpu_bind", "SLURM_STEP_GRES": "gres",
     "SLURM_TASK_PROLOG": "task_prolog", "SLURM_TASK_EPILOG": "task_epilog", "SLURM_PROLOG": "prolog",
     "SLURM_EPILOG": "epilog", "SLURM_BCAST": "bcast", "SLURM_NO_KILL": "no_kill", "SLURM_OVERCOMMIT": "overcommit",
-    "SLURM_IMMEDIATE": "immediate",
+    "SLURM_IMMEDIATE": "immediate", "SLURM_HINT": "hint", "SLURM_THREADS_PER_CORE": "threads_per_core",
+    "SLURM_MEM_BIND": "mem_bind",
 }  # fmt: skip
 # 只在没有分配、要申请一份时看：分配里的这些变量说的是作业，不是步。
 _ALONE_VARIABLES = {
@@ -195,6 +197,7 @@ def step_fields(given: Mapping[str, str], argv: Sequence[str], *, listening: boo
         "umask": current_umask(),
         "relative": whole_number(given, "relative") or None,
         "overcommit": "overcommit" in given or None,
+        "threads_per_core": _threads(given),
         "mpi": given.get("mpi"),
         **_resources(given),
         **{name: _program(given[name]) for name in ("task_prolog", "task_epilog") if given.get(name)},
@@ -214,6 +217,13 @@ def step_fields(given: Mapping[str, str], argv: Sequence[str], *, listening: boo
         step["argv"] = step["multi_prog"]["0"]
         step["tasks"] = len(step["multi_prog"])
     return {name: value for name, value in step.items() if value is not None}
+
+
+def _threads(given: Mapping[str, str]) -> int | None:
+    """一个核用几个线程：--threads-per-core，或 --hint。"""
+    threads = _positive(given, "threads_per_core")
+    hints = set(given.get("hint", "").lower().split(","))
+    return 1 if threads is None and hints & {"nomultithread", "compute_bound", "memory_bound"} else threads
 
 
 def node_range(given: Mapping[str, str]) -> tuple[int | None, int | None]:
@@ -241,13 +251,14 @@ def _order(given: Mapping[str, str]) -> dict[str, Any]:
     """-m：怎样摆任务。"""
     if "task_hosts" in given:
         return {"task_hosts": given["task_hosts"].split(",")}
+    order = given.get("distribution") if socket_order(given.get("distribution")) else None
     try:
         plane, pack = task_order(given.get("distribution"), os.environ.get("SLURM_DIST_PLANESIZE"))
     except ValueError:
         plane_only = (given.get("distribution") or "").lower() == "plane"
         lines = ["Invalid plane size or size not specified"] if plane_only else []
         raise Fatal(*lines, "Invalid --distribution specification", code=BAD_OPTION) from None
-    return {"plane": plane, "pack": pack}
+    return {"plane": plane, "pack": pack, "distribution": order}
 
 
 def _told(given: Mapping[str, str]) -> dict[str, str]:
@@ -286,7 +297,11 @@ def _resources(given: Mapping[str, str]) -> dict[str, Any]:
             except ValueError:
                 raise Fatal(f"Invalid --{key.replace('_', '-')} specification") from None
             found[name] = given[key]
-    for key, check in (("cpu_bind", cpu_bind_mode), ("gpu_bind", lambda text: gpu_bind_mode(text, 0))):
+    for key, check in (
+        ("cpu_bind", cpu_bind_mode),
+        ("gpu_bind", lambda text: gpu_bind_mode(text, 0)),
+        ("mem_bind", memory_bind),
+    ):
         if given.get(key):
             try:
                 check(given[key])

@@ -66,11 +66,15 @@ def derived(given: Mapping[str, str]) -> dict[str, str]:
         # 有斜杠的是文件（sbatch(1) 的 -w、-x）。
         if "/" in found.get(key, ""):
             found[key] = nodes_in(found[key])
+    _layout(found)
     if found.get("gpus_per_socket"):
-        # 本系统的节点都是一个插槽（见 scontrol show node）。
-        if found.get("sockets_per_node", "1") != "1":
-            raise Fatal("--gpus-per-socket: every node of this system has one socket")
-        found.setdefault("gpus_per_node", found["gpus_per_socket"])
+        # sbatch(1)：要写 --sockets-per-node；没有写的当作一个。
+        sockets = _number({"sockets_per_node": "1", **found}, "sockets_per_node")
+        gpu_count(found["gpus_per_socket"])
+        each = [part.strip().rpartition(":") for part in found["gpus_per_socket"].split(",")]
+        found.setdefault(
+            "gpus_per_node", ",".join(f"{model}{colon}{int(count) * sockets}" for model, colon, count in each)
+        )
     if found.get("tres_per_task"):
         _per_task(found)
     if found.get("ntasks_per_gpu"):
@@ -78,6 +82,22 @@ def derived(given: Mapping[str, str]) -> dict[str, str]:
     if found.get("cpus_per_gpu"):
         _cpus_by_gpu(found)
     return found
+
+
+def _layout(found: dict[str, str]) -> None:
+    """-B 是三个选项的简写；--hint 说的也是一个核用几个线程、一个插槽几个任务（sbatch(1)），另写了的为准。"""
+    text = found.get("extra_node_info", "")
+    if re.fullmatch(r"([1-9]\d*|\*)(:([1-9]\d*|\*)){0,2}", text):
+        for key, count in zip(
+            ("sockets_per_node", "cores_per_socket", "threads_per_core"), text.split(":"), strict=False
+        ):
+            if count != "*":
+                found.setdefault(key, count)
+    hints = set(found.get("hint", "").lower().split(","))
+    if hints & {"nomultithread", "compute_bound", "memory_bound"}:
+        found.setdefault("threads_per_core", "1")
+    if "memory_bound" in hints:
+        found.setdefault("ntasks_per_socket", "1")
 
 
 def nodes_in(path: str) -> str:

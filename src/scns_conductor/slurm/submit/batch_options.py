@@ -1,7 +1,6 @@
 """sbatch 的选项：表、SBATCH_* 变量，以及换成 API 的 job。"""
 
 import contextlib
-import os
 import re
 import signal as signals
 import sys
@@ -13,7 +12,7 @@ from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.mail import MAIL_TYPES
 from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.parse.options import Option, flags, option, values
-from scns_conductor.slurm.session import Fatal, say, warn_not_exported
+from scns_conductor.slurm.session import Fatal, warn_not_exported
 from scns_conductor.slurm.submit import newer_options
 from scns_conductor.slurm.submit.batch_derived import derived, file_environment, nodes_in, submitted_variables
 from scns_conductor.slurm.submit.batch_hints import check_hints
@@ -59,12 +58,18 @@ _FIELDS = {
     "mail_type": "mail_type",
     "mail_user": "mail_user",
     "tres_per_task": "tres_per_task",
+    "prefer": "prefer",
 }
 _COUNTS = {
     "ntasks": "tasks",
     "ntasks_per_node": "tasks_per_node",
     "cpus_per_task": "cpus_per_task",
     "mincpus": "minimum_cpus_per_node",
+    "sockets_per_node": "sockets_per_node",
+    "cores_per_socket": "cores_per_socket",
+    "threads_per_core": "threads_per_core",
+    "ntasks_per_core": "tasks_per_core",
+    "ntasks_per_socket": "tasks_per_socket",
 }
 # 有意义、但这里做不到的：不能悄悄忽略。
 _REFUSED = [
@@ -74,20 +79,11 @@ _REFUSED = [
         "--batch",
     ),
 ]  # fmt: skip
-# 只在某些值下等于没有写的：-k off、-N1 -k、-N1 --contiguous、-M 自己的集群；别的值做不到，拒绝。
-# -S 与 --thread-spec：没有设 AllowSpecResourcesUsage 的 Slurm 说一句、忽略，这里也是。
-_CONDITIONAL = [
-    option("-k --no-kill", "optional"),
-    *flags("--contiguous"),
-    *values("-S --core-spec", "--thread-spec", "-M --clusters"),
-]
 # 只是放置与计量的提示，不改变作业的结果。
 _HINTS = [
     *values(
-    "-B --extra-node-info", "--acctg-freq", "--cores-per-socket", "--sockets-per-node", "--threads-per-core",
-    "--cpu-freq", "--hint", "--mem-bind", "--ntasks-per-core", "--ntasks-per-socket", "--gres-flags", "--profile",
-    "--gpu-bind", "--gpu-freq", "--network", "--delay-boot", "--power", "--wait-all-nodes",
-    "--prefer",
+    "--acctg-freq", "--cpu-freq", "--gres-flags", "--profile", "--gpu-freq", "--network", "--delay-boot", "--power",
+    "--wait-all-nodes",
 ),
     *flags("--use-min-nodes", "--spread-job", "--ignore-pbs", "-v --verbose", "-Q --quiet"),
     option("--propagate", "optional"),
@@ -109,9 +105,12 @@ OPTIONS: list[Option] = [
     option("--nice", "optional"),
     *values(
         "-F --nodefile", "--gpus-per-socket", "--tres-per-task", "--export-file", "--cpus-per-gpu",
-        "--ntasks-per-gpu",
+        "--ntasks-per-gpu", "-B --extra-node-info", "--cores-per-socket", "--sockets-per-node", "--threads-per-core",
+        "--hint", "--mem-bind", "--gpu-bind", "--ntasks-per-core", "--ntasks-per-socket", "--prefer", "-S --core-spec",
+        "--thread-spec", "-M --clusters",
     ),
-    *_CONDITIONAL,
+    option("-k --no-kill", "optional"),
+    *flags("--contiguous"),
     *_REFUSED,
     *_HINTS,
     *newer_options.HINTS,
@@ -168,7 +167,6 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
         if key in given:
             raise Fatal(f"--{name} is not supported by this system")
     require_own_cluster(given.get("clusters"))
-    _refuse_conditionally(given)
     given = derived(given)
     _arbitrary(given, environment)
     _check(given, ("time", "time_min"), parse_time_limit)
@@ -194,6 +192,10 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
         job["array"] = job["array"].strip(",")
     job |= gpu_fields(given)
     job |= _switches(given)
+    for key, field in (("core_spec", "core_specification"), ("thread_spec", "thread_specification")):
+        count = _count(key, given[key], least=0) if key in given else 0
+        if count:
+            job[field] = count
     if "signal" in given:
         try:
             job |= warning_signal(given["signal"])
@@ -223,13 +225,6 @@ def _arbitrary(given: dict[str, str], environment: Mapping[str, str]) -> None:
         hosts = nodes_in(file).split(",")
         given["nodelist"] = ",".join(dict.fromkeys(hosts))
         given.setdefault("ntasks", str(len(hosts)))
-
-
-def _refuse_conditionally(given: Mapping[str, str]) -> None:
-    for key in ("core_spec", "thread_spec"):
-        if _count(key, given[key], least=0) if key in given else 0:
-            name = key.replace("_", "-")
-            say(os.path.basename(sys.argv[0]), f"warning: --{name} ignored: AllowSpecResourcesUsage is not set")
 
 
 def _overcommitted(job: dict[str, Any], nodes: int) -> None:

@@ -288,6 +288,18 @@ def over_subscribe(job: Job) -> str:
     return "NO" if job.get("exclusive") else "YES" if job.get("oversubscribe") else "OK"
 
 
+def core_spec(job: Job) -> str:
+    """CORE_SPEC：留给系统的核数，线程数后面写明；没有是 N/A。"""
+    if job.get("thread_specification"):
+        return f"{job['thread_specification']} Threads"
+    return str(job.get("core_specification") or "N/A")
+
+
+def sockets_cores_threads(job: Job) -> str:
+    """S:C:T：要的插槽、每插槽的核、每核的线程；没有写的是 *。"""
+    return ":".join(str(job.get(name) or "*") for name in ("sockets_per_node", "cores_per_socket", "threads_per_core"))
+
+
 def text(name: str, missing: str = "(null)") -> Callable[[Job], str]:
     """原样的一个字段；没有则为 missing。"""
     return lambda job: str(job[name]) if job.get(name) not in (None, "") else missing

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from scns_conductor.worker.agent.core_choice import arranged, choose
+from scns_conductor.worker.agent.cpu_topology import CpuUnit
 from scns_conductor.worker.agent.devices import Accelerator
 
 
@@ -24,12 +26,17 @@ class CorePool:
     """空闲的核与卡。线程安全：认领的线程取，收尾的线程在提交之后还。键是（作业号，尝试）。
 
     任何时候一个核、一块卡至多属于一个键：取不到、占不下的如实说，绝不两个作业各拿一份。
+    核按份算：一份是一个线程，或整个的核（它的全部线程都归一个作业），记的是第一个 CPU 号。
     """
 
-    def __init__(self, cores: Sequence[int], accelerators: Sequence[Accelerator]) -> None:
+    def __init__(self, units: Sequence[CpuUnit], accelerators: Sequence[Accelerator]) -> None:
         self._lock = threading.Lock()
-        self._cores = frozenset(cores)
-        self._free_cores = set(cores)
+        self._units = {unit.ids[0]: unit for unit in units}
+        self._unit_of = {cpu: unit.ids[0] for unit in units for cpu in unit.ids}
+        self._numa_of = {cpu: unit.numa for unit in units for cpu in unit.ids}
+        self._cores = frozenset(self._units)
+        self._free_cores = set(self._cores)
+        self._near = {card.index: frozenset(card.local_cpus) for card in accelerators}
         self._models = {card.index: card.model for card in accelerators}
         self._free_cards = set(self._models)
         self._held: dict[tuple[int, int], Binding] = {}
@@ -42,7 +49,7 @@ class CorePool:
         return bool(self._cores or self._models)
 
     def take(self, owner: tuple[int, int], cpus: int, gres: Mapping[str, int], *, unbound: bool) -> Binding | None:
-        """取 cpus 个核与所要的卡，尽量取相邻的；已经占着的照旧。卡不够时什么也不取，返回 None。
+        """取 cpus 份核与所要的卡，核尽量在一个 NUMA 节点、挨着卡；已经占着的照旧。卡不够时什么也不取，返回 None。
 
         核不够：unbound 为真则不绑核，否则也是 None。要的比实有的还多（共享、声明得多）总是不绑核。
         """
@@ -50,13 +57,13 @@ class CorePool:
             held = self._held.get(owner)
             if held is not None:
                 return held
-            cores = self._pick_cores(cpus)
-            if cores is None and 0 < cpus <= len(self._cores) and not unbound:
+            if not unbound and len(self._free_cores) < cpus <= len(self._cores):
                 return None
             gres_ids = self._pick_cards(gres)
             if gres_ids is None:
                 return None
-            return self._hold(owner, Binding(cores, gres_ids))
+            cards = [index for name, ids in gres_ids.items() if name.split(":")[0] == "gpu" for index in ids]
+            return self._hold(owner, Binding(self._pick_cores(cpus, cards), gres_ids))
 
     def cores_within(self, leaving: Iterable[tuple[int, int]]) -> int:
         """空闲的核，加上这些键占着的，一共几个。"""
@@ -64,8 +71,32 @@ class CorePool:
             cores = set(self._free_cores)
             for owner in leaving:
                 if owner in self._held:
-                    cores.update(self._held[owner].cpu_ids or ())
-            return len(cores & self._cores)
+                    cores |= self._whole(self._held[owner].cpu_ids)
+            return len(cores)
+
+    def arranged(self, cpu_ids: Iterable[int], order: str, threads: int | None, chunk: int) -> list[int]:
+        """这些 CPU 按一个任务一个任务地取时的次序（见 core_choice）；不认识的（不绑核）照原来的。"""
+        known = list(cpu_ids)
+        if not self._units or any(cpu not in self._unit_of for cpu in known):
+            return known
+        units = [self._units[self._unit_of[cpu]] for cpu in known]
+        return arranged(
+            (CpuUnit((cpu,), unit.core, unit.socket, unit.numa) for cpu, unit in zip(known, units, strict=True)),
+            order,
+            threads,
+            chunk,
+        )
+
+    def near(self, cards: Iterable[int], cpu_ids: Iterable[int]) -> list[int]:
+        """这些卡里与这些 CPU 在同一个 NUMA 节点的；一块也没有、不知道的是全部。"""
+        known = list(cards)
+        numa = set(self.numa_nodes(cpu_ids))
+        close = [card for card in known if numa & set(self.numa_nodes(self._near.get(card, ())))]
+        return close or known
+
+    def numa_nodes(self, cpu_ids: Iterable[int]) -> list[int]:
+        """这些 CPU 在哪些 NUMA 节点。"""
+        return sorted({self._numa_of[cpu] for cpu in cpu_ids if cpu in self._numa_of})
 
     def binding_of(self, owner: tuple[int, int]) -> Binding:
         """它占着的；没有占的是空的。"""
@@ -89,16 +120,16 @@ class CorePool:
         with self._lock:
             if owner in self._held or owner in self._returned:
                 return []
-            cores, cards = set(wanted.cpu_ids or ()) & self._cores, set(wanted.accelerator_ids) & self._models.keys()
+            cores, cards = self._whole(wanted.cpu_ids), set(wanted.accelerator_ids) & self._models.keys()
             rivals = [
                 other
                 for other, held in self._held.items()
-                if cores & set(held.cpu_ids or ()) or cards & set(held.accelerator_ids)
+                if cores & self._whole(held.cpu_ids) or cards & set(held.accelerator_ids)
             ]
             if rivals:
                 taken = cards - self._free_cards
                 wanted = Binding(
-                    tuple(sorted(cores & self._free_cores)) if wanted.cpu_ids is not None else None,
+                    self._ids(cores & self._free_cores) if wanted.cpu_ids is not None else None,
                     {name: [index for index in ids if index not in taken] for name, ids in wanted.gres_ids.items()},
                 )
             self._hold(owner, wanted)
@@ -111,7 +142,7 @@ class CorePool:
             binding = self._held.pop(owner, None)
             if binding is None:
                 return False
-            self._free_cores.update(self._cores & set(binding.cpu_ids or ()))
+            self._free_cores |= self._whole(binding.cpu_ids)
             self._free_cards.update(self._models.keys() & set(binding.accelerator_ids))
             return True
 
@@ -136,17 +167,23 @@ class CorePool:
 
     def _hold(self, owner: tuple[int, int], binding: Binding) -> Binding:
         self._held[owner] = binding
-        self._free_cores.difference_update(binding.cpu_ids or ())
+        self._free_cores -= self._whole(binding.cpu_ids)
         self._free_cards.difference_update(binding.accelerator_ids)
         return binding
 
-    def _pick_cores(self, count: int) -> tuple[int, ...] | None:
+    def _whole(self, cpu_ids: Iterable[int] | None) -> set[int]:
+        """这些 CPU 在哪些份里；不是本节点的不算。"""
+        return {self._unit_of[cpu] for cpu in cpu_ids or () if cpu in self._unit_of}
+
+    def _ids(self, cores: Iterable[int]) -> tuple[int, ...]:
+        return tuple(sorted(cpu for core in cores for cpu in self._units[core].ids))
+
+    def _pick_cores(self, count: int, cards: Sequence[int]) -> tuple[int, ...] | None:
         if count <= 0 or count > len(self._free_cores):
             return None
-        ordered = sorted(self._free_cores)
-        # 相邻的核多半同在一个 NUMA 节点、共享缓存：取跨度最小的一段。
-        best = min(range(len(ordered) - count + 1), key=lambda at: ordered[at + count - 1] - ordered[at])
-        return tuple(ordered[best : best + count])
+        near = {self._numa_of[cpu] for card in cards for cpu in self._near[card] if cpu in self._numa_of}
+        chosen = choose([self._units[core] for core in sorted(self._free_cores)], count, near)
+        return self._ids(unit.ids[0] for unit in chosen)
 
     def _pick_cards(self, gres: Mapping[str, int]) -> dict[str, list[int]] | None:
         """各取各的，指名型号的先挑；有一样不够就是 None。"""
@@ -156,9 +193,19 @@ class CorePool:
             kind, _, model = name.partition(":")
             if kind != "gpu" or count <= 0:
                 continue
-            fitting = sorted(index for index in free if not model or self._models[index] == model)[:count]
+            fitting = self._together([index for index in free if not model or self._models[index] == model], count)
             if len(fitting) < count:
                 return None
             free.difference_update(fitting)
             found[name] = fitting
         return found
+
+    def _together(self, cards: Sequence[int], count: int) -> list[int]:
+        """尽量挨着同一些 CPU 的 count 块；不够的是全部。"""
+        groups: dict[frozenset[int], list[int]] = {}
+        for index in sorted(cards):
+            groups.setdefault(self._near[index], []).append(index)
+        enough = [group for group in groups.values() if len(group) >= count]
+        if enough:
+            return min(enough, key=len)[:count]
+        return sorted(index for group in sorted(groups.values(), key=len, reverse=True) for index in group)[:count]

@@ -6,11 +6,13 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.units import parse_memory_mb
+from scns_conductor.worker.agent.cpu_topology import CpuLayout, CpuUnit, declared_topology, read_topology
 from scns_conductor.worker.host.process_table import boot_id
 
 PROBE_WAIT_S = 20
@@ -27,28 +29,41 @@ class Accelerator:
     model: str
     vendor: str
     device: str | None = None
+    # 挨着它的 CPU（/sys 的 local_cpulist）；不知道是空的。
+    local_cpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NodeInventory:
-    """登记进数据库的节点资源。内存、磁盘单位 MiB；cores 是真实可绑定的核，声明的比实有的多时为空（不绑核）。"""
+    """登记进数据库的节点资源。内存、磁盘单位 MiB；units 是真实可绑定的，声明的比实有的多时为空（不绑核）。
+
+    layout 不写的是一个插槽、CPU 数个核。
+    """
 
     cpus: int
     memory_mb: int
     temporary_disk_mb: int
     gres: dict[str, int]
     accelerators: tuple[Accelerator, ...]
-    cores: tuple[int, ...]
+    units: tuple[CpuUnit, ...]
     boot_id: str
     boot_time: float
     architecture: str
     operating_system: str
+    layout: CpuLayout | None = None
+
+    @property
+    def cpu_threads(self) -> int:
+        """一个核占几个 CPU；CPU 按核算、或不整齐的是 1。"""
+        if self.layout is None:
+            return 1
+        total = self.layout.sockets * self.layout.cores_per_socket * self.layout.threads_per_core
+        return self.layout.threads_per_core if total == self.cpus else 1
 
 
 def detect(settings: Settings) -> NodeInventory:
     """探测，再按设置覆盖；设置写错时抛 ValueError（中文原因）。"""
-    usable = sorted(os.sched_getaffinity(0))
-    cpus = settings.node_cpus or len(usable)
+    cpus, units, layout = _processors(settings, sorted(os.sched_getaffinity(0)))
     accelerators = detect_accelerators()
     gres, accelerators = _declared_gres(settings, accelerators)
     return NodeInventory(
@@ -57,12 +72,33 @@ def detect(settings: Settings) -> NodeInventory:
         temporary_disk_mb=shutil.disk_usage("/tmp").total // 1024**2,
         gres=gres,
         accelerators=accelerators,
-        cores=tuple(usable[:cpus]) if cpus <= len(usable) else (),
+        units=units,
         boot_id=boot_id(),
         boot_time=boot_time(),
         architecture=platform.machine(),
         operating_system=f"{_system_name()} {platform.release()}",
+        layout=layout,
     )
+
+
+def _processors(settings: Settings, usable: Sequence[int]) -> tuple[int, tuple[CpuUnit, ...], CpuLayout]:
+    """(登记几个 CPU, 能绑的各份, 布局)。一份是一个线程，node_cpu_unit 是 core 的是一个核的全部线程。"""
+    whole = settings.node_cpu_unit == "core"
+    if settings.node_cpu_topology is not None:
+        declared = declared_topology(settings.node_cpu_topology)
+        units = declared.cores if whole else declared.threads
+        if settings.node_cpus not in (None, len(units)):
+            raise ValueError(f"node_cpu_topology 有 {len(units)} 个 CPU，node_cpus 写的是 {settings.node_cpus}")
+        if len(declared.threads) > len(usable):
+            return len(units), (), declared.layout
+        real = declared_topology(settings.node_cpu_topology, usable[: len(declared.threads)])
+        return len(units), real.cores if whole else real.threads, declared.layout
+    found = read_topology(usable)
+    units = found.cores if whole else found.threads
+    cpus = settings.node_cpus or len(units)
+    if cpus == len(units):
+        return cpus, units, found.layout
+    return cpus, units[:cpus] if cpus < len(units) else (), CpuLayout(1, cpus, 1)
 
 
 def total_memory_mb() -> int:

@@ -21,6 +21,8 @@ class NodeContext:
     passed_on: Mapping[str, str]
     # 交换机路径，如 core/rack1；没有是空的。
     topology: str = ""
+    # 一个核占几个 CPU；CPU 按核算的是 1。
+    cpu_threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)

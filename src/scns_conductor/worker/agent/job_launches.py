@@ -73,7 +73,8 @@ class JobLaunches:
         # 没有核、卡、令牌要记的节点只有认领这一条语句，自成一个事务。
         records = self._pool.binds or self._context.token_secret is not None
         with self._engine.begin() if records else self._single.connect() as connection:
-            claimed = claim_allocations(connection, self._node, job_ids)
+            threads = self._context.node.cpu_threads
+            claimed = [job.without_spared(threads) for job in claim_allocations(connection, self._node, job_ids)]
             database_now = self._boot_time() + time.clock_gettime(time.CLOCK_BOOTTIME)
             # 只有运行脚本的第 0 个部分要知道别的部分在哪里。
             heads = [job.job_id for job in claimed if job.job_id == job.het_job_id and job.runs_here]

@@ -44,6 +44,7 @@ def node_context(settings: Settings, inventory: NodeInventory) -> NodeContext:
         visibility_variables=tuple(visibility),
         passed_on=passed_on,
         topology=settings.node_topology or "",
+        cpu_threads=inventory.cpu_threads,
     )
 
 

@@ -93,7 +93,7 @@ class Agent:
             self._inventory.accelerators,
             token_secret(settings),
         )
-        self._pool = CorePool(self._inventory.cores, self._inventory.accelerators)
+        self._pool = CorePool(self._inventory.units, self._inventory.accelerators)
         close_when_idle(self._engine, settings.database_idle_close_s)
         watch_statements(self._engine, self._timings.database)
         self._clock = NodeClock(self._inventory.boot_id)

@@ -23,6 +23,7 @@ from scns_conductor.statements.node_state import (
     REGISTER_NODE,
     UNDRAIN,
 )
+from scns_conductor.worker.agent.cpu_topology import CpuLayout
 from scns_conductor.worker.agent.database_memory import Seen
 from scns_conductor.worker.agent.devices import NodeInventory
 from scns_conductor.worker.wire.shepherd_messages import Capabilities
@@ -38,10 +39,14 @@ def register_node(
     同一个数据库上有另一种模式的节点在用时抛 SettingsError。
     """
     _require_one_mode(engine, settings)
+    layout = inventory.layout or CpuLayout(1, inventory.cpus, 1)
     values = {
         "name": settings.node_name,
         "address": settings.node_address or settings.node_name,
         "cpus": inventory.cpus,
+        "sockets": layout.sockets,
+        "cores_per_socket": layout.cores_per_socket,
+        "threads_per_core": layout.threads_per_core,
         "memory": inventory.memory_mb,
         "temporary_disk": inventory.temporary_disk_mb,
         "gres": json.dumps(inventory.gres),

@@ -3,6 +3,7 @@
 一个节点一步只有一个进程（worker/step，相当于 slurmstepd），由它启动任务、换用户、与 srun 交换输入输出。
 """
 
+import functools
 import json
 import logging
 import os
@@ -15,8 +16,10 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
+from scns_conductor.core.distribution import socket_order
 from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.hostlist import compress
+from scns_conductor.core.memory_binding import memory_bind
 from scns_conductor.core.output_path import OutputFields, expand_output_path
 from scns_conductor.core.step_wire import place_name
 from scns_conductor.core.task_binding import bound_cores, bound_gpus, cpu_bind_mode, gpu_bind_mode
@@ -64,6 +67,7 @@ class JobSteps:
             components = [] if head is None else components_of(connection, [head])[head]
         if job is None or job.restart_count != request.restart_count or self._node not in request.nodes:
             raise LaunchRefused(f"作业 {request.job_id} 不在节点 {self._node} 上运行")
+        job = job.without_spared(self._context.node.cpu_threads)
         if not request.inherit_environment:
             # 脚本里 unset 掉的变量，不因为提交时有就又出现在任务里。
             job = replace(job, environment={})
@@ -71,7 +75,7 @@ class JobSteps:
         base = self._context.plan(job, binding, components)
         path = self._path(request)
         visibility = self._context.node.visibility_variables
-        spec = step_spec(request, job, base, self._node, binding, visibility)
+        spec = step_spec(request, job, base, self._node, binding, visibility, self._pool)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
             json.dump(spec.to_wire(), file, ensure_ascii=False)
@@ -227,34 +231,58 @@ def step_gpus(share: Mapping[str, Any] | None, binding: Binding) -> list[int]:
 
 
 def _task_environment(
-    request: LaunchStep, node: str, binding: Binding, visibility: Sequence[str], local: int
+    request: LaunchStep,
+    node: str,
+    binding: Binding,
+    visibility: Sequence[str],
+    local: int,
+    near: Callable[[Sequence[int]], list[int]],
 ) -> dict[str, str]:
-    """本节点上第 local 个任务看见的卡；本节点没有卡的什么也不写。"""
+    """本节点上第 local 个任务看见的卡；本节点没有卡的什么也不写。near 从几块卡里挑离它的核近的。"""
     gpus = step_gpus(request.shares.get(node), binding)
     mode = gpu_bind_mode(request.gpu_bind, _gpus(parse_gres(request.tres_per_task or "")))
-    found = dict.fromkeys(visibility, ",".join(map(str, bound_gpus(mode, local, gpus))))
+    seen = near(gpus) if mode == "closest" else bound_gpus(mode, local, gpus)
+    found = dict.fromkeys(visibility, ",".join(map(str, seen)))
     if gpus:
         found |= {"SLURM_STEP_GPUS": ",".join(map(str, gpus)), "SLURM_GPUS_ON_NODE": str(len(gpus))}
     return found
 
 
 def step_spec(
-    request: LaunchStep, job: ClaimedJob, base: LaunchSpec, node: str, binding: Binding, visibility: Sequence[str]
+    request: LaunchStep,
+    job: ClaimedJob,
+    base: LaunchSpec,
+    node: str,
+    binding: Binding,
+    visibility: Sequence[str],
+    pool: CorePool,
 ) -> StepSpec:
     """作业步的主人要的说明。作业没有绑核的不再细分。"""
     bind_mode, tell_binding = cpu_bind_mode(request.cpu_bind)
+    order = socket_order(request.distribution)
+    if not bind_mode and (request.threads_per_core or order):
+        # 要了怎样用核的，不绑就没有意义。
+        bind_mode = "cores"
+    cores = base.cpu_ids or []
+    if request.threads_per_core or order or bind_mode == "cores":
+        cores = pool.arranged(cores, order or "block", request.threads_per_core, request.cpus_per_task)
+    memory = memory_bind(request.mem_bind)
     directory = request.current_working_directory or job.current_working_directory
     programs = request.multi_prog or {}
-    tasks = [
-        TaskSpec(
-            rank=rank,
-            files=_files(request, job, node, rank, directory),
-            env=_task_environment(request, node, binding, visibility, local),
-            cpu_ids=bound_cores(bind_mode, local, base.cpu_ids or [], request.cpus_per_task),
-            argv=programs.get(str(rank)),
+    tasks = []
+    for local, rank in enumerate(request.nodes[node]):
+        own = bound_cores(bind_mode, local, cores, request.cpus_per_task)
+        near = functools.partial(pool.near, cpu_ids=own or base.cpu_ids or ())
+        tasks.append(
+            TaskSpec(
+                rank=rank,
+                files=_files(request, job, node, rank, directory),
+                env=_task_environment(request, node, binding, visibility, local, near),
+                cpu_ids=own,
+                memory_nodes=memory.nodes(local, pool.numa_nodes(own or base.cpu_ids or ())),
+                argv=programs.get(str(rank)),
+            )
         )
-        for local, rank in enumerate(request.nodes[node])
-    ]
     world = request.world or request.nodes
     outputs = [path for task in tasks for path in (task.files.stdout, task.files.stderr) if path]
     return StepSpec(
@@ -276,6 +304,7 @@ def step_spec(
         task_count=sum(map(len, world.values())),
         mpi=request.mpi,
         tell_binding=tell_binding,
+        memory_preferred=memory.prefer,
         task_prolog=request.task_prolog,
         task_epilog=request.task_epilog,
     )
@@ -336,7 +365,7 @@ def _variables(request: LaunchStep, job: ClaimedJob, node: str) -> dict[str, str
         "SLURM_TASKS_PER_NODE": repeat_list(counts),
         "SLURM_NODEID": list(world).index(place),
         "SLURM_GTIDS": ",".join(map(str, request.nodes[node])),
-        "SLURM_CPUS_ON_NODE": request.node_cpus.get(node) or job.cpus,
+        "SLURM_CPUS_ON_NODE": min(request.node_cpus.get(node) or job.cpus, job.cpus),
         "SLURMD_NODENAME": node,
         "SLURM_LAUNCH_NODE_IPADDR": address,
         "SLURM_SRUN_COMM_HOST": address,

@@ -53,6 +53,7 @@ def nodes(connection: Connection, names: Sequence[str] | None) -> Iterator[NodeF
             row.topology or "",
             row.temporary_disk,
             row.usable,
+            (row.sockets, row.cores_per_socket, row.threads_per_core),
         )
 
 

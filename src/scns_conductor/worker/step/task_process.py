@@ -10,6 +10,7 @@ import signal
 import struct
 
 from scns_conductor.core import step_wire as wire
+from scns_conductor.worker.host.memory_policy import set_memory_nodes
 from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL, JOB_KEY_VARIABLE, MEMORY_ENTRANCE_VARIABLE
 
 TYPE_CHECKING = False
@@ -183,11 +184,18 @@ class TaskStarter:
             child[target] = opened[path]
 
     def _bind(self, task: Task) -> None:
-        """--cpu-bind；核可能已下线，绑不上不算错。"""
+        """--cpu-bind、--mem-bind；核可能已下线，绑不上不算错。"""
         cores = set(self._own[task.rank].cpu_ids or ())
         if cores:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, cores)
+        nodes = self._own[task.rank].memory_nodes
+        if nodes:
+            try:
+                set_memory_nodes(nodes, prefer=self._spec.memory_preferred)
+            except OSError as error:
+                # 同 slurmstepd：说一句，任务照跑。
+                os.write(2, f"slurmstepd: error: mem-bind {nodes}: {error.strerror}\n".encode())
         if self._spec.tell_binding:
             mask = sum(1 << core for core in os.sched_getaffinity(0))
             local = self._ranks.index(task.rank)

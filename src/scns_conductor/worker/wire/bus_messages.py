@@ -126,6 +126,9 @@ class LaunchStep(BusMessage):
     mpi: str = "none"
     cpu_bind: str | None = None
     gpu_bind: str | None = None
+    mem_bind: str | None = None
+    distribution: str | None = None
+    threads_per_core: int | None = None
     tres_per_task: str | None = None
     task_prolog: str | None = None
     task_epilog: str | None = None

@@ -32,12 +32,13 @@ class TaskFiles(Record):
 
 
 class TaskSpec(Record):
-    """一个任务自己的：序号、文件、看得见的卡等变量、绑的核；argv 是 --multi-prog 里它的命令。"""
+    """一个任务自己的：序号、文件、看得见的卡等变量、绑的核、内存在哪些 NUMA 节点；argv 是 --multi-prog 里它的命令。"""
 
     rank: int
     files: TaskFiles
     env: dict[str, str]
     cpu_ids: list[int] | None = None
+    memory_nodes: list[int] | None = None
     argv: list[str] | None = None
 
 
@@ -48,6 +49,7 @@ class StepSpec(Record):
 
     uid、gid、groups 为 None 表示不换用户。shared_files：几个任务写同一个文件，都追加。
     connection 为 None 表示没有 srun，输出都在文件里。tell_binding：说出绑了哪些核。
+    memory_preferred：memory_nodes 放不下时可以用别的 NUMA 节点。
     """
 
     node: str
@@ -67,6 +69,7 @@ class StepSpec(Record):
     task_count: int
     mpi: str = "none"
     tell_binding: bool = False
+    memory_preferred: bool = False
     task_prolog: str | None = None
     task_epilog: str | None = None
     place: str | None = None
