@@ -104,7 +104,18 @@ def test_signal_specifications_slurm_accepts(signal: str) -> None:
         ({"gpus_per_task": "2", "cpus_per_gpu": "4", "ntasks": "3"}, "cpus_per_task", 8),
         ({"gpus": "4", "ntasks_per_gpu": "2"}, "tasks", 8),
         ({"ntasks": "5", "ntasks_per_gpu": "2"}, "tres_per_job", "gres/gpu:3"),
-        ({"gpus_per_socket": "2", "sockets_per_node": "1"}, "tres_per_node", "gres/gpu:2"),
+        ({"gpus_per_socket": "2"}, "tres_per_node", "gres/gpu:2"),
+        ({"gpus_per_socket": "a100:2", "sockets_per_node": "2"}, "tres_per_node", "gres/gpu:a100:4"),
+        ({"extra_node_info": "2:8:1"}, "sockets_per_node", 2),
+        ({"extra_node_info": "2:8:1"}, "cores_per_socket", 8),
+        ({"extra_node_info": "*:*:2"}, "threads_per_core", 2),
+        ({"hint": "nomultithread"}, "threads_per_core", 1),
+        ({"hint": "memory_bound"}, "tasks_per_socket", 1),
+        ({"hint": "nomultithread", "threads_per_core": "2"}, "threads_per_core", 2),
+        ({"ntasks_per_core": "1"}, "tasks_per_core", 1),
+        ({"core_spec": "2"}, "core_specification", 2),
+        ({"thread_spec": "1"}, "thread_specification", 1),
+        ({"prefer": "nvme"}, "prefer", "nvme"),
         ({"tres_per_task": "cpu=2,gres/gpu:1"}, "tres_per_task", "gres/gpu:1"),
         ({"tres_per_task": "cpu=2,gres/gpu:1"}, "cpus_per_task", 2),
     ],
@@ -116,7 +127,7 @@ def test_options_counted_by_gpu_become_plain_ones(given: dict[str, str], field: 
 @pytest.mark.parametrize(
     "given",
     [{"core_spec": "x"}, {"cpus_per_gpu": "2"}, {"ntasks_per_gpu": "2"},
-     {"gpus_per_socket": "1", "sockets_per_node": "2"}, {"cpus_per_gpu": "2", "gpus": "1", "cpus_per_task": "1"}],
+     {"cpus_per_gpu": "2", "gpus": "1", "cpus_per_task": "1"}],
 )  # fmt: skip
 def test_an_option_that_would_change_the_job_is_refused_by_name(given: dict[str, str]) -> None:
     with pytest.raises(Fatal):
@@ -125,11 +136,6 @@ def test_an_option_that_would_change_the_job_is_refused_by_name(given: dict[str,
 
 def test_options_that_ask_for_what_is_so_anyway_are_accepted() -> None:
     assert "no_kill" not in job_fields({"no_kill": "off", "core_spec": "0", "nodes": "2"}, {})
-
-
-def test_specialized_cores_are_ignored_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "core_spec" not in job_fields({"core_spec": "1"}, {})
-    assert "warning: --core-spec ignored: AllowSpecResourcesUsage is not set" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
