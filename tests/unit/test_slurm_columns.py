@@ -15,6 +15,7 @@ PENDING = {
     "het_job_id": None, "het_job_offset": 0, "het_job_id_set": None, "contiguous": False,
     "sockets_per_node": None, "cores_per_socket": None, "threads_per_core": None, "tasks_per_core": None,
     "tasks_per_socket": None, "core_specification": None, "thread_specification": None, "prefer": None,
+    "container": None, "container_image": None,
     "name": "arr", "user_name": "root", "account": None, "partition": "main", "qos": None, "reservation": None,
     "wckey": None, "state": "PENDING", "reason": "Resources", "error_msg": None, "restart_count": 0, "revision": 0,
     "submit_time": "2026-11-25T10:00:00+00:00", "eligible_time": None, "start_time": None, "end_time": None,

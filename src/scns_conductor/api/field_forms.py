@@ -70,6 +70,18 @@ def joined(value: Any) -> Any:
     return text or None
 
 
+def _absolute(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise ValueError("必须是绝对路径，例如 /home/alice/bundle")
+    return text
+
+
+def one_container(bundle: str | None, image: str | None) -> None:
+    """目录与镜像只能写一个；都写了抛 ValueError。"""
+    if bundle and image:
+        raise ValueError("container 与 container_image 只能写一个")
+
+
 def _node_list(text: str) -> str:
     check_hostlist(text)
     return text
@@ -92,6 +104,10 @@ def _schema(*forms: JsonDict) -> JsonDict:
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
 Text = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
+# OCI 的目录。
+Bundle = Annotated[
+    str, Field(max_length=MAX_TEXT_LENGTH, json_schema_extra={"pattern": "^(/.*)?$"}), AfterValidator(_absolute)
+]
 PositiveInt = Annotated[int, Field(ge=1, le=MAX_INT), BeforeValidator(number_object)]
 NodeList = Annotated[str, Field(max_length=MAX_TEXT_LENGTH), BeforeValidator(joined), AfterValidator(_node_list)]
 # JSON Schema 里的写法：能写成模式的写成模式，其余的（主机列表、时刻）由校验说。

@@ -19,6 +19,7 @@ from scns_conductor.api.field_forms import (
     MAX_INT,
     MAX_TEXT_LENGTH,
     NOT_FLAG,
+    Bundle,
     Flag,
     Name,
     NodeList,
@@ -26,6 +27,7 @@ from scns_conductor.api.field_forms import (
     Text,
     joined,
     not_number,
+    one_container,
 )
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.models import FIXED_AT_SUBMIT, JobSpec
@@ -102,6 +104,7 @@ _FORMS = {
     "exclusive": Form(Annotated[bool, BeforeValidator(_exclusive), _FLAG_OR_WORDS]),
     "hold": Form(Flag, description="提交后保留，直到 release"),
     "kill_warning_signal": Form(Annotated[str, Field(json_schema_extra={"pattern": _SIGNAL.pattern})]),
+    "container": Form(Bundle),
     "mail_type": Form(Annotated[str, BeforeValidator(_upper_words)], examples=("END,FAIL",)),
 }
 
@@ -163,6 +166,7 @@ class _JobRules(BaseModel):
 
     @field_validator(
         "constraints", "prefer", "tres_per_job", "tres_per_node", "tres_per_task", "dependency", "licenses", "array",
+        "container", "container_image",
         check_fields=False,
     )  # fmt: skip
     @classmethod
@@ -180,6 +184,7 @@ class _JobRules(BaseModel):
         least, most = given.get("minimum_nodes"), given.get("maximum_nodes")
         if least and most and most < least:
             raise ValueError("maximum_nodes 小于 minimum_nodes")
+        one_container(given.get("container"), given.get("container_image"))
         memories = [name for name in _MEMORIES if given.get(name) is not None]
         if len(memories) > 1:
             raise ValueError(f"{'、'.join(memories)} 只能写一个")

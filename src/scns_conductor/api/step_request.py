@@ -1,10 +1,10 @@
 """建立作业步的请求：校验，换算成业务层的 StepRequest。"""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from scns_conductor.api.field_forms import NOT_FLAG, Flag, Name, PositiveInt, Text
+from scns_conductor.api.field_forms import NOT_FLAG, Bundle, Flag, Name, PositiveInt, Text, one_container
 from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.memory_binding import memory_bind
@@ -95,6 +95,8 @@ class StepSubmit(BaseModel):
     mpi: Literal["none", "pmi2", "pmix"] = Field("none", description="给任务的 PMI 服务")
     task_prolog: Text | None = Field(None, description="每个任务之前以用户的身份运行的程序")
     task_epilog: Text | None = Field(None, description="每个任务之后以用户的身份运行的程序")
+    container: Bundle | None = Field(None, description="在哪个 OCI bundle 的容器里运行，绝对路径")
+    container_image: Text | None = Field(None, description="在哪个镜像的容器里运行")
     hidden: Flag = Field(False, description="系统自己的步（sbcast），不列出来，不占步号")
     environment: dict[str, str] = Field(default_factory=dict, description="环境变量，盖过作业的")
     inherit_environment: Flag = Field(True, description="也带上作业提交时的环境变量；srun 送来的是全部，不带")
@@ -104,6 +106,11 @@ class StepSubmit(BaseModel):
     release_allocation: Flag = Field(False, description="做完就交还整个分配（独立的 srun）；只对没有脚本的分配有效")
     streams: StepStreams = Field(default_factory=StepStreams)
     connection: StepConnection | None = None
+
+    @model_validator(mode="after")
+    def _one_container(self) -> Self:
+        one_container(self.container, self.container_image)
+        return self
 
     @field_validator("argv")
     @classmethod
@@ -168,6 +175,8 @@ class StepSubmit(BaseModel):
                 "mpi",
                 "task_prolog",
                 "task_epilog",
+                "container",
+                "container_image",
                 "tres_per_task",
             }
         )

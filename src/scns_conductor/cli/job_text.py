@@ -84,6 +84,8 @@ LABELS = {
     "het_job_id_set": "各个部分",
     "contiguous": "节点要挨着",
     "no_kill": "坏节点不结束",
+    "container": "容器的目录",
+    "container_image": "容器的镜像",
     "current_working_directory": "工作目录",
     "standard_input": "标准输入",
     "standard_output": "标准输出",

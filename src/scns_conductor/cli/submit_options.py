@@ -1,5 +1,6 @@
 """scns submit 的选项：名字与含义取自 sbatch(1)，命令行与脚本里的 #SBATCH、#SCNS 行共用一张表。"""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,8 @@ JOB_OPTIONS = (
     JobOption(("-e", "--error"), "standard_error", "标准错误的文件，缺省与标准输出同一个"),
     JobOption(("--open-mode",), "open_mode", "追加还是截断", click.Choice(["append", "truncate"])),
     JobOption(("--export",), None, "带上哪些环境变量：ALL（缺省）、NONE、名字或 名字=值 的列表"),
+    JobOption(("--container",), "container", "在 OCI bundle 的容器里运行"),
+    JobOption(("--container-image",), "container_image", "在镜像的容器里运行，如 docker.io/library/python:3.12"),
     JobOption(("--comment",), "comment", "备注"),
     JobOption(("--mail-type",), "mail_type", "何时发邮件"),
     JobOption(("--mail-user",), "mail_user", "邮件发给谁"),
@@ -149,6 +152,8 @@ def job_fields(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict
         value = given.get(option.key)
         if value is not None and option.field is not None:
             job[option.field] = value
+    if job.get("container"):
+        job["container"] = os.path.abspath(job["container"])
     _check(given, ("time", "time_min"), parse_time_limit)
     _check(given, ("mem", "mem_per_cpu", "mem_per_gpu", "tmp"), parse_memory_mb)
     for name, field in (("begin", "begin_time"), ("deadline", "deadline")):

@@ -232,6 +232,16 @@ class Settings(BaseSettings):
         description="prolog 失败的作业重新排队时不保留（Slurm 的 nohold_on_prolog_fail）；在两个节点上失败过的总是保留",
     )
     task_epilog: Path | None = Field(None, description="管理员的 epilog 程序，在作业后以代理的身份运行")
+    container_runtime: str | None = Field(
+        None, description="--container 的运行时（crun 或 runc 的名字、路径）；不写先找 crun，再找 runc"
+    )
+    container_image_program: str | None = Field(
+        None, description="--container-image 用哪个程序（podman 或 apptainer）；不写先找 podman，再找 apptainer"
+    )
+    container_mounts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="容器里也看得见的目录，逗号分隔，写成 目录 或 源:处[:ro]；/tmp、家目录、工作目录总看得见",
+    )
     output_tail_bytes: int = Field(65536, ge=0, le=16 * 1024**2, description="作业结束时收进数据库的输出尾部（字节）")
 
     scheduler_enabled: bool | None = Field(
@@ -328,7 +338,7 @@ class Settings(BaseSettings):
         """来源的先后：代码、环境变量、TOML 文件。"""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
 
-    @field_validator("node_features", "accounting_storage_enforce", mode="before")
+    @field_validator("node_features", "accounting_storage_enforce", "container_mounts", mode="before")
     @classmethod
     def _split_words(cls, value: Any) -> Any:
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value

@@ -60,6 +60,8 @@ class ClaimedJob:
     distribution: str | None
     core_specification: int | None
     thread_specification: int | None
+    container: str | None
+    container_image: str | None
     start_epoch: float
     submit_epoch: float
     launch_id: int
@@ -97,7 +99,8 @@ _ASKED = """j.name, j.user_name, j.account, j.partition, j.qos, j.reservation, {
       m.array AS array_spec, m.script, m.argv, m.environment, j.current_working_directory, j.standard_input,
       j.standard_output, j.standard_error, j.open_mode, j.umask, j.kill_warning_signal, j.kill_warning_delay,
       j.kill_warning_batch_only, j.interactive, j.submit_host, j.constraints, j.distribution,
-      j.core_specification, j.thread_specification"""
+      j.core_specification, j.thread_specification,
+      j.container, j.container_image"""
 _DESCRIBE = f"""
     SELECT c.allocation_id, c.job_id, c.restart_count, c.node_index, c.cpus, c.memory, c.gres, c.tasks AS tasks_here,
       {_ASKED.format(node_list="j.node_list", array_task_id="j.array_task_id")},

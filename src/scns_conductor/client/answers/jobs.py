@@ -139,6 +139,10 @@ class Job(Answer):
     """最好有的特性，没有这样的节点时照 constraints（--prefer）"""
     no_kill: bool
     """有节点坏了也不结束作业（--no-kill）"""
+    container: str | None
+    """在哪个 OCI bundle 的容器里运行，绝对路径（--container）"""
+    container_image: str | None
+    """在哪个镜像的容器里运行（--container-image）"""
     licenses: str | None
     """许可证，如 matlab:2,ansys"""
     required_switches: int | None

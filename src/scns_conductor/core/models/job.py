@@ -82,6 +82,8 @@ class JobSpec(SQLModel):
     no_kill: bool = Field(
         False, sa_column_kwargs={"server_default": "false"}, description="有节点坏了也不结束作业（--no-kill）"
     )
+    container: str | None = Field(None, description="在哪个 OCI bundle 的容器里运行，绝对路径（--container）")
+    container_image: str | None = Field(None, description="在哪个镜像的容器里运行（--container-image）")
     licenses: str | None = Field(None, description="许可证，如 matlab:2,ansys")
     required_switches: int | None = Field(None, description="最多跨几个交换机（--switches）")
     maximum_switch_wait_time: int | None = Field(
@@ -135,11 +137,11 @@ class JobSpec(SQLModel):
 # 提交之后不能再改的（scontrol update 也不能）；新的字段缺省是可以改的。
 FIXED_AT_SUBMIT = frozenset(
     {
-        "argv", "array", "command", "core_specification", "current_working_directory", "data_source", "distribution",
-        "environment",
-        "interactive", "kill_on_invalid_dependency", "kill_warning_batch_only", "kill_warning_delay",
-        "kill_warning_signal", "open_mode", "standard_error", "standard_input", "standard_output", "submit_host",
-        "temporary_disk_per_node", "thread_specification", "umask", "user_name",
+        "argv", "array", "command", "container", "container_image", "core_specification", "current_working_directory",
+        "data_source", "distribution", "environment", "interactive", "kill_on_invalid_dependency",
+        "kill_warning_batch_only", "kill_warning_delay", "kill_warning_signal", "open_mode", "standard_error",
+        "standard_input", "standard_output", "submit_host", "temporary_disk_per_node", "thread_specification", "umask",
+        "user_name",
     }
 )  # fmt: skip
 

@@ -205,7 +205,12 @@ FIELDS = {
         Field("Constraints", 19, _job_only(lambda row: str(row.get("constraints") or ""))),
         Field("ConsumedEnergy", 14, _step_only(lambda _row: "0")),
         Field("ConsumedEnergyRaw", 17, _step_only(lambda _row: "0")),
-        Field("Container", 19, lambda _row: ""),
+        Field(
+            "Container",
+            19,
+            _job_only(lambda row: str(row.get("container") or row.get("container_image") or "")),
+            "container container_image",
+        ),
         Field(
             "CPUTime",
             10,

@@ -130,7 +130,7 @@ def accounting_record(job: Row, steps: Iterable[Row]) -> dict[str, Any]:
         },
         "cluster": of.cluster_name(),
         "constraints": job.get("constraints") or "",
-        "container": None,
+        "container": job.get("container") or job.get("container_image"),
         "derived_exit_code": {
             "status": "ERROR" if job.get("derived_exit_status") else "SUCCESS",
             "return_code": int(job.get("derived_exit_status") or 0),

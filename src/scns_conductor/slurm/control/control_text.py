@@ -91,6 +91,9 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         f"Command={_word(of.command(job))}",
         f"WorkDir={_word(job['current_working_directory'])}",
     ]
+    container = job.get("container") or job.get("container_image")
+    if container:
+        lines.append(f"Container={_word(container)}")
     if job.get("comment"):
         lines.append(f"Comment={_word(job['comment'])} ")
     if job.get("admin_comment"):

@@ -12,7 +12,6 @@ Job = Mapping[str, Any]
 # 这里没有对应的东西，值与 Slurm 里没有设置时相同。
 _ABSENT: dict[str, Any] = {
     "association_id": 0, "batch_features": "", "burst_buffer": "", "burst_buffer_state": "", "cluster_features": "",
-    "container": "",
     "cpu_frequency_minimum": None, "cpu_frequency_maximum": None, "cpu_frequency_governor": None,
     "cpus_per_tres": "", "delay_boot": 0, "federation_origin": "", "federation_siblings_active": "",
     "federation_siblings_viable": "", "tasks_per_board": 0,
@@ -81,6 +80,7 @@ def job_record(job: Job) -> dict[str, Any]:
     tasks = of.array_tasks(job) if of.is_array_rest(job) else None
     return {
         **_ABSENT,
+        "container": job.get("container") or job.get("container_image") or "",
         "account": job.get("account") or "",
         "accrue_time": _moment(job.get("eligible_time")),
         "admin_comment": job.get("admin_comment") or "",

@@ -125,7 +125,7 @@ _SAME = {
 _ABSENT = {
     "associd": ("ASSOC_ID", "0"), "allocsid": ("ALLOC_SID", "0"), "boardspernode": ("BOARDS_PER_NODE", "0"),
     "burstbuffer": ("BURST_BUFFER", "(null)"), "burstbufferstate": ("BURST_BUFFER_STATE", "(null)"),
-    "clusterfeature": ("CLUSTER_FEATURES", "(null)"), "container": ("CONTAINER", "(null)"),
+    "clusterfeature": ("CLUSTER_FEATURES", "(null)"),
     "cpus-per-tres": ("CPUS_PER_TRES", "N/A"), "delayboot": ("DELAY_BOOT", "0:00"),
     "mcslabel": ("MCSLABEL", "(null)"), "mem-per-tres": ("MEM_PER_TRES", "N/A"), "network": ("NETWORK", "(null)"),
     "ntperboard": ("NTASKS_PER_BOARD", "0"), "origin": ("ORIGIN", "NA"), "originraw": ("ORIGIN_RAW", "NA"),
@@ -156,6 +156,11 @@ NAMES: Mapping[str, Field] = {
     "allocnodes": _text("ALLOC_NODES", "submit_host"),
     "batchflag": Field("BATCH_FLAG", lambda job: str(int(not job["interactive"])), "interactive"),
     "cluster": Field("CLUSTER", lambda _job: of.cluster_name()),
+    "container": Field(
+        "CONTAINER",
+        lambda job: str(job["container"] or job["container_image"] or "(null)"),
+        "container container_image",
+    ),
     "cpus-per-task": _text("CPUS_PER_TASK", "cpus_per_task"),
     "cpuspertask": _text("CPUS_PER_TASK", "cpus_per_task"),
     "deadline": _moment("DEADLINE", "deadline"),

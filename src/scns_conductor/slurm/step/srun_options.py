@@ -63,6 +63,8 @@ _VARIABLES = {
     "SLURM_EPILOG": "epilog", "SLURM_BCAST": "bcast", "SLURM_NO_KILL": "no_kill", "SLURM_OVERCOMMIT": "overcommit",
     "SLURM_IMMEDIATE": "immediate", "SLURM_HINT": "hint", "SLURM_THREADS_PER_CORE": "threads_per_core",
     "SLURM_MEM_BIND": "mem_bind",
+    "SLURM_CONTAINER": "container", "SRUN_CONTAINER": "container",
+    "SLURM_CONTAINER_IMAGE": "container_image", "SRUN_CONTAINER_IMAGE": "container_image",
 }  # fmt: skip
 # 只在没有分配、要申请一份时看：分配里的这些变量说的是作业，不是步。
 _ALONE_VARIABLES = {
@@ -74,7 +76,7 @@ _ALONE_VARIABLES = {
     "SLURM_MEM_PER_NODE": "mem", "SLURM_CPUS_PER_GPU": "cpus_per_gpu", "SLURM_NTASKS_PER_GPU": "ntasks_per_gpu",
     "SLURM_SIGNAL": "signal", "SLURM_REQ_SWITCH": "switches", "SLURM_WCKEY": "wckey",
     "SLURM_DEPENDENCY": "dependency", "SLURM_CORE_SPEC": "core_spec", "SLURM_THREAD_SPEC": "thread_spec",
-    "SLURM_CLUSTERS": "clusters", "SLURM_BURST_BUFFER": "bb", "SRUN_CONTAINER": "container",
+    "SLURM_CLUSTERS": "clusters", "SLURM_BURST_BUFFER": "bb",
 }  # fmt: skip
 _PER_TASK = re.compile(r"%\d*[tnN]")
 
@@ -89,12 +91,10 @@ def given_options(pairs: Sequence[tuple[str, str]], environment: Mapping[str, st
         if value is not None and (_switched_on(value) if key in flag_keys else value):
             found[key] = value
     given = {**found, **dict(pairs)}
+    _one_container(given, dict(pairs))
     for key, name in REFUSED.items():
         if key in given:
             raise Fatal(f"--{name} is not supported by this system")
-    if "container" in given:
-        # 在分配里也不能当作没有写：任务会在容器之外运行。
-        raise Fatal("--container is not supported by this system")
     if "container_id" in given:
         raise Fatal("--container-id is not supported by this system")
     mpi = given.get("mpi", "none").lower()
@@ -120,6 +120,13 @@ def given_options(pairs: Sequence[tuple[str, str]], environment: Mapping[str, st
     if "relative" in given and ("nodelist" in given or "exclude" in given):
         raise Fatal("-r,--relative not allowed with -w,--nodelist or -x,--exclude.")
     return given
+
+
+def _one_container(given: dict[str, str], written: Mapping[str, str]) -> None:
+    """命令行写了一种的，不看变量里（作业的）另一种。"""
+    for own, other in (("container", "container_image"), ("container_image", "container")):
+        if own in written and other not in written:
+            given.pop(other, None)
 
 
 def _switched_on(value: str) -> bool:
@@ -203,6 +210,10 @@ def step_fields(given: Mapping[str, str], argv: Sequence[str], *, listening: boo
         **{name: _program(given[name]) for name in ("task_prolog", "task_epilog") if given.get(name)},
         "streams": _streams(given, listening=listening),
     }
+    if given.get("container"):
+        step["container"] = os.path.abspath(given["container"])
+    if given.get("container_image"):
+        step["container_image"] = given["container_image"]
     if "job_name" in given:
         step["name"] = given["job_name"]
     if given.get("time"):

@@ -165,6 +165,8 @@ def variables(job: Mapping[str, Any]) -> dict[str, str]:
         "SLURM_MEM_PER_CPU": job["memory_per_cpu"],
         "SLURM_SUBMIT_DIR": job["current_working_directory"],
         "SLURM_SUBMIT_HOST": job["submit_host"],
+        "SLURM_CONTAINER": job["container"],
+        "SLURM_CONTAINER_IMAGE": job["container_image"],
         "SLURM_CLUSTER_NAME": os.environ.get("SLURM_CLUSTER_NAME", "scns"),
     }
     return {name: str(value) for name, value in values.items() if value is not None}

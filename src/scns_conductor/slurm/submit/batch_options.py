@@ -1,6 +1,7 @@
 """sbatch 的选项：表、SBATCH_* 变量，以及换成 API 的 job。"""
 
 import contextlib
+import os
 import re
 import signal as signals
 import sys
@@ -59,6 +60,8 @@ _FIELDS = {
     "mail_user": "mail_user",
     "tres_per_task": "tres_per_task",
     "prefer": "prefer",
+    "container": "container",
+    "container_image": "container_image",
 }
 _COUNTS = {
     "ntasks": "tasks",
@@ -75,7 +78,7 @@ _COUNTS = {
 _REFUSED = [
     *flags("--reboot"),
     *values(
-        "--container", "--bb", "--bbf", "--uid", "--gid", "--cluster-constraint", "--mcs-label",
+        "--bb", "--bbf", "--uid", "--gid", "--cluster-constraint", "--mcs-label",
         "--batch",
     ),
 ]  # fmt: skip
@@ -98,6 +101,7 @@ OPTIONS: list[Option] = [
         "-x --exclude", "-L --licenses", "--switches", "-m --distribution", "-d --dependency",
         "--kill-on-invalid-dep", "-a --array", "--priority", "--signal", "-D --chdir --workdir", "-i --input",
         "-o --output", "-e --error", "--open-mode", "--export", "--comment", "--mail-type", "--mail-user", "--wrap",
+        "--container", "--container-image",
     ),
     *flags("-s --oversubscribe --share", "-H --hold", "--requeue", "--no-requeue", "-W --wait", "--test-only"),
     *flags("-O --overcommit", "--parsable", "-h --help", "--usage", "-V --version"),
@@ -127,6 +131,7 @@ VARIABLES = {
     "SBATCH_OUTPUT": "output", "SBATCH_PARTITION": "partition", "SBATCH_QOS": "qos",
     "SBATCH_RESERVATION": "reservation", "SBATCH_SIGNAL": "signal", "SBATCH_TIMELIMIT": "time",
     "SBATCH_CPUS_PER_GPU": "cpus_per_gpu", "SBATCH_CLUSTERS": "clusters", "SBATCH_CONTAINER": "container",
+    "SBATCH_CONTAINER_IMAGE": "container_image",
     "SBATCH_CORE_SPEC": "core_spec", "SBATCH_NO_KILL": "no_kill", "SBATCH_OVERCOMMIT": "overcommit",
     "SBATCH_REQ_SWITCH": "switches", "SBATCH_THREAD_SPEC": "thread_spec", "SBATCH_HINT": "hint",
     "SBATCH_THREADS_PER_CORE": "threads_per_core", "SBATCH_PROFILE": "profile", "SBATCH_GPU_BIND": "gpu_bind",
@@ -172,6 +177,8 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     _check(given, ("time", "time_min"), parse_time_limit)
     _check(given, ("mem", "mem_per_cpu", "mem_per_gpu", "tmp"), parse_memory_mb)
     job: dict[str, Any] = {field: given[key] for key, field in _FIELDS.items() if given.get(key)}
+    if "container" in job:
+        job["container"] = os.path.abspath(job["container"])
     for key, field in _COUNTS.items():
         if key in given:
             job[field] = _count(key, given[key])

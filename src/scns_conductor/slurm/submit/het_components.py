@@ -17,13 +17,13 @@ MOST_COMPONENTS = 128
 # 写在前一个部分、后面的部分没有另写的就沿用；别的（任务数、内存、分区……）各部分从头写。
 PROPAGATED = frozenset(
     {
-        "account", "acctg_freq", "begin", "cluster_constraint", "clusters", "comment", "deadline", "delay_boot",
-        "dependency", "distribution", "epilog", "error", "exclude", "export", "export_file", "get_user_env", "hold",
-        "ignore_pbs", "immediate", "input", "job_name", "kill_on_bad_exit", "label", "mcs_label", "mpi", "msg_timeout",
-        "nice", "no_kill", "no_requeue", "open_mode", "output", "parsable", "priority", "profile", "prolog",
-        "propagate", "pty", "qos", "quiet", "quit_on_interrupt", "relative", "requeue", "reservation", "signal",
-        "slurmd_debug", "task_epilog", "task_prolog", "test_only", "threads", "time", "unbuffered", "verbose", "wait",
-        "wait_all_nodes", "wckey", "chdir", "jobid",
+        "account", "acctg_freq", "begin", "chdir", "cluster_constraint", "clusters", "comment", "container",
+        "container_image", "deadline", "delay_boot", "dependency", "distribution", "epilog", "error", "exclude",
+        "export", "export_file", "get_user_env", "hold", "ignore_pbs", "immediate", "input", "job_name", "jobid",
+        "kill_on_bad_exit", "label", "mcs_label", "mpi", "msg_timeout", "nice", "no_kill", "no_requeue", "open_mode",
+        "output", "parsable", "priority", "profile", "prolog", "propagate", "pty", "qos", "quiet", "quit_on_interrupt",
+        "relative", "requeue", "reservation", "signal", "slurmd_debug", "task_epilog", "task_prolog", "test_only",
+        "threads", "time", "unbuffered", "verbose", "wait", "wait_all_nodes", "wckey",
     }
 )  # fmt: skip
 _GROUPED = re.compile(r"(\w+)_HET_GROUP_(\d+)")

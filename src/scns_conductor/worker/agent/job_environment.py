@@ -108,6 +108,8 @@ def _slurm_variables(job: ClaimedJob, login: Login, node: NodeContext) -> dict[s
         "SLURM_DISTRIBUTION": job.distribution.partition("=")[0] if job.distribution else None,
         "SLURM_DIST_PLANESIZE": (job.distribution or "").partition("=")[2] or None,
         "SLURM_JOB_CONSTRAINTS": job.constraints,
+        "SLURM_CONTAINER": job.container,
+        "SLURM_CONTAINER_IMAGE": job.container_image,
         "SLURM_JOB_START_TIME": int(job.start_epoch),
         "SLURM_JOB_END_TIME": int(job.start_epoch + job.time_limit) if job.time_limit else None,
     }

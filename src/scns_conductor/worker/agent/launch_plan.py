@@ -13,9 +13,11 @@ from scns_conductor.core.job_token import job_token
 from scns_conductor.core.output_path import OutputFields, expand_output_path, job_output_paths
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements.claims import ClaimedJob
+from scns_conductor.worker.agent.containers import ContainerUnavailable, container_spec
 from scns_conductor.worker.agent.core_binding import Binding
 from scns_conductor.worker.agent.devices import Accelerator
 from scns_conductor.worker.agent.job_environment import Login, NodeContext, het_variables, job_environment
+from scns_conductor.worker.wire.container_spec import ContainerSpec
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 DEFAULT_SHELL = "/bin/bash"
@@ -94,7 +96,15 @@ class LaunchContext:
             memory_bytes=job.memory * 1024**2 if job.memory else None,
             pids_max=PROCESSES_BASE + PROCESSES_PER_CPU * job.cpus,
             device_deny=self._denied_devices(binding),
+            container=self.container(job.container, job.container_image, login) if has_script else None,
         )
+
+    def container(self, bundle: str | None, image: str | None, login: Login) -> ContainerSpec | None:
+        """要进的容器；没有要是 None。本节点做不到抛 LaunchRefused。"""
+        try:
+            return container_spec(self.settings, self.script_dir, bundle=bundle, image=image, uid=login.uid)
+        except ContainerUnavailable as error:
+            raise LaunchRefused(str(error)) from error
 
     def _environment(self, job: ClaimedJob, binding: Binding, login: Login) -> dict[str, str]:
         environment = job_environment(job, binding, login, self.node)

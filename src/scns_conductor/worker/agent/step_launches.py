@@ -76,6 +76,8 @@ class JobSteps:
         path = self._path(request)
         visibility = self._context.node.visibility_variables
         spec = step_spec(request, job, base, self._node, binding, visibility, self._pool)
+        login = self._context.login(job.user_name)
+        spec.container = self._context.container(request.container, request.container_image, login)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
             json.dump(spec.to_wire(), file, ensure_ascii=False)

@@ -10,6 +10,7 @@ import signal
 import struct
 
 from scns_conductor.core import step_wire as wire
+from scns_conductor.worker.host.container import Inside, enter
 from scns_conductor.worker.host.memory_policy import set_memory_nodes
 from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL, JOB_KEY_VARIABLE, MEMORY_ENTRANCE_VARIABLE
 
@@ -17,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+    from scns_conductor.worker.wire.container_spec import ContainerSpec
     from scns_conductor.worker.wire.step_spec import StepSpec
 
 CHUNK = 256 * 1024
@@ -131,11 +133,38 @@ class TaskStarter:
                 os.set_inheritable(pmi[0], True)
             self._bind(task)
             if self._prolog(environment):
-                code = execute(self._own[task.rank].argv or self._spec.argv, environment)
+                code = self._execute(task, environment, pmi[0])
         except BaseException as error:
             with contextlib.suppress(OSError):
                 os.write(2, f"slurmstepd: error: {error}\n".encode("utf-8", "replace"))
         os._exit(code)
+
+    def _execute(self, task: Task, environment: dict[str, str], pmi_fd: int | None) -> int:
+        """换成任务的程序；它要在容器里的，先进去。"""
+        words, container = self._own[task.rank].argv or self._spec.argv, self._spec.container
+        if container is not None:
+            words, environment = self._enter(container, task, words, environment, pmi_fd)
+        return execute(words, environment)
+
+    def _enter(
+        self,
+        container: ContainerSpec,
+        task: Task,
+        words: list[str],
+        environment: dict[str, str],
+        pmi_fd: int | None,
+    ) -> tuple[list[str], dict[str, str]]:
+        inside = Inside(
+            f"scns-{self._spec.step}-{task.rank}",
+            words,
+            environment,
+            os.getcwd(),
+            uid=os.geteuid(),
+            gid=os.getegid(),
+            terminal=self._spec.streams.pty and task.rank == 0,
+            kept_fd=pmi_fd,
+        )
+        return enter(container, inside)
 
     def _settle_in(self, mask: set[int], terminal: int = -1, stderr: int = 2) -> None:
         """信号、会话、用户、umask、工作目录。"""

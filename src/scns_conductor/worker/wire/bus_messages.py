@@ -132,6 +132,8 @@ class LaunchStep(BusMessage):
     tres_per_task: str | None = None
     task_prolog: str | None = None
     task_epilog: str | None = None
+    container: str | None = None
+    container_image: str | None = None
     het_job_id: int | None = None
     component: int = 0
     world: dict[str, list[int]] | None = None

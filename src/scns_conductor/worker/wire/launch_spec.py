@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 
+from scns_conductor.worker.wire.container_spec import ContainerSpec
 from scns_conductor.worker.wire.record import Record
 
 TYPE_CHECKING = False
@@ -47,9 +48,11 @@ class LaunchSpec(Record):
     warn_signal 在时限前 warn_before_s 秒发出，warn_batch_only 时只发给脚本自身。
     opens_aside：目录所在的文件系统也许不答话，由作业自己的进程去进、去打开。
     warn_in_s 属于作业步：启动之后这么多秒发 warn_signal（脚本在别的节点上，作业的时限由那里管）。
+    container 不为 None 时 argv、env、cwd 说的是容器里的。
     """
 
     closed: ClassVar[bool] = True
+    added: ClassVar[frozenset[str]] = frozenset({"container"})
 
     job_id: int
     attempt: int
@@ -82,6 +85,7 @@ class LaunchSpec(Record):
     rlimits: dict[str, list[int]] | None = None
     nice: int = 0
     opens_aside: bool | None = None
+    container: ContainerSpec | None = None
 
     def check(self) -> None:
         """不合理的抛 ValueError。"""

@@ -65,6 +65,8 @@ class Record(metaclass=_RecordType):
 
     old_names: ClassVar[dict[str, str]] = {}
     closed: ClassVar[bool] = False
+    # 上一版没有的：没有写（None）就不送给它。
+    added: ClassVar[frozenset[str]] = frozenset()
 
     def to_wire(self, version: int = PROTOCOL_VERSION) -> dict[str, Any]:
         """可直接写成 JSON 的映射。缺省就是 None 的空项略去；给第 1 版的都写上，它不会自己补。"""
@@ -72,7 +74,12 @@ class Record(metaclass=_RecordType):
             wire: dict[str, Any] = type(self)._write(self, version)
             return wire
         old_names = self.old_names
-        return {old_names.get(field[0], field[0]): _plain(getattr(self, field[0]), 1) for field in type(self)._fields}
+        values = ((field[0], getattr(self, field[0])) for field in type(self)._fields)
+        return {
+            old_names.get(name, name): _plain(value, 1)
+            for name, value in values
+            if value is not None or name not in self.added
+        }
 
     @classmethod
     def from_wire(cls, wire: object, version: int = PROTOCOL_VERSION) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scns_conductor.worker.wire.container_spec import ContainerSpec
 from scns_conductor.worker.wire.record import Record
 
 
@@ -73,6 +74,7 @@ class StepSpec(Record):
     task_prolog: str | None = None
     task_epilog: str | None = None
     place: str | None = None
+    container: ContainerSpec | None = None
 
     @property
     def own_place(self) -> str:
