@@ -57,6 +57,7 @@ from scns_conductor.services.queue_metrics import QueueMetrics
 from scns_conductor.services.simulations import Simulations
 from scns_conductor.services.submission import SubmitQueue
 from scns_conductor.services.submit_desk import SubmitDesk
+from scns_conductor.services.usage_rollup import keep_rolling_up
 from scns_conductor.services.utilization import Utilization
 from scns_conductor.tracing import tracer_of
 
@@ -108,6 +109,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         tasks = [
             asyncio.create_task(keep_clock(engine), name="clock"),
             asyncio.create_task(keep_house(engine), name="housekeeping"),
+            asyncio.create_task(keep_rolling_up(engine), name="usage"),
         ]
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         yield

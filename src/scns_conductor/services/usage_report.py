@@ -1,6 +1,6 @@
-"""用量的报告（sreport）：一段时间里各账户、用户、作业大小占用的 CPU、内存与节点。
+"""用量的报告（sreport）：一段时间里各账户、用户、作业大小占用的 CPU、内存、节点与 GPU。
 
-按分配的每一次尝试算（重新排队过的也在内），运行中的算到此刻；不必等整点汇总。
+每一次尝试都算（重新排队过的也在内），挂起的不算，运行中的算到此刻；汇总与还没有汇总的合起来，总是准的。
 """
 
 from datetime import datetime
@@ -8,13 +8,32 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.instants import utc_now
+from scns_conductor.core.usage_periods import stretches, whole_hours
 from scns_conductor.statements.nodes import CAPACITY
 from scns_conductor.statements.usage_report import USAGE
 
 
 async def usage_report(engine: AsyncEngine, since: datetime, until: datetime) -> dict[str, Any]:
-    """{usage: [{account, user_name, wckey, partition, qos, job_cpus, jobs, cpu_s, memory_mb_s, node_s}], capacity}。"""
+    """{since, until, usage: [{account, …, job_cpus, jobs, cpu_s, memory_mb_s, node_s, gpu_s}], capacity}。
+
+    since、until 放宽到整点，不晚于此刻。
+    """
+    first, last = whole_hours(since, until)
+    chosen = stretches(first, last)
+    values = {
+        "first": first,
+        "last": last,
+        "periods": [each.period.value for each in chosen],
+        "sinces": [each.since for each in chosen],
+        "untils": [each.until for each in chosen],
+    }
     async with engine.connect() as connection:
-        rows = (await connection.execute(USAGE, {"since": since, "until": until})).mappings().all()
+        rows = (await connection.execute(USAGE, values)).mappings().all()
         capacity = (await connection.execute(CAPACITY)).mappings().one()
-    return {"usage": [dict(row) for row in rows], "capacity": dict(capacity)}
+    return {
+        "since": first,
+        "until": max(first, min(last, utc_now())),
+        "usage": [dict(row) for row in rows],
+        "capacity": dict(capacity),
+    }

@@ -2,22 +2,30 @@
 
 import sqlalchemy as sa
 
-# 一段时间里各账户、用户、分区、QOS、作业大小占用的 CPU、内存与节点；每次尝试都算，运行中的算到此刻。
+from scns_conductor.statements.usage_spans import KEYS, UNROLLED, spans
+
+_SUMS = ("jobs", "cpu_s", "memory_mb_s", "node_s", "gpu_s")
+_CLIPPED = "extract(epoch FROM least(until, :last) - greatest(since, :first))"
+# 一段时间（:first 到 :last，整点）里各账户、用户、分区、QOS、作业大小占用的 CPU、内存、节点、GPU，与结束了几个作业。
+# 加进了汇总的取 :periods 的那些格，还没有加进去的与运行中的现算。
 USAGE = sa.text(
-    """
-    WITH spans AS (
-      SELECT j.account, j.user_name, j.wckey, j.partition, j.qos, j.job_id, j.allocated_cpus, a.cpus, a.memory,
-        extract(epoch FROM least(coalesce(a.released_at, clock_timestamp()), CAST(:until AS timestamptz))
-          - greatest(a.created_at, CAST(:since AS timestamptz)))::double precision AS seconds
-      FROM jobs AS j JOIN resource_allocations AS a ON a.job_id = j.job_id
-      WHERE j.submit_time < CAST(:until AS timestamptz)
-        AND (j.end_time IS NULL OR j.end_time >= CAST(:since AS timestamptz))
-        AND a.created_at < CAST(:until AS timestamptz)
-        AND (a.released_at IS NULL OR a.released_at > CAST(:since AS timestamptz))
+    f"""
+    WITH {UNROLLED}, {spans("unrolled")},
+    everything AS (
+      SELECT {KEYS}, {", ".join(_SUMS)}
+      FROM unnest(CAST(:periods AS text[]), CAST(:sinces AS timestamptz[]), CAST(:untils AS timestamptz[]))
+        AS p(period, since, until)
+      JOIN usage_rollups AS u ON u.period = p.period AND u.start >= p.since AND u.start < p.until
+      UNION ALL
+      SELECT {KEYS}, 0, cpus * {_CLIPPED}, memory * {_CLIPPED}, nodes * {_CLIPPED}, gpus * {_CLIPPED}
+      FROM parts WHERE since < :last AND until > :first
+      UNION ALL
+      SELECT {KEYS}, 1, 0, 0, 0, 0 FROM finishes WHERE at >= :first AND at < :last
     )
-    SELECT account, user_name, wckey, partition, qos, allocated_cpus AS job_cpus, count(DISTINCT job_id) AS jobs,
-      sum(cpus * seconds) AS cpu_s, sum(memory * seconds) AS memory_mb_s, sum(seconds) AS node_s
-    FROM spans WHERE seconds > 0 GROUP BY account, user_name, wckey, partition, qos, allocated_cpus
-    ORDER BY account NULLS FIRST, user_name, wckey NULLS FIRST, partition, qos NULLS FIRST, allocated_cpus
-    """
+    SELECT nullif(account, '') AS account, user_name, nullif(wckey, '') AS wckey, partition, nullif(qos, '') AS qos,
+      job_cpus, CAST(sum(jobs) AS bigint) AS jobs,
+      {", ".join(f"CAST(sum({name}) AS double precision) AS {name}" for name in _SUMS[1:])}
+    FROM everything GROUP BY {KEYS} HAVING sum(jobs) > 0 OR sum(node_s) > 0
+    ORDER BY account NULLS FIRST, user_name, wckey NULLS FIRST, partition, qos NULLS FIRST, job_cpus
+    """.replace(":first", "CAST(:first AS timestamptz)").replace(":last", "CAST(:last AS timestamptz)")
 )

@@ -57,10 +57,11 @@ USAGE_ROW = answer(
         "partition": field(str, "分区"),
         "qos": field(str | None, "QOS"),
         "job_cpus": field(int, "作业的 CPU 数"),
-        "jobs": field(int, "几个作业"),
+        "jobs": field(int, "其间结束的与还在运行的作业数"),
         "cpu_s": field(float, "CPU 数乘以时长（秒）"),
         "memory_mb_s": field(float, "内存（MiB）乘以秒"),
         "node_s": field(float, "节点数乘以时长（秒）"),
+        "gpu_s": field(float, "GPU 数乘以时长（秒）"),
     },
 )
 CAPACITY = answer(
@@ -74,10 +75,10 @@ CAPACITY = answer(
 )
 USAGE = answer(
     "Usage",
-    "一段时间的用量；按分配算，运行中的算到此刻。",
+    "一段时间的用量；每次尝试都算，挂起的不算，运行中的算到此刻。",
     {
-        "since": field(datetime, "从何时起"),
-        "until": field(datetime, "到何时为止（不含）"),
+        "since": field(datetime, "从何时起（整点）"),
+        "until": field(datetime, "到何时为止（不含；整点，或此刻）"),
         "cluster": field(str, "集群的名字"),
         "usage": field(list[USAGE_ROW], "用量"),  # type: ignore[valid-type]
         "capacity": field(CAPACITY, "总量"),

@@ -61,10 +61,13 @@ async def usage(
     since: Annotated[str, Query(description="从何时起；ISO 8601、Unix 秒、now-1day 等", max_length=64)],
     until: Annotated[str, Query(description="到何时为止（不含）；晚于此刻的按此刻", max_length=64)] = "now",
 ) -> UsageAnswer:
-    """各账户、用户、作业大小占用的 CPU 秒、MiB 秒、节点秒；按分配算，运行中的算到此刻。"""
+    """各账户、用户、作业大小占用的 CPU 秒、MiB 秒、节点秒、GPU 秒；每次尝试都算，挂起的不算，运行中的算到此刻。
+
+    since、until 放宽到整点（UTC），回答里是放宽之后的。jobs 是其间结束的与还在运行的。
+    """
     moments = _moments(since, until)
     found = await usage_report(parts.engine, moments["since"], moments["until"])
-    return {"since": moments["since"], "until": moments["until"], "cluster": parts.settings.cluster_name, **found}
+    return {"cluster": parts.settings.cluster_name, **found}
 
 
 @router.get("/reports/utilization", summary="占用的历史与等待的分位数")

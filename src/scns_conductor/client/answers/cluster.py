@@ -221,13 +221,15 @@ class UsageRow(Answer):
     job_cpus: int
     """作业的 CPU 数"""
     jobs: int
-    """几个作业"""
+    """其间结束的与还在运行的作业数"""
     cpu_s: float
     """CPU 数乘以时长（秒）"""
     memory_mb_s: float
     """内存（MiB）乘以秒"""
     node_s: float
     """节点数乘以时长（秒）"""
+    gpu_s: float
+    """GPU 数乘以时长（秒）"""
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
@@ -244,12 +246,12 @@ class Capacity(Answer):
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
 class Usage(Answer):
-    """一段时间的用量；按分配算，运行中的算到此刻。"""
+    """一段时间的用量；每次尝试都算，挂起的不算，运行中的算到此刻。"""
 
     since: datetime
-    """从何时起"""
+    """从何时起（整点）"""
     until: datetime
-    """到何时为止（不含）"""
+    """到何时为止（不含；整点，或此刻）"""
     cluster: str
     """集群的名字"""
     usage: tuple[UsageRow, ...]

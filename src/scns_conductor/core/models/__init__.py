@@ -28,6 +28,7 @@ from scns_conductor.core.models.partition import DEFAULT_PARTITION, Partition
 from scns_conductor.core.models.reservation import Reservation
 from scns_conductor.core.models.standing import CronEntry, Crontab, Trigger
 from scns_conductor.core.models.step import JobStep
+from scns_conductor.core.models.usage import Period, UsageBackfill, UsageDue, UsageRollup
 
 __all__ = [
     "ALLOCATION_COLUMNS",
@@ -56,6 +57,7 @@ __all__ = [
     "Notification",
     "NotificationState",
     "Partition",
+    "Period",
     "Qos",
     "RequestAnswer",
     "Reservation",
@@ -65,6 +67,9 @@ __all__ = [
     "SchedulerLeader",
     "SystemIncarnation",
     "Trigger",
+    "UsageBackfill",
+    "UsageDue",
+    "UsageRollup",
     "User",
     "metadata",
     "unit_of",

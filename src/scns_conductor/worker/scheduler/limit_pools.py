@@ -14,7 +14,6 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.accounting import Accounting, accounting_of
-from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.job_limits import (
     NO_DECAY,
     Claim,
@@ -22,11 +21,9 @@ from scns_conductor.core.job_limits import (
     Owner,
     Violation,
     claims,
-    demand_of,
     demand_of_row,
     violation,
 )
-from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.settings import Settings
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NEVER_ENDS
@@ -34,7 +31,7 @@ from scns_conductor.scheduling.explain import PoolDate
 from scns_conductor.scheduling.shape import CPU, MEMORY
 from scns_conductor.statements.accounting import SELECT_ACCOUNTS, SELECT_ASSOCIATIONS, SELECT_QOS, SELECT_USERS
 from scns_conductor.statements.end_requests import END_OVERRUN
-from scns_conductor.statements.usage import USAGE_AGAINST_LIMITS
+from scns_conductor.statements.usage import UNDECAYED_USAGE, USAGE_AGAINST_LIMITS, decay_values
 
 Pools = tuple[tuple[str, int], ...]
 
@@ -50,8 +47,6 @@ _JUDGED = (
     "tres_per_job", "tres_per_task", "memory_per_node", "memory_per_cpu", "memory_per_gpu", "exclusive", "licenses",
     "time_limit",
 )  # fmt: skip
-# 十个半衰期之前的用量不到千分之一，不再看。
-HALF_LIVES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,33 +117,31 @@ class JobLimits:
         self.refresh_usage(connection, now)
 
     def refresh_usage(self, connection: Connection, now: float) -> None:
-        """从 jobs 表重算累计用量；没有这样的上限就不查。"""
+        """从汇总重算累计用量；没有这样的上限就不查。"""
         self._ended.clear()
         if not self.enforced or not self._counts_usage():
             return
+        self._add_usage(connection.execute(USAGE_AGAINST_LIMITS, decay_values(now, self.half_life_s)), kept=False)
         kept = [name for name, qos in self.accounting.qos.items() if NO_DECAY in qos.flags]
-        values = {"now": now, "half_life": self.half_life_s, "window": HALF_LIVES * self.half_life_s, "kept": kept}
-        for row in connection.execute(USAGE_AGAINST_LIMITS, values).mappings():
-            self._add_usage(dict(row))
+        if kept:
+            self._add_usage(connection.execute(UNDECAYED_USAGE, {"kept": kept}), kept=True)
 
     def _counts_usage(self) -> bool:
         everyone = (*self.accounting.associations.values(), *self.accounting.qos.values())
         return any(each.grp_tres_mins or each.grp_wall is not None for each in everyone)
 
-    def _add_usage(self, row: Mapping[str, Any]) -> None:
-        owner = self._owner(row["account"], row["user_name"], row["partition"], row["qos"])
-        kept = owner.qos is not None and NO_DECAY in owner.qos.flags
-        gres = parse_gres(row["allocated_gres"] or "")
-        once = demand_of(
-            cpus=1, nodes=1, memory_mb=1, gres=gres, licenses=dict(parse_licenses(row["licenses"])), time_limit_s=1
-        )
-        for claim in claims(owner, once, running=True):
-            if claim.kind != "used":
-                continue
-            suffix = "" if kept and claim.pool.startswith("qos:") else "_decayed"
-            base = claim.tres if claim.tres in ("cpu", "mem", "node") else "wall"
-            count = 1 if base == claim.tres or not claim.tres else once.tres[claim.tres]
-            self._ended[claim.pool] += row[f"{base}{suffix}"] * count * claim.factor
+    def _add_usage(self, rows: Iterable[Any], *, kept: bool) -> None:
+        """kept 的是 NoDecay 的 QOS 自己的池，其余的池看衰减过的。"""
+        used: dict[tuple[str, str, str, str], dict[str, float]] = defaultdict(dict)
+        for row in rows:
+            used[row.account, row.user_name, row.partition, row.qos][row.tres] = row.used
+        for (account, user, partition, qos), amounts in used.items():
+            owner = self._owner(account or None, user, partition.split(",")[0], qos or None)
+            lasting = owner.qos is not None and NO_DECAY in owner.qos.flags
+            once = Demand(dict.fromkeys(amounts, 1), {}, 1.0)
+            for claim in claims(owner, once, running=True):
+                if claim.kind == "used" and kept == (lasting and claim.pool.startswith("qos:")):
+                    self._ended[claim.pool] += amounts.get(claim.tres, 0.0) * claim.factor
 
     # ---- 排队的 ----
 

@@ -1,6 +1,6 @@
-"""多因子优先级接到线上（Slurm 的 priority/multifactor）：用量从作业的记录算，公平份额按公平树，因子定期重算。
+"""多因子优先级接到线上（Slurm 的 priority/multifactor）：公平份额按公平树，因子定期重算。
 
-用量是 CPU·秒（乘以 QOS 的 UsageFactor），按半衰期衰减；它由 jobs 表推出，不另存一份，所以不会与事实不符。
+用量是 CPU·秒（乘以 QOS 的 UsageFactor），按半衰期衰减；由汇总（usage_rollups）与还没有汇总的合起来，历史再长也一样快。
 建过账户的按账户树分，没有建过的按 settings.fair_shares 只分一层；树外的账户（没有核对记账时）接在根下面。
 """
 
@@ -17,10 +17,8 @@ from scns_conductor.scheduling.fair_tree import Account, User, fair_share
 from scns_conductor.scheduling.job_requirements import priority_of
 from scns_conductor.scheduling.priority import LEAST_PRIORITY, Standing, Weights, factors, normalised
 from scns_conductor.scheduling.queue import PendingJob
-from scns_conductor.statements.usage import DECAYED_USAGE
+from scns_conductor.statements.usage import DECAYED_USAGE, decay_values
 
-# 十个半衰期之前的用量不到千分之一，不再看。
-HALF_LIVES = 10
 # 没有写账户的作业算在这个账户里。
 NO_ACCOUNT = "(none)"
 _WEIGHT_NAMES = frozenset({"age", "fairshare", "job_size", "partition", "qos", "assoc"})
@@ -112,8 +110,8 @@ class JobPriority:
         usage: dict[tuple[str, str], float] = dict.fromkeys(waiting, 0.0)
         if populated(accounting):
             usage |= {(account, user): 0.0 for account, user, _ in accounting.associations if user}
-        values = {"now": now, "half_life": self._half_life_s, "window": HALF_LIVES * self._half_life_s}
-        for row in connection.execute(DECAYED_USAGE, {**values, "none": NO_ACCOUNT}):
+        values = {**decay_values(now, self._half_life_s), "none": NO_ACCOUNT}
+        for row in connection.execute(DECAYED_USAGE, values):
             usage[row.account, row.user_name] = float(row.used)
         self.accounts = self._tree({account for account, _ in usage})
         users = [
