@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.cpu_topology import plain_units
-from scns_conductor.worker.agent.devices import Accelerator
+from scns_conductor.worker.agent.gpus.card import Accelerator
 
 CORES, CARDS = 6, 3
 Owner = tuple[int, int]

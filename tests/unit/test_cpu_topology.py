@@ -17,7 +17,7 @@ from scns_conductor.worker.agent.cpu_topology import (
     parse_cpu_list,
     read_topology,
 )
-from scns_conductor.worker.agent.devices import Accelerator
+from scns_conductor.worker.agent.gpus.card import Accelerator
 
 
 def _tree(

@@ -8,55 +8,15 @@ from scns_conductor.core.states import JobState
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.cpu_topology import plain_units
 from scns_conductor.worker.agent.devices import (
-    Accelerator,
-    model_word,
-    parse_ascend,
     parse_node_gres,
-    parse_nvidia,
 )
 from scns_conductor.worker.agent.finisher import end_age_s, job_end
+from scns_conductor.worker.agent.gpus.card import Accelerator
 from scns_conductor.worker.agent.job_environment import array_bounds, repeat_list
 from scns_conductor.worker.agent.launch_plan import LaunchRefused, interpreter, signal_number
 from scns_conductor.worker.agent.own_ends import OwnEnds
 from scns_conductor.worker.wire.end_record import EndRecord
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
-
-NPU_SMI = """
-+------------------------------------------------------------------------------------------------+
-| npu-smi 23.0.rc2                 Version: 23.0.rc2                                             |
-+---------------------------+---------------+----------------------------------------------------+
-| NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|
-| Chip                      | Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)        |
-+===========================+===============+====================================================+
-| 0     910B3               | OK            | 90.2        45                0    / 0             |
-| 0                         | 0000:C1:00.0  | 0           0    / 0          4192 / 65536         |
-+===========================+===============+====================================================+
-| 3     910B3               | Warning       | 91.0        44                0    / 0             |
-| 0                         | 0000:01:00.0  | 0           0    / 0          4192 / 65536         |
-+===========================+===============+====================================================+
-"""
-
-
-def test_nvidia_cards_are_recognised() -> None:
-    text = "0, NVIDIA A100-SXM4-80GB\n1, NVIDIA GeForce RTX 4090\n2, Tesla V100-PCIE-16GB\n坏的一行\n"
-    assert parse_nvidia(text) == (
-        Accelerator(0, "a100", "nvidia", "c 195:0 rwm"),
-        Accelerator(1, "rtx4090", "nvidia", "c 195:1 rwm"),
-        Accelerator(2, "v100", "nvidia", "c 195:2 rwm"),
-    )
-    assert parse_nvidia("") == ()
-
-
-def test_ascend_cards_are_recognised() -> None:
-    assert parse_ascend(NPU_SMI) == (Accelerator(0, "910b3", "ascend"), Accelerator(3, "910b3", "ascend"))
-
-
-@pytest.mark.parametrize(
-    ("name", "word"),
-    [("NVIDIA H100 80GB HBM3", "h100"), ("NVIDIA L40S", "l40s"), ("NVIDIA", "gpu"), ("Titan V", "titanv")],
-)
-def test_model_words(name: str, word: str) -> None:
-    assert model_word(name) == word
 
 
 def test_node_gres_text() -> None:

@@ -206,6 +206,13 @@ class Settings(BaseSettings):
     node_memory: str | None = Field(None, description="本节点的内存，如 64G，缺省为探测值")
     node_gpus: int | None = Field(None, ge=0, description="本节点的 GPU 数，缺省为探测值")
     node_gres: str | None = Field(None, description="本节点的通用资源，Slurm 写法，如 gpu:a100:4，优先于 node_gpus")
+    node_gpu_shares: str = Field(
+        "",
+        description="几个作业合用的卡，序号:shard:几份 或 序号:mps:100，逗号相隔；这些卡不再整块地给（--gres=shard:1）",
+    )
+    gpu_watch_interval_s: float = Field(
+        15.0, ge=0, description="多久看一次 GPU 还在不在、MIG 有没有重新划分（秒），连着两次才算；0 是不看"
+    )
     node_features: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="本节点的特性，逗号分隔，供 --constraint 使用"
     )

@@ -61,21 +61,24 @@ def gpu_bind_mode(text: str | None, gpus_per_task: int) -> str:
     return mode
 
 
-def bound_gpus(mode: str, local: int, ids: Sequence[int]) -> list[int]:
-    """本节点上第 local 个任务看见的卡；ids 是这一步在本节点上的。"""
+def bound_gpus(mode: str, local: int, ids: Sequence[int], *, relative: bool = False) -> list[int]:
+    """本节点上第 local 个任务看见的卡；ids 是这一步在本节点上的。
+
+    map_gpu、mask_gpu 里的数：relative 是第几块，否则是节点上的序号（srun(1)：看设备有没有被 cgroup 圈住）。
+    """
     name, _, listed = mode.partition(":")
     if name in _GPU_WHOLE or not ids:
         return list(ids)
     numbers = _numbers(listed, 16 if name == "mask_gpu" else 0)
     if name == "mask_gpu":
-        # 位数是这一步的第几块卡（srun(1)）。
         mask = numbers[local % len(numbers)]
-        return [each for index, each in enumerate(ids) if mask >> index & 1]
+        return [each for place, each in enumerate(ids) if mask >> (place if relative else each) & 1]
     if name == "single":
         return [ids[local // numbers[0] % len(ids)]]
     if name == "per_task":
         return list(ids[local * numbers[0] : (local + 1) * numbers[0]])
-    return [numbers[local % len(numbers)]]
+    number = numbers[local % len(numbers)]
+    return [ids[number]] if relative and number < len(ids) else [number]
 
 
 def _numbers(text: str, base: int) -> list[int]:

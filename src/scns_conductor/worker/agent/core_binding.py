@@ -3,23 +3,30 @@
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from scns_conductor.worker.agent.core_choice import arranged, choose
 from scns_conductor.worker.agent.cpu_topology import CpuUnit
-from scns_conductor.worker.agent.devices import Accelerator
+from scns_conductor.worker.agent.gpus.card import Accelerator
+from scns_conductor.worker.agent.gpus.shares import KINDS as SHARED
+from scns_conductor.worker.agent.gpus.shares import choose_shares
+
+_CARD_KINDS = frozenset({"gpu", *SHARED})
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """cpu_ids 为 None 表示不绑核；gres_ids 如 {'gpu:a100': [0, 1]}。"""
+    """cpu_ids 为 None 表示不绑核；gres_ids 如 {'gpu:a100': [0, 1]}，合用的一份一个序号：{'shard': [2, 2, 2]}。"""
 
     cpu_ids: tuple[int, ...] | None
     gres_ids: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def accelerator_ids(self) -> list[int]:
-        """全部加速卡的序号。"""
-        return sorted(index for name, ids in self.gres_ids.items() if name.split(":")[0] == "gpu" for index in ids)
+        """全部加速卡的序号，合用的也在。"""
+        return sorted(
+            {index for name, ids in self.gres_ids.items() if name.split(":")[0] in _CARD_KINDS for index in ids}
+        )
 
 
 class CorePool:
@@ -29,24 +36,55 @@ class CorePool:
     核按份算：一份是一个线程，或整个的核（它的全部线程都归一个作业），记的是第一个 CPU 号。
     """
 
-    def __init__(self, units: Sequence[CpuUnit], accelerators: Sequence[Accelerator]) -> None:
+    def __init__(
+        self,
+        units: Sequence[CpuUnit],
+        accelerators: Sequence[Accelerator],
+        shares: Mapping[int, tuple[str, int]] = MappingProxyType({}),
+    ) -> None:
+        """shares 是合用的卡 -> （怎样合用, 几份）；它们不整块地给。"""
         self._lock = threading.Lock()
         self._units = {unit.ids[0]: unit for unit in units}
         self._unit_of = {cpu: unit.ids[0] for unit in units for cpu in unit.ids}
         self._numa_of = {cpu: unit.numa for unit in units for cpu in unit.ids}
         self._cores = frozenset(self._units)
         self._free_cores = set(self._cores)
-        self._near = {card.index: frozenset(card.local_cpus) for card in accelerators}
-        self._models = {card.index: card.model for card in accelerators}
-        self._free_cards = set(self._models)
+        self._set_cards(accelerators, shares)
         self._held: dict[tuple[int, int], Binding] = {}
         self._returned: set[tuple[int, int]] = set()
         self._handed: set[tuple[int, int]] = set()
 
+    def _set_cards(self, cards: Sequence[Accelerator], shares: Mapping[int, tuple[str, int]]) -> None:
+        self._near = {card.index: frozenset(card.local_cpus) for card in cards}
+        self._all_models = {card.index: card.model for card in cards}
+        self._models = {index: model for index, model in self._all_models.items() if index not in shares}
+        self._free_cards = set(self._models)
+        self._shares = dict(shares)
+        self._free_shares = {index: count for index, (_, count) in shares.items()}
+
+    def replace_cards(self, cards: Sequence[Accelerator], shares: Mapping[int, tuple[str, int]]) -> bool:
+        """换成这些卡；有作业占着卡的时候不换，返回 False。"""
+        with self._lock:
+            if any(held.accelerator_ids for held in self._held.values()):
+                return False
+            self._set_cards(cards, shares)
+            return True
+
+    def holders_of(self, cards: Iterable[int]) -> list[tuple[int, int]]:
+        """占着其中一些卡的键。"""
+        wanted = set(cards)
+        with self._lock:
+            return [owner for owner, held in self._held.items() if wanted & set(held.accelerator_ids)]
+
+    @property
+    def share_counts(self) -> dict[int, int]:
+        """合用的卡 -> 一共几份。"""
+        return {index: count for index, (_, count) in self._shares.items()}
+
     @property
     def binds(self) -> bool:
         """有没有核或卡可绑；没有就不必记。"""
-        return bool(self._cores or self._models)
+        return bool(self._cores or self._all_models)
 
     def take(self, owner: tuple[int, int], cpus: int, gres: Mapping[str, int], *, unbound: bool) -> Binding | None:
         """取 cpus 份核与所要的卡，核尽量在一个 NUMA 节点、挨着卡；已经占着的照旧。卡不够时什么也不取，返回 None。
@@ -62,7 +100,7 @@ class CorePool:
             gres_ids = self._pick_cards(gres)
             if gres_ids is None:
                 return None
-            cards = [index for name, ids in gres_ids.items() if name.split(":")[0] == "gpu" for index in ids]
+            cards = Binding(None, gres_ids).accelerator_ids
             return self._hold(owner, Binding(self._pick_cores(cpus, cards), gres_ids))
 
     def cores_within(self, leaving: Iterable[tuple[int, int]]) -> int:
@@ -120,11 +158,11 @@ class CorePool:
         with self._lock:
             if owner in self._held or owner in self._returned:
                 return []
-            cores, cards = self._whole(wanted.cpu_ids), set(wanted.accelerator_ids) & self._models.keys()
+            cores, cards = self._whole(wanted.cpu_ids), set(_cards(wanted)) & self._models.keys()
             rivals = [
                 other
                 for other, held in self._held.items()
-                if cores & self._whole(held.cpu_ids) or cards & set(held.accelerator_ids)
+                if cores & self._whole(held.cpu_ids) or cards & set(_cards(held))
             ]
             if rivals:
                 taken = cards - self._free_cards
@@ -143,7 +181,9 @@ class CorePool:
             if binding is None:
                 return False
             self._free_cores |= self._whole(binding.cpu_ids)
-            self._free_cards.update(self._models.keys() & set(binding.accelerator_ids))
+            self._free_cards.update(self._models.keys() & set(_cards(binding)))
+            for index in self._shared(binding):
+                self._free_shares[index] += 1
             return True
 
     def hand_over(self, old: tuple[int, int], new: tuple[int, int]) -> Binding:
@@ -168,8 +208,20 @@ class CorePool:
     def _hold(self, owner: tuple[int, int], binding: Binding) -> Binding:
         self._held[owner] = binding
         self._free_cores -= self._whole(binding.cpu_ids)
-        self._free_cards.difference_update(binding.accelerator_ids)
+        self._free_cards.difference_update(_cards(binding))
+        for index in self._shared(binding):
+            self._free_shares[index] -= 1
         return binding
+
+    def _shared(self, binding: Binding) -> list[int]:
+        """占着的各份在哪块卡；不再合用的不算。"""
+        return [
+            index
+            for name, ids in binding.gres_ids.items()
+            if name.split(":")[0] in SHARED
+            for index in ids
+            if index in self._free_shares
+        ]
 
     def _whole(self, cpu_ids: Iterable[int] | None) -> set[int]:
         """这些 CPU 在哪些份里；不是本节点的不算。"""
@@ -187,10 +239,25 @@ class CorePool:
 
     def _pick_cards(self, gres: Mapping[str, int]) -> dict[str, list[int]] | None:
         """各取各的，指名型号的先挑；有一样不够就是 None。"""
-        free = set(self._free_cards)
+        free, shares = set(self._free_cards), dict(self._free_shares)
         found: dict[str, list[int]] = {}
         for name, count in sorted(gres.items(), key=lambda item: ":" not in item[0]):
             kind, _, model = name.partition(":")
+            if kind in SHARED and count > 0:
+                chosen = choose_shares(
+                    {
+                        index: left
+                        for index, left in shares.items()
+                        if self._shares[index][0] == kind and (not model or self._all_models[index] == model)
+                    },
+                    count,
+                )
+                if chosen is None:
+                    return None
+                for index in chosen:
+                    shares[index] -= 1
+                found[name] = chosen
+                continue
             if kind != "gpu" or count <= 0:
                 continue
             fitting = self._together([index for index in free if not model or self._models[index] == model], count)
@@ -209,3 +276,8 @@ class CorePool:
         if enough:
             return min(enough, key=len)[:count]
         return sorted(index for group in sorted(groups.values(), key=len, reverse=True) for index in group)[:count]
+
+
+def _cards(binding: Binding) -> list[int]:
+    """整块地占着的。"""
+    return [index for name, ids in binding.gres_ids.items() if name.split(":")[0] == "gpu" for index in ids]

@@ -1,43 +1,27 @@
-"""本节点有什么：CPU、内存、临时磁盘、GPU（nvidia-smi、昇腾 npu-smi）、开机标识。探测不到就如实为零。"""
+"""本节点有什么：CPU、内存、临时磁盘、GPU（各家的工具在 gpus 里）、开机标识。探测不到就如实为零。"""
 
-import logging
 import os
 import platform
 import re
 import shutil
-import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.units import parse_memory_mb
 from scns_conductor.worker.agent.cpu_topology import CpuLayout, CpuUnit, declared_topology, read_topology
+from scns_conductor.worker.agent.gpus.card import Accelerator
+from scns_conductor.worker.agent.gpus.detection import detect_all, vendors
+from scns_conductor.worker.agent.gpus.shares import parse_shares
 from scns_conductor.worker.host.process_table import boot_id
-
-PROBE_WAIT_S = 20
-_NPU_ROW = re.compile(r"^\|\s*(\d+)\s+(\S+)\s*\|\s*(OK|Warning|Alarm|Critical|UNKNOWN)\b", re.MULTILINE)
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Accelerator:
-    """一块加速卡。index 是它在设备可见性变量里的序号；device 是 cgroup 的设备写法，不知道则为 None。"""
-
-    index: int
-    model: str
-    vendor: str
-    device: str | None = None
-    # 挨着它的 CPU（/sys 的 local_cpulist）；不知道是空的。
-    local_cpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NodeInventory:
     """登记进数据库的节点资源。内存、磁盘单位 MiB；units 是真实可绑定的，声明的比实有的多时为空（不绑核）。
 
-    layout 不写的是一个插槽、CPU 数个核。
+    layout 不写的是一个插槽、CPU 数个核；shares 是合用的卡 -> （怎样合用, 几份）。
     """
 
     cpus: int
@@ -51,6 +35,7 @@ class NodeInventory:
     architecture: str
     operating_system: str
     layout: CpuLayout | None = None
+    shares: dict[int, tuple[str, int]] = field(default_factory=dict)
 
     @property
     def cpu_threads(self) -> int:
@@ -64,8 +49,9 @@ class NodeInventory:
 def detect(settings: Settings) -> NodeInventory:
     """探测，再按设置覆盖；设置写错时抛 ValueError（中文原因）。"""
     cpus, units, layout = _processors(settings, sorted(os.sched_getaffinity(0)))
-    accelerators = detect_accelerators()
-    gres, accelerators = _declared_gres(settings, accelerators)
+    gres, accelerators = _declared_gres(settings, detect_all(vendors(), broken_is_none=True))
+    shares = parse_shares(settings.node_gpu_shares)
+    gres = _shared_gres(gres, accelerators, shares)
     return NodeInventory(
         cpus=cpus,
         memory_mb=parse_memory_mb(settings.node_memory) if settings.node_memory else total_memory_mb(),
@@ -78,6 +64,7 @@ def detect(settings: Settings) -> NodeInventory:
         architecture=platform.machine(),
         operating_system=f"{_system_name()} {platform.release()}",
         layout=layout,
+        shares=shares,
     )
 
 
@@ -134,55 +121,6 @@ def _system_name() -> str:
         return "Linux"
 
 
-def detect_accelerators() -> tuple[Accelerator, ...]:
-    """先 NVIDIA，再昇腾；都没有则为空。"""
-    return parse_nvidia(_run("nvidia-smi", "--query-gpu=index,name", "--format=csv,noheader")) or parse_ascend(
-        _run("npu-smi", "info")
-    )
-
-
-def _run(program: str, *arguments: str) -> str:
-    path = shutil.which(program)
-    if path is None:
-        return ""
-    try:
-        done = subprocess.run(
-            [path, *arguments], capture_output=True, text=True, timeout=PROBE_WAIT_S, check=True, errors="replace"
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        logger.warning("accelerator_probe_failed", extra={"program": program, "error": str(error)})
-        return ""
-    return done.stdout
-
-
-def parse_nvidia(text: str) -> tuple[Accelerator, ...]:
-    """nvidia-smi --query-gpu=index,name --format=csv,noheader 的输出。"""
-    found = []
-    for line in text.splitlines():
-        index, comma, name = line.partition(",")
-        if comma and index.strip().isdigit():
-            number = int(index)
-            found.append(Accelerator(number, model_word(name), "nvidia", f"c 195:{number} rwm"))
-    return tuple(found)
-
-
-def parse_ascend(text: str) -> tuple[Accelerator, ...]:
-    """npu-smi info 的表格：每块卡的第一行是「| 序号 型号 | 健康 |」。"""
-    return tuple(Accelerator(int(match[1]), model_word(match[2]), "ascend") for match in _NPU_ROW.finditer(text))
-
-
-def model_word(name: str) -> str:
-    """把型号全名变成 GRES 的类型词：'NVIDIA A100-SXM4-80GB' -> 'a100'、'910B3' -> '910b3'。"""
-    words = [word for word in re.split(r"[\s_]+", name.strip().lower()) if word]
-    words = [word for word in words if word not in ("nvidia", "tesla", "geforce", "quadro", "ascend", "graphics")]
-    if not words:
-        return "gpu"
-    head = words[0].split("-")[0]
-    if head in ("rtx", "gtx", "titan", "hgx") and len(words) > 1:
-        head = f"{head}{words[1].split('-')[0]}"
-    return re.sub(r"[^a-z0-9]", "", head) or "gpu"
-
-
 def _declared_gres(
     settings: Settings, found: tuple[Accelerator, ...]
 ) -> tuple[dict[str, int], tuple[Accelerator, ...]]:
@@ -207,9 +145,36 @@ def _declared_gres(
             index = len(cards)
             real = found[index] if index < len(found) else None
             cards.append(
-                Accelerator(index, model or "gpu", real.vendor if real else "none", real.device if real else None)
+                replace(real, index=index, model=model or "gpu", visible=real.visible or str(real.index))
+                if real
+                else Accelerator(index, model or "gpu", "none")
             )
     return gres, tuple(cards)
+
+
+def inventory_with(inventory: NodeInventory, cards: tuple[Accelerator, ...]) -> NodeInventory:
+    """卡换成这些之后的登记（没有声明 GRES 的节点）；不见了的卡上的合用也没有了。"""
+    gres: dict[str, int] = {}
+    for card in cards:
+        gres[f"gpu:{card.model}"] = gres.get(f"gpu:{card.model}", 0) + 1
+    present = {card.index for card in cards}
+    shares = {index: share for index, share in inventory.shares.items() if index in present}
+    return replace(inventory, gres=_shared_gres(gres, cards, shares), accelerators=cards, shares=shares)
+
+
+def _shared_gres(
+    gres: dict[str, int], cards: Sequence[Accelerator], shares: Mapping[int, tuple[str, int]]
+) -> dict[str, int]:
+    """合用的卡不再整块地给：从 gpu 里去掉，成为 shard（mps）的几份。"""
+    models, found = {card.index: card.model for card in cards}, dict(gres)
+    for index, (kind, count) in shares.items():
+        if index not in models:
+            raise ValueError(f"node_gpu_shares 写了 {index} 号卡，而本节点没有")
+        whole = f"gpu:{models[index]}" if f"gpu:{models[index]}" in found else "gpu"
+        found[whole] -= 1
+        name = kind if models[index] == "gpu" else f"{kind}:{models[index]}"
+        found[name] = found.get(name, 0) + count
+    return {name: count for name, count in found.items() if count or name not in gres or gres[name] == count}
 
 
 def parse_node_gres(text: str) -> dict[str, int]:

@@ -1,66 +1,74 @@
-"""各块 GPU 此刻忙几成、用了多少显存（nvidia-smi）。问一次要几百毫秒，所以在自己的线程里问，取的是上一次的。"""
+"""各块 GPU 此刻忙几成、用了多少显存、费了多少电。问一次要几百毫秒，所以在自己的线程里问，取的是上一次的。"""
 
-import logging
-import shutil
-import subprocess
 import threading
+import time
+from collections.abc import Callable, Mapping
 
 from scns_conductor.worker.agent.core_binding import CorePool
-from scns_conductor.worker.agent.devices import NodeInventory
+from scns_conductor.worker.agent.gpus.card import Reading
+from scns_conductor.worker.agent.gpus.cards import Cards
 
-QUERY = ("--query-gpu=index,utilization.gpu,memory.used", "--format=csv,noheader,nounits")
-WAIT_S = 10.0
-
-logger = logging.getLogger(__name__)
+# 两次读数隔得比这还久的，其间的能耗不由功率推算。
+LONGEST_GAP_S = 120.0
 
 
 class GpuMeter:
-    """没有 NVIDIA 的卡、没有 nvidia-smi 时什么也不问，谁的都不知道。"""
+    """没有真的卡（没有、声明的）时什么也不问，谁的都不知道。read 问全部的卡：identity -> 读数。"""
 
-    def __init__(self, inventory: NodeInventory, pool: CorePool) -> None:
-        cards = any(card.vendor == "nvidia" for card in inventory.accelerators)
-        self._program = shutil.which("nvidia-smi") if cards else None
+    def __init__(
+        self,
+        cards: Cards,
+        pool: CorePool,
+        read: Callable[[], Mapping[str, Reading]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cards = cards
         self._pool = pool
-        self._readings: dict[int, tuple[float, int]] = {}
+        self._read = read
+        self._clock = clock
+        self._readings: Mapping[str, Reading] = {}
+        # 没有能耗计数的卡由功率积出来的（焦耳），与上一次的时刻。
+        self._integrated: dict[str, float] = {}
+        self._at: float | None = None
         self._asking: threading.Thread | None = None
 
-    def of(self, owner: tuple[int, int]) -> tuple[float, int] | None:
-        """一个作业的卡：（忙着几块，显存 MiB）；没有卡、有一块不知道是 None。顺便再问一次，下回用。"""
-        if self._program is None:
-            return None
+    def of(self, owner: tuple[int, int]) -> tuple[float, int, float | None] | None:
+        """一个作业的卡：（忙着几块，显存 MiB，能耗计数 J）；没有卡、有一块不知道是 None，有一块没有能耗的能耗是 None。
+
+        合用的卡、MIG 实例说的是整块的（工具不给各自的）。顺便再问一次，下回用。
+        """
         ids = self._pool.binding_of(owner).accelerator_ids
         if not ids:
             return None
-        self._ask()
-        readings = self._readings
-        if not all(index in readings for index in ids):
+        identities = {card.index: card.identity for card in self._cards.all if card.vendor != "none"}
+        if not identities:
             return None
-        return sum(readings[index][0] for index in ids), sum(readings[index][1] for index in ids)
+        readings = self._readings
+        self.ask()
+        mine = [readings.get(identities.get(index, "")) for index in ids]
+        known = [each for each in mine if each is not None]
+        if len(known) < len(mine):
+            return None
+        energies = [self._energy(identities[index], readings) for index in ids]
+        energy = None if any(each is None for each in energies) else sum(each for each in energies if each is not None)
+        return sum(each.busy for each in known), sum(each.memory_mb for each in known), energy
+
+    def ask(self) -> threading.Thread:
+        """再问一次；正在问的就是那一次。"""
+        if self._asking is None or not self._asking.is_alive():
+            self._asking = threading.Thread(target=self._ask, name="gpu-meter", daemon=True)
+            self._asking.start()
+        return self._asking
+
+    def _energy(self, identity: str, readings: Mapping[str, Reading]) -> float | None:
+        counted = readings[identity].energy_j
+        return counted if counted is not None else self._integrated.get(identity)
 
     def _ask(self) -> None:
-        if self._asking is None or not self._asking.is_alive():
-            self._asking = threading.Thread(target=self._read, name="gpu-meter", daemon=True)
-            self._asking.start()
-
-    def _read(self) -> None:
-        assert self._program is not None
-        try:
-            done = subprocess.run(
-                [self._program, *QUERY], capture_output=True, text=True, timeout=WAIT_S, check=True, errors="replace"
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            # 驱动坏了：旧的不再算数。
-            logger.warning("gpu_reading_failed", extra={"error": str(error)})
-            self._readings = {}
-            return
-        self._readings = parse_readings(done.stdout)
-
-
-def parse_readings(text: str) -> dict[int, tuple[float, int]]:
-    """nvidia-smi 的 CSV -> 序号：（忙几成 0–1，显存 MiB）；说不出的（MIG、[N/A]）略过。"""
-    found = {}
-    for line in text.splitlines():
-        words = [word.strip() for word in line.split(",")]
-        if len(words) == 3 and all(word.isdecimal() for word in words):
-            found[int(words[0])] = (int(words[1]) / 100, int(words[2]))
-    return found
+        readings, now = self._read(), self._clock()
+        gap_s = min(now - self._at, LONGEST_GAP_S) if self._at is not None else 0.0
+        for identity, reading in readings.items():
+            if reading.energy_j is None and reading.power_w is not None:
+                self._integrated[identity] = self._integrated.get(identity, 0.0) + reading.power_w * gap_s
+        self._at = now
+        self._readings = readings

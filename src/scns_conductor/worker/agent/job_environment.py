@@ -1,11 +1,13 @@
 """作业的环境变量：干净的底子，加作业自己的，再加 SLURM_* 与 SCNS_*（sbatch(1) 的 OUTPUT ENVIRONMENT VARIABLES）。"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.statements.claims import ClaimedJob
 from scns_conductor.worker.agent.core_binding import Binding
+from scns_conductor.worker.agent.gpus import shares
+from scns_conductor.worker.agent.gpus.cards import Cards
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +19,14 @@ class NodeContext:
     node_address: str
     search_path: str
     language: str
-    visibility_variables: tuple[str, ...]
     passed_on: Mapping[str, str]
     # 交换机路径，如 core/rack1；没有是空的。
     topology: str = ""
     # 一个核占几个 CPU；CPU 按核算的是 1。
     cpu_threads: int = 1
+    # 本节点的卡；合用的卡一共几份。
+    cards: Cards = field(default_factory=Cards)
+    share_counts: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +194,9 @@ def array_bounds(text: str) -> tuple[int, int, int, int] | None:
 
 
 def _device_variables(binding: Binding, node: NodeContext) -> dict[str, str]:
-    """分到的卡；节点有卡而作业没有要的，写成空，免得无意中用了别人的。"""
-    visible = ",".join(map(str, binding.accelerator_ids))
-    variables = dict.fromkeys(node.visibility_variables, visible)
-    if visible:
-        variables |= {"SLURM_JOB_GPUS": visible, "SLURM_GPUS_ON_NODE": str(len(binding.accelerator_ids))}
+    """分到的卡；SLURM_JOB_GPUS 总是本节点上的序号。"""
+    mine = binding.accelerator_ids
+    variables = node.cards.variables(mine, mine) | shares.variables(binding.gres_ids, node.share_counts)
+    if mine:
+        variables |= {"SLURM_JOB_GPUS": ",".join(map(str, mine)), "SLURM_GPUS_ON_NODE": str(len(mine))}
     return variables

@@ -51,7 +51,7 @@ class JobControl:
         boot_id: str,
         boot_time: Callable[[], float],
         sample_interval_s: float,
-        gpu: Callable[[tuple[int, int]], tuple[float, int] | None],
+        gpu: Callable[[tuple[int, int]], tuple[float, int, float | None] | None],
         timings: AgentTimings,
         traces: JobTraces,
         memory: DatabaseMemory,

@@ -37,7 +37,7 @@ class JobSamples:
         interval_s: float,
         *,
         boot_time: Callable[[], float],
-        gpu: Callable[[_Owner], tuple[float, int] | None],
+        gpu: Callable[[_Owner], tuple[float, int, float | None] | None],
     ) -> None:
         self._engine = engine
         self._node = node
@@ -61,7 +61,9 @@ class JobSamples:
             # 头一格满了才开始记：短作业什么也不留下。
             if kept is not None and elapsed_s >= self._interval_s:
                 memory_mb = -(-job.usage.max_rss_kb // 1024)
-                kept.series.add(elapsed_s, job.usage.user_s + job.usage.system_s, memory_mb, self._gpu(owner))
+                gpu = self._gpu(owner)
+                cpu_s = job.usage.user_s + job.usage.system_s
+                kept.series.add(elapsed_s, cpu_s, memory_mb, None if gpu is None else gpu[:2])
         ended = self._kept.keys() - running
         self._write(owner for owner in self._kept if self._is_due(owner, owner in ended or write_all))
         for owner in ended:

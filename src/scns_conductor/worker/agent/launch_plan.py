@@ -15,7 +15,6 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.statements.claims import ClaimedJob
 from scns_conductor.worker.agent.containers import ContainerUnavailable, container_spec
 from scns_conductor.worker.agent.core_binding import Binding
-from scns_conductor.worker.agent.devices import Accelerator
 from scns_conductor.worker.agent.job_environment import Login, NodeContext, het_variables, job_environment
 from scns_conductor.worker.wire.container_spec import ContainerSpec
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
@@ -38,7 +37,6 @@ class LaunchContext:
     settings: Settings
     node: NodeContext
     script_dir: Path
-    accelerators: tuple[Accelerator, ...]
     # 作业令牌的密钥；单用户模式的作业本来就够得到 client.json，不需要。
     token_secret: bytes | None = None
 
@@ -95,7 +93,7 @@ class LaunchContext:
             cpu_ids=list(binding.cpu_ids) if binding.cpu_ids is not None else None,
             memory_bytes=job.memory * 1024**2 if job.memory else None,
             pids_max=PROCESSES_BASE + PROCESSES_PER_CPU * job.cpus,
-            device_deny=self._denied_devices(binding),
+            device_deny=self.node.cards.denied(binding.accelerator_ids) or None,
             container=self.container(job.container, job.container_image, login) if has_script else None,
         )
 
@@ -129,11 +127,6 @@ class LaunchContext:
         groups = tuple(os.getgrouplist(user_name, entry.pw_gid))
         shell = entry.pw_shell or DEFAULT_SHELL
         return Login(user_name, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir, shell)
-
-    def _denied_devices(self, binding: Binding) -> list[str] | None:
-        mine = set(binding.accelerator_ids)
-        denied = [card.device for card in self.accelerators if card.device and card.index not in mine]
-        return denied or None
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import sys
 from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.agent.devices import NodeInventory
+from scns_conductor.worker.agent.gpus.cards import Cards
 from scns_conductor.worker.agent.job_environment import NodeContext
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -18,7 +19,7 @@ PASSED_ON_ALWAYS = ("SCNS_URL",)
 PASSED_ON_SINGLE_USER = ("SCNS_DATA_DIR", "SCNS_TOKEN_FILE", "OMPI_MCA_btl")
 
 
-def node_context(settings: Settings, inventory: NodeInventory) -> NodeContext:
+def node_context(settings: Settings, inventory: NodeInventory, cards: Cards) -> NodeContext:
     """作业环境里属于节点的值。"""
     programs = os.path.dirname(sys.executable)
     base = os.environ.get("PATH", SYSTEM_PATH) if settings.single_user else SYSTEM_PATH
@@ -29,22 +30,17 @@ def node_context(settings: Settings, inventory: NodeInventory) -> NodeContext:
         passed_on.setdefault("SCNS_URL", settings.api_url)
     if settings.single_user:
         passed_on.setdefault("SCNS_DATA_DIR", str(settings.data_dir))
-    vendors = {card.vendor for card in inventory.accelerators}
-    visibility = []
-    if vendors & {"nvidia", "none"}:
-        visibility.append("CUDA_VISIBLE_DEVICES")
-    if "ascend" in vendors:
-        visibility.append("ASCEND_RT_VISIBLE_DEVICES")
     return NodeContext(
         cluster_name=settings.cluster_name,
         node_name=settings.node_name,
         node_address=settings.node_address or settings.node_name,
         search_path=search_path,
         language=os.environ.get("LANG", "C.UTF-8"),
-        visibility_variables=tuple(visibility),
         passed_on=passed_on,
         topology=settings.node_topology or "",
         cpu_threads=inventory.cpu_threads,
+        cards=cards,
+        share_counts={index: count for index, (_, count) in inventory.shares.items()},
     )
 
 

@@ -33,6 +33,9 @@ from scns_conductor.worker.agent.database_memory import DatabaseIncomplete, Data
 from scns_conductor.worker.agent.dead_letters import DeadLetters
 from scns_conductor.worker.agent.finisher import Finisher, NodeClock
 from scns_conductor.worker.agent.gpu_meter import GpuMeter
+from scns_conductor.worker.agent.gpus.cards import Cards
+from scns_conductor.worker.agent.gpus.detection import detect_all, read_all, vendors
+from scns_conductor.worker.agent.gpus.keeping import GpuKeeping
 from scns_conductor.worker.agent.heartbeat import Heartbeat
 from scns_conductor.worker.agent.job_operations import JobControl
 from scns_conductor.worker.agent.job_traces import JobTraces
@@ -86,14 +89,20 @@ class Agent:
         self._timings = AgentTimings()
         self._inventory = devices.detect(settings)
         self._engine = sync_engine(settings, pool_size=1, overflow=MOST_BUSY - 1, role=f"agent@{self._node}")
+        cards = Cards(self._inventory.accelerators, confined=self._confines_devices)
         self._context = LaunchContext(
             settings,
-            node_context(settings, self._inventory),
+            node_context(settings, self._inventory, cards),
             settings.script_path,
-            self._inventory.accelerators,
             token_secret(settings),
         )
-        self._pool = CorePool(self._inventory.units, self._inventory.accelerators)
+        self._pool = CorePool(self._inventory.units, self._inventory.accelerators, self._inventory.shares)
+        tools = vendors()
+        self._gpus = GpuKeeping(
+            *(self._engine, settings, cards, self._pool, lambda: detect_all(tools)),
+            inventory=lambda: self._inventory,
+            register=self._register_with,
+        )
         close_when_idle(self._engine, settings.database_idle_close_s)
         watch_statements(self._engine, self._timings.database)
         self._clock = NodeClock(self._inventory.boot_id)
@@ -147,7 +156,7 @@ class Agent:
             boot_id=self._inventory.boot_id,
             boot_time=lambda: self._clock.boot_time(self._inventory.boot_time),
             sample_interval_s=settings.job_sample_interval_s,
-            gpu=GpuMeter(self._inventory, self._pool).of,
+            gpu=GpuMeter(cards, self._pool, lambda: read_all(tools)).of,
             timings=self._timings,
             traces=self._traces,
             memory=self._memory,
@@ -242,6 +251,7 @@ class Agent:
                     self._shepherds.reap_strays()
                 self._try(self._shepherds.retire)
                 self._try(self._watch_space)
+                self._try(self._gpus.watch)
             if now >= sample_at:
                 sample_at, totals = now + sample_every_s, now >= totals_at
                 if totals:
@@ -333,7 +343,17 @@ class Agent:
         if shortage is not None:
             drain_node(self._engine, self._node, shortage)
 
+    def _confines_devices(self) -> bool:
+        try:
+            return self._shepherds.enforced().devices == "cgroup"
+        except ShepherdGone:
+            return False
+
     # ---- 登记与恢复 ----
+
+    def _register_with(self, inventory: devices.NodeInventory) -> None:
+        self._inventory = inventory
+        self._register()
 
     def _register(self) -> None:
         before = time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -31,6 +31,8 @@ from scns_conductor.statements.job_steps import RAISE_DERIVED_EXIT_STATUS, RECOR
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.end_causes import end_cause
 from scns_conductor.worker.agent.finisher import clean_text
+from scns_conductor.worker.agent.gpus.cards import Cards
+from scns_conductor.worker.agent.gpus.shares import KINDS as SHARED
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.agent.shepherd_client import SOURCE_ROOT
 from scns_conductor.worker.wire.bus_messages import LaunchStep
@@ -74,8 +76,7 @@ class JobSteps:
         binding = self._pool.binding_of((job.job_id, job.restart_count))
         base = self._context.plan(job, binding, components)
         path = self._path(request)
-        visibility = self._context.node.visibility_variables
-        spec = step_spec(request, job, base, self._node, binding, visibility, self._pool)
+        spec = step_spec(request, job, base, self._node, binding, self._context.node.cards, self._pool)
         login = self._context.login(job.user_name)
         spec.container = self._context.container(request.container, request.container_image, login)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -223,12 +224,20 @@ def _gpus(gres: Mapping[str, int]) -> int:
     return sum(count for name, count in gres.items() if name.split(":")[0] == "gpu")
 
 
+GPU_KINDS = frozenset({"gpu", *SHARED})
+
+
 def step_gpus(share: Mapping[str, Any] | None, binding: Binding) -> list[int]:
     """这一步在本节点上看见的卡：细分了的是分到的，否则是作业的全部。"""
     if not share or not share.get("divided"):
         return binding.accelerator_ids
     return sorted(
-        int(index) for name, ids in (share.get("ids") or {}).items() if name.split(":")[0] == "gpu" for index in ids
+        {
+            int(index)
+            for name, ids in (share.get("ids") or {}).items()
+            if name.split(":")[0] in GPU_KINDS
+            for index in ids
+        }
     )
 
 
@@ -236,15 +245,15 @@ def _task_environment(
     request: LaunchStep,
     node: str,
     binding: Binding,
-    visibility: Sequence[str],
+    cards: Cards,
     local: int,
     near: Callable[[Sequence[int]], list[int]],
 ) -> dict[str, str]:
     """本节点上第 local 个任务看见的卡；本节点没有卡的什么也不写。near 从几块卡里挑离它的核近的。"""
     gpus = step_gpus(request.shares.get(node), binding)
     mode = gpu_bind_mode(request.gpu_bind, _gpus(parse_gres(request.tres_per_task or "")))
-    seen = near(gpus) if mode == "closest" else bound_gpus(mode, local, gpus)
-    found = dict.fromkeys(visibility, ",".join(map(str, seen)))
+    seen = near(gpus) if mode == "closest" else bound_gpus(mode, local, gpus, relative=cards.relative)
+    found = cards.variables(binding.accelerator_ids, seen)
     if gpus:
         found |= {"SLURM_STEP_GPUS": ",".join(map(str, gpus)), "SLURM_GPUS_ON_NODE": str(len(gpus))}
     return found
@@ -256,7 +265,7 @@ def step_spec(
     base: LaunchSpec,
     node: str,
     binding: Binding,
-    visibility: Sequence[str],
+    cards: Cards,
     pool: CorePool,
 ) -> StepSpec:
     """作业步的主人要的说明。作业没有绑核的不再细分。"""
@@ -279,7 +288,7 @@ def step_spec(
             TaskSpec(
                 rank=rank,
                 files=_files(request, job, node, rank, directory),
-                env=_task_environment(request, node, binding, visibility, local, near),
+                env=_task_environment(request, node, binding, cards, local, near),
                 cpu_ids=own,
                 memory_nodes=memory.nodes(local, pool.numa_nodes(own or base.cpu_ids or ())),
                 argv=programs.get(str(rank)),

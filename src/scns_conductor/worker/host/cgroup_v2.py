@@ -1,4 +1,4 @@
-"""cgroup v2：一棵统一的树。设备限制在 v2 要靠 BPF 程序，这里不做，由 capabilities 说明。"""
+"""cgroup v2：一棵统一的树。设备限制在 v2 靠 eBPF 程序（device_program），要 root；做不到的由 capabilities 说明。"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 
+from scns_conductor.worker.host import device_program
 from scns_conductor.worker.host.cgroup import (
     CgroupLimits,
     format_cpu_list,
@@ -100,6 +101,8 @@ class CgroupTreeV2:
                 write_text(f"{path}/pids.max", str(limits.pids_max))
             if limits.cpu_ids and "cpuset" in self.controllers:
                 write_text(f"{path}/cpuset.cpus", format_cpu_list(limits.cpu_ids))
+            if limits.device_deny and "devices" in self.controllers:
+                device_program.attach(path, limits.device_deny)
         except OSError:
             remove_directory(path)
             raise
@@ -151,6 +154,8 @@ def open_tree(mount_point: str, home: str, node_path: str, *, own_root: bool) ->
             os.mkdir(path, 0o755)
         _enable_controllers(path)
     enabled = frozenset(read_text(f"{path}/cgroup.subtree_control").split()) & frozenset(USED_CONTROLLERS)
+    if own_root and device_program.works():
+        enabled |= {"devices"}
     return CgroupTreeV2(path, home if os.path.isdir(home) else mount_point, enabled)
 
 

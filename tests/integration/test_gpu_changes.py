@@ -1,0 +1,100 @@
+"""GPU 由（照真的输出写的）nvidia-smi 说：MIG 的类型、设备的限制，重新划分，运行中的作业的卡不见了。"""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from slurm_links import Commands
+
+from running_system import RunningSystem, start_system, wait_until
+
+LISTED = (Path(__file__).parents[1] / "data" / "gpus" / "nvidia-smi-L-mig.txt").read_text()
+HOLD = "#!/bin/sh\n#SBATCH -o /dev/null\nsleep 300\n"
+
+
+@pytest.fixture(scope="module")
+def driver(scratch: Path) -> Path:
+    """改这个文件，nvidia-smi 说的就变了。"""
+    folder = scratch / "driver"
+    folder.mkdir()
+    (folder / "listed").write_text(LISTED)
+    program = folder / "nvidia-smi"
+    program.write_text(f'#!/bin/sh\n[ "$1" = -L ] && exec cat {folder}/listed\nexit 0\n')
+    program.chmod(0o755)
+    return folder / "listed"
+
+
+@pytest.fixture(scope="module")
+def system(scratch: Path, driver: Path) -> Iterator[RunningSystem]:
+    environment = {
+        "PATH": f"{driver.parent}:{os.environ['PATH']}",
+        "SCNS_GPU_WATCH_INTERVAL_S": "0.2",
+        "SCNS_HEARTBEAT_INTERVAL_S": "0.3",
+    }
+    options = ("--cpus", "4", "--memory", "8G", "--nodes", "1")
+    with start_system(scratch / "gpu-changes", *options, environment=environment) as system:
+        yield system
+
+
+@pytest.fixture
+def slurm(system: RunningSystem, tmp_path: Path) -> Commands:
+    return Commands.beside(system, tmp_path)
+
+
+def gres(slurm: Commands) -> str:
+    return slurm.run("sinfo", "-h", "-o", "%G").stdout.strip()
+
+
+def state(slurm: Commands) -> str:
+    return slurm.run("sinfo", "-h", "-o", "%T|%E").stdout.strip()
+
+
+def output(slurm: Commands, text: str, *words: str) -> str:
+    done = slurm.run("sbatch", "--wait", "-o", "out", *words, text=f"#!/bin/bash\n{text}\n")
+    assert done.returncode == 0, done.stderr + (slurm.work / "out").read_text()
+    return (slurm.work / "out").read_text()
+
+
+def test_instances_are_types_of_gpus(slurm: Commands) -> None:
+    assert gres(slurm) == "gpu:a100:1,gpu:a100_1g.5gb:2,gpu:a100_3g.20gb:1"
+    seen = output(slurm, "echo $CUDA_VISIBLE_DEVICES $SLURM_JOB_GPUS", "--gres=gpu:a100_1g.5gb:1")
+    assert seen in (
+        "MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb 1\n",
+        "MIG-1e8099c4-2a9f-5fb1-9b8d-3a6b0e7a1b52 2\n",
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="要 root：设备文件、cgroup 的设备限制")
+def test_the_devices_of_other_cards_cannot_be_opened(system: RunningSystem, slurm: Commands) -> None:
+    if system.call("GET", "/nodes")[1]["nodes"][0]["containment"]["devices"] != "cgroup":
+        pytest.skip("这里的 cgroup 管不了设备")
+    for minor in (0, 1):
+        os.mknod(slurm.work / f"nvidia{minor}", 0o666 | stat.S_IFCHR, os.makedev(195, minor))
+    # 没有驱动：许的是“没有这个设备”，不许的是“不允许”。
+    attempt = "(exec 3< nvidia$each) 2>&1 | sed 's/.*: //'"
+    script = f"for each in 0 1; do {attempt}; done; srun sh -c '(exec 3< nvidia0) 2>&1; true'"
+    whole = output(slurm, script, "--gres=gpu:a100:1")
+    assert whole.splitlines()[:2] == ["Operation not permitted", "No such device or address"]
+    assert "not permitted" in whole.splitlines()[2]
+    none = output(slurm, script)
+    assert none.splitlines()[:2] == ["Operation not permitted"] * 2
+
+
+def test_resliced_and_lost(system: RunningSystem, slurm: Commands, driver: Path) -> None:
+    driver.write_text(LISTED.replace("MIG 3g.20gb ", "MIG 2g.10gb ").replace("MIG-c6d4f1ef", "MIG-00000000"))
+    wait_until(lambda: "gpu:a100_2g.10gb:1" in gres(slurm), 60, "重新登记了")
+    wait_until(lambda: state(slurm).startswith("idle|"), 30, "重新划分的不必人来恢复")
+    job = slurm.submit("--gres=gpu:a100:1", text=HOLD)
+    wait_until(lambda: slurm.run("squeue", "-h", "-j", job, "-o", "%t").stdout == "R\n", 60, "在跑")
+    driver.write_text("".join(line for line in driver.read_text().splitlines(True) if not line.startswith("GPU 1")))
+    wait_until(lambda: state(slurm).startswith("draining|GPU 不见了：3 号（a100，GPU-3c8a7d1e"), 60, "排空了")
+    # 作业照跑，说明里写着；卡还占着，登记的不变。
+    found = wait_until(lambda: system.query(job)["error_msg"], 30, "告诉了作业")
+    assert "GPU 不见了" in found
+    assert system.query(job)["state"] == "RUNNING"
+    assert "gpu:a100:1" in gres(slurm)
+    slurm.run("scancel", job)
+    wait_until(lambda: "gpu:a100:1" not in gres(slurm), 60, "照现在的重新登记了")
+    assert state(slurm).startswith("drained|GPU 不见了")
