@@ -31,7 +31,17 @@ MODULES = {
     ),
     "cluster": (
         "节点、分区、预留、许可证、总览、用量、通知",
-        ["Node", "Partition", "Reservation", "License", "Dashboard", "Usage", "Notification", "ClusterWhy"],
+        [
+            "Node",
+            "Partition",
+            "Reservation",
+            "License",
+            "Dashboard",
+            "Usage",
+            "Notification",
+            "ClusterWhy",
+            "ClusterApplied",
+        ],
     ),
     "accounting": (
         "账户、用户、关联、QOS、优先级、公平份额",

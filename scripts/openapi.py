@@ -1,25 +1,38 @@
 #!/usr/bin/env python3
-"""接口的说明 docs/openapi.json 与由它而来的客户端的类型：不带选项写出，--check 只核对（不同则退出码 1）。"""
+"""接口的说明 docs/openapi.json 与由它而来的客户端的类型，cluster.yaml 的 docs/cluster.schema.json：
+
+不带选项写出，--check 只核对（不同则退出码 1）。"""
 
 import argparse
 import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import client_types
 
 from scns_conductor.api.app import build_app
+from scns_conductor.api.cluster_file import ClusterFile
 from scns_conductor.core.settings import Settings
 
 FILE = Path(__file__).parents[1] / "docs" / "openapi.json"
+SCHEMA = FILE.with_name("cluster.schema.json")
 
 
 def files() -> dict[Path, str]:
     """现在的代码给出的：文件 -> 内容；键的次序是 FastAPI 的，差别一目了然。"""
     with tempfile.TemporaryDirectory() as folder:
         document = build_app(Settings(data_dir=Path(folder))).openapi()
-    return {FILE: json.dumps(document, ensure_ascii=False, indent=1) + "\n", **client_types.files(document)}
+    return {
+        FILE: _text(document),
+        SCHEMA: _text(ClusterFile.model_json_schema()),
+        **client_types.files(document),
+    }
+
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
 
 
 def main() -> int:

@@ -22,6 +22,7 @@ from scns_conductor.api.roles import without_rule
 from scns_conductor.api.routers import (
     accounting,
     cluster,
+    cluster_file,
     control,
     crontab,
     diagnostics,
@@ -40,7 +41,6 @@ from scns_conductor.api.routers import (
 )
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.errors import ConductorError
-from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.signing_keys import KeyRing, ensure_key
@@ -53,6 +53,7 @@ from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.health import readiness
 from scns_conductor.services.housekeeping import keep_house
 from scns_conductor.services.job_output import OutputReader
+from scns_conductor.services.live_settings import LiveSettings
 from scns_conductor.services.queue_metrics import QueueMetrics
 from scns_conductor.services.simulations import Simulations
 from scns_conductor.services.submission import SubmitQueue
@@ -87,10 +88,11 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         queue = SubmitQueue(engine)
         tracer = tracer_of(settings.otel_endpoint, settings.cluster_name, "api", settings.otel_ratio)
         accounting_cache = AccountingCache(engine)
-        limits = LimitsCache(engine, dict(parse_licenses(settings.licenses)))
-        rules = CurrentRules(settings, limits, accounting_cache)
+        live = LiveSettings(engine, settings)
+        rules = CurrentRules(live, LimitsCache(engine, live), accounting_cache)
         app.state.parts = Parts(
             settings=settings,
+            live=live,
             engine=engine,
             accounting=accounting_cache,
             rules=rules,
@@ -143,6 +145,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         jobs,
         job_logs,
         cluster,
+        cluster_file,
         accounting,
         reservations,
         crontab,

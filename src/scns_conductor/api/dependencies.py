@@ -29,6 +29,7 @@ from scns_conductor.services.current_rules import CurrentRules
 from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.job_tokens import job_identity
+from scns_conductor.services.live_settings import LiveSettings
 from scns_conductor.services.new_job import Submitter
 from scns_conductor.services.queue_metrics import QueueMetrics
 from scns_conductor.services.simulations import Simulations
@@ -43,9 +44,10 @@ _VERIFIED_MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """应用的部件，一个进程一份。"""
+    """应用的部件，一个进程一份。settings 是启动时的；运行时能改的设置看 live。"""
 
     settings: Settings
+    live: LiveSettings
     engine: AsyncEngine
     accounting: AccountingCache
     rules: CurrentRules

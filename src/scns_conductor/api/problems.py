@@ -3,7 +3,8 @@
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import typing
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -12,11 +13,13 @@ import sqlalchemy as sa
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from scns_conductor.api.database_problem import database_error
+from scns_conductor.api.derived import not_none
 from scns_conductor.api.job_request import BatchRequest, JobRequest, SubmitRequest
 from scns_conductor.core.errors import ConductorError, FieldError
 
@@ -122,13 +125,28 @@ def _location(parts: Sequence[Any]) -> str:
     return text or "body"
 
 
-def _message(error: Mapping[str, Any]) -> str:
+def _fields_beside(body: Any, location: Sequence[Any]) -> Collection[str]:
+    """请求体的模型里，不认识的那个字段旁边有哪些；看不出来是作业的那些。"""
+    at = body
+    for part in location[1:-1]:
+        if isinstance(part, int):
+            at = next(iter(typing.get_args(not_none(at))), None)
+        elif isinstance(at, type) and issubclass(at, BaseModel) and part in at.model_fields:
+            at = not_none(at.model_fields[part].annotation)
+    at = not_none(at)
+    if not (isinstance(at, type) and issubclass(at, BaseModel)) or at.__module__ == JobRequest.__module__:
+        return _KNOWN_FIELDS
+    return sorted(at.model_fields)
+
+
+def _message(error: Mapping[str, Any], body: Any = None) -> str:
     kind, context = error["type"], error.get("ctx") or {}
     if kind == "extra_forbidden":
         name = str(error["loc"][-1])
-        if name in _KNOWN_FIELDS:
+        known = _fields_beside(body, error["loc"])
+        if name in known:
             return f"这里不能写字段 {name!r}"
-        near = difflib.get_close_matches(name, _KNOWN_FIELDS, n=1, cutoff=0.6)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         return f"不认识的字段 {name!r}" + (f"；是不是 {near[0]}？" if near else "；可用的字段见 /docs")
     if kind == "value_error":
         return str(context.get("error") or error["msg"])
@@ -136,14 +154,14 @@ def _message(error: Mapping[str, Any]) -> str:
     return template.format(**context) if template else f"不合法：{error['msg']}"
 
 
-def validation_problem(error: RequestValidationError) -> Response:
-    """Pydantic 的校验错误；JSON 本身写坏了是 400。"""
+def validation_problem(error: RequestValidationError, body: Any = None) -> Response:
+    """Pydantic 的校验错误；JSON 本身写坏了是 400。body 是请求体的模型，写错的字段由它说出最像的。"""
     found = error.errors()
     broken = next((item for item in found if item["type"] == "json_invalid"), None)
     if broken is not None:
         reason = (broken.get("ctx") or {}).get("error", "")
         return problem_response(400, "malformed_json", f"请求体不是合法的 JSON：{reason}；请检查引号与逗号")
-    errors = [FieldError(_location(item["loc"]), _message(item)) for item in found[:100]]
+    errors = [FieldError(_location(item["loc"]), _message(item, body)) for item in found[:100]]
     unknown = any(item["type"] == "extra_forbidden" for item in found)
     detail = "；".join(f"{item.field}：{item.message}" for item in errors[:3])
     if len(found) > 3:
@@ -185,8 +203,9 @@ def install(app: FastAPI) -> None:
         return conductor_problem(error)
 
     @app.exception_handler(RequestValidationError)
-    async def _validation(_: Request, error: RequestValidationError) -> Response:
-        return validation_problem(error)
+    async def _validation(request: Request, error: RequestValidationError) -> Response:
+        body = getattr(request.scope.get("route"), "body_field", None)
+        return validation_problem(error, None if body is None else body.field_info.annotation)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

@@ -113,6 +113,8 @@ _TABLE: Mapping[Rule, str] = {
         GET /partitions/{name}
         GET /dashboard
         GET /accounts
+        GET /cluster/export
+        GET /cluster/schema
         GET /accounts/{name}
         GET /users
         GET /associations
@@ -236,6 +238,7 @@ _TABLE: Mapping[Rule, str] = {
         GET /cluster/why
     """,
     OPERATE: """
+        POST /cluster/apply
         POST /qos
         PATCH /qos/{name}
         DELETE /qos/{name}

@@ -36,6 +36,8 @@ COMMANDS: dict[str, Place] = {
     "nodes": Place(CLUSTER, "列出节点；排空、恢复、下线", _CLI + "nodes", "nodes"),
     "node": Place(CLUSTER, "删除节点", _CLI + "nodes", "node"),
     "partitions": Place(CLUSTER, "列出、新建、修改、删除分区", _CLI + "partitions", "partitions"),
+    "apply": Place(CLUSTER, "照 cluster.yaml 改集群，先看差别", _CLI + "apply", "apply"),
+    "export": Place(CLUSTER, "此刻的 cluster.yaml", _CLI + "apply", "export"),
     "health": Place(CLUSTER, "系统是否就绪", _CLI + "health", "health"),
     "up": Place(SERVER, "在本机启动整个系统", _LOCAL + "up_command", "up"),
     "down": Place(SERVER, "停止本机的系统", _LOCAL + "up_command", "down"),

@@ -10,6 +10,7 @@ from scns_conductor.client.request import Json, Request, many, one, plain, segme
 
 if TYPE_CHECKING:
     from scns_conductor.client.answers import (
+        ClusterApplied,
         ClusterWhy,
         Dashboard,
         License,
@@ -93,6 +94,28 @@ class ClusterCalls:
     def delete_reservation(self, name: str) -> "Request[None]":
         """删除预留（管理员）。"""
         return Request("DELETE", f"/reservations/{segment(name)}", read=nothing)
+
+    # ---- 配置即代码 ----
+
+    @one
+    def apply_cluster(
+        self, content: Mapping[str, Any], *, dry_run: bool = False, prune: bool = False, expect: str | None = None
+    ) -> "Request[ClusterApplied]":
+        """照 cluster.yaml 的内容改集群（管理员），一个事务；dry_run 只看，expect 是看到的 fingerprint。"""
+        query: dict[str, Any] = {"dry_run": dry_run, "prune": prune}
+        if expect is not None:
+            query["expect"] = expect
+        return Request("POST", "/cluster/apply", query=query, body=dict(content))
+
+    @plain
+    def export_cluster(self) -> "Request[Json]":
+        """此刻的 cluster.yaml 的内容。"""
+        return Request("GET", "/cluster/export", read=lambda answer: dict(answer.json()))
+
+    @plain
+    def cluster_schema(self) -> "Request[Json]":
+        """cluster.yaml 的 JSON Schema。"""
+        return Request("GET", "/cluster/schema", read=lambda answer: dict(answer.json()))
 
     # ---- 系统 ----
 

@@ -311,6 +311,10 @@ class PayloadTooLarge(TooLarge):
     """payload_too_large。"""
 
 
+class PlanChanged(Conflict):
+    """plan_changed。"""
+
+
 class QosDefault(Conflict):
     """qos_default。"""
 
@@ -616,6 +620,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "partition_unavailable": PartitionUnavailable,
     "partition_unknown": PartitionUnknown,
     "payload_too_large": PayloadTooLarge,
+    "plan_changed": PlanChanged,
     "qos_default": QosDefault,
     "qos_exists": QosExists,
     "qos_in_use": QosInUse,

@@ -10,7 +10,7 @@ import pwd
 import re
 import socket
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
@@ -98,6 +98,11 @@ def current_user_name() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
+
+
+def default_backfill_depth(given: Mapping[str, Any]) -> int:
+    """没有写 backfill_depth 时的值，看 scheduler_policy。"""
+    return 1 if given.get("scheduler_policy") == "easy_predicted" else 100
 
 
 class Settings(BaseSettings):
@@ -286,7 +291,7 @@ class Settings(BaseSettings):
         300, ge=0, description="--switches 至多等多少秒（秒；Slurm 的 max_switch_wait），之后跨几个交换机都行"
     )
     backfill_depth: int = Field(
-        default_factory=lambda data: 1 if data.get("scheduler_policy") == "easy_predicted" else 100,
+        default_factory=default_backfill_depth,
         ge=0,
         description="最多为多少个排在前面的受阻作业保留未来的资源；缺省 100，easy_predicted 是每个分区 1 个",
     )
@@ -347,7 +352,8 @@ class Settings(BaseSettings):
 
     @field_validator("node_features", "accounting_storage_enforce", "container_mounts", mode="before")
     @classmethod
-    def _split_words(cls, value: Any) -> Any:
+    def split_words(cls, value: Any) -> Any:
+        """逗号分隔的文字也可以。"""
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
     @field_validator("scheduler_metrics", "agent_metrics", "web_metrics")
@@ -368,7 +374,8 @@ class Settings(BaseSettings):
 
     @field_validator("accounting_storage_enforce")
     @classmethod
-    def _known_enforcement(cls, value: list[str]) -> list[str]:
+    def known_enforcement(cls, value: list[str]) -> list[str]:
+        """认得的词连同它们包含的；不认得的抛 ValueError。"""
         words = [word.lower() for word in value if word.lower() != "none"]
         for word in words:
             if word not in _IMPLIED:

@@ -15,10 +15,12 @@ from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.accounts import (
     ACCOUNT_SUBTREE,
     ADOPT_DEFAULT_ACCOUNTS,
+    ASSOCIATION_DEFAULTS,
     COORDINATOR_DELETE,
     COORDINATOR_INSERT,
     DELETE_ORPHANS,
     FIRST_LIVE_JOB_OF_ACCOUNTS,
+    INSERT_ASSOCIATIONS,
     LIST_ACCOUNTS,
     LIST_ASSOCIATIONS,
     LIST_USERS,
@@ -82,11 +84,22 @@ async def _check_limits(
     connection: AsyncConnection, identity: Identity, account: str, values: Mapping[str, Any]
 ) -> None:
     """要写进 account 之下的关联的：QOS 都要有；协调人只能给这个账户许用的 QOS，不能给优先级。"""
-    named = [*(values.get("qos") or ()), *([values["default_qos"]] if values.get("default_qos") else ())]
-    await require_qos(connection, values.get("qos") or (), "qos")
-    await require_qos(connection, [values["default_qos"]] if values.get("default_qos") else (), "default_qos")
+    for field in ("qos", "default_qos"):
+        await require_qos(connection, _qos_of(values, field), field)
+    await _check_reach(connection, identity, account, values)
+
+
+def _qos_of(row: Mapping[str, Any], field: str) -> Sequence[str]:
+    found = row.get(field) or ()
+    return [found] if isinstance(found, str) else found
+
+
+async def _check_reach(
+    connection: AsyncConnection, identity: Identity, account: str, values: Mapping[str, Any]
+) -> None:
     if identity.privileged:
         return
+    named = [*_qos_of(values, "qos"), *_qos_of(values, "default_qos")]
     if values.get("priority") is not None:
         raise Forbidden("priority：只有管理员与 Operator 能给", code="admin_required")
     if named:
@@ -115,25 +128,16 @@ def _no_account(name: str) -> NotFound:
 
 async def create_account(engine: Database, identity: Identity, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """新建账户与它自己的关联；上级缺省是 root。同名的已存在抛 Conflict，上级不存在抛 InvalidRequest。"""
-    parent = values.get("parent") or ROOT_ACCOUNT
-    require_account(identity, parent, "新建账户")
+    own = own_columns(name, values)
+    require_account(identity, own["parent"], "新建账户")
     async with engine.begin() as connection:
         await connection.execute(LOCK_ACCOUNTS)
         if (await connection.execute(LIST_ACCOUNTS, {"name": name})).first() is not None:
             raise Conflict(f"账户 {name} 已存在", code="account_exists")
-        await _require_account(connection, parent, "parent")
+        await _require_account(connection, own["parent"], "parent")
         limits = {key: value for key, value in values.items() if key not in ACCOUNT_COLUMNS}
-        await _check_limits(connection, identity, parent, limits)
-        await connection.execute(
-            account_insert(
-                {
-                    "name": name,
-                    "parent": parent,
-                    "description": values.get("description") or name,
-                    "organization": values.get("organization") or (parent if parent != ROOT_ACCOUNT else name),
-                }
-            )
-        )
+        await _check_limits(connection, identity, own["parent"], limits)
+        await connection.execute(account_insert({"name": name, **own}))
         await connection.execute(association_insert({"account": name, **merged({}, limits)}))
         await tell_accounting(connection)
     return (await list_accounts(engine, name))[0]
@@ -146,9 +150,21 @@ async def _account(connection: AsyncConnection, name: str) -> Any:
     return row
 
 
+def own_columns(name: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """账户自己的各列，没有写的取缺省：上级是 root，说明是名字，单位是上级（上级是 root 的是名字）。"""
+    parent = values.get("parent") or ROOT_ACCOUNT
+    defaults = {"description": name, "organization": parent if parent != ROOT_ACCOUNT else name}
+    given = {key: values[key] for key in defaults if values.get(key) is not None}
+    return {"parent": parent, **defaults, **given}
+
+
 async def _require_account(connection: AsyncConnection, name: str, field: str) -> None:
     if (await connection.execute(LIST_ACCOUNTS, {"name": name})).first() is None:
-        raise InvalidRequest(field, f"没有账户 {name!r}；先用 POST /accounts 新建它", code="account_unknown")
+        raise _unknown_account(name, field)
+
+
+def _unknown_account(name: str, field: str) -> InvalidRequest:
+    return InvalidRequest(field, f"没有账户 {name!r}；先用 POST /accounts 新建它", code="account_unknown")
 
 
 async def update_account(engine: Database, identity: Identity, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,21 +322,34 @@ async def create_association(
     engine: Database, identity: Identity, account: str, user: str, partition: str, values: Mapping[str, Any]
 ) -> dict[str, Any]:
     """把用户加进账户；第一个关联的账户就是他的缺省账户。已有抛 Conflict，账户不存在抛 InvalidRequest。"""
-    require_account(identity, account, "新建关联")
+    require_operator(identity, "新建关联")
+    row = {"account": account, "user_name": user, "partition": partition, **values}
     async with engine.begin() as connection:
         await connection.execute(LOCK_ACCOUNTS)
-        await _require_account(connection, account, "account")
-        await _check_limits(connection, identity, account, values)
-        row = {"account": account, "user_name": user, "partition": partition, **merged({}, values)}
         try:
             async with connection.begin_nested():
-                await connection.execute(association_insert(row))
+                await add_associations(connection, identity, [row])
         except IntegrityError as error:
             raise Conflict(f"用户 {user} 已经在账户 {account} 里", code="association_exists") from error
-        await connection.execute(REGISTER_USER, {"user": user, "account": account})
-        await tell_accounting(connection)
     found = await list_associations(engine, account, user)
     return next(each for each in found if each["partition"] == partition)
+
+
+async def add_associations(connection: AsyncConnection, identity: Identity, rows: Sequence[Mapping[str, Any]]) -> None:
+    """一次把许多用户加进账户；rows 是各关联的列。账户、QOS 不存在抛 InvalidRequest，已有的抛 IntegrityError。"""
+    for account in {row["account"] for row in rows}:
+        require_account(identity, account, "新建关联")
+    known = {row["name"] for row in (await connection.execute(LIST_ACCOUNTS, {"name": None})).mappings()}
+    for row in rows:
+        if row["account"] not in known:
+            raise _unknown_account(row["account"], "account")
+    for field in ("qos", "default_qos"):
+        await require_qos(connection, sorted({name for row in rows for name in _qos_of(row, field)}), field)
+    for row in rows:
+        await _check_reach(connection, identity, row["account"], row)
+    await connection.execute(INSERT_ASSOCIATIONS, [{**ASSOCIATION_DEFAULTS, **merged({}, row)} for row in rows])
+    await connection.execute(REGISTER_USER, [{"user": row["user_name"], "account": row["account"]} for row in rows])
+    await tell_accounting(connection)
 
 
 async def _one(connection: AsyncConnection, number: int) -> dict[str, Any]:
@@ -330,18 +359,26 @@ async def _one(connection: AsyncConnection, number: int) -> dict[str, Any]:
     return dict(row)
 
 
+async def change_association(
+    connection: AsyncConnection, identity: Identity, number: int, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """改一个关联，返回原来的行；在调用者的事务里。账户自己的，协调人要管得了它的上级。"""
+    _require_changes(changes)
+    row = await _one(connection, number)
+    above = row["account"] if row["user_name"] else (await _account(connection, row["account"])).parent
+    require_account(identity, above, "修改关联")
+    await _check_limits(connection, identity, above or row["account"], changes)
+    await connection.execute(association_update(number, merged(row, changes)))
+    await tell_accounting(connection)
+    return row
+
+
 async def update_association(
     engine: Database, identity: Identity, number: int, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """改份额、QOS 与上限；账户自己的，协调人要管得了它的上级。"""
-    _require_changes(changes)
+    """改份额、QOS 与上限。"""
     async with engine.begin() as connection:
-        row = await _one(connection, number)
-        above = row["account"] if row["user_name"] else (await _account(connection, row["account"])).parent
-        require_account(identity, above, "修改关联")
-        await _check_limits(connection, identity, above or row["account"], changes)
-        await connection.execute(association_update(number, merged(row, changes)))
-        await tell_accounting(connection)
+        row = await change_association(connection, identity, number, changes)
     found = await list_associations(engine, row["account"], row["user_name"])
     return next(each for each in found if each["association_id"] == number)
 

@@ -11,8 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import Forbidden, InvalidRequest
 from scns_conductor.core.hostlist import expand
+from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
+from scns_conductor.services.live_settings import LiveSettings
 from scns_conductor.statements.nodes import NODE_GROUPS
 from scns_conductor.statements.partitions import PARTITION_LIMITS
 from scns_conductor.statements.reservations import RESERVATION_ACCESS
@@ -103,11 +105,11 @@ class ClusterLimits:
 class LimitsCache:
     """ClusterLimits 的缓存：最多旧 FRESH_S 秒；要找的名字不在缓存里、或要求 fresh 时重读。"""
 
-    def __init__(self, engine: AsyncEngine, licenses: Mapping[str, int]) -> None:
+    def __init__(self, engine: AsyncEngine, settings: LiveSettings) -> None:
         self._engine = engine
-        self._licenses = dict(licenses)
+        self._settings = settings
         self._read_at = -FRESH_S
-        self._limits = ClusterLimits(licenses=self._licenses)
+        self._limits = ClusterLimits()
         self._nodes: dict[str, NodeFacts] = {}
         self._groups: Sequence[Any] = ()
 
@@ -125,12 +127,16 @@ class LimitsCache:
                 rows = (await connection.execute(PARTITION_LIMITS)).all()
                 groups = (await connection.execute(NODE_GROUPS)).all()
                 reserved = (await connection.execute(RESERVATION_ACCESS)).all()
+            licenses = dict(parse_licenses((await self._settings.get()).licenses))
             self._read_at = time.monotonic()
-            self._absorb(rows, groups, reserved)
+            self._absorb(rows, groups, reserved, licenses)
         return self._limits
 
-    def _absorb(self, rows: Sequence[Any], groups: Sequence[Any], reserved: Sequence[Any]) -> None:
-        cluster, verdicts = self._limits.cluster, self._limits.verdicts
+    def _absorb(
+        self, rows: Sequence[Any], groups: Sequence[Any], reserved: Sequence[Any], licenses: Mapping[str, int]
+    ) -> None:
+        cluster = self._limits.cluster
+        verdicts = self._limits.verdicts if licenses == self._limits.licenses else {}
         if groups != self._groups:
             found = {
                 name: NodeFacts(
@@ -168,6 +174,6 @@ class LimitsCache:
             partitions,
             {row.name: (frozenset(row.users), frozenset(row.accounts), row.partition) for row in reserved},
             cluster,
-            self._licenses,
+            licenses,
             verdicts,
         )

@@ -10,6 +10,7 @@ from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.accounting_cache import AccountingCache
 from scns_conductor.services.cluster_limits import ClusterLimits, LimitsCache
 from scns_conductor.services.job_admission import Admission
+from scns_conductor.services.live_settings import LiveSettings
 
 _Made = TypeVar("_Made")
 
@@ -31,7 +32,7 @@ class Rules:
 class CurrentRules:
     """此刻的。"""
 
-    def __init__(self, settings: Settings, limits: LimitsCache, accounting: AccountingCache) -> None:
+    def __init__(self, settings: LiveSettings, limits: LimitsCache, accounting: AccountingCache) -> None:
         self._settings = settings
         self._limits = limits
         self._accounting = accounting
@@ -49,9 +50,10 @@ class CurrentRules:
             return await attempt(await self._read(partitions, reservations, fresh=True))
 
     async def _read(self, partitions: frozenset[str], reservations: frozenset[str], *, fresh: bool) -> Rules:
-        admission = Admission(await self._accounting.get(), self._settings)
+        settings = await self._settings.get()
+        admission = Admission(await self._accounting.get(), settings)
         limits = await self._limits.get(partitions, reservations, fresh=fresh)
-        return Rules(limits, admission, self._settings)
+        return Rules(limits, admission, settings)
 
 
 def partition_names(text: str | None) -> frozenset[str]:

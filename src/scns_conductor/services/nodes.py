@@ -1,5 +1,6 @@
 """节点：列出；管理员排空、恢复、下线、改权重与特性、删除。"""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -18,6 +19,7 @@ from scns_conductor.statements.nodes import (
     RESUMED_STATE,
     node_update,
     nodes_delete,
+    nodes_pin,
 )
 from scns_conductor.statements.partitions import PARTITIONS_WITH_NODES, partition_update
 from scns_conductor.statements.reservations import RESERVED_NODES
@@ -127,6 +129,15 @@ async def delete_nodes(engine: AsyncEngine, identity: Identity, text: str, *, no
         await connection.execute(nodes_delete(names))
         await tell_scheduler(connection, inbox_insert("nodes", node_names=names))
     return names
+
+
+async def pin_nodes(
+    connection: AsyncConnection, identity: Identity, names: Sequence[str], traits: Mapping[str, Any]
+) -> None:
+    """写定这些节点的 features、weight、topology：代理重新登记时不再改它们。不存在的不管；在调用者的事务里。"""
+    require_admin(identity, "修改节点")
+    await connection.execute(nodes_pin(names, traits))
+    await tell_scheduler(connection, inbox_insert("nodes", node_names=names))
 
 
 def node_names(text: str | None, field: str) -> tuple[str, ...]:

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.tokens import Identity
+from scns_conductor.core.transactions import Database
 from scns_conductor.services.nodes import node_names, require_admin
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.inbox import inbox_insert
@@ -24,7 +25,7 @@ from scns_conductor.statements.partitions import (
 )
 
 
-async def list_partitions(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
+async def list_partitions(engine: Database, name: str | None = None) -> list[dict[str, Any]]:
     """全部分区，或指名的一个（不存在抛 NotFound）。"""
     async with engine.connect() as connection:
         rows = (await connection.execute(LIST_PARTITIONS, {"name": name})).mappings().all()
@@ -37,7 +38,7 @@ def _unknown(name: str) -> NotFound:
     return NotFound(f"没有分区 {name[:64]}；用 GET /partitions 查看现有的分区", code="partition_not_found")
 
 
-async def create_partition(engine: AsyncEngine, identity: Identity, values: Mapping[str, Any]) -> dict[str, Any]:
+async def create_partition(engine: Database, identity: Identity, values: Mapping[str, Any]) -> dict[str, Any]:
     """新建；同名的已存在抛 Conflict。"""
     require_admin(identity, "新建分区")
     names = _check_nodes(values)
@@ -54,7 +55,7 @@ async def create_partition(engine: AsyncEngine, identity: Identity, values: Mapp
 
 
 async def update_partition(
-    engine: AsyncEngine, identity: Identity, name: str, values: Mapping[str, Any]
+    engine: Database, identity: Identity, name: str, values: Mapping[str, Any]
 ) -> dict[str, Any]:
     """修改；不存在抛 NotFound。"""
     require_admin(identity, "修改分区")
@@ -71,7 +72,7 @@ async def update_partition(
     return (await list_partitions(engine, name))[0]
 
 
-async def delete_partition(engine: AsyncEngine, identity: Identity, name: str) -> None:
+async def delete_partition(engine: Database, identity: Identity, name: str) -> None:
     """删除；还有作业或没有结束的预留在用抛 Conflict。"""
     require_admin(identity, "删除分区")
     async with engine.begin() as connection:

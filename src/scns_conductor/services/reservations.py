@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress, expand
@@ -13,6 +13,7 @@ from scns_conductor.core.instants import utc_now
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.recurrence import LONGEST, RECURRING, collide, occurrences, recurrence
 from scns_conductor.core.tokens import Identity
+from scns_conductor.core.transactions import Database
 from scns_conductor.services.accounts import require_operator
 from scns_conductor.services.nodes import node_names
 from scns_conductor.services.scheduler_inbox import tell_scheduler
@@ -32,6 +33,7 @@ from scns_conductor.statements.reservations import (
 # 写 nodes 时系统加上的，不能自己写，写了不算。
 IMPLIED_FLAGS = ("SPEC_NODES", "ALL_NODES")
 FLAGS = ("MAINT", "IGNORE_JOBS", "OVERLAP", *RECURRING, "PART_NODES", "ANY_NODES", "LICENSE_ONLY")
+_ONE_NAME = {"LICENSE_ONLY": "ANY_NODES"}
 # 可以用已在别的预留里的节点（scontrol(1)）。
 _SHARING = frozenset({"MAINT", "OVERLAP"})
 ALL_NODES = "ALL"
@@ -39,7 +41,7 @@ ALL_NODES = "ALL"
 _PLACED = frozenset({"start_time", "end_time", "duration", "nodes", "node_count", "partition", "flags", "licenses"})
 
 
-async def list_reservations(engine: AsyncEngine, name: str | None = None) -> list[dict[str, Any]]:
+async def list_reservations(engine: Database, name: str | None = None) -> list[dict[str, Any]]:
     """全部预留（结束了的也在，直到删除），或指名的一个（不存在抛 NotFound）。
 
     重复的是这一次（或下一次）的时刻；node_list 是它此刻的节点。
@@ -57,6 +59,12 @@ async def _rows(connection: AsyncConnection, name: str | None = None) -> list[di
     return [_current(dict(row)) for row in (await connection.execute(LIST_RESERVATIONS, {"name": name})).mappings()]
 
 
+async def first_times(connection: AsyncConnection) -> list[dict[str, Any]]:
+    """全部预留，重复的写着第一次的时刻（不随此刻变）；state 同 list_reservations。"""
+    rows = (await connection.execute(LIST_RESERVATIONS, {"name": None})).mappings()
+    return [{**row, "state": _current(dict(row))["state"]} for row in rows]
+
+
 def _current(row: dict[str, Any]) -> dict[str, Any]:
     now = row.pop("now")
     found = next(occurrences(row["start_time"], row["end_time"], row["flags"], now), None)
@@ -70,7 +78,7 @@ def _unknown(name: str) -> NotFound:
 
 
 async def create_reservation(
-    engine: AsyncEngine, identity: Identity, values: Mapping[str, Any], licenses: Mapping[str, int]
+    engine: Database, identity: Identity, values: Mapping[str, Any], licenses: Mapping[str, int]
 ) -> dict[str, Any]:
     """新建，缺省从现在开始；没有写节点时按 node_count、partition 挑最空的。licenses 是集群的许可证总数。
 
@@ -99,7 +107,7 @@ async def create_reservation(
 
 
 async def update_reservation(
-    engine: AsyncEngine, identity: Identity, name: str, changes: Mapping[str, Any], licenses: Mapping[str, int]
+    engine: Database, identity: Identity, name: str, changes: Mapping[str, Any], licenses: Mapping[str, int]
 ) -> dict[str, Any]:
     """修改；不存在抛 NotFound。duration（秒）从预留的开始算起；开始了的不能再改开始。"""
     require_operator(identity, "修改预留")
@@ -134,7 +142,7 @@ def _apply_duration(row: dict[str, Any]) -> None:
         raise InvalidRequest("duration", "太长了；请写短一些", code="reservation_long") from error
 
 
-async def delete_reservation(engine: AsyncEngine, identity: Identity, name: str) -> None:
+async def delete_reservation(engine: Database, identity: Identity, name: str) -> None:
     """删除；还有作业指名要用它时抛 Conflict。"""
     require_operator(identity, "删除预留")
     async with engine.begin() as connection:
@@ -147,13 +155,18 @@ async def delete_reservation(engine: AsyncEngine, identity: Identity, name: str)
         await tell_scheduler(connection, inbox_insert("config"))
 
 
+def plain_flags(words: Collection[str]) -> list[str]:
+    """自己写得的标志，各一种写法。"""
+    return list(dict.fromkeys(_ONE_NAME.get(word, word) for word in words if word not in IMPLIED_FLAGS))
+
+
 def _flags(words: Collection[str] | None) -> list[str]:
     """认得的标志，不重复；LICENSE_ONLY 就是 ANY_NODES。"""
     given = dict.fromkeys(word for word in words or () if word not in IMPLIED_FLAGS)
     unknown = next((word for word in given if word not in FLAGS), None)
     if unknown is not None:
         raise InvalidRequest("flags", f"不支持 {unknown}；可用 {'、'.join(FLAGS)}", code="flag_unknown")
-    return list(dict.fromkeys("ANY_NODES" if word == "LICENSE_ONLY" else word for word in given))
+    return plain_flags(given)
 
 
 async def _cluster(connection: AsyncConnection) -> tuple[list[str], str | None, dict[str, list[str]]]:

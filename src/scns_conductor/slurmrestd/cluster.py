@@ -77,7 +77,7 @@ async def shares(call: Call) -> Values:
 @operation("GET", "slurm", "licenses", "openapi_licenses_resp", since=38)
 async def licenses(call: Call) -> Values:
     """许可证与已用的数目"""
-    found = await license_usage(call.parts.engine, call.parts.settings.licenses)
+    found = await license_usage(call.parts.engine, (await call.parts.live.get()).licenses)
     return {"licenses": [shapes.license_record(call.version, each) for each in found], **_now(call)}
 
 
@@ -232,7 +232,7 @@ def _reservation_values(given: Values) -> dict[str, Any]:
 
 async def _save_reservation(call: Call, given: dict[str, Any]) -> None:
     """有这个名字的就改，没有就新建。"""
-    totals = dict(parse_licenses(call.parts.settings.licenses))
+    totals = dict(parse_licenses((await call.parts.live.get()).licenses))
     values, name = _reservation_values(given), given.get("name") or ""
     unused = given.keys() - {*_SAME, "users", "accounts", "flags", "duration", "node_list", "licenses", "name"}
     for key in sorted(unused):

@@ -34,9 +34,9 @@ def _moments() -> dict[str, Any]:
     return {"last_backfill": now, "last_update": now}
 
 
-def _recent(call: Call) -> list[JobFilter]:
+async def _recent(call: Call) -> list[JobFilter]:
     """没有结束的，与刚结束的（SCNS_MIN_JOB_AGE_S 秒之内）。"""
-    age = call.parts.settings.min_job_age_s
+    age = (await call.parts.live.get()).min_job_age_s
     return [JobFilter(state=_LIVE), JobFilter(end_after=f"now-{age}seconds")]
 
 
@@ -55,7 +55,7 @@ async def jobs(call: Call) -> Response:
     async def shape(page: Jobs) -> Jobs:
         return await asyncio.to_thread(_records, call.version, page)
 
-    return streamed(call, _JOB_LIST, _recent(call), shape, {} if call.old else _moments())
+    return streamed(call, _JOB_LIST, await _recent(call), shape, {} if call.old else _moments())
 
 
 @operation("GET", "slurm", "jobs/state", _JOB_LIST, query="job_id:string", source="_handle_job_get", empty="jobs")
@@ -66,7 +66,7 @@ async def states(call: Call) -> Response:
         return await asyncio.to_thread(_states, call.version, page)
 
     wanted = call.query("job_id")
-    filters = [JobFilter(job_id=wanted)] if wanted else _recent(call)
+    filters = [JobFilter(job_id=wanted)] if wanted else await _recent(call)
     await first_page(call, filters)
     return streamed(call, _JOB_LIST, filters, shape, _moments())
 

@@ -60,6 +60,18 @@ REGISTER_USER = sa.text(
 )
 
 
+# 一个关联的各列与它们没有写时的值；号由数据库给。
+ASSOCIATION_DEFAULTS = {
+    name: field.get_default(call_default_factory=True)
+    for name, field in Association.model_fields.items()
+    if name not in ("association_id", "account")
+}
+# 新建许多关联：每组参数是 account 与 ASSOCIATION_DEFAULTS 的各列。
+INSERT_ASSOCIATIONS = sa.insert(Association).values(
+    {name: sa.bindparam(name) for name in ("account", *ASSOCIATION_DEFAULTS)}
+)
+
+
 def account_insert(values: Mapping[str, Any]) -> sa.Insert:
     """新建一个账户。"""
     return sa.insert(Account).values(**values)

@@ -19,7 +19,9 @@ REGISTER_NODE = sa.text(
       cores_per_socket = excluded.cores_per_socket, threads_per_core = excluded.threads_per_core,
       memory = greatest(excluded.memory, n.allocated_memory), temporary_disk = excluded.temporary_disk,
       gres = CASE WHEN CAST(:keep_gres AS boolean) THEN n.gres ELSE excluded.gres END,
-      features = excluded.features, weight = excluded.weight, topology = excluded.topology,
+      features = CASE WHEN n.pinned ? 'features' THEN n.features ELSE excluded.features END,
+      weight = CASE WHEN n.pinned ? 'weight' THEN n.weight ELSE excluded.weight END,
+      topology = CASE WHEN n.pinned ? 'topology' THEN n.topology ELSE excluded.topology END,
       registered_at = excluded.registered_at, boot_id = excluded.boot_id, boot_time = excluded.boot_time,
       agent_version = excluded.agent_version, architecture = excluded.architecture,
       operating_system = excluded.operating_system, containment = excluded.containment, beat = n.beat + 1

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 from scns_conductor.core.models import Node
 
@@ -27,6 +28,8 @@ NODE_GROUPS = sa.text(
     "threads_per_core, array_agg(name ORDER BY name) AS names "
     "FROM nodes GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 9".replace("::", r"\:\:")
 )
+# 各节点的特性、权重、位置。
+TRAITS_OF_NODES = sa.text("SELECT name, features, weight, topology FROM nodes ORDER BY name")
 # 节点名，占用的 CPU 少的在前。
 NAMES_EMPTIEST_FIRST = sa.text("SELECT name FROM nodes ORDER BY allocated_cpus, name")
 # 各节点的状态、总量与用量。
@@ -62,6 +65,12 @@ NODES_IN_USE = sa.text(
 def node_update(name: str, values: Mapping[str, Any]) -> sa.Update:
     """改一个节点。"""
     return sa.update(Node).where(sa.column("name") == name).values(**values)
+
+
+def nodes_pin(names: Sequence[str], traits: Mapping[str, Any]) -> sa.Update:
+    """写定几个节点的特性、权重、位置。"""
+    pinned = sa.cast(sa.literal(dict.fromkeys(traits, True), JSONB), JSONB)
+    return sa.update(Node).where(sa.column("name").in_(names)).values(**traits, pinned=Node.pinned.op("||")(pinned))  # type: ignore[attr-defined]
 
 
 def nodes_delete(names: Sequence[str]) -> sa.Delete:

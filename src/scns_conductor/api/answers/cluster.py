@@ -47,6 +47,35 @@ DASHBOARD = answer(
         "leader": field(dict[str, Any], "调度领导者：holder、epoch、renewed_at、alive、blocked"),
     },
 )
+CLUSTER_FIELD = answer(
+    "ClusterField",
+    "变了的一个字段。",
+    {
+        "name": field(str, "字段"),
+        "before": field(Any, "原来的；新建的是 null"),
+        "after": field(Any, "要变成的"),
+    },
+)
+CLUSTER_CHANGE = answer(
+    "ClusterChange",
+    "一处改动。",
+    {
+        "action": field(str, "create、update、delete"),
+        "section": field(str, "哪一节"),
+        "name": field(str, "哪一个；关联是 账户/用户"),
+        "place": field(str, "在文件的哪里，如 accounts[3]；删除的是那一节"),
+        "fields": field(list[CLUSTER_FIELD], "变了的字段"),  # type: ignore[valid-type]
+    },
+)
+CLUSTER_APPLIED = answer(
+    "ClusterApplied",
+    "照 cluster.yaml 改了（或要改）什么。",
+    {
+        "changes": field(list[CLUSTER_CHANGE], "改动，照执行的次序"),  # type: ignore[valid-type]
+        "fingerprint": field(str, "这些改动的指纹，交给下一次的 expect"),
+        "applied": field(bool, "改了没有；dry_run 是 false"),
+    },
+)
 USAGE_ROW = answer(
     "UsageRow",
     "一个账户里一个用户在一个分区、一个 QOS 的一种大小的作业用掉的。",
@@ -86,6 +115,7 @@ USAGE = answer(
 )
 
 NodeAnswer = Annotated[dict[str, Any], Shown(NODE)]
+ClusterAppliedAnswer = Annotated[dict[str, Any], Shown(CLUSTER_APPLIED)]
 NodesAnswer = Annotated[dict[str, Any], Shown(NODES)]
 PartitionAnswer = Annotated[dict[str, Any], Shown(PARTITION)]
 PartitionsAnswer = Annotated[dict[str, Any], Shown(PARTITIONS)]

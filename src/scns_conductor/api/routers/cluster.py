@@ -29,7 +29,24 @@ def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
-class NodeUpdate(BaseModel):
+class NodeTraits(BaseModel):
+    """节点的特性、权重、位置。"""
+
+    weight: Annotated[int, Field(ge=0, le=2**31 - 1), NOT_FLAG] | None = Field(None, description="权重，放置时先用小的")
+    features: list[Name] | None = Field(None, description="特性")
+    topology: Annotated[str, Field(max_length=1024, pattern=r"^[\w./-]*$")] | None = Field(
+        None,
+        description="所在的交换机路径，从根到叶，如 core/rack1/leaf3；代理重新登记时以它的设置为准，"
+        "除非 scns apply 写定过",
+    )
+
+    def traits(self) -> dict[str, Any]:
+        """写了的。"""
+        found = {name: getattr(self, name) for name in NodeTraits.model_fields}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class NodeUpdate(NodeTraits):
     """对节点的修改。"""
 
     model_config = ConfigDict(extra="forbid")
@@ -38,11 +55,6 @@ class NodeUpdate(BaseModel):
         Annotated[str, BeforeValidator(_upper), Field(json_schema_extra={"enum": list(node_services.ACTIONS)})] | None
     ) = Field(None, description="DRAIN 排空、RESUME 恢复、DOWN 下线（其上的作业按节点故障结束）")
     reason: Text | None = Field(None, description="原因；DRAIN 与 DOWN 必须写")
-    weight: Annotated[int, Field(ge=0, le=2**31 - 1), NOT_FLAG] | None = Field(None, description="权重，放置时先用小的")
-    features: list[Name] | None = Field(None, description="特性")
-    topology: Annotated[str, Field(max_length=1024, pattern=r"^[\w./-]*$")] | None = Field(
-        None, description="所在的交换机路径，从根到叶，如 core/rack1/leaf3；代理重新登记时以它的设置为准"
-    )
 
 
 @router.get("/nodes", summary="全部节点")

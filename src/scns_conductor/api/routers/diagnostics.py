@@ -35,7 +35,7 @@ async def reset(parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
 @router.get("/config", summary="公开的设置")
 async def config(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
     """现行的设置；不含地址、口令与文件的位置。"""
-    return {"settings": public_settings(parts.settings)}
+    return {"settings": public_settings(await parts.live.get())}
 
 
 @router.get("/cluster/why", summary="什么压着利用率，改哪一样最值（管理员、Operator）")
@@ -51,7 +51,7 @@ async def cluster_why(
 @router.get("/licenses", summary="许可证")
 async def licenses(parts: PartsDep, _identity: IdentityDep) -> LicensesAnswer:
     """全集群的许可证（SCNS_LICENSES）与运行中的作业用掉的。"""
-    return {"licenses": await license_usage(parts.engine, parts.settings.licenses)}
+    return {"licenses": await license_usage(parts.engine, (await parts.live.get()).licenses)}
 
 
 @router.get("/reports/usage", summary="一段时间的用量（sreport）")

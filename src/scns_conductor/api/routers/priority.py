@@ -32,7 +32,8 @@ async def priorities(
             raise InvalidRequest("job_id", "应是逗号分隔的数字，如 12,13")
         payload["job_ids"] = [int(word) for word in words]
     answer = await parts.desk.ask_scheduler("priorities", identity.user_name, payload)
-    return {**answer, "weights": parts.settings.priority_weights, "priority_type": parts.settings.priority_type}
+    settings = await parts.live.get()
+    return {**answer, "weights": settings.priority_weights, "priority_type": settings.priority_type}
 
 
 @router.get("/schedule", summary="调度器的计划：受阻的作业预计何时、在哪里开始")

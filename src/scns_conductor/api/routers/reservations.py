@@ -57,8 +57,8 @@ class ReservationValues(BaseModel):
         return {name: value for name, value in found.items() if value is not None or name in _CLEARABLE}
 
 
-def _licenses(parts: Parts) -> dict[str, int]:
-    return dict(parse_licenses(parts.settings.licenses))
+async def _licenses(parts: Parts) -> dict[str, int]:
+    return dict(parse_licenses((await parts.live.get()).licenses))
 
 
 class NewReservation(ReservationValues):
@@ -82,13 +82,13 @@ async def show(name: str, parts: PartsDep, _identity: IdentityDep) -> Reservatio
 @router.post("", summary="新建预留（管理员、Operator）", status_code=201)
 async def create(body: NewReservation, parts: PartsDep, identity: IdentityDep) -> ReservationAnswer:
     """节点不得与别的预留重叠（OVERLAP 除外），也不得有到时跑不完的作业（IGNORE_JOBS 除外）。"""
-    return await reservations.create_reservation(parts.engine, identity, body.changes(), _licenses(parts))
+    return await reservations.create_reservation(parts.engine, identity, body.changes(), await _licenses(parts))
 
 
 @router.patch("/{name}", summary="修改预留（管理员、Operator）")
 async def update(name: str, body: ReservationValues, parts: PartsDep, identity: IdentityDep) -> ReservationAnswer:
     """duration 从预留的开始算起；已经开始的不能再改开始。"""
-    return await reservations.update_reservation(parts.engine, identity, name, body.changes(), _licenses(parts))
+    return await reservations.update_reservation(parts.engine, identity, name, body.changes(), await _licenses(parts))
 
 
 @router.delete("/{name}", summary="删除预留（管理员、Operator）", status_code=204)

@@ -36,6 +36,8 @@ class Node(Answer):
     """权重"""
     topology: str | None
     """所在的交换机路径"""
+    pinned: Mapping[str, Any]
+    """scns apply 写下的 features、weight、topology：代理重新登记时以它们为准"""
     allocated_cpus: int
     """已分配 CPU 数"""
     allocated_memory: int
@@ -353,3 +355,47 @@ class ClusterWhy(Answer):
     """几句话，一句一行"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {"causes": many_of(Cause)}
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class ClusterField(Answer):
+    """变了的一个字段。"""
+
+    name: str
+    """字段"""
+    before: Any
+    """原来的；新建的是 null"""
+    after: Any
+    """要变成的"""
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class ClusterChange(Answer):
+    """一处改动。"""
+
+    action: str
+    """create、update、delete"""
+    section: str
+    """哪一节"""
+    name: str
+    """哪一个；关联是 账户/用户"""
+    place: str
+    """在文件的哪里，如 accounts[3]；删除的是那一节"""
+    fields: tuple[ClusterField, ...]
+    """变了的字段"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"fields": many_of(ClusterField)}
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class ClusterApplied(Answer):
+    """照 cluster.yaml 改了（或要改）什么。"""
+
+    changes: tuple[ClusterChange, ...]
+    """改动，照执行的次序"""
+    fingerprint: str
+    """这些改动的指纹，交给下一次的 expect"""
+    applied: bool
+    """改了没有；dry_run 是 false"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"changes": many_of(ClusterChange)}

@@ -9,6 +9,7 @@ from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString
 
 from scns_conductor.core.models.accounting import Account, Association, LimitColumns, Qos, User
+from scns_conductor.core.models.cluster_setting import ClusterSetting
 from scns_conductor.core.models.columns import MAX_NAME_LENGTH, UNITS, unit_of
 from scns_conductor.core.models.identity import AccessToken, AuditEntry, Coordinator, RevokedUser
 from scns_conductor.core.models.job import FIXED_AT_SUBMIT, Job, JobSpec
@@ -41,6 +42,7 @@ __all__ = [
     "Account",
     "Association",
     "AuditEntry",
+    "ClusterSetting",
     "Coordinator",
     "CronEntry",
     "Crontab",

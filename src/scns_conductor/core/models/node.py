@@ -42,6 +42,12 @@ class Node(SQLModel, table=True):
     )
     weight: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="权重")
     topology: str | None = Field(None, description="所在的交换机路径")
+    pinned: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_type=JSONB,
+        sa_column_kwargs={"server_default": EMPTY_OBJECT, "nullable": False},
+        description="scns apply 写下的 features、weight、topology：代理重新登记时以它们为准",
+    )
     allocated_cpus: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="已分配 CPU 数")
     allocated_memory: int = Field(
         0, sa_type=sa.BigInteger, sa_column_kwargs={"server_default": "0"}, description="已分配内存（MiB）"

@@ -69,6 +69,7 @@ class InboxReader:
         kinds = {row["kind"] for row in rows}
         if "standing" in kinds:
             self._state.standing.changed()
+        self._state.resettled |= "settings" in kinds
         if kinds & {"accounting", "config", "nodes"}:
             with connection.begin():
                 self._reload(connection, rows, now)

@@ -21,9 +21,11 @@ from sqlalchemy.engine import Connection, Engine
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.logging import configure_logging
+from scns_conductor.core.runtime_settings import effective
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.core.statement_timing import watch_statements
+from scns_conductor.statements.cluster_settings import SELECT_SETTINGS
 from scns_conductor.statements.inbox import LISTEN_INBOX, notify_queue_crowded
 from scns_conductor.statements.incarnation import CURRENT_INCARNATION
 from scns_conductor.statements.row_locks import gave_up_waiting
@@ -80,6 +82,7 @@ class Scheduler:
     """调度进程。stop 可以从信号处理器里调用。"""
 
     def __init__(self, settings: Settings) -> None:
+        self._base = settings
         self._state = state = SchedulerState.of(settings)
         self._dispatcher = Dispatcher(
             settings.redis_url.get_secret_value(), lambda: state.incarnation, state.timings.bus
@@ -171,6 +174,9 @@ class Scheduler:
             term.reconciled = time.monotonic()
         with timings.phases["inbox"].measure():
             term.changed |= self._inbox.drain(connection)
+        if self._state.resettled:
+            self._load(connection)
+            self._state.resettled, term.changed = False, True
         self._questions.advance((driver_of(connection).fileno(), term.seat))
         if self._state.reprioritise or now - term.prioritised >= self._state.settings.priority_calc_period_s:
             self._state.reprioritise = False
@@ -221,6 +227,8 @@ class Scheduler:
         gc.disable()
         try:
             with connection.begin():
+                changed = {row.name: row.value for row in connection.execute(SELECT_SETTINGS)}
+                self._state.adopt(effective(self._base, changed))
                 self._state.incarnation = connection.scalar(CURRENT_INCARNATION)
                 self._state.memory.load_all(connection, self._state.clock.now())
             gc.freeze()

@@ -30,9 +30,9 @@ RELAY_REST_S = 0.02
 
 @dataclass(slots=True)
 class SchedulerState:
-    """plan 是最近一次的计划；reprioritise 是记账变了、优先级要重算；notified 是听到过通知；rest_until 见 REST_S。
+    """plan 是最近一次的计划；reprioritise 是记账变了、优先级要重算；resettled 是运行时改了设置、要整个重装。
 
-    leading 是在任。
+    notified 是听到过通知；rest_until 见 REST_S；leading 是在任。
     """
 
     settings: Settings
@@ -51,6 +51,7 @@ class SchedulerState:
     plan: Plan | None = None
     leading: bool = False
     reprioritise: bool = False
+    resettled: bool = False
     notified: bool = False
     rest_until: float = 0.0
 
@@ -58,20 +59,37 @@ class SchedulerState:
     def of(cls, settings: Settings) -> "SchedulerState":
         """刚启动的样子；记忆还没有装载。"""
         clock, locked, policy = DatabaseClock(), LockedRows(), policy_of(settings)
-        memory = QueueMemory(
-            Defaults(settings.default_memory_mb_per_cpu, settings.max_switch_wait_s),
-            dict(parse_licenses(settings.licenses)),
-            JobPriority(settings),
-            JobLimits.of(settings),
-            settings.kill_wait_s,
-            rules_of(settings),
-            settings.suspend_frees == "cpus",
-            RunHistory() if policy.shortest_first else None,
-            locked_jobs=locked.jobs,
-            locked_nodes=locked.nodes,
-            clock=clock.now,
-        )
+        memory = _memory_of(settings, policy, clock, locked)
         statistics = SchedulerStatistics(clock.now())
-        # 短的先回填时，队首之后的次序不是队列的次序：不接力。
-        relay = RelayOffers(settings.relay and not policy.shortest_first)
-        return cls(settings, memory, policy, Planner(policy), statistics, clock, locked, relay)
+        return cls(settings, memory, policy, Planner(policy), statistics, clock, locked, _relay_of(settings, policy))
+
+    def adopt(self, settings: Settings) -> None:
+        """换一套设置（运行时改的）：记忆、计划器从头来，调用者随即重装。"""
+        if settings == self.settings:
+            return
+        self.settings, self.policy = settings, policy_of(settings)
+        self.memory = _memory_of(settings, self.policy, self.clock, self.locked)
+        self.planner = Planner(self.policy)
+        self.relay = _relay_of(settings, self.policy)
+        self.plan, self.reprioritise = None, True
+
+
+def _memory_of(settings: Settings, policy: Policy, clock: DatabaseClock, locked: LockedRows) -> QueueMemory:
+    return QueueMemory(
+        Defaults(settings.default_memory_mb_per_cpu, settings.max_switch_wait_s),
+        dict(parse_licenses(settings.licenses)),
+        JobPriority(settings),
+        JobLimits.of(settings),
+        settings.kill_wait_s,
+        rules_of(settings),
+        settings.suspend_frees == "cpus",
+        RunHistory() if policy.shortest_first else None,
+        locked_jobs=locked.jobs,
+        locked_nodes=locked.nodes,
+        clock=clock.now,
+    )
+
+
+def _relay_of(settings: Settings, policy: Policy) -> RelayOffers:
+    # 短的先回填时，队首之后的次序不是队列的次序：不接力。
+    return RelayOffers(settings.relay and not policy.shortest_first)
