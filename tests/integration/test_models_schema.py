@@ -103,6 +103,7 @@ SAMPLES: dict[str, Any] = {
     "lockers": ((("jobs", "state = 'PENDING'"), {}),),
     "node_update": _NAMED,
     "nodes_delete": (((["x"],), {}),),
+    "nodes_pin": (((["x"], {"weight": 1}), {}),),
     "notify_answer": ((("x",), {}),),
     "partition_delete": ((("x",), {}),),
     "partition_insert": ((({"name": "x"},), {}),),
