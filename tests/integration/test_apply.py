@@ -327,8 +327,9 @@ def test_what_was_pinned_survives_a_new_registration(settings: Settings, cluster
     cluster.applied({"nodes": [{"name": "n1", "features": ["fast"], "weight": 7}]})
     given = dict.fromkeys(("boot_id", "boot_time", "agent_version", "architecture", "operating_system"))
     values = {
-        **given, "address": "x", "cpus": 4, "sockets": 1, "cores_per_socket": 4, "threads_per_core": 1, "memory": 4096, "temporary_disk": 0, "gres": "{}", "features": ["own"],
-        "weight": 2, "topology": "core/rack1", "containment": "{}", "beat": 0, "keep_gres": False,
+        **given, "address": "x", "cpus": 4, "sockets": 1, "cores_per_socket": 4, "threads_per_core": 1,
+        "memory": 4096, "temporary_disk": 0, "gres": "{}", "features": ["own"], "weight": 2,
+        "topology": "core/rack1", "containment": "{}", "beat": 0, "keep_gres": False,
     }  # fmt: skip
     engine = sync_engine(settings)
     with engine.begin() as connection:
