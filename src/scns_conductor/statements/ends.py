@@ -55,6 +55,8 @@ class JobEnd:
     written_bytes: int | None = None
     outputs: tuple[OutputTail, ...] = field(default=())
     launch_id: int | None = None
+    # 真的开始的时刻（Unix 秒，节点的时钟）：在接力的链上等过的，比数据库里记的晚；没有等过的是 None。
+    start_time: float | None = None
 
 
 # 占着资源的，能到任何终态，或回到排队。
@@ -77,7 +79,10 @@ _COLUMNS: dict[str, str] = {
     "max_rss_kb": "bigint",
     "read_bytes": "bigint",
     "written_bytes": "bigint",
+    "start_time": "double precision",
 }
+
+_REPORTED = ", ".join(f"r.{name}" for name in _COLUMNS if name != "start_time")
 
 
 def ending(kept: str = "") -> str:
@@ -92,7 +97,7 @@ def ending(kept: str = "") -> str:
     ),
     judged AS (
       -- 按作业号的次序加锁，使并发的结束不会死锁；只认当前这次尝试。
-      SELECT r.*, j.state AS from_state, j.requested_end_actor, j.requested_end_reason, j.start_time,
+      SELECT {_REPORTED}, j.state AS from_state, j.requested_end_actor, j.requested_end_reason, j.start_time,
         CASE WHEN j.allocated_nodes > 1 THEN j.node_list END AS peers,
         -- 交还的分配（salloc 做完了）：占位进程是被杀的，退出码是做的事的。
         coalesce(j.requested_end_state IN ('COMPLETED', 'FAILED'), false) AS given_back,
@@ -106,7 +111,9 @@ def ending(kept: str = "") -> str:
         END AS failed_before,
         -- 节点的钟折算过来有误差：不早于开始，也不晚于现在，否则等它结束的看起来先启动了。
         least(clock_timestamp(), greatest(j.start_time, coalesce(to_timestamp(r.end_time), clock_timestamp())))
-          AS ended_at
+          AS ended_at,
+        CASE WHEN r.start_time IS NOT NULL
+          THEN least(clock_timestamp(), greatest(j.start_time, to_timestamp(r.start_time))) END AS began
       FROM reported AS r JOIN jobs AS j ON j.job_id = r.job_id
       -- 写出号来，规划器最坏也只按号去找，不从头扫 jobs_active。
       WHERE j.job_id = ANY(CAST(%(job_ids)s AS bigint[])) AND j.restart_count = r.restart_count
@@ -143,7 +150,7 @@ def ending(kept: str = "") -> str:
                            ELSE j.suspended_s END,
         suspend_time = NULL,
         restart_count = j.restart_count + CASE WHEN d.to_state = 'PENDING' THEN 1 ELSE 0 END,
-        start_time = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE j.start_time END,
+        start_time = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE coalesce(d.began, j.start_time) END,
         partition = CASE WHEN d.to_state = 'PENDING' THEN coalesce(j.requested_partitions, j.partition)
                          ELSE j.partition END,
         node_list = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE j.node_list END,
@@ -159,10 +166,10 @@ def ending(kept: str = "") -> str:
         max_rss_kb = coalesce(d.max_rss_kb, j.max_rss_kb), read_bytes = coalesce(d.read_bytes, j.read_bytes),
         written_bytes = coalesce(d.written_bytes, j.written_bytes)
       FROM decided AS d WHERE j.job_id = d.job_id
-      RETURNING j.job_id, d.restart_count, d.to_state, d.peers,
-        round(extract(epoch FROM d.ended_at - d.start_time) * 1000)::bigint AS ran_ms
+      RETURNING j.job_id, d.restart_count, d.to_state, d.peers, d.began,
+        round(extract(epoch FROM d.ended_at - coalesce(d.began, d.start_time)) * 1000)::bigint AS ran_ms
     ),
-    {release_allocations("ended", kept=kept)},
+    {release_allocations("ended", kept=kept, began="began")},
     recorded AS (
       INSERT INTO job_events (job_id, restart_count, event_time, from_state, to_state, cause, actor, message)
       SELECT job_id, restart_count, ended_at, from_state, to_state,
@@ -218,8 +225,9 @@ def commit_ends(connection: Connection, ends: Iterable[JobEnd]) -> list[Ended]:
     if not batch:
         return []
     rows = _COMMIT.execute(connection, ending_values(batch)).all()
-    record_outputs(connection, batch)
-    return [Ended(row.job_id, row.restart_count, row.to_state, row.peers) for row in rows]
+    ended = [Ended(row.job_id, row.restart_count, row.to_state, row.peers) for row in rows]
+    record_outputs(connection, batch, ended)
+    return ended
 
 
 def ending_values(batch: Sequence[JobEnd]) -> dict[str, str]:
@@ -228,8 +236,9 @@ def ending_values(batch: Sequence[JobEnd]) -> dict[str, str]:
     return {"rows": rows_text(described), "job_ids": ids_text(end.job_id for end in batch)}
 
 
-def record_outputs(connection: Connection, batch: Sequence[JobEnd]) -> None:
-    """写下输出的尾部；没有的什么也不做。与结束在同一个事务里。"""
+def record_outputs(connection: Connection, batch: Sequence[JobEnd], ended: Sequence[Ended]) -> None:
+    """写下输出的尾部；没有的什么也不做。与结束在同一个事务里；ended 是刚刚生效的，不必再核对是哪一次启动。"""
+    effective = {(job.job_id, job.restart_count) for job in ended}
     outputs = [(end, tail) for end in batch for tail in end.outputs]
     if outputs:
         connection.execute(
@@ -241,6 +250,8 @@ def record_outputs(connection: Connection, batch: Sequence[JobEnd]) -> None:
                 "path": [tail.path for _, tail in outputs],
                 "content": [tail.content for _, tail in outputs],
                 "total_bytes": [tail.total_bytes for _, tail in outputs],
-                "launch_id": [end.launch_id for end, _ in outputs],
+                "launch_id": [
+                    None if (end.job_id, end.restart_count) in effective else end.launch_id for end, _ in outputs
+                ],
             },
         )

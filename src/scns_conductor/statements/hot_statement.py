@@ -15,8 +15,9 @@ class HotStatement:
     """text 里 %(名字)s 是参数，百分号写成两个。"""
 
     def __init__(self, text: str) -> None:
-        # psycopg 只记住 4096 字节以内的语句怎样切分：去掉缩进。
-        self._text = "\n".join(line.strip() for line in text.strip().splitlines())
+        # psycopg 只记住 4096 字节以内的语句怎样切分：去掉缩进与注释。
+        lines = (line.strip() for line in text.strip().splitlines())
+        self._text = "\n".join(line for line in lines if not line.startswith("--"))
 
     def execute(self, connection: Connection, values: Mapping[str, Any]) -> "sa.CursorResult[Any]":
         """在调用者的事务里执行；自动提交的连接上自成一个事务。"""

@@ -39,7 +39,7 @@ HELD_ALLOCATIONS = sa.text(
     SELECT a.allocation_id, a.job_id, a.restart_count, j.restart_count AS current_attempt, a.node_index,
       a.claimed_at IS NOT NULL AS claimed, j.state, j.requested_end_state, j.requested_end_reason,
       j.requested_end_grace, j.time_limit, j.no_kill,
-      a.cpu_ids, a.gres_ids,
+      a.cpu_ids, a.gres_ids, a.relay_chain,
       coalesce(a.claimed_at < to_timestamp(:boot_time), false) AS claimed_before_boot,
       {LAUNCH_ID} AS launch_id
     FROM resource_allocations AS a JOIN jobs AS j ON j.job_id = a.job_id

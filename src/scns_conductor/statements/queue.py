@@ -27,7 +27,7 @@ RUNNING_SHARES = sa.text(
         SELECT cause <> 'suspend' FROM job_events WHERE job_id = j.job_id AND cause IN ('suspend', 'preempt', 'resume')
         ORDER BY event_id DESC LIMIT 1) END AS resuming,
       j.het_job_id, j.het_job_id_set,
-      a.node_name, a.cpus, a.lent_cpus, a.memory, a.gres, a.tasks
+      a.node_name, a.cpus, a.lent_cpus, a.memory, a.gres, a.tasks, a.relay_chain
     FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
     WHERE a.released_at IS NULL AND (CAST(:job_ids AS bigint[]) IS NULL OR j.job_id = ANY(CAST(:job_ids AS bigint[])))
     ORDER BY j.job_id, a.node_index

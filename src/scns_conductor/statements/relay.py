@@ -3,6 +3,9 @@
 后继是领导者许可的、按次序的一张单子（Offer）。它只是许可，不是事实：作业在这条语句提交之前就是平常的 PENDING，
 取消、保留、修改照常；每一个都在这里照启动的条件再核对一遍（任期、版本、状态、没有保留），不符的略过，取下一个。
 份额相同，所以节点的计数不变；分配写下时就是认领了的，提交之后才启动进程（不变量 1）。
+
+短作业一份份额上一次接好几个（depth），成一条链（relay_chain）：份额只算一份，牧守进程按次序一个接一个地启动，
+下一批结束再把链补长。链上还没有轮到的已经是 RUNNING，真的开始的时刻随结束写下。
 """
 
 from collections.abc import Sequence
@@ -21,7 +24,7 @@ from scns_conductor.statements.starts import STARTABLE, STARTING
 class Offer:
     """领导者第 epoch 任许可的后继，到 expires（数据库的 Unix 秒）为止；cpus、memory（MiB）、tasks 是它们都要的份额。
 
-    jobs 是（作业号，数组任务的序号或 None，版本），按次序。
+    jobs 是（作业号，数组任务的序号或 None，版本），按次序；depth 是一份份额上至多接几个。
     """
 
     epoch: int
@@ -30,18 +33,20 @@ class Offer:
     memory: int
     tasks: int
     jobs: tuple[tuple[int, int | None, int], ...]
+    depth: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Successor:
     """接过 predecessor（作业号，尝试）的份额的，已经认领；cpu_ids 是随份额接过来的核。
 
-    origin 是它在单子里的（作业号，数组任务的序号）。
+    origin 是它在单子里的（作业号，数组任务的序号）；chain 是它在哪条链上。
     """
 
     predecessor: tuple[int, int]
     origin: tuple[int, int | None]
     cpu_ids: list[int] | None
+    chain: int | None
     job: ClaimedJob
 
 
@@ -54,12 +59,21 @@ _HAND_OVER = HotStatement(
       WHERE l.epoch = %(epoch)s AND n.name = %(node)s AND n.state = 'UP' AND NOT n.drain
         AND clock_timestamp() < to_timestamp(%(expires)s)
     ),
-    places AS MATERIALIZED (
-      SELECT r.allocation_id, r.job_id, r.cpu_ids, row_number() OVER (ORDER BY r.allocation_id) AS place
+    spots AS MATERIALIZED (
+      -- 空出来的份额，一份一行。
+      SELECT coalesce(r.relay_chain, r.allocation_id) AS chain, max(r.relay_chain) IS NOT NULL AS chained,
+        (array_agg(r.job_id ORDER BY r.allocation_id DESC))[1] AS job_id, max(r.cpu_ids) AS cpu_ids
       FROM released AS r JOIN ended AS e ON e.job_id = r.job_id
-      WHERE r.job_id = ANY(CAST(%(vacating)s AS bigint[])) AND r.node_name = %(node)s
-        AND r.cpus = %(cpus)s AND r.memory = %(memory)s AND r.gres = '{{}}' AND r.lent_cpus = 0
-        AND e.peers IS NULL AND e.to_state <> 'PENDING'
+      WHERE r.node_name = %(node)s AND r.cpus = %(cpus)s AND r.memory = %(memory)s AND r.gres = '{{}}'
+        AND r.lent_cpus = 0 AND e.peers IS NULL
+      GROUP BY 1 HAVING bool_and(r.job_id = ANY(CAST(%(vacating)s AS bigint[])) AND e.to_state <> 'PENDING')
+    ),
+    places AS MATERIALIZED (
+      -- 链上还有几个没有做完的，就少接几个；早轮到的位置先挑。
+      SELECT s.*, row_number() OVER (ORDER BY q.queued + g.nth, s.chain) AS place
+      FROM spots AS s
+        CROSS JOIN LATERAL (SELECT count(*) AS queued FROM mates AS m WHERE m.relay_chain = s.chain) AS q
+        CROSS JOIN LATERAL generate_series(1, greatest(0, %(depth)s - q.queued)) AS g(nth)
     ),
     candidates AS MATERIALIZED (
       SELECT o.k, j.job_id, o.task_id, o.revision FROM json_to_recordset(CAST(%(offered)s AS json))
@@ -75,17 +89,20 @@ _HAND_OVER = HotStatement(
         CAST(%(node)s AS text) AS batch_host, 1 AS nodes, CAST(%(cpus)s AS integer) AS cpus,
         CAST(%(memory)s AS bigint) AS memory, CAST(NULL AS text) AS gres, CAST(NULL AS bigint) AS time_limit,
         CAST(NULL AS text) AS partition, CAST(NULL AS jsonb) AS shares,
-        p.allocation_id, p.job_id AS from_job_id, p.cpu_ids
+        p.chain, p.job_id AS from_job_id, p.cpu_ids, p.chained OR %(depth)s > 1 AS chained
       FROM (SELECT *, row_number() OVER (ORDER BY k) AS place FROM candidates) AS c JOIN places AS p USING (place)
     ),
     {STARTING},
-    kept AS (SELECT p.allocation_id FROM plan AS p JOIN started AS s ON s.k = p.k),
+    kept AS (
+      SELECT r.allocation_id FROM released AS r
+      WHERE coalesce(r.relay_chain, r.allocation_id) IN (SELECT p.chain FROM plan AS p JOIN started AS s ON s.k = p.k)
+    ),
     allocated AS (
       INSERT INTO resource_allocations (job_id, restart_count, node_name, node_index, cpus, memory, gres, tasks,
-        cpu_ids, claimed_at)
+        cpu_ids, claimed_at, relay_chain)
       SELECT s.job_id, s.restart_count, s.node_list, 0, p.cpus, p.memory, '{{}}', %(tasks)s,
-        p.cpu_ids, clock_timestamp()
-      FROM started AS s JOIN plan AS p ON p.k = s.k
+        p.cpu_ids, clock_timestamp(), CASE WHEN p.chained THEN p.chain END
+      FROM started AS s JOIN plan AS p ON p.k = s.k ORDER BY s.k
       RETURNING allocation_id, job_id, cpus, memory, gres, tasks
     ),
     start_events AS (
@@ -98,21 +115,23 @@ _HAND_OVER = HotStatement(
       INSERT INTO scheduler_inbox (kind, job_ids, node_names, payload)
       SELECT 'relayed', array_agg(s.job_id ORDER BY s.k), ARRAY[CAST(%(node)s AS text)],
         jsonb_build_object('from', jsonb_agg(jsonb_build_array(p.job_id, p.task_id) ORDER BY s.k),
+          'chains', jsonb_agg(CASE WHEN p.chained THEN p.chain END ORDER BY s.k),
           'share', jsonb_build_array(%(cpus)s::integer, %(memory)s::bigint, %(tasks)s::integer))
       FROM started AS s JOIN plan AS p ON p.k = s.k HAVING count(*) > 0
     )
     SELECT e.job_id AS ended_job_id, e.restart_count AS ended_attempt, e.to_state, e.peers,
-      c.job_id AS origin_job_id, c.task_id AS origin_task_id, c.cpu_ids, {DESCRIBE_SUCCESSOR}
+      c.job_id AS origin_job_id, c.task_id AS origin_task_id, c.cpu_ids, CASE WHEN c.chained THEN c.chain END AS chain,
+      {DESCRIBE_SUCCESSOR}
     FROM ended AS e LEFT JOIN (
       plan AS c JOIN started AS s ON s.k = c.k JOIN births AS b ON b.job_id = s.job_id
       JOIN allocated AS a ON a.job_id = s.job_id JOIN jobs AS j ON j.job_id = c.job_id
       JOIN jobs AS m ON m.job_id = coalesce(j.array_job_id, j.job_id)
     ) ON c.from_job_id = e.job_id
-    ORDER BY e.job_id
+    ORDER BY e.job_id, c.k
     """
 )
-# 上面的前七列之后是 ClaimedJob 的。
-_OWN_COLUMNS = 7
+# 上面的前八列之后是 ClaimedJob 的。
+_OWN_COLUMNS = 8
 
 
 def hand_over(
@@ -136,16 +155,21 @@ def hand_over(
         "cpus": offer.cpus,
         "memory": offer.memory,
         "tasks": offer.tasks,
+        "depth": offer.depth,
         "offered": rows_text(offered),
         "plan_ids": ids_text({job_id for job_id, _, _ in offer.jobs}),
     }
     found = _HAND_OVER.execute(connection, values)
     assert tuple(found.keys())[_OWN_COLUMNS:] == CLAIMED_COLUMNS
-    ended, successors = [], []
+    ended: dict[int, Ended] = {}
+    successors = []
     for row in found:
-        job_id, attempt, state, peers, origin, task_id, cpu_ids, *described = tuple(row)
-        ended.append(Ended(job_id, attempt, state, peers))
+        job_id, attempt, state, peers, origin, task_id, cpu_ids, chain, *described = tuple(row)
+        ended[job_id] = Ended(job_id, attempt, state, peers)
         if described[0] is not None:
-            successors.append(Successor((job_id, attempt), (origin, task_id), cpu_ids, ClaimedJob(*described)))
-    record_outputs(connection, batch)
-    return ended, successors
+            successor = Successor((job_id, attempt), (origin, task_id), cpu_ids, chain, ClaimedJob(*described))
+            successors.append(successor)
+    applied = list(ended.values())
+    record_outputs(connection, batch, applied)
+    # 链上的次序就是单子的次序。
+    return applied, sorted(successors, key=lambda successor: successor.job.allocation_id)

@@ -45,6 +45,11 @@ class ResourceAllocation(SQLModel, table=True):
     )
     claimed_at: datetime | None = Field(None, sa_type=TIMESTAMP, description="代理认领的时刻，认领之后才许启动")
     released_at: datetime | None = Field(None, sa_type=TIMESTAMP, description="释放的时刻")
+    relay_chain: int | None = Field(
+        None,
+        sa_type=sa.BigInteger,
+        description="接力的链：同一条链上没有释放的共用一份资源，节点计数里只算一份，号小的先用",
+    )
 
     __table_args__ = (
         sa.UniqueConstraint("job_id", "restart_count", "node_name", name="resource_allocations_once"),

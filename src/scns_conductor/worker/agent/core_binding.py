@@ -29,6 +29,11 @@ class Binding:
         )
 
 
+def _link(chain: int) -> tuple[int, int]:
+    """链占着的，记在这个键名下；作业号都是正的。"""
+    return -chain, 0
+
+
 class CorePool:
     """空闲的核与卡。线程安全：认领的线程取，收尾的线程在提交之后还。键是（作业号，尝试）。
 
@@ -53,6 +58,9 @@ class CorePool:
         self._held: dict[tuple[int, int], Binding] = {}
         self._returned: set[tuple[int, int]] = set()
         self._handed: set[tuple[int, int]] = set()
+        # 在接力的链上的 -> 链；链上还有谁。链占着的记在 _link(链) 名下，最后一个归还时才归还。
+        self._chain_of: dict[tuple[int, int], int] = {}
+        self._members: dict[int, set[tuple[int, int]]] = {}
 
     def _set_cards(self, cards: Sequence[Accelerator], shares: Mapping[int, tuple[str, int]]) -> None:
         self._near = {card.index: frozenset(card.local_cpus) for card in cards}
@@ -92,7 +100,7 @@ class CorePool:
         核不够：unbound 为真则不绑核，否则也是 None。要的比实有的还多（共享、声明得多）总是不绑核。
         """
         with self._lock:
-            held = self._held.get(owner)
+            held = self._held.get(self._holder(owner))
             if held is not None:
                 return held
             if not unbound and len(self._free_cores) < cpus <= len(self._cores):
@@ -108,7 +116,7 @@ class CorePool:
         with self._lock:
             cores = set(self._free_cores)
             for owner in leaving:
-                if owner in self._held:
+                if owner in self._held and owner not in self._chain_of:
                     cores |= self._whole(self._held[owner].cpu_ids)
             return len(cores)
 
@@ -139,7 +147,7 @@ class CorePool:
     def binding_of(self, owner: tuple[int, int]) -> Binding:
         """它占着的；没有占的是空的。"""
         with self._lock:
-            return self._held.get(owner, Binding(None))
+            return self._held.get(self._holder(owner), Binding(None))
 
     def note_returns(self) -> None:
         """从这里起归还了的，restore 不再占：读数据库与占住之间，它也许已经结束；交过去的，keep_only 不归还。"""
@@ -148,15 +156,24 @@ class CorePool:
             self._handed.clear()
 
     def restore(
-        self, owner: tuple[int, int], cpu_ids: Iterable[int] | None, gres_ids: Mapping[str, list[int]]
+        self,
+        owner: tuple[int, int],
+        cpu_ids: Iterable[int] | None,
+        gres_ids: Mapping[str, list[int]],
+        chain: int | None = None,
     ) -> list[tuple[int, int]]:
         """代理重启后，按数据库里的记录重新占住正在运行的作业的核与卡；返回已经占着其中一些的别的键。
 
-        别人占着的不动，只占没有人占的那些：它们至少不会再给第三个。
+        别人占着的不动，只占没有人占的那些：它们至少不会再给第三个。同一条链上的共用一份。
         """
         wanted = Binding(tuple(cpu_ids) if cpu_ids is not None else None, dict(gres_ids))
         with self._lock:
-            if owner in self._held or owner in self._returned:
+            if owner in self._returned:
+                return []
+            if chain is not None:
+                self._join(owner, chain)
+            owner = self._holder(owner)
+            if owner in self._held:
                 return []
             cores, cards = self._whole(wanted.cpu_ids), set(_cards(wanted)) & self._models.keys()
             rivals = [
@@ -177,7 +194,8 @@ class CorePool:
         """归还；没有占用的什么也不做，返回 False。只在数据库里的份额释放之后才可以调用。"""
         with self._lock:
             self._returned.add(owner)
-            binding = self._held.pop(owner, None)
+            holder = self._leave(owner)
+            binding = None if holder is None else self._held.pop(holder, None)
             if binding is None:
                 return False
             self._free_cores |= self._whole(binding.cpu_ids)
@@ -186,24 +204,56 @@ class CorePool:
                 self._free_shares[index] += 1
             return True
 
-    def hand_over(self, old: tuple[int, int], new: tuple[int, int]) -> Binding:
-        """old 占着的归 new（接力）；在数据库里的份额交过去之后。old 没有占用的，new 也没有。"""
+    def hand_over(self, old: tuple[int, int], new: tuple[int, int], chain: int | None = None) -> Binding:
+        """old 占着的归 new（接力）；在数据库里的份额交过去之后。old 没有占用的，new 也没有。
+
+        chain 是 new 在的链：链占着的归全链，老的在上面就等它自己归还。
+        """
         with self._lock:
-            self._returned.add(old)
-            binding = self._held.pop(old, None)
-            if binding is None:
-                return Binding(None)
-            self._held[new] = binding
             self._handed.add(new)
-            return binding
+            if chain is None:
+                binding = self._held.pop(self._leave(old) or old, None)
+                self._returned.add(old)
+                if binding is not None:
+                    self._held[new] = binding
+                return binding or Binding(None)
+            if self._chain_of.get(old) != chain:
+                binding = self._held.pop(old, None)
+                self._returned.add(old)
+                if binding is not None:
+                    self._held[_link(chain)] = binding
+            self._join(new, chain)
+            return self._held.get(_link(chain), Binding(None))
 
     def keep_only(self, owners: set[tuple[int, int]], job_ids: Sequence[int] | None) -> None:
         """归还不在 owners 里的；job_ids 不为 None 时只看这些作业的。"""
         with self._lock:
             kept = owners | self._handed
-            gone = [owner for owner in self._held if owner not in kept and (job_ids is None or owner[0] in job_ids)]
+            known = [owner for owner in self._held if owner[0] > 0] + list(self._chain_of)
+            gone = [owner for owner in known if owner not in kept and (job_ids is None or owner[0] in job_ids)]
         for owner in gone:
             self.give_back(owner)
+
+    def _holder(self, owner: tuple[int, int]) -> tuple[int, int]:
+        """占着的记在谁的名下。"""
+        chain = self._chain_of.get(owner)
+        return owner if chain is None else _link(chain)
+
+    def _join(self, owner: tuple[int, int], chain: int) -> None:
+        self._chain_of[owner] = chain
+        self._members.setdefault(chain, set()).add(owner)
+
+    def _leave(self, owner: tuple[int, int]) -> tuple[int, int] | None:
+        """它不占了：该归还谁名下的；链上还有别的就什么也不归还，返回 None。"""
+        chain = self._chain_of.pop(owner, None)
+        if chain is None:
+            return owner
+        members = self._members[chain]
+        members.discard(owner)
+        if members:
+            return None
+        del self._members[chain]
+        return _link(chain)
 
     def _hold(self, owner: tuple[int, int], binding: Binding) -> Binding:
         self._held[owner] = binding

@@ -138,7 +138,7 @@ class Correction:
     def _restore(self, row: HeldAllocation) -> None:
         """重新占住它的核与卡；数据库里别的作业也记着同一个的，说出来，不再接新的。"""
         owner = (row.job_id, row.restart_count)
-        rivals = self._pool.restore(owner, row.cpu_ids, row.gres_ids or {})
+        rivals = self._pool.restore(owner, row.cpu_ids, row.gres_ids or {}, row.relay_chain)
         if rivals:
             others = sorted({job_id for job_id, _ in rivals})
             logger.error("binding_conflict", extra={"job_id": row.job_id, "attempt": row.restart_count, "with": others})

@@ -24,7 +24,6 @@ from scns_conductor.worker.host.user_files import read_range
 from scns_conductor.worker.wire.end_record import EndRecord
 
 BATCH_ENDS = 500
-REST_S = 0.002
 LOOK_S = 5.0
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
@@ -42,8 +41,18 @@ def end_age_s(end: EndRecord, *, boot_id: str, boot_now_s: float) -> float | Non
     return max(0.0, boot_now_s - end.ended_boot_s)
 
 
-def job_end(end: EndRecord, *, actor: str, end_unix_s: float | None, outputs: Sequence[OutputTail]) -> JobEnd:
-    """一条结束记录 -> 数据库里的结束。end_unix_s 是数据库时钟下的 Unix 秒，None 表示现在。"""
+def job_end(
+    end: EndRecord,
+    *,
+    actor: str,
+    end_unix_s: float | None,
+    outputs: Sequence[OutputTail],
+    start_unix_s: float | None = None,
+) -> JobEnd:
+    """一条结束记录 -> 数据库里的结束。
+
+    end_unix_s 是数据库时钟下的 Unix 秒，None 表示现在；start_unix_s 是真的开始的时刻，None 是数据库里记的。
+    """
     cause, found, usage = end.cause, end_cause(end), end.usage
     return JobEnd(
         job_id=end.job_id,
@@ -64,7 +73,17 @@ def job_end(end: EndRecord, *, actor: str, end_unix_s: float | None, outputs: Se
         read_bytes=usage.read_bytes if usage is not None else None,
         written_bytes=usage.written_bytes if usage is not None else None,
         outputs=tuple(outputs),
+        start_time=start_unix_s,
     )
+
+
+def _start_time(end: EndRecord, end_unix_s: float | None) -> float | None:
+    """在接力的链上等过的，真的开始的时刻；没有等过的、没有启动过的、说不准的是 None。"""
+    if not end.queued or end.pid is None or end_unix_s is None:
+        return None
+    if end.started_boot_s is None or end.ended_boot_s is None:
+        return None
+    return end_unix_s - (end.ended_boot_s - end.started_boot_s)
 
 
 def clean_text(text: str | None) -> str | None:
@@ -97,7 +116,8 @@ class Finisher:
 
     epilog 在写之前对每个启动过的作业运行（各作业并行）；committed 在提交之后立即收到这一批（归还核与卡）；
     after_commit 随后收到这一批与真正生效的；record_steps 写下作业步（不是作业）的结局；
-    on_parked 收到停放的一条的键与原因；relay 是接力（relay.Relay.commit），没有写返回 None。
+    on_parked 收到停放的一条的键与原因；relay 是接力（relay.Relay.commit），没有写返回 None；
+    rest_s 是两次提交之间歇几秒。
     """
 
     def __init__(
@@ -116,8 +136,10 @@ class Finisher:
         on_parked: Callable[[str, str], None],
         timings: AgentTimings,
         relay: Callable[[Sequence[EndRecord], Sequence[JobEnd]], list[Ended] | None],
+        rest_s: Callable[[], float],
     ) -> None:
         self._relay = relay
+        self._rest_s = rest_s
         self._engine = engine
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._actor = actor
@@ -188,7 +210,7 @@ class Finisher:
             if batch and not self._deliver(batch):
                 return
             # 来得密时一次提交多带几个。停止时不等。
-            self._stopping.wait(REST_S)
+            self._stopping.wait(self._rest_s())
 
     def _forget(self, ends: list[EndRecord]) -> None:
         with self._pending_lock:
@@ -269,7 +291,14 @@ class Finisher:
 
     def _commit(self, prepared: list[Prepared]) -> list[Ended]:
         ends = [
-            job_end(end, actor=self._actor, end_unix_s=self._end_time(end), outputs=tails) for end, tails in prepared
+            job_end(
+                end,
+                actor=self._actor,
+                end_unix_s=(ended := self._end_time(end)),
+                outputs=tails,
+                start_unix_s=_start_time(end, ended),
+            )
+            for end, tails in prepared
         ]
         relayed = self._relay([end for end, _ in prepared], ends)
         if relayed is not None:

@@ -107,15 +107,18 @@ class JobLaunches:
             if end.on_node:
                 drain_node(self._engine, self._node, end.message or "")
 
-    def launch_claimed(self, claimed: Sequence[tuple[ClaimedJob, Binding]]) -> None:
-        """启动已经认领、也有了核的（接力写下的）。"""
+    def launch_claimed(self, claimed: Sequence[tuple[ClaimedJob, Binding, int | None]]) -> None:
+        """启动已经认领、也有了核的（接力写下的），各在哪条链上。"""
         specs: list[LaunchSpec] = []
         refused: list[EndRecord] = []
-        for job, binding in claimed:
+        for job, binding, chain in claimed:
             self._traces.claimed(job)
+            planned = len(specs)
             self._plan(job, binding, specs, refused)
+            for spec in specs[planned:]:
+                spec.chain = chain
         self._finisher.put(refused)
-        self._preparation.start(specs, {(job.job_id, job.restart_count): job for job, _ in claimed})
+        self._preparation.start(specs, {(job.job_id, job.restart_count): job for job, _, _ in claimed})
 
     def _plan(
         self,

@@ -138,6 +138,7 @@ class Agent:
             on_parked=after.on_parked,
             timings=self._timings,
             relay=self._relay.commit,
+            rest_s=self._relay.rest_s,
         )
         self._shepherds = ShepherdKeeping(
             settings.spool_path,

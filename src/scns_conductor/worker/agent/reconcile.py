@@ -35,6 +35,7 @@ class HeldAllocation:
     requested_end_grace: int | None = None
     launch_id: int | None = None
     no_kill: bool = False
+    relay_chain: int | None = None
 
     def launched(self, task: "RunningTask") -> bool:
         """task 是不是这条分配的作业启动的；旧版启动的没有 launch_id，只能按作业号与尝试认。"""

@@ -7,6 +7,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sqlalchemy.engine import Engine
 
@@ -23,6 +24,10 @@ from scns_conductor.worker.wire.end_record import EndRecord
 
 # 这些结束空出来的份额才交：进程真的走了，节点也没有毛病。
 _CAUSES = frozenset({"exit", "timeout", "oom", "cancel", "killed", "deadline"})
+
+# 两次提交之间歇这么久（秒）；链上还有几个排着的时候不急，一次多带几个。
+REST_S = 0.002
+CHAIN_REST_S = 0.01
 
 # 停下时等正在提交的一次至多这么久（秒）。
 CLOSE_WAIT_S = 5.0
@@ -45,7 +50,7 @@ class Relay:
         self._lock = threading.Condition()
         self._taken: set[tuple[int, int]] = set()
         self._committing = False
-        self._arriving: dict[tuple[int, int], tuple[ClaimedJob, Binding]] = {}
+        self._arriving: dict[tuple[int, int], tuple[ClaimedJob, Binding, int | None]] = {}
         self._engine = engine
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._context = context
@@ -53,15 +58,23 @@ class Relay:
         self._pool = pool
         self._memory = memory
         self._launch = launch
+        self._chains = context.settings.task_prolog is None and context.settings.task_epilog is None
         self._offer: Offer | None = None
         # 单子换过几次：提交的时候换了的，余下的不放回去。
         self._version = 0
         self._closed = False
+        self._chained = False
+
+    def rest_s(self) -> float:
+        """下一次提交之前歇几秒。"""
+        return CHAIN_REST_S if self._chained else REST_S
 
     def offer(self, offered: SuccessorOffer) -> None:
         """换成这张单子；空的是撤回。不成样子抛 ValueError。"""
         jobs = tuple((int(job_id), task_id, int(revision)) for job_id, task_id, revision in offered.jobs)
-        made = Offer(offered.epoch, offered.expires, offered.cpus, offered.memory, offered.tasks, jobs)
+        # prolog、epilog 要在两个作业之间运行：一次只接一个。
+        depth = max(1, offered.depth) if self._chains else 1
+        made = Offer(offered.epoch, offered.expires, offered.cpus, offered.memory, offered.tasks, jobs, depth)
         with self._lock:
             self._version += 1
             self._offer = made if jobs else None
@@ -76,8 +89,8 @@ class Relay:
         with self._lock:
             return self._taken | self._arriving.keys(), self._committing
 
-    def take(self) -> list[tuple[ClaimedJob, Binding]]:
-        """拿走要启动的（控制线程）。"""
+    def take(self) -> list[tuple[ClaimedJob, Binding, int | None]]:
+        """拿走要启动的，各自的核，在哪条链上（控制线程）。"""
         with self._lock:
             taken, self._arriving = self._arriving, {}
         return list(taken.values())
@@ -87,13 +100,14 @@ class Relay:
         with self._lock:
             self._closed, self._offer = True, None
             self._lock.wait_for(lambda: not self._committing, CLOSE_WAIT_S)
-        return [job for job, _ in self.take()]
+        return [job for job, _, _ in self.take()]
 
     def commit(self, records: Sequence[EndRecord], ends: Sequence[JobEnd]) -> list[Ended] | None:
         """写下一批结束，能交的份额交给后继，返回生效的；没有单子、没有能交的返回 None，什么也没有做。"""
         vacating = [end.job_id for end in records if end.id is not None and end.cause in _CAUSES and not end.unkillable]
         with self._lock:
             offer, version = self._offer, self._version
+            self._chained = False
             if offer is None or not vacating or self._closed:
                 return None
             # 写不成的不再用它：重试照平常的办法写结束。
@@ -104,7 +118,8 @@ class Relay:
                 for successor in successors:
                     owner = (successor.job.job_id, successor.job.restart_count)
                     self._taken.add(owner)
-                    self._arriving[owner] = (successor.job, self._pool.hand_over(successor.predecessor, owner))
+                    binding = self._pool.hand_over(successor.predecessor, owner, successor.chain)
+                    self._arriving[owner] = (successor.job, binding, successor.chain)
                 if version == self._version and not self._closed:
                     self._offer = _rest(offer, successors)
         except DATABASE_ERRORS as error:
@@ -118,6 +133,7 @@ class Relay:
                 self._committing = False
                 self._lock.notify_all()
         if successors:
+            self._chained = offer.depth > 1
             self._memory.claimed(successor.job.job_id for successor in successors)
             self._launch()
         return ended
@@ -145,4 +161,4 @@ def _rest(offer: Offer, successors: Sequence[Successor]) -> Offer | None:
     jobs = tuple(job for job in offer.jobs if job[:2] not in used)
     if not jobs:
         return None
-    return Offer(offer.epoch, offer.expires, offer.cpus, offer.memory, offer.tasks, jobs)
+    return replace(offer, jobs=jobs)

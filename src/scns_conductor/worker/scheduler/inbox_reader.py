@@ -108,12 +108,13 @@ class InboxReader:
             cpus, memory, tasks = row["payload"]["share"]
             node = self._state.memory.cluster.index.get(row["node_names"][0])
             shares = () if node is None else (NodeShare(node, cpus, memory, (), tasks),)
-            for job_id, (origin, task_id) in zip(row["job_ids"], row["payload"]["from"], strict=True):
+            chains = row["payload"].get("chains") or [None] * len(row["job_ids"])
+            for job_id, (origin, task_id), chain in zip(row["job_ids"], row["payload"]["from"], chains, strict=True):
                 self._state.statistics.started += 1
                 waited = self._state.memory.waiting.get(origin)
                 if waited is not None:
                     self._state.timings.waits.observe(max(0.0, now - waited.age_from))
-                if not self._state.memory.relayed(job_id, origin, task_id, shares, now):
+                if not self._state.memory.relayed(job_id, origin, task_id, shares, now, chain):
                     unknown.append(job_id)
         self._state.memory.read_running(connection, unknown)
 

@@ -31,6 +31,7 @@ from scns_conductor.worker.scheduler.dependents import Dependents, evaluations
 from scns_conductor.worker.scheduler.het_groups import HetGroups
 from scns_conductor.worker.scheduler.limit_pools import JobLimits
 from scns_conductor.worker.scheduler.priority_factors import JobPriority
+from scns_conductor.worker.scheduler.relay_chains import RelayChains
 from scns_conductor.worker.scheduler.run_history import RunHistory
 from scns_conductor.worker.scheduler.running_jobs import ArrayRows, running_job, started_runner
 from scns_conductor.worker.scheduler.waiting_job import SharedValues, Waiting, component_count, waiting_of
@@ -80,6 +81,7 @@ class QueueMemory:
     _siblings: ArrayRows = field(default_factory=ArrayRows)
     _dependents: Dependents = field(default_factory=Dependents)
     het: HetGroups = field(default_factory=HetGroups)
+    chains: RelayChains = field(default_factory=RelayChains)
     _alarms: Alarms = field(init=False)
     _boundaries: list[float] = field(default_factory=list)
     _ticked_at: float = 0.0
@@ -104,6 +106,7 @@ class QueueMemory:
         self._dependents.clear()
         self._alarms.clear()
         self.het.clear()
+        self.chains.clear()
         self.unwritten.clear()
         self.hopeless.clear()
         self.limits.load(connection, now)
@@ -182,6 +185,8 @@ class QueueMemory:
                 job_id, queue_rows.runner_of(parts), self.cluster
             )
             job = running_job(job_id, parts, self.cluster, pools, self.clock() + self.kill_wait_s)
+            if first.relay_chain is not None:
+                job = replace(job, shares=self.chains.join(job_id, first.relay_chain, job.shares))
             self._lent_seen |= bool(job.lent)
             self.cluster.allocate(job)
             if first.array_job_id is not None:
@@ -255,6 +260,9 @@ class QueueMemory:
     def forget_running(self, job_id: int, arrays: set[int] | None = None) -> None:
         """作业不再占资源。"""
         self.cluster.release(job_id)
+        heir = self.chains.leave(job_id)
+        if heir is not None and heir[0] in self.cluster.running:
+            self.cluster.allocate(replace(self.cluster.running[heir[0]], shares=heir[1]))
         self.limits.ended(job_id, self.clock())
         self.het.ended(job_id)
         array = self._tasks.remove(job_id)
@@ -590,7 +598,15 @@ class QueueMemory:
             self._judge(waiting, now)
             self._alarms.set(now, job.job_id)
 
-    def relayed(self, job_id: int, origin: int, task_id: int | None, shares: tuple[NodeShare, ...], now: float) -> bool:
+    def relayed(
+        self,
+        job_id: int,
+        origin: int,
+        task_id: int | None,
+        shares: tuple[NodeShare, ...],
+        now: float,
+        chain: int | None = None,
+    ) -> bool:
         """节点接力启动了排队的 origin（数组则是它的一个任务），成为 job_id；不知道它要运行多久的返回 False。
 
         与记忆对不上（它比这句话新：重装过、重读过）也照这句话记下，不重读：数据库里它也许已经结束，份额又交给了
@@ -599,6 +615,8 @@ class QueueMemory:
         waiting = self.waiting.get(origin)
         if job_id in self.cluster.running:
             return True
+        if chain is not None:
+            shares = self.chains.join(job_id, chain, shares)
         if waiting is not None:
             tasks = waiting.job.tasks
             if task_id is None or any(span.lower <= task_id < span.upper for span in tasks or ()):

@@ -17,7 +17,12 @@ from scns_conductor.worker.scheduler.memory import QueueMemory
 
 # 单子这么久之后作废（秒，数据库的钟），过了一半就续；够这么久的活，至多几个。
 EXPIRES_S = 0.3
-MOST_JOBS = 64
+MOST_JOBS = 128
+# 一份份额上接下去的至多够这么久（秒）、至多几个：更急的作业至多等它们做完。整个节点上至多这么多：份额多的节点，
+# 一次提交本来就带着许多作业。
+CHAIN_S = 0.1
+DEEPEST = 16
+MOST_CHAINED = 64
 # 平均运行得比这还久的（秒）没有单子：多半还没有轮到就过期了。
 SHORT_S = 1.0
 # 有活的节点再多就不接力：一个周期本来就带着许多作业。
@@ -55,11 +60,12 @@ class RelayOffers:
         """这些作业结束了，各运行了多少毫秒；要在记忆忘掉它们之前。"""
         for job_id, ran in zip(job_ids, ran_ms, strict=False):
             job = memory.cluster.running.get(job_id)
-            if job is None or ran is None or len(job.shares) != 1:
+            shares = memory.chains.wanted(job_id) or (job.shares if job is not None else ())
+            if ran is None or len(shares) != 1:
                 continue
             if len(self._runs) > 1000:
                 self._runs.clear()
-            share = (job.shares[0].cpus, job.shares[0].memory)
+            share = (shares[0].cpus, shares[0].memory)
             self._runs.setdefault(share, deque(maxlen=RUNS_KEPT)).append(ran / 1000)
 
     def messages(self, memory: QueueMemory, epoch: int, now: float, *, quiet: bool) -> dict[str, list[Message]]:
@@ -95,20 +101,31 @@ class RelayOffers:
                     found[name] = [_message(epoch, 0.0, sent.share, ())]
                 continue
             jobs = tuple((job.job_id, task_id, job.revision) for job, task_id in heirs.jobs)
+            share = (heirs.share[0], heirs.share[1])
             if sent is None or not _still_good(sent, heirs.share, jobs, at):
                 self._sent[name] = _Sent(heirs.share, jobs, at)
-                found[name] = [_message(epoch, now + EXPIRES_S, heirs.share, jobs)]
+                depth = self._depth(memory, cluster.index[name], share)
+                found[name] = [_message(epoch, now + EXPIRES_S, heirs.share, jobs, depth)]
         return found
 
     def _most(self, memory: QueueMemory, node: int, share: _Share) -> int:
         """单子有效的那段时间里做得完的，短作业至少每份一个；按这种份额最近几次运行的平均，没有跑过的是 0。"""
-        runs = self._runs.get(share)
-        if not runs:
-            return 0
-        each_s = max(sum(runs) / len(runs), 0.001)
-        if each_s > SHORT_S:
+        each_s = self._each_s(share)
+        if each_s is None or each_s > SHORT_S:
             return 0
         return min(MOST_JOBS, int(slots(memory.cluster, node, share) * max(1.0, EXPIRES_S / each_s)))
+
+    def _depth(self, memory: QueueMemory, node: int, share: _Share) -> int:
+        """一份份额上至多接几个。"""
+        each_s = self._each_s(share)
+        if each_s is None:
+            return 1
+        return max(1, min(DEEPEST, int(CHAIN_S / each_s), MOST_CHAINED // max(1, slots(memory.cluster, node, share))))
+
+    def _each_s(self, share: _Share) -> float | None:
+        """这种份额最近几次平均运行几秒；没有跑过的是 None。"""
+        runs = self._runs.get(share)
+        return max(sum(runs) / len(runs), 0.001) if runs else None
 
 
 def _still_good(sent: _Sent, share: tuple[int, int, int], jobs: tuple[_Entry, ...], at: float) -> bool:
@@ -136,7 +153,9 @@ def _barred(memory: QueueMemory, job: PendingJob) -> bool:
     )
 
 
-def _message(epoch: int, expires: float, share: tuple[int, int, int], jobs: Sequence[_Entry]) -> Message:
+def _message(
+    epoch: int, expires: float, share: tuple[int, int, int], jobs: Sequence[_Entry], depth: int = 1
+) -> Message:
     """没有要启动的，只有接下来的。旧的代理不认得 successors，略过。"""
     cpus, memory, tasks = share
     offer: Mapping[str, Any] = {
@@ -145,6 +164,7 @@ def _message(epoch: int, expires: float, share: tuple[int, int, int], jobs: Sequ
         "cpus": cpus,
         "memory": memory,
         "tasks": tasks,
+        "depth": depth,
         "jobs": [list(job) for job in jobs],
     }
     return Message("launch", {"job_ids": [], "successors": offer})

@@ -40,6 +40,13 @@ def adopt(keeper: JobKeeper, boot_id: str) -> None:
             # 旧牧守进程也许死在启动与写上限之间。
             with contextlib.suppress(OSError):
                 group.cgroup.limit_memory(record.memory_bytes)
+        if record.waiting:
+            # 从来没有启动过：交还。
+            group.cause = "give_back"
+            task.pid, task.reaped = None, True
+            continue
+        if record.chain is not None:
+            keeper.chains.adopt(group, record.chain)
         if rebooted:
             group.cause = "reboot"
             task.pid, task.reaped = None, True

@@ -72,6 +72,9 @@ class Deadlines:
         if task is None or task.reaped or task.record.time_limit_s == limit_s:
             return
         record = task.record
+        if task.group.waiting:
+            self._keeper.journal.update(task.key, time_limit_s=limit_s)
+            return
         # 挂起过的作业时限已经顺延，顺延的部分要保留。
         start_s = record.started_boot_s
         if record.deadline_boot_s is not None and record.time_limit_s is not None:

@@ -26,6 +26,9 @@ class JobCommands:
 
     def stop(self, group: JobGroup, cause: str, message: str | None, grace_s: float | None) -> None:
         """结束一个作业：SIGTERM，grace_s 秒后 SIGKILL（None 取作业自己的）。重复调用只会提前，不会推迟。"""
+        if group.waiting:
+            self._keeper.chains.withdraw(group, cause, message)
+            return
         now = boot_now()
         if grace_s is None:
             grace_s = group.record.grace_s if group.record is not None else 0.0
@@ -93,7 +96,10 @@ class JobCommands:
         return self._keeper.containment.signal(self._keeper.containment.pids(group), number)
 
     def disown(self, group: JobGroup) -> None:
-        """数据库不认识它了，留着它跑完；此后不指明 launch_id 的操作都碰不到它。"""
+        """数据库不认识它了，留着它跑完；此后不指明 launch_id 的操作都碰不到它。还没有轮到的不再启动。"""
+        if group.waiting:
+            self._keeper.chains.withdraw(group, "stale", None)
+            return
         group.foreign = True
         for task in group.live_tasks:
             self._keeper.journal.update(task.key, foreign=True)
@@ -105,6 +111,8 @@ class JobCommands:
         group.suspended_boot_s = boot_now()
         for task in group.live_tasks:
             self._keeper.journal.update(task.key, suspended_boot_s=group.suspended_boot_s)
+        if group.waiting:
+            return
         if not self._keeper.containment.suspend(group):
             self._keeper.timers.at(boot_now() + FIRST_KILL_CHECK_S, self._freeze_again, group)
 
@@ -118,6 +126,10 @@ class JobCommands:
             return
         pause_s = boot_now() - group.suspended_boot_s
         group.suspended_boot_s = None
+        if group.waiting:
+            for task in group.live_tasks:
+                self._keeper.journal.update(task.key, suspended_boot_s=None)
+            return
         self._keeper.containment.resume(group)
         for task in group.live_tasks:
             deadline_s = task.record.deadline_boot_s

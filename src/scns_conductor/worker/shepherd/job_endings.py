@@ -135,6 +135,11 @@ class JobEndings:
                 self.emit_end(task)
         if group.cgroup is not None:
             self.drop_cgroup(group.cgroup)
+        self._keeper.chains.gone(group)
+
+    def left_behind(self, group: JobGroup) -> bool:
+        """有杀不掉的进程，还占着它的那一份。"""
+        return group.kill_rounds >= UNKILLABLE_AFTER_ROUNDS
 
     def _disown(self, group: JobGroup) -> None:
         """接管时没认出来（正在 exec）的进程也在要杀的之中：先记下它算 unseen，免得下一个牧守进程看见它死于 SIGKILL。"""
@@ -186,7 +191,7 @@ class JobEndings:
             task,
             boot_id=self._keeper.journal.boot_id,
             out_of_memory=self._was_out_of_memory(task),
-            unkillable=group.kill_rounds >= UNKILLABLE_AFTER_ROUNDS,
+            unkillable=self.left_behind(group),
         )
         if task.cgroup_limited and group.cgroup is not None:
             group.cgroup.drop_step(task.step)

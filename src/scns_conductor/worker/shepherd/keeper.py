@@ -6,6 +6,7 @@ import time
 
 from scns_conductor.worker.host.cgroup import job_cgroup_name
 from scns_conductor.worker.host.process_table import boot_now
+from scns_conductor.worker.shepherd.chains import Chains
 from scns_conductor.worker.shepherd.deadlines import Deadlines
 from scns_conductor.worker.shepherd.job_commands import JobCommands
 from scns_conductor.worker.shepherd.job_endings import JobEndings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from scns_conductor.worker.shepherd.containment import Containment
     from scns_conductor.worker.shepherd.journal import Journal
+    from scns_conductor.worker.shepherd.records import StepRecord
     from scns_conductor.worker.shepherd.spawn import Spawner
     from scns_conductor.worker.wire.end_record import EndRecord
 
@@ -55,6 +57,7 @@ class JobKeeper:
         self.commands = JobCommands(self)
         self.endings = JobEndings(self)
         self.sampler = Sampler(self)
+        self.chains = Chains(self)
 
     def launch(self, specs: list[LaunchSpec]) -> list[LaunchAnswer]:
         """启动一批；同一个键只启动一次，重复的如实回答它现在的状态。失败变成结束记录。"""
@@ -104,9 +107,26 @@ class JobKeeper:
         if group is None:
             group = self.groups[group_id] = JobGroup(*group_id)
         task = Task(record, group)
+        if is_new and self.chains.wait(spec, task):
+            return LaunchAnswer(key=spec.key, state="running")
+        return self._start(spec, task, is_new=is_new)
+
+    def start_next(self, spec: LaunchSpec, task: Task) -> None:
+        """链上轮到它了。"""
+        try:
+            self._start(spec, task, is_new=True)
+        finally:
+            self.spawner.come_home()
+
+    def _start(self, spec: LaunchSpec, task: Task, *, is_new: bool) -> LaunchAnswer:
+        record, group = task.record, task.group
         try:
             if group.ending or group.cause is not None:
                 raise LaunchFault("作业正在结束，不能再启动作业步")
+            if group.waiting:
+                raise LaunchFault("作业还没有轮到，不能启动作业步")
+            if record.waiting:
+                self._note_turn(record)
             if is_new:
                 group.cgroup = self._make_cgroup(spec)
             group.tasks[spec.step] = task
@@ -139,13 +159,26 @@ class JobKeeper:
             pid=pid,
             started_unix_s=started_unix_s,
             started_boot_s=started_boot_s,
-            deadline_boot_s=started_boot_s + spec.time_limit_s if spec.time_limit_s is not None else None,
+            # 等着的时候时限也许改过。
+            deadline_boot_s=started_boot_s + record.time_limit_s if record.time_limit_s is not None else None,
             cgroup=group.cgroup.name if group.cgroup else None,
             script_inode=record.script_inode,
         )
         self.deadlines.arm(task)
         self.sampler.arm()
+        if group.suspended_boot_s is not None:
+            # 还没有轮到就要它挂起。
+            group.suspended_boot_s = None
+            self.commands.suspend(group)
         return LaunchAnswer(key=spec.key, state="running", pid=pid, started_unix_s=started_unix_s)
+
+    def _note_turn(self, record: StepRecord) -> None:
+        """轮到它了：落了盘才启动，接管的才知道它也许跑过。"""
+        self.journal.update(record.key, waiting=False)
+        try:
+            self.journal.flush()
+        except OSError as error:
+            raise LaunchFault(f"节点的日志写不进去：{error.strerror}", on_node=True) from error
 
     def _make_cgroup(self, spec: LaunchSpec) -> Any:
         try:

@@ -21,6 +21,7 @@ class StepRecord(Record):
     """启动了还没有结束的一个作业步：接管、时限与结束所需的一切；脚本与环境不进日志。
 
     启动之前写下说明里的；启动之后补上进程号、何时（日历秒与开机秒）、时限到点、所在的 cgroup。
+    chain 是接力的链，waiting 是还没有轮到它（启动之前改成假，落了盘才启动）。
     kill_boot_s 是 SIGKILL 的时刻，suspended_boot_s 是挂起的时刻；cause、message 是为什么要它结束；warned 是提醒过了。
     """
 
@@ -68,6 +69,8 @@ class StepRecord(Record):
     foreign: bool = False
     ended_unix_s: float | None = None
     ended_boot_s: float | None = None
+    chain: int | None = None
+    waiting: bool | None = None
 
     @property
     def group_id(self) -> tuple[int, int, int | None]:
@@ -98,6 +101,8 @@ def step_record(spec: LaunchSpec) -> StepRecord:
         memory_bytes=spec.memory_bytes,
         step_memory_bytes=spec.step_memory_bytes,
         pids_max=spec.pids_max,
+        chain=spec.chain,
+        waiting=None if spec.chain is None else True,
     )
 
 
@@ -125,6 +130,7 @@ def end_record(task: Task, *, boot_id: str | None, out_of_memory: bool, unkillab
         groups=record.groups,
         stdout=record.stdout,
         stderr=record.stderr,
+        queued=None if record.chain is None else True,
     )
     _tell_outcome(end, task, out_of_memory)
     return end

@@ -29,7 +29,7 @@ class Sampler:
             self._keeper.timers.at(boot_now() + self._period_s(), self._tick, None)
 
     def _period_s(self) -> float:
-        groups = self._keeper.groups.values()
+        groups = [group for group in self._keeper.groups.values() if not group.waiting]
         soft = any((group.cgroup is None and _has_limits(group)) or _has_soft_steps(group) for group in groups)
         return SOFT_LIMIT_CHECK_S if soft else USAGE_CHECK_S
 
@@ -45,7 +45,9 @@ class Sampler:
     def sample(self) -> dict[JobGroup, tuple[Usage, int]]:
         """每个作业此刻的用量与进程数；超过上限而没有 cgroup 约束的，立即结束。"""
         self._sampled_boot_s = boot_now()
-        samples = self._keeper.containment.sample(list(self._keeper.groups.values()))
+        samples = self._keeper.containment.sample(
+            [group for group in self._keeper.groups.values() if not group.waiting]
+        )
         for group, (usage, processes) in samples.items():
             group.sampled.raise_to(usage)
             if group.cause is None:

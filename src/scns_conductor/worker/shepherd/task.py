@@ -67,6 +67,7 @@ class JobGroup:
         "attempt",
         "cause",
         "cgroup",
+        "chain",
         "ending",
         "foreign",
         "job_id",
@@ -78,6 +79,7 @@ class JobGroup:
         "suspended_boot_s",
         "tasks",
         "timers",
+        "waiting",
     )
 
     def __init__(self, job_id: int, attempt: int, launch_id: int | None = None) -> None:
@@ -97,6 +99,9 @@ class JobGroup:
         # 到时 SIGKILL 的；作业没有了就取消。
         self.timers: list[Timer] = []
         self.sampled = Usage()
+        # 在哪条接力的链上；还没有轮到它（chains.py）。
+        self.chain: int | None = None
+        self.waiting = False
 
     @property
     def identity(self) -> tuple[int, int, int | None]:

@@ -40,7 +40,8 @@ class ChangedJobs(BusMessage):
 class SuccessorOffer(Record):
     """接下来的：节点上的份额空出来，写结束时就地启动它们（statements/relay.py 的 Offer）。空的 jobs 是撤回。
 
-    expires 是数据库的 Unix 秒；jobs 的元素是 [作业号, 数组任务的序号或 null, 版本]，按次序。
+    expires 是数据库的 Unix 秒；depth 是一份份额上至多接几个；jobs 按次序，每个是
+    [作业号, 数组任务的序号或 null, 版本]。
     """
 
     epoch: int
@@ -49,6 +50,7 @@ class SuccessorOffer(Record):
     memory: int
     tasks: int
     jobs: list[Any]
+    depth: int = 1
 
 
 class LaunchJobs(BusMessage):

@@ -16,7 +16,8 @@ class EndRecord(Record):
 
     unix_s 是那时的日历秒，boot_s 是开机以来的秒数（只在 boot_id 相同时可比）。cause 见 agent/end_causes.py。
     exit_status 为 None 表示没有人看见它怎样结束。on_node：失败是节点的错；hold：重新排队之后保留。
-    unkillable：有杀不掉的进程。uid、gid、groups 为 None 表示没有换用户。
+    unkillable：有杀不掉的进程；queued：在接力的链上等过，真的开始比数据库里记的晚。
+    uid、gid、groups 为 None 表示没有换用户。
     """
 
     old_names: ClassVar[dict[str, str]] = {
@@ -51,6 +52,7 @@ class EndRecord(Record):
     groups: list[int] | None = None
     stdout: str | None = None
     stderr: str | None = None
+    queued: bool | None = None
 
     @property
     def owner(self) -> tuple[int, int]:
