@@ -32,7 +32,7 @@ ROWS: list[tuple[str, type[SQLModel], set[str]]] = [
 MEASURED = ("_s", "_kb", "_bytes", "_mins", "time_limit", "grace_time", "max_wall", "grp_wall")
 # 不给人看的列。
 HIDDEN = {
-    "Allocation": {"allocation_id", "job_id", "token_digest"},
+    "Allocation": {"allocation_id", "job_id", "token_digest", "relay_chain"},
     "JobEvent": {"job_id"},
     "JobStep": {"launch", "samples"},
 }

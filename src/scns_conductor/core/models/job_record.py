@@ -107,6 +107,8 @@ class JobOutput(SQLModel, table=True):
 
 # 给人看的列：令牌的摘要与只在里面用的号除外。
 ALLOCATION_COLUMNS = tuple(
-    name for name in ResourceAllocation.model_fields if name not in ("allocation_id", "job_id", "token_digest")
+    name
+    for name in ResourceAllocation.model_fields
+    if name not in ("allocation_id", "job_id", "token_digest", "relay_chain")
 )
 EVENT_COLUMNS = tuple(name for name in JobEvent.model_fields if name != "job_id")

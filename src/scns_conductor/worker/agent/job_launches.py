@@ -29,6 +29,8 @@ from scns_conductor.worker.wire.launch_spec import LaunchSpec
 # 核等这么久之后不绑核也启动；卡等这么久还没有的是节点的错。
 CORES_WAIT_S = 2.0
 CARDS_WAIT_S = 60.0
+# 接力的链上等这么久（秒）还没有轮到的交还：更急的作业不能一直等着。
+CHAIN_WAIT_S = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +117,9 @@ class JobLaunches:
             self._traces.claimed(job)
             planned = len(specs)
             self._plan(job, binding, specs, refused)
-            for spec in specs[planned:]:
-                spec.chain = chain
+            if chain is not None:
+                for spec in specs[planned:]:
+                    spec.chain, spec.chain_wait_s = chain, CHAIN_WAIT_S
         self._finisher.put(refused)
         self._preparation.start(specs, {(job.job_id, job.restart_count): job for job, _, _ in claimed})
 

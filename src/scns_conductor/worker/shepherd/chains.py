@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from scns_conductor.worker.host.process_table import boot_now
@@ -16,16 +17,13 @@ if TYPE_CHECKING:
     from scns_conductor.worker.shepherd.task import JobGroup, Task
     from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
-# 等得比这还久的交还：更急的作业不能一直等着。
-PATIENCE_S = 0.5
-
 
 class Chains:
     """JobKeeper 的一部分。"""
 
     def __init__(self, keeper: JobKeeper) -> None:
         self._keeper = keeper
-        # 链 -> 正在运行的；链 -> 等着的（何时来的，说明，作业步），先来的在前。
+        # 链 -> 正在运行的；链 -> 等着的（等到何时，说明，作业步），先来的在前。
         self._running: dict[int, JobGroup] = {}
         self._waiting: dict[int, deque[tuple[float, LaunchSpec, Task]]] = {}
 
@@ -41,7 +39,7 @@ class Chains:
         group.waiting = True
         group.tasks[task.step] = task
         line = self._waiting.setdefault(chain, deque())
-        line.append((boot_now(), spec, task))
+        line.append((boot_now() + (spec.chain_wait_s or 0.0), spec, task))
         if len(line) == 1:
             self._watch(chain)
         return True
@@ -62,7 +60,7 @@ class Chains:
             return
         fault = group.holder.fault if group.holder is not None else None
         if self._keeper.endings.left_behind(group) or (fault is not None and fault.on_node):
-            self._give_back(chain, boot_now())
+            self._give_back(chain, math.inf)
             return
         _, spec, task = line.popleft()
         if not line:
@@ -84,10 +82,10 @@ class Chains:
             del self._waiting[chain]
         self._end(group, cause, message)
 
-    def _give_back(self, chain: int, before_boot_s: float) -> None:
-        """before_boot_s（开机秒）以前来的都交还。"""
+    def _give_back(self, chain: int, now_boot_s: float) -> None:
+        """等够了的交还；now_boot_s 是此刻（开机秒）。"""
         line = self._waiting[chain]
-        while line and line[0][0] <= before_boot_s:
+        while line and line[0][0] <= now_boot_s:
             self._end(line.popleft()[2].group, "give_back", "接力没有轮到它：前面的比料想的久")
         if not line:
             del self._waiting[chain]
@@ -102,10 +100,10 @@ class Chains:
             self._keeper.endings.emit_end(task)
 
     def _watch(self, chain: int) -> None:
-        self._keeper.timers.at(self._waiting[chain][0][0] + PATIENCE_S, self._on_patience, chain)
+        self._keeper.timers.at(self._waiting[chain][0][0], self._on_patience, chain)
 
     def _on_patience(self, chain: int) -> None:
         if chain in self._waiting:
-            self._give_back(chain, boot_now() - PATIENCE_S + 0.001)
+            self._give_back(chain, boot_now())
         if chain in self._waiting:
             self._watch(chain)

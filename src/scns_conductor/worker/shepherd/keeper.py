@@ -167,7 +167,8 @@ class JobKeeper:
         self.deadlines.arm(task)
         self.sampler.arm()
         if group.suspended_boot_s is not None:
-            # 还没有轮到就要它挂起。
+            # 还没有轮到就要它挂起。先出来：不然把自己也冻结了。
+            self.spawner.come_home()
             group.suspended_boot_s = None
             self.commands.suspend(group)
         return LaunchAnswer(key=spec.key, state="running", pid=pid, started_unix_s=started_unix_s)
