@@ -53,7 +53,7 @@ class LaunchSpec(Record):
     """
 
     closed: ClassVar[bool] = True
-    added: ClassVar[frozenset[str]] = frozenset({"container"})
+    added: ClassVar[frozenset[str]] = frozenset({"container", "chain", "chain_wait_s"})
 
     job_id: int
     attempt: int
