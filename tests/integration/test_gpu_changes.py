@@ -4,13 +4,15 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slurm_links import Commands
 
 from running_system import RunningSystem, start_system, wait_until
 
-LISTED = (Path(__file__).parents[1] / "data" / "gpus" / "nvidia-smi-L-mig.txt").read_text()
+DATA = Path(__file__).parents[1] / "data" / "gpus"
+LISTED = (DATA / "nvidia-smi-L-mig.txt").read_text()
 HOLD = "#!/bin/sh\n#SBATCH -o /dev/null\nsleep 300\n"
 
 
@@ -21,7 +23,10 @@ def driver(scratch: Path) -> Path:
     folder.mkdir()
     (folder / "listed").write_text(LISTED)
     program = folder / "nvidia-smi"
-    program.write_text(f'#!/bin/sh\n[ "$1" = -L ] && exec cat {folder}/listed\nexit 0\n')
+    usage = DATA / "nvidia-smi-usage.csv"
+    program.write_text(
+        f'#!/bin/sh\ncase "$1" in\n-L) exec cat {folder}/listed;;\n*utilization*) exec cat {usage};;\nesac\n'
+    )
     program.chmod(0o755)
     return folder / "listed"
 
@@ -32,6 +37,7 @@ def system(scratch: Path, driver: Path) -> Iterator[RunningSystem]:
         "PATH": f"{driver.parent}:{os.environ['PATH']}",
         "SCNS_GPU_WATCH_INTERVAL_S": "0.2",
         "SCNS_HEARTBEAT_INTERVAL_S": "0.3",
+        "SCNS_JOB_SAMPLE_INTERVAL_S": "0.5",
     }
     options = ("--cpus", "4", "--memory", "8G", "--nodes", "1")
     with start_system(scratch / "gpu-changes", *options, environment=environment) as system:
@@ -45,6 +51,11 @@ def slurm(system: RunningSystem, tmp_path: Path) -> Commands:
 
 def gres(slurm: Commands) -> str:
     return slurm.run("sinfo", "-h", "-o", "%G").stdout.strip()
+
+
+def record(system: RunningSystem, job: str) -> dict[str, Any]:
+    found: dict[str, Any] = system.call("GET", f"/jobs/{job}")[1]
+    return found
 
 
 def state(slurm: Commands) -> str:
@@ -80,6 +91,24 @@ def test_the_devices_of_other_cards_cannot_be_opened(system: RunningSystem, slur
     assert "not permitted" in whole.splitlines()[2]
     none = output(slurm, script)
     assert none.splitlines()[:2] == ["Operation not permitted"] * 2
+
+
+def test_the_use_of_the_cards_is_counted(system: RunningSystem, slurm: Commands) -> None:
+    job = slurm.submit("--gres=gpu:a100:1", text=HOLD)
+    wait_until(lambda: (record(system, job).get("gpu_energy_j") or 0) > 1, 60, "采到了能耗")
+    live = slurm.run("sstat", "-nP", "-j", f"{job}.batch", "-o", "tresusageintot,consumedenergyraw").stdout
+    assert "gres/gpumem=30214M,gres/gpuutil=" in live
+    slurm.run("scancel", job)
+    system.wait_state(job)
+    told = slurm.run("seff", job).stdout
+    assert "GPU Utilized: " in told
+    assert "GPU Memory Utilized: 29.51 GB" in told
+    energy = slurm.run("sacct", "-nP", "-j", f"{job}.batch", "-o", "consumedenergyraw").stdout.strip()
+    assert int(energy) > 1
+    # 没有卡的作业没有。
+    plain = slurm.submit(text="#!/bin/sh\n#SBATCH -o /dev/null\ntrue\n")
+    system.wait_state(plain)
+    assert "GPU" not in slurm.run("seff", plain).stdout
 
 
 def test_resliced_and_lost(system: RunningSystem, slurm: Commands, driver: Path) -> None:

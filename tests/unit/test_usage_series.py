@@ -48,11 +48,20 @@ def test_lost_children_are_not_negative_use() -> None:
     assert list(filled(10, [(10, 8, 1), (20, 3, 1), (30, 4, 1)]).cpu_s) == [8, 0, 1]
 
 
+def test_energy_is_the_difference_of_the_counters() -> None:
+    series = UsageSeries(10)
+    for elapsed_s, counter in ((10, 5000.0), (20, 5600.0), (30, None), (40, 6000.0), (50, 10.0)):
+        series.add(elapsed_s, 1, 1, (1, 1, counter))
+    assert series.gpu_energy_j == 1000
+    series.add(60, 1, 1, (1, 1, 60.0))
+    assert series.gpu_energy_j == 1050
+
+
 def test_gpu_appears_when_it_is_first_known() -> None:
     series = UsageSeries(10)
     series.add(10, 1, 1)
     assert series.gpu_s is None
-    series.add(20, 2, 1, (0.5, 4000))
+    series.add(20, 2, 1, (0.5, 4000, None))
     assert series.gpu_s is not None
     assert series.gpu_memory_mb is not None
     assert list(series.gpu_s) == [0, 5]
@@ -69,7 +78,9 @@ def test_no_second_is_lost_or_invented(steps: list[tuple[float, float, int]], re
     for index, (gap_s, cores, memory_mb) in enumerate(steps):
         if index == restart_at and series.elapsed_s:
             unknown = [None if value == UNKNOWN else value for value in series.memory_mb]
-            series = UsageSeries.restored(series.width_s, series.elapsed_s, list(series.cpu_s), unknown, None, None)
+            series = UsageSeries.restored(
+                series.width_s, series.elapsed_s, list(series.cpu_s), unknown, None, None, None
+            )
         elapsed_s += gap_s
         total_s += gap_s * cores
         series.add(elapsed_s, total_s, memory_mb)

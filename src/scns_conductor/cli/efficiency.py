@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 FIELDS = (
     "job_id,array_job_id,array_task_id,array_remaining,name,user_name,account,state,start_time,end_time,suspend_time,"
-    "suspended_s,time_limit,allocated_cpus,allocated_memory,cpu_user_s,cpu_system_s,max_rss_kb,tasks,cpus_per_task"
+    "suspended_s,time_limit,allocated_cpus,allocated_memory,cpu_user_s,cpu_system_s,max_rss_kb,tasks,cpus_per_task,"
+    "allocated_gres,gpu_s,max_gpu_memory_mb,gpu_energy_j"
 )
 DEFAULT_MOST = 50
 # --saved 缺省看最近多久（秒），至多重放几个作业。
@@ -61,10 +62,10 @@ def efficiency(
     from scns_conductor.cli.job_text import job_label
     from scns_conductor.cli.table import show_table
 
-    header = ("作业", "名字", "用户", "状态", "CPU", "内存", "时间", "下次")
+    header = ("作业", "名字", "用户", "状态", "CPU", "内存", "GPU", "时间", "下次")
     shown = [
         (job_label(job), str(job["name"]), str(job["user_name"]), str(job["state"]), _percent(row["cpu"]),
-         _percent(row["memory"]), _percent(row["time"]), "；".join(row["hints"]) or "-")
+         _percent(row["memory"]), _percent(row["gpu"]), _percent(row["time"]), "；".join(row["hints"]) or "-")
         for job, row in zip(jobs, rows, strict=True)
     ]  # fmt: skip
     show_table(header, shown, "没有开始过的作业")
@@ -124,6 +125,7 @@ def _measured(job: Mapping[str, Any]) -> dict[str, Any]:
     """一个作业的各项（0–1）与建议。"""
     from scns_conductor.cli.job_text import instant
     from scns_conductor.core.efficiency import Fit, Usage, fitting, hints
+    from scns_conductor.core.gres import gpu_total
 
     start, end = instant(job["start_time"]), instant(job.get("end_time")) or datetime.now(UTC)
     run_s = max(0.0, (end - start).total_seconds() - float(job.get("suspended_s") or 0)) if start else 0.0
@@ -135,9 +137,12 @@ def _measured(job: Mapping[str, Any]) -> dict[str, Any]:
         memory_asked=int(job.get("allocated_memory") or 0) or None,
         memory_peak=None if job.get("max_rss_kb") is None else -(-int(job["max_rss_kb"]) // 1024),
         limit_s=None if job.get("time_limit") is None else float(job["time_limit"]),
+        gpus=gpu_total(job.get("allocated_gres")),
+        gpu_s=None if job.get("gpu_s") is None else float(job["gpu_s"]),
     )
     return {
         "job_id": job["job_id"], "state": job["state"], "cpu": usage.cpu, "memory": usage.memory, "time": usage.time,
+        "gpu": usage.gpu, "gpu_memory_mb": job.get("max_gpu_memory_mb"), "gpu_energy_j": job.get("gpu_energy_j"),
         "held_cpu_s": run_s * usage.cpus, "idle_cpu_s": usage.idle_cpu_s if measured else 0.0,
         "hints": hints(usage) if job.get("end_time") else [],
         "fit": fitting(usage) if job.get("end_time") else Fit(),

@@ -97,6 +97,9 @@ LABELS = {
     "max_rss_kb": "内存峰值",
     "read_bytes": "读的字节",
     "written_bytes": "写的字节",
+    "gpu_s": "GPU 忙的秒",
+    "max_gpu_memory_mb": "显存峰值",
+    "gpu_energy_j": "GPU 能耗（焦耳）",
     "requeue": "可重新排队",
     "oversubscribe": "可共享 CPU",
     "data_source": "来源",
@@ -104,7 +107,7 @@ LABELS = {
     "command": "脚本的路径",
 }
 _TIMES = frozenset(name for name in LABELS if name.endswith("_time")) | {"deadline", "reason_since"}
-_MEMORY = frozenset({"allocated_memory", "memory_per_node", "memory_per_cpu", "memory_per_gpu"})
+_MEMORY = frozenset({"allocated_memory", "max_gpu_memory_mb", "memory_per_node", "memory_per_cpu", "memory_per_gpu"})
 
 
 def instant(value: Any) -> datetime | None:

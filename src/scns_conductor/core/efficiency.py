@@ -21,6 +21,13 @@ class Usage:
     memory_asked: int | None
     memory_peak: int | None
     limit_s: float | None
+    gpus: int = 0
+    gpu_s: float | None = None
+
+    @property
+    def gpu(self) -> float | None:
+        """GPU 平均忙几成（0–1）；没有卡、没有采到是 None。"""
+        return None if not self.gpus or self.gpu_s is None or self.run_s <= 0 else self.gpu_s / (self.run_s * self.gpus)
 
     @property
     def cpu(self) -> float | None:
@@ -86,6 +93,9 @@ def hints(usage: Usage) -> list[str]:
         found.append(f"CPU 平均只用了 {usage.cpu * usage.cpus:.1f} 个，要 {fit.cpus} 个就够")
     if fit.memory_mb is not None and usage.memory_peak is not None:
         found.append(f"内存最多用到 {format_memory_mb(usage.memory_peak)}，要 {format_memory_mb(fit.memory_mb)} 就够")
+    if usage.gpus > 1 and usage.gpu is not None and usage.gpu < WORTH_SAYING and usage.run_s >= 1:
+        enough = max(1, math.ceil(usage.gpu * usage.gpus))
+        found.append(f"GPU 平均只忙 {usage.gpu * usage.gpus:.1f} 块，要 {enough} 块就够")
     if fit.limit_s is not None:
         found.append(f"时限写 {format_duration(fit.limit_s)} 就够，也容易插空")
     return found

@@ -27,6 +27,11 @@ def parse_gres(text: str) -> dict[str, int]:
     return found
 
 
+def gpu_total(text: str | None) -> int:
+    """'gpu:a100=2,nic=1' 里一共几块 GPU；没有是 0。"""
+    return sum(count for name, count in parse_gres(text or "").items() if name.partition(":")[0] == "gpu")
+
+
 def format_gres(gres: dict[str, int]) -> str:
     """{'gpu:a100': 2} -> 'gpu:a100:2'。"""
     return ",".join(f"{name}:{count}" for name, count in sorted(gres.items()))

@@ -54,6 +54,7 @@ def _series(row: Any) -> dict[str, Any]:
         row.memory_mb,
         None if row.gpu_s is None else [used / length for used, length in zip(row.gpu_s, lengths, strict=False)],
         row.gpu_memory_mb,
+        row.gpu_energy_j,
     )
 
 
@@ -65,6 +66,7 @@ def _answer(
     memory_mb: Sequence[int | None],
     gpus: Sequence[float] | None,
     gpu_memory_mb: Sequence[int | None] | None,
+    gpu_energy_j: float | None,
 ) -> dict[str, Any]:
     return {
         "since": since.isoformat(),
@@ -74,6 +76,7 @@ def _answer(
         "memory_mb": list(memory_mb),
         "gpus": None if gpus is None else [round(value, 3) for value in gpus],
         "gpu_memory_mb": None if gpu_memory_mb is None else list(gpu_memory_mb),
+        "gpu_energy_j": None if gpu_energy_j is None else round(gpu_energy_j, 1),
     }
 
 
@@ -94,12 +97,14 @@ def _total(rows: Sequence[Any]) -> dict[str, Any]:
         _pile(gpu_memory, row.gpu_memory_mb or (), offset_s, row.width_s, width_s)
     lengths = [min(width_s, elapsed_s - index * width_s) or width_s for index in range(buckets)]
     has_gpu = any(row.gpu_s is not None for row in rows)
+    energies = [row.gpu_energy_j for row in rows if row.gpu_energy_j is not None]
     return _answer(
         *(since, width_s, elapsed_s),
         [used / length for used, length in zip(cpu_s, lengths, strict=True)],
         memory,
         [used / length for used, length in zip(gpu_s, lengths, strict=True)] if has_gpu else None,
         gpu_memory if has_gpu else None,
+        sum(energies) if energies else None,
     )
 
 

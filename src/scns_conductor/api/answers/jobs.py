@@ -60,6 +60,7 @@ _SERIES = {
     "memory_mb": field(list[int | None], "各格里内存的峰值（MiB；没有采到是 null）"),
     "gpus": field(list[float] | None, "各格里平均忙着几块 GPU；没有 GPU、不知道是 null"),
     "gpu_memory_mb": field(list[int | None] | None, "各格里显存的峰值（MiB；没有 GPU、不知道是 null）"),
+    "gpu_energy_j": field(float | None, "各块 GPU 至今的能耗合计（焦耳；不知道是 null）"),
 }
 SAMPLE_SERIES = answer("SampleSeries", "用量随时间的变化：等长的几格。", _SERIES)
 NODE_SAMPLES = answer("NodeSamples", "一个节点上的。", {"node_name": field(str, "节点"), **_SERIES})

@@ -289,6 +289,12 @@ class Job(Answer):
     """读的数据（字节）"""
     written_bytes: int | None
     """写的数据（字节）"""
+    gpu_s: float | None
+    """各块 GPU 忙的时间合计（秒）；没有、不知道是 null"""
+    max_gpu_memory_mb: int | None
+    """显存的峰值，各块合计（MiB）"""
+    gpu_energy_j: float | None
+    """各块 GPU 的能耗合计（焦耳）；合用的卡是整块的"""
     exit_code: str | None
     """退出码:信号，如 0:0；没有结束是 null"""
     allocations: tuple[Allocation, ...]
@@ -351,6 +357,8 @@ class SampleSeries(Answer):
     """各格里平均忙着几块 GPU；没有 GPU、不知道是 null"""
     gpu_memory_mb: tuple[int | None, ...] | None
     """各格里显存的峰值（MiB；没有 GPU、不知道是 null）"""
+    gpu_energy_j: float | None
+    """各块 GPU 至今的能耗合计（焦耳；不知道是 null）"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {
         "since": instant,
@@ -381,6 +389,8 @@ class NodeSamples(Answer):
     """各格里平均忙着几块 GPU；没有 GPU、不知道是 null"""
     gpu_memory_mb: tuple[int | None, ...] | None
     """各格里显存的峰值（MiB；没有 GPU、不知道是 null）"""
+    gpu_energy_j: float | None
+    """各块 GPU 至今的能耗合计（焦耳；不知道是 null）"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {
         "since": instant,

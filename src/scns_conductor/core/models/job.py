@@ -222,6 +222,9 @@ class Job(JobSpec, table=True):
     max_rss_kb: int | None = Field(None, sa_type=sa.BigInteger, description="内存峰值（KiB）")
     read_bytes: int | None = Field(None, sa_type=sa.BigInteger, description="读的数据（字节）")
     written_bytes: int | None = Field(None, sa_type=sa.BigInteger, description="写的数据（字节）")
+    gpu_s: float | None = Field(None, description="各块 GPU 忙的时间合计（秒）；没有、不知道是 null")
+    max_gpu_memory_mb: int | None = Field(None, description="显存的峰值，各块合计（MiB）")
+    gpu_energy_j: float | None = Field(None, description="各块 GPU 的能耗合计（焦耳）；合用的卡是整块的")
 
     __table_args__ = (
         sa.CheckConstraint(one_of("state", JobState), name="jobs_state_known"),

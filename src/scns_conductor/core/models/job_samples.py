@@ -35,6 +35,7 @@ class JobSamples(SQLModel, table=True):
     gpu_memory_mb: list[int | None] | None = Field(
         None, sa_type=ARRAY(sa.Integer), description="各格里显存的峰值合计（MiB）；不知道是 null"
     )
+    gpu_energy_j: float | None = Field(None, description="各块 GPU 至今的能耗合计（焦耳）；不知道是 null")
 
     __table_args__ = (
         sa.CheckConstraint("cardinality(cpu_s) = cardinality(memory_mb)", name="job_samples_lengths_match"),

@@ -111,12 +111,37 @@ def _tres_text(row: Row, *, allocated: bool) -> str:
 def _usage_in(row: Row) -> str:
     """步用掉的 CPU、读的字节、内存峰值；没有采到的不写。"""
     total = int(_cpu_total(row))
-    parts = [f"cpu={duration(total)}", "energy=0"]
+    parts = [f"cpu={duration(total)}", f"energy={_energy(row)}"]
     if row.get("read_bytes") is not None:
         parts.append(f"fs/disk={int(row['read_bytes'])}")
+    if row.get("max_gpu_memory_mb") is not None and _has_gpus(row):
+        parts.append(f"gres/gpumem={int(row['max_gpu_memory_mb'])}M")
+    if row.get("gpu_s") is not None and _has_gpus(row):
+        # 各块忙的百分数之和，同 Slurm。
+        parts.append(f"gres/gpuutil={round(100 * float(row['gpu_s']) / max(1.0, elapsed_s(row)))}")
     if row.get("max_rss_kb") is not None:
         parts.append(f"mem={_kilobytes(row, 'max_rss_kb')}")
     return ",".join(parts)
+
+
+def _has_gpus(row: Row) -> bool:
+    """GPU 的用量是整个作业的，写在脚本（占位）的那一行上；各步没有自己的。"""
+    return row.get("step") in (None, "batch", "extern")
+
+
+def _energy(row: Row) -> int:
+    """GPU 的能耗（焦耳）；别的没有采集，是 0。"""
+    return round(float(row.get("gpu_energy_j") or 0)) if _has_gpus(row) else 0
+
+
+def _energy_text(row: Row) -> str:
+    """焦耳，一千以上写成 1.50K。"""
+    joules = float(_energy(row))
+    for unit in ("", "K", "M", "G"):
+        if joules < 1000 or unit == "G":
+            return f"{joules:.0f}" if not unit else f"{joules:.2f}{unit}"
+        joules /= 1000
+    raise AssertionError
 
 
 def _usage_out(row: Row) -> str:
@@ -203,8 +228,8 @@ FIELDS = {
         Field("Cluster", 10, lambda _row: of.cluster_name(), ""),
         Field("Comment", 14, _job_only(lambda row: str(row.get("comment") or "")), "comment"),
         Field("Constraints", 19, _job_only(lambda row: str(row.get("constraints") or ""))),
-        Field("ConsumedEnergy", 14, _step_only(lambda _row: "0")),
-        Field("ConsumedEnergyRaw", 17, _step_only(lambda _row: "0")),
+        Field("ConsumedEnergy", 14, _step_only(_energy_text)),
+        Field("ConsumedEnergyRaw", 17, _step_only(lambda row: str(_energy(row)))),
         Field(
             "Container",
             19,

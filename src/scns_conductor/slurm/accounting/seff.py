@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from scns_conductor.client import JsonClient, Problem
+from scns_conductor.core.gres import gpu_total
 from scns_conductor.slurm.parse.options import flags
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.step.step_values import steps_of
@@ -66,8 +67,26 @@ def _lines(client: JsonClient, job: dict[str, Any]) -> list[str]:
     lines.append(f"Memory Utilized: {_size(peak)}{guess}")
     each = f" ({_size(wanted / nodes)}/node)"
     lines.append(f"Memory Efficiency: {_percent(peak, wanted)} of {_size(wanted)}{each}")
+    lines += _gpu_lines(job)
     if not ended:
         lines.append("WARNING: Efficiency statistics may be misleading for RUNNING jobs.")
+    return lines
+
+
+def _gpu_lines(job: dict[str, Any]) -> list[str]:
+    """有卡、采到了才有。"""
+    gpus = gpu_total(job.get("allocated_gres"))
+    if not gpus or job.get("gpu_s") is None:
+        return []
+    busy, wall = float(job["gpu_s"]), elapsed_s(job) * gpus
+    lines = [
+        f"GPU Utilized: {duration(busy)}",
+        f"GPU Efficiency: {_percent(busy, wall)} of {duration(wall)} gpu-walltime",
+    ]
+    if job.get("max_gpu_memory_mb") is not None:
+        lines.append(f"GPU Memory Utilized: {_size(int(job['max_gpu_memory_mb']) * 1024)}")
+    if job.get("gpu_energy_j") is not None:
+        lines.append(f"GPU Energy: {float(job['gpu_energy_j']) / 1000:.2f} kJ")
     return lines
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy.engine import Engine
 
-from scns_conductor.statements.job_samples import SAMPLES_ON_NODE, WRITE_SAMPLES
+from scns_conductor.statements.job_samples import SAMPLES_ON_NODE, SUM_UP_GPUS, WRITE_SAMPLES
 from scns_conductor.worker.agent.usage_series import UNKNOWN, UsageSeries
 from scns_conductor.worker.wire.shepherd_messages import JobSample
 
@@ -28,7 +28,9 @@ class _Kept:
 
 
 class JobSamples:
-    """interval_s 为 0 时什么也不记。boot_time 是数据库时钟下的开机时刻；gpu 问一个作业的卡（忙着几块，显存 MiB）。"""
+    """interval_s 为 0 时什么也不记。boot_time 是数据库时钟下的开机时刻；
+
+    gpu 问一个作业的卡（忙着几块，显存 MiB，能耗计数 J）。"""
 
     def __init__(
         self,
@@ -61,9 +63,7 @@ class JobSamples:
             # 头一格满了才开始记：短作业什么也不留下。
             if kept is not None and elapsed_s >= self._interval_s:
                 memory_mb = -(-job.usage.max_rss_kb // 1024)
-                gpu = self._gpu(owner)
-                cpu_s = job.usage.user_s + job.usage.system_s
-                kept.series.add(elapsed_s, cpu_s, memory_mb, None if gpu is None else gpu[:2])
+                kept.series.add(elapsed_s, job.usage.user_s + job.usage.system_s, memory_mb, self._gpu(owner))
         ended = self._kept.keys() - running
         self._write(owner for owner in self._kept if self._is_due(owner, owner in ended or write_all))
         for owner in ended:
@@ -118,8 +118,13 @@ class JobSamples:
                     "gpu_memory_mb": [
                         None if each.gpu_memory_mb is None else _peaks(each.gpu_memory_mb) for each in series
                     ],
+                    "gpu_energy_j": [each.gpu_energy_j for each in series],
                 },
             )
+            with_gpus = [owner for owner, kept in chosen.items() if kept.series.gpu_s is not None]
+            if with_gpus:
+                values = {"job_id": [job for job, _ in with_gpus], "attempt": [attempt for _, attempt in with_gpus]}
+                connection.execute(SUM_UP_GPUS, values)
         for kept in chosen.values():
             kept.written_s = kept.series.elapsed_s
 

@@ -13,9 +13,15 @@ UNKNOWN = -1
 
 
 class UsageSeries:
-    """从作业开始起。cpu_s、gpu_s 是各格里用掉的秒，memory_mb、gpu_memory_mb 是各格里的峰值（MiB）。"""
+    """从作业开始起。cpu_s、gpu_s 是各格里用掉的秒，memory_mb、gpu_memory_mb 是各格里的峰值（MiB）。
 
-    __slots__ = ("cpu_s", "cpu_total_s", "elapsed_s", "gpu_memory_mb", "gpu_s", "memory_mb", "width_s")
+    gpu_energy_j 是各块 GPU 至今的能耗合计（焦耳），不知道是 None。
+    """
+
+    __slots__ = (
+        "_energy_counter", "cpu_s", "cpu_total_s", "elapsed_s", "gpu_energy_j", "gpu_memory_mb", "gpu_s", "memory_mb",
+        "width_s",
+    )  # fmt: skip
 
     def __init__(self, width_s: float) -> None:
         self.width_s = width_s
@@ -26,6 +32,9 @@ class UsageSeries:
         # 有没有 GPU 的数，头一次采到时才知道。
         self.gpu_s: array[float] | None = None
         self.gpu_memory_mb: array[int] | None = None
+        self.gpu_energy_j: float | None = None
+        # 上一次的能耗计数；它从哪里数起不知道，只看差。
+        self._energy_counter: float | None = None
 
     @classmethod
     def restored(
@@ -36,6 +45,7 @@ class UsageSeries:
         memory_mb: Sequence[int | None],
         gpu_s: Sequence[float] | None,
         gpu_memory_mb: Sequence[int | None] | None,
+        gpu_energy_j: float | None,
     ) -> UsageSeries:
         """从写下的接着记。"""
         found = cls(width_s)
@@ -45,10 +55,17 @@ class UsageSeries:
         found.memory_mb = _peaks(memory_mb)
         found.gpu_s = None if gpu_s is None else array("d", gpu_s)
         found.gpu_memory_mb = None if gpu_memory_mb is None else _peaks(gpu_memory_mb)
+        found.gpu_energy_j = gpu_energy_j
         return found
 
-    def add(self, elapsed_s: float, cpu_total_s: float, memory_mb: int, gpu: tuple[float, int] | None = None) -> None:
-        """开始之后 elapsed_s 秒采到的：CPU 一共用了多少秒，此刻的内存；gpu 是（忙着几块，显存 MiB）。
+    def add(
+        self,
+        elapsed_s: float,
+        cpu_total_s: float,
+        memory_mb: int,
+        gpu: tuple[float, int, float | None] | None = None,
+    ) -> None:
+        """开始之后 elapsed_s 秒采到的：CPU 一共用了多少秒，此刻的内存；gpu 是（忙着几块，显存 MiB，能耗计数 J）。
 
         两次之间隔得再久也行：CPU 摊在其间的各格里；内存只记在这次之前不久的格里，别的格不知道。
         """
@@ -70,6 +87,11 @@ class UsageSeries:
             if gpu is not None and self.gpu_s is not None and self.gpu_memory_mb is not None and bucket >= seen_from:
                 self.gpu_s[bucket] += gpu[0] * overlap_s
                 self.gpu_memory_mb[bucket] = max(self.gpu_memory_mb[bucket], gpu[1])
+        if gpu is not None and gpu[2] is not None:
+            if self._energy_counter is not None:
+                # 驱动重新装载过，计数会从头来。
+                self.gpu_energy_j = (self.gpu_energy_j or 0.0) + max(0.0, gpu[2] - self._energy_counter)
+            self._energy_counter = gpu[2]
         self.elapsed_s, self.cpu_total_s = elapsed_s, cpu_total_s
 
     def _reach(self, last: int, has_gpu: bool) -> None:
