@@ -79,7 +79,13 @@ def test_the_heartbeat_outlives_an_exhausted_pool(settings: Settings, engine: En
     memory = DatabaseMemory(small, "n1", tmp_path / "database.seen")
     memory.open()
     heartbeat = Heartbeat(
-        small, "n1", 0.02, memory, on_clock=lambda now, *_: beats.append(now), on_not_up=lambda state: None
+        small,
+        "n1",
+        0.02,
+        memory,
+        on_clock=lambda now, *_: beats.append(now),
+        on_not_up=lambda state: None,
+        on_reboot=lambda: None,
     )
     held = small.connect()
     heartbeat.start()

@@ -104,6 +104,8 @@ SAMPLES: dict[str, Any] = {
     "node_update": _NAMED,
     "nodes_delete": (((["x"],), {}),),
     "nodes_pin": (((["x"], {"weight": 1}), {}),),
+    "nodes_insert": ((([{"name": "x", "address": "x", "cpus": 1, "memory": 1}],), {}),),
+    "nodes_update": (((["x"], {"drain": True}), {}),),
     "notify_answer": ((("x",), {}),),
     "partition_delete": ((("x",), {}),),
     "partition_insert": ((({"name": "x"},), {}),),

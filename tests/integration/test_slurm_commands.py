@@ -137,9 +137,9 @@ def test_show_config_tells_the_settings_in_force_and_unknown_verbs_are_refused_b
     assert "MinJobAge               = 300 sec" in config
     assert "NodeNames               = node1" in config
     assert slurm.run("scontrol", "reconfigure").returncode == 0
-    refused = slurm.run("scontrol", "reboot", "node1")
+    refused = slurm.run("scontrol", "shutdown")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "scontrol reboot is not supported by this system" in refused.stderr
+    assert "scontrol shutdown is not supported by this system" in refused.stderr
     trigger = slurm.run("strigger", "--set", "--jobid=1", "--fini", "--program=/bin/true")
     assert (trigger.returncode, trigger.stdout) == (1, "")
 

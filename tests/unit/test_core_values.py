@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.core.hostlist import compress, expand
+from scns_conductor.core.models import Node
 from scns_conductor.core.states import TERMINAL_STATES, TRANSITIONS, JobState, node_state, sources_of
 from scns_conductor.core.units import format_duration, format_memory_mb, parse_memory_mb, parse_time_limit
 
@@ -84,7 +85,14 @@ def test_a_finished_job_can_only_go_back_to_the_queue():
 
 
 def test_node_states_are_told_in_slurms_words():
-    assert node_state("UP", drain=False, allocated_cpus=0, cpus=4) == "IDLE"
-    assert node_state("UP", drain=True, allocated_cpus=2, cpus=4) == "MIXED+DRAIN"
-    assert node_state("UP", drain=False, allocated_cpus=4, cpus=4) == "ALLOCATED"
-    assert node_state("DOWN", drain=False, allocated_cpus=0, cpus=4) == "DOWN"
+    def told(**now):
+        return node_state(Node(name="n", address="n", memory=1, cpus=4, **now).model_dump())
+
+    assert told(state="UP") == "IDLE"
+    assert told(state="UP", drain=True, allocated_cpus=2) == "MIXED+DRAIN"
+    assert told(state="UP", allocated_cpus=4) == "ALLOCATED"
+    assert told(state="DOWN") == "DOWN"
+    assert told(state="UP", reboot="REQUESTED", allocated_cpus=1) == "MIXED+REBOOT_REQUESTED"
+    assert told(state="UNKNOWN", power_state="OFF", cloud=True) == "IDLE+CLOUD+POWERED_DOWN"
+    assert told(state="UNKNOWN", power_state="POWERING_UP", allocated_cpus=4) == "ALLOCATED+POWERING_UP"
+    assert told(state="DOWN", power_state="OFF") == "DOWN+POWERED_DOWN"

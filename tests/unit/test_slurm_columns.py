@@ -12,7 +12,7 @@ from scns_conductor.slurm.table.job_values import array_tasks, dependency, displ
 
 PENDING = {
     "job_id": "12", "array_job_id": "12", "array_task_id": None, "array_remaining": "1,3,5,7,9", "array_max_tasks": 3,
-    "het_job_id": None, "het_job_offset": 0, "het_job_id_set": None, "contiguous": False,
+    "het_job_id": None, "het_job_offset": 0, "het_job_id_set": None, "contiguous": False, "configuring": False,
     "sockets_per_node": None, "cores_per_socket": None, "threads_per_core": None, "tasks_per_core": None,
     "tasks_per_socket": None, "core_specification": None, "thread_specification": None, "prefer": None,
     "container": None, "container_image": None,

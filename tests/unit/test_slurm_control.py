@@ -22,6 +22,10 @@ SETTINGS = {
     "array_max_tasks": 1000, "min_job_age_s": 120, "backfill_depth": 7, "scheduler_lease_s": 10.0,
     "node_timeout_s": 90.0, "containment": "auto", "priority_max_age_s": 86400, "priority_calc_period_s": 300,
     "priority_decay_half_life_s": 86400, "priority_favor_small": False, "enforce_part_limits": True,
+    "elastic": True, "health_check_interval_s": 300.0, "health_check_node_states": ["IDLE", "MIXED"],
+    "prolog_epilog_timeout_s": 300.0, "prolog_serial": False, "suspend_time_s": 600.0, "suspend_timeout_s": 30.0,
+    "resume_timeout_s": 120.0, "suspend_rate": 60, "resume_rate": 0, "suspend_exc_nodes": "n[1-2]",
+    "suspend_exc_partitions": [],
 }  # fmt: skip
 
 
@@ -83,6 +87,8 @@ def test_config_shows_the_settings_that_are_in_force() -> None:
     assert found["GresTypes"] == "gpu"
     assert found["Licenses"] == "matlab:5"
     assert found["EnforcePartLimits"] == "ALL"
+    assert (found["SuspendTime"], found["ResumeTimeout"], found["SuspendExcNodes"]) == ("600 sec", "120 sec", "n[1-2]")
+    assert (found["HealthCheckNodeState"], found["ResumeRate"]) == ("IDLE,MIXED", "0 nodes/min")
     multi = config_lines({**SETTINGS, "priority_type": "multifactor", "priority_weights": {"age": 7}}, [], "")
     assert "PriorityWeightAge       = 7" in multi
 

@@ -258,7 +258,10 @@ _TABLE: Mapping[Rule, str] = {
         DELETE /slurmdb/{version}/wckey/{id}
     """,
     ADMINISTER: """
+        POST /nodes
         PATCH /nodes/{name}
+        POST /nodes/{name}/reboot
+        DELETE /nodes/{name}/reboot
         DELETE /nodes/{name}
         POST /partitions
         PATCH /partitions/{name}

@@ -49,6 +49,24 @@ class ClusterCalls:
         return Request("PATCH", f"/nodes/{segment(name)}", body=dict(changes))
 
     @many
+    def declare_nodes(self, node: Mapping[str, Any]) -> "Request[Node]":
+        """声明要用时才有的节点（管理员）；name 可写 n[1-3]，字段见 docs/elastic.md。"""
+        return Request("POST", "/nodes", body=dict(node), within="nodes")
+
+    @many
+    def reboot_nodes(
+        self, name: str, *, asap: bool = False, next_state: str | None = None, reason: str | None = None
+    ) -> "Request[Node]":
+        """重启节点（管理员）；name 可写 n[1-3]，next_state 是 RESUME、DOWN 或不写。"""
+        body = {"asap": asap, "next_state": next_state, "reason": reason}
+        return Request("POST", f"/nodes/{segment(name)}/reboot", body=body, within="nodes")
+
+    @many
+    def cancel_reboot(self, name: str) -> "Request[Node]":
+        """撤销还没有开始的重启（管理员）；name 可写 n[1-3]。"""
+        return Request("DELETE", f"/nodes/{segment(name)}/reboot", within="nodes")
+
+    @many
     def partitions(self) -> "Request[Partition]":
         """全部分区。"""
         return Request("GET", "/partitions", within="partitions")

@@ -247,8 +247,20 @@ class NodeCountInvalid(Invalid):
     """node_count_invalid。"""
 
 
+class NodeExists(Conflict):
+    """node_exists。"""
+
+
 class NodeNotFound(NotFound):
     """node_not_found。"""
+
+
+class NodePoweredDown(Conflict):
+    """node_powered_down。"""
+
+
+class NodeRebooting(Conflict):
+    """node_rebooting。"""
 
 
 class NodeReserved(Conflict):
@@ -313,6 +325,10 @@ class PayloadTooLarge(TooLarge):
 
 class PlanChanged(Conflict):
     """plan_changed。"""
+
+
+class PowerUnconfigured(Conflict):
+    """power_unconfigured。"""
 
 
 class QosDefault(Conflict):
@@ -603,7 +619,10 @@ BY_CODE: dict[str, type[Problem]] = {
     "node_alive": NodeAlive,
     "node_busy": NodeBusy,
     "node_count_invalid": NodeCountInvalid,
+    "node_exists": NodeExists,
     "node_not_found": NodeNotFound,
+    "node_powered_down": NodePoweredDown,
+    "node_rebooting": NodeRebooting,
     "node_reserved": NodeReserved,
     "node_unknown": NodeUnknown,
     "not_an_allocation": NotAnAllocation,
@@ -621,6 +640,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "partition_unknown": PartitionUnknown,
     "payload_too_large": PayloadTooLarge,
     "plan_changed": PlanChanged,
+    "power_unconfigured": PowerUnconfigured,
     "qos_default": QosDefault,
     "qos_exists": QosExists,
     "qos_in_use": QosInUse,

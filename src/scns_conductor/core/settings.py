@@ -27,6 +27,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as UndecodableSetting
 
 from scns_conductor.core.errors import SettingsError
+from scns_conductor.core.node_settings import NodeCareSettings
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # slurm.conf(5)：写了这个，也就要那些。
@@ -105,7 +106,7 @@ def default_backfill_depth(given: Mapping[str, Any]) -> int:
     return 1 if given.get("scheduler_policy") == "easy_predicted" else 100
 
 
-class Settings(BaseSettings):
+class Settings(NodeCareSettings):
     """设置项；环境变量名是 SCNS_ 加大写的字段名。"""
 
     model_config = SettingsConfigDict(env_prefix="SCNS_", extra="forbid", frozen=True)

@@ -3,7 +3,9 @@
 名称取自 Slurm（squeue(1) 的 JOB STATE CODES、sinfo(1) 的 NODE STATE CODES）。
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 
 class JobState(StrEnum):
@@ -81,6 +83,32 @@ class NodeAvailability(StrEnum):
     DOWN = "DOWN"
 
 
+class PowerState(StrEnum):
+    """节点的电源。OFF 的节点照样可以分配作业：分配了就开机。"""
+
+    ON = "ON"
+    OFF = "OFF"
+    POWERING_UP = "POWERING_UP"
+    POWERING_DOWN = "POWERING_DOWN"
+
+
+class RebootStage(StrEnum):
+    """scontrol reboot 的进展。"""
+
+    REQUESTED = "REQUESTED"
+    ISSUED = "ISSUED"
+
+
+# 电源与重启 -> scontrol 的标志。
+_FLAGS: dict[str, str] = {
+    PowerState.OFF: "POWERED_DOWN",
+    PowerState.POWERING_UP: "POWERING_UP",
+    PowerState.POWERING_DOWN: "POWERING_DOWN",
+    RebootStage.REQUESTED: "REBOOT_REQUESTED",
+    RebootStage.ISSUED: "REBOOT_ISSUED",
+}
+
+
 class PartitionState(StrEnum):
     """分区状态（scontrol(1) 的 State）。"""
 
@@ -90,14 +118,33 @@ class PartitionState(StrEnum):
     INACTIVE = "INACTIVE"
 
 
-def node_state(availability: str, *, drain: bool, allocated_cpus: int, cpus: int) -> str:
-    """Slurm 的节点状态词：IDLE、MIXED、ALLOCATED、DOWN、UNKNOWN，带排空标志时后缀 +DRAIN。"""
-    if availability != NodeAvailability.UP:
-        base = availability
-    elif allocated_cpus <= 0:
-        base = "IDLE"
-    elif allocated_cpus < cpus:
-        base = "MIXED"
-    else:
-        base = "ALLOCATED"
-    return f"{base}+DRAIN" if drain else base
+def node_state(node: Mapping[str, Any]) -> str:
+    """Slurm 的节点状态词：IDLE、MIXED、ALLOCATED、DOWN、UNKNOWN，后面是标志，如 IDLE+CLOUD+POWERED_DOWN。
+
+    node 是节点的行（nodes 的列名）。
+    """
+    return "+".join([base_state(node), *node_flags(node)])
+
+
+def base_state(node: Mapping[str, Any]) -> str:
+    """不带标志的状态词。关着机的不是下线：照分配的算。"""
+    state: str = node["state"]
+    if state == NodeAvailability.DOWN or (state == NodeAvailability.UNKNOWN and node["power_state"] == PowerState.ON):
+        return state
+    if node["allocated_cpus"] <= 0:
+        return "IDLE"
+    return "MIXED" if node["allocated_cpus"] < node["cpus"] else "ALLOCATED"
+
+
+def node_flags(node: Mapping[str, Any]) -> list[str]:
+    """状态后面的标志，次序固定。"""
+    flags = [name for name, present in (("CLOUD", node["cloud"]), ("DRAIN", node["drain"])) if present]
+    if node["power_state"] != PowerState.ON:
+        flags.append(_FLAGS[node["power_state"]])
+    elif node["power_request"] in ("DOWN", "ASAP", "FORCE"):
+        flags.append("POWER_DOWN")
+    if node["planned"] and node["allocated_cpus"] <= 0:
+        flags.append("PLANNED")
+    if node["reboot"] is not None:
+        flags.append(_FLAGS[node["reboot"]])
+    return flags

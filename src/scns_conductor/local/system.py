@@ -23,6 +23,7 @@ from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.settings import Settings, default_data_dir, load_settings
 from scns_conductor.local.child import log_tail, start_child
 from scns_conductor.local.data_directory import DataDirectory
+from scns_conductor.local.elastic_nodes import stop_agents
 from scns_conductor.local.engines import Engines
 from scns_conductor.local.host_names import names_prefix, unresolved
 from scns_conductor.local.postgres import STOP_WAIT_S, EngineError
@@ -256,8 +257,8 @@ class LocalSystem:
         self._wait_for("API", self._api, self._api_ready)
         self._wait_for("节点", self._agents[0], self._nodes_up)
         self._wait_for("调度器", self._scheduler, self._leader_elected)
-        if self.settings.smtp_host is not None:
-            # 邮件不急，不等它。
+        if self.settings.smtp_host is not None or self.settings.elastic:
+            # 邮件、节点的电源都不急，不等它。
             self.supervisor.start(self._background)
         if self._web is not None:
             # 不等它：端口已经听着，早到的浏览器排着队；它起不来也不碍别的。
@@ -324,6 +325,11 @@ class LocalSystem:
         if self._web_listener is not None:
             self._web_listener.close()
         self.supervisor.stop(self._scheduler)
+        if self.settings.elastic:
+            # elastic_nodes 起的代理不归监督者管：不再起新的，起了的一起停。
+            self.supervisor.stop(self._background)
+            spool = self.directory.path / "spool"
+            stop_agents(spool, {path.name for path in spool.iterdir()} - set(self.node_names))
         if self.options.keep_jobs:
             progress("正在停止；运行中的作业由牧守进程继续看着，下次启动时接上")
             self.supervisor.stop(*self._agents)

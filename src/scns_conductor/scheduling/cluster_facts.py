@@ -23,6 +23,8 @@ class NodeFacts:
     temporary_disk: int = 0
     schedulable: bool = True
     layout: tuple[int, int, int] | None = None
+    # 还要多久才能用（秒）：关着、在开机的；不是的是 0。
+    boot_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, Partit
 from scns_conductor.scheduling.shape import CPU, MEMORY, BoolArray, IntArray, Shape
 
 INITIAL_ROWS = 16
+# 比任何权重都大。
+AWAY_WEIGHT = 2**40
 _PARTS = re.compile(r"(\d+)")
 
 
@@ -30,6 +32,8 @@ class NodeTable:
         self.layout: IntArray = np.ones((INITIAL_ROWS, 3), dtype=np.int64)
         self.cpu_threads: IntArray = np.ones(INITIAL_ROWS, dtype=np.int64)
         self.schedulable: BoolArray = np.zeros(INITIAL_ROWS, dtype=np.bool_)
+        # 要先开机的节点 -> 多久（秒）。
+        self.booting: dict[int, float] = {}
         self.features: list[frozenset[str]] = []
         self.switches: list[str] = []
         # 各节点上运行中的份额的行（见 Cluster）。
@@ -66,12 +70,14 @@ class NodeTable:
             self._kind(name)
         capacity = self._vector(facts.cpus, facts.memory, facts.gres)
         layout = facts.layout or (1, facts.cpus, 1)
+        # 开着的总在要开机的前面。
+        weight = facts.weight + (AWAY_WEIGHT if facts.boot_s else 0)
         if (
             not np.array_equal(self.total[row], capacity)
             or bool(self.schedulable[row]) != facts.schedulable
             or self.features[row] != facts.features
             or self.switches[row] != facts.switch
-            or self.weight[row] != facts.weight
+            or self.weight[row] != weight
             or self.disk[row] != facts.temporary_disk
             or not np.array_equal(self.layout[row], layout)
         ):
@@ -79,7 +85,10 @@ class NodeTable:
         self.free[row] += capacity - self.total[row]
         self.total[row] = capacity
         self.features[row], self.switches[row] = facts.features, facts.switch
-        self.weight[row], self.disk[row] = facts.weight, facts.temporary_disk
+        self.weight[row], self.disk[row] = weight, facts.temporary_disk
+        self.booting.pop(row, None)
+        if facts.boot_s:
+            self.booting[row] = facts.boot_s
         self.schedulable[row] = facts.schedulable
         self.layout[row] = layout
         self.cpu_threads[row] = layout[2] if layout[0] * layout[1] * layout[2] == facts.cpus else 1
@@ -144,6 +153,10 @@ class NodeTable:
             )
             self._in_name_order = (self.version, np.array([self.index[name] for name in order], dtype=np.int64))
         return self._in_name_order[1]
+
+    def boot_s(self, shares: Iterable[NodeShare]) -> float:
+        """这些份额要先等多久开机（秒）。"""
+        return max((self.booting.get(share.node, 0.0) for share in shares), default=0.0) if self.booting else 0.0
 
     def partitions_of(self, shape: Shape) -> list[PartitionFacts]:
         """这个形状列出的、还在的分区。"""

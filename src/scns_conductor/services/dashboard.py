@@ -80,7 +80,7 @@ class Dashboard:
         async with self._engine.connect() as connection:
             rows = (await connection.execute(USAGE_OF_NODES)).all()
         for row in rows:
-            word = node_state(row.state, drain=row.drain, allocated_cpus=row.allocated_cpus, cpus=row.cpus)
+            word = node_state(row._asdict())
             totals["nodes"]["total"] += 1
             totals["nodes"]["by_state"][word] = totals["nodes"]["by_state"].get(word, 0) + 1
             if row.state != "UP":

@@ -18,6 +18,9 @@ PUBLIC_SETTINGS = (
     "priority_decay_half_life_s", "priority_calc_period_s", "priority_favor_small", "placement", "backfill_depth",
     "preempt_type", "preempt_mode", "kill_invalid_dependency", "licenses", "scheduler_lease_s",
     "reconcile_interval_s", "accounting_storage_enforce", "enforce_part_limits",
+    "health_check_interval_s", "health_check_node_states", "prolog_epilog_timeout_s", "prolog_serial",
+    "suspend_time_s", "suspend_timeout_s", "resume_timeout_s", "suspend_rate", "resume_rate", "suspend_exc_nodes",
+    "suspend_exc_partitions", "elastic",
 )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ async def node_map(engine: AsyncEngine) -> dict[str, Any]:
     nodes = [
         [
             row.name,
-            node_state(row.state, drain=row.drain, allocated_cpus=row.allocated_cpus, cpus=row.cpus),
+            node_state(row._asdict()),
             row.state,
             row.drain,
             row.reason,

@@ -16,6 +16,7 @@ from scns_conductor.statements.nodes import (
     LIST_NODES,
     NODES_IN_USE,
     NOW,
+    POWER_REQUESTS,
     RESUMED_STATE,
     node_update,
     nodes_delete,
@@ -24,7 +25,7 @@ from scns_conductor.statements.nodes import (
 from scns_conductor.statements.partitions import PARTITIONS_WITH_NODES, partition_update
 from scns_conductor.statements.reservations import RESERVED_NODES
 
-ACTIONS = ("DRAIN", "RESUME", "UNDRAIN", "DOWN")
+ACTIONS = ("DRAIN", "RESUME", "UNDRAIN", "DOWN", *POWER_REQUESTS)
 
 
 def require_admin(identity: Identity, what: str) -> None:
@@ -38,17 +39,17 @@ async def list_nodes(engine: AsyncEngine, name: str | None = None) -> list[dict[
     async with engine.connect() as connection:
         rows = (await connection.execute(LIST_NODES, {"name": name})).mappings().all()
     if name is not None and not rows:
-        raise _unknown(name)
+        raise node_unknown(name)
     return [_view(dict(row)) for row in rows]
 
 
 def _view(row: dict[str, Any]) -> dict[str, Any]:
-    row["availability"] = row["state"]
-    row["state"] = node_state(row["state"], drain=row["drain"], allocated_cpus=row["allocated_cpus"], cpus=row["cpus"])
+    row["availability"], row["state"] = row["state"], node_state(row)
     return row
 
 
-def _unknown(name: str) -> NotFound:
+def node_unknown(name: str) -> NotFound:
+    """没有这个节点。"""
     return NotFound(f"没有节点 {name[:64]}；用 GET /nodes 或 scns nodes 查看现有的节点", code="node_not_found")
 
 
@@ -62,8 +63,12 @@ async def update_node(
     weight: int | None = None,
     features: list[str] | None = None,
     topology: str | None = None,
+    elastic: bool = False,
 ) -> dict[str, Any]:
-    """state：DRAIN 不再接新作业；RESUME 恢复；DOWN 下线，其上的作业按节点故障结束。DRAIN 与 DOWN 要写原因。"""
+    """state：DRAIN 不再接新作业；RESUME 恢复；DOWN 下线，其上的作业按节点故障结束。DRAIN 与 DOWN 要写原因。
+
+    POWER_UP 开机；POWER_DOWN 空了就关，_ASAP 从此不接新作业，_FORCE 结束其上的作业；没有节能（elastic）抛 Conflict。
+    """
     require_admin(identity, "修改节点")
     values: dict[str, Any] = {}
     if state in ("DRAIN", "DOWN"):
@@ -75,6 +80,15 @@ async def update_node(
         values = {"drain": False, "reason": None, "reason_user": None, "reason_time": None}
         if state == "RESUME":
             values["state"] = RESUMED_STATE
+    elif state is not None and state in POWER_REQUESTS:
+        if not elastic:
+            raise Conflict(
+                "没有设置 suspend_program 与 resume_program，开关不了节点；见 docs/elastic.md",
+                code="power_unconfigured",
+            )
+        values = dict(POWER_REQUESTS[state])
+        if state == "POWER_DOWN_FORCE":
+            values |= {"reason": reason or state, "reason_user": identity.user_name, "reason_time": NOW}
     elif state is not None:
         raise InvalidRequest("state", f"不认识 {state!r}；可用 {'、'.join(ACTIONS)}", code="state_unknown")
     elif reason is not None:
@@ -92,7 +106,7 @@ async def update_node(
     async with engine.begin() as connection:
         changed = await connection.execute(node_update(name, values))
         if changed.rowcount == 0:
-            raise _unknown(name)
+            raise node_unknown(name)
         await tell_scheduler(connection, inbox_insert("nodes", node_names=[name]))
     return (await list_nodes(engine, name))[0]
 
@@ -110,7 +124,7 @@ async def delete_nodes(engine: AsyncEngine, identity: Identity, text: str, *, no
         rows = (await connection.execute(DELETABLE_NODES, {"names": names, "timeout": node_timeout_s})).all()
         missing = next((name for name in names if name not in {row.name for row in rows}), None)
         if missing is not None:
-            raise _unknown(missing)
+            raise node_unknown(missing)
         using = (await connection.execute(NODES_IN_USE, {"names": names})).first()
         if using is not None:
             raise Conflict(

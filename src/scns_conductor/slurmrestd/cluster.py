@@ -28,6 +28,8 @@ _NODE_STATES = {
     "IDLE": "RESUME",
     "DOWN": "DOWN",
     "FAIL": "DOWN",
+    "POWER_UP": "POWER_UP",
+    "POWER_DOWN": "POWER_DOWN",
 }
 
 
@@ -131,6 +133,7 @@ async def _change_nodes(call: Call, names: list[str]) -> Values:
             weight=weight,
             features=body.get("features", body.get("features_act")),
             topology=body.get("topology_str"),
+            elastic=call.parts.settings.elastic,
         )
     return {}
 

@@ -24,6 +24,8 @@ FIELDS: dict[str, str] = {
     "array_remaining": _REMAINING,
     "exit_code": "exit_status || ':' || coalesce(exit_signal, 0)",
     "interactive": "interactive",
+    # 后台进程稍后才记下不再等了。
+    "configuring": "configuring AND state = 'RUNNING'",
     # 还在等的，连现在的这一段。
     "wait_breakdown": "CASE WHEN state = 'PENDING' "
     "THEN scns_waited(wait_breakdown, reason, coalesce(reason_since, submit_time)) ELSE wait_breakdown END",

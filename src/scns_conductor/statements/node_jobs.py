@@ -41,7 +41,11 @@ HELD_ALLOCATIONS = sa.text(
       j.requested_end_grace, j.time_limit, j.no_kill,
       a.cpu_ids, a.gres_ids, a.relay_chain,
       coalesce(a.claimed_at < to_timestamp(:boot_time), false) AS claimed_before_boot,
-      {LAUNCH_ID} AS launch_id
+      {LAUNCH_ID} AS launch_id,
+      a.node_index = 0 AND a.claimed_at IS NULL AND j.allocated_nodes > 1 AND EXISTS (
+        SELECT FROM resource_allocations AS o JOIN nodes AS n ON n.name = o.node_name
+        WHERE o.job_id = a.job_id AND o.restart_count = a.restart_count AND o.node_name <> a.node_name
+          AND o.released_at IS NULL AND n.power_state <> 'ON') AS waits
     FROM resource_allocations AS a JOIN jobs AS j ON j.job_id = a.job_id
     WHERE a.node_name = :node AND a.released_at IS NULL
       AND (CAST(:job_ids AS bigint[]) IS NULL OR a.job_id = ANY(CAST(:job_ids AS bigint[])))

@@ -3,15 +3,21 @@
 import sqlalchemy as sa
 
 from scns_conductor.statements.conditions import LIVE
+from scns_conductor.statements.node_state import ACCEPTING
 
-# 节点的资源与能不能放作业；:names 为空是全部。
+# 节点的资源与能不能放作业；:names 为空是全部。节能（:elastic）时关着的也能放，没有开过机的当作要 :boot_s 秒。
 SCHEDULABLE_NODES = sa.text(
     "SELECT name, cpus, memory, gres, features, weight, topology, temporary_disk, "
-    "state = 'UP' AND NOT drain AS usable, sockets, cores_per_socket, threads_per_core "
+    "sockets, cores_per_socket, threads_per_core, "
+    f"{ACCEPTING.format(n='')} AND (state = 'UP' AND power_state = 'ON' OR CAST(:elastic AS boolean) "
+    "AND state <> 'DOWN' AND power_state IN ('OFF', 'POWERING_UP')) AS usable, "
+    "CASE WHEN power_state = 'ON' THEN 0 ELSE coalesce(boot_s, :boot_s) END AS boot_s "
     "FROM nodes WHERE CAST(:names AS text[]) IS NULL OR name = ANY(CAST(:names AS text[]))"
 )
 # 停着的节点：排空了（state 是 UP），或下线了。
-ABSENT_NODES = sa.text("SELECT name, state, reason FROM nodes WHERE state <> 'UP' OR drain ORDER BY name")
+ABSENT_NODES = sa.text(
+    f"SELECT name, state, reason FROM nodes WHERE state <> 'UP' OR NOT ({ACCEPTING.format(n='')}) ORDER BY name"
+)
 # 全部分区。
 ALL_PARTITIONS = sa.text("SELECT * FROM partitions")
 # 全部预留。

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 from scns_conductor.statements.claims import CLAIMED_COLUMNS, DESCRIBE_SUCCESSOR, ClaimedJob
 from scns_conductor.statements.ends import Ended, JobEnd, ending, ending_values, record_outputs
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
+from scns_conductor.statements.node_state import ACCEPTING
 from scns_conductor.statements.starts import STARTABLE, STARTING
 
 
@@ -56,7 +57,7 @@ _HAND_OVER = HotStatement(
     WITH RECURSIVE {ending(kept="kept")},
     fence AS MATERIALIZED (
       SELECT FROM scheduler_leader AS l, nodes AS n
-      WHERE l.epoch = %(epoch)s AND n.name = %(node)s AND n.state = 'UP' AND NOT n.drain
+      WHERE l.epoch = %(epoch)s AND n.name = %(node)s AND n.state = 'UP' AND {ACCEPTING.format(n="n.")}
         AND clock_timestamp() < to_timestamp(%(expires)s)
     ),
     spots AS MATERIALIZED (

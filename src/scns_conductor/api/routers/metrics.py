@@ -11,6 +11,7 @@ from scns_conductor import __version__
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep
 from scns_conductor.core.instants import utc_now
 from scns_conductor.services.health import server_facts
+from scns_conductor.services.node_power import power_totals
 
 router = APIRouter(tags=["健康"])
 
@@ -66,6 +67,7 @@ async def metrics(parts: PartsDep, _identity: IdentityDep) -> Response:
     page.gauges("scns_build_info", "版本", ("version",), {(__version__,): 1})
     await _jobs(page, parts)
     await _nodes(page, parts)
+    await _power(page, parts)
     await _scheduler(page, parts)
     facts = await server_facts(parts.engine)
     page.gauge("scns_notify_queue_usage", "通知的队列用了几成（0–1）", float(facts["notify_usage"]))
@@ -108,6 +110,16 @@ async def _nodes(page: _Page, parts: Parts) -> None:
     for side, text in (("total", "可用节点的总量，内存以字节计"), ("used", "已分配的，内存以字节计")):
         values = {(name,): value[side] for name, value in {**found, "memory": memory}.items()}
         page.gauges(f"scns_resource_{side}", text, ("resource",), values)
+
+
+async def _power(page: _Page, parts: Parts) -> None:
+    totals = await power_totals(parts.engine)
+    page.gauges(
+        "scns_nodes_power", "各电源状态的节点数", ("state",), {(word,): count for word, count in totals.nodes.items()}
+    )
+    page.counter("scns_node_off_seconds", "节点一共关了多久（节点·秒）", totals.off_s)
+    page.counter("scns_node_boots", "要节点开机、开成了几次", totals.boots)
+    page.counter("scns_node_boot_seconds", "各次开机一共用了多久（秒）", totals.boot_s)
 
 
 async def _scheduler(page: _Page, parts: Parts) -> None:

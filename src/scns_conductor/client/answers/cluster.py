@@ -76,6 +76,44 @@ class Node(Answer):
     """空闲内存（MiB）"""
     containment: Mapping[str, Any]
     """哪些约束真正生效"""
+    cloud: bool
+    """预先声明的，要用时才有（State=CLOUD）"""
+    power_state: str
+    """电源：ON、OFF、POWERING_UP、POWERING_DOWN"""
+    power_since: datetime | None
+    """何时到的这个电源状态"""
+    power_request: str | None
+    """有人要它：UP 开机，DOWN 空了就关，ASAP 不接新作业、空了就关，FORCE 强行关"""
+    power_called: datetime | None
+    """最近一次何时为它运行 ResumeProgram 或 SuspendProgram"""
+    power_done: datetime | None
+    """那个程序何时成了；还没有是空的"""
+    unasked_at: datetime | None
+    """最近一次何时没有要它开机、自己来了"""
+    power_error: str | None
+    """最近一次 ResumeProgram 或 SuspendProgram 出的错"""
+    boot_s: float | None
+    """最近一次从要它开机到它登记用了多久（秒）"""
+    boots: int
+    """要它开机、开成了几次"""
+    boot_total_s: float
+    """各次开机一共用了多久（秒）"""
+    off_s: float
+    """一共关了多久（秒），不含此刻的这一次"""
+    idle_since: datetime | None
+    """从何时起空闲（只在节能时记）"""
+    planned: bool
+    """空着，计划里留给了排在前面的作业（PLANNED）"""
+    reboot: str | None
+    """重启：REQUESTED 等它空下来，ISSUED 已经在重启"""
+    reboot_asap: bool
+    """等着重启时不接新作业（reboot ASAP）"""
+    reboot_next_state: str | None
+    """重启回来之后：RESUME 恢复（撤掉排空），DOWN 下线"""
+    reboot_reason: str | None
+    """为什么重启"""
+    reboot_since: datetime | None
+    """何时要它重启；已经在重启的是何时开始的"""
     availability: str
     """UP、DOWN、UNKNOWN"""
     jobs: tuple[str, ...]
@@ -87,6 +125,12 @@ class Node(Answer):
         "last_heartbeat": instant,
         "registered_at": instant,
         "boot_time": instant,
+        "power_since": instant,
+        "power_called": instant,
+        "power_done": instant,
+        "unasked_at": instant,
+        "idle_since": instant,
+        "reboot_since": instant,
         "jobs": tuple,
     }
 

@@ -255,6 +255,8 @@ class Job(Answer):
     """致死的信号，没有则为 0"""
     derived_exit_status: int | None
     """各作业步退出码的最大值"""
+    configuring: bool
+    """分到了节点，还在等它们开机（CONFIGURING）"""
     node_list: str | None
     """分到的节点，压缩写法"""
     batch_host: str | None

@@ -197,6 +197,9 @@ class Job(JobSpec, table=True):
     exit_signal: int | None = Field(None, description="致死的信号，没有则为 0")
     derived_exit_status: int | None = Field(None, description="各作业步退出码的最大值")
 
+    configuring: bool = Field(
+        False, sa_column_kwargs={"server_default": sa.false()}, description="分到了节点，还在等它们开机（CONFIGURING）"
+    )
     node_list: str | None = Field(None, description="分到的节点，压缩写法")
     batch_host: str | None = Field(None, description="运行脚本的节点")
     allocated_nodes: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="分到的节点数")
@@ -235,6 +238,7 @@ class Job(JobSpec, table=True):
         # 结束的作业再多，这两个部分索引也只有排队与运行的那些行。
         sa.Index("jobs_pending", "submit_time", "job_id", postgresql_where=sa.text("state = 'PENDING'")),
         sa.Index("jobs_active", "job_id", postgresql_where=sa.text("state IN ('RUNNING', 'SUSPENDED')")),
+        sa.Index("jobs_configuring", "job_id", postgresql_where=sa.text("configuring")),
         sa.Index("jobs_by_state", "state", sa.text("job_id DESC")),
         sa.Index("jobs_by_user", "user_name", sa.text("job_id DESC")),
         sa.Index("jobs_by_account", "account", sa.text("job_id DESC"), postgresql_where=sa.text("account IS NOT NULL")),

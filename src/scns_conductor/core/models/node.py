@@ -8,7 +8,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 from scns_conductor.core.models.columns import EMPTY_LIST, EMPTY_OBJECT, MAX_NAME_LENGTH, TIMESTAMP, one_of
-from scns_conductor.core.states import NodeAvailability
+from scns_conductor.core.states import NodeAvailability, PowerState, RebootStage
+
+LEAVING_IS_EMPTY = "allocated_cpus = 0 OR (power_state <> 'POWERING_DOWN' AND reboot IS DISTINCT FROM 'ISSUED')"
 
 
 class Node(SQLModel, table=True):
@@ -84,12 +86,53 @@ class Node(SQLModel, table=True):
         sa_column_kwargs={"server_default": EMPTY_OBJECT},
         description="哪些约束真正生效",
     )
+    cloud: bool = Field(
+        False, sa_column_kwargs={"server_default": sa.false()}, description="预先声明的，要用时才有（State=CLOUD）"
+    )
+    power_state: str = Field(
+        PowerState.ON,
+        sa_column_kwargs={"server_default": PowerState.ON.value},
+        description="电源：ON、OFF、POWERING_UP、POWERING_DOWN",
+    )
+    power_since: datetime | None = Field(None, sa_type=TIMESTAMP, description="何时到的这个电源状态")
+    power_request: str | None = Field(
+        None, description="有人要它：UP 开机，DOWN 空了就关，ASAP 不接新作业、空了就关，FORCE 强行关"
+    )
+    power_called: datetime | None = Field(
+        None, sa_type=TIMESTAMP, description="最近一次何时为它运行 ResumeProgram 或 SuspendProgram"
+    )
+    power_done: datetime | None = Field(None, sa_type=TIMESTAMP, description="那个程序何时成了；还没有是空的")
+    unasked_at: datetime | None = Field(None, sa_type=TIMESTAMP, description="最近一次何时没有要它开机、自己来了")
+    power_error: str | None = Field(None, description="最近一次 ResumeProgram 或 SuspendProgram 出的错")
+    boot_s: float | None = Field(None, description="最近一次从要它开机到它登记用了多久（秒）")
+    boots: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="要它开机、开成了几次")
+    boot_total_s: float = Field(0.0, sa_column_kwargs={"server_default": "0"}, description="各次开机一共用了多久（秒）")
+    off_s: float = Field(
+        0.0, sa_column_kwargs={"server_default": "0"}, description="一共关了多久（秒），不含此刻的这一次"
+    )
+    idle_since: datetime | None = Field(None, sa_type=TIMESTAMP, description="从何时起空闲（只在节能时记）")
+    planned: bool = Field(
+        False,
+        sa_column_kwargs={"server_default": sa.false()},
+        description="空着，计划里留给了排在前面的作业（PLANNED）",
+    )
+    reboot: str | None = Field(None, description="重启：REQUESTED 等它空下来，ISSUED 已经在重启")
+    reboot_asap: bool = Field(
+        False, sa_column_kwargs={"server_default": sa.false()}, description="等着重启时不接新作业（reboot ASAP）"
+    )
+    reboot_next_state: str | None = Field(None, description="重启回来之后：RESUME 恢复（撤掉排空），DOWN 下线")
+    reboot_reason: str | None = Field(None, description="为什么重启")
+    reboot_since: datetime | None = Field(None, sa_type=TIMESTAMP, description="何时要它重启；已经在重启的是何时开始的")
 
     __table_args__ = (
         sa.CheckConstraint(one_of("state", NodeAvailability), name="nodes_state_known"),
         sa.CheckConstraint("allocated_cpus BETWEEN 0 AND cpus", name="nodes_cpus_within"),
         sa.CheckConstraint("allocated_memory BETWEEN 0 AND memory", name="nodes_memory_within"),
         sa.CheckConstraint("scns_gres_within(allocated_gres, gres)", name="nodes_gres_within"),
+        sa.CheckConstraint(one_of("power_state", PowerState), name="nodes_power_known"),
+        sa.CheckConstraint(one_of("reboot", RebootStage), name="nodes_reboot_known"),
+        # 正在关机、重启的节点上没有作业：与分配同时发生的，后到的一个不成。
+        sa.CheckConstraint(LEAVING_IS_EMPTY, name="nodes_leaving_is_empty"),
         # 节点行更新极频繁（每次分配、每次心跳）：留出空间，让更新都是 HOT。
         {"postgresql_with": {"fillfactor": "50"}},
     )

@@ -26,6 +26,27 @@ def _memory(megabytes: int) -> str:
     return str(megabytes) if megabytes else "UNLIMITED"
 
 
+def _node_care(settings: Mapping[str, Any]) -> dict[str, str]:
+    """健康检查与节能的键；程序在哪里不公开，只说有没有节能。"""
+    if "elastic" not in settings:
+        # 旧一版的服务器。
+        return {}
+    idle = settings["suspend_time_s"] if settings["elastic"] else None
+    return {
+        "HealthCheckInterval": _seconds(settings["health_check_interval_s"]),
+        "HealthCheckNodeState": ",".join(settings["health_check_node_states"]),
+        "PrologEpilogTimeout": str(int(settings["prolog_epilog_timeout_s"])),
+        "PrologFlags": "Serial" if settings["prolog_serial"] else "(null)",
+        "ResumeRate": f"{settings['resume_rate']} nodes/min",
+        "ResumeTimeout": _seconds(settings["resume_timeout_s"]),
+        "SuspendExcNodes": settings["suspend_exc_nodes"] or "(null)",
+        "SuspendExcParts": ",".join(settings["suspend_exc_partitions"]) or "(null)",
+        "SuspendRate": f"{settings['suspend_rate']} nodes/min",
+        "SuspendTime": "INFINITE" if idle is None else _seconds(idle),
+        "SuspendTimeout": _seconds(settings["suspend_timeout_s"]),
+    }
+
+
 def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]], url: str) -> list[str]:
     """各行；settings 是 GET /config 的，键的次序同 Slurm（不分大小写的字母序）。"""
     host = os.uname().nodename
@@ -87,6 +108,7 @@ def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]
         "TrackWCKey": "No",
         "WaitTime": "0 sec",
     }
+    values |= _node_care(settings)
     if multifactor:
         values |= {
             "PriorityCalcPeriod": duration(settings["priority_calc_period_s"]),

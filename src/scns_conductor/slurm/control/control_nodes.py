@@ -5,13 +5,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from scns_conductor.client import ClientError, Problem
+from scns_conductor.client import ClientError, JsonClient, Problem
+from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.control.control_changes import partition_changes
 from scns_conductor.slurm.parse.hosts import named_hosts
+from scns_conductor.slurm.parse.options import Parsed
 from scns_conductor.slurm.session import Fatal, connect, slurm_error
 
 # 没有的状态换成意思最近的；别的由服务器拒绝。
 _NODE_STATES = {"FAIL": "DRAIN", "IDLE": "RESUME"}
+_POWER_STATES = ("POWER_UP", "POWER_DOWN", "POWER_DOWN_ASAP", "POWER_DOWN_FORCE")
+# create nodename= 的键 -> 字段。
+_NEW_NODE = {"cpus": "cpus", "realmemory": "memory", "gres": "gres", "features": "features", "feature": "features",
+             "weight": "weight"}  # fmt: skip
 
 
 def update_node(target: str, given: dict[str, str]) -> int:
@@ -20,7 +26,7 @@ def update_node(target: str, given: dict[str, str]) -> int:
     for key, value in given.items():
         if key == "state":
             changes["state"] = _NODE_STATES.get(value.upper(), value.upper())
-            if changes["state"] not in ("DOWN", "DRAIN", "RESUME", "UNDRAIN"):
+            if changes["state"] not in ("DOWN", "DRAIN", "RESUME", "UNDRAIN", *_POWER_STATES):
                 raise Fatal(
                     f"Invalid input: {key}={value}",
                     "Request aborted",
@@ -61,6 +67,71 @@ def slurm_call(what: str, call: Callable[[], object]) -> None:
         call()
     except ClientError as error:
         raise Fatal(f"{what}: {slurm_error(error)}", prefix=None) from error
+
+
+def create_node(target: str, given: dict[str, str]) -> int:
+    """create NodeName= CPUs= RealMemory= [Gres= Features= Weight=] State=CLOUD：声明要用时才有的节点。"""
+    node: dict[str, Any] = {"name": target}
+    for key, value in given.items():
+        if key == "state":
+            if value.upper() not in ("CLOUD", "FUTURE"):
+                raise Fatal(
+                    f"State={value} is not supported here: nodes register themselves, or are CLOUD", prefix=None
+                )
+            continue
+        if key not in _NEW_NODE:
+            raise Fatal(f"Creation of a node with {key}={value} is not supported", prefix=None)
+        if key in ("cpus", "realmemory", "weight") and not value.isdigit():
+            raise Fatal(f"{key}={value} is not a valid number", prefix=None)
+        name = _NEW_NODE[key]
+        node[name] = int(value) if value.isdigit() else value.split(",") if name == "features" else value
+    missing = [word for word, name in (("CPUs", "cpus"), ("RealMemory", "memory")) if name not in node]
+    if missing:
+        raise Fatal(f"Creation of node {target} needs {'= and '.join(missing)}=", prefix=None)
+    with connect() as client:
+        slurm_call("Error creating node(s)", partial(client.declare_nodes, node))
+    return 0
+
+
+def reboot_nodes(_parsed: Parsed, words: list[str]) -> int:
+    """reboot [ASAP] [nextstate=RESUME|DOWN] [reason=…] 节点列表；不写节点是全部。"""
+    asap, options, targets = False, dict[str, str](), list[str]()
+    for word in words:
+        key, equals, value = word.partition("=")
+        if word.upper() == "ASAP":
+            asap = True
+        elif equals and key.lower() in ("nextstate", "reason"):
+            options[key.lower()] = value
+        else:
+            targets.append(word)
+    next_state = options["nextstate"].upper() if "nextstate" in options else None
+    if next_state not in (None, "RESUME", "DOWN"):
+        raise Fatal(f"Invalid reboot nextstate: {options['nextstate']}", prefix=None)
+    with connect() as client:
+        for target in _targets(client, targets):
+            slurm_call(
+                "scontrol_reboot_nodes",
+                partial(client.reboot_nodes, target, asap=asap, next_state=next_state, reason=options.get("reason")),
+            )
+    return 0
+
+
+def cancel_reboot(_parsed: Parsed, words: list[str]) -> int:
+    """cancel_reboot 节点列表。"""
+    if not words:
+        raise Fatal("too few arguments for keyword:cancel_reboot", prefix=None)
+    with connect() as client:
+        for target in words:
+            slurm_call("scontrol_cancel_reboot", partial(client.cancel_reboot, target))
+    return 0
+
+
+def _targets(client: JsonClient, words: list[str]) -> list[str]:
+    """要动的节点列表；没有写、写 ALL 是全部。"""
+    if words and words != ["ALL"]:
+        return words
+    names = [str(node["name"]) for node in client.nodes()]
+    return [compress(names)] if names else []
 
 
 def delete_node(name: str) -> int:

@@ -53,7 +53,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         f"UserId={job['user_name']}({uid}) GroupId={group}({gid}) MCS_label=N/A",
         f"Priority={of.priority(job)} Nice={job['nice']} Account={_word(job['account'])}"
         f" QOS={_word(job['qos'])}" + (f" WCKey={job['wckey']}" if job.get("wckey") else ""),
-        f"JobState={job['state']} Reason={of.described_reason(job).replace(' ', '_')}"
+        f"JobState={of.state(job)} Reason={of.described_reason(job).replace(' ', '_')}"
         f" Dependency={_word(of.dependency(job))}",
         f"Requeue={int(job['requeue'])} Restarts={job['restart_count']}"
         f" BatchFlag={int(of.holder_step(job) == 'batch')} Reboot=0"
@@ -148,11 +148,9 @@ def _spans(numbers: Sequence[int]) -> str:
 
 def node_lines(node: Record, partitions: list[str], *, one_line: bool = False) -> list[str]:
     """scontrol show node 的各行；-o 的一行里值没有空白。"""
-    state = node_of.state_word(node).upper().rstrip("*")
+    base, flags = node_of.state_parts(node)
     star = "*" if node_of.state_word(node).endswith("*") else ""
-    base = "IDLE" if not node["allocated_cpus"] else "MIXED" if node["allocated_cpus"] < node["cpus"] else "ALLOCATED"
-    if node["drain"]:
-        state = f"{base if node['availability'] == 'UP' else 'DOWN'}+DRAIN"
+    state = "+".join([base if base != "UNKNOWN" or not node["drain"] else "DOWN", *flags])
     features = ",".join(node["features"]) or "(null)"
     total = node_tres(node["cpus"], node["memory"], node["gres"], billing=True)
     used = node_tres(node["allocated_cpus"], node["allocated_memory"], node["allocated_gres"], billing=False)
@@ -178,6 +176,8 @@ def node_lines(node: Record, partitions: list[str], *, one_line: bool = False) -
         "CurrentWatts=0 AveWatts=0",
         "ExtSensorsJoules=n/s ExtSensorsWatts=0 ExtSensorsTemp=n/s",
     ]
+    if node["reboot"]:
+        lines.append(f"NextState={node['reboot_next_state'] or 'N/A'} RebootReason={_word(node['reboot_reason'])}")
     if node["reason"]:
         told = f"{node['reason']} [{node['reason_user']}@{instant(node['reason_time'])}]"
         lines.append(f"Reason={_word(told) if one_line else told}")

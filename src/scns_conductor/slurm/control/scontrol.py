@@ -21,7 +21,15 @@ from scns_conductor.slurm.control.control_jobs import (
     wait_job,
     write,
 )
-from scns_conductor.slurm.control.control_nodes import delete_node, slurm_call, update_node, update_partition
+from scns_conductor.slurm.control.control_nodes import (
+    cancel_reboot,
+    create_node,
+    delete_node,
+    reboot_nodes,
+    slurm_call,
+    update_node,
+    update_partition,
+)
 from scns_conductor.slurm.control.control_show import show
 from scns_conductor.slurm.parse.keywords import full_key
 from scns_conductor.slurm.parse.options import Parsed, flags, option, values
@@ -122,6 +130,9 @@ def _create(_parsed: Parsed, words: list[str]) -> int:
     if any(full_key(word.partition("=")[0], ["reservationname"], least=3) for word in words):
         with connect() as client:
             return control_reservations.create(client, given)
+    node = _named(given, "nodename")
+    if node is not None:
+        return create_node(node, given)
     name = _named(given, "partitionname")
     if name is None:
         raise Fatal(f"Invalid creation entity: {words[0]}")
@@ -274,8 +285,6 @@ _REFUSED = {
     "abort": _PROCESSES,
     "shutdown": _PROCESSES,
     "takeover": "standby schedulers take over by themselves when the lease runs out",
-    "reboot": "it never reboots machines; drain the node with scontrol update nodename=NAME state=drain reason=WHY",
-    "cancel_reboot": "it never reboots machines",
     "top": "change the order of your own jobs with scontrol update jobid=ID nice=N",
     "notify": "a job's standard error belongs to the job alone",
     "setdebug": _LOGGING,
@@ -298,6 +307,8 @@ _VERBS: dict[str, Callable[[Parsed, list[str]], int]] = {
     "update": _update,
     "create": _create,
     "delete": _delete,
+    "reboot": reboot_nodes,
+    "cancel_reboot": cancel_reboot,
     "write": write,
     "ping": _ping,
     "token": _token,

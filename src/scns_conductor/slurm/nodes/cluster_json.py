@@ -22,14 +22,8 @@ def _minutes(seconds: Any, missing: Any) -> Any:
 
 def base_state(node: Record) -> tuple[str, list[str]]:
     """基本状态与标志：排空是标志，不是状态。"""
-    if node["availability"] == "DOWN":
-        base = "down"
-    elif node["availability"] != "UP":
-        base = "unknown"
-    else:
-        used, total = int(node["allocated_cpus"]), int(node["cpus"])
-        base = "idle" if not used else "mixed" if used < total else "allocated"
-    flags = ["DRAIN"] if node["drain"] else []
+    word, flags = of.state_parts(node)
+    base = word.lower()
     if base == "down" and not node.get("reason_user"):
         flags.append("NOT_RESPONDING")
     return base, flags

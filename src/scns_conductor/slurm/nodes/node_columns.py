@@ -36,7 +36,7 @@ GROUPED = {
 def _counts(row: Row, names: tuple[str, ...]) -> str:
     groups = {"A": 0, "I": 0, "O": 0}
     for node in row["nodes"]:
-        word = of.state_word(node)
+        word = of.state_word(node).rstrip(of.SUFFIXES)
         groups["A" if word in ("allocated", "mixed", "draining") else "I" if word == "idle" else "O"] += 1
     return "/".join(str(len(row["nodes"]) if name == "T" else groups[name]) for name in names)
 

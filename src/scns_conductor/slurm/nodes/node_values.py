@@ -4,40 +4,56 @@ from collections.abc import Mapping
 from typing import Any
 
 from scns_conductor.core.hostlist import expand
+from scns_conductor.core.states import base_state, node_flags
 
 Node = Mapping[str, Any]
 Partition = Mapping[str, Any]
 
 
+# 标志 -> sinfo(1) 的后缀，前面的优先。
+_SUFFIXES = {
+    "REBOOT_ISSUED": "^", "REBOOT_REQUESTED": "@", "POWERING_DOWN": "%", "POWERED_DOWN": "~", "POWERING_UP": "#",
+    "POWER_DOWN": "!",
+}  # fmt: skip
+SUFFIXES = "*" + "".join(_SUFFIXES.values())
+
+
 def state_word(node: Node) -> str:
-    """sinfo 的状态词：idle、mixed、allocated、drained、draining、down、unknown，失联的带 *。"""
-    used, total = int(node["allocated_cpus"]), int(node["cpus"])
-    availability = node["availability"]
+    """sinfo 的状态词：idle、mixed、allocated、drained、draining、down、unknown；后缀 * 是失联，~#%!@^ 是电源与重启。"""
+    base, flags = state_parts(node)
+    suffix = next((mark for flag, mark in _SUFFIXES.items() if flag in flags), "")
     if node["drain"]:
-        return ("draining" if used else "drained") + ("" if availability == "UP" else "*")
-    if availability == "UP":
-        return "idle" if not used else "mixed" if used < total else "allocated"
-    return "down*" if availability == "DOWN" and not node.get("reason_user") else availability.lower()
+        away = "*" if node["availability"] != "UP" and node["power_state"] == "ON" else ""
+        return ("draining" if node["allocated_cpus"] else "drained") + (suffix or away)
+    if base == "DOWN" and not node.get("reason_user"):
+        return "down*"
+    if suffix == "" and base == "IDLE" and "PLANNED" in flags:
+        return "planned"
+    return base.lower() + suffix
+
+
+def state_parts(node: Node) -> tuple[str, list[str]]:
+    """基本状态（IDLE、DOWN……）与标志（DRAIN、POWERED_DOWN……）。"""
+    row = {**node, "state": node["availability"]}
+    return base_state(row), node_flags(row)
 
 
 def complete_state(node: Node) -> str:
     """-O statecomplete：基本状态与标志，如 idle+drain。"""
-    used, total = int(node["allocated_cpus"]), int(node["cpus"])
-    word = node["availability"].lower()
-    if word == "up":
-        word = "idle" if not used else "mixed" if used < total else "allocated"
-    return f"{word}+drain" if node["drain"] else word
+    base, flags = state_parts(node)
+    return "+".join([base, *flags]).lower()
 
 
 _SHORT = {
     "allocated": "alloc", "mixed": "mix", "draining": "drng", "drained": "drain", "unknown": "unk",
+    "planned": "plnd",
 }  # fmt: skip
 
 
 def short_state(node: Node) -> str:
     """%t 的短状态。"""
     word = state_word(node)
-    base = word.rstrip("*")
+    base = word.rstrip(SUFFIXES)
     return _SHORT.get(base, base) + word[len(base) :]
 
 

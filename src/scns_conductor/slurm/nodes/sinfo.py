@@ -197,6 +197,11 @@ def _chosen(nodes: list[dict[str, Any]], parsed: Parsed) -> list[dict[str, Any]]
             "cloud",
             "blocked",
             "reboot",
+            "reboot_requested",
+            "reboot_issued",
+            "powered_down",
+            "powering_up",
+            "powering_down",
         }
         for wrong in sorted({each for word in words for each in word.split("&")} - known):
             raise Fatal(f'Bad state string: "{wrong}"', f"valid states: {_VALID_STATES}")
@@ -209,10 +214,16 @@ def _chosen(nodes: list[dict[str, Any]], parsed: Parsed) -> list[dict[str, Any]]
     return nodes
 
 
+# sinfo -t 里别的叫法。
+_FLAG_WORDS = {
+    "POWERED_DOWN": ("power_down",), "POWERING_UP": ("power_up",), "REBOOT_REQUESTED": ("reboot",),
+    "REBOOT_ISSUED": ("reboot",),
+}  # fmt: skip
+
+
 def _in_state(node: dict[str, Any], words: set[str]) -> bool:
-    names = {of.state_word(node).rstrip("*"), of.short_state(node).rstrip("*")}
-    if node["drain"]:
-        names |= {"drain"}
+    names = {of.state_word(node).rstrip(of.SUFFIXES), of.short_state(node).rstrip(of.SUFFIXES)}
+    names |= {name for flag in of.state_parts(node)[1] for name in (flag.lower(), *_FLAG_WORDS.get(flag, ()))}
     # 用 & 相连的要都是。
     return any(set(word.split("&")) <= names for word in words)
 

@@ -117,7 +117,7 @@ def job_record(job: Job) -> dict[str, Any]:
         "het_job_offset": job.get("het_job_offset") or 0,
         "job_id": int(job["job_id"]),
         **allocated_resources(job),
-        "job_state": job["state"],
+        "job_state": of.state(job),
         "last_sched_evaluation": _moment(job.get("start_time")),
         "licenses": job.get("licenses") or "",
         "max_cpus": 0,

@@ -85,7 +85,7 @@ def _values(version: str, job: Job) -> dict[str, Any]:
         "extra": job.get("extra"),
         "hold": bool(job.get("hold")),
         **_resources(version, job),
-        "job_state": [job["state"]],
+        "job_state": [job["state"], *(["CONFIGURING"] if of.state(job) == "CONFIGURING" else [])],
         "licenses_allocated": job.get("licenses") if job.get("allocated_cpus") else "",
         "mail_type": _mail_types(job),
         "mail_user": job.get("mail_user"),

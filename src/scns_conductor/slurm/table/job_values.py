@@ -17,7 +17,8 @@ SHORT_STATES = {
     "PENDING": "PD", "RUNNING": "R", "SUSPENDED": "S", "COMPLETED": "CD", "CANCELLED": "CA", "FAILED": "F",
     "TIMEOUT": "TO", "NODE_FAIL": "NF", "PREEMPTED": "PR", "OUT_OF_MEMORY": "OOM", "DEADLINE": "DL", "BOOT_FAIL": "BF",
 }  # fmt: skip
-# Slurm 里有、这里从不出现的状态（squeue(1) 的 JOB STATE CODES）；作为筛选条件，全名与缩写都要认得。
+# Slurm 里有、数据库里不存的状态（squeue(1) 的 JOB STATE CODES；除了 CONFIGURING 也从不出现）；
+# 作为筛选条件，全名与缩写都要认得。
 ABSENT_STATES = {
     "CONFIGURING": "CF", "COMPLETING": "CG", "RESIZING": "RS", "RESV_DEL_HOLD": "RD", "REQUEUED": "RQ",
     "REQUEUE_FED": "RF", "REQUEUE_HOLD": "RH", "REVOKED": "RV", "SIGNALING": "SI", "SPECIAL_EXIT": "SE",
@@ -33,6 +34,18 @@ _LEAST_STEPPED_SPAN = 10
 def state_list() -> str:
     """--helpstate：全部状态的名字。"""
     return "\n".join(SHORT_STATES | ABSENT_STATES)
+
+
+def short_state(job: Job) -> str:
+    """squeue %t。"""
+    word = state(job)
+    return SHORT_STATES.get(word) or ABSENT_STATES[word]
+
+
+def state(job: Job) -> str:
+    """Slurm 的状态：分到了节点、还在等它们开机的是 CONFIGURING。"""
+    waits = job["state"] == "RUNNING" and job.get("configuring")
+    return "CONFIGURING" if waits else str(job["state"])
 
 
 def array_tasks(job: Job) -> str | None:

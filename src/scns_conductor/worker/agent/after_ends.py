@@ -10,9 +10,10 @@ from scns_conductor.core import hostlist
 from scns_conductor.statements.ends import Ended
 from scns_conductor.worker.agent.core_binding import CorePool
 from scns_conductor.worker.agent.job_operations import JobControl
-from scns_conductor.worker.agent.prolog import program_environment, run_program
+from scns_conductor.worker.agent.prolog import program_environment
 from scns_conductor.worker.agent.registration import drain_node
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
+from scns_conductor.worker.host.program import run_program
 from scns_conductor.worker.wire.end_record import EndRecord
 
 logger = logging.getLogger(__name__)
@@ -40,9 +41,9 @@ class AfterEnds:
         self._control = control
         self._enqueue = enqueue
 
-    def run_epilog(self, program: Path, end: EndRecord) -> None:
+    def run_epilog(self, program: Path, timeout_s: float, end: EndRecord) -> None:
         """管理员的 epilog（它自己的线程）；失败了排空节点。"""
-        failure = run_program(program, program_environment(end.job_id, "", end.uid, self._node))
+        failure = run_program([str(program)], program_environment(end.job_id, "", end.uid, self._node), timeout_s)
         if failure is not None:
             self._enqueue(lambda: self._drain(f"作业 {end.job_id} 的 epilog 失败：{failure}"))
 

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 class Heartbeat:
     """一个线程。on_clock 收到（数据库的现在，往返前、后的开机秒）。
 
-    on_not_up 在节点不是 UP、没有了（GONE）、或数据库不是记得的那个（RESTORED）时被调用。
+    on_not_up 在节点不是 UP、没有了（GONE）、或数据库不是记得的那个（RESTORED）时被调用；on_reboot 在有人要它重启时。
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Heartbeat:
         *,
         on_clock: Callable[[float, float, float], None],
         on_not_up: Callable[[str], None],
+        on_reboot: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._node_name = node_name
@@ -38,6 +39,7 @@ class Heartbeat:
         self._memory = memory
         self._on_clock = on_clock
         self._on_not_up = on_not_up
+        self._on_reboot = on_reboot
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -74,5 +76,8 @@ class Heartbeat:
         self._on_clock(row.database_now, before, after)
         if not known:
             self._on_not_up("RESTORED")
-        elif row.state != "UP":
+            return
+        if row.state != "UP":
             self._on_not_up(row.state)
+        if row.reboot == "REQUESTED":
+            self._on_reboot()

@@ -10,9 +10,10 @@ from scns_conductor.worker.agent.finisher import Finisher
 from scns_conductor.worker.agent.launch_plan import LaunchContext
 from scns_conductor.worker.agent.output_folders import OutputFolders
 from scns_conductor.worker.agent.own_ends import OwnEnds
-from scns_conductor.worker.agent.prolog import RunningPrograms, program_environment, run_program
+from scns_conductor.worker.agent.prolog import program_environment
 from scns_conductor.worker.agent.reconcile import HeldAllocation
 from scns_conductor.worker.agent.registration import drain_node
+from scns_conductor.worker.host.program import RunningPrograms, run_program
 from scns_conductor.worker.host.thread_owner import Lanes
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
@@ -48,7 +49,7 @@ class JobPreparation:
         self._held = held
         self._send = send
         self._enqueue = enqueue
-        self._prologs = Lanes("prolog", most=PROLOGS_MOST)
+        self._prologs = Lanes("prolog", most=1 if context.settings.prolog_serial else PROLOGS_MOST)
         self._running_programs = RunningPrograms()
         self._folders = OutputFolders(enqueue, self._folders_ready)
 
@@ -87,7 +88,8 @@ class JobPreparation:
             environment = program_environment(spec.job_id, self.preparing[owner], spec.uid, self._node)
 
             def run(spec: LaunchSpec = spec, environment: dict[str, str] = environment) -> None:
-                failure = run_program(program, environment, self._running_programs)
+                timeout_s = self._context.settings.prolog_epilog_timeout_s
+                failure = run_program([str(program)], environment, timeout_s, self._running_programs)
                 self._enqueue(lambda: self._after_prolog(spec, failure))
 
             self._prologs.submit(owner, run)

@@ -36,11 +36,13 @@ from scns_conductor.worker.agent.gpu_meter import GpuMeter
 from scns_conductor.worker.agent.gpus.cards import Cards
 from scns_conductor.worker.agent.gpus.detection import detect_all, read_all, vendors
 from scns_conductor.worker.agent.gpus.keeping import GpuKeeping
+from scns_conductor.worker.agent.health_check import HealthCheck
 from scns_conductor.worker.agent.heartbeat import Heartbeat
 from scns_conductor.worker.agent.job_operations import JobControl
 from scns_conductor.worker.agent.job_traces import JobTraces
 from scns_conductor.worker.agent.launch_plan import LaunchContext
 from scns_conductor.worker.agent.node_setup import lock_spool, node_context, prepare_directories, token_secret
+from scns_conductor.worker.agent.rebooting import Rebooting
 from scns_conductor.worker.agent.registration import (
     drain_node,
     mark_down,
@@ -130,7 +132,9 @@ class Agent:
             tail_bytes=settings.output_tail_bytes,
             dead_letters=self._dead_letters,
             end_time=self._clock.end_time,
-            epilog=None if epilog is None else lambda end: after.run_epilog(epilog, end),
+            epilog=None
+            if epilog is None
+            else lambda end: after.run_epilog(epilog, settings.prolog_epilog_timeout_s, end),
             committed=lambda ends: self._committed(after, ends),
             after_commit=after.after_commit,
             acknowledge=lambda ends: self._shepherds.acknowledge(ends),
@@ -165,6 +169,8 @@ class Agent:
             enqueue=self._commands.put,
             relay=self._relay,
         )
+        self._health = HealthCheck(self._engine, settings)
+        self._rebooting = Rebooting(self._engine, settings)
         self._heartbeat = Heartbeat(
             self._engine,
             self._node,
@@ -172,6 +178,7 @@ class Agent:
             self._memory,
             on_clock=self._clock.measure,
             on_not_up=lambda state: self._commands.put(lambda: self._rejoin(state)),
+            on_reboot=lambda: self._commands.put(self._rebooting.start),
         )
         listener = BusListener(
             settings.redis_url.get_secret_value(),
@@ -215,6 +222,7 @@ class Agent:
             and self._until_done(self._recover)
         ):
             self._heartbeat.start()
+            self._health.start()
             self._bus_thread.start()
             logger.info("agent_started", extra={"node": self._node, "pid": os.getpid()})
             self._work()
@@ -303,6 +311,7 @@ class Agent:
         return False
 
     def _stop(self) -> None:
+        self._health.stop()
         # 先说一声，调度器不再往这里放；还没有认领的由它收回，认领了没有启动的由这里交还。
         if self._end_jobs:
             self._try(lambda: mark_down(self._engine, self._node, "节点停止服务"))

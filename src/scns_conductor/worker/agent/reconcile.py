@@ -36,6 +36,8 @@ class HeldAllocation:
     launch_id: int | None = None
     no_kill: bool = False
     relay_chain: int | None = None
+    # 运行脚本的节点在等别的节点开机。
+    waits: bool = False
 
     def launched(self, task: "RunningTask") -> bool:
         """task 是不是这条分配的作业启动的；旧版启动的没有 launch_id，只能按作业号与尝试认。"""
@@ -192,7 +194,7 @@ def _decide_one(row: HeldAllocation, tasks: list[RunningTask], ended: bool, prep
     if not row.claimed:
         if row.requested_end_state is not None:
             return [Abandon(row.job_id)]
-        return [Launch(row.job_id)] if row.state == JobState.RUNNING else []
+        return [Launch(row.job_id)] if row.state == JobState.RUNNING and not row.waits else []
     if not tasks:
         if ended or preparing:
             return []

@@ -14,7 +14,10 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.statements.inbox import inbox_insert, notify_inbox
 from scns_conductor.statements.node_state import (
     DRAIN,
+    DRAIN_UNHEALTHY,
     DRAIN_UNLESS_FAILED_ELSEWHERE,
+    FAIL_REBOOT,
+    ISSUE_REBOOT,
     MARK_DOWN,
     MARK_STOPPED,
     MARK_UP,
@@ -22,7 +25,9 @@ from scns_conductor.statements.node_state import (
     RECORD_CONTAINMENT,
     REGISTER_NODE,
     UNDRAIN,
+    UNDRAIN_HEALTHY,
 )
+from scns_conductor.statements.power import ARRIVED
 from scns_conductor.worker.agent.cpu_topology import CpuLayout
 from scns_conductor.worker.agent.database_memory import Seen
 from scns_conductor.worker.agent.devices import NodeInventory
@@ -60,6 +65,7 @@ def register_node(
         "operating_system": inventory.operating_system,
         "containment": _containment(settings, containment),
         "beat": beat,
+        "restart_is_reboot": settings.agent_restart_is_reboot,
     }
     try:
         return _register(engine, {**values, "keep_gres": False})
@@ -93,8 +99,12 @@ def _require_one_mode(engine: Engine, settings: Settings) -> None:
 
 def _register(engine: Engine, values: dict[str, Any]) -> tuple[float, Seen]:
     with engine.begin() as connection:
+        # 在等它开机的作业从此刻算起。
+        arrived = list(connection.scalars(ARRIVED, {"name": values["name"]}))
         row = connection.execute(REGISTER_NODE, values).one()
         connection.execute(inbox_insert("nodes", node_names=[values["name"]]))
+        if arrived:
+            connection.execute(inbox_insert("jobs", job_ids=arrived))
         connection.execute(notify_inbox())
     return float(row.database_now), Seen(row.incarnation, row.beat, row.last_job_id)
 
@@ -132,6 +142,31 @@ def drain_node(engine: Engine, node_name: str, reason: str, *, job_id: int | Non
 def undrain_node(engine: Engine, node_name: str, reason: str) -> None:
     """撤销本节点自己为这个原因做的排空；别的排空不动。"""
     _change(engine, UNDRAIN, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
+
+
+def drain_unhealthy(engine: Engine, node_name: str, reason: str, prefix: str) -> None:
+    """健康检查没有通过：排空；自己为此排空过的（原因以 prefix 开头）换成新的原因，别人的排空不动。"""
+    values = {"name": node_name, "reason": reason, "prefix": prefix, "actor": f"agent@{node_name}"}
+    if _change(engine, DRAIN_UNHEALTHY, values, node_name):
+        logger.error("node_unhealthy", extra={"node": node_name, "reason": reason})
+
+
+def undrain_healthy(engine: Engine, node_name: str, prefix: str) -> None:
+    """健康检查通过了：撤掉自己为此做的排空。"""
+    values = {"name": node_name, "prefix": prefix, "actor": f"agent@{node_name}"}
+    if _change(engine, UNDRAIN_HEALTHY, values, node_name):
+        logger.info("node_healthy_again", extra={"node": node_name})
+
+
+def issue_reboot(engine: Engine, node_name: str) -> bool:
+    """有人要它重启，它也空了：从此不再有作业分配到这里，返回 True。"""
+    return _change(engine, ISSUE_REBOOT, {"name": node_name}, node_name)
+
+
+def fail_reboot(engine: Engine, node_name: str, reason: str) -> None:
+    """重启不成：排空，说明为什么。"""
+    _change(engine, FAIL_REBOOT, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
+    logger.error("reboot_failed", extra={"node": node_name, "reason": reason})
 
 
 def _change(engine: Engine, statement: sa.TextClause, values: dict[str, Any], node_name: str) -> bool:

@@ -1,4 +1,4 @@
-"""后台进程的一生：看变化 → 定下要发的 → 到时候的排进队列；另一个线程取来发。"""
+"""后台进程的一生：看变化 → 定下要发的 → 到时候的排进队列；另一个线程取来发。节能时还有一个线程管节点的电源。"""
 
 import logging
 import signal
@@ -16,6 +16,7 @@ from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.statements import notifications
 from scns_conductor.worker.background.delivery import Delivery
 from scns_conductor.worker.background.occasions import FAILURES, Change, Due, due, ended_arrays
+from scns_conductor.worker.background.power import PowerKeeper
 from scns_conductor.worker.bus import BACKGROUND, BusUnavailable, Consumer, Message, Publisher, queue_name
 from scns_conductor.worker.host.thread_owner import own_every_thread
 from scns_conductor.worker.wire.bus_messages import Deliver
@@ -50,6 +51,8 @@ class Background:
         engine = sync_engine(self._settings, pool_size=2, role="background")
         delivery = Delivery(engine, self._settings)
         consumer = threading.Thread(target=self._consume, args=(delivery,), name="deliver", daemon=True)
+        power = PowerKeeper(self._settings, self._stopping)
+        power.start()
         started = False
         while not self._stopping.is_set():
             try:
@@ -62,6 +65,7 @@ class Background:
             except sa.exc.SQLAlchemyError as error:
                 logger.warning("database_unavailable", extra={"error": str(error).splitlines()[:1]})
             self._stopping.wait(LOOK_S)
+        power.stop()
         engine.dispose()
         self._publisher.close()
 

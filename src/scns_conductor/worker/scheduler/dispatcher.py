@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from scns_conductor.statements.starts import Start, Started
 from scns_conductor.timing import Trouble
@@ -18,10 +18,15 @@ class Dispatcher:
         self._publisher = Publisher(redis_url, incarnation)
         self._timing = timing or Trouble()
 
-    def launch(self, starts: Sequence[Start], started: Sequence[Started]) -> None:
-        """每个节点一条消息；Valkey 不在时代理靠核对数据库补上。"""
+    def launch(self, starts: Sequence[Start], started: Sequence[Started], away: Container[str] = ()) -> None:
+        """每个节点一条消息；Valkey 不在时代理靠核对数据库补上。
+
+        有节点在 away（还没有开机）里的不送：它们登记时自己核对，都到齐了才启动。
+        """
         by_node: dict[str, list[int]] = {}
         for row in started:
+            if away and any(share.node_name in away for share in starts[row.index].shares):
+                continue
             for share in starts[row.index].shares:
                 by_node.setdefault(share.node_name, []).append(row.job_id)
         self.send({node: [Message("launch", {"job_ids": ids})] for node, ids in by_node.items()})

@@ -64,6 +64,8 @@ class QueueMemory:
     precedence: Mapping[str, int] = field(default_factory=dict)
     # 有受阻的作业在等谁的豁免时间过去。
     exempt_ends_at: float | None = None
+    # 节能时没有开过机的节点要多久（秒）；不节能是 None。
+    boot_s: float | None = None
     # 行被别的会话锁着的作业与节点 -> 说明：绕开它们（见 locked_rows）。
     locked_jobs: Mapping[int, str] = field(default_factory=dict)
     locked_nodes: Mapping[str, str] = field(default_factory=dict)
@@ -159,7 +161,7 @@ class QueueMemory:
     def load_nodes(self, connection: Connection, names: Sequence[str] | None = None) -> None:
         """读节点；names 为 None 是全部。数据库里没有了的，这里也忘掉。"""
         found = set()
-        for facts in queue_rows.nodes(connection, names):
+        for facts in queue_rows.nodes(connection, names, self.boot_s):
             locked = facts.name in self.locked_nodes
             self.cluster.upsert_node(replace(facts, schedulable=False) if locked else facts)
             found.add(facts.name)
@@ -550,7 +552,7 @@ class QueueMemory:
         """一个启动已经提交；job_id 是（可能新拆出来的）作业号。"""
         job = start.job
         partition = self.cluster.chosen_partition(job.shape, start.shares)
-        end = NEVER_ENDS if math.isinf(start.limit_s) else now + start.limit_s
+        end = NEVER_ENDS if math.isinf(start.limit_s) else now + self.cluster.boot_s(start.shares) + start.limit_s
         pools = job.shape.pools
         if self.limits.enforced:
             licenses = tuple((name, count) for name, count in pools if name.startswith(LICENSE))

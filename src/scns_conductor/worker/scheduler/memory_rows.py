@@ -40,9 +40,14 @@ _PENDING = pending_jobs(COLUMNS)
 _SOME = jobs_of(COLUMNS)
 
 
-def nodes(connection: Connection, names: Sequence[str] | None) -> Iterator[NodeFacts]:
-    """这些节点；None 是全部。"""
-    for row in connection.execute(SCHEDULABLE_NODES, {"names": None if names is None else list(names)}):
+def nodes(connection: Connection, names: Sequence[str] | None, boot_s: float | None) -> Iterator[NodeFacts]:
+    """这些节点；None 是全部。boot_s 是没有开过机的要多久（秒），None 是不节能：关着的不能用。"""
+    values = {
+        "names": None if names is None else list(names),
+        "elastic": boot_s is not None,
+        "boot_s": boot_s or 0.0,
+    }
+    for row in connection.execute(SCHEDULABLE_NODES, values):
         yield NodeFacts(
             row.name,
             row.cpus,
@@ -54,6 +59,7 @@ def nodes(connection: Connection, names: Sequence[str] | None) -> Iterator[NodeF
             row.temporary_disk,
             row.usable,
             (row.sockets, row.cores_per_socket, row.threads_per_core),
+            row.boot_s,
         )
 
 

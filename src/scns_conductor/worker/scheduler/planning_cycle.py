@@ -103,7 +103,8 @@ class PlanningCycle:
             self._state.memory.started(start, row.job_id, now)
             done.add(row.index)
         with timings.phases["dispatch"].measure():
-            self._dispatcher.launch(starts, started)
+            cluster = self._state.memory.cluster
+            self._dispatcher.launch(starts, started, {cluster.names[node] for node in cluster.booting})
         if self._tracer is not None:
             self._trace(self._tracer, queued_from, now, now + spent_s, committed)
         refused = {start.job_id for index, start in enumerate(starts) if index not in done}

@@ -253,7 +253,12 @@ class Scheduler:
         """慢速核对：失联的节点；记忆与数据库的差别。返回有没有变化。"""
         spared = self._state.locked.spared_nodes(self._state.settings.node_timeout_s)
         with connection.begin():
-            silent = fail_silent_nodes(connection, self._state.settings.node_timeout_s, spared)
+            silent = fail_silent_nodes(
+                connection,
+                self._state.settings.node_timeout_s,
+                spared,
+                boot_timeout_s=self._state.settings.resume_timeout_s,
+            )
         self._dispatcher.send({node: [Message("sync", {"job_ids": ids})] for node, ids in silent.to_sync.items()})
         changed = False
         if silent.locked_jobs or silent.locked_nodes:

@@ -14,6 +14,7 @@ from scns_conductor.scheduling.plan import RESERVED, Plan, Reservation
 from scns_conductor.scheduling.pool_words import lacking_pool, pool_title
 from scns_conductor.scheduling.queue import OrderKey, PendingJob
 from scns_conductor.scheduling.shape import Shape
+from scns_conductor.statements.node_state import MARK_PLANNED, PLANNED_UNWRITTEN
 from scns_conductor.statements.reasons import END_HOPELESS, WRITE_REASONS
 from scns_conductor.worker.scheduler.memory import HOPELESS, QueueMemory
 from scns_conductor.worker.scheduler.waiting_job import Waiting
@@ -42,10 +43,13 @@ class ReasonWriter:
         self._special: set[int] = set()
         # 形状 -> (集群的版本, 缺着的节点)。
         self._absent: dict[Shape, tuple[int, list[str] | None]] = {}
+        # 写下了的：空着、计划里留给了谁的节点。
+        self._planned: frozenset[str] | None = None
 
     def write(self, connection: Connection, memory: QueueMemory, plan: Plan) -> bool:
         """按最近的计划写一批，至多 MOST_ROWS 行；还有没写完的返回 True。"""
         expected = {item.job.job_id: item for item in plan.reservations}
+        self._mark_planned(connection, memory.cluster, plan)
         heads = self._retell(memory, plan)
         special = expected.keys() | heads
         rows: list[_Row] = []
@@ -69,6 +73,16 @@ class ReasonWriter:
                 memory.waiting[job_id].written = NEVER_WRITTEN
                 memory.unwritten[job_id] = None
         return bool(memory.unwritten or self._backlog)
+
+    def _mark_planned(self, connection: Connection, cluster: Cluster, plan: Plan) -> None:
+        """空着而留给了排在前面的作业的节点（sinfo 的 planned）；变了才写。"""
+        held = {share.node for item in plan.reservations for share in item.shares}
+        names = frozenset(cluster.names[node] for node in held if not cluster.node_rows[node])
+        if names == self._planned:
+            return
+        connection.execute(MARK_PLANNED, {"names": sorted(names)})
+        # 行被锁着的没有写成，下次再写。
+        self._planned = None if connection.scalar(PLANNED_UNWRITTEN, {"names": sorted(names)}) else names
 
     def _retell(self, memory: QueueMemory, plan: Plan) -> set[int]:
         """原因变了的组排进待写的；返回各个分区里排在最前的受阻作业。"""
@@ -162,7 +176,9 @@ class ReasonWriter:
             held = expected.get(job.job_id)
             if held is not None:
                 held = memory.het.own_share(waiting, held)
-                start, nodes = held.start_time, compress(sorted(memory.cluster.node_names(held.shares)))
+                # 那时还关着的，先要开机。
+                start = held.start_time + memory.cluster.boot_s(held.shares)
+                nodes = compress(sorted(memory.cluster.node_names(held.shares)))
             ahead = told == ("Priority", None) and (start is not None or job.job_id in heads)
             found = ("Resources", None) if ahead else told
         old_reason, old_message, old_start = waiting.written

@@ -60,9 +60,15 @@ class ArrayRows:
 def running_job(job_id: int, parts: Sequence[Any], cluster: Cluster, pools: Pools, ends_within: float) -> RunningJob:
     """parts 是它在各节点的行（RUNNING_SHARES）。已经要求结束的，至多到 ends_within（Unix 秒）结束。"""
     first = parts[0]
+    known = [part for part in parts if part.node_name in cluster.index]
+    shares = tuple(
+        NodeShare(cluster.index[part.node_name], part.cpus, part.memory, tuple(part.gres.items()), part.tasks)
+        for part in known
+    )
     end = NEVER_ENDS
     if first.time_limit is not None and first.start_time is not None:
-        end = first.start_time + first.time_limit + first.suspended_s
+        # 节点还没有开起来的，到时从登记的那一刻起算。
+        end = first.start_time + cluster.boot_s(shares) + first.time_limit + first.suspended_s
     lent = tuple((cluster.index[part.node_name], part.lent_cpus) for part in parts if _lends(part, cluster))
     resuming = bool(lent) and first.resuming is not False
     if first.suspended and not resuming:
@@ -71,11 +77,6 @@ def running_job(job_id: int, parts: Sequence[Any], cluster: Cluster, pools: Pool
     if first.ending:
         # 资源快要空出来：为抢占者留着，换了领导者也一样。
         end = min(end, ends_within)
-    known = [part for part in parts if part.node_name in cluster.index]
-    shares = tuple(
-        NodeShare(cluster.index[part.node_name], part.cpus, part.memory, tuple(part.gres.items()), part.tasks)
-        for part in known
-    )
     return RunningJob(
         job_id,
         end,

@@ -18,6 +18,7 @@ from scns_conductor.statements.job_resize import NODES_HELD, SHRINK, shrink_valu
 from scns_conductor.statements.silent_nodes import (
     DOWN_BUT_HOLDING,
     JOBS_ON_NODES,
+    MARK_NOT_REBOOTED,
     MARK_SILENT,
     OVERDUE_BUT_LOCKED,
     UNCLAIMED_ON_ABSENT_NODES,
@@ -59,10 +60,18 @@ class SilentNodes:
     locked_nodes: list[str] = field(default_factory=list)
 
 
-def fail_silent_nodes(connection: Connection, timeout_s: float, spared: Sequence[str] = ()) -> SilentNodes:
-    """在调用者的事务里执行；事务提交之后，调用者应给 to_sync 里的节点发 sync。spared 的节点不判失联。"""
+def fail_silent_nodes(
+    connection: Connection, timeout_s: float, spared: Sequence[str] = (), *, boot_timeout_s: float = 60.0
+) -> SilentNodes:
+    """在调用者的事务里执行；事务提交之后，调用者应给 to_sync 里的节点发 sync。spared 的节点不判失联。
+
+    重启超过 boot_timeout_s 秒没有回来的也标为下线。
+    """
     values = {"timeout": timeout_s, "spared": list(spared)}
     names = list(connection.scalars(MARK_SILENT, values))
+    names += connection.scalars(
+        MARK_NOT_REBOOTED, {"timeout": boot_timeout_s, "reason": f"重启了 {boot_timeout_s:g} 秒没有回来"}
+    )
     silent = SilentNodes(names, take_back_unclaimed(connection))
     silent.locked_nodes.extend(connection.scalars(OVERDUE_BUT_LOCKED, values))
     lost = set(silent.names)

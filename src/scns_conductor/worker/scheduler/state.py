@@ -87,6 +87,7 @@ def _memory_of(settings: Settings, policy: Policy, clock: DatabaseClock, locked:
         locked_jobs=locked.jobs,
         locked_nodes=locked.nodes,
         clock=clock.now,
+        boot_s=settings.resume_timeout_s if settings.elastic else None,
     )
 
 
