@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.memory_binding import memory_bind
+from scns_conductor.core.settings import Settings
 from scns_conductor.worker.agent.core_binding import CorePool
 from scns_conductor.worker.agent.core_choice import arranged, choose
 from scns_conductor.worker.agent.cpu_topology import (
@@ -17,6 +19,7 @@ from scns_conductor.worker.agent.cpu_topology import (
     parse_cpu_list,
     read_topology,
 )
+from scns_conductor.worker.agent.devices import detect
 from scns_conductor.worker.agent.gpus.card import Accelerator
 
 
@@ -182,3 +185,18 @@ def test_memory_binding() -> None:
     for text in ("nope", "map_mem:", "map_mem:x", "map_mem:99999", "mask_mem:zz"):
         with pytest.raises(ValueError, match="mem_bind"):
             memory_bind(text)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"node_cpu_topology": "2:x"}, {"node_cpu_topology": "1:2", "node_cpus": 3}, {"node_gpu_shares": "0:half:2"}],
+)
+def test_wrong_settings_are_said_and_do_not_crash(wrong: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        detect(Settings.model_validate(wrong))
+
+
+def test_a_shared_card_that_is_not_there_is_left_out() -> None:
+    found = detect(Settings(node_gpus=1, node_gpu_shares="0:shard:4,7:mps:100", node_cpu_unit="core"))
+    assert found.gres == {"shard": 4}
+    assert found.shares == {0: ("shard", 4)}

@@ -53,6 +53,9 @@ class CorePool:
         self._unit_of = {cpu: unit.ids[0] for unit in units for cpu in unit.ids}
         self._numa_of = {cpu: unit.numa for unit in units for cpu in unit.ids}
         self._cores = frozenset(self._units)
+        # 只有一个 NUMA 节点、没有超线程的（多数小机器）：挨着就好，不必细挑。
+        places = {(unit.socket, unit.numa) for unit in units}
+        self._uniform = len(places) <= 1 and len({unit.core for unit in units}) == len(units)
         self._free_cores = set(self._cores)
         self._set_cards(accelerators, shares)
         self._held: dict[tuple[int, int], Binding] = {}
@@ -283,6 +286,10 @@ class CorePool:
     def _pick_cores(self, count: int, cards: Sequence[int]) -> tuple[int, ...] | None:
         if count <= 0 or count > len(self._free_cores):
             return None
+        if self._uniform:
+            ordered = sorted(self._free_cores)
+            best = min(range(len(ordered) - count + 1), key=lambda at: ordered[at + count - 1] - ordered[at])
+            return self._ids(ordered[best : best + count])
         near = {self._numa_of[cpu] for card in cards for cpu in self._near[card] if cpu in self._numa_of}
         chosen = choose([self._units[core] for core in sorted(self._free_cores)], count, near)
         return self._ids(unit.ids[0] for unit in chosen)

@@ -1,5 +1,6 @@
 """本节点有什么：CPU、内存、临时磁盘、GPU（各家的工具在 gpus 里）、开机标识。探测不到就如实为零。"""
 
+import logging
 import os
 import platform
 import re
@@ -8,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.units import parse_memory_mb
 from scns_conductor.worker.agent.cpu_topology import CpuLayout, CpuUnit, declared_topology, read_topology
@@ -15,6 +17,8 @@ from scns_conductor.worker.agent.gpus.card import Accelerator
 from scns_conductor.worker.agent.gpus.detection import detect_all, vendors
 from scns_conductor.worker.agent.gpus.shares import parse_shares
 from scns_conductor.worker.host.process_table import boot_id
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,20 @@ class NodeInventory:
 
 
 def detect(settings: Settings) -> NodeInventory:
-    """探测，再按设置覆盖；设置写错时抛 ValueError（中文原因）。"""
+    """探测，再按设置覆盖；设置写错时抛 SettingsError。"""
+    try:
+        return _detect(settings)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _detect(settings: Settings) -> NodeInventory:
     cpus, units, layout = _processors(settings, sorted(os.sched_getaffinity(0)))
     gres, accelerators = _declared_gres(settings, detect_all(vendors(), broken_is_none=True))
-    shares = parse_shares(settings.node_gpu_shares)
-    gres = _shared_gres(gres, accelerators, shares)
+    present = {card.index for card in accelerators}
+    wanted = parse_shares(settings.node_gpu_shares)
+    gres = _shared_gres(gres, accelerators, wanted)
+    shares = {index: share for index, share in wanted.items() if index in present}
     return NodeInventory(
         cpus=cpus,
         memory_mb=parse_memory_mb(settings.node_memory) if settings.node_memory else total_memory_mb(),
@@ -169,7 +182,9 @@ def _shared_gres(
     models, found = {card.index: card.model for card in cards}, dict(gres)
     for index, (kind, count) in shares.items():
         if index not in models:
-            raise ValueError(f"node_gpu_shares 写了 {index} 号卡，而本节点没有")
+            # 写错了，或坏了：别的卡照用。
+            logger.warning("shared_gpu_missing", extra={"index": index, "cards": sorted(models)})
+            continue
         whole = f"gpu:{models[index]}" if f"gpu:{models[index]}" in found else "gpu"
         found[whole] -= 1
         name = kind if models[index] == "gpu" else f"{kind}:{models[index]}"

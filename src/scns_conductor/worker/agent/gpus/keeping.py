@@ -1,6 +1,7 @@
 """卡变了怎么办：节点排空并说明，用着它的作业写上一句；没有作业占着卡时照现在的重新登记。"""
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
 
@@ -14,6 +15,8 @@ from scns_conductor.worker.agent.gpus.card import Accelerator
 from scns_conductor.worker.agent.gpus.cards import Cards
 from scns_conductor.worker.agent.gpus.watch import GpuWatch, listing
 from scns_conductor.worker.agent.registration import drain_node, undrain_node
+
+TOOLS = ("nvidia-smi", "amd-smi", "rocm-smi", "npu-smi")
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +39,8 @@ class GpuKeeping:
         self._node = settings.node_name
         self._every_s = settings.gpu_watch_interval_s
         declared = settings.node_gpus is not None or settings.node_gres is not None
-        self._watched = bool(self._every_s) and not declared and bool(cards.all)
+        # 启动时工具坏了的，一块也没有登记：好了就登记上。
+        self._watched = bool(self._every_s) and not declared and bool(cards.all or any(map(shutil.which, TOOLS)))
         self._cards = cards
         self._pool = pool
         self._inventory = inventory
@@ -61,10 +65,11 @@ class GpuKeeping:
         holders = set(self._pool.holders_of(card.index for card in change.gone)) - self._told
         if holders:
             self._tell(holders, f"节点 {self._node} 的 {change.reason}")
-        if not self._pool.replace_cards(change.found, self._inventory().shares):
+        now_here = inventory_with(self._inventory(), change.found)
+        if not self._pool.replace_cards(change.found, now_here.shares):
             return
         self._cards.replace(change.found)
-        self._register(inventory_with(self._inventory(), change.found))
+        self._register(now_here)
         logger.warning("gpus_registered_again", extra={"node": self._node, "gpus": listing(change.found)})
         if not change.lost and self._drained_for is not None:
             # 坏了的卡要人来看；重新划分的，登记好了就接着用。
