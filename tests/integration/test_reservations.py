@@ -16,7 +16,9 @@ from running_system import RunningSystem, as_user, start_system, wait_until
 def system() -> Iterator[RunningSystem]:
     scratch = Path(tempfile.mkdtemp(prefix="scns-"))
     options = ("--nodes", "2", "--cpus", "2", "--memory", "4G")
-    with start_system(scratch / "s", *options, environment={"SCNS_LICENSES": "matlab:3"}) as found:
+    with start_system(
+        scratch / "s", *options, environment={"SCNS_LICENSES": "matlab:3", "SCNS_RECONCILE_INTERVAL_S": "1"}
+    ) as found:
         yield found
     shutil.rmtree(scratch)
 
@@ -92,7 +94,7 @@ def test_bad_requests_are_told(system: RunningSystem, slurm: Commands) -> None:
     assert code({"duration": "10", "nodes": "nowhere"}) == "node_not_found"
     assert code({"duration": "10", "node_count": 9}) == "reservation_too_large"
     assert code({"end_time": "now", "nodes": "ALL"}) == "reservation_empty"
-    assert code({"duration": "10", "nodes": "ALL", "flags": ["FLEX"]}) == "flag_unknown"
+    assert code({"duration": "10", "nodes": "ALL", "flags": ["USER_DELETE"]}) == "flag_unknown"
     assert code({"duration": "10", "nodes": "ALL", "flags": ["DAILY", "WEEKLY"]}) == "flags_conflict"
     assert code({"duration": "61", "nodes": "ALL", "flags": ["HOURLY"]}) == "reservation_long"
     assert code({"duration": "10", "partition": "nowhere"}) == "partition_unknown"
@@ -234,3 +236,77 @@ def test_reserved_licenses(system: RunningSystem, slurm: Commands) -> None:
     assert system.query(two)["state"] == "PENDING"
     scontrol(slurm, "delete", "reservationname=lic")
     system.wait_state(two, "COMPLETED")
+
+
+def test_flexible_and_magnetic_ones_and_lists(system: RunningSystem) -> None:
+    alice, bob = as_user(system, "alice"), as_user(system, "bob")
+
+    def create(name: str, **values: object) -> None:
+        body = {"name": name, "duration": "60", "nodes": "node1", **values}
+        status, answer = system.call("POST", "/reservations", body)
+        assert status == 201, answer
+
+    # FLEX：没有开始的也用得上，外面的节点也用得上。
+    create("flexible", start_time="now+1hour", users=["alice"], flags=["FLEX"])
+    early = [alice.submit("true\n", reservation="flexible", time_limit="120", exclusive=True) for _ in range(2)]
+    for job_id in early:
+        alice.wait_state(job_id, "COMPLETED")
+    assert system.call("DELETE", "/reservations/flexible")[0] == 204
+    # MAGNETIC：许用的人不指名也进得去，别人进不去。
+    create("magnet", nodes="ALL", users=["alice"], flags=["MAGNETIC"])
+    drawn = alice.submit("true\n", time_limit="5")
+    alice.wait_state(drawn, "COMPLETED")
+    kept_out = bob.submit("true\n", time_limit="5")
+    wait_until(lambda: system.call("GET", f"/jobs/{kept_out}")[1]["reason"] == "ReqNodeNotAvail", 20, "原因")
+    bob.call("POST", f"/jobs/cancel/{kept_out}")
+    assert system.call("DELETE", "/reservations/magnet")[0] == 204
+    refused = system.call(
+        "POST", "/reservations", {"name": "m", "duration": "5", "nodes": "ALL", "flags": ["MAGNETIC"]}
+    )
+    assert (refused[0], refused[1]["code"]) == (422, "flags_conflict")
+    # 列了几个：先写的进不去，用后写的。
+    create("later", start_time="now+1hour", users=["alice"])
+    create("current", users=["alice"], duration="30")
+    either = alice.submit("true\n", reservation="later,current", time_limit="5")
+    alice.wait_state(either, "COMPLETED")
+    status, answer = alice.call("POST", "/jobs/submit", {"script": "true", "job": {"reservation": "current,nowhere"}})
+    assert (status, answer["code"]) == (422, "reservation_unknown")
+    # 组里的人也许用；TIME_FLOAT 总在前面。
+    create("floating", start_time="now+2hours", groups=["daemon"], nodes="node2", flags=["TIME_FLOAT"])
+    shown = system.call("GET", "/reservations/floating")[1]
+    assert shown["state"] == "INACTIVE"
+    # 秒数是在两处各按自己的钟算的。
+    assert shown["flags"][0].startswith("TIME_FLOAT=")
+    assert abs(int(shown["flags"][0].partition("=")[2]) - 7200) < 60
+    member = as_user(system, "daemon").submit("true\n", reservation="floating", hold=True)
+    system.call("POST", f"/jobs/cancel/{member}")
+    assert bob.call("POST", "/jobs/submit", {"script": "true", "job": {"reservation": "floating"}})[0] == 403
+    for name in ("later", "current", "floating"):
+        assert system.call("DELETE", f"/reservations/{name}")[0] == 204
+
+
+def test_idle_ones_are_purged_and_broken_nodes_replaced(system: RunningSystem, slurm: Commands) -> None:
+    body = {"duration": "60", "users": ["daemon"]}
+    status, answer = system.call(
+        "POST", "/reservations", {**body, "name": "replacing", "node_count": 1, "flags": ["REPLACE_DOWN"]}
+    )
+    assert status == 201, answer
+    first = answer["node_list"]
+    other = "node2" if first == "node1" else "node1"
+    assert slurm.run("scontrol", "update", f"nodename={first}", "state=drain", "reason=x").returncode == 0
+    wait_until(lambda: system.call("GET", "/reservations/replacing")[1]["node_list"] == other, 30, "换了节点")
+    assert slurm.run("scontrol", "update", f"nodename={first}", "state=resume").returncode == 0
+    assert system.call("DELETE", "/reservations/replacing")[0] == 204
+    made = slurm.run(
+        "scontrol", "create", "reservation", "reservationname=brief", "starttime=now", "duration=60", "corecnt=3",
+        "users=daemon", "flags=PURGE_COMP=0:01",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    shown = slurm.run("scontrol", "show", "res", "brief").stdout
+    if shown != "Reservation brief not found\n":
+        # 3 个 CPU 要两个 2 CPU 的节点。
+        assert "NodeCnt=2 CoreCnt=4" in shown
+        assert "PURGE_COMP=00:00:01" in shown
+    wait_until(lambda: system.call("GET", "/reservations/brief")[0] == 404, 30, "清掉了")
+    wrong = system.call("POST", "/reservations", {**body, "name": "w", "nodes": "node1", "flags": ["REPLACE"]})
+    assert (wrong[0], wrong[1]["code"]) == (422, "flags_conflict")

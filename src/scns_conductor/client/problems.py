@@ -167,6 +167,10 @@ class FlagsConflict(Invalid):
     """flags_conflict。"""
 
 
+class GroupUnknown(Invalid):
+    """group_unknown。"""
+
+
 class HetJobComponent(Conflict):
     """het_job_component。"""
 
@@ -599,6 +603,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "flag_unknown": FlagUnknown,
     "flags_conflict": FlagsConflict,
     "forbidden": Forbidden,
+    "group_unknown": GroupUnknown,
     "het_job_component": HetJobComponent,
     "het_job_invalid": HetJobInvalid,
     "idempotency_conflict": IdempotencyConflict,

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,8 @@ class AdvanceReservation:
     """[start, end) 是 Unix 秒；nodes 为 None 是全部节点，空的是不占节点（只有许可证）。
 
     users、accounts 都空表示谁也不许（维护）。later 是重复的预留以后的各次，从早到晚。
-    licenses 是（许可证的池，数目）。
+    licenses 是（许可证的池，数目）。flex 的作业可以早到、晚走，节点在里在外都行；
+    magnetic 的自己把许用的人没有指名的作业吸进来。
     """
 
     name: str
@@ -29,6 +30,8 @@ class AdvanceReservation:
     licenses: tuple[tuple[str, int], ...] = ()
     later: tuple[tuple[float, float], ...] = ()
     maintenance: bool = False
+    flex: bool = False
+    magnetic: bool = False
 
     @property
     def spans(self) -> tuple[tuple[float, float], ...]:
@@ -78,12 +81,52 @@ def refusal(
         return Refusal(f"预留 {name} 不存在或已经结束；请用 scns update 去掉它")
     if not found.allows(user, account):
         return Refusal(f"预留 {name} 不许用户 {user}（账户 {account or '没有写'}）使用")
+    if found.flex:
+        return None
     if found.start > now:
         return Refusal(f"预留 {name} 还没有开始", found.start)
     if limit_s is None or now + limit_s > found.end:
         later = "，或等它的下一次" if found.later else ""
         return Refusal(f"预留 {name} 的剩余时间比作业的时限短；请改短时限{later}")
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """进了哪个预留；roams 的节点在里在外都行；expires_at 是此后就放不下了的时刻（Unix 秒），没有是 None。"""
+
+    name: str
+    roams: bool = False
+    expires_at: float | None = None
+
+
+def admission(
+    reservations: Mapping[str, AdvanceReservation],
+    asked: Sequence[str],
+    user: str,
+    account: str | None,
+    limit_s: float | None,
+    now: float,
+) -> Admission | Refusal | None:
+    """此刻用得上的预留：指名的里第一个进得去的，没有指名的看有没有吸它的；都进不去是为什么；与预留无关是 None。"""
+    refusals = []
+    for name in asked or sorted(name for name, each in reservations.items() if each.magnetic):
+        refused = refusal(reservations, name, user, account, limit_s, now)
+        if refused is None:
+            found = reservations[name]
+            expires = None if found.flex or limit_s is None else found.end - limit_s
+            return Admission(name, found.flex or not asked, expires)
+        refusals.append(refused)
+    if not asked:
+        return None
+    moments = [each.wake_at for each in refusals if each.wake_at is not None]
+    return Refusal(refusals[0].message, min(moments, default=None))
+
+
+def replenished(own: Sequence[str], bad: Collection[str], spare: Sequence[str]) -> list[str]:
+    """坏了的（REPLACE 的还有被占用的）节点各换成 spare 里接下来的一个；没有得换的留着。"""
+    left = iter([name for name in spare if name not in own])
+    return [next(left, name) if name in bad else name for name in own]
 
 
 def boundaries(reservations: Iterable[AdvanceReservation], now: float) -> list[float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from scns_conductor.core.dependency import Outcome
 from scns_conductor.core.states import HOLD_REASONS
 from scns_conductor.core.units import format_duration
-from scns_conductor.scheduling.advance import AdvanceReservation, refusal
+from scns_conductor.scheduling.advance import AdvanceReservation, Refusal, admission
 from scns_conductor.scheduling.cluster_facts import PartitionFacts
 
 # 为什么启动失败由节点写在作业的 error_msg 里。
@@ -31,6 +31,11 @@ class Request:
     time_minimum_s: float | None = None
     # 还等着哪些作业（依赖）。
     waiting_for: tuple[int, ...] = ()
+
+    @property
+    def reservations(self) -> tuple[str, ...]:
+        """指名的预留，先写的先试。"""
+        return () if self.reservation is None else tuple(self.reservation.split(","))
 
     @property
     def latest_start(self) -> float | None:
@@ -67,11 +72,11 @@ def ineligible(
     if request.latest_start is not None and request.latest_start < now:
         return Ineligible("Deadline", "已来不及在期限之前做完")
     if request.reservation is not None:
-        refused = refusal(
-            reservations or {}, request.reservation, request.user, request.account, request.time_limit_s, now
+        admitted = admission(
+            reservations or {}, request.reservations, request.user, request.account, request.time_limit_s, now
         )
-        if refused is not None:
-            return Ineligible("Reservation", refused.message, refused.wake_at)
+        if isinstance(admitted, Refusal):
+            return Ineligible("Reservation", admitted.message, admitted.wake_at)
     if open_partitions(request, partitions):
         return None
     return _partition_refuses(request, partitions.get(request.partitions[-1]), request.partitions[-1])

@@ -45,6 +45,8 @@ class Shape:
     excluded_nodes: tuple[str, ...] = ()
     partition: str = ""
     reservation: str | None = None
+    # 预留里、预留外的节点都行（FLEX，被 MAGNETIC 吸进来的）。
+    roams: bool = False
     user: str | None = None
     # 只在按 QOS 抢占时写：QOS 不同的作业不在同一组。
     qos: str | None = None

@@ -42,7 +42,7 @@ class ShapeRules(NodeTable):
 
     def confined(self, shape: Shape) -> bool:
         """在预留的节点里运行：别的作业的保留用不到那些节点。只有许可证的预留不管节点。"""
-        if shape.reservation is None:
+        if shape.reservation is None or shape.roams:
             return False
         found = self.reservations.get(shape.reservation)
         return found is None or found.nodes is None or bool(found.nodes)

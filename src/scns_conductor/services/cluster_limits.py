@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from scns_conductor.core.errors import Forbidden, InvalidRequest
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.core.unix_groups import group_members
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.services.live_settings import LiveSettings
@@ -73,7 +74,7 @@ class ClusterLimits:
 
     def partition_of(self, reservation: str | None) -> str | None:
         """没有写分区的作业的分区：所用预留的，否则是缺省的（Slurm 也是）；没有则为 None。"""
-        found = None if reservation is None else self.reservations.get(reservation)
+        found = None if reservation is None else self.reservations.get(reservation.split(",")[0])
         return self.default_partition if found is None or found[2] is None else found[2]
 
     def require_partitions(self, names: Iterable[str], field: str) -> None:
@@ -90,7 +91,11 @@ class ClusterLimits:
             )
 
     def require_reservation(self, name: str, user: str, account: str | None, field_name: str) -> None:
-        """预留要有，而且许这个用户（账户）用；否则抛 InvalidRequest 或 Forbidden。"""
+        """预留要有，而且许这个用户（账户）用；否则抛 InvalidRequest 或 Forbidden。列了几个的，个个都要。"""
+        if "," in name:
+            for each in name.split(","):
+                self.require_reservation(each, user, account, field_name)
+            return
         found = self.reservations.get(name)
         if found is None:
             known = "、".join(sorted(self.reservations)) or "（没有预留）"
@@ -172,7 +177,10 @@ class LimitsCache:
             verdicts = {}
         self._limits = ClusterLimits(
             partitions,
-            {row.name: (frozenset(row.users), frozenset(row.accounts), row.partition) for row in reserved},
+            {
+                row.name: (frozenset(row.users) | group_members(row.groups), frozenset(row.accounts), row.partition)
+                for row in reserved
+            },
             cluster,
             licenses,
             verdicts,

@@ -232,8 +232,12 @@ def _difference(section: str, entry: Entry, now: Values) -> tuple[Values, Values
 
 
 def _settled(wanted: Values, now: Values) -> Values:
-    """预留的几种写法换成比得了的：duration -> end_time；node_count 已经满足的、没有写节点的不比。"""
+    """预留的几种写法换成比得了的：duration -> end_time；node_count 已经满足的、没有写节点的不比。
+
+    core_count 只在新建时用。
+    """
     found = dict(wanted)
+    found.pop("core_count", None)
     length = found.pop("duration", None)
     if length is not None:
         found["end_time"] = found["start_time"] + timedelta(seconds=length)

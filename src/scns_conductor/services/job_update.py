@@ -50,7 +50,7 @@ async def update_job(
 
     reservation = changes.get("reservation")
     return await current.judge(
-        partition_names(changes.get("partition")), frozenset([reservation] if reservation else ()), attempt
+        partition_names(changes.get("partition")), frozenset(reservation.split(",") if reservation else ()), attempt
     )
 
 

@@ -1,5 +1,6 @@
 """预留：列出；管理员与 Operator 新建、修改、删除。节点不得与别的预留重叠，也不得有跑不完的作业，除非写明。"""
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,13 +13,15 @@ from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.instants import utc_now
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.recurrence import LONGEST, RECURRING, collide, occurrences, recurrence
+from scns_conductor.core.reservation_flags import FLOAT, PURGE, floated, purge_flag, with_float
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import Database
+from scns_conductor.core.unix_groups import unknown_group
 from scns_conductor.services.accounts import require_operator
 from scns_conductor.services.nodes import node_names
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.inbox import inbox_insert
-from scns_conductor.statements.nodes import NAMES_EMPTIEST_FIRST
+from scns_conductor.statements.nodes import CPUS_OF_NODES, NAMES_EMPTIEST_FIRST
 from scns_conductor.statements.partitions import MEMBERS
 from scns_conductor.statements.reservations import (
     COUNT_JOBS_IN_RESERVATION,
@@ -32,13 +35,20 @@ from scns_conductor.statements.reservations import (
 
 # 写 nodes 时系统加上的，不能自己写，写了不算。
 IMPLIED_FLAGS = ("SPEC_NODES", "ALL_NODES")
-FLAGS = ("MAINT", "IGNORE_JOBS", "OVERLAP", *RECURRING, "PART_NODES", "ANY_NODES", "LICENSE_ONLY")
+FLAGS = (
+    *("MAINT", "IGNORE_JOBS", "OVERLAP", *RECURRING, "PART_NODES", "ANY_NODES", "LICENSE_ONLY"),
+    *("FLEX", "MAGNETIC", "REPLACE", "REPLACE_DOWN", PURGE, FLOAT),
+)
+# 节点坏了（被占用了）就换一个：只有系统挑的节点才能换。
+_REPLACING = frozenset({"REPLACE", "REPLACE_DOWN"})
 _ONE_NAME = {"LICENSE_ONLY": "ANY_NODES"}
 # 可以用已在别的预留里的节点（scontrol(1)）。
 _SHARING = frozenset({"MAINT", "OVERLAP"})
 ALL_NODES = "ALL"
 # 改了这些，节点与时间要再核对一遍。
-_PLACED = frozenset({"start_time", "end_time", "duration", "nodes", "node_count", "partition", "flags", "licenses"})
+_PLACED = frozenset(
+    {"start_time", "end_time", "duration", "nodes", "node_count", "core_count", "partition", "flags", "licenses"}
+)
 
 
 async def list_reservations(engine: Database, name: str | None = None) -> list[dict[str, Any]]:
@@ -67,6 +77,9 @@ async def first_times(connection: AsyncConnection) -> list[dict[str, Any]]:
 
 def _current(row: dict[str, Any]) -> dict[str, Any]:
     now = row.pop("now")
+    span = floated(row["start_time"], row["end_time"], row["flags"], now)
+    if span is not None:
+        return {**row, "start_time": span[0], "end_time": span[1], "state": "INACTIVE"}
     found = next(occurrences(row["start_time"], row["end_time"], row["flags"], now), None)
     if found is None:
         return {**row, "state": "ENDED"}
@@ -94,6 +107,8 @@ async def create_reservation(
         "created_by": identity.user_name,
     }
     _apply_duration(row)
+    _float(row)
+    _check_groups(row)
     async with engine.begin() as connection:
         await connection.execute(LOCK_RESERVATIONS)
         await _settle(connection, row, licenses, {"nodes"})
@@ -125,11 +140,28 @@ async def update_reservation(
         _apply_duration(row)
         if "flags" in changes:
             row["flags"] = [*_flags(changes["flags"]), *(flag for flag in IMPLIED_FLAGS if flag in found["flags"])]
+        _float(row)
+        _check_groups(row)
         if not _PLACED.isdisjoint(changes):
             await _settle(connection, row, licenses, set(changes))
         await connection.execute(reservation_update(name, row))
         await tell_scheduler(connection, inbox_insert("config"))
     return (await list_reservations(engine, name))[0]
+
+
+def _float(row: dict[str, Any]) -> None:
+    """TIME_FLOAT：记下开始离此刻多久，以后总是那么久之后。"""
+    row["flags"] = with_float(row["flags"], (row["start_time"] - utc_now()).total_seconds())
+
+
+def _check_groups(row: Mapping[str, Any]) -> None:
+    """组要是本机有的；与用户只能写一样（scontrol(1)）。"""
+    groups = row.get("groups") or ()
+    if groups and row.get("users"):
+        raise InvalidRequest("groups", "users 与 groups 只能写一样", code="flags_conflict")
+    unknown = unknown_group(groups)
+    if unknown is not None:
+        raise InvalidRequest("groups", f"没有组 {unknown}", code="group_unknown")
 
 
 def _apply_duration(row: dict[str, Any]) -> None:
@@ -156,16 +188,29 @@ async def delete_reservation(engine: Database, identity: Identity, name: str) ->
 
 
 def plain_flags(words: Collection[str]) -> list[str]:
-    """自己写得的标志，各一种写法。"""
-    return list(dict.fromkeys(_ONE_NAME.get(word, word) for word in words if word not in IMPLIED_FLAGS))
+    """自己写得的标志，各一种写法；PURGE_COMP 的时长写错了的照旧，由 _flags 说。"""
+    return list(dict.fromkeys(_one_form(word) for word in words if word not in IMPLIED_FLAGS))
+
+
+def _one_form(word: str) -> str:
+    if word.partition("=")[0] == PURGE:
+        with contextlib.suppress(ValueError):
+            return purge_flag(word)
+    return _ONE_NAME.get(word, word)
 
 
 def _flags(words: Collection[str] | None) -> list[str]:
-    """认得的标志，不重复；LICENSE_ONLY 就是 ANY_NODES。"""
+    """认得的标志，不重复；LICENSE_ONLY 就是 ANY_NODES，PURGE_COMP 的时长写定。"""
     given = dict.fromkeys(word for word in words or () if word not in IMPLIED_FLAGS)
-    unknown = next((word for word in given if word not in FLAGS), None)
+    unknown = next((word for word in given if word.partition("=")[0] not in FLAGS), None)
     if unknown is not None:
         raise InvalidRequest("flags", f"不支持 {unknown}；可用 {'、'.join(FLAGS)}", code="flag_unknown")
+    try:
+        for word in given:
+            if word.partition("=")[0] == PURGE:
+                purge_flag(word)
+    except ValueError as error:
+        raise InvalidRequest("flags", str(error), code="flag_unknown") from error
     return plain_flags(given)
 
 
@@ -197,7 +242,9 @@ async def _settle(
         if _SHARING.isdisjoint(other["flags"])
         for name in _nodes(other, known, members)
     }
-    count = row.pop("node_count", None)
+    count, cores = row.pop("node_count", None), row.pop("core_count", None)
+    if count is None and cores is not None:
+        count = await _nodes_for_cores(connection, cores, row, known, members, default, taken)
     if count is not None:
         _pick(row, count, known, members, default, taken)
     elif "nodes" in changed:
@@ -213,7 +260,7 @@ async def _settle(
             f"节点 {overlapping} 在那段时间已属于预留 {taken[overlapping]}；换节点、换时间，或加 OVERLAP",
             code="reservation_overlaps",
         )
-    moved = not {"nodes", "node_count", "start_time"}.isdisjoint(changed)
+    moved = not {"nodes", "node_count", "core_count", "start_time"}.isdisjoint(changed)
     if moved and names and "IGNORE_JOBS" not in row["flags"]:
         values = {"nodes": names, "start_time": row["start_time"], "name": row["name"]}
         job_id = (await connection.execute(FIRST_JOB_IN_THE_WAY, values)).scalar_one()
@@ -268,6 +315,14 @@ def _check_flags(row: Mapping[str, Any]) -> None:
         raise InvalidRequest(
             "flags", "ANY_NODES（LICENSE_ONLY）只预留许可证：写 licenses，不写节点与分区", code="flags_conflict"
         )
+    if "MAGNETIC" in flags and not (row.get("users") or row.get("accounts") or row.get("groups")):
+        raise InvalidRequest("flags", "MAGNETIC 要写明给谁：users、groups 或 accounts", code="flags_conflict")
+    if not _REPLACING.isdisjoint(flags) and (not row["nodes"] or "SPEC_NODES" in flags):
+        raise InvalidRequest(
+            "flags",
+            "REPLACE、REPLACE_DOWN 的节点由系统挑：写 node_count 或 core_count，不写 nodes",
+            code="flags_conflict",
+        )
     if "PART_NODES" in flags and (row.get("partition") is None or row["nodes"] != ALL_NODES):
         raise InvalidRequest("flags", "PART_NODES 要同时写 partition 与 nodes=ALL", code="flags_conflict")
 
@@ -309,6 +364,27 @@ def _pick(
         raise Conflict(f"要 {count} 个节点，那段时间只有 {len(chosen)} 个没有预留", code="reservation_too_large")
     row["nodes"] = compress(sorted(chosen))
     row["flags"] = [flag for flag in row["flags"] if flag not in IMPLIED_FLAGS]
+
+
+async def _nodes_for_cores(
+    connection: AsyncConnection,
+    cores: int,
+    row: Mapping[str, Any],
+    known: Sequence[str],
+    members: Mapping[str, Sequence[str]],
+    default: str | None,
+    taken: Mapping[str, str],
+) -> int:
+    """凑够这么多 CPU 要几个节点，按 _pick 挑的次序数；预留的是整个节点。"""
+    cpus: dict[str, int] = {row.name: row.cpus for row in await connection.execute(CPUS_OF_NODES)}
+    partition = row.get("partition") or default
+    free = [name for name in known if name not in taken and (partition is None or name in members[partition])]
+    total = 0
+    for place, name in enumerate(free):
+        total += cpus.get(name, 0)
+        if total >= cores:
+            return place + 1
+    raise Conflict(f"要 {cores} 个 CPU，那段时间没有预留的节点只有 {total} 个", code="reservation_too_large")
 
 
 def _nodes(row: Mapping[str, Any], known: Sequence[str], members: Mapping[str, Sequence[str]]) -> list[str]:

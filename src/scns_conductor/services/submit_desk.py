@@ -203,7 +203,7 @@ def _partitions(drafts: Sequence[Draft]) -> frozenset[str]:
 
 
 def _reservations(drafts: Sequence[Draft]) -> frozenset[str]:
-    return frozenset(draft.job.reservation for draft in drafts if draft.job.reservation)
+    return frozenset(name for draft in drafts if draft.job.reservation for name in draft.job.reservation.split(","))
 
 
 def _planned(row: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,13 @@ import sqlalchemy as sa
 
 from scns_conductor.core.models import Reservation
 from scns_conductor.core.recurrence import RECURRING
+from scns_conductor.core.reservation_flags import FLOAT
 from scns_conductor.statements.conditions import LIVE
 
-# reservations 的条件：没有结束的，重复的没有结束。
+# reservations 的条件：没有结束的；重复的、TIME_FLOAT 的没有结束。
 RESERVATION_LIVES = (
-    f"(end_time > clock_timestamp() OR flags && CAST(ARRAY[{', '.join(map(repr, RECURRING))}] AS text[]))"
+    f"(end_time > clock_timestamp() OR flags && CAST(ARRAY[{', '.join(map(repr, RECURRING))}] AS text[])"
+    f" OR EXISTS (SELECT FROM unnest(flags) AS f(flag) WHERE flag LIKE '{FLOAT}=%'))"
 )
 # 全部预留，或叫 :name 的，连同数据库的此刻。
 LIST_RESERVATIONS = sa.text(
@@ -19,21 +21,30 @@ LIST_RESERVATIONS = sa.text(
     "ORDER BY start_time, name"
 )
 # 没有结束的预留里提交要看的：许谁用，哪个分区。
-RESERVATION_ACCESS = sa.text(f"SELECT name, users, accounts, partition FROM reservations WHERE {RESERVATION_LIVES}")
+RESERVATION_ACCESS = sa.text(
+    f"SELECT name, users, accounts, partition, groups FROM reservations WHERE {RESERVATION_LIVES}"
+)
 # 改预留的一个一个来：重叠要看全部的行；不挡读。
 LOCK_RESERVATIONS = sa.text("LOCK TABLE reservations IN SHARE ROW EXCLUSIVE MODE")
 # 到预留开始时还可能在这些节点上的作业，不算在这个预留里的；不限时的总算。没有是 NULL。
 FIRST_JOB_IN_THE_WAY = sa.text(
     """
     SELECT min(j.job_id) FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
-    WHERE a.released_at IS NULL AND a.node_name = ANY(CAST(:nodes AS text[])) AND j.reservation IS DISTINCT FROM :name
+    WHERE a.released_at IS NULL AND a.node_name = ANY(CAST(:nodes AS text[]))
+      AND :name <> ALL(string_to_array(coalesce(j.reservation, ''), ','))
       AND (j.time_limit IS NULL OR j.start_time + make_interval(secs => j.time_limit) > :start_time)
     """
 )
+_NAMES_IT = "string_to_array(reservation, ',') @> ARRAY[CAST(:name AS text)]"
 # 指名要用它的没有结束的作业数。
-COUNT_JOBS_IN_RESERVATION = sa.text(f"SELECT count(*) FROM jobs WHERE state IN {LIVE} AND reservation = :name")
+COUNT_JOBS_IN_RESERVATION = sa.text(f"SELECT count(*) FROM jobs WHERE state IN {LIVE} AND {_NAMES_IT}")
 # 没有结束的预留写明的节点。
 RESERVED_NODES = sa.text(f"SELECT name, nodes FROM reservations WHERE nodes NOT IN ('', 'ALL') AND {RESERVATION_LIVES}")
+
+# 有作业（在跑的、排队指名的）的预留。
+RESERVATIONS_USED = sa.text(
+    f"SELECT DISTINCT unnest(string_to_array(reservation, ',')) FROM jobs WHERE state IN {LIVE} AND reservation <> ''"
+)
 
 
 def reservation_insert(values: Mapping[str, Any]) -> sa.Insert:

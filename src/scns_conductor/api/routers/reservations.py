@@ -33,6 +33,10 @@ class ReservationValues(BaseModel):
     nodes: Text | None = Field(None, description="节点列表，如 n[1-4]；ALL 是全部")
     users: list[Name] | None = Field(None, description="许用的用户")
     accounts: list[Name] | None = Field(None, description="许用的账户；用户与账户都不写是维护，谁也不许用")
+    groups: list[Name] | None = Field(None, description="许用的组：里面的用户都许；与 users 只能写一样")
+    core_count: PositiveInt | None = Field(
+        None, description="凑够这么多 CPU 的节点，整个地预留；写了 node_count 就不看"
+    )
     node_count: PositiveInt | None = Field(
         None, description="要几个节点：先从 nodes（修改时是原来的节点）里挑，再挑分区里最空的"
     )
@@ -45,7 +49,9 @@ class ReservationValues(BaseModel):
         None,
         description="MAINT、IGNORE_JOBS（不管正在跑的作业）、OVERLAP（可与别的预留重叠）；HOURLY、DAILY、WEEKDAY、WEEKEND、"
         "WEEKLY（在同样的时刻重复）；PART_NODES（与 partition、nodes=ALL 同用，节点跟着分区变）；"
-        "LICENSE_ONLY（同 ANY_NODES，只预留许可证）",
+        "LICENSE_ONLY（同 ANY_NODES，只预留许可证）；FLEX（里面的作业可以早到、晚走、用外面的节点）、"
+        "MAGNETIC（许用的人不指名也用得上）、REPLACE、REPLACE_DOWN（节点坏了、被占用了就换一个）、"
+        "PURGE_COMP[=时长]（闲这么久就删掉，缺省 5 分钟）、TIME_FLOAT（开始总是此刻之后那么久）",
     )
     comment: Text | None = Field(None, description="备注")
 

@@ -200,8 +200,10 @@ class Reservation(Answer):
     """许用的用户"""
     accounts: tuple[str, ...]
     """许用的账户"""
+    groups: tuple[str, ...]
+    """许用的组：里面的用户都许"""
     flags: tuple[str, ...]
-    """MAINT、IGNORE_JOBS、OVERLAP、DAILY、PART_NODES 等"""
+    """MAINT、IGNORE_JOBS、OVERLAP、DAILY、PART_NODES、FLEX、MAGNETIC 等"""
     partition: str | None
     """分区：节点取自它"""
     licenses: str | None
@@ -220,6 +222,7 @@ class Reservation(Answer):
         "end_time": instant,
         "users": tuple,
         "accounts": tuple,
+        "groups": tuple,
         "flags": tuple,
     }
 

@@ -64,7 +64,7 @@ class Job(Answer):
     qos: str | None
     """服务质量"""
     reservation: str | None
-    """预留的名字"""
+    """预留；可用逗号列出几个，先写的先试"""
     wckey: str | None
     """工作负载标签"""
     argv: tuple[str, ...]

@@ -20,7 +20,7 @@ class JobSpec(SQLModel):
     account: str | None = Field(None, max_length=MAX_NAME_LENGTH, description="账户")
     partition: str = Field(description="分区；可用逗号列出多个，先能启动的为准；缺省是缺省分区")
     qos: str | None = Field(None, max_length=MAX_NAME_LENGTH, description="服务质量")
-    reservation: str | None = Field(None, max_length=MAX_NAME_LENGTH, description="预留的名字")
+    reservation: str | None = Field(None, max_length=MAX_NAME_LENGTH, description="预留；可用逗号列出几个，先写的先试")
     wckey: str | None = Field(None, max_length=MAX_NAME_LENGTH, description="工作负载标签")
     argv: list[str] = Field(
         default_factory=list,

@@ -33,11 +33,17 @@ class Reservation(SQLModel, table=True):
         sa_column_kwargs={"server_default": EMPTY_LIST},
         description="许用的账户",
     )
+    groups: list[str] = Field(
+        default_factory=list,
+        sa_type=ARRAY(sa.Text),
+        sa_column_kwargs={"server_default": EMPTY_LIST},
+        description="许用的组：里面的用户都许",
+    )
     flags: list[str] = Field(
         default_factory=list,
         sa_type=ARRAY(sa.Text),
         sa_column_kwargs={"server_default": EMPTY_LIST},
-        description="MAINT、IGNORE_JOBS、OVERLAP、DAILY、PART_NODES 等",
+        description="MAINT、IGNORE_JOBS、OVERLAP、DAILY、PART_NODES、FLEX、MAGNETIC 等",
     )
     partition: str | None = Field(None, description="分区：节点取自它")
     licenses: str | None = Field(None, description="预留的许可证，如 matlab:2")

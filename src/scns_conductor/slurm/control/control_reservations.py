@@ -21,18 +21,21 @@ _FIELDS = {
     "starttime": "start_time", "endtime": "end_time", "duration": "duration", "nodes": "nodes", "comment": "comment",
     "partitionname": "partition", "partition": "partition", "licenses": "licenses", "license": "licenses",
 }  # fmt: skip
-_LISTS = {"users": "users", "user": "users", "accounts": "accounts", "account": "accounts", "flags": "flags"}
-_COUNTS = frozenset({"nodecnt", "nodecount"})
+_LISTS = {
+    "users": "users", "user": "users", "accounts": "accounts", "account": "accounts", "flags": "flags",
+    "groups": "groups", "group": "groups",
+}  # fmt: skip
+_COUNTS = {"nodecnt": "node_count", "nodecount": "node_count", "corecnt": "core_count", "corecount": "core_count"}
 # 缩写按这个次序认（scontrol_parse_res_options）。
 _KEYS = (
-    "starttime", "endtime", "duration", "flags", "nodecnt", "nodecount", "nodes", "partitionname", "users", "accounts",
-    "licenses", "comment", "partition", "user", "account", "license",
+    "starttime", "endtime", "duration", "flags", "nodecnt", "nodecount", "nodes", "partitionname", "users", "groups",
+    "accounts", "corecnt", "corecount", "licenses", "comment", "partition", "user", "account", "license",
 )  # fmt: skip
 _NODE_COUNT = re.compile(r"(\d+)(k?)", re.IGNORECASE)
 # 显示的次序（Slurm 的 reservation_flags_string）。
 _FLAG_ORDER = (
     "MAINT", "OVERLAP", "IGNORE_JOBS", "HOURLY", "DAILY", "WEEKDAY", "WEEKEND", "WEEKLY", "SPEC_NODES", "ALL_NODES",
-    "ANY_NODES", "PART_NODES",
+    "ANY_NODES", "PART_NODES", "FLEX", "MAGNETIC", "REPLACE", "REPLACE_DOWN", "TIME_FLOAT", "PURGE_COMP",
 )  # fmt: skip
 # 集群自己推出、不能写的标志：写了不算。
 _IMPLIED_FLAGS = frozenset({"SPEC_NODES", "ALL_NODES"})
@@ -59,7 +62,7 @@ def _values(given: Mapping[str, str], old: Mapping[str, Any] | None = None) -> d
             count = _NODE_COUNT.fullmatch(value)
             if count is None or int(count[1]) == 0:
                 raise Fatal(f"Invalid node count {value}", prefix=None)
-            found["node_count"] = int(count[1]) * (1024 if count[2] else 1)
+            found[_COUNTS[key]] = int(count[1]) * (1024 if count[2] else 1)
         else:
             raise Fatal(f"Update of this parameter is not supported: {key}={value}", "Request aborted", prefix=None)
     return found
@@ -72,9 +75,9 @@ def check_new(values: dict[str, Any]) -> None:
         absent = "A start time must be given"
     elif not values.keys() & {"end_time", "duration"}:
         absent = "An end time or duration must be given"
-    elif not values.get("users") and not values.get("accounts"):
+    elif not values.get("users") and not values.get("accounts") and not values.get("groups"):
         absent = "Either Users/Groups and/or Accounts must be specified"
-    elif not values.keys() & {"nodes", "node_count", "licenses", "partition"}:
+    elif not values.keys() & {"nodes", "node_count", "core_count", "licenses", "partition"}:
         absent = "CoreCnt, Nodes, NodeCnt, BurstBuffer, Licenses or Watts must be specified"
     for key, name in (("start_time", "start"), ("end_time", "end")):
         try:
@@ -178,18 +181,25 @@ def lines(reservation: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]
     names = list(expand(reservation["node_list"])) if reservation["node_list"] else []
     cores = sum(int(nodes[name]["cpus"]) for name in names if name in nodes)
     seconds = (epoch(reservation["end_time"]) or 0) - (epoch(reservation["start_time"]) or 0)
-    flags = ",".join(flag for flag in _FLAG_ORDER if flag in reservation["flags"])
+    words = {flag.partition("=")[0]: flag for flag in reservation["flags"]}
+    flags = ",".join(_shown_flag(words[name]) for name in _FLAG_ORDER if name in words)
     return [
         f"ReservationName={reservation['name']} StartTime={instant(reservation['start_time'])}"
         f" EndTime={instant(reservation['end_time'])} Duration={duration(seconds)}",
         f"Nodes={reservation['node_list'] or '(null)'} NodeCnt={len(names)} CoreCnt={cores} Features=(null)"
         f" PartitionName={reservation['partition'] or '(null)'} Flags={flags}",
         f"TRES={f'cpu={cores}' if cores else '(null)'}",
-        f"Users={_list(reservation['users'])} Groups=(null) Accounts={_list(reservation['accounts'])}"
+        f"Users={_list(reservation['users'])} Groups={_list(reservation['groups'])}"
+        f" Accounts={_list(reservation['accounts'])}"
         f" Licenses={_licenses(reservation)}"
         f" State={'ACTIVE' if reservation['state'] == 'ACTIVE' else 'INACTIVE'} BurstBuffer=(null) Watts=n/a",
         "MaxStartDelay=(null)",
     ]
+
+
+def _shown_flag(flag: str) -> str:
+    """TIME_FLOAT 离此刻多久不写（Slurm 也不写）。"""
+    return "TIME_FLOAT" if flag.startswith("TIME_FLOAT=") else flag
 
 
 def _licenses(reservation: Mapping[str, Any]) -> str:

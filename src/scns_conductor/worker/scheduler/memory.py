@@ -16,7 +16,7 @@ from scns_conductor.core.array_spec import count_tasks, remove_task
 from scns_conductor.core.dependency import Outcome
 from scns_conductor.core.job_limits import Violation
 from scns_conductor.core.states import JobState
-from scns_conductor.scheduling.advance import boundaries
+from scns_conductor.scheduling.advance import Admission, admission, boundaries
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, NodeShare, RunningJob
 from scns_conductor.scheduling.eligibility import Ineligible, ineligible, open_partitions
@@ -466,6 +466,8 @@ class QueueMemory:
                 self._renew(waiting, replace(waiting.job, shape=replace(waiting.job.shape, switches=None)))
             else:
                 self._alarms.set(waiting.switches_until, waiting.job.job_id)
+        if found is None and (self.cluster.reservations or waiting.job.shape.reservation is not None):
+            self._admit(waiting, now)
         if found is None and len(waiting.request.partitions) > 1:
             self._narrow(waiting)
         latest = waiting.request.latest_start
@@ -489,6 +491,19 @@ class QueueMemory:
         if partition != waiting.job.shape.partition:
             shape = replace(waiting.job.shape, partition=partition)
             self._renew(waiting, replace(waiting.job, shape=shape, tier=self.tier_of(partition)))
+
+    def _admit(self, waiting: Waiting, now: float) -> None:
+        """此刻用得上哪个预留：列了几个的先写的先试，没有写的也许有一个吸它；放不下的时刻到了再看。"""
+        request = waiting.request
+        found = admission(
+            self.cluster.reservations, request.reservations, request.user, request.account, request.time_limit_s, now
+        )
+        name, roams = (found.name, found.roams) if isinstance(found, Admission) else (request.reservation, False)
+        shape = waiting.job.shape
+        if (shape.reservation, shape.roams) != (name, roams):
+            self._renew(waiting, replace(waiting.job, shape=replace(shape, reservation=name, roams=roams)))
+        if isinstance(found, Admission) and found.expires_at is not None and found.expires_at >= now:
+            self._alarms.set(found.expires_at + 0.001, waiting.job.job_id)
 
     # ---- 时间与依赖 ----
 

@@ -13,6 +13,8 @@ from scns_conductor.core.hostlist import expand
 from scns_conductor.core.job_limits import demand_of
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.recurrence import occurrences
+from scns_conductor.core.reservation_flags import floated
+from scns_conductor.core.unix_groups import group_members
 from scns_conductor.scheduling.advance import AdvanceReservation
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.job_requirements import COLUMNS, license_pools
@@ -172,7 +174,9 @@ def _partition_facts(row: Mapping[str, Any]) -> PartitionFacts:
 def _advance_reservation(
     row: Mapping[str, Any], partitions: Mapping[str, PartitionFacts], now: datetime
 ) -> AdvanceReservation | None:
-    following = occurrences(row["start_time"], row["end_time"], row["flags"], now)
+    # 浮动的以分钟计：不必每看一次都算变了。
+    span = floated(row["start_time"], row["end_time"], row["flags"], now.replace(second=0, microsecond=0))
+    following = iter([span]) if span else occurrences(row["start_time"], row["end_time"], row["flags"], now)
     spans = [(start.timestamp(), end.timestamp()) for start, end in islice(following, MOST_OCCURRENCES)]
     if not spans:
         return None
@@ -187,9 +191,11 @@ def _advance_reservation(
         row["name"],
         *spans[0],
         nodes,
-        frozenset(row["users"]),
+        frozenset(row["users"]) | group_members(row["groups"]),
         frozenset(row["accounts"]),
         license_pools(row["licenses"]),
         tuple(spans[1:]),
         "MAINT" in row["flags"],
+        "FLEX" in row["flags"],
+        "MAGNETIC" in row["flags"],
     )

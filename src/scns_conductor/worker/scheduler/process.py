@@ -264,7 +264,9 @@ class Scheduler:
         if silent.locked_jobs or silent.locked_nodes:
             changed = self._detour.look(connection, silent.locked_jobs, silent.locked_nodes)
         with connection.begin():
-            repaired = self._state.memory.reconcile(connection, self._state.clock.now())
+            now = self._state.clock.now()
+            changed |= self._state.upkeep.look(connection, self._state.memory.cluster, now)
+            repaired = self._state.memory.reconcile(connection, now)
         # 增量的计划也定期从头核对一遍。
         self._state.planner.forget()
         if repaired:

@@ -89,8 +89,14 @@ def running_job(job_id: int, parts: Sequence[Any], cluster: Cluster, pools: Pool
         first.suspended,
         lent,
         resuming,
-        first.reservation,
+        _reservation_of(first.reservation, cluster),
     )
+
+
+def _reservation_of(text: str | None, cluster: Cluster) -> str | None:
+    """列了几个预留的，在的里面第一个。"""
+    names = (text or "").split(",")
+    return next((name for name in names if name in cluster.reservations), text)
 
 
 def _lends(part: Any, cluster: Cluster) -> bool:

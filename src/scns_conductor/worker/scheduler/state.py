@@ -17,6 +17,7 @@ from scns_conductor.worker.scheduler.memory import QueueMemory
 from scns_conductor.worker.scheduler.priority_factors import JobPriority
 from scns_conductor.worker.scheduler.reasons import ReasonWriter
 from scns_conductor.worker.scheduler.relay_offers import RelayOffers
+from scns_conductor.worker.scheduler.reservation_upkeep import ReservationUpkeep
 from scns_conductor.worker.scheduler.run_history import RunHistory
 from scns_conductor.worker.scheduler.standing import StandingOrders
 from scns_conductor.worker.scheduler.statistics import SchedulerStatistics
@@ -46,6 +47,7 @@ class SchedulerState:
     stopping: threading.Event = field(default_factory=threading.Event)
     reasons: ReasonWriter = field(default_factory=ReasonWriter)
     standing: StandingOrders = field(default_factory=StandingOrders)
+    upkeep: ReservationUpkeep = field(default_factory=ReservationUpkeep)
     timings: SchedulerTimings = field(default_factory=SchedulerTimings)
     incarnation: str | None = None
     plan: Plan | None = None
