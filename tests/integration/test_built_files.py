@@ -8,11 +8,14 @@ import sys
 import tarfile
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
-from running_system import START_WAIT_S, STOP_WAIT_S, wait_until
+from running_system import START_WAIT_S, STOP_WAIT_S, RunningSystem, wait_until
+from scns_conductor.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,3 +99,64 @@ def test_a_job_runs_with_the_installed_commands(installed: Path, tmp_path: Path)
     finally:
         system.send_signal(signal.SIGTERM)
         assert system.wait(STOP_WAIT_S) == 0, (tmp_path / "up.log").read_text(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def client_only(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """只有客户端的虚拟环境的 bin：轮子与它不带附加组件的依赖，别的什么也没有。"""
+    place = tmp_path_factory.mktemp("client")
+    venv.create(place, symlinks=True)
+    packages = place / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    wheel = next(built.glob("*.whl"))
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", place, "install", "--quiet", "--disable-pip-version-check",
+         "--no-index", "--no-deps", wheel],
+        check=True, timeout=120,
+    )  # fmt: skip
+    asked = [Requirement(text) for text in metadata.Distribution.at(_info(packages)).requires or ()]
+    for requirement in asked:
+        if requirement.marker is None:
+            found = metadata.distribution(requirement.name)
+            for top in {Path(file).parts[0] for file in found.files or () if ".." not in Path(file).parts}:
+                (packages / top).symlink_to(Path(str(found.locate_file(top))))
+    return place / "bin"
+
+
+def _info(packages: Path) -> Path:
+    return next(packages.glob("scns_conductor-*.dist-info"))
+
+
+# 要启动进程、碰数据库、签发令牌、模拟的；别的只说 HTTP。
+SERVER_COMMANDS = {"up", "down", "api", "web", "worker", "db", "setup", "token", "config", "simulate"}
+
+
+def test_a_client_alone_submits_looks_and_says_what_the_server_needs(
+    client_only: Path, running_system: RunningSystem
+) -> None:
+    """pip install scns-conductor：没有 FastAPI、SQLAlchemy、numpy，客户端、scns 与 Slurm 的命令照样能用。"""
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(client_only), "SCNS_LANG": "en"}
+    environment |= {"SCNS_URL": running_system.url, "SCNS_TOKEN": running_system.token}
+
+    def run(*words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [client_only / words[0], *words[1:]],
+            env=environment, cwd="/", input=stdin, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    missing = run("python", "-c", "import sqlalchemy")
+    assert "No module named 'sqlalchemy'" in missing.stderr
+    assert run("python", "-c", "import scns_conductor.client").stderr == ""
+    submitted = run("scns", "submit", "--parsable", "-", "--chdir", "/tmp", stdin="#!/bin/sh\necho 只有客户端\n")
+    assert submitted.returncode == 0, submitted.stderr
+    job_id = submitted.stdout.strip()
+    running_system.wait_state(job_id, "COMPLETED")
+    assert "只有客户端" in run("scns", "logs", job_id).stdout
+    listed = run("scns-slurm", "sacct", "-X", "-n", "-o", "State", "-j", job_id)
+    assert (listed.stdout.strip(), listed.stderr) == ("COMPLETED", "")
+    for name in COMMANDS.keys() - SERVER_COMMANDS:
+        helped = run("scns", name, "--help")
+        assert (helped.returncode, helped.stderr) == (0, ""), name
+    refused = run("scns", "api")
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert "scns-conductor[server]" in refused.stderr

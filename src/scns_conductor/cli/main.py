@@ -96,3 +96,10 @@ def main() -> None:
     except (ClientError, ConductorError) as error:
         print(told(f"scns：{error}"), file=sys.stderr)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if (error.name or "scns_conductor").partition(".")[0] == "scns_conductor":
+            raise
+        # 只装了客户端。
+        hint = "pip install 'scns-conductor[server]'"
+        print(told(f"scns：没有装 {error.name}；这条命令要服务器的部分：{hint}"), file=sys.stderr)
+        sys.exit(1)
