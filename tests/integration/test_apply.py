@@ -340,6 +340,26 @@ def test_what_was_pinned_survives_a_new_registration(settings: Settings, cluster
     assert rows == [("n1", ["fast"], 7, "core/rack1"), ("n2", ["own"], 2, "core/rack1")]
 
 
+def test_what_came_from_slurm_is_applied(cluster: Cluster) -> None:
+    """scns import slurm 写出的，系统收得下，再收一遍什么也不变。"""
+    data = Path(__file__).parents[1] / "data" / "slurm"
+    made = subprocess.run(
+        [SCNS, "import", "slurm", "--conf", str(data / "teaching.conf"), "--accounts", str(data / "accounts.dump"),
+         "--accounts", str(data / "qos.table"), "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    content = json.loads(made.stdout)["content"]
+    for number in range(1, 51):
+        cluster.execute(_NODE, f"node{number}", "x")
+    # 分区写着的账户要先有：缺的一处处指出来。
+    status, refused = cluster.apply(content)
+    assert (status, [each["field"] for each in refused["errors"]]) == (422, ["partitions[1].allow_accounts"] * 2)
+    content["accounts"] += [{"name": "VIP"}, {"name": "staff"}]
+    assert "create associations theory/bob/gpu" in cluster.applied(content)
+    assert cluster.applied(content) == []
+    assert cluster.applied(cluster.export(), prune=True) == []
+
+
 # ---- 命令与调度器 ----
 
 

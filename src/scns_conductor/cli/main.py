@@ -38,6 +38,7 @@ COMMANDS: dict[str, Place] = {
     "partitions": Place(CLUSTER, "列出、新建、修改、删除分区", _CLI + "partitions", "partitions"),
     "apply": Place(CLUSTER, "照 cluster.yaml 改集群，先看差别", _CLI + "apply", "apply"),
     "export": Place(CLUSTER, "此刻的 cluster.yaml", _CLI + "apply", "export"),
+    "import": Place(CLUSTER, "从 Slurm 搬来：写出 cluster.yaml", _CLI + "import_slurm", "import_group"),
     "health": Place(CLUSTER, "系统是否就绪", _CLI + "health", "health"),
     "up": Place(SERVER, "在本机启动整个系统", _LOCAL + "up_command", "up"),
     "down": Place(SERVER, "停止本机的系统", _LOCAL + "up_command", "down"),
