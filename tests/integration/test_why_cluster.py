@@ -21,7 +21,15 @@ NODES, CPUS = 4, 4
 def system() -> Iterator[RunningSystem]:
     scratch = Path(tempfile.mkdtemp(prefix="scns-"))
     options = ("--nodes", str(NODES), "--cpus", str(CPUS), "--memory", "1G")
-    with start_system(scratch / "s", *options, environment={"SCNS_LICENSES": "lic:1"}) as running:
+    extra = {"SCNS_LICENSES": "lic:1", "SCNS_ACCOUNTING_STORAGE_ENFORCE": "limits,qos"}
+    with start_system(scratch / "s", *options, environment=extra) as running:
+        for path, body in (
+            ("/qos", {"name": "tight", "grp_tres": "cpu=4"}),
+            ("/accounts", {"name": "lab"}),
+            ("/associations", {"account": "lab", "user": "root", "qos": ["normal", "tight"]}),
+        ):
+            status, answer = running.call("POST", path, body)
+            assert status < 300, answer
         yield running
     shutil.rmtree(scratch)
 
@@ -127,6 +135,39 @@ def test_a_reservation_a_limit_a_closed_partition_and_held_jobs_are_told_apart(s
     assert late in [job["job_id"] for job in system.call("GET", "/jobs?state=PENDING&fields=job_id")[1]["jobs"]]
     assert answer["causes"][0]["cause"] == "partition_down"
     assert answer["causes"][answer["best"]]["action"] == "scontrol update PartitionName=closed State=UP"
+
+
+def test_a_limit_a_node_that_is_down_a_suspended_job_and_an_array_are_told_apart(system: RunningSystem) -> None:
+    """node1 的作业占完了 QOS 的上限；node2 上的挂起了；node3 下线了；node4 上的数组一次只许跑一个。"""
+    fill(system, range(1, 2), qos="tight")
+    asleep = fill(system, range(2, 3))[0]
+    assert system.call("POST", f"/jobs/{asleep}/suspend")[0] < 300
+    system.wait_state(asleep, "SUSPENDED")
+    assert system.call("PATCH", "/nodes/node3", {"state": "DOWN", "reason": "电源坏了"})[0] == 200
+    array = submit(system, 1, 60, array="0-3%1", required_nodes="node4")
+    limited = submit(system, 2, 60, qos="tight", required_nodes="node4")
+    late = submit(system, 4, 60, required_nodes="node2")
+    gone = submit(system, 3, 60, required_nodes="node3")
+    wait_until(lambda: sum(ask(system)["waiting"].values()) == 6, what="三个作业与三个任务在排队")
+    answer = ask(system)
+    expected = {
+        "suspended_jobs": (4.0, 1, [asleep]),
+        "down_nodes": (3.0, 1, []),
+        "limit": (2.0, 1, [limited]),
+        "array_limit": (3.0, 3, [array]),
+    }
+    for name, (gain, starts, jobs) in expected.items():
+        found = cause(answer, name)
+        assert found["gain_cpu_hours"] == pytest.approx(gain, abs=0.1), found
+        assert (found["starts_now"], found["jobs"]) == (starts, jobs), found
+    assert "电源坏了" in cause(answer, "down_nodes")["text"]
+    assert "tight" in cause(answer, "limit")["text"]
+    assert answer["causes"][answer["best"]]["cause"] == "suspended_jobs"
+    # 照最值的那一条做：等它的那个真的启动了。
+    assert cause(answer, "suspended_jobs")["action"] == f"scns cancel {asleep}"
+    system.call("POST", f"/jobs/cancel/{asleep}")
+    system.wait_state(late, "RUNNING")
+    assert system.query(gone)["state"] == "PENDING"
 
 
 def test_fragments_and_a_big_head_job(system: RunningSystem) -> None:
