@@ -48,6 +48,7 @@ MODULES = {
         ["Account", "User", "Association", "Qos", "Priorities", "Shares"],
     ),
     "standing": ("crontab 与触发", ["Crontab", "Trigger"]),
+    "webhooks": ("webhook", ["NewWebhook", "Webhook", "WebhookDelivery"]),
 }
 _SCALARS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool"}
 # 状态码 -> 类型；没有列的是 Problem。

@@ -31,7 +31,8 @@ SHOWN = {
 
 
 def test_every_example_is_run() -> None:
-    elsewhere = {"notebook.ipynb": "test_notebook.py", "what_if.sh": "test_cli_simulate.py"}
+    elsewhere = {"notebook.ipynb": "test_notebook.py", "what_if.sh": "test_cli_simulate.py",
+                 "webhook_receiver.py": "test_webhooks.py", "job_submit_policy.py": "test_job_policy.py"}  # fmt: skip
     assert {path.name for path in EXAMPLES.iterdir()} == set(SHOWN) | set(elsewhere)
     for name, test in elsewhere.items():
         assert name in (Path(__file__).parent / test).read_text()

@@ -208,7 +208,7 @@ def test_nothing_is_lost_or_doubled_when_server_and_process_die(
     assert all(len(mailbox.subjects(job)) == 1 for job in jobs)
 
 
-def test_a_server_that_is_away_is_tried_again(scratch: Path) -> None:
+def test_a_server_that_is_away_for_an_hour_is_tried_again(scratch: Path) -> None:
     port = free_port()
     settings = {"SCNS_SMTP_HOST": "127.0.0.1", "SCNS_SMTP_PORT": str(port), "SCNS_MAIL_FROM": "scns@cluster.example"}
     settings["SCNS_MAIL_HOURLY_LIMIT"] = "1"
@@ -222,14 +222,33 @@ def test_a_server_that_is_away_is_tried_again(scratch: Path) -> None:
         second = system.submit("#!/bin/bash\n:\n", mail_type="END", mail_user="ada@site.example")
         system.wait_state(second)
         assert "mail_hourly_limit" in settled(system, second, "END")[0]["error"]
+        words = (system.data_dir / "environment").read_text().split()
+        url = next(word.partition("=")[2].strip("'\"") for word in words if word.startswith("SCNS_DATABASE_URL="))
+
+        def later(minutes: int) -> None:
+            """过了这么久，又到时候了。"""
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(
+                    "UPDATE notifications SET next_try_at = clock_timestamp(), "
+                    "created_at = created_at - make_interval(mins => %s) WHERE state = 'QUEUED'",
+                    [minutes],
+                )
+
+        # 一小时里试了又试：还等着，一次比一次隔得久。
+        for attempts in (2, 3, 4):
+            later(20)
+            (one,) = wait_until(
+                lambda count=attempts: [
+                    each for each in notifications(system, job) if each["attempts"] == count and each["error"]
+                ],
+                what=f"第 {attempts} 次",
+            )
+            assert one["state"] == "QUEUED"
         box = Mailbox()
         controller = Controller(box, hostname="127.0.0.1", port=port)
         controller.start()
         try:
-            words = (system.data_dir / "environment").read_text().split()
-            url = next(word.partition("=")[2].strip("'\"") for word in words if word.startswith("SCNS_DATABASE_URL="))
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("UPDATE notifications SET next_try_at = clock_timestamp()")
+            later(0)
             (one,) = settled(system, job, "END")
         finally:
             controller.stop()

@@ -126,6 +126,9 @@ SAMPLES: dict[str, Any] = {
     ),
     "step_insert": (((dict.fromkeys(JobStep.model_fields),), {}),),
     "user_update": _NAMED,
+    "webhook_delete": _BY_NUMBER,
+    "webhook_insert": ((({"url": "x"},), {}),),
+    "webhook_update": (((1, {"url": "x"}), {}),),
 }
 # 写出语句的片段，或自己执行的：它们用的语句在别的名字里。
 _NOT_STATEMENTS = {"json_of", "multirange_text", "tasks_condition", "states", "leaving", "rows_text", "ids_text",

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from scns_conductor.api import problems
 from scns_conductor.api.dependencies import Parts, Verifier, authorized
 from scns_conductor.api.english import English
+from scns_conductor.api.job_request import JobRequest
 from scns_conductor.api.middleware import Entrance
 from scns_conductor.api.quick_submit import QuickSubmit
 from scns_conductor.api.roles import without_rule
@@ -38,6 +39,7 @@ from scns_conductor.api.routers import (
     steps,
     submission,
     triggers,
+    webhooks,
 )
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.errors import ConductorError
@@ -53,7 +55,9 @@ from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.health import readiness
 from scns_conductor.services.housekeeping import keep_house
 from scns_conductor.services.job_output import OutputReader
+from scns_conductor.services.job_policy import JobPolicy
 from scns_conductor.services.live_settings import LiveSettings
+from scns_conductor.services.policy_pool import PolicyPool
 from scns_conductor.services.queue_metrics import QueueMetrics
 from scns_conductor.services.simulations import Simulations
 from scns_conductor.services.submission import SubmitQueue
@@ -90,13 +94,14 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         accounting_cache = AccountingCache(engine)
         live = LiveSettings(engine, settings)
         rules = CurrentRules(live, LimitsCache(engine, live), accounting_cache)
+        policy = _policy(settings)
         app.state.parts = Parts(
             settings=settings,
             live=live,
             engine=engine,
             accounting=accounting_cache,
             rules=rules,
-            submit_desk=SubmitDesk(engine, settings, rules, queue, desk, tracer),
+            submit_desk=SubmitDesk(engine, settings, rules, queue, desk, tracer, policy),
             desk=desk,
             output=OutputReader(engine, settings, desk),
             dashboard=Dashboard(engine, settings.scheduler_lease_s),
@@ -104,6 +109,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             queue_metrics=QueueMetrics(engine, desk),
             simulations=Simulations(settings.simulations_at_once),
             verifier=Verifier(keys, require_issuer=settings.token_issuer_required),
+            policy=policy,
         )
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。
         gc.freeze()
@@ -113,11 +119,15 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             asyncio.create_task(keep_house(engine), name="housekeeping"),
             asyncio.create_task(keep_rolling_up(engine), name="usage"),
         ]
+        if policy is not None:
+            tasks.append(asyncio.create_task(policy.warm(), name="policy"))
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         yield
         for task in tasks:
             task.cancel()
         await queue.close()
+        if policy is not None:
+            await policy.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
         await desk.close()
@@ -154,6 +164,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         diagnostics,
         simulations,
         notifications,
+        webhooks,
         identity,
         health,
         metrics,
@@ -174,6 +185,19 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
 async def _front_page() -> RedirectResponse:
     """浏览器打开根地址：去接口文档；相对的地址，放在别的前缀下也对。"""
     return RedirectResponse("docs")
+
+
+def _policy(settings: Settings) -> JobPolicy | None:
+    """站点的提交策略；没有设是 None。插件写的字段照请求的规矩读。"""
+    if settings.job_submit_plugin is None:
+        return None
+    pool = PolicyPool(settings.job_submit_plugin, settings.job_submit_timeout_s)
+    return JobPolicy(
+        pool,
+        settings,
+        lambda written: JobRequest.model_validate(written).columns(),
+        lambda written: JobRequest.model_validate(written).changes(),
+    )
 
 
 async def _look_at_server(engine: AsyncEngine, settings: Settings) -> None:

@@ -28,6 +28,7 @@ from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.current_rules import CurrentRules
 from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.job_output import OutputReader
+from scns_conductor.services.job_policy import JobPolicy
 from scns_conductor.services.job_tokens import job_identity
 from scns_conductor.services.live_settings import LiveSettings
 from scns_conductor.services.new_job import Submitter
@@ -59,6 +60,7 @@ class Parts:
     queue_metrics: QueueMetrics
     simulations: Simulations
     verifier: "Verifier"
+    policy: JobPolicy | None = None
 
 
 class Verifier:

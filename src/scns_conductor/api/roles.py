@@ -73,6 +73,9 @@ SUBMIT = Rule("提交", writes=True, submits=True)
 SUBMITTED = Rule("看提交的结果", submits=True)
 CHANGE = Rule("动自己的、管着的作业", writes=True)
 OWN = Rule("自己的令牌", own=True)
+# 地址里有密钥，又一直往外送：作业令牌、有范围的令牌看不到，也定不了。
+WATCH = Rule("看自己的 webhook", own=True)
+SUBSCRIBE = Rule("定自己的 webhook", writes=True, own=True)
 COORDINATE = Rule("管账户", "coordinator", writes=True)
 SURVEY = Rule("看全集群的原因", "operator")
 OPERATE = Rule("管 QOS 与预留", "operator", writes=True)
@@ -212,6 +215,18 @@ _TABLE: Mapping[Rule, str] = {
     """,
     OWN: """
         POST /tokens
+    """,
+    WATCH: """
+        GET /webhooks
+        GET /webhooks/{webhook_id}
+        GET /webhooks/deliveries
+    """,
+    SUBSCRIBE: """
+        POST /webhooks
+        PATCH /webhooks/{webhook_id}
+        DELETE /webhooks/{webhook_id}
+        POST /webhooks/{webhook_id}/ping
+        POST /webhooks/{webhook_id}/redeliver
     """,
     COORDINATE: """
         POST /accounts

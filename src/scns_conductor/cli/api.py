@@ -1,4 +1,4 @@
-"""scns api：在本机运行 HTTP API，和一个调度领导者的候选；配了邮件服务器的，还有发邮件的后台进程。"""
+"""scns api：在本机运行 HTTP API，和一个调度领导者的候选；配了邮件、webhook 的，还有往外送的后台进程。"""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def api(host: str | None, port: int | None, no_scheduler: bool) -> None:
     environment = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
     settings = load_settings()
     beside = [] if no_scheduler or settings.scheduler_enabled is False else ["scheduler"]
-    if settings.smtp_host is not None:
+    if settings.background_needed:
         beside.append("background")
     if not beside:
         # 换成 API 自己的进程：信号直接到它，进程表里看得清。

@@ -102,6 +102,9 @@ def shown_value(settings: "Settings", name: str) -> Any:
     if isinstance(value, SecretStr):
         text = value.get_secret_value()
         return mask_url(text) if "://" in text else MASK
+    if isinstance(value, list):
+        # 网段等写成文字。
+        return [str(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 

@@ -33,6 +33,7 @@ COMMANDS: dict[str, Place] = {
     "resume": Place(JOBS, "恢复挂起的作业", _CLI + "control", "resume"),
     "update": Place(JOBS, "修改作业", _CLI + "update", "update"),
     "notifications": Place(JOBS, "作业的邮件发了没有", _CLI + "notifications", "notifications"),
+    "webhooks": Place(JOBS, "出了事就往一个地址说：订阅、送了没有、重送", _CLI + "webhooks", "webhooks"),
     "nodes": Place(CLUSTER, "列出节点；排空、恢复、下线、重启、开关机", _CLI + "nodes", "nodes"),
     "node": Place(CLUSTER, "声明、删除节点", _CLI + "nodes", "node"),
     "partitions": Place(CLUSTER, "列出、新建、修改、删除分区", _CLI + "partitions", "partitions"),

@@ -13,12 +13,15 @@ from scns_conductor.client.standing_calls import StandingCalls
 from scns_conductor.client.step_calls import StepCalls
 from scns_conductor.client.transport_base import TransportBase
 from scns_conductor.client.wait_calls import WaitCalls
+from scns_conductor.client.webhook_calls import WebhookCalls
 from scns_conductor.client.wire import Times
 
 T = TypeVar("T", bound=TransportBase[Any])
 
 
-class ClientBase(JobCalls, WaitCalls, OutputCalls, StepCalls, ClusterCalls, AccountingCalls, StandingCalls, Generic[T]):
+class ClientBase(
+    JobCalls, WaitCalls, OutputCalls, StepCalls, ClusterCalls, AccountingCalls, StandingCalls, WebhookCalls, Generic[T]
+):
     """参数的意思见 Client。"""
 
     def __init__(

@@ -143,6 +143,10 @@ class DeadlineUnreachable(Invalid):
     """deadline_unreachable。"""
 
 
+class DeliveryNotFound(NotFound):
+    """delivery_not_found。"""
+
+
 class DependencyCircular(Invalid):
     """dependency_circular。"""
 
@@ -329,6 +333,18 @@ class PayloadTooLarge(TooLarge):
 
 class PlanChanged(Conflict):
     """plan_changed。"""
+
+
+class PolicyBusy(Unavailable):
+    """policy_busy。"""
+
+
+class PolicyFailed(Problem):
+    """policy_failed。"""
+
+
+class PolicyRefused(Forbidden):
+    """policy_refused。"""
 
 
 class PowerUnconfigured(Conflict):
@@ -543,6 +559,10 @@ class TooManyRequests(TooMany):
     """too_many_requests。"""
 
 
+class TooManyWebhooks(Conflict):
+    """too_many_webhooks。"""
+
+
 class TriggerJobMissing(Invalid):
     """trigger_job_missing。"""
 
@@ -565,6 +585,18 @@ class UserNotFound(NotFound):
 
 class WckeyNotFound(NotFound):
     """wckey_not_found。"""
+
+
+class WebhookInactive(Conflict):
+    """webhook_inactive。"""
+
+
+class WebhookNotFound(NotFound):
+    """webhook_not_found。"""
+
+
+class WebhooksOff(Conflict):
+    """webhooks_off。"""
 
 
 # 错误码 -> 类型；不认识的码（新版的服务器）用状态码的类型。
@@ -596,6 +628,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "database_unavailable": DatabaseUnavailable,
     "deadline_past": DeadlinePast,
     "deadline_unreachable": DeadlineUnreachable,
+    "delivery_not_found": DeliveryNotFound,
     "dependency_circular": DependencyCircular,
     "dependency_self": DependencySelf,
     "dependency_unknown": DependencyUnknown,
@@ -645,6 +678,9 @@ BY_CODE: dict[str, type[Problem]] = {
     "partition_unknown": PartitionUnknown,
     "payload_too_large": PayloadTooLarge,
     "plan_changed": PlanChanged,
+    "policy_busy": PolicyBusy,
+    "policy_failed": PolicyFailed,
+    "policy_refused": PolicyRefused,
     "power_unconfigured": PowerUnconfigured,
     "qos_default": QosDefault,
     "qos_exists": QosExists,
@@ -698,6 +734,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "too_many_bodies": TooManyBodies,
     "too_many_questions": TooManyQuestions,
     "too_many_requests": TooManyRequests,
+    "too_many_webhooks": TooManyWebhooks,
     "trigger_job_missing": TriggerJobMissing,
     "trigger_not_found": TriggerNotFound,
     "trigger_target": TriggerTarget,
@@ -705,6 +742,9 @@ BY_CODE: dict[str, type[Problem]] = {
     "unsupported_media_type": UnsupportedMediaType,
     "user_not_found": UserNotFound,
     "wckey_not_found": WckeyNotFound,
+    "webhook_inactive": WebhookInactive,
+    "webhook_not_found": WebhookNotFound,
+    "webhooks_off": WebhooksOff,
 }
 BY_STATUS: dict[int, type[Problem]] = {
     400: BadRequest,

@@ -12,7 +12,7 @@ import socket
 import tomllib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -333,8 +333,30 @@ class Settings(NodeCareSettings):
     mail_domain: str | None = Field(
         None, description="收件人没有写 @ 时接上的域（Slurm 的 MailDomain）；不写就交给邮件服务器去认用户名"
     )
-    mail_language: Literal["zh", "en"] = Field("zh", description="邮件正文的语言；标题同 Slurm，是英文")
+    mail_language: Literal["zh", "en"] = Field(
+        "zh", description="邮件正文、webhook 的群消息的语言；邮件的标题同 Slurm，是英文"
+    )
     mail_hourly_limit: int = Field(200, ge=1, description="一个用户一小时至多几封，超过的不发、记下原因")
+
+    job_submit_plugin: str | None = Field(
+        None,
+        description="站点的提交策略（Slurm 的 JobSubmitPlugins）：Python 文件的绝对路径，"
+        "或入口点（组 scns_conductor.job_submit）的名字；不写就没有",
+    )
+    job_submit_timeout_s: float = Field(
+        5.0, gt=0, le=60, description="提交策略一次至多多久（秒），一批里每个作业另加 2 毫秒；过了就结束它"
+    )
+    job_submit_failure: Literal["refuse", "pass"] = Field(
+        "refuse", description="提交策略出了错（装不进来、抛异常、太久、写的字段不合法）：refuse 不收，pass 照原样收下"
+    )
+    webhooks: bool = Field(False, description="可不可以订阅 webhook（scns webhooks）；真则多一个后台进程往外送")
+    webhook_allowed_networks: Annotated[list[IPv4Network | IPv6Network], NoDecode] = Field(
+        default_factory=list,
+        description="webhook 还可以送到的内部网段，逗号分隔，如 10.1.0.0/16,192.168.5.7/32；没有写的，本机、内网、"
+        "链路本地与云的元数据地址都不许",
+    )
+    webhook_timeout_s: float = Field(10.0, gt=0, le=30, description="一个 webhook 请求至多多久（秒），从连接到答完")
+    webhooks_per_user: int = Field(20, ge=1, le=1000, description="一个人至多几个 webhook 订阅")
 
     log_format: Literal["console", "json"] = Field("console", description="日志格式")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="日志级别")
@@ -351,7 +373,9 @@ class Settings(NodeCareSettings):
         """来源的先后：代码、环境变量、TOML 文件。"""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
 
-    @field_validator("node_features", "accounting_storage_enforce", "container_mounts", mode="before")
+    @field_validator(
+        "node_features", "accounting_storage_enforce", "container_mounts", "webhook_allowed_networks", mode="before"
+    )
     @classmethod
     def split_words(cls, value: Any) -> Any:
         """逗号分隔的文字也可以。"""
@@ -391,6 +415,11 @@ class Settings(NodeCareSettings):
             loopback = False
         if not loopback and self.jwt_key_file is None:
             raise SettingsError(f"要监听 {host} 必须先给出自己的密钥：设置 SCNS_JWT_KEY_FILE（回环地址不需要）")
+
+    @property
+    def background_needed(self) -> bool:
+        """要不要后台进程：发邮件、送 webhook、管节点的电源。"""
+        return self.smtp_host is not None or self.webhooks or self.elastic
 
     @property
     def jwt_key_path(self) -> Path:

@@ -257,8 +257,8 @@ class LocalSystem:
         self._wait_for("API", self._api, self._api_ready)
         self._wait_for("节点", self._agents[0], self._nodes_up)
         self._wait_for("调度器", self._scheduler, self._leader_elected)
-        if self.settings.smtp_host is not None or self.settings.elastic:
-            # 邮件、节点的电源都不急，不等它。
+        if self.settings.background_needed:
+            # 邮件、webhook、节点的电源都不急，不等它。
             self.supervisor.start(self._background)
         if self._web is not None:
             # 不等它：端口已经听着，早到的浏览器排着队；它起不来也不碍别的。

@@ -49,6 +49,10 @@ class CurrentRules:
         except InvalidRequest:
             return await attempt(await self._read(partitions, reservations, fresh=True))
 
+    async def now(self, partitions: frozenset[str] = frozenset()) -> Rules:
+        """此刻的，至多旧一小会儿；partitions 是一定要认得的名字，刚建的也是。"""
+        return await self._read(partitions, frozenset(), fresh=False)
+
     async def _read(self, partitions: frozenset[str], reservations: frozenset[str], *, fresh: bool) -> Rules:
         settings = await self._settings.get()
         admission = Admission(await self._accounting.get(), settings)

@@ -8,12 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import ConductorError, Conflict, Forbidden, InvalidRequest
 from scns_conductor.core.instants import utc_now
+from scns_conductor.core.models import JobSpec
 from scns_conductor.core.states import ACTIVE_STATES, HOLD_REASONS, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.array_split import merged, split
 from scns_conductor.services.cluster_limits import ClusterLimits
 from scns_conductor.services.current_rules import CurrentRules, Rules, partition_names
+from scns_conductor.services.job_policy import JobPolicy
 from scns_conductor.services.job_resize import RESIZES, shrink
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
 from scns_conductor.services.new_job import check_expressions, check_privileges
@@ -41,9 +43,18 @@ ACCOUNTED = frozenset(
 
 
 async def update_job(
-    engine: AsyncEngine, current: CurrentRules, identity: Identity, job_id: str, changes: Mapping[str, Any]
+    engine: AsyncEngine,
+    current: CurrentRules,
+    identity: Identity,
+    job_id: str,
+    changes: Mapping[str, Any],
+    policy: JobPolicy | None = None,
 ) -> dict[str, Any]:
     """changes 是 JobSpec 的列（已换算）。不许改的抛 Forbidden、Conflict 或 InvalidRequest，一个字段也不改。"""
+    if policy is not None:
+        changes = await _shaped(
+            engine, policy, await current.now(partition_names(changes.get("partition"))), identity, job_id, changes
+        )
 
     async def attempt(rules: Rules) -> dict[str, Any]:
         return await _update(engine, rules, identity, job_id, changes)
@@ -52,6 +63,18 @@ async def update_job(
     return await current.judge(
         partition_names(changes.get("partition")), frozenset(reservation.split(",") if reservation else ()), attempt
     )
+
+
+async def _shaped(
+    engine: AsyncEngine, policy: JobPolicy, rules: Rules, identity: Identity, job_id: str, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """站点的策略看过之后的改法；几个任务的看第一个。"""
+    async with engine.connect() as connection:
+        rows = await find_rows(connection, job_id, lock=False)
+        require_owner(rows, identity)
+        (spec,) = await _specs(connection, [rows[0].job_id])
+    known = {name: spec[name] for name in JobSpec.model_fields if name in spec}
+    return await policy.modify({"job_id": job_id, "state": rows[0].state, **known}, changes, identity, rules)
 
 
 async def _update(

@@ -17,6 +17,7 @@ from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.current_rules import CurrentRules, Rules, partition_names
 from scns_conductor.services.het_job import MOST_COMPONENTS, together
 from scns_conductor.services.job_admission import SUBMIT_LIMITS
+from scns_conductor.services.job_policy import JobPolicy
 from scns_conductor.services.new_job import Submitter, new_job
 from scns_conductor.services.submission import (
     IdempotencyClaim,
@@ -68,7 +69,7 @@ class Draft(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Component:
-    """异构作业的一个部分：脚本各个部分是同一份。"""
+    """异构作业的一个部分（脚本各个部分是同一份），或站点的策略改过的作业。"""
 
     job: JobWants
     script: str
@@ -108,6 +109,7 @@ class SubmitDesk:
         queue: SubmitQueue,
         desk: AnswerDesk,
         tracer: Tracer | None = None,
+        policy: JobPolicy | None = None,
     ) -> None:
         self._engine = engine
         self._settings = settings
@@ -115,6 +117,7 @@ class SubmitDesk:
         self._queue = queue
         self._desk = desk
         self._tracer = tracer
+        self._policy = policy
 
     async def submit(self, draft: Draft, submitter: Submitter, key: str | None = None, digest: str = "") -> int:
         """提交一个，返回作业号；key 是幂等键，digest 是请求体的摘要。"""
@@ -147,6 +150,8 @@ class SubmitDesk:
     ) -> list[int]:
         """提交一批，全部成功或全部不提交；返回作业号，次序与给的相同。"""
         claim, began = _claim(submitter.identity.user_name, key, digest), utc_now()
+        if self._policy is not None:
+            drafts = await self._shaped(self._policy, drafts, submitter, [f"jobs[{at}]：" for at in range(len(drafts))])
 
         async def attempt(rules: Rules) -> list[int]:
             return await submit_batch(self._engine, _Maker(submitter, rules).parts(drafts), claim)
@@ -163,7 +168,9 @@ class SubmitDesk:
             raise InvalidRequest(
                 "jobs", f"异构作业要有 1 到 {MOST_COMPONENTS} 个部分，给了 {len(wants)} 个", code="het_job_invalid"
             )
-        drafts = [_Component(job, script) for job in wants]
+        drafts: Sequence[Draft] = [_Component(job, script) for job in wants]
+        if self._policy is not None:
+            drafts = await self._shaped(self._policy, drafts, submitter, [f"jobs[{at}]：" for at in range(len(drafts))])
 
         async def attempt(rules: Rules) -> list[dict[str, Any]]:
             maker = _Maker(submitter, rules)
@@ -184,10 +191,24 @@ class SubmitDesk:
     async def _row(
         self, draft: Draft, submitter: Submitter, script: str | None = None, prefix: str = ""
     ) -> dict[str, Any]:
+        if self._policy is not None:
+            (draft,) = await self._shaped(self._policy, [draft], submitter, [prefix])
+
         async def attempt(rules: Rules) -> dict[str, Any]:
             return _Maker(submitter, rules).row(draft, prefix, script)
 
         return await self._rules.judge(_partitions([draft]), _reservations([draft]), attempt)
+
+    async def _shaped(
+        self, policy: JobPolicy, drafts: Sequence[Draft], submitter: Submitter, prefixes: Sequence[str]
+    ) -> list[Draft]:
+        """站点的策略看过之后的，一次问完。"""
+        asked = [(draft.job, draft.script) for draft in drafts]
+        shaped = await policy.shape(asked, prefixes, submitter.identity, await self._rules.now(_partitions(drafts)))
+        return [
+            draft if wants is draft.job else _Component(wants, draft.script)
+            for draft, wants in zip(drafts, shaped, strict=True)
+        ]
 
 
 def _claim(user_name: str, key: str | None, digest: str) -> IdempotencyClaim | None:

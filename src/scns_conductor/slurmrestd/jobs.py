@@ -141,7 +141,7 @@ async def update(call: Call) -> Values:
         call.warn('Field "open_mode" cannot be changed after submission and is ignored')
     _warn_unused(call, given)
     changes = JobRequest.model_validate(job_fields(given)).changes()
-    await update_job(call.parts.engine, call.parts.rules, call.identity, call.argument, changes)
+    await update_job(call.parts.engine, call.parts.rules, call.identity, call.argument, changes, call.parts.policy)
     if call.old:
         return {}
     result = {"job_id": _leading(call.argument), "step_id": "", "error": "No error", "error_code": 0, "why": ""}

@@ -10,10 +10,13 @@ def _expired(table: str, kept: str) -> sa.TextClause:
     )
 
 
-# 没有人取走的回答（等着的 API 死了）；客户端早已不会再用的幂等键；旧的通知；没有配邮件服务器时触发器记下的变化。
+# 没有人取走的回答（等着的 API 死了）；客户端早已不会再用的幂等键；旧的通知；没有配邮件服务器时触发器记下的变化；
+# 旧的 webhook（两天之后早已不再试）；节点与预留旧的事。
 EXPIRED = {
     "request_answers": _expired("request_answers", "1 hour"),
     "idempotency_keys": _expired("idempotency_keys", "1 day"),
     "notifications": _expired("notifications", "30 days"),
     "job_notices": _expired("job_notices", "3 days"),
+    "webhook_deliveries": _expired("webhook_deliveries", "14 days"),
+    "cluster_events": _expired("cluster_events", "30 days"),
 }

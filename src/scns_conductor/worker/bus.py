@@ -29,8 +29,9 @@ SEND_WAIT_S = 2.0
 RECEIVE_WAIT_S = 30.0
 AWAY_S = 1.0
 UNSENT_MOST = 1000
-# 后台进程的队列；节点的名字不会以 @ 开头。
+# 后台进程的两条队列，邮件与 webhook 谁也不等谁；节点的名字不会以 @ 开头。
 BACKGROUND = "@background"
+WEBHOOKS = "@webhooks"
 
 logger = logging.getLogger(__name__)
 

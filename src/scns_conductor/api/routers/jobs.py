@@ -120,7 +120,7 @@ async def show(job_id: str, parts: PartsDep, identity: IdentityDep) -> Response:
 @router.patch("/{job_id}", summary="修改作业")
 async def update(job_id: str, body: JobRequest, parts: PartsDep, identity: IdentityDep) -> Acted:
     """排队的可改要求，运行中的可改时限（本人只能调低）与备注；下一个周期生效。"""
-    return Acted(**await update_job(parts.engine, parts.rules, identity, job_id, body.changes()))
+    return Acted(**await update_job(parts.engine, parts.rules, identity, job_id, body.changes(), parts.policy))
 
 
 @router.get("/{job_id}/events", summary="作业的历史")

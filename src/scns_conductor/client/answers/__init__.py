@@ -49,6 +49,7 @@ from scns_conductor.client.answers.jobs import (
     Why,
 )
 from scns_conductor.client.answers.standing import Crontab, Trigger
+from scns_conductor.client.answers.webhooks import NewWebhook, Webhook, WebhookDelivery
 
 __all__ = [
     "Account",
@@ -77,6 +78,7 @@ __all__ = [
     "JobTimes",
     "License",
     "Limit",
+    "NewWebhook",
     "Node",
     "NodeSamples",
     "Notification",
@@ -94,5 +96,7 @@ __all__ = [
     "Usage",
     "UsageRow",
     "User",
+    "Webhook",
+    "WebhookDelivery",
     "Why",
 ]

@@ -30,6 +30,14 @@ from scns_conductor.core.models.reservation import Reservation
 from scns_conductor.core.models.standing import CronEntry, Crontab, Trigger
 from scns_conductor.core.models.step import JobStep
 from scns_conductor.core.models.usage import Period, UsageBackfill, UsageDue, UsageRollup
+from scns_conductor.core.models.webhook import (
+    ClusterEvent,
+    Webhook,
+    WebhookCursor,
+    WebhookDelivery,
+    WebhookFormat,
+    WebhookScope,
+)
 
 __all__ = [
     "ALLOCATION_COLUMNS",
@@ -42,6 +50,7 @@ __all__ = [
     "Account",
     "Association",
     "AuditEntry",
+    "ClusterEvent",
     "ClusterSetting",
     "Coordinator",
     "CronEntry",
@@ -73,6 +82,11 @@ __all__ = [
     "UsageDue",
     "UsageRollup",
     "User",
+    "Webhook",
+    "WebhookCursor",
+    "WebhookDelivery",
+    "WebhookFormat",
+    "WebhookScope",
     "metadata",
     "unit_of",
 ]

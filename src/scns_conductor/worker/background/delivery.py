@@ -12,12 +12,9 @@ from scns_conductor.core.mail import array_as_a_whole
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements.notifications import ARRAY_OUTCOMES, RESULTS, TO_SEND
 from scns_conductor.worker.background.mail_text import message_of
+from scns_conductor.worker.background.retries import NEVER, retry_s
 
 CONNECT_WAIT_S = 20.0
-FIRST_RETRY_S = 30.0
-LAST_RETRY_S = 3600.0
-GIVE_UP_S = 2 * 86400.0
-NEVER = -1.0
 
 logger = logging.getLogger(__name__)
 
@@ -119,9 +116,7 @@ def _whole_array(row: Any) -> bool:
 
 
 def _retry_s(row: Any) -> float:
-    if (row.now - row.created_at).total_seconds() > GIVE_UP_S:
-        return NEVER
-    return float(min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** max(0, row.attempts - 1)))
+    return retry_s(row.attempts, (row.now - row.created_at).total_seconds())
 
 
 def _told(recipients: dict[str, tuple[int, bytes]]) -> str:

@@ -208,7 +208,16 @@ class Deliver(BusMessage):
     notification_ids: list[int]
 
 
-_KINDS = (SignalJobs, ReadLog, LaunchStep, SignalStep, LimitStep, AttachStep, Sample, Deliver)
+class PostWebhook(BusMessage):
+    """后台的队列：往这个地址送到时候的 webhook；送到哪一件以数据库为准。"""
+
+    function: ClassVar[str] = "post_webhook"
+    since: ClassVar[int] = 2
+    webhook_id: int
+    user_name: str
+
+
+_KINDS = (SignalJobs, ReadLog, LaunchStep, SignalStep, LimitStep, AttachStep, Sample, Deliver, PostWebhook)
 MESSAGES: dict[str, type[BusMessage]] = {
     **dict.fromkeys(REMINDERS, ChangedJobs),
     "launch": LaunchJobs,

@@ -1,0 +1,372 @@
+"""webhook 真的送到：真的 HTTP 服务器、真的作业；签名、重试、重送、死了的地址、后台进程被杀。"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from running_system import RunningSystem, as_user, free_port, start_system, wait_until
+
+SCNS = str(Path(sys.executable).parent / "scns")
+RECEIVER = Path(__file__).parents[2] / "examples" / "webhook_receiver.py"
+
+
+class Inbox:
+    """收下的请求；按路径答什么写在 answers 里，缺省 204。"""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        # 收下了，这些路径的要等到它才答。
+        self.held: dict[str, threading.Event] = {}
+
+    def at(self, path: str) -> list[dict[str, Any]]:
+        """这个路径收到的请求体，依次。"""
+        return [body for where, _, body in list(self.got) if where.partition("?")[0] == path]
+
+    def ids(self, path: str) -> list[str]:
+        """这个路径收到的 webhook-id，依次。"""
+        return [headers["webhook-id"] for where, headers, _ in list(self.got) if where == path]
+
+
+@contextlib.contextmanager
+def listening(port: int = 0) -> Iterator[tuple[Inbox, int]]:
+    """在回环地址上听着的收件人。"""
+    inbox = Inbox()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            inbox.got.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            held = inbox.held.get(self.path)
+            if held is not None:
+                held.wait(30)
+            status, headers, said = inbox.answers.get(self.path.partition("?")[0], (204, {}, b""))
+            with contextlib.suppress(ConnectionError):
+                self._answer(status, headers, said)
+
+        def _answer(self, status: int, headers: dict[str, str], said: bytes) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Receiver)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield inbox, server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def inbox() -> Iterator[tuple[Inbox, int]]:
+    with listening() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def system(scratch: Path) -> Iterator[RunningSystem]:
+    """开了 webhook、许了回环的一个地址的系统。"""
+    settings = {
+        "SCNS_WEBHOOKS": "true",
+        "SCNS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32",
+        "SCNS_WEBHOOK_TIMEOUT_S": "3",
+    }
+    with start_system(scratch / "webhooks", "--nodes", "1", "--cpus", "4", environment=settings) as started:
+        yield started
+
+
+def subscribed(system: RunningSystem, url: str, **values: Any) -> dict[str, Any]:
+    status, answer = system.call("POST", "/webhooks", {"url": url, **values})
+    assert status == 201, answer
+    made: dict[str, Any] = answer
+    return made
+
+
+def deliveries(system: RunningSystem, webhook_id: int) -> list[dict[str, Any]]:
+    status, answer = system.call("GET", f"/webhooks/deliveries?webhook_id={webhook_id}")
+    assert status == 200, answer
+    found: list[dict[str, Any]] = answer["deliveries"]
+    return found
+
+
+def scns(system: RunningSystem, *words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [SCNS, "webhooks", *words], env=system.environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def due_now(system: RunningSystem) -> None:
+    """把等着再试的都提前到现在，死了的进程的租期也算过了。"""
+    words = (system.data_dir / "environment").read_text().split()
+    url = next(word.partition("=")[2].strip("'\"") for word in words if word.startswith("SCNS_DATABASE_URL="))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE webhook_deliveries SET next_try_at = clock_timestamp() WHERE state = 'QUEUED'")
+        connection.execute("UPDATE webhooks SET resume_at = NULL, leased_until = NULL")
+
+
+def test_the_example_receiver_gets_what_was_asked_for_and_refuses_forgeries(
+    system: RunningSystem, scratch: Path
+) -> None:
+    """文档里的收件人照抄运行：签名对的收下，改过的、旧的不收。"""
+    port = free_port()
+    added = scns(system, "add", f"http://127.0.0.1:{port}/", "-e", "job.started", "-e", "job.ended")
+    assert added.returncode == 0, added.stderr
+    number, secret = (line.split()[-1] for line in added.stdout.splitlines())
+    log = scratch / "receiver.log"
+    with open(log, "w") as stream:
+        receiver = subprocess.Popen([sys.executable, str(RECEIVER), str(port), secret], stdout=stream)
+    try:
+        wait_until(lambda: _listens(port), what="收件人")
+        job = system.submit("#!/bin/bash\nexit 3\n", name="训练")
+        system.wait_state(job)
+        wait_until(lambda: len(log.read_text().splitlines()) == 2, what="两件事")
+        assert log.read_text().splitlines() == [f"job.started {job} 训练 -", f"job.failed {job} 训练 3:0"]
+        body = deliveries(system, int(number))[0]["payload"].encode()
+        for headers in ({}, {"webhook-signature": "v1,AAAA", "webhook-timestamp": "1700000000", "webhook-id": "x"}):
+            forged = urllib.request.Request(f"http://127.0.0.1:{port}/", body, headers)
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                urllib.request.urlopen(forged, timeout=10)
+        assert len(log.read_text().splitlines()) == 2
+    finally:
+        receiver.terminate()
+        receiver.wait()
+    assert scns(system, "delete", number).returncode == 0
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def test_everybody_hears_only_of_their_own(system: RunningSystem, inbox: tuple[Inbox, int]) -> None:
+    box, port = inbox
+    ada = as_user(system, "ada")
+    mine = subscribed(ada, f"http://127.0.0.1:{port}/ada", events=["job.*"])
+    whole = subscribed(system, f"http://127.0.0.1:{port}/all", events=["*"], scope="cluster")
+    assert ada.call("POST", "/webhooks", {"url": "http://1.1.1.1/", "scope": "cluster"})[0] == 403
+    assert ada.call("POST", "/webhooks", {"url": "http://1.1.1.1/", "scope": "account", "account": "x"})[0] == 403
+    assert ada.call("GET", f"/webhooks/{whole['webhook_id']}")[0] == 404
+    assert ada.call("DELETE", f"/webhooks/{whole['webhook_id']}")[0] == 404
+    assert "secret" not in ada.call("GET", f"/webhooks/{mine['webhook_id']}")[1]
+    job = system.submit("#!/bin/bash\n:\n")
+    system.wait_state(job)
+    name = system.call("GET", "/nodes")[1]["nodes"][0]["name"]
+    assert system.call("PATCH", f"/nodes/{name}", {"state": "DRAIN", "reason": "换盘"})[0] == 200
+    assert system.call("PATCH", f"/nodes/{name}", {"state": "RESUME"})[0] == 200
+    reservation = {"name": "考试", "start_time": "now", "duration": "60", "nodes": name, "users": ["root"]}
+    reservation["name"] = "exam"
+    assert system.call("POST", "/reservations", reservation)[0] == 201
+    assert system.call("DELETE", "/reservations/exam")[0] == 204
+
+    def types() -> list[str]:
+        return [body["type"] for body in box.at("/all")]
+
+    wanted = {"job.submitted", "job.started", "job.completed", "node.drained", "node.resumed", "reservation.deleted"}
+    wait_until(lambda: wanted <= set(types()), what=f"{wanted}")
+    ended = next(body for body in box.at("/all") if body["type"] == "job.completed")["data"]
+    assert (ended["job_id"], ended["state"], ended["exit_code"]) == (job, "COMPLETED", "0:0")
+    assert next(body for body in box.at("/all") if body["type"] == "node.drained")["data"]["reason"] == "换盘"
+    # 一件不多：状态没有变的（修改）不算。
+    assert types().count("job.completed") == 1
+    assert not box.at("/ada")
+    for owner, hook in ((ada, mine), (system, whole)):
+        assert owner.call("DELETE", f"/webhooks/{hook['webhook_id']}")[0] == 204
+
+
+def test_a_dead_host_is_retried_and_delays_nobody(system: RunningSystem, inbox: tuple[Inbox, int]) -> None:
+    box, port = inbox
+    silent = socket.create_server(("127.0.0.1", 0))
+    dead_port, away = silent.getsockname()[1], free_port()
+    slow = subscribed(system, f"http://127.0.0.1:{dead_port}/", events=["job.ended"])
+    gone = subscribed(system, f"http://127.0.0.1:{away}/away", events=["job.ended"])
+    moved = subscribed(system, f"http://127.0.0.1:{port}/moved", events=["job.ended"])
+    box.answers["/moved"] = (302, {"Location": f"http://127.0.0.1:{port}/elsewhere"}, b"")
+    good = subscribed(system, f"http://127.0.0.1:{port}/good", events=["job.ended"])
+    jobs = [system.submit("#!/bin/bash\n:\n") for _ in range(5)]
+    for job in jobs:
+        system.wait_state(job)
+    wait_until(lambda: len(box.at("/good")) == 5, what="好的地址收到五件")
+
+    def errors(hook: dict[str, Any]) -> list[str]:
+        return [one["error"] for one in deliveries(system, hook["webhook_id"]) if one["error"]]
+
+    # 连不上的：只试一件，别的跟着等。
+    wait_until(lambda: errors(slow) and errors(gone) and errors(moved), what="各试过")
+    assert "3 秒" in errors(slow)[0]
+    assert len(errors(gone)) == 1
+    assert "302" in errors(moved)[0]
+    assert not box.at("/elsewhere")
+    states = {one["state"] for hook in (slow, gone, moved) for one in deliveries(system, hook["webhook_id"])}
+    assert states == {"QUEUED"}
+    with listening(away) as (back, _):
+        due_now(system)
+        wait_until(lambda: len(back.at("/away")) == 5, what="回来了的地址补上五件")
+        assert sorted(body["data"]["job_id"] for body in back.at("/away")) == sorted(jobs)
+    silent.close()
+    for hook in (slow, gone, moved, good):
+        system.call("DELETE", f"/webhooks/{hook['webhook_id']}")
+
+
+def test_dead_letters_are_seen_and_sent_again_under_the_same_id(
+    system: RunningSystem, inbox: tuple[Inbox, int]
+) -> None:
+    box, port = inbox
+    hook = subscribed(system, f"http://127.0.0.1:{port}/letters", events=["job.ended"])
+    box.answers["/letters"] = (500, {}, b"")
+    job = system.submit("#!/bin/bash\n:\n")
+    system.wait_state(job)
+    wait_until(lambda: box.at("/letters"), what="试过一次")
+    words = (system.data_dir / "environment").read_text().split()
+    url = next(word.partition("=")[2].strip("'\"") for word in words if word.startswith("SCNS_DATABASE_URL="))
+    with psycopg.connect(url, autocommit=True) as connection:
+        # 两天都没有收下。
+        connection.execute("UPDATE webhook_deliveries SET created_at = created_at - interval '3 days'")
+    due_now(system)
+    (one,) = wait_until(
+        lambda: [each for each in deliveries(system, hook["webhook_id"]) if each["state"] == "DEAD"], what="不再试"
+    )
+    assert one["status_code"] == 500
+    shown = scns(system, "deliveries", str(hook["webhook_id"]), "-s", "DEAD")
+    assert "DEAD" in shown.stdout
+    assert "500" in shown.stdout
+    del box.answers["/letters"]
+    assert scns(system, "redeliver", str(hook["webhook_id"])).returncode == 0
+    wait_until(lambda: deliveries(system, hook["webhook_id"])[0]["state"] == "SENT", what="重送")
+    assert set(box.ids("/letters")) == {one["message_id"]}
+    status, answer = system.call("POST", f"/webhooks/{hook['webhook_id']}/redeliver", {"delivery_ids": [10**9]})
+    assert (status, answer["code"]) == (404, "delivery_not_found")
+    # 那边说再也不要了：停下。
+    box.answers["/letters"] = (410, {}, b"")
+    assert scns(system, "ping", str(hook["webhook_id"])).returncode == 0
+    wait_until(lambda: not system.call("GET", f"/webhooks/{hook['webhook_id']}")[1]["active"], what="停下")
+    assert "停着" in scns(system).stdout
+    assert system.call("POST", f"/webhooks/{hook['webhook_id']}/ping")[1]["code"] == "webhook_inactive"
+    system.call("DELETE", f"/webhooks/{hook['webhook_id']}")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"url": "ftp://example.org/"}, "url"),
+        ({"url": "http://user:pass@example.org/"}, "url"),
+        ({"url": "http://127.0.0.2/"}, "url"),
+        ({"url": "http://169.254.169.254/latest/meta-data"}, "url"),
+        ({"url": "http://[::ffff:10.0.0.1]/"}, "url"),
+        ({"url": "https://example.org/", "events": ["job.exploded"]}, "events"),
+        ({"url": "https://example.org/", "secret": "short"}, "secret"),
+        ({"url": "https://example.org/", "format": "slack", "secret": "x"}, "secret"),
+        ({"url": "https://example.org/", "scope": "account"}, "account"),
+    ],
+)
+def test_bad_subscriptions_are_refused_by_name(system: RunningSystem, body: dict[str, Any], field: str) -> None:
+    status, answer = system.call("POST", "/webhooks", body)
+    assert status == 422, answer
+    assert any(field in error["field"] for error in answer["errors"])
+
+
+def test_a_name_of_an_inner_address_is_not_connected_to(system: RunningSystem) -> None:
+    """名字解析成许了的以外的地址（本机的名字解析成 ::1、127.0.1.1 等，或写法古怪的 127.0.0.2）：不连，不再试。"""
+    with socket.create_server(("127.0.0.2", 0)) as server:
+        server.settimeout(0)
+        port = server.getsockname()[1]
+        # 0x7f.2 就是 127.0.0.2：只看文字看不出来。
+        hook = subscribed(system, f"http://0x7f.2:{port}/")
+        assert system.call("POST", f"/webhooks/{hook['webhook_id']}/ping")[0] == 202
+        (one,) = wait_until(
+            lambda: [each for each in deliveries(system, hook["webhook_id"]) if each["state"] == "DEAD"], what="拒绝"
+        )
+        assert "webhook_allowed_networks" in one["error"]
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    system.call("DELETE", f"/webhooks/{hook['webhook_id']}")
+
+
+def test_a_chat_gets_the_due_events_in_one_message(system: RunningSystem, inbox: tuple[Inbox, int]) -> None:
+    box, port = inbox
+    box.answers["/ding"] = (200, {}, b'{"errcode":0,"errmsg":"ok"}')
+    hook = subscribed(system, f"http://127.0.0.1:{port}/ding?access_token=t", format="dingtalk", secret="SECabc")
+    job = system.submit("#!/bin/bash\nexit 1\n", name="<@all> 训练")
+    system.wait_state(job)
+    (said,) = wait_until(lambda: box.at("/ding"), what="群消息")
+    assert f"作业 {job} ＜＠all＞ 训练" in said["text"]["content"]
+    assert "FAILED" in said["text"]["content"]
+    where = next(path for path, _, _ in box.got if path.startswith("/ding"))
+    assert "access_token=t&timestamp=" in where
+    assert "&sign=" in where
+    wait_until(lambda: {one["state"] for one in deliveries(system, hook["webhook_id"])} == {"SENT"}, what="记下")
+    # 机器人答 200 而没有收下，也算没有送到。
+    box.answers["/ding"] = (200, {}, b'{"errcode":310000,"errmsg":"sign not match"}')
+    system.call("POST", f"/webhooks/{hook['webhook_id']}/ping")
+    (one,) = wait_until(
+        lambda: [each for each in deliveries(system, hook["webhook_id"]) if each["error"]], what="没有收下"
+    )
+    assert "310000 sign not match" in one["error"]
+    system.call("DELETE", f"/webhooks/{hook['webhook_id']}")
+
+
+def test_nothing_is_lost_when_the_background_process_is_killed(system: RunningSystem, inbox: tuple[Inbox, int]) -> None:
+    box, port = inbox
+    hook = subscribed(system, f"http://127.0.0.1:{port}/killed", events=["job.ended"])
+    jobs = [system.submit("#!/bin/bash\n:\n")]
+    box.held["/killed"] = threading.Event()
+    # 第一次正送到一半：收的一方收下了，还没有答。
+    wait_until(lambda: box.at("/killed"), what="送到一半")
+    for _ in range(2):
+        background = wait_until(lambda: _background(system), what="后台进程")
+        os.kill(background, signal.SIGKILL)
+        jobs += [system.submit("#!/bin/bash\n:\n") for _ in range(4)]
+        wait_until(lambda killed=background: _background(system) not in (None, killed), what="重启")
+    box.held.pop("/killed").set()
+    due_now(system)
+    for job in jobs:
+        system.wait_state(job)
+
+    def told() -> set[str]:
+        return {body["data"]["job_id"] for body in box.at("/killed")}
+
+    wait_until(lambda: told() == set(jobs), what="每一件都送到")
+    found = deliveries(system, hook["webhook_id"])
+    assert len(found) == len(jobs)
+    # 重的也是同一个 webhook-id。
+    assert set(box.ids("/killed")) == {one["message_id"] for one in found}
+    assert len(box.ids("/killed")) > len(jobs)
+    system.call("DELETE", f"/webhooks/{hook['webhook_id']}")
+
+
+def _background(system: RunningSystem) -> int | None:
+    """后台进程的号。"""
+    for path in Path("/proc").iterdir():
+        if not path.name.isdigit():
+            continue
+        try:
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if b"scns_conductor.worker.background.process" in words and parent == system.process.pid:
+            return int(path.name)
+    return None
