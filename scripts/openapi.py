@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""接口的说明 docs/openapi.json 与由它而来的客户端的类型，cluster.yaml 的 docs/cluster.schema.json：
+"""接口的说明 docs/openapi.json 与由它而来的客户端的类型，cluster.yaml 的 docs/cluster.schema.json，docs/roles.md 的表：
 
 不带选项写出，--check 只核对（不同则退出码 1）。"""
 
@@ -14,9 +14,13 @@ import client_types
 
 from scns_conductor.api.app import build_app
 from scns_conductor.api.cluster_file import ClusterFile
+from scns_conductor.api.roles import rows_of_table
 from scns_conductor.core.settings import Settings
 
 FILE = Path(__file__).parents[1] / "docs" / "openapi.json"
+# 谁能用哪个端点；表以下是写出来的。
+ROLES = FILE.with_name("roles.md")
+TABLE = "| 端点 | "
 SCHEMA = FILE.with_name("cluster.schema.json")
 
 
@@ -27,6 +31,7 @@ def files() -> dict[Path, str]:
     return {
         FILE: _text(document),
         SCHEMA: _text(ClusterFile.model_json_schema()),
+        ROLES: ROLES.read_text().partition(TABLE)[0] + "\n".join(rows_of_table()) + "\n",
         **client_types.files(document),
     }
 

@@ -23,7 +23,12 @@ from scns_conductor.core.tokens import Grant, sign
 _NUMBERS = {"job_id": "999999999999", "step_id:int": "1", "association_id": "999999999999", "id": "999999999999",
             "stream": "stdout", "version": "v0.0.44"}  # fmt: skip
 # 空着就会真的做起来的，写一个不合法的参数。
-_BAD_QUERY = {"/simulate": "?since=%2A", "/reports/usage": "?since=%2A"}
+_BAD_QUERY = {
+    "/simulate": "?since=%2A",
+    "/reports/usage": "?since=%2A",
+    # 不然会把自己的令牌都作废。
+    "/tokens": f"?user={'x' * 300}",
+}
 NOBODY = "nobody-such"
 
 

@@ -129,7 +129,10 @@ def test_nothing_changes_until_somebody_says_yes(slurm: Commands) -> None:
         (("-i", "add", "qos", "bad", "preempt=nosuch"), "You gave a bad qos 'nosuch'."),
         (("-i", "add", "qos", "bad", "LimitFactor=2"), "LimitFactor is not supported by this system"),
         (("-i", "add", "account", "bad", "fairshare=parent"), "Fairshare=parent is not supported by this system"),
-        (("-i", "add", "coordinator", "account=root", "names=x"), "add coordinator is not supported by this system"),
+        (("-i", "add", "coordinator", "account=root", "names=x"), " This user 'x' doesn't exist."),
+        (("-i", "add", "coordinator", "account=nosuch"), " This account 'nosuch' doesn't exist."),
+        (("-i", "delete", "coordinator", "account=root"), " Nothing removed"),
+        (("show", "coordinator"), "show coordinator is not supported by this system"),
         (("-i", "delete", "qos", "normal"), "Error with request"),
         (("-i", "delete", "account", "root"), "Error with request"),
     ],
@@ -141,6 +144,29 @@ def test_what_cannot_be_is_refused_by_name(slurm: Commands, words: tuple[str, ..
     # Nothing … 写到标准输出，别的都在标准错误。
     assert done.stdout in ("", f"{text}\n")
     assert said(slurm, "sacctmgr", "-Pn", "show", "qos", "format=name") == "normal\n"
+
+
+def test_a_coordinator_manages_his_account(system: RunningSystem, slurm: Commands, tmp_path: Path) -> None:
+    said(slurm, "sacctmgr", "-i", "add", "account", "bio")
+    said(slurm, "sacctmgr", "-i", "add", "account", "bio1", "parent=bio")
+    said(slurm, "sacctmgr", "-i", "add", "user", "pia", "account=bio")
+    own = Commands(as_user(system, "pia"), tmp_path / "own", tmp_path / "work")
+    assert "Access/permission denied" in own.run("sacctmgr", "-i", "add", "user", "max", "account=bio1").stderr
+    assert said(slurm, "sacctmgr", "-i", "add", "coordinator", "account=bio", "names=pia") == (
+        " Adding Coordinator User(s)\n  pia\n To Account(s) and all sub-accounts\n  bio\n"
+    )
+    assert said(slurm, "sacctmgr", "-Pn", "show", "user", "pia", "format=user,coordinators") == "pia|bio\n"
+    wait_until(lambda: own.run("sacctmgr", "-i", "add", "user", "max", "account=bio1").returncode == 0, 10, "生效")
+    assert "Access/permission denied" in own.run("sacctmgr", "-i", "add", "user", "max", "account=root").stderr
+    assert (
+        "Access/permission denied" in own.run("sacctmgr", "-i", "modify", "account", "bio", "set", "maxjobs=9").stderr
+    )
+    said(own, "sacctmgr", "-i", "modify", "account", "bio1", "set", "maxjobs=9")
+    assert said(slurm, "sacctmgr", "-i", "delete", "coordinator", "names=pia") == (
+        " Removing Coordinators with user name\n  pia\n From Account(s)\n  bio\n"
+    )
+    assert said(slurm, "sacctmgr", "-Pn", "show", "user", "pia", "format=user,coordinators") == "pia|\n"
+    said(slurm, "sacctmgr", "-i", "delete", "account", "bio")
 
 
 def test_only_administrators_change_anything(system: RunningSystem, slurm: Commands, tmp_path: Path) -> None:

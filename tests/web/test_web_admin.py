@@ -1,6 +1,7 @@
 """管理页：分区、账户、用户与上限、QOS、预留（在日历上拖）真的改了；写错的标在那一项上；普通用户看不到。"""
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -145,3 +146,26 @@ def test_a_user_sees_403_and_no_data(sign_in: SignIn, web_system: RunningSystem)
     expect(page.get_by_role("heading", level=1)).to_have_text("403")
     assert "accounting_storage_enforce" not in answer.text() + page.content()
     assert not [url for url in asked if "/api/config" in url]
+
+
+def test_tokens_are_issued_listed_and_revoked(sign_in: SignIn, web_system: RunningSystem) -> None:
+    page = sign_in("/admin?tab=tokens")
+    form = page.locator("form.card")
+    form.get_by_label("用户").fill("erin")
+    form.get_by_label("名字").fill("夜间构建")
+    form.get_by_label("范围").select_option("submit")
+    form.get_by_label("只管账户").fill("lab")
+    form.get_by_role("button", name="签发").click()
+    own = replace(web_system, token=page.locator(".issued code").inner_text())
+    found = own.call("GET", "/whoami")[1]
+    assert (found["user_name"], found["scopes"], found["account"]) == ("erin", ["submit"], "lab")
+    row = page.locator("tr", has_text="夜间构建")
+    expect(row).to_contain_text("只许提交、lab")
+    row.get_by_role("button", name="作废").click()
+    page.get_by_role("dialog").get_by_role("button", name="作废").click()
+    expect(row).to_contain_text("已作废")
+    wait_until(lambda: own.call("GET", "/whoami")[0] == 401, 5, "不认了")
+    # 刚才的两件事都在审计里。
+    page.get_by_role("button", name="审计").click()
+    expect(page.locator("tr", has_text="token.revoke").first).to_contain_text("夜间构建")
+    expect(page.locator("tr", has_text="token.create").first).to_contain_text("erin")

@@ -22,6 +22,7 @@ from scns_conductor.api.quick_submit import QuickSubmit
 from scns_conductor.api.roles import without_rule
 from scns_conductor.api.routers import (
     accounting,
+    audit,
     cluster,
     cluster_file,
     control,
@@ -38,6 +39,7 @@ from scns_conductor.api.routers import (
     simulations,
     steps,
     submission,
+    tokens,
     triggers,
     webhooks,
 )
@@ -59,9 +61,11 @@ from scns_conductor.services.job_policy import JobPolicy
 from scns_conductor.services.live_settings import LiveSettings
 from scns_conductor.services.policy_pool import PolicyPool
 from scns_conductor.services.queue_metrics import QueueMetrics
+from scns_conductor.services.rate_limits import RateLimits
 from scns_conductor.services.simulations import Simulations
 from scns_conductor.services.submission import SubmitQueue
 from scns_conductor.services.submit_desk import SubmitDesk
+from scns_conductor.services.token_registry import TokenRegistry
 from scns_conductor.services.usage_rollup import keep_rolling_up
 from scns_conductor.services.utilization import Utilization
 from scns_conductor.tracing import tracer_of
@@ -93,6 +97,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         tracer = tracer_of(settings.otel_endpoint, settings.cluster_name, "api", settings.otel_ratio)
         accounting_cache = AccountingCache(engine)
         live = LiveSettings(engine, settings)
+        rates = RateLimits(settings)
         rules = CurrentRules(live, LimitsCache(engine, live), accounting_cache)
         policy = _policy(settings)
         app.state.parts = Parts(
@@ -108,13 +113,17 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             utilization=Utilization(engine),
             queue_metrics=QueueMetrics(engine, desk),
             simulations=Simulations(settings.simulations_at_once),
-            verifier=Verifier(keys, require_issuer=settings.token_issuer_required),
+            tokens=TokenRegistry(engine),
+            rates=rates,
+            verifier=Verifier(keys, rates, require_issuer=settings.token_issuer_required),
             policy=policy,
         )
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。
         gc.freeze()
         await _look_at_server(engine, settings)
+        registry = app.state.parts.tokens
         tasks = [
+            asyncio.create_task(registry.keep_used(), name="token_use"),
             asyncio.create_task(keep_clock(engine), name="clock"),
             asyncio.create_task(keep_house(engine), name="housekeeping"),
             asyncio.create_task(keep_rolling_up(engine), name="usage"),
@@ -125,6 +134,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         yield
         for task in tasks:
             task.cancel()
+        await registry.write_used()
         await queue.close()
         if policy is not None:
             await policy.close()
@@ -166,6 +176,8 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         notifications,
         webhooks,
         identity,
+        tokens,
+        audit,
         health,
         metrics,
     )

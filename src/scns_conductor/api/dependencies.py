@@ -25,6 +25,7 @@ from scns_conductor.core.signing_keys import KeyRing
 from scns_conductor.core.tokens import Identity, verify_with
 from scns_conductor.services.accounting_cache import AccountingCache
 from scns_conductor.services.answers import AnswerDesk
+from scns_conductor.services.audit import ORIGIN
 from scns_conductor.services.current_rules import CurrentRules
 from scns_conductor.services.dashboard import Dashboard
 from scns_conductor.services.job_output import OutputReader
@@ -33,8 +34,10 @@ from scns_conductor.services.job_tokens import job_identity
 from scns_conductor.services.live_settings import LiveSettings
 from scns_conductor.services.new_job import Submitter
 from scns_conductor.services.queue_metrics import QueueMetrics
+from scns_conductor.services.rate_limits import RateLimits
 from scns_conductor.services.simulations import Simulations
 from scns_conductor.services.submit_desk import SubmitDesk
+from scns_conductor.services.token_registry import TokenRegistry
 from scns_conductor.services.utilization import Utilization
 
 SOURCES = ("API", "CLI", "WEB")
@@ -59,6 +62,8 @@ class Parts:
     utilization: Utilization
     queue_metrics: QueueMetrics
     simulations: Simulations
+    tokens: TokenRegistry
+    rates: RateLimits
     verifier: "Verifier"
     policy: JobPolicy | None = None
 
@@ -66,14 +71,15 @@ class Parts:
 class Verifier:
     """核对令牌。"""
 
-    def __init__(self, keys: KeyRing, *, require_issuer: bool = False) -> None:
+    def __init__(self, keys: KeyRing, rates: RateLimits, *, require_issuer: bool = False) -> None:
         self._keys = keys
+        self._rates = rates
         self._generation = keys.generation
         self._require_issuer = require_issuer
         self._verified: dict[bytes, tuple[float, Identity]] = {}
 
     def verify(self, token: str) -> Identity:
-        """返回身份；无效抛 Unauthorized。"""
+        """返回身份；无效抛 Unauthorized。从那个地址来的不对的令牌太多，没有见过的先不核对，抛 TooManyRequests。"""
         keys, now = self._keys.keys(), time.monotonic()
         if self._keys.generation != self._generation:
             # 密钥换了：旧的也许不再认。
@@ -83,7 +89,15 @@ class Verifier:
         known = self._verified.get(digest)
         if known is not None and now < known[0]:
             return known[1]
-        identity = verify_with(keys, token, require_issuer=self._require_issuer)
+        address = ORIGIN.get().address
+        if known is None:
+            self._rates.before_unknown(address)
+        try:
+            identity = verify_with(keys, token, require_issuer=self._require_issuer)
+        except Unauthorized as error:
+            if error.code == "token_invalid":
+                self._rates.failed(address)
+            raise
         if len(self._verified) >= _VERIFIED_MOST:
             self._verified.clear()
         self._verified[digest] = (now + VERIFIED_FRESH_S, identity)
@@ -120,9 +134,10 @@ async def _identify(scope: Scope, parts: Parts) -> Identity:
     if token:
         owner = parse_job_token(token)
         if owner is not None:
-            identity = await job_identity(parts.engine, token, *owner)
+            identity = await _job_identity(parts, token, *owner)
         else:
             identity = parts.verifier.verify(token)
+            await parts.tokens.require_live(identity)
     elif peer is not None:
         identity = peer
     else:
@@ -132,10 +147,22 @@ async def _identify(scope: Scope, parts: Parts) -> Identity:
     wanted = headers.get("x-slurm-user-name")
     if wanted and wanted != identity.user_name:
         raise Unauthorized("X-SLURM-USER-NAME 与令牌里的用户不同", code="token_invalid")
-    if identity.admin or identity.job_id is not None:
-        # 作业令牌从不提升：被攻陷的作业够不到管理员的事。
+    parts.rates.token(identity.token_id or (identity.user_name, identity.job_id, identity.issued_at))
+    if identity.privileged or identity.auditor or identity.job_id is not None:
+        # 写明了角色的就是那个角色；作业令牌从不提升：被攻陷的作业够不到管理员的事。
         return identity
     return await _raised(identity, parts.accounting)
+
+
+async def _job_identity(parts: Parts, token: str, job_id: int, attempt: int) -> Identity:
+    """核对作业令牌要查库：一个地址乱试一个作业的，也先不查。"""
+    key = (ORIGIN.get().address, job_id)
+    parts.rates.before_unknown(key)
+    try:
+        return await job_identity(parts.engine, token, job_id, attempt)
+    except Unauthorized:
+        parts.rates.failed(key)
+        raise
 
 
 def given_token(headers: Headers) -> str:

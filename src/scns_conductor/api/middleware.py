@@ -14,8 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scns_conductor.api.body_budget import BodyBudget, BodyReader, BodyRefused, most_body_bytes
 from scns_conductor.api.dependencies import identity_of
 from scns_conductor.api.problems import conductor_problem, problem_response, unexpected_problem
-from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.errors import ConductorError, TooManyRequests
 from scns_conductor.core.settings import Settings
+from scns_conductor.services.audit import ORIGIN, Origin
 
 _JOB_PATH = re.compile(r"^/jobs/(?:query/|cancel/)?(\d[^/]{0,40})")
 
@@ -49,6 +50,8 @@ class Entrance:
         request_id = _request_id(headers.get(b"x-request-id"))
         structlog.contextvars.clear_contextvars()
         job = _JOB_PATH.match(scope["path"])
+        client = scope.get("client")
+        ORIGIN.set(Origin(client[0] if client else None, request_id))
         structlog.contextvars.bind_contextvars(request_id=request_id, **({"job_id": job[1]} if job else {}))
         began = time.perf_counter()
         status = 500
@@ -61,7 +64,7 @@ class Entrance:
             await send(message)
 
         try:
-            refusal = self._refusal(scope, headers)
+            refusal = self._refusal(scope, headers) or _too_many(scope)
             if refusal is not None:
                 await refusal(scope, receive, tagged_send)
             elif _body_length(headers) == 0:
@@ -125,6 +128,17 @@ class Entrance:
             shown = kind.decode("latin-1") or "（没有写）"
             return problem_response(415, "unsupported_media_type", f"Content-Type 是 {shown}；请用 application/json")
         return None
+
+
+def _too_many(scope: Scope) -> Any:
+    """这个地址的请求太多的回答；健康检查不限。"""
+    if scope["path"].startswith("/health/"):
+        return None
+    try:
+        scope["app"].state.parts.rates.address(ORIGIN.get().address)
+    except TooManyRequests as error:
+        return conductor_problem(error)
+    return None
 
 
 def _body_length(headers: dict[bytes, bytes]) -> int | None:

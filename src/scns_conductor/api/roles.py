@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from scns_conductor.core.errors import ConductorError, Forbidden
-from scns_conductor.core.tokens import READ_SCOPE, SUBMIT_SCOPE, Identity
+from scns_conductor.core.token_words import READ_SCOPE, SUBMIT_SCOPE
+from scns_conductor.core.tokens import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,10 @@ _TABLE: Mapping[Rule, str] = {
         POST /slurmdb/{version}/job/{job_id}
     """,
     OWN: """
+        GET /tokens
         POST /tokens
+        DELETE /tokens
+        DELETE /tokens/{token_id}
     """,
     WATCH: """
         GET /webhooks
@@ -248,6 +252,9 @@ _TABLE: Mapping[Rule, str] = {
         DELETE /slurmdb/{version}/user/{name}
         DELETE /slurmdb/{version}/associations
         DELETE /slurmdb/{version}/association
+    """,
+    AUDIT: """
+        GET /audit
     """,
     SURVEY: """
         GET /cluster/why

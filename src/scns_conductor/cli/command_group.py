@@ -6,7 +6,7 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
@@ -54,7 +54,7 @@ config_option = click.option(
 class LazyGroup(click.Group):
     """子命令写在表里的命令组。"""
 
-    places: Mapping[str, Place] = {}
+    places: ClassVar[Mapping[str, Place]] = {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """全部子命令的名字，次序与表相同；模块还没有的不列。"""

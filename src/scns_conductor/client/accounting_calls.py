@@ -33,6 +33,16 @@ class AccountingCalls:
         """删除账户与它的下级；返回删掉的。"""
         return Request("DELETE", f"/accounts/{segment(name)}", read=lambda answer: list(answer.json()["deleted"]))
 
+    @plain
+    def add_coordinator(self, account: str, user: str) -> "Request[None]":
+        """让用户作账户的协调人。"""
+        return Request("PUT", f"/accounts/{segment(account)}/coordinators/{segment(user)}", read=nothing)
+
+    @plain
+    def remove_coordinator(self, account: str, user: str) -> "Request[None]":
+        """不再是协调人。"""
+        return Request("DELETE", f"/accounts/{segment(account)}/coordinators/{segment(user)}", read=nothing)
+
     @many
     def users(self) -> "Request[User]":
         """有关联的用户。"""

@@ -11,6 +11,7 @@ from scns_conductor.client.output_calls import OutputCalls
 from scns_conductor.client.problem import EndpointUnknown, Problem
 from scns_conductor.client.standing_calls import StandingCalls
 from scns_conductor.client.step_calls import StepCalls
+from scns_conductor.client.token_calls import TokenCalls
 from scns_conductor.client.transport_base import TransportBase
 from scns_conductor.client.wait_calls import WaitCalls
 from scns_conductor.client.webhook_calls import WebhookCalls
@@ -20,7 +21,16 @@ T = TypeVar("T", bound=TransportBase[Any])
 
 
 class ClientBase(
-    JobCalls, WaitCalls, OutputCalls, StepCalls, ClusterCalls, AccountingCalls, StandingCalls, WebhookCalls, Generic[T]
+    JobCalls,
+    WaitCalls,
+    OutputCalls,
+    StepCalls,
+    ClusterCalls,
+    AccountingCalls,
+    StandingCalls,
+    WebhookCalls,
+    TokenCalls,
+    Generic[T],
 ):
     """参数的意思见 Client。"""
 

@@ -383,6 +383,10 @@ class RangeNotSatisfiable(Problem):
     """range_not_satisfiable。"""
 
 
+class RateLimited(TooMany):
+    """rate_limited。"""
+
+
 class ReasonRequired(Invalid):
     """reason_required。"""
 
@@ -445,6 +449,10 @@ class ReservationTooLarge(Conflict):
 
 class ReservationUnknown(Invalid):
     """reservation_unknown。"""
+
+
+class RoleConflict(Invalid):
+    """role_conflict。"""
 
 
 class RootJobsDisabled(Forbidden):
@@ -541,6 +549,14 @@ class TokenInvalid(Unauthorized):
 
 class TokenMissing(Unauthorized):
     """token_missing。"""
+
+
+class TokenNotFound(NotFound):
+    """token_not_found。"""
+
+
+class TokenRevoked(Unauthorized):
+    """token_revoked。"""
 
 
 class TokenScope(Forbidden):
@@ -690,6 +706,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "qos_unknown": QosUnknown,
     "range_invalid": RangeInvalid,
     "range_not_satisfiable": RangeNotSatisfiable,
+    "rate_limited": RateLimited,
     "reason_required": ReasonRequired,
     "request_timeout": RequestTimeout,
     "requeue_disabled": RequeueDisabled,
@@ -706,6 +723,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "reservation_overlaps": ReservationOverlaps,
     "reservation_too_large": ReservationTooLarge,
     "reservation_unknown": ReservationUnknown,
+    "role_conflict": RoleConflict,
     "root_jobs_disabled": RootJobsDisabled,
     "row_locked": RowLocked,
     "schedule_invalid": ScheduleInvalid,
@@ -730,6 +748,8 @@ BY_CODE: dict[str, type[Problem]] = {
     "token_expired": TokenExpired,
     "token_invalid": TokenInvalid,
     "token_missing": TokenMissing,
+    "token_not_found": TokenNotFound,
+    "token_revoked": TokenRevoked,
     "token_scope": TokenScope,
     "too_many_bodies": TooManyBodies,
     "too_many_questions": TooManyQuestions,

@@ -15,6 +15,7 @@ import jwt
 from scns_conductor.core.errors import Unauthorized
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.signing_keys import ensure_key, key_id
+from scns_conductor.core.token_words import SCOPES
 
 ALGORITHM = "HS256"
 ISSUER = "scns-conductor"
@@ -23,13 +24,6 @@ USER_NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,253}[$]?$"
 _USER_NAME = re.compile(USER_NAME_PATTERN)
 # 再大的时刻 JSON 里的数已不准。
 _MOST_EPOCH = 2**53
-
-
-# 令牌的范围：一项也没有写是不限。
-READ_SCOPE, SUBMIT_SCOPE = "read", "submit"
-SCOPES = (READ_SCOPE, SUBMIT_SCOPE)
-# 令牌自己给的角色；user 的再看 users 表。
-ROLES = ("user", "operator", "administrator", "auditor")
 
 
 @dataclass(frozen=True, slots=True)

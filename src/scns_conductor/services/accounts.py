@@ -11,7 +11,9 @@ from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest, NotF
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import Database
 from scns_conductor.services.accounting_cache import read_accounting
+from scns_conductor.services.audit import record, record_each
 from scns_conductor.services.scheduler_inbox import tell_scheduler
+from scns_conductor.services.user_tokens import revoke_users
 from scns_conductor.statements.accounts import (
     ACCOUNT_SUBTREE,
     ADOPT_DEFAULT_ACCOUNTS,
@@ -139,15 +141,16 @@ async def create_account(engine: Database, identity: Identity, name: str, values
         await _check_limits(connection, identity, own["parent"], limits)
         await connection.execute(account_insert({"name": name, **own}))
         await connection.execute(association_insert({"account": name, **merged({}, limits)}))
+        await record(connection, identity, "account.create", name, after={**own, **limits})
         await tell_accounting(connection)
     return (await list_accounts(engine, name))[0]
 
 
-async def _account(connection: AsyncConnection, name: str) -> Any:
-    row = (await connection.execute(LIST_ACCOUNTS, {"name": name})).first()
+async def _account(connection: AsyncConnection, name: str) -> dict[str, Any]:
+    row = (await connection.execute(LIST_ACCOUNTS, {"name": name})).mappings().one_or_none()
     if row is None:
         raise _no_account(name)
-    return row
+    return dict(row)
 
 
 def own_columns(name: str, values: Mapping[str, Any]) -> dict[str, str]:
@@ -172,7 +175,8 @@ async def update_account(engine: Database, identity: Identity, name: str, change
     _require_changes(changes)
     async with engine.begin() as connection:
         await connection.execute(LOCK_ACCOUNTS)
-        parent = (await _account(connection, name)).parent
+        account = await _account(connection, name)
+        parent = account["parent"]
         require_account(identity, parent, "修改账户")
         own = {key: value for key, value in changes.items() if key in ACCOUNT_COLUMNS}
         if own.get("parent") is not None:
@@ -188,7 +192,10 @@ async def update_account(engine: Database, identity: Identity, name: str, change
         if limits:
             row = (await connection.execute(LIST_ASSOCIATIONS, {"account": name, "user": ""})).mappings().one()
             await _check_limits(connection, identity, parent or name, limits)
-            await connection.execute(association_update(row["association_id"], merged(dict(row), limits)))
+            limits = merged(dict(row), limits)
+            await connection.execute(association_update(row["association_id"], limits))
+            account = {**account, **row}
+        await record(connection, identity, "account.update", name, before=account, after={**own, **limits})
         await tell_accounting(connection)
     return (await list_accounts(engine, name))[0]
 
@@ -199,11 +206,12 @@ async def delete_account(engine: Database, identity: Identity, name: str) -> lis
         raise Conflict("root 账户不能删除", code="account_root")
     async with engine.begin() as connection:
         await connection.execute(LOCK_ACCOUNTS)
-        require_account(identity, (await _account(connection, name)).parent, "删除账户")
+        require_account(identity, (await _account(connection, name))["parent"], "删除账户")
         names = list((await connection.execute(ACCOUNT_SUBTREE, {"name": name})).scalars())
         await _refuse_busy(connection, names, None)
         await connection.execute(accounts_delete(names))
-        await _tidy_users(connection)
+        await record(connection, identity, "account.delete", name, before={"accounts": sorted(names)})
+        await _tidy_users(connection, identity)
         await tell_accounting(connection)
     return sorted(names)
 
@@ -216,9 +224,11 @@ async def _refuse_busy(connection: AsyncConnection, accounts: Sequence[str], use
         raise Conflict(f"作业 {busy} 还没有结束；先取消它或等它结束", code="association_in_use")
 
 
-async def _tidy_users(connection: AsyncConnection) -> None:
+async def _tidy_users(connection: AsyncConnection, identity: Identity) -> None:
+    """没有关联了的用户不再登记，他的令牌也不再有效。"""
     await connection.execute(ADOPT_DEFAULT_ACCOUNTS)
-    await connection.execute(DELETE_ORPHANS)
+    gone = list((await connection.execute(DELETE_ORPHANS)).scalars())
+    await revoke_users(connection, identity, gone)
 
 
 def _require_changes(changes: Mapping[str, Any]) -> None:
@@ -235,6 +245,8 @@ async def set_coordinator(engine: Database, identity: Identity, account: str, us
             raise _no_user(user)
         statement = COORDINATOR_INSERT if on else COORDINATOR_DELETE
         await connection.execute(statement, {"account": account, "user": user})
+        action = "coordinator.add" if on else "coordinator.remove"
+        await record(connection, identity, action, account, after={"user": user})
         await tell_accounting(connection)
 
 
@@ -260,7 +272,8 @@ async def update_user(engine: Database, identity: Identity, name: str, changes: 
     if "admin_level" in changes and not identity.admin:
         raise Forbidden("admin_level：只有管理员能改；请联系管理员", code="admin_required")
     async with engine.begin() as connection:
-        if (await connection.execute(LIST_USERS, {"name": name})).first() is None:
+        before = (await connection.execute(LIST_USERS, {"name": name})).mappings().one_or_none()
+        if before is None:
             raise _no_user(name)
         account = changes.get("default_account")
         if account is not None:
@@ -271,6 +284,7 @@ async def update_user(engine: Database, identity: Identity, name: str, changes: 
                     "default_account", f"用户 {name} 不在账户 {account} 里；先加进去", code="account_unknown"
                 )
         await connection.execute(user_update(name, changes))
+        await record(connection, identity, "user.update", name, before=before, after=changes)
         await tell_accounting(connection)
     return (await list_users(engine, name))[0]
 
@@ -286,7 +300,8 @@ async def delete_user(engine: Database, identity: Identity, name: str) -> None:
             require_account(identity, row["account"], "删除用户")
         await _refuse_busy(connection, [row["account"] for row in rows], name)
         await connection.execute(associations_of_user_delete(name))
-        await _tidy_users(connection)
+        await record(connection, identity, "user.delete", name, before={"accounts": [row["account"] for row in rows]})
+        await _tidy_users(connection, identity)
         await tell_accounting(connection)
 
 
@@ -322,7 +337,6 @@ async def create_association(
     engine: Database, identity: Identity, account: str, user: str, partition: str, values: Mapping[str, Any]
 ) -> dict[str, Any]:
     """把用户加进账户；第一个关联的账户就是他的缺省账户。已有抛 Conflict，账户不存在抛 InvalidRequest。"""
-    require_operator(identity, "新建关联")
     row = {"account": account, "user_name": user, "partition": partition, **values}
     async with engine.begin() as connection:
         await connection.execute(LOCK_ACCOUNTS)
@@ -349,6 +363,7 @@ async def add_associations(connection: AsyncConnection, identity: Identity, rows
         await _check_reach(connection, identity, row["account"], row)
     await connection.execute(INSERT_ASSOCIATIONS, [{**ASSOCIATION_DEFAULTS, **merged({}, row)} for row in rows])
     await connection.execute(REGISTER_USER, [{"user": row["user_name"], "account": row["account"]} for row in rows])
+    await record_each(connection, identity, "association.create", [(_named(row), row) for row in rows])
     await tell_accounting(connection)
 
 
@@ -359,16 +374,22 @@ async def _one(connection: AsyncConnection, number: int) -> dict[str, Any]:
     return dict(row)
 
 
+def _named(row: Mapping[str, Any]) -> str:
+    return "/".join(part for part in (row["account"], row["user_name"], row["partition"]) if part)
+
+
 async def change_association(
     connection: AsyncConnection, identity: Identity, number: int, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """改一个关联，返回原来的行；在调用者的事务里。账户自己的，协调人要管得了它的上级。"""
     _require_changes(changes)
     row = await _one(connection, number)
-    above = row["account"] if row["user_name"] else (await _account(connection, row["account"])).parent
+    above = row["account"] if row["user_name"] else (await _account(connection, row["account"]))["parent"]
     require_account(identity, above, "修改关联")
     await _check_limits(connection, identity, above or row["account"], changes)
-    await connection.execute(association_update(number, merged(row, changes)))
+    values = merged(row, changes)
+    await connection.execute(association_update(number, values))
+    await record(connection, identity, "association.update", _named(row), before=row, after=values)
     await tell_accounting(connection)
     return row
 
@@ -393,5 +414,6 @@ async def delete_association(engine: Database, identity: Identity, number: int) 
             raise Conflict(f"这是账户 {row['account']} 自己的关联；请删除账户", code="association_of_account")
         await _refuse_busy(connection, [row["account"]], row["user_name"])
         await connection.execute(association_delete(number))
-        await _tidy_users(connection)
+        await record(connection, identity, "association.delete", _named(row), before=row)
+        await _tidy_users(connection, identity)
         await tell_accounting(connection)

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.core.tokens import Identity
+from scns_conductor.services.audit import record_jobs
 from scns_conductor.services.job_rows import JobRow, find_rows, job_row, require_owner, require_whole
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.array_tasks import multirange_text
@@ -32,6 +33,7 @@ async def cancel_job(engine: AsyncEngine, identity: Identity, job_id: str) -> Ca
         require_owner(rows, identity)
         require_whole(job_id, [row for row in rows if row.state == JobState.PENDING])
         await cancel_rows(connection, rows, identity.user_name)
+        await record_jobs(connection, identity, "job.cancel", rows)
     return Cancelled(job_id, *outcome(rows))
 
 

@@ -20,6 +20,7 @@ from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import SharedTransaction
 from scns_conductor.services import accounts, partitions, qos, reservations
 from scns_conductor.services.accounts import require_operator
+from scns_conductor.services.audit import record
 from scns_conductor.services.cluster_content import COMPARED, NODE_TRAITS, Content, Key, State, shown
 from scns_conductor.services.cluster_plan import Change, plan, tres_changes
 from scns_conductor.services.cluster_state import read_state, shown_value
@@ -62,6 +63,8 @@ async def apply_content(
         if expect is not None and expect != fingerprint:
             raise Conflict("看过之后集群又变了，现在要做的不是那些；请再看一遍", code="plan_changed")
         await _Builder(connection, identity, settings, state).perform(changes)
+        if changes:
+            await record(connection, identity, "cluster.apply", "cluster", after=answer)
         await (transaction.rollback() if dry_run else transaction.commit())
     return {**answer, "fingerprint": fingerprint, "applied": not dry_run}
 

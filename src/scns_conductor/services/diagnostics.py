@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk
+from scns_conductor.services.audit import record
 from scns_conductor.statements.diagnostics import JOB_COUNTS
 
 # 不含地址、口令与文件的位置。
@@ -33,6 +34,8 @@ async def reset_diagnostics(
     engine: AsyncEngine, desk: AnswerDesk, latency: Histogram, identity: Identity
 ) -> dict[str, Any]:
     """统计从头计，返回归零之前的。"""
+    async with engine.begin() as connection:
+        await record(connection, identity, "diag.reset", "scheduler")
     return await diagnostics(engine, desk, latency, reset=True)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import Database
+from scns_conductor.services.audit import record_jobs
 from scns_conductor.services.job_rows import find_each, job_not_found, require_owner
 from scns_conductor.statements.job_update import jobs_update
 
@@ -30,4 +31,5 @@ async def annotate_jobs(
             require_owner(found.rows, identity)
             rows += found.rows
         await connection.execute(jobs_update([row.job_id for row in rows], changes))
+        await record_jobs(connection, identity, "job.annotate", rows, after=changes)
     return [row.label for row in rows]

@@ -15,6 +15,7 @@ from scns_conductor.core.errors import ConductorError, Conflict, Forbidden, Inva
 from scns_conductor.core.states import ACTIVE_STATES, HOLD_REASONS, TERMINAL_STATES, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.array_split import merged, split
+from scns_conductor.services.audit import record_jobs
 from scns_conductor.services.cancellation import cancel_rows, outcome
 from scns_conductor.services.job_list import JobFilter, chosen_rows
 from scns_conductor.services.job_rows import Found, JobRow, find_each, job_not_found, require_owner, require_whole
@@ -110,6 +111,7 @@ async def control_jobs(
             rows = merged([row for each in chosen.values() for row in each])
         if rows:
             await apply(connection, rows, asked)
+            await record_jobs(connection, identity, f"job.{request.action}", rows)
         for each in found:
             if each.text in chosen:
                 answer.jobs.append({"job_id": each.text, **_STATES[request.action](each.rows, asked)})

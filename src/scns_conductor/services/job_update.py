@@ -13,6 +13,7 @@ from scns_conductor.core.states import ACTIVE_STATES, HOLD_REASONS, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.array_split import merged, split
+from scns_conductor.services.audit import record_jobs
 from scns_conductor.services.cluster_limits import ClusterLimits
 from scns_conductor.services.current_rules import CurrentRules, Rules, partition_names
 from scns_conductor.services.job_policy import JobPolicy
@@ -106,6 +107,8 @@ async def _update(
                     message="修改了 " + "、".join(sorted(changes)),
                 )
             )
+        # 环境里可以有口令：只写改了什么。
+        await record_jobs(connection, identity, "job.update", chosen, after={"fields": sorted(changes)})
         told = [inbox_insert("jobs", job_ids=[*left, *job_ids])]
         running = [row.job_id for row in chosen if row.state in ACTIVE_STATES]
         if running:

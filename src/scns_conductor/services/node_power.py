@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.core.states import NodeAvailability, PowerState
 from scns_conductor.core.tokens import Identity
+from scns_conductor.services.audit import many, record
 from scns_conductor.services.nodes import list_nodes, node_names, require_admin
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.inbox import inbox_insert
@@ -78,6 +79,7 @@ async def declare_nodes(
             await connection.execute(nodes_insert(rows))
         except IntegrityError as error:
             raise Conflict("有人同时声明了这些节点", code="node_exists") from error
+        await record(connection, identity, "node.declare", many(names), after=values)
         await tell_scheduler(connection, inbox_insert("nodes", node_names=names))
     wanted = set(names)
     return [node for node in await list_nodes(engine) if node["name"] in wanted]

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.core.states import RebootStage
 from scns_conductor.core.tokens import Identity
+from scns_conductor.services.audit import many, record
 from scns_conductor.services.nodes import list_nodes, node_names, node_unknown, require_admin
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.inbox import inbox_insert
@@ -31,16 +32,18 @@ async def request_reboot(
         "reboot_reason": reason,
         "reboot_since": NOW,
     }
-    return await _change(engine, text, values, issued="已经在重启了，等它回来")
+    return await _change(engine, identity, "node.reboot", text, values, issued="已经在重启了，等它回来")
 
 
 async def cancel_reboot(engine: AsyncEngine, identity: Identity, text: str) -> list[dict[str, Any]]:
     """撤销还没有开始的重启，返回这些节点；已经在重启的抛 Conflict。"""
     require_admin(identity, "撤销重启")
-    return await _change(engine, text, dict(NO_REBOOT), issued="已经在重启了，撤销不了")
+    return await _change(engine, identity, "node.reboot_cancel", text, dict(NO_REBOOT), issued="已经在重启了，撤销不了")
 
 
-async def _change(engine: AsyncEngine, text: str, values: dict[str, Any], issued: str) -> list[dict[str, Any]]:
+async def _change(
+    engine: AsyncEngine, identity: Identity, action: str, text: str, values: dict[str, Any], issued: str
+) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(node_names(text, "name")))
     if not names:
         raise InvalidRequest("name", "没有写节点名；例如 n1 或 n[1-3]")
@@ -54,5 +57,6 @@ async def _change(engine: AsyncEngine, text: str, values: dict[str, Any], issued
             if found[name].power_state != "ON":
                 raise Conflict(f"节点 {name} 没有开着（{found[name].power_state}）", code="node_powered_down")
         await connection.execute(nodes_update(names, values))
+        await record(connection, identity, action, many(names), after=values)
         await tell_scheduler(connection, inbox_insert("nodes", node_names=names))
     return [node for node in await list_nodes(engine) if node["name"] in found]

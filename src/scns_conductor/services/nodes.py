@@ -1,6 +1,6 @@
 """节点：列出；管理员排空、恢复、下线、改权重与特性、删除。"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -9,6 +9,7 @@ from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest, NotF
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.states import NodeAvailability, node_state
 from scns_conductor.core.tokens import Identity
+from scns_conductor.services.audit import many, record
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.inbox import inbox_insert
 from scns_conductor.statements.nodes import (
@@ -104,11 +105,20 @@ async def update_node(
             "body", '没有要改的字段；例如 {"state": "DRAIN", "reason": "更换内存"}', code="nothing_to_update"
         )
     async with engine.begin() as connection:
-        changed = await connection.execute(node_update(name, values))
-        if changed.rowcount == 0:
-            raise node_unknown(name)
+        before = await _written(connection, name, values)
+        await connection.execute(node_update(name, values))
+        after = await _written(connection, name, values)
+        await record(connection, identity, "node.update", name, before, after)
         await tell_scheduler(connection, inbox_insert("nodes", node_names=[name]))
     return (await list_nodes(engine, name))[0]
+
+
+async def _written(connection: AsyncConnection, name: str, columns: Iterable[str]) -> dict[str, Any]:
+    """这个节点的这几列；不存在抛 NotFound。"""
+    row = (await connection.execute(LIST_NODES, {"name": name})).mappings().one_or_none()
+    if row is None:
+        raise node_unknown(name)
+    return {column: row[column] for column in columns}
 
 
 async def delete_nodes(engine: AsyncEngine, identity: Identity, text: str, *, node_timeout_s: float) -> list[str]:
@@ -141,6 +151,7 @@ async def delete_nodes(engine: AsyncEngine, identity: Identity, text: str, *, no
                 raise Conflict(f"预留 {reservation.name} 用着这些节点；先删除它或给它换节点", code="node_reserved")
         await _leave_partitions(connection, set(names))
         await connection.execute(nodes_delete(names))
+        await record(connection, identity, "node.delete", many(names))
         await tell_scheduler(connection, inbox_insert("nodes", node_names=names))
     return names
 

@@ -10,6 +10,7 @@ from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import Database
+from scns_conductor.services.audit import record
 from scns_conductor.services.nodes import node_names, require_admin
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.inbox import inbox_insert
@@ -50,6 +51,7 @@ async def create_partition(engine: Database, identity: Identity, values: Mapping
                 await connection.execute(partition_insert(values))
         except IntegrityError as error:
             raise Conflict(f"分区 {values['name']} 已存在", code="partition_exists") from error
+        await record(connection, identity, "partition.create", values["name"], after=values)
         await tell_scheduler(connection, inbox_insert("config"))
     return (await list_partitions(engine, values["name"]))[0]
 
@@ -65,9 +67,11 @@ async def update_partition(
     async with engine.begin() as connection:
         await _require_nodes(connection, names)
         await _clear_default(connection, values)
-        changed = await connection.execute(partition_update(name, values))
-        if changed.rowcount == 0:
+        before = (await connection.execute(LIST_PARTITIONS, {"name": name})).mappings().one_or_none()
+        if before is None:
             raise _unknown(name)
+        await connection.execute(partition_update(name, values))
+        await record(connection, identity, "partition.update", name, before=before, after=values)
         await tell_scheduler(connection, inbox_insert("config"))
     return (await list_partitions(engine, name))[0]
 
@@ -84,9 +88,11 @@ async def delete_partition(engine: Database, identity: Identity, name: str) -> N
         reserved = (await connection.execute(FIRST_RESERVATION, {"name": name})).scalar_one()
         if reserved is not None:
             raise Conflict(f"预留 {reserved} 用着分区 {name}；先删除它或给它换分区", code="partition_in_use")
-        deleted = await connection.execute(partition_delete(name))
-        if deleted.rowcount == 0:
+        before = (await connection.execute(LIST_PARTITIONS, {"name": name})).mappings().one_or_none()
+        if before is None:
             raise _unknown(name)
+        await connection.execute(partition_delete(name))
+        await record(connection, identity, "partition.delete", name, before=before)
         await tell_scheduler(connection, inbox_insert("config"))
 
 

@@ -12,6 +12,7 @@ from scns_conductor.core.job_limits import DENY_ON_LIMIT, NO_DECAY, REQUIRES_RES
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import Database
 from scns_conductor.services.accounts import merged, require_operator, require_qos, tell_accounting
+from scns_conductor.services.audit import record
 from scns_conductor.statements.qos import (
     FIRST_LIVE_JOB_OF_QOS,
     FORGET_IN_ASSOCIATIONS,
@@ -50,6 +51,7 @@ async def create_qos(engine: Database, identity: Identity, name: str, values: Ma
                 await connection.execute(qos_insert({"name": name, **row}))
         except IntegrityError as error:
             raise Conflict(f"QOS {name} 已存在", code="qos_exists") from error
+        await record(connection, identity, "qos.create", name, after=row)
         await tell_accounting(connection)
     return (await list_qos(engine, name))[0]
 
@@ -64,7 +66,9 @@ async def update_qos(engine: Database, identity: Identity, name: str, changes: M
         if row is None:
             raise _unknown(name)
         await _check(connection, name, changes)
-        await connection.execute(qos_update(name, merged(dict(row), changes)))
+        values = merged(dict(row), changes)
+        await connection.execute(qos_update(name, values))
+        await record(connection, identity, "qos.update", name, before=row, after=values)
         await tell_accounting(connection)
     return (await list_qos(engine, name))[0]
 
@@ -78,9 +82,11 @@ async def delete_qos(engine: Database, identity: Identity, name: str) -> None:
         busy = (await connection.execute(FIRST_LIVE_JOB_OF_QOS, {"name": name})).scalar_one()
         if busy is not None:
             raise Conflict(f"作业 {busy} 还在用 QOS {name}；先取消它或等它结束", code="qos_in_use")
-        deleted = await connection.execute(qos_delete(name))
-        if deleted.rowcount == 0:
+        row = (await connection.execute(qos_lock(name))).mappings().one_or_none()
+        if row is None:
             raise _unknown(name)
+        await connection.execute(qos_delete(name))
+        await record(connection, identity, "qos.delete", name, before=row)
         for statement in (FORGET_IN_ASSOCIATIONS, FORGET_IN_PREEMPT):
             await connection.execute(statement, {"name": name})
         await tell_accounting(connection)

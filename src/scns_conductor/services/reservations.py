@@ -18,6 +18,7 @@ from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import Database
 from scns_conductor.core.unix_groups import unknown_group
 from scns_conductor.services.accounts import require_operator
+from scns_conductor.services.audit import record
 from scns_conductor.services.nodes import node_names
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.inbox import inbox_insert
@@ -117,6 +118,7 @@ async def create_reservation(
                 await connection.execute(reservation_insert(row))
         except IntegrityError as error:
             raise Conflict(f"预留 {row['name']} 已存在", code="reservation_exists") from error
+        await record(connection, identity, "reservation.create", row["name"], after=row)
         await tell_scheduler(connection, inbox_insert("config"))
     return (await list_reservations(engine, row["name"]))[0]
 
@@ -145,6 +147,7 @@ async def update_reservation(
         if not _PLACED.isdisjoint(changes):
             await _settle(connection, row, licenses, set(changes))
         await connection.execute(reservation_update(name, row))
+        await record(connection, identity, "reservation.update", name, before=found, after=row)
         await tell_scheduler(connection, inbox_insert("config"))
     return (await list_reservations(engine, name))[0]
 
@@ -181,9 +184,11 @@ async def delete_reservation(engine: Database, identity: Identity, name: str) ->
         using = (await connection.execute(COUNT_JOBS_IN_RESERVATION, {"name": name})).scalar_one()
         if using:
             raise Conflict(f"还有 {using} 个作业要用预留 {name}；请先取消它们或改掉它们", code="reservation_in_use")
-        deleted = await connection.execute(reservation_delete(name))
-        if deleted.rowcount == 0:
+        before = next(iter(await _rows(connection, name)), None)
+        if before is None:
             raise _unknown(name)
+        await connection.execute(reservation_delete(name))
+        await record(connection, identity, "reservation.delete", name, before=before)
         await tell_scheduler(connection, inbox_insert("config"))
 
 

@@ -49,9 +49,9 @@ ADOPT_DEFAULT_ACCOUNTS = sa.text(
     WHERE NOT EXISTS (SELECT FROM associations AS a WHERE a.user_name = u.name AND a.account = u.default_account)
     """
 )
-# 一个关联也没有的用户不再登记。
+# 一个关联也没有的用户不再登记；返回他们。
 DELETE_ORPHANS = sa.text(
-    "DELETE FROM users AS u WHERE NOT EXISTS (SELECT FROM associations AS a WHERE a.user_name = u.name)"
+    "DELETE FROM users AS u WHERE NOT EXISTS (SELECT FROM associations AS a WHERE a.user_name = u.name) RETURNING name"
 )
 # 登记用户；还没有缺省账户的，这个就是。
 REGISTER_USER = sa.text(

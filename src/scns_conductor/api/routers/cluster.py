@@ -1,4 +1,4 @@
-"""节点、分区、总览、令牌。"""
+"""节点、分区、总览。"""
 
 from typing import Annotated, Any
 
@@ -17,13 +17,11 @@ from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, Flag, Memory, Name, NodeList, Text
 from scns_conductor.api.partition_request import NewPartition, PartitionValues
 from scns_conductor.core.gres import parse_gres
-from scns_conductor.core.tokens import USER_NAME_PATTERN
 from scns_conductor.services import node_power
 from scns_conductor.services import nodes as node_services
 from scns_conductor.services import partitions as partition_services
 from scns_conductor.services.node_map import node_map
 from scns_conductor.services.node_reboot import NEXT_STATES, cancel_reboot, request_reboot
-from scns_conductor.services.user_tokens import issue_user_token
 
 router = APIRouter(tags=["集群"])
 
@@ -211,29 +209,3 @@ async def delete_partition(name: str, parts: PartsDep, identity: IdentityDep) ->
 async def dashboard(parts: PartsDep, _identity: IdentityDep) -> DashboardAnswer:
     """各状态的作业数（数组按任务计）、资源总量与用量、运行与排队中的作业、领导者。"""
     return await parts.dashboard.overview()
-
-
-class TokenRequest(BaseModel):
-    """要签发的令牌。"""
-
-    model_config = ConfigDict(extra="forbid")
-
-    user_name: Annotated[str, Field(pattern=USER_NAME_PATTERN)] | None = Field(None, description="给谁；缺省是自己")
-    admin: Flag = Field(False, description="管理员令牌")
-    lifetime_s: Annotated[int, Field(ge=1, le=10 * 365 * 86400), NOT_FLAG] | None = Field(
-        None, description="有效期（秒）"
-    )
-
-
-class IssuedToken(BaseModel):
-    """签发的令牌。"""
-
-    token: str
-
-
-@router.post("/tokens", summary="签发令牌", status_code=201)
-async def create_token(body: TokenRequest, parts: PartsDep, identity: IdentityDep) -> IssuedToken:
-    """自己的令牌谁都能签；别人的、管理员的要管理员。"""
-    return IssuedToken(
-        token=issue_user_token(parts.settings, identity, body.user_name, admin=body.admin, lifetime_s=body.lifetime_s)
-    )

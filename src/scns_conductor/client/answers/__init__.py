@@ -26,6 +26,7 @@ from scns_conductor.client.answers.cluster import (
     Usage,
     UsageRow,
 )
+from scns_conductor.client.answers.identity import AccessToken, AuditEntry, IssuedToken
 from scns_conductor.client.answers.jobs import (
     Acted,
     Allocation,
@@ -52,10 +53,12 @@ from scns_conductor.client.answers.standing import Crontab, Trigger
 from scns_conductor.client.answers.webhooks import NewWebhook, Webhook, WebhookDelivery
 
 __all__ = [
+    "AccessToken",
     "Account",
     "Acted",
     "Allocation",
     "Association",
+    "AuditEntry",
     "CancelAnswer",
     "Capacity",
     "Cause",
@@ -68,6 +71,7 @@ __all__ = [
     "DependencyGraph",
     "GraphJob",
     "Holder",
+    "IssuedToken",
     "Job",
     "JobAnswer",
     "JobEvent",

@@ -9,6 +9,7 @@ from typing import Any
 from scns_conductor.client import ClientError, JsonClient
 from scns_conductor.slurm.accounting import sacctmgr_changes as changes
 from scns_conductor.slurm.accounting import sacctmgr_columns as columns
+from scns_conductor.slurm.accounting import sacctmgr_coordinators as coordinators
 from scns_conductor.slurm.accounting.sacctmgr_words import (
     ENTITIES,
     UNSUPPORTED_ENTITIES,
@@ -86,13 +87,14 @@ def _command(client: JsonClient, parsed: Parsed, words: Sequence[str]) -> int:
     if any(letter.isupper() for word in words[2:] for letter in word.partition("=")[2] or word):
         known = [row["name"] for row in (*client.accounts(), *client.users(), *client.qos())]
         request = lowered(entity, request, known)
-    if verb == "show":
+    if verb == "show" and entity != "coordinator":
         return _show(client, parsed, entity, request)
     if "readonly" in parsed:
         raise Fatal("Can't run this command in readonly mode.", prefix=None)
-    if (verb, entity) not in changes.PLANS:
+    plans = {**changes.PLANS, **coordinators.PLANS}
+    if (verb, entity) not in plans:
         raise Fatal(f"{verb_word} {entity} is not supported by this system")
-    planned = changes.PLANS[verb, entity](client, request)
+    planned = plans[verb, entity](client, request)
     return _commit(parsed, planned)
 
 

@@ -15,10 +15,11 @@ _OPTION = re.compile(r"^([A-Za-z]+)([+-]?=)(.*)$", re.DOTALL)
 ENTITIES = {
     "account": "account", "accounts": "account", "association": "association", "associations": "association",
     "user": "user", "users": "user", "qos": "qos", "tres": "tres", "cluster": "cluster", "clusters": "cluster",
+    "coordinator": "coordinator", "coordinators": "coordinator",
 }  # fmt: skip
 # 认得而没有的：按名字拒绝。
 UNSUPPORTED_ENTITIES = (
-    "configuration", "coordinator", "event", "federation", "instance", "job", "problem", "reservation", "resource",
+    "configuration", "event", "federation", "instance", "job", "problem", "reservation", "resource",
     "runawayjobs", "stats", "transaction", "wckey",
 )  # fmt: skip
 
@@ -92,6 +93,7 @@ SETTABLE: Mapping[str, Mapping[str, Option]] = {
     # 集群的上限就是根账户的。
     "cluster": ASSOCIATION,
     "tres": {},
+    "coordinator": {},
 }
 # 同一个选项的别的写法。
 _ALIASES = {
@@ -122,7 +124,7 @@ _REFUSED = (
     "maxjobsaccrueperuser", "maxjobsaccrueperaccount", "minpriothreshold", "limitfactor", "usagethreshold",
     "maxtresrunmins", "maxtresrunminsperuser", "maxtresrunminsperaccount", "federation", "flags",
 )  # fmt: skip
-_LEVELS = {"none": "None", "operator": "Operator", "administrator": "Administrator"}
+_LEVELS = {"none": "None", "operator": "Operator", "administrator": "Administrator", "auditor": "Auditor"}
 
 
 @dataclass(slots=True)
@@ -240,6 +242,7 @@ def _condition(entity: str, name: str) -> str | None:
                         "partitions": "partition", "partition": "partition", "parent": "parent"},
         "qos": {"qoslevel": "name"},
         "tres": {"type": "type"},
+        "coordinator": {"accounts": "account", "account": "account", "users": "name", "user": "name"},
         "cluster": {},
     }[entity]  # fmt: skip
     found = match(name, known) if len(name) >= 3 else None
