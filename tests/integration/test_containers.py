@@ -42,16 +42,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def node(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
-    """多用户的节点：root 的代理，作业是 nobody 的。"""
-    running = NodeYard(settings, tmp_path)
-    for parent in (running.output, *running.output.parents):
-        if "pytest" in str(parent):
-            parent.chmod(0o711)
+def node(settings: Settings) -> Iterator[NodeYard]:
+    """多用户的节点：root 的代理，作业是 nobody 的；在他走得进去的地方。"""
+    work = Path(tempfile.mkdtemp(prefix="scns-node-"))
+    work.chmod(0o755)
+    running = NodeYard(settings, work)
     running.output.chmod(0o1777)
-    running.start_agent(SCNS_SINGLE_USER="false", SCNS_SCRIPT_DIR=str(tmp_path / "scripts"))
+    running.start_agent(SCNS_SINGLE_USER="false")
     yield running
     running.close()
+    shutil.rmtree(work)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_batch_scripts_run_inside_as_their_user_in_their_cgroup(node: NodeYard, 
     assert (written.read_text(), written.stat().st_uid) == ("a b\n", USER.pw_uid)
     assert not Path(MARKER).exists()
     # 别人的、写不了的也进得去，里面的不因此改变。
-    shared = shutil.copytree(bundle, tmp_path / "shared", symlinks=True)
+    shared = shutil.copytree(bundle, node.work / "shared", symlinks=True)
     script = f"#!/bin/sh\ncat {MARKER}\npwd\necho >/new || echo kept out\necho >here\n"
     job_id = node.run(script, user_name="nobody", container=str(shared))
     job = node.ended(job_id)
@@ -86,7 +86,7 @@ def test_batch_scripts_run_inside_as_their_user_in_their_cgroup(node: NodeYard, 
     assert sorted(path.name for path in (shared / "rootfs").iterdir()) == ["bin", "dev", "etc", "proc", "sys", "tmp"]
 
 
-def test_ends_and_faults_keep_their_meaning(node: NodeYard, bundle: Path, tmp_path: Path) -> None:
+def test_ends_and_faults_keep_their_meaning(node: NodeYard, bundle: Path) -> None:
     hungry = node.submit("#!/bin/sh\nhead -c 300m /dev/zero | tail\n", user_name="nobody", container=str(bundle))
     node.start(hungry, memory=64)
     late = node.run("#!/bin/sh\nsleep 300\n", user_name="nobody", container=str(bundle), time_limit=1)
@@ -98,7 +98,7 @@ def test_ends_and_faults_keep_their_meaning(node: NodeYard, bundle: Path, tmp_pa
     assert node.ended(late)["state"] == "TIMEOUT"
     assert node.ended(cancelled)["state"] == "CANCELLED"
     assert node.written("caught").strip() == "bye"
-    _what_cannot_be_entered_is_told(node, tmp_path)
+    _what_cannot_be_entered_is_told(node, node.work)
 
 
 def _what_cannot_be_entered_is_told(node: NodeYard, tmp_path: Path) -> None:

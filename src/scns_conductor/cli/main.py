@@ -23,6 +23,7 @@ COMMANDS: dict[str, Place] = {
     "top": Place(JOBS, "终端里一直是新的队列与节点", _CLI + "top", "top"),
     "show": Place(JOBS, "显示作业的一切", _CLI + "show", "show"),
     "logs": Place(JOBS, "显示作业的输出，-f 跟随", _CLI + "logs", "logs"),
+    "ssh": Place(JOBS, "到运行中的作业里开一个 shell", _CLI + "ssh", "ssh"),
     "why": Place(JOBS, "作业为什么还没有开始，预计何时开始", _CLI + "why", "why"),
     "efficiency": Place(JOBS, "作业要了多少、用了多少，下次怎样要", _CLI + "efficiency", "efficiency"),
     "cancel": Place(JOBS, "取消作业，或给它发信号", _CLI + "control", "cancel"),

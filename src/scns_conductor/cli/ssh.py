@@ -1,0 +1,33 @@
+"""scns ssh：到运行中的作业里开一个 shell，或运行一条命令；就在它的 cgroup 里，不另要资源。"""
+
+import sys
+
+import click
+
+from scns_conductor.cli.connection import connected
+
+# 登录 shell 是自己的；节点上没有就用 /bin/sh。
+_SHELL = ("/bin/sh", "-c", 'test -x "${SHELL:-}" || SHELL=/bin/sh; exec "$SHELL" -l')
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("-w", "--node", help="作业的哪个节点，缺省是运行脚本的那个")
+@click.argument("job_id", metavar="作业")
+@click.argument("command", metavar="[命令]...", nargs=-1)
+def ssh(node: str | None, job_id: str, command: tuple[str, ...]) -> None:
+    """进入运行中的作业：没有写命令的是 shell。
+
+    在作业的节点上、作业的 cgroup 里，看得见它的进程与 GPU；不占别的步的 CPU，算作业的内存，作业结束它也结束。
+    要是自己的作业。
+    """
+    if node is None:
+        with connected() as client:
+            node = client.job(job_id)["batch_host"]
+    from scns_conductor.slurm.entry import main
+
+    words = ["srun", "--overlap", "--quiet", f"--jobid={job_id}", "-N1", "-n1", "--job-name=ssh", "--mem=0"]
+    if node is not None:
+        words.append(f"--nodelist={node}")
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        words.append("--pty")
+    main([*words, *(command or _SHELL)])
