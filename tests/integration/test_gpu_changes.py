@@ -36,6 +36,7 @@ def system(scratch: Path, driver: Path) -> Iterator[RunningSystem]:
     environment = {
         "PATH": f"{driver.parent}:{os.environ['PATH']}",
         "SCNS_GPU_WATCH_INTERVAL_S": "0.2",
+        "SCNS_NODE_GPU_SHARES": "0:shard:4",
         "SCNS_HEARTBEAT_INTERVAL_S": "0.3",
         "SCNS_JOB_SAMPLE_INTERVAL_S": "0.5",
     }
@@ -69,7 +70,7 @@ def output(slurm: Commands, text: str, *words: str) -> str:
 
 
 def test_instances_are_types_of_gpus(slurm: Commands) -> None:
-    assert gres(slurm) == "gpu:a100:1,gpu:a100_1g.5gb:2,gpu:a100_3g.20gb:1"
+    assert gres(slurm) == "gpu:a100:1,gpu:a100_1g.5gb:2,shard:a100_3g.20gb:4"
     seen = output(slurm, "echo $CUDA_VISIBLE_DEVICES $SLURM_JOB_GPUS", "--gres=gpu:a100_1g.5gb:1")
     assert seen in (
         "MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb 1\n",
@@ -93,6 +94,20 @@ def test_the_devices_of_other_cards_cannot_be_opened(system: RunningSystem, slur
     assert none.splitlines()[:2] == ["Operation not permitted"] * 2
 
 
+def test_two_jobs_share_a_card(slurm: Commands) -> None:
+    show = "#!/bin/sh\n#SBATCH -o %j.out\necho $CUDA_VISIBLE_DEVICES $SLURM_SHARDS_ON_NODE\nsleep 300\n"
+    jobs = [slurm.submit("--gres=shard:2", text=show) for _ in range(2)]
+    instance = "MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f 2\n"
+    for job in jobs:
+        wait_until(lambda out=slurm.work / f"{job}.out": out.exists() and out.read_text() == instance, 60, job)
+    third = slurm.submit("--gres=shard:1", text=show)
+    wait_until(lambda: slurm.run("squeue", "-h", "-j", third, "-o", "%t %r").stdout == "PD Resources\n", 30, "等着")
+    slurm.run("scancel", jobs[0])
+    wait_until(lambda: slurm.run("squeue", "-h", "-j", third, "-o", "%t").stdout == "R\n", 60, "轮到它")
+    assert slurm.run("sbatch", "--gres=shard:5", text=show).returncode == 1
+    slurm.run("scancel", jobs[1], third)
+
+
 def test_the_use_of_the_cards_is_counted(system: RunningSystem, slurm: Commands) -> None:
     job = slurm.submit("--gres=gpu:a100:1", text=HOLD)
     wait_until(lambda: (record(system, job).get("gpu_energy_j") or 0) > 1, 60, "采到了能耗")
@@ -113,7 +128,7 @@ def test_the_use_of_the_cards_is_counted(system: RunningSystem, slurm: Commands)
 
 def test_resliced_and_lost(system: RunningSystem, slurm: Commands, driver: Path) -> None:
     driver.write_text(LISTED.replace("MIG 3g.20gb ", "MIG 2g.10gb ").replace("MIG-c6d4f1ef", "MIG-00000000"))
-    wait_until(lambda: "gpu:a100_2g.10gb:1" in gres(slurm), 60, "重新登记了")
+    wait_until(lambda: "shard:a100_2g.10gb:4" in gres(slurm), 60, "重新登记了")
     wait_until(lambda: state(slurm).startswith("idle|"), 30, "重新划分的不必人来恢复")
     job = slurm.submit("--gres=gpu:a100:1", text=HOLD)
     wait_until(lambda: slurm.run("squeue", "-h", "-j", job, "-o", "%t").stdout == "R\n", 60, "在跑")

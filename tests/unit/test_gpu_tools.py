@@ -229,6 +229,16 @@ def test_cards_of_several_makers() -> None:
     assert mixed.variables([0, 1], [0, 1]) == {"CUDA_VISIBLE_DEVICES": "0", "ASCEND_RT_VISIBLE_DEVICES": "0"}
 
 
+def test_declared_cards_are_counted_like_detected_ones() -> None:
+    """node_gpus 声明的两块是驱动的 2、5 号：没有圈住的写驱动的号，圈住的从自己的第一块数起。"""
+    declared = [
+        Accelerator(0, "a100", "nvidia", ("c 195:2 rwm",), visible="2"),
+        Accelerator(1, "a100", "nvidia", ("c 195:5 rwm",), visible="5"),
+    ]
+    assert Cards(declared).variables([1], [1]) == {"CUDA_VISIBLE_DEVICES": "5"}
+    assert Cards(declared, lambda: True).variables([1], [1]) == {"CUDA_VISIBLE_DEVICES": "0"}
+
+
 def test_shared_cards() -> None:
     pool = CorePool(plain_units(range(8)), CARDS, {0: ("shard", 4), 1: ("shard", 4), 2: ("mps", 100)})
     first = pool.take((1, 0), 1, {"shard": 3}, unbound=False)

@@ -226,7 +226,7 @@ class Settings(NodeCareSettings):
         description="几个作业合用的卡，序号:shard:几份 或 序号:mps:100，逗号相隔；这些卡不再整块地给（--gres=shard:1）",
     )
     gpu_watch_interval_s: float = Field(
-        15.0, ge=0, description="多久看一次 GPU 还在不在、MIG 有没有重新划分（秒），连着两次才算；0 是不看"
+        30.0, ge=0, description="多久看一次 GPU 还在不在、MIG 有没有重新划分（秒），连着两次才算；0 是不看"
     )
     node_features: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="本节点的特性，逗号分隔，供 --constraint 使用"

@@ -10,7 +10,7 @@ from typing import Protocol
 class Accelerator:
     """一块加速卡，或一个 MIG 实例。index 是它在本节点上的序号；devices 是 cgroup 的设备写法，不知道是空的。
 
-    visible 是可见性变量里怎样写，空的就是序号（圈住了设备的作业里是第几块）；MIG 实例只认 UUID。
+    visible 是可见性变量里怎样写，空的就是序号；是数的，圈住了设备的作业里换成第几块。MIG 实例只认 UUID。
     parent 是 MIG 实例所在的卡的 UUID；local_cpus 是挨着它的 CPU（/sys 的 local_cpulist），不知道是空的。
     """
 

@@ -43,8 +43,10 @@ class Cards:
             card = self._by_index.get(index)
             if card is not None:
                 own = [each for each in mine if self._variable_of(each) == VARIABLES[card.vendor]]
-                position = str(own.index(index)) if relative and card.devices and index in own else str(index)
-                words[VARIABLES[card.vendor]].append(card.visible if card.visible else position)
+                word = card.visible or str(index)
+                if word.isdigit() and relative and card.devices and index in own:
+                    word = str(own.index(index))
+                words[VARIABLES[card.vendor]].append(word)
             elif len(words) == 1:
                 # 刚刚不见了的、--gpu-bind 里写的别的号：照写。
                 next(iter(words.values())).append(str(index))
