@@ -1,11 +1,15 @@
 """GPU 由（照真的输出写的）nvidia-smi 说：MIG 的类型、设备的限制，重新划分，运行中的作业的卡不见了。"""
 
+import contextlib
 import os
+import shlex
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from slurm_links import Commands
 
@@ -52,6 +56,21 @@ def slurm(system: RunningSystem, tmp_path: Path) -> Commands:
 
 def gres(slurm: Commands) -> str:
     return slurm.run("sinfo", "-h", "-o", "%G").stdout.strip()
+
+
+def database(system: RunningSystem) -> "psycopg.Connection[tuple[Any, ...]]":
+    words = shlex.split((system.data_dir / "environment").read_text())
+    return psycopg.connect(dict(word.split("=", 1) for word in words)["SCNS_DATABASE_URL"])
+
+
+def agents(system: RunningSystem) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words, where = (path / "cmdline").read_bytes(), (path / "environ").read_bytes()
+            if b"worker.agent.process" in words and f"SCNS_DATA_DIR={system.data_dir}\0".encode() in where:
+                found.append(int(path.name))
+    return found
 
 
 def record(system: RunningSystem, job: str) -> dict[str, Any]:
@@ -130,6 +149,15 @@ def test_resliced_and_lost(system: RunningSystem, slurm: Commands, driver: Path)
     driver.write_text(LISTED.replace("MIG 3g.20gb ", "MIG 2g.10gb ").replace("MIG-c6d4f1ef", "MIG-00000000"))
     wait_until(lambda: "shard:a100_2g.10gb:4" in gres(slurm), 60, "重新登记了")
     wait_until(lambda: state(slurm).startswith("idle|"), 30, "重新划分的不必人来恢复")
+    # 为重新划分排空着的代理没有等到就死了：新的代理登记的就是现在的卡，撤销它。
+    (agent,) = agents(system)
+    values = ("agent@node1", "node1")
+    with database(system) as connection:
+        connection.execute(
+            "UPDATE nodes SET drain = true, reason = 'MIG 重新划分过：x', reason_user = %s WHERE name = %s", values
+        )
+    os.kill(agent, signal.SIGKILL)
+    wait_until(lambda: state(slurm).startswith("idle|"), 60, "撤销了")
     job = slurm.submit("--gres=gpu:a100:1", text=HOLD)
     wait_until(lambda: slurm.run("squeue", "-h", "-j", job, "-o", "%t").stdout == "R\n", 60, "在跑")
     driver.write_text("".join(line for line in driver.read_text().splitlines(True) if not line.startswith("GPU 1")))

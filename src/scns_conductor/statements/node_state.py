@@ -119,11 +119,11 @@ DRAIN_UNLESS_FAILED_ELSEWHERE = sa.text(
                       WHERE j.job_id = :job_id AND other.job_id <> j.job_id AND other.hold = 'launch_failed')
     """
 )
-# 撤销节点自己为这个原因做的排空；别的排空不动。
+# 撤销节点自己为这个原因（或以它开头的）做的排空；别的排空不动。
 UNDRAIN = sa.text(
     """
     UPDATE nodes SET drain = false, reason = NULL, reason_user = NULL, reason_time = NULL
-    WHERE name = :name AND drain AND reason = :reason AND reason_user = :actor
+    WHERE name = :name AND drain AND starts_with(reason, :reason) AND reason_user = :actor
     """
 )
 # 一次心跳：还在，负载，心跳计数加一；顺便看一眼眼前是哪个数据库、几点。

@@ -376,6 +376,7 @@ class Agent:
 
     def _recover(self) -> None:
         """先杀掉不再属于本节点的，再接新作业。"""
+        self._gpus.started()
         self._control.sync(None)
         if not self._control.wait_for_strangers(STRANGER_WAIT_S):
             drain_node(self._engine, self._node, "有杀不掉的旧进程")

@@ -140,7 +140,7 @@ def drain_node(engine: Engine, node_name: str, reason: str, *, job_id: int | Non
 
 
 def undrain_node(engine: Engine, node_name: str, reason: str) -> None:
-    """撤销本节点自己为这个原因做的排空；别的排空不动。"""
+    """撤销本节点自己为这个原因（或以它开头的）做的排空；别的排空不动。"""
     _change(engine, UNDRAIN, {"name": node_name, "reason": reason, "actor": f"agent@{node_name}"}, node_name)
 
 

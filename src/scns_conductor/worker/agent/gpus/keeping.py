@@ -13,7 +13,7 @@ from scns_conductor.worker.agent.core_binding import CorePool
 from scns_conductor.worker.agent.devices import NodeInventory, inventory_with
 from scns_conductor.worker.agent.gpus.card import Accelerator
 from scns_conductor.worker.agent.gpus.cards import Cards
-from scns_conductor.worker.agent.gpus.watch import GpuWatch, listing
+from scns_conductor.worker.agent.gpus.watch import CHANGED, RESLICED, GpuWatch, listing
 from scns_conductor.worker.agent.registration import drain_node, undrain_node
 
 TOOLS = ("nvidia-smi", "amd-smi", "rocm-smi", "npu-smi")
@@ -47,9 +47,18 @@ class GpuKeeping:
         self._register = register
         self._watch = GpuWatch(detect, lambda: self._cards.all)
         self._look_at = 0.0
+        self._started = False
         # 自己为卡做的排空写的原因；重新划分的登记之后撤销。
         self._drained_for: str | None = None
         self._told: set[tuple[int, int]] = set()
+
+    def started(self) -> None:
+        """启动时登记的就是现在的卡：上一个代理为重新划分做的排空不必再留着。"""
+        if self._started:
+            return
+        for reason in (RESLICED, CHANGED):
+            undrain_node(self._engine, self._node, reason)
+        self._started = True
 
     def watch(self) -> None:
         """到时候了就看一次。数据库不在时抛 DATABASE_ERRORS，下次再来。"""

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from scns_conductor.worker.agent.gpus.card import Accelerator, ProbeError
 
+# 排空的原因从这里起：照现在的登记好了就撤销。
+RESLICED, CHANGED = "MIG 重新划分过", "GPU 变了"
+
 logger = logging.getLogger(__name__)
 
 
@@ -33,8 +36,8 @@ def compare(known: Sequence[Accelerator], found: Sequence[Accelerator]) -> Chang
         told = "、".join(f"{card.index} 号（{card.model}，{card.identity}）" for card in lost)
         return Change(tuple(found), gone, True, f"GPU 不见了：{told}")
     if any(card.parent for card in (*gone, *(now[identity] for identity in now.keys() - before.keys()))):
-        return Change(tuple(found), gone, False, f"MIG 重新划分过：现在是 {listing(found)}")
-    return Change(tuple(found), gone, False, f"GPU 变了：现在是 {listing(found)}")
+        return Change(tuple(found), gone, False, f"{RESLICED}：现在是 {listing(found)}")
+    return Change(tuple(found), gone, False, f"{CHANGED}：现在是 {listing(found)}")
 
 
 def listing(cards: Sequence[Accelerator]) -> str:
