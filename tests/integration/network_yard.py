@@ -156,13 +156,13 @@ class NetworkYard:
             "SCNS_KILL_WAIT_S": "2",
             "SCNS_ALLOW_ROOT_JOBS": "true",
         }
-        settings = Settings(
+        self.settings = Settings(
             database_url=self.environment["SCNS_DATABASE_URL"], data_dir=self.folder / "main", jwt_key_file=key
         )  # type: ignore[arg-type]
-        migrations.upgrade(settings)
+        migrations.upgrade(self.settings)
         with psycopg.connect(engines.database_url, autocommit=True) as connection:
             connection.execute("INSERT INTO partitions (name, is_default) VALUES ('main', true) ON CONFLICT DO NOTHING")
-        self.token = issue_token(settings, "root", admin=True)
+        self.token = issue_token(self.settings, "root", admin=True)
 
     def _spawn(self, name: str, module: str, environment: dict[str, str], prefix: list[str] | None = None) -> None:
         with open(self.folder / f"{name}.log", "ab") as log:

@@ -6,13 +6,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import cloudpickle
 import pytest
 from network_yard import NetworkYard, network_yard
 
 from running_system import alive, wait_until
+from scns_conductor.client import Client
+from scns_conductor.client.executor import ConductorExecutor
+from scns_conductor.client.problem import ClientError
+from scns_conductor.core.tokens import issue_token
 from scns_conductor.slurm.install import install
 
 RENDEZVOUS = Path(__file__).parent.parent / "data/rendezvous.py"
@@ -80,6 +86,51 @@ def test_srun_crosses_the_network_without_a_personal_token(yard: NetworkYard, wo
         assert lines[1 + rank].startswith(f"{rank}: {name} ")
         assert f"inet {yard.network.nodes[name]}/24" in lines[1 + rank]
     assert lines[4].endswith(" R")
+
+
+@pytest.mark.usefixtures("work")
+def test_two_users_get_their_results_with_no_directory_in_common(yard: NetworkYard) -> None:
+    """多用户：函数的结果只经 API，各以各的身份运行，谁也看不到谁的。"""
+
+    def who_and_where(word: str) -> tuple[str, str, str]:
+        import getpass
+        import os
+
+        return word, getpass.getuser(), os.environ["SLURMD_NODENAME"]
+
+    python = "/usr/bin/python3"
+    version = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
+    if version.split(".")[:2] != [str(part) for part in sys.version_info[:2]]:
+        pytest.skip(f"{python} 是 {version}，与跑测试的不是同一版")
+    library = Path(tempfile.mkdtemp(prefix="scns-"))
+    library.chmod(0o1777)
+    # 别的用户也要走得到脚本那里。
+    for folder in (yard.folder.parent, yard.folder, *(yard.folder / name for name in NODES)):
+        folder.chmod(0o711)
+    shutil.copytree(Path(cloudpickle.__file__).parent, library / "cloudpickle")
+    executors = {
+        user: ConductorExecutor(
+            client=Client(yard.url, issue_token(yard.settings, user)),
+            python=python,
+            resources={
+                "current_working_directory": str(library),
+                "environment": {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(library)},
+                "memory_per_node": "50M",
+            },
+        )
+        for user in ("daemon", "games")
+    }
+    futures = {user: executor.submit(who_and_where, f"给 {user}") for user, executor in executors.items()}
+    for user, future in futures.items():
+        word, name, node = future.result(timeout=90)
+        assert (word, name) == (f"给 {user}", user)
+        assert node in NODES
+    with pytest.raises(ClientError) as refused:
+        executors["games"].client.output(futures["daemon"].job_id or "")
+    assert refused.value.status in (403, 404)
+    for executor in executors.values():
+        executor.shutdown()
+    shutil.rmtree(library)
 
 
 def test_nothing_is_lost_across_the_network(yard: NetworkYard, work: Path) -> None:
