@@ -50,6 +50,7 @@ MODULES = {
     "standing": ("crontab 与触发", ["Crontab", "Trigger"]),
     "webhooks": ("webhook", ["NewWebhook", "Webhook", "WebhookDelivery"]),
     "identity": ("令牌与审计", ["AccessToken", "IssuedToken", "AuditEntry"]),
+    "login": ("登录、我是谁", ["WhoAmI", "LoginMethods", "LoggedIn", "DeviceBegun", "DeviceAnswer"]),
 }
 _SCALARS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool"}
 # 状态码 -> 类型；没有列的是 Problem。

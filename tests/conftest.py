@@ -16,19 +16,18 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 import redis
 
 from debian_postgres import DebianPostgres
 from debian_postgres import debian_postgres as started_debian_postgres
+from own_database import TEMPLATE, execute, settings_for
 from running_system import RunningSystem, start_system
 from scns_conductor import migrations
 from scns_conductor.core.settings import Settings
 from scns_conductor.local import postgres
 from scns_conductor.local.engines import Engines, running_engines
 
-TEMPLATE = "scns_migrated"
 # 跑得久的文件先开始：一个文件总在同一个进程里，最后才轮到它们的话，别的进程都闲着等。
 LONG_FIRST = (
     "test_why_truth", "test_api_schemathesis", "test_scheduler_live", "test_node_agent", "test_agent_stop",
@@ -104,25 +103,6 @@ def engines(scratch: Path) -> Iterator[Engines]:
         execute(started, f"CREATE DATABASE {TEMPLATE}")
         migrations.upgrade(settings_for(started, TEMPLATE, scratch))
         yield started
-
-
-def execute(engines: Engines, statement: str) -> None:
-    """在管理库里执行一条语句。"""
-    with psycopg.connect(engines.database_url, autocommit=True) as connection:
-        connection.execute(statement)
-
-
-def settings_for(engines: Engines, database: str, data_dir: Path) -> Settings:
-    """指向某个数据库的设置。"""
-    url = engines.database_url.replace("@/scns?", f"@/{database}?")
-    return Settings(
-        database_url=url,
-        redis_url=engines.redis_url,
-        data_dir=data_dir,
-        script_dir=data_dir / "scripts",
-        single_user=True,
-        allow_root_jobs=True,
-    )
 
 
 def _database(engines: Engines, data_dir: Path, template: str) -> Iterator[Settings]:

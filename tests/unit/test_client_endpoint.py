@@ -3,11 +3,15 @@
 import base64
 import json
 import os
+import pwd
+import shutil
+import socket
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from scns_conductor.client import TERMINAL_STATES, Endpoint, EndpointUnknown, find_endpoint
+from scns_conductor.client import TERMINAL_STATES, Endpoint, EndpointUnknown, endpoint, find_endpoint
 from scns_conductor.client.endpoint import client_files
 from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.core import states
@@ -64,7 +68,44 @@ def test_the_terminal_states_are_those_of_the_server() -> None:
 
 def test_the_user_is_read_from_the_token() -> None:
     payload = base64.urlsafe_b64encode(json.dumps({"sun": "爱丽丝"}).encode()).decode().rstrip("=")
-    assert user_name_of(f"x.{payload}.y") == "爱丽丝"
+    assert user_name_of(Endpoint("http://a", f"x.{payload}.y", "")) == "爱丽丝"
     for broken in (None, "", "abc", "a.b.c", "a.!.c"):
         with pytest.raises(EndpointUnknown):
-            user_name_of(broken)
+            user_name_of(Endpoint("http://a", broken, ""))
+
+
+def test_over_the_local_socket_the_user_is_who_runs_it() -> None:
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert user_name_of(Endpoint("unix:///run/x", None, "")) == me
+    # 带了令牌就是令牌里的。
+    payload = base64.urlsafe_b64encode(b'{"sun":"bob"}').decode()
+    assert user_name_of(Endpoint("unix:///run/x", f"x.{payload}.y", "")) == "bob"
+
+
+def test_the_local_socket_is_for_those_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Path(tempfile.mkdtemp(prefix="scns-")) / "s"
+    system_file = tmp_path / "system.json"
+    monkeypatch.setattr(endpoint, "LOCAL_SOCKET", str(place))
+    monkeypatch.setattr(endpoint, "SYSTEM_FILE", str(system_file))
+    # root 的数据目录在 /var/lib：测试的机器上没有系统。
+    home = {"HOME": str(tmp_path / "home")}
+    try:
+        with pytest.raises(EndpointUnknown):
+            find_endpoint(home)
+        system_file.write_text('{"url": "https://head:6820"}')
+        assert find_endpoint(home).url == "https://head:6820"
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(place))
+            assert find_endpoint(home) == Endpoint(f"unix://{place}", None, str(place))
+            assert find_endpoint({**home, "SCNS_TOKEN": "t"}).url == "https://head:6820"
+            assert find_endpoint({**home, "SCNS_URL": "http://b"}).url == "http://b"
+            assert find_endpoint({"SCNS_URL": f"unix://{place}"}) == Endpoint(f"unix://{place}", None, "SCNS_URL")
+            written(tmp_path / "home/.config/scns-conductor")
+            assert find_endpoint(home).token == "文件的令牌"
+            system_file.unlink()
+            (tmp_path / "home/.config/scns-conductor/client.json").unlink()
+            assert find_endpoint(home).url == f"unix://{place}"
+            with pytest.raises(EndpointUnknown):
+                find_endpoint({**home, "SCNS_DATA_DIR": str(tmp_path / "none")})
+    finally:
+        shutil.rmtree(place.parent)

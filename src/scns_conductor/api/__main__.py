@@ -24,11 +24,13 @@ def main() -> None:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         from scns_conductor.api.app import build_app
         from scns_conductor.api.connections import ConnectionLimits, protocol_for
+        from scns_conductor.api.local_socket import LocalSocket
         from scns_conductor.slurmrestd.dispatch import router as slurmrestd
 
         # 作业的 JSON 与命令共用一套换算，集群名从这里取。
         os.environ["SLURM_CLUSTER_NAME"] = settings.cluster_name
         app = build_app(settings, [slurmrestd])
+        local = None if settings.api_socket is None else LocalSocket(settings.api_socket)
     except (ConductorError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -55,7 +57,11 @@ def main() -> None:
     listener = socket.socket(fileno=int(handed_over)) if handed_over else config.bind_socket()
     # 接受的连接会继承它：回答的头与正文分两次写，没有它就要等对方 40 毫秒的延迟确认。
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    uvicorn.Server(config).run(sockets=[listener])
+    try:
+        uvicorn.Server(config).run(sockets=[listener] if local is None else [listener, local.listener])
+    finally:
+        if local is not None:
+            local.close()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from scns_conductor.api.dependencies import Parts, Verifier, authorized
 from scns_conductor.api.english import English
 from scns_conductor.api.job_request import JobRequest
 from scns_conductor.api.middleware import Entrance
+from scns_conductor.api.peers import Peers
 from scns_conductor.api.quick_submit import QuickSubmit
 from scns_conductor.api.roles import without_rule
 from scns_conductor.api.routers import (
@@ -32,6 +33,7 @@ from scns_conductor.api.routers import (
     identity,
     job_logs,
     jobs,
+    login,
     metrics,
     notifications,
     priority,
@@ -59,6 +61,8 @@ from scns_conductor.services.housekeeping import keep_house
 from scns_conductor.services.job_output import OutputReader
 from scns_conductor.services.job_policy import JobPolicy
 from scns_conductor.services.live_settings import LiveSettings
+from scns_conductor.services.oidc_login import OidcLogin
+from scns_conductor.services.password_login import PasswordLogin
 from scns_conductor.services.policy_pool import PolicyPool
 from scns_conductor.services.queue_metrics import QueueMetrics
 from scns_conductor.services.rate_limits import RateLimits
@@ -77,7 +81,7 @@ logger = structlog.get_logger(__name__)
 DESCRIPTION = """
 SCNS-Conductor 的作业接口：提交整份脚本，由系统决定何时何地运行，运行它，并且绝不丢失。
 
-除健康检查外都要令牌：`Authorization: Bearer <令牌>`，用 `scns token` 签发。
+除健康检查与登录外都要令牌：`Authorization: Bearer <令牌>`，用 `scns token` 签发。
 错误是 RFC 9457 的 problem JSON：`code` 是稳定的英文码，`detail` 与 `errors` 说明哪个字段、怎么办。
 """
 
@@ -86,6 +90,8 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
     """造一个应用，more_routers 是另外挂上的接口（slurmrestd）；密钥有问题时抛 SettingsError。"""
     ensure_key(settings.jwt_key_path)
     keys = KeyRing(settings.jwt_key_path)
+    passwords = None if settings.pam_service is None else PasswordLogin(settings)
+    oidc = None if settings.oidc_issuer is None else OidcLogin(settings, keys.keys)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -117,6 +123,9 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             rates=rates,
             verifier=Verifier(keys, rates, require_issuer=settings.token_issuer_required),
             policy=policy,
+            peers=Peers(single_user=settings.single_user),
+            passwords=passwords,
+            oidc=oidc,
         )
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。
         gc.freeze()
@@ -178,6 +187,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         identity,
         tokens,
         audit,
+        login,
         health,
         metrics,
     )

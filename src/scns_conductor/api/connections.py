@@ -14,6 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from scns_conductor.api.local_socket import extensions_for, peer_of
 from scns_conductor.api.problems import MEDIA_TYPE, problem_body
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -60,6 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._whole = True
         self._counted: str | None = None
+        self._peer: int | None = None
 
     # ---- 连接 ----
 
@@ -67,7 +69,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """占一个名额；没有名额的说明原因就断。"""
         super().connection_made(transport)
         limits = self.limits
-        address = self.client[0] if self.client else ""
+        self._peer = peer_of(transport)
+        # 本机套接字没有地址：一个用户当作一个地址。
+        address = f"uid {self._peer}" if self._peer is not None else self.client[0] if self.client else ""
         if address and limits.per_address and limits.opened[address] >= limits.per_address:
             self._refuse(
                 429, "too_many_connections", f"你的地址已有 {limits.per_address} 个连接；请少开一些，或重用连接"
@@ -148,6 +152,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """请求的第一个字节到了；头多半就在同一包里，收不齐再设时限。"""
         super().on_message_begin()
+        if self._peer is not None:
+            self.scope["extensions"] = extensions_for(self._peer)
         self._in_head, self._whole, self._head_bytes = True, False, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -1,8 +1,8 @@
 """各端点共用的：应用的部件、认证。
 
 一个请求的身份是 core.tokens.Identity（用户、角色、范围、令牌的号、怎样认出来的），identity_of 认一次，放在 scope 里。
-认的次序：Authorization: Bearer 与 X-SLURM-USER-TOKEN 里的令牌；没有带令牌的，看连接自己的身份（PEER）；再没有就是 401。
-服务器的协议（如本机套接字）认出对端的，把 Identity(用户, admin=…, method="socket") 放进 scope[PEER]；
+认的次序：Authorization: Bearer 与 X-SLURM-USER-TOKEN 里的令牌；没有带令牌的，看连接的那一头（本机套接字，
+由 api/peers.py 认，method="socket"）；再没有就是 401。
 users 表里的管理级别（AdminLevel）与协调的账户由这里加上，不必自己查。
 """
 
@@ -17,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from scns_conductor.api.local_socket import peer_uid
+from scns_conductor.api.peers import Peers
 from scns_conductor.api.roles import RULES, authorize
 from scns_conductor.core.errors import InvalidRequest, Unauthorized
 from scns_conductor.core.job_token import parse_job_token
@@ -33,6 +35,8 @@ from scns_conductor.services.job_policy import JobPolicy
 from scns_conductor.services.job_tokens import job_identity
 from scns_conductor.services.live_settings import LiveSettings
 from scns_conductor.services.new_job import Submitter
+from scns_conductor.services.oidc_login import OidcLogin
+from scns_conductor.services.password_login import PasswordLogin
 from scns_conductor.services.queue_metrics import QueueMetrics
 from scns_conductor.services.rate_limits import RateLimits
 from scns_conductor.services.simulations import Simulations
@@ -65,6 +69,9 @@ class Parts:
     tokens: TokenRegistry
     rates: RateLimits
     verifier: "Verifier"
+    peers: Peers
+    passwords: PasswordLogin | None
+    oidc: OidcLogin | None
     policy: JobPolicy | None = None
 
 
@@ -115,8 +122,6 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="令牌", description="scns t
 
 # Entrance 在读请求体之前认出的身份放在 scope 的这个键下，不必再认一次。
 _IDENTITY = "scns.identity"
-# 连接自己的身份（本机套接字的对端凭证），由服务器的协议放进 scope；没有带令牌时用它。
-PEER = "scns.peer"
 
 
 async def identity_of(scope: Scope, parts: Parts) -> Identity:
@@ -128,22 +133,12 @@ async def identity_of(scope: Scope, parts: Parts) -> Identity:
 
 
 async def _identify(scope: Scope, parts: Parts) -> Identity:
-    """Authorization: Bearer、slurmrestd 的 X-SLURM-USER-TOKEN，或连接自己的；没有或无效抛 Unauthorized。"""
+    """Authorization: Bearer，或 slurmrestd 的 X-SLURM-USER-TOKEN；本机套接字上没有带的，是那一头的用户。
+
+    没有或无效抛 Unauthorized；带了就只看带的，不对也不换成那一头的用户。
+    """
     headers = Headers(scope=scope)
-    token, peer = given_token(headers), scope.get(PEER)
-    if token:
-        owner = parse_job_token(token)
-        if owner is not None:
-            identity = await _job_identity(parts, token, *owner)
-        else:
-            identity = parts.verifier.verify(token)
-            await parts.tokens.require_live(identity)
-    elif peer is not None:
-        identity = peer
-    else:
-        raise Unauthorized(
-            "需要令牌：请求头写 Authorization: Bearer <令牌>，令牌用 scns token 签发", code="token_missing"
-        )
+    identity = await _stated(scope, headers, parts)
     wanted = headers.get("x-slurm-user-name")
     if wanted and wanted != identity.user_name:
         raise Unauthorized("X-SLURM-USER-NAME 与令牌里的用户不同", code="token_invalid")
@@ -163,6 +158,23 @@ async def _job_identity(parts: Parts, token: str, job_id: int, attempt: int) -> 
     except Unauthorized:
         parts.rates.failed(key)
         raise
+
+
+async def _stated(scope: Scope, headers: Headers, parts: Parts) -> Identity:
+    uid = peer_uid(scope)
+    if uid is not None and "authorization" not in headers and "x-slurm-user-token" not in headers:
+        return await parts.peers.identity(uid, headers)
+    token = given_token(headers)
+    if not token:
+        raise Unauthorized(
+            "需要令牌：请求头写 Authorization: Bearer <令牌>，令牌用 scns token 签发", code="token_missing"
+        )
+    owner = parse_job_token(token)
+    if owner is not None:
+        return await _job_identity(parts, token, *owner)
+    identity = parts.verifier.verify(token)
+    await parts.tokens.require_live(identity)
+    return identity
 
 
 def given_token(headers: Headers) -> str:

@@ -12,11 +12,16 @@ from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scns_conductor.api.body_budget import BodyBudget, BodyReader, BodyRefused, most_body_bytes
+from scns_conductor.api.client_address import client_address
 from scns_conductor.api.dependencies import identity_of
 from scns_conductor.api.problems import conductor_problem, problem_response, unexpected_problem
 from scns_conductor.core.errors import ConductorError, TooManyRequests
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.audit import ORIGIN, Origin
+
+# 没有令牌的人也能送请求体的地方：登录。
+OPEN_PREFIX = "/auth/"
+OPEN_BODY_BYTES = 16 * 1024
 
 _JOB_PATH = re.compile(r"^/jobs/(?:query/|cancel/)?(\d[^/]{0,40})")
 
@@ -84,7 +89,12 @@ class Entrance:
     async def _with_body(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
         """先认出是谁，再收请求体：没有令牌的占不了内存。"""
         try:
-            identity = await identity_of(scope, scope["app"].state.parts)
+            if scope["path"].startswith(OPEN_PREFIX):
+                # 登录的请求体都小，每个地址的连接数也有限。
+                owner, limit = client_address(scope), OPEN_BODY_BYTES
+            else:
+                owner = (await identity_of(scope, scope["app"].state.parts)).user_name
+                limit = self._limit(scope)
         except ConductorError as error:
             await conductor_problem(error)(scope, receive, send)
             return
@@ -92,7 +102,7 @@ class Entrance:
             engine = scope["app"].state.parts.engine
             await (await unexpected_problem(scope["path"], error, engine))(scope, receive, send)
             return
-        reader = BodyReader(receive, self._budget, identity.user_name, self._limit(scope), self._grace_s)
+        reader = BodyReader(receive, self._budget, owner, limit, self._grace_s)
         started = False
 
         async def guarded_send(message: Message) -> None:

@@ -97,6 +97,12 @@ _TABLE: Mapping[Rule, str] = {
         GET /openapi/v3/
         GET /health/live
         GET /health/ready
+        GET /auth/methods
+        POST /auth/login
+        POST /auth/oidc
+        POST /auth/oidc/finish
+        POST /auth/device
+        POST /auth/device/token
     """,
     READ: """
         GET /jobs
@@ -219,6 +225,8 @@ _TABLE: Mapping[Rule, str] = {
         POST /tokens
         DELETE /tokens
         DELETE /tokens/{token_id}
+        GET /auth/device/{user_code}
+        POST /auth/device/{user_code}
     """,
     WATCH: """
         GET /webhooks

@@ -141,8 +141,8 @@ def state_names(given: str | None, *, everything: bool) -> str | None:
 
 
 def own_name() -> str:
-    """令牌里的用户名：作业归它，不归系统的登录名。"""
+    """系统当你是谁：作业归他，不一定是系统的登录名。"""
     from scns_conductor.client import find_endpoint
     from scns_conductor.client.token_claims import user_name_of
 
-    return user_name_of(find_endpoint().token)
+    return user_name_of(find_endpoint())

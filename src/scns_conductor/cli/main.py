@@ -37,6 +37,9 @@ COMMANDS: dict[str, Place] = {
     "webhooks": Place(JOBS, "出了事就往一个地址说：订阅、送了没有、重送", _CLI + "webhooks", "webhooks"),
     "nodes": Place(CLUSTER, "列出节点；排空、恢复、下线、重启、开关机", _CLI + "nodes", "nodes"),
     "node": Place(CLUSTER, "声明、删除节点", _CLI + "nodes", "node"),
+    "login": Place(CLUSTER, "登录：换一个令牌，存起来", _CLI + "login", "login"),
+    "logout": Place(CLUSTER, "放下令牌", _CLI + "login", "logout"),
+    "whoami": Place(CLUSTER, "系统当我是谁，令牌何时到期", _CLI + "login", "whoami"),
     "partitions": Place(CLUSTER, "列出、新建、修改、删除分区", _CLI + "partitions", "partitions"),
     "apply": Place(CLUSTER, "照 cluster.yaml 改集群，先看差别", _CLI + "apply", "apply"),
     "export": Place(CLUSTER, "此刻的 cluster.yaml", _CLI + "apply", "export"),
@@ -79,7 +82,8 @@ def scns() -> None:
     """SCNS-Conductor：作业调度系统。
 
     系统的地址与令牌取自 SCNS_URL 与 SCNS_TOKEN；
-    否则取自 SCNS_DATA_DIR 或缺省数据目录下的 client.json（scns up 写下的）。
+    否则取自 SCNS_DATA_DIR 或缺省数据目录下的 client.json（scns up 写下的）、scns login 存下的；
+    没有令牌而本机有 API 的套接字，就用它，是谁由内核说。
     """
 
 

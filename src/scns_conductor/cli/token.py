@@ -1,6 +1,5 @@
 """scns token：签发访问令牌（用密钥离线签，或请 API 签发并登记）、列出、作废、换密钥。"""
 
-import json
 import os
 import pwd
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import click
 from scns_conductor.cli.command_group import LazyGroup, Place
 from scns_conductor.cli.connection import connected, json_option, print_json
 from scns_conductor.cli.say import say
+from scns_conductor.client.endpoint import own_file, write_client_file
 from scns_conductor.core.token_words import ROLES, SCOPES
 from scns_conductor.core.units import parse_duration
 
@@ -76,9 +76,7 @@ def _install(settings: "Settings", user_name: str, issued: str) -> Path:
         account = pwd.getpwnam(user_name)
     except KeyError as error:
         raise click.ClickException(f"本机没有用户 {user_name}；请先建这个用户，或去掉 --install") from error
-    folder = Path(account.pw_dir) / ".config/scns-conductor"
-    target = folder / "client.json"
-    text = json.dumps({"url": settings.api_url, "token": issued})
+    target = Path(own_file({"HOME": account.pw_dir}))
     child = os.fork()
     if child == 0:
         status = 1
@@ -87,11 +85,7 @@ def _install(settings: "Settings", user_name: str, issued: str) -> Path:
                 os.initgroups(user_name, account.pw_gid)
                 os.setgid(account.pw_gid)
                 os.setuid(account.pw_uid)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh = folder / ".client.json.new"
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(text)
-            fresh.rename(target)
+            write_client_file(str(target), settings.api_url, issued)
             status = 0
         finally:
             os._exit(status)

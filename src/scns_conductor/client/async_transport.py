@@ -162,7 +162,12 @@ class AsyncTransport(TransportBase[_Connection]):
         context = ssl.create_default_context() if self.place.https else None
         try:
             async with asyncio.timeout(timeout_s):
-                made = await asyncio.open_connection(self.place.host, self.place.port, ssl=context, limit=_MOST_LINE)
+                if self.place.socket is not None:
+                    made = await asyncio.open_unix_connection(self.place.socket, limit=_MOST_LINE)
+                else:
+                    made = await asyncio.open_connection(
+                        self.place.host, self.place.port, ssl=context, limit=_MOST_LINE
+                    )
         except (OSError, TimeoutError) as error:
             raise self.place.nobody(error) from error
         return _Connection(*made), True

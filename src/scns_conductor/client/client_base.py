@@ -7,6 +7,7 @@ from scns_conductor.client.accounting_calls import AccountingCalls
 from scns_conductor.client.cluster_calls import ClusterCalls
 from scns_conductor.client.endpoint import find_endpoint
 from scns_conductor.client.job_calls import JobCalls
+from scns_conductor.client.login_calls import LoginCalls
 from scns_conductor.client.output_calls import OutputCalls
 from scns_conductor.client.problem import EndpointUnknown, Problem
 from scns_conductor.client.standing_calls import StandingCalls
@@ -30,6 +31,7 @@ class ClientBase(
     StandingCalls,
     WebhookCalls,
     TokenCalls,
+    LoginCalls,
     Generic[T],
 ):
     """参数的意思见 Client。"""

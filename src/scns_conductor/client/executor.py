@@ -93,7 +93,7 @@ class ConductorExecutor(Executor):
         """
         client = options.pop("client", None) or Client(patience_s=300, reconnect_s=300)
         marks: dict[str, tuple[str, dict[str, Any]]] = {}
-        user = user_name_of(client.token)
+        user = user_name_of(client)
         for job in client.jobs(name=name, user=user, fields="array_job_id,extra", sort="job_id"):
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 mark = json.loads(job.extra or "")["scns_executor"]

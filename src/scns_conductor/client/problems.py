@@ -55,6 +55,10 @@ class AccountOutOfReach(Forbidden):
     """account_out_of_reach。"""
 
 
+class AccountRefused(Forbidden):
+    """account_refused。"""
+
+
 class AccountRoot(Conflict):
     """account_root。"""
 
@@ -159,6 +163,14 @@ class DependencyUnknown(Invalid):
     """dependency_unknown。"""
 
 
+class DeviceCodeUnknown(NotFound):
+    """device_code_unknown。"""
+
+
+class DeviceLoginOff(NotFound):
+    """device_login_off。"""
+
+
 class FieldUnknown(Invalid):
     """field_unknown。"""
 
@@ -239,6 +251,22 @@ class LicenseUnknown(Invalid):
     """license_unknown。"""
 
 
+class LoginBusy(Unavailable):
+    """login_busy。"""
+
+
+class LoginDenied(Forbidden):
+    """login_denied。"""
+
+
+class LoginFailed(Unauthorized):
+    """login_failed。"""
+
+
+class LoginRefused(Forbidden):
+    """login_refused。"""
+
+
 class MalformedJson(BadRequest):
     """malformed_json。"""
 
@@ -307,6 +335,38 @@ class NotifyQueueFull(Unavailable):
     """notify_queue_full。"""
 
 
+class OidcFlowInvalid(Unauthorized):
+    """oidc_flow_invalid。"""
+
+
+class OidcLoginOff(NotFound):
+    """oidc_login_off。"""
+
+
+class OidcRefused(Unauthorized):
+    """oidc_refused。"""
+
+
+class OidcTokenInvalid(Unauthorized):
+    """oidc_token_invalid。"""
+
+
+class OidcUnreachable(Unavailable):
+    """oidc_unreachable。"""
+
+
+class OidcUnusable(Unavailable):
+    """oidc_unusable。"""
+
+
+class OidcUserUnknown(Forbidden):
+    """oidc_user_unknown。"""
+
+
+class PamUnusable(Unavailable):
+    """pam_unusable。"""
+
+
 class PartitionExists(Conflict):
     """partition_exists。"""
 
@@ -327,8 +387,24 @@ class PartitionUnknown(Invalid):
     """partition_unknown。"""
 
 
+class PasswordExpired(Forbidden):
+    """password_expired。"""
+
+
+class PasswordLoginOff(NotFound):
+    """password_login_off。"""
+
+
 class PayloadTooLarge(TooLarge):
     """payload_too_large。"""
+
+
+class PeerRefused(Forbidden):
+    """peer_refused。"""
+
+
+class PeerUnknown(Unauthorized):
+    """peer_unknown。"""
 
 
 class PlanChanged(Conflict):
@@ -567,6 +643,10 @@ class TooManyBodies(Unavailable):
     """too_many_bodies。"""
 
 
+class TooManyLogins(TooMany):
+    """too_many_logins。"""
+
+
 class TooManyQuestions(TooMany):
     """too_many_questions。"""
 
@@ -595,6 +675,14 @@ class UnsupportedMediaType(Problem):
     """unsupported_media_type。"""
 
 
+class UserCodeUnknown(NotFound):
+    """user_code_unknown。"""
+
+
+class UserLookupSlow(Unavailable):
+    """user_lookup_slow。"""
+
+
 class UserNotFound(NotFound):
     """user_not_found。"""
 
@@ -621,6 +709,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "account_exists": AccountExists,
     "account_not_found": AccountNotFound,
     "account_out_of_reach": AccountOutOfReach,
+    "account_refused": AccountRefused,
     "account_root": AccountRoot,
     "account_unknown": AccountUnknown,
     "accounting_policy": AccountingPolicy,
@@ -648,6 +737,8 @@ BY_CODE: dict[str, type[Problem]] = {
     "dependency_circular": DependencyCircular,
     "dependency_self": DependencySelf,
     "dependency_unknown": DependencyUnknown,
+    "device_code_unknown": DeviceCodeUnknown,
+    "device_login_off": DeviceLoginOff,
     "field_unknown": FieldUnknown,
     "flag_unknown": FlagUnknown,
     "flags_conflict": FlagsConflict,
@@ -669,6 +760,10 @@ BY_CODE: dict[str, type[Problem]] = {
     "job_running": JobRunning,
     "job_token_not_enough": JobTokenNotEnough,
     "license_unknown": LicenseUnknown,
+    "login_busy": LoginBusy,
+    "login_denied": LoginDenied,
+    "login_failed": LoginFailed,
+    "login_refused": LoginRefused,
     "malformed_json": MalformedJson,
     "node_alive": NodeAlive,
     "node_busy": NodeBusy,
@@ -687,12 +782,24 @@ BY_CODE: dict[str, type[Problem]] = {
     "nothing_chosen": NothingChosen,
     "nothing_to_update": NothingToUpdate,
     "notify_queue_full": NotifyQueueFull,
+    "oidc_flow_invalid": OidcFlowInvalid,
+    "oidc_login_off": OidcLoginOff,
+    "oidc_refused": OidcRefused,
+    "oidc_token_invalid": OidcTokenInvalid,
+    "oidc_unreachable": OidcUnreachable,
+    "oidc_unusable": OidcUnusable,
+    "oidc_user_unknown": OidcUserUnknown,
+    "pam_unusable": PamUnusable,
     "partition_exists": PartitionExists,
     "partition_in_use": PartitionInUse,
     "partition_not_found": PartitionNotFound,
     "partition_unavailable": PartitionUnavailable,
     "partition_unknown": PartitionUnknown,
+    "password_expired": PasswordExpired,
+    "password_login_off": PasswordLoginOff,
     "payload_too_large": PayloadTooLarge,
+    "peer_refused": PeerRefused,
+    "peer_unknown": PeerUnknown,
     "plan_changed": PlanChanged,
     "policy_busy": PolicyBusy,
     "policy_failed": PolicyFailed,
@@ -752,6 +859,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "token_revoked": TokenRevoked,
     "token_scope": TokenScope,
     "too_many_bodies": TooManyBodies,
+    "too_many_logins": TooManyLogins,
     "too_many_questions": TooManyQuestions,
     "too_many_requests": TooManyRequests,
     "too_many_webhooks": TooManyWebhooks,
@@ -760,6 +868,8 @@ BY_CODE: dict[str, type[Problem]] = {
     "trigger_target": TriggerTarget,
     "unauthorized": Unauthorized,
     "unsupported_media_type": UnsupportedMediaType,
+    "user_code_unknown": UserCodeUnknown,
+    "user_lookup_slow": UserLookupSlow,
     "user_not_found": UserNotFound,
     "wckey_not_found": WckeyNotFound,
     "webhook_inactive": WebhookInactive,

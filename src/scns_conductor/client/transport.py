@@ -2,6 +2,7 @@
 
 import http.client
 import select
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -131,13 +132,32 @@ class Transport(TransportBase[http.client.HTTPConnection]):
                     current.sock.settimeout(timeout_s)
                     return current, False
             current.close()
-        factory = http.client.HTTPSConnection if self.place.https else http.client.HTTPConnection
-        connection = factory(self.place.host, self.place.port, timeout=timeout_s)
+        connection = self._new_connection(timeout_s)
         try:
             connection.connect()
         except OSError as error:
             raise self.place.nobody(error) from error
         return connection, True
+
+    def _new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        place = self.place
+        if place.socket is not None:
+            return _SocketConnection(place.socket, timeout_s)
+        factory = http.client.HTTPSConnection if place.https else http.client.HTTPConnection
+        return factory(place.host, place.port, timeout=timeout_s)
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    """到本机套接字的连接。"""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def _headers(response: http.client.HTTPResponse) -> dict[str, str]:

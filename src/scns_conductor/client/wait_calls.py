@@ -66,7 +66,7 @@ class WaitCalls:
         from scns_conductor.client.live_display import table_for
         from scns_conductor.client.token_claims import user_name_of
 
-        asked = list(job_ids) if job_ids is not None else (yield from _own_live(user_name_of(self.token)))  # type: ignore[attr-defined]
+        asked = list(job_ids) if job_ids is not None else (yield from _own_live(user_name_of(self)))  # type: ignore[arg-type]
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         table = table_for()
         try:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 from scns_conductor.client.problem import EndpointUnknown, NotText, Problem, Unreachable
 from scns_conductor.language import own_language
@@ -17,6 +17,8 @@ UNCHANGED = frozenset({"database_read_only", "transaction_conflict", "notify_que
 # 连不上时隔多久再试（秒），一次比一次久。
 RECONNECT_FIRST_S = 0.1
 RECONNECT_MOST_S = 2.0
+# 本机的套接字：unix:///run/scns-conductor/api.sock。
+SOCKET_SCHEME = "unix:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +63,17 @@ class Place:
             port = parts.port
         except ValueError as error:
             raise Unreachable(f"地址 {url!r} 的端口不对") from error
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Unreachable(f"地址 {url!r} 不对，应如 http://127.0.0.1:6820")
+        # 本机的套接字，也是 HTTP；不是它时是 None。
+        self.socket = unquote(parts.path) if parts.scheme == "unix" and not parts.netloc and parts.path else None
+        if self.socket is None and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise Unreachable(f"地址 {url!r} 不对，应如 http://127.0.0.1:6820、unix:///run/scns-conductor/api.sock")
         if token and not (token.isascii() and token.isprintable()):
             raise EndpointUnknown("令牌里有不该有的字符；请检查 SCNS_TOKEN，或用 scns token 重新签发")
         self.url = url
         self.https = parts.scheme == "https"
-        self.host = parts.hostname
+        self.host = parts.hostname or "localhost"
         self.port = port or (443 if self.https else 80)
-        self._prefix = parts.path.rstrip("/")
+        self._prefix = "" if self.socket else parts.path.rstrip("/")
         self._source = source
         self._headers = {"Accept": "application/json, */*", "Accept-Language": own_language()}
         self.token = token

@@ -144,6 +144,11 @@ class Settings(NodeCareSettings):
 
     api_host: str = Field("127.0.0.1", description="API 监听的地址；非回环地址要求显式给出 jwt_key_file")
     api_port: int = Field(6820, ge=0, le=65535, description="API 监听的端口，0 表示任意空闲端口")
+    api_socket: Path | None = Field(
+        None,
+        description="API 另外听的 Unix 套接字：本机的用户不用令牌，是谁由内核说；scns setup 写成 "
+        "/run/scns-conductor/api.sock，空的不开",
+    )
     api_connections: int = Field(
         4096, ge=16, description="API 至多同时多少连接；满了先断等得最久的空闲连接。超过文件描述符的上限时以后者为准"
     )
@@ -161,6 +166,11 @@ class Settings(NodeCareSettings):
     )
     web_host: str = Field("127.0.0.1", description="网页看板监听的地址；给别人用请放在 HTTPS 的反向代理之后")
     web_port: int = Field(6821, ge=0, le=65535, description="网页看板监听的端口，0 表示任意空闲端口")
+    web_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+        description="看板给浏览器的地址，如 https://scns.example.org；scns login 的批准页、OIDC 的回调在它下面",
+    )
     scheduler_metrics: str = Field(
         "127.0.0.1:6823", description="调度器的 Prometheus 指标在哪里答（主机:端口，端口 0 是任意空闲的）；空的是不开"
     )
@@ -183,6 +193,31 @@ class Settings(NodeCareSettings):
     )
     bad_tokens_per_minute: float = Field(
         600.0, ge=0, description="一个地址一分钟至多几个不对的令牌，再来的没有见过的令牌先不核对，回答 429；0 是不限"
+    )
+    pam_service: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="用系统的用户与口令登录时问哪个 PAM 服务（/etc/pam.d 下的名字，如 scns-conductor）；"
+        "不写就不开，要装附加组件 pam",
+    )
+    login_root: bool = Field(False, description="root 能不能用口令、OIDC 登录")
+    login_lifetime_s: int = Field(7 * 86400, ge=60, description="登录得到的令牌至多有效多久（秒）")
+    oidc_issuer: str | None = Field(
+        None,
+        description="OIDC 的签发者（如 https://login.example.org/realms/x）；写了它就能单点登录，要装附加组件 oidc",
+    )
+    oidc_name: str = Field("单点登录", min_length=1, max_length=40, description="登录页上那个按钮的字")
+    oidc_client_id: str | None = Field(
+        None, description="在签发者那里登记的 client_id；回调是 web_url 加 /login/oidc/callback"
+    )
+    oidc_client_secret: SecretStr | None = Field(None, description="client_id 的口令；公开的客户端没有")
+    oidc_scope: str = Field("openid profile email", description="向签发者要的 scope")
+    oidc_user_claim: str = Field("preferred_username", description="ID 令牌的哪个声明是用户")
+    oidc_user_map: dict[str, str] = Field(
+        default_factory=dict, description='声明的值对应哪个系统用户：{"声明的值": "用户"}；没写的就是值本身'
+    )
+    oidc_domain: str | None = Field(
+        None, description="声明的值是 用户@域 时，只认这个域，去掉它；oidc_user_map 里写了的不看"
     )
     simulations_at_once: int = Field(
         2, ge=0, le=64, description="一个 API 进程同时算几个「假如」（GET /simulate，各一个进程、至多 1 GiB）；0 是关掉"
@@ -389,6 +424,11 @@ class Settings(NodeCareSettings):
     def split_words(cls, value: Any) -> Any:
         """逗号分隔的文字也可以。"""
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+    @field_validator("api_socket", "pam_service", "oidc_issuer", "web_url", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value == "" else value
 
     @field_validator("scheduler_metrics", "agent_metrics", "web_metrics")
     @classmethod

@@ -114,4 +114,4 @@ def _run(*, dry_run: bool, no_start: bool, quiet: bool, **options: Any) -> None:
         return
     for line in how_to_start(wanted):
         say(f"启动：{line}")
-    say("好了。看看：scns health；给用户令牌：scns token --user 用户名 --install")
+    say("好了。看看：scns health；API 的机器上用户不用令牌，别的机器上：scns token --user 用户名 --install")

@@ -16,11 +16,10 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scns_conductor.client.problem import ClientError
 from scns_conductor.web import login
 from scns_conductor.web.dashboard import add_pages
 from scns_conductor.web.feed import Feed
-from scns_conductor.web.login_links import redeem
+from scns_conductor.web.login_routes import LoginRoutes
 from scns_conductor.web.metrics import serve as serve_metrics
 from scns_conductor.web.relay import PREFIX, bounded_body, problem, relay
 from scns_conductor.web.script_header import header_fields
@@ -76,46 +75,7 @@ def build_web(options: WebOptions) -> FastAPI:
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/login")
-    async def show_login(request: Request) -> Response:
-        en = login.english(request)
-        notice = ""
-        if "out" in request.query_params:
-            notice = "You have signed out" if en else "已退出登录"
-        return login.login_page(
-            assets, options.cluster, in_english=en, next_path=request.query_params.get("next", "/"), notice=notice
-        )
-
-    @app.post("/login")
-    async def sign_in(request: Request) -> Response:
-        en, next_path = login.english(request), request.query_params.get("next", "/")
-        if not login.from_here(request):
-            return problem(403, "cross_site", "登录的表单不是本站的")
-        form = await request.form(max_fields=4)
-        try:
-            visitor = await login.visitor_of(upstream, str(form.get("token", "")))
-        except ClientError as error:
-            told = login.error_text(error, in_english=en)
-            return login.login_page(assets, options.cluster, in_english=en, next_path=next_path, error=told, status=401)
-        return login.signed_in(request, sessions, visitor, next_path)
-
-    @app.get("/login/once/{code}")
-    async def sign_in_once(code: str, request: Request) -> Response:
-        en = login.english(request)
-        token = redeem(options.data_dir, code)
-        error = (
-            "This link has been used or has expired" if en else "这个链接用过了，或已过期；再要一个：scns web --link"
-        )
-        if token is not None:
-            try:
-                return login.signed_in(request, sessions, await login.visitor_of(upstream, token), "/")
-            except ClientError as refused:
-                error = login.error_text(refused, in_english=en)
-        return login.login_page(assets, options.cluster, in_english=en, next_path="/", error=error, status=401)
-
-    @app.post("/logout")
-    async def sign_out(request: Request) -> Response:
-        return login.signed_out() if login.from_here(request) else problem(403, "cross_site", "不是本站的请求")
+    LoginRoutes(sessions, upstream, assets, options.cluster, options.data_dir).add_to(app)
 
     @app.get("/language/{language}")
     async def choose_language(language: str, request: Request) -> Response:

@@ -11,7 +11,8 @@ from starlette.responses import RedirectResponse
 
 from scns_conductor.web.feed import Feed, Watcher
 from scns_conductor.web.log_follow import follow_output
-from scns_conductor.web.login import THEME_SCRIPT, english
+from scns_conductor.web.login import english
+from scns_conductor.web.login_page import THEME_SCRIPT
 from scns_conductor.web.session import COOKIE, Sessions, Visitor
 from scns_conductor.web.upstream import Upstream
 

@@ -1,18 +1,20 @@
-"""登录页：粘贴令牌，或用一次性的链接。没有脚本，断了网也能用。"""
+"""登录：令牌、用户与口令、单点登录、一次性的链接；都换成浏览器里的会话。"""
 
-import html
 import json
 from urllib.parse import urlsplit
 
 from fastapi import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from scns_conductor.client.problem import ClientError, Problem
+from scns_conductor.web.login_page import Methods
 from scns_conductor.web.session import COOKIE, Sessions, Visitor, new_session_id
 from scns_conductor.web.upstream import Upstream
 
 LANGUAGE_COOKIE = "scns_lang"
 _MOST_TOKEN = 8192
+# 令牌的三种不行，登录页一句话就够。
+_TOKEN_CODES = ("token_invalid", "token_expired", "token_missing")
 
 
 async def visitor_of(upstream: Upstream, token: str) -> Visitor:
@@ -74,76 +76,33 @@ def from_here(request: Request) -> bool:
 
 def error_text(error: ClientError, *, in_english: bool) -> str:
     """登录没有成功的原因，给人看。"""
+    if isinstance(error, Problem) and error.status < 500 and error.code not in _TOKEN_CODES:
+        # 服务器已经用看的人的语言说了。
+        return error.detail
     if isinstance(error, Problem) and error.status == 401:
         return "This token is not valid, or has expired" if in_english else error.detail
     return "The API cannot be reached; try again shortly" if in_english else f"现在问不到 API：{error}；请稍后再试"
 
 
-def login_page(
-    assets: str, cluster: str, *, in_english: bool, next_path: str, error: str = "", notice: str = "", status: int = 200
-) -> HTMLResponse:
-    """登录页；assets 是样式所在的路径。"""
-    words = _ENGLISH if in_english else _CHINESE
-    other = ("zh", "中文") if in_english else ("en", "English")
-    safe = html.escape(safe_next(next_path), quote=True)
-    told = f'<p class="login-error" role="alert">{html.escape(error)}</p>' if error else ""
-    told += f'<p class="login-notice" role="status">{html.escape(notice)}</p>' if notice else ""
-    return HTMLResponse(
-        f"""<!doctype html>
-<html lang="{"en" if in_english else "zh-CN"}">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{words["title"]} · {html.escape(cluster)}</title>
-<link rel="icon" href="{assets}/icon.svg">
-<link rel="stylesheet" href="{assets}/scns.css">
-<script>{THEME_SCRIPT}</script>
-</head>
-<body class="login-body">
-<main class="login-card">
-  <img src="{assets}/icon.svg" alt="" width="40" height="40">
-  <h1>{html.escape(cluster)}</h1>
-  <p class="login-lead">{words["lead"]}</p>
-  {told}
-  <form method="post" action="/login?next={safe}">
-    <label for="token">{words["token"]}</label>
-    <textarea id="token" name="token" rows="4" required autofocus spellcheck="false" autocomplete="off"
-      aria-describedby="token-hint"></textarea>
-    <p class="hint" id="token-hint">{words["hint"]} <code>scns token</code></p>
-    <button class="button primary" type="submit">{words["enter"]}</button>
-  </form>
-  <p class="hint">{words["link"]} <code>scns web --link</code></p>
-  <p class="login-language"><a href="/language/{other[0]}?next=/login">{other[1]}</a></p>
-</main>
-</body>
-</html>""",
-        status,
-    )
+async def password_token(upstream: Upstream, request: Request, user_name: str, password: str) -> str:
+    """用户与口令换令牌；不对抛 Problem，连不上抛 Unreachable。"""
+    language = "en" if english(request) else "zh"
+    body = {"user_name": user_name.strip(), "password": password}
+    return str((await upstream.post("/auth/login", body, address=address_of(request), language=language))["token"])
 
 
-# 画出第一帧之前定下明暗，免得闪一下。
-THEME_SCRIPT = (
-    "(()=>{const m=/(?:^|; )scns_theme=(dark|light)/.exec(document.cookie);"
-    "const d=m?m[1]:matchMedia('(prefers-color-scheme: dark)').matches?'dark':'light';"
-    "document.documentElement.dataset.theme=d})()"
-)
+async def methods_of(upstream: Upstream) -> Methods:
+    """API 能怎样登录；问不到就只有令牌。"""
+    try:
+        found = json.loads(await upstream.get("/auth/methods", ""))
+        return Methods(bool(found["password"]), found["oidc"])
+    except (ClientError, ValueError, KeyError):
+        return Methods(False, None)
 
-_CHINESE = {
-    "title": "登录",
-    "lead": "作业调度看板",
-    "token": "访问令牌",
-    "hint": "粘贴这条命令打印的一行：",
-    "enter": "登录",
-    "link": "在集群上有终端？要一个一次性的登录链接：",
-}
-_ENGLISH = {
-    "title": "Sign in",
-    "lead": "Job scheduling dashboard",
-    "token": "Access token",
-    "hint": "Paste the line printed by",
-    "enter": "Sign in",
-    "link": "Got a terminal on the cluster? Ask for a one-time link:",
-}
+
+def address_of(request: Request) -> str:
+    """浏览器的地址。"""
+    return request.client.host if request.client else ""
 
 
 def _http_date(seconds: int) -> str:

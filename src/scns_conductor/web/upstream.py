@@ -1,8 +1,10 @@
 """到 REST API 的连接：全部来访者共用连接池，各用各的令牌。"""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 
@@ -43,6 +45,27 @@ class Upstream:
             raise _problem(answer)
         return answer.content
 
+    async def get_json(self, target: str, token: str, language: str = "zh") -> dict[str, Any]:
+        """GET 的回答；拒绝抛 Problem，连不上抛 Unreachable。"""
+        found: dict[str, Any] = json.loads(await self.get(target, token, language))
+        return found
+
+    async def post(
+        self, target: str, body: Any, *, token: str = "", address: str = "", language: str = "zh"
+    ) -> dict[str, Any]:
+        """POST 的回答；token 为空是没有登录的人，address 是他的地址。拒绝抛 Problem，连不上抛 Unreachable。"""
+        headers = {**_authorized(token), "Accept-Language": language}
+        if address:
+            headers["X-Forwarded-For"] = address
+        try:
+            answer = await self._client.post(target, json=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"连不上 API（{type(error).__name__}）") from error
+        if answer.status_code >= 400:
+            raise _problem(answer)
+        found: dict[str, Any] = answer.json()
+        return found
+
     @asynccontextmanager
     async def stream(
         self,
@@ -72,7 +95,8 @@ class Upstream:
 
 
 def _authorized(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}", "X-SCNS-Source": "WEB"}
+    """token 为空是没有登录的人。"""
+    return {"X-SCNS-Source": "WEB"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
 def _problem(answer: httpx.Response) -> Problem:

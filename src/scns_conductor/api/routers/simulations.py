@@ -7,16 +7,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 
-from scns_conductor.api.dependencies import IdentityDep, PartsDep, given_token
+from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep, given_token
 from scns_conductor.api.routers.diagnostics import moment_of
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.instants import utc_now
-from scns_conductor.core.tokens import Identity
+from scns_conductor.core.tokens import Identity, issue_token
 from scns_conductor.language import Language, accepted_language
 from scns_conductor.language.catalogue import english
 from scns_conductor.services.simulations import Asker, Event, Question, error_event
 
 router = APIRouter(tags=["诊断"])
+
+# 替没有带令牌的签一个，够它算完（秒）。
+_ASKER_TOKEN_S = 600
 
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -70,7 +73,7 @@ async def simulate(
         user_jobs=user_jobs,
         user_cpus=user_cpus,
     )
-    events = parts.simulations.run(_asker(request, identity), question)
+    events = parts.simulations.run(_asker(request, identity, parts), question)
     # 先取第一个事件：写法不对、已有一个在算，还来得及用状态码回答。
     first = await anext(events)
     language = accepted_language(request.headers.get("accept-language"))
@@ -79,12 +82,15 @@ async def simulate(
     )
 
 
-def _asker(request: Request, identity: Identity) -> Asker:
-    """子进程连的是这个请求来的那个套接字。"""
+def _asker(request: Request, identity: Identity, parts: Parts) -> Asker:
+    """子进程连的是这个请求来的那个套接字；没有带令牌的（本机套接字）给它一个短的，它不能以 API 的身份去问。"""
     host, port = request.scope["server"]
     shown = f"[{host}]" if ":" in host else host
-    language = accepted_language(request.headers.get("accept-language"))
-    return Asker(identity.user_name, f"http://{shown}:{port}", given_token(request.headers), language)
+    url = f"unix://{host}" if port is None else f"http://{shown}:{port}"
+    token = given_token(request.headers) or issue_token(
+        parts.settings, identity.user_name, admin=identity.admin, lifetime_s=_ASKER_TOKEN_S
+    )
+    return Asker(identity.user_name, url, token, accepted_language(request.headers.get("accept-language")))
 
 
 async def _sse(first: Event, events: AsyncGenerator[Event, None], language: Language) -> AsyncIterator[bytes]:

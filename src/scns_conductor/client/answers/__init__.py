@@ -49,6 +49,7 @@ from scns_conductor.client.answers.jobs import (
     Suggestion,
     Why,
 )
+from scns_conductor.client.answers.login import DeviceAnswer, DeviceBegun, LoggedIn, LoginMethods, WhoAmI
 from scns_conductor.client.answers.standing import Crontab, Trigger
 from scns_conductor.client.answers.webhooks import NewWebhook, Webhook, WebhookDelivery
 
@@ -69,6 +70,8 @@ __all__ = [
     "Crontab",
     "Dashboard",
     "DependencyGraph",
+    "DeviceAnswer",
+    "DeviceBegun",
     "GraphJob",
     "Holder",
     "IssuedToken",
@@ -82,6 +85,8 @@ __all__ = [
     "JobTimes",
     "License",
     "Limit",
+    "LoggedIn",
+    "LoginMethods",
     "NewWebhook",
     "Node",
     "NodeSamples",
@@ -102,5 +107,6 @@ __all__ = [
     "User",
     "Webhook",
     "WebhookDelivery",
+    "WhoAmI",
     "Why",
 ]

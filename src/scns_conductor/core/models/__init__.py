@@ -11,6 +11,7 @@ from sqlmodel.sql.sqltypes import AutoString
 from scns_conductor.core.models.accounting import Account, Association, LimitColumns, Qos, User
 from scns_conductor.core.models.cluster_setting import ClusterSetting
 from scns_conductor.core.models.columns import MAX_NAME_LENGTH, UNITS, unit_of
+from scns_conductor.core.models.device_login import DeviceLogin
 from scns_conductor.core.models.identity import AccessToken, AuditEntry, Coordinator, RevokedUser
 from scns_conductor.core.models.job import FIXED_AT_SUBMIT, Job, JobSpec
 from scns_conductor.core.models.job_record import (
@@ -55,6 +56,7 @@ __all__ = [
     "Coordinator",
     "CronEntry",
     "Crontab",
+    "DeviceLogin",
     "IdempotencyKey",
     "Job",
     "JobEvent",

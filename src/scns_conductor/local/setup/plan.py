@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import redis
 from sqlalchemy.exc import SQLAlchemyError
 
+from scns_conductor.client.endpoint import LOCAL_SOCKET
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.settings import Settings
@@ -91,6 +92,9 @@ def steps(wanted: Wanted) -> Iterator[Step]:
 
 def _api_steps(wanted: Wanted) -> Iterator[Step]:
     yield directory(HOME, 0o700, SERVICE_USER)
+    if not has_systemd():
+        # 有 systemd 的由单元的 RuntimeDirectory 备好。
+        yield directory(Path(LOCAL_SOCKET).parent, 0o755, SERVICE_USER)
     present = read_settings()
     networks = tuple(checked_network(text) for text in wanted.allow)
     host = wanted.address or (_own_name() if networks else _LOOPBACK)
@@ -122,6 +126,7 @@ def _api_steps(wanted: Wanted) -> Iterator[Step]:
             "jwt_key_file": str(HOME / "jwt.key"),
             "api_host": "0.0.0.0" if networks else _LOOPBACK,
             "api_url": f"http://{host}:{API_PORT}",
+            "api_socket": LOCAL_SOCKET,
         },
         SERVICE_USER,
     )

@@ -221,7 +221,7 @@ def _filters(client: JsonClient, parsed: Parsed) -> dict[str, Any]:
     if users:
         filters["user"] = ",".join(_user(word) for word in users.split(",") if word)
     elif "me" in parsed or ("allusers" not in parsed and os.geteuid() != 0 and "jobs" not in parsed):
-        filters["user"] = user_name_of(client.token)
+        filters["user"] = user_name_of(client)
     return filters
 
 

@@ -48,7 +48,7 @@ def main(words: list[str]) -> int:
         chosen.append((matching[0], header, int(width) if width else default))
     with connect() as client:
         tree = client.share_tree()
-        me = user_name_of(client.token)
+        me = user_name_of(client)
     users = {word for text in parsed.every("users") for word in text.split(",")}
     accounts = {word for text in parsed.every("accounts") for word in text.split(",")}
     everyone = "all" in parsed or bool(users)

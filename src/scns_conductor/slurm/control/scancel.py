@@ -65,7 +65,7 @@ def _say_none_matched(client: JsonClient, parsed: Parsed) -> None:
     """-v：没有一个作业合乎全部条件；不算错误（同 Slurm）。"""
     given = {key: parsed.last(key) or "" for key in _TOLD if key in parsed}
     if "me" in parsed:
-        given["user"] = user_name_of(client.token)
+        given["user"] = user_name_of(client)
     if "state" in given:
         given["state"] = _conditions(client, parsed)["state"]
     told = "".join(f"{name}={given[key]} " for key, name in _TOLD.items() if key in given)
@@ -144,7 +144,7 @@ def _conditions(client: JsonClient, parsed: Parsed) -> dict[str, str]:
 
         found["node"] = ",".join(named_hosts(parsed.last("nodelist") or ""))
     if "me" in parsed:
-        found["user"] = user_name_of(client.token)
+        found["user"] = user_name_of(client)
     state = (parsed.last("state") or "").upper()
     name = of.LONG_STATES.get(state, state)
     if name and name not in of.ACTIVE:

@@ -107,7 +107,7 @@ def chosen_jobs(client: JsonClient, parsed: Parsed, needs: Iterable[str] | None 
     if ended:
         found += client.jobs(state=ended, end_after=instant_text(_recent(client)), **filters)
     if "notme" in parsed:
-        me = user_name_of(client.token)
+        me = user_name_of(client)
         found = [job for job in found if job["user_name"] != me]
     return _narrowed(found, parsed)
 
@@ -133,7 +133,7 @@ def _filters(client: JsonClient, parsed: Parsed) -> dict[str, Any]:
     if users:
         filters["user"] = ",".join(_user(word) for word in users.split(",") if word)
     if "me" in parsed:
-        filters["user"] = user_name_of(client.token)
+        filters["user"] = user_name_of(client)
     hosts = parsed.last("nodelist")
     if hosts:
         from scns_conductor.core.hostlist import expand

@@ -1,0 +1,269 @@
+"""本机的套接字：三个真的 Unix 用户、两个账户，环境里没有令牌；是谁由内核说，谁也装不成别人。"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from starlette.datastructures import Headers
+
+from own_database import own_database, variables
+from running_system import TERMINAL, free_port, wait_until
+from scns_conductor.api.local_socket import LocalSocket
+from scns_conductor.api.peers import Peers
+from scns_conductor.client.endpoint import LOCAL_SOCKET
+from scns_conductor.core.errors import Forbidden, SettingsError, Unauthorized
+from scns_conductor.local.engines import Engines
+from unix_people import Person, commands_for_everyone, unix_users
+
+NAMES = ("scnsalice", "scnsbob", "scnscarol")
+NOBODY_KNOWS = 54321
+PER_USER = 12
+RAW = r"""
+import http.client, json, socket, sys
+path, method, target, headers = sys.argv[1:5]
+connection = http.client.HTTPConnection("localhost")
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect(path)
+connection.request(method, target, headers=json.loads(headers))
+answer = connection.getresponse()
+print(answer.status, answer.read(2000).decode())
+"""
+MANY = r"""
+import socket, sys
+opened = [socket.socket(socket.AF_UNIX) for _ in range(int(sys.argv[2]) + 1)]
+for each in opened:
+    each.connect(sys.argv[1])
+opened[-1].settimeout(20)
+print(opened[-1].recv(4096).decode())
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+@dataclass
+class Site:
+    """一套多用户的系统：root 的代理、API、调度器。"""
+
+    url: str
+    services: "subprocess.Popen[bytes]"
+    root: Person
+    alice: Person
+    bob: Person
+    carol: Person
+    stranger: Person
+    work: Path
+
+    def raw(self, person: Person, target: str, method: str = "GET", **headers: str) -> tuple[int, str]:
+        """不经客户端，自己写请求头。"""
+        sent = json.dumps({name.replace("_", "-"): value for name, value in headers.items()})
+        status, _, body = person.say(sys.executable, "-c", RAW, LOCAL_SOCKET, method, target, sent).partition(" ")
+        return int(status), body
+
+    def api_pid(self) -> int:
+        children = Path(f"/proc/{self.services.pid}/task/{self.services.pid}/children").read_text().split()
+        return next(int(pid) for pid in children if "scns_conductor.api" in Path(f"/proc/{pid}/cmdline").read_text())
+
+
+@pytest.fixture(scope="module")
+def site(engines: Engines) -> Iterator[Site]:
+    if os.geteuid() != 0:
+        pytest.skip("需要 root：多用户模式")
+    work = Path(tempfile.mkdtemp(prefix="scns-"))
+    work.chmod(0o755)
+    (work / "run/scns-conductor").mkdir(parents=True)
+    for folder in ("bin", "jobs"):
+        (work / folder).mkdir()
+    (work / "jobs").chmod(0o1777)
+    port = free_port()
+    environment = {
+        **os.environ,
+        "SCNS_DATA_DIR": str(work / "data"),
+        "SCNS_SCRIPT_DIR": str(work / "scripts"),
+        "SCNS_API_PORT": str(port),
+        "SCNS_API_SOCKET": str(work / LOCAL_SOCKET.removeprefix("/")),
+        "SCNS_API_CONNECTIONS_PER_ADDRESS": str(PER_USER),
+        "SCNS_ACCOUNTING_STORAGE_ENFORCE": "associations",
+        "SCNS_NODE_NAME": "n1",
+        "SCNS_NODE_CPUS": "4",
+        "SCNS_KILL_WAIT_S": "0.5",
+        "SCNS_HEARTBEAT_INTERVAL_S": "0.5",
+    }
+    with unix_users(*NAMES) as uids, contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, work)
+        settings = stack.enter_context(own_database(engines, "t_local_socket", work / "data"))
+        environment |= variables(settings)
+        services = subprocess.Popen(
+            [sys.executable, "-m", "scns_conductor.local.services", "scheduler", "agent", "api"],
+            env=environment,
+            stderr=stack.enter_context(open(work / "log", "ab")),
+        )
+        stack.callback(services.wait, 60)
+        stack.callback(services.terminate)
+        binaries = commands_for_everyone(work / "bin")
+        people = [Person(uid, binaries, work / "run", work / "jobs") for uid in (0, *uids, NOBODY_KNOWS)]
+        found = Site(f"http://127.0.0.1:{port}", services, *people, work)
+        wait_until(lambda: "n1" in found.root.run("sinfo", "-h", "-N", "-t", "idle").stdout, what="节点上线")
+        found.root.say("sacctmgr", "-i", "add", "account", "physics,chemistry")
+        for name, account in zip(NAMES, ("physics", "physics", "chemistry"), strict=True):
+            found.root.say("sacctmgr", "-i", "add", "user", name, f"account={account}")
+        yield found
+
+
+def ended_state(person: Person, job_id: str) -> str:
+    """终态；没有结束是空的。"""
+    state = str(json.loads(person.say("scns", "show", job_id, "--json"))["state"])
+    return state if state in TERMINAL else ""
+
+
+def test_three_users_work_without_any_token(site: Site) -> None:
+    jobs = {}
+    for person, name, account in (
+        (site.alice, NAMES[0], "physics"), (site.bob, NAMES[1], "physics"), (site.carol, NAMES[2], "chemistry"),
+    ):  # fmt: skip
+        out = site.work / f"jobs/{name}.out"
+        job_id = person.say("sbatch", "--parsable", "-o", str(out), "--wrap", "id -un; echo ${SCNS_TOKEN:-没有令牌}")
+        jobs[name] = job_id
+        shown = json.loads(person.say("scns", "show", job_id, "--json"))
+        assert (shown["user_name"], shown["account"]) == (name, account)
+        ended = wait_until(lambda job_id=job_id, person=person: ended_state(person, job_id), what="作业结束")  # type: ignore[misc]
+        assert ended == "COMPLETED", person.run("scns", "show", job_id).stdout
+        assert out.read_text().split() == [name, "没有令牌"]
+        assert out.stat().st_uid == person.uid
+    # squeue --me、sacct 只是自己的。
+    sacct = site.alice.say("sacct", "-X", "-n", "-o", "user")
+    assert set(sacct.split()) == {NAMES[0]}
+    done = site.alice.run("scns", "submit", "--wait", "-", text="#!/bin/sh\nexit 3\n")
+    assert done.returncode == 3, done.stderr
+
+
+def test_one_user_is_not_another(site: Site) -> None:
+    job_id = site.alice.say("sbatch", "--parsable", "--hold", "--wrap", "true")
+    refused = site.bob.run("scancel", job_id)
+    assert refused.returncode == 1
+    assert "Access/permission denied" in refused.stderr
+    assert site.bob.run("scns", "logs", job_id).returncode == 1
+    # 别的账户的关联没有。
+    assert "Invalid account" in site.carol.run("sbatch", "-A", "physics", "--wrap", "true").stderr
+    # 不是管理员。
+    assert site.bob.run("scontrol", "update", "nodename=n1", "state=drain", "reason=x").returncode == 1
+    assert site.alice.say("squeue", "-h", "--me", "-o", "%i %u") == f"{job_id} {NAMES[0]}"
+    assert site.bob.say("squeue", "-h", "--me") == ""
+    # root 是管理员。
+    site.root.say("scancel", job_id)
+    assert site.alice.say("squeue", "-h", "--me") == ""
+
+
+def test_nobody_can_pose_as_another(site: Site) -> None:
+    status, body = site.raw(site.bob, "/whoami")
+    assert (status, json.loads(body)["user_name"], json.loads(body)["admin"]) == (200, NAMES[1], False)
+    for headers in (
+        {"X_SLURM_USER_NAME": NAMES[0]},
+        {"Authorization": "Bearer x.y.z"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Basic cm9vdDo="},
+        {"X_SLURM_USER_TOKEN": ""},
+        # 反向代理接到套接字上：那一头是代理，不是提问的人。
+        {"X_Forwarded_For": "10.0.0.1"},
+        {"Via": "1.1 proxy"},
+    ):
+        assert site.raw(site.bob, "/whoami", **headers)[0] == 401, headers
+    # 自己的名字照写无妨（slurmrestd 的客户端总写）。
+    assert site.raw(site.bob, "/whoami", X_SLURM_USER_NAME=NAMES[1])[0] == 200
+    assert site.raw(site.root, "/whoami")[1].startswith('{"user_name":"root","admin":true')
+    # 经端口来的没有这回事。
+    done = site.alice.run("scns", "jobs", SCNS_URL=site.url)
+    assert done.returncode == 1
+    assert "需要令牌" in done.stderr
+
+
+def test_a_uid_without_a_name_is_refused(site: Site) -> None:
+    done = site.stranger.run("scns", "jobs")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert str(NOBODY_KNOWS) in done.stderr
+    assert json.loads(site.raw(site.stranger, "/jobs")[1])["code"] == "peer_unknown"
+    asked = site.stranger.run("squeue", "--me")
+    assert asked.returncode == 1
+    assert "Traceback" not in asked.stderr
+
+
+def test_a_token_for_elsewhere_is_got_over_the_socket(site: Site) -> None:
+    token = site.alice.say("scontrol", "token").removeprefix("SLURM_JWT=")
+    shown = json.loads(site.alice.say("scns", "whoami", "--json", SCNS_URL=site.url, SCNS_TOKEN=token))
+    assert shown["user_name"] == NAMES[0]
+    assert shown["expires_at"] is not None
+    refused = site.alice.run("scontrol", "token", f"username={NAMES[1]}")
+    assert refused.returncode == 1
+
+
+def test_what_if_asks_as_the_user(site: Site) -> None:
+    """「假如」的子进程以 API 的身份连套接字：它带着替用户签的令牌，不是 root。"""
+    status, body = site.raw(site.alice, "/simulate?since=now-1hour")
+    assert status == 200
+    assert "event: accepted" in body
+    assert "token" not in body
+
+
+def test_one_user_cannot_take_all_the_connections(site: Site) -> None:
+    taken = subprocess.Popen(
+        ["setpriv", f"--reuid={site.bob.uid}", "--clear-groups", sys.executable, "-c", MANY,
+         str(site.work / LOCAL_SOCKET.removeprefix("/")), str(PER_USER)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with taken:
+        assert taken.stdout is not None
+        assert "429" in taken.stdout.readline()
+        wait_until(lambda: taken.stdout.readline().strip() == "ready", what="占满了")  # type: ignore[union-attr]
+        assert site.raw(site.alice, "/whoami")[0] == 200
+        taken.terminate()
+
+
+def test_the_socket_comes_back_after_a_crash(site: Site) -> None:
+    before = site.api_pid()
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: site.alice.run("scns", "jobs").returncode == 0, what="API 又答话")
+    assert site.api_pid() != before
+
+
+def test_two_do_not_listen_at_one_place() -> None:
+    place = Path(tempfile.mkdtemp(prefix="scns-", dir="/tmp")) / "s"
+    try:
+        first = LocalSocket(place)
+        with pytest.raises(SettingsError, match="已有进程"):
+            LocalSocket(place)
+        first.close()
+        assert not place.exists()
+        # 死了的留下的文件不碍事；别人换上的不动。
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(place))
+        second = LocalSocket(place)
+        place.unlink()
+        place.touch()
+        second.close()
+        assert place.exists()
+        for wrong, why in ((place.parent / "none/s", "目录"), (place.parent / ("x" * 120), "太长")):
+            with pytest.raises(SettingsError, match=why):
+                LocalSocket(wrong)
+    finally:
+        shutil.rmtree(place.parent)
+
+
+def test_a_single_user_system_admits_its_owner_only() -> None:
+    peers = Peers(single_user=True)
+    owner = asyncio.run(peers.identity(os.geteuid(), Headers()))
+    assert owner.admin
+    with pytest.raises(Forbidden):
+        asyncio.run(peers.identity(12345, Headers()))
+    # 内核分不出的 uid（别的用户命名空间里的）不是 nobody。
+    with pytest.raises(Unauthorized):
+        asyncio.run(Peers(single_user=False).identity(65534, Headers()))
