@@ -37,7 +37,8 @@ def user_name_of(connected: Connected) -> str:
 def token_id_of(token: str) -> str | None:
     """登记过的令牌的号（jti）；没有登记、认不出是 None。"""
     try:
-        return _claims(token).get("jti")
+        found: str | None = _claims(token).get("jti")
+        return found
     except (IndexError, ValueError, TypeError, AttributeError):
         return None
 
