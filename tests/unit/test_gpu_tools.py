@@ -263,6 +263,9 @@ def test_shared_cards() -> None:
     assert part is not None
     assert shares.variables(part.gres_ids, pool.share_counts) == {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "25"}
     assert shares.variables(spread.gres_ids, pool.share_counts) == {"SLURM_SHARDS_ON_NODE": "6"}
+    counted = CorePool((), CARDS).take((1, 0), 0, {"mps": 50}, unbound=True)
+    assert counted is not None
+    assert counted.gres_ids == {}
     again = CorePool((), CARDS, {0: ("shard", 4)})
     assert again.restore((1, 0), None, {"shard": [0, 0, 0]}) == []
     assert again.take((2, 0), 0, {"shard": 2}, unbound=True) is None

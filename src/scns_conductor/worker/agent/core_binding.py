@@ -300,7 +300,8 @@ class CorePool:
         found: dict[str, list[int]] = {}
         for name, count in sorted(gres.items(), key=lambda item: ":" not in item[0]):
             kind, _, model = name.partition(":")
-            if kind in SHARED and count > 0:
+            # 没有设合用的卡而 GRES 里声明了 mps 的，只是一个数。
+            if count > 0 and any(kind == share for share, _ in self._shares.values()):
                 chosen = choose_shares(
                     {
                         index: left
