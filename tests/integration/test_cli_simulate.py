@@ -32,6 +32,18 @@ def simulate(*arguments: str, code: int = 0, **environment: str) -> "subprocess.
     return answer
 
 
+def test_power_saving_beside_the_plain_policy() -> None:
+    answer = simulate(CUT, "--nodes", "100:1", "--power", "5m", "--boot-time", "90s", "--limit", "60", "--json")
+    found = json.loads(answer.stdout)["policies"]
+    assert list(found) == ["easy", "easy@5m"]
+    use = found["easy@5m"]["power"]
+    assert 0 < use["off_s"] < use["total_s"]
+    assert use["boots"] > 0
+    assert found["easy@5m"]["avg_wait_s"] >= found["easy"]["avg_wait_s"]
+    assert "--nodes" in simulate(CUT, "--power", "5m", code=2).stderr
+    assert "--power" in simulate(CUT, "--nodes", "2:1", "--power", "never", code=2).stderr
+
+
 def test_policies_side_by_side_in_json_csv_and_start_files(tmp_path: Path) -> None:
     starts, jobs, users = (tmp_path / name for name in ("starts.csv", "jobs.csv", "users.csv"))
     outputs = ["--starts", str(starts), "--csv", str(jobs), "--users", str(users)]

@@ -47,6 +47,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--user-cpus", type=click.IntRange(min=1), help="--live：假如每个用户同时至多占这么多 CPU")
 @click.option("--cap-time-limit", metavar="TIME", help="假如时限最多这么长，如 24h、2d、1-00:00:00")
 @click.option("--scale-load", type=click.FloatRange(0.001, 1000), help="假如负载是这么多倍（压缩到达间隔）")
+@click.option(
+    "--power",
+    multiple=True,
+    metavar="TIME",
+    help="假如空闲这么久（如 5m）的节点关掉：省多少节点·小时，多等多久；可写多次，要用 --nodes 写明几个节点",
+)
+@click.option("--boot-time", metavar="TIME", default="2m", show_default=True, help="--power：开机要多久，如 90s、5m")
 @click.option("--limit", type=click.IntRange(min=1), help="只用最先提交的这么多个作业（清洗之后）")
 @click.option("--memory", "use_memory", is_flag=True, help="SWF 的申请内存也计入（要用 --nodes 写明节点内存）")
 @click.option("--parallel", type=click.IntRange(min=1), help="几个策略同时跑（一个一个进程）；缺省是 CPU 数")
@@ -86,6 +93,7 @@ def simulate(trace: Path | None, policy: str | None, **options: Any) -> None:
             raise ValueError("live 只与 --live 同用")
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--policy") from error
+    choices = _with_power(choices, options)
     try:
         if options["rlscheduler"]:
             _reproduce_rlscheduler(trace, as_json=options["as_json"])
@@ -93,6 +101,26 @@ def simulate(trace: Path | None, policy: str | None, **options: Any) -> None:
             _replay_and_report(trace, choices, options)
     except ConductorError as error:
         raise click.ClickException(error.detail) from error
+
+
+def _with_power(choices: "list[PolicyChoice]", options: dict[str, Any]) -> "list[PolicyChoice]":
+    """各策略加上 --power 的几种；写得不对抛 UsageError。"""
+    from scns_conductor.simulator.policy_choice import with_power
+    from scns_conductor.simulator.what_if import parse_span
+
+    if not options["power"]:
+        return choices
+    if options["live"] or options["rlscheduler"]:
+        raise click.UsageError("--power 要有 TRACE，不与 --live、--rlscheduler 同用")
+    if not options["nodes"] and not options["add_nodes"]:
+        raise click.UsageError("--power 要用 --nodes 写明几个节点，如 --nodes 100:1；一个处理器池关不了一部分")
+    try:
+        hint = "--power"
+        spans = {word: float(parse_span(word)) for word in options["power"]}
+        hint = "--boot-time"
+        return with_power(choices, spans, float(parse_span(options["boot_time"])))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=hint) from error
 
 
 def _replay_and_report(trace: Path | None, choices: "list[PolicyChoice]", options: dict[str, Any]) -> None:

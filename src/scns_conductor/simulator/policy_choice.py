@@ -1,8 +1,10 @@
 """命令行上的策略名 -> 次序与回填。"""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from scns_conductor.scheduling.policy import Backfill
+from scns_conductor.simulator.power import PowerSaving
 
 # 排队的次序；fifo 之外的按分数，见 scheduling/policy。
 ORDERS = ("fifo", "sjf", "wfp3", "f1", "unicep", "multifactor")
@@ -20,11 +22,13 @@ _SHORT = {
 
 @dataclass(frozen=True, slots=True)
 class PolicyChoice:
-    """label 是用户的写法，也是 JSON 里的键。"""
+    """label 是用户的写法（节能的后面是 @ 与空闲多久关机），也是 JSON 里的键。"""
 
     label: str
     order: str
     backfill: str
+    # 假如这样节能；不节能是 None。
+    power: PowerSaving | None = None
 
     @property
     def shortest_first(self) -> bool:
@@ -58,3 +62,18 @@ def parse_policies(text: str) -> list[PolicyChoice]:
             raise ValueError(f"策略 {word!r} 写了两次")
         choices.append(PolicyChoice(word, order, backfill))
     return choices
+
+
+def with_power(choices: list[PolicyChoice], spans: Mapping[str, float], boot_s: float) -> list[PolicyChoice]:
+    """每个策略，与它在各种节能之下：spans 是写法 -> 空闲多久关机（秒）。"""
+    return [
+        each
+        for choice in choices
+        for each in (
+            choice,
+            *(
+                replace(choice, label=f"{choice.label}@{word}", power=PowerSaving(suspend_s, boot_s))
+                for word, suspend_s in spans.items()
+            ),
+        )
+    ]

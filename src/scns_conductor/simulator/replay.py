@@ -21,6 +21,7 @@ from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
 from scns_conductor.simulator.machine import Machine
 from scns_conductor.simulator.policy_choice import PolicyChoice
+from scns_conductor.simulator.power import NodePower, PowerUse
 from scns_conductor.simulator.predictions import Predictions
 from scns_conductor.simulator.workload import TraceJob
 
@@ -31,6 +32,8 @@ ALL_BLOCKED = 1_000_000
 MAX_AGE_S = 7 * 86400
 # 同一时刻的事件：先到达，再结束。
 _ARRIVAL, _END = 0, 1
+# 节能时：空闲够久了。
+_IDLE_LONG = 2
 
 
 @dataclass(slots=True)
@@ -44,17 +47,22 @@ class Replay:
     shares: list[tuple[NodeShare, ...]]
     never_started: dict[str, str] = field(default_factory=dict)
     passes: int = 0
+    power: PowerUse | None = None
+
+
+def node_facts(machine: Machine) -> list[NodeFacts]:
+    """模拟的机器的各个节点。"""
+    return [
+        NodeFacts(f"n{number}", group.cpus, group.memory_mb, {"gpu": group.gpus} if group.gpus else {})
+        for number, group in enumerate((group for group in machine.groups for _ in range(group.count)), start=1)
+    ]
 
 
 def build_cluster(machine: Machine) -> Cluster:
     """模拟的机器 -> 调度核心的集群。"""
     cluster = Cluster()
-    number = 0
-    for group in machine.groups:
-        for _ in range(group.count):
-            number += 1
-            gres = {"gpu": group.gpus} if group.gpus else {}
-            cluster.upsert_node(NodeFacts(f"n{number}", group.cpus, group.memory_mb, gres))
+    for facts in node_facts(machine):
+        cluster.upsert_node(facts)
     return cluster
 
 
@@ -123,6 +131,8 @@ class _Replaying:
         # 要求相同的共用一个形状对象。
         self._shapes: dict[tuple[int, int, int, int], Shape] = {}
         self._started = 0
+        # 还没有到的、在排队的、在跑的。
+        self._unfinished = len(jobs)
         self._free = machine.cpus
         # 排队的作业各要几个 CPU：最小的在最前，已经启动的到时再丢。
         self._smallest: list[tuple[int, int]] = []
@@ -130,20 +140,41 @@ class _Replaying:
         self._predictions = Predictions(self._queue, jobs) if choice.shortest_first else None
         # 先来先服务又不回填时，队首之后的与决定无关：到了队首才交给核心。
         self._behind: deque[PendingJob] = deque()
+        self._power: NodePower | None = None
+        if choice.power is not None:
+            began = float(jobs[0].submit_s) if jobs else 0.0
+            self._power = NodePower(choice.power, self._cluster, node_facts(machine), began)
 
     def run(self) -> Replay:
         """走完全部事件。"""
         heapq.heapify(self._events)
+        if self._power is not None:
+            self._watch_idle(self._power, range(self._cluster.count), self._power.began)
+        last = 0.0
         while self._events:
-            now, kind, _, number = heapq.heappop(self._events)
-            worth = self._arrive(number, now) if kind == _ARRIVAL else self._end(number)
+            now, kind, which, number = heapq.heappop(self._events)
+            if kind == _IDLE_LONG:
+                # 它不改变谁放得下，只改变先用谁；全做完了之后的不算。
+                if self._power is not None and self._unfinished:
+                    self._power.suspend(number, which, now)
+                continue
+            last = now
+            self._unfinished -= kind == _END
+            worth = self._arrive(number, now) if kind == _ARRIVAL else self._end(number, now)
             self._tell(1)
             if worth:
                 self._pass(now)
         for waiting in (*self._queue.jobs.values(), *self._behind):
             self._result.never_started[self._jobs[waiting.job_id].job_id] = "Resources"
             self._tell(1)
+        if self._power is not None:
+            self._result.power = self._power.finish(last)
         return self._result
+
+    def _watch_idle(self, power: NodePower, nodes: Sequence[int], now: float) -> None:
+        """此刻空闲的，够久了来看一次。"""
+        for node, which in power.idle_now(nodes):
+            heapq.heappush(self._events, (now + power.saving.suspend_s, _IDLE_LONG, which, node))
 
     def _arrive(self, number: int, now: float) -> bool:
         """到达；返回它此刻是否放得下：放不下，谁的处境都没有变好。"""
@@ -151,6 +182,7 @@ class _Replaying:
         shape = self._shape_of(job)
         if impossible(self._cluster, shape) is not None:
             self._result.never_started[job.job_id] = "Resources"
+            self._unfinished -= 1
             self._tell(1)
             return False
         priority = score(self._order, job, now, self._cpus)
@@ -181,9 +213,11 @@ class _Replaying:
             found = self._shapes[key] = shape_of(job, self._cluster)
         return found
 
-    def _end(self, number: int) -> bool:
+    def _end(self, number: int, now: float) -> bool:
         """结束；返回是否有排队的作业也许放得下了：空出来的还不够最小的一个，就不必计划。"""
         self._cluster.release(number)
+        if self._power is not None:
+            self._watch_idle(self._power, [share.node for share in self._result.shares[number]], now)
         self._free += self._jobs[number].cpus
         if self._predictions is not None:
             self._predictions.ended(number)
@@ -216,6 +250,9 @@ class _Replaying:
     def _start(self, number: int, now: float, shares: tuple[NodeShare, ...]) -> None:
         job = self._jobs[number]
         self._queue.remove(number)
+        if self._power is not None:
+            # 分配在此刻，开始在节点开好之后。
+            now += self._power.wake(shares, now)
         self._cluster.allocate(RunningJob(number, now + job.limit_s, shares))
         self._free -= job.cpus
         self._result.starts[number], self._result.shares[number] = now, shares

@@ -10,6 +10,7 @@ from typing import IO, Any
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.simulator.machine import Machine
 from scns_conductor.simulator.metrics import Metrics
+from scns_conductor.simulator.power import PowerUse
 from scns_conductor.simulator.rlscheduler import QuirkyResult
 from scns_conductor.simulator.trace import Trace
 from scns_conductor.simulator.workload import TraceJob, Workload
@@ -63,6 +64,8 @@ class PolicyResult:
     never_started: Mapping[str, str]
     passes: int
     elapsed_s: float
+    # 节能时省的与费的；不节能是 None。
+    power: PowerUse | None = None
 
 
 def as_json(trace: Trace, workload: Workload, machine: Machine, results: Sequence[PolicyResult]) -> dict[str, Any]:
@@ -85,6 +88,8 @@ def _policy_json(result: PolicyResult) -> dict[str, Any]:
     values["never_started"] = dict(result.never_started)
     values["passes"] = result.passes
     values["elapsed_s"] = round(result.elapsed_s, 3)
+    if result.power is not None:
+        values["power"] = asdict(result.power)
     return values
 
 
@@ -94,11 +99,20 @@ def as_table(machine: Machine, workload: Workload, results: Sequence[PolicyResul
     for result in results:
         rows.append([result.policy, *(text.format(getattr(result.metrics, key)) for key, _, text in _TABLE)])
     lines = [f"机器：{machine.describe()}；作业 {len(workload.jobs)} 个", _aligned(rows)]
+    lines += [_power_line(result.policy, result.power) for result in results if result.power is not None]
     for result in results:
         if result.never_started:
             job_id, reason = next(iter(result.never_started.items()))
             lines.append(f"{result.policy}：{len(result.never_started)} 个作业始终不能启动，例如 {job_id}（{reason}）")
     return "\n".join(lines)
+
+
+def _power_line(policy: str, use: PowerUse) -> str:
+    share = use.off_s / use.total_s if use.total_s else 0.0
+    return (
+        f"{policy}：关着 {use.off_s / 3600:.0f} 节点·小时（全部的 {share:.1%}），开机 {use.boots} 次，"
+        f"{use.delayed} 个作业等了开机，一共 {use.delay_s / 3600:.1f} 小时"
+    )
 
 
 def as_rlscheduler_table(rows: Mapping[str, Mapping[str, QuirkyResult]]) -> str:

@@ -71,6 +71,7 @@ def _one(scene: Scene, choice: PolicyChoice, progress: Progress | None) -> Polic
         starts=found.starts,
         never_started=found.never_started,
         passes=found.passes,
+        power=found.power,
         elapsed_s=time.perf_counter() - began,
     )
 

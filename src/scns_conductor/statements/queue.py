@@ -14,9 +14,10 @@ SCHEDULABLE_NODES = sa.text(
     "CASE WHEN power_state = 'ON' THEN 0 ELSE coalesce(boot_s, :boot_s) END AS boot_s "
     "FROM nodes WHERE CAST(:names AS text[]) IS NULL OR name = ANY(CAST(:names AS text[]))"
 )
-# 停着的节点：排空了（state 是 UP），或下线了。
+# 停着的节点：排空了（state 是 UP），或下线了；为节能关着的不算。
 ABSENT_NODES = sa.text(
-    f"SELECT name, state, reason FROM nodes WHERE state <> 'UP' OR NOT ({ACCEPTING.format(n='')}) ORDER BY name"
+    "SELECT name, state, reason FROM nodes WHERE (state <> 'UP' AND NOT (state = 'UNKNOWN' AND power_state <> 'ON')) "
+    f"OR NOT ({ACCEPTING.format(n='')}) ORDER BY name"
 )
 # 全部分区。
 ALL_PARTITIONS = sa.text("SELECT * FROM partitions")

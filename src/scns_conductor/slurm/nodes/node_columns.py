@@ -37,7 +37,7 @@ def _counts(row: Row, names: tuple[str, ...]) -> str:
     groups = {"A": 0, "I": 0, "O": 0}
     for node in row["nodes"]:
         word = of.state_word(node).rstrip(of.SUFFIXES)
-        groups["A" if word in ("allocated", "mixed", "draining") else "I" if word == "idle" else "O"] += 1
+        groups["A" if word in ("allocated", "mixed", "draining") else "I" if word in ("idle", "planned") else "O"] += 1
     return "/".join(str(len(row["nodes"]) if name == "T" else groups[name]) for name in names)
 
 
@@ -45,9 +45,7 @@ def _cpu_counts(row: Row) -> str:
     used = sum(int(node["allocated_cpus"]) for node in row["nodes"])
     total = sum(int(node["cpus"]) for node in row["nodes"])
     away = sum(
-        int(node["cpus"]) - int(node["allocated_cpus"])
-        for node in row["nodes"]
-        if node["drain"] or node["availability"] != "UP"
+        int(node["cpus"]) - int(node["allocated_cpus"]) for node in row["nodes"] if node["drain"] or not of.usable(node)
     )
     return f"{used}/{total - used - away}/{away}/{total}"
 

@@ -38,6 +38,11 @@ def state_parts(node: Node) -> tuple[str, list[str]]:
     return base_state(row), node_flags(row)
 
 
+def usable(node: Node) -> bool:
+    """没有下线；为节能关着的也算。"""
+    return state_parts(node)[0] not in ("DOWN", "UNKNOWN")
+
+
 def complete_state(node: Node) -> str:
     """-O statecomplete：基本状态与标志，如 idle+drain。"""
     base, flags = state_parts(node)

@@ -208,9 +208,9 @@ def _chosen(nodes: list[dict[str, Any]], parsed: Parsed) -> list[dict[str, Any]]
         if "all" not in words:
             nodes = [node for node in nodes if _in_state(node, words)]
     if "dead" in parsed:
-        nodes = [node for node in nodes if node["availability"] != "UP"]
+        nodes = [node for node in nodes if not of.usable(node)]
     if "responding" in parsed:
-        nodes = [node for node in nodes if node["availability"] == "UP"]
+        nodes = [node for node in nodes if of.usable(node)]
     return nodes
 
 

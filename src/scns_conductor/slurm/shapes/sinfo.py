@@ -21,9 +21,9 @@ def _span(nodes: Sequence[Record], value: Callable[[Record], Any]) -> dict[str, 
 def sinfo_record(version: str, partition: Record, nodes: Sequence[Record], members: Sequence[Record]) -> dict[str, Any]:
     """nodes 是这一行的节点，members 是分区的全部节点；内存是 MiB，负载乘以 100。"""
     names = [node["name"] for node in nodes]
-    idle = [node for node in nodes if of.state_word(node) == "idle"]
+    idle = [node for node in nodes if of.state_word(node).rstrip(of.SUFFIXES) in ("idle", "planned")]
     used = [node for node in nodes if node["allocated_cpus"]]
-    up = [node for node in nodes if node["availability"] == "UP" and not node["drain"]]
+    up = [node for node in nodes if of.usable(node) and not node["drain"]]
     total, allocated = sum(node["cpus"] for node in nodes), sum(node["allocated_cpus"] for node in nodes)
     free = sum(node["cpus"] - node["allocated_cpus"] for node in up)
     first = nodes[0] if nodes else None

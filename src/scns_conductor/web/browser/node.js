@@ -6,7 +6,7 @@ import { facts, t } from "./facts.js";
 import { ago, clockTime, count, duration, exact, jobLabel, jobPath, memory, percent, runSeconds } from "./format.js";
 import { live } from "./live.js";
 import { drain, resume } from "./node_actions.js";
-import { NodeTag, StateTag } from "./state_tag.js";
+import { isDown, NodeTag, StateTag } from "./state_tag.js";
 
 const FIELDS = "job_id,array_job_id,array_task_id,array_remaining,name,user_name,account,state,start_time,end_time,time_limit,suspended_s,allocated_cpus,allocated_nodes,allocated_gres,tasks,cpus_per_task";
 
@@ -29,14 +29,14 @@ export default {
     });
     const facts_ = computed(() => !node.value ? [] : [[t("地址", "Address"), node.value.address], [t("特性", "Features"), node.value.features.join(", ")], [t("权重", "Weight"), node.value.weight], [t("拓扑", "Topology"), node.value.topology], [t("系统", "System"), `${node.value.operating_system ?? ""} ${node.value.architecture ?? ""}`], [t("负载", "Load"), node.value.cpu_load === null ? null : node.value.cpu_load.toFixed(2)], [t("空闲内存", "Free memory"), node.value.free_memory === null ? null : memory(node.value.free_memory)], [t("临时磁盘", "Temporary disk"), memory(node.value.temporary_disk)],
       [t("约束", "Containment"), node.value.containment?.detail], [t("代理", "Agent"), node.value.agent_version], [t("开机", "Booted"), node.value.boot_time ? ago(node.value.boot_time) : null]].filter(([, value]) => value !== null && value !== undefined && value !== ""));
-    return { name, found, node, jobs, past, bars, cores, facts_, facts, drain, resume, t, ago, clockTime, duration, exact, jobLabel, jobPath, runSeconds, memory };
+    return { isDown, name, found, node, jobs, past, bars, cores, facts_, facts, drain, resume, t, ago, clockTime, duration, exact, jobLabel, jobPath, runSeconds, memory };
   },
   template: `
   <div v-if="found.error?.status === 404" class="empty"><h1>{{ t("没有这个节点", "No such node") }}</h1><p>{{ name.slice(0, 80) }}</p><a class="button" href="/nodes">{{ t("全部节点", "All nodes") }}</a></div>
   <div v-else-if="!node" class="bars"><i></i><i></i><i></i></div>
   <template v-else><div class="page-head"><h1>{{ node.name }}</h1><NodeTag :state="node.state" /><span class="grow"></span>
-    <template v-if="facts.admin"><button v-if="node.drain || node.availability !== 'UP'" class="button primary" @click="resume(node.name)">{{ t("恢复", "Resume") }}</button><button v-if="!node.drain" class="button" @click="drain(node.name)">{{ t("排空", "Drain") }}</button></template></div>
-    <p v-if="node.reason" class="notice" :class="{ bad: node.availability !== 'UP' }">{{ node.reason }}<small v-if="node.reason_user"> — {{ node.reason_user }}，{{ ago(node.reason_time) }}</small></p>
+    <template v-if="facts.admin"><button v-if="node.drain || isDown(node)" class="button primary" @click="resume(node.name)">{{ t("恢复", "Resume") }}</button><button v-if="!node.drain" class="button" @click="drain(node.name)">{{ t("排空", "Drain") }}</button></template></div>
+    <p v-if="node.reason" class="notice" :class="{ bad: isDown(node) }">{{ node.reason }}<small v-if="node.reason_user"> — {{ node.reason_user }}，{{ ago(node.reason_time) }}</small></p>
     <div class="grid columns-2"><div class="stack">
       <section class="card"><h2>{{ t("核", "Cores") }}</h2><div class="cores"><component :is="cell ? 'a' : 'i'" v-for="(cell, index) in cores" :key="index" :href="cell ? jobPath(cell.job) : null" :style="cell ? { background: cell.hue } : null" :title="cell ? jobLabel(cell.job) + ' ' + cell.job.name : t('空闲', 'idle')" :aria-label="cell ? jobLabel(cell.job) : null" tabindex="-1"></component></div></section>
       <section class="card"><h2>{{ t("其上的作业", "Jobs here") }}</h2><ul class="my-jobs"><li v-for="job in [...(jobs.data?.jobs ?? []), ...(past.data?.jobs ?? [])]" :key="job.job_id"><StateTag :state="job.state" /><a :href="jobPath(job)"><b class="job-id">{{ jobLabel(job) }}</b> <bdi>{{ job.name }}</bdi> <small>{{ job.user_name }}</small></a><span class="my-progress">{{ duration(runSeconds(job)) }}<small v-if="job.end_time" :title="exact(job.end_time)"> · {{ ago(job.end_time) }}</small></span></li></ul>

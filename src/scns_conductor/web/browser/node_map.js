@@ -2,7 +2,7 @@
 import { computed, nextTick, onBeforeUnmount, onMounted, ref, watch } from "vue";
 import { t } from "./facts.js";
 import { memory } from "./format.js";
-import { nodeWord } from "./state_tag.js";
+import { isDown, nodeWord } from "./state_tag.js";
 
 const HEAD = 26, GAP = 12;
 
@@ -65,7 +65,7 @@ export const NodeMap = {
       batch(colors.card, 1, (node, x, top) => node.gpus && shape(x, top, size, strip + 1, [corner, corner, 0, 0]));
       batch(colors.line, 1, (node, x, top) => node.gpus && shape(x, top, size, strip, [corner, corner, 0, 0]));
       batch(colors.gpu, 1, (node, x, top) => node.gpus && node.allocated_gpus && shape(x, top, (size * node.allocated_gpus) / node.gpus, strip, [corner, node.allocated_gpus === node.gpus ? corner : 0, 0, 0]));
-      const edges = [[colors.line, small ? () => false : (node) => node.availability === "UP" && !node.drain], [colors.warn, (node) => node.availability === "UP" && node.drain], [colors.bad, (node) => node.availability !== "UP"]];
+      const edges = [[colors.line, small ? () => false : (node) => !isDown(node) && !node.drain], [colors.warn, (node) => !isDown(node) && node.drain], [colors.bad, (node) => isDown(node)]];
       for (const [color, chosen] of edges) {
         pen.beginPath();
         for (const { node, x, y: top } of cells) if (chosen(node)) shape(x + 0.5, top + 0.5, size - 1, size - 1, corner);
@@ -73,10 +73,10 @@ export const NodeMap = {
       }
       // 排空的斜线、下线的叉：不多，一个一个画。
       for (const { node, x, y: top } of cells) {
-        if (!node.drain && node.availability === "UP") continue;
+        if (!node.drain && !isDown(node)) continue;
         pen.save(), pen.beginPath(), shape(x, top, size, size, corner), pen.clip();
-        pen.strokeStyle = node.availability === "UP" ? colors.warn : colors.bad, pen.lineWidth = Math.max(1, size / 16), pen.beginPath();
-        if (node.availability !== "UP") pen.moveTo(x, top), pen.lineTo(x + size, top + size), pen.moveTo(x + size, top), pen.lineTo(x, top + size);
+        pen.strokeStyle = !isDown(node) ? colors.warn : colors.bad, pen.lineWidth = Math.max(1, size / 16), pen.beginPath();
+        if (isDown(node)) pen.moveTo(x, top), pen.lineTo(x + size, top + size), pen.moveTo(x + size, top), pen.lineTo(x, top + size);
         else for (let step = -size; step < size; step += Math.max(4, size / 4)) pen.moveTo(x + step, top + size), pen.lineTo(x + step + size, top);
         pen.stroke(), pen.restore();
       }

@@ -8,7 +8,7 @@ import { Icon } from "./icons.js";
 import { live } from "./live.js";
 import { rowsOf } from "./node_rows.js";
 import { reasonText } from "./reasons.js";
-import { NodeTag, STATES, StateTag, stateClass, stateWord } from "./state_tag.js";
+import { isDown, NodeTag, STATES, StateTag, stateClass, stateWord } from "./state_tag.js";
 
 const FIELDS = "job_id,array_job_id,array_task_id,array_remaining,name,user_name,partition,state,reason,error_msg,submit_time,start_time,end_time,expected_start_time,time_limit,suspended_s,exit_code,node_list";
 const BAD = ["FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "DEADLINE", "BOOT_FAIL", "PREEMPTED"];
@@ -59,7 +59,7 @@ export default {
       for (const held of board.data?.leader.blocked ?? []) found.push(["warn", t("有会话锁着调度器要写的行：", "A session blocks the scheduler: ") + (held.application ?? held.pid ?? ""), null]);
       for (const [kind, text] of databaseAlerts(ready.data?.checks)) found.push([kind, text, "/admin?tab=scheduler"]);
       for (const node of rowsOf(nodes.data)) {
-        if (node.availability !== "UP") found.push(["bad", t(`节点 ${node.name} 下线`, `Node ${node.name} is down`) + (node.reason ? `：${node.reason}` : ""), "/nodes/" + segment(node.name)]);
+        if (isDown(node)) found.push(["bad", t(`节点 ${node.name} 下线`, `Node ${node.name} is down`) + (node.reason ? `：${node.reason}` : ""), "/nodes/" + segment(node.name)]);
         else if (node.drain) found.push(["warn", t(`节点 ${node.name} 在排空`, `Node ${node.name} is draining`) + (node.reason ? `：${node.reason}` : ""), "/nodes/" + segment(node.name)]);
       }
       for (const one of licenses.data?.licenses ?? []) if (one.total && one.used >= one.total) found.push(["warn", t(`许可证 ${one.name} 用完了`, `Licence ${one.name} is used up`), null]);

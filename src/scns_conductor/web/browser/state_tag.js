@@ -23,13 +23,18 @@ StateTag.props = ["state"];
 const NODE_WORDS = {
   IDLE: ["空闲", "Idle"], MIXED: ["部分占用", "Mixed"], ALLOCATED: ["占满", "Allocated"],
   DRAINED: ["已排空", "Drained"], DRAINING: ["正在排空", "Draining"], DOWN: ["下线", "Down"], UNKNOWN: ["未知", "Unknown"],
+  OFF: ["已关机", "Powered off"], POWERING: ["在开关机", "Powering"],
 };
 // Slurm 的写法：MIXED+DRAIN 还有作业在跑，IDLE+DRAIN 已经空了；DOWN* 是没有心跳。
 export function nodeLook(state) {
   if (state.startsWith("DOWN")) return "DOWN";
-  if (!state.includes("DRAIN")) return state;
+  if (state.includes("POWERED_DOWN")) return "OFF";
+  if (state.includes("POWERING_")) return "POWERING";
+  if (!state.includes("DRAIN")) return state.split("+")[0];
   return /^(IDLE|DRAINED)/.test(state) ? "DRAINED" : "DRAINING";
 }
+// 为节能关着的不算下线。
+export const isDown = (node) => /^(DOWN|UNKNOWN)/.test(node.state);
 export const nodeWord = (state) => (NODE_WORDS[nodeLook(state)] ? t(...NODE_WORDS[nodeLook(state)]) : state);
 export const NodeTag = (props) => h("span", { class: ["state", "node-" + nodeLook(props.state)], title: props.state }, nodeWord(props.state));
 NodeTag.props = ["state"];
