@@ -38,6 +38,8 @@ MODULES = {
             "License",
             "Dashboard",
             "Usage",
+            "UsageSeries",
+            "Efficiency",
             "Notification",
             "ClusterWhy",
             "ClusterApplied",

@@ -124,6 +124,7 @@ SAMPLES: dict[str, Any] = {
         for where in (EXACT, WHOLE, TASKS, SIBLINGS, any_of([0], components=True))
         for lock in (False, True)
     ),
+    "usage_over_time": (((["account", "user"],), {}), (([],), {})),
     "step_insert": (((dict.fromkeys(JobStep.model_fields),), {}),),
     "user_update": _NAMED,
     "webhook_delete": _BY_NUMBER,
@@ -134,7 +135,8 @@ SAMPLES: dict[str, Any] = {
 _NOT_STATEMENTS = {"json_of", "multirange_text", "tasks_condition", "states", "leaving", "rows_text", "ids_text",
                    "release_allocations", "ending", "ending_values", "request_end", "new_incarnation", "shrink_values",
                    "change_incarnation", "template_text", "entries_text",
-                    "any_of", "seat_bounds", "session_bounds", "spans", "decay_values"}  # fmt: skip
+                    "any_of", "seat_bounds", "session_bounds", "spans", "decay_values", "archived", "columns_of",
+                    "partition_of", "month_partitions", "drop_partitions"}  # fmt: skip
 _BUILT = ("TextClause", "Insert", "Update", "Delete", "Select", "str")
 _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 # 没有这一列、这张表、这个函数，或写不成语句；参数的类型定不下来的不算。

@@ -20,7 +20,7 @@ from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.database import database_url, sync_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.usage_periods import Stretch, recent, stretches, whole_hours
-from scns_conductor.services.usage_report import usage_report
+from scns_conductor.services.usage_report import usage_over_time, usage_report
 from scns_conductor.services.usage_rollup import back_fill, roll_up
 from scns_conductor.statements.usage import DECAYED_USAGE, decay_values
 
@@ -162,6 +162,13 @@ def _without(
     return [(start, end) for start, end in found if start < end]
 
 
+def _next(start: datetime, every: str) -> datetime:
+    """下一天、下一月的开头（当地的）。"""
+    if every == "day":
+        return start + timedelta(days=1)
+    return (start.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
 async def _reported(engine: AsyncEngine, since: datetime, until: datetime) -> Counted:
     rows = (await usage_report(engine, since, until))["usage"]
     return {
@@ -200,6 +207,19 @@ def test_rollups_are_what_counting_every_span_gives(settings: Settings, seed: in
             # 两个一起做也不重。
             await asyncio.gather(roll_up(engine), roll_up(engine))
             _same(await _reported(engine, since, until), history.count(floor, ceiling))
+            zone = dice.choice(("UTC", "Asia/Shanghai"))
+            every = dice.choice(("day", "month"))
+            series = await usage_over_time(engine, since, until, every, ["account", "user"], zone)
+            for row in series["rows"]:
+                slot = max(row["start"], series["since"]), min(_next(row["start"], every), series["until"])
+                counted = history.count(*slot)
+                for name in MEASURES:
+                    wanted = sum(
+                        values[name]
+                        for key, values in counted.items()
+                        if key[:2] == (row["account"] or "", row["user"])
+                    )
+                    assert row[name] == pytest.approx(float(wanted), rel=1e-9)
         everything = history.count(BASE, BASE + timedelta(days=400))
         assert everything
         _same(await _reported(engine, BASE - timedelta(days=60), BASE + timedelta(days=400)), everything)

@@ -66,6 +66,7 @@ from scns_conductor.services.password_login import PasswordLogin
 from scns_conductor.services.policy_pool import PolicyPool
 from scns_conductor.services.queue_metrics import QueueMetrics
 from scns_conductor.services.rate_limits import RateLimits
+from scns_conductor.services.retention import keep_retention
 from scns_conductor.services.simulations import Simulations
 from scns_conductor.services.submission import SubmitQueue
 from scns_conductor.services.submit_desk import SubmitDesk
@@ -136,6 +137,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             asyncio.create_task(keep_clock(engine), name="clock"),
             asyncio.create_task(keep_house(engine), name="housekeeping"),
             asyncio.create_task(keep_rolling_up(engine), name="usage"),
+            asyncio.create_task(keep_retention(engine), name="retention"),
         ]
         if policy is not None:
             tasks.append(asyncio.create_task(policy.warm(), name="policy"))

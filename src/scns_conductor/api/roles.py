@@ -141,6 +141,7 @@ _TABLE: Mapping[Rule, str] = {
         GET /config
         GET /licenses
         GET /reports/usage
+        GET /reports/usage/series
         GET /reports/utilization
         GET /reports/efficiency
         GET /simulate

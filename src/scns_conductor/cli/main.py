@@ -26,6 +26,7 @@ COMMANDS: dict[str, Place] = {
     "ssh": Place(JOBS, "到运行中的作业里开一个 shell", _CLI + "ssh", "ssh"),
     "why": Place(JOBS, "作业为什么还没有开始，预计何时开始", _CLI + "why", "why"),
     "efficiency": Place(JOBS, "作业要了多少、用了多少，下次怎样要", _CLI + "efficiency", "efficiency"),
+    "report": Place(CLUSTER, "用量的报告：谁用了多少，谁白占了多少", _CLI + "report", "report"),
     "cancel": Place(JOBS, "取消作业，或给它发信号", _CLI + "control", "cancel"),
     "hold": Place(JOBS, "保留作业：排队但不启动", _CLI + "control", "hold"),
     "release": Place(JOBS, "放行被保留的作业", _CLI + "control", "release"),

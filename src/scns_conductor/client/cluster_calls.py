@@ -13,12 +13,14 @@ if TYPE_CHECKING:
         ClusterApplied,
         ClusterWhy,
         Dashboard,
+        Efficiency,
         License,
         Node,
         Notification,
         Partition,
         Reservation,
         Usage,
+        UsageSeries,
     )
     from scns_conductor.client.wire import Answer
 
@@ -171,6 +173,19 @@ class ClusterCalls:
     def usage(self, since: str, until: str = "now") -> "Request[Usage]":
         """一段时间的用量；时刻的写法如 2026-01-31、now-1day。"""
         return Request("GET", "/reports/usage", query={"since": since, "until": until})
+
+    @one
+    def usage_series(
+        self, since: str, until: str = "now", *, every: str = "day", by: str = "", zone: str = "UTC"
+    ) -> "Request[UsageSeries]":
+        """一段时间的用量，一格（hour、day、month）一格的；by 是逗号分隔的 account、user、partition、qos、wckey。"""
+        query = {"since": since, "until": until, "every": every, "by": by, "zone": zone}
+        return Request("GET", "/reports/usage/series", query=query)
+
+    @one
+    def efficiency_report(self, since: str, until: str = "now") -> "Request[Efficiency]":
+        """这段时间里结束的作业要了多少、用了多少，按账户与用户合计；白占的 CPU 多的在前。"""
+        return Request("GET", "/reports/efficiency", query={"since": since, "until": until})
 
     @streamed
     def simulate(

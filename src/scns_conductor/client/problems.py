@@ -171,6 +171,10 @@ class DeviceLoginOff(NotFound):
     """device_login_off。"""
 
 
+class ExportExists(Conflict):
+    """export_exists。"""
+
+
 class FieldUnknown(Invalid):
     """field_unknown。"""
 
@@ -195,6 +199,10 @@ class HetJobInvalid(Invalid):
     """het_job_invalid。"""
 
 
+class HistoryBusy(Conflict):
+    """history_busy。"""
+
+
 class IdempotencyConflict(Conflict):
     """idempotency_conflict。"""
 
@@ -213,6 +221,10 @@ class InvalidField(Invalid):
 
 class InvalidSettings(Problem):
     """invalid_settings。"""
+
+
+class JobArchived(Conflict):
+    """job_archived。"""
 
 
 class JobFinished(Conflict):
@@ -269,6 +281,10 @@ class LoginRefused(Forbidden):
 
 class MalformedJson(BadRequest):
     """malformed_json。"""
+
+
+class MonthNotFound(NotFound):
+    """month_not_found。"""
 
 
 class NodeAlive(Conflict):
@@ -739,6 +755,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "dependency_unknown": DependencyUnknown,
     "device_code_unknown": DeviceCodeUnknown,
     "device_login_off": DeviceLoginOff,
+    "export_exists": ExportExists,
     "field_unknown": FieldUnknown,
     "flag_unknown": FlagUnknown,
     "flags_conflict": FlagsConflict,
@@ -746,11 +763,13 @@ BY_CODE: dict[str, type[Problem]] = {
     "group_unknown": GroupUnknown,
     "het_job_component": HetJobComponent,
     "het_job_invalid": HetJobInvalid,
+    "history_busy": HistoryBusy,
     "idempotency_conflict": IdempotencyConflict,
     "idempotency_key_invalid": IdempotencyKeyInvalid,
     "internal_error": InternalError,
     "invalid_field": InvalidField,
     "invalid_settings": InvalidSettings,
+    "job_archived": JobArchived,
     "job_finished": JobFinished,
     "job_not_found": JobNotFound,
     "job_not_pending": JobNotPending,
@@ -765,6 +784,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "login_failed": LoginFailed,
     "login_refused": LoginRefused,
     "malformed_json": MalformedJson,
+    "month_not_found": MonthNotFound,
     "node_alive": NodeAlive,
     "node_busy": NodeBusy,
     "node_count_invalid": NodeCountInvalid,

@@ -68,3 +68,20 @@ def _ceil_day(moment: datetime) -> datetime:
 def _ceil_month(moment: datetime) -> datetime:
     floor = moment.replace(day=1)
     return floor if floor == moment else (floor + 32 * DAY).replace(day=1)
+
+
+def start_of(period: Period, moment: datetime) -> datetime:
+    """moment（UTC）所在的那一格从何时起。"""
+    if period == Period.HOUR:
+        return moment.replace(minute=0, second=0, microsecond=0)
+    return _floor_day(moment) if period == Period.DAY else _floor_day(moment).replace(day=1)
+
+
+def end_of(period: Period, moment: datetime) -> datetime:
+    """到 moment（UTC，不含）为止的最后一格到何时。"""
+    start = start_of(period, moment)
+    if start == moment:
+        return moment
+    if period == Period.MONTH:
+        return _ceil_month(_ceil_day(moment))
+    return start + (DAY if period == Period.DAY else HOUR)

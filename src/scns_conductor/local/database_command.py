@@ -12,7 +12,9 @@ from scns_conductor import migrations
 from scns_conductor.cli.say import say
 from scns_conductor.core.errors import Conflict, ServiceUnavailable
 from scns_conductor.core.settings import load_settings
+from scns_conductor.local.retention_command import retention_command
 from scns_conductor.migrations import backup as backups
+from scns_conductor.migrations.reporting import grant_reporting
 
 T = TypeVar("T")
 
@@ -20,6 +22,9 @@ T = TypeVar("T")
 @click.group()
 def db() -> None:
     """数据库：结构的升级、降级、版本；备份与恢复。"""
+
+
+db.add_command(retention_command)
 
 
 def _run(action: Callable[[], T]) -> T:
@@ -89,6 +94,17 @@ def restore(file: Path, force: bool) -> None:
         say("\n".join(objections), err=True)
         click.confirm("确实要恢复吗？", abort=True, err=True)
     _tell(_run(lambda: backups.restore(settings, file, tools, before)))
+
+
+@db.command(name="reporting-role")
+@click.argument("role")
+def reporting_role(role: str) -> None:
+    """让数据库的角色 ROLE 只看得到 reporting 的视图（给 BI 工具）；没有就建一个，口令另外用 psql 的 \\password 定。
+
+    视图里没有脚本、环境、参数、输出。恢复备份之后要再运行一遍。
+    """
+    created = _run(lambda: grant_reporting(load_settings(), role))
+    say(f"{'建了' if created else '有了'}角色 {role}：只读，只看得到 reporting 的视图")
 
 
 @db.command()

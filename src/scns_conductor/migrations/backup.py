@@ -35,6 +35,8 @@ LOCK_WAIT_S = 30
 _HEADER_LINES = 40
 _NEWER_SETTING = b"SET transaction_timeout "
 
+# 装这几个模式里的；public 是数据库自带的，另外的每次新建。
+SCHEMAS = ("public", "history", "reporting")
 # 连着的都断开；它们重连之后等在锁上，恢复完才看得见东西。
 _PROLOGUE = f"""
 SET lock_timeout = '{LOCK_WAIT_S}s';
@@ -60,6 +62,7 @@ BEGIN
     EXECUTE item.command;
   END LOOP;
 END $clear$;
+{"".join(f"DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name};" for name in reversed(SCHEMAS[1:]))}
 """
 
 
@@ -271,8 +274,8 @@ def declare_restored(settings: Settings, reason: str, highest_job_id: int = 0) -
 
 
 def _load(settings: Settings, path: Path, tools: Tools, before: Occupancy) -> None:
-    # 只装 public 里的东西：模式本身是数据库自带的。
-    dump = tools.command("pg_restore", "--no-owner", "--no-privileges", "--schema=public", "--file=-", str(path))
+    chosen = [f"--schema={name}" for name in SCHEMAS]
+    dump = tools.command("pg_restore", "--no-owner", "--no-privileges", *chosen, "--file=-", str(path))
     load = tools.command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction", "-f", "-")
     with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as dump_complaints:
         psql = subprocess.Popen(

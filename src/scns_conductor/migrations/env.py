@@ -6,6 +6,7 @@ from alembic import context
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.models import metadata
 from scns_conductor.core.settings import load_settings
+from scns_conductor.migrations.history_tables import match_columns
 
 # 并发启动的多个进程同时升级时只有一个真正执行，别的等它做完。
 MIGRATION_LOCK = 7236301
@@ -22,6 +23,7 @@ def run_online() -> None:
         connection.execute(sa.text(f"SET LOCAL lock_timeout = '{TABLE_LOCK_WAIT}'"))
         context.configure(connection=connection, target_metadata=metadata, compare_type=True)
         context.run_migrations()
+        match_columns(connection)
 
 
 def run_offline() -> None:

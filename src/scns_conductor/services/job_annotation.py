@@ -7,7 +7,7 @@ from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import Database
 from scns_conductor.services.audit import record_jobs
-from scns_conductor.services.job_rows import find_each, job_not_found, require_owner
+from scns_conductor.services.job_rows import find_each, require_owner, why_missing
 from scns_conductor.statements.job_update import jobs_update
 
 ANNOTATIONS = frozenset({"comment", "admin_comment", "extra", "wckey", "derived_exit_status"})
@@ -27,7 +27,7 @@ async def annotate_jobs(
         rows = []
         for found in await find_each(connection, job_ids):
             if not found.rows:
-                raise job_not_found(found.text)
+                raise await why_missing(connection, found.text)
             require_owner(found.rows, identity)
             rows += found.rows
         await connection.execute(jobs_update([row.job_id for row in rows], changes))

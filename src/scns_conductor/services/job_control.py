@@ -18,7 +18,7 @@ from scns_conductor.services.array_split import merged, split
 from scns_conductor.services.audit import record_jobs
 from scns_conductor.services.cancellation import cancel_rows, outcome
 from scns_conductor.services.job_list import JobFilter, chosen_rows
-from scns_conductor.services.job_rows import Found, JobRow, find_each, job_not_found, require_owner, require_whole
+from scns_conductor.services.job_rows import Found, JobRow, find_each, require_owner, require_whole, why_missing
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.end_requests import REQUEUE_ACTIVE
 from scns_conductor.statements.events import events_insert
@@ -97,7 +97,7 @@ async def control_jobs(
         for each in found:
             try:
                 if not each.rows:
-                    raise job_not_found(each.text)
+                    raise await why_missing(connection, each.text)
                 require_owner(each.rows, identity)
                 if request.action == "cancel" and each.reference is not None:
                     # 按条件挑的，别的部分由 cancel_rows 补上。

@@ -12,7 +12,15 @@ from scns_conductor.core.tokens import Identity
 from scns_conductor.core.units import format_duration
 from scns_conductor.services.job_rows import job_not_found, job_reference
 from scns_conductor.statements.array_tasks import multirange_text
-from scns_conductor.statements.job_detail import ATTEMPT, DETAIL, EVENTS_OF_JOB, SCRIPT, SUMMARY, job_select
+from scns_conductor.statements.job_detail import (
+    ATTEMPT,
+    DETAIL,
+    EVENTS_OF_JOB,
+    PAST_EVENTS_OF_JOB,
+    SCRIPT,
+    SUMMARY,
+    job_select,
+)
 from scns_conductor.statements.job_rows import COMPONENT, EXACT, TASKS
 
 
@@ -25,12 +33,13 @@ async def read_job(engine: AsyncEngine, job_id: str, columns: str) -> Mapping[st
         where, values["tasks"] = TASKS, multirange_text(reference.tasks)
     elif reference.component is not None:
         where, values["component"] = COMPONENT, reference.component
-    statement = job_select(columns, where)
     async with engine.connect() as connection:
-        row = (await connection.execute(statement, values)).mappings().one_or_none()
-    if row is None:
-        raise job_not_found(job_id)
-    return dict(row)
+        for past in (False, True):
+            statement = job_select(columns, where, past=past)
+            row = (await connection.execute(statement, values)).mappings().one_or_none()
+            if row is not None:
+                return dict(row)
+    raise job_not_found(job_id)
 
 
 async def job_detail(engine: AsyncEngine, identity: Identity, job_id: str) -> bytes:
@@ -59,7 +68,9 @@ async def job_events(engine: AsyncEngine, job_id: str) -> list[dict[str, Any]]:
     """作业的历史，从早到晚。"""
     row = await read_job(engine, job_id, ATTEMPT)
     async with engine.connect() as connection:
-        rows = (await connection.execute(EVENTS_OF_JOB, {"job_id": row["job_id"]})).mappings().all()
+        values = {"job_id": row["job_id"]}
+        found = (await connection.execute(EVENTS_OF_JOB, values)).mappings().all()
+        rows = found or (await connection.execute(PAST_EVENTS_OF_JOB, values)).mappings().all()
     return [dict(found) for found in rows]
 
 

@@ -7,11 +7,12 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scns_conductor.core.array_spec import CONSECUTIVE, Stride, TaskRange, intersection, merge_ranges
-from scns_conductor.core.errors import Conflict, Forbidden, NotFound
+from scns_conductor.core.errors import ConductorError, Conflict, Forbidden, NotFound
 from scns_conductor.core.job_reference import JobReference, parse_job_reference
 from scns_conductor.core.tokens import Identity
 from scns_conductor.statements.array_tasks import multirange_text
 from scns_conductor.statements.job_rows import COMPONENT, EXACT, TASKS, WHOLE, any_of, rows_select
+from scns_conductor.statements.retention import IN_HISTORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,17 @@ def job_not_found(text: str) -> NotFound:
     return NotFound(f"没有作业 {text[:64]}；用 GET /jobs 或 scns jobs 查看现有的作业", code="job_not_found")
 
 
+async def why_missing(connection: AsyncConnection, text: str) -> ConductorError:
+    """没有可动的行，是因为没有这个作业，还是已经移进了历史。"""
+    reference = parse_job_reference(text)
+    if reference is not None and await connection.scalar(IN_HISTORY, {"job_id": reference.job_id}) is not None:
+        return Conflict(
+            f"作业 {text[:64]} 早已结束，在历史里，只能看；要再运行请重新提交（脚本还看得到）",
+            code="job_archived",
+        )
+    return job_not_found(text)
+
+
 async def find_rows(
     connection: AsyncConnection, text: str, *, lock: bool = True, whole_array: bool = True
 ) -> list[JobRow]:
@@ -82,7 +94,7 @@ async def find_rows(
         where, values["component"] = COMPONENT, reference.component
     rows = (await connection.execute(rows_select(where, lock=lock), values)).all()
     if not rows:
-        raise job_not_found(text)
+        raise await why_missing(connection, text)
     return [job_row(row, reference) for row in rows]
 
 

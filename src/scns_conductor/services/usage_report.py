@@ -3,15 +3,22 @@
 每一次尝试都算（重新排队过的也在内），挂起的不算，运行中的算到此刻；汇总与还没有汇总的合起来，总是准的。
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.instants import utc_now
-from scns_conductor.core.usage_periods import stretches, whole_hours
+from scns_conductor.core.models import Period
+from scns_conductor.core.usage_periods import end_of, start_of, stretches, whole_hours
 from scns_conductor.statements.nodes import CAPACITY
-from scns_conductor.statements.usage_report import USAGE
+from scns_conductor.statements.usage_report import GROUPS, USAGE
+from scns_conductor.statements.usage_report import usage_over_time as usage_series
+
+MOST_ROWS = 20_000
 
 
 async def usage_report(engine: AsyncEngine, since: datetime, until: datetime) -> dict[str, Any]:
@@ -36,4 +43,36 @@ async def usage_report(engine: AsyncEngine, since: datetime, until: datetime) ->
         "until": max(first, min(last, utc_now())),
         "usage": [dict(row) for row in rows],
         "capacity": dict(capacity),
+    }
+
+
+async def usage_over_time(
+    engine: AsyncEngine, since: datetime, until: datetime, every: str, by: Sequence[str], zone: str
+) -> dict[str, Any]:
+    """{since, until, every, zone, rows: [{start, 按 by 的各列, jobs, cpu_s, memory_mb_s, node_s, gpu_s}]}。
+
+    every 是 hour、day、month；时区不认识、by 不对、行太多抛 InvalidRequest。
+    """
+    unknown = [name for name in by if name not in GROUPS]
+    if unknown:
+        raise InvalidRequest("by", f"应是 {'、'.join(GROUPS)} 里的几个")
+    try:
+        clock = ZoneInfo(zone)
+    except (ValueError, OSError, KeyError) as error:
+        raise InvalidRequest("zone", f"不认识时区 {zone[:64]!r}；例如 UTC、Asia/Shanghai") from error
+    first, last = whole_hours(since, until)
+    # 别的时区的天与月，要由小时合起来；UTC 的整格地取，两头放宽到整格。
+    period = Period(every) if clock.key == "UTC" else Period.HOUR
+    first, last = start_of(period, first), end_of(period, last)
+    values = {"first": first, "last": last, "every": every, "zone": zone, "period": period.value, "most": MOST_ROWS + 1}
+    async with engine.connect() as connection:
+        rows = (await connection.execute(usage_series(by), values)).mappings().all()
+    if len(rows) > MOST_ROWS:
+        raise InvalidRequest("since", f"多于 {MOST_ROWS} 行；请缩短时间，或按更长的一格、更少的列分")
+    return {
+        "since": first,
+        "until": max(first, min(last, utc_now())),
+        "every": every,
+        "zone": zone,
+        "rows": [{**row, "start": row["start"].astimezone(clock)} for row in rows],
     }

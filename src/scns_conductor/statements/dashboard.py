@@ -15,8 +15,11 @@ COUNT_LIVE = sa.text(
     f"SELECT state, sum({TASKS_OF_ROW})::bigint AS jobs FROM jobs WHERE state = 'PENDING' GROUP BY state UNION ALL "
     f"SELECT state, count(*) FROM jobs WHERE state IN {ACTIVE} GROUP BY state"
 )
-# 结束了的作业，按状态计数。
-COUNT_FINISHED = sa.text(f"SELECT state, count(*) AS jobs FROM jobs WHERE state NOT IN {LIVE} GROUP BY state")
+# 结束了的作业，按状态计数；历史里的已经数好。
+COUNT_FINISHED = sa.text(
+    f"SELECT state, sum(jobs)::bigint AS jobs FROM (SELECT state, count(*) AS jobs FROM jobs WHERE state NOT IN {LIVE} "
+    "GROUP BY state UNION ALL SELECT state, jobs FROM history.counts) AS c GROUP BY state".replace("::", r"\:\:")
+)
 # 最近启动的几个作业。
 LATEST_RUNNING = sa.text(
     f"SELECT {_BRIEF} FROM jobs WHERE state IN {ACTIVE} ORDER BY jobs.job_id DESC LIMIT {SHORT_LIST}"

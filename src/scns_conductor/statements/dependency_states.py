@@ -9,11 +9,11 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.array_spec import Stride, TaskRange
 from scns_conductor.core.dependency import TargetState
 from scns_conductor.core.states import JobState
+from scns_conductor.statements.archive import archived
 from scns_conductor.statements.conditions import LIVE
 
 # 十万个任务的数组也只回来几行：状态相同的任务合成一组。
-_STATES = sa.text(
-    """
+_OF_TARGETS = """
     SELECT t.target, j.state, extract(epoch FROM max(j.start_time))::float8 AS started_at,
       min(j.array_base) AS base, min(j.array_step) AS step,
       range_agg(coalesce(j.array_remaining, CASE WHEN j.slot IS NOT NULL
@@ -28,7 +28,9 @@ _STATES = sa.text(
     ) AS j
     GROUP BY t.target, j.state
     """.replace("::", r"\:\:")
-)
+_STATES = sa.text(_OF_TARGETS)
+# 平常的表里没有的，在历史里。
+_PAST_STATES = sa.text(archived(_OF_TARGETS))
 # 同一个用户同一个名字：还有没有在运行的，排队的里最早的是哪个。
 _SINGLETONS = sa.text(
     f"""
@@ -45,8 +47,9 @@ _SINGLETONS = sa.text(
 def target_states(connection: Connection, targets: Collection[int]) -> Callable[[int], Collection[TargetState]]:
     """这些作业各自的现状。"""
     found: dict[int, list[TargetState]] = defaultdict(list)
-    if targets:
-        for row in connection.execute(_STATES, {"job_ids": sorted(targets)}):
+    for statement in (_STATES, _PAST_STATES):
+        missing = sorted(set(targets) - found.keys())
+        for row in connection.execute(statement, {"job_ids": missing}) if missing else ():
             tasks = None if row.tasks is None else tuple(TaskRange(span.lower, span.upper) for span in row.tasks)
             stride = Stride(row.base, row.step)
             found[row.target].append(TargetState(JobState(row.state), tasks, row.started_at, stride))

@@ -2,14 +2,16 @@
 
 import sqlalchemy as sa
 
+from scns_conductor.statements.archive import EVERY_JOB
+
 # 白占的 CPU 多的在前；没有写内存的作业不算内存。
 EFFICIENCY = sa.text(
-    """
+    f"""
     WITH ended AS (
       SELECT account, user_name, allocated_cpus, allocated_memory, max_rss_kb, time_limit,
         greatest(0, extract(epoch FROM end_time - start_time) - suspended_s)::float8 AS run_s,
         coalesce(cpu_user_s, 0) + coalesce(cpu_system_s, 0) AS cpu_s
-      FROM jobs WHERE end_time >= CAST(:since AS timestamptz) AND end_time < CAST(:until AS timestamptz)
+      FROM {EVERY_JOB} AS jobs WHERE end_time >= CAST(:since AS timestamptz) AND end_time < CAST(:until AS timestamptz)
         AND start_time IS NOT NULL
     )
     SELECT account, user_name, count(*) AS jobs, sum(allocated_cpus * run_s)::float8 AS cpu_asked_s,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from scns_conductor.core.models import ALLOCATION_COLUMNS, EVENT_COLUMNS, Job, JobEvent, ResourceAllocation
+from scns_conductor.statements.archive import archived
 from scns_conductor.statements.job_rows import EXACT
 
 PRIVATE_FIELDS = ("script", "environment", "argv")
@@ -83,21 +84,22 @@ SUMMARY = f"""
 """
 
 
-def job_select(columns: str, where: str = EXACT) -> sa.TextClause:
-    """一个作业的这些列；where 是 EXACT、COMPONENT，或 TASKS（还没有启动的是数组行）。"""
+def job_select(columns: str, where: str = EXACT, *, past: bool = False) -> sa.TextClause:
+    """一个作业的这些列，past 时从历史里找；where 是 EXACT、COMPONENT，或 TASKS（还没有启动的是数组行）。"""
     statement = f"SELECT {columns} FROM jobs WHERE {where} ORDER BY array_task_id NULLS LAST LIMIT 1"
-    return sa.text(statement.replace("::", r"\:\:"))
+    return sa.text((archived(statement) if past else statement).replace("::", r"\:\:"))
 
 
-# 作业的历史，从早到晚。
-EVENTS_OF_JOB = sa.text(
-    f"SELECT {', '.join(EVENT_COLUMNS)} FROM {JobEvent.__tablename__} WHERE job_id = :job_id ORDER BY event_id"
-)
+# 作业的变化，从早到晚；已经移进历史的见 PAST_EVENTS_OF_JOB。
+_EVENTS = f"SELECT {', '.join(EVENT_COLUMNS)} FROM {JobEvent.__tablename__} WHERE job_id = :job_id ORDER BY event_id"
+EVENTS_OF_JOB = sa.text(_EVENTS)
+PAST_EVENTS_OF_JOB = sa.text(archived(_EVENTS))
 # 结束时收集的一路输出的尾部，与文件的总长。
-STORED_OUTPUT = sa.text(
+_STORED = (
     "SELECT content, total_bytes FROM job_outputs "
     "WHERE job_id = :job_id AND restart_count = :restart_count AND stream = :stream"
 )
+STORED_OUTPUT = sa.text(f"{_STORED} UNION ALL {archived(_STORED)}")
 # 节点找一个作业的输出文件要的。
 OUTPUT_ON_NODE = sa.text(
     """

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from scns_conductor.core.job_reference import JobReference
 from scns_conductor.core.models import DEFAULT_PARTITION
-from scns_conductor.core.states import JobState
+from scns_conductor.core.states import ACTIVE_STATES, JobState
+from scns_conductor.statements.archive import archived, columns_of
 from scns_conductor.statements.array_tasks import multirange_text, tasks_condition
 from scns_conductor.statements.conditions import ACTIVE, states
 from scns_conductor.statements.job_detail import FIELDS, json_of
@@ -30,20 +31,25 @@ SORT_KEYS = {
     "user_name": "text",
     "state": "text",
 }
+_LIVE = frozenset({JobState.PENDING, *ACTIVE_STATES})
 # 条件 -> 要等于它的列。
 EQUALS = {"user": "user_name", "account": "account", "name": "name", "qos": "qos"}
 
 # 缺省之外的分区的写法只有几种：沿索引一种一种地跳，不走过每个作业。
-PARTITION_WORDS = sa.text(
-    f"""
-    WITH RECURSIVE words(word) AS (
+_WORDS = f"""
+    words(word) AS (
       (SELECT partition FROM jobs WHERE partition <> '{DEFAULT_PARTITION}' ORDER BY partition LIMIT 1)
       UNION ALL
       SELECT (SELECT partition FROM jobs WHERE partition <> '{DEFAULT_PARTITION}' AND partition > word
               ORDER BY partition LIMIT 1)
       FROM words WHERE word IS NOT NULL
     )
-    SELECT word FROM words WHERE string_to_array(word, ',') && CAST(:words AS text[])
+"""
+PARTITION_WORDS = sa.text(
+    f"""
+    WITH RECURSIVE {_WORDS}, {archived(_WORDS.replace("words", "past_words"))}
+    SELECT word FROM (SELECT word FROM words UNION SELECT word FROM past_words) AS every
+    WHERE string_to_array(word, ',') && CAST(:words AS text[])
     """
 )
 
@@ -117,7 +123,8 @@ def _reference_condition(references: Sequence[JobReference], values: dict[str, A
 
 def few_count(where: Sequence[str]) -> sa.TextClause:
     """这些条件挑出几个作业，数到 FEW 之上就停。"""
-    return sa.text(f"SELECT count(*) FROM (SELECT FROM jobs WHERE {' AND '.join(where)} LIMIT {FEW + 1}) AS f")
+    found = f"(SELECT FROM jobs WHERE {' AND '.join(where)} LIMIT {FEW + 1})"
+    return sa.text(f"SELECT count(*) FROM ({found} UNION ALL {archived(found)}) AS f")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,17 +157,25 @@ def jobs_page(
         where.append(f"{key} IS NOT NULL")
     # 文字的列上索引是（列，作业号从大到小）：相同的新的在前，倒过来排时旧的在前，都沿着索引走。
     text_key = SORT_KEYS[key] == "text"
+    # 提交、开始得不比它早的，结束得也不比它早：历史按结束的时刻分区，只看得着的几个月。
+    later = [name for name in conditions.times if name in ("submit_after", "start_after")]
+    bound = "".join(f"end_time >= CAST(:{name} AS timestamptz) AND " for name in later)
     tie = ("ASC" if page.descending else "DESC") if text_key else direction
     parts = [where] if after is None else _following(key, comparison, where, values, after)
     order = f"job_id {direction}" if key == "job_id" else f"{key} {direction}, job_id {tie}"
     cursor_value = "NULL" if key == "job_id" else f"{key}::text"
     one_page = f"ORDER BY {order} LIMIT {page.limit + 1}"
-    found = " UNION ALL ".join(
+    pages = [
         # OFFSET 0：先挑出来，再排。
-        f"(SELECT * FROM jobs WHERE {' AND '.join([branch, *part])} {'OFFSET 0' if few else one_page})"
+        f"(SELECT {columns_of('jobs')} FROM jobs WHERE {' AND '.join([branch, *part])} "
+        f"{'OFFSET 0' if few else one_page})"
         for branch in _branches(chosen_states, key == "job_id")
         for part in parts
-    )
+    ]
+    # 没有结束的不会在历史里。
+    if not chosen_states or not _LIVE.issuperset(chosen_states):
+        pages += [archived(page.replace("WHERE ", f"WHERE {bound}", 1)) for page in pages]
+    found = " UNION ALL ".join(pages)
     shown = _array_of(page.fields) if page.rows else json_of({name: FIELDS[name] for name in page.fields})
     # 字符串参数里的冒号不会被当成绑定：条件都经绑定传入，这里只有固定的表达式。
     statement = (

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from scns_conductor.statements.archive import archived
+
 # 数组写成文字送来（unnest 会把数组的数组摊平）。晚到的旧样子不覆盖新的；作业不在了的不写。
 WRITE_SAMPLES = sa.text(
     """
@@ -41,13 +43,12 @@ SAMPLES_ON_NODE = sa.text(
     """
 ).columns(**_ARRAYS)
 # 一次尝试在各节点上的采样。
-SAMPLES_OF_JOB = sa.text(
-    """
+_SAMPLES = """
     SELECT node_name, since, width_s, elapsed_s, cpu_s, memory_mb, gpu_s, gpu_memory_mb, gpu_energy_j
     FROM job_samples
-    WHERE job_id = :job_id AND restart_count = :restart_count ORDER BY node_name
-    """
-).columns(**_ARRAYS)
+    WHERE job_id = :job_id AND restart_count = :restart_count
+"""
+SAMPLES_OF_JOB = sa.text(f"{_SAMPLES} UNION ALL {archived(_SAMPLES)} ORDER BY node_name").columns(**_ARRAYS)
 # 各节点的 GPU 合到作业的行里：忙的时间、显存的峰值、能耗。只为有卡的作业；作业结束之后最后一次采样才写，所以不看状态。
 SUM_UP_GPUS = sa.text(
     """

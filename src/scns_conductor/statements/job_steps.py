@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from scns_conductor.core.models import JobStep
+from scns_conductor.statements.archive import archived
 from scns_conductor.statements.conditions import ACTIVE, LAUNCH_ID
 
 # 系统自己的步（sbcast）从这个号起，不列出来，也不占用户的步号。
@@ -65,11 +66,14 @@ _SAMPLED = """
     ) AS u
 """
 # 这些作业的全部步，步号不到 :limit。
-STEPS_OF_JOBS = sa.text(
-    f"""
+_STEPS = f"""
     SELECT {_COLUMNS} FROM job_steps AS s JOIN jobs AS j ON j.job_id = s.job_id {_SAMPLED}
     WHERE s.job_id = ANY(CAST(:job_ids AS bigint[])) AND s.step_id < :limit
-    ORDER BY s.job_id, s.restart_count, s.step_id
+"""
+STEPS_OF_JOBS = sa.text(
+    f"""
+    SELECT * FROM ({_STEPS} UNION ALL {archived(_STEPS)}) AS steps
+    ORDER BY CAST(job_id AS bigint), restart_count, step_id
     """.replace("::", r"\:\:")
 ).columns(node_shares=JSONB, layout=JSONB)
 # 正在运行的全部步。

@@ -6,9 +6,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from scns_conductor.core.models import Job
+from scns_conductor.statements.archive import archived
 
 # 其中存在的作业号。
-KNOWN_JOBS = sa.text("SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))")
+_KNOWN = "SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))"
+KNOWN_JOBS = sa.text(f"{_KNOWN} UNION ALL {archived(_KNOWN)}")
 # 其中（数组是它的任务）排队而有依赖的，各依赖谁。
 DEPENDENCIES_OF = sa.text(
     "SELECT job_id, dependency FROM jobs WHERE state = 'PENDING' AND dependency IS NOT NULL "

@@ -1,5 +1,7 @@
 """用量的报告（sreport）。"""
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from scns_conductor.statements.usage_spans import KEYS, UNROLLED, spans
@@ -29,3 +31,42 @@ USAGE = sa.text(
     ORDER BY account NULLS FIRST, user_name, wckey NULLS FIRST, partition, qos NULLS FIRST, job_cpus
     """.replace(":first", "CAST(:first AS timestamptz)").replace(":last", "CAST(:last AS timestamptz)")
 )
+
+# 按什么分 -> 列。
+GROUPS = {"account": "account", "user": "user_name", "partition": "partition", "qos": "qos", "wckey": "wckey"}
+_HOUR_OF_SPAN = (
+    "generate_series(date_trunc('hour', greatest(since, CAST(:first AS timestamptz)), 'UTC'), "
+    "least(until, CAST(:last AS timestamptz)) - interval '1 microsecond', interval '1 hour') AS hour"
+)
+_SPAN_SECONDS = "extract(epoch FROM least(until, hour + interval '1 hour') - greatest(since, hour))"
+
+
+def usage_over_time(by: Sequence[str]) -> sa.TextClause:
+    """一段时间（:first 到 :last，整点）里每 :every（hour、day、month，按时区 :zone）用掉的，按 by（GROUPS 的键）分。
+
+    加进了汇总的取 :period 长的格。
+    """
+    keys = "".join(f"{GROUPS[name]}, " for name in by)
+    shown = "".join(f"nullif({GROUPS[name]}, '') AS \"{name}\", " for name in by)
+    slot = "date_trunc(CAST(:every AS text), {0}, CAST(:zone AS text))"
+    return sa.text(
+        f"""
+        WITH {UNROLLED}, {spans("unrolled")},
+        everything AS (
+          SELECT {slot.format("start")} AS slot, {keys}{", ".join(_SUMS)} FROM usage_rollups
+          WHERE period = :period AND start >= CAST(:first AS timestamptz) AND start < CAST(:last AS timestamptz)
+          UNION ALL
+          SELECT {slot.format("hour")}, {keys}0, cpus * s.seconds, memory * s.seconds, nodes * s.seconds,
+            gpus * s.seconds
+          FROM parts CROSS JOIN LATERAL {_HOUR_OF_SPAN} CROSS JOIN LATERAL (SELECT {_SPAN_SECONDS} AS seconds) AS s
+          WHERE since < CAST(:last AS timestamptz) AND until > CAST(:first AS timestamptz)
+          UNION ALL
+          SELECT {slot.format("at")}, {keys}1, 0, 0, 0, 0 FROM finishes
+          WHERE at >= CAST(:first AS timestamptz) AND at < CAST(:last AS timestamptz)
+        )
+        SELECT slot AS start, {shown}CAST(sum(jobs) AS bigint) AS jobs,
+          {", ".join(f"CAST(sum({name}) AS double precision) AS {name}" for name in _SUMS[1:])}
+        FROM everything GROUP BY slot{", " if by else ""}{keys.rstrip(", ")}
+        HAVING sum(jobs) > 0 OR sum(node_s) > 0 ORDER BY slot, cpu_s DESC LIMIT :most
+        """
+    )

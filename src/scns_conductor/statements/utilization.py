@@ -2,12 +2,13 @@
 
 import sqlalchemy as sa
 
+from scns_conductor.statements.archive import EVERY_JOB
 from scns_conductor.statements.conditions import ACTIVE
 
 # 结束的沿结束时刻的索引找，运行中的沿状态的索引找：与历史多长无关。
 _TOUCHED = f"""
     touched AS (
-      SELECT job_id, account, user_name, partition, qos, submit_time, start_time FROM jobs
+      SELECT job_id, account, user_name, partition, qos, submit_time, start_time FROM {EVERY_JOB} AS jobs
       WHERE end_time >= CAST(:since AS timestamptz) AND submit_time < CAST(:until AS timestamptz)
       UNION ALL
       SELECT job_id, account, user_name, partition, qos, submit_time, start_time FROM jobs
@@ -26,7 +27,11 @@ _UTILIZATION = f"""
           AS begun,
         extract(epoch FROM least(coalesce(a.released_at, clock_timestamp()), CAST(:until AS timestamptz))
           - CAST(:since AS timestamptz))::float8 AS ended
-      FROM touched AS t JOIN resource_allocations AS a USING (job_id)
+      FROM touched AS t JOIN (
+        SELECT job_id, cpus, memory, gres, created_at, released_at FROM resource_allocations UNION ALL
+        SELECT job_id, cpus, memory, gres, created_at, released_at FROM history.resource_allocations
+        -- 作业结束得不比它早：只看得着的几个月。
+        WHERE job_end >= CAST(:since AS timestamptz)) AS a USING (job_id)
       WHERE a.created_at < CAST(:until AS timestamptz)
         AND (a.released_at IS NULL OR a.released_at > CAST(:since AS timestamptz))
     ), pieces AS (

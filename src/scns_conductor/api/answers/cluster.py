@@ -114,6 +114,40 @@ USAGE = answer(
     },
 )
 
+USAGE_SLOT = answer(
+    "UsageSlot",
+    "一格里一组用掉的；没有按它分的列不在其中。",
+    {
+        "start": field(datetime, "这一格从何时起"),
+        **{
+            name: field(str | None, text, always=False)
+            for name, text in (
+                ("account", "账户"),
+                ("user", "用户"),
+                ("partition", "分区"),
+                ("qos", "QOS"),
+                ("wckey", "工作负载标签"),
+            )
+        },
+        "jobs": field(int, "其间结束的与还在运行的作业数"),
+        "cpu_s": field(float, "CPU 数乘以时长（秒）"),
+        "memory_mb_s": field(float, "内存（MiB）乘以秒"),
+        "node_s": field(float, "节点数乘以时长（秒）"),
+        "gpu_s": field(float, "GPU 数乘以时长（秒）"),
+    },
+)
+USAGE_SERIES = answer(
+    "UsageSeries",
+    "一段时间的用量，一格一格的。",
+    {
+        "since": field(datetime, "从何时起（整点）"),
+        "until": field(datetime, "到何时为止（不含；整点，或此刻）"),
+        "every": field(str, "一格多长：hour、day、month"),
+        "zone": field(str, "天、月按哪个时区"),
+        "rows": field(list[USAGE_SLOT], "各格各组，从早到晚"),  # type: ignore[valid-type]
+    },
+)
+
 NodeAnswer = Annotated[dict[str, Any], Shown(NODE)]
 ClusterAppliedAnswer = Annotated[dict[str, Any], Shown(CLUSTER_APPLIED)]
 NodesAnswer = Annotated[dict[str, Any], Shown(NODES)]
@@ -161,3 +195,4 @@ ClusterWhyAnswer = Annotated[dict[str, Any], Shown(CLUSTER_WHY)]
 LicensesAnswer = Annotated[dict[str, Any], Shown(LICENSES)]
 DashboardAnswer = Annotated[dict[str, Any], Shown(DASHBOARD)]
 UsageAnswer = Annotated[dict[str, Any], Shown(USAGE)]
+UsageSeriesAnswer = Annotated[dict[str, Any], Shown(USAGE_SERIES)]

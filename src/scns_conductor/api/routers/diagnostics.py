@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from scns_conductor.api.answers.cluster import ClusterWhyAnswer, LicensesAnswer, UsageAnswer
+from scns_conductor.api.answers.cluster import ClusterWhyAnswer, LicensesAnswer, UsageAnswer, UsageSeriesAnswer
 from scns_conductor.api.answers.reports import EfficiencyAnswer, UtilizationAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.middleware import LATENCY
@@ -14,7 +14,7 @@ from scns_conductor.core.instants import parse_instant, utc_now
 from scns_conductor.services.diagnostics import diagnostics, public_settings, reset_diagnostics
 from scns_conductor.services.efficiency import efficiency
 from scns_conductor.services.licenses import license_usage
-from scns_conductor.services.usage_report import usage_report
+from scns_conductor.services.usage_report import usage_over_time, usage_report
 from scns_conductor.services.utilization import MOST_BUCKETS
 
 router = APIRouter(tags=["诊断"])
@@ -68,6 +68,25 @@ async def usage(
     moments = _moments(since, until)
     found = await usage_report(parts.engine, moments["since"], moments["until"])
     return {"cluster": parts.settings.cluster_name, **found}
+
+
+@router.get("/reports/usage/series", summary="一段时间的用量，一格一格的（scns report）")
+async def usage_series(
+    parts: PartsDep,
+    _identity: IdentityDep,
+    since: Annotated[str, Query(description="从何时起；ISO 8601、Unix 秒、now-1day 等", max_length=64)],
+    until: Annotated[str, Query(description="到何时为止（不含）；晚于此刻的按此刻", max_length=64)] = "now",
+    every: Annotated[Literal["hour", "day", "month"], Query(description="一格多长")] = "day",
+    by: Annotated[str, Query(description="按什么分：account,user,partition,qos,wckey 里的几个", max_length=64)] = "",
+    zone: Annotated[str, Query(description="天、月按哪个时区，如 Asia/Shanghai", max_length=64)] = "UTC",
+) -> UsageSeriesAnswer:
+    """每一格、每一组占用的 CPU 秒、MiB 秒、节点秒、GPU 秒，与其间结束的作业数；没有用的格不在其中，至多 20,000 行。
+
+    UTC 的天与月两头放宽到整格。
+    """
+    moments = _moments(since, until)
+    groups = [word.strip() for word in by.split(",") if word.strip()]
+    return await usage_over_time(parts.engine, moments["since"], moments["until"], every, groups, zone)
 
 
 @router.get("/reports/utilization", summary="占用的历史与等待的分位数")

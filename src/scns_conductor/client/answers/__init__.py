@@ -18,6 +18,7 @@ from scns_conductor.client.answers.cluster import (
     ClusterField,
     ClusterWhy,
     Dashboard,
+    Efficiency,
     License,
     Node,
     Notification,
@@ -25,6 +26,9 @@ from scns_conductor.client.answers.cluster import (
     Reservation,
     Usage,
     UsageRow,
+    UsageSeries,
+    UsageSlot,
+    UserEfficiency,
 )
 from scns_conductor.client.answers.identity import AccessToken, AuditEntry, IssuedToken
 from scns_conductor.client.answers.jobs import (
@@ -72,6 +76,7 @@ __all__ = [
     "DependencyGraph",
     "DeviceAnswer",
     "DeviceBegun",
+    "Efficiency",
     "GraphJob",
     "Holder",
     "IssuedToken",
@@ -104,7 +109,10 @@ __all__ = [
     "Trigger",
     "Usage",
     "UsageRow",
+    "UsageSeries",
+    "UsageSlot",
     "User",
+    "UserEfficiency",
     "Webhook",
     "WebhookDelivery",
     "WhoAmI",

@@ -317,6 +317,92 @@ class Usage(Answer):
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class UsageSlot(Answer):
+    """一格里一组用掉的；没有按它分的列不在其中。"""
+
+    start: datetime
+    """这一格从何时起"""
+    account: str | None
+    """账户"""
+    user: str | None
+    """用户"""
+    partition: str | None
+    """分区"""
+    qos: str | None
+    """QOS"""
+    wckey: str | None
+    """工作负载标签"""
+    jobs: int
+    """其间结束的与还在运行的作业数"""
+    cpu_s: float
+    """CPU 数乘以时长（秒）"""
+    memory_mb_s: float
+    """内存（MiB）乘以秒"""
+    node_s: float
+    """节点数乘以时长（秒）"""
+    gpu_s: float
+    """GPU 数乘以时长（秒）"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"start": instant}
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class UsageSeries(Answer):
+    """一段时间的用量，一格一格的。"""
+
+    since: datetime
+    """从何时起（整点）"""
+    until: datetime
+    """到何时为止（不含；整点，或此刻）"""
+    every: str
+    """一格多长：hour、day、month"""
+    zone: str
+    """天、月按哪个时区"""
+    rows: tuple[UsageSlot, ...]
+    """各格各组，从早到晚"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"since": instant, "until": instant, "rows": many_of(UsageSlot)}
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class UserEfficiency(Answer):
+    """一个用户在一个账户里要的与用掉的。"""
+
+    account: str | None
+    """账户"""
+    user_name: str
+    """用户"""
+    jobs: int
+    """结束了几个作业"""
+    cpu_asked_s: float
+    """占着的 CPU 时间（秒）"""
+    cpu_used_s: float
+    """用掉的 CPU 时间（秒）"""
+    memory_asked_mb_s: float
+    """占着的内存（MiB 秒）"""
+    memory_used_mb_s: float
+    """内存的峰值乘以时长（MiB 秒）"""
+    limit_asked_s: float | None
+    """写了的时限合计（秒）；都没有写是 null"""
+    limit_used_s: float
+    """写了时限的跑了多久（秒）"""
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class Efficiency(Answer):
+    """要的与用掉的。"""
+
+    since: datetime
+    """从何时起"""
+    until: datetime
+    """到何时为止"""
+    users: tuple[UserEfficiency, ...]
+    """白占的 CPU 多的在前，至多 1,000 行"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"since": instant, "until": instant, "users": many_of(UserEfficiency)}
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
 class Notification(Answer):
     """一份要发、发过或发不出去的通知。"""
 

@@ -28,6 +28,7 @@ from scns_conductor.core.models.node import Node
 from scns_conductor.core.models.notification import JobNotice, Notification, NotificationState
 from scns_conductor.core.models.partition import DEFAULT_PARTITION, Partition
 from scns_conductor.core.models.reservation import Reservation
+from scns_conductor.core.models.retention import RetentionPolicy
 from scns_conductor.core.models.standing import CronEntry, Crontab, Trigger
 from scns_conductor.core.models.step import JobStep
 from scns_conductor.core.models.usage import Period, UsageBackfill, UsageDue, UsageRollup
@@ -75,6 +76,7 @@ __all__ = [
     "RequestAnswer",
     "Reservation",
     "ResourceAllocation",
+    "RetentionPolicy",
     "RevokedUser",
     "SchedulerInbox",
     "SchedulerLeader",

@@ -1,0 +1,165 @@
+"""历史的导出与装回：一个月一个目录，一张表一个文件，CSV（pyarrow 在时也可以是 Parquet）。
+
+目录写完才改名，不会留下半份；脚本与环境变量都在里面，只有自己能读。装回重复的不重。
+"""
+
+import asyncio
+import importlib
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound, SettingsError
+from scns_conductor.statements import retention as statements
+from scns_conductor.statements.archive import COLUMNS, JOB_END, columns_of, partition_of
+
+FORMATS = ("csv", "parquet")
+
+
+def columns_in_history(table: str) -> tuple[str, ...]:
+    """历史里这张表的列。"""
+    return COLUMNS[table] if table == "jobs" else (*COLUMNS[table], JOB_END)
+
+
+async def export_month(engine: AsyncEngine, month: datetime, folder: Path, form: str = "csv") -> Path:
+    """把一个月的历史写进 folder/2026-01，返回它。没有这个月抛 NotFound，已经有了抛 Conflict。"""
+    if form not in FORMATS:
+        raise InvalidRequest("format", f"应是 {'、'.join(FORMATS)} 之一")
+    if form == "parquet":
+        _require_pyarrow()
+    target = folder / f"{month:%Y-%m}"
+    if target.exists():
+        raise Conflict(f"{target} 已经存在", code="export_exists")
+    draft = folder / f".{target.name}.part"
+    try:
+        await asyncio.to_thread(_begin, draft)
+        # 一个事务：各张表是同一刻的样子。
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+            if not await connection.scalar(statements.HAS_MONTH, {"name": partition_of("jobs", month)}):
+                raise NotFound(f"历史里没有 {month:%Y-%m}；scns db retention 列出有哪些", code="month_not_found")
+            kinds = {table: await _kinds(connection, table) for table in COLUMNS}
+            driver = await _driver(connection)
+            for table in COLUMNS:
+                chosen = columns_of(table) + ("" if table == "jobs" else f", {JOB_END}")
+                text = f"SELECT {chosen} FROM {partition_of(table, month)} ORDER BY job_id"
+                path = draft / f"{table}.csv"
+                with await asyncio.to_thread(_private, path) as file:
+                    await driver.copy_from_query(text, output=file, format="csv", header=True, timeout=None)
+        if form == "parquet":
+            for table in COLUMNS:
+                await asyncio.to_thread(_to_parquet, draft / f"{table}.csv", kinds[table])
+        draft.rename(target)
+    except OSError as error:
+        raise SettingsError(f"写不了 {target}：{error.strerror}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def _begin(draft: Path) -> None:
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+
+
+def _private(path: Path) -> BinaryIO:
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+async def _driver(connection: AsyncConnection) -> Any:
+    """asyncpg 自己的连接：COPY 要它。"""
+    return (await connection.get_raw_connection()).driver_connection
+
+
+async def _kinds(connection: AsyncConnection, table: str) -> dict[str, str]:
+    rows = await connection.execute(statements.COLUMN_TYPES, {"table": f"history.{table}"})
+    return {row.name: row.type for row in rows}
+
+
+def _require_pyarrow() -> None:
+    try:
+        importlib.import_module("pyarrow")
+    except ImportError as error:
+        raise SettingsError("Parquet 要 pyarrow：pip install 'scns-conductor[parquet]'；或用 --format csv") from error
+
+
+def _to_parquet(path: Path, kinds: dict[str, str]) -> None:
+    """CSV -> 同名的 Parquet；数组、JSON、字节是 PostgreSQL 写的文字。"""
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    types = {
+        "bigint": pa.int64(), "integer": pa.int32(), "double precision": pa.float64(), "real": pa.float32(),
+        "boolean": pa.bool_(), "timestamp with time zone": pa.timestamp("us", "UTC"),
+    }  # fmt: skip
+    schema = pa.schema([(name, types.get(kind, pa.string())) for name, kind in kinds.items()])
+    reader = csv.open_csv(
+        path,
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
+            column_types=schema,
+            true_values=["t"],
+            false_values=["f"],
+            null_values=[""],
+            strings_can_be_null=True,
+            # COPY 把空的文字写成 ""，没有的什么也不写。
+            quoted_strings_can_be_null=False,
+        ),
+    )
+    target = path.with_suffix(".parquet")
+    _private(target).close()
+    with parquet.ParquetWriter(target, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+    path.unlink()
+
+
+async def load_month(engine: AsyncEngine, folder: Path) -> int:
+    """把 export_month 写的一个目录（CSV）装回历史，返回多了几个作业；已经在的不重。不成样子抛 InvalidRequest。"""
+    try:
+        month = datetime.strptime(folder.name, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise InvalidRequest("folder", f"{folder} 的名字应是月份，如 2026-01") from error
+    missing = [table for table in COLUMNS if not (folder / f"{table}.csv").is_file()]
+    if missing:
+        raise InvalidRequest("folder", f"{folder} 里没有 {missing[0]}.csv；装回的要是导出的 CSV")
+    async with engine.begin() as connection:
+        if not await connection.scalar(statements.TAKE_TURN):
+            raise Conflict("别的进程正在移动历史；稍后再试", code="history_busy")
+        if not await connection.scalar(statements.HAS_MONTH, {"name": partition_of("jobs", month)}):
+            for statement in statements.month_partitions(month):
+                await connection.exec_driver_sql(statement)
+        driver = await _driver(connection)
+        added = 0
+        for table in COLUMNS:
+            chosen = await asyncio.to_thread(_header, folder / f"{table}.csv")
+            unknown = sorted(set(chosen) - set(columns_in_history(table)))
+            if unknown:
+                raise InvalidRequest("folder", f"{table}.csv 里有不认识的列 {unknown[0]}：它来自更新的版本")
+            names = ", ".join(f'"{name}"' for name in chosen)
+            await connection.exec_driver_sql(f"CREATE TEMP TABLE incoming (LIKE history.{table} INCLUDING DEFAULTS)")
+            with (folder / f"{table}.csv").open("rb") as file:
+                await driver.copy_to_table("incoming", source=file, columns=chosen, format="csv", header=True)
+            inserted = await connection.exec_driver_sql(
+                f"INSERT INTO history.{table} ({names}) SELECT {names} FROM incoming AS i {_NOT_HOT} "
+                "ON CONFLICT DO NOTHING"
+            )
+            added += inserted.rowcount if table == "jobs" else 0
+            await connection.exec_driver_sql("DROP TABLE incoming")
+        await connection.execute(statements.FORGET_COUNTS, {"months": [month]})
+        await connection.execute(statements.COUNT_MONTH, {"month": month, "until": statements.following(month)})
+    return added
+
+
+# 平常的表里还有的（放回去过）不装。
+_NOT_HOT = "WHERE NOT EXISTS (SELECT FROM public.jobs AS j WHERE j.job_id = i.job_id)"
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8") as file:
+        return [name.strip('"') for name in file.readline().rstrip("\n").split(",")]

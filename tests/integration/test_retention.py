@@ -1,0 +1,413 @@
+"""保留期：作业移进历史之后，问什么答什么都和从前一样；改不了；移到一半被杀不丢不重；导出、丢掉、装回；备份；降级。"""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import pytest
+from slurm_links import Commands
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from running_system import RunningSystem, start_system, wait_until
+from scns_conductor import migrations
+from scns_conductor.core.async_database import async_engine
+from scns_conductor.core.database import database_url, sync_engine
+from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
+from scns_conductor.core.settings import Settings
+from scns_conductor.migrations import backup as backups
+from scns_conductor.migrations.history_tables import match_columns
+from scns_conductor.services import history_files, retention
+from scns_conductor.statements.archive import COLUMNS, JOB_END
+
+SCNS = str(Path(sys.executable).parent / "scns")
+# 历史之前的一版。
+BEFORE = "0028"
+T = TypeVar("T")
+Database = psycopg.Connection[tuple[Any, ...]]
+# 列表的各种问法；{user} 换成用户。
+LISTS = (
+    "/jobs", "/jobs?limit=3", "/jobs?state=FAILED", "/jobs?state=COMPLETED,PENDING", "/jobs?state=FAILED,TIMEOUT",
+    "/jobs?user={user}", "/jobs?name=lister", "/jobs?account=lab&sort=name", "/jobs?sort=-end_time&limit=4",
+    "/jobs?sort=submit_time", "/jobs?start_after=now-200day", "/jobs?end_before=now-50day", "/jobs?node=node1",
+    "/jobs?partition=other", "/jobs?partition=main&layout=rows&fields=name,state", "/jobs?arrays=folded",
+    "/jobs?end_after=now-95day&sort=-start_time", "/jobs?job_id={array}", "/jobs?job_id={array}_1",
+)  # fmt: skip
+
+
+def scns(url: str, *words: str | Path, code: int = 0) -> str:
+    done = subprocess.run(
+        [SCNS, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "SCNS_DATABASE_URL": url},
+    )
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def system(scratch: Path) -> Iterator[RunningSystem]:
+    environment = {"SCNS_JOB_SAMPLE_INTERVAL_S": "0.2"}
+    with start_system(scratch / "retention", "--nodes", "1", "--cpus", "4", environment=environment) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def url(system: RunningSystem) -> str:
+    words = shlex.split((system.data_dir / "environment").read_text())
+    return dict(word.partition("=")[::2] for word in words if "=" in word)["SCNS_DATABASE_URL"]
+
+
+def pages(system: RunningSystem, path: str) -> list[Any]:
+    """一种问法的全部页。"""
+    found, cursor = [], ""
+    while True:
+        joined = f"{path}{'&' if '?' in path else '?'}cursor={cursor}" if cursor else path
+        status, answer = system.call("GET", joined)
+        assert status == 200, answer
+        found += answer["jobs"]
+        cursor = answer["next_cursor"]
+        if not cursor:
+            return found
+
+
+def _values(row: Any) -> list[Any]:
+    return list(row.values()) if isinstance(row, dict) else row
+
+
+def everything(system: RunningSystem, jobs: dict[str, str], slurm: Commands) -> dict[str, Any]:
+    """关于这些作业能问到的一切。"""
+    names = {"user": "root", "array": jobs["array"]}
+    # 还在排队的一直在变（等了多久）。
+    found: dict[str, Any] = {
+        path: [row for row in pages(system, path.format(**names)) if "PENDING" not in _values(row)] for path in LISTS
+    }
+    for job_id in [*jobs.values(), f"{jobs['array']}_1"]:
+        for what in ("", "/events", "/script", "/samples", "/dependencies", "/output"):
+            found[f"{job_id}{what}"] = system.call("GET", f"/jobs/{job_id}{what}")
+        found[f"query {job_id}"] = system.call("GET", f"/jobs/query/{job_id}")
+    numbers = ",".join(jobs.values())
+    found["steps"] = [
+        {name: value for name, value in step.items() if name != "now"}
+        for step in system.call("GET", f"/jobs/steps?job_id={numbers}")[1]["steps"]
+    ]
+    for path in ("usage", "efficiency"):
+        answer = system.call("GET", f"/reports/{path}?since=now-200day&until=now-50day")[1]
+        found[path] = {name: value for name, value in answer.items() if name not in ("since", "until")}
+    sacct = ("-a", "-P", "-S", "now-200days", "-o", "JobID,JobName,State,ExitCode,AllocCPUS,NodeList,MaxRSS,Account")
+    found["sacct"] = slurm.run("sacct", *sacct).stdout
+    found["finished"] = {
+        state: count
+        for state, count in system.call("GET", "/dashboard")[1]["jobs"]["by_state"].items()
+        if state not in ("PENDING", "RUNNING")
+    }
+    return found
+
+
+def age(database: Database, job_ids: list[int], days: int) -> None:
+    """让这些作业与它们的记录早 days 天。"""
+    shift = f"- interval '{days} days'"
+    for table, columns in (
+        ("jobs", ("submit_time", "eligible_time", "start_time", "end_time")),
+        ("resource_allocations", ("created_at", "claimed_at", "released_at")),
+        ("job_events", ("event_time",)),
+        ("job_steps", ("start_time", "end_time")),
+        ("job_samples", ("since",)),
+    ):
+        changes = ", ".join(f"{column} = {column} {shift}" for column in columns)
+        database.execute(f"UPDATE {table} SET {changes} WHERE job_id = ANY(%s)", (job_ids,))
+
+
+def moved(database: Database) -> int:
+    return int(_one(database, "SELECT count(*) FROM history.jobs"))
+
+
+def _one(database: Database, statement: str) -> Any:
+    row = database.execute(statement).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def test_nobody_sees_the_difference_and_nothing_can_be_changed(system: RunningSystem, url: str, tmp_path: Path) -> None:
+    slurm = Commands.beside(system, tmp_path)
+    system.call("POST", "/partitions", {"name": "other", "nodes": "node1"})
+    jobs = {
+        "good": system.submit(
+            f"echo hello; sleep 1; PATH={slurm.prefix}:$PATH srun -n1 hostname\n", name="lister", account="lab", tasks=2
+        ),
+        "bad": system.submit("exit 3\n", name="lister", account="lab"),
+        "other": system.submit("true\n", partition="other"),
+        "array": system.submit("echo $SLURM_ARRAY_TASK_ID\n", array="0-3", name="many"),
+        "cancelled": system.submit("true\n", hold=True),
+    }
+    system.call("POST", f"/jobs/cancel/{jobs['cancelled']}")
+    waits = system.submit("true\n", hold=True, array="0-1")
+    for name, state in (("good", "COMPLETED"), ("bad", "FAILED"), ("other", "COMPLETED")):
+        system.wait_state(jobs[name], state)
+    wait_until(
+        lambda: {each["state"] for each in pages(system, f"/jobs?job_id={jobs['array']}")} == {"COMPLETED"}, 30, "数组"
+    )
+    with psycopg.connect(url, autocommit=True) as database:
+        rows = database.execute("SELECT job_id FROM jobs WHERE end_time IS NOT NULL").fetchall()
+        age(database, [row[0] for row in rows], 100)
+        # 一个离得近的不移；它的数组没有做完的也不移。
+        recent = system.submit("true\n", name="recent")
+        system.wait_state(recent, "COMPLETED")
+        before = everything(system, jobs, slurm)
+        assert before["sacct"].count("\n") > 8
+        assert len(before["/jobs?node=node1"]) >= 8
+        text = scns(url, "db", "retention", "set", "--move-after", "60d")
+        assert "结束 60 天之后" in text
+        assert f"移进历史 {len(rows)} 个" in scns(url, "db", "retention", "run")
+        assert moved(database) == len(rows)
+        assert _one(database, f"SELECT count(*) FROM jobs WHERE job_id IN ({recent}, {waits})") == 2
+        assert _one(database, "SELECT count(*) FROM job_events WHERE job_id NOT IN (SELECT job_id FROM jobs)") == 0
+        after = everything(system, jobs, slurm)
+        for key, value in before.items():
+            assert after[key] == value, key
+        # 再做一遍没有可移的。
+        assert "移进历史 0 个" in scns(url, "db", "retention", "run")
+
+    for method, path, body in (
+        ("POST", f"/jobs/{jobs['bad']}/requeue", None),
+        ("POST", f"/jobs/cancel/{jobs['good']}", None),
+        ("PATCH", f"/jobs/{jobs['good']}", {"comment": "x"}),
+    ):
+        status, answer = system.call(method, path, body)
+        assert (status, answer["code"]) == (409, "job_archived"), (path, answer)
+    assert system.call("POST", "/jobs/cancel/987654321")[0] == 404
+    # 依赖历史里的作业：成了的立即可以开始，没成的永远不满足。
+    fine = system.submit("true\n", dependency=f"afterok:{jobs['good']}:{jobs['array']}")
+    system.wait_state(fine, "COMPLETED")
+    hopeless = system.submit("true\n", dependency=f"afterok:{jobs['bad']}", kill_on_invalid_dependency=True)
+    system.wait_state(hopeless, "CANCELLED")
+    with psycopg.connect(url, autocommit=True) as database:
+        # 放回来的与平常的一样。
+        assert "放回 1 个" in scns(url, "db", "retention", "bring-back", jobs["bad"])
+        assert _one(database, f"SELECT count(*) FROM job_events WHERE job_id = {jobs['bad']}") >= 3
+        assert moved(database) == len(rows) - 1
+    # 又是平常的结束了的作业：不是历史里的那种不许。
+    assert system.call("PATCH", f"/jobs/{jobs['bad']}", {"comment": "x"})[1]["code"] != "job_archived"
+
+
+FINISHED = """
+    INSERT INTO jobs (name, user_name, partition, current_working_directory, script, state, submit_time, start_time,
+      end_time, batch_host, node_list, allocated_cpus, allocated_nodes, environment)
+    SELECT 'h' || i, 'u' || mod(i, 5), 'main', '/', '#!/bin/sh' || chr(10),
+      CASE WHEN mod(i, 7) = 0 THEN 'FAILED' ELSE 'COMPLETED' END, began, began, began + interval '1 minute',
+      'n1', 'n1', 1 + mod(i, 4), 1, jsonb_build_object('A', 'x,"y"' || chr(10))
+    FROM (SELECT i, timestamptz '2025-10-20 00:00+00' + make_interval(mins => (i * 7)::integer) AS began
+          FROM generate_series(1, %(count)s::bigint) AS i) AS n
+"""
+RECORDS = (
+    "INSERT INTO resource_allocations (job_id, restart_count, node_name, node_index, cpus, memory, tasks, "
+    "created_at, released_at, gres_ids) SELECT job_id, 0, 'n1', 0, allocated_cpus, 0, 1, start_time, end_time, "
+    "'{\"gpu\": [0]}' FROM jobs",
+    "INSERT INTO job_events (job_id, event_time, from_state, to_state, cause, actor, message) "
+    "SELECT job_id, end_time, 'RUNNING', state, 'exit', 'agent@n1', '' FROM jobs",
+    "INSERT INTO job_outputs (job_id, restart_count, stream, content, total_bytes) "
+    "SELECT job_id, 0, 'stdout', '\\x00ff0a', 3 FROM jobs",
+    "INSERT INTO job_samples (job_id, restart_count, node_name, since, width_s, elapsed_s, cpu_s, memory_mb) "
+    "SELECT job_id, 0, 'n1', start_time, 30, 60, '{1.5,2}', '{7,NULL}' FROM jobs WHERE job_id % 3 = 0",
+    "INSERT INTO job_steps (job_id, restart_count, step_id, name, state, tasks, cpus_per_task, nodes, node_tasks, "
+    "node_cpus, pending_nodes, launch, end_time) SELECT job_id, 0, 0, 'hostname', 'COMPLETED', 1, 1, '{n1}', '{1}', "
+    "'{1}', '{}', '{}', end_time FROM jobs WHERE job_id % 5 = 0",
+)
+
+
+def fill(database: Database, count: int) -> None:
+    database.execute(FINISHED, {"count": count})
+    for statement in RECORDS:
+        database.execute(statement)
+
+
+def contents(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+    """平常的与历史里的合起来，每张表的全部行。"""
+    found = {}
+    for table, names in COLUMNS.items():
+        columns = ", ".join(f'"{name}"' for name in names)
+        found[table] = database.execute(
+            f"SELECT md5(r::text) FROM (SELECT {columns} FROM {table} UNION ALL SELECT {columns} FROM history.{table}) "
+            "AS r ORDER BY 1"
+        ).fetchall()
+    return found
+
+
+def _until_moved(database: Database, mover: "subprocess.Popen[bytes]", count: int) -> None:
+    wait_until(lambda: moved(database) >= count or mover.poll() is not None, 60, "移了一些")
+
+
+def test_killed_in_the_middle_loses_and_doubles_nothing(settings: Settings) -> None:
+    url = database_url(settings)
+    with psycopg.connect(url, autocommit=True) as database:
+        fill(database, 4000)
+        before = contents(database)
+        act(settings, lambda engine: retention.set_policy(engine, 86400, None))
+        command = [SCNS, "db", "retention", "run"]
+        for part in (1, 2):
+            mover = subprocess.Popen(
+                command, env={**os.environ, "SCNS_DATABASE_URL": url}, stdout=subprocess.DEVNULL, process_group=0
+            )
+            _until_moved(database, mover, 1200 * part)
+            os.killpg(mover.pid, signal.SIGKILL)
+            mover.wait()
+            assert contents(database) == before
+
+        async def both(engine: AsyncEngine) -> None:
+            await asyncio.gather(*(retention.apply_policy(engine, gently=False) for _ in range(2)))
+            # 没有轮到的那一个什么也没有做。
+            await retention.apply_policy(engine, gently=False)
+
+        act(settings, both)
+        assert contents(database) == before
+        assert _one(database, "SELECT count(*) FROM jobs") == 0
+        assert _one(database, "SELECT sum(jobs) FROM history.counts") == 4000
+
+
+def act(settings: Settings, action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
+    """在这个库上做一件事。"""
+
+    async def do() -> T:
+        engine = async_engine(settings)
+        try:
+            return await action(engine)
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(do())
+
+
+def test_export_drop_load_backup_and_downgrade(settings: Settings, tmp_path: Path) -> None:
+    url, folder = database_url(settings), tmp_path / "out"
+    months = [datetime(2025, 10, 1, tzinfo=UTC), datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC)]
+
+    def apply(engine: AsyncEngine) -> Awaitable[tuple[int, list[datetime]]]:
+        return retention.apply_policy(engine, gently=False)
+
+    def export(month: datetime, target: Path, form: str = "csv") -> Path:
+        return act(settings, lambda engine: history_files.export_month(engine, month, target, form))
+
+    def load(source: Path) -> int:
+        return act(settings, lambda engine: history_files.load_month(engine, source))
+
+    with psycopg.connect(url, autocommit=True) as database:
+        fill(database, 9000)
+        before = contents(database)
+        act(settings, lambda engine: retention.set_policy(engine, 86400, None))
+        assert act(settings, apply) == (9000, [])
+        listed = re.findall(r"^(\d{4}-\d\d) +(\d+)", scns(url, "db", "retention"), re.MULTILINE)
+        assert [month for month, _ in listed] == ["2025-10", "2025-11", "2025-12"]
+        counts = [int(count) for _, count in listed]
+        assert sum(counts) == 9000
+
+        for month in months:
+            export(month, folder)
+        exported = folder / "2025-11"
+        assert sorted(path.name for path in exported.iterdir()) == sorted(f"{table}.csv" for table in COLUMNS)
+        assert {path.stat().st_mode & 0o777 for path in exported.iterdir()} == {0o600}
+        with pytest.raises(Conflict, match="已经存在"):
+            export(months[1], folder)
+        with pytest.raises(NotFound, match="没有 2019-01"):
+            export(datetime(2019, 1, 1, tzinfo=UTC), folder)
+        parquet = pytest.importorskip("pyarrow.parquet")
+        table = parquet.read_table(export(months[1], tmp_path / "columns", "parquet") / "jobs.parquet")
+        assert table.num_rows == counts[1]
+        assert json.loads(table.column("environment")[0].as_py()) == {"A": 'x,"y"\n'}
+        # 没有的与空的分得清。
+        assert table.column("account").null_count == table.num_rows
+        events = parquet.read_table(tmp_path / "columns" / "2025-11" / "job_events.parquet")
+        assert (events.column("message").null_count, events.column("message")[0].as_py()) == (0, "")
+        assert str(table.schema.field("end_time").type) == "timestamp[us, tz=UTC]"
+
+        # 丢掉整个都够久的月；装回来一行不差，装两遍也不重。
+        act(settings, lambda engine: retention.set_policy(engine, 86400, 86400))
+        assert act(settings, apply) == (0, months)
+        assert moved(database) == 0
+        act(settings, lambda engine: retention.set_policy(engine, 86400, None))
+        assert [load(exported), load(exported)] == [counts[1], 0]
+        assert load(folder / "2025-10") + load(folder / "2025-12") == 9000 - counts[1]
+        assert contents(database) == before
+        assert _one(database, "SELECT sum(jobs) FROM history.counts") == 9000
+        (exported / "job_events.csv").unlink()
+        with pytest.raises(InvalidRequest, match=r"没有 job_events\.csv"):
+            load(exported)
+
+        # 备份连同历史。
+        backups.backup(settings, tmp_path / "dump")
+        database.execute("DELETE FROM history.jobs")
+    occupied = backups.occupancy(settings)
+    tools = backups.readable_tools(settings, tmp_path / "dump", occupied.major)
+    backups.restore(settings, tmp_path / "dump", tools, occupied)
+    with psycopg.connect(url, autocommit=True) as database:
+        assert contents(database) == before
+        with pytest.raises(RuntimeError, match="bring-back"):
+            migrations.downgrade(settings, BEFORE)
+        while act(settings, retention.bring_back):
+            pass
+        assert _one(database, "SELECT count(*) FROM jobs") == 9000
+        assert contents(database) == before
+    migrations.downgrade(settings, BEFORE)
+    with psycopg.connect(url, autocommit=True) as database:
+        assert _one(database, "SELECT count(*) FROM jobs") == 9000
+
+
+def test_a_new_column_of_the_jobs_reaches_the_history(settings: Settings) -> None:
+    """给 jobs 加列的迁移不管历史：升级之后历史的表也有，少了的也没有了。"""
+    engine = sync_engine(settings)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "ALTER TABLE jobs ADD COLUMN project text, ADD COLUMN scratch int NOT NULL DEFAULT 5"
+        )
+        connection.exec_driver_sql("ALTER TABLE job_events DROP COLUMN message")
+        match_columns(connection)
+        for table in COLUMNS:
+            names = [
+                [
+                    (row.attname, row.atttypid, row.attnotnull)
+                    for row in connection.exec_driver_sql(
+                        "SELECT attname, atttypid, attnotnull FROM pg_attribute "
+                        f"WHERE attrelid = '{schema}.{table}'::regclass AND attnum > 0 AND NOT attisdropped "
+                        f"AND attname NOT IN ('{JOB_END}', 'end_time') ORDER BY attname"
+                    )
+                ]
+                for schema in ("public", "history")
+            ]
+            assert names[0] == names[1], table
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("set",), "--move-after"),
+        (("set", "--move-after", "soon"), "90d"),
+        (("set", "--move-after", "0d"), "90d"),
+        (("set", "--move-after", "never", "--drop-after", "10d"), "move_after"),
+        (("set", "--move-after", "30d", "--drop-after", "10d"), "不比它短"),
+        (("export", "x", "/tmp"), "2026-01"),
+        (("load", "/nonexistent"), "nonexistent"),
+        (("bring-back", "0"), "0"),
+    ],
+)
+def test_bad_input_is_one_line(url: str, words: tuple[str, ...], said: str) -> None:
+    done = subprocess.run(
+        [SCNS, "db", "retention", *words],
+        capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "SCNS_DATABASE_URL": url},
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
