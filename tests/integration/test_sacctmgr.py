@@ -133,6 +133,7 @@ def test_nothing_changes_until_somebody_says_yes(slurm: Commands) -> None:
         (("-i", "add", "coordinator", "account=nosuch"), " This account 'nosuch' doesn't exist."),
         (("-i", "delete", "coordinator", "account=root"), " Nothing removed"),
         (("show", "coordinator"), "show coordinator is not supported by this system"),
+        (("-i", "add", "federation", "x"), "add federation is not supported by this system"),
         (("-i", "delete", "qos", "normal"), "Error with request"),
         (("-i", "delete", "account", "root"), "Error with request"),
     ],
@@ -266,3 +267,58 @@ def test_the_cluster_exists_and_its_limits_are_those_of_the_root_account(slurm: 
     assert said(slurm, "sacctmgr", "-i", "modify", "cluster", "nosuch", "set", "grpjobs=1", code=1) == (
         " Nothing modified\n"
     )
+
+
+def test_the_tree_is_dumped_and_loaded_again(slurm: Commands, tmp_path: Path) -> None:
+    """dump 写 Slurm 的文件；删掉、改掉之后 load 回来，再 load 没有事可做。"""
+    said(slurm, "sacctmgr", "-i", "add", "account", "geo", "Description=Earth: and sky", "fairshare=7",
+         "GrpTRES=cpu=8,mem=4G")  # fmt: skip
+    said(slurm, "sacctmgr", "-i", "add", "account", "rocks", "parent=geo", "MaxWall=1-0")
+    said(slurm, "sacctmgr", "-i", "add", "user", "gus", "account=rocks", "maxjobs=3")
+    said(slurm, "sacctmgr", "-i", "add", "coordinator", "account=geo", "names=gus")
+    file = tmp_path / "scns.cfg"
+    said(slurm, "sacctmgr", "dump", "scns", f"file={file}")
+    lines = file.read_text().splitlines()
+    assert "Account - 'geo':Description='earth: and sky':Organization='geo':Fairshare=7:GrpTRES=cpu=8,mem=4096" in lines
+    assert lines.index("Parent - 'geo'") < lines.index("Parent - 'rocks'")
+    assert "User - 'gus':Coordinator='geo':DefaultAccount='rocks':Fairshare=1:MaxJobs=3" in lines
+    assert said(slurm, "sacctmgr", "-i", "load", f"file={file}") == "There is nothing to do.\n"
+    said(slurm, "sacctmgr", "-i", "delete", "account", "geo")
+    loaded = said(slurm, "sacctmgr", "-i", "load", f"file={file}")
+    assert " Adding accounts\n  rocks\n" in loaded
+    assert said(slurm, "sacctmgr", "-Pn", "show", "assoc", "user=gus", "format=account,maxjobs,maxwall") == (
+        "rocks|3|1-00:00:00\n"
+    )
+    assert said(slurm, "sacctmgr", "-i", "load", str(file)) == "There is nothing to do.\n"
+    # 不加 clean 什么也不删；写坏的指到行，什么也不改。
+    said(slurm, "sacctmgr", "-i", "add", "account", "later")
+    assert said(slurm, "sacctmgr", "-i", "load", str(file)) == "There is nothing to do.\n"
+    assert " Deleting accounts\n  later\n" in said(slurm, "sacctmgr", "-i", "load", "clean", f"file={file}")
+    file.write_text(file.read_text() + "Account - 'x':Fairshare=parent\n")
+    assert f"{file}:{len(lines) + 1}: Fairshare=parent" in said(slurm, "sacctmgr", "-i", "load", str(file), code=1)
+    assert "No such file" in said(slurm, "sacctmgr", "load", "/nowhere/x", code=1)
+    assert "returned nothing" in said(slurm, "sacctmgr", "dump", "other", code=1)
+
+
+def test_the_smaller_shows(slurm: Commands, system: RunningSystem, tmp_path: Path) -> None:
+    node = system.call("GET", "/nodes")[1]["nodes"][0]["name"]
+    assert said(slurm, "sacctmgr", "-Pn", "show", "event") == ""
+    system.call("PATCH", f"/nodes/{node}", {"state": "DRAIN", "reason": "memory"})
+    assert said(slurm, "sacctmgr", "-Pn", "show", "event", "format=nodename,timeend,reason,user").startswith(
+        f"{node}|Unknown|memory|"
+    )
+    system.call("PATCH", f"/nodes/{node}", {"state": "RESUME"})
+    body = {"name": "maint", "start_time": "2036-01-01T00:00:00Z", "duration": "60", "nodes": node, "users": ["gus"]}
+    assert system.call("POST", "/reservations", body)[0] == 201
+    assert said(slurm, "sacctmgr", "-Pn", "show", "reservation", "maint", "format=cluster,name,tres,associations") == (
+        "scns|maint|node=1|gus\n"
+    )
+    system.call("DELETE", "/reservations/maint")
+    job_id = system.submit("true", wckey="weather")
+    system.wait_state(job_id, "COMPLETED")
+    wanted = ("sacctmgr", "-Pn", "show", "wckey", "format=wckey,cluster")
+    wait_until(lambda: said(slurm, *wanted).strip() == "weather|scns", what="wckey 列得出来")
+    assert said(slurm, "sacctmgr", "show", "runawayjobs") == ("Runaway Jobs: No runaway jobs found on cluster scns\n")
+    assert "AccountingStorageEnforce = none" in said(slurm, "sacctmgr", "show", "config").replace("  ", "")
+    assert "GET /" in said(slurm, "sacctmgr", "show", "stats")
+    assert "not supported" in said(slurm, "sacctmgr", "show", "federation", code=1)

@@ -10,6 +10,7 @@ from scns_conductor.client import ClientError, JsonClient
 from scns_conductor.slurm.accounting import sacctmgr_changes as changes
 from scns_conductor.slurm.accounting import sacctmgr_columns as columns
 from scns_conductor.slurm.accounting import sacctmgr_coordinators as coordinators
+from scns_conductor.slurm.accounting import sacctmgr_more as more
 from scns_conductor.slurm.accounting.sacctmgr_words import (
     ENTITIES,
     UNSUPPORTED_ENTITIES,
@@ -34,7 +35,8 @@ _VERBS = {
     "add": "add", "create": "add", "show": "show", "list": "show", "modify": "modify", "update": "modify",
     "delete": "delete", "remove": "delete",
 }  # fmt: skip
-_UNSUPPORTED_VERBS = ("archive", "clear", "dump", "load", "reconfigure", "shutdown")
+_FILES = ("dump", "load")
+_UNSUPPORTED_VERBS = ("archive", "clear", "reconfigure", "shutdown")
 _LISTED = (
     'Input line must include "Account", "Association", "Cluster", "Configuration",',
     '"Event", "Federation", "Problem", "QOS", "Resource", "Reservation",',
@@ -71,7 +73,7 @@ def _interactive(client: JsonClient, parsed: Parsed) -> int:
 
 
 def _command(client: JsonClient, parsed: Parsed, words: Sequence[str]) -> int:
-    verb_word = match(words[0], (*_VERBS, *_UNSUPPORTED_VERBS, "version", "ping"))
+    verb_word = match(words[0], (*_VERBS, *_FILES, *_UNSUPPORTED_VERBS, "version", "ping"))
     if verb_word == "version":
         print(f"slurm-wlm {release()}" if spoken() == "22.05" else f"slurm {release()}")
         return 0
@@ -81,6 +83,8 @@ def _command(client: JsonClient, parsed: Parsed, words: Sequence[str]) -> int:
         raise Fatal(f"invalid keyword: {words[0]}", prefix=None)
     if verb_word in _UNSUPPORTED_VERBS:
         raise Fatal(f"{verb_word} is not supported by this system")
+    if verb_word in _FILES:
+        return _file(client, parsed, verb_word, list(words[1:]))
     verb = _VERBS[verb_word]
     entity = _entity(verb_word, words[1] if len(words) > 1 else "")
     request = parse_request(entity, words[2:], verb=verb)
@@ -96,6 +100,15 @@ def _command(client: JsonClient, parsed: Parsed, words: Sequence[str]) -> int:
         raise Fatal(f"{verb_word} {entity} is not supported by this system")
     planned = plans[verb, entity](client, request)
     return _commit(parsed, planned)
+
+
+def _file(client: JsonClient, parsed: Parsed, verb: str, words: list[str]) -> int:
+    if verb == "dump":
+        return more.dump(client, words)
+    if "readonly" in parsed:
+        raise Fatal("Can't run this command in readonly mode.", prefix=None)
+    planned = more.load(client, words)
+    return _commit(parsed, planned) if planned.actions else 0
 
 
 def _ping(client: JsonClient) -> int:
@@ -150,7 +163,10 @@ def _commit(parsed: Parsed, planned: changes.Planned) -> int:
 
 
 def _show(client: JsonClient, parsed: Parsed, entity: str, request: Request) -> int:
-    if structured(parsed):
+    if entity in more.TEXTS:
+        more.TEXTS[entity](client)
+        return 0
+    if structured(parsed) and entity not in more.TABLES:
         from scns_conductor.slurm.accounting.sacctmgr_json import write
 
         return write(client, parsed, entity, request)
@@ -162,7 +178,10 @@ def _show(client: JsonClient, parsed: Parsed, entity: str, request: Request) -> 
         "qos": _qos,
         "tres": _tres,
         "cluster": _clusters,
+        **more.TABLES,
     }
+    if entity not in show:
+        raise Fatal(f"show {entity} is not supported by this system")
     default, known, rows = show[entity](client, request, with_associations)
     tree = entity == "association" and "tree" in request.flags
     chosen = columns.chosen_fields(request.form or default, known)

@@ -15,12 +15,13 @@ _OPTION = re.compile(r"^([A-Za-z]+)([+-]?=)(.*)$", re.DOTALL)
 ENTITIES = {
     "account": "account", "accounts": "account", "association": "association", "associations": "association",
     "user": "user", "users": "user", "qos": "qos", "tres": "tres", "cluster": "cluster", "clusters": "cluster",
-    "coordinator": "coordinator", "coordinators": "coordinator",
+    "coordinator": "coordinator", "coordinators": "coordinator", "event": "event", "events": "event",
+    "reservation": "reservation", "reservations": "reservation", "wckey": "wckey", "wckeys": "wckey",
+    "configuration": "configuration", "stats": "stats", "runawayjobs": "runawayjobs", "runaway": "runawayjobs",
 }  # fmt: skip
 # 认得而没有的：按名字拒绝。
 UNSUPPORTED_ENTITIES = (
-    "configuration", "event", "federation", "instance", "job", "problem", "reservation", "resource",
-    "runawayjobs", "stats", "transaction", "wckey",
+    "federation", "instance", "job", "problem", "resource", "transaction",
 )  # fmt: skip
 
 
@@ -92,8 +93,10 @@ SETTABLE: Mapping[str, Mapping[str, Option]] = {
     "association": ASSOCIATION,
     # 集群的上限就是根账户的。
     "cluster": ASSOCIATION,
-    "tres": {},
-    "coordinator": {},
+    **{
+        name: {}
+        for name in ("tres", "coordinator", "event", "reservation", "wckey", "configuration", "stats", "runawayjobs")
+    },
 }
 # 同一个选项的别的写法。
 _ALIASES = {
@@ -243,8 +246,8 @@ def _condition(entity: str, name: str) -> str | None:
         "qos": {"qoslevel": "name"},
         "tres": {"type": "type"},
         "coordinator": {"accounts": "account", "account": "account", "users": "name", "user": "name"},
-        "cluster": {},
-    }[entity]  # fmt: skip
+        "event": {"nodes": "node"},
+    }.get(entity, {})  # fmt: skip
     found = match(name, known) if len(name) >= 3 else None
     return None if found is None else known[found]
 

@@ -140,7 +140,7 @@ def _user(row: Mapping[str, Any], user: Mapping[str, Any]) -> str:
         words.append(f":Coordinator='{','.join(user['coordinates'])}'")
     if user.get("default_account"):
         words.append(f":DefaultAccount='{user['default_account']}'")
-    if user.get("admin_level", "None") not in ("None", "Auditor"):
+    if user.get("admin_level", "None") != "None":
         words.append(f":AdminLevel='{user['admin_level']}'")
     return f"User - '{row['user_name']}'{''.join(words)}{_options(row)}"
 
