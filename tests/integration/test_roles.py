@@ -204,6 +204,10 @@ def test_jobs_are_within_reach_of_those_who_oversee_their_account(lab: Lab) -> N
     assert auditor.call("GET", f"/jobs/{outside}/script")[0] == 200
     assert auditor.call("POST", f"/jobs/{outside}/cancel")[1]["code"] == "auditor_reads_only"
     assert as_kind(lab, "Operator").call("POST", f"/jobs/{outside}/cancel")[0] == 200
+    # 管得了作业，不等于能以它的用户的身份运行东西。
+    for overseer in (coordinator, as_kind(lab, "Operator")):
+        status, answer = overseer.call("POST", f"/jobs/{inside}/steps", {"argv": ["id"]})
+        assert (status, answer["code"]) == (403, "not_job_owner")
     assert coordinator.call("POST", f"/jobs/{inside}/cancel")[0] == 200
     assert [lab.system.query(job)["state"] for job in (inside, outside)] == ["CANCELLED", "CANCELLED"]
 

@@ -199,3 +199,11 @@ def require_owner(rows: Sequence[JobRow], identity: Identity) -> None:
         if row.user_name == identity.user_name:
             raise Forbidden(f"这个令牌只管账户 {identity.account} 的作业，{row.label} 不是", code="token_scope")
         raise Forbidden(f"作业 {row.label} 属于 {row.user_name}，你不能改动它", code="not_job_owner")
+
+
+def require_self(rows: Sequence[JobRow], identity: Identity) -> None:
+    """以作业的用户的身份运行东西（建立作业步、接上它的输入）：Operator、协调人管得了作业也不行，抛 Forbidden。"""
+    require_owner(rows, identity)
+    for row in rows:
+        if row.user_name != identity.user_name and not identity.admin:
+            raise Forbidden(f"作业 {row.label} 属于 {row.user_name}，只有他能在里面运行东西", code="not_job_owner")

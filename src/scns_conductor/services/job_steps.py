@@ -19,7 +19,7 @@ from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.job_control import signal_number
 from scns_conductor.services.job_queries import read_job
-from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
+from scns_conductor.services.job_rows import JobRow, find_rows, require_owner, require_self
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.statements.end_requests import allocation_release
 from scns_conductor.statements.inbox import inbox_insert
@@ -215,7 +215,7 @@ def _node_share(row: Any) -> NodeShare:
 
 async def _running(connection: AsyncConnection, identity: Identity, job_id: str) -> JobRow:
     rows = await find_rows(connection, job_id, whole_array=False)
-    require_owner(rows, identity)
+    require_self(rows, identity)
     active = [row for row in rows if row.state == JobState.RUNNING and row.requested_end_state is None]
     if len(active) != 1:
         raise Conflict(f"作业 {job_id} 是 {rows[0].state}，不在运行，不能启动作业步", code="job_not_running")
@@ -305,6 +305,7 @@ async def attach_step(
     """请各节点再连一个客户（sattach）；返回还在跑的节点与任务。已经结束抛 Conflict（step_finished）。"""
     async with engine.begin() as connection:
         row, step = await _own_step(connection, identity, job_id, step_id)
+        require_self([row], identity)
         nodes = {name: ranks for name, ranks in step["launch"]["nodes"].items() if name in step["pending_nodes"]}
         if not nodes:
             raise Conflict(f"作业步 {job_id}.{step_id} 已经结束", code="step_finished")

@@ -28,4 +28,5 @@ def owner(identity: Identity, user_name: str | None, what: str) -> Identity:
     if user_name is None or user_name == identity.user_name:
         return identity
     require_admin(identity, what)
-    return Identity(user_name=user_name, admin=False)
+    # 令牌限了账户的，替别人定也只在那个账户里。
+    return Identity(user_name=user_name, admin=False, account=identity.account)

@@ -56,8 +56,11 @@ class TokenRegistry:
             self._reading.add_done_callback(self._read_done)
         await asyncio.shield(self._reading)
 
-    def _read_done(self, _task: "asyncio.Task[None]") -> None:
+    def _read_done(self, task: "asyncio.Task[None]") -> None:
         self._reading = None
+        # 等着它的请求都走了也要看一眼，不然留下一条没有人取的异常。
+        if not task.cancelled():
+            task.exception()
 
     async def _read(self) -> None:
         began = time.monotonic()
