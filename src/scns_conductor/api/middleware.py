@@ -55,8 +55,7 @@ class Entrance:
         request_id = _request_id(headers.get(b"x-request-id"))
         structlog.contextvars.clear_contextvars()
         job = _JOB_PATH.match(scope["path"])
-        client = scope.get("client")
-        ORIGIN.set(Origin(client[0] if client else None, request_id))
+        ORIGIN.set(Origin(client_address(scope) or None, request_id))
         structlog.contextvars.bind_contextvars(request_id=request_id, **({"job_id": job[1]} if job else {}))
         began = time.perf_counter()
         status = 500
