@@ -21,7 +21,7 @@ class WhoAmI(BaseModel):
     method: str = Field(description="怎样认出来的：token、job、socket 等")
     token_id: str | None = Field(description="登记过的令牌的号")
     job_id: str | None = Field(description="作业令牌的作业号；别的令牌是 null")
-    expires_at: int | None = Field(description="令牌的到期（Unix 秒）；作业令牌是 null")
+    expires_at: int | None = Field(description="令牌的到期（Unix 秒）；作业令牌、本机套接字的是 null")
 
 
 @router.get("/whoami", summary="我是谁")

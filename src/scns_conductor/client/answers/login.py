@@ -32,7 +32,7 @@ class WhoAmI(Answer):
     job_id: str | None
     """作业令牌的作业号；别的令牌是 null"""
     expires_at: int | None
-    """令牌的到期（Unix 秒）；作业令牌是 null"""
+    """令牌的到期（Unix 秒）；作业令牌、本机套接字的是 null"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {"coordinates": tuple, "scopes": tuple}
 
