@@ -325,7 +325,8 @@ def test_the_schema_accepts_what_is_exported(cluster: Cluster) -> None:
 def test_what_was_pinned_survives_a_new_registration(settings: Settings, cluster: Cluster) -> None:
     """代理重新登记：写定的不动，别的照它的设置。"""
     cluster.applied({"nodes": [{"name": "n1", "features": ["fast"], "weight": 7}]})
-    given = dict.fromkeys(("boot_id", "boot_time", "agent_version", "architecture", "operating_system"))
+    # 与这里无关的参数都是空的：以后再加列也不必改。
+    given = dict.fromkeys(REGISTER_NODE.compile().params)
     values = {
         **given, "address": "x", "cpus": 4, "sockets": 1, "cores_per_socket": 4, "threads_per_core": 1,
         "memory": 4096, "temporary_disk": 0, "gres": "{}", "features": ["own"], "weight": 2,
