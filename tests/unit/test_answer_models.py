@@ -85,7 +85,7 @@ def test_the_documented_answers_are_the_ones_in_the_code() -> None:
         ("QosValues", models.Qos, set()),
         ("UserUpdate", models.User, set()),
         # 换算成节点与结束的时刻；账户的份额与上限写在它自己的关联里。
-        ("ReservationValues", models.Reservation, {"duration", "node_count"}),
+        ("ReservationValues", models.Reservation, {"duration", "node_count", "core_count"}),
         ("AccountValues", models.Account, set(models.Association.model_fields)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
