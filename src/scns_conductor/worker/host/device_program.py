@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import struct
 
 PROG_LOAD, PROG_ATTACH = 5, 8
@@ -92,9 +91,9 @@ def works() -> bool:
 def _bpf(command: int, attributes: bytes) -> int:
     import ctypes
 
-    number = _SYSTEM_CALLS.get(platform.machine())
+    number = _SYSTEM_CALLS.get(os.uname().machine)
     if number is None:
-        raise OSError(38, f"不知道 {platform.machine()} 上 bpf 的调用号")
+        raise OSError(38, f"不知道 {os.uname().machine} 上 bpf 的调用号")
     # 内核把没有给的项当作 0。
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
     done: int = ctypes.CDLL(None, use_errno=True).syscall(

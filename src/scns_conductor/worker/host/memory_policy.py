@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 
 MPOL_PREFERRED, MPOL_BIND, MPOL_PREFERRED_MANY = 1, 2, 5
 # 各平台的系统调用号；C 库没有它的包装（在 libnuma 里）。
@@ -14,9 +13,9 @@ def set_memory_nodes(nodes: list[int], *, prefer: bool) -> None:
     """此后分配的内存只在（prefer 时先在）这些 NUMA 节点上。内核不许、没有这个节点抛 OSError。"""
     import ctypes
 
-    number = _SYSTEM_CALLS.get(platform.machine())
+    number = _SYSTEM_CALLS.get(os.uname().machine)
     if number is None:
-        raise OSError(38, f"不知道 {platform.machine()} 上 set_mempolicy 的调用号")
+        raise OSError(38, f"不知道 {os.uname().machine} 上 set_mempolicy 的调用号")
     words = max(nodes) // 64 + 1
     mask = (ctypes.c_uint64 * words)()
     for node in nodes:
