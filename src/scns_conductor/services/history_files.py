@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound, SettingsError
 from scns_conductor.statements import retention as statements
-from scns_conductor.statements.archive import COLUMNS, JOB_END, columns_of, partition_of
+from scns_conductor.statements.archive import COLUMNS, JOB_END, partition_of
 
 FORMATS = ("csv", "parquet")
 
@@ -45,11 +45,11 @@ async def export_month(engine: AsyncEngine, month: datetime, folder: Path, form:
             kinds = {table: await _kinds(connection, table) for table in COLUMNS}
             driver = await _driver(connection)
             for table in COLUMNS:
-                chosen = columns_of(table) + ("" if table == "jobs" else f", {JOB_END}")
-                text = f"SELECT {chosen} FROM {partition_of(table, month)} ORDER BY job_id"
                 path = draft / f"{table}.csv"
                 with await asyncio.to_thread(_private, path) as file:
-                    await driver.copy_from_query(text, output=file, format="csv", header=True, timeout=None)
+                    await driver.copy_from_query(
+                        statements.month_contents(table, month), output=file, format="csv", header=True, timeout=None
+                    )
         if form == "parquet":
             for table in COLUMNS:
                 await asyncio.to_thread(_to_parquet, draft / f"{table}.csv", kinds[table])
@@ -141,23 +141,15 @@ async def load_month(engine: AsyncEngine, folder: Path) -> int:
             unknown = sorted(set(chosen) - set(columns_in_history(table)))
             if unknown:
                 raise InvalidRequest("folder", f"{table}.csv 里有不认识的列 {unknown[0]}：它来自更新的版本")
-            names = ", ".join(f'"{name}"' for name in chosen)
-            await connection.exec_driver_sql(f"CREATE TEMP TABLE incoming (LIKE history.{table} INCLUDING DEFAULTS)")
+            await connection.exec_driver_sql(statements.incoming_table(table))
             with (folder / f"{table}.csv").open("rb") as file:
                 await driver.copy_to_table("incoming", source=file, columns=chosen, format="csv", header=True)
-            inserted = await connection.exec_driver_sql(
-                f"INSERT INTO history.{table} ({names}) SELECT {names} FROM incoming AS i {_NOT_HOT} "
-                "ON CONFLICT DO NOTHING"
-            )
+            inserted = await connection.exec_driver_sql(statements.keep_incoming(table, chosen))
             added += inserted.rowcount if table == "jobs" else 0
-            await connection.exec_driver_sql("DROP TABLE incoming")
+            await connection.execute(statements.DROP_INCOMING)
         await connection.execute(statements.FORGET_COUNTS, {"months": [month]})
         await connection.execute(statements.COUNT_MONTH, {"month": month, "until": statements.following(month)})
     return added
-
-
-# 平常的表里还有的（放回去过）不装。
-_NOT_HOT = "WHERE NOT EXISTS (SELECT FROM public.jobs AS j WHERE j.job_id = i.job_id)"
 
 
 def _header(path: Path) -> list[str]:

@@ -15,7 +15,7 @@ from scns_conductor.core.instants import utc_now
 from scns_conductor.core.models import Period
 from scns_conductor.core.usage_periods import end_of, start_of, stretches, whole_hours
 from scns_conductor.statements.nodes import CAPACITY
-from scns_conductor.statements.usage_report import GROUPS, USAGE
+from scns_conductor.statements.usage_report import SERIES_GROUPS, USAGE
 from scns_conductor.statements.usage_report import usage_over_time as usage_series
 
 MOST_ROWS = 20_000
@@ -53,9 +53,9 @@ async def usage_over_time(
 
     every 是 hour、day、month；时区不认识、by 不对、行太多抛 InvalidRequest。
     """
-    unknown = [name for name in by if name not in GROUPS]
+    unknown = [name for name in by if name not in SERIES_GROUPS]
     if unknown:
-        raise InvalidRequest("by", f"应是 {'、'.join(GROUPS)} 里的几个")
+        raise InvalidRequest("by", f"应是 {'、'.join(SERIES_GROUPS)} 里的几个")
     try:
         clock = ZoneInfo(zone)
     except (ValueError, OSError, KeyError) as error:

@@ -45,6 +45,7 @@ _WORDS = f"""
       FROM words WHERE word IS NOT NULL
     )
 """
+# 要的这几个分区（:words）在作业里的写法，连同历史里的。
 PARTITION_WORDS = sa.text(
     f"""
     WITH RECURSIVE {_WORDS}, {archived(_WORDS.replace("words", "past_words"))}

@@ -70,6 +70,7 @@ _STEPS = f"""
     SELECT {_COLUMNS} FROM job_steps AS s JOIN jobs AS j ON j.job_id = s.job_id {_SAMPLED}
     WHERE s.job_id = ANY(CAST(:job_ids AS bigint[])) AND s.step_id < :limit
 """
+# 同上，连同历史里的，按作业、尝试、步号。
 STEPS_OF_JOBS = sa.text(
     f"""
     SELECT * FROM ({_STEPS} UNION ALL {archived(_STEPS)}) AS steps

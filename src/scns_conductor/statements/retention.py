@@ -10,12 +10,15 @@ from scns_conductor.statements.conditions import LIVE
 
 # 同时只有一个在移：API 的几个进程、scns db retention。
 MOVE_LOCK = 7236311
+# 轮到自己是真；事务结束就放开。
 TAKE_TURN = sa.text(f"SELECT pg_try_advisory_xact_lock({MOVE_LOCK})")
+# 保留期，与照它此刻的界。
 POLICY = sa.text(
     "SELECT p.move_after_s, p.drop_after_s, p.changed_at, clock_timestamp() AS now, "
     "clock_timestamp() - make_interval(secs => p.move_after_s) AS move_before, "
     "clock_timestamp() - make_interval(secs => p.drop_after_s) AS drop_before FROM retention_policy AS p"
 )
+# 定下保留期。
 SET_POLICY = sa.text(
     "UPDATE retention_policy SET move_after_s = CAST(:move_after_s AS bigint), "
     "drop_after_s = CAST(:drop_after_s AS bigint), changed_at = clock_timestamp()"
@@ -120,7 +123,9 @@ MONTHS = sa.text(
     WHERE p.relnamespace = 'history'::regnamespace AND p.relkind = 'p' ORDER BY 1, 3
     """.replace("::", r"\:\:")
 )
+# 历史里各月各状态几个。
 COUNTS = sa.text("SELECT month, state, jobs FROM history.counts ORDER BY month, state")
+# 不再记这几个月的。
 FORGET_COUNTS = sa.text("DELETE FROM history.counts WHERE month = ANY(CAST(:months AS timestamptz[]))")
 # 平常的表各有多大（连同索引）。
 HOT_SIZES = sa.text(
@@ -170,6 +175,30 @@ def month_partitions(month: datetime) -> list[str]:
             f"FOR VALUES FROM ('{month.isoformat()}') TO ('{until.isoformat()}')",
         ]
     return found
+
+
+def month_contents(table: str, month: datetime) -> str:
+    """一张表在一个月的全部行，给 COPY。"""
+    end = "" if table == "jobs" else f", {JOB_END}"
+    return f"SELECT {columns_of(table)}{end} FROM {partition_of(table, month)} ORDER BY job_id"
+
+
+def incoming_table(table: str) -> str:
+    """装回时先放在这里的临时表。"""
+    return f"CREATE TEMP TABLE incoming (LIKE history.{table} INCLUDING DEFAULTS) ON COMMIT DROP"
+
+
+def keep_incoming(table: str, columns: Sequence[str]) -> str:
+    """临时表里的放进历史，再丢掉它；已经在的、平常的表里还有的（放回去过）不要。"""
+    names = ", ".join(f'"{name}"' for name in columns)
+    return (
+        f"INSERT INTO history.{table} ({names}) SELECT {names} FROM incoming AS i "
+        "WHERE NOT EXISTS (SELECT FROM public.jobs AS j WHERE j.job_id = i.job_id) ON CONFLICT DO NOTHING"
+    )
+
+
+# 装完一张表。
+DROP_INCOMING = sa.text("DROP TABLE incoming")
 
 
 def drop_partitions(months: Sequence[datetime]) -> str:

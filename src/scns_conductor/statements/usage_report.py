@@ -33,7 +33,7 @@ USAGE = sa.text(
 )
 
 # 按什么分 -> 列。
-GROUPS = {"account": "account", "user": "user_name", "partition": "partition", "qos": "qos", "wckey": "wckey"}
+SERIES_GROUPS = {"account": "account", "user": "user_name", "partition": "partition", "qos": "qos", "wckey": "wckey"}
 _HOUR_OF_SPAN = (
     "generate_series(date_trunc('hour', greatest(since, CAST(:first AS timestamptz)), 'UTC'), "
     "least(until, CAST(:last AS timestamptz)) - interval '1 microsecond', interval '1 hour') AS hour"
@@ -42,12 +42,12 @@ _SPAN_SECONDS = "extract(epoch FROM least(until, hour + interval '1 hour') - gre
 
 
 def usage_over_time(by: Sequence[str]) -> sa.TextClause:
-    """一段时间（:first 到 :last，整点）里每 :every（hour、day、month，按时区 :zone）用掉的，按 by（GROUPS 的键）分。
+    """一段时间（:first 到 :last，整点）里每 :every（hour、day、month，按时区 :zone）用掉的，按 by 分。
 
     加进了汇总的取 :period 长的格。
     """
-    keys = "".join(f"{GROUPS[name]}, " for name in by)
-    shown = "".join(f"nullif({GROUPS[name]}, '') AS \"{name}\", " for name in by)
+    keys = "".join(f"{SERIES_GROUPS[name]}, " for name in by)
+    shown = "".join(f"nullif({SERIES_GROUPS[name]}, '') AS \"{name}\", " for name in by)
     slot = "date_trunc(CAST(:every AS text), {0}, CAST(:zone AS text))"
     return sa.text(
         f"""
