@@ -42,10 +42,9 @@ class Cared:
         return path.read_text().split() if path.exists() else []
 
     def waiting_job(self, node: str) -> str:
-        """在这个节点上跑着、等 go-作业号 的作业。"""
-        job = self.system.submit(
-            f"while [ ! -e {self.work}/go-$SLURM_JOB_ID ]; do sleep 0.02; done\n", required_nodes=node
-        )
+        """在这个节点上跑着、等 go-作业号 的作业；有时限，计划才知道它何时让出来。"""
+        script = f"while [ ! -e {self.work}/go-$SLURM_JOB_ID ]; do sleep 0.02; done\n"
+        job = self.system.submit(script, required_nodes=node, time_limit="20")
         self.system.wait_state(job, "RUNNING")
         return job
 
@@ -173,3 +172,13 @@ def test_a_reboot_that_fails_or_never_happens_tells_why(cared: Cared) -> None:
 def test_bad_reboots_are_refused(cared: Cared, body: dict[str, Any], name: str, status: int, code: str) -> None:
     found, answer = cared.system.call("POST", f"/nodes/{name}/reboot", body)
     assert (found, answer["code"]) == (status, code), answer
+
+
+def test_an_idle_node_held_for_the_job_at_the_front_is_planned(cared: Cared) -> None:
+    running = cared.waiting_job("node1")
+    front = cared.system.submit("true\n", nodes=2, tasks=4, time_limit="5")
+    wait_until(lambda: cared.node("node2")["state"] == "IDLE+PLANNED", what="留给队首")
+    assert cared.slurm.run("sinfo", "-h", "-n", "node2", "-o", "%t").stdout == "plnd\n"
+    cared.release(running)
+    cared.system.wait_state(front)
+    wait_until(lambda: cared.node("node2")["state"] == "IDLE", what="不再留着")
