@@ -105,9 +105,9 @@ async def _make_partitions(engine: AsyncEngine, job_ids: Sequence[int], before: 
     async with engine.begin() as connection:
         values = {"job_ids": list(job_ids), "before": before}
         wanted = {row.month for row in await connection.execute(statements.ENDED_MONTHS, values)}
-        missing = sorted(wanted - await _months(connection))
-        if missing and await connection.scalar(statements.TAKE_TURN):
-            for month in missing:
+        # 轮到自己之后再看一遍：刚才别人也许建了。
+        if wanted - await _months(connection) and await connection.scalar(statements.TAKE_TURN):
+            for month in sorted(wanted - await _months(connection)):
                 for statement in statements.month_partitions(month):
                     await connection.exec_driver_sql(statement)
 
