@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from scns_conductor.client import JsonClient, Problem
-from scns_conductor.core.hostlist import check_hostlist
+from scns_conductor.core.hostlist import check_hostlist, expand
 from scns_conductor.slurm.accounting.sacctmgr_changes import Planned
 from scns_conductor.slurm.accounting.sacctmgr_columns import Field
 from scns_conductor.slurm.accounting.sacctmgr_words import Request
@@ -135,9 +135,22 @@ def stats(client: JsonClient) -> None:
         )
 
 
-def runaway_jobs(_client: JsonClient) -> None:
-    """数据库就是唯一的依据：结束了而记着没有结束的作业，不会有。"""
-    print(f"Runaway Jobs: No runaway jobs found on cluster {cluster_name()}")
+def runaway_jobs(client: JsonClient) -> None:
+    """记着在运行，而它的节点都下线了、没有了的：调度器几秒之内就会结束它们，久了还在的不对。"""
+    alive = {node["name"] for node in client.nodes() if node["availability"] != "DOWN"}
+    fields = "job_id,name,partition,state,node_list,start_time"
+    running = client.jobs(state="RUNNING,SUSPENDED", fields=fields)
+    lost = [job for job in running if not alive & set(expand(job["node_list"] or ""))]
+    if not lost:
+        print(f"Runaway Jobs: No runaway jobs found on cluster {cluster_name()}")
+        return
+    print("NOTE: Runaway jobs are running in the database, but all their nodes are down or gone")
+    print(f"{'ID':<12} {'Name':<10} {'Partition':<10} {'Cluster':<10} {'State':<10} {'TimeStart':<19} {'TimeEnd':<19}")
+    for job in lost:
+        print(
+            f"{job['job_id']:<12} {job['name'][:10]:<10} {job['partition'][:10]:<10} {cluster_name()[:10]:<10} "
+            f"{job['state']:<10} {_local(job['start_time']):<19} {'Unknown':<19}"
+        )
 
 
 TEXTS = {"configuration": configuration, "stats": stats, "runawayjobs": runaway_jobs}
