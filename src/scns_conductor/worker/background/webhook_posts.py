@@ -96,7 +96,11 @@ class WebhookPosts:
         limit_s, allowed = self._settings.webhook_timeout_s, self._settings.webhook_allowed_networks
         messages = [(row.message_id, row.payload) for row in due]
         language = self._settings.mail_language
-        request = request_of(hook.format, hook.url, hook.secret, messages, time.time(), language)
+        try:
+            request = request_of(hook.format, hook.url, hook.secret, messages, time.time(), language)
+        except (KeyError, TypeError, ValueError) as error:
+            # 存下的内容写不成请求：再试也一样，不能让它杀死整个进程。
+            return _Outcome(f"写不成请求：{error!r}", never=True)
         try:
             answer = post(request.url, request.headers, request.body, allowed, limit_s)
         except AddressRefused as error:
