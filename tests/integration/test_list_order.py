@@ -51,9 +51,14 @@ def test_no_listing_sorts_the_history(running_system: RunningSystem, key: str, d
     text = re.sub(r"(?<!:):(\w+)", r"%(\1)s", statement.text.replace("%", "%%"))
     words = shlex.split((running_system.data_dir / "environment").read_text())
     urls = dict(word.partition("=")[::2] for word in words if "=" in word)
-    with psycopg.connect(urls["SCNS_DATABASE_URL"], autocommit=True) as database:
+    with psycopg.connect(urls["SCNS_DATABASE_URL"]) as database:
+        # 移走的作业的分区也要沿索引取；没有分区的空表只会有一个什么也不排的 Sort。用完撤销。
+        database.execute(
+            "CREATE TABLE history.jobs_seen PARTITION OF history.jobs FOR VALUES FROM ('2001-01-01') TO ('2001-02-01')"
+        )
         for setting in ("enable_seqscan", "enable_sort", "enable_incremental_sort", "enable_bitmapscan"):
             database.execute(f"SET {setting} = off")
         plan = [row[0] for row in database.execute(f"EXPLAIN {text}", values).fetchall()]
+        database.rollback()
     sorts = [line for line in plan if re.search(r"\bSort\b", line) and "Sort Key" not in line]
     assert len(sorts) <= (1 if later and key in ("name", "user_name", "state") else 0), "\n".join(plan)
