@@ -15,7 +15,8 @@ import pytest
 
 from running_system import RunningSystem, as_user
 
-OPEN_PATHS = {"/health/live", "/health/ready"}
+LOGIN_PATHS = {f"/auth/{name}" for name in ("methods", "login", "oidc", "oidc/finish", "device", "device/token")}
+OPEN_PATHS = {"/health/live", "/health/ready", *LOGIN_PATHS}
 
 
 def endpoints(system: RunningSystem) -> list[tuple[str, str]]:
@@ -32,7 +33,7 @@ def endpoints(system: RunningSystem) -> list[tuple[str, str]]:
     return filled
 
 
-def test_without_a_token_nothing_but_health_answers(running_system: RunningSystem) -> None:
+def test_without_a_token_nothing_but_health_and_login_answers(running_system: RunningSystem) -> None:
     nobody = RunningSystem(running_system.data_dir, running_system.process, running_system.url, "")
     for method, path in endpoints(running_system):
         status, answer = nobody.call(method, path, {} if method in ("POST", "PATCH", "PUT") else None)
