@@ -10,7 +10,8 @@ HOT = ("jobs", "resource_allocations", "job_steps", "job_events", "scheduler_inb
 
 def parameters(connection: "psycopg.Connection[tuple[object, ...]]") -> dict[str, str]:
     rows = connection.execute(
-        "SELECT relname, coalesce(array_to_string(reloptions, ','), '') FROM pg_class WHERE relname = ANY(%s)",
+        "SELECT relname, coalesce(array_to_string(reloptions, ','), '') FROM pg_class "
+        "WHERE relname = ANY(%s) AND relnamespace = 'public'::regnamespace",
         [list(HOT)],
     ).fetchall()
     return {str(name): str(text) for name, text in rows}
