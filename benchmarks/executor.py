@@ -2,8 +2,8 @@
 """ConductorExecutor、submitit 与 executorlib：200 个空调用，从提交到全部结果，秒。
 
 python benchmarks/executor.py [--calls 200] [--rounds 3]；都在同一个 scns up 上，后两者经 Slurm 的命令；没有装的跳过。
-executorlib 钉死了 pyzmq、cloudpickle 的版本，与 constraints.txt 冲突：要比它，不带 -c 装在另一个虚拟环境里（连同 pysqa）。
-每个任务要起一个 Python，机器忙的时候多半是它；各种轮流做，比的是同一段时间里的。
+executorlib 钉死了 pyzmq、cloudpickle 的版本，与 constraints.txt 冲突：要比它，不带 -c 装在另一个虚拟环境里，
+连同 pysqa。每个任务要起一个 Python，机器忙的时候多半是它；各种轮流做，比的是同一段时间里的。
 """
 
 import argparse
