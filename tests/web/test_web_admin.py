@@ -1,10 +1,12 @@
 """管理页：分区、账户、用户与上限、QOS、预留（在日历上拖）真的改了；写错的标在那一项上；普通用户看不到。"""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 from visits import SignIn
 
@@ -92,6 +94,14 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
     page.mouse.up()
 
 
+@pytest.fixture
+def _no_reservation_left(web_system: RunningSystem) -> Iterator[None]:
+    """它占着全部节点：留下了，后面的测试一个作业也跑不成。"""
+    yield
+    web_system.call("DELETE", "/reservations/upgrade")
+
+
+@pytest.mark.usefixtures("_no_reservation_left")
 def test_reservation_is_drawn_and_moved_on_the_calendar(sign_in: SignIn, web_system: RunningSystem) -> None:
     page = sign_in("/admin?tab=reservations")
     box = page.locator(".calendar")
@@ -107,7 +117,8 @@ def test_reservation_is_drawn_and_moved_on_the_calendar(sign_in: SignIn, web_sys
     expect(block).to_contain_text("upgrade")
     first = web_system.call("GET", "/reservations/upgrade")[1]
     assert first["node_list"] == "node[1-2]"
-    # 拖着往后挪：长短不变。
+    # 拖着往后挪：长短不变。对话框关上了才拖得到。
+    expect(page.locator("dialog[open]")).to_have_count(0)
     place = block.bounding_box()
     assert place
     middle = (place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
