@@ -128,8 +128,9 @@ def test_reservation_is_drawn_and_moved_on_the_calendar(sign_in: SignIn, web_sys
     moved = web_system.call("GET", "/reservations/upgrade")[1]
     assert length(moved) == length(first)
     assert moved["start_time"] > first["start_time"]
-    # 拖右边：只有结束变了。
+    # 拖右边：只有结束变了。先等它画到新的地方。
     expect(page.locator("dialog[open]")).to_have_count(0)
+    wait_until(lambda: (block.bounding_box() or place)["x"] > place["x"] + 60, what="画到新的地方")
     grip = page.locator(".calendar-edge").bounding_box()
     assert grip
     drag(page, (grip["x"] + 3, grip["y"] + 8), (grip["x"] - 40, grip["y"] + 8))
