@@ -7,7 +7,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 COPY src ./src
 RUN python3 -m venv /opt/scns \
- && /opt/scns/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[web]'
+ && /opt/scns/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[web,pam,oidc]'
 
 FROM ${BASE}
 # procps：作业脚本里常用 ps；tini：容器里的 1 号进程，收养并清理孤儿。

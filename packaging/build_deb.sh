@@ -15,7 +15,7 @@ packages=$share/site-packages
 mkdir -p "$share/bin" "$work/root/DEBIAN" "$out"
 
 install_packages() { "$python" -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt --target "$packages" "$@"; }
-install_packages '.[server]'
+install_packages '.[server,pam,oidc]'
 # 旧的 3.11.x 才要的（redis 的依赖）：造包的 Python 也许不要它，装包的要。
 [ -d "$packages/async_timeout" ] || install_packages --no-deps async-timeout
 for command in scns scns-slurm; do
