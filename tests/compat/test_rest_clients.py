@@ -211,7 +211,7 @@ def test_slurm_requests(version: str, system: RunningSystem, tmp_path: Path) -> 
 def _owner(system: RunningSystem) -> str:
     from scns_conductor.client.token_claims import user_name_of
 
-    return user_name_of(system.token)
+    return user_name_of(system)
 
 
 @pytest.mark.parametrize("version", ["v0.0.39", "v0.0.40", "v0.0.41", "v0.0.42", "v0.0.43", "v0.0.44"])
