@@ -109,6 +109,20 @@ class RunningSystem:
         wait_until(reached, wait_s, f"作业 {job_id} 到 {wanted}，现在 {answer}")
         return answer
 
+    def background(self) -> int | None:
+        """后台进程的号；没有在跑是 None。"""
+        for path in Path("/proc").iterdir():
+            if not path.name.isdigit():
+                continue
+            try:
+                words = (path / "cmdline").read_bytes().split(b"\0")
+                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if b"scns_conductor.worker.background.process" in words and parent == self.process.pid:
+                return int(path.name)
+        return None
+
     def cancel_everything(self) -> None:
         """取消全部还没有结束的作业，等到一个也不剩。"""
 

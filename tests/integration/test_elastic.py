@@ -60,19 +60,6 @@ class Elastic:
         path.touch()
         return path
 
-    def background(self) -> int | None:
-        for path in Path("/proc").iterdir():
-            if not path.name.isdigit():
-                continue
-            try:
-                words = (path / "cmdline").read_bytes().split(b"\0")
-                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if b"scns_conductor.worker.background.process" in words and parent == self.system.process.pid:
-                return int(path.name)
-        return None
-
 
 @pytest.fixture(scope="module")
 def running(scratch: Path) -> Iterator[Elastic]:
@@ -179,7 +166,7 @@ def test_a_background_killed_amid_a_slow_program_loses_nothing(elastic: Elastic)
     slow, before = elastic.trouble("slow"), len(elastic.calls("resume"))
     job = elastic.system.submit("echo once >> ran\n", required_nodes="c2", current_working_directory=str(elastic.work))
     wait_until(lambda: (elastic.work / "slowly").exists() and len(elastic.calls("resume")) > before, what="程序在跑")
-    pid = elastic.background()
+    pid = elastic.system.background()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: len(elastic.calls("resume")) > before + 1, what="接手的又运行了一遍")

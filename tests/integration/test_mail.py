@@ -197,12 +197,12 @@ def test_nothing_is_lost_or_doubled_when_server_and_process_die(
     system: RunningSystem, mailbox: Mailbox, port: int
 ) -> None:
     """后台进程被杀，邮件服务器不在：回来之后每一封恰好一次。"""
-    background = wait_until(lambda: _background(system), what="后台进程")
+    background = wait_until(lambda: system.background(), what="后台进程")
     os.kill(background, signal.SIGKILL)
     jobs = [system.submit("#!/bin/bash\n:\n", mail_type="END", mail_user="ada") for _ in range(5)]
     for job in jobs:
         system.wait_state(job)
-    wait_until(lambda: _background(system) not in (None, background), what="后台进程重启")
+    wait_until(lambda: system.background() not in (None, background), what="后台进程重启")
     for job in jobs:
         settled(system, job, "END")
     assert all(len(mailbox.subjects(job)) == 1 for job in jobs)
@@ -255,18 +255,3 @@ def test_a_server_that_is_away_for_an_hour_is_tried_again(scratch: Path) -> None
         assert one["state"] == "SENT"
         assert one["error"] is None
         assert len(box.subjects(job)) == 1
-
-
-def _background(system: RunningSystem) -> int | None:
-    """后台进程的号。"""
-    for path in Path("/proc").iterdir():
-        if not path.name.isdigit():
-            continue
-        try:
-            words = (path / "cmdline").read_bytes().split(b"\0")
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if b"scns_conductor.worker.background.process" in words and parent == system.process.pid:
-            return int(path.name)
-    return None

@@ -336,10 +336,10 @@ def test_nothing_is_lost_when_the_background_process_is_killed(system: RunningSy
     # 第一次正送到一半：收的一方收下了，还没有答。
     wait_until(lambda: box.at("/killed"), what="送到一半")
     for _ in range(2):
-        background = wait_until(lambda: _background(system), what="后台进程")
+        background = wait_until(lambda: system.background(), what="后台进程")
         os.kill(background, signal.SIGKILL)
         jobs += [system.submit("#!/bin/bash\n:\n") for _ in range(4)]
-        wait_until(lambda killed=background: _background(system) not in (None, killed), what="重启")
+        wait_until(lambda killed=background: system.background() not in (None, killed), what="重启")
     box.held.pop("/killed").set()
     due_now(system)
     for job in jobs:
@@ -355,18 +355,3 @@ def test_nothing_is_lost_when_the_background_process_is_killed(system: RunningSy
     assert set(box.ids("/killed")) == {one["message_id"] for one in found}
     assert len(box.ids("/killed")) > len(jobs)
     system.call("DELETE", f"/webhooks/{hook['webhook_id']}")
-
-
-def _background(system: RunningSystem) -> int | None:
-    """后台进程的号。"""
-    for path in Path("/proc").iterdir():
-        if not path.name.isdigit():
-            continue
-        try:
-            words = (path / "cmdline").read_bytes().split(b"\0")
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if b"scns_conductor.worker.background.process" in words and parent == system.process.pid:
-            return int(path.name)
-    return None

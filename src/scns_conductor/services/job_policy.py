@@ -23,8 +23,8 @@ _PARTITION_MINUTES = ("max_time", "default_time")
 logger = logging.getLogger(__name__)
 
 
-class Wants(Protocol):
-    """作业的要求（submit_desk.JobWants）。"""
+class JobWants(Protocol):
+    """作业的要求。"""
 
     @property
     def partition(self) -> str | None:
@@ -39,7 +39,7 @@ class Wants(Protocol):
         """写了的字段。"""
 
     def columns(self) -> dict[str, Any]:
-        """写了的字段 -> 列。"""
+        """写了的字段 -> JobSpec 的列。"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ class JobPolicy:
         await self._pool.close()
 
     async def shape(
-        self, drafts: Sequence[tuple[Wants, str]], prefixes: Sequence[str], identity: Identity, rules: Rules
-    ) -> list[Wants]:
+        self, drafts: Sequence[tuple[JobWants, str]], prefixes: Sequence[str], identity: Identity, rules: Rules
+    ) -> list[JobWants]:
         """各个作业（要求，脚本）看过之后的要求，一次问完。
 
         插件拒绝的抛 Forbidden；它出了错的，照设置抛 ConductorError 或原样收下。prefixes 是字段的前缀（jobs[3].）。
@@ -105,7 +105,7 @@ class JobPolicy:
             for found, (_, script) in zip(columns, drafts, strict=True)
         ]
         results = await self._ask("submit", asked, identity, rules)
-        shaped: list[Wants] = []
+        shaped: list[JobWants] = []
         for index, (wants, _) in enumerate(drafts):
             changes = self._changes(results, index, prefixes[index], "submit", identity)
             found = _changed(columns[index], changes)

@@ -17,7 +17,7 @@ from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.current_rules import CurrentRules, Rules, partition_names
 from scns_conductor.services.het_job import MOST_COMPONENTS, together
 from scns_conductor.services.job_admission import SUBMIT_LIMITS
-from scns_conductor.services.job_policy import JobPolicy
+from scns_conductor.services.job_policy import JobPolicy, JobWants
 from scns_conductor.services.new_job import Submitter, new_job
 from scns_conductor.services.submission import (
     IdempotencyClaim,
@@ -34,25 +34,6 @@ WARNING_WAIT_S = 3.0
 # 一批分成这么大的段，边备边写；大得一段的固定花费可以不计，小得第一段很快就备好。
 BATCH_PART = 500
 _UNPLANNED = ("script", "environment", "argv", SUBMIT_LIMITS)
-
-
-class JobWants(Protocol):
-    """作业的要求。"""
-
-    @property
-    def partition(self) -> str | None:
-        """分区，逗号分隔。"""
-
-    @property
-    def reservation(self) -> str | None:
-        """预留。"""
-
-    @property
-    def model_fields_set(self) -> set[str]:
-        """写了的字段。"""
-
-    def columns(self) -> dict[str, Any]:
-        """写了的字段 -> JobSpec 的列。"""
 
 
 class Draft(Protocol):
