@@ -26,6 +26,8 @@ class Chains:
         # 链 -> 正在运行的；链 -> 等着的（等到何时，说明，作业步），先来的在前。
         self._running: dict[int, JobGroup] = {}
         self._waiting: dict[int, deque[tuple[float, LaunchSpec, Task]]] = {}
+        # 有定时看着的链：一条至多一个，不论它空了又满多少回。
+        self._watched: set[int] = set()
 
     def wait(self, spec: LaunchSpec, task: Task) -> bool:
         """前面还有没有做完的：等着，返回 True；轮到它了返回 False。"""
@@ -40,7 +42,7 @@ class Chains:
         group.tasks[task.step] = task
         line = self._waiting.setdefault(chain, deque())
         line.append((boot_now() + (spec.chain_wait_s or 0.0), spec, task))
-        if len(line) == 1:
+        if chain not in self._watched:
             self._watch(chain)
         return True
 
@@ -100,9 +102,11 @@ class Chains:
             self._keeper.endings.emit_end(task)
 
     def _watch(self, chain: int) -> None:
+        self._watched.add(chain)
         self._keeper.timers.at(self._waiting[chain][0][0], self._on_patience, chain)
 
     def _on_patience(self, chain: int) -> None:
+        self._watched.discard(chain)
         if chain in self._waiting:
             self._give_back(chain, boot_now())
         if chain in self._waiting:
