@@ -108,13 +108,13 @@ def test_the_true_start_is_written_with_the_end(yard: NodeYard) -> None:
             JobEnd(
                 *(third, 0, JobState.COMPLETED, "exit", "agent@n1", at[third] + 0.04),
                 exit_status=0,
-                start_time=at[third] + 0.02,
+                true_start=at[third] + 0.02,
             ),
             # 说得比记的还早的不信。
             JobEnd(
                 *(second, 0, JobState.COMPLETED, "exit", "agent@n1", at[second] + 0.02),
                 exit_status=0,
-                start_time=at[second] - 5,
+                true_start=at[second] - 5,
             ),
         ]
         commit_ends(connection, ends)

@@ -56,7 +56,7 @@ class JobEnd:
     outputs: tuple[OutputTail, ...] = field(default=())
     launch_id: int | None = None
     # 真的开始的时刻（Unix 秒，节点的时钟）：在接力的链上等过的，比数据库里记的晚；没有等过的是 None。
-    start_time: float | None = None
+    true_start: float | None = None
 
 
 # 占着资源的，能到任何终态，或回到排队。
@@ -79,10 +79,8 @@ _COLUMNS: dict[str, str] = {
     "max_rss_kb": "bigint",
     "read_bytes": "bigint",
     "written_bytes": "bigint",
-    "start_time": "double precision",
+    "true_start": "double precision",
 }
-
-_REPORTED = ", ".join(f"r.{name}" for name in _COLUMNS if name != "start_time")
 
 
 def ending(kept: str = "") -> str:
@@ -97,7 +95,7 @@ def ending(kept: str = "") -> str:
     ),
     judged AS (
       -- 按作业号的次序加锁，使并发的结束不会死锁；只认当前这次尝试。
-      SELECT {_REPORTED}, j.state AS from_state, j.requested_end_actor, j.requested_end_reason, j.start_time,
+      SELECT r.*, j.state AS from_state, j.requested_end_actor, j.requested_end_reason, j.start_time,
         CASE WHEN j.allocated_nodes > 1 THEN j.node_list END AS peers,
         -- 交还的分配（salloc 做完了）：占位进程是被杀的，退出码是做的事的。
         coalesce(j.requested_end_state IN ('COMPLETED', 'FAILED'), false) AS given_back,
@@ -112,8 +110,8 @@ def ending(kept: str = "") -> str:
         -- 节点的钟折算过来有误差：不早于开始，也不晚于现在，否则等它结束的看起来先启动了。
         least(clock_timestamp(), greatest(j.start_time, coalesce(to_timestamp(r.end_time), clock_timestamp())))
           AS ended_at,
-        CASE WHEN r.start_time IS NOT NULL
-          THEN least(clock_timestamp(), greatest(j.start_time, to_timestamp(r.start_time))) END AS began
+        CASE WHEN r.true_start IS NOT NULL
+          THEN least(clock_timestamp(), greatest(j.start_time, to_timestamp(r.true_start))) END AS began
       FROM reported AS r JOIN jobs AS j ON j.job_id = r.job_id
       -- 写出号来，规划器最坏也只按号去找，不从头扫 jobs_active。
       WHERE j.job_id = ANY(CAST(%(job_ids)s AS bigint[])) AND j.restart_count = r.restart_count

@@ -212,21 +212,17 @@ class CorePool:
 
         chain 是 new 在的链：链占着的归全链，老的在上面就等它自己归还。
         """
+        holder = new if chain is None else _link(chain)
         with self._lock:
             self._handed.add(new)
-            if chain is None:
-                binding = self._held.pop(self._leave(old) or old, None)
+            if chain is None or self._chain_of.get(old) != chain:
                 self._returned.add(old)
-                if binding is not None:
-                    self._held[new] = binding
-                return binding or Binding(None)
-            if self._chain_of.get(old) != chain:
                 binding = self._held.pop(old, None)
-                self._returned.add(old)
                 if binding is not None:
-                    self._held[_link(chain)] = binding
-            self._join(new, chain)
-            return self._held.get(_link(chain), Binding(None))
+                    self._held[holder] = binding
+            if chain is not None:
+                self._join(new, chain)
+            return self._held.get(holder, Binding(None))
 
     def keep_only(self, owners: set[tuple[int, int]], job_ids: Sequence[int] | None) -> None:
         """归还不在 owners 里的；job_ids 不为 None 时只看这些作业的。"""

@@ -73,7 +73,7 @@ def job_end(
         read_bytes=usage.read_bytes if usage is not None else None,
         written_bytes=usage.written_bytes if usage is not None else None,
         outputs=tuple(outputs),
-        start_time=start_unix_s,
+        true_start=start_unix_s,
     )
 
 

@@ -115,11 +115,7 @@ class JobLaunches:
         refused: list[EndRecord] = []
         for job, binding, chain in claimed:
             self._traces.claimed(job)
-            planned = len(specs)
-            self._plan(job, binding, specs, refused)
-            if chain is not None:
-                for spec in specs[planned:]:
-                    spec.chain, spec.chain_wait_s = chain, CHAIN_WAIT_S
+            self._plan(job, binding, specs, refused, chain=chain)
         self._finisher.put(refused)
         self._preparation.start(specs, {(job.job_id, job.restart_count): job for job, _, _ in claimed})
 
@@ -130,10 +126,15 @@ class JobLaunches:
         specs: list[LaunchSpec],
         refused: list[EndRecord],
         components: Sequence[ClaimedJob] = (),
+        *,
+        chain: int | None = None,
     ) -> None:
-        """写启动说明；写不成的是它的结束。components 是异构作业的各个部分。"""
+        """写启动说明；写不成的是它的结束。components 是异构作业的各个部分，chain 是在哪条接力的链上。"""
         try:
-            specs.append(self._context.plan(job, binding, components))
+            spec = self._context.plan(job, binding, components)
+            if chain is not None:
+                spec.chain, spec.chain_wait_s = chain, CHAIN_WAIT_S
+            specs.append(spec)
         except LaunchRefused as error:
             refused.append(self._refused(job, str(error)))
         except Exception as error:  # 一行写不成说明的作业，不能连累同一批里别的作业，更不能带走代理
