@@ -1,8 +1,6 @@
 """scns db backup 与 restore：真的系统，作业正在跑。"""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from node_yard import NodeYard
 from restore_yard import old_jobs, pid_of
 from shepherd_yard import alive, wait_until
 
+from database_command import scns_on
 from running_system import RunningSystem, start_system
 from scns_conductor import migrations
 from scns_conductor.core.errors import SettingsError
@@ -19,7 +18,6 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.migrations.backup import fitting_tools
 from scns_conductor.statements.incarnation import JOB_ID_MARGIN
 
-SCNS = str(Path(sys.executable).parent / "scns")
 WAITS = "echo $$ > old_$SLURM_JOB_ID\nuntil [ -e go ]; do sleep 0.05; done\nexit 7\n"
 
 
@@ -31,18 +29,7 @@ def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
 
 
 def db(url: str, *arguments: str | Path, code: int = 0) -> str:
-    done = subprocess.run(
-        [SCNS, "db", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "SCNS_DATABASE_URL": url},
-    )
-    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+    return scns_on(url, "db", *arguments, code=code)
 
 
 def test_jobs_before_and_after_the_backup(yard: NodeYard, tmp_path: Path) -> None:

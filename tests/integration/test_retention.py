@@ -7,7 +7,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from slurm_links import Commands
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from database_command import SCNS, scns_on
 from running_system import RunningSystem, start_system, wait_until
 from scns_conductor import migrations
 from scns_conductor.core.async_database import async_engine
@@ -29,7 +29,6 @@ from scns_conductor.migrations.history_tables import match_columns
 from scns_conductor.services import history_files, retention
 from scns_conductor.statements.archive import COLUMNS, JOB_END
 
-SCNS = str(Path(sys.executable).parent / "scns")
 # 历史之前的一版。
 BEFORE = "0028"
 T = TypeVar("T")
@@ -42,21 +41,6 @@ LISTS = (
     "/jobs?partition=other", "/jobs?partition=main&layout=rows&fields=name,state", "/jobs?arrays=folded",
     "/jobs?end_after=now-95day&sort=-start_time", "/jobs?job_id={array}", "/jobs?job_id={array}_1",
 )  # fmt: skip
-
-
-def scns(url: str, *words: str | Path, code: int = 0) -> str:
-    done = subprocess.run(
-        [SCNS, *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "SCNS_DATABASE_URL": url},
-    )
-    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -170,9 +154,9 @@ def test_nobody_sees_the_difference_and_nothing_can_be_changed(system: RunningSy
         before = everything(system, jobs, slurm)
         assert before["sacct"].count("\n") > 8
         assert len(before["/jobs?node=node1"]) >= 8
-        text = scns(url, "db", "retention", "set", "--move-after", "60d")
+        text = scns_on(url, "db", "retention", "set", "--move-after", "60d")
         assert "结束 60 天之后" in text
-        assert f"移进历史 {len(rows)} 个" in scns(url, "db", "retention", "run")
+        assert f"移进历史 {len(rows)} 个" in scns_on(url, "db", "retention", "run")
         assert moved(database) == len(rows)
         assert _one(database, f"SELECT count(*) FROM jobs WHERE job_id IN ({recent}, {waits})") == 2
         assert _one(database, "SELECT count(*) FROM job_events WHERE job_id NOT IN (SELECT job_id FROM jobs)") == 0
@@ -180,7 +164,7 @@ def test_nobody_sees_the_difference_and_nothing_can_be_changed(system: RunningSy
         for key, value in before.items():
             assert after[key] == value, key
         # 再做一遍没有可移的。
-        assert "移进历史 0 个" in scns(url, "db", "retention", "run")
+        assert "移进历史 0 个" in scns_on(url, "db", "retention", "run")
 
     for method, path, body in (
         ("POST", f"/jobs/{jobs['bad']}/requeue", None),
@@ -197,7 +181,7 @@ def test_nobody_sees_the_difference_and_nothing_can_be_changed(system: RunningSy
     system.wait_state(hopeless, "CANCELLED")
     with psycopg.connect(url, autocommit=True) as database:
         # 放回来的与平常的一样。
-        assert "放回 1 个" in scns(url, "db", "retention", "bring-back", jobs["bad"])
+        assert "放回 1 个" in scns_on(url, "db", "retention", "bring-back", jobs["bad"])
         assert _one(database, f"SELECT count(*) FROM job_events WHERE job_id = {jobs['bad']}") >= 3
         assert moved(database) == len(rows) - 1
     # 又是平常的结束了的作业：不是历史里的那种不许。
@@ -309,7 +293,7 @@ def test_export_drop_load_backup_and_downgrade(settings: Settings, tmp_path: Pat
         before = contents(database)
         act(settings, lambda engine: retention.set_policy(engine, 86400, None))
         assert act(settings, apply) == (9000, [])
-        listed = re.findall(r"^(\d{4}-\d\d) +(\d+)", scns(url, "db", "retention"), re.MULTILINE)
+        listed = re.findall(r"^(\d{4}-\d\d) +(\d+)", scns_on(url, "db", "retention"), re.MULTILINE)
         assert [month for month, _ in listed] == ["2025-10", "2025-11", "2025-12"]
         counts = [int(count) for _, count in listed]
         assert sum(counts) == 9000
