@@ -128,6 +128,23 @@ def test_the_true_start_is_written_with_the_end(yard: NodeYard) -> None:
     assert found[second][0] == pytest.approx(at[second], abs=1e-4)
 
 
+def test_a_node_whose_clock_is_ahead_does_not_end_a_job_before_it_starts(yard: NodeYard) -> None:
+    """折算之后还在将来的开始与结束都压到现在：两个「现在」差着几微秒，也不许倒过来（混沌测试种子 42）。"""
+    first = yard.submit("true")
+    yard.start(first, memory=MEMORY, send=False)
+    waiting = [yard.submit("true") for _ in range(16)]
+    relay(yard, [end_of(first)], 16)
+    now = yard.query("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")[0]["now"]
+    ends = [
+        JobEnd(*(job_id, 0, JobState.COMPLETED, "exit", "agent@n1", now + 60), exit_status=0, true_start=now + 59)
+        for job_id in waiting
+    ]
+    with yard.engine.begin() as connection:
+        commit_ends(connection, ends)
+    backwards = yard.query("SELECT job_id, start_time, end_time FROM jobs WHERE end_time < start_time")
+    assert backwards == []
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_ends_in_whatever_order_the_counters_are_exact(yard: NodeYard, seed: int) -> None:
     dice = random.Random(seed)

@@ -11,6 +11,15 @@ from production.page import commands, section
 
 USERS = ("alice", "bob", "carol")
 WAIT_S = 120
+SUBMIT_SHORT = """
+import os
+from scns_conductor.client import Client
+job = dict(name="short", memory_per_node="16M", time_limit="1", standard_output="short_%j")
+job["current_working_directory"] = "/home/" + os.environ["USER"]
+script = "#!/bin/sh\\nid -un\\necho $SLURM_JOB_ID >> ran\\n"
+with Client() as client:
+    print(*client.submit_many(dict(job=job, script=script) for _ in range({count})))
+"""
 
 
 def wait_until(check: Callable[[], bool], what: str) -> None:
@@ -82,6 +91,35 @@ def test_jobs_run_as_their_users_on_the_nodes(cluster: dict[str, Machine]) -> No
         said = head.run(f"runuser -l {user} -c 'echo \"id -un; hostname\" | scns submit --wait -'")
         assert user in said
         assert re.search(r"^n[12]$", said, re.MULTILINE)
+
+
+def test_short_jobs_of_several_users_follow_one_another(cluster: dict[str, Machine]) -> None:
+    """三个人各一批短作业，槽少得多：接力不分是谁的，每个仍以自己的身份、写自己别人进不去的家，恰好一遍。"""
+    head, nodes, each = cluster["head"], [cluster["n1"], cluster["n2"]], 90
+    for node in nodes:
+        node.run("chmod 700 /home/*")
+    for user in USERS:
+        head.run(f"echo '{SUBMIT_SHORT.format(count=each)}' > /tmp/submit.py")
+        head.run(f"cd /tmp && runuser -u {user} -- /opt/scns/bin/python3 /tmp/submit.py > /tmp/{user}.ids")
+    done = "SELECT count(*) FROM jobs WHERE name = 'short' AND state = 'COMPLETED'"
+    wait_until(lambda: _ask(head, done) == str(each * len(USERS)), "都做完")
+    for user in USERS:
+        told = f"cd /home/{user} && (cat ran; echo; cat short_*; echo; stat -c %U ran short_*) || true"
+        ran, said, owners = (
+            " ".join(parts).split() for parts in zip(*(node.run(told).split("\n\n") for node in nodes), strict=True)
+        )
+        assert sorted(ran) == sorted(head.run(f"cat /tmp/{user}.ids").split())
+        assert said == [user] * each
+        assert set(owners) == {user}
+    chained = (
+        "SELECT count(DISTINCT user_name) FROM jobs JOIN resource_allocations USING (job_id) WHERE relay_chain > 0"
+    )
+    assert _ask(head, chained) == str(len(USERS))
+    assert _ask(head, "SELECT sum(allocated_cpus), sum(allocated_memory) FROM nodes") == "0|0"
+
+
+def _ask(head: Machine, statement: str) -> str:
+    return head.run(f'cd / && runuser -u postgres -- psql -At scns -c "{statement}"').strip()
 
 
 def test_commands_inside_a_job_find_the_api(cluster: dict[str, Machine]) -> None:

@@ -109,9 +109,7 @@ def ending(kept: str = "") -> str:
         END AS failed_before,
         -- 节点的钟折算过来有误差：不早于开始，也不晚于现在，否则等它结束的看起来先启动了。
         least(clock_timestamp(), greatest(j.start_time, coalesce(to_timestamp(r.end_time), clock_timestamp())))
-          AS ended_at,
-        CASE WHEN r.true_start IS NOT NULL
-          THEN least(clock_timestamp(), greatest(j.start_time, to_timestamp(r.true_start))) END AS began
+          AS ended_at
       FROM reported AS r JOIN jobs AS j ON j.job_id = r.job_id
       -- 写出号来，规划器最坏也只按号去找，不从头扫 jobs_active。
       WHERE j.job_id = ANY(CAST(%(job_ids)s AS bigint[])) AND j.restart_count = r.restart_count
@@ -121,7 +119,9 @@ def ending(kept: str = "") -> str:
     decided AS (
       SELECT *, to_state = 'PENDING' AND cause = 'launch_failed' AND (hold OR failed_before IS NOT NULL) AS held,
         CASE WHEN to_state = state THEN message ELSE coalesce(requested_end_reason, message) END
-          || coalesce('；先前在 ' || failed_before || ' 上也启动失败过', '') AS said
+          || coalesce('；先前在 ' || failed_before || ' 上也启动失败过', '') AS said,
+        CASE WHEN true_start IS NOT NULL
+          THEN least(ended_at, greatest(start_time, to_timestamp(true_start))) END AS began
       FROM judged
     ),
     ended AS (
