@@ -11,17 +11,14 @@ import logging
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from scns_conductor.core.database import close_when_idle, sync_engine
-from scns_conductor.core.errors import ConductorError
-from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.schema_version import await_schema
-from scns_conductor.core.settings import Settings, load_settings
+from scns_conductor.core.settings import Settings
 from scns_conductor.core.statement_timing import watch_statements
 from scns_conductor.tracing import tracer_of
 from scns_conductor.worker.agent import devices, metrics
@@ -58,8 +55,8 @@ from scns_conductor.worker.agent.spool_space import space_shortage
 from scns_conductor.worker.agent.timings import AgentTimings
 from scns_conductor.worker.bus import Publisher
 from scns_conductor.worker.host.subreaper import become_subreaper
-from scns_conductor.worker.host.thread_owner import own_every_thread
 from scns_conductor.worker.host.user_files import libc
+from scns_conductor.worker.lifetime import run_process
 from scns_conductor.worker.wire.end_record import EndRecord
 
 RETRY_S = 1.0
@@ -232,7 +229,7 @@ class Agent:
     def _await_schema(self) -> None:
         await_schema(self._engine, self._stopping)
 
-    def stop(self, *, end_jobs: bool) -> None:
+    def stop(self, *, end_jobs: bool = False) -> None:
         """请它停下（任何线程、信号处理器）；end_jobs 表示先结束作业。"""
         self._end_jobs = self._end_jobs or end_jobs
         self._stopping.set()
@@ -397,16 +394,6 @@ class Agent:
         self._recover()
 
 
-def run_agent(settings: Settings) -> None:
-    """在主线程里运行代理，装好信号处理器；返回时已停止。"""
-    own_every_thread()
-    agent = Agent(settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stop(end_jobs=False))
-    signal.signal(signal.SIGUSR1, lambda *_: agent.stop(end_jobs=True))
-    agent.run()
-
-
 def _share_memory_arenas() -> None:
     """几个线程轮流分配、释放，glibc 每个线程一块地会越攒越多（十万个作业十来 MiB）：只许两块。别的 C 库没有这个。"""
     with contextlib.suppress(AttributeError):
@@ -415,13 +402,7 @@ def _share_memory_arenas() -> None:
 
 def main() -> None:
     """python -m scns_conductor.worker.agent.process：只运行代理，不参选调度领导者。"""
-    try:
-        settings = load_settings()
-        configure_logging(settings)
-        run_agent(settings)
-    except ConductorError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run_process(Agent, {signal.SIGUSR1: lambda agent: agent.stop(end_jobs=True)})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """后台进程的一生：隔一会儿看一遍各样差事（邮件、webhook），到时候的排进队列；各有一个线程取来办。节能时还有一个线程管节点的电源。"""
 
 import logging
-import signal
-import sys
 import threading
 from typing import Any, Protocol
 
@@ -10,16 +8,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from scns_conductor.core.database import sync_engine
-from scns_conductor.core.errors import ConductorError
-from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.schema_version import await_schema
-from scns_conductor.core.settings import Settings, load_settings
+from scns_conductor.core.settings import Settings
 from scns_conductor.worker.background.mail_errand import MailErrand
 from scns_conductor.worker.background.power import PowerKeeper
 from scns_conductor.worker.background.webhook_errand import WebhookErrand
 from scns_conductor.worker.background.webhook_posts import THREADS
 from scns_conductor.worker.bus import BusUnavailable, Consumer, Publisher, queue_name
-from scns_conductor.worker.host.thread_owner import own_every_thread
+from scns_conductor.worker.lifetime import run_process
 
 LOOK_S = 2.0
 RETRY_S = 1.0
@@ -120,17 +116,7 @@ class Background:
 
 def main() -> None:
     """python -m scns_conductor.worker.background.process。"""
-    try:
-        settings = load_settings()
-        configure_logging(settings)
-        own_every_thread()
-        background = Background(settings)
-    except ConductorError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: background.stop())
-    background.run()
+    run_process(Background)
 
 
 if __name__ == "__main__":

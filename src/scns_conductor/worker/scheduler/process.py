@@ -7,8 +7,6 @@
 import gc
 import logging
 import select
-import signal
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,11 +17,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from scns_conductor.core.database import sync_engine
-from scns_conductor.core.errors import ConductorError
-from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.runtime_settings import effective
 from scns_conductor.core.schema_version import await_schema
-from scns_conductor.core.settings import Settings, load_settings
+from scns_conductor.core.settings import Settings
 from scns_conductor.core.statement_timing import watch_statements
 from scns_conductor.statements.cluster_settings import SELECT_SETTINGS
 from scns_conductor.statements.inbox import LISTEN_INBOX, notify_queue_crowded
@@ -31,7 +27,7 @@ from scns_conductor.statements.incarnation import CURRENT_INCARNATION
 from scns_conductor.statements.row_locks import gave_up_waiting
 from scns_conductor.tracing import tracer_of
 from scns_conductor.worker.bus import Message
-from scns_conductor.worker.host.thread_owner import own_every_thread
+from scns_conductor.worker.lifetime import run_process
 from scns_conductor.worker.scheduler import metrics
 from scns_conductor.worker.scheduler.detour import Detour
 from scns_conductor.worker.scheduler.dispatcher import Dispatcher
@@ -324,22 +320,7 @@ class Scheduler:
 
 def main() -> None:
     """python -m scns_conductor.worker.scheduler.process：只运行调度进程。"""
-    try:
-        settings = load_settings()
-        configure_logging(settings)
-        own_every_thread()
-        scheduler = Scheduler(settings)
-    except ConductorError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: scheduler.stop())
-    try:
-        scheduler.run()
-    except ConductorError as error:
-        # 再试也没有用的：数据库服务器太旧。
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run_process(Scheduler)
 
 
 if __name__ == "__main__":

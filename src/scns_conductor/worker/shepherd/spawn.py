@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 
+from scns_conductor.worker.host.default_signals import DEFAULT_SIGNALS, restore_default_signals
 from scns_conductor.worker.shepherd.launch_fault import LaunchFault
 from scns_conductor.worker.shepherd.script_files import ScriptFiles
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from scns_conductor.worker.wire.container_spec import ContainerSpec
     from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
-# 忽略着的信号过了 exec 还是忽略：Python 忽略 SIGPIPE 等，从 nohup、后台启动的还继承了 SIGHUP、SIGINT。
-# 作业一律恢复默认。
-DEFAULT_SIGNALS = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _FAULT_MESSAGE_BYTES = 3000
 _RLIMITS = {name: getattr(resource, f"RLIMIT_{name}") for name in ("AS", "CORE", "CPU", "DATA", "FSIZE")} | {
     name: getattr(resource, f"RLIMIT_{name}") for name in ("MEMLOCK", "NOFILE", "NPROC", "STACK")
@@ -142,9 +140,7 @@ class Spawner:
         try:
             os.setsid()
             _enter(enter_paths)
-            signal.set_wakeup_fd(-1)
-            for number in DEFAULT_SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
+            restore_default_signals()
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._limit(spec)
             if spec.umask is not None:

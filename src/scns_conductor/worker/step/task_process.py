@@ -11,8 +11,9 @@ import struct
 
 from scns_conductor.core import step_wire as wire
 from scns_conductor.worker.host.container import Inside, enter
+from scns_conductor.worker.host.default_signals import DEFAULT_SIGNALS, restore_default_signals
 from scns_conductor.worker.host.memory_policy import set_memory_nodes
-from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL, JOB_KEY_VARIABLE, MEMORY_ENTRANCE_VARIABLE
+from scns_conductor.worker.wire.launch_spec import JOB_KEY_VARIABLE, MEMORY_ENTRANCE_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 CHUNK = 256 * 1024
 FORWARDED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGCONT)
-_RESET = (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ, ATTACH_SIGNAL, *FORWARDED)
 
 
 class Task:
@@ -168,9 +168,7 @@ class TaskStarter:
 
     def _settle_in(self, mask: set[int], terminal: int = -1, stderr: int = 2) -> None:
         """信号、会话、用户、umask、工作目录。"""
-        signal.set_wakeup_fd(-1)
-        for number in _RESET:
-            signal.signal(number, signal.SIG_DFL)
+        restore_default_signals()
         os.setsid()
         _enter_memory()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -294,7 +292,7 @@ def _fork() -> tuple[int, set[int]]:
 
     子进程里信号先等着，到它清掉继承来的处理、恢复掩码为止：来得太早的不会被父进程的处理吞掉。
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _RESET)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, DEFAULT_SIGNALS)
     pid = os.fork()
     if pid:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
