@@ -15,7 +15,7 @@ from scns_conductor.client import TERMINAL_STATES, Endpoint, EndpointUnknown, en
 from scns_conductor.client.endpoint import client_files
 from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.core import states
-from scns_conductor.core.settings import default_data_dir
+from scns_conductor.core.config_file import default_data_dir
 
 
 def written(directory: Path, url: str = "http://127.0.0.1:1", token: str = "文件的令牌") -> Path:

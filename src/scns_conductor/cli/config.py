@@ -83,7 +83,8 @@ def setting_sources() -> dict[str, str]:
     """每个设置项在这里的来源；先后与 Settings 的相同。"""
     from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
-    from scns_conductor.core.settings import Settings, config_file
+    from scns_conductor.core.config_file import config_file
+    from scns_conductor.core.settings import Settings
 
     file = config_file()
     found: dict[str, str] = dict.fromkeys(Settings.model_fields, "缺省值")

@@ -40,7 +40,7 @@ def client_files(environment: Mapping[str, str]) -> list[str]:
     if named:
         return [os.path.join(named, CLIENT_FILE)]
     home = environment.get("HOME") or os.path.expanduser("~")
-    # 与 core.settings.default_data_dir 相同；那里要导入 pydantic，命令就慢了。
+    # 与 core.config_file.default_data_dir 相同；那里要导入 pydantic，命令就慢了。
     data_dir = "/var/lib/scns-conductor" if os.geteuid() == 0 else os.path.join(home, ".local/share/scns-conductor")
     own = [os.path.join(data_dir, CLIENT_FILE), os.path.join(home, ".config/scns-conductor", CLIENT_FILE)]
     return [*own, SYSTEM_FILE]

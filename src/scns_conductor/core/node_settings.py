@@ -1,20 +1,108 @@
-"""照看节点的设置：prolog 与 epilog 的规矩、健康检查、重启、节能。Settings 的一部分。"""
+"""节点的设置：它有什么、作业在上面怎样跑（NodeSettings）；prolog 的规矩、健康检查、重启、节能（NodeCareSettings）。
 
+都是 Settings 的一部分。
+"""
+
+import re
 import shlex
+import socket
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from scns_conductor.core.hostlist import expand
+from scns_conductor.core.setting_words import split_words
+
+_NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 # slurm.conf(5) 的 HealthCheckNodeState 里有意义的。
 HEALTH_CHECK_STATES = ("ANY", "IDLE", "ALLOC", "MIXED", "NONDRAINED_IDLE")
 
 
+class NodeSettings(BaseSettings):
+    """本节点有什么，作业在它上面怎样跑。"""
+
+    script_dir: Path | None = Field(
+        None, description="作业脚本 job_{id}.sh 的目录；缺省 /var/scns-conductor/scripts，不可写时在数据目录下"
+    )
+    spool_dir: Path | None = Field(None, description="节点的工作目录（日志、套接字）；缺省在数据目录下")
+    node_name: str = Field(
+        default_factory=lambda: socket.gethostname().split(".")[0], description="本节点的名字，缺省为短主机名"
+    )
+    node_address: str | None = Field(None, description="别的节点用来连到本节点的地址，缺省与名字相同")
+    node_cpus: int | None = Field(None, ge=1, description="本节点的 CPU 数，缺省为探测值")
+    node_cpu_unit: Literal["thread", "core"] = Field(
+        "thread",
+        description="一个 CPU 是什么：thread 是一个线程，core 是一个核（它的全部线程归一个作业，Slurm 的 CR_Core）",
+    )
+    node_cpu_topology: str | None = Field(
+        None,
+        description="本节点的 插槽:每插槽的核[:每核的线程[:NUMA 节点数]]，如 2:32:2，缺省为探测值；"
+        "可以多于真有的（不绑核）",
+    )
+    node_memory: str | None = Field(None, description="本节点的内存，如 64G，缺省为探测值")
+    node_gpus: int | None = Field(None, ge=0, description="本节点的 GPU 数，缺省为探测值")
+    node_gres: str | None = Field(None, description="本节点的通用资源，Slurm 写法，如 gpu:a100:4，优先于 node_gpus")
+    node_gpu_shares: str = Field(
+        "",
+        description="几个作业合用的卡，序号:shard:几份 或 序号:mps:100，逗号相隔；这些卡不再整块地给（--gres=shard:1）",
+    )
+    gpu_watch_interval_s: float = Field(
+        30.0, ge=0, description="多久看一次 GPU 还在不在、MIG 有没有重新划分（秒），连着两次才算；0 是不看"
+    )
+    node_features: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="本节点的特性，逗号分隔，供 --constraint 使用"
+    )
+    node_weight: int = Field(1, ge=0, description="节点权重，放置时先用权重小的")
+    node_topology: str | None = Field(None, description="本节点所在的交换机路径，如 core/rack1，供拓扑感知放置")
+    heartbeat_interval_s: float = Field(5.0, gt=0, description="节点心跳的间隔（秒）")
+    job_sample_interval_s: float = Field(
+        10.0, ge=0, description="多久记一次各作业的 CPU、内存、GPU（秒）；比这短的作业没有曲线，0 是不记"
+    )
+    node_timeout_s: float = Field(60.0, gt=0, description="多久没有心跳算节点失联（秒；Slurm 的 SlurmdTimeout）")
+    kill_wait_s: float = Field(30.0, ge=0, description="SIGTERM 之后多久发 SIGKILL（秒；Slurm 的 KillWait）")
+    containment: Literal["auto", "off", "required"] = Field(
+        "auto", description="是否用 cgroup 约束作业：auto 能用则用，off 不用，required 不能用就拒绝启动"
+    )
+    foreign_jobs: Literal["kill", "keep"] = Field(
+        "kill",
+        description="数据库恢复之后，节点上它不认识的旧作业：kill 杀掉，keep 留着跑完（其间节点排空）",
+    )
+    single_user: bool = Field(False, description="单用户模式：作业以启动者的身份运行（scns up）")
+    allow_root_jobs: bool = Field(False, description="是否允许作业以 root 身份运行")
+    task_prolog: Path | None = Field(None, description="管理员的 prolog 程序，在作业前以代理的身份运行")
+    nohold_on_prolog_fail: bool = Field(
+        False,
+        description="prolog 失败的作业重新排队时不保留（Slurm 的 nohold_on_prolog_fail）；在两个节点上失败过的总是保留",
+    )
+    task_epilog: Path | None = Field(None, description="管理员的 epilog 程序，在作业后以代理的身份运行")
+    container_runtime: str | None = Field(
+        None, description="--container 的运行时（crun 或 runc 的名字、路径）；不写先找 crun，再找 runc"
+    )
+    container_image_program: str | None = Field(
+        None, description="--container-image 用哪个程序（podman 或 apptainer）；不写先找 podman，再找 apptainer"
+    )
+    container_mounts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="容器里也看得见的目录，逗号分隔，写成 目录 或 源:处[:ro]；/tmp、家目录、工作目录总看得见",
+    )
+    output_tail_bytes: int = Field(65536, ge=0, le=16 * 1024**2, description="作业结束时收进数据库的输出尾部（字节）")
+
+    _words = field_validator("node_features", "container_mounts", mode="before")(split_words)
+
+    @field_validator("node_name")
+    @classmethod
+    def _plain_node_name(cls, value: str) -> str:
+        # 主机列表里有含义的字符、空白都不能在名字里；它也是 spool 下的目录名。
+        if not _NODE_NAME.fullmatch(value):
+            raise ValueError("节点名只能有字母、数字、. _ -，以字母或数字开头，至多 64 个字符")
+        return value
+
+
 class NodeCareSettings(BaseSettings):
-    """见模块的说明。"""
+    """节点怎样照看。"""
 
     prolog_epilog_timeout_s: float = Field(
         300.0, gt=0, description="prolog、epilog 至多跑多久（秒；Slurm 的 PrologEpilogTimeout），超时算失败"
@@ -71,10 +159,7 @@ class NodeCareSettings(BaseSettings):
         default_factory=list, description="这些分区的节点永远不自动关机（Slurm 的 SuspendExcParts），逗号分隔"
     )
 
-    @field_validator("health_check_node_states", "suspend_exc_partitions", mode="before")
-    @classmethod
-    def _split_list(cls, value: Any) -> Any:
-        return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    _lists = field_validator("health_check_node_states", "suspend_exc_partitions", mode="before")(split_words)
 
     @field_validator("health_check_node_states")
     @classmethod

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, field_validator
 
 from scns_conductor.core.licenses import parse_licenses
-from scns_conductor.core.settings import Settings, default_backfill_depth
+from scns_conductor.core.scheduler_settings import default_backfill_depth, known_enforcement
+from scns_conductor.core.setting_words import split_words
+from scns_conductor.core.settings import Settings
 
 RUNTIME = (
     "scheduler_policy", "placement", "backfill_depth", "max_switch_wait_s", "suspend_frees", "kill_invalid_dependency",
@@ -31,15 +33,12 @@ class _RuntimeRules(BaseModel):
     # 数据库里的是校验过的值：不把 "5" 当 5，也不把 true 当 1。
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
-    @field_validator("accounting_storage_enforce", mode="before", check_fields=False)
-    @classmethod
-    def _split_words(cls, value: Any) -> Any:
-        return Settings.split_words(value)
+    _words = field_validator("accounting_storage_enforce", mode="before", check_fields=False)(split_words)
 
     @field_validator("accounting_storage_enforce", check_fields=False)
     @classmethod
     def _known_enforcement(cls, value: list[str] | None) -> list[str] | None:
-        return None if value is None else Settings.known_enforcement(value)
+        return None if value is None else known_enforcement(value)
 
     def given(self) -> dict[str, Any]:
         """写了的（null 等于没有写）。"""

@@ -18,9 +18,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from scns_conductor import migrations
+from scns_conductor.core.config_file import default_data_dir
 from scns_conductor.core.database import database_url, sync_engine
 from scns_conductor.core.errors import SettingsError
-from scns_conductor.core.settings import Settings, default_data_dir, load_settings
+from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.local.child import log_tail, start_child
 from scns_conductor.local.data_directory import DataDirectory
 from scns_conductor.local.elastic_nodes import stop_agents
