@@ -16,8 +16,9 @@ from scns_conductor.scheduling.queue import OrderKey, PendingJob
 from scns_conductor.scheduling.shape import Shape
 from scns_conductor.statements.node_state import MARK_PLANNED, PLANNED_UNWRITTEN
 from scns_conductor.statements.reasons import END_HOPELESS, WRITE_REASONS
-from scns_conductor.worker.scheduler.memory import HOPELESS, QueueMemory
+from scns_conductor.worker.scheduler.memory import QueueMemory
 from scns_conductor.worker.scheduler.waiting_job import Waiting
+from scns_conductor.worker.scheduler.waiting_line import HOPELESS
 
 Told = tuple[str, str | None]
 _Row = tuple[int, str, str | None, float | None, str | None]
