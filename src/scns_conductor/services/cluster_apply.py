@@ -18,8 +18,8 @@ from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import SharedTransaction
-from scns_conductor.services import accounts, partitions, qos, reservations
-from scns_conductor.services.accounts import require_operator
+from scns_conductor.services import account_users, accounts, associations, partitions, qos, reservations
+from scns_conductor.services.accounting_rules import require_operator
 from scns_conductor.services.audit import record
 from scns_conductor.services.cluster_content import COMPARED, NODE_TRAITS, Content, Key, State, shown
 from scns_conductor.services.cluster_plan import Change, plan, tres_changes
@@ -125,7 +125,7 @@ class _Builder:
         await self._associations(parts["associations", False])
         for change in parts["users", False]:
             with _at(change):
-                await accounts.update_user(self._database, self.identity, change.key[0], change.after)
+                await account_users.update_user(self._database, self.identity, change.key[0], change.after)
         for change in parts["accounts", False]:
             await self._coordinators(change)
         for change in parts["reservations", True]:
@@ -140,7 +140,7 @@ class _Builder:
         for change in parts["associations", True]:
             with _at(change):
                 number = self.state["associations"][change.key]["association_id"]
-                await accounts.delete_association(self._database, self.identity, number)
+                await associations.delete_association(self._database, self.identity, number)
         for change in parts["accounts", True]:
             with _at(change):
                 await accounts.delete_account(self._database, self.identity, change.key[0])
@@ -204,7 +204,7 @@ class _Builder:
         for user in sorted(before ^ after):
             with _at(change):
                 on = user in after
-                await accounts.set_coordinator(self._database, self.identity, change.key[0], user, on=on)
+                await account_users.set_coordinator(self._database, self.identity, change.key[0], user, on=on)
 
     async def _associations(self, changes: Sequence[Change]) -> None:
         new = [change for change in changes if change.action == "create"]
@@ -214,12 +214,12 @@ class _Builder:
         ]
         if rows:
             # 账户与 QOS 有没有，计划时核对过了。
-            await accounts.add_associations(self.connection, self.identity, rows)
+            await associations.add_associations(self.connection, self.identity, rows)
         for change in changes:
             if change.action == "update":
                 number = self.state["associations"][change.key]["association_id"]
                 with _at(change):
-                    await accounts.change_association(self.connection, self.identity, number, tres_changes(change))
+                    await associations.change_association(self.connection, self.identity, number, tres_changes(change))
 
     async def _partition(self, change: Change) -> None:
         with _at(change):

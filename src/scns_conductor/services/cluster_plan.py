@@ -22,7 +22,8 @@ from scns_conductor.services.cluster_content import (
     shown,
     whole,
 )
-from scns_conductor.services.reservations import ALL_NODES, plain_flags
+from scns_conductor.services.reservation_places import ALL_NODES
+from scns_conductor.services.reservation_words import plain_flags
 
 # 不删的节：节点由代理登记，用户随他的最后一个关联而去。
 _KEPT = frozenset({"nodes", "users"})

@@ -11,7 +11,8 @@ from scns_conductor.core.hostlist import compress
 from scns_conductor.core.transactions import Database
 from scns_conductor.core.units import format_duration, format_memory_mb
 from scns_conductor.services.cluster_content import COMPARED, State, Values, written
-from scns_conductor.services.reservations import first_times, plain_flags
+from scns_conductor.services.reservation_places import first_times
+from scns_conductor.services.reservation_words import plain_flags
 from scns_conductor.statements.accounts import LIST_ACCOUNTS, LIST_ASSOCIATIONS, LIST_USERS
 from scns_conductor.statements.cluster_settings import SELECT_SETTINGS
 from scns_conductor.statements.nodes import TRAITS_OF_NODES

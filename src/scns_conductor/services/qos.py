@@ -11,7 +11,7 @@ from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.job_limits import DENY_ON_LIMIT, NO_DECAY, REQUIRES_RESERVATION
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import Database
-from scns_conductor.services.accounts import merged, require_operator, require_qos, tell_accounting
+from scns_conductor.services.accounting_rules import merged, require_operator, require_qos, tell_accounting
 from scns_conductor.services.audit import record
 from scns_conductor.statements.qos import (
     FIRST_LIVE_JOB_OF_QOS,

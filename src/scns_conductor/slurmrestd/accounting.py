@@ -6,8 +6,10 @@ from typing import Any
 
 from scns_conductor.core.errors import NotFound
 from scns_conductor.core.hostlist import compress
+from scns_conductor.services import account_users
 from scns_conductor.services import accounts as services
 from scns_conductor.services import qos as qos_services
+from scns_conductor.services.associations import list_associations
 from scns_conductor.services.nodes import list_nodes
 from scns_conductor.slurm.shapes import accounts as shapes
 from scns_conductor.slurm.shapes.schema import render
@@ -27,7 +29,7 @@ def _pick(rows: Sequence[Mapping[str, Any]], key: str, wanted: set[str]) -> Rows
 
 async def all_associations(call: Call) -> Rows:
     """全部关联的行。"""
-    return await services.list_associations(call.database)
+    return await list_associations(call.database)
 
 
 async def _account_records(call: Call, rows: Rows) -> Rows:
@@ -45,7 +47,7 @@ async def _user_records(call: Call, rows: Rows) -> Rows:
 
 
 async def _association_records(call: Call, rows: Rows) -> Rows:
-    users = await services.list_users(call.database)
+    users = await account_users.list_users(call.database)
     defaults = {user["name"]: user["default_account"] for user in users}
     return [shapes.association_record(call.version, row, defaults) for row in rows]
 
@@ -70,7 +72,7 @@ async def account(call: Call) -> Values:
                  "with_deleted:string with_wckeys:string without_defaults:string")  # fmt: skip
 async def users(call: Call) -> Values:
     """有关联的用户"""
-    rows = await services.list_users(call.database)
+    rows = await account_users.list_users(call.database)
     rows = _pick(rows, "admin_level", _wanted(call, "admin_level"))
     return {"users": await _user_records(call, _pick(rows, "default_account", _wanted(call, "default_account")))}
 
@@ -79,7 +81,7 @@ async def users(call: Call) -> Values:
            query="with_assocs:string with_coords:string with_deleted:string with_wckeys:string")  # fmt: skip
 async def user(call: Call) -> Values:
     """一个用户"""
-    return {"users": await _user_records(call, await services.list_users(call.database, call.argument))}
+    return {"users": await _user_records(call, await account_users.list_users(call.database, call.argument))}
 
 
 ASSOCIATION_QUERY = "account:string user:string cluster:string partition:string id:string"

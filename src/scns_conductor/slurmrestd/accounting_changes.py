@@ -13,8 +13,10 @@ from scns_conductor.api.routers.accounting import (
     UserUpdate,
 )
 from scns_conductor.core.errors import ConductorError, InvalidRequest, NotFound
+from scns_conductor.services import account_users
 from scns_conductor.services import accounts as services
 from scns_conductor.services import qos as qos_services
+from scns_conductor.services.associations import create_association, delete_association, update_association
 from scns_conductor.slurm.shapes import accounts as shapes
 from scns_conductor.slurm.table.job_values import cluster_name
 from scns_conductor.slurmrestd.accounting import ASSOCIATION_QUERY, Rows, all_associations, chosen_associations
@@ -31,7 +33,7 @@ def _refuse(what: str) -> ConductorError:
 async def _known(call: Call) -> tuple[set[str], set[str], dict[tuple[str, str, str], int]]:
     engine = call.database
     accounts = {row["name"] for row in await services.list_accounts(engine)}
-    users = {row["name"] for row in await services.list_users(engine)}
+    users = {row["name"] for row in await account_users.list_users(engine)}
     found = {
         (row["account"], row["user_name"], row["partition"]): row["association_id"]
         for row in await all_associations(call)
@@ -51,7 +53,7 @@ async def _save_accounts(call: Call, given: Rows) -> None:
         elif own:
             await services.update_account(engine, identity, name, AccountValues.model_validate(own).changes())
         for coordinator in each.get("coordinators") or ():
-            await services.set_coordinator(engine, identity, name, str(coordinator.get("name") or ""), on=True)
+            await account_users.set_coordinator(engine, identity, name, str(coordinator.get("name") or ""), on=True)
 
 
 async def _save_users(call: Call, given: Rows) -> None:
@@ -62,7 +64,7 @@ async def _save_users(call: Call, given: Rows) -> None:
         name, default = each.get("name", ""), (each.get("default") or {}).get("account") or ""
         if default and (default, name, "") not in associations:
             values = NewAssociation.model_validate({"account": default, "user": name}).changes()
-            await services.create_association(engine, identity, default, name, "", values)
+            await create_association(engine, identity, default, name, "", values)
         elif name not in known and not default:
             raise InvalidRequest("users", f"用户 {name[:64]} 还没有关联；写明 default.account", code="account_unknown")
         level = next(iter(each.get("administrator_level") or ()), None)
@@ -70,7 +72,7 @@ async def _save_users(call: Call, given: Rows) -> None:
         changes = {key: value for key, value in wanted.items() if value}
         if changes:
             checked = UserUpdate.model_validate(changes).model_dump(exclude_unset=True)
-            await services.update_user(engine, identity, name, checked)
+            await account_users.update_user(engine, identity, name, checked)
 
 
 async def _save_association(
@@ -81,7 +83,7 @@ async def _save_association(
     if number is not None:
         changes = AssociationValues.model_validate(values).changes()
         if changes:
-            await services.update_association(engine, identity, number, changes)
+            await update_association(engine, identity, number, changes)
         return
     if not user:
         raise InvalidRequest("account", f"没有账户 {account[:64]!r}；先新建它", code="account_unknown")
@@ -89,7 +91,7 @@ async def _save_association(
         {**values, "account": account, "user": user, **({"partition": partition} if partition else {})}
     ).changes()
     kept = {key: value for key, value in new.items() if value is not None}
-    await services.create_association(engine, identity, account, user, partition, kept)
+    await create_association(engine, identity, account, user, partition, kept)
 
 
 async def _save_associations(call: Call, given: Rows) -> None:
@@ -209,14 +211,14 @@ async def remove_account(call: Call) -> Values:
 @operation("DELETE", "slurmdb", "user/{name}", source="slurmdb_users_remove")
 async def remove_user(call: Call) -> Values:
     """删除用户的全部关联"""
-    await services.delete_user(call.database, call.identity, call.argument)
+    await account_users.delete_user(call.database, call.identity, call.argument)
     return {}
 
 
 async def _remove(call: Call, rows: Rows) -> Values:
     removed = []
     for row in rows:
-        await services.delete_association(call.database, call.identity, row["association_id"])
+        await delete_association(call.database, call.identity, row["association_id"])
         removed.append(f"C = {cluster_name():<10} A = {row['account']:<20} U = {row['user_name']}")
     return {"removed_associations": removed}
 

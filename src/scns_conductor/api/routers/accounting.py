@@ -20,7 +20,7 @@ from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, Name, Text, TimeLimit
 from scns_conductor.core.tres import known_tres, parse_tres, tres_amount
 from scns_conductor.core.units import parse_duration
-from scns_conductor.services import accounts, qos
+from scns_conductor.services import account_users, accounts, associations, qos
 
 router = APIRouter(tags=["记账"])
 
@@ -232,7 +232,7 @@ async def delete_account(name: NamePath, parts: PartsDep, identity: IdentityDep)
 @router.put("/accounts/{name}/coordinators/{user}", summary="添协调人（管理员、Operator、协调人）", status_code=204)
 async def add_coordinator(name: NamePath, user: NamePath, parts: PartsDep, identity: IdentityDep) -> Response:
     """协调人管这个账户与各级下级里的人、上限与作业。用户要先有关联；已经是的不变。"""
-    await accounts.set_coordinator(parts.engine, identity, name, user, on=True)
+    await account_users.set_coordinator(parts.engine, identity, name, user, on=True)
     parts.accounting.forget()
     return Response(status_code=204)
 
@@ -242,7 +242,7 @@ async def add_coordinator(name: NamePath, user: NamePath, parts: PartsDep, ident
 )
 async def remove_coordinator(name: NamePath, user: NamePath, parts: PartsDep, identity: IdentityDep) -> Response:
     """本来不是的不变。"""
-    await accounts.set_coordinator(parts.engine, identity, name, user, on=False)
+    await account_users.set_coordinator(parts.engine, identity, name, user, on=False)
     parts.accounting.forget()
     return Response(status_code=204)
 
@@ -253,14 +253,14 @@ async def remove_coordinator(name: NamePath, user: NamePath, parts: PartsDep, id
 @router.get("/users", summary="有关联的用户")
 async def list_users(parts: PartsDep, _identity: IdentityDep) -> UsersAnswer:
     """管理级别与缺省账户。"""
-    return {"users": await accounts.list_users(parts.engine)}
+    return {"users": await account_users.list_users(parts.engine)}
 
 
 @router.patch("/users/{name}", summary="改管理级别与缺省账户（管理员、Operator、协调人）")
 async def update_user(name: NamePath, body: UserUpdate, parts: PartsDep, identity: IdentityDep) -> UserAnswer:
     """管理级别只有管理员能改。"""
     changes = _without_nulls({each: getattr(body, each) for each in body.model_fields_set})
-    found = await accounts.update_user(parts.engine, identity, name, changes)
+    found = await account_users.update_user(parts.engine, identity, name, changes)
     parts.accounting.forget()
     return found
 
@@ -268,7 +268,7 @@ async def update_user(name: NamePath, body: UserUpdate, parts: PartsDep, identit
 @router.delete("/users/{name}", summary="删除用户的全部关联（管理员、Operator、协调人）", status_code=204)
 async def delete_user(name: NamePath, parts: PartsDep, identity: IdentityDep) -> Response:
     """还有没结束的作业时不能删。"""
-    await accounts.delete_user(parts.engine, identity, name)
+    await account_users.delete_user(parts.engine, identity, name)
     parts.accounting.forget()
     return Response(status_code=204)
 
@@ -286,14 +286,14 @@ async def list_associations(
     user: Annotated[str | None, Query(description="只要这个用户的；空的是账户自己的", pattern=_WITHOUT_NUL)] = None,
 ) -> AssociationsAnswer:
     """effective 是补上继承之后真正生效的。"""
-    return {"associations": await accounts.list_associations(parts.engine, account, user)}
+    return {"associations": await associations.list_associations(parts.engine, account, user)}
 
 
 @router.post("/associations", summary="把用户加进账户（管理员、Operator、协调人）", status_code=201)
 async def create_association(body: NewAssociation, parts: PartsDep, identity: IdentityDep) -> AssociationAnswer:
     """第一个关联的账户就是用户的缺省账户。"""
     values = _without_nulls(body.changes())
-    found = await accounts.create_association(
+    found = await associations.create_association(
         parts.engine, identity, body.account, body.user, body.partition or "", values
     )
     parts.accounting.forget()
@@ -305,7 +305,7 @@ async def update_association(
     association_id: AssociationId, body: AssociationValues, parts: PartsDep, identity: IdentityDep
 ) -> AssociationAnswer:
     """下一个调度周期生效；正在运行的作业不受影响。"""
-    found = await accounts.update_association(parts.engine, identity, association_id, body.changes())
+    found = await associations.update_association(parts.engine, identity, association_id, body.changes())
     parts.accounting.forget()
     return found
 
@@ -313,7 +313,7 @@ async def update_association(
 @router.delete("/associations/{association_id}", summary="把用户移出账户（管理员、Operator、协调人）", status_code=204)
 async def delete_association(association_id: AssociationId, parts: PartsDep, identity: IdentityDep) -> Response:
     """还有没结束的作业时不能删。"""
-    await accounts.delete_association(parts.engine, identity, association_id)
+    await associations.delete_association(parts.engine, identity, association_id)
     parts.accounting.forget()
     return Response(status_code=204)
 
