@@ -1,0 +1,95 @@
+"""文档里写的每个文件、目录、函数都在那里：陌生人照着走不会落空。"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "scns_conductor"
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
+# `a/b.py`、`b.py`、`a/b.py::Name.method`、`a/b.py` 的 `NAME`
+_FILE = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.py)(?:::([\w.]+))?`(?: ?的 ?`(\w+))?")
+_FOLDER = re.compile(r"`((?:[a-z_]+/)+)`")
+# 写给人照着起名字的样子。
+_SAMPLE = re.compile(r"[^\x00-\x7f]")
+
+
+def _files() -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for room in ("src", "tests", "scripts", "benchmarks", "examples"):
+        for path in (ROOT / room).rglob("*.py"):
+            found.setdefault(path.name, []).append(path)
+    return found
+
+
+FILES = _files()
+
+
+def _candidates(text: str) -> list[Path]:
+    """文档里的写法指的文件：从仓库、包或 tests 起，末几段相同的也算。"""
+    parts = tuple(text.split("/"))
+    return [path for path in FILES.get(parts[-1], ()) if path.parts[-len(parts) :] == parts]
+
+
+def _names(path: Path) -> set[str]:
+    """模块里的名字：顶层的，与类里的。"""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found.update(each.id for each in node.targets if isinstance(each, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+    return found
+
+
+def _wrong(text: str) -> Iterator[str]:
+    for file, inside, owned in _FILE.findall(text):
+        if _SAMPLE.search(file):
+            continue
+        places = _candidates(file)
+        if not places:
+            yield f"没有文件 {file}"
+        for name in (inside or owned).split("."):
+            if name and not any(name in _names(path) for path in places):
+                yield f"{file} 里没有 {name}"
+    for folder in _FOLDER.findall(text):
+        if not any((base / folder).is_dir() for base in (ROOT, SOURCE, ROOT / "tests", SOURCE / "worker")):
+            yield f"没有目录 {folder}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_place_on_the_page_is_there(page: Path) -> None:
+    assert not list(_wrong(page.read_text()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`worker/agent/nothing.py`",
+        "`nothing.py`",
+        "`core/states.py::NOTHING`",
+        "`core/states.py` 的 `NOTHING`",
+        "`worker/nothing/`",
+    ],
+)
+def test_the_check_sees_what_is_not_there(text: str) -> None:
+    assert list(_wrong(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`core/states.py::TRANSITIONS`",
+        "`core/states.py` 的 `TRANSITIONS`",
+        "`worker/scheduler/memory.py::QueueMemory.refresh`",
+        "`cli/名字.py`",
+        "`tests/unit/`",
+    ],
+)
+def test_the_check_lets_real_places_pass(text: str) -> None:
+    assert not list(_wrong(text))
