@@ -20,7 +20,7 @@ PO = PACKAGE / "language" / PO_FILE
 # 这些里的中文不是给人看的话，或本身就是 click 文字的中文。
 SKIPPED = {"cli/click_words.py", "language/catalogue.py"}
 # 文档字符串也给人看的地方。
-SHOWN_DOCSTRINGS = ("api/", "slurmrestd/", "core/models", "core/runtime_settings", "cli/", "local/")
+SHOWN_DOCSTRINGS = ("api/", "slurmrestd/", "core/answers", "core/models", "core/runtime_settings", "cli/", "local/")
 HEADER = "# SCNS-Conductor 给人看的话：中文是原文，英文是译文。由 make messages 更新。"
 # 写进配置文件与脚本的注释、正则表达式，不是对使用者说的话。
 FILE_CONTENT = re.compile(r"^#|（scns setup 写的）|\[，；）\]")
@@ -84,7 +84,9 @@ def _is_shown(node: Documented, name: str) -> bool:
     if isinstance(node, ast.Module) or not name.startswith(SHOWN_DOCSTRINGS):
         return False
     if isinstance(node, ast.ClassDef):
-        return bool(node.bases) and name.startswith(("api/", "slurmrestd/", "core/models", "core/runtime_settings"))
+        return bool(node.bases) and name.startswith(
+            ("api/", "slurmrestd/", "core/answers", "core/models", "core/runtime_settings")
+        )
     return any("router." in (text := ast.unparse(each)) or "command" in text or "group" in text
                for each in node.decorator_list)  # fmt: skip
 

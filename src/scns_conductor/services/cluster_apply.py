@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from scns_conductor.core.answers.cluster import ClusterApplied, ClusterChange
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.settings import Settings
@@ -44,7 +45,7 @@ async def apply_content(
     prune: bool = False,
     dry_run: bool = False,
     expect: str | None = None,
-) -> dict[str, Any]:
+) -> ClusterApplied:
     """返回改动与它们的指纹。expect 是先前 dry_run 得到的指纹：现在要做的不是那些了就抛 Conflict，什么也不做。
 
     写错的、做不成的（还有作业的账户……）抛 422，说明文件里的位置；权限不够抛 Forbidden。settings 是启动时的。
@@ -58,7 +59,7 @@ async def apply_content(
             await connection.execute(LOCK_RESERVATIONS)
         state = await read_state(connection)
         changes = plan(state, content, prune=prune)
-        answer = {"changes": [_told(change) for change in changes]}
+        answer: dict[str, list[ClusterChange]] = {"changes": [_told(change) for change in changes]}
         fingerprint = hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()[:16]
         if expect is not None and expect != fingerprint:
             raise Conflict("看过之后集群又变了，现在要做的不是那些；请再看一遍", code="plan_changed")
@@ -66,10 +67,10 @@ async def apply_content(
         if changes:
             await record(connection, identity, "cluster.apply", "cluster", after=answer)
         await (transaction.rollback() if dry_run else transaction.commit())
-    return {**answer, "fingerprint": fingerprint, "applied": not dry_run}
+    return {"changes": answer["changes"], "fingerprint": fingerprint, "applied": not dry_run}
 
 
-def _told(change: Change) -> dict[str, Any]:
+def _told(change: Change) -> ClusterChange:
     # 次序要定：各个 API 进程算出的指纹才相同。
     order = {name: place for place, name in enumerate(COMPARED.get(change.section, ()))}
     names = sorted({*change.before, *change.after}, key=lambda name: (order.get(name, len(order)), name))

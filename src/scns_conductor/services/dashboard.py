@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import time
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.answers.cluster import Dashboard as Overview
+from scns_conductor.core.answers.cluster import LeaderShown, Resources
 from scns_conductor.core.states import JobState, node_state
 from scns_conductor.statements.dashboard import COUNT_FINISHED, COUNT_LIVE, LATEST_RUNNING, LONGEST_PENDING
 from scns_conductor.statements.leadership import leader_select
@@ -69,9 +70,9 @@ class Dashboard:
         live, finished = await self._live.get(), await self._finished.get()
         return {state.value: live.get(state, finished.get(state, 0)) for state in JobState}
 
-    async def resources(self) -> dict[str, Any]:
+    async def resources(self) -> Resources:
         """资源总量与用量：CPU、内存（MiB）、通用资源、节点按状态计数。不可用的节点不计入总量。"""
-        totals: dict[str, Any] = {
+        totals: Resources = {
             "cpus": {"total": 0, "used": 0},
             "memory_mb": {"total": 0, "used": 0},
             "gres": {},
@@ -95,16 +96,21 @@ class Dashboard:
                 entry["used"] += row.allocated_gres.get(name, 0)
         return totals
 
-    async def leader(self) -> dict[str, Any]:
+    async def leader(self) -> LeaderShown:
         """调度领导者：谁、第几任、是否还在续租。"""
         async with self._engine.connect() as connection:
             row = (await connection.execute(leader_select(), {"lease": self._lease_s})).mappings().one_or_none()
         if row is None:
             return {"holder": None, "epoch": 0, "renewed_at": None, "alive": False, "blocked": []}
-        found = {name: row[name] for name in ("holder", "epoch", "renewed_at", "blocked")}
-        return {**found, "alive": bool(row["alive"])}
+        return {
+            "holder": row["holder"],
+            "epoch": row["epoch"],
+            "renewed_at": row["renewed_at"],
+            "alive": bool(row["alive"]),
+            "blocked": row["blocked"],
+        }
 
-    async def overview(self) -> dict[str, Any]:
+    async def overview(self) -> Overview:
         """GET /dashboard 的回答。"""
         async with self._engine.connect() as connection:
             running = [dict(row) for row in (await connection.execute(LATEST_RUNNING)).mappings()]

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from scns_conductor.core.answers.reports import DependencyGraph, GraphJob
 from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.services.job_queries import read_job
 from scns_conductor.statements.dependency_graph import GRAPH_DEPENDENTS, GRAPH_JOBS, GRAPH_ROOT
@@ -15,11 +16,8 @@ MOST_LEVELS = 8
 MOST_JOBS = 100
 
 
-async def dependency_graph(engine: AsyncEngine, job_id: str) -> dict[str, Any]:
-    """{job_id, jobs: [{job_id, name, user_name, state, level}], edges: [{kind, from, to}], complete}。
-
-    level 是离它几层，等的在上（负的），等它的在下；to 在等 from。不存在抛 NotFound。
-    """
+async def dependency_graph(engine: AsyncEngine, job_id: str) -> DependencyGraph:
+    """level 是离它几层，等的在上（负的），等它的在下；to 在等 from。不存在抛 NotFound。"""
     row = await read_job(engine, job_id, ATTEMPT)
     graph = _Graph()
     async with engine.connect() as connection:
@@ -27,12 +25,12 @@ async def dependency_graph(engine: AsyncEngine, job_id: str) -> dict[str, Any]:
         await graph.add_known(connection, [root], 0)
         await graph.upwards(connection, root)
         await graph.downwards(connection, root)
-    return {"job_id": str(root), **graph.shown()}
+    return graph.shown(root)
 
 
 class _Graph:
     def __init__(self) -> None:
-        self.jobs: dict[int, dict[str, Any]] = {}
+        self.jobs: dict[int, Mapping[str, Any]] = {}
         self.complete = True
 
     def add(self, rows: Iterable[RowMapping], level: int) -> list[int]:
@@ -73,7 +71,7 @@ class _Graph:
                 return
         self.complete = False
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self, root: int) -> DependencyGraph:
         """给人看的；所依赖的已经不在的，没有它的边。"""
         edges = [
             {"kind": kind, "from": str(number), "to": str(job["job_id"])}
@@ -81,9 +79,17 @@ class _Graph:
             for number, kind in targets(job)
             if number in self.jobs
         ]
-        names = ("name", "user_name", "state", "level")
-        jobs = [{"job_id": str(number), **{name: job[name] for name in names}} for number, job in self.jobs.items()]
-        return {"jobs": jobs, "edges": edges, "complete": self.complete}
+        jobs: list[GraphJob] = [
+            {
+                "job_id": str(number),
+                "name": job["name"],
+                "user_name": job["user_name"],
+                "state": job["state"],
+                "level": job["level"],
+            }
+            for number, job in self.jobs.items()
+        ]
+        return {"job_id": str(root), "jobs": jobs, "edges": edges, "complete": self.complete}
 
 
 def targets(job: Mapping[str, Any]) -> list[tuple[int, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.answers.jobs import JobSamples, NodeSamples, SampleSeries
 from scns_conductor.core.states import ACTIVE_STATES
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk
@@ -20,7 +21,7 @@ from scns_conductor.statements.job_samples import SAMPLES_OF_JOB
 
 async def job_samples(
     engine: AsyncEngine, desk: AnswerDesk, identity: Identity, job_id: str, *, attempt: int | None, live: bool
-) -> dict[str, Any]:
+) -> JobSamples:
     """attempt 缺省是最近一次；live 为真时先请节点此刻采样一次。别人的作业抛 Forbidden。"""
     job = await read_job(engine, job_id, SAMPLED)
     require_reader(identity, job, "用量", job_id)
@@ -41,12 +42,12 @@ async def job_samples(
     }
 
 
-def _shown(rows: Sequence[Row[Any]]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    nodes = [{"node_name": row.node_name, **_series(row)} for row in rows]
+def _shown(rows: Sequence[Row[Any]]) -> tuple[list[NodeSamples], SampleSeries | None]:
+    nodes: list[NodeSamples] = [{"node_name": row.node_name, **_series(row)} for row in rows]
     return nodes, _total(rows) if rows else None
 
 
-def _series(row: Any) -> dict[str, Any]:
+def _series(row: Any) -> SampleSeries:
     lengths = [min(row.width_s, row.elapsed_s - index * row.width_s) or row.width_s for index in range(len(row.cpu_s))]
     return _answer(
         *(row.since, row.width_s, row.elapsed_s),
@@ -67,7 +68,7 @@ def _answer(
     gpus: Sequence[float] | None,
     gpu_memory_mb: Sequence[int | None] | None,
     gpu_energy_j: float | None,
-) -> dict[str, Any]:
+) -> SampleSeries:
     return {
         "since": since.isoformat(),
         "width_s": width_s,
@@ -80,7 +81,7 @@ def _answer(
     }
 
 
-def _total(rows: Sequence[Any]) -> dict[str, Any]:
+def _total(rows: Sequence[Any]) -> SampleSeries:
     """各节点合在一起：格子取最宽的，CPU 按重叠的时间摊，内存是各节点同一格里的峰值之和。"""
     since = min(row.since for row in rows)
     ends = [(row.since - since).total_seconds() + row.elapsed_s for row in rows]

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.answers.jobs import Suggestion, Why
 from scns_conductor.core.states import JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.units import format_duration
@@ -13,6 +14,7 @@ from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.current_rules import CurrentRules
 from scns_conductor.services.job_queries import read_job
 from scns_conductor.services.job_update import require_updatable
+from scns_conductor.services.scheduler_questions import ask_why
 from scns_conductor.statements.job_detail import REASON
 
 # PATCH 的请求体 -> JobSpec 的列；写法不对的抛 ValueError。
@@ -23,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 async def job_why(
     engine: AsyncEngine, desk: AnswerDesk, current: CurrentRules, identity: Identity, job_id: str, read: Read
-) -> dict[str, Any]:
+) -> Why:
     """缺什么、谁在前面、预计何时、怎样能更早；不在排队的只说状态。"""
     row = await read_job(engine, job_id, REASON)
     if row["state"] != JobState.PENDING:
@@ -36,7 +38,7 @@ async def job_why(
             + _waited(row["wait_breakdown"]),
             "wait_breakdown": row["wait_breakdown"],
         }
-    answer = await desk.ask_scheduler("explain", identity.user_name, {"job_id": row["job_id"]})
+    answer = await ask_why(desk, identity.user_name, row["job_id"])
     owner = identity if identity.privileged else Identity(row["user_name"], admin=False)
     kept = await _accepted(engine, current, owner, str(row["job_id"]), answer["suggestions"], read)
     lines = [answer["text"], *(f"要更早开始：{item['text']}" for item in kept)]
@@ -57,9 +59,9 @@ async def _accepted(
     current: CurrentRules,
     owner: Identity,
     job_id: str,
-    found: list[dict[str, Any]],
+    found: list[Suggestion],
     read: Read,
-) -> list[dict[str, Any]]:
+) -> list[Suggestion]:
     """真的会收下的建议。"""
     if not found:
         return []

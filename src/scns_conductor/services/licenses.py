@@ -1,15 +1,14 @@
 """许可证的总数与此刻用掉的（scontrol show licenses）。"""
 
-from typing import Any
-
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.answers.cluster import License
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.statements.licenses import HELD_LICENSES
 
 
-async def license_usage(engine: AsyncEngine, configured: str) -> list[dict[str, Any]]:
-    """[{name, total, used, free}]；没有配置许可证时是空的。"""
+async def license_usage(engine: AsyncEngine, configured: str) -> list[License]:
+    """没有配置许可证时是空的。"""
     totals = dict(parse_licenses(configured))
     if not totals:
         return []

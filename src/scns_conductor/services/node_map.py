@@ -1,9 +1,8 @@
 """节点的简表：一个节点一行数，几千个也小；节点图看它。"""
 
-from typing import Any
-
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.answers.reports import NodeMap
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.states import node_state
 from scns_conductor.services.partitions import list_partitions
@@ -15,8 +14,8 @@ FIELDS = (
 )  # fmt: skip
 
 
-async def node_map(engine: AsyncEngine) -> dict[str, Any]:
-    """{fields, nodes: [[…]]}：内存的单位是 MiB，partitions 是所属分区的名字，逗号分隔。"""
+async def node_map(engine: AsyncEngine) -> NodeMap:
+    """内存的单位是 MiB，partitions 是所属分区的名字，逗号分隔。"""
     partitions = await list_partitions(engine)
     everywhere = [each["name"] for each in partitions if each["nodes"] == "ALL"]
     owners: dict[str, list[str]] = {}

@@ -9,6 +9,7 @@ import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.answers.jobs import Plan
 from scns_conductor.core.errors import ConductorError, InvalidRequest
 from scns_conductor.core.instants import utc_now
 from scns_conductor.core.settings import Settings
@@ -19,6 +20,7 @@ from scns_conductor.services.het_job import MOST_COMPONENTS, together
 from scns_conductor.services.job_admission import SUBMIT_LIMITS
 from scns_conductor.services.job_policy import JobPolicy, JobWants
 from scns_conductor.services.new_job import Submitter, new_job
+from scns_conductor.services.scheduler_questions import ask_plan
 from scns_conductor.services.submission import (
     IdempotencyClaim,
     SubmitQueue,
@@ -160,10 +162,10 @@ class SubmitDesk:
         rows = together(await self._rules.judge(_partitions(drafts), _reservations(drafts), attempt))
         return await submit_components(self._engine, rows, _claim(submitter.identity.user_name, key, digest))
 
-    async def plan(self, draft: Draft, submitter: Submitter) -> dict[str, Any]:
+    async def plan(self, draft: Draft, submitter: Submitter) -> Plan:
         """调度器真的按这份要求排一次，什么也不留下；没有写脚本也行。"""
         row = await self._row(draft, submitter, draft.script or "#!/bin/sh\n")
-        return await self._desk.ask_scheduler("plan", submitter.identity.user_name, {"job": _planned(row)})
+        return await ask_plan(self._desk, submitter.identity.user_name, _planned(row))
 
     async def checked(self, draft: Draft, submitter: Submitter, prefix: str) -> dict[str, Any]:
         """照提交的规矩核对、补全，不写下；字段名前加 prefix。"""

@@ -5,11 +5,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.answers.cluster import Capacity, MeasuredUsage, UsageRow, UsageSeries, UsageSlot
+from scns_conductor.core.answers.writing import rows_of
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.instants import utc_now
 from scns_conductor.core.models import Period
@@ -21,11 +22,8 @@ from scns_conductor.statements.usage_report import usage_over_time as usage_seri
 MOST_ROWS = 20_000
 
 
-async def usage_report(engine: AsyncEngine, since: datetime, until: datetime) -> dict[str, Any]:
-    """{since, until, usage: [{account, …, job_cpus, jobs, cpu_s, memory_mb_s, node_s, gpu_s}], capacity}。
-
-    since、until 放宽到整点，不晚于此刻。
-    """
+async def usage_report(engine: AsyncEngine, since: datetime, until: datetime) -> MeasuredUsage:
+    """各账户、用户、分区、QOS、大小的用量。since、until 放宽到整点，不晚于此刻。"""
     first, last = whole_hours(since, until)
     chosen = stretches(first, last)
     values = {
@@ -41,18 +39,15 @@ async def usage_report(engine: AsyncEngine, since: datetime, until: datetime) ->
     return {
         "since": first,
         "until": max(first, min(last, utc_now())),
-        "usage": [dict(row) for row in rows],
-        "capacity": dict(capacity),
+        "usage": rows_of(UsageRow, rows),
+        "capacity": rows_of(Capacity, [capacity])[0],
     }
 
 
 async def usage_over_time(
     engine: AsyncEngine, since: datetime, until: datetime, every: str, by: Sequence[str], zone: str
-) -> dict[str, Any]:
-    """{since, until, every, zone, rows: [{start, 按 by 的各列, jobs, cpu_s, memory_mb_s, node_s, gpu_s}]}。
-
-    every 是 hour、day、month；时区不认识、by 不对、行太多抛 InvalidRequest。
-    """
+) -> UsageSeries:
+    """按 by 的各列分的用量，一格一格的。every 是 hour、day、month；时区不认识、by 不对、行太多抛 InvalidRequest。"""
     unknown = [name for name in by if name not in SERIES_GROUPS]
     if unknown:
         raise InvalidRequest("by", f"应是 {'、'.join(SERIES_GROUPS)} 里的几个")
@@ -74,5 +69,5 @@ async def usage_over_time(
         "until": max(first, min(last, utc_now())),
         "every": every,
         "zone": zone,
-        "rows": [{**row, "start": row["start"].astimezone(clock)} for row in rows],
+        "rows": rows_of(UsageSlot, ({**row, "start": row["start"].astimezone(clock)} for row in rows)),
     }

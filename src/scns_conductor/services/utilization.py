@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.answers.reports import AccountSeries
+from scns_conductor.core.answers.reports import Utilization as Shown
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.statements.utilization import GROUPS, UTILIZATION, WAITS
 
@@ -22,10 +24,10 @@ class Utilization:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._known: dict[tuple[int, int, int, str], tuple[float, dict[str, Any]]] = {}
+        self._known: dict[tuple[int, int, int, str], tuple[float, Shown]] = {}
         self._lock = asyncio.Lock()
 
-    async def history(self, since: datetime, until: datetime, buckets: int, by: str = "account") -> dict[str, Any]:
+    async def history(self, since: datetime, until: datetime, buckets: int, by: str = "account") -> Shown:
         """各账户（by 是 user、partition、qos 时是它们）每一格平均占用的 CPU、内存（MiB）、GPU，与等待的分位数。
 
         格数、by 不对抛 InvalidRequest。
@@ -49,7 +51,7 @@ class Utilization:
             self._known[key] = (now, found)
             return found
 
-    async def _read(self, since: datetime, until: datetime, width: float, buckets: int, by: str) -> dict[str, Any]:
+    async def _read(self, since: datetime, until: datetime, width: float, buckets: int, by: str) -> Shown:
         values = {"since": since, "until": until}
         async with self._engine.connect() as connection:
             rows = (await connection.execute(UTILIZATION[by], {**values, "width": width})).all()
@@ -62,25 +64,36 @@ class Utilization:
                 for name in _RESOURCES:
                     own[name][row.bucket] += getattr(row, name)
         ordered = sorted(series.items(), key=lambda item: -sum(item[1]["cpus"]))
-        accounts: list[dict[str, Any]] = [
-            {"account": name if by == "account" else None, "name": name, **_rounded(own)}
-            for name, own in ordered[:MOST_ACCOUNTS]
+        accounts: list[AccountSeries] = [
+            _series(name if by == "account" else None, name, own) for name, own in ordered[:MOST_ACCOUNTS]
         ]
         if len(ordered) > MOST_ACCOUNTS:
             rest = [own for _, own in ordered[MOST_ACCOUNTS:]]
             total = {
                 name: [sum(column) for column in zip(*(own[name] for own in rest), strict=True)] for name in _RESOURCES
             }
-            accounts.append({"account": None, "name": None, "others": len(rest), **_rounded(total)})
+            accounts.append({**_series(None, None, total), "others": len(rest)})
         percentiles = [None if value is None else round(float(value), 3) for value in (waits.waits or [None] * 3)]
         return {
             "since": since.isoformat(),
             "until": until.isoformat(),
             "bucket_s": width,
             "accounts": accounts,
-            "waits": {"started": waits.started, **dict(zip(("p50_s", "p90_s", "p99_s"), percentiles, strict=True))},
+            "waits": {
+                "started": waits.started,
+                "p50_s": percentiles[0],
+                "p90_s": percentiles[1],
+                "p99_s": percentiles[2],
+            },
         }
 
 
-def _rounded(own: dict[str, list[float]]) -> dict[str, list[float]]:
-    return {name: [round(value, 2) for value in values] for name, values in own.items()}
+def _series(account: str | None, name: str | None, own: Mapping[str, Sequence[float]]) -> AccountSeries:
+    rounded = {each: [round(value, 2) for value in values] for each, values in own.items()}
+    return {
+        "account": account,
+        "name": name,
+        "cpus": rounded["cpus"],
+        "memory_mb": rounded["memory_mb"],
+        "gpus": rounded["gpus"],
+    }

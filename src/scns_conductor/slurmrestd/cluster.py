@@ -14,6 +14,7 @@ from scns_conductor.services.diagnostics import diagnostics
 from scns_conductor.services.licenses import license_usage
 from scns_conductor.services.nodes import delete_nodes, list_nodes, update_node
 from scns_conductor.services.partitions import list_partitions
+from scns_conductor.services.scheduler_questions import ask_shares
 from scns_conductor.slurm.nodes.node_values import partition_nodes
 from scns_conductor.slurm.shapes import nodes as shapes
 from scns_conductor.slurm.shapes import statistics
@@ -63,7 +64,7 @@ async def reconfigure(call: Call) -> Values:
 @operation("GET", "slurm", "shares", "openapi_shares_resp", query="accounts:string users:string")
 async def shares(call: Call) -> Values:
     """公平份额"""
-    found = await call.parts.desk.ask_scheduler("shares", call.identity.user_name, {})
+    found = await ask_shares(call.parts.desk, call.identity.user_name)
     record = statistics.shares_record(call.version, found)
     accounts, users = (set((call.query(key) or "").split(",")) - {""} for key in ("accounts", "users"))
     if accounts or users:

@@ -1,16 +1,21 @@
 """由模型造出回答的说明，挂到端点上。"""
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from datetime import datetime
+from functools import cache, reduce
+from operator import or_
+from types import UnionType
+from typing import Any, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
 
 import sqlalchemy as sa
-from pydantic import BaseModel, Field, GetJsonSchemaHandler, TypeAdapter, create_model
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, create_model
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from sqlmodel import SQLModel
 
 from scns_conductor.api.derived import not_none
+from scns_conductor.core.answers.writing import PLAIN
 from scns_conductor.core.models import unit_of
 
 
@@ -20,9 +25,43 @@ class Shown:
     def __init__(self, model: type[BaseModel]) -> None:
         self.model = model
 
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """声明的是哪种回答都一样：类型已经由 mypy 核对过。"""
+        return handler.generate_schema(dict[str, Any])
+
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """放在 list 里取出来的是引用，字段就只写一遍。"""
         return dict(handler(TypeAdapter(list[self.model]).core_schema)["items"])  # type: ignore[name-defined]
+
+
+@cache
+def described(shape: type) -> type[BaseModel]:
+    """core/answers 里写下的一种回答（TypedDict）的说明：字段、类型、含义都取自它，里面的回答也换成各自的说明。"""
+    fields = {}
+    for name, hint in get_type_hints(shape, include_extras=True).items():
+        inner = get_args(hint)[0] if get_origin(hint) is NotRequired else hint
+        kind, description, *marks = get_args(inner)
+        found = _described_inside(kind, plain=PLAIN in marks)
+        fields[name] = field(found, description, always=inner is hint)
+    return answer(shape.__name__, shape.__doc__ or shape.__name__, fields)
+
+
+def _described_inside(kind: Any, *, plain: bool) -> Any:
+    if is_typeddict(kind):
+        return dict[str, Any] if plain else described(kind)
+    parts = tuple(
+        _described_inside(each, plain=plain) for each in get_args(kind) if not (str is each and _is_moment(kind))
+    )
+    if not parts:
+        return kind
+    if isinstance(kind, UnionType):
+        return reduce(or_, parts)
+    return get_origin(kind)[parts]
+
+
+def _is_moment(kind: Any) -> bool:
+    """时刻写成文字，说明里是 date-time。"""
+    return isinstance(kind, UnionType) and datetime in get_args(kind)
 
 
 def field(annotation: Any, description: str, *, always: bool = True) -> tuple[Any, FieldInfo]:

@@ -14,6 +14,7 @@ from scns_conductor.core.instants import parse_instant, utc_now
 from scns_conductor.services.diagnostics import diagnostics, public_settings, reset_diagnostics
 from scns_conductor.services.efficiency import efficiency
 from scns_conductor.services.licenses import license_usage
+from scns_conductor.services.scheduler_questions import ask_utilisation
 from scns_conductor.services.usage_report import usage_over_time, usage_report
 from scns_conductor.services.utilization import MOST_BUCKETS
 
@@ -45,7 +46,7 @@ async def cluster_why(
     horizon_s: Annotated[int, Query(description="看今后多少秒", ge=60, le=30 * 86400)] = 3600,
 ) -> ClusterWhyAnswer:
     """停着的节点、预留、上限、排在前面的大作业、碎片……每一样都由调度器去掉它再计划一遍，说会多用多少。什么也不改。"""
-    return await parts.desk.ask_scheduler("utilisation", identity.user_name, {"horizon_s": horizon_s})
+    return await ask_utilisation(parts.desk, identity.user_name, horizon_s)
 
 
 @router.get("/licenses", summary="许可证")

@@ -1,6 +1,6 @@
 """优先级与公平份额（sprio、sshare）、计划：由调度器按它此刻的记忆回答。"""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
@@ -8,6 +8,7 @@ from scns_conductor.api.answers.accounting import PrioritiesAnswer, SharesAnswer
 from scns_conductor.api.answers.jobs import ScheduleAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.services.scheduler_questions import ask_priorities, ask_schedule, ask_shares
 
 router = APIRouter(tags=["优先级"])
 
@@ -25,13 +26,13 @@ async def priorities(
     ] = None,
 ) -> PrioritiesAnswer:
     """factors 是各因子乘以权重之后的值，priority_type 为 basic 时是空的；不在排队的作业不在其中。"""
-    payload: dict[str, Any] = {}
+    job_ids = None
     if job_id is not None:
         words = [word.strip() for word in job_id.split(",")]
         if not all(word.isdecimal() and len(word) < 19 for word in words):
             raise InvalidRequest("job_id", "应是逗号分隔的数字，如 12,13")
-        payload["job_ids"] = [int(word) for word in words]
-    answer = await parts.desk.ask_scheduler("priorities", identity.user_name, payload)
+        job_ids = [int(word) for word in words]
+    answer = await ask_priorities(parts.desk, identity.user_name, job_ids)
     settings = await parts.live.get()
     return {**answer, "weights": settings.priority_weights, "priority_type": settings.priority_type}
 
@@ -39,7 +40,7 @@ async def priorities(
 @router.get("/schedule", summary="调度器的计划：受阻的作业预计何时、在哪里开始")
 async def schedule(parts: PartsDep, identity: IdentityDep) -> ScheduleAnswer:
     """由调度器按此刻的队列计划一次，与 GET /jobs/{job_id}/why 说的是同一个；至多 500 个，先开始的在前。"""
-    return await parts.desk.ask_scheduler("schedule", identity.user_name, {})
+    return await ask_schedule(parts.desk, identity.user_name)
 
 
 @router.get("/shares", summary="公平份额：各用户的份额、用量与因子")
@@ -48,4 +49,4 @@ async def shares(parts: PartsDep, identity: IdentityDep) -> SharesAnswer:
 
     用量是衰减过的 CPU·秒，每 SCNS_PRIORITY_CALC_PERIOD_S 秒重算；priority_type 为 basic 时是空的。
     """
-    return await parts.desk.ask_scheduler("shares", identity.user_name, {})
+    return await ask_shares(parts.desk, identity.user_name)

@@ -301,12 +301,12 @@ class Usage(Answer):
     """从何时起（整点）"""
     until: datetime
     """到何时为止（不含；整点，或此刻）"""
-    cluster: str
-    """集群的名字"""
     usage: tuple[UsageRow, ...]
     """用量"""
     capacity: Capacity
     """总量"""
+    cluster: str
+    """集群的名字"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {
         "since": instant,

@@ -375,8 +375,6 @@ class SampleSeries(Answer):
 class NodeSamples(Answer):
     """一个节点上的。"""
 
-    node_name: str
-    """节点"""
     since: datetime
     """第一格从何时起：作业开始的时刻"""
     width_s: float
@@ -393,6 +391,8 @@ class NodeSamples(Answer):
     """各格里显存的峰值（MiB；没有 GPU、不知道是 null）"""
     gpu_energy_j: float | None
     """各块 GPU 至今的能耗合计（焦耳；不知道是 null）"""
+    node_name: str
+    """节点"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {
         "since": instant,
@@ -544,18 +544,12 @@ class Suggestion(Answer):
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
 class Why(Answer):
-    """作业为什么还没有开始；不在排队的只有前四项与 wait_breakdown。"""
+    """作业为什么还没有开始；不在排队的只有 job_id、state、reason、text 与 wait_breakdown。"""
 
-    job_id: str
-    """作业号，照问的写法"""
-    state: str
-    """状态"""
     reason: str
     """Slurm 的原因码"""
     text: str
     """给人看的说明"""
-    wait_breakdown: Mapping[str, float] | None
-    """不在排队的：等待花在各个原因上多久（秒），None 是等调度的那一会儿"""
     expected_start_time: datetime | None
     """预计何时开始；说不准是 null"""
     expected_end_time: datetime | None
@@ -582,6 +576,12 @@ class Why(Answer):
     """不够的许可证与上限"""
     suggestions: tuple[Suggestion, ...]
     """怎样能更早开始"""
+    job_id: str
+    """作业号，照问的写法"""
+    state: str
+    """状态"""
+    wait_breakdown: Mapping[str, float] | None
+    """不在排队的：等待花在各个原因上多久（秒），None 是等调度的那一会儿"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {
         "expected_start_time": instant,

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.answers.cluster import Cause, ClusterWhy
 from scns_conductor.core.array_spec import count_tasks
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.units import format_duration
@@ -49,8 +50,8 @@ class _Candidate:
 
 def cluster_why(
     connection: Connection, memory: QueueMemory, policy: Policy, now: float, horizon_s: float
-) -> dict[str, Any]:
-    """{cpus, horizon_s, ..., causes: [...], best, text}；causes 按多用的 CPU·小时从多到少。"""
+) -> ClusterWhy:
+    """causes 按多用的 CPU·小时从多到少。"""
     return _Answer(connection, memory, policy, now, horizon_s).answer()
 
 
@@ -64,7 +65,7 @@ class _Answer:
     now: float
     horizon_s: float
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self) -> ClusterWhy:
         """先算不改的，再一样一样地试。"""
         began = time.monotonic()
         jobs, origin, cut = self._jobs()
@@ -256,7 +257,7 @@ class _Answer:
         untried: int,
         origin: dict[int, int],
         labels: _Labels,
-    ) -> dict[str, Any]:
+    ) -> ClusterWhy:
         cluster = self.memory.cluster
         present = cluster.schedulable[: cluster.count]
         total, free = cluster.total[: cluster.count, CPU], cluster.free[: cluster.count, CPU]
@@ -274,7 +275,7 @@ class _Answer:
         wanted_h = sum(
             job.shape.tasks * job.shape.cpus_per_task * min(job.time_limit_s, self.horizon_s) / 3600 for job in jobs
         )
-        answers = [
+        answers: list[Cause] = [
             {
                 "cause": each.cause,
                 "text": each.text,
@@ -288,7 +289,7 @@ class _Answer:
             for gain_h, starts, each in causes
         ]
         best = next((number for number, each in enumerate(answers) if each["action"] is not None), None)
-        found: dict[str, Any] = {
+        found: ClusterWhy = {
             "cpus": cpus,
             "nodes": nodes,
             "horizon_s": self.horizon_s,
@@ -300,11 +301,13 @@ class _Answer:
             "best": best,
             "untried": untried,
             "incomplete": cut or base.cut,
+            "text": "",
         }
-        return {**found, "text": "\n".join(_lines(found))}
+        found["text"] = "\n".join(_lines(found))
+        return found
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
+def _lines(found: ClusterWhy) -> Iterator[str]:
     cpus, span = found["cpus"], format_duration(found["horizon_s"])
     yield (
         f"{found['nodes']} 个节点的 {cpus['total']} 个 CPU：{cpus['allocated']} 个分配了，"

@@ -7,6 +7,11 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.answers.accounting import Priority, Ranked, Share, Shares, TreeAccount
+from scns_conductor.core.answers.cluster import ClusterWhy
+from scns_conductor.core.answers.jobs import Explained, Plan, Schedule
+from scns_conductor.core.answers.jobs import Holder as HolderShown
+from scns_conductor.core.answers.writing import rows_of
 from scns_conductor.core.instants import moment_of
 from scns_conductor.core.units import format_duration
 from scns_conductor.scheduling.eligibility import open_partitions
@@ -40,11 +45,8 @@ _ROW = pending_job(COLUMNS)
 
 def answer_question(
     connection: Connection, memory: QueueMemory, policy: Policy, kind: str, payload: Mapping[str, Any], now: float
-) -> dict[str, Any]:
-    """explain：{reason, text, expected_start_time, ...}；plan：{start_time, nodes, reason, text}；
-    schedule：{schedule: [...]}；utilisation：{causes: [...], ...}；
-    priorities：{priorities: [...]}；shares：{shares: [...]}。
-    """
+) -> Explained | Plan | Schedule | ClusterWhy | Ranked | Shares:
+    """kind 依次是 explain、plan、schedule、utilisation、priorities、shares；问的在 services/scheduler_questions.py。"""
     if kind == "plan":
         return _Answers(connection, memory, policy, now).plan(payload["job"])
     if kind == "schedule":
@@ -55,8 +57,8 @@ def answer_question(
         return {"priorities": _priorities(memory, payload.get("job_ids"), now)}
     if kind == "shares":
         return {
-            "shares": [asdict(share) for share in memory.priority.standings.values()],
-            "accounts": [asdict(account) for account in memory.priority.accounts],
+            "shares": rows_of(Share, map(asdict, memory.priority.standings.values())),
+            "accounts": rows_of(TreeAccount, map(asdict, memory.priority.accounts)),
         }
     return _Answers(connection, memory, policy, now).why(int(payload["job_id"]))
 
@@ -94,7 +96,7 @@ class _Answers:
     policy: Policy
     now: float
 
-    def why(self, job_id: int) -> dict[str, Any]:
+    def why(self, job_id: int) -> Explained:
         """排队的作业为什么还没有开始。"""
         waiting = self.memory.waiting.get(job_id)
         row = self.connection.execute(_ROW, {"job_id": job_id}).mappings().one_or_none()
@@ -119,7 +121,7 @@ class _Answers:
             found.probable_start = probable
         return self._answer(found)
 
-    def plan(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def plan(self, row: Mapping[str, Any]) -> Plan:
         """假如现在提交，何时、在哪里开始；什么也不留下。"""
         unset = {
             "job_id": TRIAL_JOB_ID, "revision": 0, "submit_time": self.now, "array_remaining": None, "reason": None,
@@ -224,7 +226,7 @@ class _Answers:
             deadline=waiting.request.deadline,
         )
 
-    def _answer(self, found: Explanation) -> dict[str, Any]:
+    def _answer(self, found: Explanation) -> Explained:
         named = list(self.connection.execute(JOB_LABELS, {"job_ids": sorted(found.job_ids)}))
         suspended = [h.job_id for h in (*found.holders, *found.endless, *found.waiting_for) if h.suspended]
         suspended += [h.job_id for pool in found.pools for h in pool.holders if h.suspended]
@@ -266,13 +268,18 @@ class _Answers:
                 for pool in found.pools
             ],
             "suggestions": [
-                {**asdict(item), "start_time": _iso(item.start_time), "good_until": _iso(item.good_until)}
+                {
+                    "text": item.text,
+                    "changes": item.changes,
+                    "start_time": _iso(item.start_time),
+                    "good_until": _iso(item.good_until),
+                }
                 for item in found.suggestions
             ],
         }
 
 
-def _holder(holder: Holder, called: _Called) -> dict[str, Any]:
+def _holder(holder: Holder, called: _Called) -> HolderShown:
     return {
         "job_id": called.label(holder.job_id),
         "user_name": called.users.get(holder.job_id),
@@ -284,7 +291,7 @@ def _holder(holder: Holder, called: _Called) -> dict[str, Any]:
     }
 
 
-def _priorities(memory: QueueMemory, job_ids: list[int] | None, now: float) -> list[dict[str, Any]]:
+def _priorities(memory: QueueMemory, job_ids: list[int] | None, now: float) -> list[Priority]:
     """排队的作业的优先级与各因子（已乘权重），按优先级从高到低，至多 MOST_PRIORITIES 个。"""
     chosen = memory.waiting.values() if job_ids is None else (memory.waiting[n] for n in job_ids if n in memory.waiting)
     found = sorted(chosen, key=lambda waiting: waiting.job.key)[:MOST_PRIORITIES]

@@ -2,10 +2,10 @@
 
 import math
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.answers.jobs import Scheduled
 from scns_conductor.core.instants import moment_of
 from scns_conductor.scheduling.outlook import LEAST_DEPTH
 from scns_conductor.scheduling.planner import plan
@@ -16,7 +16,7 @@ from scns_conductor.worker.scheduler.memory import QueueMemory
 MOST_SCHEDULED = 500
 
 
-def whole_schedule(connection: Connection, memory: QueueMemory, policy: Policy, now: float) -> list[dict[str, Any]]:
+def whole_schedule(connection: Connection, memory: QueueMemory, policy: Policy, now: float) -> list[Scheduled]:
     """按预计的时刻先后，至多 MOST_SCHEDULED 个；与 why 说的是同一个计划。"""
     # 预测短的先回填时也照次序说：后来的谁会先启动，说不准。
     in_order = replace(policy, depth=max(policy.depth, LEAST_DEPTH), shortest_first=False)
@@ -28,7 +28,7 @@ def whole_schedule(connection: Connection, memory: QueueMemory, policy: Policy, 
         {
             "job_id": named[each.job.job_id].label,
             "user_name": named[each.job.job_id].user_name,
-            "start_time": _iso(each.start_time),
+            "start_time": _iso(each.start_time) or "",
             "end_time": _iso(each.start_time + each.job.time_limit_s),
             "nodes": memory.cluster.node_names(each.shares),
             "cpus": sum(share.cpus for share in each.shares),
