@@ -6,7 +6,7 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -36,6 +36,16 @@ class DeviceCodes:
     user_code: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceWaiting:
+    """等着批准的终端：它说自己在哪台机器上，它的地址。"""
+
+    host: str
+    address: str
+    created_at: datetime
+    expires_at: datetime
+
+
 async def begin_device(engine: AsyncEngine, host: str, address: str) -> DeviceCodes:
     """开始一个；等着的太多抛 TooManyRequests。"""
     letters = "".join(secrets.choice(_LETTERS) for _ in range(8))
@@ -56,14 +66,14 @@ async def begin_device(engine: AsyncEngine, host: str, address: str) -> DeviceCo
     return codes
 
 
-async def waiting_device(engine: AsyncEngine, user_code: str) -> dict[str, Any]:
+async def waiting_device(engine: AsyncEngine, user_code: str) -> DeviceWaiting:
     """等着批准的一个；没有抛 NotFound。"""
     async with engine.connect() as connection:
         found = (await connection.execute(WAITING_DEVICE, {"user_code": _typed(user_code)})).mappings().one_or_none()
     return _known(found)
 
 
-async def decide_device(engine: AsyncEngine, user_name: str, user_code: str, *, allow: bool) -> dict[str, Any]:
+async def decide_device(engine: AsyncEngine, user_name: str, user_code: str, *, allow: bool) -> DeviceWaiting:
     """批准（终端得到 user_name 的令牌）或拒绝；没有抛 NotFound。"""
     values = {"user_code": _typed(user_code), "user_name": user_name, "allow": allow}
     async with engine.begin() as connection:
@@ -86,10 +96,10 @@ async def approved_user(engine: AsyncEngine, device_code: str) -> str | None:
     return str(row.user_name)
 
 
-def _known(found: sa.RowMapping | None) -> dict[str, Any]:
+def _known(found: sa.RowMapping | None) -> DeviceWaiting:
     if found is None:
         raise NotFound("没有这个码，或它过期了；请看终端里的，或再来一次 scns login", code="user_code_unknown")
-    return dict(found)
+    return DeviceWaiting(**found)
 
 
 def _typed(user_code: str) -> str:

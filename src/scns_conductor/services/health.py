@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from scns_conductor.core.answers.health import Readiness, SchedulerHealth, SchemaHealth
 from scns_conductor.core.database import is_pooled
 from scns_conductor.core.schema_version import CURRENT_VERSION, HAS_SCHEMA, mismatch_text
 from scns_conductor.core.settings import Settings
@@ -18,7 +19,7 @@ from scns_conductor.statements.server_facts import SERVER_FACTS
 
 # 停在事务里、锁着我们的行这么久的，说出来。
 IDLE_HOLDER_S = 10.0
-_NO_SCHEDULER: dict[str, Any] = {"status": "absent", "holder": None}
+_NO_SCHEDULER: SchedulerHealth = {"status": "absent", "holder": None}
 
 
 async def server_facts(engine: AsyncEngine) -> dict[str, Any]:
@@ -42,8 +43,8 @@ async def current_version(connection: AsyncConnection) -> str | None:
     return found
 
 
-async def readiness(engine: AsyncEngine, settings: Settings, expected_version: str) -> dict[str, Any]:
-    """{"status": "ok" 或 "unavailable", "checks": {...}}；领导者、节点、锁、通知的队列只报告，不影响就绪。
+async def readiness(engine: AsyncEngine, settings: Settings, expected_version: str) -> Readiness:
+    """领导者、节点、锁、通知的队列只报告，不影响就绪。
 
     例外：调度整个被别的会话的锁挡住时也是 unavailable，checks.scheduler.blocked_by 说是谁。
     """
@@ -65,18 +66,21 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
     down = [node.name for node in nodes if not node.alive]
     missing = {node.name: node.containment for node in nodes if node.alive and node.containment}
     database = database_report(facts, 0 if is_pooled(settings) else len(nodes), settings.database_pool_size)
+    database["roundtrip_ms"] = round(roundtrip_ms, 1)
+    schema: SchemaHealth = {
+        "status": "ok" if current else "failed",
+        "current": version,
+        "expected": expected_version,
+    }
+    if not current:
+        schema["remedy"] = mismatch_text(version, expected_version)
     return {
         "status": "ok"
         if current and database["status"] in ("ok", "degraded") and scheduler["status"] != "blocked"
         else "unavailable",
         "checks": {
-            "database": {**database, "roundtrip_ms": round(roundtrip_ms, 1)},
-            "schema": {
-                "status": "ok" if current else "failed",
-                "current": version,
-                "expected": expected_version,
-                **({} if current else {"remedy": mismatch_text(version, expected_version)}),
-            },
+            "database": database,
+            "schema": schema,
             "scheduler": scheduler,
             "nodes": {
                 "status": "absent" if len(down) == len(nodes) else "degraded" if down else "ok",
@@ -90,11 +94,11 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
     }
 
 
-async def _scheduler(connection: AsyncConnection, leader: Any, *, read_only: bool) -> dict[str, Any]:
+async def _scheduler(connection: AsyncConnection, leader: Any, *, read_only: bool) -> SchedulerHealth:
     """ok；degraded：绕开了几行，别的照常；blocked：整个停着；absent：没有领导者。blocked_by 是锁着它们的会话。"""
     if leader is None:
         return _NO_SCHEDULER
-    found: dict[str, Any] = {"status": "ok" if leader.alive else "absent", "holder": leader.holder}
+    found: SchedulerHealth = {"status": "ok" if leader.alive else "absent", "holder": leader.holder}
     if leader.alive:
         blocked = list(leader.blocked)
     else:

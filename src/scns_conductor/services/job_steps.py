@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from scns_conductor.core.answers.steps import StepActed, StepAttached, StepCreated, StepRelaunched
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.states import ACTIVE_STATES, JobState
@@ -58,7 +59,7 @@ class StepRequest:
     launch: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, request: StepRequest) -> dict[str, Any]:
+async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, request: StepRequest) -> StepCreated:
     """占住 CPU、编号、请节点启动；返回 step_id 与各节点的任务。
 
     不在运行抛 Conflict（job_not_running），此刻放不下抛 Conflict（step_busy，过一会儿再来），
@@ -78,7 +79,7 @@ async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, requ
 
 async def create_het_step(
     engine: AsyncEngine, identity: Identity, job_id: str, requests: Sequence[tuple[int, StepRequest]]
-) -> dict[str, Any]:
+) -> StepCreated:
     """异构作业里跨几个部分的一步：(第几个部分, 要求)，一个部分至多一个；任务的序号接着排，都建立或都不建立。
 
     job_id 是异构作业的号；nodes 里的名字见 step_wire.place_name。抛的错同 create_step。
@@ -258,7 +259,7 @@ async def read_step(engine: AsyncEngine, job_id: str, step_id: int) -> dict[str,
     raise NotFound(f"作业 {job_id} 没有作业步 {step_id}", code="step_not_found")
 
 
-async def relaunch_step(engine: AsyncEngine, identity: Identity, job_id: str, step_id: int) -> dict[str, Any]:
+async def relaunch_step(engine: AsyncEngine, identity: Identity, job_id: str, step_id: int) -> StepRelaunched:
     """把启动的消息再送一遍（Valkey 可能丢了它）；已经启动的节点什么也不做。"""
     async with engine.begin() as connection:
         row, step = await _own_step(connection, identity, job_id, step_id)
@@ -267,9 +268,7 @@ async def relaunch_step(engine: AsyncEngine, identity: Identity, job_id: str, st
     return {"job_id": job_id, "step_id": step_id, "pending_nodes": step["pending_nodes"]}
 
 
-async def signal_step(
-    engine: AsyncEngine, identity: Identity, job_id: str, step_id: int, signal: str
-) -> dict[str, Any]:
+async def signal_step(engine: AsyncEngine, identity: Identity, job_id: str, step_id: int, signal: str) -> StepActed:
     """给作业步的全部任务发信号；KILL 结束它。"""
     number = signal_number(signal)
     async with engine.begin() as connection:
@@ -283,7 +282,7 @@ async def signal_step(
 
 async def update_step(
     engine: AsyncEngine, identity: Identity, job_id: str, step_id: int, time_limit: int | None
-) -> dict[str, Any]:
+) -> StepActed:
     """改作业步自己的时限（秒，从它的开始算起；None 是不限）；已经超过的立即到时。
 
     已经结束抛 Conflict（step_finished）。
@@ -301,7 +300,7 @@ async def update_step(
 
 async def attach_step(
     engine: AsyncEngine, identity: Identity, job_id: str, step_id: int, connection_wanted: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> StepAttached:
     """请各节点再连一个客户（sattach）；返回还在跑的节点与任务。已经结束抛 Conflict（step_finished）。"""
     async with engine.begin() as connection:
         row, step = await _own_step(connection, identity, job_id, step_id)
@@ -355,10 +354,11 @@ async def _own_step(
     return rows[0], dict(step)
 
 
-async def release_allocation(
-    engine: AsyncEngine, identity: Identity, job_id: str, exit_status: int = 0
-) -> dict[str, Any]:
-    """交还没有脚本的分配（salloc、独立的 srun 做完了）：COMPLETED，exit_status 不为 0 则 FAILED。幂等。"""
+async def release_allocation(engine: AsyncEngine, identity: Identity, job_id: str, exit_status: int = 0) -> str:
+    """交还没有脚本的分配（salloc、独立的 srun 做完了）：COMPLETED，exit_status 不为 0 则 FAILED。
+
+    幂等；返回原来的状态。
+    """
     async with engine.begin() as connection:
         rows = await find_rows(connection, job_id, whole_array=False)
         require_owner(rows, identity)
@@ -370,4 +370,4 @@ async def release_allocation(
                 allocation_release(row.job_id, row.restart_count, exit_status, actor=identity.user_name)
             )
         await tell_scheduler(connection, *(inbox_insert("cancel", job_ids=[row.job_id]) for row in active))
-    return {"job_id": job_id, "state": rows[0].state}
+    return rows[0].state

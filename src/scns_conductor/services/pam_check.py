@@ -9,7 +9,7 @@ import json
 import pwd
 import sys
 from ctypes.util import find_library
-from typing import Any
+from typing import Required, TypedDict
 
 # security/_pam_types.h、pam_appl.h。
 PAM_DISALLOW_NULL_AUTHTOK = 0x1
@@ -24,11 +24,21 @@ _DELAY = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
 _no_delay = _DELAY(lambda *_: None)
 
 
-def check(service: str, user: str, password: str, address: str) -> dict[str, Any]:
-    """result：ok、refused、password_expired、account_refused、broken（连同 why）。
+class PamAnswer(TypedDict, total=False):
+    """result：ok、refused、password_expired、account_refused、broken。"""
 
-    ok 时有 user（系统里的写法）与 uid。
-    """
+    result: Required[str]
+    known: bool
+    """系统里有这个用户"""
+    why: str
+    """broken 时：PAM 怎么说"""
+    user: str
+    """ok 时：系统里的写法"""
+    uid: int
+
+
+def check(service: str, user: str, password: str, address: str) -> PamAnswer:
+    """问一次。"""
     import pamela
 
     # 这里要留着它：PAM 记的是它的地址。

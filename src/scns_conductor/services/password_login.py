@@ -8,13 +8,13 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from scns_conductor.core.errors import Forbidden, ServiceUnavailable, SettingsError, TooManyRequests, Unauthorized
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.login_delays import LoginDelays
+from scns_conductor.services.pam_check import PamAnswer
 
 _MODULE = "scns_conductor.services.pam_check"
 _SERVICE_DIRS = (Path("/etc/pam.d"), Path("/usr/lib/pam.d"))
@@ -73,7 +73,7 @@ class PasswordLogin:
             raise Forbidden("单用户模式只有启动它的用户能登录：作业都以他的身份运行", code="login_refused")
         return str(found["user"])
 
-    async def _in_turn(self, user_name: str, password: str, address: str) -> dict[str, Any]:
+    async def _in_turn(self, user_name: str, password: str, address: str) -> PamAnswer:
         if self._waiting >= WAITING_MOST:
             raise ServiceUnavailable("同时登录的人太多；请稍后再试", code="login_busy")
         self._waiting += 1
@@ -83,7 +83,7 @@ class PasswordLogin:
         finally:
             self._waiting -= 1
 
-    async def _ask(self, user_name: str, password: str, address: str) -> dict[str, Any]:
+    async def _ask(self, user_name: str, password: str, address: str) -> PamAnswer:
         asked = {"service": self._service, "user": user_name, "password": password, "address": address}
         # 环境里有数据库的口令：PAM 的模块不必知道。
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG", "LC_ALL") if name in os.environ}
@@ -98,7 +98,7 @@ class PasswordLogin:
         try:
             async with asyncio.timeout(CHECK_S):
                 said, _ = await process.communicate(json.dumps(asked).encode())
-            found: dict[str, Any] = json.loads(said)
+            found: PamAnswer = json.loads(said)
         except TimeoutError:
             return {"result": "broken", "why": f"{CHECK_S:g} 秒没有回答"}
         except ValueError:
@@ -110,7 +110,7 @@ class PasswordLogin:
         return found
 
 
-def _refusal(found: dict[str, Any]) -> Exception:
+def _refusal(found: PamAnswer) -> Exception:
     if found["result"] == "password_expired":
         return Forbidden("口令过期了；请先在终端里改好（passwd），再登录", code="password_expired")
     if found["result"] == "account_refused":

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scns_conductor.core.answers.health import DatabaseHealth, NotifyHealth
 from scns_conductor.core.database import MINIMUM_VERSION
 from scns_conductor.statements.inbox import NOTIFY_CROWDED
 
@@ -57,7 +58,7 @@ def shortfalls(facts: Mapping[str, Any], nodes: int, pool_size: int) -> list[Sho
     return found
 
 
-def database_report(facts: Mapping[str, Any], nodes: int, pool_size: int) -> dict[str, Any]:
+def database_report(facts: Mapping[str, Any], nodes: int, pool_size: int) -> DatabaseHealth:
     """健康检查里 database 那一项：status 是 ok、degraded（有不够的）、read_only、too_old。"""
     lacking = shortfalls(facts, nodes, pool_size)
     status, remedy = "degraded" if lacking else "ok", None
@@ -66,21 +67,22 @@ def database_report(facts: Mapping[str, Any], nodes: int, pool_size: int) -> dic
     elif facts["read_only"]:
         what = "这是备库" if facts["standby"] else "default_transaction_read_only = on"
         status, remedy = "read_only", f"{what}；请让 SCNS_DATABASE_URL 指向可写的主库"
-    return {
+    found: DatabaseHealth = {
         "status": status,
         "version": facts["version"],
         "instance": facts["instance"],
         "shortfalls": [str(each) for each in lacking],
-        **({"remedy": remedy} if remedy else {}),
     }
+    if remedy:
+        found["remedy"] = remedy
+    return found
 
 
-def notify_report(facts: Mapping[str, Any]) -> dict[str, Any]:
+def notify_report(facts: Mapping[str, Any]) -> NotifyHealth:
     """健康检查里 notify_queue 那一项。"""
     usage = float(facts["notify_usage"])
     crowded = usage >= NOTIFY_CROWDED
-    return {
-        "status": "crowded" if crowded else "ok",
-        "usage": round(usage, 4),
-        **({"remedy": NOTIFY_REMEDY} if crowded else {}),
-    }
+    found: NotifyHealth = {"status": "crowded" if crowded else "ok", "usage": round(usage, 4)}
+    if crowded:
+        found["remedy"] = NOTIFY_REMEDY
+    return found

@@ -1,5 +1,6 @@
 """对提问的回答：调度器或节点写下，等着的 API 进程由 NOTIFY 叫醒。"""
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ ANSWER_CHANNEL = "scns_answer"
 TAKE_ANSWER = sa.text("DELETE FROM request_answers WHERE request_id = :request_id RETURNING answer")
 
 
-def answer_insert(request_id: str, answer: dict[str, Any]) -> sa.Insert:
+def answer_insert(request_id: str, answer: Mapping[str, Any]) -> sa.Insert:
     """写下对一个请求的回答。"""
     return sa.insert(RequestAnswer).values(request_id=request_id, answer=answer)
 

@@ -206,12 +206,12 @@ async def device_token(body: DeviceToken, request: Request, parts: PartsDep) -> 
 @router.get("/device/{user_code}", summary="等着批准的终端")
 async def show_device(user_code: UserCode, parts: PartsDep, _identity: IdentityDep) -> DeviceShown:
     """批准之前看清是谁在等。"""
-    return DeviceShown.model_validate(await waiting_device(parts.engine, user_code))
+    return DeviceShown.model_validate(await waiting_device(parts.engine, user_code), from_attributes=True)
 
 
 @router.post("/device/{user_code}", summary="批准或拒绝一个终端")
 async def decide(user_code: UserCode, body: DeviceDecision, parts: PartsDep, identity: IdentityDep) -> DeviceShown:
     """批准之后，那个终端得到你的令牌。"""
     return DeviceShown.model_validate(
-        await decide_device(parts.engine, identity.user_name, user_code, allow=body.allow)
+        await decide_device(parts.engine, identity.user_name, user_code, allow=body.allow), from_attributes=True
     )

@@ -1,11 +1,17 @@
 """作业步（srun 用）：建立、列出、再送、发信号；交还没有脚本的分配。"""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.answers.jobs import StepAnswer, StepsAnswer
+from scns_conductor.api.answers.steps import (
+    StepActedAnswer,
+    StepAttachedAnswer,
+    StepCreatedAnswer,
+    StepRelaunchedAnswer,
+)
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, SIGNAL_PATTERN
 from scns_conductor.api.routers.jobs import Acted
@@ -58,7 +64,7 @@ async def list_steps(
 
 
 @router.post("/{job_id}/steps", summary="建立一个作业步", status_code=201)
-async def create(job_id: str, body: StepSubmit, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def create(job_id: str, body: StepSubmit, parts: PartsDep, identity: IdentityDep) -> StepCreatedAnswer:
     """此刻放不下是 409 step_busy，过一会儿再来；怎样也放不下是 422 step_too_large。"""
     return await job_steps.create_step(parts.engine, identity, job_id, body.request())
 
@@ -66,7 +72,7 @@ async def create(job_id: str, body: StepSubmit, parts: PartsDep, identity: Ident
 @router.post("/{job_id}/steps/het", summary="在异构作业里建立跨几个部分的一步", status_code=201)
 async def create_heterogeneous(
     job_id: str, body: HetStepSubmit, parts: PartsDep, identity: IdentityDep
-) -> dict[str, Any]:
+) -> StepCreatedAnswer:
     """job_id 是异构作业的号。回答同建立一个作业步；nodes 里第 n 个部分的节点写成 节点+n（第 0 个不写）。"""
     requests = [(part.component, part.step.request()) for part in body.steps]
     return await job_steps.create_het_step(parts.engine, identity, job_id, requests)
@@ -82,13 +88,13 @@ async def show(job_id: str, step_id: StepId, parts: PartsDep, _identity: Identit
 @router.patch("/{job_id}/steps/{step_id:int}", summary="改作业步自己的时限")
 async def update(
     job_id: str, step_id: StepId, body: StepChanges, parts: PartsDep, identity: IdentityDep
-) -> dict[str, Any]:
+) -> StepActedAnswer:
     """从它的开始算起；已经超过的立即到时。"""
     return await job_steps.update_step(parts.engine, identity, job_id, step_id, body.time_limit)
 
 
 @router.post("/{job_id}/steps/{step_id:int}/launch", summary="把启动的消息再送一遍")
-async def relaunch(job_id: str, step_id: StepId, parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
+async def relaunch(job_id: str, step_id: StepId, parts: PartsDep, identity: IdentityDep) -> StepRelaunchedAnswer:
     """节点没有按时连过来时用；已经启动的节点什么也不做。"""
     return await job_steps.relaunch_step(parts.engine, identity, job_id, step_id)
 
@@ -96,7 +102,7 @@ async def relaunch(job_id: str, step_id: StepId, parts: PartsDep, identity: Iden
 @router.post("/{job_id}/steps/{step_id:int}/attach", summary="再接一个客户（sattach）")
 async def attach(
     job_id: str, step_id: StepId, body: StepConnection, parts: PartsDep, identity: IdentityDep
-) -> dict[str, Any]:
+) -> StepAttachedAnswer:
     """各节点连到这个地址，此后的输出也给它一份，它的输入也给任务；它断了不影响任务。"""
     return await job_steps.attach_step(parts.engine, identity, job_id, step_id, body.model_dump())
 
@@ -104,7 +110,7 @@ async def attach(
 @router.post("/{job_id}/steps/{step_id:int}/signal", summary="给作业步发信号")
 async def signal(
     job_id: str, step_id: StepId, body: StepSignal, parts: PartsDep, identity: IdentityDep
-) -> dict[str, Any]:
+) -> StepActedAnswer:
     """KILL 结束它。"""
     return await job_steps.signal_step(parts.engine, identity, job_id, step_id, body.signal)
 
@@ -112,4 +118,6 @@ async def signal(
 @router.post("/{job_id}/release_allocation", summary="交还没有脚本的分配")
 async def release_allocation(job_id: str, body: Release, parts: PartsDep, identity: IdentityDep) -> Acted:
     """salloc、独立的 srun 做完了；幂等。"""
-    return Acted(**await job_steps.release_allocation(parts.engine, identity, job_id, body.exit_status))
+    return Acted(
+        job_id=job_id, state=await job_steps.release_allocation(parts.engine, identity, job_id, body.exit_status)
+    )

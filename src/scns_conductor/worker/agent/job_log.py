@@ -3,10 +3,10 @@
 import base64
 import logging
 import os
-from typing import Any
 
 from sqlalchemy.engine import Engine
 
+from scns_conductor.core.answers.output import OutputRead, OutputRefused
 from scns_conductor.core.output_path import OutputFields, job_output_paths
 from scns_conductor.statements.answers import answer_insert, notify_answer
 from scns_conductor.statements.job_detail import OUTPUT_ON_NODE
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 def answer_read_log(engine: Engine, context: LaunchContext, asked: ReadLog) -> None:
-    """回答：{"data": base64, "total": 文件总长, "offset": 起点, "path"} 或 {"code", "error"}。"""
+    """读一段，写下回答。"""
     answer = _read(engine, context, asked)
     with engine.begin() as connection:
         connection.execute(answer_insert(asked.request_id, answer))
         connection.execute(notify_answer(asked.request_id))
 
 
-def _read(engine: Engine, context: LaunchContext, asked: ReadLog) -> dict[str, Any]:
+def _read(engine: Engine, context: LaunchContext, asked: ReadLog) -> OutputRead | OutputRefused:
     with engine.connect() as connection:
         job = connection.execute(OUTPUT_ON_NODE, {"job_id": asked.job_id}).one_or_none()
     if job is None or job.interactive:

@@ -271,7 +271,7 @@ class Scheduler:
             logger.warning("memory_reconciled", extra={"jobs": len(repaired), "first": sorted(repaired)[:MOST_NAMED]})
         return changed or bool(repaired or silent.names)
 
-    def _answer(self, connection: Connection, kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    def _answer(self, connection: Connection, kind: str, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """按记忆回答；explain 与 plan 真的计划一次。在 fork 出来的子进程里执行。"""
         return answer_question(
             connection, self._state.memory, self._state.policy, kind, payload, self._state.clock.now()

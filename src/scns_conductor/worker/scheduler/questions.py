@@ -34,7 +34,7 @@ NICENESS = 5
 logger = logging.getLogger(__name__)
 
 # (连接, 种类, 内容) -> 回答。
-Answer = Callable[[Connection, str, Mapping[str, Any]], dict[str, Any]]
+Answer = Callable[[Connection, str, Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,73 @@
+"""就绪检查的回答（GET /health/ready）。"""
+
+from typing import Any, NotRequired, TypedDict
+
+
+class DatabaseHealth(TypedDict):
+    """status 是 ok、degraded（有不够的）、read_only、too_old。"""
+
+    status: str
+    version: str
+    instance: str
+    shortfalls: list[str]
+    remedy: NotRequired[str]
+    roundtrip_ms: NotRequired[float]
+
+
+class SchemaHealth(TypedDict):
+    """数据库的结构：现在的与要的版本。"""
+
+    status: str
+    current: str | None
+    expected: str
+    remedy: NotRequired[str]
+
+
+class SchedulerHealth(TypedDict):
+    """status 是 ok、degraded（绕开了几行）、blocked、absent；blocked_by 是锁着它们的会话。"""
+
+    status: str
+    holder: str | None
+    blocked_by: NotRequired[list[dict[str, Any]]]
+
+
+class NodesHealth(TypedDict):
+    """节点：一共几个，哪些没有心跳。"""
+
+    status: str
+    total: int
+    down: list[str]
+
+
+class LocksHealth(TypedDict):
+    """停在事务里、锁着我们的行的会话。"""
+
+    status: str
+    held: list[dict[str, object]]
+
+
+class NotifyHealth(TypedDict):
+    """通知的队列用了几成。"""
+
+    status: str
+    usage: float
+    remedy: NotRequired[str]
+
+
+class Checks(TypedDict):
+    """各项检查；containment 是缺了约束的节点各缺什么。"""
+
+    database: DatabaseHealth
+    schema: SchemaHealth
+    scheduler: SchedulerHealth
+    nodes: NodesHealth
+    locks: LocksHealth
+    notify_queue: NotifyHealth
+    containment: dict[str, Any]
+
+
+class Readiness(TypedDict):
+    """status 是 ok 或 unavailable。"""
+
+    status: str
+    checks: Checks
