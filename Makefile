@@ -12,6 +12,8 @@ UP_OPTIONS := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 SEED ?= 1
 JOBS ?= 2000
 WORKERS ?= 3
+# make test-debian 用哪一版 Debian。
+SUITE ?= trixie
 PYTEST = $(PY) -m pytest --ignore=tests/compat --ignore=tests/production --ignore=tests/containers --ignore=tests/machines --ignore=tests/web
 
 # 安装完才写的标记：没有变化时第二次 make 立即开始干正事，装到一半失败会从头再来。
@@ -22,7 +24,7 @@ WEBTEST_STAMP := $(VENV)/.installed-webtest
 CONTAINERS_STAMP := $(VENV)/.installed-containers
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo up down test coverage lint format openapi messages bench chaos test-compat test-web test-production test-containers test-machine deb clean
+.PHONY: help demo up down test test-debian coverage lint format openapi messages bench chaos test-compat test-web test-production test-containers test-machine deb clean
 
 help: ## 列出全部命令
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +79,10 @@ down: $(LOCAL_STAMP) ## 停止 make up 启动的系统
 test: $(DEV_STAMP) ## 运行全部测试（ARGS='-k 名字'；WORKERS=0 一个个跑）
 	@$(PYTEST) -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) || test $$? -eq 5
 	@$(PYTEST) -m alone $(ARGS) || test $$? -eq 5
+
+# 别的 Python：make test PYTHON=python3.13 VENV=.venv-3.13。本机没有的，用另一版 Debian 的。
+test-debian: ## 在另一版 Debian 里跑测试，用它的 Python 与 PostgreSQL（SUITE=trixie；要 root、mmdebstrap）
+	@scripts/test_debian.sh $(SUITE) $(ARGS)
 
 coverage: $(DEV_STAMP) ## 测试的覆盖率，含分支与子进程；逐行的报告在 htmlcov/
 	@$(PYTEST) -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report= $(ARGS) || test $$? -eq 5

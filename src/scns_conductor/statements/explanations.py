@@ -24,7 +24,7 @@ SUSPENDERS = sa.text(
 )
 # 所依赖的作业此刻怎样；数组是它还没有完的、或没有成的那些任务。
 PARENTS = sa.text(
-    """
+    f"""
     SELECT job_id, array_job_id, state, user_name,
       CASE WHEN array_task_id IS NULL THEN CAST(job_id AS text)
         ELSE concat(array_job_id, '_', array_task_id) END AS label,
@@ -32,7 +32,7 @@ PARENTS = sa.text(
       coalesce(exit_signal, 0) AS exit_signal, exit_status IS NOT NULL AS exited, reason
     FROM jobs
     WHERE job_id = ANY(CAST(:job_ids AS bigint[])) OR array_job_id = ANY(CAST(:job_ids AS bigint[]))
-    ORDER BY state IN ('PENDING', 'RUNNING', 'SUSPENDED') DESC, job_id LIMIT 200
+    ORDER BY state IN {LIVE} DESC, job_id LIMIT 200
     """
 )
 # 同一个用户同名的、在它前面的作业。

@@ -54,9 +54,9 @@ HELD_ALLOCATIONS = sa.text(
 )
 # 运行中的作业出了它该知道的事（一块卡不见了）；已经不是那一次尝试的不动。
 TELL_JOBS = sa.text(
-    """
+    f"""
     UPDATE jobs AS j SET error_msg = :message
     FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[])) AS t (job_id, restart_count)
-    WHERE j.job_id = t.job_id AND j.restart_count = t.restart_count AND j.state IN ('RUNNING', 'SUSPENDED')
+    WHERE j.job_id = t.job_id AND j.restart_count = t.restart_count AND j.state IN {ACTIVE}
     """
 )

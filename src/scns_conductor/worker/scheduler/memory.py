@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.dependency import Outcome
-from scns_conductor.core.states import JobState
+from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.scheduling.advance import boundaries
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.job_requirements import license_pools
@@ -142,8 +142,8 @@ class QueueMemory(Occupancy):
         if not job_ids:
             return
         rows = queue_rows.jobs(connection, job_ids)
-        active = [row["job_id"] for row in rows if row["state"] in ("RUNNING", "SUSPENDED")]
-        ended = [row for row in rows if row["state"] not in ("RUNNING", "SUSPENDED")]
+        active = [row["job_id"] for row in rows if row["state"] in ACTIVE_STATES]
+        ended = [row for row in rows if row["state"] not in ACTIVE_STATES]
         touched = {number for row in rows for number in (row["job_id"], row["array_job_id"]) if number is not None}
         arrays: set[int] = set()
         for row in ended:
