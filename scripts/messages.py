@@ -83,10 +83,11 @@ def said_by_sql(statement: str) -> Iterator[str]:
 def _is_shown(node: Documented, name: str) -> bool:
     if isinstance(node, ast.Module) or not name.startswith(SHOWN_DOCSTRINGS):
         return False
+    if isinstance(node, ast.ClassDef) and name.startswith("core/answers"):
+        # 进了接口的说明的，字段都写着含义。
+        return any(isinstance(each, ast.AnnAssign) and "Annotated[" in ast.unparse(each) for each in node.body)
     if isinstance(node, ast.ClassDef):
-        return bool(node.bases) and name.startswith(
-            ("api/", "slurmrestd/", "core/answers", "core/models", "core/runtime_settings")
-        )
+        return bool(node.bases) and name.startswith(("api/", "slurmrestd/", "core/models", "core/runtime_settings"))
     return any("router." in (text := ast.unparse(each)) or "command" in text or "group" in text
                for each in node.decorator_list)  # fmt: skip
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.core.answers.health import Readiness, SchedulerHealth, SchemaHealth
+from scns_conductor.core.answers.health import Block, Readiness, SchedulerHealth, SchemaHealth
 from scns_conductor.core.database import is_pooled
 from scns_conductor.core.schema_version import CURRENT_VERSION, HAS_SCHEMA, mismatch_text
 from scns_conductor.core.settings import Settings
@@ -110,7 +110,7 @@ async def _scheduler(connection: AsyncConnection, leader: Any, *, read_only: boo
     return {**found, "status": "blocked" if whole else "degraded", "blocked_by": blocked}
 
 
-async def _blockers(connection: AsyncConnection, backend_pid: int | None) -> list[dict[str, Any]]:
+async def _blockers(connection: AsyncConnection, backend_pid: int | None) -> list[Block]:
     """没有领导者在续租时，谁锁着领导者的行，或占着选举的锁。"""
     if (await connection.execute(LEADER_ROW_UNLOCKED)).first() is None:
         who = (await connection.execute(lockers("scheduler_leader", "singleton"))).mappings().all()
@@ -119,5 +119,11 @@ async def _blockers(connection: AsyncConnection, backend_pid: int | None) -> lis
     return [_block("advisory", row) for row in who if row["pid"] != backend_pid]
 
 
-def _block(table: str, row: Any) -> dict[str, Any]:
-    return {"table": table, "rows": [], **{name: row[name] for name in ("pid", "application_name", "user_name")}}
+def _block(table: str, row: Any) -> Block:
+    return {
+        "table": table,
+        "rows": [],
+        "pid": row["pid"],
+        "application_name": row["application_name"],
+        "user_name": row["user_name"],
+    }

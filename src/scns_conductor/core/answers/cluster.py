@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, NotRequired, TypedDict
 
+from scns_conductor.core.answers.health import Block
 from scns_conductor.core.answers.writing import PLAIN, Moment
 
 
@@ -50,7 +51,7 @@ class LeaderShown(TypedDict):
     epoch: int
     renewed_at: Moment | None
     alive: bool
-    blocked: list[dict[str, Any]]
+    blocked: list[Block]
 
 
 class LatestJobs(TypedDict):

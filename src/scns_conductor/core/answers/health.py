@@ -23,12 +23,23 @@ class SchemaHealth(TypedDict):
     remedy: NotRequired[str]
 
 
+class Block(TypedDict):
+    """一个锁着我们的行的会话：rows 是锁着的（至多几个，空的是整张表），count 是一共几行；看不见的是 None。"""
+
+    table: str
+    rows: list[str]
+    count: NotRequired[int]
+    pid: int
+    application_name: str | None
+    user_name: str | None
+
+
 class SchedulerHealth(TypedDict):
     """status 是 ok、degraded（绕开了几行）、blocked、absent；blocked_by 是锁着它们的会话。"""
 
     status: str
     holder: str | None
-    blocked_by: NotRequired[list[dict[str, Any]]]
+    blocked_by: NotRequired[list[Block]]
 
 
 class NodesHealth(TypedDict):

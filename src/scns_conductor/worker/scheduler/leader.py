@@ -18,12 +18,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.answers.health import Block
 from scns_conductor.core.database import APPLICATION_NAME
 from scns_conductor.statements.blockers import lockers
 from scns_conductor.statements.leadership import (
@@ -129,7 +129,7 @@ class Leadership:
         """席位的套接字。"""
         return driver_of(self._seat).fileno()
 
-    def renew(self, blocked: Sequence[dict[str, Any]] = ()) -> bool:
+    def renew(self, blocked: Sequence[Block] = ()) -> bool:
         """续租，并写下绕开了哪些行；行被锁着、续不了时返回 False。已被接管时抛 NotLeader。"""
         with self._seat.begin():
             before = self._clock.mark()
@@ -167,7 +167,7 @@ class Leadership:
 class LeaseKeeper:
     """在任期间替领导者续租的线程，席位归它用。blocked 给出绕开了哪些行，一并写下。"""
 
-    def __init__(self, leadership: Leadership, blocked: Callable[[], Sequence[dict[str, Any]]]) -> None:
+    def __init__(self, leadership: Leadership, blocked: Callable[[], Sequence[Block]]) -> None:
         self._leadership = leadership
         self._blocked = blocked
         self._stopping = threading.Event()

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.answers.health import Block
 from scns_conductor.statements.blockers import lockers, table_lockers
 from scns_conductor.statements.row_locks import (
     LOCK_FREE_JOBS,
@@ -31,7 +32,8 @@ MOST_LOOKED = 10_000
 STUCK_INBOX_S = 5.0
 # 健康检查里一项至多列这么多行。
 MOST_TOLD = 10
-
+# (表, 会话) -> 它锁着的。
+_Blocks = dict[tuple[str, int], Block]
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +69,9 @@ class LockedRows:
 
     jobs: dict[int, str] = field(default_factory=dict)
     nodes: dict[str, str] = field(default_factory=dict)
-    blocked: list[dict[str, Any]] = field(default_factory=list)
-    _tables: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
-    _rows: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    blocked: list[Block] = field(default_factory=list)
+    _tables: _Blocks = field(default_factory=dict)
+    _rows: _Blocks = field(default_factory=dict)
     # 节点 -> 最近一次看到它被锁着（开机以来的秒数）。
     _node_seen: dict[str, float] = field(default_factory=dict)
 
@@ -111,7 +113,7 @@ class LockedRows:
 
     def look_at_tables(self, connection: Connection) -> None:
         """等的不是行：看谁锁着整张表。"""
-        tables = {}
+        tables: _Blocks = {}
         for row in connection.execute(table_lockers()):
             for table in row.tables:
                 tables[table, row.pid] = _block(table, [], row)
@@ -124,10 +126,8 @@ class LockedRows:
         return sorted(self._node_seen)
 
     @staticmethod
-    def _describe(
-        connection: Connection, found: Mapping[str, Sequence[str]]
-    ) -> tuple[dict[tuple[str, int], dict[str, Any]], dict[str, str]]:
-        blocks: dict[tuple[str, int], dict[str, Any]] = {}
+    def _describe(connection: Connection, found: Mapping[str, Sequence[str]]) -> tuple[_Blocks, dict[str, str]]:
+        blocks: _Blocks = {}
         messages: dict[str, str] = {}
         for table, keys in found.items():
             who = connection.execute(lockers(table, ROWS_WHERE[table]), {"keys": list(keys)}).all()
@@ -136,7 +136,7 @@ class LockedRows:
             messages[table] = f"{table} 的行被别的会话锁着：{named or '刚放开'}；等它提交或断开"
         return blocks, messages
 
-    def _note(self, known: dict[tuple[str, int], dict[str, Any]], found: dict[tuple[str, int], dict[str, Any]]) -> None:
+    def _note(self, known: _Blocks, found: _Blocks) -> None:
         for place, block in found.items():
             if place not in known:
                 logger.warning("rows_locked", extra=block)
@@ -149,7 +149,7 @@ class LockedRows:
         self.blocked = [*self._tables.values(), *self._rows.values()]
 
 
-def _block(table: str, keys: Sequence[str], row: Any) -> dict[str, Any]:
+def _block(table: str, keys: Sequence[str], row: Any) -> Block:
     return {
         "table": table,
         "rows": sorted(keys)[:MOST_TOLD],
