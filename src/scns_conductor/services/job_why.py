@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -42,7 +42,10 @@ async def job_why(
     owner = identity if identity.privileged else Identity(row["user_name"], admin=False)
     kept = await _accepted(engine, current, owner, str(row["job_id"]), answer["suggestions"], read)
     lines = [answer["text"], *(f"要更早开始：{item['text']}" for item in kept)]
-    return {"job_id": job_id, "state": row["state"], **answer, "text": "。\n".join(lines), "suggestions": kept}
+    found = cast(Why, dict(answer))
+    found["job_id"], found["state"] = job_id, row["state"]
+    found["text"], found["suggestions"] = "。\n".join(lines), kept
+    return found
 
 
 def _waited(breakdown: Mapping[str, float] | None) -> str:

@@ -102,14 +102,16 @@ async def _nodes(page: _Page, parts: Parts) -> None:
     resources = await parts.dashboard.resources()
     nodes = {(state,): count for state, count in resources["nodes"]["by_state"].items()}
     page.gauges("scns_nodes", "各状态的节点数", ("state",), nodes)
-    for name in ("cpus", "memory_mb"):
-        page.gauge(f"scns_{name}_total", "可用节点的总量", resources[name]["total"])
-        page.gauge(f"scns_{name}_used", "已分配的", resources[name]["used"])
+    for name, used in (("cpus", resources["cpus"]), ("memory_mb", resources["memory_mb"])):
+        page.gauge(f"scns_{name}_total", "可用节点的总量", used["total"])
+        page.gauge(f"scns_{name}_used", "已分配的", used["used"])
     found = {"cpu": resources["cpus"], **{f"gres/{name}": value for name, value in resources["gres"].items()}}
-    memory = {side: value * MIB for side, value in resources["memory_mb"].items()}
-    for side, text in (("total", "可用节点的总量，内存以字节计"), ("used", "已分配的，内存以字节计")):
-        values = {(name,): value[side] for name, value in {**found, "memory": memory}.items()}
-        page.gauges(f"scns_resource_{side}", text, ("resource",), values)
+    memory = resources["memory_mb"]
+    found["memory"] = {"total": memory["total"] * MIB, "used": memory["used"] * MIB}
+    totals = {(name,): each["total"] for name, each in found.items()}
+    page.gauges("scns_resource_total", "可用节点的总量，内存以字节计", ("resource",), totals)
+    taken = {(name,): each["used"] for name, each in found.items()}
+    page.gauges("scns_resource_used", "已分配的，内存以字节计", ("resource",), taken)
 
 
 async def _power(page: _Page, parts: Parts) -> None:

@@ -13,6 +13,6 @@ PLAIN = "plain"
 _Shape = TypeVar("_Shape")
 
 
-def rows_of(shape: type[_Shape], rows: Iterable[Mapping[str, Any]]) -> list[_Shape]:
+def rows_of(shape: type[_Shape], rows: Iterable[Mapping[Any, Any]]) -> list[_Shape]:
     """一条语句取出的各行；语句的列就是 shape 的字段。"""
     return [cast(_Shape, dict(row)) for row in rows]

@@ -270,7 +270,7 @@ class _Answers:
             "suggestions": [
                 {
                     "text": item.text,
-                    "changes": item.changes,
+                    "changes": dict(item.changes),
                     "start_time": _iso(item.start_time),
                     "good_until": _iso(item.good_until),
                 }
@@ -302,7 +302,7 @@ def _priorities(memory: QueueMemory, job_ids: list[int] | None, now: float) -> l
             "user_name": waiting.user_name,
             "account": waiting.applicant.account,
             "partition": ",".join(waiting.applicant.partitions),
-            "priority": waiting.job.priority,
+            "priority": int(waiting.job.priority),
             "factors": memory.priority.factors_of(waiting.applicant, waiting.job, waiting.age_from, now)
             if enabled
             else {},
