@@ -1,5 +1,6 @@
 """slurm.conf（连同 gres.conf、topology.conf）-> cluster.yaml 的 settings、nodes、partitions。"""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ _REGISTERED = frozenset(
      "corespersocket", "threadspercore", "realmemory", "tmpdisk", "gres", "state", "port"}
 )  # fmt: skip
 _MOST_TIER = 65533
+# 同 api/partition_request.py。
+_PARTITION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 @dataclass(slots=True)
@@ -227,6 +230,9 @@ def _read_partitions(
     seen: dict[str, dict[str, Any]] = {}
     for line, words in _merged(lines, "partitionname"):
         for name in (each.strip() for each in words["partitionname"].split(",") if each.strip()):
+            if not _PARTITION_NAME.fullmatch(name):
+                findings.add(line.place, f"partitionname={name}", "名字只能有字母、数字与 . _ -")
+                continue
             columns = _partition(line, words, found, sets, findings)
             if whole_nodes:
                 columns["exclusive"] = True
