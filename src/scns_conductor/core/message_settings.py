@@ -37,4 +37,4 @@ class MessageSettings(BaseSettings):
     webhook_timeout_s: float = Field(10.0, gt=0, le=30, description="一个 webhook 请求至多多久（秒），从连接到答完")
     webhooks_per_user: int = Field(20, ge=1, le=1000, description="一个人至多几个 webhook 订阅")
 
-    _words = field_validator("webhook_allowed_networks", mode="before")(split_words)
+    _network_words = field_validator("webhook_allowed_networks", mode="before")(split_words)

@@ -90,7 +90,7 @@ class NodeSettings(BaseSettings):
     )
     output_tail_bytes: int = Field(65536, ge=0, le=16 * 1024**2, description="作业结束时收进数据库的输出尾部（字节）")
 
-    _words = field_validator("node_features", "container_mounts", mode="before")(split_words)
+    _node_words = field_validator("node_features", "container_mounts", mode="before")(split_words)
 
     @field_validator("node_name")
     @classmethod
@@ -159,7 +159,7 @@ class NodeCareSettings(BaseSettings):
         default_factory=list, description="这些分区的节点永远不自动关机（Slurm 的 SuspendExcParts），逗号分隔"
     )
 
-    _lists = field_validator("health_check_node_states", "suspend_exc_partitions", mode="before")(split_words)
+    _care_words = field_validator("health_check_node_states", "suspend_exc_partitions", mode="before")(split_words)
 
     @field_validator("health_check_node_states")
     @classmethod

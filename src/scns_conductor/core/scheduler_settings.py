@@ -99,5 +99,5 @@ class SchedulerSettings(BaseSettings):
     scheduler_lease_s: float = Field(2.0, gt=0, description="领导者的租期（秒），过期后别的候选者接管")
     reconcile_interval_s: float = Field(10.0, gt=0, description="慢速核对的间隔（秒）")
 
-    _words = field_validator("accounting_storage_enforce", mode="before")(split_words)
+    _enforcement_words = field_validator("accounting_storage_enforce", mode="before")(split_words)
     _enforcement = field_validator("accounting_storage_enforce")(known_enforcement)
