@@ -31,6 +31,8 @@ class Compose:
 
     def __init__(self, directory: Path, project: str, port: int, files: tuple[str, ...] = ()) -> None:
         self.directory, self.project = directory, project
+        # 几套同时起着时，看板的端口也各是各的。
+        self.web_port = free_port()
         CACHE.mkdir(exist_ok=True)
         settings = CACHE / "containers.conf"
         settings.write_text(CONFIGURATION)
@@ -38,8 +40,7 @@ class Compose:
             **os.environ,
             "CONTAINERS_CONF": str(settings),
             "SCNS_PORT": str(port),
-            # 几套同时起着时，看板的端口也各是各的。
-            "SCNS_WEB_PORT": str(free_port()),
+            "SCNS_WEB_PORT": str(self.web_port),
             "BASE_IMAGE": IMAGE,
             "POSTGRES_IMAGE": ENGINES_IMAGE,
             "REDIS_IMAGE": ENGINES_IMAGE,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from containers.compose import Compose
 from production.containers import ROOT
@@ -83,6 +84,28 @@ def test_a_job_submitted_through_the_published_port_runs(site: Site) -> None:
     answer = site.run("echo 在容器里; exit 3", site.token("alice"))
     assert (answer["state"], answer["detail"]["exit_code"]) == ("FAILED", "3:0")
     assert answer["job_log"]["stdout"] == "在容器里\n"
+
+
+def test_a_browser_signs_in_and_submits_through_the_published_web_port(site: Site) -> None:
+    """真的浏览器，从宿主机的端口：粘贴令牌，交一个作业，看到它的输出。"""
+    base = f"http://127.0.0.1:{site.compose.web_port}"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_context(locale="zh-CN").new_page()
+        page.set_default_timeout(60_000)
+        page.goto(base + "/submit")
+        page.get_by_label("访问令牌").fill(site.token("alice"))
+        page.get_by_role("button", name="登录").click()
+        script = page.get_by_label("脚本", exact=True)
+        script.fill("#!/bin/bash\n#SBATCH --job-name=from-browser\n#SBATCH --chdir=/tmp\necho 浏览器里来的\n")
+        expect(page.locator(".plan-answer.good")).to_be_visible(timeout=60_000)
+        page.get_by_role("button", name="提交作业").click()
+        expect(page.locator(".terminal")).to_contain_text("浏览器里来的", timeout=60_000)
+        expect(page.locator(".page-head .state-COMPLETED")).to_be_visible(timeout=60_000)
+        job_id = page.url.rpartition("/")[2]
+        browser.close()
+    found = site.call("GET", f"/jobs/{job_id}", site.token("alice"))
+    assert (found["name"], found["user_name"], found["data_source"]) == ("from-browser", "alice", "WEB")
 
 
 def test_passwords_are_needed(directory: Path) -> None:

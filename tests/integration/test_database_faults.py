@@ -83,6 +83,7 @@ def test_the_heartbeat_outlives_an_exhausted_pool(settings: Settings, engine: En
         "n1",
         0.02,
         memory,
+        {},
         on_clock=lambda now, *_: beats.append(now),
         on_not_up=lambda state: None,
         on_reboot=lambda: None,

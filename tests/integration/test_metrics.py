@@ -50,6 +50,7 @@ def watched_system(scratch: Path, otlp: tuple[str, list[Span]]) -> Iterator[Runn
     environment = {
         **{f"SCNS_{name}_METRICS": "127.0.0.1:0" for name in PROCESSES},
         "SCNS_OTEL_ENDPOINT": otlp[0],
+        "SCNS_LICENSES": "matlab:2",
         # SDK 攒着送：缺省五秒一次。
         "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
@@ -259,6 +260,7 @@ def test_labels_are_bounded(running_system: RunningSystem) -> None:
         "state",
         "partition",
         "reason",
+        "license",
         "resource",
         "quantile",
         "version",

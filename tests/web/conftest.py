@@ -8,12 +8,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 from visits import SignIn, token_of, web_url_of
 
 from running_system import RunningSystem, start_system
 from scns_conductor.web.login_links import create_login_link
 
+# 机器忙的时候什么都慢：等的是结果，到了就往下走，期限长一些不多花时间。
+WAIT_MS = 60_000
+expect.set_options(timeout=WAIT_MS)
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 CACHE = Path(__file__).resolve().parents[2] / ".pytest_cache" / "web"
 AXE = "axe-core@4.10.3"
@@ -27,8 +30,13 @@ def web_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSyst
     """带看板的一套系统：两个节点，各四个 CPU、两个 GPU。"""
     data_dir = tmp_path_factory.mktemp("web") / "data"
     options = ("--web", "--nodes", "2", "--cpus", "4", "--memory", "8G", "--gpus", "2")
-    # 采样勤一些：曲线几秒就有。
-    with start_system(data_dir, *options, environment={"SCNS_JOB_SAMPLE_INTERVAL_S": "1"}) as system:
+    # 采样勤一些：曲线几秒就有。webhook 送得到回环地址。
+    environment = {
+        "SCNS_JOB_SAMPLE_INTERVAL_S": "1",
+        "SCNS_WEBHOOKS": "true",
+        "SCNS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32",
+    }
+    with start_system(data_dir, *options, environment=environment) as system:
         yield system
 
 
@@ -56,7 +64,7 @@ def sign_in(browser: Browser, web_system: RunningSystem, web_url: str) -> Iterat
     def open_page(path: str = "/", user: str | None = None, *, expected_faults: str = "", **options: object) -> Page:
         context = browser.new_context(locale="zh-CN", viewport={"width": 1360, "height": 860}, **options)
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(WAIT_MS)
 
         def guard(request: Request) -> None:
             if urlsplit(request.url).scheme.startswith("http") and urlsplit(request.url).hostname not in LOCAL:

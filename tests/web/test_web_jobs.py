@@ -93,11 +93,11 @@ def test_usage_curve_is_live_and_stays_afterwards(sign_in: SignIn, web_system: R
     web_system.wait_state(job_id, "RUNNING")
     page = sign_in(f"/jobs/{job_id}")
     curve = page.locator(".usage-curve")
-    expect(curve.get_by_role("img", name="用量随时间的变化：CPU")).to_be_visible(timeout=60_000)
+    expect(curve.get_by_role("img", name="用量随时间的变化：CPU")).to_be_visible()
     first = curve.locator("polygon").get_attribute("points")
-    expect(curve.locator("polygon")).not_to_have_attribute("points", first or "", timeout=60_000)
+    expect(curve.locator("polygon")).not_to_have_attribute("points", first or "")
     # 还在运行就说得出用了多少。
-    expect(page.locator(".pair", has_text="内存")).to_contain_text("/ 1 GiB", timeout=60_000)
+    expect(page.locator(".pair", has_text="内存")).to_contain_text("/ 1 GiB")
     curve.get_by_role("button", name="内存").click()
     peak = curve.locator(".hint")
     expect(peak).to_contain_text("/ 1 GiB")
@@ -105,9 +105,9 @@ def test_usage_curve_is_live_and_stays_afterwards(sign_in: SignIn, web_system: R
     expect(curve.locator(".chart-tip")).to_contain_text("MiB")
     web_system.call("POST", f"/jobs/cancel/{job_id}")
     web_system.wait_state(job_id)
-    expect(page.locator(".page-head .state-CANCELLED")).to_be_visible(timeout=60_000)
+    expect(page.locator(".page-head .state-CANCELLED")).to_be_visible()
     page.reload()
-    expect(curve.get_by_role("img")).to_be_visible(timeout=60_000)
+    expect(curve.get_by_role("img")).to_be_visible()
     expect(page.locator(".pair", has_text="内存")).to_contain_text("就够")
 
 
@@ -168,10 +168,10 @@ def test_api_away_and_back(sign_in: SignIn, web_system: RunningSystem) -> None:
 
         os.kill(api, signal.SIGSTOP)
         try:
-            expect(page.get_by_role("alert")).to_contain_text("连不上 API", timeout=60_000)
+            expect(page.get_by_role("alert")).to_contain_text("连不上 API")
         finally:
             os.kill(api, signal.SIGCONT)
-        expect(page.get_by_role("alert")).to_have_count(0, timeout=60_000)
+        expect(page.get_by_role("alert")).to_have_count(0)
     finally:
         web_system.call("POST", f"/jobs/cancel/{job_id}")
 

@@ -10,7 +10,11 @@ from visits import SignIn
 
 from running_system import RunningSystem, wait_until
 
-PAGES = ["/", "/jobs", "/submit", "/nodes", "/nodes/node1", "/plan", "/usage", "/what-if", "/admin"]
+ADMIN = ("reservations", "accounts", "tokens", "webhooks", "audit", "scheduler", "config")
+PAGES = [
+    "/", "/jobs", "/submit", "/nodes", "/nodes/node1", "/plan", "/usage", "/what-if", "/me", "/me?tab=webhooks",
+    "/admin", *(f"/admin?tab={tab}" for tab in ADMIN),
+]  # fmt: skip
 
 
 def test_submit_follow_to_the_end(sign_in: SignIn, web_system: RunningSystem) -> None:
@@ -73,6 +77,29 @@ def test_drain_and_resume_a_node(sign_in: SignIn, web_system: RunningSystem) -> 
     page.get_by_role("button", name="恢复").click()
     wait_until(lambda: web_system.call("GET", "/nodes/node2")[1]["drain"] is False)
     expect(page.get_by_role("button", name="排空")).to_be_visible()
+    # 出过的事，新的在前，留着原因。
+    history = page.locator("section", has=page.get_by_role("heading", name="出过的事")).locator("li")
+    expect(history.nth(0)).to_contain_text("不再排空")
+    expect(history.nth(1)).to_contain_text("排空 换风扇")
+    found = web_system.call("GET", "/nodes/node2/events?limit=2")[1]["events"]
+    assert [(one["event"], one["reason"]) for one in found] == [("resumed", None), ("drained", "换风扇")]
+    assert web_system.call("GET", "/nodes/no-such-node/events")[0] == 404
+
+
+def test_cores_and_cards_of_a_node_lead_to_their_jobs(sign_in: SignIn, web_system: RunningSystem) -> None:
+    job = {"cpus_per_task": 3, "tres_per_node": "gres/gpu:1", "required_nodes": "node1", "account": "vision"}
+    job_id = web_system.submit("#!/bin/bash\nsleep 600\n", name="占着", **job)
+    web_system.wait_state(job_id, "RUNNING")
+    page = sign_in("/nodes/node1")
+    expect(page.locator(".cores.core > *")).to_have_count(4)
+    own = f'a[href="/jobs/{job_id}"]'
+    expect(page.locator(f".cores.core {own}")).to_have_count(3)
+    expect(page.locator(".cores.gpu > *")).to_have_count(2)
+    expect(page.locator(f".cores.gpu {own}")).to_have_count(1)
+    page.locator(f".cores.gpu {own}").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("占着")
+    web_system.call("POST", f"/jobs/cancel/{job_id}")
+    web_system.wait_state(job_id)
 
 
 def test_node_map_opens_a_node(sign_in: SignIn) -> None:

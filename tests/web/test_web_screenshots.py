@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from visits import web_url_of
+from visits import Receiver, web_url_of
 
 from running_system import RunningSystem, start_system, wait_until
 from scns_conductor.web.login_links import create_login_link
@@ -68,7 +68,9 @@ FROM unnest(ARRAY['cpu', 'gpu']) AS kind, generate_series(1, 180) AS i
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
     """三个节点，各八个 CPU、两个 GPU，忙着。"""
     data_dir = tmp_path_factory.mktemp("busy") / "data"
-    with start_system(data_dir, "--web", "--nodes", "3", "--cpus", "8", "--memory", "32G", "--gpus", "2") as system:
+    options = ("--web", "--nodes", "3", "--cpus", "8", "--memory", "32G", "--gpus", "2")
+    webhooks = {"SCNS_WEBHOOKS": "true", "SCNS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32"}
+    with start_system(data_dir, *options, environment=webhooks) as system:
         array = system.submit("#!/bin/bash\ntrue\n", name="nightly", array="0-299")
 
         def done() -> bool:
@@ -123,9 +125,30 @@ def fill(system: RunningSystem) -> None:
         body = {"name": {"换内存": "memory", "教学": "course"}[name], "nodes": nodes, "comment": name}
         moments = {"start_time": f"now+{start}hours", "duration": str(hours * 60), "users": ["ada"]}
         system.call("POST", "/reservations", {**body, **moments})
+    settings = {"min_job_age_s": 600, "licenses": "matlab:5,ansys:2"}
+    assert system.call("POST", "/cluster/apply", {"settings": settings})[0] == 200
     system.wait_state(training, "RUNNING", wait_s=240)
 
 
+@pytest.fixture
+def _subscribed(busy: RunningSystem) -> Iterator[None]:
+    """两个订阅：一个收得下，一个那边答 410，停下了。"""
+    with Receiver() as receiver:
+        for path, events in (("scns", ["job.ended", "node.*"]), ("gone", ["job.unsuccessful"])):
+            body = {"url": f"http://127.0.0.1:{receiver.port}/{path}", "events": events, "scope": "cluster"}
+            status, made = busy.call("POST", "/webhooks", body)
+            assert status == 201, made
+            assert busy.call("POST", f"/webhooks/{made['webhook_id']}/ping")[0] == 202
+
+        def told() -> bool:
+            found = busy.call("GET", "/webhooks/deliveries")[1]["deliveries"]
+            return {one["state"] for one in found} >= {"SENT", "DEAD"}
+
+        wait_until(told, what="一件送到，一件不再试")
+        yield
+
+
+@pytest.mark.usefixtures("_subscribed")
 def test_screenshots(busy: RunningSystem, browser: Browser, tmp_path: Path) -> None:
     chosen = os.environ.get("SCREENSHOTS")
     folder = Path(chosen).resolve() if chosen else tmp_path
@@ -170,6 +193,8 @@ def test_screenshots(busy: RunningSystem, browser: Browser, tmp_path: Path) -> N
     shoot(light, "submit", "/submit?from=" + jobs["resnet50-训练"], ".plan-answer")
     shoot(light, "what-if", WHAT_IF, ".why-lead", "演一遍")
     shoot(light, "calendar", "/admin?tab=reservations", ".calendar-block")
+    shoot(light, "settings", "/admin?tab=config", ".settings li")
+    shoot(light, "webhooks", "/admin?tab=webhooks", ".state-COMPLETED")
     shoot(light, "dependencies", f"/jobs/{jobs['训练-折一']}", ".graph-job")
     dark = signed_in("dark")
     shoot(dark, "overview-dark", "/", ".chart-layer")

@@ -200,7 +200,6 @@ def site(engines: Engines, provider: Provider) -> Iterator[Site]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(locale="zh-CN")
-    context.set_default_timeout(30_000)
     yield context.new_page()
     context.close()
 

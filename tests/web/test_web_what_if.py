@@ -1,7 +1,7 @@
 """「假如」：写下改动，演一遍，前后并排；写错的标在那一项上，停得下。"""
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from visits import SignIn
 
 from running_system import RunningSystem
@@ -45,8 +45,13 @@ def test_mistakes_are_shown_at_their_field(sign_in: SignIn, history: RunningSyst
 
 def test_stopped(sign_in: SignIn, history: RunningSystem) -> None:
     page = sign_in("/what-if?policy=live,easy,fifo,conservative")
+    # 扣着不答：算得再快，停下之前也没有算完。
+    held: list[Route] = []
+    page.route("**/api/simulate**", held.append)
     page.get_by_role("button", name="演一遍").click()
     page.get_by_role("button", name="停下").click()
     expect(page.get_by_role("progressbar")).to_have_count(0)
+    assert held
+    page.unroute("**/api/simulate**")
     page.get_by_role("button", name="演一遍").click()
     expect(page.locator(".why-lead")).to_be_visible()

@@ -1,6 +1,10 @@
-"""看板的测试共用的几个函数。"""
+"""看板的测试共用的几个函数，与收 webhook 的一个。"""
 
+import json
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
 
 from playwright.sync_api import Page
 
@@ -24,3 +28,35 @@ def token_of(system: RunningSystem, user: str | None) -> str:
     status, answer = system.call("POST", "/tokens", {"user_name": user})
     assert status == 201, answer
     return str(answer["token"])
+
+
+class Receiver:
+    """回环地址上收 webhook 的：got 是收下的；gone 为真、路径是 /gone 的答 410（不要了）。"""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+        self.gone = False
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(410 if receiver.gone or self.path == "/gone" else 204)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -119,6 +119,7 @@ _TABLE: Mapping[Rule, str] = {
         GET /nodes
         GET /nodemap
         GET /nodes/{name}
+        GET /nodes/{name}/events
         GET /partitions
         GET /partitions/{name}
         GET /dashboard

@@ -5,20 +5,20 @@ from typing import Any
 from prometheus_client import Histogram
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.answers.cluster import ChangedSetting
+from scns_conductor.core.runtime_settings import RUNTIME
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.audit import record
+from scns_conductor.statements.cluster_settings import SELECT_SETTINGS_WITH_AUTHORS
 from scns_conductor.statements.diagnostics import JOB_COUNTS
 
 # 不含地址、口令与文件的位置。
 PUBLIC_SETTINGS = (
-    "cluster_name", "script_max_bytes", "array_max_tasks", "batch_max_jobs", "default_memory_mb_per_cpu",
-    "min_job_age_s", "heartbeat_interval_s", "node_timeout_s", "kill_wait_s", "containment", "single_user",
-    "allow_root_jobs", "scheduler_policy", "priority_type", "priority_weights", "priority_max_age_s",
-    "priority_decay_half_life_s", "priority_calc_period_s", "priority_favor_small", "placement", "backfill_depth",
-    "preempt_type", "preempt_mode", "kill_invalid_dependency", "licenses", "scheduler_lease_s",
-    "reconcile_interval_s", "accounting_storage_enforce", "enforce_part_limits",
+    *RUNTIME,
+    "cluster_name", "script_max_bytes", "batch_max_jobs", "heartbeat_interval_s", "node_timeout_s", "kill_wait_s",
+    "containment", "single_user", "allow_root_jobs", "scheduler_lease_s", "reconcile_interval_s", "webhooks",
     "health_check_interval_s", "health_check_node_states", "prolog_epilog_timeout_s", "prolog_serial",
     "suspend_time_s", "suspend_timeout_s", "resume_timeout_s", "suspend_rate", "resume_rate", "suspend_exc_nodes",
     "suspend_exc_partitions", "elastic",
@@ -28,6 +28,17 @@ PUBLIC_SETTINGS = (
 def public_settings(settings: Settings) -> dict[str, Any]:
     """谁都能看的设置；名字同 Settings。"""
     return {name: getattr(settings, name) for name in PUBLIC_SETTINGS}
+
+
+async def changed_settings(engine: AsyncEngine) -> dict[str, ChangedSetting]:
+    """运行时改过的设置：名字 -> 值、谁、何时改的。"""
+    async with engine.connect() as connection:
+        rows = (await connection.execute(SELECT_SETTINGS_WITH_AUTHORS)).all()
+    return {
+        row.name: {"value": row.value, "changed_by": row.changed_by, "changed_at": row.changed_at}
+        for row in rows
+        if row.name in RUNTIME
+    }
 
 
 async def reset_diagnostics(

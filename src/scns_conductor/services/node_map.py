@@ -10,12 +10,15 @@ from scns_conductor.statements.nodes import NODE_MAP
 
 FIELDS = (
     "name", "state", "availability", "drain", "reason", "cpus", "allocated_cpus", "memory", "allocated_memory", "gpus",
-    "allocated_gpus", "partitions",
+    "allocated_gpus", "partitions", "spool_free",
 )  # fmt: skip
 
 
 async def node_map(engine: AsyncEngine) -> NodeMap:
-    """内存的单位是 MiB，partitions 是所属分区的名字，逗号分隔。"""
+    """内存的单位是 MiB，partitions 是所属分区的名字，逗号分隔。
+
+    spool_free 是工作目录的盘还有多少（MiB），没有报过是 null。
+    """
     partitions = await list_partitions(engine)
     everywhere = [each["name"] for each in partitions if each["nodes"] == "ALL"]
     owners: dict[str, list[str]] = {}
@@ -39,6 +42,7 @@ async def node_map(engine: AsyncEngine) -> NodeMap:
             _gpus(row.gres),
             _gpus(row.allocated_gres),
             ",".join(owners.get(row.name, []) + everywhere),
+            row.spool_free,
         ]
         for row in rows
     ]

@@ -5,6 +5,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from scns_conductor.core.answers.cluster import NodeEvent
+from scns_conductor.core.answers.writing import rows_of
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.states import NodeAvailability, node_state
@@ -15,6 +17,7 @@ from scns_conductor.statements.inbox import inbox_insert
 from scns_conductor.statements.nodes import (
     DELETABLE_NODES,
     LIST_NODES,
+    NODE_EVENTS,
     NODES_IN_USE,
     NOW,
     POWER_REQUESTS,
@@ -42,6 +45,15 @@ async def list_nodes(engine: AsyncEngine, name: str | None = None) -> list[dict[
     if name is not None and not rows:
         raise node_unknown(name)
     return [_view(dict(row)) for row in rows]
+
+
+async def node_events(engine: AsyncEngine, name: str, limit: int) -> list[NodeEvent]:
+    """节点的上线、下线、排空、恢复，新的在前（删了的节点的也还在）；从来没有这个节点抛 NotFound。"""
+    async with engine.connect() as connection:
+        found = (await connection.execute(NODE_EVENTS, {"name": name, "limit": limit})).mappings().all()
+    if not found:
+        await list_nodes(engine, name)
+    return rows_of(NodeEvent, found)
 
 
 def _view(row: dict[str, Any]) -> dict[str, Any]:

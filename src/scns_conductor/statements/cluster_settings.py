@@ -7,6 +7,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 LOCK_APPLY = sa.text("SELECT pg_advisory_xact_lock(7236303)")
 # 全部改过的设置。
 SELECT_SETTINGS = sa.text("SELECT name, value FROM cluster_settings ORDER BY name")
+# 同上，连同谁、何时改的。
+SELECT_SETTINGS_WITH_AUTHORS = sa.text("SELECT name, value, changed_by, changed_at FROM cluster_settings ORDER BY name")
 # 写下一项。
 PUT_SETTING = sa.text(
     "INSERT INTO cluster_settings (name, value, changed_by) VALUES (:name, :value, :user) ON CONFLICT (name) "

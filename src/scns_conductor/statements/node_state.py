@@ -130,7 +130,7 @@ UNDRAIN = sa.text(
 HEARTBEAT = sa.text(
     f"""
     UPDATE nodes SET last_heartbeat = clock_timestamp(), cpu_load = :cpu_load, free_memory = :free_memory,
-      beat = beat + 1
+      spool_free = :spool_free, beat = beat + 1
     WHERE name = :name
     RETURNING state, beat, reboot, {SEEN}, extract(epoch FROM clock_timestamp())::double precision AS database_now
     """

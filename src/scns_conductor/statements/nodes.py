@@ -41,7 +41,16 @@ CPUS_OF_NODES = sa.text("SELECT name, cpus FROM nodes")
 USAGE_OF_NODES = sa.text(f"SELECT name, {STATE_COLUMNS}, memory, gres, allocated_memory, allocated_gres FROM nodes")
 # 各节点的简表。
 NODE_MAP = sa.text(
-    f"SELECT name, {STATE_COLUMNS}, reason, memory, allocated_memory, gres, allocated_gres FROM nodes ORDER BY name"
+    f"SELECT name, {STATE_COLUMNS}, reason, memory, allocated_memory, gres, allocated_gres, spool_free FROM nodes "
+    "ORDER BY name"
+)
+# 一个节点出过的事，新的在前；留三十天。
+NODE_EVENTS = sa.text(
+    """
+    SELECT event_id, created_at, substr(event, 6) AS event, detail ->> 'reason' AS reason,
+      detail ->> 'reason_user' AS reason_user
+    FROM cluster_events WHERE subject = :name AND starts_with(event, 'node.') ORDER BY event_id DESC LIMIT :limit
+    """
 )
 # 登记了的节点的总量。
 CAPACITY = sa.text(

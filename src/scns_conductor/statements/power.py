@@ -81,7 +81,7 @@ POWERED_OFF = sa.text(
       reason = CASE WHEN drain OR {_STAYS_DOWN} THEN reason END,
       reason_user = CASE WHEN drain OR {_STAYS_DOWN} THEN reason_user END,
       reason_time = CASE WHEN drain OR {_STAYS_DOWN} THEN reason_time END,
-      cpu_load = NULL, free_memory = NULL
+      cpu_load = NULL, free_memory = NULL, spool_free = NULL
     WHERE power_state = 'POWERING_DOWN' AND power_done IS NOT NULL
       AND power_called < clock_timestamp() - make_interval(secs => :timeout)
     RETURNING name

@@ -18,7 +18,7 @@ from scns_conductor.web.upstream import Upstream
 
 PATHS = (
     "/", "/jobs", "/jobs/{rest:path}", "/submit", "/nodes", "/nodes/{rest:path}", "/plan", "/usage", "/what-if",
-    "/admin", "/admin/{rest:path}",
+    "/me", "/admin", "/admin/{rest:path}",
 )  # fmt: skip
 # 一个标签页至多看这么多件事、跟这么多路输出。
 MOST_WATCHES = 40
@@ -113,6 +113,7 @@ def add_pages(assets: str, cluster: str, sessions: Sessions, feed: Feed, upstrea
             "user_name": visitor.user_name,
             "admin": visitor.admin,
             "operator": visitor.operator,
+            "auditor": visitor.auditor,
             "expires_at": visitor.expires_at,
             "now": time.time(),
         }

@@ -32,6 +32,7 @@ SHARED = frozenset(
         "/dashboard",
         "/reservations",
         "/licenses",
+        "/config",
     }
 )
 SHARED_PREFIXES = ("/reports/", "/nodes/")

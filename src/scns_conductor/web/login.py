@@ -25,7 +25,10 @@ async def visitor_of(upstream: Upstream, token: str) -> Visitor:
     found = json.loads(await upstream.get("/whoami", token))
     if found["expires_at"] is None:
         raise Problem(401, "token_invalid", "作业的令牌不能登录；请用 scns token 签发自己的")
-    return Visitor(token, found["user_name"], found["admin"], found["operator"], found["expires_at"], new_session_id())
+    return Visitor(
+        token, found["user_name"], found["admin"], found["operator"], found["expires_at"], new_session_id(),
+        found["role"] == "auditor",
+    )  # fmt: skip
 
 
 def english(request: Request) -> bool:

@@ -26,6 +26,7 @@ class Visitor:
     operator: bool
     expires_at: int
     session_id: str
+    auditor: bool = False
 
     def __repr__(self) -> str:
         return f"Visitor({self.user_name!r})"
@@ -71,6 +72,7 @@ class Sessions:
             visitor.operator,
             visitor.expires_at,
             visitor.session_id,
+            visitor.auditor,
         ]
         body = base64.urlsafe_b64encode(json.dumps(facts).encode())
         return f"{body.decode()}.{self._digest(body)}"

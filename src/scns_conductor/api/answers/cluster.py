@@ -13,6 +13,8 @@ from scns_conductor.core.answers.cluster import (
     Dashboard,
     License,
     Licenses,
+    NodeEvent,
+    NodeEvents,
     Usage,
     UsageRow,
     UsageSeries,
@@ -30,6 +32,8 @@ NODE = row_of(
     },
 )
 NODES = page_of("Nodes", "nodes", NODE, "全部节点")
+NODE_EVENT = described(NodeEvent)
+NODE_EVENTS = described(NodeEvents)
 PARTITION = row_of(Partition, "Partition")
 PARTITIONS = page_of("Partitions", "partitions", PARTITION, "全部分区")
 RESERVATION = row_of(
@@ -55,6 +59,7 @@ USAGE_SERIES = described(UsageSeries)
 NodeAnswer = Annotated[dict[str, Any], Shown(NODE)]
 ClusterAppliedAnswer = Annotated[ClusterApplied, Shown(CLUSTER_APPLIED)]
 NodesAnswer = Annotated[dict[str, Any], Shown(NODES)]
+NodeEventsAnswer = Annotated[NodeEvents, Shown(NODE_EVENTS)]
 PartitionAnswer = Annotated[dict[str, Any], Shown(PARTITION)]
 PartitionsAnswer = Annotated[dict[str, Any], Shown(PARTITIONS)]
 ReservationAnswer = Annotated[dict[str, Any], Shown(RESERVATION)]

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from scns_conductor.api.answers.cluster import (
     DashboardAnswer,
     NodeAnswer,
+    NodeEventsAnswer,
     NodesAnswer,
     PartitionAnswer,
     PartitionsAnswer,
@@ -78,6 +79,17 @@ async def show_node_map(parts: PartsDep, _identity: IdentityDep) -> NodeMapAnswe
 async def show_node(name: str, parts: PartsDep, _identity: IdentityDep) -> NodeAnswer:
     """内存的单位是 MiB。"""
     return (await node_services.list_nodes(parts.engine, name))[0]
+
+
+@router.get("/nodes/{name}/events", summary="一个节点出过的事")
+async def show_node_events(
+    name: str,
+    parts: PartsDep,
+    _identity: IdentityDep,
+    limit: Annotated[int, Query(ge=1, le=1000, description="至多几件")] = 100,
+) -> NodeEventsAnswer:
+    """上线、下线、排空、恢复，各因为什么；新的在前，留三十天。"""
+    return {"events": await node_services.node_events(parts.engine, name, limit)}
 
 
 @router.patch("/nodes/{name}", summary="排空、恢复、下线（管理员）")

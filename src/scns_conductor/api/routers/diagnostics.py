@@ -11,7 +11,12 @@ from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.middleware import LATENCY
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.instants import parse_instant, utc_now
-from scns_conductor.services.diagnostics import diagnostics, public_settings, reset_diagnostics
+from scns_conductor.services.diagnostics import (
+    changed_settings,
+    diagnostics,
+    public_settings,
+    reset_diagnostics,
+)
 from scns_conductor.services.efficiency import efficiency
 from scns_conductor.services.licenses import license_usage
 from scns_conductor.services.scheduler_questions import ask_utilisation
@@ -35,8 +40,8 @@ async def reset(parts: PartsDep, identity: IdentityDep) -> dict[str, Any]:
 
 @router.get("/config", summary="公开的设置")
 async def config(parts: PartsDep, _identity: IdentityDep) -> dict[str, Any]:
-    """现行的设置；不含地址、口令与文件的位置。"""
-    return {"settings": public_settings(await parts.live.get())}
+    """现行的设置；不含地址、口令与文件的位置。changed 是其中运行时改过的（POST /cluster/apply）：值、谁、何时改的。"""
+    return {"settings": public_settings(await parts.live.get()), "changed": await changed_settings(parts.engine)}
 
 
 @router.get("/cluster/why", summary="什么压着利用率，改哪一样最值（管理员、Operator）")

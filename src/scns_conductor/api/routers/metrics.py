@@ -11,6 +11,7 @@ from scns_conductor import __version__
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep
 from scns_conductor.core.instants import utc_now
 from scns_conductor.services.health import server_facts
+from scns_conductor.services.licenses import license_usage
 from scns_conductor.services.node_power import power_totals
 
 router = APIRouter(tags=["健康"])
@@ -68,6 +69,7 @@ async def metrics(parts: PartsDep, _identity: IdentityDep) -> Response:
     await _jobs(page, parts)
     await _nodes(page, parts)
     await _power(page, parts)
+    await _licenses(page, parts)
     await _scheduler(page, parts)
     facts = await server_facts(parts.engine)
     page.gauge("scns_notify_queue_usage", "通知的队列用了几成（0–1）", float(facts["notify_usage"]))
@@ -122,6 +124,12 @@ async def _power(page: _Page, parts: Parts) -> None:
     page.counter("scns_node_off_seconds", "节点一共关了多久（节点·秒）", totals.off_s)
     page.counter("scns_node_boots", "要节点开机、开成了几次", totals.boots)
     page.counter("scns_node_boot_seconds", "各次开机一共用了多久（秒）", totals.boot_s)
+
+
+async def _licenses(page: _Page, parts: Parts) -> None:
+    found = await license_usage(parts.engine, (await parts.live.get()).licenses)
+    page.gauges("scns_licenses", "许可证一共几个", ("license",), {(one["name"],): one["total"] for one in found})
+    page.gauges("scns_licenses_used", "用着几个", ("license",), {(one["name"],): one["used"] for one in found})
 
 
 async def _scheduler(page: _Page, parts: Parts) -> None:

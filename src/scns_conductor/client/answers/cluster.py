@@ -74,6 +74,8 @@ class Node(Answer):
     """1 分钟平均负载"""
     free_memory: int | None
     """空闲内存（MiB）"""
+    spool_free: int | None
+    """工作目录（spool）与脚本目录所在的盘还有多少（MiB），取少的"""
     containment: Mapping[str, Any]
     """哪些约束真正生效"""
     cloud: bool

@@ -21,6 +21,30 @@ class Licenses(TypedDict):
     licenses: Annotated[list[License], "全集群的许可证"]
 
 
+class NodeEvent(TypedDict):
+    """节点出过的一件事。"""
+
+    event_id: Annotated[int, "编号，越晚越大"]
+    created_at: Annotated[Moment, "何时"]
+    event: Annotated[str, "up 上线、down 下线、drained 排空、resumed 不再排空"]
+    reason: Annotated[str | None, "那时的原因"]
+    reason_user: Annotated[str | None, "谁写的原因"]
+
+
+class NodeEvents(TypedDict):
+    """一个节点出过的事"""
+
+    events: Annotated[list[NodeEvent], "新的在前，留三十天"]
+
+
+class ChangedSetting(TypedDict):
+    """运行时改过的一项设置。"""
+
+    value: Any
+    changed_by: str
+    changed_at: Moment
+
+
 class Used(TypedDict):
     """一样资源的总量与用量。"""
 

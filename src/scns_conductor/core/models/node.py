@@ -80,6 +80,9 @@ class Node(SQLModel, table=True):
     operating_system: str | None = Field(None, description="操作系统与内核")
     cpu_load: float | None = Field(None, description="1 分钟平均负载")
     free_memory: int | None = Field(None, sa_type=sa.BigInteger, description="空闲内存（MiB）")
+    spool_free: int | None = Field(
+        None, sa_type=sa.BigInteger, description="工作目录（spool）与脚本目录所在的盘还有多少（MiB），取少的"
+    )
     containment: dict[str, Any] = Field(
         default_factory=dict,
         sa_type=JSONB,

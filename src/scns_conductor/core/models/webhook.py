@@ -134,7 +134,10 @@ class ClusterEvent(SQLModel, table=True):
         description="当时的样子",
     )
 
-    __table_args__ = (sa.Index("cluster_events_by_age", "created_at"),)
+    __table_args__ = (
+        sa.Index("cluster_events_by_age", "created_at"),
+        sa.Index("cluster_events_of", "subject", "event_id"),
+    )
 
 
 class WebhookCursor(SQLModel, table=True):

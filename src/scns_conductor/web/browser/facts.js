@@ -2,8 +2,11 @@
 import { reactive } from "vue";
 
 export const facts = reactive({
-  cluster: "scns", language: "zh", user_name: "", admin: false, operator: false, expires_at: 0,
+  cluster: "scns", language: "zh", user_name: "", admin: false, operator: false, auditor: false, expires_at: 0,
 });
+// 审计员什么都看得到，什么也不能改。
+export const seesAll = () => facts.admin || facts.operator || facts.auditor;
+export const readsOnly = () => facts.auditor && !facts.admin && !facts.operator;
 let clockOffset = 0;
 export const clock = reactive({ now: Date.now() });
 

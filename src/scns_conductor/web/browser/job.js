@@ -3,7 +3,7 @@ import { computed, ref } from "vue";
 import { segment } from "./call.js";
 import { DependencyGraph } from "./dependency_graph.js";
 import { Efficiency } from "./efficiency.js";
-import { facts, t } from "./facts.js";
+import { readsOnly, t } from "./facts.js";
 import { ago, clockTime, count, duration, exact, isLive, jobLabel, memory, wantedCpus, wantedGpus, wantedMemory } from "./format.js";
 import { Icon } from "./icons.js";
 import { ACTIONS, act, actionWord, applicable } from "./job_actions.js";
@@ -23,9 +23,10 @@ export default {
     const every = ref(2);
     const found = live(path, every.value), events = live(path + "/events", 3), steps = live(() => `/jobs/steps?job_id=${segment(props.subject)}&live=false`, 5);
     const job = computed(() => found.data);
-    const mine = computed(() => job.value && (job.value.user_name === facts.user_name || facts.admin));
+    // 看得到脚本的就看得到输出，也动得了它；审计员只看。
+    const open = computed(() => typeof job.value?.script === "string"), mine = computed(() => open.value && !readsOnly());
     // 运行中的请节点当场采样；结束了的看存下的，多看一眼是因为最后一格写得晚一点。
-    const samples = live(() => (!mine.value || job.value.state === "PENDING" ? null : path + "/samples" + (isLive(job.value.state) ? "?live=true" : "")), 5);
+    const samples = live(() => (!open.value || job.value.state === "PENDING" ? null : path + "/samples" + (isLive(job.value.state) ? "?live=true" : "")), 5);
     const whole = computed(() => job.value?.array_remaining && job.value.array_task_id === null);
     const actions = computed(() => Object.keys(ACTIONS).filter((name) => applicable(name, job.value)));
     const run = (name) => act(name, [{ id: whole.value ? job.value.array_job_id : props.subject, state: job.value.state }]);
@@ -40,7 +41,7 @@ export default {
       ].filter(([, value]) => value !== null && value !== undefined && value !== "");
     });
     const history = computed(() => [...(events.data?.events ?? [])].reverse());
-    return { found, job, samples, events, steps, mine, whole, actions, run, details, history, isLive, jobLabel, actionWord, ACTIONS, ago, exact, clockTime, count, duration, memory, stateWord, segment, t };
+    return { found, job, samples, events, steps, mine, open, whole, actions, run, details, history, isLive, jobLabel, actionWord, ACTIONS, ago, exact, clockTime, count, duration, memory, stateWord, segment, t };
   },
   template: `
   <div v-if="found.error?.status === 404" class="empty"><h1>{{ t("没有作业 ", "No job ") + subject }}</h1><a class="button" href="/jobs">{{ t("看全部作业", "All jobs") }}</a></div>
@@ -54,8 +55,8 @@ export default {
     <div class="grid columns-2">
       <div class="stack">
         <WhyCard v-if="job.state === 'PENDING'" :job="job" :job-id="subject" :mine="!!mine" />
-        <LiveOutput v-if="mine && !whole && (job.state !== 'PENDING' || job.restart_count)" :job-id="subject" :job-name="job.name" :separate="!!job.standard_error && job.standard_error !== job.standard_output" :live="isLive(job.state)" />
-        <p v-if="!mine" class="card hint">{{ t("脚本与输出只给 " + job.user_name + " 与管理员看。", "Only " + job.user_name + " and administrators can see the script and output.") }}</p>
+        <LiveOutput v-if="open && !whole && (job.state !== 'PENDING' || job.restart_count)" :job-id="subject" :job-name="job.name" :separate="!!job.standard_error && job.standard_error !== job.standard_output" :live="isLive(job.state)" />
+        <p v-if="!open" class="card hint">{{ t("脚本与输出只给 " + job.user_name + " 与管理员看。", "Only " + job.user_name + " and administrators can see the script and output.") }}</p>
         <DependencyGraph :job-id="subject" />
         <ScriptView v-if="job.script" :script="job.script" :name="job.name" />
       </div>

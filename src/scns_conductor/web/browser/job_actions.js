@@ -1,7 +1,7 @@
 // 对作业能做的事：问清楚，逐个做，说结果。做什么由 API 定，这里只问它。
 import { call } from "./call.js";
 import { ask, tell } from "./dialogs.js";
-import { t } from "./facts.js";
+import { readsOnly, t } from "./facts.js";
 import { changed } from "./live.js";
 
 export const ACTIONS = {
@@ -16,7 +16,7 @@ const HELD = ["JobHeldUser", "JobHeldAdmin", "JobHoldMaxRequeue"];
 export const actionWord = (name) => t(...ACTIONS[name].word);
 
 export function applicable(name, job) {
-  if (!ACTIONS[name].states.includes(job.state)) return false;
+  if (readsOnly() || !ACTIONS[name].states.includes(job.state)) return false;
   if (name === "hold") return !HELD.includes(job.reason);
   if (name === "release") return HELD.includes(job.reason);
   return true;

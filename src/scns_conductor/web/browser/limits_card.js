@@ -1,7 +1,7 @@
 // 上限，与此刻离它多近：自己的账户（管理员是全部账户）的合计，与自己每个账户里的。
 import { computed } from "vue";
 import { segment } from "./call.js";
-import { facts, t } from "./facts.js";
+import { facts, seesAll, t } from "./facts.js";
 import { count, memory } from "./format.js";
 import { live } from "./live.js";
 
@@ -19,7 +19,7 @@ export const LimitsCard = {
       if (!all || !every) return [];
       const mine = all.filter((each) => each.user_name === facts.user_name), found = [];
       const ancestors = (name) => { const one = (accounts.data?.accounts ?? []).find((each) => each.name === name); return one ? [name, ...(one.parent ? ancestors(one.parent) : [])] : []; };
-      const shown = new Set(facts.admin || facts.operator ? all.map((each) => each.account) : mine.flatMap((each) => ancestors(each.account)));
+      const shown = new Set(seesAll() ? all.map((each) => each.account) : mine.flatMap((each) => ancestors(each.account)));
       const add = (where, what, now, limit, write = count) => limit !== null && limit !== undefined && found.push({ where, what, now: write(now), limit: write(limit), part: limit ? now / limit : 1 });
       for (const row of all.filter((each) => !each.user_name && shown.has(each.account))) {
         const below = new Set(subtree(row.account)), its = every.filter((job) => below.has(job.account)), live = its.filter((job) => job.state !== "PENDING");

@@ -2,7 +2,7 @@
 import { computed, ref } from "vue";
 import { segment } from "./call.js";
 import { AreaChart, hueOf } from "./area_chart.js";
-import { facts, t } from "./facts.js";
+import { facts, readsOnly, seesAll, t } from "./facts.js";
 import { ago, clockTime, count, duration, exact, jobLabel, jobPath, memory, percent, runSeconds } from "./format.js";
 import { Icon } from "./icons.js";
 import { live } from "./live.js";
@@ -14,6 +14,8 @@ const FIELDS = "job_id,array_job_id,array_task_id,array_remaining,name,user_name
 const BAD = ["FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "DEADLINE", "BOOT_FAIL", "PREEMPTED"];
 const SPANS = { "1hour": [["一小时", "Hour"], 60],  "1day": [["一天", "Day"], 96], "7day": [["一周", "Week"], 168] };
 
+// 工作目录的盘少于这么多（MiB）就是快满了，同 deploy/prometheus/alerts.yml。
+const LOW_SPOOL = 1024;
 // 一问一答超过这么多毫秒就是慢。
 const SLOW_MS = 200;
 
@@ -36,7 +38,7 @@ export default {
     const board = live("/dashboard"), nodes = live("/nodemap", 5);
     const history = live(() => `/reports/utilization?since=now-${span.value}&buckets=${SPANS[span.value][1]}`, 30), licenses = live("/licenses", 15);
     // 数据库的事只有管理员管得了。
-    const ready = live(() => (facts.admin || facts.operator ? "/health/ready" : null), 15);
+    const ready = live(() => (seesAll() ? "/health/ready" : null), 15);
     const last = computed(() => [...(ended.data?.jobs ?? [])].sort((a, b) => BAD.includes(b.state) - BAD.includes(a.state)).slice(0, 3));
     const nothing = computed(() => running.data && pending.data && ended.data && !running.data.jobs.length && !pending.data.jobs.length && !ended.data.jobs.length);
     const resources = computed(() => {
@@ -61,6 +63,7 @@ export default {
       for (const node of rowsOf(nodes.data)) {
         if (isDown(node)) found.push(["bad", t(`节点 ${node.name} 下线`, `Node ${node.name} is down`) + (node.reason ? `：${node.reason}` : ""), "/nodes/" + segment(node.name)]);
         else if (node.drain) found.push(["warn", t(`节点 ${node.name} 在排空`, `Node ${node.name} is draining`) + (node.reason ? `：${node.reason}` : ""), "/nodes/" + segment(node.name)]);
+        if (node.spool_free !== null && node.spool_free < LOW_SPOOL) found.push(["warn", t(`节点 ${node.name} 的工作目录只剩 ${memory(node.spool_free)}`, `Node ${node.name} has only ${memory(node.spool_free)} left for its spool`), "/nodes/" + segment(node.name)]);
       }
       for (const one of licenses.data?.licenses ?? []) if (one.total && one.used >= one.total) found.push(["warn", t(`许可证 ${one.name} 用完了`, `Licence ${one.name} is used up`), null]);
       return found.length > 8 ? [...found.slice(0, 8), ["warn", t(`还有 ${found.length - 8} 件`, `${found.length - 8} more`), "/nodes"]] : found;

@@ -7,12 +7,13 @@ import { changed } from "./live.js";
 import { textOf, valueOf } from "./record_values.js";
 
 // fields 是 [字段, 字, 种类, 例子或选项, "new" 是只在新建时填]；given 是先填好的，original 是现在的记录（缺省就是 given）；update 有值是修改。
+// send 写了的由它送（收到改了的各项），不照 create、update；拒绝要抛 Problem。做成了 done 带着 API 的回答。
 export const RecordForm = {
-  props: { title: String, fields: Array, given: Object, original: Object, create: String, update: String },
+  props: { title: String, fields: Array, given: Object, original: Object, create: String, update: String, send: Function },
   emits: ["done"],
   setup(props, { emit }) {
     const box = ref(null), busy = ref(false), errors = ref({}), problem = ref("");
-    const now = props.update ? (props.original ?? props.given) : {};
+    const now = props.update ? (props.original ?? props.given) : props.original ?? {};
     const original = Object.fromEntries(props.fields.map(([name, , kind]) => [name, textOf(kind, now[name])]));
     const texts = reactive(Object.fromEntries(props.fields.map(([name, , kind]) => [name, textOf(kind, props.given?.[name])])));
     const shown = computed(() => props.fields.filter(([, , , , only]) => only !== "new" || !props.update));
@@ -21,10 +22,10 @@ export const RecordForm = {
       errors.value = {}, problem.value = "";
       const changes = Object.fromEntries(shown.value.filter(([name]) => String(texts[name]) !== original[name]).map(([name, , kind]) => [name, valueOf(kind, String(texts[name]), now[name])]));
       try {
-        await call(props.update ? "PATCH" : "POST", props.update ?? props.create, changes);
+        const answer = await (props.send ? props.send(changes) : call(props.update ? "PATCH" : "POST", props.update ?? props.create, changes));
         changed();
         tell(t("已保存", "Saved"));
-        emit("done");
+        emit("done", answer);
       } catch (refused) {
         errors.value = Object.fromEntries(refused.errors.map((each) => [each.field.replace(/^body\./, "").split(".")[0], each.message]));
         const known = shown.value.map(([name]) => name);

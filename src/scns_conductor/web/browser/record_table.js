@@ -6,10 +6,11 @@ import { t } from "./facts.js";
 import { changed } from "./live.js";
 import { RecordForm } from "./record_form.js";
 
-// columns 是 [字, (记录) => 字, 是不是数]；pathOf 给出一条记录的路径；nameOf 是给人看的名字。
+// blank 是新建时先填好的；建成了以 created 报告 API 的回答。columns 是 [字, (记录) => 字, 是不是数]；pathOf 给出一条记录的路径；nameOf 是给人看的名字。
 export const RecordTable = {
-  props: { title: String, noun: Array, rows: Array, columns: Array, fields: Array, create: String, pathOf: Function, nameOf: Function, mayEdit: Boolean, mayDelete: { type: Function, default: () => true }, warning: { type: Function, default: () => "" } },
+  props: { title: String, noun: Array, rows: Array, columns: Array, fields: Array, create: String, blank: Object, pathOf: Function, nameOf: Function, mayEdit: Boolean, mayDelete: { type: Function, default: () => true }, warning: { type: Function, default: () => "" } },
   components: { RecordForm },
+  emits: ["created"],
   setup(props) {
     const open = ref(null);
     async function drop(row) {
@@ -32,5 +33,5 @@ export const RecordTable = {
         <td v-if="mayEdit" class="row-buttons"><slot name="actions" :row="row" /><button class="text-button" :aria-label="t('修改 ', 'Edit ') + nameOf(row)" @click="open = { row }">{{ t("修改", "Edit") }}</button><button v-if="mayDelete(row)" class="text-button danger-text" :aria-label="t('删除 ', 'Delete ') + nameOf(row)" @click="drop(row)">{{ t("删除", "Delete") }}</button></td></tr>
         <tr v-if="!rows.length"><td :colspan="columns.length + 1" class="nothing">{{ t("还没有。", "None yet.") }}</td></tr></tbody>
       <tbody v-else><tr><td :colspan="columns.length + 1"><div class="bars"><i></i></div></td></tr></tbody></table></div>
-    <RecordForm v-if="open" :title="open.row ? t('修改' + noun[0] + ' ', 'Edit ' + noun[1] + ' ') + nameOf(open.row) : t('新建' + noun[0], 'New ' + noun[1])" :fields="fields" :given="open.row ?? {}" :create="create" :update="open.row ? pathOf(open.row) : undefined" @done="open = null" /></section>`,
+    <RecordForm v-if="open" :title="open.row ? t('修改' + noun[0] + ' ', 'Edit ' + noun[1] + ' ') + nameOf(open.row) : t('新建' + noun[0], 'New ' + noun[1])" :fields="fields" :given="open.row ?? blank ?? {}" :create="create" :update="open.row ? pathOf(open.row) : undefined" @done="$event && !open.row && $emit('created', $event), (open = null)" /></section>`,
 };

@@ -1,4 +1,4 @@
-// 表单里的字 <-> API 的值：列表用逗号，TRES 是 cpu=8,mem=4G，时长是 天-时:分:秒，空的是 null。
+// 表单里的字 <-> API 的值：列表用逗号，TRES 是 cpu=8,mem=4G，时长是 天-时:分:秒，对照表（map）是 age=1000,qos=500，空的是 null。
 const pad = (value) => String(value).padStart(2, "0");
 
 export function limitText(seconds) {
@@ -21,6 +21,7 @@ export function textOf(kind, value) {
   if (kind === "tres") return tresText(value);
   if (kind === "limit") return limitText(value);
   if (kind === "list" || kind === "words") return (value ?? []).join(",");
+  if (kind === "map") return Object.entries(value ?? {}).map(([name, amount]) => `${name}=${amount}`).join(",");
   if (kind === "moment") return localMoment(value);
   if (kind === "memory") return value === null || value === undefined ? "" : value + "M";
   return value === null || value === undefined ? "" : String(value);
@@ -37,6 +38,8 @@ export function valueOf(kind, text, before) {
     const found = Object.fromEntries(words.map((word) => [word.split("=")[0].trim(), word.slice(word.indexOf("=") + 1).trim()]));
     return { ...Object.fromEntries(Object.keys(before ?? {}).map((name) => [name, null])), ...found };
   }
+  // 名字里可以有斜线与等号之外的字；不是数的留着原样，由 API 说。
+  if (kind === "map") return Object.fromEntries(words.map((word) => { const at = word.lastIndexOf("="), amount = word.slice(at + 1).trim(); return at < 0 ? [word, null] : [word.slice(0, at).trim(), amount === "" || Number.isNaN(Number(amount)) ? amount : Number(amount)]; }));
   if (text === "") return null;
   if (kind === "number") return Number(text);
   if (kind === "moment") return new Date(text).toISOString();

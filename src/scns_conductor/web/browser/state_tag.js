@@ -36,5 +36,6 @@ export function nodeLook(state) {
 // 为节能关着的不算下线。
 export const isDown = (node) => /^(DOWN|UNKNOWN)/.test(node.state);
 export const nodeWord = (state) => (NODE_WORDS[nodeLook(state)] ? t(...NODE_WORDS[nodeLook(state)]) : state);
-export const NodeTag = (props) => h("span", { class: ["state", "node-" + nodeLook(props.state)], title: props.state }, nodeWord(props.state));
-NodeTag.props = ["state"];
+export const NodeTag = (props) => h("span", { class: ["state", "node-" + nodeLook(props.state)], title: props.word ? null : props.state }, props.word ?? nodeWord(props.state));
+// word 是另写的字。
+NodeTag.props = ["state", "word"];

@@ -40,7 +40,7 @@ export const TopBar = {
     onMounted(() => (document.addEventListener("click", outside), document.addEventListener("keydown", escape)));
     onUnmounted(() => (document.removeEventListener("click", outside), document.removeEventListener("keydown", escape)));
     const left = computed(() => duration(facts.expires_at - clock.now / 1000));
-    const role = computed(() => facts.admin ? t("管理员", "administrator") : facts.operator ? "operator" : t("用户", "user"));
+    const role = computed(() => facts.admin ? t("管理员", "administrator") : facts.operator ? "operator" : facts.auditor ? t("审计员", "auditor") : t("用户", "user"));
     return { text, search, dark, theme, languageLink, menu, box, facts, left, role, exact, english, t };
   },
   template: `
@@ -61,6 +61,7 @@ export const TopBar = {
         <p><b>{{ facts.user_name }}</b> · {{ role }}</p>
         <p class="hint" :title="exact(facts.expires_at * 1000)">{{ t("登录还有 " + left + " 到期", "Session ends in " + left) }}</p>
         <a class="menu-item" :href="'/jobs?user=' + encodeURIComponent(facts.user_name)">{{ t("我的作业", "My jobs") }}</a>
+        <a class="menu-item" href="/me">{{ t("我的令牌与 webhook", "My tokens and webhooks") }}</a>
         <form method="post" action="/logout"><button class="menu-item">{{ t("退出登录", "Sign out") }}</button></form>
       </div>
     </div>

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from scns_conductor.core.settings import Settings
 from scns_conductor.metrics_page import Metric, gauge, histogram, serve_metrics, trouble
-from scns_conductor.worker.agent.devices import NodeInventory, free_memory_mb
+from scns_conductor.worker.agent.devices import NodeInventory, disk_free_bytes, free_memory_mb, own_folders
 from scns_conductor.worker.agent.timings import AgentTimings
 
 MIB = 1024**2
@@ -52,11 +52,5 @@ def _host(settings: Settings, inventory: NodeInventory) -> Iterator[Metric]:
     yield gauge("scns_node_load", "一分钟的平均负载", os.getloadavg()[0])
     yield gauge("scns_node_memory_bytes", "登记的内存", inventory.memory_mb * MIB)
     yield gauge("scns_node_memory_available_bytes", "此刻可用的内存", free_memory_mb() * MIB)
-    free = {}
-    for name, path in (("spool", settings.spool_path), ("scripts", settings.script_path)):
-        try:
-            found = os.statvfs(path)
-        except OSError:
-            continue
-        free[name] = float(found.f_bavail * found.f_frsize)
+    free = {name: float(bytes_) for name, bytes_ in disk_free_bytes(own_folders(settings)).items()}
     yield Metric("scns_node_disk_free_bytes", "节点自己的目录所在的盘还有多少", "gauge", free, "folder")

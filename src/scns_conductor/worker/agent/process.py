@@ -173,6 +173,7 @@ class Agent:
             self._node,
             settings.heartbeat_interval_s,
             self._memory,
+            devices.own_folders(settings),
             on_clock=self._clock.measure,
             on_not_up=lambda state: self._commands.put(lambda: self._rejoin(state)),
             on_reboot=lambda: self._commands.put(self._rebooting.start),

@@ -1,4 +1,4 @@
-// 管理：令牌的签发、列出、作废。管理员看得到全部的，别人只有自己的。
+// 令牌的签发、列出、作废：自己的，或（管理页）大家的。
 import { reactive, ref } from "vue";
 import { call } from "./call.js";
 import { ask, tell } from "./dialogs.js";
@@ -7,10 +7,12 @@ import { ago, clockTime } from "./format.js";
 import { changed, live } from "./live.js";
 
 const SCOPES = { "": ["不限", "Unlimited"], read: ["只读", "Read-only"], submit: ["只许提交", "Submit-only"] };
-export const AdminTokens = {
-  setup() {
+export const Tokens = {
+  // all 是列出大家的，不然只有自己的。
+  props: { all: Boolean },
+  setup(props) {
     const token = reactive({ user_name: facts.user_name, name: "", scope: "", account: "", days: 30 }), errors = ref({}), issued = ref("");
-    const found = live(facts.admin ? "/tokens?user=*" : "/tokens", 5);
+    const found = live(props.all && (facts.admin || facts.auditor) ? "/tokens?user=*" : "/tokens", 5);
     async function issue() {
       try {
         const answer = await call("POST", "/tokens", { user_name: token.user_name, name: token.name, scopes: token.scope ? [token.scope] : [], ...(token.account ? { account: token.account } : {}), lifetime_s: Math.round(token.days * 86400) });
