@@ -11,8 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from test_web_screenshots import database_url
-from visits import SignIn
+from visits import SignIn, database_url
 
 from running_system import RunningSystem, wait_until
 

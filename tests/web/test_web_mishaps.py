@@ -10,8 +10,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from test_web_jobs import _api_pid
-from test_web_screenshots import database_url
-from visits import SignIn, web_url_of
+from visits import SignIn, database_url, web_url_of
 
 from running_system import RunningSystem, wait_until
 from scns_conductor.core.settings import Settings

@@ -4,14 +4,13 @@ SCREENSHOTS=docs/web make test-web ARGS='-k screenshots' 更新文档里的。
 """
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from visits import Receiver, web_url_of
+from visits import Receiver, database_url, two_days_later, web_url_of
 
 from running_system import RunningSystem, start_system, wait_until
 from scns_conductor.web.login_links import create_login_link
@@ -84,13 +83,6 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
         yield system
 
 
-def database_url(system: RunningSystem) -> str:
-    text = (system.data_dir / "environment").read_text()
-    found = re.search(r"^SCNS_DATABASE_URL='?([^'\n]+)", text, re.MULTILINE)
-    assert found
-    return found[1]
-
-
 def fill(system: RunningSystem) -> None:
     """各种样子的作业。"""
 
@@ -132,19 +124,21 @@ def fill(system: RunningSystem) -> None:
 
 @pytest.fixture
 def _subscribed(busy: RunningSystem) -> Iterator[None]:
-    """两个订阅：一个收得下，一个那边答 410，停下了。"""
+    """两个订阅：一个收得下，一个那边满着，试了两天不再试。"""
     with Receiver() as receiver:
-        for path, events in (("scns", ["job.ended", "node.*"]), ("gone", ["job.unsuccessful"])):
+        for path, events in (("scns", ["job.ended", "node.*"]), ("full", ["job.unsuccessful"])):
             body = {"url": f"http://127.0.0.1:{receiver.port}/{path}", "events": events, "scope": "cluster"}
             status, made = busy.call("POST", "/webhooks", body)
             assert status == 201, made
             assert busy.call("POST", f"/webhooks/{made['webhook_id']}/ping")[0] == 202
 
-        def told() -> bool:
+        def states() -> set[str]:
             found = busy.call("GET", "/webhooks/deliveries")[1]["deliveries"]
-            return {one["state"] for one in found} >= {"SENT", "DEAD"}
+            return {one["state"] for one in found if one["attempts"]}
 
-        wait_until(told, what="一件送到，一件不再试")
+        wait_until(lambda: states() == {"SENT", "QUEUED"}, what="一件送到，一件没有")
+        two_days_later(busy)
+        wait_until(lambda: "DEAD" in states(), what="不再试")
         yield
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
-from visits import Receiver, SignIn, token_of
+from visits import Receiver, SignIn, token_of, two_days_later
 
 from running_system import RunningSystem
 from scns_conductor.web.login_links import create_login_link
@@ -60,7 +60,7 @@ def test_settings_are_changed_undone_and_reverted(sign_in: SignIn, web_system: R
     found = web_system.call("GET", "/config")[1]["changed"]
     assert {name: one["value"] for name, one in found.items()} == {
         "min_job_age_s": 77, "priority_favor_small": True, "priority_weights": {"age": 1000, "tres/cpu": 2.5},
-        "accounting_storage_enforce": ["limits", "qos"], "licenses": "matlab:3",
+        "accounting_storage_enforce": ["associations", "limits", "qos"], "licenses": "matlab:3",
     }  # fmt: skip
     assert web_system.call("GET", "/licenses")[1]["licenses"][0]["total"] == 3
     # 写错的标在那一项上，对话框还在。
@@ -153,18 +153,23 @@ def test_a_user_keeps_webhooks_and_tokens_alone(sign_in: SignIn, web_system: Run
     rows = page.locator("section", has=page.get_by_role("heading", name="送了没有")).locator("tbody tr")
     expect(rows.first).to_contain_text("送到了")
     assert receiver.got[0]["type"] == rows.first.locator("b").inner_text()
-    # 那边答 410：不再试，是死信，订阅停下；打开，重送，送到了。
-    receiver.gone = True
-    page.get_by_role("button", name=f"试一试 {number}", exact=True).click()
-    expect(rows.first).to_contain_text("不再试")
+    # 那边满着：没有送到，为什么；两天之后不再试，是死信；好了，重送。
     row = page.locator("tr", has=page.get_by_role("button", name=f"删除 {number}", exact=True))
-    expect(row).to_contain_text("停着")
-    receiver.gone = False
-    row.get_by_role("button", name="打开").click()
-    expect(row).not_to_contain_text("停着")
+    receiver.answer = 503
+    page.get_by_role("button", name=f"试一试 {number}", exact=True).click()
+    expect(rows.first).to_contain_text("503")
+    expect(row).to_contain_text("次没有送到")
+    two_days_later(web_system)
+    expect(rows.first).to_contain_text("不再试")
+    receiver.answer = 204
     page.get_by_role("button", name="重送全部不再试的").click()
     expect(rows.first).to_contain_text("送到了")
-    assert len(receiver.got) == 3
+    # 那边说不要了（410）：订阅停下；打开。
+    receiver.answer = 410
+    page.get_by_role("button", name=f"试一试 {number}", exact=True).click()
+    expect(row).to_contain_text("停着")
+    row.get_by_role("button", name="打开").click()
+    expect(row).not_to_contain_text("停着")
     page.get_by_role("button", name=f"删除 {number}", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="删除").click()
     expect(row).to_have_count(0)

@@ -1,11 +1,13 @@
 """看板的测试共用的几个函数，与收 webhook 的一个。"""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+import psycopg
 from playwright.sync_api import Page
 
 from running_system import RunningSystem
@@ -30,18 +32,36 @@ def token_of(system: RunningSystem, user: str | None) -> str:
     return str(answer["token"])
 
 
+def database_url(system: RunningSystem) -> str:
+    """这套系统的数据库。"""
+    text = (system.data_dir / "environment").read_text()
+    found = re.search(r"^SCNS_DATABASE_URL='?([^'\n]+)", text, re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def two_days_later(system: RunningSystem) -> None:
+    """没有送到的 webhook 都试了两天了：再试一次就不再试。"""
+    with psycopg.connect(database_url(system), autocommit=True) as connection:
+        connection.execute(
+            "UPDATE webhook_deliveries SET created_at = created_at - interval '3 days', next_try_at = clock_timestamp()"
+            " WHERE state = 'QUEUED'"
+        )
+        connection.execute("UPDATE webhooks SET resume_at = NULL, leased_until = NULL")
+
+
 class Receiver:
-    """回环地址上收 webhook 的：got 是收下的；gone 为真、路径是 /gone 的答 410（不要了）。"""
+    """回环地址上收 webhook 的：got 是收下的；answer 是答的状态码，路径是 /full 的总是 503。"""
 
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
-        self.gone = False
+        self.answer = 204
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 receiver.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(410 if receiver.gone or self.path == "/gone" else 204)
+                self.send_response(503 if self.path == "/full" else receiver.answer)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
