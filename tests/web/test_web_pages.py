@@ -72,7 +72,7 @@ def test_drain_and_resume_a_node(sign_in: SignIn, web_system: RunningSystem) -> 
     page.get_by_role("button", name="排空").click()
     page.get_by_label("原因").fill("换风扇")
     page.get_by_role("dialog").get_by_role("button", name="排空").click()
-    expect(page.get_by_text("换风扇")).to_be_visible()
+    expect(page.locator(".notice")).to_contain_text("换风扇")
     assert web_system.call("GET", "/nodes/node2")[1]["drain"] is True
     page.get_by_role("button", name="恢复").click()
     wait_until(lambda: web_system.call("GET", "/nodes/node2")[1]["drain"] is False)
