@@ -24,7 +24,11 @@ WEBTEST_STAMP := $(VENV)/.installed-webtest
 CONTAINERS_STAMP := $(VENV)/.installed-containers
 BENCH_STAMP := $(VENV)/.installed-bench
 
+<<<<<<< HEAD
 .PHONY: help demo up down test test-debian coverage lint format openapi messages bench chaos test-compat test-web test-production test-containers test-machine deb clean
+=======
+.PHONY: help demo up down test test-faults coverage lint format openapi messages bench chaos test-compat test-web test-production test-containers test-machine deb clean
+>>>>>>> 7d1780c (test: 数据库的样板一次运行只做一遍；一个代理上作业的一生合用代理；故障与随机的测试在 make test-faults（还没有量过）)
 
 help: ## 列出全部命令
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -74,11 +78,17 @@ up: $(LOCAL_STAMP) ## 在后台启动系统并打印用法（FOREGROUND=1 在前
 down: $(LOCAL_STAMP) ## 停止 make up 启动的系统
 	@$(PY) -m scns_conductor.local down $(UP_OPTIONS)
 
-# 几个进程同时跑，一个文件总在同一个进程里，共用那里的引擎与系统；标了 alone 的要独占机器，最后一个个跑。
-# 退出码 5 是没有选中测试：ARGS 只点了一半时不算错。
-test: $(DEV_STAMP) ## 运行全部测试（ARGS='-k 名字'；WORKERS=0 一个个跑）
-	@$(PYTEST) -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) || test $$? -eq 5
-	@$(PYTEST) -m alone $(ARGS) || test $$? -eq 5
+# 几个进程同时跑，一个文件总在同一个进程里，共用那里的引擎与系统；标了 alone 的要独占机器，最后一个个跑，
+# 没有点名时只看有它们的文件，不把全部测试再导入一遍。退出码 5 是没有选中测试：ARGS 只点了一半时不算错。
+ALONE = $(if $(findstring tests/,$(ARGS)),,$(shell grep -rl 'mark\.alone' tests --include='test_*.py'))
+
+test: $(DEV_STAMP) ## 每样能力的测试，几分钟（ARGS='-k 名字'；WORKERS=0 一个个跑）
+	@$(PYTEST) -m 'not faults and not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) || test $$? -eq 5
+	@$(PYTEST) -m 'not faults and alone' $(ALONE) $(ARGS) || test $$? -eq 5
+
+test-faults: $(DEV_STAMP) ## 其余的测试：真的故障、混沌、随机的请求、每个旧版本的升级
+	@$(PYTEST) -m 'faults and not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) || test $$? -eq 5
+	@$(PYTEST) -m 'faults and alone' $(ALONE) $(ARGS) || test $$? -eq 5
 
 # 别的 Python：make test PYTHON=python3.13 VENV=.venv-3.13。本机没有的，用另一版 Debian 的。
 test-debian: ## 在另一版 Debian 里跑测试，用它的 Python 与 PostgreSQL（SUITE=trixie；要 root、mmdebstrap）
@@ -86,7 +96,7 @@ test-debian: ## 在另一版 Debian 里跑测试，用它的 Python 与 PostgreS
 
 coverage: $(DEV_STAMP) ## 测试的覆盖率，含分支与子进程；逐行的报告在 htmlcov/
 	@$(PYTEST) -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report= $(ARGS) || test $$? -eq 5
-	@$(PYTEST) -m alone --cov --cov-append --cov-report=term:skip-covered --cov-report=html $(ARGS) || test $$? -eq 5
+	@$(PYTEST) -m alone --cov --cov-append --cov-report=term:skip-covered --cov-report=html $(ALONE) $(ARGS) || test $$? -eq 5
 
 lint: $(DEV_STAMP) ## ruff、mypy --strict 与导入的约定（.importlinter）
 	@$(PY) -m ruff check .

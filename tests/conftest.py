@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings as search
 
+import engine_template
 from debian_postgres import DebianPostgres
 from debian_postgres import debian_postgres as started_debian_postgres
 from own_database import TEMPLATE, execute, settings_for
@@ -27,6 +29,12 @@ from scns_conductor import migrations
 from scns_conductor.core.settings import Settings
 from scns_conductor.local import postgres
 from scns_conductor.local.engines import Engines, running_engines
+from scns_conductor.local.postgres import DATABASE
+
+# 每个性质找几个例子：平常几十个，HYPOTHESIS_PROFILE=thorough 久久地找。机器忙时一个例子可以慢。
+search.register_profile("default", max_examples=50, deadline=None)
+search.register_profile("thorough", max_examples=1000, deadline=None)
+search.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # 跑得久的文件先开始：一个文件总在同一个进程里，最后才轮到它们的话，别的进程都闲着等。
 LONG_FIRST = (
@@ -35,6 +43,14 @@ LONG_FIRST = (
     "test_executor", "test_mail", "test_sacctmgr", "test_scheduler_locks", "test_shepherd_memory", "test_tls_proxy",
     "test_demo", "test_simulate_live", "test_node_faults", "test_debian_postgres", "test_limits_live",
 )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """数据库的样板放在哪里：只由主进程定，xdist 的各个进程继承。"""
+    if not hasattr(config, "workerinput") and "TEST_POSTGRES_BIN" not in os.environ:
+        place = tempfile.mkdtemp(prefix="scns-template-")
+        os.environ[engine_template.PLACE] = place
+        config.add_cleanup(lambda: shutil.rmtree(place))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -99,9 +115,10 @@ def use_installed_postgres(scratch: Path) -> None:
 def engines(scratch: Path) -> Iterator[Engines]:
     """整个会话共用的两个引擎，数据库 scns_migrated 已升级到最新。"""
     use_installed_postgres(scratch)
+    engine_template.copy_template(scratch / "engines")
     with running_engines(scratch / "engines") as started:
-        execute(started, f"CREATE DATABASE {TEMPLATE}")
-        migrations.upgrade(settings_for(started, TEMPLATE, scratch))
+        migrations.upgrade(settings_for(started, DATABASE, scratch))
+        execute(started, f"CREATE DATABASE {TEMPLATE} TEMPLATE {DATABASE}")
         yield started
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from engine_template import copy_template
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
 
@@ -151,6 +152,7 @@ def start_system(data_dir: Path, *options: str, environment: dict[str, str] | No
     """启动 scns up，等到就绪；离开时停掉（测试自己停过、杀过的不再管）。"""
     ready_file = data_dir.with_name(f"{data_dir.name}.ready.json")
     ready_file.unlink(missing_ok=True)
+    copy_template(data_dir)
     command = [sys.executable, "-m", "scns_conductor.local", "up", "--data-dir", str(data_dir)]
     if "--web" not in options:
         # 多数测试用不着看板；它有自己的测试（tests/web）。

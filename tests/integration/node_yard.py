@@ -196,3 +196,10 @@ class NodeYard:
             wait_until(lambda pid=pid: not alive(pid), "牧守进程退出")  # type: ignore[misc]
         self.publisher.close()
         self.engine.dispose()
+
+
+def assert_released(yard: NodeYard, node: str = "n1") -> None:
+    """没有没释放的分配，节点的账是空的。"""
+    assert yard.query("SELECT * FROM resource_allocations WHERE released_at IS NULL") == []
+    row = yard.node(node)
+    assert (row["allocated_cpus"], row["allocated_memory"], row["allocated_gres"]) == (0, 0, {})

@@ -8,13 +8,16 @@ from node_yard import NodeYard
 from outage import Outage
 
 from conftest import settings_for
+from engine_template import copy_template
 from scns_conductor import migrations
 from scns_conductor.local.engines import running_engines
 
 
 @pytest.fixture
 def outage(tmp_path: Path, scratch: Path) -> Iterator[Outage]:
-    with running_engines(scratch / f"outage-{tmp_path.name}") as engines:
+    place = scratch / f"outage-{tmp_path.name}"
+    copy_template(place)
+    with running_engines(place) as engines:
         trouble = Outage(engines)
         try:
             yield trouble

@@ -26,6 +26,8 @@ from scns_conductor.worker.agent.shepherd_client import ShepherdClient
 from scns_conductor.worker.host.process_table import boot_id
 from scns_conductor.worker.shepherd.journal import encode_line
 
+pytestmark = pytest.mark.faults
+
 EXIT_THREAD_DIED = 70
 
 

@@ -19,7 +19,7 @@ from test_scheduler_clock import LIBRARIES
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
 
-pytestmark = pytest.mark.skipif(not LIBRARIES, reason="没有 faketime（apt-get install faketime）")
+pytestmark = [pytest.mark.faults, pytest.mark.skipif(not LIBRARIES, reason="没有 faketime（apt-get install faketime）")]
 
 
 @pytest.fixture

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from schemathesis_run import JOBS, walk
+
+pytestmark = pytest.mark.faults
 
 
 def test_the_document_says_what_the_server_does_with_the_rest(scratch: Path) -> None:

@@ -26,6 +26,8 @@ from scns_conductor.slurm.entry import COMMANDS as SLURM_COMMANDS
 from scns_conductor.slurm.entry import main as slurm_main
 from scns_conductor.slurm.parse.options import Option
 
+pytestmark = pytest.mark.faults
+
 RUNS_PER_COMMAND = 15
 # 等作业、跟随输出、循环刷新的命令本来就不返回：到时杀掉，不算错。
 ALARM_S = 3

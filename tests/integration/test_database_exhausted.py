@@ -6,10 +6,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from debian_postgres import DebianPostgres, debian_postgres, deployed_system
 from running_system import RunningSystem, wait_until
 from scns_conductor.local.engines import Engines
+
+pytestmark = pytest.mark.faults
 
 MOST = 20
 OURS = (

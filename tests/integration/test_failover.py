@@ -13,6 +13,8 @@ from postgres_pair import PostgresPair
 from running_system import wait_until
 from scns_conductor.local.engines import Engines
 
+pytestmark = pytest.mark.faults
+
 JOBS = 20
 
 

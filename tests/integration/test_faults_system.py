@@ -5,9 +5,13 @@ import signal
 import threading
 from pathlib import Path
 
+import pytest
+
 from running_system import RunningSystem, alive, start_system, wait_until
 from scns_conductor.client import JsonClient, Problem, Unreachable
 from scns_conductor.worker.host import process_table
+
+pytestmark = pytest.mark.faults
 
 CLIENTS = 4
 JOBS_EACH = 30

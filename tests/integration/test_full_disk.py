@@ -14,7 +14,7 @@ from debian_postgres import DebianPostgres, deployed_system
 from running_system import RunningSystem, wait_until
 from scns_conductor.local.engines import Engines
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="需要 root：挂载小的 tmpfs")
+pytestmark = [pytest.mark.faults, pytest.mark.skipif(os.geteuid() != 0, reason="需要 root：挂载小的 tmpfs")]
 FULL = {"database_full", "database_unavailable"}
 # 一批写得满盘的剩余：每个脚本这么大。
 SCRIPT_BYTES = 100_000

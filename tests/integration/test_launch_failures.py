@@ -21,6 +21,8 @@ from scns_conductor.worker.agent.shepherd_client import ShepherdClient, Shepherd
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 from scns_conductor.worker.wire.shepherd_messages import LaunchAnswer
 
+pytestmark = pytest.mark.faults
+
 HELD = "launch failed requeued held"
 
 

@@ -208,6 +208,7 @@ def test_nothing_is_lost_or_doubled_when_server_and_process_die(
     assert all(len(mailbox.subjects(job)) == 1 for job in jobs)
 
 
+@pytest.mark.faults
 def test_a_server_that_is_away_for_an_hour_is_tried_again(scratch: Path) -> None:
     port = free_port()
     settings = {"SCNS_SMTP_HOST": "127.0.0.1", "SCNS_SMTP_PORT": str(port), "SCNS_MAIL_FROM": "scns@cluster.example"}

@@ -10,6 +10,8 @@ import pytest
 
 from running_system import RunningSystem, start_system
 
+pytestmark = pytest.mark.faults
+
 JOBS = 150
 DEPENDENCIES = ("afterok", "afterany", "after", "aftercorr")
 

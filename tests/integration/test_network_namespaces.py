@@ -21,6 +21,8 @@ from scns_conductor.client.problem import ClientError
 from scns_conductor.core.tokens import issue_token
 from scns_conductor.slurm.install import install
 
+pytestmark = pytest.mark.faults
+
 RENDEZVOUS = Path(__file__).parent.parent / "data/rendezvous.py"
 NODES = ["alpha", "beta", "gamma"]
 MPI = r"""

@@ -17,6 +17,8 @@ from shepherd_yard import alive, wait_until
 
 from scns_conductor.core.settings import Settings
 
+pytestmark = pytest.mark.faults
+
 pytest_plugins = ["outage_fixtures"]
 
 

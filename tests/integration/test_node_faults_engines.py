@@ -18,6 +18,8 @@ from shepherd_yard import wait_until
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.agent.shepherd_client import _BOOTSTRAP, SOURCE_ROOT
 
+pytestmark = pytest.mark.faults
+
 pytest_plugins = ["outage_fixtures"]
 
 

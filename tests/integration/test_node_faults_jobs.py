@@ -12,6 +12,8 @@ from shepherd_yard import alive, wait_until
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.host.cgroup import node_cgroup_path
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:

@@ -17,6 +17,8 @@ from shepherd_yard import alive, wait_until
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.scheduler.silent_nodes import fail_silent_nodes
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:

@@ -11,6 +11,8 @@ from outage import Outage
 from debian_postgres import deployed_system
 from running_system import RunningSystem, wait_until
 
+pytestmark = pytest.mark.faults
+
 pytest_plugins = ["outage_fixtures"]
 
 # 服务器许用的最小的队列（页）；缺省是 1048576 页（8 GiB）。

@@ -15,6 +15,8 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.local.engines import Engines
 from scns_conductor.statements.incarnation import JOB_ID_MARGIN
 
+pytestmark = pytest.mark.faults
+
 WAITS = "echo $$ > old_$SLURM_JOB_ID\nuntil [ -e go ]; do sleep 0.05; done\nexit 7\n"
 
 

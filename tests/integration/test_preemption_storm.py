@@ -15,6 +15,8 @@ from test_limits_live import admin
 
 from running_system import RunningSystem, start_system, wait_until
 
+pytestmark = pytest.mark.faults
+
 JOBS = 24
 
 

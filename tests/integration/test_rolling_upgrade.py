@@ -19,6 +19,8 @@ from scns_conductor.worker.agent.shepherd_client import ShepherdClient
 from scns_conductor.worker.bus import Message
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
+pytestmark = pytest.mark.faults
+
 WAITS = "while [ ! -e {0} ]; do sleep 0.02; done; echo {0} done; exit {1}\n"
 
 

@@ -11,6 +11,8 @@ from test_scheduler import scheduler, submitted
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.scheduler.database_clock import DatabaseClock
 
+pytestmark = pytest.mark.faults
+
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
 

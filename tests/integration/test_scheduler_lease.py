@@ -12,6 +12,8 @@ from test_scheduler import scheduler, submitted
 
 from scns_conductor.core.settings import Settings
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:

@@ -19,6 +19,8 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.services.health import readiness
 from scns_conductor.statements.leadership import LEADER_LOCK
 
+pytestmark = pytest.mark.faults
+
 LEASE_S = 2.0
 BLOCKER = "forgotten-psql"
 # 机器忙时，光是起进程就要十几秒。

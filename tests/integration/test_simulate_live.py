@@ -15,6 +15,8 @@ from running_system import RunningSystem, start_system, wait_until
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
 
+pytestmark = pytest.mark.faults
+
 # 时刻按整秒记，启动与收尾也要一点时间：平均等待相差不超过这么多。
 TOLERANCE_S, TOLERANCE_SHARE = 2.0, 0.2
 

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from running_system import RunningSystem, start_system
 
+pytestmark = pytest.mark.faults
+
 # 要久久地找，SCNS_SCHEMATHESIS_EXAMPLES=200。
 EXAMPLES = int(os.environ.get("SCNS_SCHEMATHESIS_EXAMPLES", "2"))
 

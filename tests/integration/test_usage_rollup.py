@@ -186,7 +186,7 @@ def _same(found: dict[Any, dict[str, Fraction]], wanted: dict[Any, dict[str, Fra
         ), key
 
 
-@examples(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_rollups_are_what_counting_every_span_gives(settings: Settings, seed: int) -> None:
     history = History(seed)
@@ -304,7 +304,6 @@ def test_jobs_that_ended_before_the_upgrade_are_filled_in_once(empty_settings: S
         assert database.execute("SELECT count(*) FROM usage_backfill").fetchone() == (0,)
 
 
-@examples(max_examples=300)
 @given(st.integers(0, 24 * 1200), st.integers(0, 24 * 500))
 def test_stretches_cover_every_hour_once(start: int, length: int) -> None:
     since = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=start)
@@ -325,7 +324,6 @@ def _slots(stretch: Stretch) -> int:
     return length // (timedelta(hours=1) if stretch.period == "hour" else timedelta(days=1))
 
 
-@examples(max_examples=100)
 @given(st.integers(0, 10**8), st.floats(60, 400 * 86400), st.floats(60, 400 * 86400))
 def test_recent_stretches_join_at_a_day(offset: int, window: float, fine: float) -> None:
     now = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=offset)

@@ -23,6 +23,8 @@ from scns_conductor.worker.wire.frames import FrameBuffer, encode
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 from scns_conductor.worker.wire.record import PROTOCOL_VERSION
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:

@@ -13,6 +13,8 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
 from why_situations import Slot, judge_all, options_of, set_up
 
+pytestmark = pytest.mark.faults
+
 SLOTS = 4
 # 每类说法一个，合起来半分钟；全部情形在 scripts/why_truth.py。长的在前，几块地方才一起做完。
 CHOSEN = (

@@ -3,7 +3,7 @@
 import tracemalloc
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scns_conductor.core.array_spec import MAX_SCATTERED, parse_array
@@ -44,7 +44,6 @@ def test_compressing_then_expanding_gives_the_same_hosts(hosts: list[str]) -> No
 
 
 @given(WRITTEN)
-@settings(deadline=None)
 def test_counting_first_tells_exactly_how_many_there_will_be(text: str) -> None:
     try:
         count = check_hostlist(text)
@@ -58,7 +57,6 @@ def test_counting_first_tells_exactly_how_many_there_will_be(text: str) -> None:
 
 
 @given(st.text(st.sampled_from("n0123456789-[], ²٣\0"), max_size=60))
-@settings(deadline=None)
 def test_any_text_is_a_list_of_hosts_or_a_value_error(text: str) -> None:
     try:
         expand(text)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -104,7 +104,6 @@ def test_every_column_asked_for_is_a_column_of_the_job() -> None:
     assert set(JobRequest.model_fields) - left_to_the_service <= set(JobSpec.model_fields)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(JobRequest.model_fields)),
                        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
                        | st.lists(st.text(max_size=4), max_size=3)

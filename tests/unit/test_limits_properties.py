@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_accounting import PLAIN_ROW
 
@@ -32,7 +32,6 @@ JOB = st.tuples(st.integers(0, len(USERS) - 1), st.integers(1, 4), st.integers(0
 QOS = st.tuples(SMALL, SMALL, SMALL)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(GROUP, min_size=5, max_size=5),
     st.tuples(QOS, QOS),
@@ -145,7 +144,6 @@ def _check_waits_rightly(
         assert int(cluster.free[: cluster.count, 0].max()) < row["tasks"]
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 60)), min_size=1, max_size=8), st.integers(1, 200))
 def test_running_minutes_never_exceed_their_limit(jobs: list[tuple[int, int]], limit_minutes: int) -> None:
     qos = QosFacts(name="q", grp_tres_run_mins={"cpu": limit_minutes})
@@ -192,7 +190,6 @@ def test_running_minutes_never_exceed_their_limit(jobs: list[tuple[int, int]], l
         assert cpus * minutes > limit_minutes
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=8),
     st.integers(1, 100),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.core.recurrence import RECURRING, collide, occurrences, recurrence
@@ -73,7 +73,6 @@ def test_the_clock_on_the_wall_stays_the_same_over_summer_time() -> None:
     assert found[1].astimezone(UTC) == datetime(2026, 10, 25, 8, tzinfo=UTC)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(RECURRING), st.integers(0, 60), st.integers(0, 40 * 24 * 60))
 def test_whatever_the_moment_the_same_series_goes_on(kind: str, minutes: int, later: int) -> None:
     """从中间看与从头看是同一串，互不重叠。"""

@@ -1,6 +1,6 @@
 """预留在计划里：不该进的不进，该进的进得去，别的照旧。"""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.scheduling.advance import AdvanceReservation, boundaries, refusal
@@ -53,7 +53,6 @@ def build(reservations: list[AdvanceReservation], running: list[tuple[int, int, 
     return cluster
 
 
-@settings(max_examples=300, deadline=None)
 @given(RESERVATIONS, RUNNING, JOBS, st.sampled_from(list(Backfill)))
 def test_no_start_and_no_plan_touches_somebody_elses_reservation(
     spans: list[tuple[set[str], int, int, int]],
@@ -136,7 +135,6 @@ def test_who_may_use_it_and_when() -> None:
     assert boundaries([both, AdvanceReservation("m", 5, 20)], 8) == [10, 20]
 
 
-@settings(max_examples=300, deadline=None)
 @given(LICENSES, HOLDERS, LICENSED_JOBS, st.sampled_from(list(Backfill)))
 def test_reserved_licenses_are_left_to_those_inside(
     spans: list[tuple[int, int, int]],

@@ -16,7 +16,7 @@ from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
 
 NOW = 1000.0
-SAME = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+SAME = settings(derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 @given(

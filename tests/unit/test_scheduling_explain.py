@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.core.models import JobSpec
@@ -261,7 +261,6 @@ Jobs = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(Jobs, st.lists(st.tuples(st.integers(0, 1), st.integers(1, 4), st.integers(30, 5000)), max_size=2))
 def test_what_is_said_to_start_now_does_start_now(
     jobs: list[dict[str, Any]], running: list[tuple[int, int, int]]

@@ -101,7 +101,7 @@ def fits_by_trying(cluster: Cluster, shape: Shape) -> bool:
     return False
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(NODES, RUNNING, JOBS, st.sampled_from(POLICIES))
 def test_all_parts_start_together_or_none_and_no_node_is_over_allocated(nodes, running, jobs, policy):
     cluster = cluster_of(nodes, running)
@@ -113,7 +113,6 @@ def test_all_parts_start_together_or_none_and_no_node_is_over_allocated(nodes, r
         assert never_exceeded(cluster, decided)
 
 
-@settings(max_examples=150, deadline=None)
 @given(NODES, st.lists(PART, min_size=2, max_size=3))
 def test_called_impossible_only_when_no_arrangement_of_the_empty_nodes_holds_it(nodes, parts):
     cluster, shape = cluster_of(nodes), shape_of(parts)

@@ -216,7 +216,7 @@ def every_plan_is_as_from_scratch(world, events, policy):
 @pytest.mark.parametrize("policy", POLICIES)
 @given(events=EVENTS)
 # 每次同样的例子：CI 可重复；更多的随机例子去掉 derandomize 就是。
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_on_one_node_the_plan_is_the_same_as_from_scratch(policy, events):
     """一个节点没有放在哪里的选择：都有时限时，启动、保留、受阻都一样。"""
     every_plan_is_as_from_scratch(
@@ -227,7 +227,7 @@ def test_on_one_node_the_plan_is_the_same_as_from_scratch(policy, events):
 @pytest.mark.parametrize("policy", POLICIES)
 @given(events=EVENTS, nodes=st.integers(2, 4))
 # 每次同样的例子：CI 可重复；更多的随机例子去掉 derandomize 就是。
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_nothing_is_exceeded_nothing_is_left_behind_and_the_head_fares_the_same(policy, events, nodes):
     """几个节点上放在哪里可以不同：不超过总量，队首的命运一样，也没有谁本可以启动却没有启动。"""
     world, planner = World(nodes, SHAPES, LIMITS, predicted=policy.shortest_first), Planner(policy)

@@ -14,7 +14,7 @@ from scns_conductor.scheduling.shape import Shape
 from scns_conductor.scheduling.timelines import Timelines
 
 NOW = 1000.0
-SAME = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+SAME = settings(derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 # 一个向量就说得清的，与永远放不下的。
 PLAIN = [
     Shape(maximum_nodes=1),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import combinations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.core.accounting import QosFacts
@@ -51,7 +51,6 @@ def fits_without(cluster: Cluster, shape: Shape, victims: Sequence[RunningJob]) 
     return place(cluster, shape, free, Placement.BEST_FIT) is not None
 
 
-@settings(max_examples=200, deadline=None)
 @given(RUNNING, JOB, st.sampled_from([Backfill.EASY, Backfill.NONE]))
 def test_one_preemptor_against_every_subset(
     running: list[tuple[int, int, str, bool]], wanted: tuple[int, int, str], backfill: Backfill

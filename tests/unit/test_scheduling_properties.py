@@ -26,7 +26,7 @@ JOB = st.tuples(
     st.sampled_from([10.0, 20.0, 35.0]),
 )
 NODE = st.tuples(st.integers(1, 6), st.integers(40, 200), st.integers(0, 2))
-PLAN_SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PLAN_SETTINGS = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 def build(nodes: list[tuple[int, int, int]], running: list[tuple[int, int, float]]) -> Cluster:

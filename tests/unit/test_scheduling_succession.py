@@ -16,7 +16,7 @@ from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.scheduling.shape import Shape
 from scns_conductor.scheduling.succession import Succession, heads_of, slots, succession
 
-SAME = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+SAME = settings(derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 # 向量说得清的多些：单子才长。
 OFTEN_PLAIN = [Shape(maximum_nodes=1)] * 6 + [Shape(cpus_per_task=2, memory_per_node=30, maximum_nodes=1)] * 3 + SHAPES
 

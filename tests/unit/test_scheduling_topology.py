@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.scheduling.cluster import Cluster
@@ -33,7 +33,6 @@ def within(cluster: Cluster, shape: Shape, prefixes: tuple[str, ...]) -> bool:
     return place(cluster, plain, free, Placement.BEST_FIT, mask & cluster.eligible(plain)) is not None
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=7), st.integers(1, 10), st.integers(1, 4))
 def test_contiguous_nodes_are_next_to_each_other_by_name_and_found_when_there_are_any(
     busy: list[int], tasks: int, least: int
@@ -68,7 +67,6 @@ Busy = st.lists(st.integers(0, 4), min_size=8, max_size=8)
 Sizes = st.tuples(st.integers(1, 12), st.integers(1, 5))
 
 
-@settings(max_examples=300, deadline=None)
 @given(Leaves, Busy, Sizes, st.integers(1, 3))
 def test_no_more_switches_than_asked_and_none_only_when_none_fits(
     leaves: list[int], busy: list[int], size: tuple[int, int], switches: int
@@ -89,7 +87,6 @@ def test_no_more_switches_than_asked_and_none_only_when_none_fits(
         assert all(share.cpus <= cluster.free[share.node, 0] for share in found)
 
 
-@settings(max_examples=300, deadline=None)
 @given(Leaves, Busy, Sizes)
 def test_the_smallest_subtree_that_fits_is_used(leaves: list[int], busy: list[int], size: tuple[int, int]) -> None:
     tasks, nodes = max(size), size[1]
@@ -116,7 +113,6 @@ def test_without_a_topology_the_number_of_switches_does_not_matter() -> None:
     assert place(cluster, shape, cluster.free[: cluster.count], Placement.BEST_FIT) is not None
 
 
-@settings(max_examples=300, deadline=None)
 @given(Leaves, Busy, Sizes, st.integers(1, 5), st.sampled_from(list(Placement)), st.booleans())
 def test_fewest_nodes_are_found_whatever_the_order_of_preference(
     leaves: list[int], busy: list[int], size: tuple[int, int], most: int, placement: Placement, constrained: bool

@@ -36,7 +36,7 @@ TEXTBOOK = {
 # 一个作业：与前一个的间隔、运行、多估的秒数、CPU。数都小，同一时刻的事件才多。
 GAP = st.sampled_from([0, 0, 1, 1, 2, 3, 8])
 JOB = st.tuples(GAP, st.integers(1, 12), st.sampled_from([0, 0, 1, 5, 20]), st.integers(1, POOL_CPUS))
-SEARCH = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SEARCH = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 def trace_of(rows: list[tuple[int, int, int, int]], most_cpus: int, nodes: int = 0) -> list[TraceJob]:

@@ -48,7 +48,7 @@ def test_a_job_on_several_nodes_waits_for_the_last_and_boots_only_those_that_are
     assert (found.power.boots, found.power.delayed) == (2, 1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.integers(0, 300), st.integers(1, 100), st.integers(1, 4)), min_size=1, max_size=12),
     st.integers(1, 200),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scns_conductor.api.cluster_file import ClusterFile
@@ -118,7 +118,6 @@ _TEXTS = st.lists(st.lists(_WORDS | st.sampled_from(["=", " ", ","]), max_size=8
 )
 
 
-@settings(max_examples=120, deadline=None)
 @example(b"PartitionName=\0")
 @given(st.binary(max_size=100) | _TEXTS.map(lambda text: text.encode("utf-8", "replace")))
 def test_no_bytes_bring_a_traceback_and_what_is_written_is_valid(
