@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 SCNS := $(VENV)/bin/scns
+# 有的机器不许 Python 存字节码：每个进程就得把整个包再编译一遍，测试要起几千个。
+unexport PYTHONDONTWRITEBYTECODE
 # 数据目录：缺省 root 用 /var/lib/scns-conductor，普通用户用 ~/.local/share/scns-conductor。
 DATA_DIR ?=
 UP_OPTIONS := $(if $(DATA_DIR),--data-dir $(DATA_DIR))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.faults
+
 # 另起一个进程：它要回收自己的全部子进程，不能是 pytest 自己的。
 PROGRAM = """
 import gc, json, os, sys, tracemalloc
