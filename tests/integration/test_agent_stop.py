@@ -96,6 +96,7 @@ def test_what_was_allocated_to_a_stopped_node_is_taken_back_at_once(scheduled: N
     assert (yard.output / "ran").read_text() == "ran\n"
 
 
+@pytest.mark.faults
 def test_a_taken_back_job_frees_its_other_nodes(scheduled: NodeYard) -> None:
     """多节点作业的脚本所在的节点停下了，另一个已经认领：整个收回，两边都归还，另一个节点的核立即能再用。"""
     yard = scheduled
@@ -115,6 +116,7 @@ def test_a_taken_back_job_frees_its_other_nodes(scheduled: NodeYard) -> None:
     assert yard.ended(job_id)["state"] == "COMPLETED"
 
 
+@pytest.mark.faults
 def test_a_job_in_its_prolog_is_given_back(scheduled: NodeYard) -> None:
     """认领了、prolog 还在跑：代理停下时它随之结束，作业回到队列；代理不为它等上几分钟。"""
     yard = scheduled
@@ -153,6 +155,7 @@ def test_an_administrators_drain_and_down_outlive_a_restart(yard: NodeYard) -> N
     assert (node["state"], node["reason"], node["reason_user"]) == ("DOWN", "检修", "admin")
 
 
+@pytest.mark.faults
 def test_a_stop_longer_than_the_timeout_is_a_node_failure(yard: NodeYard) -> None:
     """同 slurmd 停了超过 SlurmdTimeout：判下线，作业重新排队；回来时先杀掉旧的那一次。"""
     yard.start_agent()

@@ -203,6 +203,7 @@ def test_the_python_client_does_the_same(running_system: RunningSystem) -> None:
         assert all(job.state in TERMINAL for job in client.jobs(name="sdk"))
 
 
+@pytest.mark.faults
 def test_waiting_outlives_a_restart_of_the_api(scratch: Path) -> None:
     with start_system(scratch / "restart", "--nodes", "1", "--cpus", "2", "--memory", "2G") as system:
         script = "for i in $(seq 40); do echo 第 $i 行; sleep 0.1; done\n"

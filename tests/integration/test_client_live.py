@@ -143,6 +143,7 @@ def api_pids(system: RunningSystem) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
+@pytest.mark.faults
 def test_nothing_is_lost_or_doubled_when_the_api_dies(scratch: Path) -> None:
     with (
         start_system(scratch / "client", "--nodes", "1", "--cpus", "4", "--memory", "4G") as system,

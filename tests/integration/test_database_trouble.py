@@ -15,6 +15,8 @@ import pytest
 
 from running_system import RunningSystem, start_system, wait_until
 
+pytestmark = pytest.mark.faults
+
 LOCK_WAIT_S = "0.5"
 
 

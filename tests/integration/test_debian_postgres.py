@@ -227,6 +227,7 @@ def test_pgbouncer_in_transaction_mode_serves_agents_and_api(
         assert sum(count for _, count in found) <= 3 + 4, found
 
 
+@pytest.mark.faults
 def test_pgbouncer_in_session_mode_is_good_enough(bouncer_url: str, engines: Engines, scratch: Path) -> None:
     with deployed_system(scratch / "bouncer", bouncer_url, engines.redis_url) as system:
         jobs = [system.submit(NOOP, standard_output="/dev/null") for _ in range(10)]

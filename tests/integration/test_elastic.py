@@ -162,6 +162,7 @@ def test_a_wrong_node_is_named_in_the_reason(elastic: Elastic) -> None:
     assert elastic.system.wait_state(job, wait_s=90)["detail"]["node_list"] == "c1"
 
 
+@pytest.mark.faults
 def test_a_background_killed_amid_a_slow_program_loses_nothing(elastic: Elastic) -> None:
     slow, before = elastic.trouble("slow"), len(elastic.calls("resume"))
     job = elastic.system.submit("echo once >> ran\n", required_nodes="c2", current_working_directory=str(elastic.work))

@@ -368,6 +368,7 @@ AWAY_S = float(os.environ.get("EXECUTOR_AWAY_S", "1"))
 
 @pytest.mark.timeout(180 + CALLS + 3 * AWAY_S)
 @pytest.mark.parametrize("way", ["folder", "api"])
+@pytest.mark.faults
 def test_every_result_comes_once_though_api_and_scheduler_die(chaos: RunningSystem, way: str) -> None:
     """一半是一个数组，一半逐个提交；中途调度器被杀，API 一起来就被杀，连着一会儿。"""
     client = Client(chaos.url, chaos.token, patience_s=120 + AWAY_S, reconnect_s=120 + AWAY_S)

@@ -248,6 +248,7 @@ PARTLY = (
 )
 
 
+@pytest.mark.faults
 def test_killing_the_scheduler_again_and_again_never_leaves_a_part_alone(yard: NodeYard) -> None:
     # 一次只放得下一个：每杀一次之后还有没启动的。
     yard.start_agent("n1", SCNS_NODE_CPUS="3")

@@ -193,6 +193,7 @@ def test_bad_words_are_refused_by_name(system: RunningSystem, field: str, value:
     assert any(field in error["field"] for error in answer["errors"])
 
 
+@pytest.mark.faults
 def test_nothing_is_lost_or_doubled_when_server_and_process_die(
     system: RunningSystem, mailbox: Mailbox, port: int
 ) -> None:

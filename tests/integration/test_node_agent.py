@@ -192,6 +192,7 @@ def test_shepherd_killed_alone_loses_no_exit_code(yard: NodeYard) -> None:
     assert_released(yard)
 
 
+@pytest.mark.faults
 def test_agent_and_shepherd_killed_requeues_what_ended_unseen(yard: NodeYard) -> None:
     """两个都没了的时候结束的：没有人看得见退出码，NODE_FAIL 或重新排队。"""
     yard.start_agent()
@@ -213,6 +214,7 @@ def test_agent_and_shepherd_killed_requeues_what_ended_unseen(yard: NodeYard) ->
     assert_released(yard)
 
 
+@pytest.mark.faults
 def test_adopted_strays_do_not_pile_up_as_zombies(yard: NodeYard) -> None:
     yard.start_agent()
     job_id = yard.run("sleep 1000 & echo $! > child; while [ ! -e go ]; do sleep 0.02; done\n")
@@ -226,6 +228,7 @@ def test_adopted_strays_do_not_pile_up_as_zombies(yard: NodeYard) -> None:
     wait_until(lambda: not Path(f"/proc/{child}").exists(), "孤儿被回收")
 
 
+@pytest.mark.faults
 def test_a_leader_that_ended_unrecorded_is_not_mistaken_for_its_escaped_child(yard: NodeYard) -> None:
     """牧守进程死在创建进程与记下进程号之间，首进程随即结束，只剩另立会话的后代：作业结束，后代被杀。"""
     yard.start_agent()

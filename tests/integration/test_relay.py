@@ -249,6 +249,7 @@ def in_prolog(yard: NodeYard) -> tuple[Relay, dict[str, str]]:
     return relay, extra
 
 
+@pytest.mark.faults
 def test_an_agent_killed_between_the_commit_and_the_launch_starts_nothing_twice(yard: NodeYard) -> None:
     relay, extra = in_prolog(yard)
     yard.kill_agent()
@@ -294,6 +295,7 @@ def test_ends_that_pile_up_while_the_agent_is_dead_are_not_handed_over(yard: Nod
     relay.settled()
 
 
+@pytest.mark.faults
 def test_a_shepherd_killed_under_a_successor_is_replaced_and_the_successor_lives(yard: NodeYard) -> None:
     relay = Relay(yard, 1)
     relay.offer(relay.waiting)

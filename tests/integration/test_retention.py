@@ -235,6 +235,7 @@ def _until_moved(database: Database, mover: "subprocess.Popen[bytes]", count: in
     wait_until(lambda: moved(database) >= count or mover.poll() is not None, 60, "移了一些")
 
 
+@pytest.mark.faults
 def test_killed_in_the_middle_loses_and_doubles_nothing(settings: Settings) -> None:
     url = database_url(settings)
     with psycopg.connect(url, autocommit=True) as database:

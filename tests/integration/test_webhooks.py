@@ -328,6 +328,7 @@ def test_a_chat_gets_the_due_events_in_one_message(system: RunningSystem, inbox:
     system.call("DELETE", f"/webhooks/{hook['webhook_id']}")
 
 
+@pytest.mark.faults
 def test_nothing_is_lost_when_the_background_process_is_killed(system: RunningSystem, inbox: tuple[Inbox, int]) -> None:
     box, port = inbox
     hook = subscribed(system, f"http://127.0.0.1:{port}/killed", events=["job.ended"])
