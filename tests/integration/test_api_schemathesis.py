@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from running_system import RunningSystem, start_system
 
+pytestmark = pytest.mark.faults
+
 # 要等调度器按真的队列回答、另起进程算（一次几十毫秒以上）的，另有专门的测试。
 SLOW = {"/jobs/plan", "/simulate"}
 # 平常几个就够；要久久地找，SCNS_SCHEMATHESIS_EXAMPLES=200。
