@@ -26,11 +26,7 @@ WEBTEST_STAMP := $(VENV)/.installed-webtest
 CONTAINERS_STAMP := $(VENV)/.installed-containers
 BENCH_STAMP := $(VENV)/.installed-bench
 
-<<<<<<< HEAD
-.PHONY: help demo up down test test-debian coverage lint format openapi messages bench chaos test-compat test-web test-production test-containers test-machine deb clean
-=======
-.PHONY: help demo up down test test-faults coverage lint format openapi messages bench chaos test-compat test-web test-production test-containers test-machine deb clean
->>>>>>> 7d1780c (test: 数据库的样板一次运行只做一遍；一个代理上作业的一生合用代理；故障与随机的测试在 make test-faults（还没有量过）)
+.PHONY: help demo up down test test-faults test-debian coverage lint format openapi messages bench chaos test-compat test-web test-production test-containers test-machine deb clean
 
 help: ## 列出全部命令
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
