@@ -27,6 +27,7 @@ MODULES = {
             "CancelAnswer",
             "Acted",
             "DependencyGraph",
+            "HistoryAnswer",
         ],
     ),
     "cluster": (

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -184,3 +185,30 @@ def start_system(data_dir: Path, *options: str, environment: dict[str, str] | No
                 process.kill()
                 process.wait()
                 raise
+
+
+def server_environment(system: RunningSystem) -> dict[str, str]:
+    """碰数据库的命令、别的服务进程要的环境变量。"""
+    words = shlex.split((system.data_dir / "environment").read_text())
+    return dict(word.partition("=")[::2] for word in words if "=" in word)
+
+
+@contextlib.contextmanager
+def second_api(system: RunningSystem, environment: dict[str, str] | None = None) -> Iterator[str]:
+    """同一个数据库的第二个 API 进程的地址。"""
+    port = free_port()
+    command = [sys.executable, "-m", "scns_conductor.api", "--port", str(port)]
+    variables = {**os.environ, **server_environment(system), **(environment or {}), "SCNS_API_PORT": str(port)}
+    with open(system.data_dir.with_name(f"api-{port}.log"), "wb") as log:
+        process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
+    try:
+
+        def answers() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(answers, what="第二个 API")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(60)

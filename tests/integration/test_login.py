@@ -26,6 +26,7 @@ from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.settings import Settings
 from scns_conductor.local.engines import Engines
 from scns_conductor.services.password_login import PasswordLogin
+from scns_conductor.services.shared_ledger import SharedLedger
 from unix_people import Person, commands_for_everyone, unix_users
 
 ALICE, BOB, ROOT_TOO = "scnspama", "scnspamb", "scnspamroot"
@@ -171,6 +172,16 @@ def test_failures_slow_a_name_down_and_no_other(site: Site) -> None:
     assert site.login(ALICE, PASSWORD)[0] == 200
     # 等过了又看。
     assert site.patient_login(name, WRONG)[1]["code"] == "login_failed"
+
+
+def test_a_failed_login_is_in_the_audit_without_unknown_names(site: Site) -> None:
+    with psycopg.connect(site.database_url) as connection:
+        rows = connection.execute(
+            "SELECT actor, method, address, after FROM audit_log WHERE action = 'login.failed'"
+        ).fetchall()
+    assert (BOB, "password", "127.0.0.1", {"reason": "refused"}) in rows
+    # 不认识的名字也许是口令。
+    assert {row[0] for row in rows} <= {ALICE, BOB, ROOT_TOO, "(unknown)"}
 
 
 def test_the_right_password_counts_again_after_the_wait(site: Site) -> None:
@@ -323,5 +334,6 @@ def test_it_is_off_until_configured(running_system: RunningSystem) -> None:
 
 def test_a_service_that_is_not_there_is_an_error() -> None:
     """没有这个文件时 PAM 会悄悄换成 other。"""
+    settings = Settings(pam_service="scns-no-such-service")
     with pytest.raises(SettingsError, match=r"/etc/pam\.d"):
-        PasswordLogin(Settings(pam_service="scns-no-such-service"))
+        PasswordLogin(settings, SharedLedger(settings))

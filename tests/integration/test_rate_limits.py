@@ -1,14 +1,21 @@
 """限速：一个令牌的、一个地址的、不对的令牌的，超过的 429 与 Retry-After；见过的令牌不受别人乱试的影响。"""
 
+import asyncio
 import http.client
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from pydantic import SecretStr
 
-from running_system import RunningSystem, as_user, start_system, wait_until
+from own_database import settings_for
+from running_system import RunningSystem, as_user, second_api, start_system, wait_until
+from scns_conductor.core.settings import Settings
+from scns_conductor.local.engines import Engines
+from scns_conductor.services.shared_ledger import SharedLedger
 
 LIMITS = {
     "SCNS_RATE_LIMIT_PER_TOKEN": "5",
@@ -61,3 +68,52 @@ def test_wrong_tokens_are_slowed_and_known_ones_are_not(limited: RunningSystem) 
     assert wrong[-1][0] == 429
     assert int(wrong[-1][1] or 0) >= 1
     assert many(known, 1)[0][0] == 200
+
+
+def test_two_api_processes_slow_one_name_down_together(engines: Engines, tmp_path: Path) -> None:
+    async def tried() -> None:
+        settings = settings_for(engines, "t_ledger", tmp_path)
+        one, other = SharedLedger(settings), SharedLedger(settings)
+        elsewhere = SharedLedger(settings_for(engines, "t_ledger_two", tmp_path))
+        waits = [await each.try_login("eve", "a") for each in (one, other, one, other, one, other)]
+        # 三次不罚；第四次失败之后，哪个进程都要等。等着的时候再来不算一次。
+        assert waits[:4] == [0, 0, 0, 0]
+        assert all(wait is not None and 0 < wait <= 1 for wait in waits[4:])
+        assert (await other.try_login("mallory", "b"), await elsewhere.try_login("eve", "a")) == (0, 0)
+        await other.login_succeeded("eve", "a")
+        assert await one.try_login("eve", "a") == 0
+        for each in (one, other, elsewhere):
+            await each.close()
+
+    asyncio.run(tried())
+
+
+def test_without_valkey_each_keeps_its_own_books(tmp_path: Path) -> None:
+    async def tried() -> None:
+        ledger = SharedLedger(Settings(redis_url=SecretStr(f"unix://{tmp_path}/nothing"), data_dir=tmp_path))
+        assert await ledger.try_login("eve", "a") is None
+        assert await ledger.add([("x", 1.0)]) is None
+        await ledger.login_succeeded("eve", "a")
+        await ledger.close()
+
+    asyncio.run(tried())
+
+
+def test_two_api_processes_share_one_quota(scratch: Path) -> None:
+    """一分钟 60 个，一口气用得完：在一个进程里用完了，另一个也不再核对——它自己一个也没有用过。"""
+    slow = {"SCNS_RATE_LIMIT_PER_TOKEN": "0", "SCNS_RATE_LIMIT_PER_ADDRESS": "0", "SCNS_BAD_TOKENS_PER_MINUTE": "60"}
+    with (
+        start_system(scratch / "shared", "--nodes", "1", "--cpus", "1", "--memory", "1G", environment=slow) as system,
+        second_api(system, slow) as url,
+    ):
+        number = itertools.count()
+
+        def wrong(at: str) -> int:
+            return many(replace(system, url=at, token=f"not.a.token{next(number)}"), 1)[0][0]
+
+        wait_until(lambda: wrong(system.url) == 429, 60, "第一个进程的用完了")
+        used = next(number)
+        assert used >= 60
+        # 第二个进程一对账就知道：远不到它自己的 60 个。
+        wait_until(lambda: wrong(url) == 429, 20, "第二个进程也不核对了")
+        assert next(number) - used < 60

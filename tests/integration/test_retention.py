@@ -241,7 +241,7 @@ def test_killed_in_the_middle_loses_and_doubles_nothing(settings: Settings) -> N
     with psycopg.connect(url, autocommit=True) as database:
         fill(database, 4000)
         before = contents(database)
-        act(settings, lambda engine: retention.set_policy(engine, 86400, None))
+        act(settings, lambda engine: retention.set_policy(engine, retention.KEEPER, 86400, None))
         command = [SCNS, "db", "retention", "run"]
         for part in (1, 2):
             mover = subprocess.Popen(
@@ -292,7 +292,7 @@ def test_export_drop_load_backup_and_downgrade(settings: Settings, tmp_path: Pat
     with psycopg.connect(url, autocommit=True) as database:
         fill(database, 9000)
         before = contents(database)
-        act(settings, lambda engine: retention.set_policy(engine, 86400, None))
+        act(settings, lambda engine: retention.set_policy(engine, retention.KEEPER, 86400, None))
         assert act(settings, apply) == (9000, [])
         listed = re.findall(r"^(\d{4}-\d\d) +(\d+)", scns_on(url, "db", "retention"), re.MULTILINE)
         assert [month for month, _ in listed] == ["2025-10", "2025-11", "2025-12"]
@@ -319,10 +319,10 @@ def test_export_drop_load_backup_and_downgrade(settings: Settings, tmp_path: Pat
         assert str(table.schema.field("end_time").type) == "timestamp[us, tz=UTC]"
 
         # 丢掉整个都够久的月；装回来一行不差，装两遍也不重。
-        act(settings, lambda engine: retention.set_policy(engine, 86400, 86400))
+        act(settings, lambda engine: retention.set_policy(engine, retention.KEEPER, 86400, 86400))
         assert act(settings, apply) == (0, months)
         assert moved(database) == 0
-        act(settings, lambda engine: retention.set_policy(engine, 86400, None))
+        act(settings, lambda engine: retention.set_policy(engine, retention.KEEPER, 86400, None))
         assert [load(exported), load(exported)] == [counts[1], 0]
         assert load(folder / "2025-10") + load(folder / "2025-12") == 9000 - counts[1]
         assert contents(database) == before

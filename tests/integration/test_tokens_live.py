@@ -1,8 +1,6 @@
 """登记过的令牌：签发、列出、作废（几个 API 进程都认）、最近一次用、范围；删了的用户；换密钥；审计。"""
 
 import json
-import os
-import shlex
 import socket
 import subprocess
 import sys
@@ -15,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from running_system import RunningSystem, as_user, free_port, start_system, wait_until
+from running_system import RunningSystem, as_user, second_api, server_environment, start_system, wait_until
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.signing_keys import read_key
 
@@ -30,23 +28,8 @@ def own(scratch: Path) -> Iterator[RunningSystem]:
 @pytest.fixture(scope="module")
 def second(own: RunningSystem) -> Iterator[str]:
     """同一个数据库的第二个 API 进程的地址。"""
-    environment, port = server_environment(own), free_port()
-    command = [sys.executable, "-m", "scns_conductor.api", "--port", str(port)]
-    with open(own.data_dir.with_name("second-api.log"), "wb") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, **environment, "SCNS_API_PORT": str(port)}, stdout=log, stderr=log
-        )
-    try:
-
-        def answers() -> bool:
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0
-
-        wait_until(answers, what="第二个 API")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(60)
+    with second_api(own) as url:
+        yield url
 
 
 def created(system: RunningSystem, **wanted: Any) -> tuple[RunningSystem, str]:
@@ -94,12 +77,6 @@ def test_tokens_are_listed_with_their_last_use(own: RunningSystem) -> None:
         stored = str(connection.execute("SELECT * FROM access_tokens").fetchall())
     assert system.token not in stored
     assert system.token.rpartition(".")[2] not in stored
-
-
-def server_environment(system: RunningSystem) -> dict[str, str]:
-    """碰数据库的命令、别的服务进程要的环境变量。"""
-    words = shlex.split((system.data_dir / "environment").read_text())
-    return dict(word.partition("=")[::2] for word in words if "=" in word)
 
 
 def database_url(system: RunningSystem) -> str:
@@ -204,6 +181,23 @@ def test_the_audit_tells_who_did_what_and_cannot_be_changed(own: RunningSystem) 
         for statement in ("UPDATE audit_log SET actor = 'nobody'", "DELETE FROM audit_log", "TRUNCATE audit_log"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
                 connection.execute(statement)
+
+
+def test_what_was_refused_is_in_the_audit_once_a_minute(own: RunningSystem) -> None:
+    user = as_user(own, "kate")
+    for _ in range(3):
+        assert user.call("DELETE", "/nodes/node1")[0] == 403
+    assert user.call("GET", "/audit")[0] == 403
+    assert user.call("POST", "/slurm/v0.0.41/node/node1", {"state": ["DRAIN"]})[0] == 403
+    # 看自己的、没有的不写。
+    assert user.call("GET", "/jobs")[0] == 200
+    assert user.call("DELETE", "/webhooks/77")[0] == 404
+    found = own.call("GET", "/audit?action=request.refused&actor=kate")[1]["audit"]
+    assert [each["target"] for each in found] == [
+        "POST /slurm/v0.0.41/node/node1", "GET /audit", "DELETE /nodes/node1",
+    ]  # fmt: skip
+    assert all((each["role"], each["address"]) == ("user", "127.0.0.1") for each in found)
+    assert {each["after"]["code"] for each in found} == {"admin_required"}
 
 
 def test_the_audit_is_exported_once_each(own: RunningSystem, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from scns_conductor.api.routers import (
     diagnostics,
     health,
     identity,
+    job_history,
     job_logs,
     jobs,
     login,
@@ -66,7 +67,9 @@ from scns_conductor.services.password_login import PasswordLogin
 from scns_conductor.services.policy_pool import PolicyPool
 from scns_conductor.services.queue_metrics import QueueMetrics
 from scns_conductor.services.rate_limits import RateLimits
+from scns_conductor.services.refusal_audit import RefusalAudit
 from scns_conductor.services.retention import keep_retention
+from scns_conductor.services.shared_ledger import SharedLedger
 from scns_conductor.services.simulations import Simulations
 from scns_conductor.services.submission import SubmitQueue
 from scns_conductor.services.submit_desk import SubmitDesk
@@ -91,7 +94,8 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
     """造一个应用，more_routers 是另外挂上的接口（slurmrestd）；密钥有问题时抛 SettingsError。"""
     ensure_key(settings.jwt_key_path)
     keys = KeyRing(settings.jwt_key_path)
-    passwords = None if settings.pam_service is None else PasswordLogin(settings)
+    ledger = SharedLedger(settings)
+    passwords = None if settings.pam_service is None else PasswordLogin(settings, ledger)
     oidc = None if settings.oidc_issuer is None else OidcLogin(settings, keys.keys)
 
     @asynccontextmanager
@@ -127,6 +131,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             peers=Peers(single_user=settings.single_user),
             passwords=passwords,
             oidc=oidc,
+            refusals=RefusalAudit(engine),
         )
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。
         gc.freeze()
@@ -138,6 +143,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             asyncio.create_task(keep_house(engine), name="housekeeping"),
             asyncio.create_task(keep_rolling_up(engine), name="usage"),
             asyncio.create_task(keep_retention(engine), name="retention"),
+            asyncio.create_task(rates.keep_sharing(ledger), name="limits"),
         ]
         if policy is not None:
             tasks.append(asyncio.create_task(policy.warm(), name="policy"))
@@ -151,6 +157,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
             await policy.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
+        await ledger.close()
         await desk.close()
         await listening.dispose()
         await engine.dispose()
@@ -173,6 +180,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         submission,
         steps,
         control,
+        job_history,
         jobs,
         job_logs,
         cluster,

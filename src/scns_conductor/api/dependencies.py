@@ -39,6 +39,7 @@ from scns_conductor.services.oidc_login import OidcLogin
 from scns_conductor.services.password_login import PasswordLogin
 from scns_conductor.services.queue_metrics import QueueMetrics
 from scns_conductor.services.rate_limits import RateLimits
+from scns_conductor.services.refusal_audit import RefusalAudit
 from scns_conductor.services.simulations import Simulations
 from scns_conductor.services.submit_desk import SubmitDesk
 from scns_conductor.services.token_registry import TokenRegistry
@@ -72,6 +73,7 @@ class Parts:
     peers: Peers
     passwords: PasswordLogin | None
     oidc: OidcLogin | None
+    refusals: RefusalAudit
     policy: JobPolicy | None = None
 
 
@@ -130,6 +132,12 @@ async def identity_of(scope: Scope, parts: Parts) -> Identity:
     if identity is None:
         identity = scope[_IDENTITY] = await _identify(scope, parts)
     return identity
+
+
+def known_identity(scope: Scope) -> Identity | None:
+    """这个请求认出来了的身份；还没有认、认不出是 None。"""
+    found: Identity | None = scope.get(_IDENTITY)
+    return found
 
 
 async def _identify(scope: Scope, parts: Parts) -> Identity:

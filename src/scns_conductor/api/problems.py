@@ -21,6 +21,7 @@ from starlette.routing import Match
 from scns_conductor.api.database_problem import database_error
 from scns_conductor.api.derived import not_none
 from scns_conductor.api.job_request import BatchRequest, JobRequest, SubmitRequest
+from scns_conductor.api.refusals import note_refusal
 from scns_conductor.core.errors import ConductorError, FieldError
 
 MEDIA_TYPE = "application/problem+json"
@@ -199,7 +200,8 @@ def install(app: FastAPI) -> None:
     """给应用装上各种错误的处理。"""
 
     @app.exception_handler(ConductorError)
-    async def _conductor(_: Request, error: ConductorError) -> Response:
+    async def _conductor(request: Request, error: ConductorError) -> Response:
+        await note_refusal(request.scope, error)
         return conductor_problem(error)
 
     @app.exception_handler(RequestValidationError)

@@ -299,6 +299,7 @@ _TABLE: Mapping[Rule, str] = {
         PATCH /partitions/{name}
         DELETE /partitions/{name}
         POST /diag/reset
+        POST /jobs/history
         GET /slurm/{version}/reconfigure
         POST /slurm/{version}/node/{node_name}
         POST /slurm/{version}/nodes

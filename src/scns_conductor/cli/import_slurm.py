@@ -1,4 +1,4 @@
-"""scns import slurm：读 Slurm 的设置与记账的文件，写成 cluster.yaml；搬不过来的一行行说为什么。"""
+"""scns import slurm：读 Slurm 的设置与记账的文件，写成 cluster.yaml；sacct 的历史写进系统。搬不过来的说为什么。"""
 
 import sys
 from pathlib import Path
@@ -30,15 +30,40 @@ def import_group() -> None:
     multiple=True,
     help="sacctmgr dump 的文件，或 sacctmgr show assoc（account、user、qos）-P 的表；可以写几个",
 )
-@click.option("-o", "--output", metavar="FILE", help="写到文件；缺省是标准输出")
+@click.option("-o", "--output", metavar="FILE", help="cluster.yaml 写到文件；缺省是标准输出")
+@click.option(
+    "--jobs", "histories", metavar="FILE", multiple=True, help="sacct -P 的历史（可以是 .gz），写进系统；可以写几个"
+)
+@click.option("--timezone", metavar="ZONE", help="--jobs：时刻是哪个时区的，如 Asia/Shanghai；缺省是这台机器的")
+@click.option("--dry-run", is_flag=True, help="--jobs：只看读得出多少，不写进系统")
 @json_option
-def slurm(conf: str | None, tables: tuple[str, ...], output: str | None, as_json: bool) -> None:
-    """读 Slurm 的文件，写成 cluster.yaml，再用 scns apply 看差别、改集群。
+def slurm(
+    conf: str | None,
+    tables: tuple[str, ...],
+    output: str | None,
+    histories: tuple[str, ...],
+    timezone: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """读 Slurm 的文件，写成 cluster.yaml，再用 scns apply 看差别、改集群：只读文件，不连系统，什么也不改。
 
-    读不了、这里没有的，一行行写在标准错误上：文件:行号、原文、为什么。不连系统，什么也不改。
+    --jobs 把 sacct 的历史写进系统（管理员）：作业看得到，用量算进公平份额与报告，scns simulate --live 可以重放；
+    再来一遍不重。账户先要有（--accounts，再 apply）。怎样导出见 docs/operators.md。
+
+    读不了、这里没有的，一行行写在标准错误上：文件:行号、原文、为什么。
     """
-    if conf is None and not tables:
-        raise click.UsageError("写明 --conf slurm.conf，或 --accounts sacctmgr.dump")
+    if conf is None and not tables and not histories:
+        raise click.UsageError("写明 --conf slurm.conf、--accounts sacctmgr.dump，或 --jobs 历史")
+    if not histories and (timezone or dry_run):
+        raise click.UsageError("--timezone、--dry-run 只与 --jobs 同用")
+    if histories:
+        if conf is not None or tables:
+            raise click.UsageError("--jobs 单独来：先把 cluster.yaml 应用好")
+        from scns_conductor.cli.import_history import import_jobs
+
+        import_jobs(histories, timezone, dry_run=dry_run, as_json=as_json)
+        return
     from scns_conductor.cli.cluster_yaml import write_cluster_yaml
     from scns_conductor.slurm.moving.findings import Findings
     from scns_conductor.slurm.moving.slurm_conf import read_slurm_conf

@@ -47,6 +47,14 @@ class ProgressLine:
                 sys.stderr.write(self._shown)
                 sys.stderr.flush()
 
+    def clear(self) -> None:
+        """擦掉进度行。"""
+        with self._lock:
+            if self._in_place and self._shown and not self._quiet:
+                sys.stderr.write(CLEAR_LINE)
+                sys.stderr.flush()
+            self._shown = ""
+
     def finish(self, text: str) -> None:
         """最后一行，留在屏幕上。"""
         with self._lock:

@@ -46,10 +46,10 @@ class ApiSettings(BaseSettings):
         False, description="为真则只认本系统签发的令牌；为假也认没有 iss 的（同一个密钥的 scontrol token）"
     )
     rate_limit_per_token: float = Field(
-        5000.0, ge=0, description="一个令牌每秒至多几个请求（每个 API 进程），超过的回答 429；0 是不限"
+        5000.0, ge=0, description="一个令牌每秒至多几个请求（各 API 进程合起来），超过的回答 429；0 是不限"
     )
     rate_limit_per_address: float = Field(
-        10000.0, ge=0, description="一个地址每秒至多几个请求（每个 API 进程），超过的回答 429；在反向代理之后写 0"
+        10000.0, ge=0, description="一个地址每秒至多几个请求（各 API 进程合起来），超过的回答 429；在反向代理之后写 0"
     )
     bad_tokens_per_minute: float = Field(
         600.0, ge=0, description="一个地址一分钟至多几个不对的令牌，再来的没有见过的令牌先不核对，回答 429；0 是不限"

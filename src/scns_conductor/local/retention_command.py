@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from scns_conductor.cli.say import say
 from scns_conductor.cli.table import show_table
 from scns_conductor.core.async_database import async_engine
-from scns_conductor.core.settings import load_settings
+from scns_conductor.core.settings import current_user_name, load_settings
+from scns_conductor.core.tokens import Identity
 from scns_conductor.services import history_files, retention
 
 T = TypeVar("T")
@@ -62,6 +63,11 @@ def _run(action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
             await engine.dispose()
 
     return asyncio.run(do())
+
+
+def _who() -> Identity:
+    """审计里写的：在这台机器上运行命令的系统用户。"""
+    return Identity(current_user_name(), admin=True, method="command")
 
 
 @click.group(name="retention", invoke_without_command=True)
@@ -116,6 +122,7 @@ def set_policy(move_after: int | None, drop_after: int | None) -> None:
         now = await retention.read_policy(engine)
         await retention.set_policy(
             engine,
+            _who(),
             now.move_after_s if move_after is None else move_after or None,
             now.drop_after_s if drop_after is None else drop_after or None,
         )
@@ -159,7 +166,7 @@ def bring_back(job_ids: tuple[int, ...]) -> None:
 
     async def back(engine: AsyncEngine) -> int:
         total = 0
-        while found := await retention.bring_back(engine, list(job_ids) or None):
+        while found := await retention.bring_back(engine, _who(), list(job_ids) or None):
             total += found
         return total
 

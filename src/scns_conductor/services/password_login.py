@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -15,6 +16,7 @@ from scns_conductor.core.errors import Forbidden, ServiceUnavailable, SettingsEr
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.login_delays import LoginDelays
 from scns_conductor.services.pam_check import PamAnswer
+from scns_conductor.services.shared_ledger import SharedLedger
 
 _MODULE = "scns_conductor.services.pam_check"
 _SERVICE_DIRS = (Path("/etc/pam.d"), Path("/usr/lib/pam.d"))
@@ -30,7 +32,7 @@ logger = structlog.get_logger(__name__)
 class PasswordLogin:
     """一个 API 进程一个；settings.pam_service 有值才用。"""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ledger: SharedLedger) -> None:
         """没有装要的库、没有这个 PAM 服务都抛 SettingsError。"""
         service = settings.pam_service or ""
         if importlib.util.find_spec("pamela") is None:
@@ -44,16 +46,22 @@ class PasswordLogin:
         self._root = settings.login_root
         self._owner = os.geteuid() if settings.single_user else None
         self._delays = LoginDelays()
+        self._ledger = ledger
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
 
-    async def user(self, user_name: str, password: str, address: str) -> str:
-        """口令对，返回系统里的用户名。
+    async def user(
+        self, user_name: str, password: str, address: str, failed: Callable[[str, str], Awaitable[None]]
+    ) -> str:
+        """口令对，返回系统里的用户名；不对的告诉 failed（用户，为什么）。
 
         不对抛 Unauthorized，口令过期、账号不许用抛 Forbidden，要等抛 TooManyRequests，PAM 不行抛 ServiceUnavailable。
         """
         began = time.monotonic()
         wait_s = self._delays.wait_s(user_name, address, began)
+        if wait_s == 0:
+            # 各 API 进程合起来的；问的时候别的请求也在问，自己的账再看一遍。
+            wait_s = await self._ledger.try_login(user_name, address) or self._delays.wait_s(user_name, address, began)
         if wait_s > 0:
             seconds = math.ceil(wait_s)
             raise TooManyRequests(f"登录失败太多次；请 {seconds} 秒之后再试", "login_slowed", seconds)
@@ -65,11 +73,14 @@ class PasswordLogin:
             # 名字写成了口令的人不少：不认识的名字不进日志。
             shown = user_name if found.get("known") else "(unknown)"
             logger.warning("login_failed", method="password", user=shown, address=address, result=found["result"])
+            await failed(shown, str(found["result"]))
             elapsed = time.monotonic() - began
             await asyncio.sleep(math.ceil(elapsed / ANSWER_STEP_S) * ANSWER_STEP_S - elapsed)
             raise _refusal(found)
         self._delays.succeeded(user_name, address)
+        await self._ledger.login_succeeded(user_name, address)
         if self._owner is not None and found["uid"] != self._owner:
+            await failed(user_name, "login_refused")
             raise Forbidden("单用户模式只有启动它的用户能登录：作业都以他的身份运行", code="login_refused")
         return str(found["user"])
 

@@ -17,6 +17,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import ConductorError, InvalidRequest
+from scns_conductor.core.tokens import Identity
+from scns_conductor.services.audit import many, record
 from scns_conductor.services.usage_rollup import roll_up
 from scns_conductor.statements import retention as statements
 from scns_conductor.statements.archive import COLUMNS
@@ -26,6 +28,9 @@ INTERVAL_S = 600.0
 BATCH = 500
 LOOK = 2000
 _BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
+
+# 照保留期丢掉历史的，不是哪一个人。
+KEEPER = Identity("scns", admin=True, method="retention")
 
 logger = structlog.get_logger(__name__)
 
@@ -48,7 +53,9 @@ async def read_policy(engine: AsyncEngine) -> Policy:
         return Policy(**(await connection.execute(statements.POLICY)).one()._mapping)
 
 
-async def set_policy(engine: AsyncEngine, move_after_s: int | None, drop_after_s: int | None) -> None:
+async def set_policy(
+    engine: AsyncEngine, identity: Identity, move_after_s: int | None, drop_after_s: int | None
+) -> None:
     """定下保留期；不成样子抛 InvalidRequest。"""
     for name, value in (("move_after", move_after_s), ("drop_after", drop_after_s)):
         if value is not None and not 0 < value < 2**40:
@@ -57,7 +64,9 @@ async def set_policy(engine: AsyncEngine, move_after_s: int | None, drop_after_s
         raise InvalidRequest("drop_after", "丢掉的只能是移进了历史的：要写 move_after，且不比它短")
     async with engine.begin() as connection:
         values = {"move_after_s": move_after_s, "drop_after_s": drop_after_s}
+        before = (await connection.execute(statements.POLICY)).mappings().one()
         await connection.execute(statements.SET_POLICY, values)
+        await record(connection, identity, "retention.set", "history", before=before, after=values)
 
 
 async def move_old_jobs(engine: AsyncEngine, before: datetime) -> AsyncIterator[int]:
@@ -112,7 +121,7 @@ async def _make_partitions(engine: AsyncEngine, job_ids: Sequence[int], before: 
                     await connection.exec_driver_sql(statement)
 
 
-async def bring_back(engine: AsyncEngine, job_ids: Sequence[int] | None = None) -> int:
+async def bring_back(engine: AsyncEngine, identity: Identity, job_ids: Sequence[int] | None = None) -> int:
     """把历史里的一批（job_ids 连同它们的数组、异构作业，缺省是随便一批）放回平常的表，返回几个。"""
     async with engine.begin() as connection:
         if not await connection.scalar(statements.TAKE_TURN):
@@ -124,6 +133,8 @@ async def bring_back(engine: AsyncEngine, job_ids: Sequence[int] | None = None) 
             await connection.execute(copy, chosen)
         for removal in statements.DELETE_FROM_HISTORY:
             await connection.execute(removal, chosen)
+        if chosen["job_ids"]:
+            await record(connection, identity, "history.return", many([str(each) for each in chosen["job_ids"]]))
     return len(chosen["job_ids"])
 
 
@@ -136,6 +147,8 @@ async def drop_old_months(engine: AsyncEngine, before: datetime) -> list[datetim
         if chosen:
             await connection.exec_driver_sql(statements.drop_partitions(chosen))
             await connection.execute(statements.FORGET_COUNTS, {"months": chosen})
+            told = {"months": [f"{month:%Y-%m}" for month in chosen], "before": before}
+            await record(connection, KEEPER, "history.drop", "history", after=told)
     return chosen
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -13,6 +14,7 @@ from scns_conductor.core.instants import utc_now
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.webhooks import CHAT_SIGNED, PING, check_url, events_of, new_secret, secret_key
+from scns_conductor.services.audit import record
 from scns_conductor.services.nodes import require_admin
 from scns_conductor.statements import webhooks as statements
 
@@ -60,6 +62,7 @@ async def create_webhook(
             raise Conflict(f"一个人至多 {settings.webhooks_per_user} 个订阅；先删掉不用的", code="too_many_webhooks")
         values |= await _so_far(connection)
         row = (await connection.execute(statements.webhook_insert(values))).mappings().one()
+        await record(connection, identity, "webhook.create", str(row["webhook_id"]), after=_audited(dict(row)))
     return {**_shown({**row, "queued": 0}), "secret": secret}
 
 
@@ -80,14 +83,19 @@ async def update_webhook(
         # 改了地址、重新打开的，马上就试。
         values |= {"failures": 0, "resume_at": None}
         await connection.execute(statements.webhook_update(webhook_id, values))
-        return _shown((await _rows(connection, identity, webhook_id))[0])
+        (changed,) = await _rows(connection, identity, webhook_id)
+        told = {**_audited(changed), **({"secret": "(changed)"} if "secret" in changes else {})}
+        before = {**_audited(row), **({"secret": "(hidden)"} if "secret" in changes else {})}
+        await record(connection, identity, "webhook.update", str(webhook_id), before=before, after=told)
+        return _shown(changed)
 
 
 async def delete_webhook(engine: AsyncEngine, identity: Identity, webhook_id: int) -> None:
     """删除，还没有送的也没有了。"""
     async with engine.begin() as connection:
-        await _rows(connection, identity, webhook_id)
+        (row,) = await _rows(connection, identity, webhook_id)
         await connection.execute(statements.webhook_delete(webhook_id))
+        await record(connection, identity, "webhook.delete", str(webhook_id), before=_audited(row))
 
 
 async def ping_webhook(engine: AsyncEngine, settings: Settings, identity: Identity, webhook_id: int) -> int:
@@ -140,6 +148,7 @@ async def redeliver(
                 f"订阅 {webhook_id} 没有要重送的 {min(missing)}：没有这一件，或它还等着送", code="delivery_not_found"
             )
         await connection.execute(statements.WAKE, {"webhook_id": webhook_id})
+        await record(connection, identity, "webhook.redeliver", str(webhook_id), after={"deliveries": len(found)})
         return found
 
 
@@ -195,6 +204,12 @@ async def _rows(connection: AsyncConnection, identity: Identity, webhook_id: int
     if webhook_id is not None and not found:
         raise NotFound(f"没有 webhook {webhook_id}；用 GET /webhooks 或 scns webhooks 查看", code="webhook_not_found")
     return found  # type: ignore[return-value]
+
+
+def _audited(row: Mapping[str, Any]) -> dict[str, Any]:
+    """审计里写的：地址只写主机，群机器人的密钥在地址的其余里。"""
+    kept = ("user_name", "scope", "account", "format", "events", "active")
+    return {**{name: row[name] for name in kept}, "host": urlsplit(row["url"]).hostname}
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from scns_conductor.api.dependencies import Parts, submitter_of
+from scns_conductor.api.refusals import note_refusal
 from scns_conductor.api.roles import authorize
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.tokens import Identity
@@ -202,6 +203,7 @@ async def perform(operation: Operation, call: Call) -> Response:
         else:
             found = await operation.handler(call)
     except ConductorError as problem:
+        await note_refusal(call.request.scope, problem)
         return failure(operation, call, problem)
     except ValidationError as problem:
         return _invalid(operation, call, _messages(problem))

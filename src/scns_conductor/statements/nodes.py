@@ -55,7 +55,8 @@ NODE_EVENTS = sa.text(
 # 登记了的节点的总量。
 CAPACITY = sa.text(
     "SELECT coalesce(sum(cpus), 0)::bigint AS cpus, coalesce(sum(memory), 0)::bigint AS memory_mb, "
-    "count(*) AS nodes FROM nodes"
+    "count(*) AS nodes, coalesce(sum((SELECT sum(CAST(value AS bigint)) FROM jsonb_each_text(gres) "
+    "WHERE key = 'gpu' OR key LIKE 'gpu:%')), 0)::bigint AS gpus FROM nodes"
 )
 
 # 没有人要它重启。

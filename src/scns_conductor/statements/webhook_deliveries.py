@@ -30,7 +30,7 @@ LOCK_CURSOR = sa.text(
 MOVE_CURSOR = sa.text(
     "UPDATE webhook_cursor SET job_event = :job_event, cluster_event = :cluster_event, looked_at = :looked_at"
 )
-# 作业的事，状态变了的；everyone 为假时只要这些人的、这些账户的。
+# 作业的事，状态变了的（从别的系统搬来的历史不算）；everyone 为假时只要这些人的、这些账户的。
 JOB_EVENTS_AFTER = sa.text(
     """
     SELECT e.event_id, e.job_id, e.restart_count, e.event_time, e.from_state, e.to_state, e.cause, e.actor, e.message,
@@ -40,6 +40,7 @@ JOB_EVENTS_AFTER = sa.text(
       j.state AS state_now
     FROM job_events AS e JOIN jobs AS j USING (job_id)
     WHERE e.event_id > :after AND e.event_id <= :until AND e.from_state IS DISTINCT FROM e.to_state
+      AND e.cause <> 'import'
       AND (:everyone OR j.user_name = ANY(CAST(:user_names AS text[])) OR j.account = ANY(CAST(:accounts AS text[])))
     ORDER BY e.event_id LIMIT :most
     """

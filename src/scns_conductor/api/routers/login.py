@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from scns_conductor.api.client_address import client_address
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep
-from scns_conductor.core.errors import NotFound
+from scns_conductor.core.errors import Forbidden, NotFound, Unauthorized
 from scns_conductor.core.text import is_text
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.device_login import (
@@ -139,7 +139,11 @@ async def log_in(body: PasswordRequest, request: Request, parts: PartsDep) -> Lo
     if parts.passwords is None:
         raise NotFound("这个系统没有开用户与口令的登录（SCNS_PAM_SERVICE）", code="password_login_off")
     address = client_address(request.scope)
-    user_name = await parts.passwords.user(body.user_name, body.password.get_secret_value(), address)
+
+    async def failed(user_name: str, reason: str) -> None:
+        await parts.refusals.login_failed("password", user_name, reason)
+
+    user_name = await parts.passwords.user(body.user_name, body.password.get_secret_value(), address, failed)
     return await logged_in(parts, user_name, "password", address, body.lifetime_s)
 
 
@@ -166,7 +170,12 @@ async def begin_oidc(parts: PartsDep) -> OidcBegun:
 @router.post("/oidc/finish", summary="单点登录回来换令牌")
 async def finish_oidc(body: OidcReturn, request: Request, parts: PartsDep) -> LoggedIn:
     """不要令牌；state、nonce、PKCE、受众都核对。"""
-    user_name = await _oidc(parts).finish(body.flow, body.state, body.code)
+    try:
+        user_name = await _oidc(parts).finish(body.flow, body.state, body.code)
+    except (Unauthorized, Forbidden) as error:
+        # 认证的服务说他是谁，不可信、不认得，才到这里。
+        await parts.refusals.login_failed("oidc", "(unknown)", error.code)
+        raise
     return await logged_in(parts, user_name, "oidc", client_address(request.scope))
 
 

@@ -293,6 +293,8 @@ class Capacity(Answer):
     """内存（MiB）"""
     nodes: int
     """节点数"""
+    gpus: int
+    """GPU 数"""
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)

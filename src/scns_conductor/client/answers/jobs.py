@@ -724,3 +724,29 @@ class DependencyGraph(Answer):
     """没有因为太多而少画"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {"jobs": many_of(GraphJob), "edges": tuple}
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class HistoryRefused(Answer):
+    """没有收的一个。"""
+
+    job_id: str
+    """作业号"""
+    reason: str
+    """为什么"""
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class HistoryAnswer(Answer):
+    """一批的结果。"""
+
+    added: int
+    """写进了几个"""
+    present: int
+    """从前就搬来了的几个"""
+    refused: tuple[HistoryRefused, ...]
+    """没有收的"""
+    unknown_accounts: tuple[str, ...]
+    """写进了的里，这里没有的账户：用量记下了，不在公平份额的树里"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"refused": many_of(HistoryRefused), "unknown_accounts": tuple}

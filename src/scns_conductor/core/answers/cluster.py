@@ -142,6 +142,7 @@ class Capacity(TypedDict):
     cpus: Annotated[int, "CPU 数"]
     memory_mb: Annotated[int, "内存（MiB）"]
     nodes: Annotated[int, "节点数"]
+    gpus: Annotated[int, "GPU 数"]
 
 
 class MeasuredUsage(TypedDict):

@@ -1,4 +1,4 @@
-"""sacctmgr 的其余：show event、reservation、wckey、runawayjobs、stats、configuration；dump 与 load。"""
+"""sacctmgr 的其余：show event、reservation、wckey、transaction、runawayjobs、stats、configuration；dump 与 load。"""
 
 import time
 from datetime import datetime
@@ -8,6 +8,7 @@ from scns_conductor.client import JsonClient, Problem
 from scns_conductor.core.hostlist import check_hostlist, expand
 from scns_conductor.slurm.accounting.sacctmgr_changes import Planned
 from scns_conductor.slurm.accounting.sacctmgr_columns import Field
+from scns_conductor.slurm.accounting.sacctmgr_transactions import transactions
 from scns_conductor.slurm.accounting.sacctmgr_words import Request
 from scns_conductor.slurm.moving.account_dump import read_dump, write_dump
 from scns_conductor.slurm.moving.findings import Findings
@@ -102,7 +103,7 @@ def wckeys(client: JsonClient, request: Request, _with: bool) -> tuple[str, Any,
     return WCKEY_FORMAT, WCKEY, rows
 
 
-TABLES = {"event": events, "reservation": reservations, "wckey": wckeys}
+TABLES = {"event": events, "reservation": reservations, "wckey": wckeys, "transaction": transactions}
 
 
 def configuration(client: JsonClient) -> None:

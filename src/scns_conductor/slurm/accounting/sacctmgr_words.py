@@ -18,10 +18,11 @@ ENTITIES = {
     "coordinator": "coordinator", "coordinators": "coordinator", "event": "event", "events": "event",
     "reservation": "reservation", "reservations": "reservation", "wckey": "wckey", "wckeys": "wckey",
     "configuration": "configuration", "stats": "stats", "runawayjobs": "runawayjobs", "runaway": "runawayjobs",
+    "transaction": "transaction", "transactions": "transaction", "txn": "transaction",
 }  # fmt: skip
 # 认得而没有的：按名字拒绝。
 UNSUPPORTED_ENTITIES = (
-    "federation", "instance", "job", "problem", "resource", "transaction",
+    "federation", "instance", "job", "problem", "resource",
 )  # fmt: skip
 
 
@@ -95,7 +96,10 @@ SETTABLE: Mapping[str, Mapping[str, Option]] = {
     "cluster": ASSOCIATION,
     **{
         name: {}
-        for name in ("tres", "coordinator", "event", "reservation", "wckey", "configuration", "stats", "runawayjobs")
+        for name in (
+            *("tres", "coordinator", "event", "reservation", "wckey", "configuration", "stats", "runawayjobs"),
+            "transaction",
+        )
     },
 }
 # 同一个选项的别的写法。
@@ -247,8 +251,10 @@ def _condition(entity: str, name: str) -> str | None:
         "tres": {"type": "type"},
         "coordinator": {"accounts": "account", "account": "account", "users": "name", "user": "name"},
         "event": {"nodes": "node"},
+        "transaction": {"accounts": "account", "actors": "actor", "actions": "action", "start": "start", "end": "end",
+                        "ids": "id", "id": "id", "users": "user"},
     }.get(entity, {})  # fmt: skip
-    found = match(name, known) if len(name) >= 3 else None
+    found = match(name, known) if len(name) >= 3 or name in known else None
     return None if found is None else known[found]
 
 
@@ -260,7 +266,7 @@ def lowered(entity: str, request: Request, known: Iterable[str]) -> Request:
     def one(word: str) -> str:
         return word if word in exact else same.get(word.lower(), word.lower())
 
-    texts = {"description", "organization", "admin_level", "type"}
+    texts = {"description", "organization", "admin_level", "type", "start", "end", "action"}
     settings = []
     for name, operator, value in request.settings:
         option = SETTABLE[entity].get(name)

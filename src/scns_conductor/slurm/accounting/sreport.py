@@ -28,8 +28,8 @@ _TIMES: dict[str, tuple[int, str, bool, bool]] = {
     "secper": (1, "Seconds", True, False), "minper": (60, "Minutes", True, False),
     "hourper": (3600, "Hours", True, False),
 }  # fmt: skip
-_TRES = {"cpu": "cpu_s", "mem": "memory_mb_s", "node": "node_s", "billing": "cpu_s"}
-_CAPACITY = {"cpu": "cpus", "mem": "memory_mb", "node": "nodes", "billing": "cpus"}
+_TRES = {"cpu": "cpu_s", "mem": "memory_mb_s", "node": "node_s", "billing": "cpu_s", "gres/gpu": "gpu_s"}
+_CAPACITY = {"cpu": "cpus", "mem": "memory_mb", "node": "nodes", "billing": "cpus", "gres/gpu": "gpus"}
 _REPORTS = {
     "cluster": ("AccountUtilizationByUser", "UserUtilizationByAccount", "UserUtilizationByWckey", "Utilization",
                 "WCKeyUtilizationByUser"),
@@ -189,6 +189,9 @@ def _load(request: Request) -> None:
     request.since = datetime.fromisoformat(found["since"]).timestamp()
     request.until = datetime.fromisoformat(found["until"]).timestamp()
     request.cluster, request.capacity = found["cluster"], found["capacity"]
+    if len(request.tres) == len(_TRES) and not request.capacity["gpus"]:
+        # all 是这个集群有的全部。
+        request.tres.remove("gres/gpu")
     users, accounts = (request.given.get(key, "").lower() for key in ("users", "accounts"))
     request.usage = [
         row
