@@ -108,6 +108,11 @@ def test_the_jobs_are_shown_like_any_others(own: RunningSystem, slurm: Commands)
     events = own.call("GET", "/jobs/4105/events")[1]["events"]
     assert {each["cause"] for each in events} == {"import"}
     assert (events[0]["actor"], events[0]["to_state"]) == ("slurm", "PENDING")
+    top = command(
+        slurm, "sreport", "-P", "-n", "-t", "seconds", "-T", "gres/gpu", "user", "topusage",
+        "start=2026-11-01", "end=2026-11-04", "format=login,used",
+    ).splitlines()  # fmt: skip
+    assert top[:2] == ["ann|14400", "cyd|1200"]
     # 新作业的号接在后面，用户只看得到自己的脚本（搬来的没有）。
     number = own.submit("#!/bin/sh\ntrue\n")
     assert int(number) > 4107

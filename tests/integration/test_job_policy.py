@@ -1,5 +1,6 @@
 """站点的提交策略：拒绝、改字段、转圈、崩溃、改了重读；没有插件的不起进程。"""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from running_system import RunningSystem, as_user, start_system, wait_until
+from scns_conductor.services.policy_pool import PolicyFailed, PolicyPool
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "job_submit_policy.py"
 SCRIPT = "#!/bin/bash\n:\n"
@@ -172,7 +174,6 @@ def test_a_changed_file_is_read_again_and_a_bad_one_is_refused(site: Site) -> No
 
 def test_a_broken_policy_passes_where_the_site_says_so(scratch: Path) -> None:
     """只起 API 的部件：真的进程，真的插件。"""
-    import asyncio
 
     from scns_conductor.api.job_request import JobRequest
     from scns_conductor.core.accounting import Accounting
@@ -182,7 +183,6 @@ def test_a_broken_policy_passes_where_the_site_says_so(scratch: Path) -> None:
     from scns_conductor.services.current_rules import Rules
     from scns_conductor.services.job_admission import Admission
     from scns_conductor.services.job_policy import JobPolicy
-    from scns_conductor.services.policy_pool import PolicyPool
 
     plugin = scratch / "passing.py"
     plugin.write_text(
@@ -216,3 +216,33 @@ def test_a_broken_policy_passes_where_the_site_says_so(scratch: Path) -> None:
     found = asyncio.run(run())
     assert [each.get("comment") for each in found] == [None, "seen", None, None, None]
     assert [each["name"] for each in found] == ["raise", "fine", "wrong", "fine", "loop"]
+
+
+def test_an_installed_package_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """装好的软件包：一个模块，一份 dist-info；名字不对的说得出来。"""
+    (tmp_path / "lab_policy.py").write_text(
+        "def job_submit(job, user, partition):\n"
+        "    if user.name == 'eve':\n        return 'no'\n"
+        "    job.account = 'lab'\n"
+    )
+    info = tmp_path / "lab_policy-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-policy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[scns_conductor.job_submit]\nlab = lab_policy\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+
+    def question(user: str) -> dict[str, Any]:
+        job = {"job": {"name": "x"}, "script": SCRIPT, "partition": "main"}
+        return {"kind": "submit", "user": {"name": user}, "partitions": {}, "jobs": [job]}
+
+    async def run() -> list[Any]:
+        pool, wrong = PolicyPool("lab", 5.0), PolicyPool("nothing", 5.0)
+        try:
+            with pytest.raises(PolicyFailed, match="没有叫 nothing 的入口点"):
+                await wrong.warm()
+            return [(await pool.ask(question(user)))["results"][0] for user in ("ann", "eve")]
+        finally:
+            await pool.close()
+            await wrong.close()
+
+    assert asyncio.run(run()) == [{"changes": {"account": "lab"}}, {"refused": "no"}]

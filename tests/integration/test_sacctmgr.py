@@ -322,3 +322,24 @@ def test_the_smaller_shows(slurm: Commands, system: RunningSystem, tmp_path: Pat
     assert "AccountingStorageEnforce = none" in said(slurm, "sacctmgr", "show", "config").replace("  ", "")
     assert "GET /" in said(slurm, "sacctmgr", "show", "stats")
     assert "not supported" in said(slurm, "sacctmgr", "show", "federation", code=1)
+
+
+def test_transactions_come_from_the_audit(slurm: Commands, system: RunningSystem, tmp_path: Path) -> None:
+    said(slurm, "sacctmgr", "-i", "add", "account", "ledger", "fairshare=7")
+    said(slurm, "sacctmgr", "-i", "add", "user", "tess", "account=ledger", "maxjobs=2")
+    said(slurm, "sacctmgr", "-i", "modify", "account", "ledger", "set", "fairshare=9")
+    said(slurm, "sacctmgr", "-i", "delete", "user", "tess")
+    form = "format=action,actor,where,info"
+    lines = said(slurm, "sacctmgr", "-Pn", "show", "transaction", "where", "accounts=ledger", form).splitlines()
+    actor = system.call("GET", "/whoami")[1]["user_name"]
+    found = [line.split("|") for line in lines]
+    assert [each[:2] for each in found if each[0].endswith("Accounts")] == [
+        ["Add Accounts", actor], ["Modify Accounts", actor],
+    ]  # fmt: skip
+    assert "shares=9" in found[[each[0] for each in found].index("Modify Accounts")][3]
+    assert any(each[0] == "Add Associations" and "tess" in each[2] for each in found)
+    assert said(slurm, "sacctmgr", "-Pn", "show", "transaction", "where", "start=now+1hour", form) == ""
+    header = said(slurm, "sacctmgr", "-P", "list", "txn", "where", "actor=nobody").splitlines()
+    assert header == ["Time|Action|Actor|Where|Info"]
+    ordinary = Commands(as_user(system, "nobody"), tmp_path / "other", slurm.work)
+    assert ordinary.run("sacctmgr", "show", "transaction").returncode == 1

@@ -65,7 +65,7 @@ async def import_history(
     await _reserve_numbers(engine, max(chosen))
     present = 0
     async with engine.begin() as connection:
-        await connection.execute(statements.TAKE_TURN)
+        await connection.execute(statements.TAKE_IMPORT_TURN)
         for row in await connection.execute(statements.KNOWN, {"job_ids": list(chosen)}):
             job = chosen.pop(row.job_id)
             if row.imported and row.submit_time == job["submit_time"]:
@@ -74,7 +74,7 @@ async def import_history(
                 refused[row.job_id] = "这个号已经有别的作业用了"
         if chosen:
             await connection.execute(
-                statements.ADD,
+                statements.ADD_HISTORY,
                 {
                     "jobs": _text([_job_row(job, nodes[number]) for number, job in chosen.items()]),
                     "shares": _text([row for number, job in chosen.items() for row in _shares(job, nodes[number])]),

@@ -10,7 +10,7 @@ _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _TYPES = {name: column.type.compile(dialect=_DIALECT) for name, column in sa.inspect(Job).columns.items()}
 IMPORT_LOCK = 7236312
 # 一批一批地写，两个人同时搬也是。
-TAKE_TURN = sa.text(f"SELECT pg_advisory_xact_lock({IMPORT_LOCK})")
+TAKE_IMPORT_TURN = sa.text(f"SELECT pg_advisory_xact_lock({IMPORT_LOCK})")
 # 发到了哪个作业号。
 LAST_NUMBER = sa.text("SELECT last_value FROM jobs_job_id_seq")
 # 锁住取号（与 nextval 的锁冲突），到事务结束；什么也没有改。
@@ -44,7 +44,7 @@ _DEFAULTED = {"array_base": "0", "array_step": "1", "allocated_nodes": "0", "all
 _GIVEN = ", ".join(f'"{name}" {_TYPES[name]}' for name in (*_COLUMNS, *_DEFAULTED))
 _NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
 # 写进一批：:jobs、:shares（各次在各节点上占的）、:events 都是 JSON 的数组。用量由随后的汇总加进去。
-ADD = sa.text(
+ADD_HISTORY = sa.text(
     f"""
     WITH added AS (
       INSERT INTO jobs ({_NAMES}, array_remaining, {", ".join(_DEFAULTED)}, data_source)
