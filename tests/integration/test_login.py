@@ -250,7 +250,7 @@ def test_a_terminal_gets_the_token_of_who_approves_it_once(site: Site) -> None:
     assert begun["verification_url_complete"] == f"{WEB_URL}/device?code={begun['user_code']}"
     ask = {"device_code": begun["device_code"]}
     assert site.call("POST", "/auth/device/token", ask)[1]["status"] == "pending"
-    alice = site.login(ALICE, PASSWORD)[1]["token"]
+    alice = site.patient_login(ALICE, PASSWORD)[1]["token"]
     typed = begun["user_code"].lower().replace("-", " ")
     path = "/auth/device/" + urllib.parse.quote(typed)
     assert site.call("GET", path)[0] == 401
@@ -270,7 +270,7 @@ def test_a_terminal_gets_the_token_of_who_approves_it_once(site: Site) -> None:
 
 def test_a_refused_terminal_gets_nothing(site: Site) -> None:
     begun = site.call("POST", "/auth/device", {})[1]
-    alice = site.login(ALICE, PASSWORD)[1]["token"]
+    alice = site.patient_login(ALICE, PASSWORD)[1]["token"]
     assert site.call("POST", f"/auth/device/{begun['user_code']}", {"allow": False}, token=alice)[0] == 200
     ask = {"device_code": begun["device_code"]}
     assert site.call("POST", "/auth/device/token", ask)[1]["code"] == "login_denied"
@@ -279,7 +279,7 @@ def test_a_refused_terminal_gets_nothing(site: Site) -> None:
 
 def test_the_command_waits_for_the_approval(site: Site) -> None:
     environment = {"HOME": str(site.alice.work), "SCNS_LANG": "zh"}
-    alice = site.login(ALICE, PASSWORD)[1]["token"]
+    alice = site.patient_login(ALICE, PASSWORD)[1]["token"]
     words = ["scns", "login", "--url", site.url, "--web"]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         # 码要等命令说完才看得到：从数据库里看。
