@@ -84,7 +84,7 @@ test: $(DEV_STAMP) ## 每样能力的测试，几分钟（ARGS='-k 名字'；WOR
 	@$(PYTEST) -m 'not faults and not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) || test $$? -eq 5
 	@$(PYTEST) -m 'not faults and alone' $(ALONE) $(ARGS) || test $$? -eq 5
 
-test-faults: $(DEV_STAMP) ## 其余的测试：真的故障、混沌、随机的请求、每个旧版本的升级
+test-faults: $(DEV_STAMP) ## 其余的测试：真的故障、混沌、随机的请求、每个旧版本的升级、造出的包
 	@$(PYTEST) -m 'faults and not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) || test $$? -eq 5
 	@$(PYTEST) -m 'faults and alone' $(ALONE) $(ARGS) || test $$? -eq 5
 

@@ -17,6 +17,8 @@ from packaging.requirements import Requirement
 from running_system import START_WAIT_S, STOP_WAIT_S, RunningSystem, wait_until
 from scns_conductor.cli.main import COMMANDS
 
+pytestmark = pytest.mark.faults
+
 ROOT = Path(__file__).parents[2]
 
 

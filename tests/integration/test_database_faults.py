@@ -16,6 +16,8 @@ from scns_conductor.worker.agent.database_faults import is_passing
 from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.heartbeat import Heartbeat
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def engine(settings: Settings) -> Iterator[Engine]:

@@ -206,6 +206,7 @@ def test_a_change_of_a_node_runs_the_program_once_a_change(slurm: Commands, runn
         assert (done.returncode, len(done.stderr.splitlines()), "Traceback" in done.stderr) == (1, 1, False), bad
 
 
+@pytest.mark.faults
 def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
     options = ("--nodes", "1", "--cpus", "2", "--memory", "2G")
     with start_system(tmp_path / "system", *options) as system:
