@@ -24,6 +24,8 @@ from slurm_compare_cases import ACCOUNTING_CASES, CASES, FILES, PRELUDE
 from slurm_compare_manual import ACCOUNTING_CASES as MANUAL_ACCOUNTING_CASES
 from slurm_compare_manual import CASES as MANUAL_CASES
 from slurm_compare_reasons import reason_of
+from slurm_compare_today import ACCOUNTING_CASES as TODAY_ACCOUNTING_CASES
+from slurm_compare_today import CASES as TODAY_CASES
 from slurm_real import ACCOUNTING, CORE, RealSlurm, missing, wait
 
 START_WAIT_S = 90.0
@@ -136,7 +138,7 @@ def start_ours(folder: Path) -> tuple[Side, "subprocess.Popen[bytes]"]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [scns, "up", "--no-web", "--data-dir", str(folder / "data"), "--port", "0", "--ready-file", str(ready),
-             "--nodes", "1", "--cpus", "4", "--memory", "8G"],
+             "--nodes", "1", "--cpus", "4", "--memory", "8G", "--gpus", "2"],
             stdout=log, stderr=log, env=base_environment(), start_new_session=True,
         )  # fmt: skip
     if not wait(lambda: ready.exists() or process.poll() is not None, START_WAIT_S) or not ready.exists():
@@ -213,17 +215,17 @@ def main() -> int:
     if absent:
         print(f"没有装 Slurm：缺 {' '.join(absent)}。Debian：apt-get install slurm-client slurmctld slurmd munge")
         return 2
-    cases = CASES + MANUAL_CASES
+    cases = TODAY_CASES + CASES + MANUAL_CASES
     if missing(ACCOUNTING):
         print("没有 slurmdbd 或 MariaDB，不比 sacct、sreport：apt-get install slurmdbd mariadb-server", file=sys.stderr)
     else:
-        cases += ACCOUNTING_CASES + MANUAL_ACCOUNTING_CASES
+        cases += TODAY_ACCOUNTING_CASES + ACCOUNTING_CASES + MANUAL_ACCOUNTING_CASES
     os.environ["PATH"] += ":/usr/sbin"
     folder = Path(tempfile.mkdtemp(prefix="slurm-compare-"))
     folder.chmod(0o755)
     # 被 SIGTERM 也要把两边停掉。
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    slurm = RealSlurm(folder / "slurm", options.port)
+    slurm = RealSlurm(folder / "slurm", options.port, gpus=2)
     process: subprocess.Popen[bytes] | None = None
     try:
         slurm.start()

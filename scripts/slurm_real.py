@@ -39,7 +39,8 @@ JobAcctGatherType=jobacct_gather/linux
 MpiDefault=none
 ReturnToService=2
 SlurmdParameters=config_overrides
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} CPUs={cpus} RealMemory={memory_mb} State=UNKNOWN
+NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} \\
+  CPUs={cpus} RealMemory={memory_mb}{gres} State=UNKNOWN
 PartitionName=main Nodes=node1 Default=YES MaxTime=INFINITE State=UP
 PartitionName=short Nodes=node1 MaxTime=10 State=UP
 """
@@ -83,6 +84,7 @@ class RealSlurm:
         *,
         cpus: int = 4,
         memory_mb: int = 8192,
+        gpus: int = 0,
         accounting: bool = True,
         extra: str = "",
     ) -> None:
@@ -90,6 +92,7 @@ class RealSlurm:
         self.port = port
         self.cpus = cpus
         self.memory_mb = memory_mb
+        self.gpus = gpus
         self.extra = extra
         self.accounting = accounting and not missing(ACCOUNTING)
         self.configuration = folder / "slurm.conf"
@@ -110,9 +113,12 @@ class RealSlurm:
         values = {
             "host": os.uname().nodename, "folder": folder, "port": self.port, "node_port": self.port + 1,
             "accounting_port": self.port + 2, "database_port": self.port + 3,
-            "cpus": self.cpus, "memory_mb": self.memory_mb,
+            "cpus": self.cpus, "memory_mb": self.memory_mb, "gres": f" Gres=gpu:{self.gpus}" if self.gpus else "",
         }  # fmt: skip
         text = CONFIGURATION + (WITH_ACCOUNTING if self.accounting else "")
+        if self.gpus:
+            text = "GresTypes=gpu\nAccountingStorageTRES=gres/gpu\n" + text
+            (folder / "gres.conf").write_text(f"Name=gpu Count={self.gpus}\n")
         self.configuration.write_text(text.format(**values) + self.extra)
         self._start_munge()
         if self.accounting:

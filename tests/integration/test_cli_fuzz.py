@@ -49,11 +49,25 @@ EVIL = [
 SUBJECTS = {
     "scontrol": ["show", "update", "hold", "release", "requeue", "suspend", "create", "delete", "job", "node",
                  "partition",
-                 "reservation", "hostnames", "hostlist", "config", "ping", "listpids", "top", "notify", "steps"],
+                 "reservation", "hostnames", "hostlist", "config", "ping", "listpids", "top", "notify", "steps",
+                 "reboot", "cancel_reboot", "write", "token", "wait_job", "crontab", "requeuehold", "pidinfo",
+                 "errnumstr", "assoc_mgr", "topology", "licenses", "aliases"],
     "sacctmgr": ["show", "add", "modify", "delete", "user", "account", "qos", "association", "set", "where",
-                 "cluster", "list"],
-    "sreport": ["cluster", "user", "job", "utilization", "topusage", "sizesbyaccount", "accountutilizationbyuser"],
+                 "cluster", "list", "reservation", "wckey", "coordinator", "event", "runawayjobs", "stats",
+                 "configuration", "tres", "dump", "load", "ping"],
+    "sreport": ["cluster", "user", "job", "utilization", "topusage", "sizesbyaccount", "accountutilizationbyuser",
+                "wckeyutilizationbyuser", "sizesbywckey", "reservation"],
+    "strigger": ["--set", "--get", "--clear"],
+    "scrontab": ["-", "-l", "-r", "/dev/stdin"],
+    "sbatch": ["/dev/stdin", "-"],
 }  # fmt: skip
+# 从标准输入读的：脚本、crontab、sacctmgr 与 scontrol 的行、sacctmgr 的文件。
+LINES = [
+    "#!/bin/cat", "#SBATCH ", "#SBATCH hetjob", "#PBS -l ", "#BSUB -W ", "#SCRON ", "@daily ", "* * * * * ",
+    "61 25 0 13 8 ", "0-59/0 * * * * ", "NAME=", "show ", "update jobid=", "add user ",
+    "Cluster - 'c':", "Parent - 'root'",
+    "Account - 'a':Description='", "User - ", "# ",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,17 @@ def random_word(dice: random.Random) -> str:
     return dice.choice(EVIL)
 
 
+def random_input(dice: random.Random) -> bytes:
+    """标准输入：什么也没有，乱的字节，或像样的行里填进没有见过的值。"""
+    kind = dice.random()
+    if kind < 0.3:
+        return b""
+    if kind < 0.5:
+        return dice.randbytes(dice.randint(1, 200))
+    lines = (dice.choice(LINES) + random_word(dice) for _ in range(dice.randint(1, 6)))
+    return "\n".join(lines).encode(errors="surrogatepass")
+
+
 def random_words(command: Command, dice: random.Random) -> list[str]:
     """命令的名字、几个认得的选项与没有见过的值。"""
     words = list(command.words)
@@ -134,8 +159,12 @@ def random_words(command: Command, dice: random.Random) -> list[str]:
 DANGEROUS = {"up", "down", "api", "web", "worker", "db", "completion"}
 
 
-def run_in_a_child(command: Command, words: list[str], environment: dict[str, str], log: Path) -> int:
+def run_in_a_child(
+    command: Command, words: list[str], environment: dict[str, str], log: Path, given: bytes = b""
+) -> int:
     """wait 的状态；输出在 log 里。"""
+    read = log.with_name("input")
+    read.write_bytes(given)
     child = os.fork()
     if child == 0:
         try:
@@ -143,8 +172,8 @@ def run_in_a_child(command: Command, words: list[str], environment: dict[str, st
             os.environ.clear()
             os.environ.update(environment)
             sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            null = os.open(os.devnull, os.O_RDONLY)
-            for source, number in ((null, 0), (sink, 1), (sink, 2)):
+            feed = os.open(read, os.O_RDONLY)
+            for source, number in ((feed, 0), (sink, 1), (sink, 2)):
                 os.dup2(source, number)
             sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115 - 子进程就要结束
             sys.stdout = open(1, "w", encoding=environment["STDOUT_ENCODING"])  # noqa: SIM115
@@ -189,11 +218,12 @@ def test_random_arguments_never_end_in_a_traceback(running_system: RunningSystem
                     if command.words[1:2] and command.words[1] in DANGEROUS:
                         words = [*command.words, "--no-such-option", random_word(dice)]
                     environment["STDOUT_ENCODING"] = dice.choice(["utf-8", "ascii"])
-                    status = run_in_a_child(command, words, environment, log)
+                    given = random_input(dice)
+                    status = run_in_a_child(command, words, environment, log, given)
                     told = log.read_text(errors="replace")
                     killed = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
                     if "Traceback" in told or "Exception ignored" in told or killed not in (0, signal.SIGALRM):
-                        broken.append(f"{words!r} -> {status}\n{told[-1500:]}")
+                        broken.append(f"{words!r} < {given!r} -> {status}\n{told[-1500:]}")
         finally:
             os.chdir(home)
             for job in running_system.call("GET", "/jobs?state=PENDING,RUNNING&limit=1000")[1]["jobs"]:

@@ -9,7 +9,7 @@ from scns_conductor.cli.click_words import in_own_language, speak
 speak()
 
 from scns_conductor.cli.command_group import LazyGroup, Place, config_option  # noqa: E402
-from scns_conductor.core.text import is_text, print_what_can_be_printed  # noqa: E402
+from scns_conductor.core.text import is_text, tolerant_streams  # noqa: E402
 from scns_conductor.language import told  # noqa: E402
 
 JOBS, CLUSTER, SERVER, TOOLS = "作业", "集群", "系统", "工具"
@@ -93,7 +93,7 @@ def main() -> None:
     from scns_conductor.client.problem import ClientError
     from scns_conductor.core.errors import ConductorError
 
-    print_what_can_be_printed()
+    tolerant_streams()
     in_own_language(scns)
     broken = next((word for word in sys.argv[1:] if not is_text(word)), None)
     if broken is not None:

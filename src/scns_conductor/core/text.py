@@ -18,7 +18,8 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= 64 else text[:64] + "…")
 
 
-def print_what_can_be_printed() -> None:
-    """标准输出的编码（LC_ALL=en_US.ISO-8859-1）写不出的字写成转义，而不是出错。"""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+def tolerant_streams() -> None:
+    """标准输出的编码（LC_ALL=en_US.ISO-8859-1）写不出的字、标准输入里不是那个编码的字节，写成转义，而不是出错。"""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 
-from scns_conductor.core.text import is_text, print_what_can_be_printed
+from scns_conductor.core.text import is_text, tolerant_streams
 
 # 命令 -> 它的房间；模块与命令同名。这张表也是 scns slurm install 要建的链接。
 COMMANDS = {
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     if name not in COMMANDS:
         print(f"用法：scns-slurm 命令 [选项]；命令有 {' '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
-    print_what_can_be_printed()
+    tolerant_streams()
     # 十万行的列表不成环：回收器一遍遍走过它要占去五分之一的时间。
     gc.set_threshold(200_000, 20, 100)
     # 参数要写进 JSON；与其处处防着，不如在门口说清楚。

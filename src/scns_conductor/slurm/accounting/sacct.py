@@ -17,38 +17,34 @@ from scns_conductor.slurm.accounting.sacct_selection import (
     moment,
 )
 from scns_conductor.slurm.accounting.sacct_table import NEWER, chosen_fields, lines
-from scns_conductor.slurm.parse.options import Parsed, flags, option, values
+from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, refused, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
 from scns_conductor.slurm.step.step_values import accounting_row, steps_of
 from scns_conductor.slurm.table import job_values as of
 
 OPTIONS = [
-    *flags("-a --allusers", "-b --brief", "-B --batch-script", "-c --completion", "-D --duplicates", "--array"),
+    *flags("-a --allusers", "-b --brief", "-B --batch-script", "-D --duplicates", "--array"),
     *flags(
         "-e --helpformat",
         "--env-vars",
         "-h --help",
-        "--expand-patterns",
         "--helpstate",
-        "--fedorig",
         "-l --long",
-        "-L --allclusters",
-        "--local",
     ),
-    *flags(
-        "-n --noheader", "--noconvert", "-p --parsable", "-P --parsable2", "-T --truncate", "--usage", "--federation"
-    ),
-    *flags("-v --verbose", "-V --version", "-X --allocations", "--me", "--use-local-uid"),
-    *values("-A --accounts", "-x --associations", "-C --constraints", "--delimiter", "-E --endtime", "-f --file"),
-    *values("-F --flags", "-g --gid --group", "-i --nnodes", "-I --ncpus", "-j --jobs", "-k --timelimit-min"),
+    *flags("-n --noheader", "--noconvert", "-p --parsable", "-P --parsable2", "-T --truncate", "--usage"),
+    *flags("-V --version", "-X --allocations", "--me"),
+    *hints(flags("--expand-patterns", "--fedorig", "-L --allclusters", "--local", "--federation", "-v --verbose")),
+    # 没有联邦；异构作业总是整个列。
+    *hints(flags("--use-local-uid"), [option("--whole-hetjob", "optional")]),
+    *refused(values("-x --associations", "-f --file", "-F --flags"), flags("-c --completion")),
+    *values("-A --accounts", "-C --constraints", "--delimiter", "-E --endtime"),
+    *values("-g --gid --group", "-i --nnodes", "-I --ncpus", "-j --jobs", "-k --timelimit-min"),
     *values("-K --timelimit-max", "-M --clusters --cluster", "-N --nodelist", "--name", "-o --format", "-q --qos"),
     *values(
         "-r --partition", "-R --reason", "-s --state", "-S --starttime", "--units", "-u --user --uid", "-W --wckeys"
     ),
     option("--json", "optional"),
     option("--yaml", "optional"),
-    # 没有异构作业，每个作业本来就是整个。
-    option("--whole-hetjob", "optional"),
 ]
 # 选与排要用到的字段；服务器没有的条件各要的。
 _ALWAYS = "array_job_id array_task_id het_job_id het_job_offset submit_time start_time end_time"

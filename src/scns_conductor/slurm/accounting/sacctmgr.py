@@ -20,14 +20,15 @@ from scns_conductor.slurm.accounting.sacctmgr_words import (
     parse_request,
 )
 from scns_conductor.slurm.parse.line_mode import prompted_lines
-from scns_conductor.slurm.parse.options import Parsed, flags, option
+from scns_conductor.slurm.parse.options import Parsed, flags, hints, option
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error, told
 from scns_conductor.slurm.shapes.spoken import release, spoken
 from scns_conductor.slurm.table.json_answer import structured
 
 OPTIONS = [
-    *flags("-h --help", "-i --immediate", "-n --noheader", "-o --oneliner", "-p --parsable", "-P --parsable2"),
-    *flags("-Q --quiet", "-r --readonly", "-s --associations", "-v --verbose", "-V --version", "--usage"),
+    *flags("-h --help", "-i --immediate", "-n --noheader", "-p --parsable", "-P --parsable2"),
+    *flags("-Q --quiet", "-r --readonly", "-s --associations", "-V --version", "--usage"),
+    *hints(flags("-o --oneliner", "-v --verbose")),
     option("--json", "optional"),
     option("--yaml", "optional"),
 ]

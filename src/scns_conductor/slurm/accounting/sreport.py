@@ -11,15 +11,17 @@ from typing import Any
 
 from scns_conductor.core.instants import local_now
 from scns_conductor.slurm.parse.line_mode import prompted_lines
-from scns_conductor.slurm.parse.options import Parsed, flags, values
+from scns_conductor.slurm.parse.options import Parsed, flags, hints, refused, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.table.report_table import rows
 from scns_conductor.slurm.table.times import instant, instant_text, past_instant
 
 OPTIONS = [
-    *flags("-a --all_clusters", "--federation", "-h --help", "--local", "-n --noheader", "-p --parsable"),
-    *flags("-P --parsable2", "-Q --quiet", "-v --verbose", "-V --version", "--usage"),
-    *values("-M --cluster --clusters", "-t --time", "-T --tres"),
+    *flags("-h --help", "-n --noheader", "-p --parsable"),
+    *flags("-P --parsable2", "-Q --quiet", "-V --version", "--usage"),
+    *values("-t --time", "-T --tres"),
+    *hints(flags("-a --all_clusters", "--federation", "--local", "-v --verbose")),
+    *refused(values("-M --cluster --clusters")),
 ]
 # -t 的写法：(除以几秒, 表头里的词, 带不带百分比, 只有百分比)。
 _TIMES: dict[str, tuple[int, str, bool, bool]] = {

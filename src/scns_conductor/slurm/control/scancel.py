@@ -6,17 +6,17 @@ from typing import Any
 
 from scns_conductor.client import JsonClient, Problem
 from scns_conductor.client.token_claims import user_name_of
-from scns_conductor.slurm.parse.options import Parsed, flags, option, values
+from scns_conductor.slurm.parse.options import Parsed, flags, hints, refused, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, say, slurm_error
 from scns_conductor.slurm.table import job_values as of
 
 OPTIONS = [
-    *flags("-b --batch", "-c --cron", "-f --full", "-H --hurry", "-i --interactive", "--me", "-Q --quiet"),
-    *flags("-v --verbose", "-V --version", "--help", "--usage", "--ctld"),
+    *flags("-b --batch", "-f --full", "-i --interactive", "--me", "-Q --quiet"),
+    *flags("-v --verbose", "-V --version", "--help", "--usage"),
+    *hints(flags("-c --cron", "-H --hurry", "--ctld")),
     *values("-A --account", "-n --name --jobname", "-p --partition", "-q --qos", "-R --reservation", "-s --signal"),
     *values("-t --state", "-u --user", "-w --nodelist", "--wckey", "-M --clusters"),
-    *values("--admin-comment"),
-    option("--sibling", "value"),
+    *refused(values("--admin-comment", "--sibling")),
 ]
 _PAGE = 10_000
 # 一个也没有选中时（-v）说的各条件：选项 -> Slurm 的名字，按它的次序。

@@ -4,14 +4,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from scns_conductor.slurm.parse.options import flags, option, values
+from scns_conductor.slurm.parse.options import flags, option, refused, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.table.json_answer import asked_version, structured, write_answer
 
 OPTIONS = [
     *flags("-a --all", "-r --reset", "-i --sort-by-id", "-t --sort-by-time", "-T --sort-by-time2", "-V --version"),
     *flags("-h --help", "--usage"),
-    *values("-M --cluster --clusters"),
+    *refused(values("-M --cluster --clusters")),
     option("--json", "optional"),
     option("--yaml", "optional"),
 ]

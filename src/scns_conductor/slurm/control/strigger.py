@@ -10,19 +10,19 @@ from typing import Any
 
 from scns_conductor.client import Problem
 from scns_conductor.core.hostlist import compress
-from scns_conductor.slurm.parse.options import Parsed, flags, option, values
+from scns_conductor.slurm.parse.options import Parsed, flags, option, refused, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
 from scns_conductor.slurm.table.job_values import require_own_cluster
 
 # 这里没有的事：没有备用的控制器、没有单独的 slurmdbd；配置在启动时读。
-_ABSENT = [
-    *flags("-a --primary_slurmctld_failure", "-A --primary_slurmctld_resumed_operation", "-r --reconfig"),
-    *flags("-b --primary_slurmctld_resumed_control", "-B --backup_slurmctld_failure", "--burst_buffer", "-F --fail"),
-    *flags("-c --backup_slurmctld_resumed_operation", "-C --backup_slurmctld_assumed_control", "--front_end"),
-    *flags("-e --primary_slurmctld_acct_buffer_full", "-g --primary_slurmdbd_failure"),
-    *flags("-G --primary_slurmdbd_resumed_operation", "-h --primary_database_failure"),
-    *flags("-H --primary_database_resumed_operation"),
-]
+_ABSENT = refused(
+    flags("-a --primary_slurmctld_failure", "-A --primary_slurmctld_resumed_operation", "-r --reconfig"),
+    flags("-b --primary_slurmctld_resumed_control", "-B --backup_slurmctld_failure", "--burst_buffer", "-F --fail"),
+    flags("-c --backup_slurmctld_resumed_operation", "-C --backup_slurmctld_assumed_control", "--front_end"),
+    flags("-e --primary_slurmctld_acct_buffer_full", "-g --primary_slurmdbd_failure"),
+    flags("-G --primary_slurmdbd_resumed_operation", "-h --primary_database_failure"),
+    flags("-H --primary_database_resumed_operation"),
+)
 _EVENTS = ("fini", "time", "down", "up", "drained", "draining", "resume", "idle")
 OPTIONS = [
     *flags("--set", "--get", "--clear", "-d --down", "-D --drained", "--draining", "-f --fini", "-t --time", "-u --up"),

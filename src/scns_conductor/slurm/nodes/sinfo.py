@@ -9,16 +9,18 @@ from scns_conductor.client import JsonClient
 from scns_conductor.core.hostlist import expand
 from scns_conductor.slurm.nodes import node_values as of
 from scns_conductor.slurm.nodes.node_columns import GROUP_LETTERS, GROUPED, LETTERS, NAMES
-from scns_conductor.slurm.parse.options import Parsed, flags, option, values
+from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.table.columns import Column, fields, letters, table, used_letters
 from scns_conductor.slurm.table.job_values import require_own_cluster
 from scns_conductor.slurm.table.times import duration, epoch, instant
 
 OPTIONS = [
-    *flags("-a --all", "-d --dead", "-e --exact", "--future", "-h --noheader", "--hide", "-l --long", "--local"),
-    *flags("-N --Node", "-r --responding", "-R --list-reasons", "-s --summarize", "-T --reservation", "-v --verbose"),
-    *flags("-V --version", "--help", "--usage", "--federation", "--noconvert", "--helpFormat", "--helpstate"),
+    *flags("-d --dead", "-h --noheader", "-l --long"),
+    *flags("-N --Node", "-r --responding", "-R --list-reasons", "-s --summarize", "-T --reservation"),
+    *flags("-V --version", "--help", "--usage", "--helpFormat", "--helpstate"),
+    *hints(flags("-a --all", "-e --exact", "--future", "--hide", "--local", "-v --verbose", "--federation")),
+    *hints(flags("--noconvert")),
     *values("-i --iterate", "-M --clusters --cluster", "-n --nodes", "-o --format", "-O --Format"),
     *values("-p --partition", "-S --sort", "-t --states --state"),
     option("--json", "optional"),

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from scns_conductor.slurm.parse.options import Option
 
 _MARKS = {"none": "", "value": "=VALUE", "optional": "[=VALUE]"}
+_EFFECTS = {"works": "", "hint": "  (accepted, no effect)", "refused": "  (not supported)"}
 
 
 _WIDTH = 80
@@ -31,5 +32,7 @@ def help_lines(options: Iterable[Option]) -> list[str]:
     lines = {}
     for each in options:
         words = [*(f"-{letter}" for letter in each.short), *(f"--{word}" for word in each.long)]
-        lines[(each.long or (each.short,))[0].lower()] = f"  {', '.join(words)}{_MARKS[each.takes]}"
+        lines[(each.long or (each.short,))[0].lower()] = (
+            f"  {', '.join(words)}{_MARKS[each.takes]}{_EFFECTS[each.effect]}"
+        )
     return ["Options:", *(line for _, line in sorted(lines.items()))]

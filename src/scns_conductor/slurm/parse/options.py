@@ -1,10 +1,12 @@
 """选项的解析，照 getopt_long(3)：长选项的唯一前缀、粘在一起的短选项、位置参数之后的选项、可省略的值。"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Takes = Literal["none", "value", "optional"]
+# 照办；收下而不起作用（不改变结果）；点名拒绝（会改变作业的含义，不能悄悄忽略）。
+Effect = Literal["works", "hint", "refused"]
 
 
 class UsageError(Exception):
@@ -19,6 +21,7 @@ class Option:
     long: tuple[str, ...]
     short: str = ""
     takes: Takes = "none"
+    effect: Effect = "works"
 
 
 @dataclass(slots=True)
@@ -56,6 +59,16 @@ def flags(*specs: str) -> list[Option]:
 def values(*specs: str) -> list[Option]:
     """必须有值的几个选项。"""
     return [option(spec, "value") for spec in specs]
+
+
+def hints(*groups: Iterable[Option]) -> list[Option]:
+    """收下而不起作用的。"""
+    return [replace(each, effect="hint") for group in groups for each in group]
+
+
+def refused(*groups: Iterable[Option]) -> list[Option]:
+    """点名拒绝的；拒绝由命令自己说。"""
+    return [replace(each, effect="refused") for group in groups for each in group]
 
 
 def parse(words: Sequence[str], options: Iterable[Option], *, permute: bool = True) -> Parsed:

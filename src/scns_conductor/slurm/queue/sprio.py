@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scns_conductor.slurm.parse.hosts import split_list
-from scns_conductor.slurm.parse.options import Parsed, flags, option, values
+from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.table.columns import Field, Known, fields, letters, table
 from scns_conductor.slurm.table.json_answer import asked_version, structured, write_answer
 
 OPTIONS = [
-    *flags("-h --noheader", "-l --long", "-n --norm", "-v --verbose", "-V --version", "-w --weights", "--help"),
-    *flags("--usage", "--federation", "--local", "--sibling"),
+    *flags("-h --noheader", "-l --long", "-n --norm", "-V --version", "-w --weights", "--help"),
+    *flags("--usage"),
+    *hints(flags("-v --verbose", "--federation", "--local", "--sibling")),
     *values("-j --jobs", "-o --format", "-O --Format", "-p --partition", "-u --user", "-S --sort", "-M --clusters"),
     option("--json", "optional"),
     option("--yaml", "optional"),

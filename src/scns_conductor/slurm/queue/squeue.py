@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from scns_conductor.client import JsonClient
-from scns_conductor.slurm.parse.options import Parsed, flags, option, values
+from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, values
 from scns_conductor.slurm.queue.queue_columns import LETTERS, NAMES
 from scns_conductor.slurm.queue.queue_filter import chosen_jobs, job_ids
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
@@ -19,11 +19,12 @@ from scns_conductor.slurm.table.times import elapsed_s, epoch
 DEFAULT_FORMAT = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
 LONG_FORMAT = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
 OPTIONS = [
-    *flags("-a --all", "-r --array", "--hide", "-h --noheader", "-l --long", "--local", "--me", "--federation"),
-    *flags("--sibling", "--start", "-v --verbose", "--only-job-state", "-V --version", "--help", "--usage"),
-    *flags(
-        "--array-unique", "--notme", "-P --priority", "--noconvert", "--expand-patterns", "--helpFormat", "--helpstate"
-    ),
+    *flags("-r --array", "-h --noheader", "-l --long", "--me"),
+    *flags("--start", "-v --verbose", "--only-job-state", "-V --version", "--help", "--usage"),
+    *flags("--notme", "-P --priority", "--helpFormat", "--helpstate"),
+    *hints(flags("-a --all", "--hide", "--local", "--federation", "--sibling", "--array-unique", "--noconvert")),
+    # 输出的路径本来就展开。
+    *flags("--expand-patterns"),
     *values("-A --account --accounts", "-i --iterate", "-L --licenses --license", "-M --clusters --cluster"),
     *values("-n --name", "-o --format", "-O --Format", "-p --partition --partitions", "-q --qos"),
     *values("-R --reservation", "-S --sort", "-t --states --state", "-u --user --users", "-w --nodelist --nodes"),

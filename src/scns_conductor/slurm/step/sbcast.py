@@ -3,16 +3,16 @@
 import os
 import sys
 
-from scns_conductor.slurm.parse.options import flags, option, values
+from scns_conductor.slurm.parse.options import flags, hints, option, refused, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.step.broadcast import broadcast
 
 _USAGE = "Usage: sbcast [-CfFjpvV] SOURCE DEST"
 OPTIONS = [
     *flags("-f --force", "-p --preserve", "-v --verbose", "-V --version", "-h --help", "--usage"),
-    *values("-j --jobid", "-F --fanout", "-s --size", "-t --timeout", "--exclude"),
-    option("-C --compress", "optional"),
-    option("--send-libs", "optional"),
+    *values("-j --jobid"),
+    *hints(values("-F --fanout", "-s --size", "-t --timeout"), [option("-C --compress", "optional")]),
+    *refused(values("--exclude"), [option("--send-libs", "optional")]),
 ]
 
 
@@ -26,7 +26,9 @@ def main(words: list[str]) -> int:
         print(f"Need two file names, have {len(parsed.arguments)} names", file=sys.stderr)
         print('Try "sbcast --help" for more information', file=sys.stderr)
         return 1
-    if (parsed.last("send_libs") or "no").lower() not in ("no", "n") or "exclude" in parsed:
+    if "exclude" in parsed:
+        raise Fatal("--exclude is not supported by this system")
+    if "send_libs" in parsed and (parsed.last("send_libs") or "yes").lower() not in ("no", "n"):
         raise Fatal("--send-libs is not supported by this system")
     job_id = parsed.last("jobid") or os.environ.get("SLURM_JOB_ID") or os.environ.get("SLURM_JOBID")
     if not job_id:

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import IO
 
 from scns_conductor.core.hostlist import expand
-from scns_conductor.slurm.parse.options import Parsed, flags, values
+from scns_conductor.slurm.parse.options import Parsed, flags, hints, refused, values
 from scns_conductor.slurm.session import Fatal, parse_or_exit, say
 
 _USAGE = "Usage: sgather [-CfFkprtvV] SOURCE DEST"
 OPTIONS = [
-    *flags("-C --compress", "-f --force", "-k --keep", "-p --preserve", "-r --recursive", "-v --verbose"),
+    *flags("-f --force", "-k --keep", "-p --preserve", "-v --verbose"),
     *flags("-V --version", "-h --help", "--usage"),
-    *values("-F --fanout", "-t --timeout"),
+    *values("-F --fanout"),
+    *hints(flags("-C --compress"), values("-t --timeout")),
+    *refused(flags("-r --recursive")),
 ]
 # 选项 -> 变量：写了就算（sgather(1)）。
 _VARIABLES = {name: f"SGATHER_{name.upper()}" for name in ("force", "keep", "preserve", "recursive", "fanout")}

@@ -13,7 +13,7 @@ from scns_conductor.core.memory_binding import memory_bind
 from scns_conductor.core.output_path import OutputFields, expand_output_path
 from scns_conductor.core.task_binding import cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.units import parse_memory_mb
-from scns_conductor.slurm.parse.options import Option, flags, option, values
+from scns_conductor.slurm.parse.options import Option, flags, hints, option, refused, values
 from scns_conductor.slurm.session import Fatal, current_umask, warn_not_exported
 from scns_conductor.slurm.step.multi_prog import MOST_TASKS, multi_prog
 from scns_conductor.slurm.submit import newer_options
@@ -24,23 +24,22 @@ from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
 _NOT_HERE = frozenset(
     {"wrap", "array", "wait", "parsable", "requeue", "no_requeue", "immediate", "no_kill", "overcommit"}
 )
-_REFUSED = [
-    *values("--bcast-exclude"),
-    *flags("-Z --no-allocate"),
-    option("--x11", "optional"),
-]
+_REFUSED = refused(
+    values("--bcast-exclude"),
+    flags("-Z --no-allocate"),
+    [option("--x11", "optional"), option("--send-libs", "optional")],
+)
 MPI_TYPES = ("none", "pmi2", "pmix")
-REFUSED = {each.key: each.long[0] for each in _REFUSED if each.long}
+REFUSED = {each.key: each.long[0] for each in _REFUSED if each.key != "send_libs"}
 OPTIONS: list[Option] = [
     *(each for each in BATCH_OPTIONS if each.key not in _NOT_HERE),
     *flags("-l --label", "-u --unbuffered", "--overlap", "--exact", "--multi-prog", "-X --disable-status",
-           "--quit-on-interrupt", "-E --preserve-env", "-O --overcommit", "--interactive", "--external-launcher"),
-    *values("--mpi", "--jobid", "-W --wait", "-T --threads", "--slurmd-debug", "--task-prolog", "--task-epilog",
-            "--prolog", "--epilog", "-r --relative", "--msg-timeout", "--accel-bind",
-            "--cpu-bind", "--het-group --pack-group"),
+           "--quit-on-interrupt", "-O --overcommit"),
+    *values("--mpi", "--jobid", "-W --wait", "--task-prolog", "--task-epilog", "--prolog", "--epilog",
+            "-r --relative", "--cpu-bind", "--het-group --pack-group"),
+    *hints(flags("-E --preserve-env", "--interactive"), [option("--compress", "optional")],
+           values("-T --threads", "--slurmd-debug", "--msg-timeout", "--accel-bind")),
     option("--bcast", "optional"),
-    option("--send-libs", "optional"),
-    option("--compress", "optional"),
     option("--pty", "optional"),
     option("-K --kill-on-bad-exit", "optional"),
     option("-I --immediate", "optional"),

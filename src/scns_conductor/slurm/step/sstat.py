@@ -4,7 +4,7 @@ from scns_conductor.client import Problem
 from scns_conductor.slurm.accounting.accounting_columns import FIELDS
 from scns_conductor.slurm.accounting.sacct_table import chosen_fields, lines
 from scns_conductor.slurm.parse.hosts import split_list
-from scns_conductor.slurm.parse.options import flags, option, values
+from scns_conductor.slurm.parse.options import flags, hints, option, refused, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, say
 from scns_conductor.slurm.step.step_values import accounting_row
 
@@ -22,8 +22,10 @@ _NAMES = {
     *(word.partition("%")[0] for word in DEFAULT_FORMAT.split(",")), "consumedenergyraw",
 }  # fmt: skip
 OPTIONS = [
-    *flags("-a --allsteps", "-e --helpformat", "-h --help", "-i --pidformat", "-n --noheader", "--noconvert"),
-    *flags("-p --parsable", "-P --parsable2", "--usage", "-v --verbose", "-V --version"),
+    *flags("-a --allsteps", "-e --helpformat", "-h --help", "-n --noheader"),
+    *hints(flags("--noconvert", "-v --verbose")),
+    *refused(flags("-i --pidformat")),
+    *flags("-p --parsable", "-P --parsable2", "--usage", "-V --version"),
     *values("-j --jobs", "-o --format --fields"),
     option("--delimiter", "value"),
 ]

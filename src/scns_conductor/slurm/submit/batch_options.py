@@ -12,7 +12,7 @@ from scns_conductor.core.batch_script import exported, gpu_fields, not_exported,
 from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.mail import MAIL_TYPES
 from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
-from scns_conductor.slurm.parse.options import Option, flags, option, values
+from scns_conductor.slurm.parse.options import Option, flags, hints, option, refused, values
 from scns_conductor.slurm.session import Fatal, warn_not_exported
 from scns_conductor.slurm.submit import newer_options
 from scns_conductor.slurm.submit.batch_derived import derived, file_environment, nodes_in, submitted_variables
@@ -75,23 +75,18 @@ _COUNTS = {
     "ntasks_per_socket": "tasks_per_socket",
 }
 # 有意义、但这里做不到的：不能悄悄忽略。
-_REFUSED = [
-    *flags("--reboot"),
-    *values(
-        "--bb", "--bbf", "--uid", "--gid", "--cluster-constraint", "--mcs-label",
-        "--batch",
-    ),
-]  # fmt: skip
+_REFUSED = refused(
+    flags("--reboot"), values("--bb", "--bbf", "--uid", "--gid", "--cluster-constraint", "--mcs-label", "--batch")
+)
 # 只是放置与计量的提示，不改变作业的结果。
-_HINTS = [
-    *values(
-    "--acctg-freq", "--cpu-freq", "--gres-flags", "--profile", "--gpu-freq", "--network", "--delay-boot", "--power",
-    "--wait-all-nodes",
-),
-    *flags("--use-min-nodes", "--spread-job", "--ignore-pbs", "-v --verbose", "-Q --quiet"),
-    option("--propagate", "optional"),
-    option("--get-user-env", "optional"),
-]  # fmt: skip
+_HINTS = hints(
+    values(
+        "--acctg-freq", "--cpu-freq", "--gres-flags", "--profile", "--gpu-freq", "--network", "--delay-boot",
+        "--power", "--wait-all-nodes",
+    ),
+    flags("--use-min-nodes", "--spread-job"),
+    [option("--propagate", "optional"), option("--get-user-env", "optional")],
+)  # fmt: skip
 OPTIONS: list[Option] = [
     *values(
         "-J --job-name", "-p --partition", "-A --account", "-q --qos", "--reservation", "--wckey", "-t --time",
@@ -114,7 +109,7 @@ OPTIONS: list[Option] = [
         "--thread-spec", "-M --clusters",
     ),
     option("-k --no-kill", "optional"),
-    *flags("--contiguous"),
+    *flags("--contiguous", "--ignore-pbs", "-v --verbose", "-Q --quiet"),
     *_REFUSED,
     *_HINTS,
     *newer_options.HINTS,

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, ClientError, JsonClient
-from scns_conductor.slurm.parse.options import Option, flags, option
+from scns_conductor.slurm.parse.options import Option, flags, option, refused
 from scns_conductor.slurm.session import Fatal, connect, current_umask, say
 from scns_conductor.slurm.submit import allocation
 from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields, merged
@@ -31,7 +31,7 @@ OPTIONS: list[Option] = [
     *flags("--no-shell", "--bell", "--no-bell"),
     option("-K --kill-command", "optional"),
     option("-I --immediate", "optional"),
-    option("--x11", "optional"),
+    *refused([option("--x11", "optional")]),
 ]
 # salloc(1) 的 INPUT ENVIRONMENT VARIABLES：与 sbatch 的同名，另有几个。
 _VARIABLES = {

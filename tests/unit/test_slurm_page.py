@@ -1,0 +1,79 @@
+"""docs/slurm-compat.md 里的选项表是真的：由解析用的表写出；说照办、收下的命令都收，说拒绝的都点名拒绝。"""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from scns_conductor.slurm.entry import COMMANDS
+from scns_conductor.slurm.parse.options import Option
+from scns_conductor.slurm.session import run
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+import slurm_page
+
+# 选项之前、之后要写什么，命令才走到看选项的那一步。
+BEFORE = {"sstat": ["-j1"], "sbcast": ["-j1"], "strigger": ["--set"]}
+AFTER = {
+    "sbatch": ["--wrap=true"], "srun": ["true"], "salloc": ["true"], "sattach": ["1.0"], "scancel": ["1"],
+    "sbcast": ["here", "there"], "sgather": ["here", "there"], "sacctmgr": ["show", "qos"],
+    "scontrol": ["show", "job"], "sreport": ["cluster", "utilization"], "seff": ["1"],
+}  # fmt: skip
+# 自己的退出码与话，Slurm 也是这样说的。
+OWN_WORDS = {("sacct", "completion"): "Slurm job completion is disabled"}
+NOT_KNOWN = ("unrecognized option", "invalid option", "is not supported by this system", "is ambiguous")
+
+
+@pytest.fixture(autouse=True)
+def nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """没有系统可问：命令看完选项就停在连接上。"""
+    for name in list(os.environ):
+        if name.startswith(("SLURM", "SBATCH", "SCNS", "SRUN", "SALLOC")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("SCNS_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SCNS_TOKEN", "nobody")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").write_text("")
+    monkeypatch.setattr("scns_conductor.slurm.session._helped", [])
+    monkeypatch.setattr("scns_conductor.slurm.session._used", [])
+
+
+def given(option: Option) -> list[str]:
+    """一个选项写一次；值是什么都行：写错了的话也是认得它。"""
+    if option.takes == "none":
+        return [f"--{option.long[0]}" if option.long else f"-{option.short}"]
+    return [f"--{option.long[0]}=1"] if option.long else [f"-{option.short}", "1"]
+
+
+def answer(command: str, option: Option, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    module = importlib.import_module(f"scns_conductor.slurm.{COMMANDS[command]}.{command}")
+    words = [*BEFORE.get(command, []), *given(option), *AFTER.get(command, [])]
+    try:
+        code = run(command, module.main, words)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_does_what_its_row_says(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong: list[str] = []
+    for option in slurm_page.options_of(command):
+        code, told = answer(command, option, capsys)
+        name = f"--{option.long[0]}" if option.long else f"-{option.short}"
+        if option.effect == "refused":
+            words = OWN_WORDS.get((command, option.key), "is not supported by this system")
+            if code == 0 or words not in told or (words not in OWN_WORDS.values() and name not in told):
+                wrong.append(f"{name} 说是拒绝：{code} {told!r}")
+        elif any(word in told for word in NOT_KNOWN):
+            wrong.append(f"{name} 说是收下：{code} {told!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_page_has_the_table_of_every_command() -> None:
+    text = slurm_page.PAGE.read_text()
+    assert slurm_page.rewritten(text) == text, "先 python scripts/slurm_page.py"
+    assert sorted(slurm_page.commands_in(text)) == sorted(COMMANDS)
