@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -29,8 +30,12 @@ from slurm_compare_today import CASES as TODAY_CASES
 from slurm_real import ACCOUNTING, CORE, RealSlurm, missing, wait
 
 START_WAIT_S = 90.0
-CASE_WAIT_S = 30.0
+CASE_WAIT_S = 60.0
+# 两边的作业号都从这里之后起：太小的号与输出里别的数分不清。
+FIRST_JOB = 1000
 MOST_OUTPUT_KB = 1024
+# 异构作业只由回填启动，缺省三十秒一次。
+BACKFILL = "SchedulerType=sched/backfill\nSchedulerParameters=bf_interval=1\n"
 MOST_SHOWN = 110
 # 命令行里常见的开头 -> 表里的写法。
 SHORT = {
@@ -152,6 +157,7 @@ def start_ours(folder: Path) -> tuple[Side, "subprocess.Popen[bytes]"]:
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
     }  # fmt: skip
     side = Side("SCNS", folder.parent / "work-ours", environment)
+    skip_jobs(found["url"], found["token"])
     # 与真的 Slurm 一样：缺省的账户是 root。
     for words in (
         ["scontrol", "create", "partitionname=short", "nodes=node1", "maxtime=10"],
@@ -159,6 +165,19 @@ def start_ours(folder: Path) -> tuple[Side, "subprocess.Popen[bytes]"]:
     ):
         subprocess.run(words, env=environment, check=True, capture_output=True, timeout=30)
     return side, process
+
+
+def skip_jobs(url: str, token: str) -> None:
+    """用掉前 FIRST_JOB 个作业号：提交，取消。"""
+    job = {"job": {"name": "skipped", "current_working_directory": "/tmp", "hold": True}, "script": "#!/bin/sh\n"}
+    for path, body in (
+        ("/jobs/submit/batch", {"jobs": [job] * FIRST_JOB}),
+        ("/jobs/control", {"action": "cancel", "conditions": {"name": "skipped"}}),
+    ):
+        request = urllib.request.Request(url + path, json.dumps(body).encode())
+        request.add_header("Authorization", f"Bearer {token}")
+        request.add_header("Content-Type", "application/json")
+        urllib.request.urlopen(request, timeout=60).close()
 
 
 def _shown(command: str) -> str:
@@ -202,6 +221,8 @@ def main() -> int:
     """起两边，逐条比，写报告，停两边。"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="只比与这个正则表达式相符的命令行")
+    parser.add_argument("--today", action="store_true", help="只比第三部分（slurm_compare_today.py）")
+    parser.add_argument("--known", action="store_true", help="只比前两部分里写过理由的（以前不同的）")
     parser.add_argument("--skip", type=int, default=0, help="跳过前几条（接着上一次）")
     parser.add_argument("--port", type=int, default=16817, help="slurmctld 的端口（slurmd 用下一个）")
     parser.add_argument("--save", type=Path, help="每比完一条就把两边的回答写进这个文件（JSON，一行一条）")
@@ -215,17 +236,21 @@ def main() -> int:
     if absent:
         print(f"没有装 Slurm：缺 {' '.join(absent)}。Debian：apt-get install slurm-client slurmctld slurmd munge")
         return 2
-    cases = TODAY_CASES + CASES + MANUAL_CASES
+    today, others = TODAY_CASES, CASES + MANUAL_CASES
     if missing(ACCOUNTING):
         print("没有 slurmdbd 或 MariaDB，不比 sacct、sreport：apt-get install slurmdbd mariadb-server", file=sys.stderr)
     else:
-        cases += TODAY_ACCOUNTING_CASES + ACCOUNTING_CASES + MANUAL_ACCOUNTING_CASES
+        today = today + TODAY_ACCOUNTING_CASES
+        others += ACCOUNTING_CASES + MANUAL_ACCOUNTING_CASES
+    if options.known:
+        others = [command for command in others if reason_of(command)]
+    cases = today if options.today else others if options.known else today + others
     os.environ["PATH"] += ":/usr/sbin"
     folder = Path(tempfile.mkdtemp(prefix="slurm-compare-"))
     folder.chmod(0o755)
     # 被 SIGTERM 也要把两边停掉。
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    slurm = RealSlurm(folder / "slurm", options.port, gpus=2)
+    slurm = RealSlurm(folder / "slurm", options.port, gpus=2, extra=f"FirstJobId={FIRST_JOB + 1}\n{BACKFILL}")
     process: subprocess.Popen[bytes] | None = None
     try:
         slurm.start()

@@ -39,7 +39,8 @@ def table(options: Iterable[Option]) -> str:
     lines = ["| | 选项 |", "|---|---|"]
     for effect, title in ROWS:
         found = sorted(
-            {spelling(each) for each in options if each.effect == effect}, key=lambda text: text.lstrip("-").lower()
+            {spelling(each) for each in options if each.effect == effect},
+            key=lambda text: (text.lstrip("-").lower(), text),
         )
         if found:
             lines.append(f"| {title} | {' '.join(f'`{text}`' for text in found)} |")

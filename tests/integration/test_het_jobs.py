@@ -55,6 +55,8 @@ srun -l --het-group=1 bash -c '{SHOW}' | sort
 srun -l --het-group=0,1 bash -c '{SHOW}' | sort
 srun -l echo first : echo second | sort
 srun --het-group=2 true 2>&1
+srun -o first echo first : -o second -e second-error sh -c 'echo second; echo error >&2'
+srun -o both echo first : -o both echo second
 exit 4
 """
     job = slurm.submit(text=text)
@@ -78,6 +80,10 @@ exit 4
         "srun: fatal: Attempt to run a job step with het group value of 2, "
         "but the job allocation has maximum value of 1",
     ]
+    # 各个部分各有文件；写的是同一个的，谁也不盖掉谁。
+    written = {name: (slurm.work / name).read_text() for name in ("first", "second", "second-error")}
+    assert written == {"first": "first\n", "second": "second\nsecond\n", "second-error": "error\nerror\n"}
+    assert sorted((slurm.work / "both").read_text().split()) == ["first", "second", "second"]
     # 脚本结束了，别的部分也结束，退出码相同。
     assert states(cluster, job) == [("FAILED", "4:0"), ("FAILED", "4:0")]
     listed = slurm.run("sacct", "-nP", "-j", job, "-o", "jobid,jobidraw,jobname,state").stdout.splitlines()

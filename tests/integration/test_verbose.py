@@ -37,6 +37,22 @@ def test_sbatch_lists_its_options(slurm: Commands) -> None:
     slurm.run("scancel", "--me")
 
 
+def test_twice_verbose_tells_of_every_request(slurm: Commands) -> None:
+    done = slurm.run("sbatch", "-vv", "-H", text="#!/bin/sh\n")
+    told = [line for line in done.stderr.splitlines() if line.startswith("sbatch: debug:  ")]
+    assert re.fullmatch(r"sbatch: debug:  propagating UMASK=\d{4}", told[0])
+    assert re.fullmatch(r"sbatch: debug:  POST http\S+/jobs/submit: \d+ ms", told[-1])
+    done = slurm.run("srun", "-vv", "-n2", "-N1", "true")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^srun: debug:  requesting job \d+, user \d+, nodes 1 including \(\(null\)\)$", done.stderr, re.M)
+    assert "srun: debug:  cpus 2, tasks 2, name true, relative 65534\n" in done.stderr
+    # 别的命令也是；不成的说为什么。
+    told_missing = slurm.run("scontrol", "-vv", "show", "job", "987654321").stderr
+    assert re.search(r"^scontrol: debug:  GET \S+987654321\S*: \d+ ms \(404 \w+\)$", told_missing, re.M), told_missing
+    assert "debug" not in slurm.run("squeue", "-v").stderr
+    slurm.run("scancel", "--me")
+
+
 def test_srun_tells_what_it_got_and_where_it_runs(slurm: Commands) -> None:
     done = slurm.run("srun", "-v", "-n2", "-N1", "true")
     assert done.returncode == 0, done.stderr

@@ -36,6 +36,11 @@ def node_of_place(place: str) -> str:
     return place.partition("+")[0]
 
 
+def component_of_place(place: str) -> int:
+    """place_name 里的第几个部分。"""
+    return int(place.partition("+")[2] or 0)
+
+
 class FrameError(ValueError):
     """对面说的不是这个协议。"""
 

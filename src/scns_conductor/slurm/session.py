@@ -16,6 +16,10 @@ CONTACT_FAILED = "Unable to contact slurm controller (connect failure)"
 # 用户问了 --help、--usage 的命令的选项：打印过用法之后一一列出。
 _helped: list[Sequence[Option]] = []
 _used: list[Sequence[Option]] = []
+# 写了 -vv 的命令：它的每个请求说一行。
+_telling: list[str] = []
+# 几个 -v 起说请求。
+_TELLING_LEVEL = 2
 
 
 class Fatal(Exception):
@@ -58,9 +62,21 @@ def warn_not_exported(name: str) -> None:
     say(command, f"warning: environment variable {name!a} is not valid UTF-8; not exported to the job")
 
 
+def tell_requests(command: str, level: int) -> None:
+    """写了几个 -v；-vv 起，此后的请求各说一行。"""
+    if level >= _TELLING_LEVEL:
+        _telling.append(command)
+
+
 def connect() -> JsonClient:
     """连接的对象；找不到系统抛 EndpointUnknown。"""
-    return for_commands(_waiting)
+    if not _telling:
+        return for_commands(_waiting)
+    from scns_conductor.slurm.telling_client import TellingClient
+
+    client = for_commands(_waiting, TellingClient)
+    client.command = _telling[0]  # type: ignore[attr-defined]
+    return client
 
 
 def _waiting(problem: Problem, wait_s: float) -> None:
@@ -85,6 +101,7 @@ def parse_or_exit(
             _helped.append(options)
         elif "usage" in parsed:
             _used.append(options)
+        tell_requests(command, len(parsed.every("verbose")))
         return parsed
     except UsageError as error:
         print(f"{command}: {error}", file=sys.stderr)

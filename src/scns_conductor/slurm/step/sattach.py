@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ class _Watch(StepOutput):
     command = "sattach"
 
     def __init__(self, step: dict[str, Any], *, label: bool, quiet: bool, only: int | None, only_error: int | None):
-        super().__init__(step, label=label, stdout=None, stderr=None, append=False, quiet=quiet)
+        super().__init__(step, label=label, quiet=quiet)
         self._only = {False: only, True: only_error}
 
     def output(self, rank: int, data: bytes, *, error: bool) -> None:
@@ -61,7 +62,7 @@ def main(words: list[str]) -> int:
         print(_USAGE)
         raise Fatal("too many parameters")
     job_id, _, step_text = parsed.arguments[0].partition(".")
-    if not step_text.isdigit() or not job_id.replace("_", "").isdigit():
+    if not re.fullmatch(r"\d+([_+]\d+)?\.\d+", parsed.arguments[0], re.ASCII):
         print(_USAGE)
         raise Fatal("Failed to parse stepid from command line options")
     step_id = int(step_text)

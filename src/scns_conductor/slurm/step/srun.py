@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from scns_conductor.client import JsonClient
+from scns_conductor.core.step_wire import component_of_place
 from scns_conductor.slurm.session import Fatal, connect, current_umask, say
 from scns_conductor.slurm.step.broadcast import broadcast_program
 from scns_conductor.slurm.step.het_groups import het_groups
@@ -28,12 +29,13 @@ from scns_conductor.slurm.step.srun_options import (
 )
 from scns_conductor.slurm.step.step_creation import create, create_together, missing, missing_together
 from scns_conductor.slurm.step.step_output import StepOutput
+from scns_conductor.slurm.step.task_files import Destination
 from scns_conductor.slurm.step.terminal import raw_terminal
 from scns_conductor.slurm.submit import allocation
 from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields
 from scns_conductor.slurm.submit.het_components import Pairs, of_group, parse_commands, propagated
 from scns_conductor.slurm.submit.sbatch import plan_only
-from scns_conductor.slurm.submit.verbosity import tell_allocation, tell_job, tell_options, tell_step
+from scns_conductor.slurm.submit.verbosity import tell_allocation, tell_job, tell_options, tell_request, tell_step
 
 _USAGE = "Usage: srun [OPTIONS(0)... [executable(0) [args(0)...]]] [ : [OPTIONS(N)...]] executable(N) [args(N)...]"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -181,6 +183,8 @@ def _run_step(client: JsonClient, job_id: str, parts: Sequence[_Part], *, alone:
         wanted.append((part.group or 0, fields))
     if pty and sys.stdin.isatty():
         wanted[0][1]["streams"] |= dict(zip(("columns", "rows"), os.get_terminal_size(0), strict=True))
+    for _group, fields in wanted:
+        tell_request("srun", int(given.get("verbose", "0")), job_id, fields)
     if several:
         step = create_together(client, job_id, wanted, quiet=quiet, immediate=immediate)
     else:
@@ -196,9 +200,7 @@ def _run_step(client: JsonClient, job_id: str, parts: Sequence[_Part], *, alone:
     output = StepOutput(
         step,
         label="label" in given and not pty,
-        stdout=local_file(given, "output", head, step_id),
-        stderr=local_file(given, "error", head, step_id),
-        append=(given.get("open_mode") or "t")[0].lower() == "a",
+        files=[_destination(part, step, head, several=several) for part in parts],
         kill_on_bad_exit=given.get("kill_on_bad_exit", "0") != "0",
         quit_on_interrupt="quit_on_interrupt" in given or "disable_status" in given,
         no_kill="no_kill" in given,
@@ -220,6 +222,18 @@ def _run_step(client: JsonClient, job_id: str, parts: Sequence[_Part], *, alone:
     code = output.finish()
     _run_locally("epilog", given)
     return code
+
+
+def _destination(part: _Part, step: Mapping[str, Any], job_id: str, *, several: bool) -> Destination:
+    """一个部分的任务，输出写到它自己的 -o、-e 的文件。"""
+    ranks = [
+        rank
+        for node in step["nodes"]
+        if not several or component_of_place(node["name"]) == (part.group or 0)
+        for rank in node["tasks"]
+    ]
+    out, error = (local_file(part.given, key, job_id, step["step_id"]) for key in ("output", "error"))
+    return Destination(ranks, out, error, (part.given.get("open_mode") or "t")[0].lower() == "a")
 
 
 def _run_locally(key: str, given: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scns_conductor.client import ClientError, JsonClient, Problem
-from scns_conductor.core.step_wire import node_of_place, place_name
+from scns_conductor.core.step_wire import component_of_place, node_of_place, place_name
 from scns_conductor.slurm.session import Fatal, say, slurm_error
 from scns_conductor.slurm.submit.allocation import busy
 
@@ -97,7 +97,7 @@ def missing_together(client: JsonClient, job_id: str, step_id: int, places: list
     """missing，步跨着异构作业的几个部分：各问各的部分。"""
     groups: dict[int, list[str]] = defaultdict(list)
     for place in places:
-        groups[int(place.partition("+")[2] or 0)].append(node_of_place(place))
+        groups[component_of_place(place)].append(node_of_place(place))
     return [
         place_name(node, component)
         for component, names in groups.items()

@@ -9,8 +9,9 @@ from typing import Any
 
 from scns_conductor.core.array_spec import format_ranges, merge_ranges
 from scns_conductor.core.step_wire import node_of_place
-from scns_conductor.slurm.session import Fatal, say
+from scns_conductor.slurm.session import say
 from scns_conductor.slurm.step.srun_link import StepLink
+from scns_conductor.slurm.step.task_files import Destination, TaskFiles
 
 INTERRUPT_WINDOW_S = 1.0
 # SIGTERM 之后多久 SIGKILL（Slurm 的 KillWait 加两秒）。
@@ -28,9 +29,7 @@ class StepOutput:
         step: Mapping[str, Any],
         *,
         label: bool,
-        stdout: str | None,
-        stderr: str | None,
-        append: bool,
+        files: Sequence[Destination] = (),
         kill_on_bad_exit: bool = False,
         quit_on_interrupt: bool = False,
         no_kill: bool = False,
@@ -55,21 +54,22 @@ class StepOutput:
         self._code = 0
         self._killed = False
         self._interrupted_at: float | None = None
-        self._out = _opened(stdout, append, 1)
-        self._error = self._out if stdout is not None and stderr is None else _opened(stderr, append, 2)
+        self._files = TaskFiles()
+        for destination in files:
+            self._files.add(destination)
 
     # ---- Sink ----
 
     def output(self, rank: int, data: bytes, *, error: bool) -> None:
         """一段输出；加标签时攒成整行。"""
         if not self._label:
-            self._write(data, error=error)
+            self._write(rank, data, error=error)
             return
         lines = (self._partial.pop((rank, error), b"") + data).split(b"\n")
         if lines[-1]:
             self._partial[rank, error] = lines[-1]
         mark = f"{rank:{self._width}}: ".encode()
-        self._write(b"".join(mark + line + b"\n" for line in lines[:-1]), error=error)
+        self._write(rank, b"".join(mark + line + b"\n" for line in lines[:-1]), error=error)
 
     def exited(self, node: str, rank: int, status: int) -> None:
         """一个任务结束了。"""
@@ -137,9 +137,8 @@ class StepOutput:
     def finish(self) -> int:
         """余下的半行写掉；返回退出码。"""
         for (rank, error), rest in sorted(self._partial.items()):
-            self._write(f"{rank:{self._width}}: ".encode() + rest + b"\n", error=error)
-        for fd in {self._out, self._error} - {1, 2}:
-            os.close(fd)
+            self._write(rank, f"{rank:{self._width}}: ".encode() + rest + b"\n", error=error)
+        self._files.close()
         return self._code
 
     def _interrupt(self) -> None:
@@ -185,8 +184,8 @@ class StepOutput:
             if not self._quiet:
                 say(self.command, line.replace("%s", _tasks(sorted(ranks)), 1))
 
-    def _write(self, data: bytes, *, error: bool) -> None:
-        fd = self._error if error else self._out
+    def _write(self, rank: int, data: bytes, *, error: bool) -> None:
+        fd = self._files.fd(rank, error=error)
         view = memoryview(data)
         try:
             while view:
@@ -195,16 +194,6 @@ class StepOutput:
             # 下游（head）不要了：任务也不必再做。
             if not self._killed:
                 self._terminate("", error=False)
-
-
-def _opened(path: str | None, append: bool, default: int) -> int:
-    if path is None:
-        return default
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
-    try:
-        return os.open(path, flags, 0o666)
-    except OSError as error:
-        raise Fatal(f"Could not open stdout file: {error.strerror}") from None
 
 
 def _tasks(ranks: Sequence[int]) -> str:

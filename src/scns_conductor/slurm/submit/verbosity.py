@@ -8,11 +8,13 @@ from scns_conductor.core.array_spec import format_ranges, merge_ranges
 from scns_conductor.core.step_wire import node_of_place
 from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.core.units import parse_time_limit
-from scns_conductor.slurm.session import say
+from scns_conductor.slurm.session import current_umask, say, tell_requests
 from scns_conductor.slurm.table.times import duration
 
 _LINE = f"{'-' * 20} {'-' * 20}"
 _TIMES = ("time", "time_min")
+# -vv 起说 debug 的行。
+_DEBUG = 2
 
 
 def tell_options(command: str, given: dict[str, str], pairs: Sequence[tuple[str, str]], variable: str) -> int:
@@ -28,6 +30,9 @@ def tell_options(command: str, given: dict[str, str], pairs: Sequence[tuple[str,
     lines = [f"{key.replace('_', '-'):<20}: {_shown(key, value)}" for key, value in sorted(given.items())]
     for line in ("defined options", _LINE, *lines, _LINE, "end of defined options"):
         say(command, line)
+    tell_requests(command, level)
+    if level >= _DEBUG:
+        say(command, f"debug:  propagating UMASK={current_umask():04o}")
     return level
 
 
@@ -52,6 +57,19 @@ def tell_job(command: str, job: Mapping[str, Any]) -> None:
     parts = [part for part in job["allocations"] if not part["released_at"]]
     cpus = repeat_list([part["cpus"] for part in parts])
     tell_allocation(command, str(job["job_id"]), str(job["node_list"]), cpus)
+
+
+def tell_request(command: str, level: int, job_id: str, wanted: Mapping[str, Any]) -> None:
+    """-vv：要的是怎样的作业步。"""
+    if level < _DEBUG:
+        return
+    tasks = wanted.get("tasks") or 1
+    cpus, name = tasks * wanted.get("cpus_per_task", 1), wanted.get("name") or os.path.basename(wanted["argv"][0])
+    nodes, listed = wanted.get("nodes") or 1, wanted.get("node_list") or "(null)"
+    say(command, f"debug:  requesting job {job_id}, user {os.getuid()}, nodes {nodes} including ({listed})")
+    # 没有写 -r 的，Slurm 写 NO_VAL16。
+    relative = wanted.get("relative", 65534)
+    say(command, f"debug:  cpus {cpus}, tasks {tasks}, name {name}, relative {relative}")
 
 
 def tell_step(command: str, step: Mapping[str, Any]) -> None:
