@@ -285,7 +285,7 @@ CASES = [
     _HELD + "scontrol update jobid=$J dependency=singleton; squeue -h -j $J -o %E",
     _HELD + "scontrol update jobid=$J requeue=0; squeue -h -j $J -O requeue:1",
     _HELD + "scontrol top $J",
-    "scontrol reboot node1",
+    "scontrol reboot nosuch",
     "scontrol token username=root lifespan=abc",
     "scontrol wait_job",
     "scontrol hold",

@@ -46,9 +46,13 @@ def test_twice_verbose_tells_of_every_request(slurm: Commands) -> None:
     assert done.returncode == 0, done.stderr
     assert re.search(r"^srun: debug:  requesting job \d+, user \d+, nodes 1 including \(\(null\)\)$", done.stderr, re.M)
     assert "srun: debug:  cpus 2, tasks 2, name true, relative 65534\n" in done.stderr
-    # 别的命令也是；不成的说为什么。
-    told_missing = slurm.run("scontrol", "-vv", "show", "job", "987654321").stderr
-    assert re.search(r"^scontrol: debug:  GET \S+987654321\S*: \d+ ms \(404 \w+\)$", told_missing, re.M), told_missing
+    # 不成的说为什么；别的命令也是。
+    refused = slurm.run("sbatch", "-vv", "-p", "nowhere", text="#!/bin/sh\n").stderr
+    assert re.search(r"^sbatch: debug:  POST \S+/jobs/submit: \d+ ms \(\d{3} partition_unknown\)$", refused, re.M), (
+        refused
+    )
+    shown = slurm.run("squeue", "-vv").stderr
+    assert re.search(r"^squeue: debug:  GET \S+/jobs: \d+ ms$", shown, re.M), shown
     assert "debug" not in slurm.run("squeue", "-v").stderr
     slurm.run("scancel", "--me")
 

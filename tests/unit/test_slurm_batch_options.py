@@ -118,6 +118,9 @@ def test_signal_specifications_slurm_accepts(signal: str) -> None:
         ({"prefer": "nvme"}, "prefer", "nvme"),
         ({"tres_per_task": "cpu=2,gres/gpu:1"}, "tres_per_task", "gres/gpu:1"),
         ({"tres_per_task": "cpu=2,gres/gpu:1"}, "cpus_per_task", 2),
+        ({"nodes": "1k"}, "nodes", "1024"),
+        ({"nodes": "2-1k"}, "nodes", "2-1024"),
+        ({"mem_per_gpu": "1G", "gres": "gpu:1"}, "memory_per_gpu", "1G"),
     ],
 )
 def test_options_counted_by_gpu_become_plain_ones(given: dict[str, str], field: str, value: object) -> None:
@@ -126,7 +129,7 @@ def test_options_counted_by_gpu_become_plain_ones(given: dict[str, str], field: 
 
 @pytest.mark.parametrize(
     "given",
-    [{"core_spec": "x"}, {"cpus_per_gpu": "2"}, {"ntasks_per_gpu": "2"},
+    [{"core_spec": "x"}, {"cpus_per_gpu": "2"}, {"ntasks_per_gpu": "2"}, {"mem_per_gpu": "1G"},
      {"cpus_per_gpu": "2", "gpus": "1", "cpus_per_task": "1"}],
 )  # fmt: skip
 def test_an_option_that_would_change_the_job_is_refused_by_name(given: dict[str, str]) -> None:

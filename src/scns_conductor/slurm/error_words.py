@@ -74,6 +74,7 @@ BY_FIELD = {
     "time_minimum": "Requested time limit is invalid (missing or exceeds some limit)",
     "begin_time": "Invalid time specified",
     "licenses": "Invalid license specification",
+    "nodes": "Node count specification invalid",
     "required_nodes": "Invalid node name specified",
     "excluded_nodes": "Invalid node name specified",
     "partition": "Invalid partition name specified",

@@ -18,6 +18,8 @@ from scns_conductor.slurm.parse.options import Parsed
 from scns_conductor.slurm.session import Fatal, connect, slurm_error
 
 _MAX_WAIT_S = 2.0
+# 号里有它的是数组的任务。
+_TASK = "_"
 
 
 def _jobs(words: Sequence[str], what: str, action: ControlAction, **options: Any) -> int:
@@ -26,7 +28,7 @@ def _jobs(words: Sequence[str], what: str, action: ControlAction, **options: Any
     if not given:
         raise Fatal(f"too few arguments for keyword:{what}", prefix=None)
     numbers = [text for text in given if text[:1].isdigit()]
-    last = ""
+    last, whole = "", False
     with connect() as client:
         errors: dict[str, ClientError] = {}
         if numbers:
@@ -41,10 +43,16 @@ def _jobs(words: Sequence[str], what: str, action: ControlAction, **options: Any
             if what in ("suspend", "resume"):
                 error = _still_pending(client, job_id, error)
             last = slurm_error(error)
-            print(f"{last} for job {job_id}", file=sys.stderr)
-    if last and what in ("hold", "release"):
+            print(_told_of(job_id, last), file=sys.stderr)
+            whole = whole or _TASK not in job_id
+    if last and whole and what in ("hold", "release"):
         print(f"slurm_suspend error: {last}", file=sys.stderr)
     return 1 if last else 0
+
+
+def _told_of(job_id: str, why: str) -> str:
+    """一个作业的错误；数组的任务 Slurm 先写号。"""
+    return f"{job_id}: {why}" if _TASK in job_id else f"{why} for job {job_id}"
 
 
 def _named_elsewhere(client: JsonClient, name: str) -> Problem:
@@ -131,7 +139,7 @@ def update_job(target: str, given: dict[str, str]) -> int:
             try:
                 answer = client.update(job_id, _made(client, job_id, changes))
             except ClientError as error:
-                print(f"{_update_refused(error)} for job {job_id}", file=sys.stderr)
+                print(_told_of(job_id, _update_refused(error)), file=sys.stderr)
                 code = 1
                 continue
             for task in answer.get("skipped", ()):

@@ -58,7 +58,7 @@ def node_record(node: Record, partitions: Sequence[str]) -> dict[str, Any]:
         "active_features": features,
         "gres": gres_words(node["gres"]),
         "gres_drained": "N/A",
-        "gres_used": gres_words(node["allocated_gres"]),
+        "gres_used": gres_words(of.used_gres(node)),
         "mcs_label": "",
         "name": node["name"],
         "next_state_after_reboot": "invalid",

@@ -172,9 +172,7 @@ GROUP_LETTERS = {
 NAMES: Known = {
     **{name: LETTERS[letter] for name, letter in GROUP_LETTERS.items()},
     "allocmem": Field("ALLOCMEM", _span("allocated_memory")),
-    "gresused": Field(
-        "GRES_USED", lambda row: _first(row, lambda node: of.gres_text(node["allocated_gres"]), "(null)")
-    ),
+    "gresused": Field("GRES_USED", lambda row: _first(row, lambda node: of.gres_text(of.used_gres(node)), "(null)")),
     "comment": Field("COMMENT", lambda _row: "(null)"),
     "extra": Field("EXTRA", lambda _row: "(null)"),
     "oversubscribe": Field("OVERSUBSCRIBE", _LETTERS["h"][1]),

@@ -75,6 +75,11 @@ def gres_text(gres: Mapping[str, int]) -> str:
     return ",".join(f"{name}:{count}" for name, count in sorted(gres.items())) or "(null)"
 
 
+def used_gres(node: Mapping[str, Any]) -> dict[str, int]:
+    """用掉了几个：节点有的都写，没有用的是 0（同 Slurm 的 gpu:0）。"""
+    return dict.fromkeys(node["gres"], 0) | dict(node["allocated_gres"])
+
+
 def span(values: list[int]) -> str:
     """一组节点的数：一样的写一个，不一样的写最小的加 +。"""
     return str(values[0]) if len(set(values)) == 1 else f"{min(values)}+"

@@ -31,7 +31,8 @@ def job_record(version: str, job: Job) -> dict[str, Any]:
         return job_json.job_record(job)
     if version == "v0.0.39":
         return job_json.job_record_39(job)
-    return render("job_info", version, _values(version, job))
+    # 没有分到资源的，键也在，是 null（24.11 起 Slurm 就是这样；torchx 直接取它）。
+    return {"job_resources": None} | render("job_info", version, _values(version, job))
 
 
 def _mail_types(job: Job) -> list[str]:

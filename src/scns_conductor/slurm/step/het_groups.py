@@ -15,6 +15,8 @@ def het_groups(client: JsonClient, inside: str | None, written: Sequence[str | N
 
     没有写的：只有一段的在第 0 个部分里，几段的第 n 段在第 n 个里。inside 为 None 是还没有分配。写错了抛 Fatal。
     """
+    for text in written:
+        _numbers(text or "")
     if inside is None:
         if any(text is not None for text in written):
             raise Fatal("--het-group can only be used within a heterogeneous job allocation", prefix="fatal: ")
@@ -45,10 +47,11 @@ def het_groups(client: JsonClient, inside: str | None, written: Sequence[str | N
 def _numbers(text: str) -> list[int]:
     """0、0,2-4。"""
     found: list[int] = []
-    for word in text.strip("[]").split(","):
+    for word in text.strip("[]").split(",") if text else ():
         match = _SPAN.fullmatch(word.strip())
         if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise Fatal(f"Invalid --het-group specification: {text}", code=255)
+            lines = (f"_parse_single_range: Invalid range: `{word}'", f"Invalid --het-group value: {text}")
+            raise Fatal(*lines)
         found += range(int(match[1]), int(match[2] or match[1]) + 1)
     return found
 

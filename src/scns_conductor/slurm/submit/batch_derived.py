@@ -16,8 +16,8 @@ _VARIABLES = {
     "profile": "SLURM_PROFILE", "threads_per_core": "SLURM_THREADS_PER_CORE", "export": "SLURM_EXPORT_ENV",
     "cpu_freq": "SLURM_CPU_FREQ_REQ", "acctg_freq": "SLURM_ACCTG_FREQ",
 }  # fmt: skip
-
-
+_GPU_OPTIONS = ("gpus", "gpus_per_node", "gpus_per_task", "gres", "tres_per_task")
+_BAD_GRES = "Invalid generic resource (gres) specification"
 _BIND_WORDS = frozenset({"v", "verbose", "q", "quiet"})
 
 
@@ -81,6 +81,8 @@ def derived(given: Mapping[str, str]) -> dict[str, str]:
         _tasks_by_gpu(found)
     if found.get("cpus_per_gpu"):
         _cpus_by_gpu(found)
+    if found.get("mem_per_gpu") and not any(found.get(name) for name in _GPU_OPTIONS):
+        raise Fatal(f"Requested mem_per_tres=gres:gpu:{found['mem_per_gpu']} but did not request any GPU.", _BAD_GRES)
     return found
 
 
@@ -141,7 +143,11 @@ def _tasks_by_gpu(found: dict[str, str]) -> None:
     if "ntasks" in found and gpus is None:
         found["gpus"] = str(math.ceil(_number(found, "ntasks") / each))
     elif gpus is None:
-        raise Fatal("--ntasks-per-gpu needs --ntasks, --gpus or --gpus-per-node with an exact --nodes", code=255)
+        raise Fatal(
+            "gres_job_state_validate: --ntasks-per-tres needs either a GRES GPU specification "
+            "or a node/ntask specification",
+            _BAD_GRES,
+        )
     else:
         found.setdefault("ntasks", str(each * gpus))
 

@@ -180,6 +180,8 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     if "nodes" in given:
         # 1k 是 1024 个。
         given["nodes"] = re.sub(r"\d+k", lambda found: str(int(found[0][:-1]) * 1024), given["nodes"])
+        if given["nodes"]:
+            job["nodes"] = given["nodes"]
     if "nodes" in given and not re.fullmatch(r"[1-9]\d{0,8}(-[1-9]\d{0,8})?", given["nodes"]):
         raise Fatal(f'"{given["nodes"]}" is not a valid node count', code=BAD_OPTION)
     _check_nodes(given.get("nodes", ""))
