@@ -113,7 +113,7 @@ class Side:
     def _mask(self, raw: bytes, ids: set[str]) -> str:
         text = raw.decode(errors="replace").replace(str(self.work), "<work>")
         text = re.sub(rf"\b{re.escape(os.uname().nodename)}\b", "<host>", text)
-        ids |= set(re.findall(r"(?:Submitted batch job|Job|job) (\d+)", text)) - {"0", "999999"}
+        ids |= set(re.findall(r"(?:Submitted batch job|Job|job|job allocation) (\d+)", text)) - {"0", "999999"}
         for job_id in sorted(ids, key=len, reverse=True):
             # 作业号前的空白随位数变，一并遮住。
             text = re.sub(rf" *(?<![\w.:]){job_id}(?=_|\b)", " <id>" if f" {job_id}" in text else "<id>", text)

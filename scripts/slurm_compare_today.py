@@ -49,8 +49,8 @@ _HET = [
 
 _ARRAYS = [
     "sub -H -J arr -a 1-5 long.sh; scontrol hold ${J}_4; scontrol release $J; sleep 1; squeue -h -r -j $J -o '%K %t %r' | sort -n | cut -d' ' -f1-3",
-    "sub -a 1-4%1 -J arr --mem=100 -o /dev/null long.sh; state RUNNING; scontrol hold ${J}_4; squeue -h -r -j $J -o '%K %r' | sort -n",
-    "sub -a 1-4%1 -J arr --mem=100 -o /dev/null long.sh; state RUNNING; scontrol update jobid=$J arraytaskthrottle=3; scontrol show job $J | grep -oE 'ArrayTaskThrottle=[0-9]+' | sort -u",
+    "sub -a 1-4%1 -J arr --mem=100 -o /dev/null long.sh; sleep 3; scontrol hold ${J}_4; squeue -h -r -j $J -o '%K %r' | sort -n",
+    "sub -a 1-4%1 -J arr --mem=100 -o /dev/null long.sh; sleep 3; scontrol update jobid=$J arraytaskthrottle=3; scontrol show job $J | grep -oE 'ArrayTaskThrottle=[0-9]+' | sort -u",
     "sub -H -J arr -a 1-5 long.sh; scontrol update jobid=${J}_5 timelimit=9; squeue -h -r -j $J -o '%K %l' | sort -n",
     "sub -H -J arr -a 1-5 long.sh; scontrol update jobid=${J}_[2-3] nice=7; squeue -h -r -j $J -o '%K %y' | sort -n",
     "sub -H -J arr -a 1-5 long.sh; scancel ${J}_[2-3]; sleep 1; squeue -h -r -t PD -j $J -o '%K' | sort -n | xargs",
@@ -123,9 +123,9 @@ _CANCEL = [
 ]  # fmt: skip
 
 _TRIGGERS = [
-    _RUNNING + "strigger --set -j $J --fini -p $PWD/ok.sh; strigger --get -h -j $J | awk '{print $2,$4}'; strigger --clear -j $J; strigger --get -h -j $J",
-    _RUNNING + "strigger --set -j $J --time --offset=-60 -p $PWD/ok.sh; strigger --get -h -j $J | awk '{print $2,$4}'; strigger --clear -j $J",
-    "strigger --set --node=node1 --down -p $PWD/ok.sh; strigger --get -h | awk '{print $2,$3,$4}'; strigger --clear --user=root; strigger --get -h",
+    _RUNNING + "strigger --set -j $J --fini -p $PWD/ok.sh; strigger --get -N -j $J | awk '{print $2,$4}'; strigger --clear -j $J; strigger --get -N -j $J",
+    _RUNNING + "strigger --set -j $J --time --offset=-60 -p $PWD/ok.sh; strigger --get -N -j $J | awk '{print $2,$4}'; strigger --clear -j $J",
+    "strigger --set --node=node1 --down -p $PWD/ok.sh; strigger --get -N | awk '{print $2,$3,$4}'; strigger --clear --user=root; strigger --get -N",
     "strigger --set -j 999999 --fini -p /bin/true", "strigger --set --fini -p /bin/true", "strigger --set -j 1 -p /bin/true", "strigger --set --down --fini -j 1 -p /bin/true", "strigger --get -j abc", "strigger --set --down -p true", "strigger --get", "strigger --clear -i 999999",
 ]  # fmt: skip
 

@@ -137,3 +137,23 @@ def test_the_association_manager_shows_limits_and_what_is_used(slurm: Commands) 
         slurm.run("scancel", array)
         slurm.run("sacctmgr", "-i", "delete", "user", "mgruser")
         slurm.run("sacctmgr", "-i", "delete", "account", "mgr")
+
+
+def test_a_target_that_is_not_there_is_told(slurm: Commands) -> None:
+    # 少写了节点不是整个集群。
+    done = slurm.run("scontrol", "reboot", "ASAP")
+    assert (done.returncode, done.stderr) == (1, "Missing node list. Specify ALL|<NodeList>\n")
+    job = slurm.submit("-W", text="#!/bin/sh\n")
+    done = slurm.run("scancel", "-i", job, text="y\n")
+    wrong = f"scancel: error: Kill job error on job id {job}: Invalid job id specified\n"
+    assert (done.returncode, done.stderr) == (1, wrong)
+    done = slurm.run("scancel", f"{job}.7")
+    wrong = f"scancel: error: Kill job error on job step id {job}.7: Invalid job id specified\n"
+    assert (done.returncode, done.stderr) == (1, wrong)
+    held = slurm.submit("-H", "-a", "1-3", text="#!/bin/sh\n")
+    for words in (("hold", f"{held}_9"), ("update", f"jobid={held}_9", "nice=1")):
+        done = slurm.run("scontrol", *words)
+        assert (done.returncode, done.stderr) == (1, f"{held}_9: Invalid job id specified\n")
+    slurm.run("scancel", held)
+    done = slurm.run("scontrol", "show", "assoc_mgr", "flags=nope")
+    assert done.stderr == "invalid flag 'nope', valid options are 'Assoc, QOS, and/or Users'\n"

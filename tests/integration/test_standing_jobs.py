@@ -161,7 +161,7 @@ def test_the_end_of_a_job_runs_the_program(slurm: Commands, running_system: Runn
     over = slurm.run("strigger", "--set", "-j", job, "--fini", "-p", "/bin/true")
     assert (over.returncode, over.stderr) == (
         1,
-        "strigger: slurm_set_trigger: Job/step already completing or completed\n",
+        "slurm_set_trigger: Job/step already completing or completed\n",
     )
     body = {"event": "fini", "job_id": job, "program": "x", "script": "#!/bin/sh\n"}
     other = slurm.submit("-H", text="#!/bin/sh\n")
@@ -195,7 +195,7 @@ def test_a_change_of_a_node_runs_the_program_once_a_change(slurm: Commands, runn
     assert as_user(running_system, "bob").call("DELETE", f"/triggers?trigger_id={number}")[0] == 403
     assert slurm.run("strigger", "--clear", "--id", number).returncode == 0
     gone = slurm.run("strigger", "--clear", "--id", number)
-    assert (gone.returncode, gone.stderr) == (1, "strigger: slurm_clear_trigger: No matching trigger\n")
+    assert (gone.returncode, gone.stderr) == (1, "slurm_clear_trigger: No such process\n")
     for bad in (
         ["--set"], ["--get", "--set"], ["--set", "-p", "/x"], ["--set", "--fini", "-p", "/x"], ["--clear"],
         ["--set", "--down", "-p", "relative"], ["--set", "--down", "-p", "/x", "--flags=NOPE"],

@@ -41,6 +41,7 @@ def ranks(placed: list[NodeTasks]) -> dict[str, list[int]]:
         (StepShape(tasks=2, cpus_per_task=4), {"a": [0], "b": [1]}),
         (StepShape(tasks=2, relative=1), {"b": [0, 1]}),
         (StepShape(tasks=9, nodes=1, overcommit=True), {"a": list(range(9))}),
+        (StepShape(tasks_per_node=6, nodes=1, overcommit=True), {"a": list(range(6))}),
     ],
 )
 def test_srun_forms(shape: StepShape, expected: dict[str, list[int]]) -> None:

@@ -134,7 +134,7 @@ def _candidates(nodes: Sequence[StepNode], shape: StepShape) -> list[StepNode]:
 def _most(node: StepNode, shape: StepShape) -> int:
     """节点上至多几个任务，不论此刻谁占着。"""
     if shape.overcommit:
-        return shape.tasks or node.cpus
+        return shape.tasks or max(node.cpus, shape.tasks_per_node or 0)
     return node.cpus // shape.cpus_per_task
 
 
@@ -143,7 +143,7 @@ def _room(node: StepNode, shape: StepShape) -> int:
     if shape.whole and node.free_cpus < node.cpus:
         return 0
     if shape.overcommit:
-        return (shape.tasks or node.free_cpus) if node.free_cpus else 0
+        return (shape.tasks or max(node.free_cpus, shape.tasks_per_node or 0)) if node.free_cpus else 0
     return node.free_cpus // shape.cpus_per_task
 
 

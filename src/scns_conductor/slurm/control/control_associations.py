@@ -3,6 +3,7 @@
 用掉的由没有结束的作业数出来；累计的（TRESMins、Wall）这里不算，写 0。
 """
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -28,6 +29,10 @@ def show_associations(parsed: Parsed, words: Iterable[str]) -> int:
         if not equals or not names:
             raise Fatal(f"invalid option: {word}", prefix=None)
         wanted[names[0]] = set(value.lower().split(","))
+    unknown = next((name for name in sorted(wanted.get("flags", ())) if name not in _SECTIONS), None)
+    if unknown is not None:
+        print(f"invalid flag '{unknown}', valid options are 'Assoc, QOS, and/or Users'", file=sys.stderr)
+        return 0
     sections = [name for name in _SECTIONS if name in wanted.get("flags", _SECTIONS)]
     with connect() as client:
         users, associations, qos = list(client.users()), list(client.associations()), list(client.qos())
@@ -35,8 +40,9 @@ def show_associations(parsed: Parsed, words: Iterable[str]) -> int:
     end = " " if "oneliner" in parsed else "\n    "
     print("Current Association Manager state\n")
     if "users" in sections:
-        print("User Records\n")
-        for user in _chosen(users, wanted, users="name"):
+        named = list(_chosen(users, wanted, users="name"))
+        print("User Records\n" if named else "No users currently cached in Slurm.")
+        for user in named:
             print(
                 f"UserName={user['name']} DefAccount={user['default_account'] or ''} AdminLevel={user['admin_level']}"
             )

@@ -94,7 +94,7 @@ def create_node(target: str, given: dict[str, str]) -> int:
 
 
 def reboot_nodes(_parsed: Parsed, words: list[str]) -> int:
-    """reboot [ASAP] [nextstate=RESUME|DOWN] [reason=…] 节点列表；不写节点是全部。"""
+    """reboot [ASAP] [nextstate=RESUME|DOWN] [reason=…] 节点列表或 ALL：少写了一个词，不能重启整个集群。"""
     asap, options, targets = False, dict[str, str](), list[str]()
     for word in words:
         key, equals, value = word.partition("=")
@@ -107,6 +107,8 @@ def reboot_nodes(_parsed: Parsed, words: list[str]) -> int:
     next_state = options["nextstate"].upper() if "nextstate" in options else None
     if next_state not in (None, "RESUME", "DOWN"):
         raise Fatal(f"Invalid reboot nextstate: {options['nextstate']}", prefix=None)
+    if not targets:
+        raise Fatal("Missing node list. Specify ALL|<NodeList>", prefix=None)
     with connect() as client:
         for target in _targets(client, targets):
             slurm_call(
@@ -127,8 +129,8 @@ def cancel_reboot(_parsed: Parsed, words: list[str]) -> int:
 
 
 def _targets(client: JsonClient, words: list[str]) -> list[str]:
-    """要动的节点列表；没有写、写 ALL 是全部。"""
-    if words and words != ["ALL"]:
+    """要动的节点列表；ALL 是全部。"""
+    if [word.upper() for word in words] != ["ALL"]:
         return words
     names = [str(node["name"]) for node in client.nodes()]
     return [compress(names)] if names else []

@@ -84,8 +84,14 @@ def _all(client: JsonClient, targets: list[str], signal: str | None, parsed: Par
     verbose = "verbose" in parsed and not _quiet(parsed)
     code, together = 0, []
     for word in targets:
-        if "interactive" in parsed and not _confirmed(client, word):
-            continue
+        if "interactive" in parsed:
+            confirmed = _confirmed(client, word)
+            if confirmed is None:
+                # 已经结束了的没有可问的：-i 时是错误（同 Slurm）。
+                say("scancel", f"error: Kill job error on job id {word}: Invalid job id specified")
+                code = 1
+            if not confirmed:
+                continue
         if verbose:
             what = "step" if "." in word else "job"
             kill = signal in (None, "KILL", "9")
@@ -196,7 +202,11 @@ def _step(client: JsonClient, word: str, signal: str | None, parsed: Parsed) -> 
         else:
             raise Problem(404, "job_not_found", word)
     except Problem as error:
-        return _told(word, error, parsed)
+        if error.status != 404:
+            return _told(word, error, parsed)
+        if not _quiet(parsed):
+            say("scancel", f"error: Kill job error on job step id {word}: Invalid job id specified")
+        return 1
     return 0
 
 
@@ -227,15 +237,15 @@ def _quiet(parsed: Parsed) -> bool:
     return "quiet" in parsed or bool(os.environ.get("SCANCEL_QUIET"))
 
 
-def _confirmed(client: JsonClient, word: str) -> bool:
-    """-i：先问；已经结束了的不问（Slurm 只问还在的作业），话照 scancel.c 的 _confirmation。"""
+def _confirmed(client: JsonClient, word: str) -> bool | None:
+    """-i：先问，话照 scancel.c 的 _confirmation；没有这样的作业、已经结束了的没有可问的，是 None。"""
     job_id, dot, _ = word.partition(".")
     try:
         job = next(iter(client.jobs(job_id=job_id, state=list(of.ACTIVE), most=1)), None)
     except Problem:
         job = None
     if job is None:
-        return True
+        return None
     shown = f"step_id={word}" if dot else f"job_id={word}"
     sys.stdout.write(f"Cancel {shown} name={job['name']} partition={job['partition']} [y/n]? ")
     sys.stdout.flush()

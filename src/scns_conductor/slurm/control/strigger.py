@@ -61,7 +61,7 @@ def _number(parsed: Parsed, key: str, least: int = 1) -> int | None:
     except ValueError:
         number = least - 1
     if not least <= number < 2**63:
-        raise Fatal(f"Invalid {'job ' if key == 'jobid' else ''}{key.removeprefix('job')}: {text}")
+        raise Fatal(f"Invalid {key} {text}")
     return number
 
 
@@ -84,7 +84,7 @@ def _set(parsed: Parsed) -> int:
     if not program:
         raise Fatal("You must specify a --program value")
     if not os.path.isabs(program):
-        raise Fatal(f"--program must be a fully qualified pathname: {program}")
+        raise Fatal('The --program value must start with "/"')
     if len(events) != 1:
         raise Fatal(
             "You must specify a trigger (--block_err, --down, --up, --time or --fini)"
@@ -92,7 +92,7 @@ def _set(parsed: Parsed) -> int:
             else f"Only one trigger can be set at a time: {', '.join('--' + event for event in events)}"
         )
     if events[0] in ("fini", "time") and job_id is None:
-        raise Fatal("You must specify a --jobid value with the --fini or --time option")
+        raise Fatal("You must specify a --jobid value")
     if job_id is not None and "node" in parsed:
         raise Fatal("You can not use both the --node and --jobid options together.")
     words = [word.strip().upper() for word in (parsed.last("flags") or "").split(",") if word.strip()]
@@ -118,7 +118,7 @@ def _set(parsed: Parsed) -> int:
         try:
             trigger_id = client.set_trigger({key: value for key, value in wanted.items() if value is not None})
         except Problem as problem:
-            raise Fatal(slurm_error(problem), prefix="slurm_set_trigger: ") from problem
+            raise Fatal(f"slurm_set_trigger: {slurm_error(problem)}", prefix=None) from problem
     if "verbose" in parsed:
         print(f"strigger: trigger set, id {trigger_id}", file=sys.stderr)
     return 0
@@ -129,7 +129,7 @@ def _get(parsed: Parsed) -> int:
         found = client.triggers(_number(parsed, "id"), _number(parsed, "jobid"), _user(parsed))
     events = {key for key in _EVENTS if key in parsed}
     rows = [_row(each) for each in found if not events or each["event"] in events]
-    if "noheader" not in parsed:
+    if rows and "noheader" not in parsed:
         _print(_HEADER)
     for row in rows:
         _print(row)
@@ -161,6 +161,6 @@ def _clear(parsed: Parsed) -> int:
             if problem.code == "trigger_not_found":
                 if "quiet" in parsed:
                     return 0
-                raise Fatal("No matching trigger", prefix="slurm_clear_trigger: ") from problem
-            raise Fatal(slurm_error(problem), prefix="slurm_clear_trigger: ") from problem
+                raise Fatal("slurm_clear_trigger: No such process", prefix=None) from problem
+            raise Fatal(f"slurm_clear_trigger: {slurm_error(problem)}", prefix=None) from problem
     return 0

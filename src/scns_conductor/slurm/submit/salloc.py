@@ -130,7 +130,8 @@ def _run(
     """
     try:
         process = subprocess.Popen([_program(command[0], folder), *command[1:]], env=environment, cwd=folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
+        # Slurm 找的是可以执行的文件。
         say("salloc", f'error: _fork_command: Unable to find command "{command[0]}"')
         return 1, False
     except OSError as error:
