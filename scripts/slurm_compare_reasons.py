@@ -7,9 +7,43 @@ import re
 
 # 先列的先认；一条命令行只归一个理由。
 REASONS: tuple[tuple[str, str], ...] = (
+    (
+        "作业里的变量：集群名与地址不同；没有 `SLURM_CONF SLURM_WORKING_CLUSTER SLURM_GET_USER_ENV`，`scns up` 的批处理脚本里没有 `SLURM_TASK_PID`；多 `SLURM_JOB_START_TIME SLURM_JOB_END_TIME SLURM_LAUNCH_NODE_IPADDR`（较新的 Slurm 才有），没写 `-n`、`-c` 时也有 `SLURM_NTASKS SLURM_NPROCS SLURM_CPUS_PER_TASK`；`--exclusive` 没写 `-n` 时 `SLURM_TASKS_PER_NODE` 是 1",
+        r"env\.(sh|out)|SLURM_TASK_PID",
+    ),
+    ("squeue(1) 的状态 `sacct -s` 都认；22.05 说其中几个没有记账，退出码 1", r"^sacct -nXP -s [A-Z]{2} "),
+    (
+        "没有写时限的 `--deadline`：时限当场就是剩下的时间（22.05 到启动时才定）；赶不上期限的当场拒绝",
+        r"--deadline=now\+1(hour ok|minute)",
+    ),
+    ("`elevenses`（11:00）是新版才有的词", r"elevenses"),
+    (
+        "预留的标志：没有 `STATIC_ALLOC`（挑好的节点本来不换，除非写 `REPLACE`）、`NO_HOLD_JOBS_AFTER`；不认的列出可用的；`CoreCnt` 凑成整个节点",
+        r"reservationname=r[fc] ",
+    ),
+    ("新建的分区 `MinNodes` 是 0（Slurm 的 `create` 写 1，slurm.conf 里的也是 0）", r"create part=pp"),
+    (
+        "触发：22.05 只许 SlurmUser 定（这里谁都可以，程序以那个人的身份运行），先查作业再查别的",
+        r"^(sub .*)?strigger --set|strigger --set -j \$J",
+    ),
+    (
+        "保留着的作业：`specialexit` 是排着队、`JobHeldUser`；同名的作业已经在跑的，话不同；没有的任务已经一样",
+        r"specialexit|name=held; echo",
+    ),
+    ("变小的作业：写得太多的是「分区里没有这么多」，Slurm 说不支持", r"numnodes=0"),
+    (
+        "节点恢复、数组与异构作业的启动要几秒：等的时候看到的不同（机器忙）",
+        r"^node\(\) |J=arr |-J arr -a 1-[45]|-a 1-4%1",
+    ),
+    ("`srun --ntasks-per-node=2 -O` 照写的启动两个；Slurm 以作业的任务数为准", r"--ntasks-per-node=2 -O"),
+    ("`scancel` 没有的作业步退出码是 1（Slurm 225）；`-v` 里 `--me` 写用户名", r"scancel -v"),
+    ("重新排队之后：22.05 的 `squeue` 要等节点收拾好", r"-J again"),
     ("Debian 的包自称 `slurm-wlm 22.05.8`，这里写上游的 `slurm 22.05.8`", r"^\w+ (-V|version)$"),
     ("用法（usage、help）的文字较短或换行不同", r"--usage|--help| -h \| head|^(scontrol|sreport|sacctmgr) help"),
-    ("异构作业按名字拒绝，退出码 1；第二行是 Slurm 没有 sched/backfill 时的那句（有时它接受）", r" : -n1|hetjob"),
+    (
+        "异构作业：这里各部分当场一起启动，只有一个节点也行；Slurm 由回填启动，在这一个节点上一直排着。不在异构作业里写 `--het-group`：这里是错误，Slurm 不理（值写错了才说）",
+        r" : -n\d|hetjob|het-group",
+    ),
     ("试算不占作业号，写 `Job 0`；保留的作业没有计划", r"--test-only ok\.sh|#SBATCH --test-only"),
     (
         "有意：永远不能运行的当场拒绝（CPU、任务、节点比分区里的还多，排除了全部节点，超过分区的时限），用的是 `EnforcePartLimits=ALL` 的话；Slurm（缺省 `NO`）接受，永远等着",
@@ -22,18 +56,23 @@ REASONS: tuple[tuple[str, str], ...] = (
     ("有意：带小数的内存（`1.5G`）也接受", r"--mem=1\.5G"),
     ("已经过去的开始时刻（`today` 是今天零点）这里留着，Slurm 不留", r"-b today"),
     (
-        "这里没有那样东西，按名字拒绝（接受就悄悄改变了作业的含义）；核数预留等 Slurm 自己也不许时打印一行、忽略",
-        r"-H (--(batch|uid|gid|bbf?|container|reboot|mcs-label|cluster-constraint|thread-spec|contiguous)\b|-k |-S 1)|SBATCH_BATCH|sibling=x|sacct .*-[fx] ",
+        "这里没有那样东西，按名字拒绝（接受就悄悄改变了作业的含义）",
+        r"-H --(batch|uid|gid|bbf?|reboot|mcs-label|cluster-constraint)\b|SBATCH_BATCH|sibling=x|sacct .*-[fx] ",
+    ),
+    (
+        "`-S`、`--thread-spec` 照办（独占节点，留出核）；Slurm 没有配 `AllowSpecResourcesUsage` 时说一句、忽略",
+        r"-H (-S 1|--thread-spec)",
     ),
     ("`--power` 不认得的词：Slurm 打印一行、忽略，这里不说话", r"power=nope|SBATCH_POWER"),
-    ("`--contiguous` 只在一个节点时接受，不记下来", r"-N1 --contiguous|contiguous=yes"),
-    ("`-v` 不打印调试的行", r"-H -vv? |SBATCH_DEBUG|scancel -vv"),
-    ("没有 GPU 的系统上要 GPU：Slurm 没写 GresTypes 时由命令自己拒绝，这里总认得 gpu，由服务器拒绝", r"gpu|--gres=''"),
-    ("`--exclusive=user`、`mcs` 当作整个独占（更严），显示 NO", r"clusive=(user|mcs)|SBATCH_EXCLUSIVE"),
     (
-        "作业里的变量：集群名与地址不同；没有 `SLURM_CONF SLURM_WORKING_CLUSTER SLURM_GET_USER_ENV`，`scns up` 的批处理脚本里没有 `SLURM_TASK_PID`；多 `SLURM_JOB_START_TIME SLURM_JOB_END_TIME SLURM_LAUNCH_NODE_IPADDR`（较新的 Slurm 才有），没写 `-n`、`-c` 时也有 `SLURM_NTASKS SLURM_NPROCS SLURM_CPUS_PER_TASK`；`--exclusive` 没写 `-n` 时 `SLURM_TASKS_PER_NODE` 是 1",
-        r"env\.(sh|out)",
+        "`-v` 的表与结局相同；Slurm 另有插件、认证的行（`select/cons_tres: …`），`-vv` 的 `debug:` 各说各的",
+        r"-vv? |SBATCH_DEBUG",
     ),
+    (
+        "GPU：没有写内存的作业 TRES 里没有 `mem`（Slurm 缺省是整个节点的）；`squeue %b` 也写整个作业要的；没有说几块的 `--cpus-per-gpu`、没有的型号、比集群还多的当场拒绝；空的 `--gres=` 等于没有写；占用里没有 `(IDX:…)`",
+        r"gpu|--gres=''",
+    ),
+    ("`--exclusive=user`、`mcs` 当作整个独占（更严），显示 NO", r"clusive=(user|mcs)|SBATCH_EXCLUSIVE"),
     (
         "依赖一个从来没有过的作业：当场拒绝（记账一直留着，没有就是写错了），Slurm 接受；`expand`、`afterburstbuffer`、`,` 与 `?` 混写也拒绝",
         r"afterok:999999|-d (expand|afterburstbuffer)|-d afterok:\$A,afterok:\$A\?singleton",
@@ -63,7 +102,7 @@ REASONS: tuple[tuple[str, str], ...] = (
         "作业里没有 `LastSchedEval`、提交者的会话号（`AllocNode:Sid` 的后半）、关联号；提交的主机写名字，Slurm 写 localhost；没有写 `-n` 的 `NumTasks` 是 1；排着队就取消的没有开始时刻，原因不留着",
         r"show job( \$J$|s?$| '')|-o show job|lastschedeval|allocnodes:10|associd",
     ),
-    ("`scontrol -d show job` 没有每个节点的 CPU 号与 GRES 的行", r"scontrol -d show job"),
+    ("`scontrol -d show job` 的 `CPU_IDs` 只有绑了核的作业有；没有 `JOB_GRES` 的行", r"scontrol -d show job"),
     (
         "`--json` 的形状：运行中的作业没有 `job_resources` 里各核的状态；没有标志、没有用量（`sinfo`）时类型不同；`sacct` 的步里哪几张 TRES 表是空的不同",
         r"shape\.py",
@@ -86,10 +125,11 @@ REASONS: tuple[tuple[str, str], ...] = (
         r"write batch_script( 999999)?$|create partition=|delete partitionname=$",
     ),
     (
-        "按名字拒绝、说明改用什么：不重启机器，日志级别在设置里，没有 top、notify、前端节点；`show slurmd` 有替代",
-        r"scontrol (top|notify|reboot|cancel_reboot|setdebug|setdebugflags|schedloglevel|fsdampeningfactor)\b|^scontrol show (frontend|slurmd)",
+        "按名字拒绝、说明改用什么：日志级别在设置里，没有 notify、前端节点；`show slurmd` 有替代",
+        r"scontrol (top|notify|setdebug|setdebugflags|schedloglevel|fsdampeningfactor)\b|^scontrol show (frontend|slurmd)",
     ),
-    ("`show config` 只有这里有的项（四十来个）", r"^scontrol show config"),
+    ("Slurm 没有配 `RebootProgram` 就不看节点；节点名写错的话不同", r"scontrol (reboot|cancel_reboot)"),
+    ("`show config`：个别的项与值（新版才有的、没有这回事的是 `n/a`；第一个作业号）", r"^scontrol show config"),
     ("数组的上限：这里的 `MaxArraySize` 大得多", r"-a 1001 "),
     (
         "坏时间：只差指出的位置（`pos=`）；不存在的日期（2 月 30 日）这里是错误",
@@ -120,7 +160,7 @@ REASONS: tuple[tuple[str, str], ...] = (
         "数组的 `_[1-3]`：`squeue`、`sacct` 都认，列出这些任务；Slurm 的 `squeue` 什么也不列，`sacct` 报错。排队的数组当场就在记账里",
         r"_\[1-3\]|_\[2-3\]|-a 1-9%2 -o /dev/null",
     ),
-    ("不能只改数组里还没有启动的一个任务（它们是一行）：拒绝；Slurm 拆开", r"jobid=\$\{J\}_2"),
+    ("数组拆开的任务：`squeue -r` 里的先后不同", r"jobid=\$\{J\}_2"),
     (
         "按名字拒绝的修改：`workdir stdout userid burstbuffer delayboot corespec threadspec sitefactor resetaccruetime clusters`，不能改成空名字；Slurm 有的改，有的也拒绝而话不同",
         r"update jobid=\$J (workdir|stdout|userid|burstbuffer|delayboot|corespec|threadspec|sitefactor|resetaccruetime|clusters|name=;|shared=0)",
@@ -146,7 +186,7 @@ REASONS: tuple[tuple[str, str], ...] = (
         r"scontrol (update job=|wait_job abc)|quote\.sh|-J a.* b|sreport (user|job nosuch|-T nosuch user top)$",
     ),
     ("`sdiag` 的数与项：计划只有一种周期，没有 gettimeofday 的测量", r"sdiag"),
-    ("`sstat -j 号`：没有别的步时也列批处理步；CPU 等数随时变", r"sstat"),
+    ("`sstat -j 号`：没有别的步时也列批处理步；CPU 等数随时变", r"\bsstat"),
     (
         "`basic` 策略下没有公平份额的数，只有根；Slurm 照样列关联（份额空着），没有分区列与 `GrpTRESMins` 等列",
         r"sshare",
@@ -156,10 +196,14 @@ REASONS: tuple[tuple[str, str], ...] = (
         r"sacctmgr (-i (add|modify)|show tres|show assoc account)|sacctmgr add account c9",
     ),
     (
-        "`sacctmgr`：没有事件、事务、wckey、协调员、预约、runaway、统计、设置、dump、load、archive，按名字拒绝",
+        "`sacctmgr show`、`dump`、`load`：事务、problem、archive 按名字拒绝；其余的有，内容是各自系统的",
         r"sacctmgr (show (config|runaway|events|reservation|problem|stats|transactions|wckey|coordinator)|dump|load|archive)",
     ),
     ("`show assoc_mgr`：没有累计的用量与 wckey，TRES 只有 cpu、mem、node", r"^scontrol show assoc"),
+    (
+        "账户的上级不能绕成圈（Slurm 收下）；`MaxJobsPerUser`、`MaxSubmitPU` 等名字也认（22.05 对用户不认）；用户的关联按账户名排",
+        r"set parent=tda|MaxJobsPerUser|MaxSubmitPU|user=tdu|user tdu set|account tda set parent",
+    ),
     ("`sacctmgr` 的树：账户名的缩进与对齐不同", r"association tree"),
     (
         "`sreport`：此刻就有数，Slurm 要等整点汇总（所以没有行）；预约的用量没有记录；报告名可以只写前几个字母",
