@@ -196,7 +196,7 @@ REASONS: tuple[tuple[str, str], ...] = (
         r"sacctmgr (-i (add|modify)|show tres|show assoc account)|sacctmgr add account c9",
     ),
     (
-        "`sacctmgr show`、`dump`、`load`：事务、problem、archive 按名字拒绝；其余的有，内容是各自系统的",
+        "`sacctmgr show`、`dump`、`load`：problem、archive 按名字拒绝；其余的有，内容是各自系统的",
         r"sacctmgr (show (config|runaway|events|reservation|problem|stats|transactions|wckey|coordinator)|dump|load|archive)",
     ),
     ("`show assoc_mgr`：没有累计的用量与 wckey，TRES 只有 cpu、mem、node", r"^scontrol show assoc"),
