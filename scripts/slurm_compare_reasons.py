@@ -24,7 +24,7 @@ REASONS: tuple[tuple[str, str], ...] = (
     ("新建的分区 `MinNodes` 是 0（Slurm 的 `create` 写 1，slurm.conf 里的也是 0）", r"create part=pp"),
     (
         "触发：22.05 只许 SlurmUser 定（这里谁都可以，程序以那个人的身份运行），先查作业再查别的",
-        r"^(sub .*)?strigger --set|strigger --set -j \$J",
+        r"^(sub .*)?strigger --set|strigger --(get|clear)",
     ),
     (
         "保留着的作业：`specialexit` 是排着队、`JobHeldUser`；同名的作业已经在跑的，话不同；没有的任务已经一样",
@@ -36,6 +36,7 @@ REASONS: tuple[tuple[str, str], ...] = (
         r"^node\(\) |J=arr |-J arr -a 1-[45]|-a 1-4%1",
     ),
     ("`srun --ntasks-per-node=2 -O` 照写的启动两个；Slurm 以作业的任务数为准", r"--ntasks-per-node=2 -O"),
+    ("`salloc` 的命令不能执行时，Slurm 有时多说一句分配没了", r"salloc -n1 -t 1 \./ok"),
     ("`scancel` 没有的作业步退出码是 1（Slurm 225）；`-v` 里 `--me` 写用户名", r"scancel -v"),
     ("重新排队之后：22.05 的 `squeue` 要等节点收拾好", r"-J again"),
     ("Debian 的包自称 `slurm-wlm 22.05.8`，这里写上游的 `slurm 22.05.8`", r"^\w+ (-V|version)$"),
