@@ -118,6 +118,11 @@ def test_the_local_zone_follows_daylight_saving(new_york: datetime, text: str, e
     assert parse_instant(text, new_york) == expected
 
 
+def test_the_end_of_the_calendar_is_said_in_one_line(new_york: datetime) -> None:
+    with pytest.raises(ValueError, match="超出范围"):
+        parse_instant("9999-12-31T23:59", new_york)
+
+
 def test_a_zoned_instant_means_the_same_anywhere(new_york: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     text = zoned("2028-02-29T12:00")
     assert text == "2028-02-29T17:00:00+00:00"

@@ -92,8 +92,13 @@ class LocalZone(tzinfo):
 
     def utcoffset(self, moment: datetime | None) -> timedelta:
         """那一刻比 UTC 早多少。"""
-        wall = (moment or datetime.now(UTC)).replace(tzinfo=None)
-        return wall.astimezone().utcoffset() or timedelta()
+        wall = (moment or datetime.now(UTC)).replace(tzinfo=None, microsecond=0)
+        # 不用 astimezone 的：跳过的钟点上，各版 Python 说的不是同一边。
+        try:
+            return wall.replace(tzinfo=UTC) - datetime.fromtimestamp(wall.timestamp(), UTC)
+        except ValueError as error:
+            # 日历的尽头，同 astimezone。
+            raise OverflowError(str(error)) from error
 
     def dst(self, moment: datetime | None) -> None:
         """不分。"""
