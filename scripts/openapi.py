@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""接口的说明 docs/openapi.json 与由它而来的客户端的类型，cluster.yaml 的 docs/cluster.schema.json，docs/roles.md 的表：
+"""由代码写出的：接口的说明 docs/openapi.json、由它而来的客户端的类型、cluster.yaml 的 docs/cluster.schema.json、
+docs/roles.md 的表、各表的列 statements/table_columns.py。
 
 不带选项写出，--check 只核对（不同则退出码 1）。"""
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import client_types
+import table_columns
 
 from scns_conductor.api.app import build_app
 from scns_conductor.api.cluster_file import ClusterFile
@@ -33,6 +35,7 @@ def files() -> dict[Path, str]:
         SCHEMA: _text(ClusterFile.model_json_schema()),
         ROLES: ROLES.read_text().partition(TABLE)[0] + "\n".join(rows_of_table()) + "\n",
         **client_types.files(document),
+        **table_columns.files(),
     }
 
 

@@ -111,8 +111,9 @@ class RunningSystem:
         wait_until(reached, wait_s, f"作业 {job_id} 到 {wanted}，现在 {answer}")
         return answer
 
-    def background(self) -> int | None:
-        """后台进程的号；没有在跑是 None。"""
+    def services(self, module: str) -> list[int]:
+        """监督者手下运行这个模块（scns_conductor 之下）的进程号。"""
+        found = []
         for path in Path("/proc").iterdir():
             if not path.name.isdigit():
                 continue
@@ -121,9 +122,13 @@ class RunningSystem:
                 parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if b"scns_conductor.worker.background.process" in words and parent == self.process.pid:
-                return int(path.name)
-        return None
+            if f"scns_conductor.{module}".encode() in words and parent == self.process.pid:
+                found.append(int(path.name))
+        return found
+
+    def background(self) -> int | None:
+        """后台进程的号；没有在跑是 None。"""
+        return next(iter(self.services("worker.background.process")), None)
 
     def cancel_everything(self) -> None:
         """取消全部还没有结束的作业，等到一个也不剩。"""

@@ -14,6 +14,7 @@ from running_system import RunningSystem, start_system
 from scns_conductor.core.schema_version import wanted_version
 
 SOURCE = Path(scns_conductor.__file__).parent
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 # 写在 JobSpec 里的。
 FIELDS = """
     project: str | None = Field(None, description="项目")
@@ -56,6 +57,9 @@ def changed(scratch: Path) -> Path:
     revision = f"{int(before) + 1:04}"
     versions = root / "scns_conductor" / "migrations" / "versions"
     (versions / f"{revision}_project.py").write_text(MIGRATION.format(revision=revision, before=before))
+    # make openapi 里写源码的那一份。
+    command = [sys.executable, str(SCRIPTS / "table_columns.py")]
+    subprocess.run(command, env={"PYTHONPATH": str(root)}, check=True)
     return root
 
 

@@ -27,7 +27,8 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.migrations import backup as backups
 from scns_conductor.migrations.history_tables import match_columns
 from scns_conductor.services import history_files, retention
-from scns_conductor.statements.archive import COLUMNS, JOB_END
+from scns_conductor.statements.archive import JOB_END
+from scns_conductor.statements.table_columns import COLUMNS
 
 # 历史之前的一版。
 BEFORE = "0028"

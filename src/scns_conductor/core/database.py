@@ -9,7 +9,7 @@
 
 import select
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -18,7 +18,9 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.engine import Engine, ExceptionContext
 
 from scns_conductor.core.errors import ServiceUnavailable, SettingsError
-from scns_conductor.core.settings import Settings
+
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
 
 APPLICATION_NAME = "scns-conductor"
 # int4multirange 从 14 起才有。
@@ -46,12 +48,12 @@ LOCK_TIMEOUT = "55P03"
 UNUSABLE_SESSION = frozenset({"25006", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"})
 
 
-def is_pooled(settings: Settings, *, direct: bool = False) -> bool:
+def is_pooled(settings: "Settings", *, direct: bool = False) -> bool:
     """这条会话是不是一个事务一换。"""
     return settings.database_direct_url is not None and not direct
 
 
-def database_url(settings: Settings, *, direct: bool = False) -> str:
+def database_url(settings: "Settings", *, direct: bool = False) -> str:
     """设置里的地址，libpq 的写法：可以有几台主机（主机:端口,主机:端口）与 sslmode 等选项；写错时抛 SettingsError。"""
     if direct and settings.database_direct_url is not None:
         return _checked_url(settings.database_direct_url.get_secret_value(), "SCNS_DATABASE_DIRECT_URL")
@@ -75,7 +77,7 @@ def _checked_url(url: str, name: str) -> str:
     return url
 
 
-def session_sql(settings: Settings, *, lookups: bool = False, limits: bool = True, local: bool = False) -> str:
+def session_sql(settings: "Settings", *, lookups: bool = False, limits: bool = True, local: bool = False) -> str:
     """一条会话连上之后（local：一个事务开始时）要执行的。
 
     lookups 是 Worker 的语句；limits 为假时不限时（迁移可以做很久）。
@@ -99,7 +101,7 @@ def session_sql(settings: Settings, *, lookups: bool = False, limits: bool = Tru
 
 
 def sync_engine(
-    settings: Settings,
+    settings: "Settings",
     *,
     pool_size: int = 2,
     role: str = "worker",
@@ -159,7 +161,7 @@ def sync_engine(
     return engine
 
 
-def direct_connection(settings: Settings, role: str) -> "psycopg.Connection[tuple[Any, ...]]":
+def direct_connection(settings: "Settings", role: str) -> "psycopg.Connection[tuple[Any, ...]]":
     """不经引擎的一条自动提交的会话（混沌与性能测试用），设得与别的一样。"""
     connection = psycopg.connect(
         database_url(settings, direct=True),

@@ -6,11 +6,13 @@
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from scns_conductor.core.settings import Settings
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
+
 
 _SECRET_WORDS = ("token", "password", "secret", "authorization", "database_url", "redis_url", "jwt_key")
 
@@ -23,7 +25,7 @@ def mask_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) ->
     return event
 
 
-def configure_logging(settings: Settings) -> None:
+def configure_logging(settings: "Settings") -> None:
     """进程启动时调用一次；写到标准错误。"""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

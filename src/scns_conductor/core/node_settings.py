@@ -127,6 +127,9 @@ class NodeCareSettings(BaseSettings):
     health_check_resume: bool = Field(
         True, description="健康检查又通过了，自动撤掉它自己做的排空；假则等管理员恢复。别人做的排空不动"
     )
+    node_clock_tolerance_s: float = Field(
+        300.0, ge=0, description="本机的钟与数据库的差多少就排空节点（秒），对上了自己恢复；0 是不管"
+    )
     reboot_program: Path | None = Field(
         None, description="scontrol reboot 在节点上运行的程序（Slurm 的 RebootProgram），以代理的身份运行"
     )

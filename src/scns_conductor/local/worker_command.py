@@ -11,7 +11,7 @@ import click
 @click.option("--no-agent", is_flag=True, help="只参选调度领导者，本机不接作业")
 def worker(scheduler: bool, no_scheduler: bool, no_agent: bool) -> None:
     """运行本节点的代理；SIGTERM 停下它，运行中的作业继续运行，下次启动时接上。"""
-    from scns_conductor.core.settings import load_settings
+    from scns_conductor.core.settings_snapshot import read_settings
 
     if no_scheduler and (no_agent or scheduler):
         raise click.UsageError(f"--no-scheduler 与 {'--no-agent' if no_agent else '--scheduler'} 不能同用")
@@ -20,7 +20,7 @@ def worker(scheduler: bool, no_scheduler: bool, no_agent: bool) -> None:
 
         run_scheduler()
         return
-    if no_scheduler or not (scheduler or load_settings().scheduler_enabled):
+    if no_scheduler or not (scheduler or read_settings().scheduler_enabled):
         from scns_conductor.worker.agent.process import main as run_agent
 
         run_agent()

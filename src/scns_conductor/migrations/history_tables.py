@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scns_conductor.statements.archive import COLUMNS, JOB_END
+from scns_conductor.statements.archive import JOB_END
+from scns_conductor.statements.table_columns import COLUMNS
 
 _EXISTS = sa.text("SELECT to_regclass('history.jobs') IS NOT NULL")
 _COLUMNS = sa.text(

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound, SettingsError
 from scns_conductor.statements import retention as statements
-from scns_conductor.statements.archive import COLUMNS, JOB_END, partition_of
+from scns_conductor.statements.archive import JOB_END, partition_of
+from scns_conductor.statements.table_columns import COLUMNS
 
 FORMATS = ("csv", "parquet")
 

@@ -21,7 +21,7 @@ from scns_conductor.core.tokens import Identity
 from scns_conductor.services.audit import many, record
 from scns_conductor.services.usage_rollup import roll_up
 from scns_conductor.statements import retention as statements
-from scns_conductor.statements.archive import COLUMNS
+from scns_conductor.statements.table_columns import COLUMNS
 
 INTERVAL_S = 600.0
 # 一批移几个；一次看几个有没有移得走的。

@@ -4,17 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
-
-from scns_conductor.core.models import RequestAnswer
+from sqlalchemy.dialects.postgresql import JSONB
 
 ANSWER_CHANNEL = "scns_answer"
 # 取走一个请求的回答；还没有回答时没有行。
 TAKE_ANSWER = sa.text("DELETE FROM request_answers WHERE request_id = :request_id RETURNING answer")
+# 不经模型：代理也写，不为它导入 pydantic。
+_ANSWERS = sa.table("request_answers", sa.column("request_id", sa.Text), sa.column("answer", JSONB))
 
 
 def answer_insert(request_id: str, answer: Mapping[str, Any]) -> sa.Insert:
     """写下对一个请求的回答。"""
-    return sa.insert(RequestAnswer).values(request_id=request_id, answer=answer)
+    return sa.insert(_ANSWERS).values(request_id=request_id, answer=answer)
 
 
 def notify_answer(request_id: str) -> sa.Select[Any]:

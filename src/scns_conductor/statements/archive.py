@@ -6,12 +6,9 @@
 import re
 from datetime import datetime
 
-from scns_conductor.core.models import Job, JobEvent, JobOutput, JobSamples, JobStep, ResourceAllocation
+from scns_conductor.statements.table_columns import COLUMNS
 
-# 作业之外的表：作业的记录，历史里多一列 job_end（作业的结束时刻，按它分区）。
-RECORDS = (ResourceAllocation, JobEvent, JobOutput, JobSamples, JobStep)
-# 表 -> 列。
-COLUMNS: dict[str, tuple[str, ...]] = {model.__tablename__: tuple(model.model_fields) for model in (Job, *RECORDS)}
+# 作业之外的表（作业的记录）在历史里多一列：作业的结束时刻，按它分区。
 JOB_END = "job_end"
 _TABLES = "|".join(COLUMNS)
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from scns_conductor.core.array_spec import TaskRange
-from scns_conductor.core.models import JobSpec
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.conditions import states
+from scns_conductor.statements.table_columns import JOB_SPEC
 
 # 任务自己的行沿用数组行的这些要求；脚本、参数与环境只存在数组行里，用到时按 array_job_id 取。
-SHARED_COLUMNS = tuple(name for name in JobSpec.model_fields if name not in {"argv", "environment", "array"})
+SHARED_COLUMNS = tuple(name for name in JOB_SPEC if name not in {"argv", "environment", "array"})
 
 # 一行算几个作业：数组行按它还没有启动的任务数计，已经拆出来的任务各有一行。
 TASKS_OF_ROW = (

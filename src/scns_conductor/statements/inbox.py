@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-
-from scns_conductor.core.models import SchedulerInbox
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 INBOX_CHANNEL = "scns_inbox"
 # 领导者听着它。
@@ -31,6 +30,15 @@ FORWARD_TARGETS = sa.text(
     """
 )
 
+# 不经模型：代理也写，不为它导入 pydantic。
+_INBOX = sa.table(
+    "scheduler_inbox",
+    sa.column("kind", sa.Text),
+    sa.column("job_ids", ARRAY(sa.BigInteger)),
+    sa.column("node_names", ARRAY(sa.Text)),
+    sa.column("payload", JSONB),
+)
+
 
 def inbox_insert(
     kind: str,
@@ -40,7 +48,7 @@ def inbox_insert(
     payload: dict[str, Any] | None = None,
 ) -> sa.Insert:
     """往收件箱写一行；与所描述的变化必须在同一个事务里。"""
-    return sa.insert(SchedulerInbox).values(
+    return sa.insert(_INBOX).values(
         kind=kind, job_ids=list(job_ids), node_names=list(node_names), payload=payload or {}
     )
 

@@ -100,11 +100,3 @@ _STORED = (
     "WHERE job_id = :job_id AND restart_count = :restart_count AND stream = :stream"
 )
 STORED_OUTPUT = sa.text(f"{_STORED} UNION ALL {archived(_STORED)}")
-# 节点找一个作业的输出文件要的。
-OUTPUT_ON_NODE = sa.text(
-    """
-    SELECT job_id, name, user_name, array_job_id, array_task_id, restart_count, current_working_directory,
-      standard_output, standard_error, interactive
-    FROM jobs WHERE job_id = :job_id
-    """
-)

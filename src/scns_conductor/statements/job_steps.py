@@ -6,7 +6,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from scns_conductor.core.models import JobStep
 from scns_conductor.statements.archive import archived
 from scns_conductor.statements.conditions import ACTIVE, LAUNCH_ID
 
@@ -107,6 +106,9 @@ SET_STEP_TIME_LIMIT = sa.text(
 
 def step_insert(values: Mapping[str, Any]) -> sa.Insert:
     """新建一个步。"""
+    # 只有 API 用：导入这里的代理不必有模型。
+    from scns_conductor.core.models import JobStep
+
     return sa.insert(JobStep).values(**values)
 
 

@@ -60,3 +60,11 @@ TELL_JOBS = sa.text(
     WHERE j.job_id = t.job_id AND j.restart_count = t.restart_count AND j.state IN {ACTIVE}
     """
 )
+# 节点找一个作业的输出文件要的。
+OUTPUT_ON_NODE = sa.text(
+    """
+    SELECT job_id, name, user_name, array_job_id, array_task_id, restart_count, current_working_directory,
+      standard_output, standard_error, interactive
+    FROM jobs WHERE job_id = :job_id
+    """
+)

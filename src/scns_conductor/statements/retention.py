@@ -5,8 +5,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from scns_conductor.statements.archive import COLUMNS, JOB_END, columns_of, partition_of
+from scns_conductor.statements.archive import JOB_END, columns_of, partition_of
 from scns_conductor.statements.conditions import LIVE
+from scns_conductor.statements.table_columns import COLUMNS
 
 # 同时只有一个在移：API 的几个进程、scns db retention。
 MOVE_LOCK = 7236311

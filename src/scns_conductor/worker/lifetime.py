@@ -3,12 +3,15 @@
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.logging import configure_logging
-from scns_conductor.core.settings import Settings, load_settings
+from scns_conductor.core.settings_snapshot import read_settings
 from scns_conductor.worker.host.thread_owner import own_every_thread
+
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
 
 EXIT_CANNOT_RUN = 2
 
@@ -27,11 +30,17 @@ _Life = TypeVar("_Life", bound=Process)
 
 
 def run_process(
-    make: Callable[[Settings], _Life], others: Mapping[signal.Signals, Callable[[_Life], object]] | None = None
+    make: "Callable[[Settings], _Life]",
+    others: Mapping[signal.Signals, Callable[[_Life], object]] | None = None,
+    *,
+    light: bool = False,
 ) -> None:
-    """在主线程里过完一生：SIGTERM、SIGINT 请它停下，others 是另外的信号做什么。"""
+    """在主线程里过完一生：SIGTERM、SIGINT 请它停下，others 是另外的信号做什么。
+
+    light 的由别的进程去读设置，自己不装载 pydantic（每个节点都有一份的）。
+    """
     try:
-        settings = load_settings()
+        settings = read_settings() if light else _loaded_settings()
         configure_logging(settings)
         own_every_thread()
         life = make(settings)
@@ -43,3 +52,9 @@ def run_process(
     except ConductorError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_CANNOT_RUN)
+
+
+def _loaded_settings() -> "Settings":
+    from scns_conductor.core.settings import load_settings
+
+    return load_settings()

@@ -4,9 +4,12 @@ import functools
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scns_conductor.core.settings import Settings
 from scns_conductor.worker.wire.container_spec import ContainerSpec
+
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
 
 FOLDER = "container"
 _RUNTIMES = ("crun", "runc")
@@ -19,7 +22,7 @@ class ContainerUnavailable(Exception):
 
 
 def container_spec(
-    settings: Settings, script_dir: Path, *, bundle: str | None, image: str | None, uid: int
+    settings: "Settings", script_dir: Path, *, bundle: str | None, image: str | None, uid: int
 ) -> ContainerSpec | None:
     """作业（步）要的容器；没有要是 None。本节点做不到抛 ContainerUnavailable。"""
     if bundle is None and image is None:

@@ -8,15 +8,18 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scns_conductor.core.errors import SettingsError
-from scns_conductor.core.settings import Settings
 from scns_conductor.core.units import parse_memory_mb
 from scns_conductor.worker.agent.cpu_topology import CpuLayout, CpuUnit, declared_topology, read_topology
 from scns_conductor.worker.agent.gpus.card import Accelerator
 from scns_conductor.worker.agent.gpus.detection import detect_all, vendors
 from scns_conductor.worker.agent.gpus.shares import parse_shares
 from scns_conductor.worker.host.process_table import boot_id
+
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ class NodeInventory:
         return self.layout.threads_per_core if total == self.cpus else 1
 
 
-def detect(settings: Settings) -> NodeInventory:
+def detect(settings: "Settings") -> NodeInventory:
     """探测，再按设置覆盖；设置写错时抛 SettingsError。"""
     try:
         return _detect(settings)
@@ -58,7 +61,7 @@ def detect(settings: Settings) -> NodeInventory:
         raise SettingsError(str(error)) from error
 
 
-def _detect(settings: Settings) -> NodeInventory:
+def _detect(settings: "Settings") -> NodeInventory:
     cpus, units, layout = _processors(settings, sorted(os.sched_getaffinity(0)))
     gres, accelerators = _declared_gres(settings, detect_all(vendors(), broken_is_none=True))
     present = {card.index for card in accelerators}
@@ -81,7 +84,7 @@ def _detect(settings: Settings) -> NodeInventory:
     )
 
 
-def _processors(settings: Settings, usable: Sequence[int]) -> tuple[int, tuple[CpuUnit, ...], CpuLayout]:
+def _processors(settings: "Settings", usable: Sequence[int]) -> tuple[int, tuple[CpuUnit, ...], CpuLayout]:
     """(登记几个 CPU, 能绑的各份, 布局)。一份是一个线程，node_cpu_unit 是 core 的是一个核的全部线程。"""
     whole = settings.node_cpu_unit == "core"
     if settings.node_cpu_topology is not None:
@@ -123,7 +126,7 @@ def disk_free_bytes(folders: Mapping[str, Path]) -> dict[str, int]:
     return found
 
 
-def own_folders(settings: Settings) -> dict[str, Path]:
+def own_folders(settings: "Settings") -> dict[str, Path]:
     """节点自己要写的目录。"""
     return {"spool": settings.spool_path, "scripts": settings.script_path}
 
@@ -152,7 +155,7 @@ def _system_name() -> str:
 
 
 def _declared_gres(
-    settings: Settings, found: tuple[Accelerator, ...]
+    settings: "Settings", found: tuple[Accelerator, ...]
 ) -> tuple[dict[str, int], tuple[Accelerator, ...]]:
     """设置里的 node_gres 优先，其次 node_gpus，最后是探测到的。声明的比实有的多时，多出来的没有设备。"""
     if settings.node_gres is not None:

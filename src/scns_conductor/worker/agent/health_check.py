@@ -4,14 +4,17 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Engine
 
-from scns_conductor.core.settings import Settings
 from scns_conductor.statements.node_state import OWN_LOAD
 from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
 from scns_conductor.worker.agent.registration import drain_unhealthy, undrain_healthy
 from scns_conductor.worker.host.program import SYSTEM_PATH, RunningPrograms, run_program
+
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
 
 # 自己做的排空，原因都这样开头。
 PREFIX = "健康检查没有通过："
@@ -22,7 +25,7 @@ logger = logging.getLogger(__name__)
 class HealthCheck:
     """一个线程；没有设置程序时什么也不做。"""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: "Settings") -> None:
         self._engine = engine
         self._settings = settings
         self._node = settings.node_name

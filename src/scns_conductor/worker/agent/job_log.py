@@ -9,7 +9,7 @@ from sqlalchemy.engine import Engine
 from scns_conductor.core.answers.output import OutputRead, OutputRefused
 from scns_conductor.core.output_path import OutputFields, job_output_paths
 from scns_conductor.statements.answers import answer_insert, notify_answer
-from scns_conductor.statements.job_detail import OUTPUT_ON_NODE
+from scns_conductor.statements.node_jobs import OUTPUT_ON_NODE
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.host.user_files import read_range
 from scns_conductor.worker.wire.bus_messages import ReadLog

@@ -7,17 +7,20 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scns_conductor.core.job_token import VARIABLE as TOKEN_VARIABLE
 from scns_conductor.core.job_token import job_token
 from scns_conductor.core.output_path import OutputFields, expand_output_path, job_output_paths
-from scns_conductor.core.settings import Settings
 from scns_conductor.statements.claims import ClaimedJob
 from scns_conductor.worker.agent.containers import ContainerUnavailable, container_spec
 from scns_conductor.worker.agent.core_binding import Binding
 from scns_conductor.worker.agent.job_environment import Login, NodeContext, het_variables, job_environment
 from scns_conductor.worker.wire.container_spec import ContainerSpec
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
+
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
 
 DEFAULT_SHELL = "/bin/bash"
 # 进程数的上限：够真正的并行程序用，又挡得住 fork 炸弹。
@@ -34,7 +37,7 @@ class LaunchRefused(Exception):
 class LaunchContext:
     """本节点启动作业所需的一切固定值。"""
 
-    settings: Settings
+    settings: "Settings"
     node: NodeContext
     script_dir: Path
     # 作业令牌的密钥；单用户模式的作业本来就够得到 client.json，不需要。

@@ -2,18 +2,21 @@
 
 import os
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from scns_conductor.core.settings import Settings
 from scns_conductor.metrics_page import Metric, gauge, histogram, serve_metrics, trouble
 from scns_conductor.worker.agent.devices import NodeInventory, disk_free_bytes, free_memory_mb, own_folders
 from scns_conductor.worker.agent.timings import AgentTimings
+
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
 
 MIB = 1024**2
 
 
 def serve(
     *,
-    settings: Settings,
+    settings: "Settings",
     inventory: NodeInventory,
     timings: AgentTimings,
     pending: Callable[[], int],
@@ -46,7 +49,7 @@ def serve(
     )
 
 
-def _host(settings: Settings, inventory: NodeInventory) -> Iterator[Metric]:
+def _host(settings: "Settings", inventory: NodeInventory) -> Iterator[Metric]:
     yield gauge("scns_node_cpus", "登记的 CPU 数", inventory.cpus)
     yield gauge("scns_node_gpus", "登记的 GPU 数", len(inventory.accelerators))
     yield gauge("scns_node_load", "一分钟的平均负载", os.getloadavg()[0])

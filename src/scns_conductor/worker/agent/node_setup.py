@@ -5,12 +5,15 @@ import fcntl
 import os
 import secrets
 import sys
+from typing import TYPE_CHECKING
 
 from scns_conductor.core.errors import SettingsError
-from scns_conductor.core.settings import Settings
 from scns_conductor.worker.agent.devices import NodeInventory
 from scns_conductor.worker.agent.gpus.cards import Cards
 from scns_conductor.worker.agent.job_environment import NodeContext
+
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # 作业里的客户端命令靠它们找到 API；多用户时只带地址，令牌各人自备。
@@ -19,7 +22,7 @@ PASSED_ON_ALWAYS = ("SCNS_URL",)
 PASSED_ON_SINGLE_USER = ("SCNS_DATA_DIR", "SCNS_TOKEN_FILE", "OMPI_MCA_btl")
 
 
-def node_context(settings: Settings, inventory: NodeInventory, cards: Cards) -> NodeContext:
+def node_context(settings: "Settings", inventory: NodeInventory, cards: Cards) -> NodeContext:
     """作业环境里属于节点的值。"""
     programs = os.path.dirname(sys.executable)
     base = os.environ.get("PATH", SYSTEM_PATH) if settings.single_user else SYSTEM_PATH
@@ -44,7 +47,7 @@ def node_context(settings: Settings, inventory: NodeInventory, cards: Cards) -> 
     )
 
 
-def prepare_directories(settings: Settings) -> None:
+def prepare_directories(settings: "Settings") -> None:
     """建立工作目录（0700）与脚本目录：多用户时脚本目录 0711，用户走得进去、看不见别人的、改不了任何东西。"""
     settings.spool_path.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.spool_path.chmod(0o700)
@@ -53,7 +56,7 @@ def prepare_directories(settings: Settings) -> None:
         settings.script_path.chmod(0o700 if settings.single_user else 0o711)
 
 
-def token_secret(settings: Settings) -> bytes | None:
+def token_secret(settings: "Settings") -> bytes | None:
     """算作业令牌的密钥：本节点自己的，0600，代理重启后不变；单用户模式没有。"""
     if settings.single_user:
         return None
@@ -71,7 +74,7 @@ def token_secret(settings: Settings) -> bytes | None:
     return secret
 
 
-def lock_spool(settings: Settings) -> int:
+def lock_spool(settings: "Settings") -> int:
     """一个工作目录只许一个代理；已有一个时抛 SettingsError。"""
     fd = os.open(settings.spool_path / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

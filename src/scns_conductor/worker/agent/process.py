@@ -14,16 +14,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scns_conductor.core.database import close_when_idle, sync_engine
 from scns_conductor.core.schema_version import await_schema
-from scns_conductor.core.settings import Settings
 from scns_conductor.core.statement_timing import watch_statements
 from scns_conductor.tracing import tracer_of
 from scns_conductor.worker.agent import devices, metrics
 from scns_conductor.worker.agent.after_ends import AfterEnds
 from scns_conductor.worker.agent.bus_listener import BusListener
+from scns_conductor.worker.agent.clock_check import ClockCheck
 from scns_conductor.worker.agent.core_binding import CorePool
 from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
 from scns_conductor.worker.agent.database_memory import DatabaseIncomplete, DatabaseMemory
@@ -59,6 +59,9 @@ from scns_conductor.worker.host.user_files import libc
 from scns_conductor.worker.lifetime import run_process
 from scns_conductor.worker.wire.end_record import EndRecord
 
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
+
 RETRY_S = 1.0
 STRANGER_WAIT_S = 60.0
 # 每几次心跳把用量的总数写进作业的行（缺省 5 秒一跳，即 30 秒）。
@@ -76,7 +79,7 @@ logger = logging.getLogger(__name__)
 class Agent:
     """run() 从头到尾就是它的一生。"""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: "Settings") -> None:
         self._settings = settings
         self._node = settings.node_name
         self._actor = f"agent@{self._node}"
@@ -167,6 +170,7 @@ class Agent:
             relay=self._relay,
         )
         self._health = HealthCheck(self._engine, settings)
+        self._clock_check = ClockCheck(self._engine, self._node, settings.node_clock_tolerance_s)
         self._rebooting = Rebooting(self._engine, settings)
         self._heartbeat = Heartbeat(
             self._engine,
@@ -174,7 +178,7 @@ class Agent:
             settings.heartbeat_interval_s,
             self._memory,
             devices.own_folders(settings),
-            on_clock=self._clock.measure,
+            on_clock=self._on_clock,
             on_not_up=lambda state: self._commands.put(lambda: self._rejoin(state)),
             on_reboot=lambda: self._commands.put(self._rebooting.start),
         )
@@ -189,6 +193,10 @@ class Agent:
             timings=self._timings,
         )
         self._bus_thread = threading.Thread(target=listener.run, name="bus", daemon=True)
+
+    def _on_clock(self, database_now: float, before_s: float, after_s: float) -> None:
+        self._clock.measure(database_now, before_s, after_s)
+        self._clock_check.look(database_now)
 
     def _committed(self, after: AfterEnds, ends: list[EndRecord]) -> None:
         after.give_back(ends)
@@ -403,7 +411,7 @@ def _share_memory_arenas() -> None:
 
 def main() -> None:
     """python -m scns_conductor.worker.agent.process：只运行代理，不参选调度领导者。"""
-    run_process(Agent, {signal.SIGUSR1: lambda agent: agent.stop(end_jobs=True)})
+    run_process(Agent, {signal.SIGUSR1: lambda agent: agent.stop(end_jobs=True)}, light=True)
 
 
 if __name__ == "__main__":

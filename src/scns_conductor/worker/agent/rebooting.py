@@ -2,13 +2,16 @@
 
 import logging
 import threading
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Engine
 
-from scns_conductor.core.settings import Settings
 from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
 from scns_conductor.worker.agent.registration import fail_reboot, issue_reboot
 from scns_conductor.worker.host.program import SYSTEM_PATH, run_program
+
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +19,7 @@ logger = logging.getLogger(__name__)
 class Rebooting:
     """start 在控制线程里被调用：心跳看见有人要重启时。"""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: "Settings") -> None:
         self._engine = engine
         self._settings = settings
         self._node = settings.node_name

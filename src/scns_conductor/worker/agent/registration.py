@@ -2,7 +2,7 @@
 
 import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
@@ -10,7 +10,6 @@ from sqlalchemy.exc import IntegrityError
 
 from scns_conductor import __version__
 from scns_conductor.core.errors import SettingsError
-from scns_conductor.core.settings import Settings
 from scns_conductor.statements.inbox import inbox_insert, notify_inbox
 from scns_conductor.statements.node_state import (
     DRAIN,
@@ -33,11 +32,14 @@ from scns_conductor.worker.agent.database_memory import Seen
 from scns_conductor.worker.agent.devices import NodeInventory
 from scns_conductor.worker.wire.shepherd_messages import Capabilities
 
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
+
 logger = logging.getLogger(__name__)
 
 
 def register_node(
-    engine: Engine, settings: Settings, inventory: NodeInventory, containment: Capabilities, beat: int
+    engine: Engine, settings: "Settings", inventory: NodeInventory, containment: Capabilities, beat: int
 ) -> tuple[float, Seen]:
     """登记或更新本节点，返回数据库的现在（Unix 秒）与看到的；beat 是记得的心跳计数，数据库里没有这个节点时接着数。
 
@@ -74,18 +76,18 @@ def register_node(
         return _register(engine, {**values, "keep_gres": True})
 
 
-def record_containment(engine: Engine, settings: Settings, containment: Capabilities) -> None:
+def record_containment(engine: Engine, settings: "Settings", containment: Capabilities) -> None:
     """牧守进程换过一个：它约束得了什么也许变了。"""
     values = {"name": settings.node_name, "containment": _containment(settings, containment)}
     with engine.begin() as connection:
         connection.execute(RECORD_CONTAINMENT, values)
 
 
-def _containment(settings: Settings, capabilities: Capabilities) -> str:
+def _containment(settings: "Settings", capabilities: Capabilities) -> str:
     return json.dumps({**capabilities.to_wire(), "single_user": settings.single_user})
 
 
-def _require_one_mode(engine: Engine, settings: Settings) -> None:
+def _require_one_mode(engine: Engine, settings: "Settings") -> None:
     with engine.connect() as connection:
         values = {"name": settings.node_name, "single_user": settings.single_user}
         other = connection.execute(NODE_OF_OTHER_MODE, values).scalar_one_or_none()

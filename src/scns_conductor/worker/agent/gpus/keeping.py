@@ -4,10 +4,10 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Engine
 
-from scns_conductor.core.settings import Settings
 from scns_conductor.statements.node_jobs import TELL_JOBS
 from scns_conductor.worker.agent.core_binding import CorePool
 from scns_conductor.worker.agent.devices import NodeInventory, inventory_with
@@ -15,6 +15,9 @@ from scns_conductor.worker.agent.gpus.card import Accelerator
 from scns_conductor.worker.agent.gpus.cards import Cards
 from scns_conductor.worker.agent.gpus.watch import CHANGED, RESLICED, GpuWatch, listing
 from scns_conductor.worker.agent.registration import drain_node, undrain_node
+
+if TYPE_CHECKING:
+    from scns_conductor.core.settings import Settings
 
 TOOLS = ("nvidia-smi", "amd-smi", "rocm-smi", "npu-smi")
 
@@ -27,7 +30,7 @@ class GpuKeeping:
     def __init__(
         self,
         engine: Engine,
-        settings: Settings,
+        settings: "Settings",
         cards: Cards,
         pool: CorePool,
         detect: Callable[[], tuple[Accelerator, ...]],

@@ -1,0 +1,46 @@
+#!/usr/bin/env python3
+"""写出 statements/table_columns.py：作业的各表的列。由 openapi.py 调用，单独也行；语句不必导入模型。"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import scns_conductor
+from scns_conductor.core.models import Job, JobEvent, JobOutput, JobSamples, JobSpec, JobStep, ResourceAllocation
+
+FILE = Path(scns_conductor.__file__).parent / "statements" / "table_columns.py"
+TABLES = (Job, ResourceAllocation, JobEvent, JobOutput, JobSamples, JobStep)
+WIDTH = 118
+
+
+def files() -> dict[Path, str]:
+    """现在的模型给出的：文件 -> 内容。"""
+    lines = [
+        '"""作业的各表的列，照 core/models 由 make openapi 写出，不要手改：语句从这里取列名，代理就不必导入模型。"""',
+        "",
+        "# 提交时写明的（JobSpec）。",
+        "# fmt: off",
+        "JOB_SPEC: tuple[str, ...] = (",
+        *_wrapped(JobSpec.model_fields, 4),
+        ")",
+        "# 表 -> 列。",
+        "COLUMNS: dict[str, tuple[str, ...]] = {",
+    ]
+    for model in TABLES:
+        lines += [f'    "{model.__tablename__}": (', *_wrapped(model.model_fields, 8), "    ),"]
+    return {FILE: "\n".join([*lines, "}", "# fmt: on"]) + "\n"}
+
+
+def _wrapped(names: Iterable[str], indent: int) -> list[str]:
+    lines, line = [], " " * indent
+    for name in names:
+        word = f'"{name}",'
+        if len(line) + len(word) > WIDTH:
+            lines.append(line.rstrip())
+            line = " " * indent
+        line += f"{word} "
+    return [*lines, line.rstrip()]
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.write_text(text)

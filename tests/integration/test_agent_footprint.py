@@ -1,0 +1,35 @@
+"""每个节点都有一份的进程要小：代理不装载 pydantic 与模型，牧守进程只有标准库。"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from slurm_links import Commands
+
+from running_system import RunningSystem
+
+HEAVY = ("pydantic", "pydantic_settings", "sqlmodel", "numpy", "fastapi", "click", "scns_conductor.core.models")
+
+
+def _mapped(pid: int) -> str:
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_importing_the_agent_brings_no_models() -> None:
+    program = "import sys, scns_conductor.worker.agent.process; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not set(HEAVY) & set(done.stdout.split())
+
+
+def test_an_agent_that_has_worked_has_no_models_either(running_system: RunningSystem, tmp_path: Path) -> None:
+    """作业、数组的任务、作业步都跑过之后：pydantic 的扩展模块没有映射进来（API 里有，所以看得出）。"""
+    slurm = Commands.beside(running_system, tmp_path)
+    stepped = slurm.submit("-o", "out", text="#!/bin/bash\nsrun true\n")
+    array = running_system.submit("#!/bin/bash\ntrue\n", array="0-3")
+    running_system.wait_state(stepped, "COMPLETED")
+    for task in range(4):
+        running_system.wait_state(f"{array}_{task}", "COMPLETED")
+    agents = running_system.services("worker.agent.process")
+    assert agents
+    assert not [pid for pid in agents if "pydantic_core" in _mapped(pid)]
+    assert all("pydantic_core" in _mapped(pid) for pid in running_system.services("api"))
