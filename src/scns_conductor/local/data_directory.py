@@ -68,6 +68,10 @@ class DataDirectory:
             raise AlreadyRunning(self.path, self.running_pid() or 0) from None
         self._lock = descriptor
 
+    def deleted(self) -> bool:
+        """正独占着的目录被人删掉了（或整个换掉了）：锁着的文件已经没有名字。"""
+        return self._lock is not None and os.fstat(self._lock).st_nlink == 0
+
     def running_pid(self) -> int | None:
         """正在独占这个目录的进程号，没有则为 None。问的是内核，不靠可能过时的 pid 文件。"""
         if self._lock is not None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from scns_conductor.local.postgres import EngineError
 from scns_conductor.local.supervisor import StopRequested, Supervisor
 from scns_conductor.local.system import LocalSystem, StartFailed, UpOptions
 
+# 多久看一次数据目录还在不在。
+LOOK_S = 2.0
 DETACHED_WAIT_S = 180.0
 DOWN_WAIT_S = 120.0
 
@@ -62,8 +65,9 @@ def run_up(options: UpOptions, ready_file: Path | None = None, progress: Callabl
             written.append(path)
         progress(_banner(directory, system.url))
         _say_web(directory, progress)
-        while True:
-            supervisor.wait(3600)
+        supervisor.wait_until(directory.deleted, math.inf, LOOK_S)
+        print(told(f"数据目录 {directory.path} 被删掉了：没有它什么也留不下，停下"), file=sys.stderr)
+        code = 1
     except StopRequested:
         pass
     except (ConductorError, EngineError, StartFailed) as error:
