@@ -152,6 +152,30 @@ def debian_postgres(
 
 
 @contextlib.contextmanager
+def bouncer(debian_postgres: DebianPostgres, database: str, mode: str, size: int) -> Iterator[str]:
+    """PgBouncer，缺省设置（拒绝不认识的启动参数）。"""
+    user, folder = choose_engine_user(debian_postgres.folder / "data"), debian_postgres.folder
+    configuration = folder / "pgbouncer.ini"
+    configuration.write_text(
+        f"[databases]\n* = host={folder} port={debian_postgres.port} user=scns\n[pgbouncer]\nlisten_addr =\n"
+        f"listen_port = 6432\nunix_socket_dir = {folder}\nauth_type = any\n"
+        f"pool_mode = {mode}\ndefault_pool_size = {size}\n"
+    )
+    if user.switch:
+        os.chown(configuration, user.uid, user.gid)
+    with open(folder / "pgbouncer.log", "wb") as log:
+        process = subprocess.Popen(
+            ["/usr/sbin/pgbouncer", configuration], cwd="/", stdout=log, stderr=log, **user.popen_options()
+        )
+    wait_until((folder / ".s.PGSQL.6432").exists, 30, "PgBouncer 起来")
+    try:
+        yield debian_postgres.url(database).replace(f"port={debian_postgres.port}", "port=6432")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextlib.contextmanager
 def deployed_system(
     folder: Path,
     database_url: str,

@@ -3,8 +3,11 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from running_system import alive, start_system, wait_until
 
+pytestmark = pytest.mark.faults
 STOP_WAIT_S = 150
 
 

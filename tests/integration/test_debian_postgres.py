@@ -9,7 +9,6 @@ import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -17,14 +16,13 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from debian_postgres import DebianPostgres, deployed_system
+from debian_postgres import DebianPostgres, bouncer, deployed_system
 from running_system import RunningSystem, wait_until
 from scns_conductor.api.database_problem import database_error
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.database import direct_connection, sync_engine
 from scns_conductor.core.errors import ServiceUnavailable
 from scns_conductor.core.settings import Settings
-from scns_conductor.local.engine_user import choose_engine_user
 from scns_conductor.local.engines import Engines
 
 NOOP = "#!/bin/sh\n"
@@ -149,27 +147,6 @@ def test_a_stricter_durability_of_the_server_is_kept(debian_postgres: DebianPost
     settings = Settings(database_url=debian_postgres.url(database))  # type: ignore[arg-type]
     with direct_connection(settings, "test") as connection:
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("remote_apply",)
-
-
-@contextmanager
-def bouncer(debian_postgres: DebianPostgres, database: str, mode: str, size: int) -> Iterator[str]:
-    """PgBouncer，缺省设置（拒绝不认识的启动参数）。"""
-    user, folder = choose_engine_user(debian_postgres.folder / "data"), debian_postgres.folder
-    configuration = folder / "pgbouncer.ini"
-    configuration.write_text(
-        f"[databases]\n* = host={folder} port=5432 user=scns\n[pgbouncer]\nlisten_addr =\nlisten_port = 6432\n"
-        f"unix_socket_dir = {folder}\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {size}\n"
-    )
-    if user.switch:
-        os.chown(configuration, user.uid, user.gid)
-    with open(folder / "pgbouncer.log", "wb") as log:
-        process = subprocess.Popen(
-            ["/usr/sbin/pgbouncer", configuration], cwd="/", stdout=log, stderr=log, **user.popen_options()
-        )
-    wait_until((folder / ".s.PGSQL.6432").exists, 30, "PgBouncer 起来")
-    yield debian_postgres.url(database).replace("port=5432", "port=6432")
-    process.terminate()
-    process.wait(30)
 
 
 @pytest.fixture

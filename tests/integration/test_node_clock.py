@@ -10,6 +10,8 @@ from shepherd_yard import wait_until
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.agent.clock_check import PREFIX
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:

@@ -11,6 +11,7 @@ from shepherd_yard import alive, wait_until
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 
+pytestmark = pytest.mark.faults
 PASSWORD = "of-the-acl-user"
 # RQ 的键与命令：管理、危险的（KEYS、INFO、FLUSHALL）都不给。
 ENOUGH = ("~rq:*", "+@all", "-@admin", "-@dangerous")

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import itertools
 import json
+import logging
 import os
 import re
 import shutil
@@ -44,11 +45,17 @@ WantedBy=multi-user.target
 """
 
 
+logger = logging.getLogger(__name__)
+
+
 def base_disk() -> Path:
     """像刚装好的 Debian 12：数据库与 Redis 的软件包装了，别的没有；/root 里有造好的 scns 软件包。"""
     disk, archive, root = CACHE / "vm.img", CACHE / "vm-root.tar", CACHE / "vm-root"
     package = debian_package()
     CACHE.mkdir(exist_ok=True)
+    made_from = [path for path in (package, archive, HERE / "control.py", Path(__file__)) if path.exists()]
+    if archive.exists() and disk.exists() and all(p.stat().st_mtime < disk.stat().st_mtime for p in made_from):
+        return disk
     if not archive.exists():
         fresh = archive.with_suffix(".part.tar")
         subprocess.run(
@@ -72,8 +79,10 @@ def base_disk() -> Path:
     (root / "etc/hostname").write_text("fresh\n")
     for part in ("vmlinuz", "initrd.img"):
         shutil.copy(max((root / "boot").glob(f"{part}-*")), CACHE / f"vm-{part}")
-    disk.unlink(missing_ok=True)
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, disk, DISK_SIZE], check=True, timeout=600)
+    fresh = disk.with_suffix(".part")
+    fresh.unlink(missing_ok=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, fresh, DISK_SIZE], check=True, timeout=600)
+    fresh.rename(disk)
     shutil.rmtree(root)
     return disk
 
@@ -107,7 +116,7 @@ class Machine:
             [
                 "qemu-system-x86_64", *accelerator(), "-m", "3072", "-smp", "2",
                 "-display", "none", "-kernel", str(CACHE / "vm-vmlinuz"), "-initrd", str(CACHE / "vm-initrd.img"),
-                "-append", "root=/dev/vda rw console=ttyS0 quiet panic=5 systemd.show_status=0",
+                "-append", "root=/dev/vda rw console=ttyS0 quiet panic=5 systemd.show_status=0 mitigations=off",
                 "-drive", f"file={overlay},if=virtio,format=qcow2,cache=unsafe",
                 "-serial", f"file:{self.console}",
                 "-device", "virtio-serial",
@@ -164,7 +173,9 @@ class Machine:
 
     def run(self, command: str, *, wait_s: float = COMMAND_WAIT_S, check: bool = True) -> str:
         """以 root 执行一段 shell，返回它的输出（两个流合在一起）。"""
+        began = time.monotonic()
         code, output = self._execute(command, wait_s)
+        logger.info("%s %.1f 秒：%s", self.name, time.monotonic() - began, command)
         assert not check or code == 0, f"{self.name}：{command}：退出码 {code}\n{output}"
         return output
 
@@ -184,6 +195,7 @@ class Machine:
         while True:
             code, said = self._execute(command, COMMAND_WAIT_S)
             if code == 0:
+                logger.info("%s 等到了（还剩 %.0f 秒）：%s", self.name, deadline - time.monotonic(), what)
                 return said
             assert time.monotonic() < deadline, f"{self.name} 等了 {wait_s:g} 秒：{what}：{command}：{said}"
             time.sleep(1)
