@@ -160,6 +160,10 @@ def test_phone_width(sign_in: SignIn, web_system: RunningSystem) -> None:
         page.wait_for_function("!document.querySelector('main .bars')")
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 390, path
+    # 底下的一排都看得见，最末的是管理。
+    last = page.locator(".rail-link").last.bounding_box()
+    assert last
+    assert last["x"] + last["width"] <= 390
 
 
 def test_back_and_titles(sign_in: SignIn) -> None:

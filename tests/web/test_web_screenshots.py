@@ -33,12 +33,12 @@ done
 # 过去一天的样子：一份真的历史挪到过去，白天多，夜里少，几个账户。
 PAST = """
 WITH past AS (
-  SELECT job_id, clock_timestamp() - interval '24 hours' * (1 - (row_number() OVER (ORDER BY job_id)) / 301.0) AS began,
-    (600 + 2400 * abs(sin(job_id * 1.7))) AS seconds, (1 + job_id %% 3) AS cpus,
-    (ARRAY['vision','nlp','chem','cfd','genome'])[1 + (job_id * 7 %% 5)] AS account
-  FROM jobs WHERE array_job_id = %(array)s
+  SELECT job_id,
+    clock_timestamp() - interval '24 hours' * (1 - (row_number() OVER (ORDER BY job_id * 37 %% 1009)) / 301.0) AS began,
+    (600 + 2400 * abs(sin(job_id * 1.7))) AS seconds, (1 + job_id %% 3) AS cpus
+  FROM jobs WHERE array_job_id = ANY(%(arrays)s)
 ), moved AS (
-  UPDATE jobs AS j SET account = p.account, submit_time = p.began - interval '4 minutes' * abs(sin(p.job_id)),
+  UPDATE jobs AS j SET submit_time = p.began - interval '4 minutes' * abs(sin(p.job_id)),
     eligible_time = p.began - interval '4 minutes' * abs(sin(p.job_id)), start_time = p.began, allocated_cpus = p.cpus,
     end_time = least(clock_timestamp() - interval '1 minute', p.began + make_interval(secs => p.seconds))
   FROM past AS p WHERE p.job_id = j.job_id RETURNING j.job_id
@@ -70,15 +70,18 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
     options = ("--web", "--nodes", "3", "--cpus", "8", "--memory", "32G", "--gpus", "2")
     webhooks = {"SCNS_WEBHOOKS": "true", "SCNS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32"}
     with start_system(data_dir, *options, environment=webhooks) as system:
-        array = system.submit("#!/bin/bash\ntrue\n", name="nightly", array="0-299")
+        arrays = [
+            system.submit("#!/bin/bash\ntrue\n", name="nightly", account=account, array="0-59")
+            for account in ("vision", "nlp", "chem", "cfd", "genome")
+        ]
 
         def done() -> bool:
-            rows = system.call("GET", f"/jobs/arrays?job_id={array}")[1]["arrays"]
-            return bool(rows and rows[0]["done"] == 300)
+            rows = system.call("GET", f"/jobs/arrays?job_id={','.join(arrays)}")[1]["arrays"]
+            return [row["done"] for row in rows] == [60] * 5
 
         wait_until(done, 240)
         with psycopg.connect(database_url(system)) as connection:
-            connection.execute(PAST, {"array": int(array)})
+            connection.execute(PAST, {"arrays": [int(array) for array in arrays]})
         fill(system)
         yield system
 
@@ -117,7 +120,7 @@ def fill(system: RunningSystem) -> None:
         body = {"name": {"换内存": "memory", "教学": "course"}[name], "nodes": nodes, "comment": name}
         moments = {"start_time": f"now+{start}hours", "duration": str(hours * 60), "users": ["ada"]}
         system.call("POST", "/reservations", {**body, **moments})
-    settings = {"min_job_age_s": 600, "licenses": "matlab:5,ansys:2"}
+    settings = {"max_switch_wait_s": 600, "kill_invalid_dependency": True, "licenses": "matlab:5,ansys:2"}
     assert system.call("POST", "/cluster/apply", {"settings": settings})[0] == 200
     system.wait_state(training, "RUNNING", wait_s=240)
 
