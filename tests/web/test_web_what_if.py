@@ -47,7 +47,11 @@ def test_stopped(sign_in: SignIn, history: RunningSystem) -> None:
     page = sign_in("/what-if?policy=live,easy,fifo,conservative")
     # 扣着不答：算得再快，停下之前也没有算完。
     held: list[Route] = []
-    page.route("**/api/simulate**", held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/simulate**", hold)
     page.get_by_role("button", name="演一遍").click()
     page.get_by_role("button", name="停下").click()
     expect(page.get_by_role("progressbar")).to_have_count(0)
