@@ -90,6 +90,15 @@ def scratch() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+@pytest.fixture
+def walkable(scratch: Path) -> Path:
+    """别的用户也走得进的目录。pytest 的 tmp_path 不行：每次会话开始都把上层收回 0700，另一次运行就关了这一次的门。"""
+    scratch.chmod(0o711)
+    path = Path(tempfile.mkdtemp(dir=scratch))
+    path.chmod(0o711)
+    return path
+
+
 def use_installed_postgres(scratch: Path) -> None:
     """TEST_POSTGRES_BIN=/usr/lib/postgresql/15/bin：engines 用系统装的那个版本（14 起），不用内嵌的。"""
     installed = os.environ.get("TEST_POSTGRES_BIN")

@@ -51,13 +51,10 @@ class Api:
 
 
 @pytest.fixture
-def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
+def yard(settings: Settings, walkable: Path) -> Iterator[NodeYard]:
     if os.geteuid() != 0:
         pytest.skip("需要 root：多用户模式")
-    for parent in (tmp_path, *tmp_path.parents):
-        if "pytest" in str(parent):
-            parent.chmod(0o711)
-    running = NodeYard(settings, tmp_path)
+    running = NodeYard(settings, walkable)
     running.output.chmod(0o1777)
     yield running
     running.close()

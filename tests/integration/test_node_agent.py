@@ -14,8 +14,8 @@ from scns_conductor.core.settings import Settings
 
 
 @pytest.fixture
-def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
-    running = NodeYard(settings, tmp_path)
+def yard(settings: Settings, walkable: Path) -> Iterator[NodeYard]:
+    running = NodeYard(settings, walkable)
     yield running
     running.close()
 
@@ -128,9 +128,6 @@ def test_unknown_user_and_root_are_refused(yard: NodeYard) -> None:
 def test_job_runs_as_the_submitting_user(yard: NodeYard) -> None:
     if os.geteuid() != 0:
         pytest.skip("需要 root：多用户模式")
-    for parent in (yard.output, *yard.output.parents):
-        if "pytest" in str(parent):
-            parent.chmod(0o711)
     yard.output.chmod(0o777)
     yard.start_agent(SCNS_SINGLE_USER="false")
     job_id = yard.run("id -un; echo $HOME $USER; cat $0 | head -1\n", user_name="nobody")

@@ -17,8 +17,8 @@ HOLD = "touch ready; while [ ! -e go ]; do sleep 0.02; done\n"
 
 
 @pytest.fixture
-def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
-    running = NodeYard(settings, tmp_path)
+def yard(settings: Settings, walkable: Path) -> Iterator[NodeYard]:
+    running = NodeYard(settings, walkable)
     yield running
     running.close()
 
@@ -113,9 +113,6 @@ def test_a_step_of_a_job_that_is_not_here_is_refused(yard: NodeYard) -> None:
 def test_a_step_runs_as_the_user_of_the_job(yard: NodeYard) -> None:
     if os.geteuid() != 0:
         pytest.skip("需要 root：多用户模式")
-    for parent in (yard.output, *yard.output.parents):
-        if "pytest" in str(parent):
-            parent.chmod(0o711)
     yard.output.chmod(0o1777)
     yard.start_agent(SCNS_SINGLE_USER="false")
     (yard.work / "n1").chmod(0o711)

@@ -19,8 +19,8 @@ USER, OTHER = "nobody", "daemon"
 
 
 @pytest.fixture
-def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
-    running = NodeYard(settings, tmp_path)
+def yard(settings: Settings, walkable: Path) -> Iterator[NodeYard]:
+    running = NodeYard(settings, walkable)
     yield running
     running.close()
 
@@ -30,9 +30,6 @@ def shared(yard: NodeYard) -> NodeYard:
     """多用户的节点：root 的代理，作业各以自己的用户运行。"""
     if os.geteuid() != 0:
         pytest.skip("需要 root：多用户模式")
-    for parent in (yard.output, *yard.output.parents):
-        if "pytest" in str(parent):
-            parent.chmod(0o711)
     yard.output.chmod(0o1777)
     yard.start_agent(SCNS_SINGLE_USER="false")
     return yard
@@ -91,7 +88,7 @@ def test_a_compromised_job_reaches_nothing_but_its_own(shared: NodeYard, engines
         str(scripts / f"job_{victim}.sh"),
     ]
     for parent in (scripts, *scripts.parents):
-        if "pytest" in str(parent):
+        if parent.is_relative_to(shared.work):
             parent.chmod(0o711)
     job_id = shared.run(PROBE, user_name=USER, argv=arguments)
     job = shared.ended(job_id)
