@@ -26,7 +26,7 @@ WEBTEST_STAMP := $(VENV)/.installed-webtest
 CONTAINERS_STAMP := $(VENV)/.installed-containers
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo up down test test-faults test-debian coverage lint format openapi messages bench chaos test-compat test-web test-production test-containers test-machine deb clean
+.PHONY: help demo up down test test-faults test-debian coverage lint format openapi messages bench soak chaos test-compat test-web test-production test-containers test-machine deb clean
 
 help: ## 列出全部命令
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -114,6 +114,9 @@ messages: $(DEV_STAMP) ## 更新英文的译文目录，列出还没有译文的
 
 bench: $(BENCH_STAMP) ## 性能测试：与 xargs、HyperQueue、Slurm、纯 RQ 轮流跑，对照目标（ARGS='--only a,b,c --rounds 1'）
 	@$(PY) benchmarks/run.py $(ARGS)
+
+soak: $(BENCH_STAMP) ## 一直满载地跑很多个作业，看谁在长、表胀不胀（SIZE=1000000）
+	@$(PY) benchmarks/soak.py --jobs $(or $(SIZE),1000000)
 
 chaos: $(DEV_STAMP) ## 混沌测试：make chaos SEED=7 JOBS=2000（FAILOVER=1 加上数据库的主备切换，要 Debian 的 postgresql）
 	@$(PY) scripts/chaos.py --seed $(SEED) --jobs $(JOBS) $(if $(FAILOVER),--failover)

@@ -83,16 +83,44 @@ def memory(system: System) -> dict[str, Memory]:
     """各类进程此刻的内存。"""
     found: dict[str, Memory] = {}
     for process in _processes(system):
-        try:
-            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:]
-        except (FileNotFoundError, ProcessLookupError):
+        sizes = _sizes_kb(process.pid)
+        if sizes is None:
             continue
-        sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
         old = found.get(process.kind, Memory(0, 0, 0))
         found[process.kind] = Memory(
             old.pss_kb + sizes.get("Pss", 0), old.rss_kb + sizes.get("Rss", 0), old.processes + 1
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """一个进程的内存（KiB）。own_kb：PostgreSQL 的不算共用的缓冲区（谁碰过的页多谁的 RSS 大），别的就是 RSS。"""
+
+    kind: str
+    own_kb: int
+    rss_kb: int
+
+
+def each_memory(system: System) -> dict[int, Grown]:
+    """各个进程（进程号）此刻的内存。"""
+    found: dict[int, Grown] = {}
+    for process in _processes(system):
+        sizes = _sizes_kb(process.pid)
+        if sizes is not None:
+            rss = sizes.get("Rss", 0)
+            own = sizes.get("Anonymous", rss) if process.kind == "PostgreSQL" else rss
+            found[process.pid] = Grown(process.kind, own, rss)
+    return found
+
+
+def _sizes_kb(pid: int) -> dict[str, int] | None:
+    """smaps_rollup 里的各项；进程已经没有了是 None。"""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
 
 
 def machine_cpu_s() -> tuple[float, float]:

@@ -93,7 +93,7 @@ def test_a_lane_is_a_timeline(free, releases, occupied, need, duration_s) -> Non
     ends = np.array([NOW + after for after, _ in releases])
     needs = np.array([vector for _, vector in releases], dtype=np.int64).reshape(-1, 2)
     timelines.open(0, np.array(free), ends, needs)
-    lane = Lane(NOW, list(free), [(NOW + after, vector) for after, vector in releases])
+    lane = Lane(NOW, list(free), sorted((NOW + after, vector) for after, vector in releases))
     for begin, length, vector in occupied:
         begin = NOW + max(0.0, min(begin, 100.0))
         timelines.occupy(0, begin, begin + length, np.array(vector))

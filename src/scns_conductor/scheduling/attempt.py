@@ -39,6 +39,7 @@ class Attempt:
         "job",
         "kind",
         "known",
+        "lone",
         "need",
         "pointer",
         "refused",
@@ -70,6 +71,8 @@ class Attempt:
         self.need, self.kind = facts_of(cluster, group)
         self.amounts = [(dimension, amount) for dimension, amount in enumerate(self.need.tolist()) if amount]
         self.share = (int(self.need[0]), int(self.need[1]), group.shape.tasks)
+        # 在哪个节点上都一样、不等池、一个也没有略过：可以一个个地放（Cycle._start_interleaved）。
+        self.lone = self.kind is Kind.PLAIN and not group.shape.pools and not skipped and not begun
         # usable 不看预留；没有预留时两者是同一个。
         self.usable: BoolArray = cluster.eligible(group.shape)
         self.allowed: BoolArray = cluster.usable(group.shape, now, group.time_limit_s)
@@ -104,7 +107,7 @@ class Attempt:
 
     def limit_to(self, nodes: BoolArray, known: str) -> None:
         """上一遍因为 known 受阻，此后只有这些节点的空闲多了：只看它们（多节点的还要配上别的节点，都看）。"""
-        self.known = known
+        self.known, self.lone = known, False
         if self.kind is not Kind.GENERAL:
             self.allowed = self.allowed & nodes
             self.within = nodes

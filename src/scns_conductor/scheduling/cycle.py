@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from scns_conductor.scheduling.attempt import Attempt
 from scns_conductor.scheduling.feasibility import Kind, fits, impossible
-from scns_conductor.scheduling.placement import place
+from scns_conductor.scheduling.placement import Placement, place
 from scns_conductor.scheduling.placing import Placing
 from scns_conductor.scheduling.plan import RESERVED
 from scns_conductor.scheduling.policy import Backfill
@@ -43,6 +43,10 @@ class Cycle(Placing):
                 continue
             if not heap:
                 break
+            if self._future is None and not candidates and not shortest_first:
+                self._start_interleaved(heap)
+                if not heap:
+                    break
             _, number, attempt = heap[0]
             if shortest_first and self.full(attempt.group):
                 behind.append(heapq.heappop(heap)[2])
@@ -65,6 +69,42 @@ class Cycle(Placing):
                 heapq.heappop(heap)
         if behind:
             self._run_shortest_first(behind)
+
+    def _start_interleaved(self, heap: list[tuple[OrderKey, int, Attempt]]) -> None:
+        """各组的作业一个隔一个地排着、都放得下：在这里一个个地放，与 _step 相同而少一半以上的花费；遇到别的就停。"""
+        search, plan, now = self._search, self.plan, self.now
+        most, first = self.policy.most_starts - 1, len(self._started)
+        if self.policy.placement is Placement.SPREAD:
+            # 分散的每次都照此刻的空闲重新排。
+            return
+        while len(heap) > 1 and len(plan.starts) < most and not self._stopped:
+            _, number, attempt = heap[0]
+            job, group, index = attempt.job, attempt.group, attempt.index + 1
+            if not attempt.lone or job is None or job.tasks is not None:
+                break
+            jobs, limit = group.jobs, heap[1][0]
+            if len(heap) > 2 and heap[2][0] < limit:
+                limit = heap[2][0]
+            while index < len(jobs) and jobs[index] is None:
+                index += 1
+            following = group.keys[index] if index < len(jobs) else None
+            if following is not None and following <= limit:
+                # 同组的接着排：成串地放更省。
+                break
+            node = search.find(attempt)
+            if node < 0:
+                break
+            search.take(attempt, node)
+            self._started.add(node, now + attempt.duration, attempt.need)
+            plan.starts.add_run((job,), None, (node,), attempt.share)
+            if following is None:
+                attempt.index, attempt.job = index, None
+                heapq.heappop(heap)
+            else:
+                attempt.index, attempt.job = index, jobs[index]
+                heapq.heapreplace(heap, (following, number, attempt))
+        search.settle()
+        self.started_nodes.update(self._started.nodes[first:])
 
     def _run_shortest_first(self, attempts: Sequence[Attempt]) -> None:
         """没有名额了的：预测短的先看，一样短的仍按次序；不碰保留，所以谁也不推迟队首。"""

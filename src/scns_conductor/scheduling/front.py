@@ -36,6 +36,10 @@ class _Front(Cycle):
         """考虑一组。"""
         return Attempt(self.cluster, group, self.now)
 
+    def _start_interleaved(self, heap: list[tuple[OrderKey, int, Attempt]]) -> None:
+        if not self._over:
+            super()._start_interleaved(heap)
+
     def _step(self, attempt: Attempt, limit: OrderKey | None) -> bool:
         return not self._over and super()._step(attempt, limit)
 

@@ -14,7 +14,14 @@ from scns_conductor.scheduling.chain import chain, seats_of
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeShare
 from scns_conductor.scheduling.placement import Placement, place
-from scns_conductor.scheduling.releases import NO_END, FloatArray, Releases, running_releases
+from scns_conductor.scheduling.releases import (
+    NO_END,
+    FloatArray,
+    Releases,
+    Started,
+    releases_on,
+    running_releases,
+)
 from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray, Shape
 from scns_conductor.scheduling.timelines import Timelines
 
@@ -23,14 +30,14 @@ MOST_STALE = 256
 
 
 class Future:
-    """free 是计划中此刻的空闲（由计划器边启动边改）；started 是在此之前本周期已经决定的启动。"""
+    """free 是计划中此刻的空闲（由计划器边启动边改）；started 是在此之前本周期已经决定的启动，此后的也记在里面。"""
 
     def __init__(
         self,
         cluster: Cluster,
         now: float,
         free: IntArray,
-        started: Sequence[tuple[int, float, IntArray]] = (),
+        started: Started | None = None,
         releases: Releases | None = None,
         ignored: Collection[str] = (),
     ) -> None:
@@ -38,12 +45,10 @@ class Future:
         self._cluster = cluster
         self.now = now
         self._free = free
-        self.releases = running_releases(cluster, started) if releases is None else releases
-        self._extra: dict[int, list[tuple[int, float, IntArray]]] = defaultdict(list)
-        for item in started:
-            self._extra[item[0]].append(item)
-            if releases is not None:
-                releases.stale[item[0]] = True
+        self._extra = Started() if started is None else started
+        self.releases = running_releases(cluster, self._extra) if releases is None else releases
+        if releases is not None:
+            releases.stale[self._extra.nodes] = True
         self._stale: Releases | None = None
         # 占下了、还没有开时间线的：增量的计划多半用不着它们。
         self._deferred: dict[int, list[tuple[float, float, IntArray]]] = defaultdict(list)
@@ -73,7 +78,7 @@ class Future:
             if node in self.opened.index:
                 self.opened.occupy(node, self.now, end, need)
             if end < NO_END:
-                self._extra[node].append((node, end, need))
+                self._extra.add(node, end, need)
                 self.releases.stale[node] = True
                 self._stale = None
 
@@ -110,10 +115,10 @@ class Future:
         cluster = self._cluster
         rows = sorted(cluster.node_rows[node])
         ends, needs = cluster.run_end[rows], cluster.run_need[rows]
-        extra = self._extra.get(node)
+        extra = self._extra.at(node)
         if extra:
-            ends = np.concatenate([ends, [item[1] for item in extra]])
-            needs = np.vstack([needs, [item[2] for item in extra]])
+            ends = np.concatenate([ends, [self._extra.ends[index] for index in extra]])
+            needs = np.vstack([needs, [self._extra.needs[index] for index in extra]])
         self.opened.open(node, self._free[node], ends, needs, self._deferred.pop(node, ()))
         self._is_open[node] = True
         for mask, start, end in self._windows:
@@ -279,7 +284,10 @@ class Future:
         # 此刻就够的已经最早，除非有预留推迟它们，或反正要等许可证。
         if not len(nodes) or self._windows or least > self.now:
             floor = max(least, self.now + 1.0)
-            parts += [part.earliest(need, self._free, closed, floor) for part in self._parts(closed)]
+            for part in self._parts(closed):
+                # 有预留会推迟时，最早的不一定还最早：各个节点的都要。
+                look = part.earliest if self._windows else part.soonest
+                parts.append(look(need, self._free, closed, floor))
         if len(self.opened):
             rows = self.opened.nodes[: len(self.opened)]
             parts.append((rows, np.where(allowed[rows], self.opened.earliest(need, duration_s, least), np.inf)))
@@ -299,23 +307,19 @@ class Future:
     def _parts(self, allowed: BoolArray) -> list[Releases]:
         """查 allowed 要看的归还；全都过时的只看小的一份。"""
         stale = self.releases.stale
-        if int(stale.sum()) > max(MOST_STALE, self._cluster.count // 8):
-            everything = [item for items in self._extra.values() for item in items]
-            self.releases = running_releases(self._cluster, everything)
+        count = int(stale.sum())
+        if count > max(MOST_STALE, self._cluster.count // 8):
+            self.releases = running_releases(self._cluster, self._extra)
             self._stale = None
             return [self.releases]
-        if not stale.any():
+        if not count:
             return [self.releases]
         if self._stale is None:
-            nodes = np.flatnonzero(stale)
-            rows = [row for node in nodes.tolist() for row in sorted(self._cluster.node_rows[node])]
-            extra = [item for node in nodes.tolist() for item in self._extra.get(node, ())]
-            cluster = self._cluster
-            at = np.concatenate([cluster.run_node[rows], np.array([item[0] for item in extra], dtype=np.int64)])
-            ends = np.concatenate([cluster.run_end[rows], np.array([item[1] for item in extra], dtype=np.float64)])
-            needs = np.vstack([cluster.run_need[rows], *(item[2] for item in extra)])
-            self._stale = Releases(cluster.count, at, ends, needs)
-        if not (allowed & ~self.releases.stale).any():
+            if count > MOST_STALE:
+                self._stale = running_releases(self._cluster, self._extra, stale)
+            else:
+                self._stale = releases_on(self._cluster, np.flatnonzero(stale).tolist(), self._extra)
+        if not (allowed & ~stale).any():
             return [self._stale]
         return [self.releases, self._stale]
 

@@ -1,7 +1,9 @@
 """一个节点今后的空闲，用列表：节点只有一个、问的次数不多时，比排成矩阵（timelines）快一个量级。意思与它相同。"""
 
-from bisect import bisect_left
+import math
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from scns_conductor.scheduling.releases import NO_END
 
@@ -19,18 +21,87 @@ def enough(row: Sequence[int], amounts: Amounts) -> bool:
     return False
 
 
+# 何时（Unix 秒），归还多少（各维）。
+Release = tuple[float, Sequence[int]]
+
+
+class Shadow:
+    """只为一个作业保留（教科书的 EASY）：记得它何时开始、那时还余下多少就够，不必排出整条时间线。
+
+    保留之前的空闲只增不减，开始之后也是，所以“一直给得出”只看此刻与它开始的那一刻。
+    """
+
+    def __init__(self, now: float, free: list[int], releases: list[Release]) -> None:
+        """free 由调用者边启动边改；releases 按时刻排好。已过预计结束的当作马上结束。"""
+        self._now = now
+        self._free = free
+        self._releases = releases
+        self._begin = math.inf
+        # 那一刻除去它要的还余下多少。
+        self._room: list[int] = []
+
+    def hold(self, amounts: Amounts, duration_s: float) -> bool:
+        """为它保留；再也放不下是 False。此刻的空闲不够它，也还没有为别的保留。"""
+        # 还差多少；够了的维不再看。
+        short = [(dimension, amount - self._free[dimension]) for dimension, amount in amounts]
+        short = [each for each in short if each[1] > 0]
+        soonest, count, begin = self._now + 1.0, 0, math.inf
+        for end, need in self._releases:
+            if end >= NO_END or max(end, soonest) > begin:
+                break
+            count += 1
+            if short:
+                short = [(dimension, lack - need[dimension]) for dimension, lack in short if lack > need[dimension]]
+                if not short:
+                    begin = max(end, soonest)
+        if short:
+            return False
+        self._begin = begin
+        released = [need for _, need in self._releases[:count]]
+        self._room = list(map(sum, zip(self._free, *released, strict=True)))
+        for dimension, amount in amounts:
+            self._room[dimension] -= amount
+        return True
+
+    def hopeful(self, free: int, cpus: Sequence[int], limits_s: Sequence[float], first: int) -> list[int]:
+        """第 first 个起，只看 CPU 也许放得下的是第几个：此刻够，要么在保留之前结束，要么那时也够。"""
+        room = self._room[0] if self._room else free
+        left = self._begin - self._now
+        return [
+            index
+            for index, count in enumerate(cpus[first:], first)
+            if count <= free and (count <= room or limits_s[index] <= left)
+        ]
+
+    def allows(self, amounts: Amounts, duration_s: float) -> bool:
+        """此刻的空闲够它；从现在起的 duration_s 秒里也不碰保留。"""
+        return self._now + duration_s <= self._begin or enough(self._room, amounts)
+
+    def start(self, duration_s: float, amounts: Amounts) -> None:
+        """此刻启动了一个（已从 free 里扣掉）。"""
+        end = self._now + duration_s
+        if self._begin == math.inf:
+            need = [0] * len(self._free)
+            for dimension, amount in amounts:
+                need[dimension] = amount
+            insort(self._releases, (end, need), key=itemgetter(0))
+        elif end > self._begin:
+            for dimension, amount in amounts:
+                self._room[dimension] -= amount
+
+
 class Lane:
     """times[k] 起的一段里空闲是 free[k]，最后一段没有尽头。"""
 
-    def __init__(self, now: float, free: list[int], releases: Iterable[tuple[float, Sequence[int]]]) -> None:
-        """releases 是（何时，归还多少）；已过预计结束的当作马上结束。"""
+    def __init__(self, now: float, free: list[int], releases: Iterable[Release]) -> None:
+        """releases 按时刻排好；已过预计结束的当作马上结束。"""
         self.now = now
         self.times = [now]
         self.free = [free]
         # 从现在到第 k 段一直有的空闲；用到才算。
         self._least: list[list[int]] | None = None
         soonest = now + 1.0
-        for end, need in sorted(releases, key=lambda item: item[0]):
+        for end, need in releases:
             if end >= NO_END:
                 break
             end = max(end, soonest)
@@ -40,6 +111,18 @@ class Lane:
             else:
                 self.times.append(end)
                 self.free.append(more)
+
+    def hold(self, amounts: Amounts, duration_s: float) -> bool:
+        """占下最早的一段；再也给不出是 False。"""
+        begin = self.earliest(amounts, duration_s)
+        if begin is None:
+            return False
+        self.occupy(begin, begin + duration_s, amounts)
+        return True
+
+    def start(self, duration_s: float, amounts: Amounts) -> None:
+        """此刻启动了一个。"""
+        self.occupy(self.now, self.now + duration_s, amounts)
 
     def allows(self, amounts: Amounts, duration_s: float) -> bool:
         """从现在起的 duration_s 秒里一直给得出。"""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from scns_conductor.scheduling.attempt import facts_of
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.feasibility import Kind
-from scns_conductor.scheduling.lane import Amounts, Lane, enough
+from scns_conductor.scheduling.lane import Amounts, Lane, Release, Shadow, enough
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import BackfillRank, Group, OrderKey, PendingJob, Queue, backfill_rank
@@ -35,6 +35,9 @@ class Lean:
         self._queue: Queue | None = None
         self._version = -1
         self._entries: list[_Entry] = []
+        # 各要几个 CPU、多少秒，与 _entries 一一对应：多数时候没有几个放得下，先看它们。
+        self._cpus: list[int] = []
+        self._limits_s: list[float] = []
         # 按预测排回填的次序时：同样的作业，预测短的在前。
         self._shortest: list[tuple[BackfillRank, PendingJob, _Wanted]] = []
         # 不能这样看的作业：数组、多节点、等池的……还有一个在，就照平常的办法。
@@ -63,7 +66,7 @@ class Lean:
     def _catch_up(self, cluster: Cluster, queue: Queue, *, shortest_first: bool) -> None:
         if self._queue is not queue or self._version != cluster.version or queue.disordered:
             self._queue, self._version, self._entries, self._odd = queue, cluster.version, [], {}
-            self._shortest = []
+            self._cpus, self._limits_s, self._shortest = [], [], []
             fresh: Sequence[PendingJob] = [job for group in queue.groups.values() for job in group.live()]
         else:
             fresh = list(queue.fresh.values())
@@ -80,34 +83,52 @@ class Lean:
             # 放不下，也说不准何时：不挡着别人。
             return
         key = job.key
-        index = bisect_left(self._entries, key, key=_key_of)
-        if index < len(self._entries) and self._entries[index][1] is job:
+        entries = self._entries
+        # 先来先服务时总在末尾。
+        last = not entries or entries[-1][0] < key
+        index = len(entries) if last else bisect_left(entries, key, key=_key_of)
+        if index < len(entries) and entries[index][1] is job:
             return
-        self._entries.insert(index, (key, job, wanted))
+        entries.insert(index, (key, job, wanted))
+        self._cpus.insert(index, wanted.share[0])
+        self._limits_s.insert(index, wanted.limit_s)
         if shortest_first:
             insort(self._shortest, (backfill_rank(key, group), job, wanted), key=itemgetter(0))
 
     def _walk(self, walk: "_Walk", queue: Queue, *, shortest_first: bool) -> OrderKey | tuple[()] | None:
         """按次序走；保留的名额用完、余下的要按预测排时，返回走到了哪里（一个也没有看是空的）。"""
-        jobs, free, stale = queue.jobs, walk.free, 0
+        jobs, entries, stale, looked = queue.jobs, self._entries, 0, 0
         last: OrderKey | tuple[()] = ()
-        left = None
-        for key, job, wanted in self._entries:
-            if shortest_first and not walk.depth:
-                left = last
+        for key, job, wanted in entries:
+            if walk.over or not walk.depth:
                 break
-            last = key
+            looked, last = looked + 1, key
             if jobs.get(job.job_id) is not job or job.reason is not None:
                 stale += 1
                 continue
-            # 多数放不下、也不再保留：不为它多调用一次。
-            if walk.depth or enough(free, wanted[0]):
-                walk.consider(job, wanted)
-            if walk.over or not (free[0] or walk.depth):
-                break
-        if stale > MOST_STALE and 3 * stale > len(self._entries):
-            self._entries = [entry for entry in self._entries if _waits(queue, entry[1])]
+            walk.consider(job, wanted)
+        left: OrderKey | tuple[()] | None = None
+        if not walk.over and looked < len(entries):
+            if shortest_first:
+                left = last
+            elif walk.free[0]:
+                stale += self._walk_small(walk, queue, looked)
+        if (stale > MOST_STALE and 3 * stale > len(entries)) or len(entries) > 2 * len(jobs) + MOST_STALE:
+            self._drop_gone(queue)
         return left
+
+    def _walk_small(self, walk: "_Walk", queue: Queue, first: int) -> int:
+        """不再保留了：第 first 个起，只看此刻的 CPU 够的；返回碰到几个已经走了的。"""
+        jobs, entries, free, stale = queue.jobs, self._entries, walk.free, 0
+        for index in walk.hopeful(self._cpus, self._limits_s, first):
+            _, job, wanted = entries[index]
+            if jobs.get(job.job_id) is not job or job.reason is not None:
+                stale += 1
+            elif enough(free, wanted[0]):
+                walk.consider(job, wanted)
+                if walk.over or not free[0]:
+                    break
+        return stale
 
     def _backfill(self, walk: "_Walk", queue: Queue, last: OrderKey | tuple[()]) -> None:
         """余下的（次序在 last 之后的），预测短的先看。"""
@@ -121,7 +142,12 @@ class Lean:
                     break
         if stale > MOST_STALE and 3 * stale > len(self._shortest):
             self._shortest = [entry for entry in self._shortest if _waits(queue, entry[1])]
-            self._entries = [entry for entry in self._entries if _waits(queue, entry[1])]
+            self._drop_gone(queue)
+
+    def _drop_gone(self, queue: Queue) -> None:
+        self._entries = [entry for entry in self._entries if _waits(queue, entry[1])]
+        self._cpus = [wanted.share[0] for _, _, wanted in self._entries]
+        self._limits_s = [wanted.limit_s for _, _, wanted in self._entries]
 
 
 class _Wanted(NamedTuple):
@@ -157,24 +183,23 @@ class _Walk:
         self.over = False
         self._cluster = cluster
         self.free: list[int] = cluster.free[0].tolist()
-        self._lane: Lane | None = None
-        self._started: list[tuple[float, list[int]]] = []
+        self._lane: Lane | Shadow | None = None
+        # 还没有 lane 时的启动：时限，要多少。
+        self._started: list[tuple[float, Amounts]] = []
         self.depth, self._left = policy.depth, policy.most_starts
 
     def consider(self, job: PendingJob, wanted: _Wanted) -> bool:
         """启动它，或为它保留；都不是则 False：与它同组的也不必再看。"""
         amounts, limit_s, share, _ = wanted
-        now, lane = self.plan.now, self._lane
+        lane = self._lane
         if enough(self.free, amounts) and (lane is None or lane.allows(amounts, limit_s)):
             self.plan.starts.add_run((job,), None, (0,), share)
-            need = [0] * len(self.free)
             for dimension, amount in amounts:
                 self.free[dimension] -= amount
-                need[dimension] = amount
             if lane is not None:
-                lane.occupy(now, now + limit_s, amounts)
+                lane.start(limit_s, amounts)
             else:
-                self._started.append((now + limit_s, need))
+                self._started.append((limit_s, amounts))
             self._left -= 1
             if not self._left:
                 self.plan.exhausted = self.over = True
@@ -185,18 +210,32 @@ class _Walk:
             return False
         if lane is None:
             lane = self._lane = self._open()
-        begin = lane.earliest(amounts, limit_s)
-        if begin is None:
+        if not lane.hold(amounts, limit_s):
             return False
-        lane.occupy(begin, begin + limit_s, amounts)
         self.depth -= 1
         return True
 
-    def _open(self) -> Lane:
-        cluster = self._cluster
+    def hopeful(self, cpus: Sequence[int], limits_s: Sequence[float], first: int) -> list[int]:
+        """不再保留了：第 first 个起，只看 CPU 也许放得下的是第几个。"""
+        free = self.free[0]
+        if isinstance(self._lane, Shadow):
+            return self._lane.hopeful(free, cpus, limits_s, first)
+        return [index for index, count in enumerate(cpus[first:], first) if count <= free]
+
+    def _open(self) -> Lane | Shadow:
+        cluster, now = self._cluster, self.plan.now
         rows = list(cluster.node_rows[0])
-        releases = [*zip(cluster.run_end[rows].tolist(), cluster.run_need[rows].tolist(), strict=True), *self._started]
-        return Lane(self.plan.now, list(self.free), releases)
+        ends = cluster.run_end[rows]
+        order = ends.argsort(kind="stable")
+        releases: list[Release] = list(zip(ends[order].tolist(), cluster.run_need[rows][order].tolist(), strict=True))
+        for limit_s, amounts in self._started:
+            need = [0] * len(self.free)
+            for dimension, amount in amounts:
+                need[dimension] = amount
+            insort(releases, (now + limit_s, need), key=itemgetter(0))
+        if self.depth == 1:
+            return Shadow(now, self.free, releases)
+        return Lane(now, list(self.free), releases)
 
 
 def lean_by_group(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan | None:

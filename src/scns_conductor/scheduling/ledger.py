@@ -12,7 +12,7 @@ from scns_conductor.scheduling.node_search import NodeSearch
 from scns_conductor.scheduling.plan import Plan, PlannedStart, Reservation
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, PendingJob
-from scns_conductor.scheduling.releases import Releases
+from scns_conductor.scheduling.releases import Releases, Started
 from scns_conductor.scheduling.shape import LICENSE, IntArray
 
 
@@ -32,8 +32,8 @@ class Ledger:
         self.unreserved: set[GroupKey] = set()
         self._future: Future | None = None
         self._releases = releases
-        # 本周期的启动，给 future 用：(节点, 结束, 占去)。
-        self._started: list[tuple[int, float, IntArray]] = []
+        # 还没有 future 时的启动，造它时给它。
+        self._started = Started()
         self._started_pools: list[tuple[Sequence[tuple[str, int]], float]] = []
         self._stopped: set[str] = set()
         # 各个分区里保留了几个。
@@ -91,7 +91,8 @@ class Ledger:
         for name, count in pools:
             self.pools[name] -= count
         if self._future is None:
-            self._started.extend((node, end, need) for node, need in needs)
+            for node, need in needs:
+                self._started.add(node, end, need)
             self._started_pools.append((pools, end))
         else:
             self._future.start(needs, end)

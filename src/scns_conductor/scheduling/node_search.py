@@ -26,8 +26,9 @@ class NodeSearch:
         self._cluster = cluster
         self._free = free
         self._placement = placement
-        # free 的另一份：逐个节点看时比数组快。
+        # free 的另一份：逐个节点看时比数组快；_unsettled 是只在这一份里扣过的节点。
         self._rows: list[list[int]] | None = None
+        self._unsettled: set[int] = set()
         self._order: IntArray | None = None
         # 候选相同的形状共用一套箱子。
         self._bins: dict[bytes, list[Bins]] = {}
@@ -36,6 +37,20 @@ class NodeSearch:
         """node 的空闲少了。"""
         if self._rows is not None:
             self._rows[node] = self._free[node].tolist()
+
+    def take(self, attempt: Attempt, node: int) -> None:
+        """attempt 在 node 上占一个；free 等 settle 才扣。"""
+        row = self._mirror()[node]
+        for dimension, amount in attempt.amounts:
+            row[dimension] -= amount
+        self._unsettled.add(node)
+
+    def settle(self) -> None:
+        """把 take 占的从 free 里扣掉。"""
+        if self._unsettled and self._rows is not None:
+            nodes, rows = list(self._unsettled), self._rows
+            self._free[nodes] = [rows[node] for node in nodes]
+            self._unsettled.clear()
 
     def room(self, attempt: Attempt, node: int) -> int:
         """只看此刻的空闲，node 还放得下几个。"""
@@ -70,7 +85,7 @@ class NodeSearch:
                 return not refused[node] and self._allows(attempt, node)
 
         for bins in attempt.bins:
-            node = bins.find(rows, attempt.amounts, attempt.share[0], accepted)
+            node = bins.find(rows, attempt.amounts, accepted)
             if node != -1:
                 return node
         return -1
@@ -89,6 +104,7 @@ class NodeSearch:
 
     def _find_in_order(self, attempt: Attempt) -> int:
         """候选里的第一个；放不下的以后也放不下，不必回头。"""
+        self.settle()
         if attempt.candidates is None:
             attempt.candidates = self.candidates(attempt)
         rows, candidates, amounts = self._mirror(), attempt.candidates, attempt.amounts

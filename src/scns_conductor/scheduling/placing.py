@@ -138,7 +138,7 @@ class Placing(Ledger):
         self._take(node, need)
         end = self.now + attempt.duration
         if self._future is None:
-            self._started.append((node, end, need))
+            self._started.add(node, end, need)
         else:
             self._future.start([(node, need)], end)
 

@@ -14,6 +14,59 @@ from scns_conductor.scheduling.shape import BoolArray, IntArray
 FloatArray = npt.NDArray[np.float64]
 # 预计结束不早于它的当作没有尽头，不归还。
 NO_END = 1e14
+# 从最早的结束看起时，头一段看这么多行。
+FIRST_BLOCK = 4096
+
+
+class Started:
+    """一个周期里已经决定的启动，只增：各在哪个节点、到何时（Unix 秒）、占去多少。"""
+
+    def __init__(self) -> None:
+        self.nodes: list[int] = []
+        self.ends: list[float] = []
+        self.needs: list[IntArray] = []
+        # 节点 -> 它的各项在第几个；用到才补。
+        self._at: dict[int, list[int]] = {}
+        self._listed = 0
+        # 排成列的前一段；用到才接上后来的。
+        self._columns: tuple[IntArray, FloatArray, IntArray] = (
+            np.zeros(0, dtype=np.int64),
+            np.zeros(0, dtype=np.float64),
+            np.zeros((0, 0), dtype=np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def add(self, node: int, end: float, need: IntArray) -> None:
+        """又一个。"""
+        self.nodes.append(node)
+        self.ends.append(end)
+        self.needs.append(need)
+
+    def at(self, node: int) -> Sequence[int]:
+        """node 上的是第几个。"""
+        for index in range(self._listed, len(self.nodes)):
+            self._at.setdefault(self.nodes[index], []).append(index)
+        self._listed = len(self.nodes)
+        return self._at.get(node, ())
+
+    def columns(self, width: int) -> tuple[IntArray, FloatArray, IntArray]:
+        """(节点, 结束, 占去) 排成列。"""
+        first = len(self._columns[0])
+        if first < len(self.nodes):
+            more = (
+                np.array(self.nodes[first:], dtype=np.int64),
+                np.array(self.ends[first:], dtype=np.float64),
+                np.concatenate(self.needs[first:]).reshape(-1, width),
+            )
+            at, ends, needs = self._columns
+            self._columns = (
+                (np.concatenate([at, more[0]]), np.concatenate([ends, more[1]]), np.concatenate([needs, more[2]]))
+                if first
+                else more
+            )
+        return self._columns
 
 
 class Releases:
@@ -31,6 +84,34 @@ class Releases:
         # 到这一行为止，这个节点一共归还了多少。
         self.given: IntArray = running - before[self.node] if len(nodes) else running
         self.stale: BoolArray = np.zeros(count, dtype=np.bool_)
+        # 各行按结束的先后；用到才排。
+        self._by_end: IntArray | None = None
+
+    def soonest(self, need: IntArray, free: IntArray, allowed: BoolArray, least: float) -> tuple[IntArray, FloatArray]:
+        """同 earliest，只要其中最早的（同样早的都要）：从最早的结束看起，多半看几千行就够，不必走过全部。"""
+        if self._by_end is None:
+            self._by_end = np.argsort(self.end, kind="stable")
+        wanted = [(dimension, amount) for dimension, amount in enumerate(need.tolist()) if amount]
+        first, block, count = 0, FIRST_BLOCK, len(self._by_end)
+        while first < count:
+            last = first + block
+            if last < count:
+                # 同样早的不分在两段里；不晚于 least 的都算同样早。
+                end = max(float(self.end[self._by_end[last - 1]]), least)
+                last = int(np.searchsorted(self.end, end, side="right", sorter=self._by_end))
+            rows = self._by_end[first:last]
+            nodes = self.node[rows]
+            good = allowed[nodes] & ~self.stale[nodes]
+            for dimension, amount in wanted:
+                good &= self.given[rows, dimension] + free[nodes, dimension] >= amount
+            found = np.flatnonzero(good)
+            if len(found):
+                moments = np.maximum(self.end[rows[found]], least)
+                best = moments[0]
+                tied = np.unique(nodes[found[moments == best]])
+                return tied, np.full(len(tied), best)
+            first, block = last, block * 4
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float64)
 
     def earliest(self, need: IntArray, free: IntArray, allowed: BoolArray, least: float) -> tuple[IntArray, FloatArray]:
         """allowed 的节点里靠归还放得下 need 的 (节点, 时刻)，每个节点一项；时刻不早于 least。"""
@@ -58,12 +139,27 @@ class Releases:
         return self.end[~self.stale[self.node]]
 
 
-def running_releases(cluster: Cluster, extra: Sequence[tuple[int, float, IntArray]] = ()) -> Releases:
-    """运行中的作业的归还，外加 extra（本周期刚决定启动的：节点、结束、需要）。"""
+def running_releases(cluster: Cluster, extra: Started | None = None, only: BoolArray | None = None) -> Releases:
+    """运行中的作业的归还，外加 extra（本周期刚决定启动的）；only 是只要哪些节点的，缺省全部。"""
     live = cluster.run_end >= 0
-    nodes, ends, needs = cluster.run_node[live], cluster.run_end[live], cluster.run_need[live]
+    if only is not None:
+        live &= only[cluster.run_node]
+    columns = [(cluster.run_node[live], cluster.run_end[live], cluster.run_need[live])]
     if extra:
-        nodes = np.concatenate([nodes, [item[0] for item in extra]])
-        ends = np.concatenate([ends, [item[1] for item in extra]])
-        needs = np.vstack([needs, [item[2] for item in extra]])
+        nodes, ends, needs = extra.columns(cluster.width)
+        kept = slice(None) if only is None else only[nodes]
+        columns.append((nodes[kept], ends[kept], needs[kept]))
+    nodes, ends, needs = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     return Releases(cluster.count, nodes, ends, needs)
+
+
+def releases_on(cluster: Cluster, nodes: Sequence[int], extra: Started) -> Releases:
+    """同 running_releases，只要 nodes（不多）的：不必走过全部运行中的。"""
+    rows = [row for node in nodes for row in sorted(cluster.node_rows[node])]
+    more = [index for node in nodes for index in extra.at(node)]
+    return Releases(
+        cluster.count,
+        np.concatenate([cluster.run_node[rows], np.array([extra.nodes[index] for index in more], dtype=np.int64)]),
+        np.concatenate([cluster.run_end[rows], np.array([extra.ends[index] for index in more], dtype=np.float64)]),
+        np.vstack([cluster.run_need[rows], *(extra.needs[index] for index in more)]),
+    )

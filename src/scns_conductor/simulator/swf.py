@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from scns_conductor.simulator.trace import Trace, TraceRecord, TraceUnreadable, open_text, whole_number
+from scns_conductor.simulator.trace import Trace, TraceRecord, TraceUnreadable, open_text, whole_numbers
 
 FIELD_COUNT = 18
 _HEADER = re.compile(r"^;\s*([A-Za-z][A-Za-z ]*?)\s*:\s*(.*?)\s*$")
@@ -53,7 +53,7 @@ def parse_swf(lines: Iterable[str], *, source: str = "", use_memory: bool = Fals
 def _record(fields: list[str], use_memory: bool) -> TraceRecord:
     if len(fields) != FIELD_COUNT:
         raise ValueError(f"应有 {FIELD_COUNT} 个字段，实有 {len(fields)} 个")
-    numbers = [whole_number(word) for word in fields]
+    numbers = whole_numbers(fields)
     requested, allocated = numbers[_REQUESTED], numbers[_ALLOCATED]
     memory_kb = numbers[_MEMORY] * max(requested, allocated, 1) if use_memory and numbers[_MEMORY] > 0 else 0
     return TraceRecord(

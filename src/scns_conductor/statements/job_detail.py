@@ -22,7 +22,8 @@ FIELDS: dict[str, str] = {
     "job_id": "job_id::text",
     "array_job_id": "array_job_id::text",
     "het_job_id": "het_job_id::text",
-    "array_remaining": _REMAINING,
+    # 多数作业不是数组：不为它们各做一次子查询。
+    "array_remaining": f"CASE WHEN array_remaining IS NOT NULL THEN {_REMAINING} END",
     "exit_code": "exit_status || ':' || coalesce(exit_signal, 0)",
     "interactive": "interactive",
     # 后台进程稍后才记下不再等了。
