@@ -14,7 +14,8 @@ from scns_conductor.core.states import TERMINAL_STATES
 from scns_conductor.services.history_import import MOST_JOBS, MOST_TASKS
 
 _MOST_ATTEMPTS = 1000
-_MOST_NUMBER = 2**40
+# Slurm 的作业号是 32 位的。
+_MOST_NUMBER = 2**32 - 1
 _MOST_S = MAX_INT * 60
 _NODES_TEXT = 64 * 1024
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.array_spec import parse_array
 from scns_conductor.core.errors import InvalidRequest
-from scns_conductor.core.hostlist import compress, expand
+from scns_conductor.core.hostlist import check_hostlist, compress, expand
 from scns_conductor.core.instants import utc_now
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.audit import record
@@ -59,9 +59,10 @@ async def import_history(
             chosen[number] = job
     if not chosen:
         return _answer(0, 0, refused, [])
-    nodes = {number: [expand(each["node_list"]) for each in job["attempts"]] for number, job in chosen.items()}
-    if sum(len(each) for found in nodes.values() for each in found) > MOST_NODES:
+    # 先数，数得过来才展开。
+    if sum(check_hostlist(each["node_list"]) for job in chosen.values() for each in job["attempts"]) > MOST_NODES:
         raise InvalidRequest("jobs", f"各次尝试一共至多 {MOST_NODES} 个节点；请分成几批")
+    nodes = {number: [expand(each["node_list"]) for each in job["attempts"]] for number, job in chosen.items()}
     await _reserve_numbers(engine, max(chosen))
     present = 0
     async with engine.begin() as connection:
