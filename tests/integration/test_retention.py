@@ -342,7 +342,7 @@ def test_export_drop_load_backup_and_downgrade(settings: Settings, tmp_path: Pat
         assert contents(database) == before
         with pytest.raises(RuntimeError, match="bring-back"):
             migrations.downgrade(settings, BEFORE)
-        while act(settings, retention.bring_back):
+        while act(settings, lambda engine: retention.bring_back(engine, retention.KEEPER)):
             pass
         assert _one(database, "SELECT count(*) FROM jobs") == 9000
         assert contents(database) == before
