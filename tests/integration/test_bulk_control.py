@@ -63,7 +63,7 @@ def test_changing_one_waiting_task_leaves_the_others_alone(slurm: Commands) -> N
     rows = slurm.run("squeue", "-h", "-j", job, "-o", "%K|%y|%l|%E").stdout.splitlines()
     assert sorted(rows) == sorted(["1,3,7,9|0|UNLIMITED|(null)", f"5|7|3:00|afterany:{other}(unfulfilled)"])
     pending = slurm.run("scontrol", "requeue", f"{job}_5")
-    assert (pending.returncode, pending.stderr) == (1, f"Job is pending execution for job {job}_5\n")
+    assert (pending.returncode, pending.stderr) == (1, f"{job}_5: Job is pending execution\n")
     assert slurm.run("scancel", f"{job}_5", f"{job}_[7,9]", other).returncode == 0
     assert slurm.run("squeue", "-h", "-j", job, "-o", "%K").stdout == "1,3\n"
     slurm.run("scancel", job)
