@@ -1,6 +1,7 @@
 """一台刚装好的 Debian：照部署页装起来，systemd、cgroup v2、重启、升级、卸载都是真的；再加一台，拔它的网线。
 
-还不在 .ci/run 里：靠仿真、机器又忙时起都起不来；两台的拔网线还没有跑过。标着 quick 的是一条短的路（装、单元、各人的作业、重启代理、重启机器、卸载），make test-machine ARGS='-m quick'。
+还不在 .ci/run 里：靠仿真、机器又忙时起都起不来；两台的拔网线还没有跑过。
+标着 quick 的是一条短的路（装、单元、各人的作业、重启代理、重启机器、卸载），make test-machine ARGS='-m quick'。
 """
 
 import json
