@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from scns_conductor.core import settings_snapshot
 from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.core.settings_snapshot import read_settings
@@ -47,3 +48,10 @@ def test_what_is_wrong_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCNS_NODE_NAMES", "x")
     with pytest.raises(SettingsError, match="SCNS_NODE_NAME"):
         read_settings()
+
+
+def test_a_reader_that_breaks_says_how(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(settings_snapshot, "_read", lambda: 1 // 0)
+    with pytest.raises(SettingsError, match="意外"):
+        read_settings()
+    assert "ZeroDivisionError" in capfd.readouterr().err

@@ -5,6 +5,7 @@
 
 import os
 import pickle
+import traceback
 from typing import TYPE_CHECKING, Any, cast
 
 from scns_conductor.core.errors import SettingsError
@@ -51,6 +52,8 @@ def read_settings() -> "Settings":
             with os.fdopen(writing, "wb") as stream:
                 stream.write(pickle.dumps(_read()))
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(writing)
