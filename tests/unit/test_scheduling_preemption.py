@@ -114,3 +114,39 @@ def test_qos_that_preempt_each_other_rank_alike() -> None:
     relation = {"a": "b", "b": "a"}
     heights = precedence({name: QosFacts(name=name, preempt=frozenset(other)) for name, other in relation.items()})
     assert heights["a"] == heights["b"]
+
+
+def within(mode: str | None = None, *, everywhere: bool = False) -> Rules:
+    return Rules(True, within=everywhere, qos={"same": QosFacts(name="same", preempt_mode=mode)})
+
+
+def test_within_one_qos_only_the_higher_priority_preempts() -> None:
+    cluster = build([])
+    cluster.allocate(RunningJob(7, NOW + 500, (NodeShare(0, 4, 0),), "low", qos="same", priority=10.0))
+    (victim,) = cluster.running.values()
+
+    def may(rules: Rules, priority: float) -> bool:
+        job = PendingJob(1, Shape(qos="same", partition="low"), 50.0, priority=priority)
+        return rules.outranks(cluster, job, victim)
+
+    for rules in (within("within"), within("suspend,within"), within(everywhere=True)):
+        assert may(rules, 11.0)
+        # 一样高的不行：不然没完没了。
+        assert not may(rules, 10.0)
+    assert not may(within("suspend"), 11.0)
+    assert within("suspend,within").mode(cluster, victim) == "suspend"
+    assert within("within").mode(cluster, victim) == "requeue"
+
+
+def test_the_exempt_time_of_the_qos_then_the_partition_then_all() -> None:
+    cluster = Cluster()
+    cluster.set_partitions([PartitionFacts("own", preempt_exempt_time=60), PartitionFacts("none")])
+    qos = {"long": QosFacts(name="long", preempt_exempt_time=600), "plain": QosFacts(name="plain")}
+    rules = Rules(True, exempt_s=5.0, qos=qos)
+
+    def exempt(partition: str, name: str | None) -> float:
+        return rules.exempt_until(cluster, RunningJob(1, NOW, (), partition, qos=name, start_time=NOW)) - NOW
+
+    assert [exempt("own", "long"), exempt("own", "plain"), exempt("none", "plain"), exempt("own", None)] == [
+        600, 60, 5, 60,
+    ]  # fmt: skip

@@ -70,9 +70,12 @@ def test_an_end_time_becomes_a_limit_from_the_start() -> None:
         change.resolved({**JOB, "start_time": None})
 
 
-def test_oversubscribe_of_a_partition_is_exclusive_or_not() -> None:
-    assert partition_changes({"oversubscribe": "EXCLUSIVE"}) == {"exclusive": True}
-    assert partition_changes({"oversubscribe": "NO"}) == {"exclusive": False}
+def test_oversubscribe_of_a_partition_is_exclusive_or_shared_in_turns() -> None:
+    assert partition_changes({"oversubscribe": "EXCLUSIVE"}) == {"exclusive": True, "oversubscribe": "NO"}
+    assert partition_changes({"oversubscribe": "NO"}) == {"exclusive": False, "oversubscribe": "NO"}
+    assert partition_changes({"shared": "force"}) == {"exclusive": False, "oversubscribe": "FORCE:4"}
+    with pytest.raises(Fatal):
+        partition_changes({"oversubscribe": "force:0"})
 
 
 def test_config_shows_the_settings_that_are_in_force() -> None:

@@ -45,13 +45,19 @@ def _upper_words(value: Any) -> Any:
 
 
 def _exclusive(value: Any) -> Any:
-    """true、"exclusive"、"user"、"mcs" 都是独占；false、"oversubscribe"、"" 不是。"""
+    """true、"exclusive" 是独占；false、"oversubscribe"、"" 不是。"user"、"mcs" 已换成 exclusive_to。"""
     words = value if isinstance(value, list) else [value]
-    if any(isinstance(word, str) and word.lower() in ("user", "mcs", "exclusive", "true") for word in words):
+    if any(isinstance(word, str) and word.lower() in ("exclusive", "true") for word in words):
         return True
     if all(isinstance(word, str) and word.lower() in ("", "false", "oversubscribe") for word in words):
         return False
     return not_number(value)
+
+
+def _scope(value: Any) -> str | None:
+    """exclusive 里的 "user"、"mcs"（sbatch 的 --exclusive=user）。"""
+    words = value if isinstance(value, list) else [value]
+    return next((word.lower() for word in words if isinstance(word, str) and word.lower() in ("user", "mcs")), None)
 
 
 def _environment(value: Any) -> Any:
@@ -101,6 +107,7 @@ _FORMS = {
     "tres_per_node": Form(Text, aliases=("tres_per_node", "gres")),
     "required_nodes": Form(NodeList),
     "excluded_nodes": Form(NodeList),
+    "exclusive_to": Form(Annotated[str, Field(pattern="^(user|mcs)$")]),
     "exclusive": Form(Annotated[bool, BeforeValidator(_exclusive), _FLAG_OR_WORDS]),
     "hold": Form(Flag, description="提交后保留，直到 release"),
     "kill_warning_signal": Form(Annotated[str, Field(json_schema_extra={"pattern": _SIGNAL.pattern})]),
@@ -119,6 +126,12 @@ class _JobRules(BaseModel):
     array_max_tasks: Annotated[int, Field(ge=0, le=MAX_INT), NOT_FLAG] | None = Field(
         None, description="数组同时运行的上限；只用于修改，提交时写在 array 的 % 之后"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _exclusive_scope(cls, data: Any) -> Any:
+        scope = _scope(data.get("exclusive")) if isinstance(data, dict) else None
+        return data if scope is None else {**data, "exclusive": False, "exclusive_to": scope}
 
     @field_validator("current_working_directory", check_fields=False)
     @classmethod
@@ -184,6 +197,8 @@ class _JobRules(BaseModel):
         least, most = given.get("minimum_nodes"), given.get("maximum_nodes")
         if least and most and most < least:
             raise ValueError("maximum_nodes 小于 minimum_nodes")
+        if given.get("exclusive_to") == "mcs" and not given.get("mcs_label"):
+            raise ValueError("exclusive=mcs 要写 mcs_label（--mcs-label）：按它分谁和谁可以在一起")
         one_container(given.get("container"), given.get("container_image"))
         memories = [name for name in _MEMORIES if given.get(name) is not None]
         if len(memories) > 1:

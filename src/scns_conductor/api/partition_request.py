@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from scns_conductor.api.derived import Form, request_fields
 from scns_conductor.core.models import Partition
+from scns_conductor.core.sharing import OVERSUBSCRIBE, oversubscribe
 
 
 def _upper(value: Any) -> Any:
@@ -17,10 +18,18 @@ def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
+def _sharing(value: Any) -> Any:
+    return oversubscribe(value) if isinstance(value, str) else value
+
+
 _FORMS = {
     "state": Form(Annotated[str, Field(pattern="^(UP|DOWN|DRAIN|INACTIVE)$"), BeforeValidator(_upper)]),
     "preempt_mode": Form(
         Annotated[str, Field(pattern="^(requeue|cancel|suspend|off)$"), BeforeValidator(_lower)],
+    ),
+    "oversubscribe": Form(
+        Annotated[str, Field(pattern=OVERSUBSCRIBE), BeforeValidator(_sharing)],
+        how="；没有写 n 是 4",
     ),
 }
 # 写成 null 有意义的列：不限、都许、按全局。

@@ -17,7 +17,8 @@ RUNTIME = (
     "scheduler_policy", "placement", "backfill_depth", "max_switch_wait_s", "suspend_frees", "kill_invalid_dependency",
     "priority_type", "priority_weights", "priority_max_age_s", "priority_decay_half_life_s", "priority_calc_period_s",
     "priority_favor_small", "fair_shares", "accounting_storage_enforce", "enforce_part_limits",
-    "preempt_type", "preempt_mode", "preempt_exempt_time_s",
+    "preempt_type", "preempt_mode", "preempt_exempt_time_s", "preempt_within", "preempt_gang",
+    "scheduler_time_slice_s",
     "licenses", "default_memory_mb_per_cpu", "array_max_tasks", "min_job_age_s",
 )  # fmt: skip
 

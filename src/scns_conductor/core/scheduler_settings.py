@@ -89,7 +89,20 @@ class SchedulerSettings(BaseSettings):
         "suspend 挂起并借出 CPU，抢占者结束后恢复",
     )
     preempt_exempt_time_s: int = Field(
-        0, ge=0, description="作业运行满多少秒才许被抢占（Slurm 的 PreemptExemptTime）；QOS 写了的为准"
+        0, ge=0, description="作业运行满多少秒才许被抢占（Slurm 的 PreemptExemptTime）；QOS、分区写了的为准"
+    )
+    preempt_within: bool = Field(
+        False,
+        description="同一个 QOS 里优先级高的也抢占低的（PreemptMode 里的 WITHIN，要 preempt_type=qos）；"
+        "只要某几个 QOS 这样的，写在它们的 preempt_mode 里",
+    )
+    preempt_gang: bool = Field(
+        False,
+        description="时间片（PreemptMode 里的 GANG）：OverSubscribe 是 FORCE:n、YES:n 的分区里，"
+        "几个作业轮流用同样的 CPU",
+    )
+    scheduler_time_slice_s: float = Field(
+        30.0, ge=1, le=65533, description="轮流用 CPU 时每次用多久（秒；Slurm 的 SchedulerTimeSlice）"
     )
     kill_invalid_dependency: bool = Field(False, description="依赖永远不能满足的作业是否直接取消")
     licenses: str = Field("", description="全集群的许可证，如 matlab:5,ansys:2（slurm.conf 的 Licenses）")

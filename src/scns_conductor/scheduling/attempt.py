@@ -74,7 +74,7 @@ class Attempt:
         # 在哪个节点上都一样、不等池、一个也没有略过：可以一个个地放（Cycle._start_interleaved）。
         self.lone = self.kind is Kind.PLAIN and not group.shape.pools and not skipped and not begun
         # usable 不看预留；没有预留时两者是同一个。
-        self.usable: BoolArray = cluster.eligible(group.shape)
+        self.usable: BoolArray = cluster.open_to(group.shape)
         self.allowed: BoolArray = cluster.usable(group.shape, now, group.time_limit_s)
         # 只看这些节点；None 是全部。
         self.within: BoolArray | None = None

@@ -8,7 +8,7 @@ import numpy as np
 from scns_conductor.scheduling.advance import AdvanceReservation
 from scns_conductor.scheduling.cluster_facts import RunningJob
 from scns_conductor.scheduling.node_table import INITIAL_ROWS
-from scns_conductor.scheduling.shape import LICENSE, IntArray
+from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray, Shape
 from scns_conductor.scheduling.shape_rules import ShapeRules
 
 # 数据库的开始时刻与计划时的差这么点，不算改过预计结束。
@@ -38,10 +38,38 @@ class Cluster(ShapeRules):
         # 其中归还过的：归还的作业原定最晚何时结束，此后的空闲没有变。
         self.freed_until: dict[int, float] = {}
         self.moved_ends = 0
+        # 有作业（运行的、排队的）要与别人隔开的那些主人；空的就什么也不看。
+        self.scopes: set[str] = set()
+        # 份额变过几次；此刻的形状 -> 能用的节点（版本同它）。
+        self._shifts = 0
+        self._open: dict[Shape, tuple[tuple[int, int], BoolArray]] = {}
 
     def _widen(self) -> None:
         super()._widen()
         self.run_need = np.hstack([self.run_need, np.zeros((len(self.run_end), 1), dtype=np.int64)])
+
+    def open_to(self, shape: Shape) -> BoolArray:
+        """eligible 里没有隔着的节点：别人独占着的不行；自己要独占的，有别人在的也不行。"""
+        eligible = self.eligible(shape)
+        if not self.scopes:
+            return eligible
+        version, known = (self.version, self._shifts), self._open.get(shape)
+        if known is not None and known[0] == version:
+            return known[1]
+        if len(self._open) > 10_000:
+            self._open.clear()
+        mask = eligible.copy()
+        for job in self.running.values():
+            barred = job.exclusive_to is not None and job.exclusive_to not in shape.owners
+            if barred or (shape.exclusive_to is not None and shape.exclusive_to not in job.owners):
+                mask[[share.node for share in job.shares]] = False
+        self._open[shape] = (version, mask)
+        return mask
+
+    def usable(self, shape: Shape, now: float, duration_s: float) -> BoolArray:
+        """open_to 里从现在起 duration_s 秒没有别人的预留的节点。"""
+        taken = self.reserved(shape.reservation, now, now + duration_s)
+        return self.open_to(shape) if taken is None else self.open_to(shape) & ~taken
 
     def set_pool(self, name: str, total: int, reason: str) -> None:
         """登记一个池，或改它的总量；在用的不变，所以改小了剩下的可以是负的。reason 是缺它时的原因码。"""
@@ -82,6 +110,7 @@ class Cluster(ShapeRules):
             self.running[job.job_id] = job
             return
         self.release(job.job_id)
+        self._shifts += 1
         rows = self._run_rows[job.job_id] = []
         for share in job.shares:
             need = self.share_vector(share)
@@ -100,6 +129,7 @@ class Cluster(ShapeRules):
         """归还；不在运行则什么也不做。"""
         job = self.running.pop(job_id, None)
         if job is not None:
+            self._shifts += 1
             for row in self._run_rows.pop(job_id):
                 node = int(self.run_node[row])
                 self.free[node] += self.run_need[row]

@@ -46,6 +46,14 @@ class PartitionFacts:
     job_factor: int = 1
     preempt_mode: str | None = None
     grace_time: int = 0
+    preempt_exempt_time: int | None = None
+    # 一个 CPU 至多分给几个作业，轮流用；1 是不共用。share_asked：只有要了 --oversubscribe 的才与人共用。
+    share_most: int = 1
+    share_asked: bool = False
+
+    def shares(self, asked: bool) -> bool:
+        """这样的作业（asked：要了 --oversubscribe）与别的作业轮流用 CPU。"""
+        return self.share_most > 1 and (asked or not self.share_asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +88,9 @@ class RunningJob:
     lent: tuple[tuple[int, int], ...] = ()
     resuming: bool = True
     reservation: str | None = None
+    # 要了 --oversubscribe；优先级（只在同一个 QOS 里抢占时看）。
+    oversubscribe: bool = False
+    priority: float = 0.0
+    # 它算谁的（user:名字、mcs:标签）；它的节点只许谁的作业一起用，None 是不管。
+    owners: tuple[str, ...] = ()
+    exclusive_to: str | None = None

@@ -43,7 +43,7 @@ class Cycle(Placing):
                 continue
             if not heap:
                 break
-            if self._future is None and not candidates and not shortest_first:
+            if self._future is None and not (candidates or shortest_first or self.cluster.scopes):
                 self._start_interleaved(heap)
                 if not heap:
                     break
@@ -60,7 +60,7 @@ class Cycle(Placing):
             keep = True
             while keep and attempt.job is not None and (limit is None or attempt.key <= limit):
                 keep = self._step(attempt, limit)
-                if len(plan.starts) >= most:
+                if plan.exhausted or len(plan.starts) >= most:
                     plan.exhausted = True
                     return
             if keep and attempt.job is not None:
@@ -118,7 +118,7 @@ class Cycle(Placing):
             keep = True
             while keep and attempt.job is not None and (limit is None or attempt.key <= limit):
                 keep = self._step(attempt, limit)
-                if len(self.plan.starts) >= self.policy.most_starts:
+                if self.plan.exhausted or len(self.plan.starts) >= self.policy.most_starts:
                     self.plan.exhausted = True
                     return
             if keep and attempt.job is not None:
@@ -142,7 +142,12 @@ class Cycle(Placing):
             if not lacking.startswith(LICENSE):
                 return False
         elif place_key not in plan.blocked:
+            if self.cluster.scopes and self._apart(attempt):
+                # 它能用哪些节点，要等这一遍的启动成了才知道：马上再计划。
+                plan.exhausted = True
+                return False
             if self._start_some(attempt, limit):
+                self._scopes.add(shape.exclusive_to)
                 return True
             if self._impossible(attempt):
                 return False
@@ -155,6 +160,13 @@ class Cycle(Placing):
         if attempt.inside:
             self.unreserved.add(place_key)
         return False
+
+    def _apart(self, attempt: Attempt) -> bool:
+        """这一遍已经启动了要与它隔开的。"""
+        shape = attempt.group.shape
+        if shape.exclusive_to is not None:
+            return bool(self._scopes - {shape.exclusive_to})
+        return any(scope is not None and scope not in shape.owners for scope in self._scopes)
 
     def _impossible(self, attempt: Attempt) -> bool:
         """无论等多久都不能启动的记下来；上一遍受阻的已经看过。"""

@@ -27,6 +27,7 @@ def requirement(cluster: Cluster, shape: Shape) -> tuple[IntArray, Kind]:
         and not cluster.exclusive(shape)
         and not cluster.by_core(shape)
         and shape.memory_per_node != 0
+        and shape.exclusive_to is None
         and not shape.required_nodes
         and (shape.maximum_nodes == 1 or shape.tasks == 1)
         and not shape.minimum_cpus_per_node

@@ -16,9 +16,10 @@ COLUMNS = """
     job_id, state, revision, user_name, name, account, partition, qos, reservation, tasks, tasks_per_node,
     cpus_per_task, minimum_nodes, maximum_nodes, minimum_cpus_per_node, memory_per_node, memory_per_cpu, memory_per_gpu,
     temporary_disk_per_node, tres_per_job, tres_per_node, tres_per_task, constraints, required_nodes, excluded_nodes,
-    exclusive, contiguous, sockets_per_node, cores_per_socket, threads_per_core, tasks_per_core, tasks_per_socket,
-    core_specification, thread_specification, prefer, licenses, required_switches, maximum_switch_wait_time, time_limit,
-    time_minimum, extract(epoch FROM begin_time)::float8 AS begin_time,
+    exclusive, exclusive_to, mcs_label, oversubscribe, contiguous,
+    sockets_per_node, cores_per_socket, threads_per_core, tasks_per_core,
+    tasks_per_socket, core_specification, thread_specification, prefer, licenses, required_switches,
+    maximum_switch_wait_time, time_limit, time_minimum, extract(epoch FROM begin_time)::float8 AS begin_time,
     extract(epoch FROM deadline)::float8 AS deadline, dependency, kill_on_invalid_dependency, hold, priority, nice,
     extract(epoch FROM submit_time)::float8 AS submit_time, array_job_id, array_task_id, array_remaining,
     array_base, array_step, array_max_tasks, het_job_id, het_job_offset, het_job_id_set, reason, error_msg,
@@ -64,6 +65,7 @@ def shape_of(row: Mapping[str, Any], defaults: Defaults) -> Shape:
         gres_per_node=tuple(sorted(gres.items())),
         gres_per_task=tuple(sorted(parse_gres(row["tres_per_task"] or "").items())),
         exclusive=row["exclusive"] or bool(row["core_specification"] or row["thread_specification"]),
+        oversubscribe=row["oversubscribe"],
         constraints=row["constraints"],
         required_nodes=tuple(expand(row["required_nodes"])) if row["required_nodes"] else (),
         excluded_nodes=tuple(expand(row["excluded_nodes"])) if row["excluded_nodes"] else (),
@@ -83,6 +85,18 @@ def shape_of(row: Mapping[str, Any], defaults: Defaults) -> Shape:
         prefer=row["prefer"],
         gres_per_job=tuple(sorted(whole.items())) if spreads and max(whole.values(), default=0) > 1 else (),
     )
+
+
+def owners_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """作业算谁的：它的用户，写了标签的还有标签。"""
+    label = row["mcs_label"]
+    return (f"user:{row['user_name']}", *([] if label is None else [f"mcs:{label}"]))
+
+
+def exclusive_to(row: Mapping[str, Any]) -> str | None:
+    """它的节点上只许谁的作业；不管是 None。"""
+    word = row["exclusive_to"]
+    return None if word is None else next((name for name in owners_of(row) if name.startswith(f"{word}:")), None)
 
 
 def dependency_of(row: Mapping[str, Any]) -> Dependency | None:

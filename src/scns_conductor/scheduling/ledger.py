@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from scns_conductor.scheduling.attempt import Attempt
 from scns_conductor.scheduling.cluster import Cluster
@@ -38,6 +39,8 @@ class Ledger:
         self._stopped: set[str] = set()
         # 各个分区里保留了几个。
         self._held: Counter[str] = Counter()
+        # 这一遍启动了的都只许与谁的作业在一起（None 是不管）。
+        self._scopes: set[str | None] = set()
         self._search = NodeSearch(cluster, self.free, policy.placement)
 
     @property
@@ -145,6 +148,11 @@ class Ledger:
         shape, future = attempt.group.shape, self.future
         if attempt.kind is Kind.GENERAL:
             placement = self.policy.placement
+            if shape.exclusive_to is not None:
+                # 别人的何时都走，只有整个空下来才说得准。
+                alone = replace(shape, exclusive=True, exclusive_to=None)
+                whole = self.cluster.eligible(alone)
+                return future.earliest_general(alone, whole, attempt.duration, placement, not_before)
             return future.earliest_general(shape, attempt.usable, attempt.duration, placement, not_before)
         found = future.earliest(
             attempt.need, attempt.usable, attempt.duration, shape.pools, shape.reservation, not_before

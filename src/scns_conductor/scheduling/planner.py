@@ -78,7 +78,7 @@ class Planner:
 
         complete 为假：只要启动，影响不了启动的保留与谁为什么在等可以不算（Plan.complete）。
         """
-        if not complete:
+        if not complete and not cluster.scopes:
             whole = (cluster, queue, now, self.policy)
             quick = self._lean.plan(*whole) or front(*whole) or lean_by_group(*whole)
             if quick is not None:
@@ -121,6 +121,7 @@ class Planner:
         """只看变了的；不能这样做时是 None。"""
         if (
             self.policy.backfill is Backfill.NONE
+            or cluster.scopes
             or memory.cluster is not cluster
             or memory.queue is not queue
             or memory.version != cluster.version

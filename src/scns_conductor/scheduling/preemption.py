@@ -20,6 +20,7 @@ from scns_conductor.scheduling.shape import CPU, BoolArray, IntArray
 # 一个周期最多为几个受阻的作业找；其余的等下一个周期。
 MOST_PREEMPTORS = 20
 SUSPEND = "suspend"
+WITHIN = "within"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Rules:
     by_qos: bool = False
     default_mode: str = "requeue"
     exempt_s: float = 0.0
+    # 同一个 QOS 里优先级高的也抢占低的；QOS 自己也可以写（WITHIN）。
+    within: bool = False
     qos: Mapping[str, QosFacts] = field(default_factory=dict)
 
     def _qos(self, name: str | None) -> QosFacts | None:
@@ -47,13 +50,19 @@ class Rules:
         if not self.by_qos:
             return _tier(cluster, victim) < job.tier
         own = self._qos(job.shape.qos)
-        return own is not None and victim.qos in own.preempt
+        if own is None:
+            return False
+        if victim.qos == own.name:
+            within = self.within or (own.preempt_mode or "").endswith(WITHIN)
+            return within and job.priority > victim.priority
+        return victim.qos in own.preempt
 
     def mode(self, cluster: Cluster, victim: RunningJob) -> str:
         """被抢占时怎么办：QOS（分区）写的为准。"""
         if self.by_qos:
             qos = self._qos(victim.qos)
-            return (qos.preempt_mode if qos else None) or self.default_mode
+            mode = (qos.preempt_mode if qos else None) or ""
+            return mode.removesuffix(WITHIN).rstrip(",") or self.default_mode
         partition = cluster.partitions.get(victim.partition)
         return (partition.preempt_mode if partition else None) or self.default_mode
 
@@ -65,11 +74,11 @@ class Rules:
         partition = cluster.partitions.get(victim.partition)
         return 0 if partition is None else partition.grace_time
 
-    def exempt_until(self, victim: RunningJob) -> float:
-        """到什么时刻才许被抢占（Unix 秒）。"""
-        qos = self._qos(victim.qos)
-        exempt = self.exempt_s if qos is None or qos.preempt_exempt_time is None else qos.preempt_exempt_time
-        return victim.start_time + exempt
+    def exempt_until(self, cluster: Cluster, victim: RunningJob) -> float:
+        """到什么时刻才许被抢占（Unix 秒）：QOS 写的、分区写的、全局的，先有的为准。"""
+        qos, partition = self._qos(victim.qos), cluster.partitions.get(victim.partition)
+        written = [each.preempt_exempt_time for each in (qos, partition) if each is not None]
+        return victim.start_time + next((each for each in written if each is not None), self.exempt_s)
 
     def order(self, cluster: Cluster, victim: RunningJob) -> tuple[int, int]:
         """小的先让出来。"""
@@ -108,7 +117,7 @@ def preempt(cluster: Cluster, queue: Queue, plan: Plan, policy: Policy, rules: R
     for running in cluster.running.values():
         if running.ending:
             _give_back(cluster, free, running, "cancel")
-    pool = [each for each in _candidates(cluster, rules) if rules.exempt_until(each) <= plan.now]
+    pool = [each for each in _candidates(cluster, rules) if rules.exempt_until(cluster, each) <= plan.now]
     found: list[Preemption] = []
     for job in waiting:
         usable = cluster.usable(job.shape, plan.now, job.time_limit_s)
@@ -134,7 +143,7 @@ def exempt_ends(cluster: Cluster, queue: Queue, plan: Plan, rules: Rules) -> flo
     moments = [
         moment
         for victim in (_candidates(cluster, rules) if waiting else ())
-        for moment in [rules.exempt_until(victim)]
+        for moment in [rules.exempt_until(cluster, victim)]
         if moment > plan.now and any(rules.outranks(cluster, job, victim) for job in waiting)
     ]
     return min(moments, default=None)

@@ -40,6 +40,11 @@ class Shape:
     gres_per_node: tuple[tuple[str, int], ...] = ()
     gres_per_task: tuple[tuple[str, int], ...] = ()
     exclusive: bool = False
+    # 它算谁的，只写有人要独占的那些；--exclusive=user、mcs：节点上只许谁的作业（见 Cluster.open_to）。
+    owners: tuple[str, ...] = ()
+    exclusive_to: str | None = None
+    # --oversubscribe：分区许的话，与别的作业轮流用 CPU。
+    oversubscribe: bool = False
     constraints: str | None = None
     required_nodes: tuple[str, ...] = ()
     excluded_nodes: tuple[str, ...] = ()
@@ -161,6 +166,8 @@ def compound(parts: Sequence[Shape]) -> Shape:
         user=first.user,
         qos=first.qos,
         account=first.account,
+        owners=first.owners,
+        exclusive_to=next((part.exclusive_to for part in parts if part.exclusive_to is not None), None),
         pools=tuple(sorted(pools.items())),
         predicted_s=max((part.predicted_s for part in parts if part.predicted_s is not None), default=None),
         components=tuple(parts),

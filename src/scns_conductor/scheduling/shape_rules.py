@@ -35,11 +35,6 @@ class ShapeRules(NodeTable):
         self._eligible[shape] = (self.version, mask)
         return mask
 
-    def usable(self, shape: Shape, now: float, duration_s: float) -> BoolArray:
-        """eligible 里从现在起 duration_s 秒没有别人的预留的节点。"""
-        taken = self.reserved(shape.reservation, now, now + duration_s)
-        return self.eligible(shape) if taken is None else self.eligible(shape) & ~taken
-
     def confined(self, shape: Shape) -> bool:
         """在预留的节点里运行：别的作业的保留用不到那些节点。只有许可证的预留不管节点。"""
         if shape.reservation is None or shape.roams:

@@ -265,14 +265,16 @@ def _switchable(text: str, rows: Sequence[JobRow], source: JobState, target: Job
 async def _look_at_lent(
     connection: AsyncConnection, chosen: dict[str, list[JobRow]], answer: Answer, asked: _Asked
 ) -> None:
-    """因抢占而挂起的，抢占者用完了自己会恢复：不许。人挂起而让出了 CPU 的记下来。"""
+    """因抢占、时间片而挂起的，到时自己会恢复：不许。人挂起而让出了 CPU 的记下来。"""
     job_ids = [row.job_id for rows in chosen.values() for row in rows]
     found = (await connection.execute(LENT_JOBS, {"job_ids": job_ids})).all()
     lent = {row.job_id for row in found if row.preempted}
     asked.lent.update(row.job_id for row in found if not row.preempted)
     for text in [text for text, rows in chosen.items() if lent & set(_ids(rows))]:
         lender = min(lent & set(_ids(chosen.pop(text))))
-        answer.errors[text] = Conflict(f"作业 {lender} 是被抢占而挂起的；抢占者用完了自己会恢复", code="job_preempted")
+        answer.errors[text] = Conflict(
+            f"作业 {lender} 是被抢占、或轮到别人用 CPU 而挂起的；到时自己会恢复", code="job_preempted"
+        )
 
 
 async def _suspend(connection: AsyncConnection, rows: Sequence[JobRow], asked: _Asked) -> None:

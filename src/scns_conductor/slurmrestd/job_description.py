@@ -22,7 +22,7 @@ _HINTS = frozenset(
         "burst_buffer", "cluster_constraint", "cluster_constraints", "cpu_binding", "cpu_binding_flags",
         "cpu_binding_hint", "cpu_frequency", "cpus_per_tres",
         "delay_boot", "distribution_plane_size", "end_time", "flags", "get_user_environment", "group_id", "het_group",
-        "hetjob_group", "immediate", "job_id", "maximum_cpus", "mcs_label", "memory_binding",
+        "hetjob_group", "immediate", "job_id", "maximum_cpus", "memory_binding",
         "memory_binding_type", "memory_per_tres", "minimum_boards_per_node", "minimum_sockets_per_board",
         "network", "ntasks_per_tres", "oom_kill_step", "overcommit", "power_flags", "profile", "reboot",
         "reserve_ports", "resv_mpi_ports",
@@ -124,7 +124,11 @@ def _lists(job: dict[str, Any]) -> None:
         if isinstance(job.get(name), list):
             job[name] = ",".join(map(str, job[name]))
     if isinstance(job.get("exclusive"), list):
-        job["exclusive"] = "false" not in job["exclusive"]
+        words = [str(word).lower() for word in job["exclusive"]]
+        scope = next((word for word in words if word in ("user", "mcs")), None)
+        job["exclusive"] = scope is None and "false" not in words
+        if scope is not None:
+            job["exclusive_to"] = scope
     if isinstance(job.get("mail_type"), list):
         job["mail_type"] = [_MAIL.get(str(word).upper(), word) for word in job["mail_type"]]
     if isinstance(job.get("open_mode"), list):
@@ -138,6 +142,8 @@ def _words(given: Mapping[str, Any], job: dict[str, Any]) -> None:
     shared = given.get("shared") or ()
     if "oversubscribe" in shared:
         job["oversubscribe"] = True
+    elif scope := next((word for word in shared if word in ("user", "mcs")), None):
+        job["exclusive_to"] = scope
     elif shared:
         job["exclusive"] = True
     flags = given.get("flags") or ()

@@ -50,11 +50,11 @@ RESUME = sa.text(
     "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) "
     f"AND state IN {leaving({JobState.SUSPENDED}, to={JobState.RUNNING})}"
 )
-# 其中 CPU 借出去了的；preempted：是因抢占而挂起的。
+# 其中 CPU 借出去了的；preempted：是因抢占、时间片而挂起的。
 LENT_JOBS = sa.text(
     """
-    SELECT DISTINCT a.job_id, coalesce((SELECT cause = 'preempt' FROM job_events AS e WHERE e.job_id = a.job_id
-      AND cause IN ('suspend', 'preempt') ORDER BY event_id DESC LIMIT 1), true) AS preempted
+    SELECT DISTINCT a.job_id, coalesce((SELECT cause <> 'suspend' FROM job_events AS e WHERE e.job_id = a.job_id
+      AND cause IN ('suspend', 'preempt', 'timeslice') ORDER BY event_id DESC LIMIT 1), true) AS preempted
     FROM resource_allocations AS a
     WHERE a.job_id = ANY(CAST(:job_ids AS bigint[])) AND a.released_at IS NULL AND a.lent_cpus > 0
     """

@@ -1,4 +1,4 @@
-"""挂起与恢复时借出、拿回 CPU：因抢占而挂起的，与人挂起、让出 CPU 的（SCNS_SUSPEND_FREES=cpus）。"""
+"""挂起与恢复时借出、拿回 CPU：因抢占、时间片而挂起的，与人挂起、让出 CPU 的（SCNS_SUSPEND_FREES=cpus）。"""
 
 import sqlalchemy as sa
 
@@ -19,8 +19,9 @@ _TAKEN_OFF = """
     )
 """
 
-# 挂起被抢占的：借出它们的 CPU，减去节点的计数，记事件。
-SUSPEND_PREEMPTED = sa.text(
+# 挂起被抢占的、轮到别人的（:cause 是 preempt、timeslice）：借出它们的 CPU，减去节点的计数，记事件；
+# 时间片的一次尝试只记第一回，不然历史里全是它。
+SUSPEND_LENDING = sa.text(
     f"""
     WITH wanted AS (
       SELECT * FROM unnest(CAST(:job_ids AS bigint[]), CAST(:messages AS text[])) AS w(job_id, message)
@@ -43,7 +44,9 @@ SUSPEND_PREEMPTED = sa.text(
     {_TAKEN_OFF},
     recorded AS (
       INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message)
-      SELECT job_id, restart_count, 'RUNNING', 'SUSPENDED', 'preempt', 'scheduler', message FROM chosen
+      SELECT job_id, restart_count, 'RUNNING', 'SUSPENDED', CAST(:cause AS text), 'scheduler', message FROM chosen
+      WHERE :cause <> 'timeslice' OR NOT EXISTS (SELECT FROM job_events AS e WHERE e.job_id = chosen.job_id
+        AND e.restart_count = chosen.restart_count AND e.cause = 'timeslice')
     )
     SELECT job_id FROM suspended ORDER BY job_id
     """.replace("::", r"\:\:")
@@ -67,7 +70,7 @@ LEND_SUSPENDED = sa.text(
     SELECT DISTINCT job_id FROM lent ORDER BY job_id
     """.replace("::", r"\:\:")
 )
-# 恢复借出了 CPU 的：拿回来，加上节点的计数（不够就整条作废），记事件。
+# 恢复借出了 CPU 的：拿回来，加上节点的计数（不够就整条作废），记事件；:quiet 的不记。
 RESUME_PREEMPTED = sa.text(
     f"""
     WITH chosen AS (
@@ -98,6 +101,7 @@ RESUME_PREEMPTED = sa.text(
     recorded AS (
       INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message)
       SELECT job_id, restart_count, 'SUSPENDED', 'RUNNING', 'resume', 'scheduler', 'CPU 空出来了' FROM resumed
+      WHERE job_id <> ALL(CAST(:quiet AS bigint[]))
     )
     SELECT job_id FROM resumed ORDER BY job_id
     """.replace("::", r"\:\:")

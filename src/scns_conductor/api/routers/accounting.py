@@ -18,6 +18,7 @@ from scns_conductor.api.answers.accounting import (
 )
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, Name, Text, TimeLimit
+from scns_conductor.core.sharing import QOS_PREEMPT_MODE
 from scns_conductor.core.tres import known_tres, parse_tres, tres_amount
 from scns_conductor.core.units import parse_duration
 from scns_conductor.services import account_users, accounts, associations, qos
@@ -153,8 +154,8 @@ class QosValues(LimitValues):
     priority: Count | None = Field(None, description="多因子优先级里的 QOS 因子")
     flags: list[Name] | None = Field(None, description="DenyOnLimit、NoDecay、RequiresReservation")
     preempt: list[Slug] | None = Field(None, description="能抢占哪些 QOS 的作业（要 SCNS_PREEMPT_TYPE=qos）")
-    preempt_mode: Annotated[str, Field(pattern="^(requeue|cancel|suspend|off)$"), BeforeValidator(_lower)] | None = (
-        Field(None, description="被抢占时怎么办；null 按 SCNS_PREEMPT_MODE")
+    preempt_mode: Annotated[str, Field(pattern=QOS_PREEMPT_MODE), BeforeValidator(_lower)] | None = Field(
+        None, description="被抢占时怎么办，加 within 是同一个 QOS 里优先级高的也抢占；null 按 SCNS_PREEMPT_MODE"
     )
     preempt_exempt_time: Seconds = Field(None, description="运行满多久才许被抢占（秒，或 --time 的写法）")
     grace_time: Seconds = Field(None, description="被抢占时的宽限（秒，或 --time 的写法）")

@@ -130,7 +130,7 @@ class Qos(Answer):
     preempt: tuple[str, ...]
     """能抢占哪些 QOS 的作业"""
     preempt_mode: str | None
-    """被抢占时怎么办：requeue、cancel、suspend、off；空表示按全局设置"""
+    """被抢占时怎么办：requeue、cancel、suspend、off，加 within 是同一个 QOS 里也抢占；空表示按全局设置"""
     preempt_exempt_time: int | None
     """运行满多久才许被抢占（秒）"""
     grace_time: int

@@ -169,6 +169,8 @@ class Partition(Answer):
     """多因子优先级里的分区因子"""
     preempt_mode: str | None
     """被抢占时怎么办：requeue、cancel、suspend、off；空表示按全局设置"""
+    preempt_exempt_time: int | None
+    """运行满多久才许被抢占（秒）；空表示按全局设置"""
     grace_time: int
     """被抢占时的宽限（秒）"""
     allow_accounts: tuple[str, ...] | None
@@ -179,6 +181,8 @@ class Partition(Answer):
     """只许这些 QOS；空表示都许"""
     exclusive: bool
     """整节点分配"""
+    oversubscribe: str
+    """作业轮流用 CPU：NO、FORCE:n（每个 CPU 至多 n 个）、YES:n（只有 -s 的）；要 SCNS_PREEMPT_GANG"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {"allow_accounts": tuple, "deny_accounts": tuple, "allow_qos": tuple}
 

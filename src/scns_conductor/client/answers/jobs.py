@@ -117,6 +117,10 @@ class Job(Answer):
     """不得使用的节点（--exclude）"""
     exclusive: bool
     """独占节点"""
+    exclusive_to: str | None
+    """节点上只许谁的作业：user 同一个用户的，mcs 同一个标签的（--exclusive=user、mcs）"""
+    mcs_label: str | None
+    """多类别安全的标签（--mcs-label）"""
     oversubscribe: bool
     """允许与别的作业共享 CPU（--oversubscribe）"""
     contiguous: bool

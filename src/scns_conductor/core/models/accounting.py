@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 from scns_conductor.core.models.columns import EMPTY_LIST, EMPTY_OBJECT
+from scns_conductor.core.sharing import QOS_PREEMPT_MODE
 
 ADMIN_LEVELS = ("None", "Operator", "Administrator", "Auditor")
 
@@ -157,7 +158,9 @@ class Qos(LimitColumns, table=True):
         description="能抢占哪些 QOS 的作业",
     )
     preempt_mode: str | None = Field(
-        None, sa_type=sa.Text, description="被抢占时怎么办：requeue、cancel、suspend、off；空表示按全局设置"
+        None,
+        sa_type=sa.Text,
+        description="被抢占时怎么办：requeue、cancel、suspend、off，加 within 是同一个 QOS 里也抢占；空表示按全局设置",
     )
     preempt_exempt_time: int | None = Field(
         None,
@@ -176,5 +179,5 @@ class Qos(LimitColumns, table=True):
 
     __table_args__ = (
         sa.CheckConstraint("usage_factor >= 0", name="qos_usage_factor_not_negative"),
-        sa.CheckConstraint("preempt_mode IN ('requeue', 'cancel', 'suspend', 'off')", name="qos_preempt_mode_known"),
+        sa.CheckConstraint(f"preempt_mode ~ '{QOS_PREEMPT_MODE}'", name="qos_preempt_mode_known"),
     )

@@ -58,6 +58,10 @@ class JobSpec(SQLModel):
     required_nodes: str | None = Field(None, description="必须包含的节点（--nodelist）")
     excluded_nodes: str | None = Field(None, description="不得使用的节点（--exclude）")
     exclusive: bool = Field(False, sa_column_kwargs={"server_default": "false"}, description="独占节点")
+    exclusive_to: str | None = Field(
+        None, description="节点上只许谁的作业：user 同一个用户的，mcs 同一个标签的（--exclusive=user、mcs）"
+    )
+    mcs_label: str | None = Field(None, max_length=MAX_NAME_LENGTH, description="多类别安全的标签（--mcs-label）")
     oversubscribe: bool = Field(
         False, sa_column_kwargs={"server_default": "false"}, description="允许与别的作业共享 CPU（--oversubscribe）"
     )
@@ -138,9 +142,10 @@ class JobSpec(SQLModel):
 FIXED_AT_SUBMIT = frozenset(
     {
         "argv", "array", "command", "container", "container_image", "core_specification", "current_working_directory",
-        "data_source", "distribution", "environment", "interactive", "kill_on_invalid_dependency",
-        "kill_warning_batch_only", "kill_warning_delay", "kill_warning_signal", "open_mode", "standard_error",
-        "standard_input", "standard_output", "submit_host", "temporary_disk_per_node", "thread_specification", "umask",
+        "data_source", "distribution", "environment", "exclusive_to", "interactive", "kill_on_invalid_dependency",
+        "kill_warning_batch_only", "kill_warning_delay", "kill_warning_signal", "mcs_label", "open_mode",
+        "standard_error", "standard_input", "standard_output", "submit_host", "temporary_disk_per_node",
+        "thread_specification", "umask",
         "user_name",
     }
 )  # fmt: skip

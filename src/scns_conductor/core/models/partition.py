@@ -5,6 +5,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
 from scns_conductor.core.models.columns import MAX_NAME_LENGTH, one_of
+from scns_conductor.core.sharing import OVERSUBSCRIBE
 from scns_conductor.core.states import PartitionState
 
 # 新装的系统的分区（0001 建的）。
@@ -38,13 +39,22 @@ class Partition(SQLModel, table=True):
     preempt_mode: str | None = Field(
         None, description="被抢占时怎么办：requeue、cancel、suspend、off；空表示按全局设置"
     )
+    preempt_exempt_time: int | None = Field(
+        None, ge=0, sa_type=sa.BigInteger, description="运行满多久才许被抢占（秒）；空表示按全局设置"
+    )
     grace_time: int = Field(0, ge=0, sa_column_kwargs={"server_default": "0"}, description="被抢占时的宽限（秒）")
     allow_accounts: list[str] | None = Field(None, sa_type=ARRAY(sa.Text), description="只许这些账户；空表示都许")
     deny_accounts: list[str] | None = Field(None, sa_type=ARRAY(sa.Text), description="不许这些账户")
     allow_qos: list[str] | None = Field(None, sa_type=ARRAY(sa.Text), description="只许这些 QOS；空表示都许")
     exclusive: bool = Field(False, sa_column_kwargs={"server_default": sa.false()}, description="整节点分配")
+    oversubscribe: str = Field(
+        "NO",
+        sa_column_kwargs={"server_default": "NO"},
+        description="作业轮流用 CPU：NO、FORCE:n（每个 CPU 至多 n 个）、YES:n（只有 -s 的）；要 SCNS_PREEMPT_GANG",
+    )
 
     __table_args__ = (
         sa.CheckConstraint(one_of("state", PartitionState), name="partitions_state_known"),
+        sa.CheckConstraint(f"oversubscribe ~ '{OVERSUBSCRIBE}'", name="partitions_oversubscribe_known"),
         sa.Index("partitions_one_default", "is_default", unique=True, postgresql_where=sa.text("is_default")),
     )

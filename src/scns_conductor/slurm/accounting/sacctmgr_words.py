@@ -327,7 +327,10 @@ def _value(option: Option, operator: str, value: str, current: Mapping[str, Any]
                 raise Fatal(f" Bad admin level '{value}'", prefix=None)
             return _LEVELS[level]
         if option.column == "preempt_mode":
-            return None if value.lower() in ("cluster", "") else value.lower()
+            words = value.lower().split(",")
+            if words == ["cluster"] or not value:
+                return None
+            return ",".join([*(word for word in words if word != "within"), *(["within"] if "within" in words else [])])
         return value if value not in ("", "-1") else None
     if option.kind == "shares" and value.lower() == "parent":
         raise Fatal(" Fairshare=parent is not supported by this system", prefix=None)

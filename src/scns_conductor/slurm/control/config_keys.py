@@ -65,7 +65,6 @@ UNSET: dict[str, str] = {
     "PriorityUsageResetPeriod": "NONE",
     "PropagatePrioProcess": "0",
     "ResvOverRun": "0 min",
-    "SchedulerTimeSlice": "30 sec",
     "SlurmctldDebug": "info",
     "SlurmctldSyslogDebug": "(null)",
     "SlurmdDebug": "info",

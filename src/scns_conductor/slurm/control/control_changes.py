@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scns_conductor.core.instants import local_now, parse_instant, zoned
+from scns_conductor.core.sharing import oversubscribe
 from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
 from scns_conductor.slurm.parse.keywords import full_key
 from scns_conductor.slurm.session import Fatal
@@ -34,7 +35,8 @@ _PARTITION = {
     "maxtime": "max_time", "minnodes": "min_nodes", "nodes": "nodes", "priorityjobfactor": "priority_job_factor",
     "prioritytier": "priority_tier", "state": "state", "preemptmode": "preempt_mode",
     "maxcpuspernode": "max_cpus_per_node", "maxmempernode": "max_memory_per_node",
-    "defmempercpu": "default_memory_per_cpu", "oversubscribe": "exclusive",
+    "defmempercpu": "default_memory_per_cpu", "oversubscribe": "sharing", "shared": "sharing",
+    "preemptexempttime": "preempt_exempt_time",
 }  # fmt: skip
 # 分区里这里没有、而写的就是缺省值的：等于没有写。
 _PARTITION_DEFAULTS = {
@@ -170,7 +172,9 @@ def _changes(given: Mapping[str, str], known: Mapping[str, str]) -> dict[str, An
         if match is None:
             raise Fatal(f"Update of this parameter is not supported: {key}={value}", "Request aborted", prefix=None)
         field = known[match]
-        if field == "end_time":
+        if field == "sharing":
+            changes |= _sharing(value)
+        elif field == "end_time":
             changes["time_limit"] = _end_time(value)
         else:
             changes[field] = _converted(field, value)
@@ -180,11 +184,24 @@ def _changes(given: Mapping[str, str], known: Mapping[str, str]) -> dict[str, An
     return changes
 
 
+def _sharing(value: str) -> dict[str, Any]:
+    """分区的 OverSubscribe：独占是一列，几个作业轮流用 CPU 是另一列。"""
+    if value.upper() == "EXCLUSIVE":
+        return {"exclusive": True, "oversubscribe": "NO"}
+    try:
+        return {"exclusive": False, "oversubscribe": oversubscribe(value)}
+    except ValueError:
+        raise Fatal(f"Invalid OverSubscribe value: {value}", "Request aborted", prefix=None) from None
+
+
 def _converted(field: str, value: str) -> Any:
     if field == "time_limit":
         return _time_limit(value)
-    if field == "exclusive":
-        return value.upper() == "EXCLUSIVE"
+    if field == "preempt_exempt_time":
+        try:
+            return None if value.upper() in ("UNLIMITED", "NONE", "INFINITE", "-1") else parse_duration(value)
+        except ValueError:
+            raise Fatal(f"Invalid PreemptExemptTime value: {value}", "Request aborted", prefix=None) from None
     if field == "required_switches":
         value = value.partition("@")[0]
     if field in ("requeue", "is_default", "oversubscribe", "contiguous"):

@@ -26,6 +26,13 @@ def _memory(megabytes: int) -> str:
     return str(megabytes) if megabytes else "UNLIMITED"
 
 
+def _preempt_mode(settings: Mapping[str, Any]) -> str:
+    """方式，加 GANG、WITHIN。"""
+    mode = "OFF" if settings["preempt_type"] == "none" else str(settings["preempt_mode"]).upper()
+    more = [word.upper() for word in ("gang", "within") if settings.get(f"preempt_{word}")]
+    return ",".join([*([] if mode == "OFF" and more else [mode]), *more])
+
+
 def _node_care(settings: Mapping[str, Any]) -> dict[str, str]:
     """健康检查与节能的键；程序在哪里不公开，只说有没有节能。"""
     if "elastic" not in settings:
@@ -85,7 +92,7 @@ def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]
         "MpiDefault": "none",
         "NodeNames": compress(node["name"] for node in nodes),
         "PreemptExemptTime": "00:00:00",
-        "PreemptMode": "OFF" if preempt_type == "none" else str(settings["preempt_mode"]).upper(),
+        "PreemptMode": _preempt_mode(settings),
         "PreemptType": f"preempt/{preempt_type}",
         "PriorityType": f"priority/{settings['priority_type']}",
         "PrivateData": "none",
@@ -93,6 +100,7 @@ def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]
         "PropagateResourceLimits": "ALL",
         "ReturnToService": "1",
         "SchedulerParameters": f"bf_max_job_test={settings['backfill_depth']}",
+        "SchedulerTimeSlice": _seconds(settings.get("scheduler_time_slice_s", 30)),
         "SchedulerType": backfill,
         "SelectType": "select/cons_tres",
         "SelectTypeParameters": "CR_CPU_MEMORY",

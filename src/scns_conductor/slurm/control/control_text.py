@@ -50,7 +50,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
     lines = [
         f"JobId={job['job_id']}{array} JobName={_word(job['name'])}",
         *([f"HetJobIdSet={job['het_job_id_set']}"] if job.get("het_job_id_set") else []),
-        f"UserId={job['user_name']}({uid}) GroupId={group}({gid}) MCS_label=N/A",
+        f"UserId={job['user_name']}({uid}) GroupId={group}({gid}) MCS_label={job.get('mcs_label') or 'N/A'}",
         f"Priority={of.priority(job)} Nice={job['nice']} Account={_word(job['account'])}"
         f" QOS={_word(job['qos'])}" + (f" WCKey={job['wckey']}" if job.get("wckey") else ""),
         f"JobState={of.state(job)} Reason={of.described_reason(job).replace(' ', '_')}"
@@ -201,6 +201,7 @@ def partition_lines(partition: Record, nodes: list[dict[str, Any]]) -> list[str]
         if partition["deny_accounts"]
         else (f"AllowAccounts={listed(partition['allow_accounts'])}")
     )
+    sharing = "EXCLUSIVE" if partition["exclusive"] else partition["oversubscribe"]
     return [
         f"PartitionName={partition['name']}",
         f"AllowGroups=ALL {accounts} AllowQos={listed(partition['allow_qos'])}",
@@ -213,7 +214,7 @@ def partition_lines(partition: Record, nodes: list[dict[str, Any]]) -> list[str]
         f" MaxCPUsPerNode={partition['max_cpus_per_node'] or 'UNLIMITED'}",
         f"Nodes={compress(node['name'] for node in nodes)}",
         f"PriorityJobFactor={partition['priority_job_factor']} PriorityTier={partition['priority_tier']}"
-        f" RootOnly=NO ReqResv=NO OverSubscribe={'EXCLUSIVE' if partition['exclusive'] else 'NO'}",
+        f" RootOnly=NO ReqResv=NO OverSubscribe={sharing}",
         f"OverTimeLimit=NONE PreemptMode={(partition['preempt_mode'] or 'off').upper()}",
         f"State={partition['state']} TotalCPUs={cpus} TotalNodes={len(nodes)} SelectTypeParameters=NONE",
         "JobDefaults=(null)",

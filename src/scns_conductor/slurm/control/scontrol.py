@@ -31,6 +31,7 @@ from scns_conductor.slurm.control.control_nodes import (
     update_partition,
 )
 from scns_conductor.slurm.control.control_show import show
+from scns_conductor.slurm.control.control_top import top
 from scns_conductor.slurm.parse.keywords import full_key
 from scns_conductor.slurm.parse.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error, told
@@ -285,7 +286,6 @@ _REFUSED = {
     "abort": _PROCESSES,
     "shutdown": _PROCESSES,
     "takeover": "standby schedulers take over by themselves when the lease runs out",
-    "top": "change the order of your own jobs with scontrol update jobid=ID nice=N",
     "notify": "a job's standard error belongs to the job alone",
     "setdebug": _LOGGING,
     "setdebugflags": _LOGGING,
@@ -312,6 +312,7 @@ _VERBS: dict[str, Callable[[Parsed, list[str]], int]] = {
     "write": write,
     "ping": _ping,
     "token": _token,
+    "top": top,
     "wait_job": wait_job,
     "version": _version,
     "reconfigure": _reconfigure,

@@ -34,8 +34,9 @@ def _preempt_mode(value: str, settings: Settings) -> str | None:
     modes = [word for word in words if word in ("off", "cancel", "requeue", "suspend")]
     if modes:
         settings["preempt_mode"] = modes[-1]
-    left = [word for word in words if word not in modes]
-    return f"没有 {'、'.join(left)}（挂起的作业借出 CPU，不轮流）" if left else None
+    settings["preempt_gang"], settings["preempt_within"] = "gang" in words, "within" in words
+    left = [word for word in words if word not in (*modes, "gang", "within")]
+    return f"没有 {'、'.join(left)}" if left else None
 
 
 def _scheduler(value: str, settings: Settings) -> str | None:
@@ -141,6 +142,7 @@ _USED: dict[str, Callable[[str, Settings], str | None]] = {
         {"preempt/none": "none", "preempt/partition_prio": "partition_prio", "preempt/qos": "qos"},
     ),
     "preemptmode": _preempt_mode,
+    "schedulertimeslice": _put("scheduler_time_slice_s", float),
     "preemptexempttime": _put("preempt_exempt_time_s", parse_duration),
     "licenses": _licenses,
     "defmempercpu": _put("default_memory_mb_per_cpu", _default_memory),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scns_conductor.core.hostlist import compress, expand
+from scns_conductor.core.sharing import oversubscribe
 from scns_conductor.core.units import UNLIMITED_WORDS, format_duration, parse_duration, parse_memory_mb
 from scns_conductor.slurm.moving.conf_lines import ConfLine, read_conf
 from scns_conductor.slurm.moving.conf_settings import read_settings
@@ -265,7 +266,7 @@ def _partition(
                 if value.upper() == "EXCLUSIVE":
                     columns["exclusive"] = True
                 elif value.upper() != "NO":
-                    findings.add(line.place, text, "作业从不共用 CPU")
+                    columns["oversubscribe"] = oversubscribe(value)
             elif name in _COLUMNS:
                 column, convert = _COLUMNS[name]
                 columns[column] = convert(value)

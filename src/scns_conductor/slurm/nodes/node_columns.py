@@ -92,7 +92,7 @@ _LETTERS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "F": ("NODES(A/I/O/T)", lambda row: _counts(row, ("A", "I", "O", "T"))),
     "g": ("GROUPS", _groups),
     "G": ("GRES", lambda row: _first(row, lambda node: of.gres_text(node["gres"]), "(null)")),
-    "h": ("OVERSUBS", lambda row: "EXCLUSIV" if row["partition"]["exclusive"] else "NO"),
+    "h": ("OVERSUBS", lambda row: "EXCLUSIV" if row["partition"]["exclusive"] else row["partition"]["oversubscribe"]),
     "H": ("TIMESTAMP", lambda row: _first(row, lambda node: instant(node["reason_time"], "Unknown"), "Unknown")),
     "I": ("PRIO_JOB_FACTOR", lambda row: str(row["partition"]["priority_job_factor"])),
     "l": ("TIMELIMIT", lambda row: _limit(row["partition"]["max_time"])),

@@ -195,7 +195,7 @@ def job_record_39(job: Job) -> dict[str, Any]:
         "thread_spec": 0,
         "profile": ["NOT_SET"],
         "shared": ["none"] if job.get("exclusive") else [],
-        "exclusive": ["true"] if job.get("exclusive") else [],
+        "exclusive": ["true"] if job.get("exclusive") else [job["exclusive_to"]] if job.get("exclusive_to") else [],
         "oversubscribe": bool(job.get("oversubscribe")),
         "show_flags": ["ALL", "DETAIL", "LOCAL"],
         "mail_type": [word for word in str(job.get("mail_type") or "").split(",") if word],

@@ -70,7 +70,7 @@ LETTERS: Known = {
     "F": Field("ARRAY_JOB_ID", lambda job: str(job["array_job_id"] or job["job_id"]), _ID),
     "g": Field("GROUP", lambda job: of.user_ids(job["user_name"])[2], "user_name"),
     "G": Field("GROUP", lambda job: of.user_ids(job["user_name"])[1], "user_name"),
-    "h": Field("OVER_SUBSCRIBE", of.over_subscribe, "exclusive oversubscribe"),
+    "h": Field("OVER_SUBSCRIBE", of.over_subscribe, "exclusive exclusive_to oversubscribe"),
     "H": _text("SOCKETS_PER_NODE", "sockets_per_node", "*"),
     "i": Field("JOBID", of.display_id, _ID),
     "I": _text("CORES_PER_SOCKET", "cores_per_socket", "*"),

@@ -224,7 +224,7 @@ def qos_record(version: str, found: Record) -> dict[str, Any]:
         },
         "preempt": {
             "list": list(found["preempt"]),
-            "mode": ["DISABLED" if mode == "OFF" else mode],
+            "mode": ["DISABLED"] if mode == "OFF" else mode.split(","),
             "exempt_time": _most(found["preempt_exempt_time"]),
         },
         "priority": found["priority"],
@@ -276,8 +276,8 @@ def qos_changes(given: Record) -> dict[str, Any]:
     if "flags" in found:
         found["flags"] = [_OUR_QOS_FLAGS.get(flag, flag) for flag in found["flags"] if flag not in ("NOT_SET", "ADD")]
     if "preempt_mode" in found:
-        mode = next(iter(found["preempt_mode"]), "DISABLED").lower()
-        found["preempt_mode"] = None if mode == "disabled" else mode
+        words = [word.lower() for word in found["preempt_mode"] if word.lower() != "disabled"]
+        found["preempt_mode"] = ",".join(sorted(words, key=lambda word: word == "within")) or None
     return found
 
 

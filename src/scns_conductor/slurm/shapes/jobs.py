@@ -70,7 +70,8 @@ def _resources(version: str, job: Job) -> dict[str, Any]:
 
 def _values(version: str, job: Job) -> dict[str, Any]:
     flat = job_json.job_record(job)
-    shared = ["none"] if job.get("exclusive") else ["oversubscribe"] if job.get("oversubscribe") else []
+    scope = [job["exclusive_to"]] if job.get("exclusive_to") else []
+    shared = ["none"] if job.get("exclusive") else scope or (["oversubscribe"] if job.get("oversubscribe") else [])
     output, stdout, stdin = (of.output_path(job, f"standard_{name}") for name in ("error", "output", "input"))
     written = {name: job.get(name) for name in ("standard_error", "standard_output", "standard_input")}
     default = "slurm-%A_%a.out" if job.get("array_job_id") is not None else "slurm-%j.out"
@@ -96,7 +97,7 @@ def _values(version: str, job: Job) -> dict[str, Any]:
         "required_switches": job.get("required_switches"),
         "minimum_switches": job.get("required_switches"),
         "shared": shared,
-        "exclusive": ["true"] if job.get("exclusive") else [],
+        "exclusive": ["true"] if job.get("exclusive") else scope,
         "oversubscribe": bool(job.get("oversubscribe")),
         "show_flags": ["ALL", "DETAIL", "LOCAL"],
         "standard_error": written["standard_error"],

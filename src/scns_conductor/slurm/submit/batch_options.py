@@ -75,9 +75,7 @@ _COUNTS = {
     "ntasks_per_socket": "tasks_per_socket",
 }
 # 有意义、但这里做不到的：不能悄悄忽略。
-_REFUSED = refused(
-    flags("--reboot"), values("--bb", "--bbf", "--uid", "--gid", "--cluster-constraint", "--mcs-label", "--batch")
-)
+_REFUSED = refused(flags("--reboot"), values("--bb", "--bbf", "--uid", "--gid", "--cluster-constraint", "--batch"))
 # 只是放置与计量的提示，不改变作业的结果。
 _HINTS = hints(
     values(
@@ -106,7 +104,7 @@ OPTIONS: list[Option] = [
         "-F --nodefile", "--gpus-per-socket", "--tres-per-task", "--export-file", "--cpus-per-gpu",
         "--ntasks-per-gpu", "-B --extra-node-info", "--cores-per-socket", "--sockets-per-node", "--threads-per-core",
         "--hint", "--mem-bind", "--gpu-bind", "--ntasks-per-core", "--ntasks-per-socket", "--prefer", "-S --core-spec",
-        "--thread-spec", "-M --clusters",
+        "--thread-spec", "-M --clusters", "--mcs-label",
     ),
     option("-k --no-kill", "optional"),
     *flags("--contiguous", "--ignore-pbs", "-v --verbose", "-Q --quiet"),
@@ -241,8 +239,12 @@ def _overcommitted(job: dict[str, Any], nodes: int) -> None:
 
 def _switches(given: Mapping[str, str]) -> dict[str, Any]:
     job: dict[str, Any] = {}
-    if "exclusive" in given:
+    if given.get("exclusive") in ("user", "mcs"):
+        job["exclusive_to"] = given["exclusive"]
+    elif "exclusive" in given:
         job["exclusive"] = True
+    if "mcs_label" in given:
+        job["mcs_label"] = given["mcs_label"]
     if "oversubscribe" in given:
         job["oversubscribe"] = True
     if "hold" in given:

@@ -297,8 +297,10 @@ def require_own_cluster(option: str | None) -> None:
 
 
 def over_subscribe(job: Job) -> str:
-    """OVER_SUBSCRIBE：独占是 NO，共享是 YES，其余 OK。"""
-    return "NO" if job.get("exclusive") else "YES" if job.get("oversubscribe") else "OK"
+    """OVER_SUBSCRIBE：独占是 NO，只与自己人的 USER、MCS，共享是 YES，其余 OK。"""
+    if job.get("exclusive"):
+        return "NO"
+    return (job.get("exclusive_to") or "").upper() or ("YES" if job.get("oversubscribe") else "OK")
 
 
 def core_spec(job: Job) -> str:

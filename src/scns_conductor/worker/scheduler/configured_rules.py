@@ -17,4 +17,9 @@ def rules_of(settings: Settings) -> Rules | None:
     """设置 -> 抢占的规则；不抢占是 None。"""
     if settings.preempt_type == "none":
         return None
-    return Rules(settings.preempt_type == "qos", settings.preempt_mode, settings.preempt_exempt_time_s)
+    return Rules(
+        settings.preempt_type == "qos",
+        settings.preempt_mode,
+        settings.preempt_exempt_time_s,
+        within=settings.preempt_within,
+    )

@@ -5,6 +5,7 @@ occupancy，这里从数据库读它们。
 """
 
 import logging
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -122,9 +123,15 @@ class QueueMemory(Occupancy):
                 job_id, queue_rows.runner_of(parts), self.cluster
             )
             job = running_job(job_id, parts, self.cluster, pools, self.clock() + self.kill_wait_s)
+            if self.priority.enabled:
+                # 优先级是启动时的；换过领导者就不知道了，不给同一个 QOS 里的抢占。
+                known = self.cluster.running.get(job_id)
+                job = replace(job, priority=math.inf if known is None else known.priority)
             if first.relay_chain is not None:
                 job = replace(job, shares=self.chains.join(job_id, first.relay_chain, job.shares))
             self._lent_seen |= bool(job.lent)
+            if job.exclusive_to is not None:
+                self._scope(job.exclusive_to)
             self.cluster.allocate(job)
             if first.array_job_id is not None:
                 self._tasks.add(job_id, first.array_job_id)
@@ -199,6 +206,7 @@ class QueueMemory(Occupancy):
         """
         self.load_nodes(connection)
         self.load_partitions(connection, now)
+        self._unscope()
         wrong: set[int] = set()
         if queue_rows.checksum(connection) != (len(self.waiting), self._checksum):
             known = {job_id: waiting.job.revision for job_id, waiting in self.waiting.items()}
@@ -249,7 +257,7 @@ class QueueMemory(Occupancy):
         """到了时刻的作业重看资格，随时间变的池重算。"""
         self.limits.tick(self.cluster, now)
         self._ticked_at = now
-        self.exempt_ends_at = None
+        self.exempt_ends_at = self.turn_at = None
         depending: set[int] = set()
         if self._boundaries and self._boundaries[0] <= now:
             self.cluster.reservations_turned()
@@ -270,6 +278,8 @@ class QueueMemory(Occupancy):
         moments = [] if self._alarms.next is None else [self._alarms.next]
         if self.exempt_ends_at is not None:
             moments.append(self.exempt_ends_at)
+        if self.turn_at is not None:
+            moments.append(self.turn_at)
         tick = self.limits.next_tick(self._ticked_at)
         if tick is not None:
             moments.append(tick)

@@ -152,6 +152,7 @@ def runner_of(parts: Sequence[Any]) -> Runner:
 
 
 def _partition_facts(row: Mapping[str, Any]) -> PartitionFacts:
+    word, _, most = row["oversubscribe"].partition(":")
     return PartitionFacts(
         name=row["name"],
         nodes=None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"])),
@@ -168,6 +169,9 @@ def _partition_facts(row: Mapping[str, Any]) -> PartitionFacts:
         job_factor=row["priority_job_factor"],
         preempt_mode=row["preempt_mode"],
         grace_time=row["grace_time"],
+        preempt_exempt_time=row["preempt_exempt_time"],
+        share_most=int(most or 1),
+        share_asked=word == "YES",
     )
 
 

@@ -30,6 +30,11 @@ class Occupancy(WaitingLine):
         # 设置改回去之前借出的，也要还。
         return self.preempt_rules is not None or self.suspend_frees_cpus or self._lent_seen
 
+    @property
+    def takes_turns(self) -> bool:
+        """有分区里的作业轮流用 CPU。"""
+        return self.gang and any(partition.share_most > 1 for partition in self.cluster.partitions.values())
+
     def to_lend(self) -> list[int]:
         """人挂起的、还占着 CPU 的：该让出来。"""
         if not self.suspend_frees_cpus:
@@ -84,6 +89,10 @@ class Occupancy(WaitingLine):
                 qos=qos,
                 start_time=self.clock(),
                 reservation=job.shape.reservation,
+                oversubscribe=job.shape.oversubscribe,
+                priority=job.priority,
+                owners=self.waiting[job.job_id].owners,
+                exclusive_to=job.shape.exclusive_to,
             )
         )
         self._start_dependents(job.job_id, now)

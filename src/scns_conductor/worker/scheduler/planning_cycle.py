@@ -23,6 +23,7 @@ from scns_conductor.worker.scheduler.preemption_requests import request_preempti
 from scns_conductor.worker.scheduler.reasons import ReasonWriter
 from scns_conductor.worker.scheduler.start_commits import commit_groups
 from scns_conductor.worker.scheduler.state import SchedulerState
+from scns_conductor.worker.scheduler.turns import TurnTaking
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class PlanningCycle:
         self._dispatcher = dispatcher
         self._detour = detour
         self._tracer = tracer
+        self._turns = TurnTaking(state, dispatcher, detour)
 
     def run(self, connection: Connection, epoch: int) -> bool:
         """计划并提交一次；也许还能再放时返回 True。"""
@@ -51,7 +53,10 @@ class PlanningCycle:
         rules = self._state.memory.preempt_rules
         # 抢占要看为谁保留了什么；不然影响不了启动的保留，写预计开始时才算（look_ahead）。
         decided = self._state.plan = self._state.planner.plan(
-            self._state.memory.cluster, self._state.memory.queue, now, complete=rules is not None
+            self._state.memory.cluster,
+            self._state.memory.queue,
+            now,
+            complete=rules is not None or self._state.memory.takes_turns,
         )
         self._state.statistics.planned(
             decided.starts,
@@ -69,9 +74,12 @@ class PlanningCycle:
         if rules is not None and decided.blocked:
             with timings.phases["preempt"].measure():
                 moved = self._preempt(connection, epoch, decided, rules, now)
-        if not decided.starts:
+        turned = [] if moved else self._turns.take(connection, epoch, decided, now)
+        if turned is None:
+            return True
+        if not decided.starts and not turned:
             return moved
-        planned = self._state.memory.apart(decided.starts)
+        planned = self._state.memory.apart([*decided.starts, *turned])
         starts = rows_of(self._state.memory, planned)
 
         def write() -> list[Started]:
@@ -101,6 +109,7 @@ class PlanningCycle:
                 timings.waits.observe(max(0.0, now - waited.age_from))
                 queued_from[row.job_id, row.restart_count] = waited.age_from
             self._state.memory.started(start, row.job_id, now)
+            self._turns.moved((row.job_id,), now)
             done.add(row.index)
         with timings.phases["dispatch"].measure():
             cluster = self._state.memory.cluster
@@ -207,13 +216,14 @@ class PlanningCycle:
 
         def write() -> list[int]:
             with connection.begin():
-                return resume_preempted(connection, epoch, victims)
+                return resume_preempted(connection, epoch, victims, self._turns.parked)
 
         try:
             resumed = self._detour.around(connection, job_ids, write)
             if resumed is None:
                 return True
             with connection.begin():
+                self._turns.moved(resumed, self._state.clock.now())
                 nodes = connection.execute(HOLDING_NODES, {"job_ids": resumed}).all()
                 self._state.memory.refresh(connection, job_ids, self._state.clock.now())
         except sa.exc.IntegrityError as error:

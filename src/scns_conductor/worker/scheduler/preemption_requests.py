@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy.engine import Connection
 
@@ -13,7 +13,7 @@ from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import RunningJob
 from scns_conductor.scheduling.preemption import SUSPEND, Preemption, Rules
 from scns_conductor.statements.end_requests import END_PREEMPTED
-from scns_conductor.statements.preemption import RESUME_PREEMPTED, SUSPEND_PREEMPTED
+from scns_conductor.statements.preemption import RESUME_PREEMPTED, SUSPEND_LENDING
 
 
 def request_preemptions(
@@ -44,8 +44,8 @@ def request_preemptions(
     ended = _end(connection, epoch, ending)
     suspended: list[int] = []
     if suspending:
-        values = {"job_ids": list(suspending), "messages": list(suspending.values()), "epoch": epoch}
-        suspended = list(connection.scalars(SUSPEND_PREEMPTED, values))
+        values = {"job_ids": list(suspending), "messages": list(suspending.values()), "cause": "preempt"}
+        suspended = list(connection.scalars(SUSPEND_LENDING, {**values, "epoch": epoch}))
     return {job_id: float(ending[job_id][2] or kill_wait_s) for job_id in ended}, suspended
 
 
@@ -62,6 +62,9 @@ def _end(connection: Connection, epoch: int, ending: Mapping[int, tuple[str, str
     return list(connection.scalars(END_PREEMPTED, values))
 
 
-def resume_preempted(connection: Connection, epoch: int, victims: Sequence[RunningJob]) -> list[int]:
-    """恢复借出了 CPU 的；返回真的恢复了的。节点的 CPU 不够时 PostgreSQL 报 CheckViolation。"""
-    return list(connection.scalars(RESUME_PREEMPTED, {"job_ids": [each.job_id for each in victims], "epoch": epoch}))
+def resume_preempted(
+    connection: Connection, epoch: int, victims: Sequence[RunningJob], quiet: Collection[int]
+) -> list[int]:
+    """恢复借出了 CPU 的；返回真的恢复了的，quiet 的不记事件。节点的 CPU 不够时 PostgreSQL 报 CheckViolation。"""
+    values = {"job_ids": [each.job_id for each in victims], "quiet": sorted(quiet), "epoch": epoch}
+    return list(connection.scalars(RESUME_PREEMPTED, values))

@@ -76,7 +76,8 @@ class RelayOffers:
         cluster, at = memory.cluster, time.monotonic()
         busy = [node for node in range(cluster.count) if cluster.node_rows[node]] if quiet else []
         # 借出了 CPU 的（挂起的）在等空出来的：不给别人。
-        awaited = memory.preempt_rules is not None or any(job.lent for job in cluster.running.values())
+        awaited = memory.preempt_rules is not None or memory.takes_turns or bool(cluster.scopes)
+        awaited = awaited or any(job.lent for job in cluster.running.values())
         if len(busy) > MOST_NODES or awaited or not memory.queue.groups:
             busy = []
         wanted: dict[str, Succession] = {}

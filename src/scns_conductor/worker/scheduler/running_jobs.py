@@ -10,6 +10,7 @@ from scns_conductor.core.job_limits import demand_of
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, NodeShare, RunningJob
 from scns_conductor.scheduling.eligibility import Request
+from scns_conductor.scheduling.job_requirements import exclusive_to, owners_of
 from scns_conductor.scheduling.plan import PlannedStart
 from scns_conductor.scheduling.shape import LICENSE
 from scns_conductor.worker.scheduler.limit_pools import Pools, Runner
@@ -90,6 +91,10 @@ def running_job(job_id: int, parts: Sequence[Any], cluster: Cluster, pools: Pool
         lent,
         resuming,
         _reservation_of(first.reservation, cluster),
+        first.oversubscribe,
+        float(first.priority),
+        owners_of(first._mapping),
+        exclusive_to(first._mapping),
     )
 
 

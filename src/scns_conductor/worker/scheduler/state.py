@@ -84,6 +84,7 @@ def _memory_of(settings: Settings, policy: Policy, clock: DatabaseClock, locked:
         JobLimits.of(settings),
         settings.kill_wait_s,
         rules_of(settings),
+        settings.preempt_gang,
         settings.suspend_frees == "cpus",
         RunHistory() if policy.shortest_first else None,
         locked_jobs=locked.jobs,

@@ -10,7 +10,7 @@ from scns_conductor.core.array_spec import CONSECUTIVE, MAX_TASK_ID, Stride, Tas
 from scns_conductor.core.dependency import Dependency, Outcome
 from scns_conductor.core.job_limits import Violation
 from scns_conductor.scheduling.eligibility import Request
-from scns_conductor.scheduling.job_requirements import dependency_of, eligibility_request, priority_of
+from scns_conductor.scheduling.job_requirements import dependency_of, eligibility_request, owners_of, priority_of
 from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.scheduling.shape import Shape
 from scns_conductor.worker.scheduler.priority_factors import Applicant, age_from
@@ -35,6 +35,8 @@ class Waiting:
     applicant: Applicant
     age_from: float
     violation: Violation | None = None
+    # 它算谁的（见 job_requirements.owners_of）。
+    owners: tuple[str, ...] = ()
     # 数组还没有启动的全部任务；job.tasks 只有依赖已满足的（aftercorr 逐个任务满足）。
     remaining: list[TaskRange] | None = None
     stride: Stride = CONSECUTIVE
@@ -101,6 +103,7 @@ def waiting_of(
         shared.one(Applicant.of(row)),
         age_from(row),
         violation,
+        shared.one(owners_of(row)),
         tasks,
         shared.one(Stride(row["array_base"], row["array_step"])),
         row["array_job_id"],

@@ -14,7 +14,7 @@ from scns_conductor.core.job_limits import Violation
 from scns_conductor.scheduling.advance import Admission, admission
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.eligibility import Ineligible, ineligible, open_partitions
-from scns_conductor.scheduling.job_requirements import Defaults, shape_of
+from scns_conductor.scheduling.job_requirements import Defaults, exclusive_to, owners_of, shape_of
 from scns_conductor.scheduling.preemption import Rules
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
@@ -47,6 +47,8 @@ class WaitingLine:
     kill_wait_s: float = 30.0
     # 不抢占是 None。
     preempt_rules: Rules | None = None
+    # 许轮流的分区里，作业轮流用 CPU（时间片）。
+    gang: bool = False
     # scns suspend 时也让出 CPU。
     suspend_frees_cpus: bool = False
     # 照预测排回填的次序时，各用户的历史；不照的是 None。
@@ -55,6 +57,8 @@ class WaitingLine:
     precedence: Mapping[str, int] = field(default_factory=dict)
     # 有受阻的作业在等谁的豁免时间过去。
     exempt_ends_at: float | None = None
+    # 下一个时间片何时到；没有作业在等着换是 None。
+    turn_at: float | None = None
     # 节能时没有开过机的节点要多久（秒）；不节能是 None。
     boot_s: float | None = None
     # 行被别的会话锁着的作业与节点 -> 说明：绕开它们（见 locked_rows）。
@@ -129,7 +133,35 @@ class WaitingLine:
         qos = row["qos"] if self.preempt_rules is not None and self.preempt_rules.by_qos else None
         if pools or qos:
             shape = replace(shape, pools=shape.pools + pools, qos=qos)
+        owner = exclusive_to(row)
+        if owner is not None:
+            self._scope(owner)
+        if self.cluster.scopes:
+            shape = replace(shape, owners=self._owners(owners_of(row)), exclusive_to=owner)
         return shape, violation
+
+    def _owners(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        """形状里写的主人：没有人要与别人隔开的不写，不然每个用户都各成一组。"""
+        return tuple(name for name in owners if name in self.cluster.scopes)
+
+    def _scope(self, owner: str) -> None:
+        """有作业的节点从此只许 owner 的作业：他排队的，形状里写上。"""
+        if owner in self.cluster.scopes:
+            return
+        self.cluster.scopes.add(owner)
+        for waiting in self.waiting.values():
+            if owner in waiting.owners:
+                shape = replace(waiting.job.shape, owners=self._owners(waiting.owners))
+                self._renew(waiting, replace(waiting.job, shape=shape))
+                if waiting.het_job_id is not None:
+                    self._gather(waiting.het_job_id)
+
+    def _unscope(self) -> None:
+        """再没有作业要与别人隔开的，不再看。"""
+        if self.cluster.scopes:
+            used = {waiting.job.shape.exclusive_to for waiting in self.waiting.values()}
+            used.update(job.exclusive_to for job in self.cluster.running.values())
+            self.cluster.scopes.intersection_update({name for name in used if name is not None})
 
     def tier_of(self, partition: str) -> int:
         """列出的分区里最高的层级。"""

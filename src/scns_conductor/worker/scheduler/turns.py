@@ -1,0 +1,121 @@
+"""时间片：到了时候换谁用 CPU。写下（停的借出 CPU，走的拿回来，在一个事务里），告诉节点，要启动的交给这一遍计划。"""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scns_conductor.scheduling.plan import Plan, PlannedStart
+from scns_conductor.scheduling.time_slices import Turn, next_turn, waiting_heads, waits_for_turn
+from scns_conductor.statements.allocations import HOLDING_NODES
+from scns_conductor.statements.preemption import RESUME_PREEMPTED, SUSPEND_LENDING
+from scns_conductor.worker.bus import Message
+from scns_conductor.worker.scheduler.detour import Detour
+from scns_conductor.worker.scheduler.dispatcher import Dispatcher
+from scns_conductor.worker.scheduler.state import SchedulerState
+
+# 记着的人比在的多出这么多，才收拾一次。
+SPARE = 1000
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class TurnTaking:
+    """只在领导者的记忆里记账，换了领导者从头记：最多早换一次。"""
+
+    state: SchedulerState
+    dispatcher: Dispatcher
+    detour: Detour
+    # 作业 -> 从何时起（Unix 秒）在走、在停、在等第一次。
+    _since: dict[int, float] = field(default_factory=dict)
+    # 因时间片停着的：停与走不逐次记进作业的历史。
+    parked: set[int] = field(default_factory=set)
+    _turned_at: float = 0.0
+
+    def take(self, connection: Connection, epoch: int, decided: Plan, now: float) -> list[PlannedStart] | None:
+        """到了时候就换；返回跟着要启动的（这一遍就提交）。没有换成、要重新计划的是 None。"""
+        turn = self._look(decided, now)
+        if not turn:
+            return []
+        changed = [job.job_id for job in (*turn.suspend, *turn.resume)]
+        if changed and not self._change(connection, epoch, turn, changed):
+            return None
+        self.moved(changed, now)
+        self.parked.update(job.job_id for job in turn.suspend)
+        self.moved({start.job.job_id for start in turn.starts}, now)
+        # 记着的计划不知道换过。
+        self.state.planner.forget()
+        return turn.starts
+
+    def moved(self, job_ids: Collection[int], now: float) -> None:
+        """这些作业此刻停了、走了、启动了。"""
+        if self.state.memory.takes_turns:
+            self._since.update(dict.fromkeys(job_ids, now))
+            self.parked.difference_update(job_ids)
+
+    def _look(self, decided: Plan, now: float) -> Turn | None:
+        memory = self.state.memory
+        if not memory.takes_turns or not waits_for_turn(memory.cluster, memory.queue, decided):
+            return None
+        for job_id in waiting_heads(memory.cluster, memory.queue, decided):
+            self._since.setdefault(job_id, now)
+        slice_s = self.state.settings.scheduler_time_slice_s
+        memory.turn_at = max(now, self._turned_at + slice_s)
+        if now < memory.turn_at:
+            return None
+        self._turned_at, memory.turn_at = now, now + slice_s
+        self._tidy()
+        return next_turn(
+            memory.cluster, memory.queue, decided, self.state.policy, self._since, set(self.state.locked.jobs)
+        )
+
+    def _change(self, connection: Connection, epoch: int, turn: Turn, changed: Sequence[int]) -> bool:
+        memory = self.state.memory
+        slice_s = self.state.settings.scheduler_time_slice_s
+        suspending = [job.job_id for job in turn.suspend]
+        message = f"与别的作业轮流用 CPU，每次 {slice_s:g} 秒（此后的停与走不再逐次记）"
+
+        def write() -> tuple[list[int], list[int]]:
+            values = {"job_ids": suspending, "messages": [message] * len(suspending), "cause": "timeslice"}
+            resuming = {"job_ids": [job.job_id for job in turn.resume], "quiet": sorted(self.parked)}
+            with connection.begin():
+                # 先借出，再拿回：节点的计数（CHECK）从不超。
+                suspended = list(connection.scalars(SUSPEND_LENDING, {**values, "epoch": epoch}))
+                return suspended, list(connection.scalars(RESUME_PREEMPTED, {**resuming, "epoch": epoch}))
+
+        try:
+            written = self.detour.around(connection, changed, write)
+        except sa.exc.IntegrityError as error:
+            # 有一个没有停成（恰好结束了），拿不回来：什么也没有改，重装再看。
+            logger.warning("turn_refused", extra={"error": str(error.orig).splitlines()[:1]})
+            with connection.begin():
+                memory.load_all(connection, self.state.clock.now())
+            return False
+        if written is None:
+            return False
+        messages: dict[str, list[Message]] = {}
+        with connection.begin():
+            for kind, job_ids in zip(("suspend", "resume"), written, strict=True):
+                for row in connection.execute(HOLDING_NODES, {"job_ids": job_ids}):
+                    messages.setdefault(row.node_name, []).append(Message(kind, {"job_ids": row.job_ids}))
+            memory.refresh(connection, changed, self.state.clock.now())
+        # 先停下的，后面才是走的与启动的。
+        self.dispatcher.send(messages)
+        if set(written[0]) != set(suspending):
+            # 没有停成的，它的 CPU 还在用：要启动的这一遍不启动。
+            self.state.planner.forget()
+            return False
+        return True
+
+    def _tidy(self) -> None:
+        memory = self.state.memory
+        if len(self._since) > len(memory.cluster.running) + len(memory.waiting) + SPARE:
+            self._since = {
+                job_id: moment
+                for job_id, moment in self._since.items()
+                if job_id in memory.cluster.running or job_id in memory.waiting
+            }
+            self.parked.intersection_update(self._since)

@@ -1,0 +1,136 @@
+"""时间片对着真的系统：一个分区里的作业轮流用同样的 CPU，真的停、真的走；CPU 与内存从不超分。"""
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+from slurm_links import Commands
+
+from running_system import RunningSystem, start_system, wait_until
+
+CPUS, MEMORY = 2, 2048
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[RunningSystem]:
+    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
+    environment = {"SCNS_PREEMPT_GANG": "true", "SCNS_SCHEDULER_TIME_SLICE_S": "1"}
+    options = ("--cpus", str(CPUS), "--memory", f"{MEMORY}M")
+    with start_system(scratch / "s", *options, environment=environment) as running:
+        assert running.call("POST", "/partitions", {"name": "shared", "oversubscribe": "force:2"})[0] == 201
+        yield running
+    shutil.rmtree(scratch)
+
+
+@pytest.fixture(autouse=True)
+def _clean(system: RunningSystem) -> Iterator[None]:
+    yield
+    system.cancel_everything()
+    wait_until(lambda: held(system) == (0, 0), what="全部归还，不多不少")
+
+
+def held(system: RunningSystem) -> tuple[int, int]:
+    node = system.call("GET", "/nodes")[1]["nodes"][0]
+    return node["allocated_cpus"], node["allocated_memory"]
+
+
+def submit(system: RunningSystem, name: str, log: Path, memory: str = "100M", **job: object) -> str:
+    return system.submit(
+        f"#!/bin/sh\nwhile [ ! -e {log}.go ]; do echo {name} >> {log}; sleep 0.03; done\n",
+        **{"cpus_per_task": CPUS, "time_limit": "60", "memory_per_node": memory, "partition": "shared", **job},
+    )
+
+
+def runs(log: Path) -> list[tuple[str, int]]:
+    """谁连着写了几行。"""
+    lines = log.read_text().split() if log.exists() else []
+    return [(name, len(list(group))) for name, group in groupby(lines)]
+
+
+def test_two_jobs_really_take_turns(system: RunningSystem, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    jobs = {name: submit(system, name, log) for name in ("a", "b")}
+    most = [0, 0]
+
+    def turned() -> bool:
+        cpus, memory = held(system)
+        most[:] = [max(most[0], cpus), max(most[1], memory)]
+        # 各上过两次。
+        return min(Counter(name for name, _ in runs(log))[name] for name in jobs) >= 2
+
+    wait_until(turned, what="轮流")
+    found = runs(log)
+    # 一起走的话，就是一行你一行我。
+    assert sum(count for _, count in found) > 4 * len(found)
+    assert most[0] <= CPUS
+    assert most[1] <= 200
+    states = Counter(system.query(job)["state"] for job in jobs.values())
+    assert set(states) <= {"RUNNING", "SUSPENDED"}
+    for job in jobs.values():
+        events = system.call("GET", f"/jobs/{job}/events")[1]["events"]
+        assert len([each for each in events if each["cause"] == "timeslice"]) <= 1
+    Path(f"{log}.go").touch()
+    for job in jobs.values():
+        assert system.wait_state(job)["state"] == "COMPLETED"
+
+
+def test_no_more_than_the_partition_says_and_never_more_memory(system: RunningSystem, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    first, second = submit(system, "a", log, "900M"), submit(system, "b", log, "900M")
+    wait_until(lambda: {name for name, _ in runs(log)} == {"a", "b"}, what="两个都上过")
+    third = submit(system, "c", log, "10M")
+    large = submit(system, "d", log, "900M", cpus_per_task=1)
+    before = len(runs(log))
+    wait_until(lambda: len(runs(log)) >= before + 3, what="又换了几次")
+    assert [system.query(job)["state"] for job in (third, large)] == ["PENDING", "PENDING"]
+    assert held(system)[1] == 1800
+    # 一个走了，第三个轮得到；内存不够的还等。
+    system.call("POST", f"/jobs/cancel/{first}")
+    wait_until(lambda: "c" in {name for name, _ in runs(log)}, what="第三个上来了")
+    wait_until(lambda: system.query(second)["state"] == "RUNNING", what="第二个又轮到")
+
+
+def test_a_parked_job_can_be_cancelled_but_not_resumed_by_hand(system: RunningSystem, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    jobs = [submit(system, name, log) for name in ("a", "b")]
+
+    def parked() -> str | None:
+        return next((job for job in jobs if system.query(job)["state"] == "SUSPENDED"), None)
+
+    status, answer = 0, {}
+    for _ in range(20):
+        job = wait_until(parked, what="有一个停着")
+        status, answer = system.call("POST", f"/jobs/{job}/resume")
+        if status != 200 and answer["code"] == "job_preempted":
+            break
+    assert (status, answer["code"]) == (409, "job_preempted")
+    job = wait_until(parked, what="有一个停着")
+    system.call("POST", f"/jobs/cancel/{job}")
+    assert system.wait_state(job)["state"] == "CANCELLED"
+    (other,) = set(jobs) - {job}
+    system.wait_state(other, "RUNNING")
+
+
+def test_slurm_words_turn_it_on_and_show_it(system: RunningSystem, tmp_path: Path) -> None:
+    slurm = Commands.beside(system, tmp_path)
+    assert "OverSubscribe=FORCE:2" in slurm.run("scontrol", "show", "partition", "shared").stdout
+    shown = slurm.run("scontrol", "show", "config").stdout
+    assert "PreemptMode             = GANG" in shown
+    assert "SchedulerTimeSlice      = 1 sec" in shown
+    assert slurm.run("sinfo", "-h", "-p", "shared", "-o", "%h").stdout.strip() == "FORCE:2"
+    try:
+        change = slurm.run("scontrol", "update", "partitionname=shared", "oversubscribe=yes", "preemptexempttime=5:00")
+        assert (change.returncode, change.stderr) == (0, "")
+        assert "OverSubscribe=YES:4" in slurm.run("scontrol", "show", "partition", "shared").stdout
+        partition = system.call("GET", "/partitions/shared")[1]
+        assert partition["preempt_exempt_time"] == 300
+        bad = slurm.run("scontrol", "update", "partitionname=shared", "oversubscribe=force:0")
+        assert bad.returncode == 1
+        assert "Invalid OverSubscribe value: force:0" in bad.stderr
+    finally:
+        values = {"oversubscribe": "FORCE:2", "preempt_exempt_time": None}
+        assert system.call("PATCH", "/partitions/shared", values)[0] == 200
