@@ -60,7 +60,7 @@ BAD_FILES = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("command", "bad"), zip(COMMANDS, itertools.cycle(BAD_FILES), strict=False))
+@pytest.mark.parametrize(("command", "bad"), list(zip(COMMANDS, itertools.cycle(BAD_FILES), strict=False)))
 def test_a_bad_file_is_one_line(home: Path, command: list[str], bad: tuple[str, str]) -> None:
     text, word = bad
     (home / "own.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
