@@ -73,7 +73,9 @@ def test_wrong_tokens_are_slowed_and_known_ones_are_not(limited: RunningSystem) 
 def test_two_api_processes_slow_one_name_down_together(engines: Engines, tmp_path: Path) -> None:
     async def tried() -> None:
         settings = settings_for(engines, "t_ledger", tmp_path)
-        one, other = SharedLedger(settings), SharedLedger(settings)
+        # 同一个库，写法不必一样：高可用的地址有几台主机。
+        hosts = {"database_url": SecretStr("postgresql://scns@db1:5432,db2:5433/t_ledger?target_session_attrs=primary")}
+        one, other = SharedLedger(settings), SharedLedger(settings.model_copy(update=hosts))
         elsewhere = SharedLedger(settings_for(engines, "t_ledger_two", tmp_path))
         waits = [await each.try_login("eve", "a") for each in (one, other, one, other, one, other)]
         # 三次不罚；第四次失败之后，哪个进程都要等。等着的时候再来不算一次。

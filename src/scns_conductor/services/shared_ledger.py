@@ -10,8 +10,8 @@ import importlib
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-import sqlalchemy as sa
 import structlog
 
 from scns_conductor.core.settings import Settings
@@ -76,7 +76,7 @@ class SharedLedger:
         self._redis: Redis | None = None
         self._errors: tuple[type[Exception], ...] = (OSError, TimeoutError)
         # 同一个 Valkey 上可以有几个系统。
-        database = sa.make_url(settings.database_url.get_secret_value()).database
+        database = urlsplit(settings.database_url.get_secret_value()).path.lstrip("/")
         self._prefix = f"scns:limits:{settings.cluster_name}:{database}:"
         self._away_until = 0.0
 
