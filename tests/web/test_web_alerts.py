@@ -20,10 +20,12 @@ def alert(page: Page, words: str) -> Locator:
     return page.locator(".alerts li", has_text=re.compile(words))
 
 
-def shown_then_gone(page: Page, words: str, cause: "contextlib.AbstractContextManager[object]") -> None:
+def shown_then_gone(
+    page: Page, words: str, cause: "contextlib.AbstractContextManager[object]", wait_s: float = 60
+) -> None:
     expect(alert(page, words)).to_have_count(0)
     with cause:
-        expect(alert(page, words).first).to_be_visible()
+        expect(alert(page, words).first).to_be_visible(timeout=wait_s * 1000)
     expect(alert(page, words)).to_have_count(0)
 
 
@@ -133,7 +135,7 @@ def test_no_scheduler(sign_in: SignIn, web_system: RunningSystem) -> None:
 
 
 def test_a_database_that_answers_slowly(sign_in: SignIn, web_system: RunningSystem) -> None:
-    """数据库的会话停一停、走一走：问一句要零点几秒。"""
+    """数据库的会话停一停、走一走：问一句要等它走。十五秒才看一次，碰上刚好在走的就再看几次。"""
 
     @contextlib.contextmanager
     def stuttering() -> Iterator[None]:
@@ -157,7 +159,7 @@ def test_a_database_that_answers_slowly(sign_in: SignIn, web_system: RunningSyst
             while not over.is_set():
                 pids = sessions()
                 send(signal.SIGSTOP, pids)
-                over.wait(0.6)
+                over.wait(1.0)
                 send(signal.SIGCONT, pids)
                 over.wait(0.1)
 
@@ -169,4 +171,4 @@ def test_a_database_that_answers_slowly(sign_in: SignIn, web_system: RunningSyst
             over.set()
             thread.join()
 
-    shown_then_gone(sign_in("/"), "数据库慢：一问一答", stuttering())
+    shown_then_gone(sign_in("/"), "数据库慢：一问一答", stuttering(), wait_s=120)

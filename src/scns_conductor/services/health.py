@@ -48,13 +48,15 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
 
     例外：调度整个被别的会话的锁挡住时也是 unavailable，checks.scheduler.blocked_by 说是谁。
     """
-    facts = await server_facts(engine)
-    scheduler = _NO_SCHEDULER
-    nodes: list[Any] = []
+    # 先量：库一停一走的时候，挨着别的语句的都恰好赶在它走的时候。
     async with engine.connect() as connection:
         began = time.perf_counter()
         await connection.execute(ROUNDTRIP)
         roundtrip_ms = (time.perf_counter() - began) * 1e3
+    facts = await server_facts(engine)
+    scheduler = _NO_SCHEDULER
+    nodes: list[Any] = []
+    async with engine.connect() as connection:
         version = await current_version(connection)
         current = version == expected_version
         if current:
