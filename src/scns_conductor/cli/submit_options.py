@@ -87,7 +87,7 @@ JOB_OPTIONS = (
     JobOption(("--open-mode",), "open_mode", "追加还是截断", click.Choice(["append", "truncate"])),
     JobOption(("--export",), None, "带上哪些环境变量：ALL（缺省）、NONE、名字或 名字=值 的列表"),
     JobOption(("--container",), "container", "在 OCI bundle 的容器里运行"),
-    JobOption(("--container-image",), "container_image", "在镜像的容器里运行，如 docker.io/library/python:3.12"),
+    JobOption(("--container-image",), "container_image", "在镜像的容器里运行，如 registry.example.org/python:3.12"),
     JobOption(("--comment",), "comment", "备注"),
     JobOption(("--mail-type",), "mail_type", "何时发邮件"),
     JobOption(("--mail-user",), "mail_user", "邮件发给谁"),
