@@ -11,7 +11,7 @@ from scns_conductor.core.gres import MAX_COUNT
 from scns_conductor.core.hostlist import check_hostlist
 from scns_conductor.core.instants import local_now, parse_instant
 from scns_conductor.core.states import TERMINAL_STATES
-from scns_conductor.services.history_import import MOST_JOBS, MOST_TASKS
+from scns_conductor.services.history_import import MOST_JOBS
 
 _MOST_ATTEMPTS = 1000
 # Slurm 的作业号是 32 位的。
@@ -32,7 +32,7 @@ def _nodes(text: str) -> str:
 
 
 def _tasks(text: str) -> str:
-    parse_array(text, max_tasks=MOST_TASKS)
+    parse_array(text)
     return text
 
 

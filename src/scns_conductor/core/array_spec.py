@@ -12,6 +12,8 @@ from scns_conductor.core.text import shown
 MAX_TASK_ID = 2**31 - 2
 # 带步长的一项里每个任务自成一个区间：几个字节的写法不能变成几百万个。
 MAX_SCATTERED = 65_536
+# 没有别的上限时，一个写法至多这么多个任务。
+MOST_TASKS = 10_000_000
 _ITEM = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
 
 
@@ -76,7 +78,7 @@ class ArraySpec:
         return sum(span.upper - span.lower for span in self.ranges)
 
 
-def parse_array(text: str, *, max_tasks: int) -> ArraySpec:
+def parse_array(text: str, *, max_tasks: int = MOST_TASKS) -> ArraySpec:
     """解析 --array；写法有误、步长为 0、任务超过 max_tasks 个都抛 ValueError（中文原因）。"""
     body, percent, throttle_text = text.strip().partition("%")
     max_running = None

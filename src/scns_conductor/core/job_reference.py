@@ -31,7 +31,7 @@ def parse_job_reference(text: str) -> JobReference | None:
     if match[2] is None:
         return JobReference(int(match[1]), component=None if match[3] is None else int(match[3]))
     try:
-        spec = parse_array(match[2], max_tasks=10_000_000)
+        spec = parse_array(match[2])
     except ValueError:
         return None
     # 等步长的换成任务号，一个任务就是一个区间。

@@ -23,21 +23,12 @@ from scns_conductor.statements import history_import as statements
 from scns_conductor.statements.array_tasks import multirange_text
 
 MOST_JOBS = 1000
-MOST_TASKS = 10_000_000
 # 一批里各次尝试一共至多几个节点。
 MOST_NODES = 100_000
 # 这之前的时刻当作写错了；一次尝试至多这么久（汇总一小时一格）。
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 _LONGEST = timedelta(days=3660)
 _AHEAD = timedelta(hours=1)
-# jobs 里照抄的列。
-_COPIED = (
-    "job_id", "name", "user_name", "account", "partition", "qos", "wckey", "reservation", "constraints", "licenses",
-    "comment", "admin_comment", "current_working_directory", "state", "submit_time", "eligible_time", "end_time",
-    "exit_status", "exit_signal", "derived_exit_status", "time_limit", "tasks", "minimum_nodes", "memory_per_node",
-    "tres_per_node", "tres_per_job", "suspended_s", "cpu_user_s", "cpu_system_s", "max_rss_kb", "array_job_id",
-    "array_task_id", "het_job_id", "het_job_offset", "restart_count",
-)  # fmt: skip
 
 
 async def import_history(
@@ -136,10 +127,10 @@ def _reason(job: Mapping[str, Any], drop_before: datetime | None) -> str | None:
 
 
 def _job_row(job: Mapping[str, Any], nodes: Sequence[Sequence[str]]) -> dict[str, Any]:
-    row: dict[str, Any] = {name: job[name] for name in _COPIED}
+    row: dict[str, Any] = {name: job[name] for name in statements.COPIED}
     row["eligible_time"] = job["eligible_time"] or job["submit_time"]
     if job["array_tasks"] is not None:
-        spec = parse_array(job["array_tasks"], max_tasks=MOST_TASKS)
+        spec = parse_array(job["array_tasks"])
         row |= {
             "array_remaining": multirange_text(spec.ranges),
             "array_base": spec.stride.base,

@@ -30,14 +30,16 @@ UNKNOWN_ACCOUNTS = sa.text(
     "SELECT n.name FROM unnest(CAST(:accounts AS text[])) AS n(name) "
     "WHERE NOT EXISTS (SELECT FROM accounts AS a WHERE a.name = n.name) ORDER BY 1"
 )
-_COLUMNS = (
+# 照抄的各列，名字与 api.history_request.HistoryJob 的相同。
+COPIED = (
     "job_id", "name", "user_name", "account", "partition", "qos", "wckey", "reservation", "constraints", "licenses",
-    "comment", "admin_comment", "current_working_directory", "state", "submit_time", "eligible_time", "start_time",
-    "end_time", "exit_status", "exit_signal", "derived_exit_status", "time_limit", "tasks", "minimum_nodes",
+    "comment", "admin_comment", "current_working_directory", "state", "submit_time", "eligible_time", "end_time",
+    "exit_status", "exit_signal", "derived_exit_status", "time_limit", "tasks", "minimum_nodes",
     "memory_per_node", "tres_per_node", "tres_per_job", "suspended_s", "cpu_user_s", "cpu_system_s", "max_rss_kb",
-    "array_job_id", "array_task_id", "het_job_id", "het_job_offset", "restart_count", "node_list", "batch_host",
-    "allocated_gres",
+    "array_job_id", "array_task_id", "het_job_id", "het_job_offset", "restart_count",
 )  # fmt: skip
+# 由最后一次尝试算出的也给。
+_COLUMNS = (*COPIED, "start_time", "node_list", "batch_host", "allocated_gres")
 # 没有写的取表的缺省值。
 _DEFAULTED = {"array_base": "0", "array_step": "1", "allocated_nodes": "0", "allocated_cpus": "0",
               "allocated_memory": "0"}  # fmt: skip

@@ -17,7 +17,6 @@ from scns_conductor.slurm.table import job_values as of
 _SECTIONS = ("users", "assoc", "qos")
 _TRES = ("cpu", "mem", "node")
 _FIELDS = "account,user_name,qos,state,allocated_cpus,allocated_memory,allocated_nodes,array_remaining"
-_MOST_TASKS = 10_000_000
 
 
 def show_associations(parsed: Parsed, words: Iterable[str]) -> int:
@@ -75,7 +74,7 @@ def _total(jobs: Iterable[Mapping[str, Any]]) -> Counter[str]:
     found: Counter[str] = Counter()
     for job in jobs:
         rest = job["array_remaining"]
-        found["submitted"] += len(parse_array(rest, max_tasks=_MOST_TASKS)) if rest else 1
+        found["submitted"] += len(parse_array(rest)) if rest else 1
         if job["state"] != "PENDING":
             found["jobs"] += 1
             found["cpu"] += int(job["allocated_cpus"] or 0)

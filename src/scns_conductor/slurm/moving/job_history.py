@@ -14,6 +14,7 @@ from scns_conductor.slurm.moving.sacct_values import (
     exit_code,
     gres_of,
     known,
+    later,
     licenses_of,
     memory_mb,
     minutes_or_clock_s,
@@ -29,7 +30,6 @@ COMMAND = (
     "ReqMem,AllocTRES,ReqTRES,UserCPU,SystemCPU,MaxRSS,WorkDir,Constraints,Reservation,Comment,AdminComment"
 )
 _NEEDED = ("jobid", "user", "partition", "state", "submit", "start", "end", "nodelist")
-_MOST_TASKS = 10_000_000
 _AGAIN = frozenset({"REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"})
 _TERMINAL = frozenset(state.value for state in TERMINAL_STATES)
 _TEXTS = {"account": "account", "qos": "qos", "constraints": "constraints",
@@ -208,7 +208,7 @@ def _attempt(line: _Line, number: int, moments: Moments) -> dict[str, Any] | Non
     if elapsed < 0:
         raise ValueError("结束早于开始")
     # 夏令时换回来的那一小时，本地的时刻说不清；时长说得清。挂起过的照写的。
-    computed = moments.later(start, elapsed)
+    computed = later(start, elapsed)
     if end is None or not clock_s(row.get("suspended")) or end < computed:
         end = computed
     amounts = tres_amounts(row.get("alloctres"))
@@ -264,7 +264,7 @@ def _family(job_id: str) -> dict[str, Any]:
     if "..." in words:
         raise ValueError("任务号写不下，被截短了；导出时设 SLURM_BITSTR_LEN=0")
     # 记的是任务，不记同时运行的上限。
-    parse_array(words, max_tasks=_MOST_TASKS)
+    parse_array(words)
     return {"array_job_id": whole(leader), "array_tasks": words}
 
 

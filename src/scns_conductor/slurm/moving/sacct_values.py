@@ -37,11 +37,12 @@ class Moments:
         except (ValueError, OverflowError, OSError):
             raise ValueError(f"无法识别的时刻 {text[:40]!r}") from None
 
-    def later(self, moment: datetime, seconds: float) -> datetime:
-        """moment 之后 seconds 秒；太久抛 ValueError。"""
-        if seconds > MAX_TIME_S:
-            raise ValueError("时长太长")
-        return moment + timedelta(seconds=seconds)
+
+def later(moment: datetime, seconds: float) -> datetime:
+    """moment 之后 seconds 秒；太久抛 ValueError。"""
+    if seconds > MAX_TIME_S:
+        raise ValueError("时长太长")
+    return moment + timedelta(seconds=seconds)
 
 
 def known(text: str | None) -> bool:

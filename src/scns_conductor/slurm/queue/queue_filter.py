@@ -15,7 +15,6 @@ from scns_conductor.slurm.table import job_values as of
 from scns_conductor.slurm.table.times import epoch, instant_text
 
 _PAGE = 10_000
-_MOST_TASKS = 10_000_000
 # 选与排要用到的字段。
 _ALWAYS = frozenset(
     {"state", "user_name", "partition", "array_job_id", "array_task_id", "hold", "priority", "het_job_id",
@@ -197,12 +196,12 @@ def asked_tasks(job: dict[str, Any], ids: Sequence[str]) -> list[dict[str, Any]]
     array = str(job["array_job_id"])
     if not of.is_array_rest(job) or not job["array_remaining"] or {array, str(job["job_id"])} & set(ids):
         return [job]
-    left = parse_array(job["array_remaining"], max_tasks=_MOST_TASKS).ranges
+    left = parse_array(job["array_remaining"]).ranges
     tasks: set[int] = set()
     for word in ids:
         head, _, text = word.partition("_")
         if head == array:
-            asked = parse_array(text.strip("[]"), max_tasks=_MOST_TASKS).ranges
+            asked = parse_array(text.strip("[]")).ranges
             tasks |= {task for span in asked for task in range(span.lower, span.upper)}
     return [
         {**job, "array_task_id": task}

@@ -192,7 +192,7 @@ def _expanded(job: dict[str, Any]) -> list[dict[str, Any]]:
         return [job]
     from scns_conductor.core.array_spec import parse_array
 
-    ranges = parse_array(job["array_remaining"], max_tasks=10_000_000).ids
+    ranges = parse_array(job["array_remaining"]).ids
     return [{**job, "array_task_id": task} for span in ranges for task in range(span.lower, span.upper)]
 
 

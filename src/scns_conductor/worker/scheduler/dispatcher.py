@@ -4,11 +4,20 @@ import contextlib
 import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 
+from sqlalchemy.engine import Connection
+
+from scns_conductor.statements.allocations import HOLDING_NODES
 from scns_conductor.statements.starts import Start, Started
 from scns_conductor.timing import Trouble
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 
 logger = logging.getLogger(__name__)
+
+
+def to_holders(connection: Connection, function: str, job_ids: Sequence[int]) -> dict[str, list[Message]]:
+    """告诉占着这些作业的各个节点：对它们做什么（suspend、resume、cancel）。"""
+    rows = connection.execute(HOLDING_NODES, {"job_ids": list(job_ids)})
+    return {row.node_name: [Message(function, {"job_ids": row.job_ids})] for row in rows}
 
 
 class Dispatcher:

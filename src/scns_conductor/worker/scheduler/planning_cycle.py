@@ -9,14 +9,12 @@ from sqlalchemy.engine import Connection
 
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.preemption import Rules, exempt_ends, preempt, resumable
-from scns_conductor.statements.allocations import HOLDING_NODES
 from scns_conductor.statements.end_requests import end_components
 from scns_conductor.statements.preemption import LEND_SUSPENDED
 from scns_conductor.statements.starts import Started
 from scns_conductor.tracing import Tracer
-from scns_conductor.worker.bus import Message
 from scns_conductor.worker.scheduler.detour import Detour
-from scns_conductor.worker.scheduler.dispatcher import Dispatcher
+from scns_conductor.worker.scheduler.dispatcher import Dispatcher, to_holders
 from scns_conductor.worker.scheduler.limit_pools import end_overrun
 from scns_conductor.worker.scheduler.planned_starts import rows_of
 from scns_conductor.worker.scheduler.preemption_requests import request_preemptions, resume_preempted
@@ -224,14 +222,14 @@ class PlanningCycle:
                 return True
             with connection.begin():
                 self._turns.moved(resumed, self._state.clock.now())
-                nodes = connection.execute(HOLDING_NODES, {"job_ids": resumed}).all()
+                messages = to_holders(connection, "resume", resumed)
                 self._state.memory.refresh(connection, job_ids, self._state.clock.now())
         except sa.exc.IntegrityError as error:
             logger.warning("resume_refused", extra={"error": str(error.orig).splitlines()[:1]})
             with connection.begin():
                 self._state.memory.load_all(connection, self._state.clock.now())
             return True
-        self._dispatcher.send({row.node_name: [Message("resume", {"job_ids": row.job_ids})] for row in nodes})
+        self._dispatcher.send(messages)
         return True
 
     def _preempt(self, connection: Connection, epoch: int, decided: Plan, rules: Rules, now: float) -> bool:
@@ -255,10 +253,10 @@ class PlanningCycle:
             return True
         ending, suspended = written
         with connection.begin():
-            nodes = connection.execute(HOLDING_NODES, {"job_ids": suspended}).all()
+            messages = to_holders(connection, "suspend", suspended)
             memory.refresh(connection, suspended, now)
         # 先停下被挂起的，抢占者的启动排在它后面。
-        self._dispatcher.send({row.node_name: [Message("suspend", {"job_ids": row.job_ids})] for row in nodes})
+        self._dispatcher.send(messages)
         self._end_on_nodes(connection, ending, now)
         return bool(suspended)
 
@@ -267,7 +265,7 @@ class PlanningCycle:
         if not within_s:
             return
         with connection.begin():
-            nodes = connection.execute(HOLDING_NODES, {"job_ids": list(within_s)}).all()
+            messages = to_holders(connection, "cancel", list(within_s))
         for job_id, wait_s in within_s.items():
             self._state.memory.mark_ending(job_id, now + wait_s)
-        self._dispatcher.send({row.node_name: [Message("cancel", {"job_ids": row.job_ids})] for row in nodes})
+        self._dispatcher.send(messages)

@@ -9,11 +9,10 @@ from sqlalchemy.engine import Connection
 
 from scns_conductor.scheduling.plan import Plan, PlannedStart
 from scns_conductor.scheduling.time_slices import Turn, next_turn, waiting_heads, waits_for_turn
-from scns_conductor.statements.allocations import HOLDING_NODES
-from scns_conductor.statements.preemption import RESUME_PREEMPTED, SUSPEND_LENDING
-from scns_conductor.worker.bus import Message
+from scns_conductor.statements.preemption import SUSPEND_LENDING
 from scns_conductor.worker.scheduler.detour import Detour
-from scns_conductor.worker.scheduler.dispatcher import Dispatcher
+from scns_conductor.worker.scheduler.dispatcher import Dispatcher, to_holders
+from scns_conductor.worker.scheduler.preemption_requests import resume_preempted
 from scns_conductor.worker.scheduler.state import SchedulerState
 
 # 记着的人比在的多出这么多，才收拾一次。
@@ -80,11 +79,10 @@ class TurnTaking:
 
         def write() -> tuple[list[int], list[int]]:
             values = {"job_ids": suspending, "messages": [message] * len(suspending), "cause": "timeslice"}
-            resuming = {"job_ids": [job.job_id for job in turn.resume], "quiet": sorted(self.parked)}
             with connection.begin():
                 # 先借出，再拿回：节点的计数（CHECK）从不超。
                 suspended = list(connection.scalars(SUSPEND_LENDING, {**values, "epoch": epoch}))
-                return suspended, list(connection.scalars(RESUME_PREEMPTED, {**resuming, "epoch": epoch}))
+                return suspended, resume_preempted(connection, epoch, turn.resume, self.parked)
 
         try:
             written = self.detour.around(connection, changed, write)
@@ -96,11 +94,10 @@ class TurnTaking:
             return False
         if written is None:
             return False
-        messages: dict[str, list[Message]] = {}
         with connection.begin():
-            for kind, job_ids in zip(("suspend", "resume"), written, strict=True):
-                for row in connection.execute(HOLDING_NODES, {"job_ids": job_ids}):
-                    messages.setdefault(row.node_name, []).append(Message(kind, {"job_ids": row.job_ids}))
+            messages = to_holders(connection, "suspend", written[0])
+            for node, resumed in to_holders(connection, "resume", written[1]).items():
+                messages.setdefault(node, []).extend(resumed)
             memory.refresh(connection, changed, self.state.clock.now())
         # 先停下的，后面才是走的与启动的。
         self.dispatcher.send(messages)
