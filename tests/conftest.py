@@ -24,7 +24,7 @@ import engine_template
 from debian_postgres import DebianPostgres
 from debian_postgres import debian_postgres as started_debian_postgres
 from own_database import TEMPLATE, execute, settings_for
-from running_system import RunningSystem, start_system
+from running_system import RunningSystem, forget_jobs, start_system
 from scns_conductor import migrations
 from scns_conductor.core.settings import Settings
 from scns_conductor.local import postgres
@@ -174,7 +174,7 @@ def shared_system(scratch: Path) -> Iterator[RunningSystem]:
 
 @pytest.fixture(scope="module")
 def running_system(shared_system: RunningSystem) -> Iterator[RunningSystem]:
-    """共用的系统；一个文件留下的作业在它完了之后取消，下一个文件从没有作业的系统开始。"""
+    """共用的系统；一个文件的作业在它完了之后取消、删掉，下一个文件从没有作业的系统开始。"""
     yield shared_system
     if shared_system.process.poll() is None:
-        shared_system.cancel_everything()
+        forget_jobs(shared_system)

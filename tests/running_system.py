@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from engine_template import copy_template
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
@@ -196,6 +198,19 @@ def server_environment(system: RunningSystem) -> dict[str, str]:
     """碰数据库的命令、别的服务进程要的环境变量。"""
     words = shlex.split((system.data_dir / "environment").read_text())
     return dict(word.partition("=")[::2] for word in words if "=" in word)
+
+
+def database_url(system: RunningSystem) -> str:
+    """它的数据库；给 psycopg。"""
+    return server_environment(system)["SCNS_DATABASE_URL"]
+
+
+def forget_jobs(system: RunningSystem) -> None:
+    """取消还没有结束的，然后连同历史全部删掉：以后按名字、按状态找的，找不到这里的。"""
+    system.cancel_everything()
+    with psycopg.connect(database_url(system), autocommit=True) as connection:
+        connection.execute("DELETE FROM jobs")
+        connection.execute("DELETE FROM history.jobs")
 
 
 @contextlib.contextmanager

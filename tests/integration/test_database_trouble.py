@@ -1,6 +1,5 @@
 """数据库那边的麻烦：别人锁着一行，只读了一阵子，会话被终止，结构不符。都是真的；API 说得出原因，过后自己就好。"""
 
-import shlex
 import subprocess
 import sys
 import urllib.error
@@ -13,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, database_url, start_system, wait_until
 
 pytestmark = pytest.mark.faults
 
@@ -28,13 +27,8 @@ def system(scratch: Path) -> Iterator[RunningSystem]:
         yield started
 
 
-def url(system: RunningSystem) -> str:
-    words = shlex.split((system.data_dir / "environment").read_text())
-    return dict(word.partition("=")[::2] for word in words if "=" in word)["SCNS_DATABASE_URL"]
-
-
 def database(system: RunningSystem, name: str = "test", *, autocommit: bool = True) -> "psycopg.Connection[Any]":
-    return psycopg.connect(url(system), application_name=name, autocommit=autocommit)
+    return psycopg.connect(database_url(system), application_name=name, autocommit=autocommit)
 
 
 def end_api_sessions(system: RunningSystem) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import signal
 import stat
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import psycopg
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, database_url, start_system, wait_until
 
 DATA = Path(__file__).parents[1] / "data" / "gpus"
 LISTED = (DATA / "nvidia-smi-L-mig.txt").read_text()
@@ -59,8 +58,7 @@ def gres(slurm: Commands) -> str:
 
 
 def database(system: RunningSystem) -> "psycopg.Connection[tuple[Any, ...]]":
-    words = shlex.split((system.data_dir / "environment").read_text())
-    return psycopg.connect(dict(word.split("=", 1) for word in words)["SCNS_DATABASE_URL"])
+    return psycopg.connect(database_url(system))
 
 
 def agents(system: RunningSystem) -> list[int]:

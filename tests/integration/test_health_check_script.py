@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from running_system import RunningSystem, wait_until
+from running_system import RunningSystem, server_environment, wait_until
 from scns_conductor import migrations
 from scns_conductor.core import database
 from scns_conductor.core.async_database import async_engine
@@ -21,13 +21,9 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "health_check.py"
 
 
 def check(system: RunningSystem, *options: str, **changed: str) -> tuple[int, str]:
-    written = dict(
-        line.split("=", 1) for line in (system.data_dir / "environment").read_text().splitlines() if "=" in line
-    )
-    settings = {name.removeprefix("export "): value.strip("'\"") for name, value in written.items()}
     done = subprocess.run(
         [sys.executable, SCRIPT, *options],
-        env={**system.environment, **settings, **changed},
+        env={**system.environment, **server_environment(system), **changed},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr

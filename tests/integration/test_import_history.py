@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, as_user, server_environment, start_system, wait_until
+from running_system import RunningSystem, as_user, database_url, start_system, wait_until
 
 FILE = Path(__file__).parents[1] / "data" / "slurm" / "history.sacct"
 SCNS = Path(sys.executable).parent / "scns"
@@ -202,7 +202,7 @@ def test_nobody_is_told_about_imported_jobs(own: RunningSystem, tmp_path: Path) 
     own.wait_state(number, "COMPLETED")
 
     def told() -> set[str]:
-        with psycopg.connect(server_environment(own)["SCNS_DATABASE_URL"]) as connection:
+        with psycopg.connect(database_url(own)) as connection:
             rows = connection.execute("SELECT payload FROM webhook_deliveries").fetchall()
         return {str(json.loads(row[0])["data"]["job_id"]) for row in rows}
 

@@ -1,7 +1,6 @@
 """作业的用量随时间怎样变化：真的系统，采得很勤；短作业不留下，长的有 CPU 与内存，跟着作业走，只给本人。"""
 
 import os
-import shlex
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from running_system import RunningSystem, as_user, start_system, wait_until
+from running_system import RunningSystem, as_user, database_url, start_system, wait_until
 from scns_conductor.client import Client
 
 INTERVAL_S = 0.5
@@ -34,8 +33,7 @@ def samples(system: RunningSystem, job_id: str, query: str = "") -> dict[str, An
 
 
 def database(system: RunningSystem) -> "psycopg.Connection[tuple[Any, ...]]":
-    words = shlex.split((system.data_dir / "environment").read_text())
-    return psycopg.connect(dict(word.split("=", 1) for word in words)["SCNS_DATABASE_URL"])
+    return psycopg.connect(database_url(system))
 
 
 def rows(system: RunningSystem) -> set[int]:

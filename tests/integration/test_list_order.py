@@ -1,12 +1,11 @@
 """按文字的列排序：沿索引走，与历史多长无关；翻页不重不漏。"""
 
 import re
-import shlex
 
 import psycopg
 import pytest
 
-from running_system import RunningSystem
+from running_system import RunningSystem, database_url
 from scns_conductor.statements.job_list import JobConditions, JobPage, jobs_page
 
 
@@ -49,9 +48,7 @@ def test_no_listing_sorts_the_history(running_system: RunningSystem, key: str, d
         after=(value, 5) if later else None,
     )
     text = re.sub(r"(?<!:):(\w+)", r"%(\1)s", statement.text.replace("%", "%%"))
-    words = shlex.split((running_system.data_dir / "environment").read_text())
-    urls = dict(word.partition("=")[::2] for word in words if "=" in word)
-    with psycopg.connect(urls["SCNS_DATABASE_URL"]) as database:
+    with psycopg.connect(database_url(running_system)) as database:
         # 移走的作业的分区也要沿索引取；没有分区的空表只会有一个什么也不排的 Sort。用完撤销。
         database.execute(
             "CREATE TABLE history.jobs_seen PARTITION OF history.jobs FOR VALUES FROM ('2001-01-01') TO ('2001-02-01')"

@@ -16,7 +16,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from running_system import RunningSystem, free_port, start_system, wait_until
+from running_system import RunningSystem, database_url, free_port, start_system, wait_until
 
 SCNS = str(Path(sys.executable).parent / "scns")
 REFUSED = "nobody@nowhere.example"
@@ -224,12 +224,10 @@ def test_a_server_that_is_away_for_an_hour_is_tried_again(scratch: Path) -> None
         second = system.submit("#!/bin/bash\n:\n", mail_type="END", mail_user="ada@site.example")
         system.wait_state(second)
         assert "mail_hourly_limit" in settled(system, second, "END")[0]["error"]
-        words = (system.data_dir / "environment").read_text().split()
-        url = next(word.partition("=")[2].strip("'\"") for word in words if word.startswith("SCNS_DATABASE_URL="))
 
         def later(minutes: int) -> None:
             """过了这么久，又到时候了。"""
-            with psycopg.connect(url, autocommit=True) as connection:
+            with psycopg.connect(database_url(system), autocommit=True) as connection:
                 connection.execute(
                     "UPDATE notifications SET next_try_at = clock_timestamp(), "
                     "created_at = created_at - make_interval(mins => %s) WHERE state = 'QUEUED'",

@@ -4,7 +4,6 @@
 """
 
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import psycopg
 import pytest
 import redis
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, server_environment, start_system, wait_until
 
 JOBS = 1000
 FEW_JOBS = 50
@@ -30,8 +29,7 @@ class Counted:
     def __init__(self, system: RunningSystem) -> None:
         self.system = system
         self.log = system.data_dir / "logs" / "postgres.log"
-        words = shlex.split((system.data_dir / "environment").read_text())
-        self.urls = dict(word.partition("=")[::2] for word in words if "=" in word)
+        self.urls = server_environment(system)
         with psycopg.connect(self.urls["SCNS_DATABASE_URL"], autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET log_statement = 'all'")
             connection.execute("SELECT pg_reload_conf()")

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from running_system import RunningSystem
+from running_system import RunningSystem, database_url
 from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.core.settings import Settings
 from scns_conductor.migrations.reporting import grant_reporting
@@ -79,8 +78,7 @@ def test_bad_input_is_one_line(running_system: RunningSystem) -> None:
 
 
 def test_the_reporting_role_sees_the_views_and_nothing_else(running_system: RunningSystem) -> None:
-    words = shlex.split((running_system.data_dir / "environment").read_text())
-    url = dict(word.partition("=")[::2] for word in words if "=" in word)["SCNS_DATABASE_URL"]
+    url = database_url(running_system)
     settings = Settings(database_url=url, data_dir=running_system.data_dir)
     job = running_system.submit("echo secret\n", name="seen", environment={"PASSWORD": "hunter2"})
     running_system.wait_state(job, "COMPLETED")

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +17,7 @@ from slurm_links import Commands
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from database_command import SCNS, scns_on
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, server_environment, start_system, wait_until
 from scns_conductor import migrations
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.database import database_url, sync_engine
@@ -53,8 +52,7 @@ def system(scratch: Path) -> Iterator[RunningSystem]:
 
 @pytest.fixture(scope="module")
 def url(system: RunningSystem) -> str:
-    words = shlex.split((system.data_dir / "environment").read_text())
-    return dict(word.partition("=")[::2] for word in words if "=" in word)["SCNS_DATABASE_URL"]
+    return server_environment(system)["SCNS_DATABASE_URL"]
 
 
 def pages(system: RunningSystem, path: str) -> list[Any]:

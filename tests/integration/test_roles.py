@@ -5,7 +5,6 @@
 
 import hashlib
 import http.client
-import shlex
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from running_system import RunningSystem, as_user
+from running_system import RunningSystem, as_user, database_url
 from scns_conductor.api.roles import COLUMNS, RULES, allowed
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Grant, sign
@@ -52,17 +51,12 @@ class Lab:
     expired: str
 
 
-def _database_url(system: RunningSystem) -> str:
-    words = shlex.split((system.data_dir / "environment").read_text())
-    return dict(word.partition("=")[::2] for word in words if "=" in word)["SCNS_DATABASE_URL"]
-
-
 def _job_token(system: RunningSystem) -> str:
     """一个正在运行的作业的令牌：单用户的系统没有，所以把摘要登记上。"""
     job_id = system.submit("sleep 600")
     system.wait_state(job_id, "RUNNING")
     token = f"scnsjob.{job_id}.0.{'a' * 64}"
-    with psycopg.connect(_database_url(system)) as connection:
+    with psycopg.connect(database_url(system)) as connection:
         connection.execute(
             "UPDATE resource_allocations SET token_digest = %s WHERE job_id = %s",
             (hashlib.sha256(token.encode()).digest(), job_id),

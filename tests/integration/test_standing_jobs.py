@@ -63,13 +63,13 @@ def test_an_entry_runs_again_and_again_each_time_a_job_of_its_own(slurm: Command
 
 
 def test_cancelling_a_run_disables_its_entry(slurm: Commands) -> None:
-    tab = f"#SCRON -J one\n{FAR} true\n#SCRON -J two\n{FAR} true\n"
+    tab = f"#SCRON -J stopped\n{FAR} true\n#SCRON -J going\n{FAR} true\n"
     assert slurm.run("scrontab", "-", text=tab).returncode == 0
-    wait_until(lambda: runs(slurm, "one") == ["PD"] == runs(slurm, "two"), 30, "各有一个")
-    assert slurm.run("scancel", "-n", "one").returncode == 0
-    disabled = f"#DISABLED: #SCRON -J one\n#DISABLED: {FAR} true\n#SCRON -J two\n{FAR} true\n"
+    wait_until(lambda: runs(slurm, "stopped") == ["PD"] == runs(slurm, "going"), 30, "各有一个")
+    assert slurm.run("scancel", "-n", "stopped").returncode == 0
+    disabled = f"#DISABLED: #SCRON -J stopped\n#DISABLED: {FAR} true\n#SCRON -J going\n{FAR} true\n"
     wait_until(lambda: slurm.run("scrontab", "-l").stdout == disabled, 30, "停了的那一项")
-    assert (runs(slurm, "one"), runs(slurm, "two")) == (["CA"], ["PD"])
+    assert (runs(slurm, "stopped"), runs(slurm, "going")) == (["CA"], ["PD"])
 
 
 def test_what_is_wrong_is_said_and_nothing_changes(slurm: Commands, running_system: RunningSystem) -> None:

@@ -13,7 +13,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from running_system import RunningSystem, as_user, second_api, server_environment, start_system, wait_until
+from running_system import (
+    RunningSystem,
+    as_user,
+    database_url,
+    second_api,
+    server_environment,
+    start_system,
+    wait_until,
+)
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.signing_keys import read_key
 
@@ -77,10 +85,6 @@ def test_tokens_are_listed_with_their_last_use(own: RunningSystem) -> None:
         stored = str(connection.execute("SELECT * FROM access_tokens").fetchall())
     assert system.token not in stored
     assert system.token.rpartition(".")[2] not in stored
-
-
-def database_url(system: RunningSystem) -> str:
-    return server_environment(system)["SCNS_DATABASE_URL"]
 
 
 def test_only_administrators_issue_roles_and_for_others(own: RunningSystem) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from running_system import RunningSystem, as_user, free_port, start_system, wait_until
+from running_system import RunningSystem, as_user, database_url, free_port, start_system, wait_until
 
 SCNS = str(Path(sys.executable).parent / "scns")
 RECEIVER = Path(__file__).parents[2] / "examples" / "webhook_receiver.py"
@@ -120,9 +120,7 @@ def scns(system: RunningSystem, *words: str) -> "subprocess.CompletedProcess[str
 
 def due_now(system: RunningSystem) -> None:
     """把等着再试的都提前到现在，死了的进程的租期也算过了。"""
-    words = (system.data_dir / "environment").read_text().split()
-    url = next(word.partition("=")[2].strip("'\"") for word in words if word.startswith("SCNS_DATABASE_URL="))
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(database_url(system), autocommit=True) as connection:
         connection.execute("UPDATE webhook_deliveries SET next_try_at = clock_timestamp() WHERE state = 'QUEUED'")
         connection.execute("UPDATE webhooks SET resume_at = NULL, leased_until = NULL")
 
@@ -240,9 +238,7 @@ def test_dead_letters_are_seen_and_sent_again_under_the_same_id(
     job = system.submit("#!/bin/bash\n:\n")
     system.wait_state(job)
     wait_until(lambda: box.at("/letters"), what="试过一次")
-    words = (system.data_dir / "environment").read_text().split()
-    url = next(word.partition("=")[2].strip("'\"") for word in words if word.startswith("SCNS_DATABASE_URL="))
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(database_url(system), autocommit=True) as connection:
         # 两天都没有收下。
         connection.execute("UPDATE webhook_deliveries SET created_at = created_at - interval '3 days'")
     due_now(system)

@@ -11,9 +11,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from visits import SignIn, database_url
+from visits import SignIn
 
-from running_system import RunningSystem, wait_until
+from running_system import RunningSystem, database_url, wait_until
 
 
 def alert(page: Page, words: str) -> Locator:

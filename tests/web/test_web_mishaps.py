@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from test_web_jobs import _api_pid
-from visits import SignIn, database_url, web_url_of
+from visits import SignIn, web_url_of
 
-from running_system import RunningSystem, wait_until
+from running_system import RunningSystem, database_url, wait_until
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
 from scns_conductor.web.login_links import create_login_link

@@ -10,9 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from visits import Receiver, database_url, two_days_later, web_url_of
+from visits import Receiver, two_days_later, web_url_of
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, database_url, start_system, wait_until
 from scns_conductor.web.login_links import create_login_link
 
 MOST_BYTES = 260_000

@@ -1,7 +1,6 @@
 """看板的测试共用的几个函数，与收 webhook 的一个。"""
 
 import json
-import re
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +9,7 @@ from typing import Any, Self
 import psycopg
 from playwright.sync_api import Page
 
-from running_system import RunningSystem
+from running_system import RunningSystem, database_url
 from scns_conductor.local.data_directory import DataDirectory, read_web_url
 
 SignIn = Callable[..., Page]
@@ -30,14 +29,6 @@ def token_of(system: RunningSystem, user: str | None) -> str:
     status, answer = system.call("POST", "/tokens", {"user_name": user})
     assert status == 201, answer
     return str(answer["token"])
-
-
-def database_url(system: RunningSystem) -> str:
-    """这套系统的数据库。"""
-    text = (system.data_dir / "environment").read_text()
-    found = re.search(r"^SCNS_DATABASE_URL='?([^'\n]+)", text, re.MULTILINE)
-    assert found
-    return found[1]
 
 
 def two_days_later(system: RunningSystem) -> None:
