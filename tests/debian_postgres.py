@@ -167,7 +167,7 @@ def bouncer(debian_postgres: DebianPostgres, database: str, mode: str, size: int
         process = subprocess.Popen(
             ["/usr/sbin/pgbouncer", configuration], cwd="/", stdout=log, stderr=log, **user.popen_options()
         )
-    wait_until((folder / ".s.PGSQL.6432").exists, 30, "PgBouncer 起来")
+    wait_until((folder / ".s.PGSQL.6432").exists, 60, "PgBouncer 起来")
     try:
         yield debian_postgres.url(database).replace(f"port={debian_postgres.port}", "port=6432")
     finally:

@@ -315,12 +315,12 @@ def the_minimum_time_is_respected(slot: Slot, rng: random.Random) -> Planted:
 def the_holder_is_suspended(slot: Slot, rng: random.Random) -> Planted:
     holder = slot.run(600, "0:30", cpus_per_task=4, required_nodes=slot.nodes[0])
     slot.call("POST", f"/jobs/{holder}/suspend")
-    wait_until(lambda: slot.show(holder)["state"] == "SUSPENDED", 30)
+    wait_until(lambda: slot.show(holder)["state"] == "SUSPENDED", 60)
     job = slot.wait("1", nodes="2", tasks=2, cpus_per_task=4)
 
     def backfills() -> list[str]:
         small = slot.submit("true", time_limit="20", cpus_per_task=2)
-        wait_until(lambda: slot.show(small)["state"] == "COMPLETED", 40, f"{small} 回填")
+        wait_until(lambda: slot.show(small)["state"] == "COMPLETED", 60, f"{small} 回填")
         return []
 
     return Planted(job, {"Resources"}, (holder, "挂起", "alice"), dated=False, starts=False, also=backfills)
@@ -331,9 +331,9 @@ def the_holder_was_resumed(slot: Slot, rng: random.Random) -> Planted:
     holder = slot.run(600, f"0:{rng.randint(12, 20)}", cpus_per_task=4, required_nodes=slot.nodes[0])
     slot.call("POST", f"/jobs/{holder}/suspend")
     job = slot.wait("1", nodes="2", tasks=2, cpus_per_task=4)
-    wait_until(lambda: "挂起" in slot.why(job)["text"], 20)
+    wait_until(lambda: "挂起" in slot.why(job)["text"], 60)
     slot.call("POST", f"/jobs/{holder}/resume")
-    wait_until(lambda: slot.why(job)["expected_start_time"], 20)
+    wait_until(lambda: slot.why(job)["expected_start_time"], 60)
     return Planted(job, {"Resources"}, (holder,), ("挂起",), dated=True)
 
 

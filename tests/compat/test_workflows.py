@@ -133,14 +133,14 @@ def test_qtoolkit_submits_reads_and_cancels(slurm: Slurm) -> None:
     )
     options = {"options": resources, "work_dir": str(slurm.work), "create_submit_dir": False}
     done = manager.submit(["srun -l hostname > ran"], **options)
-    wait_until(lambda: manager.get_job(done.job_id).state == QState.DONE, 30, "做完")
+    wait_until(lambda: manager.get_job(done.job_id).state == QState.DONE, 60, "做完")
     assert len((slurm.work / "ran").read_text().splitlines()) == 2
     held = manager.submit(["sleep 300"], **options)
-    wait_until(lambda: manager.get_job(held.job_id).state == QState.RUNNING, 30, "运行")
+    wait_until(lambda: manager.get_job(held.job_id).state == QState.RUNNING, 60, "运行")
     found = {job.job_id: job for job in manager.get_jobs_list(user="root")}[held.job_id]
     assert (found.name, found.info.cpus, found.info.nodes, found.info.time_limit) == ("qt", 2, 1, 300)
     assert manager.cancel(held.job_id).status == CancelStatus.SUCCESSFUL
-    wait_until(lambda: manager.get_job(held.job_id).state == QState.FAILED, 30, "取消")
+    wait_until(lambda: manager.get_job(held.job_id).state == QState.FAILED, 60, "取消")
 
 
 def test_clusterfutures_maps_a_function(slurm: Slurm) -> None:

@@ -147,7 +147,7 @@ def test_waiting_for_ten_thousand_years_does_not_stop_the_scheduler(running_syst
     def told() -> bool:
         return running_system.call("GET", f"/jobs/{jobs[-1]}")[1]["reason"] in ("Priority", "Resources")
 
-    wait_until(told, 30, "调度器写下原因")
+    wait_until(told, 60, "调度器写下原因")
     status, why = running_system.call("GET", f"/jobs/{jobs[-1]}/why")
     assert (status, why["expected_start_time"]) == (200, None)
     for job_id in jobs:
@@ -300,7 +300,7 @@ def test_a_database_away_is_503_and_comes_back() -> None:
                     refusals.append((error.code, error.headers["Retry-After"], error.read()))
             return bool(refusals)
 
-        wait_until(away, 30, "503")
+        wait_until(away, 60, "503")
         wait_until(lambda: system.call("GET", f"/jobs/query/{job_id}")[0] == 200, 60, "数据库回来")
         assert {code for code, _, _ in refusals} == {503}
         assert all(int(retry_after or 0) > 0 for _, retry_after, _ in refusals)

@@ -69,7 +69,7 @@ def test_a_partition_is_made_used_changed_and_removed(running_system: RunningSys
     assert running_system.query(waiting)["time"]["limit_time"] == "0-00:05:00"
     too_long = running_system.submit("true", partition="debug", time_limit="60")
     reason = f"/jobs?job_id={too_long}&fields=reason"
-    wait_until(lambda: running_system.call("GET", reason)[1]["jobs"][0]["reason"] == "PartitionTimeLimit", 20, reason)
+    wait_until(lambda: running_system.call("GET", reason)[1]["jobs"][0]["reason"] == "PartitionTimeLimit", 60, reason)
     assert running_system.call("DELETE", "/partitions/debug")[1]["code"] == "partition_in_use"
     assert running_system.call("PATCH", "/partitions/debug", {})[1]["code"] == "nothing_to_update"
     assert running_system.call("PATCH", "/partitions/debug", {"max_time": None})[1]["max_time"] is None

@@ -250,10 +250,10 @@ def test_hold_release_requeue_suspend_resume_and_signals(running_system: Running
     assert running_system.call("POST", f"/jobs/{job_id}/suspend")[1]["state"] == "SUSPENDED"
     assert running_system.call("POST", f"/jobs/{job_id}/resume")[1]["state"] == "RUNNING"
     assert running_system.call("POST", f"/jobs/{job_id}/requeue")[0] == 200
-    wait_until(lambda: running_system.call("GET", f"/jobs/{job_id}")[1]["restart_count"] == 1, 20)
+    wait_until(lambda: running_system.call("GET", f"/jobs/{job_id}")[1]["restart_count"] == 1, 60)
     running_system.wait_state(job_id, "RUNNING")
     # 陷阱设好之前的信号会杀死脚本：等它真的在循环里。
-    wait_until(lambda: running_system.call("GET", f"/jobs/{job_id}")[1]["process_id"] is not None, 20)
+    wait_until(lambda: running_system.call("GET", f"/jobs/{job_id}")[1]["process_id"] is not None, 60)
     assert running_system.call("POST", f"/jobs/{job_id}/signal", {"signal": "NOPE"})[0] == 422
     assert running_system.call("POST", f"/jobs/{job_id}/signal", {"signal": "USR1", "batch_only": True})[0] == 200
     answer = running_system.wait_state(job_id)

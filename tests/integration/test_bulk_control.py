@@ -33,7 +33,7 @@ def test_holding_one_waiting_task_leaves_the_others_alone(slurm: Commands) -> No
         "只有 4 号被保留",
     )
     assert slurm.run("scontrol", "release", f"{job}_4").returncode == 0
-    wait_until(lambda: reasons(slurm, job).get(f"{job}_4") == "BeginTime", 30, "放行了")
+    wait_until(lambda: reasons(slurm, job).get(f"{job}_4") == "BeginTime", 60, "放行了")
     # 整个保留、放行一个。
     assert slurm.run("scontrol", "hold", job).returncode == 0
     assert slurm.run("scontrol", "release", f"{job}_[1-2]").returncode == 0
@@ -92,10 +92,10 @@ def test_split_tasks_run_as_themselves_and_keep_to_the_throttle(slurm: Commands)
 def test_the_throttle_of_a_started_array_can_change(slurm: Commands) -> None:
     job = slurm.submit("-a", "0-3%1", "-o", "/dev/null", text="#!/bin/sh\nsleep 100\n")
     state = ("squeue", "-h", "-r", "-j", job, "-o", "%t")
-    wait_until(lambda: slurm.run(*state).stdout.split().count("R") == 1, 30, "一个在跑")
+    wait_until(lambda: slurm.run(*state).stdout.split().count("R") == 1, 60, "一个在跑")
     done = slurm.run("scontrol", "update", f"jobid={job}", "arraytaskthrottle=3")
     assert (done.returncode, done.stderr) == (0, "")
-    wait_until(lambda: slurm.run(*state).stdout.split().count("R") == 3, 30, "三个在跑")
+    wait_until(lambda: slurm.run(*state).stdout.split().count("R") == 3, 60, "三个在跑")
     # 排队的改得了，在跑的各报一行。
     done = slurm.run("scontrol", "update", f"jobid={job}", "partition=main")
     assert done.returncode == 1
@@ -134,7 +134,7 @@ def test_a_thousand_jobs_are_held_released_and_cancelled_by_name(
     _, answer = running_system.call(
         "POST", "/jobs/control", {"action": "release", "conditions": {"name": "crowd, of jobs"}}
     )
-    wait_until(lambda: states() == {"PD BeginTime"}, 30, "都放行了")
+    wait_until(lambda: states() == {"PD BeginTime"}, 60, "都放行了")
     done = slurm.run("scancel", "-n", "crowd, of jobs")
     assert (done.returncode, done.stderr) == (0, "")
     assert states() == {"CA None"}

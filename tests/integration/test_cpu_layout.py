@@ -74,7 +74,7 @@ def test_preferred_features(slurm: Commands) -> None:
     assert "Prefer=fast" in slurm.run("scontrol", "show", "job", job).stdout
     assert slurm.run("squeue", "-h", "-j", job, "-O", "prefer:10").stdout.strip() == "fast"
     slurm.run("scontrol", "release", job)
-    wait_until(lambda: "COMPLETED" in slurm.run("sacct", "-nXP", "-j", job, "-o", "state").stdout, 30, "做完了")
+    wait_until(lambda: "COMPLETED" in slurm.run("sacct", "-nXP", "-j", job, "-o", "state").stdout, 60, "做完了")
 
 
 def test_memory_of_a_task_is_bound(slurm: Commands) -> None:

@@ -95,7 +95,7 @@ def test_node_map_is_a_row_a_node(running_system: RunningSystem) -> None:
         return shown == [[each[name] for name in ("name", "state", "cpus")] for each in whole]
 
     # 两次问之间节点的状态也许正好变了：再问一遍。
-    wait_until(same, 20, "两处说的一样")
+    wait_until(same, 60, "两处说的一样")
     assert all("main" in row["partitions"].split(",") for row in both()[0])
 
 

@@ -148,7 +148,7 @@ def test_a_spell_of_read_only_is_503_and_passes(system: RunningSystem) -> None:
         finally:
             connection.execute("ALTER DATABASE scns RESET default_transaction_read_only")
         # 过去之后第一个请求就是好的：那阵子开的会话一条也不留。
-        wait_until(lambda: system.call("GET", "/health/ready")[0] == 200, 30, "就绪")
+        wait_until(lambda: system.call("GET", "/health/ready")[0] == 200, 60, "就绪")
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: system.call("POST", "/jobs/submit", body), range(32)))
         assert {status for status, _ in answers} == {200}, answers

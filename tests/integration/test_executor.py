@@ -85,7 +85,7 @@ def test_cancel_and_failure_are_told_apart(executor: ConductorExecutor) -> None:
     assert held.cancel()
     assert held.cancelled()
     # 标准库等 Future 的也要知道。
-    assert wait([held], timeout=10).done == {held}
+    assert wait([held], timeout=60).done == {held}
     assert executor.client.wait(held.job_id, timeout_s=60).state == "CANCELLED"
     # 数组里没有启动就取消了的任务，没有自己的行。
     mapped = executor.map(time.sleep, [60, 60], resources={"hold": True})
@@ -286,7 +286,7 @@ def test_ctrl_c_leaves_or_cancels_as_told(running_system: RunningSystem) -> None
         )  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        wait_until(lambda told=told: len(list(client.jobs(name=told, fields="state"))) == 2, 30)
+        wait_until(lambda told=told: len(list(client.jobs(name=told, fields="state"))) == 2, 60)
         # 恰好落在析构函数里的 Ctrl-C 被 Python 吞掉：人会再按一次。
         for _ in range(6):
             process.send_signal(signal.SIGINT)

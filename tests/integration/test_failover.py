@@ -33,10 +33,10 @@ def test_jobs_survive_a_failover(pair: PostgresPair, engines: Engines, tmp_path:
         out.mkdir()
         script = f"echo x >> {out}/$SLURM_JOB_ID\nuntil [ -e {out}/go ]; do sleep 0.1; done\n"
         before = [system.submit(script) for _ in range(JOBS)]
-        wait_until(lambda: any(system.query(job)["state"] == "RUNNING" for job in before), 30, "有的在运行")
+        wait_until(lambda: any(system.query(job)["state"] == "RUNNING" for job in before), 60, "有的在运行")
         pair.primary.stop(signal.SIGKILL)
         # 没有主库：说没有就绪，不收作业。
-        wait_until(lambda: system.call("GET", "/health/ready")[0] == 503, 30, "没有就绪")
+        wait_until(lambda: system.call("GET", "/health/ready")[0] == 503, 60, "没有就绪")
         pair.fail_over()
         wait_until(lambda: system.call("GET", "/health/ready")[0] == 200, 60, "就绪")
         after = [system.submit(script) for _ in range(JOBS)]

@@ -62,7 +62,7 @@ def test_api_killed_amid_submissions_loses_and_doubles_nothing(tmp_path: Path, s
         killed = 0
         for least in (10, 40, 80):
             wait_until(lambda least=least: sum(map(len, ids)) >= least or errors, 60, "提交在进行")  # type: ignore[misc]
-            for pid in wait_until(lambda: children(system, b"scns_conductor.api"), 30, "API 在运行"):
+            for pid in wait_until(lambda: children(system, b"scns_conductor.api"), 60, "API 在运行"):
                 os.kill(pid, signal.SIGKILL)
                 killed += 1
         for thread in threads:
@@ -91,13 +91,13 @@ def test_everything_killed_and_started_again_finishes_every_job(tmp_path: Path, 
         )
         for job_id in (running, ends_meanwhile):
             system.wait_state(job_id, "RUNNING")
-        wait_until(lambda: (tmp_path / "runs").exists() and len((tmp_path / "runs").read_text().split()) == 2, 30)
+        wait_until(lambda: (tmp_path / "runs").exists() and len((tmp_path / "runs").read_text().split()) == 2, 60)
         waiting = [system.submit(f"echo {number} >> {tmp_path}/runs\n") for number in range(10)]
         services = [pid for word in (b"scns_conductor", b"postgres", b"valkey") for pid in children(system, word)]
         assert len(services) >= 5
         for pid in (system.process.pid, *services):
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not any(alive(pid) for pid in services), 30, "全部消失")
+        wait_until(lambda: not any(alive(pid) for pid in services), 60, "全部消失")
         system.process.wait()
     Path(f"{go}2").touch()
     with start_system(data, "--nodes", "1", "--cpus", "2", "--memory", "4G") as again:

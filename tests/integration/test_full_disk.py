@@ -144,7 +144,7 @@ def test_a_full_log_disk_stops_nothing(system: RunningSystem, logs: Path, tmp_pa
         assert system.wait_state(running)["state"] == "COMPLETED"
     written = (logs / "api.log").stat().st_size
     system.call("GET", "/jobs")
-    wait_until(lambda: (logs / "api.log").stat().st_size > written, 30, "接着写")
+    wait_until(lambda: (logs / "api.log").stat().st_size > written, 60, "接着写")
 
 
 def test_the_shepherd_outlives_its_log() -> None:

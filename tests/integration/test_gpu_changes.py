@@ -118,7 +118,7 @@ def test_two_jobs_share_a_card(slurm: Commands) -> None:
     for job in jobs:
         wait_until(lambda out=slurm.work / f"{job}.out": out.exists() and out.read_text() == instance, 60, job)
     third = slurm.submit("--gres=shard:1", text=show)
-    wait_until(lambda: slurm.run("squeue", "-h", "-j", third, "-o", "%t %r").stdout == "PD Resources\n", 30, "等着")
+    wait_until(lambda: slurm.run("squeue", "-h", "-j", third, "-o", "%t %r").stdout == "PD Resources\n", 60, "等着")
     slurm.run("scancel", jobs[0])
     wait_until(lambda: slurm.run("squeue", "-h", "-j", third, "-o", "%t").stdout == "R\n", 60, "轮到它")
     assert slurm.run("sbatch", "--gres=shard:5", text=show).returncode == 1
@@ -146,7 +146,7 @@ def test_the_use_of_the_cards_is_counted(system: RunningSystem, slurm: Commands)
 def test_resliced_and_lost(system: RunningSystem, slurm: Commands, driver: Path) -> None:
     driver.write_text(LISTED.replace("MIG 3g.20gb ", "MIG 2g.10gb ").replace("MIG-c6d4f1ef", "MIG-00000000"))
     wait_until(lambda: "shard:a100_2g.10gb:4" in gres(slurm), 60, "重新登记了")
-    wait_until(lambda: state(slurm).startswith("idle|"), 30, "重新划分的不必人来恢复")
+    wait_until(lambda: state(slurm).startswith("idle|"), 60, "重新划分的不必人来恢复")
     # 为重新划分排空着的代理没有等到就死了：新的代理登记的就是现在的卡，撤销它。
     (agent,) = agents(system)
     values = ("agent@node1", "node1")
@@ -161,7 +161,7 @@ def test_resliced_and_lost(system: RunningSystem, slurm: Commands, driver: Path)
     driver.write_text("".join(line for line in driver.read_text().splitlines(True) if not line.startswith("GPU 1")))
     wait_until(lambda: state(slurm).startswith("draining|GPU 不见了：3 号（a100，GPU-3c8a7d1e"), 60, "排空了")
     # 作业照跑，说明里写着；卡还占着，登记的不变。
-    found = wait_until(lambda: system.query(job)["error_msg"], 30, "告诉了作业")
+    found = wait_until(lambda: system.query(job)["error_msg"], 60, "告诉了作业")
     assert "GPU 不见了" in found
     assert system.query(job)["state"] == "RUNNING"
     assert "gpu:a100:1" in gres(slurm)

@@ -27,6 +27,6 @@ def test_idle_sessions_are_closed_and_opened_again(settings: Settings) -> None:
             # 有一条借着的时候，一条也不关。
             held.execute(sa.text("SELECT pg_sleep(0.5)"))
             assert held.scalar(sa.text("SELECT pg_backend_pid()")) == before
-        wait_until(lambda: sessions() == 0, 30, "都关了")
+        wait_until(lambda: sessions() == 0, 60, "都关了")
     engine.dispose()
     watching.dispose()

@@ -143,7 +143,7 @@ def test_what_is_asked_for_is_what_is_allocated(system: RunningSystem, way: Way)
 @pytest.mark.parametrize("way", [by_api, by_scns, by_sbatch])
 def test_an_array_with_a_step_and_a_throttle(system: RunningSystem, way: Way) -> None:
     job_id = way(system, {"array": "0-6:2%2"}, ["--array=0-6:2%2"])
-    wait_until(lambda: finished(system, job_id) == {0, 2, 4, 6}, 30, "数组的全部任务")
+    wait_until(lambda: finished(system, job_id) == {0, 2, 4, 6}, 60, "数组的全部任务")
     assert system.call("GET", f"/jobs/{job_id}")[1]["array_max_tasks"] == 2
 
 
@@ -158,7 +158,7 @@ def test_a_million_tasks_are_one_row_and_some_of_them_can_be_cancelled(system: R
     assert len(jobs) == 1
     assert system.call("POST", f"/jobs/cancel/{job_id}_[3-999999]")[0] == 200
     assert system.call("POST", f"/jobs/{job_id}/release")[0] == 200
-    wait_until(lambda: finished(system, job_id) == {0}, 30, "余下的一个任务")
+    wait_until(lambda: finished(system, job_id) == {0}, 60, "余下的一个任务")
     states = {job["state"] for job in system.call("GET", f"/jobs?job_id={job_id}")[1]["jobs"]}
     assert states == {"COMPLETED", "CANCELLED"}
 

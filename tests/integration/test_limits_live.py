@@ -60,7 +60,7 @@ def row(system: RunningSystem, job_id: str) -> dict[str, Any]:
 
 def waits(system: RunningSystem, job_id: str, reason: str) -> None:
     """它在等，原因是这个。"""
-    wait_until(lambda: row(system, job_id)["reason"] == reason, 20, f"{job_id} 的原因 {reason}，{row(system, job_id)}")
+    wait_until(lambda: row(system, job_id)["reason"] == reason, 60, f"{job_id} 的原因 {reason}，{row(system, job_id)}")
     assert row(system, job_id)["state"] == "PENDING"
 
 
@@ -100,7 +100,7 @@ def test_cpus_of_a_whole_subtree(
         narrow = bob.submit("true\n", tasks=1)
         bob.wait_state(narrow, "COMPLETED")
         array = alice.submit(until(tmp_path), array="0-3")
-        wait_until(lambda: active(system) == 2, 20, "数组只跑得起一个")
+        wait_until(lambda: active(system) == 2, 60, "数组只跑得起一个")
         waits(bob, wide, "AssocGrpCpuLimit")
         (tmp_path / "go").touch()
         bob.wait_state(wide, "COMPLETED")

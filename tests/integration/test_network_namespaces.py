@@ -73,7 +73,7 @@ def ran(yard: NetworkYard, work: Path, script: str, **job: object) -> list[str]:
 
 
 def marked(path: Path) -> int:
-    return int(wait_until(lambda: path.exists() and path.read_text().strip(), 40, str(path)))
+    return int(wait_until(lambda: path.exists() and path.read_text().strip(), 60, str(path)))
 
 
 def test_srun_crosses_the_network_without_a_personal_token(yard: NetworkYard, work: Path) -> None:
@@ -194,9 +194,9 @@ def test_a_short_cut_is_not_noticed(yard: NetworkYard, work: Path) -> None:
     script = "srun -N2 -n2 sh -c 'for i in $(seq 60); do echo $SLURM_PROCID $i; sleep 0.05; done'\n"
     where = {"current_working_directory": str(work), "standard_output": "out", "required_nodes": "alpha,gamma"}
     job_id = yard.submit(f"#!/bin/bash\n{script}", nodes="2", tasks=2, **where)
-    wait_until(lambda: (work / "out").exists() and "1 3" in (work / "out").read_text(), 40, "跑着")
+    wait_until(lambda: (work / "out").exists() and "1 3" in (work / "out").read_text(), 60, "跑着")
     yard.network.plug("gamma", connected=False)
-    wait_until(lambda: "0 30" in (work / "out").read_text(), 40, "没断的一边照走")
+    wait_until(lambda: "0 30" in (work / "out").read_text(), 60, "没断的一边照走")
     yard.network.plug("gamma", connected=True)
     assert yard.wait(job_id, "COMPLETED", "FAILED", "NODE_FAIL", wait_s=90) == "COMPLETED"
     lines = (work / "out").read_text().splitlines()
@@ -216,6 +216,6 @@ def test_a_killed_agent_and_shepherd_is_a_lost_node(yard: NetworkYard, work: Pat
     os.kill(pids[1], signal.SIGKILL)
     agent.wait()
     yard.wait(job_id, "NODE_FAIL", wait_s=90)
-    wait_until(lambda: not alive(pids[0]), 30, "alpha 上的任务也结束")
+    wait_until(lambda: not alive(pids[0]), 60, "alpha 上的任务也结束")
     yard.start_agent("gamma")
     wait_until(lambda: yard.node_state("gamma") == "UP", 60, "gamma 回来")

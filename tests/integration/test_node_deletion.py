@@ -75,12 +75,12 @@ def test_a_node_in_use_is_not_deleted_and_a_drained_one_is_forgotten(system: Run
         reasons.update(system.call("GET", f"/jobs/{waiting}")[1])
         return reasons["reason"] == "BadConstraints" and "node6" in (reasons["error_msg"] or "")
 
-    wait_until(told, 30, f"等着的作业说没有这个节点：{reasons}")
+    wait_until(told, 60, f"等着的作业说没有这个节点：{reasons}")
     system.call("POST", f"/jobs/cancel/{waiting}")
     # 代理还在：它不会自己又登记回来。
     log = system.data_dir / "logs" / "agent-node6.log"
     logs = [log] if log.exists() else list((system.data_dir / "logs").glob("*node6*"))
-    wait_until(lambda: any("node_deleted" in path.read_text() for path in logs), 30, f"代理发现自己被删：{logs}")
+    wait_until(lambda: any("node_deleted" in path.read_text() for path in logs), 60, f"代理发现自己被删：{logs}")
     assert "node6" not in names(system)
     assert system.wait_state(system.submit("true"))["state"] == "COMPLETED"
 

@@ -34,7 +34,7 @@ def looping(tmp_path: Path, name: str) -> str:
 
 def pids(tmp_path: Path, name: str, count: int = 1) -> list[int]:
     path = tmp_path / name
-    return wait_until(lambda: path.exists() and len(path.read_text().split()) >= count, 30, name) and [
+    return wait_until(lambda: path.exists() and len(path.read_text().split()) >= count, 60, name) and [
         int(word) for word in path.read_text().split()
     ]
 

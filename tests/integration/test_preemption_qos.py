@@ -46,7 +46,7 @@ def node(system: RunningSystem) -> dict[str, Any]:
 
 def test_a_suspended_job_lends_its_cpus_and_runs_on_afterwards(system: RunningSystem, tmp_path: Path) -> None:
     low = system.submit(ticking(tmp_path, "low"), qos="lent", tasks=4, memory_per_node="1G")
-    wait_until(lambda: lines(tmp_path, "low") > 3, 30, "low 在跑")
+    wait_until(lambda: lines(tmp_path, "low") > 3, 60, "low 在跑")
     high = system.submit(until(tmp_path, "high-go"), qos="urgent", tasks=3, memory_per_node="1G")
     system.wait_state(high, "RUNNING")
     assert system.query(low)["state"] == "SUSPENDED"
@@ -55,7 +55,7 @@ def test_a_suspended_job_lends_its_cpus_and_runs_on_afterwards(system: RunningSy
     assert (shown["allocated_cpus"], shown["allocated_memory"]) == (3, 2048)
     pid = int((tmp_path / "low").read_text().split()[0])
     assert alive(pid)
-    wait_until(lambda: still(tmp_path, "low"), 20, "low 真的停了")
+    wait_until(lambda: still(tmp_path, "low"), 60, "low 真的停了")
     # 借着的时候本人不能恢复；要得比剩下的内存多的也等着：它的内存借不出去。
     status, answer = system.call("POST", f"/jobs/{low}/resume")
     assert (status, answer["code"]) == (409, "job_preempted")
@@ -65,7 +65,7 @@ def test_a_suspended_job_lends_its_cpus_and_runs_on_afterwards(system: RunningSy
     system.wait_state(high, "COMPLETED")
     system.wait_state(low, "RUNNING")
     before = lines(tmp_path, "low")
-    wait_until(lambda: lines(tmp_path, "low") > before + 3, 20, "low 接着跑")
+    wait_until(lambda: lines(tmp_path, "low") > before + 3, 60, "low 接着跑")
     assert node(system)["allocated_cpus"] == 4
     assert system.query(greedy)["state"] == "PENDING"
     (tmp_path / "go").touch()
@@ -85,7 +85,7 @@ def still(tmp_path: Path, name: str) -> bool:
 
 def test_lower_jobs_do_not_starve_a_suspended_one(system: RunningSystem, tmp_path: Path) -> None:
     low = system.submit(ticking(tmp_path, "low"), qos="lent", tasks=4)
-    wait_until(lambda: lines(tmp_path, "low") > 3, 30, "low 在跑")
+    wait_until(lambda: lines(tmp_path, "low") > 3, 60, "low 在跑")
     first = system.submit(until(tmp_path, "first"), qos="urgent", tasks=2)
     second = system.submit(until(tmp_path, "second"), qos="urgent", tasks=2)
     for job in (first, second):
@@ -94,7 +94,7 @@ def test_lower_jobs_do_not_starve_a_suspended_one(system: RunningSystem, tmp_pat
     (tmp_path / "first").touch()
     system.wait_state(first, "COMPLETED")
     # 空出了两个 CPU，low 要四个：filler 也不许趁机进去。
-    wait_until(lambda: system.call("GET", f"/jobs/{filler}")[1]["reason"] != "None", 20, "filler 有了原因")
+    wait_until(lambda: system.call("GET", f"/jobs/{filler}")[1]["reason"] != "None", 60, "filler 有了原因")
     assert system.query(filler)["state"] == "PENDING"
     assert system.query(low)["state"] == "SUSPENDED"
     (tmp_path / "second").touch()
@@ -109,7 +109,7 @@ def test_a_lent_job_can_be_cancelled_and_a_killed_scheduler_forgets_nothing(
 ) -> None:
     low = [system.submit(ticking(tmp_path, f"low{index}"), qos="lent", tasks=2) for index in range(2)]
     for index in range(2):
-        wait_until(lambda index=index: lines(tmp_path, f"low{index}") > 3, 30, "在跑")  # type: ignore[misc]
+        wait_until(lambda index=index: lines(tmp_path, f"low{index}") > 3, 60, "在跑")  # type: ignore[misc]
     high = system.submit(until(tmp_path, "high-go"), qos="urgent", tasks=4)
     system.wait_state(high, "RUNNING")
     kill_scheduler(system)
@@ -140,7 +140,7 @@ def test_grace_time_lets_the_victim_finish_its_work(system: RunningSystem, tmp_p
         "while :; do sleep 0.05; done\n"
     )
     soft = system.submit(script, qos="soft", tasks=4, requeue=False)
-    wait_until(lambda: lines(tmp_path, "soft") == 1, 30, "soft 在跑")
+    wait_until(lambda: lines(tmp_path, "soft") == 1, 60, "soft 在跑")
     high = system.submit("true\n", qos="urgent", tasks=4)
     # KillWait 只有 2 秒，宽限 30 秒：它有时间收尾。
     assert system.wait_state(soft)["state"] == "PREEMPTED"
@@ -161,7 +161,7 @@ def test_exempt_time_protects_the_young(system: RunningSystem, tmp_path: Path) -
     plain = system.submit(until(tmp_path), tasks=4, qos="normal")
     system.wait_state(plain, "RUNNING")
     other = system.submit("true\n", qos="urgent", tasks=1)
-    wait_until(lambda: system.call("GET", f"/jobs/{other}")[1]["reason"] == "Resources", 20, "等资源")
+    wait_until(lambda: system.call("GET", f"/jobs/{other}")[1]["reason"] == "Resources", 60, "等资源")
     (tmp_path / "go").touch()
     for job in (plain, other):
         system.wait_state(job, "COMPLETED")

@@ -48,7 +48,7 @@ def test_a_storm_of_preemptions_loses_and_doubles_nothing(system: RunningSystem,
     script = f"sleep 4\necho done >> {tmp_path}/$SLURM_JOB_ID\n"
     jobs = [system.submit(script, qos=qos, tasks=2) for qos in ("soft", "lent", "soft", "lent")]
     for job in jobs:
-        wait_until(lambda job=job: system.call("GET", f"/jobs/{job}")[1]["state"] == "RUNNING", 20)
+        wait_until(lambda job=job: system.call("GET", f"/jobs/{job}")[1]["state"] == "RUNNING", 60)
     for number in range(JOBS - len(jobs)):
         wide = generator.random() < 0.2
         tasks = generator.randint(2, 6) if wide else generator.randint(1, 4)

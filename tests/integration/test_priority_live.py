@@ -46,7 +46,7 @@ def test_who_used_less_goes_first(system: RunningSystem, tmp_path: Path) -> None
         rows = system.call("GET", "/priorities")[1]["priorities"]
         return {row["job_id"]: row["priority"] for row in rows}
 
-    wait_until(lambda: listed().get(first, 1e9) < listed().get(second, 0), 20, "公平份额算出来")
+    wait_until(lambda: listed().get(first, 1e9) < listed().get(second, 0), 60, "公平份额算出来")
     values = listed()
     assert values[urgent] > values[second] > values[first] > values[nice]
     shares = {row["user_name"]: row for row in system.call("GET", "/shares")[1]["shares"] if row["account"] == "lab"}

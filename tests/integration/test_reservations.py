@@ -45,7 +45,7 @@ def test_a_maintenance_window(system: RunningSystem, slurm: Commands) -> None:
     short = system.submit("true\n", time_limit="30")
     system.wait_state(short, "COMPLETED")
     for job in (long, endless):
-        wait_until(lambda job=job: system.call("GET", f"/jobs/{job}")[1]["reason"] == "ReqNodeNotAvail", 20, "原因")  # type: ignore[misc]
+        wait_until(lambda job=job: system.call("GET", f"/jobs/{job}")[1]["reason"] == "ReqNodeNotAvail", 60, "原因")  # type: ignore[misc]
     expected = system.call("GET", f"/jobs/{long}")[1]["expected_start_time"]
     assert expected is not None
     # Slurm 的话。
@@ -73,7 +73,7 @@ def test_only_the_listed_user_gets_in_and_the_end_frees_the_nodes(system: Runnin
     assert found["detail"]["node_list"] == node
     assert system.query(everyone[0])["state"] == "PENDING"
     too_long = alice.submit("true\n", time_limit="600", reservation="class")
-    wait_until(lambda: system.call("GET", f"/jobs/{too_long}")[1]["reason"] == "Reservation", 20, "比预留长")
+    wait_until(lambda: system.call("GET", f"/jobs/{too_long}")[1]["reason"] == "Reservation", 60, "比预留长")
     refused = system.call("POST", "/jobs/submit", {"job": {"reservation": "class"}, "script": "true\n"})
     assert (refused[0], refused[1]["code"]) == (403, "reservation_denied")
     assert "预留 class" in alice.call("GET", f"/jobs/{too_long}/why")[1]["text"]
@@ -144,7 +144,7 @@ def test_a_recurring_one_comes_again(system: RunningSystem, slurm: Commands) -> 
     # 10 分钟之后开始、再 30 分钟之后才有 30 分钟的空隙：20 分钟的等到那时，40 分钟的等不到。
     medium, long = (system.submit("true\n", time_limit=limit) for limit in ("20", "40"))
     for job in (medium, long):
-        wait_until(lambda job=job: system.call("GET", f"/jobs/{job}")[1]["reason"] == "ReqNodeNotAvail", 20, "原因")  # type: ignore[misc]
+        wait_until(lambda job=job: system.call("GET", f"/jobs/{job}")[1]["reason"] == "ReqNodeNotAvail", 60, "原因")  # type: ignore[misc]
     assert "(ReqNodeNotAvail, May be reserved for other job)" in slurm.run("squeue", "-j", long).stdout
     assert datetime.fromisoformat(system.call("GET", f"/jobs/{medium}")[1]["expected_start_time"]) == end
     assert system.call("GET", f"/jobs/{long}")[1]["expected_start_time"] is None
@@ -167,13 +167,13 @@ def test_the_turn_of_a_recurring_one_is_noticed(system: RunningSystem) -> None:
     body = {"name": "daily", "nodes": "ALL", "start_time": "now", "end_time": "now+3", "flags": ["DAILY"]}
     assert system.call("POST", "/reservations", body)[1]["state"] == "ACTIVE"
     waiting = system.submit("true\n", time_limit="5")
-    wait_until(lambda: system.call("GET", f"/jobs/{waiting}")[1]["reason"] == "ReqNodeNotAvail", 20, "挡住")
+    wait_until(lambda: system.call("GET", f"/jobs/{waiting}")[1]["reason"] == "ReqNodeNotAvail", 60, "挡住")
     system.wait_state(waiting, "COMPLETED")
     shown = system.call("GET", "/reservations/daily")[1]
     assert shown["state"] == "INACTIVE"
     assert datetime.fromisoformat(shown["start_time"]) > datetime.now(UTC) + timedelta(hours=23)
     blocked = system.submit("true\n", time_limit="1-00:00:00")
-    wait_until(lambda: system.call("GET", f"/jobs/{blocked}")[1]["reason"] == "ReqNodeNotAvail", 20, "碰到明天的")
+    wait_until(lambda: system.call("GET", f"/jobs/{blocked}")[1]["reason"] == "ReqNodeNotAvail", 60, "碰到明天的")
     system.call("POST", f"/jobs/cancel/{blocked}")
     assert system.call("DELETE", "/reservations/daily")[0] == 204
 
@@ -194,7 +194,7 @@ def test_nodes_of_a_partition(system: RunningSystem, slurm: Commands) -> None:
     assert "Nodes=node[1-2] NodeCnt=2" in scontrol(slurm, "show", "res", "moving")
     # 调度器也看见了：碰到 moving 的，两个节点都不行。
     long = system.submit("true\n", time_limit="240")
-    wait_until(lambda: system.call("GET", f"/jobs/{long}")[1]["reason"] == "ReqNodeNotAvail", 20, "原因")
+    wait_until(lambda: system.call("GET", f"/jobs/{long}")[1]["reason"] == "ReqNodeNotAvail", 60, "原因")
     assert system.call("PATCH", "/partitions/right", {"nodes": "node2"})[0] == 200
     assert system.wait_state(long, "COMPLETED")["detail"]["node_list"] == "node1"
     scontrol(slurm, "update", "reservationname=fixed", "nodecnt=2", "partitionname=main")
@@ -226,7 +226,7 @@ def test_reserved_licenses(system: RunningSystem, slurm: Commands) -> None:
     assert "Licenses=matlab:2" in shown
     one, two = (system.submit("sleep 0.3\n", licenses=f"matlab:{count}", time_limit="5") for count in (1, 2))
     system.wait_state(one, "COMPLETED")
-    wait_until(lambda: system.call("GET", f"/jobs/{two}")[1]["reason"] == "Licenses", 20, "许可证")
+    wait_until(lambda: system.call("GET", f"/jobs/{two}")[1]["reason"] == "Licenses", 60, "许可证")
     text = system.call("GET", f"/jobs/{two}/why")[1]["text"]
     assert "许可证 matlab 不够：要 2，总共 3，还剩 1" in text
     assert "lic（已开始" in text
@@ -257,7 +257,7 @@ def test_flexible_and_magnetic_ones_and_lists(system: RunningSystem) -> None:
     drawn = alice.submit("true\n", time_limit="5")
     alice.wait_state(drawn, "COMPLETED")
     kept_out = bob.submit("true\n", time_limit="5")
-    wait_until(lambda: system.call("GET", f"/jobs/{kept_out}")[1]["reason"] == "ReqNodeNotAvail", 20, "原因")
+    wait_until(lambda: system.call("GET", f"/jobs/{kept_out}")[1]["reason"] == "ReqNodeNotAvail", 60, "原因")
     bob.call("POST", f"/jobs/cancel/{kept_out}")
     assert system.call("DELETE", "/reservations/magnet")[0] == 204
     refused = system.call(
@@ -294,7 +294,7 @@ def test_idle_ones_are_purged_and_broken_nodes_replaced(system: RunningSystem, s
     first = answer["node_list"]
     other = "node2" if first == "node1" else "node1"
     assert slurm.run("scontrol", "update", f"nodename={first}", "state=drain", "reason=x").returncode == 0
-    wait_until(lambda: system.call("GET", "/reservations/replacing")[1]["node_list"] == other, 30, "换了节点")
+    wait_until(lambda: system.call("GET", "/reservations/replacing")[1]["node_list"] == other, 60, "换了节点")
     assert slurm.run("scontrol", "update", f"nodename={first}", "state=resume").returncode == 0
     assert system.call("DELETE", "/reservations/replacing")[0] == 204
     made = slurm.run(
@@ -307,6 +307,6 @@ def test_idle_ones_are_purged_and_broken_nodes_replaced(system: RunningSystem, s
         # 3 个 CPU 要两个 2 CPU 的节点。
         assert "NodeCnt=2 CoreCnt=4" in shown
         assert "PURGE_COMP=00:00:01" in shown
-    wait_until(lambda: system.call("GET", "/reservations/brief")[0] == 404, 30, "清掉了")
+    wait_until(lambda: system.call("GET", "/reservations/brief")[0] == 404, 60, "清掉了")
     wrong = system.call("POST", "/reservations", {**body, "name": "w", "nodes": "node1", "flags": ["REPLACE"]})
     assert (wrong[0], wrong[1]["code"]) == (422, "flags_conflict")

@@ -157,7 +157,7 @@ def test_a_coordinator_manages_his_account(system: RunningSystem, slurm: Command
         " Adding Coordinator User(s)\n  pia\n To Account(s) and all sub-accounts\n  bio\n"
     )
     assert said(slurm, "sacctmgr", "-Pn", "show", "user", "pia", "format=user,coordinators") == "pia|bio\n"
-    wait_until(lambda: own.run("sacctmgr", "-i", "add", "user", "max", "account=bio1").returncode == 0, 10, "生效")
+    wait_until(lambda: own.run("sacctmgr", "-i", "add", "user", "max", "account=bio1").returncode == 0, 60, "生效")
     assert "Access/permission denied" in own.run("sacctmgr", "-i", "add", "user", "max", "account=root").stderr
     assert (
         "Access/permission denied" in own.run("sacctmgr", "-i", "modify", "account", "bio", "set", "maxjobs=9").stderr
@@ -177,12 +177,12 @@ def test_only_administrators_change_anything(system: RunningSystem, slurm: Comma
     assert "Access/permission denied" in own.run("sacctmgr", "-i", "add", "qos", "mine").stderr
     assert said(own, "sacctmgr", "-Pn", "show", "assoc", "user=olga", "format=account") == "lab\n"
     said(slurm, "sacctmgr", "-i", "modify", "user", "olga", "set", "adminlevel=operator")
-    wait_until(lambda: own.run("sacctmgr", "-i", "add", "qos", "mine").returncode == 0, 10, "Operator 生效")
+    wait_until(lambda: own.run("sacctmgr", "-i", "add", "qos", "mine").returncode == 0, 60, "Operator 生效")
     assert (
         "Access/permission denied" in own.run("sacctmgr", "-i", "modify", "user", "olga", "set", "admin=admin").stderr
     )
     said(slurm, "sacctmgr", "-i", "modify", "user", "olga", "set", "adminlevel=admin")
-    wait_until(lambda: own.run("scontrol", "create", "partition", "partitionname=p1").returncode == 0, 10, "管理员")
+    wait_until(lambda: own.run("scontrol", "create", "partition", "partitionname=p1").returncode == 0, 60, "管理员")
     said(slurm, "sacctmgr", "-i", "delete", "user", "olga")
     said(slurm, "sacctmgr", "-i", "delete", "qos", "mine")
     said(slurm, "sacctmgr", "-i", "delete", "account", "lab")
@@ -237,7 +237,7 @@ def test_shares_follow_the_tree_and_qos_and_association_raise_priority(
         plain, raised, gold = priorities()
         return gold > raised > plain and raised - plain > 8000 and gold - raised > 80_000
 
-    wait_until(settled, 20, f"QOS 与关联的因子：{priorities()}")
+    wait_until(settled, 60, f"QOS 与关联的因子：{priorities()}")
     (tmp_path / "go").touch()
     for job in jobs:
         system.wait_state(job, "COMPLETED")

@@ -42,7 +42,7 @@ def wait_reason(system: RunningSystem, job_id: str, reason: str) -> dict[str, An
         found.update(show(system, job_id))
         return found["reason"] == reason
 
-    wait_until(reached, 20, f"作业 {job_id} 的原因 {reason}，现在 {found.get('reason')}")
+    wait_until(reached, 60, f"作业 {job_id} 的原因 {reason}，现在 {found.get('reason')}")
     return found
 
 
@@ -86,14 +86,14 @@ def test_a_stepped_array_is_one_range_and_goes_by_its_task_ids(system: RunningSy
     assert sorted(found["PENDING"]) == [(None, "4-7:3,13,22")]
     assert sorted(found["CANCELLED"], key=str) == [(10, None), (None, "16-19:3")]
     assert system.call("POST", f"/jobs/{array}/release")[0] == 200
-    wait_until(lambda: (tmp_path / "ran").exists() and len((tmp_path / "ran").read_text().split("\n")) == 5, 30)
+    wait_until(lambda: (tmp_path / "ran").exists() and len((tmp_path / "ran").read_text().split("\n")) == 5, 60)
     assert sorted((tmp_path / "ran").read_text().split("\n"))[1:] == ["13 3", "22 3", "4 3", "7 3"]
 
     def states() -> dict[int, str]:
         jobs = system.call("GET", f"/jobs?job_id={follower}&fields=state,array_task_id")[1]["jobs"]
         return {job["array_task_id"]: job["state"] for job in jobs if job["array_task_id"] is not None}
 
-    wait_until(lambda: states() == dict.fromkeys((4, 7, 13, 22), "COMPLETED"), 20, "aftercorr")
+    wait_until(lambda: states() == dict.fromkeys((4, 7, 13, 22), "COMPLETED"), 60, "aftercorr")
     rest = system.call("GET", f"/jobs?job_id={follower}&state=PENDING&fields=array_remaining")[1]["jobs"]
     assert [job["array_remaining"] for job in rest] == ["10,16-19:3"]
     cancel(system, follower)
@@ -133,7 +133,7 @@ def test_several_nodes_are_allocated_together(system: RunningSystem) -> None:
     assert answer["detail"]["allocated_nodes"] == 3
     assert answer["detail"]["allocated_cpus"] == 6
     nodes = system.call("GET", "/nodes")[1]["nodes"]
-    wait_until(lambda: all(node["allocated_cpus"] == 0 for node in system.call("GET", "/nodes")[1]["nodes"]), 10)
+    wait_until(lambda: all(node["allocated_cpus"] == 0 for node in system.call("GET", "/nodes")[1]["nodes"]), 60)
     assert len(nodes) == 3
 
 
@@ -310,12 +310,12 @@ def test_aftercorr_starts_each_task_when_its_twin_succeeded(system: RunningSyste
         f"case $SLURM_ARRAY_TASK_ID in 1) exit 1;; 2) while [ ! -e {gate} ]; do sleep 0.05; done;; esac", array="0-2"
     )
     second = system.submit(f"touch {tmp_path}/ran.$SLURM_ARRAY_TASK_ID", array="0-2", dependency=f"aftercorr:{first}")
-    wait_until((tmp_path / "ran.0").exists, 30, "第 0 个任务")
+    wait_until((tmp_path / "ran.0").exists, 60, "第 0 个任务")
     # 第 2 个还没有成功，第 1 个永远不会成功：第 0 个已经跑完，这两个还在等。
     wait_reason(system, f"{second}_1", "Dependency")
     assert sorted(path.name for path in tmp_path.glob("ran.*")) == ["ran.0"]
     gate.touch()
-    wait_until((tmp_path / "ran.2").exists, 30, "第 2 个任务")
+    wait_until((tmp_path / "ran.2").exists, 60, "第 2 个任务")
     wait_reason(system, f"{second}_1", "DependencyNeverSatisfied")
     assert not (tmp_path / "ran.1").exists()
     cancel(system, f"{second}_1")
@@ -325,7 +325,7 @@ def test_after_starts_when_the_other_starts_and_one_array_task_may_be_named(syst
     held = system.submit("sleep 20", hold=True)
     dependent = system.submit("true", dependency=f"after:{held}")
     # 原因在提交时就写下，等的是谁由调度器补上。
-    wait_until(lambda: held in (show(system, dependent)["error_msg"] or ""), 20, "说明里有所等的作业")
+    wait_until(lambda: held in (show(system, dependent)["error_msg"] or ""), 60, "说明里有所等的作业")
     assert system.call("POST", f"/jobs/{held}/release")[0] == 200
     assert system.wait_state(dependent)["state"] == "COMPLETED"
     assert show(system, held)["state"] == "RUNNING"
@@ -441,7 +441,7 @@ def test_the_listed_partitions_come_back_on_requeue(system: RunningSystem) -> No
     for job_id in (single, *tasks):
         assert system.call("POST", f"/jobs/{job_id}/requeue")[0] == 200
     for job_id in (single, *tasks):
-        wait_until(lambda job_id=job_id: show(system, job_id)["reason"] == "PartitionDown", 20, "停着的分区")  # type: ignore[misc]
+        wait_until(lambda job_id=job_id: show(system, job_id)["reason"] == "PartitionDown", 60, "停着的分区")  # type: ignore[misc]
         assert show(system, job_id)["partition"] == "two,one"
     # 现在只有 one 能用：不记得原来列的就再也启动不了。
     assert system.call("PATCH", "/partitions/one", {"state": "UP"})[0] == 200
@@ -455,7 +455,7 @@ def test_the_listed_partitions_come_back_on_requeue(system: RunningSystem) -> No
     system.wait_state(single, "RUNNING")
     count = show(system, single)["restart_count"]
     assert system.call("POST", f"/jobs/{single}/requeue")[0] == 200
-    wait_until(lambda: show(system, single)["restart_count"] > count, 20, "重新排队")
+    wait_until(lambda: show(system, single)["restart_count"] > count, 60, "重新排队")
     system.wait_state(single, "RUNNING")
     assert show(system, single)["partition"] == "main"
     cancel(system, single)

@@ -27,7 +27,7 @@ def test_sacct_shows_a_finished_job_and_its_batch_step(slurm: Commands) -> None:
     job = slurm.submit()
     expected = f"JobID|State|ExitCode\n{job}|FAILED|3:0\n{job}.batch|FAILED|3:0\n"
     words = ("sacct", "-o", "jobid,State,exitcode,", "--parsable2", "-j", job)
-    wait_until(lambda: slurm.run(*words).stdout == expected, 30, "sacct 显示 FAILED")
+    wait_until(lambda: slurm.run(*words).stdout == expected, 60, "sacct 显示 FAILED")
     assert (slurm.work / f"slurm-{job}.out").read_text() == "你好\n"
 
 
@@ -113,7 +113,7 @@ def test_a_node_that_does_not_exist_is_an_error_for_squeue_and_an_empty_row_for_
 
 def test_sacct_json_tells_how_the_job_and_its_step_ended(slurm: Commands) -> None:
     job = slurm.submit("-t", "5", "--mem", "100")
-    wait_until(lambda: "FAILED" in slurm.run("sacct", "-nXP", "-o", "State", "-j", job).stdout, 30, "sacct 显示 FAILED")
+    wait_until(lambda: "FAILED" in slurm.run("sacct", "-nXP", "-o", "State", "-j", job).stdout, 60, "sacct 显示 FAILED")
     [record] = json.loads(slurm.run("sacct", "--json", "-j", job, environment=OLD).stdout)["jobs"]
     assert record["exit_code"] == {"status": "ERROR", "return_code": 3}
     assert (record["state"]["current"], record["time"]["limit"]) == ("FAILED", 5)
@@ -146,8 +146,8 @@ def test_show_config_tells_the_settings_in_force_and_unknown_verbs_are_refused_b
 
 def test_a_running_job_lists_its_processes_and_takes_a_relative_limit(slurm: Commands) -> None:
     job = slurm.submit("-t", "5", text="#!/bin/sh\nsleep 100\n")
-    wait_until(lambda: slurm.run("squeue", "-h", "-j", job, "-o", "%T").stdout == "RUNNING\n", 30, "运行")
-    wait_until(lambda: slurm.run("scontrol", "listpids", job).returncode == 0, 30, "listpids 看见进程")
+    wait_until(lambda: slurm.run("squeue", "-h", "-j", job, "-o", "%T").stdout == "RUNNING\n", 60, "运行")
+    wait_until(lambda: slurm.run("scontrol", "listpids", job).returncode == 0, 60, "listpids 看见进程")
     assert slurm.run("scontrol", "listpids", job).stdout.splitlines()[1].split()[1:3] == [job, "batch"]
     assert f"StepId={job}.batch " in slurm.run("scontrol", "show", "step", job).stdout
     assert slurm.run("scontrol", "update", f"jobid={job}", "timelimit=-2").returncode == 0

@@ -30,7 +30,7 @@ def test_sdiag_counts_the_jobs_that_the_scheduler_started(slurm: Commands) -> No
     before = figures(slurm)
     for _ in range(3):
         slurm.submit(text="#!/bin/sh\ntrue\n")
-    wait_until(lambda: int(figures(slurm)["Jobs completed"]) == int(before["Jobs completed"]) + 3, 30, "三个作业做完")
+    wait_until(lambda: int(figures(slurm)["Jobs completed"]) == int(before["Jobs completed"]) + 3, 60, "三个作业做完")
     after = figures(slurm)
     assert int(after["Jobs submitted"]) == int(before["Jobs submitted"]) + 3
     assert int(after["Jobs started"]) >= int(before["Jobs started"]) + 3

@@ -90,7 +90,7 @@ def test_the_version_is_one_setting(slurm: Commands) -> None:
 
 def test_the_new_json_tells_states_limits_and_ends(slurm: Commands) -> None:
     job = slurm.submit("-t", "5", "-n", "2")
-    wait_until(lambda: "FAILED" in slurm.run("sacct", "-nXP", "-o", "State", "-j", job).stdout, 30, "sacct 显示 FAILED")
+    wait_until(lambda: "FAILED" in slurm.run("sacct", "-nXP", "-o", "State", "-j", job).stdout, 60, "sacct 显示 FAILED")
     [record] = json.loads(slurm.run("squeue", "--json", "-t", "all", "-j", job).stdout)["jobs"]
     assert (record["job_state"], record["time_limit"]["number"], record["cpus"]["number"]) == (["FAILED"], 5, 2)
     assert record["exit_code"] == {

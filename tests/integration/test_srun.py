@@ -48,7 +48,7 @@ def background(slurm: Commands, *words: str, **options: Any) -> "subprocess.Pope
 
 def marked(path: Path) -> int:
     """任务写下的进程号。"""
-    return int(wait_until(lambda: path.exists() and path.read_text().strip(), 30, str(path)))
+    return int(wait_until(lambda: path.exists() and path.read_text().strip(), 60, str(path)))
 
 
 def test_tasks_are_spread_numbered_and_labelled(slurm: Commands) -> None:
@@ -79,7 +79,7 @@ def test_steps_of_a_batch_script_are_recorded(slurm: Commands) -> None:
     (slurm.work / "prog").write_text("0 echo zero %t\n* echo rest %t\n")
     job = slurm.submit("-N2", "-n4", "-o", "out", text=script)
     words = ("sacct", "-nP", "-o", "jobid,jobname,ntasks,nnodes,state,exitcode", "-j", job)
-    wait_until(lambda: f"{job}|sbatch||2|COMPLETED|0:0" in slurm.run(*words).stdout, 30, "作业结束")
+    wait_until(lambda: f"{job}|sbatch||2|COMPLETED|0:0" in slurm.run(*words).stdout, 60, "作业结束")
     assert slurm.run(*words).stdout.splitlines()[1:] == [
         f"{job}.batch|batch|1|1|COMPLETED|0:0",
         f"{job}.0|true|4|2|COMPLETED|0:0",
@@ -104,12 +104,12 @@ def test_parallel_steps_share_or_wait(slurm: Commands) -> None:
         "while [ ! -e first ]; do sleep 0.02; done\nsrun touch second &\nsrun --overlap touch third\nwait\n"
     )
     job = slurm.submit("-n2", "-o", "out", text=script)
-    wait_until((slurm.work / "third").exists, 30, "overlap 的不等")
-    wait_until(lambda: "temporarily disabled" in (slurm.work / "out").read_text(), 30, "另一个在等")
+    wait_until((slurm.work / "third").exists, 60, "overlap 的不等")
+    wait_until(lambda: "temporarily disabled" in (slurm.work / "out").read_text(), 60, "另一个在等")
     assert not (slurm.work / "second").exists()
     (slurm.work / "go").touch()
-    wait_until((slurm.work / "second").exists, 30, "占着的做完了就轮到它")
-    wait_until(lambda: "COMPLETED" in slurm.run("sacct", "-nXP", "-o", "state", "-j", job).stdout, 30, "作业结束")
+    wait_until((slurm.work / "second").exists, 60, "占着的做完了就轮到它")
+    wait_until(lambda: "COMPLETED" in slurm.run("sacct", "-nXP", "-o", "state", "-j", job).stdout, 60, "作业结束")
 
 
 def test_nothing_is_lost_in_either_direction(slurm: Commands) -> None:
@@ -149,7 +149,7 @@ def test_a_terminal(slurm: Commands) -> None:
 
     def expect(text: bytes) -> None:
         nonlocal heard
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while text not in heard:
             assert select.select([fd], [], [], max(0, deadline - time.monotonic()))[0], heard
             heard += os.read(fd, 4096)
@@ -159,7 +159,7 @@ def test_a_terminal(slurm: Commands) -> None:
     os.write(fd, b"test -t 0 && echo is-a-$((1 + 1))-terminal\n")
     expect(b"is-a-2-terminal")
     os.write(fd, b"sleep 1000; echo rc-$?\n")
-    wait_until(lambda: subprocess.run(["pgrep", "-x", "-f", "sleep 1000"], capture_output=True).stdout, 20, "sleep")
+    wait_until(lambda: subprocess.run(["pgrep", "-x", "-f", "sleep 1000"], capture_output=True).stdout, 60, "sleep")
     os.write(fd, b"\x03")
     os.write(fd, b"echo after-$((2 + 3))\n")
     expect(b"after-5")
@@ -178,7 +178,7 @@ def test_signals_reach_the_tasks(slurm: Commands) -> None:
     step = background(slurm, "srun", "sh", "-c", "echo $$ > pid2; exec sleep 300")
     pid = marked(slurm.work / "pid2")
     step.send_signal(signal.SIGINT)
-    wait_until(lambda: select.select([step.stderr], [], [], 0)[0], 20, "第一次只是提醒")
+    wait_until(lambda: select.select([step.stderr], [], [], 0)[0], 60, "第一次只是提醒")
     assert alive(pid)
     step.send_signal(signal.SIGINT)
     assert "sending Ctrl-C" in step.communicate(timeout=30)[1]
@@ -198,8 +198,8 @@ def test_a_step_dies_with_its_srun_and_the_allocation_is_given_back(slurm: Comma
     pids = [marked(slurm.work / f"pid{rank}") for rank in range(2)]
     os.kill(step.pid, signal.SIGKILL)
     step.communicate()
-    wait_until(lambda: not any(alive(pid) for pid in pids), 30, "任务都结束")
-    wait_until(lambda: slurm.run("squeue", "-h").stdout == "", 30, "分配交还")
+    wait_until(lambda: not any(alive(pid) for pid in pids), 60, "任务都结束")
+    wait_until(lambda: slurm.run("squeue", "-h").stdout == "", 60, "分配交还")
 
 
 def test_scancel_of_a_step_leaves_the_job(slurm: Commands) -> None:
@@ -210,10 +210,10 @@ def test_scancel_of_a_step_leaves_the_job(slurm: Commands) -> None:
     assert f"StepId={job}.0" in slurm.run("scontrol", "show", "step").stdout
     assert slurm.run("sstat", "-nP", "-o", "jobid,ntasks", "-j", job).stdout == f"{job}.0|1\n"
     assert slurm.run("scancel", f"{job}.0").returncode == 0
-    wait_until(lambda: "rc 143" in (slurm.work / "out").read_text(), 30, "脚本接着走")
+    wait_until(lambda: "rc 143" in (slurm.work / "out").read_text(), 60, "脚本接着走")
     assert not alive(pid)
     words = ("sacct", "-nP", "-o", "jobid,state", "-j", job)
-    wait_until(lambda: f"{job}|COMPLETED" in slurm.run(*words).stdout, 30, "作业照常结束")
+    wait_until(lambda: f"{job}|COMPLETED" in slurm.run(*words).stdout, 60, "作业照常结束")
     assert f"{job}.0|CANCELLED" in slurm.run(*words).stdout
 
 
@@ -226,7 +226,7 @@ def test_salloc_gives_the_command_an_allocation_and_takes_it_back(slurm: Command
     assert len(done.stdout.splitlines()) == 3
     assert done.stderr == f"salloc: Granted job allocation {job}\nsalloc: Relinquishing job allocation {job}\n"
     shown = ("sacct", "-nP", "-o", "jobid,state,exitcode", "-j", job)
-    wait_until(lambda: f"{job}|FAILED|4:0" in slurm.run(*shown).stdout, 30, "交还")
+    wait_until(lambda: f"{job}|FAILED|4:0" in slurm.run(*shown).stdout, 60, "交还")
     assert f"{job}.0|COMPLETED|0:0" in slurm.run(*shown).stdout
     done = slurm.run("salloc", "-N3", "-I", "true")
     assert done.returncode == 1
@@ -246,15 +246,15 @@ def test_running_steps_survive_the_agent(slurm: Commands, cluster: RunningSystem
 
 def test_a_step_without_srun_writes_files(slurm: Commands, cluster: RunningSystem) -> None:
     job = slurm.submit(text="#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.02; done\n")
-    wait_until(lambda: cluster.query(job)["state"] == "RUNNING", 30, "运行")
+    wait_until(lambda: cluster.query(job)["state"] == "RUNNING", 60, "运行")
 
     def created() -> Any:
         status, answer = cluster.call("POST", f"/jobs/{job}/steps", {"argv": ["sh", "-c", "echo 你好; exit 3"]})
         return answer if status == 201 else None
 
-    step = wait_until(created, 30, "节点就绪")
+    step = wait_until(created, 60, "节点就绪")
     path = f"/jobs/{job}/steps/{step['step_id']}"
-    wait_until(lambda: cluster.call("GET", path)[1]["state"] == "FAILED", 30, "作业步结束")
+    wait_until(lambda: cluster.call("GET", path)[1]["state"] == "FAILED", 60, "作业步结束")
     assert (slurm.work / f"slurm-{job}.0.out").read_text() == "你好\n"
     assert cluster.call("GET", path)[1]["exit_status"] == 3
     assert cluster.call("POST", f"{path}/signal", {"signal": "TERM"})[1]["code"] == "step_finished"

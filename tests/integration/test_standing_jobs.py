@@ -45,7 +45,7 @@ def test_an_entry_runs_again_and_again_each_time_a_job_of_its_own(slurm: Command
     done = slurm.run("scrontab", "-", text=tab, environment={"TZ": "America/New_York"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert slurm.run("scrontab", "-l").stdout == tab
-    wait_until(lambda: runs(slurm, "tick") == ["PD"], 30, "到时开始的一个")
+    wait_until(lambda: runs(slurm, "tick") == ["PD"], 60, "到时开始的一个")
     shown = slurm.run("squeue", "-h", "-n", "tick", "-o", "%r %l %S", environment={"TZ": "America/New_York"}).stdout
     reason, limit, start = shown.split()
     assert (reason, limit, start[4:]) == ("BeginTime", "2:00", "-01-01T00:00:00")
@@ -56,7 +56,7 @@ def test_an_entry_runs_again_and_again_each_time_a_job_of_its_own(slurm: Command
     # 换掉的：旧的还没有开始的取消，新的另起。
     changed = slurm.run("scrontab", "-", text=f"#SCRON -J other\n{FAR} true\n")
     assert changed.returncode == 0
-    wait_until(lambda: (runs(slurm, "tick")[-1], runs(slurm, "other")) == ("CA", ["PD"]), 30, "换了")
+    wait_until(lambda: (runs(slurm, "tick")[-1], runs(slurm, "other")) == ("CA", ["PD"]), 60, "换了")
     assert slurm.run("scrontab", "-r").returncode == 0
     assert runs(slurm, "other") == ["CA"]
     assert (slurm.run("scrontab", "-l").returncode, slurm.run("scrontab", "-l").stdout) == (1, "no crontab for root\n")
@@ -65,10 +65,10 @@ def test_an_entry_runs_again_and_again_each_time_a_job_of_its_own(slurm: Command
 def test_cancelling_a_run_disables_its_entry(slurm: Commands) -> None:
     tab = f"#SCRON -J stopped\n{FAR} true\n#SCRON -J going\n{FAR} true\n"
     assert slurm.run("scrontab", "-", text=tab).returncode == 0
-    wait_until(lambda: runs(slurm, "stopped") == ["PD"] == runs(slurm, "going"), 30, "各有一个")
+    wait_until(lambda: runs(slurm, "stopped") == ["PD"] == runs(slurm, "going"), 60, "各有一个")
     assert slurm.run("scancel", "-n", "stopped").returncode == 0
     disabled = f"#DISABLED: #SCRON -J stopped\n#DISABLED: {FAR} true\n#SCRON -J going\n{FAR} true\n"
-    wait_until(lambda: slurm.run("scrontab", "-l").stdout == disabled, 30, "停了的那一项")
+    wait_until(lambda: slurm.run("scrontab", "-l").stdout == disabled, 60, "停了的那一项")
     assert (runs(slurm, "stopped"), runs(slurm, "going")) == (["CA"], ["PD"])
 
 
@@ -116,7 +116,7 @@ def test_everyone_has_their_own(slurm: Commands, running_system: RunningSystem) 
         assert bob.call(method, "/crontab?user=alice")[0] == 403
     status, answer = running_system.call("GET", "/crontab?user=alice")
     assert (status, answer["text"], answer["timezone"]) == (200, f"{FAR} x", "Asia/Shanghai")
-    wait_until(lambda: runs(slurm, "hers") == ["PD"], 30, "她的")
+    wait_until(lambda: runs(slurm, "hers") == ["PD"], 60, "她的")
     assert slurm.run("squeue", "-h", "-n", "hers", "-o", "%u").stdout == "alice\n"
     assert running_system.call("DELETE", "/crontab?user=alice")[0] == 204
     assert alice.call("DELETE", "/crontab")[0] == 404
@@ -169,7 +169,7 @@ def test_the_end_of_a_job_runs_the_program(slurm: Commands, running_system: Runn
     # 作业没了的触发也没了。
     assert slurm.run("strigger", "--set", "-j", other, "--time", "-p", "/bin/true").returncode == 0
     slurm.run("scancel", other)
-    wait_until(lambda: slurm.run("strigger", "--get", "-N").stdout == "", 30, "不会再发生的")
+    wait_until(lambda: slurm.run("strigger", "--get", "-N").stdout == "", 60, "不会再发生的")
 
 
 def test_a_change_of_a_node_runs_the_program_once_a_change(slurm: Commands, running_system: RunningSystem) -> None:
@@ -186,7 +186,7 @@ def test_a_change_of_a_node_runs_the_program_once_a_change(slurm: Commands, runn
         slurm.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
         # resume 的只做一次；只有一个节点的，排空着就还没有跑。
         fired = before + (1 if times == 1 else 3)
-        wait_until(lambda count=fired: len(runs(slurm, "strigger")) == count, 30, "提交了")
+        wait_until(lambda count=fired: len(runs(slurm, "strigger")) == count, 60, "提交了")
         slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
         lines = [node] * (times + 1)
         wait_until(lambda wanted=lines: seen.exists() and seen.read_text().splitlines() == wanted, 60, "跑完了")
@@ -215,7 +215,7 @@ def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
         held = slurm.submit("-H", text="#!/bin/sh\n")
         touched = slurm.work / "touched"
         assert slurm.run("strigger", "--set", "-j", held, "--fini", "-p", f"/usr/bin/touch {touched}").returncode == 0
-        wait_until(lambda: runs(slurm, "tick") == ["PD"], 30, "到时开始的一个")
+        wait_until(lambda: runs(slurm, "tick") == ["PD"], 60, "到时开始的一个")
         system.stop()
     with start_system(tmp_path / "system", *options) as system:
         slurm = Commands(system, tmp_path / "bin", slurm.work)

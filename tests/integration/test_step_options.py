@@ -53,13 +53,13 @@ def test_the_first_host_of_the_list_runs_the_script_and_task_0(slurm: Commands) 
     holder = slurm.submit(
         "-w", "node1", "-n2", "--gpus=1", text="#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.05; done\n"
     )
-    wait_until(lambda: sacct(slurm, holder, "state")[0] == "RUNNING", 30, "占着")
+    wait_until(lambda: sacct(slurm, holder, "state")[0] == "RUNNING", 60, "占着")
     show = "sh -c 'echo $SLURM_PROCID $SLURM_NODEID $SLURMD_NODENAME'"
     script = f"scontrol show hostnames | head -n1\necho $SLURMD_NODENAME\nsrun -l {show} | sort\n"
     lines = batch(slurm, script, "-N2", "--ntasks-per-node=1")
     assert lines == ["node1", "node1", "0: 0 0 node1", "1: 1 1 node2"]
     (slurm.work / "go").touch()
-    wait_until(lambda: sacct(slurm, holder, "state")[0] == "COMPLETED", 30, "让出来")
+    wait_until(lambda: sacct(slurm, holder, "state")[0] == "COMPLETED", 60, "让出来")
 
 
 def test_parallel_steps_never_share_a_card(slurm: Commands) -> None:
@@ -106,12 +106,12 @@ def test_two_steps_wait_for_memory(slurm: Commands) -> None:
         "srun -n1 --exact --mem=700M touch second &\nsrun -n1 --exact --mem=300M touch third\nwait\n"
     )
     job = slurm.submit("-n2", "--mem=1G", "-o", "out", text=f"#!/bin/bash\n{script}")
-    wait_until((slurm.work / "third").exists, 30, "放得下的不等")
-    wait_until(lambda: "temporarily disabled" in (slurm.work / "out").read_text(), 30, "放不下的在等")
+    wait_until((slurm.work / "third").exists, 60, "放得下的不等")
+    wait_until(lambda: "temporarily disabled" in (slurm.work / "out").read_text(), 60, "放不下的在等")
     assert not (slurm.work / "second").exists()
     (slurm.work / "go").touch()
-    wait_until((slurm.work / "second").exists, 30, "让出来就轮到它")
-    wait_until(lambda: sacct(slurm, job, "state")[0] == "COMPLETED", 30, "作业结束")
+    wait_until((slurm.work / "second").exists, 60, "让出来就轮到它")
+    wait_until(lambda: sacct(slurm, job, "state")[0] == "COMPLETED", 60, "作业结束")
 
 
 def test_relative_nodes_overcommit_and_binding(slurm: Commands) -> None:
@@ -175,17 +175,17 @@ def test_a_running_step_shows_its_use(slurm: Commands) -> None:
     grow = "x=$(head -c 60000000 /dev/zero | tr '\\0' a); echo > grown; while [ ! -e go ]; do :; done; echo ${#x}"
     (slurm.work / "grow").write_text(grow)
     job = slurm.submit("-n2", "-o", "out", text="#!/bin/bash\nsrun -n1 bash grow\n")
-    wait_until((slurm.work / "grown").exists, 30, "长大了")
+    wait_until((slurm.work / "grown").exists, 60, "长大了")
 
     def figures() -> list[str] | None:
         line = slurm.run("sstat", "-nP", "-o", "jobid,maxrss,avecpu", "-j", job).stdout.strip()
         found = line.split("|")
         return found if found[0] == f"{job}.0" and found[2] >= "00:00:01" else None
 
-    _, memory, _ = wait_until(figures, 30, "看得见 CPU")
+    _, memory, _ = wait_until(figures, 60, "看得见 CPU")
     assert int(memory.removesuffix("K")) > 55_000
     (slurm.work / "go").touch()
-    wait_until(lambda: sacct(slurm, job, "state")[0] == "COMPLETED", 30, "作业结束")
+    wait_until(lambda: sacct(slurm, job, "state")[0] == "COMPLETED", 60, "作业结束")
     _, ended = sacct(slurm, job, "jobid,maxrss")[-1].split("|")
     assert int(ended.removesuffix("K")) > 55_000
 
@@ -197,7 +197,7 @@ def test_sattach_watches_feeds_and_leaves(slurm: Commands) -> None:
     waiting = "< <(while [ ! -e never ]; do sleep 0.1; done)"
     script = f"#!/bin/bash\nsrun -N2 -n2 sh task {waiting} > /dev/null\n"
     job = slurm.submit("-N2", "-n2", "-o", "out", text=script)
-    wait_until(lambda: all((slurm.work / f"up{rank}").exists() for rank in range(2)), 30, "任务都在")
+    wait_until(lambda: all((slurm.work / f"up{rank}").exists() for rank in range(2)), 60, "任务都在")
     layout = slurm.run("sattach", "--layout", f"{job}.0").stdout
     assert "Node 1 (node2), 1 task(s): 1" in layout
     leaver = subprocess.Popen(
@@ -205,7 +205,7 @@ def test_sattach_watches_feeds_and_leaves(slurm: Commands) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     # 有人离开不影响任务。
-    wait_until(lambda: _connected(leaver.pid), 30, "接上了")
+    wait_until(lambda: _connected(leaver.pid), 60, "接上了")
     leaver.send_signal(signal.SIGINT)
     leaver.communicate(timeout=30)
     assert sacct(slurm, job, "state")[0] == "RUNNING"
@@ -214,7 +214,7 @@ def test_sattach_watches_feeds_and_leaves(slurm: Commands) -> None:
     assert done.returncode == 1
     assert "node2: task 1: Exited with exit code 1" in done.stderr
     (slurm.work / "never").touch()
-    wait_until(lambda: sacct(slurm, job, "state")[0] != "RUNNING", 30, "作业结束")
+    wait_until(lambda: sacct(slurm, job, "state")[0] != "RUNNING", 60, "作业结束")
     for wrong in (f"{job}.0", f"{job}.7", "999999.0"):
         done = slurm.run("sattach", wrong)
         assert (done.returncode, done.stderr) == (
@@ -263,7 +263,7 @@ def test_the_window_of_a_terminal_follows(slurm: Commands) -> None:
 
     def expect(text: bytes) -> None:
         nonlocal heard
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while text not in heard:
             assert select.select([fd], [], [], max(0, deadline - time.monotonic()))[0], heard
             heard += os.read(fd, 4096)
@@ -329,13 +329,13 @@ def test_tasks_that_ignore_the_signal_are_killed(slurm: Commands) -> None:
         [str(slurm.prefix / "srun"), "bash", "-c", stubborn], cwd=slurm.work, env=slurm.environment,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    pid = int(wait_until(lambda: (slurm.work / "pid").exists() and (slurm.work / "pid").read_text().strip(), 30, "pid"))
+    pid = int(wait_until(lambda: (slurm.work / "pid").exists() and (slurm.work / "pid").read_text().strip(), 60, "pid"))
     step.send_signal(signal.SIGTERM)
     assert step.stderr is not None
     assert b"forcing job termination" in step.stderr.readline()
     assert alive(pid)
     step.send_signal(signal.SIGTERM)
-    wait_until(lambda: not alive(pid), 30, "第二次就是 SIGKILL")
+    wait_until(lambda: not alive(pid), 60, "第二次就是 SIGKILL")
     step.communicate(timeout=30)
     assert step.returncode == 137
 
@@ -347,13 +347,13 @@ def test_the_warning_reaches_every_task_once_and_not_the_script(slurm: Commands)
     )
     script = "#!/bin/bash\nsrun -N2 -n2 bash task\necho rc $?\n"
     job = slurm.submit("-N2", "-n2", "-t", "1", "--signal=USR1@52", "-o", "out", text=script)
-    wait_until(lambda: all((slurm.work / f"got{rank}").exists() for rank in range(2)), 50, "都收到了")
+    wait_until(lambda: all((slurm.work / f"got{rank}").exists() for rank in range(2)), 60, "都收到了")
     assert slurm.run("scancel", "--signal=USR1", job).returncode == 0
     wait_until(
         lambda: all((slurm.work / f"got{rank}").read_text() == "got\ngot\n" for rank in range(2)), 30, "各再一次"
     )
     (slurm.work / "go").touch()
-    wait_until(lambda: sacct(slurm, job, "state")[0] == "COMPLETED", 30, "脚本照常结束")
+    wait_until(lambda: sacct(slurm, job, "state")[0] == "COMPLETED", 60, "脚本照常结束")
     assert (slurm.work / "out").read_text().splitlines()[-1] == "rc 0"
     assert all((slurm.work / f"got{rank}").read_text() == "got\ngot\n" for rank in range(2))
 

@@ -145,7 +145,7 @@ def test_a_cancelled_allocation_gives_its_steps_their_grace(slurm: Commands) -> 
         [str(slurm.prefix / "srun"), "-N2", "-n2", "bash", "task"], cwd=slurm.work, env=slurm.environment,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    wait_until(lambda: all((slurm.work / f"up{rank}").exists() for rank in range(2)), 30, "任务都在")
+    wait_until(lambda: all((slurm.work / f"up{rank}").exists() for rank in range(2)), 60, "任务都在")
     job = slurm.run("squeue", "-ho", "%i").stdout.strip()
     assert slurm.run("scancel", job).returncode == 0
     told = step.communicate(timeout=40)[1]
@@ -164,11 +164,11 @@ def test_the_steps_of_a_script_have_their_grace_too(slurm: Commands) -> None:
     for name in ("up", "asked"):
         if name == "asked":
             assert slurm.run("scancel", job).returncode == 0
-        wait_until(lambda name=name: all((slurm.work / f"{name}{n}").exists() for n in range(2)), 30, name)  # type: ignore[misc]
+        wait_until(lambda name=name: all((slurm.work / f"{name}{n}").exists() for n in range(2)), 60, name)  # type: ignore[misc]
     assert slurm.run("sacct", "-nXP", "-o", "state", "-j", job).stdout == "CANCELLED\n"
     (slurm.work / "go").touch()
-    wait_until(lambda: all((slurm.work / f"saved{rank}").exists() for rank in range(2)), 30, "都收拾好了")
-    wait_until(lambda: job not in slurm.run("squeue", "-h", "-t", "R").stdout, 30, "作业结束")
+    wait_until(lambda: all((slurm.work / f"saved{rank}").exists() for rank in range(2)), 60, "都收拾好了")
+    wait_until(lambda: job not in slurm.run("squeue", "-h", "-t", "R").stdout, 60, "作业结束")
 
 
 def test_salloc_tells_when_its_allocation_is_gone(slurm: Commands) -> None:
@@ -205,8 +205,8 @@ def test_a_job_waits_a_moment_for_the_folder_of_its_output(slurm: Commands) -> N
     job = slurm.submit("-o", "later/%j/out", text="#!/bin/sh\necho found\n")
     folder = slurm.work / "later" / job
     folder.mkdir(parents=True)
-    wait_until((folder / "out").exists, 30, "目录建好之后启动")
+    wait_until((folder / "out").exists, 60, "目录建好之后启动")
     job = slurm.submit("-o", "never/out", text="#!/bin/sh\ntouch ran\n")
     shown = ("scontrol", "show", "job", job)
-    wait_until(lambda: "JobState=FAILED" in slurm.run(*shown).stdout, 30, "一直没有目录的失败")
+    wait_until(lambda: "JobState=FAILED" in slurm.run(*shown).stdout, 60, "一直没有目录的失败")
     assert not (slurm.work / "ran").exists()

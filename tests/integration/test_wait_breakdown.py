@@ -22,7 +22,7 @@ def system() -> Iterator[RunningSystem]:
 
 
 def waits(system: RunningSystem, job_id: str, reason: str) -> None:
-    wait_until(lambda: system.call("GET", f"/jobs/{job_id}")[1]["reason"] == reason, 30, f"{job_id} {reason}")
+    wait_until(lambda: system.call("GET", f"/jobs/{job_id}")[1]["reason"] == reason, 60, f"{job_id} {reason}")
 
 
 def test_the_time_spent_on_each_reason_is_kept(system: RunningSystem, tmp_path: Path) -> None:
