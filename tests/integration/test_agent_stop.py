@@ -79,6 +79,7 @@ def test_a_stopped_agent_is_announced_and_gets_no_new_jobs(scheduled: NodeYard) 
     assert (yard.ended(running)["exit_status"], yard.job(running)["restart_count"]) == (5, 0)
 
 
+@pytest.mark.faults
 def test_what_was_allocated_to_a_stopped_node_is_taken_back_at_once(scheduled: NodeYard) -> None:
     """代理停下的同时放上去的：没有人认领，不许重新排队的也回到队列，不等失联的期限，不算节点故障。"""
     yard = scheduled
@@ -139,6 +140,7 @@ def test_a_job_in_its_prolog_is_given_back(scheduled: NodeYard) -> None:
     assert (yard.output / "ran").read_text() == "ran\n"
 
 
+@pytest.mark.faults
 def test_an_administrators_drain_and_down_outlive_a_restart(yard: NodeYard) -> None:
     yard.start_agent()
     yard.execute("UPDATE nodes SET drain = true, reason = '换内存', reason_user = 'admin'")

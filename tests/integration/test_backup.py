@@ -32,6 +32,7 @@ def db(url: str, *arguments: str | Path, code: int = 0) -> str:
     return scns_on(url, "db", *arguments, code=code)
 
 
+@pytest.mark.faults
 def test_jobs_before_and_after_the_backup(yard: NodeYard, tmp_path: Path) -> None:
     """经我们的命令恢复：排队的照跑一次，跨过的接着跑，之后的杀掉，号不倒退；代理一直开着。"""
     url, file = yard.urls["SCNS_DATABASE_URL"], tmp_path / "scns.dump"
@@ -62,6 +63,7 @@ def test_jobs_before_and_after_the_backup(yard: NodeYard, tmp_path: Path) -> Non
     assert yard.ended(across)["exit_status"] == 7
 
 
+@pytest.mark.faults
 def test_a_backup_goes_into_an_empty_database(yard: NodeYard, empty_settings: Settings, tmp_path: Path) -> None:
     """旧服务器没有了：不必 --force，作业、节点、设置都在。"""
     job_id = yard.submit("echo 你好\n")
@@ -79,6 +81,7 @@ def test_a_backup_goes_into_an_empty_database(yard: NodeYard, empty_settings: Se
     db(url, "restored")
 
 
+@pytest.mark.faults
 def test_what_cannot_be_restored_changes_nothing(yard: NodeYard, tmp_path: Path) -> None:
     url, file = yard.urls["SCNS_DATABASE_URL"], tmp_path / "scns.dump"
     for number in range(200):

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(320)
 def test_the_demo_ends_as_expected_and_leaves_nothing(tmp_path: Path) -> None:
     answer = subprocess.run(

@@ -143,6 +143,7 @@ def test_the_use_of_the_cards_is_counted(system: RunningSystem, slurm: Commands)
     assert "GPU" not in slurm.run("seff", plain).stdout
 
 
+@pytest.mark.faults
 def test_resliced_and_lost(system: RunningSystem, slurm: Commands, driver: Path) -> None:
     driver.write_text(LISTED.replace("MIG 3g.20gb ", "MIG 2g.10gb ").replace("MIG-c6d4f1ef", "MIG-00000000"))
     wait_until(lambda: "shard:a100_2g.10gb:4" in gres(slurm), 60, "重新登记了")

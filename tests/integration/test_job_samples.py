@@ -127,6 +127,7 @@ def test_samples_are_private_and_go_with_the_job(system: RunningSystem) -> None:
     assert int(job_id) not in rows(system)
 
 
+@pytest.mark.faults
 def test_agent_restart_goes_on_where_it_was(system: RunningSystem) -> None:
     job_id = system.submit("#!/bin/bash\nwhile :; do :; done\n")
     before = wait_until(

@@ -138,6 +138,7 @@ def test_a_single_user_job_gets_none(yard: NodeYard) -> None:
     assert yard.written("single") == "[]\n"
 
 
+@pytest.mark.faults
 def test_a_single_user_api_does_not_read_what_jobs_of_a_shared_node_link_to(yard: NodeYard, api: Api) -> None:
     """API 误设成单用户（它是 root）：多用户节点上的作业把输出换成链接，也读不到别人的文件。"""
     secret = yard.work / "secret"
@@ -149,6 +150,7 @@ def test_a_single_user_api_does_not_read_what_jobs_of_a_shared_node_link_to(yard
     assert "机密" not in str(answer), status
 
 
+@pytest.mark.faults
 def test_a_process_from_before_a_restore_has_no_token(
     yard: NodeYard, api: Api, settings: Settings, tmp_path: Path
 ) -> None:

@@ -228,6 +228,7 @@ def test_one_user_cannot_take_all_the_connections(site: Site) -> None:
         taken.terminate()
 
 
+@pytest.mark.faults
 def test_the_socket_comes_back_after_a_crash(site: Site) -> None:
     before = site.api_pid()
     os.kill(before, signal.SIGKILL)

@@ -13,6 +13,8 @@ import scns_conductor
 from running_system import RunningSystem, start_system
 from scns_conductor.core.schema_version import wanted_version
 
+pytestmark = pytest.mark.faults
+
 SOURCE = Path(scns_conductor.__file__).parent
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 # 写在 JobSpec 里的。

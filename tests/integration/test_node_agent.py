@@ -100,6 +100,7 @@ def test_two_jobs_never_share_a_gpu(yard: NodeYard) -> None:
     assert yard.output_of(again) == b"0,1,2\n"
 
 
+@pytest.mark.faults
 def test_cancel_before_the_launch_never_starts_it(yard: NodeYard) -> None:
     yard.start_agent()
     job_id = yard.submit("touch ran\n")
@@ -138,6 +139,7 @@ def test_job_runs_as_the_submitting_user(yard: NodeYard) -> None:
     assert (yard.output / f"slurm-{job_id}.out").owner() == "nobody"
 
 
+@pytest.mark.faults
 def test_agent_killed_while_jobs_run_loses_nothing(yard: NodeYard) -> None:
     yard.start_agent()
     waiting = yard.run("echo a >> runs; while [ ! -e go ]; do sleep 0.02; done; exit 5\n")
@@ -163,6 +165,7 @@ def test_agent_killed_while_jobs_run_loses_nothing(yard: NodeYard) -> None:
     assert_released(yard)
 
 
+@pytest.mark.faults
 def test_shepherd_killed_alone_loses_no_exit_code(yard: NodeYard) -> None:
     """作业过继给代理，代理不回收：死后才结束的、新的牧守进程来之前就结束的，退出码都还在。"""
     yard.start_agent(SCNS_HEARTBEAT_INTERVAL_S="5")
@@ -253,6 +256,7 @@ def test_a_leader_that_ended_unrecorded_is_not_mistaken_for_its_escaped_child(ya
     wait_until(lambda: not alive(child), "另立会话的后代被杀")
 
 
+@pytest.mark.faults
 def test_claimed_job_without_a_process_is_a_node_failure(yard: NodeYard) -> None:
     yard.start_agent()
     yard.kill_agent(number=signal.SIGTERM)
@@ -265,6 +269,7 @@ def test_claimed_job_without_a_process_is_a_node_failure(yard: NodeYard) -> None
     assert not (yard.output / "ran").exists()
 
 
+@pytest.mark.faults
 def test_returning_node_kills_what_is_no_longer_its_own(yard: NodeYard) -> None:
     yard.start_agent()
     job_id = yard.run("touch ready; exec sleep 1000\n")
@@ -281,6 +286,7 @@ def test_returning_node_kills_what_is_no_longer_its_own(yard: NodeYard) -> None:
     assert yard.job(job_id)["state"] == "PENDING"
 
 
+@pytest.mark.faults
 def test_node_declared_down_comes_back_by_itself(yard: NodeYard) -> None:
     yard.start_agent()
     yard.execute("UPDATE nodes SET state = 'DOWN', reason = '没有心跳', reason_user = 'scheduler'")

@@ -138,6 +138,7 @@ def test_a_reboot_can_be_cancelled_until_it_begins_and_may_leave_the_node_down(c
     wait_until(lambda: cared.node("node2")["state"] == "IDLE", what="恢复")
 
 
+@pytest.mark.faults
 def test_a_reboot_that_fails_or_never_happens_tells_why(cared: Cared) -> None:
     (cared.work / "refuse").touch()
     cared.system.call("POST", "/nodes/node2/reboot", {})

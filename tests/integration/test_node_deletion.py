@@ -122,6 +122,7 @@ def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
     running.close()
 
 
+@pytest.mark.faults
 def test_a_deleted_node_that_starts_again_registers_anew(yard: NodeYard, settings: Settings) -> None:
     """停下了的代理：节点可以删；调度器忘掉它，放上去了没有认领的收回；再启动就是一个新节点。"""
 

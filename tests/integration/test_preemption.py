@@ -96,6 +96,7 @@ def test_cancel_mode_ends_the_victim_and_off_protects(system: RunningSystem, tmp
         assert system.wait_state(job)["state"] == "COMPLETED"
 
 
+@pytest.mark.faults
 def test_equal_tiers_never_preempt_and_a_killed_scheduler_loses_nothing(system: RunningSystem, tmp_path: Path) -> None:
     low = [system.submit(looping(tmp_path, f"low{index}"), partition="low", tasks=2) for index in range(2)]
     for index in range(2):

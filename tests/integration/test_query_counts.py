@@ -93,6 +93,7 @@ def test_a_thousand_array_tasks_cost_under_500_statements_and_125_messages(count
     assert 0 < used[1] < JOBS / 8, used
 
 
+@pytest.mark.faults
 def test_a_thousand_jobs_of_one_batch_cost_under_500_statements_and_125_messages(counted: Counted) -> None:
     job = {"current_working_directory": str(counted.system.data_dir), "standard_output": "/dev/null"}
     used = counted.run("/jobs/submit/batch", {"jobs": [{"job": job, "script": NOOP}] * JOBS})
@@ -100,6 +101,7 @@ def test_a_thousand_jobs_of_one_batch_cost_under_500_statements_and_125_messages
     assert 0 < used[1] < JOBS / 8, used
 
 
+@pytest.mark.faults
 def test_limits_cost_no_more_statements(counted: Counted) -> None:
     """有内存上限、时限、自己的输出的，与没有的一样成批。"""
     folder = {"current_working_directory": str(counted.system.data_dir), "memory_per_node": "16M", "time_limit": "5"}
@@ -112,6 +114,7 @@ def test_limits_cost_no_more_statements(counted: Counted) -> None:
     assert 0 < used[1] < JOBS / 8, used
 
 
+@pytest.mark.faults
 def test_as_few_slots_as_cores_are_relayed(scratch: Path) -> None:
     """两个槽：没有接力时一个作业五条语句（取收件箱、启动、认领、绑核、结束）、一条消息；节点接得上时写结束、启动、认领是一条。"""
     with start_system(scratch / "two", "--nodes", "1", "--cpus", "2", "--memory", "64G") as system:
@@ -128,6 +131,7 @@ def test_as_few_slots_as_cores_are_relayed(scratch: Path) -> None:
         assert two.relayed()
 
 
+@pytest.mark.faults
 def test_a_single_submit_costs_the_api_one_statement(counted: Counted) -> None:
     body = {"job": {"hold": True, "current_working_directory": "/"}, "script": NOOP}
     before = counted.api_statements()

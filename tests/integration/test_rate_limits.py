@@ -101,6 +101,7 @@ def test_without_valkey_each_keeps_its_own_books(tmp_path: Path) -> None:
     asyncio.run(tried())
 
 
+@pytest.mark.faults
 def test_two_api_processes_share_one_quota(scratch: Path) -> None:
     """一分钟 60 个，一口气用得完：在一个进程里用完了，另一个也不再核对——它自己一个也没有用过。"""
     slow = {"SCNS_RATE_LIMIT_PER_TOKEN": "0", "SCNS_RATE_LIMIT_PER_ADDRESS": "0", "SCNS_BAD_TOKENS_PER_MINUTE": "60"}

@@ -134,6 +134,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.faults
 def test_successors_that_are_not_what_they_were_are_passed_over(yard: NodeYard) -> None:
     """许可之后、轮到之前被保留、取消、修改、删除、正被别人锁着：略过，轮到下一个；它们还是人们要它们成为的样子。"""
     relay = Relay(yard, len(CHANGES) + 2)
@@ -159,6 +160,7 @@ def test_successors_that_are_not_what_they_were_are_passed_over(yard: NodeYard) 
     assert len(list(yard.output.glob("ran-w*"))) == 2
 
 
+@pytest.mark.faults
 def test_a_list_that_no_longer_counts_starts_nobody(yard: NodeYard) -> None:
     """过期的、撤回了的、份额不同的、不成样子的、数据库收不下的、前任领导者的、节点排空了的：结束照写，份额照还，谁也不启动。"""
     relay = Relay(yard, 1)
@@ -200,6 +202,7 @@ def test_a_list_that_no_longer_counts_starts_nobody(yard: NodeYard) -> None:
     relay.settled()
 
 
+@pytest.mark.faults
 def test_a_failed_launch_or_a_requeue_hands_nothing_over(yard: NodeYard) -> None:
     """有人要它重新排队的：份额照还，不交给后继——它自己排在前面。"""
     relay = Relay(yard, 1)
@@ -267,6 +270,7 @@ def test_an_agent_killed_between_the_commit_and_the_launch_starts_nothing_twice(
     relay.settled()
 
 
+@pytest.mark.faults
 def test_a_stopping_agent_gives_back_what_it_took_over_and_did_not_start(yard: NodeYard) -> None:
     relay, extra = in_prolog(yard)
     yard.kill_agent(number=signal.SIGTERM)
@@ -281,6 +285,7 @@ def test_a_stopping_agent_gives_back_what_it_took_over_and_did_not_start(yard: N
     relay.settled()
 
 
+@pytest.mark.faults
 def test_ends_that_pile_up_while_the_agent_is_dead_are_not_handed_over(yard: NodeYard) -> None:
     """代理死了，单子也没有了：积下的结束照平常写。"""
     relay = Relay(yard, 1)
@@ -310,6 +315,7 @@ def test_a_shepherd_killed_under_a_successor_is_replaced_and_the_successor_lives
     relay.settled()
 
 
+@pytest.mark.faults
 def test_a_commit_whose_answer_was_lost_leaks_nothing(yard: NodeYard) -> None:
     """提交成了、回答没有回来（会话被断）：也许接力了也许没有，都不漏、不重。"""
     relay = Relay(yard, 1)

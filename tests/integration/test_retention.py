@@ -275,6 +275,7 @@ def act(settings: Settings, action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
     return asyncio.run(do())
 
 
+@pytest.mark.faults
 def test_export_drop_load_backup_and_downgrade(settings: Settings, tmp_path: Path) -> None:
     url, folder = database_url(settings), tmp_path / "out"
     months = [datetime(2025, 10, 1, tzinfo=UTC), datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC)]
@@ -349,6 +350,7 @@ def test_export_drop_load_backup_and_downgrade(settings: Settings, tmp_path: Pat
         assert _one(database, "SELECT count(*) FROM jobs") == 9000
 
 
+@pytest.mark.faults
 def test_a_new_column_of_the_jobs_reaches_the_history(settings: Settings) -> None:
     """给 jobs 加列的迁移不管历史：升级之后历史的表也有，少了的也没有了。"""
     engine = sync_engine(settings)

@@ -65,6 +65,7 @@ def test_a_full_node_queues_jobs_and_runs_them_all(yard: NodeYard) -> None:
     assert yard.node()["allocated_cpus"] == 0
 
 
+@pytest.mark.faults
 def test_changes_that_no_message_told_of_are_found(yard: NodeYard) -> None:
     """收件箱里没有的变化（新的、改过的、不见了的）由定期的核对找出来。"""
     yard.start_agent()
@@ -98,6 +99,7 @@ def test_jobs_that_cannot_run_wait_and_say_why(yard: NodeYard) -> None:
     assert "99" in told[big]["error_msg"]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_standby_takes_over_from_a_dead_or_paused_leader(yard: NodeYard, fault: signal.Signals) -> None:
     yard.start_agent()
@@ -116,6 +118,7 @@ def test_a_standby_takes_over_from_a_dead_or_paused_leader(yard: NodeYard, fault
     assert yard.query("SELECT max(epoch) AS epoch FROM scheduler_leader")[0]["epoch"] >= 2
 
 
+@pytest.mark.faults
 def test_a_silent_node_goes_down_and_its_job_is_requeued(yard: NodeYard) -> None:
     yard.start_agent()
     with scheduler(yard, SCNS_NODE_TIMEOUT_S="1"):

@@ -52,6 +52,7 @@ def completes(yard: NodeYard, job_id: int) -> None:
     wait_until(lambda: yard.job(job_id)["state"] == "COMPLETED", f"作业 {job_id} 做完", 60)
 
 
+@pytest.mark.faults
 def test_jobs_start_while_a_question_is_stuck_and_the_leader_can_die(yard: NodeYard) -> None:
     """回答卡住（它要写的表被锁着）：循环照转；领导者这时被杀，它的锁随之放开，候补立即当选。"""
     yard.start_agent()
@@ -76,6 +77,7 @@ def test_jobs_start_while_a_question_is_stuck_and_the_leader_can_die(yard: NodeY
         assert yard.query("SELECT epoch FROM scheduler_leader")[0]["epoch"] == 2
 
 
+@pytest.mark.faults
 def test_one_user_asking_much_does_not_keep_others_waiting(yard: NodeYard) -> None:
     """一轮里每个用户答一个：别人的一个问题在头两轮里就答了，不排在五十个后面。"""
     yard.start_agent()
@@ -92,6 +94,7 @@ def test_one_user_asking_much_does_not_keep_others_waiting(yard: NodeYard) -> No
         wait_until(lambda: "numbers" in answers(yard), "统计当场回答")
 
 
+@pytest.mark.faults
 def test_a_bad_question_hurts_no_other(yard: NodeYard) -> None:
     yard.start_agent()
     job_id = submitted(yard, "#!/bin/sh\n", hold="user")
@@ -157,6 +160,7 @@ def test_a_mass_cancel_is_one_look_and_one_message_a_node(yard: NodeYard) -> Non
         assert message.payload["job_ids"] == held
 
 
+@pytest.mark.faults
 def test_many_cancels_of_one_job_reach_the_node(yard: NodeYard) -> None:
     yard.start_agent()
     with scheduler(yard):

@@ -58,6 +58,7 @@ def test_the_version_the_code_wants_is_the_head_of_the_migrations() -> None:
     assert wanted_version() == migrations.head()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("version", "remedy"), [("0001", "scns db upgrade"), ("9999", "请升级")])
 def test_a_database_behind_or_ahead_is_waited_for_and_told_once(
     settings: Settings, services: list[Process], tmp_path: Path, version: str, remedy: str
@@ -80,6 +81,7 @@ def test_a_database_behind_or_ahead_is_waited_for_and_told_once(
         assert "Traceback" not in each.log
 
 
+@pytest.mark.faults
 def test_an_empty_database_is_waited_for(empty_settings: Settings, tmp_path: Path) -> None:
     scheduler = Process(empty_settings, "scns_conductor.worker.scheduler.process", tmp_path)
     try:
