@@ -78,6 +78,7 @@ def up(place: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     )  # fmt: skip
 
 
+@pytest.mark.faults
 def test_up_twice_tells_where_it_is_and_never_prints_the_token(place: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

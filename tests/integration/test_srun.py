@@ -232,6 +232,7 @@ def test_salloc_gives_the_command_an_allocation_and_takes_it_back(slurm: Command
     assert done.returncode == 1
 
 
+@pytest.mark.faults
 def test_running_steps_survive_the_agent(slurm: Commands, cluster: RunningSystem) -> None:
     step = background(slurm, "srun", "sh", "-c", "echo $$ > pid; while [ ! -e go ]; do sleep 0.02; done; echo done")
     marked(slurm.work / "pid")
@@ -305,6 +306,7 @@ def test_a_running_job_gives_nodes_back_and_its_processes_there_end(cluster: Run
     wait_until(lambda: cluster.call("GET", "/nodes/node1")[1]["allocated_cpus"] == 0, what="只归还一次")
 
 
+@pytest.mark.faults
 def test_no_kill_lets_a_job_live_on_without_a_lost_node(cluster: RunningSystem, slurm: Commands) -> None:
     jobs = {}
     for option in ("-k", "--no-requeue"):

@@ -172,6 +172,7 @@ def test_the_end_of_a_job_runs_the_program(slurm: Commands, running_system: Runn
     wait_until(lambda: slurm.run("strigger", "--get", "-N").stdout == "", 60, "不会再发生的")
 
 
+@pytest.mark.faults
 def test_a_change_of_a_node_runs_the_program_once_a_change(slurm: Commands, running_system: RunningSystem) -> None:
     node = slurm.run("sinfo", "-h", "-N", "-o", "%N").stdout.split()[0]
     program = slurm.work / "program"
