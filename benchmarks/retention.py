@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""很多个结束的作业在历史里（按月分区）时：列表、sacct、sreport、公平份额各要多久；移进历史多快。
+"""很多个结束的作业在历史里（按月分区）时：列表、sacct、sreport、公平份额各要多久，数组多快；移进历史多快。
 
-python benchmarks/retention.py --jobs 2500000 --months 36；作业直接写进分区；输出是 Markdown。
+python benchmarks/retention.py --jobs 5000000 --months 36；作业直接写进分区；输出是 Markdown。
+要的盘：每百万个约 1.1 GB（在 TMPDIR），再加一个月的 WAL。
 """
 
 import argparse
@@ -97,8 +98,8 @@ def months_back(count: int) -> list[tuple[datetime, datetime]]:
     return list(zip(edges, [*edges[1:], now.replace(minute=0, second=0, microsecond=0)], strict=True))
 
 
-def fill(database: "psycopg.Connection[Any]", jobs: int, months: int) -> None:
-    """一个月一个月地写进分区。"""
+def fill(database: "psycopg.Connection[Any]", jobs: int, months: int, first: int) -> None:
+    """一个月一个月地写进分区；作业号从 first 起。"""
     done = 0
     spans = months_back(months)
     for index, (since, until) in enumerate(spans):
@@ -107,7 +108,7 @@ def fill(database: "psycopg.Connection[Any]", jobs: int, months: int) -> None:
             created = month_partitions(since)
             for statement in created[::2]:
                 database.execute(statement)
-            values = {"offset": 10 + done, "since": since, "until": until, "count": count}
+            values = {"offset": first + done, "since": since, "until": until, "count": count}
             text = _JOBS.format(users=USERS, accounts=ACCOUNTS, extra=_extra(database)[0], values=_extra(database)[1])
             database.execute(_into(text, since), values)
             for statement in _RECORDS[:2]:
@@ -119,7 +120,7 @@ def fill(database: "psycopg.Connection[Any]", jobs: int, months: int) -> None:
                 database.execute(statement, values)
         done += count
         print(f"  {index + 1}/{months}", file=sys.stderr, flush=True)
-    database.execute("SELECT setval('jobs_job_id_seq', %s)", [done + 1000])
+    database.execute("SELECT setval('jobs_job_id_seq', %s)", [first + done + 1000])
     for table in ("history.jobs", "history.resource_allocations", "history.job_events", "usage_rollups"):
         database.execute(f"ANALYZE {table}")
 
@@ -152,6 +153,16 @@ def timed(action: Callable[[], object], times: int = 7) -> float:
     return statistics.median(took)
 
 
+def array_rate(system: RunningSystem, tasks: int) -> float:
+    """一个空作业的数组，每秒几个。"""
+    began = time.perf_counter()
+    job = system.submit("#!/bin/sh\n:\n", array=f"0-{tasks - 1}", standard_output="/dev/null")
+    wait_until(
+        lambda: system.call("GET", f"/jobs/arrays?job_id={job}")[1]["arrays"][0]["done"] == tasks, 600, "数组做完"
+    )
+    return tasks / (time.perf_counter() - began)
+
+
 def fair_share(database: "psycopg.Connection[Any]") -> None:
     """公平份额重算一次要的那一条。"""
     values = {**decay_values(time.time(), HALF_LIFE_S), "none": "-"}
@@ -161,8 +172,8 @@ def fair_share(database: "psycopg.Connection[Any]") -> None:
     database.execute(text, values).fetchall()
 
 
-def moving(system: RunningSystem, database: "psycopg.Connection[Any]", url: str, count: int) -> float:
-    """count 个结束的作业移进历史，每秒几个。"""
+def moving(database: "psycopg.Connection[Any]", url: str, first: int, count: int) -> float:
+    """从 first 起的 count 个结束的作业移进历史，每秒几个。"""
     for table in ("jobs", "resource_allocations", "job_events"):
         columns = ", ".join(
             f'"{row[0]}"'
@@ -172,9 +183,9 @@ def moving(system: RunningSystem, database: "psycopg.Connection[Any]", url: str,
             ).fetchall()
         )
         database.execute(
-            f"WITH moved AS (DELETE FROM history.{table} WHERE job_id BETWEEN 10 AND %s RETURNING *) "
+            f"WITH moved AS (DELETE FROM history.{table} WHERE job_id BETWEEN %s AND %s RETURNING *) "
             f"INSERT INTO {table} ({columns}) SELECT {columns} FROM moved",
-            [9 + count],
+            [first, first + count - 1],
         )
     began = time.perf_counter()
     subprocess.run([SCNS, "db", "retention", "run"], check=True, env={**os.environ, "SCNS_DATABASE_URL": url},
@@ -187,6 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=2_500_000, help="几个作业")
     parser.add_argument("--months", type=int, default=36, help="分在几个月里")
+    parser.add_argument("--tasks", type=int, default=1000, help="量数组时几个任务")
     parser.add_argument("--moved", type=int, default=20_000, help="量移动时移几个")
     options = parser.parse_args()
     with (
@@ -202,21 +214,27 @@ def main() -> None:
 def report(system: RunningSystem, database: "psycopg.Connection[Any]", url: str, options: argparse.Namespace) -> None:
     """打印几张表。"""
     rows: dict[str, list[float]] = {}
+    rates: list[float] = []
 
     def measure(marks: dict[str, int]) -> None:
         for name, template in READS.items():
             path = template.format(**marks)
             rows.setdefault(name, []).append(timed(lambda path=path: system.call("GET", path)))  # type: ignore[misc]
         rows.setdefault("公平份额重算的语句", []).append(timed(lambda: fair_share(database)))
+        array_rate(system, 100)
+        rates.append(max(array_rate(system, options.tasks) for _ in range(3)))
 
     job = system.submit("true\n")
     system.wait_state(job, "COMPLETED")
     measure({"old": int(job)})
     began = time.perf_counter()
-    fill(database, options.jobs, options.months)
+    last = database.execute("SELECT max(job_id) FROM jobs").fetchone()
+    assert last is not None
+    first = last[0] + 1
+    fill(database, options.jobs, options.months, first)
     spent = time.perf_counter() - began
     database.execute("CHECKPOINT")
-    measure({"old": options.jobs // 2})
+    measure({"old": first + options.jobs // 2})
     size = database.execute("SELECT pg_database_size(current_database())").fetchone()
     rolled = database.execute("SELECT count(*) FROM usage_rollups").fetchone()
     assert size is not None
@@ -226,7 +244,8 @@ def report(system: RunningSystem, database: "psycopg.Connection[Any]", url: str,
     print("| 读 | 空的（毫秒） | 满的（毫秒） |\n|---|---|---|")
     for name, (empty, full) in rows.items():
         print(f"| {name} | {empty:.1f} | {full:.1f} |")
-    rate = moving(system, database, url, options.moved)
+    print(f"\n数组（{options.tasks} 个空作业，三次里最快的）：空的每秒 {rates[0]:.0f} 个，满的 {rates[1]:.0f} 个")
+    rate = moving(database, url, first, options.moved)
     print(f"\n移进历史：{options.moved} 个，{rate:.0f} 个/秒", flush=True)
     wait_until(lambda: system.call("GET", "/jobs?limit=1")[0] == 200, 30, "还答话")
 
