@@ -27,7 +27,7 @@ MODULES = {
             "CancelAnswer",
             "Acted",
             "DependencyGraph",
-            "HistoryAnswer",
+            "HistoryImported",
         ],
     ),
     "cluster": (
@@ -44,6 +44,8 @@ MODULES = {
             "Notification",
             "ClusterWhy",
             "ClusterApplied",
+            "HistoryArchived",
+            "HistoryLoaded",
         ],
     ),
     "accounting": (

@@ -401,6 +401,10 @@ def test_the_command_shows_asks_applies_and_names_the_line(system: RunningSystem
         f"{file}:5：accounts[1].parent：没有账户 'lap'；是不是 lab？"
         in scns(system, "apply", "-f", str(file), "--yes").stderr
     )
+    file.write_text("accounts:\n  - name: lab\n  - name: sub\n  - name: lab\n")
+    twice = scns(system, "apply", "-f", str(file), "--yes")
+    said = f"scns：{file}:4：accounts[2]：lab 与 accounts[0]（第 2 行） 重复\n"
+    assert (twice.returncode, twice.stderr) == (1, said)
     assert json.loads(scns(system, "apply", "--schema").stdout)["title"] == "cluster.yaml"
 
 

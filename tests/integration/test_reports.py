@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from slurm_links import Commands
 
 from running_system import RunningSystem, database_url
 from scns_conductor.core.errors import Conflict, InvalidRequest
@@ -70,6 +71,32 @@ def test_every_form_tells_the_same_usage(running_system: RunningSystem) -> None:
     assert float(wasted[0]["cpu_used"]) < 0.5
 
 
+def test_energy_is_reported_in_every_place(running_system: RunningSystem, tmp_path: Path) -> None:
+    """汇总里一千瓦时：scns report 与 sreport 都说得出（sreport 的单位照 -t，同 Slurm）。"""
+    with psycopg.connect(database_url(running_system), autocommit=True) as database:
+        for period in ("hour", "day", "month"):
+            database.execute(
+                "INSERT INTO usage_rollups (period, start, account, user_name, partition, job_cpus, jobs, wall_s, "
+                "cpu_s, memory_mb_s, node_s, gpu_s, wall_moment, others) VALUES (%(period)s, "
+                "date_trunc(%(period)s, now(), 'UTC'), 'powered', 'ada', 'main', 1, 1, 60, 60, 0, 60, 60, 0, "
+                "'{\"energy\": 3600000}')",
+                {"period": period},
+            )
+    rows = [row for row in table(report(running_system, "usage", "--format", "csv")) if row["account"] == "powered"]
+    assert [float(row["energy_kwh"]) for row in rows] == [1.0]
+    words = ("usage", "--every", "day", "--format", "csv")
+    split = [row for row in table(report(running_system, *words)) if row["account"] == "powered"]
+    assert [float(row["energy_kwh"]) for row in split] == [1.0]
+    slurm = Commands.beside(running_system, tmp_path)
+    asked = ("cluster", "AccountUtilizationByUser", "accounts=powered", "start=now-1hour", "end=now+1minute")
+    cells = [row.split("|") for row in slurm.run("sreport", "-nP", "-t", "seconds", *asked).stdout.splitlines()]
+    assert [row[-1] for row in cells] == ["3600000", "3600000"]
+    energy = slurm.run("sreport", "-nP", "-t", "secper", "-T", "energy", *asked).stdout.splitlines()
+    assert [row.split("|")[-2:] for row in energy] == [["energy", "3600000(100.00%)"]] * 2
+    with psycopg.connect(database_url(running_system), autocommit=True) as database:
+        database.execute("DELETE FROM usage_rollups WHERE account = 'powered'")
+
+
 def test_bad_input_is_one_line(running_system: RunningSystem) -> None:
     assert "account、user" in report(running_system, "usage", "--by", "accuont", code=2)
     assert "Nowhere" in report(running_system, "usage", "--every", "day", "--zone", "Nowhere/Town", code=1)
@@ -82,8 +109,8 @@ def test_the_reporting_role_sees_the_views_and_nothing_else(running_system: Runn
     settings = Settings(database_url=url, data_dir=running_system.data_dir)
     job = running_system.submit("echo secret\n", name="seen", environment={"PASSWORD": "hunter2"})
     running_system.wait_state(job, "COMPLETED")
-    assert grant_reporting(settings, "bi") is True
-    assert grant_reporting(settings, "bi") is False
+    assert grant_reporting(settings, "bi", "ops") is True
+    assert grant_reporting(settings, "bi", "ops") is False
     with psycopg.connect(url, autocommit=True) as database:
         views = _column(database, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'reporting'")
         assert set(views) == {
@@ -119,9 +146,9 @@ def test_the_reporting_role_sees_the_views_and_nothing_else(running_system: Runn
         # 看得到别的的角色不给。
         database.execute("CREATE ROLE nosy; GRANT SELECT ON jobs TO nosy")
         with pytest.raises(Conflict, match="nosy"):
-            grant_reporting(settings, "nosy")
+            grant_reporting(settings, "nosy", "ops")
         with pytest.raises(InvalidRequest):
-            grant_reporting(settings, "pg_monitor")
+            grant_reporting(settings, "pg_monitor", "ops")
         for role in ("bi", "nosy"):
             database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 

@@ -17,7 +17,7 @@ from slurm_links import Commands
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from database_command import SCNS, scns_on
-from running_system import RunningSystem, server_environment, start_system, wait_until
+from running_system import RunningSystem, as_user, server_environment, start_system, wait_until
 from scns_conductor import migrations
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.database import database_url, sync_engine
@@ -187,6 +187,78 @@ def test_nobody_sees_the_difference_and_nothing_can_be_changed(system: RunningSy
     assert system.call("PATCH", f"/jobs/{jobs['bad']}", {"comment": "x"})[1]["code"] != "job_archived"
 
 
+def test_sacctmgr_archives_and_loads(system: RunningSystem, url: str, tmp_path: Path) -> None:
+    """整月地写成文件、从库里丢掉；装回来和从前一样，用量一直在。"""
+    slurm = Commands.beside(system, tmp_path)
+    jobs = [system.submit(f"echo {word}\n", name=f"cold{word}", account="cold") for word in ("one", "two")]
+    for job in jobs:
+        system.wait_state(job, "COMPLETED")
+    with psycopg.connect(url, autocommit=True) as database:
+        age(database, [int(job) for job in jobs], 400)
+        ended = _one(database, f"SELECT end_time FROM jobs WHERE job_id = {jobs[0]}").astimezone(UTC)
+
+    def seen() -> list[Any]:
+        found = [
+            system.call("GET", f"/jobs/{job}{what}")
+            for job in jobs
+            for what in ("", "/events", "/script", "/logs/stdout")
+        ]
+        return [*found, slurm.run("sacct", "-P", "-j", ",".join(jobs), "-o", "JobID,JobName,State,End").stdout]
+
+    def usage() -> list[Any]:
+        rows = system.call("GET", "/reports/usage?since=now-500day")[1]["usage"]
+        return [row for row in rows if row["account"] == "cold"]
+
+    before = seen()
+    # 没有答应的什么也不做。
+    declined = slurm.run("sacctmgr", "archive", "dump", "PurgeJobAfter=12months", text="n\n")
+    assert (declined.returncode, declined.stdout.endswith(" Changes Discarded\n")) == (0, True)
+    dump = ("sacctmgr", "-i", "archive", "dump", "Directory=cold", "Jobs", "Steps", "PurgeJobAfter=12months")
+    done = slurm.run(*dump)
+    folder = system.data_dir / "archive" / "cold" / f"{ended:%Y-%m}"
+    assert (done.returncode, done.stdout) == (0, f" Archived 2 jobs that ended in {ended:%Y-%m} to {folder}\n"), done
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    used = usage()
+    assert sum(row["jobs"] for row in used) == 2
+    assert [status for status, _ in seen()[:-1]] == [404] * 8
+    assert slurm.run(*dump).stdout == " Nothing to archive: no whole month is old enough\n"
+
+    load = ("sacctmgr", "archive", "load", f"file=cold/{ended:%Y-%m}")
+    assert slurm.run(*load).stdout == f" Loaded 2 jobs from cold/{ended:%Y-%m}\n"
+    assert (seen(), usage()) == (before, used)
+    again = slurm.run(*load)
+    assert (again.returncode, "Problem loading archive file" in again.stderr) == (1, True)
+    # 旧的不覆盖；绝对的路径也行，只要在里面。
+    assert f"to {folder}.2\n" in slurm.run(*dump).stdout
+    assert slurm.run("sacctmgr", "archive", "load", f"file={folder}.2").returncode == 0
+    assert seen() == before
+    acts = [
+        (each["action"], each["after"]["jobs"])
+        for each in system.call("GET", "/audit?action=history&limit=4")[1]["audit"]
+    ]
+    assert acts == [("history.load", 2), ("history.archive", 2)] * 2
+
+    for words, said in (
+        (("archive",), 'Input line must include, "Dump", or "load"'),
+        (("archive", "dump", "PurgeJobAfter=soon"), "Invalid purge string 'soon'"),
+        (("archive", "dump", "PurgeStepAfter=1month"), "PurgeStepAfter is not supported by this system: steps go"),
+        (("archive", "dump", "TXN"), "TXN is not supported"),
+        (("archive", "dump", "nonsense=1"), "Unknown option: nonsense=1"),
+        (("archive", "dump"), "drop-after"),
+        (("archive", "dump", "Directory=../elsewhere", "PurgeJobAfter=1"), "archive_dir"),
+        (("archive", "load"), 'Use "file="'),
+        (("archive", "load", "insert=DROP TABLE jobs"), "insert is not supported"),
+        (("archive", "load", "file=/etc"), "archive_dir"),
+        (("archive", "load", "file=cold/1999-01"), "1999-01"),
+    ):
+        refused = slurm.run("sacctmgr", "-i", *words)
+        assert (refused.returncode, said in refused.stderr) == (1, True), (words, refused)
+    plain = as_user(system, "somebody")
+    for path, body in (("archive", {}), ("load", {"folder": "cold"})):
+        status, answer = plain.call("POST", f"/history/{path}", body)
+        assert (status, answer["code"]) == (403, "admin_required")
+
+
 FINISHED = """
     INSERT INTO jobs (name, user_name, partition, current_working_directory, script, state, submit_time, start_time,
       end_time, batch_host, node_list, allocated_cpus, allocated_nodes, environment)
@@ -284,10 +356,10 @@ def test_export_drop_load_backup_and_downgrade(settings: Settings, tmp_path: Pat
         return retention.apply_policy(engine, gently=False)
 
     def export(month: datetime, target: Path, form: str = "csv") -> Path:
-        return act(settings, lambda engine: history_files.export_month(engine, month, target, form))
+        return act(settings, lambda engine: history_files.export_month(engine, retention.KEEPER, month, target, form))
 
     def load(source: Path) -> int:
-        return act(settings, lambda engine: history_files.load_month(engine, source))
+        return act(settings, lambda engine: history_files.load_month(engine, retention.KEEPER, source))
 
     with psycopg.connect(url, autocommit=True) as database:
         fill(database, 9000)

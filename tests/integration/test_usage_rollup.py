@@ -277,6 +277,71 @@ def test_decayed_usage_is_the_integral_over_every_moment(settings: Settings) -> 
         engine.dispose()
 
 
+def test_energy_is_spread_over_the_run_and_survives_the_roll_up(settings: Settings) -> None:
+    """两个节点各量了一份；挂起的一小时不摊。刚结束的 GPU 作业还在等最后一次采样，先不加进去。"""
+    began = datetime(2026, 1, 31, 22, 0, tzinfo=UTC)
+
+    def job(database: Database, start: datetime, end: datetime, pause: tuple[datetime, datetime]) -> int:
+        found = database.execute(
+            "INSERT INTO jobs (name, user_name, account, partition, current_working_directory, script) "
+            "VALUES ('gpu', 'ada', 'lab', 'main', '/', 'true') RETURNING job_id"
+        ).fetchone()
+        assert found is not None
+        for index in range(2):
+            database.execute(
+                "INSERT INTO resource_allocations (job_id, restart_count, node_name, node_index, cpus, memory, gres, "
+                "created_at, released_at, tasks) VALUES (%s, 0, %s, %s, 1, 0, '{\"gpu\": 1}', %s, %s, 1)",
+                (found[0], f"n{index}", index, start, end),
+            )
+            database.execute(
+                "INSERT INTO job_samples (job_id, restart_count, node_name, since, width_s, elapsed_s, cpu_s, "
+                "memory_mb, gpu_energy_j) VALUES (%s, 0, %s, %s, 30, 60, '{1}', '{7}', %s)",
+                (found[0], f"n{index}", start, 3.6e6 * (1 + index)),
+            )
+        database.execute("UPDATE jobs SET state = 'RUNNING', start_time = %s WHERE job_id = %s", (start, found[0]))
+        History._write_events(database, found[0], 0, start, end, [pause])
+        database.execute("UPDATE jobs SET state = 'COMPLETED', end_time = %s WHERE job_id = %s", (end, found[0]))
+        return int(found[0])
+
+    async def energies(engine: AsyncEngine) -> tuple[float, list[float]]:
+        whole = (await usage_report(engine, began - timedelta(hours=1), began + timedelta(hours=9)))["usage"]
+        slots = await usage_over_time(engine, began, began + timedelta(hours=4), "hour", ["account"], "UTC")
+        return sum(row["energy_j"] for row in whole), [row["energy_j"] for row in slots["rows"]]
+
+    async def scenario(database: Database) -> None:
+        engine = async_engine(settings)
+        # 22 点到次月 2 点，23 点到 0 点挂起：三个小时分三千瓦时。
+        wanted = (pytest.approx(3 * 3.6e6), pytest.approx([3.6e6] * 3))
+        with database.transaction():
+            job(database, began, began + timedelta(hours=4), (began + timedelta(hours=1), began + timedelta(hours=2)))
+        assert await energies(engine) == wanted
+        assert await roll_up(engine) == 1
+        assert await energies(engine) == wanted
+        months = database.execute(
+            "SELECT CAST(others ->> 'energy' AS float8) / 3.6e6 FROM usage_rollups WHERE period = 'month' "
+            "ORDER BY start"
+        ).fetchall()
+        assert [each[0] for each in months] == pytest.approx([1, 2])
+        view = database.execute("SELECT CAST(sum(energy_kwh) AS float8) FROM reporting.usage_daily").fetchone()
+        assert view == (pytest.approx(3),)
+        now = datetime.now(UTC)
+        with database.transaction():
+            fresh = job(database, now - timedelta(minutes=9), now, (now, now))
+        assert await roll_up(engine) == 0
+        database.execute("UPDATE job_samples SET gpu_energy_j = gpu_energy_j * 2 WHERE job_id = %s", (fresh,))
+        database.execute(
+            "UPDATE resource_allocations SET released_at = released_at - interval '4 minutes' WHERE job_id = %s",
+            (fresh,),
+        )
+        assert await roll_up(engine) == 1
+        latest = (await usage_report(engine, now - timedelta(hours=1), now + timedelta(hours=1)))["usage"]
+        assert sum(row["energy_j"] for row in latest) == pytest.approx(6 * 3.6e6)
+        await engine.dispose()
+
+    with connect(settings) as database:
+        asyncio.run(scenario(database))
+
+
 def test_jobs_that_ended_before_the_upgrade_are_filled_in_once(empty_settings: Settings) -> None:
     migrations.upgrade(empty_settings, "0020")
     history = History(11)

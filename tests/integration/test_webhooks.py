@@ -224,6 +224,11 @@ def test_a_dead_host_is_retried_and_delays_nobody(system: RunningSystem, inbox: 
         due_now(system)
         wait_until(lambda: len(back.at("/away")) == 5, what="回来了的地址补上五件")
         assert sorted(body["data"]["job_id"] for body in back.at("/away")) == sorted(jobs)
+    # 收下连接而从不回答的：到时候断开，过一会儿再试，仍只试头一件。
+    tries = lambda: sorted(one["attempts"] for one in deliveries(system, slow["webhook_id"]))  # noqa: E731
+    wait_until(lambda: max(tries()) >= 2, what="又试了一次")
+    assert tries()[:-1] == [0, 0, 0, 0]
+    assert len(box.at("/good")) == 5
     silent.close()
     for hook in (slow, gone, moved, good):
         system.call("DELETE", f"/webhooks/{hook['webhook_id']}")

@@ -26,6 +26,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import flask
 import jwt
 import oidc_provider_mock
+import psycopg
 import pytest
 from playwright.sync_api import Browser, Page
 from werkzeug.serving import make_server
@@ -143,6 +144,7 @@ def provider() -> Iterator[Provider]:
 class Site:
     api: str
     web: str
+    database_url: str
 
     def post(self, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
         request = urllib.request.Request(
@@ -194,7 +196,7 @@ def site(engines: Engines, provider: Provider) -> Iterator[Site]:
 
         wait_until(up(f"http://127.0.0.1:{api_port}/health/ready"), what="API 起来")
         wait_until(up(f"{web_url}/health"), what="看板起来")
-        yield Site(f"http://127.0.0.1:{api_port}", web_url)
+        yield Site(f"http://127.0.0.1:{api_port}", web_url, settings.database_url.get_secret_value())
 
 
 @pytest.fixture
@@ -295,6 +297,20 @@ def test_state_flow_and_code_belong_together(site: Site, provider: Provider) -> 
     assert site.post("/tokens", {}, token=first["flow"])[1]["code"] == "token_invalid"
     # 登录得到的令牌不是 flow。
     assert site.post("/auth/oidc/finish", {**body, "flow": answer["token"]})[1]["code"] == "oidc_flow_invalid"
+
+
+def test_a_sign_on_that_failed_is_in_the_audit(site: Site, provider: Provider) -> None:
+    begun = site.post("/auth/oidc")[1]
+    back = provider.code_for(begun["authorization_url"], STRANGER)
+    status, answer = site.post("/auth/oidc/finish", {"flow": begun["flow"], **back})
+    assert (status, answer["code"]) == (403, "oidc_user_unknown")
+    assert site.post("/auth/oidc/finish", {"flow": begun["flow"], **back, "state": "x"})[0] == 401
+    with psycopg.connect(site.database_url) as connection:
+        rows = connection.execute(
+            "SELECT actor, target, method, address, after FROM audit_log WHERE action = 'login.failed'"
+        ).fetchall()
+    for reason in ("oidc_user_unknown", "oidc_flow_invalid"):
+        assert ("(unknown)", "(unknown)", "oidc", "127.0.0.1", {"reason": reason}) in rows
 
 
 def desk(provider: Provider, **changed: Any) -> OidcLogin:

@@ -24,7 +24,7 @@ from scns_conductor.core.errors import InvalidRequest, Unauthorized
 from scns_conductor.core.job_token import parse_job_token
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.signing_keys import KeyRing
-from scns_conductor.core.tokens import Identity, verify_with
+from scns_conductor.core.tokens import Identity, claimed_user, verify_with
 from scns_conductor.services.accounting_cache import AccountingCache
 from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.audit import ORIGIN
@@ -130,8 +130,23 @@ async def identity_of(scope: Scope, parts: Parts) -> Identity:
     """这个请求的身份，一个请求只认一次；没有令牌或无效抛 Unauthorized。"""
     identity: Identity | None = scope.get(_IDENTITY)
     if identity is None:
-        identity = scope[_IDENTITY] = await _identify(scope, parts)
+        try:
+            identity = scope[_IDENTITY] = await _identify(scope, parts)
+        except Unauthorized as error:
+            await _note_unidentified(scope, parts, error)
+            raise
     return identity
+
+
+async def _note_unidentified(scope: Scope, parts: Parts, error: Unauthorized) -> None:
+    """记进审计；什么也没有带的不是试着冒充谁，不记。"""
+    token = given_token(Headers(scope=scope))
+    if token:
+        owner = parse_job_token(token)
+        claimed = claimed_user(token) if owner is None else f"job {owner[0]}"
+        await parts.refusals.not_identified(claimed, "token" if owner is None else "job", error.code)
+    elif error.code != "token_missing":
+        await parts.refusals.not_identified(None, "socket", error.code)
 
 
 def known_identity(scope: Scope) -> Identity | None:

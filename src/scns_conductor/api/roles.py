@@ -300,6 +300,8 @@ _TABLE: Mapping[Rule, str] = {
         DELETE /partitions/{name}
         POST /diag/reset
         POST /jobs/history
+        POST /history/archive
+        POST /history/load
         GET /slurm/{version}/reconfigure
         POST /slurm/{version}/node/{node_name}
         POST /slurm/{version}/nodes

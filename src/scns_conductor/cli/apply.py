@@ -1,6 +1,7 @@
 """scns apply：照 cluster.yaml 改集群；scns export：写出此刻的 cluster.yaml。"""
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from scns_conductor.cli.cluster_yaml import ClusterYaml
     from scns_conductor.client import Problem
 
+# 文件里的一处，如 qos[0]。
+_OTHER_PLACE = re.compile(r"\b[a-z]+\[\d+\]")
 _SIGNS = {"create": ("+", "green"), "update": ("~", "yellow"), "delete": ("-", "red")}
 
 
@@ -82,7 +85,14 @@ def _print_faults(file: "ClusterYaml", problem: "Problem") -> None:
     """一处一行：文件:行号：位置：怎么了。"""
     for each in problem.errors:
         place = each.get("field", "")
-        print(told(f"scns：{file.where(place)}：{place}：{each.get('message', '')}"), file=sys.stderr)
+        message = _OTHER_PLACE.sub(lambda found: _with_line(file, found[0]), each.get("message", ""))
+        print(told(f"scns：{file.where(place)}：{place}：{message}"), file=sys.stderr)
+
+
+def _with_line(file: "ClusterYaml", place: str) -> str:
+    """话里提到的另一处（qos[0] 与它重复）：加上第几行。"""
+    line = file.lines.get(place)
+    return place if line is None else told(f"{place}（第 {line} 行）")
 
 
 def _print_changes(changes: list[dict[str, Any]]) -> None:

@@ -16,11 +16,12 @@ GROUPS = ("account", "user", "partition", "qos", "wckey")
 _TITLES = {
     "start": "时间", "account": "账户", "user": "用户", "partition": "分区", "qos": "QOS", "wckey": "标签",
     "jobs": "作业", "cpu_h": "CPU·小时", "memory_gib_h": "内存 GiB·小时", "node_h": "节点·小时", "gpu_h": "GPU·小时",
+    "energy_kwh": "GPU 能耗 kWh",
 }  # fmt: skip
 # 图里量的列 -> 回答里的字段与除数。
 MEASURES = {
     "cpu_h": ("cpu_s", 3600.0), "memory_gib_h": ("memory_mb_s", 3600.0 * 1024), "node_h": ("node_s", 3600.0),
-    "gpu_h": ("gpu_s", 3600.0),
+    "gpu_h": ("gpu_s", 3600.0), "energy_kwh": ("energy_j", 3.6e6),
 }  # fmt: skip
 _BAR = 40
 _PLAIN_TIMES = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "month": "%Y-%m"}
@@ -55,7 +56,7 @@ def _outputs(command: Callable[..., None]) -> Callable[..., None]:
     "--measure", type=click.Choice(list(MEASURES)), default="cpu_h", show_default=True, help="图画哪一样，按它排"
 )
 def usage(since: str, until: str, form: str, by: str, every: str | None, zone: str | None, measure: str) -> None:
-    """各账户、用户、分区、QOS 用了多少 CPU、内存、节点、GPU 的小时。
+    """各账户、用户、分区、QOS 用了多少 CPU、内存、节点、GPU 的小时，GPU 的能耗（千瓦时）。
 
     每次尝试都算，挂起的不算，运行中的算到此刻；时段放宽到整点。作业是其间结束的与还在运行的。
     """

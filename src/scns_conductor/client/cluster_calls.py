@@ -14,6 +14,8 @@ if TYPE_CHECKING:
         ClusterWhy,
         Dashboard,
         Efficiency,
+        HistoryArchived,
+        HistoryLoaded,
         License,
         Node,
         Notification,
@@ -163,6 +165,17 @@ class ClusterCalls:
     def cluster_why(self, horizon_s: int = 3600) -> "Request[ClusterWhy]":
         """什么压着利用率，改哪一样最值（管理员、Operator）；看今后 horizon_s 秒。"""
         return Request("GET", "/cluster/why", query={"horizon_s": horizon_s})
+
+    @one
+    def archive_history(self, before: str | None = None, directory: str | None = None) -> "Request[HistoryArchived]":
+        """归档整个早于 before 的月份里最早的一个（管理员），写在 API 的机器上；done 为假的再来一次。"""
+        given = {"before": before, "directory": directory}
+        return Request("POST", "/history/archive", body={key: value for key, value in given.items() if value})
+
+    @one
+    def load_history(self, folder: str) -> "Request[HistoryLoaded]":
+        """装回一个归档了的月份（管理员）：API 的机器上的目录。"""
+        return Request("POST", "/history/load", body={"folder": folder})
 
     @many
     def licenses(self) -> "Request[License]":

@@ -141,9 +141,11 @@ class JsonClient(_SyncClient):
 COMMAND_PATIENCE_S = 60.0
 
 
-def for_commands(on_wait: Callable[[Problem, float], None], kind: type[JsonClient] = JsonClient) -> JsonClient:
+def for_commands(
+    on_wait: Callable[[Problem, float], None], kind: type[JsonClient] = JsonClient, *, timeout_s: float = 60.0
+) -> JsonClient:
     """命令（scns 与 Slurm 的）用的客户端，作业来源记为 CLI；每等一次先叫 on_wait。找不到系统抛 EndpointUnknown。"""
-    return kind(data_source="CLI", patience_s=COMMAND_PATIENCE_S, on_wait=on_wait)
+    return kind(data_source="CLI", timeout_s=timeout_s, patience_s=COMMAND_PATIENCE_S, on_wait=on_wait)
 
 
 class _Driver:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
         Acted,
         CancelAnswer,
         DependencyGraph,
-        HistoryAnswer,
+        HistoryImported,
         Job,
         JobAnswer,
         JobEvent,
@@ -205,7 +205,7 @@ class JobCalls:
         return Request("POST", "/jobs/control", body=body, read=_controlled)
 
     @one
-    def import_history(self, source: str, jobs: Sequence[Mapping[str, Any]]) -> "Request[HistoryAnswer]":
+    def import_history(self, source: str, jobs: Sequence[Mapping[str, Any]]) -> "Request[HistoryImported]":
         """写进别的系统里结束了的作业（管理员），一次至多 1000 个；再送一遍不重。字段见 docs/api.md。"""
         return Request(
             "POST", "/jobs/history", body={"source": source, "jobs": [dict(job) for job in jobs]}, keyed=True

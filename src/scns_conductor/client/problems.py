@@ -79,6 +79,10 @@ class AnswerTimeout(Problem):
     """answer_timeout。"""
 
 
+class ArchiveNotFound(NotFound):
+    """archive_not_found。"""
+
+
 class ArrayInvalid(Invalid):
     """array_invalid。"""
 
@@ -201,6 +205,10 @@ class HetJobInvalid(Invalid):
 
 class HistoryBusy(Conflict):
     """history_busy。"""
+
+
+class HistoryLoaded(Conflict):
+    """history_loaded。"""
 
 
 class IdempotencyConflict(Conflict):
@@ -731,6 +739,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "accounting_policy": AccountingPolicy,
     "admin_required": AdminRequired,
     "answer_timeout": AnswerTimeout,
+    "archive_not_found": ArchiveNotFound,
     "array_invalid": ArrayInvalid,
     "association_exists": AssociationExists,
     "association_in_use": AssociationInUse,
@@ -764,6 +773,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "het_job_component": HetJobComponent,
     "het_job_invalid": HetJobInvalid,
     "history_busy": HistoryBusy,
+    "history_loaded": HistoryLoaded,
     "idempotency_conflict": IdempotencyConflict,
     "idempotency_key_invalid": IdempotencyKeyInvalid,
     "internal_error": InternalError,

@@ -93,6 +93,9 @@ class ApiSettings(BaseSettings):
     default_memory_mb_per_cpu: int = Field(
         0, ge=0, description="作业没有写内存时每 CPU 的默认内存（MiB）；0 表示不占内存额度"
     )
+    archive_dir: Path | None = Field(
+        None, description="归档的历史（sacctmgr archive）写在这个目录之下，API 的用户要写得了；缺省在数据目录下"
+    )
     min_job_age_s: int = Field(300, ge=0, description="结束的作业在 squeue 里还可见的秒数（Slurm 的 MinJobAge）")
 
     job_submit_plugin: str | None = Field(

@@ -88,6 +88,11 @@ class Settings(MessageSettings, SchedulerSettings, NodeCareSettings, NodeSetting
         return self.jwt_key_file or self.data_dir / "jwt.key"
 
     @property
+    def archive_path(self) -> Path:
+        """归档的历史放在哪里。"""
+        return self.archive_dir or self.data_dir / "archive"
+
+    @property
     def spool_path(self) -> Path:
         """本节点的工作目录；同机多节点时各用各的。"""
         return self.spool_dir or self.data_dir / "spool" / self.node_name

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from scns_conductor import migrations
 from scns_conductor.cli.say import say
 from scns_conductor.core.errors import Conflict, ServiceUnavailable
-from scns_conductor.core.settings import load_settings
+from scns_conductor.core.settings import current_user_name, load_settings
+from scns_conductor.local.command_audit import record_command
 from scns_conductor.local.retention_command import retention_command
 from scns_conductor.migrations import backup as backups
 from scns_conductor.migrations.reporting import grant_reporting
@@ -39,8 +40,12 @@ def _run(action: Callable[[], T]) -> T:
 @click.option("--revision", default="head", show_default=True, help="升级到哪个版本")
 def upgrade(revision: str) -> None:
     """升级数据库结构；已经是最新时什么也不做。"""
+    before = _run(lambda: migrations.current(load_settings()))
     _run(lambda: migrations.upgrade(load_settings(), revision))
-    click.echo(_run(lambda: migrations.current(load_settings())))
+    after = _run(lambda: migrations.current(load_settings()))
+    click.echo(after)
+    if after != before and after == migrations.head():
+        record_command(load_settings(), "database.upgrade", str(after), {"from": before})
 
 
 @db.command()
@@ -48,12 +53,15 @@ def upgrade(revision: str) -> None:
 @click.option("--yes", is_flag=True, help="不再问")
 def downgrade(revision: str, yes: bool) -> None:
     """降级到 REVISION；base 表示清空结构。新版本才有的列与表连同其中的数据一起删除，所以先问一声（--yes 不问）。"""
+    found = _run(lambda: migrations.current(load_settings()))
     if not yes:
-        found = _run(lambda: migrations.current(load_settings()))
         click.confirm(
             f"从 {found or '空库'} 降到 {revision} 会删除新版本才有的列与表连同其中的数据，不能恢复；继续吗？",
             abort=True,
         )
+    if found is not None:
+        # 先记：降下去之后也许没有这张表了。
+        record_command(load_settings(), "database.downgrade", revision, {"from": found})
     _run(lambda: migrations.downgrade(load_settings(), revision))
     say(_run(lambda: migrations.current(load_settings())) or "空库")
 
@@ -73,6 +81,7 @@ def current() -> None:
 def backup(file: Path, force: bool) -> None:
     """把整个数据库备份到 FILE（pg_dump 的 custom 格式，0600）；系统照常运行。"""
     size = _run(lambda: backups.backup(load_settings(), file, overwrite=force))
+    record_command(load_settings(), "database.backup", str(file.absolute()), {"bytes": size})
     click.echo(f"{file}：{size / 1024**2:.1f} MiB")
 
 
@@ -93,7 +102,9 @@ def restore(file: Path, force: bool) -> None:
             raise Conflict("；".join(objections) + "。确实要恢复请加 --force")
         say("\n".join(objections), err=True)
         click.confirm("确实要恢复吗？", abort=True, err=True)
-    _tell(_run(lambda: backups.restore(settings, file, tools, before)))
+    done = _run(lambda: backups.restore(settings, file, tools, before))
+    record_command(settings, "database.restore", str(file.absolute()), {"incarnation": done.incarnation})
+    _tell(done)
 
 
 @db.command(name="reporting-role")
@@ -103,14 +114,16 @@ def reporting_role(role: str) -> None:
 
     视图里没有脚本、环境、参数、输出。恢复备份之后要再运行一遍。
     """
-    created = _run(lambda: grant_reporting(load_settings(), role))
+    created = _run(lambda: grant_reporting(load_settings(), role, current_user_name()))
     say(f"{'建了' if created else '有了'}角色 {role}：只读，只看得到 reporting 的视图")
 
 
 @db.command()
 def restored() -> None:
     """数据库刚由别的办法（时间点恢复、快照）回到了从前：立即换化身，不等节点发现。"""
-    _tell(_run(lambda: backups.declare_restored(load_settings(), "scns db restored")))
+    done = _run(lambda: backups.declare_restored(load_settings(), "scns db restored"))
+    record_command(load_settings(), "database.restored", "database", {"incarnation": done.incarnation})
+    _tell(done)
 
 
 def _tell(done: backups.Restored) -> None:

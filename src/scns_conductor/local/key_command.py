@@ -1,15 +1,13 @@
 """scns token rotate-key：换签名的密钥，记进审计。"""
 
 import click
-import sqlalchemy as sa
 
 from scns_conductor.cli.say import say
-from scns_conductor.core.database import sync_engine
-from scns_conductor.core.errors import ConductorError, SettingsError
-from scns_conductor.core.settings import Settings, current_user_name, load_settings
+from scns_conductor.core.errors import SettingsError
+from scns_conductor.core.settings import load_settings
 from scns_conductor.core.signing_keys import old_keys_path, rotate_key
 from scns_conductor.core.units import parse_duration
-from scns_conductor.statements.audit import AUDIT_INSERT
+from scns_conductor.local.command_audit import record_command
 
 
 @click.command("rotate-key")
@@ -35,22 +33,5 @@ def rotate(grace: str) -> None:
     except OSError as error:
         raise SettingsError(f"写不了密钥文件 {path}：{error.strerror}") from error
     say(f"新的密钥是 {kid}（{path}）；旧的在 {old_keys_path(path)}，再认 {grace_s} 秒")
-    _record(settings, kid, grace_s)
-
-
-def _record(settings: Settings, kid: str, grace_s: int) -> None:
-    """记进审计；数据库不在也已经换好了：密钥泄露时等不得。"""
-    values = {
-        "actor": current_user_name(), "role": "administrator", "method": "command", "token_id": None, "address": None,
-        "request_id": None, "action": "key.rotate", "target": kid, "before": None,
-        "after": f'{{"grace_s": {grace_s}}}',
-    }  # fmt: skip
-    try:
-        engine = sync_engine(settings)
-        try:
-            with engine.begin() as connection:
-                connection.execute(AUDIT_INSERT, values)
-        finally:
-            engine.dispose()
-    except (sa.exc.SQLAlchemyError, ConductorError, OSError) as error:
-        say(f"没有记进审计，数据库连不上：{str(error).splitlines()[0]}", err=True)
+    # 数据库不在也已经换好了：密钥泄露时等不得。
+    record_command(settings, "key.rotate", kid, {"grace_s": grace_s})

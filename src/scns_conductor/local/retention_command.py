@@ -146,14 +146,14 @@ def run() -> None:
 )
 def export(month: datetime, folder: Path, form: str) -> None:
     """把历史里的一个月（如 2026-01）导出到 FOLDER/2026-01：一张表一个文件，0600（脚本与环境变量都在里面）。"""
-    click.echo(_run(lambda engine: history_files.export_month(engine, month, folder, form)))
+    click.echo(_run(lambda engine: history_files.export_month(engine, _who(), month, folder, form)))
 
 
 @retention_command.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def load(folder: Path) -> None:
     """把导出的一个月（CSV 的目录，名字是月份）装回历史；已经在的不重。"""
-    say(f"装回 {_run(lambda engine: history_files.load_month(engine, folder))} 个作业")
+    say(f"装回 {_run(lambda engine: history_files.load_month(engine, _who(), folder))} 个作业")
 
 
 @retention_command.command(name="bring-back")

@@ -5,12 +5,15 @@ import sqlalchemy as sa
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.core.settings import Settings
+from scns_conductor.statements.audit import AUDIT_INSERT, command_entry
 
 STATEMENT_TIMEOUT = "60s"
 
 
-def grant_reporting(settings: Settings, role: str) -> bool:
+def grant_reporting(settings: Settings, role: str, actor: str) -> bool:
     """让 role 看得到 reporting 的视图，别的都看不到；没有这个角色就建一个（没有口令，登录不了）。返回是不是新建的。
+
+    actor 是审计里写的：谁让的。
 
     名字不对抛 InvalidRequest；它能看到别的（超级用户、我们自己的角色、被给过权限）抛 Conflict；没有权限建抛 Conflict。
     """
@@ -31,6 +34,8 @@ def grant_reporting(settings: Settings, role: str) -> bool:
             seen = connection.scalars(_SEEN, {"role": role}).all()
             if seen:
                 raise Conflict(f"角色 {role} 还看得到 {seen[0]}；给 BI 的角色不能有别的权限，请另建一个")
+            entry = command_entry(actor, "reporting.grant", role, {"created": bool(created)})
+            connection.execute(AUDIT_INSERT, entry)
     except sa.exc.ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) != "42501":
             raise

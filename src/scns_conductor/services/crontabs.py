@@ -10,6 +10,7 @@ from scns_conductor.core.cron import check_schedule, check_zone
 from scns_conductor.core.errors import InvalidRequest, NotFound
 from scns_conductor.core.states import JobState
 from scns_conductor.core.tokens import Identity
+from scns_conductor.services.audit import record
 from scns_conductor.services.cancellation import cancel_rows
 from scns_conductor.services.job_rows import find_each
 from scns_conductor.services.new_job import Submitter
@@ -86,6 +87,9 @@ async def replace_crontab(
         if entries:
             values = {"user_name": who.user_name, "entries": entries_text(entries)}
             await connection.execute(CRON_ENTRIES_INSERT, values)
+        if who is not submitter.identity:
+            told = {"entries": len(entries)}
+            await record(connection, submitter.identity, "crontab.replace", who.user_name, after=told)
         await tell_scheduler(connection, inbox_insert("standing"))
 
 
@@ -96,6 +100,8 @@ async def delete_crontab(engine: AsyncEngine, identity: Identity, user_name: str
         await _drop_entries(connection, name, identity.user_name)
         if not (await connection.execute(CRONTAB_DELETE, {"user_name": name})).first():
             raise _none(name)
+        if name != identity.user_name:
+            await record(connection, identity, "crontab.delete", name)
 
 
 async def _drop_entries(connection: AsyncConnection, user_name: str, actor: str) -> None:

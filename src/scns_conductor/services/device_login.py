@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import Forbidden, NotFound, TooManyRequests
+from scns_conductor.core.tokens import Identity
+from scns_conductor.services.audit import record
 from scns_conductor.statements.device_logins import (
     ASK_DEVICE,
     BEGIN_DEVICE,
@@ -73,12 +75,16 @@ async def waiting_device(engine: AsyncEngine, user_code: str) -> DeviceWaiting:
     return _known(found)
 
 
-async def decide_device(engine: AsyncEngine, user_name: str, user_code: str, *, allow: bool) -> DeviceWaiting:
-    """批准（终端得到 user_name 的令牌）或拒绝；没有抛 NotFound。"""
-    values = {"user_code": _typed(user_code), "user_name": user_name, "allow": allow}
+async def decide_device(engine: AsyncEngine, identity: Identity, user_code: str, *, allow: bool) -> DeviceWaiting:
+    """批准（终端得到这个人的令牌）或拒绝；没有抛 NotFound。"""
+    code = _typed(user_code)
+    values = {"user_code": code, "user_name": identity.user_name, "allow": allow}
     async with engine.begin() as connection:
-        found = (await connection.execute(DECIDE_DEVICE, values)).mappings().one_or_none()
-    return _known(found)
+        found = _known((await connection.execute(DECIDE_DEVICE, values)).mappings().one_or_none())
+        action = "device.approve" if allow else "device.deny"
+        told = {"host": found.host, "address": found.address}
+        await record(connection, identity, action, code, after=told)
+    return found
 
 
 async def approved_user(engine: AsyncEngine, device_code: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.answers.history import HistoryImported
 from scns_conductor.core.array_spec import parse_array
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.hostlist import check_hostlist, compress, expand
@@ -33,8 +34,8 @@ _AHEAD = timedelta(hours=1)
 
 async def import_history(
     engine: AsyncEngine, identity: Identity, source: str, jobs: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """写进一批（字段见 api.history_request.HistoryJob），返回 {added, present, refused, unknown_accounts}。
+) -> HistoryImported:
+    """写进一批（字段见 api.history_request.HistoryJob）。
 
     各个不收的说明为什么，其余照写；节点一共太多抛 InvalidRequest。
     """
@@ -83,7 +84,7 @@ async def import_history(
     return _answer(len(chosen), present, refused, unknown)
 
 
-def _answer(added: int, present: int, refused: Mapping[int, str], unknown: Sequence[str]) -> dict[str, Any]:
+def _answer(added: int, present: int, refused: Mapping[int, str], unknown: Sequence[str]) -> HistoryImported:
     return {
         "added": added,
         "present": present,

@@ -18,6 +18,7 @@ from scns_conductor.core.step_wire import place_name
 from scns_conductor.core.task_layout import LayoutError, NodeTasks, StepNode, StepShape, lay_out
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk
+from scns_conductor.services.audit import record_jobs
 from scns_conductor.services.job_control import signal_number
 from scns_conductor.services.job_queries import read_job
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner, require_self
@@ -277,6 +278,8 @@ async def signal_step(engine: AsyncEngine, identity: Identity, job_id: str, step
             raise Conflict(f"作业步 {job_id}.{step_id} 已经结束", code="step_finished")
         payload = {"job_id": row.job_id, "restart_count": row.restart_count, "step_id": step_id, "signal": number}
         await _forward(connection, "signal_step", row.job_id, step["pending_nodes"], payload)
+        told = {"step_id": step_id, "signal": signal}
+        await record_jobs(connection, identity, "step.signal", [row], after=told)
     return {"job_id": job_id, "step_id": step_id, "state": step["state"]}
 
 
@@ -295,6 +298,8 @@ async def update_step(
         await connection.execute(SET_STEP_TIME_LIMIT, {**named, "time_limit": json.dumps(time_limit)})
         payload = {**named, "time_limit_s": time_limit}
         await _forward(connection, "limit_step", row.job_id, step["pending_nodes"], payload)
+        told = {"step_id": step_id, "time_limit_s": time_limit}
+        await record_jobs(connection, identity, "step.update", [row], after=told)
     return {"job_id": job_id, "step_id": step_id, "state": step["state"]}
 
 
@@ -370,4 +375,5 @@ async def release_allocation(engine: AsyncEngine, identity: Identity, job_id: st
                 allocation_release(row.job_id, row.restart_count, exit_status, actor=identity.user_name)
             )
         await tell_scheduler(connection, *(inbox_insert("cancel", job_ids=[row.job_id]) for row in active))
+        await record_jobs(connection, identity, "job.release_allocation", active, after={"exit_status": exit_status})
     return rows[0].state

@@ -105,6 +105,12 @@ async def _move(engine: AsyncEngine, job_ids: Sequence[int], before: datetime) -
     return len(chosen["job_ids"])
 
 
+async def history_months(engine: AsyncEngine) -> list[datetime]:
+    """历史里有哪些月，早的在前。"""
+    async with engine.connect() as connection:
+        return sorted(await _months(connection))
+
+
 async def _months(connection: AsyncConnection) -> set[datetime]:
     rows = await connection.execute(statements.MONTHS)
     return {datetime(row.month.year, row.month.month, 1, tzinfo=UTC) for row in rows}

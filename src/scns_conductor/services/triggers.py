@@ -10,6 +10,7 @@ from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest, NotF
 from scns_conductor.core.node_events import JOB_EVENTS, NODE_EVENTS
 from scns_conductor.core.states import TERMINAL_STATES, JobState
 from scns_conductor.core.tokens import Identity
+from scns_conductor.services.audit import many, record
 from scns_conductor.services.job_rows import find_rows, require_owner
 from scns_conductor.services.new_job import Submitter
 from scns_conductor.services.nodes import node_names
@@ -97,4 +98,10 @@ async def clear_triggers(
             raise Forbidden("那是别人定的触发；只有本人与管理员能删", code="not_trigger_owner")
         trigger_ids = [each.trigger_id for each in found]
         await connection.execute(TRIGGERS_DELETE, {"trigger_ids": trigger_ids})
+        others = [each for each in found if each.user_name != identity.user_name]
+        if others:
+            told = {"users": sorted({each.user_name for each in others})}
+            await record(
+                connection, identity, "trigger.delete", many([str(each.trigger_id) for each in others]), after=told
+            )
     return trigger_ids

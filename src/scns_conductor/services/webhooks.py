@@ -110,7 +110,9 @@ async def ping_webhook(engine: AsyncEngine, settings: Settings, identity: Identi
         }  # fmt: skip
         await connection.execute(statements.WAKE, {"webhook_id": webhook_id})
         values = {"webhook_id": webhook_id, "event": PING, "payload": json.dumps(payload, ensure_ascii=False)}
-        return int(await connection.scalar(statements.PING_INSERT, values) or 0)
+        delivery_id = int(await connection.scalar(statements.PING_INSERT, values) or 0)
+        await record(connection, identity, "webhook.ping", str(webhook_id), after={"delivery_id": delivery_id})
+        return delivery_id
 
 
 async def list_deliveries(

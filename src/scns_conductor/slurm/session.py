@@ -68,13 +68,13 @@ def tell_requests(command: str, level: int) -> None:
         _telling.append(command)
 
 
-def connect() -> JsonClient:
-    """连接的对象；找不到系统抛 EndpointUnknown。"""
+def connect(timeout_s: float = 60.0) -> JsonClient:
+    """连接的对象，一个请求至多等 timeout_s 秒；找不到系统抛 EndpointUnknown。"""
     if not _telling:
-        return for_commands(_waiting)
+        return for_commands(_waiting, timeout_s=timeout_s)
     from scns_conductor.slurm.telling_client import TellingClient
 
-    client = for_commands(_waiting, TellingClient)
+    client = for_commands(_waiting, TellingClient, timeout_s=timeout_s)
     client.command = _telling[0]  # type: ignore[attr-defined]
     return client
 

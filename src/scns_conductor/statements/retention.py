@@ -184,6 +184,15 @@ def month_contents(table: str, month: datetime) -> str:
     return f"SELECT {columns_of(table)}{end} FROM {partition_of(table, month)} ORDER BY job_id"
 
 
+# 写出、装回一个月：这一个事务里的语句不限时。
+UNHURRIED = sa.text("SET LOCAL statement_timeout = 0")
+
+
+def hold_partitions(month: datetime) -> str:
+    """到事务结束为止，这个月的各分区只许读。"""
+    return f"LOCK TABLE {', '.join(partition_of(table, month) for table in COLUMNS)} IN SHARE MODE"
+
+
 def incoming_table(table: str) -> str:
     """装回时先放在这里的临时表。"""
     return f"CREATE TEMP TABLE incoming (LIKE history.{table} INCLUDING DEFAULTS) ON COMMIT DROP"

@@ -61,12 +61,18 @@ _ADD = f"""
         {", ".join(f"{name} = u.{name} + excluded.{name}" for name in _SUMS)},
         others = scns_usage_plus(u.others, excluded.others)
     )"""
+# 刚结束的 GPU 作业等这么久：它最后一次采样（能耗）在结束之后才写。
+_SAMPLES_SETTLE = "interval '3 minutes'"
 # 至多 :most 个结束了的尝试；返回取走了几个。
 ROLL_UP = sa.text(
     f"""
     WITH attempts AS (
       DELETE FROM usage_due AS d USING (
-        SELECT job_id, restart_count FROM usage_due ORDER BY job_id, restart_count LIMIT :most FOR UPDATE SKIP LOCKED
+        SELECT job_id, restart_count FROM usage_due AS u
+        WHERE NOT EXISTS (
+          SELECT FROM resource_allocations AS a WHERE a.job_id = u.job_id AND a.restart_count = u.restart_count
+            AND a.gres <> CAST('{{}}' AS jsonb) AND a.released_at > clock_timestamp() - {_SAMPLES_SETTLE})
+        ORDER BY job_id, restart_count LIMIT :most FOR UPDATE SKIP LOCKED
       ) AS t WHERE d.job_id = t.job_id AND d.restart_count = t.restart_count
       RETURNING d.*
     ), {_ADD}

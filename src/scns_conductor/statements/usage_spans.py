@@ -27,6 +27,7 @@ def spans(attempts: str) -> str:
     """CTE 片段：attempts（列同 usage_due）的三样。
 
     parts 一行是一段：wall、cpus、memory、nodes、gpus 从 since 到 until；extras 是别的 TRES（tres、amount）；
+    energy 是 GPU 的能耗，平摊在运行的时段上（amount 是瓦，乘以秒就是焦耳），也在 extras 里；
     finishes 是到此结束了的作业（at）。
     """
     return f"""
@@ -50,7 +51,8 @@ def spans(attempts: str) -> str:
       FROM timeline AS t JOIN resource_allocations AS a USING (job_id, restart_count)
     ),
     whole AS (
-      SELECT {KEYS}, licenses, final, max(gone_at) AS at,
+      SELECT job_id, restart_count, {KEYS}, licenses, final, max(gone_at) AS at,
+        bool_or(gres <> CAST('{{}}' AS jsonb)) AS has_gres,
         tstzmultirange(tstzrange(min(created_at), max(gone_at))) - suspended AS run
       FROM held GROUP BY job_id, restart_count, {KEYS}, licenses, final, suspended
     ),
@@ -66,6 +68,15 @@ def spans(attempts: str) -> str:
     parts AS (
       SELECT {KEYS}, wall, cpus, memory, nodes, gpus, lower(span) AS since, upper(span) AS until
       FROM running CROSS JOIN LATERAL unnest(run) AS span
+    ),
+    energy AS (
+      SELECT {KEYS}, CAST(joules AS numeric) / run_s AS amount, lower(span) AS since, upper(span) AS until
+      FROM whole AS w CROSS JOIN LATERAL (
+        SELECT sum(gpu_energy_j) AS joules FROM job_samples AS s
+        WHERE s.job_id = w.job_id AND s.restart_count = w.restart_count) AS measured
+      CROSS JOIN LATERAL (SELECT sum(extract(epoch FROM upper(r) - lower(r))) AS run_s FROM unnest(run) AS r) AS ran
+      CROSS JOIN LATERAL unnest(run) AS span
+      WHERE has_gres AND joules > 0 AND run_s > 0
     ),
     extras AS (
       SELECT {KEYS}, tres, amount, lower(span) AS since, upper(span) AS until FROM (
@@ -83,5 +94,7 @@ def spans(attempts: str) -> str:
         FROM whole CROSS JOIN LATERAL unnest(string_to_array(translate(licenses, '= ', ':'), ',')) AS word
         WHERE split_part(word, ':', 1) <> ''
       ) AS named CROSS JOIN LATERAL unnest(run) AS span
+      UNION ALL
+      SELECT {KEYS}, 'energy', amount, since, until FROM energy
     ),
     finishes AS (SELECT {KEYS}, at FROM whole WHERE final)"""

@@ -222,5 +222,5 @@ async def show_device(user_code: UserCode, parts: PartsDep, _identity: IdentityD
 async def decide(user_code: UserCode, body: DeviceDecision, parts: PartsDep, identity: IdentityDep) -> DeviceShown:
     """批准之后，那个终端得到你的令牌。"""
     return DeviceShown.model_validate(
-        await decide_device(parts.engine, identity.user_name, user_code, allow=body.allow), from_attributes=True
+        await decide_device(parts.engine, identity, user_code, allow=body.allow), from_attributes=True
     )

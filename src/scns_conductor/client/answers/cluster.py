@@ -285,6 +285,8 @@ class UsageRow(Answer):
     """节点数乘以时长（秒）"""
     gpu_s: float
     """GPU 数乘以时长（秒）"""
+    energy_j: float
+    """GPU 的能耗（焦耳）；量不到的算 0"""
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
@@ -350,6 +352,8 @@ class UsageSlot(Answer):
     """节点数乘以时长（秒）"""
     gpu_s: float
     """GPU 数乘以时长（秒）"""
+    energy_j: float
+    """GPU 的能耗（焦耳）；量不到的算 0"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {"start": instant}
 
@@ -540,3 +544,37 @@ class ClusterApplied(Answer):
     """改了没有；dry_run 是 false"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {"changes": many_of(ClusterChange)}
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class MonthArchived(Answer):
+    """归档了的一个月。"""
+
+    month: str
+    """哪个月（UTC），如 2026-01"""
+    folder: str
+    """写在哪里：API 的机器上的目录"""
+    jobs: int
+    """几个作业"""
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class HistoryArchived(Answer):
+    """一步归档的结果；done 为假的再来一次。"""
+
+    moved: int
+    """其间从平常的表移进历史的几个作业"""
+    archived: MonthArchived | None
+    """归档了的月份；这一步没有归档的是 null"""
+    done: bool
+    """够早的都归档了"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {"archived": one_of(MonthArchived)}
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class HistoryLoaded(Answer):
+    """装回了的。"""
+
+    added: int
+    """装回了几个作业；已经在的不算"""

@@ -741,7 +741,7 @@ class HistoryRefused(Answer):
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
-class HistoryAnswer(Answer):
+class HistoryImported(Answer):
     """一批的结果。"""
 
     added: int

@@ -134,6 +134,7 @@ class UsageRow(TypedDict):
     memory_mb_s: Annotated[float, "内存（MiB）乘以秒"]
     node_s: Annotated[float, "节点数乘以时长（秒）"]
     gpu_s: Annotated[float, "GPU 数乘以时长（秒）"]
+    energy_j: Annotated[float, "GPU 的能耗（焦耳）；量不到的算 0"]
 
 
 class Capacity(TypedDict):
@@ -174,6 +175,7 @@ class UsageSlot(TypedDict):
     memory_mb_s: Annotated[float, "内存（MiB）乘以秒"]
     node_s: Annotated[float, "节点数乘以时长（秒）"]
     gpu_s: Annotated[float, "GPU 数乘以时长（秒）"]
+    energy_j: Annotated[float, "GPU 的能耗（焦耳）；量不到的算 0"]
 
 
 class UsageSeries(TypedDict):

@@ -111,7 +111,7 @@ def _tres_text(row: Row, *, allocated: bool) -> str:
 def _usage_in(row: Row) -> str:
     """步用掉的 CPU、读的字节、内存峰值；没有采到的不写。"""
     total = int(_cpu_total(row))
-    parts = [f"cpu={duration(total)}", f"energy={_energy(row)}"]
+    parts = [f"cpu={duration(total)}", f"energy={energy_of(row)}"]
     if row.get("read_bytes") is not None:
         parts.append(f"fs/disk={int(row['read_bytes'])}")
     if row.get("max_gpu_memory_mb") is not None and _has_gpus(row):
@@ -129,14 +129,14 @@ def _has_gpus(row: Row) -> bool:
     return row.get("step") in (None, "batch", "extern")
 
 
-def _energy(row: Row) -> int:
+def energy_of(row: Row) -> int:
     """GPU 的能耗（焦耳）；别的没有采集，是 0。"""
     return round(float(row.get("gpu_energy_j") or 0)) if _has_gpus(row) else 0
 
 
 def _energy_text(row: Row) -> str:
     """焦耳，一千以上写成 1.50K。"""
-    joules = float(_energy(row))
+    joules = float(energy_of(row))
     for unit in ("", "K", "M", "G"):
         if joules < 1000 or unit == "G":
             return f"{joules:.0f}" if not unit else f"{joules:.2f}{unit}"
@@ -229,7 +229,7 @@ FIELDS = {
         Field("Comment", 14, _job_only(lambda row: str(row.get("comment") or "")), "comment"),
         Field("Constraints", 19, _job_only(lambda row: str(row.get("constraints") or ""))),
         Field("ConsumedEnergy", 14, _step_only(_energy_text)),
-        Field("ConsumedEnergyRaw", 17, _step_only(lambda row: str(_energy(row)))),
+        Field("ConsumedEnergyRaw", 17, _step_only(lambda row: str(energy_of(row)))),
         Field(
             "Container",
             19,

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from scns_conductor.slurm.accounting.accounting_columns import energy_of
 from scns_conductor.slurm.table import job_values as of
 from scns_conductor.slurm.table.job_tres import TRES_IDS, gres_of, memory_total, with_totals
 from scns_conductor.slurm.table.times import elapsed_s, epoch
@@ -91,7 +92,7 @@ def step_record(row: Row) -> dict[str, Any]:
         "CPU": {"requested_frequency": {"min": 0, "max": 0}, "governor": []},
         "kill_request_user": None,
         "state": row["state"],
-        "statistics": {"CPU": {"actual_frequency": 0}, "energy": {"consumed": 0}},
+        "statistics": {"CPU": {"actual_frequency": 0}, "energy": {"consumed": energy_of(row)}},
         "step": {
             "job_id": int(row["job_id"]),
             "het": {"component": None},

@@ -23,6 +23,7 @@ from scns_conductor.slurm.parse.line_mode import prompted_lines
 from scns_conductor.slurm.parse.options import Parsed, flags, hints, option
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error, told
 from scns_conductor.slurm.shapes.spoken import release, spoken
+from scns_conductor.slurm.table.job_tres import TRES_IDS
 from scns_conductor.slurm.table.json_answer import structured
 
 OPTIONS = [
@@ -37,7 +38,7 @@ _VERBS = {
     "delete": "delete", "remove": "delete",
 }  # fmt: skip
 _FILES = ("dump", "load")
-_UNSUPPORTED_VERBS = ("archive", "clear", "reconfigure", "shutdown")
+_UNSUPPORTED_VERBS = ("clear", "reconfigure", "shutdown")
 _LISTED = (
     'Input line must include "Account", "Association", "Cluster", "Configuration",',
     '"Event", "Federation", "Problem", "QOS", "Resource", "Reservation",',
@@ -74,7 +75,7 @@ def _interactive(client: JsonClient, parsed: Parsed) -> int:
 
 
 def _command(client: JsonClient, parsed: Parsed, words: Sequence[str]) -> int:
-    verb_word = match(words[0], (*_VERBS, *_FILES, *_UNSUPPORTED_VERBS, "version", "ping"))
+    verb_word = match(words[0], (*_VERBS, *_FILES, *_UNSUPPORTED_VERBS, "archive", "version", "ping"))
     if verb_word == "version":
         print(f"slurm-wlm {release()}" if spoken() == "22.05" else f"slurm {release()}")
         return 0
@@ -84,6 +85,8 @@ def _command(client: JsonClient, parsed: Parsed, words: Sequence[str]) -> int:
         raise Fatal(f"invalid keyword: {words[0]}", prefix=None)
     if verb_word in _UNSUPPORTED_VERBS:
         raise Fatal(f"{verb_word} is not supported by this system")
+    if verb_word == "archive":
+        return _archive(parsed, words[1:])
     if verb_word in _FILES:
         return _file(client, parsed, verb_word, list(words[1:]))
     verb = _VERBS[verb_word]
@@ -110,6 +113,14 @@ def _file(client: JsonClient, parsed: Parsed, verb: str, words: list[str]) -> in
         raise Fatal("Can't run this command in readonly mode.", prefix=None)
     planned = more.load(client, words)
     return _commit(parsed, planned) if planned.actions else 0
+
+
+def _archive(parsed: Parsed, words: Sequence[str]) -> int:
+    if "readonly" in parsed:
+        raise Fatal("Can't run this command in readonly mode.", prefix=None)
+    from scns_conductor.slurm.accounting.sacctmgr_archive import archive
+
+    return archive(words, lambda question: "immediate" in parsed or _agreed(question))
 
 
 def _ping(client: JsonClient) -> int:
@@ -149,15 +160,20 @@ def _commit(parsed: Parsed, planned: changes.Planned) -> int:
         tell()
         return planned.code
     tell()
-    print("Would you like to commit changes? (You have 30 seconds to decide)\n(N/y): ", end="", flush=True)
-    answer = sys.stdin.readline()
-    if not sys.stdin.isatty():
-        print()
-    if not answer.strip().lower().startswith("y"):
+    if not _agreed("Would you like to commit changes? (You have 30 seconds to decide)\n(N/y): "):
         print(" Changes Discarded")
         return 0
     act()
     return planned.code
+
+
+def _agreed(question: str) -> bool:
+    """问一句；没有答 y 就是不。"""
+    print(question, end="", flush=True)
+    answer = sys.stdin.readline()
+    if not sys.stdin.isatty():
+        print()
+    return answer.strip().lower().startswith("y")
 
 
 # ---- show ----
@@ -305,7 +321,7 @@ def _qos(client: JsonClient, request: Request, _with: bool) -> tuple[str, Any, l
 def _tres(client: JsonClient, request: Request, _with: bool) -> tuple[str, Any, list[dict[str, Any]]]:
     names = {name for node in client.nodes() for name in node["gres"]}
     names |= {name.split(":")[0] for name in names}
-    rows = [{"type": "cpu", "id": 1}, {"type": "mem", "id": 2}, {"type": "node", "id": 4}]
+    rows = [{"type": name, "id": TRES_IDS[name]} for name in ("cpu", "mem", "energy", "node")]
     rows += [{"type": "gres", "name": name, "id": 1001 + at} for at, name in enumerate(sorted(names))]
     kinds = request.where.get("type")
     return columns.TRES_FORMAT, columns.TRES, [row for row in rows if not kinds or row["type"] in kinds]

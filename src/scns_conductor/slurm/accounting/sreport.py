@@ -30,7 +30,10 @@ _TIMES: dict[str, tuple[int, str, bool, bool]] = {
     "secper": (1, "Seconds", True, False), "minper": (60, "Minutes", True, False),
     "hourper": (3600, "Hours", True, False),
 }  # fmt: skip
-_TRES = {"cpu": "cpu_s", "mem": "memory_mb_s", "node": "node_s", "billing": "cpu_s", "gres/gpu": "gpu_s"}
+_TRES = {
+    "cpu": "cpu_s", "mem": "memory_mb_s", "energy": "energy_j", "node": "node_s", "billing": "cpu_s",
+    "gres/gpu": "gpu_s",
+}  # fmt: skip
 _CAPACITY = {"cpu": "cpus", "mem": "memory_mb", "node": "nodes", "billing": "cpus", "gres/gpu": "gpus"}
 _REPORTS = {
     "cluster": ("AccountUtilizationByUser", "UserUtilizationByAccount", "UserUtilizationByWckey", "Utilization",
@@ -68,7 +71,9 @@ class Request:
         return max(0.0, self.until - self.since)
 
     def total(self, tres: str) -> float:
-        """时段里全部节点的量（量·秒）。"""
+        """时段里全部节点的量（量·秒）；能耗没有上限，是用掉的合计。"""
+        if tres == "energy":
+            return sum(float(row["energy_j"]) for row in self.usage)
         return self.capacity[_CAPACITY[tres]] * self.span_s
 
     def amount(self, value: float, tres: str) -> str:
@@ -264,7 +269,7 @@ def _used_columns(request: Request) -> list[tuple[str, int]]:
 
 
 def _used_cells(request: Request, sums: dict[str, float], tres: str) -> list[str]:
-    energy = [] if request.several() else [request.amount(0, tres)]
+    energy = [] if request.several() else [request.amount(sums["energy_j"], "energy")]
     return [*_tres_cell(request, tres), request.amount(sums[_TRES[tres]], tres), *energy]
 
 

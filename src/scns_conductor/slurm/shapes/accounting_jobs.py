@@ -92,7 +92,10 @@ def _record_39(flat: dict[str, Any], limit: float) -> dict[str, Any]:
             "CPU": {"requested_frequency": zero, "governor": "0"},
             "pid": "",
             "kill_request_user": "",
-            "statistics": {"CPU": {"actual_frequency": 0}, "energy": {"consumed": number(0)}},
+            "statistics": {
+                "CPU": {"actual_frequency": 0},
+                "energy": {"consumed": number(step["statistics"]["energy"]["consumed"])},
+            },
             "step": {"id": {"job_id": step["step"]["job_id"], "step_id": str(step["step"]["id"])},
                      "name": str(step["step"]["name"])},
         }
@@ -118,7 +121,7 @@ def _step(job: Row, row: Row, found: Row) -> dict[str, Any]:
         "CPU": {"requested_frequency": {"min": 0, "max": 0}, "governor": "0"},
         "exit_code": exit_code(row),
         "state": [row["state"]],
-        "statistics": {"energy": {"consumed": 0}},
+        "statistics": {"energy": found["statistics"]["energy"]},
         "step": {"id": number, "name": found["step"]["name"]},
         "time": {**found["time"], "limit": INFINITE},
     }
