@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,11 +14,13 @@ from pathlib import Path
 import pytest
 from slurm_links import Commands
 
+from busybox_container import BUSYBOX, MARKER, write_bundle
 from running_system import START_WAIT_S, STOP_WAIT_S, RunningSystem
 from scns_conductor.worker.host.cgroup import mounts
 from scns_conductor.worker.host.device_program import works
 
 LISTED = "GPU 0: Tesla T4 (UUID: GPU-aa)\nGPU 1: Tesla T4 (UUID: GPU-bb)\n"
+BOXED = bool(shutil.which("crun")) and BUSYBOX.exists()
 POINTS = [point for kind, point, _ in mounts() if kind == "cgroup"]
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not any(kind == "cgroup2" for kind, _, _ in mounts()) or not works(),
@@ -67,6 +70,10 @@ def test_devices_are_confined_without_a_devices_controller(system: RunningSystem
     script = (
         f"#!/bin/bash\n#SBATCH -o %j.out\n{attempt}\necho $CUDA_VISIBLE_DEVICES $SLURM_JOB_GPUS\nsrun bash try.sh\n"
     )
+    if BOXED:
+        # 容器里的任务也只碰得到自己的卡，变量也在。
+        bundle = write_bundle(slurm.work / "bundle")
+        script += f"srun --container={bundle} sh -c '. ./try.sh; echo $CUDA_VISIBLE_DEVICES; cat {MARKER}'\n"
     first = slurm.submit("--gres=gpu:1", text=script + "while [ ! -e done ]; do sleep 0.1; done\n")
     second = slurm.submit("--gres=gpu:1", text=script)
     system.wait_state(second, "COMPLETED")
@@ -75,5 +82,6 @@ def test_devices_are_confined_without_a_devices_controller(system: RunningSystem
     denied, allowed = "Operation not permitted", "No such device or address"
     seen = [(slurm.work / f"{job}.out").read_text().splitlines() for job in (first, second)]
     # 驱动在圈住的作业里从自己的卡数起。
-    assert seen[0] == [allowed, denied, "0 0", allowed, denied]
-    assert seen[1] == [denied, allowed, "0 1", denied, allowed]
+    boxed = [[allowed, denied, "0", "in the box"], [denied, allowed, "0", "in the box"]] if BOXED else [[], []]
+    assert seen[0] == [allowed, denied, "0 0", allowed, denied, *boxed[0]]
+    assert seen[1] == [denied, allowed, "0 1", denied, allowed, *boxed[1]]

@@ -15,9 +15,10 @@ from running_system import RunningSystem, alive, start_system, wait_until
 # 前面几行是各种毛病；最后是真的起、停。
 PROGRAM = """#!/bin/bash
 echo "$1 $2" >> {work}/calls
+[ $1 = failed ] && exit
 if [ $1 = resume ]; then
     [ -e {work}/fail ] && {{ echo 没有配额; exit 3; }}
-    [ -e {work}/hang ] && sleep 100
+    [ -e {work}/hang-$2 ] && sleep 1000
     [ -e {work}/wrong ] && exec {python} -m scns_conductor.local.elastic_nodes resume --cpus 2 --memory 1G c3
     [ -e {work}/slow ] && touch {work}/slowly && while [ -e {work}/slow ]; do sleep 0.05; done
     exec {python} -m scns_conductor.local.elastic_nodes resume --cpus 2 --memory 1G $2
@@ -71,6 +72,7 @@ def running(scratch: Path) -> Iterator[Elastic]:
     environment = {
         "SCNS_RESUME_PROGRAM": f"{program} resume",
         "SCNS_SUSPEND_PROGRAM": f"{program} suspend {{node}}",
+        "SCNS_RESUME_FAIL_PROGRAM": f"{program} failed",
         "SCNS_SUSPEND_TIME_S": "0.5",
         "SCNS_SUSPEND_TIMEOUT_S": "0.2",
         "SCNS_RESUME_TIMEOUT_S": "15",
@@ -148,6 +150,44 @@ def test_a_program_that_fails_sends_the_job_elsewhere_with_its_attempt_kept(elas
     # 开了一半也说不定：照样运行过关机的程序。
     wait_until(lambda: elastic.node(failed)["state"] == "DOWN+CLOUD+POWERED_DOWN", what="关着")
     assert failed in elastic.calls("suspend")
+    assert failed in elastic.calls("failed")
+
+
+def test_a_program_that_hangs_is_bounded_and_the_job_goes_elsewhere(elastic: Elastic) -> None:
+    """c1 的分区只给两秒；程序要挂一千秒，杀它的期限是三十秒。"""
+    trouble = elastic.trouble("hang-c1")
+    made = elastic.slurm.run("scontrol", "create", "partition=impatient", "nodes=c1", "resumetimeout=2")
+    assert made.returncode == 0, made.stderr
+    shown = elastic.slurm.run("scontrol", "show", "partition", "impatient").stdout
+    assert "ResumeTimeout=2 sec SuspendTimeout=GLOBAL SuspendTime=GLOBAL" in shown
+    # 先试 c1。
+    for name in ("c2", "c3"):
+        assert elastic.system.call("PATCH", f"/nodes/{name}", {"weight": 50})[0] == 200
+    job = elastic.system.submit("true\n", constraints="burst")
+    wait_until(lambda: elastic.node("c1")["availability"] == "DOWN", 60, "c1 没有来")
+    assert elastic.node("c1")["reason"] == "开机超过 2 秒没有来（ResumeTimeout）"
+    done = elastic.system.wait_state(job, wait_s=90)
+    assert (done["state"], done["detail"]["node_list"]) in (("COMPLETED", "c2"), ("COMPLETED", "c3"))
+    # 挂着的已经杀掉：立即又开得了，前一次的结局不算在这一次头上。
+    trouble.unlink()
+    assert elastic.system.call("DELETE", "/partitions/impatient")[0] == 204
+    wait_until(lambda: elastic.node("c1")["state"] == "DOWN+CLOUD+POWERED_DOWN", what="关着")
+    elastic.system.call("PATCH", "/nodes/c1", {"state": "RESUME"})
+    job = elastic.system.submit("true\n", required_nodes="c1")
+    assert elastic.system.wait_state(job, wait_s=90)["state"] == "COMPLETED"
+
+
+def test_a_partition_keeps_its_nodes_on(elastic: Elastic) -> None:
+    assert elastic.slurm.run("scontrol", "create", "partition=warm", "nodes=c1", "suspendtime=infinite").returncode == 0
+    for name in ("c1", "c2"):
+        elastic.system.wait_state(elastic.system.submit("true\n", required_nodes=name), wait_s=90)
+    # c2 闲了早就关了，c1 还开着。
+    wait_until(lambda: elastic.node("c2")["state"] == OFF, what="c2 关了")
+    assert elastic.node("c1")["power_state"] == "ON"
+    updated = elastic.slurm.run("scontrol", "update", "partition=warm", "suspendtime=0")
+    assert updated.returncode == 0, updated.stderr
+    wait_until(lambda: elastic.node("c1")["state"] == OFF, what="c1 也关了")
+    assert elastic.system.call("DELETE", "/partitions/warm")[0] == 204
 
 
 def test_a_wrong_node_is_named_in_the_reason(elastic: Elastic) -> None:

@@ -297,6 +297,19 @@ def test_idle_ones_are_purged_and_broken_nodes_replaced(system: RunningSystem, s
     wait_until(lambda: system.call("GET", "/reservations/replacing")[1]["node_list"] == other, 60, "换了节点")
     assert slurm.run("scontrol", "update", f"nodename={first}", "state=resume").returncode == 0
     assert system.call("DELETE", "/reservations/replacing")[0] == 204
+    # 没有写的也换；STATIC_ALLOC 不换：一起看，换了的那个到了就知道领导者看过。
+    spare = system.call("POST", "/reservations", {**body, "name": "static", "node_count": 1, "flags": ["STATIC_ALLOC"]})
+    kept = spare[1]["node_list"]
+    assert system.call("DELETE", "/reservations/static")[0] == 204
+    assert slurm.run("scontrol", "update", f"nodename={kept}", "state=drain", "reason=x").returncode == 0
+    for name, flags in (("static", ["STATIC_ALLOC", "OVERLAP"]), ("plain", ["OVERLAP"])):
+        row = {**body, "name": name, "node_count": 1, "flags": flags}
+        assert system.call("POST", "/reservations", row)[1]["node_list"] == kept
+    wait_until(lambda: system.call("GET", "/reservations/plain")[1]["node_list"] != kept, 30, "换了节点")
+    assert system.call("GET", "/reservations/static")[1]["node_list"] == kept
+    assert slurm.run("scontrol", "update", f"nodename={kept}", "state=resume").returncode == 0
+    for name in ("static", "plain"):
+        assert system.call("DELETE", f"/reservations/{name}")[0] == 204
     made = slurm.run(
         "scontrol", "create", "reservation", "reservationname=brief", "starttime=now", "duration=60", "corecnt=3",
         "users=daemon", "flags=PURGE_COMP=0:01",
@@ -310,3 +323,27 @@ def test_idle_ones_are_purged_and_broken_nodes_replaced(system: RunningSystem, s
     wait_until(lambda: system.call("GET", "/reservations/brief")[0] == 404, 60, "清掉了")
     wrong = system.call("POST", "/reservations", {**body, "name": "w", "nodes": "node1", "flags": ["REPLACE"]})
     assert (wrong[0], wrong[1]["code"]) == (422, "flags_conflict")
+
+
+def test_jobs_go_elsewhere_after_the_end_when_it_says_so(system: RunningSystem, slurm: Commands) -> None:
+    for name, flags in (("parting", "OVERLAP"), ("letting_go", "OVERLAP,NO_HOLD_JOBS_AFTER")):
+        made = slurm.run(
+            "scontrol", "create", "reservation", f"reservationname={name}", "starttime=now", "duration=60",
+            "nodes=node1", "users=root", f"flags={flags}",
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+    assert "Flags=OVERLAP,SPEC_NODES,NO_HOLD_JOBS_AFTER" in slurm.run("scontrol", "show", "res", "letting_go").stdout
+    # 不限时的作业放不进一小时：排着。
+    wanted = ("parting", "letting_go", "letting_go,parting")
+    stays, goes, both = (system.submit("true\n", reservation=names) for names in wanted)
+    for name in ("parting", "letting_go"):
+        ended = slurm.run("scontrol", "update", f"reservationname={name}", "endtime=now+1seconds")
+        assert ended.returncode == 0, ended.stderr
+    assert system.wait_state(goes)["state"] == "COMPLETED"
+    wait_until(lambda: system.call("GET", f"/jobs/{both}")[1]["reservation"] == "parting", 30, "只等另一个")
+    wait_until(lambda: "已经结束" in system.call("GET", f"/jobs/{stays}/why")[1]["text"], 30, "说明")
+    for job in (stays, both):
+        assert system.call("GET", f"/jobs/{job}")[1]["state"] == "PENDING"
+        system.call("POST", f"/jobs/cancel/{job}")
+    for name in ("parting", "letting_go"):
+        assert system.call("DELETE", f"/reservations/{name}")[0] == 204

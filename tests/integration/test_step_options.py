@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from slurm_links import Commands
+from x_server import HERE, x_server
 
 from running_system import RunningSystem, alive, start_system, wait_until
 
@@ -161,7 +162,6 @@ def test_wait_ends_the_rest_after_the_first(slurm: Commands) -> None:
 def test_what_cannot_be_done_is_refused_by_name(slurm: Commands) -> None:
     for words, told in (
         (("--mpi=openshmem",), "MPI plugin type openshmem"),
-        (("--x11",), "--x11"),
         (("--het-group=1",), "--het-group"),
         (("-Z",), "--no-allocate"),
         (("--send-libs=yes",), "--send-libs"),
@@ -364,3 +364,15 @@ def test_the_owner_of_a_step_does_not_count_as_the_jobs_memory(slurm: Commands) 
     assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
     eat = "b = bytearray(300_000_000); import time; time.sleep(60)"
     assert slurm.run("srun", "-n1", "--mem=100", "python3", "-c", eat).returncode == 137
+
+
+@pytest.mark.skipif(not HERE, reason="要 xvfb、xauth、x11-utils")
+def test_which_nodes_have_the_display(slurm: Commands, tmp_path: Path) -> None:
+    show = "echo $SLURMD_NODENAME ${DISPLAY%:*}; xprop -root >/dev/null || echo no display"
+    with x_server(tmp_path) as server:
+        slurm.environment |= server.environment
+        for where, chosen in (("all", "12"), ("first", "1"), ("batch", "1"), ("last", "2")):
+            done = slurm.run("srun", "-N2", "-n2", f"--x11={where}", "sh", "-c", show)
+            # 别的节点上还是带去的那个 DISPLAY。
+            wanted = [f"node{n} localhost" if n in chosen else f"node{n}" for n in "12"]
+            assert sorted(done.stdout.splitlines()) == wanted, done.stderr

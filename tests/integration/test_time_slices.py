@@ -1,6 +1,8 @@
 """时间片对着真的系统：一个分区里的作业轮流用同样的 CPU，真的停、真的走；CPU 与内存从不超分。"""
 
+import os
 import shutil
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -134,3 +136,21 @@ def test_slurm_words_turn_it_on_and_show_it(system: RunningSystem, tmp_path: Pat
     finally:
         values = {"oversubscribe": "FORCE:2", "preempt_exempt_time": None}
         assert system.call("PATCH", "/partitions/shared", values)[0] == 200
+
+
+@pytest.mark.faults
+def test_a_leader_killed_amid_a_slice_leaves_nobody_parked_for_ever(system: RunningSystem, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    jobs = {name: submit(system, name, log) for name in ("a", "b")}
+    wait_until(lambda: len(runs(log)) >= 3, what="轮流")
+    for _ in range(3):
+        (leader,) = wait_until(lambda: system.services("worker.scheduler.process"), what="有领导者")
+        # 正要换的时候：刚看到有一个停着。
+        wait_until(lambda: "SUSPENDED" in {system.query(job)["state"] for job in jobs.values()}, what="有一个停着")
+        os.kill(leader, signal.SIGKILL)
+        before = len(runs(log))
+        wait_until(lambda before=before: len(runs(log)) >= before + 3, 60, "接任的接着换")  # type: ignore[misc]
+    assert {name for name, _ in runs(log)[-3:]} == {"a", "b"}
+    Path(f"{log}.go").touch()
+    for job in jobs.values():
+        assert system.wait_state(job)["state"] == "COMPLETED"

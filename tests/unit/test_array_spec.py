@@ -50,6 +50,26 @@ def test_a_huge_range_costs_nothing() -> None:
     assert found == ArraySpec((TaskRange(0, 333_333),), 50, Stride(1, 3))
 
 
+def test_several_items_of_one_step_stay_ranges() -> None:
+    found = parse_array("1-3000000:3,9000001-9900001:3,7%9")
+    assert found == ArraySpec((TaskRange(0, 1_000_000), TaskRange(3_000_000, 3_300_001)), 9, Stride(1, 3))
+    # 步长是公因子的倍数的一项，各自成一个区间；错开的没有公共的步长。
+    assert parse_array("0-8:2,20-40:4").ranges == (TaskRange(0, 5), *(TaskRange(n, n + 1) for n in range(10, 21, 2)))
+    assert parse_array("0-8:2,21-25:2").stride == Stride()
+    with pytest.raises(ValueError, match="步长不同、错开"):
+        parse_array("0-200000:2,200001-400001:2")
+
+
+ITEM = st.tuples(st.integers(0, 60), st.integers(1, 12), st.integers(1, 9))
+
+
+@given(st.lists(ITEM, min_size=1, max_size=5))
+def test_every_item_gives_its_own_tasks(items: list[tuple[int, int, int]]) -> None:
+    text = ",".join(f"{first}-{first + (count - 1) * step}:{step}" for first, count, step in items)
+    wanted = {first + step * index for first, count, step in items for index in range(count)}
+    assert tasks_of(parse_array(text, max_tasks=1000).ids) == sorted(wanted)
+
+
 @given(st.integers(0, 50), st.integers(1, 7), st.lists(st.tuples(st.integers(0, 99), st.integers(1, 9)), max_size=6))
 def test_a_stride_maps_slots_to_task_ids_and_back(base: int, step: int, spans: list[tuple[int, int]]) -> None:
     stride = Stride(base, step)

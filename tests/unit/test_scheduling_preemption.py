@@ -150,3 +150,31 @@ def test_the_exempt_time_of_the_qos_then_the_partition_then_all() -> None:
     assert [exempt("own", "long"), exempt("own", "plain"), exempt("none", "plain"), exempt("own", None)] == [
         600, 60, 5, 60,
     ]  # fmt: skip
+
+
+def together(mode: str | None, *running: tuple[str, int, str | None], alone: bool = True) -> list[int]:
+    """一个四核的节点上，high 的用户 b（alone 是要独占的）抢 low 的：(用户, CPU, 独占给谁)；返回让出来的作业号。"""
+    cluster, queue, policy = Cluster(), Queue(), Policy(Backfill.EASY)
+    cluster.set_partitions([PartitionFacts("low", tier=1, preempt_mode=mode), PartitionFacts("high", tier=3)])
+    cluster.upsert_node(NodeFacts("a", 4, 100))
+    cluster.scopes |= {"user:b", *(scope for _, _, scope in running if scope)}
+    for number, (user, cpus, scope) in enumerate(running):
+        shares = (NodeShare(0, cpus, 0),)
+        cluster.allocate(
+            RunningJob(100 + number, NOW + 500, shares, "low", owners=(f"user:{user}",), exclusive_to=scope)
+        )
+    shape = Shape(partition="high", owners=("user:b",), exclusive_to="user:b" if alone else None)
+    queue.upsert(PendingJob(1, shape, 50.0, tier=3))
+    decided = plan(cluster, queue, NOW, policy)
+    assert not decided.starts
+    found = preempt(cluster, queue, decided, policy, Rules())
+    return sorted(victim.job_id for each in found for victim in each.victims)
+
+
+def test_jobs_that_keep_others_off_are_preempted_though_the_cpus_would_do() -> None:
+    # 要独占的：别人都要走，自己人留着。
+    assert together(None, ("a", 1, None), ("b", 1, None), ("c", 1, None)) == [100, 102]
+    # 被人独占着的：独占的那个走。
+    assert together(None, ("a", 1, "user:a"), ("a", 1, "user:a"), alone=False) == [100, 101]
+    # 挂起的还在节点上：抢了也没有用，就不抢。
+    assert together("suspend", ("a", 1, None)) == []

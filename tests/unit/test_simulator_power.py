@@ -2,7 +2,10 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_simulator_right_size import row, system
 
+from scns_conductor.scheduling.cluster_facts import NodeFacts
+from scns_conductor.simulator.live_replay import replay_live
 from scns_conductor.simulator.machine import Machine, NodeGroup
 from scns_conductor.simulator.policy_choice import parse_policies, with_power
 from scns_conductor.simulator.replay import Replay, replay
@@ -31,6 +34,20 @@ def test_an_idle_node_is_turned_off_and_the_next_job_waits_for_its_boot() -> Non
     # 先用权重一样、名次在前的第一个：70–100 关着；第二个 20–130 关着。
     assert use.off_s == (100 - 70) + (130 - 20)
     assert use.total_s == 2 * 130
+
+
+def test_the_live_system_is_counted_the_same_and_stopped_nodes_are_left_alone() -> None:
+    jobs = [job(1, 0, 50), job(2, 100, 20)]
+    live = system({each.job_id: row(cpus_per_task=1) for each in jobs})
+    live.nodes[:] = [NodeFacts("n1", 1, 1000), NodeFacts("n2", 1, 1000), NodeFacts("n3", 1, 1000, schedulable=False)]
+    plain, saving = (
+        replay_live(live, jobs, choice) for choice in with_power(parse_policies("live"), {"x": 20.0}, 10.0)
+    )
+    assert (plain.starts, plain.power) == ([0.0, 100.0], None)
+    assert saving.starts == [0.0, 110.0]
+    use = saving.power
+    assert use is not None
+    assert (use.boots, use.off_s, use.total_s) == (1, (100 - 70) + (130 - 20), 3 * 130)
 
 
 def test_a_running_node_is_used_before_one_that_is_off() -> None:

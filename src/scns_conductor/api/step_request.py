@@ -49,6 +49,17 @@ class StepConnection(BaseModel):
     key: Annotated[str, Field(min_length=16, max_length=128)] = Field(description="一次性的口令")
 
 
+class StepX11(BaseModel):
+    """把节点上的 X 客户转到 srun 的显示（srun --x11），经 connection 的连接。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    nodes: Literal["all", "batch", "first", "last"] = Field("all", description="哪些节点；batch 是运行脚本的那一个")
+    cookie: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){16}$")] = Field(
+        description="节点上的 X 客户用的口令（十六进制），由 srun 核对；不是显示自己的"
+    )
+
+
 class StepSubmit(BaseModel):
     """要建立的作业步。"""
 
@@ -106,6 +117,7 @@ class StepSubmit(BaseModel):
     release_allocation: Flag = Field(False, description="做完就交还整个分配（独立的 srun）；只对没有脚本的分配有效")
     streams: StepStreams = Field(default_factory=StepStreams)
     connection: StepConnection | None = None
+    x11: StepX11 | None = Field(None, description="转发 X11；没有 connection 的没有作用")
 
     @model_validator(mode="after")
     def _one_container(self) -> Self:
@@ -167,6 +179,7 @@ class StepSubmit(BaseModel):
                 "release_allocation",
                 "streams",
                 "connection",
+                "x11",
                 "cpu_bind",
                 "gpu_bind",
                 "mem_bind",

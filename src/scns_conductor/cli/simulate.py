@@ -51,7 +51,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--power",
     multiple=True,
     metavar="TIME",
-    help="假如空闲这么久（如 5m）的节点关掉：省多少节点·小时，多等多久；可写多次，要用 --nodes 写明几个节点",
+    help="假如空闲这么久（如 5m）的节点关掉：省多少节点·小时，多等多久；可写多次；"
+    "不是 --live 的要用 --nodes 写明几个节点",
 )
 @click.option("--boot-time", metavar="TIME", default="2m", show_default=True, help="--power：开机要多久，如 90s、5m")
 @click.option("--limit", type=click.IntRange(min=1), help="只用最先提交的这么多个作业（清洗之后）")
@@ -110,9 +111,9 @@ def _with_power(choices: "list[PolicyChoice]", options: dict[str, Any]) -> "list
 
     if not options["power"]:
         return choices
-    if options["live"] or options["rlscheduler"]:
-        raise click.UsageError("--power 要有 TRACE，不与 --live、--rlscheduler 同用")
-    if not options["nodes"] and not options["add_nodes"]:
+    if options["rlscheduler"]:
+        raise click.UsageError("--power 不与 --rlscheduler 同用")
+    if not options["live"] and not options["nodes"] and not options["add_nodes"]:
         raise click.UsageError("--power 要用 --nodes 写明几个节点，如 --nodes 100:1；一个处理器池关不了一部分")
     try:
         hint = "--power"

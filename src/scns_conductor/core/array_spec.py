@@ -1,6 +1,7 @@
 """作业数组的写法（sbatch(1) 的 --array）：0-15、0-99:3、1,3,5-7、0-999999%50。"""
 
 import itertools
+import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,7 @@ from scns_conductor.core.text import shown
 
 # 任务号存成 int4，区间的上界要再加一。
 MAX_TASK_ID = 2**31 - 2
-# 带步长的一项里每个任务自成一个区间：几个字节的写法不能变成几百万个。
+# 与别的项步长不同、错开的一项里每个任务自成一个区间：几个字节的写法不能变成几百万个。
 MAX_SCATTERED = 65_536
 # 没有别的上限时，一个写法至多这么多个任务。
 MOST_TASKS = 10_000_000
@@ -86,11 +87,10 @@ def parse_array(text: str, *, max_tasks: int = MOST_TASKS) -> ArraySpec:
         if not re.fullmatch(r"[0-9]{1,9}", throttle_text):
             raise ValueError(f"数组 {shown(text)} 的 % 之后应是同时运行的上限，例如 0-99%5")
         max_running = int(throttle_text) or None
-    spans: list[tuple[int, int]] = []
-    total = scattered = 0
+    items: list[tuple[int, int, int]] = []
+    total = 0
     body = body[1:-1] if body.startswith("[") and body.endswith("]") else body
-    items = body.split(",")
-    for item in items:
+    for item in body.split(","):
         match = _ITEM.fullmatch(item.strip())
         if match is None or max(len(part or "") for part in match.groups()) > 12:
             raise ValueError(f"无法识别的数组 {shown(text)}；例如 0-15、0-99:3、1,3,5-7、0-999%50")
@@ -103,16 +103,29 @@ def parse_array(text: str, *, max_tasks: int = MOST_TASKS) -> ArraySpec:
         total += count
         if last > MAX_TASK_ID or total > max_tasks:
             raise ValueError(f"数组 {shown(text)} 超过上限：任务号至多 {MAX_TASK_ID}，任务至多 {max_tasks} 个")
-        if step == 1 or count == 1:
-            spans.append((first, first + count))
-        elif len(items) == 1:
-            return ArraySpec((TaskRange(0, count),), max_running, Stride(first, step))
-        else:
-            scattered += count
-            if scattered > MAX_SCATTERED:
-                raise ValueError(f"数组 {shown(text)} 里带步长的各项至多 {MAX_SCATTERED} 个任务；只写一项的不限")
-            spans.extend((value, value + 1) for value in range(first, last + 1, step))
-    return ArraySpec(merge_ranges(spans), max_running)
+        items.append((first, count, step if count > 1 else 1))
+    stride = _common_stride(items)
+    spans: list[tuple[int, int]] = []
+    scattered = 0
+    for first, count, step in items:
+        slot, apart = (first - stride.base) // stride.step, step // stride.step
+        if count == 1 or apart == 1:
+            spans.append((slot, slot + count))
+            continue
+        scattered += count
+        if scattered > MAX_SCATTERED:
+            raise ValueError(f"数组 {shown(text)} 里步长不同、错开的各项至多 {MAX_SCATTERED} 个任务；步长一样的不限")
+        spans.extend((value, value + 1) for value in range(slot, slot + apart * count, apart))
+    return ArraySpec(merge_ranges(spans), max_running, stride)
+
+
+def _common_stride(items: Sequence[tuple[int, int, int]]) -> Stride:
+    """各项 (第一个任务号, 个数, 步长) 都落在其上的最大的步长：步长一样、没有错开的几项各是一个区间。"""
+    base = min(first for first, _, _ in items)
+    if all(step == 1 for _, _, step in items):
+        return CONSECUTIVE
+    apart = math.gcd(*(first - base for first, _, _ in items), *(step for _, count, step in items if count > 1))
+    return CONSECUTIVE if apart == 1 else Stride(base, apart)
 
 
 def merge_ranges(spans: Iterable[tuple[int, int]]) -> tuple[TaskRange, ...]:

@@ -145,6 +145,11 @@ class NodeCareSettings(BaseSettings):
     resume_program: str | None = Field(
         None, description="开机的命令（Slurm 的 ResumeProgram），写法同 suspend_program；它退出之后节点自己来登记"
     )
+    resume_fail_program: str | None = Field(
+        None,
+        description="节点没有按时开起来时运行的命令（Slurm 的 ResumeFailProgram），写法同 suspend_program；"
+        "它成不成都不影响节点",
+    )
     power_program_timeout_s: float = Field(60.0, gt=0, description="开机、关机的命令至多跑多久（秒），超时杀掉，算失败")
     suspend_time_s: float | None = Field(
         None, ge=0, description="空闲多久就关机（秒；Slurm 的 SuspendTime）；不写是不关，只照人的要求开关"
@@ -180,7 +185,7 @@ class NodeCareSettings(BaseSettings):
             expand(value)
         return value or None
 
-    @field_validator("suspend_program", "resume_program")
+    @field_validator("suspend_program", "resume_program", "resume_fail_program")
     @classmethod
     def _command(cls, value: str | None) -> str | None:
         if value is not None and not shlex.split(value):

@@ -6,8 +6,16 @@ from datetime import datetime, timedelta
 from scns_conductor.core.units import format_duration, parse_time_limit
 
 PURGE, FLOAT = "PURGE_COMP", "TIME_FLOAT"
+# 挑好的节点不换；结束之后，排队的作业不再等它。
+STATIC, NO_HOLD = "STATIC_ALLOC", "NO_HOLD_JOBS_AFTER"
+_REPLACING = frozenset({"REPLACE", "REPLACE_DOWN"})
 # 没有写多久的（scontrol(1)）。
 PURGE_AFTER_S = 300
+
+
+def replaces_down(flags: Collection[str]) -> bool:
+    """停着的节点换一个：写了 REPLACE 一类的；系统挑的而没有写 STATIC_ALLOC 的也是（维护的不换）。"""
+    return not _REPLACING.isdisjoint(flags) or {STATIC, "MAINT", "SPEC_NODES", "PART_NODES"}.isdisjoint(flags)
 
 
 def _text(flags: Collection[str], name: str) -> str | None:

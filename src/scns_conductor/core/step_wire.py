@@ -17,6 +17,8 @@ HELLO, STDOUT, STDERR, STARTED, EXITED, TAKEN, DONE, ABORT = range(1, 9)
 STDIN, STDIN_END, SIGNAL, WINDOW, BYE = range(32, 37)
 # 两个方向：各节点交出一份，srun 等齐了把全部的都发给每个节点（PMI 的 fence）。
 GATHER, GATHER_END = range(64, 66)
+# 两个方向：X11 的一路（数是第几路）的字节、没有了、写进了几个字节；节点上有新的 X 客户就是新的一路。
+X11 = X11_DATA, X11_END, X11_TAKEN = range(66, 69)
 
 ALL_TASKS = -1
 MOST_PAYLOAD = 4 * 1024**2
@@ -91,6 +93,16 @@ def read_window(payload: bytes) -> tuple[int, int]:
     """（行，列）；不成样子抛 FrameError。"""
     size = _read_json(payload)
     return _read_number(size, "rows"), _read_number(size, "columns")
+
+
+def count_frame(kind: int, number: int, count: int) -> bytes:
+    """第 number 路的 count 个字节。"""
+    return _json_frame(kind, number, {"count": count})
+
+
+def read_count(payload: bytes) -> int:
+    """count_frame 里的 count；不成样子抛 FrameError。"""
+    return _read_number(_read_json(payload), "count")
 
 
 def _json_frame(kind: int, number: int, value: dict[str, Any]) -> bytes:

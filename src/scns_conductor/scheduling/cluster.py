@@ -60,16 +60,22 @@ class Cluster(ShapeRules):
             self._open.clear()
         mask = eligible.copy()
         for job in self.running.values():
-            barred = job.exclusive_to is not None and job.exclusive_to not in shape.owners
-            if barred or (shape.exclusive_to is not None and shape.exclusive_to not in job.owners):
+            if keeps_off(job, shape):
                 mask[[share.node for share in job.shares]] = False
         self._open[shape] = (version, mask)
         return mask
 
     def usable(self, shape: Shape, now: float, duration_s: float) -> BoolArray:
         """open_to 里从现在起 duration_s 秒没有别人的预留的节点。"""
+        return self._unreserved(self.open_to(shape), shape, now, duration_s)
+
+    def usable_once_left(self, shape: Shape, now: float, duration_s: float) -> BoolArray:
+        """usable，隔着它的作业（keeps_off）都走了之后的。"""
+        return self._unreserved(self.eligible(shape), shape, now, duration_s)
+
+    def _unreserved(self, mask: BoolArray, shape: Shape, now: float, duration_s: float) -> BoolArray:
         taken = self.reserved(shape.reservation, now, now + duration_s)
-        return self.open_to(shape) if taken is None else self.open_to(shape) & ~taken
+        return mask if taken is None else mask & ~taken
 
     def set_pool(self, name: str, total: int, reason: str) -> None:
         """登记一个池，或改它的总量；在用的不变，所以改小了剩下的可以是负的。reason 是缺它时的原因码。"""
@@ -159,3 +165,10 @@ class Cluster(ShapeRules):
             self.run_end[row] = job.expected_end
         for name, amount in job.pools:
             self.pool_holders[name][job.job_id] = (job.expected_end, amount)
+
+
+def keeps_off(job: RunningJob, shape: Shape) -> bool:
+    """这个形状不许与 job 在一个节点上：一个独占着，另一个不是它的人。"""
+    if job.exclusive_to is not None and job.exclusive_to not in shape.owners:
+        return True
+    return shape.exclusive_to is not None and shape.exclusive_to not in job.owners

@@ -2,6 +2,7 @@
 
 依据（Slurm 的 PreemptType）：partition_prio 按分区的层级，qos 按 QOS 的 preempt 列表。
 选的是够用的最少几个：最不要紧的先，同样不要紧的里最年轻的先；抢了也启动不了的一个也不动。
+隔着的（--exclusive=user、mcs）也让得出来，CPU 够也要它们走；挂起的还在节点上，照样隔着。
 方式是 suspend 的只让出 CPU：内存与通用资源留给它自己，抢占者结束后它接着跑。
 """
 
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scns_conductor.core.accounting import QosFacts
-from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster import Cluster, keeps_off
 from scns_conductor.scheduling.cluster_facts import NodeShare, RunningJob
 from scns_conductor.scheduling.placement import place
 from scns_conductor.scheduling.plan import Plan
@@ -119,8 +120,9 @@ def preempt(cluster: Cluster, queue: Queue, plan: Plan, policy: Policy, rules: R
             _give_back(cluster, free, running, "cancel")
     pool = [each for each in _candidates(cluster, rules) if rules.exempt_until(cluster, each) <= plan.now]
     found: list[Preemption] = []
+    claimed: list[RunningJob] = []
     for job in waiting:
-        usable = cluster.usable(job.shape, plan.now, job.time_limit_s)
+        usable = _Usable(cluster, job, plan.now, claimed)
         outranked = [each for each in pool if rules.outranks(cluster, job, each)]
         chosen = _choose(cluster, job, policy, free, usable, outranked, rules)
         if chosen is None:
@@ -128,13 +130,46 @@ def preempt(cluster: Cluster, queue: Queue, plan: Plan, policy: Policy, rules: R
         for victim in chosen:
             _give_back(cluster, free, victim, rules.mode(cluster, victim))
             pool.remove(victim)
-        shares = place(cluster, job.shape, free, policy.placement, usable)
+        gone = [victim for victim in chosen if rules.mode(cluster, victim) != SUSPEND]
+        shares = place(cluster, job.shape, free, policy.placement, usable.without(gone))
         assert shares is not None
         for share in shares:
             free[share.node] -= cluster.share_vector(share)
+        if cluster.scopes:
+            claimed.append(_claim(job, shares))
         if chosen:
             found.append(Preemption(job, tuple(chosen)))
     return found
+
+
+class _Usable:
+    """一个作业能用的节点，隔着它的作业走了几个之后的；claimed 是这一遍里先替别人抢下的。"""
+
+    def __init__(self, cluster: Cluster, job: PendingJob, now: float, claimed: Sequence[RunningJob]) -> None:
+        if not cluster.scopes:
+            self.nodes, self._bars = cluster.usable(job.shape, now, job.time_limit_s), {}
+            return
+        self.nodes = cluster.usable_once_left(job.shape, now, job.time_limit_s)
+        self._bars = {
+            each.job_id: [share.node for share in each.shares]
+            for each in (*cluster.running.values(), *claimed)
+            if keeps_off(each, job.shape) and not each.ending
+        }
+
+    def without(self, gone: Sequence[RunningJob]) -> BoolArray:
+        """这些走了之后能用的。"""
+        left = self._bars.keys() - {each.job_id for each in gone}
+        if not left:
+            return self.nodes
+        mask = self.nodes.copy()
+        for job_id in left:
+            mask[self._bars[job_id]] = False
+        return mask
+
+
+def _claim(job: PendingJob, shares: Sequence[NodeShare]) -> RunningJob:
+    """替 job 抢下的节点，当作它已经在上面。"""
+    return RunningJob(job.job_id, 0.0, tuple(shares), owners=job.shape.owners, exclusive_to=job.shape.exclusive_to)
 
 
 def exempt_ends(cluster: Cluster, queue: Queue, plan: Plan, rules: Rules) -> float | None:
@@ -243,18 +278,21 @@ def _choose(
     job: PendingJob,
     policy: Policy,
     free: IntArray,
-    eligible: BoolArray,
+    usable: _Usable,
     pool: Sequence[RunningJob],
     rules: Rules,
 ) -> list[RunningJob] | None:
     """够用的最少几个；不必抢就放得下是空的，怎样也放不下是 None。"""
-    useful = [each for each in pool if any(eligible[share.node] for share in each.shares)]
+    useful = [each for each in pool if any(usable.nodes[share.node] for share in each.shares)]
 
     def enough(victims: Sequence[RunningJob]) -> bool:
-        trial = free.copy()
+        trial, gone = free.copy(), []
         for victim in victims:
-            _give_back(cluster, trial, victim, rules.mode(cluster, victim))
-        return place(cluster, job.shape, trial, policy.placement, eligible) is not None
+            mode = rules.mode(cluster, victim)
+            _give_back(cluster, trial, victim, mode)
+            if mode != SUSPEND:
+                gone.append(victim)
+        return place(cluster, job.shape, trial, policy.placement, usable.without(gone)) is not None
 
     if enough(()):
         return []

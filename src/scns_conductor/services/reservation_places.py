@@ -10,7 +10,7 @@ from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.recurrence import LONGEST, collide, occurrences, recurrence
-from scns_conductor.core.reservation_flags import floated
+from scns_conductor.core.reservation_flags import STATIC, floated
 from scns_conductor.services.nodes import node_names
 from scns_conductor.services.reservation_words import IMPLIED_FLAGS
 from scns_conductor.statements.nodes import CPUS_OF_NODES, NAMES_EMPTIEST_FIRST
@@ -158,6 +158,8 @@ def _check_flags(row: Mapping[str, Any]) -> None:
             "REPLACE、REPLACE_DOWN 的节点由系统挑：写 node_count 或 core_count，不写 nodes",
             code="flags_conflict",
         )
+    if STATIC in flags and not _REPLACING.isdisjoint(flags):
+        raise InvalidRequest("flags", "STATIC_ALLOC 与 REPLACE、REPLACE_DOWN 只能写一样", code="flags_conflict")
     if "PART_NODES" in flags and (row.get("partition") is None or row["nodes"] != ALL_NODES):
         raise InvalidRequest("flags", "PART_NODES 要同时写 partition 与 nodes=ALL", code="flags_conflict")
 

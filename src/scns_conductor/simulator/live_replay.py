@@ -22,12 +22,13 @@ from scns_conductor.simulator.live import REQUIREMENTS, LiveSystem
 from scns_conductor.simulator.live_priority import LivePriority
 from scns_conductor.simulator.machine import NodeGroup
 from scns_conductor.simulator.policy_choice import LIVE, PolicyChoice
+from scns_conductor.simulator.power import NodePower
 from scns_conductor.simulator.predictions import Predictions, kind_of
 from scns_conductor.simulator.replay import Advance, Replay, score
 from scns_conductor.simulator.workload import TraceJob
 
-# 同一时刻：先结束，再到达，最后重算优先级。
-_END, _ARRIVAL = 0, 1
+# 同一时刻：先结束，再到达，最后看空闲够久的节点。
+_END, _ARRIVAL, _IDLE_LONG = 0, 1, 2
 # 已经在跑的作业的号：比任何序号都大。
 _OCCUPIED = 2**40
 # 次序照预测的与照次序的，保留的名额缺省不同（settings.backfill_depth）。
@@ -48,18 +49,22 @@ def replay_live(
 def live_cluster(system: LiveSystem, added: Sequence[NodeGroup]) -> Cluster:
     """线上的节点与分区；加上的节点叫 added1、added2……没有写 ALL 的分区时归第一个。"""
     cluster = Cluster()
-    for node in system.nodes:
+    nodes = live_nodes(system, added)
+    for node in nodes:
         cluster.upsert_node(node)
-    names: list[str] = []
-    for group in added:
-        for _ in range(group.count):
-            names.append(f"added{len(names) + 1}")
-            gres = {"gpu": group.gpus} if group.gpus else {}
-            cluster.upsert_node(NodeFacts(names[-1], group.cpus, group.memory_mb, gres))
-    cluster.set_partitions(_with_added(system.partitions, names))
+    cluster.set_partitions(_with_added(system.partitions, [node.name for node in nodes[len(system.nodes) :]]))
     for name, count in system.licenses.items():
         cluster.set_pool(LICENSE + name, count, "Licenses")
     return cluster
+
+
+def live_nodes(system: LiveSystem, added: Sequence[NodeGroup]) -> list[NodeFacts]:
+    """线上的节点与加上的，次序就是集群里的。"""
+    groups = [group for group in added for _ in range(group.count)]
+    return system.nodes + [
+        NodeFacts(f"added{number}", group.cpus, group.memory_mb, {"gpu": group.gpus} if group.gpus else {})
+        for number, group in enumerate(groups, start=1)
+    ]
 
 
 def _with_added(partitions: Sequence[PartitionFacts], names: Sequence[str]) -> list[PartitionFacts]:
@@ -100,6 +105,15 @@ class _Replaying:
         self._eligible: dict[int, float] = {}
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         self._events: list[tuple[float, int, int]] = []
+        # 其中作业的（到达、结束）有几个：没有了，余下的空闲就不算。
+        self._due = 0
+        self._power: NodePower | None = None
+        if choice.power is not None:
+            began = min((float(job.submit_s) for job in jobs), default=0.0)
+            self._power = NodePower(choice.power, self._cluster, live_nodes(system, added), began)
+        # 第几次空闲 -> 节点。
+        self._idle_nodes: dict[int, int] = {}
+        self._shares: dict[int, tuple[NodeShare, ...]] = {}
         self._arrivals()
         for index, each in enumerate(system.occupied):
             self._occupy(index, each.nodes, each.cpus, each.memory_mb, float(each.end_s))
@@ -126,7 +140,7 @@ class _Replaying:
             for parent in parents:
                 self._children[parent].append(number)
             if not parents:
-                heapq.heappush(self._events, (moment, _ARRIVAL, number))
+                self._push(moment, _ARRIVAL, number)
             self._eligible[number] = moment
 
     def _kind(self, number: int) -> Hashable:
@@ -143,21 +157,42 @@ class _Replaying:
             return
         shares = tuple(NodeShare(node, cpus, memory_mb) for node in known)
         self._cluster.allocate(RunningJob(_OCCUPIED + index, end_s, shares))
-        heapq.heappush(self._events, (end_s, _END, _OCCUPIED + index))
+        self._shares[_OCCUPIED + index] = shares
+        self._push(end_s, _END, _OCCUPIED + index)
+
+    def _push(self, moment: float, kind: int, number: int) -> None:
+        self._due += 1
+        heapq.heappush(self._events, (moment, kind, number))
 
     def run(self) -> Replay:
         """走完全部事件；同一时刻的一起看，再计划一次。"""
-        while self._events:
+        last = 0.0
+        if self._power is not None:
+            self._watch_idle(self._power, range(self._cluster.count), self._power.began)
+        while self._due:
             now = self._events[0][0]
             changed = False
             while self._events and self._events[0][0] == now:
                 _, kind, number = heapq.heappop(self._events)
+                if kind == _IDLE_LONG:
+                    if self._power is not None and self._due:
+                        self._power.suspend(self._idle_nodes.pop(number), number, now)
+                    continue
+                self._due, last = self._due - 1, now
                 changed |= self._arrive(number, now) if kind == _ARRIVAL else self._end(number, now)
             if changed and len(self._queue):
                 self._pass(now)
+        if self._power is not None:
+            self._result.power = self._power.finish(last)
         for waiting in self._queue.jobs.values():
             self._result.never_started[self._jobs[waiting.job_id].job_id] = "Resources"
         return self._result
+
+    def _watch_idle(self, power: NodePower, nodes: Sequence[int], now: float) -> None:
+        """此刻空闲的，够久了来看一次。"""
+        for node, which in power.idle_now(nodes):
+            self._idle_nodes[which] = node
+            heapq.heappush(self._events, (now + power.saving.suspend_s, _IDLE_LONG, which))
 
     def _arrive(self, number: int, now: float) -> bool:
         job = self._jobs[number]
@@ -225,6 +260,9 @@ class _Replaying:
 
     def _end(self, number: int, now: float) -> bool:
         self._cluster.release(number)
+        shares = self._shares.pop(number, ())
+        if self._power is not None:
+            self._watch_idle(self._power, [share.node for share in shares], now)
         if number >= _OCCUPIED:
             return True
         job = self._jobs[number]
@@ -235,7 +273,7 @@ class _Replaying:
         for child in self._children[number]:
             self._waiting_on[child].discard(number)
             if not self._waiting_on[child]:
-                heapq.heappush(self._events, (max(now, self._eligible[child]), _ARRIVAL, child))
+                self._push(max(now, self._eligible[child]), _ARRIVAL, child)
         return True
 
     def _pass(self, now: float) -> None:
@@ -264,11 +302,15 @@ class _Replaying:
         number = pending.job_id
         job = self._jobs[number]
         self._queue.remove(number)
+        if self._power is not None:
+            # 分配在此刻，开始在节点开好之后。
+            now += self._power.wake(shares, now)
         pools = pending.shape.pools
         self._cluster.allocate(RunningJob(number, now + job.limit_s, shares, pending.shape.partition, pools))
         self._priority.started(number, (job.account, job.user), sum(share.cpus for share in shares), now)
         self._result.starts[number], self._result.shares[number] = now, shares
-        heapq.heappush(self._events, (now + job.run_s, _END, number))
+        self._shares[number] = shares
+        self._push(now + job.run_s, _END, number)
 
 
 def actual_starts(jobs: Sequence[TraceJob]) -> list[float | None]:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare
@@ -45,10 +45,10 @@ class NodePower:
     _idles: int = 0
 
     def idle_now(self, nodes: Sequence[int]) -> list[tuple[int, int]]:
-        """其中此刻空闲的，从此刻算起：（节点，第几次空闲），suspend_s 之后来问 suspend。"""
+        """其中此刻空闲的，从此刻算起：（节点，第几次空闲），suspend_s 之后来问 suspend。停着的（排空、下线）不关。"""
         found = []
         for node in nodes:
-            if not self.cluster.node_rows[node] and node not in self.idle:
+            if self.facts[node].schedulable and not self.cluster.node_rows[node] and node not in self.idle:
                 self._idles += 1
                 self.idle[node] = self._idles
                 found.append((node, self._idles))
@@ -84,5 +84,4 @@ class NodePower:
         return self.use
 
     def _tell(self, node: int, boot_s: float) -> None:
-        facts = self.facts[node]
-        self.cluster.upsert_node(NodeFacts(facts.name, facts.cpus, facts.memory, facts.gres, boot_s=boot_s))
+        self.cluster.upsert_node(replace(self.facts[node], boot_s=boot_s))

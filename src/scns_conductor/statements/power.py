@@ -21,19 +21,26 @@ UNFINISHED = sa.text(
     """
 )
 _CALLED = "power_since = clock_timestamp(), power_called = clock_timestamp(), power_done = NULL, power_error = NULL"
+# 各节点自己的时间（秒，没有的按全局）；idle 是 -1 的从不自动关。
+_TIMES = (
+    "unnest(CAST(:timed AS text[]), CAST(:idles AS float8[]), CAST(:offs AS float8[]), CAST(:boots AS float8[])) "
+    "AS t(name, idle, off, boot)"
+)
 # 关：空闲够久的，与有人要的；一分钟至多 :rate 个（0 不限）。自动关的只有好好的节点，有人要的不论。
 POWER_DOWN = sa.text(
     f"""
     UPDATE nodes SET power_state = 'POWERING_DOWN', idle_since = NULL, {_CALLED}
     WHERE name IN (
-      SELECT n.name FROM nodes AS n WHERE n.power_state = 'ON' AND n.reboot IS NULL AND {EMPTY}
+      SELECT n.name FROM nodes AS n LEFT JOIN {_TIMES} USING (name)
+      WHERE n.power_state = 'ON' AND n.reboot IS NULL AND {EMPTY}
         AND (n.power_request IN ('DOWN', 'ASAP', 'FORCE') OR (n.state = 'UP' AND NOT n.drain
           AND n.name <> ALL(CAST(:excluded AS text[]))
-          AND n.idle_since < clock_timestamp() - make_interval(secs => CAST(:idle_s AS double precision))))
+          AND n.idle_since < clock_timestamp() - make_interval(
+            secs => nullif(coalesce(t.idle, CAST(:idle_s AS float8)), -1))))
       ORDER BY n.power_request IS NULL, n.idle_since, n.name
       LIMIT CASE WHEN :rate = 0 THEN NULL ELSE greatest(0, :rate - (SELECT count(*) FROM nodes
         WHERE power_state IN ('POWERING_DOWN', 'OFF') AND power_called > clock_timestamp() - interval '1 minute')) END
-      FOR NO KEY UPDATE SKIP LOCKED)
+      FOR NO KEY UPDATE OF n SKIP LOCKED)
     RETURNING name
     """
 )
@@ -82,15 +89,16 @@ POWERED_OFF = sa.text(
       reason_user = CASE WHEN drain OR {_STAYS_DOWN} THEN reason_user END,
       reason_time = CASE WHEN drain OR {_STAYS_DOWN} THEN reason_time END,
       cpu_load = NULL, free_memory = NULL, spool_free = NULL
-    WHERE power_state = 'POWERING_DOWN' AND power_done IS NOT NULL
-      AND power_called < clock_timestamp() - make_interval(secs => :timeout)
+    WHERE power_state = 'POWERING_DOWN' AND power_done IS NOT NULL AND power_called < clock_timestamp()
+      - make_interval(secs => coalesce((SELECT t.off FROM {_TIMES} WHERE t.name = nodes.name), :timeout))
     RETURNING name
     """
 )
 # 到时候没有来的。
 OVERDUE_RESUMES = sa.text(
-    "SELECT name, power_error FROM nodes WHERE power_state = 'POWERING_UP' "
-    "AND power_since < clock_timestamp() - make_interval(secs => :timeout) ORDER BY name FOR NO KEY UPDATE SKIP LOCKED"
+    f"SELECT n.name, n.power_error, coalesce(t.boot, :timeout) AS timeout FROM nodes AS n LEFT JOIN {_TIMES} "
+    "USING (name) WHERE n.power_state = 'POWERING_UP' AND n.power_since < clock_timestamp() "
+    "- make_interval(secs => coalesce(t.boot, :timeout)) ORDER BY n.name FOR NO KEY UPDATE OF n SKIP LOCKED"
 )
 # 这么久以来没有要、自己来了的：多半是开错了的。
 STRANGERS = sa.text(
@@ -137,6 +145,11 @@ POWER_TOTALS = sa.text(
 )
 # 全部节点的名字。
 ALL_NAMES = sa.text("SELECT name FROM nodes")
+# 有自己的时间的分区。
+PARTITION_TIMES = sa.text(
+    "SELECT nodes, suspend_time, suspend_timeout, resume_timeout FROM partitions "
+    "WHERE suspend_time IS NOT NULL OR suspend_timeout IS NOT NULL OR resume_timeout IS NOT NULL"
+)
 # 不自动关的分区的节点列表。
 PARTITION_NODES = sa.text("SELECT nodes FROM partitions WHERE name = ANY(CAST(:names AS text[]))")
 # 等的节点都开了、还没有启动的多节点作业：请运行脚本的节点看一眼。

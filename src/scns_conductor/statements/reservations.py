@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from scns_conductor.core.models import Reservation
 from scns_conductor.core.recurrence import RECURRING
-from scns_conductor.core.reservation_flags import FLOAT
+from scns_conductor.core.reservation_flags import FLOAT, NO_HOLD
 from scns_conductor.statements.conditions import LIVE
 
 # reservations 的条件：没有结束的；重复的、TIME_FLOAT 的没有结束。
@@ -44,6 +44,19 @@ RESERVED_NODES = sa.text(f"SELECT name, nodes FROM reservations WHERE nodes NOT 
 # 有作业（在跑的、排队指名的）的预留。
 RESERVATIONS_USED = sa.text(
     f"SELECT DISTINCT unnest(string_to_array(reservation, ',')) FROM jobs WHERE state IN {LIVE} AND reservation <> ''"
+)
+# 结束了、写了 NO_HOLD_JOBS_AFTER 的。
+LETTING_GO = sa.text(
+    f"SELECT name FROM reservations WHERE '{NO_HOLD}' = ANY(flags) AND NOT {RESERVATION_LIVES} ORDER BY name"
+)
+# 指名 :name 的排队的作业不再等它；别人锁着的下次再说（返回的不算它们）。
+LET_GO = sa.text(
+    f"""
+    UPDATE jobs SET reservation = nullif(array_to_string(
+        array_remove(string_to_array(reservation, ','), CAST(:name AS text)), ','), ''), revision = revision + 1
+    WHERE job_id IN (SELECT job_id FROM jobs WHERE state = 'PENDING' AND {_NAMES_IT} FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING job_id
+    """
 )
 
 

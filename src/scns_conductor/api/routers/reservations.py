@@ -50,7 +50,8 @@ class ReservationValues(BaseModel):
         description="MAINT、IGNORE_JOBS（不管正在跑的作业）、OVERLAP（可与别的预留重叠）；HOURLY、DAILY、WEEKDAY、WEEKEND、"
         "WEEKLY（在同样的时刻重复）；PART_NODES（与 partition、nodes=ALL 同用，节点跟着分区变）；"
         "LICENSE_ONLY（同 ANY_NODES，只预留许可证）；FLEX（里面的作业可以早到、晚走、用外面的节点）、"
-        "MAGNETIC（许用的人不指名也用得上）、REPLACE、REPLACE_DOWN（节点坏了、被占用了就换一个）、"
+        "MAGNETIC（许用的人不指名也用得上）、REPLACE、REPLACE_DOWN（节点坏了、被占用了就换一个）、STATIC_ALLOC（系统挑的节点停了也不换）、"
+        "NO_HOLD_JOBS_AFTER（结束之后，排队的作业不再等它）、"
         "PURGE_COMP[=时长]（闲这么久就删掉，缺省 5 分钟）、TIME_FLOAT（开始总是此刻之后那么久）",
     )
     comment: Text | None = Field(None, description="备注")

@@ -183,6 +183,12 @@ class Partition(Answer):
     """整节点分配"""
     oversubscribe: str
     """作业轮流用 CPU：NO、FORCE:n（每个 CPU 至多 n 个）、YES:n（只有 -s 的）；要 SCNS_PREEMPT_GANG"""
+    suspend_time: int | None
+    """空闲多久就关机（秒）；-1 是从不自动关，空表示按全局设置；几个分区都有的，以最长的为准"""
+    suspend_timeout: int | None
+    """关机要多久（秒）；空表示按全局设置"""
+    resume_timeout: int | None
+    """开机至多多久（秒）；空表示按全局设置"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {"allow_accounts": tuple, "deny_accounts": tuple, "allow_qos": tuple}
 

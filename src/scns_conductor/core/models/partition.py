@@ -53,6 +53,19 @@ class Partition(SQLModel, table=True):
         description="作业轮流用 CPU：NO、FORCE:n（每个 CPU 至多 n 个）、YES:n（只有 -s 的）；要 SCNS_PREEMPT_GANG",
     )
 
+    suspend_time: int | None = Field(
+        None,
+        ge=-1,
+        sa_type=sa.BigInteger,
+        description="空闲多久就关机（秒）；-1 是从不自动关，空表示按全局设置；几个分区都有的，以最长的为准",
+    )
+    suspend_timeout: int | None = Field(
+        None, ge=0, sa_type=sa.BigInteger, description="关机要多久（秒）；空表示按全局设置"
+    )
+    resume_timeout: int | None = Field(
+        None, ge=1, sa_type=sa.BigInteger, description="开机至多多久（秒）；空表示按全局设置"
+    )
+
     __table_args__ = (
         sa.CheckConstraint(one_of("state", PartitionState), name="partitions_state_known"),
         sa.CheckConstraint(f"oversubscribe ~ '{OVERSUBSCRIBE}'", name="partitions_oversubscribe_known"),

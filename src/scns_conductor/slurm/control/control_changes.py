@@ -36,7 +36,8 @@ _PARTITION = {
     "prioritytier": "priority_tier", "state": "state", "preemptmode": "preempt_mode",
     "maxcpuspernode": "max_cpus_per_node", "maxmempernode": "max_memory_per_node",
     "defmempercpu": "default_memory_per_cpu", "oversubscribe": "sharing", "shared": "sharing",
-    "preemptexempttime": "preempt_exempt_time",
+    "preemptexempttime": "preempt_exempt_time", "suspendtime": "suspend_time", "suspendtimeout": "suspend_timeout",
+    "resumetimeout": "resume_timeout",
 }  # fmt: skip
 # 分区里这里没有、而写的就是缺省值的：等于没有写。
 _PARTITION_DEFAULTS = {
@@ -47,6 +48,8 @@ _INTEGERS = frozenset(
     {"array_max_tasks", "minimum_cpus_per_node", "nice", "tasks", "priority", "cpus_per_task", "grace_time",
      "max_nodes", "min_nodes", "required_switches", "priority_job_factor", "priority_tier", "max_cpus_per_node"}
 )  # fmt: skip
+# 秒数；INFINITE（-1）只有 SuspendTime 有，GLOBAL 是按全局设置。
+_POWER_TIMES = frozenset({"suspend_time", "suspend_timeout", "resume_timeout"})
 _LISTS = frozenset({"allow_accounts", "allow_qos", "deny_accounts"})
 
 
@@ -194,6 +197,18 @@ def _sharing(value: str) -> dict[str, Any]:
         raise Fatal(f"Invalid OverSubscribe value: {value}", "Request aborted", prefix=None) from None
 
 
+def _power_time(field: str, value: str) -> int | None:
+    """分区的节能的时间；写错了抛 Fatal。"""
+    word = value.upper()
+    if word in ("GLOBAL", ""):
+        return None
+    if field == "suspend_time" and word in ("INFINITE", "UNLIMITED", "-1"):
+        return -1
+    if not word.isascii() or not word.isdigit() or len(word) > 9:
+        raise Fatal(f"Invalid {field.replace('_', ' ')} value: {value}", "Request aborted", prefix=None)
+    return int(word)
+
+
 def _converted(field: str, value: str) -> Any:
     if field == "time_limit":
         return _time_limit(value)
@@ -202,6 +217,8 @@ def _converted(field: str, value: str) -> Any:
             return None if value.upper() in ("UNLIMITED", "NONE", "INFINITE", "-1") else parse_duration(value)
         except ValueError:
             raise Fatal(f"Invalid PreemptExemptTime value: {value}", "Request aborted", prefix=None) from None
+    if field in _POWER_TIMES:
+        return _power_time(field, value)
     if field == "required_switches":
         value = value.partition("@")[0]
     if field in ("requeue", "is_default", "oversubscribe", "contiguous"):

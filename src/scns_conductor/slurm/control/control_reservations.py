@@ -35,7 +35,8 @@ _NODE_COUNT = re.compile(r"(\d+)(k?)", re.IGNORECASE)
 # 显示的次序（Slurm 的 reservation_flags_string）。
 _FLAG_ORDER = (
     "MAINT", "OVERLAP", "IGNORE_JOBS", "HOURLY", "DAILY", "WEEKDAY", "WEEKEND", "WEEKLY", "SPEC_NODES", "ALL_NODES",
-    "ANY_NODES", "PART_NODES", "FLEX", "MAGNETIC", "REPLACE", "REPLACE_DOWN", "TIME_FLOAT", "PURGE_COMP",
+    "ANY_NODES", "PART_NODES", "FLEX", "MAGNETIC", "REPLACE", "REPLACE_DOWN", "STATIC_ALLOC",
+    "TIME_FLOAT", "PURGE_COMP", "NO_HOLD_JOBS_AFTER",
 )  # fmt: skip
 # 集群自己推出、不能写的标志：写了不算。
 _IMPLIED_FLAGS = frozenset({"SPEC_NODES", "ALL_NODES"})

@@ -217,9 +217,30 @@ def partition_lines(partition: Record, nodes: list[dict[str, Any]]) -> list[str]
         f" RootOnly=NO ReqResv=NO OverSubscribe={sharing}",
         f"OverTimeLimit=NONE PreemptMode={(partition['preempt_mode'] or 'off').upper()}",
         f"State={partition['state']} TotalCPUs={cpus} TotalNodes={len(nodes)} SelectTypeParameters=NONE",
+        *_power_times(partition),
         "JobDefaults=(null)",
         f"{default_text} MaxMemPerNode={max_memory or 'UNLIMITED'}",
         f"TRES=cpu={cpus},mem={memory(amount)},node={len(nodes)},billing={cpus}",
+    ]
+
+
+def _power_times(partition: Mapping[str, Any]) -> list[str]:
+    """分区自己的节能的时间；没有写的不出现。"""
+    values = {
+        name: partition.get(key)
+        for name, key in (
+            ("ResumeTimeout", "resume_timeout"),
+            ("SuspendTimeout", "suspend_timeout"),
+            ("SuspendTime", "suspend_time"),
+        )
+    }
+    if all(value is None for value in values.values()):
+        return []
+    return [
+        " ".join(
+            f"{name}={'GLOBAL' if value is None else 'INFINITE' if value < 0 else f'{value} sec'}"
+            for name, value in values.items()
+        )
     ]
 
 

@@ -31,6 +31,7 @@ from scns_conductor.slurm.step.step_creation import create, create_together, mis
 from scns_conductor.slurm.step.step_output import StepOutput
 from scns_conductor.slurm.step.task_files import Destination
 from scns_conductor.slurm.step.terminal import raw_terminal
+from scns_conductor.slurm.step.x11_display import X11Display, display_of
 from scns_conductor.slurm.submit import allocation
 from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields
 from scns_conductor.slurm.submit.het_components import Pairs, of_group, parse_commands, propagated
@@ -42,7 +43,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
 # 只属于作业步的选项：申请分配时不带。
 _STEP_ONLY = frozenset(
     {"output", "error", "input", "export", "open_mode", "chdir", "overcommit", "no_kill", "wait", "immediate",
-     "task_hosts"}
+     "task_hosts", "x11"}
 )  # fmt: skip
 # 只属于分配：自己申请的分配里就这一步，不必再分。
 _SHARED_OUT = frozenset({"gpus", "gpus_per_node", "gres", "mem", "mem_per_cpu", "mem_per_gpu"})
@@ -74,9 +75,10 @@ def main(words: list[str]) -> int:
                 plan_only(client, _job(part.given, part.argv), "", "srun", quiet="quiet" in part.given)
                 for part in parts
             )
+        x11 = display_of(parts[0].given, os.environ, "srun")
         if inside is not None:
-            return _run_step(client, inside, parts)
-        return _run_alone(client, parts)
+            return _run_step(client, inside, parts, x11)
+        return _run_alone(client, parts, x11)
 
 
 @dataclass(slots=True)
@@ -143,7 +145,7 @@ def _job(given: Mapping[str, str], argv: Sequence[str]) -> dict[str, Any]:
     return job
 
 
-def _run_alone(client: JsonClient, parts: Sequence[_Part]) -> int:
+def _run_alone(client: JsonClient, parts: Sequence[_Part], x11: X11Display | None) -> int:
     given = parts[0].given
     jobs, immediate = [_job(part.given, part.argv) for part in parts], allocation.immediate_s(given)
     try:
@@ -160,13 +162,15 @@ def _run_alone(client: JsonClient, parts: Sequence[_Part]) -> int:
             _Part(part.group, {key: value for key, value in part.given.items() if key not in _SHARED_OUT}, part.argv)
             for part in parts
         ]
-        code = _run_step(client, job_id, steps, alone=True)
+        code = _run_step(client, job_id, steps, x11, alone=True)
     finally:
         allocation.give_back(client, job_id, code)
     return code
 
 
-def _run_step(client: JsonClient, job_id: str, parts: Sequence[_Part], *, alone: bool = False) -> int:
+def _run_step(
+    client: JsonClient, job_id: str, parts: Sequence[_Part], x11: X11Display | None, *, alone: bool = False
+) -> int:
     given, argv, several = parts[0].given, parts[0].argv, len(parts) > 1
     pty, quiet, immediate = "pty" in given, "quiet" in given, allocation.immediate_s(given)
     if not several and parts[0].group:
@@ -180,6 +184,8 @@ def _run_step(client: JsonClient, job_id: str, parts: Sequence[_Part], *, alone:
         fields = step_fields(part.given, argv if part is parts[0] else part.argv, listening=True)
         fields["connection"] = listener.description()
         fields["release_allocation"] = alone
+        if x11 is not None:
+            fields["x11"] = x11.description()
         wanted.append((part.group or 0, fields))
     if pty and sys.stdin.isatty():
         wanted[0][1]["streams"] |= dict(zip(("columns", "rows"), os.get_terminal_size(0), strict=True))
@@ -216,6 +222,7 @@ def _run_step(client: JsonClient, job_id: str, parts: Sequence[_Part], *, alone:
             input_fd=input_fd,
             missing=lambda names: absent(client, head, step_id, names),
             signals=(*_SIGNALS, signal.SIGWINCH) if pty else _SIGNALS,
+            x11=x11,
         )
         output.link = link
         link.run()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from scns_conductor.core import step_wire as wire
+from scns_conductor.slurm.step.x11_display import X11Display, X11Link
 
 CHUNK = 64 * 1024
 # 每个节点至多有这么多还没有写进任务的输入（字节，各任务合计）。
@@ -85,6 +86,7 @@ class _Node:
     exited: set[int] = field(default_factory=set)
     done: bool = False
     leave_by: float | None = None
+    x11: X11Link | None = None
     accepted_at: float = field(default_factory=time.monotonic)
 
 
@@ -92,7 +94,7 @@ class StepLink:
     """事件循环。wanted 是各节点上的任务；input_fd 是要转给任务的输入，None 表示没有。
 
     missing 每隔一会儿被调用：还没有连过来的节点；它返回其中不会再来的。
-    gated 为真时等 open_input 才开始送输入。
+    gated 为真时等 open_input 才开始送输入。x11 是节点上的 X 客户要转给的显示，None 是不转发。
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class StepLink:
         missing: Callable[[list[str]], Sequence[str]],
         signals: Sequence[int],
         gated: bool = False,
+        x11: X11Display | None = None,
     ) -> None:
         self._listener = listener
         self._wanted = wanted
@@ -120,6 +123,7 @@ class StepLink:
         self._ask_at = time.monotonic() + CONNECT_RETRY_S
         self._early: list[int] = []
         self._gated = gated
+        self._x11 = x11
         # PMI 的 fence：各节点交出的键，等齐了才分给大家。
         self._gathered: list[bytes] = []
         self._gather_done: set[str] = set()
@@ -137,6 +141,9 @@ class StepLink:
                 for key, events in self._selector.select(self._wait_s()):
                     if isinstance(key.data, _Node):
                         self._serve(key.data, events)
+                    elif isinstance(key.data, tuple):
+                        link, channel = key.data
+                        link.serve(channel, events)
                     else:
                         key.data(key.fd)
                 self._look_for_missing()
@@ -146,6 +153,8 @@ class StepLink:
                 signal.signal(number, handler)
             signal.set_wakeup_fd(old_wakeup)
             for node in [*self._nodes.values(), *self._strangers]:
+                if node.x11 is not None:
+                    node.x11.close()
                 node.connection.close()
             self._selector.close()
             os.close(read_fd)
@@ -216,11 +225,15 @@ class StepLink:
         self._strangers.discard(node)
         node.name, node.ranks = name, [int(rank) for rank in self._wanted[name]]
         self._nodes[name] = node
+        if self._x11 is not None:
+            node.x11 = X11Link(self._x11, self._selector, lambda data: self._send(node, data))
         for number in self._early:
             self._send(node, wire.frame(wire.SIGNAL, number))
 
     def _drop(self, node: _Node) -> None:
         self._strangers.discard(node)
+        if node.x11 is not None:
+            node.x11.close()
         self._selector.unregister(node.connection)
         node.connection.close()
         if node.name and node.name not in self._finished:
@@ -268,6 +281,8 @@ class StepLink:
                 self._gathered, self._gather_done = [], set()
                 for each in self._live():
                     self._send(each, everything)
+        elif kind in wire.X11 and node.x11 is not None:
+            node.x11.take(kind, number, payload)
         elif kind == wire.ABORT:
             self._sink.aborted(number)
         elif kind == wire.HELLO:

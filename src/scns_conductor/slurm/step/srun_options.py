@@ -27,7 +27,7 @@ _NOT_HERE = frozenset(
 _REFUSED = refused(
     values("--bcast-exclude"),
     flags("-Z --no-allocate"),
-    [option("--x11", "optional"), option("--send-libs", "optional")],
+    [option("--send-libs", "optional")],
 )
 MPI_TYPES = ("none", "pmi2", "pmix")
 REFUSED = {each.key: each.long[0] for each in _REFUSED if each.key != "send_libs"}
@@ -41,6 +41,7 @@ OPTIONS: list[Option] = [
            values("-T --threads", "--slurmd-debug", "--msg-timeout", "--accel-bind")),
     option("--bcast", "optional"),
     option("--pty", "optional"),
+    option("--x11", "optional"),
     option("-K --kill-on-bad-exit", "optional"),
     option("-I --immediate", "optional"),
     option("-k --no-kill", "optional"),

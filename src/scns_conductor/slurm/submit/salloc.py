@@ -8,8 +8,10 @@ import sys
 from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, ClientError, JsonClient
-from scns_conductor.slurm.parse.options import Option, flags, option, refused
+from scns_conductor.slurm.parse.options import Option, flags, option
 from scns_conductor.slurm.session import Fatal, connect, current_umask, say
+from scns_conductor.slurm.step.x11_display import VARIABLE as X11_VARIABLE
+from scns_conductor.slurm.step.x11_display import display_of
 from scns_conductor.slurm.submit import allocation
 from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields, merged
 from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
@@ -31,7 +33,7 @@ OPTIONS: list[Option] = [
     *flags("--no-shell", "--bell", "--no-bell"),
     option("-K --kill-command", "optional"),
     option("-I --immediate", "optional"),
-    *refused([option("--x11", "optional")]),
+    option("--x11", "optional"),
 ]
 # salloc(1) 的 INPUT ENVIRONMENT VARIABLES：与 sbatch 的同名，另有几个。
 _VARIABLES = {
@@ -49,8 +51,6 @@ def main(words: list[str]) -> int:
     if "help" in parsed or "usage" in parsed:
         print(_USAGE)
         return 0
-    if "x11" in parsed:
-        raise Fatal("--x11 is not supported by this system")
     variables = [(key, os.environ[name]) for name, key in _VARIABLES.items() if name in os.environ]
     every = [merged([], variables, pairs) for pairs in propagated(part.pairs for part in parts)]
     given = every[0]
@@ -64,6 +64,7 @@ def main(words: list[str]) -> int:
     quiet, kill, folder = "quiet" in parsed, _kill_signal(given), parsed.last("chdir")
     if folder is not None and not os.path.isdir(folder):
         raise Fatal(f"chdir to {folder}: No such file or directory", prefix="fatal: ")
+    forwarded = display_of(given, os.environ, "salloc") if "x11" in given else None
     with connect() as client:
         try:
             found = allocation.request(client, "salloc", jobs, immediate=allocation.immediate_s(given), quiet=quiet)
@@ -80,6 +81,9 @@ def main(words: list[str]) -> int:
         code, gone = 1, False
         try:
             environment = {**os.environ, **allocation.all_variables(found)}
+            if forwarded is not None:
+                # 本机的命令用自己的显示；里面的 srun 各自转发。
+                environment[X11_VARIABLE] = forwarded.where
             for index, each in enumerate(every):
                 if "overcommit" in each:
                     environment |= _crowded(jobs[index], "" if len(jobs) == 1 else f"_HET_GROUP_{index}")

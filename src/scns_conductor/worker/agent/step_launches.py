@@ -318,7 +318,17 @@ def step_spec(
         memory_preferred=memory.prefer,
         task_prolog=request.task_prolog,
         task_epilog=request.task_epilog,
+        x11_cookie=_x11_cookie(request, place_name(node, request.component), job.runs_here),
     )
+
+
+def _x11_cookie(request: LaunchStep, place: str, runs_script: bool) -> str | None:
+    """本节点要转发 X11 的口令；不在其中的是 None。"""
+    wanted, places = request.x11, list(request.world or request.nodes)
+    if wanted is None or request.connection is None:
+        return None
+    here = {"batch": runs_script, "first": place == places[0], "last": place == places[-1]}.get(wanted.nodes, True)
+    return wanted.cookie if here else None
 
 
 def _files(request: LaunchStep, job: ClaimedJob, node: str, rank: int, directory: str) -> TaskFiles:

@@ -9,7 +9,8 @@ import os
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -22,6 +23,7 @@ from scns_conductor.core.states import PowerState
 from scns_conductor.statements import power
 from scns_conductor.statements.inbox import inbox_insert, notify_inbox
 from scns_conductor.worker.background.power_commands import commands
+from scns_conductor.worker.background.power_times import node_times
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 from scns_conductor.worker.host.program import RunningPrograms, run_program
 from scns_conductor.worker.host.thread_owner import Lanes
@@ -35,13 +37,14 @@ _WORDS = {PowerState.POWERING_UP: "resume_program", PowerState.POWERING_DOWN: "s
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """一个程序的结局；failure 是 None 就是成了。"""
+@dataclass(eq=False, slots=True)
+class _Call:
+    """为几个节点运行一次程序；failure 是 None 就是成了。"""
 
     state: PowerState
     names: list[str]
-    failure: str | None
+    failure: str | None = None
+    program: RunningPrograms = field(default_factory=RunningPrograms)
 
 
 class PowerKeeper:
@@ -50,10 +53,11 @@ class PowerKeeper:
     def __init__(self, settings: Settings, stopping: threading.Event) -> None:
         self._settings = settings
         self._stopping = stopping
-        self._results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[_Call] = queue.SimpleQueue()
+        # 各节点最近的一次：又运行过的，前一次的结局不算了。
+        self._latest: dict[str, _Call] = {}
         self._awake = threading.Event()
         self._lanes = Lanes("power", most=PROGRAMS_MOST)
-        self._programs = RunningPrograms()
         self._publisher = Publisher(settings.redis_url.get_secret_value())
         self._thread = threading.Thread(target=self._run, name="power", daemon=True)
 
@@ -98,11 +102,14 @@ class PowerKeeper:
         """看一遍：程序的结局，关好的，没有来的，该关的，该开的。"""
         settings = self._settings
         with connection.begin():
-            touched = self._take_results(connection)
+            touched, failed = self._take_results(connection)
             connection.execute(power.MARK_IDLE)
-            touched += connection.scalars(power.POWERED_OFF, {"timeout": settings.suspend_timeout_s})
-            touched += self._fail_overdue(connection)
+            times = self._times(connection)
+            touched += connection.scalars(power.POWERED_OFF, {**times, "timeout": settings.suspend_timeout_s})
+            failed += self._fail_overdue(connection, times)
+            touched += failed
             values = {
+                **times,
                 "idle_s": settings.suspend_time_s,
                 "rate": settings.suspend_rate,
                 "excluded": self._excluded(connection),
@@ -116,6 +123,7 @@ class PowerKeeper:
             if touched:
                 connection.execute(inbox_insert("nodes", node_names=sorted(set(touched))))
                 connection.execute(notify_inbox())
+        self._tell_failed(failed)
         # 写下了再做：运行到一半死了，接手的知道要再运行一遍。
         self._call(PowerState.POWERING_DOWN, suspended)
         self._call(PowerState.POWERING_UP, resumed)
@@ -124,6 +132,13 @@ class PowerKeeper:
         except BusUnavailable as error:
             # 节点自己核对时也看得见。
             logger.warning("bus_unavailable", extra={"error": str(error)})
+
+    def _times(self, connection: Connection) -> dict[str, list[Any]]:
+        """分区写了自己的时间的节点。"""
+        rows = connection.execute(power.PARTITION_TIMES).all()
+        found = node_times(rows, lambda: connection.scalars(power.ALL_NAMES))
+        columns = ([values[index] for values in found.values()] for index in range(3))
+        return dict(zip(("timed", "idles", "offs", "boots"), (list(found), *columns), strict=True))
 
     def _excluded(self, connection: Connection) -> list[str]:
         """不自动关的节点。"""
@@ -145,49 +160,75 @@ class PowerKeeper:
             return
         logger.info("power_called", extra={"state": state, "nodes": compress(names)})
         for command, covered in commands(template, names):
+            call = _Call(state, covered)
+            self._latest |= dict.fromkeys(covered, call)
 
-            def run(command: list[str] = command, covered: list[str] = covered) -> None:
-                failure = run_program(command, dict(os.environ), self._settings.power_program_timeout_s, self._programs)
-                self._results.put(_Result(state, covered, failure))
+            def run(command: list[str] = command, call: _Call = call) -> None:
+                timeout_s = self._settings.power_program_timeout_s
+                call.failure = run_program(command, dict(os.environ), timeout_s, call.program)
+                self._results.put(call)
                 self._awake.set()
 
             self._lanes.submit((state, command[0], *covered), run)
 
-    def _take_results(self, connection: Connection) -> list[str]:
-        """写下程序的结局；返回变了的节点。"""
+    def _tell_failed(self, names: Sequence[str]) -> None:
+        """resume_fail_program：这些节点没有开起来。"""
+        template = self._settings.resume_fail_program
+        for command, covered in commands(template, names) if template and names else ():
+
+            def run(command: list[str] = command, covered: list[str] = covered) -> None:
+                failure = run_program(command, dict(os.environ), self._settings.power_program_timeout_s)
+                if failure is not None:
+                    logger.error("resume_fail_program_failed", extra={"nodes": compress(covered), "error": failure})
+
+            self._lanes.submit(("failed", command[0], *covered), run)
+
+    def _take_results(self, connection: Connection) -> tuple[list[str], list[str]]:
+        """写下程序的结局；返回（变了的节点，其中开不了机的另算）。"""
         touched: list[str] = []
+        failed: list[str] = []
         while True:
             try:
-                result = self._results.get_nowait()
+                call = self._results.get_nowait()
             except queue.Empty:
-                return touched
-            if result.failure is None:
-                connection.execute(power.CALL_DONE, {"names": result.names, "state": result.state})
+                return touched, failed
+            names = [name for name in call.names if self._latest.get(name) is call]
+            for name in names:
+                del self._latest[name]
+            if call.failure is None:
+                connection.execute(power.CALL_DONE, {"names": names, "state": call.state})
                 continue
-            error = f"{_WORDS[result.state]}：{result.failure}"
-            logger.error("power_program_failed", extra={"nodes": compress(result.names), "error": error})
-            touched += result.names
-            if result.state is PowerState.POWERING_DOWN:
-                connection.execute(power.SUSPEND_TROUBLE, {"names": result.names, "error": error})
-            elif len(result.names) == 1:
+            error = f"{_WORDS[call.state]}：{call.failure}"
+            logger.error("power_program_failed", extra={"nodes": compress(call.names), "error": error})
+            touched += names
+            if call.state is PowerState.POWERING_DOWN:
+                connection.execute(power.SUSPEND_TROUBLE, {"names": names, "error": error})
+            elif len(call.names) == 1:
                 # 只为它运行的：不必等了。
-                self._fail(connection, result.names, [f"开不了机：{error}"])
+                failed += self._fail(connection, names, [f"开不了机：{error}"] * len(names))
             else:
-                connection.execute(power.RESUME_TROUBLE, {"names": result.names, "error": error})
+                connection.execute(power.RESUME_TROUBLE, {"names": names, "error": error})
 
     # ---- 没有来的 ----
 
-    def _fail_overdue(self, connection: Connection) -> list[str]:
-        timeout_s = self._settings.resume_timeout_s
-        rows = connection.execute(power.OVERDUE_RESUMES, {"timeout": timeout_s}).all()
+    def _fail_overdue(self, connection: Connection, times: dict[str, list[Any]]) -> list[str]:
+        rows = connection.execute(power.OVERDUE_RESUMES, {**times, "timeout": self._settings.resume_timeout_s}).all()
         if not rows:
             return []
-        strangers = list(connection.scalars(power.STRANGERS, {"timeout": timeout_s}))
+        strangers = list(connection.scalars(power.STRANGERS, {"timeout": max(row.timeout for row in rows)}))
         came = f"；其间来的是没有要的 {compress(strangers)}" if strangers else ""
         reasons = [
-            f"开机超过 {timeout_s:g} 秒没有来（ResumeTimeout）" + (f"；{row.power_error}" if row.power_error else came)
+            f"开机超过 {row.timeout:g} 秒没有来（ResumeTimeout）"
+            + (f"；{row.power_error}" if row.power_error else came)
             for row in rows
         ]
+        names = {row.name for row in rows}
+        for call in {self._latest[name] for name in names if name in self._latest}:
+            if names.issuperset(call.names):
+                # 还挂着的不再等它：不然再要开机时排在它后面（Slurm 也这样杀）。
+                call.program.stop()
+        for name in names:
+            self._latest.pop(name, None)
         return self._fail(connection, [row.name for row in rows], reasons)
 
     def _fail(self, connection: Connection, names: Sequence[str], reasons: Sequence[str]) -> list[str]:

@@ -261,7 +261,7 @@ class Scheduler:
             changed = self._detour.look(connection, silent.locked_jobs, silent.locked_nodes)
         with connection.begin():
             now = self._state.clock.now()
-            changed |= self._state.upkeep.look(connection, self._state.memory.cluster, now)
+            changed |= self._state.upkeep.look(connection, self._state.memory, now)
             repaired = self._state.memory.reconcile(connection, now)
         # 增量的计划也定期从头核对一遍。
         self._state.planner.forget()

@@ -1,4 +1,5 @@
-"""预留自己的事：闲久了的清掉（PURGE_COMP），坏了的、被占用了的节点换一个（REPLACE、REPLACE_DOWN）。领导者隔一会儿看一遍。"""
+"""预留自己的事，领导者隔一会儿看一遍：闲久了的清掉（PURGE_COMP），坏了的、被占用了的节点换一个（REPLACE、REPLACE_DOWN），
+结束了的不再叫排队的作业等它（NO_HOLD_JOBS_AFTER）。"""
 
 import logging
 from datetime import UTC, datetime
@@ -9,12 +10,19 @@ from sqlalchemy.engine import Connection
 
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.recurrence import occurrences, recurrence
-from scns_conductor.core.reservation_flags import purge_after_s
+from scns_conductor.core.reservation_flags import purge_after_s, replaces_down
 from scns_conductor.scheduling.advance import replenished
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.shape import BoolArray
 from scns_conductor.statements.queue import ALL_RESERVATIONS
-from scns_conductor.statements.reservations import RESERVATIONS_USED, reservation_delete, reservation_update
+from scns_conductor.statements.reservations import (
+    LET_GO,
+    LETTING_GO,
+    RESERVATIONS_USED,
+    reservation_delete,
+    reservation_update,
+)
+from scns_conductor.worker.scheduler.memory import QueueMemory
 
 logger = logging.getLogger(__name__)
 
@@ -24,15 +32,19 @@ class ReservationUpkeep:
 
     def __init__(self) -> None:
         self._idle_since: dict[str, float] = {}
+        # 结束了、已经没有作业等的：结束了的不能再指名，不必再看。
+        self._let_go: set[str] = set()
 
-    def look(self, connection: Connection, cluster: Cluster, now: float) -> bool:
-        """看一遍，返回有没有改动；在调用者的事务里。没有预留的什么也不问。"""
+    def look(self, connection: Connection, memory: QueueMemory, now: float) -> bool:
+        """看一遍，返回有没有改动；在调用者的事务里。没有预留的只问一句。"""
+        freed, cluster = self._let_jobs_go(connection), memory.cluster
+        memory.refresh(connection, freed, now)
+        changed = bool(freed)
         if not cluster.reservations:
             self._idle_since.clear()
-            return False
+            return changed
         rows = [dict(row) for row in connection.execute(ALL_RESERVATIONS).mappings()]
         used = set(connection.scalars(RESERVATIONS_USED)) | {job.reservation for job in cluster.running.values()}
-        changed = False
         for row in rows:
             name, after = row["name"], purge_after_s(row["flags"])
             found = cluster.reservations.get(name)
@@ -43,9 +55,23 @@ class ReservationUpkeep:
                 self._purge(connection, row, now)
                 changed = True
                 continue
-            if found is not None and not {"REPLACE", "REPLACE_DOWN"}.isdisjoint(row["flags"]):
+            if found is not None and row["nodes"] and replaces_down(row["flags"]):
                 changed |= _replace(connection, row, cluster)
         return changed
+
+    def _let_jobs_go(self, connection: Connection) -> list[int]:
+        """刚结束的：排队的作业去掉它，从此在外面运行；返回这些作业。"""
+        ended = set(connection.scalars(LETTING_GO))
+        freed: list[int] = []
+        for name in sorted(ended - self._let_go):
+            jobs = list(connection.scalars(LET_GO, {"name": name}))
+            freed += jobs
+            if jobs:
+                logger.info("reservation_let_jobs_go", extra={"reservation": name, "jobs": len(jobs)})
+            else:
+                self._let_go.add(name)
+        self._let_go &= ended
+        return freed
 
     def _purge(self, connection: Connection, row: dict[str, object], now: float) -> None:
         """不重复的删掉，重复的这一次到此为止。"""

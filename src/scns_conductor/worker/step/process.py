@@ -27,6 +27,7 @@ from scns_conductor.worker.step.task_process import (
     signal_task,
 )
 from scns_conductor.worker.step.task_streams import TaskStreams
+from scns_conductor.worker.step.x11_listener import X11Listener
 from scns_conductor.worker.wire.launch_spec import ATTACH_SIGNAL
 from scns_conductor.worker.wire.step_spec import ClientAddress, StepSpec
 
@@ -60,6 +61,7 @@ class Step:
         )
         self._streams = TaskStreams(self._selector, self._links, send=self._send, lost=self._lost, closed=self._report)
         self._gathered: dict[int, bytearray] = {}
+        self._x11 = X11Listener(spec, f"{path}.xauth", self._selector, send=self._send_srun)
 
     # ---- 一生 ----
 
@@ -74,6 +76,7 @@ class Step:
         for number in (signal.SIGCHLD, signal.SIGTERM, ATTACH_SIGNAL, *FORWARDED):
             signal.signal(number, lambda *_: None)
         self._selector.register(wake_read, selectors.EVENT_READ, ("wake", None))
+        self._spec.env |= self._x11.open()
         if self._open_mpi():
             for task in self._tasks.values():
                 self._start(task)
@@ -122,6 +125,8 @@ class Step:
                 self._mpi.serve(what)
             elif kind == "pmix":
                 what.pump()
+            elif kind == "x11":
+                self._x11.serve(what, events)
             elif key.fd in what.outputs:
                 if events & selectors.EVENT_WRITE:
                     self._streams.write_input(what)
@@ -152,6 +157,7 @@ class Step:
 
     def _farewell(self, wake_read: int) -> int:
         """说 DONE，等各客户收完说 BYE：还有没读的输入时关连接，会把路上的输出一起丢掉。"""
+        self._x11.close()
         self._send(wire.frame(wire.DONE))
         deadline = time.monotonic() + BYE_WAIT_S
         while any(not link.said_goodbye for link in self._links) and time.monotonic() < deadline:
@@ -235,6 +241,11 @@ class Step:
                 self._lost(link)
         self._pace()
 
+    def _send_srun(self, data: bytes) -> None:
+        primary = self._primary()
+        if primary is not None and not primary.send(data):
+            self._lost(primary)
+
     def _pace(self) -> None:
         """待发给 srun 的太多就停读任务的输出，发掉一半再读。"""
         waiting = max((len(link.out) for link in self._links if link.primary), default=0)
@@ -287,6 +298,8 @@ class Step:
         elif kind == wire.GATHER_END:
             parts, self._gathered = self._gathered, {}
             self._mpi.gathered([bytes(part) for part in parts.values()])
+        elif kind in wire.X11 and link.primary:
+            self._x11.tunnel.take(kind, number, payload)
         elif kind == wire.BYE:
             link.said_goodbye = True
 

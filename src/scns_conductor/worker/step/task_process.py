@@ -161,6 +161,8 @@ class TaskStarter:
             os.getcwd(),
             uid=os.geteuid(),
             gid=os.getegid(),
+            # 口令文件在脚本的目录里，那里容器看不见。
+            paths=[] if self._spec.x11_cookie is None else [environment.get("XAUTHORITY", "/")],
             terminal=self._spec.streams.pty and task.rank == 0,
             kept_fd=pmi_fd,
         )

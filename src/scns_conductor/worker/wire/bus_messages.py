@@ -7,7 +7,7 @@ since 是懂得它的最早一版：写的一方照它标版本，收的一方�
 from __future__ import annotations
 
 from scns_conductor.worker.wire.record import Record, RecordError
-from scns_conductor.worker.wire.step_spec import ClientAddress, StepStreams
+from scns_conductor.worker.wire.step_spec import ClientAddress, StepStreams, X11Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ class LaunchStep(BusMessage):
     het_job_id: int | None = None
     component: int = 0
     world: dict[str, list[int]] | None = None
+    x11: X11Request | None = None
 
     @classmethod
     def from_wire(cls, wire: object, version: int = BUS_VERSION) -> Self:

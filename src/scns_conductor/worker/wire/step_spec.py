@@ -24,6 +24,13 @@ class StepStreams(Record):
     append: bool = False
 
 
+class X11Request(Record):
+    """srun --x11：在哪些节点上（all、batch、first、last），节点上的 X 客户用的口令（十六进制）。"""
+
+    nodes: str
+    cookie: str
+
+
 class TaskFiles(Record):
     """一个任务的三路文件；None 表示走连接。"""
 
@@ -51,6 +58,7 @@ class StepSpec(Record):
     uid、gid、groups 为 None 表示不换用户。shared_files：几个任务写同一个文件，都追加。
     connection 为 None 表示没有 srun，输出都在文件里。tell_binding：说出绑了哪些核。
     memory_preferred：memory_nodes 放不下时可以用别的 NUMA 节点。
+    x11_cookie 是本节点上要转发 X11 的口令（十六进制），None 是不转发。
     """
 
     node: str
@@ -75,6 +83,7 @@ class StepSpec(Record):
     task_epilog: str | None = None
     place: str | None = None
     container: ContainerSpec | None = None
+    x11_cookie: str | None = None
 
     @property
     def own_place(self) -> str:
