@@ -361,6 +361,23 @@ def test_a_hung_output_folder_delays_only_its_own_launch(yard: NodeYard) -> None
         assert {yard.ended(job_id)["state"] for job_id in stuck} == {"CANCELLED"}
 
 
+def test_a_hung_script_folder_does_not_stop_the_heartbeat(yard: NodeYard) -> None:
+    """脚本目录（也许在 NFS 上）不答话：心跳照跳，节点排空并说明，运行中的照跑；答话了自己恢复。"""
+    yard.start_agent()
+    holder = yard.run("touch ready; while [ ! -e go ]; do sleep 0.02; done\n")
+    yard.exists("ready")
+    with hung_folder(yard.work / "n1/scripts"):
+        drained = wait_until(lambda: yard.node()["drain"] and yard.node(), "排空")
+        assert str(yard.work / "n1/scripts") in drained["reason"]
+        beat = yard.node()["beat"]
+        wait_until(lambda: yard.node()["beat"] > beat + 3, "还在跳")
+        assert yard.node()["state"] == "UP"
+    wait_until(lambda: not yard.node()["drain"], "答话了自己恢复")
+    (yard.output / "go").touch()
+    assert yard.ended(holder)["state"] == "COMPLETED"
+    assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
+
+
 def test_a_missing_output_folder_is_awaited_without_delaying_others(yard: NodeYard) -> None:
     yard.start_agent()
     late = yard.run("echo late\n", standard_output="later/out")

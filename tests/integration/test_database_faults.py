@@ -15,6 +15,7 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.worker.agent.database_faults import is_passing
 from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.heartbeat import Heartbeat
+from scns_conductor.worker.agent.own_disks import OwnDisks
 
 pytestmark = pytest.mark.faults
 
@@ -85,7 +86,7 @@ def test_the_heartbeat_outlives_an_exhausted_pool(settings: Settings, engine: En
         "n1",
         0.02,
         memory,
-        {},
+        OwnDisks({}),
         on_clock=lambda now, *_: beats.append(now),
         on_not_up=lambda state: None,
         on_reboot=lambda: None,

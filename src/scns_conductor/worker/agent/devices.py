@@ -114,18 +114,6 @@ def free_memory_mb() -> int:
     return _memory_info("MemAvailable") // 1024
 
 
-def disk_free_bytes(folders: Mapping[str, Path]) -> dict[str, int]:
-    """各目录所在的盘还有多少（字节，普通用户写得进的）；看不到的不在其中。"""
-    found = {}
-    for name, path in folders.items():
-        try:
-            disk = os.statvfs(path)
-        except OSError:
-            continue
-        found[name] = disk.f_bavail * disk.f_frsize
-    return found
-
-
 def own_folders(settings: "Settings") -> dict[str, Path]:
     """节点自己要写的目录。"""
     return {"spool": settings.spool_path, "scripts": settings.script_path}

@@ -4,23 +4,24 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 from sqlalchemy.engine import Engine
 
 from scns_conductor.statements.node_state import HEARTBEAT
 from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
 from scns_conductor.worker.agent.database_memory import DatabaseIncomplete, DatabaseMemory, Seen
-from scns_conductor.worker.agent.devices import disk_free_bytes, free_memory_mb
+from scns_conductor.worker.agent.devices import free_memory_mb
+from scns_conductor.worker.agent.own_disks import OwnDisks
 
 logger = logging.getLogger(__name__)
 _MIB = 1024**2
 
 
 class Heartbeat:
-    """一个线程。folders 是节点自己要写的目录，报告它们的盘还有多少。on_clock 收到（数据库的现在，往返前、后的开机秒）。
+    """一个线程。disks 是节点自己的盘，报告还有多少；它们不答话也照跳。
 
+    on_clock 收到（数据库的现在，往返前、后的开机秒）。
     on_not_up 在节点不是 UP、没有了（GONE）、或数据库不是记得的那个（RESTORED）时被调用；on_reboot 在有人要它重启时。
     """
 
@@ -30,7 +31,7 @@ class Heartbeat:
         node_name: str,
         interval_s: float,
         memory: DatabaseMemory,
-        folders: Mapping[str, Path],
+        disks: OwnDisks,
         *,
         on_clock: Callable[[float, float, float], None],
         on_not_up: Callable[[str], None],
@@ -40,7 +41,7 @@ class Heartbeat:
         self._node_name = node_name
         self._interval_s = interval_s
         self._memory = memory
-        self._folders = folders
+        self._disks = disks
         self._on_clock = on_clock
         self._on_not_up = on_not_up
         self._on_reboot = on_reboot
@@ -68,7 +69,8 @@ class Heartbeat:
     def beat(self) -> None:
         """一次心跳；数据库不在时抛 DATABASE_ERRORS。"""
         before = time.clock_gettime(time.CLOCK_BOOTTIME)
-        free = disk_free_bytes(self._folders).values()
+        free = self._disks.free_bytes().values()
+        self._disks.look()
         values = {
             "name": self._node_name,
             "cpu_load": os.getloadavg()[0],

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from scns_conductor.metrics_page import Metric, gauge, histogram, serve_metrics, trouble
-from scns_conductor.worker.agent.devices import NodeInventory, disk_free_bytes, free_memory_mb, own_folders
+from scns_conductor.worker.agent.devices import NodeInventory, free_memory_mb
+from scns_conductor.worker.agent.own_disks import OwnDisks
 from scns_conductor.worker.agent.timings import AgentTimings
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def serve(
     *,
     settings: "Settings",
     inventory: NodeInventory,
+    disks: OwnDisks,
     timings: AgentTimings,
     pending: Callable[[], int],
     parked: Callable[[], int],
@@ -38,7 +40,7 @@ def serve(
         )
         yield from trouble("scns_agent_commit", "一批结束写进数据库多久", timings.commit)
         yield from trouble("scns_agent_database", "数据库的语句多久", timings.database)
-        yield from _host(settings, inventory)
+        yield from _host(settings, inventory, disks)
 
     serve_metrics(
         settings.agent_metrics,
@@ -49,11 +51,11 @@ def serve(
     )
 
 
-def _host(settings: "Settings", inventory: NodeInventory) -> Iterator[Metric]:
+def _host(settings: "Settings", inventory: NodeInventory, disks: OwnDisks) -> Iterator[Metric]:
     yield gauge("scns_node_cpus", "登记的 CPU 数", inventory.cpus)
     yield gauge("scns_node_gpus", "登记的 GPU 数", len(inventory.accelerators))
     yield gauge("scns_node_load", "一分钟的平均负载", os.getloadavg()[0])
     yield gauge("scns_node_memory_bytes", "登记的内存", inventory.memory_mb * MIB)
     yield gauge("scns_node_memory_available_bytes", "此刻可用的内存", free_memory_mb() * MIB)
-    free = {name: float(bytes_) for name, bytes_ in disk_free_bytes(own_folders(settings)).items()}
+    free = {name: float(bytes_) for name, bytes_ in disks.free_bytes().items()}
     yield Metric("scns_node_disk_free_bytes", "节点自己的目录所在的盘还有多少", "gauge", free, "folder")

@@ -39,6 +39,7 @@ from scns_conductor.worker.agent.job_operations import JobControl
 from scns_conductor.worker.agent.job_traces import JobTraces
 from scns_conductor.worker.agent.launch_plan import LaunchContext
 from scns_conductor.worker.agent.node_setup import lock_spool, node_context, prepare_directories, token_secret
+from scns_conductor.worker.agent.own_disks import DiskCheck, OwnDisks
 from scns_conductor.worker.agent.rebooting import Rebooting
 from scns_conductor.worker.agent.registration import (
     drain_node,
@@ -51,7 +52,6 @@ from scns_conductor.worker.agent.registration import (
 from scns_conductor.worker.agent.relay import Relay
 from scns_conductor.worker.agent.shepherd_client import ShepherdError, ShepherdGone
 from scns_conductor.worker.agent.shepherd_keeping import ShepherdKeeping
-from scns_conductor.worker.agent.spool_space import space_shortage
 from scns_conductor.worker.agent.timings import AgentTimings
 from scns_conductor.worker.bus import Publisher
 from scns_conductor.worker.host.subreaper import become_subreaper
@@ -171,13 +171,15 @@ class Agent:
         )
         self._health = HealthCheck(self._engine, settings)
         self._clock_check = ClockCheck(self._engine, self._node, settings.node_clock_tolerance_s)
+        self._disks = OwnDisks(devices.own_folders(settings))
+        self._disk_check = DiskCheck(self._engine, self._node, self._disks)
         self._rebooting = Rebooting(self._engine, settings)
         self._heartbeat = Heartbeat(
             self._engine,
             self._node,
             settings.heartbeat_interval_s,
             self._memory,
-            devices.own_folders(settings),
+            self._disks,
             on_clock=self._on_clock,
             on_not_up=lambda state: self._commands.put(lambda: self._rejoin(state)),
             on_reboot=lambda: self._commands.put(self._rebooting.start),
@@ -197,6 +199,7 @@ class Agent:
     def _on_clock(self, database_now: float, before_s: float, after_s: float) -> None:
         self._clock.measure(database_now, before_s, after_s)
         self._clock_check.look(database_now)
+        self._disk_check.look()
 
     def _committed(self, after: AfterEnds, ends: list[EndRecord]) -> None:
         after.give_back(ends)
@@ -216,6 +219,7 @@ class Agent:
         metrics.serve(
             settings=self._settings,
             inventory=self._inventory,
+            disks=self._disks,
             timings=self._timings,
             pending=lambda: len(self._finisher.pending()),
             parked=lambda: len(self._dead_letters.keys()),
@@ -227,6 +231,7 @@ class Agent:
             and self._until_done(self._register)
             and self._until_done(self._recover)
         ):
+            self._disks.look()
             self._heartbeat.start()
             self._health.start()
             self._bus_thread.start()
@@ -265,7 +270,6 @@ class Agent:
                 if self._try(self._control.report_processes):
                     self._shepherds.reap_strays()
                 self._try(self._shepherds.retire)
-                self._try(self._watch_space)
                 self._try(self._gpus.watch)
             if now >= sample_at:
                 sample_at, totals = now + sample_every_s, now >= totals_at
@@ -329,6 +333,7 @@ class Agent:
             self._finish_jobs()
         if self._bus_thread.is_alive():
             self._heartbeat.stop()
+        self._disks.close()
         self._finisher.stop(wait_s=5)
         self._shepherds.close()
         self._publisher.close()
@@ -353,11 +358,6 @@ class Agent:
             # 没有作业时牧守进程立即退出。
             while self._finisher.pending() and time.monotonic() < deadline:
                 time.sleep(0.05)
-
-    def _watch_space(self) -> None:
-        shortage = space_shortage((self._settings.spool_path, self._settings.script_path))
-        if shortage is not None:
-            drain_node(self._engine, self._node, shortage)
 
     def _confines_devices(self) -> bool:
         try:

@@ -3,6 +3,7 @@
 一个节点一步只有一个进程（worker/step，相当于 slurmstepd），由它启动任务、换用户、与 srun 交换输入输出。
 """
 
+import contextlib
 import functools
 import json
 import logging
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.engine import Engine
@@ -35,6 +37,7 @@ from scns_conductor.worker.agent.gpus.cards import Cards
 from scns_conductor.worker.agent.gpus.shares import KINDS as SHARED
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.agent.shepherd_client import SOURCE_ROOT
+from scns_conductor.worker.host.thread_owner import Lanes
 from scns_conductor.worker.wire.bus_messages import LaunchStep
 from scns_conductor.worker.wire.end_record import EndRecord
 from scns_conductor.worker.wire.launch_spec import LaunchSpec, task_key
@@ -60,6 +63,10 @@ class JobSteps:
         self._context = context
         self._pool = pool
         self._node = context.node.node_name
+        # 脚本目录也许在不答话的文件系统上：看它、删它都不在控制线程与收尾线程里。
+        self._files = Lanes("step-file", most=1)
+        self._left: list[Path] = []
+        self._sweeping = False
 
     def plan(self, request: LaunchStep) -> LaunchSpec:
         """本节点的那一份；作业不在这里运行、用户不许等抛 LaunchRefused，写不了说明抛 OSError。"""
@@ -158,7 +165,7 @@ class JobSteps:
                 connection.execute(inbox_insert("cancel", job_ids=[row.job_id for row in released]))
                 connection.execute(notify_inbox())
         for end in steps:
-            self._drop_log(end)
+            self._files.submit("step", functools.partial(self._drop_log, end))
 
     def record_usage(self, steps: Sequence[StepSample]) -> None:
         """运行中的步此刻的用量；CPU 只增不减，结束时以牧守进程的为准。"""
@@ -188,23 +195,36 @@ class JobSteps:
         try:
             text = path.read_text(errors="replace")
             path.unlink()
-        except FileNotFoundError:
+        except OSError:
             return
         if text:
             logger.warning("step_complained", extra={"job_id": end.job_id, "text": clean_text(text[-2000:])})
 
     def sweep(self, holding: set[tuple[int, int]]) -> None:
-        """删掉已经结束的作业留下的文件（步还没有启动就被杀了）。"""
-        for path in self._context.script_dir.glob(f"step_{self._node}_*"):
-            owner = path.name.removeprefix(f"step_{self._node}_").split(".")
-            if (int(owner[0]), int(owner[1])) not in holding:
+        """删掉已经结束的作业留下的文件（步还没有启动就被杀了）：上一次看到的里面不在 holding 里的。"""
+        if self._sweeping:
+            return
+        self._sweeping = True
+        gone = [path for path in self._left if _owner(path, self._node) not in holding]
+        self._files.submit("step", functools.partial(self._sweep, gone))
+
+    def _sweep(self, gone: Sequence[Path]) -> None:
+        with contextlib.suppress(OSError):
+            for path in gone:
                 path.unlink(missing_ok=True)
+            self._left = list(self._context.script_dir.glob(f"step_{self._node}_*"))
+        self._sweeping = False
 
     def _path(self, request: LaunchStep) -> str:
         return self._file(request.job_id, request.restart_count, request.step_id)
 
     def _file(self, job_id: int, attempt: int, step_id: int) -> str:
         return str(self._context.script_dir / f"step_{self._node}_{job_id}.{attempt}.{step_id}")
+
+
+def _owner(path: Path, node: str) -> tuple[int, int]:
+    job_id, attempt, *_ = path.name.removeprefix(f"step_{node}_").split(".")
+    return int(job_id), int(attempt)
 
 
 def _warn_in_s(job: ClaimedJob, base: LaunchSpec) -> float | None:
