@@ -1,5 +1,6 @@
 """数据库被恢复到从前：作业号会再发一遍，节点上却还有旧的进程。新作业绝不能变成旧进程。"""
 
+import functools
 import os
 import signal
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from node_yard import NodeYard
 from restore_yard import Dump, a_heartbeat_passes, old_jobs, pid_of
 from shepherd_yard import alive, wait_until
 
+from own_database import own_database
 from scns_conductor.core.settings import Settings
-from scns_conductor.statements.incarnation import JOB_ID_MARGIN
+from scns_conductor.local.engines import Engines
+from scns_conductor.statements.incarnation import JOB_ID_MARGIN, change_incarnation
 from scns_conductor.worker.bus import Message, Publisher
 
 pytestmark = pytest.mark.faults
@@ -215,3 +218,26 @@ def test_a_message_of_another_database_is_not_obeyed(yard: NodeYard) -> None:
     wait_until(lambda: "bus_message_foreign" in yard.log(), "拒收别的数据库的消息")
     (yard.output / "go").touch()
     assert yard.ended(job_id)["exit_status"] == 7
+
+
+def test_two_systems_with_one_node_name_share_a_valkey(yard: NodeYard, engines: Engines, tmp_path: Path) -> None:
+    """两套都活着、节点同名、合用一个 Valkey：取到对方的消息就转过去，谁的启动也不丢、不慢到等核对。"""
+    place = tmp_path / "other"
+    place.mkdir()
+    with own_database(engines, "t_other_system", place) as settings:
+        other = NodeYard(settings, place)
+        try:
+            with other.engine.begin() as connection:
+                change_incarnation(connection, old=None, reason="另一套系统")
+            for each in (yard, other):
+                each.publisher = Publisher(each.urls["SCNS_REDIS_URL"], functools.partial(str, incarnation(each)))
+                # 核对很久才来一次：作业启动得了就是消息到了。
+                each.start_agent(SCNS_RECONCILE_INTERVAL_S="3600")
+            jobs = [(each, each.run("echo $SLURM_JOB_ID >> ran\n")) for _ in range(10) for each in (yard, other)]
+            for each, job_id in jobs:
+                assert each.ended(job_id)["state"] == "COMPLETED"
+            for each in (yard, other):
+                ran = sorted(map(int, (each.output / "ran").read_text().split()))
+                assert ran == [job_id for owner, job_id in jobs if owner is each]
+        finally:
+            other.close()

@@ -5,6 +5,7 @@
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ UNSENT_MOST = 1000
 # 后台进程的两条队列，邮件与 webhook 谁也不等谁；节点的名字不会以 @ 开头。
 BACKGROUND = "@background"
 WEBHOOKS = "@webhooks"
+# 化身的样子（statements.incarnation）。
+_INCARNATION = re.compile(r"[0-9a-f]{32}")
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +145,10 @@ class Publisher:
 
 
 class Consumer:
-    """节点一侧：逐条取出消息，按固定的函数表处理；化身不同的不理，要做的事核对时从数据库里看得到。"""
+    """节点一侧：逐条取出消息，按固定的函数表处理。
+
+    化身不同的不理：也许是恢复之前留下的，也许是合用一个 Valkey 的另一个系统发给它的同名节点的，所以转到那边的队列里。
+    """
 
     def __init__(
         self,
@@ -151,10 +157,25 @@ class Consumer:
         handlers: Mapping[str, Handler],
         incarnation: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self._name = name
         self._incarnation = incarnation
         self._redis = connect(redis_url, RECEIVE_WAIT_S)
         self._queue = Queue(name, connection=self._redis, serializer=JSONSerializer)
+        self._queues = [self._queue]
+        self._known: str | None = None
         self._handlers = handlers
+
+    def _queue_of(self, incarnation: str) -> Queue:
+        """别的系统的同名节点转来的放在这里。"""
+        return Queue(f"{self._name}@{incarnation}", connection=self._redis, serializer=JSONSerializer)
+
+    def _listened(self) -> list[Queue]:
+        """自己的队列；知道了自己的化身，还有转来的那一条。"""
+        incarnation = self._incarnation()
+        if incarnation != self._known:
+            self._known = incarnation
+            self._queues = [self._queue] + ([self._queue_of(incarnation)] if incarnation else [])
+        return self._queues
 
     def check(self) -> None:
         """Valkey 在不在；不在抛 BusUnavailable。"""
@@ -169,7 +190,7 @@ class Consumer:
         消息先删后办：办到一半时崩溃，靠数据库核对补上，绝不靠重发。
         """
         try:
-            taken = Queue.dequeue_any([self._queue], timeout_s, connection=self._redis, serializer=JSONSerializer)
+            taken = Queue.dequeue_any(self._listened(), timeout_s, connection=self._redis, serializer=JSONSerializer)
             if taken is None:
                 return False
             job = taken[0]
@@ -211,6 +232,8 @@ class Consumer:
             logger.warning(
                 "bus_message_foreign", extra={"message_id": job.id, "function": function, "incarnation": theirs}
             )
+            if isinstance(theirs, str) and _INCARNATION.fullmatch(theirs):
+                self._pass_on(theirs, str(function), payload)
             return
         try:
             message = read_message(str(function), payload)
@@ -219,6 +242,19 @@ class Consumer:
             logger.error(event, extra={"message_id": job.id, "function": function, "error": str(error)})
             return
         handler(message)
+
+    def _pass_on(self, theirs: str, function: str, payload: dict[str, Any]) -> None:
+        """送到那个系统的同名节点；没有人收的过期就没有了。"""
+        queue = self._queue_of(theirs)
+        data = Queue.prepare_data(function, args=(payload,), ttl=MESSAGE_TTL_S, result_ttl=0)
+        try:
+            with self._redis.pipeline(transaction=False) as pipeline:
+                queue.enqueue_many([data], pipeline=pipeline)
+                pipeline.expire(queue.key, MESSAGE_TTL_S)
+                pipeline.srem(queue.redis_queues_keys, queue.key)
+                pipeline.execute()
+        except redis.RedisError as error:
+            raise BusUnavailable(f"无法连接 Valkey：{error}") from error
 
     def close(self) -> None:
         """关闭连接。"""
