@@ -1,6 +1,7 @@
 """调度进程：真的 PostgreSQL、Valkey、代理与作业；从提交到结束没有人扮演调度器。"""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -126,6 +127,8 @@ def test_a_silent_node_goes_down_and_its_job_is_requeued(yard: NodeYard) -> None
         wait_until(lambda: yard.query("SELECT 1 FROM jobs WHERE state = 'RUNNING'"), "运行")
         yard.kill_agent()
         wait_until(lambda: yard.node()["state"] == "DOWN", "节点 DOWN")
+        log = yard.work / "scheduler.log"
+        wait_until(lambda: re.search(r"node_down.*\bn1\b", log.read_text()), "日志里说是哪个节点")
     row = yard.query("SELECT state, restart_count FROM jobs WHERE job_id = :id", id=job_id)[0]
     assert (row["state"], row["restart_count"]) == ("PENDING", 1)
     assert yard.node()["allocated_cpus"] == 0

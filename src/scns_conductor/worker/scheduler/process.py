@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from scns_conductor.core.database import sync_engine
+from scns_conductor.core.hostlist import compress
 from scns_conductor.core.runtime_settings import effective
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings
@@ -255,6 +256,8 @@ class Scheduler:
                 spared,
                 boot_timeout_s=self._state.settings.resume_timeout_s,
             )
+        if silent.fallen:
+            logger.error("node_down", extra={"nodes": compress(silent.fallen)})
         self._dispatcher.send({node: [Message("sync", {"job_ids": ids})] for node, ids in silent.to_sync.items()})
         changed = False
         if silent.locked_jobs or silent.locked_nodes:

@@ -49,12 +49,13 @@ def take_back_unclaimed(connection: Connection) -> dict[str, list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class SilentNodes:
-    """刚刚判定失联的节点，以及因此要请来核对的节点：节点名 -> 作业号。
+    """上面还有作业要结束的失联节点，以及因此要请来核对的节点：节点名 -> 作业号。
 
-    locked_jobs、locked_nodes 的行（或分配）被别的会话锁着，这一轮没有动。
+    fallen 是这一次才标成 DOWN 的。locked_jobs、locked_nodes 的行（或分配）被别的会话锁着，这一轮没有动。
     """
 
     names: list[str] = field(default_factory=list)
+    fallen: tuple[str, ...] = ()
     to_sync: dict[str, list[int]] = field(default_factory=dict)
     locked_jobs: list[int] = field(default_factory=list)
     locked_nodes: list[str] = field(default_factory=list)
@@ -72,7 +73,7 @@ def fail_silent_nodes(
     names += connection.scalars(
         MARK_NOT_REBOOTED, {"timeout": boot_timeout_s, "reason": f"重启了 {boot_timeout_s:g} 秒没有回来"}
     )
-    silent = SilentNodes(names, take_back_unclaimed(connection))
+    silent = SilentNodes(names, tuple(names), take_back_unclaimed(connection))
     silent.locked_nodes.extend(connection.scalars(OVERDUE_BUT_LOCKED, values))
     lost = set(silent.names)
     for row in connection.execute(DOWN_BUT_HOLDING).all():
