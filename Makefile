@@ -14,6 +14,8 @@ UP_OPTIONS := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 SEED ?= 1
 JOBS ?= 2000
 WORKERS ?= 3
+# make test-machine 的机器：containers（systemd 是 1 号进程的容器）或 vm（QEMU 的虚拟机）。
+MACHINES ?= containers
 # make test-debian 用哪一版 Debian。
 SUITE ?= trixie
 PYTEST = $(PY) -m pytest --ignore=tests/compat --ignore=tests/production --ignore=tests/containers --ignore=tests/machines --ignore=tests/web
@@ -136,8 +138,8 @@ test-production: $(DEV_STAMP) ## 照部署页在几台真的（容器里的）De
 test-containers: $(CONTAINERS_STAMP) ## 造镜像、起 compose，照部署页的“容器”一节做（要 root、podman、mmdebstrap）
 	@$(PY) -m pytest tests/containers --timeout 1800 $(ARGS)
 
-test-machine: $(DEV_STAMP) ## 在刚装好的 Debian 虚拟机里照部署页做：systemd、cgroup v2、重启、升级、卸载、断网（要 root、qemu）
-	@$(PY) -m pytest tests/machines --timeout 5400 $(ARGS)
+test-machine: $(DEV_STAMP) ## 在刚装好的 Debian 里照部署页做：systemd、cgroup、重启、断电、升级、卸载、断网（要 root、podman；MACHINES=vm 用 qemu）
+	@SCNS_MACHINES=$(MACHINES) $(PY) -m pytest tests/machines --timeout 5400 $(ARGS)
 
 clean: ## 删除虚拟环境与缓存（不碰数据目录）
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov

@@ -7,7 +7,6 @@ import base64
 import contextlib
 import itertools
 import json
-import logging
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from machines.machine import Machine
 from production.containers import CACHE, debian_package
 
 PACKAGES = (
@@ -29,8 +29,6 @@ HERE = Path(__file__).parent
 DISK_SIZE = "6G"
 # 靠仿真、机器又忙的时候也够。
 BOOT_WAIT_S = 1200.0
-COMMAND_WAIT_S = 1800.0
-UNTIL_WAIT_S = 900.0
 CONTROL_UNIT = """[Unit]
 Description=测试的命令
 After=multi-user.target
@@ -43,9 +41,6 @@ KillMode=process
 [Install]
 WantedBy=multi-user.target
 """
-
-
-logger = logging.getLogger(__name__)
 
 
 def base_disk() -> Path:
@@ -101,11 +96,14 @@ def accelerator() -> tuple[str, ...]:
     return ("-accel", "tcg,thread=multi", "-cpu", "max")
 
 
-class Machine:
+class VirtualMachine(Machine):
     """一台开着的虚拟机。"""
 
+    pace = 12.0
+
     def __init__(self, name: str, folder: Path, disk: Path, network: list[str]) -> None:
-        self.name, self._folder = name, folder
+        super().__init__(name)
+        self._folder = folder
         self._numbers = itertools.count(1)
         overlay = folder / f"{name}.qcow2"
         subprocess.run(
@@ -171,15 +169,8 @@ class Machine:
         while not self._next(max(1.0, deadline - time.monotonic())).get("ready"):
             pass
 
-    def run(self, command: str, *, wait_s: float = COMMAND_WAIT_S, check: bool = True) -> str:
-        """以 root 执行一段 shell，返回它的输出（两个流合在一起）。"""
-        began = time.monotonic()
-        code, output = self._execute(command, wait_s)
-        logger.info("%s %.1f 秒：%s", self.name, time.monotonic() - began, command)
-        assert not check or code == 0, f"{self.name}：{command}：退出码 {code}\n{output}"
-        return output
-
-    def _execute(self, command: str, wait_s: float) -> tuple[int, str]:
+    def execute(self, command: str, wait_s: float) -> tuple[int, str]:
+        """以 root 执行一段 shell。"""
         number = next(self._numbers)
         assert self._port is not None
         request = {"id": number, "command": command, "wait_s": wait_s}
@@ -189,29 +180,26 @@ class Machine:
             if answer.get("id") == number:
                 return int(str(answer["code"])), base64.b64decode(str(answer["output"])).decode(errors="replace")
 
-    def until(self, command: str, what: str, *, wait_s: float = UNTIL_WAIT_S) -> str:
-        """等到命令成功，返回它的输出；到时没有，说它最后说的。"""
-        deadline = time.monotonic() + wait_s
-        while True:
-            code, said = self._execute(command, COMMAND_WAIT_S)
-            if code == 0:
-                logger.info("%s 等到了（还剩 %.0f 秒）：%s", self.name, deadline - time.monotonic(), what)
-                return said
-            assert time.monotonic() < deadline, f"{self.name} 等了 {wait_s:g} 秒：{what}：{command}：{said}"
-            time.sleep(1)
-
     def reboot(self) -> None:
         """像人那样重启，等它回来。"""
         self.run("systemd-run --on-active=1 systemctl reboot")
         self.wait_booted()
 
+    def cut_power(self) -> None:
+        """按复位键，等它起来。"""
+        self._monitor("system_reset")
+        self.wait_booted()
+
     def cable(self, *, plugged: bool) -> None:
         """插上或拔掉网线。"""
+        self._monitor(f"set_link net0 {'on' if plugged else 'off'}")
+
+    def _monitor(self, command: str) -> None:
         with socket.socket(socket.AF_UNIX) as monitor:
             monitor.connect(str(self._folder / f"{self.name}.monitor"))
             monitor.settimeout(30)
             monitor.recv(4096)
-            monitor.sendall(f"set_link net0 {'on' if plugged else 'off'}\n".encode())
+            monitor.sendall(f"{command}\n".encode())
             time.sleep(0.5)
             monitor.recv(4096)
 
@@ -230,7 +218,7 @@ def _network(index: int, port: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def machines(names: list[str], folder: Path) -> Iterator[dict[str, Machine]]:
+def virtual_machines(names: list[str], folder: Path) -> Iterator[dict[str, Machine]]:
     """一台或两台（之间一条网线，10.9.0.0/24，用名字找得到）。"""
     assert len(names) <= 2
     disk = base_disk()
@@ -241,7 +229,7 @@ def machines(names: list[str], folder: Path) -> Iterator[dict[str, Machine]]:
     try:
         for index, name in enumerate(names):
             network = _network(index, port) if len(names) > 1 else ["-nic", "none"]
-            found[name] = Machine(name, folder, disk, network)
+            found[name] = VirtualMachine(name, folder, disk, network)
         if len(names) > 1:
             for index, name in enumerate(names):
                 hosts = "".join(f"10.9.0.{10 + i} {each}\\n" for i, each in enumerate(names))

@@ -17,9 +17,9 @@ PODMAN = ("podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs")
 LIMITS = ("--cap-add", "SYS_PTRACE", "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=10000:10000")
 PACKAGES = (
     "python3,python3-venv,procps,iproute2,postgresql,redis-server,util-linux,logrotate,openssh-client,openssh-server,"
-    "ca-certificates"
+    "ca-certificates,mount,systemd,systemd-sysv,dbus"
 )
-IMAGE = "localhost/scns-machine:bookworm-ssh"
+IMAGE = "localhost/scns-machine:bookworm-systemd"
 COMMAND_WAIT_S = 300
 
 
