@@ -5,6 +5,7 @@ SIGTERM 停下。省去的只有牧守进程与启动作业本身：语句、消
 """
 
 import argparse
+import functools
 import os
 import queue
 import signal
@@ -22,15 +23,22 @@ from scns_conductor.core.settings import load_settings
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.claims import abandon_allocations, claim_allocations
 from scns_conductor.statements.ends import JobEnd, commit_ends
+from scns_conductor.statements.node_state import HEARTBEAT
 from scns_conductor.worker.agent.devices import NodeInventory
-from scns_conductor.worker.agent.heartbeat import Heartbeat
 from scns_conductor.worker.agent.reconcile import held_allocations
 from scns_conductor.worker.agent.registration import mark_up, register_node
 from scns_conductor.worker.bus import RECEIVE_WAIT_S, connect, queue_name
+from scns_conductor.worker.wire.shepherd_messages import Capabilities
 
 WORKERS = 4
 BUS_WAIT_S = 1
 MEMORY_MB = 65536
+
+# 没有牧守进程，什么约束也没有。
+NOTHING = Capabilities(
+    cgroup_version=None, detail="fake", memory="none", pids="none", cpus="none", devices="none", kill_all="none",
+    suspend="none", users="none", not_enforced=[],
+)  # fmt: skip
 
 Task = tuple[str, list[int]] | None
 
@@ -54,7 +62,7 @@ class FakeNodes:
         """登记、干活、停下。"""
         inventory = NodeInventory(self._cpus, MEMORY_MB, 0, {}, (), (), "fake", 0.0, os.uname().machine, "fake")
         for name in self._names:
-            register_node(self._engine, self._settings.model_copy(update={"node_name": name}), inventory, {})
+            register_node(self._engine, self._settings.model_copy(update={"node_name": name}), inventory, NOTHING, 0)
             mark_up(self._engine, name)
         print("ready", flush=True)
         threads = [threading.Thread(target=self._carry_out) for _ in range(WORKERS)]
@@ -137,11 +145,13 @@ class FakeNodes:
 
     def _beat(self, interval_s: float) -> None:
         """每个节点按间隔心跳，各节点均匀错开。"""
-        beats = [
-            Heartbeat(self._engine, name, interval_s, on_clock=lambda *_: None, on_not_up=lambda _: None)
-            for name in self._names
-        ]
-        self._evenly(interval_s, [beat.beat for beat in beats])
+
+        def beat(name: str) -> None:
+            values = {"name": name, "cpu_load": 0.0, "free_memory": MEMORY_MB, "spool_free": None}
+            with self._engine.begin() as connection:
+                connection.execute(HEARTBEAT, values)
+
+        self._evenly(interval_s, [functools.partial(beat, name) for name in self._names])
 
     def _reconcile(self, interval_s: float) -> None:
         """每个节点按间隔核对：丢了的启动消息靠它补上。"""
@@ -153,7 +163,7 @@ class FakeNodes:
             if missed:
                 self._work.put((name, missed))
 
-        self._evenly(interval_s, [lambda name=name: check(name) for name in self._names])  # type: ignore[misc]
+        self._evenly(interval_s, [functools.partial(check, name) for name in self._names])
 
     def _evenly(self, interval_s: float, actions) -> None:  # type: ignore[no-untyped-def]
         due = time.monotonic()
