@@ -149,6 +149,24 @@ def test_bodies_in_flight_share_a_budget(system: RunningSystem) -> None:
     wait_until(admitted_again, 60, "断开的请求体交还了配额")
 
 
+@pytest.mark.faults
+def test_a_batch_of_56_mb_is_taken(system: RunningSystem) -> None:
+    """一万个作业，脚本各五千多字节：收下，各有各的号；API 的内存至多涨请求体的五倍（docs/api.md）。"""
+    job = {"name": "big-batch", "current_working_directory": "/tmp", "begin_time": "now+1day"}
+    entry = {"job": job, "script": "#!/bin/sh\n#" + "x" * 5500 + "\n"}
+    body = json.dumps({"jobs": [entry] * 10_000}).encode()
+    assert len(body) > 56_000_000
+    before = api_rss_mib(system)
+    with connect(system) as sock:
+        sock.settimeout(300)
+        sock.sendall(posting(system, "/jobs/submit/batch", len(body), system.token) + body)
+        status, _, answer = answer_of(sock)
+    assert status == 200
+    assert len(set(json.loads(answer)["job_ids"])) == 10_000
+    assert api_rss_mib(system) - before < 5 * len(body) / MIB
+    system.cancel_everything()
+
+
 def test_a_body_that_does_not_come_is_408(system: RunningSystem) -> None:
     with connect(system) as sock:
         sock.sendall(posting(system, "/jobs/submit", 1000, system.token) + b'{"script": ')

@@ -240,7 +240,9 @@ def test_tasks_of_an_array_take_over_and_the_row_keeps_the_rest(yard: NodeYard) 
 def in_prolog(yard: NodeYard) -> tuple[Relay, dict[str, str]]:
     """后继的启动已经提交、认领了，进程还没有：停在 prolog 里。"""
     prolog = yard.work / "prolog"
-    prolog.write_text(f"#!/bin/bash\n[ -e {yard.work}/slow ] || exit 0\necho $$ > {yard.work}/prolog.pid\nsleep 300\n")
+    prolog.write_text(
+        f"#!/bin/bash\n[ -e {yard.work}/slow ] || exit 0\necho $$ > {yard.work}/prolog.pid\nexec sleep 300\n"
+    )
     prolog.chmod(0o755)
     extra = {"SCNS_TASK_PROLOG": str(prolog)}
     relay = Relay(yard, 1, **extra)
@@ -256,6 +258,8 @@ def in_prolog(yard: NodeYard) -> tuple[Relay, dict[str, str]]:
 def test_an_agent_killed_between_the_commit_and_the_launch_starts_nothing_twice(yard: NodeYard) -> None:
     relay, extra = in_prolog(yard)
     yard.kill_agent()
+    # 代理被杀，它的 prolog 没有人管了。
+    os.kill(int((yard.work / "prolog.pid").read_text()), signal.SIGKILL)
     (yard.work / "slow").unlink()
     yard.start_agent(SCNS_NODE_CPUS="2", SCNS_NODE_MEMORY="4G", **extra)
     # 与平常启动到一半一样：没有找到它的进程，是节点故障，重新排队；没有跑过。

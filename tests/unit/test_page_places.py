@@ -93,3 +93,49 @@ def test_the_check_sees_what_is_not_there(text: str) -> None:
 )
 def test_the_check_lets_real_places_pass(text: str) -> None:
     assert not list(_wrong(text))
+
+
+def _told_tests(text: str) -> Iterator[str]:
+    """「测试」一栏（表的最后一栏）里写的每一处。"""
+    listed = False
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            listed = False
+        elif not listed:
+            listed = line.endswith("| 测试 |")
+        elif not line.startswith("|---"):
+            yield line.rstrip().removesuffix("|").rpartition("|")[2].strip()
+
+
+def _wrong_tests(cell: str) -> Iterator[str]:
+    """「文件::测试名里的几个字, 同一个文件里的另一个」；文件在 tests/integration 下，别的写上目录。"""
+    current: Path | None = None
+    for word in re.split(r"[,，;；、]\s*", cell):
+        file, _, part = word.strip().strip("`").partition("::")
+        room, _, name = (file if "/" in file else f"integration/{file}").partition("/")
+        place = ROOT / "tests" / room / f"test_{name}.py"
+        if place.is_file():
+            current = place
+        elif (ROOT / file).is_file() or file in ("", "同上"):
+            continue
+        elif part or current is None:
+            yield f"没有测试文件 {file}"
+            continue
+        else:
+            part = file
+        functions = [name for name in _names(current) if name.startswith("test_")] if current is not None else []
+        if part and not any(all(piece in each for piece in part.split("…")) for each in functions):
+            yield f"{current} 里没有 {part}"
+
+
+@pytest.mark.parametrize("name", ["failures.md", "security.md"])
+def test_every_test_of_a_table_is_there(name: str) -> None:
+    cells = list(_told_tests((ROOT / "docs" / name).read_text()))
+    assert len(cells) > 20
+    assert [wrong for cell in cells for wrong in _wrong_tests(cell)] == []
+
+
+def test_the_check_of_tables_sees_what_is_not_there() -> None:
+    assert list(_wrong_tests("nothing_at_all::this"))
+    assert list(_wrong_tests("restore::half_a_database, not_in_there"))
+    assert not list(_wrong_tests("restore::half_a_database, a_message_of_another, backup"))
