@@ -164,7 +164,6 @@ def test_a_batch_of_56_mb_is_taken(system: RunningSystem) -> None:
     assert status == 200
     assert len(set(json.loads(answer)["job_ids"])) == 10_000
     assert api_rss_mib(system) - before < 5 * len(body) / MIB
-    system.cancel_everything()
 
 
 def test_a_body_that_does_not_come_is_408(system: RunningSystem) -> None:
