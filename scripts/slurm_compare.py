@@ -34,6 +34,8 @@ CASE_WAIT_S = 60.0
 # 两边的作业号都从这里之后起：太小的号与输出里别的数分不清。
 FIRST_JOB = 1000
 MOST_OUTPUT_KB = 1024
+# slurm_real.py 里的集群名。
+CLUSTER = "compare"
 # 异构作业只由回填启动，缺省三十秒一次。
 BACKFILL = "SchedulerType=sched/backfill\nSchedulerParameters=bf_interval=1\n"
 MOST_SHOWN = 110
@@ -144,7 +146,7 @@ def start_ours(folder: Path) -> tuple[Side, "subprocess.Popen[bytes]"]:
         process = subprocess.Popen(
             [scns, "up", "--no-web", "--data-dir", str(folder / "data"), "--port", "0", "--ready-file", str(ready),
              "--nodes", "1", "--cpus", "4", "--memory", "8G", "--gpus", "2"],
-            stdout=log, stderr=log, env=base_environment(), start_new_session=True,
+            stdout=log, stderr=log, env=base_environment() | {"SCNS_CLUSTER_NAME": CLUSTER}, start_new_session=True,
         )  # fmt: skip
     if not wait(lambda: ready.exists() or process.poll() is not None, START_WAIT_S) or not ready.exists():
         raise RuntimeError(f"scns up 没有起来，见 {folder / 'log'}")
@@ -217,20 +219,34 @@ def report(rows: list[tuple[str, Answer, Answer]]) -> str:
     return "\n".join(lines)
 
 
+def saved_rows(file: Path) -> list[tuple[str, Answer, Answer]]:
+    """--save 写下的；一条比过几次的是最近的一次。"""
+    lines = file.read_text().splitlines() if file.exists() else []
+    found = {command: (Answer(*real), Answer(*ours)) for command, real, ours in map(json.loads, lines)}
+    return [(command, *answers) for command, answers in found.items()]
+
+
+def chosen(cases: list[str], part: str | None, only: str | None) -> list[str]:
+    """要比的命令行：--part 的那一份里与 --only 相符的。"""
+    which, _, parts = (part or "1/1").partition("/")
+    return [each for each in cases[int(which) - 1 :: int(parts)] if not only or re.search(only, each)]
+
+
 def main() -> int:
     """起两边，逐条比，写报告，停两边。"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="只比与这个正则表达式相符的命令行")
     parser.add_argument("--today", action="store_true", help="只比第三部分（slurm_compare_today.py）")
     parser.add_argument("--known", action="store_true", help="只比前两部分里写过理由的（以前不同的）")
-    parser.add_argument("--skip", type=int, default=0, help="跳过前几条（接着上一次）")
-    parser.add_argument("--port", type=int, default=16817, help="slurmctld 的端口（slurmd 用下一个）")
-    parser.add_argument("--save", type=Path, help="每比完一条就把两边的回答写进这个文件（JSON，一行一条）")
-    parser.add_argument("--load", type=Path, help="不比，只用 --save 写下的回答写报告（理由改了之后）")
+    parser.add_argument("--part", help="只比其中一份，如 2/3：几份可以同时比（--port 各不相同）")
+    parser.add_argument("--port", type=int, default=16817, help="slurmctld 的端口（也用之后的三个）")
+    parser.add_argument(
+        "--save", type=Path, help="每比完一条就把两边的回答写进这个文件（JSON，一行一条）；里面有了的不再比"
+    )
+    parser.add_argument("--load", type=Path, nargs="+", help="不比，只用 --save 写下的回答写报告（理由改了之后）")
     options = parser.parse_args()
     if options.load:
-        saved = map(json.loads, options.load.read_text().splitlines())
-        print(report([(command, Answer(*real), Answer(*ours)) for command, real, ours in saved]))
+        print(report([row for file in options.load for row in saved_rows(file)]))
         return 0
     absent = missing(CORE)
     if absent:
@@ -260,10 +276,11 @@ def main() -> int:
             if not wait(side.ready, START_WAIT_S):
                 print(f"{side.name} 没有起来，记录在 {folder}", file=sys.stderr)
                 return 1
-        rows = []
+        rows = saved_rows(options.save) if options.save else []
+        done = {row[0] for row in rows}
         with ThreadPoolExecutor(2) as both:
-            for command in cases[options.skip :]:
-                if options.only and not re.search(options.only, command):
+            for command in chosen(cases, options.part, options.only):
+                if command in done:
                     continue
                 print(command, file=sys.stderr)
                 theirs, answer = both.map(Side.ask, (real, ours), (command, command))

@@ -82,6 +82,8 @@ _CONTROL = [
     _RUNNING + "scontrol -d show job $J | grep -oE '(Nodes|CPU_IDs|Mem|GRES)=[^ ]*' | sort",
     _RUNNING + "scontrol update jobid=$J numnodes=0; scontrol update jobid=$J numnodes=3; scontrol update jobid=$J nodelist=nosuch; echo $?",
     "sub fail.sh; state FAILED; scontrol requeuehold state=specialexit $J; sleep 3; squeue -h -t all -j $J -o '%t %r'; scontrol hold $J; echo $?; scontrol release $J; sleep 2; squeue -h -t all -j $J -o %t",
+    "sub fail.sh; state FAILED; scontrol requeue incomplete $J; echo $?; scontrol requeuehold incomplete $J; echo $?; squeue -h -t all -j $J -o %t",
+    "sub fail.sh; state FAILED; scontrol requeuehold state=specialexit $J; sleep 3; squeue -h -t SE -j $J -o '%t %T %r'; scontrol show job $J | grep -oE 'JobState=[^ ]*'",
     "scontrol show assoc_mgr | head -1 | cut -c1-25", "scontrol show assoc_mgr flags=nope", "scontrol show assoc_mgr users=nosuchuser flags=users",
     "scontrol show config | grep -cE '^(OverTimeLimit|SlurmctldPort|SLURM_CONF|MaxTasksPerNode|JobAcctGatherFrequency|SlurmUser|FairShareDampeningFactor|AllowSpecResourcesUsage) '",
     "scontrol show config | grep -oE '^[A-Za-z]+' | sort -u | head -60 | xargs", "scontrol show config | grep -oE '^[A-Za-z]+' | sort -u | tail -n +61 | xargs",
@@ -100,6 +102,12 @@ _STEPS = [
     "printf 'node1\\nnode1\\n' > hosts; SLURM_HOSTFILE=$PWD/hosts sbatch -H --parsable -n2 -m arbitrary ok.sh > id; squeue -h -j $(cat id) -o '%n %C'; scancel $(cat id)",
     "sub -n2 -t 5 --mem=100 -o o.txt --wrap 'printf \"0 echo a\\n1 echo b\\n\" > mp; srun --multi-prog mp | sort'; state COMPLETED; cat o.txt",
     "sub -t 5 -o o.txt --wrap 'echo ${SLURM_TASK_PID:+pid}'; state COMPLETED; cat o.txt",
+    *[
+        f"sub {words} -t 5 --mem=100 -o o.txt --wrap 'echo ${{SLURM_NTASKS-none}} ${{SLURM_NPROCS-none}} ${{SLURM_CPUS_PER_TASK-none}} $SLURM_TASKS_PER_NODE; srun hostname | wc -l'; state COMPLETED; cat o.txt"
+        for words in ("", "-n1 -c1", "-N1", "-c2", "-n2", "--ntasks-per-node=2", "-n1 --exclusive")
+    ],
+    "salloc -Q -t 1 sh -c 'echo ${SLURM_NTASKS-none} ${SLURM_CPUS_PER_TASK-none}'",
+    "salloc -Q -t 1 -n1 -c1 sh -c 'echo ${SLURM_NTASKS-none} ${SLURM_CPUS_PER_TASK-none}'",
     "mkdir d; printf '#!/bin/sh\\necho in d\\n' > d/here.sh; printf '#!/bin/sh\\necho above\\n' > here.sh; sub -D d -o o.txt here.sh; state COMPLETED; cat d/o.txt",
     "printf '#!/bin/sh\\necho script\\n' > cwd.sh; chmod +x cwd.sh; salloc -n1 -t 1 cwd.sh", "salloc -n1 -t 1 ./ok.sh", "salloc -n1 -t 1 nosuchcommand",
     "sub -k -n1 -t 5 -o o.txt --wrap 'echo $SLURM_NO_KILL'; state COMPLETED; cat o.txt", "sub -H --contiguous -N1 ok.sh; squeue -h -j $J -o %O; scontrol show job $J | grep -oE 'Contiguous=.'",

@@ -94,6 +94,8 @@ def test_jobs_are_cancelled_by_state_and_all_at_once(running_system: RunningSyst
     scns(running_system, "cancel", code=2)
     scns(running_system, "cancel", "--all", running, code=2)
     assert scns(running_system, "cancel", "-u", "nobody-here").stderr == "没有符合条件的作业\n"
+    # 结束了的没有可取消的，也不因此取消别的。
+    assert scns(running_system, "cancel", "-t", "CD").stderr == "没有符合条件的作业\n"
     scns(running_system, "cancel", "-t", "PD")
     for job_id in held:
         assert running_system.wait_state(job_id)["state"] == "CANCELLED"

@@ -217,7 +217,7 @@ def test_a_background_killed_amid_a_slow_program_loses_nothing(elastic: Elastic)
 
 
 def test_the_administrator_turns_nodes_on_and_off(elastic: Elastic) -> None:
-    assert elastic.slurm.run("scontrol", "update", "nodename=c3", "state=power_up").returncode == 0
+    assert elastic.slurm.run("scontrol", "power", "up", "c3").returncode == 0
     # 没有作业，开了之后又会闲着关掉：看它开过。
     boots = elastic.node("c3")["boots"]
     wait_until(lambda: elastic.node("c3")["boots"] > boots, what="c3 开了")
@@ -225,7 +225,7 @@ def test_the_administrator_turns_nodes_on_and_off(elastic: Elastic) -> None:
     elastic.system.wait_state(job, "RUNNING")
     wait_until(lambda: elastic.node("c3")["availability"] == "UP", what="c3 在")
     wait_until(lambda: elastic.slurm.run("squeue", "-h", "-j", job, "-o", "%t").stdout == "R\n", what="在跑")
-    assert elastic.slurm.run("scontrol", "update", "nodename=c3", "state=power_down_asap").returncode == 0
+    assert elastic.slurm.run("scontrol", "power", "down", "asap", "c3").returncode == 0
     wait_until(lambda: elastic.slurm.run("sinfo", "-h", "-n", "c3", "-o", "%t").stdout == "mix!\n", what="等着关")
     assert elastic.slurm.run("scontrol", "update", "nodename=c3", "state=power_down_force").returncode == 0
     wait_until(lambda: elastic.node("c3")["power_state"] == "OFF", what="强行关了")

@@ -267,6 +267,11 @@ def test_the_cluster_exists_and_its_limits_are_those_of_the_root_account(slurm: 
     assert said(slurm, "sacctmgr", "-i", "modify", "cluster", "nosuch", "set", "grpjobs=1", code=1) == (
         " Nothing modified\n"
     )
+    for words in (("cluster", "nosuch"), ("cluster", "name=nosuch"), ("assoc", "cluster=nosuch"),
+                  ("account", "cluster=nosuch")):  # fmt: skip
+        assert said(slurm, "sacctmgr", "-nP", "show", *words) == "", words
+    assert json.loads(said(slurm, "sacctmgr", "--json", "show", "cluster", "nosuch"))["clusters"] == []
+    assert said(slurm, "sacctmgr", "-nP", "show", "cluster", "SCNS", "format=cluster") == "scns\n"
 
 
 def test_the_tree_is_dumped_and_loaded_again(slurm: Commands, tmp_path: Path) -> None:
@@ -276,6 +281,8 @@ def test_the_tree_is_dumped_and_loaded_again(slurm: Commands, tmp_path: Path) ->
     said(slurm, "sacctmgr", "-i", "add", "account", "rocks", "parent=geo", "MaxWall=1-0")
     said(slurm, "sacctmgr", "-i", "add", "user", "gus", "account=rocks", "maxjobs=3")
     said(slurm, "sacctmgr", "-i", "add", "coordinator", "account=geo", "names=gus")
+    assert said(slurm, "sacctmgr", "-nP", "show", "account", "geo", "format=account,coord") == "geo|gus\n"
+    assert said(slurm, "sacctmgr", "-nP", "show", "account", "geo", "withcoord").endswith("|geo|gus\n")
     file = tmp_path / "scns.cfg"
     said(slurm, "sacctmgr", "dump", "scns", f"file={file}")
     lines = file.read_text().splitlines()

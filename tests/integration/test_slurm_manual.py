@@ -1,5 +1,6 @@
 """手册页里的小事：作业步的时限、scancel 说的话、sacct 的状态、预约的列表、保留。"""
 
+import json
 import re
 from pathlib import Path
 
@@ -26,6 +27,10 @@ def test_a_steps_time_limit_is_shown_and_enforced(slurm: Commands, running_syste
         update = ("scontrol", "update", f"StepId={job}.0")
         assert slurm.run(*update, "TimeLimit=8").returncode == 0
         assert slurm.run("squeue", "-h", "-s", f"{job}.0", "-o", "%l").stdout == "8:00\n"
+        told = [json.loads(slurm.run(*words).stdout) for words in (
+            ("scontrol", "--json", "show", "step", f"{job}.0"), ("sacct", "--json", "-j", job))]  # fmt: skip
+        limits = [found["steps"][-1]["time"]["limit"]["number"] for found in (told[0], told[1]["jobs"][0])]
+        assert limits == [8, 8]
         assert slurm.run(*update, "Name=x").returncode == 1
         gone = slurm.run("scontrol", "update", f"StepId={job}.77", "TimeLimit=8")
         assert (gone.returncode, gone.stderr) == (1, "slurm_update error: Invalid job id specified\n")
@@ -75,11 +80,47 @@ def test_sacct_looks_at_the_last_moment_when_only_the_end_is_given(slurm: Comman
 
 def test_a_special_exit_is_a_job_that_waits_held(slurm: Commands) -> None:
     job = slurm.submit("-o", "/dev/null")
+    shown = ("squeue", "-h", "-j", job, "-o", "%t %T %r")
     wait_until(lambda: slurm.run("squeue", "-h", "-t", "all", "-j", job, "-o", "%t").stdout == "F\n")
+    # 只管没有结束的：它结束了。
+    assert slurm.run("scontrol", "requeue", "Incomplete", job).returncode == 0
+    assert slurm.run("squeue", "-h", "-t", "all", "-j", job, "-o", "%t").stdout == "F\n"
     assert slurm.run("scontrol", "requeuehold", "State=SpecialExit", job).returncode == 0
+    assert slurm.run(*shown).stdout == "SE SPECIAL_EXIT JobHeldUser\n"
     assert slurm.run("scontrol", "hold", job).returncode == 0
-    assert slurm.run("squeue", "-h", "-j", job, "-o", "%t %r").stdout == "PD JobHeldUser\n"
-    slurm.run("scancel", job)
+    assert slurm.run(*shown, "-t", "SE").stdout == "SE SPECIAL_EXIT JobHeldUser\n"
+    assert slurm.run(*shown, "-t", "CF").stdout == ""
+    assert " JobState=SPECIAL_EXIT Reason=JobHeldUser " in slurm.run("scontrol", "-o", "show", "job", job).stdout
+    record = json.loads(slurm.run("squeue", "-j", job, "--json").stdout)["jobs"][0]
+    assert record["job_state"] == ["PENDING", "SPECIAL_EXIT"]
+    assert slurm.run("scontrol", "release", job).returncode == 0
+    wait_until(lambda: slurm.run("squeue", "-h", "-t", "all", "-j", job, "-o", "%t").stdout == "F\n")
+
+
+def test_some_variables_are_there_only_when_asked_for(slurm: Commands) -> None:
+    script = "#!/bin/sh\nenv | grep -E '^SLURM_(NTASKS|NPROCS|CPUS_PER_TASK)=' | sort | xargs\n"
+    # 提交它的作业里的不算。
+    outer = {"SLURM_NTASKS": "7", "SLURM_NPROCS": "7", "SLURM_CPUS_PER_TASK": "7"}
+    asked = "SLURM_CPUS_PER_TASK=1 SLURM_NPROCS=1 SLURM_NTASKS=1"
+    for words, found in (
+        ((), ""),
+        (("-n1", "-c1"), asked),
+        (("-c2",), "SLURM_CPUS_PER_TASK=2"),
+        (("--ntasks-per-node=1",), "SLURM_NPROCS=1 SLURM_NTASKS=1"),
+    ):
+        done = slurm.run("sbatch", "-Q", "-W", "-o", "asked.txt", *words, text=script, environment=outer)
+        assert done.returncode == 0, done.stderr
+        assert (slurm.work / "asked.txt").read_text().strip() == found, words
+        if words:
+            continue
+        (slurm.work / "asked.sh").write_text(script)
+        command = ("salloc", "-Q", *words, "sh", "asked.sh")
+        assert slurm.run(*command, environment=outer).stdout.strip() == found, words
+
+
+def test_the_script_that_asks_knows_its_own_process(slurm: Commands) -> None:
+    slurm.submit("-W", "-o", "pid.txt", text='#!/bin/bash\n[ "$SLURM_TASK_PID" = $$ ] && echo same\n')
+    assert (slurm.work / "pid.txt").read_text() == "same\n"
 
 
 def test_sgather_brings_a_file_from_every_node(slurm: Commands) -> None:

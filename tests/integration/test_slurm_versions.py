@@ -117,7 +117,8 @@ def test_unknown_parsers_and_unsupported_entities_are_refused(slurm: Commands) -
 @pytest.mark.parametrize(
     "option",
     ["--oom-kill-step", "--oom-kill-step=1", "--tres-bind=gres/gpu:closest", "--stepmgr", "--resv-ports", "--segment=1",
-     "--consolidate-segments", "--spread-segments", "--gres-flags=one-task-per-sharing", "--exclusive=topo"],
+     "--consolidate-segments", "--spread-segments", "--gres-flags=one-task-per-sharing", "--exclusive=topo",
+     "--extra=anything"],
 )  # fmt: skip
 def test_newer_options_are_taken(slurm: Commands, option: str) -> None:
     job = slurm.submit("--hold", option)
@@ -130,7 +131,8 @@ def test_newer_options_are_taken(slurm: Commands, option: str) -> None:
     "words",
     [("sbatch", "--container-id=x", "--wrap", "true"), ("srun", "--container-id=x", "true"),
      ("sbatch", "--segment=0", "--wrap", "true"), ("sbatch", "--oom-kill-step=7", "--wrap", "true"),
-     ("scancel", "--admin-comment=x", "1")],
+     ("scancel", "--admin-comment=x", "1"), ("srun", "--wait-for-children", "true"),
+     ("sbatch", "--tres-bind=gres/fpga:closest", "--wrap", "true")],
 )  # fmt: skip
 def test_newer_options_that_cannot_be_are_refused_by_name(slurm: Commands, words: tuple[str, ...]) -> None:
     done = slurm.run(*words)
@@ -144,3 +146,19 @@ def test_newer_lists_and_patterns(slurm: Commands) -> None:
     for words in (("squeue", "--expand-patterns"), ("sacct", "--expand-patterns"), ("sacct", "--array")):
         assert slurm.run(*words).returncode == 0
     assert slurm.run("sacctmgr", "ping").stdout.endswith(" is UP\n")
+    assert slurm.run("scontrol", "getaddrs", "node1").stdout.startswith("node1: ")
+    assert slurm.run("scontrol", "getaddrs", "nosuch").returncode == 1
+
+
+def test_what_is_said_another_way_since_then(slurm: Commands) -> None:
+    script = "#!/bin/sh\nsrun -Q --external-launcher sh -c 'srun -Q -n1 -c1 echo inside'; sleep 600\n"
+    job = slurm.submit("-n1", "-c1", "--extra=any text", "-o", "launched.txt", text=script)
+    try:
+        launched = slurm.work / "launched.txt"
+        # 外面的启动者不挡着里面的作业步。
+        wait_until(lambda: launched.exists() and launched.read_text() == "inside\n")
+        assert " Extra=any_text " in slurm.run("scontrol", "-o", "show", "job", job).stdout
+        assert job in slurm.run("scontrol", "listjobs").stdout.splitlines()
+        assert f"{job}.batch" in slurm.run("scontrol", "liststeps").stdout.splitlines()
+    finally:
+        slurm.run("scancel", job)

@@ -110,12 +110,26 @@ def test_what_has_no_effect_is_said_and_what_cannot_be_is_refused(running_system
     assert '"power_flags"' in said
     assert '"job.made_up"' in said
     rest("DELETE", f"/slurm/V/job/{answer['job_id']}")
-    for wrong in ({"container": "image"}, {"user_id": "somebody-else"}, {"tasks": "many"}, {"partition": "nowhere"}):
+    for wrong in ({"container": "image"}, {"user_id": "somebody-else"}, {"tasks": "many"}, {"partition": "nowhere"},
+                  {"reboot": True}, {"crontab": {"minute": "0", "hour": "3"}}, {"x11": ["FIRST_NODE"]},
+                  {"cpus_per_tres": "gres/gpu:2"}, {"tres_bind": "gres/fpga:closest"}):  # fmt: skip
         status, answer = rest("POST", "/slurm/V/job/submit", {"job": {**job, **wrong}, "script": SLEEP})
         assert status in (400, 409), wrong
         assert next(iter(wrong)) in str(answer["errors"])
     for body in (None, {"job": job}, {"job": [], "script": SLEEP}, [], "text"):
         assert rest("POST", "/slurm/V/job/submit", body)[0] in (400, 415), body
+
+
+def test_what_is_asked_by_tres_and_by_flags_is_done_and_shown(rest: Rest) -> None:
+    job = {"name": "w", "current_working_directory": "/tmp", "hold": True, "reboot": False, "x11": [],
+           "tasks": 6, "tasks_per_core": 1, "overcommit": True, "mcs_label": "red",
+           "tres_bind": "gres/gpu:closest", "environment": ["A=1"]}  # fmt: skip
+    status, answer = rest("POST", "/slurm/V/job/submit", {"job": job, "script": SLEEP})
+    assert status == 200, answer
+    shown = rest("GET", f"/slurm/V/job/{answer['job_id']}")[1]["jobs"][0]
+    assert (shown["mcs_label"], shown["tasks_per_core"]["number"], shown["cpus"]["number"]) == ("red", 1, 1)
+    assert (shown["cron"], shown["flags"]) == ("", [])
+    rest("DELETE", f"/slurm/V/job/{answer['job_id']}")
 
 
 def test_jobs_are_cancelled_by_id_and_by_condition(rest: Rest) -> None:

@@ -1,5 +1,6 @@
 """scrontab 与 strigger：到时、遇事提交的作业，是定下它的人的平常的作业。"""
 
+import json
 import os
 import pty
 from collections.abc import Iterator
@@ -49,6 +50,10 @@ def test_an_entry_runs_again_and_again_each_time_a_job_of_its_own(slurm: Command
     shown = slurm.run("squeue", "-h", "-n", "tick", "-o", "%r %l %S", environment={"TZ": "America/New_York"}).stdout
     reason, limit, start = shown.split()
     assert (reason, limit, start[4:]) == ("BeginTime", "2:00", "-01-01T00:00:00")
+    job = slurm.run("squeue", "-h", "-n", "tick", "-o", "%i").stdout.strip()
+    assert f' CrontabSpec="{FAR}" ' in slurm.run("scontrol", "-o", "show", "job", job).stdout
+    record = json.loads(slurm.run("squeue", "-j", job, "--json").stdout)["jobs"][0]
+    assert (record["cron"], "CRON_JOB" in record["flags"]) == (FAR, True)
     for done_runs in (1, 2):
         start_now(slurm, "tick")
         wait_until(lambda count=done_runs: runs(slurm, "tick") == ["CD"] * count + ["PD"], 60, "跑完了，又有下一次")
@@ -210,8 +215,12 @@ def test_a_change_of_a_node_runs_the_program_once_a_change(slurm: Commands, runn
 @pytest.mark.faults
 def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
     options = ("--nodes", "1", "--cpus", "2", "--memory", "2G")
-    with start_system(tmp_path / "system", *options) as system:
+    with start_system(tmp_path / "system", *options, environment={"SCNS_CLUSTER_NAME": "lab"}) as system:
         slurm = Commands.beside(system, tmp_path)
+        # 起了名字的集群，作业外面的命令与 slurmrestd 也知道。
+        assert slurm.run("squeue", "-M", "lab", "-h").returncode == 0
+        assert slurm.run("sacctmgr", "-nP", "show", "cluster", "lab", "format=cluster").stdout == "lab\n"
+        assert system.call("GET", "/slurm/v0.0.42/ping")[1]["meta"]["slurm"]["cluster"] == "lab"
         assert slurm.run("scrontab", "-", text=f"#SCRON -J tick -o /dev/null\n{FAR} true\n").returncode == 0
         held = slurm.submit("-H", text="#!/bin/sh\n")
         touched = slurm.work / "touched"

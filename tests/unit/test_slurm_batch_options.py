@@ -185,3 +185,10 @@ def test_memory_on_the_command_line_wins_over_another_kind_in_the_environment() 
 )  # fmt: skip
 def test_hints_in_the_forms_of_the_manual_are_accepted(given: dict[str, str]) -> None:
     job_fields(given, {})
+
+
+def test_a_binding_of_gpus_has_two_spellings_and_the_wait_for_switches_too() -> None:
+    job = job_fields({"tres_bind": "verbose,gres/gpu:single:2", "switches": "2", "wait4switch": "0:10"}, {})
+    assert job["environment"]["SLURM_GPU_BIND"] == "verbose,single:2"
+    assert (job["required_switches"], job["maximum_switch_wait_time"]) == (2, 10)
+    assert job_fields({"switches": "2@0:20", "wait4switch": "0:10"}, {})["maximum_switch_wait_time"] == 20

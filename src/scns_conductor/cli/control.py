@@ -1,6 +1,6 @@
 """scns cancel、hold、release、requeue、suspend、resume：对一个或几个作业做一件事。"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,10 +12,22 @@ if TYPE_CHECKING:
     from scns_conductor.client import ControlAction
 
 
-def _do(job_ids: Sequence[str], done: str, as_json: bool, action: "ControlAction", **options: Any) -> None:
+def _do(
+    job_ids: Sequence[str],
+    done: str,
+    as_json: bool,
+    action: "ControlAction",
+    conditions: Mapping[str, str] | None = None,
+    **options: Any,
+) -> None:
     """一个请求做完，打印结果；有一个没做成，退出码就是 1，其余照做。"""
-    with connected() as client:
-        acted, errors = client.control(action, job_ids, **options)
+    acted: list[Any] = []
+    errors: Mapping[str, Any] = {}
+    if conditions is None or conditions.get("state") != "":
+        with connected() as client:
+            acted, errors = client.control(action, job_ids, conditions, **options)
+    if conditions is not None and not acted and not errors:
+        say("没有符合条件的作业", err=True)
     for job_id, error in errors.items():
         print_refusal(job_id, error)
     if as_json:
@@ -50,32 +62,27 @@ def cancel(
     chosen = everything or user is not None or state is not None
     if bool(job_ids) == chosen:
         raise click.UsageError("要么给作业号，要么用 --user、--state、--all 说明是哪些")
-    if chosen:
-        job_ids = _unfinished(user, state)
-        if not job_ids:
-            say("没有符合条件的作业", err=True)
-            if as_json:
-                print_json({})
-            return
+    conditions = _conditions(user, state) if chosen else None
     if signal_name is None:
         if batch_only:
             raise click.UsageError("--batch 要与 --signal 同用")
-        _do(job_ids, "已请求取消", as_json, "cancel")
+        _do(job_ids, "已请求取消", as_json, "cancel", conditions)
         return
     name = _signal_name(signal_name)
     target = "batch" if batch_only else "all"
-    _do(job_ids, f"已发信号 {name}", as_json, "signal", signal=name, target=target)
+    _do(job_ids, f"已发信号 {name}", as_json, "signal", conditions, signal=name, target=target)
 
 
-def _unfinished(user: str | None, state: str | None) -> tuple[str, ...]:
-    """没有结束的作业号；数组的任务都符合时也逐个列，状态不符的任务不受牵连。"""
-    from scns_conductor.cli.job_text import job_label
-    from scns_conductor.cli.jobs import own_name, state_names
+def _conditions(user: str | None, state: str | None) -> dict[str, str]:
+    """交给服务器去挑的条件，几万个也是一个请求；没有写状态的，由它看这件事用得上的（取消是没有结束的）。"""
+    from scns_conductor.cli.jobs import UNFINISHED, own_name, state_names
 
-    fields = "job_id,array_job_id,array_task_id,array_remaining,state"
-    with connected() as client:
-        found = list(client.jobs(user=user or own_name(), state=state_names(state, everything=False), fields=fields))
-    return tuple(job_label(job) for job in found if job["state"] in ("PENDING", "RUNNING", "SUSPENDED"))
+    found = {"user": user or own_name()}
+    if state is not None:
+        named = (state_names(state, everything=False) or UNFINISHED).split(",")
+        # 结束了的没有可做的：只写了它们，就是一个也没有。
+        found["state"] = ",".join(word for word in named if word in UNFINISHED.split(","))
+    return found
 
 
 def _signal_name(given: str) -> str:

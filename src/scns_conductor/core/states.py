@@ -54,11 +54,13 @@ SHORT_STATES: dict[JobState, str] = {
     JobState.DEADLINE: "DL",
     JobState.BOOT_FAIL: "BF",
 }
-# 保留的种类 -> 原因：本人保留的、管理员保留的、启动失败之后保留的（本人可以放行，同 Slurm）。
+# 保留的种类 -> 原因：本人保留的、管理员保留的、启动失败之后保留的（本人可以放行，同 Slurm）、
+# 重新排队时要的 SPECIAL_EXIT（scontrol requeuehold State=SpecialExit）。
 HOLD_REASONS: dict[str | None, str] = {
     "user": "JobHeldUser",
     "admin": "JobHeldAdmin",
     "launch_failed": "launch failed requeued held",
+    "special_exit": "JobHeldUser",
 }
 
 # 键是来处，值是去处。终态回到 PENDING 只有一条路：重新排队（restart_count 加一）。

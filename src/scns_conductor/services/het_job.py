@@ -9,7 +9,7 @@ from scns_conductor.core.states import HOLD_REASONS
 # Slurm 的 MAX_HET_JOB_COMPS。
 MOST_COMPONENTS = 128
 # 别的部分不运行脚本：只留下与任务怎样摆有关的变量（-O）。
-_KEPT_VARIABLES = ("SLURM_OVERCOMMIT", "SLURM_NTASKS")
+_KEPT_VARIABLES = ("SLURM_OVERCOMMIT", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_CPUS_PER_TASK")
 
 
 def together(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -41,12 +41,18 @@ DEFAULT_STATES: Mapping[Action, frozenset[JobState]] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """做什么；hold 是重新排队之后保留，signal 与 target 见 signal_job。"""
+    """做什么；hold 是重新排队之后保留，special_exit 是那样地保留，signal 与 target 见 signal_job。"""
 
     action: Action
     hold: bool = False
     signal: str | None = None
     target: str = "all"
+    special_exit: bool = False
+
+    @property
+    def hold_after(self) -> str | None:
+        """重新排队之后的保留。"""
+        return "special_exit" if self.special_exit else "user" if self.hold else None
 
 
 @dataclass(slots=True)
@@ -180,13 +186,15 @@ def _to_hold(text: str, rows: Sequence[JobRow], _asked: _Asked) -> list[JobRow]:
 
 
 def _hold_word(row: JobRow, asked: _Asked) -> str:
-    """管理员保留别人的作业时，本人不能放行。"""
-    return "user" if row.user_name == asked.identity.user_name else "admin"
+    """管理员保留别人的作业时，本人不能放行；SPECIAL_EXIT 再保留一遍仍是它（同 Slurm）。"""
+    if row.user_name != asked.identity.user_name:
+        return "admin"
+    return "special_exit" if row.hold == "special_exit" else "user"
 
 
 async def _hold(connection: AsyncConnection, rows: Sequence[JobRow], asked: _Asked) -> None:
     rows, left = await split(connection, rows)
-    for hold in ("user", "admin"):
+    for hold in ("user", "admin", "special_exit"):
         job_ids = [row.job_id for row in rows if _hold_word(row, asked) == hold]
         if job_ids:
             values = {"job_ids": job_ids, "hold": hold, "reason": HOLD_REASONS[hold]}
@@ -230,8 +238,8 @@ async def _requeue(connection: AsyncConnection, rows: Sequence[JobRow], asked: _
     """运行中的先由节点结束，结束了的当场排队；作业号不变，restart_count 加一。"""
     active = [row for row in rows if row.state in ACTIVE_STATES]
     ended = [row for row in rows if row.state in TERMINAL_STATES]
-    actor, hold = asked.identity.user_name, asked.request.hold
-    values = {"hold": "user" if hold else None}
+    actor, hold = asked.identity.user_name, asked.request.hold_after
+    values = {"hold": hold}
     if active:
         message = f"由 {actor} 重新排队"
         await connection.execute(
@@ -240,9 +248,7 @@ async def _requeue(connection: AsyncConnection, rows: Sequence[JobRow], asked: _
         await tell_scheduler(connection, inbox_insert("requeue", job_ids=_ids(active)))
     if ended:
         await _record(connection, ended, JobState.PENDING.value, "requeue", actor)
-        await connection.execute(
-            REQUEUE_ENDED, {**values, "job_ids": _ids(ended), "reason": HOLD_REASONS["user"] if hold else None}
-        )
+        await connection.execute(REQUEUE_ENDED, {**values, "job_ids": _ids(ended), "reason": HOLD_REASONS.get(hold)})
         await tell_scheduler(connection, inbox_insert("jobs", job_ids=_ids(ended)))
 
 

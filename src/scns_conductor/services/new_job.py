@@ -35,6 +35,8 @@ DEFAULTS: dict[str, Any] = {
 # 数组的各列在不是数组的作业里的值。
 NOT_AN_ARRAY: dict[str, Any] = {"array_remaining": None, "array_max_tasks": None, "array_base": 0, "array_step": 1}
 _DEFAULT_NAME = "sbatch"
+# 要了才有的变量（sbatch(1)）：写了这一项的作业，环境里记着它（值由节点照那时的要求写）。
+_ASKED_VARIABLES = {"SLURM_NTASKS": "tasks", "SLURM_NPROCS": "tasks", "SLURM_CPUS_PER_TASK": "cpus_per_task"}
 _EXPRESSIONS: dict[str, Callable[[str], object]] = {
     "dependency": parse_dependency,
     "constraints": parse_features,
@@ -83,6 +85,7 @@ def new_job(
     # 依赖要等的，当场就写明；别的原因由调度器写。
     row["reason"] = HOLD_REASONS.get(row["hold"], "Dependency" if row.get("dependency") else "None")
     row["current_working_directory"] = row.get("current_working_directory") or home_directory(row["user_name"])
+    row["environment"] = _environment(row["environment"], columns)
     check_expressions(row, job)
     check_privileges(row, submitter.identity, job)
     if "tasks" not in columns:
@@ -96,6 +99,17 @@ def new_job(
     row["minimum_nodes"] = nodes_for_gpus(row, limits, Defaults(settings.default_memory_mb_per_cpu))
     require_feasible(row, limits, Defaults(settings.default_memory_mb_per_cpu), job)
     return row
+
+
+def _environment(given: Mapping[str, str], columns: Mapping[str, Any]) -> Mapping[str, str]:
+    """环境里有没有 SLURM_NTASKS 等，看这个作业写了没有；从提交它的作业里带来的不算。"""
+    asked = {name: str(columns[field]) for name, field in _ASKED_VARIABLES.items() if field in columns}
+    if not asked and given.keys().isdisjoint(_ASKED_VARIABLES):
+        return given
+    if given.get("SLURM_OVERCOMMIT") == "1" and "SLURM_NTASKS" in given:
+        # -O：要的任务数只在这里，tasks 是占的（见 job_environment.py）。
+        asked["SLURM_NTASKS"] = given["SLURM_NTASKS"]
+    return {name: text for name, text in given.items() if name not in _ASKED_VARIABLES} | asked
 
 
 def check_expressions(row: Mapping[str, Any], prefix: str) -> None:

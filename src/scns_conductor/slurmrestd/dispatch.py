@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from scns_conductor.api.dependencies import Parts, identity_of
 from scns_conductor.api.roles import without_rule
 from scns_conductor.slurm.shapes.envelope import ALL_VERSIONS
+from scns_conductor.slurm.table.job_values import SERVED_CLUSTER
 from scns_conductor.slurmrestd import accounting, accounting_changes, accounting_jobs, cluster, jobs
 from scns_conductor.slurmrestd.document import document
 from scns_conductor.slurmrestd.operations import OPERATIONS, Call, Operation, perform, plain_answer
@@ -53,6 +54,8 @@ def find(plugin: str, version: str, path: str) -> tuple[list[Operation], str]:
 
 
 async def _serve(request: Request) -> Response:
+    parts: Parts = request.app.state.parts
+    SERVED_CLUSTER.set(parts.settings.cluster_name)
     plugin = request.url.path.split("/")[1]
     version, path = request.path_params["version"], request.path_params["path"]
     if version not in ALL_VERSIONS:
@@ -66,7 +69,6 @@ async def _serve(request: Request) -> Response:
         refused = plain_answer(405, "The requested method is not supported on this URL")
         refused.headers["Allow"] = ", ".join(sorted(each.method for each in known))
         return refused
-    parts: Parts = request.app.state.parts
     identity = await identity_of(request.scope, parts)
     return await perform(chosen, Call(version, chosen.kind, parts, identity, request, argument))
 

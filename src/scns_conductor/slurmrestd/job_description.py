@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.submit.batch_options import overcommitted
+from scns_conductor.slurm.submit.newer_options import gpu_bound
 
 # 名字不同的。
 _RENAMED = {
@@ -18,21 +21,30 @@ _RENAMED = {
 # 只是提示或与这里无关的：收下不用，新版在 warnings 里说。别的不认识的由 JobRequest 点名拒绝。
 _HINTS = frozenset(
     {
-        "account_gather_frequency", "allocation_node_list", "allocation_node_port", "argc", "batch_features",
-        "burst_buffer", "cluster_constraint", "cluster_constraints", "cpu_binding", "cpu_binding_flags",
-        "cpu_binding_hint", "cpu_frequency", "cpus_per_tres",
+        "account_gather_frequency", "allocation_node_list", "allocation_node_port", "argc", "cpu_binding",
+        "cpu_binding_flags", "cpu_binding_hint", "cpu_frequency",
         "delay_boot", "distribution_plane_size", "end_time", "flags", "get_user_environment", "group_id", "het_group",
         "hetjob_group", "immediate", "job_id", "maximum_cpus", "memory_binding",
-        "memory_binding_type", "memory_per_tres", "minimum_boards_per_node", "minimum_sockets_per_board",
-        "network", "ntasks_per_tres", "oom_kill_step", "overcommit", "power_flags", "profile", "reboot",
-        "reserve_ports", "resv_mpi_ports",
+        "memory_binding_type", "minimum_boards_per_node", "minimum_sockets_per_board",
+        "network", "oom_kill_step", "power_flags", "profile", "reserve_ports", "resv_mpi_ports",
         "rlimits", "segment_size", "selinux_context", "site_factor", "spank_environment", "step_id",
-        "tasks_per_board", "tres_bind", "tres_freq", "tres_per_socket", "wait_all_nodes", "x11", "x11_magic_cookie",
-        "x11_target_host",
-        "x11_target_port",
+        "tasks_per_board", "tres_freq", "wait_all_nodes", "x11_magic_cookie", "x11_target_host", "x11_target_port",
     }
 )  # fmt: skip
-_DROPPED = frozenset({"script", "user_name", "user_id", "clusters", "kill_warning_flags", "shared"})
+# 会改变作业的含义、这里做不到的：写了就点名拒绝，同 sbatch 的相应选项。
+_REFUSED = frozenset(
+    {
+        "batch_features", "burst_buffer", "cluster_constraint", "cluster_constraints", "container_id", "cpus_per_tres",
+        "crontab", "ntasks_per_tres", "reboot", "tres_per_socket", "x11",
+    }
+)  # fmt: skip
+_DROPPED = frozenset(
+    {
+        "script", "user_name", "user_id", "clusters", "kill_warning_flags", "shared", "memory_per_tres", "overcommit",
+        "tres_bind",
+    }
+)  # fmt: skip
+_UNREAD = _HINTS | _DROPPED | _REFUSED
 # 节点的布局；0 与 Slurm 的 NO_VAL16、INFINITE16 是没有写。
 _LAYOUT = frozenset(
     {
@@ -43,6 +55,9 @@ _LAYOUT = frozenset(
 _NO_LAYOUT = (0, 0xFFFE, 0xFFFF)
 # 秒为单位的 Unix 时刻；0 是没有写。
 _INSTANTS = frozenset({"begin_time", "deadline"})
+# 等于没有写的值，与 Slurm 的 NO_VAL、NO_VAL16。
+_UNSET: tuple[Any, ...] = (None, "", 0, False, [], {}, 0xFFFE, 0xFFFFFFFE)
+_GPU = re.compile(r"gres[/:]gpu:(\d+)")
 _SIGNAL = re.compile(r"^(B:)?(\w+)(?:@(\d+))?$")
 _MAIL = {
     "TIME=100%": "TIME_LIMIT",
@@ -86,15 +101,20 @@ def job_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """换好的 job；提示的字段不要，不认识的留给 JobRequest 点名拒绝。"""
     job: dict[str, Any] = {}
     for key, raw in given.items():
+        if key in _REFUSED and plain_number(raw) not in _UNSET:
+            raise InvalidRequest(key, "这里做不到；请去掉它")
         name = _RENAMED.get(key, key)
         value = plain_number(raw)
-        if key in _HINTS or key in _DROPPED or value is None or value == "" or (name in _INSTANTS and value == 0):
+        if key in _UNREAD or value is None or value == "" or (name in _INSTANTS and value == 0):
             continue
         if name in _LAYOUT and value in _NO_LAYOUT:
             continue
         job[name] = value
     _lists(job)
     _words(given, job)
+    _from_tres(given, job)
+    if given.get("overcommit") is True:
+        overcommitted(job, int(job.get("minimum_nodes") or str(job.get("nodes") or 1).partition("-")[0]))
     if "kill_on_node_fail" in job:
         job["no_kill"] = not job.pop("kill_on_node_fail")
     for name in ("time_limit", "time_minimum", "nodes"):
@@ -108,6 +128,21 @@ def job_fields(given: Mapping[str, Any]) -> dict[str, Any]:
             if match[3]:
                 job["kill_warning_delay"] = int(match[3])
     return job
+
+
+def _from_tres(given: Mapping[str, Any], job: dict[str, Any]) -> None:
+    """按 GPU 计的内存、GPU 的绑定；别的资源没有这些。"""
+    memory = _GPU.fullmatch(str(given.get("memory_per_tres") or ""))
+    if memory:
+        job["memory_per_gpu"] = memory[1]
+    elif given.get("memory_per_tres"):
+        raise InvalidRequest("memory_per_tres", "只能按 GPU 写，如 gres/gpu:4096（MiB）")
+    if given.get("tres_bind"):
+        try:
+            bind = gpu_bound({"tres_bind": str(given["tres_bind"])})["gpu_bind"]
+        except (Fatal, KeyError) as error:
+            raise InvalidRequest("tres_bind", "只能绑 GPU，如 gres/gpu:closest") from error
+        job["environment"] = {**job.get("environment", {}), "SLURM_GPU_BIND": bind}
 
 
 def _lists(job: dict[str, Any]) -> None:

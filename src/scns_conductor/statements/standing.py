@@ -30,8 +30,9 @@ DEFAULTS = {"defaults": _DEFAULTS}
 
 def _submitted(changed: dict[str, str], cause: str) -> str:
     """due（job_id、user_name、template 与别的列）里的每一行提交成一个作业；changed 的列不照 template。"""
-    names = ", ".join(f'"{name}"' for name in TEMPLATE_COLUMNS)
-    taken = ", ".join(changed.get(name, f'r."{name}"') for name in TEMPLATE_COLUMNS)
+    columns = (*TEMPLATE_COLUMNS, *(name for name in changed if name not in TEMPLATE_COLUMNS))
+    names = ", ".join(f'"{name}"' for name in columns)
+    taken = ", ".join(changed.get(name, f'r."{name}"') for name in columns)
     return f"""
         written AS (
           INSERT INTO jobs (job_id, {names})
@@ -87,14 +88,16 @@ CRON_DISABLE = sa.text("UPDATE cron_entries SET disabled = true WHERE entry_id =
 CRON_RUNS = sa.text(
     f"""
     WITH locked AS MATERIALIZED (
-      SELECT e.entry_id, e.user_name, e.template, d.begin_time
+      SELECT e.entry_id, e.user_name, e.template, e.schedule, d.begin_time
       FROM unnest(CAST(:entry_ids AS bigint[]), CAST(:former_ids AS bigint[]), CAST(:begin_times AS timestamptz[]))
         AS d(entry_id, former_id, begin_time)
       JOIN cron_entries AS e ON e.entry_id = d.entry_id AND coalesce(e.job_id, 0) = d.former_id
       ORDER BY e.entry_id FOR UPDATE OF e
     ), due AS MATERIALIZED (
       SELECT nextval('jobs_job_id_seq') AS job_id, * FROM locked
-    ), {_submitted({"begin_time": "due.begin_time", "reason": "'BeginTime'"}, "cron")}, kept AS (
+    ), {
+        _submitted({"begin_time": "due.begin_time", "reason": "'BeginTime'", "cron": "due.schedule"}, "cron")
+    }, kept AS (
       UPDATE cron_entries AS e SET job_id = due.job_id FROM due WHERE e.entry_id = due.entry_id
     )
     SELECT job_id FROM due

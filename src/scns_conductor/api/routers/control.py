@@ -43,6 +43,7 @@ class ControlRequest(BaseModel):
     )
     conditions: Conditions | None = Field(None, description="符合这些条件的")
     hold: Flag = Field(False, description="requeue：重新排队之后保留")
+    special_exit: Flag = Field(False, description="requeue：同 hold，Slurm 的命令里状态是 SPECIAL_EXIT")
     signal: str | None = Field(None, description="signal：信号的名字或号", max_length=32)
     target: Literal["all", "batch", "steps", "job"] = Field("all", description="signal：发给谁")
 
@@ -85,7 +86,7 @@ async def control(body: ControlRequest, parts: PartsDep, identity: IdentityDep) 
     done = await control_jobs(
         parts.engine,
         identity,
-        Request(body.action, body.hold, body.signal, body.target),
+        Request(body.action, body.hold, body.signal, body.target, body.special_exit),
         body.job_ids,
         JobFilter(**given) if given else None,
     )

@@ -168,7 +168,7 @@ class Job(Answer):
     kill_on_invalid_dependency: bool | None
     """依赖不可能满足时是否取消"""
     hold: str | None
-    """保留：user、admin，或启动失败之后的 launch_failed；空表示未保留"""
+    """保留：user、admin，或启动失败之后的 launch_failed、重新排队时要的 special_exit；空表示未保留"""
     priority: int | None
     """管理员指定的优先级，0 等于保留；空表示由系统计算"""
     nice: int
@@ -223,6 +223,8 @@ class Job(Answer):
     """是异构作业的第几个部分"""
     het_job_id_set: str | None
     """异构作业各个部分的作业号，如 7-9"""
+    cron: str | None
+    """是 crontab 里的一项提交的：它的时刻；别的为空"""
     state: str
     """状态"""
     reason: str

@@ -105,7 +105,9 @@ class JobSpec(SQLModel):
     deadline: datetime | None = Field(None, sa_type=TIMESTAMP, description="最迟何时结束（--deadline）")
     dependency: str | None = Field(None, description="依赖，如 afterok:12:13,singleton")
     kill_on_invalid_dependency: bool | None = Field(None, description="依赖不可能满足时是否取消")
-    hold: str | None = Field(None, description="保留：user、admin，或启动失败之后的 launch_failed；空表示未保留")
+    hold: str | None = Field(
+        None, description="保留：user、admin，或启动失败之后的 launch_failed、重新排队时要的 special_exit；空表示未保留"
+    )
     priority: int | None = Field(
         None, sa_type=sa.BigInteger, ge=0, le=2**32 - 1, description="管理员指定的优先级，0 等于保留；空表示由系统计算"
     )
@@ -175,6 +177,7 @@ class Job(JobSpec, table=True):
     het_job_offset: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="是异构作业的第几个部分")
     het_job_id_set: str | None = Field(None, sa_type=sa.Text, description="异构作业各个部分的作业号，如 7-9")
 
+    cron: str | None = Field(None, sa_type=sa.Text, description="是 crontab 里的一项提交的：它的时刻；别的为空")
     state: str = Field(JobState.PENDING, sa_column_kwargs={"server_default": "PENDING"}, description="状态")
     reason: str = Field("None", sa_column_kwargs={"server_default": "None"}, description="Slurm 的原因码")
     error_msg: str | None = Field(None, description="给用户看的说明")

@@ -148,7 +148,7 @@ def accounting_record(job: Row, steps: Iterable[Row]) -> dict[str, Any]:
         "het": _het(job),
         "job_id": int(job["job_id"]),
         "name": job["name"],
-        "mcs": {"label": ""},
+        "mcs": {"label": job.get("mcs_label") or ""},
         "nodes": job.get("node_list") or "None assigned",
         "partition": job["partition"],
         "priority": of.priority(job),

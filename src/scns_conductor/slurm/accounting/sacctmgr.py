@@ -1,6 +1,5 @@
 """sacctmgr：账户、用户、关联与 QOS（sacctmgr(1)）。增删改之前要确认，-i 不问。"""
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from scns_conductor.slurm.accounting.sacctmgr_words import (
     Request,
     lowered,
     match,
+    own_cluster,
     parse_request,
 )
 from scns_conductor.slurm.parse.line_mode import prompted_lines
@@ -24,6 +24,7 @@ from scns_conductor.slurm.parse.options import Parsed, flags, hints, option
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error, told
 from scns_conductor.slurm.shapes.spoken import release, spoken
 from scns_conductor.slurm.table.job_tres import TRES_IDS
+from scns_conductor.slurm.table.job_values import cluster_name
 from scns_conductor.slurm.table.json_answer import structured
 
 OPTIONS = [
@@ -39,6 +40,8 @@ _VERBS = {
 }  # fmt: skip
 _FILES = ("dump", "load")
 _UNSUPPORTED_VERBS = ("clear", "reconfigure", "shutdown")
+# where 里的 cluster= 管得着的。
+_OF_CLUSTER = frozenset({"account", "user", "association", "cluster", "event", "reservation", "wckey", "transaction"})
 _LISTED = (
     'Input line must include "Account", "Association", "Cluster", "Configuration",',
     '"Event", "Federation", "Problem", "QOS", "Resource", "Reservation",',
@@ -200,6 +203,10 @@ def _show(client: JsonClient, parsed: Parsed, entity: str, request: Request) -> 
     if entity not in show:
         raise Fatal(f"show {entity} is not supported by this system")
     default, known, rows = show[entity](client, request, with_associations)
+    if "withcoord" in request.flags and "coordinators" in known:
+        default += ",coordinators"
+    if entity in _OF_CLUSTER and not own_cluster(request.where.get("cluster", ())):
+        rows = []
     tree = entity == "association" and "tree" in request.flags
     chosen = columns.chosen_fields(request.form or default, known)
     if tree:
@@ -216,10 +223,6 @@ def _show(client: JsonClient, parsed: Parsed, entity: str, request: Request) -> 
 def _tree_field(field: columns.Field) -> columns.Field:
     width = -20 if field.width == 10 else field.width
     return columns.Field(field.title, width, lambda row: " " * row["depth"] + field.value(row))
-
-
-def _cluster() -> str:
-    return os.environ.get("SLURM_CLUSTER_NAME") or "scns"
 
 
 def _wanted(request: Request, row: dict[str, Any], names: dict[str, str]) -> bool:
@@ -239,7 +242,7 @@ def _accounts(client: JsonClient, request: Request, with_associations: bool) -> 
         return columns.ACCOUNT_FORMAT, columns.ACCOUNT, rows
     found = client.associations()
     joined = [
-        {**row, **each, "cluster": _cluster()} for row in rows for each in found if each["account"] == row["name"]
+        {**row, **each, "cluster": cluster_name()} for row in rows for each in found if each["account"] == row["name"]
     ]
     return columns.ACCOUNT_WITH_ASSOCIATIONS, columns.ACCOUNT, joined
 
@@ -261,7 +264,7 @@ def _users(client: JsonClient, request: Request, with_associations: bool) -> tup
         and (not partitions or each["partition"] in partitions)
     ]
     joined = [
-        {**row, **each, "cluster": _cluster()} for row in rows for each in found if each["user_name"] == row["name"]
+        {**row, **each, "cluster": cluster_name()} for row in rows for each in found if each["user_name"] == row["name"]
     ]
     if not with_associations and not named:
         users = {each["name"] for each in joined}
@@ -282,7 +285,7 @@ def _associations(client: JsonClient, request: Request, _with: bool) -> tuple[st
         own = [each for each in found if each["account"] == name]
         own.sort(key=lambda each: (each["user_name"], each["partition"] == "", each["partition"]))
         rows += [
-            {**each, "cluster": _cluster(), "depth": depth + (1 if each["user_name"] else 0)}
+            {**each, "cluster": cluster_name(), "depth": depth + (1 if each["user_name"] else 0)}
             for each in own
             if _wanted(request, each, names)
         ]
@@ -327,8 +330,10 @@ def _tres(client: JsonClient, request: Request, _with: bool) -> tuple[str, Any, 
     return columns.TRES_FORMAT, columns.TRES, [row for row in rows if not kinds or row["type"] in kinds]
 
 
-def _clusters(client: JsonClient, _request: Request, _with: bool) -> tuple[str, Any, list[dict[str, Any]]]:
+def _clusters(client: JsonClient, request: Request, _with: bool) -> tuple[str, Any, list[dict[str, Any]]]:
+    if not own_cluster([*request.names, *request.where.get("name", [])]):
+        return columns.CLUSTER_FORMAT, columns.CLUSTER, []
     root = next(each for each in client.associations("root", "") if not each["user_name"])
     host, _, port = client.url.partition("://")[2].partition(":")
-    row = {**root, "cluster": _cluster(), "control_host": host, "control_port": port.rstrip("/")}
+    row = {**root, "cluster": cluster_name(), "control_host": host, "control_port": port.rstrip("/")}
     return columns.CLUSTER_FORMAT, columns.CLUSTER, [row]

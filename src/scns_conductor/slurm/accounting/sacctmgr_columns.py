@@ -102,6 +102,7 @@ ACCOUNT: dict[str, Field] = {
     "name": Field("Account", 10, _plain("name")),
     "description": Field("Descr", 20, _plain("description")),
     "organization": Field("Org", 20, _plain("organization")),
+    "coordinators": Field("Coord Accounts", 20, _words("coordinators")),
 }
 ACCOUNT_FORMAT = "account,description,organization"
 ACCOUNT_WITH_ASSOCIATIONS = (
@@ -114,7 +115,7 @@ USER: dict[str, Field] = {
     "name": Field("User", 10, _plain("name")),
     "defaultaccount": Field("Def Acct", 10, _plain("default_account")),
     "adminlevel": Field("Admin", 9, _plain("admin_level")),
-    "coordinators": Field("Coord Accounts", 20, lambda row: ",".join(row["coordinates"])),
+    "coordinators": Field("Coord Accounts", 20, _words("coordinates")),
 }
 USER_FORMAT = "user,defaultaccount,adminlevel"
 USER_WITH_ASSOCIATIONS = (

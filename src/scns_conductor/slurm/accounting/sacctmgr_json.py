@@ -6,7 +6,7 @@ from typing import Any
 
 from scns_conductor.client import JsonClient
 from scns_conductor.core.hostlist import compress
-from scns_conductor.slurm.accounting.sacctmgr_words import Request
+from scns_conductor.slurm.accounting.sacctmgr_words import Request, own_cluster
 from scns_conductor.slurm.parse.options import Parsed
 from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.shapes import accounts as shapes
@@ -48,6 +48,9 @@ def _wanted(request: Request, row: Mapping[str, Any]) -> bool:
 def _records(client: JsonClient, version: str, entity: str, request: Request) -> list[dict[str, Any]]:
     if entity == "qos":
         return [shapes.qos_record(version, row) for row in client.qos() if _wanted(request, row)]
+    named = [*request.names, *request.where.get("name", ())] if entity == "cluster" else ()
+    if entity != "tres" and not own_cluster([*named, *request.where.get("cluster", ())]):
+        return []
     if entity in ("tres", "cluster"):
         return _cluster_records(client, version, entity)
     associations = client.associations()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from scns_conductor.core.tres import parse_tres
 from scns_conductor.core.units import parse_duration
 from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.table.job_values import cluster_name
 
 Kind = Literal["text", "name", "names", "count", "number", "tres", "wall", "seconds", "shares"]
 _OPTION = re.compile(r"^([A-Za-z]+)([+-]?=)(.*)$", re.DOTALL)
@@ -148,6 +149,12 @@ class Request:
 def words_of(text: str) -> list[str]:
     """逗号分隔的列表；去掉引号。"""
     return [word.strip().strip("'\"") for word in text.split(",") if word.strip().strip("'\"")]
+
+
+def own_cluster(names: Iterable[str]) -> bool:
+    """写的集群里有没有这一个；没有写的有。"""
+    wanted = {name.lower() for name in names}
+    return not wanted or cluster_name().lower() in wanted
 
 
 def match(word: str, names: Iterable[str]) -> str | None:

@@ -22,8 +22,13 @@ _MAX_WAIT_S = 2.0
 _TASK = "_"
 
 
-def _jobs(words: Sequence[str], what: str, action: ControlAction, **options: Any) -> int:
-    """一批作业一个请求；写的是作业名时，是叫这个名字的全部作业。逐个报错误，其余照做。"""
+def _jobs(
+    words: Sequence[str], what: str, action: ControlAction, conditions: dict[str, str] | None = None, **options: Any
+) -> int:
+    """一批作业一个请求；写的是作业名时，是叫这个名字的全部作业。逐个报错误，其余照做。
+
+    写了 conditions 的只管其中符合的；一个也没有不算错误。
+    """
     given = [job for word in words for job in split_list(word.partition("=")[2] or word)]
     if not given:
         raise Fatal(f"too few arguments for keyword:{what}", prefix=None)
@@ -32,12 +37,12 @@ def _jobs(words: Sequence[str], what: str, action: ControlAction, **options: Any
     with connect() as client:
         errors: dict[str, ClientError] = {}
         if numbers:
-            errors |= client.control(action, numbers, **options)[1]
+            errors |= client.control(action, numbers, conditions, **options)[1]
         for name in [text for text in given if text not in numbers]:
             # 名字里可以有逗号：按整个名字找。
-            done, refused = client.control(action, conditions={"name": name}, **options)
+            done, refused = client.control(action, conditions={"name": name, **(conditions or {})}, **options)
             errors |= refused
-            if not done and not refused:
+            if not done and not refused and not conditions:
                 errors[name] = _named_elsewhere(client, name)
         for job_id, error in errors.items():
             if what in ("suspend", "resume"):
@@ -79,9 +84,9 @@ def release(_parsed: Parsed, words: list[str]) -> int:
 
 
 def requeue(_parsed: Parsed, words: list[str]) -> int:
-    """scontrol requeue：重新排队。"""
+    """scontrol requeue [Incomplete]：重新排队。"""
     _outlive_own_job()
-    return _jobs(words, "requeue", "requeue")
+    return _requeue(words, "requeue")
 
 
 def _outlive_own_job() -> None:
@@ -91,10 +96,20 @@ def _outlive_own_job() -> None:
 
 
 def requeue_hold(_parsed: Parsed, words: list[str]) -> int:
-    """scontrol requeuehold：重新排队，并保留。"""
+    """scontrol requeuehold [Incomplete] [State=SpecialExit]：重新排队，并保留。"""
     _outlive_own_job()
-    words = [word for word in words if not word.lower().startswith("state=")]
-    return _jobs(words, "requeuehold", "requeue", hold=True)
+    return _requeue(words, "requeuehold", hold=True)
+
+
+def _requeue(words: Sequence[str], what: str, *, hold: bool = False) -> int:
+    """前面的词：Incomplete 只管没有结束的；State=SpecialExit 另是一种保留。"""
+    flags, words = set(), list(words)
+    while words and (word := words[0].lower().removeprefix("state=")) in ("incomplete", "specialexit"):
+        flags.add(word)
+        words.pop(0)
+    conditions = {"state": "RUNNING,SUSPENDED"} if "incomplete" in flags else None
+    special = {"special_exit": True} if hold and "specialexit" in flags else {}
+    return _jobs(words, what, "requeue", conditions, hold=hold, **special)
 
 
 def _still_pending(client: JsonClient, job: str, error: ClientError) -> ClientError:

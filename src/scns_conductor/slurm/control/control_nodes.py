@@ -118,6 +118,36 @@ def reboot_nodes(_parsed: Parsed, words: list[str]) -> int:
     return 0
 
 
+def power_nodes(_parsed: Parsed, words: list[str]) -> int:
+    """power up|down [asap|force] 节点列表或 ALL [reason=…]（24.11 起；就是 update state=POWER_…）。"""
+    direction = words[0].upper() if words else ""
+    if direction not in ("UP", "DOWN"):
+        raise Fatal("scontrol power needs up or down", prefix=None)
+    rest, state = list(words[1:]), f"POWER_{direction}"
+    if direction == "DOWN" and rest and rest[0].upper() in ("ASAP", "FORCE"):
+        state += f"_{rest.pop(0).upper()}"
+    reasons = [word.partition("=")[2] for word in rest if word.lower().startswith("reason=")]
+    targets = [word for word in rest if "=" not in word]
+    if not targets:
+        raise Fatal("Missing node list. Specify ALL|<NodeList>", prefix=None)
+    for target in targets:
+        update_node(target, {"state": state, **({"reason": reasons[-1]} if reasons else {})})
+    return 0
+
+
+def node_addresses(_parsed: Parsed, words: list[str]) -> int:
+    """getaddrs 节点列表：各节点的地址（23.11 起）。"""
+    if not words:
+        raise Fatal("Missing node list.", prefix=None)
+    with connect() as client:
+        known = {node["name"]: node["address"] for node in client.nodes()}
+    for name in (name for word in words for name in named_hosts(word)):
+        if name not in known:
+            raise Fatal(f"Invalid node name specified: {name}", prefix=None)
+        print(f"{name}: {known[name]}")
+    return 0
+
+
 def cancel_reboot(_parsed: Parsed, words: list[str]) -> int:
     """cancel_reboot 节点列表。"""
     if not words:

@@ -62,6 +62,22 @@ def list_pids(_parsed: Parsed, words: list[str]) -> int:
     return 1 if wanted and not rows else 0
 
 
+def list_jobs(_parsed: Parsed, _words: list[str]) -> int:
+    """listjobs：本机上有进程的作业（23.11 起）。"""
+    with connect() as client:
+        found = dict.fromkeys(each.job_id for each in job_processes(client.url))
+    print("\n".join(["JOBID", *found]))
+    return 0
+
+
+def list_steps(_parsed: Parsed, _words: list[str]) -> int:
+    """liststeps：本机上有进程的作业步（23.11 起）。"""
+    with connect() as client:
+        found = dict.fromkeys(f"{each.job_id}.{each.step}" for each in job_processes(client.url))
+    print("\n".join(["STEPID", *found]))
+    return 0
+
+
 def pid_info(_parsed: Parsed, words: list[str]) -> int:
     """pidinfo 进程号：它属于哪个作业，还剩多久。"""
     if not words:

@@ -94,10 +94,14 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
     container = job.get("container") or job.get("container_image")
     if container:
         lines.append(f"Container={_word(container)}")
+    if job.get("cron"):
+        lines.append(f'CrontabSpec="{job["cron"]}"')
     if job.get("comment"):
         lines.append(f"Comment={_word(job['comment'])} ")
     if job.get("admin_comment"):
         lines.append(f"AdminComment={_word(job['admin_comment'])} ")
+    if job.get("extra"):
+        lines.append(f"Extra={_word(job['extra'])} ")
     if not job["interactive"]:
         lines += [
             f"StdErr={_word(of.output_path(job, 'standard_error'))}",

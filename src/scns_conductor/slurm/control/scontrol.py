@@ -25,6 +25,8 @@ from scns_conductor.slurm.control.control_nodes import (
     cancel_reboot,
     create_node,
     delete_node,
+    node_addresses,
+    power_nodes,
     reboot_nodes,
     slurm_call,
     update_node,
@@ -246,16 +248,15 @@ def _errnumstr(_parsed: Parsed, words: list[str]) -> int:
     return 0
 
 
-def _list_pids(parsed: Parsed, words: list[str]) -> int:
-    from scns_conductor.slurm.control.control_processes import list_pids
+def _processes(name: str) -> Callable[[Parsed, list[str]], int]:
+    """看本机进程的命令；用到才载入。"""
 
-    return list_pids(parsed, words)
+    def call(parsed: Parsed, words: list[str]) -> int:
+        from scns_conductor.slurm.control import control_processes
 
+        return int(getattr(control_processes, name)(parsed, words))
 
-def _pid_info(parsed: Parsed, words: list[str]) -> int:
-    from scns_conductor.slurm.control.control_processes import pid_info
-
-    return pid_info(parsed, words)
+    return call
 
 
 def _nothing(_parsed: Parsed, _words: list[str]) -> int:
@@ -309,6 +310,8 @@ _VERBS: dict[str, Callable[[Parsed, list[str]], int]] = {
     "delete": _delete,
     "reboot": reboot_nodes,
     "cancel_reboot": cancel_reboot,
+    "power": power_nodes,
+    "getaddrs": node_addresses,
     "write": write,
     "ping": _ping,
     "token": _token,
@@ -318,8 +321,10 @@ _VERBS: dict[str, Callable[[Parsed, list[str]], int]] = {
     "reconfigure": _reconfigure,
     "errnumstr": _errnumstr,
     "crontab": _crontab,
-    "listpids": _list_pids,
-    "pidinfo": _pid_info,
+    "listpids": _processes("list_pids"),
+    "listjobs": _processes("list_jobs"),
+    "liststeps": _processes("list_steps"),
+    "pidinfo": _processes("pid_info"),
     "help": _help,
     "cluster": _cluster,
     **dict.fromkeys(_SWITCHES, _nothing),

@@ -19,7 +19,7 @@ OPTIONS = [
     *flags("-d --dead", "-h --noheader", "-l --long"),
     *flags("-N --Node", "-r --responding", "-R --list-reasons", "-s --summarize", "-T --reservation"),
     *flags("-V --version", "--help", "--usage", "--helpFormat", "--helpstate"),
-    *hints(flags("-a --all", "-e --exact", "--future", "--hide", "--local", "-v --verbose", "--federation")),
+    *hints(flags("-a --all", "-e --exact", "-F --future", "--hide", "--local", "-v --verbose", "--federation")),
     *hints(flags("--noconvert")),
     *values("-i --iterate", "-M --clusters --cluster", "-n --nodes", "-o --format", "-O --Format"),
     *values("-p --partition", "-S --sort", "-t --states --state"),

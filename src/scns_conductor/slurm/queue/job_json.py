@@ -15,7 +15,6 @@ _ABSENT: dict[str, Any] = {
     "cpu_frequency_minimum": None, "cpu_frequency_maximum": None, "cpu_frequency_governor": None,
     "cpus_per_tres": "", "delay_boot": 0, "federation_origin": "", "federation_siblings_active": "",
     "federation_siblings_viable": "", "tasks_per_board": 0,
-    "mcs_label": "", "memory_per_tres": "",
     "preempt_time": 0, "profile": None, "reboot": False, "resize_time": 0, "sockets_per_board": 0,
     "system_comment": "", "tres_bind": "", "tres_freq": "",
     "tres_per_socket": "",
@@ -70,6 +69,7 @@ def _flags(job: Job) -> list[str]:
     found = []
     if job.get("kill_on_invalid_dependency") is not None:
         found.append(f"{'' if job['kill_on_invalid_dependency'] else 'NO_'}KILL_INVALID_DEPENDENCY")
+    found += ["CRON_JOB"] if job.get("cron") else []
     return [*found, *(["JOB_WAS_RUNNING"] if job.get("start_time") else [])]
 
 
@@ -121,6 +121,8 @@ def job_record(job: Job) -> dict[str, Any]:
         "last_sched_evaluation": _moment(job.get("start_time")),
         "licenses": job.get("licenses") or "",
         "max_cpus": 0,
+        "mcs_label": job.get("mcs_label") or "",
+        "memory_per_tres": f"gres/gpu:{job['memory_per_gpu']}" if job.get("memory_per_gpu") else "",
         "max_nodes": job.get("maximum_nodes") or 0,
         "name": job["name"],
         "nodes": job.get("node_list") or "",
@@ -191,8 +193,8 @@ def job_record_39(job: Job) -> dict[str, Any]:
     return wrapped | {
         "nice": job.get("nice") or 0,
         "hold": bool(job.get("hold")),
-        "core_spec": 0,
-        "thread_spec": 0,
+        "core_spec": job.get("core_specification") or 0,
+        "thread_spec": job.get("thread_specification") or 0,
         "profile": ["NOT_SET"],
         "shared": ["none"] if job.get("exclusive") else [],
         "exclusive": ["true"] if job.get("exclusive") else [job["exclusive_to"]] if job.get("exclusive_to") else [],
@@ -205,5 +207,5 @@ def job_record_39(job: Job) -> dict[str, Any]:
         "network": "",
         "allocating_node": job.get("submit_host") or "",
         "minimum_switches": job.get("required_switches") or 0,
-        "scheduled_nodes": "",
+        "scheduled_nodes": job.get("expected_nodes") or "",
     }

@@ -37,7 +37,7 @@ def wanted_states(text: str | None) -> list[str]:
         name = of.LONG_STATES.get(name, name)
         if name == "ALL":
             return list(of.SHORT_STATES)
-        if name in of.SHORT_STATES or name == "CONFIGURING":
+        if name in of.SHORT_STATES or name in of.SHOWN_AS:
             found.append(name)
         elif name not in of.ABSENT_STATES:
             # 行末的换行与 Slurm 相同。
@@ -72,21 +72,21 @@ def job_ids(texts: Sequence[str]) -> list[str]:
     return found
 
 
-def _with_configuring(
+def _shown_so(
     client: JsonClient, parsed: Parsed, needs: Iterable[str] | None, states: list[str]
 ) -> list[dict[str, Any]]:
-    """-t CF：服务器那里是 RUNNING 的一种，取来再挑。"""
-    wider = ",".join(sorted({*states, "RUNNING"} - {"CONFIGURING"}))
+    """-t CF、SE：服务器那里是 RUNNING、PENDING 的一种，取来再挑。"""
+    wider = ",".join(sorted({of.SHOWN_AS.get(state, state) for state in states}))
     asked = replace(parsed, pairs=[*parsed.pairs, ("states", wider)])
     found = chosen_jobs(client, asked, None if needs is None else {*needs, "configuring"})
-    return [job for job in found if "RUNNING" in states or of.state(job) in states]
+    return [job for job in found if job["state"] in states or of.state(job) in states]
 
 
 def chosen_jobs(client: JsonClient, parsed: Parsed, needs: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """要列的作业；needs 是要显示的字段（None 是全部），只取这些，十万行才快。"""
     states = wanted_states(parsed.last("states") or os.environ.get("SQUEUE_STATES"))
-    if "CONFIGURING" in states:
-        return _with_configuring(client, parsed, needs, states)
+    if of.SHOWN_AS.keys() & states:
+        return _shown_so(client, parsed, needs, states)
     if "start" in parsed:
         states = [state for state in states if state == "PENDING"]
     ids = job_ids([text for text in parsed.every("jobs") if text])

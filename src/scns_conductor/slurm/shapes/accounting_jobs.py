@@ -57,7 +57,7 @@ def accounting_record(version: str, job: Row, steps: Iterable[Row]) -> dict[str,
             "steps": [_step(job, row, found) for row, found in zip(steps, flat["steps"], strict=True)],
             "time": {
                 **flat["time"],
-                "limit": INFINITE if limit is None else int(limit) // 60,
+                "limit": _minutes(limit),
                 "planned": max(0, int((started or submitted or 0) - (submitted or 0))),
             },
             "used_gres": job.get("allocated_gres"),
@@ -72,7 +72,12 @@ def live_step_record(version: str, step: Row) -> dict[str, Any]:
     nodes = expand(step["node_list"]) if step.get("node_list") else []
     started = epoch(step["start_time"]) or 0
     values = {
-        "time": {"elapsed": max(0, int(time.time() - started)), "start": int(started), "end": 0, "limit": INFINITE},
+        "time": {
+            "elapsed": max(0, int(time.time() - started)),
+            "start": int(started),
+            "end": 0,
+            "limit": _minutes(of.limit_s(step)),
+        },
         "exit_code": {"status": ["PENDING"]},
         "nodes": {"count": len(nodes), "range": step.get("node_list"), "list": nodes},
         "tasks": {"count": int(step.get("tasks") or 1)},
@@ -114,6 +119,10 @@ def _record_39(flat: dict[str, Any], limit: float) -> dict[str, Any]:
     }
 
 
+def _minutes(seconds: float | None) -> float:
+    return INFINITE if seconds is None else -(-int(seconds) // 60)
+
+
 def _step(job: Row, row: Row, found: Row) -> dict[str, Any]:
     number = f"{of.display_id(job)}.{row['step']}"
     return {
@@ -123,5 +132,5 @@ def _step(job: Row, row: Row, found: Row) -> dict[str, Any]:
         "state": [row["state"]],
         "statistics": {"energy": found["statistics"]["energy"]},
         "step": {"id": number, "name": found["step"]["name"]},
-        "time": {**found["time"], "limit": INFINITE},
+        "time": {**found["time"], "limit": _minutes(row.get("step_time_limit"))},
     }

@@ -11,7 +11,7 @@ _USAGE = "Usage: sbcast [-CfFjpvV] SOURCE DEST"
 OPTIONS = [
     *flags("-f --force", "-p --preserve", "-v --verbose", "-V --version", "-h --help", "--usage"),
     *values("-j --jobid"),
-    *hints(values("-F --fanout", "-s --size", "-t --timeout"), [option("-C --compress", "optional")]),
+    *hints(values("-F --fanout --treewidth", "-s --size", "-t --timeout"), [option("-C --compress", "optional")]),
     *refused(values("--exclude"), [option("--send-libs", "optional")]),
 ]
 

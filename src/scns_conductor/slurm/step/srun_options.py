@@ -30,7 +30,11 @@ _REFUSED = refused(
     [option("--send-libs", "optional")],
 )
 MPI_TYPES = ("none", "pmi2", "pmix")
-REFUSED = {each.key: each.long[0] for each in _REFUSED if each.key != "send_libs"}
+REFUSED = {
+    each.key: each.long[0]
+    for each in (*_REFUSED, *newer_options.REFUSED, *newer_options.STEP_REFUSED)
+    if each.key != "send_libs"
+}
 OPTIONS: list[Option] = [
     *(each for each in BATCH_OPTIONS if each.key not in _NOT_HERE),
     *flags("-l --label", "-u --unbuffered", "--overlap", "--exact", "--multi-prog", "-X --disable-status",
@@ -46,6 +50,8 @@ OPTIONS: list[Option] = [
     option("-I --immediate", "optional"),
     option("-k --no-kill", "optional"),
     *_REFUSED,
+    *newer_options.STEP_REFUSED,
+    *newer_options.STEP_WORKING,
     *newer_options.STEP_HINTS,
 ]  # fmt: skip
 # srun(1) 的 INPUT ENVIRONMENT VARIABLES；排在后面的胜过前面的。
@@ -58,7 +64,7 @@ _VARIABLES = {
     "SLURM_DISTRIBUTION": "distribution", "SLURM_EXPORT_ENV": "export", "SRUN_EXPORT_ENV": "export",
     "SLURM_OPEN_MODE": "open_mode", "SLURM_DISABLE_STATUS": "disable_status", "SLURM_WAIT": "wait",
     "SLURM_THREADS": "threads", "SLURM_UNBUFFEREDIO": "unbuffered", "SLURM_CPU_BIND": "cpu_bind",
-    "SLURM_GPU_BIND": "gpu_bind", "SLURM_STEP_GRES": "gres",
+    "SLURM_GPU_BIND": "gpu_bind", "SLURM_TRES_BIND": "tres_bind", "SLURM_STEP_GRES": "gres",
     "SLURM_TASK_PROLOG": "task_prolog", "SLURM_TASK_EPILOG": "task_epilog", "SLURM_PROLOG": "prolog",
     "SLURM_EPILOG": "epilog", "SLURM_BCAST": "bcast", "SLURM_NO_KILL": "no_kill", "SLURM_OVERCOMMIT": "overcommit",
     "SLURM_IMMEDIATE": "immediate", "SLURM_HINT": "hint", "SLURM_THREADS_PER_CORE": "threads_per_core",
@@ -76,7 +82,8 @@ _ALONE_VARIABLES = {
     "SLURM_MEM_PER_NODE": "mem", "SLURM_CPUS_PER_GPU": "cpus_per_gpu", "SLURM_NTASKS_PER_GPU": "ntasks_per_gpu",
     "SLURM_SIGNAL": "signal", "SLURM_REQ_SWITCH": "switches", "SLURM_WCKEY": "wckey",
     "SLURM_DEPENDENCY": "dependency", "SLURM_CORE_SPEC": "core_spec", "SLURM_THREAD_SPEC": "thread_spec",
-    "SLURM_CLUSTERS": "clusters", "SLURM_BURST_BUFFER": "bb",
+    "SLURM_CLUSTERS": "clusters", "SLURM_BURST_BUFFER": "bb", "SLURM_WAIT4SWITCH": "wait4switch",
+    "SLURM_CONTAINER_ID": "container_id",
 }  # fmt: skip
 _PER_TASK = re.compile(r"%\d*[tnN]")
 
@@ -95,8 +102,9 @@ def given_options(pairs: Sequence[tuple[str, str]], environment: Mapping[str, st
     for key, name in REFUSED.items():
         if key in given:
             raise Fatal(f"--{name} is not supported by this system")
-    if "container_id" in given:
-        raise Fatal("--container-id is not supported by this system")
+    given = newer_options.gpu_bound(given)
+    if "external_launcher" in given:
+        given.setdefault("overlap", "")
     mpi = given.get("mpi", "none").lower()
     if mpi == "openmpi":
         mpi = "none"

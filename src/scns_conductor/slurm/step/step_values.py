@@ -28,6 +28,7 @@ def accounting_row(job: Mapping[str, Any], step: Step) -> dict[str, Any]:
         "step": str(step["step_id"]),
         "name": step["name"],
         "step_tasks": step["tasks"],
+        "step_time_limit": step["time_limit"],
         "state": step["state"],
         "start_time": step["start_time"],
         "end_time": step["end_time"],

@@ -15,6 +15,8 @@ from scns_conductor.slurm.session import Fatal, refusal_details, say, slurm_erro
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.01, 0.5
 # 这么久还没有分到，就告诉用户在排队。
 QUIET_S = 0.3
+# 要了才有的变量（salloc(1)）。
+ASKED_VARIABLES = frozenset({"SLURM_NTASKS", "SLURM_NPROCS", "SLURM_CPUS_PER_TASK"})
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -140,9 +142,15 @@ def all_variables(jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
+def command_environment(own: Mapping[str, str], jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """salloc 的命令的环境：自己的，加上分配的；在别的作业里 salloc 的，那个作业的任务数不算。"""
+    return {name: text for name, text in own.items() if name not in ASKED_VARIABLES} | all_variables(jobs)
+
+
 def variables(job: Mapping[str, Any]) -> dict[str, str]:
     """salloc 给命令的环境变量（salloc(1) 的 OUTPUT ENVIRONMENT VARIABLES）。"""
     parts: Sequence[Mapping[str, Any]] = [part for part in job["allocations"] if not part["released_at"]]
+    asked = job["environment"]
     values = {
         "SLURM_JOB_ID": job["job_id"],
         "SLURM_JOBID": job["job_id"],
@@ -157,10 +165,10 @@ def variables(job: Mapping[str, Any]) -> dict[str, str]:
         "SLURM_NNODES": len(parts),
         "SLURM_JOB_CPUS_PER_NODE": repeat_list([part["cpus"] for part in parts]),
         "SLURM_TASKS_PER_NODE": repeat_list([part["tasks"] for part in parts]),
-        "SLURM_NTASKS": job["tasks"],
-        "SLURM_NPROCS": job["tasks"],
+        "SLURM_NTASKS": job["tasks"] if "SLURM_NTASKS" in asked or job["tasks_per_node"] else None,
+        "SLURM_NPROCS": job["tasks"] if "SLURM_NTASKS" in asked or job["tasks_per_node"] else None,
         "SLURM_NTASKS_PER_NODE": job["tasks_per_node"],
-        "SLURM_CPUS_PER_TASK": job["cpus_per_task"] if job["cpus_per_task"] > 1 else None,
+        "SLURM_CPUS_PER_TASK": job["cpus_per_task"] if "SLURM_CPUS_PER_TASK" in asked else None,
         "SLURM_MEM_PER_NODE": job["memory_per_node"],
         "SLURM_MEM_PER_CPU": job["memory_per_cpu"],
         "SLURM_SUBMIT_DIR": job["current_working_directory"],

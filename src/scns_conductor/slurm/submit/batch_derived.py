@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 
 from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.submit.newer_options import gpu_bound
 
 # 选项 -> sbatch 自己写进作业环境的变量（sbatch(1) 的 OUTPUT ENVIRONMENT VARIABLES）。
 _VARIABLES = {
@@ -16,6 +17,8 @@ _VARIABLES = {
     "profile": "SLURM_PROFILE", "threads_per_core": "SLURM_THREADS_PER_CORE", "export": "SLURM_EXPORT_ENV",
     "cpu_freq": "SLURM_CPU_FREQ_REQ", "acctg_freq": "SLURM_ACCTG_FREQ",
 }  # fmt: skip
+# 在 SLURM_TRES_PER_TASK 里的写法。
+_PER_TASK = {"cpus_per_task": "cpu", "gpus_per_task": "gres/gpu"}
 _GPU_OPTIONS = ("gpus", "gpus_per_node", "gpus_per_task", "gres", "tres_per_task")
 _BAD_GRES = "Invalid generic resource (gres) specification"
 _BIND_WORDS = frozenset({"v", "verbose", "q", "quiet"})
@@ -32,6 +35,9 @@ def submitted_variables(given: Mapping[str, str]) -> dict[str, str]:
         found["SLURM_OPEN_MODE"] = given["open_mode"][0].lower()
     if given.get("hint") == "nomultithread":
         found["SLURM_THREADS_PER_CORE"] = "1"
+    per_task = [f"{kind}:{given[key]}" for key, kind in _PER_TASK.items() if given.get(key)]
+    if per_task or given.get("tres_per_task"):
+        found["SLURM_TRES_PER_TASK"] = ",".join([*per_task, *filter(None, [given.get("tres_per_task")])])
     kinds = [word for word in given.get("mem_bind", "").split(",") if word not in _BIND_WORDS]
     if given.get("mem_bind"):
         loud = {"v", "verbose"} & set(given["mem_bind"].split(","))
@@ -59,7 +65,7 @@ def _number(given: Mapping[str, str], key: str) -> int:
 
 def derived(given: Mapping[str, str]) -> dict[str, str]:
     """换成别的选项之后的 given。"""
-    found = dict(given)
+    found = gpu_bound(given)
     if found.get("nodefile"):
         found["nodelist"] = nodes_in(found.pop("nodefile"))
     for key in ("nodelist", "exclude"):

@@ -56,6 +56,7 @@ _FIELDS = {
     "error": "standard_error",
     "open_mode": "open_mode",
     "comment": "comment",
+    "extra": "extra",
     "mail_type": "mail_type",
     "mail_user": "mail_user",
     "tres_per_task": "tres_per_task",
@@ -110,6 +111,7 @@ OPTIONS: list[Option] = [
     *flags("--contiguous", "--ignore-pbs", "-v --verbose", "-Q --quiet"),
     *_REFUSED,
     *_HINTS,
+    *newer_options.WORKING,
     *newer_options.HINTS,
     *newer_options.REFUSED,
 ]  # fmt: skip
@@ -134,6 +136,10 @@ VARIABLES = {
     "SBATCH_GRES_FLAGS": "gres_flags", "SBATCH_IGNORE_PBS": "ignore_pbs", "SBATCH_MEM_BIND": "mem_bind",
     "SBATCH_NETWORK": "network", "SBATCH_POWER": "power", "SBATCH_SPREAD_JOB": "spread_job",
     "SBATCH_USE_MIN_NODES": "use_min_nodes", "SBATCH_WAIT_ALL_NODES": "wait_all_nodes", "SLURM_HINT": "hint",
+    "SBATCH_CONTAINER_ID": "container_id", "SBATCH_CPU_FREQ_REQ": "cpu_freq", "SBATCH_SEGMENT_SIZE": "segment",
+    "SBATCH_TRES_BIND": "tres_bind", "SBATCH_TRES_PER_TASK": "tres_per_task",
+    "SBATCH_CONSOLIDATE_SEGMENTS": "consolidate_segments", "SBATCH_SPREAD_SEGMENTS": "spread_segments",
+    "SBATCH_WAIT4SWITCH": "wait4switch", "SLURM_OOM_KILL_STEP": "oom_kill_step",
 }  # fmt: skip
 REFUSED = {each.key: each.long[0] for each in (*_REFUSED, *newer_options.REFUSED)}
 
@@ -216,7 +222,7 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     # 在别的挤着的作业里提交的，不因此也挤着。
     job["environment"].pop("SLURM_OVERCOMMIT", None)
     if "overcommit" in given:
-        _overcommitted(job, int(given.get("nodes", "1").partition("-")[0]))
+        overcommitted(job, int(given.get("nodes", "1").partition("-")[0]))
     return job
 
 
@@ -229,12 +235,12 @@ def _arbitrary(given: dict[str, str], environment: Mapping[str, str]) -> None:
         given.setdefault("ntasks", str(len(hosts)))
 
 
-def _overcommitted(job: dict[str, Any], nodes: int) -> None:
+def overcommitted(job: dict[str, Any], nodes: int) -> None:
     """-O：每个节点只要一个任务的 CPU，任务都挤在上面；作业里的 SLURM_NTASKS 仍是要的任务数（sbatch(1)）。"""
     each = job.pop("tasks_per_node", None)
     tasks = job.get("tasks") or nodes * (each or 1)
     job["tasks"] = nodes
-    job["environment"] |= {"SLURM_OVERCOMMIT": "1", "SLURM_NTASKS": str(tasks)}
+    job["environment"] = {**job.get("environment", {}), "SLURM_OVERCOMMIT": "1", "SLURM_NTASKS": str(tasks)}
 
 
 def _switches(given: Mapping[str, str]) -> dict[str, Any]:
@@ -265,9 +271,10 @@ def _switches(given: Mapping[str, str]) -> dict[str, Any]:
         if job["priority"] < 0:
             raise Fatal("Priority must be >= 0", code=BAD_OPTION)
     if "switches" in given:
-        count, at, wait = given["switches"].partition("@")
+        count, _, wait = given["switches"].partition("@")
         job["required_switches"] = _count("switches", count)
-        if at:
+        wait = wait or given.get("wait4switch", "")
+        if wait:
             # 认不出的等待时间 Slurm 当作没有写。
             with contextlib.suppress(ValueError):
                 job["maximum_switch_wait_time"] = parse_duration(wait)

@@ -80,7 +80,7 @@ def main(words: list[str]) -> int:
             return 0
         code, gone = 1, False
         try:
-            environment = {**os.environ, **allocation.all_variables(found)}
+            environment = allocation.command_environment(os.environ, found)
             if forwarded is not None:
                 # 本机的命令用自己的显示；里面的 srun 各自转发。
                 environment[X11_VARIABLE] = forwarded.where

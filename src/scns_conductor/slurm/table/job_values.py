@@ -5,10 +5,12 @@ import pwd
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
-from scns_conductor.slurm.session import Fatal
+from scns_conductor.client import ClientError
+from scns_conductor.slurm.session import Fatal, connect
 from scns_conductor.slurm.shapes.spoken import spoken
 from scns_conductor.slurm.table.times import elapsed_s, epoch, instant, memory, short_duration
 
@@ -17,7 +19,7 @@ SHORT_STATES = {
     "PENDING": "PD", "RUNNING": "R", "SUSPENDED": "S", "COMPLETED": "CD", "CANCELLED": "CA", "FAILED": "F",
     "TIMEOUT": "TO", "NODE_FAIL": "NF", "PREEMPTED": "PR", "OUT_OF_MEMORY": "OOM", "DEADLINE": "DL", "BOOT_FAIL": "BF",
 }  # fmt: skip
-# Slurm 里有、数据库里不存的状态（squeue(1) 的 JOB STATE CODES；除了 CONFIGURING 也从不出现）；
+# Slurm 里有、数据库里不存的状态（squeue(1) 的 JOB STATE CODES）；除了 SHOWN_AS 里的也从不出现。
 # 作为筛选条件，全名与缩写都要认得。
 ABSENT_STATES = {
     "CONFIGURING": "CF", "COMPLETING": "CG", "RESIZING": "RS", "RESV_DEL_HOLD": "RD", "REQUEUED": "RQ",
@@ -26,7 +28,11 @@ ABSENT_STATES = {
     "EXPEDITING": "EX", "POWER_UP_NODE": "PN",
 }  # fmt: skip
 LONG_STATES = {short: name for name, short in (SHORT_STATES | ABSENT_STATES).items()}
+# 显示的状态 -> 数据库里存的。
+SHOWN_AS = {"CONFIGURING": "RUNNING", "SPECIAL_EXIT": "PENDING"}
 ACTIVE = ("PENDING", "RUNNING", "SUSPENDED")
+# 在 API 的进程里答 slurmrestd 的请求时：它的集群名。
+SERVED_CLUSTER: ContextVar[str | None] = ContextVar("served_cluster", default=None)
 _ARRAY_TEXT_LIMIT = 64
 _LEAST_STEPPED_SPAN = 10
 
@@ -43,9 +49,10 @@ def short_state(job: Job) -> str:
 
 
 def state(job: Job) -> str:
-    """Slurm 的状态：分到了节点、还在等它们开机的是 CONFIGURING。"""
-    waits = job["state"] == "RUNNING" and job.get("configuring")
-    return "CONFIGURING" if waits else str(job["state"])
+    """Slurm 的状态：分到了节点、还在等它们开机的是 CONFIGURING，那样保留着的是 SPECIAL_EXIT。"""
+    if job["state"] == "RUNNING" and job.get("configuring"):
+        return "CONFIGURING"
+    return "SPECIAL_EXIT" if job["state"] == "PENDING" and job.get("hold") == "special_exit" else str(job["state"])
 
 
 def array_tasks(job: Job) -> str | None:
@@ -279,8 +286,17 @@ def output_path(job: Job, name: str) -> str:
 
 
 def cluster_name() -> str:
-    """集群的名字：作业里是真的，别处是缺省的。"""
-    return os.environ.get("SLURM_CLUSTER_NAME") or "scns"
+    """集群的名字：API 答话时是它自己的，作业里在变量里，别处问一次服务器；问不到是缺省的。"""
+    return SERVED_CLUSTER.get() or os.environ.get("SLURM_CLUSTER_NAME") or _cluster_asked()
+
+
+@lru_cache(maxsize=1)
+def _cluster_asked() -> str:
+    try:
+        with connect() as client:
+            return str(client.config()["cluster_name"])
+    except ClientError:
+        return "scns"
 
 
 def require_own_cluster(option: str | None) -> None:
@@ -288,7 +304,7 @@ def require_own_cluster(option: str | None) -> None:
     text = os.environ.get("SLURM_CLUSTERS") if option is None else option
     place = "SLURM_CLUSTERS" if option is None else "--cluster"
     for name in (text or "").split(","):
-        if name.strip() not in ("", "all", cluster_name()):
+        if name.strip() not in ("", "all") and name.strip() != cluster_name():
             raise Fatal(
                 f"No cluster '{name.strip()}' known by database.",
                 f"'{name.strip()}' can't be reached now, or it is an invalid entry for {place}.  "

@@ -71,6 +71,9 @@ def _slurm_variables(job: ClaimedJob, login: Login, node: NodeContext) -> dict[s
     # -O 的作业只要了每节点一个任务的 CPU，任务数在它自己的变量里。
     crowded = job.environment.get("SLURM_OVERCOMMIT") == "1"
     tasks = job.environment.get("SLURM_NTASKS", job.tasks) if crowded else job.tasks
+    # 没有要的不写（sbatch(1)）：值看不出来的（就是 1、每节点一个），提交时在环境里记着。
+    tasks_asked = "SLURM_NTASKS" in job.environment or job.tasks_per_node is not None or job.tasks > peers
+    cpus_asked = "SLURM_CPUS_PER_TASK" in job.environment or job.cpus_per_task > 1
     values = {
         "SLURM_JOB_ID": job.job_id,
         "SLURM_JOBID": job.job_id,
@@ -88,10 +91,10 @@ def _slurm_variables(job: ClaimedJob, login: Login, node: NodeContext) -> dict[s
         "SLURM_NNODES": peers,
         "SLURM_JOB_CPUS_PER_NODE": repeat_list(job.peer_cpus),
         "SLURM_TASKS_PER_NODE": repeat_list(job.peer_tasks),
-        "SLURM_NTASKS": tasks,
-        "SLURM_NPROCS": tasks,
+        "SLURM_NTASKS": tasks if tasks_asked else None,
+        "SLURM_NPROCS": tasks if tasks_asked else None,
         "SLURM_NTASKS_PER_NODE": job.tasks_per_node,
-        "SLURM_CPUS_PER_TASK": job.cpus_per_task,
+        "SLURM_CPUS_PER_TASK": job.cpus_per_task if cpus_asked else None,
         "SLURM_CPUS_ON_NODE": job.cpus,
         # --mem=0 是整个节点的内存：Slurm 不写这个变量。
         "SLURM_MEM_PER_NODE": job.memory_per_node or None,

@@ -3,7 +3,8 @@
 快路：posix_spawn（vfork，约 0.55 毫秒），牧守进程自己先进入作业的 cgroup 再出来，子进程生来就在里面；
 内存上限等它出来之后才写（几十微秒里没有上限），超限时内核选中的就不会是牧守进程。
 慢路：fork 之后在子进程里换用户、绑核、设 rlimit、以该用户的身份打开文件、备好容器，约 0.9 毫秒。
-快路用于不换用户、不绑核、不进容器、目录答话的作业；两条路的失败都变成 LaunchFault，不会让牧守进程出错。
+快路用于不换用户、不绑核、不进容器、目录答话、脚本里没有提 SLURM_TASK_PID 的作业；
+两条路的失败都变成 LaunchFault，不会让牧守进程出错。
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 _FAULT_MESSAGE_BYTES = 3000
+TASK_PID = "SLURM_TASK_PID"
 _RLIMITS = {name: getattr(resource, f"RLIMIT_{name}") for name in ("AS", "CORE", "CPU", "DATA", "FSIZE")} | {
     name: getattr(resource, f"RLIMIT_{name}") for name in ("MEMLOCK", "NOFILE", "NPROC", "STACK")
 }
@@ -84,6 +86,9 @@ class Spawner:
 
     def _quick_enough(self, spec: LaunchSpec, cgroup: JobCgroup | None, fresh: bool) -> bool:
         if spec.uid not in (None, self._uid) or spec.rlimits or spec.nice or spec.opens_aside or spec.container:
+            return False
+        # posix_spawn 之前不知道进程号；用得到 SLURM_TASK_PID 的脚本不多，走慢路。
+        if spec.script is not None and TASK_PID in spec.script:
             return False
         # 绑核靠 cpuset 时生来就在里面；没有 cpuset 就得在子进程里设亲和性。
         if spec.cpu_ids and (cgroup is None or not cgroup.binds_cores):
@@ -156,7 +161,7 @@ class Spawner:
                 os.dup2(fd, target)
             stderr = 2
             try:
-                environment = {**spec.env, "SLURM_TASK_PID": str(os.getpid())} if spec.job_id else spec.env
+                environment = {**spec.env, TASK_PID: str(os.getpid())} if spec.job_id else spec.env
                 argv = spec.argv
                 if spec.container is not None:
                     argv, environment = _enter_container(spec, spec.container, environment)
