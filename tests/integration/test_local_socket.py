@@ -195,6 +195,8 @@ def test_a_uid_without_a_name_is_refused(site: Site) -> None:
     asked = site.stranger.run("squeue", "--me")
     assert asked.returncode == 1
     assert "Traceback" not in asked.stderr
+    audited = json.loads(site.root.say("scns", "audit", "--action", "token.refused", "--json"))["audit"]
+    assert ("socket", {"code": "peer_unknown"}) in [(each["method"], each["after"]) for each in audited]
 
 
 def test_a_token_for_elsewhere_is_got_over_the_socket(site: Site) -> None:

@@ -1,11 +1,13 @@
 """保留期：作业移进历史之后，问什么答什么都和从前一样；改不了；移到一半被杀不丢不重；导出、丢掉、装回；备份；降级。"""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +28,7 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.migrations import backup as backups
 from scns_conductor.migrations.history_tables import match_columns
 from scns_conductor.services import history_files, retention
+from scns_conductor.services.retention import KEEPER
 from scns_conductor.statements.archive import JOB_END
 from scns_conductor.statements.table_columns import COLUMNS
 
@@ -312,7 +315,7 @@ def test_killed_in_the_middle_loses_and_doubles_nothing(settings: Settings) -> N
     with psycopg.connect(url, autocommit=True) as database:
         fill(database, 4000)
         before = contents(database)
-        act(settings, lambda engine: retention.set_policy(engine, retention.KEEPER, 86400, None))
+        act(settings, lambda engine: retention.set_policy(engine, KEEPER, 86400, None))
         command = [SCNS, "db", "retention", "run"]
         for part in (1, 2):
             mover = subprocess.Popen(
@@ -332,6 +335,56 @@ def test_killed_in_the_middle_loses_and_doubles_nothing(settings: Settings) -> N
         assert contents(database) == before
         assert _one(database, "SELECT count(*) FROM jobs") == 0
         assert _one(database, "SELECT sum(jobs) FROM history.counts") == 4000
+
+
+ARCHIVE = """
+import asyncio, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from scns_conductor.core.async_database import async_engine
+from scns_conductor.core.settings import load_settings
+from scns_conductor.services import history_files, retention
+
+async def main():
+    engine = async_engine(load_settings())
+    await history_files.archive_month(engine, retention.KEEPER, datetime(2025, 10, 1, tzinfo=UTC), Path(sys.argv[1]))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.faults
+def test_an_archive_killed_in_the_middle_loses_nothing(settings: Settings, tmp_path: Path) -> None:
+    url, folder = database_url(settings), tmp_path / "cold"
+    folder.mkdir()
+    with psycopg.connect(url, autocommit=True) as database:
+        fill(database, 2500)
+        before = contents(database)
+        act(settings, lambda engine: retention.set_policy(engine, KEEPER, 86400, None))
+        act(settings, lambda engine: retention.apply_policy(engine, gently=False))
+        with psycopg.connect(url) as reader:
+            # 有人正读着这个月：写好了、改了名，丢不掉，正等着——这时杀它。
+            reader.execute("SELECT count(*) FROM history.jobs_202510")
+            archiver = subprocess.Popen(
+                [sys.executable, "-c", ARCHIVE, str(folder)], env={**os.environ, "SCNS_DATABASE_URL": url}
+            )
+            wait_until((folder / "2025-10").is_dir, 60, "写好了")
+            archiver.kill()
+            archiver.wait()
+        assert contents(database) == before
+        month = datetime(2025, 10, 1, tzinfo=UTC)
+
+        def again() -> Any:
+            with contextlib.suppress(Conflict):
+                # 服务器还没有发现那条会话没了。
+                return act(settings, lambda engine: history_files.archive_month(engine, KEEPER, month, folder))
+
+        done = wait_until(again, 60, "再归档")
+        # 从前写好的不覆盖。
+        assert sorted(path.name for path in folder.iterdir()) == ["2025-10", "2025-10.2"]
+        assert _one(database, "SELECT count(*) FROM history.jobs WHERE end_time < '2025-11-01Z'") == 0
+        loaded = act(settings, lambda engine: history_files.load_month(engine, KEEPER, folder / "2025-10.2"))
+        assert (loaded, contents(database)) == (done["jobs"], before)
 
 
 def act(settings: Settings, action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
@@ -356,15 +409,15 @@ def test_export_drop_load_backup_and_downgrade(settings: Settings, tmp_path: Pat
         return retention.apply_policy(engine, gently=False)
 
     def export(month: datetime, target: Path, form: str = "csv") -> Path:
-        return act(settings, lambda engine: history_files.export_month(engine, retention.KEEPER, month, target, form))
+        return act(settings, lambda engine: history_files.export_month(engine, KEEPER, month, target, form))
 
     def load(source: Path) -> int:
-        return act(settings, lambda engine: history_files.load_month(engine, retention.KEEPER, source))
+        return act(settings, lambda engine: history_files.load_month(engine, KEEPER, source))
 
     with psycopg.connect(url, autocommit=True) as database:
         fill(database, 9000)
         before = contents(database)
-        act(settings, lambda engine: retention.set_policy(engine, retention.KEEPER, 86400, None))
+        act(settings, lambda engine: retention.set_policy(engine, KEEPER, 86400, None))
         assert act(settings, apply) == (9000, [])
         listed = re.findall(r"^(\d{4}-\d\d) +(\d+)", scns_on(url, "db", "retention"), re.MULTILINE)
         assert [month for month, _ in listed] == ["2025-10", "2025-11", "2025-12"]
@@ -391,10 +444,10 @@ def test_export_drop_load_backup_and_downgrade(settings: Settings, tmp_path: Pat
         assert str(table.schema.field("end_time").type) == "timestamp[us, tz=UTC]"
 
         # 丢掉整个都够久的月；装回来一行不差，装两遍也不重。
-        act(settings, lambda engine: retention.set_policy(engine, retention.KEEPER, 86400, 86400))
+        act(settings, lambda engine: retention.set_policy(engine, KEEPER, 86400, 86400))
         assert act(settings, apply) == (0, months)
         assert moved(database) == 0
-        act(settings, lambda engine: retention.set_policy(engine, retention.KEEPER, 86400, None))
+        act(settings, lambda engine: retention.set_policy(engine, KEEPER, 86400, None))
         assert [load(exported), load(exported)] == [counts[1], 0]
         assert load(folder / "2025-10") + load(folder / "2025-12") == 9000 - counts[1]
         assert contents(database) == before
@@ -413,7 +466,7 @@ def test_export_drop_load_backup_and_downgrade(settings: Settings, tmp_path: Pat
         assert contents(database) == before
         with pytest.raises(RuntimeError, match="bring-back"):
             migrations.downgrade(settings, BEFORE)
-        while act(settings, lambda engine: retention.bring_back(engine, retention.KEEPER)):
+        while act(settings, lambda engine: retention.bring_back(engine, KEEPER)):
             pass
         assert _one(database, "SELECT count(*) FROM jobs") == 9000
         assert contents(database) == before
