@@ -13,7 +13,7 @@ from datetime import datetime
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from running_system import RunningSystem, wait_until
+from running_system import RunningSystem, as_user, wait_until
 
 # 机器忙时，启动一个作业、送一条消息可以慢这么多秒；说好的时刻算到它为止。
 LATE_S = 8.0
@@ -59,10 +59,13 @@ class Slot:
     """一块地方：自己的节点、分区与账户。"""
 
     def __init__(self, system: RunningSystem, admin: RunningSystem, number: int, nodes: list[str]) -> None:
-        self.system, self.admin = system, admin
+        # bob 是另一个用户。
+        self.system, self.admin, self.bob = system, admin, as_user(admin, "bob")
         self.name = f"p{number}"
         self.account = f"a{number}"
         self.qos = f"q{number}"
+        # 它抢得了 qos 的。
+        self.urgent = f"h{number}"
         self.license = f"lic{number}"
         self.nodes = nodes
         self._partitions = [self.name]
@@ -88,11 +91,11 @@ class Slot:
         self._reservations.append(name)
         return name
 
-    def submit(self, script: str, **job: Any) -> str:
+    def submit(self, script: str, *, by: RunningSystem | None = None, **job: Any) -> str:
         job.setdefault("partition", self.name)
         job.setdefault("account", self.account)
         job.setdefault("memory_per_node", "64M")
-        return self.system.submit(f"#!/bin/sh\n{script}\n", **job)
+        return (by or self.system).submit(f"#!/bin/sh\n{script}\n", **job)
 
     def run(self, seconds: float, limit: str, **job: Any) -> str:
         """一个已经在跑的作业。"""
@@ -558,6 +561,7 @@ def _qos(slot: Slot, **limits: Any) -> None:
 
 _NO_LIMITS: dict[str, Any] = {
     "max_jobs_per_user": None, "max_wall": None, "grp_tres": None, "grp_tres_run_mins": None, "grp_tres_mins": None,
+    "preempt_mode": None, "preempt_exempt_time": None,
 }  # fmt: skip
 
 
@@ -596,6 +600,138 @@ def the_qos_allows_less_time(slot: Slot, rng: random.Random) -> Planted:
                    suggested=("time_limit",))  # fmt: skip
 
 
+# ---- 与别人隔开 ----
+
+
+@situation
+def the_nodes_are_kept_for_another_user(slot: Slot, rng: random.Random) -> Planted:
+    ends = (rng.randint(10, 14), rng.randint(15, 20))
+    holders = [
+        slot.run(60, f"0:{seconds}", by=slot.bob, exclusive="user", required_nodes=node)
+        for seconds, node in zip(ends, slot.nodes, strict=True)
+    ]
+    job = slot.wait("0:30", cpus_per_task=rng.randint(1, 3))
+    return Planted(job, {"Resources"}, (holders[0], "只许用户 bob 的作业"), ("推迟",), dated=True)
+
+
+@situation
+def the_nodes_are_kept_for_a_label(slot: Slot, rng: random.Random) -> Planted:
+    label = f"red-{slot.name}"
+    holders = [
+        slot.run(60, f"0:{rng.randint(10, 20)}", exclusive="mcs", mcs_label=label, required_nodes=node)
+        for node in slot.nodes
+    ]
+    own = {"mcs_label": "blue"} if rng.random() < 0.5 else {}
+    job = slot.wait("0:30", required_nodes=slot.nodes[0], **own)
+    return Planted(job, {"Resources"}, (holders[0], f"只许标签 {label} 的作业"), ("推迟",), dated=True)
+
+
+@situation
+def one_node_is_kept_and_the_other_is_full(slot: Slot, rng: random.Random) -> Planted:
+    kept = slot.run(60, f"0:{rng.randint(10, 14)}", by=slot.bob, exclusive="user", required_nodes=slot.nodes[0])
+    slot.run(60, f"0:{rng.randint(16, 20)}", cpus_per_task=4, required_nodes=slot.nodes[1])
+    job = slot.wait("0:30", cpus_per_task=2)
+    return Planted(job, {"Resources"}, (kept, "只许用户 bob 的作业", slot.nodes[0], "CPU"), ("推迟",), dated=True)
+
+
+@situation
+def it_wants_nodes_without_others(slot: Slot, rng: random.Random) -> Planted:
+    holders = [slot.run(60, f"0:{rng.randint(10, 20)}", by=slot.bob, required_nodes=node) for node in slot.nodes]
+    if rng.random() < 0.5:
+        own, whose = {"exclusive": "user"}, "用户 alice"
+    else:
+        own, whose = {"exclusive": "mcs", "mcs_label": slot.name}, f"标签 {slot.name}"
+    job = slot.wait("0:30", required_nodes=slot.nodes[1], **own)
+    words = (holders[1], f"它的节点只许{whose} 的作业")
+    return Planted(job, {"Resources"}, words, ("推迟",), dated=True)
+
+
+@situation
+def it_would_keep_the_head_out(slot: Slot, rng: random.Random) -> Planted:
+    """alice 的节点上还放得下她的，可是会把排在前面的 bob 挡到它自己结束。"""
+    node = rng.choice(slot.nodes)
+    slot.run(900, f"0:{rng.randint(15, 25)}", exclusive="user", required_nodes=node)
+    head = slot.submit("exec sleep 1", by=slot.bob, time_limit="0:10", required_nodes=node)
+    slot.told(head)
+    job = slot.wait("10", exclusive="user", required_nodes=node)
+    return Planted(job, {"Resources"}, (head, "推迟"), dated=True)
+
+
+# ---- 轮流用 CPU ----
+
+# 时间片（秒）：造得出来、等得了。
+SLICE_S = 8
+
+
+def _sharing(slot: Slot, most: int) -> str:
+    return slot.partition(f"{slot.name}-gang", oversubscribe=f"force:{most}", nodes=slot.nodes[0])
+
+
+@situation
+def it_waits_for_its_time_slice(slot: Slot, rng: random.Random) -> Planted:
+    """一个在走，一个停着；它是第三个。"""
+    name = _sharing(slot, 3)
+    first, second = (slot.run(600, "20", partition=name, cpus_per_task=4) for _ in range(2))
+    job = slot.wait("5", partition=name, cpus_per_task=rng.randint(2, 4))
+    return Planted(job, {"Resources"}, ("轮流用 CPU", first, second, "下一次换"), ("推迟",), dated=True)
+
+
+@situation
+def its_cpus_are_shared_out(slot: Slot, rng: random.Random) -> Planted:
+    """一个 CPU 至多分给两个，都分完了：要等一个结束，而停着的时间不算在时限里。"""
+    name = _sharing(slot, 2)
+    first = slot.run(600, f"0:{rng.randint(12, 14)}", partition=name, cpus_per_task=4)
+    second = slot.run(600, "20", partition=name, cpus_per_task=4)
+    job = slot.wait("5", partition=name, cpus_per_task=2)
+    words = ("轮流用 CPU", first, second, "至多分给 2 个作业", "要等其中一个结束")
+    return Planted(job, {"Resources"}, words, ("推迟",), dated=True)
+
+
+@situation
+def it_is_stopped_by_a_time_slice(slot: Slot, rng: random.Random) -> Planted:
+    name = _sharing(slot, 2)
+    job = slot.run(600, "20", partition=name, cpus_per_task=4)
+    other = slot.run(600, "20", partition=name, cpus_per_task=rng.randint(2, 4))
+    wait_until(lambda: slot.show(job)["state"] == "SUSPENDED", 30, f"{job} 停着")
+    answer = slot.why(job)
+
+    def goes_on() -> list[str]:
+        resume = answer.get("resume_time")
+        if resume is None:
+            return [f"没有说何时接着走：{answer}"]
+        wait_until(lambda: slot.show(job)["state"] == "RUNNING", max(0.0, moment(resume) - time.time()) + 2 * LATE_S)
+        return []
+
+    return Planted(
+        job, {str(slot.show(job)["reason"])}, ("SUSPENDED", "轮流用 CPU", other, "接着用"), ("没有时限",), dated=False,
+        starts=False, also=goes_on,
+    )  # fmt: skip
+
+
+# ---- 抢占 ----
+
+
+@situation
+def it_may_preempt_only_later(slot: Slot, rng: random.Random) -> Planted:
+    """抢得了，只是它们还没有运行满豁免的时间。"""
+    exempt_s = rng.randint(15, 20)
+    _qos(slot, preempt_mode="requeue", preempt_exempt_time=exempt_s)
+    holders = [slot.run(600, "20", qos=slot.qos, cpus_per_task=4, required_nodes=node) for node in slot.nodes]
+    job = slot.wait("0:30", qos=slot.urgent, cpus_per_task=2)
+    return Planted(job, {"Resources"}, ("可以抢占", "豁免", holders[0]), ("没有时限",), dated=True)
+
+
+@situation
+def it_may_preempt_within_its_qos_only_later(slot: Slot, rng: random.Random) -> Planted:
+    """同一个 QOS（WITHIN）：优先级低的让。"""
+    _qos(slot, preempt_mode="requeue,within", preempt_exempt_time=rng.randint(15, 20))
+    first, second = slot.nodes
+    higher = slot.run(600, "20", qos=slot.qos, cpus_per_task=4, required_nodes=first)
+    lower = slot.run(600, "20", qos=slot.qos, cpus_per_task=4, required_nodes=second, nice=100)
+    job = slot.wait("0:30", qos=slot.qos, cpus_per_task=2)
+    return Planted(job, {"Resources"}, ("可以抢占", "豁免", lower), (f"抢占 {higher}",), dated=True)
+
+
 # ---- 判 ----
 
 
@@ -608,7 +744,7 @@ def judge(slot: Slot, name: str, seed: int) -> Verdict:
         answer = slot.why(planted.job)
         _check(slot, planted, answer, verdict)
         verdict.mistakes += planted.also()
-        for item in answer["suggestions"]:
+        for item in answer.get("suggestions", ()):
             slot.clear()
             planted = make(slot, random.Random(seed))
             again = slot.why(planted.job)
@@ -630,7 +766,7 @@ def judge(slot: Slot, name: str, seed: int) -> Verdict:
 def _check(slot: Slot, planted: Planted, answer: dict[str, Any], verdict: Verdict) -> None:
     verdict.reason, verdict.text = str(answer["reason"]), str(answer["text"])
     wrong = verdict.mistakes
-    if answer["reason"] not in planted.reasons:
+    if verdict.reason not in planted.reasons:
         wrong.append(f"原因是 {answer['reason']}，应是 {planted.reasons}")
     shown = slot.show(planted.job)["reason"]
     if shown != answer["reason"]:
@@ -640,7 +776,7 @@ def _check(slot: Slot, planted: Planted, answer: dict[str, Any], verdict: Verdic
     dated = answer.get("expected_start_time") is not None
     if planted.dated is not None and dated != planted.dated:
         wrong.append(f"预计开始是 {answer.get('expected_start_time')}")
-    fields = {field for item in answer["suggestions"] for field in item["changes"]}
+    fields = {field for item in answer.get("suggestions", ()) for field in item["changes"]}
     wrong += [f"没有建议改 {field}" for field in planted.suggested if field not in fields]
     wrong += [f"不该建议改 {field}" for field in planted.unsuggested if field in fields]
 
@@ -674,9 +810,9 @@ def _apply(slot: Slot, job: str, item: dict[str, Any], verdict: Verdict) -> None
 
 
 def _await(slot: Slot, job: str, answer: dict[str, Any], verdict: Verdict) -> None:
-    """至迟的时刻不能超过。"""
+    """至迟的时刻不能超过；说只是估计的不算。"""
     expected = answer.get("expected_start_time")
-    if expected is None or moment(expected) > time.time() + PATIENCE_S:
+    if expected is None or answer["expected_kind"] != "latest" or moment(expected) > time.time() + PATIENCE_S:
         return
     verdict.dated += 1
     late = moment(expected) + LATE_S
@@ -726,7 +862,14 @@ def options_of(slots: int) -> tuple[tuple[str, ...], dict[str, str]]:
     licenses = ",".join(f"lic{number}:2" for number in range(slots))
     return (
         ("--nodes", str(2 * slots), "--cpus", "4", "--memory", "8G", "--gpus", "2"),
-        {"SCNS_LICENSES": licenses, "SCNS_ACCOUNTING_STORAGE_ENFORCE": "limits,qos", "SCNS_KILL_WAIT_S": "2"},
+        {
+            "SCNS_LICENSES": licenses,
+            "SCNS_ACCOUNTING_STORAGE_ENFORCE": "limits,qos",
+            "SCNS_KILL_WAIT_S": "2",
+            "SCNS_PREEMPT_GANG": "true",
+            "SCNS_SCHEDULER_TIME_SLICE_S": str(SLICE_S),
+            "SCNS_PREEMPT_TYPE": "qos",
+        },
     )
 
 
@@ -741,7 +884,10 @@ def set_up(system: RunningSystem, alice_token: str, count: int) -> list[Slot]:
     assert system.call("PATCH", "/partitions/main", {"allow_accounts": ["nobody"]})[0] < 300
     for number in range(count):
         call("POST", "/qos", {"name": f"q{number}"})
+        call("POST", "/qos", {"name": f"h{number}", "preempt": [f"q{number}"]})
         call("POST", "/accounts", {"name": f"a{number}"})
-        call("POST", "/associations", {"account": f"a{number}", "user": "alice", "qos": ["normal", f"q{number}"]})
+        for user in ("alice", "bob"):
+            qos = ["normal", f"q{number}", f"h{number}"]
+            call("POST", "/associations", {"account": f"a{number}", "user": user, "qos": qos})
     alice = RunningSystem(system.data_dir, system.process, system.url, alice_token)
     return slots_of(system, alice, count)

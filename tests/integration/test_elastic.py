@@ -111,6 +111,7 @@ def test_a_job_turns_on_the_node_it_was_given_and_an_idle_node_is_turned_off(ela
     elastic.system.wait_state(job, "RUNNING")
     wait_until(lambda: elastic.slurm.run("squeue", "-h", "-j", job, "-o", "%t").stdout == "CF\n", what="在等节点开机")
     assert elastic.slurm.run("squeue", "-h", "-t", "CF", "-o", "%i").stdout == f"{job}\n"
+    assert "在等节点开机：c1，大约" in elastic.system.call("GET", f"/jobs/{job}/why")[1]["text"]
     wait_until(lambda: elastic.slurm.run("sinfo", "-h", "-n", "c1", "-o", "%t").stdout == "mix#\n", what="在开机")
     slow.unlink()
     done = elastic.system.wait_state(job)

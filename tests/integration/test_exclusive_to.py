@@ -1,6 +1,7 @@
 """--exclusive=user、mcs 对着真的系统：节点只与同一个用户、标签的作业共用。"""
 
 from pathlib import Path
+from typing import Any
 
 from slurm_links import Commands
 
@@ -17,6 +18,12 @@ def only_node(system: RunningSystem) -> str:
 def reason(system: RunningSystem, job_id: str) -> str | None:
     found = system.call("GET", f"/jobs/{job_id}")[1]
     return None if found["state"] != "PENDING" else found["reason"]
+
+
+def why(system: RunningSystem, job_id: str) -> dict[str, Any]:
+    status, answer = system.call("GET", f"/jobs/{job_id}/why")
+    assert status == 200, answer
+    return dict(answer)
 
 
 def cancel(system: RunningSystem, *jobs: str) -> None:
@@ -53,12 +60,25 @@ def test_a_node_only_for_one_user(running_system: RunningSystem) -> None:
     system.wait_state(first, "RUNNING")
     alone = nobody.submit(SLEEP, **values, exclusive="user")
     wait_until(lambda: reason(system, alone) in WAITING, what="有别人在，等着")
+    told = why(nobody, alone)
+    assert "它的节点只许用户 nobody 的作业" in told["text"]
+    assert [holder["job_id"] for holder in told["waiting_for"]] == [first]
+    assert told["expected_start_time"] is not None
     system.call("POST", f"/jobs/cancel/{first}")
     system.wait_state(alone, "RUNNING")
     later = system.submit(SLEEP, **values)
     mate = nobody.submit(SLEEP, **values)
     system.wait_state(mate, "RUNNING")
     wait_until(lambda: reason(system, later) in WAITING, what="别人进不来")
+    told = why(system, later)
+    assert "只许用户 nobody 的作业" in told["text"]
+    assert "推迟" not in told["text"]
+    assert alone in [holder["job_id"] for holder in told["waiting_for"]]
+    assert told["expected_start_time"] is not None
+    # 空着的 CPU 别人不能用：压着利用率的就是它。
+    causes = {each["cause"]: each for each in system.call("GET", "/cluster/why?horizon_s=600")[1]["causes"]}
+    assert causes["exclusive_to"]["jobs"] == [alone]
+    assert causes["exclusive_to"]["starts_now"] == 1
     cancel(system, later, mate, alone)
 
 

@@ -152,7 +152,19 @@ def test_exempt_time_protects_the_young(system: RunningSystem, tmp_path: Path) -
     young = system.submit(until(tmp_path), qos="young", tasks=4)
     system.wait_state(young, "RUNNING")
     high = system.submit("true\n", qos="urgent", tasks=4)
+
+    def told() -> dict[str, Any] | None:
+        status, answer = system.call("GET", f"/jobs/{high}/why")
+        return answer if status == 200 and ("豁免" in answer["text"] or answer["state"] != "PENDING") else None
+
+    answer = wait_until(told, 60, "说出在等豁免时间过去")
+    assert f"可以抢占 {young}（root）" in answer["text"]
+    assert answer["preempts"] == [young]
     assert system.wait_state(young, wait_s=60)["state"] == "PREEMPTED"
+    started = system.wait_state(high, "COMPLETED")["time"]["start_time"]
+    # 说的是至迟。
+    assert datetime.fromisoformat(answer["preempts_from"]) <= datetime.fromisoformat(started)
+    assert answer["expected_kind"] == "latest"
     row = system.call("GET", f"/jobs/{young}")[1]
     system.wait_state(high, "COMPLETED")
     ran = datetime.fromisoformat(row["end_time"]) - datetime.fromisoformat(row["start_time"])

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slurm_links import Commands
@@ -94,6 +95,43 @@ def test_no_more_than_the_partition_says_and_never_more_memory(system: RunningSy
     system.call("POST", f"/jobs/cancel/{first}")
     wait_until(lambda: "c" in {name for name, _ in runs(log)}, what="第三个上来了")
     wait_until(lambda: system.query(second)["state"] == "RUNNING", what="第二个又轮到")
+
+
+def test_why_tells_of_the_turns(system: RunningSystem, tmp_path: Path) -> None:
+    """停着的、在走的、等第一次的、轮不到的，各说各的。"""
+    log = tmp_path / "log"
+    first, second = (submit(system, name, log) for name in ("a", "b"))
+    wait_until(lambda: {name for name, _ in runs(log)} == {"a", "b"}, what="两个都上过")
+    third = submit(system, "c", log)
+
+    def told(job: str, state: str, word: str) -> dict[str, Any]:
+        """在它是这个状态的时候问到的。"""
+
+        def asked() -> dict[str, Any] | None:
+            status, answer = system.call("GET", f"/jobs/{job}/why")
+            return answer if status == 200 and answer["state"] == state and word in answer["text"] else None
+
+        return wait_until(asked, 60, f"{job} 是 {state} 时说 {word}")
+
+    parked = told(first, "SUSPENDED", "接着用")
+    assert f"{second}（root）" in parked["text"]
+    assert "与别的作业轮流用 CPU，每次 1 秒" in parked["text"]
+    assert parked["resume_time"] is not None
+    slices = parked["time_slices"]
+    assert (slices["partition"], slices["time_slice_s"], slices["most"]) == ("shared", 1.0, 2)
+    assert {each["job_id"] for each in slices["active"] + slices["parked"]} == {first, second}
+    walking = told(first, "RUNNING", "停下，让给在等的")
+    assert "resume_time" not in walking
+    waiting = told(third, "PENDING", "轮流用 CPU")
+    assert "要等其中一个结束" in waiting["text"]
+    assert "推迟" not in waiting["text"]
+    assert waiting["expected_kind"] in (None, "estimate")
+    # 没有人与它轮流了：在走的什么也不等，话里不提。
+    for job in (second, third):
+        system.call("POST", f"/jobs/cancel/{job}")
+        system.wait_state(job)
+    alone = told(first, "RUNNING", "RUNNING")
+    assert "轮流" not in alone["text"]
 
 
 def test_a_parked_job_can_be_cancelled_but_not_resumed_by_hand(system: RunningSystem, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""why 说的都是真的：一个真系统上的十种情形，问、照每条建议去改、等它应验。全部情形见 scripts/why_truth.py。"""
+"""why 说的都是真的：一个真系统上的十二种情形，问、照每条建议去改、等它应验。全部情形见 scripts/why_truth.py。"""
 
 import shutil
 import tempfile
@@ -26,6 +26,8 @@ CHOSEN = (
     "busy_until_a_reservation",
     "the_partition_is_down",
     "the_array_is_throttled",
+    "the_nodes_are_kept_for_another_user",
+    "it_may_preempt_only_later",
     "it_is_held",
     "its_parent_failed",
 )

@@ -7,7 +7,7 @@ from scns_conductor.scheduling.advance import AdvanceReservation, boundaries, re
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, RunningJob
 from scns_conductor.scheduling.explain import explain
-from scns_conductor.scheduling.explain_text import render
+from scns_conductor.scheduling.explain_text import Names, render
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.plan import RESERVED
 from scns_conductor.scheduling.planner import Planner, plan
@@ -212,7 +212,7 @@ def test_why_names_the_reservation() -> None:
     queue.upsert(job)
     found = explain(Outlook(cluster, queue, job, NOW, Policy()), queue, job)
     assert (found.reason, found.reserved) == (RESERVED, [("maint", NOW + 60, NOW + 100)])
-    text = render(found, {}, {}, NOW)
+    text = render(found, Names({}, {}, NOW))
     assert "maint（00:01:00 之后开始，00:01:40 之后结束）" in text
     assert "推迟" not in text
     # 比两次之间的空隙长：什么时候也不行，不说一个做不到的时刻。

@@ -13,7 +13,7 @@ from scns_conductor.scheduling.advance import AdvanceReservation
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, NodeFacts, NodeShare, PartitionFacts, RunningJob
 from scns_conductor.scheduling.explain import Explanation, explain
-from scns_conductor.scheduling.explain_text import render
+from scns_conductor.scheduling.explain_text import Names, render
 from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.job_requirements import Defaults, shape_of
 from scns_conductor.scheduling.outlook import Outlook
@@ -90,7 +90,7 @@ def test_the_longest_limit_that_backfills_is_named_with_time_left_to_act() -> No
     assert (head.reason, head.expected_start, head.expected_end) == ("Resources", NOW + 600, NOW + 4200)
     assert [holder.job_id for holder in head.holders] == [1]
     assert any("只剩 1 个（差 3 个）" in text for text in head.shortages)
-    text = render(head, {1: "1（alice）"}, {}, NOW)
+    text = render(head, Names({1: "1（alice）"}, {}, NOW))
     assert "1（alice）（在 n0，至迟 00:10:00 之后结束）" in text
 
 
@@ -112,7 +112,7 @@ def test_a_suspended_job_has_no_end_and_holds_back_nobody_else() -> None:
     found = yard.why(2)
     assert found.expected_start is None
     assert [(holder.job_id, holder.suspended) for holder in found.endless] == [(1, True)]
-    assert "1（alice）（在 n0，被 root 挂起了" in render(found, {1: "1（alice）"}, {1: "root"}, NOW)
+    assert "1（alice）（在 n0，被 root 挂起了" in render(found, Names({1: "1（alice）"}, {1: "root"}, NOW))
     assert yard.why(3).fits_now
 
 
@@ -150,7 +150,7 @@ def test_a_busy_named_node_is_a_shortage_not_a_delay() -> None:
     yard.wait(2, required_nodes="n1", cpus_per_task=2)
     found = yard.why(2)
     assert found.shortages == ["指名的 n1：要 2 个 CPU，只剩 1 个（差 1 个）"]
-    assert "推迟" not in render(found, {}, {}, NOW)
+    assert "推迟" not in render(found, Names({}, {}, NOW))
 
 
 def test_a_deadline_that_the_plan_misses_is_told_with_the_latest_start() -> None:
@@ -160,7 +160,7 @@ def test_a_deadline_that_the_plan_misses_is_told_with_the_latest_start() -> None
     outlook = Outlook(yard.cluster, yard.queue, job, NOW, POLICY)
     found = explain(outlook, yard.queue, job, latest_start=NOW + 60, deadline=NOW + 120)
     assert (found.expected_start, found.late) == (None, (NOW + 120, NOW + 60, NOW + 150))
-    assert "最晚要在 00:01:00 之后开始" in render(found, {}, {}, NOW)
+    assert "最晚要在 00:01:00 之后开始" in render(found, Names({}, {}, NOW))
 
 
 def test_a_reservation_after_a_busy_node_is_named() -> None:

@@ -13,6 +13,7 @@ from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import CPU, MEMORY, Shape
 from scns_conductor.scheduling.time_slices import Turn, next_turn, waits_for_turn
+from scns_conductor.scheduling.turn_forecast import Change, Schedule, forecast
 
 SLICE, LIMIT_S = 30.0, 1e6
 
@@ -69,6 +70,10 @@ class Yard:
         for job in self.cluster.running.values():
             self.turns[job.job_id] += not job.lent
         return turn
+
+    def foretold(self, job_id: int) -> Change | None:
+        at = Schedule(self.now, self.now + SLICE, SLICE, self.since)
+        return forecast(self.cluster, self.queue, self.policy, None, at, job_id)
 
     def walking(self) -> set[int]:
         return {job.job_id for job in self.cluster.running.values() if not job.lent}
@@ -183,3 +188,55 @@ def test_everybody_gets_a_turn(jobs: list[tuple[int, bool, int]], most: int) -> 
     least = min(yard.turns[job_id] for job_id in started)
     # 在走的次数：谁也不会只走第一次就再也轮不到。
     assert least >= 2
+
+
+def test_a_turn_is_foretold() -> None:
+    yard = Yard()
+    for job_id in (1, 2, 3):
+        yard.submit(job_id, 8, minimum_nodes=2, maximum_nodes=2)
+    yard.move()
+    yard.move()
+    assert (yard.walking(), yard.parked()) == ({2}, {1})
+    # 停着的下一次上来，在走的下一次停下；一个 CPU 至多分给两个，第三个看不到头。
+    for job_id in (1, 2):
+        change = yard.foretold(job_id)
+        assert change is not None
+        assert (change.moment, change.turn) == (yard.now + SLICE, 0)
+    assert yard.foretold(3) is None
+    # 有一个要完了：还要走两片，其间停一片。
+    ending = yard.cluster.running[1]
+    yard.cluster.release(1)
+    yard.cluster.allocate(replace(ending, expected_end=yard.since[1] + 1.5 * SLICE))
+    change = yard.foretold(3)
+    assert change is not None
+    assert change.turn == 3
+    for _ in range(3):
+        yard.move()
+    assert yard.walking() == {1}
+    yard.cluster.release(1)
+    yard.move()
+    assert 3 in yard.walking()
+
+
+@settings(max_examples=40, deadline=None)
+@given(JOBS, st.integers(2, 4), st.integers(1, 4))
+def test_what_is_foretold_comes_true(jobs: list[tuple[int, bool, int]], most: int, moves: int) -> None:
+    yard = Yard(PartitionFacts("shared", share_most=most))
+    for number, (cpus, wide, memory) in enumerate(jobs, start=1):
+        nodes = 2 if wide else 1
+        yard.submit(number, cpus * nodes, minimum_nodes=nodes, maximum_nodes=nodes, memory_per_node=memory)
+    for _ in range(moves):
+        yard.move()
+    foretold = {job_id: yard.foretold(job_id) for job_id in range(1, len(jobs) + 1)}
+    seen: dict[int, float] = {}
+    for _ in range(12):
+        before = yard.walking()
+        yard.move()
+        for job_id in before ^ yard.walking():
+            seen.setdefault(job_id, yard.now)
+    for job_id, change in foretold.items():
+        if job_id in seen:
+            assert change is not None
+            assert change.moment == seen[job_id]
+        else:
+            assert change is None or change.turn >= 12

@@ -34,6 +34,8 @@ from scns_conductor.language import told
 MOST_ROWS = 200
 # 有要找的字时，在这么多个里找。
 MOST_SEARCHED = 2000
+# 只在列表里管用的键。
+LIST_ACTIONS = frozenset({"switch", "mine", "filter", "help"})
 ACTIONS = {"cancel": "取消", "hold": "保留", "release": "放行"}
 SPOKEN = {"cancel": "已取消", "hold": "已保留", "release": "已放行"}
 
@@ -59,7 +61,11 @@ class Wanted:
 class Rows(DataTable[Text]):
     """队列或节点的表；回车写在最下面一行里。"""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", told("输出"))]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", told("输出")),
+        Binding("home", "scroll_top", show=False),
+        Binding("end", "scroll_bottom", show=False),
+    ]
 
 
 class TopApp(App[None]):
@@ -69,7 +75,7 @@ class TopApp(App[None]):
     #summary { height: 2; padding: 0 1; }
     #trouble { height: auto; padding: 0 1; background: $error; color: $text; display: none; }
     #filter { height: 3; display: none; }
-    Rows { height: 1fr; }
+    Rows { height: 1fr; scrollbar-size-horizontal: 0; }
     #title { height: 1; padding: 0 1; text-style: bold; }
     RichLog { height: 1fr; padding: 0 1; }
     ModalScreen { align: center middle; }
@@ -85,7 +91,7 @@ class TopApp(App[None]):
         Binding("h", "act('hold')", told("保留")),
         Binding("r", "act('release')", told("放行")),
         Binding("tab", "switch", told("节点"), priority=True),
-        Binding("m", "mine", told("自己的")),
+        Binding("m", "mine", told("我的")),
         Binding("slash", "filter", told("找"), key_display="/"),
         Binding("question_mark", "help", told("键"), key_display="?"),
         Binding("q", "quit", told("退出")),
@@ -204,11 +210,15 @@ class TopApp(App[None]):
 
     # ---- 键 ----
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """在看输出时，列表的键不管用。"""
+        return len(self.screen_stack) == 1 or action not in LIST_ACTIONS
+
     def on_data_table_row_selected(self) -> None:
         """回车、点一下：看它的输出。"""
         job = self._job()
         if job is not None:
-            self.push_screen(LogScreen(self.client, job_label(job)))
+            self.push_screen(LogScreen(self.client, job_label(job), begun=job["state"] != "PENDING"))
 
     def action_why(self) -> None:
         """选中的作业为什么还没有开始。"""

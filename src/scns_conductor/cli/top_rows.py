@@ -16,10 +16,10 @@ JOB_FIELDS = (
     "job_id,array_job_id,array_task_id,array_remaining,name,user_name,state,reason,hold,submit_time,start_time,"
     "suspend_time,suspended_s,expected_start_time,time_limit,allocated_cpus,tasks,cpus_per_task,node_list"
 )
-JOB_HEADER = ("作业", "名字", "用户", "状态", "用时", "时限", "CPU", "节点（原因）")
+JOB_HEADER = ("作业", "名字", "用户", "状态", "用时", "限时", "CPU", "节点（原因）")
 NODE_HEADER = ("节点", "状态", "CPU", "内存", "GPU", "分区", "原因")
 STATES = {"PENDING": "排队", "RUNNING": "运行", "SUSPENDED": "挂起"}
-NAME_WIDTH, USER_WIDTH, NOTE_WIDTH = 16, 8, 40
+NAME_WIDTH, USER_WIDTH, NOTE_WIDTH = 14, 8, 40
 BAR_WIDTH = 10
 # 双向文字的控制符会把后面的列也翻过来。
 _UNSEEN = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -65,9 +65,9 @@ def _expected(job: Mapping[str, Any]) -> str:
 
 
 def _short(text: str) -> str:
-    """00:05:00 写成 5:00，窄的终端里省出地方。"""
+    """00:05:00 写成 5:00，01:00:00 写成 1:00:00，窄的终端里省出地方。"""
     sign, rest = ("+", text[1:]) if text.startswith("+") else ("", text)
-    return sign + (rest[3:].removeprefix("0") if rest.startswith("00:") else rest)
+    return sign + rest.removeprefix("00:").removeprefix("0")
 
 
 def node_cells(node: Mapping[str, Any]) -> list[Text]:

@@ -31,9 +31,9 @@ class LogScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [*BACK, Binding("e", "other", told("标准输出/错误"))]
 
-    def __init__(self, client: AsyncClient, job_id: str) -> None:
+    def __init__(self, client: AsyncClient, job_id: str, *, begun: bool = True) -> None:
         super().__init__()
-        self._client, self._job_id = client, job_id
+        self._client, self._job_id, self._begun = client, job_id, begun
         self._stream: Stream = "stdout"
         self._rest = b""
 
@@ -57,17 +57,20 @@ class LogScreen(Screen[None]):
     @work(exclusive=True)
     async def _follow(self) -> None:
         title = self.query_one("#title", Label)
-        title.update(f"{told('作业')} {self._job_id} · {self._stream}")
+        plainly = f"{told('作业')} {self._job_id} · {self._stream}"
+        title.update(plainly if self._begun else f"{plainly} · {told('还没有开始')}")
         self._rest = b""
         try:
             data, total = await self._client.send(tail_of(self._job_id, self._stream))
             self._write(data)
             async for event in self._client.follow(self._job_id, self._stream, offset=total):
                 if event.name == "output":
+                    self._begun = True
+                    title.update(plainly)
                     self._write(event.output())
                 elif event.name == "end":
                     state = str(event.json().get("state", ""))
-                    title.update(f"{told('作业')} {self._job_id} · {self._stream} · {told('结束了')} {state}")
+                    title.update(f"{plainly} · {told('结束了')} {state}")
         except ClientError as error:
             title.update(f"{told('作业')} {self._job_id} · {plain(told(str(error)))}")
         self._write(b"", last=True)
@@ -109,13 +112,10 @@ class WhyScreen(ModalScreen[None]):
         except ClientError as error:
             self.query_one("#why", Static).update(plain(told(str(error))))
             return
-        lines = [f"{told('作业')} {found.job_id}  {found.state}  {found.reason}", "", told(found.text)]
+        head = [found.job_id, found.state, *([found.reason] if found.reason not in (None, "None") else [])]
+        lines = [f"{told('作业')} {'  '.join(head)}", "", told(found.text)]
         if found.expected_start_time:
             lines.append(f"{told('预计开始')} {local_time(found.expected_start_time.isoformat())}")
-        if found.jobs_ahead_count:
-            lines.append(f"{told('前面还有几个')} {found.jobs_ahead_count}")
-        lines += [told(each) for each in found.shortages]
-        lines += [f"• {told(each.text)}" for each in found.suggestions]
         self.query_one("#why", Static).update("\n".join(plain(part) for each in lines for part in each.split("\n")))
 
 

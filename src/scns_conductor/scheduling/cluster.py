@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 
 from scns_conductor.scheduling.advance import AdvanceReservation
-from scns_conductor.scheduling.cluster_facts import RunningJob
+from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, RunningJob
 from scns_conductor.scheduling.node_table import INITIAL_ROWS
 from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray, Shape
 from scns_conductor.scheduling.shape_rules import ShapeRules
 
 # 数据库的开始时刻与计划时的差这么点，不算改过预计结束。
 END_TOLERANCE_S = 1.0
+# 别人独占着的节点，至多看这么多个让出来的时刻。
+MOST_OPENINGS = 16
 
 
 class Cluster(ShapeRules):
@@ -59,11 +61,32 @@ class Cluster(ShapeRules):
         if len(self._open) > 10_000:
             self._open.clear()
         mask = eligible.copy()
-        for job in self.running.values():
-            if keeps_off(job, shape):
-                mask[[share.node for share in job.shares]] = False
+        for job in self.barring(shape):
+            mask[[share.node for share in job.shares]] = False
         self._open[shape] = (version, mask)
         return mask
+
+    def barring(self, shape: Shape) -> list[RunningJob]:
+        """隔着它的（keeps_off）。"""
+        if not self.scopes:
+            return []
+        return [job for job in self.running.values() if keeps_off(job, shape)]
+
+    def openings(self, shape: Shape) -> list[tuple[float, BoolArray]]:
+        """别人独占着的节点何时让出来：(时刻, 到那时也能用的节点)，从早到晚；没有尽头的不算。"""
+        until: dict[int, float] = {}
+        for job in self.barring(shape):
+            for share in job.shares:
+                until[share.node] = max(until.get(share.node, 0.0), job.expected_end)
+        moments = sorted({end for end in until.values() if end < NEVER_ENDS})
+        if len(moments) > MOST_OPENINGS:
+            moments = [*moments[: MOST_OPENINGS - 1], moments[-1]]
+        eligible, found = self.eligible(shape), []
+        for moment in moments:
+            mask = np.zeros(self.count, dtype=np.bool_)
+            mask[[node for node, end in until.items() if end <= moment]] = True
+            found.append((moment, mask & eligible))
+        return found
 
     def usable(self, shape: Shape, now: float, duration_s: float) -> BoolArray:
         """open_to 里从现在起 duration_s 秒没有别人的预留的节点。"""

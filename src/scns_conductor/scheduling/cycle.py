@@ -188,7 +188,8 @@ class Cycle(Placing):
         if nodes is attempt.usable:
             return "Resources"
         if attempt.kind is Kind.GENERAL:
-            reserved = place(self.cluster, attempt.group.shape, self.free, self.policy.placement) is not None
+            shape = attempt.group.shape
+            reserved = place(self.cluster, shape, self.free, self.policy.placement, attempt.usable) is not None
         else:
             reserved = bool((attempt.usable & ~nodes & fits(self.free, attempt.need)).any())
         return RESERVED if reserved else "Resources"

@@ -29,6 +29,37 @@ class Holder:
     nodes: tuple[str, ...] = ()
     amount: int = 0
     suspended: bool = False
+    # 已经要求它结束，正在结束。
+    ending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """轮流用 CPU：时间片多长（秒），下一次换的时刻（Unix 秒），一个 CPU 至多分给几个作业；谁在用，谁停着。
+
+    full：合用的节点上都已经分给了那么多个。start 是照此刻的样子轮到它的时刻（在走的是让出来的），看不到那么远是 None；
+    soon：就是下一次。
+    """
+
+    partition: str
+    slice_s: float
+    next_at: float
+    most: int
+    active: tuple[Holder, ...] = ()
+    parked: tuple[Holder, ...] = ()
+    full: bool = False
+    start: float | None = None
+    soon: bool = False
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """会抢占：从何时起许抢（Unix 秒），之后至多多少秒让出来，抢谁。"""
+
+    allowed_at: float
+    within_s: float
+    victims: tuple[Holder, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +125,49 @@ class Explanation:
     # 赶不上期限的：(期限, 最晚开始, 照计划何时开始)。
     late: tuple[float, float, float] | None = None
     waiting_for: list[Holder] = field(default_factory=list)
+    turns: Turns | None = None
+    taking: Taking | None = None
+    # 要先开机的节点与至多多久（秒）。
+    booting: list[str] = field(default_factory=list)
+    boot_s: float = 0.0
     suggestions: list[Suggestion] = field(default_factory=list)
 
     @property
     def job_ids(self) -> set[int]:
         """提到的作业。"""
-        holders = [*self.holders, *self.endless, *self.waiting_for, *(h for pool in self.pools for h in pool.holders)]
-        return {holder.job_id for holder in holders} | {job_id for job_id, _ in self.ahead.first}
+        return {holder.job_id for holder in self.named} | {job_id for job_id, _ in self.ahead.first}
+
+    @property
+    def named(self) -> list[Holder]:
+        """提到的占着东西的作业。"""
+        found = [*self.holders, *self.endless, *self.waiting_for, *(h for pool in self.pools for h in pool.holders)]
+        if self.turns is not None:
+            found += [*self.turns.active, *self.turns.parked]
+        return found if self.taking is None else [*found, *self.taking.victims]
+
+    def turn_to(self, turns: Turns) -> None:
+        """它与别的作业轮流用 CPU：说轮到它的时刻；看不到那么远的，停着的时间不算在时限里，等谁结束也就只是估计。"""
+        self.turns = turns
+        if self.late is not None:
+            return
+        # 上来了也会停下：何时结束说不准。
+        self.expected_end, self.endless = None, []
+        if turns.start is not None:
+            self.expected_start, self.firm, self.nodes = turns.start, turns.soon, list(turns.nodes)
+        else:
+            self.firm = False
+        own = {holder.job_id for holder in (*turns.active, *turns.parked)}
+        self.holders = [] if turns.soon else [holder for holder in self.holders if holder.job_id not in own]
+
+    def take(self, taking: Taking, limit_s: float) -> None:
+        """它抢得到：比等谁结束早的，说抢到的时刻。limit_s 是它的时限（秒）。"""
+        start = taking.allowed_at + taking.within_s
+        if self.late is not None or (self.expected_start is not None and start >= self.expected_start):
+            return
+        self.taking, self.endless, self.holders = taking, [], []
+        self.expected_start, self.firm = start, not self.ahead.count
+        self.expected_end = None if math.isinf(limit_s) else start + limit_s
+        self.nodes = sorted({node for victim in taking.victims for node in victim.nodes})
 
 
 def explain(
@@ -133,7 +200,7 @@ def explain(
     result.ahead = ahead_of(outlook, queue, job)
     result.shortages = shortages(cluster, shape)
     result.fits_now = gate is None and outlook.fits_now(shape, limit)
-    result.firm = result.firm and not outlook.incomplete
+    result.firm = result.firm and not outlook.incomplete and not outlook.unsettled(shape)
     not_before = _pools(outlook, queue, job, pool_dates, result)
     absent = unavailable_nodes(cluster, shape)
     if absent is not None:
@@ -184,8 +251,11 @@ def _date(
         result.late = (deadline, latest_start, start)
         result.nodes = []
         return
-    result.expected_start = start
-    result.expected_end = None if math.isinf(job.time_limit_s) else start + job.time_limit_s
+    # 那时还关着的，先要开机。
+    result.boot_s = outlook.cluster.boot_s(shares)
+    result.booting = outlook.cluster.node_names([share for share in shares if share.node in outlook.cluster.booting])
+    result.expected_start = start + result.boot_s
+    result.expected_end = None if math.isinf(job.time_limit_s) else result.expected_start + job.time_limit_s
 
 
 def _inside_ends(cluster: Cluster, shape: Shape, end: float) -> bool:
@@ -228,7 +298,7 @@ def _pool_queue(queue: Queue, job: PendingJob, name: str) -> list[tuple[int, flo
 def _pool(outlook: Outlook, waiting: PendingJob, name: str) -> PoolShortage:
     cluster, shape = outlook.cluster, waiting.shape
     holders = [
-        Holder(job.job_id, _end(job), (), dict(job.pools)[name], job.suspended)
+        holder_of(cluster, job, (), dict(job.pools)[name])
         for job in cluster.running.values()
         if job.job_id > 0 and any(pool == name for pool, _ in job.pools)
     ]
@@ -281,7 +351,7 @@ def _holders(cluster: Cluster, shares: tuple[NodeShare, ...], start: float) -> l
         nodes = [share.node for share in job.shares if share.node in wanted]
         if nodes and job.job_id > 0 and job.expected_end <= start + 1:
             names = tuple(cluster.names[node] for node in nodes)
-            found.append(Holder(job.job_id, _end(job), names, 0, job.suspended))
+            found.append(holder_of(cluster, job, names))
     found.sort(key=lambda holder: (holder.end or math.inf, holder.job_id))
     return found[:MOST_NAMED]
 
@@ -295,8 +365,14 @@ def _endless(cluster: Cluster, shape: Shape) -> list[Holder]:
             continue
         nodes = tuple(cluster.names[share.node] for share in job.shares if eligible[share.node])
         if nodes:
-            found.append(Holder(job.job_id, None, nodes, 0, job.suspended))
+            found.append(holder_of(cluster, job, nodes))
     return sorted(found, key=lambda holder: (not holder.suspended, holder.job_id))[:MOST_NAMED]
+
+
+def holder_of(cluster: Cluster, job: RunningJob, nodes: tuple[str, ...] | None = None, amount: int = 0) -> Holder:
+    """一个运行中的作业怎样说；nodes 缺省是它的全部节点。"""
+    names = tuple(cluster.names[share.node] for share in job.shares) if nodes is None else nodes
+    return Holder(job.job_id, _end(job), names, amount, job.suspended, job.ending)
 
 
 def _end(job: RunningJob) -> float | None:

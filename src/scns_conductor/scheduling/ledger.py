@@ -1,8 +1,10 @@
 """一遍计划的账：此刻的空闲、池、占去了什么、保留了什么。计划的下层，见 cycle。"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from scns_conductor.scheduling.attempt import Attempt
 from scns_conductor.scheduling.cluster import Cluster
@@ -14,7 +16,24 @@ from scns_conductor.scheduling.plan import Plan, PlannedStart, Reservation
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, PendingJob
 from scns_conductor.scheduling.releases import Releases, Started
-from scns_conductor.scheduling.shape import LICENSE, IntArray
+from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray, Shape
+
+# (能用的节点, 不早于) -> 最早能启动的 (时刻, 份额)，放不下是 None。
+Among = Callable[[BoolArray, float | None], tuple[float, tuple[NodeShare, ...]] | None]
+
+
+def soonest(
+    cluster: Cluster, shape: Shape, usable: BoolArray, not_before: float | None, among: Among
+) -> tuple[float, tuple[NodeShare, ...]] | None:
+    """usable 之外，别人独占着的节点到让出来的时候也算上，最早何时放得下。"""
+    found = among(usable, not_before)
+    for moment, nodes in cluster.openings(shape):
+        if found is not None and found[0] <= moment:
+            break
+        later = among(usable | nodes, moment if not_before is None else max(moment, not_before))
+        if later is not None and (found is None or later[0] < found[0]):
+            found = later
+    return found
 
 
 class Ledger:
@@ -110,7 +129,8 @@ class Ledger:
         """为当前的作业（同形的接着排的，一起）保留；返回组里还要不要往下看（只为保留）。"""
         job = attempt.job
         assert job is not None
-        if attempt.kind is Kind.PLAIN and not attempt.group.shape.pools and self.future.untouched and attempt.amounts:
+        chained = attempt.kind is Kind.PLAIN and not attempt.group.shape.pools and attempt.amounts
+        if chained and self.future.untouched and not self.cluster.scopes:
             return self._reserve_chain(attempt, limit)
         found = self.earliest(attempt)
         if found is None:
@@ -145,19 +165,43 @@ class Ledger:
 
     def earliest(self, attempt: Attempt, not_before: float | None = None) -> tuple[float, tuple[NodeShare, ...]] | None:
         """最早（不早于 not_before）能连续放下组里一个作业的 (时刻, 份额)；已知的结束都等到了也放不下则为 None。"""
+        shape = attempt.group.shape
+        if shape.exclusive_to is not None:
+            # 别人的何时都走，只有整个空下来才说得准。
+            alone = replace(shape, exclusive=True, exclusive_to=None)
+            return self.future.earliest_general(
+                alone, self.cluster.eligible(alone), attempt.duration, self.policy.placement, not_before
+            )
+
+        def among(nodes: BoolArray, least: float | None) -> tuple[float, tuple[NodeShare, ...]] | None:
+            return self._earliest_among(attempt, nodes, least)
+
+        return soonest(self.cluster, shape, attempt.usable, not_before, among)
+
+    def _earliest_among(
+        self, attempt: Attempt, nodes: BoolArray, not_before: float | None
+    ) -> tuple[float, tuple[NodeShare, ...]] | None:
         shape, future = attempt.group.shape, self.future
         if attempt.kind is Kind.GENERAL:
-            placement = self.policy.placement
-            if shape.exclusive_to is not None:
-                # 别人的何时都走，只有整个空下来才说得准。
-                alone = replace(shape, exclusive=True, exclusive_to=None)
-                whole = self.cluster.eligible(alone)
-                return future.earliest_general(alone, whole, attempt.duration, placement, not_before)
-            return future.earliest_general(shape, attempt.usable, attempt.duration, placement, not_before)
-        found = future.earliest(
-            attempt.need, attempt.usable, attempt.duration, shape.pools, shape.reservation, not_before
-        )
+            return future.earliest_general(shape, nodes, attempt.duration, self.policy.placement, not_before)
+        found = future.earliest(attempt.need, nodes, attempt.duration, shape.pools, shape.reservation, not_before)
         return None if found is None else (found[0], (self.share_at(attempt, *found),))
+
+    def kept_from(self, shape: Shape, duration_s: float) -> BoolArray | None:
+        """要与别人隔开的，占了就会推迟别人的保留的节点；没有是 None。"""
+        if shape.exclusive_to is None:
+            return None
+        nodes = [
+            share.node
+            for kept in self.plan.reservations
+            if shape.exclusive_to not in kept.job.shape.owners and kept.start_time < self.now + duration_s
+            for share in kept.shares
+        ]
+        if not nodes:
+            return None
+        mask: BoolArray = np.zeros(self.cluster.count, dtype=np.bool_)
+        mask[nodes] = True
+        return mask
 
     def share_at(self, attempt: Attempt, begin: float, node: int) -> NodeShare:
         """从 begin 起在 node 上的份额。"""

@@ -148,9 +148,7 @@ class NodeTable:
     def in_name_order(self) -> IntArray:
         """还在的节点，按名字的次序（数按大小比）：挨着的节点看它。"""
         if self._in_name_order[0] != self.version:
-            order = sorted(
-                self.index, key=lambda name: [(part.isdigit(), part.zfill(20)) for part in _PARTS.split(name)]
-            )
+            order = sorted(self.index, key=_in_name_order)
             self._in_name_order = (self.version, np.array([self.index[name] for name in order], dtype=np.int64))
         return self._in_name_order[1]
 
@@ -163,8 +161,8 @@ class NodeTable:
         return [self.partitions[name] for name in shape.partition.split(",") if name in self.partitions]
 
     def node_names(self, shares: Sequence[NodeShare]) -> list[str]:
-        """份额所在的节点名。"""
-        return [self.names[share.node] for share in shares]
+        """份额所在的节点名，按名字的次序。"""
+        return sorted((self.names[share.node] for share in shares), key=_in_name_order)
 
     def _grow(self, rows: int) -> None:
         if rows <= self.total.shape[0]:
@@ -213,3 +211,8 @@ class NodeTable:
         rows = self.total.shape[0]
         self.total = np.hstack([self.total, np.zeros((rows, 1), dtype=np.int64)])
         self.free = np.hstack([self.free, np.zeros((rows, 1), dtype=np.int64)])
+
+
+def _in_name_order(name: str) -> list[tuple[bool, str]]:
+    """n2 在 n10 前面。"""
+    return [(part.isdigit(), part.zfill(20)) for part in _PARTS.split(name)]

@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect_left
+from collections.abc import Collection
 from dataclasses import replace
 
 from scns_conductor.scheduling.attempt import Attempt
@@ -9,6 +10,7 @@ from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeShare
 from scns_conductor.scheduling.cycle import Cycle
 from scns_conductor.scheduling.future import Future
+from scns_conductor.scheduling.ledger import soonest
 from scns_conductor.scheduling.placement import place
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import Group, PendingJob, Queue
@@ -73,11 +75,22 @@ class Outlook:
         """这个分区里前面有受阻的。"""
         return any(key[0].partition == partition for key in self.plan.blocked)
 
+    def unsettled(self, shape: Shape) -> bool:
+        """前面有要与它隔开的：他们到时去哪个节点还不一定，去了的节点它就用不了。"""
+        eligible = self.cluster.eligible(shape)
+        return any(
+            other.exclusive_to is not None
+            and other.exclusive_to not in shape.owners
+            and bool((self.cluster.eligible(other) & eligible).any())
+            for other in (kept.job.shape for kept in self.plan.reservations)
+        )
+
     def fits_now(self, shape: Shape, limit_s: float) -> bool:
         """现在就能启动而不推迟前面的，也不碰预留。"""
         if self._cycle.lacking(self._attempt(shape, limit_s)) is not None:
             return False
-        return self._fits(shape, limit_s, self.cluster.usable(shape, self.now, limit_s))
+        nodes, kept = self.cluster.usable(shape, self.now, limit_s), self._cycle.kept_from(shape, limit_s)
+        return self._fits(shape, limit_s, nodes if kept is None else nodes & ~kept)
 
     def spare_s(self, shape: Shape, limit_s: float) -> float:
         """现在就能启动的，晚多少秒启动也还行：时限再长这么多也放得下。没有尽头是 inf。"""
@@ -91,7 +104,7 @@ class Outlook:
 
     def only_reserved(self, shape: Shape, limit_s: float) -> bool:
         """若没有预留，现在就有节点能启动。"""
-        return self._fits(shape, limit_s, self.cluster.eligible(shape))
+        return self._fits(shape, limit_s, self.cluster.open_to(shape))
 
     def _fits(self, shape: Shape, limit_s: float, nodes: BoolArray) -> bool:
         free = self._cycle.free if self.cluster.confined(shape) else self._cycle.future.window(limit_s)
@@ -109,15 +122,23 @@ class Outlook:
             return self._cycle.earliest(attempt, not_before)
         if shape.reservation not in self.cluster.reservations:
             return None
-        inside = Future(self.cluster, self.now, self._cycle.free, ignored=(shape.reservation,))
-        return inside.earliest_general(shape, attempt.usable, limit_s, self._policy.placement, not_before)
+        return self._regardless((shape.reservation,), shape, limit_s, not_before)
 
     def unreserved(self, shape: Shape, limit_s: float) -> float | None:
         """假如没有预留，也没有为别的作业保留，最早何时放得下；说不准是 None。"""
-        future = Future(self.cluster, self.now, self._cycle.free, ignored=self.cluster.reservations.keys())
-        nodes = self.cluster.eligible(shape)
-        found = future.earliest_general(shape, nodes, limit_s, self._policy.placement)
+        found = self._regardless(self.cluster.reservations.keys(), shape, limit_s, None)
         return None if found is None else found[0]
+
+    def _regardless(
+        self, ignored: Collection[str], shape: Shape, limit_s: float, not_before: float | None
+    ) -> tuple[float, tuple[NodeShare, ...]] | None:
+        """不管 ignored 这些预留，也不管为别的作业的保留。"""
+        future = Future(self.cluster, self.now, self._cycle.free, ignored=ignored)
+
+        def among(nodes: BoolArray, least: float | None) -> tuple[float, tuple[NodeShare, ...]] | None:
+            return future.earliest_general(shape, nodes, limit_s, self._policy.placement, least)
+
+        return soonest(self.cluster, shape, self.cluster.open_to(shape), not_before, among)
 
     def _attempt(self, shape: Shape, limit_s: float) -> Attempt:
         return Attempt(self.cluster, Group(shape, limit_s), self.now)

@@ -50,10 +50,12 @@ class Placing(Ledger):
         """此刻启动会用到的份额；放不下、或会推迟某个保留时是 None。"""
         shape = attempt.group.shape
         if attempt.kind is Kind.GENERAL:
-            free = self.free
+            free, allowed = self.free, attempt.allowed
             if self._future is not None and not attempt.inside:
                 free = self._future.window(duration_s)
-            return place(self.cluster, shape, free, self.policy.placement, attempt.allowed)
+                kept = self.kept_from(shape, duration_s)
+                allowed = allowed if kept is None else allowed & ~kept
+            return place(self.cluster, shape, free, self.policy.placement, allowed)
         node = self._search.find(attempt)
         if node < 0:
             return None
@@ -176,6 +178,8 @@ class Placing(Ledger):
         allowed = self.cluster.usable(shape, self.now, shortest)
         if attempt.within is not None:
             allowed = allowed & attempt.within
+        kept = self.kept_from(shape, attempt.duration)
+        allowed = allowed if kept is None else allowed & ~kept
         shares = place(self.cluster, shape, free, self.policy.placement, allowed)
         if shares is None:
             return False

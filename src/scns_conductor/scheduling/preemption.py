@@ -20,6 +20,8 @@ from scns_conductor.scheduling.shape import CPU, BoolArray, IntArray
 
 # 一个周期最多为几个受阻的作业找；其余的等下一个周期。
 MOST_PREEMPTORS = 20
+# 等豁免时间的，至多看这么多个时刻。
+MOST_MOMENTS = 50
 SUSPEND = "suspend"
 WITHIN = "within"
 
@@ -182,6 +184,26 @@ def exempt_ends(cluster: Cluster, queue: Queue, plan: Plan, rules: Rules) -> flo
         if moment > plan.now and any(rules.outranks(cluster, job, victim) for job in waiting)
     ]
     return min(moments, default=None)
+
+
+def exempted(
+    cluster: Cluster, job: PendingJob, now: float, policy: Policy, rules: Rules
+) -> tuple[float, tuple[RunningJob, ...]] | None:
+    """job 抢得到、只是要等它们运行满豁免时间的：(何时, 抢谁)；抢不到、不必抢的是 None。"""
+    pool = [each for each in _candidates(cluster, rules) if rules.outranks(cluster, job, each)]
+    if not pool:
+        return None
+    free = cluster.free[: cluster.count].copy()
+    for running in cluster.running.values():
+        if running.ending:
+            _give_back(cluster, free, running, "cancel")
+    usable = _Usable(cluster, job, now, ())
+    for moment in sorted({max(now, rules.exempt_until(cluster, each)) for each in pool})[:MOST_MOMENTS]:
+        able = [each for each in pool if rules.exempt_until(cluster, each) <= moment]
+        chosen = _choose(cluster, job, policy, free, usable, able, rules)
+        if chosen is not None:
+            return (moment, tuple(chosen)) if chosen else None
+    return None
 
 
 def resumable(cluster: Cluster, plan: Plan, rules: Rules | None) -> list[RunningJob]:

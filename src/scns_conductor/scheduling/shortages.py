@@ -7,39 +7,67 @@ from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.placement import Placement, place
 from scns_conductor.scheduling.shape import CPU, MEMORY, BoolArray, IntArray, Shape
 
+# 至多说出几个节点。
+MOST_SHOWN = 5
+
 
 def shortages(cluster: Cluster, shape: Shape) -> list[str]:
     """此刻的空闲放得下（真的放一遍）则为空。"""
-    free = cluster.free[: cluster.count]
-    if place(cluster, shape, free, Placement.BEST_FIT) is not None:
+    free, eligible = cluster.free[: cluster.count], cluster.open_to(shape)
+    if place(cluster, shape, free, Placement.BEST_FIT, eligible) is not None:
         return []
     if shape.components:
         parts = [(number, line) for number, part in enumerate(shape.components) for line in shortages(cluster, part)]
         return [f"第 {number} 个部分：{line}" for number, line in parts] or ["各个部分此刻单独放得下，一起放不下"]
-    eligible = cluster.eligible(shape)
-    usable = int(eligible.sum())
+    apart, usable = _apart(cluster, shape), int(eligible.sum())
     if usable == 0:
-        return ["合用的节点现在都下线或排空了"]
+        return apart or ["合用的节点现在都下线或排空了"]
     room = np.where(eligible, cluster.capacity(shape, free), 0)
     named = [
-        _named(cluster, shape, name, free)
+        _named(cluster, shape, name, free, eligible)
         for name in shape.required_nodes
         if name in cluster.index and room[cluster.index[name]] == 0
     ]
     if named:
         return named
     if (shape.single_node and shape.maximum_nodes == 1) or shape.tasks == 1:
-        return _single(cluster, shape, eligible, free, usable)
-    return _several(cluster, shape, eligible, free, room) or [
-        "空闲的节点凑不成它要的那样（交换机、特性或每节点任务数）"
-    ]
+        return [*apart, *_single(cluster, shape, eligible, free, usable)]
+    found = _several(cluster, shape, eligible, free, room)
+    return [*apart, *found] or ["空闲的节点凑不成它要的那样（交换机、特性或每节点任务数）"]
 
 
-def _named(cluster: Cluster, shape: Shape, name: str, free: IntArray) -> str:
+def _apart(cluster: Cluster, shape: Shape) -> list[str]:
+    """与别人隔开（--exclusive=user、mcs）：别人独占着的节点；自己要独占的，有别人在的节点。"""
+    eligible, names = cluster.eligible(shape), dict[int, str]()
+    for job in cluster.barring(shape):
+        whose = None if shape.exclusive_to is not None else owner_words(job.exclusive_to or "")
+        for share in job.shares:
+            if eligible[share.node]:
+                name = cluster.names[share.node]
+                names[share.node] = name if whose is None else f"{name}（只许{whose}）"
+    if not names:
+        return []
+    shown = "、".join(names[node] for node in sorted(names)[:MOST_SHOWN]) + ("……" if len(names) > MOST_SHOWN else "")
+    usable, count = int(eligible.sum()), len(names)
+    if shape.exclusive_to is not None:
+        whose = owner_words(shape.exclusive_to)
+        return [f"它的节点只许{whose}，而 {usable} 个合用的节点里 {count} 个上有别的作业：{shown}"]
+    return [f"{usable} 个合用的节点里 {count} 个此刻与别人隔开：{shown}"]
+
+
+def owner_words(owner: str) -> str:
+    """user:alice、mcs:red 怎样说。"""
+    kind, _, name = owner.partition(":")
+    return f"用户 {name} 的作业" if kind == "user" else f"标签 {name} 的作业"
+
+
+def _named(cluster: Cluster, shape: Shape, name: str, free: IntArray, usable: BoolArray) -> str:
     """指名的节点差什么。"""
     node = cluster.index[name]
     if not cluster.schedulable[node]:
         return f"指名的 {name} 下线或排空了"
+    if cluster.eligible(shape)[node] and not usable[node]:
+        return "；".join(_apart(cluster, shape))
     if cluster.exclusive(shape):
         return f"指名的 {name} 上有作业在运行，不能独占"
     lacking = _lacking(cluster, _least(cluster, shape), free[node])

@@ -121,7 +121,7 @@ class _Rows:
         for job in active:
             for share in job.shares:
                 self.free[share.node, CPU] += share.cpus
-        self.load = _load(self.cluster, [*active, *parked])
+        self.load = load_of(self.cluster, [*active, *parked])
         self.pools = dict(self.cluster.pools)
         for start in [*self.plan.starts, *self.result.starts]:
             for name, count in start.job.shape.pools:
@@ -181,7 +181,7 @@ class _Rows:
         return mask
 
 
-def _load(cluster: Cluster, jobs: list[RunningJob]) -> IntArray:
+def load_of(cluster: Cluster, jobs: list[RunningJob]) -> IntArray:
     """各节点的 CPU 分给了轮流的作业共多少，停着的也算。"""
     found: IntArray = np.zeros(cluster.count, dtype=np.int64)
     for job in jobs:

@@ -21,6 +21,8 @@ MOST_RESERVED = 500
 # 试着启动的作业从这个号起：真的作业号不会这么大。
 _FIRST_TRIAL = 2**61
 _EVERYTHING = 2**31
+# 有要与别人隔开的，至多这么多遍。
+MOST_ROUNDS = 50
 # 把空闲并到一个节点上时它的名字。
 MERGED = "merged"
 _PLENTY = 2**40
@@ -63,11 +65,26 @@ def use_of(scene: Scene, change: Change = unchanged) -> Use:
     """改了之后占用多少；scene 自己不变。"""
     tried = change(scene.copy())
     cluster, queue = tried.cluster, _queue(tried.jobs)
-    decided = plan(cluster, queue, tried.now, replace(tried.policy, most_starts=_EVERYTHING))
-    for number, start in enumerate(decided.starts):
-        queue.remove(start.job.job_id)
-        end = tried.now + start.limit_s
-        cluster.allocate(RunningJob(_FIRST_TRIAL + number, end, start.shares, pools=start.job.shape.pools))
+    starts = 0
+    for _ in range(MOST_ROUNDS):
+        decided = plan(cluster, queue, tried.now, replace(tried.policy, most_starts=_EVERYTHING))
+        for start in decided.starts:
+            queue.remove(start.job.job_id)
+            shape, number = start.job.shape, _FIRST_TRIAL + starts
+            cluster.allocate(
+                RunningJob(
+                    number,
+                    tried.now + start.limit_s,
+                    start.shares,
+                    pools=shape.pools,
+                    owners=shape.owners,
+                    exclusive_to=shape.exclusive_to,
+                )
+            )
+            starts += 1
+        # 有要与别人隔开的，一遍启动不完。
+        if not decided.exhausted or not decided.starts:
+            break
     filling = replace(
         tried.policy, backfill=Backfill.EASY, depth=MOST_RESERVED, shortest_first=False, most_starts=_EVERYTHING
     )
@@ -80,7 +97,7 @@ def use_of(scene: Scene, change: Change = unchanged) -> Use:
         if job.job_id > 0 and not job.suspended
     )
     busy += sum(_planned_cpu_s(found, until) for found in _spans(later))
-    return Use(busy, len(decided.starts), len(later.reservations) >= MOST_RESERVED)
+    return Use(busy, starts, len(later.reservations) >= MOST_RESERVED)
 
 
 def heads(scene: Scene, most: int) -> list[Reservation]:
@@ -205,6 +222,16 @@ def without_running(job_ids: Sequence[int]) -> Change:
         return scene
 
     return change
+
+
+def together(scene: Scene) -> Scene:
+    """谁也不与别人隔开（--exclusive=user、mcs）。"""
+    cluster = scene.cluster
+    cluster.scopes.clear()
+    for job in list(cluster.running.values()):
+        cluster.running[job.job_id] = replace(job, exclusive_to=None)
+    shapes = (replace(job.shape, owners=(), exclusive_to=None) for job in scene.jobs)
+    return replace(scene, jobs=[replace(job, shape=shape) for job, shape in zip(scene.jobs, shapes, strict=True)])
 
 
 def planned_by(policy: Policy) -> Change:

@@ -22,6 +22,13 @@ SUSPENDERS = sa.text(
     ORDER BY job_id, event_id DESC
     """
 )
+# 一个停着的作业最近一次为什么停、谁停的。
+LAST_STOP = sa.text(
+    """
+    SELECT cause, actor, message FROM job_events
+    WHERE job_id = :job_id AND cause IN ('suspend', 'preempt', 'timeslice') ORDER BY event_id DESC LIMIT 1
+    """
+)
 # 所依赖的作业此刻怎样；数组是它还没有完的、或没有成的那些任务。
 PARENTS = sa.text(
     f"""

@@ -63,7 +63,10 @@ ATTEMPT = "job_id, restart_count"
 # 采样是谁的、哪一次尝试的。
 SAMPLED = "job_id, user_name, account, state, restart_count"
 # 为什么还没有开始，先看在不在排队。
-REASON = "job_id, user_name, account, state, reason, error_msg, wait_breakdown"
+REASON = (
+    "job_id, user_name, account, state, reason, error_msg, wait_breakdown, "
+    "configuring AND state = 'RUNNING' AS configuring"
+)
 # 一切：public 谁都能看，private 只给看得了它的人（Identity.sees）。
 DETAIL = (
     f"user_name, account, {json_of({**FIELDS, 'allocations': _ALLOCATIONS})} AS public, {json_of(_PRIVATE)} AS private"

@@ -93,7 +93,7 @@ def build_web(options: WebOptions) -> FastAPI:
             return problem(413, "body_too_large", "脚本太大")
         return JSONResponse(header_fields(body.decode("utf-8", "replace")))
 
-    @app.api_route(PREFIX + "/{path:path}", methods=["GET", "POST", "PATCH", "DELETE"])
+    @app.api_route(PREFIX + "/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     async def pass_on(path: str, request: Request) -> Response:
         visitor = sessions.read(request.cookies.get(COOKIE))
         if visitor is None:

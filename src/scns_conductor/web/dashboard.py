@@ -18,7 +18,7 @@ from scns_conductor.web.upstream import Upstream
 
 PATHS = (
     "/", "/jobs", "/jobs/{rest:path}", "/submit", "/nodes", "/nodes/{rest:path}", "/plan", "/usage", "/what-if",
-    "/me", "/admin", "/admin/{rest:path}",
+    "/me", "/accounts", "/admin", "/admin/{rest:path}",
 )  # fmt: skip
 # 一个标签页至多看这么多件事、跟这么多路输出。
 MOST_WATCHES = 40

@@ -56,6 +56,7 @@ from scns_conductor.client.answers.jobs import (
     Plan,
     SampleSeries,
     Suggestion,
+    TimeSlices,
     Why,
 )
 from scns_conductor.client.answers.login import DeviceAnswer, DeviceBegun, LoggedIn, LoginMethods, WhoAmI
@@ -116,6 +117,7 @@ __all__ = [
     "Share",
     "Shares",
     "Suggestion",
+    "TimeSlices",
     "Trigger",
     "Usage",
     "UsageRow",

@@ -533,6 +533,30 @@ class Limit(Answer):
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class TimeSlices(Answer):
+    """与别的作业轮流用 CPU 的分区此刻的样子。"""
+
+    partition: str
+    """分区"""
+    time_slice_s: float
+    """时间片（秒）"""
+    most: int
+    """一个 CPU 至多分给几个作业"""
+    next_turn_time: datetime | None
+    """下一次何时换"""
+    active: tuple[Holder, ...]
+    """正在用的"""
+    parked: tuple[Holder, ...]
+    """停着等的"""
+
+    _convert: ClassVar[Mapping[str, Convert]] = {
+        "next_turn_time": instant,
+        "active": many_of(Holder),
+        "parked": many_of(Holder),
+    }
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
 class Suggestion(Answer):
     """一个能更早开始的改法。"""
 
@@ -580,6 +604,14 @@ class Why(Answer):
     """碰到的预留：{name, start_time, end_time}"""
     limits: tuple[Limit, ...]
     """不够的许可证与上限"""
+    time_slices: TimeSlices
+    """轮流用 CPU 的才有"""
+    preempts: tuple[str, ...]
+    """会抢占哪些作业；抢不到的没有"""
+    preempts_from: datetime | None
+    """从何时起许抢占它们（它们要先运行满豁免的时间）"""
+    resume_time: datetime | None
+    """停着的作业大约何时接着走；说不准是 null"""
     suggestions: tuple[Suggestion, ...]
     """怎样能更早开始"""
     job_id: str
@@ -600,6 +632,10 @@ class Why(Answer):
         "shortages": tuple,
         "reservations": tuple,
         "limits": many_of(Limit),
+        "time_slices": one_of(TimeSlices),
+        "preempts": tuple,
+        "preempts_from": instant,
+        "resume_time": instant,
         "suggestions": many_of(Suggestion),
     }
 

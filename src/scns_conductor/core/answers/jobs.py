@@ -92,6 +92,17 @@ class Limit(TypedDict):
     holders: Annotated[list[Holder], "谁占着"]
 
 
+class TimeSlices(TypedDict):
+    """与别的作业轮流用 CPU 的分区此刻的样子。"""
+
+    partition: Annotated[str, "分区"]
+    time_slice_s: Annotated[float, "时间片（秒）"]
+    most: Annotated[int, "一个 CPU 至多分给几个作业"]
+    next_turn_time: Annotated[Moment | None, "下一次何时换"]
+    active: Annotated[list[Holder], "正在用的"]
+    parked: Annotated[list[Holder], "停着等的"]
+
+
 class Explained(TypedDict):
     """调度器说一个排队的作业为什么还没有开始；它的队列里没有的只有 reason、text、suggestions。"""
 
@@ -111,6 +122,10 @@ class Explained(TypedDict):
     shortages: NotRequired[Annotated[list[str], "缺什么、缺多少"]]
     reservations: NotRequired[Annotated[list[Met], "碰到的预留：{name, start_time, end_time}", PLAIN]]
     limits: NotRequired[Annotated[list[Limit], "不够的许可证与上限"]]
+    time_slices: NotRequired[Annotated[TimeSlices, "轮流用 CPU 的才有"]]
+    preempts: NotRequired[Annotated[list[str], "会抢占哪些作业；抢不到的没有"]]
+    preempts_from: NotRequired[Annotated[Moment | None, "从何时起许抢占它们（它们要先运行满豁免的时间）"]]
+    resume_time: NotRequired[Annotated[Moment | None, "停着的作业大约何时接着走；说不准是 null"]]
     suggestions: NotRequired[Annotated[list[Suggestion], "怎样能更早开始"]]
 
 

@@ -1,31 +1,16 @@
 // 管理：账户、用户、关联（谁在哪个账户、份额与上限）、QOS。
 import { computed, ref } from "vue";
+import { LIMITS, NEW_ACCOUNT, SHARE, limits } from "./account_fields.js";
 import { segment } from "./call.js";
 import { facts, t } from "./facts.js";
-import { duration } from "./format.js";
 import { live } from "./live.js";
 import { RecordTable } from "./record_table.js";
-import { tresText } from "./record_values.js";
 
-const LIMITS = [
-  ["grp_tres", ["合计占用至多（GrpTRES）", "Group TRES (GrpTRES)"], "tres", "cpu=128,mem=1T,gres/gpu=8"], ["grp_jobs", ["合计运行作业（GrpJobs）", "Group jobs (GrpJobs)"], "number", ""], ["grp_submit_jobs", ["合计排队与运行（GrpSubmit）", "Group submitted (GrpSubmit)"], "number", ""],
-  ["grp_tres_mins", ["合计累计用量，分钟（GrpTRESMins）", "Group TRES minutes"], "tres", "cpu=600000"], ["grp_wall", ["合计运行时长（GrpWall）", "Group wall time"], "limit", ""],
-  ["max_tres_per_job", ["每个作业至多（MaxTRES）", "Per job (MaxTRES)"], "tres", "cpu=64"], ["max_tres_per_node", ["每个作业每节点至多", "Per job and node"], "tres", ""], ["max_wall", ["每个作业的时限（MaxWall）", "Wall time per job"], "limit", "2-00:00:00"],
-];
-const SHARE = [["shares", ["份额", "Shares"], "number", "1"], ["qos", ["许用的 QOS", "Allowed QOS"], "list", "normal,high"], ["default_qos", ["缺省 QOS", "Default QOS"], "text", ""], ["max_jobs", ["每人同时运行（MaxJobs）", "Running per user"], "number", ""], ["max_submit_jobs", ["每人排队与运行（MaxSubmitJobs）", "Submitted per user"], "number", ""], ["priority", ["优先级因子", "Priority factor"], "number", ""]];
-const ACCOUNT = [["name", ["名字", "Name"], "text", "vision", "new"], ["parent", ["上级", "Parent"], "text", "root"], ["description", ["说明", "Description"], "text", ""], ["organization", ["单位", "Organization"], "text", ""]];
-const NEW_ACCOUNT = [...ACCOUNT, ...[...SHARE, ...LIMITS].map((field) => [...field.slice(0, 3), field[3], "new"])];
 const ASSOCIATION = [["account", ["账户", "Account"], "text", "vision", "new"], ["user", ["用户", "User"], "text", "ada", "new"], ["partition", ["只管这个分区", "Only this partition"], "text", "", "new"], ...SHARE, ...LIMITS, ["comment", ["备注", "Comment"], "text", ""]];
 const USER = [["admin_level", ["管理级别", "Admin level"], "text", ["None", "Operator", "Administrator"]], ["default_account", ["缺省账户", "Default account"], "text", ""]];
 const QOS = [["name", ["名字", "Name"], "text", "high", "new"], ["description", ["说明", "Description"], "text", ""], ["priority", ["优先级", "Priority"], "number", "0"], ["preempt", ["能抢占这些 QOS", "May preempt"], "words", "low"], ["preempt_mode", ["被抢占时", "When preempted"], "text", ["", "requeue", "cancel", "suspend", "off"]], ["grace_time", ["宽限（秒）", "Grace time (s)"], "number", "0"], ["usage_factor", ["用量按几倍计", "Usage factor"], "number", "1"], ["flags", ["标志", "Flags"], "words", "DenyOnLimit"],
   ["max_jobs_per_user", ["每人同时运行", "Running per user"], "number", ""], ["max_submit_jobs_per_user", ["每人排队与运行", "Submitted per user"], "number", ""], ["max_tres_per_user", ["每人合计至多", "TRES per user"], "tres", "cpu=64,gres/gpu=4"], ["max_jobs_per_account", ["每账户同时运行", "Running per account"], "number", ""], ["max_tres_per_account", ["每账户合计至多", "TRES per account"], "tres", ""], ["min_tres_per_job", ["每个作业至少", "At least per job"], "tres", ""], ...LIMITS];
 const KINDS = { accounts: ["账户", "Accounts"], associations: ["关联与上限", "Associations & limits"], users: ["用户", "Users"], qos: ["QOS", "QOS"] };
-
-// 有上限的写成一句：最要紧的几样。
-function limits(one) {
-  const words = [tresText(one.grp_tres) && t("合计 ", "group ") + tresText(one.grp_tres), one.grp_jobs !== null && one.grp_jobs !== undefined && t("合计运行 ", "group jobs ") + one.grp_jobs, tresText(one.max_tres_per_job) && t("每作业 ", "per job ") + tresText(one.max_tres_per_job), tresText(one.max_tres_per_user) && t("每人 ", "per user ") + tresText(one.max_tres_per_user), one.max_wall && t("时限 ", "wall ") + duration(one.max_wall)];
-  return words.filter(Boolean).join("；") || "—";
-}
 
 export const AdminAccounts = {
   components: { RecordTable },

@@ -2,9 +2,9 @@
 import { reactive } from "vue";
 
 export const facts = reactive({
-  cluster: "scns", language: "zh", user_name: "", admin: false, operator: false, auditor: false, expires_at: 0,
+  cluster: "scns", language: "zh", user_name: "", admin: false, operator: false, auditor: false, coordinates: null, expires_at: 0,
 });
-// 审计员什么都看得到，什么也不能改。
+// coordinates 是他作协调人的账户，连同各级下级；还没有问到是 null。审计员什么都看得到，什么也不能改。
 export const seesAll = () => facts.admin || facts.operator || facts.auditor;
 export const readsOnly = () => facts.auditor && !facts.admin && !facts.operator;
 let clockOffset = 0;

@@ -19,7 +19,7 @@ export const LimitsCard = {
       if (!all || !every) return [];
       const mine = all.filter((each) => each.user_name === facts.user_name), found = [];
       const ancestors = (name) => { const one = (accounts.data?.accounts ?? []).find((each) => each.name === name); return one ? [name, ...(one.parent ? ancestors(one.parent) : [])] : []; };
-      const shown = new Set(seesAll() ? all.map((each) => each.account) : mine.flatMap((each) => ancestors(each.account)));
+      const shown = new Set(seesAll() ? all.map((each) => each.account) : [...mine.flatMap((each) => ancestors(each.account)), ...facts.coordinates ?? []]);
       const add = (where, what, now, limit, write = count) => limit !== null && limit !== undefined && found.push({ where, what, now: write(now), limit: write(limit), part: limit ? now / limit : 1 });
       for (const row of all.filter((each) => !each.user_name && shown.has(each.account))) {
         const below = new Set(subtree(row.account)), its = every.filter((job) => below.has(job.account)), live = its.filter((job) => job.state !== "PENDING");

@@ -1,5 +1,5 @@
 // 看板的框架：左栏、顶栏、横幅，当中是路径所指的那一页。
-import { computed, defineAsyncComponent, markRaw, onMounted, onUnmounted, ref, watchEffect } from "vue";
+import { computed, defineAsyncComponent, markRaw, onMounted, onUnmounted, ref, watch, watchEffect } from "vue";
 import { Dialogs } from "./dialogs.js";
 import { clock, facts, learn, readsOnly, seesAll, t } from "./facts.js";
 import { clockTime, duration } from "./format.js";
@@ -21,6 +21,7 @@ const PAGES = [
   [/^\/usage$/, page(() => import("./usage.js")), "usage", ["用量", "Usage"], "/usage"],
   [/^\/what-if$/, page(() => import("./what_if.js")), "whatif", ["假如", "What if"], "/what-if"],
   [/^\/me$/, page(() => import("./me.js")), null, ["我的令牌与 webhook", "My tokens and webhooks"], "/me"],
+  [/^\/accounts$/, page(() => import("./own_accounts.js")), "accounts", ["我管的账户", "My accounts"], "/accounts"],
   [/^\/admin$/, page(() => import("./admin.js")), "admin", ["管理", "Admin"], "/admin"],
 ];
 const RAIL = PAGES.filter(([, , icon]) => icon);
@@ -45,9 +46,10 @@ export default {
       const subject = found.value?.subject;
       document.title = `${subject ? subject + " · " : ""}${found.value ? t(...found.value.words) : "404"} · ${facts.cluster}`;
     });
-    const rail = computed(() => RAIL.filter(([, , icon]) => icon === "admin" ? seesAll() : icon !== "submit" || !readsOnly()));
+    const rail = computed(() => RAIL.filter(([, , icon]) => icon === "admin" ? seesAll() : icon === "accounts" ? facts.coordinates?.length : icon !== "submit" || !readsOnly()));
     // 哪一页都看着：没有别的在问的页也很快知道 API 不在了、令牌作废了。
-    live("/whoami", 10);
+    const me = live("/whoami", 10);
+    watch(() => me.data?.coordinates, (accounts) => accounts && (facts.coordinates = accounts));
     const expiring = computed(() => facts.expires_at * 1000 - clock.now < 900_000);
     const away = computed(() => connection.error?.status === 0 || connection.error?.status >= 500);
     const expired = computed(() => connection.error?.status === 401 || facts.expires_at * 1000 < clock.now);

@@ -40,7 +40,7 @@ export const TopBar = {
     onMounted(() => (document.addEventListener("click", outside), document.addEventListener("keydown", escape)));
     onUnmounted(() => (document.removeEventListener("click", outside), document.removeEventListener("keydown", escape)));
     const left = computed(() => duration(facts.expires_at - clock.now / 1000));
-    const role = computed(() => facts.admin ? t("管理员", "administrator") : facts.operator ? "operator" : facts.auditor ? t("审计员", "auditor") : t("用户", "user"));
+    const role = computed(() => facts.admin ? t("管理员", "administrator") : facts.operator ? "operator" : facts.auditor ? t("审计员", "auditor") : facts.coordinates?.length ? t("协调人", "coordinator") : t("用户", "user"));
     return { text, search, dark, theme, languageLink, menu, box, facts, left, role, exact, english, t };
   },
   template: `

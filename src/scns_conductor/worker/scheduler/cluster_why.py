@@ -119,6 +119,7 @@ class _Answer:
         yield from self._pools(scene, origin)
         yield from self._heads(scene, origin, labels)
         yield from self._suspended()
+        yield from self._apart()
         yield from self._held(scene, origin, labels)
         yield from self._throttled(scene, origin, labels)
         yield from self._policies()
@@ -198,6 +199,18 @@ class _Answer:
             nodes = tuple(sorted({cluster.names[share.node] for job in found for share in job.shares}))
             text = f"挂起的作业还占着 CPU：{shown}"
             yield _Candidate("suspended_jobs", text, scene_of.without_running(job_ids), action, nodes, job_ids)
+
+    def _apart(self) -> Iterator[_Candidate]:
+        """只与自己人共用节点的（--exclusive=user、mcs）：空着的 CPU 别人不能用。"""
+        cluster = self.memory.cluster
+        found = [job for job in cluster.running.values() if job.exclusive_to is not None]
+        if found or cluster.scopes:
+            job_ids = tuple(sorted(job.job_id for job in found))
+            named = self._labels(list(job_ids))
+            nodes = tuple(sorted({cluster.names[share.node] for job in found for share in job.shares}))
+            shown = "、".join(_full(named, job_id) for job_id in job_ids[:MOST_NAMED]) or "还在排队"
+            text = f"只与自己人共用节点的作业（--exclusive=user、mcs）：{shown}"
+            yield _Candidate("exclusive_to", text, scene_of.together, None, nodes, job_ids)
 
     def _held(self, scene: Scene, origin: dict[int, int], labels: _Labels) -> Iterator[_Candidate]:
         """被保留着的作业。"""

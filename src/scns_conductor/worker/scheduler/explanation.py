@@ -10,13 +10,10 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.answers.accounting import Priority, Ranked, Share, Shares, TreeAccount
 from scns_conductor.core.answers.cluster import ClusterWhy
 from scns_conductor.core.answers.jobs import Explained, Plan, Schedule
-from scns_conductor.core.answers.jobs import Holder as HolderShown
 from scns_conductor.core.answers.writing import rows_of
-from scns_conductor.core.instants import moment_of
 from scns_conductor.core.units import format_duration
 from scns_conductor.scheduling.eligibility import open_partitions
-from scns_conductor.scheduling.explain import TRIAL_JOB_ID, Explanation, Gate, Holder, explain
-from scns_conductor.scheduling.explain_text import render
+from scns_conductor.scheduling.explain import TRIAL_JOB_ID, Explanation, Gate, explain
 from scns_conductor.scheduling.job_requirements import COLUMNS
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.planner import plan
@@ -25,14 +22,17 @@ from scns_conductor.scheduling.preemption import SUSPEND, preempt
 from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.scheduling.shape import LICENSE
 from scns_conductor.scheduling.suggestions import Situation, suggestions
-from scns_conductor.statements.explanations import SUSPENDERS
-from scns_conductor.statements.queue import JOB_LABELS, pending_job
+from scns_conductor.scheduling.time_slices import sharers
+from scns_conductor.statements.queue import pending_job
 from scns_conductor.worker.scheduler.alternatives import Alternatives
 from scns_conductor.worker.scheduler.cluster_why import cluster_why
 from scns_conductor.worker.scheduler.dependents import evaluations
+from scns_conductor.worker.scheduler.explained_answer import explained, iso
 from scns_conductor.worker.scheduler.gates import Gates
+from scns_conductor.worker.scheduler.holding import holding
 from scns_conductor.worker.scheduler.memory import QueueMemory
 from scns_conductor.worker.scheduler.prediction import probable_start
+from scns_conductor.worker.scheduler.turn_outlook import taking_for, turns_for
 from scns_conductor.worker.scheduler.waiting_job import Waiting
 from scns_conductor.worker.scheduler.whole_schedule import whole_schedule
 
@@ -64,22 +64,7 @@ def answer_question(
 
 
 @dataclass(frozen=True, slots=True)
-class _Called:
-    """提到的作业怎样称呼：数组任务写成 8_1，它自己的号哪里也不显示。"""
-
-    labels: Mapping[int, str]
-    users: Mapping[int, str]
-    suspenders: Mapping[int, str]
-
-    def label(self, job_id: int) -> str:
-        return self.labels.get(job_id, str(job_id))
-
-    def full(self) -> dict[int, str]:
-        return {job_id: f"{label}（{self.users[job_id]}）" for job_id, label in self.labels.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class _Taking:
+class _Preempting:
     """抢占：至迟何时（Unix 秒）开始，谁让出来。"""
 
     start: float
@@ -101,11 +86,12 @@ class _Answers:
         waiting = self.memory.waiting.get(job_id)
         row = self.connection.execute(_ROW, {"job_id": job_id}).mappings().one_or_none()
         if waiting is None or row is None:
-            return {"reason": "None", "text": "调度器的队列里没有它；它刚刚启动或结束了", "suggestions": []}
+            return holding(self.connection, self.memory, self.policy, job_id, self.now)
         gate = self._gates().of(waiting)
         job = self._narrowed(waiting)
         outlook = Outlook(self.memory.cluster, self.memory.queue, job, self.now, self.policy)
         found = self._explain(outlook, waiting, job, gate)
+        self._sooner(found, job, gate)
         if waiting.request.hold is None and waiting.het_job_id is None and found.reason not in UNCHANGEABLE:
             alternatives = Alternatives(self.memory, self.policy, job, dict(row), outlook, self.now)
             throttled = found.reason == "JobArrayTaskLimit"
@@ -114,12 +100,12 @@ class _Answers:
             at = Situation(self.now, current)
             found.suggestions = suggestions(alternatives.row, alternatives.build, others, at, searched=not throttled)
         probable = None
-        if not found.final and not found.fits_now and not found.pools:
+        if not found.final and not found.fits_now and not found.pools and found.turns is None:
             opens_at = None if gate is None else gate.opens_at
             probable = probable_start(self.connection, self.memory, self.policy, job, self.now, opens_at)
         if probable is not None and (found.expected_start is None or probable < found.expected_start - 1):
             found.probable_start = probable
-        return self._answer(found)
+        return explained(self.connection, found, self.now)
 
     def plan(self, row: Mapping[str, Any]) -> Plan:
         """假如现在提交，何时、在哪里开始；什么也不留下。"""
@@ -137,13 +123,18 @@ class _Answers:
         job = self._narrowed(waiting)
         outlook = Outlook(self.memory.cluster, self.memory.queue, job, self.now, self.policy)
         found = self._explain(outlook, waiting, job, gate)
-        answer = self._answer(found)
+        self.memory.queue.upsert(job)
+        try:
+            self._sooner(found, job, gate)
+        finally:
+            self.memory.queue.remove(job.job_id)
+        answer = explained(self.connection, found, self.now)
         start = self.now if found.fits_now else found.expected_start
         taking = self._preempting(job) if gate is None and not found.fits_now else None
         if taking is not None and (start is None or taking.start < start):
             start, found.nodes = taking.start, []
         return {
-            "start_time": _iso(start),
+            "start_time": iso(start),
             "nodes": found.nodes,
             "preempts": [] if taking is None else [str(victim) for victim in taking.victims],
             "reason": "None" if start is not None else found.reason,
@@ -152,7 +143,23 @@ class _Answers:
             "firm": found.firm,
         }
 
-    def _preempting(self, job: PendingJob) -> "_Taking | None":
+    def _sooner(self, found: Explanation, job: PendingJob, gate: Gate | None) -> None:
+        """不等谁结束也能开始的：轮到它，或抢得到。job 在队列里。"""
+        if gate is not None or found.final or found.fits_now or found.pools or self.memory.cluster.confined(job.shape):
+            return
+        turns = turns_for(self.memory, self.policy, job, self.now)
+        if turns is not None:
+            found.turn_to(turns)
+        elif self.memory.turn_at is not None and {holder.job_id for holder in found.holders} & {
+            each.job_id for each in sharers(self.memory.cluster)
+        }:
+            # 等的作业与别人轮流用 CPU：停着的时间不算在它的时限里。
+            found.firm = False
+        taking = taking_for(self.memory, self.policy, job, self.now)
+        if taking is not None:
+            found.take(taking, job.time_limit_s)
+
+    def _preempting(self, job: PendingJob) -> "_Preempting | None":
         """假如它现在排进队里，会不会抢占；不开抢占、抢不到的是 None。"""
         rules, cluster, queue = self.memory.preempt_rules, self.memory.cluster, self.memory.queue
         if rules is None:
@@ -175,7 +182,7 @@ class _Answers:
         ]
         victims = [victim.job_id for victim in found.victims]
         within = f"至多 {format_duration(max(waits))} 之内让出来" if max(waits) else "当场让出来"
-        return _Taking(self.now + max(waits), victims, f"会抢占作业 {'、'.join(map(str, victims))}：{within}")
+        return _Preempting(self.now + max(waits), victims, f"会抢占作业 {'、'.join(map(str, victims))}：{within}")
 
     def _judge(self, waiting: Waiting) -> None:
         """试排的作业此刻能不能排：依赖，资格，单个作业的上限。"""
@@ -226,70 +233,6 @@ class _Answers:
             deadline=waiting.request.deadline,
         )
 
-    def _answer(self, found: Explanation) -> Explained:
-        named = list(self.connection.execute(JOB_LABELS, {"job_ids": sorted(found.job_ids)}))
-        suspended = [h.job_id for h in (*found.holders, *found.endless, *found.waiting_for) if h.suspended]
-        suspended += [h.job_id for pool in found.pools for h in pool.holders if h.suspended]
-        called = _Called(
-            {line.job_id: line.label for line in named},
-            {line.job_id: line.user_name for line in named},
-            {line.job_id: line.actor for line in self.connection.execute(SUSPENDERS, {"job_ids": suspended})}
-            if suspended
-            else {},
-        )
-        return {
-            "reason": found.reason,
-            "text": render(found, called.full(), called.suspenders, self.now),
-            "expected_start_time": _iso(found.expected_start),
-            "expected_end_time": _iso(found.expected_end),
-            # latest：至迟；estimate：只是估计。
-            "expected_kind": None if found.expected_start is None else "latest" if found.firm else "estimate",
-            "probable_start_time": _iso(found.probable_start),
-            "latest_start_time": _iso(found.late[1]) if found.late else None,
-            "nodes": found.nodes,
-            "jobs_ahead": [called.label(number) for number, _ in found.ahead.first],
-            "jobs_ahead_count": found.ahead.count,
-            "waiting_for": [_holder(holder, called) for holder in (*found.holders, *found.endless, *found.waiting_for)],
-            "shortages": found.shortages,
-            "reservations": [
-                {"name": name, "start_time": _iso(start), "end_time": _iso(end) if math.isfinite(end) else None}
-                for name, start, end in found.reserved
-            ],
-            "limits": [
-                {
-                    "reason": pool.reason,
-                    "name": pool.name,
-                    "needed": pool.need,
-                    "left": pool.left,
-                    "total": pool.total,
-                    "free_at": _iso(pool.free_at),
-                    "holders": [_holder(holder, called) for holder in pool.holders],
-                }
-                for pool in found.pools
-            ],
-            "suggestions": [
-                {
-                    "text": item.text,
-                    "changes": dict(item.changes),
-                    "start_time": _iso(item.start_time),
-                    "good_until": _iso(item.good_until),
-                }
-                for item in found.suggestions
-            ],
-        }
-
-
-def _holder(holder: Holder, called: _Called) -> HolderShown:
-    return {
-        "job_id": called.label(holder.job_id),
-        "user_name": called.users.get(holder.job_id),
-        "nodes": list(holder.nodes),
-        "amount": holder.amount,
-        "expected_end_time": _iso(holder.end),
-        "suspended": holder.suspended,
-        "suspended_by": called.suspenders.get(holder.job_id),
-    }
-
 
 def _priorities(memory: QueueMemory, job_ids: list[int] | None, now: float) -> list[Priority]:
     """排队的作业的优先级与各因子（已乘权重），按优先级从高到低，至多 MOST_PRIORITIES 个。"""
@@ -309,8 +252,3 @@ def _priorities(memory: QueueMemory, job_ids: list[int] | None, now: float) -> l
         }
         for waiting in found
     ]
-
-
-def _iso(moment: float | None) -> str | None:
-    found = moment_of(moment)
-    return None if found is None else found.isoformat()

@@ -12,7 +12,7 @@ from scns_conductor.core.states import TERMINAL_STATES, JobState
 from scns_conductor.core.units import format_duration
 from scns_conductor.scheduling.cluster_facts import NEVER_ENDS
 from scns_conductor.scheduling.eligibility import Ineligible, ineligible
-from scns_conductor.scheduling.explain import Gate, Holder
+from scns_conductor.scheduling.explain import Gate, Holder, holder_of
 from scns_conductor.statements.explanations import LAST_HOLD, PARENTS, SAME_NAME
 from scns_conductor.statements.queue import JOB_LABELS
 from scns_conductor.worker.scheduler.memory import QueueMemory
@@ -105,9 +105,7 @@ class Gates:
         job = self.memory.cluster.running.get(job_id)
         if job is None:
             return Holder(job_id, None)
-        names = tuple(self.memory.cluster.names[share.node] for share in job.shares)
-        end = None if job.expected_end >= NEVER_ENDS else job.expected_end
-        return Holder(job_id, end, names, 0, job.suspended)
+        return holder_of(self.memory.cluster, job)
 
     # ---- 依赖 ----
 

@@ -91,6 +91,7 @@ def _memory_of(settings: Settings, policy: Policy, clock: DatabaseClock, locked:
         locked_nodes=locked.nodes,
         clock=clock.now,
         boot_s=settings.resume_timeout_s if settings.elastic else None,
+        slice_s=settings.scheduler_time_slice_s,
     )
 
 

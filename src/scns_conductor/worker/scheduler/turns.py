@@ -28,11 +28,8 @@ class TurnTaking:
     state: SchedulerState
     dispatcher: Dispatcher
     detour: Detour
-    # 作业 -> 从何时起（Unix 秒）在走、在停、在等第一次。
-    _since: dict[int, float] = field(default_factory=dict)
     # 因时间片停着的：停与走不逐次记进作业的历史。
     parked: set[int] = field(default_factory=set)
-    _turned_at: float = 0.0
 
     def take(self, connection: Connection, epoch: int, decided: Plan, now: float) -> list[PlannedStart] | None:
         """到了时候就换；返回跟着要启动的（这一遍就提交）。没有换成、要重新计划的是 None。"""
@@ -52,7 +49,7 @@ class TurnTaking:
     def moved(self, job_ids: Collection[int], now: float) -> None:
         """这些作业此刻停了、走了、启动了。"""
         if self.state.memory.takes_turns:
-            self._since.update(dict.fromkeys(job_ids, now))
+            self.state.memory.turn_since.update(dict.fromkeys(job_ids, now))
             self.parked.difference_update(job_ids)
 
     def _look(self, decided: Plan, now: float) -> Turn | None:
@@ -60,22 +57,20 @@ class TurnTaking:
         if not memory.takes_turns or not waits_for_turn(memory.cluster, memory.queue, decided):
             return None
         for job_id in waiting_heads(memory.cluster, memory.queue, decided):
-            self._since.setdefault(job_id, now)
-        slice_s = self.state.settings.scheduler_time_slice_s
-        memory.turn_at = max(now, self._turned_at + slice_s)
+            memory.turn_since.setdefault(job_id, now)
+        memory.turn_at = max(now, memory.turned_at + memory.slice_s)
         if now < memory.turn_at:
             return None
-        self._turned_at, memory.turn_at = now, now + slice_s
+        memory.turned_at, memory.turn_at = now, now + memory.slice_s
         self._tidy()
         return next_turn(
-            memory.cluster, memory.queue, decided, self.state.policy, self._since, set(self.state.locked.jobs)
+            memory.cluster, memory.queue, decided, self.state.policy, memory.turn_since, set(self.state.locked.jobs)
         )
 
     def _change(self, connection: Connection, epoch: int, turn: Turn, changed: Sequence[int]) -> bool:
         memory = self.state.memory
-        slice_s = self.state.settings.scheduler_time_slice_s
         suspending = [job.job_id for job in turn.suspend]
-        message = f"与别的作业轮流用 CPU，每次 {slice_s:g} 秒（此后的停与走不再逐次记）"
+        message = f"与别的作业轮流用 CPU，每次 {memory.slice_s:g} 秒（此后的停与走不再逐次记）"
 
         def write() -> tuple[list[int], list[int]]:
             values = {"job_ids": suspending, "messages": [message] * len(suspending), "cause": "timeslice"}
@@ -109,10 +104,10 @@ class TurnTaking:
 
     def _tidy(self) -> None:
         memory = self.state.memory
-        if len(self._since) > len(memory.cluster.running) + len(memory.waiting) + SPARE:
-            self._since = {
+        if len(memory.turn_since) > len(memory.cluster.running) + len(memory.waiting) + SPARE:
+            memory.turn_since = {
                 job_id: moment
-                for job_id, moment in self._since.items()
+                for job_id, moment in memory.turn_since.items()
                 if job_id in memory.cluster.running or job_id in memory.waiting
             }
-            self.parked.intersection_update(self._since)
+            self.parked.intersection_update(memory.turn_since)

@@ -59,6 +59,10 @@ class WaitingLine:
     exempt_ends_at: float | None = None
     # 下一个时间片何时到；没有作业在等着换是 None。
     turn_at: float | None = None
+    # 时间片多长（秒），上一次何时换的；作业 -> 从何时起（Unix 秒）在走、在停、在等第一次。
+    slice_s: float = 30.0
+    turned_at: float = 0.0
+    turn_since: dict[int, float] = field(default_factory=dict)
     # 节能时没有开过机的节点要多久（秒）；不节能是 None。
     boot_s: float | None = None
     # 行被别的会话锁着的作业与节点 -> 说明：绕开它们（见 locked_rows）。
