@@ -80,7 +80,7 @@ def test_a_coordinator_adds_accounts_and_coordinators_below(sign_in: SignIn, acc
     # 没有关联的人不行，话说得出来。
     page.locator('[name="coordinator"]').fill("stranger")
     page.get_by_role("button", name="添协调人").click()
-    expect(page.locator(".toast")).to_contain_text("stranger")
+    expect(page.locator(".toast.error")).to_contain_text("stranger")
     page.get_by_role("group", name="哪个账户").get_by_role("button", name="coral-atoll").click()
     removed(page, "coral-atoll")
     assert accounts.call("GET", "/accounts/coral-atoll")[0] == 404

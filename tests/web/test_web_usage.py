@@ -98,6 +98,7 @@ def test_who_asked_for_more_than_they_used(sign_in: SignIn, used: RunningSystem)
     page = sign_in("/usage?span=1day")
     table = page.get_by_role("region", name="效率的表")
     row = table.locator("tr", has=page.locator("a", has_text=re.compile("^uma$")))
+    expect(row).to_have_count(1)
     cells = [text.strip() for text in row.locator("td").all_text_contents()]
     # 占了四个 CPU 睡觉：几乎没有用，时限也没有用到。
     assert (cells[1], cells[2]) == ("uplot", "1")
