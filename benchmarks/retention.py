@@ -45,12 +45,12 @@ _JOBS = """
 """
 _RECORDS = (
     "INSERT INTO history.resource_allocations (allocation_id, job_id, restart_count, node_name, node_index, cpus, "
-    "memory, gres, tasks, lent_cpus, created_at, claimed_at, released_at, job_end) SELECT job_id, job_id, 0, 'node1', "
-    "0, allocated_cpus, 1024, '{}', 1, 0, start_time, start_time, end_time, end_time FROM history.jobs "
-    "WHERE end_time >= %(since)s AND end_time < %(until)s",
+    "memory, gres, tasks, lent_cpus, created_at, claimed_at, released_at, job_end) "
+    "SELECT job_id + 1000000000000, job_id, 0, 'node1', 0, allocated_cpus, 1024, '{}', 1, 0, start_time, start_time, "
+    "end_time, end_time FROM history.jobs WHERE end_time >= %(since)s AND end_time < %(until)s",
     "INSERT INTO history.job_events (event_id, job_id, restart_count, event_time, from_state, to_state, cause, actor, "
-    "job_end) SELECT job_id, job_id, 0, end_time, 'RUNNING', state, 'exit', 'agent@node1', end_time FROM history.jobs "
-    "WHERE end_time >= %(since)s AND end_time < %(until)s",
+    "job_end) SELECT job_id + 1000000000000, job_id, 0, end_time, 'RUNNING', state, 'exit', 'agent@node1', end_time "
+    "FROM history.jobs WHERE end_time >= %(since)s AND end_time < %(until)s",
     "INSERT INTO history.counts SELECT date_trunc('month', end_time, 'UTC'), state, count(*) FROM history.jobs "
     "WHERE end_time >= %(since)s AND end_time < %(until)s GROUP BY 1, 2",
 )

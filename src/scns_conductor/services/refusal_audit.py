@@ -6,7 +6,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,33 +33,48 @@ class RefusalAudit:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._same = Quota(1 / MINUTE_S, MINUTE_S)
-        self._same_token = Quota(1 / _HOUR_S, _HOUR_S)
-        self._addresses = Quota(PER_ADDRESS_A_MINUTE / MINUTE_S, MINUTE_S)
+        self._acts = _Limits(MINUTE_S)
+        # 另算：乱试令牌的挤不掉登录失败的。
+        self._tokens = _Limits(_HOUR_S)
 
     async def login_failed(self, method: str, user_name: str, reason: str) -> None:
         """method 是 password、oidc；user_name 是他说自己是谁。"""
         identity = Identity(user_name, admin=False, method=method)
-        await self._write(identity, "login.failed", user_name, {"reason": reason}, self._same)
+        await self._write(identity, "login.failed", user_name, {"reason": reason}, self._acts)
 
     async def not_identified(self, claimed: str | None, method: str, code: str) -> None:
         """带来的令牌、本机套接字的那一头没有认出来（401）。claimed 是它说自己是谁，没有核对过。"""
         identity = Identity(_NOBODY, admin=False, method=method)
-        await self._write(identity, "token.refused", claimed or _NOBODY, {"code": code}, self._same_token)
+        await self._write(identity, "token.refused", claimed or _NOBODY, {"code": code}, self._tokens)
 
     async def refused(self, identity: Identity, what: str, error: ConductorError) -> None:
         """what 是方法与路径，如 DELETE /nodes/node1。"""
-        await self._write(identity, "request.refused", what[:_TARGET_MOST], {"code": error.code}, self._same)
+        await self._write(identity, "request.refused", what[:_TARGET_MOST], {"code": error.code}, self._acts)
 
     async def _write(
-        self, identity: Identity, action: str, target: str, after: Mapping[str, Any], quota: Quota
+        self, identity: Identity, action: str, target: str, after: Mapping[str, Any], limits: "_Limits"
     ) -> None:
-        now, address = time.monotonic(), ORIGIN.get().address
-        same = (identity.user_name, address, action, target, *after.values())
-        if quota.take(same, now) > 0 or self._addresses.take(address, now) > 0:
+        address = ORIGIN.get().address
+        if not limits.take(address, (identity.user_name, address, action, target, *after.values())):
             return
         try:
             async with asyncio.timeout(_WRITE_S), self._engine.begin() as connection:
                 await record(connection, identity, action, target, after=after)
         except (sa.exc.SQLAlchemyError, ConductorError, OSError, TimeoutError) as error:
             logger.warning("audit_failed", action=action, error=str(error).splitlines()[:1])
+
+
+class _Limits:
+    """同样的 every_s 秒一条，一个地址一分钟 PER_ADDRESS_A_MINUTE 条。"""
+
+    def __init__(self, every_s: float) -> None:
+        self._same = Quota(1 / every_s, every_s)
+        self._addresses = Quota(PER_ADDRESS_A_MINUTE / MINUTE_S, MINUTE_S)
+
+    def take(self, address: str | None, what: Hashable) -> bool:
+        """许不许写。"""
+        now = time.monotonic()
+        if self._addresses.wait_s(address, now) > 0 or self._same.take(what, now) > 0:
+            return False
+        self._addresses.take(address, now)
+        return True
