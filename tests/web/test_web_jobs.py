@@ -204,3 +204,16 @@ def test_dependency_graph_leads_to_the_others(sign_in: SignIn, web_system: Runni
     expect(page.get_by_role("region", name="依赖图").locator(".own")).to_contain_text(first)
     for job_id in (second, first):
         web_system.call("POST", f"/jobs/cancel/{job_id}")
+
+
+def test_a_suspended_job_says_who_stopped_it(sign_in: SignIn, web_system: RunningSystem) -> None:
+    job = web_system.submit("#!/bin/bash\nsleep 600\n", name="停一停", memory_per_node="100M")
+    web_system.wait_state(job, "RUNNING")
+    page = sign_in(f"/jobs/{job}")
+    assert web_system.call("POST", f"/jobs/{job}/suspend")[0] == 200
+    card = page.get_by_role("region", name="为什么停着")
+    expect(card).to_contain_text("root 挂起的")
+    assert web_system.call("POST", f"/jobs/{job}/resume")[0] == 200
+    expect(card).to_have_count(0)
+    web_system.call("POST", f"/jobs/cancel/{job}")
+    web_system.wait_state(job)

@@ -54,7 +54,7 @@ export default {
     <JobRibbon :job="job" :events="events.data?.events" />
     <div class="grid columns-2">
       <div class="stack">
-        <WhyCard v-if="job.state === 'PENDING'" :job="job" :job-id="subject" :mine="!!mine" />
+        <WhyCard v-if="job.state === 'PENDING' || job.state === 'SUSPENDED'" :job="job" :job-id="subject" :mine="!!mine" />
         <LiveOutput v-if="open && !whole && (job.state !== 'PENDING' || job.restart_count)" :job-id="subject" :job-name="job.name" :separate="!!job.standard_error && job.standard_error !== job.standard_output" :live="isLive(job.state)" />
         <p v-if="!open" class="card hint">{{ t("脚本与输出只给 " + job.user_name + " 与管理员看。", "Only " + job.user_name + " and administrators can see the script and output.") }}</p>
         <DependencyGraph :job-id="subject" />

@@ -21,7 +21,7 @@ const PAGES = [
   [/^\/usage$/, page(() => import("./usage.js")), "usage", ["用量", "Usage"], "/usage"],
   [/^\/what-if$/, page(() => import("./what_if.js")), "whatif", ["假如", "What if"], "/what-if"],
   [/^\/me$/, page(() => import("./me.js")), null, ["我的令牌与 webhook", "My tokens and webhooks"], "/me"],
-  [/^\/accounts$/, page(() => import("./own_accounts.js")), "accounts", ["我管的账户", "My accounts"], "/accounts"],
+  [/^\/accounts$/, page(() => import("./own_accounts.js")), "accounts", ["账户", "Accounts"], "/accounts"],
   [/^\/admin$/, page(() => import("./admin.js")), "admin", ["管理", "Admin"], "/admin"],
 ];
 const RAIL = PAGES.filter(([, , icon]) => icon);

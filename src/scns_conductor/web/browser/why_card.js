@@ -16,13 +16,23 @@ export const WhyCard = {
   setup(props) {
     const why = live(() => `/jobs/${segment(props.jobId)}/why`, 5);
     const busy = reactive(new Set());
+    // 停着的：说为什么停、大约何时接着走。
+    const waiting = computed(() => props.job.state === "PENDING"), title = computed(() => (waiting.value ? t("为什么还没有开始", "Why it has not started") : t("为什么停着", "Why it is stopped")));
     const shortages = computed(() => (why.data?.shortages ?? []).map((item) => (typeof item === "string" ? item : item.text)).filter(Boolean));
     // 有逐项的就不再说那一大段话。
     const lines = computed(() => {
       if (shortages.value.length) return shortages.value;
       const text = (why.data?.text ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
-      return why.data?.expected_start_time ? text.slice(0, 1) : text;
+      return why.data?.expected_start_time ? text.slice(0, 1) : waiting.value ? text : text.map((line) => line.replace(/。$/, ""));
     });
+    // 轮流用 CPU 的何时换、抢得到的何时许抢：逐项的里没有。
+    const also = computed(() => {
+      const { time_slices: slices, preempts, preempts_from: from } = why.data ?? {}, found = [];
+      if (slices && waiting.value) found.push(t(`分区 ${slices.partition} 的作业轮流用 CPU，一个 CPU 至多分给 ${slices.most} 个作业，每次 ${slices.time_slice_s} 秒；下一次换 ${clockTime(slices.next_turn_time)}`, `Jobs in ${slices.partition} take turns on the CPUs, ${slices.most} at most on each, ${slices.time_slice_s} s at a time; next turn ${clockTime(slices.next_turn_time)}`));
+      if (preempts) found.push(t(`可以抢占 ${preempts.join("、")}，${clockTime(from)} 起`, `May preempt ${preempts.join(", ")} from ${clockTime(from)}`));
+      return found;
+    });
+    const sharing = computed(() => [...(why.data?.time_slices?.active ?? []), ...(why.data?.time_slices?.parked ?? [])].filter((holder) => holder.job_id !== props.jobId));
     async function apply(suggestion) {
       busy.add(suggestion.text);
       const before = Object.fromEntries(Object.keys(suggestion.changes).map((name) => [name, undo(props.job, name)]));
@@ -40,19 +50,23 @@ export const WhyCard = {
     const amount = (item, value) => (/mem/.test(item.resource ?? item.name ?? "") ? memory(value) : value);
     const bars = computed(() => (why.data?.shortages ?? []).filter((item) => item && typeof item === "object" && item.needed).map((item) => ({
       ...item, label: RESOURCES[item.resource] ? t(...RESOURCES[item.resource]) : item.resource, part: Math.min(1, (item.free ?? 0) / item.needed) })));
-    return { why, lines, apply, busy, bars, amount, t, ago, clockTime, exact, reasonText };
+    return { why, lines, also, sharing, waiting, title, apply, busy, bars, amount, t, ago, clockTime, exact, reasonText };
   },
   template: `
-  <section class="card why" :aria-label="t('为什么还没有开始', 'Why it has not started')"><div class="card-head"><Icon name="bulb" /><h2>{{ t("为什么还没有开始", "Why it has not started") }}</h2></div>
+  <section class="card why" :aria-label="title"><div class="card-head"><Icon name="bulb" /><h2>{{ title }}</h2></div>
     <div v-if="why.error" class="hint">{{ why.error.detail }}</div>
     <div v-else-if="!why.data" class="bars"><i></i><i></i></div>
     <template v-else>
-      <p class="why-lead">{{ reasonText(why.data.reason, null) || lines[0] }}<template v-if="why.data.jobs_ahead_count">{{ t("；前面有 " + why.data.jobs_ahead_count + " 个作业", "; " + why.data.jobs_ahead_count + " jobs ahead") }}</template><template v-if="why.data.expected_start_time">{{ t("；", "; ") }}{{ t("预计 ", "expected ") }}<b :title="exact(why.data.expected_start_time)">{{ clockTime(why.data.expected_start_time) }}</b></template></p>
+      <p v-if="!waiting" class="why-lead">{{ why.data.resume_time ? t("大约 ", "Goes on about ") + clockTime(why.data.resume_time) + t(" 接着走", "") : t("要人恢复，或等 CPU 空出来", "Waits to be resumed, or for free CPUs") }}</p>
+      <p v-else class="why-lead">{{ reasonText(why.data.reason, null) || lines[0] }}<template v-if="why.data.jobs_ahead_count">{{ t("；前面有 " + why.data.jobs_ahead_count + " 个作业", "; " + why.data.jobs_ahead_count + " jobs ahead") }}</template><template v-if="why.data.expected_start_time">{{ t("；", "; ") }}{{ why.data.expected_kind === "estimate" ? t("大约 ", "about ") : t("预计 ", "expected ") }}<b :title="exact(why.data.expected_start_time)">{{ clockTime(why.data.expected_start_time) }}</b></template></p>
       <p v-for="line in lines" :key="line" class="hint why-line">{{ line }}</p>
+      <p v-for="line in also" :key="line" class="hint why-line">{{ line }}</p>
       <div v-for="item in bars" :key="item.label" class="pair"><div class="pair-head"><b>{{ item.label }}</b><span class="number">{{ t("要", "needs") }} {{ amount(item, item.needed) }} · {{ t("空", "free") }} {{ amount(item, item.free) }}</span></div>
         <div class="pair-bars"><i class="pair-asked"></i><i class="pair-used" :style="{ width: item.part * 100 + '%' }"></i></div></div>
       <div v-if="why.data.waiting_for?.length" class="why-holders"><h3>{{ t("等这些作业让出来", "Waiting for") }}</h3>
         <a v-for="holder in why.data.waiting_for.slice(0, 6)" :key="holder.job_id" :href="'/jobs/' + holder.job_id"><b>{{ holder.job_id }}</b> <span>{{ holder.user_name }}</span> <small v-if="holder.expected_end_time" :title="exact(holder.expected_end_time)">{{ t("至迟 ", "by ") + clockTime(holder.expected_end_time) }}</small></a></div>
+      <div v-if="sharing.length" class="why-holders"><h3>{{ t("轮流的还有", "Taking turns with") }}</h3>
+        <a v-for="holder in sharing.slice(0, 6)" :key="holder.job_id" :href="'/jobs/' + holder.job_id"><b>{{ holder.job_id }}</b> <span>{{ holder.user_name }}</span> <small v-if="holder.suspended">{{ t("停着", "stopped") }}</small></a></div>
       <div v-if="mine && why.data.suggestions?.length" class="why-suggestions"><h3>{{ t("这样改能更早", "Start sooner") }}</h3>
         <button v-for="item in why.data.suggestions" :key="item.text" class="button suggestion" :disabled="busy.has(item.text)" @click="apply(item)"><Icon name="right" :size="15" /><span>{{ item.text }}</span></button></div>
     </template></section>`,
