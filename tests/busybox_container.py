@@ -1,5 +1,6 @@
 """一个很小的容器：静态的 busybox，一个认得出的文件；OCI 目录的 config.json 由运行时自己写。"""
 
+import json
 import os
 import shutil
 import subprocess
@@ -29,6 +30,25 @@ def write_bundle(folder: Path, owner: tuple[int, int] | None = None) -> Path:
     if owner is not None:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, *owner, follow_symlinks=False)
+    return folder
+
+
+# 主机的目录：程序的库，Open MPI 的部件与它的设置。
+HOST_FOLDERS = ("/usr", "/bin", "/lib", "/lib64", "/etc/openmpi", "/etc/alternatives")
+
+
+def write_host_bundle(folder: Path) -> Path:
+    """根是自己的、程序与库是主机的 OCI 目录：主机上编译的在里面也跑得了；里面有 /inside。"""
+    root = folder / "rootfs"
+    root.mkdir(parents=True)
+    (root / "inside").touch()
+    for name in ("bin", "lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
+    mounts = [
+        {"destination": path, "type": "none", "source": path, "options": ["rbind", "ro"]} for path in HOST_FOLDERS
+    ]
+    config = {"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "mounts": mounts}
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 

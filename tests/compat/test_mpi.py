@@ -1,6 +1,5 @@
 """真的 MPI：Open MPI 的 mpirun 靠 srun 起它的守护进程；srun 直接启动的，MPICH 与 libpmi2 靠 pmi2，Open MPI 靠 pmix。"""
 
-import json
 import os
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from busybox_container import write_host_bundle
 from running_system import start_system
 from scns_conductor.slurm.install import install
 
@@ -76,8 +76,6 @@ int main(void) {
   return 0;
 }
 """
-# 容器里看得见的主机的目录：程序的库，Open MPI 的部件与它的设置。
-HOST_FOLDERS = ("/usr", "/etc/openmpi", "/etc/alternatives")
 ABORT = PROGRAM.replace("MPI_Finalize();", "if (rank == 3) MPI_Abort(MPI_COMM_WORLD, 9); MPI_Barrier(MPI_COMM_WORLD);")
 
 
@@ -168,13 +166,7 @@ def test_the_pmi_2_client_of_slurm(cluster: Cluster, tmp_path: Path) -> None:
 def test_the_tasks_in_containers_find_each_other(cluster: Cluster, tmp_path: Path, compiler: str, kind: str) -> None:
     """根是另一个文件系统，只有 /usr 是主机的：PMI 的描述符、PMIx 的套接字与变量都带得进去。"""
     built(tmp_path, compiler, PROGRAM)
-    bundle = tmp_path / "bundle"
-    (bundle / "rootfs").mkdir(parents=True)
-    (bundle / "rootfs/inside").touch()
-    for name in ("bin", "lib", "lib64"):
-        (bundle / "rootfs" / name).symlink_to(f"usr/{name}")
-    host = [{"destination": path, "type": "none", "source": path, "options": ["rbind", "ro"]} for path in HOST_FOLDERS]
-    (bundle / "config.json").write_text(json.dumps({"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "mounts": host}))
+    bundle = write_host_bundle(tmp_path / "bundle")
     run = ("srun", "-N2", "-n4", f"--mpi={kind}", f"--container={bundle}")
     done = cluster.run(*run, "sh", "-c", "ls /inside && exec ./program", work=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -12,8 +12,9 @@ import pytest
 from node_yard import NodeYard
 from shepherd_yard import wait_until
 from slurm_links import Commands
+from test_node_steps import HOLD, all_claimed, ended_step, launch
 
-from busybox_container import MARKER, import_image, write_bundle
+from busybox_container import MARKER, import_image, write_bundle, write_host_bundle
 from running_system import RunningSystem
 from scns_conductor.core.settings import Settings
 
@@ -23,6 +24,23 @@ pytestmark = pytest.mark.skipif(
 )
 USER = pwd.getpwnam("nobody")
 IMAGE = "localhost/scns-test-box:1"
+# 各任务各在一个用户名字空间里：Open MPI 借不了彼此的内存，会为此说几行。
+QUIET = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none"}
+MPI_PROGRAM = r"""
+#include <mpi.h>
+#include <stdio.h>
+int main(int argc, char **argv) {
+  int rank, size, mine, sum;
+  MPI_Init(&argc, &argv);
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  mine = rank + 1;
+  MPI_Allreduce(&mine, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+  printf("%d/%d sum %d\n", rank, size, sum);
+  MPI_Finalize();
+  return 0;
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +187,32 @@ def test_an_image(slurm: Commands, running_system: RunningSystem, image: str) ->
     _, job = running_system.call("GET", f"/jobs/{gone}")
     assert "scns-no-such-image:1 拉不下来" in job["error_msg"]
     wait_until(lambda: slurm.run("sinfo", "-h", "-o", "%T").stdout.split()[0] in ("idle", "mixed"), "节点没有被排空")
+
+
+@pytest.mark.skipif(not shutil.which("mpicc.openmpi"), reason="要 Open MPI")
+def test_mpi_tasks_of_a_plain_user_find_each_other(settings: Settings, walkable: Path) -> None:
+    """没有容器、crun、runc：runc 里看到的自己是 root，外面仍是本人。"""
+    yard = NodeYard(settings, walkable)
+    try:
+        yard.output.chmod(0o1777)
+        (yard.output / "program.c").write_text(MPI_PROGRAM)
+        subprocess.run(["mpicc.openmpi", "program.c", "-o", "program"], cwd=yard.output, check=True)
+        box = str(write_host_bundle(walkable / "box"))
+        for node, runtime in (("n1", "crun"), ("n2", "runc")):
+            yard.start_agent(node, SCNS_SINGLE_USER="false", SCNS_CONTAINER_RUNTIME=runtime)
+        job_id = yard.submit(HOLD, user_name="nobody", tasks=4)
+        yard.start(job_id, ["n1", "n2"], cpus=2, tasks=2)
+        yard.exists("ready")
+        all_claimed(yard)
+        # 一个节点的步，没有 srun 也汇得齐。
+        for step_id, (node, container) in enumerate((("n1", None), ("n1", box), ("n2", box))):
+            words = ["sh", "-c", "ls /inside; ./program"] if container else ["./program"]
+            launch(yard, job_id, {node: [0, 1]}, words, step_id, mpi="pmix", container=container, environment=QUIET)
+            state = ended_step(yard, job_id, step_id)["state"]
+            told = sorted((yard.output / f"slurm-{job_id}.{step_id}.out").read_text().splitlines())
+            inside = ["/inside"] * 2 if container else []
+            assert (state, told) == ("COMPLETED", [*inside, "0/2 sum 3", "1/2 sum 3"])
+        (yard.output / "go").touch()
+        yard.ended(job_id)
+    finally:
+        yard.close()

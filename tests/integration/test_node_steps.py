@@ -23,7 +23,9 @@ def yard(settings: Settings, walkable: Path) -> Iterator[NodeYard]:
     running.close()
 
 
-def launch(yard: NodeYard, job_id: int, nodes: dict[str, list[int]], argv: list[str], step_id: int = 0) -> None:
+def launch(
+    yard: NodeYard, job_id: int, nodes: dict[str, list[int]], argv: list[str], step_id: int = 0, **more: object
+) -> None:
     """扮演 API：写下作业步并把消息发给它的节点，发两遍。"""
     step: dict[str, Any] = {
         "job_id": job_id,
@@ -42,7 +44,7 @@ def launch(yard: NodeYard, job_id: int, nodes: dict[str, list[int]], argv: list[
         counts=[len(ranks) for ranks in nodes.values()],
         launch=json.dumps({}),
     )
-    message = Message("launch_step", {**step, "nodes": nodes, "argv": argv, "environment": {"HI": "你好"}})
+    message = Message("launch_step", {**step, "nodes": nodes, "argv": argv, "environment": {"HI": "你好"}, **more})
     for _ in range(2):
         yard.publisher.send({node: [message] for node in nodes})
 

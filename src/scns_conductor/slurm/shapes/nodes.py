@@ -59,6 +59,8 @@ def partition_record(version: str, partition: Record, nodes: Sequence[Record]) -
                 "oversubscribe": {"jobs": 1},
             },
             "select_type": ["CPU"],
+            "timeouts": {"resume": partition.get("resume_timeout"), "suspend": partition.get("suspend_timeout")},
+            "suspend_time": INFINITE if partition.get("suspend_time") == -1 else partition.get("suspend_time"),
         },
     )
 

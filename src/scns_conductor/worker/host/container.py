@@ -103,7 +103,7 @@ def enter(spec: ContainerSpec, inside: Inside) -> tuple[list[str], dict[str, str
             root = own
         else:
             # 挂载点建不进去：根是一个空目录，里面的逐项挂上。
-            layers = underlay(own, [place for _, place, _ in mounts])
+            layers = underlay(own, [*(place for _, place, _ in mounts), *_own_places(bundle)])
     config = oci_config(bundle, inside, root, mounts, layers=layers, keeps_uid=_keeps_uid(spec))
     fd = os.memfd_create("container", 0)
     with open(fd, "wb", closefd=False) as file:
@@ -138,6 +138,12 @@ def _rootfs(bundle: str, config: Mapping[str, Any]) -> str:
 def _keeps_uid(spec: ContainerSpec) -> bool:
     """crun 里还是原来的 uid；runc 只会以 0 号用户开头，容器里看到的自己是 root（外面仍是本人）。"""
     return os.path.basename(spec.runtime or "") == "crun"
+
+
+def seen_ids(spec: ContainerSpec | None, uid: int, gid: int) -> tuple[int, int]:
+    """外面的 (uid, gid) 在容器里看到的自己是谁；没有容器就是它们。"""
+    inside_runc = spec is not None and spec.runtime is not None and not _keeps_uid(spec)
+    return (0, 0) if inside_runc else (uid, gid)
 
 
 def oci_config(
@@ -194,6 +200,12 @@ def oci_config(
 def _bound(mount: tuple[str, str] | tuple[str, str, bool]) -> dict[str, Any]:
     options = ["rbind", "ro"] if mount[2:] == (True,) else ["rbind"]
     return {"destination": mount[1], "type": "none", "source": mount[0], "options": options}
+
+
+def _own_places(bundle: Mapping[str, Any]) -> list[str]:
+    """容器自己的 mounts 挂在哪里（主机的不算）。"""
+    places = [str(each.get("destination")) for each in bundle.get("mounts") or ()]
+    return [place for place in places if not _of_host(place)]
 
 
 def _of_host(destination: str) -> bool:

@@ -8,6 +8,7 @@ import selectors
 import socket
 
 from scns_conductor.core import step_wire as wire
+from scns_conductor.worker.host.container import seen_ids
 from scns_conductor.worker.step.pmi import PmiError, PmiServer, process_mapping
 from scns_conductor.worker.step.task_process import CHUNK
 
@@ -62,14 +63,16 @@ class MpiService:
         # 用到才载入：它要 ctypes。
         from scns_conductor.worker.step.pmix import PmixServer, PmixUnavailable
 
-        uid, gid = self._spec.uid, self._spec.gid
+        uid = os.geteuid() if self._spec.uid is None else self._spec.uid
+        gid = os.getegid() if self._spec.gid is None else self._spec.gid
         try:
             server = PmixServer(
                 job=self._spec.step,
                 node=self._spec.own_place,
                 nodes=self._spec.nodes,
-                uid=os.geteuid() if uid is None else uid,
-                gid=os.getegid() if gid is None else gid,
+                owner=(uid, gid),
+                # 任务自称是谁：库拿它与这里登记的对。
+                seen=seen_ids(self._spec.container, uid, gid),
                 exchange=self._exchange,
                 abort=self._abort,
             )

@@ -85,7 +85,8 @@ class _Module(ctypes.Structure):
 
 
 class PmixServer:
-    """本节点的任务。nodes 是各节点上的任务序号；exchange 交出本节点的数据，abort 是任务要求结束整个作业步。
+    """本节点的任务。owner 是任务的（uid，gid），seen 是任务看到的自己；nodes 是各节点上的任务序号；
+    exchange 交出本节点的数据，abort 是任务要求结束整个作业步。
 
     fd 可读时调用 pump。起不来抛 PmixUnavailable。
     """
@@ -96,8 +97,8 @@ class PmixServer:
         job: str,
         node: str,
         nodes: Mapping[str, Sequence[int]],
-        uid: int,
-        gid: int,
+        owner: tuple[int, int],
+        seen: tuple[int, int],
         exchange: Callable[[bytes], None],
         abort: Callable[[int, int, str], None],
     ) -> None:
@@ -118,6 +119,9 @@ class PmixServer:
         except OSError as error:
             raise PmixUnavailable(f"{error}; install libpmix2 on {node}") from error
         self._folder = tempfile.mkdtemp(prefix="scns-pmix-")
+        if owner[0] != os.geteuid():
+            # 任务在里面建自己的会话目录（同 slurmstepd）。
+            os.chown(self._folder, *owner)
         self._module = _Module(abort=_ABORT(self._on_abort), fence=_FENCE(self._on_fence))
         own = [("pmix.srvr.tmpdir", _STRING, self._folder), ("pmix.sys.tmpdir", _STRING, self._folder)]
         infos = self._infos(own)
@@ -129,7 +133,7 @@ class PmixServer:
         self._check(code, "register_nspace")
         for rank in self._ranks:
             proc = _Proc(self._job, rank)
-            code = self._library.PMIx_server_register_client(ctypes.byref(proc), uid, gid, None, None, None)
+            code = self._library.PMIx_server_register_client(ctypes.byref(proc), *seen, None, None, None)
             self._check(code, "register_client")
 
     def environment(self, rank: int) -> dict[str, str]:
