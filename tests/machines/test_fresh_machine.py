@@ -136,7 +136,7 @@ def test_restarting_the_worker_does_not_touch_a_running_job(head: Machine) -> No
 
 def test_restarting_the_worker_over_and_over_under_load(head: Machine) -> None:
     """三个人的短作业一直在启动、结束，其间反复重启 worker：一个不丢，一个不败，一个不跑两遍。"""
-    each = 60
+    each = 40
     script = "echo $SLURM_ARRAY_TASK_ID >> ran; sleep 0.3"
     for user in USERS:
         submit(head, user, script, f"-J load --array 0-{each - 1} --mem 16M")

@@ -2,10 +2,7 @@
 
 import asyncio
 import base64
-import os
-import stat
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -16,20 +13,12 @@ from scns_conductor.core.states import TERMINAL_STATES
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk, AnswerTimeout
 from scns_conductor.services.job_queries import read_job, require_reader
+from scns_conductor.services.output_files import OutputFiles, OutputRange
 from scns_conductor.statements.job_detail import OUTPUT_PLACE, STORED_OUTPUT
 
 MAX_READ_BYTES = 1024**2
 FOLLOW_PAUSE_S = (0.1, 1.0)
 NODE_ANSWER_WAIT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class OutputRange:
-    """输出的一段：data 从 offset 起；total 是此刻文件的总长（字节）。"""
-
-    data: bytes
-    offset: int
-    total: int
 
 
 class OutputReader:
@@ -39,6 +28,7 @@ class OutputReader:
         self._engine = engine
         self._settings = settings
         self._desk = desk
+        self._files = OutputFiles()
 
     async def read(
         self, identity: Identity, job_id: str, stream: str, offset: int = 0, length: int = MAX_READ_BYTES
@@ -53,7 +43,7 @@ class OutputReader:
             return OutputRange(b"", 0, 0)
         # 运行它的节点也是单用户的，才是自己的文件；多用户节点上的作业由节点以作业用户的身份读。
         if self._settings.single_user and job["own_node"]:
-            found = await asyncio.to_thread(read_file, self._path(job, stream), offset, length)
+            found = await self._files.read(self._path(job, stream), offset, length)
             if found is not None:
                 return found
         ended = job["state"] in TERMINAL_STATES
@@ -131,19 +121,3 @@ class OutputReader:
                 return
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, FOLLOW_PAUSE_S[1])
-
-
-def read_file(path: str, offset: int, length: int) -> OutputRange | None:
-    """读普通文件的一段；没有这个文件、不是普通文件（/proc 里的也不是）或不能读时是 None。"""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        total = status.st_size
-        # /proc/self 在这里是 API 自己。
-        if not stat.S_ISREG(status.st_mode) or status.st_dev == os.stat("/proc").st_dev:
-            return None
-        start = offset if offset >= 0 else max(0, total + offset)
-        return OutputRange(os.pread(file.fileno(), length, start), min(start, total), total)

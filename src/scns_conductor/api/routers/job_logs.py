@@ -11,7 +11,8 @@ from starlette.responses import StreamingResponse
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.problems import problem_response
 from scns_conductor.core.errors import ConductorError, InvalidRequest
-from scns_conductor.services.job_output import MAX_READ_BYTES, OutputRange
+from scns_conductor.services.job_output import MAX_READ_BYTES
+from scns_conductor.services.output_files import OutputRange
 
 router = APIRouter(prefix="/jobs", tags=["输出"])
 _RANGE = re.compile(r"^bytes=(?:(\d{1,18})-(\d{1,18})?|-(\d{1,18}))$")
