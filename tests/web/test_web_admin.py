@@ -181,3 +181,25 @@ def test_tokens_are_issued_listed_and_revoked(sign_in: SignIn, web_system: Runni
     page.get_by_role("button", name="审计").click()
     expect(page.locator("tr", has_text="token.revoke").first).to_contain_text("夜间构建")
     expect(page.locator("tr", has_text="token.create").first).to_contain_text("erin")
+
+
+def test_what_holds_utilisation_back(sign_in: SignIn, web_system: RunningSystem) -> None:
+    """排空的节点、在等它的作业：说会多用多少，照着做的命令。"""
+    system = web_system
+    system.cancel_everything()
+    assert system.call("PATCH", "/nodes/node2", {"state": "DRAIN", "reason": "换风扇"})[0] == 200
+    job = system.submit("#!/bin/sh\ntrue\n", required_nodes="node2", cpus_per_task=4, time_limit="60")
+    try:
+        wait_until(lambda: system.call("GET", f"/jobs/{job}")[1]["reason"] == "ReqNodeNotAvail", what="在等它")
+        page = sign_in("/admin?tab=scheduler")
+        card = page.get_by_role("region", name="什么压着利用率")
+        card.get_by_label("看多久").select_option("14400")
+        card.get_by_role("button", name="问调度器").click()
+        best = card.locator(".causes li.best")
+        expect(best).to_contain_text("换风扇")
+        expect(best).to_contain_text("scontrol update NodeName=node2 State=RESUME")
+        # 四个 CPU 一小时。
+        expect(best.locator("b")).to_have_text("+4")
+    finally:
+        system.call("PATCH", "/nodes/node2", {"state": "RESUME"})
+        system.wait_state(job, "COMPLETED")

@@ -25,7 +25,9 @@ def used(web_system: RunningSystem) -> Iterator[RunningSystem]:
     assert system.call("POST", "/cluster/apply", {"settings": settings})[0] == 200
     done = [
         as_user(system, "uma").submit("#!/bin/sh\nsleep 2\n", account="uplot", cpus_per_task=4, time_limit="60"),
-        as_user(system, "ugo").submit("#!/bin/sh\nsleep 1\n", account="uplot", cpus_per_task=2, time_limit="60"),
+        as_user(system, "ugo").submit(
+            "#!/bin/sh\nsleep 1\n", account="uplot", cpus_per_task=2, time_limit="60", tres_per_node="gpu:1"
+        ),
     ]
     for job in done:
         system.wait_state(job, "COMPLETED")
@@ -76,6 +78,8 @@ def test_totals_by_account_user_partition_and_qos(sign_in: SignIn, used: Running
     # 图说的是同一种分法。
     expect(page.locator("h2", has_text="占用的 CPU，按")).to_contain_text("QOS")
     expect(page.locator(".chart-layer").first).to_be_visible()
+    page.get_by_role("group", name="画哪一样").get_by_role("button", name="GPU").click()
+    expect(page.locator("h2", has_text="占用的 GPU，按")).to_be_visible()
 
 
 def test_csv_holds_what_the_table_shows(sign_in: SignIn, used: RunningSystem) -> None:
@@ -86,10 +90,13 @@ def test_csv_holds_what_the_table_shows(sign_in: SignIn, used: RunningSystem) ->
     assert waiting.value.suggested_filename == "usage-user_name-7day.csv"
     text = waiting.value.path().read_text("utf-8-sig")
     rows = list(csv.DictReader(text.splitlines()))
-    assert list(rows[0]) == ["user_name", "jobs", "cpu_hours", "memory_gib_hours", "node_hours"]
+    assert list(rows[0]) == ["user_name", "jobs", "cpu_hours", "memory_gib_hours", "node_hours", "gpu_hours"]
     found = {row["user_name"]: row for row in rows}
     assert found["uma"]["jobs"] == cells[1]
     assert float(found["uma"]["cpu_hours"]) == pytest.approx(float(cells[2]), abs=0.01)
+    # 用过卡的，有卡的一列。
+    assert float(found["ugo"]["gpu_hours"]) > 0 == float(found["uma"]["gpu_hours"])
+    expect(page.get_by_role("columnheader", name="GPU 小时")).to_be_visible()
     shown = page.get_by_role("region", name="合计的表").locator("tbody b").all_text_contents()
     assert [row["user_name"] for row in rows] == shown
 
