@@ -1,6 +1,7 @@
 """srun --x11、salloc --x11：真的 X 服务器（Xvfb）、真的 X 客户（xprop），经作业步的连接。"""
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from slurm_links import Commands
 from x_server import HERE, XServer, x_server
 
+from busybox_container import write_host_bundle
 from running_system import RunningSystem
 
 pytestmark = pytest.mark.skipif(not HERE, reason="要 xvfb、xauth、x11-utils")
@@ -42,7 +44,7 @@ def test_a_client_on_the_node_draws_on_the_display_of_srun(slurm: Commands, serv
     assert mode == "600"
     # 步结束了：文件没有了，端口也没有人听。
     assert file != server.environment["XAUTHORITY"]
-    assert not os.path.exists(file)
+    assert not os.path.exists(os.path.dirname(file))
     port = 6000 + int(display.removeprefix("localhost:").removesuffix(".0"))
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
@@ -77,6 +79,15 @@ def test_steps_in_an_allocation_forward_each_on_their_own(slurm: Commands, serve
     done = slurm.run("sbatch", "--wait", "-o", "out", text=script, environment={"SRUN_X11": "all"})
     lines = (slurm.work / "out").read_text().splitlines()
     assert sorted(lines) == ["ran", "srun: warning: No DISPLAY variable set, cannot setup x11 forwarding."]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("crun"), reason="要 root 与 crun")
+def test_a_client_in_a_container_has_the_display_too(slurm: Commands, server: XServer) -> None:
+    box = write_host_bundle(slurm.work / "box")
+    words = ("srun", "--x11", f"--container={box}", "sh", "-c", f"ls /inside && {MARK}")
+    done = slurm.run(*words, environment={"MARK": "SCNS_BOX"})
+    assert (done.returncode, done.stdout) == (0, "/inside\n"), done.stderr
+    assert str(server.property("SCNS_BOX")).startswith("localhost:")
 
 
 @pytest.mark.parametrize("command", ["srun", "salloc"])

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -211,7 +212,11 @@ class JobSteps:
     def _sweep(self, gone: Sequence[Path]) -> None:
         with contextlib.suppress(OSError):
             for path in gone:
-                path.unlink(missing_ok=True)
+                # 目录是 --x11 的口令文件的。
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
             self._left = list(self._context.script_dir.glob(f"step_{self._node}_*"))
         self._sweeping = False
 

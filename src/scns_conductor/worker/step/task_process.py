@@ -161,8 +161,8 @@ class TaskStarter:
             os.getcwd(),
             uid=os.geteuid(),
             gid=os.getegid(),
-            # 口令文件在脚本的目录里，那里容器看不见。
-            paths=[] if self._spec.x11_cookie is None else [environment.get("XAUTHORITY", "/")],
+            # 口令文件的目录在脚本的目录里，那里容器看不见。
+            paths=[] if self._spec.x11_cookie is None else [os.path.dirname(environment.get("XAUTHORITY", "/"))],
             terminal=self._spec.streams.pty and task.rank == 0,
             kept_fd=pmi_fd,
         )

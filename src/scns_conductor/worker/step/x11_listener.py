@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import shutil
 import socket
 import struct
 import sys
@@ -29,13 +30,13 @@ _FAMILY_LOCAL, _FAMILY_WILD = 256, 65535
 
 
 class X11Listener:
-    """send 把帧发给 srun。file 是口令文件的路径。"""
+    """send 把帧发给 srun。folder 是要建的目录，口令文件在里面：xauth 要在旁边建它的锁，所以目录也归用户。"""
 
     def __init__(
-        self, spec: StepSpec, file: str, selector: selectors.BaseSelector, *, send: Callable[[bytes], None]
+        self, spec: StepSpec, folder: str, selector: selectors.BaseSelector, *, send: Callable[[bytes], None]
     ) -> None:
         self._spec = spec
-        self._file = file
+        self._folder = folder
         self._selector = selector
         self._listener: socket.socket | None = None
         self._clients = 0
@@ -53,7 +54,7 @@ class X11Listener:
             return {}
         self._listener.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ, ("x11", None))
-        return {"DISPLAY": f"localhost:{display}.0", "XAUTHORITY": self._file}
+        return {"DISPLAY": f"localhost:{display}.0", "XAUTHORITY": f"{self._folder}/Xauthority"}
 
     def serve(self, channel: Channel | None, events: int) -> None:
         """一路有动静；None 是有新的 X 客户。"""
@@ -73,27 +74,28 @@ class X11Listener:
             self.tunnel.add(self._clients, connection)
 
     def close(self) -> None:
-        """收场：口令文件也没有了。"""
+        """收场：口令文件连同目录也没有了。"""
         if self._listener is not None:
             self._selector.unregister(self._listener)
             self._listener.close()
             self._listener = None
             self.tunnel.close()
-            with contextlib.suppress(OSError):
-                os.unlink(self._file)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _write_cookie(self, display: int, cookie: bytes) -> None:
         """Xauthority 的一项一项（Xau(3)）：本机的名字与不论哪里的，都是这个显示号。"""
         fields = (str(display).encode(), b"MIT-MAGIC-COOKIE-1", cookie)
         entries = [(_FAMILY_LOCAL, os.fsencode(os.uname().nodename)), (_FAMILY_WILD, b"")]
-        fd = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.mkdir(self._folder, 0o700)
+        fd = os.open(f"{self._folder}/Xauthority", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
             for family, address in entries:
                 file.write(struct.pack(">H", family))
                 for field in (address, *fields):
                     file.write(struct.pack(">H", len(field)) + field)
             if self._spec.uid is not None and self._spec.uid != os.geteuid():
-                os.fchown(fd, self._spec.uid, -1 if self._spec.gid is None else self._spec.gid)
+                for owned in (fd, self._folder):
+                    os.chown(owned, self._spec.uid, -1 if self._spec.gid is None else self._spec.gid)
 
 
 def _free_display() -> tuple[socket.socket, int]:
