@@ -58,6 +58,28 @@ def test_what_a_teaching_cluster_wrote() -> None:
     assert findings.hints == {"cluster_name": '"hpc"'}
 
 
+def test_power_saving_and_node_care_go_to_the_configuration_file(tmp_path: Path) -> None:
+    (tmp_path / "slurm.conf").write_text(
+        "SuspendProgram=/opt/off.sh\nResumeProgram=/opt/on.sh\nResumeFailProgram=/opt/failed.sh\nSuspendTime=600\n"
+        "ResumeTimeout=900\nSuspendExcParts=login\nHealthCheckProgram=/usr/sbin/nhc\nHealthCheckInterval=120\n"
+        "HealthCheckNodeState=ANY,CYCLE\nRebootProgram=/sbin/reboot\nResumeStepName=x\n"
+        "NodeName=n[1-4] CPUs=4\nPartitionName=burst Nodes=n[1-2] SuspendTime=60 ResumeTimeout=300\n"
+        "PartitionName=warm Nodes=n[3-4] SuspendTime=INFINITE\n"
+    )
+    findings = Findings()
+    found = read_slurm_conf(tmp_path / "slurm.conf", findings)
+    assert findings.hints == {
+        "suspend_program": '"/opt/off.sh"', "resume_program": '"/opt/on.sh"', "resume_fail_program": '"/opt/failed.sh"',
+        "suspend_time_s": "600", "resume_timeout_s": "900", "suspend_exc_partitions": '"login"',
+        "health_check_program": '"/usr/sbin/nhc"', "health_check_interval_s": "120", "reboot_program": '"/sbin/reboot"',
+    }  # fmt: skip
+    times = [{key: each[key] for key in each if key.endswith(("_time", "_timeout"))} for each in found.partitions]
+    assert times == [{"suspend_time": 60, "resume_timeout": 300}, {"suspend_time": -1}]
+    told = {each.text: each.reason for each in findings.found}
+    assert told["healthchecknodestate=ANY,CYCLE"] == "值不对"
+    assert "没有对应的设置" in told["resumestepname=x"]
+
+
 def test_includes_topology_and_loops(tmp_path: Path) -> None:
     (tmp_path / "slurm.conf").write_text(
         "ClusterName=x\ninclude nodes.%c\nPartitionName=p Nodes=n1\ninclude slurm.conf\n"

@@ -155,12 +155,47 @@ def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-# 要写进 config.toml 的：Slurm 的名字 -> (设置, TOML 的写法)。
-_HINTS: dict[str, tuple[str, Callable[[str], str]]] = {
+# 同 core/node_settings.py 的（那里要 pydantic，命令不一定有）；Slurm 另有 CYCLE。
+_NODE_STATES = frozenset({"ANY", "IDLE", "ALLOC", "MIXED", "NONDRAINED_IDLE"})
+
+
+def _whole(value: str) -> str:
+    return str(int(value))
+
+
+def _idle(value: str) -> str | None:
+    """SuspendTime；INFINITE、-1 是不自动关，就是缺省的。"""
+    return None if value.lower() in ("infinite", "-1") else _whole(value)
+
+
+def _node_states(value: str) -> str:
+    words = [word.strip().upper() for word in value.split(",")]
+    if not set(words) <= _NODE_STATES:
+        raise ValueError(value)
+    return _quoted(",".join(words))
+
+
+# 要写进 config.toml 的：Slurm 的名字 -> (设置, TOML 的写法；None 是缺省就是这样，不必写)。
+_HINTS: dict[str, tuple[str, Callable[[str], str | None]]] = {
     "clustername": ("cluster_name", _quoted),
     "killwait": ("kill_wait_s", lambda value: str(int(value))),
     "slurmdtimeout": ("node_timeout_s", lambda value: str(int(value))),
     "maildomain": ("mail_domain", _quoted),
+    "suspendprogram": ("suspend_program", _quoted),
+    "resumeprogram": ("resume_program", _quoted),
+    "resumefailprogram": ("resume_fail_program", _quoted),
+    "suspendtime": ("suspend_time_s", _idle),
+    "suspendtimeout": ("suspend_timeout_s", _whole),
+    "resumetimeout": ("resume_timeout_s", _whole),
+    "suspendrate": ("suspend_rate", _whole),
+    "resumerate": ("resume_rate", _whole),
+    "suspendexcnodes": ("suspend_exc_nodes", _quoted),
+    "suspendexcparts": ("suspend_exc_partitions", _quoted),
+    "rebootprogram": ("reboot_program", _quoted),
+    "healthcheckprogram": ("health_check_program", _quoted),
+    "healthcheckinterval": ("health_check_interval_s", _whole),
+    "healthchecknodestate": ("health_check_node_states", _node_states),
+    "prologepilogtimeout": ("prolog_epilog_timeout_s", _whole),
 }
 # 搬来之后不需要的：名字的样子 -> 为什么。
 _NOT_NEEDED: tuple[tuple[str, str], ...] = (
@@ -178,7 +213,7 @@ _NOT_NEEDED: tuple[tuple[str, str], ...] = (
      "记账：一个 PostgreSQL，总是记着"),
     (r"proctracktype|taskplugin\w*|jobcontainer\w*|mpi\w+|grestypes|cgroup\w*|propagate\w+",
      "约束、MPI、GRES：代理自己探测，总是有"),
-    (r"suspend\w+|resume\w+|(un)?powersave\w*|reboot\w+", "省电与云节点：没有对应的设置"),
+    (r"suspend\w+|resume\w+|(un)?powersave\w*|reboot\w+", "省电与云节点的这一项没有对应的设置（docs/elastic.md）"),
     (r"(task|srun|slurmctld)?(prolog|epilog)\w*|prologflags|\w+prolog|\w+epilog|prologslurmctld|epilogslurmctld",
      "没有搬：作业前后的程序写进 config.toml 的 task_prolog、task_epilog"),
     (r"jobsubmitplugins|cliffilterplugins|plugstackconfig", "插件是 Slurm 的二进制或 Lua，要重写"),
@@ -201,7 +236,9 @@ def read_settings(pairs: list[tuple[Place, str, str]], findings: Findings) -> Se
                 reason = _USED[name](value, settings)
             elif name in _HINTS:
                 setting, written = _HINTS[name]
-                findings.hints[setting] = written(value)
+                wanted = written(value)
+                if wanted is not None:
+                    findings.hints[setting] = wanted
                 reason = None
             else:
                 reason = next((why for form, why in _NOT_NEEDED if re.fullmatch(form, name)), "没有对应的设置")
