@@ -154,6 +154,7 @@ def test_a_program_that_fails_sends_the_job_elsewhere_with_its_attempt_kept(elas
     assert failed in elastic.calls("failed")
 
 
+@pytest.mark.faults
 def test_a_program_that_hangs_is_bounded_and_the_job_goes_elsewhere(elastic: Elastic) -> None:
     """c1 的分区只给两秒；程序要挂一千秒，杀它的期限是三十秒。"""
     trouble = elastic.trouble("hang-c1")
