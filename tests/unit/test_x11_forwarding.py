@@ -5,12 +5,15 @@ import selectors
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from scns_conductor.core import step_wire as wire
 from scns_conductor.core.x11_tunnel import WINDOW, Channel, Tunnel
 from scns_conductor.slurm.step.x11_display import with_cookie
+from scns_conductor.worker.step.x11_listener import X11Listener
+from scns_conductor.worker.wire.step_spec import StepSpec, StepStreams, TaskFiles, TaskSpec
 
 FAKE, REAL = bytes(range(16)), bytes(range(100, 116))
 KIND = b"MIT-MAGIC-COOKIE-1"
@@ -150,3 +153,20 @@ def test_an_end_reaches_the_other_side_after_the_last_byte(ends: Ends) -> None:
     assert right.recv(100) == b"last words"
     assert right.recv(100) == b""
     assert [len(tunnel) for tunnel in ends.tunnels] == [0, 0]
+
+
+def test_a_node_that_cannot_forward_says_so_and_the_tasks_run(tmp_path: Path) -> None:
+    """口令文件写不了：一行给 srun，没有变量，收场也不出错。"""
+    folder = tmp_path / "taken"
+    folder.mkdir()
+    spec = StepSpec(
+        node="n1", step="1.0", tasks=[TaskSpec(rank=3, files=TaskFiles(), env={})], argv=["true"], env={}, cwd="/",
+        umask=0o022, streams=StepStreams(), shared_files=False, nodes={"n1": [3]}, task_count=1, x11_cookie="ab" * 16,
+    )  # fmt: skip
+    sent: list[bytes] = []
+    listener = X11Listener(spec, str(folder), selectors.DefaultSelector(), send=sent.append)
+    assert listener.open() == {}
+    listener.close()
+    ((kind, rank, text),) = wire.FrameReader().feed(b"".join(sent))
+    assert (kind, rank) == (wire.STDERR, 3)
+    assert b"slurmstepd: error: X11 forwarding: [Errno 17] File exists" in text

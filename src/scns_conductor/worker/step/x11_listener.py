@@ -11,8 +11,8 @@ import selectors
 import shutil
 import socket
 import struct
-import sys
 
+from scns_conductor.core import step_wire as wire
 from scns_conductor.core.x11_tunnel import Tunnel
 
 TYPE_CHECKING = False
@@ -38,6 +38,7 @@ class X11Listener:
         self._spec = spec
         self._folder = folder
         self._selector = selector
+        self._send = send
         self._listener: socket.socket | None = None
         self._clients = 0
         self.tunnel = Tunnel(selector, send=send, tag=lambda channel: ("x11", channel))
@@ -46,14 +47,19 @@ class X11Listener:
         """开始听；返回任务要的变量。没有要的、听不了的（说一句）是空的。"""
         if self._spec.x11_cookie is None:
             return {}
+        listener = None
         try:
-            self._listener, display = _free_display()
+            listener, display = _free_display()
             self._write_cookie(display, bytes.fromhex(self._spec.x11_cookie))
         except OSError as error:
-            print(f"X11 转发不了：{error}", file=sys.stderr)
+            if listener is not None:
+                listener.close()
+            text = f"slurmstepd: error: X11 forwarding: {error}\n"
+            self._send(wire.frame(wire.STDERR, self._spec.ranks[0], text.encode("utf-8", "replace")))
             return {}
-        self._listener.setblocking(False)
-        self._selector.register(self._listener, selectors.EVENT_READ, ("x11", None))
+        self._listener = listener
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ, ("x11", None))
         return {"DISPLAY": f"localhost:{display}.0", "XAUTHORITY": f"{self._folder}/Xauthority"}
 
     def serve(self, channel: Channel | None, events: int) -> None:
@@ -103,4 +109,4 @@ def _free_display() -> tuple[socket.socket, int]:
     for display in range(FIRST_DISPLAY, LAST_DISPLAY + 1):
         with contextlib.suppress(OSError):
             return socket.create_server(("127.0.0.1", BASE_PORT + display)), display
-    raise OSError(f"显示号 {FIRST_DISPLAY} 到 {LAST_DISPLAY} 都有人用了")
+    raise OSError(f"displays {FIRST_DISPLAY} to {LAST_DISPLAY} are all in use")
