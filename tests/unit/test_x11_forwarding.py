@@ -155,6 +155,17 @@ def test_an_end_reaches_the_other_side_after_the_last_byte(ends: Ends) -> None:
     assert [len(tunnel) for tunnel in ends.tunnels] == [0, 0]
 
 
+def test_an_event_of_a_channel_that_just_ended_is_ignored(ends: Ends) -> None:
+    """对面的结束与它自己的可写在同一批里：先处理了结束，再轮到它。"""
+    ends.open(7)
+    stale = [(key.data, selectors.EVENT_READ | selectors.EVENT_WRITE) for key in ends.selector.get_map().values()]
+    for tunnel in ends.tunnels:
+        tunnel.take(wire.X11_END, 7, b"")
+    for (side, channel), events in stale:
+        ends.tunnels[side].serve(channel, events)
+    assert [len(tunnel) for tunnel in ends.tunnels] == [0, 0]
+
+
 def test_a_node_that_cannot_forward_says_so_and_the_tasks_run(tmp_path: Path) -> None:
     """口令文件写不了：一行给 srun，没有变量，收场也不出错。"""
     folder = tmp_path / "taken"

@@ -78,7 +78,9 @@ class Tunnel:
             self._push(channel)
 
     def serve(self, channel: Channel, events: int) -> None:
-        """本地的套接字有动静。"""
+        """本地的套接字有动静；同一批里刚断开的不理。"""
+        if self._channels.get(channel.number) is not channel:
+            return
         if events & selectors.EVENT_WRITE:
             self._push(channel)
         if not events & selectors.EVENT_READ or channel.number not in self._channels:
