@@ -226,10 +226,12 @@ def saved_rows(file: Path) -> list[tuple[str, Answer, Answer]]:
     return [(command, *answers) for command, answers in found.items()]
 
 
-def chosen(cases: list[str], part: str | None, only: str | None) -> list[str]:
-    """要比的命令行：--part 的那一份里与 --only 相符的。"""
+def chosen(free: list[str], chains: list[list[str]], part: str | None, only: str | None) -> list[str]:
+    """要比的命令行：--part 的那一份里与 --only 相符的；chains 各是一条接着一条的，不拆开。"""
     which, _, parts = (part or "1/1").partition("/")
-    return [each for each in cases[int(which) - 1 :: int(parts)] if not only or re.search(only, each)]
+    mine = free[int(which) - 1 :: int(parts)]
+    mine += [each for chain in chains[int(which) - 1 :: int(parts)] for each in chain]
+    return [each for each in mine if not only or re.search(only, each)]
 
 
 def main() -> int:
@@ -253,14 +255,15 @@ def main() -> int:
         print(f"没有装 Slurm：缺 {' '.join(absent)}。Debian：apt-get install slurm-client slurmctld slurmd munge")
         return 2
     today, others = TODAY_CASES, CASES + MANUAL_CASES
+    # 记账的一条接着一条（前一条加的账户，后一条改），一份里是整个的。
+    chains = [TODAY_ACCOUNTING_CASES, ACCOUNTING_CASES + MANUAL_ACCOUNTING_CASES]
     if missing(ACCOUNTING):
         print("没有 slurmdbd 或 MariaDB，不比 sacct、sreport：apt-get install slurmdbd mariadb-server", file=sys.stderr)
-    else:
-        today = today + TODAY_ACCOUNTING_CASES
-        others += ACCOUNTING_CASES + MANUAL_ACCOUNTING_CASES
+        chains = []
     if options.known:
         others = [command for command in others if reason_of(command)]
-    cases = today if options.today else others if options.known else today + others
+    free = today if options.today else others if options.known else today + others
+    chains = chains[:1] if options.today else chains[1:] if options.known else chains
     os.environ["PATH"] += ":/usr/sbin"
     folder = Path(tempfile.mkdtemp(prefix="slurm-compare-"))
     folder.chmod(0o755)
@@ -279,7 +282,7 @@ def main() -> int:
         rows = saved_rows(options.save) if options.save else []
         done = {row[0] for row in rows}
         with ThreadPoolExecutor(2) as both:
-            for command in chosen(cases, options.part, options.only):
+            for command in chosen(free, chains, options.part, options.only):
                 if command in done:
                     continue
                 print(command, file=sys.stderr)

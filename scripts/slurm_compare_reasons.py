@@ -8,17 +8,21 @@ import re
 # 先列的先认；一条命令行只归一个理由。
 REASONS: tuple[tuple[str, str], ...] = (
     (
-        "作业里的变量：集群名与地址不同；没有 `SLURM_CONF SLURM_WORKING_CLUSTER SLURM_GET_USER_ENV`，`scns up` 的批处理脚本里没有 `SLURM_TASK_PID`；多 `SLURM_JOB_START_TIME SLURM_JOB_END_TIME SLURM_LAUNCH_NODE_IPADDR`（较新的 Slurm 才有），没写 `-n`、`-c` 时也有 `SLURM_NTASKS SLURM_NPROCS SLURM_CPUS_PER_TASK`；`--exclusive` 没写 `-n` 时 `SLURM_TASKS_PER_NODE` 是 1",
-        r"env\.(sh|out)|SLURM_TASK_PID",
+        "作业里的变量：没有 `SLURM_CONF SLURM_WORKING_CLUSTER SLURM_GET_USER_ENV`；`SLURM_TASK_PID` 在单用户的节点上只有写到它的脚本有；多 `SLURM_JOB_START_TIME SLURM_JOB_END_TIME SLURM_LAUNCH_NODE_IPADDR SLURM_TRES_PER_TASK`（较新的 Slurm 才有）",
+        r"env\.(sh|out)",
     ),
     ("squeue(1) 的状态 `sacct -s` 都认；22.05 说其中几个没有记账，退出码 1", r"^sacct -nXP -s [A-Z]{2} "),
     (
         "没有写时限的 `--deadline`：时限当场就是剩下的时间（22.05 到启动时才定）；赶不上期限的当场拒绝",
         r"--deadline=now\+1(hour ok|minute)",
     ),
-    ("`elevenses`（11:00）是新版才有的词", r"elevenses"),
     (
-        "预留的标志：没有 `STATIC_ALLOC`（挑好的节点本来不换，除非写 `REPLACE`）、`NO_HOLD_JOBS_AFTER`；不认的列出可用的；`CoreCnt` 凑成整个节点",
+        "新版才有的：`elevenses`（11:00）、`scontrol crontab`，`sacct` 的 `Planned`（那时叫 Reserved）等列",
+        r"elevenses|scontrol crontab|-o (planned|ALL) ",
+    ),
+    ("只有一种调度：`sacct` 的标志总是 `SchedMain`（Slurm 由回填启动的是 `SchedBackfill`）", r"-o flags$"),
+    (
+        "预留的标志：不认的列出可用的，合不到一起的说为什么；`CoreCnt` 凑成整个节点",
         r"reservationname=r[fc] ",
     ),
     ("新建的分区 `MinNodes` 是 0（Slurm 的 `create` 写 1，slurm.conf 里的也是 0）", r"create part=pp"),
@@ -27,20 +31,23 @@ REASONS: tuple[tuple[str, str], ...] = (
         r"^(sub .*)?strigger --set|strigger --(get|clear)",
     ),
     (
-        "保留着的作业：`specialexit` 是排着队、`JobHeldUser`；同名的作业已经在跑的，话不同；没有的任务已经一样",
+        "保留着的作业：`specialexit` 的原因写 `JobHeldUser`（Slurm 是 `job requeued in held state`）；放行之后当场就跑；同名的作业已经在跑的，话不同",
         r"specialexit|name=held; echo",
     ),
     ("变小的作业：写得太多的是「分区里没有这么多」，Slurm 说不支持", r"numnodes=0"),
     (
-        "节点恢复、数组与异构作业的启动要几秒：等的时候看到的不同（机器忙）",
+        "节点恢复、数组与异构作业的启动要几秒：等的时候看到的不同（机器忙）；停用的节点上，作业等进程结束了才离开（Slurm 当场），恢复之后接着跑",
         r"^node\(\) |J=arr |-J arr -a 1-[45]|-a 1-4%1",
     ),
     ("`srun --ntasks-per-node=2 -O` 照写的启动两个；Slurm 以作业的任务数为准", r"--ntasks-per-node=2 -O"),
-    ("`salloc` 的命令不能执行时，Slurm 有时多说一句分配没了", r"salloc -n1 -t 1 \./ok"),
+    ("`salloc` 交还之后，Slurm 有时多说一句分配没了", r"salloc -n1 -t 1 "),
     ("`scancel` 没有的作业步退出码是 1（Slurm 225）；`-v` 里 `--me` 写用户名", r"scancel -v"),
     ("重新排队之后：22.05 的 `squeue` 要等节点收拾好", r"-J again"),
     ("Debian 的包自称 `slurm-wlm 22.05.8`，这里写上游的 `slurm 22.05.8`", r"^\w+ (-V|version)$"),
-    ("用法（usage、help）的文字较短或换行不同", r"--usage|--help| -h \| head|^(scontrol|sreport|sacctmgr) help"),
+    (
+        "用法（usage、help）的文字较短或换行不同",
+        r"--usage|--help| -h \| head|^(scontrol|sreport|sacctmgr) help|^squeue extra",
+    ),
     (
         "异构作业：这里各部分当场一起启动，只有一个节点也行；Slurm 由回填启动，在这一个节点上一直排着。不在异构作业里写 `--het-group`：这里是错误，Slurm 不理（值写错了才说）",
         r" : -n\d|hetjob|het-group",
@@ -58,7 +65,7 @@ REASONS: tuple[tuple[str, str], ...] = (
     ("已经过去的开始时刻（`today` 是今天零点）这里留着，Slurm 不留", r"-b today"),
     (
         "这里没有那样东西，按名字拒绝（接受就悄悄改变了作业的含义）",
-        r"-H --(batch|uid|gid|bbf?|reboot|mcs-label|cluster-constraint)\b|SBATCH_BATCH|sibling=x|sacct .*-[fx] ",
+        r"-H --(batch|uid|gid|bbf?|reboot|cluster-constraint)\b|SBATCH_BATCH|sibling=x|sacct .*-[fx] ",
     ),
     (
         "`-S`、`--thread-spec` 照办（独占节点，留出核）；Slurm 没有配 `AllowSpecResourcesUsage` 时说一句、忽略",
@@ -73,7 +80,7 @@ REASONS: tuple[tuple[str, str], ...] = (
         "GPU：没有写内存的作业 TRES 里没有 `mem`（Slurm 缺省是整个节点的）；`squeue %b` 也写整个作业要的；没有说几块的 `--cpus-per-gpu`、没有的型号、比集群还多的当场拒绝；空的 `--gres=` 等于没有写；占用里没有 `(IDX:…)`",
         r"gpu|--gres=''",
     ),
-    ("`--exclusive=user`、`mcs` 当作整个独占（更严），显示 NO", r"clusive=(user|mcs)|SBATCH_EXCLUSIVE"),
+    ("`--exclusive=mcs` 要写标签（`--mcs-label`）；Slurm 的标签由插件定", r"clusive=mcs"),
     (
         "依赖一个从来没有过的作业：当场拒绝（记账一直留着，没有就是写错了），Slurm 接受；`expand`、`afterburstbuffer`、`,` 与 `?` 混写也拒绝",
         r"afterok:999999|-d (expand|afterburstbuffer)|-d afterok:\$A,afterok:\$A\?singleton",
@@ -127,7 +134,7 @@ REASONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "按名字拒绝、说明改用什么：日志级别在设置里，没有 notify、前端节点；`show slurmd` 有替代",
-        r"scontrol (top|notify|setdebug|setdebugflags|schedloglevel|fsdampeningfactor)\b|^scontrol show (frontend|slurmd)",
+        r"scontrol (notify|setdebug|setdebugflags|schedloglevel|fsdampeningfactor)\b|^scontrol show (frontend|slurmd)",
     ),
     ("Slurm 没有配 `RebootProgram` 就不看节点；节点名写错的话不同", r"scontrol (reboot|cancel_reboot)"),
     ("`show config`：个别的项与值（新版才有的、没有这回事的是 `n/a`；第一个作业号）", r"^scontrol show config"),
@@ -193,18 +200,18 @@ REASONS: tuple[tuple[str, str], ...] = (
         r"sshare",
     ),
     (
-        "`sacctmgr`：集群叫 `scns`，不是 `compare`；新账户总写出 `Parent`；`modify account` 不列继承的下级；没有 `energy` 等 TRES",
-        r"sacctmgr (-i (add|modify)|show tres|show assoc account)|sacctmgr add account c9",
-    ),
-    (
-        "`sacctmgr show`、`dump`、`load`：problem、archive 按名字拒绝；其余的有，内容是各自系统的",
-        r"sacctmgr (show (config|runaway|events|reservation|problem|stats|transactions|wckey|coordinator)|dump|load|archive)",
-    ),
-    ("`show assoc_mgr`：没有累计的用量与 wckey，TRES 只有 cpu、mem、node", r"^scontrol show assoc"),
-    (
         "账户的上级不能绕成圈（Slurm 收下）；`MaxJobsPerUser`、`MaxSubmitPU` 等名字也认（22.05 对用户不认）；用户的关联按账户名排",
         r"set parent=tda|MaxJobsPerUser|MaxSubmitPU|user=tdu|user tdu set|account tda set parent",
     ),
+    (
+        "`sacctmgr`：`modify account` 不列继承的下级；没有的 QOS、账户、标志，话不同；没有 `fs`、`vmem` 等 TRES",
+        r"sacctmgr (-i (add|modify)|show tres|show assoc account)|sacctmgr add account c9",
+    ),
+    (
+        "`sacctmgr show`、`dump`、`load`：problem 按名字拒绝；其余的有，内容是各自系统的",
+        r"sacctmgr (show (config|runaway|events|reservation|problem|stats|transactions|wckey|coordinator)|dump|load|archive)",
+    ),
+    ("`show assoc_mgr`：没有累计的用量与 wckey，TRES 只有 cpu、mem、node", r"^scontrol show assoc"),
     ("`sacctmgr` 的树：账户名的缩进与对齐不同", r"association tree"),
     (
         "`sreport`：此刻就有数，Slurm 要等整点汇总（所以没有行）；预约的用量没有记录；报告名可以只写前几个字母",

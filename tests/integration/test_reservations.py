@@ -332,7 +332,9 @@ def test_jobs_go_elsewhere_after_the_end_when_it_says_so(system: RunningSystem, 
             "nodes=node1", "users=root", f"flags={flags}",
         )  # fmt: skip
         assert made.returncode == 0, made.stderr
-    assert "Flags=OVERLAP,SPEC_NODES,NO_HOLD_JOBS_AFTER" in slurm.run("scontrol", "show", "res", "letting_go").stdout
+    assert (
+        "Flags=OVERLAP,SPEC_NODES,NO_HOLD_JOBS_AFTER_END" in slurm.run("scontrol", "show", "res", "letting_go").stdout
+    )
     # 不限时的作业放不进一小时：排着。
     wanted = ("parting", "letting_go", "letting_go,parting")
     stays, goes, both = (system.submit("true\n", reservation=names) for names in wanted)

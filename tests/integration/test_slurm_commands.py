@@ -45,6 +45,12 @@ def test_squeue_with_one_unknown_id_fails_and_with_two_does_not(slurm: Commands)
 def test_a_held_job_is_seen_released_and_cancelled(slurm: Commands) -> None:
     job = slurm.submit("--hold")
     assert slurm.run("squeue", "-h", "-o", '"%i","%t","%r"', "-j", job).stdout == f'"{job}","PD","JobHeldUser"\n'
+    # 没有开始的没有步可取消，也不能排到前面。
+    done = slurm.run("scancel", f"{job}.0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        slurm.run("scontrol", "top", job).stderr == f"Job is in held state, pending scheduler release for job {job}\n"
+    )
     done = slurm.run("scancel", "-v", job)
     assert (done.returncode, done.stderr) == (0, f"scancel: Terminating job {job}\n")
     assert slurm.run("sacct", "-XnP", "-o", "State", "-j", job).stdout == "CANCELLED\n"

@@ -46,6 +46,7 @@ def test_gpus_without_nodes_are_spread_and_shown_as_slurm_does(slurm: Commands) 
     node = slurm.run("scontrol", "show", "node", "node1").stdout
     assert "CfgTRES=cpu=4,mem=8G,billing=4,gres/gpu=2" in node
     assert "AllocTRES=cpu=1,gres/gpu=2" in node
+    assert " TRES=cpu=8,mem=16G,node=2,billing=8,gres/gpu=4" in slurm.run("scontrol", "show", "part", "main").stdout
     ended(slurm, job)
     too_many = slurm.run("sbatch", "--gpus=5", text=SLEEP)
     assert too_many.returncode == 1

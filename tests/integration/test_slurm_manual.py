@@ -113,6 +113,16 @@ def test_some_variables_are_there_only_when_asked_for(slurm: Commands) -> None:
         assert (slurm.work / "asked.txt").read_text().strip() == found, words
         if words:
             continue
+        shown = (
+            "sacct",
+            "-nXP",
+            "--name=sbatch",
+            "-S",
+            "now-1minute",
+            "-o",
+            "plannedcpuraw,restarts,stdout,stdin,qosreq",
+        )
+        assert "|0|asked.txt|/dev/null|" in slurm.run(*shown).stdout
         (slurm.work / "asked.sh").write_text(script)
         command = ("salloc", "-Q", *words, "sh", "asked.sh")
         assert slurm.run(*command, environment=outer).stdout.strip() == found, words
@@ -178,6 +188,11 @@ def test_the_association_manager_shows_limits_and_what_is_used(slurm: Commands) 
         slurm.run("scancel", array)
         slurm.run("sacctmgr", "-i", "delete", "user", "mgruser")
         slurm.run("sacctmgr", "-i", "delete", "account", "mgr")
+
+
+def test_a_preferred_feature_that_no_node_has_is_told_as_such(slurm: Commands) -> None:
+    preferred = slurm.run("sbatch", "--prefer=nosuch", text="#!/bin/sh\n").stderr
+    assert preferred.endswith("Invalid preferred feature specification\n")
 
 
 def test_a_target_that_is_not_there_is_told(slurm: Commands) -> None:

@@ -65,6 +65,7 @@ def test_an_entry_runs_again_and_again_each_time_a_job_of_its_own(slurm: Command
     assert slurm.run("scrontab", "-r").returncode == 0
     assert runs(slurm, "other") == ["CA"]
     assert (slurm.run("scrontab", "-l").returncode, slurm.run("scrontab", "-l").stdout) == (1, "no crontab for root\n")
+    assert slurm.run("scontrol", "crontab").stderr == "no crontab for root\n"
 
 
 def test_cancelling_a_run_disables_its_entry(slurm: Commands) -> None:
@@ -149,8 +150,8 @@ def test_the_end_of_a_job_runs_the_program(slurm: Commands, running_system: Runn
     program = slurm.work / "program"
     program.write_text(f'#!/bin/sh\necho "$@" >> {slurm.work}/seen\n')
     program.chmod(0o755)
-    job = slurm.submit("-o", "/dev/null", text="#!/bin/sh\nsleep 60\n")
-    limited = slurm.submit("-o", "/dev/null", "-t", "10", text="#!/bin/sh\nsleep 60\n")
+    job = slurm.submit("-o", "/dev/null", text="#!/bin/sh\nsleep 600\n")
+    limited = slurm.submit("-o", "/dev/null", "-t", "10", text="#!/bin/sh\nsleep 600\n")
     for words in (["-j", job, "--fini"], ["-j", limited, "--time", "--offset=-599"]):
         done = slurm.run("strigger", "--set", *words, "-p", f"{program} extra")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), words

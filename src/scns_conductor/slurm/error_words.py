@@ -108,8 +108,11 @@ NUMBERS = {
     "Invalid time-min specification (exceeds job's time or other limits)": 2124,
 }  # fmt: skip
 SLURM_ERROR = -1
+# 同一个错误码，出错的字段不同，话也不同的。
+_BY_CODE_AND_FIELD = {("feature_unknown", "prefer"): "Invalid preferred feature specification"}
 
 
 def slurm_words(code: str, field: str = "") -> str | None:
     """错误码（没有对应的就看出错的字段）换成 Slurm 的话；都没有是 None。"""
-    return BY_CODE.get(code) or BY_FIELD.get(field.rpartition(".")[2])
+    field = field.rpartition(".")[2]
+    return _BY_CODE_AND_FIELD.get((code, field)) or BY_CODE.get(code) or BY_FIELD.get(field)

@@ -185,10 +185,20 @@ def _cpu_total(row: Row) -> float:
     return float(row.get("cpu_user_s") or 0) + float(row.get("cpu_system_s") or 0)
 
 
-def _reserved(row: Row) -> str:
+def _waited_s(row: Row) -> float | None:
     begun = epoch(row.get("start_time")) or epoch(row.get("end_time"))
     queued = epoch(row.get("eligible_time")) or epoch(row["submit_time"])
-    return "" if begun is None or queued is None else duration(begun - queued)
+    return None if begun is None or queued is None else max(0.0, begun - queued)
+
+
+def _planned(row: Row) -> str:
+    waited = _waited_s(row)
+    return "" if waited is None else duration(waited)
+
+
+def _planned_cpu_s(row: Row) -> int:
+    """等了多久，乘以要的 CPU 数。"""
+    return int(_waited_s(row) or 0) * of.cpus(row)
 
 
 def _wait_breakdown(row: Row) -> str:
@@ -207,6 +217,7 @@ _TRES_NEEDS = (
     "allocated_cpus allocated_memory allocated_gres allocated_nodes tasks cpus_per_task minimum_nodes memory_per_node "
     "memory_per_cpu memory_per_gpu tres_per_node tres_per_job tres_per_task"
 )
+_PLANNED_NEEDS = "start_time end_time eligible_time submit_time"
 
 FIELDS = {
     field.name.lower(): field
@@ -273,6 +284,7 @@ FIELDS = {
             lambda row: str(row["step"] if row.get("step") in ("batch", "extern") else row["name"]),
             "name",
         ),
+        Field("Licenses", 20, _job_only(lambda row: str(row.get("licenses") or "")), "licenses"),
         Field("Layout", 9, _step_only(lambda _row: "Unknown")),
         Field("MaxDiskRead", 12, _step_only(lambda row: _megabytes(row, "read_bytes"))),
         Field("MaxDiskReadNode", 15, _step_only(lambda row: str(row.get("batch_host") or ""))),
@@ -303,9 +315,13 @@ FIELDS = {
         Field("NodeList", 15, lambda row: str(row.get("node_list") or "None assigned"), "node_list"),
         Field("NTasks", 8, _step_only(lambda row: str(row.get("step_tasks") or 1)), ""),
         Field("Partition", 10, _job_only(lambda row: str(row["partition"])), "partition"),
+        Field("Planned", 10, _job_only(_planned), _PLANNED_NEEDS),
+        Field("PlannedCPU", 10, _job_only(lambda row: duration(_planned_cpu_s(row)))),
+        Field("PlannedCPURAW", 10, _job_only(lambda row: str(_planned_cpu_s(row)))),
         Field("Priority", 10, _job_only(lambda row: str(of.priority(row))), "hold priority"),
         Field("QOS", 10, _job_only(lambda row: str(row.get("qos") or "normal")), "qos"),
         Field("QOSRAW", 10, _job_only(lambda _row: "1")),
+        Field("QOSREQ", 10, _job_only(lambda row: str(row.get("qos") or "")), "qos"),
         Field("Reason", 22, _job_only(of.reason), "reason"),
         Field("ReqCPUFreq", 10, _frequency),
         Field("ReqCPUFreqGov", 13, _frequency),
@@ -322,10 +338,16 @@ FIELDS = {
         Field("ReqTRES", 10, _job_only(lambda row: _tres_text(row, allocated=False)), _TRES_NEEDS),
         Field("Reservation", 20, _job_only(lambda row: str(row.get("reservation") or "")), "reservation"),
         Field("ReservationId", 15, lambda _row: ""),
-        Field("Reserved", 10, _job_only(_reserved), "start_time end_time eligible_time submit_time"),
-        Field("ResvCPU", 10, lambda _row: ""),
-        Field("ResvCPURAW", 10, lambda _row: ""),
+        # 22.05 的名字；后来的叫 Planned。
+        Field("Reserved", 10, _job_only(_planned), _PLANNED_NEEDS),
+        Field("Restarts", 10, _job_only(lambda row: str(row.get("restart_count") or 0)), "restart_count"),
+        Field("ResvCPU", 10, _job_only(lambda row: duration(_planned_cpu_s(row)))),
+        Field("ResvCPURAW", 10, _job_only(lambda row: str(_planned_cpu_s(row)))),
         Field("Start", 19, _started, "start_time end_time"),
+        # 写的是什么就是什么：%j 等不展开。
+        Field("StdErr", 20, _job_only(lambda row: str(row.get("standard_error") or "")), "standard_error"),
+        Field("StdIn", 20, _job_only(lambda row: str(row.get("standard_input") or "/dev/null")), "standard_input"),
+        Field("StdOut", 20, _job_only(lambda row: str(row.get("standard_output") or "")), "standard_output"),
         Field("State", 10, state, "state requested_end_state requested_end_actor user_name"),
         Field(
             "Submit",

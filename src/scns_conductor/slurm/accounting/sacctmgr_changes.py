@@ -9,8 +9,8 @@ from scns_conductor.core.tres import format_tres
 from scns_conductor.core.units import format_duration, parse_duration
 from scns_conductor.slurm.accounting.sacctmgr_words import SETTABLE, Request, changes_of
 from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.table.job_values import cluster_name
 
-CLUSTER = "scns"
 _OF_ACCOUNT = frozenset({"description", "organization", "parent"})
 _OF_USER = frozenset({"admin_level", "default_account"})
 
@@ -84,7 +84,7 @@ def add_account(client: JsonClient, request: Request) -> Planned:
     parent = values.get("parent", "root")
     if parent not in known:
         raise Fatal(
-            f" Parent account '{parent}' doesn't exist on cluster {CLUSTER}",
+            f" Parent account '{parent}' doesn't exist on cluster {cluster_name()}",
             "        Contact your admin to add this account.",
             " No associations created.",
             prefix=None,
@@ -97,10 +97,12 @@ def add_account(client: JsonClient, request: Request) -> Planned:
     planned.lines.append(f"  Description     = {values.get('description', 'Account Name')}")
     planned.lines.append(f"  Organization    = {values.get('organization', 'Parent/Account Name')}")
     planned.lines.append(" Associations")
-    planned.lines += [f"  A = {name:<10.10} C = {CLUSTER:<10.10}" for name in fresh]
-    planned.lines.append(" Settings")
-    planned.lines += _settings("account", values, 14, frozenset(values) - _OF_ACCOUNT)
-    planned.lines.append(f"  Parent        = {parent}")
+    planned.lines += [f"  A = {name:<10.10} C = {cluster_name():<10.10}" for name in fresh]
+    limits = frozenset(values) - _OF_ACCOUNT
+    if limits or "parent" in values:
+        planned.lines.append(" Settings")
+        planned.lines += _settings("account", values, 14, limits)
+        planned.lines.append(f"  Parent        = {parent}")
     planned.actions = [lambda name=name: client.create_account({**values, "name": name}) for name in fresh]  # type: ignore[misc]
     return planned
 
@@ -154,7 +156,7 @@ def add_user(client: JsonClient, request: Request) -> Planned:
     planned.lines.append(" Associations =")
     for user, account, partition in fresh:
         tail = f" P = {partition:<10.10}" if partition else ""
-        planned.lines.append(f"  U = {user:<9.9} A = {account:<10.10} C = {CLUSTER:<10.10}{tail}")
+        planned.lines.append(f"  U = {user:<9.9} A = {account:<10.10} C = {cluster_name():<10.10}{tail}")
     planned.lines.append(" Non Default Settings")
     planned.lines += _settings("user", values, 14)
     for user, account, partition in fresh:
@@ -225,7 +227,7 @@ def modify_account(client: JsonClient, request: Request) -> Planned:
     if about_limits:
         planned.lines.append(" Modified account associations...")
         for row in chosen:
-            planned.lines.append(f"  C = {CLUSTER:<10} A = {row['name']} of {row['parent'] or 'root'}")
+            planned.lines.append(f"  C = {cluster_name():<10} A = {row['name']} of {row['parent'] or 'root'}")
     return planned
 
 
@@ -257,7 +259,7 @@ def modify_user(client: JsonClient, request: Request) -> Planned:
         if outside:
             raise Fatal(
                 f" Can't modify because these users aren't associated with new default account '{default}'...",
-                *(f"  U = {name} C = {CLUSTER}" for name in outside),
+                *(f"  U = {name} C = {cluster_name()}" for name in outside),
                 prefix=None,
             )
     if profile:
@@ -270,7 +272,7 @@ def modify_user(client: JsonClient, request: Request) -> Planned:
         own = changes_of("user", limits, each)
         _require_qos(client, own)
         tail = f" P = {each['partition']}" if each["partition"] else ""
-        planned.lines.append(f"  C = {CLUSTER:<10} A = {each['account']:<20} U = {each['user_name']:<9}{tail}")
+        planned.lines.append(f"  C = {cluster_name():<10} A = {each['account']:<20} U = {each['user_name']:<9}{tail}")
         planned.actions.append(
             lambda number=each["association_id"], own=own: client.update_association(number, own)  # type: ignore[misc]
         )
@@ -293,8 +295,8 @@ def modify_qos(client: JsonClient, request: Request) -> Planned:
 
 def add_cluster(_client: JsonClient, request: Request) -> Planned:
     """sacctmgr add cluster：一套系统就是一个集群，只能是已经有的那个。"""
-    if request.names == [CLUSTER]:
-        print(f" This cluster '{CLUSTER}' already exists.  Not adding.")
+    if request.names == [cluster_name()]:
+        print(f" This cluster '{cluster_name()}' already exists.  Not adding.")
         raise Fatal(prefix=None)
     raise Fatal("add cluster is not supported by this system: one system is one cluster")
 
@@ -303,12 +305,12 @@ def modify_cluster(client: JsonClient, request: Request) -> Planned:
     """sacctmgr modify cluster：集群的上限就是根账户的。"""
     _require_settings(request)
     wanted = {*request.names, *request.where.get("name", []), *request.where.get("cluster", [])}
-    if wanted and CLUSTER not in wanted:
+    if wanted and cluster_name() not in wanted:
         raise _nothing(" Nothing modified")
     root = next(row for row in client.associations(account="root", user="") if not row["user_name"])
     values = changes_of("cluster", request.settings, root)
     _require_qos(client, values)
-    planned = Planned([" Modified cluster defaults for associations...", f"  {CLUSTER}"])
+    planned = Planned([" Modified cluster defaults for associations...", f"  {cluster_name()}"])
     planned.actions.append(lambda: client.update_account("root", values))
     return planned
 
@@ -359,7 +361,7 @@ def delete_user(client: JsonClient, request: Request) -> Planned:
     planned = Planned([" Deleting user associations..."])
     for each in chosen:
         tail = f" P = {each['partition']:<10}" if each["partition"] else ""
-        planned.lines.append(f"  C = {CLUSTER:<10} A = {each['account']:<10} U = {each['user_name']:<9}{tail}")
+        planned.lines.append(f"  C = {cluster_name():<10} A = {each['account']:<10} U = {each['user_name']:<9}{tail}")
         planned.actions.append(
             lambda number=each["association_id"]: client.delete_association(number)  # type: ignore[misc]
         )

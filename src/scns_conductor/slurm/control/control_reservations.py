@@ -13,6 +13,7 @@ from scns_conductor.core.hostlist import expand
 from scns_conductor.core.instants import zoned
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.units import parse_time_limit
+from scns_conductor.slurm.nodes.cluster_json import SHOWN_FLAGS
 from scns_conductor.slurm.parse.keywords import full_key
 from scns_conductor.slurm.session import Fatal, slurm_error
 from scns_conductor.slurm.table.times import duration, epoch, instant
@@ -199,8 +200,8 @@ def lines(reservation: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]
 
 
 def _shown_flag(flag: str) -> str:
-    """TIME_FLOAT 离此刻多久不写（Slurm 也不写）。"""
-    return "TIME_FLOAT" if flag.startswith("TIME_FLOAT=") else flag
+    """TIME_FLOAT 离此刻多久不写（Slurm 也不写）；有的写与显示不同名。"""
+    return "TIME_FLOAT" if flag.startswith("TIME_FLOAT=") else SHOWN_FLAGS.get(flag, flag)
 
 
 def _licenses(reservation: Mapping[str, Any]) -> str:

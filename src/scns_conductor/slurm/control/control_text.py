@@ -7,7 +7,7 @@ from scns_conductor.core.array_spec import merge_ranges
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.nodes import node_values as node_of
 from scns_conductor.slurm.table import job_values as of
-from scns_conductor.slurm.table.job_tres import node_tres, slurm_order, tres
+from scns_conductor.slurm.table.job_tres import node_tres, partition_tres, slurm_order, tres
 from scns_conductor.slurm.table.terminal_text import printable
 from scns_conductor.slurm.table.times import duration, elapsed_s, epoch, instant, memory
 
@@ -197,7 +197,7 @@ def partition_lines(partition: Record, nodes: list[dict[str, Any]]) -> list[str]
     def listed(names: list[str] | None) -> str:
         return ",".join(names) if names else "ALL"
 
-    cpus, amount = sum(int(node["cpus"]) for node in nodes), sum(int(node["memory"]) for node in nodes)
+    cpus = sum(int(node["cpus"]) for node in nodes)
     default_memory, max_memory = partition["default_memory_per_cpu"], partition["max_memory_per_node"]
     default_text = f"DefMemPerCPU={default_memory}" if default_memory else "DefMemPerNode=UNLIMITED"
     accounts = (
@@ -224,7 +224,7 @@ def partition_lines(partition: Record, nodes: list[dict[str, Any]]) -> list[str]
         *_power_times(partition),
         "JobDefaults=(null)",
         f"{default_text} MaxMemPerNode={max_memory or 'UNLIMITED'}",
-        f"TRES=cpu={cpus},mem={memory(amount)},node={len(nodes)},billing={cpus}",
+        f"TRES={partition_tres(nodes)}",
     ]
 
 

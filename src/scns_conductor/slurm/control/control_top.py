@@ -24,6 +24,8 @@ def top(_parsed: Parsed, words: list[str]) -> int:
             first = client.job(wanted[0])
         except ClientError as error:
             raise Fatal(f"{slurm_error(error)} for job {wanted[0]}", prefix=None) from None
+        if first["state"] == "PENDING" and first["hold"] is not None:
+            raise Fatal(f"Job is in held state, pending scheduler release for job {wanted[0]}", prefix=None)
         found = list(client.jobs(user=first["user_name"], state="PENDING", fields=_FIELDS))
         mine = [job for job in found if _movable(job) and all(job[name] == first[name] for name in _SAME)]
         known = {str(job["job_id"]): job for job in with_priorities(client, mine)}

@@ -204,10 +204,20 @@ def _step(client: JsonClient, word: str, signal: str | None, parsed: Parsed) -> 
     except Problem as error:
         if error.status != 404:
             return _told(word, error, parsed)
+        if _waiting(client, job_id):
+            # 还没有开始的没有步可取消：Slurm 不出声。
+            return 0
         if not _quiet(parsed):
             say("scancel", f"error: Kill job error on job step id {word}: Invalid job id specified")
         return 1
     return 0
+
+
+def _waiting(client: JsonClient, job_id: str) -> bool:
+    try:
+        return bool(client.query(job_id)["state"] == "PENDING")
+    except Problem:
+        return False
 
 
 def _cancel(client: JsonClient, words: list[str], parsed: Parsed) -> int:

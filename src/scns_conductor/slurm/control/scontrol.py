@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from scns_conductor.client import ClientError
+from scns_conductor.client import ClientError, Problem
+from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.slurm.control import control_reservations
 from scns_conductor.slurm.control.control_changes import pairs, partition_changes
 from scns_conductor.slurm.control.control_jobs import (
@@ -36,7 +37,7 @@ from scns_conductor.slurm.control.control_show import show
 from scns_conductor.slurm.control.control_top import top
 from scns_conductor.slurm.parse.keywords import full_key
 from scns_conductor.slurm.parse.options import Parsed, flags, option, values
-from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error, told
+from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, told
 from scns_conductor.slurm.table.job_values import require_own_cluster
 from scns_conductor.slurm.table.json_answer import asked_version, structured, write_answer
 
@@ -216,8 +217,10 @@ def _crontab(_parsed: Parsed, words: list[str]) -> int:
     with connect() as client:
         try:
             sys.stdout.write(str(client.crontab(words[0] if words else None)["text"]))
-        except ClientError as error:
-            raise Fatal(f"crontab: {slurm_error(error)}", prefix=None) from error
+        except Problem as error:
+            if error.code != "crontab_not_found":
+                raise
+            raise Fatal(f"no crontab for {words[0] if words else user_name_of(client)}", prefix=None) from error
     return 0
 
 

@@ -6,10 +6,12 @@ from typing import Any
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.slurm.nodes import node_values as of
 from scns_conductor.slurm.queue.job_json import number
-from scns_conductor.slurm.table.job_tres import node_tres
-from scns_conductor.slurm.table.times import epoch, memory
+from scns_conductor.slurm.table.job_tres import node_tres, partition_tres
+from scns_conductor.slurm.table.times import epoch
 
 Record = Mapping[str, Any]
+# 预留的标志：写的名字 -> 显示的（reservation_flags_string）。
+SHOWN_FLAGS = {"STATIC_ALLOC": "STATIC", "NO_HOLD_JOBS_AFTER": "NO_HOLD_JOBS_AFTER_END"}
 
 
 def _moment(value: Any) -> int:
@@ -109,7 +111,7 @@ def node_record_39(node: Record, partitions: Sequence[str]) -> dict[str, Any]:
 
 def partition_record(partition: Record, nodes: Sequence[Record]) -> dict[str, Any]:
     """v0.0.38 的一个分区；时限是分钟，-1 是不限。"""
-    cpus, amount = sum(int(node["cpus"]) for node in nodes), sum(int(node["memory"]) for node in nodes)
+    cpus = sum(int(node["cpus"]) for node in nodes)
     mode = (partition["preempt_mode"] or "off").lower()
     return {
         "flags": ["default"] if partition["is_default"] else [],
@@ -142,7 +144,7 @@ def partition_record(partition: Record, nodes: Sequence[Record]) -> dict[str, An
         "state": partition["state"],
         "total_cpus": cpus,
         "total_nodes": len(nodes),
-        "tres": f"cpu={cpus},mem={memory(amount)},node={len(nodes)},billing={cpus}",
+        "tres": partition_tres(nodes),
     }
 
 

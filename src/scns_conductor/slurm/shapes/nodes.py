@@ -8,7 +8,7 @@ from scns_conductor.slurm.shapes.schema import INFINITE, render
 
 Record = Mapping[str, Any]
 # 我们的预留标志里 Slurm 的枚举不叫这个名字的。
-_RESERVATION_FLAGS = {"LICENSE_ONLY": "ANY_NODES"}
+_RESERVATION_FLAGS = {"LICENSE_ONLY": "ANY_NODES", **cluster_json.SHOWN_FLAGS}
 
 
 def node_record(version: str, node: Record, partitions: Sequence[str]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def reservation_record(version: str, found: Record) -> dict[str, Any]:
     flat = cluster_json.reservation_record(found)
     if version in ("v0.0.38", "v0.0.39"):
         return flat
-    flags = [_RESERVATION_FLAGS.get(flag, flag) for flag in found["flags"]]
+    flags = [_RESERVATION_FLAGS.get(flag.partition("=")[0], flag.partition("=")[0]) for flag in found["flags"]]
     return render("reservation_info", version, {**flat, "flags": flags, "watts": 0})
 
 

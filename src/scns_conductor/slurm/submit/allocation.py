@@ -11,6 +11,7 @@ from typing import Any
 from scns_conductor.client import TERMINAL_STATES, ClientError, JsonClient, Problem, Unreachable
 from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.slurm.session import Fatal, refusal_details, say, slurm_error
+from scns_conductor.slurm.table.job_values import cluster_name
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.01, 0.5
 # 这么久还没有分到，就告诉用户在排队。
@@ -175,6 +176,6 @@ def variables(job: Mapping[str, Any]) -> dict[str, str]:
         "SLURM_SUBMIT_HOST": job["submit_host"],
         "SLURM_CONTAINER": job["container"],
         "SLURM_CONTAINER_IMAGE": job["container_image"],
-        "SLURM_CLUSTER_NAME": os.environ.get("SLURM_CLUSTER_NAME", "scns"),
+        "SLURM_CLUSTER_NAME": cluster_name(),
     }
     return {name: str(value) for name, value in values.items() if value is not None}

@@ -57,6 +57,8 @@ def main(words: list[str]) -> int:
         job["current_working_directory"] = os.path.abspath(job.get("current_working_directory") or os.getcwd())
         job["submit_host"] = os.uname().nodename
         job["umask"] = current_umask()
+        if niceness := os.getpriority(os.PRIO_PROCESS, 0):
+            job["environment"]["SLURM_PRIO_PROCESS"] = str(niceness)
         if path is not None and path != "-" and wrap is None:
             job["command"] = os.path.abspath(path)
     if parsed.arguments[1:]:

@@ -1,6 +1,6 @@
 """作业的 TRES：cpu=2,mem=4G,node=1,billing=2。sacct 按字母排，squeue、scontrol 按 cpu、mem、node、billing、gres。"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scns_conductor.core.gres import parse_gres
@@ -29,6 +29,16 @@ def node_tres(cpus: int, memory_mb: int, gres: Mapping[str, int], *, billing: bo
     parts += [f"mem={memory(memory_mb)}"] if memory_mb else []
     parts += [f"billing={cpus}"] if billing else []
     return ",".join([*parts, *(f"{name}={count}" for name, count in with_totals(gres).items() if count)])
+
+
+def partition_tres(nodes: Sequence[Row]) -> str:
+    """分区的 TRES：各节点合计，cpu=8,mem=16G,node=2,billing=8,gres/gpu=4。"""
+    cpus, gres = sum(int(node["cpus"]) for node in nodes), dict[str, int]()
+    for node in nodes:
+        for name, count in node["gres"].items():
+            gres[name] = gres.get(name, 0) + count
+    parts = [f"cpu={cpus}", f"mem={memory(sum(int(node['memory']) for node in nodes))}", f"node={len(nodes)}"]
+    return ",".join([*parts, f"billing={cpus}", *(f"{name}={count}" for name, count in with_totals(gres).items())])
 
 
 def gres_of(row: Row, *, allocated: bool) -> dict[str, int]:

@@ -90,7 +90,7 @@ def _slurm_variables(job: ClaimedJob, login: Login, node: NodeContext) -> dict[s
         "SLURM_JOB_NUM_NODES": peers,
         "SLURM_NNODES": peers,
         "SLURM_JOB_CPUS_PER_NODE": repeat_list(job.peer_cpus),
-        "SLURM_TASKS_PER_NODE": repeat_list(job.peer_tasks),
+        "SLURM_TASKS_PER_NODE": repeat_list(job.peer_tasks if tasks_asked else _fitting(job)),
         "SLURM_NTASKS": tasks if tasks_asked else None,
         "SLURM_NPROCS": tasks if tasks_asked else None,
         "SLURM_NTASKS_PER_NODE": job.tasks_per_node,
@@ -108,7 +108,8 @@ def _slurm_variables(job: ClaimedJob, login: Login, node: NodeContext) -> dict[s
         "SLURM_PROCID": 0,
         "SLURM_LOCALID": 0,
         "SLURM_GTIDS": 0,
-        "SLURM_PRIO_PROCESS": 0,
+        # sbatch 自己的 nice 值，由它写；不带到作业的进程上（同 Slurm 的缺省）。
+        "SLURM_PRIO_PROCESS": job.environment.get("SLURM_PRIO_PROCESS", 0),
         "SLURM_NODE_ALIASES": "(null)",
         **_topology_variables(node),
         "SLURM_RESTART_COUNT": job.restart_count or None,
@@ -121,6 +122,11 @@ def _slurm_variables(job: ClaimedJob, login: Login, node: NodeContext) -> dict[s
         "SLURM_JOB_END_TIME": int(job.start_epoch + job.time_limit) if job.time_limit else None,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _fitting(job: ClaimedJob) -> list[int]:
+    """没有说几个任务的：各节点分到的 CPU 放得下几个（独占的节点上不止一个；mpirun 照它启动，同 Slurm）。"""
+    return [max(1, cpus // job.cpus_per_task) for cpus in job.peer_cpus]
 
 
 # 说的是一个部分（不是一个节点、一个任务）的变量：异构作业的各个部分各有一份。
