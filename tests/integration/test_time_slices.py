@@ -126,6 +126,11 @@ def test_why_tells_of_the_turns(system: RunningSystem, tmp_path: Path) -> None:
     assert "要等其中一个结束" in waiting["text"]
     assert "推迟" not in waiting["text"]
     assert waiting["expected_kind"] in (None, "estimate")
+    # 停着的不算占着 CPU 的：压着利用率的不是它们。
+    status, whole = system.call("GET", "/cluster/why?horizon_s=60")
+    assert status == 200
+    assert "suspended_jobs" not in [each["cause"] for each in whole["causes"]]
+    assert whole["cpus"]["allocated"] == CPUS
     # 没有人与它轮流了：在走的什么也不等，话里不提。
     for job in (second, third):
         system.call("POST", f"/jobs/cancel/{job}")
