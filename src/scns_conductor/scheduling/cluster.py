@@ -45,6 +45,8 @@ class Cluster(ShapeRules):
         # 份额变过几次；此刻的形状 -> 能用的节点（版本同它）。
         self._shifts = 0
         self._open: dict[Shape, tuple[tuple[int, int], BoolArray]] = {}
+        # 形状 -> 隔着的节点何时让出来（版本同它，连同改过几次预计结束）。
+        self._openings: dict[Shape, tuple[tuple[int, int, int], list[tuple[float, BoolArray]]]] = {}
 
     def _widen(self) -> None:
         super()._widen()
@@ -74,6 +76,13 @@ class Cluster(ShapeRules):
 
     def openings(self, shape: Shape) -> list[tuple[float, BoolArray]]:
         """别人独占着的节点何时让出来：(时刻, 到那时也能用的节点)，从早到晚；没有尽头的不算。"""
+        if not self.scopes:
+            return []
+        version, known = (self.version, self._shifts, self.moved_ends), self._openings.get(shape)
+        if known is not None and known[0] == version:
+            return known[1]
+        if len(self._openings) > 10_000:
+            self._openings.clear()
         until: dict[int, float] = {}
         for job in self.barring(shape):
             for share in job.shares:
@@ -86,6 +95,7 @@ class Cluster(ShapeRules):
             mask = np.zeros(self.count, dtype=np.bool_)
             mask[[node for node, end in until.items() if end <= moment]] = True
             found.append((moment, mask & eligible))
+        self._openings[shape] = (version, found)
         return found
 
     def usable(self, shape: Shape, now: float, duration_s: float) -> BoolArray:
