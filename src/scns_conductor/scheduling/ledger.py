@@ -28,10 +28,11 @@ def soonest(
     """usable 之外，别人独占着的节点到让出来的时候也算上，最早何时放得下。"""
     found = among(usable, not_before)
     for moment, nodes in cluster.openings(shape):
-        if found is not None and found[0] <= moment:
+        if found is not None and found[0] < moment:
             break
         later = among(usable | nodes, moment if not_before is None else max(moment, not_before))
-        if later is not None and (found is None or later[0] < found[0]):
+        # 同样早的照全部节点的次序挑：让出来之后再看，挑的还是它。
+        if later is not None and (found is None or later[0] <= found[0]):
             found = later
     return found
 

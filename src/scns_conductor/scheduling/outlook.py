@@ -76,12 +76,10 @@ class Outlook:
         return any(key[0].partition == partition for key in self.plan.blocked)
 
     def unsettled(self, shape: Shape) -> bool:
-        """前面有要与它隔开的：他们到时去哪个节点还不一定，去了的节点它就用不了。"""
+        """前面有要与别人隔开的：他们到时去哪个节点还不一定。"""
         eligible = self.cluster.eligible(shape)
         return any(
-            other.exclusive_to is not None
-            and other.exclusive_to not in shape.owners
-            and bool((self.cluster.eligible(other) & eligible).any())
+            other.exclusive_to is not None and bool((self.cluster.eligible(other) & eligible).any())
             for other in (kept.job.shape for kept in self.plan.reservations)
         )
 
