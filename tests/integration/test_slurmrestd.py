@@ -112,7 +112,8 @@ def test_what_has_no_effect_is_said_and_what_cannot_be_is_refused(running_system
     rest("DELETE", f"/slurm/V/job/{answer['job_id']}")
     for wrong in ({"container": "image"}, {"user_id": "somebody-else"}, {"tasks": "many"}, {"partition": "nowhere"},
                   {"reboot": True}, {"crontab": {"minute": "0", "hour": "3"}}, {"x11": ["FIRST_NODE"]},
-                  {"cpus_per_tres": "gres/gpu:2"}, {"tres_bind": "gres/fpga:closest"}):  # fmt: skip
+                  {"cpus_per_tres": "gres/gpu:2"}, {"nodes": "many", "overcommit": True},
+                  {"tres_bind": "gres/fpga:closest"}):  # fmt: skip
         status, answer = rest("POST", "/slurm/V/job/submit", {"job": {**job, **wrong}, "script": SLEEP})
         assert status in (400, 409), wrong
         assert next(iter(wrong)) in str(answer["errors"])

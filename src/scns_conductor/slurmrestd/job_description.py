@@ -113,8 +113,10 @@ def job_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     _lists(job)
     _words(given, job)
     _from_tres(given, job)
-    if given.get("overcommit") is True:
-        overcommitted(job, int(job.get("minimum_nodes") or str(job.get("nodes") or 1).partition("-")[0]))
+    least = str(job.get("minimum_nodes") or job.get("nodes") or 1).partition("-")[0]
+    # 写错了的节点数留给 JobRequest 点名。
+    if given.get("overcommit") is True and least.isdecimal():
+        overcommitted(job, int(least))
     if "kill_on_node_fail" in job:
         job["no_kill"] = not job.pop("kill_on_node_fail")
     for name in ("time_limit", "time_minimum", "nodes"):
