@@ -43,7 +43,6 @@ async def archive_step(
     months = [month for month in await history_months(engine) if following(month) <= edge]
     if not months:
         return {"moved": moved, "archived": None, "done": True}
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     archived = await archive_month(engine, identity, months[0], folder)
     return {"moved": moved, "archived": archived, "done": len(months) == 1}
 

@@ -64,18 +64,20 @@ async def archive_month(engine: AsyncEngine, identity: Identity, month: datetime
 
     没有这个月抛 NotFound，别人正在移动历史抛 Conflict（history_busy）。
     """
-    target = _fresh(folder, f"{month:%Y-%m}")
-    async with _draft(target) as draft, engine.begin() as connection:
+    async with engine.begin() as connection:
+        # 轮到自己才碰文件：另一个正在归档的，写了一半的不许动。
         if not await connection.scalar(statements.TAKE_TURN):
             raise _busy()
         await _require_month(connection, month)
-        # 一个月可以很大；写的时候不许有人再改它。
-        await connection.execute(statements.UNHURRIED)
-        await connection.exec_driver_sql(statements.hold_partitions(month))
-        jobs = await _write(connection, month, draft)
-        await asyncio.to_thread(_settle, draft)
-        draft.rename(target)
-        await asyncio.to_thread(_settle, folder)
+        target = _fresh(folder, f"{month:%Y-%m}")
+        async with _draft(target, "archive") as draft:
+            # 一个月可以很大；写的时候不许有人再改它。
+            await connection.execute(statements.UNHURRIED)
+            await connection.exec_driver_sql(statements.hold_partitions(month))
+            jobs = await _write(connection, month, draft)
+            await asyncio.to_thread(_settle, draft)
+            draft.rename(target)
+            await asyncio.to_thread(_settle, folder)
         await connection.exec_driver_sql(statements.drop_partitions([month]))
         await connection.execute(statements.FORGET_COUNTS, {"months": [month]})
         told = {"folder": str(target), "jobs": jobs}
@@ -84,9 +86,9 @@ async def archive_month(engine: AsyncEngine, identity: Identity, month: datetime
 
 
 @asynccontextmanager
-async def _draft(target: Path) -> AsyncIterator[Path]:
+async def _draft(target: Path, kind: str = "part") -> AsyncIterator[Path]:
     """还没有写完的目录；没有改名就离开的删掉。"""
-    draft = target.with_name(f".{target.name}.part")
+    draft = target.with_name(f".{target.name}.{kind}")
     try:
         await asyncio.to_thread(_begin, draft)
         yield draft
