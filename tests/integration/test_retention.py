@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,6 +256,18 @@ def test_sacctmgr_archives_and_loads(system: RunningSystem, url: str, tmp_path: 
     ):
         refused = slurm.run("sacctmgr", "-i", *words)
         assert (refused.returncode, said in refused.stderr) == (1, True), (words, refused)
+    # 太长的路径、不成样子的文件也是请求的错。
+    broken = folder.parent / "2020-01"
+    shutil.copytree(f"{folder}.2", broken)
+    with (broken / "jobs.csv").open("a") as file:
+        file.write("nonsense\n")
+    for path, field, text in (
+        ("archive", "directory", "x" * 300), ("load", "folder", "x" * 300), ("load", "folder", str(broken))
+    ):  # fmt: skip
+        status, answer = system.call(
+            "POST", f"/history/{path}", {"before": "2020-01-01", field: text} if path == "archive" else {field: text}
+        )
+        assert (status, answer["errors"][0]["field"]) == (422, field), answer
     plain = as_user(system, "somebody")
     for path, body in (("archive", {}), ("load", {"folder": "cold"})):
         status, answer = plain.call("POST", f"/history/{path}", body)

@@ -3,6 +3,7 @@
 文件都在 API 的机器上、设置 archive_dir 之下：请求里写的目录出不了它。
 """
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ async def archive_step(
 
     before 缺省照保留期的 drop_after，没有定的抛 InvalidRequest；别人正在移动历史抛 Conflict（history_busy）。
     """
-    folder = _inside(settings, "directory", directory or ".")
+    folder, _ = await asyncio.to_thread(_inside, settings, "directory", directory or ".")
     if before is None:
         before = (await read_policy(engine)).drop_before
     if before is None:
@@ -50,21 +51,30 @@ async def archive_step(
 async def load_archive(engine: AsyncEngine, settings: Settings, identity: Identity, folder: str) -> int:
     """装回一个归档了的月份（folder 是它的目录，可以是 archive_dir 之下的相对路径），返回多了几个作业。
 
-    没有这个目录抛 NotFound，一个也没有多抛 Conflict（history_loaded）。
+    没有这个目录抛 NotFound，读不了抛 InvalidRequest，一个也没有多抛 Conflict（history_loaded）。
     """
-    found = _inside(settings, "folder", folder)
-    if not found.is_dir():
+    found, exists = await asyncio.to_thread(_inside, settings, "folder", folder)
+    if not exists:
         raise NotFound(f"没有目录 {found}", code="archive_not_found")
-    added = await load_month(engine, identity, found)
+    try:
+        added = await load_month(engine, identity, found)
+    except OSError as error:
+        if error.filename is None:
+            # 不是文件的：数据库连不上。
+            raise
+        raise InvalidRequest("folder", f"读不了 {error.filename}：{error.strerror}") from error
     if not added:
         raise Conflict(f"{found} 里的作业都已经在了", code="history_loaded")
     return added
 
 
-def _inside(settings: Settings, name: str, text: str) -> Path:
-    """archive_dir 之下的一个目录；出了它抛 InvalidRequest。"""
-    root = settings.archive_path.resolve()
-    found = (root / text).resolve()
-    if not found.is_relative_to(root):
-        raise InvalidRequest(name, f"要在 {root} 之下（设置 archive_dir）")
-    return found
+def _inside(settings: Settings, name: str, text: str) -> tuple[Path, bool]:
+    """archive_dir 之下的一个目录，与有没有它；出了那里、不成路径（太长、不许看）抛 InvalidRequest。会等盘。"""
+    try:
+        root = settings.archive_path.resolve()
+        found = (root / text).resolve()
+        if not found.is_relative_to(root):
+            raise InvalidRequest(name, f"要在 {root} 之下（设置 archive_dir）")
+        return found, found.is_dir()
+    except OSError as error:
+        raise InvalidRequest(name, f"读不了：{error.strerror}") from error

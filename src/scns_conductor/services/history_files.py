@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import asyncpg
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.answers.history import MonthArchived
@@ -215,22 +217,42 @@ async def load_month(engine: AsyncEngine, identity: Identity, folder: Path) -> i
         driver = await _driver(connection)
         added = 0
         for table in COLUMNS:
-            chosen = await asyncio.to_thread(_header, folder / f"{table}.csv")
-            unknown = sorted(set(chosen) - set(columns_in_history(table)))
-            if unknown:
-                raise InvalidRequest("folder", f"{table}.csv 里有不认识的列 {unknown[0]}：它来自更新的版本")
-            await connection.exec_driver_sql(statements.incoming_table(table))
-            with (folder / f"{table}.csv").open("rb") as file:
-                await driver.copy_to_table("incoming", source=file, columns=chosen, format="csv", header=True)
-            inserted = await connection.exec_driver_sql(statements.keep_incoming(table, chosen))
-            added += inserted.rowcount if table == "jobs" else 0
-            await connection.execute(statements.DROP_INCOMING)
+            try:
+                inserted = await _take_in(connection, driver, table, folder / f"{table}.csv")
+            except (UnicodeDecodeError, asyncpg.PostgresError, sa.exc.DBAPIError) as error:
+                if (malformed := _malformed(error)) is None:
+                    raise
+                raise InvalidRequest("folder", f"{table}.csv 不成样子：{malformed}") from error
+            added += inserted if table == "jobs" else 0
         await connection.execute(statements.FORGET_COUNTS, {"months": [month]})
         await connection.execute(statements.COUNT_MONTH, {"month": month, "until": statements.following(month)})
         if added:
             told = {"folder": str(folder), "jobs": added}
             await record(connection, identity, "history.load", f"{month:%Y-%m}", after=told)
     return added
+
+
+async def _take_in(connection: AsyncConnection, driver: Any, table: str, path: Path) -> int:
+    """装回一张表，返回多了几行。"""
+    chosen = await asyncio.to_thread(_header, path)
+    unknown = sorted(set(chosen) - set(columns_in_history(table)))
+    if unknown:
+        raise InvalidRequest("folder", f"{table}.csv 里有不认识的列 {unknown[0]}：它来自更新的版本")
+    await connection.exec_driver_sql(statements.incoming_table(table))
+    with path.open("rb") as file:
+        await driver.copy_to_table("incoming", source=file, columns=chosen, format="csv", header=True)
+    inserted = await connection.exec_driver_sql(statements.keep_incoming(table, chosen))
+    await connection.execute(statements.DROP_INCOMING)
+    return inserted.rowcount
+
+
+def _malformed(error: Exception) -> str | None:
+    """文件的内容不对（不是 UTF-8，SQLSTATE 22、23 类）的说明；别的错是 None。"""
+    found = getattr(error, "orig", None) or error
+    state = getattr(found, "sqlstate", None)
+    if isinstance(error, UnicodeDecodeError) or (state or "").startswith(("22", "23")):
+        return str(found).splitlines()[0]
+    return None
 
 
 def _header(path: Path) -> list[str]:
