@@ -92,6 +92,15 @@ def test_token_expires_in_an_open_page(browser: Browser, web_system: RunningSyst
     context.close()
 
 
+def test_what_was_just_typed_is_kept(sign_in: SignIn, web_system: RunningSystem) -> None:
+    page, base = sign_in("/submit"), web_url_of(web_system)
+    page.get_by_label("脚本", exact=True).fill("#!/bin/bash\n# 刚写的\n")
+    page.goto(base + "/jobs")
+    page.goto(base + "/submit")
+    expect(page.get_by_label("脚本", exact=True)).to_have_value(re.compile("刚写的"))
+    page.get_by_role("button", name="重新开始").click()
+
+
 def test_two_people_act_on_one_job(sign_in: SignIn, web_system: RunningSystem) -> None:
     job_id = web_system.submit("#!/bin/bash\ntrue\n", name="两个人", hold=True)
     mine, theirs = sign_in(f"/jobs/{job_id}", expected_faults="409"), sign_in(f"/jobs/{job_id}", expected_faults="409")

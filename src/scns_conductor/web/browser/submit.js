@@ -60,12 +60,15 @@ export default {
       clearTimeout(planTimer);
       planTimer = setTimeout(look, 450);
     }
-    watch(script, (text) => {
+    const keep = () => localStorage.setItem(DRAFT, script.value);
+    watch(script, () => {
       clearTimeout(headerTimer);
-      headerTimer = setTimeout(() => localStorage.setItem(DRAFT, text), 200);
+      headerTimer = setTimeout(keep, 200);
       later();
     });
-    onBeforeUnmount(() => (clearTimeout(planTimer), localStorage.setItem(DRAFT, script.value)));
+    // 刚写完就走的，也留得住：去登录页是整页的跳转，不经卸下。
+    addEventListener("pagehide", keep);
+    onBeforeUnmount(() => (clearTimeout(planTimer), removeEventListener("pagehide", keep), keep()));
     const errorOf = (name) => problem.value?.errors?.find((each) => each.field.replace(/^(body\.)?job\./, "") === name)?.message;
     const otherErrors = computed(() => {
       if (!problem.value) return [];
