@@ -10,6 +10,7 @@ from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, PartitionFacts, RunningJob
 from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Policy
+from scns_conductor.scheduling.preemption import holds
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import CPU, MEMORY, Shape
 from scns_conductor.scheduling.time_slices import Turn, next_turn, waits_for_turn
@@ -47,10 +48,16 @@ class Yard:
     def move(self) -> Turn:
         """一个时间片：计划、启动、换。"""
         self.now += SLICE
+        # 空出来的先攒给停着的，同调度器（worker/scheduler/occupancy.py）：不给后来的。
+        saved = holds(self.cluster, self.queue, None)
+        for hold in saved:
+            self.cluster.allocate(hold)
         decided = plan(self.cluster, self.queue, self.now, self.policy)
         for job in self.queue.jobs:
             self.since.setdefault(job, self.now)
         turn = next_turn(self.cluster, self.queue, decided, self.policy, self.since)
+        for hold in saved:
+            self.cluster.release(hold.job_id)
         for start in decided.starts:
             self.start(start.job, start.shares)
         for job in turn.suspend:
