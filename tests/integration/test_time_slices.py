@@ -41,11 +41,19 @@ def held(system: RunningSystem) -> tuple[int, int]:
     return node["allocated_cpus"], node["allocated_memory"]
 
 
+def submission(system: RunningSystem, name: str, log: Path, memory: str = "100M", **job: object) -> dict[str, Any]:
+    """占满 CPU、一直写自己的名字的作业。"""
+    fields = {
+        "cpus_per_task": CPUS, "time_limit": "60", "memory_per_node": memory, "partition": "shared",
+        "current_working_directory": str(system.data_dir),
+    }  # fmt: skip
+    script = f"#!/bin/sh\nwhile [ ! -e {log}.go ]; do echo {name} >> {log}; sleep 0.03; done\n"
+    return {"job": {**fields, **job}, "script": script}
+
+
 def submit(system: RunningSystem, name: str, log: Path, memory: str = "100M", **job: object) -> str:
-    return system.submit(
-        f"#!/bin/sh\nwhile [ ! -e {log}.go ]; do echo {name} >> {log}; sleep 0.03; done\n",
-        **{"cpus_per_task": CPUS, "time_limit": "60", "memory_per_node": memory, "partition": "shared", **job},
-    )
+    wanted = submission(system, name, log, memory, **job)
+    return system.submit(wanted["script"], **wanted["job"])
 
 
 def runs(log: Path) -> list[tuple[str, int]]:
@@ -79,6 +87,16 @@ def test_two_jobs_really_take_turns(system: RunningSystem, tmp_path: Path) -> No
     Path(f"{log}.go").touch()
     for job in jobs.values():
         assert system.wait_state(job)["state"] == "COMPLETED"
+
+
+def test_two_that_come_at_once_take_turns(system: RunningSystem, tmp_path: Path) -> None:
+    """同一遍里一个启动、一个受阻：没有别的事也会到时候换。"""
+    log = tmp_path / "log"
+    status, answer = system.call(
+        "POST", "/jobs/submit/batch", {"jobs": [submission(system, name, log) for name in ("a", "b")]}
+    )
+    assert status in (200, 201), answer
+    wait_until(lambda: {name for name, _ in runs(log)} == {"a", "b"}, what="两个都上过")
 
 
 def test_no_more_than_the_partition_says_and_never_more_memory(system: RunningSystem, tmp_path: Path) -> None:

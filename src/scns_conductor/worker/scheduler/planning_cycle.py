@@ -120,8 +120,8 @@ class PlanningCycle:
             self._state.planner.forget()
             with connection.begin():
                 self._state.memory.refresh(connection, refused, self._state.clock.now())
-        # 开着抢占时，受阻的也许要趁启动之后的样子再看一遍。
-        again = rules is not None and bool(decided.blocked)
+        # 开着抢占、时间片时，受阻的要趁启动之后的样子再看一遍：与刚启动的轮流，何时换这时才定。
+        again = (rules is not None or self._state.memory.takes_turns) and bool(decided.blocked)
         return decided.exhausted or bool(refused) or moved or again
 
     def _trace(
