@@ -1,6 +1,9 @@
 """Debian 的 PostgreSQL 一主一备（同步），都听回环地址：提升备库，旧的主库重建成新的备库。测试与混沌测试共用。"""
 
+import contextlib
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -54,3 +57,15 @@ class PostgresPair:
         """都停下。"""
         for server in (self.primary, self.standby):
             server.stop()
+
+
+@contextlib.contextmanager
+def running_pair() -> Iterator[PostgresPair]:
+    """起好的一主一备，离开时停掉、删掉。"""
+    folder = Path(tempfile.mkdtemp(prefix="scns-pair-"))
+    servers = PostgresPair(folder)
+    try:
+        yield servers
+    finally:
+        servers.stop()
+        shutil.rmtree(folder)

@@ -11,25 +11,11 @@ from pathlib import Path
 import pytest
 
 from busybox_container import write_host_bundle
+from mpi_program import mpi_program
 from running_system import start_system
 from scns_conductor.slurm.install import install
 
-PROGRAM = r"""
-#include <mpi.h>
-#include <stdio.h>
-#include <stdlib.h>
-int main(int argc, char **argv) {
-  int rank, size, mine, sum;
-  MPI_Init(&argc, &argv);
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  MPI_Comm_size(MPI_COMM_WORLD, &size);
-  mine = rank + 1;
-  MPI_Allreduce(&mine, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
-  printf("rank %d/%d node %s sum %d\n", rank, size, getenv("SLURMD_NODENAME"), sum);
-  MPI_Finalize();
-  return 0;
-}
-"""
+PROGRAM = mpi_program(r'printf("rank %d/%d node %s sum %d\n", rank, size, getenv("SLURMD_NODENAME"), sum)')
 SCRIPT = """#!/bin/bash
 #SBATCH -N2 --ntasks-per-node=2 -o mpi.out
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1

@@ -15,6 +15,7 @@ from slurm_links import Commands
 from test_node_steps import HOLD, all_claimed, ended_step, launch
 
 from busybox_container import MARKER, import_image, write_bundle, write_host_bundle
+from mpi_program import mpi_program
 from running_system import RunningSystem
 from scns_conductor.core.settings import Settings
 
@@ -26,21 +27,7 @@ USER = pwd.getpwnam("nobody")
 IMAGE = "localhost/scns-test-box:1"
 # 各任务各在一个用户名字空间里：Open MPI 借不了彼此的内存，会为此说几行。
 QUIET = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none"}
-MPI_PROGRAM = r"""
-#include <mpi.h>
-#include <stdio.h>
-int main(int argc, char **argv) {
-  int rank, size, mine, sum;
-  MPI_Init(&argc, &argv);
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  MPI_Comm_size(MPI_COMM_WORLD, &size);
-  mine = rank + 1;
-  MPI_Allreduce(&mine, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
-  printf("%d/%d sum %d\n", rank, size, sum);
-  MPI_Finalize();
-  return 0;
-}
-"""
+MPI_PROGRAM = mpi_program(r'printf("%d/%d sum %d\n", rank, size, sum)')
 
 
 @pytest.fixture(scope="module")

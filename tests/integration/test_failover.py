@@ -1,15 +1,13 @@
 """主库死了、同步的备库接任（docs/database.md）：一个地址写两台主机，答应过的作业一个不丢、一个不重，没有人重启任何进程。"""
 
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from debian_postgres import deployed_system
-from postgres_pair import PostgresPair
+from postgres_pair import PostgresPair, running_pair
 from running_system import wait_until
 from scns_conductor.local.engines import Engines
 
@@ -20,11 +18,8 @@ JOBS = 20
 
 @pytest.fixture
 def pair() -> Iterator[PostgresPair]:
-    folder = Path(tempfile.mkdtemp(prefix="scns-pair-"))
-    servers = PostgresPair(folder)
-    yield servers
-    servers.stop()
-    shutil.rmtree(folder)
+    with running_pair() as servers:
+        yield servers
 
 
 def test_jobs_survive_a_failover(pair: PostgresPair, engines: Engines, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import cloudpickle
 import pytest
 from network_yard import NetworkYard, network_yard
 
+from mpi_program import mpi_program
 from running_system import alive, wait_until
 from scns_conductor.client import Client
 from scns_conductor.client.executor import ConductorExecutor
@@ -25,22 +26,7 @@ pytestmark = pytest.mark.faults
 
 RENDEZVOUS = Path(__file__).parent.parent / "data/rendezvous.py"
 NODES = ["alpha", "beta", "gamma"]
-MPI = r"""
-#include <mpi.h>
-#include <stdio.h>
-#include <stdlib.h>
-int main(int argc, char **argv) {
-  int rank, size, mine, sum;
-  MPI_Init(&argc, &argv);
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  MPI_Comm_size(MPI_COMM_WORLD, &size);
-  mine = rank + 1;
-  MPI_Allreduce(&mine, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
-  printf("rank %d/%d %s sum %d\n", rank, size, getenv("SLURMD_NODENAME"), sum);
-  MPI_Finalize();
-  return 0;
-}
-"""
+MPI = mpi_program(r'printf("rank %d/%d %s sum %d\n", rank, size, getenv("SLURMD_NODENAME"), sum)')
 
 if os.geteuid() != 0 or shutil.which("ip") is None:
     pytest.skip("要 root 与 iproute2：网络名字空间", allow_module_level=True)

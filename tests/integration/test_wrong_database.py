@@ -2,11 +2,9 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from typing import Any
 import pytest
 
 from debian_postgres import DebianPostgres, debian_postgres, deployed_system
-from postgres_pair import PostgresPair
+from postgres_pair import PostgresPair, running_pair
 from running_system import free_port, wait_until
 from scns_conductor.local.engines import Engines, stop_process
 
@@ -40,11 +38,8 @@ def keyed() -> Iterator[DebianPostgres]:
 
 @pytest.fixture
 def pair() -> Iterator[PostgresPair]:
-    folder = Path(tempfile.mkdtemp(prefix="scns-pair-"))
-    servers = PostgresPair(folder)
-    yield servers
-    servers.stop()
-    shutil.rmtree(folder)
+    with running_pair() as servers:
+        yield servers
 
 
 def environment(folder: Path, database_url: str, redis_url: str) -> dict[str, str]:

@@ -69,6 +69,10 @@ class Rules:
         partition = cluster.partitions.get(victim.partition)
         return (partition.preempt_mode if partition else None) or self.default_mode
 
+    def leaves_within_s(self, cluster: Cluster, victim: RunningJob, kill_wait_s: float) -> float:
+        """被抢占的至多多少秒之后让出来：挂起的当场；要结束的是宽限，不短于 KillWait（见 request_preemptions）。"""
+        return 0.0 if self.mode(cluster, victim) == SUSPEND else max(float(self.grace_s(cluster, victim)), kill_wait_s)
+
     def grace_s(self, cluster: Cluster, victim: RunningJob) -> int:
         """被抢占时的宽限（秒）。"""
         if self.by_qos:

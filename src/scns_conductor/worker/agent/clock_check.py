@@ -7,7 +7,7 @@ import time
 
 from sqlalchemy.engine import Engine
 
-from scns_conductor.worker.agent.registration import drain_node, undrain_node
+from scns_conductor.worker.agent.own_drain import OwnDrain
 
 # 自己做的排空，原因都这样开头。
 PREFIX = "本机的时钟与数据库的差 "
@@ -17,24 +17,15 @@ class ClockCheck:
     """tolerance_s 是差多少算太多（秒），0 是不管。"""
 
     def __init__(self, engine: Engine, node_name: str, tolerance_s: float) -> None:
-        self._engine = engine
-        self._node_name = node_name
         self._tolerance_s = tolerance_s
-        # 还没有看过时不知道上一次启动的代理为此排空过没有。
-        self._off: bool | None = None
+        self._drain = OwnDrain(engine, node_name, PREFIX)
 
     def look(self, database_now: float) -> None:
         """database_now 是数据库刚才报的现在（Unix 秒）；变了才写，数据库不在时抛 DATABASE_ERRORS，下次再来。"""
         ahead_s = time.time() - database_now
         off = 0 < self._tolerance_s < abs(ahead_s)
-        if off == self._off:
-            return
-        if off:
-            reason = (
-                f"本机的时钟与数据库的差 {ahead_s:+.0f} 秒（正的是这里快）；对好时（chronyc、timedatectl）就自己恢复"
-            )
-            assert reason.startswith(PREFIX)
-            drain_node(self._engine, self._node_name, reason)
-        else:
-            undrain_node(self._engine, self._node_name, PREFIX)
-        self._off = off
+        self._drain.tell(
+            f"本机的时钟与数据库的差 {ahead_s:+.0f} 秒（正的是这里快）；对好时（chronyc、timedatectl）就自己恢复"
+            if off
+            else None
+        )

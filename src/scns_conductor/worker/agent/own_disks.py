@@ -13,7 +13,8 @@ from pathlib import Path
 
 from sqlalchemy.engine import Engine
 
-from scns_conductor.worker.agent.registration import drain_node, undrain_node
+from scns_conductor.worker.agent.own_drain import OwnDrain
+from scns_conductor.worker.agent.registration import drain_node
 from scns_conductor.worker.host.thread_owner import Lanes
 
 LEAST_FREE_BYTES = 1024**2
@@ -97,21 +98,14 @@ class DiskCheck:
         self._engine = engine
         self._node_name = node_name
         self._disks = disks
-        # 还没有看过时不知道上一次启动的代理为此排空过没有。
-        self._silent: bool | None = None
+        self._silence = OwnDrain(engine, node_name, PREFIX)
 
     def look(self) -> None:
         """看最近量到的；数据库不在时抛 DATABASE_ERRORS，下次再来。"""
         shortage = self._disks.shortage()
         if shortage is not None:
             drain_node(self._engine, self._node_name, shortage)
-        silent = [str(path) for path in self._disks.silent()]
-        if bool(silent) == self._silent:
-            return
-        if silent:
-            reason = f"节点自己的目录不答话：{'、'.join(silent)}（{SILENT_S:g} 秒没有回音）；答话了就自己恢复"
-            assert reason.startswith(PREFIX)
-            drain_node(self._engine, self._node_name, reason)
-        else:
-            undrain_node(self._engine, self._node_name, PREFIX)
-        self._silent = bool(silent)
+        silent = "、".join(map(str, self._disks.silent()))
+        self._silence.tell(
+            f"节点自己的目录不答话：{silent}（{SILENT_S:g} 秒没有回音）；答话了就自己恢复" if silent else None
+        )

@@ -18,7 +18,7 @@ from scns_conductor.scheduling.job_requirements import COLUMNS
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Policy
-from scns_conductor.scheduling.preemption import SUSPEND, preempt
+from scns_conductor.scheduling.preemption import preempt
 from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.scheduling.shape import LICENSE
 from scns_conductor.scheduling.suggestions import Situation, suggestions
@@ -173,13 +173,7 @@ class _Answers:
         found = next((each for each in wanted if each.job is job), None)
         if found is None:
             return None
-        # 挂起的当场让出来；要结束的，至多宽限（没有宽限的是 KillWait）这么久。
-        waits = [
-            0.0
-            if rules.mode(cluster, victim) == SUSPEND
-            else float(rules.grace_s(cluster, victim) or self.memory.kill_wait_s)
-            for victim in found.victims
-        ]
+        waits = [rules.leaves_within_s(cluster, victim, self.memory.kill_wait_s) for victim in found.victims]
         victims = [victim.job_id for victim in found.victims]
         within = f"至多 {format_duration(max(waits))} 之内让出来" if max(waits) else "当场让出来"
         return _Preempting(self.now + max(waits), victims, f"会抢占作业 {'、'.join(map(str, victims))}：{within}")

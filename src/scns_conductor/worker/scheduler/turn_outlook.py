@@ -6,7 +6,7 @@ from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, RunningJob
 from scns_conductor.scheduling.explain import Taking, Turns, holder_of
 from scns_conductor.scheduling.policy import Policy
-from scns_conductor.scheduling.preemption import SUSPEND, exempted
+from scns_conductor.scheduling.preemption import exempted
 from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.scheduling.shape import CPU, BoolArray, Shape
 from scns_conductor.scheduling.time_slices import load_of, sharers, shares
@@ -90,11 +90,5 @@ def taking_for(memory: QueueMemory, policy: Policy, job: PendingJob, now: float)
     found = None if rules is None else exempted(cluster, job, now, policy, rules)
     if rules is None or found is None:
         return None
-    # 挂起的当场让出来；要结束的，至多宽限（没有宽限的是 KillWait）这么久。
-    waits = [
-        0.0
-        if rules.mode(cluster, victim) == SUSPEND
-        else max(float(rules.grace_s(cluster, victim)), memory.kill_wait_s)
-        for victim in found[1]
-    ]
+    waits = [rules.leaves_within_s(cluster, victim, memory.kill_wait_s) for victim in found[1]]
     return Taking(found[0], max(waits), tuple(holder_of(cluster, victim) for victim in found[1]))
