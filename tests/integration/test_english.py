@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slurm_links import Commands
 
 from running_system import RunningSystem, wait_until
 from scns_conductor.cli.main import COMMANDS
@@ -120,3 +121,25 @@ def test_the_interface_description(running_system: RunningSystem) -> None:
 
     left = [text for text in spoken(ask(running_system, "GET", "/openapi.json")) if CHINESE.search(text)]
     assert left == []
+
+
+def test_slurm_commands_speak_english_to_everybody(running_system: RunningSystem, tmp_path: Path) -> None:
+    """没有 Slurm 的原话的错误，也是英文的一句，不是“错误码: 中文”；使用者说中文也一样。"""
+    slurm = Commands.beside(running_system, tmp_path)
+    job = slurm.submit("-H", "--begin=now+1day")
+    refused = [
+        ("sbatch", "-J", "x" * 300, "--wrap", "true"),
+        ("sbatch", "--mail-type=END", "--mail-user=a\nb", "--wrap", "true"),
+        ("sacctmgr", "-i", "add", "qos", "a b"),
+        ("scontrol", "update", f"jobid={job}", f"comment={'x' * 5000}"),
+    ]
+    try:
+        for words in refused:
+            done = slurm.run(*words, environment={"LC_ALL": "zh_CN.UTF-8"})
+            told = done.stdout + done.stderr
+            assert done.returncode != 0, words
+            assert told.strip(), words
+            assert not CHINESE.search(told), (words, told)
+            assert "invalid_field" not in told, (words, told)
+    finally:
+        slurm.run("scancel", job)

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         words = words[1:]
         name = words[0]
     if name not in COMMANDS:
-        print(f"用法：scns-slurm 命令 [选项]；命令有 {' '.join(COMMANDS)}", file=sys.stderr)
+        print(f"Usage: scns-slurm COMMAND [OPTIONS]; commands: {' '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     tolerant_streams()
     # 十万行的列表不成环：回收器一遍遍走过它要占去五分之一的时间。

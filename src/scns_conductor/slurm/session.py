@@ -34,16 +34,24 @@ class Fatal(Exception):
 
 
 def slurm_error(error: ClientError) -> str:
-    """服务器或连接的错误，换成 Slurm 的那句话；没有对应的，写出服务器说的。"""
+    """服务器或连接的错误，换成 Slurm 的那句话；没有对应的，是服务器说的那句的英文。"""
     if isinstance(error, (EndpointUnknown, Unreachable)):
         return CONTACT_FAILED
     if not isinstance(error, Problem):
-        return str(error)
+        return in_english(error)
     if error.status == 503:
         return CONTACT_FAILED
     field = error.errors[0].get("field", "") if error.errors else ""
     known = slurm_words(error.code, field)
-    return known or f"{error.code}: {error}"
+    return known or in_english(error)
+
+
+def in_english(error: Exception) -> str:
+    """错误的说明，英文：Slurm 的命令同 Slurm 说英文，无论使用者的语言。"""
+    # 译文有几百 KB，没有出错的命令不载入。
+    from scns_conductor.language.catalogue import english
+
+    return english(str(error))
 
 
 def refusal_details(error: ClientError) -> list[str]:
@@ -148,7 +156,7 @@ def run(command: str, body: Callable[[list[str]], int], words: list[str]) -> int
         say(command, f"error: {slurm_error(error)}")
         if isinstance(error, (EndpointUnknown, Unreachable)):
             # Slurm 不说原因；原因（地址、怎么启动）附在后面一行。
-            say(command, str(error))
+            say(command, in_english(error))
         return _error_code(command, 1)
     except BrokenPipeError:
         # 下游（head）不读了；免得解释器退出时再报一次。

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from scns_conductor.client import ClientError, Problem
 from scns_conductor.core.instants import local_now
-from scns_conductor.slurm.session import Fatal, connect, slurm_error
+from scns_conductor.slurm.session import Fatal, connect, in_english, slurm_error
 
 # 写出一个月、装回一个月可以很久（秒）。
 _WAIT_S = 3600.0
@@ -113,4 +113,4 @@ def _load(given: dict[str, str]) -> int:
 
 def _words(error: ClientError) -> str:
     """服务器的话：这些错误 Slurm 没有自己的一句。"""
-    return str(error) if isinstance(error, Problem) and error.status < 500 else slurm_error(error)
+    return in_english(error) if isinstance(error, Problem) and error.status < 500 else slurm_error(error)

@@ -10,7 +10,7 @@ from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.control.control_changes import partition_changes
 from scns_conductor.slurm.parse.hosts import named_hosts
 from scns_conductor.slurm.parse.options import Parsed
-from scns_conductor.slurm.session import Fatal, connect, slurm_error
+from scns_conductor.slurm.session import Fatal, connect, in_english, slurm_error
 
 # 没有的状态换成意思最近的；别的由服务器拒绝。
 _NODE_STATES = {"FAIL": "DRAIN", "IDLE": "RESUME"}
@@ -175,5 +175,5 @@ def delete_node(name: str) -> int:
             text = f"delete_node nodename={name}: {slurm_error(error)}"
             # Slurm 的话不说为什么忙；原因与怎么办附在后面一行。
             known = isinstance(error, Problem) and error.status == 409
-            raise Fatal(f"{text}\n{error}" if known else text, prefix=None) from error
+            raise Fatal(f"{text}\n{in_english(error)}" if known else text, prefix=None) from error
     return 0

@@ -15,7 +15,7 @@ from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.units import parse_time_limit
 from scns_conductor.slurm.nodes.cluster_json import SHOWN_FLAGS
 from scns_conductor.slurm.parse.keywords import full_key
-from scns_conductor.slurm.session import Fatal, slurm_error
+from scns_conductor.slurm.session import Fatal, in_english, slurm_error
 from scns_conductor.slurm.table.times import duration, epoch, instant
 
 _FIELDS = {
@@ -172,7 +172,7 @@ def _call(what: str, action: Any) -> None:
         if isinstance(error, Problem) and error.code in ("reservation_nodes_busy", "reservation_too_large"):
             text = "Requested nodes are busy"
         if isinstance(error, Problem) and error.code == "flag_unknown" and what.startswith("Error creating"):
-            raise Fatal(f"Error parsing flags: {error}.  No reservation created.") from error
+            raise Fatal(f"Error parsing flags: {in_english(error)}.  No reservation created.") from error
         if isinstance(error, Problem) and error.code == "reservation_overlaps":
             text = "Requested reservation overlaps existing reservation"
         raise Fatal(f"{what}: {text}", prefix=None) from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from scns_conductor.client import ClientError, JsonClient, Problem
 from scns_conductor.core.step_wire import component_of_place, node_of_place, place_name
-from scns_conductor.slurm.session import Fatal, say, slurm_error
+from scns_conductor.slurm.session import Fatal, in_english, say, slurm_error
 from scns_conductor.slurm.submit.allocation import busy
 
 # 缺的是哪一种 -> Slurm 的话。
@@ -83,7 +83,10 @@ def _refusal(job_id: str, problem: Problem, fields: Mapping[str, Any]) -> list[s
     if problem.code == "step_too_large":
         lacking = problem.errors[0].get("field") if problem.errors else None
         why = _LACKING.get(str(lacking), "More processors requested than permitted")
-        return [f"Unable to create step for job {job_id}: {why}", *([] if lacking in _LACKING else [problem.detail])]
+        return [
+            f"Unable to create step for job {job_id}: {why}",
+            *([] if lacking in _LACKING else [in_english(problem)]),
+        ]
     if problem.code == "job_not_found":
         return [
             f"Unable to confirm allocation for job {job_id}: Invalid job id specified",

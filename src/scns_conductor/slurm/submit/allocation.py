@@ -130,7 +130,7 @@ def give_back(client: JsonClient, job_id: str, exit_status: int) -> None:
                 print(f"error: {slurm_error(problem)}", file=sys.stderr)
                 return
             time.sleep(0.2 * 2**attempt)
-    print(f"error: 没能交还作业 {job_id} 的分配；请用 scancel {job_id}", file=sys.stderr)
+    print(f"error: Unable to release job allocation {job_id}; use scancel {job_id}", file=sys.stderr)
 
 
 def all_variables(jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from scns_conductor.core.batch_script import UnmatchedQuote, directive_tokens
 from scns_conductor.core.cron import schedule_and_command
 from scns_conductor.slurm.error_words import NUMBERS, SLURM_ERROR
 from scns_conductor.slurm.parse.options import UsageError, flags, parse, values
-from scns_conductor.slurm.session import Fatal, connect, current_umask, parse_or_exit, slurm_error
+from scns_conductor.slurm.session import Fatal, connect, current_umask, in_english, parse_or_exit, slurm_error
 from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
 from scns_conductor.slurm.submit.batch_options import job_fields, merged
 
@@ -212,7 +212,7 @@ class _Refused(Exception):
         super().__init__(
             f"There was an issue with the job submission on lines {lines}\n"
             f"The error code return was: {words if words in NUMBERS else SLURM_ERROR}\n"
-            f"The error message was: {problem.detail}"
+            f"The error message was: {in_english(problem)}"
         )
         self.lines = lines
 

@@ -122,7 +122,8 @@ def reason_or_nodes(job: Job) -> str:
 def described_reason(job: Job) -> str:
     """原因，ReqNodeNotAvail 之后还有 Slurm 的说明（哪些节点不在、留给了维护）。"""
     word = reason(job)
-    described, colon, _ = (job.get("error_msg") or "").partition("：")
+    # 说明要来时也许已经是英文的（Accept-Language）。
+    described, colon, _ = (job.get("error_msg") or "").replace("：", ": ").partition(": ")
     return f"{word}, {described}" if word == "ReqNodeNotAvail" and colon else word
 
 
