@@ -195,6 +195,70 @@ def test_everybody_hears_only_of_their_own(system: RunningSystem, inbox: tuple[I
         assert owner.call("DELETE", f"/webhooks/{hook['webhook_id']}")[0] == 204
 
 
+def test_the_cluster_tells_of_nodes_settings_and_the_scheduler(
+    system: RunningSystem, inbox: tuple[Inbox, int]
+) -> None:
+    """排空的节点先说开始排空，空了才说排空了；空下来的写明了才有；设置改了；当选的记着。"""
+    box, port = inbox
+    name = system.call("GET", "/nodes")[1]["nodes"][0]["name"]
+    whole = subscribed(system, f"http://127.0.0.1:{port}/cluster", events=["node.*", "setting.*"], scope="cluster")
+    idle = subscribed(system, f"http://127.0.0.1:{port}/idle", events=["node.idle"], scope="cluster")
+    job = system.submit("#!/bin/bash\nsleep 600\n")
+    system.wait_state(job, "RUNNING")
+    assert system.call("PATCH", f"/nodes/{name}", {"state": "DRAIN", "reason": "换盘"})[0] == 200
+    assert system.call("POST", f"/jobs/{job}/cancel")[0] == 200
+    wait_until(lambda: box.at("/cluster")[1:], what="排空了")
+    assert system.call("PATCH", f"/nodes/{name}", {"state": "RESUME"})[0] == 200
+    for depth in (77, None):
+        wanted = {} if depth is None else {"backfill_depth": depth}
+        assert system.call("POST", "/cluster/apply?prune=true", {"settings": wanted})[0] == 200
+    wanted = ["node.draining", "node.drained", "node.resumed", "setting.updated", "setting.updated"]
+    wait_until(lambda: len(box.at("/cluster")) >= len(wanted), what="五件事")
+    told = box.at("/cluster")
+    assert [body["type"] for body in told] == wanted
+    assert told[0]["data"] == {"node": name, "state": "UP", "drain": True, "reason": "换盘", "reason_user": "root"}
+    assert told[3]["data"] == {"setting": "backfill_depth", "before": None, "value": 77}
+    assert told[4]["data"] == {"setting": "backfill_depth", "before": 77, "value": None}
+    wait_until(lambda: box.at("/idle"), what="空下来了")
+    assert {(body["type"], body["data"]["node"]) for body in box.at("/idle")} == {("node.idle", name)}
+    # 空下来的不在节点的历史里：太多。
+    _, history = system.call("GET", f"/nodes/{name}/events")
+    assert [one["event"] for one in history["events"][:3]] == ["resumed", "drained", "draining"]
+    for hook in (whole, idle):
+        assert system.call("DELETE", f"/webhooks/{hook['webhook_id']}")[0] == 204
+
+
+@pytest.mark.faults
+def test_a_scheduler_that_went_away_is_told_once(system: RunningSystem, inbox: tuple[Inbox, int]) -> None:
+    """停住的：没有人接任也说，醒来再当选不再说一遍。被杀的：接任的说。"""
+    box, port = inbox
+    hook = subscribed(system, f"http://127.0.0.1:{port}/scheduler", events=["scheduler.*"], scope="cluster")
+
+    def leader() -> str:
+        with psycopg.connect(database_url(system)) as connection:
+            row = connection.execute("SELECT holder FROM scheduler_leader").fetchone()
+        assert row is not None
+        return str(row[0])
+
+    def told() -> list[tuple[str, str]]:
+        return [(body["type"], body["data"]["scheduler"]) for body in box.at("/scheduler")]
+
+    first = leader()
+    pid = int(first.rpartition(":")[2])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: told() == [("scheduler.failed", first)], what="不见了", wait_s=120)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: len(told()) == 2, what="又当选", wait_s=120)
+    second = leader()
+    assert told()[1] == ("scheduler.elected", second)
+    os.kill(int(second.rpartition(":")[2]), signal.SIGKILL)
+    wait_until(lambda: len(told()) == 4, what="接任的", wait_s=120)
+    assert told()[2:] == [("scheduler.failed", second), ("scheduler.elected", leader())]
+    assert system.call("DELETE", f"/webhooks/{hook['webhook_id']}")[0] == 204
+
+
 def test_a_dead_host_is_retried_and_delays_nobody(system: RunningSystem, inbox: tuple[Inbox, int]) -> None:
     box, port = inbox
     silent = socket.create_server(("127.0.0.1", 0))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scns_conductor.core.outbound import refusal
-from scns_conductor.core.webhooks import EVENTS, check_url, events_of, job_event, new_secret, secret_key
+from scns_conductor.core.webhooks import CLUSTER_EVENTS, EVENTS, check_url, events_of, job_event, new_secret, secret_key
 from scns_conductor.worker.background.retries import GIVE_UP_S, NEVER, retry_s
 from scns_conductor.worker.background.webhook_events import (
     subscriptions,
@@ -60,10 +60,13 @@ def test_bad_addresses_are_refused(url: str) -> None:
 
 
 def test_events_are_named_grouped_and_matched() -> None:
-    assert events_of(["*"]) == set(EVENTS)
+    assert events_of(["*"]) == set(EVENTS) - {"node.idle"}
     assert "job.timeout" in events_of(["job.ended"]) & events_of(["job.unsuccessful"])
     assert not {"job.completed", "job.cancelled", "job.started"} & events_of(["job.unsuccessful"])
-    assert events_of(["node.*"]) == {"node.up", "node.down", "node.drained", "node.resumed"}
+    nodes = {"node.up", "node.down", "node.draining", "node.drained", "node.resumed"}
+    assert events_of(["node.*"]) == nodes
+    # 每个作业结束都可以有一件的，写明了才有。
+    assert events_of(["node.*", "node.idle"]) == {*nodes, "node.idle"}
     for bad in (["nodes.*"], [], ["job.ended", "x"]):
         with pytest.raises(ValueError):
             events_of(bad)
@@ -197,6 +200,11 @@ def test_chats_get_plain_text_signed_their_way() -> None:
     english = json.loads(request_of("slack", "https://h/s", None, messages("a"), 1000.0, "en").body)["text"]
     assert english.startswith("❌ job 7 a (ada)")
     assert "收得到" in line_of({"type": "ping", "cluster": "c", "data": {}})
+    for event in CLUSTER_EVENTS:
+        kind = event.partition(".")[0]
+        line = line_of({"type": event, "cluster": "c", "data": {kind: "name"}})
+        assert "name" in line
+        assert event not in line
 
 
 def test_retries_double_and_end() -> None:

@@ -14,8 +14,14 @@ from scns_conductor.core.states import TERMINAL_STATES, JobState
 _ENDED = tuple(sorted(f"job.{state.lower()}" for state in TERMINAL_STATES))
 JOB_EVENTS = ("job.submitted", "job.started", "job.suspended", "job.resumed", "job.requeued", *_ENDED)
 RESERVATION_EVENTS = tuple(f"reservation.{word}" for word in ("created", "updated", "deleted", "started", "ended"))
-# 节点与预留的：只有订阅整个集群的才收得到。
-CLUSTER_EVENTS = ("node.up", "node.down", "node.drained", "node.resumed", *RESERVATION_EVENTS)
+SCHEDULER_EVENTS = ("scheduler.elected", "scheduler.resigned", "scheduler.failed")
+# 每个作业结束都可以有一件的：写明了才有，node.*、* 里没有它。
+ON_REQUEST = ("node.idle",)
+# 节点、预留、调度器、设置的：只有订阅整个集群的才收得到。
+CLUSTER_EVENTS = (
+    "node.up", "node.down", "node.draining", "node.drained", "node.resumed", *ON_REQUEST, *RESERVATION_EVENTS,
+    *SCHEDULER_EVENTS, "setting.updated",
+)  # fmt: skip
 EVENTS = (*JOB_EVENTS, *CLUSTER_EVENTS)
 # 试一试的；不必订阅。
 PING = "ping"
@@ -37,10 +43,12 @@ def events_of(patterns: Iterable[str]) -> frozenset[str]:
     """订阅里写的（job.ended、node.*、*）-> 各件事；一件也没有的抛 ValueError。"""
     found: set[str] = set()
     for pattern in patterns:
-        chosen = GROUPS.get(pattern) or [name for name in EVENTS if fnmatchcase(name, pattern)]
+        chosen = GROUPS.get(pattern) or [
+            name for name in EVENTS if name == pattern or (name not in ON_REQUEST and fnmatchcase(name, pattern))
+        ]
         if not chosen:
             known = "、".join((*GROUPS, *EVENTS))
-            raise ValueError(f"没有叫 {pattern!r} 的事；可以是 {known}，或 job.*、node.*、reservation.*、*")
+            raise ValueError(f"没有叫 {pattern!r} 的事；可以是 {known}，或 job.*、node.*、reservation.*、scheduler.*、*")
         found.update(chosen)
     if not found:
         raise ValueError("至少写一件事，如 job.ended")

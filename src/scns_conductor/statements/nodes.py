@@ -44,12 +44,12 @@ NODE_MAP = sa.text(
     f"SELECT name, {STATE_COLUMNS}, reason, memory, allocated_memory, gres, allocated_gres, spool_free FROM nodes "
     "ORDER BY name"
 )
-# 一个节点出过的事，新的在前；留三十天。
+# 一个节点出过的事，新的在前；留三十天。空下来不算：那是 webhook 要的。
 NODE_EVENTS = sa.text(
     """
     SELECT event_id, created_at, substr(event, 6) AS event, detail ->> 'reason' AS reason,
       detail ->> 'reason_user' AS reason_user
-    FROM cluster_events WHERE subject = :name AND starts_with(event, 'node.') ORDER BY event_id DESC LIMIT :limit
+    FROM cluster_events WHERE subject = :name AND starts_with(event, 'node.') AND event <> 'node.idle' ORDER BY event_id DESC LIMIT :limit
     """
 )
 # 登记了的节点的总量。

@@ -45,11 +45,25 @@ JOB_EVENTS_AFTER = sa.text(
     ORDER BY e.event_id LIMIT :most
     """
 )
-# 节点与预留的事。
+# 集群的事。
 CLUSTER_EVENTS_AFTER = sa.text(
     """
     SELECT event_id, created_at, event, subject, detail FROM cluster_events
     WHERE event_id > :after AND event_id <= :until ORDER BY event_id LIMIT :most
+    """
+)
+# 领导者很久（silent_s 秒）没有续租，也没有别人接任：记下它不见了，一任一件。锁着它的行，接任的（0037 的触发器）不会也记一件。
+NOTE_LOST_SCHEDULER = sa.text(
+    """
+    WITH gone AS (
+      SELECT epoch, holder, renewed_at FROM scheduler_leader
+      WHERE holder IS NOT NULL AND renewed_at < clock_timestamp() - make_interval(secs => :silent_s)
+      FOR NO KEY UPDATE SKIP LOCKED
+    )
+    INSERT INTO cluster_events (event, subject, detail)
+    SELECT 'scheduler.failed', holder, jsonb_build_object('epoch', epoch, 'last_seen', renewed_at) FROM gone
+    WHERE NOT EXISTS (SELECT FROM cluster_events AS e WHERE e.subject = gone.holder AND e.event = 'scheduler.failed'
+      AND e.detail @> jsonb_build_object('epoch', gone.epoch))
     """
 )
 # 还会有下一次、或刚刚结束的预留。

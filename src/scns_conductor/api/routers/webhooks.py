@@ -38,7 +38,7 @@ class WebhookRequest(BaseModel):
     events: Events = Field(
         default_factory=lambda: ["job.ended"],
         description="哪些事：job.submitted、job.started、job.failed……；job.ended 是各种结束，job.unsuccessful 是"
-        "没有成功的，job.*、node.*、reservation.* 是各种，* 是全部。缺省 job.ended",
+        "没有成功的，job.*、node.*、reservation.*、scheduler.* 是各种，* 是全部（node.idle 要写明）。缺省 job.ended",
     )
     scope: WebhookScope = Field(
         WebhookScope.USER,

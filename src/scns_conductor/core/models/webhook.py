@@ -115,7 +115,7 @@ class WebhookDelivery(SQLModel, table=True):
 
 
 class ClusterEvent(SQLModel, table=True):
-    """节点与预留出过的事，由触发器记下；只增不改。"""
+    """节点、预留、调度器、设置出过的事，由触发器记下；只增不改。"""
 
     __tablename__ = "cluster_events"
 
@@ -126,7 +126,7 @@ class ClusterEvent(SQLModel, table=True):
         None, sa_type=TIMESTAMP, sa_column_kwargs={"server_default": NOW, "nullable": False}, description="何时"
     )
     event: str = Field(description="node.down、reservation.created 等")
-    subject: str = Field(description="节点或预留的名字")
+    subject: str = Field(description="节点、预留、设置的名字，调度器的主机名:进程号")
     detail: dict[str, Any] = Field(
         default_factory=dict,
         sa_type=JSONB,

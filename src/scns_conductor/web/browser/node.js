@@ -11,7 +11,7 @@ import { isDown, NodeTag, StateTag } from "./state_tag.js";
 const FIELDS = "job_id,array_job_id,array_task_id,array_remaining,name,user_name,account,state,start_time,end_time,time_limit,suspended_s,allocated_cpus,allocated_nodes,allocated_gres,tasks,cpus_per_task";
 
 const MOST_CELLS = 512;
-const EVENTS = { up: ["IDLE", "上线", "up"], down: ["DOWN", "下线", "down"], drained: ["DRAINED", "排空", "drained"], resumed: ["IDLE", "不再排空", "resumed"] };
+const EVENTS = { up: ["IDLE", "上线", "up"], down: ["DOWN", "下线", "down"], draining: ["DRAINING", "开始排空", "draining"], drained: ["DRAINED", "排空", "drained"], resumed: ["IDLE", "不再排空", "resumed"] };
 
 export default {
   props: { subject: String },

@@ -22,6 +22,8 @@ EVENTS_MOST = 1000
 RANGE_MOST = 100_000
 # 一个地址至多积压这么多件，再多的不记，数着。
 BACKLOG_MOST = 10_000
+# 领导者这么多个租期没有续，也没有人接任，就算不见了。
+LEASES_MISSED = 5
 # 正在写历史的事务多半几毫秒就完：稍等，免得都晚一轮。
 WRITERS_WAIT_S = 0.02
 WRITERS_LOOKS = 10
@@ -30,9 +32,10 @@ WRITERS_LOOKS = 10
 class WebhookDecisions:
     """定下要送的。"""
 
-    def __init__(self, engine: Engine, cluster: str) -> None:
+    def __init__(self, engine: Engine, cluster: str, lease_s: float) -> None:
         self._engine = engine
         self._cluster = cluster
+        self._silent_s = LEASES_MISSED * lease_s
         self._jobs = EventTail("job_events", statements.JOB_EVENTS_REACHED)
         self._events = EventTail("cluster_events", statements.CLUSTER_EVENTS_REACHED)
 
@@ -50,6 +53,8 @@ class WebhookDecisions:
             hooks = subscriptions(rows, parents, coordinators)
             if not hooks:
                 return
+            if any("scheduler.failed" in hook.events for hook in hooks):
+                connection.execute(statements.NOTE_LOST_SCHEDULER, {"silent_s": self._silent_s})
             until = self._jobs.settled(connection), self._events.settled(connection)
         for _ in range(WRITERS_LOOKS):
             if not (self._jobs.waiting or self._events.waiting) or stopping.wait(WRITERS_WAIT_S):

@@ -21,7 +21,7 @@ class WebhookErrand:
     function = PostWebhook.function
 
     def __init__(self, engine: Engine, settings: Settings, stopping: threading.Event) -> None:
-        self._decisions = WebhookDecisions(engine, settings.cluster_name)
+        self._decisions = WebhookDecisions(engine, settings.cluster_name, settings.scheduler_lease_s)
         self._posts = WebhookPosts(engine, settings)
         self._stopping = stopping
 

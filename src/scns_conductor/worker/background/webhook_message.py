@@ -34,8 +34,10 @@ _JOB_WORDS = {
 _NODE_WORDS = {
     "node.up": (_GOOD, "在线"),
     "node.down": (_BAD, "下线了"),
-    "node.drained": ("⚠️", "开始排空"),
+    "node.draining": ("⚠️", "开始排空"),
+    "node.drained": ("⚠️", "排空了"),
     "node.resumed": (_GOOD, "不再排空"),
+    "node.idle": (_GOOD, "空下来了"),
 }
 _RESERVATION_WORDS = {
     "reservation.created": "定下了",
@@ -43,6 +45,11 @@ _RESERVATION_WORDS = {
     "reservation.deleted": "删了",
     "reservation.started": "开始了",
     "reservation.ended": "结束了",
+}
+_SCHEDULER_WORDS = {
+    "scheduler.elected": (_GOOD, "当选了"),
+    "scheduler.resigned": ("⚠️", "退下了"),
+    "scheduler.failed": (_BAD, "不见了"),
 }
 
 
@@ -130,6 +137,11 @@ def line_of(told: Mapping[str, Any]) -> str:
         return f"{mark} 节点 {data['node']} {word}，集群 {cluster}{why}"
     if kind == "reservation":
         return f"预留 {data['reservation']} {_RESERVATION_WORDS.get(event, event)}，集群 {cluster}"
+    if kind == "scheduler":
+        mark, word = _SCHEDULER_WORDS.get(event, ("", event))
+        return f"{mark} 调度器 {data['scheduler']} {word}，集群 {cluster}"
+    if kind == "setting":
+        return f"设置 {data['setting']} 改了，集群 {cluster}"
     return f"{_GOOD} 试一试：收得到，集群 {cluster}"
 
 
