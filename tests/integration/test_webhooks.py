@@ -195,9 +195,7 @@ def test_everybody_hears_only_of_their_own(system: RunningSystem, inbox: tuple[I
         assert owner.call("DELETE", f"/webhooks/{hook['webhook_id']}")[0] == 204
 
 
-def test_the_cluster_tells_of_nodes_settings_and_the_scheduler(
-    system: RunningSystem, inbox: tuple[Inbox, int]
-) -> None:
+def test_the_cluster_tells_of_nodes_settings_and_the_scheduler(system: RunningSystem, inbox: tuple[Inbox, int]) -> None:
     """排空的节点先说开始排空，空了才说排空了；空下来的写明了才有；设置改了；当选的记着。"""
     box, port = inbox
     name = system.call("GET", "/nodes")[1]["nodes"][0]["name"]

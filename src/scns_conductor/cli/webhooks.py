@@ -48,7 +48,7 @@ def _state(one: dict[str, Any]) -> str:
 @click.argument("url")
 @click.option("-e", "--event", "events", multiple=True, help="哪些事，如 job.ended（缺省）、node.*，可写几个")
 @click.option("--account", help="要这个账户（连同下级）的作业的（协调人、Operator、管理员）")
-@click.option("--cluster", is_flag=True, help="要全部作业、节点与预留的（管理员）")
+@click.option("--cluster", is_flag=True, help="要全部作业，与节点、预留、调度器、设置的（管理员）")
 @click.option("-f", "--format", "kind", type=_FORMATS, default="json", show_default=True, help="说成什么样子")
 @click.option("--secret", help="飞书、钉钉机器人的签名密钥；json 的不写就造一个")
 @json_option

@@ -48,7 +48,9 @@ def events_of(patterns: Iterable[str]) -> frozenset[str]:
         ]
         if not chosen:
             known = "、".join((*GROUPS, *EVENTS))
-            raise ValueError(f"没有叫 {pattern!r} 的事；可以是 {known}，或 job.*、node.*、reservation.*、scheduler.*、*")
+            raise ValueError(
+                f"没有叫 {pattern!r} 的事；可以是 {known}，或 job.*、node.*、reservation.*、scheduler.*、*"
+            )
         found.update(chosen)
     if not found:
         raise ValueError("至少写一件事，如 job.ended")

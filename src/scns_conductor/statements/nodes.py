@@ -49,7 +49,8 @@ NODE_EVENTS = sa.text(
     """
     SELECT event_id, created_at, substr(event, 6) AS event, detail ->> 'reason' AS reason,
       detail ->> 'reason_user' AS reason_user
-    FROM cluster_events WHERE subject = :name AND starts_with(event, 'node.') AND event <> 'node.idle' ORDER BY event_id DESC LIMIT :limit
+    FROM cluster_events WHERE subject = :name AND starts_with(event, 'node.') AND event <> 'node.idle'
+    ORDER BY event_id DESC LIMIT :limit
     """
 )
 # 登记了的节点的总量。

@@ -52,7 +52,7 @@ CLUSTER_EVENTS_AFTER = sa.text(
     WHERE event_id > :after AND event_id <= :until ORDER BY event_id LIMIT :most
     """
 )
-# 领导者很久（silent_s 秒）没有续租，也没有别人接任：记下它不见了，一任一件。锁着它的行，接任的（0037 的触发器）不会也记一件。
+# 领导者很久（silent_s 秒）没有续租，也没有别人接任：记下它不见了，一任一件。锁着它的行，接任的（触发器）不会也记。
 NOTE_LOST_SCHEDULER = sa.text(
     """
     WITH gone AS (

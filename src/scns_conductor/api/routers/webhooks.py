@@ -43,7 +43,7 @@ class WebhookRequest(BaseModel):
     scope: WebhookScope = Field(
         WebhookScope.USER,
         description="user 自己的作业；account 一个账户连同下级的作业（协调人、Operator、管理员）；"
-        "cluster 全部作业、节点与预留（管理员）",
+        "cluster 全部作业，与节点、预留、调度器、设置（管理员）",
     )
     account: Name | None = Field(None, description="scope 是 account 时，哪个账户")
     format: WebhookFormat = Field(

@@ -26,7 +26,7 @@ class NodeEvent(TypedDict):
 
     event_id: Annotated[int, "编号，越晚越大"]
     created_at: Annotated[Moment, "何时"]
-    event: Annotated[str, "up 上线、down 下线、drained 排空、resumed 不再排空"]
+    event: Annotated[str, "up 上线、down 下线、draining 开始排空、drained 排空了、resumed 不再排空"]
     reason: Annotated[str | None, "那时的原因"]
     reason_user: Annotated[str | None, "谁写的原因"]
 
