@@ -1,4 +1,4 @@
-"""每个节点都有一份的进程要小：代理不装载 pydantic 与模型，牧守进程只有标准库。"""
+"""每个节点都有一份的进程要小：代理不装载 pydantic 与模型，牧守进程只有标准库；调度器不装载模型，上任得快。"""
 
 import subprocess
 import sys
@@ -15,10 +15,24 @@ def _mapped(pid: int) -> str:
     return Path(f"/proc/{pid}/maps").read_text()
 
 
-def test_importing_the_agent_brings_no_models() -> None:
-    program = "import sys, scns_conductor.worker.agent.process; print(*sys.modules)"
+def _imported(module: str) -> set[str]:
+    program = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert not set(HEAVY) & set(done.stdout.split())
+    return set(done.stdout.split())
+
+
+def test_importing_the_agent_brings_no_models() -> None:
+    assert not set(HEAVY) & _imported("scns_conductor.worker.agent.process")
+
+
+def test_importing_the_scheduler_brings_no_models() -> None:
+    assert not {"sqlmodel", "fastapi", "scns_conductor.core.models"} & _imported(
+        "scns_conductor.worker.scheduler.process"
+    )
+
+
+def test_starting_the_system_brings_no_alembic() -> None:
+    assert not {"alembic", "sqlmodel", "scns_conductor.core.models"} & _imported("scns_conductor.local.up")
 
 
 def test_an_agent_that_has_worked_has_no_models_either(running_system: RunningSystem, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from shepherd_yard import alive, wait_until
 
 from database_command import scns_on
 from running_system import RunningSystem, start_system
-from scns_conductor import migrations
 from scns_conductor.core.errors import SettingsError
+from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import Settings
 from scns_conductor.migrations.backup import fitting_tools
 from scns_conductor.statements.incarnation import JOB_ID_MARGIN
@@ -99,7 +99,7 @@ def test_what_cannot_be_restored_changes_nothing(yard: NodeYard, tmp_path: Path)
     # 更新的版本写的。
     yard.execute("UPDATE alembic_version SET version_num = '9999'")
     db(url, "backup", file, "--force")
-    yard.execute("UPDATE alembic_version SET version_num = :head", head=migrations.head())
+    yard.execute("UPDATE alembic_version SET version_num = :head", head=wanted_version())
     assert "9999" in db(url, "restore", file, "--force", code=1)
     assert yard.job(job_id)["state"] == "PENDING"
     with pytest.raises(SettingsError, match="postgresql-client-99"):

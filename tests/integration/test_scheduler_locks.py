@@ -13,8 +13,8 @@ from node_yard import NodeYard
 from shepherd_yard import wait_until
 from test_scheduler import scheduler, submitted
 
-from scns_conductor import migrations
 from scns_conductor.core.async_database import async_engine
+from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.health import readiness
 from scns_conductor.statements.leadership import LEADER_LOCK
@@ -50,7 +50,7 @@ def health(yard: NodeYard) -> dict[str, Any]:
         settings = Settings(database_url=yard.urls["SCNS_DATABASE_URL"], scheduler_lease_s=LEASE_S, node_timeout_s=60)
         engine = async_engine(settings)
         try:
-            return await readiness(engine, settings, migrations.head())
+            return await readiness(engine, settings, wanted_version())
         finally:
             await engine.dispose()
 

@@ -136,6 +136,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         )
         # 载入的模块不会消失：不必每次垃圾回收都走一遍；一批一万个作业也不必回收几十次。
         gc.freeze()
+        gc.enable()
         await _look_at_server(engine, settings)
         registry = app.state.parts.tokens
         tasks = [

@@ -2,12 +2,19 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import NamedTuple
-
-from scns_conductor.core.models.usage import Period
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+
+
+class Period(StrEnum):
+    """汇总的一格多长；都从 UTC 的整点起。"""
+
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
 
 
 class Stretch(NamedTuple):

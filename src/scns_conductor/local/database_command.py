@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from scns_conductor import migrations
 from scns_conductor.cli.say import say
 from scns_conductor.core.errors import Conflict, ServiceUnavailable
+from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import current_user_name, load_settings
 from scns_conductor.local.command_audit import record_command
 from scns_conductor.local.retention_command import retention_command
@@ -44,7 +45,7 @@ def upgrade(revision: str) -> None:
     _run(lambda: migrations.upgrade(load_settings(), revision))
     after = _run(lambda: migrations.current(load_settings()))
     click.echo(after)
-    if after != before and after == migrations.head():
+    if after != before and after == wanted_version():
         record_command(load_settings(), "database.upgrade", str(after), {"from": before})
 
 
@@ -70,8 +71,8 @@ def downgrade(revision: str, yes: bool) -> None:
 def current() -> None:
     """打印数据库的版本与代码要求的版本；不一致时退出码为 1。"""
     found = _run(lambda: migrations.current(load_settings()))
-    say(f"数据库 {found or '空库'}，代码要求 {migrations.head()}")
-    if found != migrations.head():
+    say(f"数据库 {found or '空库'}，代码要求 {wanted_version()}")
+    if found != wanted_version():
         raise SystemExit(1)
 
 

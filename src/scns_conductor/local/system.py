@@ -21,6 +21,7 @@ from scns_conductor import migrations
 from scns_conductor.core.config_file import default_data_dir
 from scns_conductor.core.database import database_url, sync_engine
 from scns_conductor.core.errors import SettingsError
+from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import Settings, load_settings
 from scns_conductor.local.child import log_tail, start_child
 from scns_conductor.local.data_directory import DataDirectory
@@ -251,7 +252,7 @@ class LocalSystem:
         self.engines.valkey.wait_ready(self._alive(self._valkey))
         report("PostgreSQL 与 Valkey 已就绪" + ("，数据目录是新建的" if first else ""))
         migrations.upgrade(self.settings)
-        report(f"数据库结构的版本是 {migrations.head()}")
+        report(f"数据库结构的版本是 {wanted_version()}")
         self._end_foreign_shepherds()
         for service in (self._api, self._scheduler, *self._agents):
             self.supervisor.start(service)

@@ -1,22 +1,27 @@
-"""Alembic 迁移：升级、降级、当前版本。这里只依赖 core。"""
+"""Alembic 迁移：升级、降级、当前版本。这里只依赖 core。
+
+scns up 每次启动都来看一眼：已经是最新的，不必为此装载 Alembic、模型与全部迁移。
+"""
 
 import logging
 from pathlib import Path
-
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from typing import TYPE_CHECKING
 
 from scns_conductor.core.database import sync_engine
+from scns_conductor.core.schema_version import schema_version, wanted_version
 from scns_conductor.core.settings import Settings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 # 它每次都说自己用的是什么数据库，每一步也说一遍；失败由异常说。
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def alembic_config(settings: Settings) -> Config:
+def alembic_config(settings: Settings) -> "Config":
     """不用 alembic.ini：位置与地址都从设置来。"""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.set_main_option("path_separator", "os")
@@ -25,27 +30,21 @@ def alembic_config(settings: Settings) -> Config:
 
 
 def upgrade(settings: Settings, revision: str = "head") -> None:
-    """升级到 revision；全部在一个事务里，失败则一切照旧。"""
+    """升级到 revision；全部在一个事务里，失败则一切照旧。已经是最新的什么也不做。"""
+    if revision == "head" and current(settings) == wanted_version():
+        return
+    from alembic import command
+
     command.upgrade(alembic_config(settings), revision)
 
 
 def downgrade(settings: Settings, revision: str) -> None:
     """降级到 revision（base 表示清空结构）。"""
+    from alembic import command
+
     command.downgrade(alembic_config(settings), revision)
 
 
 def current(settings: Settings) -> str | None:
     """数据库的版本；空库为 None。"""
-    engine = sync_engine(settings, role="migrations", lookups=False, pooled=False, direct=True)
-    with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-def head() -> str:
-    """代码所要求的版本。"""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    config.set_main_option("path_separator", "os")
-    revision = ScriptDirectory.from_config(config).get_current_head()
-    assert revision is not None
-    return revision
+    return schema_version(sync_engine(settings, role="migrations", lookups=False, pooled=False, direct=True))

@@ -13,8 +13,7 @@ from scns_conductor.core.answers.cluster import Capacity, MeasuredUsage, UsageRo
 from scns_conductor.core.answers.writing import rows_of
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.instants import utc_now
-from scns_conductor.core.models import Period
-from scns_conductor.core.usage_periods import end_of, start_of, stretches, whole_hours
+from scns_conductor.core.usage_periods import Period, end_of, start_of, stretches, whole_hours
 from scns_conductor.statements.nodes import CAPACITY
 from scns_conductor.statements.usage_report import SERIES_GROUPS, USAGE
 from scns_conductor.statements.usage_report import usage_over_time as usage_series

@@ -5,7 +5,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scns_conductor.core.models import Reservation
 from scns_conductor.core.recurrence import RECURRING
 from scns_conductor.core.reservation_flags import FLOAT, NO_HOLD
 from scns_conductor.statements.conditions import LIVE
@@ -62,14 +61,21 @@ LET_GO = sa.text(
 
 def reservation_insert(values: Mapping[str, Any]) -> sa.Insert:
     """新建一个预留。"""
+    # 只有 API 写预留：导入这里的调度器不必有模型。
+    from scns_conductor.core.models import Reservation
+
     return sa.insert(Reservation).values(**values)
 
 
 def reservation_update(name: str, values: Mapping[str, Any]) -> sa.Update:
     """改一个预留。"""
+    from scns_conductor.core.models import Reservation
+
     return sa.update(Reservation).where(sa.column("name") == name).values(**values)
 
 
 def reservation_delete(name: str) -> sa.Delete:
     """删除一个预留。"""
+    from scns_conductor.core.models import Reservation
+
     return sa.delete(Reservation).where(sa.column("name") == name)

@@ -9,23 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scns_conductor.core.models import JobSpec
 from scns_conductor.core.states import TERMINAL_STATES, JobState
 from scns_conductor.statements.conditions import states
+from scns_conductor.statements.table_columns import JOB_SPEC, JOB_SPEC_DEFAULTS
 
 _ENDED = states(TERMINAL_STATES)
 # 存下的作业里有的列；不能是数组。
-TEMPLATE_COLUMNS = (*JobSpec.model_fields, "script", "reason")
+TEMPLATE_COLUMNS = (*JOB_SPEC, "script", "reason")
 # 存下之后才有的列（升级了）取缺省值。
-_DEFAULTS = json.dumps(
-    {
-        name: field.get_default(call_default_factory=True)
-        for name, field in JobSpec.model_fields.items()
-        if not field.is_required()
-    },
-    ensure_ascii=False,
-)
-DEFAULTS = {"defaults": _DEFAULTS}
+DEFAULTS = {"defaults": json.dumps(JOB_SPEC_DEFAULTS, ensure_ascii=False)}
 
 
 def _submitted(changed: dict[str, str], cause: str) -> str:

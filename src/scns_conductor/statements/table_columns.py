@@ -1,4 +1,6 @@
-"""作业的各表的列，照 core/models 由 make openapi 写出，不要手改：语句从这里取列名，代理就不必导入模型。"""
+"""作业的各表的列，照 core/models 由 make openapi 写出，不要手改：代理与调度器的语句不必导入模型。"""
+
+from typing import Any
 
 # 提交时写明的（JobSpec）。
 # fmt: off
@@ -15,6 +17,24 @@ JOB_SPEC: tuple[str, ...] = (
     "kill_warning_signal", "kill_warning_delay", "kill_warning_batch_only", "comment", "admin_comment", "extra",
     "mail_type", "mail_user", "array", "interactive", "data_source", "submit_host", "command",
 )
+# 没有写明时取的值；必须写明的不在其中。
+JOB_SPEC_DEFAULTS: dict[str, Any] = {
+    "account": None, "qos": None, "reservation": None, "wckey": None, "argv": [], "environment": {},
+    "standard_input": None, "standard_output": None, "standard_error": None, "open_mode": None, "umask": None,
+    "tasks": 1, "tasks_per_node": None, "cpus_per_task": 1, "minimum_nodes": 1, "maximum_nodes": None,
+    "minimum_cpus_per_node": None, "memory_per_node": None, "memory_per_cpu": None, "memory_per_gpu": None,
+    "temporary_disk_per_node": None, "tres_per_job": None, "tres_per_node": None, "tres_per_task": None,
+    "constraints": None, "required_nodes": None, "excluded_nodes": None, "exclusive": False, "exclusive_to": None,
+    "mcs_label": None, "oversubscribe": False, "contiguous": False, "sockets_per_node": None,
+    "cores_per_socket": None, "threads_per_core": None, "tasks_per_core": None, "tasks_per_socket": None,
+    "core_specification": None, "thread_specification": None, "prefer": None, "no_kill": False, "container": None,
+    "container_image": None, "licenses": None, "required_switches": None, "maximum_switch_wait_time": None,
+    "distribution": None, "time_limit": None, "time_minimum": None, "begin_time": None, "deadline": None,
+    "dependency": None, "kill_on_invalid_dependency": None, "hold": None, "priority": None, "nice": 0,
+    "requeue": True, "kill_warning_signal": None, "kill_warning_delay": None, "kill_warning_batch_only": False,
+    "comment": None, "admin_comment": None, "extra": None, "mail_type": None, "mail_user": None, "array": None,
+    "interactive": False, "data_source": 'API', "submit_host": None, "command": None,
+}
 # 表 -> 列。
 COLUMNS: dict[str, tuple[str, ...]] = {
     "jobs": (

@@ -31,7 +31,7 @@ from scns_conductor.core.models.reservation import Reservation
 from scns_conductor.core.models.retention import RetentionPolicy
 from scns_conductor.core.models.standing import CronEntry, Crontab, Trigger
 from scns_conductor.core.models.step import JobStep
-from scns_conductor.core.models.usage import Period, UsageBackfill, UsageDue, UsageRollup
+from scns_conductor.core.models.usage import UsageBackfill, UsageDue, UsageRollup
 from scns_conductor.core.models.webhook import (
     ClusterEvent,
     Webhook,
@@ -71,7 +71,6 @@ __all__ = [
     "Notification",
     "NotificationState",
     "Partition",
-    "Period",
     "Qos",
     "RequestAnswer",
     "Reservation",

@@ -6,7 +6,6 @@
 
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,16 +13,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from scns_conductor.core.models.columns import EMPTY_OBJECT, TIMESTAMP, one_of
+from scns_conductor.core.usage_periods import Period
 
 _ZERO = {"server_default": "0"}
-
-
-class Period(StrEnum):
-    """汇总的一格多长；都从 UTC 的整点起。"""
-
-    HOUR = "hour"
-    DAY = "day"
-    MONTH = "month"
 
 
 def _sum(description: str) -> Any:
