@@ -177,8 +177,7 @@ def test_never_together_and_everybody_starts(jobs: list[tuple[str, bool, int, fl
         for job_id in yard.queue.jobs if backfill is not Backfill.NONE else ():
             found, _ = yard.why(job_id)
             assert found.expected_start is not None
-            if found.firm and not yard.outlook(job_id).plan.reservations:
-                # 队首的：前面没有等着的。再往后的，前面的到时换了节点也会推迟它。
+            if found.firm:
                 promised.setdefault(job_id, found.expected_start)
         yard.now += STEP_S
         for job_id in [job.job_id for job in yard.cluster.running.values() if job.expected_end <= yard.now]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.placement import unavailable_nodes
+from scns_conductor.scheduling.promise import same_place
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, Shape
 
@@ -61,13 +61,7 @@ def _competes(outlook: Outlook, other: Shape, own: Shape, reason: str | None) ->
     limited = reason is not None and any(
         cluster.pool_reasons.get(name) == reason and not name.startswith(LICENSE) for name, _ in other.pools
     )
-    if limited or not _same_place(cluster, other, own):
+    if limited or not same_place(cluster, other, own):
         return False
     # 它等的是下线、排空的节点：现在的节点空出来也轮不到它。
     return bool((cluster.eligible(other) & cluster.eligible(own)).any()) and unavailable_nodes(cluster, other) is None
-
-
-def _same_place(cluster: Cluster, other: Shape, own: Shape) -> bool:
-    """在同一个预留里，或都不在预留里。"""
-    inside, outside = cluster.confined(own), cluster.confined(other)
-    return own.reservation == other.reservation if inside and outside else inside == outside

@@ -11,6 +11,7 @@ from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.placement import unavailable_nodes
 from scns_conductor.scheduling.plan import RESERVED
+from scns_conductor.scheduling.promise import Promise
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, Shape
 from scns_conductor.scheduling.shortages import shortages
@@ -94,7 +95,6 @@ class Gate:
     reason: str
     lines: tuple[str, ...]
     opens_at: float | None = None
-    firm: bool = True
     # 说到的作业（所依赖的）：号 -> 预计结束。
     waiting_for: tuple[Holder, ...] = ()
 
@@ -120,6 +120,8 @@ class Explanation:
     expected_end: float | None = None
     # 预计的是最晚的时刻（否则只是大约）。
     firm: bool = True
+    # 排在前面的有与它争的（还没有轮到、自己会轮到的也算）。
+    contested: bool = False
     # 多半何时（照历史预测的运行时间）；不比至迟的早就没有。
     probable_start: float | None = None
     # 赶不上期限的：(期限, 最晚开始, 照计划何时开始)。
@@ -165,7 +167,7 @@ class Explanation:
         if self.late is not None or (self.expected_start is not None and start >= self.expected_start):
             return
         self.taking, self.endless, self.holders = taking, [], []
-        self.expected_start, self.firm = start, not self.ahead.count
+        self.expected_start, self.firm = start, not self.contested
         self.expected_end = None if math.isinf(limit_s) else start + limit_s
         self.nodes = sorted({node for victim in taking.victims for node in victim.nodes})
 
@@ -188,7 +190,7 @@ def explain(
     result = Explanation("Resources")
     if gate is not None:
         result.reason, result.lines = gate.reason, list(gate.lines)
-        result.waiting_for, result.firm = list(gate.waiting_for), gate.firm
+        result.waiting_for = list(gate.waiting_for)
         if gate.opens_at is None:
             result.final = True
             return result
@@ -200,7 +202,8 @@ def explain(
     result.ahead = ahead_of(outlook, queue, job)
     result.shortages = shortages(cluster, shape)
     result.fits_now = gate is None and outlook.fits_now(shape, limit)
-    result.firm = result.firm and not outlook.incomplete and not outlook.unsettled(shape)
+    promise = Promise(outlook, queue, job)
+    result.contested = not promise.uncontested()
     not_before = _pools(outlook, queue, job, pool_dates, result)
     absent = unavailable_nodes(cluster, shape)
     if absent is not None:
@@ -215,6 +218,7 @@ def explain(
         result.endless = _endless(cluster, shape) if absent is None and not result.pools else []
     else:
         _date(outlook, job, found, result, latest_start, deadline)
+        result.firm = result.firm and _firm(promise, outlook, job, gate, result.pools, found[0])
     if not result.fits_now:
         result.reserved = _reserved(outlook, job, found)
     if gate is None:
@@ -256,6 +260,32 @@ def _date(
     result.booting = outlook.cluster.node_names([share for share in shares if share.node in outlook.cluster.booting])
     result.expected_start = start + result.boot_s
     result.expected_end = None if math.isinf(job.time_limit_s) else result.expected_start + job.time_limit_s
+
+
+def _firm(
+    promise: Promise, outlook: Outlook, job: PendingJob, gate: Gate | None, lacking: list[PoolShortage], start: float
+) -> bool:
+    """start 是不是最晚的时刻。"""
+    running = outlook.cluster.running
+    limits = [pool for pool in lacking if not pool.name.startswith(LICENSE)]
+    if gate is None and not limits:
+        return promise.reserved(start)
+    if gate is None:
+        # 等一个上限：占着它的让出来。
+        return len(lacking) == 1 and promise.inherited(
+            each for each in running.values() if any(name == limits[0].name for name, _ in each.pools)
+        )
+    if lacking:
+        return False
+    match gate.reason:
+        case "Reservation":
+            return start == gate.opens_at and promise.uncontested()
+        case "JobArrayTaskLimit":
+            own = [running.get(holder.job_id) for holder in gate.waiting_for]
+            return promise.inherited(each for each in own if each is not None)
+        case _:
+            # 轮到之前没有保留：排在后面的也许先占去了。
+            return False
 
 
 def _inside_ends(cluster: Cluster, shape: Shape, end: float) -> bool:

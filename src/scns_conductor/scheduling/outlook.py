@@ -46,6 +46,8 @@ class Outlook:
             self._policy = replace(self._policy, depth=LEAST_DEPTH, shortest_first=False)
             self._cycle = self._planned(ahead)
         self.plan = self._cycle.plan
+        # 前面说不准何时、所以没有保留的组。
+        self.undated = self._cycle.unreserved
 
     def _planned(self, ahead: list[Group]) -> Cycle:
         cycle = Cycle(self.cluster, self.now, self._policy)
@@ -74,14 +76,6 @@ class Outlook:
     def blocked_in(self, partition: str) -> bool:
         """这个分区里前面有受阻的。"""
         return any(key[0].partition == partition for key in self.plan.blocked)
-
-    def unsettled(self, shape: Shape) -> bool:
-        """前面有要与别人隔开的：他们到时去哪个节点还不一定。"""
-        eligible = self.cluster.eligible(shape)
-        return any(
-            other.exclusive_to is not None and bool((self.cluster.eligible(other) & eligible).any())
-            for other in (kept.job.shape for kept in self.plan.reservations)
-        )
 
     def fits_now(self, shape: Shape, limit_s: float) -> bool:
         """现在就能启动而不推迟前面的，也不碰预留。"""

@@ -1,0 +1,174 @@
+"""说得出“至迟”的条件：作业提前结束、因而重新计划，预计的时刻也不会后移。纯函数。
+
+照次序的计划里，前面的提前启动，换了地方，可能把后面的挤到更晚（Graham 的反常）。不会的只有：
+前面没有与它争的；前面与它争的到它的时刻都已经做完；或与它一模一样——谁先谁后都一样，地方的总数不变。
+等着上限、还没有轮到的没有保留，只有放它进来的那个作业让出的地方归它先挑。
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from scns_conductor.scheduling.attempt import facts_of
+from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import RunningJob
+from scns_conductor.scheduling.feasibility import Kind
+from scns_conductor.scheduling.outlook import Outlook
+from scns_conductor.scheduling.placement import unavailable_nodes
+from scns_conductor.scheduling.plan import Reservation
+from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, PendingJob, Queue
+from scns_conductor.scheduling.shape import LICENSE, Shape
+
+# 自己会过去的原因；别的（保留着、分区停了……）要人动手，人动手之前不算排在前面。
+_PASSING = frozenset({None, "BeginTime", "Dependency", "Reservation"})
+
+
+def same_place(cluster: Cluster, other: Shape, own: Shape) -> bool:
+    """在同一个预留里，或都不在预留里。"""
+    inside, outside = cluster.confined(own), cluster.confined(other)
+    return own.reservation == other.reservation if inside and outside else inside == outside
+
+
+@dataclass(frozen=True, slots=True)
+class _Dated:
+    """一个有时刻的：别人的保留，或要问的那个作业。"""
+
+    key: OrderKey
+    shape: Shape
+    limit_s: float
+    start: float
+
+
+class Promise:
+    """outlook 是排在 job 前面的都计划好之后的前景。"""
+
+    def __init__(self, outlook: Outlook, queue: Queue, job: PendingJob) -> None:
+        self._outlook, self._cluster, self._job = outlook, outlook.cluster, job
+        self._touching: dict[tuple[Shape, Shape], bool] = {}
+        self._undated = list(self._blocked(queue))
+        self._loose = self._undated + list(self._coming(queue))
+        self._kept = sorted(outlook.plan.reservations, key=lambda kept: kept.job.key)
+
+    # ---- 问它的 ----
+
+    def uncontested(self) -> bool:
+        """排在前面的没有一个与它争。"""
+        return not any(self._meet(key[0], self._job.shape) for key in self._ahead(self._loose))
+
+    def reserved(self, start: float) -> bool:
+        """它的保留（从 start 起）不会后移。"""
+        outlook, job = self._outlook, self._job
+        if outlook.incomplete or not outlook.promised or self._cluster.confined(job.shape):
+            # 在预留里面的没有保留。
+            return False
+        settled: list[tuple[_Dated, bool]] = []
+        for kept in self._kept:
+            dated = _dated(kept)
+            settled.append((dated, self._settled(dated, settled)))
+        return self._settled(_Dated(job.key, job.shape, job.time_limit_s, start), settled)
+
+    def inherited(self, holders: Iterable[RunningJob]) -> bool:
+        """等 holders 里随便哪个让出来：让出的够它用，也没有人先挑。"""
+        job, cluster = self._job, self._cluster
+        need, kind = facts_of(cluster, Group(job.shape, job.time_limit_s))
+        if kind is Kind.GENERAL or cluster.reservations:
+            return False
+        own = (job.shape, job.time_limit_s)
+        # 排在前面、等同一个上限、一模一样的：一个接一个，都接得上。
+        alike = [each for each in self._undated if each[1] == own]
+        others = self._ahead([each for each in self._loose if each not in alike])
+        if any(self._meet(key[0], job.shape) for key in others):
+            return False
+        eligible = cluster.eligible(job.shape)
+        return all(
+            any(
+                bool(eligible[share.node]) and bool((cluster.share_vector(share) >= need).all())
+                for share in each.shares
+            )
+            for each in holders
+        )
+
+    # ---- 前面的 ----
+
+    def _ahead(self, loose: list[tuple[OrderKey, GroupKey]]) -> set[GroupKey]:
+        return {(kept.job.shape, kept.job.time_limit_s) for kept in self._kept} | {key for _, key in loose}
+
+    def _blocked(self, queue: Queue) -> Iterator[tuple[OrderKey, GroupKey]]:
+        """排在前面、前景里没有（都）保留的：等着上限的，说不准何时的。"""
+        plan = self._outlook.plan
+        reserved = {(kept.job.shape, kept.job.time_limit_s) for kept in plan.reservations}
+        for key, reason in plan.blocked.items():
+            if key not in reserved or key in self._outlook.undated or self._limited(key[0], reason):
+                group = queue.groups[key]
+                yield group.keys[group.start], key
+
+    def _coming(self, queue: Queue) -> Iterator[tuple[OrderKey, GroupKey]]:
+        """排在前面、前景里没有算的：还没有轮到而自己会轮到的，数组余下的任务。"""
+        last, own = self._job.key, self._job.job_id
+        for job in queue.jobs.values():
+            if job.startable:
+                if job.tasks is None or sum(span.upper - span.lower for span in job.tasks) == 1:
+                    continue
+            elif job.reason not in _PASSING:
+                continue
+            if job.key < last and job.job_id != own:
+                yield job.key, (job.shape, job.time_limit_s)
+
+    def _limited(self, shape: Shape, reason: str) -> bool:
+        reasons: Mapping[str, str] = self._cluster.pool_reasons
+        return any(reasons.get(name) == reason and not name.startswith(LICENSE) for name, _ in shape.pools)
+
+    # ---- 两个之间 ----
+
+    def _settled(self, own: _Dated, ahead: list[tuple[_Dated, bool]]) -> bool:
+        if any(key < own.key and self._meet(group[0], own.shape) for key, group in self._loose):
+            return False
+        harmless: Callable[[_Dated], bool] = self._harmless(own)
+        return all(
+            settled and harmless(other) if self._meet(other.shape, own.shape) else True for other, settled in ahead
+        )
+
+    def _harmless(self, own: _Dated) -> Callable[[_Dated], bool]:
+        """与它争的，挤不到它：那时已经做完，或与它一模一样。"""
+        cluster = self._cluster
+        need, kind = facts_of(cluster, Group(own.shape, own.limit_s))
+        # 有预留隔断的，地方不是一直都有。
+        alone = kind is Kind.GENERAL or bool(cluster.reservations)
+
+        def harmless(other: _Dated) -> bool:
+            if other.start + other.limit_s <= own.start:
+                return True
+            if alone or other.limit_s != own.limit_s:
+                return False
+            if other.shape is own.shape or other.shape == own.shape:
+                return True
+            wanted, how = facts_of(cluster, Group(other.shape, other.limit_s))
+            return (
+                how is kind
+                and bool((wanted == need).all())
+                and not self._share_license(other.shape, own.shape)
+                and bool((cluster.eligible(other.shape) == cluster.eligible(own.shape)).all())
+            )
+
+        return harmless
+
+    def _meet(self, other: Shape, own: Shape) -> bool:
+        """两个会争同样的节点或许可证；other 排在前面。"""
+        found = self._touching.get((other, own))
+        if found is None:
+            found = self._touching[other, own] = self._share_license(other, own) or self._overlap(other, own)
+        return found
+
+    def _share_license(self, other: Shape, own: Shape) -> bool:
+        names = {name for name, _ in own.pools if name.startswith(LICENSE)}
+        return any(name in names for name, _ in other.pools)
+
+    def _overlap(self, other: Shape, own: Shape) -> bool:
+        cluster = self._cluster
+        if not same_place(cluster, other, own) or not (cluster.eligible(other) & cluster.eligible(own)).any():
+            return False
+        # 它等的是下线、排空的节点：现在的节点空出来也轮不到它。
+        return unavailable_nodes(cluster, other) is None
+
+
+def _dated(kept: Reservation) -> _Dated:
+    return _Dated(kept.job.key, kept.job.shape, kept.job.time_limit_s, kept.start_time)
