@@ -19,6 +19,7 @@ from hung_folder import hung_folder
 from node_yard import NodeYard
 from old_version import start_old_shepherd
 from shepherd_yard import alive, wait_until
+from test_node_steps import ended_step, launch
 
 from running_system import start_system
 from scns_conductor.core.settings import Settings
@@ -375,6 +376,37 @@ def test_a_hung_script_folder_does_not_stop_the_heartbeat(yard: NodeYard) -> Non
     wait_until(lambda: not yard.node()["drain"], "答话了自己恢复")
     (yard.output / "go").touch()
     assert yard.ended(holder)["state"] == "COMPLETED"
+    assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
+
+
+def test_a_hung_script_folder_stops_only_the_scripts_in_it(yard: NodeYard) -> None:
+    """脚本目录不答话：结束、时限、没有脚本的分配与它们的步照常；新的脚本自己挂着，取消得了；代理、牧守进程重启得了。"""
+    yard.start_agent()
+    going = yard.run("touch going; while [ ! -e go ]; do sleep 0.02; done; exit 3\n")
+    timed = yard.run("touch timed; exec sleep 300\n", time_limit=20)
+    for name in ("going", "timed"):
+        yard.exists(name)
+    with hung_folder(yard.work / "n1/scripts"):
+        wait_until(lambda: yard.node()["drain"], "看出来了")
+        stuck = [yard.run("true\n") for _ in range(2)]
+        wait_until(lambda: all(yard_running(yard, job_id) for job_id in stuck), "送去启动")
+        (yard.output / "go").touch()
+        job = yard.ended(going)
+        assert (job["state"], job["exit_status"]) == ("FAILED", 3)
+        assert yard.ended(timed)["state"] == "TIMEOUT"
+        held = yard.run(None)
+        wait_until(lambda: yard_running(yard, held), "分配")
+        launch(yard, held, {"n1": [0]}, ["/bin/sh", "-c", "exit 5"])
+        assert ended_step(yard, held)["exit_status"] == 5
+        # 挂着的不占着牧守进程的锁，代理也不等它的目录。
+        old = yard.shepherd_pid()
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda: yard.shepherd_pid() != old, "新的牧守进程")
+        yard.kill_agent()
+        yard.start_agent()
+        for job_id in (*stuck, held):
+            yard.request_end(job_id, "CANCELLED")
+            assert yard.ended(job_id)["state"] == "CANCELLED"
     assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
 
 

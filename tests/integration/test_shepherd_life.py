@@ -119,6 +119,30 @@ def test_unwritable_script_directory_is_the_nodes_fault(yard: Yard) -> None:
     assert (end.cause, end.on_node) == ("launch_failed", True)
 
 
+def test_a_script_written_aside_is_removed_and_only_if_it_is_still_its_own(yard: Yard) -> None:
+    """目录也许不答话的，脚本由作业的进程写下、另一个进程删掉；换了牧守进程也认得出同名的是别的节点写的。"""
+    held = "until [ -e go ]; do sleep 0.02; done; exit 3\n"
+    for job_id in (1, 2):
+        yard.launch(job_id, held, opens_aside=True)
+    paths = [Path(str(yard.spec(job_id, held).script_path)) for job_id in (1, 2)]
+    wait_until(lambda: all(path.exists() and path.read_text() == held for path in paths), "写下了")
+    journal = yard.spool / "shepherd.journal"
+    wait_until(lambda: journal.read_text().count('"script_inode"') >= 2, "记下了是哪一个")
+    yard.kill_shepherd()
+    yard.connect()
+    others = paths[1].with_suffix(".new")
+    others.write_text("echo others\n")
+    others.rename(paths[1])
+    (yard.work / "go").touch()
+    assert [yard.end(job_id).cause for job_id in (1, 2)] in (["exit", "exit"], ["unseen", "unseen"])
+    wait_until(lambda: not paths[0].exists(), "收走")
+    yard.launch(3, "exit 4\n", opens_aside=True)
+    assert yard.end(3).exit_status == 4
+    wait_until(lambda: not Path(str(yard.spec(3, "").script_path)).exists(), "收走")
+    assert paths[1].read_text() == "echo others\n"
+    paths[1].unlink()
+
+
 def test_time_limit_term_then_kill(yard: Yard) -> None:
     yard.launch(1, "trap '' TERM\nwhile :; do sleep 0.05; done\n", time_limit_s=0.3)
     end = yard.end(1)

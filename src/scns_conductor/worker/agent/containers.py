@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scns_conductor.worker.host.thread_owner import within
 from scns_conductor.worker.wire.container_spec import ContainerSpec
 
 if TYPE_CHECKING:
     from scns_conductor.core.settings import Settings
 
 FOLDER = "container"
+FOLDER_WAIT_S = 1.0
+_FOLDERS: set[Path] = set()
 _RUNTIMES = ("crun", "runc")
 _IMAGE_PROGRAMS = ("podman", "apptainer", "singularity")
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -44,7 +47,8 @@ def container_spec(
     if unshare is None:
         raise ContainerUnavailable(f"节点 {node} 上没有 unshare（util-linux），进不了容器")
     folder = script_dir / FOLDER
-    folder.mkdir(mode=0o755, exist_ok=True)
+    if not _made(folder):
+        raise ContainerUnavailable(f"节点 {node} 的脚本目录 {script_dir} 不答话，进不了容器")
     return ContainerSpec(
         bundle=bundle,
         image=image,
@@ -59,6 +63,13 @@ def container_spec(
 def _found(written: str | None, names: tuple[str, ...]) -> str | None:
     """设置写了的（路径或名字），没有写是 names 里先找到的。"""
     return next(filter(None, map(_where, (written,) if written else names)), None)
+
+
+def _made(folder: Path) -> bool:
+    """建好了没有；建好过的不再看，它也许在不答话的文件系统上。"""
+    if folder not in _FOLDERS and within(FOLDER_WAIT_S, lambda: folder.mkdir(mode=0o755, exist_ok=True)):
+        _FOLDERS.add(folder)
+    return folder in _FOLDERS
 
 
 @functools.lru_cache(maxsize=16)

@@ -2,15 +2,18 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import secrets
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scns_conductor.core.errors import SettingsError
 from scns_conductor.worker.agent.devices import NodeInventory
 from scns_conductor.worker.agent.gpus.cards import Cards
 from scns_conductor.worker.agent.job_environment import NodeContext
+from scns_conductor.worker.host.thread_owner import within
 
 if TYPE_CHECKING:
     from scns_conductor.core.settings import Settings
@@ -20,6 +23,9 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PASSED_ON_ALWAYS = ("SCNS_URL",)
 # OMPI_MCA_btl 是 scns up --nodes 写的：几个节点在一台机器上（见 local/system.py）。
 PASSED_ON_SINGLE_USER = ("SCNS_DATA_DIR", "SCNS_TOKEN_FILE", "OMPI_MCA_btl")
+SCRIPT_FOLDER_WAIT_S = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 def node_context(settings: "Settings", inventory: NodeInventory, cards: Cards) -> NodeContext:
@@ -48,12 +54,20 @@ def node_context(settings: "Settings", inventory: NodeInventory, cards: Cards) -
 
 
 def prepare_directories(settings: "Settings") -> None:
-    """建立工作目录（0700）与脚本目录：多用户时脚本目录 0711，用户走得进去、看不见别人的、改不了任何东西。"""
+    """建立工作目录（0700）与脚本目录：多用户时脚本目录 0711，用户走得进去、看不见别人的、改不了任何东西。
+
+    脚本目录不答话的不等：运行着的作业还要有人管，它由看盘的说（own_disks.py）。
+    """
     settings.spool_path.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.spool_path.chmod(0o700)
-    settings.script_path.mkdir(parents=True, exist_ok=True, mode=0o711)
-    if settings.script_path.stat().st_uid == os.geteuid():
-        settings.script_path.chmod(0o700 if settings.single_user else 0o711)
+    if not within(SCRIPT_FOLDER_WAIT_S, lambda: _prepare_scripts(settings.script_path, settings.single_user)):
+        logger.warning("script_folder_silent", extra={"folder": str(settings.script_path)})
+
+
+def _prepare_scripts(folder: Path, single_user: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+    if folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o700 if single_user else 0o711)
 
 
 def token_secret(settings: "Settings") -> bytes | None:

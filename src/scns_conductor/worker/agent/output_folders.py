@@ -1,4 +1,4 @@
-"""作业要用的目录在不在：以作业用户的身份去看，不在控制线程里看，谁的目录不答话只耽误谁的作业。
+"""作业要用的目录在不在：以作业用户的身份去看（脚本目录以代理自己的），不在控制线程里看，谁的目录不答话只耽误谁的作业。
 
 有些客户端（submitit 的 folder="logs/%j"）先提交，拿到作业号才建输出的目录；真的 Slurm 启动得慢，碰不上：等它至多
 FOLDER_WAIT_S 秒，仍没有的由启动去说。不答话（网络文件系统挂住了）的也只等这么久，之后照样启动：由作业自己的进程去
@@ -28,6 +28,8 @@ REMOTE = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "beegfs", "gpfs", "glusterfs", "9p", "afs", "autofs"}
 )
 LOOKERS_OF_USER = 8
+# 不必看的：没有它们，节点自己也起不来。
+PLAIN = frozenset({"", "/", "/bin", "/usr/bin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,14 @@ class _Waiting:
 
 
 def folders_of(spec: LaunchSpec) -> set[Folder]:
-    """作业要用的目录。工作目录与输入的目录提交时就该在，没有也不等；输出的目录可以稍后才有。"""
+    """作业要用的目录。工作目录、解释器与输入的目录提交时就该在，没有也不等；输出的目录可以稍后才有。脚本由节点写下。"""
     who = (spec.uid, spec.gid, None if spec.groups is None else tuple(spec.groups))
     outputs = {os.path.dirname(path) for path in (spec.stdout, spec.stderr) if path} - {spec.cwd, "/dev"}
-    at_once = {spec.cwd} | ({os.path.dirname(spec.stdin)} - outputs if spec.stdin else set())
-    return {Folder(path, True, *who) for path in outputs} | {Folder(path, False, *who) for path in at_once - {"/"}}
+    at_once = {spec.cwd, os.path.dirname(spec.argv[0])} - outputs - PLAIN
+    if spec.stdin:
+        at_once |= {os.path.dirname(spec.stdin)} - outputs
+    own = {Folder(os.path.dirname(spec.script_path), False, None, None, None)} if spec.script_path else set()
+    return own | {Folder(path, True, *who) for path in outputs} | {Folder(path, False, *who) for path in at_once}
 
 
 class OutputFolders:

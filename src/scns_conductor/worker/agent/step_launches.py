@@ -64,10 +64,12 @@ class JobSteps:
         self._context = context
         self._pool = pool
         self._node = context.node.node_name
-        # 脚本目录也许在不答话的文件系统上：看它、删它都不在控制线程与收尾线程里。
-        self._files = Lanes("step-file", most=1)
-        self._left: list[Path] = []
-        self._sweeping = False
+        self._spool = context.settings.spool_path
+        # 脚本目录里有步的口令文件（--x11），它也许在不答话的文件系统上：看它、删它都不在控制线程与收尾线程里。
+        self._files = Lanes("step-file", most=2)
+        # 目录 -> 上一次看到的；正在看的目录。
+        self._left: dict[Path, list[Path]] = {}
+        self._sweeping: set[Path] = set()
 
     def plan(self, request: LaunchStep) -> LaunchSpec:
         """本节点的那一份；作业不在这里运行、用户不许等抛 LaunchRefused，写不了说明抛 OSError。"""
@@ -86,6 +88,8 @@ class JobSteps:
         path = self._path(request)
         spec = step_spec(request, job, base, self._node, binding, self._context.node.cards, self._pool)
         login = self._context.login(job.user_name)
+        if spec.x11_cookie is not None:
+            spec.x11_folder = str(self._context.script_dir / f"{os.path.basename(path)}.xauth")
         spec.container = self._context.container(request.container, request.container_image, login)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -166,7 +170,7 @@ class JobSteps:
                 connection.execute(inbox_insert("cancel", job_ids=[row.job_id for row in released]))
                 connection.execute(notify_inbox())
         for end in steps:
-            self._files.submit("step", functools.partial(self._drop_log, end))
+            self._files.submit(self._spool, functools.partial(self._drop_log, end))
 
     def record_usage(self, steps: Sequence[StepSample]) -> None:
         """运行中的步此刻的用量；CPU 只增不减，结束时以牧守进程的为准。"""
@@ -192,7 +196,7 @@ class JobSteps:
         os.rename(draft, path)
 
     def _drop_log(self, end: EndRecord) -> None:
-        path = self._context.script_dir / f"step_{self._node}_{end.job_id}.{end.attempt}.{end.step}.log"
+        path = self._spool / f"step_{self._node}_{end.job_id}.{end.attempt}.{end.step}.log"
         try:
             text = path.read_text(errors="replace")
             path.unlink()
@@ -203,13 +207,12 @@ class JobSteps:
 
     def sweep(self, holding: set[tuple[int, int]]) -> None:
         """删掉已经结束的作业留下的文件（步还没有启动就被杀了）：上一次看到的里面不在 holding 里的。"""
-        if self._sweeping:
-            return
-        self._sweeping = True
-        gone = [path for path in self._left if _owner(path, self._node) not in holding]
-        self._files.submit("step", functools.partial(self._sweep, gone))
+        for folder in {self._spool, self._context.script_dir} - self._sweeping:
+            self._sweeping.add(folder)
+            gone = [path for path in self._left.get(folder, ()) if _owner(path, self._node) not in holding]
+            self._files.submit(folder, functools.partial(self._sweep, folder, gone))
 
-    def _sweep(self, gone: Sequence[Path]) -> None:
+    def _sweep(self, folder: Path, gone: Sequence[Path]) -> None:
         with contextlib.suppress(OSError):
             for path in gone:
                 # 目录是 --x11 的口令文件的。
@@ -217,14 +220,14 @@ class JobSteps:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
-            self._left = list(self._context.script_dir.glob(f"step_{self._node}_*"))
-        self._sweeping = False
+            self._left[folder] = list(folder.glob(f"step_{self._node}_*"))
+        self._sweeping.discard(folder)
 
     def _path(self, request: LaunchStep) -> str:
         return self._file(request.job_id, request.restart_count, request.step_id)
 
     def _file(self, job_id: int, attempt: int, step_id: int) -> str:
-        return str(self._context.script_dir / f"step_{self._node}_{job_id}.{attempt}.{step_id}")
+        return str(self._spool / f"step_{self._node}_{job_id}.{attempt}.{step_id}")
 
 
 def _owner(path: Path, node: str) -> tuple[int, int]:

@@ -46,6 +46,24 @@ def own_every_thread() -> None:
     sys.excepthook = main_died
 
 
+def within(wait_s: float, action: Callable[[], object]) -> bool:
+    """在别的线程里做，至多等 wait_s 秒；做完了返回 True（它抛的 OSError 照样抛），挂住了返回 False，由它挂着。"""
+    failures: list[OSError] = []
+
+    def act() -> None:
+        try:
+            action()
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=act, name="within", daemon=True)
+    thread.start()
+    thread.join(wait_s)
+    if failures:
+        raise failures[0]
+    return not thread.is_alive()
+
+
 class Lanes:
     """按车道排队的线程：同一条道上的事一件接一件，不同的道互不相干，一条道挂住了只耽误它自己。
 

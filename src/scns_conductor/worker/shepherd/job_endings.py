@@ -54,9 +54,11 @@ class JobEndings:
             usage.user_s, usage.system_s, usage.max_rss_kb = rusage.ru_utime, rusage.ru_stime, rusage.ru_maxrss
             if io_bytes is not None:
                 usage.read_bytes, usage.written_bytes = io_bytes
+            self._keeper.note_scripts()
             task = self._keeper.tasks_by_pid.pop(pid, None)
             if task is None:
-                self._keeper.containment.reaped_orphan(pid, usage)
+                if not self._keeper.sweeper.reaped(pid):
+                    self._keeper.containment.reaped_orphan(pid, usage)
                 continue
             task.status = status
             task.usage = usage
@@ -175,7 +177,9 @@ class JobEndings:
         record, group = task.record, task.group
         self._keeper.timers.cancel(task.timers)
         task.timers.clear()
-        if record.script_path:
+        if record.script_path and (record.script_aside or self._keeper.sweeper.needed):
+            self._keeper.sweeper.add(record.script_path, record.script_inode)
+        elif record.script_path:
             # 没有 cgroup 就不能确知没有逃走的后代还在读它。
             quiet = group.cgroup is not None and group.kill_rounds < UNKILLABLE_AFTER_ROUNDS
             try:

@@ -14,6 +14,7 @@ from scns_conductor.worker.shepherd.launch_fault import LaunchFault
 from scns_conductor.worker.shepherd.own_log import log
 from scns_conductor.worker.shepherd.records import step_record
 from scns_conductor.worker.shepherd.sampling import Sampler
+from scns_conductor.worker.shepherd.script_sweeper import ScriptSweeper
 from scns_conductor.worker.shepherd.task import JobGroup, Task
 from scns_conductor.worker.shepherd.timers import Timers
 from scns_conductor.worker.wire.launch_spec import HOLDER_STEPS, JOB_KEY_VARIABLE, MEMORY_ENTRANCE_VARIABLE, LaunchSpec
@@ -57,6 +58,7 @@ class JobKeeper:
         self.commands = JobCommands(self)
         self.endings = JobEndings(self)
         self.sampler = Sampler(self)
+        self.sweeper = ScriptSweeper()
         self.chains = Chains(self)
 
     def launch(self, specs: list[LaunchSpec]) -> list[LaunchAnswer]:
@@ -132,6 +134,8 @@ class JobKeeper:
             group.tasks[spec.step] = task
             spec.env[JOB_KEY_VARIABLE] = self.containment.marker_of(spec.key)
             if spec.script is not None:
+                self.sweeper.needed = bool(spec.opens_aside)
+            if spec.script is not None and not spec.opens_aside:
                 # 启动失败也要靠它收走；启动成了随进程号一起落盘。
                 record.script_inode = self.spawner.scripts.write(spec)
             paths = self._place_step(task, spec)
@@ -213,6 +217,14 @@ class JobKeeper:
         record.started_unix_s, record.started_boot_s = time.time(), boot_now()
         self.endings.emit_end(task)
         return LaunchAnswer(key=spec.key, state="ended", error=fault.message)
+
+    def note_scripts(self) -> None:
+        """作业的进程自己写下的脚本：记下是哪一个，收走时认得出。"""
+        self.spawner.hear()
+        for pid, inode in self.spawner.take_scripts():
+            task = self.tasks_by_pid.get(pid)
+            if task is not None and task.key in self.journal.running:
+                self.journal.update(task.key, script_inode=inode)
 
     def remember(self, key: str) -> None:
         """这个键结束过：再来的启动不再做。"""

@@ -83,6 +83,7 @@ class Shepherd:
             log(f"journal_corrupt_lines count={self._journal.corrupt_lines} aside={self._journal.path}.corrupt")
         adopt(self._keeper, self._boot_id)
         self._listen()
+        self._selector.register(self._keeper.spawner.ear, selectors.EVENT_READ, lambda _: self._keeper.note_scripts())
         self._flush()
         gc.collect()
         gc.freeze()
@@ -98,6 +99,7 @@ class Shepherd:
         self._keeper.endings.reap()
         self._keeper.timers.run()
         self._operations.launch_some()
+        self._keeper.sweeper.run()
         self._flush()
         self._consider_leaving()
 
@@ -130,12 +132,14 @@ class Shepherd:
             if self._stop_by_boot is None:
                 self._stop_by_boot = now + SHUTDOWN_ACK_WAIT_S
             delivered = not self._journal.ends or not self._links
-            if (delivered and not self._keeper.endings.has_doomed_cgroups) or now >= self._stop_by_boot:
+            tidy = not self._keeper.endings.has_doomed_cgroups and not self._keeper.sweeper.busy
+            if (delivered and tidy) or now >= self._stop_by_boot:
                 self._running = False
         elif (
             not self._keeper.groups
             and not self._journal.ends
             and not self._keeper.endings.has_doomed_cgroups
+            and not self._keeper.sweeper.busy
             and now - self._idle_since > self._idle_exit_s
         ):
             log("shepherd_idle_exit")
@@ -148,6 +152,7 @@ class Shepherd:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{self._spool}/{SOCKET_NAME}")
         self._scripts.close()
+        self._keeper.sweeper.close()
         self._containment.close()
         self._journal.close()
         log("shepherd_stopped")

@@ -22,6 +22,7 @@ class StepRecord(Record):
 
     启动之前写下说明里的；启动之后补上进程号、何时（日历秒与开机秒）、时限到点、所在的 cgroup。
     chain 是接力的链，waiting 是还没有轮到它（启动之前改成假，落了盘才启动）。
+    script_aside：脚本的目录也许不答话，牧守进程自己不碰它。
     kill_boot_s 是 SIGKILL 的时刻，suspended_boot_s 是挂起的时刻；cause、message 是为什么要它结束；warned 是提醒过了。
     """
 
@@ -46,6 +47,7 @@ class StepRecord(Record):
     stdout: str | None = None
     stderr: str | None = None
     script_path: str | None = None
+    script_aside: bool = False
     time_limit_s: float | None = None
     grace_s: float = 0.0
     warn_signal: int | None = None
@@ -92,6 +94,7 @@ def step_record(spec: LaunchSpec) -> StepRecord:
         stdout=spec.stdout,
         stderr=spec.stdout if spec.stderr is None else spec.stderr,
         script_path=spec.script_path,
+        script_aside=bool(spec.opens_aside),
         time_limit_s=spec.time_limit_s,
         grace_s=spec.grace_s,
         warn_signal=spec.warn_signal,

@@ -3,6 +3,7 @@
 归自己所有的（单用户模式）收走时抹去内容、移到牧守进程的目录里，下一个脚本写进同一个文件：没有日志的 ext4
 刚删过许多文件时，新建一个要找上半毫秒，移来移去只要二十微秒。换了用户的一律删掉：旧主人可能还开着它。
 抹到只剩一个字节而不是一个不剩：ext4 把「截成空的再写」当作替换文件，关闭时当场把它写到盘上。
+目录也许不答话的（opens_aside）这里不碰：由作业自己的进程写下（write_script），另一个子进程删掉（script_sweeper.py）。
 """
 
 from __future__ import annotations
@@ -38,19 +39,9 @@ class ScriptFiles:
         own = spec.uid in (None, self._uid)
         try:
             fd = self._reuse(path) if own else None
-            if fd is None:
-                fd = _create(path)
-            try:
-                data = str(spec.script).encode("utf-8", "surrogateescape")
-                if os.write(fd, data) < len(data):
-                    raise OSError(28, os.strerror(28), path)
-                if spec.uid is not None and not own:
-                    os.fchown(fd, spec.uid, -1 if spec.gid is None else spec.gid)
-                return os.fstat(fd).st_ino
-            finally:
-                os.close(fd)
+            return _fill(_create(path) if fd is None else fd, spec, own=own)
         except OSError as error:
-            raise LaunchFault(f"节点不能写作业脚本 {path}：{error.strerror}", on_node=True) from error
+            raise _unwritable(path, error) from error
 
     def discard(self, path: str, inode: int | None, *, reusable: bool) -> None:
         """作业结束了；reusable 表示确知没有进程还在读它。失败抛 OSError，没有了、或已是别人的则什么也不做。
@@ -59,12 +50,10 @@ class ScriptFiles:
         """
         try:
             found = os.lstat(path)
-            if inode is not None and found.st_ino != inode:
-                return
             plain = found.st_uid == self._uid and found.st_nlink == 1 and found.st_mode == 0o100700
             # 不是自己的、用户给它建了硬链接、改了权限的都不留。
-            if not (reusable and inode is not None and self._free_names and plain and self._keep(path)):
-                os.unlink(path)
+            if not (reusable and found.st_ino == inode and self._free_names and plain and self._keep(path)):
+                unlink_script(path, inode)
         except FileNotFoundError:
             return
 
@@ -102,6 +91,40 @@ class ScriptFiles:
         except FileNotFoundError:
             # 有人清理了脚本目录。
             return None
+
+
+def write_script(spec: LaunchSpec) -> int:
+    """同 ScriptFiles.write，总是新的文件：给作业自己的进程（换用户之前）。"""
+    path = str(spec.script_path)
+    try:
+        return _fill(_create(path), spec, own=spec.uid in (None, os.geteuid()))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def unlink_script(path: str, inode: int | None) -> None:
+    """删掉这个脚本；没有了、或已是别人的（inode 不同）则什么也不做。失败抛 OSError。"""
+    try:
+        if inode is None or os.lstat(path).st_ino == inode:
+            os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _fill(fd: int, spec: LaunchSpec, *, own: bool) -> int:
+    try:
+        data = str(spec.script).encode("utf-8", "surrogateescape")
+        if os.write(fd, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), spec.script_path)
+        if spec.uid is not None and not own:
+            os.fchown(fd, spec.uid, -1 if spec.gid is None else spec.gid)
+        return os.fstat(fd).st_ino
+    finally:
+        os.close(fd)
+
+
+def _unwritable(path: str, error: OSError) -> LaunchFault:
+    return LaunchFault(f"节点不能写作业脚本 {path}：{error.strerror}", on_node=True)
 
 
 def _create(path: str) -> int:

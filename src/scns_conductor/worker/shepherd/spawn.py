@@ -2,7 +2,8 @@
 
 快路：posix_spawn（vfork，约 0.55 毫秒），牧守进程自己先进入作业的 cgroup 再出来，子进程生来就在里面；
 内存上限等它出来之后才写（几十微秒里没有上限），超限时内核选中的就不会是牧守进程。
-慢路：fork 之后在子进程里换用户、绑核、设 rlimit、以该用户的身份打开文件、备好容器，约 0.9 毫秒。
+慢路：fork 之后在子进程里换用户、绑核、设 rlimit、以该用户的身份打开文件、备好容器，约 0.9 毫秒；目录也许不答话的，
+脚本也由子进程自己写下，挂住的是它。
 快路用于不换用户、不绑核、不进容器、目录答话、脚本里没有提 SLURM_TASK_PID 的作业；
 两条路的失败都变成 LaunchFault，不会让牧守进程出错。
 """
@@ -18,7 +19,7 @@ import signal
 
 from scns_conductor.worker.host.default_signals import DEFAULT_SIGNALS, restore_default_signals
 from scns_conductor.worker.shepherd.launch_fault import LaunchFault
-from scns_conductor.worker.shepherd.script_files import ScriptFiles
+from scns_conductor.worker.shepherd.script_files import ScriptFiles, write_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ _RLIMITS = {name: getattr(resource, f"RLIMIT_{name}") for name in ("AS", "CORE",
 
 
 class Spawner:
-    """创建进程，并收集慢路子进程在 exec 之前的失败。"""
+    """创建进程，并收集慢路子进程在 exec 之前的话：失败，与自己写下的脚本是哪一个。"""
 
     def __init__(self, scripts: ScriptFiles) -> None:
         self.scripts = scripts
         self._fault_read, self._fault_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._faults: dict[int, LaunchFault] = {}
+        self._scripts: list[tuple[int, int]] = []
         self._fault_text = b""
         self._uid = os.geteuid()
         self._inside: JobCgroup | None = None
@@ -146,6 +148,9 @@ class Spawner:
             os.setsid()
             _enter(enter_paths)
             restore_default_signals()
+            self._let_go()
+            if spec.script is not None and spec.opens_aside:
+                self._tell([os.getpid(), write_script(spec)])
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._limit(spec)
             if spec.umask is not None:
@@ -203,11 +208,34 @@ class Spawner:
         text = fault.message.encode("utf-8", "replace")[:_FAULT_MESSAGE_BYTES].decode("utf-8", "ignore")
         if stderr >= 0:
             _tell_stderr(stderr, fault)
-        line = json.dumps([os.getpid(), text, fault.status, fault.on_node], ensure_ascii=False)
-        os.write(self._fault_write, line.encode() + b"\n")
+        self._tell([os.getpid(), text, fault.status, fault.on_node])
+
+    def _tell(self, words: list[int | str | bool]) -> None:
+        os.write(self._fault_write, json.dumps(words, ensure_ascii=False).encode() + b"\n")
+
+    def _let_go(self) -> None:
+        """在子进程里：牧守进程的锁、套接字都不留。它也许要在 exec 之前挂很久，那时下一个牧守进程要拿得到。"""
+        first, last = sorted((self._fault_write, self._null))
+        os.closerange(3, first)
+        os.closerange(first + 1, last)
+        os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
 
     def take_fault(self, pid: int) -> LaunchFault | None:
-        """进程 pid 若在 exec 之前就失败，返回原因；在回收它之后调用。"""
+        """进程 pid 若在 exec 之前就失败，返回原因；在回收它、hear 之后调用。"""
+        return self._faults.pop(pid, None)
+
+    def take_scripts(self) -> list[tuple[int, int]]:
+        """听到的：子进程自己写下的脚本（进程号，inode）。"""
+        found, self._scripts = self._scripts, []
+        return found
+
+    @property
+    def ear(self) -> int:
+        """可读了就该 hear。"""
+        return self._fault_read
+
+    def hear(self) -> None:
+        """收下子进程的话。"""
         while True:
             try:
                 chunk = os.read(self._fault_read, 65536)
@@ -216,9 +244,11 @@ class Spawner:
             self._fault_text += chunk
         while b"\n" in self._fault_text:
             line, _, self._fault_text = self._fault_text.partition(b"\n")
-            child, message, status, on_node = json.loads(line)
-            self._faults[child] = LaunchFault(message, status=status, on_node=on_node)
-        return self._faults.pop(pid, None)
+            child, *said = json.loads(line)
+            if len(said) == 1:
+                self._scripts.append((child, said[0]))
+            else:
+                self._faults[child] = LaunchFault(said[0], status=said[1], on_node=said[2])
 
 
 def _limit_memory(spec: LaunchSpec, cgroup: JobCgroup | None) -> None:

@@ -61,7 +61,7 @@ class Step:
         )
         self._streams = TaskStreams(self._selector, self._links, send=self._send, lost=self._lost, closed=self._report)
         self._gathered: dict[int, bytearray] = {}
-        self._x11 = X11Listener(spec, f"{path}.xauth", self._selector, send=self._send_srun)
+        self._x11 = X11Listener(spec, self._selector, send=self._send_srun)
 
     # ---- 一生 ----
 

@@ -30,13 +30,11 @@ _FAMILY_LOCAL, _FAMILY_WILD = 256, 65535
 
 
 class X11Listener:
-    """send 把帧发给 srun。folder 是要建的目录，口令文件在里面：xauth 要在旁边建它的锁，所以目录也归用户。"""
+    """send 把帧发给 srun。口令文件在要建的目录（x11_folder）里面：xauth 要在旁边建它的锁，所以目录也归用户。"""
 
-    def __init__(
-        self, spec: StepSpec, folder: str, selector: selectors.BaseSelector, *, send: Callable[[bytes], None]
-    ) -> None:
+    def __init__(self, spec: StepSpec, selector: selectors.BaseSelector, *, send: Callable[[bytes], None]) -> None:
         self._spec = spec
-        self._folder = folder
+        self._folder = str(spec.x11_folder)
         self._selector = selector
         self._send = send
         self._listener: socket.socket | None = None

@@ -46,7 +46,7 @@ class LaunchSpec(Record):
     memory_bytes 是作业的内存上限，step_memory_bytes 是这一步自己的。
     cpu_ids 为绑定的核；device_deny 是 cgroup v1 的设备写法，如 'c 195:1 rwm'。
     warn_signal 在时限前 warn_before_s 秒发出，warn_batch_only 时只发给脚本自身。
-    opens_aside：目录所在的文件系统也许不答话，由作业自己的进程去进、去打开。
+    opens_aside：目录所在的文件系统也许不答话，由作业自己的进程去进、去打开，脚本也由它写下。
     chain：同一条链上的按到来的次序一个接一个，至多一个在运行（接力）；等了 chain_wait_s 秒还没有轮到的交还。
     warn_in_s 属于作业步：启动之后这么多秒发 warn_signal（脚本在别的节点上，作业的时限由那里管）。
     container 不为 None 时 argv、env、cwd 说的是容器里的。

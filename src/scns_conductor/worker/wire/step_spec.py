@@ -58,7 +58,7 @@ class StepSpec(Record):
     uid、gid、groups 为 None 表示不换用户。shared_files：几个任务写同一个文件，都追加。
     connection 为 None 表示没有 srun，输出都在文件里。tell_binding：说出绑了哪些核。
     memory_preferred：memory_nodes 放不下时可以用别的 NUMA 节点。
-    x11_cookie 是本节点上要转发 X11 的口令（十六进制），None 是不转发。
+    x11_cookie 是本节点上要转发 X11 的口令（十六进制），None 是不转发；x11_folder 是要建的目录，任务的用户走得到。
     """
 
     node: str
@@ -84,6 +84,7 @@ class StepSpec(Record):
     place: str | None = None
     container: ContainerSpec | None = None
     x11_cookie: str | None = None
+    x11_folder: str | None = None
 
     @property
     def own_place(self) -> str:
