@@ -58,6 +58,8 @@ class Containment:
         self._tasks_by_pid = tasks_by_pid
         self._orphan_owner: dict[int, JobGroup] = {}
         self.subreaper = become_subreaper()
+        # 牧守进程自己派出去的子进程：不是哪个作业的孤儿。
+        self.helpers: set[int] = set()
 
     def marker_of(self, key: str) -> str:
         """作业步的进程在环境里带着的标记。"""
@@ -157,7 +159,7 @@ class Containment:
         return bool(self.pids(group))
 
     def _strays(self) -> set[int]:
-        strays = own_children() - self._tasks_by_pid.keys()
+        strays = own_children() - self._tasks_by_pid.keys() - self.helpers
         for pid in self._orphan_owner.keys() - strays:
             del self._orphan_owner[pid]
         return strays

@@ -58,7 +58,7 @@ class JobKeeper:
         self.commands = JobCommands(self)
         self.endings = JobEndings(self)
         self.sampler = Sampler(self)
-        self.sweeper = ScriptSweeper()
+        self.sweeper = ScriptSweeper(containment.helpers)
         self.chains = Chains(self)
 
     def launch(self, specs: list[LaunchSpec]) -> list[LaunchAnswer]:

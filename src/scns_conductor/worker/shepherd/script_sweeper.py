@@ -20,10 +20,14 @@ WAITING_MOST = 10_000
 
 
 class ScriptSweeper:
-    """主循环里用：add 攒下，run 派出去，reaped 认出自己的子进程。needed：最近启动的说脚本目录也许不答话。"""
+    """主循环里用：add 攒下，run 派出去，reaped 认出自己的子进程。
 
-    def __init__(self) -> None:
+    helpers 收下正派着的子进程，免得当作作业的孤儿杀掉；needed：最近启动的作业说脚本目录也许不答话。
+    """
+
+    def __init__(self, helpers: set[int]) -> None:
         self.needed = False
+        self._helpers = helpers
         self._waiting: list[tuple[str, int | None]] = []
         self._pid: int | None = None
 
@@ -51,6 +55,7 @@ class ScriptSweeper:
         if pid == 0:
             self._sweep()
         self._pid = pid
+        self._helpers.add(pid)
         self._waiting = []
 
     def reaped(self, pid: int) -> bool:
@@ -58,6 +63,7 @@ class ScriptSweeper:
         if pid != self._pid:
             return False
         self._pid = None
+        self._helpers.discard(pid)
         return True
 
     def close(self) -> None:
