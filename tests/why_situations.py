@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import math
 import random
 import threading
 import time
@@ -784,6 +785,9 @@ def _check(slot: Slot, planted: Planted, answer: dict[str, Any], verdict: Verdic
 def _apply(slot: Slot, job: str, item: dict[str, Any], verdict: Verdict) -> None:
     """照建议改：要收下，也要照说的时刻启动。"""
     promised = moment(item["start_time"])
+    if item["expected_kind"] != "latest":
+        # 只是大约的：也要收下，时刻不算诺言。
+        promised = math.inf
     good_until = item.get("good_until")
     if good_until is not None and moment(good_until) < time.time() + 60:
         verdict.mistakes.append(f"建议 {item['text']!r} 一分钟之内就过时")
@@ -795,7 +799,7 @@ def _apply(slot: Slot, job: str, item: dict[str, Any], verdict: Verdict) -> None
         return
     wait_s = max(0.0, promised - time.time())
     if wait_s > PATIENCE_S:
-        # 太久，不等了：收下了就看它此刻的说法有没有变坏。
+        # 太久（或只说大约），不等了。
         verdict.suggested -= 1
         return
     late = max(promised, time.time()) + LATE_S

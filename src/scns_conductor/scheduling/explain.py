@@ -202,7 +202,7 @@ def explain(
     result.ahead = ahead_of(outlook, queue, job)
     result.shortages = shortages(cluster, shape)
     result.fits_now = gate is None and outlook.fits_now(shape, limit)
-    promise = Promise(outlook, queue, job)
+    promise = Promise(outlook, shape, limit)
     result.contested = not promise.uncontested()
     not_before = _pools(outlook, queue, job, pool_dates, result)
     absent = unavailable_nodes(cluster, shape)
@@ -218,7 +218,7 @@ def explain(
         result.endless = _endless(cluster, shape) if absent is None and not result.pools else []
     else:
         _date(outlook, job, found, result, latest_start, deadline)
-        result.firm = result.firm and _firm(promise, outlook, job, gate, result.pools, found[0])
+        result.firm = result.firm and _firm(promise, outlook, gate, result.pools, found[0])
     if not result.fits_now:
         result.reserved = _reserved(outlook, job, found)
     if gate is None:
@@ -262,9 +262,7 @@ def _date(
     result.expected_end = None if math.isinf(job.time_limit_s) else result.expected_start + job.time_limit_s
 
 
-def _firm(
-    promise: Promise, outlook: Outlook, job: PendingJob, gate: Gate | None, lacking: list[PoolShortage], start: float
-) -> bool:
+def _firm(promise: Promise, outlook: Outlook, gate: Gate | None, lacking: list[PoolShortage], start: float) -> bool:
     """start 是不是最晚的时刻。"""
     running = outlook.cluster.running
     limits = [pool for pool in lacking if not pool.name.startswith(LICENSE)]

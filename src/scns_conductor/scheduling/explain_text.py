@@ -137,8 +137,10 @@ def _dated(found: Explanation, names: Names) -> str:
         return "说不准何时开始"
     if found.expected_start <= names.now:
         return ""
-    end = "" if found.expected_end is None else f"，至迟 {names.when(found.expected_end)}结束"
-    how = "至迟" if found.firm else "大约"
+    how, end = "至迟" if found.firm else "大约", ""
+    if found.expected_end is not None:
+        when = names.when(found.expected_end)
+        end = f"，至迟 {when}结束" if found.firm else f"，大约 {when}结束"
     text = f"预计{how} {names.when(found.expected_start)}在 {_listed(found.nodes)} 开始{end}"
     return text if found.firm else f"{text}（只是估计，可能更晚）"
 

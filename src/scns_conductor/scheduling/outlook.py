@@ -29,6 +29,7 @@ class Outlook:
     def __init__(self, cluster: Cluster, queue: Queue, job: PendingJob, now: float, policy: Policy) -> None:
         self.cluster = cluster
         self.now = now
+        self.queue, self.job = queue, job
         ahead = [found for group in queue.groups.values() if (found := _before(group, job)) is not None]
         own = Group(job.shape, job.time_limit_s)
         self._policy = replace(policy, most_starts=_EVERYTHING)

@@ -15,7 +15,7 @@ from scns_conductor.scheduling.feasibility import Kind
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.placement import unavailable_nodes
 from scns_conductor.scheduling.plan import Reservation
-from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, PendingJob, Queue
+from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey
 from scns_conductor.scheduling.shape import LICENSE, Shape
 
 # 自己会过去的原因；别的（保留着、分区停了……）要人动手，人动手之前不算排在前面。
@@ -39,46 +39,46 @@ class _Dated:
 
 
 class Promise:
-    """outlook 是排在 job 前面的都计划好之后的前景。"""
+    """outlook 的作业若是 shape 与 limit_s（秒）这样的要求。"""
 
-    def __init__(self, outlook: Outlook, queue: Queue, job: PendingJob) -> None:
-        self._outlook, self._cluster, self._job = outlook, outlook.cluster, job
+    def __init__(self, outlook: Outlook, shape: Shape, limit_s: float) -> None:
+        self._outlook, self._cluster = outlook, outlook.cluster
+        self._own, self._key = (shape, limit_s), outlook.job.key
         self._touching: dict[tuple[Shape, Shape], bool] = {}
-        self._undated = list(self._blocked(queue))
-        self._loose = self._undated + list(self._coming(queue))
+        self._undated = list(self._blocked())
+        self._loose = self._undated + list(self._coming())
         self._kept = sorted(outlook.plan.reservations, key=lambda kept: kept.job.key)
 
     # ---- 问它的 ----
 
     def uncontested(self) -> bool:
         """排在前面的没有一个与它争。"""
-        return not any(self._meet(key[0], self._job.shape) for key in self._ahead(self._loose))
+        return not any(self._meet(key[0], self._own[0]) for key in self._ahead(self._loose))
 
     def reserved(self, start: float) -> bool:
         """它的保留（从 start 起）不会后移。"""
-        outlook, job = self._outlook, self._job
-        if outlook.incomplete or not outlook.promised or self._cluster.confined(job.shape):
+        outlook = self._outlook
+        if outlook.incomplete or not outlook.promised or self._cluster.confined(self._own[0]):
             # 在预留里面的没有保留。
             return False
         settled: list[tuple[_Dated, bool]] = []
         for kept in self._kept:
             dated = _dated(kept)
             settled.append((dated, self._settled(dated, settled)))
-        return self._settled(_Dated(job.key, job.shape, job.time_limit_s, start), settled)
+        return self._settled(_Dated(self._key, *self._own, start), settled)
 
     def inherited(self, holders: Iterable[RunningJob]) -> bool:
         """等 holders 里随便哪个让出来：让出的够它用，也没有人先挑。"""
-        job, cluster = self._job, self._cluster
-        need, kind = facts_of(cluster, Group(job.shape, job.time_limit_s))
+        cluster, own = self._cluster, self._own
+        need, kind = facts_of(cluster, Group(*own))
         if kind is Kind.GENERAL or cluster.reservations:
             return False
-        own = (job.shape, job.time_limit_s)
         # 排在前面、等同一个上限、一模一样的：一个接一个，都接得上。
         alike = [each for each in self._undated if each[1] == own]
         others = self._ahead([each for each in self._loose if each not in alike])
-        if any(self._meet(key[0], job.shape) for key in others):
+        if any(self._meet(key[0], own[0]) for key in others):
             return False
-        eligible = cluster.eligible(job.shape)
+        eligible = cluster.eligible(own[0])
         return all(
             any(
                 bool(eligible[share.node]) and bool((cluster.share_vector(share) >= need).all())
@@ -92,25 +92,25 @@ class Promise:
     def _ahead(self, loose: list[tuple[OrderKey, GroupKey]]) -> set[GroupKey]:
         return {(kept.job.shape, kept.job.time_limit_s) for kept in self._kept} | {key for _, key in loose}
 
-    def _blocked(self, queue: Queue) -> Iterator[tuple[OrderKey, GroupKey]]:
+    def _blocked(self) -> Iterator[tuple[OrderKey, GroupKey]]:
         """排在前面、前景里没有（都）保留的：等着上限的，说不准何时的。"""
         plan = self._outlook.plan
         reserved = {(kept.job.shape, kept.job.time_limit_s) for kept in plan.reservations}
         for key, reason in plan.blocked.items():
             if key not in reserved or key in self._outlook.undated or self._limited(key[0], reason):
-                group = queue.groups[key]
+                group = self._outlook.queue.groups[key]
                 yield group.keys[group.start], key
 
-    def _coming(self, queue: Queue) -> Iterator[tuple[OrderKey, GroupKey]]:
+    def _coming(self) -> Iterator[tuple[OrderKey, GroupKey]]:
         """排在前面、前景里没有算的：还没有轮到而自己会轮到的，数组余下的任务。"""
-        last, own = self._job.key, self._job.job_id
-        for job in queue.jobs.values():
+        own = self._outlook.job.job_id
+        for job in self._outlook.queue.jobs.values():
             if job.startable:
                 if job.tasks is None or sum(span.upper - span.lower for span in job.tasks) == 1:
                     continue
             elif job.reason not in _PASSING:
                 continue
-            if job.key < last and job.job_id != own:
+            if job.key < self._key and job.job_id != own:
                 yield job.key, (job.shape, job.time_limit_s)
 
     def _limited(self, shape: Shape, reason: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from scns_conductor.core.gres import format_gres, parse_gres
 from scns_conductor.core.units import format_duration, format_memory_mb
 from scns_conductor.scheduling.outlook import Outlook
+from scns_conductor.scheduling.promise import Promise
 from scns_conductor.scheduling.shape import Shape
 
 # 建议至少要早这么多秒才值得说。
@@ -40,13 +41,14 @@ Build = Callable[[Mapping[str, Any]], tuple[Shape, float, Outlook] | None]
 class Suggestion:
     """一个改法：changes 是 PATCH /jobs/{id} 的字段；start_time 是改了之后的预计开始（Unix 秒）。
 
-    good_until 是最晚何时改还算数（Unix 秒）；None 是没有尽头，或预计的时刻还早。
+    good_until 是最晚何时改还算数（Unix 秒）；None 是没有尽头，或预计的时刻还早。firm 为假，开始的时刻只是大约。
     """
 
     text: str
     changes: Mapping[str, Any]
     start_time: float
     good_until: float | None = None
+    firm: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +140,15 @@ class _Trial:
         if start <= self.at.now + LEAST_SLACK_S and self._fits_now(change):
             # 现在改能立即开始，等一会儿就不行了：来不及做的不说。
             return None
-        when = f"预计至迟 {format_duration(math.ceil(start - self.at.now))} 之后开始"
-        return Suggestion(f"{change.text}，{when}", change.patch, start)
+        firm, when = self._when(change, start)
+        return Suggestion(f"{change.text}，{when}", change.patch, start, firm=firm)
+
+    def _when(self, change: Change, start: float) -> tuple[bool, str]:
+        """改了之后的 start 是不是最晚的时刻，怎样说。"""
+        built = self.build(change.columns)
+        firm = built is not None and Promise(built[2], built[0], built[1]).reserved(start)
+        later = format_duration(math.ceil(start - self.at.now))
+        return firm, f"预计至迟 {later} 之后开始" if firm else f"预计大约 {later} 之后开始"
 
     def _fits_now(self, change: Change) -> bool:
         built = self.build(change.columns)
@@ -156,16 +165,16 @@ class _Trial:
         """赶不上期限的：推迟到做得完为止。"""
         if self.row["deadline"] is None or not math.isinf(self.at.current):
             return []
-        start = self.start(Change("", {}, {"deadline": None}))
+        change = Change("", {}, {"deadline": None})
+        start = self.start(change)
         limit = self.row["time_limit"]
         if start is None or limit is None:
             return []
         end = start + limit + slack_s(limit)
         moment = datetime.fromtimestamp(math.ceil(end / 60) * 60, UTC)
-        when = f"预计至迟 {format_duration(math.ceil(start - self.at.now))} 之后开始"
-        return [
-            Suggestion(f"把期限推迟到 {moment:%Y-%m-%dT%H:%M}（UTC），{when}", {"deadline": moment.isoformat()}, start)
-        ]
+        firm, when = self._when(change, start)
+        text = f"把期限推迟到 {moment:%Y-%m-%dT%H:%M}（UTC），{when}"
+        return [Suggestion(text, {"deadline": moment.isoformat()}, start, firm=firm)]
 
 
 def _searched(row: Mapping[str, Any], trial: _Trial) -> Iterator[Change]:

@@ -566,6 +566,8 @@ class Suggestion(Answer):
     """PATCH /jobs/{job_id} 的字段"""
     start_time: datetime | None
     """改了之后预计的开始"""
+    expected_kind: str
+    """latest：至迟；estimate：只是估计"""
     good_until: datetime | None
     """最晚何时改还能立即开始；null 是没有尽头，或不是立即开始"""
 

@@ -52,6 +52,7 @@ class Suggestion(TypedDict):
     text: Annotated[str, "怎样改"]
     changes: Annotated[dict[str, Any], "PATCH /jobs/{job_id} 的字段"]
     start_time: Annotated[Moment | None, "改了之后预计的开始"]
+    expected_kind: Annotated[str, "latest：至迟；estimate：只是估计"]
     good_until: Annotated[Moment | None, "最晚何时改还能立即开始；null 是没有尽头，或不是立即开始"]
 
 
@@ -61,7 +62,7 @@ class Scheduled(TypedDict):
     job_id: Annotated[str, "作业号"]
     user_name: Annotated[str, "谁的"]
     start_time: Annotated[Moment, "预计开始"]
-    end_time: Annotated[Moment | None, "至迟结束；不限时是 null"]
+    end_time: Annotated[Moment | None, "那时开始、跑满时限的结束；不限时是 null"]
     nodes: Annotated[list[str], "在哪些节点"]
     cpus: Annotated[int, "几个 CPU"]
 

@@ -104,6 +104,7 @@ def explained(connection: Connection, found: Explanation, now: float) -> Explain
                 "text": item.text,
                 "changes": dict(item.changes),
                 "start_time": iso(item.start_time),
+                "expected_kind": "latest" if item.firm else "estimate",
                 "good_until": iso(item.good_until),
             }
             for item in found.suggestions

@@ -165,7 +165,12 @@ class Gates:
         start, end = self._planned(row.job_id, depth)
         moment = start if kind == "after" else end
         word = "开始" if kind == "after" else "结束"
-        when = f"，至迟 {self._when(moment)}{word}" if moment is not None else f"，何时{word}说不准"
+        # 还在排队的，开始只是预计。
+        when = f"，何时{word}说不准"
+        if moment is not None:
+            later = self._when(moment)
+            running = row.job_id in self.memory.cluster.running
+            when = f"，至迟 {later}{word}" if running else f"，大约 {later}{word}"
         suspended = "（挂起了）" if row.state == JobState.SUSPENDED else ""
         reason = f"（{row.reason}）" if row.state == JobState.PENDING and row.reason not in (None, "None") else ""
         text = f"等待所依赖的作业 {label}（{kind}）：现在 {row.state}{suspended}{reason}{when}"
@@ -197,7 +202,10 @@ class Gates:
         shown = "、".join(self._labels(job_ids[:MOST_NAMED])) + (
             f" 等 {len(job_ids)} 个" if len(job_ids) > MOST_NAMED else ""
         )
-        when = f"，至迟 {self._when(found.moment)}都结束" if found.moment < math.inf else ""
+        when = ""
+        if found.moment < math.inf:
+            later, running = self._when(found.moment), self.memory.cluster.running.keys() >= set(job_ids)
+            when = f"，至迟 {later}都结束" if running else f"，大约 {later}都结束"
         found.lines.append(f"等待同名的作业（singleton，{waiting.name}）{shown}{when}")
         return found
 
