@@ -11,11 +11,14 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import SecretStr
 
-from own_database import settings_for
+from own_database import own_database
 from running_system import RunningSystem, as_user, second_api, start_system, wait_until
+from scns_conductor.core.async_database import async_engine
+from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.local.engines import Engines
 from scns_conductor.services.shared_ledger import SharedLedger
+from scns_conductor.statements.incarnation import change_incarnation
 
 LIMITS = {
     "SCNS_RATE_LIMIT_PER_TOKEN": "5",
@@ -72,11 +75,9 @@ def test_wrong_tokens_are_slowed_and_known_ones_are_not(limited: RunningSystem) 
 
 def test_two_api_processes_slow_one_name_down_together(engines: Engines, tmp_path: Path) -> None:
     async def tried() -> None:
-        settings = settings_for(engines, "t_ledger", tmp_path)
-        # 同一个库，写法不必一样：高可用的地址有几台主机。
-        hosts = {"database_url": SecretStr("postgresql://scns@db1:5432,db2:5433/t_ledger?target_session_attrs=primary")}
-        one, other = SharedLedger(settings), SharedLedger(settings.model_copy(update=hosts))
-        elsewhere = SharedLedger(settings_for(engines, "t_ledger_two", tmp_path))
+        one, other, elsewhere = (SharedLedger(each) for each in (settings, settings, another))
+        for ledger, its in ((one, settings), (other, settings), (elsewhere, another)):
+            ledger.engine = async_engine(its)
         waits = [await each.try_login("eve", "a") for each in (one, other, one, other, one, other)]
         # 三次不罚；第四次失败之后，哪个进程都要等。等着的时候再来不算一次。
         assert waits[:4] == [0, 0, 0, 0]
@@ -86,8 +87,16 @@ def test_two_api_processes_slow_one_name_down_together(engines: Engines, tmp_pat
         assert await one.try_login("eve", "a") == 0
         for each in (one, other, elsewhere):
             await each.close()
+            assert each.engine is not None
+            await each.engine.dispose()
 
-    asyncio.run(tried())
+    # 两套系统的库同名、集群同名也分得清：认的是数据库的化身。
+    with own_database(engines, "t_ledger", tmp_path) as settings, own_database(engines, "t_two", tmp_path) as another:
+        engine = sync_engine(another)
+        with engine.begin() as connection:
+            change_incarnation(connection, old=None, reason="另一套系统")
+        engine.dispose()
+        asyncio.run(tried())
 
 
 def test_without_valkey_each_keeps_its_own_books(tmp_path: Path) -> None:

@@ -3,17 +3,23 @@
 import functools
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from aiosmtpd.controller import Controller
 from node_yard import NodeYard
 from restore_yard import Dump, a_heartbeat_passes, old_jobs, pid_of
 from shepherd_yard import alive, wait_until
+from test_mail import Mailbox
 
 from own_database import own_database
+from running_system import free_port
 from scns_conductor.core.settings import Settings
 from scns_conductor.local.engines import Engines
 from scns_conductor.statements.incarnation import JOB_ID_MARGIN, change_incarnation
@@ -241,3 +247,37 @@ def test_two_systems_with_one_node_name_share_a_valkey(yard: NodeYard, engines: 
                 assert ran == [job_id for owner, job_id in jobs if owner is each]
         finally:
             other.close()
+
+
+def test_two_systems_do_not_take_each_others_mail(yard: NodeYard, engines: Engines, tmp_path: Path) -> None:
+    """两套合用一个 Valkey，通知的号也一样：各自的邮件由各自的后台进程发，一封不少，一封不多。"""
+    box, port = Mailbox(), free_port()
+    place = tmp_path / "other"
+    place.mkdir()
+    with ExitStack() as stack:
+        other = NodeYard(stack.enter_context(own_database(engines, "t_other_mail", place)), place)
+        stack.callback(other.close)
+        with other.engine.begin() as connection:
+            change_incarnation(connection, old=None, reason="另一套系统")
+        controller = Controller(box, hostname="127.0.0.1", port=port)
+        controller.start()
+        stack.callback(controller.stop)
+        sent = []
+        for each, domain in ((yard, "one.example"), (other, "two.example")):
+            more = {"SCNS_SMTP_HOST": "127.0.0.1", "SCNS_SMTP_PORT": str(port), "SCNS_MAIL_FROM": f"scns@{domain}"}
+            background = subprocess.Popen(
+                [sys.executable, "-m", "scns_conductor.worker.background.process"],
+                env=each.environment("n1", **more),
+                cwd=each.work,
+            )
+            stack.callback(background.wait, 30)
+            stack.callback(background.terminate)
+        # 一次一个：一封一条消息，谁先取到就是谁的。
+        for number in range(6):
+            for each, domain in ((yard, "one.example"), (other, "two.example")):
+                job_id = each.submit("true\n", name=f"信{number}", mail_type="BEGIN", mail_user=f"ada@{domain}")
+                each.start(job_id, send=False)
+                sent.append((f"ada@{domain}", str(job_id)))
+            wait_until(lambda: len(box.letters) >= len(sent), "都发了")
+        assert sorted((to[0], str(letter["X-SCNS-Job-ID"])) for to, letter in box.letters) == sorted(sent)
+        assert all(str(letter["From"]).endswith(to[0].partition("@")[2]) for to, letter in box.letters)

@@ -101,7 +101,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = async_engine(settings)
+        engine = ledger.engine = async_engine(settings)
         # 听回答的会话要一直留着：不经 PgBouncer。
         listening = async_engine(settings, direct=True, pool_size=1, max_overflow=0)
         desk = AnswerDesk(engine, listening)

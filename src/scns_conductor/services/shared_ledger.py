@@ -10,10 +10,11 @@ import importlib
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+import sqlalchemy as sa
 import structlog
 
+from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.login_delays import (
     FORGOTTEN_S,
@@ -22,9 +23,11 @@ from scns_conductor.services.login_delays import (
     MOST_ADDRESS_S,
     MOST_USER_S,
 )
+from scns_conductor.statements.incarnation import CURRENT_INCARNATION
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 # 等 Valkey 回答至多这么久；它不在，这么久之后再试（秒）。
 ANSWER_S = 0.5
@@ -69,15 +72,15 @@ logger = structlog.get_logger(__name__)
 
 
 class SharedLedger:
-    """一个 API 进程一个；用到才连。"""
+    """一个 API 进程一个；用到才连。engine 是哪个系统的数据库：同一个 Valkey 上可以有几个系统，键里带着化身。"""
+
+    engine: "AsyncEngine | None" = None
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.redis_url.get_secret_value()
         self._redis: Redis | None = None
         self._errors: tuple[type[Exception], ...] = (OSError, TimeoutError)
-        # 同一个 Valkey 上可以有几个系统。
-        database = urlsplit(settings.database_url.get_secret_value()).path.lstrip("/")
-        self._prefix = f"scns:limits:{settings.cluster_name}:{database}:"
+        self._system: str | None = None
         self._away_until = 0.0
 
     async def add(self, entries: Sequence[tuple[str, float]]) -> list[float] | None:
@@ -104,6 +107,16 @@ class SharedLedger:
     def _login(user_name: str, address: str) -> list[str]:
         return [f"user:{user_name}", f"address:{address}"]
 
+    async def _system_name(self) -> str | None:
+        """数据库的化身；还不知道、数据库不在是 None。"""
+        if self._system is None and self.engine is not None:
+            try:
+                async with self.engine.connect() as connection:
+                    self._system = await connection.scalar(CURRENT_INCARNATION)
+            except (OSError, sa.exc.SQLAlchemyError, ConductorError):
+                return None
+        return self._system
+
     async def _connected(self) -> "Redis":
         if self._redis is None:
             # 导入要几百毫秒，多数进程用不到：用到时在别的线程里。
@@ -123,8 +136,11 @@ class SharedLedger:
     async def _ask(self, script: str, names: Sequence[str], arguments: Sequence[Any]) -> Any:
         if time.monotonic() < self._away_until:
             return None
+        system = await self._system_name()
+        if system is None:
+            return None
         client = await self._connected()
-        keys = [self._prefix + hashlib.blake2b(name.encode(), digest_size=16).hexdigest() for name in names]
+        keys = [f"scns:limits:{system}:" + hashlib.blake2b(name.encode(), digest_size=16).hexdigest() for name in names]
         try:
             found = await client.register_script(script)(keys=keys, args=arguments)
         except self._errors as error:

@@ -1,4 +1,4 @@
-"""控制总线：RQ 队列，每个节点一条，后台进程一条，消息是 JSON 数据。
+"""控制总线：RQ 队列，每个节点一条，后台进程每样差事一条（名字里带着数据库的化身），消息是 JSON 数据。
 
 消息可以全部丢失（数据库才是真相），也可能重复；收的一方按固定的函数表处理，
 绝不按消息里的名字去导入代码：能写 Valkey 的人不能因此在节点上执行代码。
@@ -30,7 +30,8 @@ SEND_WAIT_S = 2.0
 RECEIVE_WAIT_S = 30.0
 AWAY_S = 1.0
 UNSENT_MOST = 1000
-# 后台进程的两条队列，邮件与 webhook 谁也不等谁；节点的名字不会以 @ 开头。
+# 后台进程的两条队列，邮件与 webhook 谁也不等谁；节点的名字不会以 @ 开头。谁都可以取，所以名字里带着化身：
+# 合用一个 Valkey 的别的系统不会取走，取走了也是别人的邮件。
 BACKGROUND = "@background"
 WEBHOOKS = "@webhooks"
 # 化身的样子（statements.incarnation）。
@@ -77,6 +78,11 @@ def queue_name(node_name: str) -> str:
     return f"scns-node-{node_name}"
 
 
+def _own_name(name: str, incarnation: str) -> str:
+    """只属于一个系统的队列名。"""
+    return f"{name}@{incarnation}"
+
+
 class Publisher:
     """领导者一侧：一个周期里每个节点一条消息，一次往返全部送出。
 
@@ -90,12 +96,14 @@ class Publisher:
         self._unsent: dict[str, list[Message]] = {}
         self._queues: dict[str, Queue] = {}
 
-    def _queue(self, node_name: str) -> Queue:
+    def _queue(self, node_name: str, incarnation: str | None) -> Queue:
+        name = queue_name(node_name)
+        if incarnation is not None and node_name in (BACKGROUND, WEBHOOKS):
+            name = _own_name(name, incarnation)
         # RQ 的每个 Queue 对象第一次用时都要问一次服务器的版本，所以留着复用。
-        queue = self._queues.get(node_name)
+        queue = self._queues.get(name)
         if queue is None:
-            queue = Queue(queue_name(node_name), connection=self._redis, serializer=JSONSerializer)
-            self._queues[node_name] = queue
+            queue = self._queues[name] = Queue(name, connection=self._redis, serializer=JSONSerializer)
         return queue
 
     def send(self, messages: Mapping[str, Sequence[Message]]) -> None:
@@ -126,7 +134,7 @@ class Publisher:
                         )
                         for message in node_messages
                     ]
-                    self._queue(node_name).enqueue_many(data, pipeline=pipeline)
+                    self._queue(node_name, incarnation).enqueue_many(data, pipeline=pipeline)
                 pipeline.execute()
             self._unsent = {}
         except redis.RedisError as error:
@@ -145,7 +153,7 @@ class Publisher:
 
 
 class Consumer:
-    """节点一侧：逐条取出消息，按固定的函数表处理。
+    """收的一侧：逐条取出消息，按固定的函数表处理。
 
     化身不同的不理：也许是恢复之前留下的，也许是合用一个 Valkey 的另一个系统发给它的同名节点的，所以转到那边的队列里。
     """
@@ -166,11 +174,11 @@ class Consumer:
         self._handlers = handlers
 
     def _queue_of(self, incarnation: str) -> Queue:
-        """别的系统的同名节点转来的放在这里。"""
-        return Queue(f"{self._name}@{incarnation}", connection=self._redis, serializer=JSONSerializer)
+        """只给那个系统的：后台的差事，别的系统的同名节点转来的。"""
+        return Queue(_own_name(self._name, incarnation), connection=self._redis, serializer=JSONSerializer)
 
     def _listened(self) -> list[Queue]:
-        """自己的队列；知道了自己的化身，还有转来的那一条。"""
+        """自己的队列；知道了自己的化身，还有名字里带着它的那一条。"""
         incarnation = self._incarnation()
         if incarnation != self._known:
             self._known = incarnation

@@ -62,8 +62,11 @@ BEGIN
     WHERE NOT EXISTS (SELECT FROM cluster_events WHERE subject = OLD.holder AND event = 'scheduler.failed'
       AND detail @> jsonb_build_object('epoch', OLD.epoch));
   END IF;
-  INSERT INTO cluster_events (event, subject, detail)
-  VALUES ('scheduler.elected', NEW.holder, jsonb_build_object('epoch', NEW.epoch, 'former', OLD.holder));
+  -- 恢复之后换化身只把任期跳过一段，没有谁当选。
+  IF NEW.holder IS NOT NULL THEN
+    INSERT INTO cluster_events (event, subject, detail)
+    VALUES ('scheduler.elected', NEW.holder, jsonb_build_object('epoch', NEW.epoch, 'former', OLD.holder));
+  END IF;
   RETURN NULL;
 END
 $$

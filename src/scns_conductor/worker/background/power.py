@@ -22,6 +22,7 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.core.states import PowerState
 from scns_conductor.statements import power
 from scns_conductor.statements.inbox import inbox_insert, notify_inbox
+from scns_conductor.statements.incarnation import CURRENT_INCARNATION
 from scns_conductor.worker.background.power_commands import commands
 from scns_conductor.worker.background.power_times import node_times
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
@@ -58,7 +59,8 @@ class PowerKeeper:
         self._latest: dict[str, _Call] = {}
         self._awake = threading.Event()
         self._lanes = Lanes("power", most=PROGRAMS_MOST)
-        self._publisher = Publisher(settings.redis_url.get_secret_value())
+        self._incarnation: str | None = None
+        self._publisher = Publisher(settings.redis_url.get_secret_value(), lambda: self._incarnation)
         self._thread = threading.Thread(target=self._run, name="power", daemon=True)
 
     def start(self) -> None:
@@ -102,6 +104,7 @@ class PowerKeeper:
         """看一遍：程序的结局，关好的，没有来的，该关的，该开的。"""
         settings = self._settings
         with connection.begin():
+            self._incarnation = connection.scalar(CURRENT_INCARNATION)
             touched, failed = self._take_results(connection)
             connection.execute(power.MARK_IDLE)
             times = self._times(connection)

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Engine
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings
+from scns_conductor.statements.incarnation import CURRENT_INCARNATION
 from scns_conductor.worker.background.mail_errand import MailErrand
 from scns_conductor.worker.background.power import PowerKeeper
 from scns_conductor.worker.background.webhook_errand import WebhookErrand
@@ -51,7 +52,9 @@ class Background:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stopping = threading.Event()
-        self._publisher = Publisher(settings.redis_url.get_secret_value())
+        # 眼前是哪个数据库；每看一遍问一次，恢复到从前就换。
+        self._incarnation: str | None = None
+        self._publisher = Publisher(settings.redis_url.get_secret_value(), lambda: self._incarnation)
 
     def stop(self) -> None:
         """请求停止。"""
@@ -68,9 +71,11 @@ class Background:
         started = False
         while not self._stopping.is_set():
             try:
+                if not started and not await_schema(engine, self._stopping):
+                    break
+                with engine.connect() as connection:
+                    self._incarnation = connection.scalar(CURRENT_INCARNATION)
                 if not started:
-                    if not await_schema(engine, self._stopping):
-                        break
                     for errand in errands:
                         threading.Thread(
                             target=self._consume, args=(errand,), name=errand.function, daemon=True
@@ -103,7 +108,10 @@ class Background:
                 logger.warning("database_unavailable", extra={"error": str(error).splitlines()[:1]})
 
         consumer = Consumer(
-            self._settings.redis_url.get_secret_value(), queue_name(errand.queue), {errand.function: handle}
+            self._settings.redis_url.get_secret_value(),
+            queue_name(errand.queue),
+            {errand.function: handle},
+            lambda: self._incarnation,
         )
         while not self._stopping.is_set():
             try:
