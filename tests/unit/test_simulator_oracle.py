@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,7 +78,7 @@ def test_a_real_log_starts_exactly_when_the_textbook_says(policy):
 @SEARCH
 def test_predicted_backfill_starts_exactly_when_the_textbook_says(rows, users):
     plain = trace_of(rows, POOL_CPUS)
-    jobs = [replace(job, user=user) for job, user in zip(plain, users, strict=False)]
+    jobs = [job._replace(user=user) for job, user in zip(plain, users, strict=False)]
     guess = textbook.Guess()
 
     def decide(queue, running, free, now):

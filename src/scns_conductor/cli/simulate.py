@@ -125,6 +125,7 @@ def _with_power(choices: "list[PolicyChoice]", options: dict[str, Any]) -> "list
 
 
 def _replay_and_report(trace: Path | None, choices: "list[PolicyChoice]", options: dict[str, Any]) -> None:
+    import gc
     import os
 
     from scns_conductor.simulator.runs import actual
@@ -133,10 +134,14 @@ def _replay_and_report(trace: Path | None, choices: "list[PolicyChoice]", option
 
     _check_outputs(options)
     request = _request(trace, options)
+    # 几十万个作业的对象一直留着，又没有环：垃圾回收不必一遍遍地数它们。
+    gc.disable()
     try:
         scene = prepare(request)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    gc.freeze()
+    gc.enable()
     if not options["as_json"]:
         _say_notes(scene)
     with _progress_bar(scene, len(choices), options["progress"]) as progress:

@@ -1,5 +1,6 @@
 """集群的现状：节点的矩阵，加上运行中的作业与池。可变，由调度器随收件箱更新。"""
 
+from bisect import bisect_left, insort
 from collections import defaultdict
 from dataclasses import replace
 
@@ -43,21 +44,24 @@ class Cluster(ShapeRules):
         # 有作业（运行的、排队的）要与别人隔开的那些主人；空的就什么也不看。
         self.scopes: set[str] = set()
         # 份额变过几次；此刻的形状 -> 能用的节点（版本同它）。
-        self._shifts = 0
+        self.shifts = 0
         self._open: dict[Shape, tuple[tuple[int, int], BoolArray]] = {}
         # 形状 -> 隔着的节点何时让出来（版本同它，连同改过几次预计结束）。
         self._openings: dict[Shape, tuple[tuple[int, int, int], list[tuple[float, BoolArray]]]] = {}
+        # 第一个节点上的归还（returns）；没有人问过时是 None。
+        self._returns: list[tuple[float, list[int]]] | None = None
 
     def _widen(self) -> None:
         super()._widen()
         self.run_need = np.hstack([self.run_need, np.zeros((len(self.run_end), 1), dtype=np.int64)])
+        self._returns = None
 
     def open_to(self, shape: Shape) -> BoolArray:
         """eligible 里没有隔着的节点：别人独占着的不行；自己要独占的，有别人在的也不行。"""
         eligible = self.eligible(shape)
         if not self.scopes:
             return eligible
-        version, known = (self.version, self._shifts), self._open.get(shape)
+        version, known = (self.version, self.shifts), self._open.get(shape)
         if known is not None and known[0] == version:
             return known[1]
         if len(self._open) > 10_000:
@@ -78,7 +82,7 @@ class Cluster(ShapeRules):
         """别人独占着的节点何时让出来：(时刻, 到那时也能用的节点)，从早到晚；没有尽头的不算。"""
         if not self.scopes:
             return []
-        version, known = (self.version, self._shifts, self.moved_ends), self._openings.get(shape)
+        version, known = (self.version, self.shifts, self.moved_ends), self._openings.get(shape)
         if known is not None and known[0] == version:
             return known[1]
         if len(self._openings) > 10_000:
@@ -109,6 +113,13 @@ class Cluster(ShapeRules):
     def _unreserved(self, mask: BoolArray, shape: Shape, now: float, duration_s: float) -> BoolArray:
         taken = self.reserved(shape.reservation, now, now + duration_s)
         return mask if taken is None else mask & ~taken
+
+    def returns(self) -> list[tuple[float, list[int]]]:
+        """第一个节点上何时（Unix 秒）归还多少（各维），按时刻排好，随启动与结束跟着变；调用者不许改。"""
+        if self._returns is None:
+            rows = list(self.node_rows[0])
+            self._returns = sorted(zip(self.run_end[rows].tolist(), self.run_need[rows].tolist(), strict=True))
+        return self._returns
 
     def set_pool(self, name: str, total: int, reason: str) -> None:
         """登记一个池，或改它的总量；在用的不变，所以改小了剩下的可以是负的。reason 是缺它时的原因码。"""
@@ -148,8 +159,9 @@ class Cluster(ShapeRules):
                 job = replace(job, expected_end=known.expected_end)
             self.running[job.job_id] = job
             return
-        self.release(job.job_id)
-        self._shifts += 1
+        if known is not None:
+            self.release(job.job_id)
+        self.shifts += 1
         rows = self._run_rows[job.job_id] = []
         for share in job.shares:
             need = self.share_vector(share)
@@ -157,6 +169,8 @@ class Cluster(ShapeRules):
             row = self._spare_row()
             self.run_end[row], self.run_node[row], self.run_need[row] = job.expected_end, share.node, need
             self.node_rows[share.node].add(row)
+            if self._returns is not None and share.node == 0:
+                insort(self._returns, (job.expected_end, need.tolist()))
             self.touched.add(share.node)
             rows.append(row)
         for name, amount in job.pools:
@@ -168,10 +182,13 @@ class Cluster(ShapeRules):
         """归还；不在运行则什么也不做。"""
         job = self.running.pop(job_id, None)
         if job is not None:
-            self._shifts += 1
+            self.shifts += 1
             for row in self._run_rows.pop(job_id):
                 node = int(self.run_node[row])
-                self.free[node] += self.run_need[row]
+                need = self.run_need[row]
+                if self._returns is not None and node == 0:
+                    del self._returns[bisect_left(self._returns, (float(self.run_end[row]), need.tolist()))]
+                self.free[node] += need
                 self.run_end[row] = -1.0
                 self.node_rows[node].discard(row)
                 self.touched.add(node)
@@ -194,6 +211,7 @@ class Cluster(ShapeRules):
     def _move_end(self, job: RunningJob) -> None:
         """时限改了，或要提前结束。"""
         self.moved_ends += 1
+        self._returns = None
         for row in self._run_rows[job.job_id]:
             self.run_end[row] = job.expected_end
         for name, amount in job.pools:

@@ -33,32 +33,34 @@ class Shadow:
 
     def __init__(self, now: float, free: list[int], releases: list[Release]) -> None:
         """free 由调用者边启动边改；releases 按时刻排好。已过预计结束的当作马上结束。"""
-        self._now = now
+        self.now = now
         self._free = free
         self._releases = releases
-        self._begin = math.inf
+        self.begin = math.inf
         # 那一刻除去它要的还余下多少。
         self._room: list[int] = []
 
     def hold(self, amounts: Amounts, duration_s: float) -> bool:
         """为它保留；再也放不下是 False。此刻的空闲不够它，也还没有为别的保留。"""
-        # 还差多少；够了的维不再看。
-        short = [(dimension, amount - self._free[dimension]) for dimension, amount in amounts]
-        short = [each for each in short if each[1] > 0]
-        soonest, count, begin = self._now + 1.0, 0, math.inf
-        for end, need in self._releases:
-            if end >= NO_END or max(end, soonest) > begin:
-                break
-            count += 1
-            if short:
-                short = [(dimension, lack - need[dimension]) for dimension, lack in short if lack > need[dimension]]
-                if not short:
-                    begin = max(end, soonest)
-        if short:
+        free, releases = self._free, self._releases
+        # 各维分别要等头几个归还；都够了才放得下。
+        count = 0
+        for dimension, amount in amounts:
+            lack = amount - free[dimension]
+            if lack > 0:
+                needed = _needed(releases, dimension, lack)
+                if needed is None:
+                    return False
+                count = max(count, needed)
+        begin = releases[count - 1][0]
+        if begin >= NO_END:
             return False
-        self._begin = begin
-        released = [need for _, need in self._releases[:count]]
-        self._room = list(map(sum, zip(self._free, *released, strict=True)))
+        begin = max(begin, self.now + 1.0)
+        # 与它同时的也算。
+        while count < len(releases) and releases[count][0] <= begin:
+            count += 1
+        self.begin = begin
+        self._room = list(map(sum, zip(free, *[need for _, need in releases[:count]], strict=True)))
         for dimension, amount in amounts:
             self._room[dimension] -= amount
         return True
@@ -66,7 +68,7 @@ class Shadow:
     def hopeful(self, free: int, cpus: Sequence[int], limits_s: Sequence[float], first: int) -> list[int]:
         """第 first 个起，只看 CPU 也许放得下的是第几个：此刻够，要么在保留之前结束，要么那时也够。"""
         room = self._room[0] if self._room else free
-        left = self._begin - self._now
+        left = self.begin - self.now
         return [
             index
             for index, count in enumerate(cpus[first:], first)
@@ -75,19 +77,28 @@ class Shadow:
 
     def allows(self, amounts: Amounts, duration_s: float) -> bool:
         """此刻的空闲够它；从现在起的 duration_s 秒里也不碰保留。"""
-        return self._now + duration_s <= self._begin or enough(self._room, amounts)
+        return self.now + duration_s <= self.begin or enough(self._room, amounts)
 
     def start(self, duration_s: float, amounts: Amounts) -> None:
         """此刻启动了一个（已从 free 里扣掉）。"""
-        end = self._now + duration_s
-        if self._begin == math.inf:
+        end = self.now + duration_s
+        if self.begin == math.inf:
             need = [0] * len(self._free)
             for dimension, amount in amounts:
                 need[dimension] = amount
             insort(self._releases, (end, need), key=itemgetter(0))
-        elif end > self._begin:
+        elif end > self.begin:
             for dimension, amount in amounts:
                 self._room[dimension] -= amount
+
+
+def _needed(releases: Sequence[Release], dimension: int, lack: int) -> int | None:
+    """头几个归还之后，这一维就不差 lack 个了；都归还了也不够是 None。"""
+    for count, (_, need) in enumerate(releases, 1):
+        lack -= need[dimension]
+        if lack <= 0:
+            return count
+    return None
 
 
 class Lane:

@@ -1,28 +1,32 @@
 """只有一个节点时：按次序走一遍，全用列表，一条时间线，不为每个组造对象。
 
 作业几乎各是各的形状时逐个作业地走（Lean），形状不多时逐组地走（lean_by_group）：重放踪迹（机器是一个处理器池）与笔记本上的
-混合队列都是这样。决定与 Cycle 相同（tests/unit/test_scheduling_lean.py）。
+混合队列都是这样。只为队首保留、上一遍之后又没有谁结束的，谁的处境也没有变好：只看新到的（Lean._newcomers）。
+决定与 Cycle 相同（tests/unit/test_scheduling_lean.py）。
 """
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
 from scns_conductor.scheduling.attempt import facts_of
 from scns_conductor.scheduling.cluster import Cluster
+from scns_conductor.scheduling.cluster_facts import NodeShare
 from scns_conductor.scheduling.feasibility import Kind
 from scns_conductor.scheduling.lane import Amounts, Lane, Release, Shadow, enough
-from scns_conductor.scheduling.plan import Plan
+from scns_conductor.scheduling.plan import Plan, PlannedStart
 from scns_conductor.scheduling.policy import Backfill, Policy
-from scns_conductor.scheduling.queue import BackfillRank, Group, OrderKey, PendingJob, Queue, backfill_rank
+from scns_conductor.scheduling.queue import BackfillRank, Group, GroupKey, OrderKey, PendingJob, Queue, backfill_rank
 
 # 平均一组不到这么多个作业，逐个作业地走；再多就逐组地走，与队列多长无关。
 JOBS_PER_GROUP = 4
 MOST_GROUPS = 256
 # 保留多到这么多，一条时间线上逐个地找就慢了。
 MOST_DEPTH = 128
+# 记着这么多组各要多少。
+MOST_KNOWN = 10_000
 
 # 走了的攒到这么多个（且占三分之一）才丢。
 MOST_STALE = 8
@@ -42,58 +46,102 @@ class Lean:
         self._shortest: list[tuple[BackfillRank, PendingJob, _Wanted]] = []
         # 不能这样看的作业：数组、多节点、等池的……还有一个在，就照平常的办法。
         self._odd: dict[int, PendingJob] = {}
+        # 各组要多少；版本是上面的。
+        self._known: dict[GroupKey, _Wanted | None] = {}
+        # 上一遍走完的样子；不能接着走的是 None。它启动了的。
+        self._last: _Walk | None = None
+        self._begun: list[PendingJob] = []
 
     def forget(self) -> None:
         """有新到的没有经过这里：下一遍从头排。"""
-        self._queue = None
+        self._queue = self._last = None
+        self._begun = []
 
     def plan(self, cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan | None:
         """只决定启动；不能这样看时是 None。"""
+        last, self._last = self._last, None
         if not _single(cluster, policy) or len(queue.jobs) > JOBS_PER_GROUP * len(queue.groups):
             self._queue = None
             return None
-        self._catch_up(cluster, queue, shortest_first=policy.shortest_first)
+        self._drop_begun(queue)
+        added = self._catch_up(cluster, queue, shortest_first=policy.shortest_first)
         if self._odd:
             self._odd = {job_id: job for job_id, job in self._odd.items() if _waits(queue, job)}
             if self._odd:
                 return None
-        walk = _Walk(cluster, now, policy)
-        last = self._walk(walk, queue, shortest_first=policy.shortest_first)
-        if last is not None and walk.free[0]:
-            self._backfill(walk, queue, last)
+        if last is not None and added is not None and last.goes_on(queue, added, now, policy):
+            walk = last
+            self._newcomers(walk, queue, added, now, shortest_first=policy.shortest_first)
+        else:
+            walk = _Walk(cluster, now, policy)
+            looked = self._walk(walk, queue, shortest_first=policy.shortest_first)
+            if looked is not None and walk.free[0]:
+                self._backfill(walk, queue, looked)
+        self._begun = walk.begun
+        if walk.head is not None and not walk.plan.exhausted:
+            self._last = walk
         return walk.plan
 
-    def _catch_up(self, cluster: Cluster, queue: Queue, *, shortest_first: bool) -> None:
-        if self._queue is not queue or self._version != cluster.version or queue.disordered:
-            self._queue, self._version, self._entries, self._odd = queue, cluster.version, [], {}
-            self._cpus, self._limits_s, self._shortest = [], [], []
-            fresh: Sequence[PendingJob] = [job for group in queue.groups.values() for job in group.live()]
-        else:
-            fresh = list(queue.fresh.values())
-        for job in fresh:
-            self._add(cluster, queue, job, shortest_first=shortest_first)
+    def _newcomers(
+        self, walk: "_Walk", queue: Queue, added: "list[_Entry]", now: float, *, shortest_first: bool
+    ) -> None:
+        """接着上一遍，只看新到的。"""
+        walk.go_on(now)
+        if len(added) > 1:
+            added.sort(key=(lambda entry: _rank_of(queue, entry)) if shortest_first else _key_of)
+        for _, job, wanted in added:
+            if not walk.free[0] or walk.over:
+                break
+            walk.consider(job, wanted)
 
-    def _add(self, cluster: Cluster, queue: Queue, job: PendingJob, *, shortest_first: bool) -> None:
-        group = queue.groups[job.shape, job.time_limit_s]
-        wanted = _wanted(cluster, group)
+    def _catch_up(self, cluster: Cluster, queue: Queue, *, shortest_first: bool) -> "list[_Entry] | None":
+        """排进新到的，返回它们；从头排的是 None。"""
+        again = self._queue is not queue or self._version != cluster.version or queue.disordered
+        if again:
+            self._queue, self._version, self._entries, self._odd = queue, cluster.version, [], {}
+            self._cpus, self._limits_s, self._shortest, self._known = [], [], [], {}
+            fresh: Iterable[PendingJob] = [job for group in queue.groups.values() for job in group.live()]
+        else:
+            fresh = queue.fresh.values()
+        added = []
+        for job in fresh:
+            entry = self._add(cluster, queue, job, shortest_first=shortest_first)
+            if entry is not None:
+                added.append(entry)
+        return None if again else added
+
+    def _add(self, cluster: Cluster, queue: Queue, job: PendingJob, *, shortest_first: bool) -> "_Entry | None":
+        place = (job.shape, job.time_limit_s)
+        if place in self._known:
+            wanted = self._known[place]
+        else:
+            if len(self._known) > MOST_KNOWN:
+                self._known.clear()
+            wanted = self._known[place] = _wanted(cluster, queue.groups[place])
         if wanted is None or job.tasks is not None:
             self._odd[job.job_id] = job
-            return
+            return None
         if not wanted.usable:
             # 放不下，也说不准何时：不挡着别人。
-            return
+            return None
         key = job.key
         entries = self._entries
+        entry = (key, job, wanted)
         # 先来先服务时总在末尾。
-        last = not entries or entries[-1][0] < key
-        index = len(entries) if last else bisect_left(entries, key, key=_key_of)
-        if index < len(entries) and entries[index][1] is job:
-            return
-        entries.insert(index, (key, job, wanted))
-        self._cpus.insert(index, wanted.share[0])
-        self._limits_s.insert(index, wanted.limit_s)
+        if not entries or entries[-1][0] < key:
+            entries.append(entry)
+            self._cpus.append(wanted.shares[0].cpus)
+            self._limits_s.append(wanted.limit_s)
+        else:
+            index = bisect_left(entries, (key,))
+            if entries[index][1] is job:
+                return entry
+            entries.insert(index, entry)
+            self._cpus.insert(index, wanted.shares[0].cpus)
+            self._limits_s.insert(index, wanted.limit_s)
         if shortest_first:
-            insort(self._shortest, (backfill_rank(key, group), job, wanted), key=itemgetter(0))
+            insort(self._shortest, (_rank_of(queue, entry), job, wanted), key=itemgetter(0))
+        return entry
 
     def _walk(self, walk: "_Walk", queue: Queue, *, shortest_first: bool) -> OrderKey | tuple[()] | None:
         """按次序走；保留的名额用完、余下的要按预测排时，返回走到了哪里（一个也没有看是空的）。"""
@@ -144,18 +192,29 @@ class Lean:
             self._shortest = [entry for entry in self._shortest if _waits(queue, entry[1])]
             self._drop_gone(queue)
 
+    def _drop_begun(self, queue: Queue) -> None:
+        """上一遍启动了的走了：不等攒多了再丢。"""
+        entries = self._entries
+        for job in self._begun:
+            if queue.jobs.get(job.job_id) is not job:
+                # 多半是最前的。
+                index = 0 if entries and entries[0][1] is job else bisect_left(entries, (job.key,))
+                if index < len(entries) and entries[index][1] is job:
+                    del entries[index], self._cpus[index], self._limits_s[index]
+        self._begun = []
+
     def _drop_gone(self, queue: Queue) -> None:
         self._entries = [entry for entry in self._entries if _waits(queue, entry[1])]
-        self._cpus = [wanted.share[0] for _, _, wanted in self._entries]
+        self._cpus = [wanted.shares[0].cpus for _, _, wanted in self._entries]
         self._limits_s = [wanted.limit_s for _, _, wanted in self._entries]
 
 
 class _Wanted(NamedTuple):
-    """一个作业要多少、多久、怎样记它的份额；usable 是这个节点能不能用。"""
+    """一个作业要多少、多久、它的份额；usable 是这个节点能不能用。"""
 
     amounts: Amounts
     limit_s: float
-    share: tuple[int, int, int]
+    shares: tuple[NodeShare, ...]
     usable: bool
 
 
@@ -172,34 +231,41 @@ def _wanted(cluster: Cluster, group: Group) -> _Wanted | None:
     found = need.tolist()
     amounts = [(dimension, amount) for dimension, amount in enumerate(found) if amount]
     usable = not cluster.confined(shape) and bool(cluster.eligible(shape)[0])
-    return _Wanted(amounts, group.time_limit_s, (found[0], found[1], shape.tasks), usable)
+    shares = (NodeShare(0, found[0], found[1], (), shape.tasks),)
+    return _Wanted(amounts, group.time_limit_s, shares, usable)
 
 
 class _Walk:
-    """一遍：逐个考虑作业。free 是此刻的空闲，depth 是还能保留几个；over：余下的不必看了。"""
+    """一遍：逐个考虑作业。free 是此刻的空闲，depth 是还能保留几个；over：余下的不必看了。
+
+    head 是最后保留的那个：没有比它更前的还在等、没有谁结束，就可以接着走（goes_on）。
+    """
 
     def __init__(self, cluster: Cluster, now: float, policy: Policy) -> None:
         self.plan = Plan(now, complete=False)
         self.over = False
-        self._cluster = cluster
+        self.head: PendingJob | None = None
+        self._cluster, self._policy = cluster, policy
         self.free: list[int] = cluster.free[0].tolist()
         self._lane: Lane | Shadow | None = None
-        # 还没有 lane 时的启动：时限，要多少。
+        # 启动了的，与各自的时限、要多少。
+        self.begun: list[PendingJob] = []
         self._started: list[tuple[float, Amounts]] = []
         self.depth, self._left = policy.depth, policy.most_starts
+        self._shifts, self._moved_ends = cluster.shifts, cluster.moved_ends
 
     def consider(self, job: PendingJob, wanted: _Wanted) -> bool:
         """启动它，或为它保留；都不是则 False：与它同组的也不必再看。"""
-        amounts, limit_s, share, _ = wanted
+        amounts, limit_s, shares, _ = wanted
         lane = self._lane
         if enough(self.free, amounts) and (lane is None or lane.allows(amounts, limit_s)):
-            self.plan.starts.add_run((job,), None, (0,), share)
+            self.plan.starts.add(PlannedStart(job, None, shares))
             for dimension, amount in amounts:
                 self.free[dimension] -= amount
+            self.begun.append(job)
+            self._started.append((limit_s, amounts))
             if lane is not None:
                 lane.start(limit_s, amounts)
-            else:
-                self._started.append((limit_s, amounts))
             self._left -= 1
             if not self._left:
                 self.plan.exhausted = self.over = True
@@ -213,7 +279,37 @@ class _Walk:
         if not lane.hold(amounts, limit_s):
             return False
         self.depth -= 1
+        self.head = job
         return True
+
+    def goes_on(self, queue: Queue, added: "Sequence[_Entry]", now: float, policy: Policy) -> bool:
+        """决定的启动都照着做了，此外谁也没有动，受阻的那个还在等、也还要等：只看新到的就够。"""
+        cluster, head, lane, then = self._cluster, self.head, self._lane, self.plan.now
+        if (
+            head is None
+            or not isinstance(lane, Shadow)
+            or self._policy is not policy
+            or queue.jobs.get(head.job_id) is not head
+            or head.reason is not None
+            # 该归还的过了时刻还没有归还，受阻的那个就要重新算。
+            or not then <= now <= lane.begin - 1.0
+            or cluster.shifts != self._shifts + len(self._started)
+            or cluster.moved_ends != self._moved_ends
+        ):
+            return False
+        for job, (limit_s, _) in zip(self.begun, self._started, strict=True):
+            running = cluster.running.get(job.job_id)
+            if running is None or running.expected_end != then + limit_s:
+                return False
+        return all(entry[0] > head.key for entry in added)
+
+    def go_on(self, now: float) -> None:
+        """时间到了 now。"""
+        assert isinstance(self._lane, Shadow)
+        self.plan = Plan(now, complete=False)
+        self.over, self._left = False, self._policy.most_starts
+        self.begun, self._started, self._lane.now = [], [], now
+        self._shifts = self._cluster.shifts
 
     def hopeful(self, cpus: Sequence[int], limits_s: Sequence[float], first: int) -> list[int]:
         """不再保留了：第 first 个起，只看 CPU 也许放得下的是第几个。"""
@@ -224,10 +320,7 @@ class _Walk:
 
     def _open(self) -> Lane | Shadow:
         cluster, now = self._cluster, self.plan.now
-        rows = list(cluster.node_rows[0])
-        ends = cluster.run_end[rows]
-        order = ends.argsort(kind="stable")
-        releases: list[Release] = list(zip(ends[order].tolist(), cluster.run_need[rows][order].tolist(), strict=True))
+        releases: list[Release] = list(cluster.returns())
         for limit_s, amounts in self._started:
             need = [0] * len(self.free)
             for dimension, amount in amounts:
@@ -278,6 +371,11 @@ def _single(cluster: Cluster, policy: Policy) -> bool:
 
 def _key_of(entry: _Entry) -> OrderKey:
     return entry[0]
+
+
+def _rank_of(queue: Queue, entry: _Entry) -> BackfillRank:
+    job = entry[1]
+    return backfill_rank(entry[0], queue.groups[job.shape, job.time_limit_s])
 
 
 def _waits(queue: Queue, job: PendingJob) -> bool:

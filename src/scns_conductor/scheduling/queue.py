@@ -114,6 +114,10 @@ class Group:
 
     def index_of(self, job: PendingJob) -> int:
         """它的位置；不在这一组是 IndexError。"""
+        # 多半是最前的。
+        index = self.start
+        if index < len(self.jobs) and self.jobs[index] is job:
+            return index
         index = bisect_left(self.keys, job.key)
         while self.jobs[index] is not job:
             index += 1
@@ -161,7 +165,8 @@ class Queue:
 
     def upsert(self, job: PendingJob) -> None:
         """放进队列；同号的被替换。"""
-        self.remove(job.job_id)
+        if job.job_id in self.jobs:
+            self.remove(job.job_id)
         self.jobs[job.job_id] = job
         # 共用一个形状对象：十万个作业只存几百个形状，比较也只比身份。
         job.shape = self._shapes.setdefault(job.shape, job.shape)

@@ -30,10 +30,8 @@ Advance = Callable[[int], None]
 ALL_BLOCKED = 1_000_000
 # 多因子的缺省：等待（七天到顶）与大小各一半，见 slurm.conf 的 PriorityWeightAge、PriorityWeightJobSize。
 MAX_AGE_S = 7 * 86400
-# 同一时刻的事件：先到达，再结束。
-_ARRIVAL, _END = 0, 1
-# 节能时：空闲够久了。
-_IDLE_LONG = 2
+# 同一时刻的事件：先到达，再结束，再（节能时）空闲够久了的。
+_END, _IDLE_LONG = 1, 2
 
 
 @dataclass(slots=True)
@@ -122,12 +120,14 @@ class _Replaying:
         self._order = choice.order
         self._cpus = machine.cpus
         self._tell = tell
+        # 还没有到的作业，先到的先。
+        self._arrivals = iter(sorted(range(len(jobs)), key=lambda number: jobs[number].submit_s))
         self._cluster, self._queue, self._policy = build_cluster(machine), Queue(), policy_of(choice)
         self._planner = Planner(self._policy)
         self._in_order = self._policy.backfill is Backfill.NONE and choice.order == "fifo"
         self._result = Replay([None] * len(jobs), [()] * len(jobs))
-        # 同一时刻的几个结束按启动的先后：第三项是作业号，或第几个启动的。
-        self._events = [(float(job.submit_s), _ARRIVAL, number, number) for number, job in enumerate(jobs)]
+        # 到达之外的事件；同一时刻的几个结束按启动的先后：第三项是第几个启动的。
+        self._events: list[tuple[float, int, int, int]] = []
         # 要求相同的共用一个形状对象。
         self._shapes: dict[tuple[int, int, int, int], Shape] = {}
         self._started = 0
@@ -147,20 +147,26 @@ class _Replaying:
 
     def run(self) -> Replay:
         """走完全部事件。"""
-        heapq.heapify(self._events)
         if self._power is not None:
             self._watch_idle(self._power, range(self._cluster.count), self._power.began)
-        last = 0.0
-        while self._events:
-            now, kind, which, number = heapq.heappop(self._events)
-            if kind == _IDLE_LONG:
-                # 它不改变谁放得下，只改变先用谁；全做完了之后的不算。
-                if self._power is not None and self._unfinished:
-                    self._power.suspend(number, which, now)
-                continue
+        jobs, events, last = self._jobs, self._events, 0.0
+        arriving = next(self._arrivals, None)
+        while events or arriving is not None:
+            # 同一时刻的先到达。
+            if arriving is not None and (not events or jobs[arriving].submit_s <= events[0][0]):
+                now = float(jobs[arriving].submit_s)
+                worth = self._arrive(arriving, now)
+                arriving = next(self._arrivals, None)
+            else:
+                now, kind, which, number = heapq.heappop(events)
+                if kind == _IDLE_LONG:
+                    # 它不改变谁放得下，只改变先用谁；全做完了之后的不算。
+                    if self._power is not None and self._unfinished:
+                        self._power.suspend(number, which, now)
+                    continue
+                self._unfinished -= 1
+                worth = self._end(number, now)
             last = now
-            self._unfinished -= kind == _END
-            worth = self._arrive(number, now) if kind == _ARRIVAL else self._end(number, now)
             self._tell(1)
             if worth:
                 self._pass(now)
@@ -185,7 +191,7 @@ class _Replaying:
             self._unfinished -= 1
             self._tell(1)
             return False
-        priority = score(self._order, job, now, self._cpus)
+        priority = 0.0 if self._order == "fifo" else score(self._order, job, now, self._cpus)
         if self._predictions is not None:
             shape = self._predictions.arrived(number, shape)
         pending = PendingJob(number, shape, float(job.limit_s), priority=priority, order=number)

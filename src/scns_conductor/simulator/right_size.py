@@ -86,4 +86,4 @@ def _job(job: TraceJob, fit: Fit | None, row: Mapping[str, Any]) -> TraceJob:
     limit_s = job.limit_s if fit.limit_s is None else max(job.run_s, math.ceil(fit.limit_s))
     columns = _columns(fit, row)
     resized = fit.cpus is not None and ("cpus_per_task" in columns or "tasks" in columns)
-    return replace(job, limit_s=limit_s, cpus=fit.cpus if resized and fit.cpus is not None else job.cpus)
+    return job._replace(limit_s=limit_s, cpus=fit.cpus if resized and fit.cpus is not None else job.cpus)

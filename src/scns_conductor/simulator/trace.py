@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gzip import BadGzipFile
 from gzip import open as open_gzip
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 from scns_conductor.core.errors import ConductorError
 
@@ -23,8 +23,7 @@ class TraceUnreadable(ConductorError):
         super().__init__(detail=detail, code="trace_unreadable", status=422)
 
 
-@dataclass(frozen=True, slots=True)
-class TraceRecord:
+class TraceRecord(NamedTuple):
     """一条原始记录。时间单位秒，-1 表示未知，nodes 为 0 表示未知；还没有清洗过，任何数都可能不合理。"""
 
     job_id: str

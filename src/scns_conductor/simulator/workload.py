@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 from scns_conductor.simulator.trace import Trace, TraceRecord, TraceUnreadable
 
 
-@dataclass(frozen=True, slots=True)
-class TraceJob:
+class TraceJob(NamedTuple):
     """一个可重放的作业。
 
     run_s 是真正运行的秒数（已在时限处截断，>= 1）；limit_s 是调度器看得到的估计（>= run_s）；
@@ -104,14 +104,14 @@ def cap_time_limit(workload: Workload, limit_s: int) -> Workload:
     for job in workload.jobs:
         if job.run_s > limit_s:
             notes["killed_at_capped_limit"] += 1
-        jobs.append(replace(job, run_s=min(job.run_s, limit_s), limit_s=min(job.limit_s, limit_s)))
+        jobs.append(job._replace(run_s=min(job.run_s, limit_s), limit_s=min(job.limit_s, limit_s)))
     return Workload(jobs, notes)
 
 
 def scale_load(workload: Workload, factor: float) -> Workload:
     """假如负载是 factor 倍：到达间隔除以 factor，运行时间不变（Parallel Workloads Archive 的惯例）。"""
     origin_s = workload.jobs[0].submit_s
-    jobs = [replace(job, submit_s=origin_s + round((job.submit_s - origin_s) / factor)) for job in workload.jobs]
+    jobs = [job._replace(submit_s=origin_s + round((job.submit_s - origin_s) / factor)) for job in workload.jobs]
     return Workload(jobs, workload.notes)
 
 
