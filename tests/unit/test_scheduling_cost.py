@@ -4,7 +4,7 @@ import tracemalloc
 
 from function_calls import calls
 from scns_conductor.scheduling.cluster import Cluster
-from scns_conductor.scheduling.cluster_facts import NodeFacts, RunningJob
+from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, RunningJob
 from scns_conductor.scheduling.planner import Planner, plan
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
@@ -80,3 +80,27 @@ def test_a_pending_job_of_a_common_shape_is_under_half_a_kibibyte() -> None:
         tracemalloc.stop()
     assert len(queue.jobs) == 20_000
     assert size / 20_000 < 512
+
+
+def newcomer(waiting: int) -> int:
+    """一个节点，队首等着整个节点，后面的 CPU 够而内存不够：这时又到一个。"""
+    cluster, queue, planner = cluster_of(1), Queue(), Planner(Policy())
+    cluster.allocate(RunningJob(1, NOW + 900, (NodeShare(0, 2, 255_000),)))
+    queue.upsert(PendingJob(2, Shape(cpus_per_task=64, maximum_nodes=1), 600.0))
+    for number in range(3, 3 + waiting):
+        queue.upsert(PendingJob(number, Shape(memory_per_node=2_000, maximum_nodes=1), 600.0 + number))
+    assert not planner.plan(cluster, queue, NOW, complete=False).starts
+    queue.upsert(PendingJob(1_000_000, Shape(maximum_nodes=1), 60.0))
+    started: list[int] = []
+
+    def look() -> None:
+        started.extend(start.job.job_id for start in planner.plan(cluster, queue, NOW + 1, complete=False).starts)
+
+    used = calls(look)
+    assert started == [1_000_000]
+    return used
+
+
+def test_a_newcomer_behind_a_blocked_job_is_all_that_is_looked_at() -> None:
+    newcomer(10)
+    assert newcomer(1_000) == newcomer(10)
