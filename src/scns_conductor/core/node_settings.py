@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from scns_conductor.core.hostlist import expand
+from scns_conductor.core.resource_limits import chosen_names
 from scns_conductor.core.setting_words import split_words
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -88,9 +89,29 @@ class NodeSettings(BaseSettings):
         default_factory=list,
         description="容器里也看得见的目录，逗号分隔，写成 目录 或 源:处[:ro]；/tmp、家目录、工作目录总看得见",
     )
+    propagate_resource_limits: Annotated[list[str], NoDecode] = Field(
+        default_factory=lambda: ["ALL"],
+        description="sbatch、srun 那里的哪些软上限（ulimit）带到作业里（Slurm 的 PropagateResourceLimits），逗号分隔："
+        "ALL、NONE，或 NOFILE、STACK、MEMLOCK、CORE……；--propagate 点名的总是带",
+    )
+    propagate_resource_limits_except: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="上一项里不带的（Slurm 的 PropagateResourceLimitsExcept），逗号分隔"
+    )
     output_tail_bytes: int = Field(65536, ge=0, le=16 * 1024**2, description="作业结束时收进数据库的输出尾部（字节）")
 
-    _node_words = field_validator("node_features", "container_mounts", mode="before")(split_words)
+    _node_words = field_validator(
+        "node_features",
+        "container_mounts",
+        "propagate_resource_limits",
+        "propagate_resource_limits_except",
+        mode="before",
+    )(split_words)
+
+    @field_validator("propagate_resource_limits", "propagate_resource_limits_except")
+    @classmethod
+    def _known_limits(cls, value: list[str]) -> list[str]:
+        chosen_names(value)
+        return value
 
     @field_validator("node_name")
     @classmethod

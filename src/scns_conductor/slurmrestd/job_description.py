@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.core.resource_limits import NAMES, asked_limit
 from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.submit.batch_options import overcommitted
 from scns_conductor.slurm.submit.newer_options import gpu_bound
@@ -23,11 +24,11 @@ _HINTS = frozenset(
     {
         "account_gather_frequency", "allocation_node_list", "allocation_node_port", "argc", "cpu_binding",
         "cpu_binding_flags", "cpu_binding_hint", "cpu_frequency",
-        "delay_boot", "distribution_plane_size", "end_time", "flags", "get_user_environment", "group_id", "het_group",
+        "delay_boot", "distribution_plane_size", "end_time", "flags", "group_id", "het_group",
         "hetjob_group", "immediate", "job_id", "maximum_cpus", "memory_binding",
         "memory_binding_type", "minimum_boards_per_node", "minimum_sockets_per_board",
-        "network", "oom_kill_step", "power_flags", "profile", "reserve_ports", "resv_mpi_ports",
-        "rlimits", "segment_size", "selinux_context", "site_factor", "spank_environment", "step_id",
+        "network", "power_flags", "profile", "reserve_ports", "resv_mpi_ports",
+        "segment_size", "selinux_context", "site_factor", "spank_environment", "step_id",
         "tasks_per_board", "tres_freq", "wait_all_nodes", "x11_magic_cookie", "x11_target_host", "x11_target_port",
     }
 )  # fmt: skip
@@ -41,7 +42,7 @@ _REFUSED = frozenset(
 _DROPPED = frozenset(
     {
         "script", "user_name", "user_id", "clusters", "kill_warning_flags", "shared", "memory_per_tres", "overcommit",
-        "tres_bind",
+        "tres_bind", "get_user_environment", "oom_kill_step", "rlimits",
     }
 )  # fmt: skip
 _UNREAD = _HINTS | _DROPPED | _REFUSED
@@ -113,6 +114,8 @@ def job_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     _lists(job)
     _words(given, job)
     _from_tres(given, job)
+    if orders := _orders(given):
+        job["environment"] = {**job.get("environment", {}), **orders}
     least = str(job.get("minimum_nodes") or job.get("nodes") or 1).partition("-")[0]
     # 写错了的节点数留给 JobRequest 点名。
     if given.get("overcommit") is True and least.isdecimal():
@@ -145,6 +148,23 @@ def _from_tres(given: Mapping[str, Any], job: dict[str, Any]) -> None:
         except (Fatal, KeyError) as error:
             raise InvalidRequest("tres_bind", "只能绑 GPU，如 gres/gpu:closest") from error
         job["environment"] = {**job.get("environment", {}), "SLURM_GPU_BIND": bind}
+
+
+def _orders(given: Mapping[str, Any]) -> dict[str, str]:
+    """说给节点听的，同 sbatch 写在环境里：rlimits、get_user_environment、oom_kill_step。"""
+    found: dict[str, str] = {}
+    for name, raw in (given.get("rlimits") or {}).items() if isinstance(given.get("rlimits"), Mapping) else ():
+        value = plain_number(raw)
+        if name.upper() not in NAMES or (value is not None and value != "UNLIMITED" and not isinstance(value, int)):
+            raise InvalidRequest("rlimits", f"不认识的资源上限 {str(name)[:64]!r}，或不是整数；有 {'、'.join(NAMES)}")
+        if value is not None:
+            found |= asked_limit(name.upper(), -1 if value == "UNLIMITED" else value)
+    if plain_number(given.get("get_user_environment")) not in _UNSET:
+        found["SLURM_GET_USER_ENV"] = "1"
+    oom = plain_number(given.get("oom_kill_step"))
+    if oom in (0, 1):
+        found["SLURM_OOM_KILL_STEP"] = str(int(oom))
+    return found
 
 
 def _lists(job: dict[str, Any]) -> None:

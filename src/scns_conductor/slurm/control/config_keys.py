@@ -12,7 +12,7 @@ _NONE = (
     "JobContainerType", "JobContainerPlugin", "JobDefaults", "JobSubmitPlugins", "LaunchParameters", "MailDomain",
     "MCSParameters", "MpiParams", "NamespaceType", "NodeFeaturesPlugins", "PlugStackConfig", "PowerParameters",
     "PowerPlugin", "PreemptParameters", "PrEpParameters", "PriorityParameters", "PrioritySiteFactorParameters",
-    "PrioritySiteFactorPlugin", "Prolog", "PrologSlurmctld", "PropagateResourceLimitsExcept",
+    "PrioritySiteFactorPlugin", "Prolog", "PrologSlurmctld",
     "RebootProgram", "ReconfigFlags", "RequeueExit", "RequeueExitHold", "ResumeFailProgram", "ResumeProgram",
     "ResvEpilog", "ResvProlog", "ScronParameters", "SlurmctldAddr", "SlurmctldLogFile", "SlurmctldPrimaryOffProg",
     "SlurmctldPrimaryOnProg", "SlurmdLogFile", "SlurmdParameters", "SlurmSchedLogFile", "SrunEpilog", "SrunProlog",

@@ -196,6 +196,8 @@ _HINTS: dict[str, tuple[str, Callable[[str], str | None]]] = {
     "healthcheckinterval": ("health_check_interval_s", _whole),
     "healthchecknodestate": ("health_check_node_states", _node_states),
     "prologepilogtimeout": ("prolog_epilog_timeout_s", _whole),
+    "propagateresourcelimits": ("propagate_resource_limits", _quoted),
+    "propagateresourcelimitsexcept": ("propagate_resource_limits_except", _quoted),
 }
 # 搬来之后不需要的：名字的样子 -> 为什么。
 _NOT_NEEDED: tuple[tuple[str, str], ...] = (
@@ -211,7 +213,7 @@ _NOT_NEEDED: tuple[tuple[str, str], ...] = (
     (r"accountingstor(age(type|host|port|pass|user|loc|backuphost|externalhost|tres|parameters)|e\w+)|jobcomp\w+"
      r"|jobacct\w+|defaultstorage\w+|acctgather\w+|trackwckey",
      "记账：一个 PostgreSQL，总是记着"),
-    (r"proctracktype|taskplugin\w*|jobcontainer\w*|mpi\w+|grestypes|cgroup\w*|propagate\w+",
+    (r"proctracktype|taskplugin\w*|jobcontainer\w*|mpi\w+|grestypes|cgroup\w*|propagateprioprocess",
      "约束、MPI、GRES：代理自己探测，总是有"),
     (r"suspend\w+|resume\w+|(un)?powersave\w*|reboot\w+", "省电与云节点的这一项没有对应的设置（docs/elastic.md）"),
     (r"(task|srun|slurmctld)?(prolog|epilog)\w*|prologflags|\w+prolog|\w+epilog|prologslurmctld|epilogslurmctld",

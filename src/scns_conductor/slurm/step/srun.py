@@ -208,6 +208,7 @@ def _run_step(
         label="label" in given and not pty,
         files=[_destination(part, step, head, several=several) for part in parts],
         kill_on_bad_exit=given.get("kill_on_bad_exit", "0") != "0",
+        kill_on_kill=given.get("oom_kill_step", "0") != "0",
         quit_on_interrupt="quit_on_interrupt" in given or "disable_status" in given,
         no_kill="no_kill" in given,
         wait_s=whole_number(given, "wait"),

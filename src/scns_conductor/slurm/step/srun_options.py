@@ -20,6 +20,7 @@ from scns_conductor.slurm.submit import newer_options
 from scns_conductor.slurm.submit.batch_derived import nodes_in
 from scns_conductor.slurm.submit.batch_options import BAD_OPTION, whole_minutes
 from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
+from scns_conductor.slurm.submit.node_orders import limit_variables, oom_variables
 
 _NOT_HERE = frozenset(
     {"wrap", "array", "wait", "parsable", "requeue", "no_requeue", "immediate", "no_kill", "overcommit"}
@@ -36,7 +37,8 @@ REFUSED = {
     if each.key != "send_libs"
 }
 OPTIONS: list[Option] = [
-    *(each for each in BATCH_OPTIONS if each.key not in _NOT_HERE),
+    *(each for each in BATCH_OPTIONS if each.key not in {*_NOT_HERE, "get_user_env"}),
+    *hints(each for each in BATCH_OPTIONS if each.key == "get_user_env"),
     *flags("-l --label", "-u --unbuffered", "--overlap", "--exact", "--multi-prog", "-X --disable-status",
            "--quit-on-interrupt", "-O --overcommit"),
     *values("--mpi", "--jobid", "-W --wait", "--task-prolog", "--task-epilog", "--prolog", "--epilog",
@@ -68,7 +70,7 @@ _VARIABLES = {
     "SLURM_TASK_PROLOG": "task_prolog", "SLURM_TASK_EPILOG": "task_epilog", "SLURM_PROLOG": "prolog",
     "SLURM_EPILOG": "epilog", "SLURM_BCAST": "bcast", "SLURM_NO_KILL": "no_kill", "SLURM_OVERCOMMIT": "overcommit",
     "SLURM_IMMEDIATE": "immediate", "SLURM_HINT": "hint", "SLURM_THREADS_PER_CORE": "threads_per_core",
-    "SLURM_MEM_BIND": "mem_bind",
+    "SLURM_MEM_BIND": "mem_bind", "SLURM_OOM_KILL_STEP": "oom_kill_step", "SLURM_GRES_FLAGS": "gres_flags",
     "SLURM_CONTAINER": "container", "SRUN_CONTAINER": "container",
     "SLURM_CONTAINER_IMAGE": "container_image", "SRUN_CONTAINER_IMAGE": "container_image",
 }  # fmt: skip
@@ -282,7 +284,7 @@ def _order(given: Mapping[str, str]) -> dict[str, Any]:
 
 def _told(given: Mapping[str, str]) -> dict[str, str]:
     """选项里要告诉任务的（srun(1) 的 OUTPUT ENVIRONMENT VARIABLES）；没有写的沿用作业的。"""
-    found = {"SLURM_UMASK": f"{current_umask():04o}", "SRUN_DEBUG": "3"}
+    found = {"SLURM_UMASK": f"{current_umask():04o}", "SRUN_DEBUG": "3"} | limit_variables(given) | oom_variables(given)
     for key, name in (("cpus_per_task", "SLURM_CPUS_PER_TASK"), ("distribution", "SLURM_DISTRIBUTION")):
         if given.get(key):
             found[name] = given[key]

@@ -31,6 +31,7 @@ class StepOutput:
         label: bool,
         files: Sequence[Destination] = (),
         kill_on_bad_exit: bool = False,
+        kill_on_kill: bool = False,
         quit_on_interrupt: bool = False,
         no_kill: bool = False,
         wait_s: float = 0.0,
@@ -41,6 +42,7 @@ class StepOutput:
         self._label = label
         self._width = len(str(step["tasks"] - 1))
         self._kill_on_bad_exit = kill_on_bad_exit
+        self._kill_on_kill = kill_on_kill
         self._quit_on_interrupt = quit_on_interrupt
         self._no_kill = no_kill
         self._wait_s = wait_s
@@ -79,7 +81,9 @@ class StepOutput:
         self._code = max(self._code, 128 - code if code < 0 else code)
         if self._wait_s and self._wait_until is None and self._running:
             self._wait_until = time.monotonic() + self._wait_s
-        if status and self._kill_on_bad_exit and not self._killed and self._running:
+        # --oom-kill-step：内核因内存超限杀的就是 SIGKILL；别的节点上的也结束。
+        bad = self._kill_on_bad_exit or (self._kill_on_kill and status & 0x7F == signal.SIGKILL)
+        if status and bad and not self._killed and self._running:
             self._tell_node(node)
             self._terminate(f"First task exited. Terminating job step {self._name}" if code else "")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from scns_conductor.core.units import parse_duration
 from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.submit import newer_options
+from scns_conductor.slurm.submit.node_orders import limit_variables
 
 _BAD = 255
 _FREQUENCY = r"(low|medium|high|highm1|\d+)"
@@ -35,7 +36,6 @@ _COUNTS = (
     "ntasks_per_core", "ntasks_per_socket", "threads_per_core", "cores_per_socket", "sockets_per_node",
     "wait_all_nodes",
 )  # fmt: skip
-_LIMITS = {"ALL", "NONE", "AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "RSS", "STACK"}
 
 
 def check_hints(given: Mapping[str, str]) -> None:
@@ -58,9 +58,8 @@ def check_hints(given: Mapping[str, str]) -> None:
             parse_duration(given["delay_boot"])
         except ValueError:
             raise Fatal("Invalid --delay-boot specification", code=_BAD) from None
-    for name in given.get("propagate", "").split(","):
-        if name and name.upper().removeprefix("RLIMIT_") not in _LIMITS:
-            raise Fatal(f"Bad rlimit name: {name}", f"--propagate={given['propagate']} is not valid.")
+    if "propagate" in given:
+        limit_variables(given)
 
 
 def _invalid(key: str) -> Callable[[str], tuple[tuple[str, ...], int]]:

@@ -84,7 +84,6 @@ _HINTS = hints(
         "--power", "--wait-all-nodes",
     ),
     flags("--use-min-nodes", "--spread-job"),
-    [option("--propagate", "optional"), option("--get-user-env", "optional")],
 )  # fmt: skip
 OPTIONS: list[Option] = [
     *values(
@@ -101,6 +100,8 @@ OPTIONS: list[Option] = [
     *flags("-O --overcommit", "--parsable", "-h --help", "--usage", "-V --version"),
     option("--exclusive", "optional"),
     option("--nice", "optional"),
+    option("--propagate", "optional"),
+    option("--get-user-env", "optional"),
     *values(
         "-F --nodefile", "--gpus-per-socket", "--tres-per-task", "--export-file", "--cpus-per-gpu",
         "--ntasks-per-gpu", "-B --extra-node-info", "--cores-per-socket", "--sockets-per-node", "--threads-per-core",

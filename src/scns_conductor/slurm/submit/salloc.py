@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from scns_conductor.client import TERMINAL_STATES, ClientError, JsonClient
-from scns_conductor.slurm.parse.options import Option, flags, option
+from scns_conductor.slurm.parse.options import Option, flags, hints, option
 from scns_conductor.slurm.session import Fatal, connect, current_umask, say
 from scns_conductor.slurm.step.x11_display import VARIABLE as X11_VARIABLE
 from scns_conductor.slurm.step.x11_display import display_of
@@ -17,6 +17,7 @@ from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields, me
 from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
 from scns_conductor.slurm.submit.batch_options import VARIABLES as BATCH_VARIABLES
 from scns_conductor.slurm.submit.het_components import parse_components, propagated
+from scns_conductor.slurm.submit.node_orders import oom_variables
 from scns_conductor.slurm.submit.verbosity import tell_job, tell_options
 
 _USAGE = "Usage: salloc [OPTIONS(0)...] [ : [OPTIONS(N)...]] [command(0) [args(0)...]]"
@@ -28,8 +29,11 @@ _NOT_HERE = frozenset(
     {"wrap", "array", "wait", "test_only", "parsable", "export", "output", "error", "input", "open_mode", "requeue",
      "no_requeue", "immediate"}
 )  # fmt: skip
+# 说的是批处理脚本的：没有脚本，收下不用。
+_OF_SCRIPT = frozenset({"get_user_env", "propagate"})
 OPTIONS: list[Option] = [
-    *(each for each in BATCH_OPTIONS if each.key not in _NOT_HERE),
+    *(each for each in BATCH_OPTIONS if each.key not in {*_NOT_HERE, *_OF_SCRIPT}),
+    *hints(each for each in BATCH_OPTIONS if each.key in _OF_SCRIPT),
     *flags("--no-shell", "--bell", "--no-bell"),
     option("-K --kill-command", "optional"),
     option("-I --immediate", "optional"),
@@ -84,6 +88,7 @@ def main(words: list[str]) -> int:
             if forwarded is not None:
                 # 本机的命令用自己的显示；里面的 srun 各自转发。
                 environment[X11_VARIABLE] = forwarded.where
+            environment |= oom_variables(given)
             for index, each in enumerate(every):
                 if "overcommit" in each:
                     environment |= _crowded(jobs[index], "" if len(jobs) == 1 else f"_HET_GROUP_{index}")

@@ -19,6 +19,7 @@ from scns_conductor.slurm.submit.batch_options import (
     merged,
 )
 from scns_conductor.slurm.submit.het_components import Pairs, header_parts, parse_components, propagated
+from scns_conductor.slurm.submit.node_orders import batch_variables
 from scns_conductor.slurm.submit.verbosity import tell_options
 
 _USAGE = "Usage: sbatch [OPTIONS(0)...] [ : [OPTIONS(N)...]] script(0) [args(0)...]"
@@ -52,7 +53,8 @@ def main(words: list[str]) -> int:
     given = every[0]
     tell_options("sbatch", given, [*headers[0], *parsed.pairs], "SBATCH_DEBUG")
     jobs = [job_fields(each, os.environ) for each in every]
-    for job in jobs:
+    for job, asked in zip(jobs, every, strict=True):
+        job["environment"] |= batch_variables(asked)
         job.setdefault("name", "wrap" if wrap is not None else name or "sbatch")
         job["current_working_directory"] = os.path.abspath(job.get("current_working_directory") or os.getcwd())
         job["submit_host"] = os.uname().nodename

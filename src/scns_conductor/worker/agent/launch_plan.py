@@ -5,7 +5,7 @@ import os
 import pwd
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from scns_conductor.statements.claims import ClaimedJob
 from scns_conductor.worker.agent.containers import ContainerUnavailable, container_spec
 from scns_conductor.worker.agent.core_binding import Binding
 from scns_conductor.worker.agent.job_environment import Login, NodeContext, het_variables, job_environment
+from scns_conductor.worker.agent.launch_orders import LaunchOrders, launch_orders
 from scns_conductor.worker.wire.container_spec import ContainerSpec
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
@@ -52,6 +53,9 @@ class LaunchContext:
     def plan(self, job: ClaimedJob, binding: Binding, components: Sequence[ClaimedJob] = ()) -> LaunchSpec:
         """启动说明；用户不存在、不许以 root 运行等抛 LaunchRefused（中文说明）。components 是异构作业的各个部分。"""
         login = self.login(job.user_name)
+        orders = self.orders(job.environment)
+        if orders.environment is not job.environment:
+            job = replace(job, environment=orders.environment)
         directory = job.current_working_directory
         if not os.path.isabs(directory):
             raise LaunchRefused(f"工作目录 {directory!r} 不是绝对路径")
@@ -97,8 +101,16 @@ class LaunchContext:
             memory_bytes=job.memory * 1024**2 if job.memory else None,
             pids_max=PROCESSES_BASE + PROCESSES_PER_CPU * job.cpus,
             device_deny=self.node.cards.denied(binding.accelerator_ids) or None,
+            rlimits=orders.rlimits if has_script else None,
             container=self.container(job.container, job.container_image, login) if has_script else None,
+            login=orders.login if has_script else None,
+            oom_kill_step=orders.oom_kill_step if has_script else None,
         )
+
+    def orders(self, environment: dict[str, str]) -> LaunchOrders:
+        """环境里说给节点听的话。"""
+        settings = self.settings
+        return launch_orders(environment, settings.propagate_resource_limits, settings.propagate_resource_limits_except)
 
     def container(self, bundle: str | None, image: str | None, login: Login) -> ContainerSpec | None:
         """要进的容器；没有要是 None。本节点做不到抛 LaunchRefused。"""

@@ -85,12 +85,15 @@ class JobSteps:
             job = replace(job, environment={})
         binding = self._pool.binding_of((job.job_id, job.restart_count))
         base = self._context.plan(job, binding, components)
+        orders = self._context.orders(request.environment)
+        request = request.replace(environment=orders.environment)
         path = self._path(request)
         spec = step_spec(request, job, base, self._node, binding, self._context.node.cards, self._pool)
         login = self._context.login(job.user_name)
         if spec.x11_cookie is not None:
             spec.x11_folder = str(self._context.script_dir / f"{os.path.basename(path)}.xauth")
         spec.container = self._context.container(request.container, request.container_image, login)
+        spec.rlimits = orders.rlimits
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
             json.dump(spec.to_wire(), file, ensure_ascii=False)
@@ -115,6 +118,7 @@ class JobSteps:
             step_memory_bytes=_memory_bytes(request.shares.get(self._node)),
             pids_max=base.pids_max,
             device_deny=base.device_deny,
+            oom_kill_step=orders.oom_kill_step,
         )
 
     def refuse(self, request: LaunchStep, message: str) -> None:

@@ -58,6 +58,12 @@ class JobCommands:
         wait_s = float(task.record.grace_s) if grace_s is None else grace_s
         task.timers.append(self._keeper.timers.at(boot_now() + wait_s, self.kill_step, task))
 
+    def kill_tasks(self, task: Task) -> None:
+        """内存超限的一步：任务全部 SIGKILL，它的主人留下来报告结局。"""
+        self._keeper.journal.update(task.key, cause="oom")
+        pids = self._keeper.containment.step_pids(task) - {task.pid}
+        self._keeper.containment.signal(pids, signal.SIGKILL)
+
     def force_kill(self, group: JobGroup) -> None:
         """杀尽，反复直到没有；占位进程的结束经回收路径到来。"""
         if self._keeper.groups.get(group.identity) is not group:

@@ -206,16 +206,18 @@ class JobEndings:
         group = task.group
         if group.cause == "oom" or task.record.cause == "oom":
             return True
-        if group.cgroup is None:
-            return False
+        return self.oom_kills(task) > 0
+
+    def oom_kills(self, task: Task) -> int:
+        """它所在的控制组里，因内存超限的杀死有过几次；看不到是 0。"""
+        cgroup = task.group.cgroup
+        if cgroup is None:
+            return 0
         try:
-            kills = group.cgroup.oom_kills()
-            if task.cgroup_limited:
-                kills += group.cgroup.oom_kills(task.step)
-            return kills > 0
+            return cgroup.oom_kills() + (cgroup.oom_kills(task.step) if task.cgroup_limited else 0)
         except OSError as error:
-            log(f"oom_events_unreadable job={group.job_id} error={error.strerror}")
-            return False
+            log(f"oom_events_unreadable job={task.group.job_id} error={error.strerror}")
+            return 0
 
     def again(self, group: JobGroup, action: Callable[[Any], None]) -> None:
         """过一会儿再看一遍；看过的次数越多隔得越久。"""

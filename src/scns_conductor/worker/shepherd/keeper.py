@@ -88,6 +88,8 @@ class JobKeeper:
     def watch(self, task: Task) -> None:
         """接管一个活着的进程：它不是自己的子进程，由 watch_pidfd 去等。"""
         self.tasks_by_pid[task.pid or 0] = task
+        if task.record.oom_kill_step:
+            task.oom_seen = self.endings.oom_kills(task)
         self._watch_pidfd(task)
         self.deadlines.arm(task)
         self.sampler.arm()
@@ -157,6 +159,9 @@ class JobKeeper:
             return LaunchAnswer(key=spec.key, state="ended", error=fault.message)
         started_boot_s, started_unix_s = boot_now(), time.time()
         task.pid = pid
+        if record.oom_kill_step:
+            task.oom_seen = 0 if is_new else self.endings.oom_kills(task)
+            self.sampler.hasten()
         self.tasks_by_pid[pid] = task
         self.journal.update(
             spec.key,

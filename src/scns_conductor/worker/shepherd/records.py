@@ -73,6 +73,7 @@ class StepRecord(Record):
     ended_boot_s: float | None = None
     chain: int | None = None
     waiting: bool | None = None
+    oom_kill_step: bool | None = None
 
     @property
     def group_id(self) -> tuple[int, int, int | None]:
@@ -106,6 +107,7 @@ def step_record(spec: LaunchSpec) -> StepRecord:
         pids_max=spec.pids_max,
         chain=spec.chain,
         waiting=None if spec.chain is None else True,
+        oom_kill_step=spec.oom_kill_step,
     )
 
 

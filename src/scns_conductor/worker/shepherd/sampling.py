@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from scns_conductor.worker.shepherd.keeper import JobKeeper
     from scns_conductor.worker.shepherd.task import JobGroup, Task
+    from scns_conductor.worker.shepherd.timers import Timer
     from scns_conductor.worker.wire.process_usage import Usage
 
 SOFT_LIMIT_CHECK_S = 1.0
@@ -19,28 +20,52 @@ class Sampler:
 
     def __init__(self, keeper: JobKeeper) -> None:
         self._keeper = keeper
-        self._armed = False
+        self._next: Timer | None = None
         self._sampled_boot_s = 0.0
 
     def arm(self) -> None:
         """排好下一次；已经排了就不再排。"""
-        if not self._armed:
-            self._armed = True
-            self._keeper.timers.at(boot_now() + self._period_s(), self._tick, None)
+        if self._next is None:
+            self._next = self._keeper.timers.at(boot_now() + self._period_s(), self._tick, None)
+
+    def hasten(self) -> None:
+        """刚启动的要看得勤：不等排在十秒之后的那一次。"""
+        if self._next is not None:
+            self._keeper.timers.cancel([self._next])
+            self._next = None
+        self.arm()
 
     def _period_s(self) -> float:
         groups = [group for group in self._keeper.groups.values() if not group.waiting]
         soft = any((group.cgroup is None and _has_limits(group)) or _has_soft_steps(group) for group in groups)
-        return SOFT_LIMIT_CHECK_S if soft else USAGE_CHECK_S
+        watched = any(task.record.oom_kill_step for group in groups for task in group.live_tasks)
+        return SOFT_LIMIT_CHECK_S if soft or watched else USAGE_CHECK_S
 
     def _tick(self, _: None) -> None:
-        self._armed = False
+        self._next = None
         if self._keeper.groups:
             # 代理刚问过的不再采：/proc 里进程多的机器上，看一遍不便宜。
             if boot_now() - self._sampled_boot_s >= self._period_s() / 2:
                 self.sample()
                 self.sample_steps()
+            self._end_killed_steps()
             self.arm()
+
+    def _end_killed_steps(self) -> None:
+        """--oom-kill-step：里面有进程因内存超限被内核杀了的，这一步（脚本则是作业）全部结束。
+
+        用的是计数，不是 v2 的 memory.oom.group：那会把作业里别的步、步的主人一起杀掉。
+        """
+        for group in list(self._keeper.groups.values()):
+            for task in group.live_tasks:
+                if not task.record.oom_kill_step or task.record.cause or group.cause:
+                    continue
+                if self._keeper.endings.oom_kills(task) <= task.oom_seen:
+                    continue
+                if task.is_holder:
+                    self._keeper.commands.stop(group, "oom", "内存超限，被内核杀死", 0)
+                else:
+                    self._keeper.commands.kill_tasks(task)
 
     def sample(self) -> dict[JobGroup, tuple[Usage, int]]:
         """每个作业此刻的用量与进程数；超过上限而没有 cgroup 约束的，立即结束。"""

@@ -14,10 +14,10 @@ import errno
 import fcntl
 import json
 import os
-import resource
 import signal
 
 from scns_conductor.worker.host.default_signals import DEFAULT_SIGNALS, restore_default_signals
+from scns_conductor.worker.host.process_limits import set_limits
 from scns_conductor.worker.shepherd.launch_fault import LaunchFault
 from scns_conductor.worker.shepherd.script_files import ScriptFiles, write_script
 
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 _FAULT_MESSAGE_BYTES = 3000
 TASK_PID = "SLURM_TASK_PID"
-_RLIMITS = {name: getattr(resource, f"RLIMIT_{name}") for name in ("AS", "CORE", "CPU", "DATA", "FSIZE")} | {
-    name: getattr(resource, f"RLIMIT_{name}") for name in ("MEMLOCK", "NOFILE", "NPROC", "STACK")
-}
 
 
 class Spawner:
@@ -87,7 +84,9 @@ class Spawner:
             _enter(cgroup.enter_paths)
 
     def _quick_enough(self, spec: LaunchSpec, cgroup: JobCgroup | None, fresh: bool) -> bool:
-        if spec.uid not in (None, self._uid) or spec.rlimits or spec.nice or spec.opens_aside or spec.container:
+        if spec.uid not in (None, self._uid) or spec.rlimits or spec.nice or spec.opens_aside:
+            return False
+        if spec.container or spec.login:
             return False
         # posix_spawn 之前不知道进程号；用得到 SLURM_TASK_PID 的脚本不多，走慢路。
         if spec.script is not None and TASK_PID in spec.script:
@@ -158,6 +157,8 @@ class Spawner:
             if spec.container is not None:
                 # 换了用户之后也许读不到它；牧守进程自己不载入，平常的作业用不着。
                 import scns_conductor.worker.host.container as _  # noqa: F401
+            if spec.login is not None:
+                import scns_conductor.worker.host.login_environment as _login  # noqa: F401
             _switch_user(spec)
             _change_directory(spec)
             opened: list[int] = []
@@ -166,10 +167,11 @@ class Spawner:
                 os.dup2(fd, target)
             stderr = 2
             try:
-                environment = {**spec.env, TASK_PID: str(os.getpid())} if spec.job_id else spec.env
+                environment = {**_after_login(spec), TASK_PID: str(os.getpid())} if spec.job_id else spec.env
                 argv = spec.argv
                 if spec.container is not None:
                     argv, environment = _enter_container(spec, spec.container, environment)
+                set_limits(spec.rlimits)
                 os.execve(argv[0], argv, environment)
             except (OSError, ValueError) as error:
                 raise _exec_fault(spec, error) from error
@@ -194,8 +196,6 @@ class Spawner:
         return self._null if path is None or path == "/dev/null" else _open(path, flags, noun, opened)
 
     def _limit(self, spec: LaunchSpec) -> None:
-        for name, (soft, hard) in (spec.rlimits or {}).items():
-            resource.setrlimit(_RLIMITS[name], (soft, hard))
         if spec.nice:
             os.nice(spec.nice)
         if spec.cpu_ids:
@@ -281,6 +281,24 @@ def _switch_user(spec: LaunchSpec) -> None:
         os.setresuid(spec.uid, spec.uid, spec.uid)
     except OSError as error:
         raise LaunchFault(f"不能切换到作业的用户（uid {spec.uid}）：{error.strerror}") from error
+
+
+def _after_login(spec: LaunchSpec) -> dict[str, str]:
+    """环境，连同用户登录之后有的（--get-user-env）；取不到就说一句，照没有的走（同 slurmd）。"""
+    login = spec.login
+    if login is None:
+        return spec.env
+    from scns_conductor.worker.host.login_environment import login_environment
+
+    names = ("HOME", "LANG", "LOGNAME", "PATH", "SHELL", "USER")
+    before = {name: spec.env[name] for name in names if name in spec.env}
+    try:
+        found = login_environment(spec.env["SHELL"], before, login.wait_s, login=login.login)
+    except (OSError, KeyError) as error:
+        text = "slurmstepd: error: Unable to get user's local environment, running only with passed environment"
+        os.write(2, f"{text}: {error}\n".encode("utf-8", "replace"))
+        return spec.env
+    return found | {name: text for name, text in spec.env.items() if name not in login.yields or name not in found}
 
 
 def _enter_container(

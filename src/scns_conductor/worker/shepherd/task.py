@@ -21,6 +21,7 @@ class Task:
         "fault",
         "group",
         "key",
+        "oom_seen",
         "pid",
         "pidfd",
         "reaped",
@@ -45,6 +46,8 @@ class Task:
         self.sampled = Usage()
         # 这一步的内存上限由 cgroup 执行；否则靠采样。
         self.cgroup_limited = False
+        # 它启动时，所在的控制组里已经有过几次因内存超限的杀死；只在要 oom_kill_step 时看。
+        self.oom_seen = 0
         self.fault: LaunchFault | None = None
         # 它的时限、提醒、宽限；结束时取消。
         self.timers: list[Timer] = []

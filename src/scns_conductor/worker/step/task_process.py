@@ -13,6 +13,7 @@ from scns_conductor.core import step_wire as wire
 from scns_conductor.worker.host.container import Inside, enter
 from scns_conductor.worker.host.default_signals import DEFAULT_SIGNALS, restore_default_signals
 from scns_conductor.worker.host.memory_policy import set_memory_nodes
+from scns_conductor.worker.host.process_limits import set_limits
 from scns_conductor.worker.wire.launch_spec import JOB_KEY_VARIABLE, MEMORY_ENTRANCE_VARIABLE
 
 TYPE_CHECKING = False
@@ -144,6 +145,7 @@ class TaskStarter:
         words, container = self._own[task.rank].argv or self._spec.argv, self._spec.container
         if container is not None:
             words, environment = self._enter(container, task, words, environment, pmi_fd)
+        set_limits(self._spec.rlimits)
         return execute(words, environment)
 
     def _enter(

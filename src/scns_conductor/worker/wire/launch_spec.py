@@ -36,6 +36,14 @@ def split_key(key: str) -> tuple[int, int, str, int | None]:
     return int(job_id), int(attempt), step, int(launch_id[0]) if launch_id else None
 
 
+class LoginSpec(Record):
+    """先取用户登录之后的环境：至多等 wait_s 秒；login 为假不当作登录（su 不带 -）；yields 是说明里让位给它的变量。"""
+
+    wait_s: float
+    login: bool
+    yields: list[str]
+
+
 class LaunchSpec(Record):
     """启动说明。不认识的项不许有：一项没有听懂的限制不能当作没有。
 
@@ -50,10 +58,12 @@ class LaunchSpec(Record):
     chain：同一条链上的按到来的次序一个接一个，至多一个在运行（接力）；等了 chain_wait_s 秒还没有轮到的交还。
     warn_in_s 属于作业步：启动之后这么多秒发 warn_signal（脚本在别的节点上，作业的时限由那里管）。
     container 不为 None 时 argv、env、cwd 说的是容器里的。
+    rlimits 是 名字 -> [软上限, 硬上限]；login 是 --get-user-env；
+    oom_kill_step：里面有一个进程因内存超限被杀，这一步全部结束。
     """
 
     closed: ClassVar[bool] = True
-    added: ClassVar[frozenset[str]] = frozenset({"container", "chain", "chain_wait_s"})
+    added: ClassVar[frozenset[str]] = frozenset({"container", "chain", "chain_wait_s", "login", "oom_kill_step"})
 
     job_id: int
     attempt: int
@@ -89,6 +99,8 @@ class LaunchSpec(Record):
     container: ContainerSpec | None = None
     chain: int | None = None
     chain_wait_s: float | None = None
+    login: LoginSpec | None = None
+    oom_kill_step: bool | None = None
 
     def check(self) -> None:
         """不合理的抛 ValueError。"""

@@ -59,6 +59,7 @@ class StepSpec(Record):
     connection 为 None 表示没有 srun，输出都在文件里。tell_binding：说出绑了哪些核。
     memory_preferred：memory_nodes 放不下时可以用别的 NUMA 节点。
     x11_cookie 是本节点上要转发 X11 的口令（十六进制），None 是不转发；x11_folder 是要建的目录，任务的用户走得到。
+    rlimits 是任务的 名字 -> [软上限, 硬上限]。
     """
 
     node: str
@@ -85,6 +86,7 @@ class StepSpec(Record):
     container: ContainerSpec | None = None
     x11_cookie: str | None = None
     x11_folder: str | None = None
+    rlimits: dict[str, list[int]] | None = None
 
     @property
     def own_place(self) -> str:
