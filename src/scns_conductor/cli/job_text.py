@@ -83,6 +83,8 @@ LABELS = {
     "het_job_offset": "第几个部分",
     "het_job_id_set": "各个部分",
     "contiguous": "节点要挨着",
+    "spread_job": "尽量摊开",
+    "use_min_nodes": "取最少的节点",
     "no_kill": "坏节点不结束",
     "container": "容器的目录",
     "container_image": "容器的镜像",

@@ -16,7 +16,7 @@ COLUMNS = """
     job_id, state, revision, user_name, name, account, partition, qos, reservation, tasks, tasks_per_node,
     cpus_per_task, minimum_nodes, maximum_nodes, minimum_cpus_per_node, memory_per_node, memory_per_cpu, memory_per_gpu,
     temporary_disk_per_node, tres_per_job, tres_per_node, tres_per_task, constraints, required_nodes, excluded_nodes,
-    exclusive, exclusive_to, mcs_label, oversubscribe, contiguous,
+    exclusive, exclusive_to, mcs_label, oversubscribe, contiguous, spread_job, use_min_nodes,
     sockets_per_node, cores_per_socket, threads_per_core, tasks_per_core,
     tasks_per_socket, core_specification, thread_specification, prefer, licenses, required_switches,
     maximum_switch_wait_time, time_limit, time_minimum, extract(epoch FROM begin_time)::float8 AS begin_time,
@@ -75,6 +75,8 @@ def shape_of(row: Mapping[str, Any], defaults: Defaults) -> Shape:
         time_minimum_s=row["time_minimum"],
         switches=row["required_switches"],
         contiguous=row["contiguous"],
+        widest=_widest(row, nodes),
+        spread=row["spread_job"],
         sockets_per_node=row["sockets_per_node"] or 1,
         cores_per_socket=row["cores_per_socket"] or 1,
         threads_per_core=row["threads_per_core"],
@@ -85,6 +87,17 @@ def shape_of(row: Mapping[str, Any], defaults: Defaults) -> Shape:
         prefer=row["prefer"],
         gres_per_job=tuple(sorted(whole.items())) if spreads and max(whole.values(), default=0) > 1 else (),
     )
+
+
+def _widest(row: Mapping[str, Any], least: int) -> int:
+    """有的话用到几个节点；只要最少的是 0。写成一段的（-N 2-4）取多的（sbatch(1)），没有说几个任务的一个节点一个。"""
+    most, tasks = row["maximum_nodes"], max(row["tasks"], least)
+    if row["spread_job"]:
+        return int(min(most or tasks, tasks) if tasks > least else most or least)
+    if most is None or most <= least or row["use_min_nodes"]:
+        return 0
+    default = least * (row["tasks_per_node"] or 1)
+    return int(most if row["tasks"] == default else min(most, tasks))
 
 
 def owners_of(row: Mapping[str, Any]) -> tuple[str, ...]:

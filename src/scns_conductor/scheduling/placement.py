@@ -12,7 +12,7 @@ import numpy as np
 from scns_conductor.core import features
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeShare
-from scns_conductor.scheduling.shape import CPU, BoolArray, IntArray, Shape
+from scns_conductor.scheduling.shape import CPU, LICENSE, BoolArray, IntArray, Shape
 
 # 限了交换机数的，至多试这么多种组合。
 MOST_LEAF_SETS = 2000
@@ -132,7 +132,7 @@ def _pick(
     if any(node < 0 or capacity[node] == 0 for node in required):
         return None
     most = shape.maximum_nodes or cluster.count
-    if not required and shape.minimum_nodes == 1:
+    if not required and shape.minimum_nodes == 1 and widest_nodes(cluster, shape) <= 1:
         whole = np.flatnonzero(capacity >= shape.tasks)
         if whole.size:
             node = int(candidate_order(cluster, whole, free, placement)[0])
@@ -154,7 +154,7 @@ def _pick_nodes(
     if usable.size < shape.minimum_nodes or any(capacity[node] == 0 for node in required):
         return None
     if shape.contiguous:
-        run = _contiguous(cluster, shape, capacity, required, most)
+        run = _contiguous(cluster, shape, capacity, required, most, widest_nodes(cluster, shape))
         return None if run is None else _spread_tasks(cluster, shape, run, capacity, free)
     # 容量从大到小能用最少的节点；要照交换机或特性的次序挑的，凑不够时再这样挑一遍。
     order = candidate_order(cluster, usable, free, placement)
@@ -171,14 +171,31 @@ def _pick_nodes(
     return None
 
 
-def _contiguous(cluster: Cluster, shape: Shape, capacity: IntArray, required: list[int], most: int) -> list[int] | None:
-    """按名字挨着的一段节点，都用得上、装得下全部任务；越短越好，一样短的取最前。没有是 None。"""
+def widest_nodes(cluster: Cluster, shape: Shape) -> int:
+    """有的话用到几个节点，至多到分区的上限；0 是最少的。
+
+    受 QOS、关联的上限管着的照最少的：那些上限是照最少的算的。
+    """
+    if shape.widest <= shape.minimum_nodes or any(not name.startswith(LICENSE) for name, _ in shape.pools):
+        return 0
+    limits = [part.max_nodes for part in cluster.partitions_of(shape) if part.max_nodes is not None]
+    return min([shape.widest, *limits])
+
+
+def _contiguous(
+    cluster: Cluster, shape: Shape, capacity: IntArray, required: list[int], most: int, widest: int
+) -> list[int] | None:
+    """按名字挨着的一段节点，都用得上、装得下全部任务；越短越好（有 widest 的越长越好），
+
+    一样长的取最前。没有是 None。
+    """
     order = cluster.in_name_order
     room = np.concatenate([[0], np.cumsum(np.minimum(capacity[order], shape.tasks))])
     able = np.concatenate([[0], np.cumsum(capacity[order] > 0)])
     needed = np.concatenate([[0], np.cumsum(np.isin(order, required))])
     least = max(shape.minimum_nodes, len(required))
-    for size in range(least, min(most, max(shape.tasks, shape.minimum_nodes), len(order)) + 1):
+    sizes = range(least, min(most, max(shape.tasks, shape.minimum_nodes, widest), len(order)) + 1)
+    for size in reversed(sizes) if widest else sizes:
         good = (able[size:] - able[:-size] == size) & (room[size:] - room[:-size] >= shape.tasks)
         good &= needed[size:] - needed[:-size] == len(required)
         for begin in np.flatnonzero(good).tolist():
@@ -195,14 +212,17 @@ def _chosen(
     if shape.minimum_nodes > 1 or shape.maximum_nodes is not None:
         counted = _counted_first(cluster, shape, order)
         order = order if counted is None else counted
+    widest = widest_nodes(cluster, shape)
+    least = max(shape.minimum_nodes, len(required), widest)
     chosen: list[int] = []
     room = 0
     for node in [*required, *(int(node) for node in order if int(node) not in required)]:
-        if len(chosen) >= most or (len(chosen) >= max(shape.minimum_nodes, len(required)) and room >= shape.tasks):
+        if len(chosen) >= most or (len(chosen) >= least and room >= shape.tasks):
             break
         chosen.append(node)
         room += int(capacity[node])
-    if len(chosen) < shape.minimum_nodes or room < shape.tasks or len(chosen) > max(shape.tasks, shape.minimum_nodes):
+    most = max(shape.tasks, shape.minimum_nodes, widest)
+    if len(chosen) < shape.minimum_nodes or room < shape.tasks or len(chosen) > most:
         return None
     return chosen if _counts_met(cluster, shape, chosen) else None
 
@@ -222,7 +242,7 @@ def _switch_choices(cluster: Cluster, shape: Shape, capacity: IntArray, placemen
         for names in _leaf_sets(shape, leaves, capacity):
             yield _only(capacity, [node for name in names for node in leaves[name]])
         return
-    if placement is Placement.TOPOLOGY:
+    if placement is Placement.TOPOLOGY and not shape.spread:
         subtrees: dict[str, list[int]] = defaultdict(list)
         for name, nodes in leaves.items():
             parts = [part for part in name.split("/") if part]

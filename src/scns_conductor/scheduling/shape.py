@@ -64,6 +64,9 @@ class Shape:
     gres_per_job: tuple[tuple[str, int], ...] = ()
     # 几个节点要挨着（按名字的次序）。
     contiguous: bool = False
+    # 此刻放得下的话用到几个节点（多于放得下的最少的）；0 是最少的。spread：不为凑在一个交换机下而少用。
+    widest: int = 0
+    spread: bool = False
     # 节点的布局：至少几个插槽、每插槽几个核。
     sockets_per_node: int = 1
     cores_per_socket: int = 1
@@ -94,7 +97,11 @@ class Shape:
     @cached_property
     def single_node(self) -> bool:
         """能在一个节点上放下全部任务（大多数作业）。"""
-        return self.minimum_nodes == 1 and (self.tasks_per_node is None or self.tasks_per_node >= self.tasks)
+        return (
+            self.minimum_nodes == 1
+            and self.widest <= 1
+            and (self.tasks_per_node is None or self.tasks_per_node >= self.tasks)
+        )
 
     @cached_property
     def spreads(self) -> "tuple[Shape, ...]":
@@ -120,7 +127,7 @@ class Shape:
                     maximum_nodes=nodes,
                 )
             )
-        return tuple(found)
+        return tuple(reversed(found) if self.spread else found)
 
     def per_task(self, kinds: Mapping[str, int], width: int) -> IntArray:
         """每个任务的需要，长 width。"""

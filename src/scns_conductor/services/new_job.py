@@ -90,6 +90,9 @@ def new_job(
     check_privileges(row, submitter.identity, job)
     if "tasks" not in columns:
         row["tasks"] = row["minimum_nodes"] * (row["tasks_per_node"] or 1)
+    elif row["maximum_nodes"] is not None:
+        # 说了几个任务的，节点不多于任务。
+        row["maximum_nodes"] = min(row["maximum_nodes"], max(row["tasks"], row["minimum_nodes"]))
     if row["reservation"]:
         limits.require_reservation(row["reservation"], row["user_name"], row["account"], f"{job}reservation")
     _apply_partition(row, columns, limits, settings, job)

@@ -26,7 +26,8 @@ REQUIREMENTS = (
     "partition", "tasks", "tasks_per_node", "cpus_per_task", "minimum_nodes", "maximum_nodes", "minimum_cpus_per_node",
     "memory_per_node", "memory_per_cpu", "memory_per_gpu", "temporary_disk_per_node", "tres_per_job", "tres_per_node",
     "tres_per_task", "constraints", "required_nodes", "excluded_nodes", "exclusive", "licenses", "time_minimum",
-    "oversubscribe", "required_switches", "contiguous", "sockets_per_node", "cores_per_socket", "threads_per_core",
+    "oversubscribe", "required_switches", "contiguous", "spread_job", "use_min_nodes",
+    "sockets_per_node", "cores_per_socket", "threads_per_core",
     "tasks_per_core", "tasks_per_socket", "core_specification", "thread_specification", "prefer",
 )  # fmt: skip
 _requirements = itemgetter(*REQUIREMENTS)

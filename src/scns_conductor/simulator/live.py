@@ -24,7 +24,8 @@ REQUIREMENTS = (
     "tasks", "tasks_per_node", "cpus_per_task", "minimum_nodes", "maximum_nodes", "minimum_cpus_per_node",
     "memory_per_node", "memory_per_cpu", "memory_per_gpu", "temporary_disk_per_node", "tres_per_job", "tres_per_node",
     "tres_per_task", "constraints", "required_nodes", "excluded_nodes", "exclusive", "licenses", "required_switches",
-    "oversubscribe", "time_minimum", "contiguous", "sockets_per_node", "cores_per_socket", "threads_per_core",
+    "oversubscribe", "time_minimum", "contiguous", "spread_job", "use_min_nodes",
+    "sockets_per_node", "cores_per_socket", "threads_per_core",
     "tasks_per_core", "tasks_per_socket", "core_specification", "thread_specification", "prefer", "partition",
     "reservation", "time_limit", "nice", "priority",
 )  # fmt: skip

@@ -206,5 +206,8 @@ def _words(given: Mapping[str, Any], job: dict[str, Any]) -> None:
     flags = given.get("flags") or ()
     if "KILL_INVALID_DEPENDENCY" in flags or "NO_KILL_INVALID_DEPENDENCY" in flags:
         job["kill_on_invalid_dependency"] = "KILL_INVALID_DEPENDENCY" in flags
+    for flag, field in (("SPREAD_JOB", "spread_job"), ("USE_MIN_NODES", "use_min_nodes")):
+        if flag in flags:
+            job[field] = True
     if "BATCH_JOB" in (given.get("kill_warning_flags") or ()):
         job["kill_warning_batch_only"] = True

@@ -125,6 +125,10 @@ class Job(Answer):
     """允许与别的作业共享 CPU（--oversubscribe）"""
     contiguous: bool
     """几个节点要挨着（--contiguous）"""
+    spread_job: bool
+    """摊开到尽量多的节点，任务分得平均（--spread-job）"""
+    use_min_nodes: bool
+    """节点数写成一段的取最少的；缺省此刻有几个用几个（--use-min-nodes）"""
     sockets_per_node: int | None
     """节点至少要有的插槽数（--sockets-per-node）"""
     cores_per_socket: int | None

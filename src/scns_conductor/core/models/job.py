@@ -68,6 +68,16 @@ class JobSpec(SQLModel):
     contiguous: bool = Field(
         False, sa_column_kwargs={"server_default": "false"}, description="几个节点要挨着（--contiguous）"
     )
+    spread_job: bool = Field(
+        False,
+        sa_column_kwargs={"server_default": "false"},
+        description="摊开到尽量多的节点，任务分得平均（--spread-job）",
+    )
+    use_min_nodes: bool = Field(
+        False,
+        sa_column_kwargs={"server_default": "false"},
+        description="节点数写成一段的取最少的；缺省此刻有几个用几个（--use-min-nodes）",
+    )
     sockets_per_node: int | None = Field(None, description="节点至少要有的插槽数（--sockets-per-node）")
     cores_per_socket: int | None = Field(None, description="节点每插槽至少要有的核数（--cores-per-socket）")
     threads_per_core: int | None = Field(

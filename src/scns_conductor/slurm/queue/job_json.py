@@ -70,6 +70,7 @@ def _flags(job: Job) -> list[str]:
     if job.get("kill_on_invalid_dependency") is not None:
         found.append(f"{'' if job['kill_on_invalid_dependency'] else 'NO_'}KILL_INVALID_DEPENDENCY")
     found += ["CRON_JOB"] if job.get("cron") else []
+    found += [flag for flag in ("SPREAD_JOB", "USE_MIN_NODES") if job.get(flag.lower())]
     return [*found, *(["JOB_WAS_RUNNING"] if job.get("start_time") else [])]
 
 

@@ -83,7 +83,6 @@ _HINTS = hints(
         "--acctg-freq", "--cpu-freq", "--gres-flags", "--profile", "--gpu-freq", "--network", "--delay-boot",
         "--power", "--wait-all-nodes",
     ),
-    flags("--use-min-nodes", "--spread-job"),
 )  # fmt: skip
 OPTIONS: list[Option] = [
     *values(
@@ -109,7 +108,7 @@ OPTIONS: list[Option] = [
         "--thread-spec", "-M --clusters", "--mcs-label",
     ),
     option("-k --no-kill", "optional"),
-    *flags("--contiguous", "--ignore-pbs", "-v --verbose", "-Q --quiet"),
+    *flags("--contiguous", "--spread-job", "--use-min-nodes", "--ignore-pbs", "-v --verbose", "-Q --quiet"),
     *_REFUSED,
     *_HINTS,
     *newer_options.WORKING,
@@ -258,8 +257,9 @@ def _switches(given: Mapping[str, str]) -> dict[str, Any]:
         job["hold"] = True
     if given.get("no_kill", "off").lower() not in ("off", "no", "set_off"):
         job["no_kill"] = True
-    if "contiguous" in given:
-        job["contiguous"] = True
+    for key in ("contiguous", "spread_job", "use_min_nodes"):
+        if key in given:
+            job[key] = True
     if "requeue" in given or "no_requeue" in given:
         job["requeue"] = "requeue" in given
     if "nice" in given:
