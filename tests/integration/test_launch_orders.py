@@ -74,3 +74,58 @@ def test_out_of_memory_in_one_process_ends_the_whole_step(slurm: Commands) -> No
     step = slurm.run("srun", "-n2", "--mem=100", "--oom-kill-step", "bash", "-c", eats_on_one)
     assert step.returncode != 0
     assert "went on" not in step.stdout
+
+
+def test_reserved_ports_belong_to_one_step_at_a_time(slurm: Commands) -> None:
+    script = """#!/bin/bash
+tell='echo $SLURM_STEP_RESV_PORTS'
+srun -n1 --overlap bash -c "$tell; until [ -e go ]; do sleep 0.1; done" > first &
+until [ -s first ]; do sleep 0.1; done
+srun -n1 --overlap --resv-ports=3 bash -c "$tell" > second
+scontrol show step $SLURM_JOB_ID.0 | grep -o 'ResvPorts=[^ ]*' > shown
+touch go; wait
+srun -n2 -O --overlap --resv-ports=0 bash -c "$tell" > none
+"""
+    done = slurm.run("sbatch", "--wait", "--resv-ports", "-o", "ports.txt", text=script)
+    assert done.returncode == 0, (slurm.work / "ports.txt").read_text()
+    first, second, shown, none = (
+        (slurm.work / name).read_text().split() for name in ("first", "second", "shown", "none")
+    )
+    spans = [range(int(low), int(high) + 1) for low, high in (text.split("-") for text in (*first, *second))]
+    # 没有写几个的是每节点任务数加一；同时在跑的两步没有一个端口相同。
+    assert [len(span) for span in spans] == [2, 3]
+    assert not set(spans[0]) & set(spans[1])
+    assert shown == [f"ResvPorts={first[0]}"]
+    assert none == []
+    many = slurm.run("srun", "--resv-ports=9999", "true")
+    assert "Invalid number of ports requested" in many.stderr
+
+
+# salloc(1) 的 OUTPUT ENVIRONMENT VARIABLES 里，这样申请应当有的（作业号、时刻另看）。
+MANUAL = """
+SLURM_CLUSTER_NAME SLURM_CPUS_PER_TASK SLURM_DISTRIBUTION SLURM_JOB_CPUS_PER_NODE SLURM_JOB_NAME SLURM_JOB_NODELIST
+SLURM_JOB_NUM_NODES SLURM_JOB_PARTITION SLURM_MEM_BIND SLURM_MEM_BIND_VERBOSE SLURM_MEM_PER_NODE SLURM_NNODES
+SLURM_NODELIST SLURM_NODE_ALIASES SLURM_NTASKS SLURM_NPROCS SLURM_NTASKS_PER_CORE SLURM_NTASKS_PER_NODE SLURM_PROFILE
+SLURM_SUBMIT_DIR SLURM_SUBMIT_HOST SLURM_TASKS_PER_NODE SLURM_TRES_PER_TASK
+"""
+SALLOC_VARIABLES = frozenset(MANUAL.split())
+
+
+def test_salloc_sets_the_variables_of_the_manual_as_sbatch_does(slurm: Commands) -> None:
+    asked = ["-J", "env", "-N1", "--ntasks-per-node=2", "-c1", "-m", "block", "--mem=50", "--mem-bind=local", "-t", "5"]
+    asked += ["--ntasks-per-core=2", "--profile=none"]
+    done = slurm.run("salloc", *asked, "env")
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith("SLURM_"))
+    batch = slurm.run("sbatch", "--wait", "-o", "env.txt", *asked, "--wrap", "env")
+    assert (done.returncode, batch.returncode) == (0, 0), done.stderr + batch.stderr
+    shown = (line.split("=", 1) for line in (slurm.work / "env.txt").read_text().splitlines())
+    expected = {name: value for name, value in shown if name in SALLOC_VARIABLES}
+    assert expected.keys() == SALLOC_VARIABLES
+    assert {name: found.get(name) for name in SALLOC_VARIABLES} == expected
+    assert int(found["SLURM_JOB_END_TIME"]) - int(found["SLURM_JOB_START_TIME"]) == 300
+    assert found["SLURM_JOB_ID"] == found["SLURM_JOBID"]
+    assert "SLURM_EXPORT_ENV" not in found
+    # 没有说几个任务的不写任务数；每节点几个照 CPU。
+    plain = dict(line.split("=", 1) for line in slurm.run("salloc", "-c2", "env").stdout.splitlines() if "=" in line)
+    assert (plain["SLURM_TASKS_PER_NODE"], plain["SLURM_CPUS_PER_TASK"]) == ("1", "2")
+    assert "SLURM_NTASKS" not in plain

@@ -108,6 +108,9 @@ class StepSubmit(BaseModel):
     task_epilog: Text | None = Field(None, description="每个任务之后以用户的身份运行的程序")
     container: Bundle | None = Field(None, description="在哪个 OCI bundle 的容器里运行，绝对路径")
     container_image: Text | None = Field(None, description="在哪个镜像的容器里运行")
+    resv_ports: Annotated[int, Field(ge=0, le=65535), NOT_FLAG] | None = Field(
+        None, description="保留几个通信端口，任务里是 SLURM_STEP_RESV_PORTS；0 是每节点最多的任务数加一"
+    )
     hidden: Flag = Field(False, description="系统自己的步（sbcast），不列出来，不占步号")
     environment: dict[str, str] = Field(default_factory=dict, description="环境变量，盖过作业的")
     inherit_environment: Flag = Field(True, description="也带上作业提交时的环境变量；srun 送来的是全部，不带")
@@ -194,7 +197,7 @@ class StepSubmit(BaseModel):
             }
         )
         name = self.name or self.argv[0].rpartition("/")[2] or "step"
-        return StepRequest(name[:255], shape, wants, self.hidden, launch)
+        return StepRequest(name[:255], shape, wants, self.hidden, self.resv_ports, launch)
 
 
 class HetStepPart(BaseModel):

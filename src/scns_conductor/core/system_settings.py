@@ -48,6 +48,12 @@ class SystemSettings(BaseSettings):
     )
     otel_ratio: float = Field(1.0, ge=0, le=1, description="留下几成作业的轨迹（0–1）")
 
+    mpi_ports: str = Field(
+        "12000-12999",
+        pattern=r"^([1-9]\d{0,4}-[1-9]\d{0,4})?$",
+        description="srun --resv-ports 可以保留的通信端口（Slurm 的 MpiParams=ports=）；空的是没有",
+    )
+
     log_format: Literal["console", "json"] = Field("console", description="日志格式")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="日志级别")
 
@@ -56,6 +62,12 @@ class SystemSettings(BaseSettings):
     )
     agent_metrics: str = Field("127.0.0.1:6822", description="节点代理的 Prometheus 指标在哪里答；空的是不开")
     web_metrics: str = Field("127.0.0.1:6824", description="看板的 Prometheus 指标在哪里答；空的是不开")
+
+    @property
+    def mpi_port_range(self) -> range:
+        """可以保留的通信端口。"""
+        first, _, last = self.mpi_ports.partition("-")
+        return range(int(first or 0), int(last) + 1 if last else 0)
 
     @field_validator("scheduler_metrics", "agent_metrics", "web_metrics")
     @classmethod

@@ -23,6 +23,7 @@ from scns_conductor.services.job_control import signal_number
 from scns_conductor.services.job_queries import read_job
 from scns_conductor.services.job_rows import JobRow, find_rows, require_owner, require_self
 from scns_conductor.services.scheduler_inbox import tell_scheduler
+from scns_conductor.services.step_ports import reserve_ports
 from scns_conductor.statements.end_requests import allocation_release
 from scns_conductor.statements.inbox import inbox_insert
 from scns_conductor.statements.job_detail import ATTEMPT
@@ -44,6 +45,7 @@ MAX_STEPS_TASKS = 65_536
 # 节点多于此的不再问（用它们定期的采样）；问了等这么久。
 MOST_SAMPLED = 64
 SAMPLE_WAIT_S = 3.0
+NO_PORTS = range(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,22 @@ class StepRequest:
     shape: StepShape
     wants: StepWants = field(default_factory=StepWants)
     hidden: bool = False
+    # 要保留几个通信端口；0 是照任务数，None 是不要。
+    resv_ports: int | None = None
     launch: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, request: StepRequest) -> StepCreated:
-    """占住 CPU、编号、请节点启动；返回 step_id 与各节点的任务。
+async def create_step(
+    engine: AsyncEngine, identity: Identity, job_id: str, request: StepRequest, *, ports: range = NO_PORTS
+) -> StepCreated:
+    """占住 CPU、编号、请节点启动；返回 step_id 与各节点的任务。ports 是可以保留的通信端口。
 
     不在运行抛 Conflict（job_not_running），此刻放不下抛 Conflict（step_busy，过一会儿再来），
     怎样也放不下抛 InvalidRequest（step_too_large）。
     """
     async with engine.begin() as connection:
         placed = await _placed(connection, identity, job_id, request)
-        await _launch(connection, placed, placed.step_id, {})
+        await _launch(connection, placed, placed.step_id, await _ports(connection, [placed], ports))
     return {
         "job_id": str(placed.row.job_id),
         "step_id": placed.step_id,
@@ -79,7 +85,12 @@ async def create_step(engine: AsyncEngine, identity: Identity, job_id: str, requ
 
 
 async def create_het_step(
-    engine: AsyncEngine, identity: Identity, job_id: str, requests: Sequence[tuple[int, StepRequest]]
+    engine: AsyncEngine,
+    identity: Identity,
+    job_id: str,
+    requests: Sequence[tuple[int, StepRequest]],
+    *,
+    ports: range = NO_PORTS,
 ) -> StepCreated:
     """异构作业里跨几个部分的一步：(第几个部分, 要求)，一个部分至多一个；任务的序号接着排，都建立或都不建立。
 
@@ -99,7 +110,8 @@ async def create_het_step(
             each.shift(first)
             first += each.tasks
             world |= {place_name(node.name, component): list(node.ranks) for node in each.nodes}
-        together = {"het_job_id": placed[0].row.het_job_id, "world": world, "world_order": list(world)}
+        reserved = await _ports(connection, placed, ports)
+        together = {**reserved, "het_job_id": placed[0].row.het_job_id, "world": world, "world_order": list(world)}
         for (component, _), each in zip(ordered, placed, strict=True):
             await _launch(connection, each, step_id, {**together, "component": component})
     return {
@@ -109,6 +121,16 @@ async def create_het_step(
         "node_list": ",".join(compress(node.name for node in each.nodes) for each in placed),
         "nodes": [{"name": name, "tasks": ranks} for name, ranks in world.items()],
     }
+
+
+async def _ports(connection: AsyncConnection, placed: Sequence["_Placed"], ports: range) -> dict[str, Any]:
+    """保留的通信端口，几个部分共用；没有要的是空的。"""
+    wanted = [each.request.resv_ports for each in placed if each.request.resv_ports is not None]
+    if not wanted:
+        return {}
+    nodes = [node for each in placed for node in each.nodes]
+    names, tasks = [node.name for node in nodes], [len(node.ranks) for node in nodes]
+    return {"reserved_ports": await reserve_ports(connection, names, tasks, max(wanted), ports)}
 
 
 @dataclass(slots=True)

@@ -49,6 +49,7 @@ _COLUMNS = f"""
          WHEN s.end_time IS NULL AND j.state = 'SUSPENDED' THEN 'SUSPENDED' ELSE s.state END AS state,
     s.tasks, s.cpus_per_task, s.pending_nodes, s.nodes, s.node_tasks, s.node_cpus, s.node_shares,
     s.launch -> 'nodes' AS layout, CAST(s.launch ->> 'time_limit' AS integer) AS time_limit,
+    s.launch -> 'reserved_ports' AS reserved_ports,
     s.start_time,
     coalesce(s.end_time, CASE WHEN j.state NOT IN {ACTIVE} THEN j.end_time END) AS end_time,
     s.exit_status, s.exit_signal, s.cpu_user_s + u.user_s AS cpu_user_s, s.cpu_system_s + u.system_s AS cpu_system_s,
@@ -75,7 +76,7 @@ STEPS_OF_JOBS = sa.text(
     SELECT * FROM ({_STEPS} UNION ALL {archived(_STEPS)}) AS steps
     ORDER BY CAST(job_id AS bigint), restart_count, step_id
     """.replace("::", r"\:\:")
-).columns(node_shares=JSONB, layout=JSONB)
+).columns(node_shares=JSONB, layout=JSONB, reserved_ports=JSONB)
 # 正在运行的全部步。
 RUNNING_STEPS = sa.text(
     f"""
@@ -84,7 +85,7 @@ RUNNING_STEPS = sa.text(
     WHERE j.state IN {ACTIVE} AND s.end_time IS NULL AND s.step_id < {FIRST_HIDDEN_ID}
     ORDER BY s.job_id, s.step_id
     """.replace("::", r"\:\:")
-).columns(node_shares=JSONB, layout=JSONB)
+).columns(node_shares=JSONB, layout=JSONB, reserved_ports=JSONB)
 # 这些作业在运行的节点（已经认领、没有释放）。
 NODES_OF_RUNNING = sa.text(
     "SELECT DISTINCT node_name FROM resource_allocations "

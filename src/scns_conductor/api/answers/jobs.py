@@ -60,6 +60,7 @@ JOB_STEP = row_of(
         "layout": field(dict[str, list[int]], "各节点上的任务序号"),
         "node_list": field(str, "用到的节点，压缩写法"),
         "time_limit": field(int | None, "时限（秒）；null 是没有自己的时限"),
+        "reserved_ports": field(list[int] | None, "保留的通信端口；没有要的是 null"),
     },
 )
 JOB_STEPS = page_of("JobSteps", "steps", JOB_STEP, "作业步")

@@ -66,7 +66,8 @@ async def list_steps(
 @router.post("/{job_id}/steps", summary="建立一个作业步", status_code=201)
 async def create(job_id: str, body: StepSubmit, parts: PartsDep, identity: IdentityDep) -> StepCreatedAnswer:
     """此刻放不下是 409 step_busy，过一会儿再来；怎样也放不下是 422 step_too_large。"""
-    return await job_steps.create_step(parts.engine, identity, job_id, body.request())
+    ports = parts.settings.mpi_port_range
+    return await job_steps.create_step(parts.engine, identity, job_id, body.request(), ports=ports)
 
 
 @router.post("/{job_id}/steps/het", summary="在异构作业里建立跨几个部分的一步", status_code=201)
@@ -75,7 +76,8 @@ async def create_heterogeneous(
 ) -> StepCreatedAnswer:
     """job_id 是异构作业的号。回答同建立一个作业步；nodes 里第 n 个部分的节点写成 节点+n（第 0 个不写）。"""
     requests = [(part.component, part.step.request()) for part in body.steps]
-    return await job_steps.create_het_step(parts.engine, identity, job_id, requests)
+    ports = parts.settings.mpi_port_range
+    return await job_steps.create_het_step(parts.engine, identity, job_id, requests, ports=ports)
 
 
 # 号只有数字：steps/het 是另一个端点，别的方法是 405。

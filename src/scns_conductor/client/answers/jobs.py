@@ -481,6 +481,8 @@ class JobStep(Answer):
     """用到的节点，压缩写法"""
     time_limit: int | None
     """时限（秒）；null 是没有自己的时限"""
+    reserved_ports: tuple[int, ...] | None
+    """保留的通信端口；没有要的是 null"""
 
     _convert: ClassVar[Mapping[str, Convert]] = {
         "nodes": tuple,
@@ -489,6 +491,7 @@ class JobStep(Answer):
         "pending_nodes": tuple,
         "start_time": instant,
         "end_time": instant,
+        "reserved_ports": tuple,
     }
 
 

@@ -10,7 +10,7 @@ _NONE = (
     "CpuFreqDef", "DataParserParameters", "DebugFlags", "Epilog", "EpilogSlurmctld", "FederationParameters",
     "GpuFreqDef", "HealthCheckProgram", "JobAcctGatherParams", "JobCompLoc", "JobCompParams", "JobCompPassScript",
     "JobContainerType", "JobContainerPlugin", "JobDefaults", "JobSubmitPlugins", "LaunchParameters", "MailDomain",
-    "MCSParameters", "MpiParams", "NamespaceType", "NodeFeaturesPlugins", "PlugStackConfig", "PowerParameters",
+    "MCSParameters", "NamespaceType", "NodeFeaturesPlugins", "PlugStackConfig", "PowerParameters",
     "PowerPlugin", "PreemptParameters", "PrEpParameters", "PriorityParameters", "PrioritySiteFactorParameters",
     "PrioritySiteFactorPlugin", "Prolog", "PrologSlurmctld",
     "RebootProgram", "ReconfigFlags", "RequeueExit", "RequeueExitHold", "ResumeFailProgram", "ResumeProgram",

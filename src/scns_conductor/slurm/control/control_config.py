@@ -90,6 +90,7 @@ def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]
         "MessageTimeout": "10 sec",
         "MinJobAge": _seconds(settings["min_job_age_s"]),
         "MpiDefault": "none",
+        "MpiParams": f"ports={settings['mpi_ports']}" if settings.get("mpi_ports") else "(null)",
         "NodeNames": compress(node["name"] for node in nodes),
         "PreemptExemptTime": "00:00:00",
         "PreemptMode": _preempt_mode(settings),

@@ -71,6 +71,7 @@ _VARIABLES = {
     "SLURM_EPILOG": "epilog", "SLURM_BCAST": "bcast", "SLURM_NO_KILL": "no_kill", "SLURM_OVERCOMMIT": "overcommit",
     "SLURM_IMMEDIATE": "immediate", "SLURM_HINT": "hint", "SLURM_THREADS_PER_CORE": "threads_per_core",
     "SLURM_MEM_BIND": "mem_bind", "SLURM_OOM_KILL_STEP": "oom_kill_step", "SLURM_GRES_FLAGS": "gres_flags",
+    "SLURM_RESV_PORTS": "resv_ports",
     "SLURM_CONTAINER": "container", "SRUN_CONTAINER": "container",
     "SLURM_CONTAINER_IMAGE": "container_image", "SRUN_CONTAINER_IMAGE": "container_image",
 }  # fmt: skip
@@ -220,6 +221,12 @@ def step_fields(given: Mapping[str, str], argv: Sequence[str], *, listening: boo
         **{name: _program(given[name]) for name in ("task_prolog", "task_epilog") if given.get(name)},
         "streams": _streams(given, listening=listening),
     }
+    ports = given.get("resv_ports", "0") or "auto"
+    if not re.fullmatch(r"auto|\d{1,5}", ports):
+        raise Fatal("Invalid --resv-ports specification", code=BAD_OPTION)
+    if int(ports if ports != "auto" else 1):
+        # 没有写几个的照任务数。
+        step["resv_ports"] = 0 if ports == "auto" else int(ports)
     if given.get("container"):
         step["container"] = os.path.abspath(given["container"])
     if given.get("container_image"):

@@ -15,6 +15,7 @@ _LACKING = {
     "gres": "Invalid generic resource (gres) specification",
     "memory": "Memory required by task is not available",
     "nodes": "Requested node configuration is not available",
+    "resv_ports": "Invalid number of ports requested",
 }
 BUSY_FIRST_PAUSE_S, BUSY_LAST_PAUSE_S = 0.05, 2.0
 

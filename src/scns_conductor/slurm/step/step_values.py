@@ -68,6 +68,11 @@ def live_steps(client: JsonClient, job_id: str | None = None) -> list[dict[str, 
     return found
 
 
+def ports_text(ports: Sequence[int] | None) -> str:
+    """保留的端口是挨着的几个。"""
+    return f"{ports[0]}-{ports[-1]}" if ports else "(null)"
+
+
 def control_text(step: Step, *, one_line: bool) -> str:
     """scontrol show step 的一块。"""
     holder = step["step_id"] in ("batch", "extern")
@@ -78,7 +83,7 @@ def control_text(step: Step, *, one_line: bool) -> str:
         f"State={step['state']} Partition={step['partition']} NodeList={step['node_list']}",
         f"Nodes={len(step['nodes'])} CPUs={cpus} Tasks={step['tasks']} Name={step['name']} Network=(null)",
         "TRES=(null)" if holder else f"TRES=cpu={cpus},node={len(step['nodes'])}",
-        "ResvPorts=(null)",
+        f"ResvPorts={ports_text(step.get('reserved_ports'))}",
         "CPUFreqReq=Default" if holder else "CPUFreqReq=Default Dist=Block",
         "SrunHost:Pid=(null):0",
     ]

@@ -12,12 +12,15 @@ from scns_conductor.client import TERMINAL_STATES, ClientError, JsonClient, Prob
 from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.slurm.session import Fatal, refusal_details, say, slurm_error
 from scns_conductor.slurm.table.job_values import cluster_name
+from scns_conductor.slurm.table.times import epoch
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.01, 0.5
 # 这么久还没有分到，就告诉用户在排队。
 QUIET_S = 0.3
 # 要了才有的变量（salloc(1)）。
 ASKED_VARIABLES = frozenset({"SLURM_NTASKS", "SLURM_NPROCS", "SLURM_CPUS_PER_TASK"})
+# 不给命令的：任务数由下面写，--export 说的是批处理的。
+_NOT_FOR_COMMAND = ASKED_VARIABLES | {"SLURM_EXPORT_ENV"}
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -152,7 +155,15 @@ def variables(job: Mapping[str, Any]) -> dict[str, str]:
     """salloc 给命令的环境变量（salloc(1) 的 OUTPUT ENVIRONMENT VARIABLES）。"""
     parts: Sequence[Mapping[str, Any]] = [part for part in job["allocations"] if not part["released_at"]]
     asked = job["environment"]
+    distribution, limit = job["distribution"] or "", job["time_limit"]
+    started = epoch(job["start_time"])
+    tasks_asked = "SLURM_NTASKS" in asked or job["tasks_per_node"] is not None or job["tasks"] > len(parts)
+    # 没有说几个任务的：各节点分到的 CPU 放得下几个（独占的不止一个），同批处理的。
+    tasks = [part["tasks"] if tasks_asked else max(1, part["cpus"] // job["cpus_per_task"]) for part in parts]
+    gpus = sorted({index for name, ids in _first_cards(parts) if name.split(":")[0] == "gpu" for index in ids})
     values = {
+        # 选项写了什么就是什么的（GPU、绑定、布局……），提交时已经写在作业的环境里。
+        **{name: text for name, text in asked.items() if name.startswith("SLURM_") and name not in _NOT_FOR_COMMAND},
         "SLURM_JOB_ID": job["job_id"],
         "SLURM_JOBID": job["job_id"],
         "SLURM_JOB_NAME": job["name"],
@@ -165,17 +176,29 @@ def variables(job: Mapping[str, Any]) -> dict[str, str]:
         "SLURM_JOB_NUM_NODES": len(parts),
         "SLURM_NNODES": len(parts),
         "SLURM_JOB_CPUS_PER_NODE": repeat_list([part["cpus"] for part in parts]),
-        "SLURM_TASKS_PER_NODE": repeat_list([part["tasks"] for part in parts]),
-        "SLURM_NTASKS": job["tasks"] if "SLURM_NTASKS" in asked or job["tasks_per_node"] else None,
-        "SLURM_NPROCS": job["tasks"] if "SLURM_NTASKS" in asked or job["tasks_per_node"] else None,
+        "SLURM_TASKS_PER_NODE": repeat_list(tasks),
+        "SLURM_NTASKS": job["tasks"] if tasks_asked else None,
+        "SLURM_NPROCS": job["tasks"] if tasks_asked else None,
         "SLURM_NTASKS_PER_NODE": job["tasks_per_node"],
         "SLURM_CPUS_PER_TASK": job["cpus_per_task"] if "SLURM_CPUS_PER_TASK" in asked else None,
-        "SLURM_MEM_PER_NODE": job["memory_per_node"],
+        "SLURM_MEM_PER_NODE": job["memory_per_node"] or None,
         "SLURM_MEM_PER_CPU": job["memory_per_cpu"],
         "SLURM_SUBMIT_DIR": job["current_working_directory"],
         "SLURM_SUBMIT_HOST": job["submit_host"],
         "SLURM_CONTAINER": job["container"],
         "SLURM_CONTAINER_IMAGE": job["container_image"],
         "SLURM_CLUSTER_NAME": cluster_name(),
+        "SLURM_JOB_RESERVATION": job["reservation"],
+        "SLURM_JOB_START_TIME": None if started is None else int(started),
+        "SLURM_JOB_END_TIME": None if started is None or limit is None else int(started) + limit,
+        "SLURM_JOB_GPUS": ",".join(map(str, gpus)) or None,
+        "SLURM_DISTRIBUTION": distribution.partition("=")[0] or None,
+        "SLURM_DIST_PLANESIZE": distribution.partition("=")[2] or None,
+        "SLURM_NODE_ALIASES": "(null)",
     }
     return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _first_cards(parts: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[int]]]:
+    """第一个节点上分到的各种设备的序号。"""
+    return list((parts[0].get("gres_ids") or {}).items()) if parts else []

@@ -7,12 +7,15 @@ from scns_conductor.slurm.parse.options import Option, flags, hints, option, ref
 from scns_conductor.slurm.session import Fatal
 
 # 照办的：--oom-kill-step；--tres-bind 就是 --gpu-bind 的另一种写法，--extra 是附加的任意文字。
-WORKING: list[Option] = [*values("--tres-bind", "--extra"), option("--oom-kill-step", "optional")]
+WORKING: list[Option] = [
+    *values("--tres-bind", "--extra"),
+    option("--oom-kill-step", "optional"),
+    option("--resv-ports", "optional"),
+]
 # 块状拓扑的分段、由谁管作业步：不改变作业的结果，或这里本来如此。
 HINTS: list[Option] = hints(
     values("--segment"),
     flags("--stepmgr", "--consolidate-segments", "--spread-segments"),
-    [option("--resv-ports", "optional")],
 )
 REFUSED: list[Option] = refused(values("--container-id"))
 # srun 才有的：启动别的启动者（看得见全部，谁也不挡着）；消息怎样传；任务结束了还等它的子进程（这里一步随任务结束）。
@@ -24,7 +27,7 @@ FORMS = {
     "tres_bind": r"(verbose,)?gres/[\w/]+:\+?[\w:,*+-]+",
     "segment": r"[1-9]\d*",
     "oom_kill_step": r"[01]?",
-    "resv_ports": r"\d*",
+    "resv_ports": r"\d{0,5}",
 }
 
 

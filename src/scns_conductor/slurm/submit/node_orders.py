@@ -28,7 +28,7 @@ def _known(word: str) -> bool:
 
 def batch_variables(given: Mapping[str, str]) -> dict[str, str]:
     """脚本的：连同 --get-user-env（--export=NONE 也是，sbatch(1)）。"""
-    found = limit_variables(given) | oom_variables(given)
+    found = limit_variables(given) | step_variables(given)
     wait = given.get("get_user_env")
     if wait is None and given.get("export", "").upper() == "NONE":
         wait = ""
@@ -41,3 +41,11 @@ def oom_variables(given: Mapping[str, str]) -> dict[str, str]:
     """--oom-kill-step[=0|1]。"""
     text = given.get("oom_kill_step")
     return {} if text is None else {"SLURM_OOM_KILL_STEP": text or "1"}
+
+
+def step_variables(given: Mapping[str, str]) -> dict[str, str]:
+    """里面的 srun 照着的：--oom-kill-step、--resv-ports。"""
+    found = oom_variables(given)
+    if "resv_ports" in given:
+        found["SLURM_RESV_PORTS"] = given["resv_ports"] or "auto"
+    return found

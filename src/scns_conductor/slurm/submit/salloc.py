@@ -17,7 +17,7 @@ from scns_conductor.slurm.submit.batch_options import BAD_OPTION, job_fields, me
 from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
 from scns_conductor.slurm.submit.batch_options import VARIABLES as BATCH_VARIABLES
 from scns_conductor.slurm.submit.het_components import parse_components, propagated
-from scns_conductor.slurm.submit.node_orders import oom_variables
+from scns_conductor.slurm.submit.node_orders import step_variables
 from scns_conductor.slurm.submit.verbosity import tell_job, tell_options
 
 _USAGE = "Usage: salloc [OPTIONS(0)...] [ : [OPTIONS(N)...]] [command(0) [args(0)...]]"
@@ -88,7 +88,7 @@ def main(words: list[str]) -> int:
             if forwarded is not None:
                 # 本机的命令用自己的显示；里面的 srun 各自转发。
                 environment[X11_VARIABLE] = forwarded.where
-            environment |= oom_variables(given)
+            environment |= step_variables(given)
             for index, each in enumerate(every):
                 if "overcommit" in each:
                     environment |= _crowded(jobs[index], "" if len(jobs) == 1 else f"_HET_GROUP_{index}")

@@ -354,6 +354,13 @@ def step_spec(
     )
 
 
+def _port_range(ports: Sequence[int] | None) -> str | None:
+    """挨着的几个端口：12000-12003。"""
+    if not ports:
+        return None
+    return str(ports[0]) if len(ports) == 1 else f"{ports[0]}-{ports[-1]}"
+
+
 def _x11_cookie(request: LaunchStep, place: str, runs_script: bool) -> str | None:
     """本节点要转发 X11 的口令；不在其中的是 None。"""
     wanted, places = request.x11, list(request.world or request.nodes)
@@ -424,5 +431,6 @@ def _variables(request: LaunchStep, job: ClaimedJob, node: str) -> dict[str, str
         "SLURM_SRUN_COMM_HOST": address,
         "SLURM_SRUN_COMM_PORT": port,
         "SLURM_STEP_LAUNCHER_PORT": port,
+        "SLURM_STEP_RESV_PORTS": _port_range(request.reserved_ports),
     }
     return {name: str(value) for name, value in values.items() if value is not None}

@@ -140,6 +140,7 @@ class LaunchStep(BusMessage):
     component: int = 0
     world: dict[str, list[int]] | None = None
     x11: X11Request | None = None
+    reserved_ports: list[int] | None = None
 
     @classmethod
     def from_wire(cls, wire: object, version: int = BUS_VERSION) -> Self:
