@@ -18,7 +18,7 @@ class AdvanceReservation:
 
     users、accounts 都空表示谁也不许（维护）。later 是重复的预留以后的各次，从早到晚。
     licenses 是（许可证的池，数目）。flex 的作业可以早到、晚走，节点在里在外都行；
-    magnetic 的自己把许用的人没有指名的作业吸进来。
+    magnetic 的自己把许用的人没有指名的作业吸进来。cores 是按核留的：(节点, 几个 CPU)；空的是整个节点。
     """
 
     name: str
@@ -32,6 +32,7 @@ class AdvanceReservation:
     maintenance: bool = False
     flex: bool = False
     magnetic: bool = False
+    cores: tuple[tuple[str, int], ...] = ()
 
     @property
     def spans(self) -> tuple[tuple[float, float], ...]:

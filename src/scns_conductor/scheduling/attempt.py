@@ -60,8 +60,8 @@ class Attempt:
     ) -> None:
         """skipped 是不再看的作业号；begun 是数组 -> 已经启动了几个任务。"""
         self.group = group
-        # 在预留的节点里运行：别人的保留用不到它的节点。
-        self.inside = cluster.confined(group.shape)
+        # 在（整个的）预留的节点里运行：别人的保留用不到它的节点。
+        self.inside = cluster.secluded(group.shape)
         self.duration = group.time_limit_s
         self.skipped = skipped
         self.begun = begun

@@ -1,6 +1,5 @@
 """集群的现状：节点的矩阵，加上运行中的作业与池。可变，由调度器随收件箱更新。"""
 
-from bisect import bisect_left, insort
 from collections import defaultdict
 from dataclasses import replace
 
@@ -8,9 +7,8 @@ import numpy as np
 
 from scns_conductor.scheduling.advance import AdvanceReservation
 from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, RunningJob
-from scns_conductor.scheduling.node_table import INITIAL_ROWS
-from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray, Shape
-from scns_conductor.scheduling.shape_rules import ShapeRules
+from scns_conductor.scheduling.reserved_cores import ReservedCores
+from scns_conductor.scheduling.shape import LICENSE, BoolArray, Shape
 
 # 数据库的开始时刻与计划时的差这么点，不算改过预计结束。
 END_TOLERANCE_S = 1.0
@@ -18,7 +16,7 @@ END_TOLERANCE_S = 1.0
 MOST_OPENINGS = 16
 
 
-class Cluster(ShapeRules):
+class Cluster(ReservedCores):
     """节点、分区与运行中的作业。"""
 
     def __init__(self) -> None:
@@ -30,16 +28,11 @@ class Cluster(ShapeRules):
         self._pool_totals: dict[str, int] = {}
         # 占着各个池的作业 -> (预计结束, 数目)。
         self.pool_holders: dict[str, dict[int, tuple[float, int]]] = defaultdict(dict)
-        # 运行中的份额也排成列：剖面要一次算完，不能逐个作业地走。一行一份；空行的结束时刻是 -1。
-        self.run_end = np.full(INITIAL_ROWS, -1.0)
-        self.run_node: IntArray = np.zeros(INITIAL_ROWS, dtype=np.int64)
-        self.run_need: IntArray = np.zeros((INITIAL_ROWS, 2), dtype=np.int64)
+        # 各个作业的份额的行。
         self._run_rows: dict[int, list[int]] = {}
-        self._run_spare: list[int] = list(range(INITIAL_ROWS))
-        # 计划器上次看过之后动过的节点，它看完就清空；moved_ends：运行中的作业的预计结束改过几次。
-        self.touched: set[int] = set()
-        # 其中归还过的：归还的作业原定最晚何时结束，此后的空闲没有变。
+        # touched 里归还过的：归还的作业原定最晚何时结束，此后的空闲没有变。
         self.freed_until: dict[int, float] = {}
+        # 运行中的作业的预计结束改过几次。
         self.moved_ends = 0
         # 有作业（运行的、排队的）要与别人隔开的那些主人；空的就什么也不看。
         self.scopes: set[str] = set()
@@ -48,13 +41,6 @@ class Cluster(ShapeRules):
         self._open: dict[Shape, tuple[tuple[int, int], BoolArray]] = {}
         # 形状 -> 隔着的节点何时让出来（版本同它，连同改过几次预计结束）。
         self._openings: dict[Shape, tuple[tuple[int, int, int], list[tuple[float, BoolArray]]]] = {}
-        # 第一个节点上的归还（returns）；没有人问过时是 None。
-        self._returns: list[tuple[float, list[int]]] | None = None
-
-    def _widen(self) -> None:
-        super()._widen()
-        self.run_need = np.hstack([self.run_need, np.zeros((len(self.run_end), 1), dtype=np.int64)])
-        self._returns = None
 
     def open_to(self, shape: Shape) -> BoolArray:
         """eligible 里没有隔着的节点：别人独占着的不行；自己要独占的，有别人在的也不行。"""
@@ -114,13 +100,6 @@ class Cluster(ShapeRules):
         taken = self.reserved(shape.reservation, now, now + duration_s)
         return mask if taken is None else mask & ~taken
 
-    def returns(self) -> list[tuple[float, list[int]]]:
-        """第一个节点上何时（Unix 秒）归还多少（各维），按时刻排好，随启动与结束跟着变；调用者不许改。"""
-        if self._returns is None:
-            rows = list(self.node_rows[0])
-            self._returns = sorted(zip(self.run_end[rows].tolist(), self.run_need[rows].tolist(), strict=True))
-        return self._returns
-
     def set_pool(self, name: str, total: int, reason: str) -> None:
         """登记一个池，或改它的总量；在用的不变，所以改小了剩下的可以是负的。reason 是缺它时的原因码。"""
         if name.startswith(LICENSE) and total != self._pool_totals.get(name, total):
@@ -151,6 +130,7 @@ class Cluster(ShapeRules):
 
     def allocate(self, job: RunningJob) -> None:
         """记下一个运行中的作业；同号的先归还。份额没有变的只改别的。"""
+        job = self._labelled(job)
         known = self.running.get(job.job_id)
         if known is not None and known.shares == job.shares and known.pools == job.pools:
             if abs(known.expected_end - job.expected_end) > END_TOLERANCE_S:
@@ -162,21 +142,14 @@ class Cluster(ShapeRules):
         if known is not None:
             self.release(job.job_id)
         self.shifts += 1
-        rows = self._run_rows[job.job_id] = []
-        for share in job.shares:
-            need = self.share_vector(share)
-            self.free[share.node] -= need
-            row = self._spare_row()
-            self.run_end[row], self.run_node[row], self.run_need[row] = job.expected_end, share.node, need
-            self.node_rows[share.node].add(row)
-            if self._returns is not None and share.node == 0:
-                insort(self._returns, (job.expected_end, need.tolist()))
-            self.touched.add(share.node)
-            rows.append(row)
+        self._run_rows[job.job_id] = [
+            self._take_row(share.node, job.expected_end, self.share_vector(share)) for share in job.shares
+        ]
         for name, amount in job.pools:
             self.pools[name] = self.pools.get(name, 0) - amount
             self.pool_holders[name][job.job_id] = (job.expected_end, amount)
         self.running[job.job_id] = job
+        self._count_inside(job, 1)
 
     def release(self, job_id: int) -> RunningJob | None:
         """归还；不在运行则什么也不做。"""
@@ -184,29 +157,23 @@ class Cluster(ShapeRules):
         if job is not None:
             self.shifts += 1
             for row in self._run_rows.pop(job_id):
-                node = int(self.run_node[row])
-                need = self.run_need[row]
-                if self._returns is not None and node == 0:
-                    del self._returns[bisect_left(self._returns, (float(self.run_end[row]), need.tolist()))]
-                self.free[node] += need
-                self.run_end[row] = -1.0
-                self.node_rows[node].discard(row)
-                self.touched.add(node)
+                node = self._free_row(row)
                 self.freed_until[node] = max(self.freed_until.get(node, 0.0), job.expected_end)
-                self._run_spare.append(row)
             for name, amount in job.pools:
                 self.pools[name] = self.pools.get(name, 0) + amount
                 self.pool_holders[name].pop(job_id, None)
+            self._count_inside(job, -1)
         return job
 
-    def _spare_row(self) -> int:
-        if not self._run_spare:
-            size = len(self.run_end)
-            self.run_end = np.concatenate([self.run_end, np.full(size, -1.0)])
-            self.run_node = np.concatenate([self.run_node, np.zeros(size, dtype=np.int64)])
-            self.run_need = np.vstack([self.run_need, np.zeros((size, self.width), dtype=np.int64)])
-            self._run_spare.extend(range(size, 2 * size))
-        return self._run_spare.pop()
+    def _relabel(self) -> None:
+        """窗口开了、关了：里面在跑的，CPU 换一维占。"""
+        self._inside.clear()
+        for job in self.running.values():
+            for share in job.shares:
+                if share.reserved is not None:
+                    self._inside[share.reserved, share.node] += share.cpus
+        for job in [job for job in self.running.values() if self._labelled(job).shares != job.shares]:
+            self.allocate(job)
 
     def _move_end(self, job: RunningJob) -> None:
         """时限改了，或要提前结束。"""

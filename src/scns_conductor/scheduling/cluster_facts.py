@@ -58,7 +58,10 @@ class PartitionFacts:
 
 @dataclass(frozen=True, slots=True)
 class NodeShare:
-    """在一个节点上的份额；内存 MiB。component 是异构作业的第几个部分，几个部分可以在同一个节点上。"""
+    """在一个节点上的份额；内存 MiB。component 是异构作业的第几个部分，几个部分可以在同一个节点上。
+
+    reserved 是 CPU 从哪个按核留的预留里出；不是的是 None。
+    """
 
     node: int
     cpus: int
@@ -66,6 +69,7 @@ class NodeShare:
     gres: tuple[tuple[str, int], ...] = ()
     tasks: int = 1
     component: int = 0
+    reserved: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

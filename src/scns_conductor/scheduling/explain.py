@@ -234,7 +234,7 @@ def _reason(outlook: Outlook, job: PendingJob, found: Explanation, absent: bool,
         return RESERVED
     if found.reserved and outlook.only_reserved(job.shape, job.time_limit_s):
         return RESERVED
-    promised = dated and not outlook.cluster.confined(job.shape) and outlook.promised
+    promised = dated and not outlook.cluster.secluded(job.shape) and outlook.promised
     return "Resources" if promised or not outlook.blocked_in(job.shape.partition) else "Priority"
 
 

@@ -23,6 +23,7 @@ def requirement(cluster: Cluster, shape: Shape) -> tuple[IntArray, Kind]:
         return np.zeros(cluster.width, dtype=np.int64), Kind.GENERAL
     single = (
         shape.single_node
+        and not shape.by_reserved_cores
         and "," not in shape.partition
         and not cluster.exclusive(shape)
         and not cluster.by_core(shape)

@@ -22,7 +22,7 @@ from scns_conductor.scheduling.releases import (
     releases_on,
     running_releases,
 )
-from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray, Shape
+from scns_conductor.scheduling.shape import CPU, LICENSE, BoolArray, IntArray, Shape, cpus_of
 from scns_conductor.scheduling.timelines import Timelines
 
 # 过时的节点多到这么多（或集群的八分之一），整个重排一遍更省。
@@ -65,12 +65,33 @@ class Future:
         self._windows = [
             (cluster.reserved_nodes(reservation), *span)
             for reservation in cluster.reservations.values()
-            if reservation.name not in ignored and (reservation.nodes is None or reservation.nodes)
+            if reservation.name not in ignored
+            and not reservation.cores
+            and (reservation.nodes is None or reservation.nodes)
             for span in reservation.spans
         ]
         self._windows.sort(key=lambda item: item[1])
+        self._keep_cores(ignored)
 
     # ---- 记下 ----
+
+    def _keep_cores(self, ignored: Collection[str]) -> None:
+        """按核留的：今后的各次从外面的 CPU 里占去；这一次到头之后，里面一个也不给（到时重新留）。"""
+        cluster = self._cluster
+        for hold in cluster.core_holds:
+            reservation, held = hold.reservation, self._deferred[hold.node]
+            outside, inside = (np.zeros(cluster.width, dtype=np.int64) for _ in range(2))
+            outside[CPU] = inside[cluster.kinds[cpus_of(reservation.name)]] = hold.cpus
+            held.append((reservation.end, NO_END, inside))
+            if reservation.name not in ignored:
+                coming = reservation.later if hold.open else reservation.spans
+                held.extend((start, end, outside) for start, end in coming)
+            elif hold.open:
+                # 假如没有它：现在就空着，它的行到时不再归还。
+                kept = outside // hold.cpus * cluster.held_on(hold)
+                self._free = self._free.copy()
+                self._free[hold.node] += kept
+                held.append((reservation.end, NO_END, kept))
 
     def start(self, shares: Sequence[tuple[int, IntArray]], end: float) -> None:
         """本周期又启动了一个：各节点（已从 free 里扣掉）到 end 归还。"""

@@ -62,6 +62,9 @@ class Ledger:
         # 这一遍启动了的都只许与谁的作业在一起（None 是不管）。
         self._scopes: set[str | None] = set()
         self._search = NodeSearch(cluster, self.free, policy.placement)
+        if any(True for _ in cluster.core_holds):
+            # 按核留的到时要从此刻空着的里面占去：一开始就看今后。
+            self._search.future = self.future
 
     @property
     def future(self) -> Future:

@@ -7,7 +7,7 @@ import numpy as np
 
 from scns_conductor.scheduling.advance import AdvanceReservation
 from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, PartitionFacts
-from scns_conductor.scheduling.shape import CPU, MEMORY, BoolArray, IntArray, Shape
+from scns_conductor.scheduling.shape import CPU, CPUS_OF, MEMORY, BoolArray, IntArray, Shape, cpus_of
 
 INITIAL_ROWS = 16
 # 比任何权重都大。
@@ -40,7 +40,7 @@ class NodeTable:
         self.node_rows: list[set[int]] = []
         # 结构（节点、分区、特性）的版本：变了则各形状的可用节点要重算。
         self.version = 0
-        self._vectors: dict[tuple[int, int, int, tuple[tuple[str, int], ...]], IntArray] = {}
+        self._vectors: dict[tuple[int, int, int, tuple[tuple[str, int], ...], str | None], IntArray] = {}
         self._reserved_nodes: dict[str, tuple[int, BoolArray]] = {}
         self._ranks: tuple[int, IntArray] = (-1, np.zeros(0, dtype=np.int64))
         self._in_name_order: tuple[int, IntArray] = (-1, np.zeros(0, dtype=np.int64))
@@ -69,6 +69,10 @@ class NodeTable:
         for name in facts.gres:
             self._kind(name)
         capacity = self._vector(facts.cpus, facts.memory, facts.gres)
+        # 预留里的 CPU 不是节点自己的（见 reserved_cores）。
+        for name, column in self.kinds.items():
+            if name.startswith(CPUS_OF):
+                capacity[column] = self.total[row, column]
         layout = facts.layout or (1, facts.cpus, 1)
         # 开着的总在要开机的前面。
         weight = facts.weight + (AWAY_WEIGHT if facts.boot_s else 0)
@@ -119,10 +123,10 @@ class NodeTable:
         self.version += 1
 
     def reserved(self, own: str | None, start: float, end: float) -> BoolArray | None:
-        """[start, end) 里被 own 之外的预留占着的节点；没有是 None。"""
+        """[start, end) 里被 own 之外的预留整个占着的节点；没有是 None。"""
         found: BoolArray | None = None
         for reservation in self.reservations.values():
-            if reservation.name != own and reservation.overlaps(start, end):
+            if reservation.name != own and not reservation.cores and reservation.overlaps(start, end):
                 mask = self.reserved_nodes(reservation)
                 found = mask if found is None else found | mask
         return found
@@ -134,6 +138,15 @@ class NodeTable:
             known = self.version, reservation.mask(self.index, self.count)
             self._reserved_nodes[reservation.name] = known
         return known[1]
+
+    def idle(self, free: IntArray, total: IntArray) -> BoolArray:
+        """free 的各行是不是整个空着；total 是它们的总量。预留里的 CPU 不是节点自己的，不看。"""
+        whole: BoolArray = free >= total
+        for name, column in self.kinds.items():
+            if name.startswith(CPUS_OF):
+                whole[:, column] = True
+        found: BoolArray = whole.all(axis=1)
+        return found
 
     @property
     def ranks(self) -> IntArray:
@@ -197,12 +210,15 @@ class NodeTable:
 
     def share_vector(self, share: NodeShare) -> IntArray:
         """份额的资源向量，只读。"""
-        key = (self.width, share.cpus, share.memory, share.gres)
+        key = (self.width, share.cpus, share.memory, share.gres, share.reserved)
         found = self._vectors.get(key)
         if found is None:
             if len(self._vectors) > 10_000:
                 self._vectors.clear()
             found = self._vectors[key] = self._vector(share.cpus, share.memory, dict(share.gres))
+            column = self.kinds.get(cpus_of(share.reserved)) if share.reserved is not None else None
+            if column is not None:
+                found[CPU], found[column] = 0, share.cpus
             found.flags.writeable = False
         return found
 

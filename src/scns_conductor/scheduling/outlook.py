@@ -100,7 +100,7 @@ class Outlook:
         return self._fits(shape, limit_s, self.cluster.open_to(shape))
 
     def _fits(self, shape: Shape, limit_s: float, nodes: BoolArray) -> bool:
-        free = self._cycle.free if self.cluster.confined(shape) else self._cycle.future.window(limit_s)
+        free = self._cycle.free if self.cluster.secluded(shape) else self._cycle.future.window(limit_s)
         return place(self.cluster, shape, free, self._policy.placement, nodes) is not None
 
     def earliest(

@@ -6,7 +6,7 @@
 方式是 suspend 的只让出 CPU：内存与通用资源留给它自己，抢占者结束后它接着跑。
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scns_conductor.core.accounting import QosFacts
@@ -16,7 +16,7 @@ from scns_conductor.scheduling.placement import place
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import Group, PendingJob, Queue
-from scns_conductor.scheduling.shape import CPU, BoolArray, IntArray
+from scns_conductor.scheduling.shape import BoolArray, IntArray
 
 # 一个周期最多为几个受阻的作业找；其余的等下一个周期。
 MOST_PREEMPTORS = 20
@@ -212,22 +212,27 @@ def exempted(
 
 def resumable(cluster: Cluster, plan: Plan, rules: Rules | None) -> list[RunningJob]:
     """借出了 CPU 的作业里现在能恢复的，先挂起的先：只有比它要紧、这个周期就启动的排在它前面。"""
-    free = cluster.free[: cluster.count, CPU].copy()
+    free = cluster.free[: cluster.count].copy()
     found = []
     for victim in sorted(lent_jobs(cluster), key=lambda each: each.job_id):
         left = free.copy()
         hold = cluster.running.get(-victim.job_id)
         for share in hold.shares if hold is not None else ():
-            left[share.node] += share.cpus
+            left[share.node] += cluster.share_vector(share)
         for start in plan.starts:
             if rules is not None and rules.outranks(cluster, start.job, victim):
                 for share in start.shares:
-                    left[share.node] -= share.cpus
-        if all(left[node] >= cpus for node, cpus in victim.lent):
+                    left[share.node] -= cluster.share_vector(share)
+        if all(left[place] >= cpus for place, cpus in _lent(cluster, victim)):
             found.append(victim)
-            for node, cpus in victim.lent:
-                free[node] -= cpus
+            for place, cpus in _lent(cluster, victim):
+                free[place] -= cpus
     return found
+
+
+def _lent(cluster: Cluster, job: RunningJob) -> Iterator[tuple[tuple[int, int], int]]:
+    """它借出的：((节点, CPU 的那一维), 几个)；在按核留的预留里的，还从那里出。"""
+    return (((node, cluster.cpu_column_at(job.reservation, node)), cpus) for node, cpus in job.lent)
 
 
 def lent_jobs(cluster: Cluster) -> list[RunningJob]:
@@ -240,19 +245,21 @@ def holds(cluster: Cluster, queue: Queue, rules: Rules | None) -> list[RunningJo
 
     返回要记成占着的（作业号是负的）；凑够了 resumable 就会恢复它。
     """
-    free = cluster.free[: cluster.count, CPU].copy()
+    free = cluster.free[: cluster.count].copy()
     found = []
     for victim in sorted(lent_jobs(cluster), key=lambda each: each.job_id):
         if rules is not None and _outranked(cluster, queue, rules, victim):
             continue
         shares = []
-        for node, cpus in victim.lent:
-            taken = min(int(free[node]), cpus)
+        for place, cpus in _lent(cluster, victim):
+            taken = min(int(free[place]), cpus)
             if taken > 0:
-                free[node] -= taken
-                shares.append(NodeShare(node, taken, 0))
+                free[place] -= taken
+                shares.append(NodeShare(place[0], taken, 0))
         if shares:
-            found.append(RunningJob(-victim.job_id, victim.expected_end, tuple(shares)))
+            found.append(
+                RunningJob(-victim.job_id, victim.expected_end, tuple(shares), reservation=victim.reservation)
+            )
     return found
 
 
@@ -294,7 +301,7 @@ def _candidates(cluster: Cluster, rules: Rules) -> list[RunningJob]:
 def _give_back(cluster: Cluster, free: IntArray, running: RunningJob, mode: str) -> None:
     for share in running.shares:
         if mode == SUSPEND:
-            free[share.node, CPU] += share.cpus
+            free[share.node, cluster.cpu_column_at(running.reservation, share.node)] += share.cpus
         else:
             free[share.node] += cluster.share_vector(share)
 

@@ -341,7 +341,7 @@ class Resumption:
         # 在预留里运行的不看今后：那里预留的节点谁也不给。
         simple = np.array(
             [
-                kind is not Kind.GENERAL and not cluster.confined(group.shape)
+                kind is not Kind.GENERAL and not cluster.secluded(group.shape)
                 for group, (_, kind) in zip(groups, facts, strict=True)
             ]
         )

@@ -16,8 +16,15 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 # 许可证的池名的前缀；只有这样的池为受阻的作业保留，别的（上限）不够就只是等。
 LICENSE = "license:"
+# 按核留的预留里的 CPU 是另一维，名字是它接上预留的名字。
+CPUS_OF = "CPU@"
 # --gpus 至多摊到这么多个节点上。
 MOST_SPREAD = 16
+
+
+def cpus_of(reservation: str | None) -> str:
+    """一个按核留的预留里的 CPU 那一维的名字（Cluster.kinds）。"""
+    return f"{CPUS_OF}{reservation}"
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Shape:
     reservation: str | None = None
     # 预留里、预留外的节点都行（FLEX，被 MAGNETIC 吸进来的）。
     roams: bool = False
+    # 预留是按核留的：CPU 从它那一维出（见 reserved_cores）。
+    by_reserved_cores: bool = False
     user: str | None = None
     # 只在按 QOS 抢占时写：QOS 不同的作业不在同一组。
     qos: str | None = None
@@ -105,7 +114,13 @@ class Shape:
 
     @cached_property
     def spreads(self) -> "tuple[Shape, ...]":
-        """依次试的几种放法，没有是空的：先照 prefer 再照 constraints；gres_per_job 由一个节点到平分到几个节点上。"""
+        """依次试的几种放法，没有是空的。
+
+        预留（按核留的）在里在外都行的先里面后外面；先照 prefer 再照 constraints；gres_per_job 由一个节点到平分到几个节点上。
+        """
+        if self.by_reserved_cores and self.roams:
+            inside = replace(self, roams=False)
+            return inside, replace(self, roams=False, reservation=None, by_reserved_cores=False)
         if self.prefer is not None:
             return replace(self, prefer=None, constraints=self.prefer), replace(self, prefer=None)
         if not self.gres_per_job:
@@ -129,10 +144,16 @@ class Shape:
             )
         return tuple(reversed(found) if self.spread else found)
 
+    def cpu_column(self, kinds: Mapping[str, int]) -> int | None:
+        """它的 CPU 从哪一维出；预留已经没有了是 None。"""
+        return kinds.get(cpus_of(self.reservation)) if self.by_reserved_cores else CPU
+
     def per_task(self, kinds: Mapping[str, int], width: int) -> IntArray:
         """每个任务的需要，长 width。"""
         need = np.zeros(width, dtype=np.int64)
-        need[CPU] = self.cpus_per_task
+        column = self.cpu_column(kinds)
+        if column is not None:
+            need[column] = self.cpus_per_task
         if self.memory_per_cpu:
             need[MEMORY] = self.memory_per_cpu * self.cpus_per_task
         for name, count in self.gres_per_task:

@@ -8,7 +8,7 @@ import numpy as np
 from scns_conductor.core import features as feature_expressions
 from scns_conductor.scheduling.cluster_facts import NodeShare
 from scns_conductor.scheduling.node_table import NodeTable
-from scns_conductor.scheduling.shape import CPU, MEMORY, BoolArray, IntArray, Shape
+from scns_conductor.scheduling.shape import CPU, CPUS_OF, MEMORY, BoolArray, IntArray, Shape
 
 
 class ShapeRules(NodeTable):
@@ -41,6 +41,10 @@ class ShapeRules(NodeTable):
             return False
         found = self.reservations.get(shape.reservation)
         return found is None or found.nodes is None or bool(found.nodes)
+
+    def secluded(self, shape: Shape) -> bool:
+        """confined，而且节点整个是预留的：不必看别人的保留，也不为它保留。"""
+        return not shape.by_reserved_cores and self.confined(shape)
 
     def by_partition(self, shape: Shape) -> list[Shape]:
         """列了几个分区的：各个分区里的形状，层级高的在前，同层级按写的次序；只有一个的就是它自己。"""
@@ -85,6 +89,10 @@ class ShapeRules(NodeTable):
     def _accepted(self, shape: Shape) -> BoolArray:
         count = self.count
         mask = np.ones(count, dtype=np.bool_)
+        if shape.by_reserved_cores and not shape.roams and (self.exclusive(shape) or shape.exclusive_to is not None):
+            # 只留了节点的一部分，独占不了。
+            mask[:] = False
+            return mask
         if shape.components or shape.spreads or "," in shape.partition:
             mask[:] = False
             for option in shape.components or shape.spreads or self.by_partition(shape):
@@ -141,7 +149,7 @@ class ShapeRules(NodeTable):
         rows = free.shape[0]
         total = self.total[:rows]
         if self.exclusive(shape):
-            idle = (free >= total).all(axis=1)
+            idle = self.idle(free, total)
             return np.where(idle, self._tasks_within(shape, total, slice(rows)), 0)
         return self._tasks_within(shape, free, slice(rows))
 
@@ -152,7 +160,7 @@ class ShapeRules(NodeTable):
         total = self.total[node : node + 1]
         row = free.reshape(1, -1)
         if self.exclusive(shape):
-            if not bool((row >= total).all()):
+            if not self.idle(row, total)[0]:
                 return 0
             row = total
         return int(self._tasks_within(shape, row, slice(node, node + 1))[0])
@@ -187,9 +195,12 @@ class ShapeRules(NodeTable):
         total = self.total[nodes]
         task, node = shape.per_task(self.kinds, self.width), shape.per_node(self.kinds, self.width)
         found = np.full(free.shape[0], shape.tasks_per_node or shape.tasks, dtype=np.int64)
+        column = shape.cpu_column(self.kinds)
+        if column is None:
+            return np.zeros(free.shape[0], dtype=np.int64)
         for dimension in range(self.width):
             rest = free[:, dimension] - node[dimension] if node[dimension] else free[:, dimension]
-            if dimension == CPU:
+            if dimension == column:
                 spared = rest - self._spared(shape, nodes) if shape.spared_cores or shape.spared_threads else rest
                 cpus = self._task_cpus(shape, nodes) if self.by_core(shape) else shape.cpus_per_task
                 np.minimum(found, spared // cpus, out=found)
@@ -202,7 +213,7 @@ class ShapeRules(NodeTable):
         if shape.memory_per_node == 0:
             found[free[:, MEMORY] < total[:, MEMORY]] = 0
         if shape.minimum_cpus_per_node > shape.cpus_per_task:
-            found[free[:, CPU] < shape.minimum_cpus_per_node] = 0
+            found[free[:, column] < shape.minimum_cpus_per_node] = 0
         partition = self.partitions.get(shape.partition)
         if partition is not None and partition.max_cpus_per_node is not None:
             np.minimum(found, partition.max_cpus_per_node // shape.cpus_per_task, out=found)
@@ -217,20 +228,21 @@ class ShapeRules(NodeTable):
                 gres[typed] = gres.get(typed, 0) + count
         if self.exclusive(shape):
             # 独占：整个节点都算它的，通用资源也是。
-            whole = {name: int(total[column]) for name, column in self.kinds.items() if total[column] and ":" in name}
-            models = {name.split(":")[0] for name in whole}
-            whole |= {
+            counts = {
                 name: int(total[column])
                 for name, column in self.kinds.items()
-                if total[column] and ":" not in name and name not in models
+                if total[column] and not name.startswith(CPUS_OF)
             }
+            models = {name.split(":")[0] for name in counts if ":" in name}
+            whole = {name: count for name, count in counts.items() if ":" in name or name not in models}
             return NodeShare(node, int(total[CPU]), int(total[MEMORY]), tuple(sorted(whole.items())), tasks)
+        column, reserved = shape.cpu_column(self.kinds), shape.reservation if shape.by_reserved_cores else None
         need = shape.per_node(self.kinds, self.width) + tasks * shape.per_task(self.kinds, self.width)
         memory = int(total[MEMORY]) if shape.memory_per_node == 0 else int(need[MEMORY])
-        if self.by_core(shape):
-            need[CPU] = tasks * int(self._task_cpus(shape, slice(node, node + 1))[0])
-        cpus = max(int(need[CPU]), shape.minimum_cpus_per_node)
-        return NodeShare(node, cpus, memory, tuple(sorted(gres.items())), tasks)
+        assert column is not None
+        cpus = tasks * int(self._task_cpus(shape, slice(node, node + 1))[0]) if self.by_core(shape) else int(need[column])
+        cpus = max(cpus, shape.minimum_cpus_per_node)
+        return NodeShare(node, cpus, memory, tuple(sorted(gres.items())), tasks, reserved=reserved)
 
     def _concrete(self, node: int, name: str, amount: int, free: IntArray) -> dict[str, int]:
         """不带型号的要求落到这个节点的具体型号上：节点行与分配行记的都是型号。"""

@@ -32,9 +32,13 @@ class Turn:
 
 
 def sharers(cluster: Cluster) -> list[RunningJob]:
-    """与别的作业轮流用 CPU 的。"""
+    """与别的作业轮流用 CPU 的；在按核留的预留里的不轮流。"""
     return [
-        job for job in cluster.running.values() if job.job_id > 0 and shares(cluster, job.partition, job.oversubscribe)
+        job
+        for job in cluster.running.values()
+        if job.job_id > 0
+        and shares(cluster, job.partition, job.oversubscribe)
+        and all(cluster.cpu_column_at(job.reservation, share.node) == CPU for share in job.shares)
     ]
 
 
@@ -197,6 +201,8 @@ def _waiting_groups(cluster: Cluster, queue: Queue, plan: Plan) -> Iterator[Grou
     for key, reason in plan.blocked.items():
         group, shape = queue.groups.get(key), key[0]
         if group is None or reason != "Resources" or not len(group) or shape.components or shape.exclusive_to:
+            continue
+        if shape.by_reserved_cores:
             continue
         if cluster.reservations and any(name.startswith(LICENSE) for name, _ in shape.pools):
             continue

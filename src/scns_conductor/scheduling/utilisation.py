@@ -14,7 +14,7 @@ from scns_conductor.scheduling.plan import Plan, Reservation
 from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
-from scns_conductor.scheduling.shape import CPU, MEMORY
+from scns_conductor.scheduling.shape import CPU, CPUS_OF, MEMORY
 
 # 填满今后这段时间，至多为这么多个作业保留。
 MOST_RESERVED = 500
@@ -257,7 +257,11 @@ def merged(nodes: Sequence[int]) -> Change:
             cluster.free[node] = 0
         # 带型号的同时计在不带型号的里：只写带型号的。
         models = {kind.split(":")[0] for kind in cluster.kinds if ":" in kind}
-        gres = {kind: int(totals[col]) for kind, col in cluster.kinds.items() if totals[col] and kind not in models}
+        gres = {
+            kind: int(totals[col])
+            for kind, col in cluster.kinds.items()
+            if totals[col] and kind not in models and not kind.startswith(CPUS_OF)
+        }
         cluster.upsert_node(
             NodeFacts(
                 MERGED,

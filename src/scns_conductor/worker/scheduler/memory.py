@@ -109,6 +109,7 @@ class QueueMemory(Occupancy):
         version = self.cluster.version
         self.cluster.set_partitions(queue_rows.partitions(connection))
         self.cluster.set_reservations(queue_rows.reservations(connection, self.cluster.partitions, now))
+        self.cluster.turn_reservations(now)
         self._boundaries = boundaries(self.cluster.reservations.values(), now)
         if self.cluster.version != version:
             for waiting in self.waiting.values():
@@ -132,6 +133,9 @@ class QueueMemory(Occupancy):
             self._lent_seen |= bool(job.lent)
             if job.exclusive_to is not None:
                 self._scope(job.exclusive_to)
+            if job.reservation is None and job_id in self.cluster.running:
+                # 被吸进预留的：数据库里没有写。
+                job = replace(job, reservation=self.cluster.running[job_id].reservation)
             self.cluster.allocate(job)
             if first.array_job_id is not None:
                 self._tasks.add(job_id, first.array_job_id)

@@ -202,4 +202,5 @@ def _advance_reservation(
         "MAINT" in row["flags"],
         "FLEX" in row["flags"],
         "MAGNETIC" in row["flags"],
+        tuple(sorted((row["node_cpus"] or {}).items())),
     )

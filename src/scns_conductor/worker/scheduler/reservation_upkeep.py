@@ -95,7 +95,7 @@ def _replace(connection: Connection, row: dict[str, object], cluster: Cluster) -
     assert isinstance(flags, list)
     own = expand(str(row["nodes"]))
     count = cluster.count
-    idle: BoolArray = np.all(cluster.free[:count] >= cluster.total[:count], axis=1)
+    idle: BoolArray = cluster.idle(cluster.free[:count], cluster.total[:count])
     up = cluster.schedulable[:count]
     good: BoolArray = up & idle if "REPLACE" in flags else up
     bad = {node for node in own if node not in cluster.index or not good[cluster.index[node]]}

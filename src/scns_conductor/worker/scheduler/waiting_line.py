@@ -264,9 +264,15 @@ class WaitingLine:
             self.cluster.reservations, request.reservations, request.user, request.account, request.time_limit_s, now
         )
         name, roams = (found.name, found.roams) if isinstance(found, Admission) else (request.reservation, False)
-        shape = waiting.job.shape
-        if (shape.reservation, shape.roams) != (name, roams):
-            self._renew(waiting, replace(waiting.job, shape=replace(shape, reservation=name, roams=roams)))
+        within = self.cluster.reservations.get(name or "")
+        shape = replace(
+            waiting.job.shape,
+            reservation=name,
+            roams=roams,
+            by_reserved_cores=within is not None and bool(within.cores),
+        )
+        if shape != waiting.job.shape:
+            self._renew(waiting, replace(waiting.job, shape=shape))
         if isinstance(found, Admission) and found.expires_at is not None and found.expires_at >= now:
             self._alarms.set(found.expires_at + 0.001, waiting.job.job_id)
 
