@@ -10,13 +10,15 @@ import sqlalchemy as sa
 from alembic import command
 from sqlalchemy.engine import Connection
 
+from running_system import wait_until
 from scns_conductor import migrations
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.ends import JobEnd, OutputTail, commit_ends
-from scns_conductor.statements.starts import Share, Start, commit_starts
+from scns_conductor.statements.reservations import ADVANCE_VERSION, CURRENT_VERSION
+from scns_conductor.statements.starts import Share, Start, Started, commit_starts
 from scns_conductor.worker.scheduler.leader import SCHEDULER_ROLE, SEAT_ROLE, Leadership, NotLeader
 
 SHARE = (Share("n1", 1, 100, {"gpu": 1}, 1),)
@@ -189,6 +191,37 @@ def test_a_leader_past_its_lease_is_evicted_and_can_change_nothing(settings: Set
         new.epoch = old.epoch
         with pytest.raises(NotLeader):
             new.renew()
+
+
+def test_a_start_planned_before_a_reservation_changed_comes_to_nothing(connection: Connection, epoch: int) -> None:
+    engine = connection.engine
+    job_id, later = submit(connection), submit(connection)
+    with connection.begin():
+        seen = connection.scalar(CURRENT_VERSION)
+        found = commit_starts(connection, epoch, [plain(job_id)], seen)
+    assert [each.job_id for each in found] == [job_id]
+    started: list[Started] = []
+
+    def commit() -> None:
+        with engine.connect() as scheduler, scheduler.begin():
+            started.extend(commit_starts(scheduler, epoch, [plain(later)], seen))
+
+    # 改预留的事务在前：启动等它提交，然后不成立。
+    with engine.connect() as other, other.begin():
+        other.execute(ADVANCE_VERSION)
+        committing = threading.Thread(target=commit)
+        committing.start()
+        with engine.connect() as watcher:
+            wait_until(lambda: waits_for_a_lock(watcher), 60, "启动等着")
+    committing.join()
+    assert started == []
+    with connection.begin():
+        assert [each.job_id for each in commit_starts(connection, epoch, [plain(later)], seen + 1)] == [later]
+
+
+def waits_for_a_lock(connection: Connection) -> bool:
+    with connection.begin():
+        return bool(connection.scalar(sa.text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")))
 
 
 def test_migrations_go_up_and_down_and_match_the_models(empty_settings: Settings) -> None:

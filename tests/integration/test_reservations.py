@@ -94,7 +94,7 @@ def test_bad_requests_are_told(system: RunningSystem, slurm: Commands) -> None:
     assert code({"duration": "10", "nodes": "nowhere"}) == "node_not_found"
     assert code({"duration": "10", "node_count": 9}) == "reservation_too_large"
     assert code({"end_time": "now", "nodes": "ALL"}) == "reservation_empty"
-    assert code({"duration": "10", "nodes": "ALL", "flags": ["USER_DELETE"]}) == "flag_unknown"
+    assert code({"duration": "10", "nodes": "ALL", "flags": ["USER_DELET"]}) == "flag_unknown"
     assert code({"duration": "10", "nodes": "ALL", "flags": ["DAILY", "WEEKLY"]}) == "flags_conflict"
     assert code({"duration": "61", "nodes": "ALL", "flags": ["HOURLY"]}) == "reservation_long"
     assert code({"duration": "10", "partition": "nowhere"}) == "partition_unknown"
@@ -317,8 +317,8 @@ def test_idle_ones_are_purged_and_broken_nodes_replaced(system: RunningSystem, s
     assert made.returncode == 0, made.stderr
     shown = slurm.run("scontrol", "show", "res", "brief").stdout
     if shown != "Reservation brief not found\n":
-        # 3 个 CPU 要两个 2 CPU 的节点。
-        assert "NodeCnt=2 CoreCnt=4" in shown
+        # 3 个核要两个 2 核的节点。
+        assert "NodeCnt=2 CoreCnt=3" in shown
         assert "PURGE_COMP=00:00:01" in shown
     wait_until(lambda: system.call("GET", "/reservations/brief")[0] == 404, 60, "清掉了")
     wrong = system.call("POST", "/reservations", {**body, "name": "w", "nodes": "node1", "flags": ["REPLACE"]})
@@ -349,3 +349,106 @@ def test_jobs_go_elsewhere_after_the_end_when_it_says_so(system: RunningSystem, 
         system.call("POST", f"/jobs/cancel/{job}")
     for name in ("parting", "letting_go"):
         assert system.call("DELETE", f"/reservations/{name}")[0] == 204
+
+
+def test_only_so_many_cores_of_a_node_are_kept(system: RunningSystem, slurm: Commands) -> None:
+    daemon = as_user(system, "daemon")
+    made = slurm.run(
+        "scontrol", "create", "reservation", "reservationname=cores", "starttime=now", "duration=60",
+        "nodes=node[1-2]", "corecnt=1,2", "users=daemon",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    shown = slurm.run("scontrol", "show", "res", "cores").stdout
+    assert "Nodes=node[1-2] NodeCnt=2 CoreCnt=3 Features=(null) PartitionName=(null) Flags=SPEC_NODES" in shown
+    assert "     NodeName=node1 CoreIDs=0\n     NodeName=node2 CoreIDs=0-1\n   TRES=cpu=3" in shown
+    # 外面的只剩一个核；里面的恰好三个。
+    outside = [system.submit("sleep 300\n", time_limit="30") for _ in range(2)]
+    inside = [daemon.submit("sleep 300\n", time_limit="30", reservation="cores") for _ in range(4)]
+
+    def running(jobs: list[str]) -> list[str]:
+        return [job for job in jobs if system.query(job)["state"] == "RUNNING"]
+
+    wait_until(lambda: len(running(outside)) == 1 and len(running(inside)) == 3, 60, "一个在外，三个在里")
+    assert system.query(running(outside)[0])["detail"]["node_list"] == "node1"
+    waiting = next(job for job in outside if job not in running(outside))
+    text = system.call("GET", f"/jobs/{waiting}/why")[1]["text"]
+    assert "cores（已开始" in text, text
+    assert "CPU@cores" in daemon.call("GET", f"/jobs/{inside[3]}/why")[1]["text"]
+    # 外面的走了，轮到外面的；里面的照旧等着。
+    system.call("POST", f"/jobs/cancel/{running(outside)[0]}")
+    wait_until(lambda: running(outside) == [waiting], 60, "外面的接上")
+    assert system.query(inside[3])["state"] == "PENDING"
+    # 少留一个：里面的多出来的照跑完，不再给新的；多留的留不出来。
+    busy = slurm.run("scontrol", "update", "reservationname=cores", "corecnt=2,2")
+    assert (busy.returncode, busy.stderr.splitlines()[0]) == (
+        1, "Error updating the reservation: Requested nodes are busy",
+    )  # fmt: skip
+    assert slurm.run("scontrol", "update", "reservationname=cores", "corecnt=1,1").returncode == 0
+    assert "CoreCnt=2" in slurm.run("scontrol", "show", "res", "cores").stdout
+    system.call("POST", f"/jobs/cancel/{inside[0]}")
+    for job in [*outside, *inside]:
+        system.call("POST", f"/jobs/cancel/{job}")
+    for job in [*outside, *inside]:
+        system.wait_state(job, "CANCELLED")
+    assert slurm.run("scontrol", "delete", "reservationname=cores").returncode == 0
+
+
+def test_cores_are_chosen_checked_and_kept_apart_from_other_reservations(
+    system: RunningSystem, slurm: Commands
+) -> None:
+    body = {"start_time": "now+1hour", "duration": "10", "users": ["daemon"]}
+
+    def made(name: str, **more: object) -> tuple[int, dict[str, object]]:
+        return system.call("POST", "/reservations", {**body, "name": name, **more})
+
+    try:
+        status, first = made("one", core_count=1)
+        assert (status, list(first["node_cpus"].values())) == (201, [1])  # type: ignore[attr-defined]
+        # 一个节点一个；TRES= 也是这样写。
+        assert made("two", core_count=2, node_count=2)[1]["node_cpus"] == {"node1": 1, "node2": 1}
+        for more, code in (
+            ({"core_count": 2}, "reservation_too_large"),
+            ({"node_count": 1}, "reservation_too_large"),
+            ({"nodes": "node1", "core_count": 2}, "reservation_nodes_busy"),
+            ({"nodes": "node1"}, "reservation_overlaps"),
+            ({"nodes": "node1", "core_count": 3}, "reservation_too_large"),
+            ({"nodes": "node[1-2]", "core_count": [1, 1, 1]}, "core_count_mismatch"),
+            ({"core_count": [1, 1]}, "core_count_mismatch"),
+            ({"nodes": "node[1-2]", "core_count": 1}, "core_count_mismatch"),
+            ({"node_cpus": {"nowhere": 1}}, "node_not_found"),
+            ({"partition": "main", "nodes": "ALL", "flags": ["PART_NODES"], "core_count": 2}, "flags_conflict"),
+        ):
+            answer = made("x", **more)
+            assert answer[1].get("code") == code, (more, answer)
+        # 许重叠的照留；改成整个节点也要没有别的。
+        assert made("over", nodes="node1", core_count=2, flags=["OVERLAP"])[0] == 201
+        assert system.call("PATCH", "/reservations/two", {"node_cpus": None})[1]["code"] == "reservation_overlaps"
+        tres = slurm.run("scontrol", "create", "reservation", "reservationname=t", "start=now+3hours", "duration=1",
+                         "users=daemon", "tres=cpu=3,node=2")  # fmt: skip
+        assert tres.returncode == 0, tres.stderr
+        assert system.call("GET", "/reservations/t")[1]["node_cpus"] in (
+            {"node1": 2, "node2": 1}, {"node1": 1, "node2": 2},
+        )  # fmt: skip
+        wrong = slurm.run("scontrol", "create", "reservation", "reservationname=u", "start=now+3hours", "duration=1",
+                          "users=daemon", "tres=gres/gpu=1")  # fmt: skip
+        assert wrong.returncode == 1
+        assert "gres/gpu" in wrong.stderr
+    finally:
+        for name in ("one", "two", "over", "t"):
+            system.call("DELETE", f"/reservations/{name}")
+
+
+def test_who_may_use_it_may_delete_it_when_it_says_so(system: RunningSystem, slurm: Commands) -> None:
+    alice, body = as_user(system, "alice"), {"nodes": "node1", "start_time": "now+1hour", "duration": "10"}
+    for name, users, flags in (
+        ("hers", ["alice"], ["USER_DELETE"]), ("theirs", ["daemon"], ["USER_DELETE", "OVERLAP"]),
+        ("fixed", ["alice"], ["OVERLAP"]),
+    ):  # fmt: skip
+        made = system.call("POST", "/reservations", {**body, "name": name, "users": users, "flags": flags})
+        assert made[0] == 201, made
+    assert "Flags=SPEC_NODES,USER_DELETE\n" in slurm.run("scontrol", "show", "res", "hers").stdout
+    assert alice.call("DELETE", "/reservations/hers")[0] == 204
+    for name in ("theirs", "fixed"):
+        assert alice.call("DELETE", f"/reservations/{name}")[0] == 403
+        assert system.call("DELETE", f"/reservations/{name}")[0] == 204
+    assert alice.call("DELETE", "/reservations/hers")[0] == 403

@@ -45,7 +45,13 @@ class Yard:
         for name in ("n1", "n2"):
             self.cluster.upsert_node(NodeFacts(name, CPUS, 100))
         self.reservation = AdvanceReservation(
-            "rc", OPENS, CLOSES, frozenset(cores), frozenset({"u"}), cores=tuple(cores.items()), **reservation  # type: ignore[arg-type]
+            "rc",
+            OPENS,
+            CLOSES,
+            frozenset(cores),
+            frozenset({"u"}),
+            cores=tuple(cores.items()),
+            **reservation,  # type: ignore[arg-type]
         )
         self.cluster.set_reservations([self.reservation])
         self.cluster.turn_reservations(self.now)
@@ -104,7 +110,7 @@ class Yard:
     def why(self, job_id: int) -> str:
         job = self.queue.jobs[job_id]
         found = explain(Outlook(self.cluster, self.queue, job, self.now, self.policy), self.queue, job)
-        return " ".join(render(found, Names(), self.now))
+        return render(found, Names({}, {}, self.now))
 
 
 @given(
@@ -237,9 +243,7 @@ def test_two_reservations_share_a_node() -> None:
     for number in range(3):
         yard.submit(number, "in")
         yard.submit(10 + number, "out")
-        yard.queue.upsert(
-            PendingJob(20 + number, replace(yard.shape("in"), reservation="rd"), STEP_S)
-        )
+        yard.queue.upsert(PendingJob(20 + number, replace(yard.shape("in"), reservation="rd"), STEP_S))
     assert yard.plan() == {0, 1, 10, 20}
 
 

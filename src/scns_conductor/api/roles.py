@@ -80,6 +80,8 @@ SUBSCRIBE = Rule("定自己的 webhook", writes=True, own=True)
 COORDINATE = Rule("管账户", "coordinator", writes=True)
 SURVEY = Rule("看全集群的原因", "operator")
 OPERATE = Rule("管 QOS 与预留", "operator", writes=True)
+# 写了 USER_DELETE 的许用它的人删；别的要管理员、Operator，看那一行才知道。
+DELETE_RESERVATION = Rule("删许自己删的预留", writes=True)
 AUDIT = Rule("看审计", "auditor")
 ADMINISTER = Rule("管节点与分区", "administrator", writes=True)
 
@@ -276,10 +278,8 @@ _TABLE: Mapping[Rule, str] = {
         DELETE /qos/{name}
         POST /reservations
         PATCH /reservations/{name}
-        DELETE /reservations/{name}
         POST /slurm/{version}/reservation
         POST /slurm/{version}/reservations
-        DELETE /slurm/{version}/reservation/{reservation_name}
         POST /slurmdb/{version}/qos
         POST /slurmdb/{version}/config
         DELETE /slurmdb/{version}/qos/{qos}
@@ -288,6 +288,10 @@ _TABLE: Mapping[Rule, str] = {
         POST /slurmdb/{version}/tres
         POST /slurmdb/{version}/wckeys
         DELETE /slurmdb/{version}/wckey/{id}
+    """,
+    DELETE_RESERVATION: """
+        DELETE /reservations/{name}
+        DELETE /slurm/{version}/reservation/{reservation_name}
     """,
     ADMINISTER: """
         POST /nodes

@@ -8,6 +8,8 @@ from scns_conductor.core.units import format_duration, parse_time_limit
 PURGE, FLOAT = "PURGE_COMP", "TIME_FLOAT"
 # 挑好的节点不换；结束之后，排队的作业不再等它。
 STATIC, NO_HOLD = "STATIC_ALLOC", "NO_HOLD_JOBS_AFTER"
+# 许用它的人也可以删除它。
+USER_DELETE = "USER_DELETE"
 _REPLACING = frozenset({"REPLACE", "REPLACE_DOWN"})
 # 没有写多久的（scontrol(1)）。
 PURGE_AFTER_S = 300

@@ -141,11 +141,11 @@ class NodeTable:
 
     def idle(self, free: IntArray, total: IntArray) -> BoolArray:
         """free 的各行是不是整个空着；total 是它们的总量。预留里的 CPU 不是节点自己的，不看。"""
-        whole: BoolArray = free >= total
+        whole = free >= total
         for name, column in self.kinds.items():
             if name.startswith(CPUS_OF):
                 whole[:, column] = True
-        found: BoolArray = whole.all(axis=1)
+        found: BoolArray = np.all(whole, axis=1)
         return found
 
     @property

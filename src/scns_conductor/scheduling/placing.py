@@ -189,7 +189,12 @@ class Placing(Ledger):
                 limit = min(limit, self._future.spell(share.node, self.cluster.share_vector(share)))
             for reservation in self.cluster.reservations.values():
                 mask = self.cluster.reserved_nodes(reservation)
-                if reservation.name != shape.reservation and not reservation.cores and reservation.start > self.now and mask[share.node]:
+                if (
+                    reservation.name != shape.reservation
+                    and not reservation.cores
+                    and reservation.start > self.now
+                    and mask[share.node]
+                ):
                     limit = min(limit, reservation.start - self.now)
         if not limit >= shortest:
             return False

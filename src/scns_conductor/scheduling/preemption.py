@@ -223,10 +223,10 @@ def resumable(cluster: Cluster, plan: Plan, rules: Rules | None) -> list[Running
             if rules is not None and rules.outranks(cluster, start.job, victim):
                 for share in start.shares:
                     left[share.node] -= cluster.share_vector(share)
-        if all(left[place] >= cpus for place, cpus in _lent(cluster, victim)):
+        if all(left[spot] >= cpus for spot, cpus in _lent(cluster, victim)):
             found.append(victim)
-            for place, cpus in _lent(cluster, victim):
-                free[place] -= cpus
+            for spot, cpus in _lent(cluster, victim):
+                free[spot] -= cpus
     return found
 
 
@@ -251,15 +251,13 @@ def holds(cluster: Cluster, queue: Queue, rules: Rules | None) -> list[RunningJo
         if rules is not None and _outranked(cluster, queue, rules, victim):
             continue
         shares = []
-        for place, cpus in _lent(cluster, victim):
-            taken = min(int(free[place]), cpus)
+        for spot, cpus in _lent(cluster, victim):
+            taken = min(int(free[spot]), cpus)
             if taken > 0:
-                free[place] -= taken
-                shares.append(NodeShare(place[0], taken, 0))
+                free[spot] -= taken
+                shares.append(NodeShare(spot[0], taken, 0))
         if shares:
-            found.append(
-                RunningJob(-victim.job_id, victim.expected_end, tuple(shares), reservation=victim.reservation)
-            )
+            found.append(RunningJob(-victim.job_id, victim.expected_end, tuple(shares), reservation=victim.reservation))
     return found
 
 

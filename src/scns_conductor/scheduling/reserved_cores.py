@@ -144,7 +144,11 @@ class ReservedCores(RunRows):
             need[CPU] = wanted[name]
             need[self.kinds[cpus_of(name)]] = min(short, hold.cpus) if hold.open else hold.cpus
             known = rows.get((name, node))
-            if known is not None and np.array_equal(known[1], need[: len(known[1])]) and not need[len(known[1]) :].any():
+            if (
+                known is not None
+                and np.array_equal(known[1], need[: len(known[1])])
+                and not need[len(known[1]) :].any()
+            ):
                 continue
             if known is not None:
                 self._free_row(known[0])

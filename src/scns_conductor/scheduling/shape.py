@@ -116,7 +116,7 @@ class Shape:
     def spreads(self) -> "tuple[Shape, ...]":
         """依次试的几种放法，没有是空的。
 
-        预留（按核留的）在里在外都行的先里面后外面；先照 prefer 再照 constraints；gres_per_job 由一个节点到平分到几个节点上。
+        （按核留的）预留里外都行的先里后外；先照 prefer 再照 constraints；gres_per_job 由一个节点到平分到几个节点上。
         """
         if self.by_reserved_cores and self.roams:
             inside = replace(self, roams=False)

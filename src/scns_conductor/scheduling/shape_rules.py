@@ -240,7 +240,9 @@ class ShapeRules(NodeTable):
         need = shape.per_node(self.kinds, self.width) + tasks * shape.per_task(self.kinds, self.width)
         memory = int(total[MEMORY]) if shape.memory_per_node == 0 else int(need[MEMORY])
         assert column is not None
-        cpus = tasks * int(self._task_cpus(shape, slice(node, node + 1))[0]) if self.by_core(shape) else int(need[column])
+        cpus = (
+            tasks * int(self._task_cpus(shape, slice(node, node + 1))[0]) if self.by_core(shape) else int(need[column])
+        )
         cpus = max(cpus, shape.minimum_cpus_per_node)
         return NodeShare(node, cpus, memory, tuple(sorted(gres.items())), tasks, reserved=reserved)
 

@@ -42,7 +42,13 @@ def _defaults(model: Any, *omit: str) -> Values:
 _PARTITION = _defaults(Partition, "name")
 _QOS = _defaults(Qos, "name")
 _LIMITS = {name: value for name, value in ASSOCIATION_DEFAULTS.items() if name not in ("user_name", "partition")}
-_RESERVATION: Values = {"users": [], "accounts": [], "flags": [], "partition": None, "licenses": None, "comment": None}
+_RESERVATION: Values = {
+    "users": [],
+    "accounts": [],
+    "groups": [],
+    "flags": [],
+    **dict.fromkeys(("partition", "licenses", "comment", "node_cpus")),
+}
 
 
 def _account(key: Key, values: Mapping[str, Any]) -> Values:

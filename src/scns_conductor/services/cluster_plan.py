@@ -235,10 +235,12 @@ def _difference(section: str, entry: Entry, now: Values) -> tuple[Values, Values
 def _settled(wanted: Values, now: Values) -> Values:
     """预留的几种写法换成比得了的：duration -> end_time；node_count 已经满足的、没有写节点的不比。
 
-    core_count 只在新建时用。
+    core_count 只在新建时用：写了它的，各节点留几个照现在的。
     """
     found = dict(wanted)
-    found.pop("core_count", None)
+    if found.pop("core_count", None) is not None:
+        for name in ("node_cpus", "nodes", "node_count", "partition"):
+            found.pop(name, None)
     length = found.pop("duration", None)
     if length is not None:
         found["end_time"] = found["start_time"] + timedelta(seconds=length)

@@ -1,5 +1,6 @@
 """预留此刻的样子，它的时间、许可证与节点：核对，没有指名的挑好。"""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,10 +13,12 @@ from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.recurrence import LONGEST, collide, occurrences, recurrence
 from scns_conductor.core.reservation_flags import STATIC, floated
 from scns_conductor.services.nodes import node_names
+from scns_conductor.services.reservation_cores import Room, cpus_per_core, reserve_cores
 from scns_conductor.services.reservation_words import IMPLIED_FLAGS
-from scns_conductor.statements.nodes import CPUS_OF_NODES, NAMES_EMPTIEST_FIRST
+from scns_conductor.statements.nodes import NAMES_EMPTIEST_FIRST
 from scns_conductor.statements.partitions import MEMBERS
 from scns_conductor.statements.reservations import (
+    CPUS_IN_THE_WAY,
     FIRST_JOB_IN_THE_WAY,
     LIST_RESERVATIONS,
 )
@@ -25,6 +28,8 @@ _REPLACING = frozenset({"REPLACE", "REPLACE_DOWN"})
 # 可以用已在别的预留里的节点（scontrol(1)）。
 _SHARING = frozenset({"MAINT", "OVERLAP"})
 ALL_NODES = "ALL"
+# 改了这些，正在跑的作业也许挡着。
+_MOVING = frozenset({"nodes", "node_count", "core_count", "node_cpus", "start_time"})
 
 
 async def current_rows(connection: AsyncConnection, name: str | None = None) -> list[dict[str, Any]]:
@@ -71,19 +76,43 @@ async def settle(
     known, default, members = await read_cluster(connection)
     if row.get("partition") is not None and row["partition"] not in members:
         raise InvalidRequest("partition", f"没有分区 {row['partition']}", code="partition_unknown")
+    count, cores = row.pop("node_count", None), row.pop("core_count", None)
+    if not {"nodes", "node_count", "partition"}.isdisjoint(changed) and "node_cpus" not in changed:
+        # 换了节点而没有说要几个核的，是整个节点。
+        row["node_cpus"] = None
+    by_cores = cores is not None or bool(row.get("node_cpus"))
+    moved = not _MOVING.isdisjoint(changed)
+    if by_cores and "PART_NODES" in row["flags"]:
+        raise InvalidRequest("flags", "PART_NODES 是整个节点，不能与 core_count 同用", code="flags_conflict")
+    exclusive = [other for other in others if _SHARING.isdisjoint(other["flags"])]
     taken = {
         name: other["name"]
-        for other in others
-        if _SHARING.isdisjoint(other["flags"])
+        for other in exclusive
+        if not (by_cores and other["node_cpus"])
         for name in nodes_of(other, known, members)
     }
-    count, cores = row.pop("node_count", None), row.pop("core_count", None)
-    if count is None and cores is not None:
-        count = await _nodes_for_cores(connection, cores, row, known, members, default, taken)
-    if count is not None:
+    if count is not None and cores is None:
         _pick(row, count, known, members, default, taken)
     elif "nodes" in changed:
-        _name_nodes(row, known, members)
+        _name_nodes(row, known, members, anywhere=by_cores)
+    if by_cores:
+        if cores is not None and not row["nodes"]:
+            row["partition"] = row.get("partition") or default
+        within = None if row.get("partition") is None else members[row["partition"]]
+        free = {} if _SHARING & {*row["flags"]} else taken
+        room = Room(await cpus_per_core(connection), await _left(connection, row, exclusive, moved=moved))
+        named = nodes_of(row, known, members)
+        if cores is not None:
+            rest = [name for name in known if within is None or name in within]
+            pool = dict.fromkeys(named if named and count is None else [*named, *rest])
+            row["node_cpus"] = reserve_cores(cores, count, named, [name for name in pool if name not in free], room)
+        elif "node_cpus" in changed:
+            named = list(row["node_cpus"])
+        row["nodes"] = compress(sorted(row["node_cpus"]))
+        row["flags"] = [flag for flag in row["flags"] if flag not in IMPLIED_FLAGS]
+        if named and count is None:
+            row["flags"] += IMPLIED_FLAGS[:1]
+        room.check(row["node_cpus"])
     _check_flags(row)
     names = nodes_of(row, known, members)
     missing = next((name for name in names if name not in known), None)
@@ -95,8 +124,7 @@ async def settle(
             f"节点 {overlapping} 在那段时间已属于预留 {taken[overlapping]}；换节点、换时间，或加 OVERLAP",
             code="reservation_overlaps",
         )
-    moved = not {"nodes", "node_count", "core_count", "start_time"}.isdisjoint(changed)
-    if moved and names and "IGNORE_JOBS" not in row["flags"]:
+    if moved and names and not by_cores and "IGNORE_JOBS" not in row["flags"]:
         values = {"nodes": names, "start_time": row["start_time"], "name": row["name"]}
         job_id = (await connection.execute(FIRST_JOB_IN_THE_WAY, values)).scalar_one()
         if job_id is not None:
@@ -164,14 +192,18 @@ def _check_flags(row: Mapping[str, Any]) -> None:
         raise InvalidRequest("flags", "PART_NODES 要同时写 partition 与 nodes=ALL", code="flags_conflict")
 
 
-def _name_nodes(row: dict[str, Any], known: Sequence[str], members: Mapping[str, Sequence[str]]) -> None:
-    """指名的节点照写；没有写的是分区的全部节点，或只有许可证。"""
+def _name_nodes(
+    row: dict[str, Any], known: Sequence[str], members: Mapping[str, Sequence[str]], *, anywhere: bool
+) -> None:
+    """指名的节点照写；没有写的是分区的全部节点，或只有许可证；按核留的（anywhere）随后再挑。"""
     nodes, flags = row.get("nodes"), [flag for flag in row["flags"] if flag not in IMPLIED_FLAGS]
     if nodes:
         everything = nodes == ALL_NODES and "PART_NODES" not in flags
         row["flags"] = [*flags, *(IMPLIED_FLAGS if everything else IMPLIED_FLAGS[:1])]
         return
     row["nodes"] = ""
+    if anywhere:
+        return
     if row.get("partition") is not None:
         row["nodes"] = compress(sorted(name for name in known if name in members[row["partition"]]))
     if not row["nodes"] and "ANY_NODES" not in flags:
@@ -203,25 +235,18 @@ def _pick(
     row["flags"] = [flag for flag in row["flags"] if flag not in IMPLIED_FLAGS]
 
 
-async def _nodes_for_cores(
-    connection: AsyncConnection,
-    cores: int,
-    row: Mapping[str, Any],
-    known: Sequence[str],
-    members: Mapping[str, Sequence[str]],
-    default: str | None,
-    taken: Mapping[str, str],
-) -> int:
-    """凑够这么多 CPU 要几个节点，按 _pick 挑的次序数；预留的是整个节点。"""
-    cpus: dict[str, int] = {row.name: row.cpus for row in await connection.execute(CPUS_OF_NODES)}
-    partition = row.get("partition") or default
-    free = [name for name in known if name not in taken and (partition is None or name in members[partition])]
-    total = 0
-    for place, name in enumerate(free):
-        total += cpus.get(name, 0)
-        if total >= cores:
-            return place + 1
-    raise Conflict(f"要 {cores} 个 CPU，那段时间没有预留的节点只有 {total} 个", code="reservation_too_large")
+async def _left(
+    connection: AsyncConnection, row: Mapping[str, Any], others: Sequence[Mapping[str, Any]], *, moved: bool
+) -> dict[str, int]:
+    """各节点上，到时别的按核留的与（moved 才看）跑不完的作业占着几个 CPU。"""
+    found: Counter[str] = Counter()
+    if _SHARING.isdisjoint(row["flags"]):
+        for other in others:
+            found.update(other["node_cpus"] or {})
+    if moved and "IGNORE_JOBS" not in row["flags"]:
+        values = {"start_time": row["start_time"], "name": row["name"]}
+        found.update({each.node_name: each.cpus for each in await connection.execute(CPUS_IN_THE_WAY, values)})
+    return found
 
 
 def nodes_of(row: Mapping[str, Any], known: Sequence[str], members: Mapping[str, Sequence[str]]) -> list[str]:

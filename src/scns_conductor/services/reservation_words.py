@@ -5,13 +5,13 @@ from collections.abc import Collection
 
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.recurrence import RECURRING
-from scns_conductor.core.reservation_flags import FLOAT, NO_HOLD, PURGE, STATIC, purge_flag
+from scns_conductor.core.reservation_flags import FLOAT, NO_HOLD, PURGE, STATIC, USER_DELETE, purge_flag
 
 # 写 nodes 时系统加上的，不能自己写，写了不算。
 IMPLIED_FLAGS = ("SPEC_NODES", "ALL_NODES")
 FLAGS = (
     *("MAINT", "IGNORE_JOBS", "OVERLAP", *RECURRING, "PART_NODES", "ANY_NODES", "LICENSE_ONLY"),
-    *("FLEX", "MAGNETIC", "REPLACE", "REPLACE_DOWN", STATIC, PURGE, FLOAT, NO_HOLD),
+    *("FLEX", "MAGNETIC", "REPLACE", "REPLACE_DOWN", STATIC, PURGE, FLOAT, NO_HOLD, USER_DELETE),
 )
 _ONE_NAME = {"LICENSE_ONLY": "ANY_NODES"}
 

@@ -5,22 +5,26 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.instants import utc_now
-from scns_conductor.core.reservation_flags import with_float
+from scns_conductor.core.reservation_flags import USER_DELETE, with_float
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import Database
-from scns_conductor.core.unix_groups import unknown_group
+from scns_conductor.core.unix_groups import group_members, unknown_group
 from scns_conductor.services.accounting_rules import require_operator
 from scns_conductor.services.audit import record
 from scns_conductor.services.reservation_places import current_rows, nodes_of, read_cluster, settle
 from scns_conductor.services.reservation_words import IMPLIED_FLAGS, known_flags
 from scns_conductor.services.scheduler_inbox import tell_scheduler
+from scns_conductor.statements.accounts import LIST_ASSOCIATIONS
 from scns_conductor.statements.inbox import inbox_insert
 from scns_conductor.statements.reservations import (
+    ADVANCE_VERSION,
     COUNT_JOBS_IN_RESERVATION,
+    DO_NOT_IDLE,
     LOCK_RESERVATIONS,
     reservation_delete,
     reservation_insert,
@@ -29,7 +33,10 @@ from scns_conductor.statements.reservations import (
 
 # 改了这些，节点与时间要再核对一遍。
 _PLACED = frozenset(
-    {"start_time", "end_time", "duration", "nodes", "node_count", "core_count", "partition", "flags", "licenses"}
+    {
+        *("start_time", "end_time", "duration", "flags", "licenses"),
+        *("nodes", "node_count", "core_count", "node_cpus", "partition"),
+    }
 )
 
 
@@ -71,8 +78,8 @@ async def create_reservation(
     _float(row)
     _check_groups(row)
     async with engine.begin() as connection:
-        await connection.execute(LOCK_RESERVATIONS)
-        await settle(connection, row, licenses, {"nodes"})
+        await _lock(connection)
+        await settle(connection, row, licenses, {"nodes", *values})
         try:
             async with connection.begin_nested():
                 await connection.execute(reservation_insert(row))
@@ -91,7 +98,7 @@ async def update_reservation(
     if not changes:
         raise InvalidRequest("body", '没有要改的字段；例如 {"users": ["alice"]}', code="nothing_to_update")
     async with engine.begin() as connection:
-        await connection.execute(LOCK_RESERVATIONS)
+        await _lock(connection)
         found = next(iter(await current_rows(connection, name)), None)
         if found is None:
             raise _unknown(name)
@@ -110,6 +117,12 @@ async def update_reservation(
         await record(connection, identity, "reservation.update", name, before=found, after=row)
         await tell_scheduler(connection, inbox_insert("config"))
     return (await list_reservations(engine, name))[0]
+
+
+async def _lock(connection: AsyncConnection) -> None:
+    """改预留的一个一个来；照从前的预留计划好的启动，提交在前的看得见，在后的不成立。"""
+    for statement in (DO_NOT_IDLE, LOCK_RESERVATIONS, ADVANCE_VERSION):
+        await connection.execute(statement)
 
 
 def _float(row: dict[str, Any]) -> None:
@@ -138,15 +151,29 @@ def _apply_duration(row: dict[str, Any]) -> None:
 
 
 async def delete_reservation(engine: Database, identity: Identity, name: str) -> None:
-    """删除；还有作业指名要用它时抛 Conflict。"""
-    require_operator(identity, "删除预留")
+    """删除：管理员、Operator；写了 USER_DELETE 的，许用它的人也可以。还有作业指名要用它时抛 Conflict。"""
     async with engine.begin() as connection:
+        before = next(iter(await current_rows(connection, name)), None)
+        if before is None or not await _may_delete(connection, identity, before):
+            require_operator(identity, "删除预留")
+        if before is None:
+            raise _unknown(name)
         using = (await connection.execute(COUNT_JOBS_IN_RESERVATION, {"name": name})).scalar_one()
         if using:
             raise Conflict(f"还有 {using} 个作业要用预留 {name}；请先取消它们或改掉它们", code="reservation_in_use")
-        before = next(iter(await current_rows(connection, name)), None)
-        if before is None:
-            raise _unknown(name)
         await connection.execute(reservation_delete(name))
         await record(connection, identity, "reservation.delete", name, before=before)
         await tell_scheduler(connection, inbox_insert("config"))
+
+
+async def _may_delete(connection: AsyncConnection, identity: Identity, row: Mapping[str, Any]) -> bool:
+    """写了 USER_DELETE 的：许用它的用户（列了账户的，在其中一个账户里）。"""
+    if USER_DELETE not in row["flags"]:
+        return False
+    users, user = {*row["users"], *group_members(row["groups"])}, identity.user_name
+    if users and user not in users:
+        return False
+    if row["accounts"]:
+        rows = await connection.execute(LIST_ASSOCIATIONS, {"account": None, "user": user})
+        return not {each.account for each in rows}.isdisjoint(row["accounts"])
+    return bool(users)

@@ -35,8 +35,11 @@ NODE_GROUPS = sa.text(
 TRAITS_OF_NODES = sa.text("SELECT name, features, weight, topology FROM nodes ORDER BY name")
 # 节点名，占用的 CPU 少的在前。
 NAMES_EMPTIEST_FIRST = sa.text("SELECT name FROM nodes ORDER BY allocated_cpus, name")
-# 各节点的 CPU 数。
-CPUS_OF_NODES = sa.text("SELECT name, cpus FROM nodes")
+# 各节点的 CPU 数，一个核是几个。
+CPUS_OF_NODES = sa.text(
+    "SELECT name, cpus, CASE WHEN sockets * cores_per_socket * threads_per_core = cpus THEN threads_per_core ELSE 1 END"
+    " AS cpus_per_core FROM nodes"
+)
 # 各节点的状态、总量与用量。
 USAGE_OF_NODES = sa.text(f"SELECT name, {STATE_COLUMNS}, memory, gres, allocated_memory, allocated_gres FROM nodes")
 # 各节点的简表。

@@ -18,6 +18,7 @@ from scns_conductor.statements.claims import CLAIMED_COLUMNS, DESCRIBE_SUCCESSOR
 from scns_conductor.statements.ends import Ended, JobEnd, ending, ending_values, record_outputs
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
 from scns_conductor.statements.node_state import ACCEPTING
+from scns_conductor.statements.reservations import RESERVATION_LIVES
 from scns_conductor.statements.starts import STARTABLE, STARTING
 
 
@@ -59,6 +60,8 @@ _HAND_OVER = HotStatement(
       SELECT FROM scheduler_leader AS l, nodes AS n
       WHERE l.epoch = %(epoch)s AND n.name = %(node)s AND n.state = 'UP' AND {ACCEPTING.format(n="n.")}
         AND clock_timestamp() < to_timestamp(%(expires)s)
+        -- 许可之后才定的预留：后继也许不该用这个节点，交给领导者。
+        AND NOT EXISTS (SELECT FROM reservations WHERE {RESERVATION_LIVES.replace("%", "%%")})
     ),
     spots AS MATERIALIZED (
       -- 空出来的份额，一份一行。

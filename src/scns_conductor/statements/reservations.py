@@ -34,6 +34,20 @@ FIRST_JOB_IN_THE_WAY = sa.text(
       AND (j.time_limit IS NULL OR j.start_time + make_interval(secs => j.time_limit) > :start_time)
     """
 )
+# 到预留开始时还可能占着这些节点的 CPU（按核留的看它），不算在这个预留里的；不限时的总算。
+CPUS_IN_THE_WAY = sa.text(
+    """
+    SELECT a.node_name, CAST(sum(a.cpus + a.lent_cpus) AS integer) AS cpus
+    FROM resource_allocations AS a JOIN jobs AS j USING (job_id)
+    WHERE a.released_at IS NULL AND :name <> ALL(string_to_array(coalesce(j.reservation, ''), ','))
+      AND (j.time_limit IS NULL OR j.start_time + make_interval(secs => j.time_limit) > :start_time)
+    GROUP BY a.node_name
+    """
+)
+# 预留改了：计划时看到的是从前的那些启动从此不成立。到事务结束，启动都等着它——所以放在核对之前、事务不许闲着。
+ADVANCE_VERSION = sa.text("UPDATE reservation_version SET version = version + 1")
+DO_NOT_IDLE = sa.text("SET LOCAL idle_in_transaction_session_timeout = '5s'")
+CURRENT_VERSION = sa.text("SELECT version FROM reservation_version")
 _NAMES_IT = "string_to_array(reservation, ',') @> ARRAY[CAST(:name AS text)]"
 # 指名要用它的没有结束的作业数。
 COUNT_JOBS_IN_RESERVATION = sa.text(f"SELECT count(*) FROM jobs WHERE state IN {LIVE} AND {_NAMES_IT}")

@@ -137,7 +137,11 @@ STARTING = f"""
 
 _COMMIT = HotStatement(
     f"""
-    WITH fence AS MATERIALIZED (SELECT epoch FROM scheduler_leader WHERE epoch = %(epoch)s),
+    WITH fence AS MATERIALIZED (
+      -- 改预留的事务锁着这一行：等它提交，再看是不是计划时看到的那些。
+      SELECT l.epoch FROM scheduler_leader AS l CROSS JOIN reservation_version AS v
+      WHERE l.epoch = %(epoch)s AND v.version = coalesce(%(reservations)s, v.version) FOR SHARE OF v
+    ),
     plan AS (
       SELECT * FROM json_to_recordset(CAST(%(plan)s AS json))
       AS p(k integer, job_id bigint, task_id integer, becomes boolean, revision integer, node_list text,
@@ -176,9 +180,12 @@ _COMMIT = HotStatement(
 )
 
 
-def commit_starts(connection: Connection, epoch: int, starts: Iterable[Start]) -> list[Started]:
+def commit_starts(
+    connection: Connection, epoch: int, starts: Iterable[Start], reservations: int | None = None
+) -> list[Started]:
     """写下一批启动，返回真正成立的；被取消、修改或保留的作业不在其中。
 
+    reservations 是计划时预留的版本：此后改过的，一个也不成立；None 不核对。
     一条语句，在调用者的事务里执行，自动提交的连接上自成一个事务。
     节点计数越界时 PostgreSQL 报 CheckViolation，整批作废，调用者应当重新装载再计划。
     """
@@ -186,7 +193,8 @@ def commit_starts(connection: Connection, epoch: int, starts: Iterable[Start]) -
     if not plan:
         return []
     job_ids = ids_text({row["job_id"] for row in plan})
-    started = _COMMIT.execute(connection, {"epoch": epoch, "plan": rows_text(plan), "plan_ids": job_ids}).all()
+    values = {"epoch": epoch, "plan": rows_text(plan), "plan_ids": job_ids, "reservations": reservations}
+    started = _COMMIT.execute(connection, values).all()
     return [Started(row.k, row.job_id, row.restart_count) for row in started]
 
 

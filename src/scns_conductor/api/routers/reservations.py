@@ -12,7 +12,7 @@ from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.services import reservations
 
 # 可以写 null 去掉的。
-_CLEARABLE = frozenset({"comment", "licenses", "partition"})
+_CLEARABLE = frozenset({"comment", "licenses", "partition", "node_cpus"})
 _YEAR_S = 365 * 86400
 
 router = APIRouter(prefix="/reservations", tags=["预留"])
@@ -34,8 +34,12 @@ class ReservationValues(BaseModel):
     users: list[Name] | None = Field(None, description="许用的用户")
     accounts: list[Name] | None = Field(None, description="许用的账户；用户与账户都不写是维护，谁也不许用")
     groups: list[Name] | None = Field(None, description="许用的组：里面的用户都许；与 users 只能写一样")
-    core_count: PositiveInt | None = Field(
-        None, description="凑够这么多 CPU 的节点，整个地预留；写了 node_count 就不看"
+    core_count: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1, max_length=65_536)] | None = Field(
+        None,
+        description="按核留：一共几个核（写了 node_count、nodes 的平分），或 nodes 里各几个；其余的 CPU 照常给别人",
+    )
+    node_cpus: Annotated[dict[Name, PositiveInt], Field(min_length=1, max_length=65_536)] | None = Field(
+        None, description="按核留的另一种写法：节点 -> 几个 CPU；null 改成整个节点"
     )
     node_count: PositiveInt | None = Field(
         None, description="要几个节点：先从 nodes（修改时是原来的节点）里挑，再挑分区里最空的"
@@ -51,7 +55,7 @@ class ReservationValues(BaseModel):
         "WEEKLY（在同样的时刻重复）；PART_NODES（与 partition、nodes=ALL 同用，节点跟着分区变）；"
         "LICENSE_ONLY（同 ANY_NODES，只预留许可证）；FLEX（里面的作业可以早到、晚走、用外面的节点）、"
         "MAGNETIC（许用的人不指名也用得上）、REPLACE、REPLACE_DOWN（节点坏了、被占用了就换一个）、STATIC_ALLOC（系统挑的节点停了也不换）、"
-        "NO_HOLD_JOBS_AFTER（结束之后，排队的作业不再等它）、"
+        "NO_HOLD_JOBS_AFTER（结束之后，排队的作业不再等它）、USER_DELETE（许用它的人也可以删除它）、"
         "PURGE_COMP[=时长]（闲这么久就删掉，缺省 5 分钟）、TIME_FLOAT（开始总是此刻之后那么久）",
     )
     comment: Text | None = Field(None, description="备注")
@@ -98,7 +102,7 @@ async def update(name: str, body: ReservationValues, parts: PartsDep, identity: 
     return await reservations.update_reservation(parts.engine, identity, name, body.changes(), await _licenses(parts))
 
 
-@router.delete("/{name}", summary="删除预留（管理员、Operator）", status_code=204)
+@router.delete("/{name}", summary="删除预留（管理员、Operator；写了 USER_DELETE 的，许用的人）", status_code=204)
 async def delete(name: str, parts: PartsDep, identity: IdentityDep) -> Response:
     """还有作业指名要用它时不能删。"""
     await reservations.delete_reservation(parts.engine, identity, name)

@@ -27,7 +27,7 @@ from scns_conductor.core.models.messages import IdempotencyKey, RequestAnswer, S
 from scns_conductor.core.models.node import Node
 from scns_conductor.core.models.notification import JobNotice, Notification, NotificationState
 from scns_conductor.core.models.partition import DEFAULT_PARTITION, Partition
-from scns_conductor.core.models.reservation import Reservation
+from scns_conductor.core.models.reservation import Reservation, ReservationVersion
 from scns_conductor.core.models.retention import RetentionPolicy
 from scns_conductor.core.models.standing import CronEntry, Crontab, Trigger
 from scns_conductor.core.models.step import JobStep
@@ -74,6 +74,7 @@ __all__ = [
     "Qos",
     "RequestAnswer",
     "Reservation",
+    "ReservationVersion",
     "ResourceAllocation",
     "RetentionPolicy",
     "RevokedUser",

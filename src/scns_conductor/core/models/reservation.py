@@ -3,7 +3,7 @@
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 from scns_conductor.core.models.columns import EMPTY_LIST, MAX_NAME_LENGTH, TIMESTAMP
@@ -21,6 +21,11 @@ class Reservation(SQLModel, table=True):
     start_time: datetime = Field(sa_type=TIMESTAMP, description="开始")
     end_time: datetime = Field(sa_type=TIMESTAMP, description="结束")
     nodes: str = Field(description="节点列表；ALL 是全部，空的是不占节点")
+    node_cpus: dict[str, int] | None = Field(
+        None,
+        sa_type=JSONB(none_as_null=True),
+        description="按核留的：节点 -> 留几个 CPU，其余的照常给别人；null 是整个节点",
+    )
     users: list[str] = Field(
         default_factory=list,
         sa_type=ARRAY(sa.Text),
@@ -43,7 +48,7 @@ class Reservation(SQLModel, table=True):
         default_factory=list,
         sa_type=ARRAY(sa.Text),
         sa_column_kwargs={"server_default": EMPTY_LIST},
-        description="MAINT、IGNORE_JOBS、OVERLAP、DAILY、PART_NODES、FLEX、MAGNETIC 等",
+        description="MAINT、IGNORE_JOBS、OVERLAP、DAILY、PART_NODES、FLEX、MAGNETIC、USER_DELETE 等",
     )
     partition: str | None = Field(None, description="分区：节点取自它")
     licenses: str | None = Field(None, description="预留的许可证，如 matlab:2")
@@ -51,3 +56,14 @@ class Reservation(SQLModel, table=True):
     comment: str | None = Field(None, description="备注")
 
     __table_args__ = (sa.CheckConstraint("end_time > start_time", name="reservations_not_empty"),)
+
+
+class ReservationVersion(SQLModel, table=True):
+    """预留改过几次：只有一行。启动的语句核对它，计划之后才定的预留也挡得住已经计划好的启动。"""
+
+    __tablename__ = "reservation_version"
+
+    singleton: bool = Field(True, primary_key=True, description="只有一行")
+    version: int = Field(0, sa_type=sa.BigInteger, sa_column_kwargs={"server_default": "0"}, description="改一次加一")
+
+    __table_args__ = (sa.CheckConstraint("singleton", name="reservation_version_single"),)

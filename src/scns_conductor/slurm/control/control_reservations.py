@@ -30,14 +30,14 @@ _COUNTS = {"nodecnt": "node_count", "nodecount": "node_count", "corecnt": "core_
 # 缩写按这个次序认（scontrol_parse_res_options）。
 _KEYS = (
     "starttime", "endtime", "duration", "flags", "nodecnt", "nodecount", "nodes", "partitionname", "users", "groups",
-    "accounts", "corecnt", "corecount", "licenses", "comment", "partition", "user", "account", "license",
+    "accounts", "corecnt", "corecount", "licenses", "comment", "partition", "user", "account", "license", "tres",
 )  # fmt: skip
 _NODE_COUNT = re.compile(r"(\d+)(k?)", re.IGNORECASE)
 # 显示的次序（Slurm 的 reservation_flags_string）。
 _FLAG_ORDER = (
     "MAINT", "OVERLAP", "IGNORE_JOBS", "HOURLY", "DAILY", "WEEKDAY", "WEEKEND", "WEEKLY", "SPEC_NODES", "ALL_NODES",
     "ANY_NODES", "PART_NODES", "FLEX", "MAGNETIC", "REPLACE", "REPLACE_DOWN", "STATIC_ALLOC",
-    "TIME_FLOAT", "PURGE_COMP", "NO_HOLD_JOBS_AFTER",
+    "TIME_FLOAT", "PURGE_COMP", "NO_HOLD_JOBS_AFTER", "USER_DELETE",
 )  # fmt: skip
 # 集群自己推出、不能写的标志：写了不算。
 _IMPLIED_FLAGS = frozenset({"SPEC_NODES", "ALL_NODES"})
@@ -60,14 +60,39 @@ def _values(given: Mapping[str, str], old: Mapping[str, Any] | None = None) -> d
             if sign == "-":
                 words = [word for word in kept if word not in words]
             found[_LISTS[name]] = list(dict.fromkeys([*kept, *words])) if sign == "+" else words
+        elif key in ("corecnt", "corecount") and "," in value:
+            found["core_count"] = [_count(word) for word in value.split(",")]
+        elif key == "tres":
+            found |= _tres(value)
         elif key in _COUNTS:
-            count = _NODE_COUNT.fullmatch(value)
-            if count is None or int(count[1]) == 0:
-                raise Fatal(f"Invalid node count {value}", prefix=None)
-            found[_COUNTS[key]] = int(count[1]) * (1024 if count[2] else 1)
+            found[_COUNTS[key]] = _count(value)
         else:
             raise Fatal(f"Update of this parameter is not supported: {key}={value}", "Request aborted", prefix=None)
     return found
+
+
+def _count(text: str) -> int:
+    count = _NODE_COUNT.fullmatch(text)
+    if count is None or int(count[1]) == 0:
+        raise Fatal(f"Invalid node count {text}", prefix=None)
+    return int(count[1]) * (1024 if count[2] else 1)
+
+
+def _tres(text: str) -> dict[str, Any]:
+    """TRES=cpu=4,node=2,license/matlab=1。"""
+    found: dict[str, Any] = {}
+    licenses = []
+    for word in text.split(","):
+        name, _, amount = word.lower().partition("=")
+        if name == "cpu":
+            found["core_count"] = _count(amount)
+        elif name == "node":
+            found["node_count"] = _count(amount)
+        elif name.startswith("license/"):
+            licenses.append(f"{name.removeprefix('license/')}:{_count(amount)}")
+        else:
+            raise Fatal(f"TRES type '{name}' not supported with reservations", "Request aborted", prefix=None)
+    return {**found, "licenses": ",".join(licenses)} if licenses else found
 
 
 def check_new(values: dict[str, Any]) -> None:
@@ -181,7 +206,9 @@ def _call(what: str, action: Any) -> None:
 def lines(reservation: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """scontrol show reservation 的一块。"""
     names = list(expand(reservation["node_list"])) if reservation["node_list"] else []
-    cores = sum(int(nodes[name]["cpus"]) for name in names if name in nodes)
+    kept = reservation["node_cpus"] or {name: int(nodes[name]["cpus"]) for name in names if name in nodes}
+    cpus = sum(kept.values())
+    cores = sum(count // _threads(nodes.get(name)) for name, count in kept.items())
     seconds = (epoch(reservation["end_time"]) or 0) - (epoch(reservation["start_time"]) or 0)
     words = {flag.partition("=")[0]: flag for flag in reservation["flags"]}
     flags = ",".join(_shown_flag(words[name]) for name in _FLAG_ORDER if name in words)
@@ -190,13 +217,32 @@ def lines(reservation: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]
         f" EndTime={instant(reservation['end_time'])} Duration={duration(seconds)}",
         f"Nodes={reservation['node_list'] or '(null)'} NodeCnt={len(names)} CoreCnt={cores} Features=(null)"
         f" PartitionName={reservation['partition'] or '(null)'} Flags={flags}",
-        f"TRES={f'cpu={cores}' if cores else '(null)'}",
+        *(
+            f"  NodeName={name} CoreIDs={_core_ids(nodes.get(name), kept[name])}"
+            for name in names
+            if reservation["node_cpus"]
+        ),
+        f"TRES={f'cpu={cpus}' if cpus else '(null)'}",
         f"Users={_list(reservation['users'])} Groups={_list(reservation['groups'])}"
         f" Accounts={_list(reservation['accounts'])}"
         f" Licenses={_licenses(reservation)}"
         f" State={'ACTIVE' if reservation['state'] == 'ACTIVE' else 'INACTIVE'} BurstBuffer=(null) Watts=n/a",
         "MaxStartDelay=(null)",
     ]
+
+
+def _threads(node: Mapping[str, Any] | None) -> int:
+    """一个核算几个 CPU。"""
+    if node is None:
+        return 1
+    threads = int(node["threads_per_core"])
+    return threads if int(node["sockets"]) * int(node["cores_per_socket"]) * threads == int(node["cpus"]) else 1
+
+
+def _core_ids(node: Mapping[str, Any] | None, cpus: int) -> str:
+    """留几个核，写成头几个的号；作业落在哪几个核上由节点挑。"""
+    cores = cpus // _threads(node)
+    return f"0-{cores - 1}" if cores > 1 else "0"
 
 
 def _shown_flag(flag: str) -> str:

@@ -190,7 +190,7 @@ def reservation_record(found: Record) -> dict[str, Any]:
     return {
         "accounts": ",".join(found["accounts"]),
         "burst_buffer": "",
-        "core_count": 0,
+        "core_count": sum((found["node_cpus"] or {}).values()),
         "core_spec_cnt": 0,
         "end_time": _moment(found["end_time"]),
         "features": "",

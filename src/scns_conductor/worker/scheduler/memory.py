@@ -107,6 +107,8 @@ class QueueMemory(Occupancy):
     def load_partitions(self, connection: Connection, now: float) -> None:
         """读分区与预留；变了则全部作业的资格重看一遍。"""
         version = self.cluster.version
+        # 先看版本：看到的预留只会更新，不会更旧。
+        self.reservations_version = queue_rows.reservations_version(connection)
         self.cluster.set_partitions(queue_rows.partitions(connection))
         self.cluster.set_reservations(queue_rows.reservations(connection, self.cluster.partitions, now))
         self.cluster.turn_reservations(now)

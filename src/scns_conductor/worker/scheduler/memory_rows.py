@@ -31,6 +31,7 @@ from scns_conductor.statements.queue import (
     jobs_of,
     pending_jobs,
 )
+from scns_conductor.statements.reservations import CURRENT_VERSION
 from scns_conductor.worker.scheduler.limit_pools import Runner
 
 # 装载时一次取这么多行，不把一百万行一起摊在内存里。
@@ -79,6 +80,11 @@ def reservations(
         _advance_reservation(dict(row), partitions, moment) for row in connection.execute(ALL_RESERVATIONS).mappings()
     )
     return [each for each in found if each is not None]
+
+
+def reservations_version(connection: Connection) -> int:
+    """预留改过几次。"""
+    return int(connection.execute(CURRENT_VERSION).scalar_one())
 
 
 def pending(connection: Connection) -> Iterator[dict[str, Any]]:

@@ -81,7 +81,7 @@ class PlanningCycle:
         starts = rows_of(self._state.memory, planned)
 
         def write() -> list[Started]:
-            return commit_groups(connection, epoch, starts)
+            return commit_groups(connection, epoch, starts, self._state.memory.reservations_version)
 
         nodes = {share.node_name for start in starts for share in start.shares}
         try:

@@ -5,7 +5,6 @@ import logging
 from datetime import UTC, datetime
 from itertools import islice
 
-import numpy as np
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.hostlist import compress, expand
@@ -13,7 +12,7 @@ from scns_conductor.core.recurrence import occurrences, recurrence
 from scns_conductor.core.reservation_flags import purge_after_s, replaces_down
 from scns_conductor.scheduling.advance import replenished
 from scns_conductor.scheduling.cluster import Cluster
-from scns_conductor.scheduling.shape import BoolArray
+from scns_conductor.scheduling.shape import CPU, BoolArray, cpus_of
 from scns_conductor.statements.queue import ALL_RESERVATIONS
 from scns_conductor.statements.reservations import (
     LET_GO,
@@ -93,6 +92,8 @@ def _replace(connection: Connection, row: dict[str, object], cluster: Cluster) -
     """换掉用不了的节点：REPLACE_DOWN 是停着的，REPLACE 还有被占用的；从分区里空着、没有预留的里面换。"""
     name, flags, partition = str(row["name"]), row["flags"], row["partition"]
     assert isinstance(flags, list)
+    if row["node_cpus"]:
+        return _replace_cores(connection, row, cluster)
     own = expand(str(row["nodes"]))
     count = cluster.count
     idle: BoolArray = cluster.idle(cluster.free[:count], cluster.total[:count])
@@ -114,4 +115,38 @@ def _replace(connection: Connection, row: dict[str, object], cluster: Cluster) -
         return False
     connection.execute(reservation_update(name, {"nodes": compress(sorted(nodes))}))
     logger.info("reservation_nodes_replaced", extra={"reservation": name, "nodes": nodes})
+    return True
+
+
+def _replace_cores(connection: Connection, row: dict[str, object], cluster: Cluster) -> bool:
+    """按核留的：停着的节点（REPLACE 的还有留的核都被用着的）上留的，换到空着这么多 CPU、没有别的预留的节点上。"""
+    name, flags, kept = str(row["name"]), row["flags"], row["node_cpus"]
+    assert isinstance(flags, list)
+    assert isinstance(kept, dict)
+    column, partition = cluster.kinds[cpus_of(name)], cluster.partitions.get(str(row["partition"]))
+    members = None if partition is None else partition.nodes
+    others = [each.mask(cluster.index, cluster.count) for each in cluster.reservations.values() if each.name != name]
+    replaced: dict[str, int] = {}
+    for node, cpus in kept.items():
+        place = cluster.index.get(node)
+        up = place is not None and bool(cluster.schedulable[place])
+        if up and not ("REPLACE" in flags and cluster.free[place, column] <= 0):
+            replaced[node] = cpus
+            continue
+        spare = (
+            other
+            for other, at in sorted(cluster.index.items())
+            if cluster.schedulable[at]
+            and cluster.free[at, CPU] >= cpus
+            and other not in kept
+            and other not in replaced
+            and not any(mask[at] for mask in others)
+            and (members is None or other in members)
+        )
+        replaced[next(spare, node)] = cpus
+    if replaced == kept:
+        return False
+    values = {"node_cpus": replaced, "nodes": compress(sorted(replaced))}
+    connection.execute(reservation_update(name, values))
+    logger.info("reservation_nodes_replaced", extra={"reservation": name, "nodes": sorted(replaced)})
     return True

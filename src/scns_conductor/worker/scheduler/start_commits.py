@@ -8,7 +8,9 @@ from scns_conductor.statements.starts import Start, Started, commit_starts
 from scns_conductor.worker.scheduler.session import one_by_one
 
 
-def commit_groups(connection: Connection, epoch: int, starts: Sequence[Start]) -> list[Started]:
+def commit_groups(
+    connection: Connection, epoch: int, starts: Sequence[Start], reservations: int | None = None
+) -> list[Started]:
     """写下一批启动，返回真正成立的；各个异构作业自成一个事务，少一个部分就整个作废。在事务之外调用。
 
     别的错与 commit_starts 相同。
@@ -21,13 +23,13 @@ def commit_groups(connection: Connection, epoch: int, starts: Sequence[Start]) -
     found: list[Started] = []
     for indexes in groups.values():
         with connection.begin() as transaction:
-            started = commit_starts(connection, epoch, [starts[index] for index in indexes])
+            started = commit_starts(connection, epoch, [starts[index] for index in indexes], reservations)
             if len(started) < len(indexes):
                 transaction.rollback()
                 continue
         found += [Started(indexes[row.index], row.job_id, row.restart_count) for row in started]
     if alone:
         with one_by_one(connection), connection.begin():
-            started = commit_starts(connection, epoch, [starts[index] for index in alone])
+            started = commit_starts(connection, epoch, [starts[index] for index in alone], reservations)
         found += [Started(alone[row.index], row.job_id, row.restart_count) for row in started]
     return sorted(found, key=lambda row: row.index)

@@ -68,6 +68,8 @@ class WaitingLine:
     # 行被别的会话锁着的作业与节点 -> 说明：绕开它们（见 locked_rows）。
     locked_jobs: Mapping[int, str] = field(default_factory=dict)
     locked_nodes: Mapping[str, str] = field(default_factory=dict)
+    # 看到的预留是第几版（启动时核对）；还没有看过是 None。
+    reservations_version: int | None = None
     # 数据库的钟此刻的 Unix 秒。
     clock: Callable[[], float] = time.time
     cluster: Cluster = field(default_factory=Cluster)
