@@ -22,8 +22,8 @@ REASONS: tuple[tuple[str, str], ...] = (
     ),
     ("只有一种调度：`sacct` 的标志总是 `SchedMain`（Slurm 由回填启动的是 `SchedBackfill`）", r"-o flags$"),
     (
-        "预留的标志：不认的列出可用的，合不到一起的说为什么；`CoreCnt` 凑成整个节点",
-        r"reservationname=r[fc] ",
+        "预留的标志：不认的列出可用的，合不到一起的说为什么",
+        r"reservationname=rf ",
     ),
     ("新建的分区 `MinNodes` 是 0（Slurm 的 `create` 写 1，slurm.conf 里的也是 0）", r"create part=pp"),
     (

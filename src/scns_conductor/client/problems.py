@@ -115,6 +115,10 @@ class ClusterNotFound(NotFound):
     """cluster_not_found。"""
 
 
+class CoreCountMismatch(Invalid):
+    """core_count_mismatch。"""
+
+
 class CronLineInvalid(Invalid):
     """cron_line_invalid。"""
 
@@ -749,6 +753,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "batch_too_large": BatchTooLarge,
     "cluster_not_found": ClusterNotFound,
     "conflict": Conflict,
+    "core_count_mismatch": CoreCountMismatch,
     "cron_line_invalid": CronLineInvalid,
     "crontab_not_found": CrontabNotFound,
     "cursor_invalid": CursorInvalid,

@@ -208,6 +208,8 @@ class Reservation(Answer):
     """结束"""
     nodes: str
     """节点列表；ALL 是全部，空的是不占节点"""
+    node_cpus: Mapping[str, int] | None
+    """按核留的：节点 -> 留几个 CPU，其余的照常给别人；null 是整个节点"""
     users: tuple[str, ...]
     """许用的用户"""
     accounts: tuple[str, ...]
@@ -215,7 +217,7 @@ class Reservation(Answer):
     groups: tuple[str, ...]
     """许用的组：里面的用户都许"""
     flags: tuple[str, ...]
-    """MAINT、IGNORE_JOBS、OVERLAP、DAILY、PART_NODES、FLEX、MAGNETIC 等"""
+    """MAINT、IGNORE_JOBS、OVERLAP、DAILY、PART_NODES、FLEX、MAGNETIC、USER_DELETE 等"""
     partition: str | None
     """分区：节点取自它"""
     licenses: str | None
