@@ -44,9 +44,11 @@ CPUS_IN_THE_WAY = sa.text(
     GROUP BY a.node_name
     """
 )
-# 预留改了：计划时看到的是从前的那些启动从此不成立。到事务结束，启动都等着它——所以放在核对之前、事务不许闲着。
+# 预留改了：计划时看到的是从前的那些启动从此不成立。到事务结束，启动都等着它：所以放在核对之前。
 ADVANCE_VERSION = sa.text("UPDATE reservation_version SET version = version + 1")
+# 启动等着的事务不许闲着。
 DO_NOT_IDLE = sa.text("SET LOCAL idle_in_transaction_session_timeout = '5s'")
+# 预留改过几次。
 CURRENT_VERSION = sa.text("SELECT version FROM reservation_version")
 _NAMES_IT = "string_to_array(reservation, ',') @> ARRAY[CAST(:name AS text)]"
 # 指名要用它的没有结束的作业数。
