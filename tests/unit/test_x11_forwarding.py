@@ -173,9 +173,10 @@ def test_a_node_that_cannot_forward_says_so_and_the_tasks_run(tmp_path: Path) ->
     spec = StepSpec(
         node="n1", step="1.0", tasks=[TaskSpec(rank=3, files=TaskFiles(), env={})], argv=["true"], env={}, cwd="/",
         umask=0o022, streams=StepStreams(), shared_files=False, nodes={"n1": [3]}, task_count=1, x11_cookie="ab" * 16,
+        x11_folder=str(folder),
     )  # fmt: skip
     sent: list[bytes] = []
-    listener = X11Listener(spec, str(folder), selectors.DefaultSelector(), send=sent.append)
+    listener = X11Listener(spec, selectors.DefaultSelector(), send=sent.append)
     assert listener.open() == {}
     listener.close()
     ((kind, rank, text),) = wire.FrameReader().feed(b"".join(sent))
