@@ -1,8 +1,8 @@
 """请求从哪个地址来。"""
 
+from functools import lru_cache
 from ipaddress import ip_address
 
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from scns_conductor.api.local_socket import peer_uid
@@ -16,16 +16,19 @@ def client_address(scope: Scope) -> str:
     client = scope.get("client")
     host: str = client[0] if client else ""
     if _loopback(host):
-        forwarded = Headers(scope=scope).get("x-forwarded-for", "").rpartition(",")[2].strip()
+        written = next((value for name, value in scope["headers"] if name == b"x-forwarded-for"), b"")
+        forwarded = written.decode("latin-1").rpartition(",")[2].strip()
         if _address(forwarded):
             return forwarded
     return host
 
 
+@lru_cache(maxsize=1024)
 def _loopback(text: str) -> bool:
     return _address(text) and ip_address(text).is_loopback
 
 
+@lru_cache(maxsize=1024)
 def _address(text: str) -> bool:
     try:
         ip_address(text)

@@ -1,7 +1,6 @@
 """提交时要对照的集群情况：分区、节点、许可证、预留。缓存一小会儿，提交的热路径不为它查库。"""
 
 import json
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,11 +15,10 @@ from scns_conductor.core.unix_groups import group_members
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.services.live_settings import LiveSettings
+from scns_conductor.services.refreshed import Refreshed
 from scns_conductor.statements.nodes import NODE_GROUPS
 from scns_conductor.statements.partitions import PARTITION_LIMITS
 from scns_conductor.statements.reservations import RESERVATION_ACCESS
-
-FRESH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +106,12 @@ class ClusterLimits:
 
 
 class LimitsCache:
-    """ClusterLimits 的缓存：最多旧 FRESH_S 秒；要找的名字不在缓存里、或要求 fresh 时重读。"""
+    """ClusterLimits 的缓存：最多旧一秒；要找的名字不在缓存里、或要求 fresh 时重读。"""
 
     def __init__(self, engine: AsyncEngine, settings: LiveSettings) -> None:
         self._engine = engine
         self._settings = settings
-        self._read_at = -FRESH_S
-        self._limits = ClusterLimits()
+        self._shown = Refreshed(self._read, ClusterLimits())
         self._nodes: dict[str, NodeFacts] = {}
         self._groups: Sequence[Any] = ()
 
@@ -126,22 +123,24 @@ class LimitsCache:
         fresh: bool = False,
     ) -> ClusterLimits:
         """当前的情况；partitions 与 reservations 是一定要认得的名字。"""
-        known = partitions <= self._limits.partitions.keys() and reservations <= self._limits.reservations.keys()
-        if fresh or not known or time.monotonic() - self._read_at > FRESH_S:
-            async with self._engine.connect() as connection:
-                rows = (await connection.execute(PARTITION_LIMITS)).all()
-                groups = (await connection.execute(NODE_GROUPS)).all()
-                reserved = (await connection.execute(RESERVATION_ACCESS)).all()
-            licenses = dict(parse_licenses((await self._settings.get()).licenses))
-            self._read_at = time.monotonic()
-            self._absorb(rows, groups, reserved, licenses)
-        return self._limits
+        last = self._shown.last
+        known = partitions <= last.partitions.keys() and reservations <= last.reservations.keys()
+        return await self._shown.get(fresh=fresh or not known)
+
+    async def _read(self) -> ClusterLimits:
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(PARTITION_LIMITS)).all()
+            groups = (await connection.execute(NODE_GROUPS)).all()
+            reserved = (await connection.execute(RESERVATION_ACCESS)).all()
+        licenses = dict(parse_licenses((await self._settings.get()).licenses))
+        return self._absorb(rows, groups, reserved, licenses)
 
     def _absorb(
         self, rows: Sequence[Any], groups: Sequence[Any], reserved: Sequence[Any], licenses: Mapping[str, int]
-    ) -> None:
-        cluster = self._limits.cluster
-        verdicts = self._limits.verdicts if licenses == self._limits.licenses else {}
+    ) -> ClusterLimits:
+        last = self._shown.last
+        cluster = last.cluster
+        verdicts = last.verdicts if licenses == last.licenses else {}
         if groups != self._groups:
             found = {
                 name: NodeFacts(
@@ -164,7 +163,7 @@ class LimitsCache:
             self._nodes, self._groups = found, groups
             verdicts = {}
         partitions = {row.name: PartitionLimits(*row) for row in rows}
-        if partitions != self._limits.partitions or cluster is not self._limits.cluster:
+        if partitions != last.partitions or cluster is not last.cluster:
             cluster.set_partitions(
                 PartitionFacts(
                     partition.name,
@@ -175,7 +174,7 @@ class LimitsCache:
                 for partition in partitions.values()
             )
             verdicts = {}
-        self._limits = ClusterLimits(
+        return ClusterLimits(
             partitions,
             {
                 row.name: (frozenset(row.users) | group_members(row.groups), frozenset(row.accounts), row.partition)

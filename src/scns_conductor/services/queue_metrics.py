@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.services.answers import AnswerDesk, AnswerTimeout
+from scns_conductor.services.refreshed import Refreshed
 from scns_conductor.statements.queue_metrics import QUEUE_COUNTS, ROUNDTRIP
 
 # 调度器这么久不答（忙、换人）就没有它的统计，别的照常。
@@ -21,20 +22,20 @@ class QueueMetrics:
 
     def __init__(self, engine: AsyncEngine, desk: AnswerDesk) -> None:
         self._engine, self._desk = engine, desk
-        self._queue: dict[tuple[str, str, str], int] = {}
-        self._counted_at = -FRESH_S
+        self._queue: Refreshed[dict[tuple[str, str, str], int]] = Refreshed(self._count, {}, FRESH_S)
 
     async def queue(self) -> dict[tuple[str, str, str], int]:
         """(状态, 分区, 原因) -> 没有结束的作业数，数组按任务计；运行中的没有原因。"""
-        if time.monotonic() - self._counted_at >= FRESH_S:
-            async with self._engine.connect() as connection:
-                rows = (await connection.execute(QUEUE_COUNTS, {"most": MOST_SERIES + 1})).all()
-            found: dict[tuple[str, str, str], int] = {}
-            for index, row in enumerate(rows):
-                key = (row.state, row.partition, row.reason) if index < MOST_SERIES else (row.state, OTHER, OTHER)
-                found[key] = found.get(key, 0) + int(row.jobs)
-            self._queue, self._counted_at = found, time.monotonic()
-        return self._queue
+        return await self._queue.get()
+
+    async def _count(self) -> dict[tuple[str, str, str], int]:
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(QUEUE_COUNTS, {"most": MOST_SERIES + 1})).all()
+        found: dict[tuple[str, str, str], int] = {}
+        for index, row in enumerate(rows):
+            key = (row.state, row.partition, row.reason) if index < MOST_SERIES else (row.state, OTHER, OTHER)
+            found[key] = found.get(key, 0) + int(row.jobs)
+        return found
 
     async def scheduler(self) -> dict[str, Any]:
         """sdiag 的统计；调度器没有按时回答是空的。"""
