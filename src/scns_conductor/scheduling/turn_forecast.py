@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from scns_conductor.core.array_spec import count_tasks, remove_task
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeShare, RunningJob
+from scns_conductor.scheduling.plan import PlannedStart
 from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.preemption import Rules, holds, resumable
 from scns_conductor.scheduling.queue import Queue
+from scns_conductor.scheduling.started import started
 from scns_conductor.scheduling.time_slices import next_turn, waiting_heads
 
 # 至多往后看这么多片；排队的多于这么多不预告。
@@ -98,7 +100,7 @@ class _Play:
         for job in turn.resume:
             self._resume(job, moment)
         for start in (*decided.starts, *turn.starts):
-            self._start(start.job.job_id, start.task_id, start.shares, moment + start.limit_s, moment)
+            self._start(start, moment)
 
     def _suspend(self, job: RunningJob, moment: float) -> None:
         lent = tuple((share.node, share.cpus) for share in job.shares)
@@ -116,9 +118,8 @@ class _Play:
         self.cluster.allocate(replace(job, shares=shares, lent=(), suspended=False, expected_end=end))
         self._moved(job.job_id, shares, moment)
 
-    def _start(
-        self, job_id: int, task_id: int | None, shares: tuple[NodeShare, ...], end: float, moment: float
-    ) -> None:
+    def _start(self, start: PlannedStart, moment: float) -> None:
+        job_id, task_id = start.job.job_id, start.task_id
         job = self.queue.jobs[job_id]
         number = job_id
         if task_id is not None and job.tasks is not None:
@@ -127,22 +128,8 @@ class _Play:
             self.queue.set_available(job, min(job.available - 1, count_tasks(job.tasks)))
         if task_id is None or not job.tasks:
             self.queue.remove(job_id)
-        shape = job.shape
-        self.cluster.allocate(
-            RunningJob(
-                number,
-                end,
-                shares,
-                self.cluster.chosen_partition(shape, shares),
-                shape.pools,
-                qos=shape.qos,
-                start_time=moment,
-                oversubscribe=shape.oversubscribe,
-                owners=shape.owners,
-                exclusive_to=shape.exclusive_to,
-            )
-        )
-        self._moved(job_id, shares, moment)
+        self.cluster.allocate(started(self.cluster, start, number, moment))
+        self._moved(job_id, start.shares, moment)
         self.since[number] = moment
 
     def _moved(self, job_id: int, shares: tuple[NodeShare, ...], moment: float) -> None:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from scns_conductor.scheduling.cluster import Cluster
-from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, RunningJob
+from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare
 from scns_conductor.scheduling.placement import Placement, place
 from scns_conductor.scheduling.plan import Plan, Reservation
 from scns_conductor.scheduling.planner import plan
 from scns_conductor.scheduling.policy import Backfill, Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import CPU, CPUS_OF, MEMORY
+from scns_conductor.scheduling.started import started
 
 # 填满今后这段时间，至多为这么多个作业保留。
 MOST_RESERVED = 500
@@ -70,17 +71,7 @@ def use_of(scene: Scene, change: Change = unchanged) -> Use:
         decided = plan(cluster, queue, tried.now, replace(tried.policy, most_starts=_EVERYTHING))
         for start in decided.starts:
             queue.remove(start.job.job_id)
-            shape, number = start.job.shape, _FIRST_TRIAL + starts
-            cluster.allocate(
-                RunningJob(
-                    number,
-                    tried.now + start.limit_s,
-                    start.shares,
-                    pools=shape.pools,
-                    owners=shape.owners,
-                    exclusive_to=shape.exclusive_to,
-                )
-            )
+            cluster.allocate(started(cluster, start, _FIRST_TRIAL + starts, tried.now))
             starts += 1
         # 有要与别人隔开的，一遍启动不完。
         if not decided.exhausted or not decided.starts:
