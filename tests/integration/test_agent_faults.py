@@ -316,6 +316,44 @@ def test_a_slow_epilog_delays_only_its_own_job(yard: NodeYard) -> None:
     assert sorted(int(line) for line in ran.read_text().split() if int(line) in slow) == slow
 
 
+@pytest.mark.parametrize("which", ["prolog", "epilog"])
+def test_a_killed_agents_program_does_not_run_beside_the_next_one(yard: NodeYard, which: str) -> None:
+    """代理被 kill -9，它的 prolog（epilog）连同后代由下一个代理结束，然后才重来一遍；留在后台的不动。"""
+    program, ran = yard.work / which, yard.work / "ran"
+    # 第一遍不会自己结束；再来的写下第一遍还在不在。
+    program.write_text(
+        "#!/bin/bash\n"
+        f"cd {yard.work}\n"
+        "again() { grep -q '^State:.[RSDT]' /proc/$(< child.pid)/status && touch overlap; echo $SLURM_JOB_ID >> ran; }\n"
+        "[ -e first ] && { again; exit 0; }\n"
+        "setsid bash -c 'echo $$ > daemon.pid; exec sleep 300' < /dev/null &> /dev/null &\n"
+        "(echo $BASHPID > child.new; mv child.new child.pid; exec sleep 300) &\n"
+        "touch first; sleep 300\n"
+    )
+    program.chmod(0o755)
+    settings = {f"SCNS_TASK_{which.upper()}": str(program)}
+    yard.start_agent(**settings)
+    job_id = yard.run("true\n")
+    for name in ("first", "child.pid", "daemon.pid"):
+        wait_until((yard.work / name).exists, name)
+    child = int((yard.work / "child.pid").read_text())
+    daemon = int(wait_until((yard.work / "daemon.pid").read_text, "后台的进程号"))
+    yard.kill_agent()
+    assert alive(child)
+    yard.start_agent(**settings)
+    assert not alive(child)
+    if which == "prolog":
+        # 从来没有启动过脚本：这一次算节点故障，再来的一遍有自己的 prolog。
+        wait_until(lambda: yard.job(job_id)["state"] in ("PENDING", "NODE_FAIL"), "回到队列")
+        job_id = yard.run("true\n")
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+    wait_until(lambda: str(job_id) in ran.read_text().split() if ran.exists() else False, "重来的一遍")
+    assert alive(daemon), "留在后台的不是它的一部分"
+    os.kill(daemon, signal.SIGKILL)
+    assert not (yard.work / "overlap").exists()
+    assert list(yard.spool().glob("program_*")) == []
+
+
 def test_output_on_a_hung_file_system_delays_only_its_own_end(yard: NodeYard) -> None:
     """输出写好之后文件系统挂住：别的作业的结束照常送出；它自己的等一会儿，不带尾部也送出。"""
     yard.start_agent()

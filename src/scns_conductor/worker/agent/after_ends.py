@@ -13,14 +13,17 @@ from scns_conductor.worker.agent.job_operations import JobControl
 from scns_conductor.worker.agent.prolog import program_environment
 from scns_conductor.worker.agent.registration import drain_node
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
-from scns_conductor.worker.host.program import run_program
+from scns_conductor.worker.host.program import RunningPrograms, run_program
 from scns_conductor.worker.wire.end_record import EndRecord
 
 logger = logging.getLogger(__name__)
 
 
 class AfterEnds:
-    """control 取对作业做事的（它比收尾的晚造）；enqueue 把一件事排到控制线程；dead_letters 是死信的文件。"""
+    """control 取对作业做事的（它比收尾的晚造）；enqueue 把一件事排到控制线程。
+
+    dead_letters 是死信的文件，programs 记下跑着的 epilog。
+    """
 
     def __init__(
         self,
@@ -29,6 +32,7 @@ class AfterEnds:
         pool: CorePool,
         publisher: Publisher,
         dead_letters: Path,
+        programs: RunningPrograms,
         *,
         control: Callable[[], JobControl],
         enqueue: Callable[[Callable[[], object]], None],
@@ -38,12 +42,14 @@ class AfterEnds:
         self._pool = pool
         self._publisher = publisher
         self._dead_letters = dead_letters
+        self._programs = programs
         self._control = control
         self._enqueue = enqueue
 
     def run_epilog(self, program: Path, timeout_s: float, end: EndRecord) -> None:
         """管理员的 epilog（它自己的线程）；失败了排空节点。"""
-        failure = run_program([str(program)], program_environment(end.job_id, "", end.uid, self._node), timeout_s)
+        environment = program_environment(end.job_id, "", end.uid, self._node)
+        failure = run_program([str(program)], environment, timeout_s, self._programs)
         if failure is not None:
             self._enqueue(lambda: self._drain(f"作业 {end.job_id} 的 epilog 失败：{failure}"))
 

@@ -30,7 +30,7 @@ class HealthCheck:
         self._settings = settings
         self._node = settings.node_name
         self._stopping = threading.Event()
-        self._programs = RunningPrograms()
+        self._programs = RunningPrograms(settings.spool_path)
         self._thread = threading.Thread(target=self._run, name="health-check", daemon=True)
 
     def start(self) -> None:

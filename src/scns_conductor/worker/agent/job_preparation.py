@@ -50,7 +50,7 @@ class JobPreparation:
         self._send = send
         self._enqueue = enqueue
         self._prologs = Lanes("prolog", most=1 if context.settings.prolog_serial else PROLOGS_MOST)
-        self._running_programs = RunningPrograms()
+        self._running_programs = RunningPrograms(context.settings.spool_path)
         self._folders = OutputFolders(enqueue, self._folders_ready)
 
     def due_s(self) -> float | None:

@@ -54,6 +54,7 @@ from scns_conductor.worker.agent.shepherd_client import ShepherdError, ShepherdG
 from scns_conductor.worker.agent.shepherd_keeping import ShepherdKeeping
 from scns_conductor.worker.agent.timings import AgentTimings
 from scns_conductor.worker.bus import Publisher
+from scns_conductor.worker.host.program import RunningPrograms, end_leftovers
 from scns_conductor.worker.host.subreaper import become_subreaper
 from scns_conductor.worker.host.user_files import libc
 from scns_conductor.worker.lifetime import run_process
@@ -118,6 +119,7 @@ class Agent:
         self._dead_letters = DeadLetters(settings.spool_path / "dead-letters.jsonl")
         after = AfterEnds(
             *(self._engine, self._node, self._pool, self._publisher, self._dead_letters.path),
+            RunningPrograms(settings.spool_path),
             control=lambda: self._control,
             enqueue=self._commands.put,
         )
@@ -211,6 +213,9 @@ class Agent:
         """开始、循环、停止；设置有误抛 SettingsError，其余的错都重试到成功为止。"""
         prepare_directories(self._settings)
         lock = lock_spool(self._settings)
+        left = end_leftovers(self._settings.spool_path)
+        if left:
+            logger.warning("leftover_programs_ended", extra={"node": self._node, "pids": left})
         self._memory.open()
         # 牧守进程死了，作业过继到这里；不回收，新的牧守进程就还看得见退出码。
         become_subreaper()

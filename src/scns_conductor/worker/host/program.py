@@ -1,4 +1,7 @@
-"""运行管理员的程序（prolog、健康检查、RebootProgram、ResumeProgram……）：有期限，自成一个会话，到时一起杀掉。"""
+"""运行管理员的程序（prolog、健康检查、RebootProgram、ResumeProgram……）：有期限，自成一个会话，到时一起杀掉。
+
+等着它的进程被 kill -9，它还在跑：记在盘上的，下一个进程开工之前结束掉（end_leftovers），不与重来的一遍同时跑。
+"""
 
 import contextlib
 import os
@@ -6,22 +9,34 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from scns_conductor.worker.host.process_table import ProcessStat, read_stat, snapshot
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OUTPUT_CHARS = 500
+# 记在盘上的：目录/program_进程号，内容是它何时开始（开机秒）。
+_RECORD = "program_"
+LEFTOVER_WAIT_S = 5.0
 
 
 class RunningPrograms:
-    """正在跑的程序；要停下时一起结束，以后启动的也立即结束。"""
+    """正在跑的程序；要停下时一起结束，以后启动的也立即结束。folder 是记在哪里，None 是不记。"""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
         self._lock = threading.Lock()
         self._pids: set[int] = set()
         self._stopping = False
 
     def add(self, pid: int) -> None:
         """记下一个刚启动的。"""
+        if self._folder is not None and (stat := read_stat(pid)) is not None:
+            # 盘满了也照跑：只是被 kill -9 之后没有人认得它。
+            with contextlib.suppress(OSError):
+                (self._folder / f"{_RECORD}{pid}").write_text(f"{stat.start_s:.2f}")
         with self._lock:
             self._pids.add(pid)
             if self._stopping:
@@ -31,6 +46,9 @@ class RunningPrograms:
         """它结束了。"""
         with self._lock:
             self._pids.discard(pid)
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                (self._folder / f"{_RECORD}{pid}").unlink()
 
     def stop(self) -> None:
         """结束正在跑的，以后启动的也立即结束。"""
@@ -38,6 +56,41 @@ class RunningPrograms:
             self._stopping = True
             for pid in self._pids:
                 _kill_session(pid)
+
+
+def end_leftovers(folder: Path) -> list[int]:
+    """结束前一个进程留下的（连同会话里的全部），等它们消失，至多 LEFTOVER_WAIT_S 秒；返回是哪些进程号。"""
+    ended = []
+    deadline = time.monotonic() + LEFTOVER_WAIT_S
+    for record in folder.glob(f"{_RECORD}*"):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(record.name.removeprefix(_RECORD))
+            start_s = float(record.read_text())
+            if _is_it(read_stat(pid), start_s):
+                ended.append(pid)
+                _end_session(pid, deadline)
+        # 它自己早做完了的，留在后台的不管。
+        record.unlink(missing_ok=True)
+    return ended
+
+
+def _is_it(stat: ProcessStat | None, start_s: float) -> bool:
+    """还活着，而且不是又用了这个号的别人。"""
+    return (
+        stat is not None and stat.state not in "ZX" and stat.session == stat.pid and abs(stat.start_s - start_s) < 0.1
+    )
+
+
+def _end_session(pid: int, deadline: float) -> None:
+    """SIGKILL，直到会话里没有活着的或到期。"""
+    while True:
+        alive = [stat.pid for stat in snapshot().values() if stat.session == pid and stat.state not in "ZX"]
+        if not alive or time.monotonic() > deadline:
+            return
+        for each in alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def _kill_session(pid: int) -> None:
