@@ -324,8 +324,8 @@ def test_a_killed_agents_program_does_not_run_beside_the_next_one(yard: NodeYard
     program.write_text(
         "#!/bin/bash\n"
         f"cd {yard.work}\n"
-        "again() { grep -q '^State:.[RSDT]' /proc/$(< child.pid)/status && touch overlap; echo $SLURM_JOB_ID >> ran; }\n"
-        "[ -e first ] && { again; exit 0; }\n"
+        "left() { grep -q '^State:.[RSDT]' /proc/$(< child.pid)/status; }\n"
+        "[ -e first ] && { left && touch overlap; echo $SLURM_JOB_ID >> ran; exit 0; }\n"
         "setsid bash -c 'echo $$ > daemon.pid; exec sleep 300' < /dev/null &> /dev/null &\n"
         "(echo $BASHPID > child.new; mv child.new child.pid; exec sleep 300) &\n"
         "touch first; sleep 300\n"
