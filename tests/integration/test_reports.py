@@ -71,6 +71,13 @@ def test_every_form_tells_the_same_usage(running_system: RunningSystem) -> None:
     assert float(wasted[0]["cpu_used"]) < 0.5
 
 
+def test_a_formula_in_a_csv_is_text(running_system: RunningSystem) -> None:
+    """表格软件打开也不算它：用户写得了的只有工作负载标签。"""
+    running_system.wait_state(running_system.submit("true\n", account="formula", wckey="=1+1"), "COMPLETED")
+    rows = table(report(running_system, "usage", "--by", "account,wckey", "--format", "csv"))
+    assert [row["wckey"] for row in rows if row["account"] == "formula"] == ["'=1+1"]
+
+
 def test_energy_is_reported_in_every_place(running_system: RunningSystem, tmp_path: Path) -> None:
     """汇总里一千瓦时：scns report 与 sreport 都说得出（sreport 的单位照 -t，同 Slurm）。"""
     with psycopg.connect(database_url(running_system), autocommit=True) as database:
@@ -134,6 +141,11 @@ def test_the_reporting_role_sees_the_views_and_nothing_else(running_system: Runn
         database.execute("SET ROLE bi")
         for view in views:
             database.execute(f"SELECT * FROM reporting.{view}")
+        limits = "SELECT rolconnlimit, rolconfig FROM pg_roles WHERE rolname = 'bi'"
+        (most, config) = database.execute(limits).fetchone() or (0, [])
+        assert most == 10
+        assert {"default_transaction_read_only=on", "statement_timeout=60s"} <= set(config)
+        assert "idle_in_transaction_session_timeout=60s" in config
         seen = database.execute("SELECT name, state FROM reporting.jobs WHERE job_id = %s", (job,)).fetchall()
         assert seen == [("seen", "COMPLETED")]
         for other in others:

@@ -164,7 +164,13 @@ def test_a_coordinator_manages_the_account_and_nothing_outside(lab: Lab) -> None
     refused("DELETE", f"/accounts/{account}")
     refused("PATCH", f"/accounts/{account}sub", {"parent": other})
     refused("PUT", f"/accounts/{other}/coordinators/x")
-    refused("DELETE", f"/users/far{account.removeprefix('lab')}")
+    far = f"far{account.removeprefix('lab')}"
+    refused("DELETE", f"/users/{far}")
+    # 拉进自己的账户的别人，缺省账户还是他自己的：不然他以后的作业都归这里看。
+    status, answer = coordinator.call("POST", "/associations", {"account": account, "user": far})
+    assert status == 201, answer
+    refused("PATCH", f"/users/{far}", {"default_account": account})
+    assert coordinator.call("DELETE", f"/associations/{answer['association_id']}")[0] == 204
     # 不许用的 QOS 给不了别人。
     assert lab.system.call("POST", "/qos", {"name": f"gold{account}"})[0] == 201
     refused("POST", "/associations", {"account": account, "user": "guest", "qos": [f"gold{account}"]})
@@ -225,5 +231,22 @@ def test_a_token_of_one_account_submits_and_acts_only_there(lab: Lab) -> None:
     assert limited.call("POST", f"/jobs/{elsewhere}/cancel")[1]["code"] == "token_scope"
     assert limited.call("PATCH", f"/jobs/{own}", {"account": lab.other})[1]["code"] == "token_scope"
     assert limited.call("POST", "/tokens", {})[1]["code"] == "token_scope"
+    # 定时的、遇事的作业在别的账户里的，换不掉、删不掉。
+    entry = {"first_line": 0, "last_line": 0, "schedule": "0 0 1 1 *", "script": "#!/bin/sh\ntrue\n"}
+    for account, code in ((lab.other, 403), (lab.account, 204)):
+        job = {"account": account, "current_working_directory": "/tmp"}
+        crontab = {"text": "0 0 1 1 * true", "entries": [{**entry, "job": job}]}
+        assert whole.call("PUT", "/crontab", crontab)[0] in (200, 204)
+        empty = limited.call("PUT", "/crontab", {"text": "", "entries": []})
+        assert (empty[0] == 403) == (code == 403), empty
+        wanted = {"event": "down", "program": "/bin/true", "script": "#!/bin/sh\ntrue\n", "job": job}
+        trigger = whole.call("POST", "/triggers", wanted)[1]["trigger_id"]
+        cleared = limited.call("DELETE", f"/triggers?trigger_id={trigger}")
+        assert (cleared[0] == 403) == (code == 403), cleared
+        if code == 403:
+            assert (empty[1]["code"], cleared[1]["code"]) == ("token_scope", "token_scope")
+            assert limited.call("DELETE", "/crontab")[1]["code"] == "token_scope"
+            assert whole.call("DELETE", f"/triggers?trigger_id={trigger}")[0] == 200
+    whole.call("DELETE", "/crontab")
     assert limited.call("POST", f"/jobs/{own}/cancel")[0] == 200
     assert whole.call("POST", f"/jobs/{elsewhere}/cancel")[0] == 200

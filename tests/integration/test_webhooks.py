@@ -195,6 +195,48 @@ def test_everybody_hears_only_of_their_own(system: RunningSystem, inbox: tuple[I
         assert owner.call("DELETE", f"/webhooks/{hook['webhook_id']}")[0] == 204
 
 
+def test_who_is_demoted_or_deleted_hears_nothing_more(system: RunningSystem, inbox: tuple[Inbox, int]) -> None:
+    """降了级的、删了的用户从前定的停下，自己打不开，也换不了地址；作业的仍是本人的。"""
+    _, port = inbox
+    assert system.call("POST", "/accounts", {"name": "fallen"})[0] == 201
+    assert system.call("POST", "/associations", {"account": "fallen", "user": "eve"})[0] == 201
+    assert system.call("PATCH", "/users/eve", {"admin_level": "Administrator"})[0] == 200
+    eve = as_user(system, "eve")
+    wanted = {"cluster": {}, "account": {"account": "fallen"}, "user": {}}
+    made: dict[str, int] = {}
+    for scope, more in wanted.items():
+        hook = wait_until(
+            lambda scope=scope, more=more: eve.call(
+                "POST", "/webhooks", {"url": f"http://127.0.0.1:{port}/eve", "scope": scope, **more}
+            )[1].get("webhook_id"),
+            what="级别生效",
+        )
+        made[scope] = hook
+
+    def active() -> set[str]:
+        return {scope for scope, hook in made.items() if system.call("GET", f"/webhooks/{hook}")[1]["active"]}
+
+    assert active() == {"cluster", "account", "user"}
+    for level, left in (("Operator", {"account", "user"}), ("None", {"user"})):
+        assert system.call("PATCH", "/users/eve", {"admin_level": level})[0] == 200
+        assert active() == left
+    for scope in ("cluster", "account"):
+        for change in ({"active": True}, {"url": f"http://127.0.0.1:{port}/other"}):
+            status, answer = wait_until(
+                lambda scope=scope, change=change: (
+                    found if (found := eve.call("PATCH", f"/webhooks/{made[scope]}", change))[0] != 200 else None
+                ),
+                what="级别生效",
+            )
+            assert (status, answer["code"]) == (403, "admin_required")
+        assert eve.call("PATCH", f"/webhooks/{made[scope]}", {"active": False})[0] == 200
+    assert system.call("DELETE", "/users/eve")[0] == 204
+    assert active() == set()
+    assert system.call("DELETE", "/accounts/fallen")[0] == 200
+    for hook in made.values():
+        assert system.call("DELETE", f"/webhooks/{hook}")[0] == 204
+
+
 def test_the_cluster_tells_of_nodes_settings_and_the_scheduler(system: RunningSystem, inbox: tuple[Inbox, int]) -> None:
     """排空的节点先说开始排空，空了才说排空了；空下来的写明了才有；设置改了；当选的记着。"""
     box, port = inbox

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scns_conductor.cli.cluster_yaml import UnreadableYaml, read_cluster_yaml, write_cluster_yaml
+from scns_conductor.cli.cluster_yaml import LARGEST, UnreadableYaml, read_cluster_yaml, write_cluster_yaml
 
 _SCALARS = st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.text(max_size=20)
 _VALUES = st.recursive(
@@ -61,3 +61,16 @@ def test_broken_files_name_the_line(text: str, said: str) -> None:
     with pytest.raises(UnreadableYaml, match=r"^x") as refused:
         read_cluster_yaml(text.encode(), "x")
     assert said in str(refused.value)
+
+
+def test_deep_wide_and_huge_files_are_refused_early() -> None:
+    tenfold = "a: &a [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]\n" + "".join(
+        f"{here}: &{here} [{','.join([f'*{above}'] * 10)}]\n" for above, here in zip("abcde", "bcdef", strict=True)
+    )
+    for text, said in (
+        ("a: " + "[" * 5000 + "]" * 5000, "x：太深"),
+        (tenfold, "太大"),
+        ("#" * (LARGEST + 1), "x：太大"),
+    ):
+        with pytest.raises(UnreadableYaml, match=said):
+            read_cluster_yaml(text.encode(), "x")

@@ -63,11 +63,14 @@ def apply(source: str | None, yes: bool, dry_run: bool, prune: bool, schema: boo
 
 
 def _read(source: str) -> bytes:
+    from scns_conductor.cli.cluster_yaml import LARGEST
+
+    # 多读一个字节：太大的由 read_cluster_yaml 拒绝，没有尽头的（/dev/zero）也不读到内存满。
     if source == "-":
-        return sys.stdin.buffer.read()
+        return sys.stdin.buffer.read(LARGEST + 1)
     try:
         with open(source, "rb") as file:
-            return file.read()
+            return file.read(LARGEST + 1)
     except OSError as error:
         raise click.ClickException(told(f"读不了 {source}：{error.strerror}")) from error
 

@@ -8,8 +8,9 @@ import yaml
 
 from scns_conductor.client import ClientError
 
-# 引用（&a、*a）展开之后至多这么多个值、这么多层。
-_MOST_VALUES = 2_000_000
+# 文件至多这么大（字节）；引用（&a、*a）展开之后至多这么多个值、这么多层。
+LARGEST = 16 * 2**20
+_MOST_VALUES = 500_000
 _DEEPEST = 32
 _NUMBERS = {
     "tag:yaml.org,2002:null": (re.compile(r"^(~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
@@ -148,6 +149,8 @@ def _pairs(file: ClusterYaml, node: yaml.MappingNode) -> list[tuple[yaml.Node, y
 def read_cluster_yaml(data: bytes, name: str) -> ClusterYaml:
     """读一个文件；写坏了抛 UnreadableYaml。"""
     found = ClusterYaml(name)
+    if len(data) > LARGEST:
+        raise UnreadableYaml(f"{name}：太大，至多 {LARGEST // 2**20} MiB")
     try:
         text = data.decode("utf-8-sig")
         node = yaml.compose(text, _Loader)
@@ -157,7 +160,9 @@ def read_cluster_yaml(data: bytes, name: str) -> ClusterYaml:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise UnreadableYaml(f"{name}:{mark.line + 1 if mark else 1}：{error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise UnreadableYaml(f"{name}：太深") from error
+    except (yaml.YAMLError, ValueError) as error:
         raise UnreadableYaml(f"{name}：{str(error).splitlines()[0] if str(error) else '读不出来'}") from error
     content = None if node is None else found.take(node, "", 0)
     if not isinstance(content, dict):

@@ -24,6 +24,7 @@ MEASURES = {
     "gpu_h": ("gpu_s", 3600.0), "energy_kwh": ("energy_j", 3.6e6),
 }  # fmt: skip
 _BAR = 40
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 _PLAIN_TIMES = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
 
@@ -157,6 +158,9 @@ def _print(
 
 
 def _exact(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_FORMULAS):
+        # 表格软件会算它：前面加一撇，看板的 CSV 也这样。
+        return f"'{value}"
     return "" if value is None else round(value, 6) if isinstance(value, float) else value
 
 

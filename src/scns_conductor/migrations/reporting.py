@@ -8,6 +8,8 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.statements.audit import AUDIT_INSERT, command_entry
 
 STATEMENT_TIMEOUT = "60s"
+# 一个 BI 工具至多占这么多条连接：占满了，集群自己就连不上了。
+CONNECTIONS = 10
 
 
 def grant_reporting(settings: Settings, role: str, actor: str) -> bool:
@@ -27,7 +29,10 @@ def grant_reporting(settings: Settings, role: str, actor: str) -> bool:
             if created:
                 connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN")
             connection.exec_driver_sql(f"ALTER ROLE {name} SET default_transaction_read_only = on")
-            connection.exec_driver_sql(f"ALTER ROLE {name} SET statement_timeout = '{STATEMENT_TIMEOUT}'")
+            connection.exec_driver_sql(f"ALTER ROLE {name} CONNECTION LIMIT {CONNECTIONS}")
+            # 开着不做事的事务挡着清理。
+            for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                connection.exec_driver_sql(f"ALTER ROLE {name} SET {limit} = '{STATEMENT_TIMEOUT}'")
             connection.exec_driver_sql(f"ALTER ROLE {name} SET search_path = reporting")
             connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA reporting TO {name}")
             connection.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA reporting TO {name}")

@@ -15,6 +15,7 @@ from scns_conductor.services.accounting_rules import (
 )
 from scns_conductor.services.accounts import account_row
 from scns_conductor.services.audit import record
+from scns_conductor.services.webhooks import pause_webhooks
 from scns_conductor.statements.accounts import (
     COORDINATOR_DELETE,
     COORDINATOR_INSERT,
@@ -24,6 +25,9 @@ from scns_conductor.statements.accounts import (
     associations_of_user_delete,
     user_update,
 )
+
+# 管理级别定得了哪些范围的 webhook；降了级的，从前定的停下。
+_WEBHOOK_SCOPES = {"Administrator": {"account", "cluster"}, "Operator": {"account"}}
 
 
 async def list_users(engine: Database, name: str | None = None) -> list[dict[str, Any]]:
@@ -52,6 +56,9 @@ async def update_user(engine: Database, identity: Identity, name: str, changes: 
         account = changes.get("default_account")
         if account is not None:
             require_account(identity, account, "改缺省账户")
+            if before["default_account"] not in (None, account):
+                # 不然谁都能把别的账户的人拉进来，他以后的作业就归这里看、这里管。
+                require_account(identity, before["default_account"], "改缺省账户")
             found = (await connection.execute(LIST_ASSOCIATIONS, {"account": account, "user": name})).first()
             if found is None:
                 raise InvalidRequest(
@@ -59,6 +66,10 @@ async def update_user(engine: Database, identity: Identity, name: str, changes: 
                 )
         await connection.execute(user_update(name, changes))
         await record(connection, identity, "user.update", name, before=before, after=changes)
+        if "admin_level" in changes:
+            lost = _WEBHOOK_SCOPES.get(before["admin_level"], set())
+            kept = _WEBHOOK_SCOPES.get(changes["admin_level"], set())
+            await pause_webhooks(connection, identity, [name], sorted(lost - kept))
         await tell_accounting(connection)
     return (await list_users(engine, name))[0]
 

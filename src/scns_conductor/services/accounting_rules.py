@@ -7,9 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest
 from scns_conductor.core.tokens import Identity
+from scns_conductor.core.webhooks import SCOPES
 from scns_conductor.services.accounting_cache import read_accounting
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.services.user_tokens import revoke_users
+from scns_conductor.services.webhooks import pause_webhooks
 from scns_conductor.statements.accounts import (
     ADOPT_DEFAULT_ACCOUNTS,
     DELETE_ORPHANS,
@@ -103,7 +105,8 @@ async def refuse_busy(connection: AsyncConnection, accounts: Sequence[str], user
 
 
 async def tidy_users(connection: AsyncConnection, identity: Identity) -> None:
-    """没有关联了的用户不再登记，他的令牌也不再有效。"""
+    """没有关联了的用户不再登记，他的令牌也不再有效，他的 webhook 停下。"""
     await connection.execute(ADOPT_DEFAULT_ACCOUNTS)
     gone = list((await connection.execute(DELETE_ORPHANS)).scalars())
     await revoke_users(connection, identity, gone)
+    await pause_webhooks(connection, identity, gone, SCOPES)

@@ -15,7 +15,7 @@ from scns_conductor.services.cancellation import cancel_rows
 from scns_conductor.services.job_rows import find_each
 from scns_conductor.services.new_job import Submitter
 from scns_conductor.services.scheduler_inbox import tell_scheduler
-from scns_conductor.services.standing_jobs import owner, template_of
+from scns_conductor.services.standing_jobs import owner, require_token_account, template_of
 from scns_conductor.services.submit_desk import Draft, SubmitDesk
 from scns_conductor.statements.inbox import inbox_insert
 from scns_conductor.statements.standing import (
@@ -83,7 +83,7 @@ async def replace_crontab(
     async with engine.begin() as connection:
         values = {"user_name": who.user_name, "text": text, "timezone": timezone}
         await connection.execute(CRONTAB_REPLACE, values)
-        await _drop_entries(connection, who.user_name, submitter.identity.user_name)
+        await _drop_entries(connection, who.user_name, submitter.identity)
         if entries:
             values = {"user_name": who.user_name, "entries": entries_text(entries)}
             await connection.execute(CRON_ENTRIES_INSERT, values)
@@ -97,19 +97,21 @@ async def delete_crontab(engine: AsyncEngine, identity: Identity, user_name: str
     """删除；还没有开始的取消。没有抛 NotFound。"""
     name = owner(identity, user_name, "删别人的 crontab").user_name
     async with engine.begin() as connection:
-        await _drop_entries(connection, name, identity.user_name)
+        await _drop_entries(connection, name, identity)
         if not (await connection.execute(CRONTAB_DELETE, {"user_name": name})).first():
             raise _none(name)
         if name != identity.user_name:
             await record(connection, identity, "crontab.delete", name)
 
 
-async def _drop_entries(connection: AsyncConnection, user_name: str, actor: str) -> None:
-    old = [str(job) for job in await connection.scalars(CRON_ENTRIES_DELETE, {"user_name": user_name}) if job]
+async def _drop_entries(connection: AsyncConnection, user_name: str, identity: Identity) -> None:
+    dropped = (await connection.execute(CRON_ENTRIES_DELETE, {"user_name": user_name})).all()
+    require_token_account(identity, (row.account for row in dropped))
+    old = [str(row.job_id) for row in dropped if row.job_id]
     if old:
         rows = [row for found in await find_each(connection, old) for row in found.rows]
         waiting = [row for row in rows if row.state == JobState.PENDING]
-        await cancel_rows(connection, waiting, actor, "crontab 换了")
+        await cancel_rows(connection, waiting, identity.user_name, "crontab 换了")
 
 
 def _none(user_name: str) -> NotFound:

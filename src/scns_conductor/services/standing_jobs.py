@@ -1,9 +1,9 @@
 """到时、遇事提交的作业：定下时就照提交的规矩核对、补全，存成 JSON。"""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.core.errors import Forbidden, InvalidRequest
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.new_job import Submitter
 from scns_conductor.services.nodes import require_admin
@@ -21,6 +21,12 @@ async def template_of(desk: SubmitDesk, draft: Draft, submitter: Submitter, pref
         if row.get(name):
             raise InvalidRequest(f"{prefix}job.{name}", f"到时、遇事提交的作业不能写 {name}", code="standing_field")
     return template_text({**row, "begin_time": None})
+
+
+def require_token_account(identity: Identity, accounts: Iterable[str | None]) -> None:
+    """令牌限了账户的，只动记在那个账户里的；别的抛 Forbidden。"""
+    if identity.account is not None and any(account != identity.account for account in accounts):
+        raise Forbidden(f"这个令牌只管账户 {identity.account}，其中有别的账户的", code="token_scope")
 
 
 def owner(identity: Identity, user_name: str | None, what: str) -> Identity:

@@ -15,10 +15,10 @@ from scns_conductor.services.job_rows import find_rows, require_owner
 from scns_conductor.services.new_job import Submitter
 from scns_conductor.services.nodes import node_names
 from scns_conductor.services.scheduler_inbox import tell_scheduler
-from scns_conductor.services.standing_jobs import template_of
+from scns_conductor.services.standing_jobs import require_token_account, template_of
 from scns_conductor.services.submit_desk import Draft, SubmitDesk
 from scns_conductor.statements.inbox import inbox_insert
-from scns_conductor.statements.standing import NODE_STATES, TRIGGER_INSERT, TRIGGERS, TRIGGERS_DELETE
+from scns_conductor.statements.standing import NODE_STATES, TRIGGER_ACCOUNTS, TRIGGER_INSERT, TRIGGERS, TRIGGERS_DELETE
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ async def clear_triggers(
         if not identity.privileged and any(each.user_name != identity.user_name for each in found):
             raise Forbidden("那是别人定的触发；只有本人与管理员能删", code="not_trigger_owner")
         trigger_ids = [each.trigger_id for each in found]
+        require_token_account(identity, await connection.scalars(TRIGGER_ACCOUNTS, {"trigger_ids": trigger_ids}))
         await connection.execute(TRIGGERS_DELETE, {"trigger_ids": trigger_ids})
         others = [each for each in found if each.user_name != identity.user_name]
         if others:

@@ -14,7 +14,7 @@ from scns_conductor.core.instants import utc_now
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.webhooks import CHAT_SIGNED, PING, check_url, events_of, new_secret, secret_key
-from scns_conductor.services.audit import record
+from scns_conductor.services.audit import many, record
 from scns_conductor.services.nodes import require_admin
 from scns_conductor.statements import webhooks as statements
 
@@ -69,12 +69,14 @@ async def create_webhook(
 async def update_webhook(
     engine: AsyncEngine, settings: Settings, identity: Identity, webhook_id: int, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """改 url、events、secret、active；重新打开的从此刻算起，停着时的事不补。"""
+    """改 url、events、secret、active；重新打开的从此刻算起，停着时的事不补。不再够得着的只许停下，别的抛 Forbidden。"""
     if not changes:
         raise InvalidRequest("body", "没有要改的", code="nothing_to_update")
     _check(settings, changes)
     async with engine.begin() as connection:
         (row,) = await _rows(connection, identity, webhook_id)
+        if dict(changes) != {"active": False}:
+            _require_reach(identity, row["scope"], row["account"])
         values = dict(changes)
         if "secret" in values:
             values["secret"] = _secret(row["format"], values["secret"])
@@ -88,6 +90,19 @@ async def update_webhook(
         before = {**_audited(row), **({"secret": "(hidden)"} if "secret" in changes else {})}
         await record(connection, identity, "webhook.update", str(webhook_id), before=before, after=told)
         return _shown(changed)
+
+
+async def pause_webhooks(
+    connection: AsyncConnection, identity: Identity, user_names: Sequence[str], scopes: Sequence[str]
+) -> None:
+    """停下这些人的这些范围的订阅（作为协调人定的不在内：送的时候看着），在调用者的事务里。"""
+    if not user_names or not scopes:
+        return
+    values = {"user_names": list(user_names), "scopes": list(scopes)}
+    paused = sorted((await connection.execute(statements.PAUSE_WEBHOOKS, values)).scalars())
+    if paused:
+        before, after = {"active": True, "users": sorted(user_names)}, {"active": False, "users": sorted(user_names)}
+        await record(connection, identity, "webhook.update", many([str(each) for each in paused]), before, after)
 
 
 async def delete_webhook(engine: AsyncEngine, identity: Identity, webhook_id: int) -> None:
@@ -157,15 +172,17 @@ async def redeliver(
 def _require_scope(accounting: Accounting, identity: Identity, wants: NewWebhook) -> None:
     if (wants.scope == "account") != (wants.account is not None):
         raise InvalidRequest("account", "scope 是 account 时写账户，别的时候不写")
-    if wants.scope == "cluster":
+    _require_reach(identity, wants.scope, wants.account)
+    if wants.account is not None and wants.account not in accounting.parents:
+        raise InvalidRequest("account", f"没有账户 {wants.account}", code="account_unknown")
+
+
+def _require_reach(identity: Identity, scope: str, account: str | None) -> None:
+    """整个集群的要管理员，一个账户的要管得了它；不然抛 Forbidden。"""
+    if scope == "cluster":
         require_admin(identity, "整个集群的 webhook")
-    elif wants.account is not None:
-        if not identity.oversees(wants.account):
-            raise Forbidden(
-                f"账户 {wants.account} 的 webhook 要它的协调人、Operator 或管理员来定", code="admin_required"
-            )
-        if wants.account not in accounting.parents:
-            raise InvalidRequest("account", f"没有账户 {wants.account}", code="account_unknown")
+    elif account is not None and not identity.oversees(account):
+        raise Forbidden(f"账户 {account} 的 webhook 要它的协调人、Operator 或管理员来定", code="admin_required")
 
 
 def _check(settings: Settings, values: Mapping[str, Any]) -> None:

@@ -54,7 +54,9 @@ CRONTAB_REPLACE = sa.text(
 # 删掉一个用户的，各项也没有了。
 CRONTAB_DELETE = sa.text("DELETE FROM crontabs WHERE user_name = :user_name RETURNING user_name")
 # 旧的各项；还没有开始的那一次由调用者取消。
-CRON_ENTRIES_DELETE = sa.text("DELETE FROM cron_entries WHERE user_name = :user_name RETURNING job_id")
+CRON_ENTRIES_DELETE = sa.text(
+    "DELETE FROM cron_entries WHERE user_name = :user_name RETURNING job_id, template ->> 'account' AS account"
+)
 # 写下各项（entries_text 造的）；各自的第一次由领导者提交。
 CRON_ENTRIES_INSERT = sa.text(
     """
@@ -117,6 +119,10 @@ TRIGGER_INSERT = sa.text(
       CAST(CAST(:template AS text) AS jsonb), CAST(:seen AS text[])
     RETURNING trigger_id
     """
+)
+# 这些触发的程序记在哪些账户里。
+TRIGGER_ACCOUNTS = sa.text(
+    "SELECT DISTINCT template ->> 'account' FROM triggers WHERE trigger_id = ANY(CAST(:trigger_ids AS bigint[]))"
 )
 # 删掉这些触发。
 TRIGGERS_DELETE = sa.text("DELETE FROM triggers WHERE trigger_id = ANY(CAST(:trigger_ids AS bigint[]))")

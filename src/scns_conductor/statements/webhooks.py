@@ -30,6 +30,11 @@ EVENTS_SO_FAR = sa.text(
 LOOK_FROM_NOW = sa.text(
     "UPDATE webhook_cursor SET looked_at = clock_timestamp() WHERE NOT EXISTS (SELECT FROM webhooks WHERE active)"
 )
+# 停下这些人的、不是作为协调人定的这些范围的订阅。
+PAUSE_WEBHOOKS = sa.text(
+    "UPDATE webhooks SET active = false WHERE active AND NOT as_coordinator "
+    "AND user_name = ANY(CAST(:user_names AS text[])) AND scope = ANY(CAST(:scopes AS text[])) RETURNING webhook_id"
+)
 # 到时候了就试一次；重送、试一试的不等隔多久。
 WAKE = sa.text("UPDATE webhooks SET failures = 0, resume_at = NULL WHERE webhook_id = :webhook_id")
 # 要送的一件，不论订阅了没有。

@@ -40,7 +40,7 @@ export default {
     const wasters = computed(() => (thrift.data?.users ?? []).filter((row) => row.cpu_asked_s > 1).map((row) => ({ ...row, cpu: row.cpu_used_s / row.cpu_asked_s, memory: row.memory_asked_mb_s ? row.memory_used_mb_s / row.memory_asked_mb_s : null, time: row.limit_asked_s ? row.limit_used_s / row.limit_asked_s : null, waste: row.cpu_asked_s - row.cpu_used_s })).slice(0, 25));
     function csv() {
       // 开头像公式的：表格软件会算它，前面加一撇。
-      const quote = (value) => `"${String(value).replace(/^(?=[=+\-@\t])(?!-?\d)/, "'").replaceAll('"', '""')}"`;
+      const quote = (value) => `"${(typeof value === "number" ? String(value) : String(value).replace(/^(?=[=+\-@\t\r])/, "'")).replaceAll('"', '""')}"`;
       const lines = [[group.value, "jobs", "cpu_hours", "memory_gib_hours", "node_hours", "gpu_hours"], ...rows.value.map((row) => [row.key, row.jobs, row.cpu_s / 3600, row.memory_mb_s / 1024 / 3600, row.node_s / 3600, row.gpu_s / 3600])];
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob(["\ufeff" + lines.map((line) => line.map(quote).join(",")).join("\r\n")], { type: "text/csv" }));
