@@ -46,12 +46,12 @@ CREATE TRIGGER nodes_note_change AFTER UPDATE OF state, drain, allocated_cpus ON
 WHEN (OLD.state <> NEW.state OR OLD.drain <> NEW.drain OR (NEW.allocated_cpus = 0 AND OLD.allocated_cpus > 0))
 EXECUTE FUNCTION scns_note_node()
 """
-# 接任时前任还写着：它没有退下就不见了。后台进程也许先看到、已经记下了（statements/webhook_deliveries.py）。
+# 当选写 acquired_at；恢复数据库只加任期，不是当选。接任时前任还写着：它没有退下就不见了。后台进程也许先看到、已经记下了（statements/webhook_deliveries.py）。
 _NOTE_LEADER = """
 CREATE FUNCTION scns_note_leader() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-  IF NEW.epoch = OLD.epoch THEN
+  IF NEW.holder IS NULL THEN
     INSERT INTO cluster_events (event, subject, detail)
     VALUES ('scheduler.resigned', OLD.holder, jsonb_build_object('epoch', OLD.epoch));
     RETURN NULL;
@@ -72,8 +72,9 @@ END
 $$
 """
 _LEADER_CHANGES = """
-CREATE TRIGGER scheduler_leader_note_change AFTER UPDATE OF epoch, holder ON scheduler_leader FOR EACH ROW
-WHEN (NEW.epoch <> OLD.epoch OR (NEW.holder IS NULL AND OLD.holder IS NOT NULL)) EXECUTE FUNCTION scns_note_leader()
+CREATE TRIGGER scheduler_leader_note_change AFTER UPDATE OF acquired_at, holder ON scheduler_leader FOR EACH ROW
+WHEN (CASE WHEN NEW.holder IS NULL THEN OLD.holder IS NOT NULL
+  ELSE NEW.acquired_at IS DISTINCT FROM OLD.acquired_at END) EXECUTE FUNCTION scns_note_leader()
 """
 _NOTE_SETTING = """
 CREATE FUNCTION scns_note_setting() RETURNS trigger
