@@ -209,6 +209,35 @@ def test_reservations_are_made_changed_and_removed(rest: Rest, version: str) -> 
     assert rest("DELETE", f"/slurm/V/reservation/{name}", None, version)[0] == 404
 
 
+@pytest.mark.parametrize("version", ["v0.0.43", "v0.0.44"])
+def test_reservation_flags_are_added_and_taken_back(rest: Rest, version: str) -> None:
+    name = f"r{uuid.uuid4().hex[:8]}"
+    body = {
+        "name": name,
+        "start_time": {"set": True, "infinite": False, "number": 4_000_000_000},
+        "duration": {"set": True, "infinite": False, "number": 60},
+        "node_list": ["node1"],
+        "users": ["root"],
+        "flags": ["IGNORE_JOBS", "STATIC", "DAILY", "NO_HOLD_JOBS_AFTER_END"],
+        "purge_completed": {"time": {"set": True, "infinite": False, "number": 300}},
+    }
+    assert rest("POST", "/slurm/V/reservation", body, version)[0] == 200
+
+    def flags() -> set[str]:
+        found = rest("GET", f"/slurm/V/reservation/{name}/", None, version)[1]["reservations"][0]
+        return set(found["flags"]) - {"SPEC_NODES"}
+
+    try:
+        assert flags() == {"IGNORE_JOBS", "STATIC", "DAILY", "NO_HOLD_JOBS_AFTER_END", "PURGE_COMP"}
+        change = {"name": name, "flags": ["FLEX", "NO_DAILY", "NO_STATIC"]}
+        assert rest("POST", "/slurm/V/reservation", change, version)[0] == 200
+        assert flags() == {"IGNORE_JOBS", "FLEX", "NO_HOLD_JOBS_AFTER_END", "PURGE_COMP"}
+        refused = rest("POST", "/slurm/V/reservation", {"name": name, "flags": ["USER_DELETE"]}, version)
+        assert "USER_DELETE" in str(refused[1]["errors"])
+    finally:
+        rest("DELETE", f"/slurm/V/reservation/{name}", None, version)
+
+
 def test_accounting_filters(rest: Rest) -> None:
     name = f"f{uuid.uuid4().hex[:8]}"
     job_id = _submit(rest, name=name, script="#!/bin/sh\nexit 3\n")

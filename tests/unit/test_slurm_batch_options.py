@@ -187,6 +187,13 @@ def test_hints_in_the_forms_of_the_manual_are_accepted(given: dict[str, str]) ->
     job_fields(given, {})
 
 
+def test_segments_are_kept_in_one_switch_or_refused_by_name() -> None:
+    assert "required_switches" not in job_fields({"segment": "1", "nodes": "8"}, {})
+    assert job_fields({"segment": "8", "nodes": "4-8"}, {})["required_switches"] == 1
+    with pytest.raises(Fatal, match="--segment"):
+        job_fields({"segment": "4", "nodes": "8"}, {})
+
+
 def test_a_binding_of_gpus_has_two_spellings_and_the_wait_for_switches_too() -> None:
     job = job_fields({"tres_bind": "verbose,gres/gpu:single:2", "switches": "2", "wait4switch": "0:10"}, {})
     assert job["environment"]["SLURM_GPU_BIND"] == "verbose,single:2"

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from scns_conductor.api.middleware import LATENCY
@@ -9,12 +10,15 @@ from scns_conductor.api.routers.reservations import NewReservation, ReservationV
 from scns_conductor.core.errors import InvalidRequest, NotFound
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.core.reservation_flags import PURGE
 from scns_conductor.services import reservations as reservation_services
 from scns_conductor.services.diagnostics import diagnostics
 from scns_conductor.services.licenses import license_usage
 from scns_conductor.services.nodes import delete_nodes, list_nodes, update_node
 from scns_conductor.services.partitions import list_partitions
+from scns_conductor.services.reservation_words import IMPLIED_FLAGS
 from scns_conductor.services.scheduler_questions import ask_shares
+from scns_conductor.slurm.nodes.cluster_json import SHOWN_FLAGS
 from scns_conductor.slurm.nodes.node_values import partition_nodes
 from scns_conductor.slurm.shapes import nodes as shapes
 from scns_conductor.slurm.shapes import statistics
@@ -217,14 +221,41 @@ async def reservation(call: Call) -> Values:
 
 
 _SAME = ("start_time", "end_time", "node_count", "partition", "comment")
+_TAKEN = (
+    "users", "accounts", "groups", "flags", "purge_completed", "duration", "node_list", "licenses", "name",
+)  # fmt: skip
 
 
-def _reservation_values(given: Values) -> dict[str, Any]:
-    """reservation_desc_msg -> 我们的字段；+ 与 - 开头的是在原来的上面加减，这里没有。"""
+# slurmrestd 的标志 -> 我们的；只是说写了哪些字段、结果怎样的不必记。
+_OUR_FLAGS = {shown: ours for ours, shown in SHOWN_FLAGS.items()}
+_NOT_KEPT = frozenset({"SPEC_NODES", "ALL_NODES", "REOCCURRING", "DURATION_PLUS", "DURATION_MINUS"})
+_NEVER_TAKEN_BACK = "NO_HOLD_JOBS_AFTER_END"
+
+
+def _reservation_flags(words: Sequence[str], purge_s: Any, before: Sequence[str]) -> list[str]:
+    """在原来的上面加；NO_ 开头的是去掉（同 slurmctld）。不认识的留给业务层点名。"""
+    found = list(before)
+    for word in words:
+        gone = word.startswith("NO_") and word != _NEVER_TAKEN_BACK
+        name = _OUR_FLAGS.get(word.removeprefix("NO_") if gone else word, word.removeprefix("NO_") if gone else word)
+        found = [flag for flag in found if flag.partition("=")[0] != name]
+        if not gone and word not in _NOT_KEPT:
+            found.append(name)
+    if purge_s:
+        found = [flag for flag in found if flag.partition("=")[0] != PURGE]
+        found.append(f"{PURGE}={int(purge_s) // 60}:{int(purge_s) % 60:02}")
+    return found
+
+
+def _reservation_values(given: Values, before: Sequence[str]) -> dict[str, Any]:
+    """reservation_desc_msg -> 我们的字段；before 是原来的标志。"""
     found: dict[str, Any] = {key: given[key] for key in _SAME if given.get(key) not in (None, "", 0)}
-    for key in ("users", "accounts", "flags"):
+    for key in ("users", "accounts", "groups"):
         if given.get(key):
             found[key] = list(given[key])
+    purge_s = (given.get("purge_completed") or {}).get("time")
+    if given.get("flags") or purge_s:
+        found["flags"] = _reservation_flags(given.get("flags") or (), purge_s, before)
     if given.get("duration") is not None:
         found["duration"] = given["duration"]
     if given.get("node_list"):
@@ -237,11 +268,13 @@ def _reservation_values(given: Values) -> dict[str, Any]:
 async def _save_reservation(call: Call, given: dict[str, Any]) -> None:
     """有这个名字的就改，没有就新建。"""
     totals = dict(parse_licenses((await call.parts.live.get()).licenses))
-    values, name = _reservation_values(given), given.get("name") or ""
-    unused = given.keys() - {*_SAME, "users", "accounts", "flags", "duration", "node_list", "licenses", "name"}
+    name = given.get("name") or ""
+    unused = given.keys() - {*_SAME, *_TAKEN}
     for key in sorted(unused):
         call.warn(f'Field "{key}" has no effect on this system')
-    known = {each["name"] for each in await reservation_services.list_reservations(call.parts.engine)}
+    known = {each["name"]: each for each in await reservation_services.list_reservations(call.parts.engine)}
+    before = [flag for flag in known[name]["flags"] if flag not in IMPLIED_FLAGS] if name in known else []
+    values = _reservation_values(given, before)
     if name in known:
         changes = ReservationValues.model_validate(values).changes()
         await reservation_services.update_reservation(call.parts.engine, call.identity, name, changes, totals)

@@ -159,6 +159,9 @@ def _orders(given: Mapping[str, Any]) -> dict[str, str]:
             raise InvalidRequest("rlimits", f"不认识的资源上限 {str(name)[:64]!r}，或不是整数；有 {'、'.join(NAMES)}")
         if value is not None:
             found |= asked_limit(name.upper(), -1 if value == "UNLIMITED" else value)
+    for flag, word in (("GRES_DISABLE_BIND", "disable-binding"), ("GRES_ENFORCE_BIND", "enforce-binding")):
+        if flag in (given.get("flags") or ()):
+            found["SLURM_GRES_FLAGS"] = word
     if plain_number(given.get("get_user_environment")) not in _UNSET:
         found["SLURM_GET_USER_ENV"] = "1"
     oom = plain_number(given.get("oom_kill_step"))

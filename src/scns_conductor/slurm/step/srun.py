@@ -45,6 +45,7 @@ _STEP_ONLY = frozenset(
     {"output", "error", "input", "export", "open_mode", "chdir", "overcommit", "no_kill", "wait", "immediate",
      "task_hosts", "x11"}
 )  # fmt: skip
+_TOLD_NODE = ("SLURM_GRES_FLAGS",)
 # 只属于分配：自己申请的分配里就这一步，不必再分。
 _SHARED_OUT = frozenset({"gpus", "gpus_per_node", "gres", "mem", "mem_per_cpu", "mem_per_gpu"})
 
@@ -138,7 +139,8 @@ def _job(given: Mapping[str, str], argv: Sequence[str]) -> dict[str, Any]:
         job["tasks_per_node"] = max(map(hosts.count, hosts))
         job["nodes"] = str(len(set(hosts)))
         job["tasks"] = job["tasks_per_node"] * len(set(hosts))
-    job["environment"] = {}
+    # 任务的环境由步带着；这里只有说给节点听的。
+    job["environment"] = {name: job["environment"][name] for name in _TOLD_NODE if name in job["environment"]}
     job["umask"] = current_umask()
     job.setdefault("name", os.path.basename(argv[0]))
     job["current_working_directory"] = os.path.abspath(given.get("chdir") or os.getcwd())

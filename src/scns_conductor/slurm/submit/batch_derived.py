@@ -11,7 +11,7 @@ from scns_conductor.slurm.submit.newer_options import gpu_bound
 _VARIABLES = {
     "cpus_per_gpu": "SLURM_CPUS_PER_GPU", "dependency": "SLURM_JOB_DEPENDENCY", "gpus": "SLURM_GPUS",
     "gpus_per_node": "SLURM_GPUS_PER_NODE", "gpus_per_socket": "SLURM_GPUS_PER_SOCKET",
-    "gpus_per_task": "SLURM_GPUS_PER_TASK", "licenses": "SLURM_JOB_LICENSES",
+    "gpus_per_task": "SLURM_GPUS_PER_TASK", "licenses": "SLURM_JOB_LICENSES", "gres_flags": "SLURM_GRES_FLAGS",
     "gpu_bind": "SLURM_GPU_BIND", "gpu_freq": "SLURM_GPU_FREQ",
     "hint": "SLURM_HINT", "mem_per_gpu": "SLURM_MEM_PER_GPU", "ntasks_per_core": "SLURM_NTASKS_PER_CORE",
     "ntasks_per_gpu": "SLURM_NTASKS_PER_GPU", "ntasks_per_socket": "SLURM_NTASKS_PER_SOCKET",

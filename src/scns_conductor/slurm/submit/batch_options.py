@@ -17,6 +17,7 @@ from scns_conductor.slurm.session import Fatal, warn_not_exported
 from scns_conductor.slurm.submit import newer_options
 from scns_conductor.slurm.submit.batch_derived import derived, file_environment, nodes_in, submitted_variables
 from scns_conductor.slurm.submit.batch_hints import check_hints
+from scns_conductor.slurm.submit.newer_options import segmented
 from scns_conductor.slurm.table.job_values import require_own_cluster
 
 # 选项的值写错时 sbatch 的退出码（exit(-1)；与真的 Slurm 22.05 对比过）。数目写错的是 1。
@@ -80,7 +81,7 @@ _REFUSED = refused(flags("--reboot"), values("--bb", "--bbf", "--uid", "--gid", 
 # 只是放置与计量的提示，不改变作业的结果。
 _HINTS = hints(
     values(
-        "--acctg-freq", "--cpu-freq", "--gres-flags", "--profile", "--gpu-freq", "--network", "--delay-boot",
+        "--acctg-freq", "--cpu-freq", "--profile", "--gpu-freq", "--network", "--delay-boot",
         "--power", "--wait-all-nodes",
     ),
 )  # fmt: skip
@@ -105,7 +106,7 @@ OPTIONS: list[Option] = [
         "-F --nodefile", "--gpus-per-socket", "--tres-per-task", "--export-file", "--cpus-per-gpu",
         "--ntasks-per-gpu", "-B --extra-node-info", "--cores-per-socket", "--sockets-per-node", "--threads-per-core",
         "--hint", "--mem-bind", "--gpu-bind", "--ntasks-per-core", "--ntasks-per-socket", "--prefer", "-S --core-spec",
-        "--thread-spec", "-M --clusters", "--mcs-label",
+        "--thread-spec", "-M --clusters", "--mcs-label", "--gres-flags",
     ),
     option("-k --no-kill", "optional"),
     *flags("--contiguous", "--spread-job", "--use-min-nodes", "--ignore-pbs", "-v --verbose", "-Q --quiet"),
@@ -219,6 +220,7 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     if file:
         job["environment"] |= file_environment(file)
     job["environment"] |= submitted_variables(given)
+    job |= segmented(given)
     # 在别的挤着的作业里提交的，不因此也挤着。
     job["environment"].pop("SLURM_OVERCOMMIT", None)
     if "overcommit" in given:

@@ -9,12 +9,12 @@ from scns_conductor.slurm.session import Fatal
 # 照办的：--oom-kill-step；--tres-bind 就是 --gpu-bind 的另一种写法，--extra 是附加的任意文字。
 WORKING: list[Option] = [
     *values("--tres-bind", "--extra"),
+    *values("--segment"),
     option("--oom-kill-step", "optional"),
     option("--resv-ports", "optional"),
 ]
-# 块状拓扑的分段、由谁管作业步：不改变作业的结果，或这里本来如此。
+# 几段之间怎样摆、由谁管作业步：不改变作业的结果，或这里本来如此。
 HINTS: list[Option] = hints(
-    values("--segment"),
     flags("--stepmgr", "--consolidate-segments", "--spread-segments"),
 )
 REFUSED: list[Option] = refused(values("--container-id"))
@@ -29,6 +29,20 @@ FORMS = {
     "oom_kill_step": r"[01]?",
     "resv_ports": r"\d{0,5}",
 }
+
+
+def segmented(given: Mapping[str, str]) -> dict[str, int]:
+    """--segment=N：每 N 个节点在一个块（交换机）里。
+
+    1 没有约束；整个作业是一段的就是 --switches=1；别的做不到，抛 Fatal。
+    """
+    size = int(given.get("segment") or 1)
+    nodes = given.get("nodes", "1").rpartition("-")[2]
+    if size == 1 or "switches" in given:
+        return {}
+    if int(nodes) > size:
+        raise Fatal("--segment smaller than the node count is not supported by this system; see --switches")
+    return {"required_switches": 1}
 
 
 def gpu_bound(given: Mapping[str, str]) -> dict[str, str]:

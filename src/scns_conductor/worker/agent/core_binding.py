@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal
 
 from scns_conductor.worker.agent.core_choice import arranged, choose
 from scns_conductor.worker.agent.cpu_topology import CpuUnit
@@ -11,6 +12,8 @@ from scns_conductor.worker.agent.gpus.card import Accelerator
 from scns_conductor.worker.agent.gpus.shares import KINDS as SHARED
 from scns_conductor.worker.agent.gpus.shares import choose_shares
 
+# 核要不要挨着卡：prefer 尽量，off 不管（--gres-flags=disable-binding），only 只用挨着的（enforce-binding）。
+Locality = Literal["prefer", "off", "only"]
 _CARD_KINDS = frozenset({"gpu", *SHARED})
 
 
@@ -97,10 +100,19 @@ class CorePool:
         """有没有核或卡可绑；没有就不必记。"""
         return bool(self._cores or self._all_models)
 
-    def take(self, owner: tuple[int, int], cpus: int, gres: Mapping[str, int], *, unbound: bool) -> Binding | None:
+    def take(
+        self,
+        owner: tuple[int, int],
+        cpus: int,
+        gres: Mapping[str, int],
+        *,
+        unbound: bool,
+        locality: Locality = "prefer",
+    ) -> Binding | None:
         """取 cpus 份核与所要的卡，核尽量在一个 NUMA 节点、挨着卡；已经占着的照旧。卡不够时什么也不取，返回 None。
 
         核不够：unbound 为真则不绑核，否则也是 None。要的比实有的还多（共享、声明得多）总是不绑核。
+        locality 是 --gres-flags：off 不看卡在哪里；only 只用挨着卡的，一个空闲的也没有是 None，不够的有几个用几个。
         """
         with self._lock:
             held = self._held.get(self._holder(owner))
@@ -112,7 +124,18 @@ class CorePool:
             if gres_ids is None:
                 return None
             cards = Binding(None, gres_ids).accelerator_ids
-            return self._hold(owner, Binding(self._pick_cores(cpus, cards), gres_ids))
+            local = self._local(cards) if locality == "only" else None
+            if local is not None:
+                if not local & self._free_cores:
+                    return None
+                cpus = min(cpus, len(local & self._free_cores))
+            cores = self._pick_cores(cpus, [] if locality == "off" else cards, local)
+            return self._hold(owner, Binding(cores, gres_ids))
+
+    def _local(self, cards: Sequence[int]) -> set[int] | None:
+        """挨着这些卡的核；没有卡、不知道挨着哪些的是 None。"""
+        known = self._whole(cpu for card in cards for cpu in self._near[card])
+        return known or None
 
     def cores_within(self, leaving: Iterable[tuple[int, int]]) -> int:
         """空闲的核，加上这些键占着的，一共几个。"""
@@ -279,15 +302,16 @@ class CorePool:
     def _ids(self, cores: Iterable[int]) -> tuple[int, ...]:
         return tuple(sorted(cpu for core in cores for cpu in self._units[core].ids))
 
-    def _pick_cores(self, count: int, cards: Sequence[int]) -> tuple[int, ...] | None:
-        if count <= 0 or count > len(self._free_cores):
+    def _pick_cores(self, count: int, cards: Sequence[int], local: set[int] | None = None) -> tuple[int, ...] | None:
+        free = self._free_cores if local is None else self._free_cores & local
+        if count <= 0 or count > len(free):
             return None
         if self._uniform:
-            ordered = sorted(self._free_cores)
+            ordered = sorted(free)
             best = min(range(len(ordered) - count + 1), key=lambda at: ordered[at + count - 1] - ordered[at])
             return self._ids(ordered[best : best + count])
         near = {self._numa_of[cpu] for card in cards for cpu in self._near[card] if cpu in self._numa_of}
-        chosen = choose([self._units[core] for core in sorted(self._free_cores)], count, near)
+        chosen = choose([self._units[core] for core in sorted(free)], count, near)
         return self._ids(unit.ids[0] for unit in chosen)
 
     def _pick_cards(self, gres: Mapping[str, int]) -> dict[str, list[int]] | None:

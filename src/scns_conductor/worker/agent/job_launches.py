@@ -19,6 +19,7 @@ from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.finisher import Finisher
 from scns_conductor.worker.agent.job_preparation import JobPreparation
 from scns_conductor.worker.agent.job_traces import JobTraces
+from scns_conductor.worker.agent.launch_orders import core_locality
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
 from scns_conductor.worker.agent.own_ends import OwnEnds
 from scns_conductor.worker.agent.registration import drain_node
@@ -88,8 +89,7 @@ class JobLaunches:
                     if self._waited_s(owner) < CARDS_WAIT_S:
                         roomless.append(job)
                     else:
-                        message = f"节点 {self._node} 上没有空闲的 {job.gres}，而数据库说有"
-                        refused.append(self._refused(job, message, on_node=True))
+                        refused.append(self._roomless_end(job))
                     continue
                 token = self._context.token(job)
                 if binding.cpu_ids is not None or binding.gres_ids or token is not None:
@@ -146,6 +146,13 @@ class JobLaunches:
         owner = (job.job_id, job.restart_count)
         return self._ends.make(owner, job.launch_id, "launch_failed", message, on_node=on_node)
 
+    def _roomless_end(self, job: ClaimedJob) -> EndRecord:
+        """等了很久还没有：数据库说有而没有的是节点的错，只是挨着卡的核都有人用的不是。"""
+        if core_locality(job.environment) == "only":
+            message = f"节点 {self._node} 上挨着所分的卡的核没有一个空闲（--gres-flags=enforce-binding）"
+            return self._refused(job, message)
+        return self._refused(job, f"节点 {self._node} 上没有空闲的 {job.gres}，而数据库说有", on_node=True)
+
     def _bind(self, job: ClaimedJob) -> Binding | None:
         """它的核与卡；还没有空出来的是 None。
 
@@ -153,12 +160,13 @@ class JobLaunches:
         别的缺核（抢占而挂起的还占着）照旧不绑核。
         """
         owner = (job.job_id, job.restart_count)
-        binding = self._pool.take(owner, job.cpus, job.gres, unbound=False)
+        locality = core_locality(job.environment)
+        binding = self._pool.take(owner, job.cpus, job.gres, unbound=False, locality=locality)
         if binding is not None:
             return binding
         coming = self._pool.cores_within(self._finisher.pending()) >= job.cpus
         unbound = not coming or self._waited_s(owner) >= CORES_WAIT_S
-        return self._pool.take(owner, job.cpus, job.gres, unbound=unbound)
+        return self._pool.take(owner, job.cpus, job.gres, unbound=unbound, locality=locality)
 
     def _waited_s(self, owner: tuple[int, int]) -> float:
         since = self.roomless.get(owner)

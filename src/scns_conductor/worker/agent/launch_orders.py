@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from scns_conductor.core.resource_limits import PREFIX, chosen_names, limits_here
+from scns_conductor.worker.agent.core_binding import Locality
 from scns_conductor.worker.wire.launch_spec import LoginSpec
 
 # sbatch --get-user-env[=秒][S|L]；1 是没有写秒数。
@@ -12,6 +13,7 @@ LOGIN_VARIABLE = "SLURM_GET_USER_ENV"
 LOGIN_WAIT_S = 8.0
 _LOGIN = re.compile(r"(\d{0,4})([sSlL]?)")
 OOM_VARIABLE = "SLURM_OOM_KILL_STEP"
+GRES_VARIABLE = "SLURM_GRES_FLAGS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,12 @@ def launch_orders(environment: dict[str, str], propagated: Collection[str], left
         return LaunchOrders(environment, None, None, oom_kill_step)
     limits = limits_here(environment, chosen_names(propagated, left_out))
     return LaunchOrders(own, limits or None, _login(environment), oom_kill_step)
+
+
+def core_locality(environment: Mapping[str, str]) -> Locality:
+    """--gres-flags：作业的核要不要挨着它的卡。"""
+    words = environment.get(GRES_VARIABLE, "").lower()
+    return "off" if words == "disable-binding" else "only" if words == "enforce-binding" else "prefer"
 
 
 def _login(environment: Mapping[str, str]) -> LoginSpec | None:
