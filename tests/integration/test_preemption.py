@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from running_system import RunningSystem, alive, start_system, wait_until
+from running_system import RunningSystem, alive, as_user, start_system, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,34 @@ def test_a_lower_tier_is_requeued_and_runs_again_later(system: RunningSystem, tm
     for job in low:
         assert system.wait_state(job)["state"] == "COMPLETED"
     assert [system.call("GET", f"/jobs/{job}")[1]["restart_count"] for job in low] == [0, 1]
+
+
+def test_a_job_for_one_user_alone_preempts_everybody_elses_on_its_node(system: RunningSystem, tmp_path: Path) -> None:
+    """--exclusive=user：CPU 够用，也要别人让出节点；同一个用户的不必走。"""
+    nobody = as_user(system, "nobody")
+    here = {"required_nodes": "node1", "tasks": 1}
+    other = system.submit("echo $$ >> " + str(tmp_path / "other") + "; exec sleep 300\n", partition="low", **here)
+    elsewhere = system.submit("exec sleep 300\n", partition="low", required_nodes="node2", tasks=1)
+    victim = pids(tmp_path, "other")[0]
+    alone = nobody.submit("exec sleep 300\n", partition="high", exclusive="user", **here)
+    nobody.wait_state(alone, "RUNNING")
+    assert not alive(victim)
+    assert system.query(other)["state"] == "PENDING"
+    assert system.wait_state(elsewhere, "RUNNING")["detail"]["node_list"] == "node2"
+    events = system.call("GET", f"/jobs/{other}/events")[1]["events"]
+    assert f"被作业 {alone} 抢占（分区 high）" in [event["message"] for event in events]
+    # 同一个用户的同在一个节点上，谁也不用走；它还隔着别人的。
+    mate = nobody.submit("exec sleep 300\n", partition="low", **here)
+    nobody.wait_state(mate, "RUNNING")
+    assert nobody.query(alone)["state"] == "RUNNING"
+    assert system.query(other)["state"] == "PENDING"
+    for job in (alone, mate):
+        nobody.call("POST", f"/jobs/cancel/{job}")
+    # 隔着它的走了，被抢占的接着跑。
+    assert alive(pids(tmp_path, "other", 2)[1])
+    for job in (other, elsewhere):
+        system.call("POST", f"/jobs/cancel/{job}")
+        system.wait_state(job, "CANCELLED")
 
 
 def test_a_plan_knows_whom_it_would_preempt(system: RunningSystem, tmp_path: Path) -> None:
