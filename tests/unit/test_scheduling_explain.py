@@ -90,6 +90,7 @@ def test_the_longest_limit_that_backfills_is_named_with_time_left_to_act() -> No
     assert (head.reason, head.expected_start, head.expected_end) == ("Resources", NOW + 600, NOW + 4200)
     assert [holder.job_id for holder in head.holders] == [1]
     assert any("只剩 1 个（差 3 个）" in text for text in head.shortages)
+    assert head.balance == [("cpu", 4, 1)]
     text = render(head, Names({1: "1（alice）"}, {}, NOW))
     assert "1（alice）（在 n0，至迟 00:10:00 之后结束）" in text
 
@@ -140,6 +141,8 @@ def test_the_resource_that_several_nodes_lack_is_named() -> None:
     yard.wait(3, minimum_nodes=3, maximum_nodes=3, cpus_per_task=2, memory_per_node=2000)
     [text] = yard.why(3).shortages
     assert "要 3 个节点，此刻只有 1 个够（合用的共 3 个：CPU 够的 2 个，内存够的 2 个）" in text
+    # 多个节点的是合计的。
+    assert yard.why(3).balance == [("cpu", 6, 9), ("memory", 6000, 9288)]
     yard.wait(4, tasks=12, minimum_nodes=1)
     assert "此刻共放得下 9 个（CPU 只够 9 个）" in yard.why(4).shortages[0]
 
@@ -150,6 +153,7 @@ def test_a_busy_named_node_is_a_shortage_not_a_delay() -> None:
     yard.wait(2, required_nodes="n1", cpus_per_task=2)
     found = yard.why(2)
     assert found.shortages == ["指名的 n1：要 2 个 CPU，只剩 1 个（差 1 个）"]
+    assert found.balance == [("cpu", 2, 1)]
     assert "推迟" not in render(found, Names({}, {}, NOW))
 
 

@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -55,41 +55,65 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
+@pytest.fixture(scope="session")
+def contexts(browser: Browser, web_system: RunningSystem, web_url: str) -> Iterator[Callable[..., BrowserContext]]:
+    """登录了的浏览器：一个人（与一种设定）一个，各测试合用，脚本与样式只取一次。"""
+    made: dict[tuple[object, ...], BrowserContext] = {}
+
+    def context_of(user: str | None, again: bool, **options: object) -> BrowserContext:
+        key = (user, *sorted(options.items()))
+        if key not in made:
+            settings = {"locale": "zh-CN", "viewport": {"width": 1360, "height": 860}, **options}
+            made[key] = browser.new_context(**settings)
+            made[key].set_default_timeout(WAIT_MS)
+        context = made[key]
+        if again and context.pages:
+            return context
+        # 上一个测试留下的：语言、明暗、退出了的登录。
+        context.clear_cookies()
+        link = create_login_link(web_system.data_dir, web_url, token_of(web_system, user))
+        assert context.request.get(link, max_redirects=0).status == 303
+        return context
+
+    yield context_of
+    for context in made.values():
+        context.close()
+
+
 @pytest.fixture
-def sign_in(browser: Browser, web_system: RunningSystem, web_url: str) -> Iterator[SignIn]:
+def sign_in(contexts: Callable[..., BrowserContext], web_url: str) -> Iterator[SignIn]:
     """登录成某个人，打开一页；结束时控制台里不许有错误，也不许向别处发请求。"""
-    contexts: list[BrowserContext] = []
+    pages: list[Page] = []
     faults: list[str] = []
 
     def open_page(path: str = "/", user: str | None = None, *, expected_faults: str = "", **options: object) -> Page:
-        context = browser.new_context(locale="zh-CN", viewport={"width": 1360, "height": 860}, **options)
-        contexts.append(context)
-        context.set_default_timeout(WAIT_MS)
+        context = contexts(user, bool(pages), **options)
+        first = not context.pages
+        page = context.new_page()
+        pages.append(page)
 
         def guard(request: Request) -> None:
             if urlsplit(request.url).scheme.startswith("http") and urlsplit(request.url).hostname not in LOCAL:
                 faults.append(f"向外的请求：{request.url}")
 
-        context.on("request", guard)
-        page = context.new_page()
-
         def heard(kind: str, text: str) -> None:
             if not expected_faults or not re.search(expected_faults, text):
                 faults.append(f"{kind}：{text}")
 
+        page.on("request", guard)
         page.on("console", lambda message: heard("控制台", message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: heard("页面", str(error)))
-        link = create_login_link(web_system.data_dir, web_url, token_of(web_system, user))
-        page.goto(link)
+        if first:
+            # 上一个测试的草稿。
+            page.goto(web_url + "/health")
+            page.evaluate("localStorage.clear()")
+        page.goto(web_url + path)
         page.locator(".rail").wait_for()
-        if path != "/":
-            page.goto(web_url + path)
-            page.locator(".rail").wait_for()
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert not faults
 
 

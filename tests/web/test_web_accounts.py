@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 from test_web_admin import fill, removed
-from test_web_pages import _serious
-from visits import SignIn
+from visits import SignIn, serious
 
 from running_system import RunningSystem, wait_until
 
@@ -112,7 +111,7 @@ def test_a_user_has_no_such_page(sign_in: SignIn, accounts: RunningSystem, user:
 def test_accessible_and_narrow(sign_in: SignIn, accounts: RunningSystem, axe_script: str, theme: str) -> None:
     page = sign_in("/accounts", user="cora", color_scheme=theme)
     expect(page.get_by_role("button", name="修改 coral/finn")).to_be_visible()
-    assert _serious(page, axe_script) == []
+    assert serious(page, axe_script) == []
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 

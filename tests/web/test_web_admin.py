@@ -192,6 +192,12 @@ def test_what_holds_utilisation_back(sign_in: SignIn, web_system: RunningSystem)
     try:
         wait_until(lambda: system.call("GET", f"/jobs/{job}")[1]["reason"] == "ReqNodeNotAvail", what="在等它")
         page = sign_in("/admin?tab=scheduler")
+        # 统计写明是什么、什么单位；原来的名字在后面。
+        statistics = page.locator("section", has=page.get_by_role("heading", name="统计"))
+        expect(statistics.locator("dt", has_text="每分钟几遍")).to_be_visible()
+        expect(statistics.locator("dd", has_text="毫秒").first).to_be_visible()
+        statistics.get_by_text("全部（sdiag 的名字与单位）").click()
+        expect(statistics.get_by_text("bf_cycle_mean", exact=True)).to_be_visible()
         card = page.get_by_role("region", name="什么压着利用率")
         card.get_by_label("看多久").select_option("14400")
         card.get_by_role("button", name="问调度器").click()

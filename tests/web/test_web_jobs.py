@@ -1,5 +1,7 @@
 """作业的列表与作业页：真的数据，真的动作。"""
 
+import re
+
 from playwright.sync_api import Page, expect
 from visits import SignIn
 
@@ -45,6 +47,25 @@ def test_array_is_one_row_with_progress(sign_in: SignIn, web_system: RunningSyst
     page.locator(".array").click()
     expect(page.locator("tr.job")).to_have_count(6)
     expect(page.locator(".state-FAILED").first).to_be_visible()
+
+
+def test_array_on_its_own_page_and_the_failed_again(sign_in: SignIn, web_system: RunningSystem) -> None:
+    array = web_system.submit(
+        "#!/bin/bash\n[[ $SLURM_ARRAY_TASK_ID != [1235] ]]\n", name="sweep", array="0-7%4", time_limit="5"
+    )
+    wait_until(lambda: web_system.call("GET", f"/jobs/arrays?job_id={array}")[1]["arrays"][0]["done"] == 8)
+    page = sign_in(f"/jobs/{array}_6")
+    card = page.get_by_role("region", name="数组")
+    expect(card).to_contain_text("8 / 8 个任务结束了")
+    card.get_by_role("link", name="下一个任务").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(f"{array}_7")
+    assert card.get_by_role("link", name="下一个任务").count() == 0
+    card.get_by_role("link", name="失败 4").click()
+    expect(page.locator("tr.job")).to_have_count(4)
+    page.go_back()
+    card.get_by_role("link", name="没有成的 4 个再交一次").click()
+    expect(page.get_by_label("脚本", exact=True)).to_have_value(re.compile(r"#SBATCH --array=1-3,5%4\n"))
+    expect(page.get_by_label("时限")).to_have_value("0:05:00")
 
 
 def test_bulk_action_counts_before_it_acts(sign_in: SignIn, web_system: RunningSystem) -> None:
@@ -128,7 +149,9 @@ def test_why_button_starts_a_blocked_job(sign_in: SignIn, web_system: RunningSys
     job_id = web_system.submit("#!/bin/bash\ntrue\n", name="blocked", cpus_per_task=4, time_limit="60")
     try:
         page = sign_in(f"/jobs/{job_id}")
-        page.locator(".suggestion").filter(has_text="每任务 CPU").first.click()
+        # 各样资源要多少、空着多少：两个节点都只剩一个 CPU。
+        expect(page.locator(".why-need.short")).to_have_text("CPU要 4，空 1，差 3")
+        page.locator(".suggestion").filter(has_text="每任务 CPU").filter(has_text="现在就能开始").first.click()
         web_system.wait_state(job_id, "COMPLETED")
         expect(page.locator(".page-head .state-COMPLETED")).to_be_visible()
     finally:

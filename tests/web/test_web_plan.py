@@ -88,6 +88,7 @@ def test_the_chart_is_the_schedulers_plan(sign_in: SignIn, planned: dict[str, st
     assert not chart.told(600, planned["等着"])
     assert chart.told(4500, "plan-band")
     row = page.locator(".my-jobs li", has_text=planned["等着"])
+    expect(row).to_contain_text("等着")
     expect(row).to_contain_text("8 CPU")
     expect(row).to_contain_text("node1、node2")
 

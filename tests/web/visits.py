@@ -31,6 +31,34 @@ def token_of(system: RunningSystem, user: str | None) -> str:
     return str(answer["token"])
 
 
+def visit(page: Page, path: str) -> None:
+    """在开着的看板里换一页（同点链接，不重新载入），等到它的数据来了。"""
+    page.evaluate(
+        """path => {
+          const moved = new URL(path, location).pathname !== location.pathname;
+          if (moved) document.querySelector("main h1")?.setAttribute("data-left", "");
+          history.pushState(null, "", path);
+          dispatchEvent(new PopStateEvent("popstate"));
+        }""",
+        path,
+    )
+    page.locator("main h1:not([data-left])").first.wait_for()
+    page.wait_for_function("!document.querySelector('main .bars')")
+
+
+def serious(page: Page, axe_script: str, only: str = "undefined") -> list[Any]:
+    """axe 说的严重的毛病；only 是只看哪些规则。"""
+    # 机器忙的时候连接断过，框架会重新载入。
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(axe_script)
+    found = page.evaluate(f"axe.run(document, {{ resultTypes: ['violations'], runOnly: {only} }})")
+    return [
+        (each["id"], each["impact"], [node["html"][:160] for node in each["nodes"][:3]])
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
+
+
 def two_days_later(system: RunningSystem) -> None:
     """没有送到的 webhook 都试了两天了：再试一次就不再试。"""
     with psycopg.connect(database_url(system), autocommit=True) as connection:

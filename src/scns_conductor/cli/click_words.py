@@ -75,10 +75,7 @@ def _modules() -> list[ModuleType]:
 def speak() -> None:
     """从此 click 说使用者的语言；要在定义命令之前调用，选项的说明在定义时就取好了。"""
     if own_language() == "zh":
-        for module in _modules():
-            for name, function in (("_", translated), ("ngettext", translated_plural)):
-                if hasattr(module, name):
-                    setattr(module, name, function)
+        speak_chinese()
         return
     # click 自己的文字就是英文；错误里我们写的那一句要译。
     for kind in (click.ClickException, click.BadParameter, click.UsageError, click.exceptions.FileError):
@@ -86,10 +83,20 @@ def speak() -> None:
             _translate_message(kind)
 
 
+def speak_chinese() -> None:
+    """从此 click 说中文，不论环境（看板：一个进程对各人说各人的语言，由它自己译）。"""
+    for module in _modules():
+        for name, function in (("_", translated), ("ngettext", translated_plural)):
+            if hasattr(module, name):
+                setattr(module, name, function)
+
+
 def _translate_message(kind: type[click.ClickException]) -> None:
     original = kind.format_message
 
     def format_message(error: click.ClickException) -> str:
+        # 里面那句先译：它外面的英文（Invalid value for --time: …）里认不出来。
+        error.message = told(error.message)
         return told(original(error))
 
     setattr(kind, "format_message", format_message)  # noqa: B010  类的方法，mypy 不许赋值

@@ -18,7 +18,7 @@ TOLD = frozenset(
     {
         "text", "message", "job_id", "state", "reason", "nodes", "jobs_ahead", "jobs_ahead_count", "waiting_for",
         "shortages", "limits", "reservations", "suggestions", "expected_end_time", "expected_kind",
-        "latest_start_time", "time_slices", "preempts", "preempts_from", "resume_time",
+        "latest_start_time", "time_slices", "resources", "preempts", "preempts_from", "resume_time",
     }
 )  # fmt: skip
 

@@ -147,20 +147,27 @@ class _Translation:
         for template in self._templates:
             match = template.expression.fullmatch(text) if template.literal in text else None
             if match is not None:
-                yield template.filled([self.of(value) for value in match.groups()])
+                yield template.filled(map(self._value, match.groups()))
 
     def _first(self, text: str) -> Iterator[str]:
         """开头一段是一句，后面接着别的话（写成 f"……" + f"……" 的）。"""
         for source, target in self._exact.items():
             # 一两个字的词当开头会译错。
             if len(source) >= SHORTEST and text.startswith(source):
-                yield joined(target, self.of(text[len(source) :]))
+                yield joined(target, self._rest(text[len(source) :]))
         for template in self._templates:
             match = template.expression.match(text) if template.ends and template.literal in text else None
             if match is not None and match.end() < len(text):
-                yield joined(
-                    template.filled([self.of(value) for value in match.groups()]), self.of(text[match.end() :])
-                )
+                yield joined(template.filled(map(self._value, match.groups())), self._rest(text[match.end() :]))
+
+    def _rest(self, text: str) -> str:
+        """后面接着的；前面的空格不是那句话的。"""
+        said = text.lstrip(" ")
+        return text[: len(text) - len(said)] + self.of(said)
+
+    def _value(self, value: str) -> str:
+        """空位里的；末尾的空格是中文排版用的（“CPU 够的”），英文的模板自己有。"""
+        return self.of(value.rstrip(" "))
 
     def _parts(self, text: str) -> Iterator[str]:
         """几句话用句读连在一起。"""
@@ -171,8 +178,13 @@ class _Translation:
 
 @cache
 def _catalogue() -> Catalogue:
+    return catalogue_with({})
+
+
+def catalogue_with(more: Mapping[str, str]) -> Catalogue:
+    """目录再加上 more（原文 → 译文）。"""
     text = resources.files("scns_conductor.language").joinpath(PO_FILE).read_text("utf-8")
-    return Catalogue(dict(read_po(text)))
+    return Catalogue({**dict(read_po(text)), **more})
 
 
 @lru_cache(maxsize=4096)

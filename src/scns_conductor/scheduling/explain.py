@@ -14,7 +14,7 @@ from scns_conductor.scheduling.plan import RESERVED
 from scns_conductor.scheduling.promise import Promise
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import LICENSE, Shape
-from scns_conductor.scheduling.shortages import shortages
+from scns_conductor.scheduling.shortages import balance, shortages
 from scns_conductor.scheduling.suggestions import Suggestion
 
 # 试排的作业暂用的号：真的作业号不会这么大。
@@ -108,6 +108,8 @@ class Explanation:
     final: bool = False
     fits_now: bool = False
     shortages: list[str] = field(default_factory=list)
+    # 缺资源的：（哪样，要多少，空着多少），内存是 MiB。
+    balance: list[tuple[str, int, int]] = field(default_factory=list)
     pools: list[PoolShortage] = field(default_factory=list)
     # 挡着它的预留：(名字, 开始, 结束)，Unix 秒。
     reserved: list[tuple[str, float, float]] = field(default_factory=list)
@@ -201,6 +203,7 @@ def explain(
         return result
     result.ahead = ahead_of(outlook, queue, job)
     result.shortages = shortages(cluster, shape)
+    result.balance = balance(cluster, shape) if result.shortages else []
     result.fits_now = gate is None and outlook.fits_now(shape, limit)
     promise = Promise(outlook, shape, limit)
     result.contested = not promise.uncontested()

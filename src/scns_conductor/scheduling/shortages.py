@@ -36,6 +36,38 @@ def shortages(cluster: Cluster, shape: Shape) -> list[str]:
     return [*apart, *found] or ["空闲的节点凑不成它要的那样（交换机、特性或每节点任务数）"]
 
 
+def balance(cluster: Cluster, shape: Shape) -> list[tuple[str, int, int]]:
+    """（哪样资源，要多少，此刻空着多少）；内存是 MiB。
+
+    放在一个节点上的，空着的是最接近的那个节点的；多个节点的是合用的节点合计的。
+    """
+    free, eligible = cluster.free[: cluster.count], cluster.open_to(shape)
+    if shape.required_nodes:
+        # 指名的只看指名的。
+        named = [cluster.index[name] for name in shape.required_nodes if name in cluster.index]
+        eligible = eligible & np.isin(np.arange(cluster.count), named)
+    if shape.components or not eligible.any():
+        return []
+    single = (shape.single_node and shape.maximum_nodes == 1) or shape.tasks == 1
+    need = _least(cluster, shape)
+    if single:
+        left = free[_nearest(need, free, eligible)]
+    else:
+        per_node, per_task = (each(cluster.kinds, cluster.width) for each in (shape.per_node, shape.per_task))
+        need = shape.minimum_nodes * per_node + shape.tasks * per_task
+        left = free[eligible].sum(axis=0)
+    names = {CPU: "cpu", MEMORY: "memory", **{column: name for name, column in cluster.kinds.items()}}
+    wanted = [column for column in range(cluster.width) if need[column]]
+    return [(names[column], int(need[column]), max(0, int(left[column]))) for column in wanted]
+
+
+def _nearest(need: IntArray, free: IntArray, eligible: BoolArray) -> int:
+    """差得最少的那个节点。"""
+    lack = np.maximum(need - free, 0).astype(np.float64) / np.maximum(need, 1)
+    lack[~eligible] = np.inf
+    return int(np.argmin(lack.sum(axis=1)))
+
+
 def _apart(cluster: Cluster, shape: Shape) -> list[str]:
     """与别人隔开（--exclusive=user、mcs）：别人独占着的节点；自己要独占的，有别人在的节点。"""
     eligible, names = cluster.eligible(shape), dict[int, str]()
@@ -135,9 +167,7 @@ def _single(cluster: Cluster, shape: Shape, eligible: BoolArray, free: IntArray,
     together = "，没有一个同时够" if len(found) > 1 else ""
     counts = f"{usable} 个合用的节点里，" + "、".join(found) + together if found else ""
     # 差得最少的那个节点说明问题。
-    lack = np.maximum(need - free, 0).astype(np.float64) / np.maximum(need, 1)
-    lack[~eligible] = np.inf
-    nearest = int(np.argmin(lack.sum(axis=1)))
+    nearest = _nearest(need, free, eligible)
     parts = _lacking(cluster, need, free[nearest])
     closest = f"最接近的是 {cluster.names[nearest]}：{'，'.join(parts)}" if parts else ""
     return [text for text in (counts, closest) if text] or ["没有一个节点同时够"]

@@ -39,12 +39,15 @@ Build = Callable[[Mapping[str, Any]], tuple[Shape, float, Outlook] | None]
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """一个改法：changes 是 PATCH /jobs/{id} 的字段；start_time 是改了之后的预计开始（Unix 秒）。
+    """一个改法：summary 只说怎样改，text 连同何时；changes 是 PATCH /jobs/{id} 的字段；
+
+    start_time 是改了之后的预计开始（Unix 秒）。
 
     good_until 是最晚何时改还算数（Unix 秒）；None 是没有尽头，或预计的时刻还早。firm 为假，开始的时刻只是大约。
     """
 
     text: str
+    summary: str
     changes: Mapping[str, Any]
     start_time: float
     good_until: float | None = None
@@ -133,7 +136,8 @@ class _Trial:
             spare = built[2].spare_s(built[0], built[1])
             good_until = None if math.isinf(spare) else self.at.now + spare
             until = "" if good_until is None else f"（{format_duration(math.floor(spare))} 之内改都算数）"
-            return Suggestion(f"{change.text}，可立即开始{until}", change.patch, self.at.now, good_until)
+            text = f"{change.text}，可立即开始{until}"
+            return Suggestion(text, change.text, change.patch, self.at.now, good_until)
         start = self.start(change)
         if start is None or start >= self.at.current - WORTHWHILE_S:
             return None
@@ -141,7 +145,7 @@ class _Trial:
             # 现在改能立即开始，等一会儿就不行了：来不及做的不说。
             return None
         firm, when = self._when(change, start)
-        return Suggestion(f"{change.text}，{when}", change.patch, start, firm=firm)
+        return Suggestion(f"{change.text}，{when}", change.text, change.patch, start, firm=firm)
 
     def _when(self, change: Change, start: float) -> tuple[bool, str]:
         """改了之后的 start 是不是最晚的时刻，怎样说。"""
@@ -173,8 +177,8 @@ class _Trial:
         end = start + limit + slack_s(limit)
         moment = datetime.fromtimestamp(math.ceil(end / 60) * 60, UTC)
         firm, when = self._when(change, start)
-        text = f"把期限推迟到 {moment:%Y-%m-%dT%H:%M}（UTC），{when}"
-        return [Suggestion(text, {"deadline": moment.isoformat()}, start, firm=firm)]
+        summary = f"把期限推迟到 {moment:%Y-%m-%dT%H:%M}（UTC）"
+        return [Suggestion(f"{summary}，{when}", summary, {"deadline": moment.isoformat()}, start, firm=firm)]
 
 
 def _searched(row: Mapping[str, Any], trial: _Trial) -> Iterator[Change]:
@@ -195,11 +199,10 @@ def _ranges(row: Mapping[str, Any]) -> Iterator[tuple[int, int, Callable[[int], 
         def fewer(count: int) -> Change:
             columns: dict[str, Any] = {"minimum_nodes": count, "maximum_nodes": count}
             patch: dict[str, Any] = {"nodes": str(count)}
-            text = f"把节点数改为 {count}"
-            if per_node is not None:
-                columns["tasks"] = patch["tasks"] = count * per_node
-                text += f"、任务数改为 {count * per_node}"
-            return Change(text, patch, columns)
+            if per_node is None:
+                return Change(f"把节点数改为 {count}", patch, columns)
+            tasks = columns["tasks"] = patch["tasks"] = count * per_node
+            return Change(f"把节点数改为 {count}、任务数改为 {tasks}", patch, columns)
 
         yield 1, nodes - 1, fewer
     if tasks > nodes:

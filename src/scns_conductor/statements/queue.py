@@ -62,7 +62,7 @@ JOBS_IN_INBOX = sa.text(
 JOBS_HOLDING = sa.text("SELECT DISTINCT job_id FROM resource_allocations WHERE released_at IS NULL")
 # 作业怎样称呼：谁的，数组任务写成 12_3。
 JOB_LABELS = sa.text(
-    "SELECT job_id, user_name, CASE WHEN het_job_id IS NOT NULL THEN concat(het_job_id, '+', het_job_offset) "
+    "SELECT job_id, name, user_name, CASE WHEN het_job_id IS NOT NULL THEN concat(het_job_id, '+', het_job_offset) "
     "WHEN array_task_id IS NULL THEN CAST(job_id AS text) "
     "ELSE concat(array_job_id, '_', array_task_id) END AS label "
     "FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))"

@@ -30,6 +30,7 @@ BROWSER = Path(__file__).with_name("browser")
 # 没有登录也能取的：登录页、它的样式、框架自己的静态文件。
 OPEN_PREFIXES = ("/login", "/assets/", "/language/", "/_nicegui/", "/health")
 RECONNECT_S = 5.0
+EXPIRED = "登录已过期；请重新登录，填好的都还在"
 SECURITY_HEADERS = {
     # 全部东西都由自己送出；框架在浏览器里编译模板，所以要 unsafe-eval。
     "Content-Security-Policy": (
@@ -87,18 +88,18 @@ def build_web(options: WebOptions) -> FastAPI:
     @app.post("/header")
     async def read_header(request: Request) -> Response:
         if sessions.read(request.cookies.get(COOKIE)) is None:
-            return problem(401, "session_expired", "登录已过期；请重新登录，填好的都还在")
+            return problem(401, "session_expired", EXPIRED, login.language_of(request))
         body = await bounded_body(request)
         if body is None:
-            return problem(413, "body_too_large", "脚本太大")
-        return JSONResponse(header_fields(body.decode("utf-8", "replace")))
+            return problem(413, "body_too_large", "脚本太大", login.language_of(request))
+        return JSONResponse(header_fields(body.decode("utf-8", "replace"), login.language_of(request)))
 
     @app.api_route(PREFIX + "/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     async def pass_on(path: str, request: Request) -> Response:
         visitor = sessions.read(request.cookies.get(COOKIE))
         if visitor is None:
-            return problem(401, "session_expired", "登录已过期；请重新登录，填好的都还在")
-        answer = await relay(request, upstream, visitor, "en" if login.english(request) else "zh")
+            return problem(401, "session_expired", EXPIRED, login.language_of(request))
+        answer = await relay(request, upstream, visitor, login.language_of(request))
         if request.method != "GET":
             feed.ask_now(visitor.token)
         return answer

@@ -14,11 +14,14 @@ from scns_conductor.web.log_follow import follow_output
 from scns_conductor.web.login import english
 from scns_conductor.web.login_page import THEME_SCRIPT
 from scns_conductor.web.session import COOKIE, Sessions, Visitor
+from scns_conductor.web.spoken import spoken
 from scns_conductor.web.upstream import Upstream
 
 PATHS = (
     "/", "/jobs", "/jobs/{rest:path}", "/submit", "/nodes", "/nodes/{rest:path}", "/plan", "/usage", "/what-if",
     "/me", "/accounts", "/admin", "/admin/{rest:path}",
+    # 别的：看板自己说没有这一页，带着左栏。
+    "/{rest:path}",
 )  # fmt: skip
 # 一个标签页至多看这么多件事、跟这么多路输出。
 MOST_WATCHES = 40
@@ -58,6 +61,11 @@ class Dashboard(Element, component="browser/bridge.js"):
         if not self.is_deleted:
             self.run_method("receive", number, message, error)
 
+    def _told(self, number: int, message: dict[str, Any]) -> None:
+        if "error" in message:
+            message = {**message, "error": spoken(str(message["error"]), str(self._props["facts"]["language"]))}
+        self._send(number, message)
+
     def _watch(self, event: events.GenericEventArguments) -> None:
         number, target, every_s = int(event.args["id"]), str(event.args["target"]), float(event.args.get("every", 2))
         self._stop(number)
@@ -82,7 +90,7 @@ class Dashboard(Element, component="browser/bridge.js"):
             return
         self._follows[number] = background_tasks.create(
             follow_output(
-                self._upstream, self._visitor.token, job_id, stream, lambda message: self._send(number, message)
+                self._upstream, self._visitor.token, job_id, stream, lambda message: self._told(number, message)
             ),
             name=f"follow {job_id}",
         )

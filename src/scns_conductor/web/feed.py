@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from scns_conductor.client.problem import ClientError, Problem
 from scns_conductor.timing import Trouble
+from scns_conductor.web.spoken import spoken
 from scns_conductor.web.upstream import Upstream
 
 # 多久看一次该问什么（秒）。一件事问了多久，就至少歇它的 PATIENCE 倍再问：API 慢了就问得慢，慢的不拖累快的。
@@ -186,11 +187,12 @@ class Feed:
         except Problem as problem:
             return None, {"status": problem.status, "code": problem.code, "detail": problem.detail}
         except ClientError as gone:
-            return None, {"status": 0, "code": "unreachable", "detail": str(gone)}
+            return None, {"status": 0, "code": "unreachable", "detail": spoken(str(gone), topic.language)}
         except Exception:
             # 一件事问坏了，别的照问。
             logger.exception("feed_failed", extra={"target": topic.target})
-            return None, {"status": 0, "code": "web_fault", "detail": "看板自己出错了；日志里有原因"}
+            detail = spoken("看板自己出错了；日志里有原因", topic.language)
+            return None, {"status": 0, "code": "web_fault", "detail": detail}
 
 
 def _interval(topic: _Topic) -> float:

@@ -40,6 +40,11 @@ def english(request: Request) -> bool:
     return "zh" not in wanted and wanted.startswith("en")
 
 
+def language_of(request: Request) -> str:
+    """看的人的语言：zh 或 en。"""
+    return "en" if english(request) else "zh"
+
+
 def safe_next(text: str | None) -> str:
     """登录之后去哪里：只能是本站的路径。"""
     parts = urlsplit(text or "/")
@@ -89,7 +94,7 @@ def error_text(error: ClientError, *, in_english: bool) -> str:
 
 async def password_token(upstream: Upstream, request: Request, user_name: str, password: str) -> str:
     """用户与口令换令牌；不对抛 Problem，连不上抛 Unreachable。"""
-    language = "en" if english(request) else "zh"
+    language = language_of(request)
     body = {"user_name": user_name.strip(), "password": password}
     return str((await upstream.post("/auth/login", body, address=address_of(request), language=language))["token"])
 

@@ -53,7 +53,7 @@ def login_page(
 ) -> HTMLResponse:
     """登录页；next_path 是登录之后去的本站的路径。"""
     words = _ENGLISH if in_english else _CHINESE
-    other = ("zh", "中文") if in_english else ("en", "English")
+    other = ("zh", "中文", "zh-CN") if in_english else ("en", "English", "en")
     action = html.escape(f"/login?next={quote(next_path, safe='/')}", quote=True)
     token = _token_form(words, action, alone=not methods.password and methods.oidc is None)
     body = f"""  <p class="login-lead">{words["lead"]}</p>
@@ -62,7 +62,7 @@ def login_page(
 {_oidc_link(methods.oidc, next_path) if methods.oidc is not None else ""}
 {token}
   <p class="hint">{words["link"]} <code>scns web --link</code></p>
-  <p class="login-language"><a href="/language/{other[0]}?next=/login">{other[1]}</a></p>"""
+  <p class="login-language"><a href="/language/{other[0]}?next=/login" lang="{other[2]}">{other[1]}</a></p>"""
     return card_page(assets, cluster, body, title=words["title"], in_english=in_english, status=status)
 
 

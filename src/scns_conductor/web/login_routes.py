@@ -62,7 +62,7 @@ class LoginRoutes:
     async def sign_in(self, request: Request) -> Response:
         """令牌，或用户与口令。"""
         if not login.from_here(request):
-            return problem(403, "cross_site", "登录的表单不是本站的")
+            return problem(403, "cross_site", "登录的表单不是本站的", login.language_of(request))
         next_path = request.query_params.get("next")
         form = await request.form(max_fields=4)
         try:
@@ -95,7 +95,9 @@ class LoginRoutes:
 
     async def sign_out(self, request: Request) -> Response:
         """退出。"""
-        return login.signed_out() if login.from_here(request) else problem(403, "cross_site", "不是本站的请求")
+        if login.from_here(request):
+            return login.signed_out()
+        return problem(403, "cross_site", "不是本站的请求", login.language_of(request))
 
     # ---- 单点登录 ----
 
@@ -103,7 +105,7 @@ class LoginRoutes:
         """去认证的服务。"""
         next_path = login.safe_next(request.query_params.get("next"))
         try:
-            found = await self.upstream.post("/auth/oidc", None, language=_language(request))
+            found = await self.upstream.post("/auth/oidc", None, language=login.language_of(request))
         except ClientError as error:
             return await self._page(request, next_path, login.error_text(error, in_english=login.english(request)))
         answer = RedirectResponse(str(found["authorization_url"]), 303)
@@ -124,7 +126,7 @@ class LoginRoutes:
                 raise Problem(403, "oidc_denied", told)
             body = {"flow": flow or "-", "state": given.get("state") or "-", "code": given.get("code") or "-"}
             found = await self.upstream.post(
-                "/auth/oidc/finish", body, address=login.address_of(request), language=_language(request)
+                "/auth/oidc/finish", body, address=login.address_of(request), language=login.language_of(request)
             )
             answer = await self._signed_in(request, str(found["token"]), unquote(next_path))
         except ClientError as error:
@@ -143,7 +145,7 @@ class LoginRoutes:
         if not code:
             return code_form(self.assets, self.cluster, in_english=en)
         try:
-            waiting = await self.upstream.get_json(_device(code), visitor.token, _language(request))
+            waiting = await self.upstream.get_json(_device(code), visitor.token, login.language_of(request))
         except ClientError as error:
             told = login.error_text(error, in_english=en)
             return code_form(self.assets, self.cluster, in_english=en, error=told)
@@ -153,12 +155,15 @@ class LoginRoutes:
         """批准或拒绝。"""
         visitor, en = self.sessions.read(request.cookies.get(COOKIE)), login.english(request)
         if visitor is None or not login.from_here(request):
-            return problem(403, "cross_site", "不是本站的请求")
+            return problem(403, "cross_site", "不是本站的请求", login.language_of(request))
         form = await request.form(max_fields=4)
         allow = form.get("decision") == "allow"
         try:
             await self.upstream.post(
-                _device(str(form.get("code", ""))), {"allow": allow}, token=visitor.token, language=_language(request)
+                _device(str(form.get("code", ""))),
+                {"allow": allow},
+                token=visitor.token,
+                language=login.language_of(request),
             )
         except ClientError as error:
             told = login.error_text(error, in_english=en)
@@ -168,7 +173,3 @@ class LoginRoutes:
 
 def _device(code: str) -> str:
     return f"/auth/device/{quote(code, safe='') or '-'}"
-
-
-def _language(request: Request) -> str:
-    return "en" if login.english(request) else "zh"

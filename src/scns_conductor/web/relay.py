@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from scns_conductor.client.problem import ClientError
 from scns_conductor.web.session import Visitor
+from scns_conductor.web.spoken import spoken
 from scns_conductor.web.upstream import Upstream
 
 PREFIX = "/api"
@@ -28,10 +29,10 @@ _PLAIN = ("application/json", "application/problem+json", "text/plain", "applica
 async def relay(request: Request, upstream: Upstream, visitor: Visitor, language: str) -> Response:
     """转发一个请求。改动的请求要带 GUARD_HEADER；查询串里的 download=名字 让浏览器存成文件。"""
     if request.method != "GET" and request.headers.get(GUARD_HEADER) != "1":
-        return problem(403, "cross_site", "这个请求不是看板的页面发的")
+        return problem(403, "cross_site", "这个请求不是看板的页面发的", language)
     body = await bounded_body(request)
     if body is None:
-        return problem(413, "body_too_large", "请求太大")
+        return problem(413, "body_too_large", "请求太大", language)
     # 用没有解过码的路径：作业名、节点名里的斜线与百分号不能变样。
     raw = request.scope["raw_path"].decode("ascii").removeprefix(PREFIX)
     query = request.scope["query_string"].decode("ascii")
@@ -44,7 +45,7 @@ async def relay(request: Request, upstream: Upstream, visitor: Visitor, language
     try:
         answer = await context.__aenter__()
     except ClientError as error:
-        return problem(503, "unreachable", f"{error}；请稍后再试，填好的都还在")
+        return problem(503, "unreachable", f"{error}；请稍后再试，填好的都还在", language)
 
     return _Relayed(answer, context, _passed_back(answer, download))
 
@@ -96,7 +97,8 @@ def _without_download(target: str) -> str:
     return path + ("?" + "&".join(kept) if kept else "")
 
 
-def problem(status: int, code: str, detail: str) -> Response:
+def problem(status: int, code: str, detail: str, language: str = "zh") -> Response:
     """与 API 同样的 problem JSON。"""
-    body = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail, "errors": []}
+    said = spoken(detail, language)
+    body = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": said, "errors": []}
     return Response(json.dumps(body, ensure_ascii=False), status, media_type="application/problem+json; charset=utf-8")

@@ -518,6 +518,18 @@ class Holder(Answer):
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
+class Need(Answer):
+    """缺资源的作业的一样资源。"""
+
+    name: str
+    """cpu、memory，或 GRES 的名字"""
+    needed: int
+    """要多少；内存的单位是 MiB"""
+    free: int
+    """空着多少：在一个节点上运行的是最接近的那个节点的，否则是合用的节点合计的"""
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
 class Limit(Answer):
     """一个不够的许可证或上限。"""
 
@@ -568,7 +580,9 @@ class Suggestion(Answer):
     """一个能更早开始的改法。"""
 
     text: str
-    """怎样改"""
+    """怎样改，改了何时能开始"""
+    summary: str
+    """只说怎样改"""
     changes: Mapping[str, Any]
     """PATCH /jobs/{job_id} 的字段"""
     start_time: datetime | None
@@ -609,6 +623,8 @@ class Why(Answer):
     """在等哪些作业结束"""
     shortages: tuple[str, ...]
     """缺什么、缺多少"""
+    resources: tuple[Need, ...]
+    """缺资源的：各样要多少、空着多少"""
     reservations: tuple[Mapping[str, Any], ...]
     """碰到的预留：{name, start_time, end_time}"""
     limits: tuple[Limit, ...]
@@ -639,6 +655,7 @@ class Why(Answer):
         "jobs_ahead": tuple,
         "waiting_for": many_of(Holder),
         "shortages": tuple,
+        "resources": many_of(Need),
         "reservations": tuple,
         "limits": many_of(Limit),
         "time_slices": one_of(TimeSlices),

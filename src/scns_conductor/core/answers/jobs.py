@@ -49,17 +49,27 @@ class Holder(TypedDict):
 class Suggestion(TypedDict):
     """一个能更早开始的改法。"""
 
-    text: Annotated[str, "怎样改"]
+    text: Annotated[str, "怎样改，改了何时能开始"]
+    summary: Annotated[str, "只说怎样改"]
     changes: Annotated[dict[str, Any], "PATCH /jobs/{job_id} 的字段"]
     start_time: Annotated[Moment | None, "改了之后预计的开始"]
     expected_kind: Annotated[str, "latest：至迟；estimate：只是估计"]
     good_until: Annotated[Moment | None, "最晚何时改还能立即开始；null 是没有尽头，或不是立即开始"]
 
 
+class Need(TypedDict):
+    """缺资源的作业的一样资源。"""
+
+    name: Annotated[str, "cpu、memory，或 GRES 的名字"]
+    needed: Annotated[int, "要多少；内存的单位是 MiB"]
+    free: Annotated[int, "空着多少：在一个节点上运行的是最接近的那个节点的，否则是合用的节点合计的"]
+
+
 class Scheduled(TypedDict):
     """一个受阻的作业的计划。"""
 
     job_id: Annotated[str, "作业号"]
+    name: Annotated[str, "作业名"]
     user_name: Annotated[str, "谁的"]
     start_time: Annotated[Moment, "预计开始"]
     end_time: Annotated[Moment | None, "那时开始、跑满时限的结束；不限时是 null"]
@@ -121,6 +131,7 @@ class Explained(TypedDict):
     jobs_ahead_count: NotRequired[Annotated[int, "排在前面、与它争的有几个"]]
     waiting_for: NotRequired[Annotated[list[Holder], "在等哪些作业结束"]]
     shortages: NotRequired[Annotated[list[str], "缺什么、缺多少"]]
+    resources: NotRequired[Annotated[list[Need], "缺资源的：各样要多少、空着多少"]]
     reservations: NotRequired[Annotated[list[Met], "碰到的预留：{name, start_time, end_time}", PLAIN]]
     limits: NotRequired[Annotated[list[Limit], "不够的许可证与上限"]]
     time_slices: NotRequired[Annotated[TimeSlices, "轮流用 CPU 的才有"]]

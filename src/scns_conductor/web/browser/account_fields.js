@@ -15,5 +15,5 @@ export const NEW_ACCOUNT = [...ACCOUNT, ...[...SHARE, ...LIMITS].map((field) => 
 // 有上限的写成一句：最要紧的几样。
 export function limits(one) {
   const words = [tresText(one.grp_tres) && t("合计 ", "group ") + tresText(one.grp_tres), one.grp_jobs !== null && one.grp_jobs !== undefined && t("合计运行 ", "group jobs ") + one.grp_jobs, tresText(one.max_tres_per_job) && t("每作业 ", "per job ") + tresText(one.max_tres_per_job), tresText(one.max_tres_per_user) && t("每人 ", "per user ") + tresText(one.max_tres_per_user), one.max_wall && t("时限 ", "wall ") + duration(one.max_wall)];
-  return words.filter(Boolean).join("；") || "—";
+  return words.filter(Boolean).join(t("；", "; ")) || "—";
 }

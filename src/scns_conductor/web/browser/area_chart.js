@@ -1,7 +1,7 @@
 // 叠起来的面积：各账户用了多少。零线总在，标签写在面积里或右边，不另画图例。
 import { computed, ref } from "vue";
 import { t } from "./facts.js";
-import { clockTicks, clockTime } from "./format.js";
+import { clockTicks, clockTime, zoneName } from "./format.js";
 
 const HUES = 7;
 // 同一个账户在哪一页都是同一个颜色。
@@ -39,8 +39,8 @@ export const AreaChart = {
     const written = (instant) => (props.when ?? clockTime)(instant);
     const ticks = computed(() => {
       const from = new Date(props.since).getTime(), to = new Date(props.until).getTime();
-      const parts = [0, 0.25, 0.5, 0.75, 1], moments = parts.map((part) => new Date(from + part * (to - from))), texts = props.when ? moments.map(written) : clockTicks(moments);
-      return parts.map((part, index) => ({ x: left + part * (width - left), anchor: part === 0 ? "start" : part === 1 ? "end" : "middle", text: part === 1 && !props.when ? t("现在", "now") : texts[index] }));
+      const parts = [0, 0.25, 0.5, 0.75, 1], moments = parts.map((part) => new Date(from + part * (to - from))), texts = props.when ? moments.map(written) : clockTicks(moments, to - from);
+      return parts.map((part, index) => ({ x: left + part * (width - left), anchor: part === 0 ? "start" : part === 1 ? "end" : "middle", text: part === 1 && !props.when ? t("现在", "now") : index && index < 4 && texts[index] === texts[index - 1] ? "" : texts[index] }));
     });
     const hover = computed(() => (at.value === null ? null : { x: x(at.value), when: written(new Date(new Date(props.since).getTime() + ((at.value + 0.5) / count.value) * (new Date(props.until) - new Date(props.since)))),
       rows: props.series.map((one) => ({ ...one, value: one.values[at.value] })).filter((row) => row.value > 0.005).reverse() }));
@@ -48,7 +48,7 @@ export const AreaChart = {
       const box = event.currentTarget.getBoundingClientRect();
       at.value = Math.max(0, Math.min(count.value - 1, Math.round(((event.clientX - box.left) / box.width) * (count.value - 1))));
     };
-    return { width, height, bottom, layers, ticks, y, peak, at, hover, move, t };
+    return { width, height, bottom, layers, ticks, y, peak, at, hover, move, zoneName, t };
   },
   template: `
   <figure class="chart"><div class="chart-box" @pointermove="move" @pointerleave="at = null">
@@ -56,7 +56,8 @@ export const AreaChart = {
       <line v-if="top" :x1="4" :x2="width" :y1="y(top)" :y2="y(top)" class="chart-top" /><line :x1="4" :x2="width" :y1="y(0)" :y2="y(0)" class="chart-zero" />
       <polygon v-for="layer in layers" :key="layer.name" :points="layer.points" :style="{ fill: layer.hue }" class="chart-layer" />
       <line v-if="hover" :x1="hover.x" :x2="hover.x" :y1="6" :y2="y(0)" class="chart-cursor" /></svg>
+    <span class="chart-peak">{{ unit(peak) }}</span>
     <div class="chart-ticks"><span v-for="tick in ticks" :key="tick.x" :style="{ left: (tick.x / width) * 100 + '%' }" :class="tick.anchor">{{ tick.text }}</span></div>
     <div v-if="hover" class="chart-tip" :style="hover.x > width * 0.65 ? { right: (1 - hover.x / width) * 100 + 2 + '%' } : { left: (hover.x / width) * 100 + 2 + '%' }"><b>{{ hover.when }}</b><span v-for="row in hover.rows" :key="row.name"><i :style="{ background: row.hue }"></i>{{ row.name }} <em>{{ unit(row.value) }}</em></span></div></div>
-    <figcaption class="chart-names"><span v-for="layer in layers" :key="layer.name"><i :style="{ background: layer.hue }"></i>{{ layer.name }}</span></figcaption></figure>`,
+    <figcaption class="chart-names"><span v-for="layer in layers" :key="layer.name"><i :style="{ background: layer.hue }"></i>{{ layer.name }}</span><small v-if="!when" class="chart-zone">{{ zoneName() }}</small></figcaption></figure>`,
 };

@@ -5,7 +5,7 @@ import { t } from "./facts.js";
 import { live } from "./live.js";
 import { StateTag } from "./state_tag.js";
 
-const WIDE = 190, TALL = 52, GAP = 46;
+const WIDE = 172, TALL = 52, GAP = 42;
 const KINDS = { afterok: ["成功后", "after OK"], afterany: ["结束后", "after end"], afternotok: ["失败后", "after failure"], after: ["开始后", "after start"], aftercorr: ["同号的成功后", "same task OK"] };
 
 export const DependencyGraph = {

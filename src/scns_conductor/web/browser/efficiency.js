@@ -23,19 +23,19 @@ export const Efficiency = {
       const most = Math.max((job.max_rss_kb ?? 0) / 1024, ...(total?.memory_mb ?? []).map((value) => value ?? 0));
       if (most) {
         const used = most;
-        found.push({ name: t("内存", "Memory"), asked: asked ?? used, used, words: [memory(used), asked ? memory(asked) : t("没有要", "not asked")],
+        found.push({ name: t("内存", "Memory"), asked, used, words: [memory(used), asked ? memory(asked) : t("没有要", "not asked")],
           hint: !ended ? "" : asked && used < asked / 2 ? t(`要了 ${memory(asked)}，最多只用到 ${memory(used)}；要 ${memory(Math.ceil((used * 1.25) / 64) * 64)} 就够，也能更早开始`, `asked ${memory(asked)}, peaked at ${memory(used)}; ${memory(Math.ceil((used * 1.25) / 64) * 64)} would do, and start sooner`)
             : !asked ? t(`没有写内存；写 ${memory(Math.ceil((used * 1.25) / 64) * 64)} 就不会与别人抢`, `no memory asked; ${memory(Math.ceil((used * 1.25) / 64) * 64)} would be safe`) : "" });
       }
       if (job.time_limit) found.push({ name: t("时间", "Time"), asked: job.time_limit, used: run, words: [duration(run), duration(job.time_limit)],
         hint: ended && run < job.time_limit / 4 && job.time_limit > 600 ? t(`时限改成 ${duration(Math.ceil((run * 1.5) / 60) * 60)}，更容易插空`, `a limit of ${duration(Math.ceil((run * 1.5) / 60) * 60)} backfills more easily`) : "" });
-      return found.map((row) => ({ ...row, part: Math.min(1, row.used / Math.max(row.asked, row.used, 1e-9)), percent: Math.round((100 * row.used) / row.asked) }));
+      return found.map((row) => ({ ...row, part: row.asked ? Math.min(1, row.used / Math.max(row.asked, row.used, 1e-9)) : 0, percent: row.asked ? Math.round((100 * row.used) / row.asked) : null }));
     });
     return { rows, t };
   },
   template: `
   <section v-if="rows.length" class="card"><h2>{{ t("要了多少，用了多少", "Asked and used") }}</h2>
-    <div v-for="row in rows" :key="row.name" class="pair"><div class="pair-head"><b>{{ row.name }}</b><span class="number">{{ row.words[0] }} / {{ row.words[1] }} · {{ row.percent }}%</span></div>
-      <div class="pair-bars"><i class="pair-asked"></i><i class="pair-used" :style="{ width: row.part * 100 + '%' }"></i></div>
+    <div v-for="row in rows" :key="row.name" class="pair"><div class="pair-head"><b>{{ row.name }}</b><span class="number">{{ row.words[0] }} / {{ row.words[1] }}<template v-if="row.percent !== null"> · {{ row.percent }}%</template></span></div>
+      <div v-if="row.percent !== null" class="pair-bars"><i class="pair-asked"></i><i class="pair-used" :style="{ width: row.part * 100 + '%' }"></i></div>
       <p v-if="row.hint" class="hint">{{ row.hint }}</p></div></section>`,
 };

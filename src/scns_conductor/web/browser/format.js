@@ -61,15 +61,17 @@ export function clockTime(instant) {
   const when = new Date(instant), today = new Date(clock.now);
   const hour = when.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
   if (when.toDateString() === today.toDateString()) return hour;
-  const day = english()
-    ? when.toLocaleDateString("en-GB", { day: "numeric", month: "short" })
-    : `${when.getMonth() + 1} 月 ${when.getDate()} 日`;
-  return `${day} ${hour}`;
+  return `${dayOf(when)} ${hour}`;
 }
 
-// 一排刻度：日子与前一个相同的只写钟点。
-export function clockTicks(instants) {
+export const dayOf = (when) => (english() ? when.toLocaleDateString("en-GB", { day: "numeric", month: "short" }) : `${when.getMonth() + 1} 月 ${when.getDate()} 日`);
+// 时刻是哪里的：图上写着。
+export const zoneName = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+// 一排刻度，共 span 毫秒：几天的只写日子，日子与前一个相同的只写钟点。
+export function clockTicks(instants, span) {
   return instants.map((instant, index) => {
+    if (span > 3 * 86400_000) return dayOf(new Date(instant));
     const whole = clockTime(instant);
     return index && new Date(instant).toDateString() === new Date(instants[index - 1]).toDateString() ? whole.slice(-5) : whole;
   });

@@ -27,6 +27,11 @@ export const Gantt = {
         return { name, placed, lanes: Math.max(1, ends.length) };
       });
     });
+    // 指着一个计划中的：在它的节点上、它开始之前结束的，就是它等的。
+    function waited(bar) {
+      const aim = tip.value?.bar;
+      return aim?.kind === "planned" && bar !== aim && bar.kind !== "ended" && bar.end && bar.end <= aim.start + 1 && bar.nodes.some((node) => aim.nodes.includes(node));
+    }
     function draw() {
       const element = canvas.value, width = box.value?.clientWidth;
       if (!element || !width) return;
@@ -72,11 +77,13 @@ export const Gantt = {
             pen.fillStyle = ink, pen.globalAlpha = 0.16, pen.fill(), pen.globalAlpha = 1, pen.strokeStyle = ink, pen.stroke();
             pen.save(), pen.clip(), pen.fillStyle = ink, pen.fillRect(left, top, Math.max(0, x(clock.now / 1000) - left), LANE), pen.restore();
           } else pen.fillStyle = ink, pen.globalAlpha = 0.4, pen.fill(), pen.globalAlpha = 1;
+          if (waited(bar)) pen.strokeStyle = color("--pending"), pen.lineWidth = 2, pen.beginPath(), pen.roundRect(left, top, right - left, LANE - 3, 3), pen.stroke(), pen.lineWidth = 1;
           hits.push({ left, right, top, bottom: top + LANE, bar });
           if (right - Math.max(left, label) > 46) {
             pen.save(), pen.beginPath(), pen.rect(Math.max(left, label), top, right - Math.max(left, label) - 4, LANE), pen.clip();
-            const solid = bar.kind === "running" && x(clock.now / 1000) - Math.max(left, label) > 60;
-            pen.fillStyle = solid ? color("--card") : color("--text"), pen.textAlign = "left", pen.font = `11px ${color("--sans")}`, pen.fillText(bar.label, Math.max(left, label) + 5, top + LANE / 2 - 1), pen.restore();
+            // 已经跑过的一段是实的：字写得下就写在里面，写不下就写在它右边。
+            const done = bar.kind === "running" ? x(clock.now / 1000) - Math.max(left, label) : 0, solid = done > 60;
+            pen.fillStyle = solid ? color("--card") : color("--text"), pen.textAlign = "left", pen.font = `11px ${color("--sans")}`, pen.fillText(bar.label, Math.max(left, label) + 5 + (solid ? 0 : Math.max(0, done)), top + LANE / 2 - 1), pen.restore();
           }
         }
         pen.restore();
@@ -111,7 +118,7 @@ export const Gantt = {
     const zoom = (factor) => (span.value = Math.max(600, Math.min(60 * 86400, span.value * factor)));
     const wheel = (event) => (event.ctrlKey || event.metaKey) && (event.preventDefault(), zoom(event.deltaY > 0 ? 1.25 : 0.8));
     const keys = (event) => ({ ArrowLeft: () => (shift.value -= span.value / 8), ArrowRight: () => (shift.value += span.value / 8), "+": () => zoom(0.7), "=": () => zoom(0.7), "-": () => zoom(1.4), Home: () => (shift.value = 0) })[event.key]?.();
-    watch([rows, from, () => props.bands], draw);
+    watch([rows, from, () => props.bands, () => tip.value?.bar], draw);
     onMounted(() => {
       watcher = new ResizeObserver(draw);
       watcher.observe(box.value);

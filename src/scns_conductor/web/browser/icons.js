@@ -21,6 +21,7 @@ const PATHS = {
   right: "M8 5l5 5-5 5",
   columns: "M3.5 4.5h13v11h-13zM8 4.5v11M12.5 4.5v11",
   download: "M10 3v10M6 9.5l4 4 4-4M4 16.5h12",
+  upload: "M10 13V3M6 6.5l4-4 4 4M4 16.5h12",
   menu: "M3 6h14M3 10h14M3 14h14",
   warn: "M10 3.5 17.5 16h-15ZM10 8v4M10 13.6v.6",
   bulb: "M7.5 14a5 5 0 1 1 5 0v1.5h-5ZM8 17.5h4",

@@ -1,23 +1,24 @@
 // 一个作业：它的一生、输出、脚本、为什么等、要了多少用了多少，和能对它做的事。
 import { computed, ref } from "vue";
+import { ArrayCard } from "./array_card.js";
 import { segment } from "./call.js";
 import { DependencyGraph } from "./dependency_graph.js";
 import { Efficiency } from "./efficiency.js";
 import { readsOnly, t } from "./facts.js";
-import { ago, clockTime, count, duration, exact, isLive, jobLabel, memory, wantedCpus, wantedGpus, wantedMemory } from "./format.js";
+import { ago, clockTime, count, duration, exact, isLive, jobLabel, memory, runSeconds, wantedCpus, wantedGpus, wantedMemory } from "./format.js";
 import { Icon } from "./icons.js";
 import { ACTIONS, act, actionWord, applicable } from "./job_actions.js";
 import { JobRibbon } from "./job_ribbon.js";
 import { LiveOutput } from "./live_output.js";
 import { live } from "./live.js";
 import { ScriptView } from "./script_view.js";
-import { StateTag, stateWord } from "./state_tag.js";
+import { StateTag } from "./state_tag.js";
 import { UsageCurve } from "./usage_curve.js";
 import { WhyCard } from "./why_card.js";
 
 export default {
   props: { subject: String },
-  components: { DependencyGraph, Efficiency, Icon, JobRibbon, LiveOutput, ScriptView, StateTag, UsageCurve, WhyCard },
+  components: { ArrayCard, DependencyGraph, Efficiency, Icon, JobRibbon, LiveOutput, ScriptView, StateTag, UsageCurve, WhyCard },
   setup(props) {
     const path = `/jobs/${segment(props.subject)}`;
     const every = ref(2);
@@ -41,7 +42,7 @@ export default {
       ].filter(([, value]) => value !== null && value !== undefined && value !== "");
     });
     const history = computed(() => [...(events.data?.events ?? [])].reverse());
-    return { found, job, samples, events, steps, mine, open, whole, actions, run, details, history, isLive, jobLabel, actionWord, ACTIONS, ago, exact, clockTime, count, duration, memory, stateWord, segment, t };
+    return { found, job, samples, events, steps, mine, open, whole, actions, run, details, history, isLive, jobLabel, actionWord, ACTIONS, ago, exact, clockTime, count, duration, memory, runSeconds, segment, t };
   },
   template: `
   <div v-if="found.error?.status === 404" class="empty"><h1>{{ t("没有作业 ", "No job ") + subject }}</h1><a class="button" href="/jobs">{{ t("看全部作业", "All jobs") }}</a></div>
@@ -57,6 +58,7 @@ export default {
         <WhyCard v-if="job.state === 'PENDING' || job.state === 'SUSPENDED'" :job="job" :job-id="subject" :mine="!!mine" />
         <LiveOutput v-if="open && !whole && (job.state !== 'PENDING' || job.restart_count)" :job-id="subject" :job-name="job.name" :separate="!!job.standard_error && job.standard_error !== job.standard_output" :live="isLive(job.state)" />
         <p v-if="!open" class="card hint">{{ t("脚本与输出只给 " + job.user_name + " 与管理员看。", "Only " + job.user_name + " and administrators can see the script and output.") }}</p>
+        <ArrayCard v-if="job.array_job_id" :job="job" :mine="!!mine" />
         <DependencyGraph :job-id="subject" />
         <ScriptView v-if="job.script" :script="job.script" :name="job.name" />
       </div>
@@ -64,7 +66,7 @@ export default {
         <UsageCurve v-if="samples.data" :job="job" :samples="samples.data" />
         <Efficiency :job="job" :total="samples.data?.total" />
         <section class="card"><h2>{{ t("要求", "Request") }}</h2><dl class="facts"><template v-for="[name, value, link] in details" :key="name"><dt>{{ name }}</dt><dd><a v-if="link" :href="link">{{ value }}</a><template v-else>{{ value }}</template></dd></template></dl></section>
-        <section v-if="steps.data?.steps?.length" class="card"><h2>{{ t("作业步", "Steps") }}</h2><ul class="events"><li v-for="step in steps.data.steps" :key="step.step_id"><b>{{ step.step_id }}</b> <bdi>{{ step.name }}</bdi> <small>{{ stateWord(step.state) }}</small></li></ul></section>
+        <section v-if="steps.data?.steps?.length" class="card"><h2>{{ t("作业步", "Steps") }}</h2><ul class="events"><li v-for="step in steps.data.steps" :key="step.step_id"><b>{{ step.step_id }}</b> <bdi>{{ step.name }}</bdi> <StateTag :state="step.state" /><span class="grow"></span><small class="number"><template v-if="step.state === 'FAILED'">{{ t("退出码 ", "exit ") + step.exit_code }} · </template>{{ duration(runSeconds(step)) }}</small></li></ul></section>
         <section class="card"><h2>{{ t("经过", "Events") }}</h2><ol class="events"><li v-for="event in history" :key="event.event_id"><time :title="exact(event.event_time)">{{ clockTime(event.event_time) }}</time>
           <span><StateTag v-if="event.to_state && event.to_state !== event.from_state" :state="event.to_state" /> <b v-else>{{ event.cause }}</b> <small>{{ event.actor }}</small><br v-if="event.message"><small v-if="event.message">{{ event.message }}</small></span></li></ol></section>
       </div>

@@ -24,8 +24,10 @@ export const JobRibbon = {
         word: span.state === "PENDING" ? (index === found.length - 1 && job.state === "PENDING" ? reasonText(job.reason, null) : t("排队", "waited")) : span.state === "RUNNING" && job.state === "RUNNING" && index === found.length - 1 ? t("运行中", "running") : stateWord(span.state),
       }));
     });
+    // 等的都是什么，久的在前；一眨眼的不说。
+    const waits = computed(() => Object.entries(props.job.wait_breakdown ?? {}).filter(([, seconds]) => seconds >= 1).sort((a, b) => b[1] - a[1]));
     const limit = computed(() => (props.job.state === "RUNNING" && props.job.time_limit ? Math.min(1, (spans.value.at(-1)?.seconds ?? 0) / props.job.time_limit) : null));
-    return { spans, limit, t, duration, clockTime, exact, stateClass, stateWord };
+    return { spans, limit, waits, reasonText, t, duration, clockTime, exact, stateClass, stateWord };
   },
   template: `
   <section class="ribbon-box" :aria-label="t('经过', 'Timeline')">
@@ -33,9 +35,9 @@ export const JobRibbon = {
       <i v-if="index === spans.length - 1 && limit !== null" class="ribbon-fill" :style="{ width: limit * 100 + '%' }"></i>
       <span><b>{{ span.word }}</b> {{ duration(span.seconds) }}</span></div>
       <div v-if="job.end_time" class="ribbon-end" :class="stateClass(job.state)"><span><b>{{ stateWord(job.state) }}</b></span></div></div>
-    <div class="ribbon-times"><time :title="exact(job.submit_time)">{{ t("提交 ", "submitted ") + clockTime(job.submit_time) }}</time>
-      <time v-if="job.start_time" :title="exact(job.start_time)">{{ t("开始 ", "started ") + clockTime(job.start_time) }}</time>
-      <time v-else-if="job.expected_start_time" :title="exact(job.expected_start_time)">{{ t("预计开始 ", "expected ") + clockTime(job.expected_start_time) }}</time>
-      <time v-if="job.end_time" :title="exact(job.end_time)">{{ t("结束 ", "ended ") + clockTime(job.end_time) }}</time>
-      <span v-else-if="job.state === 'RUNNING' && job.time_limit">{{ t("时限还剩 ", "limit in ") + duration(job.time_limit - (spans.at(-1)?.seconds ?? 0)) }}</span></div></section>`,
+    <div class="ribbon-times"><time v-for="(span, index) in spans" :key="index" :style="{ flexGrow: span.share }" :title="exact(span.from)">{{ (index === 0 ? t("提交 ", "submitted ") : span.state === "RUNNING" ? t("开始 ", "started ") : span.state === "PENDING" ? t("重新排队 ", "requeued ") : t("挂起 ", "suspended ")) + clockTime(span.from) }}</time>
+      <time v-if="!job.start_time && job.expected_start_time" class="last" :title="exact(job.expected_start_time)">{{ t("预计开始 ", "expected ") + clockTime(job.expected_start_time) }}</time>
+      <time v-if="job.end_time" class="last" :title="exact(job.end_time)">{{ t("结束 ", "ended ") + clockTime(job.end_time) }}</time>
+      <span v-else-if="job.state === 'RUNNING' && job.time_limit" class="last">{{ t("时限还剩 ", "limit in ") + duration(job.time_limit - (spans.at(-1)?.seconds ?? 0)) }}</span></div>
+    <p v-if="waits.length > 1" class="hint ribbon-waits">{{ t("等的是：", "Waited for: ") }}<span v-for="[reason, seconds] in waits" :key="reason">{{ reasonText(reason, null) }} <b>{{ duration(seconds) }}</b></span></p></section>`,
 };

@@ -110,9 +110,11 @@ export default {
     onMounted(() => document.addEventListener("keydown", keys));
     onUnmounted(() => document.removeEventListener("keydown", keys));
     const elapsed = (job) => ({ text: duration(runSeconds(job)), part: job.state === "RUNNING" && job.time_limit ? Math.min(1, runSeconds(job) / job.time_limit) : null });
+    // 没有什么可写的格：窄的屏幕上不占一行。
+    const blank = (name, job) => ["—", ""].includes(name === "elapsed" ? elapsed(job).text : COLUMNS[name].cell?.(job).text);
     const mine = computed({ get: () => query.value.user === facts.user_name, set: (on) => filter({ user: on ? facts.user_name : null }) });
     return { query, list, jobs, groups, shown, COLUMNS, FILTERS, TIMES, TIME_WORDS, arrayOf, selected, toggle, all, chosen, doable, bulk, focus, sort, sorted, filter, next, previous,
-      choosing, filtering, column, elapsed, mine, folded, facts, cursors, t, count, jobLabel, jobPath, stateClass, stateWord, actionWord };
+      choosing, filtering, column, elapsed, blank, mine, folded, facts, cursors, t, count, jobLabel, jobPath, stateClass, stateWord, actionWord };
   },
   template: `
   <div class="page-head"><h1>{{ t("作业", "Jobs") }}</h1><span class="grow"></span>
@@ -151,7 +153,7 @@ export default {
             <a v-if="arrayOf(job)" class="array" :href="'/jobs?job_id=' + job.array_job_id" :title="t('列出各个任务', 'List the tasks')">
               <span class="array-bar"><i v-for="(n, state) in arrayOf(job).by_state" :key="state" :class="stateClass(state)" :style="{ flexGrow: n }" :title="stateWord(state) + ' ' + n"></i></span>
               <small>{{ count(arrayOf(job).done) }} / {{ count(arrayOf(job).total) }}</small></a></td>
-          <td v-for="name in shown" :key="name" :class="[{ number: COLUMNS[name].number }, 'column-' + name]" :data-label="t(...COLUMNS[name].word)">
+          <td v-for="name in shown" :key="name" :class="[{ number: COLUMNS[name].number, none: blank(name, job) }, 'column-' + name]" :data-label="t(...COLUMNS[name].word)">
             <StateTag v-if="name === 'state'" :state="job.state" />
             <template v-else-if="name === 'elapsed'"><span>{{ elapsed(job).text }}</span><span v-if="elapsed(job).part !== null" class="meter" :class="{ near: elapsed(job).part > 0.9 }" :title="t('时限的 ', 'of the limit: ') + Math.round(elapsed(job).part * 100) + '%'"><i :style="{ width: elapsed(job).part * 100 + '%' }"></i></span></template>
             <template v-else v-for="cell in [COLUMNS[name].cell(job)]"><a v-if="cell.link" :href="cell.link">{{ cell.text }}</a><span v-else :title="cell.title || null">{{ cell.text }}</span></template>

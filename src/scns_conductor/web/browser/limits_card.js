@@ -39,6 +39,6 @@ export const LimitsCard = {
     return { lines, partial, me, t };
   },
   template: `
-  <section v-if="lines.length" class="card below"><h2>{{ t("上限", "Limits") }}</h2><ul class="my-jobs limits"><li v-for="line in lines" :key="line.where + line.what"><b>{{ line.where }}</b><span>{{ line.what }}</span><span class="my-progress"><span class="meter long" :class="{ near: line.part > 0.9 }"><i :style="{ width: Math.min(1, line.part) * 100 + '%' }"></i></span>{{ line.now }} / {{ line.limit }}</span></li></ul>
+  <section v-if="lines.length" class="card below"><h2>{{ t("上限", "Limits") }}</h2><ul class="my-jobs limits"><li v-for="line in lines" :key="line.where + line.what"><b>{{ line.where }}</b><span>{{ line.what }}</span><span class="my-progress"><span class="meter long" :class="{ near: line.part > 0.9 }"><i :style="{ width: Math.min(1, line.part) * 100 + '%' }"></i></span><span class="amount">{{ line.now }} / {{ line.limit }}</span></span></li></ul>
     <p v-if="partial" class="hint">{{ t("作业太多，只数了一部分。", "Too many jobs; counted only in part.") }}</p></section>`,
 };

@@ -8,10 +8,9 @@ import { Icon } from "./icons.js";
 import { live } from "./live.js";
 import { rowsOf } from "./node_rows.js";
 import { reasonText } from "./reasons.js";
-import { isDown, NodeTag, STATES, StateTag, stateClass, stateWord } from "./state_tag.js";
+import { ENDED_BADLY as BAD, isDown, NodeTag, STATES, StateTag, stateClass, stateWord } from "./state_tag.js";
 
 const FIELDS = "job_id,array_job_id,array_task_id,array_remaining,name,user_name,partition,state,reason,error_msg,submit_time,start_time,end_time,expected_start_time,time_limit,suspended_s,exit_code,node_list";
-const BAD = ["FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "DEADLINE", "BOOT_FAIL", "PREEMPTED"];
 const SPANS = { "1hour": [["一小时", "Hour"], 60],  "1day": [["一天", "Day"], 96], "7day": [["一周", "Week"], 168] };
 
 // 工作目录的盘少于这么多（MiB）就是快满了，同 deploy/prometheus/alerts.yml。
@@ -61,8 +60,8 @@ export default {
       for (const held of board.data?.leader.blocked ?? []) found.push(["warn", t("有会话锁着调度器要写的行：", "A session blocks the scheduler: ") + (held.application ?? held.pid ?? ""), null]);
       for (const [kind, text] of databaseAlerts(ready.data?.checks)) found.push([kind, text, "/admin?tab=scheduler"]);
       for (const node of rowsOf(nodes.data)) {
-        if (isDown(node)) found.push(["bad", t(`节点 ${node.name} 下线`, `Node ${node.name} is down`) + (node.reason ? `：${node.reason}` : ""), "/nodes/" + segment(node.name)]);
-        else if (node.drain) found.push(["warn", t(`节点 ${node.name} 在排空`, `Node ${node.name} is draining`) + (node.reason ? `：${node.reason}` : ""), "/nodes/" + segment(node.name)]);
+        if (isDown(node)) found.push(["bad", t(`节点 ${node.name} 下线`, `Node ${node.name} is down`) + (node.reason ? t("：", ": ") + node.reason : ""), "/nodes/" + segment(node.name)]);
+        else if (node.drain) found.push(["warn", t(`节点 ${node.name} 在排空`, `Node ${node.name} is draining`) + (node.reason ? t("：", ": ") + node.reason : ""), "/nodes/" + segment(node.name)]);
         if (node.spool_free !== null && node.spool_free < LOW_SPOOL) found.push(["warn", t(`节点 ${node.name} 的工作目录只剩 ${memory(node.spool_free)}`, `Node ${node.name} has only ${memory(node.spool_free)} left for its spool`), "/nodes/" + segment(node.name)]);
       }
       for (const one of licenses.data?.licenses ?? []) if (one.total && one.used >= one.total) found.push(["warn", t(`许可证 ${one.name} 用完了`, `Licence ${one.name} is used up`), null]);
@@ -83,9 +82,9 @@ export default {
         <div v-else-if="!running.data" class="bars"><i></i><i></i><i></i></div>
         <ul v-else class="my-jobs">
           <li v-for="job in running.data.jobs" :key="job.job_id"><StateTag :state="job.state" /><a :href="jobPath(job)"><b class="job-id">{{ jobLabel(job) }}</b> <bdi>{{ job.name }}</bdi></a>
-            <span class="my-progress"><span v-if="part(job) !== null" class="meter long" :class="{ near: part(job) > 0.9 }"><i :style="{ width: part(job) * 100 + '%' }"></i></span>{{ duration(runSeconds(job)) }}<small v-if="job.time_limit"> / {{ duration(job.time_limit) }}</small></span></li>
+            <span class="my-progress"><span v-if="part(job) !== null" class="meter long" :class="{ near: part(job) > 0.9 }"><i :style="{ width: part(job) * 100 + '%' }"></i></span><span class="amount">{{ duration(runSeconds(job)) }}<small v-if="job.time_limit"> / {{ duration(job.time_limit) }}</small></span></span></li>
           <li v-for="job in pending.data?.jobs ?? []" :key="job.job_id"><StateTag :state="job.state" /><a :href="jobPath(job)"><b class="job-id">{{ jobLabel(job) }}</b> <bdi>{{ job.name }}</bdi></a>
-            <span class="my-progress"><span class="hint">{{ reasonText(job.reason, job.error_msg) }}</span><template v-if="job.expected_start_time"> · {{ t("预计 ", "expected ") + clockTime(job.expected_start_time) }}</template></span></li>
+            <span class="my-progress"><span class="hint">{{ reasonText(job.reason, job.error_msg) }}</span><template v-if="job.expected_start_time"><span class="dot">·</span>{{ t("预计 ", "expected ") + clockTime(job.expected_start_time) }}</template></span></li>
           <li v-for="job in last" :key="job.job_id"><StateTag :state="job.state" /><a :href="jobPath(job)"><b class="job-id">{{ jobLabel(job) }}</b> <bdi>{{ job.name }}</bdi></a>
             <span class="my-progress" :title="exact(job.end_time)"><span v-if="job.state === 'FAILED'" class="hint">{{ t("退出码 ", "exit ") + job.exit_code }} · </span>{{ ago(job.end_time) }}</span></li></ul></section>
       <section class="card"><div class="card-head"><h2>{{ t("用了多少", "Utilisation") }}</h2>
@@ -98,7 +97,7 @@ export default {
       <section class="card"><h2>{{ t("此刻", "Now") }}</h2><div v-if="!resources.length" class="bars"><i></i><i></i></div>
         <div v-for="row in resources" :key="row.name" class="pair"><div class="pair-head"><b>{{ row.name }}</b><span class="number">{{ row.used }} / {{ row.total }} · {{ row.percent }}</span></div><div class="gauge"><i :style="{ width: row.part * 100 + '%' }"></i></div></div></section>
       <section class="card"><h2>{{ t("作业", "Jobs") }}</h2><ul class="tallies"><li v-for="each in counts" :key="each.state"><a :href="'/jobs?state=' + each.state"><StateTag :state="each.state" /><b class="number">{{ count(each.count) }}</b></a></li></ul></section>
-      <section class="card"><h2>{{ t("等多久", "Waiting") }}</h2><dl v-if="history.data" class="facts"><dt>{{ t("开始了", "Started") }}</dt><dd>{{ t(count(history.data.waits.started) + " 个作业", count(history.data.waits.started) + " jobs") }}</dd>
+      <section class="card"><h2>{{ t("等多久", "Waiting") }} <small>{{ t("过去" + SPANS[span][0][0], "past " + SPANS[span][0][1].toLowerCase()) }}</small></h2><dl v-if="history.data" class="facts"><dt>{{ t("开始了", "Started") }}</dt><dd>{{ t(count(history.data.waits.started) + " 个作业", count(history.data.waits.started) + " jobs") }}</dd>
         <template v-for="[key, words] in [['p50_s', ['一半等不到', 'Half waited under']], ['p90_s', ['九成等不到', '90% under']], ['p99_s', ['99% 等不到', '99% under']]]" :key="key"><dt>{{ t(...words) }}</dt><dd>{{ history.data.waits[key] === null ? "—" : duration(Math.ceil(history.data.waits[key])) }}</dd></template></dl></section>
       <section class="card"><h2>{{ t("节点", "Nodes") }}</h2><ul class="tallies"><li v-for="[state, total] in nodeStates" :key="state"><a :href="'/nodes?state=' + state"><NodeTag :state="state" /><b class="number">{{ count(total) }}</b></a></li></ul></section>
     </div></div>`,

@@ -39,7 +39,7 @@ export const ReservationCalendar = {
     }));
     const lines = computed(() => {
       const step = days.value === 1 ? 3600 * 3 : days.value === 7 ? DAY_S : DAY_S * 7, found = [];
-      for (let moment = from.value; moment < until.value; moment += step) found.push({ left: LABEL + x(moment), text: days.value === 1 ? clockTime(moment * 1000).slice(-5) : clockTime(moment * 1000 + 1).replace(/ ?00:00$/, "") || t("今天", "today") });
+      for (let moment = from.value; moment < until.value; moment += step) found.push({ left: LABEL + x(moment), text: width.value < 640 && days.value > 1 ? String(new Date(moment * 1000).getDate()) : days.value === 1 ? clockTime(moment * 1000).slice(-5) : clockTime(moment * 1000 + 1).replace(/ ?00:00$/, "") || t("今天", "today") });
       return found;
     });
     const now = computed(() => (clock.now / 1000 > from.value && clock.now / 1000 < until.value ? LABEL + x(clock.now / 1000) : null));

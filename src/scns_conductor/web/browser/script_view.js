@@ -11,8 +11,9 @@ export const ScriptView = {
   props: { script: String, name: String },
   components: { Icon },
   setup(props) {
-    const lines = computed(() => highlight(props.script).slice(0, MOST_LINES));
-    const more = computed(() => Math.max(0, props.script.split("\n").length - MOST_LINES));
+    // 末尾的换行不算一行。
+    const lines = computed(() => highlight(props.script.replace(/\n$/, "")).slice(0, MOST_LINES));
+    const more = computed(() => Math.max(0, props.script.replace(/\n$/, "").split("\n").length - MOST_LINES));
     const copy = () => navigator.clipboard.writeText(props.script).then(() => tell(t("已复制脚本", "Script copied")));
     return { lines, more, copy, t };
   },

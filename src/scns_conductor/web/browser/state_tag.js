@@ -10,6 +10,7 @@ const WORDS = {
   OUT_OF_MEMORY: ["内存超限", "Out of memory"], DEADLINE: ["过了期限", "Deadline"], BOOT_FAIL: ["启动失败", "Boot fail"],
 };
 export const STATES = Object.keys(WORDS);
+export const ENDED_BADLY = ["FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "DEADLINE", "BOOT_FAIL", "PREEMPTED"];
 export const stateWord = (state) => (WORDS[state] ? t(...WORDS[state]) : state);
 
 const LOOK = { DEADLINE: "TIMEOUT", BOOT_FAIL: "NODE_FAIL", PREEMPTED: "SUSPENDED" };

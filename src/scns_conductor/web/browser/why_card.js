@@ -3,12 +3,12 @@ import { computed, reactive } from "vue";
 import { call, segment } from "./call.js";
 import { tell } from "./dialogs.js";
 import { t } from "./facts.js";
-import { ago, clockTime, exact, memory } from "./format.js";
+import { clockTime, count, exact, memory, since } from "./format.js";
 import { Icon } from "./icons.js";
 import { changed, live } from "./live.js";
 import { reasonText } from "./reasons.js";
 
-const RESOURCES = { cpu: ["CPU", "CPU"], cpus: ["CPU", "CPU"], mem: ["内存", "Memory"], memory: ["内存", "Memory"], gpu: ["GPU", "GPU"], node: ["节点", "Nodes"], nodes: ["节点", "Nodes"] };
+const RESOURCES = { cpu: ["CPU", "CPU"], memory: ["内存", "Memory"], gpu: ["GPU", "GPU"] };
 
 export const WhyCard = {
   props: { job: Object, jobId: String, mine: Boolean },
@@ -18,7 +18,7 @@ export const WhyCard = {
     const busy = reactive(new Set());
     // 停着的：说为什么停、大约何时接着走。
     const waiting = computed(() => props.job.state === "PENDING"), title = computed(() => (waiting.value ? t("为什么还没有开始", "Why it has not started") : t("为什么停着", "Why it is stopped")));
-    const shortages = computed(() => (why.data?.shortages ?? []).map((item) => (typeof item === "string" ? item : item.text)).filter(Boolean));
+    const shortages = computed(() => why.data?.shortages ?? []);
     // 有逐项的就不再说那一大段话。
     const lines = computed(() => {
       if (shortages.value.length) return shortages.value;
@@ -40,17 +40,22 @@ export const WhyCard = {
         await call("PATCH", `/jobs/${segment(props.jobId)}`, suggestion.changes);
         changed();
         const path = `/jobs/${segment(props.jobId)}`;
-        tell(t("已照做：", "Applied: ") + suggestion.text, { undo: () => call("PATCH", path, before).then(changed, (problem) => tell(problem.detail, { kind: "error" })) });
+        tell(t("已照做：", "Applied: ") + (suggestion.summary ?? suggestion.text), { undo: () => call("PATCH", path, before).then(changed, (problem) => tell(problem.detail, { kind: "error" })) });
       } catch (problem) {
         tell(problem.detail, { kind: "error" });
       } finally {
         busy.delete(suggestion.text);
       }
     }
-    const amount = (item, value) => (/mem/.test(item.resource ?? item.name ?? "") ? memory(value) : value);
-    const bars = computed(() => (why.data?.shortages ?? []).filter((item) => item && typeof item === "object" && item.needed).map((item) => ({
-      ...item, label: RESOURCES[item.resource] ? t(...RESOURCES[item.resource]) : item.resource, part: Math.min(1, (item.free ?? 0) / item.needed) })));
-    return { why, lines, also, sharing, waiting, title, apply, busy, bars, amount, t, ago, clockTime, exact, reasonText };
+    // 各样资源：要多少、空着多少，差的有多少。
+    const bars = computed(() => (why.data?.resources ?? []).map(({ name, needed, free }) => {
+      const write = name === "memory" ? memory : count;
+      return { name, label: RESOURCES[name] ? t(...RESOURCES[name]) : name.toUpperCase(), needed: write(needed), free: write(free), short: free < needed ? write(needed - free) : null, part: Math.min(1, free / needed) };
+    }));
+    // 何时：多半何时，至迟何时；现在就能的不写时刻。
+    const soon = (instant) => since(instant) > -5;
+    const start = (item) => !item.start_time ? "" : soon(item.start_time) ? t("现在就能开始", "starts now") + (item.good_until ? t(`（${clockTime(item.good_until)} 之前改）`, ` (if changed before ${clockTime(item.good_until)})`) : "") : item.expected_kind === "estimate" ? t(`大约 ${clockTime(item.start_time)} 开始`, `starts about ${clockTime(item.start_time)}`) : t(`至迟 ${clockTime(item.start_time)} 开始`, `starts by ${clockTime(item.start_time)}`);
+    return { why, lines, also, start, sharing, waiting, title, apply, busy, bars, t, clockTime, exact, reasonText };
   },
   template: `
   <section class="card why" :aria-label="title"><div class="card-head"><Icon name="bulb" /><h2>{{ title }}</h2></div>
@@ -58,17 +63,18 @@ export const WhyCard = {
     <div v-else-if="!why.data" class="bars"><i></i><i></i></div>
     <template v-else>
       <p v-if="!waiting" class="why-lead">{{ why.data.resume_time ? t("大约 ", "Goes on about ") + clockTime(why.data.resume_time) + t(" 接着走", "") : t("要人恢复，或等 CPU 空出来", "Waits to be resumed, or for free CPUs") }}</p>
-      <p v-else class="why-lead">{{ reasonText(why.data.reason, null) || lines[0] }}<template v-if="why.data.jobs_ahead_count">{{ t("；前面有 " + why.data.jobs_ahead_count + " 个作业", "; " + why.data.jobs_ahead_count + " jobs ahead") }}</template><template v-if="why.data.expected_start_time">{{ t("；", "; ") }}{{ why.data.expected_kind === "estimate" ? t("大约 ", "about ") : t("预计 ", "expected ") }}<b :title="exact(why.data.expected_start_time)">{{ clockTime(why.data.expected_start_time) }}</b></template></p>
+      <p v-else class="why-lead">{{ reasonText(why.data.reason, null) || lines[0] }}<template v-if="why.data.jobs_ahead_count">{{ t("；前面有 " + why.data.jobs_ahead_count + " 个作业", "; " + why.data.jobs_ahead_count + (why.data.jobs_ahead_count > 1 ? " jobs ahead" : " job ahead")) }}</template><template v-if="why.data.expected_start_time">{{ t("；", "; ") }}<template v-if="why.data.probable_start_time">{{ t("多半 ", "probably ") }}<b :title="exact(why.data.probable_start_time)">{{ clockTime(why.data.probable_start_time) }}</b>{{ t("，", ", ") }}</template>{{ why.data.expected_kind === "estimate" ? t("大约 ", "about ") : t("至迟 ", "by ") }}<b :title="exact(why.data.expected_start_time)">{{ clockTime(why.data.expected_start_time) }}</b>{{ t(" 开始", "") }}</template></p>
       <p v-for="line in lines" :key="line" class="hint why-line">{{ line }}</p>
       <p v-for="line in also" :key="line" class="hint why-line">{{ line }}</p>
-      <div v-for="item in bars" :key="item.label" class="pair"><div class="pair-head"><b>{{ item.label }}</b><span class="number">{{ t("要", "needs") }} {{ amount(item, item.needed) }} · {{ t("空", "free") }} {{ amount(item, item.free) }}</span></div>
-        <div class="pair-bars"><i class="pair-asked"></i><i class="pair-used" :style="{ width: item.part * 100 + '%' }"></i></div></div>
-      <div v-if="why.data.waiting_for?.length" class="why-holders"><h3>{{ t("等这些作业让出来", "Waiting for") }}</h3>
+      <div v-if="bars.length" class="why-needs"><div v-for="item in bars" :key="item.name" class="why-need" :class="{ short: item.short }"><b>{{ item.label }}</b><span class="gauge"><i :style="{ width: item.part * 100 + '%' }"></i></span><span class="number">{{ t("要 ", "needs ") + item.needed + t("，空 ", ", free ") + item.free }}<em v-if="item.short">{{ t("，差 ", ", short ") + item.short }}</em></span></div></div>
+      <div v-if="why.data.waiting_for?.length" class="why-holders"><h3>{{ why.data.reason === "Dependency" ? t("等这些作业", "Waiting for") : t("等这些作业让出来", "Waiting for these to free up") }}</h3>
         <a v-for="holder in why.data.waiting_for.slice(0, 6)" :key="holder.job_id" :href="'/jobs/' + holder.job_id"><b>{{ holder.job_id }}</b> <span>{{ holder.user_name }}</span> <small v-if="holder.expected_end_time" :title="exact(holder.expected_end_time)">{{ t("至迟 ", "by ") + clockTime(holder.expected_end_time) }}</small></a></div>
+      <div v-if="why.data.jobs_ahead?.length" class="why-holders"><h3>{{ t("排在前面的", "Ahead in the queue") }}</h3>
+        <a v-for="id in why.data.jobs_ahead.slice(0, 6)" :key="id" :href="'/jobs/' + id"><b>{{ id }}</b></a><small v-if="why.data.jobs_ahead_count > 6">{{ t("等 " + why.data.jobs_ahead_count + " 个", "and " + (why.data.jobs_ahead_count - 6) + " more") }}</small></div>
       <div v-if="sharing.length" class="why-holders"><h3>{{ t("轮流的还有", "Taking turns with") }}</h3>
         <a v-for="holder in sharing.slice(0, 6)" :key="holder.job_id" :href="'/jobs/' + holder.job_id"><b>{{ holder.job_id }}</b> <span>{{ holder.user_name }}</span> <small v-if="holder.suspended">{{ t("停着", "stopped") }}</small></a></div>
       <div v-if="mine && why.data.suggestions?.length" class="why-suggestions"><h3>{{ t("这样改能更早", "Start sooner") }}</h3>
-        <button v-for="item in why.data.suggestions" :key="item.text" class="button suggestion" :disabled="busy.has(item.text)" @click="apply(item)"><Icon name="right" :size="15" /><span>{{ item.text }}</span></button></div>
+        <button v-for="item in why.data.suggestions" :key="item.text" class="button suggestion" :disabled="busy.has(item.text)" @click="apply(item)"><Icon name="right" :size="15" /><span>{{ item.summary ?? item.text }}<b v-if="item.summary"> → {{ start(item) }}</b></span></button></div>
     </template></section>`,
 };
 

@@ -83,6 +83,7 @@ def explained(connection: Connection, found: Explanation, now: float) -> Explain
         "jobs_ahead_count": found.ahead.count,
         "waiting_for": [called.shown(holder) for holder in (*found.holders, *found.endless, *found.waiting_for)],
         "shortages": found.shortages,
+        "resources": [{"name": name, "needed": needed, "free": free} for name, needed, free in found.balance],
         "reservations": [
             {"name": name, "start_time": iso(start), "end_time": iso(end) if math.isfinite(end) else None}
             for name, start, end in found.reserved
@@ -102,6 +103,7 @@ def explained(connection: Connection, found: Explanation, now: float) -> Explain
         "suggestions": [
             {
                 "text": item.text,
+                "summary": item.summary,
                 "changes": dict(item.changes),
                 "start_time": iso(item.start_time),
                 "expected_kind": "latest" if item.firm else "estimate",

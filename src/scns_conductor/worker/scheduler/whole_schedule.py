@@ -27,6 +27,7 @@ def whole_schedule(connection: Connection, memory: QueueMemory, policy: Policy, 
     return [
         {
             "job_id": named[each.job.job_id].label,
+            "name": named[each.job.job_id].name,
             "user_name": named[each.job.job_id].user_name,
             "start_time": _iso(each.start_time) or "",
             "end_time": _iso(each.start_time + each.job.time_limit_s),
