@@ -96,7 +96,7 @@ def _translate_message(kind: type[click.ClickException]) -> None:
 
     def format_message(error: click.ClickException) -> str:
         # 里面那句先译：它外面的英文（Invalid value for --time: …）里认不出来。
-        error.message = told(error.message)
+        vars(error)["message"] = told(error.message)
         return told(original(error))
 
     setattr(kind, "format_message", format_message)  # noqa: B010  类的方法，mypy 不许赋值

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import uvicorn
 
-from scns_conductor.cli.click_words import speak_chinese
 from scns_conductor.web.app import WebOptions, build_web
+from scns_conductor.web.script_header import prepare
 from scns_conductor.web.session import KeyUnusable
 
 DRAIN_S = 2
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--cluster", default="scns")
     parser.add_argument("--metrics", default="")
     given = parser.parse_args()
-    speak_chinese()
+    prepare()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         app = build_web(WebOptions(given.api_url, given.data_dir, given.cluster, given.metrics))

@@ -5,10 +5,15 @@ from typing import Any
 
 import click
 
-from scns_conductor.cli.click_words import TEXTS
+from scns_conductor.cli.click_words import TEXTS, speak_chinese
 from scns_conductor.cli.script_input import header_tokens
 from scns_conductor.cli.submit_options import header_options, job_fields
 from scns_conductor.language.catalogue import Catalogue, catalogue_with
+
+
+def prepare() -> None:
+    """进程开始时：click 的话从此是中文，给谁看再译。"""
+    speak_chinese()
 
 
 def header_fields(script: str, language: str) -> dict[str, Any]:
@@ -24,5 +29,5 @@ def header_fields(script: str, language: str) -> dict[str, Any]:
 
 @cache
 def _catalogue() -> Catalogue:
-    """译文，连同 click 自己的话：这个进程里它说中文（__main__ 里定的）。"""
+    """译文，连同 click 自己的话：这个进程里它说中文（prepare）。"""
     return catalogue_with({chinese: english for english, chinese in TEXTS.items()})
