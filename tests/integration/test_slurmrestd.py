@@ -205,6 +205,11 @@ def test_reservations_are_made_changed_and_removed(rest: Rest, version: str) -> 
     found = rest("GET", f"/slurm/V/reservation/{name}/", None, version)[1]["reservations"][0]
     assert (found["users"], found["node_list"], found["end_time"]["number"]) == ("root,alice", "node1", 4_000_003_600)
     assert name in {each["name"] for each in rest("GET", "/slurm/V/reservations", None, version)[1]["reservations"]}
+    # 按核留的。
+    one_core = {"name": name, "node_list": ["node1"], "core_count": {"set": True, "infinite": False, "number": 1}}
+    assert rest("POST", "/slurm/V/reservation", one_core, version)[0] == 200
+    found = rest("GET", f"/slurm/V/reservation/{name}/", None, version)[1]["reservations"][0]
+    assert (found["core_count"], found["core_specializations"]) == (1, [{"node": "node1", "core": "0"}])
     assert rest("DELETE", f"/slurm/V/reservation/{name}", None, version)[0] == 200
     assert rest("DELETE", f"/slurm/V/reservation/{name}", None, version)[0] == 404
 

@@ -220,7 +220,7 @@ async def reservation(call: Call) -> Values:
     return await _reservations(call, call.argument)
 
 
-_SAME = ("start_time", "end_time", "node_count", "partition", "comment")
+_SAME = ("start_time", "end_time", "node_count", "core_count", "partition", "comment")
 _TAKEN = (
     "users", "accounts", "groups", "flags", "purge_completed", "duration", "node_list", "licenses", "name",
 )  # fmt: skip

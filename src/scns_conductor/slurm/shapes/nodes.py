@@ -71,7 +71,12 @@ def reservation_record(version: str, found: Record) -> dict[str, Any]:
     if version in ("v0.0.38", "v0.0.39"):
         return flat
     flags = [_RESERVATION_FLAGS.get(flag.partition("=")[0], flag.partition("=")[0]) for flag in found["flags"]]
-    return render("reservation_info", version, {**flat, "flags": flags, "watts": 0})
+    # 留的是个数，写成头几个的号（同 scontrol show reservation）。
+    cores = [
+        {"node": name, "core": f"0-{cpus - 1}" if cpus > 1 else "0"}
+        for name, cpus in sorted((found["node_cpus"] or {}).items())
+    ]
+    return render("reservation_info", version, {**flat, "flags": flags, "watts": 0, "core_specializations": cores})
 
 
 def license_record(version: str, found: Record) -> dict[str, Any]:
