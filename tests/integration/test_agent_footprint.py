@@ -25,6 +25,25 @@ def test_importing_the_agent_brings_no_models() -> None:
     assert not set(HEAVY) & _imported("scns_conductor.worker.agent.process")
 
 
+# 代理要的别人的包；多一个，每个节点都多付几个 MiB（docs/database.md「代理的内存」）。
+PACKAGES = {"psycopg", "psycopg_binary", "sqlalchemy", "greenlet", "redis", "rq", "structlog"}
+# 上面的包自己带来的，装了才有。
+INCIDENTAL = {"_distutils_hack", "cryptography", "setproctitle", "typing_extensions", "hiredis", "croniter", "pytz"}
+# structlog 见到 rich 就载入它，redis 见到 OpenTelemetry 也是：装不装由别的 extra 定。
+UNASKED = ("rich", "opentelemetry")
+
+
+def test_importing_the_agent_brings_no_other_packages() -> None:
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(sys.argv[1:]))\n"
+        "import scns_conductor.worker.agent.process\n"
+        "files = {name: getattr(module, '__file__', None) or '' for name, module in sys.modules.items()}\n"
+        "print(*{name.partition('.')[0] for name, file in files.items() if 'site-packages' in file})"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *UNASKED], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) - INCIDENTAL <= PACKAGES
+
+
 def test_importing_the_scheduler_brings_no_models() -> None:
     assert not {"sqlmodel", "fastapi", "scns_conductor.core.models"} & _imported(
         "scns_conductor.worker.scheduler.process"
