@@ -231,6 +231,8 @@ def _jobs_of_others(watched: Watched, word: str) -> None:
     waiting = submitted(hold=True)
     assert watched.ask(ada, "PATCH", f"/jobs/{waiting}", {"comment": "mine"})[2] == []
     watched.act(f"PATCH {job}", f"/jobs/{waiting}", {"comment": "x"}, writes="job.update")
+    both = {"job_ids": [waiting], "changes": {"comment": "w"}}
+    watched.act("PATCH /jobs", "/jobs", both, writes="job.update")
     watched.act(f"POST {rest}/job/{{job_id}}", f"{V}/job/{waiting}", {"comment": "y"}, writes="job.update")
     watched.act(f"POST {job}/release", f"/jobs/{waiting}/release", writes="job.release")
     watched.system.wait_state(waiting, "RUNNING")

@@ -183,3 +183,31 @@ def test_many_at_once_need_no_second_connection(tmp_path: Path) -> None:
         with ThreadPoolExecutor(8) as threads:
             statuses = set(threads.map(lambda _: system.call("POST", "/jobs/control", body)[0], range(32)))
     assert statuses == {200}
+
+
+def test_updating_jobs_by_name_is_one_request_and_each_refusal_its_own(slurm: Commands) -> None:
+    name = "named_for_one_update"
+    jobs = [slurm.submit("-J", name, *LATER, text=NOTHING) for _ in range(3)]
+    array = slurm.submit("-J", name, "-a", "1-3", *LATER, text=NOTHING)
+    done = slurm.run("scontrol", "-vv", "update", f"jobname={name}", "nice=9", "timelimit=7")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" ")[3] for line in done.stderr.splitlines() if "/jobs" in line and "PATCH" in line] == ["PATCH"]
+    shown = slurm.run("squeue", "-h", "-j", ",".join([*jobs, array]), "-o", "%y %l").stdout.splitlines()
+    assert shown == ["9 7:00"] * 4
+    # 其中一个不许改，别的照改；数组只改一个任务。
+    slurm.run("scancel", jobs[0])
+    mixed = slurm.run("scontrol", "update", f"jobid={jobs[0]},{jobs[1]},{array}_2,999999999", "nice=3")
+    assert mixed.returncode == 1
+    assert sorted(mixed.stderr.splitlines()) == sorted(
+        [
+            f"Job/step already completing or completed for job {jobs[0]}",
+            "Invalid job id specified for job 999999999",
+        ]
+    )
+    assert slurm.run("squeue", "-h", "-j", jobs[1], "-o", "%y").stdout == "3\n"
+    assert slurm.run("squeue", "-h", "-j", jobs[2], "-o", "%y").stdout == "9\n"
+    tasks = slurm.run("squeue", "-h", "-j", array, "-o", "%K %y").stdout.splitlines()
+    assert sorted(tasks) == ["1,3 9", "2 3"]
+    bad = slurm.run("scontrol", "update", f"jobid={jobs[1]},{jobs[2]}", "partition=nosuch")
+    assert (bad.returncode, "Invalid partition name specified" in bad.stderr) == (1, True)
+    slurm.run("scancel", *jobs, array)

@@ -98,6 +98,7 @@ SAMPLES: dict[str, Any] = {
         for rows, few, chosen in ((False, False, []), (True, True, list(JobState)))
     ),
     "jobs_select": ((([1],), {}),),
+    "job_requirements_select": ((([1],), {}),),
     "jobs_update": ((([1], {"comment": "x"}), {}),),
     "lockers_of_row": ((("jobs",), {}),),
     "lockers": ((("jobs", "state = 'PENDING'"), {}),),

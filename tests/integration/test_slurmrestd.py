@@ -237,8 +237,8 @@ def test_reservation_flags_are_added_and_taken_back(rest: Rest, version: str) ->
         change = {"name": name, "flags": ["FLEX", "NO_DAILY", "NO_STATIC"]}
         assert rest("POST", "/slurm/V/reservation", change, version)[0] == 200
         assert flags() == {"IGNORE_JOBS", "FLEX", "NO_HOLD_JOBS_AFTER_END", "PURGE_COMP"}
-        refused = rest("POST", "/slurm/V/reservation", {"name": name, "flags": ["USER_DELETE"]}, version)
-        assert "USER_DELETE" in str(refused[1]["errors"])
+        refused = rest("POST", "/slurm/V/reservation", {"name": name, "flags": ["FORCE_START"]}, version)
+        assert "FORCE_START" in str(refused[1]["errors"])
     finally:
         rest("DELETE", f"/slurm/V/reservation/{name}", None, version)
 

@@ -199,6 +199,7 @@ _TABLE: Mapping[Rule, str] = {
     CHANGE: """
         POST /jobs/control
         POST /jobs/cancel/{job_id}
+        PATCH /jobs
         PATCH /jobs/{job_id}
         POST /jobs/{job_id}/hold
         POST /jobs/{job_id}/release

@@ -241,6 +241,14 @@ class JobCalls:
         """修改排队中的作业（或降低运行中作业的时限）。"""
         return Request("PATCH", f"/jobs/{segment(job_id)}", body=dict(changes))
 
+    @plain
+    def update_many(
+        self, job_ids: Sequence[JobId], changes: Mapping[str, Any]
+    ) -> "Request[tuple[list[Json], dict[str, Problem]]]":
+        """同样地修改一批作业，一个请求、一个事务：(改成的, 作业号 → 错误)。"""
+        body: Json = {"job_ids": [str(job_id) for job_id in job_ids], "changes": dict(changes)}
+        return Request("PATCH", "/jobs", body=body, read=_controlled)
+
 
 def _controlled(answer: "Answer") -> tuple[list[Json], dict[str, Problem]]:
     found = answer.json()

@@ -18,14 +18,14 @@ from scns_conductor.services.cluster_limits import ClusterLimits
 from scns_conductor.services.current_rules import CurrentRules, Rules, partition_names
 from scns_conductor.services.job_policy import JobPolicy
 from scns_conductor.services.job_resize import RESIZES, shrink
-from scns_conductor.services.job_rows import JobRow, find_rows, require_owner
+from scns_conductor.services.job_rows import JobRow, find_each, find_rows, require_owner, why_missing
 from scns_conductor.services.new_job import check_expressions, check_privileges
 from scns_conductor.services.placement_check import REQUIREMENTS, TIMES, require_feasible, require_possible_times
 from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.services.submission import require_dependencies
 from scns_conductor.statements.events import events_insert
 from scns_conductor.statements.inbox import inbox_insert
-from scns_conductor.statements.job_update import DEPENDENCIES_OF, jobs_select, jobs_update
+from scns_conductor.statements.job_update import DEPENDENCIES_OF, job_requirements_select, jobs_select, jobs_update
 
 # 运行中的作业还能改的：不影响已有的分配。
 WHILE_RUNNING = frozenset(
@@ -85,37 +85,128 @@ async def _update(
     await require_dependencies(engine, {"": changes})
     async with engine.begin() as connection:
         chosen, skipped = await _checked(connection, rules, identity, job_id, changes)
-        chosen, left = await split(connection, merged(chosen))
-        values = _with_hold_reason(changes, chosen, identity)
-        job_ids = [row.job_id for row in chosen]
-        resized = [row for row in chosen if row.state in ACTIVE_STATES and not changes.keys().isdisjoint(RESIZES)]
-        for row in resized:
-            await shrink(connection, row, changes, identity.user_name)
+        await _write(connection, identity, chosen, changes)
+    return _answer(job_id, chosen, skipped, changes)
+
+
+def _answer(
+    job_id: str, chosen: Sequence[JobRow], skipped: Sequence[JobRow], changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    answer = {"job_id": job_id, "state": chosen[0].state, "updated": sorted(changes)}
+    return {**answer, "skipped": [row.label for row in skipped]} if skipped else answer
+
+
+async def _write(
+    connection: AsyncConnection, identity: Identity, rows: Sequence[JobRow], changes: Mapping[str, Any]
+) -> None:
+    """改这些行（看过、锁着），记下，告诉调度器；几条成批的语句，不论几个。"""
+    chosen, left = await split(connection, merged(rows))
+    resized = [row for row in chosen if row.state in ACTIVE_STATES and not changes.keys().isdisjoint(RESIZES)]
+    for row in resized:
+        await shrink(connection, row, changes, identity.user_name)
+    for state in sorted({row.state for row in chosen}):
+        same = [row for row in chosen if row.state == state]
+        values = _with_hold_reason(changes, same, identity)
         if resized:
             # 分到的变了，要求的不变。
             values = {name: value for name, value in values.items() if name not in RESIZES}
         if values:
-            await connection.execute(jobs_update(job_ids, values))
-        for state in sorted({row.state for row in chosen}):
-            await connection.execute(
-                events_insert(
-                    [row.job_id for row in chosen if row.state == state],
-                    from_state=state,
-                    to_state=state,
-                    cause="update",
-                    actor=identity.user_name,
-                    message="修改了 " + "、".join(sorted(changes)),
-                )
+            await connection.execute(jobs_update([row.job_id for row in same], values))
+        await connection.execute(
+            events_insert(
+                [row.job_id for row in same],
+                from_state=state,
+                to_state=state,
+                cause="update",
+                actor=identity.user_name,
+                message="修改了 " + "、".join(sorted(changes)),
             )
-        # 环境里可以有口令：只写改了什么。
-        await record_jobs(connection, identity, "job.update", chosen, after={"fields": sorted(changes)})
-        told = [inbox_insert("jobs", job_ids=[*left, *job_ids])]
-        running = [row.job_id for row in chosen if row.state in ACTIVE_STATES]
-        if running:
-            told.append(inbox_insert("update", job_ids=running))
-        await tell_scheduler(connection, *told)
-    answer = {"job_id": job_id, "state": chosen[0].state, "updated": sorted(changes)}
-    return {**answer, "skipped": [row.label for row in skipped]} if skipped else answer
+        )
+    # 环境里可以有口令：只写改了什么。
+    await record_jobs(connection, identity, "job.update", chosen, after={"fields": sorted(changes)})
+    told = [inbox_insert("jobs", job_ids=[*left, *(row.job_id for row in chosen)])]
+    running = [row.job_id for row in chosen if row.state in ACTIVE_STATES]
+    if running:
+        told.append(inbox_insert("update", job_ids=running))
+    await tell_scheduler(connection, *told)
+
+
+async def update_jobs(
+    engine: AsyncEngine,
+    current: CurrentRules,
+    identity: Identity,
+    job_ids: Sequence[str],
+    changes: Mapping[str, Any],
+    policy: JobPolicy | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, ConductorError]]:
+    """一批作业同样地改：(改成的，作业号 -> 错误)。一个事务；不许的（没有、别人的、状态不对）各是各的错误。
+
+    要逐个算的（站点的策略各有各的改法、运行中的缩小）一个一个来。
+    """
+    if policy is not None or not changes.keys().isdisjoint(RESIZES):
+        return await _one_by_one(engine, current, identity, job_ids, changes, policy)
+
+    async def attempt(rules: Rules) -> tuple[list[dict[str, Any]], dict[str, ConductorError]]:
+        return await _update_many(engine, rules, identity, job_ids, changes)
+
+    reservation = changes.get("reservation")
+    return await current.judge(
+        partition_names(changes.get("partition")), frozenset(reservation.split(",") if reservation else ()), attempt
+    )
+
+
+async def _one_by_one(
+    engine: AsyncEngine,
+    current: CurrentRules,
+    identity: Identity,
+    job_ids: Sequence[str],
+    changes: Mapping[str, Any],
+    policy: JobPolicy | None,
+) -> tuple[list[dict[str, Any]], dict[str, ConductorError]]:
+    done: list[dict[str, Any]] = []
+    errors: dict[str, ConductorError] = {}
+    for job_id in dict.fromkeys(job_ids):
+        try:
+            done.append(await update_job(engine, current, identity, job_id, changes, policy))
+        except ConductorError as error:
+            errors[job_id] = error
+    return done, errors
+
+
+async def _update_many(
+    engine: AsyncEngine, rules: Rules, identity: Identity, job_ids: Sequence[str], changes: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, ConductorError]]:
+    _check_changes(rules, identity, changes)
+    await require_dependencies(engine, {"": changes})
+    errors: dict[str, ConductorError] = {}
+    picked: dict[str, tuple[list[JobRow], list[JobRow]]] = {}
+    async with engine.begin() as connection:
+        for each in await find_each(connection, job_ids):
+            try:
+                if not each.rows:
+                    raise await why_missing(connection, each.text)
+                picked[each.text] = _pick(each.text, each.rows, changes, identity)
+                if changes.get("dependency"):
+                    await _check_circular(connection, picked[each.text][0], changes["dependency"])
+            except ConductorError as error:
+                errors[each.text] = error
+        wanted = [row.job_id for chosen, _ in picked.values() for row in chosen]
+        specs: dict[int, Mapping[str, Any]] = {}
+        if wanted and _weighed(changes):
+            found = (await connection.execute(job_requirements_select(wanted))).mappings()
+            specs = {spec["job_id"]: spec for spec in found}
+        for text, (chosen, _) in list(picked.items()):
+            try:
+                _check_specs(chosen, specs, changes, rules, identity)
+            except ConductorError as error:
+                errors[text] = error
+                del picked[text]
+        rows = [row for chosen, _ in picked.values() for row in chosen]
+        if rows:
+            await _write(connection, identity, rows, changes)
+    done = [_answer(text, chosen, skipped, changes) for text, (chosen, skipped) in picked.items()]
+    # 次序照所给。
+    return done, {text: errors[text] for text in dict.fromkeys(job_ids) if text in errors}
 
 
 async def require_updatable(
@@ -165,8 +256,19 @@ async def _checked(
     lock: bool = True,
 ) -> tuple[list[JobRow], list[JobRow]]:
     """(要改的行, 不必改的行)；有一行不许这样改就抛出来。"""
-    limits = rules.limits
-    rows = await find_rows(connection, job_id, lock=lock)
+    chosen, skipped = _pick(job_id, await find_rows(connection, job_id, lock=lock), changes, identity)
+    if _weighed(changes):
+        specs = {spec["job_id"]: spec for spec in await _specs(connection, [row.job_id for row in chosen])}
+        _check_specs(chosen, specs, changes, rules, identity)
+    if changes.get("dependency"):
+        await _check_circular(connection, chosen, changes["dependency"])
+    return chosen, skipped
+
+
+def _pick(
+    job_id: str, rows: Sequence[JobRow], changes: Mapping[str, Any], identity: Identity
+) -> tuple[list[JobRow], list[JobRow]]:
+    """(要改的行, 不必改的行)，只看行本身；不许的抛出来。"""
     require_owner(rows, identity)
     chosen = [row for row in rows if row.state == JobState.PENDING or row.state in ACTIVE_STATES]
     if not chosen:
@@ -174,19 +276,34 @@ async def _checked(
     chosen, skipped = _changeable(chosen, changes)
     for row in chosen:
         _check_row(row, changes, identity)
-    if changes.get("reservation"):
-        for spec in await _specs(connection, [row.job_id for row in chosen]):
-            account = {**spec, **changes}["account"]
-            limits.require_reservation(changes["reservation"], spec["user_name"], account, "reservation")
-    pending = [row.job_id for row in chosen if row.state == JobState.PENDING]
-    if (ACCOUNTED | set(REQUIREMENTS) | set(TIMES)) & changes.keys() and pending:
-        for spec in await _specs(connection, pending):
-            if ACCOUNTED & changes.keys():
-                rules.admission.recheck({**spec, **changes}, admin=identity.privileged)
-            _check_possible(spec, changes, limits, rules.defaults)
-    if changes.get("dependency"):
-        await _check_circular(connection, chosen, changes["dependency"])
     return chosen, skipped
+
+
+def _weighed(changes: Mapping[str, Any]) -> bool:
+    """要看作业原来的要求才知道行不行的。"""
+    return bool({"reservation", *ACCOUNTED, *REQUIREMENTS, *TIMES} & changes.keys())
+
+
+def _check_specs(
+    rows: Sequence[JobRow],
+    specs: Mapping[int, Mapping[str, Any]],
+    changes: Mapping[str, Any],
+    rules: Rules,
+    identity: Identity,
+) -> None:
+    """连同原来的要求（specs：作业号 -> 它）看：预留、记账、放不放得下。"""
+    if changes.get("reservation"):
+        for row in rows:
+            spec = specs[row.job_id]
+            account = {**spec, **changes}["account"]
+            rules.limits.require_reservation(changes["reservation"], spec["user_name"], account, "reservation")
+    if not (ACCOUNTED | set(REQUIREMENTS) | set(TIMES)) & changes.keys():
+        return
+    for row in rows:
+        if row.state == JobState.PENDING:
+            if ACCOUNTED & changes.keys():
+                rules.admission.recheck({**specs[row.job_id], **changes}, admin=identity.privileged)
+            _check_possible(specs[row.job_id], changes, rules.limits, rules.defaults)
 
 
 async def _specs(connection: AsyncConnection, job_ids: list[int]) -> list[dict[str, Any]]:

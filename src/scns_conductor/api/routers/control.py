@@ -1,5 +1,6 @@
 """对一批作业做一件事：一个请求、一个事务。"""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
@@ -7,9 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import Flag
-from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.api.job_request import JobRequest
+from scns_conductor.core.errors import ConductorError, InvalidRequest
 from scns_conductor.services.job_control import Action, Request, control_jobs
 from scns_conductor.services.job_list import JobFilter
+from scns_conductor.services.job_update import update_jobs
 
 router = APIRouter(prefix="/jobs", tags=["作业"])
 
@@ -72,6 +75,48 @@ class ControlAnswer(BaseModel):
     errors: list[Refused] = Field(description="没有做成的")
 
 
+class UpdateRequest(BaseModel):
+    """一批作业，同样地改。"""
+
+    model_config = ConfigDict(extra="forbid")
+
+    job_ids: list[ShortText] = Field(
+        min_length=1, max_length=MOST_CONTROLLED, description="作业号，可以是 12_3、12_[1-5]"
+    )
+    changes: JobRequest = Field(description="要改的，同 PATCH /jobs/{job_id}")
+
+
+class Updated(BaseModel):
+    """改成了的一个。"""
+
+    job_id: str = Field(description="作业号，写法同所给")
+    state: str = Field(description="状态")
+    skipped: list[str] = Field(default_factory=list, description="数组里已经启动、改不了的任务")
+
+
+class UpdateAnswer(BaseModel):
+    """一批的结果。"""
+
+    jobs: list[Updated] = Field(description="改成了的")
+    errors: list[Refused] = Field(description="没有改成的")
+
+
+@router.patch("", summary="修改一批作业")
+async def update(body: UpdateRequest, parts: PartsDep, identity: IdentityDep) -> UpdateAnswer:
+    """同样的修改，一个事务。不许的（没有、别人的、状态不对）各在 errors 里，其余照改。"""
+    done, errors = await update_jobs(
+        parts.engine, parts.rules, identity, body.job_ids, body.changes.changes(), parts.policy
+    )
+    return UpdateAnswer(jobs=[Updated(**job) for job in done], errors=_refused(errors))
+
+
+def _refused(errors: Mapping[str, ConductorError]) -> list[Refused]:
+    return [
+        Refused(job_id=job_id, code=error.code, status=error.status, detail=error.detail)
+        for job_id, error in errors.items()
+    ]
+
+
 @router.post("/control", summary="对一批作业做一件事")
 async def control(body: ControlRequest, parts: PartsDep, identity: IdentityDep) -> ControlAnswer:
     """保留、放行、重新排队、挂起、恢复、取消、发信号：一个事务，两万个也在一两秒之内。
@@ -90,8 +135,4 @@ async def control(body: ControlRequest, parts: PartsDep, identity: IdentityDep) 
         body.job_ids,
         JobFilter(**given) if given else None,
     )
-    errors = [
-        Refused(job_id=job_id, code=error.code, status=error.status, detail=error.detail)
-        for job_id, error in done.errors.items()
-    ]
-    return ControlAnswer(jobs=[Done(**job) for job in done.jobs], errors=errors)
+    return ControlAnswer(jobs=[Done(**job) for job in done.jobs], errors=_refused(done.errors))

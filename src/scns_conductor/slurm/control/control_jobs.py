@@ -1,10 +1,11 @@
 """scontrol 对作业与作业步做的：保留、放行、重排、挂起、修改、取脚本、等到开始。"""
 
 import os
+import pwd
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from scns_conductor.slurm.control.control_changes import Relative, job_changes, 
 from scns_conductor.slurm.control.control_nodes import slurm_call
 from scns_conductor.slurm.error_words import slurm_words
 from scns_conductor.slurm.parse.hosts import split_list
+from scns_conductor.slurm.parse.keywords import full_key
 from scns_conductor.slurm.parse.options import Parsed
 from scns_conductor.slurm.session import Fatal, connect, slurm_error
 
@@ -66,11 +68,12 @@ def _named_elsewhere(client: JsonClient, name: str) -> Problem:
     return Problem(409, "job_not_pending", name) if found else Problem(404, "job_not_found", name)
 
 
-def _by_name(client: JsonClient, text: str) -> list[str]:
-    """作业号；写的是作业名时，是叫这个名字的全部作业。"""
+def _by_name(client: JsonClient, text: str, user: str | None = None) -> list[str]:
+    """作业号；写的是作业名时，是叫这个名字的（user 的）全部作业。"""
     if text[:1].isdigit():
         return [text]
-    return [job["job_id"] for job in client.jobs(name=text, state="PENDING,RUNNING,SUSPENDED")] or [text]
+    found = client.jobs(name=text, user=user, state="PENDING,RUNNING,SUSPENDED", fields="job_id")
+    return [str(job["job_id"]) for job in found] or [text]
 
 
 def hold(_parsed: Parsed, words: list[str]) -> int:
@@ -146,23 +149,55 @@ def update_step(target: str, given: dict[str, str]) -> int:
 
 
 def update_job(target: str, given: dict[str, str]) -> int:
-    """逐个作业改；作业号可以用逗号相连。数组里改不了的任务（已经启动）各报一行，其余照改。"""
+    """改这些作业；作业号可以用逗号相连。数组里改不了的任务（已经启动）各报一行，其余照改。"""
+    return _update(lambda client: [each for text in split_list(target) for each in _by_name(client, text)], given)
+
+
+def update_named(name: str, given: dict[str, str]) -> int:
+    """没有写作业号而写了 JobName 的：改叫这个名字的全部作业；写了 UserId（名字或号）的只是他的（scontrol(1)）。"""
+    key = next((key for key in given if full_key(key, ["userid"], least=4)), None)
+    user = None if key is None else given.pop(key)
+    if user is not None and user.isdigit():
+        try:
+            user = pwd.getpwuid(int(user)).pw_name
+        except KeyError:
+            raise Fatal(f"Invalid user id: {user}", prefix=None) from None
+    return _update(lambda client: _by_name(client, name, user), given)
+
+
+def _update(find: Callable[[JsonClient], list[str]], given: dict[str, str]) -> int:
     changes = job_changes(given)
-    code = 0
     with connect() as client:
-        for job_id in [number for text in split_list(target) for number in _by_name(client, text)]:
+        job_ids = find(client)
+        relative = isinstance(changes.get("time_limit"), Relative)
+        resizes = bool({"nodes", "required_nodes"} & changes.keys())
+        if len(job_ids) > 1 and not relative and not resizes:
+            done, refused = client.update_many(job_ids, changes)
+            return max(_say_refused(refused), _say_skipped(done))
+        code = 0
+        for job_id in job_ids:
             try:
                 answer = client.update(job_id, _made(client, job_id, changes))
             except ClientError as error:
-                print(_told_of(job_id, _update_refused(error)), file=sys.stderr)
-                code = 1
+                code = max(code, _say_refused({job_id: error}))
                 continue
-            for task in answer.get("skipped", ()):
-                print(f"{task}: {slurm_words('job_not_pending')}", file=sys.stderr)
-                code = 1
-            if answer["state"] == "RUNNING" and {"nodes", "required_nodes"} & changes.keys():
+            code = max(code, _say_skipped([answer]))
+            if answer["state"] == "RUNNING" and resizes:
                 _write_resize_scripts(client.job(job_id))
     return code
+
+
+def _say_refused(errors: Mapping[str, ClientError]) -> int:
+    for job_id, error in errors.items():
+        print(_told_of(job_id, _update_refused(error)), file=sys.stderr)
+    return int(bool(errors))
+
+
+def _say_skipped(answers: Sequence[Mapping[str, Any]]) -> int:
+    tasks = [task for answer in answers for task in answer.get("skipped") or ()]
+    for task in tasks:
+        print(f"{task}: {slurm_words('job_not_pending')}", file=sys.stderr)
+    return int(bool(tasks))
 
 
 def _write_resize_scripts(job: dict[str, Any]) -> None:

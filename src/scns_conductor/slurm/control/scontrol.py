@@ -18,6 +18,7 @@ from scns_conductor.slurm.control.control_jobs import (
     resume,
     suspend,
     update_job,
+    update_named,
     update_step,
     wait_job,
     write,
@@ -107,6 +108,7 @@ def _update(_parsed: Parsed, words: list[str]) -> int:
     # 先看有没有作业号：partition= 可以是作业的，也可以是要改的分区。
     for name, update in (
         ("jobid", update_job),
+        ("jobname", update_named),
         ("stepid", update_step),
         ("nodename", update_node),
         ("reservationname", _update_reservation),
