@@ -19,7 +19,7 @@ from slurm_links import Commands
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from database_command import SCNS, scns_on
-from running_system import RunningSystem, as_user, server_environment, start_system, wait_until
+from running_system import RunningSystem, as_user, free_port, server_environment, start_system, wait_until
 from scns_conductor import migrations
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.database import database_url, sync_engine
@@ -539,3 +539,22 @@ def test_bad_input_is_one_line(url: str, words: tuple[str, ...], said: str) -> N
     assert done.returncode != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("set", "--move-after", "60d"), ("run",), ("export", "2025-11", "."), ("bring-back", "3")]
+)
+def test_a_database_that_is_away_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [SCNS, "db", "retention", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=tmp_path,
+        env={**os.environ, "SCNS_DATABASE_URL": f"postgresql://x@127.0.0.1:{free_port()}/x"},
+    )
+    assert done.returncode != 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("scns：连不上数据库")
+    assert list(tmp_path.iterdir()) == []

@@ -6,12 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import asyncpg
 import click
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.api.database_problem import database_error
 from scns_conductor.cli.say import say
 from scns_conductor.cli.table import show_table
 from scns_conductor.core.async_database import async_engine
+from scns_conductor.core.errors import ServiceUnavailable
 from scns_conductor.core.settings import current_user_name, load_settings
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services import history_files, retention
@@ -58,7 +62,17 @@ def _run(action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
     async def do() -> T:
         engine = async_engine(load_settings(), direct=True)
         try:
+            try:
+                # 先连一下：连不上的不当作读写文件的错。
+                await (await engine.connect()).close()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                raise ServiceUnavailable(f"连不上数据库（{error}）；请检查 SCNS_DATABASE_URL") from error
             return await action(engine)
+        except sa.exc.SQLAlchemyError as error:
+            found = await database_error(error, engine)
+            if found is None:
+                raise
+            raise found from error
         finally:
             await engine.dispose()
 
