@@ -293,6 +293,18 @@ def test_idle_ones_are_purged_and_broken_nodes_replaced(system: RunningSystem, s
     assert status == 201, answer
     first = answer["node_list"]
     other = "node2" if first == "node1" else "node1"
+    # 按核留的也换；那里已有别的整个的预留时不换，所以等它换完才挪这一个。
+    by_core = {**body, "name": "some_cores", "node_count": 1, "core_count": 1, "flags": ["REPLACE_DOWN"]}
+    assert system.call("POST", "/reservations", by_core)[1]["node_cpus"] == {other: 1}
+    assert system.call("PATCH", "/reservations/some_cores", {"flags": ["REPLACE_DOWN", "OVERLAP"]})[0] == 200
+    assert slurm.run("scontrol", "update", f"nodename={other}", "state=drain", "reason=x").returncode == 0
+    assert system.call("DELETE", "/reservations/replacing")[0] == 204
+    wait_until(lambda: system.call("GET", "/reservations/some_cores")[1]["node_cpus"] == {first: 1}, 60, "换了节点")
+    assert system.call("GET", "/reservations/some_cores")[1]["node_list"] == first
+    assert system.call("DELETE", "/reservations/some_cores")[0] == 204
+    assert slurm.run("scontrol", "update", f"nodename={other}", "state=resume").returncode == 0
+    back = {**body, "name": "replacing", "nodes": first, "node_count": 1, "flags": ["REPLACE_DOWN"]}
+    assert system.call("POST", "/reservations", back)[1]["node_list"] == first
     assert slurm.run("scontrol", "update", f"nodename={first}", "state=drain", "reason=x").returncode == 0
     wait_until(lambda: system.call("GET", "/reservations/replacing")[1]["node_list"] == other, 60, "换了节点")
     assert slurm.run("scontrol", "update", f"nodename={first}", "state=resume").returncode == 0

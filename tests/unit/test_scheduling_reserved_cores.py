@@ -12,8 +12,10 @@ from scns_conductor.scheduling.explain import explain
 from scns_conductor.scheduling.explain_text import Names, render
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.placement import Placement
+from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.planner import Planner, plan
 from scns_conductor.scheduling.policy import Backfill, Policy
+from scns_conductor.scheduling.preemption import holds, resumable
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import CPU, Shape
 
@@ -198,7 +200,7 @@ def test_an_exclusive_job_waits_for_the_window_to_close_and_never_runs_inside() 
     assert yard.plan() == set()
     decided = plan(yard.cluster, yard.queue, yard.now, yard.policy)
     assert [(kept.job.job_id, kept.start_time) for kept in decided.reservations] == [(2, CLOSES)]
-    assert [key[0].reservation for key in decided.impossible] == ["rc"]
+    assert ["只留了节点的一部分" in text for text in decided.impossible.values()] == [True]
 
 
 def test_outsiders_that_were_already_there_shrink_what_the_insiders_get() -> None:
@@ -231,6 +233,24 @@ def test_who_still_runs_when_the_window_closes_is_an_ordinary_job() -> None:
     assert all(sum(yard.used(node)) <= CPUS for node in range(2))
     yard.to(400.0)
     assert (yard.cluster.free[:2, CPU] == CPUS).all()
+
+
+def test_a_suspended_insider_gets_its_own_cores_back_and_nobody_elses() -> None:
+    yard = Yard({"n1": 2})
+    yard.to(OPENS)
+    yard.run(91, 1, 4, 400.0)
+    for job_id, reservation in ((1, "rc"), (2, None)):
+        yard.cluster.allocate(
+            RunningJob(job_id, 400.0, (NodeShare(0, 0, 0),), lent=((0, 2),), suspended=True, reservation=reservation)
+        )
+    yard.run(90, 0, 2, 400.0)
+    # 留的两个空着、别的都用着：里面的能接着跑，外面的不能。
+    assert [job.job_id for job in resumable(yard.cluster, Plan(yard.now), None)] == [1]
+    assert [job.job_id for job in holds(yard.cluster, yard.queue, None)] == [-1]
+    # 里面的用着留的、别的空着：反过来。
+    yard.cluster.release(90)
+    yard.run(92, 0, 2, 400.0, "rc")
+    assert [job.job_id for job in resumable(yard.cluster, Plan(yard.now), None)] == [2]
 
 
 def test_two_reservations_share_a_node() -> None:

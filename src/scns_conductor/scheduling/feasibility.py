@@ -77,6 +77,8 @@ def shortfall(cluster: Cluster, shape: Shape) -> str:
             if lacking is not None:
                 return f"异构作业的第 {number} 个部分：{lacking}"
         return "异构作业的各个部分单独放得下，全部节点空着也不能一起放下"
+    if shape.by_reserved_cores and not shape.roams and (cluster.exclusive(shape) or shape.exclusive_to is not None):
+        return f"预留 {shape.reservation} 只留了节点的一部分 CPU，在里面独占不了节点"
     unknown = [name for name in sorted(shape.gres_names) if name not in cluster.kinds]
     if unknown:
         return f"没有节点有通用资源 {unknown[0]}"

@@ -99,19 +99,18 @@ async def settle(
         if cores is not None and not row["nodes"]:
             row["partition"] = row.get("partition") or default
         within = None if row.get("partition") is None else members[row["partition"]]
-        free = {} if _SHARING & {*row["flags"]} else taken
+        barred = {} if _SHARING & {*row["flags"]} else taken
         room = Room(await cpus_per_core(connection), await _left(connection, row, exclusive, moved=moved))
         named = nodes_of(row, known, members)
         if cores is not None:
             rest = [name for name in known if within is None or name in within]
             pool = dict.fromkeys(named if named and count is None else [*named, *rest])
-            row["node_cpus"] = reserve_cores(cores, count, named, [name for name in pool if name not in free], room)
-        elif "node_cpus" in changed:
-            named = list(row["node_cpus"])
-        row["nodes"] = compress(sorted(row["node_cpus"]))
-        row["flags"] = [flag for flag in row["flags"] if flag not in IMPLIED_FLAGS]
-        if named and count is None:
-            row["flags"] += IMPLIED_FLAGS[:1]
+            row["node_cpus"] = reserve_cores(cores, count, named, [name for name in pool if name not in barred], room)
+        if cores is not None or "node_cpus" in changed:
+            row["nodes"] = compress(sorted(row["node_cpus"]))
+            chosen = "node_cpus" not in changed and (IMPLIED_FLAGS[0] not in row["flags"] or count is not None)
+            row["flags"] = [flag for flag in row["flags"] if flag not in IMPLIED_FLAGS]
+            row["flags"] += [] if chosen else IMPLIED_FLAGS[:1]
         room.check(row["node_cpus"])
     _check_flags(row)
     names = nodes_of(row, known, members)
