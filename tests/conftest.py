@@ -8,6 +8,7 @@
   要杀它、停它、弄乱它的测试自己用 start_system 起一个。
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -30,6 +31,9 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.local import postgres
 from scns_conductor.local.engines import Engines, running_engines
 from scns_conductor.local.postgres import DATABASE
+
+# 收集时装载的几十万个对象都留着：一遍遍地找垃圾要占收集的四成，几个 xdist 的进程各收集一遍。收集完再打开。
+gc.disable()
 
 # 每个性质找几个例子：平常几十个，HYPOTHESIS_PROFILE=thorough 久久地找。机器忙时一个例子可以慢。
 # 同样的代码得同样的例子：CI 拦下的是这次改动，不是碰巧；新的例子用 thorough 找，找到的写成测试。
@@ -66,6 +70,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return ranks.get(item.path.stem, len(ranks)), -sizes[item.path], str(item.path)
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """收集到的不会消失，以后也不必走过它们。"""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
