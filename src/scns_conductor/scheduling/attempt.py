@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import cast
 
 from scns_conductor.scheduling.bins import Bins
 from scns_conductor.scheduling.cluster import Cluster
@@ -19,7 +20,8 @@ def facts_of(cluster: Cluster, group: Group) -> tuple[IntArray, Kind]:
                 cluster.requirements.clear()
             group.facts = (cluster.version, *requirement(cluster, group.shape))
             cluster.requirements[group.shape] = group.facts
-    return group.facts[1], Kind(group.facts[2])
+    # 就是 requirement 给的 Kind；再转一遍要花的比别的都多。
+    return group.facts[1], cast(Kind, group.facts[2])
 
 
 class Attempt:

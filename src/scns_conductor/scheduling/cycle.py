@@ -17,18 +17,23 @@ from scns_conductor.scheduling.policy import Backfill
 from scns_conductor.scheduling.queue import Group, OrderKey, Queue, backfill_rank
 from scns_conductor.scheduling.shape import LICENSE
 
-# 还有保留的名额时才轮到的：(组首的次序键, 组, 怎样考虑它)。
-Later = tuple[OrderKey, Group, Callable[[], Attempt]]
+# 还有保留的名额时才轮到的：(组首的次序键, 组)。
+Later = tuple[OrderKey, Group]
 
 
 class Cycle(Placing):
     """一遍计划。"""
 
-    def run(self, attempts: Iterable[Attempt], later: Sequence[Later] = ()) -> None:
-        """按次序考虑各组；later 是还有保留的名额时才轮到的。"""
+    def run(
+        self,
+        attempts: Iterable[Attempt],
+        later: Sequence[Later] = (),
+        make: Callable[[Group], Attempt] | None = None,
+    ) -> None:
+        """按次序考虑各组；later 是还有保留的名额时才轮到的，轮到了由 make 造。"""
         heap = [(attempt.key, number, attempt) for number, attempt in enumerate(attempts) if attempt.job is not None]
         heapq.heapify(heap)
-        candidates = [(key, number, group, make) for number, (key, group, make) in enumerate(later, len(heap))]
+        candidates = [(key, number, group) for number, (key, group) in enumerate(later, len(heap))]
         heapq.heapify(candidates)
         plan, most, shortest_first = self.plan, self.policy.most_starts, self.policy.shortest_first
         behind: list[Attempt] = []
@@ -36,9 +41,10 @@ class Cycle(Placing):
             if not shortest_first and len(plan.reservations) >= self.depth:
                 candidates.clear()
             if candidates and (not heap or candidates[0][0] < heap[0][0]):
-                _, number, group, make = heapq.heappop(candidates)
+                _, number, group = heapq.heappop(candidates)
+                assert make is not None
                 if not shortest_first or not self.full(group):
-                    attempt = make()
+                    attempt = make(group)
                     heapq.heappush(heap, (attempt.key, number, attempt))
                 continue
             if not heap:

@@ -4,8 +4,6 @@
 还有谁放得下，才要照整套的办法算保留，看它会不会推迟别人。
 """
 
-from functools import partial
-
 from scns_conductor.scheduling.attempt import Attempt, facts_of
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cycle import Cycle
@@ -83,9 +81,7 @@ def front(cluster: Cluster, queue: Queue, now: float, policy: Policy) -> Plan | 
         return None
     cycle = _Front(cluster, queue, now, policy)
     try:
-        cycle.run(
-            [], [(group.keys[group.start], group, partial(cycle.attempt, group)) for group in queue.groups.values()]
-        )
+        cycle.run([], [(group.keys[group.start], group) for group in queue.groups.values()], cycle.attempt)
     except _SomebodyFits:
         return None
     return cycle.plan

@@ -281,10 +281,12 @@ class Future:
         self, nodes: IntArray, need: IntArray, allowed: BoolArray, duration_s: float
     ) -> tuple[float, int] | None:
         """只看 nodes（不多）的 earliest；不看许可证。"""
-        for node in nodes.tolist():
-            self.open(node)
-        rows = np.array([self.opened.index[node] for node in nodes.tolist()], dtype=np.int64)
-        moments = self.opened.earliest(need, duration_s, self.now)[rows]
+        listed, index = nodes.tolist(), self.opened.index
+        for node in listed:
+            if node not in index:
+                self.open(node)
+        rows = np.array([index[node] for node in listed], dtype=np.int64)
+        moments = self.opened.earliest(need, duration_s, self.now, rows)
         moments[~allowed[nodes]] = np.inf
         best = float(moments.min(initial=np.inf))
         if best >= NO_END:

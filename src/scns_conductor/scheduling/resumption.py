@@ -5,7 +5,6 @@
 """
 
 from collections.abc import Collection, Mapping
-from functools import partial
 
 import numpy as np
 
@@ -57,7 +56,10 @@ class Resumption:
         self._moving: set[GroupKey] = set()
         # 最后一个保留的次序键。
         self._last: OrderKey | None = max((kept.job.key for kept in old.reservations), default=None)
-        cycle.plan.blocked = {key: reason for key, reason in old.blocked.items() if key in queue.groups}
+        # 集合与字典之间按记着的散列比：不逐个地算形状的。
+        cycle.plan.blocked = dict(old.blocked)
+        for key in set(old.blocked).difference(queue.groups):
+            del cycle.plan.blocked[key]
         for key in cycle.plan.blocked:
             # 受阻之后上限也满了的：原因是上限。
             for name, count in key[0].pools:
@@ -287,24 +289,32 @@ class Resumption:
             if key not in blocked and key not in cycle.plan.impossible
         ]
         later: list[Later] = []
+        # 名额都用完了：启动不了的不必看（cycle.full）。
+        each_own, skipped = cycle.policy.shortest_first, self._skipped
+        spare = each_own or len(cycle.plan.reservations) < cycle.depth
         groups = [self._queue.groups[key] for key in blocked]
         for group, hopeful in zip(groups, self._hopeful(groups).tolist(), strict=True):
-            head = self._head(group)
+            retry = bool(raised) and any(name in raised for name, _ in group.shape.pools)
+            if not (retry or hopeful or spare):
+                continue
+            first = group.jobs[group.start]
+            # 多半就是组首。
+            known = first is not None and first.job_id not in skipped
+            head = group.keys[group.start] if known else self._head(group)
             if head is None:
                 continue
-            retry = any(name in raised for name, _ in group.shape.pools)
             if retry and last is not None and head < last:
                 return False
             if retry or hopeful:
                 attempts.append(self._again(group, retry))
-            elif not cycle.full(group) and not self._unreservable(group):
+            elif not (each_own and cycle.full(group)) and not self._unreservable(group):
                 # 此刻启动不了，轮到它也只是保留。
-                later.append((head, group, partial(self._again, group, False)))
-        cycle.run(attempts, later)
+                later.append((head, group))
+        cycle.run(attempts, later, self._again)
         cycle.settle_reasons(self._queue)
         return True
 
-    def _again(self, group: Group, retry: bool) -> Attempt:
+    def _again(self, group: Group, retry: bool = False) -> Attempt:
         """受阻的组再看一遍；retry 是全部节点都看，否则只看变了的。"""
         attempt, reason = self._attempt(group), self._cycle.plan.blocked.pop(group.key)
         if not retry:
@@ -324,8 +334,10 @@ class Resumption:
 
     def _unreservable(self, group: Group) -> bool:
         cycle, shape = self._cycle, group.shape
-        if group.key in cycle.unreserved:
+        if cycle.unreserved and group.key in cycle.unreserved:
             return not cycle.cluster.eligible(shape)[self._nodes].any()
+        if not shape.pools:
+            return False
         return any(not name.startswith(LICENSE) and cycle.pools.get(name, 0) < count for name, count in shape.pools)
 
     def _hopeful(self, groups: list[Group]) -> BoolArray:
@@ -336,21 +348,27 @@ class Resumption:
         if len(self._nodes) > MANY_NODES:
             return np.array([self._may_start(group) for group in groups])
         cluster = self._cycle.cluster
-        facts = [facts_of(cluster, group) for group in groups]
-        needs = np.stack([need for need, _ in facts])
+        # facts_of，记着的直接取：每一遍都要问全部受阻的组。
+        version, general = cluster.version, Kind.GENERAL
+        facts = [
+            (known[1], known[2])
+            if (known := group.facts) is not None and known[0] == version
+            else facts_of(cluster, group)
+            for group in groups
+        ]
+        needs = np.concatenate([need for need, _ in facts]).reshape(len(groups), cluster.width)
         # 在预留里运行的不看今后：那里预留的节点谁也不给。
         simple = np.array(
             [
-                kind is not Kind.GENERAL and not cluster.secluded(group.shape)
+                kind != general and (group.shape.reservation is None or not cluster.secluded(group.shape))
                 for group, (_, kind) in zip(groups, facts, strict=True)
             ]
         )
         durations = np.array([group.shape.time_minimum_s or group.time_limit_s for group in groups])
-        usable = [cluster.eligible(group.shape) for group in groups]
         for node in self._nodes.tolist():
-            enough = self._cycle.future.enough(node, needs, durations) & simple
+            enough = self._cycle.future.enough(node, needs, durations) & simple & ~found
             for index in np.flatnonzero(enough).tolist():
-                found[index] |= usable[index][node]
+                found[index] = cluster.eligible(groups[index].shape)[node]
         for index in np.flatnonzero(~simple).tolist():
             found[index] = self._may_start(groups[index])
         return found

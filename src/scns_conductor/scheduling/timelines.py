@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from operator import add, itemgetter
 
 import numpy as np
 
@@ -40,30 +41,37 @@ class Timelines:
 
         已过预计结束的当作马上结束。
         """
-        row = len(self._length)
-        ends = np.where(ends < NO_END, np.maximum(ends, self.now + 1.0), np.inf)
-        if occupied:
-            begins = [begin for begin, _, _ in occupied]
-            untils = [until if until < NO_END else np.inf for _, until, _ in occupied]
-            amounts = np.array([need for _, _, need in occupied])
-            ends = np.concatenate([ends, begins, untils])
-            needs = np.vstack([needs, -amounts, amounts])
-        # 就在此刻占下的，从第一段起就没有。
-        free = free + needs[ends <= self.now].sum(axis=0)
-        keep = (ends > self.now) & (ends < NO_END)
-        ends, needs = ends[keep], needs[keep]
-        moments = np.unique(ends)
-        self._reserve(row + 1, len(moments) + 1)
-        times, steps = self.times[row], self.free[row]
-        times[:] = np.inf
-        times[0], times[1 : len(moments) + 1] = self.now, moments
-        steps[:] = 0
-        steps[0] = free
-        np.add.at(steps, np.searchsorted(moments, ends) + 1, needs)
-        np.cumsum(steps, axis=0, out=steps)
+        row, now = len(self._length), self.now
+        # 一个节点上没有多少个：列表比数组快几倍。
+        level: list[int] = free.tolist()
+        changes: list[tuple[float, list[int]]] = [
+            (max(end, now + 1.0), need) for end, need in zip(ends.tolist(), needs.tolist(), strict=True) if end < NO_END
+        ]
+        for begin, until, need in occupied:
+            taken: list[int] = need.tolist()
+            for moment, amounts in ((begin, [-amount for amount in taken]), (until, taken)):
+                if moment <= now:
+                    # 就在此刻占下的，从第一段起就没有。
+                    level = list(map(add, level, amounts))
+                elif moment < NO_END:
+                    changes.append((moment, amounts))
+        changes.sort(key=itemgetter(0))
+        moments, levels = [now], [level]
+        for moment, amounts in changes:
+            level = list(map(add, level, amounts))
+            if moment == moments[-1]:
+                levels[-1] = level
+            else:
+                moments.append(moment)
+                levels.append(level)
+        length = len(moments)
+        self._reserve(row + 1, length)
+        times = self.times[row]
+        times[:length], times[length:] = moments, np.inf
+        self.free[row, :length] = levels
         self.nodes[row] = node
         self.index[node] = row
-        self._length.append(len(moments) + 1)
+        self._length.append(length)
         self._settle(row)
 
     def _reserve(self, rows: int, slots: int) -> None:
@@ -165,10 +173,10 @@ class Timelines:
         found: IntArray = lowest.min(axis=1)
         return found
 
-    def earliest(self, need: IntArray, duration_s: float, least: float) -> FloatArray:
-        """各行最早从何时（不早于 least）起能连续 duration_s 秒给出 need；不能是 inf。"""
-        rows = len(self._length)
-        times, free = self.times[:rows], self.free[:rows]
+    def earliest(self, need: IntArray, duration_s: float, least: float, rows: IntArray | None = None) -> FloatArray:
+        """各行（或只是 rows）最早从何时（不早于 least）起能连续 duration_s 秒给出 need；不能是 inf。"""
+        asked = slice(len(self._length)) if rows is None else rows
+        times, free = self.times[asked], self.free[asked]
         good = np.ones(times.shape, dtype=np.bool_)
         for dimension, amount in enumerate(need.tolist()):
             if amount:
