@@ -148,3 +148,13 @@ def test_importing_the_client_brings_no_server_library() -> None:
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     roots = {name.partition(".")[0] for name in printed.split()}
     assert not (heavy | {"cloudpickle", "rich", "matplotlib", "IPython"}) & roots
+
+
+def test_the_listing_commands_load_no_dataclasses() -> None:
+    # dataclasses 带来 inspect、ast、tokenize：启动要多花十几毫秒。
+    script = (
+        "import sys\nfrom scns_conductor.slurm.accounting import sacct\nfrom scns_conductor.slurm.nodes import sinfo\n"
+        "from scns_conductor.slurm.queue import squeue\nprint(*{'dataclasses', 'inspect'} & set(sys.modules))\n"
+    )
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == ""

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scns_conductor.client.problem import EndpointUnknown
 
@@ -22,8 +22,7 @@ SYSTEM_FILE = "/etc/scns-conductor/client.json"
 LOCAL_SOCKET = "/run/scns-conductor/api.sock"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """API 的地址与令牌；source 说明取自哪里。"""
 
     url: str

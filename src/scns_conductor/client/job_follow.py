@@ -3,12 +3,10 @@
 import base64
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ServerEvent:
+class ServerEvent(NamedTuple):
     """一个 SSE 事件；data 是各 data 行以换行相连。"""
 
     name: str

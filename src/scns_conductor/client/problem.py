@@ -1,7 +1,6 @@
 """客户端的错误：连不上、找不到系统、服务器的 problem JSON（RFC 9457）。"""
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -21,17 +20,26 @@ class Unreachable(ClientError):
     """连不上服务器，或连接中途断了。"""
 
 
-@dataclass(eq=False)
 class Problem(ClientError):
     """服务器拒绝了请求。code 是稳定的英文错误码；errors 是逐个字段的 {field, message}。"""
 
-    status: int
-    code: str
-    detail: str
-    title: str = ""
-    errors: list[dict[str, str]] = field(default_factory=list)
-    retry_after_s: float | None = None
-    request_id: str | None = None
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        title: str = "",
+        errors: list[dict[str, str]] | None = None,
+        retry_after_s: float | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.title = title
+        self.errors = errors or []
+        self.retry_after_s = retry_after_s
+        self.request_id = request_id
 
     def __str__(self) -> str:
         if self.status >= 500 and self.request_id:

@@ -5,9 +5,9 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 from urllib.parse import quote
 
 if TYPE_CHECKING:
@@ -21,13 +21,12 @@ P = ParamSpec("P")
 _RETURNS = re.compile(r"Request\[(\w+)\]")
 
 
-@dataclass(frozen=True, slots=True)
-class Request(Generic[T]):
+class Request(NamedTuple, Generic[T]):
     """一个请求。within 是回答里的哪个键，None 是整个；keyed 的每次带新的幂等键（或给的 key），可以放心重送。"""
 
     method: str
     path: str
-    query: Mapping[str, Any] = field(default_factory=dict)
+    query: Mapping[str, Any] = MappingProxyType({})
     body: Any = None
     within: str | None = None
     keyed: bool = False

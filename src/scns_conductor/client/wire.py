@@ -3,8 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlencode, urlsplit
 
 from scns_conductor.client.problem import EndpointUnknown, NotText, Problem, Unreachable
@@ -21,8 +20,7 @@ RECONNECT_MOST_S = 2.0
 SOCKET_SCHEME = "unix:"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """一个成功的回答。"""
 
     status: int
@@ -37,8 +35,7 @@ class Answer:
             raise Unreachable("服务器的回答不是 JSON；SCNS_URL 指的可能不是本系统") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(NamedTuple):
     """一个客户端等多久，都是秒。
 
     timeout_s：一次收发里，两次来数据之间。

@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scns_conductor.slurm.table import job_values as of
 from scns_conductor.slurm.table.job_tres import memory_total, tres
@@ -12,8 +11,7 @@ from scns_conductor.slurm.table.times import duration, elapsed_s, epoch, instant
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """一列；width 为负是左对齐；needs 是取值要用到的 API 字段（空格相隔），None 是不清楚：全部都取。"""
 
     name: str

@@ -2,8 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scns_conductor.core.instants import local_now, parse_instant, zoned
 from scns_conductor.core.sharing import oversubscribe
@@ -53,8 +52,7 @@ _POWER_TIMES = frozenset({"suspend_time", "suspend_timeout", "resume_timeout"})
 _LISTS = frozenset({"allow_accounts", "allow_qos", "deny_accounts"})
 
 
-@dataclass(frozen=True, slots=True)
-class Relative:
+class Relative(NamedTuple):
     """要看作业此刻的样子才定得下的时限：比现在多（少）几秒，或到 end_at（Unix 秒）为止。"""
 
     delta_s: int = 0

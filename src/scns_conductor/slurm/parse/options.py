@@ -1,8 +1,7 @@
 """选项的解析，照 getopt_long(3)：长选项的唯一前缀、粘在一起的短选项、位置参数之后的选项、可省略的值。"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Takes = Literal["none", "value", "optional"]
 # 照办；收下而不起作用（不改变结果）；点名拒绝（会改变作业的含义，不能悄悄忽略）。
@@ -13,8 +12,7 @@ class UsageError(Exception):
     """选项写错了；文字是 getopt 的英文，不含命令名。"""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """一个选项；key 是结果里的名字。"""
 
     key: str
@@ -24,12 +22,14 @@ class Option:
     effect: Effect = "works"
 
 
-@dataclass(slots=True)
 class Parsed:
     """解析的结果：(名字, 值) 按先后；没有值的是空文字。"""
 
-    pairs: list[tuple[str, str]] = field(default_factory=list)
-    arguments: list[str] = field(default_factory=list)
+    __slots__ = ("arguments", "pairs")
+
+    def __init__(self, pairs: list[tuple[str, str]] | None = None, arguments: list[str] | None = None) -> None:
+        self.pairs = [] if pairs is None else pairs
+        self.arguments = [] if arguments is None else arguments
 
     def __contains__(self, key: str) -> bool:
         return any(name == key for name, _ in self.pairs)
@@ -63,12 +63,12 @@ def values(*specs: str) -> list[Option]:
 
 def hints(*groups: Iterable[Option]) -> list[Option]:
     """收下而不起作用的。"""
-    return [replace(each, effect="hint") for group in groups for each in group]
+    return [each._replace(effect="hint") for group in groups for each in group]
 
 
 def refused(*groups: Iterable[Option]) -> list[Option]:
     """点名拒绝的；拒绝由命令自己说。"""
-    return [replace(each, effect="refused") for group in groups for each in group]
+    return [each._replace(effect="refused") for group in groups for each in group]
 
 
 def parse(words: Sequence[str], options: Iterable[Option], *, permute: bool = True) -> Parsed:

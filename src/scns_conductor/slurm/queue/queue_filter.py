@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from scns_conductor.client import JsonClient, Problem
@@ -77,7 +76,7 @@ def _shown_so(
 ) -> list[dict[str, Any]]:
     """-t CF、SE：服务器那里是 RUNNING、PENDING 的一种，取来再挑。"""
     wider = ",".join(sorted({of.SHOWN_AS.get(state, state) for state in states}))
-    asked = replace(parsed, pairs=[*parsed.pairs, ("states", wider)])
+    asked = Parsed([*parsed.pairs, ("states", wider)], parsed.arguments)
     found = chosen_jobs(client, asked, None if needs is None else {*needs, "configuring"})
     return [job for job in found if job["state"] in states or of.state(job) in states]
 

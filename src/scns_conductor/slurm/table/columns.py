@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -26,8 +25,7 @@ class Field(NamedTuple):
 Known = Mapping[str, Field]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """一列：表头、取值；width 为 0 不补齐。literal 为真时 header 是原样打印的文字。"""
 
     header: str
@@ -59,7 +57,7 @@ def letters(command: str, form: str, known: Known) -> list[Column]:
         between = form[position : match.start()]
         position = match.end()
         if columns:
-            columns[-1] = replace(columns[-1], suffix=between)
+            columns[-1] = columns[-1]._replace(suffix=between)
         elif between:
             columns.append(Column(between, literal=True))
         if match[3] not in known:
@@ -71,7 +69,7 @@ def letters(command: str, form: str, known: Known) -> list[Column]:
     # 末尾单独的 % 不打印（同 Slurm）。
     rest = form[position:].removesuffix("%")
     if columns:
-        columns[-1] = replace(columns[-1], suffix=rest)
+        columns[-1] = columns[-1]._replace(suffix=rest)
     elif rest:
         columns.append(Column(rest, literal=True))
     return columns
@@ -120,7 +118,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, header: bool = True
         found = cells(column.value, column.needs, rows)
         if column.fit:
             # sinfo.h 的 MIN_NODE_FIELD_SIZE、MIN_PART_FIELD_SIZE。
-            column = replace(column, width=max([9, len(column.header), *map(len, found)]))
+            column = column._replace(width=max([9, len(column.header), *map(len, found)]))
         heads.append(column.show(column.header))
         # 一列里相同的值很多（分区、用户、状态）：补齐一次就够，十万行才快。
         known = {cell: column.show(cell) for cell in dict.fromkeys(found)}
