@@ -182,6 +182,20 @@ def test_a_locked_leader_row_stops_nothing_and_health_says_so(yard: NodeYard) ->
         assert epochs(yard) == 1, "没有来回换领导者"
 
 
+def test_a_locked_reservation_version_stops_nothing_for_long(yard: NodeYard) -> None:
+    """启动要核对预留的版本；改预留的事务很短，锁得久的是不相干的会话。"""
+    yard.start_agent()
+    with scheduler(yard):
+        running(yard)
+        with locked(yard, "SELECT 1 FROM reservation_version FOR UPDATE"):
+            job_id = submitted(yard, "#!/bin/sh\n")
+            wait_until(lambda: ("reservation_version", BLOCKER, ("",)) in blockers(yard), "健康检查说是谁锁着")
+            completes(yard, job_id)
+        completes(yard, submitted(yard, "#!/bin/sh\n"))
+        wait_until(lambda: not blockers(yard), "放开之后不再说")
+        assert epochs(yard) == 1
+
+
 def test_no_leader_is_elected_while_its_row_is_locked_but_then_one_is(yard: NodeYard) -> None:
     yard.start_agent()
     job_id = yard.submit("#!/bin/sh\n")

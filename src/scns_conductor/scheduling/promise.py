@@ -24,7 +24,7 @@ _PASSING = frozenset({None, "BeginTime", "Dependency", "Reservation"})
 
 def same_place(cluster: Cluster, other: Shape, own: Shape) -> bool:
     """在同一个预留里，或都不在预留里。"""
-    inside, outside = cluster.confined(own), cluster.confined(other)
+    inside, outside = cluster.secluded(own), cluster.secluded(other)
     return own.reservation == other.reservation if inside and outside else inside == outside
 
 
@@ -58,7 +58,7 @@ class Promise:
     def reserved(self, start: float) -> bool:
         """它的保留（从 start 起）不会后移。"""
         outlook = self._outlook
-        if outlook.incomplete or not outlook.promised or self._cluster.confined(self._own[0]):
+        if outlook.incomplete or not outlook.promised or self._cluster.secluded(self._own[0]):
             # 在预留里面的没有保留。
             return False
         settled: list[tuple[_Dated, bool]] = []

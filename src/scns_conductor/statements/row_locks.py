@@ -48,6 +48,11 @@ LOCKED_ROWS = sa.text(
       AND name NOT IN (SELECT name FROM free_nodes)
     """
 )
+# 启动要核对的那一行（预留的版本）被别人锁着。
+VERSION_LOCKED = sa.text(
+    "WITH free AS MATERIALIZED (SELECT singleton FROM reservation_version FOR SHARE SKIP LOCKED) "
+    "SELECT NOT EXISTS (SELECT FROM free)"
+)
 # 收件箱里放得太久、被别人锁着的行。
 STUCK_INBOX = sa.text(
     """
@@ -65,6 +70,7 @@ ROWS_WHERE = {
     "resource_allocations": "job_id = ANY(CAST(:keys AS bigint[])) AND released_at IS NULL",
     "nodes": "name = ANY(CAST(:keys AS text[]))",
     "scheduler_inbox": "inbox_id = ANY(CAST(:keys AS bigint[]))",
+    "reservation_version": "CAST(:keys AS text[]) IS NOT NULL",
 }
 
 

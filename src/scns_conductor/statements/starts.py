@@ -137,10 +137,13 @@ STARTING = f"""
 
 _COMMIT = HotStatement(
     f"""
-    WITH fence AS MATERIALIZED (
-      -- 改预留的事务锁着这一行：等它提交，再看是不是计划时看到的那些。
-      SELECT l.epoch FROM scheduler_leader AS l CROSS JOIN reservation_version AS v
-      WHERE l.epoch = %(epoch)s AND v.version = coalesce(%(reservations)s, v.version) FOR SHARE OF v
+    WITH reserving AS MATERIALIZED (
+      -- 改预留的事务锁着这一行：等它提交，再看是不是计划时看到的那些。不核对的不碰它。
+      SELECT version FROM reservation_version WHERE CAST(%(reservations)s AS bigint) IS NOT NULL FOR SHARE
+    ),
+    fence AS MATERIALIZED (
+      SELECT epoch FROM scheduler_leader WHERE epoch = %(epoch)s AND (
+        CAST(%(reservations)s AS bigint) IS NULL OR EXISTS (SELECT FROM reserving WHERE version = %(reservations)s))
     ),
     plan AS (
       SELECT * FROM json_to_recordset(CAST(%(plan)s AS json))

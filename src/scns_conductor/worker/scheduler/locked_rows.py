@@ -19,6 +19,7 @@ from scns_conductor.statements.row_locks import (
     LOCKED_ROWS,
     ROWS_WHERE,
     STUCK_INBOX,
+    VERSION_LOCKED,
     session_bounds,
 )
 
@@ -30,6 +31,8 @@ STATEMENT_S = 60.0
 MOST_LOOKED = 10_000
 # 收件箱里的行这么久（秒）还没有取走，是被锁着。
 STUCK_INBOX_S = 5.0
+# 改预留的事务至多这么久（秒，闲着的五秒就断开）；预留的版本被锁得更久的，是不相干的会话，启动不再核对它。
+RESERVING_S = 10.0
 # 健康检查里一项至多列这么多行。
 MOST_TOLD = 10
 # (表, 会话) -> 它锁着的。
@@ -72,6 +75,8 @@ class LockedRows:
     blocked: list[Block] = field(default_factory=list)
     _tables: _Blocks = field(default_factory=dict)
     _rows: _Blocks = field(default_factory=dict)
+    # 从何时起看到预留的版本被锁着（开机以来的秒数）。
+    _version_since: float | None = None
     # 节点 -> 最近一次看到它被锁着（开机以来的秒数）。
     _node_seen: dict[str, float] = field(default_factory=dict)
 
@@ -84,7 +89,13 @@ class LockedRows:
         """重新上任：从头来。"""
         for each in (self.jobs, self.nodes, self._tables, self._rows):
             each.clear()
+        self._version_since = None
         self._tell()
+
+    @property
+    def version_stuck(self) -> bool:
+        """预留的版本一直被不相干的会话锁着。"""
+        return self._version_since is not None and time.monotonic() - self._version_since > RESERVING_S
 
     def look(self, connection: Connection, job_ids: Iterable[int] = (), node_names: Iterable[str] = ()) -> Changed:
         """看这些行与已经绕开的行，此刻谁锁着；返回变了的。在调用者的事务里执行。"""
@@ -97,6 +108,11 @@ class LockedRows:
         stuck = list(connection.scalars(STUCK_INBOX, {"age": STUCK_INBOX_S}))
         if stuck:
             found["scheduler_inbox"] = stuck
+        if connection.execute(VERSION_LOCKED).scalar_one():
+            found["reservation_version"] = [""]
+            self._version_since = self._version_since or time.monotonic()
+        else:
+            self._version_since = None
         rows, messages = self._describe(connection, found)
         self._note(self._rows, rows)
         if self._tables:

@@ -80,8 +80,10 @@ class PlanningCycle:
         planned = self._state.memory.apart([*decided.starts, *turned])
         starts = rows_of(self._state.memory, planned)
 
+        version = None if self._state.locked.version_stuck else self._state.memory.reservations_version
+
         def write() -> list[Started]:
-            return commit_groups(connection, epoch, starts, self._state.memory.reservations_version)
+            return commit_groups(connection, epoch, starts, version)
 
         nodes = {share.node_name for start in starts for share in start.shares}
         try:
