@@ -123,6 +123,7 @@ def _files(draw: st.DrawFn) -> dict[str, Any]:
     }))  # fmt: skip
     for number, each in enumerate(reservations, 1):
         each |= {"nodes": f"n{number}", "start_time": "2036-01-01T08:00:00+08:00", "duration": "2:00:00"}
+        each |= draw(st.sampled_from([{}, {}, {"node_cpus": {f"n{number}": 1}}, {"core_count": 2}]))
     nodes = draw(st.lists(st.sampled_from(["n1", "n[2-3]", "n4"]), unique=True))
     return {
         "qos": qos, "accounts": accounts, "associations": associations, "users": users, "partitions": partitions,

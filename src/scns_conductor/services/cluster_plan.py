@@ -235,20 +235,28 @@ def _difference(section: str, entry: Entry, now: Values) -> tuple[Values, Values
 def _settled(wanted: Values, now: Values) -> Values:
     """预留的几种写法换成比得了的：duration -> end_time；node_count 已经满足的、没有写节点的不比。
 
-    core_count 只在新建时用：写了它的，各节点留几个照现在的。
+    core_count 已经满足的（几个核，一个核也许是几个 CPU），各节点留几个照现在的。
     """
     found = dict(wanted)
-    if found.pop("core_count", None) is not None:
-        for name in ("node_cpus", "nodes", "node_count", "partition"):
-            found.pop(name, None)
+    cores = found.pop("core_count", None)
+    if cores is not None:
+        total, kept = sum(cores) if isinstance(cores, list) else cores, sum((now["node_cpus"] or {}).values())
+        del found["node_cpus"]
+        if wanted["partition"] is None:
+            del found["partition"]
+        elsewhere = "nodes" in found and not _same("nodes", now["nodes"], found["nodes"])
+        if not kept or kept % total or elsewhere:
+            found["core_count"] = cores
+        else:
+            found.pop("node_count", None)
     length = found.pop("duration", None)
     if length is not None:
         found["end_time"] = found["start_time"] + timedelta(seconds=length)
     found["flags"] = plain_flags(found["flags"])
     count = found.get("node_count")
     if count is not None:
-        if "partition" not in wanted or wanted["partition"] is None:
-            del found["partition"]
+        if wanted.get("partition") is None:
+            found.pop("partition", None)
         if "nodes" not in found and count == len(expand(now["nodes"]) if now["nodes"] != ALL_NODES else ()):
             del found["node_count"]
     return found
