@@ -181,6 +181,11 @@ def test_back_and_titles(sign_in: SignIn) -> None:
     expect(page).to_have_title("作业 · scns")
     page.go_back()
     expect(page).to_have_title("节点 · scns")
+    # 没有的路径：说没有这一页，左栏还在。
+    page.goto(page.url.replace("/nodes", "/nowhere"))
+    expect(page.get_by_role("heading", level=1)).to_have_text("404")
+    page.get_by_role("link", name="回总览").click()
+    expect(page).to_have_title("总览 · scns")
 
 
 def test_array_and_dependency_builders_write_the_lines(sign_in: SignIn, web_system: RunningSystem) -> None:

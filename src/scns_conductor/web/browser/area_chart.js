@@ -51,7 +51,7 @@ export const AreaChart = {
     return { width, height, bottom, layers, ticks, y, peak, at, hover, move, zoneName, t };
   },
   template: `
-  <figure class="chart"><div class="chart-box" @pointermove="move" @pointerleave="at = null">
+  <figure class="chart" :class="{ brief: when }"><div class="chart-box" @pointermove="move" @pointerleave="at = null">
     <svg :viewBox="'0 0 ' + width + ' ' + height" preserveAspectRatio="none" role="img" :aria-label="label">
       <line v-if="top" :x1="4" :x2="width" :y1="y(top)" :y2="y(top)" class="chart-top" /><line :x1="4" :x2="width" :y1="y(0)" :y2="y(0)" class="chart-zero" />
       <polygon v-for="layer in layers" :key="layer.name" :points="layer.points" :style="{ fill: layer.hue }" class="chart-layer" />

@@ -1,7 +1,7 @@
 // 甘特图：一行一个节点；过去是实的，运行中的描到时限，计划的是浅色斜纹，预留是灰带，“现在”在左起三分之一。一个 canvas。
 import { computed, onBeforeUnmount, onMounted, ref, watch } from "vue";
 import { clock, facts, t } from "./facts.js";
-import { clockTime, duration } from "./format.js";
+import { clockTime, dayOf, duration } from "./format.js";
 
 const LABEL = 120, HEAD = 28, LANE = 15, PAD = 5;
 
@@ -47,9 +47,12 @@ export const Gantt = {
       // 时刻的格线。
       const step = [300, 900, 1800, 3600, 7200, 21600, 43200, 86400, 172800].find((each) => span.value / each <= (width < 600 ? 5 : 10)) ?? 604800;
       const zone = new Date().getTimezoneOffset() * 60;
+      // 日子与前一个刻度相同的只写钟点；一格一天以上的只写日子。
+      let day = new Date(clock.now).toDateString();
       for (let second = Math.ceil((from.value - zone) / step) * step + zone; second < from.value + span.value; second += step) {
         pen.strokeStyle = color("--soft"), pen.beginPath(), pen.moveTo(x(second), HEAD), pen.lineTo(x(second), height), pen.stroke();
-        if (Math.abs(x(second) - x(clock.now / 1000)) > 46) pen.fillStyle = color("--muted"), pen.textAlign = "center", pen.fillText(clockTime(second * 1000), x(second), 12);
+        if (Math.abs(x(second) - x(clock.now / 1000)) > 46) pen.fillStyle = color("--muted"), pen.textAlign = "center", pen.fillText(tickText(second, step, day), x(second), 12);
+        day = new Date(second * 1000).toDateString();
       }
       hits = [];
       let y = HEAD;
@@ -136,6 +139,11 @@ export const Gantt = {
   <div ref="box" class="gantt"><canvas ref="canvas" tabindex="0" role="img" :aria-label="t('各节点的计划。左右键平移，加减号缩放；下面的表里有同样的内容', 'Plan by node. Arrow keys pan, plus and minus zoom; the table below has the same content')" @pointermove="move" @pointerdown="press" @pointerup="up" @pointerleave="leave" @wheel="wheel" @keydown="keys"></canvas>
     <div v-if="tip" class="chart-tip" :style="{ left: tip.x + 'px', top: tip.y + 'px' }"><template v-if="tip.bar"><b>{{ tip.bar.label }}</b><span>{{ tip.bar.user_name }} · {{ tip.bar.cpus }} CPU</span><span>{{ clockTime(tip.bar.start * 1000) }} — {{ tip.bar.end ? clockTime(tip.bar.end * 1000) : t("不限时", "no limit") }}</span></template><b v-else>{{ t("预留 ", "Reservation ") + tip.band.name }}</b></div></div>`,
 };
+
+function tickText(second, step, day) {
+  const when = new Date(second * 1000);
+  return step >= 86400 ? dayOf(when) : when.toDateString() === day ? clockTime(when).slice(-5) : clockTime(when);
+}
 
 function pattern(pen, ink) {
   const tile = document.createElement("canvas");

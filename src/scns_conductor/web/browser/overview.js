@@ -35,9 +35,9 @@ export default {
     const running = live(`/jobs?user=${me}&state=RUNNING,SUSPENDED&limit=4&sort=-job_id&fields=${FIELDS}`), pending = live(`/jobs?user=${me}&state=PENDING&limit=3&sort=job_id&fields=${FIELDS}`, 4);
     const ended = live(`/jobs?user=${me}&state=${[...BAD, "COMPLETED"].join(",")}&end_after=now-1day&limit=60&sort=-end_time&fields=${FIELDS}`, 4);
     const board = live("/dashboard"), nodes = live("/nodemap", 5);
-    const history = live(() => `/reports/utilization?since=now-${span.value}&buckets=${SPANS[span.value][1]}`, 30), licenses = live("/licenses", 15);
+    const history = live(() => `/reports/utilization?since=now-${span.value}&buckets=${SPANS[span.value][1]}`, 30), licenses = live("/licenses", 5);
     // 数据库的事只有管理员管得了。
-    const ready = live(() => (seesAll() ? "/health/ready" : null), 15);
+    const ready = live(() => (seesAll() ? "/health/ready" : null), 5);
     const last = computed(() => [...(ended.data?.jobs ?? [])].sort((a, b) => BAD.includes(b.state) - BAD.includes(a.state)).slice(0, 3));
     const nothing = computed(() => running.data && pending.data && ended.data && !running.data.jobs.length && !pending.data.jobs.length && !ended.data.jobs.length);
     const resources = computed(() => {
