@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 
 from running_system import wait_until
 from scns_conductor import migrations
-from scns_conductor.core.schema_version import wanted_version
+from scns_conductor.core.schema_version import known_versions, wanted_version
 from scns_conductor.core.settings import Settings
 
 
@@ -56,7 +56,9 @@ def services(settings: Settings, tmp_path: Path) -> Iterator[list[Process]]:
 
 
 def test_the_version_the_code_wants_is_the_head_of_the_migrations() -> None:
-    assert wanted_version() == ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head()
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+    assert wanted_version() == scripts.get_current_head()
+    assert known_versions() == {each.revision for each in scripts.walk_revisions()}
 
 
 @pytest.mark.faults

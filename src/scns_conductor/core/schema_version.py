@@ -29,10 +29,15 @@ class SchemaMismatch(ServiceUnavailable):
 
 
 @lru_cache(maxsize=1)
-def wanted_version() -> str:
-    """这份代码要的版本：迁移的文件名里最大的号（有测试核对它就是 Alembic 的 head）。"""
+def known_versions() -> frozenset[str]:
+    """这份代码认识的版本：迁移的文件名里的号（有测试核对它们就是 Alembic 的）。"""
     folder = Path(__file__).parents[1] / "migrations" / "versions"
-    return max(match[1] for path in folder.iterdir() if (match := re.match(r"(\d{4})_\w+\.py$", path.name)))
+    return frozenset(match[1] for path in folder.iterdir() if (match := re.match(r"(\d{4})_\w+\.py$", path.name)))
+
+
+def wanted_version() -> str:
+    """这份代码要的版本：最新的。"""
+    return max(known_versions())
 
 
 def mismatch_text(found: str | None, wanted: str) -> str:

@@ -18,13 +18,12 @@ from typing import IO
 
 import psycopg
 import sqlalchemy as sa
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from psycopg.conninfo import conninfo_to_dict
 
 from scns_conductor import migrations
 from scns_conductor.core.database import APPLICATION_NAME, database_url, sync_engine
 from scns_conductor.core.errors import Conflict, NotFound, SettingsError
+from scns_conductor.core.schema_version import known_versions
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements.incarnation import change_incarnation
 
@@ -249,11 +248,7 @@ def _check_revision(tools: Tools, path: Path) -> None:
     ).stdout
     found = re.search(r"^COPY [^\n]*alembic_version[^\n]*\n([^\n]+)$", said, re.MULTILINE)
     revision = found[1] if found else ""
-    try:
-        known = ScriptDirectory(str(Path(migrations.__file__).parent)).get_revision(revision)
-    except CommandError:
-        known = None
-    if known is None:
+    if revision not in known_versions():
         raise Conflict(f"{path} 的数据库版本 {revision!r} 本程序不认识：它来自更新的版本，请先升级本程序")
 
 
