@@ -10,8 +10,11 @@ from slurm_links import Commands
 from running_system import RunningSystem
 
 LIMITS = "#!/bin/bash\necho $(ulimit -Sn) $(ulimit -Sc)\nenv | grep -c SLURM_RLIMIT || true\n"
+# 核心文件的软上限（KiB）；这里的硬上限也许更低。
+_MOST_CORE = resource.getrlimit(resource.RLIMIT_CORE)[1]
+CORE = 7 if _MOST_CORE < 0 else min(7, _MOST_CORE // 1024)
 # 一个任务的子进程超出内存，被内核杀死；没有 --oom-kill-step 时脚本接着走。
-EATER = "python3 -c 'x = bytearray(300 << 20)'; sleep 20; echo went on $SLURM_PROCID"
+EATER = "python3 -c 'import time; x = bytearray(300 << 20); time.sleep(15)'; sleep 20; echo went on $SLURM_PROCID"
 
 
 @pytest.fixture
@@ -20,10 +23,10 @@ def slurm(running_system: RunningSystem, tmp_path: Path) -> Commands:
 
 
 def limited(slurm: Commands, *words: str, text: str | None = None) -> str:
-    """在 ulimit -Sn 321、-Sc 7 的 shell 里执行，返回标准输出。"""
+    """在 ulimit -Sn 321、-Sc CORE 的 shell 里执行，返回标准输出。"""
 
     def lower() -> None:
-        for number, soft in ((resource.RLIMIT_NOFILE, 321), (resource.RLIMIT_CORE, 7 * 1024)):
+        for number, soft in ((resource.RLIMIT_NOFILE, 321), (resource.RLIMIT_CORE, CORE * 1024)):
             resource.setrlimit(number, (soft, resource.getrlimit(number)[1]))
 
     done = subprocess.run(
@@ -36,13 +39,13 @@ def limited(slurm: Commands, *words: str, text: str | None = None) -> str:
 
 def test_soft_limits_of_the_submitting_shell_reach_the_script_and_the_tasks(slurm: Commands) -> None:
     own = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    expected = {(): "321 7\n0\n", ("--propagate=NONE",): None, ("--propagate=CORE",): f"{own} 7\n0\n"}
+    expected = {(): f"321 {CORE}\n0\n", ("--propagate=NONE",): None, ("--propagate=CORE",): f"{own} {CORE}\n0\n"}
     for options, shown in expected.items():
         limited(slurm, "sbatch", "--wait", "-o", "limits.txt", *options, text=LIMITS)
         found = (slurm.work / "limits.txt").read_text()
         assert found == shown if shown is not None else found.startswith(f"{own} "), (options, found)
     assert limited(slurm, "srun", "bash", "-c", "ulimit -Sn") == "321\n"
-    assert limited(slurm, "srun", "--propagate=CORE", "bash", "-c", "ulimit -Sn; ulimit -Sc") == f"{own}\n7\n"
+    assert limited(slurm, "srun", "--propagate=CORE", "bash", "-c", "ulimit -Sn; ulimit -Sc") == f"{own}\n{CORE}\n"
 
 
 def test_get_user_env_and_export_none_load_the_login_environment(slurm: Commands) -> None:
