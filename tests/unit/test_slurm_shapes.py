@@ -149,3 +149,32 @@ def test_the_document_has_no_dangling_reference() -> None:
     assert references(found) <= known
     identifiers = [each["operationId"] for path in found["paths"].values() for each in path.values()]
     assert len(identifiers) == len(set(identifiers)) > 250
+
+
+def test_what_a_job_description_tells_the_node_travels_in_its_environment() -> None:
+    from scns_conductor.slurmrestd.job_description import job_fields, unused_hints
+
+    given = {
+        "rlimits": {
+            "nofile": {"set": True, "infinite": False, "number": 512},
+            "core": {"set": True, "infinite": True, "number": 0},
+        },
+        "get_user_environment": {"set": True, "infinite": False, "number": 1},
+        "oom_kill_step": 1,
+        "reserve_ports": 4,
+        "flags": ["SPREAD_JOB", "USE_MIN_NODES", "GRES_ENFORCE_BIND"],
+        "environment": ["A=b"],
+    }
+    job = job_fields(given)
+    assert (job["spread_job"], job["use_min_nodes"]) == (True, True)
+    assert job["environment"] == {
+        "A": "b",
+        "SLURM_RLIMIT_NOFILE": "U512",
+        "SLURM_RLIMIT_CORE": f"U{2**64 - 1}",
+        "SLURM_GET_USER_ENV": "1",
+        "SLURM_OOM_KILL_STEP": "1",
+        "SLURM_RESV_PORTS": "4",
+        "SLURM_GRES_FLAGS": "enforce-binding",
+    }
+    assert unused_hints(given) == []
+    assert unused_hints({"flags": ["STEPMGR_ENABLED"], "network": "x"}) == ["flags", "network"]

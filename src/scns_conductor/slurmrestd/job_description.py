@@ -27,9 +27,16 @@ _HINTS = frozenset(
         "delay_boot", "distribution_plane_size", "end_time", "flags", "group_id", "het_group",
         "hetjob_group", "immediate", "job_id", "maximum_cpus", "memory_binding",
         "memory_binding_type", "minimum_boards_per_node", "minimum_sockets_per_board",
-        "network", "power_flags", "profile", "reserve_ports", "resv_mpi_ports",
+        "network", "power_flags", "profile",
         "segment_size", "selinux_context", "site_factor", "spank_environment", "step_id",
         "tasks_per_board", "tres_freq", "wait_all_nodes", "x11_magic_cookie", "x11_target_host", "x11_target_port",
+    }
+)  # fmt: skip
+# flags 里有作用的。
+_USED_FLAGS = frozenset(
+    {
+        "KILL_INVALID_DEPENDENCY", "NO_KILL_INVALID_DEPENDENCY", "SPREAD_JOB", "USE_MIN_NODES", "GRES_DISABLE_BIND",
+        "GRES_ENFORCE_BIND",
     }
 )  # fmt: skip
 # 会改变作业的含义、这里做不到的：写了就点名拒绝，同 sbatch 的相应选项。
@@ -43,6 +50,7 @@ _DROPPED = frozenset(
     {
         "script", "user_name", "user_id", "clusters", "kill_warning_flags", "shared", "memory_per_tres", "overcommit",
         "tres_bind", "get_user_environment", "oom_kill_step", "rlimits",
+        "reserve_ports", "resv_mpi_ports",
     }
 )  # fmt: skip
 _UNREAD = _HINTS | _DROPPED | _REFUSED
@@ -58,6 +66,8 @@ _NO_LAYOUT = (0, 0xFFFE, 0xFFFF)
 _INSTANTS = frozenset({"begin_time", "deadline"})
 # 等于没有写的值，与 Slurm 的 NO_VAL、NO_VAL16。
 _UNSET: tuple[Any, ...] = (None, "", 0, False, [], {}, 0xFFFE, 0xFFFFFFFE)
+# 更大的是没有写（NO_VAL16、NO_VAL）。
+_MOST_PORTS = 0xFFFD
 _GPU = re.compile(r"gres[/:]gpu:(\d+)")
 _SIGNAL = re.compile(r"^(B:)?(\w+)(?:@(\d+))?$")
 _MAIL = {
@@ -94,8 +104,11 @@ def _own_ids(user_name: str) -> Iterable[str]:
 
 
 def unused_hints(given: Mapping[str, Any]) -> list[str]:
-    """写了而不起作用的字段。"""
-    return sorted(key for key, value in given.items() if key in _HINTS and plain_number(value) not in (None, "", []))
+    """写了而不起作用的字段；标志都有作用的不算。"""
+    written = (key for key, value in given.items() if key in _HINTS and plain_number(value) not in (None, "", []))
+    flags = given.get("flags")
+    used = isinstance(flags, list) and _USED_FLAGS.issuperset(map(str, flags))
+    return sorted(key for key in written if key != "flags" or not used)
 
 
 def job_fields(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,6 +177,9 @@ def _orders(given: Mapping[str, Any]) -> dict[str, str]:
             found["SLURM_GRES_FLAGS"] = word
     if plain_number(given.get("get_user_environment")) not in _UNSET:
         found["SLURM_GET_USER_ENV"] = "1"
+    ports = plain_number(given.get("reserve_ports") or given.get("resv_mpi_ports"))
+    if isinstance(ports, int) and 0 < ports <= _MOST_PORTS:
+        found["SLURM_RESV_PORTS"] = str(ports)
     oom = plain_number(given.get("oom_kill_step"))
     if oom in (0, 1):
         found["SLURM_OOM_KILL_STEP"] = str(int(oom))
