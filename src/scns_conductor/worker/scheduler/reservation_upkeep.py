@@ -123,7 +123,10 @@ def _replace_cores(connection: Connection, row: dict[str, object], cluster: Clus
     name, flags, kept = str(row["name"]), row["flags"], row["node_cpus"]
     assert isinstance(flags, list)
     assert isinstance(kept, dict)
-    column, partition = cluster.kinds[cpus_of(name)], cluster.partitions.get(str(row["partition"]))
+    column, partition = cluster.kinds.get(cpus_of(name)), cluster.partitions.get(str(row["partition"]))
+    if column is None:
+        # 刚改的，记忆还没有看到。
+        return False
     members = None if partition is None else partition.nodes
     others = [each.mask(cluster.index, cluster.count) for each in cluster.reservations.values() if each.name != name]
     replaced: dict[str, int] = {}
