@@ -206,11 +206,38 @@ def test_a_change_of_a_node_runs_the_program_once_a_change(slurm: Commands, runn
     for bad in (
         ["--set"], ["--get", "--set"], ["--set", "-p", "/x"], ["--set", "--fini", "-p", "/x"], ["--clear"],
         ["--set", "--down", "-p", "relative"], ["--set", "--down", "-p", "/x", "--flags=NOPE"],
-        ["--set", "--down", "--node=nosuch", "-p", "/x"], ["--set", "--reconfig", "-p", "/x"], ["--get", "-i", "x"],
+        ["--set", "--down", "--node=nosuch", "-p", "/x"], ["--set", "--fail", "-p", "/x"], ["--get", "-i", "x"],
         ["--set", "--down", "-j1", "--node=a", "-p", "/x"], ["--set", "-j", "1_", "--fini", "-p", "/x"],
     ):  # fmt: skip
         done = slurm.run("strigger", *bad)
         assert (done.returncode, len(done.stderr.splitlines()), "Traceback" in done.stderr) == (1, 1, False), bad
+
+
+def test_a_changed_setting_runs_the_program_once_a_change(slurm: Commands, running_system: RunningSystem) -> None:
+    """集群的事同 webhook 送的：定下之前的不算，PERM 的每一次都做。"""
+    program = slurm.work / "program"
+    program.write_text(f'#!/bin/sh\necho "$*" >> {slurm.work}/seen\n')
+    program.chmod(0o755)
+    seen = slurm.work / "seen"
+
+    def change(depth: int | None) -> None:
+        wanted = {} if depth is None else {"backfill_depth": depth}
+        assert running_system.call("POST", "/cluster/apply?prune=true", {"settings": wanted})[0] == 200
+
+    change(71)
+    assert slurm.run("strigger", "--set", "--reconfig", "--flags=PERM", "-p", str(program)).returncode == 0
+    (shown,) = slurm.run("strigger", "--get", "-N", "--reconfig").stdout.splitlines()
+    assert shown.split()[1:4] == ["slurmctld", "*", "reconfig"]
+    for times, depth in enumerate((72, None), 1):
+        change(depth)
+        lines = ["*"] * times
+        wait_until(lambda wanted=lines: seen.exists() and seen.read_text().splitlines() == wanted, 60, "跑了")
+    status, answer = running_system.call(
+        "POST",
+        "/triggers",
+        {"event": "reconfig", "nodes": "n1", "program": "/x", "script": "#!/bin/sh\n:\n", "job": {}},
+    )
+    assert (status, answer["code"]) == (422, "trigger_target")
 
 
 @pytest.mark.faults

@@ -1,4 +1,4 @@
-"""触发（strigger）看的事：哪些是作业的，哪些是节点的；节点此刻符不符合一件事。"""
+"""触发（strigger）看的事：哪些是作业的、节点的、集群的；节点此刻符不符合一件事。"""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -32,4 +32,14 @@ NODE_EVENTS: Mapping[str, Callable[[NodeNow], bool]] = {
     "resume": lambda node: node.state == NodeAvailability.UP and not node.drain,
     "idle": lambda node: node.state == NodeAvailability.UP and not node.drain and not node.used,
 }
-EVENTS = (*JOB_EVENTS, *NODE_EVENTS)
+# 集群的：cluster_events 里叫什么，webhook 送的也是它。候选者不分主备，所以几个名字是同一件事。
+CLUSTER_EVENTS: Mapping[str, str] = {
+    "primary_slurmctld_failure": "scheduler.failed",
+    "backup_slurmctld_failure": "scheduler.failed",
+    "primary_slurmctld_resumed_operation": "scheduler.elected",
+    "primary_slurmctld_resumed_control": "scheduler.elected",
+    "backup_slurmctld_resumed_operation": "scheduler.elected",
+    "backup_slurmctld_assumed_control": "scheduler.elected",
+    "reconfig": "setting.updated",
+}
+EVENTS = (*JOB_EVENTS, *NODE_EVENTS, *CLUSTER_EVENTS)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
-from scns_conductor.core.node_events import JOB_EVENTS, NODE_EVENTS
+from scns_conductor.core.node_events import CLUSTER_EVENTS, JOB_EVENTS, NODE_EVENTS
 from scns_conductor.core.states import TERMINAL_STATES, JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.audit import many, record
@@ -18,7 +18,14 @@ from scns_conductor.services.scheduler_inbox import tell_scheduler
 from scns_conductor.services.standing_jobs import require_token_account, template_of
 from scns_conductor.services.submit_desk import Draft, SubmitDesk
 from scns_conductor.statements.inbox import inbox_insert
-from scns_conductor.statements.standing import NODE_STATES, TRIGGER_ACCOUNTS, TRIGGER_INSERT, TRIGGERS, TRIGGERS_DELETE
+from scns_conductor.statements.standing import (
+    CLUSTER_EVENTS_NOTED,
+    NODE_STATES,
+    TRIGGER_ACCOUNTS,
+    TRIGGER_INSERT,
+    TRIGGERS,
+    TRIGGERS_DELETE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,9 @@ async def set_trigger(engine: AsyncEngine, desk: SubmitDesk, submitter: Submitte
         raise InvalidRequest("job_id", f"{wants.event} 要写是哪个作业", code="trigger_job_missing")
     if wants.job_id is not None and wants.nodes is not None:
         raise InvalidRequest("nodes", "作业与节点只能写一个", code="trigger_target")
+    of_cluster = CLUSTER_EVENTS.get(wants.event)
+    if of_cluster is not None and (wants.job_id is not None or wants.nodes is not None):
+        raise InvalidRequest("event", f"{wants.event} 是整个集群的事，不写作业与节点", code="trigger_target")
     names = node_names(wants.nodes, "nodes") if wants.nodes is not None else None
     template = await template_of(desk, wants.draft, submitter, "")
     async with engine.begin() as connection:
@@ -67,6 +77,9 @@ async def set_trigger(engine: AsyncEngine, desk: SubmitDesk, submitter: Submitte
         like = NODE_EVENTS.get(wants.event)
         # 已经是那样的不算；空闲的从此刻算起。
         seen = [node.name for node in nodes if like is not None and wants.event != "idle" and like(node)]
+        if of_cluster is not None:
+            noted = (await connection.execute(CLUSTER_EVENTS_NOTED, {"events": [of_cluster]})).all()
+            seen = [each.event_id for each in noted]
         values = {
             "user_name": submitter.identity.user_name,
             "event": wants.event,

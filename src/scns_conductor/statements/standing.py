@@ -141,7 +141,7 @@ JOB_TRIGGERS = sa.text(
     WHERE t.job_id IS NOT NULL GROUP BY t.trigger_id
     """
 )
-# 看节点的触发；写了作业的看它此刻用着的。
+# 看节点的与集群的事的触发；写了作业的看它此刻用着的。
 NODE_TRIGGERS = sa.text(
     """
     SELECT t.trigger_id, t.event, t.offset_s, t.permanent, t.job_id, t.seen, t.hits,
@@ -153,6 +153,11 @@ NODE_TRIGGERS = sa.text(
 )
 # 各节点此刻的样子。
 NODE_STATES = sa.text("SELECT name, state, drain, allocated_cpus > 0 AS used FROM nodes")
+# 这些名字的集群的事，一天之内的：更早的早该做过了。
+CLUSTER_EVENTS_NOTED = sa.text(
+    "SELECT CAST(event_id AS text) AS event_id, event FROM cluster_events "
+    "WHERE event = ANY(CAST(:events AS text[])) AND created_at > clock_timestamp() - interval '1 day'"
+)
 # 记下此刻哪些节点是那样、哪些出了事。
 TRIGGER_SEEN = sa.text(
     "UPDATE triggers SET seen = CAST(:seen AS text[]), hits = CAST(CAST(:hits AS text) AS jsonb) "

@@ -24,14 +24,31 @@ class TriggerRequest(SubmitRequest):
 
     model_config = ConfigDict(extra="forbid")
 
-    event: Literal["fini", "time", "down", "up", "drained", "draining", "resume", "idle"] = Field(
+    event: Literal[
+        "fini",
+        "time",
+        "down",
+        "up",
+        "drained",
+        "draining",
+        "resume",
+        "idle",
+        "primary_slurmctld_failure",
+        "backup_slurmctld_failure",
+        "primary_slurmctld_resumed_operation",
+        "primary_slurmctld_resumed_control",
+        "backup_slurmctld_resumed_operation",
+        "backup_slurmctld_assumed_control",
+        "reconfig",
+    ] = Field(
         description="作业的：fini 结束，time 到时限；节点的：变成 down、up（从 DOWN 回来）、drained、draining、resume，"
-        "idle 一直空闲"
+        "idle 一直空闲；集群的：primary_slurmctld_failure 等是领导者没了，…_resumed_…、…_assumed_control 是当选了，"
+        "reconfig 是运行时的设置改了"
     )
     job_id: Text | None = Field(None, description="哪个作业；节点的事看它用着的节点")
-    nodes: Text | None = Field(None, description="哪些节点，如 n[1-3]；作业与节点都不写是全部节点")
+    nodes: Text | None = Field(None, description="哪些节点，如 n[1-3]；作业与节点都不写是全部节点。集群的事不写")
     offset: int = Field(0, ge=-_YEAR_S, le=_YEAR_S, description="事情之后多久（秒）；负数是之前，只对 time 有意义")
-    permanent: Flag = Field(False, description="节点的事：做过之后还在，下次再做")
+    permanent: Flag = Field(False, description="节点与集群的事：做过之后还在，下次再做")
     program: Text = Field(description="给人看的程序与参数")
 
 
@@ -49,7 +66,7 @@ async def list_(
 
 @router.post("", summary="定一个触发", status_code=201)
 async def set_(body: TriggerRequest, parts: PartsDep, submitter: SubmitterDep) -> TriggerIdAnswer:
-    """隔几秒看一次；做过就没有了（permanent 的节点的事除外），作业结束了没有发生的也没有了。"""
+    """隔几秒看一次；做过就没有了（permanent 的节点与集群的事除外），作业结束了没有发生的也没有了。"""
     wants = triggers.TriggerWants(body.event, body.job_id, body.nodes, body.offset, body.permanent, body.program, body)
     return {"trigger_id": await triggers.set_trigger(parts.engine, parts.submit_desk, submitter, wants)}
 

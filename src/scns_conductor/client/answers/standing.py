@@ -33,7 +33,7 @@ class Trigger(Answer):
     user_name: str
     """谁定的，程序就以谁的身份运行"""
     event: str
-    """作业的 fini、time；节点的 down、up、drained、draining、resume、idle"""
+    """作业的 fini、time；节点的 down、up、drained、draining、resume、idle；集群的 reconfig 等"""
     job_id: int | None
     """看这个作业，或它用着的节点"""
     node_names: tuple[str, ...] | None

@@ -62,7 +62,9 @@ class Trigger(SQLModel, table=True):
         None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True), description="编号"
     )
     user_name: str = Field(max_length=MAX_NAME_LENGTH, description="谁定的，程序就以谁的身份运行")
-    event: str = Field(description="作业的 fini、time；节点的 down、up、drained、draining、resume、idle")
+    event: str = Field(
+        description="作业的 fini、time；节点的 down、up、drained、draining、resume、idle；集群的 reconfig 等"
+    )
     job_id: int | None = Field(None, sa_type=sa.BigInteger, description="看这个作业，或它用着的节点")
     node_names: list[str] | None = Field(None, sa_type=ARRAY(sa.Text), description="看这些节点；空的是全部")
     offset_s: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="事情之后多久（秒）；负数是之前")
@@ -75,7 +77,7 @@ class Trigger(SQLModel, table=True):
         default_factory=list,
         sa_type=ARRAY(sa.Text),
         sa_column_kwargs={"server_default": EMPTY_LIST},
-        description="上次看时就是这样的节点：从别的样子变过来才算",
+        description="上次看时就是这样的节点：从别的样子变过来才算；集群的是看过的事的号",
     )
     hits: dict[str, float] = Field(
         default_factory=dict,

@@ -14,21 +14,27 @@ from scns_conductor.slurm.parse.options import Parsed, flags, option, refused, v
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
 from scns_conductor.slurm.table.job_values import require_own_cluster
 
-# 这里没有的事：没有备用的控制器、没有单独的 slurmdbd；配置在启动时读。
+# 这里没有的事：没有单独的 slurmdbd，数据库不在时什么也记不下。
 _ABSENT = refused(
-    flags("-a --primary_slurmctld_failure", "-A --primary_slurmctld_resumed_operation", "-r --reconfig"),
-    flags("-b --primary_slurmctld_resumed_control", "-B --backup_slurmctld_failure", "--burst_buffer", "-F --fail"),
-    flags("-c --backup_slurmctld_resumed_operation", "-C --backup_slurmctld_assumed_control", "--front_end"),
+    flags("--burst_buffer", "-F --fail", "--front_end"),
     flags("-e --primary_slurmctld_acct_buffer_full", "-g --primary_slurmdbd_failure"),
     flags("-G --primary_slurmdbd_resumed_operation", "-h --primary_database_failure"),
     flags("-H --primary_database_resumed_operation"),
 )
 _EVENTS = ("fini", "time", "down", "up", "drained", "draining", "resume", "idle")
+# 集群的事：领导者没了、当选了，运行时的设置改了。候选者不分主备。
+_CLUSTER_FLAGS = flags(
+    "-a --primary_slurmctld_failure", "-A --primary_slurmctld_resumed_operation", "-r --reconfig",
+    "-b --primary_slurmctld_resumed_control", "-B --backup_slurmctld_failure",
+    "-c --backup_slurmctld_resumed_operation", "-C --backup_slurmctld_assumed_control",
+)  # fmt: skip
+_CLUSTER_EVENTS = tuple(each.key for each in _CLUSTER_FLAGS)
 OPTIONS = [
     *flags("--set", "--get", "--clear", "-d --down", "-D --drained", "--draining", "-f --fini", "-t --time", "-u --up"),
     *flags("-I --idle", "--resume", "-N --noheader", "-Q --quiet", "-v --verbose", "-V --version", "--help", "--usage"),
     *values("-i --id", "-j --jobid", "-M --clusters --cluster", "-o --offset", "-p --program", "--flags", "--user"),
     option("-n --node", "optional"),
+    *_CLUSTER_FLAGS,
     *_ABSENT,
 ]
 # 程序至多跑这么久（分钟），同 Slurm。
@@ -78,7 +84,7 @@ def _user(parsed: Parsed) -> str | None:
 
 
 def _set(parsed: Parsed) -> int:
-    program, events = parsed.last("program"), [key for key in _EVENTS if key in parsed]
+    program, events = parsed.last("program"), [key for key in (*_EVENTS, *_CLUSTER_EVENTS) if key in parsed]
     job_id = parsed.last("jobid")
     node = parsed.last("node") if "node" in parsed else None
     if not program:
@@ -127,7 +133,7 @@ def _set(parsed: Parsed) -> int:
 def _get(parsed: Parsed) -> int:
     with connect() as client:
         found = client.triggers(_number(parsed, "id"), _number(parsed, "jobid"), _user(parsed))
-    events = {key for key in _EVENTS if key in parsed}
+    events = {key for key in (*_EVENTS, *_CLUSTER_EVENTS) if key in parsed}
     rows = [_row(each) for each in found if not events or each["event"] in events]
     if rows and "noheader" not in parsed:
         _print(_HEADER)
@@ -139,8 +145,9 @@ def _get(parsed: Parsed) -> int:
 def _row(each: dict[str, Any]) -> tuple[str, ...]:
     nodes = each["node_names"]
     resource = str(each["job_id"]) if each["job_id"] is not None else compress(nodes) if nodes else "*"
+    kind = "slurmctld" if each["event"] in _CLUSTER_EVENTS else "node" if each["job_id"] is None else "job"
     return (
-        str(each["trigger_id"]), "job" if each["job_id"] is not None else "node", resource, each["event"],
+        str(each["trigger_id"]), kind, resource, each["event"],
         str(each["offset_s"]), each["user_name"], "PERM" if each["permanent"] else "", each["program"],
     )  # fmt: skip
 

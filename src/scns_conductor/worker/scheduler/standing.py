@@ -14,8 +14,9 @@ from sqlalchemy.engine import Connection
 
 from scns_conductor.core import hostlist
 from scns_conductor.core.cron import next_run
-from scns_conductor.core.node_events import NODE_EVENTS
+from scns_conductor.core.node_events import CLUSTER_EVENTS, NODE_EVENTS
 from scns_conductor.statements.standing import (
+    CLUSTER_EVENTS_NOTED,
     CRON_DISABLE,
     CRON_DUE,
     CRON_RUNS,
@@ -109,6 +110,13 @@ def _node_events(connection: Connection, clock: float) -> list[tuple[int, str, s
         return []
     nodes = connection.execute(NODE_STATES).all()
     like = {event: {node.name for node in nodes if test(node)} for event, test in NODE_EVENTS.items()}
+    noted = sorted({CLUSTER_EVENTS[row.event] for row in triggers if row.event in CLUSTER_EVENTS})
+    if noted:
+        # 出过的一件一件，同变了样子的节点一样：没有看过的就是新的。
+        found = connection.execute(CLUSTER_EVENTS_NOTED, {"events": noted}).all()
+        like |= {
+            name: {each.event_id for each in found if each.event == event} for name, event in CLUSTER_EVENTS.items()
+        }
     fired = []
     for row in triggers:
         if row.event not in like:
@@ -125,7 +133,8 @@ def _node_events(connection: Connection, clock: float) -> list[tuple[int, str, s
             connection.execute(TRIGGER_SEEN, values)
         ready = sorted(name for name, due in hits.items() if due <= clock)
         if ready:
-            fired.append((row.trigger_id, hostlist.compress(ready), json.dumps(ready)))
+            resource = "*" if row.event in CLUSTER_EVENTS else hostlist.compress(ready)
+            fired.append((row.trigger_id, resource, json.dumps(ready)))
     return fired
 
 
