@@ -103,7 +103,9 @@ def test_drain_and_resume_a_node(sign_in: SignIn, web_system: RunningSystem) -> 
     expect(history.nth(0)).to_contain_text("不再排空")
     expect(history.nth(1)).to_contain_text("排空 换风扇")
     found = web_system.call("GET", "/nodes/node2/events?limit=2")[1]["events"]
-    assert [(one["event"], one["reason"]) for one in found] == [("resumed", None), ("drained", "换风扇")]
+    # 还有别的测试的作业占着的，只是开始排空。
+    assert [one["reason"] for one in found] == [None, "换风扇"]
+    assert [one["event"].replace("draining", "drained") for one in found] == ["resumed", "drained"]
     assert web_system.call("GET", "/nodes/no-such-node/events")[0] == 404
 
 
