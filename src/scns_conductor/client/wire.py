@@ -49,13 +49,20 @@ class Times(NamedTuple):
     deadline_s: float | None = None
 
 
+def _bad_address(url: str) -> Unreachable:
+    return Unreachable(f"地址 {url!r} 不对，应如 http://127.0.0.1:6820、unix:///run/scns-conductor/api.sock")
+
+
 class Place:
     """一个 API 的地址与每个请求都带的头。"""
 
     def __init__(
         self, url: str, token: str | None, source: str = "", renew: Callable[[], str | None] | None = None
     ) -> None:
-        parts = urlsplit(url if "//" in url else f"http://{url}")
+        try:
+            parts = urlsplit(url if "//" in url else f"http://{url}")
+        except ValueError as error:
+            raise _bad_address(url) from error
         try:
             port = parts.port
         except ValueError as error:
@@ -63,7 +70,7 @@ class Place:
         # 本机的套接字，也是 HTTP；不是它时是 None。
         self.socket = unquote(parts.path) if parts.scheme == "unix" and not parts.netloc and parts.path else None
         if self.socket is None and (parts.scheme not in ("http", "https") or not parts.hostname):
-            raise Unreachable(f"地址 {url!r} 不对，应如 http://127.0.0.1:6820、unix:///run/scns-conductor/api.sock")
+            raise _bad_address(url)
         if token and not (token.isascii() and token.isprintable()):
             raise EndpointUnknown("令牌里有不该有的字符；请检查 SCNS_TOKEN，或用 scns token 重新签发")
         self.url = url

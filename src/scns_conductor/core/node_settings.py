@@ -33,7 +33,7 @@ class NodeSettings(BaseSettings):
         default_factory=lambda: socket.gethostname().split(".")[0], description="本节点的名字，缺省为短主机名"
     )
     node_address: str | None = Field(None, description="别的节点用来连到本节点的地址，缺省与名字相同")
-    node_cpus: int | None = Field(None, ge=1, description="本节点的 CPU 数，缺省为探测值")
+    node_cpus: int | None = Field(None, ge=1, le=65536, description="本节点的 CPU 数，缺省为探测值")
     node_cpu_unit: Literal["thread", "core"] = Field(
         "thread",
         description="一个 CPU 是什么：thread 是一个线程，core 是一个核（它的全部线程归一个作业，Slurm 的 CR_Core）",
@@ -44,7 +44,7 @@ class NodeSettings(BaseSettings):
         "可以多于真有的（不绑核）",
     )
     node_memory: str | None = Field(None, description="本节点的内存，如 64G，缺省为探测值")
-    node_gpus: int | None = Field(None, ge=0, description="本节点的 GPU 数，缺省为探测值")
+    node_gpus: int | None = Field(None, ge=0, le=65536, description="本节点的 GPU 数，缺省为探测值")
     node_gres: str | None = Field(None, description="本节点的通用资源，Slurm 写法，如 gpu:a100:4，优先于 node_gpus")
     node_gpu_shares: str = Field(
         "",

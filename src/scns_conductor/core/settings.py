@@ -141,4 +141,7 @@ def _told(item: Any, file: Path | None) -> str:
     name = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         return _unknown(f"{file} 里的 {name}", name)
-    return f"{name}（SCNS_{name.upper()}）：{item['msg']}（给的是 {item['input']!r}）"
+    # 口令、地址里的口令不印出来。
+    field = Settings.model_fields.get(str(item["loc"][0]))
+    given = "" if field is not None and "SecretStr" in str(field.annotation) else f"（给的是 {item['input']!r}）"
+    return f"{name}（SCNS_{name.upper()}）：{item['msg'].removeprefix('Value error, ')}{given}"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
@@ -29,6 +30,14 @@ class SystemSettings(BaseSettings):
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="Redis 或 Valkey 的地址；套接字写 unix:///路径?db=0"
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: SecretStr) -> SecretStr:
+        if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("应如 redis://主机:6379/0、rediss://…、unix:///路径?db=0")
+        return url
+
     database_pool_size: int = Field(10, ge=1, le=200, description="每个进程的数据库连接数上限")
     database_idle_close_s: float = Field(
         20.0, ge=0, description="代理的数据库会话闲这么久（秒）就关掉，用时再开，0 不关；心跳与核对的间隔比它长时才见效"

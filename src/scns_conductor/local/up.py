@@ -61,7 +61,10 @@ def run_up(options: UpOptions, ready_file: Path | None = None, progress: Callabl
         texts = {directory.header_file: f"Authorization: Bearer {ready['token']}\n"}
         texts |= {path: json.dumps(ready) + "\n" for path in (directory.client_file, ready_file) if path is not None}
         for path, text in texts.items():
-            write_private(path, text)
+            try:
+                write_private(path, text)
+            except OSError as error:
+                raise StartFailed(f"写不了 {path}：{error.strerror}") from error
             written.append(path)
         progress(_banner(directory, system.url))
         _say_web(directory, progress)

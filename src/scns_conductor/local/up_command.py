@@ -30,7 +30,7 @@ def _data_dir(given: Path | None) -> Path:
 @click.option("--port", type=click.IntRange(0, 65535), help="API 监听的端口；缺省 6820，被占用就用它之后空闲的；0 任选")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="就绪后写入 {url, token, pid} 的文件（0600）")
 @click.option("--nodes", type=click.IntRange(1, 1000), help="节点个数，依次叫 node1、node2……；缺省一个，以主机命名")
-@click.option("--cpus", type=click.IntRange(min=1), help="每个节点声明的 CPU 数，可以多于真有的")
+@click.option("--cpus", type=click.IntRange(1, 65536), help="每个节点声明的 CPU 数，可以多于真有的")
 @click.option("--memory", help="每个节点声明的内存，如 64G")
 @click.option("--gpus", type=click.IntRange(min=0), help="每个节点声明的 GPU 数")
 @click.option("--web/--no-web", default=None, help="要不要网页看板；缺省是装了附加组件 web 就要")

@@ -56,12 +56,23 @@ def node_context(settings: "Settings", inventory: NodeInventory, cards: Cards) -
 def prepare_directories(settings: "Settings") -> None:
     """建立工作目录（0700）与脚本目录：多用户时脚本目录 0711，用户走得进去、看不见别人的、改不了任何东西。
 
-    脚本目录不答话的不等：运行着的作业还要有人管，它由看盘的说（own_disks.py）。
+    脚本目录不答话的不等：运行着的作业还要有人管，它由看盘的说（own_disks.py）。建不了的抛 SettingsError。
     """
-    settings.spool_path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings.spool_path.chmod(0o700)
-    if not within(SCRIPT_FOLDER_WAIT_S, lambda: _prepare_scripts(settings.script_path, settings.single_user)):
-        logger.warning("script_folder_silent", extra={"folder": str(settings.script_path)})
+    _prepare_spool(settings.spool_path)
+    scripts = settings.script_path
+    try:
+        if not within(SCRIPT_FOLDER_WAIT_S, lambda: _prepare_scripts(scripts, settings.single_user)):
+            logger.warning("script_folder_silent", extra={"folder": str(scripts)})
+    except OSError as error:
+        raise SettingsError(f"不能使用脚本目录 {scripts}：{error.strerror}；请改 SCNS_SCRIPT_DIR") from error
+
+
+def _prepare_spool(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise SettingsError(f"不能使用工作目录 {folder}：{error.strerror}；请改 SCNS_SPOOL_DIR") from error
 
 
 def _prepare_scripts(folder: Path, single_user: bool) -> None:
@@ -74,7 +85,7 @@ def token_secret(settings: "Settings") -> bytes | None:
     """算作业令牌的密钥：本节点自己的，0600，代理重启后不变；单用户模式没有。"""
     if settings.single_user:
         return None
-    settings.spool_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _prepare_spool(settings.spool_path)
     path = settings.spool_path / "job-token.key"
     with contextlib.suppress(FileExistsError):
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
