@@ -207,6 +207,7 @@ def test_screenshots(busy: RunningSystem, browser: Browser, tmp_path: Path) -> N
             page.wait_for_function("new Promise((done) => setTimeout(() => done(true), 1500))")
         # 忙的机器上连接断过的，框架会重新载入：照之前再看一眼都在。
         page.locator(ready).first.wait_for()
+        page.evaluate("scrollTo(0, 0)")
         target = folder / f"{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=target)

@@ -22,7 +22,7 @@ export const WhatIfResult = {
     const after = computed(() => runs.value.filter((run) => run.when === "after"));
     const change = (from, to, better) => {
       const part = from ? (to - from) / from : 0;
-      return Math.abs(part) < 0.005 ? null : { text: (part > 0 ? "+" : "−") + Math.abs(Math.round(part * 100)) + "%", kind: better === null ? "" : part < 0 === (better === "less") ? "good" : "bad" };
+      return Math.abs(part) < 0.005 ? null : { text: part >= 9 ? "×" + Math.round(to / from) : (part > 0 ? "+" : "−") + Math.abs(Math.round(part * 100)) + "%", kind: better === null ? "" : part < 0 === (better === "less") ? "good" : "bad" };
     };
     const ROWS = [
       [["平均等待", "Mean wait"], "avg_wait_s", whole, "less"], [["一半等不到", "Median wait"], "median_wait_s", whole, "less"], [["95% 等不到", "95% waited under"], "p95_wait_s", whole, "less"],
