@@ -107,7 +107,7 @@ def test_lists_and_commands(system: RunningSystem, tmp_path: Path) -> None:
     busy = slurm.run("scontrol", "delete", "nodename=node2")
     assert busy.returncode == 1
     assert "Requested nodes are busy" in busy.stderr
-    assert "排空" in busy.stderr
+    assert "drain it first" in busy.stderr
     drain(system, "node2")
     assert slurm.run("scontrol", "delete", "nodename=node2").returncode == 0
     unknown = slurm.run("scontrol", "delete", "nodename=node2")
