@@ -1,6 +1,6 @@
 """why 的真话测试：在真系统上造出许多情形，问、照建议去改、等它应验；每种情形一行，最后是总数。
 
-python scripts/why_truth.py --rounds 3 --slots 4 --seed 1 [--only 名字,名字] [--markdown FILE]
+python scripts/why_truth.py --rounds 3 --slots 4 --seed 1 [--only 名字,名字] [--json FILE]
 """
 
 import argparse
