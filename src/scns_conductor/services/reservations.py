@@ -154,10 +154,10 @@ async def delete_reservation(engine: Database, identity: Identity, name: str) ->
     """删除：管理员、Operator；写了 USER_DELETE 的，许用它的人也可以。还有作业指名要用它时抛 Conflict。"""
     async with engine.begin() as connection:
         before = next(iter(await current_rows(connection, name)), None)
-        if before is None or not await _may_delete(connection, identity, before):
-            require_operator(identity, "删除预留")
         if before is None:
             raise _unknown(name)
+        if not await _may_delete(connection, identity, before):
+            require_operator(identity, "删除预留")
         using = (await connection.execute(COUNT_JOBS_IN_RESERVATION, {"name": name})).scalar_one()
         if using:
             raise Conflict(f"还有 {using} 个作业要用预留 {name}；请先取消它们或改掉它们", code="reservation_in_use")
