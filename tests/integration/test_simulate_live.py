@@ -1,10 +1,12 @@
-"""simulate --live：照线上的分区、许可证、层级与权重重放没有改动的系统，与实际相差不多。"""
+"""simulate --live：照线上的分区、许可证、层级、权重、上限、预留重放没有改动的系统，与实际相差不多。"""
 
 import json
 import random
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +42,25 @@ def near(replayed: float, actual: float) -> bool:
     return abs(replayed - actual) <= TOLERANCE_S + TOLERANCE_SHARE * actual
 
 
+def acting(system: RunningSystem, *names: str) -> dict[str, RunningSystem]:
+    """以这些用户的令牌问它。"""
+    settings = Settings(data_dir=system.data_dir)
+    return {
+        name: RunningSystem(system.data_dir, system.process, system.url, issue_token(settings, name)) for name in names
+    }
+
+
+def finish(system: RunningSystem) -> None:
+    """等到都做完。"""
+    wait_until(lambda: not system.call("GET", "/jobs?state=PENDING,RUNNING&limit=100")[1]["jobs"], 150, "都做完")
+
+
 def test_the_unchanged_system_replays_as_it_really_went(system: RunningSystem) -> None:
     """两个分区各用一个节点、一个许可证、依赖、三个用户：实际与重放逐用户相近；关掉一样就不像了。"""
     for name, node in (("left", "node1"), ("right", "node2")):
         assert system.call("POST", "/partitions", {"name": name, "nodes": node})[0] == 201
     rng = random.Random(3)
-    users = {
-        name: RunningSystem(
-            system.data_dir, system.process, system.url, issue_token(Settings(data_dir=system.data_dir), name)
-        )
-        for name in ("alice", "bob", "carol")
-    }
+    users = acting(system, "alice", "bob", "carol")
     jobs: list[str] = []
 
     def submit(user: str, seconds: int, **job: Any) -> str:
@@ -67,11 +77,7 @@ def test_the_unchanged_system_replays_as_it_really_went(system: RunningSystem) -
     for _ in range(3):
         submit("carol", 2, licenses="matlab")
     submit("carol", 1, dependency=f"afterok:{first}")
-
-    def done() -> bool:
-        return not system.call("GET", "/jobs?state=PENDING,RUNNING&limit=100")[1]["jobs"]
-
-    wait_until(done, 150, "都做完")
+    finish(system)
     found = json.loads(simulate("--live", "--json", **system.environment).stdout)["policies"]
     assert list(found) == ["actual", "live"]
     actual, live = found["actual"], found["live"]
@@ -83,3 +89,48 @@ def test_the_unchanged_system_replays_as_it_really_went(system: RunningSystem) -
         assert near(replayed, really), (name, replayed, really)
     table = simulate("--live", "--policy", "live,conservative", **system.environment).stdout
     assert [line.split()[0] for line in table.splitlines()[2:5]] == ["actual", "live", "conservative"]
+
+
+def test_limits_reservations_exclusive_users_and_holds_replay_as_well(system: RunningSystem) -> None:
+    """QOS 每人同时一个、一个预留（里面的等它开始，外面的等它结束）、独占给一个用户的节点、保留过的：逐用户相近。"""
+    names = ("dave", "erin", "frank", "gail", "helen", "ivan")
+    assert system.call("POST", "/accounts", {"name": "lab"})[0] == 201
+    assert system.call("POST", "/qos", {"name": "one", "max_jobs_per_user": 1})[0] == 201
+    for name in names:
+        body = {"account": "lab", "user": name, "qos": ["normal", "one"]}
+        assert system.call("POST", "/associations", body)[0] == 201
+    enforced = {"settings": {"accounting_storage_enforce": ["limits"]}}
+    assert system.call("POST", "/cluster/apply", enforced)[0] == 200
+    users, began = acting(system, *names), time.time()
+    start = int(began) + 14
+    window = {"name": "demo", "start_time": start, "end_time": start + 12, "nodes": "node1", "users": ["erin"]}
+    assert system.call("POST", "/reservations", window)[0] == 201
+
+    def submit(user: str, seconds: int, node: str, limit: str, **job: Any) -> str:
+        values = {"memory_per_node": "64M", "required_nodes": node, "account": "lab", "time_limit": limit, **job}
+        return users[user].submit(f"sleep {seconds}", **values)
+
+    jobs = [submit("dave", 2, "node1", "0:03", qos="one") for _ in range(3)]
+    jobs.append(submit("erin", 2, "node1", "0:05", reservation="demo"))
+    jobs.append(submit("frank", 1, "node1", "1"))
+    jobs.append(submit("gail", 5, "node2", "1", exclusive="user"))
+    jobs.append(submit("helen", 1, "node2", "1"))
+    jobs.append(submit("ivan", 1, "node1", "0:02", hold=True))
+    wait_until(lambda: time.time() >= began + 4, what="保留了一会儿")
+    assert system.call("POST", f"/jobs/{jobs[-1]}/release")[0] == 200
+    finish(system)
+    since = datetime.fromtimestamp(began, UTC).isoformat()
+    found = json.loads(simulate("--live", "--since", since, "--json", **system.environment).stdout)["policies"]
+    actual, live = found["actual"], found["live"]
+    assert (actual["jobs"], live["jobs"], live["never_started"]) == (len(jobs), len(jobs), {})
+    for name in names:
+        replayed, really = (each["users"][name]["avg_wait_s"] for each in (live, actual))
+        assert near(replayed, really), (name, replayed, really)
+    # 真的等了才算数：第二、三个各等前一个，预留里的等开始，外面的等结束，隔开的等它走，保留的等放行。
+    waited = {name: actual["users"][name]["avg_wait_s"] for name in names}
+    assert waited["dave"] >= 1.5, waited
+    assert waited["erin"] >= 10, waited
+    assert waited["frank"] >= 20, waited
+    assert min(waited["helen"], waited["ivan"]) >= 3, waited
+    assert system.call("DELETE", "/reservations/demo")[0] == 204
+    assert system.call("POST", "/cluster/apply?prune=true", {"settings": {}})[0] == 200

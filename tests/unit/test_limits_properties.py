@@ -11,11 +11,11 @@ from scns_conductor.core.accounting import Accounting, AssociationFacts, QosFact
 from scns_conductor.core.job_limits import demand_of
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeFacts, RunningJob
+from scns_conductor.scheduling.limit_pools import LimitPools, Runner
 from scns_conductor.scheduling.planner import Planner
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
-from scns_conductor.worker.scheduler.limit_pools import JobLimits, Runner
 
 NOW = 1_000_000.0
 PARENTS = {"root": None, "a": "root", "b": "a", "c": "a", "d": "root"}
@@ -55,7 +55,7 @@ def test_no_limit_is_ever_exceeded_and_nothing_waits_for_no_reason(
                  grp_tres={} if nodes is None else {"node": nodes})
         for index, (cpus, account, nodes) in enumerate(services)
     ]  # fmt: skip
-    limits = JobLimits(True, False, True, 0, 1e6)
+    limits = LimitPools(True, False, True, 0, 1e6)
     limits.accounting = Accounting(
         PARENTS,
         {(each.account, each.user_name, each.partition): each for each in facts},
@@ -147,7 +147,7 @@ def _check_waits_rightly(
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 60)), min_size=1, max_size=8), st.integers(1, 200))
 def test_running_minutes_never_exceed_their_limit(jobs: list[tuple[int, int]], limit_minutes: int) -> None:
     qos = QosFacts(name="q", grp_tres_run_mins={"cpu": limit_minutes})
-    limits = JobLimits(
+    limits = LimitPools(
         enforced=True, safe=False, associations_required=False, default_memory_per_cpu=0, half_life_s=1e6
     )
     limits.accounting = Accounting({"root": None}, {}, {"q": qos})
@@ -198,7 +198,7 @@ def test_running_minutes_never_exceed_their_limit(jobs: list[tuple[int, int]], l
 def test_a_safe_budget_is_never_overspent(jobs: list[tuple[int, int, int]], budget: int, factor: float) -> None:
     """safe：用掉的加上在跑的跑满时限，从不超过 GrpTRESMins；作业提早结束，省下的给别的。"""
     qos = QosFacts(name="q", grp_tres_mins={"cpu": budget}, usage_factor=factor)
-    limits = JobLimits(True, True, False, 0, 1e6)
+    limits = LimitPools(True, True, False, 0, 1e6)
     limits.accounting = Accounting({"root": None}, {}, {"q": qos})
     cluster, queue, planner = Cluster(), Queue(), Planner(Policy())
     cluster.upsert_node(NodeFacts("n", 64, 1000))

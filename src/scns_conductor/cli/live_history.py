@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scns_conductor.client.conductor import JsonClient
+from scns_conductor.core.recurrence import RECURRING
 from scns_conductor.simulator.live import JOB_FIELDS, LiveSystem, live_system, live_trace
 from scns_conductor.simulator.trace import Trace
 
@@ -24,15 +25,21 @@ def read_live(
     """since 之后提交的作业（更早的只算用量与占着的节点）；most 是至多取几个，先取最近的。told 收到已经取了几个。"""
     rows, left_out = _jobs(client, most, told, submit_after=since)
     earlier = _jobs(client, most, None, submit_before=since)[0] if since else []
-    nodes = client.nodes()
+    config, reservations = client.config(), list(client.reservations())
+    recurs = any(not set(RECURRING).isdisjoint(each["flags"]) for each in reservations)
+    limited = "limits" in config["accounting_storage_enforce"]
     system = live_system(
-        config=client.config(),
-        nodes=nodes,
+        config=config,
+        nodes=client.nodes(),
         partitions=client.partitions(),
         share_tree=client.share_tree(),
         qos=client.qos(),
         rows=rows,
         earlier=earlier,
+        accounts=client.accounts() if limited else (),
+        associations=client.associations() if limited else (),
+        reservations=reservations,
+        first_times=client.export_cluster()["reservations"] if recurs else (),
     )
     return LiveHistory(live_trace(rows, client.url), system, left_out)
 

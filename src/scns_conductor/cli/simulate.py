@@ -77,7 +77,7 @@ def simulate(trace: Path | None, policy: str | None, **options: Any) -> None:
     """用虚拟时钟重放作业踪迹 TRACE，并排比较策略。
 
     TRACE 可以是 SWF（可为 .gz）、sacct -p 的文本或本系统的历史；用 --live 则取线上系统自己的：
-    节点、分区、许可证、公平份额、权重与回填都照线上的，actual 一行是实际发生的。
+    节点、分区、许可证、预留、上限、抢占、公平份额、权重与回填都照线上的，actual 一行是实际发生的。
     重放用的就是线上的调度核心。
     """
     from scns_conductor.core.errors import ConductorError

@@ -6,14 +6,17 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from scns_conductor.core.accounting import Accounting, AssociationFacts, accounting_of
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.fair_tree import Account
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.scheduling.policy import Policy, policy_named
+from scns_conductor.scheduling.preemption import Rules
 from scns_conductor.scheduling.priority import Weights
 from scns_conductor.simulator.history import history_trace, instant
 from scns_conductor.simulator.machine import UNCOUNTED_MEMORY_MB, NodeGroup
@@ -27,13 +30,14 @@ REQUIREMENTS = (
     "oversubscribe", "time_minimum", "contiguous", "spread_job", "use_min_nodes",
     "sockets_per_node", "cores_per_socket", "threads_per_core",
     "tasks_per_core", "tasks_per_socket", "core_specification", "thread_specification", "prefer", "partition",
-    "reservation", "time_limit", "nice", "priority",
+    "reservation", "time_limit", "nice", "priority", "exclusive_to", "mcs_label",
 )  # fmt: skip
 # 重放用得到的作业字段（GET /jobs 的 fields）。
 JOB_FIELDS = (
     *("job_id", "state", "user_name", "account", "qos", "submit_time", "start_time", "end_time", "suspended_s"),
     *("name", "begin_time", "dependency", "array_job_id", "array_max_tasks", "requested_partitions"),
     *("allocated_cpus", "allocated_nodes", "allocated_memory", "allocated_gres", "node_list"),
+    *("requeue", "interactive", "wait_breakdown"),
     *REQUIREMENTS,
 )
 _FACTORS = frozenset({"age", "fairshare", "job_size", "partition", "qos", "assoc"})
@@ -41,12 +45,13 @@ _FACTORS = frozenset({"age", "fairshare", "job_size", "partition", "qos", "assoc
 
 @dataclass(frozen=True, slots=True)
 class Occupied:
-    """开始重放时已经在跑的：占着 node_list 里各节点的一份，到 end_s 为止。"""
+    """开始重放时已经在跑的：占着 node_list 里各节点的一份，到 end_s 为止；row 是它的各字段。"""
 
     nodes: tuple[str, ...]
     cpus: int
     memory_mb: int
     end_s: int
+    row: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -73,6 +78,14 @@ class LiveSystem:
     user_cpus: int | None = None
     # (账户, 用户) -> [(结束的时刻, CPU·秒)]：重放之前的用量。
     past_usage: dict[tuple[str, str], list[tuple[float, float]]] = field(default_factory=dict)
+    # 核对什么（Slurm 的 AccountingStorageEnforce）；上限在 accounting 里，重放之前跑过的 earlier 也算用量。
+    enforced: frozenset[str] = frozenset()
+    accounting: Accounting = field(default_factory=Accounting)
+    earlier: Sequence[Mapping[str, Any]] = ()
+    # 抢占的规则；不抢占是 None。
+    preemption: Rules | None = None
+    # 预留的各行，时刻带时区，重复的是第一次的。
+    reservations: list[Mapping[str, Any]] = field(default_factory=list)
 
 
 def live_system(
@@ -84,9 +97,17 @@ def live_system(
     qos: Iterable[Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any]],
     earlier: Sequence[Mapping[str, Any]] = (),
+    accounts: Iterable[Mapping[str, Any]] = (),
+    associations: Iterable[Mapping[str, Any]] = (),
+    reservations: Iterable[Mapping[str, Any]] = (),
+    first_times: Iterable[Mapping[str, Any]] = (),
 ) -> LiveSystem:
-    """GET /config、/nodes、/partitions、/shares、/qos、/jobs 的回答 -> 线上系统；earlier 是更早提交的作业。"""
-    weights = config["priority_weights"]
+    """GET /config、/nodes、/partitions、/shares、/qos、/accounts、/associations、/reservations、/jobs -> 线上系统。
+
+    earlier 是更早提交的作业；first_times 是重复的预留，写着第一次的时刻（GET /cluster/export）。
+    """
+    weights, qos = config["priority_weights"], list(qos)
+    accounting = accounting_of(list(accounts), [_limits(each) for each in associations], qos, ())
     found = LiveSystem(
         nodes=[_node(node) for node in nodes],
         partitions=[_partition(each) for each in partitions],
@@ -106,11 +127,44 @@ def live_system(
         shares={(each["account"], each["user_name"]): int(each["shares"]) for each in share_tree["shares"]},
         qos_priority={each["name"]: float(each.get("priority") or 0) for each in qos},
         rows={str(row["job_id"]): row for row in rows},
+        enforced=frozenset(config["accounting_storage_enforce"]),
+        accounting=accounting,
+        earlier=earlier,
+        preemption=_preemption(config, accounting),
+        reservations=_reservations(reservations, first_times),
     )
     begin = min((moment for row in rows if (moment := instant(row["submit_time"])) is not None), default=0)
     for row in earlier:
         _past(found, row, begin)
     return found
+
+
+def _limits(association: Mapping[str, Any]) -> dict[str, Any]:
+    """一个关联自己的份额与上限，别的字段不要。"""
+    return {name: association[name] for name in AssociationFacts.__dataclass_fields__}
+
+
+def _preemption(config: Mapping[str, Any], accounting: Accounting) -> Rules | None:
+    if config["preempt_type"] == "none":
+        return None
+    return Rules(
+        config["preempt_type"] == "qos",
+        config["preempt_mode"],
+        float(config["preempt_exempt_time_s"]),
+        within=bool(config["preempt_within"]),
+        qos=accounting.qos,
+    )
+
+
+def _reservations(
+    rows: Iterable[Mapping[str, Any]], first_times: Iterable[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """重复的预留，回答里是这一次的时刻：换成第一次的，从前的各次也在其中。"""
+    first = {each["name"]: each for each in first_times}
+    return [
+        {**row, **{key: datetime.fromisoformat(first.get(row["name"], row)[key]) for key in ("start_time", "end_time")}}
+        for row in rows
+    ]
 
 
 def _past(system: LiveSystem, row: Mapping[str, Any], begin: int) -> None:
@@ -124,7 +178,7 @@ def _past(system: LiveSystem, row: Mapping[str, Any], begin: int) -> None:
     if end > begin and row["node_list"]:
         names = tuple(expand(row["node_list"]))
         each = max(1, len(names))
-        system.occupied.append(Occupied(names, -(-cpus // each), int(row["allocated_memory"] or 0) // each, end))
+        system.occupied.append(Occupied(names, -(-cpus // each), int(row["allocated_memory"] or 0) // each, end, row))
 
 
 def _node(node: Mapping[str, Any]) -> NodeFacts:
@@ -153,6 +207,9 @@ def _partition(row: Mapping[str, Any]) -> PartitionFacts:
         exclusive=row["exclusive"],
         max_cpus_per_node=row["max_cpus_per_node"],
         job_factor=row["priority_job_factor"],
+        preempt_mode=row["preempt_mode"],
+        grace_time=row["grace_time"],
+        preempt_exempt_time=row["preempt_exempt_time"],
     )
 
 

@@ -1,7 +1,7 @@
 """重放时的运行时间预测：只用那时已经做完的作业；同一个用户、同样的 CPU 数与时限的算像。"""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 
 from scns_conductor.scheduling.queue import Queue
@@ -13,8 +13,13 @@ from scns_conductor.simulator.workload import TraceJob
 class Predictions:
     """做完一个，它的用户还在排队的就重新预测。"""
 
-    def __init__(self, queue: Queue, jobs: Sequence[TraceJob], kind: Callable[[int], Hashable] | None = None) -> None:
-        """kind 是第几个作业 -> 怎样算像；缺省看 CPU 数与时限。"""
+    def __init__(
+        self,
+        queue: Queue,
+        jobs: Sequence[TraceJob] | Mapping[int, TraceJob],
+        kind: Callable[[int], Hashable] | None = None,
+    ) -> None:
+        """kind 是作业（在 jobs 里的号）-> 怎样算像；缺省看 CPU 数与时限。"""
         self._queue, self._jobs = queue, jobs
         self._kind = kind or (lambda number: kind_of(jobs[number]))
         self._times = RunTimes()

@@ -1,10 +1,8 @@
 """调度器从数据库里读什么：节点、分区、预留、排队与运行的作业，读成调度核心的值。只读。"""
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -12,12 +10,12 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.job_limits import demand_of
 from scns_conductor.core.licenses import parse_licenses
-from scns_conductor.core.recurrence import occurrences
-from scns_conductor.core.reservation_flags import floated
 from scns_conductor.core.unix_groups import group_members
 from scns_conductor.scheduling.advance import AdvanceReservation
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
-from scns_conductor.scheduling.job_requirements import COLUMNS, license_pools
+from scns_conductor.scheduling.job_requirements import COLUMNS
+from scns_conductor.scheduling.limit_pools import Runner
+from scns_conductor.scheduling.reservation_rows import advance_reservation
 from scns_conductor.statements.queue import (
     ALL_PARTITIONS,
     ALL_RESERVATIONS,
@@ -32,13 +30,9 @@ from scns_conductor.statements.queue import (
     pending_jobs,
 )
 from scns_conductor.statements.reservations import CURRENT_VERSION
-from scns_conductor.worker.scheduler.limit_pools import Runner
 
 # 装载时一次取这么多行，不把一百万行一起摊在内存里。
 LOAD_ROWS = 2000
-
-# 重复的预留算到以后这么多次，再往后的当作一直占着：到了时刻会重算。
-MOST_OCCURRENCES = 14
 _PENDING = pending_jobs(COLUMNS)
 _SOME = jobs_of(COLUMNS)
 
@@ -77,7 +71,8 @@ def reservations(
     """全部没有结束的预留；重复的是从 now（Unix 秒）起的各次。"""
     moment = datetime.fromtimestamp(now, UTC)
     found = (
-        _advance_reservation(dict(row), partitions, moment) for row in connection.execute(ALL_RESERVATIONS).mappings()
+        advance_reservation(row, frozenset(row["users"]) | group_members(row["groups"]), partitions, moment)
+        for row in connection.execute(ALL_RESERVATIONS).mappings()
     )
     return [each for each in found if each is not None]
 
@@ -178,35 +173,4 @@ def _partition_facts(row: Mapping[str, Any]) -> PartitionFacts:
         preempt_exempt_time=row["preempt_exempt_time"],
         share_most=int(most or 1),
         share_asked=word == "YES",
-    )
-
-
-def _advance_reservation(
-    row: Mapping[str, Any], partitions: Mapping[str, PartitionFacts], now: datetime
-) -> AdvanceReservation | None:
-    # 浮动的以分钟计：不必每看一次都算变了。
-    span = floated(row["start_time"], row["end_time"], row["flags"], now.replace(second=0, microsecond=0))
-    following = iter([span]) if span else occurrences(row["start_time"], row["end_time"], row["flags"], now)
-    spans = [(start.timestamp(), end.timestamp()) for start, end in islice(following, MOST_OCCURRENCES)]
-    if not spans:
-        return None
-    if len(spans) == MOST_OCCURRENCES:
-        spans[-1] = (spans[-1][0], math.inf)
-    nodes: frozenset[str] | None = frozenset()
-    if "PART_NODES" in row["flags"]:
-        nodes = partitions[row["partition"]].nodes if row["partition"] in partitions else nodes
-    elif row["nodes"]:
-        nodes = None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"]))
-    return AdvanceReservation(
-        row["name"],
-        *spans[0],
-        nodes,
-        frozenset(row["users"]) | group_members(row["groups"]),
-        frozenset(row["accounts"]),
-        license_pools(row["licenses"]),
-        tuple(spans[1:]),
-        "MAINT" in row["flags"],
-        "FLEX" in row["flags"],
-        "MAGNETIC" in row["flags"],
-        tuple(sorted((row["node_cpus"] or {}).items())),
     )

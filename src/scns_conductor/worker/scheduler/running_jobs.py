@@ -1,19 +1,15 @@
 """运行中的作业怎样变成核心里占着资源的一份：从数据库读到的，与刚刚启动的；各数组有几个任务在跑。"""
 
-import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scns_conductor.core.job_limits import demand_of
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, NodeShare, RunningJob
 from scns_conductor.scheduling.eligibility import Request
 from scns_conductor.scheduling.job_requirements import exclusive_to, owners_of
+from scns_conductor.scheduling.limit_pools import Pools, Runner, started_demand
 from scns_conductor.scheduling.plan import PlannedStart
-from scns_conductor.scheduling.shape import LICENSE
-from scns_conductor.worker.scheduler.limit_pools import Pools, Runner
 
 
 @dataclass(slots=True)
@@ -110,16 +106,5 @@ def _lends(part: Any, cluster: Cluster) -> bool:
 
 def started_runner(request: Request, start: PlannedStart, licenses: Pools, now: float) -> Runner:
     """刚刚启动的作业，在上限的账里。"""
-    gres: dict[str, int] = defaultdict(int)
-    for share in start.shares:
-        for name, count in share.gres:
-            gres[name] += count
-    demand = demand_of(
-        cpus=sum(share.cpus for share in start.shares),
-        nodes=len(start.shares),
-        memory_mb=sum(share.memory for share in start.shares),
-        gres=gres,
-        licenses={name.removeprefix(LICENSE): count for name, count in licenses},
-        time_limit_s=None if math.isinf(start.limit_s) else start.limit_s,
-    )
+    demand = started_demand(start.shares, licenses, start.limit_s)
     return Runner(request.account, request.user, request.qos, request.partitions[0], demand, now)
