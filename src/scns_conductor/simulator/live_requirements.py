@@ -27,9 +27,10 @@ class Requirements:
         rules = system.preemption
         self._by_qos = rules is not None and rules.by_qos
         self._precedence = precedence(rules.qos) if rules is not None and rules.by_qos else {}
-        # 有人要与别人隔开的主人；此刻有几个这样的作业（排队的与在跑的）。
+        # 有人要与别人隔开的主人：没有人要隔开的不写在形状里，不然每个用户各成一组。
         rows = [*system.rows.values(), *(each.row for each in system.occupied)]
-        self._scopes = frozenset(owner for row in rows if (owner := _exclusive_to(row)) is not None)
+        self._scopes = frozenset(owner for row in rows if (owner := owners(row)[1]) is not None)
+        # 此刻各有几个这样的作业（排队的与在跑的）。
         self._scoped: Counter[str] = Counter()
 
     def row(self, number: int) -> Mapping[str, Any]:
@@ -51,14 +52,15 @@ class Requirements:
         throttle = (row.get("array_job_id"), row["array_max_tasks"]) if row.get("array_max_tasks") else None
         pools = self._user_pools(job) + self._limit_pools(job, columns)
         qos = row.get("qos") if self._by_qos else None
-        owner, owners = _exclusive_to(row), self._owners(row)
+        everyone, owner = owners(row)
+        own = tuple(name for name in everyone if name in self._scopes)
         key = (
-            *(throttle, pools, partition, qos, owner, owners),
+            *(throttle, pools, partition, qos, owner, own),
             *(columns.get(name) for name in REQUIREMENTS if name != "time_limit"),
         )
         found = self._shapes.get(key)
         if found is None:
-            found = replace(shape_of(columns, self._system.defaults), qos=qos, exclusive_to=owner, owners=owners)
+            found = replace(shape_of(columns, self._system.defaults), qos=qos, exclusive_to=owner, owners=own)
             if throttle is not None:
                 pool = f"array:{throttle[0]}"
                 self._cluster.set_pool(pool, int(throttle[1]), "JobArrayTaskLimit")
@@ -86,10 +88,6 @@ class Requirements:
         limit = None if columns["time_limit"] is None else int(job.limit_s)
         return self._limits.judge({**columns, "time_limit": limit}, self._cluster)[1]
 
-    def _owners(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        """形状里写的主人：只写有人要隔开的。"""
-        return tuple(name for name in owners_of(row) if name in self._scopes) if self._scopes else ()
-
     def held(self, number: int, shape: Shape, partition: str, shares: Sequence[NodeShare], now: float) -> Pools:
         """启动之后占的池。"""
         if not self._limits.enforced:
@@ -113,10 +111,6 @@ class Requirements:
         return wanted != known
 
 
-def _exclusive_to(row: Mapping[str, Any]) -> str | None:
-    return exclusive_to(row) if row.get("exclusive_to") else None
-
-
 def owners(row: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
     """（它算谁的，它的节点上只许谁的）；不是线上来的作业没有。"""
-    return (owners_of(row), _exclusive_to(row)) if "mcs_label" in row else ((), None)
+    return (owners_of(row), exclusive_to(row)) if row.get("user_name") else ((), None)
