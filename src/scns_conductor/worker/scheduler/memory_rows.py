@@ -71,7 +71,7 @@ def reservations(
     """全部没有结束的预留；重复的是从 now（Unix 秒）起的各次。"""
     moment = datetime.fromtimestamp(now, UTC)
     found = (
-        advance_reservation(row, frozenset(row["users"]) | group_members(row["groups"]), partitions, moment)
+        advance_reservation(dict(row), frozenset(row["users"]) | group_members(row["groups"]), partitions, moment)
         for row in connection.execute(ALL_RESERVATIONS).mappings()
     )
     return [each for each in found if each is not None]
