@@ -134,3 +134,23 @@ def test_limits_reservations_exclusive_users_and_holds_replay_as_well(system: Ru
     assert min(waited["helen"], waited["ivan"]) >= 3, waited
     assert system.call("DELETE", "/reservations/demo")[0] == 204
     assert system.call("POST", "/cluster/apply?prune=true", {"settings": {}})[0] == 200
+
+
+def test_a_preempted_job_replays_as_it_really_went(system: RunningSystem) -> None:
+    """层级高的抢占，被抢占的重新排队、从头再跑：等到的是最后一次开始。"""
+    assert system.call("POST", "/partitions", {"name": "urgent", "nodes": "node2", "priority_tier": 9})[0] == 201
+    assert system.call("POST", "/cluster/apply", {"settings": {"preempt_type": "partition_prio"}})[0] == 200
+    users, began = acting(system, "jack", "kim"), time.time()
+    whole = {"memory_per_node": "64M", "cpus_per_task": 4, "time_limit": "1", "required_nodes": "node2"}
+    pushed = users["jack"].submit("sleep 3", **whole)
+    system.wait_state(pushed, "RUNNING")
+    first = users["kim"].submit("sleep 4", partition="urgent", **whole)
+    finish(system)
+    since = datetime.fromtimestamp(began, UTC).isoformat()
+    found = json.loads(simulate("--live", "--since", since, "--json", **system.environment).stdout)["policies"]
+    waits = {name: {user: each["users"][user]["avg_wait_s"] for user in users} for name, each in found.items()}
+    assert waits["actual"]["jack"] >= 3.5 > waits["actual"]["kim"], waits
+    for name in users:
+        assert near(waits["live"][name], waits["actual"][name]), waits
+    assert [system.query(job_id)["state"] for job_id in (pushed, first)] == ["COMPLETED", "COMPLETED"]
+    assert system.call("POST", "/cluster/apply?prune=true", {"settings": {}})[0] == 200
