@@ -183,7 +183,7 @@ class Cycle(Placing):
 
     def settle_reasons(self, queue: Queue) -> None:
         """全部看过之后：缺资源而启动不了的，也许只是有预留。"""
-        if not self.cluster.reservations:
+        if not self.cluster.reservations or not self.policy.tells_reserved:
             return
         blocked = self.plan.blocked
         for key in [key for key, reason in blocked.items() if reason in ("Resources", RESERVED)]:

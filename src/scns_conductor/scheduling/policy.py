@@ -25,6 +25,8 @@ class Policy:
     shortest_first: bool = False
     # 一个周期最多启动几个；更多的留到下一个周期，提交才不会太大。
     most_starts: int = 1_000_000
+    # 受阻的是缺资源还是碰到了预留，要不要看清：重放没有人看，省一半；抢占要看。
+    tells_reserved: bool = True
 
 
 # 设置里的名字 -> 回填的方式，保留之外是否预测短的先。
