@@ -463,4 +463,4 @@ def test_who_may_use_it_may_delete_it_when_it_says_so(system: RunningSystem, slu
     for name in ("theirs", "fixed"):
         assert alice.call("DELETE", f"/reservations/{name}")[0] == 403
         assert system.call("DELETE", f"/reservations/{name}")[0] == 204
-    assert alice.call("DELETE", "/reservations/hers")[0] == 403
+    assert alice.call("DELETE", "/reservations/hers")[0] == 404
