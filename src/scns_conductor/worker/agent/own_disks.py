@@ -64,8 +64,10 @@ class OwnDisks:
         """哪个目录快满了（中文说明）；都够、看不到的返回 None。"""
         with self._lock:
             seen = dict(self._seen)
-        for name, disk in seen.items():
-            where = self._folders[name]
+        for name, where in self._folders.items():
+            disk = seen.get(name)
+            if disk is None:
+                continue
             free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
             if free < LEAST_FREE_BYTES:
                 return f"{where} 所在的盘满了，只剩 {free // 1024} KiB；腾出地方之后恢复节点（scns nodes --resume）"
