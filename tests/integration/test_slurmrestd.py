@@ -188,16 +188,21 @@ def test_nodes_are_drained_and_resumed(rest: Rest) -> None:
     assert rest("GET", "/slurm/V/node/nowhere")[0] == 404
 
 
-@pytest.mark.parametrize("version", ["v0.0.43", "v0.0.44"])
-def test_reservations_are_made_changed_and_removed(rest: Rest, version: str) -> None:
-    name = f"r{uuid.uuid4().hex[:8]}"
-    body = {
+def distant_reservation(name: str) -> dict[str, Any]:
+    """很久以后的一个小时，root 用 node1。"""
+    return {
         "name": name,
         "start_time": {"set": True, "infinite": False, "number": 4_000_000_000},
         "duration": {"set": True, "infinite": False, "number": 60},
         "node_list": ["node1"],
         "users": ["root"],
     }
+
+
+@pytest.mark.parametrize("version", ["v0.0.43", "v0.0.44"])
+def test_reservations_are_made_changed_and_removed(rest: Rest, version: str) -> None:
+    name = f"r{uuid.uuid4().hex[:8]}"
+    body = distant_reservation(name)
     status, answer = rest("POST", "/slurm/V/reservation", body, version)
     assert (status, answer["errors"], answer["reservations"][0]["name"]) == (200, [], name)
     more = {"reservations": [{"name": name, "users": ["root", "alice"]}]}
@@ -217,12 +222,7 @@ def test_reservations_are_made_changed_and_removed(rest: Rest, version: str) -> 
 @pytest.mark.parametrize("version", ["v0.0.43", "v0.0.44"])
 def test_reservation_flags_are_added_and_taken_back(rest: Rest, version: str) -> None:
     name = f"r{uuid.uuid4().hex[:8]}"
-    body = {
-        "name": name,
-        "start_time": {"set": True, "infinite": False, "number": 4_000_000_000},
-        "duration": {"set": True, "infinite": False, "number": 60},
-        "node_list": ["node1"],
-        "users": ["root"],
+    body = distant_reservation(name) | {
         "flags": ["IGNORE_JOBS", "STATIC", "DAILY", "NO_HOLD_JOBS_AFTER_END"],
         "purge_completed": {"time": {"set": True, "infinite": False, "number": 300}},
     }

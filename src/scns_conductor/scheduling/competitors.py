@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from scns_conductor.scheduling.outlook import Outlook
-from scns_conductor.scheduling.placement import unavailable_nodes
-from scns_conductor.scheduling.promise import same_place
+from scns_conductor.scheduling.promise import contend, limited
 from scns_conductor.scheduling.queue import PendingJob, Queue
-from scns_conductor.scheduling.shape import LICENSE, Shape
+from scns_conductor.scheduling.shape import Shape
 
 # 至多说出几个。
 MOST_NAMED = 20
@@ -58,10 +57,4 @@ def _competes(outlook: Outlook, other: Shape, own: Shape, reason: str | None) ->
     shared = {name for name, _ in own.pools} & {name for name, _ in other.pools}
     if any(outlook.scarce(name) for name in shared):
         return True
-    limited = reason is not None and any(
-        cluster.pool_reasons.get(name) == reason and not name.startswith(LICENSE) for name, _ in other.pools
-    )
-    if limited or not same_place(cluster, other, own):
-        return False
-    # 它等的是下线、排空的节点：现在的节点空出来也轮不到它。
-    return bool((cluster.eligible(other) & cluster.eligible(own)).any()) and unavailable_nodes(cluster, other) is None
+    return not limited(cluster, other, reason) and contend(cluster, other, own)

@@ -4,6 +4,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import replace
+from functools import cached_property
 
 from scns_conductor.scheduling.attempt import Attempt
 from scns_conductor.scheduling.cluster import Cluster
@@ -49,6 +50,16 @@ class Outlook:
         self.plan = self._cycle.plan
         # 前面说不准何时、所以没有保留的组。
         self.undated = self._cycle.unreserved
+
+    @cached_property
+    def coming(self) -> list[PendingJob]:
+        """排在前面、前景里没有（全）算的：此刻还不能启动的，数组余下的任务。队列很长，一个前景只看一遍。"""
+        key, own = self.job.key, self.job.job_id
+        return [
+            other
+            for other in self.queue.jobs.values()
+            if not (other.startable and _last_one(other)) and other.key < key and other.job_id != own
+        ]
 
     def _planned(self, ahead: list[Group]) -> Cycle:
         cycle = Cycle(self.cluster, self.now, self._policy)
@@ -135,6 +146,11 @@ class Outlook:
 
     def _attempt(self, shape: Shape, limit_s: float) -> Attempt:
         return Attempt(self.cluster, Group(shape, limit_s), self.now)
+
+
+def _last_one(job: PendingJob) -> bool:
+    """不是数组，或只剩一个任务。"""
+    return job.tasks is None or sum(span.upper - span.lower for span in job.tasks) == 1
 
 
 def _before(group: Group, job: PendingJob) -> Group | None:

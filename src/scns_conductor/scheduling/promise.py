@@ -5,7 +5,7 @@
 等着上限、还没有轮到的没有保留，只有放它进来的那个作业让出的地方归它先挑。
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scns_conductor.scheduling.attempt import facts_of
@@ -22,10 +22,23 @@ from scns_conductor.scheduling.shape import LICENSE, Shape
 _PASSING = frozenset({None, "BeginTime", "Dependency", "Reservation"})
 
 
-def same_place(cluster: Cluster, other: Shape, own: Shape) -> bool:
-    """在同一个预留里，或都不在预留里。"""
+def limited(cluster: Cluster, shape: Shape, reason: str | None) -> bool:
+    """reason 是它的一个上限满了（许可证不算：会为它保留）。"""
+    reasons = cluster.pool_reasons
+    return reason is not None and any(
+        reasons.get(name) == reason and not name.startswith(LICENSE) for name, _ in shape.pools
+    )
+
+
+def contend(cluster: Cluster, other: Shape, own: Shape) -> bool:
+    """两个要同样的节点；other 排在前面。"""
     inside, outside = cluster.secluded(own), cluster.secluded(other)
-    return own.reservation == other.reservation if inside and outside else inside == outside
+    # 在同一个预留里，或都不在预留里。
+    same_place = own.reservation == other.reservation if inside and outside else inside == outside
+    if not same_place or not (cluster.eligible(other) & cluster.eligible(own)).any():
+        return False
+    # 它等的是下线、排空的节点：现在的节点空出来也轮不到它。
+    return unavailable_nodes(cluster, other) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +58,11 @@ class Promise:
         self._outlook, self._cluster = outlook, outlook.cluster
         self._own, self._key = (shape, limit_s), outlook.job.key
         self._touching: dict[tuple[Shape, Shape], bool] = {}
-        self._undated = list(self._blocked())
-        self._loose = self._undated + list(self._coming())
-        self._kept = sorted(outlook.plan.reservations, key=lambda kept: kept.job.key)
+        self._undated = self._blocked()
+        self._loose = self._undated + [
+            (job.key, (job.shape, job.time_limit_s)) for job in outlook.coming if job.reason in _PASSING
+        ]
+        self._kept = sorted(map(_dated, outlook.plan.reservations), key=lambda kept: kept.key)
 
     # ---- 问它的 ----
 
@@ -63,8 +78,7 @@ class Promise:
             return False
         settled: list[tuple[_Dated, bool]] = []
         for kept in self._kept:
-            dated = _dated(kept)
-            settled.append((dated, self._settled(dated, settled)))
+            settled.append((kept, self._settled(kept, settled)))
         return self._settled(_Dated(self._key, *self._own, start), settled)
 
     def inherited(self, holders: Iterable[RunningJob]) -> bool:
@@ -90,84 +104,56 @@ class Promise:
     # ---- 前面的 ----
 
     def _ahead(self, loose: list[tuple[OrderKey, GroupKey]]) -> set[GroupKey]:
-        return {(kept.job.shape, kept.job.time_limit_s) for kept in self._kept} | {key for _, key in loose}
+        return {(kept.shape, kept.limit_s) for kept in self._kept} | {key for _, key in loose}
 
-    def _blocked(self) -> Iterator[tuple[OrderKey, GroupKey]]:
+    def _blocked(self) -> list[tuple[OrderKey, GroupKey]]:
         """排在前面、前景里没有（都）保留的：等着上限的，说不准何时的。"""
-        plan = self._outlook.plan
-        reserved = {(kept.job.shape, kept.job.time_limit_s) for kept in plan.reservations}
-        for key, reason in plan.blocked.items():
-            if key not in reserved or key in self._outlook.undated or self._limited(key[0], reason):
-                group = self._outlook.queue.groups[key]
-                yield group.keys[group.start], key
-
-    def _coming(self) -> Iterator[tuple[OrderKey, GroupKey]]:
-        """排在前面、前景里没有算的：还没有轮到而自己会轮到的，数组余下的任务。"""
-        own = self._outlook.job.job_id
-        for job in self._outlook.queue.jobs.values():
-            if job.startable:
-                if job.tasks is None or sum(span.upper - span.lower for span in job.tasks) == 1:
-                    continue
-            elif job.reason not in _PASSING:
-                continue
-            if job.key < self._key and job.job_id != own:
-                yield job.key, (job.shape, job.time_limit_s)
-
-    def _limited(self, shape: Shape, reason: str) -> bool:
-        reasons: Mapping[str, str] = self._cluster.pool_reasons
-        return any(reasons.get(name) == reason and not name.startswith(LICENSE) for name, _ in shape.pools)
+        outlook = self._outlook
+        reserved = {(kept.job.shape, kept.job.time_limit_s) for kept in outlook.plan.reservations}
+        return [
+            ((group := outlook.queue.groups[key]).keys[group.start], key)
+            for key, reason in outlook.plan.blocked.items()
+            if key not in reserved or key in outlook.undated or limited(self._cluster, key[0], reason)
+        ]
 
     # ---- 两个之间 ----
 
     def _settled(self, own: _Dated, ahead: list[tuple[_Dated, bool]]) -> bool:
         if any(key < own.key and self._meet(group[0], own.shape) for key, group in self._loose):
             return False
-        harmless: Callable[[_Dated], bool] = self._harmless(own)
         return all(
-            settled and harmless(other) if self._meet(other.shape, own.shape) else True for other, settled in ahead
+            settled and self._harmless(other, own) for other, settled in ahead if self._meet(other.shape, own.shape)
         )
 
-    def _harmless(self, own: _Dated) -> Callable[[_Dated], bool]:
+    def _harmless(self, other: _Dated, own: _Dated) -> bool:
         """与它争的，挤不到它：那时已经做完，或与它一模一样。"""
+        if other.start + other.limit_s <= own.start:
+            return True
         cluster = self._cluster
         need, kind = facts_of(cluster, Group(own.shape, own.limit_s))
         # 有预留隔断的，地方不是一直都有。
-        alone = kind is Kind.GENERAL or bool(cluster.reservations)
-
-        def harmless(other: _Dated) -> bool:
-            if other.start + other.limit_s <= own.start:
-                return True
-            if alone or other.limit_s != own.limit_s:
-                return False
-            if other.shape is own.shape or other.shape == own.shape:
-                return True
-            wanted, how = facts_of(cluster, Group(other.shape, other.limit_s))
-            return (
-                how is kind
-                and bool((wanted == need).all())
-                and not self._share_license(other.shape, own.shape)
-                and bool((cluster.eligible(other.shape) == cluster.eligible(own.shape)).all())
-            )
-
-        return harmless
+        if kind is Kind.GENERAL or cluster.reservations or other.limit_s != own.limit_s:
+            return False
+        if other.shape == own.shape:
+            return True
+        wanted, how = facts_of(cluster, Group(other.shape, other.limit_s))
+        return (
+            how is kind
+            and bool((wanted == need).all())
+            and not self._share_license(other.shape, own.shape)
+            and bool((cluster.eligible(other.shape) == cluster.eligible(own.shape)).all())
+        )
 
     def _meet(self, other: Shape, own: Shape) -> bool:
         """两个会争同样的节点或许可证；other 排在前面。"""
         found = self._touching.get((other, own))
         if found is None:
-            found = self._touching[other, own] = self._share_license(other, own) or self._overlap(other, own)
+            found = self._touching[other, own] = self._share_license(other, own) or contend(self._cluster, other, own)
         return found
 
     def _share_license(self, other: Shape, own: Shape) -> bool:
         names = {name for name, _ in own.pools if name.startswith(LICENSE)}
         return any(name in names for name, _ in other.pools)
-
-    def _overlap(self, other: Shape, own: Shape) -> bool:
-        cluster = self._cluster
-        if not same_place(cluster, other, own) or not (cluster.eligible(other) & cluster.eligible(own)).any():
-            return False
-        # 它等的是下线、排空的节点：现在的节点空出来也轮不到它。
-        return unavailable_nodes(cluster, other) is None
 
 
 def _dated(kept: Reservation) -> _Dated:

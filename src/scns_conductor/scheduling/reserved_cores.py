@@ -17,7 +17,7 @@ import numpy as np
 from scns_conductor.scheduling.advance import AdvanceReservation
 from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, RunningJob
 from scns_conductor.scheduling.run_rows import RunRows
-from scns_conductor.scheduling.shape import CPU, IntArray, cpus_of
+from scns_conductor.scheduling.shape import CPU, IntArray, Shape, cpus_of
 
 
 class CoreHold(NamedTuple):
@@ -74,6 +74,12 @@ class ReservedCores(RunRows):
         """用预留 reservation 的作业在 node 上的 CPU 从哪一维出。"""
         hold = self._holds.get(node, {}).get(reservation or "") if self._holds else None
         return CPU if hold is None or not hold.open else self.kinds[cpus_of(hold.reservation.name)]
+
+    def within(self, shape: Shape, reservation: str | None, *, roams: bool) -> Shape:
+        """shape 用预留 reservation 时的样子：按核留的，CPU 从它那一维出。"""
+        found = self.reservations.get(reservation or "")
+        by_cores = found is not None and bool(found.cores)
+        return replace(shape, reservation=reservation, roams=roams, by_reserved_cores=by_cores)
 
     def _labelled(self, job: RunningJob) -> RunningJob:
         """它的份额里，哪些的 CPU 从预留的那一维出。"""

@@ -94,9 +94,7 @@ class Admissions:
             self._queue.judge(pending, "Reservation", found.message)
             return
         name, roams = (found.name, found.roams) if isinstance(found, Admission) else (None, False)
-        within = self._cluster.reservations.get(name or "")
-        by_cores = within is not None and bool(within.cores)
-        shape = replace(pending.shape, reservation=name, roams=roams, by_reserved_cores=by_cores)
+        shape = self._cluster.within(pending.shape, name, roams=roams)
         if shape != pending.shape:
             # 换一个作业对象：计划器记着的是原来的那个。
             pending = replace(pending, shape=shape)

@@ -266,13 +266,7 @@ class WaitingLine:
             self.cluster.reservations, request.reservations, request.user, request.account, request.time_limit_s, now
         )
         name, roams = (found.name, found.roams) if isinstance(found, Admission) else (request.reservation, False)
-        within = self.cluster.reservations.get(name or "")
-        shape = replace(
-            waiting.job.shape,
-            reservation=name,
-            roams=roams,
-            by_reserved_cores=within is not None and bool(within.cores),
-        )
+        shape = self.cluster.within(waiting.job.shape, name, roams=roams)
         if shape != waiting.job.shape:
             self._renew(waiting, replace(waiting.job, shape=shape))
         if isinstance(found, Admission) and found.expires_at is not None and found.expires_at >= now:
