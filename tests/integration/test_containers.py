@@ -141,7 +141,7 @@ def test_steps_and_scripts_of_the_commands(slurm: Commands, running_system: Runn
     assert done.stdout == "in the box\n", done.stderr
     done = slurm.run("srun", "--container=/no/such/bundle", "true")
     assert done.returncode != 0
-    assert "容器的目录 /no/such/bundle 不存在" in done.stderr
+    assert "slurmstepd: error: container directory /no/such/bundle does not exist" in done.stderr
     assert slurm.run("sbatch", "--container=/b", "--container-image=i", text="#!/bin/sh\n").returncode != 0
 
 

@@ -15,8 +15,16 @@ from slurm_links import Commands
 from running_system import RunningSystem, wait_until
 from scns_conductor.cli.main import COMMANDS
 from scns_conductor.language.catalogue import CHINESE
+from scns_conductor.slurm.entry import COMMANDS as SLURM_COMMANDS
 
 SCNS = str(Path(sys.executable).with_name("scns"))
+# 命令要什么才去问服务器。
+_ASKED = {
+    "sbatch": ["--wrap=true"], "srun": ["true"], "salloc": ["true"], "sattach": ["1.0"], "scancel": ["1"],
+    "sbcast": ["-j1", "/dev/null", "/tmp/x"], "sgather": ["-j1", "a", "b"], "sacctmgr": ["show", "qos"],
+    "scontrol": ["show", "job"], "sreport": ["cluster", "utilization"], "seff": ["1"], "sstat": ["-j1"],
+    "strigger": ["--get"], "scrontab": ["-l"],
+}  # fmt: skip
 
 
 def ask(system: RunningSystem, method: str, path: str, body: Any = None, language: str = "en-US,en;q=0.9") -> Any:
@@ -143,3 +151,37 @@ def test_slurm_commands_speak_english_to_everybody(running_system: RunningSystem
             assert "invalid_field" not in told, (words, told)
     finally:
         slurm.run("scancel", job)
+
+
+def test_slurm_commands_speak_english_whatever_the_language_of_the_user(
+    running_system: RunningSystem, tmp_path: Path
+) -> None:
+    slurm = Commands.beside(running_system, tmp_path)
+    in_chinese = {"LANG": "zh_CN.UTF-8", "LC_ALL": "zh_CN.UTF-8", "SCNS_LANG": "zh"}
+    node = running_system.call("GET", "/nodes")[1]["nodes"][-1]["name"]
+    # 系统自己写的原因，存在数据库里是中文。
+    running_system.call("PATCH", f"/nodes/{node}", {"state": "DRAIN", "reason": "健康检查没有通过：disk full"})
+    try:
+        told = {
+            words: slurm.run(*words, environment=in_chinese)
+            for words in (
+                ("sinfo", "-R"), ("sinfo", "-N", "-n", node, "-o", "%E"), ("sinfo", "--json"),
+                ("scontrol", "show", "node", node), ("scontrol", "show", "node", node, "--json"),
+                ("sacctmgr", "show", "event", "-p"),
+                ("sbatch", "-n", "99999", "--wrap=true"), ("sbatch", "-d", "afterok:99999999", "--wrap=true"),
+                ("sbatch", "--container=/b", "--container-image=i", "--wrap=true"),
+                ("scontrol", "update", f"nodename={node}", "weight=x"),
+            )
+        }  # fmt: skip
+    finally:
+        running_system.call("PATCH", f"/nodes/{node}", {"state": "RESUME"})
+    told["srun",] = slurm.run("srun", "-n1", "--container=/no/such", "true", environment=in_chinese)
+    for words, done in told.items():
+        assert not CHINESE.search(done.stdout + done.stderr), (words, done.stdout, done.stderr)
+    for words in list(told)[:6]:
+        assert "health check" in told[words].stdout, (words, told[words])
+    unreachable = {**in_chinese, "SCNS_URL": "http://127.0.0.1:1"}
+    for command in SLURM_COMMANDS:
+        done = slurm.run(command, *_ASKED.get(command, []), environment=unreachable)
+        assert done.returncode != 0, command
+        assert not CHINESE.search(done.stdout + done.stderr), (command, done.stdout, done.stderr)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slurm_links import Commands
 
 from running_system import RunningSystem, as_user, start_system, wait_until
+from scns_conductor.language.catalogue import CHINESE
 from scns_conductor.services.policy_pool import PolicyFailed, PolicyPool
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "job_submit_policy.py"
@@ -88,6 +90,21 @@ def test_the_example_does_what_it_says(site: Site) -> None:
         ada.call("POST", f"/jobs/cancel/{job_id}")
     finally:
         site.system.call("DELETE", "/partitions/debug")
+
+
+def test_slurm_commands_tell_a_refusal_in_english(site: Site, tmp_path: Path) -> None:
+    slurm = Commands.beside(site.system, tmp_path)
+    in_chinese = {"LC_ALL": "zh_CN.UTF-8", "LANG": "zh_CN.UTF-8"}
+    site.policy("def job_submit(job, user, partition):\n    return 'GPU jobs need --time'\n")
+    for words in (("sbatch", "--wrap=true"), ("srun", "true"), ("salloc", "true")):
+        told = slurm.run(*words, environment=in_chinese)
+        assert told.returncode != 0
+        assert "the site's policy refuses: GPU jobs need --time" in told.stderr, words
+        assert not CHINESE.search(told.stderr), (words, told.stderr)
+    site.policy("def job_submit(job, user, partition):\n    return 7\n")
+    told = slurm.run("sbatch", "--wrap=true", environment=in_chinese)
+    assert "the site's submit policy failed" in told.stderr
+    assert not CHINESE.search(told.stderr), told.stderr
 
 
 def test_a_batch_and_a_heterogeneous_job_are_asked_about_once(site: Site) -> None:

@@ -111,8 +111,8 @@ class Place:
 
     def nobody(self, error: BaseException) -> Unreachable:
         """连不上。"""
-        taken_from = f"，地址取自 {self._source}" if self._source else ""
-        return Unreachable(f"连不上 {self.url}（{_why(error)}{taken_from}）；系统在运行吗？可用 scns up 启动")
+        why = f"{_why(error)}，地址取自 {self._source}" if self._source else _why(error)
+        return Unreachable(f"连不上 {self.url}（{why}）；系统在运行吗？可用 scns up 启动")
 
     def broken(self, error: BaseException) -> Unreachable:
         """连着的断了。"""

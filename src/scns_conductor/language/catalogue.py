@@ -15,6 +15,7 @@ PO_FILE = "locale/en/LC_MESSAGES/scns_conductor.po"
 CHINESE = re.compile("[\u3400-\u9fff\u3000-\u303f\uff00-\uffef]")
 # 空位；两个花括号是一个花括号，同 str.format。
 PLACE = re.compile(r"\{([A-Za-z0-9_]*)(?:![rsa])?(?::[^{}]*)?\}")
+LEAD = re.compile(r"[\x20-\x7e]*: ")
 # 一句与一句之间，大的先拆。
 SEPARATORS = {"。": ". ", "；": "; ", "：": ": ", "，": ", ", "、": ", ", "……": "… ", "（": " (", "）": ") "}
 # 译一句话至多试这么多个片段、每段至多这么长：话里有别人给的文字，不能让它费掉很多时间。
@@ -133,7 +134,7 @@ class _Translation:
         # 自己里面又遇到自己就原样留下。
         self._known[text] = text
         best, least = text, len(CHINESE.findall(text)) + 1
-        for found in chain(self._whole(text), self._first(text), self._parts(text)):
+        for found in chain(self._whole(text), self._led(text), self._first(text), self._parts(text)):
             remaining = len(CHINESE.findall(found))
             if remaining < least:
                 best, least = found, remaining
@@ -148,6 +149,12 @@ class _Translation:
             match = template.expression.fullmatch(text) if template.literal in text else None
             if match is not None:
                 yield template.filled(map(self._value, match.groups()))
+
+    def _led(self, text: str) -> Iterator[str]:
+        """前面是英文的名字与冒号（异常的名字、程序的名字）。"""
+        found = LEAD.match(text)
+        if found is not None:
+            yield found[0] + self.of(text[found.end() :])
 
     def _first(self, text: str) -> Iterator[str]:
         """开头一段是一句，后面接着别的话（写成 f"……" + f"……" 的）。"""

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Literal
 
 Language = Literal["zh", "en"]
+_always: list[Language] = []
 
 
 def environment_language(environ: Mapping[str, str]) -> Language:
@@ -41,7 +42,13 @@ def accepted_language(header: str | None) -> Language:
 @cache
 def own_language() -> Language:
     """这个命令对使用者说的语言。"""
-    return environment_language(os.environ)
+    return _always[0] if _always else environment_language(os.environ)
+
+
+def speak_only(language: Language) -> None:
+    """这个进程从此只说这种语言，不看环境：Slurm 的命令总说英文，连同它向服务器要来的。"""
+    _always[:] = [language]
+    own_language.cache_clear()
 
 
 def told(text: str) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 
 from scns_conductor.core.text import is_text, tolerant_streams
+from scns_conductor.language import speak_only
 
 # 命令 -> 它的房间；模块与命令同名。这张表也是 scns slurm install 要建的链接。
 COMMANDS = {
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"Usage: scns-slurm COMMAND [OPTIONS]; commands: {' '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     tolerant_streams()
+    speak_only("en")
     # 十万行的列表不成环：回收器一遍遍走过它要占去五分之一的时间。
     gc.set_threshold(200_000, 20, 100)
     # 参数要写进 JSON；与其处处防着，不如在门口说清楚。

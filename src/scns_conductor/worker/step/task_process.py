@@ -137,7 +137,7 @@ class TaskStarter:
                 code = self._execute(task, environment, pmi[0])
         except BaseException as error:
             with contextlib.suppress(OSError):
-                os.write(2, f"slurmstepd: error: {error}\n".encode("utf-8", "replace"))
+                os.write(2, f"slurmstepd: error: {_in_english(error)}\n".encode("utf-8", "replace"))
         os._exit(code)
 
     def _execute(self, task: Task, environment: dict[str, str], pmi_fd: int | None) -> int:
@@ -301,6 +301,16 @@ def _fork() -> tuple[int, set[int]]:
     if pid:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return pid, mask
+
+
+def _in_english(error: BaseException) -> str:
+    """srun 打印的都是英文。译文目录用到才载入；换了用户之后读不到它的，照原文说。"""
+    try:
+        from scns_conductor.language.catalogue import english
+
+        return english(str(error))
+    except (ImportError, OSError):
+        return str(error)
 
 
 def execute(words: list[str], environment: dict[str, str]) -> int:
