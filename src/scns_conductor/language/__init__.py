@@ -4,6 +4,13 @@
 为什么不在每一处写 _()，见 docs/decisions/0010-language.md。只用标准库，谁都可以导入。
 """
 
-from scns_conductor.language.choice import Language, accepted_language, environment_language, own_language, speak_only, told
+from scns_conductor.language.choice import (
+    Language,
+    accepted_language,
+    environment_language,
+    own_language,
+    speak_only,
+    told,
+)
 
 __all__ = ["Language", "accepted_language", "environment_language", "own_language", "speak_only", "told"]
