@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from hung_folder import hung_folder
+from hung_folder import StallingFolder, hung_folder
 from node_yard import NodeYard
 from old_version import start_old_shepherd
 from shepherd_yard import alive, wait_until
@@ -446,6 +446,42 @@ def test_a_hung_script_folder_stops_only_the_scripts_in_it(yard: NodeYard) -> No
             yard.request_end(job_id, "CANCELLED")
             assert yard.ended(job_id)["state"] == "CANCELLED"
     assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
+
+
+def test_a_hung_spool_stops_the_node_but_loses_nothing(yard: NodeYard) -> None:
+    """工作目录的盘不答话，开着的文件也写不动：心跳照跳，节点不算失联，排空并说明；答话之后结束、取消、启动都接着办。"""
+    disk = StallingFolder(yard.work / "n1/spool", yard.work / "backing")
+    try:
+        yard.start_agent()
+        script = "touch ready.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.02; done; touch over.$SLURM_JOB_ID; exit 3\n"
+        ending, cancelled = yard.run(script), yard.run("touch ready.$SLURM_JOB_ID; exec sleep 300\n")
+        for job_id in (ending, cancelled):
+            yard.exists(f"ready.{job_id}")
+        disk.stall()
+        late = yard.run("echo late\n")
+        (yard.output / "go").touch()
+        yard.exists(f"over.{ending}")
+        yard.request_end(cancelled, "CANCELLED")
+        drained = wait_until(lambda: yard.node()["drain"] and yard.node(), "排空")
+        assert str(yard.spool()) in drained["reason"]
+        beat = yard.node()["beat"]
+        wait_until(lambda: yard.node()["beat"] > beat + 5, "还在跳")
+        assert yard.node()["state"] == "UP"
+        assert {yard.job(job_id)["state"] for job_id in (ending, cancelled, late)} == {"RUNNING"}
+        disk.release()
+        wait_until(lambda: not yard.node()["drain"], "答话了自己恢复")
+        job = yard.ended(ending)
+        assert (job["state"], job["exit_status"]) == ("FAILED", 3)
+        assert yard.ended(cancelled)["state"] == "CANCELLED"
+        assert yard.ended(late)["state"] == "COMPLETED"
+        assert yard.ended(yard.run("true\n"))["state"] == "COMPLETED"
+        # 停着的时候记的，过后也记下了。
+        seen = yard.spool() / "database.seen"
+        wait_until(lambda: int(seen.read_text().split()[1]) >= yard.node()["beat"] - 1, "记下了心跳")
+    finally:
+        disk.release()
+        yard.close()
+        disk.close()
 
 
 def test_a_missing_output_folder_is_awaited_without_delaying_others(yard: NodeYard) -> None:

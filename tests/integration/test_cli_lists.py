@@ -67,6 +67,7 @@ def test_an_empty_list_is_a_sentence_not_a_bare_header(running_system: RunningSy
 
 def test_misspelt_commands_get_a_suggestion(running_system: RunningSystem) -> None:
     assert "cancel" in scns(running_system, "canel", code=2).stderr
+    assert "scns-slurm squeue" in scns(running_system, "squeue", code=2).stderr
     assert "没有命令 qqqqqq" in scns(running_system, "qqqqqq", code=2).stderr
 
 

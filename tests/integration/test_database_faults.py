@@ -79,7 +79,7 @@ def test_the_heartbeat_outlives_an_exhausted_pool(settings: Settings, engine: En
         pool_timeout=0.05,
     )
     beats: list[float] = []
-    memory = DatabaseMemory(small, "n1", tmp_path / "database.seen")
+    memory = DatabaseMemory(small, "n1", tmp_path / "database.seen", write=lambda task: task())
     memory.open()
     heartbeat = Heartbeat(
         small,

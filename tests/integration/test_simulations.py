@@ -122,6 +122,14 @@ def open_run(history: RunningSystem) -> Iterator[Any]:
         yield answer
 
 
+def test_a_wrong_word_stops_nothing(history: RunningSystem, open_run: Any) -> None:
+    """写错的当场就答：不起进程，也不停下自己正在算的那一个。"""
+    with Client(history.url, history.token) as client, pytest.raises(Problem) as refused:
+        list(client.simulate(policy="best"))
+    assert refused.value.status == 422
+    assert [line for line in open_run if line.startswith(b"event: ")][-1] == b"event: result\n"
+
+
 def test_stopped_with_the_connection(history: RunningSystem, open_run: Any) -> None:
     open_run.close()
     wait_until(lambda: not children(), what="连接断了，计算的进程也没有了")

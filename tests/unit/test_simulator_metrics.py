@@ -2,11 +2,10 @@
 
 import pytest
 
+from scns_conductor.core.replay_words import NodeGroup, parse_nodes, parse_span
 from scns_conductor.simulator.lanes import assign_lanes
-from scns_conductor.simulator.machine import NodeGroup, parse_nodes
 from scns_conductor.simulator.metrics import busy_cpus, measure, queue_length, started_columns
 from scns_conductor.simulator.policy_choice import parse_policies
-from scns_conductor.simulator.what_if import parse_span
 from scns_conductor.simulator.workload import TraceJob
 
 JOBS = [

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import textbook_scheduler as textbook
-from scns_conductor.simulator.machine import Machine, NodeGroup, processor_pool
+from scns_conductor.core.replay_words import NodeGroup
+from scns_conductor.simulator.machine import Machine, processor_pool
 from scns_conductor.simulator.policy_choice import parse_policies
 from scns_conductor.simulator.replay import Replay, replay
 from scns_conductor.simulator.swf import read_swf

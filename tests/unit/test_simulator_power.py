@@ -4,9 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_simulator_right_size import row, system
 
+from scns_conductor.core.replay_words import NodeGroup
 from scns_conductor.scheduling.cluster_facts import NodeFacts
 from scns_conductor.simulator.live_replay import replay_live
-from scns_conductor.simulator.machine import Machine, NodeGroup
+from scns_conductor.simulator.machine import Machine
 from scns_conductor.simulator.policy_choice import parse_policies, with_power
 from scns_conductor.simulator.replay import Replay, replay
 from scns_conductor.simulator.workload import TraceJob

@@ -1,5 +1,6 @@
 """请求里各种量的写法：slurmrestd 的数值对象、内存、时限、时刻、节点列表、名字；校验后是列的值。"""
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
@@ -59,6 +60,9 @@ def _converted(convert: Callable[[Any], Any]) -> BeforeValidator:
             return None
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError("必须是文字或数")  # noqa: TRY004 - pydantic 只认 ValueError
+        # JSON 的 1e400 读成无穷大。
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("必须是有限的数")
         return convert(value)
 
     return BeforeValidator(apply)

@@ -52,6 +52,7 @@ _MESSAGES = {
     "int_from_float": "必须是整数",
     "float_type": "必须是数",
     "float_parsing": "必须是数",
+    "finite_number": "必须是有限的数",
     "bool_type": "必须是 true 或 false",
     "bool_parsing": "必须是 true 或 false",
     "dict_type": '必须是对象，如 {{"名": "值"}}',
@@ -140,7 +141,8 @@ def _fields_beside(body: Any, location: Sequence[Any]) -> Collection[str]:
     return sorted(at.model_fields)
 
 
-def _message(error: Mapping[str, Any], body: Any = None) -> str:
+def validation_message(error: Mapping[str, Any], body: Any = None) -> str:
+    """Pydantic 的一个错误 -> 中文的一句；body 是请求体的模型。"""
     kind, context = error["type"], error.get("ctx") or {}
     if kind == "extra_forbidden":
         name = str(error["loc"][-1])
@@ -162,7 +164,7 @@ def validation_problem(error: RequestValidationError, body: Any = None) -> Respo
     if broken is not None:
         reason = (broken.get("ctx") or {}).get("error", "")
         return problem_response(400, "malformed_json", f"请求体不是合法的 JSON：{reason}；请检查引号与逗号")
-    errors = [FieldError(_location(item["loc"]), _message(item, body)) for item in found[:100]]
+    errors = [FieldError(_location(item["loc"]), validation_message(item, body)) for item in found[:100]]
     unknown = any(item["type"] == "extra_forbidden" for item in found)
     detail = "；".join(f"{item.field}：{item.message}" for item in errors[:3])
     if len(found) > 3:

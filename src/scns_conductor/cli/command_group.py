@@ -74,6 +74,10 @@ class LazyGroup(click.Group):
         name = args[0]
         if name in self.list_commands(ctx) or name.startswith("-"):
             return super().resolve_command(ctx, args)
+        from scns_conductor.slurm.entry import COMMANDS as SLURM_COMMANDS
+
+        if name in SLURM_COMMANDS:
+            ctx.fail(f"{name} 是 Slurm 的命令：写 scns-slurm {name}；想直接写 {name}，用 scns slurm install")
         near = difflib.get_close_matches(name, self.list_commands(ctx), n=3)
         ctx.fail(f"没有命令 {name}。" + (f"是不是 {'、'.join(near)}？" if near else ""))
 

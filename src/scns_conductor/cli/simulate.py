@@ -106,8 +106,8 @@ def simulate(trace: Path | None, policy: str | None, **options: Any) -> None:
 
 def _with_power(choices: "list[PolicyChoice]", options: dict[str, Any]) -> "list[PolicyChoice]":
     """各策略加上 --power 的几种；写得不对抛 UsageError。"""
+    from scns_conductor.core.replay_words import parse_span
     from scns_conductor.simulator.policy_choice import with_power
-    from scns_conductor.simulator.what_if import parse_span
 
     if not options["power"]:
         return choices
@@ -187,9 +187,8 @@ def _request(trace: Path | None, options: dict[str, Any]) -> "Request":
     from scns_conductor.cli.field_values import instant
     from scns_conductor.cli.live_history import read_live
     from scns_conductor.core.hostlist import expand
-    from scns_conductor.simulator.machine import parse_nodes
+    from scns_conductor.core.replay_words import parse_nodes, parse_span
     from scns_conductor.simulator.session import Request
-    from scns_conductor.simulator.what_if import parse_span
 
     for option in ("scale_load", "gantt_hours"):
         if options[option] is not None and math.isnan(options[option]):

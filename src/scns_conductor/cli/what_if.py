@@ -1,6 +1,6 @@
 """python -m scns_conductor.cli.what_if：API 的「假如」（GET /simulate）在这个进程里算，不占 API 的时间与内存。
 
-标准输入的第一行是一个 JSON（见 services/what_if.py），回答是标准输出上的一行行 JSON：{"event": 名字, "data": {…}}。
+标准输入的第一行是一个 JSON（见 services/simulations.py），回答是标准输出上的一行行 JSON：{"event": 名字, "data": {…}}。
 它用提问者自己的令牌经 API 取作业与节点，所以看不到他看不到的；标准输入关了（API 不在了）就退出。
 """
 
@@ -18,21 +18,20 @@ from scns_conductor.client.conductor import JsonClient
 from scns_conductor.client.problem import ClientError, Problem
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.hostlist import expand
+from scns_conductor.core.replay_words import parse_nodes, parse_span
 from scns_conductor.language import told
 from scns_conductor.simulator.curves import shared_curves
-from scns_conductor.simulator.machine import Machine, parse_nodes
-from scns_conductor.simulator.policy_choice import PolicyChoice, parse_policies
+from scns_conductor.simulator.machine import Machine
+from scns_conductor.simulator.policy_choice import parse_policies
 from scns_conductor.simulator.report import NOTE_TEXTS, PolicyResult, as_json
 from scns_conductor.simulator.runs import actual, simulate
 from scns_conductor.simulator.session import Request, Scene, prepare
-from scns_conductor.simulator.what_if import parse_span
 from scns_conductor.simulator.workload import TraceJob
 
 NICE = 10
 POINTS = 240
 # 进度至多这么密（秒）。
 TELL_EVERY_S = 0.3
-MOST_POLICIES = 4
 MOST_USERS = 50
 Outcome = tuple[str, Scene, PolicyResult]
 
@@ -52,9 +51,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (asked["memory_bytes"],) * 2)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
-        choices, changes = _checked(asked)
-        say("accepted")
-        _run(asked, choices, changes)
+        _run(asked)
     except Refused as refused:
         say("refused", field=refused.field, message=told(str(refused)))
     except Problem as problem:
@@ -76,32 +73,20 @@ def _leave_with_parent() -> None:
     os._exit(1)
 
 
-def _checked(asked: dict[str, Any]) -> tuple[list[PolicyChoice], dict[str, Any]]:
-    """各项的写法；不对抛 Refused。"""
-    field = "policy"
-    try:
-        choices = parse_policies(asked["policy"])
-        if len(choices) > MOST_POLICIES:
-            raise ValueError(f"至多同时比较 {MOST_POLICIES} 个策略")
-        field = "add_nodes"
-        added = tuple(parse_nodes(text) for text in asked["add_nodes"])
-        field = "remove_nodes"
-        removed = frozenset(expand(asked["remove_nodes"] or ""))
-        field = "cap_time_limit"
-        cap_s = parse_span(asked["cap_time_limit"]) if asked["cap_time_limit"] else None
-    except ValueError as error:
-        raise Refused(field, str(error)) from error
-    return choices, {
-        "add_nodes": added,
-        "remove_nodes": removed,
-        "cap_time_limit_s": cap_s,
+def _changes(asked: dict[str, Any]) -> dict[str, Any]:
+    """改了什么；写法 API 看过了。"""
+    return {
+        "add_nodes": tuple(parse_nodes(text) for text in asked["add_nodes"]),
+        "remove_nodes": frozenset(expand(asked["remove_nodes"] or "")),
+        "cap_time_limit_s": parse_span(asked["cap_time_limit"]) if asked["cap_time_limit"] else None,
         "load_factor": asked["scale_load"] or 1.0,
         "user_jobs": asked["user_jobs"],
         "user_cpus": asked["user_cpus"],
     }
 
 
-def _run(asked: dict[str, Any], choices: list[PolicyChoice], changes: dict[str, Any]) -> None:
+def _run(asked: dict[str, Any]) -> None:
+    changes = _changes(asked)
     say("progress", stage="reading", done=0, total=None)
     with JsonClient(asked["url"], asked["token"]) as client:
         found = read_live(
@@ -118,10 +103,11 @@ def _run(asked: dict[str, Any], choices: list[PolicyChoice], changes: dict[str, 
         after = prepare(Request(source=found.trace, live=found.system, **changes))
     except ValueError as error:
         raise Refused("remove_nodes", str(error)) from error
-    unchanged = changes == _checked({**asked, **_NO_CHANGES})[1]
+    unchanged = changes == _changes({**asked, **_NO_CHANGES})
     outcomes: list[Outcome] = [("actual", before, actual(before))]
     # 没有改动时「现在这样」与「假如」的 live 是同一件事，只重放一次。
     plans = [("before", before, parse_policies("live")[0])]
+    choices = parse_policies(asked["policy"])
     plans += [("after", after, each) for each in choices if not (unchanged and each.label == "live")]
     progress = _Progress(2 * sum(len(scene.workload.jobs) for _, scene, _ in plans))
     for when, scene, choice in plans:

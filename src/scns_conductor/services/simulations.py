@@ -14,12 +14,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from scns_conductor.core.errors import ConductorError, Conflict, InvalidRequest, ServiceUnavailable
+from scns_conductor.core.hostlist import expand
+from scns_conductor.core.replay_words import parse_nodes, parse_policy_words, parse_span
 
 # 单独的进程；名字写在这里，不导入它（API 不碰命令与模拟器）。
 MODULE = "scns_conductor.cli.what_if"
 TIME_LIMIT_S = 120.0
 MEMORY_BYTES = 1024**3
 MOST_JOBS = 20_000
+MOST_POLICIES = 4
 # 一行回答的上限（字节）：结果里的曲线有几个策略乘几百个点。
 LONGEST_LINE = 4 * 1024**2
 # 子进程的环境只留这些：没有数据库的地址与口令。
@@ -67,6 +70,7 @@ class Simulations:
         一个人同时一个：又问一个，先前的就停下（simulation_replaced）。第一个事件之前就知道的错抛出：
         写法不对 InvalidRequest，关掉了 Conflict，满了 ServiceUnavailable。不再迭代（aclose）就停下计算。
         """
+        _check(question)
         run, earlier = _Run(), self._running.get(asker.user_name)
         if self._most == 0:
             raise Conflict("管理员关掉了「假如」（simulations_at_once 是 0）", code="simulations_off")
@@ -77,6 +81,7 @@ class Simulations:
         self._running[asker.user_name] = run
         try:
             async with _child(asker, question) as run.child, asyncio.timeout(self._time_limit_s):
+                yield "accepted", {}
                 async for event in _events(run):
                     yield event
         except TimeoutError:
@@ -89,6 +94,24 @@ class Simulations:
         finally:
             if self._running.get(asker.user_name) is run:
                 del self._running[asker.user_name]
+
+
+def _check(question: Question) -> None:
+    """各项的写法；不对抛 InvalidRequest。起子进程之前就看：写错的立即知道。"""
+    field = "policy"
+    try:
+        if len(parse_policy_words(question.policy)) > MOST_POLICIES:
+            raise ValueError(f"至多同时比较 {MOST_POLICIES} 个策略")
+        field = "add_nodes"
+        for text in question.add_nodes:
+            parse_nodes(text)
+        field = "remove_nodes"
+        expand(question.remove_nodes or "")
+        field = "cap_time_limit"
+        if question.cap_time_limit:
+            parse_span(question.cap_time_limit)
+    except ValueError as error:
+        raise InvalidRequest(field, str(error)) from error
 
 
 @dataclass

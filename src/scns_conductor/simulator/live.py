@@ -12,6 +12,7 @@ from typing import Any
 from scns_conductor.core.accounting import Accounting, AssociationFacts, accounting_of
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.core.replay_words import UNCOUNTED_MEMORY_MB, NodeGroup
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.fair_tree import Account
 from scns_conductor.scheduling.job_requirements import Defaults
@@ -19,7 +20,6 @@ from scns_conductor.scheduling.policy import Policy, policy_named
 from scns_conductor.scheduling.preemption import Rules
 from scns_conductor.scheduling.priority import Weights
 from scns_conductor.simulator.history import history_trace, instant
-from scns_conductor.simulator.machine import UNCOUNTED_MEMORY_MB, NodeGroup
 from scns_conductor.simulator.trace import Trace
 
 # 形状要的列。

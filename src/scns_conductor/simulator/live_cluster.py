@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from scns_conductor.core.replay_words import LIVE, NodeGroup
 from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.policy import Policy
 from scns_conductor.scheduling.shape import LICENSE
 from scns_conductor.simulator.live import LiveSystem
-from scns_conductor.simulator.machine import NodeGroup
-from scns_conductor.simulator.policy_choice import LIVE, PolicyChoice
+from scns_conductor.simulator.policy_choice import PolicyChoice
 
 # 次序照预测的与照次序的，保留的名额缺省不同（settings.backfill_depth）。
 PREDICTED_DEPTH, ORDERED_DEPTH = 1, 100

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from scns_conductor.core.dependency import parse_dependency
+from scns_conductor.core.replay_words import LIVE, NodeGroup
 from scns_conductor.core.states import HOLD_REASONS
 from scns_conductor.scheduling.cluster_facts import NodeShare, RunningJob
 from scns_conductor.scheduling.feasibility import impossible
@@ -26,8 +27,7 @@ from scns_conductor.simulator.live_limits import ReplayedLimits, runner_of
 from scns_conductor.simulator.live_priority import LivePriority
 from scns_conductor.simulator.live_requirements import Requirements, owners
 from scns_conductor.simulator.live_reservations import Admissions
-from scns_conductor.simulator.machine import NodeGroup
-from scns_conductor.simulator.policy_choice import LIVE, PolicyChoice
+from scns_conductor.simulator.policy_choice import PolicyChoice
 from scns_conductor.simulator.power import NodePower
 from scns_conductor.simulator.predictions import Predictions, kind_of
 from scns_conductor.simulator.replay import Advance, Replay, score

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scns_conductor.core.efficiency import Fit
+from scns_conductor.core.replay_words import LIVE
 from scns_conductor.simulator.live import LiveSystem
 from scns_conductor.simulator.live_replay import replay_live
-from scns_conductor.simulator.policy_choice import LIVE, PolicyChoice
+from scns_conductor.simulator.policy_choice import PolicyChoice
 from scns_conductor.simulator.workload import TraceJob
 
 _LIVE = PolicyChoice(LIVE, LIVE, LIVE)

@@ -4,10 +4,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scns_conductor.core.replay_words import NodeGroup
 from scns_conductor.scheduling.cluster_facts import NodeFacts
 from scns_conductor.simulator.history import read_history, read_sacct
 from scns_conductor.simulator.live import LiveSystem, live_machine
-from scns_conductor.simulator.machine import Machine, NodeGroup, processor_pool
+from scns_conductor.simulator.machine import Machine, processor_pool
 from scns_conductor.simulator.swf import read_swf
 from scns_conductor.simulator.trace import Trace, TraceUnreadable, open_text
 from scns_conductor.simulator.workload import (

@@ -1,6 +1,7 @@
 """节点记得它上次见到的数据库：哪个化身、第几次心跳、发到几号作业。眼前的若不是它、或比它旧，就是恢复过。
 
-记在工作目录的 database.seen 里，写在心跳与认领提交之后；不 fsync：掉电丢掉的只是几步，宁可少记，不可多记。
+记在工作目录的 database.seen 里，写在心跳与认领提交之后，由 OwnDisks 的线程写：盘停住了，心跳、认领不等它。不 fsync：
+掉电、写到之前被杀，丢掉的只是几步，宁可少记，不可多记。
 心跳计数在节点自己的行里，每次登记、心跳加一：比记得的小，数据库就是退回去了——与有没有作业无关。
 """
 
@@ -8,7 +9,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +39,14 @@ class Seen:
 
 
 class DatabaseMemory:
-    """changed 为真时，眼前的数据库还没有核对过：与它对不上的进程是外来的。lock 把看与记合成一步。"""
+    """changed 为真时，眼前的数据库还没有核对过：与它对不上的进程是外来的。lock 把看与记合成一步。
 
-    def __init__(self, engine: Engine, node_name: str, path: Path) -> None:
+    write 请别的线程做一件写文件的事，不等。
+    """
+
+    def __init__(
+        self, engine: Engine, node_name: str, path: Path, write: Callable[[Callable[[], object]], object]
+    ) -> None:
         self.lock = threading.RLock()
         self.changed = False
         self.incarnation: str | None = None
@@ -50,7 +56,9 @@ class DatabaseMemory:
         self._engine = engine
         self._node = node_name
         self._path = path
+        self._write = write
         self._fd = -1
+        self._line = b""
 
     def open(self) -> None:
         """读回上次记得的；读不懂的当作没有。"""
@@ -153,8 +161,11 @@ class DatabaseMemory:
 
     def _save(self) -> None:
         # 定长：一次 pwrite 换掉整行。
-        line = f"{self.incarnation or '-'} {self.beat:020d} {self._highest_job_id:020d}\n"
+        self._line = f"{self.incarnation or '-'} {self.beat:020d} {self._highest_job_id:020d}\n".encode()
+        self._write(self._write_line)
+
+    def _write_line(self) -> None:
         try:
-            os.pwrite(self._fd, line.encode(), 0)
+            os.pwrite(self._fd, self._line, 0)
         except OSError as error:
             logger.warning("database_memory_not_saved", extra={"node": self._node, "error": error.strerror})

@@ -1,13 +1,15 @@
 """节点自己的目录（工作目录、脚本目录）所在的盘：还有没有地方，答不答话。写满了，作业也许照跑，它们的记录、脚本却写不下来，
 要先停手、说出来。
 
-脚本目录可以在网络文件系统上，那里 statvfs 会一直等下去：量的事各在自己的道上做，心跳、指标只取量到的。
+脚本目录可以在网络文件系统上，工作目录的盘会停住（云盘、坏的阵列），那里 statvfs、写文件会一直等下去：都各在自己的道上，
+心跳、指标只取量到的。
 """
 
+import math
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -30,12 +32,16 @@ class OwnDisks:
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self._folders = dict(folders)
-        self._lanes = Lanes("own-disk", most=len(self._folders))
+        # 一个目录至多两条道：一条看，一条写。
+        self._lanes = Lanes("own-disk", most=2 * len(self._folders))
         self._lock = threading.Lock()
         # 名字 -> 最近看到的；看不到的没有。
         self._seen: dict[str, os.statvfs_result] = {}
-        # 正在看的 -> 从何时起（单调钟）。
+        # 正在看、正在写的 -> 从何时起（单调钟）。
         self._looking: dict[str, float] = {}
+        self._writing: dict[str, float] = {}
+        # 排着要写的。
+        self._to_write: set[str] = set()
 
     def look(self) -> None:
         """各看一眼；还没有看完的不重来。"""
@@ -44,6 +50,14 @@ class OwnDisks:
             self._looking |= dict.fromkeys(fresh, time.monotonic())
         for name in fresh:
             self._lanes.submit(name, partial(self._see, name))
+
+    def write(self, name: str, task: Callable[[], object]) -> None:
+        """在另一个线程里往这个目录里写，不等；还排着的不再排一遍。写不完也算不答话。"""
+        with self._lock:
+            if name in self._to_write:
+                return
+            self._to_write.add(name)
+        self._lanes.submit((name, "write"), partial(self._do_write, name, task))
 
     def close(self) -> None:
         """不再看；还在等的不管。"""
@@ -78,7 +92,16 @@ class OwnDisks:
 
     def _silent(self) -> list[str]:
         late = time.monotonic() - SILENT_S
-        return [name for name, since in self._looking.items() if since < late]
+        waiting = (self._looking, self._writing)
+        return [name for name in self._folders if any(each.get(name, math.inf) < late for each in waiting)]
+
+    def _do_write(self, name: str, task: Callable[[], object]) -> None:
+        with self._lock:
+            self._to_write.discard(name)
+            self._writing[name] = time.monotonic()
+        task()
+        with self._lock:
+            del self._writing[name]
 
     def _see(self, name: str) -> None:
         try:

@@ -114,7 +114,11 @@ class Agent:
             self._node,
             lambda: self._clock.boot_time(self._inventory.boot_time),
         )
-        self._memory = DatabaseMemory(self._engine, self._node, settings.spool_path / "database.seen")
+        self._disks = OwnDisks(devices.own_folders(settings))
+        self._memory = DatabaseMemory(
+            *(self._engine, self._node, settings.spool_path / "database.seen"),
+            write=functools.partial(self._disks.write, "spool"),
+        )
         self._publisher = Publisher(settings.redis_url.get_secret_value(), lambda: self._memory.incarnation)
         self._dead_letters = DeadLetters(settings.spool_path / "dead-letters.jsonl")
         after = AfterEnds(
@@ -173,7 +177,6 @@ class Agent:
         )
         self._health = HealthCheck(self._engine, settings)
         self._clock_check = ClockCheck(self._engine, self._node, settings.node_clock_tolerance_s)
-        self._disks = OwnDisks(devices.own_folders(settings))
         self._disk_check = DiskCheck(self._engine, self._node, self._disks)
         self._rebooting = Rebooting(self._engine, settings)
         self._heartbeat = Heartbeat(
