@@ -32,7 +32,7 @@ def system() -> Iterator[RunningSystem]:
         "SCNS_PRIORITY_WEIGHTS": json.dumps({"fairshare": 100000, "age": 10}),
         "SCNS_PRIORITY_CALC_PERIOD_S": "1",
     }
-    options = ("--nodes", "2", "--cpus", "4", "--memory", "8G")
+    options = ("--nodes", "2", "--cpus", "4", "--memory", "8G", "--gpus", "2")
     with start_system(scratch / "s", *options, environment=environment) as running:
         yield running
     shutil.rmtree(scratch)
@@ -52,7 +52,8 @@ def acting(system: RunningSystem, *names: str) -> dict[str, RunningSystem]:
 
 def finish(system: RunningSystem) -> None:
     """等到都做完。"""
-    wait_until(lambda: not system.call("GET", "/jobs?state=PENDING,RUNNING&limit=100")[1]["jobs"], 150, "都做完")
+    live = "/jobs?state=PENDING,RUNNING,SUSPENDED&limit=100"
+    wait_until(lambda: not system.call("GET", live)[1]["jobs"], 150, "都做完")
 
 
 def test_the_unchanged_system_replays_as_it_really_went(system: RunningSystem) -> None:
@@ -153,4 +154,41 @@ def test_a_preempted_job_replays_as_it_really_went(system: RunningSystem) -> Non
     for name in users:
         assert near(waits["live"][name], waits["actual"][name]), waits
     assert [system.query(job_id)["state"] for job_id in (pushed, first)] == ["COMPLETED", "COMPLETED"]
+    assert system.call("POST", "/cluster/apply?prune=true", {"settings": {}})[0] == 200
+
+
+def test_time_slices_and_what_ran_before_replay_as_they_really_went(system: RunningSystem) -> None:
+    """开始时占着 GPU 的、排着队的、轮流用着 CPU 的都在；之后的照样轮流：逐用户相近，不轮流就不像了。"""
+    assert system.call("POST", "/partitions", {"name": "turns", "nodes": "node2", "oversubscribe": "force:2"})[0] == 201
+    gang = {"preempt_gang": True, "scheduler_time_slice_s": 2}
+    assert system.call("POST", "/cluster/apply", {"settings": gang})[0] == 200
+    users = acting(system, "lea", "mia", "nora", "olga", "pete")
+
+    def submit(user: str, seconds: int, **job: Any) -> str:
+        # 停着的时候不走：一小段一小段地睡。
+        script = f"#!/bin/sh\nfor i in $(seq {seconds * 10}); do sleep 0.1; done"
+        values = {"memory_per_node": "64M", "time_limit": "1", "required_nodes": "node1", **job}
+        return users[user].submit(script, **values)
+
+    shared = {"partition": "turns", "required_nodes": "node2", "cpus_per_task": 4}
+    before = [submit("lea", 10, tres_per_node="gpu:2"), submit("mia", 6, **shared)]
+    for job in before:
+        system.wait_state(job, "RUNNING")
+    before.append(submit("lea", 5, tres_per_node="gpu:2"))
+    began = time.time()
+    # 第一个与开始时在跑的轮流，第二个等其中一个做完；GPU 的等开始时占着的，再等排在前面的。
+    jobs = [submit("nora", 6, **shared), submit("olga", 2, **shared), submit("pete", 2, tres_per_node="gpu:1")]
+    finish(system)
+    since = datetime.fromtimestamp(began, UTC).isoformat()
+    found = json.loads(simulate("--live", "--since", since, "--json", **system.environment).stdout)["policies"]
+    waits = {name: {user: each["users"][user]["avg_wait_s"] for user in ("nora", "olga", "pete")}
+             for name, each in found.items()}  # fmt: skip
+    assert (found["live"]["jobs"], found["live"]["never_started"]) == (len(jobs), {})
+    for name in ("nora", "olga", "pete"):
+        assert near(waits["live"][name], waits["actual"][name]), waits
+    # 真的轮流过、等过才算数。
+    assert waits["actual"]["nora"] <= 4, waits
+    assert min(waits["actual"]["olga"], waits["actual"]["pete"]) >= 7, waits
+    assert system.query(before[1])["state"] == "COMPLETED"
+    assert system.call("GET", f"/jobs/{before[1]}")[1]["suspended_s"] >= 2
     assert system.call("POST", "/cluster/apply?prune=true", {"settings": {}})[0] == 200

@@ -101,6 +101,13 @@ def test_no_start_and_no_plan_touches_somebody_elses_reservation(
             assert not any(
                 cluster.names[share.node] in (each.nodes or ()) and each.overlaps(*span) for each in reservations
             )
+    for (shape, limit), reason in decided.blocked.items():
+        if reason not in ("Resources", RESERVED) or shape.reservation is not None:
+            continue
+        # 只因为有预留：连别人的节点也用，此刻就放得下（一个任务的在那里面放，几个任务的可以分在几个节点上）。
+        theirs = {node for each in reservations if each.overlaps(NOW, NOW + limit) for node in each.nodes or ()}
+        room = free[[cluster.index[node] for node in theirs], 0] if shape.tasks == 1 else free[:, 0]
+        assert (reason == RESERVED) == (bool(theirs) and int(room.sum()) >= shape.tasks)
 
 
 def test_a_short_job_runs_before_the_maintenance_and_a_long_one_after_it() -> None:

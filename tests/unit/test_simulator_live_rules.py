@@ -10,7 +10,8 @@ from test_simulator_right_size import row, system
 from scns_conductor.core.accounting import Accounting, AssociationFacts, QosFacts
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.preemption import Rules
-from scns_conductor.simulator.live import LiveSystem, Occupied
+from scns_conductor.simulator.live import LiveSystem, began, closely
+from scns_conductor.simulator.live_others import held_of, others
 from scns_conductor.simulator.live_replay import replay_live
 from scns_conductor.simulator.policy_choice import parse_policies
 from scns_conductor.simulator.replay import Replay
@@ -34,6 +35,26 @@ class Story:
         self.system.rows[number] = row(
             **{"cpus_per_task": cpus, "user_name": user, "account": "lab", "qos": None, "time_limit": limit, **columns}
         )
+
+    def earlier(
+        self,
+        user: str,
+        start: int | None,
+        end: int | None,
+        cpus: int = 1,
+        submitted: int = -1000,
+        details: tuple[Any, Any] = ((), ()),
+        **columns: Any,
+    ) -> None:
+        """不算进结果的：start、end 没有的是至今没有启动、没有做完；此刻是 T0 + 1000。"""
+        number = str(1000 + len(self.system.others))
+        base = row(
+            job_id=number, user_name=user, account="lab", qos=None, cpus_per_task=cpus, submit_time=T0 + submitted,
+            start_time=None if start is None else T0 + start, end_time=None if end is None else T0 + end,
+            allocated_cpus=0 if start is None else cpus, allocated_memory=0, node_list=None if start is None else "n1",
+            reason="Priority", suspended_s=0,
+        )  # fmt: skip
+        self.system.others += others([{**base, **columns}], T0, T0 + 1000, {number: details})
 
     def reserve(self, start: int, end: int, **columns: Any) -> None:
         base: dict[str, Any] = {
@@ -82,8 +103,7 @@ def test_who_wants_a_node_for_himself_waits_until_the_others_left(story: Story) 
 
 
 def test_a_job_that_ran_before_keeps_its_node_as_well(story: Story) -> None:
-    running = row(user_name="a", exclusive_to="user", licenses=None, start_time=T0 - 10)
-    story.system.occupied.append(Occupied(("n1",), 1, 0, T0 + 30, running))
+    story.earlier("a", -10, 30, exclusive_to="user")
     story.submit("b", 0, 10)
     assert story.starts() == [30]
 
@@ -144,9 +164,7 @@ def test_a_qos_lets_each_user_run_so_many(story: Story) -> None:
 
 def test_an_account_shares_its_cpus_and_what_ran_before_counts(story: Story) -> None:
     story.limit(grp_tres={"cpu": 2})
-    running = row(user_name="a", account="lab", qos=None, licenses=None, start_time=T0 - 10, allocated_cpus=1)
-    running |= {"allocated_memory": 0, "allocated_gres": None, "requested_partitions": None, "time_limit": 100}
-    story.system.occupied.append(Occupied(("n1",), 1, 0, T0 + 30, running))
+    story.earlier("a", -10, 30)
     story.submit("a", 0, 50)
     story.submit("b", 1, 10)
     assert story.starts() == [0, 30]
@@ -238,3 +256,141 @@ def test_a_held_job_arrives_when_it_was_released(story: Story) -> None:
     story.submit("a", 0, 10, wait_breakdown={"JobHeldUser": 25.5, "Resources": 3.0})
     story.submit("a", 0, 10, cpus=4, limit_s=40)
     assert story.starts() == [25.5, 0]
+
+
+# ---- 时间片 ----
+
+
+def _turns(story: Story, most: int = 2, *, asked: bool = False) -> None:
+    story.system.slice_s = 10.0
+    story.system.partitions[:] = [PartitionFacts("main", share_most=most, share_asked=asked)]
+
+
+def test_jobs_take_turns_on_the_same_cpus(story: Story) -> None:
+    """两个各 30 秒的轮着走，一片 10 秒，停着的时间不算：第二个到 50、第一个到 60；第三个等第二个走了的那一次换。"""
+    _turns(story)
+    for _ in range(2):
+        story.submit("a", 0, 30, cpus=4)
+    story.submit("b", 1, 10, cpus=4)
+    story.submit("b", 55, 5, cpus=4)
+    # 第一个停到 60（第三个先走），第四个那时满着，到 60 秒第三个做完。
+    assert story.starts() == [0, 0, 50, 60]
+    story.system.slice_s = None
+    assert story.starts() == [0, 30, 60, 70]
+
+
+def test_only_who_asked_shares_and_the_rest_waits(story: Story) -> None:
+    _turns(story, asked=True)
+    story.submit("a", 0, 30, cpus=4, oversubscribe=True)
+    story.submit("c", 1, 20, cpus=4, oversubscribe=True)
+    story.submit("b", 2, 30, cpus=4)
+    story.submit("c", 3, 20, cpus=4, oversubscribe=True)
+    # 排在没有要的后面的，不去推迟它。
+    assert story.starts() == [0, 1, 50, 80]
+
+
+def test_jobs_that_took_turns_before_go_on_taking_turns(story: Story) -> None:
+    """开始时一个在走、一个停着；各停过一半的时间，所以各还要走 20 秒，第三个要等其中一个做完。"""
+    _turns(story)
+    story.earlier("a", -40, 40, cpus=4, suspended_s=40, oversubscribe=False)
+    story.earlier("a", -40, 40, cpus=4, suspended_s=40, oversubscribe=False)
+    story.submit("b", 0, 10, cpus=4)
+    assert story.starts() == [30]
+
+
+# ---- 开始时的样子 ----
+
+
+def test_the_gres_of_running_jobs_are_taken(story: Story) -> None:
+    """型号的卡也算进 gpu；分片是自己的一种。"""
+    story.system.nodes[:] = [NodeFacts("n1", 4, 1000, {"gpu:a100": 2, "shard": 8})]
+    story.earlier("a", -10, 30, allocated_gres="gpu:a100=1,shard=6")
+    story.submit("b", 0, 10, tres_per_node="gpu:2")
+    story.submit("b", 0, 10, tres_per_node="gpu:a100:1")
+    story.submit("b", 0, 10, tres_per_node="shard:4")
+    story.submit("b", 0, 10, tres_per_node="shard:2")
+    assert story.starts() == [30, 0, 30, 0]
+
+
+def test_each_node_holds_what_it_really_gave(story: Story) -> None:
+    """两个节点分得不一样多：照各节点的分配，不平分；最近一次启动的才算。"""
+    story.system.nodes[:] = [NodeFacts("n1", 4, 1000), NodeFacts("n2", 4, 1000)]
+    shares = [("n1", 0, 4), ("n1", 1, 3), ("n2", 1, 1)]
+    parts = [{"node_name": n, "restart_count": r, "cpus": c, "memory": 0, "gres": {}} for n, r, c in shares]
+    story.earlier("a", -10, 30, cpus=4, node_list="n[1-2]", details=(parts, ()))
+    story.submit("b", 0, 10, cpus=2, required_nodes="n1")
+    story.submit("b", 0, 10, cpus=3, required_nodes="n2")
+    assert story.starts() == [30, 0]
+    plain = {"node_list": "n[1-2]", "allocated_cpus": 5, "allocated_memory": 10, "allocated_gres": "gpu=1"}
+    assert [(each.cpus, each.memory_mb, each.gres) for each in held_of(plain)] == [(3, 5, (("gpu", 1),)), (2, 5, ())]
+
+
+def test_who_waited_when_it_began_waits_with_the_others(story: Story) -> None:
+    """之前就在排队、之后才启动的：不是一开始就占着，而是排在前面。"""
+    story.earlier("a", -10, 30, cpus=4, time_limit=100)
+    story.earlier("a", 30, 50, cpus=4, submitted=-500)
+    story.submit("b", 0, 10, cpus=4)
+    assert story.starts() == [50]
+
+
+def test_jobs_that_have_not_ended_yet_hold_their_nodes_to_their_limit(story: Story) -> None:
+    """之前启动、至今没有做完的；之后交的、至今没有做完的；排着队的，也与别人争。"""
+    story.earlier("a", -10, None, cpus=1, time_limit=5000)
+    story.earlier("a", 10, None, cpus=2, submitted=5, time_limit=3000)
+    story.submit("b", 0, 1, cpus=4)
+    story.submit("b", 6, 10, cpus=1)
+    story.submit("b", 7, 10, cpus=2)
+    # 第一个要等到最后，它的保留不挡短的；两个 CPU 的等后交的那个跑满时限。
+    assert story.starts() == [4990, 6, 3005]
+
+
+def test_a_head_that_is_still_waiting_keeps_its_turn(story: Story) -> None:
+    story.earlier("a", -10, 100, cpus=2, time_limit=110)
+    story.earlier("a", None, None, cpus=4, submitted=-5, time_limit=50)
+    story.submit("b", 0, 10, cpus=2, limit_s=200)
+    story.submit("b", 1, 10, cpus=2, limit_s=50)
+    # 长的会推迟它，短的不会。
+    assert story.starts() == [150, 1]
+
+
+def test_the_plan_sees_their_limits_not_when_they_really_ended(story: Story) -> None:
+    """在跑的 20 秒就做完，时限 100：那时没有人知道，所以 60 秒的插得进队首前面。"""
+    story.earlier("a", -10, 20, cpus=2, time_limit=110)
+    story.submit("b", 0, 10, cpus=4)
+    story.submit("b", 1, 60, cpus=2)
+    assert story.starts() == [61, 1]
+
+
+def test_a_job_that_was_preempted_when_it_began_goes_on_afterwards(story: Story) -> None:
+    """停着的不占 CPU：抢占它的做完接着跑，只跑还没有跑的。"""
+    story.system.partitions[:] = [PartitionFacts("main"), PartitionFacts("high", tier=2)]
+    story.system.preemption = Rules(default_mode="suspend")
+    events = [
+        {"restart_count": 0, "event_time": T0 + at, "to_state": state, "cause": cause}
+        for at, state, cause in ((-100, "RUNNING", "start"), (-10, "SUSPENDED", "preempt"), (20, "RUNNING", "resume"))
+    ]
+    story.earlier("a", -100, 60, cpus=4, suspended_s=30, details=((), events))
+    story.earlier("b", -10, 20, cpus=4, partition="high")
+    story.submit("a", 0, 10, cpus=4)
+    assert story.starts() == [60]
+
+
+def test_running_jobs_count_in_their_array_and_may_be_requeued(story: Story) -> None:
+    """同一个数组至多同时一个：在跑的那个算。被抢占的重新排队，从头再跑。"""
+    story.earlier("a", -10, 30, array_job_id="9", array_max_tasks=1)
+    story.submit("a", 0, 10, array_job_id="9", array_max_tasks=1)
+    assert story.starts() == [30]
+    again = Story()
+    again.system.partitions[:] = [PartitionFacts("main"), PartitionFacts("high", tier=2)]
+    again.system.preemption = Rules(default_mode="requeue")
+    again.earlier("a", -10, 30, cpus=4)
+    again.submit("b", 0, 10, cpus=4, partition="high")
+    again.submit("b", 1, 10, cpus=4)
+    assert again.starts() == [0, 50]
+
+
+def test_only_what_a_row_does_not_tell_is_asked_for() -> None:
+    base = {"node_list": "n1", "allocated_nodes": 1, "suspended_s": 0, "state": "COMPLETED"}
+    spans = {"1": (0, 5, {}), "2": (0, 50, {}), "3": (0, 50, {"allocated_nodes": 2}), "4": (0, 50, {"suspended_s": 3})}
+    rows = [{**base, "job_id": key, "start_time": a, "end_time": b, **more} for key, (a, b, more) in spans.items()]
+    assert closely(rows, began([{"submit_time": 20}, {"submit_time": 10}])) == ["3", "4"]

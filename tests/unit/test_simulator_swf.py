@@ -124,7 +124,7 @@ def test_what_if_variants():
     capped = cap_time_limit(workload, 3600)
     assert [(job.run_s, job.limit_s) for job in capped.jobs] == [(3600, 3600), (60, 120)]
     assert capped.notes["killed_at_capped_limit"] == 1
-    assert [job.submit_s for job in scale_load(workload, 2.0).jobs] == [100, 200]
+    assert [job.submit_s for job in scale_load(workload, 2.0, origin_s=100).jobs] == [100, 200]
     assert [job.job_id for job in first_jobs(workload, 1).jobs] == ["1"]
 
 

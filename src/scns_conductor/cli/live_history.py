@@ -1,12 +1,13 @@
 """线上系统的历史与现状，经 API 取来：scns simulate --live 与网页的「假如」共用。"""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from scns_conductor.client.conductor import JsonClient
 from scns_conductor.core.recurrence import RECURRING
-from scns_conductor.simulator.live import JOB_FIELDS, LiveSystem, live_system, live_trace
+from scns_conductor.simulator.live import JOB_FIELDS, LiveSystem, began, closely, live_system, live_trace
 from scns_conductor.simulator.trace import Trace
 
 
@@ -27,6 +28,10 @@ def read_live(
     earlier = _jobs(client, most, None, submit_before=since)[0] if since else []
     config, reservations = client.config(), list(client.reservations())
     recurs = any(not set(RECURRING).isdisjoint(each["flags"]) for each in reservations)
+    details = {
+        job_id: (client.job(job_id)["allocations"], list(client.events(job_id)))
+        for job_id in closely(earlier, began(rows))
+    }
     limited = "limits" in config["accounting_storage_enforce"]
     system = live_system(
         config=config,
@@ -40,6 +45,8 @@ def read_live(
         associations=client.associations() if limited else (),
         reservations=reservations,
         first_times=client.export_cluster()["reservations"] if recurs else (),
+        details=details,
+        now_s=time.time(),
     )
     return LiveHistory(live_trace(rows, client.url), system, left_out)
 

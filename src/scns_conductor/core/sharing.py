@@ -18,3 +18,9 @@ def oversubscribe(text: str) -> str:
     if not re.match(OVERSUBSCRIBE, word):
         raise ValueError(f"{text[:64]!r} 不对：应是 NO、YES[:n] 或 FORCE[:n]")
     return word
+
+
+def shared_by(column: str) -> tuple[int, bool]:
+    """列的写法 -> （一个 CPU 至多分给几个作业，只有要了 --oversubscribe 的才与人共用），如 YES:4 -> (4, True)。"""
+    word, _, most = column.partition(":")
+    return int(most or 1), word == "YES"

@@ -8,15 +8,19 @@
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 
-from scns_conductor.scheduling.attempt import Attempt
-from scns_conductor.scheduling.feasibility import Kind, fits, impossible
+import numpy as np
+
+from scns_conductor.scheduling.attempt import Attempt, facts_of
+from scns_conductor.scheduling.feasibility import Kind, fit_somewhere, impossible
 from scns_conductor.scheduling.placement import Placement, place
 from scns_conductor.scheduling.placing import Placing
 from scns_conductor.scheduling.plan import RESERVED
 from scns_conductor.scheduling.policy import Backfill
-from scns_conductor.scheduling.queue import Group, OrderKey, Queue, backfill_rank
-from scns_conductor.scheduling.shape import LICENSE
+from scns_conductor.scheduling.queue import Group, GroupKey, OrderKey, Queue, backfill_rank
+from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray
 
+# 说是不是只因为有预留时，一次看这么多（组 × 节点）。
+MOST_AT_ONCE = 1_000_000
 # 还有保留的名额时才轮到的：(组首的次序键, 组)。
 Later = tuple[OrderKey, Group]
 
@@ -185,17 +189,31 @@ class Cycle(Placing):
         """全部看过之后：缺资源而启动不了的，也许只是有预留。"""
         if not self.cluster.reservations or not self.policy.tells_reserved:
             return
-        blocked = self.plan.blocked
-        for key in [key for key, reason in blocked.items() if reason in ("Resources", RESERVED)]:
-            blocked[key] = self._resource_reason(Attempt(self.cluster, queue.groups[key], self.now))
-
-    def _resource_reason(self, attempt: Attempt) -> str:
-        nodes = attempt.allowed
-        if nodes is attempt.usable:
-            return "Resources"
-        if attempt.kind is Kind.GENERAL:
-            shape = attempt.group.shape
-            reserved = place(self.cluster, shape, self.free, self.policy.placement, attempt.usable) is not None
-        else:
-            reserved = bool((attempt.usable & ~nodes & fits(self.free, attempt.need)).any())
-        return RESERVED if reserved else "Resources"
+        cluster, blocked = self.cluster, self.plan.blocked
+        # 预留的名字 -> 它们的节点，与碰到它们的各组：（组、要多少、那里面能用的），一起看。
+        met: dict[tuple[str, ...], tuple[IntArray, list[tuple[GroupKey, IntArray, BoolArray]]]] = {}
+        for key, reason in blocked.items():
+            if reason not in ("Resources", RESERVED):
+                continue
+            blocked[key], group, shape = "Resources", queue.groups[key], key[0]
+            taken = cluster.reserving(shape.reservation, self.now, self.now + group.time_limit_s)
+            if not taken:
+                continue
+            names = tuple(each.name for each in taken)
+            if names not in met:
+                met[names] = np.flatnonzero(np.any([cluster.reserved_nodes(each) for each in taken], axis=0)), []
+            rows, asking = met[names]
+            usable = cluster.open_to(shape)
+            need, kind = facts_of(cluster, group)
+            if kind is not Kind.GENERAL:
+                asking.append((key, need, usable[rows]))
+            elif usable[rows].any() and place(cluster, shape, self.free, self.policy.placement, usable) is not None:
+                blocked[key] = RESERVED
+        for rows, asking in met.values():
+            many = max(1, MOST_AT_ONCE // max(1, len(rows)))
+            for at in range(0, len(asking), many):
+                some = asking[at : at + many]
+                found = fit_somewhere(
+                    self.free[rows], np.array([need for _, need, _ in some]), np.array([nodes for *_, nodes in some])
+                )
+                blocked.update((key, RESERVED) for (key, *_), fit in zip(some, found.tolist(), strict=True) if fit)

@@ -49,6 +49,17 @@ def fits(free: IntArray, need: IntArray) -> BoolArray:
     return found
 
 
+def fit_somewhere(free: IntArray, needs: IntArray, usable: BoolArray) -> BoolArray:
+    """各个要求（needs 的各行），free 的各行里它能用的（usable 的同一行）有没有一个给得出。"""
+    left = usable.copy()
+    for dimension in range(needs.shape[1]):
+        amounts = needs[:, dimension]
+        if amounts.any():
+            left &= free[:, dimension] >= amounts[:, None]
+    found: BoolArray = np.any(left, axis=1)
+    return found
+
+
 def impossible(cluster: Cluster, shape: Shape) -> str | None:
     """所有节点都空着也放不下时，说明缺什么；只是有节点此刻不可用则不算。"""
     known = cluster.verdicts.get(shape)

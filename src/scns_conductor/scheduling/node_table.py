@@ -125,11 +125,18 @@ class NodeTable:
     def reserved(self, own: str | None, start: float, end: float) -> BoolArray | None:
         """[start, end) 里被 own 之外的预留整个占着的节点；没有是 None。"""
         found: BoolArray | None = None
-        for reservation in self.reservations.values():
-            if reservation.name != own and not reservation.cores and reservation.overlaps(start, end):
-                mask = self.reserved_nodes(reservation)
-                found = mask if found is None else found | mask
+        for reservation in self.reserving(own, start, end):
+            mask = self.reserved_nodes(reservation)
+            found = mask if found is None else found | mask
         return found
+
+    def reserving(self, own: str | None, start: float, end: float) -> list[AdvanceReservation]:
+        """own 之外的，[start, end) 里整个占着节点的预留。"""
+        return [
+            each
+            for each in self.reservations.values()
+            if each.name != own and not each.cores and each.overlaps(start, end)
+        ]
 
     def reserved_nodes(self, reservation: AdvanceReservation) -> BoolArray:
         """一个预留的节点。"""

@@ -5,13 +5,13 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from scns_conductor.scheduling.cluster import Cluster
-from scns_conductor.scheduling.cluster_facts import RunningJob
+from scns_conductor.scheduling.cluster_facts import PartitionFacts, RunningJob
 from scns_conductor.scheduling.placement import place
 from scns_conductor.scheduling.plan import Plan, PlannedStart
 from scns_conductor.scheduling.policy import Policy
@@ -29,6 +29,49 @@ class Turn:
 
     def __bool__(self) -> bool:
         return bool(self.suspend or self.resume or self.starts)
+
+
+@dataclass(slots=True)
+class TurnClock:
+    """何时换：每片几秒，上一次、下一次何时（没有谁在等着换是 None），谁从何时起（见 next_turn 的 since）。"""
+
+    slice_s: float = 30.0
+    turned_at: float = 0.0
+    turn_at: float | None = None
+    since: dict[int, float] = field(default_factory=dict)
+
+    def look(
+        self,
+        cluster: Cluster,
+        queue: Queue,
+        plan: Plan,
+        policy: Policy,
+        now: float,
+        barred: Collection[int] = frozenset(),
+    ) -> Turn | None:
+        """到了时候就说换谁；没有谁在等着换、还没有到时候是 None（那时 turn_at 是何时）。"""
+        if not waits_for_turn(cluster, queue, plan):
+            return None
+        for job_id in waiting_heads(cluster, queue, plan):
+            self.since.setdefault(job_id, now)
+        self.turn_at = max(now, self.turned_at + self.slice_s)
+        if now < self.turn_at:
+            return None
+        self.turned_at, self.turn_at = now, now + self.slice_s
+        return next_turn(cluster, queue, plan, policy, self.since, barred)
+
+    def moved(self, job_ids: Collection[int], now: float) -> None:
+        """这些作业此刻停了、走了、启动了。"""
+        self.since.update(dict.fromkeys(job_ids, now))
+
+    def keep(self, job_ids: Collection[int]) -> None:
+        """别的都不在了。"""
+        self.since = {job_id: moment for job_id, moment in self.since.items() if job_id in job_ids}
+
+
+def turns_in(partitions: Iterable[PartitionFacts]) -> bool:
+    """有没有分区许作业轮流用 CPU。"""
+    return any(each.share_most > 1 for each in partitions)
 
 
 def sharers(cluster: Cluster) -> list[RunningJob]:

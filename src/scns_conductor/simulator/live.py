@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from scns_conductor.core.accounting import Accounting, AssociationFacts, accounting_of
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.core.replay_words import UNCOUNTED_MEMORY_MB, NodeGroup
+from scns_conductor.core.sharing import shared_by
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.fair_tree import Account
 from scns_conductor.scheduling.job_requirements import Defaults
@@ -20,6 +22,7 @@ from scns_conductor.scheduling.policy import Policy, policy_named
 from scns_conductor.scheduling.preemption import Rules
 from scns_conductor.scheduling.priority import Weights
 from scns_conductor.simulator.history import history_trace, instant
+from scns_conductor.simulator.live_others import Other, others, running_at
 from scns_conductor.simulator.trace import Trace
 
 # 形状要的列。
@@ -37,21 +40,12 @@ JOB_FIELDS = (
     *("job_id", "state", "user_name", "account", "qos", "submit_time", "start_time", "end_time", "suspended_s"),
     *("name", "begin_time", "dependency", "array_job_id", "array_max_tasks", "requested_partitions"),
     *("allocated_cpus", "allocated_nodes", "allocated_memory", "allocated_gres", "node_list"),
-    *("requeue", "interactive", "wait_breakdown"),
+    *("requeue", "interactive", "wait_breakdown", "reason", "array_remaining"),
     *REQUIREMENTS,
 )
+# 作业号 -> （GET /jobs/{job_id} 的 allocations，它的历史）。
+Details = Mapping[str, tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]]
 _FACTORS = frozenset({"age", "fairshare", "job_size", "partition", "qos", "assoc"})
-
-
-@dataclass(frozen=True, slots=True)
-class Occupied:
-    """开始重放时已经在跑的：占着 node_list 里各节点的一份，到 end_s 为止；row 是它的各字段。"""
-
-    nodes: tuple[str, ...]
-    cpus: int
-    memory_mb: int
-    end_s: int
-    row: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -72,7 +66,8 @@ class LiveSystem:
     # QOS -> 归一化之前的优先级因子。
     qos_priority: dict[str, float]
     rows: dict[str, Mapping[str, Any]]
-    occupied: list[Occupied] = field(default_factory=list)
+    # 不算进结果、与它们争节点的。
+    others: list[Other] = field(default_factory=list)
     # 假如每个用户同时至多运行这么多个作业、占这么多 CPU；None 不限。
     user_jobs: int | None = None
     user_cpus: int | None = None
@@ -86,6 +81,8 @@ class LiveSystem:
     preemption: Rules | None = None
     # 预留的各行，时刻带时区，重复的是第一次的。
     reservations: list[Mapping[str, Any]] = field(default_factory=list)
+    # 时间片（秒）：许轮流的分区里，作业轮流用 CPU；不轮流是 None。
+    slice_s: float | None = None
 
 
 def live_system(
@@ -101,10 +98,13 @@ def live_system(
     associations: Iterable[Mapping[str, Any]] = (),
     reservations: Iterable[Mapping[str, Any]] = (),
     first_times: Iterable[Mapping[str, Any]] = (),
+    details: Details = MappingProxyType({}),
+    now_s: float = 0.0,
 ) -> LiveSystem:
     """GET /config、/nodes、/partitions、/shares、/qos、/accounts、/associations、/reservations、/jobs -> 线上系统。
 
-    earlier 是更早提交的作业；first_times 是重复的预留，写着第一次的时刻（GET /cluster/export）。
+    earlier 是更早提交的作业；first_times 是重复的预留，写着第一次的时刻（GET /cluster/export）；
+    details 是开始时在跑的里要细看的（closely），now_s 是取来的时刻（Unix 秒）。
     """
     weights, qos = config["priority_weights"], list(qos)
     accounting = accounting_of(list(accounts), [_limits(each) for each in associations], qos, ())
@@ -132,11 +132,28 @@ def live_system(
         earlier=earlier,
         preemption=_preemption(config, accounting),
         reservations=_reservations(reservations, first_times),
+        slice_s=float(config["scheduler_time_slice_s"]) if config["preempt_gang"] else None,
     )
-    begin = min((moment for row in rows if (moment := instant(row["submit_time"])) is not None), default=0)
+    begin = began(rows)
     for row in earlier:
         _past(found, row, begin)
+    unfinished = [row for row in rows if instant(row["end_time"]) is None]
+    found.others = others([*earlier, *unfinished], begin, now_s, details)
     return found
+
+
+def began(rows: Iterable[Mapping[str, Any]]) -> float:
+    """重放从何时开始（Unix 秒）：最早的提交。"""
+    return float(min((moment for row in rows if (moment := instant(row["submit_time"])) is not None), default=0))
+
+
+def closely(rows: Iterable[Mapping[str, Any]], moment: float) -> list[str]:
+    """moment 时在跑的里，GET /jobs 的一行说不清的：几个节点怎样分的，停过的何时停的。"""
+    return [
+        str(row["job_id"])
+        for row in running_at(rows, moment)
+        if int(row["allocated_nodes"] or 1) > 1 or float(row["suspended_s"] or 0) > 0 or row["state"] == "SUSPENDED"
+    ]
 
 
 def _limits(association: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,18 +184,15 @@ def _reservations(
     ]
 
 
-def _past(system: LiveSystem, row: Mapping[str, Any], begin: int) -> None:
-    """更早提交的：用量算进公平份额；开始重放时还在跑的占着节点。"""
+def _past(system: LiveSystem, row: Mapping[str, Any], begin: float) -> None:
+    """更早提交的：begin 之前的用量算进公平份额。"""
     start, end = instant(row["start_time"]), instant(row["end_time"])
-    if start is None or end is None:
+    if start is None or start >= begin:
         return
-    cpus = int(row["allocated_cpus"] or 0)
+    until = begin if end is None else min(float(end), begin)
     key = (str(row["account"] or "(none)"), str(row["user_name"]))
-    system.past_usage.setdefault(key, []).append((float(end), float(cpus * max(0, end - start))))
-    if end > begin and row["node_list"]:
-        names = tuple(expand(row["node_list"]))
-        each = max(1, len(names))
-        system.occupied.append(Occupied(names, -(-cpus // each), int(row["allocated_memory"] or 0) // each, end, row))
+    used = float(int(row["allocated_cpus"] or 0) * (until - start))
+    system.past_usage.setdefault(key, []).append((until, used))
 
 
 def _node(node: Mapping[str, Any]) -> NodeFacts:
@@ -197,6 +211,7 @@ def _node(node: Mapping[str, Any]) -> NodeFacts:
 
 
 def _partition(row: Mapping[str, Any]) -> PartitionFacts:
+    most, asked = shared_by(row["oversubscribe"])
     return PartitionFacts(
         name=row["name"],
         nodes=None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"])),
@@ -210,6 +225,8 @@ def _partition(row: Mapping[str, Any]) -> PartitionFacts:
         preempt_mode=row["preempt_mode"],
         grace_time=row["grace_time"],
         preempt_exempt_time=row["preempt_exempt_time"],
+        share_most=most,
+        share_asked=asked,
     )
 
 

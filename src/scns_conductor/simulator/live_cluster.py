@@ -45,7 +45,7 @@ def _with_added(partitions: Sequence[PartitionFacts], names: Sequence[str]) -> l
 
 def live_policy(system: LiveSystem, choice: PolicyChoice) -> Policy:
     """线上的策略；choice 换了的照它。"""
-    policy = replace(system.policy, tells_reserved=system.preemption is not None)
+    policy = replace(system.policy, tells_reserved=system.preemption is not None or system.slice_s is not None)
     if choice.order != LIVE or choice.backfill != LIVE:
         policy = replace(policy, backfill=choice.core_backfill, shortest_first=choice.shortest_first)
         if choice.shortest_first != system.policy.shortest_first:

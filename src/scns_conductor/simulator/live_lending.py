@@ -1,4 +1,4 @@
-"""重放线上系统时因抢占而挂起的作业：借出 CPU，攒着空出来的，凑够了接着跑。规矩是线上的（scheduling.preemption）。"""
+"""重放线上系统时因抢占、时间片而挂起的：借出 CPU，攒着空出来的，凑够了接着跑。规矩见 scheduling.preemption。"""
 
 from dataclasses import replace
 
@@ -42,13 +42,19 @@ class Lending:
         """凑够了的接着跑：（作业，何时结束）。有一个，这一遍的计划就不作数。"""
         if not self._left:
             return []
-        found = []
-        for victim in resumable(self._cluster, plan, self._rules):
-            left_s, since = self._left.pop(victim.job_id)
-            self._cluster.release(-victim.job_id)
-            cpus = dict(victim.lent)
-            shares = tuple(replace(share, cpus=cpus[share.node]) for share in victim.shares)
-            end = victim.expected_end + now - since
-            self._cluster.allocate(replace(victim, suspended=False, lent=(), shares=shares, expected_end=end))
-            found.append((victim.job_id, now + left_s))
-        return found
+        return [self.back(victim, now) for victim in resumable(self._cluster, plan, self._rules)]
+
+    def back(self, victim: RunningJob, now: float) -> tuple[int, float]:
+        """接着跑：（作业，何时结束）。"""
+        left_s, since = self._left[victim.job_id]
+        self.forget(victim.job_id)
+        cpus = dict(victim.lent)
+        shares = tuple(replace(share, cpus=cpus[share.node]) for share in victim.shares)
+        end = victim.expected_end + now - since
+        self._cluster.allocate(replace(victim, suspended=False, lent=(), shares=shares, expected_end=end))
+        return victim.job_id, now + left_s
+
+    def forget(self, number: int) -> None:
+        """不再替它攒：接着跑了，或就此走了。"""
+        if self._left.pop(number, None) is not None:
+            self._cluster.release(-number)

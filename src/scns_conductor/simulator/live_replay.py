@@ -1,40 +1,37 @@
-"""重放线上系统：同样的节点、分区、许可证、预留、层级、优先级、上限、抢占、回填深度、依赖与开始时刻，用线上的调度核心与形状。
+"""重放线上系统：同样的节点、分区、许可证、预留、层级、优先级、上限、抢占、时间片、依赖与开始时刻，调度核心与形状是线上的。
 
-与实际不同的：节点的上下线、时间片、管理员的改动不重演，启动与收尾不花时间；保留（hold）当作从提交起，见 _held_s。
+与实际不同的：节点的上下线、人挂起的、管理员的改动不重演，启动与收尾不花时间；保留（hold）当作从提交起。
 """
 
-from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.replay_words import LIVE, NodeGroup
-from scns_conductor.core.states import HOLD_REASONS
 from scns_conductor.scheduling.cluster_facts import NodeShare, RunningJob
 from scns_conductor.scheduling.feasibility import impossible
-from scns_conductor.scheduling.job_requirements import license_pools
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.planner import Planner
 from scns_conductor.scheduling.preemption import SUSPEND, Preemption, exempt_ends, preempt
 from scns_conductor.scheduling.queue import PendingJob, Queue
-from scns_conductor.simulator.history import instant
-from scns_conductor.simulator.live import LiveSystem, Occupied
+from scns_conductor.scheduling.shape import CPU
+from scns_conductor.scheduling.time_slices import Turn
+from scns_conductor.simulator.live import LiveSystem
+from scns_conductor.simulator.live_arrivals import Arrivals
 from scns_conductor.simulator.live_clock import EVERYONE, Clock, Kind
 from scns_conductor.simulator.live_cluster import live_cluster, live_nodes, live_policy
 from scns_conductor.simulator.live_lending import Lending
-from scns_conductor.simulator.live_limits import ReplayedLimits, runner_of
+from scns_conductor.simulator.live_limits import ReplayedLimits
+from scns_conductor.simulator.live_others import Other, numbered
 from scns_conductor.simulator.live_priority import LivePriority
 from scns_conductor.simulator.live_requirements import Requirements, owners
 from scns_conductor.simulator.live_reservations import Admissions
+from scns_conductor.simulator.live_turns import Turns
 from scns_conductor.simulator.policy_choice import PolicyChoice
 from scns_conductor.simulator.power import NodePower
 from scns_conductor.simulator.predictions import Predictions, kind_of
 from scns_conductor.simulator.replay import Advance, Replay, score
 from scns_conductor.simulator.workload import TraceJob
 
-# 已经在跑的作业的号：比任何序号都大。
-_OCCUPIED = 2**40
 # 再没有到达与结束了，还有排队的：至多再等这么多个要再看的时刻。
 MOST_LOOKS = 100
 # 同一时刻至多计划这么多遍：抢占的，让出来了要再计划。
@@ -64,29 +61,30 @@ class _Replaying:
         tell: Advance,
     ) -> None:
         self._system, self._tell = system, tell
-        # 作业的号从 1 起：负的是替挂起的作业攒着的 CPU（见 Lending）。
-        self._jobs = dict(enumerate(jobs, start=1))
         self._order = "multifactor" if choice.order == LIVE and system.multifactor else choice.order
         self._live_weights = self._order == "multifactor" and system.multifactor
         self._policy = live_policy(system, choice)
-        began = min((float(job.submit_s) for job in jobs), default=0.0)
+        self._began = began = min((float(job.submit_s) for job in jobs), default=0.0)
         self._cluster, self._queue = live_cluster(system, added), Queue()
+        # 作业的号从 1 起，越晚交的越大；负的是替挂起的作业攒着的 CPU（见 Lending）。
+        self._jobs, self._others, self._places = numbered(
+            [each for each in system.others if each.competes(began, self._cluster.index)], jobs
+        )
+        rows = {number: system.rows.get(job.job_id, {}) for number, job in self._jobs.items()}
+        rows |= {number: other.row for number, other in self._others.items()}
         self._planner = Planner(self._policy)
         self._predictions = Predictions(self._queue, self._jobs, self._kind) if self._policy.shortest_first else None
         self._priority = LivePriority(system, self._cluster)
         self._limits = ReplayedLimits.of(system, self._cluster, began)
-        self._wanted = Requirements(system, self._jobs, self._cluster, self._limits)
+        self._wanted = Requirements(system, self._jobs, rows, self._cluster, self._limits)
         self._clock = Clock()
-        self._admissions = Admissions(system, self._jobs, self._cluster, self._queue, self._clock, began)
+        self._arrivals = Arrivals(self._jobs, rows, self._clock, began)
+        self._admissions = Admissions(system, self._jobs, rows, self._cluster, self._queue, self._clock, began)
         self._rules = system.preemption
         self._lending = Lending(self._cluster, self._queue, self._rules)
+        self._turns = Turns(system.slice_s, self._cluster, self._queue, self._policy, self._clock)
         self._cpus = int(self._cluster.total[: self._cluster.count, 0].sum())
         self._result = Replay([None] * len(jobs), [()] * len(jobs))
-        self._waiting_on: dict[int, set[int]] = {}
-        self._children: dict[int, list[int]] = defaultdict(list)
-        # 从何时起算等待；最早何时可以排队（放行之后）。
-        self._eligible: dict[int, float] = {}
-        self._earliest: dict[int, float] = {}
         self._patience = MOST_LOOKS
         self._power: NodePower | None = None
         if choice.power is not None:
@@ -94,34 +92,11 @@ class _Replaying:
         # 第几次空闲 -> 节点。
         self._idle_nodes: dict[int, int] = {}
         self._shares: dict[int, tuple[NodeShare, ...]] = {}
-        self._arrivals()
-        for index, each in enumerate(system.occupied):
-            self._occupy(_OCCUPIED + index, each)
-
-    def _arrivals(self) -> None:
-        """到达：提交、放行、--begin、所依赖的都结束，四者的最晚。"""
-        numbers = {job.job_id: number for number, job in self._jobs.items()}
-        arrays: dict[str, list[int]] = defaultdict(list)
-        for job_id, number in numbers.items():
-            array = self._row(number).get("array_job_id")
-            if array is not None:
-                arrays[str(array)].append(numbers[job_id])
-        for number, job in self._jobs.items():
-            row = self._row(number)
-            begin = instant(row.get("begin_time"))
-            self._eligible[number] = float(max(job.submit_s, begin or 0))
-            self._earliest[number] = max(self._eligible[number], job.submit_s + _held_s(row))
-            parents: set[int] = set()
-            if row.get("dependency"):
-                for parent in parse_dependency(row["dependency"]).job_ids:
-                    known = numbers.get(str(parent))
-                    parents |= set(arrays.get(str(parent), () if known is None else (known,)))
-            parents.discard(number)
-            self._waiting_on[number] = parents
-            for parent in parents:
-                self._children[parent].append(number)
-            if not parents:
-                self._clock.push(self._earliest[number], Kind.ARRIVAL, number)
+        running = {number: other for number, other in self._others.items() if other.runs_at(began)}
+        self._arrivals.expect(running)
+        # 刚启动的那时一定在走，停着的是它们前面的。
+        for number, other in sorted(running.items(), key=lambda each: (-(each[1].start_s or 0.0), -each[0])):
+            self._seat(number, other)
 
     def _kind(self, number: int) -> Hashable:
         """同名的算像；没有名字的看要求。"""
@@ -130,25 +105,41 @@ class _Replaying:
     def _row(self, number: int) -> Mapping[str, Any]:
         return self._wanted.row(number)
 
-    def _occupy(self, number: int, each: Occupied) -> None:
-        """开始时已经在跑的。"""
-        known = [self._cluster.index[name] for name in each.nodes if name in self._cluster.index]
-        if not known:
-            return
-        shares, row = tuple(NodeShare(node, each.cpus, each.memory_mb) for node in known), each.row
-        end_s, start_s = float(each.end_s), float(instant(row.get("start_time")) or 0)
-        pools = license_pools(row.get("licenses"))
-        if self._limits.enforced and row:
-            pools += self._limits.charge(number, runner_of(row, start_s), self._cluster)
-        who, exclusive_to = owners(row)
-        self._wanted.scope(exclusive_to, 1)
-        running = RunningJob(number, end_s, shares, row.get("partition") or "", pools, start_time=start_s)
-        inside = next(iter(self._admissions.named(row)), None)
-        self._cluster.allocate(
-            replace(running, qos=row.get("qos"), reservation=inside, owners=who, exclusive_to=exclusive_to)
+    def _seat(self, number: int, other: Other) -> None:
+        """开始时已经在跑的；轮流用 CPU 的里放不下的、因抢占停着的，停着。"""
+        index, row, now = self._cluster.index, other.row, self._began
+        shares = tuple(
+            NodeShare(index[each.node], each.cpus, each.memory_mb, each.gres)
+            for each in other.held
+            if each.node in index
         )
+        shape, partition, start_s = self._wanted.shape(number), row["partition"], other.start_s or 0.0
+        by_turns = self._turns.taken_by(partition, bool(row["oversubscribe"]))
+        stopped = other.preempted_at(now) or (by_turns and float(row.get("suspended_s") or 0) > 0)
+        job = RunningJob(
+            number,
+            other.expected_end_s(now),
+            shares,
+            partition,
+            self._wanted.held(number, shape, partition, shares, start_s),
+            qos=row.get("qos"),
+            start_time=start_s,
+            reservation=next(iter(self._admissions.named(row)), None),
+            oversubscribe=bool(row["oversubscribe"]),
+            priority=float((row["priority"] or 0) - (row["nice"] or 0)),
+            owners=owners(row)[0],
+            exclusive_to=shape.exclusive_to,
+        )
+        self._wanted.scope(shape.exclusive_to, 1)
         self._shares[number] = shares
-        self._clock.ends_at(number, end_s)
+        self._turns.moved((number,), start_s)
+        left_s = other.left_s(now, by_turns=by_turns)
+        if stopped and any(self._cluster.free[share.node, CPU] < share.cpus for share in shares):
+            self._lending.suspend(job, left_s, now)
+            return
+        self._cluster.allocate(job)
+        self._priority.started(number, self._owner(number), sum(share.cpus for share in shares), now)
+        self._clock.ends_at(number, now + left_s)
 
     def run(self) -> Replay:
         """走完全部事件；同一时刻的一起看，再计划一次。"""
@@ -156,7 +147,7 @@ class _Replaying:
         if self._power is not None:
             self._watch_idle(self._power, range(self._cluster.count), self._power.began)
         clock = self._clock
-        while len(clock) and (clock.due or (len(self._queue) and self._patience > 0)):
+        while len(clock) and (clock.due or ((len(self._queue) or self._lending.any) and self._patience > 0)):
             now = clock.next_s
             self._patience -= not clock.due
             changed = self._admissions.turn(now)
@@ -175,8 +166,17 @@ class _Replaying:
         if self._power is not None:
             self._result.power = self._power.finish(last)
         for waiting in self._queue.jobs.values():
-            self._result.never_started[self._jobs[waiting.job_id].job_id] = self._reason(waiting)
+            self._never(waiting.job_id, self._reason(waiting))
         return self._result
+
+    def _never(self, number: int, reason: str) -> None:
+        if number in self._places:
+            self._result.never_started[self._jobs[number].job_id] = reason
+
+    def _done(self, number: int, events: int) -> None:
+        """一个作业又走过了几步。"""
+        if number in self._places:
+            self._tell(events)
 
     def _reason(self, waiting: PendingJob) -> str:
         """到最后也没有启动的是为什么。"""
@@ -193,16 +193,15 @@ class _Replaying:
     # ---- 到达 ----
 
     def _arrive(self, number: int, now: float) -> bool:
-        job = self._jobs[number]
         shape = self._wanted.shape(number)
         if impossible(self._cluster, shape) is not None:
-            self._result.never_started[job.job_id] = "Resources"
-            self._tell(2)
+            self._never(number, "Resources")
+            self._done(number, 2)
             return False
         if self._wanted.scope(shape.exclusive_to, 1):
             self._planner.forget()
         self._enqueue(number, now)
-        self._tell(1)
+        self._done(number, 1)
         return True
 
     def _enqueue(self, number: int, now: float) -> None:
@@ -226,7 +225,7 @@ class _Replaying:
             pending.priority = float(row["priority"] - (row.get("nice") or 0))
             return
         pending.priority = self._priority.of(
-            self._jobs[number], pending, row.get("qos"), int(row.get("nice") or 0), self._eligible[number], now
+            self._jobs[number], pending, row.get("qos"), int(row.get("nice") or 0), self._arrivals.eligible[number], now
         )
 
     def _look(self, number: int, now: float) -> bool:
@@ -242,34 +241,29 @@ class _Replaying:
         if self._clock.ends.get(number) != now:
             # 被抢占之前定下的。
             return False
+        self._finish(number, now)
+        return True
+
+    def _finish(self, number: int, now: float) -> None:
+        """做完了，或被抢占而就此结束。"""
         self._leave(number, now)
-        row = self._row(number) if number < _OCCUPIED else self._system.occupied[number - _OCCUPIED].row
-        if self._wanted.scope(owners(row)[1], -1):
+        if self._wanted.scope(owners(self._row(number))[1], -1):
             self._planner.forget()
-        if number >= _OCCUPIED:
-            return True
         if self._predictions is not None:
             self._predictions.ended(number)
-        self._tell(1)
-        for child in self._children[number]:
-            self._waiting_on[child].discard(number)
-            if not self._waiting_on[child]:
-                self._clock.push(max(now, self._earliest[child]), Kind.ARRIVAL, child)
-        return True
+        self._done(number, 1)
+        self._arrivals.ended(number, now)
 
     def _leave(self, number: int, now: float) -> None:
         """不再占着资源。"""
-        del self._clock.ends[number]
+        if self._clock.ends.pop(number, None) is not None:
+            self._priority.ended(number, self._owner(number), now)
+        self._lending.forget(number)
         self._cluster.release(number)
         shares = self._shares.pop(number, ())
         if self._power is not None:
             self._watch_idle(self._power, [share.node for share in shares], now)
         self._limits.ended(number, now)
-        self._stop_counting(number, now)
-
-    def _stop_counting(self, number: int, now: float) -> None:
-        if number < _OCCUPIED:
-            self._priority.ended(number, self._owner(number), now)
 
     def _owner(self, number: int) -> tuple[str, str]:
         job = self._jobs[number]
@@ -280,15 +274,27 @@ class _Replaying:
         assert self._rules is not None
         number, mode = victim.job_id, self._rules.mode(self._cluster, victim)
         if mode == SUSPEND:
-            self._lending.suspend(victim, self._clock.ends.pop(number) - now, now)
-            self._stop_counting(number, now)
-        elif mode == "requeue" and number < _OCCUPIED and _may_requeue(self._row(number)):
+            self._suspend(victim, now)
+        elif mode == "requeue" and _may_requeue(self._row(number)):
             self._leave(number, now)
             self._record(number, None, ())
             self._enqueue(number, now)
         else:
-            self._clock.ends[number] = now
-            self._end(number, now)
+            self._finish(number, now)
+
+    def _suspend(self, victim: RunningJob, now: float) -> None:
+        """停下，让出 CPU。"""
+        number = victim.job_id
+        self._lending.suspend(victim, self._clock.ends.pop(number) - now, now)
+        self._priority.ended(number, self._owner(number), now)
+        self._turns.moved((number,), now)
+
+    def _resume(self, number: int, end_s: float, now: float) -> None:
+        """接着跑，到 end_s 结束。"""
+        self._clock.ends_at(number, end_s)
+        cpus = sum(share.cpus for share in self._cluster.running[number].shares)
+        self._priority.started(number, self._owner(number), cpus, now)
+        self._turns.moved((number,), now)
 
     # ---- 计划 ----
 
@@ -310,25 +316,32 @@ class _Replaying:
     def _round(self, now: float) -> bool:
         """计划一遍，照它启动、抢占、恢复；马上要再计划一遍时返回真。"""
         self._lending.collect()
-        found = self._planner.plan(self._cluster, self._queue, now, complete=self._rules is not None)
+        yields = self._rules is not None or self._turns.taken
+        found = self._planner.plan(self._cluster, self._queue, now, complete=yields)
         self._result.passes += 1
         resumed = self._lending.resume(found, now)
         for number, end_s in resumed:
-            self._clock.ends_at(number, end_s)
-            if number < _OCCUPIED:
-                cpus = sum(share.cpus for share in self._cluster.running[number].shares)
-                self._priority.started(number, self._owner(number), cpus, now)
+            self._resume(number, end_s, now)
         if resumed:
             # 这一遍的启动不作数。
             self._planner.forget()
             return True
         preemptions = self._preemptions(found, now)
-        for start in found.starts:
+        # 有抢占的这一遍不换。
+        turn = Turn() if preemptions else self._turns.look(found, now)
+        for job in turn.suspend:
+            self._suspend(job, now)
+        for job in turn.resume:
+            self._resume(*self._lending.back(job, now), now)
+        for start in [*found.starts, *turn.starts]:
             self._start(start.job, start.shares, now)
         for each in preemptions:
             for victim in each.victims:
                 self._evict(victim, now)
-        return bool(preemptions) or (bool(found.starts) and (found.exhausted or self._rules is not None))
+        if turn:
+            # 记着的计划不知道换过。
+            self._planner.forget()
+        return bool(preemptions) or bool(turn) or (bool(found.starts) and (found.exhausted or yields))
 
     def _preemptions(self, found: Plan, now: float) -> list[Preemption]:
         if self._rules is None or not found.blocked:
@@ -339,7 +352,9 @@ class _Replaying:
         return preempt(self._cluster, self._queue, found, self._policy, self._rules)
 
     def _record(self, number: int, start_s: float | None, shares: tuple[NodeShare, ...]) -> None:
-        self._result.starts[number - 1], self._result.shares[number - 1] = start_s, shares
+        place = self._places.get(number)
+        if place is not None:
+            self._result.starts[place], self._result.shares[place] = start_s, shares
 
     def _refresh(self, now: float) -> None:
         """到了计算周期：公平份额与全部优先级。"""
@@ -369,6 +384,7 @@ class _Replaying:
                 qos=row.get("qos"),
                 start_time=now,
                 reservation=shape.reservation,
+                oversubscribe=shape.oversubscribe,
                 priority=pending.priority,
                 owners=owners(row)[0],
                 exclusive_to=shape.exclusive_to,
@@ -377,14 +393,9 @@ class _Replaying:
         self._priority.started(number, self._owner(number), sum(share.cpus for share in shares), now)
         self._record(number, now, shares)
         self._shares[number] = shares
+        self._turns.moved((number,), now)
         self._patience = MOST_LOOKS
         self._clock.ends_at(number, now + job.run_s)
-
-
-def _held_s(row: Mapping[str, Any]) -> float:
-    """被保留着的时长（秒）：等待花在各个原因上多久里有；从何时起没有，当作从提交起（sbatch -H）。"""
-    spent = row.get("wait_breakdown") or {}
-    return sum(float(spent.get(reason, 0)) for reason in set(HOLD_REASONS.values()))
 
 
 def _may_requeue(row: Mapping[str, Any]) -> bool:

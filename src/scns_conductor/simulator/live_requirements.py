@@ -20,22 +20,26 @@ class Requirements:
     """见模块的说明。作业用它在 jobs 里的号称呼。"""
 
     def __init__(
-        self, system: LiveSystem, jobs: Mapping[int, TraceJob], cluster: Cluster, limits: ReplayedLimits
+        self,
+        system: LiveSystem,
+        jobs: Mapping[int, TraceJob],
+        rows: Mapping[int, Mapping[str, Any]],
+        cluster: Cluster,
+        limits: ReplayedLimits,
     ) -> None:
-        self._system, self._jobs, self._cluster, self._limits = system, jobs, cluster, limits
+        self._system, self._jobs, self._rows, self._cluster, self._limits = system, jobs, rows, cluster, limits
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         rules = system.preemption
         self._by_qos = rules is not None and rules.by_qos
         self._precedence = precedence(rules.qos) if rules is not None and rules.by_qos else {}
         # 有人要与别人隔开的主人：没有人要隔开的不写在形状里，不然每个用户各成一组。
-        rows = [*system.rows.values(), *(each.row for each in system.occupied)]
-        self._scopes = frozenset(owner for row in rows if (owner := owners(row)[1]) is not None)
+        self._scopes = frozenset(owner for row in rows.values() if (owner := owners(row)[1]) is not None)
         # 此刻各有几个这样的作业（排队的与在跑的）。
         self._scoped: Counter[str] = Counter()
 
     def row(self, number: int) -> Mapping[str, Any]:
         """它的各字段；不是线上来的作业没有。"""
-        return self._system.rows.get(self._jobs[number].job_id, {})
+        return self._rows.get(number, {})
 
     def precedence(self, number: int) -> int:
         """它的 QOS 在抢占关系里的高低。"""

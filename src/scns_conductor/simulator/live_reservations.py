@@ -49,12 +49,13 @@ class Admissions:
         self,
         system: LiveSystem,
         jobs: Mapping[int, TraceJob],
+        rows: Mapping[int, Mapping[str, Any]],
         cluster: Cluster,
         queue: Queue,
         clock: Clock,
         began: float,
     ) -> None:
-        self._system, self._jobs, self._cluster, self._queue, self._clock = system, jobs, cluster, queue, clock
+        self._jobs, self._rows, self._cluster, self._queue, self._clock = jobs, rows, cluster, queue, clock
         self._reserved = ReservedTimes(system.reservations, cluster.partitions.values())
         # 下一次要再看的时刻。
         self._turn_s = math.inf
@@ -84,7 +85,7 @@ class Admissions:
         """排队的一个此刻用得上哪个预留；指名的都进不去就等着。"""
         number = pending.job_id
         job = self._jobs[number]
-        row = self._system.rows.get(job.job_id, {})
+        row = self._rows.get(number, {})
         asked = self.named(row)
         if not asked and not self._cluster.reservations and pending.shape.reservation is None:
             return

@@ -19,7 +19,7 @@ from scns_conductor.simulator.workload import TraceJob, Workload
 NOTE_TEXTS = {
     "malformed_lines": "坏行，已跳过",
     "ignored_steps": "作业步，不算作业",
-    "ignored_not_finished": "还没有结束，已跳过",
+    "ignored_not_finished": "还没有结束，不算进结果",
     "ignored_never_started": "从未运行，已跳过",
     "dropped_no_run_time": "运行时间 <= 0 或未知，已去掉",
     "dropped_no_processors": "没有处理器数，已去掉",

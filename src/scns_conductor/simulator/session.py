@@ -1,13 +1,15 @@
 """一场模拟的准备：读入、清洗、改动（假如……）。重放见 runs。"""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from scns_conductor.core.replay_words import NodeGroup
 from scns_conductor.scheduling.cluster_facts import NodeFacts
 from scns_conductor.simulator.history import read_history, read_sacct
 from scns_conductor.simulator.live import LiveSystem, live_machine
+from scns_conductor.simulator.live_others import Other
 from scns_conductor.simulator.machine import Machine, processor_pool
 from scns_conductor.simulator.swf import read_swf
 from scns_conductor.simulator.trace import Trace, TraceUnreadable, open_text
@@ -75,11 +77,23 @@ def prepare(request: Request) -> Scene:
     workload = clean(trace, Machine(base).cpus)
     if request.limit is not None:
         workload = first_jobs(workload, request.limit)
+    origin_s = workload.jobs[0].submit_s
+    changes: list[Callable[[Workload], Workload]] = []
     if request.cap_time_limit_s is not None:
-        workload = cap_time_limit(workload, request.cap_time_limit_s)
+        changes.append(partial(cap_time_limit, limit_s=request.cap_time_limit_s))
     if request.load_factor != 1.0:
-        workload = scale_load(workload, request.load_factor)
+        changes.append(partial(scale_load, factor=request.load_factor, origin_s=origin_s))
+    for change in changes:
+        workload = change(workload)
+        if live is not None:
+            # 与它们争的也一样；开始时已经在跑的不受影响。
+            live = replace(live, others=_changed(live.others, change))
     return Scene(trace, workload, machine, live, request.add_nodes)
+
+
+def _changed(others: Sequence[Other], change: Callable[[Workload], Workload]) -> list[Other]:
+    jobs = change(Workload([other.job for other in others])).jobs
+    return [replace(other, job=job) for other, job in zip(others, jobs, strict=True)]
 
 
 def _without(system: LiveSystem, names: Collection[str]) -> list[NodeFacts]:

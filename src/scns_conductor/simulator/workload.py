@@ -108,9 +108,8 @@ def cap_time_limit(workload: Workload, limit_s: int) -> Workload:
     return Workload(jobs, notes)
 
 
-def scale_load(workload: Workload, factor: float) -> Workload:
-    """假如负载是 factor 倍：到达间隔除以 factor，运行时间不变（Parallel Workloads Archive 的惯例）。"""
-    origin_s = workload.jobs[0].submit_s
+def scale_load(workload: Workload, factor: float, origin_s: int) -> Workload:
+    """假如负载是 factor 倍：从 origin_s 起到达间隔除以 factor，运行时间不变（Parallel Workloads Archive 的惯例）。"""
     jobs = [job._replace(submit_s=origin_s + round((job.submit_s - origin_s) / factor)) for job in workload.jobs]
     return Workload(jobs, workload.notes)
 

@@ -150,7 +150,7 @@ class _Answers:
         turns = turns_for(self.memory, self.policy, job, self.now)
         if turns is not None:
             found.turn_to(turns)
-        elif self.memory.turn_at is not None and {holder.job_id for holder in found.holders} & {
+        elif self.memory.turns.turn_at is not None and {holder.job_id for holder in found.holders} & {
             each.job_id for each in sharers(self.memory.cluster)
         }:
             # 等的作业与别人轮流用 CPU：停着的时间不算在它的时限里。

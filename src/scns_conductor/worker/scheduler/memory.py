@@ -263,7 +263,7 @@ class QueueMemory(Occupancy):
         """到了时刻的作业重看资格，随时间变的池重算。"""
         self.limits.tick(self.cluster, now)
         self._ticked_at = now
-        self.exempt_ends_at = self.turn_at = None
+        self.exempt_ends_at = self.turns.turn_at = None
         depending: set[int] = set()
         if self._boundaries and self._boundaries[0] <= now:
             self.cluster.reservations_turned()
@@ -284,8 +284,8 @@ class QueueMemory(Occupancy):
         moments = [] if self._alarms.next is None else [self._alarms.next]
         if self.exempt_ends_at is not None:
             moments.append(self.exempt_ends_at)
-        if self.turn_at is not None:
-            moments.append(self.turn_at)
+        if self.turns.turn_at is not None:
+            moments.append(self.turns.turn_at)
         tick = self.limits.next_tick(self._ticked_at)
         if tick is not None:
             moments.append(tick)

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.hostlist import expand
 from scns_conductor.core.job_limits import demand_of
 from scns_conductor.core.licenses import parse_licenses
+from scns_conductor.core.sharing import shared_by
 from scns_conductor.core.unix_groups import group_members
 from scns_conductor.scheduling.advance import AdvanceReservation
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
@@ -153,7 +154,7 @@ def runner_of(parts: Sequence[Any]) -> Runner:
 
 
 def _partition_facts(row: Mapping[str, Any]) -> PartitionFacts:
-    word, _, most = row["oversubscribe"].partition(":")
+    most, asked = shared_by(row["oversubscribe"])
     return PartitionFacts(
         name=row["name"],
         nodes=None if row["nodes"] == "ALL" else frozenset(expand(row["nodes"])),
@@ -171,6 +172,6 @@ def _partition_facts(row: Mapping[str, Any]) -> PartitionFacts:
         preempt_mode=row["preempt_mode"],
         grace_time=row["grace_time"],
         preempt_exempt_time=row["preempt_exempt_time"],
-        share_most=int(most or 1),
-        share_asked=word == "YES",
+        share_most=most,
+        share_asked=asked,
     )

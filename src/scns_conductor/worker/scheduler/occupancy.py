@@ -10,6 +10,7 @@ from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, NodeShare, Runni
 from scns_conductor.scheduling.plan import PlannedStart
 from scns_conductor.scheduling.preemption import holds, lent_jobs
 from scns_conductor.scheduling.shape import LICENSE
+from scns_conductor.scheduling.time_slices import turns_in
 from scns_conductor.worker.scheduler.running_jobs import started_runner
 from scns_conductor.worker.scheduler.waiting_line import WaitingLine
 
@@ -33,7 +34,7 @@ class Occupancy(WaitingLine):
     @property
     def takes_turns(self) -> bool:
         """有分区里的作业轮流用 CPU。"""
-        return self.gang and any(partition.share_most > 1 for partition in self.cluster.partitions.values())
+        return self.gang and turns_in(self.cluster.partitions.values())
 
     def to_lend(self) -> list[int]:
         """人挂起的、还占着 CPU 的：该让出来。"""

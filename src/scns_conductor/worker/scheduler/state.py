@@ -9,6 +9,7 @@ from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.planner import Planner
 from scns_conductor.scheduling.policy import Policy
+from scns_conductor.scheduling.time_slices import TurnClock
 from scns_conductor.worker.scheduler.configured_rules import policy_of, rules_of
 from scns_conductor.worker.scheduler.database_clock import DatabaseClock
 from scns_conductor.worker.scheduler.limit_pools import JobLimits
@@ -91,7 +92,7 @@ def _memory_of(settings: Settings, policy: Policy, clock: DatabaseClock, locked:
         locked_nodes=locked.nodes,
         clock=clock.now,
         boot_s=settings.resume_timeout_s if settings.elastic else None,
-        slice_s=settings.scheduler_time_slice_s,
+        turns=TurnClock(settings.scheduler_time_slice_s),
     )
 
 

@@ -25,7 +25,7 @@ def turns_for(memory: QueueMemory, policy: Policy, job: PendingJob, now: float) 
 
 def turns_of(memory: QueueMemory, policy: Policy, job: RunningJob, now: float) -> Turns | None:
     """占着节点的作业：停着的何时接着走，在走的何时让出来；没有谁在等着换是 None。"""
-    if memory.turn_at is None or not shares(memory.cluster, job.partition, job.oversubscribe):
+    if memory.turns.turn_at is None or not shares(memory.cluster, job.partition, job.oversubscribe):
         return None
     nodes: BoolArray = np.zeros(memory.cluster.count, dtype=np.bool_)
     nodes[[share.node for share in job.shares]] = True
@@ -41,12 +41,13 @@ def _turns(
     mine = [job for job in sharers(cluster) if any(nodes[share.node] for share in job.shares)]
     if not mine:
         return None
-    next_at = max(now, memory.turned_at + memory.slice_s)
-    at = Schedule(now, next_at, memory.slice_s, memory.turn_since)
+    clock = memory.turns
+    next_at = max(now, clock.turned_at + clock.slice_s)
+    at = Schedule(now, next_at, clock.slice_s, clock.since)
     change = forecast(cluster, memory.queue, policy, memory.preempt_rules, at, job_id)
     return Turns(
         partition,
-        memory.slice_s,
+        clock.slice_s,
         next_at,
         cluster.partitions[partition].share_most,
         tuple(holder_of(cluster, job) for job in mine if not job.lent and not job.suspended),

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.scheduling.plan import Plan, PlannedStart
-from scns_conductor.scheduling.time_slices import Turn, next_turn, waiting_heads, waits_for_turn
+from scns_conductor.scheduling.time_slices import Turn
 from scns_conductor.statements.preemption import SUSPEND_LENDING
 from scns_conductor.worker.scheduler.detour import Detour
 from scns_conductor.worker.scheduler.dispatcher import Dispatcher, to_holders
@@ -49,28 +49,23 @@ class TurnTaking:
     def moved(self, job_ids: Collection[int], now: float) -> None:
         """这些作业此刻停了、走了、启动了。"""
         if self.state.memory.takes_turns:
-            self.state.memory.turn_since.update(dict.fromkeys(job_ids, now))
+            self.state.memory.turns.moved(job_ids, now)
             self.parked.difference_update(job_ids)
 
     def _look(self, decided: Plan, now: float) -> Turn | None:
         memory = self.state.memory
-        if not memory.takes_turns or not waits_for_turn(memory.cluster, memory.queue, decided):
+        if not memory.takes_turns:
             return None
-        for job_id in waiting_heads(memory.cluster, memory.queue, decided):
-            memory.turn_since.setdefault(job_id, now)
-        memory.turn_at = max(now, memory.turned_at + memory.slice_s)
-        if now < memory.turn_at:
-            return None
-        memory.turned_at, memory.turn_at = now, now + memory.slice_s
-        self._tidy()
-        return next_turn(
-            memory.cluster, memory.queue, decided, self.state.policy, memory.turn_since, set(self.state.locked.jobs)
-        )
+        barred = set(self.state.locked.jobs)
+        turn = memory.turns.look(memory.cluster, memory.queue, decided, self.state.policy, now, barred)
+        if turn is not None:
+            self._tidy()
+        return turn
 
     def _change(self, connection: Connection, epoch: int, turn: Turn, changed: Sequence[int]) -> bool:
         memory = self.state.memory
         suspending = [job.job_id for job in turn.suspend]
-        message = f"与别的作业轮流用 CPU，每次 {memory.slice_s:g} 秒（此后的停与走不再逐次记）"
+        message = f"与别的作业轮流用 CPU，每次 {memory.turns.slice_s:g} 秒（此后的停与走不再逐次记）"
 
         def write() -> tuple[list[int], list[int]]:
             values = {"job_ids": suspending, "messages": [message] * len(suspending), "cause": "timeslice"}
@@ -104,10 +99,6 @@ class TurnTaking:
 
     def _tidy(self) -> None:
         memory = self.state.memory
-        if len(memory.turn_since) > len(memory.cluster.running) + len(memory.waiting) + SPARE:
-            memory.turn_since = {
-                job_id: moment
-                for job_id, moment in memory.turn_since.items()
-                if job_id in memory.cluster.running or job_id in memory.waiting
-            }
-            self.parked.intersection_update(memory.turn_since)
+        if len(memory.turns.since) > len(memory.cluster.running) + len(memory.waiting) + SPARE:
+            memory.turns.keep(memory.cluster.running.keys() | memory.waiting.keys())
+            self.parked.intersection_update(memory.turns.since)

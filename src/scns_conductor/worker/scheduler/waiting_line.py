@@ -18,6 +18,7 @@ from scns_conductor.scheduling.job_requirements import Defaults, exclusive_to, o
 from scns_conductor.scheduling.preemption import Rules
 from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.shape import Shape
+from scns_conductor.scheduling.time_slices import TurnClock
 from scns_conductor.worker.scheduler import memory_rows as queue_rows
 from scns_conductor.worker.scheduler.alarms import Alarms
 from scns_conductor.worker.scheduler.dependents import Dependents, evaluations
@@ -57,12 +58,8 @@ class WaitingLine:
     precedence: Mapping[str, int] = field(default_factory=dict)
     # 有受阻的作业在等谁的豁免时间过去。
     exempt_ends_at: float | None = None
-    # 下一个时间片何时到；没有作业在等着换是 None。
-    turn_at: float | None = None
-    # 时间片多长（秒），上一次何时换的；作业 -> 从何时起（Unix 秒）在走、在停、在等第一次。
-    slice_s: float = 30.0
-    turned_at: float = 0.0
-    turn_since: dict[int, float] = field(default_factory=dict)
+    # 时间片何时换。
+    turns: TurnClock = field(default_factory=TurnClock)
     # 节能时没有开过机的节点要多久（秒）；不节能是 None。
     boot_s: float | None = None
     # 行被别的会话锁着的作业与节点 -> 说明：绕开它们（见 locked_rows）。
