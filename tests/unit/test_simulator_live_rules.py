@@ -10,12 +10,12 @@ from test_simulator_right_size import row, system
 from scns_conductor.core.accounting import Accounting, AssociationFacts, QosFacts
 from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.preemption import Rules
-from scns_conductor.simulator.live import LiveSystem, began, closely
+from scns_conductor.simulator.live import LiveSystem, began, closely, live_trace
 from scns_conductor.simulator.live_others import held_of, others
 from scns_conductor.simulator.live_replay import replay_live
 from scns_conductor.simulator.policy_choice import parse_policies
 from scns_conductor.simulator.replay import Replay
-from scns_conductor.simulator.workload import TraceJob
+from scns_conductor.simulator.workload import UNLIMITED_S, TraceJob
 
 # 重复的预留的第一次在整点；时刻都从这里算起。
 T0 = 1_800_000_000
@@ -394,3 +394,14 @@ def test_only_what_a_row_does_not_tell_is_asked_for() -> None:
     spans = {"1": (0, 5, {}), "2": (0, 50, {}), "3": (0, 50, {"allocated_nodes": 2}), "4": (0, 50, {"suspended_s": 3})}
     rows = [{**base, "job_id": key, "start_time": a, "end_time": b, **more} for key, (a, b, more) in spans.items()]
     assert closely(rows, began([{"submit_time": 20}, {"submit_time": 10}])) == ["3", "4"]
+
+
+def test_nobody_knows_when_a_job_without_a_limit_ends(story: Story) -> None:
+    """不限时的 20 秒就做完，那时没有人知道：队首没有保留，60 秒的插得进去。"""
+    story.submit("a", 0, 20, cpus=2, limit_s=UNLIMITED_S)
+    story.submit("b", 1, 10, cpus=4)
+    story.submit("b", 2, 60, cpus=2)
+    assert story.starts() == [0, 62, 2]
+    times = {"submit_time": T0, "start_time": T0 + 1, "end_time": T0 + 5}
+    (record,) = live_trace([{"job_id": "1", "state": "COMPLETED", "time_limit": None, **times}], "").records
+    assert record.requested_s == UNLIMITED_S

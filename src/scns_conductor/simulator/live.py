@@ -24,6 +24,7 @@ from scns_conductor.scheduling.priority import Weights
 from scns_conductor.simulator.history import history_trace, instant
 from scns_conductor.simulator.live_others import Other, others, running_at
 from scns_conductor.simulator.trace import Trace
+from scns_conductor.simulator.workload import UNLIMITED_S
 
 # 形状要的列。
 REQUIREMENTS = (
@@ -231,8 +232,10 @@ def _partition(row: Mapping[str, Any]) -> PartitionFacts:
 
 
 def live_trace(rows: Iterable[Mapping[str, Any]], source: str) -> Trace:
-    """GET /jobs 的作业 -> 踪迹；没有结束、从未运行的跳过并计数。"""
-    return history_trace(rows, source)
+    """GET /jobs 的作业 -> 踪迹；没有结束、从未运行的跳过并计数，不限时的就是不限时。"""
+    trace = history_trace(rows, source)
+    trace.records = [each._replace(requested_s=UNLIMITED_S) if each.requested_s < 0 else each for each in trace.records]
+    return trace
 
 
 def live_machine(nodes: Iterable[NodeFacts]) -> tuple[NodeGroup, ...]:

@@ -12,8 +12,7 @@ from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.hostlist import expand
 from scns_conductor.scheduling.cluster_facts import NEVER_ENDS
 from scns_conductor.simulator.history import instant
-from scns_conductor.simulator.trace import whole_number
-from scns_conductor.simulator.workload import TraceJob
+from scns_conductor.simulator.workload import UNLIMITED_S, TraceJob
 
 # 排队的、至今没有启动的里，只有在等这些的与别人争：别的此刻启动不了。
 _COMPETING = frozenset({"None", "Resources", "Priority"})
@@ -142,7 +141,7 @@ def _job(row: Mapping[str, Any], run_s: int) -> TraceJob:
         str(row["job_id"]),
         instant(row["submit_time"]) or 0,
         run_s,
-        max(run_s, whole_number(str(row["time_limit"] or 0))),
+        UNLIMITED_S if row["time_limit"] is None else max(run_s, int(row["time_limit"])),
         cpus,
         user=str(row["user_name"] or "-1"),
         account=str(row["account"] or "-1"),

@@ -3,11 +3,12 @@
 与实际不同的：节点的上下线、人挂起的、管理员的改动不重演，启动与收尾不花时间；保留（hold）当作从提交起。
 """
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from scns_conductor.core.replay_words import LIVE, NodeGroup
-from scns_conductor.scheduling.cluster_facts import NodeShare, RunningJob
+from scns_conductor.scheduling.cluster_facts import NEVER_ENDS, NodeShare, RunningJob
 from scns_conductor.scheduling.feasibility import impossible
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.planner import Planner
@@ -211,7 +212,7 @@ class _Replaying:
             shape = self._predictions.arrived(number, shape)
         tier = max((each.tier for each in self._cluster.partitions_of(shape)), default=1)
         rank = self._wanted.precedence(number)
-        pending = PendingJob(number, shape, float(job.limit_s), precedence=rank, tier=tier, order=number)
+        pending = PendingJob(number, shape, job.within_s, precedence=rank, tier=tier, order=number)
         if self._live_weights:
             self._prioritise(pending, now)
         else:
@@ -377,7 +378,7 @@ class _Replaying:
         self._cluster.allocate(
             RunningJob(
                 number,
-                now + job.limit_s,
+                NEVER_ENDS if math.isinf(job.within_s) else now + job.within_s,
                 shares,
                 partition,
                 self._wanted.held(number, shape, partition, shares, now),

@@ -1,5 +1,6 @@
 """重放线上系统时，一个作业要什么：形状（连同要与谁隔开、要哪些池），启动之后占哪些池。"""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -89,7 +90,7 @@ class Requirements:
         """它要的 QOS、关联的上限。单个作业的上限不看：真的跑过的，那时没有超。"""
         if not self._limits.enforced:
             return ()
-        limit = None if columns["time_limit"] is None else int(job.limit_s)
+        limit = None if math.isinf(job.within_s) else int(job.within_s)
         return self._limits.judge({**columns, "time_limit": limit}, self._cluster)[1]
 
     def held(self, number: int, shape: Shape, partition: str, shares: Sequence[NodeShare], now: float) -> Pools:
@@ -99,7 +100,7 @@ class Requirements:
         job, row = self._jobs[number], self.row(number)
         own = tuple(pool for pool in shape.pools if not is_limit(pool))
         licenses = tuple(pool for pool in own if pool[0].startswith(LICENSE))
-        demand = started_demand(shares, licenses, float(job.limit_s))
+        demand = started_demand(shares, licenses, job.within_s)
         asked = shape.partition.split(",")[0] or partition
         runner = Runner(row.get("account"), job.user, row.get("qos"), asked, demand, now)
         return own + self._limits.charge(number, runner, self._cluster)

@@ -89,8 +89,7 @@ class Admissions:
         asked = self.named(row)
         if not asked and not self._cluster.reservations and pending.shape.reservation is None:
             return
-        limit_s = float(job.limit_s)
-        found = admission(self._cluster.reservations, asked, job.user, row.get("account"), limit_s, now)
+        found = admission(self._cluster.reservations, asked, job.user, row.get("account"), job.within_s, now)
         if isinstance(found, Refusal):
             self._queue.judge(pending, "Reservation", found.message)
             return

@@ -1,5 +1,6 @@
 """清洗过的工作负载：重放的输入。清洗与变换都是纯函数，做了什么都记在 notes 里。"""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from scns_conductor.simulator.trace import Trace, TraceRecord, TraceUnreadable
+
+# 线上不限时的：时限当作十年（秒）。
+UNLIMITED_S = 10 * 365 * 86400
 
 
 class TraceJob(NamedTuple):
@@ -27,6 +31,11 @@ class TraceJob(NamedTuple):
     memory_mb: int = 0
     gpus: int = 0
     recorded_wait_s: int = -1
+
+    @property
+    def within_s(self) -> float:
+        """调度器以为它至多跑多久（秒）；不限时的是无穷。"""
+        return math.inf if self.limit_s >= UNLIMITED_S else float(self.limit_s)
 
 
 @dataclass(slots=True)
