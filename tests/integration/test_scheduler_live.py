@@ -103,6 +103,55 @@ def test_a_stepped_array_is_one_range_and_goes_by_its_task_ids(system: RunningSy
     cancel(system, huge)
 
 
+def test_an_array_of_unlike_steps_is_one_range_too(system: RunningSystem, tmp_path: Path) -> None:
+    """步长不一、错开成许多段的：显示照写法，取消、查询、拆开、依赖都按任务号，从小到大启动，几项里都有的只算一个。"""
+    steps = "0-3000:3,7-5000:5"
+    tasks = sorted({*range(0, 3001, 3), *range(7, 5001, 5)})
+    array = system.submit(f"echo $SLURM_ARRAY_TASK_ID $SLURM_ARRAY_TASK_COUNT $SLURM_ARRAY_TASK_MAX >> {tmp_path}/ran",
+                          array=f"{steps}%2", hold=True)  # fmt: skip
+    follower = system.submit("true", array=steps, dependency=f"aftercorr:{array}")
+    listed = f"/jobs?job_id={array}&fields=job_id,state,array_task_id,array_remaining"
+
+    def rows(state: str) -> list[Any]:
+        jobs = system.call("GET", f"{listed}&state={state}")[1]["jobs"]
+        return sorted(((job["array_task_id"], job["array_remaining"]) for job in jobs), key=str)
+
+    assert rows("PENDING") == [(None, "0-3000:3,7-4997:5")]
+    assert system.call("GET", f"/jobs/{array}_7")[0] == system.call("GET", f"/jobs/{array}_4997")[0] == 200
+    for absent in ("1", "5", "5002", "[1-2]", "[4,5]"):
+        assert system.call("GET", f"/jobs/{array}_{absent}")[0] == 404, absent
+        assert system.call("POST", f"/jobs/cancel/{array}_{absent}")[0] == 404, absent
+        assert system.call("GET", f"/jobs?job_id={array}_{absent}")[1]["jobs"] == []
+    assert len(system.call("GET", f"/jobs?job_id={array}_12")[1]["jobs"]) == 1
+    # 12 两项里都有。
+    assert system.call("POST", f"/jobs/cancel/{array}_12")[0] == 200
+    assert rows("PENDING") == [(None, "0-9:3,7,15-3000:3,17-4997:5")]
+    assert system.call("POST", f"/jobs/cancel/{array}_[16-5000]")[0] == 200
+    assert rows("PENDING") == [(None, "0-9:3,7,15")]
+    assert rows("CANCELLED") == [(12, None), (None, "17-4997:5,18-3000:3")]
+    assert system.call("PATCH", f"/jobs/{array}_6", {"nice": 100})[0] == 200
+    assert rows("PENDING") == [(6, None), (None, "0-3:3,7,9,15")]
+    assert system.call("POST", f"/jobs/{array}/release")[0] == 200
+    wait_until(lambda: (tmp_path / "ran").exists() and len((tmp_path / "ran").read_text().split("\n")) == 7, 60)
+    ran = [line.split() for line in (tmp_path / "ran").read_text().splitlines()]
+    assert sorted(int(line[0]) for line in ran) == [0, 3, 6, 7, 9, 15]
+    assert {tuple(line[1:]) for line in ran} == {(str(len(tasks)), "4997")}
+
+    def states() -> dict[int, str]:
+        jobs = system.call("GET", f"/jobs?job_id={follower}&fields=state,array_task_id")[1]["jobs"]
+        return {job["array_task_id"]: job["state"] for job in jobs if job["array_task_id"] is not None}
+
+    wait_until(lambda: states() == dict.fromkeys((0, 3, 6, 7, 9, 15), "COMPLETED"), 60, "aftercorr")
+    cancel(system, follower)
+    # Slurm 在 MaxArraySize 的最大值之内收的都收。
+    huge = system.submit("true", array="0-4000000:3,7-4000000:5%50", hold=True)
+    shown = system.call("GET", f"/jobs/{huge}")[1]
+    assert (shown["array_remaining"], shown["array_max_tasks"]) == ("0-3999999:3,7-3999997:5", 50)
+    cancel(system, huge)
+    whole = system.submit("true", array="0-4000000", hold=True)
+    cancel(system, whole)
+
+
 def test_dependencies_follow_the_outcome(system: RunningSystem) -> None:
     bad = system.submit("sleep 0.3; exit 1")
     after_ok = system.submit("true", dependency=f"afterok:{bad}")

@@ -53,11 +53,32 @@ def test_a_huge_range_costs_nothing() -> None:
 def test_several_items_of_one_step_stay_ranges() -> None:
     found = parse_array("1-3000000:3,9000001-9900001:3,7%9")
     assert found == ArraySpec((TaskRange(0, 1_000_000), TaskRange(3_000_000, 3_300_001)), 9, Stride(1, 3))
-    # 步长是公因子的倍数的一项，各自成一个区间；错开的没有公共的步长。
-    assert parse_array("0-8:2,20-40:4").ranges == (TaskRange(0, 5), *(TaskRange(n, n + 1) for n in range(10, 21, 2)))
+    # 错开的没有公共的步长；连成的区间不多的照区间记，重复的只算一个，连得起来的就是一个。
     assert parse_array("0-8:2,21-25:2").stride == Stride()
-    with pytest.raises(ValueError, match="步长不同、错开"):
-        parse_array("0-200000:2,200001-400001:2")
+    assert parse_array("0-8:2,0-9:3,4").ranges == (TaskRange(0, 1), TaskRange(2, 5), TaskRange(6, 7), TaskRange(8, 10))
+    assert parse_array("0-4000000,0-4000000:2", max_tasks=4_000_001) == ArraySpec((TaskRange(0, 4_000_001),))
+
+
+def test_items_of_unlike_steps_stay_one_range_of_slots() -> None:
+    """Slurm 在 MaxArraySize（至多 4,000,001）之内收的都收：任务号列出来，没有启动的是一个区间。"""
+    found = parse_array("0-1000000:3,7-2000000:5%9", max_tasks=4_000_001)
+    wanted = sorted({*range(0, 1_000_001, 3), *range(7, 2_000_001, 5)})
+    assert (found.ranges, found.max_running) == ((TaskRange(0, len(wanted)),), 9)
+    assert [found.stride.task_id(slot) for slot in (0, 1, 2, 3, len(wanted) - 1)] == [0, 3, 6, 7, 1_999_997]
+    assert found.stride.slots([TaskRange(7, 10), TaskRange(1_000_001, 2**31 - 1)]) == (
+        TaskRange(3, 5), TaskRange(wanted.index(1_000_002), len(wanted)))  # fmt: skip
+    assert found.stride.slots([TaskRange(8, 9), TaskRange(2_000_000, 2_000_005)]) == ()
+    listed = b"".join(task.to_bytes(4, "big") for task in wanted)
+    assert found.stride.slots_listed(listed) == found.ranges
+    assert found.stride.slots_listed(listed[8:20] + listed[40:44]) == (TaskRange(2, 5), TaskRange(10, 11))
+    assert len(parse_array("0-4000000:2,0-4000000:3,0-4000000:5", max_tasks=4_000_001)) == 2_933_335
+    # 任务号隔得远的、同一项写了许多遍的也一样；写得太多的不收。
+    assert len(parse_array("0-2000000000:1000000,7-2000000000:1000007", max_tasks=4_000_001)) == 4001
+    assert len(parse_array(",".join(["0-4000000:2,0-4000000:3"] * 9), max_tasks=4_000_001)) == 2_666_668
+    with pytest.raises(ValueError, match="步长不一"):
+        parse_array(",".join(["0-4000000:2,0-4000000:3"] * 99), max_tasks=4_000_001)
+    with pytest.raises(ValueError, match="超过上限"):
+        parse_array("0-5000000:2,0-5000000:3", max_tasks=3_000_000)
 
 
 ITEM = st.tuples(st.integers(0, 60), st.integers(1, 12), st.integers(1, 9))

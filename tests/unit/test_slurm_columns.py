@@ -7,6 +7,7 @@ import pytest
 from scns_conductor.slurm.queue.job_dependencies import dependency_text
 from scns_conductor.slurm.queue.job_json import job_record, job_record_39
 from scns_conductor.slurm.queue.queue_columns import LETTERS, NAMES
+from scns_conductor.slurm.queue.queue_filter import asked_tasks
 from scns_conductor.slurm.table.columns import Field, letters, table
 from scns_conductor.slurm.table.job_values import array_tasks, dependency, display_id
 
@@ -52,6 +53,21 @@ def test_a_column_reads_only_the_fields_it_declares(name: str, field: Field, job
 def test_an_array_with_a_step_is_listed_task_by_task_as_slurm_does() -> None:
     assert array_tasks(PENDING) == "1,3,5,7,9%3"
     assert table(letters("squeue", "%i", LETTERS), [PENDING]) == ["JOBID", "12_[1,3,5,7,9%3]"]
+    # 步长不一的几项从小到大，连着的并成区间，两项里都有的只列一次；百万个的也不慢。
+    assert array_tasks({**PENDING, "array_remaining": "0-15:3,7-30:5"}) == "0,3,6-7,9,12,15,17,22,27%3"
+    long = array_tasks({**PENDING, "array_remaining": "0-999999:3,7-1999997:5"})
+    assert long is not None
+    assert (long[:16], long[-6:], len(long) < 70_000) == ("0,3,6-7,9,12,15,", ",...%3", True)
+
+
+def test_a_task_asked_for_by_its_number_is_found_in_any_array() -> None:
+    """squeue -j 12_5：等步长的、步长不一的也按任务号，不按序号。"""
+    stepped = {**PENDING, "array_remaining": "4-22:3"}
+    assert [job["array_task_id"] for job in asked_tasks(stepped, ["12_10", "12_[5-8]", "12_11"])] == [7, 10]
+    mixed = {**PENDING, "array_remaining": "0-30000:3,7-60000:5"}
+    assert [job["array_task_id"] for job in asked_tasks(mixed, ["12_[0-10:2]", "12_7"])] == [0, 6, 7]
+    assert asked_tasks(mixed, ["12_8"]) == []
+    assert asked_tasks(mixed, ["12"]) == [mixed]
 
 
 def test_all_is_every_letter_between_bars() -> None:

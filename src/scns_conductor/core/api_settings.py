@@ -85,7 +85,7 @@ class ApiSettings(BaseSettings):
     script_max_bytes: int = Field(16 * 1024**2, ge=1, description="脚本的上限（字节）")
     batch_max_jobs: int = Field(10_000, ge=1, le=100_000, description="批量提交一次最多的作业数")
     batch_max_bytes: int = Field(64 * 1024**2, ge=1024, description="批量提交的请求体的上限（字节）")
-    array_max_tasks: int = Field(4_000_000, ge=1, description="一个作业数组最多的任务数（Slurm 的 MaxArraySize）")
+    array_max_tasks: int = Field(4_000_001, ge=1, description="一个作业数组最多的任务数（Slurm 的 MaxArraySize）")
     enforce_part_limits: bool = Field(
         False,
         description="为真则提交时拒绝超过分区时限与节点数的作业（Slurm 的 EnforcePartLimits），为假则排队并说明原因",

@@ -11,10 +11,14 @@ from scns_conductor.core.text import shown
 
 # 任务号存成 int4，区间的上界要再加一。
 MAX_TASK_ID = 2**31 - 2
-# 与别的项步长不同、错开的一项里每个任务自成一个区间：几个字节的写法不能变成几百万个。
+# 作业号里的任务（12_[0-99:3]）换成任务号，一个任务就是一个区间：几个字节的写法不能变成几百万个。
 MAX_SCATTERED = 65_536
 # 没有别的上限时，一个写法至多这么多个任务。
 MOST_TASKS = 10_000_000
+# 步长不一、错开的各项合起来至多写这么多个任务，重复的也算：几个字节的写法不能占住几秒。
+MOST_WRITTEN = 64_000_000
+# 步长不一的，任务号连成这么多个区间之内照区间记。
+MAX_RUNS = 1000
 _ITEM = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
 
 
@@ -22,22 +26,30 @@ _ITEM = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
 class Stride:
     """任务号与序号：等步长的数组（0-999999:3）里第 k 个任务的号是 base + step * k，别的数组两者相同。
 
-    没有启动的任务按序号记，等步长的一百万个也是一个区间。
+    步长不一、错开成许多段的（0-9999:3,7-19999:5）step 是 0，任务号从小到大列在 listed 里（int4，高位在前），
+    序号是它的次序。
+    没有启动的任务按序号记，不论怎样写，一百万个也是一个区间。
     """
 
     base: int = 0
     step: int = 1
+    listed: bytes = b""
 
     def task_id(self, slot: int) -> int:
         """序号 -> 任务号。"""
+        if not self.step:
+            return int.from_bytes(self.listed[4 * slot : 4 * slot + 4], "big")
         return self.base + self.step * slot
 
     def slots(self, ids: "Iterable[TaskRange]") -> "tuple[TaskRange, ...]":
         """任务号的区间 -> 其中的任务的序号。"""
         found = []
         for span in ids:
-            lower = max(0, -((self.base - span.lower) // self.step))
-            upper = (span.upper - 1 - self.base) // self.step + 1
+            if self.step:
+                lower = max(0, -((self.base - span.lower) // self.step))
+                upper = (span.upper - 1 - self.base) // self.step + 1
+            else:
+                lower, upper = self._before(span.lower), self._before(span.upper)
             if lower < upper:
                 found.append(TaskRange(lower, upper))
         return tuple(found)
@@ -49,6 +61,26 @@ class Stride:
         return merge_ranges(
             (self.task_id(slot), self.task_id(slot) + 1) for span in slots for slot in range(span.lower, span.upper)
         )
+
+    def slots_listed(self, ids: bytes) -> "tuple[TaskRange, ...]":
+        """从小到大、都在 listed 里的任务号（写法与它一样）-> 序号的区间。"""
+        import numpy as np
+
+        slots = np.searchsorted(np.frombuffer(self.listed, ">i4"), np.frombuffer(ids, ">i4"))
+        starts = np.flatnonzero(np.diff(slots, prepend=-2) != 1)
+        ends = np.append(starts[1:], len(slots)) - 1
+        return tuple(
+            TaskRange(lower, upper + 1)
+            for lower, upper in zip(slots[starts].tolist(), slots[ends].tolist(), strict=True)
+        )
+
+    def _before(self, task_id: int) -> int:
+        """listed 里比 task_id 小的有几个。"""
+        low, high = 0, len(self.listed) // 4
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self.task_id(middle) < task_id else (low, middle)
+        return low
 
 
 CONSECUTIVE = Stride()
@@ -88,7 +120,7 @@ def parse_array(text: str, *, max_tasks: int = MOST_TASKS) -> ArraySpec:
             raise ValueError(f"数组 {shown(text)} 的 % 之后应是同时运行的上限，例如 0-99%5")
         max_running = int(throttle_text) or None
     items: list[tuple[int, int, int]] = []
-    total = 0
+    too_many = f"数组 {shown(text)} 超过上限：任务号至多 {MAX_TASK_ID}，任务至多 {max_tasks} 个"
     body = body[1:-1] if body.startswith("[") and body.endswith("]") else body
     for item in body.split(","):
         match = _ITEM.fullmatch(item.strip())
@@ -100,23 +132,44 @@ def parse_array(text: str, *, max_tasks: int = MOST_TASKS) -> ArraySpec:
         if last < first:
             raise ValueError(f"数组 {shown(text)} 的区间 {item!r} 颠倒了")
         count = (last - first) // step + 1
-        total += count
-        if last > MAX_TASK_ID or total > max_tasks:
-            raise ValueError(f"数组 {shown(text)} 超过上限：任务号至多 {MAX_TASK_ID}，任务至多 {max_tasks} 个")
+        if last > MAX_TASK_ID or count > max_tasks:
+            raise ValueError(too_many)
         items.append((first, count, step if count > 1 else 1))
     stride = _common_stride(items)
-    spans: list[tuple[int, int]] = []
-    scattered = 0
-    for first, count, step in items:
-        slot, apart = (first - stride.base) // stride.step, step // stride.step
-        if count == 1 or apart == 1:
-            spans.append((slot, slot + count))
-            continue
-        scattered += count
-        if scattered > MAX_SCATTERED:
-            raise ValueError(f"数组 {shown(text)} 里步长不同、错开的各项至多 {MAX_SCATTERED} 个任务；步长一样的不限")
-        spans.extend((value, value + 1) for value in range(slot, slot + apart * count, apart))
-    return ArraySpec(merge_ranges(spans), max_running, stride)
+    if all(count == 1 or step == stride.step for _, count, step in items):
+        slots = (((first - stride.base) // stride.step, count) for first, count, _ in items)
+        found = ArraySpec(merge_ranges((slot, slot + count) for slot, count in slots), max_running, stride)
+    elif sum(count for _, count, _ in items) > MOST_WRITTEN:
+        raise ValueError(f"数组 {shown(text)} 里步长不一的各项合起来写了超过 {MOST_WRITTEN} 个任务（重复的也算）")
+    else:
+        found = _irregular(items, max_running)
+    # 几项里都有的任务只算一个。
+    if len(found) > max_tasks:
+        raise ValueError(too_many)
+    return found
+
+
+def _irregular(items: Sequence[tuple[int, int, int]], max_running: int | None) -> ArraySpec:
+    """步长不一、错开的各项 (第一个任务号, 个数, 步长)：连成的区间不多的照区间记，多的把任务号列出来。"""
+    import numpy as np
+
+    base = min(first for first, _, _ in items)
+    width = max(first + (count - 1) * step for first, count, step in items) - base + 1
+    if width <= 8 * sum(count for _, count, _ in items):
+        present = np.zeros(width, dtype=bool)
+        for first, count, step in items:
+            present[first - base : first - base + (count - 1) * step + 1 : step] = True
+        found = np.flatnonzero(present).astype(np.int32) + np.int32(base)
+    else:
+        parts = [np.arange(first, first + (count - 1) * step + 1, step, dtype=np.int32) for first, count, step in items]
+        found = np.sort(np.concatenate(parts))
+        found = found[np.append(True, found[1:] != found[:-1])]
+    starts = np.append(0, np.flatnonzero(np.diff(found) != 1) + 1)
+    if len(starts) > MAX_RUNS:
+        return ArraySpec((TaskRange(0, len(found)),), max_running, Stride(0, 0, found.astype(">i4").tobytes()))
+    ends = found[np.append(starts[1:], len(found)) - 1]
+    runs = zip(found[starts].tolist(), ends.tolist(), strict=True)
+    return ArraySpec(tuple(TaskRange(lower, upper + 1) for lower, upper in runs), max_running)
 
 
 def _common_stride(items: Sequence[tuple[int, int, int]]) -> Stride:

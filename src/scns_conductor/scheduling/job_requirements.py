@@ -22,7 +22,8 @@ COLUMNS = """
     maximum_switch_wait_time, time_limit, time_minimum, extract(epoch FROM begin_time)::float8 AS begin_time,
     extract(epoch FROM deadline)::float8 AS deadline, dependency, kill_on_invalid_dependency, hold, priority, nice,
     extract(epoch FROM submit_time)::float8 AS submit_time, array_job_id, array_task_id, array_remaining,
-    array_base, array_step, array_max_tasks, het_job_id, het_job_offset, het_job_id_set, reason, error_msg,
+    array_base, array_step, CASE WHEN array_step = 0 AND dependency IS NOT NULL THEN array_listed END AS array_listed,
+    array_max_tasks, het_job_id, het_job_offset, het_job_id_set, reason, error_msg,
     extract(epoch FROM expected_start_time)::float8 AS expected_start_time
 """
 

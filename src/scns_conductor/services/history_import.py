@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.answers.history import HistoryImported
-from scns_conductor.core.array_spec import parse_array
+from scns_conductor.core.array_spec import CONSECUTIVE, parse_array
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.hostlist import check_hostlist, compress, expand
 from scns_conductor.core.instants import utc_now
@@ -132,10 +132,12 @@ def _job_row(job: Mapping[str, Any], nodes: Sequence[Sequence[str]]) -> dict[str
     row["eligible_time"] = job["eligible_time"] or job["submit_time"]
     if job["array_tasks"] is not None:
         spec = parse_array(job["array_tasks"])
+        # 步长不一的没有数组自己的行可列任务号：照区间记。
+        ranges, stride = (spec.ranges, spec.stride) if spec.stride.step else (spec.ids, CONSECUTIVE)
         row |= {
-            "array_remaining": multirange_text(spec.ranges),
-            "array_base": spec.stride.base,
-            "array_step": spec.stride.step,
+            "array_remaining": multirange_text(ranges),
+            "array_base": stride.base,
+            "array_step": stride.step,
         }
     last = job["attempts"][-1] if job["attempts"] else None
     if last is not None and last["restart_count"] == job["restart_count"]:

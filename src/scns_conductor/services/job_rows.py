@@ -170,12 +170,12 @@ def _single(found: Found) -> TaskRange | None:
 
 def job_row(row: Iterable[Any], reference: JobReference | None = None) -> JobRow:
     """rows_select 的一行；reference 里写了任务的，只涉及那几个。"""
-    *plain, remaining, base, step = row
+    *plain, remaining, base, step, listed = row
     if remaining is None:
         # 多数不是数组；一次两万行，省得下。
         return JobRow(*(*plain, None))
     ranges = tuple(TaskRange(span.lower, span.upper) for span in remaining)
-    stride, wanted = Stride(base, step), None
+    stride, wanted = Stride(base, step, listed or b""), None
     if reference is not None and reference.tasks is not None:
         wanted = intersection(ranges, stride.slots(reference.tasks))
     return JobRow(*(*plain, ranges, stride, wanted))

@@ -25,7 +25,10 @@ from scns_conductor.services.cluster_limits import ClusterLimits, PartitionLimit
 from scns_conductor.services.placement_check import TIMES, nodes_for_gpus, require_feasible, require_possible_times
 
 # 表里有、而用户不能写的列不在其中。
-COLUMNS = (*JobSpec.model_fields, "script", "array_remaining", "array_max_tasks", "array_base", "array_step", "reason")
+COLUMNS = (
+    *JobSpec.model_fields, "script", "array_remaining", "array_max_tasks", "array_base", "array_step", "array_listed",
+    "reason",
+)  # fmt: skip
 # 没写的字段取的值；与表的缺省值相同（见 tests/unit/test_job_defaults.py），所以写库时可以不送。
 DEFAULTS: dict[str, Any] = {
     name: field.get_default(call_default_factory=True)
@@ -33,7 +36,9 @@ DEFAULTS: dict[str, Any] = {
     if not field.is_required()
 }
 # 数组的各列在不是数组的作业里的值。
-NOT_AN_ARRAY: dict[str, Any] = {"array_remaining": None, "array_max_tasks": None, "array_base": 0, "array_step": 1}
+NOT_AN_ARRAY: dict[str, Any] = {
+    "array_remaining": None, "array_max_tasks": None, "array_base": 0, "array_step": 1, "array_listed": None,
+}  # fmt: skip
 _DEFAULT_NAME = "sbatch"
 # 要了才有的变量（sbatch(1)）：写了这一项的作业，环境里记着它（值由节点照那时的要求写）。
 _ASKED_VARIABLES = {"SLURM_NTASKS": "tasks", "SLURM_NPROCS": "tasks", "SLURM_CPUS_PER_TASK": "cpus_per_task"}
@@ -211,4 +216,5 @@ def _array(row: Mapping[str, Any], settings: Settings, prefix: str) -> dict[str,
         "array_max_tasks": spec.max_running,
         "array_base": spec.stride.base,
         "array_step": spec.stride.step,
+        "array_listed": spec.stride.listed or None,
     }

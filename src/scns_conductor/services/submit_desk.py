@@ -35,6 +35,8 @@ MAX_KEY_LENGTH = 255
 WARNING_WAIT_S = 3.0
 # 一批分成这么大的段，边备边写；大得一段的固定花费可以不计，小得第一段很快就备好。
 BATCH_PART = 500
+# 一批里步长不一的数组列出的任务号合起来至多这么多字节，每个 4 个字节：它们都在内存里等着写。
+MOST_LISTED_BYTES = 32 * 1024**2
 _UNPLANNED = ("script", "environment", "argv", SUBMIT_LIMITS)
 
 
@@ -76,9 +78,19 @@ class _Maker:
     def parts(self, drafts: Sequence[Draft]) -> Iterator[dict[str, dict[str, Any]]]:
         """一段一段的 字段的前缀 -> 要写的行。要数提交数的不分段：上限的锁要按次序一次取齐，免得两批互相等。"""
         size = len(drafts) if self.rules.settings.accounting_storage_enforce else BATCH_PART
+        listed = 0
         for first in range(0, len(drafts), size):
-            part = enumerate(drafts[first : first + size], first)
-            yield {f"jobs[{index}].job.": self.row(draft, f"jobs[{index}].") for index, draft in part}
+            part = {}
+            for index, draft in enumerate(drafts[first : first + size], first):
+                row = part[f"jobs[{index}].job."] = self.row(draft, f"jobs[{index}].")
+                listed += len(row["array_listed"] or b"")
+                if listed > MOST_LISTED_BYTES:
+                    raise InvalidRequest(
+                        f"jobs[{index}].job.array",
+                        f"一批里步长不一的数组合起来至多 {MOST_LISTED_BYTES // 4} 个任务；请分几批提交",
+                        code="array_invalid",
+                    )
+            yield part
 
 
 class SubmitDesk:
@@ -213,5 +225,5 @@ def _reservations(drafts: Sequence[Draft]) -> frozenset[str]:
 def _planned(row: dict[str, Any]) -> dict[str, Any]:
     """能写进 JSON 的要求；时刻换成 Unix 秒，脚本与环境用不着。"""
     kept = {name: value for name, value in row.items() if name not in _UNPLANNED}
-    kept["array_remaining"] = None
+    kept |= {"array_remaining": None, "array_listed": None}
     return {name: value.timestamp() if hasattr(value, "timestamp") else value for name, value in kept.items()}

@@ -18,6 +18,12 @@ TASKS_OF_ROW = (
     "ELSE (SELECT sum(upper(r) - lower(r)) FROM unnest(array_remaining) AS r) END"
 )
 
+# 步长不一的数组的任务号，只在数组自己的行里。
+LISTED = (
+    "CASE WHEN array_step = 0 AND array_remaining IS NOT NULL "
+    "THEN (SELECT listed FROM scns_listed_of(array_job_id)) END"
+)
+
 # 这些数组里各状态的任务数。
 ARRAY_COUNTS = sa.text(
     f"SELECT array_job_id, state, sum({TASKS_OF_ROW}) AS tasks FROM jobs "
@@ -40,8 +46,17 @@ def tasks_condition(job_id: str = "job_id", tasks: str = "tasks") -> str:
     )
     return (
         f"(array_job_id = CAST(:{job_id} AS bigint) AND (array_task_id <@ {wanted} OR CASE WHEN array_step = 1 "
-        f"THEN array_remaining && {wanted} "
+        f"THEN array_remaining && {wanted} WHEN array_step = 0 "
+        f"THEN array_remaining IS NOT NULL AND array_remaining && scns_listed_slots(array_job_id, {wanted}) "
         f"ELSE EXISTS (SELECT FROM unnest({wanted}) AS w WHERE array_remaining && {slots}) END))"
+    )
+
+
+def task_of(row: str, slot: str) -> str:
+    """数组行（表的别名）里这个序号的任务号。"""
+    return (
+        f"CASE WHEN {row}.array_step = 0 THEN scns_listed_task({row}.array_listed, {slot}) "
+        f"ELSE {row}.array_base + {row}.array_step * {slot} END"
     )
 
 
@@ -57,7 +72,7 @@ SPLIT_TASKS = sa.text(
     )
     INSERT INTO jobs ({_NAMED}, array_job_id, array_task_id, array_base, array_step, array_max_tasks, state, reason,
       submit_time, eligible_time, wait_breakdown, reason_since)
-    SELECT {", ".join(f"m.{name}" for name in SHARED_COLUMNS)}, m.array_job_id, m.array_base + m.array_step * slot,
+    SELECT {", ".join(f"m.{name}" for name in SHARED_COLUMNS)}, m.array_job_id, {task_of("m", "slot")},
       m.array_base, m.array_step, m.array_max_tasks, m.state, m.reason, m.submit_time, m.eligible_time,
       m.wait_breakdown, m.reason_since
     FROM jobs AS m JOIN taken ON taken.job_id = m.job_id CROSS JOIN unnest({_WANTED}) AS r

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scns_conductor.statements.array_tasks import task_of
 from scns_conductor.statements.conditions import LAUNCH_ID
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
 
@@ -128,7 +129,7 @@ DESCRIBE_SUCCESSOR = f"""
     _ASKED.format(
         node_list="s.node_list",
         array_task_id="CASE WHEN c.task_id IS NULL THEN j.array_task_id "
-        "ELSE j.array_base + j.array_step * c.task_id END AS array_task_id",
+        f"ELSE {task_of('j', 'c.task_id')} END AS array_task_id",
     )
 },
     extract(epoch FROM b.start_time)::double precision AS start_epoch,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scns_conductor.core.array_spec import Stride, TaskRange
+from scns_conductor.core.array_spec import Stride, TaskRange, union
 from scns_conductor.core.dependency import TargetState
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.archive import archived
@@ -17,13 +17,16 @@ _OF_TARGETS = """
     SELECT t.target, j.state, extract(epoch FROM max(j.start_time))::float8 AS started_at,
       min(j.array_base) AS base, min(j.array_step) AS step,
       range_agg(coalesce(j.array_remaining, CASE WHEN j.slot IS NOT NULL
-        THEN int4multirange(int4range(j.slot, j.slot + 1)) END)) AS tasks
+        THEN int4multirange(int4range(j.slot, j.slot + 1)) END)) AS tasks,
+      string_agg(int4send(j.listed_task), '' ORDER BY j.listed_task) AS listed_tasks,
+      CASE WHEN min(j.array_step) = 0 THEN (SELECT array_listed FROM jobs WHERE job_id = t.target) END AS listed
     FROM unnest(CAST(:job_ids AS bigint[])) AS t(target), LATERAL (
       SELECT state, start_time, array_remaining, array_base, array_step,
-        (array_task_id - array_base) / array_step AS slot FROM jobs WHERE job_id = t.target
+        (array_task_id - array_base) / nullif(array_step, 0) AS slot,
+        CASE WHEN array_step = 0 THEN array_task_id END AS listed_task FROM jobs WHERE job_id = t.target
       UNION ALL
       SELECT state, start_time, array_remaining, array_base, array_step,
-        (array_task_id - array_base) / array_step FROM jobs
+        (array_task_id - array_base) / nullif(array_step, 0), CASE WHEN array_step = 0 THEN array_task_id END FROM jobs
       WHERE array_job_id = t.target AND job_id <> t.target
     ) AS j
     GROUP BY t.target, j.state
@@ -51,7 +54,9 @@ def target_states(connection: Connection, targets: Collection[int]) -> Callable[
         missing = sorted(set(targets) - found.keys())
         for row in connection.execute(statement, {"job_ids": missing}) if missing else ():
             tasks = None if row.tasks is None else tuple(TaskRange(span.lower, span.upper) for span in row.tasks)
-            stride = Stride(row.base, row.step)
+            stride = Stride(row.base, row.step, bytes(row.listed or b""))
+            if row.listed_tasks is not None:
+                tasks = union(tasks or (), stride.slots_listed(bytes(row.listed_tasks)))
             found[row.target].append(TargetState(JobState(row.state), tasks, row.started_at, stride))
     return lambda number: found.get(number, ())
 

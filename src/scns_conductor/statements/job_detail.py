@@ -11,11 +11,12 @@ from scns_conductor.statements.job_rows import EXACT
 PRIVATE_FIELDS = ("script", "environment", "argv")
 
 _REMAINING = (
-    "(SELECT string_agg(array_base + array_step * lower(r) || CASE WHEN upper(r) - lower(r) = 1 THEN '' "
+    "CASE WHEN array_step = 0 THEN scns_listed_text(array_job_id, array_remaining) "
+    "ELSE (SELECT string_agg(array_base + array_step * lower(r) || CASE WHEN upper(r) - lower(r) = 1 THEN '' "
     "ELSE '-' || array_base + array_step * (upper(r) - 1) || CASE WHEN array_step = 1 THEN '' ELSE ':' || array_step "
-    "END END, ',') FROM unnest(array_remaining) AS r)"
+    "END END, ',') FROM unnest(array_remaining) AS r) END"
 )
-_INTERNAL = {"interactive", *PRIVATE_FIELDS}
+_INTERNAL = {"interactive", "array_listed", *PRIVATE_FIELDS}
 # 字段 -> SQL 表达式；作业号一律是文字。
 FIELDS: dict[str, str] = {
     **{name: f'"{name}"' for name in Job.model_fields if name not in _INTERNAL},

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from scns_conductor.statements.array_tasks import tasks_condition
+from scns_conductor.statements.array_tasks import LISTED, tasks_condition
 
 # 叫这个号的那一行。数组的最后一个任务就用数组的作业号：在它里面 SLURM_JOB_ID 指的是它自己。
 EXACT = "job_id = :job_id"
@@ -37,7 +37,7 @@ def any_of(arrays: Sequence[int], *, components: bool = False) -> str:
 
 
 def rows_select(where: str, *, lock: bool) -> sa.TextClause:
-    """where 挑出的行里控制作业要看的列，最后三列是数组的。
+    """where 挑出的行里控制作业要看的列，最后四列是数组的。
 
     加锁按作业号的次序，与 statements.ends、statements.starts 一致，不会死锁。
     """
@@ -45,7 +45,7 @@ def rows_select(where: str, *, lock: bool) -> sa.TextClause:
         f"""
     SELECT job_id, user_name, state, hold, revision, restart_count, array_job_id, array_task_id, het_job_id,
       het_job_offset, requeue, interactive, requested_end_state, batch_host, time_limit, partition, account, start_time,
-      array_remaining, array_base, array_step
+      array_remaining, array_base, array_step, {LISTED} AS array_listed
     FROM jobs WHERE {where} ORDER BY job_id {"FOR UPDATE" if lock else ""}
     """
     )

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.states import JobState
-from scns_conductor.statements.array_tasks import SHARED_COLUMNS
+from scns_conductor.statements.array_tasks import SHARED_COLUMNS, task_of
 from scns_conductor.statements.conditions import leaving
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
 
@@ -93,7 +93,8 @@ STARTING = f"""
         allocated_memory = p.memory, allocated_gres = p.gres, time_limit = {_limit("j")},
         partition = coalesce(p.partition, j.partition),
         requested_partitions = CASE WHEN p.partition IS NOT NULL THEN j.partition END,
-        array_task_id = coalesce(j.array_base + j.array_step * p.task_id, j.array_task_id), array_remaining = NULL
+        array_task_id = CASE WHEN p.task_id IS NULL THEN j.array_task_id ELSE {task_of("j", "p.task_id")} END,
+        array_remaining = NULL
       FROM plan AS p LEFT JOIN array_part AS t ON t.job_id = p.job_id
       WHERE j.job_id = p.job_id AND {_THESE} AND (p.task_id IS NULL OR (p.becomes AND j.array_remaining = t.tasks))
         AND j.state IN {STARTABLE} AND j.hold IS NULL AND j.revision = p.revision AND EXISTS (SELECT FROM fence)
@@ -119,7 +120,7 @@ STARTING = f"""
         allocated_nodes, allocated_cpus, allocated_memory, allocated_gres, wait_breakdown)
       SELECT p.new_id, {", ".join(_SPLIT_VALUES)},
         CASE WHEN p.partition IS NOT NULL THEN m.partition END, m.job_id,
-        m.array_base + m.array_step * p.task_id, m.array_base, m.array_step, m.array_max_tasks, 'RUNNING',
+        {task_of("m", "p.task_id")}, m.array_base, m.array_step, m.array_max_tasks, 'RUNNING',
         m.submit_time, coalesce(m.eligible_time, m.submit_time), clock_timestamp(), p.node_list, p.batch_host,
         p.nodes, p.cpus, p.memory, p.gres,
         CASE WHEN m.wait_breakdown IS NOT NULL THEN scns_waited(m.wait_breakdown, m.reason, m.reason_since) END

@@ -23,6 +23,7 @@ ALLOCATION = row_of(
 JOB = row_of(
     Job,
     "Job",
+    omit=("array_listed",),
     # 用 fields 挑过的只有挑的那些。
     always=("job_id",),
     changed={

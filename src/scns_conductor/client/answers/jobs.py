@@ -218,7 +218,7 @@ class Job(Answer):
     array_base: int
     """序号为 0 的任务号"""
     array_step: int
-    """任务号的步长；1 时序号就是任务号"""
+    """任务号的步长；1 时序号就是任务号，0 是步长不一"""
     array_max_tasks: int | None
     """数组同时运行的上限（%）；空或 0 表示不限"""
     het_job_id: str | None

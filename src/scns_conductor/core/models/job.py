@@ -178,7 +178,14 @@ class Job(JobSpec, table=True):
         None, sa_type=INT4MULTIRANGE, nullable=True, description="数组行里还没有启动的任务的序号"
     )
     array_base: int = Field(0, sa_column_kwargs={"server_default": "0"}, description="序号为 0 的任务号")
-    array_step: int = Field(1, sa_column_kwargs={"server_default": "1"}, description="任务号的步长；1 时序号就是任务号")
+    array_step: int = Field(
+        1, sa_column_kwargs={"server_default": "1"}, description="任务号的步长；1 时序号就是任务号，0 是步长不一"
+    )
+    array_listed: bytes | None = Field(
+        None,
+        sa_type=sa.LargeBinary,
+        description="步长不一的数组的任务号，从小到大，int4 高位在前；只在数组自己的行里，array_step 是 0",
+    )
     array_max_tasks: int | None = Field(None, description="数组同时运行的上限（%）；空或 0 表示不限")
 
     het_job_id: int | None = Field(

@@ -84,7 +84,7 @@ def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]
         "KillOnBadExit": "0",
         "KillWait": _seconds(settings["kill_wait_s"]),
         "Licenses": licenses,
-        "MaxArraySize": str(int(settings["array_max_tasks"]) + 1),
+        "MaxArraySize": str(settings["array_max_tasks"]),
         "MaxJobCount": str(2**31 - 1),
         "MaxNodeCount": str(len(nodes)),
         "MessageTimeout": "10 sec",

@@ -35,7 +35,9 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
     end = of.end_time(job).replace("N/A", "Unknown")
     array = ""
     if job.get("array_job_id") is not None:
-        index = job["array_task_id"] if job.get("array_task_id") is not None else of.array_tasks(job) or "N/A"
+        index = (
+            job["array_task_id"] if job.get("array_task_id") is not None else of.shortened(of.array_tasks(job) or "N/A")
+        )
         array = f" ArrayJobId={job['array_job_id']} ArrayTaskId={index}"
         if job.get("array_max_tasks") and job["state"] == "PENDING":
             array += f" ArrayTaskThrottle={job['array_max_tasks']}"

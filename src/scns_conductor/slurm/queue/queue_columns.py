@@ -33,7 +33,11 @@ def _moment(header: str, name: str) -> Field:
 def _raw_array(job: Row) -> str:
     if job.get("array_job_id") is None:
         return "N/A"
-    return str(job["array_task_id"]) if job.get("array_task_id") is not None else of.array_tasks(job) or "N/A"
+    return (
+        str(job["array_task_id"])
+        if job.get("array_task_id") is not None
+        else of.shortened(of.array_tasks(job) or "N/A")
+    )
 
 
 def _het_offset(job: Row) -> str:

@@ -190,22 +190,21 @@ def _by_id(client: JsonClient, ids: Sequence[str]) -> list[dict[str, Any]]:
 
 def asked_tasks(job: dict[str, Any], ids: Sequence[str]) -> list[dict[str, Any]]:
     """问的是 12_3 而它还没有启动：只列这几个任务，不列那一行里的其余。"""
-    from scns_conductor.core.array_spec import parse_array
+    from scns_conductor.core.array_spec import MAX_TASK_ID, TaskRange, intersection, parse_array, union
 
     array = str(job["array_job_id"])
     if not of.is_array_rest(job) or not job["array_remaining"] or {array, str(job["job_id"])} & set(ids):
         return [job]
-    left = parse_array(job["array_remaining"]).ranges
-    tasks: set[int] = set()
+    left = parse_array(job["array_remaining"], max_tasks=MAX_TASK_ID)
+    slots: tuple[TaskRange, ...] = ()
     for word in ids:
         head, _, text = word.partition("_")
         if head == array:
-            asked = parse_array(text.strip("[]")).ranges
-            tasks |= {task for span in asked for task in range(span.lower, span.upper)}
+            slots = union(slots, left.stride.slots(parse_array(text.strip("[]")).ids))
     return [
-        {**job, "array_task_id": task}
-        for task in sorted(tasks)
-        if any(span.lower <= task < span.upper for span in left)
+        {**job, "array_task_id": left.stride.task_id(slot)}
+        for span in intersection(left.ranges, slots)
+        for slot in range(span.lower, span.upper)
     ]
 
 

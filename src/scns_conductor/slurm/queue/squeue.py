@@ -190,10 +190,11 @@ def _expanded(job: dict[str, Any]) -> list[dict[str, Any]]:
     """-r：数组每个任务一行。"""
     if not of.is_array_rest(job) or not job["array_remaining"]:
         return [job]
-    from scns_conductor.core.array_spec import parse_array
+    from scns_conductor.core.array_spec import MAX_TASK_ID, parse_array
 
-    ranges = parse_array(job["array_remaining"]).ids
-    return [{**job, "array_task_id": task} for span in ranges for task in range(span.lower, span.upper)]
+    left = parse_array(job["array_remaining"], max_tasks=MAX_TASK_ID)
+    slots = (slot for span in left.ranges for slot in range(span.lower, span.upper))
+    return [{**job, "array_task_id": left.stride.task_id(slot)} for slot in slots]
 
 
 def _sorted(jobs: list[dict[str, Any]], order: str) -> list[dict[str, Any]]:

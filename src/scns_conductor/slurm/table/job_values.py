@@ -1,5 +1,6 @@
 """API 的一个作业 -> Slurm 各命令要显示的值。squeue、sacct、scontrol 共用。"""
 
+import heapq
 import os
 import pwd
 import re
@@ -34,6 +35,7 @@ ACTIVE = ("PENDING", "RUNNING", "SUSPENDED")
 # 在 API 的进程里答 slurmrestd 的请求时：它的集群名。
 SERVED_CLUSTER: ContextVar[str | None] = ContextVar("served_cluster", default=None)
 _ARRAY_TEXT_LIMIT = 64
+_LONGEST_ARRAY_TEXT = 65_536
 _LEAST_STEPPED_SPAN = 10
 
 
@@ -65,18 +67,33 @@ def array_tasks(job: Job) -> str | None:
 
 
 def _listed(text: str) -> str:
-    """全部等步长、跨度大于 10 的写成 0-99:3，别的步长逐个列出（与 Slurm 的 xlate_array_task_str 相同）。"""
+    """全部等步长、跨度大于 10 的写成 0-99:3，别的步长逐个列出，从小到大（与 Slurm 的 xlate_array_task_str 相同）。
+
+    至多 64 KiB，与 Slurm 的相同；再长的末尾是 ...。
+    """
     if ":" not in text:
         return text
     whole = re.fullmatch(r"(\d+)-(\d+):\d+", text)
     if whole is not None and int(whole[2]) - int(whole[1]) > _LEAST_STEPPED_SPAN:
         return text
-    words: list[str] = []
+    items = []
     for item in text.split(","):
-        span, colon, by = item.partition(":")
+        span, _, by = item.partition(":")
         lower, _, upper = span.partition("-")
-        words.extend(map(str, range(int(lower), int(upper) + 1, int(by))) if colon else [item])
-    return ",".join(words)
+        items.append(range(int(lower), int(upper or lower) + 1, int(by or 1)))
+    words: list[str] = []
+    size = first = last = -1
+    for task in heapq.merge(*items):
+        if task <= last + 1 and last >= 0:
+            last = task
+            continue
+        if last >= 0:
+            words.append(str(first) if first == last else f"{first}-{last}")
+            size += len(words[-1]) + 1
+        if size > _LONGEST_ARRAY_TEXT:
+            return ",".join([*words, "..."])
+        first = last = task
+    return ",".join([*words, str(first) if first == last else f"{first}-{last}"])
 
 
 def is_array_rest(job: Job) -> bool:

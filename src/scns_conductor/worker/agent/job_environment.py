@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
+from scns_conductor.core.array_spec import MAX_TASK_ID, parse_array
 from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.statements.claims import ClaimedJob
 from scns_conductor.worker.agent.core_binding import Binding
@@ -179,8 +181,12 @@ def _array_variables(job: ClaimedJob) -> dict[str, str]:
     return variables
 
 
+@lru_cache(maxsize=64)
 def array_bounds(text: str) -> tuple[int, int, int, int] | None:
-    """'0-9:3,20%4' -> (最小, 最大, 个数, 步长)；写法认不出返回 None（提交时已经查过，这里只为变量）。"""
+    """'0-9:3,20%4' -> (最小, 最大, 个数, 步长)，几项里都有的只算一个；认不出返回 None。
+
+    提交时已经查过，这里只为变量。
+    """
     low = high = None
     count, steps = 0, []
     for part in text.split("%")[0].split(","):
@@ -199,6 +205,8 @@ def array_bounds(text: str) -> tuple[int, int, int, int] | None:
         steps.append(step)
     if low is None or high is None:
         return None
+    if len(steps) > 1:
+        count = len(parse_array(text, max_tasks=MAX_TASK_ID))
     return low, high, count, steps[0] if len(steps) == 1 else 1
 
 

@@ -111,6 +111,7 @@ class _Answers:
         """假如现在提交，何时、在哪里开始；什么也不留下。"""
         unset = {
             "job_id": TRIAL_JOB_ID, "revision": 0, "submit_time": self.now, "array_remaining": None, "reason": None,
+            "array_listed": None,
             "error_msg": None, "expected_start_time": None, "array_job_id": None, "array_task_id": None,
             "het_job_id": None, "het_job_offset": 0, "het_job_id_set": None,
         }  # fmt: skip

@@ -105,7 +105,7 @@ def waiting_of(
         violation,
         shared.one(owners_of(row)),
         tasks,
-        shared.one(Stride(row["array_base"], row["array_step"])),
+        shared.one(Stride(row["array_base"], row["array_step"], row["array_listed"] or b"")),
         row["array_job_id"],
         row["het_job_id"],
         row["het_job_offset"],
