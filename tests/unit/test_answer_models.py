@@ -33,6 +33,7 @@ MEASURED = ("_s", "_kb", "_bytes", "_mins", "time_limit", "grace_time", "max_wal
 # 不给人看的列。
 HIDDEN = {
     "Allocation": {"allocation_id", "job_id", "token_digest", "relay_chain"},
+    "Job": {"array_listed"},
     "JobEvent": {"job_id"},
     "JobStep": {"launch", "samples"},
 }

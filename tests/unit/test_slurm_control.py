@@ -85,7 +85,7 @@ def test_config_shows_the_settings_that_are_in_force() -> None:
     assert found["KillWait"] == "45 sec"
     assert found["MinJobAge"] == "120 sec"
     assert found["SlurmdTimeout"] == "90 sec"
-    assert found["MaxArraySize"] == "1001"
+    assert found["MaxArraySize"] == "1000"
     assert found["PreemptMode"] == "OFF"
     assert found["GresTypes"] == "gpu"
     assert found["Licenses"] == "matlab:5"
