@@ -13,11 +13,14 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from slurm_option_reasons import REASONS, key_of
+
 from scns_conductor.slurm.entry import COMMANDS
 from scns_conductor.slurm.parse.options import Option
 
 PAGE = Path(__file__).parents[1] / "docs" / "slurm-compat.md"
-ROWS = (("works", "照办"), ("hint", "收下，不起作用"), ("refused", "点名拒绝"))
+ROWS = (("works", "照办"), ("hint", "收下，不起作用"), ("warned", "收下，提醒一句"), ("refused", "点名拒绝"))
+REASON_BLOCK = re.compile(r"(<!-- reasons -->\n).*?(<!-- /reasons -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- options: (\w+) -->\n).*?(<!-- /options -->)", re.DOTALL)
 
 
@@ -47,8 +50,33 @@ def table(options: Iterable[Option]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def name_of(option: Option) -> str:
+    """说到一个选项时的名字：第一个长的，没有就是短的。"""
+    return f"--{option.long[0]}" if option.long else f"-{option.short[0]}"
+
+
+def reason_table() -> str:
+    """没有作用、提醒、拒绝的选项：哪些命令的，为什么；理由相同的一行。"""
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for command in COMMANDS:
+        for option in options_of(command):
+            key = key_of(command, name_of(option)) if option.effect != "works" else None
+            if key is not None:
+                names = found.setdefault((option.effect, REASONS[key]), {})
+                commands = names.setdefault(name_of(option), [])
+                commands += [command] if command not in commands else []
+    lines = ["| | 选项 | 为什么 |", "|---|---|---|"]
+    for effect, title in ROWS[1:]:
+        for (of_effect, why), names in found.items():
+            if of_effect == effect:
+                shown = "、".join(f"`{name}`（{' '.join(commands)}）" for name, commands in names.items())
+                lines.append(f"| {title} | {shown} | {why} |")
+    return "\n".join(lines) + "\n"
+
+
 def rewritten(text: str) -> str:
     """页里的各张表换成现在的。"""
+    text = REASON_BLOCK.sub(lambda found: found[1] + reason_table() + found[2], text)
     return BLOCK.sub(lambda found: found[1] + table(options_of(found[2])) + found[3], text)
 
 

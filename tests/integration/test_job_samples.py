@@ -111,6 +111,26 @@ def test_short_jobs_leave_nothing(system: RunningSystem) -> None:
     assert samples(system, array)["total"] is None
 
 
+def test_a_job_says_how_often_it_is_sampled_or_not_at_all(system: RunningSystem) -> None:
+    """sbatch 的 --acctg-freq、--profile（写在环境里）。"""
+    asked = {
+        "often": {"SLURM_ACCTG_FREQ": "task=3"},
+        "off": {"SLURM_ACCTG_FREQ": "0"},
+        "none": {"SLURM_PROFILE": "None"},
+    }
+    jobs = {name: system.submit("#!/bin/bash\nsleep 60\n", environment=said) for name, said in asked.items()}
+    try:
+        total = wait_until(lambda: samples(system, jobs["often"], "?live=true")["total"])
+        # 宽 3 秒的格，或者并过的。
+        assert total["width_s"] in {3.0 * 2**times for times in range(6)}
+        for name in ("off", "none"):
+            system.wait_state(jobs[name], "RUNNING")
+            assert samples(system, jobs[name], "?live=true")["total"] is None
+    finally:
+        for job_id in jobs.values():
+            system.call("POST", f"/jobs/cancel/{job_id}")
+
+
 def test_samples_are_private_and_go_with_the_job(system: RunningSystem) -> None:
     job_id = system.submit("#!/bin/bash\nsleep 60\n")
     wait_until(lambda: system.query(job_id)["state"] == "RUNNING" and samples(system, job_id, "?live=true")["total"])
@@ -134,6 +154,8 @@ def test_agent_restart_goes_on_where_it_was(system: RunningSystem) -> None:
         lambda: system.query(job_id)["state"] == "RUNNING" and samples(system, job_id, "?live=true")["total"]
     )
     node = system.query(job_id)["detail"]["node_list"]
+    silent = system.submit("#!/bin/bash\nsleep 300\n", required_nodes=node, environment={"SLURM_PROFILE": "None"})
+    system.wait_state(silent, "RUNNING")
     os.kill(_agent(system, node), signal.SIGKILL)
     after = wait_until(
         lambda: (
@@ -142,8 +164,11 @@ def test_agent_restart_goes_on_where_it_was(system: RunningSystem) -> None:
     )
     assert after["since"] == before["since"]
     assert after["cpus"][0] == pytest.approx(before["cpus"][0], abs=0.01) or after["width_s"] != before["width_s"]
-    system.call("POST", f"/jobs/cancel/{job_id}")
-    system.wait_state(job_id)
+    # 不要采样的，重新起来的代理也知道。
+    assert samples(system, silent, "?live=true")["total"] is None
+    for each in (job_id, silent):
+        system.call("POST", f"/jobs/cancel/{each}")
+        system.wait_state(each)
 
 
 def _agent(system: RunningSystem, node: str) -> int:

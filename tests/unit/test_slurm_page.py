@@ -68,9 +68,32 @@ def test_every_option_does_what_its_row_says(command: str, capsys: pytest.Captur
             words = OWN_WORDS.get((command, option.key), "is not supported by this system")
             if code == 0 or words not in told or (words not in OWN_WORDS.values() and name not in told):
                 wrong.append(f"{name} 说是拒绝：{code} {told!r}")
+        elif option.effect == "warned" and "has no effect" not in told and "Invalid" not in told:
+            wrong.append(f"{name} 说是提醒：{code} {told!r}")
         elif any(word in told for word in (*NOT_KNOWN, f"{name} is not supported")):
             wrong.append(f"{name} 说是收下：{code} {told!r}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_option_not_obeyed_has_one_reason() -> None:
+    """收下、提醒、拒绝的都写着为什么；没有用处的理由不留。"""
+    used: set[str] = set()
+    silent: list[str] = []
+    for command in COMMANDS:
+        effects: dict[str, set[str]] = {}
+        for option in slurm_page.options_of(command):
+            name = slurm_page.name_of(option)
+            effects.setdefault(name, set()).add(option.effect)
+            key = slurm_page.key_of(command, name)
+            if option.effect == "works":
+                continue
+            if key is None:
+                silent.append(f"{command} {name}")
+            else:
+                used.add(key)
+        assert all(len(found) == 1 for found in effects.values()), (command, effects)
+    assert not silent, f"没有写为什么不照办：{silent}"
+    assert not set(slurm_page.REASONS) - used
 
 
 def test_the_page_has_the_table_of_every_command() -> None:

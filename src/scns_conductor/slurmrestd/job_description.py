@@ -22,12 +22,12 @@ _RENAMED = {
 # 只是提示或与这里无关的：收下不用，新版在 warnings 里说。别的不认识的由 JobRequest 点名拒绝。
 _HINTS = frozenset(
     {
-        "account_gather_frequency", "allocation_node_list", "allocation_node_port", "argc", "cpu_binding",
+        "allocation_node_list", "allocation_node_port", "argc", "cpu_binding",
         "cpu_binding_flags", "cpu_binding_hint", "cpu_frequency",
         "delay_boot", "distribution_plane_size", "end_time", "flags", "group_id", "het_group",
         "hetjob_group", "immediate", "job_id", "maximum_cpus", "memory_binding",
         "memory_binding_type", "minimum_boards_per_node", "minimum_sockets_per_board",
-        "network", "power_flags", "profile",
+        "network", "power_flags",
         "segment_size", "selinux_context", "site_factor", "spank_environment", "step_id",
         "tasks_per_board", "tres_freq", "wait_all_nodes", "x11_magic_cookie", "x11_target_host", "x11_target_port",
     }
@@ -49,7 +49,7 @@ _REFUSED = frozenset(
 _DROPPED = frozenset(
     {
         "script", "user_name", "user_id", "clusters", "kill_warning_flags", "shared", "memory_per_tres", "overcommit",
-        "tres_bind", "get_user_environment", "oom_kill_step", "rlimits",
+        "tres_bind", "get_user_environment", "oom_kill_step", "rlimits", "account_gather_frequency", "profile",
         "reserve_ports", "resv_mpi_ports",
     }
 )  # fmt: skip
@@ -164,8 +164,16 @@ def _from_tres(given: Mapping[str, Any], job: dict[str, Any]) -> None:
 
 
 def _orders(given: Mapping[str, Any]) -> dict[str, str]:
-    """说给节点听的，同 sbatch 写在环境里：rlimits、get_user_environment、oom_kill_step。"""
+    """说给节点听的，同 sbatch 写在环境里：rlimits、get_user_environment、oom_kill_step、采样的间隔与种类。"""
     found: dict[str, str] = {}
+    profile = given.get("profile")
+    words = profile if isinstance(profile, list) else str(profile or "").split(",")
+    for name, text in (
+        ("SLURM_ACCTG_FREQ", str(given.get("account_gather_frequency") or "")),
+        ("SLURM_PROFILE", ",".join(str(word).title() for word in words if str(word).upper() not in ("", "NOT_SET"))),
+    ):
+        if text:
+            found[name] = text
     for name, raw in (given.get("rlimits") or {}).items() if isinstance(given.get("rlimits"), Mapping) else ():
         value = plain_number(raw)
         if name.upper() not in NAMES or (value is not None and value != "UNLIMITED" and not isinstance(value, int)):

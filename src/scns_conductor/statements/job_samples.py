@@ -42,6 +42,16 @@ SAMPLES_ON_NODE = sa.text(
     JOIN job_samples AS s ON s.job_id = u.job_id AND s.restart_count = u.attempt AND s.node_name = :node
     """
 ).columns(**_ARRAYS)
+# 这些作业提交时说的（--acctg-freq、--profile）；没有说的不列。数组任务的环境只存在数组行里。
+SAMPLING_ASKED = sa.text(
+    """
+    SELECT j.job_id, j.restart_count, m.environment ->> 'SLURM_ACCTG_FREQ' AS frequency,
+      m.environment ->> 'SLURM_PROFILE' AS profile
+    FROM jobs AS j JOIN jobs AS m ON m.job_id = coalesce(j.array_job_id, j.job_id)
+    WHERE j.job_id = ANY(CAST(:job_id AS bigint[]))
+      AND (m.environment ->> 'SLURM_ACCTG_FREQ' IS NOT NULL OR m.environment ->> 'SLURM_PROFILE' IS NOT NULL)
+    """
+)
 # 一次尝试在各节点上的采样。
 _SAMPLES = """
     SELECT node_name, since, width_s, elapsed_s, cpu_s, memory_mb, gpu_s, gpu_memory_mb, gpu_energy_j

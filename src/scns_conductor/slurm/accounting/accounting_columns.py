@@ -25,6 +25,12 @@ def is_step(row: Row) -> bool:
     return bool(row.get("step"))
 
 
+def expanded_output(row: Row) -> dict[str, str]:
+    """--expand-patterns：输出的路径里能确定的都展开；没有写标准错误的仍是空的。"""
+    names = [name for name in ("standard_output", "standard_error", "standard_input") if row.get(name)]
+    return {name: of.output_path(row, name) for name in dict.fromkeys(("standard_output", *names))}
+
+
 def job_id(row: Row) -> str:
     """12、12_3、12_[4-9]；作业步后面是 .batch。"""
     return of.display_id(row) + (f".{row['step']}" if is_step(row) else "")

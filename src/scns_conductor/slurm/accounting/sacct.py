@@ -7,7 +7,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from scns_conductor.client import JsonClient, Problem
-from scns_conductor.slurm.accounting.accounting_columns import BRIEF_FORMAT, DEFAULT_FORMAT, FIELDS, LONG_FORMAT, Field
+from scns_conductor.slurm.accounting.accounting_columns import (
+    BRIEF_FORMAT,
+    DEFAULT_FORMAT,
+    FIELDS,
+    LONG_FORMAT,
+    Field,
+    expanded_output,
+    is_step,
+)
 from scns_conductor.slurm.accounting.job_attempts import attempts, truncated
 from scns_conductor.slurm.accounting.sacct_selection import (
     ASKING_NEEDS,
@@ -33,9 +41,9 @@ OPTIONS = [
     ),
     *flags("-n --noheader", "--noconvert", "-p --parsable", "-P --parsable2", "-T --truncate", "--usage"),
     *flags("-V --version", "-X --allocations", "--me"),
-    *hints(flags("--expand-patterns", "--fedorig", "-L --allclusters", "--local", "--federation", "-v --verbose")),
-    # 没有联邦；异构作业总是整个列。
-    *hints(flags("--use-local-uid"), [option("--whole-hetjob", "optional")]),
+    *flags("--expand-patterns", "-v --verbose"),
+    option("--whole-hetjob", "optional"),
+    *hints(flags("--fedorig", "-L --allclusters", "--local", "--federation", "--use-local-uid")),
     *refused(values("-x --associations", "-f --file", "-F --flags"), flags("-c --completion")),
     *values("-A --accounts", "-C --constraints", "--delimiter", "-E --endtime"),
     *values("-g --gid --group", "-i --nnodes", "-I --ncpus", "-j --jobs", "-k --timelimit-min"),
@@ -84,6 +92,8 @@ def main(words: list[str]) -> int:
         rows = [truncated(row, *_window(parsed)) for row in rows]
     if whole:
         return _write_json(parsed, rows)
+    if "expand_patterns" in parsed:
+        rows = [row if is_step(row) else {**row, **expanded_output(row)} for row in rows]
     units = _units(parsed)
     if units is not None:
         rows = [{**row, "units": units} for row in rows]
@@ -102,7 +112,7 @@ def _window(parsed: Parsed) -> tuple[float | None, float]:
 
 def _needs(parsed: Parsed, chosen: Sequence[tuple[Field, int]]) -> set[str] | None:
     """要问的字段：十万行才快；有一列不清楚时是 None，全部都问。"""
-    found = set(_ALWAYS.split())
+    found = set(_ALWAYS.split()) | set(of.OUTPUT_FIELDS.split() if "expand_patterns" in parsed else ())
     if "allocations" not in parsed:
         found |= set(_STEP_NEEDS.split())
     for key, needs in ASKING_NEEDS.items():

@@ -80,6 +80,9 @@ def chosen_jobs(client: JsonClient, parsed: Parsed, needs: set[str] | None = Non
     for word in ids:
         if not re.fullmatch(r"\d+(_(\d+|\[[\d,:-]+\])|\+\d+)?", word):
             raise Fatal(f"Bad job/step specified: {word}", prefix="fatal: ")
+    whole = _whole(parsed)
+    if whole:
+        ids = [word.partition("+")[0] for word in ids]
     _check_names(client, parsed)
     filters = _filters(client, parsed)
     if needs is not None:
@@ -117,8 +120,20 @@ def chosen_jobs(client: JsonClient, parsed: Parsed, needs: set[str] | None = Non
         if _within(job, since, until if bounded else None)
         and (states is None or any(_was(job, state, since or 0.0, until) for state in states))
     ]
+    if whole is False and ids:
+        kept = [job for job in kept if not job["het_job_offset"] or of.display_id(job) in ids]
     asked = any(key in parsed for key in ASKING_NEEDS if key != "state")
     return [job for job in kept if _asked_for(job, parsed)] if asked else kept
+
+
+def _whole(parsed: Parsed) -> bool | None:
+    """--whole-hetjob[=yes|no]：写了一个部分也列整个异构作业，或写了整个的号也只列第 0 个部分；没有写是 None。"""
+    text = parsed.last("whole_hetjob")
+    if text is None:
+        return None
+    if text.lower() not in ("", "yes", "no"):
+        raise Fatal(f"Invalid --whole-hetjob specification: {text}", prefix="fatal: ")
+    return text.lower() != "no"
 
 
 def _check_names(client: JsonClient, parsed: Parsed) -> None:

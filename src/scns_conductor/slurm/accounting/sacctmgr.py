@@ -30,7 +30,8 @@ from scns_conductor.slurm.table.json_answer import structured
 OPTIONS = [
     *flags("-h --help", "-i --immediate", "-n --noheader", "-p --parsable", "-P --parsable2"),
     *flags("-Q --quiet", "-r --readonly", "-s --associations", "-V --version", "--usage"),
-    *hints(flags("-o --oneliner", "-v --verbose")),
+    *flags("-v --verbose"),
+    *hints(flags("-o --oneliner")),
     option("--json", "optional"),
     option("--yaml", "optional"),
 ]

@@ -20,7 +20,8 @@ OPTIONS = [
     *flags("-h --help", "-n --noheader", "-p --parsable"),
     *flags("-P --parsable2", "-Q --quiet", "-V --version", "--usage"),
     *values("-t --time", "-T --tres"),
-    *hints(flags("-a --all_clusters", "--federation", "--local", "-v --verbose")),
+    *flags("-v --verbose"),
+    *hints(flags("-a --all_clusters", "--federation", "--local")),
     *refused(values("-M --cluster --clusters")),
 ]
 # -t 的写法：(除以几秒, 表头里的词, 带不带百分比, 只有百分比)。

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scns_conductor.client.token_claims import user_name_of
-from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, values
+from scns_conductor.slurm.parse.options import Parsed, flags, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.table.json_answer import asked_version, structured, write_answer
 
 OPTIONS = [
     *flags("-a --all", "-e --helpformat", "-h --noheader", "-n", "-l --long", "-m --partition", "-p --parsable"),
     *flags("-P --parsable2", "-U --Users", "-V --version", "--help", "--usage"),
-    *hints(flags("-v --verbose")),
+    *flags("-v --verbose"),
     *values("-A --accounts", "-o --format", "-u --users", "-M --clusters"),
     option("--json", "optional"),
     option("--yaml", "optional"),

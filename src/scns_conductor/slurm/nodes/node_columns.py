@@ -8,8 +8,9 @@ from scns_conductor.slurm.nodes import node_values as of
 from scns_conductor.slurm.table.columns import Field, Known, Row
 from scns_conductor.slurm.table.times import instant, short_duration
 
+_LAYOUT = ("sockets", "cores_per_socket", "threads_per_core")
 # 一行里的节点必须相同的东西：出现了这些字母才按它分组。
-GROUPED = {
+GROUPED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "t": of.short_state,
     "T": of.state_word,
     "c": lambda node: node["cpus"],
@@ -21,16 +22,19 @@ GROUPED = {
     "w": lambda node: node["weight"],
     "n": lambda node: node["name"],
     "o": lambda node: node["name"],
-    "O": lambda node: node["name"],
-    "e": lambda node: node["name"],
+    "O": lambda node: node["cpu_load"],
+    "e": lambda node: node["free_memory"],
     "H": lambda node: node["reason_time"] or "",
     "u": lambda node: node["reason_user"] or "",
     "U": lambda node: node["reason_user"] or "",
     "d": lambda node: node["temporary_disk"],
-    "C": None,
-    "F": None,
-    "A": None,
+    "X": lambda node: node["sockets"],
+    "Y": lambda node: node["cores_per_socket"],
+    "Z": lambda node: node["threads_per_core"],
+    "z": lambda node: tuple(node[name] for name in _LAYOUT),
 }
+# 写了 --exact 才按它们分组，不然一行里写最小的（4+）或从几到几。
+SIZES = frozenset("cmwdOeXYZz")
 
 
 def _counts(row: Row, names: tuple[str, ...]) -> str:
@@ -58,6 +62,17 @@ def _span(name: str) -> Callable[[Row], str]:
     return lambda row: of.span([int(node[name]) for node in row["nodes"]]) if row["nodes"] else "0"
 
 
+def _range(name: str, written: Callable[[Any], str], absent: str) -> Callable[[Row], str]:
+    """各节点从几到几，相同的写一个；不知道的是 absent。"""
+
+    def shown(row: Row) -> str:
+        found = [node[name] for node in row["nodes"] if node[name] is not None]
+        ends = dict.fromkeys(map(written, (min(found), max(found)))) if found else [absent]
+        return "-".join(ends) if row["nodes"] else "n/a"
+
+    return shown
+
+
 def _size(row: Row) -> str:
     low, high = int(row["partition"]["min_nodes"]), row["partition"]["max_nodes"]
     if high is None:
@@ -73,7 +88,6 @@ def _groups(row: Row) -> str:
     return ",".join(row["partition"].get("allow_accounts") or []) or "all"
 
 
-_LAYOUT = ("sockets", "cores_per_socket", "threads_per_core")
 _LETTERS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "a": ("AVAIL", lambda row: row["partition"]["state"].lower()),
     "A": ("NODES(A/I)", lambda row: _counts(row, ("A", "I"))),
@@ -83,10 +97,7 @@ _LETTERS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "C": ("CPUS(A/I/O/T)", _cpu_counts),
     "d": ("TMP_DISK", _span("temporary_disk")),
     "D": ("NODES", lambda row: str(len(row["nodes"]))),
-    "e": (
-        "FREE_MEM",
-        lambda row: _first(row, lambda node: str(node["free_memory"] if node["free_memory"] is not None else "N/A")),
-    ),
+    "e": ("FREE_MEM", _range("free_memory", str, "N/A")),
     "E": ("REASON", lambda row: _first(row, lambda node: node["reason"] or "none", "none")),
     "f": ("AVAIL_FEATURES", lambda row: _first(row, lambda node: ",".join(node["features"]) or "(null)", "(null)")),
     "F": ("NODES(A/I/O/T)", lambda row: _counts(row, ("A", "I", "O", "T"))),
@@ -105,7 +116,7 @@ _LETTERS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "n": ("HOSTNAMES", lambda row: _first(row, lambda node: node["name"], "")),
     "N": ("NODELIST", lambda row: compress(node["name"] for node in row["nodes"])),
     "o": ("NODE_ADDR", lambda row: _first(row, lambda node: node["address"], "")),
-    "O": ("CPU_LOAD", lambda row: _first(row, lambda node: f"{node['cpu_load'] or 0:.2f}")),
+    "O": ("CPU_LOAD", _range("cpu_load", "{:.2f}".format, "0.00")),
     "p": ("PRIO_TIER", lambda row: str(row["partition"]["priority_tier"])),
     "P": ("PARTITION", lambda row: row["partition"]["name"] + ("*" if row["partition"]["is_default"] else "")),
     "r": ("ROOT", lambda _row: "no"),

@@ -8,7 +8,7 @@ from typing import Any
 from scns_conductor.client import JsonClient
 from scns_conductor.core.hostlist import expand
 from scns_conductor.slurm.nodes import node_values as of
-from scns_conductor.slurm.nodes.node_columns import GROUP_LETTERS, GROUPED, LETTERS, NAMES
+from scns_conductor.slurm.nodes.node_columns import GROUP_LETTERS, GROUPED, LETTERS, NAMES, SIZES
 from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.table.columns import Column, fields, letters, table, used_letters
@@ -19,7 +19,8 @@ OPTIONS = [
     *flags("-d --dead", "-h --noheader", "-l --long"),
     *flags("-N --Node", "-r --responding", "-R --list-reasons", "-s --summarize", "-T --reservation"),
     *flags("-V --version", "--help", "--usage", "--helpFormat", "--helpstate"),
-    *hints(flags("-a --all", "-e --exact", "-F --future", "--hide", "--local", "-v --verbose", "--federation")),
+    *flags("-e --exact", "-v --verbose"),
+    *hints(flags("-a --all", "-F --future", "--hide", "--local", "--federation")),
     *hints(flags("--noconvert")),
     *values("-i --iterate", "-M --clusters --cluster", "-n --nodes", "-o --format", "-O --Format"),
     *values("-p --partition", "-S --sort", "-t --states --state"),
@@ -94,7 +95,7 @@ def _once(client: JsonClient, parsed: Parsed) -> None:
         return
     columns, form = _columns(parsed)
     by_node = "Node" in parsed
-    rows = _rows(partitions, nodes, form, by_node, hide_empty=by_node)
+    rows = node_rows(partitions, nodes, form, by_node=by_node, exact="exact" in parsed)
     if "list_reasons" in parsed:
         rows = [row for row in rows if row["nodes"] and row["nodes"][0]["reason"]]
         rows = list({tuple(node["name"] for node in row["nodes"]): row for row in rows}.values())
@@ -230,20 +231,20 @@ def _in_state(node: dict[str, Any], words: set[str]) -> bool:
     return any(set(word.split("&")) <= names for word in words)
 
 
-def _rows(
-    partitions: list[dict[str, Any]], nodes: list[dict[str, Any]], form: str, by_node: bool, *, hide_empty: bool
+def node_rows(
+    partitions: list[dict[str, Any]], nodes: list[dict[str, Any]], form: str, *, by_node: bool, exact: bool
 ) -> list[dict[str, Any]]:
-    """每个分区里，要显示的东西都相同的节点合成一行。"""
+    """每个分区里，要显示的东西都相同的节点合成一行；大小不同的也合，写成 4+，exact（-e）时不合。"""
     letters_used = used_letters(form)
-    used = [letter for letter, read in GROUPED.items() if read is not None and letter in letters_used]
+    used = [letter for letter in GROUPED if letter in letters_used and (exact or letter not in SIZES)]
     shows_partition = any(letter in letters_used for letter in "PRalLsghpMIBS")
     rows: list[dict[str, Any]] = []
     for partition in partitions:
         groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for node in of.partition_nodes(partition, nodes):
-            key = tuple(GROUPED[letter](node) for letter in used)  # type: ignore[misc]
+            key = tuple(GROUPED[letter](node) for letter in used)
             groups.setdefault((*key, node["name"]) if by_node else key, []).append(node)
-        if not groups and not hide_empty:
+        if not groups and not by_node:
             groups[()] = []
         rows += [{"partition": partition, "nodes": members} for members in groups.values()]
     if by_node:
@@ -251,7 +252,7 @@ def _rows(
     elif not shows_partition:
         merged: dict[tuple[Any, ...], dict[str, Any]] = {}
         for row in rows:
-            key = tuple(GROUPED[letter](row["nodes"][0]) if row["nodes"] else "" for letter in used)  # type: ignore[misc]
+            key = tuple(GROUPED[letter](row["nodes"][0]) if row["nodes"] else "" for letter in used)
             known = merged.setdefault(key, {"partition": row["partition"], "nodes": []})
             names = {node["name"] for node in known["nodes"]}
             known["nodes"] += [node for node in row["nodes"] if node["name"] not in names]

@@ -5,7 +5,12 @@ from collections.abc import Iterable
 from scns_conductor.slurm.parse.options import Option
 
 _MARKS = {"none": "", "value": "=VALUE", "optional": "[=VALUE]"}
-_EFFECTS = {"works": "", "hint": "  (accepted, no effect)", "refused": "  (not supported)"}
+_EFFECTS = {
+    "works": "",
+    "hint": "  (accepted, no effect)",
+    "warned": "  (accepted with a warning, no effect)",
+    "refused": "  (not supported)",
+}
 
 
 _WIDTH = 80

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 Takes = Literal["none", "value", "optional"]
-# 照办；收下而不起作用（不改变结果）；点名拒绝（会改变作业的含义，不能悄悄忽略）。
-Effect = Literal["works", "hint", "refused"]
+# 照办；收下而不起作用（不改变结果）；收下、提醒一句（结果一样，期望落空）；点名拒绝（会改变作业的含义）。
+# 后三样各为什么在 scripts/slurm_option_reasons.py，docs/slurm-compat.md 有表。
+Effect = Literal["works", "hint", "warned", "refused"]
 
 
 class UsageError(Exception):
@@ -64,6 +65,11 @@ def values(*specs: str) -> list[Option]:
 def hints(*groups: Iterable[Option]) -> list[Option]:
     """收下而不起作用的。"""
     return [each._replace(effect="hint") for group in groups for each in group]
+
+
+def warned(*groups: Iterable[Option]) -> list[Option]:
+    """收下、提醒一句的；提醒由命令自己说（submit/unmet_options.py）。"""
+    return [each._replace(effect="warned") for group in groups for each in group]
 
 
 def refused(*groups: Iterable[Option]) -> list[Option]:

@@ -196,3 +196,15 @@ NAMES: Mapping[str, Field] = {
     "tres-per-node": Field("TRES_PER_NODE", lambda job: of.tres_words(job["tres_per_node"]), "tres_per_node"),
     "tres-per-task": Field("TRES_PER_TASK", lambda job: of.tres_words(job["tres_per_task"]), "tres_per_task"),
 }
+
+# --noconvert：不换算成 G。
+_IN_MB = {
+    "m": Field("MIN_MEMORY", lambda job: _megabytes(of.least_memory_mb(job)), LETTERS["m"].needs),
+    "d": Field("MIN_TMP_DISK", lambda job: _megabytes(job["temporary_disk_per_node"]), LETTERS["d"].needs),
+}
+LETTERS_IN_MB: Known = {**LETTERS, **_IN_MB}
+NAMES_IN_MB: Known = {**NAMES, **{name: _IN_MB[letter] for name, letter in _SAME.items() if letter in _IN_MB}}
+
+
+def _megabytes(amount: int | None) -> str:
+    return f"{amount}M" if amount else "0"

@@ -13,7 +13,8 @@ from scns_conductor.slurm.table.json_answer import asked_version, structured, wr
 OPTIONS = [
     *flags("-h --noheader", "-l --long", "-n --norm", "-V --version", "-w --weights", "--help"),
     *flags("--usage"),
-    *hints(flags("-v --verbose", "--federation", "--local", "--sibling")),
+    *flags("-v --verbose"),
+    *hints(flags("--federation", "--local", "--sibling")),
     *values("-j --jobs", "-o --format", "-O --Format", "-p --partition", "-u --user", "-S --sort", "-M --clusters"),
     option("--json", "optional"),
     option("--yaml", "optional"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from scns_conductor.client import JsonClient
 from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, values
-from scns_conductor.slurm.queue.queue_columns import LETTERS, NAMES
+from scns_conductor.slurm.queue.queue_columns import LETTERS, LETTERS_IN_MB, NAMES, NAMES_IN_MB
 from scns_conductor.slurm.queue.queue_filter import chosen_jobs, job_ids
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.table import job_values as of
@@ -21,8 +21,8 @@ LONG_FORMAT = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
 OPTIONS = [
     *flags("-r --array", "-h --noheader", "-l --long", "--me"),
     *flags("--start", "-v --verbose", "--only-job-state", "-V --version", "--help", "--usage"),
-    *flags("--notme", "-P --priority", "--helpFormat", "--helpstate"),
-    *hints(flags("-a --all", "--hide", "--local", "--federation", "--sibling", "--array-unique", "--noconvert")),
+    *flags("--notme", "-P --priority", "--helpFormat", "--helpstate", "--noconvert"),
+    *hints(flags("-a --all", "--hide", "--local", "--federation", "--sibling", "--array-unique")),
     # 输出的路径本来就展开。
     *flags("--expand-patterns"),
     *values("-A --account --accounts", "-i --iterate", "-L --licenses --license", "-M --clusters --cluster"),
@@ -183,7 +183,8 @@ def _columns(parsed: Parsed) -> list[Column]:
     key, value = shapes[-1] if shapes else ("format", LONG_FORMAT if "long" in parsed else DEFAULT_FORMAT)
     if not shapes and "start" in parsed:
         value = "%.18i %.9P %.8j %.8u %.2t %.19S %.6D %20Y %R"
-    return letters("squeue", value, LETTERS) if key == "format" else fields(value, NAMES)
+    known, names = (LETTERS_IN_MB, NAMES_IN_MB) if "noconvert" in parsed else (LETTERS, NAMES)
+    return letters("squeue", value, known) if key == "format" else fields(value, names)
 
 
 def _expanded(job: dict[str, Any]) -> list[dict[str, Any]]:

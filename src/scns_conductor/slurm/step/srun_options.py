@@ -18,9 +18,11 @@ from scns_conductor.slurm.session import Fatal, current_umask, warn_not_exported
 from scns_conductor.slurm.step.multi_prog import MOST_TASKS, multi_prog
 from scns_conductor.slurm.submit import newer_options
 from scns_conductor.slurm.submit.batch_derived import nodes_in
+from scns_conductor.slurm.submit.batch_hints import check_hints
 from scns_conductor.slurm.submit.batch_options import BAD_OPTION, whole_minutes
 from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
 from scns_conductor.slurm.submit.node_orders import limit_variables, oom_variables
+from scns_conductor.slurm.submit.unmet_options import warn_unmet
 
 _NOT_HERE = frozenset(
     {"wrap", "array", "wait", "parsable", "requeue", "no_requeue", "immediate", "no_kill", "overcommit"}
@@ -43,8 +45,10 @@ OPTIONS: list[Option] = [
            "--quit-on-interrupt", "-O --overcommit"),
     *values("--mpi", "--jobid", "-W --wait", "--task-prolog", "--task-epilog", "--prolog", "--epilog",
             "-r --relative", "--cpu-bind", "--het-group --pack-group"),
-    *hints(flags("-E --preserve-env", "--interactive"), [option("--compress", "optional")],
-           values("-T --threads", "--slurmd-debug", "--msg-timeout", "--accel-bind")),
+    *flags("-E --preserve-env"),
+    *values("--accel-bind"),
+    *hints(flags("--interactive"), [option("--compress", "optional")],
+           values("-T --threads", "--slurmd-debug", "--msg-timeout")),
     option("--bcast", "optional"),
     option("--pty", "optional"),
     option("--x11", "optional"),
@@ -71,7 +75,7 @@ _VARIABLES = {
     "SLURM_EPILOG": "epilog", "SLURM_BCAST": "bcast", "SLURM_NO_KILL": "no_kill", "SLURM_OVERCOMMIT": "overcommit",
     "SLURM_IMMEDIATE": "immediate", "SLURM_HINT": "hint", "SLURM_THREADS_PER_CORE": "threads_per_core",
     "SLURM_MEM_BIND": "mem_bind", "SLURM_OOM_KILL_STEP": "oom_kill_step", "SLURM_GRES_FLAGS": "gres_flags",
-    "SLURM_RESV_PORTS": "resv_ports",
+    "SLURM_RESV_PORTS": "resv_ports", "SLURM_PRESERVE_ENV": "preserve_env",
     "SLURM_CONTAINER": "container", "SRUN_CONTAINER": "container",
     "SLURM_CONTAINER_IMAGE": "container_image", "SRUN_CONTAINER_IMAGE": "container_image",
 }  # fmt: skip
@@ -88,6 +92,8 @@ _ALONE_VARIABLES = {
     "SLURM_CLUSTERS": "clusters", "SLURM_BURST_BUFFER": "bb", "SLURM_WAIT4SWITCH": "wait4switch",
     "SLURM_CONTAINER_ID": "container_id",
 }  # fmt: skip
+# -E 时照敲命令的环境，不照这一步的。
+_PRESERVED = ("SLURM_JOB_NUM_NODES", "SLURM_NNODES", "SLURM_NPROCS", "SLURM_NTASKS")
 _PER_TASK = re.compile(r"%\d*[tnN]")
 
 
@@ -106,6 +112,11 @@ def given_options(pairs: Sequence[tuple[str, str]], environment: Mapping[str, st
         if key in given:
             raise Fatal(f"--{name} is not supported by this system")
     given = newer_options.gpu_bound(given)
+    _accelerators(given)
+    if not alone:
+        # 分配之外的由 job_fields 看。
+        check_hints(dict(pairs))
+        warn_unmet(dict(pairs))
     if "external_launcher" in given:
         given.setdefault("overlap", "")
     mpi = given.get("mpi", "none").lower()
@@ -131,6 +142,17 @@ def given_options(pairs: Sequence[tuple[str, str]], environment: Mapping[str, st
     if "relative" in given and ("nodelist" in given or "exclude" in given):
         raise Fatal("-r,--relative not allowed with -w,--nodelist or -x,--exclude.")
     return given
+
+
+def _accelerators(given: dict[str, str]) -> None:
+    """--accel-bind：g 是挨着任务的核的卡（--gpu-bind=closest），v 说出来；n 是网卡，任务总看得见全部。"""
+    text = given.get("accel_bind")
+    if text is None:
+        return
+    if not re.fullmatch(r"[gnv,]+", text, re.IGNORECASE):
+        raise Fatal(f"Invalid --accel-bind specification: {text}", code=BAD_OPTION)
+    if "g" in text.lower():
+        given.setdefault("gpu_bind", ("verbose," if "v" in text.lower() else "") + "closest")
 
 
 def _one_container(given: dict[str, str], written: Mapping[str, str]) -> None:
@@ -297,6 +319,8 @@ def _told(given: Mapping[str, str]) -> dict[str, str]:
             found[name] = given[key]
     if "overcommit" in given:
         found["SLURM_OVERCOMMIT"] = "1"
+    if "preserve_env" in given:
+        found |= {"SLURM_PRESERVE_ENV": "1"} | {name: os.environ[name] for name in _PRESERVED if name in os.environ}
     if given.get("cpu_bind"):
         how, mode = re.fullmatch(r"(?:(v|verbose|q|quiet),)?(.*)", given["cpu_bind"]).groups()  # type: ignore[union-attr]
         loudness = "verbose" if (how or mode)[0] == "v" else "quiet"

@@ -4,7 +4,7 @@ from scns_conductor.client import Problem
 from scns_conductor.slurm.accounting.accounting_columns import FIELDS
 from scns_conductor.slurm.accounting.sacct_table import chosen_fields, lines
 from scns_conductor.slurm.parse.hosts import split_list
-from scns_conductor.slurm.parse.options import flags, hints, option, refused, values
+from scns_conductor.slurm.parse.options import flags, option, refused, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, say
 from scns_conductor.slurm.step.step_values import accounting_row
 
@@ -23,7 +23,7 @@ _NAMES = {
 }  # fmt: skip
 OPTIONS = [
     *flags("-a --allsteps", "-e --helpformat", "-h --help", "-n --noheader"),
-    *hints(flags("--noconvert", "-v --verbose")),
+    *flags("--noconvert", "-v --verbose"),
     *refused(flags("-i --pidformat")),
     *flags("-p --parsable", "-P --parsable2", "--usage", "-V --version"),
     *values("-j --jobs", "-o --format --fields"),
@@ -72,7 +72,8 @@ def main(words: list[str]) -> int:
                 found = [row for row in found if row["step"] != "batch"][:1] or found[:1]
             if not found:
                 raise Fatal(f"couldn't get steps for job {number}")
-            rows += found
+            # --noconvert 是字节本身，同 sacct。
+            rows += [{**row, "units": ""} for row in found] if "noconvert" in parsed else found
     for line in lines(chosen, rows, parsed):
         print(line)
     return 0

@@ -12,12 +12,13 @@ from scns_conductor.core.batch_script import exported, gpu_fields, not_exported,
 from scns_conductor.core.distribution import check_distribution
 from scns_conductor.core.mail import MAIL_TYPES
 from scns_conductor.core.units import parse_duration, parse_memory_mb, parse_time_limit
-from scns_conductor.slurm.parse.options import Option, flags, hints, option, refused, values
+from scns_conductor.slurm.parse.options import Option, flags, hints, option, refused, values, warned
 from scns_conductor.slurm.session import Fatal, warn_not_exported
 from scns_conductor.slurm.submit import newer_options
 from scns_conductor.slurm.submit.batch_derived import derived, file_environment, nodes_in, submitted_variables
 from scns_conductor.slurm.submit.batch_hints import check_hints
 from scns_conductor.slurm.submit.newer_options import segmented
+from scns_conductor.slurm.submit.unmet_options import warn_unmet
 from scns_conductor.slurm.table.job_values import require_own_cluster
 
 # 选项的值写错时 sbatch 的退出码（exit(-1)；与真的 Slurm 22.05 对比过）。数目写错的是 1。
@@ -78,13 +79,8 @@ _COUNTS = {
 }
 # 有意义、但这里做不到的：不能悄悄忽略。
 _REFUSED = refused(flags("--reboot"), values("--bb", "--bbf", "--uid", "--gid", "--cluster-constraint", "--batch"))
-# 只是放置与计量的提示，不改变作业的结果。
-_HINTS = hints(
-    values(
-        "--acctg-freq", "--cpu-freq", "--profile", "--gpu-freq", "--network", "--delay-boot",
-        "--power", "--wait-all-nodes",
-    ),
-)  # fmt: skip
+_HINTS = hints(values("--network", "--delay-boot", "--power", "--wait-all-nodes"))
+_WARNED = warned(values("--cpu-freq", "--gpu-freq"))
 OPTIONS: list[Option] = [
     *values(
         "-J --job-name", "-p --partition", "-A --account", "-q --qos", "--reservation", "--wckey", "-t --time",
@@ -106,12 +102,13 @@ OPTIONS: list[Option] = [
         "-F --nodefile", "--gpus-per-socket", "--tres-per-task", "--export-file", "--cpus-per-gpu",
         "--ntasks-per-gpu", "-B --extra-node-info", "--cores-per-socket", "--sockets-per-node", "--threads-per-core",
         "--hint", "--mem-bind", "--gpu-bind", "--ntasks-per-core", "--ntasks-per-socket", "--prefer", "-S --core-spec",
-        "--thread-spec", "-M --clusters", "--mcs-label", "--gres-flags",
+        "--thread-spec", "-M --clusters", "--mcs-label", "--gres-flags", "--acctg-freq", "--profile",
     ),
     option("-k --no-kill", "optional"),
     *flags("--contiguous", "--spread-job", "--use-min-nodes", "--ignore-pbs", "-v --verbose", "-Q --quiet"),
     *_REFUSED,
     *_HINTS,
+    *_WARNED,
     *newer_options.WORKING,
     *newer_options.HINTS,
     *newer_options.REFUSED,
@@ -193,6 +190,7 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     _read_instants(given, job)
     _check_words(given)
     check_hints(given)
+    warn_unmet(given)
     for name in ("time_limit", "time_minimum"):
         if name in job:
             job[name] = whole_minutes(job[name])

@@ -38,6 +38,8 @@ def segmented(given: Mapping[str, str]) -> dict[str, int]:
     """
     size = int(given.get("segment") or 1)
     nodes = given.get("nodes", "1").rpartition("-")[2]
+    if size == 1 and "spread_segments" in given and int(nodes) > 1:
+        raise Fatal("--spread-segments with --segment smaller than the node count is not supported by this system")
     if size == 1 or "switches" in given:
         return {}
     if int(nodes) > size:

@@ -207,7 +207,12 @@ def nodes(job: Job) -> int:
 
 def requested_memory(job: Job) -> str:
     """squeue 的 MIN_MEMORY。"""
-    return memory(job.get("memory_per_node") or job.get("memory_per_cpu") or 0)
+    return memory(least_memory_mb(job))
+
+
+def least_memory_mb(job: Job) -> int:
+    """每节点或每 CPU 要的内存（MiB）；没有写是 0。"""
+    return int(job.get("memory_per_node") or job.get("memory_per_cpu") or 0)
 
 
 def tres_words(text: Any, missing: str = "N/A") -> str:

@@ -18,6 +18,7 @@ from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.finisher import Finisher
 from scns_conductor.worker.agent.job_preparation import JobPreparation
+from scns_conductor.worker.agent.job_samples import JobSamples
 from scns_conductor.worker.agent.job_traces import JobTraces
 from scns_conductor.worker.agent.launch_orders import core_locality
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
@@ -50,6 +51,7 @@ class JobLaunches:
         preparation: JobPreparation,
         *,
         boot_time: Callable[[], float],
+        samples: JobSamples,
         timings: AgentTimings,
         traces: JobTraces,
     ) -> None:
@@ -64,6 +66,7 @@ class JobLaunches:
         self._memory = memory
         self._preparation = preparation
         self._boot_time = boot_time
+        self._samples = samples
         self._timings = timings
         self._traces = traces
 
@@ -97,6 +100,7 @@ class JobLaunches:
                     bindings.append((job.allocation_id, binding.cpu_ids, binding.gres_ids, digest))
                 self._timings.dispatch.observe(max(0.0, database_now - job.start_epoch))
                 self._traces.claimed(job)
+                self._samples.ask(owner, job.environment)
                 if job.runs_here:
                     self._plan(job, binding, specs, refused, components.get(job.job_id, ()))
             unclaim_allocations(connection, [job.allocation_id for job in roomless])
@@ -115,6 +119,7 @@ class JobLaunches:
         refused: list[EndRecord] = []
         for job, binding, chain in claimed:
             self._traces.claimed(job)
+            self._samples.ask((job.job_id, job.restart_count), job.environment)
             self._plan(job, binding, specs, refused, chain=chain)
         self._finisher.put(refused)
         self._preparation.start(specs, {(job.job_id, job.restart_count): job for job, _, _ in claimed})

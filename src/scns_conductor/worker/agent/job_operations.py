@@ -72,9 +72,11 @@ class JobControl:
         self._preparation = JobPreparation(
             engine, context, finisher, ends, held=self._held, send=self._sending.send, enqueue=enqueue
         )
+        samples = JobSamples(engine, self._node, sample_interval_s, boot_time=boot_time, gpu=gpu)
         self._launches = JobLaunches(
             *(engine, context, pool, finisher, ends, memory, self._preparation),
             boot_time=boot_time,
+            samples=samples,
             timings=timings,
             traces=traces,
         )
@@ -88,7 +90,6 @@ class JobControl:
             steps=self.steps,
             relay=relay,
         )
-        samples = JobSamples(engine, self._node, sample_interval_s, boot_time=boot_time, gpu=gpu)
         reports = JobReports(engine, self._node, self._settled, self.steps, samples, timings)
         self.launch = self._launches.launch
         self.sync = self._correction.sync
@@ -96,6 +97,7 @@ class JobControl:
         self.wait_for_strangers = self._correction.wait_for_strangers
         self.report_processes = reports.report_processes
         self.sample = reports.sample
+        self.sample_every_s = samples.every_s
         self.answer_sampled = reports.answer_sampled
 
     def launch_successors(self) -> None:

@@ -14,6 +14,12 @@ LOGIN_WAIT_S = 8.0
 _LOGIN = re.compile(r"(\d{0,4})([sSlL]?)")
 OOM_VARIABLE = "SLURM_OOM_KILL_STEP"
 GRES_VARIABLE = "SLURM_GRES_FLAGS"
+# --acctg-freq=30、task=30,energy=10；--profile=None。
+FREQUENCY_VARIABLE = "SLURM_ACCTG_FREQ"
+PROFILE_VARIABLE = "SLURM_PROFILE"
+_FREQUENCY = re.compile(r"(?:^|,)(?:task=)?(\d{1,5})(?:,|$)", re.IGNORECASE)
+# 节点不采样而作业要（--profile=task）的，多久一次（秒；Slurm 的 JobAcctGatherFrequency）。
+PROFILE_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,19 @@ def core_locality(environment: Mapping[str, str]) -> Locality:
     """--gres-flags：作业的核要不要挨着它的卡。"""
     words = environment.get(GRES_VARIABLE, "").lower()
     return "off" if words == "disable-binding" else "only" if words == "enforce-binding" else "prefer"
+
+
+def sample_interval_s(frequency: str | None, profile: str | None, node_s: float) -> float | None:
+    """--acctg-freq、--profile：多久采一次样（秒），0 是不采；没有说、同节点的 node_s 一样的是 None。"""
+    if not frequency and not profile:
+        return None
+    words = (profile or "").lower().split(",")
+    if "none" in words:
+        return 0.0
+    found = _FREQUENCY.search(frequency or "")
+    if found is not None:
+        return float(found[1])
+    return PROFILE_EVERY_S if not node_s and {"all", "task"} & set(words) else None
 
 
 def _login(environment: Mapping[str, str]) -> LoginSpec | None:

@@ -266,10 +266,12 @@ class Agent:
         self._sync_at = now + self._settings.reconcile_interval_s
         report_at = now + self._settings.heartbeat_interval_s
         totals_every_s = USAGE_EVERY_BEATS * self._settings.heartbeat_interval_s
-        sample_every_s = self._settings.job_sample_interval_s or totals_every_s
-        sample_at, totals_at = now + sample_every_s, now + totals_every_s
+        sample_at = now + (self._settings.job_sample_interval_s or totals_every_s)
+        totals_at = now + totals_every_s
         while not self._stopping.is_set():
             now = time.monotonic()
+            sample_every_s = self._control.sample_every_s() or totals_every_s
+            sample_at = min(sample_at, now + sample_every_s)
             if now >= self._sync_at:
                 self._sync_at = now + self._settings.reconcile_interval_s
                 self._try(lambda: self._control.sync(None))

@@ -51,6 +51,9 @@ _BOOTSTRAP = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from scns_conductor.worker.step.process import main; main(sys.argv[1])"
 )
+# srun -E，与它管的：一共几个任务、几个节点。
+PRESERVE_VARIABLE = "SLURM_PRESERVE_ENV"
+PRESERVED = frozenset({"SLURM_JOB_NUM_NODES", "SLURM_NNODES", "SLURM_NPROCS", "SLURM_NTASKS"})
 DEFAULT_STDOUT = "slurm-%j.%s.out"
 
 logger = logging.getLogger(__name__)
@@ -333,7 +336,7 @@ def step_spec(
         step=f"{request.het_job_id or job.job_id}.{request.step_id}",
         tasks=tasks,
         argv=request.argv,
-        env={**base.env, **request.environment, **_variables(request, job, node)},
+        env=_step_environment(request, job, base, node),
         cwd=directory,
         uid=base.uid,
         gid=base.gid,
@@ -352,6 +355,17 @@ def step_spec(
         task_epilog=request.task_epilog,
         x11_cookie=_x11_cookie(request, place_name(node, request.component), job.runs_here),
     )
+
+
+def _step_environment(request: LaunchStep, job: ClaimedJob, base: LaunchSpec, node: str) -> dict[str, str]:
+    """各任务都有的变量；写了 srun -E 的，节点数与任务数照敲命令的环境里的，不照这一步的。"""
+    given, own = request.environment, _variables(request, job, node)
+    if given.get(PRESERVE_VARIABLE) == "1":
+        own = {name: text for name, text in own.items() if name not in PRESERVED or name not in given}
+    found = {**base.env, **given, **own}
+    # 说给节点听的，任务里再起的 srun 不因它也这样。
+    found.pop(PRESERVE_VARIABLE, None)
+    return found
 
 
 def _port_range(ports: Sequence[int] | None) -> str | None:
