@@ -180,7 +180,9 @@ def test_time_slices_and_what_ran_before_replay_as_they_really_went(system: Runn
     jobs = [submit("nora", 6, **shared), submit("olga", 2, **shared), submit("pete", 2, tres_per_node="gpu:1")]
     finish(system)
     since = datetime.fromtimestamp(began, UTC).isoformat()
-    found = json.loads(simulate("--live", "--since", since, "--json", **system.environment).stdout)["policies"]
+    drawn = ("--plots", str(system.data_dir / "plots"))
+    found = json.loads(simulate("--live", "--since", since, "--json", *drawn, **system.environment).stdout)["policies"]
+    assert {each.name for each in (system.data_dir / "plots").iterdir()} >= {"gantt-actual.svg", "gantt-live.svg"}
     waits = {name: {user: each["users"][user]["avg_wait_s"] for user in ("nora", "olga", "pete")}
              for name, each in found.items()}  # fmt: skip
     assert (found["live"]["jobs"], found["live"]["never_started"]) == (len(jobs), {})

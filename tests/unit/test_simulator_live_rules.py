@@ -274,7 +274,11 @@ def test_jobs_take_turns_on_the_same_cpus(story: Story) -> None:
     story.submit("b", 1, 10, cpus=4)
     story.submit("b", 55, 5, cpus=4)
     # 第一个停到 60（第三个先走），第四个那时满着，到 60 秒第三个做完。
-    assert story.starts() == [0, 0, 50, 60]
+    found = story.replayed()
+    assert [start and start - T0 for start in found.starts] == [0, 0, 50, 60]
+    spans = {place: [(begin - T0, end - T0) for begin, end in each] for place, each in found.walked.items()}
+    assert spans[1] == [(0, 10), (20, 30), (40, 50)]
+    assert sum(end - begin for begin, end in spans[0]) == 30
     story.system.slice_s = None
     assert story.starts() == [0, 30, 60, 70]
 

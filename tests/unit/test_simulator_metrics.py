@@ -61,6 +61,27 @@ def test_lanes_never_share_a_processor_and_split_when_they_must():
     ]
 
 
+def test_what_was_stopped_ends_later_and_uses_its_cpus_more_slowly():
+    """两个轮流用四个 CPU：停着的时间算在慢化与总时长里，利用率不会多于一。"""
+    jobs = [TraceJob("1", 0, 30, 30, 4), TraceJob("2", 0, 20, 20, 4)]
+    walked = {0: [(0.0, 10.0), (20.0, 30.0), (40.0, 50.0)], 1: [(10.0, 20.0), (30.0, 40.0)]}
+    ends = {0: 50.0, 1: 40.0}
+    metrics = measure(jobs, [0.0, 0.0], 4, ends)
+    assert (metrics.makespan_s, metrics.utilization, metrics.avg_turnaround_s) == (50, 1.0, 45)
+    assert metrics.avg_bounded_slowdown == pytest.approx((50 / 30 + 40 / 20) / 2)
+    busy = busy_cpus(started_columns(jobs, [0.0, 0.0], ends)[1])
+    assert busy.values.tolist() == pytest.approx([4.4, 2.4, 0])
+    rectangles = assign_lanes(jobs, [0.0, 0.0], 4, (0, 100), walked)
+    assert [(each.job_id, each.begin_s, each.cpus) for each in rectangles] == [
+        ("1", 0, 4), ("2", 10, 4), ("1", 20, 4), ("2", 30, 4), ("1", 40, 4)
+    ]  # fmt: skip
+
+
+def test_what_really_happened_is_drawn_even_where_its_whole_seconds_overlap():
+    rectangles = assign_lanes(JOBS, [0.0, 0.0, 0.0], 6, (0, 100), recorded=True)
+    assert [(each.job_id, each.cpus) for each in rectangles] == [("1", 4), ("2", 2)]
+
+
 def test_lanes_refuse_an_overcommitted_replay():
     with pytest.raises(ValueError, match="只剩 0 个"):
         assign_lanes(JOBS, [0.0, 0.0, 0.0], 4, (0, 100))

@@ -276,11 +276,11 @@ def _draw(scene: "Scene", results: "list[PolicyResult]", options: dict[str, Any]
     from scns_conductor.simulator import plots
 
     jobs, cpus = scene.workload.jobs, scene.machine.cpus
-    outcomes = {result.policy: (jobs, result.starts) for result in results if result.metrics.jobs}
+    outcomes = {result.policy: (jobs, result) for result in results if result.metrics.jobs}
     if not outcomes:
         raise click.ClickException("没有一个作业启动，画不出图")
     directory, suffix = options["plots"], options["plot_format"]
-    window = plots.busiest_window(jobs, next(iter(outcomes.values()))[1], options["gantt_hours"] * 3600)
+    window = plots.busiest_window(jobs, next(iter(outcomes.values()))[1].starts, options["gantt_hours"] * 3600)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         plots.plot_utilization(directory / f"utilization.{suffix}", outcomes, cpus, None)

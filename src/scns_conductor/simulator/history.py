@@ -166,11 +166,12 @@ def _history_record(row: Mapping[str, Any]) -> TraceRecord | None:
             1, whole_number(str(row.get("cpus_per_task") or 1))
         )
     limit = row.get("time_limit", row.get("limit_time"))
+    # 不足一秒的作业也真的占过资源，按一秒算。
+    run_s = max(1, round(end_s - start_s - suspended_s))
     return TraceRecord(
         job_id=str(row.get("job_id", "")),
         submit_s=submit_s,
-        # 不足一秒的作业也真的占过资源，按一秒算。
-        run_s=max(1, round(end_s - start_s - suspended_s)),
+        run_s=run_s,
         allocated_cpus=cpus,
         requested_cpus=cpus,
         requested_s=_limit_seconds(limit),
@@ -180,6 +181,7 @@ def _history_record(row: Mapping[str, Any]) -> TraceRecord | None:
         nodes=whole_number(str(row.get("allocated_nodes") or 1)),
         memory_mb=whole_number(str(row.get("allocated_memory") or 0)),
         gpus=_gpu_count(str(row.get("allocated_gres") or "")),
+        stopped_s=max(0, end_s - start_s - run_s),
     )
 
 

@@ -3,11 +3,12 @@
 任一时刻占用的处理器总数不超过机器大小，所以按开始的次序取最小的空闲编号总放得下；可能不连续，那就分成几块。
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from types import MappingProxyType
 
-from scns_conductor.simulator.workload import TraceJob
+from scns_conductor.simulator.workload import Span, TraceJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,31 +24,41 @@ class Rectangle:
 
 
 def assign_lanes(
-    jobs: Sequence[TraceJob], starts: Sequence[float | None], machine_cpus: int, window: tuple[float, float]
+    jobs: Sequence[TraceJob],
+    starts: Sequence[float | None],
+    machine_cpus: int,
+    window: tuple[float, float],
+    walked: Mapping[int, Sequence[Span]] = MappingProxyType({}),
+    *,
+    recorded: bool = False,
 ) -> list[Rectangle]:
-    """与时间窗相交的作业各占哪些处理器。作业重叠超出机器时抛 ValueError：那说明重放本身超分了。"""
+    """与时间窗相交的作业各占哪些处理器；walked 是停过的（jobs 的下标）真的在走的各段。
+
+    作业重叠超出机器时抛 ValueError：那说明重放本身超分了。recorded 是真的记录：时刻是整秒的，何时停的不知道，
+    所以重叠了的画在余下的处理器上。
+    """
     begin_s, end_s = window
     placed = [
-        (start, job)
-        for job, start in zip(jobs, starts, strict=True)
-        if start is not None and start < end_s and start + job.run_s > begin_s
+        (since, until, job)
+        for place, (job, start) in enumerate(zip(jobs, starts, strict=True))
+        if start is not None
+        for since, until in walked.get(place, ((start, start + job.run_s),))
+        if since < end_s and until > begin_s
     ]
-    placed.sort(key=lambda pair: pair[0])
+    placed.sort(key=lambda each: each[0])
     free = list(range(machine_cpus))
     heapify(free)
     ending: list[tuple[float, int, list[int]]] = []
     rectangles: list[Rectangle] = []
-    for order, (start, job) in enumerate(placed):
+    for order, (start, until, job) in enumerate(placed):
         while ending and ending[0][0] <= start:
             for cpu in heappop(ending)[2]:
                 heappush(free, cpu)
-        if len(free) < job.cpus:
+        if len(free) < job.cpus and not recorded:
             raise ValueError(f"时刻 {start}：作业 {job.job_id} 要 {job.cpus} 个处理器，只剩 {len(free)} 个")
-        cpus = [heappop(free) for _ in range(job.cpus)]
-        heappush(ending, (start + job.run_s, order, cpus))
-        rectangles.extend(
-            Rectangle(job.job_id, job.user, start, start + job.run_s, first, count) for first, count in _runs(cpus)
-        )
+        cpus = [heappop(free) for _ in range(min(job.cpus, len(free)))]
+        heappush(ending, (until, order, cpus))
+        rectangles.extend(Rectangle(job.job_id, job.user, start, until, first, count) for first, count in _runs(cpus))
     return rectangles
 
 

@@ -27,6 +27,7 @@ from scns_conductor.simulator.live_priority import LivePriority
 from scns_conductor.simulator.live_requirements import Requirements, owners
 from scns_conductor.simulator.live_reservations import Admissions
 from scns_conductor.simulator.live_turns import Turns
+from scns_conductor.simulator.live_walks import Walks
 from scns_conductor.simulator.policy_choice import PolicyChoice
 from scns_conductor.simulator.power import NodePower
 from scns_conductor.simulator.predictions import Predictions, kind_of
@@ -85,7 +86,8 @@ class _Replaying:
         self._lending = Lending(self._cluster, self._queue, self._rules)
         self._turns = Turns(system.slice_s, self._cluster, self._queue, self._policy, self._clock)
         self._cpus = int(self._cluster.total[: self._cluster.count, 0].sum())
-        self._result = Replay([None] * len(jobs), [()] * len(jobs))
+        self._walks = Walks(self._places)
+        self._result = Replay([None] * len(jobs), [()] * len(jobs), walked=self._walks.spans)
         self._patience = MOST_LOOKS
         self._power: NodePower | None = None
         if choice.power is not None:
@@ -247,6 +249,7 @@ class _Replaying:
 
     def _finish(self, number: int, now: float) -> None:
         """做完了，或被抢占而就此结束。"""
+        self._walks.end(number, now)
         self._leave(number, now)
         if self._wanted.scope(owners(self._row(number))[1], -1):
             self._planner.forget()
@@ -278,21 +281,25 @@ class _Replaying:
             self._suspend(victim, now)
         elif mode == "requeue" and _may_requeue(self._row(number)):
             self._leave(number, now)
+            self._walks.again(number)
             self._record(number, None, ())
             self._enqueue(number, now)
         else:
+            self._walks.stop(number, now)
             self._finish(number, now)
 
     def _suspend(self, victim: RunningJob, now: float) -> None:
         """停下，让出 CPU。"""
         number = victim.job_id
         self._lending.suspend(victim, self._clock.ends.pop(number) - now, now)
+        self._walks.stop(number, now)
         self._priority.ended(number, self._owner(number), now)
         self._turns.moved((number,), now)
 
     def _resume(self, number: int, end_s: float, now: float) -> None:
         """接着跑，到 end_s 结束。"""
         self._clock.ends_at(number, end_s)
+        self._walks.go(number, now)
         cpus = sum(share.cpus for share in self._cluster.running[number].shares)
         self._priority.started(number, self._owner(number), cpus, now)
         self._turns.moved((number,), now)
@@ -394,6 +401,7 @@ class _Replaying:
         self._priority.started(number, self._owner(number), sum(share.cpus for share in shares), now)
         self._record(number, now, shares)
         self._shares[number] = shares
+        self._walks.go(number, now)
         self._turns.moved((number,), now)
         self._patience = MOST_LOOKS
         self._clock.ends_at(number, now + job.run_s)

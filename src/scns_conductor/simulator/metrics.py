@@ -2,10 +2,12 @@
 
 有界慢化 = max(1, (等待 + 运行) / max(运行, 10 秒))（Feitelson 等，1997）；
 利用率 = Σ(运行 × CPU) / (机器 CPU × 总时长)，总时长从第一次提交到最后一次结束。
+启动之后停过的（挂起、时间片）：停着的时间不算运行，算在慢化与周转里，CPU 当作均匀地用。
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from scns_conductor.simulator.workload import TraceJob
 
 SLOWDOWN_THRESHOLD_S = 10
+NOT_STOPPED: Mapping[int, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,39 +56,50 @@ class Columns:
     start_s: NDArray[np.float64]
     run_s: NDArray[np.float64]
     cpus: NDArray[np.float64]
-
-    @property
-    def end_s(self) -> NDArray[np.float64]:
-        """结束时刻。"""
-        return self.start_s + self.run_s
+    end_s: NDArray[np.float64]
 
 
-def started_columns(jobs: Sequence[TraceJob], starts: Sequence[float | None]) -> tuple[list[TraceJob], Columns]:
-    """只留下真正启动了的作业，并转成列。"""
-    pairs = [(job, start) for job, start in zip(jobs, starts, strict=True) if start is not None]
-    started = [job for job, _ in pairs]
+def started_columns(
+    jobs: Sequence[TraceJob], starts: Sequence[float | None], ends: Mapping[int, float] = NOT_STOPPED
+) -> tuple[list[TraceJob], Columns]:
+    """只留下真正启动了的作业，并转成列；ends 是停过的（jobs 的下标）何时结束。"""
+    places = [place for place, start in enumerate(starts) if start is not None]
+    started = [jobs[place] for place in places]
+    start_s = np.array([starts[place] for place in places], dtype=np.float64)
+    run_s = np.array([job.run_s for job in started], dtype=np.float64)
+    end_s = start_s + run_s
+    for row, place in enumerate(places if ends else ()):
+        if place in ends:
+            end_s[row] = ends[place]
     columns = Columns(
         submit_s=np.array([job.submit_s for job in started], dtype=np.float64),
-        start_s=np.array([start for _, start in pairs], dtype=np.float64),
-        run_s=np.array([job.run_s for job in started], dtype=np.float64),
+        start_s=start_s,
+        run_s=run_s,
         cpus=np.array([job.cpus for job in started], dtype=np.float64),
+        end_s=end_s,
     )
     return started, columns
 
 
-def bounded_slowdown(wait_s: NDArray[np.float64], run_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """有界慢化，逐个作业；门槛 10 秒。"""
-    slowdown: NDArray[np.float64] = np.maximum(1.0, (wait_s + run_s) / np.maximum(run_s, SLOWDOWN_THRESHOLD_S))
+def bounded_slowdown(turnaround_s: NDArray[np.float64], run_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """有界慢化，逐个作业；turnaround_s 是从提交到结束，门槛 10 秒。"""
+    slowdown: NDArray[np.float64] = np.maximum(1.0, turnaround_s / np.maximum(run_s, SLOWDOWN_THRESHOLD_S))
     return slowdown
 
 
-def measure(jobs: Sequence[TraceJob], starts: Sequence[float | None], machine_cpus: int) -> Metrics:
-    """求指标。starts 与 jobs 一一对应，None 表示始终没有启动（不计入）。"""
-    started, columns = started_columns(jobs, starts)
+def measure(
+    jobs: Sequence[TraceJob],
+    starts: Sequence[float | None],
+    machine_cpus: int,
+    ends: Mapping[int, float] = NOT_STOPPED,
+) -> Metrics:
+    """求指标。starts 与 jobs 一一对应，None 表示始终没有启动（不计入）；ends 是停过的（下标）何时结束。"""
+    started, columns = started_columns(jobs, starts, ends)
     if not started:
         return Metrics(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ())
     wait_s = columns.start_s - columns.submit_s
-    slowdown = bounded_slowdown(wait_s, columns.run_s)
+    turnaround_s = columns.end_s - columns.submit_s
+    slowdown = bounded_slowdown(turnaround_s, columns.run_s)
     makespan_s = float(columns.end_s.max() - columns.submit_s.min())
     work = float((columns.run_s * columns.cpus).sum())
     return Metrics(
@@ -97,7 +111,7 @@ def measure(jobs: Sequence[TraceJob], starts: Sequence[float | None], machine_cp
         avg_bounded_slowdown=float(slowdown.mean()),
         median_bounded_slowdown=float(np.median(slowdown)),
         p95_bounded_slowdown=float(np.percentile(slowdown, 95)),
-        avg_turnaround_s=float((wait_s + columns.run_s).mean()),
+        avg_turnaround_s=float(turnaround_s.mean()),
         utilization=work / (machine_cpus * makespan_s) if makespan_s > 0 else 0.0,
         makespan_s=makespan_s,
         users=_by_user(started, columns, wait_s, slowdown),
@@ -132,7 +146,10 @@ class Steps:
 
 def busy_cpus(columns: Columns) -> Steps:
     """占用的 CPU 随时间的变化。"""
-    return _steps(columns.start_s, columns.end_s, columns.cpus)
+    # 停过的均匀地用；没有停过的一分不差。
+    whole = columns.end_s - columns.start_s
+    rates = np.where(whole > columns.run_s, columns.cpus * columns.run_s / np.maximum(whole, 1e-9), columns.cpus)
+    return _steps(columns.start_s, columns.end_s, rates)
 
 
 def queue_length(columns: Columns) -> Steps:

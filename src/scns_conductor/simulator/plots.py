@@ -23,6 +23,7 @@ from scns_conductor.simulator.metrics import (
     queue_length,
     started_columns,
 )
+from scns_conductor.simulator.report import ACTUAL, PolicyResult
 from scns_conductor.simulator.workload import TraceJob
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ _WORDS = {
 }
 
 Window = tuple[float, float]
-Outcome = tuple[Sequence[TraceJob], Sequence[float | None]]
+Outcome = tuple[Sequence[TraceJob], PolicyResult]
 
 
 class PlotsUnavailable(ConductorError):
@@ -117,8 +118,8 @@ def plot_queue(path: Path, outcomes: Mapping[str, Outcome], window: Window | Non
 
 def plot_gantt(path: Path, title: str, outcome: Outcome, machine_cpus: int, window: Window) -> None:
     """甘特图：横轴时间，纵轴处理器，一块一个作业，颜色按用户。"""
-    jobs, starts = outcome
-    rectangles = assign_lanes(jobs, starts, machine_cpus, window)
+    jobs, found = outcome
+    rectangles = assign_lanes(jobs, found.starts, machine_cpus, window, found.walked, recorded=found.policy == ACTUAL)
     figure, (axes,), word = _figure(11, 5.2)
     from matplotlib.collections import PolyCollection
     from matplotlib.patches import Patch
@@ -211,7 +212,7 @@ def _plot_curves(
 ) -> None:
     """apart：一个策略一格；否则画在一起。"""
     figure, panels, word = _figure(11, 1.2 + 1.9 * len(outcomes) if apart else 4, len(outcomes) if apart else 1)
-    columns = {name: started_columns(jobs, starts)[1] for name, (jobs, starts) in outcomes.items()}
+    columns = {name: started_columns(jobs, found.starts, found.ends)[1] for name, (jobs, found) in outcomes.items()}
     spans = {name: window or _span(found) for name, found in columns.items()}
     span = min(each[0] for each in spans.values()), max(each[1] for each in spans.values())
     jobs, _ = next(iter(outcomes.values()))

@@ -23,7 +23,7 @@ from scns_conductor.simulator.machine import Machine
 from scns_conductor.simulator.policy_choice import PolicyChoice
 from scns_conductor.simulator.power import NodePower, PowerUse
 from scns_conductor.simulator.predictions import Predictions
-from scns_conductor.simulator.workload import TraceJob
+from scns_conductor.simulator.workload import Span, TraceJob
 
 Advance = Callable[[int], None]
 # conservative 为每个受阻的作业保留。
@@ -38,7 +38,7 @@ _END, _IDLE_LONG = 1, 2
 class Replay:
     """结果：starts、shares（占了哪些节点）与作业一一对应，没有启动的是 None 与空。
 
-    never_started 是作业号 -> 原因码。
+    never_started 是作业号 -> 原因码；walked 是停过的（下标）真的在走的各段。
     """
 
     starts: list[float | None]
@@ -46,6 +46,7 @@ class Replay:
     never_started: dict[str, str] = field(default_factory=dict)
     passes: int = 0
     power: PowerUse | None = None
+    walked: dict[int, list[Span]] = field(default_factory=dict)
 
 
 def node_facts(machine: Machine) -> list[NodeFacts]:

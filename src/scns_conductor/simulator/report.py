@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,8 +13,10 @@ from scns_conductor.simulator.metrics import Metrics
 from scns_conductor.simulator.power import PowerUse
 from scns_conductor.simulator.rlscheduler import QuirkyResult
 from scns_conductor.simulator.trace import Trace
-from scns_conductor.simulator.workload import TraceJob, Workload
+from scns_conductor.simulator.workload import Span, TraceJob, Workload
 
+# 实际的那一行叫什么。
+ACTUAL = "actual"
 # 清洗的账目：英文码 -> 给人看的中文。
 NOTE_TEXTS = {
     "malformed_lines": "坏行，已跳过",
@@ -66,6 +68,9 @@ class PolicyResult:
     elapsed_s: float
     # 节能时省的与费的；不节能是 None。
     power: PowerUse | None = None
+    # 停过的（作业的下标）何时结束，真的在走的各段（记录里的不知道）。
+    ends: Mapping[int, float] = field(default_factory=dict)
+    walked: Mapping[int, Sequence[Span]] = field(default_factory=dict)
 
 
 def as_json(trace: Trace, workload: Workload, machine: Machine, results: Sequence[PolicyResult]) -> dict[str, Any]:
@@ -151,15 +156,13 @@ def write_jobs_csv(path: Path, jobs: Sequence[TraceJob], results: Sequence[Polic
         rows = csv.writer(out, lineterminator="\n")
         rows.writerow(_JOB_COLUMNS)
         for result in results:
-            for job, start in zip(jobs, result.starts, strict=True):
+            for place, (job, start) in enumerate(zip(jobs, result.starts, strict=True)):
                 if start is None:
                     continue
-                wait_s = start - job.submit_s
-                slowdown = max(1.0, (wait_s + job.run_s) / max(job.run_s, 10))
+                wait_s, end = start - job.submit_s, result.ends.get(place, start + job.run_s)
+                slowdown = max(1.0, (end - job.submit_s) / max(job.run_s, 10))
                 shape = (job.job_id, job.user, job.account, job.cpus, job.submit_s, job.limit_s, job.run_s)
-                rows.writerow(
-                    [result.policy, *shape, _plain(start), _plain(start + job.run_s), _plain(wait_s), f"{slowdown:.6f}"]
-                )
+                rows.writerow([result.policy, *shape, _plain(start), _plain(end), _plain(wait_s), f"{slowdown:.6f}"])
 
 
 def write_users_csv(path: Path, results: Sequence[PolicyResult]) -> None:

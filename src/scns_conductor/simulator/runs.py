@@ -13,7 +13,7 @@ from scns_conductor.simulator.live_replay import actual_starts, replay_live
 from scns_conductor.simulator.metrics import measure
 from scns_conductor.simulator.policy_choice import PolicyChoice
 from scns_conductor.simulator.replay import replay
-from scns_conductor.simulator.report import PolicyResult
+from scns_conductor.simulator.report import ACTUAL, PolicyResult
 from scns_conductor.simulator.session import Scene
 
 # (策略, 新完成的事件数)；每个策略共 2 × 作业数。
@@ -65,14 +65,17 @@ def _one(scene: Scene, choice: PolicyChoice, progress: Progress | None) -> Polic
         found = replay_live(scene.live, jobs, choice, scene.added, advance)
     else:
         found = replay(jobs, scene.machine, choice, advance)
+    ends = {place: spans[-1][1] for place, spans in found.walked.items()}
     return PolicyResult(
         policy=choice.label,
-        metrics=measure(jobs, found.starts, scene.machine.cpus),
+        metrics=measure(jobs, found.starts, scene.machine.cpus, ends),
         starts=found.starts,
         never_started=found.never_started,
         passes=found.passes,
         power=found.power,
         elapsed_s=time.perf_counter() - began,
+        ends=ends,
+        walked=found.walked,
     )
 
 
@@ -80,7 +83,12 @@ def actual(scene: Scene) -> PolicyResult:
     """实际的那一行：记录里真的开始的时刻。"""
     jobs = scene.workload.jobs
     starts = actual_starts(jobs)
-    return PolicyResult("actual", measure(jobs, starts, scene.machine.cpus), starts, {}, 0, 0.0)
+    ends = {
+        place: start + job.run_s + job.recorded_stopped_s
+        for place, (job, start) in enumerate(zip(jobs, starts, strict=True))
+        if start is not None and job.recorded_stopped_s
+    }
+    return PolicyResult(ACTUAL, measure(jobs, starts, scene.machine.cpus, ends), starts, {}, 0, 0.0, ends=ends)
 
 
 class _Child:

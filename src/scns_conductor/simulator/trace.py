@@ -38,6 +38,8 @@ class TraceRecord(NamedTuple):
     nodes: int = 0
     memory_mb: int = 0
     gpus: int = 0
+    # 启动之后停过多久；不算在 run_s 里。
+    stopped_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)

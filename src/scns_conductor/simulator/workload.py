@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from scns_conductor.simulator.trace import Trace, TraceRecord, TraceUnreadable
 
+# 从何时到何时。
+Span = tuple[float, float]
 # 线上不限时的：时限当作十年（秒）。
 UNLIMITED_S = 10 * 365 * 86400
 
@@ -17,7 +19,8 @@ class TraceJob(NamedTuple):
     """一个可重放的作业。
 
     run_s 是真正运行的秒数（已在时限处截断，>= 1）；limit_s 是调度器看得到的估计（>= run_s）；
-    recorded_wait_s 是踪迹里记录的等待，-1 表示未知；nodes 为 0 表示处理器可以任意拆到几个节点上。
+    recorded_wait_s 是踪迹里记录的等待，-1 表示未知；recorded_stopped_s 是记录里启动之后停过多久；
+    nodes 为 0 表示处理器可以任意拆到几个节点上。
     """
 
     job_id: str
@@ -31,6 +34,7 @@ class TraceJob(NamedTuple):
     memory_mb: int = 0
     gpus: int = 0
     recorded_wait_s: int = -1
+    recorded_stopped_s: int = 0
 
     @property
     def within_s(self) -> float:
@@ -98,6 +102,7 @@ def _job(record: TraceRecord, cpus: int, max_cpus: int, times_seen: int, notes: 
         memory_mb=max(0, record.memory_mb),
         gpus=max(0, record.gpus),
         recorded_wait_s=record.wait_s,
+        recorded_stopped_s=record.stopped_s,
     )
 
 
