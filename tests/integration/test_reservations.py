@@ -256,6 +256,11 @@ def test_flexible_and_magnetic_ones_and_lists(system: RunningSystem) -> None:
     create("magnet", nodes="ALL", users=["alice"], flags=["MAGNETIC"])
     drawn = alice.submit("true\n", time_limit="5")
     alice.wait_state(drawn, "COMPLETED")
+    # 在哪里面记在作业上，数组的任务也是；原来写的另记着。
+    array = alice.submit("true\n", array="0-1", time_limit="5")
+    alice.wait_state(array, "COMPLETED")
+    tasks = system.call("GET", f"/jobs?job_id={drawn},{array}&fields=reservation,requested_reservation")[1]["jobs"]
+    assert [(task["reservation"], task["requested_reservation"]) for task in tasks] == [("magnet", "")] * 3
     kept_out = bob.submit("true\n", time_limit="5")
     wait_until(lambda: system.call("GET", f"/jobs/{kept_out}")[1]["reason"] == "ReqNodeNotAvail", 60, "原因")
     bob.call("POST", f"/jobs/cancel/{kept_out}")
@@ -269,6 +274,12 @@ def test_flexible_and_magnetic_ones_and_lists(system: RunningSystem) -> None:
     create("current", users=["alice"], duration="30")
     either = alice.submit("true\n", reservation="later,current", time_limit="5")
     alice.wait_state(either, "COMPLETED")
+    chosen = system.call("GET", f"/jobs/{either}")[1]
+    assert (chosen["reservation"], chosen["requested_reservation"]) == ("current", "later,current")
+    for job_id, asked in ((drawn, None), (either, "later,current")):
+        assert system.call("POST", f"/jobs/{job_id}/requeue", {"hold": True})[0] == 200
+        assert system.call("GET", f"/jobs/{job_id}")[1]["reservation"] == asked
+        system.call("POST", f"/jobs/cancel/{job_id}")
     status, answer = alice.call("POST", "/jobs/submit", {"script": "true", "job": {"reservation": "current,nowhere"}})
     assert (status, answer["code"]) == (422, "reservation_unknown")
     # 组里的人也许用；TIME_FLOAT 总在前面。

@@ -132,3 +132,42 @@ def test_a_silent_node_goes_down_and_its_job_is_requeued(yard: NodeYard) -> None
     row = yard.query("SELECT state, restart_count FROM jobs WHERE job_id = :id", id=job_id)[0]
     assert (row["state"], row["restart_count"]) == ("PENDING", 1)
     assert yard.node()["allocated_cpus"] == 0
+
+
+@pytest.mark.faults
+def test_what_a_running_job_was_started_as_outlives_its_leader(yard: NodeYard) -> None:
+    """吸进预留的、启动时的优先级都记在作业上：换了领导者，里面的还是里面的，优先级低的仍让给同一个 QOS 里高的。"""
+    yard.start_agent()
+    yard.execute("INSERT INTO qos (name, preempt_mode) VALUES ('same', 'requeue,within')")
+    yard.execute(
+        "INSERT INTO reservations (name, start_time, end_time, nodes, node_cpus, accounts, flags, created_by) "
+        """VALUES ('magnet', now(), now() + interval '1 hour', 'n1', '{"n1": 4}', '{inside}', '{MAGNETIC}', 'root')"""
+    )
+    wait = f"#!/bin/sh\nwhile [ ! -e {yard.output}/go ]; do sleep 0.1; done\n"
+    rules = {"SCNS_PRIORITY_TYPE": "multifactor", "SCNS_PREEMPT_TYPE": "qos"}
+
+    def running(job_id: int) -> None:
+        wait_until(lambda: yard.job(job_id)["state"] == "RUNNING", f"{job_id} 启动")
+
+    with scheduler(yard, **rules) as first:
+        drawn = submitted(yard, wait, account="inside", cpus_per_task=4, time_limit=600)
+        low = submitted(yard, wait, qos="same", priority=5, cpus_per_task=2, time_limit=600, requeue=True)
+        running(drawn)
+        running(low)
+        first.kill()
+        first.wait()
+    started = yard.job(drawn)
+    assert (started["reservation"], started["requested_reservation"]) == ("magnet", "")
+    with scheduler(yard, **rules):
+        # 里面的四个归 drawn，外面还有两个；当它在外面的话，一个也没有。
+        outside = submitted(yard, wait, cpus_per_task=2, time_limit=600)
+        running(outside)
+        high = submitted(yard, wait, qos="same", priority=500, cpus_per_task=2, time_limit=600)
+        running(high)
+        assert yard.job(low)["restart_count"] == 1
+        # 重新排队的不再是里面的，又被吸进去。
+        yard.request_end(drawn, "PENDING")
+        wait_until(lambda: yard.job(drawn)["restart_count"] == 1 and yard.job(drawn)["state"] == "RUNNING", "再启动")
+        assert yard.job(drawn)["reservation"] == "magnet"
+        (yard.output / "go").touch()
+        ended(yard, 4)

@@ -127,7 +127,7 @@ class _Replaying:
             self._wanted.held(number, shape, partition, shares, start_s),
             qos=row.get("qos"),
             start_time=start_s,
-            reservation=next(iter(self._admissions.named(row)), None),
+            reservation=self._admissions.used(row),
             oversubscribe=bool(row["oversubscribe"]),
             priority=float((row["priority"] or 0) - (row["nice"] or 0)),
             owners=owners(row)[0],

@@ -65,7 +65,15 @@ class Admissions:
 
     def named(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         """作业指名的预留里还有的；已经删掉的当作没有写。"""
-        return tuple(name for name in (row.get("reservation") or "").split(",") if name in self._reserved.names)
+        asked = row.get("requested_reservation")
+        return self._known(row.get("reservation") if asked is None else asked)
+
+    def used(self, row: Mapping[str, Any]) -> str | None:
+        """在跑的作业在哪个预留里。"""
+        return next(iter(self._known(row.get("reservation"))), None)
+
+    def _known(self, text: str | None) -> tuple[str, ...]:
+        return tuple(name for name in (text or "").split(",") if name in self._reserved.names)
 
     def turn(self, now: float) -> bool:
         """到了有预留开始、结束的时刻：换成此刻的，排队的都再看一遍。没有到返回假。"""

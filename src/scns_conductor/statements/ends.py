@@ -15,6 +15,7 @@ from scns_conductor.statements.allocations import release_allocations
 from scns_conductor.statements.conditions import LAUNCH_ID, leaving
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
 from scns_conductor.statements.inbox import INBOX_CHANNEL
+from scns_conductor.statements.starts import ASKED_RESERVATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ def ending(kept: str = "") -> str:
         start_time = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE coalesce(d.began, j.start_time) END,
         partition = CASE WHEN d.to_state = 'PENDING' THEN coalesce(j.requested_partitions, j.partition)
                          ELSE j.partition END,
+        reservation = CASE WHEN d.to_state = 'PENDING' THEN {ASKED_RESERVATION} ELSE j.reservation END,
         node_list = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE j.node_list END,
         batch_host = CASE WHEN d.to_state = 'PENDING' THEN NULL ELSE j.batch_host END,
         allocated_nodes = CASE WHEN d.to_state = 'PENDING' THEN 0 ELSE j.allocated_nodes END,

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 from scns_conductor.core.states import TERMINAL_STATES, JobState
 from scns_conductor.statements.conditions import leaving
+from scns_conductor.statements.starts import ASKED_RESERVATION
 
 
 def _still_pending(change: str, cause: str) -> sa.TextClause:
@@ -28,9 +29,10 @@ RELEASE = _still_pending("hold = NULL, reason = 'None', priority = nullif(priori
 # 结束了的作业回到排队：上一次尝试留下的都清掉，restart_count 加一。
 REQUEUE_ENDED = sa.text(
     f"""
-    UPDATE jobs SET state = 'PENDING', reason = coalesce(:reason, 'None'), error_msg = NULL, hold = CAST(:hold AS text),
+    UPDATE jobs AS j SET state = 'PENDING', reason = coalesce(:reason, 'None'), error_msg = NULL,
+      hold = CAST(:hold AS text),
       restart_count = restart_count + 1, revision = revision + 1, eligible_time = NULL, start_time = NULL,
-      partition = coalesce(requested_partitions, partition),
+      partition = coalesce(requested_partitions, partition), reservation = {ASKED_RESERVATION},
       end_time = NULL, suspend_time = NULL, suspended_s = 0, expected_start_time = NULL, exit_status = NULL,
       exit_signal = NULL, derived_exit_status = NULL, node_list = NULL, batch_host = NULL, allocated_nodes = 0,
       allocated_cpus = 0, allocated_memory = 0, allocated_gres = NULL, process_id = NULL

@@ -28,6 +28,7 @@ RUNNING_SHARES = sa.text(
     """
     SELECT j.job_id, j.array_job_id, j.partition, j.reservation, j.licenses, j.time_limit, j.account, j.user_name,
       j.qos, j.oversubscribe, j.exclusive_to, j.mcs_label, coalesce(j.priority, 0) - j.nice AS priority,
+      j.start_priority,
       extract(epoch FROM j.start_time)::float8 AS start_time, j.suspended_s,
       j.requested_end_state IS NOT NULL AS ending, j.state = 'SUSPENDED' AS suspended,
       CASE WHEN j.state = 'SUSPENDED' THEN (

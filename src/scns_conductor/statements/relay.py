@@ -92,7 +92,8 @@ _HAND_OVER = HotStatement(
       SELECT c.k, c.job_id, c.task_id, false AS becomes, c.revision, CAST(%(node)s AS text) AS node_list,
         CAST(%(node)s AS text) AS batch_host, 1 AS nodes, CAST(%(cpus)s AS integer) AS cpus,
         CAST(%(memory)s AS bigint) AS memory, CAST(NULL AS text) AS gres, CAST(NULL AS bigint) AS time_limit,
-        CAST(NULL AS text) AS partition, CAST(NULL AS jsonb) AS shares,
+        CAST(NULL AS text) AS partition, CAST(NULL AS text) AS reservation,
+        CAST(NULL AS double precision) AS priority, CAST(NULL AS jsonb) AS shares,
         p.chain, p.job_id AS from_job_id, p.cpu_ids, p.chained OR %(depth)s > 1 AS chained
       FROM (SELECT *, row_number() OVER (ORDER BY k) AS place FROM candidates) AS c JOIN places AS p USING (place)
     ),

@@ -23,7 +23,17 @@ def _limit(jobs: str) -> str:
     return f"CASE WHEN {jobs}.deadline IS NULL THEN {wanted} ELSE least({wanted}, {left}) END"
 
 
-_SPLIT_COLUMNS = {"time_limit": _limit("m"), "partition": "coalesce(p.partition, m.partition)"}
+# 启动时才定下的预留，与原来写的：没有写的记空的文字，重新排队时照它恢复。
+_ASKED_RESERVATION = "CASE WHEN p.reservation IS NOT NULL THEN coalesce({}.reservation, '') END"
+# 重新排队的（jobs AS j）恢复成原来写的。
+ASKED_RESERVATION = (
+    "CASE WHEN j.requested_reservation IS NULL THEN j.reservation ELSE nullif(j.requested_reservation, '') END"
+)
+_SPLIT_COLUMNS = {
+    "time_limit": _limit("m"),
+    "partition": "coalesce(p.partition, m.partition)",
+    "reservation": "coalesce(p.reservation, m.reservation)",
+}
 _SPLIT_VALUES = [_SPLIT_COLUMNS.get(column, f"m.{column}") for column in SHARED_COLUMNS]
 
 
@@ -59,6 +69,10 @@ class Start:
     partition: str | None = None
     # 所属的异构作业：同一个的各个部分要么都启动，要么都不。
     het_job_id: int | None = None
+    # 列了几个预留的在哪个里启动，没有写的被哪个吸进去；None 是照作业自己的。
+    reservation: str | None = None
+    # 启动时的优先级；None 不记。
+    priority: float | None = None
 
 
 @dataclass(slots=True)
@@ -93,6 +107,8 @@ STARTING = f"""
         allocated_memory = p.memory, allocated_gres = p.gres, time_limit = {_limit("j")},
         partition = coalesce(p.partition, j.partition),
         requested_partitions = CASE WHEN p.partition IS NOT NULL THEN j.partition END,
+        reservation = coalesce(p.reservation, j.reservation),
+        requested_reservation = {_ASKED_RESERVATION.format("j")}, start_priority = p.priority,
         array_task_id = CASE WHEN p.task_id IS NULL THEN j.array_task_id ELSE {task_of("j", "p.task_id")} END,
         array_remaining = NULL
       FROM plan AS p LEFT JOIN array_part AS t ON t.job_id = p.job_id
@@ -115,12 +131,13 @@ STARTING = f"""
         ORDER BY p.k) AS q
     ),
     split AS (
-      INSERT INTO jobs (job_id, {", ".join(SHARED_COLUMNS)}, requested_partitions, array_job_id, array_task_id,
-        array_base, array_step, array_max_tasks, state, submit_time, eligible_time, start_time, node_list, batch_host,
-        allocated_nodes, allocated_cpus, allocated_memory, allocated_gres, wait_breakdown)
+      INSERT INTO jobs (job_id, {", ".join(SHARED_COLUMNS)}, requested_partitions, requested_reservation,
+        start_priority, array_job_id, array_task_id, array_base, array_step, array_max_tasks, state, submit_time,
+        eligible_time, start_time, node_list, batch_host, allocated_nodes, allocated_cpus, allocated_memory,
+        allocated_gres, wait_breakdown)
       SELECT p.new_id, {", ".join(_SPLIT_VALUES)},
-        CASE WHEN p.partition IS NOT NULL THEN m.partition END, m.job_id,
-        {task_of("m", "p.task_id")}, m.array_base, m.array_step, m.array_max_tasks, 'RUNNING',
+        CASE WHEN p.partition IS NOT NULL THEN m.partition END, {_ASKED_RESERVATION.format("m")}, p.priority,
+        m.job_id, {task_of("m", "p.task_id")}, m.array_base, m.array_step, m.array_max_tasks, 'RUNNING',
         m.submit_time, coalesce(m.eligible_time, m.submit_time), clock_timestamp(), p.node_list, p.batch_host,
         p.nodes, p.cpus, p.memory, p.gres,
         CASE WHEN m.wait_breakdown IS NOT NULL THEN scns_waited(m.wait_breakdown, m.reason, m.reason_since) END
@@ -150,7 +167,7 @@ _COMMIT = HotStatement(
       SELECT * FROM json_to_recordset(CAST(%(plan)s AS json))
       AS p(k integer, job_id bigint, task_id integer, becomes boolean, revision integer, node_list text,
         batch_host text, nodes integer, cpus integer, memory bigint, gres text, time_limit bigint, partition text,
-        shares jsonb)
+        reservation text, priority double precision, shares jsonb)
     ),
     {STARTING},
     allocated AS (
@@ -204,7 +221,10 @@ def commit_starts(
 
 def _plan_row(index: int, start: Start) -> dict[str, Any]:
     shares = start.shares
+    # 少有的，没有就不送。
+    rare = {"reservation": start.reservation, "priority": start.priority}
     return {
+        **{name: value for name, value in rare.items() if value is not None},
         "k": index,
         "job_id": start.job_id,
         "task_id": start.task_id,

@@ -58,8 +58,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "suspended_s", "expected_start_time", "expected_nodes", "wait_breakdown", "reason_since", "exit_status",
         "exit_signal", "derived_exit_status", "configuring", "node_list", "batch_host", "allocated_nodes",
         "allocated_cpus", "allocated_memory", "allocated_gres", "process_id", "requested_partitions",
-        "requested_end_state", "requested_end_reason", "requested_end_actor", "requested_end_grace", "cpu_user_s",
-        "cpu_system_s", "max_rss_kb", "read_bytes", "written_bytes", "gpu_s", "max_gpu_memory_mb", "gpu_energy_j",
+        "requested_reservation", "start_priority", "requested_end_state", "requested_end_reason",
+        "requested_end_actor", "requested_end_grace", "cpu_user_s", "cpu_system_s", "max_rss_kb", "read_bytes",
+        "written_bytes", "gpu_s", "max_gpu_memory_mb", "gpu_energy_j",
     ),
     "resource_allocations": (
         "allocation_id", "job_id", "restart_count", "node_name", "node_index", "cpus", "memory", "gres", "tasks",

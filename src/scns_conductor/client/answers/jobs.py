@@ -283,6 +283,10 @@ class Job(Answer):
     """批处理脚本的进程号"""
     requested_partitions: str | None
     """列了几个分区、在其中一个里启动的：原来列的，重新排队时恢复"""
+    requested_reservation: str | None
+    """列了几个预留、被 MAGNETIC 吸进来的，启动时才定下用哪个：原来写的，没有写是空的文字；重新排队时恢复"""
+    start_priority: float | None
+    """启动时的优先级，同一个 QOS 里的抢占看它；只有算优先级又抢占的系统才写"""
     requested_end_state: str | None
     """有人要求它结束：CANCELLED、PREEMPTED、DEADLINE 或 PENDING（重新排队）；进程退出时生效"""
     requested_end_reason: str | None

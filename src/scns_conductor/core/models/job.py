@@ -238,6 +238,14 @@ class Job(JobSpec, table=True):
     requested_partitions: str | None = Field(
         None, description="列了几个分区、在其中一个里启动的：原来列的，重新排队时恢复"
     )
+    requested_reservation: str | None = Field(
+        None,
+        description="列了几个预留、被 MAGNETIC 吸进来的，启动时才定下用哪个："
+        "原来写的，没有写是空的文字；重新排队时恢复",
+    )
+    start_priority: float | None = Field(
+        None, description="启动时的优先级，同一个 QOS 里的抢占看它；只有算优先级又抢占的系统才写"
+    )
     requested_end_state: str | None = Field(
         None, description="有人要求它结束：CANCELLED、PREEMPTED、DEADLINE 或 PENDING（重新排队）；进程退出时生效"
     )

@@ -127,17 +127,13 @@ class QueueMemory(Occupancy):
             )
             job = running_job(job_id, parts, self.cluster, pools, self.clock() + self.kill_wait_s)
             if self.priority.enabled:
-                # 优先级是启动时的；换过领导者就不知道了，不给同一个 QOS 里的抢占。
-                known = self.cluster.running.get(job_id)
-                job = replace(job, priority=math.inf if known is None else known.priority)
+                # 优先级是启动时的；没有记下的（那时还不抢占）不给同一个 QOS 里的抢占。
+                job = replace(job, priority=math.inf if first.start_priority is None else first.start_priority)
             if first.relay_chain is not None:
                 job = replace(job, shares=self.chains.join(job_id, first.relay_chain, job.shares))
             self._lent_seen |= bool(job.lent)
             if job.exclusive_to is not None:
                 self._scope(job.exclusive_to)
-            if job.reservation is None and job_id in self.cluster.running:
-                # 被吸进预留的：数据库里没有写。
-                job = replace(job, reservation=self.cluster.running[job_id].reservation)
             self.cluster.allocate(job)
             if first.array_job_id is not None:
                 self._tasks.add(job_id, first.array_job_id)

@@ -178,6 +178,18 @@ class Occupancy(WaitingLine):
             return None
         return self.cluster.chosen_partition(start.job.shape, start.shares)
 
+    def reservation_of(self, start: PlannedStart) -> str | None:
+        """启动时才定下的预留：列了几个的里的哪一个，没有写的被哪个吸进去；照作业自己写的是 None。"""
+        name, waiting = start.job.shape.reservation, self.waiting.get(start.job.job_id)
+        if name is None or waiting is None or waiting.request.reservations == (name,):
+            return None
+        return name
+
+    @property
+    def keeps_priority(self) -> bool:
+        """启动时的优先级此后还要用：同一个 QOS 里的抢占看它。"""
+        return self.priority.enabled and self.preempt_rules is not None
+
     def tasks_running(self, job_id: int) -> frozenset[int]:
         """数组正在跑的任务（作业号）。"""
         return self._tasks.of(job_id)

@@ -41,6 +41,8 @@ def rows_of(memory: QueueMemory, planned: Sequence[PlannedStart]) -> list[Start]
                 None if item.time_limit_s is None else math.floor(item.time_limit_s),
                 memory.partition_of(item),
                 memory.het_job_of(item),
+                memory.reservation_of(item),
+                job.priority if memory.keeps_priority else None,
             )
         )
     return found
