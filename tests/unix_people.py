@@ -1,9 +1,10 @@
 """真的 Unix 用户，与以他们的身份、不带任何令牌地执行命令。"""
 
 import contextlib
+import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +44,15 @@ class Person:
     run_dir: Path
     work: Path
 
-    def run(self, *words: str, text: str | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """执行一个命令，取它的输出与退出码；环境里没有地址，也没有令牌。"""
+    def run(
+        self, *words: str, text: str | None = None, limits: Mapping[int, int] | None = None, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """执行一个命令，取它的输出与退出码；环境里没有地址，也没有令牌。limits 是软上限（RLIMIT_… 的号 -> 数）。"""
+
+        def lower() -> None:
+            for number, soft in (limits or {}).items():
+                resource.setrlimit(number, (soft, resource.getrlimit(number)[1]))
+
         inside = [
             "unshare",
             "--mount",
@@ -70,10 +78,13 @@ class Person:
             },
             timeout=60,
             check=False,
+            preexec_fn=lower if limits else None,
         )
 
-    def say(self, *words: str, text: str | None = None, **environment: str) -> str:
+    def say(
+        self, *words: str, text: str | None = None, limits: Mapping[int, int] | None = None, **environment: str
+    ) -> str:
         """同上，做不成就失败；返回标准输出。"""
-        done = self.run(*words, text=text, **environment)
+        done = self.run(*words, text=text, limits=limits, **environment)
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         return done.stdout.strip()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -145,6 +146,85 @@ def test_three_users_work_without_any_token(site: Site) -> None:
     assert set(sacct.split()) == {NAMES[0]}
     done = site.alice.run("scns", "submit", "--wait", "-", text="#!/bin/sh\nexit 3\n")
     assert done.returncode == 3, done.stderr
+
+
+LIMITED = """#!/bin/bash
+echo $(ulimit -Sn) $(ulimit -Sf)
+(exec 320< /dev/null) 2> /dev/null && echo 320 opened
+(exec 321< /dev/null) 2> /dev/null || echo 321 refused
+(trap "" XFSZ; head -c 100000 /dev/zero > big 2> /dev/null); stat -c "%s %U" big
+"""
+SOFT_LIMITS = {resource.RLIMIT_NOFILE: 321, resource.RLIMIT_FSIZE: 8192}
+
+
+def test_limits_of_the_submitting_shell_are_in_force_for_a_user(site: Site) -> None:
+    """--propagate：不是环境里的一个数，是内核真的拦着他的进程。"""
+    folder = site.work / "jobs/limits"
+    folder.mkdir()
+    os.chown(folder, site.alice.uid, site.alice.uid)
+
+    def output(*options: str) -> list[str]:
+        words = ("sbatch", "--wait", "-D", str(folder), "-o", "out", *options)
+        site.alice.say(*words, text=LIMITED, limits=SOFT_LIMITS)
+        return (folder / "out").read_text().splitlines()
+
+    assert output() == ["321 8", "320 opened", "321 refused", f"8192 {NAMES[0]}"]
+    free = output("--propagate=NONE")
+    assert free[0].split()[0] != "321"
+    assert free[-1] == f"100000 {NAMES[0]}"
+    assert site.alice.say("srun", "bash", "-c", "ulimit -Sn", limits=SOFT_LIMITS) == "321"
+
+
+PROFILE = """echo noise
+id -u > ~/ran_as
+export FROM_LOGIN=$(id -un) SECRET=$(cat {secret} 2> /dev/null || echo unreadable) PATH=$PATH:~/login-bin
+"""
+HANGING = """id -u > ~/hung_as
+setsid sleep {left} &
+sleep {hung}
+"""
+
+
+def _sleeping(seconds: int) -> bool:
+    words = f"sleep\0{seconds}\0".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if (entry / "cmdline").read_bytes() == words:
+                    return True
+    return False
+
+
+def test_the_login_environment_is_read_as_the_user_and_never_hangs_the_job(site: Site) -> None:
+    home, secret = site.work / "jobs/home", site.work / "root-only"
+    home.mkdir()
+    secret.write_text("secret of root")
+    secret.chmod(0o600)
+    os.chown(home, site.bob.uid, site.bob.uid)
+    profile = home / ".bash_profile"
+    profile.write_text(PROFILE.format(secret=secret))
+    own = {"HOME": str(home), "SHELL": "/bin/bash"}
+    script = "#!/bin/bash\necho $FROM_LOGIN/$SECRET\ncase $PATH in *login-bin) echo path;; esac\n"
+
+    def output(*options: str) -> list[str]:
+        site.bob.say("sbatch", "--wait", "-o", str(home / "out"), "-D", str(home), *options, text=script, **own)
+        return (home / "out").read_text().splitlines()
+
+    assert output() == ["/"]
+    assert output("--get-user-env")[0] == f"{NAMES[1]}/unreadable"
+    # 程序是他的身份运行的，文件也是他的。
+    assert (home / "ran_as").read_text().strip() == str(site.bob.uid)
+    assert (home / "ran_as").stat().st_uid == site.bob.uid
+    # 不带提交时的环境，连 PATH 也是登录之后的。
+    assert output("--export=HOME,SHELL", "--get-user-env") == [f"{NAMES[1]}/unreadable", "path"]
+    hung, left = 86_000 + os.getpid() % 399, 85_000 + os.getpid() % 399
+    profile.write_text(HANGING.format(hung=hung, left=left))
+    told, shown = output("--get-user-env=2")
+    assert told.endswith("Unable to get user's local environment, running only with passed environment: timed out")
+    assert shown == "/"
+    assert (home / "hung_as").read_text().strip() == str(site.bob.uid)
+    # 启动文件留下的，连另开了会话的，都没有了。
+    wait_until(lambda: not _sleeping(hung) and not _sleeping(left), what="启动文件留下的进程没有了")
 
 
 def test_one_user_is_not_another(site: Site) -> None:
