@@ -38,7 +38,11 @@ def test_gpus_without_nodes_are_spread_and_shown_as_slurm_does(slurm: Commands) 
     running(slurm, job)
     shown = slurm.run("scontrol", "show", "job", job).stdout
     assert "NumNodes=2" in shown
-    assert "TRES=cpu=2,node=2,billing=2,gres/gpu=4" in shown
+    for name in ("ReqTRES", "AllocTRES"):
+        assert f"   {name}=cpu=2,node=2,billing=2,gres/gpu=4\n" in shown
+    old = slurm.run("scontrol", "show", "job", job, environment={"SCNS_SLURM_VERSION": "22.05"}).stdout
+    assert "   TRES=cpu=2,node=2,billing=2,gres/gpu=4\n" in old
+    assert ("   Power=\n" in old, "Power=" in shown) == (True, False)
     assert "TresPerJob=gres/gpu:4" in shown
     columns = ("sacct", "-nXP", "-j", job, "-o", "AllocTRES,ReqTRES")
     assert slurm.run(*columns).stdout == "billing=2,cpu=2,gres/gpu=4,node=2|billing=2,cpu=2,gres/gpu=4,node=2\n"

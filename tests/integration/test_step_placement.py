@@ -69,6 +69,17 @@ def test_a_host_file_names_the_node_of_every_task(slurm: Commands) -> None:
     assert done.stderr.splitlines()[0] == "srun: error: Too few NodeNames in Slurm Hostfile"
 
 
+def test_a_script_submitted_with_a_host_file_runs_its_steps_there(slurm: Commands) -> None:
+    (slurm.work / "hosts").write_text("node3\nnode1\nnode3\n")
+    script = f"#!/bin/bash\nsrun sh -c '{WHERE}'\nsrun -Q -n1 sh -c '{WHERE}'\n"
+    for more in ([], ["-c2"]):
+        words = ("sbatch", "--wait", "-m", "arbitrary", "-o", "placed", *more)
+        done = slurm.run(*words, text=script, environment={"SLURM_HOSTFILE": "./hosts"})
+        told = (slurm.work / "placed").read_text()
+        assert done.returncode == 0, told
+        assert (places(told.splitlines()[:3]), told.splitlines()[3:]) == ("313", ["0 3"]), told
+
+
 def test_what_srun_says_of_nodes_and_words_it_cannot_honour(slurm: Commands) -> None:
     lines = inside(
         slurm,

@@ -25,7 +25,8 @@ SETTINGS = {
     "elastic": True, "health_check_interval_s": 300.0, "health_check_node_states": ["IDLE", "MIXED"],
     "prolog_epilog_timeout_s": 300.0, "prolog_serial": False, "suspend_time_s": 600.0, "suspend_timeout_s": 30.0,
     "resume_timeout_s": 120.0, "suspend_rate": 60, "resume_rate": 0, "suspend_exc_nodes": "n[1-2]",
-    "suspend_exc_partitions": [],
+    "suspend_exc_partitions": [], "job_sample_interval_s": 15.0, "propagate_resource_limits": ["NOFILE", "CORE"],
+    "propagate_resource_limits_except": [],
 }  # fmt: skip
 
 

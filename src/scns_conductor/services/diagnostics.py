@@ -21,7 +21,8 @@ PUBLIC_SETTINGS = (
     "containment", "single_user", "allow_root_jobs", "scheduler_lease_s", "reconcile_interval_s", "webhooks",
     "health_check_interval_s", "health_check_node_states", "prolog_epilog_timeout_s", "prolog_serial",
     "suspend_time_s", "suspend_timeout_s", "resume_timeout_s", "suspend_rate", "resume_rate", "suspend_exc_nodes",
-    "suspend_exc_partitions", "elastic",
+    "suspend_exc_partitions", "elastic", "job_sample_interval_s", "propagate_resource_limits",
+    "propagate_resource_limits_except",
 )  # fmt: skip
 
 

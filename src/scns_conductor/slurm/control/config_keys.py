@@ -47,7 +47,6 @@ UNSET: dict[str, str] = {
     "HashPlugin": "n/a",
     "InactiveLimit": "0 sec",
     "InteractiveStepOptions": "--interactive --preserve-env --pty $SHELL",
-    "JobAcctGatherFrequency": "task=30",
     "JobCompType": "(null)",
     "JobFileAppend": "0",
     "LogTimeFormat": "iso8601_ms",

@@ -6,6 +6,7 @@ from typing import Any
 from scns_conductor.core.array_spec import merge_ranges
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.nodes import node_values as node_of
+from scns_conductor.slurm.shapes.spoken import spoken
 from scns_conductor.slurm.table import job_values as of
 from scns_conductor.slurm.table.job_tres import node_tres, partition_tres, slurm_order, tres
 from scns_conductor.slurm.table.terminal_text import printable
@@ -81,7 +82,7 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         f"NumNodes={of.nodes(job)}{span} NumCPUs={of.cpus(job)} NumTasks={job['tasks']}"
         f" CPUs/Task={job['cpus_per_task']} ReqB:S:C:T=0:0:{job['cores_per_socket'] or '*'}"
         f":{job['threads_per_core'] or '*'}",
-        f"TRES={slurm_order(tres(job, allocated=bool(job['allocated_cpus'])))}",
+        *_tres_lines(job),
         f"Socks/Node={job['sockets_per_node'] or '*'} NtasksPerN:B:S:C={per_node}:0:{job['tasks_per_socket'] or '*'}"
         f":{job['tasks_per_core'] or '*'} {_specialized(job)}",
         *(_share(part) for part in job.get("allocations") or () if details and not part["released_at"]),
@@ -110,8 +111,8 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
             f"StdIn={_word(of.output_path(job, 'standard_input'))}",
             f"StdOut={_word(of.output_path(job, 'standard_output'))}",
             *_switches(job),
-            "Power=",
-            "",
+            # 24.05 起没有功耗的插件。
+            *(["Power=", ""] if spoken() == "22.05" else []),
         ]
     for label, name in (
         ("TresPerJob", "tres_per_job"),
@@ -121,6 +122,14 @@ def job_lines(job: Record, details: bool = False) -> list[str]:
         if job.get(name):
             lines.append(f"{label}={of.tres_words(job[name])}")
     return lines
+
+
+def _tres_lines(job: Record) -> list[str]:
+    """23.02 起要的与分到的各一行；从前只有一行，排队时是要的，之后是分到的。"""
+    asked, given = (slurm_order(tres(job, allocated=allocated)) for allocated in (False, True))
+    if spoken() == "22.05":
+        return [f"TRES={given if job['allocated_cpus'] else asked}"]
+    return [f"ReqTRES={asked}", f"AllocTRES={given or '(null)'}"]
 
 
 def _share(part: Record) -> str:

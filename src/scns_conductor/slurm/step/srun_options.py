@@ -19,7 +19,7 @@ from scns_conductor.slurm.step.multi_prog import MOST_TASKS, multi_prog
 from scns_conductor.slurm.submit import newer_options
 from scns_conductor.slurm.submit.batch_derived import nodes_in
 from scns_conductor.slurm.submit.batch_hints import check_hints
-from scns_conductor.slurm.submit.batch_options import BAD_OPTION, whole_minutes
+from scns_conductor.slurm.submit.batch_options import ARBITRARY_VARIABLE, BAD_OPTION, whole_minutes
 from scns_conductor.slurm.submit.batch_options import OPTIONS as BATCH_OPTIONS
 from scns_conductor.slurm.submit.node_orders import limit_variables, oom_variables
 from scns_conductor.slurm.submit.unmet_options import warn_unmet
@@ -176,6 +176,10 @@ def _name_the_nodes(given: dict[str, str], environment: Mapping[str, str]) -> No
     arbitrary = given.get("distribution", "").lower().startswith("arbitrary")
     if file and "nodelist" not in given:
         given["nodelist"], arbitrary = nodes_in(file), True
+    if arbitrary and "nodelist" not in given and environment.get(ARBITRARY_VARIABLE):
+        # 作业的列表；要的任务少的用前面的。
+        listed = environment[ARBITRARY_VARIABLE].split(",")
+        given["nodelist"] = ",".join(listed[: int(given["ntasks"])] if given.get("ntasks", "").isdecimal() else listed)
     if not arbitrary and "*" not in given.get("nodelist", ""):
         return
     if "nodelist" not in given:

@@ -5,6 +5,7 @@ import os
 import re
 import signal as signals
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ _MEMORY = frozenset({"mem", "mem_per_cpu", "mem_per_gpu"})
 _MOST_NICE = 2**31 - 3
 _MOST_PRIORITY = 2**32 - 3
 _MOST_SIGNAL_DELAY_S = 65535
+# -m arbitrary 的列表，逐个任务一个：里面的 srun 照它。
+ARBITRARY_VARIABLE = "SLURM_ARBITRARY_NODELIST"
 # 选项 -> API 的字段，原样传过去。
 _FIELDS = {
     "job_name": "name",
@@ -218,6 +221,12 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
     if file:
         job["environment"] |= file_environment(file)
     job["environment"] |= submitted_variables(given)
+    if given.get("distribution", "").lower() == "arbitrary":
+        hosts = given.get("task_hosts") or given["nodelist"]
+        job["environment"][ARBITRARY_VARIABLE] = hosts
+        most = max(Counter(hosts.split(",")).values()) * job.get("cpus_per_task", 1)
+        # 任务最多的那个节点要放得下；别的节点也分到这么多。
+        job["minimum_cpus_per_node"] = max(most, job.get("minimum_cpus_per_node", 1))
     job |= segmented(given)
     # 在别的挤着的作业里提交的，不因此也挤着。
     job["environment"].pop("SLURM_OVERCOMMIT", None)
@@ -227,10 +236,14 @@ def job_fields(given: Mapping[str, str], environment: Mapping[str, str]) -> dict
 
 
 def _arbitrary(given: dict[str, str], environment: Mapping[str, str]) -> None:
-    """-m arbitrary 没有写 -w 的，列表在 SLURM_HOSTFILE 里，一个任务一行；没有写 -n 的，有几行就是几个任务。"""
+    """-m arbitrary 没有写 -w 的，列表在 SLURM_HOSTFILE 里，一个任务一行；没有写 -n 的，有几行就是几个任务。
+
+    逐个任务的列表记在 task_hosts 里。
+    """
     file = environment.get("SLURM_HOSTFILE")
     if file and given.get("distribution", "").lower() == "arbitrary" and not given.get("nodelist"):
         hosts = nodes_in(file).split(",")
+        given["task_hosts"] = ",".join(hosts)
         given["nodelist"] = ",".join(dict.fromkeys(hosts))
         given.setdefault("ntasks", str(len(hosts)))
 
