@@ -16,14 +16,17 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from hypothesis import settings as search
+from xdist.scheduler import LoadFileScheduling
 
 import engine_template
 from debian_postgres import DebianPostgres
 from debian_postgres import debian_postgres as started_debian_postgres
+from lent_systems import USERS, LentSystems
 from own_database import TEMPLATE, execute, settings_for
 from running_system import RunningSystem, forget_jobs, start_system
 from scns_conductor import migrations
@@ -70,6 +73,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return ranks.get(item.path.stem, len(ranks)), -sizes[item.path], str(item.path)
 
     items.sort(key=place)
+
+
+class TogetherScheduling(LoadFileScheduling):  # type: ignore[misc]
+    """一个文件总在同一个进程里，借同一种系统的几个文件也是。"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::", 1)[0]
+        return USERS.get(Path(path).stem, path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """只替换 --dist loadfile。"""
+    return TogetherScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_finish() -> None:
@@ -189,3 +206,20 @@ def running_system(shared_system: RunningSystem) -> Iterator[RunningSystem]:
     yield shared_system
     if shared_system.process.poll() is None:
         forget_jobs(shared_system)
+
+
+@pytest.fixture(scope="session")
+def lent_systems(scratch: Path) -> Iterator[LentSystems]:
+    """整个测试会话的、各种样子的系统（lent_systems.py）。"""
+    systems = LentSystems(scratch / "lent")
+    yield systems
+    systems.close()
+
+
+@pytest.fixture(scope="module")
+def lent_system(lent_systems: LentSystems, request: pytest.FixtureRequest) -> Iterator[RunningSystem]:
+    """这个文件要的样子（USERS 里写的）的一套，没有作业，设置如初；用完恢复原样。"""
+    shape = USERS[request.module.__name__]
+    system = lent_systems.lend(shape)
+    yield system
+    lent_systems.take_back(shape)

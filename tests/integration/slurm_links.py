@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import warm_commands
 from running_system import RunningSystem
 from scns_conductor.slurm.install import install
 
@@ -28,15 +29,12 @@ class Commands:
         self, *words: str, text: str | None = None, environment: dict[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
         """执行一个命令，取它的输出与退出码。"""
-        return subprocess.run(
-            [str(self.prefix / words[0]), *words[1:]],
-            input=text,
-            capture_output=True,
-            text=True,
-            cwd=self.work,
+        return warm_commands.run(
+            [self.prefix / words[0], *words[1:]],
             env={**self.environment, **(environment or {})},
+            cwd=self.work,
+            text=text,
             timeout=60,
-            check=False,
         )
 
     def submit(self, *words: str, text: str = SCRIPT) -> str:

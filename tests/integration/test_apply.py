@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as checked
 from hypothesis import strategies as st
 
-from running_system import RunningSystem, start_system, wait_until
+import warm_commands
+from running_system import RunningSystem, wait_until
 from scns_conductor.api.app import build_app
 from scns_conductor.api.cluster_file import ClusterFile
 from scns_conductor.core.async_database import async_engine
@@ -366,15 +367,12 @@ def test_what_came_from_slurm_is_applied(cluster: Cluster) -> None:
 
 
 @pytest.fixture(scope="module")
-def system(scratch: Path) -> Iterator[RunningSystem]:
-    with start_system(scratch / "apply", "--nodes", "1", "--cpus", "2", "--memory", "4G") as found:
-        yield found
+def system(lent_system: RunningSystem) -> RunningSystem:
+    return lent_system
 
 
 def scns(system: RunningSystem, *words: str, text: str = "") -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [SCNS, *words], input=text, capture_output=True, text=True, env=system.environment, check=False, timeout=120
-    )
+    return warm_commands.run([SCNS, *words], text=text, env=system.environment)
 
 
 def test_the_command_shows_asks_applies_and_names_the_line(system: RunningSystem, tmp_path: Path) -> None:

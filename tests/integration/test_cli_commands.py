@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import warm_commands
 from running_system import TERMINAL, RunningSystem, start_system, wait_until
 from scns_conductor.client import Client
 
@@ -20,15 +21,8 @@ SCNS = str(Path(sys.executable).parent / "scns")
 def scns(
     system: RunningSystem, *arguments: str, stdin: str = "", code: int | None = 0, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    answer = subprocess.run(
-        [SCNS, *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,
-        cwd=system.data_dir,
-        env={**system.environment, **environment},
+    answer = warm_commands.run(
+        [SCNS, *arguments], text=stdin, cwd=system.data_dir, env={**system.environment, **environment}
     )
     assert code is None or answer.returncode == code, answer
     return answer

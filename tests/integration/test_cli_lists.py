@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import warm_commands
 from running_system import RunningSystem, wait_until
 
 SCNS = str(Path(sys.executable).parent / "scns")
@@ -20,10 +21,7 @@ SCNS = str(Path(sys.executable).parent / "scns")
 def scns(
     system: RunningSystem, *arguments: str, code: int = 0, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    answer = subprocess.run(
-        [SCNS, *arguments], capture_output=True, text=True, check=False, timeout=90,
-        cwd=system.data_dir, env={**system.environment, **environment},
-    )  # fmt: skip
+    answer = warm_commands.run([SCNS, *arguments], cwd=system.data_dir, env={**system.environment, **environment})
     assert answer.returncode == code, answer
     return answer
 

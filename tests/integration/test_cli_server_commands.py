@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import warm_commands
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.signing_keys import read_key
 from scns_conductor.core.tokens import verify_token
@@ -13,12 +14,8 @@ SCNS = str(Path(sys.executable).parent / "scns")
 
 
 def scns(settings: Settings, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+    return warm_commands.run(
         [SCNS, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
         env={
             **os.environ,
             "SCNS_DATABASE_URL": settings.database_url.get_secret_value(),

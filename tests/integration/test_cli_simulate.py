@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import warm_commands
 from running_system import RunningSystem
 from scns_conductor.client import Client
 
@@ -19,14 +20,7 @@ LUBLIN = str(DATA / "lublin_256.swf.gz")
 
 
 def simulate(*arguments: str, code: int = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
-    answer = subprocess.run(
-        [SCNS, "simulate", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, **environment},
-    )
+    answer = warm_commands.run([SCNS, "simulate", *arguments], env={**os.environ, **environment})
     assert answer.returncode == code, answer
     assert "Traceback" not in answer.stderr
     return answer

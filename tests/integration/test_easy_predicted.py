@@ -1,22 +1,14 @@
 """线上的 easy_predicted：照历史预测短的先回填，队首照时限的保留不被推迟。"""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from running_system import RunningSystem, start_system, wait_until
+from lent_systems import set_up
+from running_system import RunningSystem, wait_until
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    environment = {"SCNS_SCHEDULER_POLICY": "easy_predicted", "SCNS_PRIORITY_CALC_PERIOD_S": "1"}
-    with start_system(scratch / "s", "--cpus", "4", "--memory", "4G", environment=environment) as running:
-        yield running
-    shutil.rmtree(scratch)
+def system(lent_system: RunningSystem) -> RunningSystem:
+    return set_up(lent_system, scheduler_policy="easy_predicted", priority_calc_period_s=1.0)
 
 
 def submit(system: RunningSystem, seconds: float, cpus: int, name: str, minutes: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from slurm_links import Commands
 
+import warm_commands
 from running_system import RunningSystem, wait_until
 from scns_conductor.cli.main import COMMANDS
 from scns_conductor.language.catalogue import CHINESE
@@ -45,17 +46,16 @@ def ask(system: RunningSystem, method: str, path: str, body: Any = None, languag
 
 
 def scns(system: RunningSystem, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [SCNS, *words], env={**system.environment, "LC_ALL": "en_US.UTF-8", **environment},
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    return warm_commands.run([SCNS, *words], env={**system.environment, "LC_ALL": "en_US.UTF-8", **environment})
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_every_help_is_english(command: str) -> None:
     words = [SCNS, *command.split(), "--help"]
     environment = {**os.environ, "SCNS_LANG": "en"}
-    told = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    done = warm_commands.run(words, env=environment, real_first=False)
+    told = done.stdout
+    assert done.returncode == 0
     assert told.startswith("Usage: scns")
     assert not CHINESE.search(told), told
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import warm_commands
 from running_system import RunningSystem, server_environment, wait_until
 from scns_conductor import migrations
 from scns_conductor.core import database
@@ -21,11 +22,8 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "health_check.py"
 
 
 def check(system: RunningSystem, *options: str, **changed: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, SCRIPT, *options],
-        env={**system.environment, **server_environment(system), **changed},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    environment = {**system.environment, **server_environment(system), **changed}
+    done = warm_commands.run([SCRIPT, *options], env=environment)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -94,7 +92,7 @@ def test_health_is_not_ready_without_scheduler_and_nodes(settings: Settings) -> 
 
         def health() -> "subprocess.CompletedProcess[str]":
             command = [str(Path(sys.executable).parent / "scns"), "health"]
-            return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+            return warm_commands.run(command, env=environment)
 
         wait_until(lambda: "checks" in health().stdout or "database" in health().stdout, 60, "API 应答")
         done = health()

@@ -13,7 +13,7 @@ from node_yard import NodeYard
 from shepherd_yard import wait_until as wait
 from slurm_links import Commands
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, wait_until
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements.starts import Share, Start
 from scns_conductor.worker.scheduler.start_commits import commit_groups
@@ -27,9 +27,8 @@ SHOW = "echo $SLURM_PROCID/$SLURM_NTASKS $SLURM_NODEID/$SLURM_NNODES $SLURM_JOB_
 
 
 @pytest.fixture(scope="module")
-def cluster(scratch: Path) -> Iterator[RunningSystem]:
-    with start_system(scratch / "het", "--nodes", "2", "--cpus", "4", "--memory", "8G") as system:
-        yield system
+def cluster(lent_system: RunningSystem) -> RunningSystem:
+    return lent_system
 
 
 @pytest.fixture

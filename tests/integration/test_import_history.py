@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from slurm_links import Commands
 
+import warm_commands
 from running_system import RunningSystem, as_user, database_url, start_system, wait_until
 
 FILE = Path(__file__).parents[1] / "data" / "slurm" / "history.sacct"
@@ -40,9 +41,7 @@ def own(scratch: Path) -> Iterator[RunningSystem]:
 
 
 def scns(system: RunningSystem, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(SCNS), *words], env=system.environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    return warm_commands.run([SCNS, *words], env=system.environment)
 
 
 def imported(system: RunningSystem, *words: str) -> dict[str, Any]:

@@ -2,33 +2,29 @@
 
 import json
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from running_system import RunningSystem, start_system, wait_until
+import warm_commands
+from lent_systems import set_up
+from running_system import RunningSystem, wait_until
+from scns_conductor.slurm.install import install
 
 BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    options = ("--nodes", "3", "--cpus", "4", "--memory", "8G", "--gpus", "2")
-    with start_system(scratch / "system", *options, environment={"SCNS_LICENSES": "matlab:2"}) as running:
-        install = [str(BIN / "scns"), "slurm", "install", "--prefix", str(scratch / "bin")]
-        subprocess.run(install, check=True, capture_output=True)
-        (running.data_dir / "job.sh").write_text("#!/bin/sh\ntrue\n")
-        for name, features in {"node1": ["fast"], "node2": ["fast", "big"], "node3": ["big"]}.items():
-            assert running.call("PATCH", f"/nodes/{name}", {"features": features})[0] == 200
-        yield running
-    shutil.rmtree(scratch)
+def system(lent_system: RunningSystem) -> RunningSystem:
+    running = set_up(lent_system, licenses="matlab:2")
+    install(running.data_dir.parent / "bin", sys.executable)
+    (running.data_dir / "job.sh").write_text("#!/bin/sh\ntrue\n")
+    for name, features in {"node1": ["fast"], "node2": ["fast", "big"], "node3": ["big"]}.items():
+        assert running.call("PATCH", f"/nodes/{name}", {"features": features})[0] == 200
+    return running
 
 
 def by_api(system: RunningSystem, job: dict[str, Any], options: list[str]) -> str:
@@ -45,7 +41,7 @@ def by_sbatch(system: RunningSystem, job: dict[str, Any], options: list[str]) ->
 
 def run(system: RunningSystem, words: list[str]) -> str:
     environment = {**system.environment, "PATH": f"{BIN}:{os.environ['PATH']}"}
-    done = subprocess.run(words, capture_output=True, text=True, cwd=system.data_dir, env=environment, check=False)
+    done = warm_commands.run(words, cwd=system.data_dir, env=environment)
     assert done.returncode == 0, done
     return done.stdout
 

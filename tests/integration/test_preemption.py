@@ -1,30 +1,25 @@
 """抢占对着真的系统：高层级的分区挤掉低层级的；被挤掉的进程真的没了、作业没有丢。"""
 
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from running_system import RunningSystem, alive, as_user, start_system, wait_until
+from lent_systems import set_up
+from running_system import RunningSystem, alive, as_user, wait_until
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    environment = {"SCNS_PREEMPT_TYPE": "partition_prio", "SCNS_KILL_WAIT_S": "2"}
-    with start_system(scratch / "s", "--nodes", "2", "--cpus", "2", "--memory", "4G", environment=environment) as found:
-        for name, tier, mode in (("high", 10, None), ("low", 1, "requeue"), ("scrap", 1, "cancel"), ("safe", 1, "OFF")):
-            body = {"name": name, "priority_tier": tier, "preempt_mode": mode}
-            status, answer = found.call("POST", "/partitions", body)
-            assert status == 201, answer
-        yield found
-    shutil.rmtree(scratch)
+def system(lent_system: RunningSystem) -> RunningSystem:
+    found = set_up(lent_system, preempt_type="partition_prio")
+    for name, tier, mode in (("high", 10, None), ("low", 1, "requeue"), ("scrap", 1, "cancel"), ("safe", 1, "OFF")):
+        body = {"name": name, "priority_tier": tier, "preempt_mode": mode}
+        status, answer = found.call("POST", "/partitions", body)
+        assert status == 201, answer
+    return found
 
 
 def looping(tmp_path: Path, name: str) -> str:

@@ -1,12 +1,9 @@
 """按 QOS 抢占对着真的系统：挂起的进程真的停了、CPU 真的借出去又还回来，宽限与豁免时间真的管用。"""
 
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,20 +11,18 @@ from typing import Any
 import pytest
 from test_limits_live import admin, until
 
-from running_system import RunningSystem, alive, start_system, wait_until
+from lent_systems import set_up
+from running_system import RunningSystem, alive, wait_until
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    environment = {"SCNS_PREEMPT_TYPE": "qos", "SCNS_KILL_WAIT_S": "2"}
-    with start_system(scratch / "s", "--nodes", "1", "--cpus", "4", "--memory", "4G", environment=environment) as found:
-        admin(found, "add", "qos", "lent", "preemptmode=suspend", "priority=1")
-        admin(found, "add", "qos", "soft", "preemptmode=requeue", "gracetime=30", "priority=2")
-        admin(found, "add", "qos", "young", "preemptmode=cancel", "preemptexempttime=00:00:04", "priority=3")
-        admin(found, "add", "qos", "urgent", "preempt=lent,soft,young", "priority=100")
-        yield found
-    shutil.rmtree(scratch)
+def system(lent_system: RunningSystem) -> RunningSystem:
+    found = set_up(lent_system, preempt_type="qos")
+    admin(found, "add", "qos", "lent", "preemptmode=suspend", "priority=1")
+    admin(found, "add", "qos", "soft", "preemptmode=requeue", "gracetime=30", "priority=2")
+    admin(found, "add", "qos", "young", "preemptmode=cancel", "preemptexempttime=00:00:04", "priority=3")
+    admin(found, "add", "qos", "urgent", "preempt=lent,soft,young", "priority=100")
+    return found
 
 
 def ticking(tmp_path: Path, name: str) -> str:

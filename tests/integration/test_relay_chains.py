@@ -12,11 +12,9 @@ from node_yard import NodeYard
 from psycopg.rows import dict_row
 from shepherd_yard import wait_until
 
-from running_system import start_system
+from running_system import RunningSystem, database_url
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.states import JobState
-from scns_conductor.local.data_directory import DataDirectory
-from scns_conductor.local.engines import Engines
 from scns_conductor.statements.ends import JobEnd, commit_ends
 from scns_conductor.statements.relay import Offer, Successor, hand_over
 
@@ -205,31 +203,32 @@ def test_two_sessions_that_end_one_chain_at_once_release_its_share_once(yard: No
         check(yard)
 
 
-def test_jobs_of_one_slot_run_one_after_the_other(tmp_path: Path) -> None:
+def test_jobs_of_one_slot_run_one_after_the_other(lent_system: RunningSystem, tmp_path: Path) -> None:
     """两个槽、三百个短作业：都恰好跑一遍，链用上了，任何时刻至多两个在跑，数据库里的时刻与脚本自己看到的一致。"""
-    with start_system(tmp_path / "relay", "--cpus", "2", "--memory", "4G") as system:
-        ran = tmp_path / "ran"
-        ran.mkdir()
-        script = f"#!/bin/sh\necho >> {ran}/$SLURM_JOB_ID\n"
-        jobs = [{"job": {"name": "short", "memory_per_node": "16M", "time_limit": "1"}, "script": script}] * 300
-        ids = [int(job_id) for job_id in system.call("POST", "/jobs/submit/batch", {"jobs": jobs})[1]["job_ids"]]
-        url = Engines(DataDirectory(tmp_path / "relay")).database_url
-        with psycopg.connect(url, autocommit=True, row_factory=dict_row) as database:
-            done = "SELECT count(*) AS done FROM jobs WHERE state = 'COMPLETED'"
-            wait_until(lambda: database.execute(done).fetchall()[0]["done"] == 300, "都做完", 120)
-            rows = database.execute(
-                "SELECT extract(epoch FROM start_time)::float8 AS start, extract(epoch FROM end_time)::float8 AS stop, "
-                "relay_chain FROM jobs JOIN resource_allocations USING (job_id)"
-            ).fetchall()
-            node = database.execute("SELECT allocated_cpus, allocated_memory FROM nodes").fetchall()[0]
-        assert {path.name: path.read_text() for path in ran.iterdir()} == {str(job_id): "\n" for job_id in ids}
-        assert sum(row["relay_chain"] is not None for row in rows) > 100
-        # 两个钟之差量得准到几毫秒。
-        marks = sorted([(row["start"] + 0.01, 1) for row in rows] + [(row["stop"], -1) for row in rows])
-        running = most = 0
-        for _, step in marks:
-            running += step
-            most = max(most, running)
-        assert most == 2
-        assert (node["allocated_cpus"], node["allocated_memory"]) == (0, 0)
-    assert "memory_reconciled" not in Path(f"{tmp_path}/relay.log").read_text()
+    system = lent_system
+    log = system.data_dir.with_name(f"{system.data_dir.name}.log")
+    told_before = log.stat().st_size
+    ran = tmp_path / "ran"
+    ran.mkdir()
+    script = f"#!/bin/sh\necho >> {ran}/$SLURM_JOB_ID\n"
+    jobs = [{"job": {"name": "short", "memory_per_node": "16M", "time_limit": "1"}, "script": script}] * 300
+    ids = [int(job_id) for job_id in system.call("POST", "/jobs/submit/batch", {"jobs": jobs})[1]["job_ids"]]
+    with psycopg.connect(database_url(system), autocommit=True, row_factory=dict_row) as database:
+        done = "SELECT count(*) AS done FROM jobs WHERE state = 'COMPLETED' AND name = 'short'"
+        wait_until(lambda: database.execute(done).fetchall()[0]["done"] == 300, "都做完", 120)
+        rows = database.execute(
+            "SELECT extract(epoch FROM start_time)::float8 AS start, extract(epoch FROM end_time)::float8 AS stop, "
+            "relay_chain FROM jobs JOIN resource_allocations USING (job_id)"
+        ).fetchall()
+        node = database.execute("SELECT allocated_cpus, allocated_memory FROM nodes").fetchall()[0]
+    assert {path.name: path.read_text() for path in ran.iterdir()} == {str(job_id): "\n" for job_id in ids}
+    assert sum(row["relay_chain"] is not None for row in rows) > 100
+    # 两个钟之差量得准到几毫秒。
+    marks = sorted([(row["start"] + 0.01, 1) for row in rows] + [(row["stop"], -1) for row in rows])
+    running = most = 0
+    for _, step in marks:
+        running += step
+        most = max(most, running)
+    assert most == 2
+    assert (node["allocated_cpus"], node["allocated_memory"]) == (0, 0)
+    assert b"memory_reconciled" not in log.read_bytes()[told_before:]

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import psycopg
 import pytest
 from slurm_links import Commands
 
+import warm_commands
 from running_system import RunningSystem, database_url
 from scns_conductor.core.errors import Conflict, InvalidRequest
 from scns_conductor.core.settings import Settings
@@ -32,9 +32,7 @@ SECRETS = {
 
 
 def report(system: RunningSystem, *words: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [SCNS, "report", *words], capture_output=True, text=True, check=False, timeout=60, env=system.environment
-    )
+    done = warm_commands.run([SCNS, "report", *words], env=system.environment)
     assert done.returncode == code, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr

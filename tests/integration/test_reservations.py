@@ -1,26 +1,18 @@
 """预留对着真的系统：维护窗口挡住长作业、放过短作业；许用的人进得去；错误说得清。"""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, as_user, start_system, wait_until
+from lent_systems import set_up
+from running_system import RunningSystem, as_user, wait_until
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    options = ("--nodes", "2", "--cpus", "2", "--memory", "4G")
-    with start_system(
-        scratch / "s", *options, environment={"SCNS_LICENSES": "matlab:3", "SCNS_RECONCILE_INTERVAL_S": "1"}
-    ) as found:
-        yield found
-    shutil.rmtree(scratch)
+def system(lent_system: RunningSystem) -> RunningSystem:
+    return set_up(lent_system, licenses="matlab:3")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import pytest
 from slurm_links import Commands
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+import warm_commands
 from database_command import SCNS, scns_on
 from running_system import RunningSystem, as_user, free_port, server_environment, start_system, wait_until
 from scns_conductor import migrations
@@ -532,10 +533,7 @@ def test_a_new_column_of_the_jobs_reaches_the_history(settings: Settings) -> Non
     ],
 )
 def test_bad_input_is_one_line(url: str, words: tuple[str, ...], said: str) -> None:
-    done = subprocess.run(
-        [SCNS, "db", "retention", *words],
-        capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "SCNS_DATABASE_URL": url},
-    )  # fmt: skip
+    done = warm_commands.run([SCNS, "db", "retention", *words], env={**os.environ, "SCNS_DATABASE_URL": url})
     assert done.returncode != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -545,12 +543,8 @@ def test_bad_input_is_one_line(url: str, words: tuple[str, ...], said: str) -> N
     "words", [(), ("set", "--move-after", "60d"), ("run",), ("export", "2025-11", "."), ("bring-back", "3")]
 )
 def test_a_database_that_is_away_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
-    done = subprocess.run(
+    done = warm_commands.run(
         [SCNS, "db", "retention", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
         cwd=tmp_path,
         env={**os.environ, "SCNS_DATABASE_URL": f"postgresql://x@127.0.0.1:{free_port()}/x"},
     )

@@ -1,28 +1,19 @@
 """sacctmgr 与 sshare 对着真的系统；原话取自 Debian 的 slurmdbd 22.05（docs/slurm-compat.md 说怎么比的）。"""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from test_slurm_commands import Commands
 
-from running_system import RunningSystem, as_user, start_system, wait_until
+from lent_systems import set_up
+from running_system import RunningSystem, as_user, wait_until
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    environment = {
-        "SCNS_PRIORITY_TYPE": "multifactor",
-        "SCNS_PRIORITY_WEIGHTS": json.dumps({"fairshare": 1000, "qos": 100_000, "assoc": 10_000, "age": 0}),
-        "SCNS_PRIORITY_CALC_PERIOD_S": "0.2",
-    }
-    with start_system(scratch / "s", "--nodes", "1", "--cpus", "2", "--memory", "4G", environment=environment) as found:
-        yield found
-    shutil.rmtree(scratch)
+def system(lent_system: RunningSystem) -> RunningSystem:
+    weights = {"fairshare": 1000, "qos": 100_000, "assoc": 10_000, "age": 0}
+    return set_up(lent_system, priority_type="multifactor", priority_weights=weights, priority_calc_period_s=0.2)
 
 
 @pytest.fixture

@@ -1,25 +1,19 @@
 """线上的调度：三个节点的真系统，经 HTTP 提交，看作业真的在哪里、按什么次序跑。"""
 
 import itertools
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from running_system import RunningSystem, start_system, wait_until
+from lent_systems import set_up
+from running_system import RunningSystem, wait_until
 from scns_conductor.worker.scheduler.reasons import MOST_ROWS
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    options = ("--nodes", "3", "--cpus", "4", "--memory", "8G", "--gpus", "2")
-    with start_system(scratch / "system", *options, environment={"SCNS_LICENSES": "matlab:2"}) as running:
-        yield running
-    shutil.rmtree(scratch)
+def system(lent_system: RunningSystem) -> RunningSystem:
+    return set_up(lent_system, licenses="matlab:2")
 
 
 def show(system: RunningSystem, job_id: str) -> dict[str, Any]:

@@ -9,23 +9,21 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, alive, start_system, wait_until
+from running_system import RunningSystem, alive, wait_until
 
 BIG = 100_000_000
 
 
 @pytest.fixture(scope="module")
-def cluster(scratch: Path) -> Iterator[RunningSystem]:
+def cluster(lent_system: RunningSystem) -> RunningSystem:
     """两个节点，各 4 CPU。"""
-    with start_system(scratch / "steps", "--nodes", "2", "--cpus", "4", "--memory", "8G") as system:
-        yield system
+    return lent_system
 
 
 @pytest.fixture

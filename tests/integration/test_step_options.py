@@ -8,7 +8,6 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
 from fcntl import ioctl
 from pathlib import Path
 
@@ -16,14 +15,12 @@ import pytest
 from slurm_links import Commands
 from x_server import HERE, x_server
 
-from running_system import RunningSystem, alive, start_system, wait_until
+from running_system import RunningSystem, alive, wait_until
 
 
 @pytest.fixture(scope="module")
-def cluster(scratch: Path) -> Iterator[RunningSystem]:
-    options = ("--nodes", "2", "--cpus", "4", "--memory", "8G", "--gpus", "4")
-    with start_system(scratch / "options", *options) as system:
-        yield system
+def cluster(lent_system: RunningSystem) -> RunningSystem:
+    return lent_system
 
 
 @pytest.fixture

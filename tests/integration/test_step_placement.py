@@ -2,22 +2,20 @@
 
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, wait_until
 
 WHERE = "echo $SLURM_PROCID ${SLURMD_NODENAME#node}"
 
 
 @pytest.fixture(scope="module")
-def cluster(scratch: Path) -> Iterator[RunningSystem]:
+def cluster(lent_system: RunningSystem) -> RunningSystem:
     """三个节点，各 4 CPU。"""
-    with start_system(scratch / "placement", "--nodes", "3", "--cpus", "4", "--memory", "8G") as system:
-        yield system
+    return lent_system
 
 
 @pytest.fixture

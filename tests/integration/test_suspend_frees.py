@@ -1,25 +1,20 @@
 """SCNS_SUSPEND_FREES=cpus（Slurm 的做法）：挂起让出 CPU，内存仍占着；恢复等 CPU 空出来，绝不超分。"""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, start_system, wait_until
+from lent_systems import set_up
+from running_system import RunningSystem, wait_until
 
 CPUS, MEMORY = 4, 4096
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    options = ("--cpus", str(CPUS), "--memory", f"{MEMORY}M")
-    with start_system(scratch / "s", *options, environment={"SCNS_SUSPEND_FREES": "cpus"}) as running:
-        yield running
-    shutil.rmtree(scratch)
+def system(lent_system: RunningSystem) -> RunningSystem:
+    return set_up(lent_system, suspend_frees="cpus")
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+import warm_commands
 from running_system import (
     RunningSystem,
     as_user,
@@ -117,9 +118,8 @@ def refused(system: RunningSystem) -> tuple[int, Any] | None:
 
 def run(system: RunningSystem, *words: str) -> "subprocess.CompletedProcess[str]":
     """一条 scns 命令，用这个系统的令牌与数据目录。"""
-    command = [sys.executable, "-c", "from scns_conductor.cli.main import main; main()", *words]
     environment = {**server_environment(system), **system.environment}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return warm_commands.run([Path(sys.executable).with_name("scns"), *words], env=environment)
 
 
 def test_the_key_is_rotated_without_logging_anybody_out(own: RunningSystem) -> None:

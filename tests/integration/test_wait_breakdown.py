@@ -1,8 +1,5 @@
 """等了多久、各是为什么：启动之后还在，API、scns show、sacct、why 都看得到。"""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -10,15 +7,12 @@ import pytest
 from slurm_links import Commands
 from test_cli_lists import scns
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, wait_until
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    with start_system(scratch / "s", "--nodes", "1", "--cpus", "2", "--memory", "4G") as running:
-        yield running
-    shutil.rmtree(scratch)
+def system(lent_system: RunningSystem) -> RunningSystem:
+    return lent_system
 
 
 def waits(system: RunningSystem, job_id: str, reason: str) -> None:

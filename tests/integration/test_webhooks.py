@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
+import warm_commands
 from running_system import RunningSystem, as_user, database_url, free_port, start_system, wait_until
 
 SCNS = str(Path(sys.executable).parent / "scns")
@@ -113,9 +114,7 @@ def deliveries(system: RunningSystem, webhook_id: int) -> list[dict[str, Any]]:
 
 
 def scns(system: RunningSystem, *words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [SCNS, "webhooks", *words], env=system.environment, capture_output=True, text=True, check=False, timeout=60
-    )
+    return warm_commands.run([SCNS, "webhooks", *words], env=system.environment)
 
 
 def due_now(system: RunningSystem) -> None:

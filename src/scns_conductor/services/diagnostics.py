@@ -1,11 +1,12 @@
 """sdiag 与 scontrol show config 要的：调度器的统计、作业的计数、公开的设置。"""
 
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client import Histogram
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.answers.cluster import ChangedSetting
+from scns_conductor.core.answers.scheduler import SchedulingFigures
 from scns_conductor.core.runtime_settings import RUNTIME
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
@@ -55,7 +56,7 @@ async def diagnostics(
     engine: AsyncEngine, desk: AnswerDesk, latency: Histogram, *, reset: bool = False
 ) -> dict[str, Any]:
     """slurmrestd 的 statistics。调度器没有按时回答抛 AnswerTimeout；reset 时先取数，再从头计。"""
-    found = await desk.ask("diag", payload={"reset": reset})
+    found = cast("SchedulingFigures", await desk.ask("diag", payload={"reset": reset}))
     async with engine.connect() as connection:
         row = (await connection.execute(JOB_COUNTS, {"since": found["req_time_start"]})).mappings().one()
     return {

@@ -19,7 +19,14 @@ from rq.exceptions import DequeueTimeout
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
-from scns_conductor.worker.wire.bus_messages import MESSAGES, REMINDERS, BusMessage, VersionUnknown, read_message
+from scns_conductor.worker.wire.bus_messages import (
+    MESSAGES,
+    REMINDERS,
+    BusMessage,
+    ChangedJobs,
+    VersionUnknown,
+    read_message,
+)
 from scns_conductor.worker.wire.record import RecordError
 
 # 没有人收的消息（节点没了）留在队列里的上限；真相在数据库里，过期无妨。
@@ -45,12 +52,22 @@ class Message:
     """要送的一条：function 与 payload 见 wire/bus_messages.py，照懂得它的最早一版标版本。"""
 
     function: str
-    payload: dict[str, Any] = field(default_factory=dict)
+    payload: dict[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, body: BusMessage, function: str = "") -> "Message":
+        """由写好的消息；几种合用一个样子的（REMINDERS）说是哪一种。"""
+        return cls(function or body.function, body.to_wire())
 
     @property
     def version(self) -> int:
         """懂得它的最早一版。"""
         return MESSAGES.get(self.function, BusMessage).since
+
+
+def sync_message(job_ids: Sequence[int]) -> Message:
+    """这些作业变了，自己看数据库。"""
+    return Message.of(ChangedJobs(job_ids=list(job_ids)), "sync")
 
 
 # 收到的消息（wire/bus_messages.py 的一种）怎样办。
@@ -251,10 +268,10 @@ class Consumer:
             return
         handler(message)
 
-    def _pass_on(self, theirs: str, function: str, payload: dict[str, Any]) -> None:
+    def _pass_on(self, theirs: str, function: str, payload: Mapping[str, object]) -> None:
         """送到那个系统的同名节点；没有人收的过期就没有了。"""
         queue = self._queue_of(theirs)
-        data = Queue.prepare_data(function, args=(payload,), ttl=MESSAGE_TTL_S, result_ttl=0)
+        data = Queue.prepare_data(function, args=(dict(payload),), ttl=MESSAGE_TTL_S, result_ttl=0)
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
                 queue.enqueue_many([data], pipeline=pipeline)

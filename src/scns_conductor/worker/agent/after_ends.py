@@ -12,7 +12,7 @@ from scns_conductor.worker.agent.core_binding import CorePool
 from scns_conductor.worker.agent.job_operations import JobControl
 from scns_conductor.worker.agent.prolog import program_environment
 from scns_conductor.worker.agent.registration import drain_node
-from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
+from scns_conductor.worker.bus import BusUnavailable, Message, Publisher, sync_message
 from scns_conductor.worker.host.program import RunningPrograms, run_program
 from scns_conductor.worker.wire.end_record import EndRecord
 
@@ -83,7 +83,7 @@ class AfterEnds:
                     # 报告丢失的可能不是运行脚本的节点：自己这里也要核对。
                     self._enqueue(lambda job_id=job.job_id: self._control().sync([job_id]))  # type: ignore[misc]
                 else:
-                    messages.setdefault(node, []).append(Message("sync", {"job_ids": [job.job_id]}))
+                    messages.setdefault(node, []).append(sync_message([job.job_id]))
         try:
             self._publisher.send(messages)
         except BusUnavailable as error:

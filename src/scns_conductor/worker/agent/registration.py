@@ -2,7 +2,8 @@
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
@@ -70,10 +71,10 @@ def register_node(
         "restart_is_reboot": settings.agent_restart_is_reboot,
     }
     try:
-        return _register(engine, {**values, "keep_gres": False})
+        return _register(engine, settings.node_name, {**values, "keep_gres": False})
     except IntegrityError:
         logger.warning("gres_kept_until_released", extra={"node": settings.node_name, "declared": inventory.gres})
-        return _register(engine, {**values, "keep_gres": True})
+        return _register(engine, settings.node_name, {**values, "keep_gres": True})
 
 
 def record_containment(engine: Engine, settings: "Settings", containment: Capabilities) -> None:
@@ -99,12 +100,12 @@ def _require_one_mode(engine: Engine, settings: "Settings") -> None:
         )
 
 
-def _register(engine: Engine, values: dict[str, Any]) -> tuple[float, Seen]:
+def _register(engine: Engine, node_name: str, values: Mapping[str, object]) -> tuple[float, Seen]:
     with engine.begin() as connection:
         # 在等它开机的作业从此刻算起。
-        arrived = list(connection.scalars(ARRIVED, {"name": values["name"]}))
+        arrived = list(connection.scalars(ARRIVED, {"name": node_name}))
         row = connection.execute(REGISTER_NODE, values).one()
-        connection.execute(inbox_insert("nodes", node_names=[values["name"]]))
+        connection.execute(inbox_insert("nodes", node_names=[node_name]))
         if arrived:
             connection.execute(inbox_insert("jobs", job_ids=arrived))
         connection.execute(notify_inbox())
@@ -171,7 +172,7 @@ def fail_reboot(engine: Engine, node_name: str, reason: str) -> None:
     logger.error("reboot_failed", extra={"node": node_name, "reason": reason})
 
 
-def _change(engine: Engine, statement: sa.TextClause, values: dict[str, Any], node_name: str) -> bool:
+def _change(engine: Engine, statement: sa.TextClause, values: Mapping[str, object], node_name: str) -> bool:
     with engine.begin() as connection:
         changed = connection.execute(statement, values).rowcount > 0
         if changed:

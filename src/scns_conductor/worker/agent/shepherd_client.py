@@ -12,15 +12,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 
 from scns_conductor.worker.wire import shepherd_messages as messages
 from scns_conductor.worker.wire.end_record import EndRecord
 from scns_conductor.worker.wire.frames import LOCK_NAME, SOCKET_NAME, FrameBuffer, WireError, encode
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
-from scns_conductor.worker.wire.record import OLDEST_VERSION, Record
+from scns_conductor.worker.wire.record import OLDEST_VERSION, Record, RecordError
 from scns_conductor.worker.wire.shepherd_messages import HelloAnswer, LaunchAnswer, Named
 
 logger = logging.getLogger(__name__)
@@ -98,11 +98,18 @@ def _connect(spool: Path) -> socket.socket:
     return connection
 
 
-def _read(kind: type[_Answer], answer: dict[str, Any]) -> _Answer:
+class Answered(NamedTuple):
+    """一个回答：开头，与整个报文（照 heading.v 读）。"""
+
+    heading: messages.Answer
+    message: dict[str, object]
+
+
+def _read(kind: type[_Answer], answer: Answered) -> _Answer:
     """回答照它自己的版本读；读不懂抛 ShepherdError。"""
     try:
-        return kind.from_wire(answer, answer["v"])
-    except (KeyError, ValueError) as error:
+        return kind.from_wire(answer.message, answer.heading.v)
+    except ValueError as error:
         raise ShepherdError("bad_answer", f"牧守进程的回答不合式：{error}") from error
 
 
@@ -126,7 +133,7 @@ class ShepherdClient:
         self._on_gone = on_gone
         self._ids = itertools.count(1)
         self._send_lock = threading.Lock()
-        self._answers: dict[int, dict[str, Any]] = {}
+        self._answers: dict[int, Answered] = {}
         # 回答到了就丢掉的请求。
         self._unread: set[int] = set()
         self._arrived = threading.Condition()
@@ -163,31 +170,36 @@ class ShepherdClient:
 
     def _read(self) -> None:
         frames = FrameBuffer()
-        while True:
-            try:
-                chunk = self._connection.recv(1024**2)
-                messages = frames.feed(chunk) if chunk else None
-            except (OSError, WireError):
-                messages = None
-            if messages is None:
-                break
-            for message in messages:
-                if message.get("event") == "ends":
-                    self._hear_ends(message["ends"], message["v"])
-                    continue
-                if message["id"] in self._unread:
-                    self._unread.discard(message["id"])
-                    if not message.get("ok"):
-                        logger.error("ack_refused", extra={"code": message.get("code"), "error": message.get("error")})
-                    continue
-                with self._arrived:
-                    self._answers[message["id"]] = message
-                    self._arrived.notify_all()
+        try:
+            while chunk := self._connection.recv(1024**2):
+                for message in frames.feed(chunk):
+                    self._hear(message)
+        except OSError:
+            pass
+        except (WireError, RecordError) as error:
+            # 说的不成样子，以后的也信不过：同断了一样，不能只有这个线程知道。
+            logger.error("shepherd_frame_refused", extra={"error": str(error)})
         with self._arrived:
             self._open = False
             self._arrived.notify_all()
         if self._on_gone is not None:
             self._on_gone()
+
+    def _hear(self, message: dict[str, object]) -> None:
+        if message.get("event") == "ends":
+            pushed = messages.EndsPush.from_wire(message)
+            self._hear_ends(pushed.ends, pushed.v)
+            return
+        answer = Answered(messages.Answer.from_wire(message), message)
+        heading = answer.heading
+        if heading.id in self._unread:
+            self._unread.discard(heading.id)
+            if not heading.ok:
+                logger.error("ack_refused", extra={"code": heading.code, "error": heading.error})
+            return
+        with self._arrived:
+            self._answers[heading.id] = answer
+            self._arrived.notify_all()
 
     def _hear_ends(self, wires: list[object], version: int) -> None:
         ends = []
@@ -200,14 +212,14 @@ class ShepherdClient:
         if self._on_ends is not None and ends:
             self._on_ends(ends)
 
-    def request(self, op: str, **fields: Any) -> dict[str, Any]:
+    def request(self, op: str, **fields: object) -> dict[str, object]:
         """发一个请求，等它的回答（映射）。被拒绝抛 ShepherdError，连接断开抛 ShepherdGone。"""
-        return self._answer(op, self._ask(op, fields))
+        return self._answer(op, self._ask(op, fields)).message
 
     def _exchange(self, request: messages.Request, kind: type[_Answer]) -> _Answer:
-        return _read(kind, self.request(request.op, **request.to_wire(self.version)))
+        return _read(kind, self._answer(request.op, self._ask(request.op, request.to_wire(self.version))))
 
-    def _ask(self, op: str, fields: dict[str, Any], *, unread: bool = False) -> int:
+    def _ask(self, op: str, fields: Mapping[str, object], *, unread: bool = False) -> int:
         request_id = next(self._ids)
         if unread:
             self._unread.add(request_id)
@@ -219,15 +231,15 @@ class ShepherdClient:
             raise ShepherdGone(f"与牧守进程的连接断了：{error.strerror}") from error
         return request_id
 
-    def _answer(self, op: str, request_id: int) -> dict[str, Any]:
+    def _answer(self, op: str, request_id: int) -> Answered:
         with self._arrived:
             if not self._arrived.wait_for(lambda: request_id in self._answers or not self._open, REQUEST_WAIT_S):
                 raise ShepherdGone(f"牧守进程 {REQUEST_WAIT_S:g} 秒没有回答 {op}")
             answer = self._answers.pop(request_id, None)
         if answer is None:
             raise ShepherdGone("与牧守进程的连接断了")
-        if not answer.get("ok"):
-            raise ShepherdError(str(answer.get("code")), str(answer.get("error")))
+        if not answer.heading.ok:
+            raise ShepherdError(str(answer.heading.code), str(answer.heading.error))
         return answer
 
     def _named(self, jobs: Iterable[Named]) -> list[Named]:
@@ -236,8 +248,8 @@ class ShepherdClient:
     def hello(self, *, attach: bool = True) -> HelloAnswer:
         """问候，商定说哪一版；attach 为真时随后会收到全部未确认的结束记录。没有都懂的一版抛 ShepherdError。"""
         request = messages.Hello(attach=attach, versions=list(messages.SUPPORTED))
-        answer = self.request(request.op, **request.to_wire(self.version))
-        self.version = answer["v"]
+        answer = self._answer(request.op, self._ask(request.op, request.to_wire(self.version)))
+        self.version = answer.heading.v
         hello = _read(HelloAnswer, answer)
         self._launch_ids = hello.launch_ids
         return hello

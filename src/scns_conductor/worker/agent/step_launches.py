@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Engine
 
@@ -45,6 +45,9 @@ from scns_conductor.worker.wire.launch_spec import LaunchSpec, task_key
 from scns_conductor.worker.wire.process_usage import Usage
 from scns_conductor.worker.wire.shepherd_messages import StepSample
 from scns_conductor.worker.wire.step_spec import ClientAddress, StepSpec, TaskFiles, TaskSpec
+
+if TYPE_CHECKING:
+    from scns_conductor.worker.wire.bus_messages import NodePart
 
 # 与牧守进程一样 -I -S：不看环境、不载入第三方包。
 _BOOTSTRAP = (
@@ -250,8 +253,8 @@ def _warn_in_s(job: ClaimedJob, base: LaunchSpec) -> float | None:
     return left if left > 0 else None
 
 
-def _memory_bytes(share: Mapping[str, Any] | None) -> int | None:
-    memory = int((share or {}).get("memory") or 0)
+def _memory_bytes(share: "NodePart | None") -> int | None:
+    memory = int(share.get("memory") or 0) if share else 0
     return memory * 1024**2 if memory else None
 
 
@@ -262,7 +265,7 @@ def _gpus(gres: Mapping[str, int]) -> int:
 GPU_KINDS = frozenset({"gpu", *SHARED})
 
 
-def step_gpus(share: Mapping[str, Any] | None, binding: Binding) -> list[int]:
+def step_gpus(share: "NodePart | None", binding: Binding) -> list[int]:
     """这一步在本节点上看见的卡：细分了的是分到的，否则是作业的全部。"""
     if not share or not share.get("divided"):
         return binding.accelerator_ids

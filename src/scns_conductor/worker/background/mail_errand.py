@@ -44,7 +44,7 @@ class MailErrand:
         if not batches:
             return
         try:
-            publisher.send({self.queue: [Message(self.function, {"notification_ids": batch}) for batch in batches]})
+            publisher.send({self.queue: [Message.of(Deliver(notification_ids=batch)) for batch in batches]})
         except BusUnavailable as error:
             logger.warning("bus_unavailable", extra={"error": str(error)})
             for batch in batches:

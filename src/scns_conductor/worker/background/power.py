@@ -25,7 +25,7 @@ from scns_conductor.statements.inbox import inbox_insert, notify_inbox
 from scns_conductor.statements.incarnation import CURRENT_INCARNATION
 from scns_conductor.worker.background.power_commands import commands
 from scns_conductor.worker.background.power_times import node_times
-from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
+from scns_conductor.worker.bus import BusUnavailable, Publisher, sync_message
 from scns_conductor.worker.host.program import RunningPrograms, run_program
 from scns_conductor.worker.host.thread_owner import Lanes
 
@@ -131,7 +131,7 @@ class PowerKeeper:
         self._call(PowerState.POWERING_DOWN, suspended)
         self._call(PowerState.POWERING_UP, resumed)
         try:
-            self._publisher.send({row.node_name: [Message("sync", {"job_ids": row.job_ids})] for row in ready})
+            self._publisher.send({row.node_name: [sync_message(row.job_ids)] for row in ready})
         except BusUnavailable as error:
             # 节点自己核对时也看得见。
             logger.warning("bus_unavailable", extra={"error": str(error)})

@@ -32,9 +32,8 @@ class WebhookErrand:
         if not due:
             return
         try:
-            publisher.send(
-                {self.queue: [Message(self.function, {"webhook_id": each, "user_name": user}) for each, user in due]}
-            )
+            told = [PostWebhook(webhook_id=webhook_id, user_name=user_name) for webhook_id, user_name in due]
+            publisher.send({self.queue: [Message.of(each) for each in told]})
         except BusUnavailable as error:
             logger.warning("bus_unavailable", extra={"error": str(error)})
             for webhook_id, user_name in due:

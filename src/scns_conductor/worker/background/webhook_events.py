@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from scns_conductor.core.efficiency import Usage
 from scns_conductor.core.recurrence import occurrences
@@ -159,9 +159,50 @@ def _moment(value: Any) -> Any:
     raise TypeError(f"写不成 JSON：{value!r}")
 
 
-def _job(row: Any) -> dict[str, Any]:
+class EndFacts(TypedDict):
+    """结束了的才有的；单位在名字里，没有采到的是 null。"""
+
+    exit_code: str
+    elapsed_s: float
+    time_limit_s: int | None
+    cpu_s: float | None
+    cpu_efficiency: float | None
+    memory_asked_mb: int | None
+    memory_peak_mb: int | None
+
+
+class JobFacts(TypedDict):
+    """一件作业的事里，作业的概况。"""
+
+    job_id: str
+    array_job_id: str | None
+    array_task_id: int | None
+    het_job_id: str | None
+    restart_count: int
+    name: str
+    user: str
+    account: str | None
+    partition: str
+    qos: str
+    from_state: str | None
+    state: str
+    cause: str | None
+    actor: str
+    message: str | None
+    submit_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    node_list: str | None
+    cpus: int | None
+
+
+class EndedFacts(JobFacts, EndFacts):
+    """结束了的作业的概况。"""
+
+
+def _job(row: Any) -> JobFacts | EndedFacts:
     """作业的概况：状态是这件事的，其余是读到时的。"""
-    found: dict[str, Any] = {
+    found: JobFacts = {
         "job_id": str(row.job_id),
         "array_job_id": None if row.array_job_id is None else str(row.array_job_id),
         "array_task_id": row.array_task_id,
@@ -184,11 +225,11 @@ def _job(row: Any) -> dict[str, Any]:
         "cpus": row.allocated_cpus,
     }
     if row.end_time is not None and row.state_now == row.to_state:
-        found |= _ended(row)
+        return {**found, **_ended(row)}
     return found
 
 
-def _ended(row: Any) -> dict[str, Any]:
+def _ended(row: Any) -> EndFacts:
     """结束了的：退出码与用了多少（单位在名字里）；没有运行过的、没有采到的是 null。"""
     run_s = 0.0
     if row.start_time is not None:

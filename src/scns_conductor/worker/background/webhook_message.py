@@ -96,7 +96,7 @@ def _keyed(key: str, text: str) -> str:
     return base64.b64encode(hmac.digest(key.encode(), text.encode(), hashlib.sha256)).decode()
 
 
-def _chat(kind: str, lines: Sequence[str]) -> dict[str, Any]:
+def _chat(kind: str, lines: Sequence[str]) -> dict[str, object]:
     text = "\n".join(lines)
     if kind == "slack":
         return {"text": text, "mrkdwn": False}

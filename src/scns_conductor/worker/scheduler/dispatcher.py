@@ -10,6 +10,7 @@ from scns_conductor.statements.allocations import HOLDING_NODES
 from scns_conductor.statements.starts import Start, Started
 from scns_conductor.timing import Trouble
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
+from scns_conductor.worker.wire.bus_messages import ChangedJobs, LaunchJobs
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 def to_holders(connection: Connection, function: str, job_ids: Sequence[int]) -> dict[str, list[Message]]:
     """告诉占着这些作业的各个节点：对它们做什么（suspend、resume、cancel）。"""
     rows = connection.execute(HOLDING_NODES, {"job_ids": list(job_ids)})
-    return {row.node_name: [Message(function, {"job_ids": row.job_ids})] for row in rows}
+    return {row.node_name: [Message.of(ChangedJobs(job_ids=row.job_ids), function)] for row in rows}
 
 
 class Dispatcher:
@@ -38,7 +39,7 @@ class Dispatcher:
                 continue
             for share in starts[row.index].shares:
                 by_node.setdefault(share.node_name, []).append(row.job_id)
-        self.send({node: [Message("launch", {"job_ids": ids})] for node, ids in by_node.items()})
+        self.send({node: [Message.of(LaunchJobs(job_ids=ids), "launch")] for node, ids in by_node.items()})
 
     def send(self, messages: Mapping[str, Sequence[Message]]) -> None:
         """节点 -> 消息；送不出去只记一行。"""

@@ -43,10 +43,12 @@ def messages_for(connection: Connection, requests: Sequence[Mapping[str, Any]]) 
     return messages
 
 
-def add_message(messages: list[Message], function: str, job_ids: Sequence[int], payload: Mapping[str, Any]) -> None:
+def add_message(messages: list[Message], function: str, job_ids: Sequence[int], payload: Mapping[str, object]) -> None:
     """接在后面；与上一条是同样的请求时并进去：两万个 scancel 在一个节点上也只是一条消息。"""
     last = messages[-1] if messages else None
     if last is not None and last.function == function and {**last.payload, "job_ids": ()} == {**payload, "job_ids": ()}:
-        last.payload["job_ids"].extend(job_ids)
+        held = last.payload["job_ids"]
+        assert isinstance(held, list)
+        held.extend(job_ids)
     else:
         messages.append(Message(function, {"job_ids": list(dict.fromkeys(job_ids)), **payload}))

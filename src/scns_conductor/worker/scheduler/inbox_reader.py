@@ -11,7 +11,7 @@ from scns_conductor.scheduling.cluster_facts import NodeShare
 from scns_conductor.statements.answers import answer_insert, notify_answer
 from scns_conductor.statements.hot_statement import HotStatement
 from scns_conductor.statements.inbox import DRAIN_INBOX, DRAIN_MOST
-from scns_conductor.worker.bus import Message
+from scns_conductor.worker.bus import sync_message
 from scns_conductor.worker.scheduler.dispatcher import Dispatcher
 from scns_conductor.worker.scheduler.forwarding import FORWARDED, messages_for
 from scns_conductor.worker.scheduler.questions import Questions
@@ -77,7 +77,7 @@ class InboxReader:
             # 记忆里已经不往停下了的节点上放，放上去了没有人认领的：收回。
             with connection.begin():
                 returned = take_back_unclaimed(connection)
-            self._dispatcher.send({node: [Message("sync", {"job_ids": ids})] for node, ids in returned.items()})
+            self._dispatcher.send({node: [sync_message(ids)] for node, ids in returned.items()})
         relayed = sorted((row for row in rows if row["kind"] == "relayed"), key=lambda row: int(row["inbox_id"]))
         ended = {job_id for row in rows if row["kind"] == "ended" for job_id in row["job_ids"]}
         jobs = {job_id for row in rows if row["kind"] in CHANGES for job_id in row["job_ids"]}

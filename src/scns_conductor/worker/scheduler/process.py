@@ -27,7 +27,7 @@ from scns_conductor.statements.inbox import LISTEN_INBOX, notify_queue_crowded
 from scns_conductor.statements.incarnation import CURRENT_INCARNATION
 from scns_conductor.statements.row_locks import gave_up_waiting
 from scns_conductor.tracing import tracer_of
-from scns_conductor.worker.bus import Message
+from scns_conductor.worker.bus import sync_message
 from scns_conductor.worker.lifetime import run_process
 from scns_conductor.worker.scheduler import metrics
 from scns_conductor.worker.scheduler.detour import Detour
@@ -258,7 +258,7 @@ class Scheduler:
             )
         if silent.fallen:
             logger.error("node_down", extra={"nodes": compress(silent.fallen)})
-        self._dispatcher.send({node: [Message("sync", {"job_ids": ids})] for node, ids in silent.to_sync.items()})
+        self._dispatcher.send({node: [sync_message(ids)] for node, ids in silent.to_sync.items()})
         changed = False
         if silent.locked_jobs or silent.locked_nodes:
             changed = self._detour.look(connection, silent.locked_jobs, silent.locked_nodes)

@@ -6,14 +6,14 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from scns_conductor.scheduling.queue import PendingJob
 from scns_conductor.scheduling.succession import Succession, heads_of, slots, succession
 from scns_conductor.worker.bus import Message
 from scns_conductor.worker.scheduler.memory import QueueMemory
+from scns_conductor.worker.wire.bus_messages import LaunchJobs, SuccessorOffer
 
 # 单子这么久之后作废（秒，数据库的钟），过了一半就续；够这么久的活，至多几个。
 EXPIRES_S = 0.3
@@ -159,13 +159,8 @@ def _message(
 ) -> Message:
     """没有要启动的，只有接下来的。旧的代理不认得 successors，略过。"""
     cpus, memory, tasks = share
-    offer: Mapping[str, Any] = {
-        "epoch": epoch,
-        "expires": expires,
-        "cpus": cpus,
-        "memory": memory,
-        "tasks": tasks,
-        "depth": depth,
-        "jobs": [list(job) for job in jobs],
-    }
-    return Message("launch", {"job_ids": [], "successors": offer})
+    entries = [list(job) for job in jobs]
+    offer = SuccessorOffer(
+        epoch=epoch, expires=expires, cpus=cpus, memory=memory, tasks=tasks, jobs=entries, depth=depth
+    )
+    return Message.of(LaunchJobs(job_ids=[], successors=offer), "launch")

@@ -5,8 +5,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from scns_conductor.core.answers.scheduler import SchedulingFigures
 from scns_conductor.scheduling.plan import PlannedStart, Reservation
 
 
@@ -88,7 +88,7 @@ class SchedulerStatistics:
             self.backfill_queue.add(queue_length)
             self.backfill_at = now
 
-    def report(self, now: float) -> dict[str, Any]:
+    def report(self, now: float) -> SchedulingFigures:
         """slurmrestd 的 statistics 里调度的那些键。"""
         minutes = max((now - self.since) / 60, 1.0)
         return {

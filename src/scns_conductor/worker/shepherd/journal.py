@@ -15,10 +15,11 @@ import zlib
 from scns_conductor.worker.shepherd.records import StepRecord
 from scns_conductor.worker.wire.compact_json import compact_encoder
 from scns_conductor.worker.wire.end_record import EndRecord
-from scns_conductor.worker.wire.record import PROTOCOL_VERSION
+from scns_conductor.worker.wire.record import PROTOCOL_VERSION, Record, RecordError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 COMPACT_BYTES = 4 * 1024**2
@@ -27,13 +28,13 @@ LIVE_RECORD_BYTES = 800
 _encode = compact_encoder(ensure_ascii=True)
 
 
-def encode_line(record: dict[str, Any]) -> bytes:
+def encode_line(record: Mapping[str, object]) -> bytes:
     """记录 -> 带校验的一行。"""
     body = _encode(record).encode()
     return b"%08x " % zlib.crc32(body) + body + b"\n"
 
 
-def decode_line(line: bytes) -> dict[str, Any] | None:
+def decode_line(line: bytes) -> dict[str, object] | None:
     """一行 -> 记录；校验不符、不是 JSON 映射时返回 None。"""
     head, space, body = line.rstrip(b"\n").partition(b" ")
     try:
@@ -45,12 +46,40 @@ def decode_line(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _launch_line(record: StepRecord) -> bytes:
-    return encode_line({"t": "launch", "v": PROTOCOL_VERSION, **record.to_wire()})
+class LineHead(Record):
+    """每行的开头：t 是哪一种，v 是照哪一版写的。"""
+
+    t: str
+    v: int = 1
 
 
-def _end_line(record: EndRecord) -> bytes:
-    return encode_line({"t": "end", "v": PROTOCOL_VERSION, **record.to_wire()})
+class HeaderLine(Record):
+    """第一行：记录是哪一次开机的，下一个结束的编号。"""
+
+    boot_id: str | None
+    next_end_id: int
+
+
+class UpdateLine(Record):
+    """正在运行的作业步变了的几项；名字是 StepRecord 的。"""
+
+    key: str
+    fields: dict[str, object]
+
+
+class AckLine(Record):
+    """代理确认了这些结束。"""
+
+    ids: list[int]
+
+
+_KINDS: dict[type[Record], str] = {
+    HeaderLine: "header", StepRecord: "launch", UpdateLine: "update", EndRecord: "end", AckLine: "ack",
+}  # fmt: skip
+
+
+def _line(record: Record) -> bytes:
+    return encode_line({"t": _KINDS[type(record)], "v": PROTOCOL_VERSION, **record.to_wire()})
 
 
 class Journal:
@@ -87,36 +116,44 @@ class Journal:
             with open(self.path + ".corrupt", "ab") as aside:
                 aside.writelines(corrupt)
 
-    def _apply(self, line: dict[str, Any]) -> bool:
-        kind, version = line.get("t"), line.get("v", 1)
+    def _apply(self, line: dict[str, object]) -> bool:
         try:
+            head = LineHead.from_wire(line)
+            kind, version = head.t, head.v
             if kind == "header":
-                self.boot_id = line["boot_id"]
-                self.next_end_id = max(self.next_end_id, line["next_end_id"])
+                header = HeaderLine.from_wire(line)
+                self.boot_id = header.boot_id
+                self.next_end_id = max(self.next_end_id, header.next_end_id)
             elif kind == "launch":
-                self.running[line["key"]] = StepRecord.from_wire(line, version)
+                record = StepRecord.from_wire(line, version)
+                self.running[record.key] = record
             elif kind == "update":
+                update = UpdateLine.from_wire(line)
                 # 对应的 launch 行若已损坏，更新无处可放，但它自身并不损坏。
-                if line["key"] in self.running:
-                    self.running[line["key"]].update_from_wire(line["fields"], version)
+                if update.key in self.running:
+                    self.running[update.key].update_from_wire(update.fields, version)
             elif kind == "end":
-                end_id = line["id"]
-                self.ends[end_id] = EndRecord.from_wire(line, version)
-                self.running.pop(line["key"], None)
-                self.next_end_id = max(self.next_end_id, end_id + 1)
+                self._apply_end(EndRecord.from_wire(line, version))
             elif kind == "ack":
-                for end_id in line["ids"]:
+                for end_id in AckLine.from_wire(line).ids:
                     self.ends.pop(end_id, None)
             else:
                 return False
-        except (KeyError, TypeError, ValueError):
+        except ValueError:
             return False
         return True
+
+    def _apply_end(self, end: EndRecord) -> None:
+        if end.id is None:
+            raise RecordError("日志里的结束没有编号")
+        self.ends[end.id] = end
+        self.running.pop(end.key, None)
+        self.next_end_id = max(self.next_end_id, end.id + 1)
 
     def launch(self, record: StepRecord) -> None:
         """记下将要启动的作业步；进程在 flush 成功之后才创建。"""
         self.running[record.key] = record
-        self._buffer += _launch_line(record)
+        self._buffer += _line(record)
 
     def note(self, key: str, **fields: Any) -> None:
         """只更新内存：紧接着就写结束记录的，不必先写一行更新。"""
@@ -127,7 +164,7 @@ class Journal:
     def update(self, key: str, **fields: Any) -> None:
         """更新正在运行的作业步（进程号、挂起、时限的变化）；名字是 StepRecord 的。"""
         self.note(key, **fields)
-        self._buffer += encode_line({"t": "update", "v": PROTOCOL_VERSION, "key": key, "fields": fields})
+        self._buffer += _line(UpdateLine(key=key, fields=fields))
 
     def end(self, record: EndRecord) -> EndRecord:
         """记下一次结束，给它编号并返回。"""
@@ -135,14 +172,14 @@ class Journal:
         self.next_end_id += 1
         self.running.pop(record.key, None)
         self.ends[record.id] = record
-        self._buffer += _end_line(record)
+        self._buffer += _line(record)
         return record
 
     def ack(self, ids: list[int]) -> None:
         """代理确认这些结束已进数据库。"""
         for end_id in ids:
             self.ends.pop(end_id, None)
-        self._buffer += encode_line({"t": "ack", "v": PROTOCOL_VERSION, "ids": ids})
+        self._buffer += _line(AckLine(ids=ids))
 
     def flush(self) -> None:
         """把缓冲写进文件；写不完整时截回原处再抛 OSError，缓冲留着下次重试。"""
@@ -170,11 +207,10 @@ class Journal:
         temporary = self.path + ".new"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            header = {"t": "header", "v": PROTOCOL_VERSION, "boot_id": self.boot_id, "next_end_id": self.next_end_id}
-            lines = [encode_line(header)]
+            lines = [_line(HeaderLine(boot_id=self.boot_id, next_end_id=self.next_end_id))]
             # 结束在前：读回时结束会划掉同一个键的启动，而在这里的启动都比它晚。
-            lines.extend(map(_end_line, self.ends.values()))
-            lines.extend(map(_launch_line, self.running.values()))
+            lines.extend(map(_line, self.ends.values()))
+            lines.extend(map(_line, self.running.values()))
             data = b"".join(lines)
             if os.write(fd, data) < len(data):
                 raise OSError(28, "磁盘已满，日志没有写完整", temporary)

@@ -7,10 +7,11 @@ from collections import deque
 
 from scns_conductor.worker.wire.frames import FrameBuffer, encode
 from scns_conductor.worker.wire.record import OLDEST_VERSION
+from scns_conductor.worker.wire.shepherd_messages import EndsPush
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping
 
     from scns_conductor.worker.wire.end_record import EndRecord
 
@@ -30,7 +31,7 @@ class Link:
         self._frames = FrameBuffer()
         self._out = bytearray()
 
-    def receive(self) -> list[dict[str, Any]] | None:
+    def receive(self) -> list[dict[str, object]] | None:
         """收一次；对方关闭返回 None，报文不合法抛 WireError。"""
         try:
             chunk = self.connection.recv(1024**2)
@@ -40,7 +41,7 @@ class Link:
             return None
         return self._frames.feed(chunk) if chunk else None
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: Mapping[str, object]) -> None:
         """排进发送缓冲。"""
         self._out += encode(message, self.version)
 
@@ -50,7 +51,7 @@ class Link:
             while self.pending and len(self._out) < PUSH_BELOW_BYTES:
                 count = min(ENDS_PER_PUSH, len(self.pending))
                 batch = [self.pending.popleft().to_wire(self.version) for _ in range(count)]
-                self.send({"event": "ends", "ends": batch})
+                self.send(EndsPush(v=self.version, ends=batch).to_wire())
             if not self._out:
                 return True
             try:

@@ -62,17 +62,18 @@ class Operations:
             messages.Shutdown.op: (messages.Shutdown, self._shutdown),
         }
 
-    def answer(self, link: Link, message: dict[str, Any]) -> dict[str, Any] | None:
+    def answer(self, link: Link, message: dict[str, object]) -> dict[str, object] | None:
         """执行一个请求，返回回答；稍后才答的（启动）返回 None。不认识、不合法的如实拒绝。"""
         try:
             self._settle_version(link, message)
             op = message.get("op")
             if op == messages.Launch.op:
-                self._launch(link, int(message["id"]), messages.Launch.from_wire(message, link.version))
+                asked = messages.Asked.from_wire(message, link.version)
+                self._launch(link, asked.id, messages.Launch.from_wire(message, link.version))
                 return None
             if op == messages.Hello.op:
                 done: Record = self._hello(link, messages.Hello.from_wire(message, link.version))
-            elif op in self._table:
+            elif isinstance(op, str) and op in self._table:
                 kind, operation = self._table[op]
                 done = operation(kind.from_wire(message, link.version))
             else:
@@ -83,7 +84,7 @@ class Operations:
             return {"ok": False, "code": "bad_request", "error": f"请求不合法：{error}"}
         return {"ok": True, **done.to_wire(link.version)}
 
-    def _settle_version(self, link: Link, message: dict[str, Any]) -> None:
+    def _settle_version(self, link: Link, message: dict[str, object]) -> None:
         """以后与它说哪一版：问候里带着它懂得的，挑两边都懂的最新一版；别的请求就照它自己写的。"""
         offered = message.get("versions") if message.get("op") == messages.Hello.op else None
         version = messages.common_version(offered if isinstance(offered, list) else [message.get("v", 0)])

@@ -12,7 +12,16 @@ from scns_conductor.worker.wire.step_spec import ClientAddress, StepStreams, X11
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, ClassVar, Self
+    from typing import Any, ClassVar, Self, TypedDict
+
+    class NodePart(TypedDict, total=False):
+        """一步在一个节点上分到的：内存（MiB，0 不细分），通用资源的个数，加速卡的序号；divided 是只看得见 ids 里的。"""
+
+        memory: int
+        gres: dict[str, int]
+        ids: dict[str, list[int]]
+        divided: bool
+
 
 BUS_VERSION = 2
 OLDEST_BUS_VERSION = 1
@@ -124,7 +133,7 @@ class LaunchStep(BusMessage):
     stdout: str | None = None
     stderr: str | None = None
     connection: ClientAddress | None = None
-    shares: dict[str, dict[str, Any]]
+    shares: dict[str, NodePart]
     mpi: str = "none"
     cpu_bind: str | None = None
     gpu_bind: str | None = None

@@ -12,7 +12,7 @@ from scns_conductor.worker.wire.record import PROTOCOL_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping
 
 # 一批启动说明可含许多份 16 MiB 的脚本；再大就不像是代理发来的了。
 MAX_FRAME_BYTES = 256 * 1024**2
@@ -28,7 +28,7 @@ class WireError(Exception):
     """报文不合法；连接应当关闭。"""
 
 
-def encode(message: dict[str, Any], version: int = PROTOCOL_VERSION) -> bytes:
+def encode(message: Mapping[str, object], version: int = PROTOCOL_VERSION) -> bytes:
     """照 version 这一版写的报文 -> 字节。"""
     body = _encode({"v": version, **message}).encode("utf-8", "surrogateescape")
     return len(body).to_bytes(4, "big") + body
@@ -40,11 +40,11 @@ class FrameBuffer:
     def __init__(self) -> None:
         self._data = bytearray()
 
-    def feed(self, chunk: bytes) -> list[dict[str, Any]]:
+    def feed(self, chunk: bytes) -> list[dict[str, object]]:
         """加入收到的字节，返回其中完整的报文；过大或不是 JSON 映射时抛 WireError。"""
         data = self._data
         data += chunk
-        messages: list[dict[str, Any]] = []
+        messages: list[dict[str, object]] = []
         start = 0
         while len(data) - start >= 4:
             size = int.from_bytes(data[start : start + 4], "big")

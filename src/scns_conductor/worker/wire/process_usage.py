@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from scns_conductor.worker.wire.record import PROTOCOL_VERSION, Record
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 
 class Usage(Record):
     """一个进程、一个作业步、一个作业的用量。"""
@@ -34,7 +30,7 @@ class Usage(Record):
         self.read_bytes = max(self.read_bytes, other.read_bytes)
         self.written_bytes = max(self.written_bytes, other.written_bytes)
 
-    def to_wire(self, version: int = PROTOCOL_VERSION) -> dict[str, Any]:
+    def to_wire(self, version: int = PROTOCOL_VERSION) -> dict[str, object]:
         """写进结束记录：秒到微秒为止。"""
         return {
             "user_s": round(self.user_s, 6),

@@ -57,7 +57,7 @@ class _RecordType(type):
         _names: frozenset[str]
         _new_names: dict[str, str]
         _read: Callable[..., Any]
-        _write: Callable[..., Any]
+        _write: Callable[..., dict[str, object]]
 
 
 class Record(metaclass=_RecordType):
@@ -68,10 +68,10 @@ class Record(metaclass=_RecordType):
     # 上一版没有的：没有写（None）就不送给它。
     added: ClassVar[frozenset[str]] = frozenset()
 
-    def to_wire(self, version: int = PROTOCOL_VERSION) -> dict[str, Any]:
+    def to_wire(self, version: int = PROTOCOL_VERSION) -> dict[str, object]:
         """可直接写成 JSON 的映射。缺省就是 None 的空项略去；给第 1 版的都写上，它不会自己补。"""
         if version != 1:
-            wire: dict[str, Any] = type(self)._write(self, version)
+            wire: dict[str, object] = type(self)._write(self, version)
             return wire
         old_names = self.old_names
         values = ((field[0], getattr(self, field[0])) for field in type(self)._fields)
@@ -95,7 +95,7 @@ class Record(metaclass=_RecordType):
         made: Self = cls._read(wire, version)
         return made
 
-    def update_from_wire(self, wire: dict[str, Any], version: int = PROTOCOL_VERSION) -> None:
+    def update_from_wire(self, wire: dict[str, object], version: int = PROTOCOL_VERSION) -> None:
         """把对方写来的这几项改过来；不认识的略过，类型不对抛 RecordError。"""
         new_names = type(self)._new_names if version == 1 else {}
         given = {new_names.get(name, name): value for name, value in wire.items()}
@@ -130,7 +130,7 @@ def _plain(value: Any, version: int) -> Any:
     return value
 
 
-def _writer(made: _RecordType) -> Callable[..., Any]:
+def _writer(made: _RecordType) -> Callable[..., dict[str, object]]:
     """写出写成映射的源码来编译：总要写的一次写下，可以是 None 的有了才写。"""
     always = [field for field in made._fields if field[3] is None and field[1] is not None]
     sometimes = [field for field in made._fields if field not in always]
@@ -146,7 +146,7 @@ def _writer(made: _RecordType) -> Callable[..., Any]:
     return written["write"]  # type: ignore[no-any-return]
 
 
-def _reader(made: _RecordType) -> Callable[[dict[str, Any], int], Any]:
+def _reader(made: _RecordType) -> Callable[[dict[str, object], int], Any]:
     """写出还原的源码来编译：平常的项一次取、一次比较，只有不平常的才去细看。"""
     known: dict[str, Any] = {
         "_made": made,
@@ -168,7 +168,7 @@ def _reader(made: _RecordType) -> Callable[[dict[str, Any], int], Any]:
     lines.append("    return self")
     written: dict[str, Any] = {}
     exec("\n".join(lines), known, written)
-    read: Callable[[dict[str, Any], int], Any] = written["read"]
+    read: Callable[[dict[str, object], int], Any] = written["read"]
     return read
 
 

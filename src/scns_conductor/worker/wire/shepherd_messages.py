@@ -11,6 +11,7 @@ from scns_conductor.worker.wire.record import OLDEST_VERSION, PROTOCOL_VERSION, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, ClassVar
 
 # 一个作业：（作业号，尝试或 None，哪一次启动）；没有第三项的是这个号的任何一次启动。
@@ -18,12 +19,19 @@ Named = tuple[int, int | None] | tuple[int, int | None, int | None]
 SUPPORTED = range(OLDEST_VERSION, PROTOCOL_VERSION + 1)
 
 
-def common_version(theirs: list[int]) -> int | None:
+def common_version(theirs: Sequence[object]) -> int | None:
     """两边都懂的最新一版；没有返回 None。"""
     return max((version for version in SUPPORTED if version in theirs), default=None)
 
 
 # ---- 请求 ----
+
+
+class Asked(Record):
+    """每个请求的开头：回答带着同一个号。"""
+
+    id: int
+    op: str
 
 
 class Request(Record):
@@ -143,6 +151,24 @@ class Shutdown(Request):
 
 
 # ---- 回答 ----
+
+
+class Answer(Record):
+    """每个回答的开头：答的是哪一个请求，照哪一版写的；没有做的 code 是稳定的英文码，error 是中文的说明。"""
+
+    id: int
+    v: int
+    ok: bool = False
+    code: str | None = None
+    error: str | None = None
+
+
+class EndsPush(Record):
+    """推送一批结束记录；逐条还原，坏的一条只影响它自己，所以这里还是原样。"""
+
+    event: str = "ends"
+    v: int
+    ends: list[Any]
 
 
 class RunningStep(Record):

@@ -1,0 +1,205 @@
+"""执行 scns 与 Slurm 的命令，像 subprocess.run；同一个命令的第二次起，不再从头启动 Python。
+
+第一次照平常执行装好的程序。以后由一个载入了各命令模块的进程 fork 出来执行同一个脚本：仍是自己的进程、
+自己的环境、目录、标准流与退出码，省下的只是启动 Python 与导入（七八成的 CPU）。模块载入时就用上了语言，
+所以说中文的、说英文的各由一个进程 fork。
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scns_conductor.language.choice import Language, environment_language
+
+# 命令用得到的包，连同它们下面的全部模块；与碰设置、数据库的命令要的。
+PACKAGES = ("scns_conductor.client", "scns_conductor.slurm", "scns_conductor.cli", "scns_conductor.simulator")
+MODULES = ("scns_conductor.core.settings", "scns_conductor.core.database", "scns_conductor.services.server_facts")
+
+
+_doors: dict[str, socket.socket] = {}
+_lock = threading.Lock()
+_seen: set[tuple[str, ...]] = set()
+
+
+def run(
+    words: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | str | None = None,
+    text: str | None = None,
+    timeout: float = 120.0,
+    real_first: bool = True,
+) -> "subprocess.CompletedProcess[str]":
+    """执行一个脚本（words[0] 是它的路径），取输出与退出码；text 是标准输入，没有就是空的。
+
+    real_first=False：第一次也不从头启动；别处执行过每个命令的，用它。
+    """
+    command = [str(word) for word in words]
+    name = os.path.basename(command[0])
+    seen = (command[0], *command[1:2]) if name == "scns" else (name,)
+    with _lock:
+        first = real_first and seen not in _seen
+        if first:
+            _seen.add(seen)
+    if first or _python(env) != _python(os.environ):
+        if name.endswith(".py"):
+            command.insert(0, sys.executable)
+        return subprocess.run(
+            command, input=text or "", capture_output=True, text=True, cwd=cwd, env=env, timeout=timeout, check=False
+        )
+    return _forked(command, dict(env), str(cwd or Path.cwd()), (text or "").encode(), timeout)
+
+
+def _python(env: Mapping[str, str]) -> dict[str, str]:
+    """Python 启动时就看的变量：改了的，要从头启动。"""
+    return {name: value for name, value in env.items() if name.startswith("PYTHON")}
+
+
+def _forked(
+    command: list[str], env: dict[str, str], cwd: str, given: bytes, timeout: float
+) -> "subprocess.CompletedProcess[str]":
+    """请载入好了的进程 fork 一个，喂给它标准输入，收它的两个输出与退出码。"""
+    theirs_in, ours_in = os.pipe()
+    (out, theirs_out), (err, theirs_err), (status, theirs_status) = os.pipe(), os.pipe(), os.pipe()
+    theirs = [theirs_in, theirs_out, theirs_err, theirs_status]
+    message = json.dumps([command, env, cwd]).encode()
+    with _lock:
+        door = _door(environment_language(env))
+        socket.send_fds(door, [len(message).to_bytes(4, "big")], theirs)
+        door.sendall(message)
+    for each in theirs:
+        os.close(each)
+    feeding = threading.Thread(target=_feed, args=(ours_in, given))
+    feeding.start()
+    found: dict[int, bytearray] = {out: bytearray(), err: bytearray(), status: bytearray()}
+    waiting = set(found)
+    deadline = time.monotonic() + timeout
+    try:
+        while waiting:
+            ready, _, _ = select.select(waiting, (), (), max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise subprocess.TimeoutExpired(command, timeout, bytes(found[out]), bytes(found[err]))
+            for each in ready:
+                data = os.read(each, 1 << 16)
+                found[each] += data
+                if not data:
+                    waiting.discard(each)
+    finally:
+        for each in found:
+            os.close(each)
+    feeding.join()
+    code = int(found[status]) if found[status] else -signal.SIGKILL
+    return subprocess.CompletedProcess(command, code, *(_text(found[each]) for each in (out, err)))
+
+
+def _feed(place: int, given: bytes) -> None:
+    """把标准输入写完；不看的命令也许先走了。"""
+    with contextlib.suppress(BrokenPipeError), open(place, "wb") as file:
+        file.write(given)
+
+
+def _text(data: bytearray) -> str:
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
+
+
+def _door(language: Language) -> socket.socket:
+    """通向载入好了的进程；第一次用到时启动它，它与 pytest 一同结束。"""
+    if language not in _doors:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            server = subprocess.Popen(
+                [sys.executable, __file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env={**os.environ, "SCNS_LANG": language},
+            )  # fmt: skip
+        _doors[language] = ours
+        atexit.register(server.wait, 30)
+        atexit.register(ours.close)
+    return _doors[language]
+
+
+def _serve(door: socket.socket) -> None:
+    """载入各命令，然后每个请求 fork 一个；门关上就结束。"""
+    # 载入时的线程数：fork 出来的只有一个线程。
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    for name in PACKAGES:
+        package = importlib.import_module(name)
+        for module in pkgutil.walk_packages(package.__path__, f"{name}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    for name in MODULES:
+        importlib.import_module(name)
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        head, fds, _, _ = socket.recv_fds(door, 4, 4, socket.MSG_WAITALL)
+        if not head:
+            return
+        message = bytearray()
+        while len(message) < int.from_bytes(head, "big"):
+            message += door.recv(int.from_bytes(head, "big") - len(message))
+        if os.fork() == 0:
+            door.close()
+            _be(*json.loads(message), fds)
+        for each in fds:
+            os.close(each)
+
+
+def _be(command: list[str], env: dict[str, str], cwd: str, fds: list[int]) -> None:
+    """成为这个命令。"""
+    code: Any = 1
+    try:
+        *streams, status = fds
+        for place, fd in enumerate(streams):
+            os.dup2(fd, place)
+            os.close(fd)
+        os.set_inheritable(status, False)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.environ.clear()
+        os.environ.update(env)
+        time.tzset()
+        os.chdir(cwd)
+        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8")  # noqa: SIM115
+        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8")  # noqa: SIM115
+        sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
+        sys.argv = command
+        try:
+            runpy.run_path(command[0], run_name="__main__")
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+            if code is None:
+                code = 0
+            elif not isinstance(code, int):
+                print(code, file=sys.stderr)
+                code = 1
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.flush()
+        sys.stderr.flush()
+        os.write(status, str(code & 0xFF).encode())
+    finally:
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as door:
+        _serve(door)
