@@ -60,7 +60,7 @@ class LentSystems:
         assert status == 200, answer
 
         def usable() -> bool:
-            return {node["state"] for node in system.call("GET", "/nodes")[1]["nodes"]} == {"UP"}
+            return {node["state"] for node in system.call("GET", "/nodes")[1]["nodes"]} == {"IDLE"}
 
         wait_until(usable, what="节点都能用")
 
