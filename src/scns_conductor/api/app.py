@@ -170,6 +170,8 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         version="1",
         description=DESCRIPTION,
         lifespan=lifespan,
+        # 跟踪与指标是自己的（tracing、/metrics）：FastAPI 的不必每个请求都问一遍有没有人收。
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         responses={
             "4XX": {"description": "problem JSON", "content": {problems.MEDIA_TYPE: {"schema": _PROBLEM}}},
             "5XX": {"description": "problem JSON", "content": {problems.MEDIA_TYPE: {"schema": _PROBLEM}}},

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.responses import Response
@@ -15,6 +16,8 @@ FREE_BYTES = 64 * 1024
 # 比这还慢的客户端不等（字节/秒）。
 SLOWEST_RATE = 16 * 1024
 _RETRY_S = 2
+# scope 里的这一项（connections.py 写的）说请求是不是已经收齐。
+WHOLE = "scns.whole"
 # JSON 里一个字节的文字最多写成 3 个（西里尔字母的 \u0416），再留些余地给别的字段。
 _ESCAPED = 3
 _MARGIN = 1024**2
@@ -43,10 +46,19 @@ class BodyBudget:
 
 
 class BodyReader:
-    """收一个请求体；refusal 是不收的理由，没有则为 None。"""
+    """收一个请求体；refusal 是不收的理由，没有则为 None。whole 说请求体是不是已经都到了这里（不必等）。"""
 
-    def __init__(self, receive: Receive, budget: BodyBudget, user_name: str, limit: int, grace_s: float) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        budget: BodyBudget,
+        user_name: str,
+        limit: int,
+        grace_s: float,
+        whole: Callable[[], bool] | None = None,
+    ) -> None:
         self._receive = receive
+        self._whole = whole
         self._budget = budget
         self._user_name = user_name
         self._limit = limit
@@ -80,14 +92,18 @@ class BodyReader:
             raise BodyRefused
         if self._ended:
             return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._deadline + self._read / SLOWEST_RATE):
-                message = await self._receive()
-        except TimeoutError:
-            self.refusal = problem_response(
-                408, "request_timeout", "请求体来得太慢；请检查网络，或拆小一些", headers={"Connection": "close"}
-            )
-            raise BodyRefused from None
+        if self._whole is not None and self._whole():
+            # 多半都在第一包里：已经收齐的不必设时限。
+            message = await self._receive()
+        else:
+            try:
+                async with asyncio.timeout_at(self._deadline + self._read / SLOWEST_RATE):
+                    message = await self._receive()
+            except TimeoutError:
+                self.refusal = problem_response(
+                    408, "request_timeout", "请求体来得太慢；请检查网络，或拆小一些", headers={"Connection": "close"}
+                )
+                raise BodyRefused from None
         self._read += len(message.get("body", b""))
         self._ended = not message.get("more_body", False)
         if not self.reserve(self._read):
@@ -96,6 +112,8 @@ class BodyReader:
 
     def release(self) -> None:
         """办完了。"""
+        if not self._held:
+            return
         held = self._budget.held
         held[self._user_name] -= self._held
         if held[self._user_name] <= 0:

@@ -14,6 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from scns_conductor.api.body_budget import WHOLE
 from scns_conductor.api.local_socket import extensions_for, peer_of
 from scns_conductor.api.problems import MEDIA_TYPE, problem_body
 
@@ -154,7 +155,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         if self._peer is not None:
             self.scope["extensions"] = extensions_for(self._peer)
+        self.scope[WHOLE] = self._is_whole  # type: ignore[literal-required]
         self._in_head, self._whole, self._head_bytes = True, False, 0
+
+    def _is_whole(self) -> bool:
+        return self._whole
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """多出来的不留。"""

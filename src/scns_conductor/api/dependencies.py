@@ -8,17 +8,18 @@ users 表里的管理级别（AdminLevel）与协调的账户由这里加上，�
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from scns_conductor.api.local_socket import peer_uid
 from scns_conductor.api.peers import Peers
+from scns_conductor.api.request_headers import headers_of
 from scns_conductor.api.roles import RULES, authorize
 from scns_conductor.core.errors import InvalidRequest, Unauthorized
 from scns_conductor.core.job_token import parse_job_token
@@ -140,7 +141,7 @@ async def identity_of(scope: Scope, parts: Parts) -> Identity:
 
 async def _note_unidentified(scope: Scope, parts: Parts, error: Unauthorized) -> None:
     """记进审计；什么也没有带的不是试着冒充谁，不记。"""
-    token = given_token(Headers(scope=scope))
+    token = given_token(headers_of(scope))
     if token:
         owner = parse_job_token(token)
         claimed = claimed_user(token) if owner is None else f"job {owner[0]}"
@@ -160,7 +161,7 @@ async def _identify(scope: Scope, parts: Parts) -> Identity:
 
     没有或无效抛 Unauthorized；带了就只看带的，不对也不换成那一头的用户。
     """
-    headers = Headers(scope=scope)
+    headers = headers_of(scope)
     identity = await _stated(scope, headers, parts)
     wanted = headers.get("x-slurm-user-name")
     if wanted and wanted != identity.user_name:
@@ -183,7 +184,7 @@ async def _job_identity(parts: Parts, token: str, job_id: int, attempt: int) -> 
         raise
 
 
-async def _stated(scope: Scope, headers: Headers, parts: Parts) -> Identity:
+async def _stated(scope: Scope, headers: Mapping[str, str], parts: Parts) -> Identity:
     uid = peer_uid(scope)
     if uid is not None and "authorization" not in headers and "x-slurm-user-token" not in headers:
         return await parts.peers.identity(uid, headers)
@@ -200,7 +201,7 @@ async def _stated(scope: Scope, headers: Headers, parts: Parts) -> Identity:
     return identity
 
 
-def given_token(headers: Headers) -> str:
+def given_token(headers: Mapping[str, str]) -> str:
     """请求带的令牌，没有核对过；没有带是空的。"""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():

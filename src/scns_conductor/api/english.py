@@ -10,6 +10,7 @@ from anyio import to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scns_conductor.api.request_headers import headers_of
 from scns_conductor.language import accepted_language
 from scns_conductor.language.catalogue import english
 
@@ -31,7 +32,8 @@ class English:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or accepted_language(Headers(scope=scope).get("accept-language")) != "en":
+        wanted = headers_of(scope).get("accept-language") if scope["type"] == "http" else None
+        if wanted is None or accepted_language(wanted) != "en":
             await self._app(scope, receive, send)
             return
         await self._app(scope, receive, _Answer(send).send)

@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scns_conductor.api.body_budget import BodyBudget, BodyReader, BodyRefused, most_body_bytes
+from scns_conductor.api.body_budget import WHOLE, BodyBudget, BodyReader, BodyRefused, most_body_bytes
 from scns_conductor.api.client_address import client_address
 from scns_conductor.api.dependencies import identity_of
 from scns_conductor.api.problems import conductor_problem, problem_response, unexpected_problem
@@ -105,7 +105,7 @@ class Entrance:
             engine = scope["app"].state.parts.engine
             await (await unexpected_problem(scope["path"], error, engine))(scope, receive, send)
             return
-        reader = BodyReader(receive, self._budget, owner, limit, self._grace_s)
+        reader = BodyReader(receive, self._budget, owner, limit, self._grace_s, scope.get(WHOLE))
         started = False
 
         async def guarded_send(message: Message) -> None:

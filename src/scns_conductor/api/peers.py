@@ -4,8 +4,7 @@ import asyncio
 import os
 import pwd
 import time
-
-from starlette.datastructures import Headers
+from collections.abc import Mapping
 
 from scns_conductor.core.errors import Forbidden, ServiceUnavailable, Unauthorized
 from scns_conductor.core.tokens import Identity, legal_user_name
@@ -27,7 +26,7 @@ class Peers:
         self._single_user = single_user
         self._names: dict[int, tuple[float, str]] = {}
 
-    async def identity(self, uid: int, headers: Headers) -> Identity:
+    async def identity(self, uid: int, headers: Mapping[str, str]) -> Identity:
         """root 是管理员，别人是自己。
 
         认不出抛 Unauthorized，不许用抛 Forbidden，查名字太久抛 ServiceUnavailable。

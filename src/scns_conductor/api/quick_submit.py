@@ -8,12 +8,12 @@ import json
 from typing import Any
 
 from pydantic import ValidationError
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scns_conductor.api.dependencies import Parts, identity_of, submitter_of
 from scns_conductor.api.job_request import SubmitRequest
 from scns_conductor.api.problems import conductor_problem, unexpected_problem
+from scns_conductor.api.request_headers import headers_of
 from scns_conductor.api.roles import authorize
 from scns_conductor.api.routers import submission
 from scns_conductor.core.errors import ConductorError
@@ -43,7 +43,7 @@ class QuickSubmit:
             return
         # 计时按路由记，与走 FastAPI 的同一个名字。
         scope["route"] = _ROUTE
-        headers = Headers(scope=scope)
+        headers = headers_of(scope)
         parts: Parts = scope["app"].state.parts
         try:
             identity = await identity_of(scope, parts)
