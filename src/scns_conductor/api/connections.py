@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from scns_conductor.api.body_budget import WHOLE
 from scns_conductor.api.local_socket import extensions_for, peer_of
+from scns_conductor.api.one_write import OneWrite
 from scns_conductor.api.problems import MEDIA_TYPE, problem_body
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -68,7 +69,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """占一个名额；没有名额的说明原因就断。"""
-        super().connection_made(transport)
+        super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
         limits = self.limits
         self._peer = peer_of(transport)
         # 本机套接字没有地址：一个用户当作一个地址。
