@@ -125,6 +125,14 @@ def scontrol(slurm: Commands, *words: str) -> str:
 
 def test_a_recurring_one_comes_again(system: RunningSystem, slurm: Commands) -> None:
     """每小时重复：这一次过去，显示的就是下一次；比空隙长的作业进不去，短的照跑。"""
+    # 已经过去的、不重复的，时间多半写错了。
+    past = {"name": "gone", "nodes": "ALL", "start_time": "now-50minutes", "duration": "30", "users": ["alice"]}
+    refused, problem = system.call("POST", "/reservations", past)
+    assert (refused, problem["code"]) == (422, "reservation_over")
+    done = slurm.run(
+        "scontrol", "create", "reservation", "starttime=2020-01-01", "duration=10", "nodes=ALL", "users=daemon"
+    )
+    assert (done.returncode, done.stderr) == (1, "Error creating the reservation: Invalid time specified\n")
     body = {"name": "hourly", "nodes": "ALL", "start_time": "now-50minutes", "duration": "30", "flags": ["hourly"]}
     status, answer = system.call("POST", "/reservations", {**body, "users": ["alice"]})
     assert (status, answer["state"]) == (201, "INACTIVE"), answer

@@ -40,6 +40,9 @@ def test_a_command_and_a_shell_inside_the_job(running_system: RunningSystem) -> 
     assert done.returncode == 4, done.stderr
     assert f"/job_{job_id}_" in done.stdout
     assert done.stdout.splitlines()[-1] == job_id
+    # 引号里的一行交给 shell，同 ssh。
+    line = scns(running_system, "ssh", job_id, "echo in $SLURM_JOB_ID; exit 7")
+    assert (line.returncode, line.stdout) == (7, f"in {job_id}\n")
     master, slave = pty.openpty()
     shell = subprocess.Popen(
         [sys.executable, "-c", MAIN, "ssh", job_id],

@@ -117,13 +117,16 @@ def test_relative_nodes_overcommit_and_binding(slurm: Commands) -> None:
         "srun -r1 -N1 -n1 sh -c 'echo $SLURMD_NODENAME'\n"
         "srun -N1 -n9 -O sh -c 'echo over' | wc -l\nsrun -N1 -n9 true || echo refused\n"
         "srun -n1 -N1 --cpu-bind=map_cpu:1 taskset -cp 0 >/dev/null; "
-        "srun -n1 -N1 --cpu-bind=verbose,map_cpu:1 sh -c 'taskset -cp $$' 2>&1\nsrun --cpu-bind=rubbish true\n"
+        "srun -n1 -N1 --cpu-bind=verbose,map_cpu:1 sh -c 'taskset -cp $$' 2>&1\n"
+        "srun -n1 -N1 --cpu-bind=map_cpu:4000 true 2>&1\nsrun --cpu-bind=rubbish true\n"
     )
     lines = batch(slurm, script + "true\n", "-N2", "-n2")
     assert lines[:2] == ["node2", "9"]
     assert "refused" in lines
     assert any(line.endswith("mask 0x2 set") for line in lines)
     assert any(line.endswith("affinity list: 1") for line in lines)
+    # 没有的核：说一句，不是默默地不绑。
+    assert "slurmstepd: error: cpu-bind 4000: Invalid argument" in lines
     assert lines[-1] == "srun: error: Invalid --cpu-bind argument: rubbish"
 
 

@@ -194,8 +194,15 @@ def test_slurm_words_turn_it_on_and_show_it(system: RunningSystem, tmp_path: Pat
         bad = slurm.run("scontrol", "update", "partitionname=shared", "oversubscribe=force:0")
         assert bad.returncode == 1
         assert "Invalid OverSubscribe value: force:0" in bad.stderr
+        # GANG 是全系统的：与别的一起写看别的，只写它就是不让出来。
+        for word, mode in (("suspend,gang", "suspend"), ("GANG", "off")):
+            assert slurm.run("scontrol", "update", "partitionname=shared", f"preemptmode={word}").returncode == 0
+            assert system.call("GET", "/partitions/shared")[1]["preempt_mode"] == mode
+        for word in ("bogus", "cancel,requeue"):
+            wrong = slurm.run("scontrol", "update", "partitionname=shared", f"preemptmode={word}")
+            assert (wrong.returncode, wrong.stderr.split("\n")[0]) == (1, f"Invalid input: PreemptMode={word}")
     finally:
-        values = {"oversubscribe": "FORCE:2", "preempt_exempt_time": None}
+        values = {"oversubscribe": "FORCE:2", "preempt_exempt_time": None, "preempt_mode": None}
         assert system.call("PATCH", "/partitions/shared", values)[0] == 200
 
 

@@ -15,7 +15,7 @@ _SHELL = ("/bin/sh", "-c", 'test -x "${SHELL:-}" || SHELL=/bin/sh; exec "$SHELL"
 @click.argument("job_id", metavar="作业")
 @click.argument("command", metavar="[命令]...", nargs=-1)
 def ssh(node: str | None, job_id: str, command: tuple[str, ...]) -> None:
-    """进入运行中的作业：没有写命令的是 shell。
+    """进入运行中的作业：没有写命令的是 shell；只写了一个词的（引号里的一行）交给 /bin/sh，同 ssh；几个词的照原样运行。
 
     在作业的节点上、作业的 cgroup 里，看得见它的进程与 GPU；不占别的步的 CPU，算作业的内存，作业结束它也结束。
     要是自己的作业。
@@ -30,4 +30,4 @@ def ssh(node: str | None, job_id: str, command: tuple[str, ...]) -> None:
         words.append(f"--nodelist={node}")
     if sys.stdin.isatty() and sys.stdout.isatty():
         words.append("--pty")
-    main([*words, *(command or _SHELL)])
+    main([*words, *(("/bin/sh", "-c", *command) if len(command) == 1 else command or _SHELL)])

@@ -543,6 +543,10 @@ class ReservationNotFound(NotFound):
     """reservation_not_found。"""
 
 
+class ReservationOver(Invalid):
+    """reservation_over。"""
+
+
 class ReservationOverlaps(Conflict):
     """reservation_overlaps。"""
 
@@ -862,6 +866,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "reservation_nodes_busy": ReservationNodesBusy,
     "reservation_nodes_missing": ReservationNodesMissing,
     "reservation_not_found": ReservationNotFound,
+    "reservation_over": ReservationOver,
     "reservation_overlaps": ReservationOverlaps,
     "reservation_too_large": ReservationTooLarge,
     "reservation_unknown": ReservationUnknown,

@@ -253,6 +253,6 @@ class _Builder:
                 if change.action == "create" and change.key not in made:
                     made.add(change.key)
                     row = {"name": name, **values}
-                    await reservations.create_reservation(self._database, self.identity, row, licenses)
+                    await reservations.create_reservation(self._database, self.identity, row, licenses, over=True)
                 else:
                     await reservations.update_reservation(self._database, self.identity, name, values, licenses)

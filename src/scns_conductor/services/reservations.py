@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.instants import utc_now
+from scns_conductor.core.recurrence import RECURRING
 from scns_conductor.core.reservation_flags import USER_DELETE, with_float
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.transactions import Database
@@ -59,10 +60,11 @@ def _unknown(name: str) -> NotFound:
 
 
 async def create_reservation(
-    engine: Database, identity: Identity, values: Mapping[str, Any], licenses: Mapping[str, int]
+    engine: Database, identity: Identity, values: Mapping[str, Any], licenses: Mapping[str, int], *, over: bool = False
 ) -> dict[str, Any]:
     """新建，缺省从现在开始；没有写节点时按 node_count、partition 挑最空的。licenses 是集群的许可证总数。
 
+    已经过去的（over 时照收，cluster.yaml 里写着的）抛 InvalidRequest；
     同名的已存在、与别的重叠、节点上有跑不完的作业抛 Conflict。
     """
     if values.keys().isdisjoint({"end_time", "duration"}):
@@ -77,6 +79,8 @@ async def create_reservation(
     _apply_duration(row)
     _float(row)
     _check_groups(row)
+    if not over:
+        _require_future(row)
     async with engine.begin() as connection:
         await _lock(connection)
         await settle(connection, row, licenses, {"nodes", *values})
@@ -128,6 +132,14 @@ async def _lock(connection: AsyncConnection) -> None:
 def _float(row: dict[str, Any]) -> None:
     """TIME_FLOAT：记下开始离此刻多久，以后总是那么久之后。"""
     row["flags"] = with_float(row["flags"], (row["start_time"] - utc_now()).total_seconds())
+
+
+def _require_future(row: Mapping[str, Any]) -> None:
+    """再也不会生效的不收：时间多半写错了。"""
+    now = utc_now()
+    if row["start_time"] < row["end_time"] <= now and set(row["flags"]).isdisjoint(RECURRING):
+        ended = row["end_time"].isoformat(timespec="seconds")
+        raise InvalidRequest("end_time", f"结束是 {ended}，已经过去了", code="reservation_over")
 
 
 def _check_groups(row: Mapping[str, Any]) -> None:

@@ -195,6 +195,14 @@ def _sharing(value: str) -> dict[str, Any]:
         raise Fatal(f"Invalid OverSubscribe value: {value}", "Request aborted", prefix=None) from None
 
 
+def _preempt_mode(value: str) -> str:
+    """分区的 PreemptMode：GANG 是全系统的设置（preempt_gang），这里只看另一样；只写它是 OFF，同 Slurm。"""
+    modes = set(value.lower().split(",")) - {"gang"}
+    if len(modes) > 1 or not modes <= {"off", "cancel", "requeue", "suspend"}:
+        raise Fatal(f"Invalid input: PreemptMode={value}", "Request aborted", prefix=None)
+    return next(iter(modes), "off")
+
+
 def _power_time(field: str, value: str) -> int | None:
     """分区的节能的时间；写错了抛 Fatal。"""
     word = value.upper()
@@ -210,6 +218,8 @@ def _power_time(field: str, value: str) -> int | None:
 def _converted(field: str, value: str) -> Any:
     if field == "time_limit":
         return _time_limit(value)
+    if field == "preempt_mode":
+        return _preempt_mode(value)
     if field == "preempt_exempt_time":
         try:
             return None if value.upper() in ("UNLIMITED", "NONE", "INFINITE", "-1") else parse_duration(value)

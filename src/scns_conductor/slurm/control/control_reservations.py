@@ -198,6 +198,8 @@ def _call(what: str, action: Any) -> None:
             text = "Requested nodes are busy"
         if isinstance(error, Problem) and error.code == "flag_unknown" and what.startswith("Error creating"):
             raise Fatal(f"Error parsing flags: {in_english(error)}.  No reservation created.") from error
+        if isinstance(error, Problem) and error.code == "reservation_over":
+            text = "Invalid time specified"
         if isinstance(error, Problem) and error.code == "reservation_overlaps":
             text = "Requested reservation overlaps existing reservation"
         raise Fatal(f"{what}: {text}", prefix=None) from error

@@ -215,11 +215,14 @@ class TaskStarter:
             child[target] = opened[path]
 
     def _bind(self, task: Task) -> None:
-        """--cpu-bind、--mem-bind；核可能已下线，绑不上不算错。"""
+        """--cpu-bind、--mem-bind；绑不上的（核不在、不是作业的）说一句，任务照跑。"""
         cores = set(self._own[task.rank].cpu_ids or ())
         if cores:
-            with contextlib.suppress(OSError):
+            try:
                 os.sched_setaffinity(0, cores)
+            except OSError as error:
+                listed = ",".join(map(str, sorted(cores)))
+                os.write(2, f"slurmstepd: error: cpu-bind {listed}: {error.strerror}\n".encode())
         nodes = self._own[task.rank].memory_nodes
         if nodes:
             try:
