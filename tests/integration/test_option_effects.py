@@ -46,6 +46,24 @@ def test_sacct_lists_the_whole_heterogeneous_job_or_one_component(slurm: Command
         slurm.run("scancel", job)
 
 
+def test_sacct_lists_every_waiting_task_of_an_array(slurm: Commands) -> None:
+    job = slurm.submit("-H", "-a", "1-7:3", text=SLEEPER)
+    try:
+        for more, listed in (([], [f"{job}_[1,4,7]"]), (["--array"], [f"{job}_1", f"{job}_4", f"{job}_7"])):
+            found = slurm.run("sacct", "-nXPj", job, "-o", "jobid,state", *more).stdout.splitlines()
+            assert found == [f"{each}|PENDING" for each in listed]
+    finally:
+        slurm.run("scancel", job)
+
+
+def test_another_cluster_and_another_user_are_not_silently_this_one(slurm: Commands) -> None:
+    for words in (("sshare", "-M", "elsewhere"), ("sprio", "-M", "elsewhere")):
+        done = slurm.run(*words)
+        assert (done.returncode, "No cluster 'elsewhere'" in done.stderr) == (1, True), done
+    done = slurm.run("scontrol", "-u", "nobody", "show", "config")
+    assert (done.returncode, "--uid is not supported" in done.stderr) == (1, True), done
+
+
 def test_srun_passes_the_counts_of_the_environment_on(slurm: Commands) -> None:
     script = "#!/bin/bash\n" + "".join(
         f"srun -n1 {more} bash -c 'echo $SLURM_NTASKS $SLURM_STEP_NUM_TASKS ${{SLURM_PRESERVE_ENV-unset}}'\n"

@@ -1,5 +1,6 @@
 """docs/slurm-compat.md 里的选项表是真的：由解析用的表写出；说照办、收下的命令都收，说拒绝的都点名拒绝。"""
 
+import ast
 import importlib
 import os
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scns_conductor.slurm import entry
 from scns_conductor.slurm.entry import COMMANDS
 from scns_conductor.slurm.parse.options import Option
 from scns_conductor.slurm.session import run
@@ -94,6 +96,49 @@ def test_every_option_not_obeyed_has_one_reason() -> None:
         assert all(len(found) == 1 for found in effects.values()), (command, effects)
     assert not silent, f"没有写为什么不照办：{silent}"
     assert not set(slurm_page.REASONS) - used
+
+
+# 选项是在哪些模块里看的；没有列的是命令自己的模块。
+SEEN_IN = {
+    "sbatch": ["submit"], "salloc": ["submit"], "srun": ["step", "submit"], "sbcast": ["step/broadcast.py"],
+    "squeue": ["queue/queue_filter.py"], "sacct": ["accounting/sacct_selection.py", "accounting/sacct_table.py"],
+    "sstat": ["accounting/sacct_table.py"],
+    "sacctmgr": ["accounting/sacctmgr_changes.py", "accounting/sacctmgr_more.py", "accounting/sacctmgr_words.py"],
+    "sreport": ["table/report_table.py"], "strigger": ["../core/node_events.py"],
+    "scontrol": ["control/control_show.py", "control/control_jobs.py"],
+}  # fmt: skip
+# 每个命令都由同一处看的。
+EVERYWHERE = {"help", "usage", "version", "verbose", "json", "yaml"}
+_TABLES = {"flags", "values", "hints", "option", "refused", "warned"}
+
+
+def words_in(path: Path) -> set[str]:
+    """一个模块里的文字常量；选项的表里的不算。"""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _TABLES:
+            continue
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+        waiting += ast.iter_child_nodes(node)
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_said_to_be_obeyed_is_looked_at(command: str) -> None:
+    """说照办而没有一处看它的，就是悄悄忽略。"""
+    room = Path(entry.__file__).parent
+    places = [room / COMMANDS[command] / f"{command}.py", *(room / name for name in SEEN_IN.get(command, ()))]
+    files = [file for place in places for file in (place.glob("*.py") if place.is_dir() else [place])]
+    seen = set().union(*map(words_in, files)) | EVERYWHERE
+    ignored = [
+        slurm_page.name_of(option)
+        for option in slurm_page.options_of(command)
+        if option.effect == "works" and option.key not in seen
+    ]
+    assert not ignored, ignored
 
 
 def test_the_page_has_the_table_of_every_command() -> None:

@@ -113,6 +113,8 @@ def _window(parsed: Parsed) -> tuple[float | None, float]:
 def _needs(parsed: Parsed, chosen: Sequence[tuple[Field, int]]) -> set[str] | None:
     """要问的字段：十万行才快；有一列不清楚时是 None，全部都问。"""
     found = set(_ALWAYS.split()) | set(of.OUTPUT_FIELDS.split() if "expand_patterns" in parsed else ())
+    if "array" in parsed:
+        found |= {"array_remaining", "array_max_tasks"}
     if "allocations" not in parsed:
         found |= set(_STEP_NEEDS.split())
     for key, needs in ASKING_NEEDS.items():
@@ -178,6 +180,8 @@ def _fields(parsed: Parsed) -> list[tuple[Field, int]]:
 
 def _rows(client: JsonClient, parsed: Parsed, needs: set[str] | None) -> Iterable[dict[str, Any]]:
     jobs = sorted(chosen_jobs(client, parsed, needs), key=listing_order)
+    if "array" in parsed:
+        jobs = [task for job in jobs for task in of.each_task(job)]
     wanted = asked_steps(parsed)
     launched = {} if "allocations" in parsed else steps_of(client, jobs)
     if not wanted and "allocations" in parsed and "duplicates" not in parsed:

@@ -5,14 +5,14 @@ from typing import Any
 
 from scns_conductor.client import JsonClient, Problem
 from scns_conductor.core.gres import gpu_total
-from scns_conductor.slurm.parse.options import flags
+from scns_conductor.slurm.parse.options import flags, hints
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.step.step_values import steps_of
 from scns_conductor.slurm.table import job_values as of
 from scns_conductor.slurm.table.job_tres import memory_total
 from scns_conductor.slurm.table.times import duration, elapsed_s
 
-OPTIONS = flags("-h --help", "-v --version", "-d --debug")
+OPTIONS = [*flags("-h --help", "-v --version"), *hints(flags("-d --debug"))]
 _USAGE = "Usage: seff [Options] <Jobid>"
 
 

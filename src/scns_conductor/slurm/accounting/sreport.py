@@ -18,10 +18,10 @@ from scns_conductor.slurm.table.times import instant, instant_text, past_instant
 
 OPTIONS = [
     *flags("-h --help", "-n --noheader", "-p --parsable"),
-    *flags("-P --parsable2", "-Q --quiet", "-V --version", "--usage"),
+    *flags("-P --parsable2", "-V --version", "--usage"),
     *values("-t --time", "-T --tres"),
     *flags("-v --verbose"),
-    *hints(flags("-a --all_clusters", "--federation", "--local")),
+    *hints(flags("-a --all_clusters", "--federation", "--local", "-Q --quiet")),
     *refused(values("-M --cluster --clusters")),
 ]
 # -t 的写法：(除以几秒, 表头里的词, 带不带百分比, 只有百分比)。

@@ -5,14 +5,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scns_conductor.client.token_claims import user_name_of
-from scns_conductor.slurm.parse.options import Parsed, flags, option, values
+from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
+from scns_conductor.slurm.table.job_values import require_own_cluster
 from scns_conductor.slurm.table.json_answer import asked_version, structured, write_answer
 
 OPTIONS = [
-    *flags("-a --all", "-e --helpformat", "-h --noheader", "-n", "-l --long", "-m --partition", "-p --parsable"),
+    *flags("-a --all", "-e --helpformat", "-h --noheader", "-n", "-l --long", "-p --parsable"),
     *flags("-P --parsable2", "-U --Users", "-V --version", "--help", "--usage"),
     *flags("-v --verbose"),
+    *hints(flags("-m --partition")),
     *values("-A --accounts", "-o --format", "-u --users", "-M --clusters"),
     option("--json", "optional"),
     option("--yaml", "optional"),
@@ -38,6 +40,7 @@ def main(words: list[str]) -> int:
         for start in range(0, len(titles), 4):
             print(" ".join(f"{title:<17}" for title in titles[start : start + 4]))
         return 0
+    require_own_cluster(parsed.last("clusters"))
     names = (parsed.last("format") or (_LONG if "long" in parsed else _DEFAULT)).lower().split(",")
     chosen: list[tuple[str, str, int]] = []
     for word in names:

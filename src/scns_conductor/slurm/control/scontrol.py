@@ -37,15 +37,16 @@ from scns_conductor.slurm.control.control_nodes import (
 from scns_conductor.slurm.control.control_show import show
 from scns_conductor.slurm.control.control_top import top
 from scns_conductor.slurm.parse.keywords import full_key
-from scns_conductor.slurm.parse.options import Parsed, flags, option, values
+from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, refused, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, told
 from scns_conductor.slurm.table.job_values import require_own_cluster
 from scns_conductor.slurm.table.json_answer import asked_version, structured, write_answer
 
 OPTIONS = [
-    *flags("-a --all", "-d --details", "-F --future", "-h --help", "--hide", "--local", "-o --oneliner"),
-    *flags("-Q --quiet", "--sibling", "--federation", "-v --verbose", "-V --version", "--usage"),
-    *values("-M --clusters --cluster", "-u --uid"),
+    *flags("-d --details", "-h --help", "-o --oneliner", "-Q --quiet", "-v --verbose", "-V --version", "--usage"),
+    *hints(flags("-a --all", "-F --future", "--hide", "--local", "--sibling", "--federation")),
+    *values("-M --clusters --cluster"),
+    *refused(values("-u --uid")),
     option("--json", "optional"),
     option("--yaml", "optional"),
 ]
@@ -58,6 +59,8 @@ def main(words: list[str]) -> int:
     if "help" in parsed or "usage" in parsed:
         print(_USAGE)
         return 0
+    if "uid" in parsed:
+        raise Fatal("--uid is not supported by this system")
     require_own_cluster(parsed.last("clusters"))
     if parsed.arguments:
         return _command(parsed, parsed.arguments)

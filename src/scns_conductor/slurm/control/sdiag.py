@@ -4,12 +4,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from scns_conductor.slurm.parse.options import flags, option, refused, values
+from scns_conductor.slurm.parse.options import flags, hints, option, refused, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.table.json_answer import asked_version, structured, write_answer
 
 OPTIONS = [
-    *flags("-a --all", "-r --reset", "-i --sort-by-id", "-t --sort-by-time", "-T --sort-by-time2", "-V --version"),
+    *flags("-r --reset", "-i --sort-by-id", "-t --sort-by-time", "-T --sort-by-time2", "-V --version"),
+    *hints(flags("-a --all")),
     *flags("-h --help", "--usage"),
     *refused(values("-M --cluster --clusters")),
     option("--json", "optional"),
@@ -54,6 +55,9 @@ def main(words: list[str]) -> int:
     keys = {"sort_by_time": "total_time", "sort_by_time2": "average_time"}
     key = next((name for option, name in keys.items() if option in parsed), "count")
     rpcs = sorted(found["rpcs_by_message_type"], key=lambda row: -int(row[key]))
+    if "sort_by_id" in parsed:
+        # 端点没有号，名字就是它的号。
+        rpcs.sort(key=lambda row: str(row["message_type"]))
     print("\n".join(lines(found, rpcs)))
     return 0
 

@@ -117,7 +117,6 @@ def job_record(job: Job) -> dict[str, Any]:
         "het_job_id_set": job.get("het_job_id_set") or "",
         "het_job_offset": job.get("het_job_offset") or 0,
         "job_id": int(job["job_id"]),
-        "job_resources": {},
         **allocated_resources(job),
         "job_state": of.state(job),
         "last_sched_evaluation": _moment(job.get("start_time")),

@@ -8,6 +8,7 @@ from scns_conductor.slurm.parse.hosts import split_list
 from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.table.columns import Field, Known, fields, letters, table
+from scns_conductor.slurm.table.job_values import require_own_cluster
 from scns_conductor.slurm.table.json_answer import asked_version, structured, write_answer
 
 OPTIONS = [
@@ -74,12 +75,31 @@ def _write_json(parsed: Parsed, rows: list[dict[str, Any]]) -> int:
     return write_answer(parsed, "openapi_sprio_resp", "priorities", records)
 
 
+def _sort(rows: list[dict[str, Any]], order: str) -> None:
+    """-S：列的字母，前面的为主，带 + 与 -；不写是作业号。"""
+    known = _letters()
+    for word in reversed([word.strip() for word in order.split(",") if word.strip()]):
+        letter = word.lstrip("+-")
+        if letter not in known:
+            raise Fatal(f"Invalid sort specification: {letter}")
+        rows.sort(key=lambda row, read=known[letter].value: _comparable(read(row)), reverse=word[0] == "-")  # type: ignore[misc]
+
+
+def _comparable(text: str) -> tuple[float, str]:
+    """数按大小比，别的按文字。"""
+    try:
+        return float(text), ""
+    except ValueError:
+        return float("inf"), text
+
+
 def main(words: list[str]) -> int:
     """按作业号排；-w 只列权重。"""
     parsed = parse_or_exit("sprio", words, OPTIONS)
     if "help" in parsed or "usage" in parsed:
         print("Usage: sprio [OPTIONS]")
         return 0
+    require_own_cluster(parsed.last("clusters"))
     jobs = [word for text in parsed.every("jobs") for word in split_list(text)]
     for word in jobs:
         if not word.isdigit():
@@ -96,6 +116,7 @@ def main(words: list[str]) -> int:
         wanted = {word for text in parsed.every(key) for word in text.split(",")}
         rows = [row for row in rows if not wanted or row[name] in wanted]
     rows.sort(key=lambda row: int(row["job_id"]))
+    _sort(rows, parsed.last("sort") or "")
     if structured(parsed):
         return _write_json(parsed, rows)
     if "weights" in parsed:

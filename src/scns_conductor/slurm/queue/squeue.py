@@ -23,8 +23,7 @@ OPTIONS = [
     *flags("--start", "-v --verbose", "--only-job-state", "-V --version", "--help", "--usage"),
     *flags("--notme", "-P --priority", "--helpFormat", "--helpstate", "--noconvert"),
     *hints(flags("-a --all", "--hide", "--local", "--federation", "--sibling", "--array-unique")),
-    # 输出的路径本来就展开。
-    *flags("--expand-patterns"),
+    *hints(flags("--expand-patterns")),
     *values("-A --account --accounts", "-i --iterate", "-L --licenses --license", "-M --clusters --cluster"),
     *values("-n --name", "-o --format", "-O --Format", "-p --partition --partitions", "-q --qos"),
     *values("-R --reservation", "-S --sort", "-t --states --state", "-u --user --users", "-w --nodelist --nodes"),
@@ -124,7 +123,7 @@ def _once(client: JsonClient, parsed: Parsed) -> int:
 
         jobs = with_dependencies(client, jobs)
     if "array" in parsed:
-        jobs = [each for job in jobs for each in _expanded(job)]
+        jobs = [each for job in jobs for each in of.each_task(job)]
     jobs = _sorted(jobs, order)
     if "long" in parsed and not parsed.last("format") and "noheader" not in parsed:
         print(time.strftime("%a %b %d %H:%M:%S %Y"))
@@ -185,17 +184,6 @@ def _columns(parsed: Parsed) -> list[Column]:
         value = "%.18i %.9P %.8j %.8u %.2t %.19S %.6D %20Y %R"
     known, names = (LETTERS_IN_MB, NAMES_IN_MB) if "noconvert" in parsed else (LETTERS, NAMES)
     return letters("squeue", value, known) if key == "format" else fields(value, names)
-
-
-def _expanded(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """-r：数组每个任务一行。"""
-    if not of.is_array_rest(job) or not job["array_remaining"]:
-        return [job]
-    from scns_conductor.core.array_spec import MAX_TASK_ID, parse_array
-
-    left = parse_array(job["array_remaining"], max_tasks=MAX_TASK_ID)
-    slots = (slot for span in left.ranges for slot in range(span.lower, span.upper))
-    return [{**job, "array_task_id": left.stride.task_id(slot)} for slot in slots]
 
 
 def _sorted(jobs: list[dict[str, Any]], order: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from scns_conductor.client import JsonClient, Problem
 from scns_conductor.core.hostlist import compress
-from scns_conductor.slurm.parse.options import flags, values
+from scns_conductor.slurm.parse.options import flags, hints, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
 from scns_conductor.slurm.step.srun_link import Listener, StepLink
 from scns_conductor.slurm.step.step_output import StepOutput
@@ -19,7 +19,8 @@ from scns_conductor.slurm.step.terminal import raw_terminal
 
 _USAGE = "Usage: sattach [options] <jobid.stepid>"
 OPTIONS = [
-    *flags("-l --label", "--layout", "--pty", "-Q --quiet", "-u --unbuffered", "-v --verbose"),
+    *flags("-l --label", "--layout", "--pty", "-Q --quiet", "-v --verbose"),
+    *hints(flags("-u --unbuffered")),
     *flags("-V --version", "-h --help", "--usage"),
     *values("--input-filter", "--output-filter", "--error-filter"),
 ]

@@ -96,6 +96,17 @@ def _listed(text: str) -> str:
     return ",".join([*words, str(first) if first == last else f"{first}-{last}"])
 
 
+def each_task(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """代表一批还没有启动的任务的行，拆成每个任务一行（squeue -r、sacct --array）；别的就是自己。"""
+    if not is_array_rest(job) or not job["array_remaining"]:
+        return [job]
+    from scns_conductor.core.array_spec import MAX_TASK_ID, parse_array
+
+    left = parse_array(job["array_remaining"], max_tasks=MAX_TASK_ID)
+    slots = (slot for span in left.ranges for slot in range(span.lower, span.upper))
+    return [{**job, "array_task_id": left.stride.task_id(slot)} for slot in slots]
+
+
 def is_array_rest(job: Job) -> bool:
     """代表数组里还没有启动（或没有启动就取消了）的一批任务的行。"""
     return job.get("array_job_id") is not None and job.get("array_task_id") is None
