@@ -7,8 +7,14 @@ import re
 
 # 先列的先认；一条命令行只归一个理由。
 REASONS: tuple[tuple[str, str], ...] = (
-    ("`--cpu-freq`、`--gpu-freq`：这里不改频率，提醒一句；Slurm 的节点改不了时也不改，不说话", r"^sub -H --[cg]pu-freq="),
-    ("只是时机：Slurm 的记账晚一两秒才记下开始，这里当场", r"state RUNNING; sleep 1; sacct -j \$J -nP -o jobname,state,exitcode,end$"),
+    (
+        "`--cpu-freq`、`--gpu-freq`：这里不改频率，提醒一句；Slurm 的节点改不了时也不改，不说话",
+        r"^sub -H --[cg]pu-freq=",
+    ),
+    (
+        "只是时机：Slurm 的记账晚一两秒才记下开始，这里当场",
+        r"state RUNNING; sleep 1; sacct -j \$J -nP -o jobname,state,exitcode,end$",
+    ),
     (
         "作业里的变量：没有 `SLURM_CONF SLURM_WORKING_CLUSTER SLURM_GET_USER_ENV`；`SLURM_TASK_PID` 在单用户的节点上只有写到它的脚本有；多 `SLURM_JOB_START_TIME SLURM_JOB_END_TIME SLURM_LAUNCH_NODE_IPADDR SLURM_TRES_PER_TASK SLURM_GRES_FLAGS`（较新的 Slurm 才有）；`--cpu-freq` 提醒一句",
         r"env\.(sh|out)",
