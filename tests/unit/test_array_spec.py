@@ -101,6 +101,25 @@ def test_a_stride_maps_slots_to_task_ids_and_back(base: int, step: int, spans: l
     assert merge_ranges((span.lower, span.upper) for span in stride.slots(stride.ids(ranges))) == ranges
 
 
+STRIDES = st.one_of(
+    st.builds(Stride, st.integers(0, 50), st.integers(1, 7)),
+    st.sets(st.integers(0, 300), min_size=1).map(
+        lambda ids: Stride(0, 0, b"".join(task.to_bytes(4, "big") for task in sorted(ids)))
+    ),
+)
+
+
+@given(STRIDES, STRIDES, st.sets(st.integers(0, 99)))
+def test_slots_of_one_array_are_found_in_another(own: Stride, other: Stride, chosen: set[int]) -> None:
+    """aftercorr：同号的任务，两边怎样写都行。"""
+    most = 100 if other.step else len(other.listed) // 4
+    slots = merge_ranges((slot, slot + 1) for slot in chosen if slot < most)
+    ids = {other.task_id(slot) for slot in tasks_of(slots)}
+    size = 400 if own.step else len(own.listed) // 4
+    wanted = [slot for slot in range(size) if own.task_id(slot) in ids]
+    assert tasks_of(own.slots_of(other, slots)) == wanted
+
+
 SPANS = st.lists(st.tuples(st.integers(0, 200), st.integers(1, 30)).map(lambda pair: (pair[0], sum(pair))), max_size=12)
 
 

@@ -6,8 +6,13 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from scns_conductor.core.text import shown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # 任务号存成 int4，区间的上界要再加一。
 MAX_TASK_ID = 2**31 - 2
@@ -66,13 +71,28 @@ class Stride:
         """从小到大、都在 listed 里的任务号（写法与它一样）-> 序号的区间。"""
         import numpy as np
 
-        slots = np.searchsorted(np.frombuffer(self.listed, ">i4"), np.frombuffer(ids, ">i4"))
-        starts = np.flatnonzero(np.diff(slots, prepend=-2) != 1)
-        ends = np.append(starts[1:], len(slots)) - 1
-        return tuple(
-            TaskRange(lower, upper + 1)
-            for lower, upper in zip(slots[starts].tolist(), slots[ends].tolist(), strict=True)
-        )
+        return _runs(np.searchsorted(np.frombuffer(self.listed, ">i4"), np.frombuffer(ids, ">i4")))
+
+    def slots_of(self, other: "Stride", slots: "Sequence[TaskRange]") -> "tuple[TaskRange, ...]":
+        """另一个数组的序号 -> 这里同号的任务的序号；百万个任务也只是几次数组运算。"""
+        if self == other or not slots:
+            return tuple(slots)
+        import numpy as np
+
+        ids = np.concatenate([other._ids(span) for span in slots])
+        if self.step:
+            ids = ids[ids >= self.base]
+            return _runs((ids[(ids - self.base) % self.step == 0] - self.base) // self.step)
+        listed = np.frombuffer(self.listed, ">i4")
+        found = np.searchsorted(listed, ids)
+        return _runs(found[listed[np.minimum(found, len(listed) - 1)] == ids])
+
+    def _ids(self, slots: "TaskRange") -> "NDArray[np.int64]":
+        import numpy as np
+
+        if self.step:
+            return self.base + self.step * np.arange(slots.lower, slots.upper, dtype=np.int64)
+        return np.frombuffer(self.listed, ">i4")[slots.lower : slots.upper].astype(np.int64)
 
     def _before(self, task_id: int) -> int:
         """listed 里比 task_id 小的有几个。"""
@@ -164,12 +184,20 @@ def _irregular(items: Sequence[tuple[int, int, int]], max_running: int | None) -
         parts = [np.arange(first, first + (count - 1) * step + 1, step, dtype=np.int32) for first, count, step in items]
         found = np.sort(np.concatenate(parts))
         found = found[np.append(True, found[1:] != found[:-1])]
-    starts = np.append(0, np.flatnonzero(np.diff(found) != 1) + 1)
-    if len(starts) > MAX_RUNS:
+    if np.count_nonzero(np.diff(found) != 1) >= MAX_RUNS:
         return ArraySpec((TaskRange(0, len(found)),), max_running, Stride(0, 0, found.astype(">i4").tobytes()))
-    ends = found[np.append(starts[1:], len(found)) - 1]
-    runs = zip(found[starts].tolist(), ends.tolist(), strict=True)
-    return ArraySpec(tuple(TaskRange(lower, upper + 1) for lower, upper in runs), max_running)
+    return ArraySpec(_runs(found), max_running)
+
+
+def _runs(numbers: "NDArray[np.integer[Any]]") -> tuple[TaskRange, ...]:
+    """从小到大、不重复的数 -> 连成的区间。"""
+    import numpy as np
+
+    if not len(numbers):
+        return ()
+    last = np.flatnonzero(np.diff(numbers) != 1)
+    lowers, uppers = numbers[np.append(0, last + 1)], numbers[np.append(last, len(numbers) - 1)]
+    return tuple(TaskRange(lower, upper + 1) for lower, upper in zip(lowers.tolist(), uppers.tolist(), strict=True))
 
 
 def _common_stride(items: Sequence[tuple[int, int, int]]) -> Stride:

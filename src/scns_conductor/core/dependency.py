@@ -203,8 +203,7 @@ def _corresponding(target: Target, groups: list[TargetState], own: tuple[TaskRan
 
 def _matching(group: TargetState, own_stride: Stride) -> tuple[TaskRange, ...]:
     """对方的任务在自己这里的序号。"""
-    tasks = group.tasks or ()
-    return tasks if group.stride == own_stride else own_stride.slots(group.stride.ids(tasks))
+    return own_stride.slots_of(group.stride, group.tasks or ())
 
 
 def _covers(group: TargetState, task_id: int) -> bool:
