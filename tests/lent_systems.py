@@ -15,16 +15,22 @@ SHAPES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "1x4": (("--nodes", "1", "--cpus", "4", "--memory", "4G"), {"SCNS_KILL_WAIT_S": "2"}),
     "2x2": (
         ("--nodes", "2", "--cpus", "2", "--memory", "4G"),
-        {"SCNS_KILL_WAIT_S": "2", "SCNS_RECONCILE_INTERVAL_S": "1"},
+        {
+            "SCNS_KILL_WAIT_S": "2",
+            "SCNS_RECONCILE_INTERVAL_S": "1",
+            "SCNS_JOB_SAMPLE_INTERVAL_S": "0.5",
+            "SCNS_HEARTBEAT_INTERVAL_S": "0.5",
+        },
     ),
     "2x4": (("--nodes", "2", "--cpus", "4", "--memory", "8G", "--gpus", "4"), {}),
     "3x4": (("--nodes", "3", "--cpus", "4", "--memory", "8G", "--gpus", "2"), {}),
 }
 # 文件 -> 用哪一种。xdist 把一种的几个文件交给同一个进程。
 USERS = {
-    "test_apply": "1x2", "test_relay_chains": "1x2", "test_sacctmgr": "1x2", "test_wait_breakdown": "1x2",
+    "test_apply": "1x2", "test_relay_chains": "1x2", "test_sacctmgr": "1x2", "test_time_slices": "1x2",
+    "test_wait_breakdown": "1x2",
     "test_easy_predicted": "1x4", "test_preemption_qos": "1x4", "test_suspend_frees": "1x4",
-    "test_preemption": "2x2", "test_reservations": "2x2",
+    "test_job_samples": "2x2", "test_preemption": "2x2", "test_reservations": "2x2",
     "test_het_jobs": "2x4", "test_srun": "2x4", "test_step_options": "2x4",
     "test_job_fields": "3x4", "test_scheduler_live": "3x4", "test_step_placement": "3x4",
 }  # fmt: skip

@@ -140,8 +140,10 @@ class RunningSystem:
             assert status == 200, answer
             return [job["job_id"] for job in answer["jobs"]]
 
-        for job_id in left():
-            self.call("POST", f"/jobs/cancel/{job_id}")
+        while job_ids := left():
+            self.call("POST", "/jobs/control", {"action": "cancel", "job_ids": job_ids})
+            if len(job_ids) < 1000:
+                break
         wait_until(lambda: not left(), what="作业全部取消")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:

@@ -4,23 +4,14 @@ import base64
 import json
 import re
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, wait_until
 
 INSTANT = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00$")
-
-
-@pytest.fixture(scope="module")
-def running_system(scratch: Path) -> Iterator[RunningSystem]:
-    """自己的一套：这里留下上万个被保留的作业，别人的列表里会满是它们。"""
-    with start_system(scratch / "contract", "--nodes", "1", "--cpus", "8", "--memory", "16G") as system:
-        yield system
 
 
 def test_submit_query_cancel_have_exactly_the_agreed_shape(running_system: RunningSystem) -> None:

@@ -2,14 +2,13 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from running_system import RunningSystem, as_user, database_url, start_system, wait_until
+from running_system import RunningSystem, as_user, database_url, wait_until
 from scns_conductor.client import Client
 
 INTERVAL_S = 0.5
@@ -17,12 +16,9 @@ BUSY = "#!/bin/bash\nhead -c 60M /dev/zero | tail -c 60M | (sleep 300; wc -c) &\
 
 
 @pytest.fixture(scope="module")
-def system(scratch: Path) -> Iterator[RunningSystem]:
-    environment = {"SCNS_JOB_SAMPLE_INTERVAL_S": str(INTERVAL_S), "SCNS_HEARTBEAT_INTERVAL_S": "0.5"}
-    with start_system(
-        scratch / "sampled", "--nodes", "2", "--cpus", "2", "--memory", "4G", environment=environment
-    ) as started:
-        yield started
+def system(lent_system: RunningSystem) -> RunningSystem:
+    """采样的间隔（INTERVAL_S）在 lent_systems.py 里。"""
+    return lent_system
 
 
 def samples(system: RunningSystem, job_id: str, query: str = "") -> dict[str, Any]:

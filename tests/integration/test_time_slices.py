@@ -1,9 +1,7 @@
 """时间片对着真的系统：一个分区里的作业轮流用同样的 CPU，真的停、真的走；CPU 与内存从不超分。"""
 
 import os
-import shutil
 import signal
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
@@ -13,20 +11,17 @@ from typing import Any
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, start_system, wait_until
+from lent_systems import set_up
+from running_system import RunningSystem, wait_until
 
-CPUS, MEMORY = 2, 2048
+CPUS = 2
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    environment = {"SCNS_PREEMPT_GANG": "true", "SCNS_SCHEDULER_TIME_SLICE_S": "1"}
-    options = ("--cpus", str(CPUS), "--memory", f"{MEMORY}M")
-    with start_system(scratch / "s", *options, environment=environment) as running:
-        assert running.call("POST", "/partitions", {"name": "shared", "oversubscribe": "force:2"})[0] == 201
-        yield running
-    shutil.rmtree(scratch)
+def system(lent_system: RunningSystem) -> RunningSystem:
+    running = set_up(lent_system, preempt_gang=True, scheduler_time_slice_s=1.0)
+    assert running.call("POST", "/partitions", {"name": "shared", "oversubscribe": "force:2"})[0] == 201
+    return running
 
 
 @pytest.fixture(autouse=True)
