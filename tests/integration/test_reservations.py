@@ -277,7 +277,7 @@ def test_flexible_and_magnetic_ones_and_lists(system: RunningSystem) -> None:
     chosen = system.call("GET", f"/jobs/{either}")[1]
     assert (chosen["reservation"], chosen["requested_reservation"]) == ("current", "later,current")
     for job_id, asked in ((drawn, None), (either, "later,current")):
-        assert system.call("POST", f"/jobs/{job_id}/requeue", {"hold": True})[0] == 200
+        assert system.call("POST", f"/jobs/{job_id}/requeue?hold=true")[0] == 200
         assert system.call("GET", f"/jobs/{job_id}")[1]["reservation"] == asked
         system.call("POST", f"/jobs/cancel/{job_id}")
     status, answer = alice.call("POST", "/jobs/submit", {"script": "true", "job": {"reservation": "current,nowhere"}})
