@@ -243,6 +243,39 @@ def test_nothing_is_exceeded_nothing_is_left_behind_and_the_head_fares_the_same(
         world.commit(resumed)
 
 
+@given(
+    running=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 90)), min_size=6, max_size=12),
+    small=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 80), st.integers(0, 40)), min_size=4, max_size=20),
+    depth=st.integers(1, 2),
+    ends=st.lists(st.integers(0, 11), min_size=1, max_size=8),
+)
+@settings(derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+def test_what_a_few_ended_jobs_leave_goes_to_the_same_small_jobs(running, small, depth, ends):
+    """名额给了要整个节点的；许多形状的小作业抢一个个空出来的 CPU：先启动的占了，余下的看过就算。"""
+    cluster, queue, policy = Cluster(), Queue(), Policy(Backfill.EASY, depth)
+    cluster.upsert_node(NodeFacts("n0", 12, 100))
+    for number, (cpus, left_s) in enumerate(running):
+        cpus = min(cpus, int(cluster.free[0, 0]))
+        if cpus:
+            cluster.allocate(RunningJob(1000 + number, NOW + left_s, (NodeShare(0, cpus, 0),)))
+    for number in range(depth):
+        queue.upsert(PendingJob(number + 1, Shape(cpus_per_task=12), 50.0 + number, priority=9.0))
+    for number, (cpus, limit_s, memory) in enumerate(small, 10):
+        shape = Shape(cpus_per_task=cpus, memory_per_node=memory or None)
+        queue.upsert(PendingJob(number, shape, float(limit_s), priority=float(number % 3)))
+    planner = Planner(policy)
+    for now, which in enumerate([None, *ends]):
+        mine = sorted(cluster.running)
+        if which is not None and mine:
+            cluster.release(mine[which % len(mine)])
+        fresh = plan(cluster, queue, NOW + now, policy)
+        resumed = planner.plan(cluster, queue, NOW + now)
+        assert summary(resumed) == summary(fresh)
+        for start in resumed.starts:
+            queue.remove(start.job.job_id)
+            cluster.allocate(RunningJob(start.job.job_id, NOW + now + start.limit_s, start.shares))
+
+
 @pytest.mark.parametrize(
     ("depth", "events"),
     [

@@ -107,12 +107,15 @@ class Attempt:
         self.index = self.group.index_of(job)
         self.job, self.taken = job, 0
 
-    def limit_to(self, nodes: BoolArray, known: str) -> None:
-        """上一遍因为 known 受阻，此后只有这些节点的空闲多了：只看它们（多节点的还要配上别的节点，都看）。"""
+    def limit_to(self, within: BoolArray, nodes: IntArray, known: str) -> None:
+        """上一遍因为 known 受阻，此后只有这些节点的空闲多了：只看它们（多节点的还要配上别的节点，都看）。
+
+        nodes 是 within 里的节点，从小到大。
+        """
         self.known, self.lone = known, False
         if self.kind is not Kind.GENERAL:
-            self.allowed = self.allowed & nodes
-            self.within = nodes
+            # 只挑这几个：不动全部节点那么长的 allowed。
+            self.within, self.candidates = within, nodes[self.allowed[nodes]]
 
     @property
     def key(self) -> OrderKey:

@@ -23,6 +23,8 @@ from scns_conductor.scheduling.shape import LICENSE, BoolArray, IntArray
 MOST_AT_ONCE = 1_000_000
 # 还有保留的名额时才轮到的：(组首的次序键, 组)。
 Later = tuple[OrderKey, Group]
+# 排着的一组：(组首的次序键, 第几个, 它的进度；还没有造的是组)。
+Waiting = tuple[OrderKey, int, Attempt | Group]
 
 
 class Cycle(Placing):
@@ -33,9 +35,17 @@ class Cycle(Placing):
         attempts: Iterable[Attempt],
         later: Sequence[Later] = (),
         make: Callable[[Group], Attempt] | None = None,
+        maybe: Sequence[Later] = (),
+        still: Callable[[Group], bool] | None = None,
     ) -> None:
-        """按次序考虑各组；later 是还有保留的名额时才轮到的，轮到了由 make 造。"""
-        heap = [(attempt.key, number, attempt) for number, attempt in enumerate(attempts) if attempt.job is not None]
+        """按次序考虑各组；later 是还有保留的名额时才轮到的，轮到了由 make 造。
+
+        maybe 是没有名额了、也许此刻能启动的：轮到时 still 说还放得下才造。
+        """
+        heap: list[Waiting] = [
+            (attempt.key, number, attempt) for number, attempt in enumerate(attempts) if attempt.job is not None
+        ]
+        heap += [(key, number, group) for number, (key, group) in enumerate(maybe, len(heap))]
         heapq.heapify(heap)
         candidates = [(key, number, group) for number, (key, group) in enumerate(later, len(heap))]
         heapq.heapify(candidates)
@@ -53,13 +63,24 @@ class Cycle(Placing):
                 continue
             if not heap:
                 break
-            if self._future is None and not (candidates or shortest_first or self.cluster.scopes):
+            if self._future is None and not (candidates or maybe or shortest_first or self.cluster.scopes):
                 self._start_interleaved(heap)
                 if not heap:
                     break
-            _, number, attempt = heap[0]
+            _, number, waiting = heap[0]
+            if isinstance(waiting, Attempt):
+                attempt = waiting
+            else:
+                assert make is not None
+                assert still is not None
+                if not still(waiting):
+                    heapq.heappop(heap)
+                    continue
+                attempt = make(waiting)
+                heapq.heapreplace(heap, (attempt.key, number, attempt))
             if shortest_first and self.full(attempt.group):
-                behind.append(heapq.heappop(heap)[2])
+                heapq.heappop(heap)
+                behind.append(attempt)
                 continue
             # 下一组的次序键：这一组在它之前的都可以接着看。
             limit = heap[1][0] if len(heap) > 1 else None
@@ -80,7 +101,7 @@ class Cycle(Placing):
         if behind:
             self._run_shortest_first(behind)
 
-    def _start_interleaved(self, heap: list[tuple[OrderKey, int, Attempt]]) -> None:
+    def _start_interleaved(self, heap: list[Waiting]) -> None:
         """各组的作业一个隔一个地排着、都放得下：在这里一个个地放，与 _step 相同而少一半以上的花费；遇到别的就停。"""
         search, plan, now = self._search, self.plan, self.now
         most, first = self.policy.most_starts - 1, len(self._started)
@@ -89,6 +110,7 @@ class Cycle(Placing):
             return
         while len(heap) > 1 and len(plan.starts) < most and not self._stopped:
             _, number, attempt = heap[0]
+            assert isinstance(attempt, Attempt)
             job, group, index = attempt.job, attempt.group, attempt.index + 1
             if not attempt.lone or job is None or job.tasks is not None:
                 break

@@ -6,7 +6,7 @@
 
 from scns_conductor.scheduling.attempt import Attempt, facts_of
 from scns_conductor.scheduling.cluster import Cluster
-from scns_conductor.scheduling.cycle import Cycle
+from scns_conductor.scheduling.cycle import Cycle, Waiting
 from scns_conductor.scheduling.feasibility import Kind, fits
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.policy import Backfill, Policy
@@ -34,7 +34,7 @@ class _Front(Cycle):
         """考虑一组。"""
         return Attempt(self.cluster, group, self.now)
 
-    def _start_interleaved(self, heap: list[tuple[OrderKey, int, Attempt]]) -> None:
+    def _start_interleaved(self, heap: list[Waiting]) -> None:
         if not self._over:
             super()._start_interleaved(heap)
 

@@ -297,12 +297,9 @@ class Future:
     def _earliest_node(
         self, need: IntArray, allowed: BoolArray, duration_s: float, least: float
     ) -> tuple[float, int] | None:
-        closed = allowed & ~self._is_open
-        free_now = closed.copy()
-        for dimension, amount in enumerate(need.tolist()):
-            if amount:
-                free_now &= self._free[:, dimension] >= amount
-        nodes = np.flatnonzero(free_now)
+        # allowed 而没有开时间线的。
+        closed = allowed > self._is_open
+        nodes = self._free_now(closed, need)
         parts = [(nodes, np.full(len(nodes), least))]
         # 此刻就够的已经最早，除非有预留推迟它们，或反正要等许可证。
         if not len(nodes) or self._windows or least > self.now:
@@ -327,10 +324,22 @@ class Future:
         tied = nodes[moments == best]
         return best, int(tied[np.argmin(self._ranks[tied])])
 
+    def _free_now(self, among: BoolArray, need: IntArray) -> IntArray:
+        """among 的节点里此刻就给得出 need 的；头一维（CPU）多半就剩不下几个，余下的只看剩下的。"""
+        found: IntArray | None = None
+        for dimension, amount in enumerate(need.tolist()):
+            if not amount:
+                continue
+            if found is None:
+                found = np.flatnonzero(among & (self._free[:, dimension] >= amount))
+            else:
+                found = found[self._free[found, dimension] >= amount]
+        return np.flatnonzero(among) if found is None else found
+
     def _parts(self, allowed: BoolArray) -> list[Releases]:
         """查 allowed 要看的归还；全都过时的只看小的一份。"""
         stale = self.releases.stale
-        count = int(stale.sum())
+        count = int(np.count_nonzero(stale))
         if count > max(MOST_STALE, self._cluster.count // 8):
             self.releases = running_releases(self._cluster, self._extra)
             self._stale = None

@@ -142,8 +142,6 @@ class NodeSearch:
         return -1
 
     def candidates(self, attempt: Attempt) -> IntArray:
-        if attempt.within is not None:
-            return np.flatnonzero(attempt.allowed)
         if self._order is None:
             self._order = candidate_order(self._cluster, np.arange(self._cluster.count), self._free, self._placement)
         if attempt.allowed.all():

@@ -54,6 +54,10 @@ class Resumption:
         self._begun: dict[int, int] = {}
         # 有作业按保留启动了的组：也许已经没有别的作业受阻。
         self._moving: set[GroupKey] = set()
+        # 变了的节点里此刻还有空闲的（太多而没有看的是 None），与那里的空闲；看到第几个启动为止。
+        self._roomy: list[int] | None = None
+        self._rows: list[list[int]] = []
+        self._looked = -1
         # 最后一个保留的次序键。
         self._last: OrderKey | None = max((kept.job.key for kept in old.reservations), default=None)
         # 集合与字典之间按记着的散列比：不逐个地算形状的。
@@ -98,8 +102,10 @@ class Resumption:
         return self._go_on()
 
     def _mark(self, nodes: Collection[int]) -> None:
-        self._dirty[list(nodes)] = True
-        self._nodes = np.flatnonzero(self._dirty)
+        added = [node for node in set(nodes) if not self._dirty[node]]
+        if added:
+            self._dirty[added] = True
+            self._nodes = np.sort(np.concatenate([self._nodes, np.array(added, dtype=np.int64)]))
 
     def _give_up(self, kept: Reservation) -> None:
         """一个保留不照旧了：它的节点与许可证空了出来。"""
@@ -158,9 +164,12 @@ class Resumption:
             # 快到时刻，占着资源的作业却没有结束：照变了的重新看。
             self._mark(nodes)
         self._skipped.add(job.job_id)
-        group = self._queue.groups[job.shape, job.time_limit_s]
-        attempt = Attempt(cycle.cluster, group, cycle.now)
-        attempt.turn_to(job)
+        shape, group = job.shape, self._queue.groups[job.shape, job.time_limit_s]
+        need, kind = facts_of(cycle.cluster, group)
+        if kind is not Kind.GENERAL and not shape.pools and shape.time_minimum_s is None:
+            self._settle(kept, self._earliest(kept, group, need))
+            return
+        attempt = self._turned(kept)
         lacking = cycle.lacking(attempt) if job.shape.pools else None
         if lacking is not None and not lacking.startswith(LICENSE):
             # 上限满了：不再为它保留，等池多出来再看。
@@ -172,10 +181,18 @@ class Resumption:
         if not freed and not attempt.usable[self._nodes].any():
             cycle.hold(kept)
             return
-        simple = attempt.kind is not Kind.GENERAL and not job.shape.pools and job.shape.time_minimum_s is None
         # 等的也许是许可证：空出来了，全部节点都看。
-        known = None if freed else "Resources"
-        found = self._earliest(attempt, kept) if simple else self._from_scratch(attempt, known)
+        self._settle(kept, self._from_scratch(attempt, None if freed else "Resources"))
+
+    def _turned(self, kept: Reservation) -> Attempt:
+        """轮到保留的那个作业。"""
+        group = self._queue.groups[kept.job.shape, kept.job.time_limit_s]
+        attempt = Attempt(self._cycle.cluster, group, self._cycle.now)
+        attempt.turn_to(kept.job)
+        return attempt
+
+    def _settle(self, kept: Reservation, found: Reservation | None) -> None:
+        """保留换成 found（多半就是它自己）。"""
         if found is None:
             # 启动了，或说不准何时了。
             self._give_up(kept)
@@ -183,24 +200,27 @@ class Resumption:
         if found.start_time != kept.start_time or found.shares != kept.shares:
             self._give_up(kept)
             self._mark([share.node for share in found.shares])
-        cycle.hold(found)
+        self._cycle.hold(found)
 
-    def _earliest(self, attempt: Attempt, kept: Reservation) -> Reservation | None:
+    def _earliest(self, kept: Reservation, group: Group, need: IntArray) -> Reservation | None:
+        """一个节点上的：与变了的节点比。"""
         cycle, (share,) = self._cycle, kept.shares
-        ranks = cycle.cluster.ranks
-        best = cycle.future.earliest_among(self._nodes, attempt.need, attempt.usable, attempt.duration)
+        ranks, usable = cycle.cluster.ranks, cycle.cluster.open_to(group.shape)
+        if not usable[self._nodes].any():
+            return kept
+        best = cycle.future.earliest_among(self._nodes, need, usable, group.time_limit_s)
         old = (kept.start_time, int(ranks[share.node]))
         new = None if best is None else (best[0], int(ranks[best[1]]))
         if self._dirty[share.node]:
             if new is None or new > old:
                 # 原来的地方没有那么早了，没有变的节点也可能更好。
-                return self._from_scratch(attempt)
+                return self._from_scratch(self._turned(kept))
         elif new is None or new >= old:
             return kept
         assert best is not None
         if best[0] <= cycle.now:
-            return self._from_scratch(attempt)
-        return Reservation(kept.job, best[0], (cycle.share_at(attempt, *best),))
+            return self._from_scratch(self._turned(kept))
+        return Reservation(kept.job, best[0], (cycle.share_at(self._turned(kept), *best),))
 
     def _insert(self, job: PendingJob) -> None:
         """新到的作业排在某个保留前面：它先启动或保留，碰到的节点算变了的。"""
@@ -243,7 +263,7 @@ class Resumption:
         cycle, job = self._cycle, attempt.job
         assert job is not None
         if known is not None:
-            attempt.limit_to(self._dirty, known)
+            attempt.limit_to(self._dirty, self._nodes, known)
         # 数组：能启动几个任务就启动几个，余下的再保留一个。
         while attempt.job is job and (nodes := cycle.start_one(attempt)):
             self._mark(nodes)
@@ -289,6 +309,7 @@ class Resumption:
             if key not in blocked and key not in cycle.plan.impossible
         ]
         later: list[Later] = []
+        maybe: list[Later] = []
         # 名额都用完了：启动不了的不必看（cycle.full）。
         each_own, skipped = cycle.policy.shortest_first, self._skipped
         spare = each_own or len(cycle.plan.reservations) < cycle.depth
@@ -305,12 +326,14 @@ class Resumption:
                 continue
             if retry and last is not None and head < last:
                 return False
-            if retry or hopeful:
+            if hopeful and not (retry or spare) and self._roomy is not None and self._lone(group):
+                maybe.append((head, group))
+            elif retry or hopeful:
                 attempts.append(self._again(group, retry))
             elif not (each_own and cycle.full(group)) and not self._unreservable(group):
                 # 此刻启动不了，轮到它也只是保留。
                 later.append((head, group))
-        cycle.run(attempts, later, self._again)
+        cycle.run(attempts, later, self._again, maybe, self._still_fits)
         cycle.settle_reasons(self._queue)
         return True
 
@@ -318,7 +341,7 @@ class Resumption:
         """受阻的组再看一遍；retry 是全部节点都看，否则只看变了的。"""
         attempt, reason = self._attempt(group), self._cycle.plan.blocked.pop(group.key)
         if not retry:
-            attempt.limit_to(self._dirty, reason)
+            attempt.limit_to(self._dirty, self._nodes, reason)
         return attempt
 
     def _attempt(self, group: Group) -> Attempt:
@@ -357,6 +380,10 @@ class Resumption:
             for group in groups
         ]
         needs = np.concatenate([need for need, _ in facts]).reshape(len(groups), cluster.width)
+        # 连要得最少的也放不下的节点不必问：多半此刻是满的。
+        least = needs.min(axis=0)
+        free = self._cycle.free[self._nodes]
+        self._roomy = self._nodes[((free >= least) | (least == 0)).all(axis=1)].tolist()
         # 在预留里运行的不看今后：那里预留的节点谁也不给。
         simple = np.array(
             [
@@ -365,13 +392,33 @@ class Resumption:
             ]
         )
         durations = np.array([group.shape.time_minimum_s or group.time_limit_s for group in groups])
-        for node in self._nodes.tolist():
+        for node in self._roomy:
             enough = self._cycle.future.enough(node, needs, durations) & simple & ~found
             for index in np.flatnonzero(enough).tolist():
                 found[index] = cluster.eligible(groups[index].shape)[node]
         for index in np.flatnonzero(~simple).tolist():
             found[index] = self._may_start(groups[index])
         return found
+
+    def _lone(self, group: Group) -> bool:
+        """放不放得下只看此刻变了的节点的空闲（也要今后够）：不等池，不缩短时限，不在预留里。"""
+        shape = group.shape
+        return (
+            not shape.pools
+            and shape.time_minimum_s is None
+            and facts_of(self._cycle.cluster, group)[1] is not Kind.GENERAL
+            and not self._cycle.cluster.secluded(shape)
+        )
+
+    def _still_fits(self, group: Group) -> bool:
+        """这一遍又启动了一些之后，变了的节点里还有没有一个此刻够它的：没有就启动不了。"""
+        count = len(self._cycle.plan.starts)
+        if count != self._looked:
+            # 启动的碰到的也许是任何一个。
+            self._looked, free = count, self._cycle.free
+            self._rows = [free[node].tolist() for node in self._roomy or ()]
+        amounts = [(at, amount) for at, amount in enumerate(facts_of(self._cycle.cluster, group)[0].tolist()) if amount]
+        return any(all(row[at] >= amount for at, amount in amounts) for row in self._rows)
 
     def _may_start(self, group: Group) -> bool:
         cycle = self._cycle

@@ -176,7 +176,9 @@ class Timelines:
     def earliest(self, need: IntArray, duration_s: float, least: float, rows: IntArray | None = None) -> FloatArray:
         """各行（或只是 rows）最早从何时（不早于 least）起能连续 duration_s 秒给出 need；不能是 inf。"""
         asked = slice(len(self._length)) if rows is None else rows
-        times, free = self.times[asked], self.free[asked]
+        # 后面没有用到的不看。
+        most = max(self._length, default=1)
+        times, free = self.times[asked, :most], self.free[asked, :most]
         good = np.ones(times.shape, dtype=np.bool_)
         for dimension, amount in enumerate(need.tolist()):
             if amount:
