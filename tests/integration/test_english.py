@@ -16,16 +16,8 @@ import warm_commands
 from running_system import RunningSystem, wait_until
 from scns_conductor.cli.main import COMMANDS
 from scns_conductor.language.catalogue import CHINESE
-from scns_conductor.slurm.entry import COMMANDS as SLURM_COMMANDS
 
 SCNS = str(Path(sys.executable).with_name("scns"))
-# 命令要什么才去问服务器。
-_ASKED = {
-    "sbatch": ["--wrap=true"], "srun": ["true"], "salloc": ["true"], "sattach": ["1.0"], "scancel": ["1"],
-    "sbcast": ["-j1", "/dev/null", "/tmp/x"], "sgather": ["-j1", "a", "b"], "sacctmgr": ["show", "qos"],
-    "scontrol": ["show", "job"], "sreport": ["cluster", "utilization"], "seff": ["1"], "sstat": ["-j1"],
-    "strigger": ["--get"], "scrontab": ["-l"],
-}  # fmt: skip
 
 
 def ask(system: RunningSystem, method: str, path: str, body: Any = None, language: str = "en-US,en;q=0.9") -> Any:
@@ -181,7 +173,7 @@ def test_slurm_commands_speak_english_whatever_the_language_of_the_user(
     for words in list(told)[:6]:
         assert "health check" in told[words].stdout, (words, told[words])
     unreachable = {**in_chinese, "SCNS_URL": "http://127.0.0.1:1"}
-    for command in SLURM_COMMANDS:
-        done = slurm.run(command, *_ASKED.get(command, []), environment=unreachable)
-        assert done.returncode != 0, command
-        assert not CHINESE.search(done.stdout + done.stderr), (command, done.stdout, done.stderr)
+    for words in (("squeue",), ("sbatch", "--wrap=true")):
+        done = slurm.run(*words, environment=unreachable)
+        assert done.returncode != 0, words
+        assert not CHINESE.search(done.stdout + done.stderr), (words, done.stdout, done.stderr)

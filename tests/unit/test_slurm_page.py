@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scns_conductor.language.catalogue import CHINESE
 from scns_conductor.slurm import entry
 from scns_conductor.slurm.entry import COMMANDS
 from scns_conductor.slurm.parse.options import Option
@@ -65,6 +66,9 @@ def test_every_option_does_what_its_row_says(command: str, capsys: pytest.Captur
     wrong: list[str] = []
     for option in slurm_page.options_of(command):
         code, told = answer(command, option, capsys)
+        # 服务器不答话、选项写错的话，也都是英文。
+        if CHINESE.search(told):
+            wrong.append(f"{option.key} 不是英文：{told!r}")
         name = f"--{option.long[0]}" if option.long else f"-{option.short}"
         if option.effect == "refused":
             words = OWN_WORDS.get((command, option.key), "is not supported by this system")
