@@ -1,6 +1,5 @@
 """按名字导入子命令的命令组：列出帮助也不导入它们，启动要快。"""
 
-import difflib
 import importlib
 import importlib.util
 import os
@@ -74,6 +73,8 @@ class LazyGroup(click.Group):
         name = args[0]
         if name in self.list_commands(ctx) or name.startswith("-"):
             return super().resolve_command(ctx, args)
+        import difflib
+
         from scns_conductor.slurm.entry import COMMANDS as SLURM_COMMANDS
 
         if name in SLURM_COMMANDS:

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scns_conductor.client.http_message import MOST_HEAD, MOST_PART, Head, chunk_size, parse_head, request_bytes
 from scns_conductor.client.problem import Problem, Unreachable
 from scns_conductor.client.transport_base import TransportBase
 from scns_conductor.client.wire import Answer, Attempts, problem, repeatable
 
 BROKEN = (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, OSError, ValueError)
-_MOST_LINE = 1 << 20
 
 
 @dataclass(slots=True)
@@ -23,19 +23,6 @@ class _Connection:
 
     def close(self) -> None:
         self.writer.close()
-
-
-@dataclass(slots=True)
-class _Head:
-    """回答的状态行与头；头的名字是小写。"""
-
-    status: int
-    reason: str
-    headers: dict[str, str]
-
-    @property
-    def keeps(self) -> bool:
-        return self.headers.get("connection", "").lower() != "close"
 
 
 class AsyncTransport(TransportBase[_Connection]):
@@ -131,13 +118,9 @@ class AsyncTransport(TransportBase[_Connection]):
         body: Any,
         headers: Mapping[str, str],
         timeout_s: float,
-    ) -> tuple[_Connection, _Head]:
+    ) -> tuple[_Connection, Head]:
         target, data, sent = self.place.encode(path, query, body, headers)
-        sent = {"Host": f"{self.place.host}:{self.place.port}", **sent}
-        if data is not None or method in ("POST", "PUT", "PATCH"):
-            sent["Content-Length"] = str(len(data or b""))
-        text = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
-        raw = f"{method} {target} HTTP/1.1\r\n{text}\r\n".encode("latin-1") + (data or b"")
+        raw = request_bytes(method, self.place.authority, target, sent, data)
         while True:
             connection, fresh = await self._connected(timeout_s)
             try:
@@ -163,46 +146,37 @@ class AsyncTransport(TransportBase[_Connection]):
         try:
             async with asyncio.timeout(timeout_s):
                 if self.place.socket is not None:
-                    made = await asyncio.open_unix_connection(self.place.socket, limit=_MOST_LINE)
+                    made = await asyncio.open_unix_connection(self.place.socket, limit=MOST_HEAD)
                 else:
-                    made = await asyncio.open_connection(
-                        self.place.host, self.place.port, ssl=context, limit=_MOST_LINE
-                    )
+                    made = await asyncio.open_connection(self.place.host, self.place.port, ssl=context, limit=MOST_HEAD)
         except (OSError, TimeoutError) as error:
             raise self.place.nobody(error) from error
         return _Connection(*made), True
 
 
-async def _head(reader: asyncio.StreamReader) -> _Head:
+async def _head(reader: asyncio.StreamReader) -> Head:
     while True:
-        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        _, status, *reason = lines[0].split(" ", 2)
-        headers = {}
-        for line in lines[1:]:
-            name, _, value = line.partition(":")
-            if name:
-                headers[name.strip().lower()] = value.strip()
-        # 100 Continue 之类之后还有真的回答。
-        if int(status) >= 200:
-            return _Head(int(status), "".join(reason), headers)
+        head = parse_head(await reader.readuntil(b"\r\n\r\n"))
+        if head is not None:
+            return head
 
 
-async def _body(reader: asyncio.StreamReader, head: _Head, timeout_s: Callable[[], float]) -> AsyncIterator[bytes]:
+async def _body(reader: asyncio.StreamReader, head: Head, timeout_s: Callable[[], float]) -> AsyncIterator[bytes]:
     """正文，一块一块；写明长度的、分块的、到断开为止的。"""
-    if head.status in (204, 304):
+    if head.empty:
         return
-    if "chunked" in head.headers.get("transfer-encoding", "").lower():
+    if head.chunked:
         while True:
             async with asyncio.timeout(timeout_s()):
-                size = int((await reader.readuntil(b"\r\n")).split(b";")[0], 16)
+                size = chunk_size(await reader.readuntil(b"\r\n"))
                 data = await reader.readexactly(size + 2)
             if size == 0:
                 return
             yield data[:-2]
-    left = int(head.headers["content-length"]) if "content-length" in head.headers else None
+    left = head.length
     while left is None or left > 0:
         async with asyncio.timeout(timeout_s()):
-            part = await reader.read(min(left, 1 << 20) if left is not None else 1 << 20)
+            part = await reader.read(MOST_PART if left is None else min(left, MOST_PART))
         if not part:
             if left is not None:
                 raise ConnectionResetError("回答没有收完")

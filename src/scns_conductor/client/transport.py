@@ -1,20 +1,33 @@
-"""同步的收发：一池长连接（http.client），断了会重连；不引入重的库，命令才启动得快。"""
+"""同步的收发：一池长连接上的 HTTP/1.1，断了会重连；不引入重的库，命令才启动得快。"""
 
-import http.client
 import select
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
 from typing import Any
 
+from scns_conductor.client.http_message import MOST_HEAD, MOST_PART, Head, chunk_size, parse_head, request_bytes
 from scns_conductor.client.problem import Problem, Unreachable
 from scns_conductor.client.transport_base import TransportBase
 from scns_conductor.client.wire import Answer, Attempts, problem, repeatable
 
-BROKEN = (ConnectionError, http.client.HTTPException, TimeoutError, OSError)
+BROKEN = (OSError, ValueError)
 
 
-class Transport(TransportBase[http.client.HTTPConnection]):
+class _Connection:
+    """一条连接。"""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.file = sock.makefile("rb")
+
+    def close(self) -> None:
+        self.file.close()
+        self.sock.close()
+
+
+class Transport(TransportBase[_Connection]):
     """到一个 API 的连接；可以在线程之间共用：同时几个请求就有几条连接，用完放回池里。"""
 
     def close(self) -> None:
@@ -50,43 +63,39 @@ class Transport(TransportBase[http.client.HTTPConnection]):
         accept: frozenset[int],
         attempts: Attempts,
     ) -> Answer:
-        connection, response = self._send(method, path, query, body, headers, attempts.timeout_s)
+        connection, head = self._send(method, path, query, body, headers, attempts.timeout_s)
         try:
-            parts = []
-            while part := response.read(1 << 20):
-                parts.append(part)
-                if connection.sock is not None:
-                    connection.sock.settimeout(attempts.timeout_s)
-            if response.length:
-                # 一块一块地读，少了它不说。
-                raise http.client.IncompleteRead(b"", response.length)
+            data = b"".join(_body(connection, head, lambda: attempts.timeout_s))
         except BROKEN as error:
             connection.close()
             raise self.place.broken(error) from error
         except BaseException:
             connection.close()
             raise
-        data = b"".join(parts)
-        if response.will_close:
-            connection.close()
-        else:
+        if head.keeps:
             self._idle.append(connection)
-        if response.status >= 400 and response.status not in accept:
-            raise problem(response.status, response.reason, _headers(response), data)
-        return Answer(response.status, dict(response.headers.items()), data)
+        else:
+            connection.close()
+        if head.status >= 400 and head.status not in accept:
+            raise problem(head.status, head.reason, head.headers, data)
+        return Answer(head.status, head.headers, data)
 
     def stream(self, path: str, *, query: Mapping[str, Any] | None = None, timeout_s: float = 60.0) -> Iterator[bytes]:
         """逐行收一个不断的 GET 回答（SSE）；断了抛 Unreachable。timeout_s 是两次来数据之间最多等多久。"""
         token = self.place.token
-        connection, response = self._send("GET", path, query, None, {"Accept": "text/event-stream"}, timeout_s)
+        connection, head = self._send("GET", path, query, None, {"Accept": "text/event-stream"}, timeout_s)
+        left = b""
         try:
-            if response.status == 401 and self.place.renewed(token):
+            if head.status == 401 and self.place.renewed(token):
                 yield from self.stream(path, query=query, timeout_s=timeout_s)
                 return
-            if response.status >= 400:
-                raise problem(response.status, response.reason, _headers(response), response.read())
-            while line := response.readline():
-                yield line
+            parts = _body(connection, head, lambda: timeout_s)
+            if head.status >= 400:
+                raise problem(head.status, head.reason, head.headers, b"".join(parts))
+            for part in parts:
+                *lines, left = (left + part).split(b"\n")
+                for line in lines:
+                    yield line + b"\n"
         except BROKEN as error:
             raise self.place.broken(error) from error
         finally:
@@ -101,13 +110,14 @@ class Transport(TransportBase[http.client.HTTPConnection]):
         body: Any,
         headers: Mapping[str, str],
         timeout_s: float,
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    ) -> tuple[_Connection, Head]:
         target, data, sent = self.place.encode(path, query, body, headers)
+        raw = request_bytes(method, self.place.authority, target, sent, data)
         while True:
             connection, fresh = self._connected(timeout_s)
             try:
-                connection.request(method, target, data, sent)
-                return connection, connection.getresponse()
+                connection.sock.sendall(raw)
+                return connection, _head(connection.file)
             except BROKEN as error:
                 connection.close()
                 # 旧连接可能早被对面关了，换新的再送一次；新连接还不行就是真的不行。
@@ -117,7 +127,7 @@ class Transport(TransportBase[http.client.HTTPConnection]):
                 connection.close()
                 raise
 
-    def _connected(self, timeout_s: float) -> tuple[http.client.HTTPConnection, bool]:
+    def _connected(self, timeout_s: float) -> tuple[_Connection, bool]:
         """可用的连接，以及它是不是新建的。"""
         while self._idle:
             try:
@@ -126,39 +136,75 @@ class Transport(TransportBase[http.client.HTTPConnection]):
                 break
             # 空闲的连接上不该有东西可读：可读就是对面已经关了。
             idle = select.poll()
-            if current.sock is not None:
-                idle.register(current.sock, select.POLLIN)
-                if not idle.poll(0):
-                    current.sock.settimeout(timeout_s)
-                    return current, False
+            idle.register(current.sock, select.POLLIN)
+            if not idle.poll(0):
+                current.sock.settimeout(timeout_s)
+                return current, False
             current.close()
-        connection = self._new_connection(timeout_s)
         try:
-            connection.connect()
+            return _Connection(self._new_socket(timeout_s)), True
         except OSError as error:
             raise self.place.nobody(error) from error
-        return connection, True
 
-    def _new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
+    def _new_socket(self, timeout_s: float) -> socket.socket:
         place = self.place
         if place.socket is not None:
-            return _SocketConnection(place.socket, timeout_s)
-        factory = http.client.HTTPSConnection if place.https else http.client.HTTPConnection
-        return factory(place.host, place.port, timeout=timeout_s)
+            local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            local.settimeout(timeout_s)
+            local.connect(place.socket)
+            return local
+        # 文字的名字要先过一遍 IDNA，装载它就要几毫秒。
+        host: Any = place.host.encode() if place.host.isascii() else place.host
+        made = socket.create_connection((host, place.port), timeout_s)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not place.https:
+            return made
+        import ssl
+
+        try:
+            return ssl.create_default_context().wrap_socket(made, server_hostname=place.host)
+        except BaseException:
+            made.close()
+            raise
 
 
-class _SocketConnection(http.client.HTTPConnection):
-    """到本机套接字的连接。"""
+def _head(file: BufferedReader) -> Head:
+    head = None
+    while head is None:
+        data = b""
+        while not data.endswith(b"\r\n\r\n"):
+            line = file.readline(MOST_HEAD - len(data))
+            if not line:
+                raise ValueError("对面的头太长") if data else ConnectionResetError("对面没有回答就断了")
+            data += line
+            if len(data) == len(line) and not line.startswith(b"HTTP/"):
+                raise ValueError("对面说的不是 HTTP")
+        head = parse_head(data)
+    return head
 
-    def __init__(self, path: str, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
 
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def _headers(response: http.client.HTTPResponse) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}
+def _body(connection: _Connection, head: Head, timeout_s: Callable[[], float]) -> Iterator[bytes]:
+    """正文，一块一块；写明长度的、分块的、到断开为止的。"""
+    if head.empty:
+        return
+    file, left = connection.file, head.length
+    if head.chunked:
+        while True:
+            connection.sock.settimeout(timeout_s())
+            size = chunk_size(file.readline(MOST_HEAD))
+            data = file.read(size + 2)
+            if len(data) < size + 2:
+                raise ConnectionResetError("回答没有收完")
+            if size == 0:
+                return
+            yield data[:-2]
+    while left is None or left > 0:
+        connection.sock.settimeout(timeout_s())
+        part = file.read1(MOST_PART) if left is None else file.read(min(left, MOST_PART))
+        if not part:
+            if left is not None:
+                raise ConnectionResetError("回答没有收完")
+            return
+        if left is not None:
+            left -= len(part)
+        yield part

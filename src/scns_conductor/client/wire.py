@@ -71,12 +71,19 @@ class Place:
         self.socket = unquote(parts.path) if parts.scheme == "unix" and not parts.netloc and parts.path else None
         if self.socket is None and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise _bad_address(url)
+        # 要原样写进请求行的。
+        if not (parts.path.isascii() and parts.path.isprintable()) or " " in parts.path:
+            raise _bad_address(url)
         if token and not (token.isascii() and token.isprintable()):
             raise EndpointUnknown("令牌里有不该有的字符；请检查 SCNS_TOKEN，或用 scns token 重新签发")
         self.url = url
         self.https = parts.scheme == "https"
         self.host = parts.hostname or "localhost"
-        self.port = port or (443 if self.https else 80)
+        usual = 443 if self.https else 80
+        self.port = port or usual
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        # 请求的 Host。
+        self.authority = shown if self.port == usual else f"{shown}:{self.port}"
         self._prefix = "" if self.socket else parts.path.rstrip("/")
         self._source = source
         self._headers = {"Accept": "application/json, */*", "Accept-Language": own_language()}

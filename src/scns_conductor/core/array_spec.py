@@ -5,8 +5,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scns_conductor.core.text import shown
 
@@ -27,8 +26,7 @@ MAX_RUNS = 1000
 _ITEM = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Stride:
+class Stride(NamedTuple):
     """任务号与序号：等步长的数组（0-999999:3）里第 k 个任务的号是 base + step * k，别的数组两者相同。
 
     步长不一、错开成许多段的（0-9999:3,7-19999:5）step 是 0，任务号从小到大列在 listed 里（int4，高位在前），
@@ -106,16 +104,14 @@ class Stride:
 CONSECUTIVE = Stride()
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRange:
+class TaskRange(NamedTuple):
     """半开区间 [lower, upper)；与 PostgreSQL 的 int4range 一致。"""
 
     lower: int
     upper: int
 
 
-@dataclass(frozen=True, slots=True)
-class ArraySpec:
+class ArraySpec(NamedTuple):
     """数组的任务：序号的不相交、升序的区间；max_running 是同时运行的上限，None 表示不限。"""
 
     ranges: tuple[TaskRange, ...]

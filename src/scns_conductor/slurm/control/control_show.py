@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from scns_conductor.client import JsonClient, Problem
@@ -148,7 +147,11 @@ def _names_from(given: str) -> list[str]:
     """逗号相隔的名字，或 / 开头的文件（hostlist 的参数）。"""
     if not given:
         raise Fatal("invalid hostlist", prefix=None)
-    text = Path(given).read_text() if given.startswith("/") else given
+    if given.startswith("/"):
+        with open(given, encoding="utf-8") as file:
+            text = file.read()
+    else:
+        text = given
     return [name for part in text.replace("\n", ",").split(",") if part.strip() for name in [part.strip()]]
 
 

@@ -1,5 +1,6 @@
 """scontrol：查看与控制（scontrol(1)）。"""
 
+import importlib
 import os
 import sys
 import time
@@ -8,35 +9,6 @@ from typing import Any
 
 from scns_conductor.client import ClientError, Problem
 from scns_conductor.client.token_claims import user_name_of
-from scns_conductor.slurm.control import control_reservations
-from scns_conductor.slurm.control.control_changes import pairs, partition_changes
-from scns_conductor.slurm.control.control_jobs import (
-    hold,
-    release,
-    requeue,
-    requeue_hold,
-    resume,
-    suspend,
-    update_job,
-    update_named,
-    update_step,
-    wait_job,
-    write,
-)
-from scns_conductor.slurm.control.control_nodes import (
-    cancel_reboot,
-    create_node,
-    delete_node,
-    node_addresses,
-    power_nodes,
-    reboot_nodes,
-    slurm_call,
-    update_node,
-    update_partition,
-)
-from scns_conductor.slurm.control.control_show import show
-from scns_conductor.slurm.control.control_top import top
-from scns_conductor.slurm.parse.keywords import full_key
 from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, refused, values
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, told
 from scns_conductor.slurm.table.job_values import require_own_cluster
@@ -98,85 +70,6 @@ def _command(parsed: Parsed, words: Sequence[str]) -> int:
     return _VERBS[matches[0]](parsed, rest)
 
 
-def _update(_parsed: Parsed, words: list[str]) -> int:
-    if not words:
-        raise Fatal("too few arguments for update keyword", prefix=None)
-    if words and words[0].lower() in ("job", "node", "partition") and len(words) > 1:
-        # update job 12 … 与 update jobid=12 … 都有人写。
-        words = [
-            f"{words[0]}id={words[1]}" if words[0].lower() == "job" and "=" not in words[1] else words[1],
-            *words[2:],
-        ]
-    given = pairs(words)
-    # 先看有没有作业号：partition= 可以是作业的，也可以是要改的分区。
-    for name, update in (
-        ("jobid", update_job),
-        ("jobname", update_named),
-        ("stepid", update_step),
-        ("nodename", update_node),
-        ("reservationname", _update_reservation),
-        ("partitionname", update_partition),
-    ):
-        key = next((key for key in given if full_key(key, [name], least=3)), None)
-        if key is not None:
-            return update(given.pop(key), given)
-    raise Fatal(
-        "No valid entity in update command",
-        'Input line must include "NodeName", "PartitionName", "Reservation", "JobId", or "SlurmctldDebug"',
-        prefix=None,
-    )
-
-
-def _update_reservation(target: str, given: dict[str, str]) -> int:
-    with connect() as client:
-        return control_reservations.update(client, target, given)
-
-
-def _create(_parsed: Parsed, words: list[str]) -> int:
-    if not words:
-        raise Fatal("too few arguments for create keyword", prefix=None)
-    given = pairs([word for word in words if "=" in word])
-    if any(full_key(word.partition("=")[0], ["reservationname"], least=3) for word in words):
-        with connect() as client:
-            return control_reservations.create(client, given)
-    node = _named(given, "nodename")
-    if node is not None:
-        return create_node(node, given)
-    name = _named(given, "partitionname")
-    if name is None:
-        raise Fatal(f"Invalid creation entity: {words[0]}")
-    with connect() as client:
-        slurm_call(
-            "Error creating the partition", lambda: client.create_partition({"name": name, **partition_changes(given)})
-        )
-    return 0
-
-
-def _named(given: dict[str, str], name: str) -> str | None:
-    """取走 name=（至少前三个字母）的值；没有、是空的都是 None。"""
-    key = next((key for key in given if full_key(key, [name], least=3)), None)
-    return (given.pop(key) or None) if key is not None else None
-
-
-def _delete(_parsed: Parsed, words: list[str]) -> int:
-    if not words:
-        raise Fatal("too few arguments for delete keyword", prefix=None)
-    given = pairs([word for word in words if "=" in word])
-    reserved = _named(given, "reservationname")
-    if reserved is not None:
-        with connect() as client:
-            return control_reservations.delete(client, reserved, words[0])
-    node = _named(given, "nodename")
-    if node is not None:
-        return delete_node(node)
-    name = _named(given, "partitionname")
-    if name is None:
-        raise Fatal(f"Invalid deletion entity: {words[0]}", prefix=None)
-    with connect() as client:
-        slurm_call(f"delete_partition partitionname={name}", lambda: client.delete_partition(name))
-    return 0
-
-
 def _ping(parsed: Parsed, _words: list[str]) -> int:
     host = os.uname().nodename
     began, alive = time.perf_counter(), True
@@ -200,6 +93,8 @@ def _ping(parsed: Parsed, _words: list[str]) -> int:
 
 
 def _token(_parsed: Parsed, words: list[str]) -> int:
+    from scns_conductor.slurm.control.control_changes import pairs
+
     given = pairs(words)
     body: dict[str, Any] = {}
     for word in words:
@@ -256,13 +151,12 @@ def _errnumstr(_parsed: Parsed, words: list[str]) -> int:
     return 0
 
 
-def _processes(name: str) -> Callable[[Parsed, list[str]], int]:
-    """看本机进程的命令；用到才载入。"""
+def _in(module: str, name: str) -> Callable[[Parsed, list[str]], int]:
+    """control 房间里 module 的函数；用到才载入。"""
 
     def call(parsed: Parsed, words: list[str]) -> int:
-        from scns_conductor.slurm.control import control_processes
-
-        return int(getattr(control_processes, name)(parsed, words))
+        found = importlib.import_module(f"scns_conductor.slurm.control.{module}")
+        return int(getattr(found, name)(parsed, words))
 
     return call
 
@@ -305,34 +199,34 @@ _SWITCHES = (
     "exit", "quit", "all", "hide", "details", "oneliner", "quiet", "verbose", "local", "completing",
 )  # fmt: skip
 _VERBS: dict[str, Callable[[Parsed, list[str]], int]] = {
-    "show": show,
-    "hold": hold,
-    "uhold": hold,
-    "release": release,
-    "requeue": requeue,
-    "requeuehold": requeue_hold,
-    "suspend": suspend,
-    "resume": resume,
-    "update": _update,
-    "create": _create,
-    "delete": _delete,
-    "reboot": reboot_nodes,
-    "cancel_reboot": cancel_reboot,
-    "power": power_nodes,
-    "getaddrs": node_addresses,
-    "write": write,
+    "show": _in("control_show", "show"),
+    "hold": _in("control_jobs", "hold"),
+    "uhold": _in("control_jobs", "hold"),
+    "release": _in("control_jobs", "release"),
+    "requeue": _in("control_jobs", "requeue"),
+    "requeuehold": _in("control_jobs", "requeue_hold"),
+    "suspend": _in("control_jobs", "suspend"),
+    "resume": _in("control_jobs", "resume"),
+    "update": _in("control_entities", "update"),
+    "create": _in("control_entities", "create"),
+    "delete": _in("control_entities", "delete"),
+    "reboot": _in("control_nodes", "reboot_nodes"),
+    "cancel_reboot": _in("control_nodes", "cancel_reboot"),
+    "power": _in("control_nodes", "power_nodes"),
+    "getaddrs": _in("control_nodes", "node_addresses"),
+    "write": _in("control_jobs", "write"),
     "ping": _ping,
     "token": _token,
-    "top": top,
-    "wait_job": wait_job,
+    "top": _in("control_top", "top"),
+    "wait_job": _in("control_jobs", "wait_job"),
     "version": _version,
     "reconfigure": _reconfigure,
     "errnumstr": _errnumstr,
     "crontab": _crontab,
-    "listpids": _processes("list_pids"),
-    "listjobs": _processes("list_jobs"),
-    "liststeps": _processes("list_steps"),
-    "pidinfo": _processes("pid_info"),
+    "listpids": _in("control_processes", "list_pids"),
+    "listjobs": _in("control_processes", "list_jobs"),
+    "liststeps": _in("control_processes", "list_steps"),
+    "pidinfo": _in("control_processes", "pid_info"),
     "help": _help,
     "cluster": _cluster,
     **dict.fromkeys(_SWITCHES, _nothing),
