@@ -1,6 +1,7 @@
 """同步与异步的客户端对同样的服务器做同样的事：长连接、分块、断线、期限、Retry-After、跟随输出、取消。"""
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import Callable
@@ -68,6 +69,52 @@ def test_an_answer_cut_short_is_unreachable(way: Any) -> None:
 
     with serving(cut) as url, pytest.raises(Unreachable):
         way.run(url, "output", 7)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/1.1 fine\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * (2 << 20),
+        b"",
+    ],
+    ids=["not http", "no status", "negative", "underscore", "bad chunk", "endless head", "nothing"],
+)
+def test_an_answer_that_is_not_http_is_unreachable(way: Any, answer: bytes) -> None:
+    def odd(connection: socket.socket) -> None:
+        read_request(connection)
+        # 客户端看够了就断开，余下的送不出去。
+        with contextlib.suppress(OSError):
+            connection.sendall(answer)
+
+    with serving(odd) as url, pytest.raises(Unreachable):
+        way.run(url, "output", 7)
+
+
+def test_an_answer_after_100_continue_and_until_the_end(way: Any) -> None:
+    def informed(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\nConnection: close\r\n\r\nall of it")
+
+    with serving(informed) as url:
+        assert way.run(url, "output", 7) == b"all of it"
+
+
+def test_the_columns_of_a_list_are_put_together(way: Any) -> None:
+    def page(rows: list[list[Any]], cursor: str | None) -> Play:
+        return says({"fields": ["job_id", "state"], "jobs": rows, "next_cursor": cursor})
+
+    pages = [page([["1", "PENDING"], ["2", "RUNNING"]], "c"), page([["3", "PENDING"]], None)]
+    with serving(*pages) as url:
+        found = way.run(url, "job_columns", fields="state")
+    assert [{name: list(values) for name, values in each.items()} for each in found] == [
+        {"job_id": ["1", "2"], "state": ["PENDING", "RUNNING"]},
+        {"job_id": ["3"], "state": ["PENDING"]},
+    ]
 
 
 def test_a_problem_is_typed(way: Any) -> None:

@@ -150,11 +150,13 @@ def test_importing_the_client_brings_no_server_library() -> None:
     assert not (heavy | {"cloudpickle", "rich", "matplotlib", "IPython"}) & roots
 
 
-def test_the_listing_commands_load_no_dataclasses() -> None:
-    # dataclasses 带来 inspect、ast、tokenize：启动要多花十几毫秒。
+def test_the_listing_commands_load_nothing_slow() -> None:
+    # dataclasses 带来 inspect、ast、tokenize，http.client 带来 email 与 ssl：启动各要多花十几毫秒。
     script = (
         "import sys\nfrom scns_conductor.slurm.accounting import sacct\nfrom scns_conductor.slurm.nodes import sinfo\n"
-        "from scns_conductor.slurm.queue import squeue\nprint(*{'dataclasses', 'inspect'} & set(sys.modules))\n"
+        "from scns_conductor.slurm.control import scontrol, control_show, control_text\n"
+        "from scns_conductor.slurm.queue import squeue\n"
+        "print(*{'dataclasses', 'inspect', 'http.client', 'email', 'ssl'} & set(sys.modules))\n"
     )
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == ""

@@ -8,6 +8,7 @@ from scns_conductor.slurm.queue.job_dependencies import dependency_text
 from scns_conductor.slurm.queue.job_json import job_record, job_record_39
 from scns_conductor.slurm.queue.queue_columns import LETTERS, NAMES
 from scns_conductor.slurm.queue.queue_filter import asked_tasks
+from scns_conductor.slurm.table.columnar import Columnar, ordered
 from scns_conductor.slurm.table.columns import Field, letters, table
 from scns_conductor.slurm.table.job_values import array_tasks, dependency, display_id
 
@@ -119,3 +120,17 @@ def test_the_newer_json_wraps_numbers_that_may_be_unset_or_infinite() -> None:
 def test_a_stepped_array_is_written_as_slurm_writes_it(remaining: str, shown: str) -> None:
     job = {"job_id": "12", "array_job_id": "12", "array_task_id": None, "array_remaining": remaining}
     assert display_id(job) == shown
+
+
+def test_columns_of_values_show_what_rows_show() -> None:
+    """一列一列放着的与一行一行的，排过、没有排过，每一种列都印得一样。"""
+    rows = [{**(PENDING, RUNNING)[number % 2], "job_id": str(number), "name": f"n{number % 3}"} for number in range(40)]
+    rows[7] = {**rows[7], "exclusive": True}
+    columnar = Columnar({name: [row[name] for row in rows] for name in rows[0]})
+    backwards = list(range(len(rows)))[::-1]
+    for form in ("%all", "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"):
+        columns = letters("squeue", form, LETTERS)
+        assert table(columns, columnar) == table(columns, rows)
+        assert table(columns, columnar.ordered(backwards)) == table(columns, rows[::-1])
+    assert list(columnar) == rows
+    assert ordered(columnar, list(range(len(rows)))) is columnar

@@ -1,7 +1,7 @@
 """作业的端点：提交、查询、控制。"""
 
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from scns_conductor.client.flow import Ahead, Effect, Emit, EmitEach, Take, steadily, streamed
@@ -123,24 +123,17 @@ class JobCalls:
     @streamed
     def jobs(self, /, *, most: int | None = None, **filters: Any) -> "Generator[Effect | Emit[Job], Any, None]":
         """逐页取出符合条件的作业；most 是最多几个；fields 是只要哪些字段（快得多）。"""
-        left = most
-        asked = {"limit": min(PAGE_MOST, left or PAGE_MOST), **filters}
+        asked = {"limit": min(PAGE_MOST, most or PAGE_MOST), **filters}
         if filters.get("fields"):
             # 不重复字段名：小一半，解析快几倍。
             asked["layout"] = "rows"
-        page = _rows((yield Request("GET", "/jobs", query=asked)))
-        while left is None or left > 0:
-            jobs = page["jobs"] if left is None else page["jobs"][:left]
-            left = None if left is None else left - len(jobs)
-            cursor = page.get("next_cursor")
-            coming = None
-            if cursor and jobs and left != 0:
-                # 用着这一页的时候，下一页已经在路上。
-                coming = yield Ahead(Request("GET", "/jobs", query={**asked, "cursor": cursor}))
-            yield EmitEach(jobs, "Job")
-            if coming is None:
-                return
-            page = _rows((yield Take(coming)))
+        yield from _paged(asked, most, lambda names, rows: EmitEach(_objects(names, rows), "Job"))
+
+    @streamed
+    def job_columns(self, /, **filters: Any) -> "Generator[Effect | Emit[dict[str, Sequence[Any]]], Any, None]":
+        """同 jobs，一页一页地：字段 → 这一页各作业的值。fields 要写；几万个以上时比一个个对象省一半的 CPU。"""
+        asked = {"limit": PAGE_MOST, **filters, "layout": "rows"}
+        yield from _paged(asked, None, lambda names, rows: Emit(_columns(names, rows)))
 
     @many
     def events(self, job_id: JobId) -> "Request[JobEvent]":
@@ -256,12 +249,34 @@ def _controlled(answer: "Answer") -> tuple[list[Json], dict[str, Problem]]:
     return found["jobs"], errors
 
 
-def _rows(page: Any) -> Any:
-    """layout=rows 的一页 -> 每个作业一个对象。"""
-    names = page.get("fields")
-    if names is not None:
-        page["jobs"] = [dict(zip(names, row, strict=True)) for row in page["jobs"]]
-    return page
+def _paged(
+    asked: dict[str, Any], left: int | None, shown: Callable[[list[str] | None, list[Any]], Emit[Any]]
+) -> "Generator[Effect | Emit[Any], Any, None]":
+    """逐页取，每页交出 shown(layout=rows 的字段名, 各行)；left 是至多几个。"""
+    page = yield Request("GET", "/jobs", query=asked)
+    while left is None or left > 0:
+        rows = page["jobs"] if left is None else page["jobs"][:left]
+        left = None if left is None else left - len(rows)
+        cursor = page.get("next_cursor")
+        coming = None
+        if cursor and rows and left != 0:
+            # 用着这一页的时候，下一页已经在路上。
+            coming = yield Ahead(Request("GET", "/jobs", query={**asked, "cursor": cursor}))
+        yield shown(page.get("fields"), rows)
+        if coming is None:
+            return
+        page = yield Take(coming)
+
+
+def _objects(names: list[str] | None, rows: list[Any]) -> list[Any]:
+    """layout=rows 的一页 -> 每个作业一个对象；本来就是的原样。"""
+    return rows if names is None else [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _columns(names: list[str] | None, rows: list[Any]) -> dict[str, Sequence[Any]]:
+    """layout=rows 的一页 -> 字段 → 各作业的值。"""
+    assert names is not None
+    return dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
 
 
 def _submit(jobs: list[Submission], bar: "Bar") -> Generator[Effect | Emit[str], Any, None]:

@@ -5,7 +5,8 @@ from typing import Any
 
 from scns_conductor.core.hostlist import compress
 from scns_conductor.slurm.nodes import node_values as of
-from scns_conductor.slurm.table.columns import Field, Known, Row
+from scns_conductor.slurm.table.columnar import Row
+from scns_conductor.slurm.table.columns import Field, Known
 from scns_conductor.slurm.table.times import instant, short_duration
 
 _LAYOUT = ("sockets", "cores_per_socket", "threads_per_core")

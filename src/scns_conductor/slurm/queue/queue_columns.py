@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from scns_conductor.slurm.table import job_values as of
-from scns_conductor.slurm.table.columns import Field, Known, Row
+from scns_conductor.slurm.table.columnar import Row
+from scns_conductor.slurm.table.columns import Field, Known
 from scns_conductor.slurm.table.job_tres import slurm_order, tres
 from scns_conductor.slurm.table.times import elapsed_s, epoch, instant, memory, short_duration
 

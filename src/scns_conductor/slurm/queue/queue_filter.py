@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from scns_conductor.client import JsonClient, Problem
@@ -11,6 +11,7 @@ from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.slurm.parse.options import Parsed
 from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.table import job_values as of
+from scns_conductor.slurm.table.columnar import Columnar
 from scns_conductor.slurm.table.times import epoch, instant_text
 
 _PAGE = 10_000
@@ -93,21 +94,38 @@ def chosen_jobs(client: JsonClient, parsed: Parsed, needs: Iterable[str] | None 
     if ids:
         found = _by_id(client, ids)
         return _narrowed([job for job in found if job["state"] in states and _matches(job, filters)], parsed)
-    fields = None
-    if needs is not None:
-        fields = ",".join(sorted({*needs, *_ALWAYS} - {"job_id"}))
-    filters |= {"sort": "job_id", "limit": _PAGE, "fields": fields}
-    found = []
-    active = [state for state in states if state in of.ACTIVE]
-    if active:
-        found += client.jobs(state=active, **filters)
-    ended = [state for state in states if state not in of.ACTIVE]
-    if ended:
-        found += client.jobs(state=ended, end_after=instant_text(_recent(client)), **filters)
+    found = [job for asked in _asked(client, states, filters, needs) for job in client.jobs(**asked)]
     if "notme" in parsed:
         me = user_name_of(client)
         found = [job for job in found if job["user_name"] != me]
     return _narrowed(found, parsed)
+
+
+def job_columns(client: JsonClient, parsed: Parsed, needs: Iterable[str]) -> Columnar | None:
+    """同 chosen_jobs，一列一列地（十万行时快一倍）；要逐个看的条件（-j、-R、-L、--notme……）办不了，是 None。"""
+    states = wanted_states(parsed.last("states") or os.environ.get("SQUEUE_STATES"))
+    if of.SHOWN_AS.keys() & states or any(parsed.last(key) for key in ("jobs", "reservation", "licenses")):
+        return None
+    if "notme" in parsed:
+        return None
+    if "start" in parsed:
+        states = [state for state in states if state == "PENDING"]
+    asked = _asked(client, states, _filters(client, parsed), needs)
+    return Columnar.gathered(page for each in asked for page in client.job_columns(**each))
+
+
+def _asked(
+    client: JsonClient, states: Sequence[str], filters: dict[str, Any], needs: Iterable[str] | None
+) -> Iterator[dict[str, Any]]:
+    """问 API 的几次：活着的，刚结束的；needs 是要哪些字段，None 是全部。"""
+    fields = None if needs is None else ",".join(sorted({*needs, *_ALWAYS} - {"job_id"}))
+    shared = filters | {"sort": "job_id", "limit": _PAGE, "fields": fields}
+    active = [state for state in states if state in of.ACTIVE]
+    if active:
+        yield shared | {"state": active}
+    ended = [state for state in states if state not in of.ACTIVE]
+    if ended:
+        yield shared | {"state": ended, "end_after": instant_text(_recent(client))}
 
 
 def _narrowed(jobs: list[dict[str, Any]], parsed: Parsed) -> list[dict[str, Any]]:

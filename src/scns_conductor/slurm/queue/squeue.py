@@ -10,9 +10,10 @@ from typing import Any
 from scns_conductor.client import JsonClient
 from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, values
 from scns_conductor.slurm.queue.queue_columns import LETTERS, LETTERS_IN_MB, NAMES, NAMES_IN_MB
-from scns_conductor.slurm.queue.queue_filter import chosen_jobs, job_ids
+from scns_conductor.slurm.queue.queue_filter import chosen_jobs, job_columns, job_ids
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit
 from scns_conductor.slurm.table import job_values as of
+from scns_conductor.slurm.table.columnar import Row, column, ordered
 from scns_conductor.slurm.table.columns import Column, fields, letters, table
 from scns_conductor.slurm.table.times import elapsed_s, epoch
 
@@ -105,25 +106,21 @@ def _once(client: JsonClient, parsed: Parsed) -> int:
         from scns_conductor.slurm.table.json_answer import asked_version, moments, write_answer
 
         version = asked_version(parsed)
-        jobs = _with_priorities(client, chosen_jobs(client, parsed))
-        records = (job_record(version, job) for job in jobs)
+        found = _with_priorities(client, chosen_jobs(client, parsed))
+        records = (job_record(version, job) for job in found)
         return write_answer(parsed, "openapi_job_info_resp", "jobs", records, **moments(version))
     columns = _columns(parsed)
     order = parsed.last("sort") or os.environ.get("SQUEUE_SORT") or ("S" if "start" in parsed else "P,t,-p")
-    needs = {name for column in columns for name in column.needs.split()} | _sort_needs(order)
+    needs = {name for one in columns for name in one.needs.split()} | _sort_needs(order)
     if "array" in parsed:
         needs.add("array_remaining")
     needs |= {key for key, given in (("reservation", "reservation"), ("licenses", "licenses")) if given in parsed}
-    jobs = chosen_jobs(client, parsed, needs)
-    headers = {column.header for column in columns}
-    if "PRIORITY" in headers:
-        jobs = _with_priorities(client, jobs)
-    if "DEPENDENCY" in headers:
-        from scns_conductor.slurm.queue.job_dependencies import with_dependencies
-
-        jobs = with_dependencies(client, jobs)
-    if "array" in parsed:
-        jobs = [each for job in jobs for each in of.each_task(job)]
+    headers = {one.header for one in columns}
+    jobs: Sequence[Row] | None = None
+    if not headers & {"PRIORITY", "DEPENDENCY"} and "array" not in parsed:
+        jobs = job_columns(client, parsed, needs)
+    if jobs is None:
+        jobs = _rows(client, parsed, needs, headers)
     jobs = _sorted(jobs, order)
     if "long" in parsed and not parsed.last("format") and "noheader" not in parsed:
         print(time.strftime("%a %b %d %H:%M:%S %Y"))
@@ -131,6 +128,18 @@ def _once(client: JsonClient, parsed: Parsed) -> int:
     if lines:
         print("\n".join(lines))
     return 0
+
+
+def _rows(client: JsonClient, parsed: Parsed, needs: set[str], headers: set[str]) -> list[dict[str, Any]]:
+    """一行一行的：要改要添的。"""
+    jobs = chosen_jobs(client, parsed, needs)
+    if "PRIORITY" in headers:
+        jobs = _with_priorities(client, jobs)
+    if "DEPENDENCY" in headers:
+        from scns_conductor.slurm.queue.job_dependencies import with_dependencies
+
+        jobs = with_dependencies(client, jobs)
+    return [each for job in jobs for each in of.each_task(job)] if "array" in parsed else jobs
 
 
 def _with_priorities(client: JsonClient, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -186,14 +195,31 @@ def _columns(parsed: Parsed) -> list[Column]:
     return letters("squeue", value, known) if key == "format" else fields(value, names)
 
 
-def _sorted(jobs: list[dict[str, Any]], order: str) -> list[dict[str, Any]]:
+def _sorted(jobs: Sequence[Row], order: str) -> Sequence[Row]:
     """-S 的各个字母，前面的为主；相同时按作业号。"""
-    keys: dict[str, Callable[[dict[str, Any]], Any]] = {
-        "t": lambda job: _STATE_ORDER[job["state"]],
-        "T": lambda job: _STATE_ORDER[job["state"]],
-        "P": lambda job: job["partition"],
-        "p": of.priority,
-        "Q": of.priority,
+    ranks = list(range(len(jobs)))
+    _arrange(ranks, list(map(int, column(jobs, "job_id"))))
+    for word in reversed(order.split(",")):
+        for sign, letter in reversed(_SORT.findall(word)):
+            _arrange(ranks, _keys(jobs, letter), reverse=sign == "-")
+    return ordered(jobs, ranks)
+
+
+def _arrange(ranks: list[int], keys: list[Any], *, reverse: bool = False) -> None:
+    """各行照 keys 排，相同的次序不变；都相同的不必排。"""
+    if keys and keys.count(keys[0]) < len(keys):
+        ranks.sort(key=keys.__getitem__, reverse=reverse)
+
+
+def _keys(jobs: Sequence[Row], letter: str) -> list[Any]:
+    """一个字母照什么排。"""
+    if letter in "tT":
+        return list(map(_STATE_ORDER.__getitem__, column(jobs, "state")))
+    if letter == "P":
+        return column(jobs, "partition")
+    if letter in "pQ":
+        return of.priorities(jobs)
+    keys: dict[str, Callable[[Row], Any]] = {
         "i": lambda job: (int(job["array_job_id"] or job["job_id"]), job["array_task_id"] or 0),
         "A": lambda job: int(job["job_id"]),
         "M": elapsed_s,
@@ -205,11 +231,7 @@ def _sorted(jobs: list[dict[str, Any]], order: str) -> list[dict[str, Any]]:
         "V": lambda job: epoch(job["submit_time"]) or 0.0,
         "m": lambda job: job["memory_per_node"] or job["memory_per_cpu"] or 0,
     }
-    jobs = sorted(jobs, key=lambda job: int(job["job_id"]))
-    for word in reversed(order.split(",")):
-        for sign, letter in reversed(_SORT.findall(word)):
-            jobs.sort(key=keys.get(letter, LETTERS[letter].value), reverse=sign == "-")
-    return jobs
+    return list(map(keys.get(letter, LETTERS[letter].value), jobs))
 
 
 def _sort_needs(order: str) -> set[str]:

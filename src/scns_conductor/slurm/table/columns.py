@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.table.columnar import Columnar, Row, column
 from scns_conductor.slurm.table.terminal_text import printable
 
-Row = Mapping[str, Any]
 _LETTER = re.compile(r"%([.#]*)(\d*)([A-Za-z])")
 _FIELD = re.compile(r"^\s*([A-Za-z_-]+)\s*(?::([.-]?)(\d*)(.*))?$")
 DEFAULT_FIELD_WIDTH = 20
@@ -39,11 +38,18 @@ class Column(NamedTuple):
 
     def show(self, text: str) -> str:
         """补齐、截断，加上后缀。"""
-        text = printable(text)
-        if self.width:
-            text = text[: self.width]
-            text = text.rjust(self.width) if self.right else text.ljust(self.width)
-        return text + self.suffix
+        return self.show_all([text])[0]
+
+    def show_all(self, texts: list[str]) -> list[str]:
+        """同 show，许多个。"""
+        width, suffix = self.width, self.suffix
+        if not "".join(texts).isprintable():
+            texts = list(map(printable, texts))
+        if not width:
+            return [text + suffix for text in texts] if suffix else texts
+        if self.right:
+            return [text[:width].rjust(width) + suffix for text in texts]
+        return [text[:width].ljust(width) + suffix for text in texts]
 
 
 def letters(command: str, form: str, known: Known) -> list[Column]:
@@ -91,37 +97,68 @@ def fields(form: str, known: Known) -> list[Column]:
     return columns
 
 
-def cells(value: Callable[[Row], str], needs: str, rows: Sequence[Row]) -> list[str]:
-    """一列里各行的文字。取值只看 needs 里的字段，它们都相同的行只算一次：十万行才快；没有写 needs 的逐行算。"""
-    names = needs.split()
-    # 有作业号的各行都不同；只看一个字段的，取值不比查表慢。
-    if len(names) > 1 and "job_id" not in names:
+class _Cells:
+    """一张表各列的文字。取值只看 needs 里的字段，它们都相同的行只算一次：十万行才快；没有写 needs 的逐行算。"""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        self._values: dict[str, list[Any]] = {}
+        self._distinct: dict[str, int] = {}
+
+    def of(self, value: Callable[[Row], str], needs: str) -> list[str]:
+        """这一列，自上而下。"""
+        names, rows = needs.split(), self._rows
         try:
-            keys = list(map(itemgetter(*names), rows))
-            known = {key: value(row) for key, row in dict(zip(keys, rows, strict=True)).items()}
-            return list(map(known.__getitem__, keys))
+            varying = [name for name in names if self._count(name) > 1]
+            if not (names and rows):
+                return list(map(value, rows))
+            base = {name: self._values[name][0] for name in names}
+            if not varying:
+                return [value(base)] * len(rows)
+            columns = [self._values[name] for name in varying]
+            keys: list[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+            # 各行大多不同的，逐行算不比查表慢。
+            if 2 * max(map(self._distinct.__getitem__, varying)) < len(rows):
+                known = {key: value(base | _fields(varying, key)) for key in dict.fromkeys(keys)}
+                return list(map(known.__getitem__, keys))
+            if isinstance(rows, Columnar):
+                return [value(base | _fields(varying, key)) for key in keys]
         except (KeyError, TypeError):
             # 有的行没有这一项，或者是列表、对象。
             pass
-    return list(map(value, rows))
+        return list(map(value, rows))
+
+    def _count(self, name: str) -> int:
+        """这个字段有几种值。"""
+        count = self._distinct.get(name)
+        if count is None:
+            values = self._values[name] = column(self._rows, name)
+            count = self._distinct[name] = len(set(values))
+        return count
+
+
+def _fields(names: Sequence[str], key: Any) -> dict[str, Any]:
+    return {names[0]: key} if len(names) == 1 else dict(zip(names, key, strict=True))
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], *, header: bool = True) -> list[str]:
     """各行的文字；fit 的列宽取内容里最长的（sinfo 的 %#P）。"""
     shown: list[list[str]] = []
     heads: list[str] = []
-    for column in columns:
-        if column.literal:
-            heads.append(column.header + column.suffix)
+    cells = _Cells(rows)
+    for one in columns:
+        if one.literal:
+            heads.append(one.header + one.suffix)
             shown.append([heads[-1]] * len(rows))
             continue
-        found = cells(column.value, column.needs, rows)
-        if column.fit:
+        found = cells.of(one.value, one.needs)
+        if one.fit:
             # sinfo.h 的 MIN_NODE_FIELD_SIZE、MIN_PART_FIELD_SIZE。
-            column = column._replace(width=max([9, len(column.header), *map(len, found)]))
-        heads.append(column.show(column.header))
+            one = one._replace(width=max([9, len(one.header), *map(len, found)]))
+        heads.append(one.show(one.header))
         # 一列里相同的值很多（分区、用户、状态）：补齐一次就够，十万行才快。
-        known = {cell: column.show(cell) for cell in dict.fromkeys(found)}
+        distinct = dict.fromkeys(found)
+        known = dict(zip(distinct, one.show_all(list(distinct)), strict=True))
         shown.append(list(map(known.__getitem__, found)))
     return (["".join(heads)] if header else []) + list(map("".join, zip(*shown, strict=True)))
 

@@ -5,7 +5,7 @@ import os
 import pwd
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from scns_conductor.client import ClientError
 from scns_conductor.slurm.session import Fatal, connect
 from scns_conductor.slurm.shapes.spoken import spoken
+from scns_conductor.slurm.table.columnar import column
 from scns_conductor.slurm.table.times import elapsed_s, epoch, instant, memory, short_duration
 
 Job = Mapping[str, Any]
@@ -247,10 +248,18 @@ def command(job: Job) -> str:
 
 def priority(job: Job) -> int:
     """优先级：管理员给的，或按作业号倒数（basic 的先来先得）；保留的是 0。"""
-    if job.get("hold"):
+    return _priority(job.get("hold"), job.get("priority"), job["job_id"])
+
+
+def priorities(jobs: Sequence[Job]) -> list[int]:
+    """各作业的优先级。"""
+    return list(map(_priority, column(jobs, "hold"), column(jobs, "priority"), column(jobs, "job_id")))
+
+
+def _priority(hold: Any, given: Any, job_id: Any) -> int:
+    if hold:
         return 0
-    given = job.get("priority")
-    return int(given) if given is not None else max(1, 4294901760 - int(job["job_id"]))
+    return int(given) if given is not None else max(1, 4294901760 - int(job_id))
 
 
 @lru_cache(maxsize=256)
