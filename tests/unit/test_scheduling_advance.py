@@ -1,5 +1,6 @@
 """预留在计划里：不该进的不进，该进的进得去，别的照旧。"""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +9,7 @@ from scns_conductor.scheduling.cluster import Cluster
 from scns_conductor.scheduling.cluster_facts import NodeFacts, NodeShare, RunningJob
 from scns_conductor.scheduling.explain import explain
 from scns_conductor.scheduling.explain_text import Names, render
+from scns_conductor.scheduling.feasibility import fit_somewhere, fits
 from scns_conductor.scheduling.outlook import Outlook
 from scns_conductor.scheduling.plan import RESERVED
 from scns_conductor.scheduling.planner import Planner, plan
@@ -119,6 +121,18 @@ def test_a_short_job_runs_before_the_maintenance_and_a_long_one_after_it() -> No
     assert [start.job.job_id for start in decided.starts] == [2]
     assert decided.blocked[queue.jobs[1].shape, 3600.0] == RESERVED
     assert [(kept.job.job_id, kept.start_time) for kept in decided.reservations] == [(1, NOW + 100)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(-2, 4), st.integers(-2, 4)), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 15)), min_size=1, max_size=5),
+)
+def test_asked_together_is_as_asked_one_by_one(free: list[tuple[int, int]], asked: list[tuple[int, int, int]]) -> None:
+    """不要的那一维不看：总量改小了的，空闲是负的。"""
+    rows, needs = np.array(free), np.array([each[:2] for each in asked])
+    usable = np.array([[bool(bits >> row & 1) for row in range(len(free))] for *_, bits in asked])
+    one_by_one = [bool((mask & fits(rows, need)).any()) for need, mask in zip(needs, usable, strict=True)]
+    assert fit_somewhere(rows, needs, usable).tolist() == one_by_one
 
 
 def test_who_may_use_it_and_when() -> None:

@@ -53,9 +53,9 @@ def fit_somewhere(free: IntArray, needs: IntArray, usable: BoolArray) -> BoolArr
     """各个要求（needs 的各行），free 的各行里它能用的（usable 的同一行）有没有一个给得出。"""
     left = usable.copy()
     for dimension in range(needs.shape[1]):
-        amounts = needs[:, dimension]
-        if amounts.any():
-            left &= free[:, dimension] >= amounts[:, None]
+        amounts = needs[:, dimension, None]
+        # 不要这一维的不看：改小了总量的，空闲可以是负的。
+        left &= (free[:, dimension] >= amounts) | (amounts == 0)
     found: BoolArray = np.any(left, axis=1)
     return found
 
