@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -143,6 +144,27 @@ def test_every_option_said_to_be_obeyed_is_looked_at(command: str) -> None:
         if option.effect == "works" and option.key not in seen
     ]
     assert not ignored, ignored
+
+
+# scns import、scns slurm install 的：说使用者的语言。
+NOT_OF_SLURM = ("moving/", "install.py")
+HAN = re.compile("[\u3400-\u9fff]")
+
+
+def test_no_command_has_a_word_of_chinese_of_its_own() -> None:
+    """Slurm 的命令总说英文：源码里的文字，除了注释与文档字符串，没有中文。"""
+    room = Path(entry.__file__).parent
+    found: list[str] = []
+    for file in sorted(room.rglob("*.py")):
+        if str(file.relative_to(room)).startswith(NOT_OF_SLURM):
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            # 文档字符串是单独的一句。
+            own = [each for each in ast.iter_child_nodes(node) if isinstance(each, ast.Constant)]
+            if isinstance(node, ast.Expr):
+                continue
+            found += [f"{file.name}: {each.value}" for each in own if HAN.search(str(each.value))]
+    assert not found
 
 
 def test_the_page_has_the_table_of_every_command() -> None:

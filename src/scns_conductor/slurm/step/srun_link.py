@@ -221,7 +221,7 @@ class StepLink:
         key, name = wire.read_hello(payload)
         good = hmac.compare_digest(key.encode(), self._listener.key.encode())
         if not good or name not in self._wanted or name in self._nodes:
-            raise wire.FrameError("口令不对")
+            raise wire.FrameError("wrong key")
         self._strangers.discard(node)
         node.name, node.ranks = name, [int(rank) for rank in self._wanted[name]]
         self._nodes[name] = node
@@ -256,10 +256,10 @@ class StepLink:
             chunk = b""
         try:
             if not chunk:
-                raise wire.FrameError("断了")
+                raise wire.FrameError("closed")
             for kind, number, payload in node.reader.feed(chunk):
                 if not node.name and kind != wire.HELLO:
-                    raise wire.FrameError("没有先报口令")
+                    raise wire.FrameError("no key first")
                 self._take(node, kind, number, payload)
         except ValueError:
             self._drop(node)
