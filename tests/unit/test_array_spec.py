@@ -77,6 +77,8 @@ def test_items_of_unlike_steps_stay_one_range_of_slots() -> None:
     assert len(parse_array(",".join(["0-4000000:2,0-4000000:3"] * 9), max_tasks=4_000_001)) == 2_666_668
     with pytest.raises(ValueError, match="步长不一"):
         parse_array(",".join(["0-4000000:2,0-4000000:3"] * 99), max_tasks=4_000_001)
+    with pytest.raises(ValueError, match="步长不一"):
+        parse_array("0-2000000000:500,0-2000000000:501,0-2000000000:502", max_tasks=4_000_001)
     with pytest.raises(ValueError, match="超过上限"):
         parse_array("0-5000000:2,0-5000000:3", max_tasks=3_000_000)
 

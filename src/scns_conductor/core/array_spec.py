@@ -19,8 +19,10 @@ MAX_TASK_ID = 2**31 - 2
 MAX_SCATTERED = 65_536
 # 没有别的上限时，一个写法至多这么多个任务。
 MOST_TASKS = 10_000_000
-# 步长不一、错开的各项合起来至多写这么多个任务，重复的也算：几个字节的写法不能占住几秒。
-MOST_WRITTEN = 64_000_000
+# 步长不一、错开的各项合起来至多写这么多个任务，重复的也算；任务号隔得比 MOST_WIDE 还远的至多 MOST_FAR 个：
+# 几个字节的写法不能占住几秒、几百兆。
+MOST_WRITTEN, MOST_FAR = 64_000_000, 8_000_000
+MOST_WIDE = 32 * 1024**2
 # 步长不一的，任务号连成这么多个区间之内照区间记。
 MAX_RUNS = 1000
 _ITEM = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
@@ -155,9 +157,10 @@ def parse_array(text: str, *, max_tasks: int = MOST_TASKS) -> ArraySpec:
     if all(count == 1 or step == stride.step for _, count, step in items):
         slots = (((first - stride.base) // stride.step, count) for first, count, _ in items)
         found = ArraySpec(merge_ranges((slot, slot + count) for slot, count in slots), max_running, stride)
-    elif sum(count for _, count, _ in items) > MOST_WRITTEN:
-        raise ValueError(f"数组 {shown(text)} 里步长不一的各项合起来写了超过 {MOST_WRITTEN} 个任务（重复的也算）")
     else:
+        most = MOST_WRITTEN if _width(items) <= MOST_WIDE else MOST_FAR
+        if sum(count for _, count, _ in items) > most:
+            raise ValueError(f"数组 {shown(text)} 里步长不一的各项合起来写了超过 {most} 个任务（重复的也算）")
         found = _irregular(items, max_running)
     # 几项里都有的任务只算一个。
     if len(found) > max_tasks:
@@ -165,13 +168,17 @@ def parse_array(text: str, *, max_tasks: int = MOST_TASKS) -> ArraySpec:
     return found
 
 
+def _width(items: Sequence[tuple[int, int, int]]) -> int:
+    """最小与最大的任务号之间（含）有几个号。"""
+    return max(first + (count - 1) * step for first, count, step in items) - min(first for first, _, _ in items) + 1
+
+
 def _irregular(items: Sequence[tuple[int, int, int]], max_running: int | None) -> ArraySpec:
     """步长不一、错开的各项 (第一个任务号, 个数, 步长)：连成的区间不多的照区间记，多的把任务号列出来。"""
     import numpy as np
 
-    base = min(first for first, _, _ in items)
-    width = max(first + (count - 1) * step for first, count, step in items) - base + 1
-    if width <= 8 * sum(count for _, count, _ in items):
+    base, width = min(first for first, _, _ in items), _width(items)
+    if width <= min(MOST_WIDE, 8 * sum(count for _, count, _ in items)):
         present = np.zeros(width, dtype=bool)
         for first, count, step in items:
             present[first - base : first - base + (count - 1) * step + 1 : step] = True
