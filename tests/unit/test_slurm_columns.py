@@ -8,7 +8,7 @@ from scns_conductor.slurm.queue.job_dependencies import dependency_text
 from scns_conductor.slurm.queue.job_json import job_record, job_record_39
 from scns_conductor.slurm.queue.queue_columns import LETTERS, NAMES
 from scns_conductor.slurm.queue.queue_filter import asked_tasks
-from scns_conductor.slurm.table.columnar import Columnar, ordered
+from scns_conductor.slurm.table.columnar import Columnar, column, ordered
 from scns_conductor.slurm.table.columns import Field, letters, table
 from scns_conductor.slurm.table.job_values import array_tasks, dependency, display_id
 
@@ -134,3 +134,5 @@ def test_columns_of_values_show_what_rows_show() -> None:
         assert table(columns, columnar.ordered(backwards)) == table(columns, rows[::-1])
     assert list(columnar) == rows
     assert ordered(columnar, list(range(len(rows)))) is columnar
+    nothing = Columnar.gathered([])
+    assert table(letters("squeue", "%i %t", LETTERS), nothing, header=False) == column(nothing, "job_id") == []

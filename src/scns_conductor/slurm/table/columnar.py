@@ -40,7 +40,9 @@ class Columnar(Sequence[Row]):
         return {name: values[place] for name, values in self._columns.items()}
 
     def column(self, name: str) -> list[Any]:
-        """一列的值；没有这一列抛 KeyError。"""
+        """一列的值；没有这一列抛 KeyError。一页也没有的，哪一列都是空的。"""
+        if not self._columns:
+            return []
         values = self._columns[name]
         if self._order is None or not values or values.count(values[0]) == len(values):
             return values
