@@ -117,6 +117,25 @@ def test_the_columns_of_a_list_are_put_together(way: Any) -> None:
     ]
 
 
+def test_a_connection_is_used_again_after_a_trailer_and_not_after_http_1_0(way: Any) -> None:
+    def page(job_id: str, cursor: str | None) -> bytes:
+        return json.dumps({"fields": ["job_id"], "jobs": [[job_id]], "next_cursor": cursor}).encode()
+
+    def trailed(connection: socket.socket) -> None:
+        read_request(connection)
+        first = page("1", "c")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(first), first))
+        connection.sendall(b"0\r\nX-Sum: 1\r\nX-Sum: 2\r\n\r\n")
+        read_request(connection)
+        second = page("2", "d")
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(second), second))
+        # 没有断开，可也不再听了。
+
+    with serving(trailed, says(json.loads(page("3", None)))) as url:
+        found = way.run(url, "job_columns", fields="")
+    assert [list(each["job_id"]) for each in found] == [["1"], ["2"], ["3"]]
+
+
 def test_a_problem_is_typed(way: Any) -> None:
     body = {"code": "job_not_found", "detail": "没有作业 7"}
     with serving(says(body, "404 Not Found", "X-Request-Id: r1")) as url, pytest.raises(JobNotFound) as caught:

@@ -169,9 +169,12 @@ async def _body(reader: asyncio.StreamReader, head: Head, timeout_s: Callable[[]
         while True:
             async with asyncio.timeout(timeout_s()):
                 size = chunk_size(await reader.readuntil(b"\r\n"))
+                if size == 0:
+                    # 末尾也许还有头。
+                    while (await reader.readuntil(b"\r\n")).strip():
+                        pass
+                    return
                 data = await reader.readexactly(size + 2)
-            if size == 0:
-                return
             yield data[:-2]
     left = head.length
     while left is None or left > 0:

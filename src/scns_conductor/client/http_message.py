@@ -15,14 +15,16 @@ MOST_PART = 1 << 20
 class Head(NamedTuple):
     """回答的状态行与头；头的名字是小写。"""
 
+    version: str
     status: int
     reason: str
     headers: dict[str, str]
 
     @property
     def keeps(self) -> bool:
-        """收完之后连接还能再用。"""
-        return self.headers.get("connection", "").lower() != "close"
+        """收完之后连接还能再用；HTTP/1.0 的要说了 keep-alive。"""
+        words = {word.strip() for word in self.headers.get("connection", "").lower().split(",")}
+        return "keep-alive" in words if self.version == "HTTP/1.0" else "close" not in words
 
     @property
     def empty(self) -> bool:
@@ -66,7 +68,7 @@ def parse_head(data: bytes) -> Head | None:
         name, _, value = line.partition(":")
         if name:
             headers[name.strip().lower()] = value.strip()
-    return Head(int(status), reason, headers)
+    return Head(version, int(status), reason, headers)
 
 
 def chunk_size(line: bytes) -> int:

@@ -192,11 +192,14 @@ def _body(connection: _Connection, head: Head, timeout_s: Callable[[], float]) -
         while True:
             connection.sock.settimeout(timeout_s())
             size = chunk_size(file.readline(MOST_HEAD))
+            if size == 0:
+                # 末尾也许还有头。
+                while file.readline(MOST_HEAD).strip():
+                    pass
+                return
             data = file.read(size + 2)
             if len(data) < size + 2:
                 raise ConnectionResetError("回答没有收完")
-            if size == 0:
-                return
             yield data[:-2]
     while left is None or left > 0:
         connection.sock.settimeout(timeout_s())
