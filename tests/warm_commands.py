@@ -152,7 +152,10 @@ def _serve(door: socket.socket) -> None:
             return
         message = bytearray()
         while len(message) < int.from_bytes(head, "big"):
-            message += door.recv(int.from_bytes(head, "big") - len(message))
+            more = door.recv(int.from_bytes(head, "big") - len(message))
+            if not more:
+                return
+            message += more
         if os.fork() == 0:
             door.close()
             _be(*json.loads(message), fds)
@@ -177,7 +180,7 @@ def _be(command: list[str], env: dict[str, str], cwd: str, fds: list[int]) -> No
         sys.stdin = sys.__stdin__ = open(0, encoding="utf-8")  # noqa: SIM115
         sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8")  # noqa: SIM115
         sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
-        sys.argv = command
+        sys.argv, sys.path[0] = command, os.path.dirname(command[0])
         try:
             runpy.run_path(command[0], run_name="__main__")
             code = 0
