@@ -185,17 +185,22 @@ class NodeYard:
         """停下代理与牧守进程；什么也不留下。"""
         for node in list(self.agents):
             self.kill_agent(node, signal.SIGTERM)
-        for lock in self.work.glob("*/spool/**/shepherd.lock"):
-            pid = int(lock.read_text())
-            try:
-                client = ShepherdClient.connect(lock.parent, "", start=False)
-            except ShepherdGone:
-                continue
-            client.shutdown(0)
-            client.close()
-            wait_until(lambda pid=pid: not alive(pid), "牧守进程退出")  # type: ignore[misc]
+        end_shepherds(self.work)
         self.publisher.close()
         self.engine.dispose()
+
+
+def end_shepherds(work: Path) -> None:
+    """停下这个目录下各节点的牧守进程：代理停了它们还在，一无所事十分钟才走。"""
+    for lock in work.glob("*/spool/**/shepherd.lock"):
+        pid = int(lock.read_text())
+        try:
+            client = ShepherdClient.connect(lock.parent, "", start=False)
+        except ShepherdGone:
+            continue
+        client.shutdown(0)
+        client.close()
+        wait_until(lambda pid=pid: not alive(pid), "牧守进程退出")  # type: ignore[misc]
 
 
 def assert_released(yard: NodeYard, node: str = "n1") -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from node_yard import end_shepherds
 from starlette.datastructures import Headers
 
 from own_database import own_database, variables
@@ -109,6 +110,7 @@ def site(engines: Engines) -> Iterator[Site]:
             env=environment,
             stderr=stack.enter_context(open(work / "log", "ab")),
         )
+        stack.callback(end_shepherds, work)
         stack.callback(services.wait, 60)
         stack.callback(services.terminate)
         binaries = commands_for_everyone(work / "bin")
