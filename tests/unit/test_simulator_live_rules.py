@@ -207,6 +207,18 @@ def test_what_never_fits_says_which_limit(story: Story) -> None:
     assert story.replayed().never_started == {"1": "AssocGrpCpuLimit"}
 
 
+def test_what_is_no_longer_there_is_told_or_counts_as_none(story: Story) -> None:
+    """历史里的作业用过、后来删掉了的：许可证、分区、QOS。"""
+    story.limit()
+    story.submit("a", 0, 10, licenses="gone:1")
+    story.submit("a", 0, 10, qos="gone")
+    story.submit("a", 0, 10, partition="gone")
+    story.earlier("b", -10, 30, licenses="gone:1", qos="gone", partition="gone")
+    found = story.replayed()
+    assert found.never_started["1"] == "Licenses"
+    assert found.starts[1] == T0
+
+
 # ---- 抢占 ----
 
 

@@ -14,7 +14,7 @@ from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.planner import Planner
 from scns_conductor.scheduling.preemption import SUSPEND, Preemption, exempt_ends, preempt
 from scns_conductor.scheduling.queue import PendingJob, Queue
-from scns_conductor.scheduling.shape import CPU
+from scns_conductor.scheduling.shape import CPU, LICENSE
 from scns_conductor.scheduling.time_slices import Turn
 from scns_conductor.simulator.live import LiveSystem
 from scns_conductor.simulator.live_arrivals import Arrivals
@@ -184,8 +184,10 @@ class _Replaying:
     def _reason(self, waiting: PendingJob) -> str:
         """到最后也没有启动的是为什么。"""
         pools, reasons = self._cluster.pools, self._cluster.pool_reasons
-        lacking = (reasons[name] for name, need in waiting.shape.pools if pools.get(name, 0) < need)
-        return waiting.reason or next(lacking, "Resources")
+        lacking = (name for name, need in waiting.shape.pools if pools.get(name, 0) < need)
+        name = next(lacking, "")
+        # 已经删了的许可证，线上没有这个池。
+        return waiting.reason or reasons.get(name, "Licenses" if name.startswith(LICENSE) else "Resources")
 
     def _watch_idle(self, power: NodePower, nodes: Sequence[int], now: float) -> None:
         """此刻空闲的，够久了来看一次。"""
