@@ -39,7 +39,8 @@ def scene(web_system: RunningSystem) -> Iterator[dict[str, str]]:
         "running": holding[0],
         "waiting": submit("true", name="waiting", **wide),
         "dependent": submit("true", name="dependent", dependency=f"afterok:{holding[0]}"),
-        "held": submit("true", name="held", hold=True),
+        # 放行之后还要看得到「取消」，所以不能一下子跑完。
+        "held": submit("sleep 600", name="held", hold=True),
         "failed": submit("exit 3", name="failed", memory_per_node="1G", time_limit="60"),
         "array": submit("exit $((SLURM_ARRAY_TASK_ID % 2))", name="array", array="0-3", time_limit="5"),
     }
