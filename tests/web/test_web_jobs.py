@@ -64,6 +64,8 @@ def test_array_on_its_own_page_and_the_failed_again(sign_in: SignIn, web_system:
     expect(page.locator("tr.job")).to_have_count(4)
     page.go_back()
     card.get_by_role("link", name="没有成的 4 个再交一次").click()
+    # 作业页上也有一处叫「脚本」，不是能填的。
+    expect(page.get_by_role("heading", level=1)).to_have_text("提交")
     expect(page.get_by_label("脚本", exact=True)).to_have_value(re.compile(r"#SBATCH --array=1-3,5%4\n"))
     expect(page.get_by_label("时限")).to_have_value("0:05:00")
 
