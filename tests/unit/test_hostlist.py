@@ -99,6 +99,12 @@ def test_sibling_forms_are_bounded_by_what_they_expand_to() -> None:
     assert peak_of(lambda: parse_array("0-99999999999", max_tasks=4_000_000)) < 2 * 1024**2
     assert peak_of(lambda: cpu_bind_mode("map_cpu:" + ",".join(["0*1024"] * 580))) < 4 * 1024**2
     assert parse_job_reference("12_[0-9999998:2]") is None
+    # 步长不一的也是，不先列出几百万个。
+    tracemalloc.start()
+    assert parse_job_reference("12_[0-19999998:4,1-19999999:7]") is None
+    assert tracemalloc.get_traced_memory()[1] < 2 * 1024**2
+    tracemalloc.stop()
+    assert parse_job_reference("12_[0-9998:2,1-9999:3]") is not None
     assert parse_job_reference(f"12_[0-{2 * MAX_SCATTERED - 2}:2]") is not None
     # 一项的等步长是一个区间，不受这个限制。
     assert len(parse_array("0-3999999:3", max_tasks=4_000_000)) == 1_333_334

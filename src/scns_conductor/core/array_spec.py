@@ -129,8 +129,11 @@ class ArraySpec(NamedTuple):
         return sum(span.upper - span.lower for span in self.ranges)
 
 
-def parse_array(text: str, *, max_tasks: int = MOST_TASKS) -> ArraySpec:
-    """解析 --array；写法有误、步长为 0、任务超过 max_tasks 个都抛 ValueError（中文原因）。"""
+def parse_array(text: str, *, max_tasks: int = MOST_TASKS, most_written: int = MOST_WRITTEN) -> ArraySpec:
+    """解析 --array；写法有误、步长为 0、任务超过 max_tasks 个都抛 ValueError（中文原因）。
+
+    most_written 是步长不一的各项合起来至多写几个任务。
+    """
     body, percent, throttle_text = text.strip().partition("%")
     max_running = None
     if percent:
@@ -158,7 +161,7 @@ def parse_array(text: str, *, max_tasks: int = MOST_TASKS) -> ArraySpec:
         slots = (((first - stride.base) // stride.step, count) for first, count, _ in items)
         found = ArraySpec(merge_ranges((slot, slot + count) for slot, count in slots), max_running, stride)
     else:
-        most = MOST_WRITTEN if _width(items) <= MOST_WIDE else MOST_FAR
+        most = min(most_written, MOST_WRITTEN if _width(items) <= MOST_WIDE else MOST_FAR)
         if sum(count for _, count, _ in items) > most:
             raise ValueError(f"数组 {shown(text)} 里步长不一的各项合起来写了超过 {most} 个任务（重复的也算）")
         found = _irregular(items, max_running)

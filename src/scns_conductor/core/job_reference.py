@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from scns_conductor.core.array_spec import MAX_SCATTERED, TaskRange, parse_array
+from scns_conductor.core.array_spec import CONSECUTIVE, MAX_SCATTERED, TaskRange, parse_array
 
 MAX_JOB_ID = 2**63 - 1
 _FORM = re.compile(r"([0-9]{1,19})(?:_(\[?[0-9,:\-]+\]?)|\+([0-9]{1,6}))?")
@@ -31,10 +31,10 @@ def parse_job_reference(text: str) -> JobReference | None:
     if match[2] is None:
         return JobReference(int(match[1]), component=None if match[3] is None else int(match[3]))
     try:
-        spec = parse_array(match[2])
+        spec = parse_array(match[2], most_written=MAX_SCATTERED)
     except ValueError:
         return None
-    # 等步长的换成任务号，一个任务就是一个区间。
-    if spec.stride.step > 1 and len(spec) > MAX_SCATTERED:
+    # 带步长的（等步长的、列出来的）换成任务号，一个任务就是一个区间。
+    if spec.stride != CONSECUTIVE and len(spec) > MAX_SCATTERED:
         return None
     return JobReference(int(match[1]), spec.ids)
