@@ -164,7 +164,7 @@ def parse_array(text: str, *, max_tasks: int = MOST_TASKS, most_written: int = M
         most = min(most_written, MOST_WRITTEN if _width(items) <= MOST_WIDE else MOST_FAR)
         if sum(count for _, count, _ in items) > most:
             raise ValueError(f"数组 {shown(text)} 里步长不一的各项合起来写了超过 {most} 个任务（重复的也算）")
-        found = _irregular(items, max_running)
+        found = _irregular(items, max_running, max_tasks, too_many)
     # 几项里都有的任务只算一个。
     if len(found) > max_tasks:
         raise ValueError(too_many)
@@ -176,8 +176,13 @@ def _width(items: Sequence[tuple[int, int, int]]) -> int:
     return max(first + (count - 1) * step for first, count, step in items) - min(first for first, _, _ in items) + 1
 
 
-def _irregular(items: Sequence[tuple[int, int, int]], max_running: int | None) -> ArraySpec:
-    """步长不一、错开的各项 (第一个任务号, 个数, 步长)：连成的区间不多的照区间记，多的把任务号列出来。"""
+def _irregular(
+    items: Sequence[tuple[int, int, int]], max_running: int | None, max_tasks: int, too_many: str
+) -> ArraySpec:
+    """步长不一、错开的各项 (第一个任务号, 个数, 步长)：连成的区间不多的照区间记，多的把任务号列出来。
+
+    多于 max_tasks 个的列出来之前就抛 ValueError(too_many)。
+    """
     import numpy as np
 
     base, width = min(first for first, _, _ in items), _width(items)
@@ -185,6 +190,8 @@ def _irregular(items: Sequence[tuple[int, int, int]], max_running: int | None) -
         present = np.zeros(width, dtype=bool)
         for first, count, step in items:
             present[first - base : first - base + (count - 1) * step + 1 : step] = True
+        if np.count_nonzero(present) > max_tasks:
+            raise ValueError(too_many)
         found = np.flatnonzero(present).astype(np.int32) + np.int32(base)
     else:
         parts = [np.arange(first, first + (count - 1) * step + 1, step, dtype=np.int32) for first, count, step in items]
