@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,11 +96,7 @@ class Stride(NamedTuple):
 
     def _before(self, task_id: int) -> int:
         """listed 里比 task_id 小的有几个。"""
-        low, high = 0, len(self.listed) // 4
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if self.task_id(middle) < task_id else (low, middle)
-        return low
+        return bisect_left(range(len(self.listed) // 4), task_id, key=self.task_id)
 
 
 CONSECUTIVE = Stride()

@@ -39,15 +39,8 @@ REQUIREMENTS = (
 # 重放用得到的作业字段（GET /jobs 的 fields）。
 JOB_FIELDS = (
     *("job_id", "state", "user_name", "account", "qos", "submit_time", "start_time", "end_time", "suspended_s"),
-    *(
-        "name",
-        "begin_time",
-        "dependency",
-        "array_job_id",
-        "array_max_tasks",
-        "requested_partitions",
-        "requested_reservation",
-    ),
+    *("name", "begin_time", "dependency", "array_job_id", "array_max_tasks"),
+    *("requested_partitions", "requested_reservation"),
     *("allocated_cpus", "allocated_nodes", "allocated_memory", "allocated_gres", "node_list"),
     *("requeue", "interactive", "wait_breakdown", "reason", "array_remaining"),
     *REQUIREMENTS,

@@ -39,8 +39,8 @@ class Requirements:
         self._scoped: Counter[str] = Counter()
 
     def row(self, number: int) -> Mapping[str, Any]:
-        """它的各字段；不是线上来的作业没有。"""
-        return self._rows.get(number, {})
+        """它的各字段；不是线上来的作业一个也没有。"""
+        return self._rows[number]
 
     def precedence(self, number: int) -> int:
         """它的 QOS 在抢占关系里的高低。"""

@@ -93,7 +93,7 @@ class Admissions:
         """排队的一个此刻用得上哪个预留；指名的都进不去就等着。"""
         number = pending.job_id
         job = self._jobs[number]
-        row = self._rows.get(number, {})
+        row = self._rows[number]
         asked = self.named(row)
         if not asked and not self._cluster.reservations and pending.shape.reservation is None:
             return

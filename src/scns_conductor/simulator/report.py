@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.simulator.machine import Machine
-from scns_conductor.simulator.metrics import Metrics
+from scns_conductor.simulator.metrics import SLOWDOWN_THRESHOLD_S, Metrics
 from scns_conductor.simulator.power import PowerUse
 from scns_conductor.simulator.rlscheduler import QuirkyResult
 from scns_conductor.simulator.trace import Trace
@@ -160,7 +160,7 @@ def write_jobs_csv(path: Path, jobs: Sequence[TraceJob], results: Sequence[Polic
                 if start is None:
                     continue
                 wait_s, end = start - job.submit_s, result.ends.get(place, start + job.run_s)
-                slowdown = max(1.0, (end - job.submit_s) / max(job.run_s, 10))
+                slowdown = max(1.0, (end - job.submit_s) / max(job.run_s, SLOWDOWN_THRESHOLD_S))
                 shape = (job.job_id, job.user, job.account, job.cpus, job.submit_s, job.limit_s, job.run_s)
                 rows.writerow([result.policy, *shape, _plain(start), _plain(end), _plain(wait_s), f"{slowdown:.6f}"])
 

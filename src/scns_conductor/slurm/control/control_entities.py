@@ -19,7 +19,7 @@ def update(_parsed: Parsed, words: list[str]) -> int:
     """修改：作业、作业步、节点、预留、分区。"""
     if not words:
         raise Fatal("too few arguments for update keyword", prefix=None)
-    if words and words[0].lower() in ("job", "node", "partition") and len(words) > 1:
+    if words[0].lower() in ("job", "node", "partition") and len(words) > 1:
         # update job 12 … 与 update jobid=12 … 都有人写。
         words = [
             f"{words[0]}id={words[1]}" if words[0].lower() == "job" and "=" not in words[1] else words[1],
@@ -27,7 +27,7 @@ def update(_parsed: Parsed, words: list[str]) -> int:
         ]
     given = pairs(words)
     # 先看有没有作业号：partition= 可以是作业的，也可以是要改的分区。
-    for name, update in (
+    for name, change in (
         ("jobid", update_job),
         ("jobname", update_named),
         ("stepid", update_step),
@@ -35,9 +35,9 @@ def update(_parsed: Parsed, words: list[str]) -> int:
         ("reservationname", _update_reservation),
         ("partitionname", update_partition),
     ):
-        key = next((key for key in given if full_key(key, [name], least=3)), None)
+        key = _key(given, name)
         if key is not None:
-            return update(given.pop(key), given)
+            return change(given.pop(key), given)
     raise Fatal(
         "No valid entity in update command",
         'Input line must include "NodeName", "PartitionName", "Reservation", "JobId", or "SlurmctldDebug"',
@@ -73,8 +73,13 @@ def create(_parsed: Parsed, words: list[str]) -> int:
 
 def _named(given: dict[str, str], name: str) -> str | None:
     """取走 name=（至少前三个字母）的值；没有、是空的都是 None。"""
-    key = next((key for key in given if full_key(key, [name], least=3)), None)
+    key = _key(given, name)
     return (given.pop(key) or None) if key is not None else None
+
+
+def _key(given: dict[str, str], name: str) -> str | None:
+    """name 在 given 里写作什么；没有写是 None。"""
+    return next((key for key in given if full_key(key, [name], least=3)), None)
 
 
 def delete(_parsed: Parsed, words: list[str]) -> int:

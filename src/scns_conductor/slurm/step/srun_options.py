@@ -11,6 +11,7 @@ from scns_conductor.core.distribution import socket_order, task_order
 from scns_conductor.core.hostlist import MAX_HOSTS, expand, split_hostlist
 from scns_conductor.core.memory_binding import memory_bind
 from scns_conductor.core.output_path import OutputFields, expand_output_path
+from scns_conductor.core.preserved_environment import PRESERVE_VARIABLE, PRESERVED
 from scns_conductor.core.task_binding import cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.units import parse_memory_mb
 from scns_conductor.slurm.parse.options import Option, flags, hints, option, refused, values
@@ -92,8 +93,6 @@ _ALONE_VARIABLES = {
     "SLURM_CLUSTERS": "clusters", "SLURM_BURST_BUFFER": "bb", "SLURM_WAIT4SWITCH": "wait4switch",
     "SLURM_CONTAINER_ID": "container_id",
 }  # fmt: skip
-# -E 时照敲命令的环境，不照这一步的。
-_PRESERVED = ("SLURM_JOB_NUM_NODES", "SLURM_NNODES", "SLURM_NPROCS", "SLURM_NTASKS")
 _PER_TASK = re.compile(r"%\d*[tnN]")
 
 
@@ -324,7 +323,7 @@ def _told(given: Mapping[str, str]) -> dict[str, str]:
     if "overcommit" in given:
         found["SLURM_OVERCOMMIT"] = "1"
     if "preserve_env" in given:
-        found |= {"SLURM_PRESERVE_ENV": "1"} | {name: os.environ[name] for name in _PRESERVED if name in os.environ}
+        found |= {PRESERVE_VARIABLE: "1"} | {name: os.environ[name] for name in PRESERVED if name in os.environ}
     if given.get("cpu_bind"):
         how, mode = re.fullmatch(r"(?:(v|verbose|q|quiet),)?(.*)", given["cpu_bind"]).groups()  # type: ignore[union-attr]
         loudness = "verbose" if (how or mode)[0] == "v" else "quiet"

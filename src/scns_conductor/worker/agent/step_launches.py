@@ -24,6 +24,7 @@ from scns_conductor.core.gres import parse_gres
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.memory_binding import memory_bind
 from scns_conductor.core.output_path import OutputFields, expand_output_path
+from scns_conductor.core.preserved_environment import PRESERVE_VARIABLE, PRESERVED
 from scns_conductor.core.step_wire import place_name
 from scns_conductor.core.task_binding import bound_cores, bound_gpus, cpu_bind_mode, gpu_bind_mode
 from scns_conductor.core.task_layout import repeat_list
@@ -54,9 +55,6 @@ _BOOTSTRAP = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from scns_conductor.worker.step.process import main; main(sys.argv[1])"
 )
-# srun -E，与它管的：一共几个任务、几个节点。
-PRESERVE_VARIABLE = "SLURM_PRESERVE_ENV"
-PRESERVED = frozenset({"SLURM_JOB_NUM_NODES", "SLURM_NNODES", "SLURM_NPROCS", "SLURM_NTASKS"})
 DEFAULT_STDOUT = "slurm-%j.%s.out"
 
 logger = logging.getLogger(__name__)
