@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from processes import Grown, each_memory
+from processes import Grown, cpu_s, each_memory
 from system import Failed, System, running_system
 from workload import array_rate
 
@@ -30,10 +30,11 @@ SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """跑过 jobs 个时各进程（进程号）的内存，此前一段每秒几个。"""
+    """跑过 jobs 个时各进程（进程号）的内存，此前一段每秒几个、每个用了几毫秒 CPU（连作业自己）。"""
 
     jobs: int
     rate: float
+    cpu_ms: float
     memory: Mapping[int, Grown]
 
 
@@ -50,14 +51,15 @@ def sizes(system: System) -> dict[str, int]:
 
 def soak(system: System, jobs: int, warm: int, every: int, say: Any) -> list[Sample]:
     """跑 jobs 个，一段一个数组；头一个是暖身之后的。"""
-    rate = array_rate(system, warm)
-    samples = [Sample(warm, rate, each_memory(system))]
-    say(f"{warm} 个（暖身）：{rate:.0f}/s")
-    while samples[-1].jobs < jobs:
-        count = min(every, jobs - samples[-1].jobs)
+    done, samples = 0, list[Sample]()
+    while done < jobs:
+        count = min(every if samples else warm, jobs - done)
+        before = cpu_s(system).total()
         rate = array_rate(system, count)
-        samples.append(Sample(samples[-1].jobs + count, rate, each_memory(system)))
-        say(f"{samples[-1].jobs} 个：{rate:.0f}/s")
+        cpu_ms = (cpu_s(system).total() - before) * 1000 / count
+        done += count
+        samples.append(Sample(done, rate, cpu_ms, each_memory(system)))
+        say(f"{done} 个：{rate:.0f}/s，每个 {cpu_ms:.2f} 毫秒 CPU")
     return samples
 
 
@@ -84,9 +86,14 @@ def markdown(samples: list[Sample], before: Mapping[str, int], live: Mapping[str
         for name, size in before.items()
     ]
     few = max(1, round(SHARE * (len(samples) - 1)))
-    rates = [sample.rate for sample in samples[1:]]
-    first, last = median(rates[:few]), median(rates[-few:])
-    return "\n".join([*lines, "", f"每秒个数：头一成 {first:.0f}，末一成 {last:.0f}（{last / first:.3f}）"])
+    lines.append("")
+    for what, each in (
+        ("每秒个数", [sample.rate for sample in samples[1:]]),
+        ("每个的 CPU（毫秒）", [sample.cpu_ms for sample in samples[1:]]),
+    ):
+        first, last = median(each[:few]), median(each[-few:])
+        lines.append(f"{what}：头一成 {first:.2f}，末一成 {last:.2f}（{last / first:.3f}）")
+    return "\n".join(lines)
 
 
 def main() -> int:

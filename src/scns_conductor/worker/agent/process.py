@@ -71,8 +71,10 @@ USAGE_EVERY_BEATS = 6
 MOST_BUSY = 6
 STOP_MARGIN_S = 20.0
 
-# mallopt(3)：至多几块分配区。
+# mallopt(3)：至多几块分配区；多大的各占一段映射，放开就还回去（定下了，glibc 就不再自己越调越大）。
 M_ARENA_MAX = -8
+M_MMAP_THRESHOLD = -3
+OWN_MAPPING_BYTES = 256 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +224,7 @@ class Agent:
         self._memory.open()
         # 牧守进程死了，作业过继到这里；不回收，新的牧守进程就还看得见退出码。
         become_subreaper()
-        _share_memory_arenas()
+        _keep_the_heap_small()
         self._warn_about_root()
         metrics.serve(
             settings=self._settings,
@@ -413,10 +415,14 @@ class Agent:
         self._recover()
 
 
-def _share_memory_arenas() -> None:
-    """几个线程轮流分配、释放，glibc 每个线程一块地会越攒越多（十万个作业十来 MiB）：只许两块。别的 C 库没有这个。"""
+def _keep_the_heap_small() -> None:
+    """几个线程轮流分配、释放，glibc 每个线程一块地会越攒越多（十万个作业十来 MiB）：只许两块，大的不进去。
+
+    别的 C 库没有这个。
+    """
     with contextlib.suppress(AttributeError):
         libc().mallopt(M_ARENA_MAX, 2)
+        libc().mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from scns_conductor.worker.wire import shepherd_messages as messages
 from scns_conductor.worker.wire.end_record import EndRecord
-from scns_conductor.worker.wire.frames import LOCK_NAME, SOCKET_NAME, FrameBuffer, WireError, encode
+from scns_conductor.worker.wire.frames import LOCK_NAME, RECEIVE_BYTES, SOCKET_NAME, FrameBuffer, WireError, encode
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 from scns_conductor.worker.wire.record import OLDEST_VERSION, Record, RecordError
 from scns_conductor.worker.wire.shepherd_messages import HelloAnswer, LaunchAnswer, Named
@@ -171,7 +171,7 @@ class ShepherdClient:
     def _read(self) -> None:
         frames = FrameBuffer()
         try:
-            while chunk := self._connection.recv(1024**2):
+            while chunk := self._connection.recv(RECEIVE_BYTES):
                 for message in frames.feed(chunk):
                     self._hear(message)
         except OSError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 
-from scns_conductor.worker.wire.frames import FrameBuffer, encode
+from scns_conductor.worker.wire.frames import RECEIVE_BYTES, FrameBuffer, encode
 from scns_conductor.worker.wire.record import OLDEST_VERSION
 from scns_conductor.worker.wire.shepherd_messages import EndsPush
 
@@ -34,7 +34,7 @@ class Link:
     def receive(self) -> list[dict[str, object]] | None:
         """收一次；对方关闭返回 None，报文不合法抛 WireError。"""
         try:
-            chunk = self.connection.recv(1024**2)
+            chunk = self.connection.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return []
         except OSError:

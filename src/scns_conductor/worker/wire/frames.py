@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # 一批启动说明可含许多份 16 MiB 的脚本；再大就不像是代理发来的了。
 MAX_FRAME_BYTES = 256 * 1024**2
+# 一次至多收这么多。要得多，Python 每次先占下那么大一块再截短，几个线程里就把堆切得七零八落，还不回去。
+RECEIVE_BYTES = 64 * 1024
 # 牧守进程的目录里：套接字、日志、锁。
 SOCKET_NAME = "shepherd.sock"
 JOURNAL_NAME = "shepherd.journal"
