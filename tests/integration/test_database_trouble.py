@@ -11,8 +11,10 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from running_system import RunningSystem, database_url, start_system, wait_until
+from scns_conductor.statements.blockers import HOLDERS
 
 pytestmark = pytest.mark.faults
 
@@ -97,18 +99,45 @@ def test_submissions_go_on_while_a_job_row_is_locked(system: RunningSystem) -> N
         assert system.wait_state(other)["state"] == "COMPLETED"
 
 
-def test_health_names_a_session_that_idles_in_a_transaction_with_our_rows(system: RunningSystem) -> None:
+@pytest.mark.parametrize("busy", [False, True], ids=["停在事务里", "做着很久的语句"])
+def test_health_names_a_session_that_locks_our_rows(system: RunningSystem, busy: bool) -> None:
     job = system.submit("true", hold=True)
-    with database(system, "boss-psql", autocommit=False) as holder:
+    with database(system, "boss-psql", autocommit=False) as holder, ThreadPoolExecutor(1) as pool:
         holder.execute("SELECT 1 FROM jobs WHERE job_id = %s FOR UPDATE", [job])
+        if busy:
+            pool.submit(holder.execute, "SELECT pg_sleep(600)")
 
         def told() -> Any:
             return system.call("GET", "/health/ready")[1]["checks"]["locks"]["held"]
 
-        found = wait_until(told, 60, "健康检查说出来")
-        assert [(item["application_name"], item["pid"]) for item in found] == [("boss-psql", holder.info.backend_pid)]
-        assert "jobs" in found[0]["tables"]
+        try:
+            found = wait_until(told, 60, "健康检查说出来")
+            who = [(item["application_name"], item["pid"]) for item in found]
+            assert who == [("boss-psql", holder.info.backend_pid)]
+            assert "jobs" in found[0]["tables"]
+            done = subprocess.run(
+                [sys.executable, "-c", "from scns_conductor.cli.main import main; main()", "health"],
+                env=system.environment, capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            assert "boss-psql" in done.stdout
+        finally:
+            holder.cancel()
     assert system.call("GET", "/health/ready")[1]["checks"]["locks"]["held"] == []
+
+
+def test_a_session_of_another_user_is_named_too(system: RunningSystem) -> None:
+    """管理员的 psql 用的是别的用户：它的状态我们看不见，锁着行看得见。"""
+    job = system.submit("true", hold=True)
+    engine = sa.create_engine(database_url(system).replace("postgresql:", "postgresql+psycopg:"))
+    with database(system, "boss-psql", autocommit=False) as holder, engine.connect() as reader:
+        reader.execute(sa.text("CREATE ROLE ordinary"))
+        reader.execute(sa.text("SET LOCAL ROLE ordinary"))
+        values = {"own": "scns-conductor/%", "own_s": 10, "others_s": 600, "tables": ["jobs", "nodes"]}
+        assert reader.execute(HOLDERS, values).all() == []
+        holder.execute("SELECT 1 FROM jobs WHERE job_id = %s FOR UPDATE", [job])
+        found = reader.execute(HOLDERS, values).mappings().all()
+        assert [(row["application_name"], row["held_s"]) for row in found] == [("boss-psql", None)]
+    engine.dispose()
 
 
 # ---- 会话没了，只读了一阵子 ----

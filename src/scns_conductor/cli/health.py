@@ -56,10 +56,11 @@ def _row(name: str, check: Any) -> tuple[str, str, str]:
 
 
 def _holder(held: dict[str, Any]) -> str:
-    """停在事务里、锁着我们的行的会话。"""
+    """锁着我们的行的会话；别的用户的看不见多久。"""
+    since = "" if held["held_s"] is None else f"，已 {held['held_s']:.0f} 秒"
     return (
-        f"会话 {held['pid']}（{held['application_name'] or '没有名字'}）停在事务里，锁着 {'、'.join(held['tables'])}，"
-        f"已 {held['held_s']:.0f} 秒；可执行 SELECT pg_terminate_backend({held['pid']})"
+        f"会话 {held['pid']}（{held['application_name'] or '没有名字'}）的事务锁着 {'、'.join(held['tables'])}{since}；"
+        f"可执行 SELECT pg_terminate_backend({held['pid']})"
     )
 
 

@@ -7,8 +7,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.statements.blockers import IDLE_HOLDERS, LOCKABLE_TABLES, blockers_of_waiters, lockers_of_row
+from scns_conductor.core.database import APPLICATION_NAME
+from scns_conductor.statements.blockers import HOLDERS, LOCKABLE_TABLES, blockers_of_waiters, lockers_of_row
 
+# 锁着行的事务开始了这么久（秒）就说出来：别人的；我们自己的会话停着这么久。
+OTHERS_S = 1.0
+OWN_S = 10.0
 # PostgreSQL 的上下文（英文关键字之外的会随 lc_messages 变）：while updating tuple (0,1) in relation "jobs"。
 _TUPLE = re.compile(r'\((\d+),(\d+)\)[^"«„“]*["«„“](\w+)')
 
@@ -42,7 +46,7 @@ async def _first(engine: AsyncEngine, statement: sa.TextClause, **values: str) -
         return (await connection.execute(statement, values)).first()
 
 
-async def idle_holders(connection: AsyncConnection, idle_s: float) -> list[dict[str, object]]:
-    """停在事务里 idle_s 秒以上、锁着我们的表里的行的会话。"""
-    rows = await connection.execute(IDLE_HOLDERS, {"idle_s": idle_s, "tables": sorted(LOCKABLE_TABLES)})
-    return [dict(row) for row in rows.mappings()]
+async def holders(connection: AsyncConnection) -> list[dict[str, object]]:
+    """锁着我们的表里的行、又不在做我们的事的会话；held_s 看不见是 None。"""
+    values = {"own": f"{APPLICATION_NAME}/%", "own_s": OWN_S, "others_s": OTHERS_S, "tables": sorted(LOCKABLE_TABLES)}
+    return [dict(row) for row in (await connection.execute(HOLDERS, values)).mappings()]

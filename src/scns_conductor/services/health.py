@@ -9,7 +9,7 @@ from scns_conductor.core.answers.health import Block, Readiness, SchedulerHealth
 from scns_conductor.core.database import is_pooled
 from scns_conductor.core.schema_version import CURRENT_VERSION, HAS_SCHEMA, mismatch_text
 from scns_conductor.core.settings import Settings
-from scns_conductor.services.blockers import idle_holders
+from scns_conductor.services.blockers import holders
 from scns_conductor.services.server_facts import database_report, notify_report
 from scns_conductor.statements.blockers import advisory_lockers, lockers
 from scns_conductor.statements.health import NODES_ALIVE
@@ -17,8 +17,6 @@ from scns_conductor.statements.leadership import LEADER_LOCK, LEADER_ROW_UNLOCKE
 from scns_conductor.statements.queue_metrics import ROUNDTRIP
 from scns_conductor.statements.server_facts import SERVER_FACTS
 
-# 停在事务里、锁着我们的行这么久的，说出来。
-IDLE_HOLDER_S = 10.0
 _NO_SCHEDULER: SchedulerHealth = {"status": "absent", "holder": None}
 
 
@@ -64,7 +62,7 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
             leader = (await connection.execute(leader_select(), lease)).one_or_none()
             scheduler = await _scheduler(connection, leader, read_only=facts["read_only"])
             nodes = list((await connection.execute(NODES_ALIVE, {"timeout": settings.node_timeout_s})).all())
-        held = await idle_holders(connection, IDLE_HOLDER_S)
+        held = await holders(connection)
     down = [node.name for node in nodes if not node.alive]
     missing = {node.name: node.containment for node in nodes if node.alive and node.containment}
     database = database_report(facts, 0 if is_pooled(settings) else len(nodes), settings.database_pool_size)

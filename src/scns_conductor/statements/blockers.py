@@ -19,14 +19,18 @@ _SESSION = (
     "a.pid, a.application_name, a.usename AS user_name, "
     "CAST(extract(epoch FROM clock_timestamp() - a.xact_start) AS double precision) AS held_s"
 )
-# 停在事务里、锁着（或改过）我们的行的会话；别的用户的看不见状态，不列。
-IDLE_HOLDERS = sa.text(
+# 锁着（或改过）我们的行、不在做我们的事的会话：停在事务里的，别人的也许正做着很久的语句；别的用户的会话看不见状态，
+# 也算。我们自己的会话（:own）只算停得久的：装载、核对时事务里也停一停。
+HOLDERS = sa.text(
     f"""
     SELECT {_SESSION}, array_agg(DISTINCT CAST(CAST(l.relation AS regclass) AS text)) AS tables
     FROM pg_stat_activity AS a JOIN pg_locks AS l ON l.pid = a.pid AND l.granted AND l.locktype = 'relation'
-      AND l.mode IN ('RowShareLock', 'RowExclusiveLock', 'ShareLock', 'ExclusiveLock', 'AccessExclusiveLock')
-    WHERE a.datname = current_database() AND a.state LIKE 'idle in transaction%'
-      AND a.state_change < clock_timestamp() - make_interval(secs => :idle_s)
+      AND l.mode IN ('RowShareLock', 'RowExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+        'AccessExclusiveLock')
+    WHERE a.datname = current_database() AND a.usename IS NOT NULL AND a.pid <> pg_backend_pid()
+      AND CASE WHEN a.application_name LIKE :own
+        THEN a.state LIKE 'idle in transaction%' AND a.state_change < clock_timestamp() - make_interval(secs => :own_s)
+        ELSE coalesce(a.xact_start < clock_timestamp() - make_interval(secs => :others_s), true) END
       AND l.relation IN (SELECT to_regclass(name) FROM unnest(CAST(:tables AS text[])) AS name)
     GROUP BY a.pid, a.application_name, a.usename, a.xact_start ORDER BY a.xact_start LIMIT 10
     """

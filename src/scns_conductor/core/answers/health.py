@@ -51,7 +51,7 @@ class NodesHealth(TypedDict):
 
 
 class LocksHealth(TypedDict):
-    """停在事务里、锁着我们的行的会话。"""
+    """别的会话的事务锁着我们的行一秒以上的；held_s 看不见（别的用户的）是空。"""
 
     status: str
     held: list[dict[str, object]]
