@@ -7,10 +7,12 @@ import asyncio
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
@@ -219,3 +221,30 @@ def schedules(settings: Settings, database: Database) -> None:
     finally:
         process.terminate()
         assert process.wait(30) == 0
+
+
+@pytest.mark.faults
+def test_an_upgrade_that_deadlocks_with_the_running_system_is_done_again(empty_settings: Settings) -> None:
+    """运行中的系统先碰 nodes 再碰迁移已经锁着的：服务器撤销迁移，它从头再来，成了。"""
+    migrations.upgrade(empty_settings, "0012")
+    url = empty_settings.database_url.get_secret_value()
+    held = (
+        "SELECT c.relname FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation "
+        "JOIN pg_locks AS w ON w.pid = l.pid WHERE NOT w.granted AND w.relation = 'nodes'::regclass AND l.granted "
+        "AND l.mode = 'AccessExclusiveLock' AND c.relname IN ('jobs', 'resource_allocations', 'partitions')"
+    )
+    with (
+        psycopg.connect(url, autocommit=True) as admin,
+        psycopg.connect(url) as running,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        # 先发现的是迁移；这一条会话自己不去发现。
+        admin.execute(f"ALTER DATABASE {admin.info.dbname} SET deadlock_timeout = '10s'")
+        running.execute("SET LOCAL deadlock_timeout = '1h'")
+        running.execute("LOCK TABLE nodes IN ROW EXCLUSIVE MODE")
+        upgrading = pool.submit(migrations.upgrade, empty_settings)
+        (table,) = wait_until(lambda: upgrading.done() or admin.execute(held).fetchone(), 60, "迁移等着 nodes")
+        running.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
+        running.commit()
+        upgrading.result(60)
+    assert migrations.current(empty_settings) == wanted_version()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+import psycopg
 import sqlalchemy as sa
 
 from scns_conductor import migrations
@@ -34,6 +35,9 @@ def _run(action: Callable[[], T]) -> T:
         return action()
     except sa.exc.OperationalError as error:
         reason = str(error.orig).splitlines()[0]
+        if isinstance(error.orig, psycopg.Error) and error.orig.sqlstate is not None:
+            # 连上了，做不成：锁等不到、盘满、停机。
+            raise ServiceUnavailable(f"数据库没有做成（{reason}）") from error
         raise ServiceUnavailable(f"连不上数据库（{reason}）；请检查 SCNS_DATABASE_URL") from error
 
 

@@ -4,8 +4,12 @@ scns up 每次启动都来看一眼：已经是最新的，不必为此装载 Al
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psycopg
+import sqlalchemy as sa
 
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.schema_version import schema_version, wanted_version
@@ -13,6 +17,9 @@ from scns_conductor.core.settings import Settings
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+# 与运行中的系统互相等锁（死锁）被撤销的，至多做这么多遍。
+TRIES = 10
 
 # 它每次都说自己用的是什么数据库，每一步也说一遍；失败由异常说。
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -30,19 +37,29 @@ def alembic_config(settings: Settings) -> "Config":
 
 
 def upgrade(settings: Settings, revision: str = "head") -> None:
-    """升级到 revision；全部在一个事务里，失败则一切照旧。已经是最新的什么也不做。"""
+    """升级到 revision；全部在一个事务里，失败则一切照旧。已经是最新的什么也不做。系统可以在运行。"""
     if revision == "head" and current(settings) == wanted_version():
         return
     from alembic import command
 
-    command.upgrade(alembic_config(settings), revision)
+    _again_if_deadlocked(lambda: command.upgrade(alembic_config(settings), revision))
 
 
 def downgrade(settings: Settings, revision: str) -> None:
     """降级到 revision（base 表示清空结构）。"""
     from alembic import command
 
-    command.downgrade(alembic_config(settings), revision)
+    _again_if_deadlocked(lambda: command.downgrade(alembic_config(settings), revision))
+
+
+def _again_if_deadlocked(change: Callable[[], None]) -> None:
+    """一个事务里改好几张表，运行中的系统也一次碰好几张：次序相反时服务器撤销其中一个。是我们就从头再来。"""
+    for left in reversed(range(TRIES)):
+        try:
+            return change()
+        except sa.exc.OperationalError as error:
+            if left == 0 or not isinstance(error.orig, psycopg.errors.DeadlockDetected):
+                raise
 
 
 def current(settings: Settings) -> str | None:
