@@ -74,6 +74,7 @@ READS = {
     "GET /jobs?account=account3": "/jobs?account=account3",
     "GET /jobs?name=h77": "/jobs?name=h77",
     "GET /jobs?sort=-end_time": "/jobs?sort=-end_time",
+    "GET /jobs?sort=user_name": "/jobs?sort=user_name",
     "GET /jobs?end_after=now-1day": "/jobs?end_after=now-1day",
     "GET /jobs?user=nobody": "/jobs?user=nobody",
     "GET /jobs/{历史里的}": "/jobs/{old}",

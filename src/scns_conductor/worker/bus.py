@@ -212,32 +212,29 @@ class Consumer:
     def handle_next(self, timeout_s: int) -> bool:
         """等一条消息并处理；timeout_s 秒内没有则返回 False。Valkey 不在时抛 BusUnavailable。
 
-        消息先删后办：办到一半时崩溃，靠数据库核对补上，绝不靠重发。
+        取下的不会再来：办到一半时崩溃，靠数据库核对补上，绝不靠重发。
         """
         try:
             taken = Queue.dequeue_any(self._listened(), timeout_s, connection=self._redis, serializer=JSONSerializer)
-            if taken is None:
-                return False
-            job = taken[0]
-            with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.lrem(self._queue.intermediate_queue_key, 1, job.id)
-                pipeline.delete(job.key)
-                pipeline.execute()
         except (DequeueTimeout, redis.TimeoutError):
             return False
         except redis.RedisError as error:
             raise BusUnavailable(f"无法连接 Valkey：{error}") from error
         except Exception as error:  # RQ 读不懂的消息（坏的编码、坏的时刻）：已经取下，拒收并说明，线程不能因此死掉
             logger.error("bus_message_unreadable", extra={"queue": self._queue.name, "error": repr(error)})
-            self._forget_unreadable()
+            self._forget(self._queue.intermediate_queue_key)
             return True
-        self._dispatch(job)
+        if taken is None:
+            return False
+        # 先交出去再删：作业的启动不等这一趟往返。
+        self._dispatch(taken[0])
+        self._forget(taken[0].key, self._queue.intermediate_queue_key)
         return True
 
-    def _forget_unreadable(self) -> None:
-        """每个节点只有一个消费者，中转队列里只会是刚取下的那一条。"""
+    def _forget(self, *keys: str) -> None:
+        """删去取下的消息；每个节点只有一个消费者，中转队列里只会是刚取下的那一条。"""
         try:
-            self._redis.delete(self._queue.intermediate_queue_key)
+            self._redis.delete(*keys)
         except redis.RedisError as error:
             raise BusUnavailable(f"无法连接 Valkey：{error}") from error
 
