@@ -214,6 +214,27 @@ def test_half_a_database_kills_nobody(yard: NodeYard) -> None:
     assert yard.ended(job_id)["exit_status"] == 7
 
 
+def test_a_database_completed_between_two_reads_kills_nobody(yard: NodeYard) -> None:
+    """读分配时还没有装进来，看是不是原来的数据库时已经装好了：不能照先前读到的断定进程是多余的。"""
+    yard.start_agent()
+    job_id = yard.run(WAITS)
+    yard.exists(f"old_{job_id}")
+    with yard.engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE kept AS SELECT * FROM resource_allocations"))
+        connection.execute(sa.text("DELETE FROM resource_allocations"))
+    with yard.engine.begin() as loading:
+        loading.execute(sa.text("LOCK TABLE system_incarnation IN ACCESS EXCLUSIVE MODE"))
+        yard.send("sync", job_ids=[job_id])
+        waiting = sa.text(
+            "SELECT count(*) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) "
+            "WHERE NOT l.granted AND a.application_name LIKE '%agent@n1%' AND a.query NOT LIKE 'UPDATE%'"
+        )
+        wait_until(lambda: loading.scalar(waiting), "代理读过了分配，等着看是哪个数据库")
+        loading.execute(sa.text("INSERT INTO resource_allocations OVERRIDING SYSTEM VALUE SELECT * FROM kept"))
+    (yard.output / "go").touch()
+    assert yard.ended(job_id)["exit_status"] == 7
+
+
 def test_a_message_of_another_database_is_not_obeyed(yard: NodeYard) -> None:
     yard.start_agent()
     job_id = yard.run(WAITS)

@@ -113,6 +113,8 @@ class Correction:
         doubtful = strays or any(isinstance(action, Lost) for action in actions)
         if doubtful and self._memory.has_changed() and strays:
             actions = self._face_strangers(actions, strays, running)
+        elif strays:
+            actions = self._surely_stray(actions, strays, running)
         holding = {(row.job_id, row.restart_count) for row in held}
         holding |= {task.owner for task in running if not task.foreign}
         holding |= unlaunched | ended
@@ -125,6 +127,17 @@ class Correction:
             self._sending.send_again(held, known, journal_intact=not hello.corrupt_lines)
         self._apply(actions)
         return actions
+
+    def _surely_stray(
+        self, actions: Sequence[Action], strays: Sequence[Kill], running: Sequence[RunningTask]
+    ) -> list[Action]:
+        """数据库还是那个，可读分配在看它之前：那时也许正在装入，内容不全。看清楚之后再读一遍，仍然没有的才是多余的。"""
+        held = {(row.job_id, row.restart_count): row for row in self._held([stray.job_id for stray in strays])}
+        ours = {
+            (*task.owner, task.launch_id) for task in running if task.owner in held and held[task.owner].launched(task)
+        }
+        spared = {stray for stray in strays if (stray.job_id, stray.attempt, stray.launch_id) in ours}
+        return [action for action in actions if action not in spared]
 
     def _surely_lost(self, actions: list[Action], *, unsure: bool) -> list[Action]:
         """读数据库与问牧守进程之间结束了、写成了、确认了的，两边都没有它：再读一遍，真的还占着的才算丢失。"""
