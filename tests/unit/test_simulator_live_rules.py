@@ -13,6 +13,7 @@ from scns_conductor.scheduling.preemption import Rules
 from scns_conductor.simulator.live import LiveSystem, began, closely, live_trace
 from scns_conductor.simulator.live_others import held_of, others
 from scns_conductor.simulator.live_replay import replay_live
+from scns_conductor.simulator.metrics import measure
 from scns_conductor.simulator.policy_choice import parse_policies
 from scns_conductor.simulator.replay import Replay
 from scns_conductor.simulator.workload import UNLIMITED_S, TraceJob
@@ -240,6 +241,20 @@ def test_a_higher_tier_takes_the_node(story: Story, mode: str, may_requeue: bool
     story.submit("b", 10, 20, cpus=4, partition="high")
     story.submit("a", 11, 10, cpus=4)
     assert story.starts() == starts
+
+
+def test_a_cancelled_job_counts_only_what_it_ran(story: Story) -> None:
+    """被抢占而取消的：跑了的那一段算占用，没有跑的不算；挂起过的照跑了的各段。"""
+    story.system.partitions[:] = [PartitionFacts("main"), PartitionFacts("high", tier=2)]
+    story.system.preemption = Rules(default_mode="cancel")
+    story.submit("a", 0, 100, cpus=4)
+    story.submit("b", 10, 30, cpus=4, partition="high")
+    found = story.replayed()
+    assert (found.walked, found.ran_s) == ({0: [(T0, T0 + 10)]}, {0: 10})
+    ends = {place: spans[-1][1] for place, spans in found.walked.items()}
+    metrics = measure(story.jobs, found.starts, 4, ends, found.ran_s)
+    assert (metrics.makespan_s, metrics.utilization) == (40, 1.0)
+    assert [(user.user, user.cpu_hours * 3600) for user in metrics.users] == [("b", 120), ("a", 40)]
 
 
 def test_a_qos_preempts_those_it_lists_once_they_ran_long_enough(story: Story) -> None:

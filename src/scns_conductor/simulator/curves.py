@@ -14,7 +14,7 @@ def shared_curves(
     outcomes: Sequence[tuple[Sequence[TraceJob], PolicyResult]], points: int
 ) -> tuple[float, float, list[dict[str, Any]]]:
     """（从何时，到何时，各结果的 {cpus, queue}）：分成 points 格，每格是时间平均；都没有启动时是 (0, 0, 空的)。"""
-    columns = [started_columns(jobs, result.starts, result.ends)[1] for jobs, result in outcomes]
+    columns = [started_columns(jobs, result.starts, result.ends, result.ran_s)[1] for jobs, result in outcomes]
     present = [each for each in columns if len(each.submit_s)]
     if not present:
         return 0.0, 0.0, [{"cpus": [], "queue": []} for _ in outcomes]

@@ -87,7 +87,7 @@ class _Replaying:
         self._turns = Turns(system.slice_s, self._cluster, self._queue, self._policy, self._clock)
         self._cpus = int(self._cluster.total[: self._cluster.count, 0].sum())
         self._walks = Walks(self._places)
-        self._result = Replay([None] * len(jobs), [()] * len(jobs), walked=self._walks.spans)
+        self._result = Replay([None] * len(jobs), [()] * len(jobs), walked=self._walks.spans, ran_s=self._walks.ran_s)
         self._patience = MOST_LOOKS
         self._power: NodePower | None = None
         if choice.power is not None:
@@ -287,7 +287,7 @@ class _Replaying:
             self._record(number, None, ())
             self._enqueue(number, now)
         else:
-            self._walks.stop(number, now)
+            self._walks.cut(number, now)
             self._finish(number, now)
 
     def _suspend(self, victim: RunningJob, now: float) -> None:

@@ -3,6 +3,7 @@
 有界慢化 = max(1, (等待 + 运行) / max(运行, 10 秒))（Feitelson 等，1997）；
 利用率 = Σ(运行 × CPU) / (机器 CPU × 总时长)，总时长从第一次提交到最后一次结束。
 启动之后停过的（挂起、时间片）：停着的时间不算运行，算在慢化与周转里，CPU 当作均匀地用。
+没有做完就被取消的（抢占）：只有真的跑了的算运行；被抢占而重新排队的，只有最后一次算。
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,13 +61,19 @@ class Columns:
 
 
 def started_columns(
-    jobs: Sequence[TraceJob], starts: Sequence[float | None], ends: Mapping[int, float] = NOT_STOPPED
+    jobs: Sequence[TraceJob],
+    starts: Sequence[float | None],
+    ends: Mapping[int, float] = NOT_STOPPED,
+    ran_s: Mapping[int, float] = NOT_STOPPED,
 ) -> tuple[list[TraceJob], Columns]:
-    """只留下真正启动了的作业，并转成列；ends 是停过的（jobs 的下标）何时结束。"""
+    """只留下真正启动了的作业，并转成列。
+
+    ends 是停过、没有做完的（jobs 的下标）何时结束，ran_s 是其中没有做完的跑了多久。
+    """
     places = [place for place, start in enumerate(starts) if start is not None]
     started = [jobs[place] for place in places]
     start_s = np.array([starts[place] for place in places], dtype=np.float64)
-    run_s = np.array([job.run_s for job in started], dtype=np.float64)
+    run_s = np.array([ran_s.get(place, jobs[place].run_s) for place in places], dtype=np.float64)
     end_s = start_s + run_s
     for row, place in enumerate(places if ends else ()):
         if place in ends:
@@ -92,9 +99,10 @@ def measure(
     starts: Sequence[float | None],
     machine_cpus: int,
     ends: Mapping[int, float] = NOT_STOPPED,
+    ran_s: Mapping[int, float] = NOT_STOPPED,
 ) -> Metrics:
-    """求指标。starts 与 jobs 一一对应，None 表示始终没有启动（不计入）；ends 是停过的（下标）何时结束。"""
-    started, columns = started_columns(jobs, starts, ends)
+    """求指标。starts 与 jobs 一一对应，None 表示始终没有启动（不计入）；ends、ran_s 同 started_columns 的。"""
+    started, columns = started_columns(jobs, starts, ends, ran_s)
     if not started:
         return Metrics(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ())
     wait_s = columns.start_s - columns.submit_s

@@ -212,7 +212,10 @@ def _plot_curves(
 ) -> None:
     """apart：一个策略一格；否则画在一起。"""
     figure, panels, word = _figure(11, 1.2 + 1.9 * len(outcomes) if apart else 4, len(outcomes) if apart else 1)
-    columns = {name: started_columns(jobs, found.starts, found.ends)[1] for name, (jobs, found) in outcomes.items()}
+    columns = {
+        name: started_columns(jobs, found.starts, found.ends, found.ran_s)[1]
+        for name, (jobs, found) in outcomes.items()
+    }
     spans = {name: window or _span(found) for name, found in columns.items()}
     span = min(each[0] for each in spans.values()), max(each[1] for each in spans.values())
     jobs, _ = next(iter(outcomes.values()))

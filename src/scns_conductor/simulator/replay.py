@@ -38,7 +38,7 @@ _END, _IDLE_LONG = 1, 2
 class Replay:
     """结果：starts、shares（占了哪些节点）与作业一一对应，没有启动的是 None 与空。
 
-    never_started 是作业号 -> 原因码；walked 是停过的（下标）真的在走的各段。
+    never_started 是作业号 -> 原因码；walked 是停过的（下标）真的在走的各段，ran_s 是没有做完就被取消的跑了多久。
     """
 
     starts: list[float | None]
@@ -47,6 +47,7 @@ class Replay:
     passes: int = 0
     power: PowerUse | None = None
     walked: dict[int, list[Span]] = field(default_factory=dict)
+    ran_s: dict[int, float] = field(default_factory=dict)
 
 
 def node_facts(machine: Machine) -> list[NodeFacts]:

@@ -68,8 +68,9 @@ class PolicyResult:
     elapsed_s: float
     # 节能时省的与费的；不节能是 None。
     power: PowerUse | None = None
-    # 停过的（作业的下标）何时结束，真的在走的各段（记录里的不知道）。
+    # 停过、没有做完的（作业的下标）何时结束，没有做完的跑了多久，真的在走的各段（记录里的不知道）。
     ends: Mapping[int, float] = field(default_factory=dict)
+    ran_s: Mapping[int, float] = field(default_factory=dict)
     walked: Mapping[int, Sequence[Span]] = field(default_factory=dict)
 
 
@@ -160,8 +161,9 @@ def write_jobs_csv(path: Path, jobs: Sequence[TraceJob], results: Sequence[Polic
                 if start is None:
                     continue
                 wait_s, end = start - job.submit_s, result.ends.get(place, start + job.run_s)
-                slowdown = max(1.0, (end - job.submit_s) / max(job.run_s, SLOWDOWN_THRESHOLD_S))
-                shape = (job.job_id, job.user, job.account, job.cpus, job.submit_s, job.limit_s, job.run_s)
+                run_s = result.ran_s.get(place, job.run_s)
+                slowdown = max(1.0, (end - job.submit_s) / max(run_s, SLOWDOWN_THRESHOLD_S))
+                shape = (job.job_id, job.user, job.account, job.cpus, job.submit_s, job.limit_s, _plain(run_s))
                 rows.writerow([result.policy, *shape, _plain(start), _plain(end), _plain(wait_s), f"{slowdown:.6f}"])
 
 

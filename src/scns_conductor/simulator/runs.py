@@ -68,13 +68,14 @@ def _one(scene: Scene, choice: PolicyChoice, progress: Progress | None) -> Polic
     ends = {place: spans[-1][1] for place, spans in found.walked.items()}
     return PolicyResult(
         policy=choice.label,
-        metrics=measure(jobs, found.starts, scene.machine.cpus, ends),
+        metrics=measure(jobs, found.starts, scene.machine.cpus, ends, found.ran_s),
         starts=found.starts,
         never_started=found.never_started,
         passes=found.passes,
         power=found.power,
         elapsed_s=time.perf_counter() - began,
         ends=ends,
+        ran_s=found.ran_s,
         walked=found.walked,
     )
 
