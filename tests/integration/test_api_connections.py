@@ -1,5 +1,6 @@
 """连接与请求体：没有令牌的、只占着不说话的、说个没完的客户端，占不了内存，也挤不走别人。真的套接字，真的 API 进程。"""
 
+import contextlib
 import http.client
 import json
 import select
@@ -244,6 +245,26 @@ def test_the_head_of_a_request_is_bounded(
             assert headers["content-type"] == "application/problem+json"
             assert json.loads(body)["status"] == status
     assert api_rss_mib(system) - before < 10
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    "trailer", [b"0\r\nX-A: ", b"1\r\n \r\n0\r\nX-A: ", b"5;extension="], ids=["header", "after", "size"]
+)
+def test_what_follows_the_chunks_is_bounded_too(system: RunningSystem, known: bool, trailer: bytes) -> None:
+    """分块的末尾的头没有尽头：解析器攒着它，一次比一次慢；认不认得出是谁都一样。"""
+    before = api_rss_mib(system)
+    with connect(system) as sock:
+        sock.sendall(posting(system, "/jobs/submit", None, system.token if known else None) + trailer)
+        sent = 0
+        with contextlib.suppress(OSError):
+            while sent < 64:
+                sock.sendall(b"a" * MIB)
+                sent += 1
+    # 断开之前至多填满两边的套接字缓冲区。
+    assert sent < 32
+    assert api_rss_mib(system) - before < 20
+    assert system.call("GET", "/jobs")[0] == 200
 
 
 def test_a_followed_log_outlives_every_timeout(system: RunningSystem, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """连接的上限与时限：只占着不说话的客户端挤不走别人。uvicorn 的 httptools 协议没有这些，在它外面加。
 
-请求行与头要在时限之内收齐，至多 64 KiB、100 行；一个地址至多若干连接；满了先断等得最久的空闲连接；
+请求行与头要在时限之内收齐，至多 64 KiB、100 行，分块的末尾的头也是；一个地址至多若干连接；满了先断等得最久的空闲连接；
 不收回答的客户端也断。等着回答的（包括 SSE）没有时限。
 """
 
@@ -62,6 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._whole = True
+        self._beside_body = 0
         self._counted: str | None = None
         self._peer: int | None = None
 
@@ -142,8 +143,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._counted is None or self.transport.is_closing():
             return
         began_in_head = self._in_head
+        self._beside_body += len(data)
         super().data_received(data)
-        if not self._in_head or self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if not self._in_head:
+            if self._beside_body > MAX_HEAD_BYTES and not self._whole:
+                # 分块的末尾的头没有尽头：解析器也要收完才说，越攒越慢。已经在办、答过了，插不上话。
+                self.transport.abort()
             return
         if self._head_bytes == 0:
             self._arm(self.limits.header_timeout_s)
@@ -175,13 +182,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
             self._refuse_head()
             return
-        self._in_head = False
+        self._in_head, self._beside_body = False, 0
         self._arm(None)
         self.limits.waiting.pop(self, None)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """已经拒绝了的不看。"""
+        self._beside_body = 0
         if not self._in_head:
             super().on_body(body)
 
