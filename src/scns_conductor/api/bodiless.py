@@ -1,0 +1,31 @@
+"""没有请求体的端点：写了字段的拒绝，不当作没有写而照做。"""
+
+import json
+
+from fastapi import Request
+
+from scns_conductor.api.body_budget import BodyRefused
+from scns_conductor.core.errors import InvalidRequest
+
+
+async def without_body(request: Request) -> None:
+    """没有请求体的端点收到了请求体（空的、{}、null 不算）：抛 InvalidRequest，不当作没有写而照做。"""
+    route = request.scope["route"]
+    if request.method == "GET" or route.body_field is not None or "requestBody" in (route.openapi_extra or {}):
+        return
+    try:
+        body = (await request.body()).strip()
+    except BodyRefused:
+        raise InvalidRequest("body", "没有收完请求体") from None
+    if body in (b"", b"null") or (body.startswith(b"{") and not body[1:-1].strip()):
+        return
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        given = None
+    names = list(given)[:1] if isinstance(given, dict) else []
+    query = {parameter.alias for parameter in route.dependant.query_params}
+    for name in names:
+        how = f"；请写在地址里（?{name}=…）" if name in query else "；可用的参数见 /docs"
+        raise InvalidRequest(name, f"这个端点没有请求体，不能写字段 {name!r}{how}", code="unknown_field")
+    raise InvalidRequest("body", "这个端点没有请求体；请不要写，参数见 /docs")
