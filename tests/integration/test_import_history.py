@@ -189,6 +189,28 @@ def test_what_cannot_be_taken_says_why(own: RunningSystem, tmp_path: Path) -> No
     assert scns(own, "import", "slurm", "--jobs", str(path), "--timezone", "Mars/Base").returncode == 2
 
 
+def test_scattered_tasks_are_counted_before_they_are_listed(own: RunningSystem) -> None:
+    """步长不一的没有启动的任务照区间记：几个字节的写法、许多个这样的，都先数过。"""
+
+    def job(number: int, tasks: str) -> dict[str, Any]:
+        given = {"job_id": number, "user_name": "bob", "partition": "main", "state": "CANCELLED", "array_tasks": tasks}
+        return {**given, "array_job_id": number, "submit_time": 1793000000, "end_time": 1793000060}
+
+    status, answer = own.call("POST", "/jobs/history", {"jobs": [job(9800, "0-9999999:2,1-9999999:3")]})
+    assert status == 422
+    assert [each["field"] for each in answer["errors"]] == ["jobs.0.array_tasks"]
+    many = [job(9801 + index, "0-59999:2,1-59999:3") for index in range(6)]
+    status, answer = own.call("POST", "/jobs/history", {"jobs": many})
+    assert (status, answer["errors"][0]["field"]) == (422, "jobs"), answer
+    few = [job(9801, "0-59999:2,1-59999:3"), job(9802, "0-9999999:3")]
+    status, answer = own.call("POST", "/jobs/history", {"jobs": few})
+    assert (status, answer["added"]) == (200, 2), answer
+    found = own.call("GET", "/jobs/arrays?job_id=9801,9802")[1]["arrays"]
+    assert {each["job_id"]: each["by_state"] for each in found} == {
+        "9801": {"CANCELLED": len({*range(0, 60000, 2), *range(1, 60000, 3)})}, "9802": {"CANCELLED": 3_333_334},
+    }  # fmt: skip
+
+
 def test_nobody_is_told_about_imported_jobs(own: RunningSystem, tmp_path: Path) -> None:
     """webhook 只说这里真的发生的：先写进历史，再跑一个自己的，只有自己的那个要送。"""
     wanted = {"url": "http://127.0.0.1:9/hook", "events": ["job.*"], "scope": "cluster"}

@@ -6,12 +6,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from scns_conductor.api.field_forms import MAX_INT, NOT_FLAG, Name, Text
-from scns_conductor.core.array_spec import parse_array
 from scns_conductor.core.gres import MAX_COUNT
 from scns_conductor.core.hostlist import check_hostlist
 from scns_conductor.core.instants import local_now, parse_instant
 from scns_conductor.core.states import TERMINAL_STATES
-from scns_conductor.services.history_import import MOST_JOBS
+from scns_conductor.services.history_import import MOST_JOBS, history_array
 
 _MOST_ATTEMPTS = 1000
 # Slurm 的作业号是 32 位的。
@@ -32,7 +31,7 @@ def _nodes(text: str) -> str:
 
 
 def _tasks(text: str) -> str:
-    parse_array(text)
+    history_array(text)
     return text
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.answers.history import HistoryImported
-from scns_conductor.core.array_spec import CONSECUTIVE, parse_array
+from scns_conductor.core.array_spec import MAX_SCATTERED, ArraySpec, parse_array
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.hostlist import check_hostlist, compress, expand
 from scns_conductor.core.instants import utc_now
@@ -24,8 +24,9 @@ from scns_conductor.statements import history_import as statements
 from scns_conductor.statements.array_tasks import multirange_text
 
 MOST_JOBS = 1000
-# 一批里各次尝试一共至多几个节点。
+# 一批里各次尝试一共至多几个节点；没有启动的任务一共至多几段（步长不一的，一个任务就是一段）。
 MOST_NODES = 100_000
+MOST_PIECES = 100_000
 # 这之前的时刻当作写错了；一次尝试至多这么久（汇总一小时一格）。
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 _LONGEST = timedelta(days=3660)
@@ -54,6 +55,9 @@ async def import_history(
     # 先数，数得过来才展开。
     if sum(check_hostlist(each["node_list"]) for job in chosen.values() for each in job["attempts"]) > MOST_NODES:
         raise InvalidRequest("jobs", f"各次尝试一共至多 {MOST_NODES} 个节点；请分成几批")
+    tasks = {number: _unstarted(job["array_tasks"]) for number, job in chosen.items() if job["array_tasks"] is not None}
+    if sum(len(spec.ranges) for spec in tasks.values()) > MOST_PIECES:
+        raise InvalidRequest("jobs", f"没有启动的任务（array_tasks）一共至多 {MOST_PIECES} 段；请分成几批")
     nodes = {number: [expand(each["node_list"]) for each in job["attempts"]] for number, job in chosen.items()}
     await _reserve_numbers(engine, max(chosen))
     present = 0
@@ -69,7 +73,7 @@ async def import_history(
             await connection.execute(
                 statements.ADD_HISTORY,
                 {
-                    "jobs": _text([_job_row(job, nodes[number]) for number, job in chosen.items()]),
+                    "jobs": _text([_job_row(job, nodes[number], tasks.get(number)) for number, job in chosen.items()]),
                     "shares": _text([row for number, job in chosen.items() for row in _shares(job, nodes[number])]),
                     "events": _text([row for job in chosen.values() for row in _events(job, source)]),
                 },
@@ -127,17 +131,25 @@ def _reason(job: Mapping[str, Any], drop_before: datetime | None) -> str | None:
     return None
 
 
-def _job_row(job: Mapping[str, Any], nodes: Sequence[Sequence[str]]) -> dict[str, Any]:
+def _unstarted(text: str) -> ArraySpec:
+    """没有启动的任务；步长不一的没有数组自己的行可列任务号，照区间记。"""
+    spec = history_array(text)
+    return spec if spec.stride.step else ArraySpec(spec.ids)
+
+
+def history_array(text: str) -> ArraySpec:
+    """array_tasks 的写法；步长不一的至多 MAX_SCATTERED 个任务，写错、太多抛 ValueError。"""
+    return parse_array(text, most_written=MAX_SCATTERED)
+
+
+def _job_row(job: Mapping[str, Any], nodes: Sequence[Sequence[str]], tasks: ArraySpec | None) -> dict[str, Any]:
     row: dict[str, Any] = {name: job[name] for name in statements.COPIED}
     row["eligible_time"] = job["eligible_time"] or job["submit_time"]
-    if job["array_tasks"] is not None:
-        spec = parse_array(job["array_tasks"])
-        # 步长不一的没有数组自己的行可列任务号：照区间记。
-        ranges, stride = (spec.ranges, spec.stride) if spec.stride.step else (spec.ids, CONSECUTIVE)
+    if tasks is not None:
         row |= {
-            "array_remaining": multirange_text(ranges),
-            "array_base": stride.base,
-            "array_step": stride.step,
+            "array_remaining": multirange_text(tasks.ranges),
+            "array_base": tasks.stride.base,
+            "array_step": tasks.stride.step,
         }
     last = job["attempts"][-1] if job["attempts"] else None
     if last is not None and last["restart_count"] == job["restart_count"]:
