@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -17,6 +18,10 @@ from running_system import RunningSystem, start_system, wait_until
 BAD_JOBS: list[tuple[dict[str, Any], str, int, str, str]] = [
     ({}, " \n\t", 422, "script_blank", "script"),
     ({}, "echo a\0b", 422, "script_has_nul", "script"),
+    ({}, "echo \ud800", 422, "invalid_field", "script"),
+    ({"environment": {"A": "\ud800"}}, "true", 422, "invalid_field", "job.environment"),
+    ({"environment": {"\udfff": "1"}}, "true", 422, "invalid_field", "job.environment"),
+    ({"name": "\ud800"}, "true", 422, "invalid_field", "job.name"),
     ({"memory_per_nod": "1G"}, "true", 422, "unknown_field", "job.memory_per_nod"),
     ({"memory_per_node": "16Q"}, "true", 422, "invalid_field", "job.memory_per_node"),
     ({"time_limit": "0"}, "true", 422, "invalid_field", "job.time_limit"),
@@ -101,8 +106,8 @@ HUGE_ELSEWHERE: list[tuple[str, str, Any, int, str | None]] = [
     ("POST", "/reservations", {"name": "r", "nodes": "n[9-1]", "duration": "10"}, 422, "nodes"),
     ("POST", "/partitions", {"name": "p", "nodes": HUGE}, 422, "nodes"),
     ("PATCH", "/partitions/main", {"nodes": "n[1-3"}, 422, "nodes"),
-    ("GET", "/jobs/query/1_[0-9999998:2]", None, 404, None),
-    ("POST", "/jobs/cancel/1_[0-9999998:2]", None, 404, None),
+    ("GET", "/jobs/query/999999_[0-9999998:2]", None, 404, None),
+    ("POST", "/jobs/cancel/999999_[0-9999998:2,1-9999998:3]", None, 404, None),
     ("GET", "/jobs/steps?job_id=%C2%B2", None, 200, None),
     ("GET", "/priorities?job_id=%C2%B2", None, 422, "job_id"),
 ]  # fmt: skip
@@ -122,6 +127,41 @@ def test_a_short_text_of_millions_is_refused_everywhere(
     assert field is None or problem["errors"][0]["field"] == field
     assert resident_kb(api) - before < 30_000
     running_system.call("POST", f"/jobs/cancel/{job_id}")
+
+
+BODILESS = [
+    (method.upper(), path)
+    for path, operations in json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())[
+        "paths"
+    ].items()
+    for method, operation in operations.items()
+    if method in ("post", "put", "patch", "delete") and "requestBody" not in operation
+]
+
+
+@pytest.mark.parametrize(("method", "path"), BODILESS, ids=lambda value: str(value))
+def test_a_body_where_there_is_none_is_refused(running_system: RunningSystem, method: str, path: str) -> None:
+    """写在请求体里的字段不当作没有写而照做；空的、{} 不算。"""
+    there = path.replace("{step_id}", "0").replace("{association_id}", "999999").replace("{token_id}", "999999")
+    there = re.sub(r"\{\w+\}", "999999", there)
+    status, problem = running_system.call(method, there, {"nope": 1})
+    assert (status, problem["code"], problem["errors"][0]["field"]) == (422, "unknown_field", "nope"), problem
+    # 没有参数的真的会做（DELETE /tokens）。
+    for body in ({}, None) if there != path else ():
+        status, answer = running_system.call(method, there, body)
+        assert status != 422 or answer["code"] != "unknown_field", answer
+
+
+def test_a_field_of_the_query_in_the_body_changes_nothing(running_system: RunningSystem) -> None:
+    job_id = running_system.submit("#!/bin/sh\nsleep 300\n")
+    running_system.wait_state(job_id, "RUNNING")
+    status, problem = running_system.call("POST", f"/jobs/{job_id}/requeue", {"hold": True})
+    assert (status, problem["errors"][0]["field"]) == (422, "hold"), problem
+    assert "?hold=" in problem["detail"]
+    assert running_system.call("POST", f"/jobs/cancel/{job_id}", ["signal"])[0] == 422
+    job = running_system.call("GET", f"/jobs/{job_id}")[1]
+    assert (job["state"], job["restart_count"]) == ("RUNNING", 0)
+    assert running_system.call("POST", f"/jobs/cancel/{job_id}", {})[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from scns_conductor.core.database import LOCK_TIMEOUT
 from scns_conductor.core.errors import ConductorError, InvalidRequest, ServiceUnavailable
 from scns_conductor.core.schema_version import MISSING_OBJECT, SchemaMismatch, wanted_version
+from scns_conductor.core.text import is_text
 from scns_conductor.services.blockers import find_blocker
 from scns_conductor.services.health import current_version
 
+_NOT_UNICODE = "请求体里有不是合法 Unicode 的文字（单个的代理字符，如 \\ud800）；请去掉"
 # 去问数据库原因，至多等这么久。
 LOOK_S = 2.0
 _TEMPORARY = {
@@ -65,6 +67,8 @@ async def database_error(error: BaseException, engine: AsyncEngine) -> Conductor
             found = await _by_sqlstate(cause, engine)
             if found is not None:
                 return found
+        if isinstance(cause, UnicodeEncodeError) and not is_text(cause.object):
+            return _Refused(_NOT_UNICODE)
     for cause in chain:
         lost = isinstance(cause, sa.exc.DBAPIError) and cause.connection_invalidated
         if lost or isinstance(cause, _AWAY):
@@ -100,14 +104,16 @@ async def _by_sqlstate(error: asyncpg.PostgresError, engine: AsyncEngine) -> Con
         return ServiceUnavailable("数据库的 NOTIFY 队列刚刚满了，什么也没有改；请再试一次", code="notify_queue_full")
     if isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):
         # 路径与查询参数在入口就拦下了；请求体里哪个字段都可能有，由数据库来认。
-        return _Refused()
+        return _Refused("请求体的文字里含有 NUL 字节；请去掉")
+    if isinstance(error, asyncpg.InvalidTextRepresentationError) and "json" in str(error):
+        return _Refused(_NOT_UNICODE)
     return None
 
 
 class _Refused(InvalidRequest):
-    def __init__(self) -> None:
+    def __init__(self, detail: str) -> None:
         super().__init__("", "")
-        self.detail, self.errors = "请求体的文字里含有 NUL 字节；请去掉", []
+        self.detail, self.errors = detail, []
 
 
 async def _row_locked(error: asyncpg.PostgresError, engine: AsyncEngine) -> ConductorError:

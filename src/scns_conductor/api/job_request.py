@@ -31,6 +31,7 @@ from scns_conductor.api.field_forms import (
 )
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.models import FIXED_AT_SUBMIT, JobSpec
+from scns_conductor.core.text import is_text
 
 # 由系统写的，用户不能要求。
 _NOT_ASKED = ("user_name", "data_source")
@@ -148,6 +149,8 @@ class _JobRules(BaseModel):
                 raise ValueError(f"变量名 {name!r} 不合法；不能为空，不能含 = 或换行")
             if "\0" in text:
                 raise ValueError(f"变量 {name} 的值含有 NUL 字节")
+            if not is_text(name + text):
+                raise ValueError(f"变量 {name!r} 不是合法的 Unicode 文字（含有单个的代理字符）")
         return value
 
     @field_validator("nodes", mode="before")

@@ -19,6 +19,7 @@ from scns_conductor.core.mail import parse_mail_types, parse_recipients
 from scns_conductor.core.models import JobSpec
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.states import HOLD_REASONS
+from scns_conductor.core.text import is_text
 from scns_conductor.core.tokens import Identity
 from scns_conductor.scheduling.job_requirements import Defaults
 from scns_conductor.services.cluster_limits import ClusterLimits, PartitionLimits
@@ -161,6 +162,8 @@ def _checked_script(columns: Mapping[str, Any], script: str, settings: Settings,
         raise InvalidRequest(field, "脚本是空的；请给出整份脚本", code="script_blank")
     if "\0" in script:
         raise InvalidRequest(field, "脚本含有 NUL 字节；只接受文本", code="script_has_nul")
+    if not is_text(script):
+        raise InvalidRequest(field, "脚本不是合法的 Unicode 文字（含有单个的代理字符）")
     # 先按字符数粗看，免得为每个小脚本都编码一遍。
     if len(script) * 4 > settings.script_max_bytes and len(script.encode()) > settings.script_max_bytes:
         raise PayloadTooLarge(
