@@ -211,3 +211,60 @@ def test_updating_jobs_by_name_is_one_request_and_each_refusal_its_own(slurm: Co
     bad = slurm.run("scontrol", "update", f"jobid={jobs[1]},{jobs[2]}", "partition=nosuch")
     assert (bad.returncode, "Invalid partition name specified" in bad.stderr) == (1, True)
     slurm.run("scancel", *jobs, array)
+
+
+def progress(system: RunningSystem, job: str) -> dict[str, int]:
+    status, answer = system.call("GET", f"/jobs/arrays?job_id={job}")
+    assert status == 200, answer
+    found: dict[str, int] = answer["arrays"][0]["by_state"]
+    return found
+
+
+def test_a_stepped_part_of_a_huge_array_is_chosen_without_listing_it(
+    slurm: Commands, running_system: RunningSystem
+) -> None:
+    """步长大于 1 的一大部分：与数组同一个步长的是一段；每隔几个取一个的先数后列，太零散的说得清楚。"""
+    job = slurm.submit("-H", "-a", "0-999999:3", text=NOTHING)
+    done = slurm.run("scancel", f"{job}_[0-499998:3]")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert progress(running_system, job) == {"CANCELLED": 166_667, "PENDING": 166_667}
+
+    def listed(part: str) -> list[str]:
+        status, answer = running_system.call("GET", f"/jobs?job_id={job}_[{part}]&fields=state&sort=job_id")
+        assert status == 200, answer
+        return [each["state"] for each in answer["jobs"]]
+
+    # 分成了两行；号里的步长与数组的对上才算。
+    assert listed("0-999999:9") == ["PENDING", "CANCELLED"]
+    assert listed("500001-999999:6") == ["PENDING"]
+    assert listed("1-999999:6") == []
+    assert running_system.call("GET", f"/jobs/{job}_[500004-999999:6]")[1]["state"] == "PENDING"
+    assert running_system.call("GET", f"/jobs/{job}_[1-999999:6]")[0] == 404
+    # 保留、修改的各成一行：一次不能几十万行。
+    status, answer = running_system.call("POST", f"/jobs/{job}_[500001-999996:3]/hold")
+    assert (status, answer["code"]) == (422, "tasks_too_many"), answer
+    assert slurm.run("scontrol", "update", f"jobid={job}_[999900-999999:3]", "nice=5").returncode == 0
+    # 已经各成一行的任务也选得到。
+    assert len(listed("999900-999999:3,500001-999897:3")) == 35
+    done = slurm.run("scancel", f"{job}_[2-999998:3]", f"{job}_[500001-999999:3]")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert progress(running_system, job) == {"CANCELLED": 333_334}
+
+
+def test_every_other_task_of_a_contiguous_array_is_cancelled(slurm: Commands, running_system: RunningSystem) -> None:
+    job = slurm.submit("-H", "-a", "0-299999", text=NOTHING)
+    done = slurm.run("scancel", f"{job}_[0-299999:2]")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert progress(running_system, job) == {"CANCELLED": 150_000, "PENDING": 150_000}
+    other = slurm.submit("-H", "-a", "0-999999", text=NOTHING)
+    status, answer = running_system.call("POST", f"/jobs/cancel/{other}_[0-999999:2]")
+    assert (status, answer["code"]) == (422, "tasks_too_scattered"), answer
+    done = slurm.run("scancel", f"{other}_[0-999999:2]")
+    assert (done.returncode, "Invalid job array specification" in done.stderr) == (1, True), done.stderr
+    # 一批里只是它自己的错误。
+    body = {"action": "cancel", "job_ids": [f"{other}_[0-999999:2]", f"{other}_7", job]}
+    status, answer = running_system.call("POST", "/jobs/control", body)
+    assert [each["code"] for each in answer["errors"]] == ["tasks_too_scattered"]
+    assert progress(running_system, job) == {"CANCELLED": 300_000}
+    assert progress(running_system, other) == {"CANCELLED": 1, "PENDING": 999_999}
+    assert slurm.run("scancel", other).returncode == 0

@@ -198,7 +198,7 @@ def test_scattered_tasks_are_counted_before_they_are_listed(own: RunningSystem) 
 
     status, answer = own.call("POST", "/jobs/history", {"jobs": [job(9800, "0-9999999:2,1-9999999:3")]})
     assert status == 422
-    assert [each["field"] for each in answer["errors"]] == ["jobs.0.array_tasks"]
+    assert [each["field"] for each in answer["errors"]] == ["jobs[0].array_tasks"]
     many = [job(9801 + index, "0-59999:2,1-59999:3") for index in range(6)]
     status, answer = own.call("POST", "/jobs/history", {"jobs": many})
     assert (status, answer["errors"][0]["field"]) == (422, "jobs"), answer

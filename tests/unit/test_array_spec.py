@@ -1,12 +1,21 @@
 """数组与作业号的写法（core/array_spec.py、core/job_reference.py）：解析、合并、写回。"""
 
 import itertools
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scns_conductor.core.array_spec import ArraySpec, Stride, TaskRange, format_ranges, merge_ranges, parse_array
+from scns_conductor.core.array_spec import (
+    ArraySpec,
+    Stride,
+    TaskRange,
+    format_ranges,
+    intersection,
+    merge_ranges,
+    parse_array,
+)
 from scns_conductor.core.job_reference import MAX_JOB_ID, JobReference, parse_job_reference
 
 
@@ -161,3 +170,33 @@ def test_job_references(text: str, expected: JobReference | None) -> None:
 def test_any_text_is_a_reference_or_none(text: str) -> None:
     found = parse_job_reference(text)
     assert found is None or 0 < found.job_id <= MAX_JOB_ID
+
+
+PIECES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(1, 9)), min_size=1, max_size=4)
+
+
+@given(PIECES, PIECES, st.integers(0, 60), st.integers(0, 60), st.integers(0, 12))
+def test_tasks_of_a_job_id_are_found_without_listing_them(
+    array: list[tuple[int, int, int]], wanted: list[tuple[int, int, int]], low: int, width: int, listed: int
+) -> None:
+    """作业号里的任务照写的记（strided）也好、列成区间也好，在每种写法的数组里涉及的都是那几个。"""
+
+    def text(pieces: list[tuple[int, int, int]]) -> str:
+        return ",".join(f"{first}-{first + more}:{step}" for first, more, step in pieces)
+
+    with mock.patch.multiple("scns_conductor.core.array_spec", MAX_SCATTERED=listed, MAX_RUNS=3):
+        spec = parse_array(text(array))
+        reference = parse_job_reference(f"12_[{text(wanted)}]")
+    assert reference is not None
+    remaining = intersection(spec.ranges, [TaskRange(low, low + width)]) if width else ()
+    asked = {task for first, more, step in wanted for task in range(first, first + more + 1, step)}
+    left = [spec.stride.task_id(slot) for span in remaining for slot in range(*span)]
+    found = reference.slots(spec.stride, remaining)
+    assert [spec.stride.task_id(slot) for span in found for slot in range(*span)] == [n for n in left if n in asked]
+    assert merge_ranges(found) == found
+    started = {n for n in range(100) if any(n in span for span in map(range_of, reference.tasks or ()))}
+    assert started | {n for n in range(100) if any(n in each for each in reference.strided)} == asked
+
+
+def range_of(span: TaskRange) -> range:
+    return range(span.lower, span.upper)

@@ -635,6 +635,14 @@ class StepTooLarge(Invalid):
     """step_too_large。"""
 
 
+class TasksTooMany(Invalid):
+    """tasks_too_many。"""
+
+
+class TasksTooScattered(Invalid):
+    """tasks_too_scattered。"""
+
+
 class TimeLimitExceeded(Invalid):
     """time_limit_exceeded。"""
 
@@ -701,6 +709,10 @@ class TriggerNotFound(NotFound):
 
 class TriggerTarget(Invalid):
     """trigger_target。"""
+
+
+class UnknownField(Invalid):
+    """unknown_field。"""
 
 
 class UnsupportedMediaType(Problem):
@@ -889,6 +901,8 @@ BY_CODE: dict[str, type[Problem]] = {
     "step_finished": StepFinished,
     "step_not_found": StepNotFound,
     "step_too_large": StepTooLarge,
+    "tasks_too_many": TasksTooMany,
+    "tasks_too_scattered": TasksTooScattered,
     "time_limit_exceeded": TimeLimitExceeded,
     "time_minimum_exceeds_limit": TimeMinimumExceedsLimit,
     "timezone_unknown": TimezoneUnknown,
@@ -907,6 +921,7 @@ BY_CODE: dict[str, type[Problem]] = {
     "trigger_not_found": TriggerNotFound,
     "trigger_target": TriggerTarget,
     "unauthorized": Unauthorized,
+    "unknown_field": UnknownField,
     "unsupported_media_type": UnsupportedMediaType,
     "user_code_unknown": UserCodeUnknown,
     "user_lookup_slow": UserLookupSlow,

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 # 任务号存成 int4，区间的上界要再加一。
 MAX_TASK_ID = 2**31 - 2
-# 作业号里的任务（12_[0-99:3]）换成任务号，一个任务就是一个区间：几个字节的写法不能变成几百万个。
+# 作业号里的任务（12_[0-99:3]）换成任务号，一个任务就是一个区间：至多换这么多个，再多的照写的记（Strided）。
 MAX_SCATTERED = 65_536
+# 照写的记的至多这么多项：每一行都要逐项看。
+MOST_STRIDED = 16
+# 一次至多从数组里取出这么多段不相连的任务（连着的几百万个也是一段）。
+MOST_PIECES = 400_000
 # 没有别的上限时，一个写法至多这么多个任务。
 MOST_TASKS = 10_000_000
 # 步长不一、错开的各项合起来至多写这么多个任务，重复的也算；任务号隔得比 MOST_WIDE 还远的至多 MOST_FAR 个：
@@ -26,6 +30,10 @@ MOST_WIDE = 32 * 1024**2
 # 步长不一的，任务号连成这么多个区间之内照区间记。
 MAX_RUNS = 1000
 _ITEM = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
+
+
+class TooScattered(Exception):
+    """要的任务在数组里是太多不相连的段；参数是至多几段。"""
 
 
 class Stride(NamedTuple):
@@ -94,6 +102,41 @@ class Stride(NamedTuple):
             return self.base + self.step * np.arange(slots.lower, slots.upper, dtype=np.int64)
         return np.frombuffer(self.listed, ">i4")[slots.lower : slots.upper].astype(np.int64)
 
+    def common(self, wanted: "Strided", slots: "Sequence[TaskRange]") -> "tuple[TaskRange, ...]":
+        """slots 里任务号在 wanted 里的序号，每一段先数后列；多于 MOST_PIECES 段抛 TooScattered。"""
+        if not slots:
+            return ()
+        if not self.step:
+            return self._common_listed(wanted, slots)
+        shared = math.gcd(self.step, wanted.step)
+        if (wanted.first - self.base) % shared:
+            return ()
+        period = wanted.step // shared
+        phase = (wanted.first - self.base) // shared * pow(self.step // shared, -1, period)
+        low = max(0, -((self.base - wanted.first) // self.step))
+        high = (wanted.last - self.base) // self.step + 1
+        inside = intersection(slots, [TaskRange(low, high)]) if low < high else ()
+        if period == 1:
+            return inside
+        found = [range(span.lower + (phase - span.lower) % period, span.upper, period) for span in inside]
+        if sum(map(len, found)) > MOST_PIECES:
+            raise TooScattered(MOST_PIECES)
+        return tuple(TaskRange(slot, slot + 1) for each in found for slot in each)
+
+    def _common_listed(self, wanted: "Strided", slots: "Sequence[TaskRange]") -> "tuple[TaskRange, ...]":
+        import numpy as np
+
+        ids = np.frombuffer(self.listed, ">i4")
+        edges = np.zeros(len(ids) + 1, dtype=np.int8)
+        edges[[span.lower for span in slots]], edges[[span.upper for span in slots]] = 1, -1
+        low, high = self._before(wanted.first), self._before(wanted.last + 1)
+        present = np.cumsum(edges, dtype=np.int8)[low:high] > 0
+        present &= (ids[low:high].astype(np.int64) - wanted.first) % wanted.step == 0
+        found = np.flatnonzero(present) + low
+        if np.count_nonzero(np.diff(found) != 1) >= MOST_PIECES:
+            raise TooScattered(MOST_PIECES)
+        return _runs(found)
+
     def _before(self, task_id: int) -> int:
         """listed 里比 task_id 小的有几个。"""
         return bisect_left(range(len(self.listed) // 4), task_id, key=self.task_id)
@@ -107,6 +150,20 @@ class TaskRange(NamedTuple):
 
     lower: int
     upper: int
+
+
+class Strided(NamedTuple):
+    """等步长的任务号：first、first + step ……直到 last（含）。"""
+
+    first: int
+    last: int
+    step: int
+
+    def __contains__(self, task_id: object) -> bool:
+        """有没有这个任务号。"""
+        return (
+            isinstance(task_id, int) and self.first <= task_id <= self.last and (task_id - self.first) % self.step == 0
+        )
 
 
 class ArraySpec(NamedTuple):
@@ -136,8 +193,45 @@ def parse_array(text: str, *, max_tasks: int = MOST_TASKS, most_written: int = M
         if not re.fullmatch(r"[0-9]{1,9}", throttle_text):
             raise ValueError(f"数组 {shown(text)} 的 % 之后应是同时运行的上限，例如 0-99%5")
         max_running = int(throttle_text) or None
-    items: list[tuple[int, int, int]] = []
     too_many = f"数组 {shown(text)} 超过上限：任务号至多 {MAX_TASK_ID}，任务至多 {max_tasks} 个"
+    items = _items(body, text, max_tasks, too_many)
+    stride = _common_stride(items)
+    if all(count == 1 or step == stride.step for _, count, step in items):
+        slots = (((first - stride.base) // stride.step, count) for first, count, _ in items)
+        found = ArraySpec(merge_ranges((slot, slot + count) for slot, count in slots), max_running, stride)
+    else:
+        most = min(most_written, MOST_WRITTEN if _width(items) <= MOST_WIDE else MOST_FAR)
+        if sum(count for _, count, _ in items) > most:
+            raise ValueError(f"数组 {shown(text)} 里步长不一的各项合起来写了超过 {most} 个任务（重复的也算）")
+        found = _irregular(items, max_running, max_tasks, too_many)
+    # 几项里都有的任务只算一个。
+    if len(found) > max_tasks:
+        raise ValueError(too_many)
+    return found
+
+
+def parse_task_ids(text: str) -> tuple[tuple[TaskRange, ...], tuple[Strided, ...]]:
+    """作业号里的任务：连着的与不多的是区间，等步长的大项照写的记；写法有误、大项太多抛 ValueError。"""
+    too_many = f"任务 {shown(text)} 超过上限：任务号至多 {MAX_TASK_ID}，一项至多 {MOST_TASKS} 个"
+    ranges: list[tuple[int, int]] = []
+    strided: list[Strided] = []
+    for first, count, step in sorted(_items(text.strip(), text, MOST_TASKS, too_many), key=lambda item: item[1]):
+        last = first + (count - 1) * step
+        if step == 1:
+            ranges.append((first, last + 1))
+        elif len(ranges) + count <= MAX_SCATTERED:
+            ranges.extend((task_id, task_id + 1) for task_id in range(first, last + 1, step))
+        else:
+            strided.append(Strided(first, last, step))
+    if len(strided) > MOST_STRIDED:
+        raise ValueError(f"任务 {shown(text)} 里步长大于 1 的项太多")
+    # 密的在前：它包住的，后面的不必再看。
+    return merge_ranges(ranges), tuple(sorted(strided, key=lambda each: each.step))
+
+
+def _items(body: str, text: str, max_tasks: int, too_many: str) -> list[tuple[int, int, int]]:
+    """各项是 (第一个任务号, 个数, 步长)；只有一个任务的步长是 1。"""
+    items: list[tuple[int, int, int]] = []
     body = body[1:-1] if body.startswith("[") and body.endswith("]") else body
     for item in body.split(","):
         match = _ITEM.fullmatch(item.strip())
@@ -152,19 +246,7 @@ def parse_array(text: str, *, max_tasks: int = MOST_TASKS, most_written: int = M
         if last > MAX_TASK_ID or count > max_tasks:
             raise ValueError(too_many)
         items.append((first, count, step if count > 1 else 1))
-    stride = _common_stride(items)
-    if all(count == 1 or step == stride.step for _, count, step in items):
-        slots = (((first - stride.base) // stride.step, count) for first, count, _ in items)
-        found = ArraySpec(merge_ranges((slot, slot + count) for slot, count in slots), max_running, stride)
-    else:
-        most = min(most_written, MOST_WRITTEN if _width(items) <= MOST_WIDE else MOST_FAR)
-        if sum(count for _, count, _ in items) > most:
-            raise ValueError(f"数组 {shown(text)} 里步长不一的各项合起来写了超过 {most} 个任务（重复的也算）")
-        found = _irregular(items, max_running, max_tasks, too_many)
-    # 几项里都有的任务只算一个。
-    if len(found) > max_tasks:
-        raise ValueError(too_many)
-    return found
+    return items
 
 
 def _width(items: Sequence[tuple[int, int, int]]) -> int:
@@ -230,17 +312,16 @@ def merge_ranges(spans: Iterable[tuple[int, int]]) -> tuple[TaskRange, ...]:
 
 
 def intersection(left: Sequence[TaskRange], right: Sequence[TaskRange]) -> tuple[TaskRange, ...]:
-    """两组升序不相交区间的交。"""
+    """两组升序不相交区间的交；一组多一组少时不走遍多的那组。"""
+    if len(left) > len(right):
+        left, right = right, left
     found: list[TaskRange] = []
-    i = j = 0
-    while i < len(left) and j < len(right):
-        lower, upper = max(left[i].lower, right[j].lower), min(left[i].upper, right[j].upper)
-        if lower < upper:
+    for span in left:
+        for index in range(bisect_right(right, span.lower, key=lambda other: other.upper), len(right)):
+            lower, upper = max(span.lower, right[index].lower), min(span.upper, right[index].upper)
+            if lower >= upper:
+                break
             found.append(TaskRange(lower, upper))
-        if left[i].upper < right[j].upper:
-            i += 1
-        else:
-            j += 1
     return tuple(found)
 
 

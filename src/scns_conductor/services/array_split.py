@@ -5,9 +5,13 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from scns_conductor.core.array_spec import union
+from scns_conductor.core.array_spec import count_tasks, union
+from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.services.job_rows import JobRow
 from scns_conductor.statements.array_tasks import SPLIT_TASKS, multirange_text
+
+# 几个字节的写法（12_[0-9999999]）不能变成几百万行。
+MOST_APART = 100_000
 
 
 def merged(rows: Sequence[JobRow]) -> list[JobRow]:
@@ -24,6 +28,13 @@ def merged(rows: Sequence[JobRow]) -> list[JobRow]:
 
 async def split(connection: AsyncConnection, rows: Sequence[JobRow]) -> tuple[list[JobRow], list[int]]:
     """rows（已经加锁、并过）里只涉及一部分任务的拆开：(要动的行，留下其余任务的行的作业号)。"""
+    apart = sum(count_tasks(row.tasks or ()) for row in rows if row.partial)
+    if apart > MOST_APART:
+        raise InvalidRequest(
+            "job_id",
+            f"要从数组里拆出 {apart} 个任务各成一行，一次至多 {MOST_APART} 个；请写整个数组，或分几次",
+            code="tasks_too_many",
+        )
     found: list[JobRow] = []
     left: list[int] = []
     for row in rows:

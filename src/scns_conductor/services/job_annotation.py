@@ -27,7 +27,7 @@ async def annotate_jobs(
         rows = []
         for found in await find_each(connection, job_ids):
             if not found.rows:
-                raise await why_missing(connection, found.text)
+                raise found.error or await why_missing(connection, found.text)
             require_owner(found.rows, identity)
             rows += found.rows
         await connection.execute(jobs_update([row.job_id for row in rows], changes))

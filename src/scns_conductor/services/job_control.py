@@ -103,7 +103,7 @@ async def control_jobs(
         for each in found:
             try:
                 if not each.rows:
-                    raise await why_missing(connection, each.text)
+                    raise each.error or await why_missing(connection, each.text)
                 require_owner(each.rows, identity)
                 if request.action == "cancel" and each.reference is not None:
                     # 按条件挑的，别的部分由 cancel_rows 补上。

@@ -14,7 +14,7 @@ from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.instants import local_now, parse_instant
 from scns_conductor.core.models import DEFAULT_PARTITION
 from scns_conductor.core.states import SHORT_STATES, JobState
-from scns_conductor.services.job_rows import JobRow, job_reference, job_row
+from scns_conductor.services.job_rows import JobRow, job_reference, job_row, located
 from scns_conductor.statements.conditions import states as states_sql
 from scns_conductor.statements.job_detail import FIELDS
 from scns_conductor.statements.job_list import (
@@ -115,11 +115,11 @@ async def _partition_words(connection: AsyncConnection, filters: JobFilter) -> l
     return list(await connection.scalars(PARTITION_WORDS, {"words": words}))
 
 
-def _conditions(filters: JobFilter, partition_words: list[str] | None) -> JobConditions:
+async def _conditions(connection: AsyncConnection, filters: JobFilter) -> JobConditions:
     """状态之外的条件。"""
     references = None
     if filters.job_id:
-        references = [job_reference(word) for word in _job_words(filters.job_id)]
+        references = await located(connection, [job_reference(word) for word in _job_words(filters.job_id)])
     times = {}
     for name in (f"{key}_{side}" for key in _TIMES for side in ("after", "before")):
         if text := getattr(filters, name):
@@ -127,7 +127,7 @@ def _conditions(filters: JobFilter, partition_words: list[str] | None) -> JobCon
     return JobConditions(
         _equals(filters),
         _values(filters.partition) if filters.partition else None,
-        partition_words,
+        await _partition_words(connection, filters),
         _values(filters.node) if filters.node else None,
         references,
         times,
@@ -176,7 +176,7 @@ async def list_jobs(engine: AsyncEngine, filters: JobFilter, page: Page) -> byte
         raise InvalidRequest("fields", f"layout=rows 至多 {MAX_ROW_FIELDS} 个字段，现在是 {len(chosen)} 个")
     after = _decode_cursor(page.cursor, key) if page.cursor else None
     async with engine.connect() as connection:
-        conditions = _conditions(filters, await _partition_words(connection, filters))
+        conditions = await _conditions(connection, filters)
         statement, values = jobs_page(
             JobPage(key, page.sort.startswith("-"), page.limit, chosen, page.rows),
             _states(filters.state),
@@ -201,7 +201,7 @@ async def chosen_rows(
 
     一行就是一个：数组还没有启动的任务合在一行里。
     """
-    conditions = _conditions(filters, await _partition_words(connection, filters))
+    conditions = await _conditions(connection, filters)
     where, values = conditions.sql()
     wanted = _states(filters.state) or list(default_states)
     clause = " AND ".join([f"state IN {states_sql(wanted)}", *where])

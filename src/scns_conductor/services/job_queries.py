@@ -10,8 +10,7 @@ from scns_conductor.core.errors import Forbidden
 from scns_conductor.core.states import JobState
 from scns_conductor.core.tokens import Identity
 from scns_conductor.core.units import format_duration
-from scns_conductor.services.job_rows import job_not_found, job_reference
-from scns_conductor.statements.array_tasks import multirange_text
+from scns_conductor.services.job_rows import condition_of, job_not_found, job_reference, located
 from scns_conductor.statements.job_detail import (
     ATTEMPT,
     DETAIL,
@@ -21,19 +20,14 @@ from scns_conductor.statements.job_detail import (
     SUMMARY,
     job_select,
 )
-from scns_conductor.statements.job_rows import COMPONENT, EXACT, TASKS
+from scns_conductor.statements.job_rows import EXACT
 
 
 async def read_job(engine: AsyncEngine, job_id: str, columns: str) -> Mapping[str, Any]:
     """一个作业的一行，columns 见 statements.job_detail。12_3 还没有启动时是数组行。不存在抛 NotFound。"""
-    reference = job_reference(job_id)
-    values: dict[str, Any] = {"job_id": reference.job_id}
-    where = EXACT
-    if reference.tasks is not None:
-        where, values["tasks"] = TASKS, multirange_text(reference.tasks)
-    elif reference.component is not None:
-        where, values["component"] = COMPONENT, reference.component
     async with engine.connect() as connection:
+        (reference,) = await located(connection, [job_reference(job_id)])
+        where, values = condition_of(reference, EXACT)
         for past in (False, True):
             statement = job_select(columns, where, past=past)
             row = (await connection.execute(statement, values)).mappings().one_or_none()

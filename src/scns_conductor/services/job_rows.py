@@ -1,18 +1,39 @@
 """按作业号的写法找到要动的行，并核对是不是本人的；在调用者的事务里加锁。"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from scns_conductor.core.array_spec import CONSECUTIVE, Stride, TaskRange, intersection, merge_ranges
-from scns_conductor.core.errors import ConductorError, Conflict, Forbidden, NotFound
+from scns_conductor.core.array_spec import (
+    CONSECUTIVE,
+    MOST_STRIDED,
+    Stride,
+    TaskRange,
+    TooScattered,
+    intersection,
+    merge_ranges,
+)
+from scns_conductor.core.errors import ConductorError, Conflict, Forbidden, InvalidRequest, NotFound
 from scns_conductor.core.job_reference import JobReference, parse_job_reference
 from scns_conductor.core.tokens import Identity
-from scns_conductor.statements.array_tasks import multirange_text
-from scns_conductor.statements.job_rows import COMPONENT, EXACT, TASKS, WHOLE, any_of, rows_select
+from scns_conductor.statements.archive import archived
+from scns_conductor.statements.array_tasks import REMAINDERS, tasks_values
+from scns_conductor.statements.job_rows import (
+    COMPONENT,
+    EXACT,
+    STRIDED_TASKS,
+    TASKS,
+    WHOLE,
+    any_of,
+    rows_select,
+)
 from scns_conductor.statements.retention import IN_HISTORY
+
+# 一批写法至多与行对这么多次。
+MOST_COMPARED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +99,46 @@ async def why_missing(connection: AsyncConnection, text: str) -> ConductorError:
     return job_not_found(text)
 
 
+async def located(connection: AsyncConnection, references: Sequence[JobReference]) -> list[JobReference]:
+    """等步长的大项（12_[0-999999:3]）在哪些还没有启动的行里，填进 held_in；大项一共太多抛 InvalidRequest。
+
+    两边的步长在这里对上，语句不把它们列出来。
+    """
+    if sum(len(reference.strided) for reference in references) > MOST_STRIDED:
+        raise InvalidRequest("job_id", f"一个请求里步长大于 1 的大项至多 {MOST_STRIDED} 个；请分几次")
+    found = list(references)
+    for index, reference in enumerate(references):
+        if reference.strided:
+            rows = [
+                row
+                for text in (REMAINDERS, archived(REMAINDERS))
+                for row in await connection.execute(sa.text(text), {"array": reference.job_id})
+            ]
+            held = [row.job_id for row in rows if _has_any(row, reference)]
+            found[index] = replace(reference, held_in=tuple(held))
+    return found
+
+
+def _has_any(row: Any, reference: JobReference) -> bool:
+    try:
+        return bool(_slots(row.array_remaining, Stride(row.array_base, row.array_step, row.listed or b""), reference))
+    except TooScattered:
+        return True
+
+
+def _slots(remaining: Iterable[Any], stride: Stride, reference: JobReference) -> tuple[TaskRange, ...]:
+    return reference.slots(stride, [TaskRange(span.lower, span.upper) for span in remaining])
+
+
+def condition_of(reference: JobReference, whole: str) -> tuple[str, dict[str, Any]]:
+    """这个写法（located 过的）的条件与值；整个作业的条件是 whole。"""
+    if reference.tasks is not None:
+        return STRIDED_TASKS if reference.strided else TASKS, tasks_values([reference])
+    if reference.component is not None:
+        return COMPONENT, {"job_id": reference.job_id, "component": reference.component}
+    return whole, {"job_id": reference.job_id}
+
+
 async def find_rows(
     connection: AsyncConnection, text: str, *, lock: bool = True, whole_array: bool = True
 ) -> list[JobRow]:
@@ -85,26 +146,34 @@ async def find_rows(
 
     一个也没有抛 NotFound。
     """
-    reference = job_reference(text)
-    values: dict[str, Any] = {"job_id": reference.job_id}
-    where = WHOLE if whole_array else EXACT
-    if reference.tasks is not None:
-        where, values["tasks"] = TASKS, multirange_text(reference.tasks)
-    elif reference.component is not None:
-        where, values["component"] = COMPONENT, reference.component
+    (reference,) = await located(connection, [job_reference(text)])
+    where, values = condition_of(reference, WHOLE if whole_array else EXACT)
     rows = (await connection.execute(rows_select(where, lock=lock), values)).all()
     if not rows:
         raise await why_missing(connection, text)
-    return [job_row(row, reference) for row in rows]
+    try:
+        return [job_row(row, reference) for row in rows]
+    except TooScattered as error:
+        raise too_scattered(text, error) from None
+
+
+def too_scattered(text: str, error: TooScattered) -> InvalidRequest:
+    """要的任务在数组里太零散。"""
+    return InvalidRequest(
+        "job_id",
+        f"{text[:64]} 在数组里是不相连的许多段，一次至多 {error.args[0]} 段；请写连着的任务，或分几次",
+        code="tasks_too_scattered",
+    )
 
 
 @dataclass(slots=True)
 class Found:
-    """一个写法涉及的行；一个也没有时 rows 是空的。"""
+    """一个写法涉及的行；一个也没有时 rows 是空的，error 是这个写法自己的错误。"""
 
     text: str
     reference: JobReference | None
     rows: list[JobRow]
+    error: ConductorError | None = None
 
 
 async def find_each(connection: AsyncConnection, texts: Sequence[str]) -> list[Found]:
@@ -126,46 +195,82 @@ async def find_each(connection: AsyncConnection, texts: Sequence[str]) -> list[F
     values: dict[str, Any] = {"job_ids": list(whole)}
     if components:
         values |= {"het_job_ids": [pair[0] for pair in components], "components": [pair[1] for pair in components]}
-    for index, (array, parts) in enumerate(some.items()):
-        spans = [(span.lower, span.upper) for part in parts for span in _tasks(part)]
-        values |= {f"array_{index}": array, f"tasks_{index}": multirange_text(merge_ranges(spans))}
-    where = any_of(list(some), components=bool(components))
-    rows = (await connection.execute(rows_select(where, lock=True), values)).all()
-    # 只要一个任务的（12_3）最多：按任务号查，不逐个求交。
-    single = {(array, span.lower): part for array, parts in some.items() for part in parts if (span := _single(part))}
-    several = {array: [part for part in parts if _single(part) is None] for array, parts in some.items()}
-    for row in rows:
-        job_id, array, task = row.job_id, row.array_job_id, row.array_task_id
+    every = [each for parts in some.values() for each in parts]
+    references = await located(connection, [each.reference for each in every if each.reference is not None])
+    for each, reference in zip(every, references, strict=True):
+        each.reference = reference
+    strided = []
+    for index, parts in enumerate(some.values()):
+        asked = [each.reference for each in parts if each.reference is not None]
+        values |= tasks_values(asked, f"array_{index}", f"tasks_{index}")
+        strided.append(any(reference.strided for reference in asked))
+    where = any_of(strided, components=bool(components))
+    started: dict[int, list[Any]] = {}
+    waiting: dict[int, list[JobRow]] = {}
+    for row in await connection.execute(rows_select(where, lock=True), values):
+        job_id, array, head = row.job_id, row.array_job_id, row.het_job_id
         if job_id in whole:
             whole[job_id].rows.append(job_row(row))
         if array != job_id and array in whole:
             whole[array].rows.append(job_row(row))
-        head, offset = row.het_job_id, row.het_job_offset
         if head != job_id and head in whole:
             whole[head].rows.append(job_row(row))
-        if (head, offset) in components:
-            components[head, offset].rows.append(job_row(row))
-        if array not in some:
-            continue
-        if task is not None:
-            parts = [part for part in several[array] if any(one.lower <= task < one.upper for one in _tasks(part))]
-            parts += [single[array, task]] if (array, task) in single else []
-        else:
-            parts = some[array]
-        for part in parts:
-            taken = job_row(row, part.reference)
-            if task is not None or taken.tasks:
-                part.rows.append(taken)
+        if (head, row.het_job_offset) in components:
+            components[head, row.het_job_offset].rows.append(job_row(row))
+        if array in some and row.array_task_id is not None:
+            started.setdefault(array, []).append(row)
+        elif array in some:
+            waiting.setdefault(array, []).append(job_row(row))
+    for array, parts in some.items():
+        _add_tasks(array, parts, started.get(array, []), waiting.get(array, []))
     return found
 
 
-def _tasks(found: Found) -> tuple[TaskRange, ...]:
-    return (found.reference.tasks or ()) if found.reference is not None else ()
+def _add_tasks(array: int, parts: Sequence[Found], started: list[Any], waiting: Sequence[JobRow]) -> None:
+    """一个数组的各个写法涉及哪些行：各成一行的任务（started）与还没有启动的（waiting）。
 
-
-def _single(found: Found) -> TaskRange | None:
-    tasks = _tasks(found)
-    return tasks[0] if len(tasks) == 1 and tasks[0].upper - tasks[0].lower == 1 else None
+    十万个写法、几千行也不逐个对：单独一个任务的（12_3）最多，照任务号找。
+    """
+    single: dict[int, Found] = {}
+    several: list[tuple[Found, JobReference]] = []
+    for part in parts:
+        if part.reference is None:
+            continue
+        if (only := part.reference.single) is None:
+            several.append((part, part.reference))
+        else:
+            part.rows = single.setdefault(only, part).rows
+    if len(several) * len(waiting) > MOST_COMPARED:
+        raise InvalidRequest("job_ids", f"{array} 的几个任务写在一起（{array}_[1,3-5]），或分几次")
+    started.sort(key=lambda row: row.array_task_id)
+    tasks = [row.array_task_id for row in started]
+    for row in started:
+        if row.array_task_id in single:
+            single[row.array_task_id].rows.append(job_row(row))
+    compared = 0
+    for part, reference in several:
+        chosen = sorted(reference.places(tasks), key=lambda place: started[place].job_id)
+        compared += len(chosen)
+        if compared > len(started) + MOST_COMPARED:
+            raise InvalidRequest("job_ids", f"{array} 的任务重复写了许多遍；每个任务写一次就够了")
+        part.rows += [job_row(started[place]) for place in chosen]
+    spans = merge_ranges((task, task + 1) for task in single)
+    slots: dict[Stride, tuple[TaskRange, ...]] = {}
+    for row in waiting:
+        remaining = row.remaining or ()
+        wanted = slots[row.stride] if row.stride in slots else slots.setdefault(row.stride, row.stride.slots(spans))
+        for span in intersection(remaining, wanted):
+            for slot in range(span.lower, span.upper):
+                single[row.stride.task_id(slot)].rows.append(replace(row, tasks=(TaskRange(slot, slot + 1),)))
+        for part, reference in several:
+            try:
+                if taken := reference.slots(row.stride, remaining):
+                    part.rows.append(replace(row, tasks=taken))
+            except TooScattered as error:
+                part.error = too_scattered(part.text, error)
+    for part, _ in several:
+        if part.error is not None:
+            part.rows.clear()
 
 
 def job_row(row: Iterable[Any], reference: JobReference | None = None) -> JobRow:
@@ -177,7 +282,7 @@ def job_row(row: Iterable[Any], reference: JobReference | None = None) -> JobRow
     ranges = tuple(TaskRange(span.lower, span.upper) for span in remaining)
     stride, wanted = Stride(base, step, listed or b""), None
     if reference is not None and reference.tasks is not None:
-        wanted = intersection(ranges, stride.slots(reference.tasks))
+        wanted = reference.slots(stride, ranges)
     return JobRow(*(*plain, ranges, stride, wanted))
 
 

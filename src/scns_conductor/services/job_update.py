@@ -184,7 +184,7 @@ async def _update_many(
         for each in await find_each(connection, job_ids):
             try:
                 if not each.rows:
-                    raise await why_missing(connection, each.text)
+                    raise each.error or await why_missing(connection, each.text)
                 picked[each.text] = _pick(each.text, each.rows, changes, identity)
                 if changes.get("dependency"):
                     await _check_circular(connection, picked[each.text][0], changes["dependency"])

@@ -28,6 +28,8 @@ BY_CODE = {
     "job_preempted": "Requested operation is presently disabled",
     "requeue_disabled": "Requested operation is presently disabled",
     "array_invalid": "Invalid job array specification",
+    "tasks_too_scattered": "Invalid job array specification",
+    "tasks_too_many": "Invalid job array specification",
     "time_limit_exceeded": "Requested time limit is invalid (missing or exceeds some limit)",
     "node_limits_exceeded": NODE_CONFIGURATION,
     "memory_not_satisfiable": NODE_CONFIGURATION,

@@ -1,10 +1,12 @@
 """数组里的任务：行里还没有启动的有几个，哪些行含有要的任务。"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
-from scns_conductor.core.array_spec import TaskRange
+from scns_conductor.core.array_spec import TaskRange, merge_ranges
+from scns_conductor.core.job_reference import JobReference
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.conditions import states
 from scns_conductor.statements.table_columns import JOB_SPEC
@@ -36,8 +38,8 @@ def multirange_text(ranges: Sequence[TaskRange]) -> str:
     return "{" + ",".join(f"[{span.lower},{span.upper})" for span in ranges) + "}"
 
 
-def tasks_condition(job_id: str = "job_id", tasks: str = "tasks") -> str:
-    """数组里这些任务的条件：已经拆出来的行，与还含有它们的数组行。两个参数是绑定的名字。"""
+def tasks_condition(job_id: str = "job_id", tasks: str = "tasks", *, strided: bool = False) -> str:
+    """数组里这些任务的条件：已经拆出来的行，与还含有它们的数组行。两个参数是绑定的名字，值见 tasks_values。"""
     wanted = f"CAST(CAST(:{tasks} AS text) AS int4multirange)"
     # 任务号的区间 w 里的任务的序号。
     slots = (
@@ -48,8 +50,35 @@ def tasks_condition(job_id: str = "job_id", tasks: str = "tasks") -> str:
         f"(array_job_id = CAST(:{job_id} AS bigint) AND (array_task_id <@ {wanted} OR CASE WHEN array_step = 1 "
         f"THEN array_remaining && {wanted} WHEN array_step = 0 "
         f"THEN array_remaining IS NOT NULL AND array_remaining && scns_listed_slots(array_job_id, {wanted}) "
-        f"ELSE EXISTS (SELECT FROM unnest({wanted}) AS w WHERE array_remaining && {slots}) END))"
+        f"ELSE EXISTS (SELECT FROM unnest({wanted}) AS w WHERE array_remaining && {slots}) END"
+        f"{_strided_condition(tasks) if strided else ''}))"
     )
+
+
+def _strided_condition(tasks: str) -> str:
+    arrays = ", ".join(f"CAST(:{tasks}_{name} AS integer[])" for name in ("first", "last", "step"))
+    return (
+        f" OR job_id = ANY(CAST(:{tasks}_held_in AS bigint[])) OR EXISTS (SELECT FROM unnest({arrays}) "
+        "AS s (first, last, step) WHERE array_task_id BETWEEN first AND last AND (array_task_id - first) % step = 0)"
+    )
+
+
+def tasks_values(references: Sequence[JobReference], job_id: str = "job_id", tasks: str = "tasks") -> dict[str, Any]:
+    """tasks_condition 的值；references 是同一个数组的，都写了任务。"""
+    spans = [(span.lower, span.upper) for reference in references for span in reference.tasks or ()]
+    values = {job_id: references[0].job_id, tasks: multirange_text(merge_ranges(spans))}
+    strided = [each for reference in references for each in reference.strided]
+    if strided:
+        values |= {f"{tasks}_{name}": [getattr(each, name) for each in strided] for name in ("first", "last", "step")}
+        values[f"{tasks}_held_in"] = [held for reference in references for held in reference.held_in]
+    return values
+
+
+# 这个数组还有没有启动的任务的行（取消了的一段也是一行）。
+REMAINDERS = (
+    f"SELECT job_id, array_remaining, array_base, array_step, {LISTED} AS listed FROM jobs "
+    "WHERE array_job_id = :array AND array_remaining IS NOT NULL"
+)
 
 
 def task_of(row: str, slot: str) -> str:

@@ -14,7 +14,7 @@ from scns_conductor.core.job_reference import JobReference
 from scns_conductor.core.models import DEFAULT_PARTITION
 from scns_conductor.core.states import ACTIVE_STATES, JobState
 from scns_conductor.statements.archive import archived, columns_of
-from scns_conductor.statements.array_tasks import multirange_text, tasks_condition
+from scns_conductor.statements.array_tasks import tasks_condition, tasks_values
 from scns_conductor.statements.conditions import ACTIVE, states
 from scns_conductor.statements.job_detail import FIELDS, json_of
 from scns_conductor.statements.job_rows import ANY_COMPONENT
@@ -116,9 +116,9 @@ def _reference_condition(references: Sequence[JobReference], values: dict[str, A
         values["het_job_ids"] = [reference.job_id for reference in pieces]
         values["components"] = [reference.component for reference in pieces]
     for index, reference in enumerate(reference for reference in references if reference.tasks is not None):
-        parts.append(tasks_condition(f"array{index}", f"tasks{index}"))
-        values[f"array{index}"] = reference.job_id
-        values[f"tasks{index}"] = multirange_text(reference.tasks or ())
+        names = f"array{index}", f"tasks{index}"
+        parts.append(tasks_condition(*names, strided=bool(reference.strided)))
+        values |= tasks_values([reference], *names)
     return f"({' OR '.join(parts)})"
 
 

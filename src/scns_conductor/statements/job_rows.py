@@ -12,8 +12,9 @@ EXACT = "job_id = :job_id"
 WHOLE = "job_id = :job_id OR array_job_id = :job_id OR het_job_id = :job_id"
 # 异构作业的一个部分。
 COMPONENT = "het_job_id = :job_id AND het_job_offset = :component"
-# 数组里 :tasks 这些任务。
+# 数组里 :tasks 这些任务；另有照写的记的大项（JobReference.strided）时是 STRIDED_TASKS。
 TASKS = tasks_condition()
+STRIDED_TASKS = tasks_condition(strided=True)
 # 这些作业，是数组、异构作业时连同它们的全部任务与部分。
 ANY_WHOLE = " OR ".join(
     f"{name} = ANY(CAST(:job_ids AS bigint[]))" for name in ("job_id", "array_job_id", "het_job_id")
@@ -27,12 +28,12 @@ ANY_COMPONENT = (
 )
 
 
-def any_of(arrays: Sequence[int], *, components: bool = False) -> str:
-    """ANY_WHOLE，以及 arrays 里第 k 个数组的 :tasks_k 这些任务；数组的号是 :array_k。
+def any_of(arrays: Sequence[bool], *, components: bool = False) -> str:
+    """ANY_WHOLE，以及第 k 个数组的 :tasks_k 这些任务；数组的号是 :array_k，arrays 是各个数组有没有 strided。
 
     components 时再加 ANY_COMPONENT。
     """
-    tasks = [tasks_condition(f"array_{k}", f"tasks_{k}") for k in range(len(arrays))]
+    tasks = [tasks_condition(f"array_{k}", f"tasks_{k}", strided=strided) for k, strided in enumerate(arrays)]
     return " OR ".join([ANY_WHOLE, *tasks, *([ANY_COMPONENT] if components else [])])
 
 
