@@ -140,6 +140,29 @@ def test_a_session_of_another_user_is_named_too(system: RunningSystem) -> None:
     engine.dispose()
 
 
+# ---- 盘满了 ----
+
+
+def test_health_says_that_the_disk_of_the_database_is_full(system: RunningSystem) -> None:
+    """盘满了照样读得到，所以仍算就绪：说出来的是收不下新的。"""
+    body = {"job": {"current_working_directory": "/"}, "script": "true"}
+    with database(system) as connection:
+        connection.execute(
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'no space' USING ERRCODE = '53100'; END $$"
+        )
+        connection.execute("CREATE TRIGGER full_disk BEFORE INSERT ON jobs EXECUTE FUNCTION full_disk()")
+        try:
+            status, problem = system.call("POST", "/jobs/submit", body)
+            assert (status, problem["code"]) == (503, "database_full"), problem
+        finally:
+            connection.execute("DROP FUNCTION full_disk CASCADE")
+    status, answer = system.call("GET", "/health/ready")
+    found = answer["checks"]["database"]
+    assert (status, found["status"]) == (200, "full"), answer
+    assert "磁盘满了" in found["remedy"]
+
+
 # ---- 会话没了，只读了一阵子 ----
 
 

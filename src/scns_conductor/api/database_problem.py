@@ -13,7 +13,7 @@ from scns_conductor.core.errors import ConductorError, InvalidRequest, ServiceUn
 from scns_conductor.core.schema_version import MISSING_OBJECT, SchemaMismatch, wanted_version
 from scns_conductor.core.text import is_text
 from scns_conductor.services.blockers import find_blocker
-from scns_conductor.services.health import current_version
+from scns_conductor.services.health import current_version, note_full_disk
 
 _NOT_UNICODE = "请求体里有不是合法 Unicode 的文字（单个的代理字符，如 \\ud800）；请去掉"
 # 去问数据库原因，至多等这么久。
@@ -89,6 +89,8 @@ async def _by_sqlstate(error: asyncpg.PostgresError, engine: AsyncEngine) -> Con
     state = error.sqlstate or ""
     if state in _TEMPORARY:
         code, detail, retry_after_s = _TEMPORARY[state]
+        if code == "database_full":
+            note_full_disk(engine)
         return ServiceUnavailable(detail, code=code, retry_after_s=retry_after_s)
     if state.startswith("28") or state == "42501":
         return ServiceUnavailable(

@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -17,7 +18,15 @@ from scns_conductor.statements.leadership import LEADER_LOCK, LEADER_ROW_UNLOCKE
 from scns_conductor.statements.queue_metrics import ROUNDTRIP
 from scns_conductor.statements.server_facts import SERVER_FACTS
 
+# 数据库说盘满了，这么久（秒）以内都说出来：就绪检查自己只读，看不出。
+FULL_S = 60.0
+_full_since: WeakKeyDictionary[AsyncEngine, float] = WeakKeyDictionary()
 _NO_SCHEDULER: SchedulerHealth = {"status": "absent", "holder": None}
+
+
+def note_full_disk(engine: AsyncEngine) -> None:
+    """数据库刚刚因为盘满拒绝了一次写。"""
+    _full_since[engine] = time.monotonic()
 
 
 async def server_facts(engine: AsyncEngine) -> dict[str, Any]:
@@ -67,6 +76,8 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
     missing = {node.name: node.containment for node in nodes if node.alive and node.containment}
     database = database_report(facts, 0 if is_pooled(settings) else len(nodes), settings.database_pool_size)
     database["roundtrip_ms"] = round(roundtrip_ms, 1)
+    if engine in _full_since and time.monotonic() - _full_since[engine] < FULL_S:
+        database["status"], database["remedy"] = "full", "数据库服务器的磁盘满了，收不下新的作业；请清出空间"
     schema: SchemaHealth = {
         "status": "ok" if current else "failed",
         "current": version,
@@ -76,7 +87,7 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
         schema["remedy"] = mismatch_text(version, expected_version)
     return {
         "status": "ok"
-        if current and database["status"] in ("ok", "degraded") and scheduler["status"] != "blocked"
+        if current and database["status"] in ("ok", "degraded", "full") and scheduler["status"] != "blocked"
         else "unavailable",
         "checks": {
             "database": database,

@@ -4,7 +4,7 @@ from typing import Any, NotRequired, TypedDict
 
 
 class DatabaseHealth(TypedDict):
-    """status 是 ok、degraded（有不够的）、read_only、too_old。"""
+    """status 是 ok、degraded（有不够的）、full（盘满了：照样读得到，收不下新的）、read_only、too_old。"""
 
     status: str
     version: str

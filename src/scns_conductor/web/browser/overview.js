@@ -22,6 +22,7 @@ function databaseAlerts(checks) {
   if (!checks) return [];
   const found = [], { database, locks, notify_queue: queue } = checks;
   if (database.roundtrip_ms > SLOW_MS) found.push(["warn", t(`数据库慢：一问一答 ${Math.round(database.roundtrip_ms)} 毫秒`, `The database is slow: ${Math.round(database.roundtrip_ms)} ms a round trip`)]);
+  if (database.status === "full") found.push(["bad", t("数据库的磁盘满了，收不下新的作业", "The database's disk is full: it takes no new jobs")]);
   if (database.shortfalls.length) found.push(["warn", t(`数据库服务器的设置有 ${database.shortfalls.length} 处不足`, `${database.shortfalls.length} settings of the database server fall short`)]);
   if (locks?.held?.length) found.push(["warn", t("有会话的事务锁着作业或节点的行", "A session's transaction holds locks on our rows")]);
   if (queue?.status && queue.status !== "ok") found.push(["warn", t("数据库的通知队列快满了", "The database's notification queue is filling up")]);
