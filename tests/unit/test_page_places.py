@@ -13,6 +13,9 @@ PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *(ROOT / name for name in ("REA
 # `a/b.py`、`b.py`、`a/b.py::Name.method`、`a/b.py` 的 `NAME`
 _FILE = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.py)(?:::([\w.]+))?`(?: ?的 ?`(\w+))?")
 _FOLDER = re.compile(r"`((?:[a-z_]+/)+)`")
+# 别的文件（`docs/openapi.json`、`deploy/nginx`），与一类文件（`test_node_faults*.py`）。
+_OTHER = re.compile(r"`((?:[\w.*-]+/)+[\w.*-]+|[\w-]+\*[\w*-]*\.py)`")
+_LINK = re.compile(r"\]\(([^)\s:#]+)(?:#[^)\s]*)?\)")
 # 写给人照着起名字的样子。
 _SAMPLE = re.compile(r"[^\x00-\x7f]")
 
@@ -60,11 +63,32 @@ def _wrong(text: str) -> Iterator[str]:
     for folder in _FOLDER.findall(text):
         if not any((base / folder).is_dir() for base in (ROOT, SOURCE, ROOT / "tests", SOURCE / "worker")):
             yield f"没有目录 {folder}"
+    for path in _OTHER.findall(text):
+        if path.endswith(".py") and "*" not in path:
+            continue
+        bases = [ROOT, SOURCE, SOURCE / "language", ROOT / "tests"]
+        if "/" not in path:
+            bases = [ROOT / "tests" / "integration", ROOT / "tests" / "unit"]
+        elif not any((base / path.split("/")[0]).is_dir() for base in bases):
+            # 不是仓库里的：数据目录里的、Slurm 的选项与资源。
+            continue
+        if not any(list(base.glob(path)) for base in bases):
+            yield f"没有 {path}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_place_on_the_page_is_there(page: Path) -> None:
-    assert not list(_wrong(page.read_text()))
+    text = page.read_text()
+    assert not list(_wrong(text))
+    assert [link for link in _LINK.findall(text) if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_the_pages_name_places(name: str) -> None:
+    """认得出写法：不是因为一处也没有认出来才没有错。"""
+    text = (ROOT / name).read_text()
+    assert len(_FILE.findall(text)) > 30
+    assert len(_LINK.findall(text)) > 2
 
 
 @pytest.mark.parametrize(
@@ -75,6 +99,9 @@ def test_every_place_on_the_page_is_there(page: Path) -> None:
         "`core/states.py::NOTHING`",
         "`core/states.py` 的 `NOTHING`",
         "`worker/nothing/`",
+        "`docs/nothing.json`",
+        "`tests/data/nothing*.zip`",
+        "`test_nothing*.py`",
     ],
 )
 def test_the_check_sees_what_is_not_there(text: str) -> None:
@@ -89,6 +116,10 @@ def test_the_check_sees_what_is_not_there(text: str) -> None:
         "`worker/scheduler/memory.py::QueueMemory.refresh`",
         "`cli/名字.py`",
         "`tests/unit/`",
+        "`docs/openapi.json`",
+        "`locale/en/LC_MESSAGES/scns_conductor.po`",
+        "`test_node_faults*.py`",
+        "`spool/dead-letters.jsonl`",
     ],
 )
 def test_the_check_lets_real_places_pass(text: str) -> None:
@@ -96,15 +127,21 @@ def test_the_check_lets_real_places_pass(text: str) -> None:
 
 
 def _told_tests(text: str) -> Iterator[str]:
-    """「测试」一栏（表的最后一栏）里写的每一处。"""
-    listed = False
+    """「测试」一栏（表的最后一栏）里写的每一处；栏名里写着文件的（「测试（`…/test_x.py`）」），是那里面的。"""
+    listed, file = False, ""
     for line in text.splitlines():
         if not line.startswith("|"):
             listed = False
         elif not listed:
-            listed = line.endswith("| 测试 |")
+            title = re.search(r"\| 测试(?:（`tests/(\w+)/test_(\w+)\.py`）)? \|$", line)
+            listed = title is not None
+            file = f"{title[1]}/{title[2]}::" if title is not None and title[1] else ""
         elif not line.startswith("|---"):
-            yield line.rstrip().removesuffix("|").rpartition("|")[2].strip()
+            told = line.rstrip().removesuffix("|").rpartition("|")[2].strip()
+            if not file:
+                yield told
+            elif told.startswith("`") and ".py" not in told:
+                yield f"{file}{told.strip('`')}"
 
 
 def _wrong_tests(cell: str) -> Iterator[str]:
@@ -128,10 +165,10 @@ def _wrong_tests(cell: str) -> Iterator[str]:
             yield f"{current} 里没有 {part}"
 
 
-@pytest.mark.parametrize("name", ["failures.md", "security.md"])
-def test_every_test_of_a_table_is_there(name: str) -> None:
+@pytest.mark.parametrize(("name", "least"), [("failures.md", 20), ("security.md", 20), ("decisions/0011-relay.md", 6)])
+def test_every_test_of_a_table_is_there(name: str, least: int) -> None:
     cells = list(_told_tests((ROOT / "docs" / name).read_text()))
-    assert len(cells) > 20
+    assert len(cells) > least
     assert [wrong for cell in cells for wrong in _wrong_tests(cell)] == []
 
 
