@@ -50,6 +50,7 @@ from scns_conductor.api.routers import (
 )
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.owned_tasks import owned_task
 from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.signing_keys import KeyRing, ensure_key
@@ -141,15 +142,15 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         await _look_at_server(engine, settings)
         registry = app.state.parts.tokens
         tasks = [
-            asyncio.create_task(registry.keep_used(), name="token_use"),
-            asyncio.create_task(keep_clock(engine), name="clock"),
-            asyncio.create_task(keep_house(engine), name="housekeeping"),
-            asyncio.create_task(keep_rolling_up(engine), name="usage"),
-            asyncio.create_task(keep_retention(engine), name="retention"),
-            asyncio.create_task(rates.keep_sharing(ledger), name="limits"),
+            owned_task(registry.keep_used(), "token_use"),
+            owned_task(keep_clock(engine), "clock"),
+            owned_task(keep_house(engine), "housekeeping"),
+            owned_task(keep_rolling_up(engine), "usage"),
+            owned_task(keep_retention(engine), "retention"),
+            owned_task(rates.keep_sharing(ledger), "limits"),
         ]
         if policy is not None:
-            tasks.append(asyncio.create_task(policy.warm(), name="policy"))
+            tasks.append(owned_task(policy.warm(), "policy"))
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         yield
         for task in tasks:
