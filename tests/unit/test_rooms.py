@@ -10,10 +10,13 @@ import pytest
 import scns_conductor
 
 SOURCE = Path(scns_conductor.__file__).parent
-ROOMS = (
-    *("services", "api", "slurmrestd", "cli", "slurm", "client", "web", "scheduling", "simulator"),
-    *("worker/agent", "worker/scheduler", "worker/shepherd", "worker/step", "worker/host", "worker/wire"),
-)
+# 新的房间不用写在这里；语句的家、数据表、迁移以外都看。
+HOMES = (SOURCE / "statements", SOURCE / "core" / "models", SOURCE / "migrations")
+ROOMS = sorted({path.parent for path in SOURCE.rglob("*.py")} - {*HOMES, SOURCE / "migrations" / "versions"})
+# 碰到我们的表之前：会话的设置、库的版本，库与角色在不在。
+BEFORE_TABLES = {
+    "core/database.py", "core/schema_version.py", "local/postgres.py", "local/setup/engines.py", "local/setup/plan.py",
+}  # fmt: skip
 _SQL = re.compile(r"\s*\(?\s*(SELECT|INSERT\s+INTO|UPDATE|DELETE\s+FROM|WITH|LOCK\s+TABLE|NOTIFY)\s")
 _BUILDERS = {"text", "select", "insert", "update", "delete", "func", "exists", "column", "table", "literal_column"}
 
@@ -36,11 +39,12 @@ def _sql(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, ast.unparse(node)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_no_sql_outside_statements(room: str) -> None:
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: str(room.relative_to(SOURCE)))
+def test_no_sql_outside_statements(room: Path) -> None:
     found = [
         f"{path.relative_to(SOURCE)}:{line}: {text}"
-        for path in sorted((SOURCE / room).rglob("*.py"))
+        for path in sorted(room.glob("*.py"))
+        if str(path.relative_to(SOURCE)) not in BEFORE_TABLES
         for line, text in _sql(ast.parse(path.read_text()))
     ]
     assert not found, "SQL 要放进 statements/，起个名字：\n" + "\n".join(found)

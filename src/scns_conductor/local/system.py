@@ -31,6 +31,7 @@ from scns_conductor.local.host_names import names_prefix, unresolved
 from scns_conductor.local.postgres import STOP_WAIT_S, EngineError
 from scns_conductor.local.supervisor import Service, Supervisor
 from scns_conductor.metrics_page import FOLDER
+from scns_conductor.statements.health import LEADER_ELECTED, NODES_UP
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError, ShepherdGone
 from scns_conductor.worker.agent.shepherd_set import shepherd_homes
 
@@ -300,24 +301,15 @@ class LocalSystem:
             return False
 
     def _nodes_up(self) -> bool:
-        return self._scalar(
-            "SELECT count(*) FROM nodes WHERE name = ANY(:names) AND state = 'UP' "
-            "AND last_heartbeat > clock_timestamp() - interval '1 minute'",
-            names=self.node_names,
-        ) == len(self.node_names)
+        return self._scalar(NODES_UP, names=self.node_names) == len(self.node_names)
 
     def _leader_elected(self) -> bool:
-        found = self._scalar(
-            "SELECT count(*) FROM scheduler_leader AS l JOIN pg_stat_activity AS a ON a.pid = l.backend_pid "
-            "WHERE l.renewed_at > clock_timestamp() - make_interval(secs => :lease)",
-            lease=self.settings.scheduler_lease_s,
-        )
-        return found == 1
+        return self._scalar(LEADER_ELECTED, lease=self.settings.scheduler_lease_s) == 1
 
-    def _scalar(self, statement: str, **values: object) -> object:
+    def _scalar(self, statement: sa.TextClause, **values: object) -> object:
         engine = sync_engine(self.settings, role="supervisor", lookups=False, pooled=False)
         with engine.connect() as connection:
-            return connection.scalar(sa.text(statement), values)
+            return connection.scalar(statement, values)
 
     # ---- 停机 ----
 
