@@ -158,10 +158,15 @@ CLUSTER_EVENTS_NOTED = sa.text(
     "SELECT CAST(event_id AS text) AS event_id, event FROM cluster_events "
     "WHERE event = ANY(CAST(:events AS text[])) AND created_at > clock_timestamp() - interval '1 day'"
 )
-# 记下此刻哪些节点是那样、哪些出了事。
-TRIGGER_SEEN = sa.text(
-    "UPDATE triggers SET seen = CAST(:seen AS text[]), hits = CAST(CAST(:hits AS text) AS jsonb) "
-    "WHERE trigger_id = :trigger_id"
+# 记下此刻哪些节点是那样（seen，JSON 的列表）、哪些出了事（hits，JSON）。
+TRIGGERS_SEEN = sa.text(
+    """
+    UPDATE triggers AS t SET seen = ARRAY(SELECT jsonb_array_elements_text(CAST(d.seen AS jsonb))),
+      hits = CAST(d.hits AS jsonb)
+    FROM unnest(CAST(:trigger_ids AS bigint[]), CAST(:seen AS text[]), CAST(:hits AS text[]))
+      AS d(trigger_id, seen, hits)
+    WHERE t.trigger_id = d.trigger_id
+    """
 )
 # 各提交一次程序，最后一个参数是 resources 里的那个；不是 permanent 的、看作业结束与时限的就此删除，
 # 别的划掉做过的节点（done，JSON 的列表）。

@@ -26,8 +26,8 @@ from scns_conductor.statements.standing import (
     NODE_TRIGGERS,
     STANDING_EXISTS,
     TRIGGER_RUNS,
-    TRIGGER_SEEN,
     TRIGGERS_DELETE,
+    TRIGGERS_SEEN,
 )
 
 # 有 crontab、有触发时隔这么久（秒）看一次。
@@ -117,7 +117,7 @@ def _node_events(connection: Connection, clock: float) -> list[tuple[int, str, s
         like |= {
             name: {each.event_id for each in found if each.event == event} for name, event in CLUSTER_EVENTS.items()
         }
-    fired = []
+    fired, changed = [], []
     for row in triggers:
         if row.event not in like:
             # 新一版的程序定下的：这一版不懂，留给它。
@@ -129,12 +129,13 @@ def _node_events(connection: Connection, clock: float) -> list[tuple[int, str, s
         wait_s = max(row.offset_s, 0)
         hits = {**hits, **dict.fromkeys(matching - set(row.seen), clock + wait_s)}
         if matching != set(row.seen) or hits != row.hits:
-            values = {"trigger_id": row.trigger_id, "seen": sorted(matching), "hits": json.dumps(hits)}
-            connection.execute(TRIGGER_SEEN, values)
+            changed.append((row.trigger_id, json.dumps(sorted(matching)), json.dumps(hits)))
         ready = sorted(name for name, due in hits.items() if due <= clock)
         if ready:
             resource = "*" if row.event in CLUSTER_EVENTS else hostlist.compress(ready)
             fired.append((row.trigger_id, resource, json.dumps(ready)))
+    if changed:
+        connection.execute(TRIGGERS_SEEN, _columns(("trigger_ids", "seen", "hits"), changed))
     return fired
 
 
@@ -145,7 +146,7 @@ def _submitted(
     rows: Sequence[tuple[Any, ...]],
     give_up: sa.TextClause,
 ) -> list[int]:
-    """一条语句全部提交；有一个存下的作业数据库不收，就逐个来，不收的那个不再做（give_up）。"""
+    """一条语句全部提交；有一个存下的作业数据库不收，就对半分开再来，不收的那个不再做（give_up）。"""
     if not rows:
         return []
     try:
@@ -153,7 +154,9 @@ def _submitted(
             return list(connection.scalars(statement, {**DEFAULTS, **_columns(names, rows)}))
     except (sa.exc.DataError, sa.exc.IntegrityError) as error:
         if len(rows) > 1:
-            return [job for row in rows for job in _submitted(connection, statement, names, [row], give_up)]
+            middle = len(rows) // 2
+            halves = rows[:middle], rows[middle:]
+            return [job for half in halves for job in _submitted(connection, statement, names, half, give_up)]
         logger.warning("standing_order_refused", extra={names[0]: rows[0][0], "error": str(error.orig)})
         key = "entry_ids" if give_up is CRON_DISABLE else "trigger_ids"
         with connection.begin():
