@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from scns_conductor.core.array_spec import count_tasks, union
+from scns_conductor.core.array_spec import TaskRange, count_tasks, merge_ranges
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.services.job_rows import JobRow
 from scns_conductor.statements.array_tasks import SPLIT_TASKS, multirange_text
@@ -17,12 +17,14 @@ MOST_APART = 100_000
 def merged(rows: Sequence[JobRow]) -> list[JobRow]:
     """同一行写了几次（12_3 与 12_5、12 与 12_3）的并成一次；次序照作业号。"""
     found: dict[int, JobRow] = {}
+    parts: dict[int, list[TaskRange]] = {}
     for row in rows:
-        known = found.get(row.job_id)
-        if known is None or row.tasks is None:
+        if row.job_id not in found or row.tasks is None:
             found[row.job_id] = row
-        elif known.tasks is not None:
-            found[row.job_id] = replace(known, tasks=union(known.tasks, row.tasks))
+        parts.setdefault(row.job_id, []).extend(row.tasks or ())
+    for job_id, row in found.items():
+        if row.tasks is not None:
+            found[job_id] = replace(row, tasks=merge_ranges(parts[job_id]))
     return [found[job_id] for job_id in sorted(found)]
 
 
