@@ -32,6 +32,8 @@ from scns_conductor.statements.leadership import leader_select
 from scns_conductor.statements.server_facts import SERVER_FACTS
 
 DEEP_WAIT_S = 60.0
+# 服务器连不上新的会话时说的：全满、留给超级用户的之外满了、这个角色或库的上限满了。
+_FULL = ("too many clients", "connection slots are reserved", "too many connections for")
 DATABASE, SCHEMA, VALKEY, LEADER, NODES, API, JOB = 1, 2, 3, 4, 5, 6, 7
 
 
@@ -41,14 +43,9 @@ class Unhealthy(Exception):
 
 def check_database(settings: Settings) -> str:
     """连得上，够新，可写；设置不够好的只提醒，不算不好。"""
-    try:
-        facts = _one(settings, SERVER_FACTS)
-        nodes = _one(settings, sa.text("SELECT to_regclass('nodes') AS found"))
-        counted = _one(settings, sa.text("SELECT count(*) AS nodes FROM nodes")) if nodes and nodes.found else None
-    except sa.exc.DBAPIError as error:
-        raise Unhealthy(
-            f"连不上：{str(error.orig).splitlines()[0]}；检查 SCNS_DATABASE_URL 与服务是否在运行"
-        ) from error
+    facts = _one(settings, SERVER_FACTS)
+    nodes = _one(settings, sa.text("SELECT to_regclass('nodes') AS found"))
+    counted = _one(settings, sa.text("SELECT count(*) AS nodes FROM nodes")) if nodes and nodes.found else None
     assert facts is not None
     report = database_report(
         facts._mapping, counted.nodes if counted and not is_pooled(settings) else 0, settings.database_pool_size
@@ -155,6 +152,16 @@ def check_job(settings: Settings, options: argparse.Namespace) -> str:
     return f"用户 {user} 的作业 {job_id} 跑通了"
 
 
+def _reason(error: sa.exc.DBAPIError) -> str:
+    """数据库没有答的原因，与补救。"""
+    text = (str(error.orig).splitlines() or [type(error.orig).__name__])[0]
+    if not isinstance(error, sa.exc.OperationalError):
+        return text
+    if any(words in text for words in _FULL):
+        return f"连接用完了：{text}；改大 max_connections，或用事务模式的 PgBouncer"
+    return f"连不上：{text}；检查 SCNS_DATABASE_URL 与服务是否在运行"
+
+
 def _job_user(settings: Settings) -> str:
     """root 的作业节点缺省不跑：换成哪里都有的 nobody。"""
     name = current_user_name()
@@ -223,13 +230,17 @@ def main() -> int:
     except ConductorError as error:
         print(error, file=sys.stderr)
         return DATABASE
-    code = 0
+    code, told = 0, ""
     checks = [item for item in CHECKS if not (options.skip_api and item[1] == API)]
     if options.deep:
         checks.append(("作业", JOB, lambda settings: check_job(settings, options)))
     for name, number, check in checks:
         try:
             print(f"正常  {name}：{check(settings)}")
+        except sa.exc.DBAPIError as error:
+            why = _reason(error)
+            print(f"不好  {name}：{'数据库不答，看不了' if why == told else why}")
+            code, told = code or number, why
         except (Unhealthy, ConductorError, sa.exc.SQLAlchemyError) as error:
             print(f"不好  {name}：{str(error).splitlines()[0]}")
             code = code or number

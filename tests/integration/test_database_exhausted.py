@@ -1,5 +1,6 @@
 """数据库的连接被别人占满：谁也连不上时说得出原因，作业照跑；放开之后没有人重启任何进程，一个也不丢。"""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -8,13 +9,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import warm_commands
 from debian_postgres import DebianPostgres, debian_postgres, deployed_system
-from running_system import RunningSystem, wait_until
+from running_system import RunningSystem, server_environment, wait_until
 from scns_conductor.local.engines import Engines
 
 pytestmark = pytest.mark.faults
 
 MOST = 20
+HEALTH_CHECK = Path(__file__).parents[2] / "scripts" / "health_check.py"
 OURS = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
     "WHERE datname = 'd' AND application_name LIKE 'scns-conductor/%'"
@@ -67,6 +70,12 @@ def test_a_server_without_a_free_connection_is_503_and_recovers(engines: Engines
             with nothing_left(server):
                 assert answers(system) == {(503, "database_connections")}
                 assert system.call("GET", "/health/ready")[0] == 503
+                checked = warm_commands.run(
+                    [HEALTH_CHECK, "--skip-api"], env={**os.environ, **server_environment(system)}
+                )
+                assert checked.returncode == 1
+                assert "连接用完了" in checked.stdout
+                assert "max_connections" in checked.stdout
                 go.touch()
             wait_until(lambda: system.call("GET", "/health/ready")[0] == 200, 60, "就绪")
             assert system.wait_state(running)["state"] == "COMPLETED"

@@ -38,6 +38,8 @@ def test_the_exit_code_says_what_is_wrong(running_system: RunningSystem) -> None
     nowhere = "postgresql://scns:x@127.0.0.1:1/scns"
     code, text = check(running_system, SCNS_DATABASE_URL=nowhere)
     assert code == 1, text
+    # 一个原因说一遍，没有驱动程序的原话（类的名字）。
+    assert (text.count("连不上"), text.count("数据库不答，看不了"), text.count("psycopg")) == (1, 4, 0), text
     code, text = check(running_system, SCNS_REDIS_URL="redis://127.0.0.1:1/0")
     assert (code, text.count("不好")) == (3, 1), text
     code, text = check(running_system, SCNS_URL="http://127.0.0.1:1")
@@ -107,14 +109,21 @@ def test_health_is_not_ready_without_scheduler_and_nodes(settings: Settings) -> 
 def test_a_server_that_falls_short_is_told_with_the_line_to_change() -> None:
     facts = {
         "version": "13.9", "major": 13, "instance": "x", "standby": False, "read_only": False, "fsync": "off",
-        "full_page_writes": "on", "autovacuum": "on", "shared_buffers": "16MB", "shared_buffers_bytes": 16 * 1024**2,
+        "full_page_writes": "on", "autovacuum": "on", "track_counts": "off",
+        "shared_buffers": "16MB", "shared_buffers_bytes": 16 * 1024**2,
         "max_connections": 100, "notify_usage": 0.0,
     }  # fmt: skip
     report = database_report(facts, nodes=200, pool_size=10)
     assert report["status"] == "too_old"
     text = "\n".join(report["shortfalls"])
-    for line in ("fsync = on", "shared_buffers = 128MB", "max_connections = 450"):
-        assert f"改成 {line}" in text
+    reload, restart = "SELECT pg_reload_conf()", "重启 PostgreSQL"
+    for line, then in {
+        "fsync = on": reload,
+        "track_counts = on": reload,
+        "shared_buffers = 128MB": restart,
+        "max_connections = 450": restart,
+    }.items():
+        assert f"改成 {line}，然后{'' if then == restart else ' '}{then}" in text
     assert "full_page_writes" not in text
     standby = database_report({**facts, "major": 15, "read_only": True, "standby": True}, 0, 10)
     assert (standby["status"], "备库" in standby["remedy"]) == ("read_only", True)

@@ -4,10 +4,13 @@ compose 文件另用 compose-spec 的解析器核对过，Dockerfile 的各步�
 """
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from scns_conductor.local.setup.machine import unit_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,3 +58,21 @@ def test_the_image_has_two_stages_does_not_end_as_root_and_copies_what_exists() 
     for source in sources:
         assert (ROOT / source).exists(), source
         assert f"!{source.removeprefix('./')}" in ignored, source
+
+
+def test_every_shepherds_log_is_rotated(tmp_path: Path) -> None:
+    """升级之后另起的牧守进程的日志在 shepherd.N 里；作业步的临时日志不动。"""
+    spool = tmp_path / "spool"
+    logs = [spool / "shepherd.log", spool / "shepherd.1" / "shepherd.log", spool / "shepherd.12" / "shepherd.log"]
+    for log in logs:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("说过的话\n")
+    step = spool / "step_n1_1.0.0.log"
+    step.write_text("作业步的\n")
+    wanted = tmp_path / "wanted"
+    wanted.write_text(unit_text("logrotate", Path("scns")).replace("/var/spool/scns-conductor", str(spool)))
+    wanted.chmod(0o644)
+    subprocess.run(["logrotate", "--force", "--state", tmp_path / "state", wanted], check=True, timeout=60)
+    for log in logs:
+        assert (log.read_text(), log.with_name("shepherd.log.1").read_text()) == ("", "说过的话\n")
+    assert step.read_text() == "作业步的\n"

@@ -49,7 +49,7 @@ from scns_conductor.api.routers import (
     webhooks,
 )
 from scns_conductor.core.async_database import async_engine
-from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.errors import ConductorError, first_line
 from scns_conductor.core.owned_tasks import owned_task
 from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import Settings
@@ -245,7 +245,7 @@ async def _look_at_server(engine: AsyncEngine, settings: Settings) -> None:
         async with asyncio.timeout(LOOK_S):
             found = await readiness(engine, settings, wanted_version())
     except (ConductorError, sa.exc.SQLAlchemyError, OSError, TimeoutError) as error:
-        logger.warning("database_unavailable", error=str(error).splitlines()[0] if str(error) else type(error).__name__)
+        logger.warning("database_unavailable", error=first_line(error))
         return
     for shortfall in found["checks"]["database"]["shortfalls"]:
         logger.warning("database_shortfall", shortfall=shortfall)

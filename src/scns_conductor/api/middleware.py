@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scns_conductor.api.body_budget import WHOLE, BodyBudget, BodyReader, BodyRefused, most_body_bytes
 from scns_conductor.api.client_address import client_address
-from scns_conductor.api.dependencies import identity_of
+from scns_conductor.api.dependencies import identity_of, known_identity
 from scns_conductor.api.problems import conductor_problem, problem_response, unexpected_problem
 from scns_conductor.core.errors import ConductorError, TooManyRequests
 from scns_conductor.core.settings import Settings
@@ -49,6 +49,7 @@ class Entrance:
         self._batch_limit = max(settings.batch_max_bytes, self._single_limit)
         self._grace_s = settings.api_header_timeout_s
         self._budget = BodyBudget(settings.api_bodies_max_bytes)
+        self._access_log = settings.api_access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 入口。"""
@@ -83,10 +84,16 @@ class Entrance:
             route = getattr(scope.get("route"), "path", "unmatched")
             elapsed = time.perf_counter() - began
             _latency_of(scope["method"], route, status).observe(elapsed)
-            # 平时不记：问一声级别，比让它走完处理器再丢掉便宜得多。
-            if _ACCESS.isEnabledFor(logging.DEBUG):
-                logger.debug(
-                    "request", method=scope["method"], path=scope["path"], status=status, ms=round(elapsed * 1e3, 2)
+            if self._access_log or _ACCESS.isEnabledFor(logging.DEBUG):
+                identity = known_identity(scope)
+                logger.info(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    ms=round(elapsed * 1e3, 2),
+                    user=identity.user_name if identity else None,
+                    client=client_address(scope),
                 )
 
     async def _with_body(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:

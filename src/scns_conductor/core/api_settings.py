@@ -23,6 +23,10 @@ class ApiSettings(BaseSettings):
     api_connections_per_address: int = Field(
         512, ge=0, description="一个地址至多多少连接；0 是不限（API 在反向代理之后时，地址都是代理的）"
     )
+    api_access_log: bool = Field(
+        False,
+        description="访问日志：API 的日志里一个请求一行（谁、从哪里、什么请求、状态、毫秒）；log_level 是 DEBUG 时总记",
+    )
     api_header_timeout_s: float = Field(15.0, gt=0, description="请求头至多多久收齐（秒）；请求体每 16 KiB 再宽限一秒")
     api_bodies_max_bytes: int = Field(
         128 * 1024**2,

@@ -6,6 +6,13 @@
 from dataclasses import dataclass, field
 
 
+def first_line(error: BaseException) -> str:
+    """一个错误的一行说明：驱动程序的原话（SQLAlchemy 包着的），没有话的是它的类型。"""
+    cause = getattr(error, "orig", None) or error
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """一个字段的错误：field 是用户所写的字段路径，message 说明原因和补救办法。"""

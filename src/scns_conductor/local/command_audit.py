@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from scns_conductor.cli.say import say
 from scns_conductor.core.database import sync_engine
-from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.errors import ConductorError, first_line
 from scns_conductor.core.settings import Settings, current_user_name
 from scns_conductor.statements.audit import AUDIT_INSERT, command_entry
 
@@ -22,4 +22,4 @@ def record_command(settings: Settings, action: str, target: str, after: Mapping[
         finally:
             engine.dispose()
     except (sa.exc.SQLAlchemyError, ConductorError, OSError) as error:
-        say(f"没有记进审计：{str(error).splitlines()[0]}", err=True)
+        say(f"没有记进审计：{first_line(error)}", err=True)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from scns_conductor import migrations
 from scns_conductor.cli.say import say
-from scns_conductor.core.errors import Conflict, ServiceUnavailable
+from scns_conductor.core.errors import Conflict, ServiceUnavailable, first_line
 from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import current_user_name, load_settings
 from scns_conductor.local.command_audit import record_command
@@ -34,7 +34,7 @@ def _run(action: Callable[[], T]) -> T:
     try:
         return action()
     except sa.exc.OperationalError as error:
-        reason = str(error.orig).splitlines()[0]
+        reason = first_line(error)
         if isinstance(error.orig, psycopg.Error) and error.orig.sqlstate is not None:
             # 连上了，做不成：锁等不到、盘满、停机。
             raise ServiceUnavailable(f"数据库没有做成（{reason}）") from error

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from scns_conductor.core.database import sync_engine
-from scns_conductor.core.errors import Conflict, InvalidRequest
+from scns_conductor.core.errors import Conflict, InvalidRequest, first_line
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements.audit import AUDIT_INSERT, command_entry
 
@@ -44,7 +44,7 @@ def grant_reporting(settings: Settings, role: str, actor: str) -> bool:
     except sa.exc.ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) != "42501":
             raise
-        reason = str(error.orig).splitlines()[0]
+        reason = first_line(error)
         raise Conflict(f"没有权限（{reason}）；请数据库的管理员先 CREATE ROLE {name} LOGIN，再运行一遍") from error
     finally:
         engine.dispose()

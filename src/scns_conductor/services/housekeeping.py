@@ -7,7 +7,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.errors import ConductorError, first_line
 from scns_conductor.statements.housekeeping import EXPIRED
 
 INTERVAL_S = 1800.0
@@ -37,7 +37,7 @@ async def keep_house(engine: AsyncEngine) -> None:
         try:
             removed = await delete_expired(engine)
         except (sa.exc.SQLAlchemyError, ConductorError, OSError, TimeoutError) as error:
-            logger.warning("housekeeping_failed", error=str(error).splitlines()[:1])
+            logger.warning("housekeeping_failed", error=first_line(error))
             continue
         if any(removed.values()):
             logger.info("housekeeping", **removed)

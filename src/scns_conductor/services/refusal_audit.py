@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.errors import ConductorError, first_line
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.audit import ORIGIN, record
 from scns_conductor.services.rate_limits import MINUTE_S, Quota
@@ -61,7 +61,7 @@ class RefusalAudit:
             async with asyncio.timeout(_WRITE_S), self._engine.begin() as connection:
                 await record(connection, identity, action, target, after=after)
         except (sa.exc.SQLAlchemyError, ConductorError, OSError, TimeoutError) as error:
-            logger.warning("audit_failed", action=action, error=str(error).splitlines()[:1])
+            logger.warning("audit_failed", action=action, error=first_line(error))
 
 
 class _Limits:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from scns_conductor.core.errors import ConductorError, InvalidRequest
+from scns_conductor.core.errors import ConductorError, InvalidRequest, first_line
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.audit import many, record
 from scns_conductor.services.usage_rollup import roll_up
@@ -202,7 +202,7 @@ async def keep_retention(engine: AsyncEngine) -> None:
         try:
             moved, dropped = await apply_policy(engine)
         except (sa.exc.SQLAlchemyError, ConductorError, OSError, TimeoutError) as error:
-            logger.warning("retention_failed", error=str(error).splitlines()[:1])
+            logger.warning("retention_failed", error=first_line(error))
             continue
         if moved or dropped:
             logger.info("retention", moved=moved, dropped=[f"{month:%Y-%m}" for month in dropped])

@@ -18,7 +18,10 @@ _WHY = {
     "fsync": "断电时会丢掉已经答应的作业，甚至毁掉整个库",
     "full_page_writes": "断电时写了一半的页会毁掉数据",
     "autovacuum": "死行不清理，越用越慢",
+    "track_counts": "没有它 autovacuum 不工作：死行不清理，越用越慢",
 }
+# 改了要重启服务器才生效的；别的重新载入就行。
+_NEEDS_RESTART = frozenset({"shared_buffers", "max_connections"})
 NOTIFY_REMEDY = (
     "有会话停在事务里、占着通知的队列（哪个库的都算）；找出来结束它：SELECT pid, datname, application_name, xact_start "
     "FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' ORDER BY xact_start"
@@ -35,7 +38,10 @@ class Shortfall:
     line: str
 
     def __str__(self) -> str:
-        return f"{self.setting} = {self.value}：{self.why}；请在 postgresql.conf 里改成 {self.line}"
+        now = f"{self.setting} = {self.value}"
+        if self.setting in _NEEDS_RESTART:
+            return f"{now}：{self.why}；请在 postgresql.conf 里改成 {self.line}，然后重启 PostgreSQL"
+        return f"{now}：{self.why}；请在 postgresql.conf 里改成 {self.line}，然后 SELECT pg_reload_conf()"
 
 
 def shortfalls(facts: Mapping[str, Any], nodes: int, pool_size: int) -> list[Shortfall]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 import structlog
 
-from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.errors import ConductorError, first_line
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.login_delays import (
     FORGOTTEN_S,
@@ -145,7 +145,7 @@ class SharedLedger:
             found = await client.register_script(script)(keys=keys, args=arguments)
         except self._errors as error:
             self._away_until = time.monotonic() + AWAY_S
-            logger.warning("limits_not_shared", error=str(error).splitlines()[:1])
+            logger.warning("limits_not_shared", error=first_line(error))
             return None
         # 没有返回值的也要与「不在」分开。
         return "0" if found is None else found

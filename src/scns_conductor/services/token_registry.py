@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from scns_conductor.core.errors import ConductorError, Unauthorized
+from scns_conductor.core.errors import ConductorError, Unauthorized, first_line
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.audit import ORIGIN
 from scns_conductor.services.refreshed import Refreshed
@@ -77,7 +77,7 @@ class TokenRegistry:
             async with self._engine.begin() as connection:
                 await connection.execute(TOKENS_USED, values)
         except (sa.exc.SQLAlchemyError, ConductorError, OSError, TimeoutError) as error:
-            logger.warning("token_use_not_written", error=str(error).splitlines()[:1])
+            logger.warning("token_use_not_written", error=first_line(error))
             self._used = {**used, **self._used}
 
     async def keep_used(self) -> None:

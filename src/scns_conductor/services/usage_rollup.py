@@ -6,7 +6,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.errors import ConductorError, first_line
 from scns_conductor.statements.usage_rollups import BACK_FILL, BACK_FILLED, ROLL_UP
 
 INTERVAL_S = 30.0
@@ -45,5 +45,5 @@ async def keep_rolling_up(engine: AsyncEngine) -> None:
                 pass
             await roll_up(engine)
         except (sa.exc.SQLAlchemyError, ConductorError, OSError, TimeoutError) as error:
-            logger.warning("usage_roll_up_failed", error=str(error).splitlines()[:1])
+            logger.warning("usage_roll_up_failed", error=first_line(error))
         await asyncio.sleep(INTERVAL_S)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from scns_conductor.client.endpoint import LOCAL_SOCKET
 from scns_conductor.core.database import sync_engine
-from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.errors import ConductorError, first_line
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.signing_keys import ensure_key
 from scns_conductor.local.setup.engines import (
@@ -158,7 +158,7 @@ def database_answers(settings: Mapping[str, Any]) -> Step:
             with engine.connect() as connection:
                 connection.exec_driver_sql("SELECT 1")
         except (SQLAlchemyError, ConductorError) as error:
-            why = str(getattr(error, "orig", None) or error).splitlines()[0]
+            why = first_line(error)
             raise SetupFailed(f"连不上数据库：{why}；请检查 {SETTINGS_FILE} 的 database_url") from error
         return True
 

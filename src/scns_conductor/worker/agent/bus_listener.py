@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from sqlalchemy.engine import Engine
 
-from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
+from scns_conductor.core.errors import first_line
+from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS
 from scns_conductor.worker.agent.job_log import answer_read_log
 from scns_conductor.worker.agent.job_operations import JobControl
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused, signal_number
@@ -150,6 +151,6 @@ class BusListener:
             try:
                 self._guarded(message, lambda asked: answer_read_log(self._engine, self._context, asked))
             except DATABASE_ERRORS as error:
-                logger.warning("read_log_unanswered", extra={"node": self._node, "error": reason_of(error)})
+                logger.warning("read_log_unanswered", extra={"node": self._node, "error": first_line(error)})
 
         self._logs.submit(str(message.job_id), answer)

@@ -10,12 +10,6 @@ DATABASE_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError)
 _PASSING = ("08", "25006", "25P", "28", "3D", "40", "42", "53", "55", "57", "58", "F0")
 
 
-def reason_of(error: Exception) -> str:
-    """错误的一行说明。"""
-    text = str(getattr(error, "orig", None) or error)
-    return text.splitlines()[0] if text else type(error).__name__
-
-
 def is_passing(error: Exception) -> bool:
     """稍后再试也许就成：与要写的数据无关。"""
     if isinstance(error, sa.exc.TimeoutError):

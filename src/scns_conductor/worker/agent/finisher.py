@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from scns_conductor.core.errors import first_line
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.ends import Ended, JobEnd, OutputTail, commit_ends
-from scns_conductor.worker.agent.database_faults import is_passing, reason_of
+from scns_conductor.worker.agent.database_faults import is_passing
 from scns_conductor.worker.agent.dead_letters import DeadLetters
 from scns_conductor.worker.agent.end_causes import end_cause
 from scns_conductor.worker.agent.end_preparation import EndPreparation, Prepared
@@ -261,8 +262,8 @@ class Finisher:
                     ended = commit(batch)
             except DATA_ERRORS as error:
                 if not is_passing(error):
-                    return self._write_apart(batch, commit, reason_of(error))
-                logger.warning("ends_commit_retry", extra={"ends": len(batch), "error": reason_of(error)})
+                    return self._write_apart(batch, commit, first_line(error))
+                logger.warning("ends_commit_retry", extra={"ends": len(batch), "error": first_line(error)})
             else:
                 self._written([end for end, _ in batch], ended)
                 return True

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Engine
 
+from scns_conductor.core.errors import first_line
 from scns_conductor.statements.node_state import OWN_LOAD
-from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
+from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS
 from scns_conductor.worker.agent.registration import drain_unhealthy, undrain_healthy
 from scns_conductor.worker.host.program import SYSTEM_PATH, RunningPrograms, run_program
 
@@ -50,7 +51,7 @@ class HealthCheck:
             try:
                 self._check(program)
             except DATABASE_ERRORS as error:
-                logger.warning("health_check_unwritten", extra={"node": self._node, "error": reason_of(error)})
+                logger.warning("health_check_unwritten", extra={"node": self._node, "error": first_line(error)})
             self._stopping.wait(self._settings.health_check_interval_s)
 
     def _check(self, program: Path) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from sqlalchemy.engine import Engine
 
+from scns_conductor.core.errors import first_line
 from scns_conductor.statements.node_state import HEARTBEAT
-from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
+from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS
 from scns_conductor.worker.agent.database_memory import DatabaseIncomplete, DatabaseMemory, Seen
 from scns_conductor.worker.agent.devices import free_memory_mb
 from scns_conductor.worker.agent.own_disks import OwnDisks
@@ -62,7 +63,7 @@ class Heartbeat:
             try:
                 self.beat()
             except DATABASE_ERRORS as error:
-                logger.warning("heartbeat_failed", extra={"node": self._node_name, "error": reason_of(error)})
+                logger.warning("heartbeat_failed", extra={"node": self._node_name, "error": first_line(error)})
             except DatabaseIncomplete as error:
                 logger.warning("heartbeat_failed", extra={"node": self._node_name, "error": str(error)})
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scns_conductor.core.database import close_when_idle, sync_engine
+from scns_conductor.core.errors import first_line
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.statement_timing import watch_statements
 from scns_conductor.tracing import tracer_of
@@ -25,7 +26,7 @@ from scns_conductor.worker.agent.after_ends import AfterEnds
 from scns_conductor.worker.agent.bus_listener import BusListener
 from scns_conductor.worker.agent.clock_check import ClockCheck
 from scns_conductor.worker.agent.core_binding import CorePool
-from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
+from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS
 from scns_conductor.worker.agent.database_memory import DatabaseIncomplete, DatabaseMemory
 from scns_conductor.worker.agent.dead_letters import DeadLetters
 from scns_conductor.worker.agent.finisher import Finisher, NodeClock
@@ -304,7 +305,7 @@ class Agent:
         try:
             command()
         except DATABASE_ERRORS as error:
-            logger.warning("database_unavailable", extra={"node": self._node, "error": reason_of(error)})
+            logger.warning("database_unavailable", extra={"node": self._node, "error": first_line(error)})
             # 没做成的（例如一次启动）不等到下个周期：多半只是旧连接断了，很快就能补上。
             self._sync_at = min(self._sync_at, time.monotonic() + RETRY_S)
             return False

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Engine
 
-from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, reason_of
+from scns_conductor.core.errors import first_line
+from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS
 from scns_conductor.worker.agent.registration import fail_reboot, issue_reboot
 from scns_conductor.worker.host.program import SYSTEM_PATH, run_program
 
@@ -48,4 +49,4 @@ class Rebooting:
             fail_reboot(self._engine, self._node, f"重启没有成：{failure}")
         except DATABASE_ERRORS as error:
             # 写不进去的，领导者到时候标为下线。
-            logger.error("reboot_failed", extra={"node": self._node, "reason": failure, "error": reason_of(error)})
+            logger.error("reboot_failed", extra={"node": self._node, "reason": failure, "error": first_line(error)})

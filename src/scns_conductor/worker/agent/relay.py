@@ -11,12 +11,13 @@ from dataclasses import replace
 
 from sqlalchemy.engine import Engine
 
+from scns_conductor.core.errors import first_line
 from scns_conductor.core.job_token import token_digest
 from scns_conductor.statements.claims import ClaimedJob, record_bindings
 from scns_conductor.statements.ends import Ended, JobEnd
 from scns_conductor.statements.relay import Offer, Successor, hand_over
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
-from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, is_passing, reason_of
+from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS, is_passing
 from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.launch_plan import LaunchContext
 from scns_conductor.worker.wire.bus_messages import SuccessorOffer
@@ -126,7 +127,7 @@ class Relay:
             if is_passing(error):
                 raise
             # 是这里的毛病还是某一条结束的，照平常的办法写一遍就知道；结束不因接力而写不成。
-            logger.error("relay_refused", extra={"node": self._node, "error": reason_of(error)})
+            logger.error("relay_refused", extra={"node": self._node, "error": first_line(error)})
             return None
         finally:
             with self._lock:

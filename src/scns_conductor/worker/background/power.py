@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from scns_conductor.core.database import sync_engine
+from scns_conductor.core.errors import first_line
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings
@@ -81,7 +82,7 @@ class PowerKeeper:
             try:
                 self._serve(engine)
             except sa.exc.SQLAlchemyError as error:
-                logger.warning("database_unavailable", extra={"error": str(error).splitlines()[:1]})
+                logger.warning("database_unavailable", extra={"error": first_line(error)})
             self._stopping.wait(RETRY_S)
 
     def _serve(self, engine: Engine) -> None:

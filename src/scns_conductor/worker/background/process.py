@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from scns_conductor.core.database import sync_engine
+from scns_conductor.core.errors import first_line
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements.incarnation import CURRENT_INCARNATION
@@ -84,7 +85,7 @@ class Background:
                 for errand in errands:
                     errand.look(self._publisher)
             except sa.exc.SQLAlchemyError as error:
-                logger.warning("database_unavailable", extra={"error": str(error).splitlines()[:1]})
+                logger.warning("database_unavailable", extra={"error": first_line(error)})
             self._stopping.wait(LOOK_S)
         for errand in errands:
             errand.stop()
@@ -105,7 +106,7 @@ class Background:
             try:
                 errand.handle(message)
             except sa.exc.SQLAlchemyError as error:
-                logger.warning("database_unavailable", extra={"error": str(error).splitlines()[:1]})
+                logger.warning("database_unavailable", extra={"error": first_line(error)})
 
         consumer = Consumer(
             self._settings.redis_url.get_secret_value(),

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from scns_conductor.core.errors import first_line
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements import webhook_deliveries as statements
 from scns_conductor.worker.background.http_post import AddressRefused, post
@@ -73,7 +74,7 @@ class WebhookPosts:
             self._slice(webhook_id)
         except sa.exc.SQLAlchemyError as error:
             # 送到了而没有记下的，租期过了再送一遍：webhook-id 是同一个。
-            logger.warning("database_unavailable", extra={"error": str(error).splitlines()[:1]})
+            logger.warning("database_unavailable", extra={"error": first_line(error)})
 
     def _slice(self, webhook_id: int) -> None:
         """送到没有到时候的、或够久了为止。"""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.errors import first_line
 from scns_conductor.scheduling.plan import Plan
 from scns_conductor.scheduling.preemption import Rules, exempt_ends, preempt, resumable
 from scns_conductor.statements.end_requests import end_components
@@ -91,7 +92,7 @@ class PlanningCycle:
                 started = self._detour.around(connection, {start.job_id for start in starts}, write, nodes)
         except sa.exc.IntegrityError as error:
             # 记忆与节点计数不符（不变量 3 的 CHECK 拦下了整批）：重装再计划。
-            logger.warning("starts_refused", extra={"error": str(error.orig).splitlines()[:1]})
+            logger.warning("starts_refused", extra={"error": first_line(error)})
             with connection.begin():
                 self._state.memory.load_all(connection, self._state.clock.now())
             self._state.reasons = ReasonWriter()
@@ -227,7 +228,7 @@ class PlanningCycle:
                 messages = to_holders(connection, "resume", resumed)
                 self._state.memory.refresh(connection, job_ids, self._state.clock.now())
         except sa.exc.IntegrityError as error:
-            logger.warning("resume_refused", extra={"error": str(error.orig).splitlines()[:1]})
+            logger.warning("resume_refused", extra={"error": first_line(error)})
             with connection.begin():
                 self._state.memory.load_all(connection, self._state.clock.now())
             return True

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from scns_conductor.core.database import sync_engine
+from scns_conductor.core.errors import first_line
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.runtime_settings import effective
 from scns_conductor.core.schema_version import await_schema
@@ -114,7 +115,7 @@ class Scheduler:
                         finally:
                             self._state.leading = False
             except (sa.exc.DBAPIError, psycopg.Error, NotLeader) as error:
-                logger.warning("scheduler_interrupted", extra={"error": str(error).splitlines()[:1]})
+                logger.warning("scheduler_interrupted", extra={"error": first_line(error)})
                 engine.dispose()
                 self._state.stopping.wait(RETRY_S)
         engine.dispose()
@@ -144,7 +145,7 @@ class Scheduler:
                     if not gave_up_waiting(error):
                         raise
                     # 等不到的不是某一行：领导权还在，记忆也许只更新了一半，等它放开再整个重装。
-                    logger.warning("scheduler_blocked", extra={"error": str(error.orig).splitlines()[:1]})
+                    logger.warning("scheduler_blocked", extra={"error": first_line(error)})
                     with connection.begin():
                         self._state.locked.look_at_tables(connection)
                     term.reload = True

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.errors import first_line
 from scns_conductor.scheduling.plan import Plan, PlannedStart
 from scns_conductor.scheduling.time_slices import Turn
 from scns_conductor.statements.preemption import SUSPEND_LENDING
@@ -78,7 +79,7 @@ class TurnTaking:
             written = self.detour.around(connection, changed, write)
         except sa.exc.IntegrityError as error:
             # 有一个没有停成（恰好结束了），拿不回来：什么也没有改，重装再看。
-            logger.warning("turn_refused", extra={"error": str(error.orig).splitlines()[:1]})
+            logger.warning("turn_refused", extra={"error": first_line(error)})
             with connection.begin():
                 memory.load_all(connection, self.state.clock.now())
             return False
