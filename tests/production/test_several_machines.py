@@ -164,6 +164,16 @@ def test_a_node_that_cannot_be_reached_does_not_stop_the_others(cluster: dict[st
     assert head.run("scns setup node n1 --dry-run").splitlines() == ["n1: 都已经好了。", "什么也没有动。"]
 
 
+def test_a_port_somebody_else_holds_is_told_before_anything_is_started(cluster: dict[str, Machine]) -> None:
+    node = cluster["n1"]
+    node.start("python3 -m http.server 6820", "/var/log/stranger.log")
+    wait_until(lambda: ":6820" in node.run("ss -ltn"), "别人占着端口")
+    said = node.run("scns setup api 2>&1; echo rc=$?")
+    assert "端口有别的程序占着；看是谁：ss -ltnp 'sport = :6820'" in said
+    assert said.endswith("rc=1\n")
+    node.run("kill $(ss -ltnpH 'sport = :6820' | grep -o 'pid=[0-9]*' | cut -d= -f2)")
+
+
 def test_another_network_is_kept_out(cluster: dict[str, Machine]) -> None:
     rules = cluster["head"].run("cat /etc/postgresql/15/main/pg_hba.conf")
     assert "host  scns  scns  10.0.0.0/24  scram-sha-256" in rules

@@ -22,6 +22,7 @@ def web(host: str | None, port: int | None, api_url: str | None, link: bool) -> 
 
     它是一个独立的进程，只经 API 做事，用来访者自己的令牌；只在本机监听，要给别人用请放在 HTTPS 的反向代理之后。
     """
+    from scns_conductor.core.listener import bound_listener
     from scns_conductor.core.settings import load_settings
 
     if link:
@@ -30,10 +31,11 @@ def web(host: str | None, port: int | None, api_url: str | None, link: bool) -> 
     if not web_installed():
         raise click.ClickException("没有装看板要的库；请执行 pip install 'scns-conductor[web]'")
     settings = load_settings()
+    listener = bound_listener(host or settings.web_host, settings.web_port if port is None else port, "web")
+    listener.set_inheritable(True)
     command = [
         sys.executable, "-m", "scns_conductor.web",
-        "--host", host or settings.web_host,
-        "--port", str(settings.web_port if port is None else port),
+        "--fd", str(listener.fileno()),
         "--api-url", api_url or settings.api_url or f"http://127.0.0.1:{settings.api_port}",
         "--data-dir", str(settings.data_dir),
         "--cluster", settings.cluster_name,

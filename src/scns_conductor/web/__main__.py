@@ -8,6 +8,7 @@ from pathlib import Path
 
 import uvicorn
 
+from scns_conductor.language import told
 from scns_conductor.web.app import WebOptions, build_web
 from scns_conductor.web.script_header import prepare
 from scns_conductor.web.session import KeyUnusable
@@ -31,7 +32,7 @@ def main() -> None:
     try:
         app = build_web(WebOptions(given.api_url, given.data_dir, given.cluster, given.metrics))
     except KeyUnusable as error:
-        print(error, file=sys.stderr)
+        print(told(str(error)), file=sys.stderr)
         sys.exit(2)
     config = uvicorn.Config(
         app,

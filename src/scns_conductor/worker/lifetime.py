@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.logging import configure_logging
 from scns_conductor.core.settings_snapshot import read_settings
+from scns_conductor.language import told
 from scns_conductor.worker.host.thread_owner import own_every_thread
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def run_process(
             signal.signal(number, lambda *_, act=act: act(life))
         life.run()
     except ConductorError as error:
-        print(error, file=sys.stderr)
+        print(told(str(error)), file=sys.stderr)
         sys.exit(EXIT_CANNOT_RUN)
 
 

@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ def run(words: Sequence[str], *, stdin: str | None = None) -> str:
         raise SetupFailed(f"没有 {words[0]} 这个程序") from error
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
-        raise SetupFailed(f"{' '.join(words[:4])} 失败：{said[-1] if said else f'退出码 {done.returncode}'}")
+        raise SetupFailed(f"{shlex.join(words)} 失败：{said[-1] if said else f'退出码 {done.returncode}'}")
     return done.stdout
 
 

@@ -1,10 +1,14 @@
 """三种机器各要哪些步：API 的、节点的、两样都是的。"""
 
+import http.client
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +16,13 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import redis
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from scns_conductor.client.endpoint import LOCAL_SOCKET
 from scns_conductor.core.database import sync_engine
-from scns_conductor.core.errors import ConductorError, first_line
+from scns_conductor.core.errors import ConductorError, SettingsError, first_line
+from scns_conductor.core.listener import bound_listener
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.signing_keys import ensure_key
 from scns_conductor.local.setup.engines import (
@@ -45,6 +51,7 @@ from scns_conductor.local.setup.machine import (
 )
 from scns_conductor.local.setup.settings_file import SETTINGS_FILE, client_step, read_settings, settings_step
 from scns_conductor.local.setup.steps import SetupFailed, Step
+from scns_conductor.statements.server_facts import SERVER_FACTS
 
 API_PORT = 6820
 SPOOL = Path("/var/spool/scns-conductor")
@@ -84,6 +91,7 @@ def steps(wanted: Wanted) -> Iterator[Step]:
     if wanted.api:
         yield _schema()
         yield _signing_key(Path(str(settings.get("jwt_key_file") or HOME / "jwt.key")))
+        yield _port(settings)
     if wanted.worker:
         yield directory(SPOOL, 0o700, "root")
     yield installed_file("logrotate", Path("/etc/logrotate.d/scns-conductor"), _program())
@@ -125,7 +133,7 @@ def _api_steps(wanted: Wanted) -> Iterator[Step]:
             "redis_url": redis_url,
             "jwt_key_file": str(HOME / "jwt.key"),
             "api_host": "0.0.0.0" if networks else _LOOPBACK,
-            "api_url": f"http://{host}:{API_PORT}",
+            "api_url": f"http://{host}:{present.get('api_port', API_PORT)}",
             "api_socket": LOCAL_SOCKET,
         },
         SERVICE_USER,
@@ -152,10 +160,8 @@ def database_answers(settings: Mapping[str, Any]) -> Step:
     def answers() -> bool:
         if not settings.get("database_url"):
             raise SetupFailed(f"{SETTINGS_FILE} 里还没有 database_url")
-        wanted = {name: settings[name] for name in ("database_url", "database_direct_url") if name in settings}
         try:
-            engine = sync_engine(Settings(**wanted), role="setup", lookups=False, pooled=False)
-            with engine.connect() as connection:
+            with _engine(settings).connect() as connection:
                 connection.exec_driver_sql("SELECT 1")
         except (SQLAlchemyError, ConductorError) as error:
             why = first_line(error)
@@ -163,6 +169,11 @@ def database_answers(settings: Mapping[str, Any]) -> Step:
         return True
 
     return Step("数据库应答", answers)
+
+
+def _engine(settings: Mapping[str, Any]) -> Engine:
+    wanted = {name: settings[name] for name in ("database_url", "database_direct_url") if name in settings}
+    return sync_engine(Settings(**wanted), role="setup", lookups=False, pooled=False)
 
 
 def redis_answers(url: str) -> Step:
@@ -205,6 +216,36 @@ def _signing_key(path: Path) -> Step:
         path.chmod(0o600)
 
     return Step(f"令牌的签名密钥 {path}", right, make)
+
+
+def _port(settings: Mapping[str, Any]) -> Step:
+    """API 的端口空着，或听着的就是这里的 API（连着同一个数据库）：别人占着时单元只会一遍遍地重启。"""
+    host, port = str(settings.get("api_host", _LOOPBACK)), int(settings.get("api_port", API_PORT))
+
+    def usable() -> bool:
+        try:
+            bound_listener(host, port, "api").close()
+        except SettingsError as error:
+            if not _is_ours(_LOOPBACK if host == "0.0.0.0" else host, port, settings):
+                raise SetupFailed(str(error)) from error
+        return True
+
+    return Step(f"端口 {port} 空着，或就是这里的 API", usable)
+
+
+def _is_ours(host: str, port: int, settings: Mapping[str, Any]) -> bool:
+    try:
+        try:
+            with urllib.request.urlopen(f"http://{host}:{port}/health/ready", timeout=10) as answer:
+                found = json.load(answer)
+        except urllib.error.HTTPError as error:
+            # 没有就绪的也说自己是谁。
+            found = json.load(error)
+        instance = found["checks"]["database"]["instance"]
+    except (OSError, ValueError, LookupError, TypeError, http.client.HTTPException):
+        return False
+    with _engine(settings).connect() as connection:
+        return bool(connection.execute(SERVER_FACTS).one().instance == instance)
 
 
 def _program_link() -> Step:

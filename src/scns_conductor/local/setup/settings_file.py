@@ -21,7 +21,9 @@ def read_settings(path: Path = SETTINGS_FILE) -> dict[str, Any]:
             return tomllib.load(file)
     except FileNotFoundError:
         return {}
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise SetupFailed(f"读不了 {path}：{error.strerror}；请用 sudo scns setup …") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SetupFailed(f"{path} 不是合法的 TOML：{error}；请改好再来") from error
 
 
