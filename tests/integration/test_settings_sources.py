@@ -155,3 +155,15 @@ def test_the_values_shown_are_those_of_the_running_system(running_system: Runnin
     broken = run(home, SCNS, "config", SCNS_CONFIG=str(home / "own.toml"), **there)
     assert (broken.returncode, len(broken.stderr.splitlines())) == (0, 1), broken
     assert "enforce_part_limits" in broken.stdout
+
+
+def test_one_wrong_setting_is_one_complaint(home: Path) -> None:
+    """别的设置的缺省值没有轮到算，不是使用者的错；英文里没有中文。"""
+    wrong = {"SCNS_REDIS_URL": "http://x", "SCNS_API_PORT": "many"}
+    answer = run(home, SCNS, "config", "--local", **wrong)
+    refused(answer, "redis_url", "api_port", "给的是 'many'")
+    assert "backfill_depth" not in answer.stderr
+    assert answer.stderr.count("；") == 1
+    english = run(home, SCNS, "config", "--local", SCNS_LANG="en", **wrong)
+    refused(english, "given: 'many'")
+    assert not any("\u4e00" <= letter <= "\u9fff" for letter in english.stderr)

@@ -123,8 +123,19 @@ def _ask(head: Machine, statement: str) -> str:
 
 
 def test_commands_inside_a_job_find_the_api(cluster: dict[str, Machine]) -> None:
-    said = cluster["head"].run("runuser -l alice -c 'echo \"scns jobs\" | scns submit --wait --job-name inside -'")
+    said = cluster["head"].run(
+        "runuser -l alice -c 'echo \"scns jobs; squeue; srun id -un\" | scns submit --wait --job-name inside -'"
+    )
     assert re.search(r"inside\s+alice\s+RUNNING", said)
+    assert re.search(r"inside\s+alice\s+R ", said)
+    assert said.splitlines().count("alice") == 1
+
+
+def test_slurm_commands_work_where_the_users_log_in(cluster: dict[str, Machine]) -> None:
+    head = cluster["head"]
+    said = head.run("runuser -l bob -c 'sbatch --wait --wrap true; sacct -n -X -o state'")
+    assert "Submitted batch job" in said
+    assert "COMPLETED" in said
 
 
 def test_a_multi_node_job_gets_both(cluster: dict[str, Machine]) -> None:
@@ -170,6 +181,21 @@ def test_a_port_somebody_else_holds_is_told_before_anything_is_started(cluster: 
     wait_until(lambda: ":6820" in node.run("ss -ltn"), "别人占着端口")
     said = node.run("scns setup api 2>&1; echo rc=$?")
     assert "端口有别的程序占着；看是谁：ss -ltnp 'sport = :6820'" in said
+    assert said.endswith("rc=1\n")
+    # 写错的、连不上的地址不会记下来；与记着的不一样的不会悄悄不算。
+    node.run("mv /etc/scns-conductor/config.toml /root/kept.toml")
+    for url, complaint in {
+        "mysql://x": "SCNS_DATABASE_URL 必须是 postgresql://…",
+        "postgresql://scns:bad@head/scns": "请检查 --database-url",
+    }.items():
+        said = node.run(f"scns setup api --database-url {url} --redis-url redis://head 2>&1; echo rc=$?")
+        assert complaint in said
+        assert "Traceback" not in said
+        assert said.endswith("rc=1\n")
+        assert "config.toml" not in node.run("ls /etc/scns-conductor")
+    node.run("mv /root/kept.toml /etc/scns-conductor/config.toml")
+    said = node.run("scns setup api --cluster-name other 2>&1; echo rc=$?")
+    assert "里已有不同的 cluster_name，--cluster-name 不会改它" in said
     assert said.endswith("rc=1\n")
     node.run("kill $(ss -ltnpH 'sport = :6820' | grep -o 'pid=[0-9]*' | cut -d= -f2)")
 

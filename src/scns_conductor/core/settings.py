@@ -108,6 +108,11 @@ class Settings(MessageSettings, SchedulerSettings, NodeCareSettings, NodeSetting
 @lru_cache(maxsize=1)
 def load_settings() -> Settings:
     """读出设置并缓存；有误时抛 SettingsError，逐项说明（中文）。"""
+    return settings_with()
+
+
+def settings_with(**given: str) -> Settings:
+    """读出设置，given 里的优先；有误时同上。"""
     file = config_file()
     unknown = [
         _unknown(f"环境变量 {name}", name.removeprefix("SCNS_").lower(), "SCNS_{}", str.upper)
@@ -117,9 +122,11 @@ def load_settings() -> Settings:
     try:
         if unknown:
             raise SettingsError("设置有误：" + "；".join(unknown))
-        return Settings()
+        return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise SettingsError("设置有误：" + "；".join(_told(item, file) for item in error.errors())) from error
+        # 有了别的错，没有轮到算的缺省值也各报一条：不是使用者的错。
+        wrong = [item for item in error.errors() if item["type"] != "default_factory_not_called"]
+        raise SettingsError("设置有误：" + "；".join(_told(item, file) for item in wrong)) from error
     except UndecodableSetting as error:
         # 表与数组的环境变量要写成 JSON。
         raise SettingsError(f'设置有误：{error}；环境变量里要写成 JSON，如 {{"名字": 1}}') from error
@@ -141,7 +148,8 @@ def _told(item: Any, file: Path | None) -> str:
     name = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         return _unknown(f"{file} 里的 {name}", name)
+    field, message = Settings.model_fields.get(str(item["loc"][0])), item["msg"].removeprefix("Value error, ")
     # 口令、地址里的口令不印出来。
-    field = Settings.model_fields.get(str(item["loc"][0]))
-    given = "" if field is not None and "SecretStr" in str(field.annotation) else f"（给的是 {item['input']!r}）"
-    return f"{name}（SCNS_{name.upper()}）：{item['msg'].removeprefix('Value error, ')}{given}"
+    if field is not None and "SecretStr" in str(field.annotation):
+        return f"{name}（SCNS_{name.upper()}）：{message}"
+    return f"{name}（SCNS_{name.upper()}）：{message}（给的是 {item['input']!r}）"

@@ -10,7 +10,7 @@ import click
 from scns_conductor.cli.say import say
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.hostlist import compress, expand
-from scns_conductor.local.setup.plan import Wanted, how_to_start, steps
+from scns_conductor.local.setup.plan import DEFAULT_CLUSTER, Wanted, how_to_start, steps
 from scns_conductor.local.setup.remote import NodeSetup, check_here, set_up_nodes
 from scns_conductor.local.setup.steps import run_steps
 
@@ -41,7 +41,7 @@ _HOW = (
     click.option("-q", "--quiet", is_flag=True, help="已有的不说"),
 )
 _SERVER = (
-    click.option("--cluster-name", default="scns", show_default=True, help="集群名"),
+    click.option("--cluster-name", show_default=DEFAULT_CLUSTER, help="集群名"),
     click.option("--address", default="", help="别的机器用来找到这台的名字或地址；缺省是本机的全名"),
     click.option(
         "--allow", multiple=True, metavar="网段", help="放行这个网段里的机器（如 10.0.0.0/24），可重复；缺省只给本机用"

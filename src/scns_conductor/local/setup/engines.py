@@ -66,9 +66,13 @@ def local_cluster() -> Cluster:
         rows = [line.split() for line in run(["pg_lsclusters", "--no-header"]).splitlines()]
     except SetupFailed as error:
         raise SetupFailed(f"本机没有 PostgreSQL。{POSTGRES_REMEDY}") from error
+    if not rows:
+        raise SetupFailed(f"本机没有 PostgreSQL 的集群（pg_lsclusters）。{POSTGRES_REMEDY}")
     online = [row for row in rows if len(row) > 3 and row[3].startswith("online")]
     if not online:
-        raise SetupFailed(f"本机没有在运行的 PostgreSQL；请先启动它（systemctl start postgresql）。{POSTGRES_REMEDY}")
+        version, name = rows[0][:2]
+        start = "systemctl start postgresql" if has_systemd() else f"pg_ctlcluster {version} {name} start"
+        raise SetupFailed(f"本机的 PostgreSQL 没有在运行；请先启动它：{start}")
     if len(online) > 1:
         names = "、".join(f"{row[0]}/{row[1]}" for row in online)
         raise SetupFailed(f"本机有几个 PostgreSQL（{names}）；请用 --database-url 指明用哪个")

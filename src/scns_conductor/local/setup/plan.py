@@ -23,7 +23,7 @@ from scns_conductor.client.endpoint import LOCAL_SOCKET
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError, SettingsError, first_line
 from scns_conductor.core.listener import bound_listener
-from scns_conductor.core.settings import Settings
+from scns_conductor.core.settings import settings_with
 from scns_conductor.core.signing_keys import ensure_key
 from scns_conductor.local.setup.engines import (
     DATABASE,
@@ -51,11 +51,13 @@ from scns_conductor.local.setup.machine import (
 )
 from scns_conductor.local.setup.settings_file import SETTINGS_FILE, client_step, read_settings, settings_step
 from scns_conductor.local.setup.steps import SetupFailed, Step
+from scns_conductor.slurm.install import COMMANDS, install, is_installed, is_own
 from scns_conductor.statements.server_facts import SERVER_FACTS
 
 API_PORT = 6820
 SPOOL = Path("/var/spool/scns-conductor")
 PROGRAM_LINK = Path("/usr/local/bin/scns")
+DEFAULT_CLUSTER = "scns"
 _LOOPBACK = "127.0.0.1"
 
 
@@ -65,7 +67,7 @@ class Wanted:
 
     api: bool
     worker: bool
-    cluster_name: str = "scns"
+    cluster_name: str | None = None
     address: str = ""
     allow: tuple[str, ...] = ()
     database_url: str | None = None
@@ -86,6 +88,8 @@ def steps(wanted: Wanted) -> Iterator[Step]:
     api_url = str(settings.get("api_url") or _api_url(wanted))
     yield client_step(api_url)
     yield _program_link()
+    if not _foreign_slurm():
+        yield _slurm_commands()
     yield database_answers(settings)
     yield redis_answers(str(settings.get("redis_url", "")))
     if wanted.api:
@@ -106,6 +110,18 @@ def _api_steps(wanted: Wanted) -> Iterator[Step]:
     present = read_settings()
     networks = tuple(checked_network(text) for text in wanted.allow)
     host = wanted.address or (_own_name() if networks else _LOOPBACK)
+    for option, name, given in (
+        ("--cluster-name", "cluster_name", wanted.cluster_name),
+        ("--database-url", "database_url", wanted.database_url),
+        ("--redis-url", "redis_url", wanted.redis_url),
+    ):
+        if given and present.get(name, given) != given:
+            raise SetupFailed(f"{SETTINGS_FILE} 里已有不同的 {name}，{option} 不会改它；要换请编辑那个文件")
+    # 连得上才写进设置：写错一个字不必去改文件。
+    if wanted.database_url:
+        yield database_answers({"database_url": wanted.database_url}, "--database-url")
+    if wanted.redis_url:
+        yield redis_answers(wanted.redis_url, "--redis-url")
     database_url = str(present.get("database_url") or wanted.database_url or "")
     redis_url = str(present.get("redis_url") or wanted.redis_url or "")
     cluster = None
@@ -128,7 +144,7 @@ def _api_steps(wanted: Wanted) -> Iterator[Step]:
             yield open_redis(settings_file, password)
     yield settings_step(
         {
-            "cluster_name": wanted.cluster_name,
+            "cluster_name": wanted.cluster_name or DEFAULT_CLUSTER,
             "database_url": database_url,
             "redis_url": redis_url,
             "jwt_key_file": str(HOME / "jwt.key"),
@@ -154,8 +170,8 @@ def _joining_steps() -> Iterator[Step]:
     yield settings_step({}, SERVICE_USER)
 
 
-def database_answers(settings: Mapping[str, Any]) -> Step:
-    """像节点那样连得上设置里的数据库（几台主机、TLS、PgBouncer 都照设置）。"""
+def database_answers(settings: Mapping[str, Any], where: str = f"{SETTINGS_FILE} 的 database_url") -> Step:
+    """像节点那样连得上设置里的数据库（几台主机、TLS、PgBouncer 都照设置）；where 是地址写在哪里。"""
 
     def answers() -> bool:
         if not settings.get("database_url"):
@@ -165,19 +181,19 @@ def database_answers(settings: Mapping[str, Any]) -> Step:
                 connection.exec_driver_sql("SELECT 1")
         except (SQLAlchemyError, ConductorError) as error:
             why = first_line(error)
-            raise SetupFailed(f"连不上数据库：{why}；请检查 {SETTINGS_FILE} 的 database_url") from error
+            raise SetupFailed(f"连不上数据库：{why}；请检查 {where}") from error
         return True
 
     return Step("数据库应答", answers)
 
 
 def _engine(settings: Mapping[str, Any]) -> Engine:
-    wanted = {name: settings[name] for name in ("database_url", "database_direct_url") if name in settings}
-    return sync_engine(Settings(**wanted), role="setup", lookups=False, pooled=False)
+    wanted = {name: str(settings[name]) for name in ("database_url", "database_direct_url") if name in settings}
+    return sync_engine(settings_with(**wanted), role="setup", lookups=False, pooled=False)
 
 
-def redis_answers(url: str) -> Step:
-    """连得上设置里的 Redis 或 Valkey。"""
+def redis_answers(url: str, where: str = f"{SETTINGS_FILE} 的 redis_url") -> Step:
+    """连得上设置里的 Redis 或 Valkey；where 是地址写在哪里。"""
 
     def answers() -> bool:
         if not url:
@@ -186,7 +202,7 @@ def redis_answers(url: str) -> Step:
             with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
                 client.ping()
         except (redis.RedisError, ValueError) as error:
-            raise SetupFailed(f"连不上 Redis：{error}；请检查 {SETTINGS_FILE} 的 redis_url") from error
+            raise SetupFailed(f"连不上 Redis：{error}；请检查 {where}") from error
         return True
 
     return Step("Redis 应答", answers)
@@ -264,6 +280,23 @@ def _program_link() -> Step:
         lambda: PROGRAM_LINK.is_symlink() and PROGRAM_LINK.readlink() == program,
         make,
         (f"ln -sf {program} {PROGRAM_LINK}",),
+    )
+
+
+def _foreign_slurm() -> bool:
+    """机器上有别人的 Slurm 命令：不遮住，也不混着来。"""
+    found = (shutil.which(name) for name in COMMANDS)
+    return any(path is not None and not is_own(Path(path)) for path in found)
+
+
+def _slurm_commands() -> Step:
+    """sbatch、squeue 等：登录的机器上给用户，节点上给作业里的 srun、squeue。"""
+    prefix, python = PROGRAM_LINK.parent, sys.executable
+    return Step(
+        f"Slurm 的命令（{prefix} 里的 sbatch、srun、squeue 等）",
+        lambda: is_installed(prefix, python),
+        lambda: install(prefix, python),
+        (f"{_program()} slurm install --prefix {prefix}",),
     )
 
 

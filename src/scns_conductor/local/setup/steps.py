@@ -50,7 +50,8 @@ def run_steps(steps: Iterable[Step], *, dry_run: bool, tell: Callable[[str], obj
                 raise SetupFailed(f"{step.title}：做了，却还是没有。{step.remedy}")
         except OSError as error:
             where = f"（{error.filename}）" if error.filename else ""
-            raise SetupFailed(f"{step.title}：{error.strerror or error}{where}。{step.remedy}") from error
+            remedy = step.remedy or "请看那里的权限、属主与剩下的空间；改好之后再跑一遍"
+            raise SetupFailed(f"{step.title}：{error.strerror or error}{where}。{remedy}") from error
         tell(f"  做好  {step.title}")
         changed = True
     return changed
