@@ -51,7 +51,8 @@ from scns_conductor.local.setup.machine import (
 )
 from scns_conductor.local.setup.settings_file import SETTINGS_FILE, client_step, read_settings, settings_step
 from scns_conductor.local.setup.steps import SetupFailed, Step
-from scns_conductor.slurm.install import COMMANDS, install, is_installed, is_own
+from scns_conductor.slurm.entry import COMMANDS
+from scns_conductor.slurm.install import install, is_installed, is_own
 from scns_conductor.statements.server_facts import SERVER_FACTS
 
 API_PORT = 6820
