@@ -57,11 +57,11 @@ def _row(name: str, check: Any) -> tuple[str, str, str]:
 
 def _holder(held: dict[str, Any]) -> str:
     """锁着我们的行的会话；别的用户的看不见多久。"""
-    since = "" if held["held_s"] is None else f"，已 {held['held_s']:.0f} 秒"
-    return (
-        f"会话 {held['pid']}（{held['application_name'] or '没有名字'}）的事务锁着 {'、'.join(held['tables'])}{since}；"
-        f"可执行 SELECT pg_terminate_backend({held['pid']})"
-    )
+    pid, name, tables = held["pid"], held["application_name"] or "没有名字", "、".join(held["tables"])
+    if held["held_s"] is None:
+        return f"会话 {pid}（{name}）锁着 {tables}（看不见多久）；可执行 SELECT pg_terminate_backend({pid})"
+    since_s = f"{held['held_s']:.0f}"
+    return f"会话 {pid}（{name}）的事务锁着 {tables}，已 {since_s} 秒；可执行 SELECT pg_terminate_backend({pid})"
 
 
 def _blocker(block: dict[str, Any]) -> str:
