@@ -51,6 +51,8 @@ class FakeNodes:
         self._cpus = cpus
         self._settings = load_settings()
         self._engine = sync_engine(self._settings, pool_size=WORKERS + 2, role="agent@fake")
+        # 真的代理没有核、令牌要记时也是这样：只有一条语句，自成一个事务。
+        self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._stopping = threading.Event()
         self._work: queue.SimpleQueue[Task] = queue.SimpleQueue()
 
@@ -116,7 +118,7 @@ class FakeNodes:
         """认领一个事务，结束一个事务，与代理相同。"""
         if not job_ids:
             return
-        with self._engine.begin() as connection:
+        with self._single.connect() as connection:
             claimed = claim_allocations(connection, node, job_ids)
             # 没有认领到的：已经有人要求取消，由本节点放弃。
             abandoned = abandon_allocations(connection, node, job_ids) if len(claimed) < len(job_ids) else []
@@ -140,7 +142,7 @@ class FakeNodes:
             )
             for job_id, restart_count, state, cause in done
         ]
-        with self._engine.begin() as connection:
+        with self._single.connect() as connection:
             commit_ends(connection, ends)
 
     def _beat(self, interval_s: float) -> None:

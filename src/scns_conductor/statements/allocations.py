@@ -8,6 +8,14 @@ HOLDING_NODES = sa.text(
     "WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND released_at IS NULL GROUP BY node_name"
 )
 
+# 几份的通用资源合计；空的不必加：加一次是调一遍 SQL 函数，要解析、计划。
+GRES_TOTAL = "scns_gres_sum(gres) FILTER (WHERE gres <> '{}')"
+
+
+def gres_changed(total: str, sign: int) -> str:
+    """nodes AS n 的 allocated_gres 加（sign 为 1）或减（-1）total（GRES_TOTAL 给的）之后。"""
+    return f"CASE WHEN {total} = '{{}}' THEN n.allocated_gres ELSE scns_gres_add(n.allocated_gres, {total}, {sign}) END"
+
 
 def release_allocations(job_ids_sql: str, only: str = "", kept: str = "", began: str = "") -> str:
     """CTE 片段：释放这些作业尚未释放的分配，并从节点计数里减去；只释放一次（不变量 5）。
@@ -46,7 +54,8 @@ def release_allocations(job_ids_sql: str, only: str = "", kept: str = "", began:
       ORDER BY coalesce(r.relay_chain, -r.allocation_id), r.allocation_id DESC
     ),
     freed AS (
-      SELECT node_name, sum(cpus)::integer AS cpus, sum(memory)::bigint AS memory, scns_gres_sum(gres) AS gres
+      SELECT node_name, sum(cpus)::integer AS cpus, sum(memory)::bigint AS memory,
+        {GRES_TOTAL} AS gres
       FROM given_up GROUP BY node_name
     ),
     locked AS (
@@ -56,7 +65,7 @@ def release_allocations(job_ids_sql: str, only: str = "", kept: str = "", began:
       UPDATE nodes AS n SET
         allocated_cpus = n.allocated_cpus - freed.cpus,
         allocated_memory = n.allocated_memory - freed.memory,
-        allocated_gres = scns_gres_add(n.allocated_gres, freed.gres, -1)
+        allocated_gres = {gres_changed("freed.gres", -1)}
       FROM freed JOIN locked ON locked.name = freed.node_name
       WHERE n.name = freed.node_name
       RETURNING n.name

@@ -156,7 +156,7 @@ def jobs_page(
     where, values = conditions.sql()
     if key in ("start_time", "end_time"):
         where.append(f"{key} IS NOT NULL")
-    # 文字的列上索引是（列，作业号从大到小）：相同的新的在前，倒过来排时旧的在前，都沿着索引走。
+    # 文字的列上索引是（列从大到小，作业号），倒着走：相同的新的在前，倒过来排时旧的在前，都沿着索引走。
     text_key = SORT_KEYS[key] == "text"
     # 提交、开始得不比它早的，结束得也不比它早：历史按结束的时刻分区，只看得着的几个月。
     later = [name for name in conditions.times if name in ("submit_after", "start_after")]

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.states import JobState
+from scns_conductor.statements.allocations import GRES_TOTAL, gres_changed
 from scns_conductor.statements.array_tasks import SHARED_COLUMNS, task_of
 from scns_conductor.statements.conditions import leaving
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
@@ -178,7 +179,8 @@ _COMMIT = HotStatement(
       RETURNING node_name, cpus, memory, gres
     ),
     added AS (
-      SELECT node_name, sum(cpus)::integer AS cpus, sum(memory)::bigint AS memory, scns_gres_sum(gres) AS gres
+      SELECT node_name, sum(cpus)::integer AS cpus, sum(memory)::bigint AS memory,
+        {GRES_TOTAL} AS gres
       FROM allocated GROUP BY node_name
     ),
     locked AS (
@@ -188,7 +190,7 @@ _COMMIT = HotStatement(
       UPDATE nodes AS n SET
         allocated_cpus = n.allocated_cpus + added.cpus,
         allocated_memory = n.allocated_memory + added.memory,
-        allocated_gres = scns_gres_add(n.allocated_gres, added.gres, 1)
+        allocated_gres = {gres_changed("added.gres", 1)}
       FROM added JOIN locked ON locked.name = added.node_name
       WHERE n.name = added.node_name
     ),

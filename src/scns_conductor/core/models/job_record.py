@@ -56,7 +56,7 @@ class ResourceAllocation(SQLModel, table=True):
         sa.CheckConstraint("cpus >= 0 AND memory >= 0", name="resource_allocations_not_negative"),
         sa.CheckConstraint("lent_cpus >= 0", name="resource_allocations_lent"),
         sa.Index("resource_allocations_held", "node_name", "job_id", postgresql_where=sa.text("released_at IS NULL")),
-        sa.Index("resource_allocations_by_node", "node_name", sa.text("job_id DESC")),
+        sa.Index("resource_allocations_by_node", sa.text("node_name DESC"), "job_id"),
     )
 
 
