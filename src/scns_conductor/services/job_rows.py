@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scns_conductor.core.array_spec import (
@@ -19,7 +18,6 @@ from scns_conductor.core.array_spec import (
 from scns_conductor.core.errors import ConductorError, Conflict, Forbidden, InvalidRequest, NotFound
 from scns_conductor.core.job_reference import JobReference, parse_job_reference
 from scns_conductor.core.tokens import Identity
-from scns_conductor.statements.archive import archived
 from scns_conductor.statements.array_tasks import REMAINDERS, tasks_values
 from scns_conductor.statements.job_rows import (
     COMPONENT,
@@ -111,8 +109,8 @@ async def located(connection: AsyncConnection, references: Sequence[JobReference
         if reference.strided:
             rows = [
                 row
-                for text in (REMAINDERS, archived(REMAINDERS))
-                for row in await connection.execute(sa.text(text), {"array": reference.job_id})
+                for statement in REMAINDERS
+                for row in await connection.execute(statement, {"array": reference.job_id})
             ]
             held = [row.job_id for row in rows if _has_any(row, reference)]
             found[index] = replace(reference, held_in=tuple(held))

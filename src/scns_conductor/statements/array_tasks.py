@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from scns_conductor.core.array_spec import TaskRange, merge_ranges
 from scns_conductor.core.job_reference import JobReference
 from scns_conductor.core.states import JobState
+from scns_conductor.statements.archive import archived
 from scns_conductor.statements.conditions import states
 from scns_conductor.statements.table_columns import JOB_SPEC
 
@@ -75,10 +76,11 @@ def tasks_values(references: Sequence[JobReference], job_id: str = "job_id", tas
 
 
 # 这个数组还有没有启动的任务的行（取消了的一段也是一行）。
-REMAINDERS = (
+_REMAINDERS = (
     f"SELECT job_id, array_remaining, array_base, array_step, {LISTED} AS listed FROM jobs "
     "WHERE array_job_id = :array AND array_remaining IS NOT NULL"
 )
+REMAINDERS = [sa.text(_REMAINDERS), sa.text(archived(_REMAINDERS))]
 
 
 def task_of(row: str, slot: str) -> str:
