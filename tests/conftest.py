@@ -201,6 +201,31 @@ def shared_system(scratch: Path) -> Iterator[RunningSystem]:
         yield system
 
 
+@pytest.fixture(scope="session")
+def otlp() -> Iterator[tuple[str, Any]]:
+    """收轨迹的服务器：它的地址，收到的。"""
+    from otlp_receiver import otlp_receiver
+
+    with otlp_receiver() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def watched_system(scratch: Path, otlp: tuple[str, Any]) -> Iterator[RunningSystem]:
+    """看它自己说了什么的系统：指标页都开着，轨迹送到 otlp，日志是 JSON、什么都记；带看板，两个节点。"""
+    environment = {
+        **{f"SCNS_{name}_METRICS": "127.0.0.1:0" for name in ("SCHEDULER", "AGENT", "WEB")},
+        "SCNS_OTEL_ENDPOINT": otlp[0],
+        "SCNS_LICENSES": "matlab:2",
+        "SCNS_LOG_FORMAT": "json",
+        "SCNS_LOG_LEVEL": "DEBUG",
+        # SDK 攒着送：缺省五秒一次。
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+    }
+    with start_system(scratch / "watched", "--web", "--nodes", "2", "--cpus", "2", environment=environment) as system:
+        yield system
+
+
 @pytest.fixture(scope="module")
 def running_system(shared_system: RunningSystem) -> Iterator[RunningSystem]:
     """共用的系统；一个文件的作业在它完了之后取消、删掉，下一个文件从没有作业的系统开始。"""

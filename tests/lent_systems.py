@@ -4,15 +4,32 @@
 """
 
 import contextlib
+import socket
 from pathlib import Path
 from typing import Any
 
 from running_system import RunningSystem, forget_jobs, start_system, wait_until
 
+# test_mail 的邮件服务器在这个端口上听；轮到它之前先占着。
+SMTP_DOOR = socket.create_server(("127.0.0.1", 0))
 # 样子 -> scns up 的选项，与几个文件都要、运行时又改不了的设置。
 SHAPES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "1x2": (("--nodes", "1", "--cpus", "2", "--memory", "4G"), {}),
-    "1x4": (("--nodes", "1", "--cpus", "4", "--memory", "4G"), {"SCNS_KILL_WAIT_S": "2"}),
+    "1x4": (
+        ("--nodes", "1", "--cpus", "4", "--memory", "4G"),
+        {
+            "SCNS_KILL_WAIT_S": "2",
+            "SCNS_JOB_SAMPLE_INTERVAL_S": "0.2",
+            "SCNS_WEBHOOKS": "true",
+            "SCNS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32",
+            "SCNS_WEBHOOK_TIMEOUT_S": "3",
+            "SCNS_SMTP_HOST": "127.0.0.1",
+            "SCNS_SMTP_PORT": str(SMTP_DOOR.getsockname()[1]),
+            "SCNS_MAIL_FROM": "scns@cluster.example",
+            "SCNS_MAIL_DOMAIN": "site.example",
+            "SCNS_MAIL_HOURLY_LIMIT": "30",
+        },
+    ),
     "2x2": (
         ("--nodes", "2", "--cpus", "2", "--memory", "4G"),
         {
@@ -22,17 +39,24 @@ SHAPES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "SCNS_HEARTBEAT_INTERVAL_S": "0.5",
         },
     ),
-    "2x4": (("--nodes", "2", "--cpus", "4", "--memory", "8G", "--gpus", "4"), {}),
+    "2x4": (
+        ("--nodes", "2", "--cpus", "4", "--memory", "8G", "--gpus", "4"),
+        {"SCNS_WEBHOOKS": "true", "SCNS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8"},
+    ),
     "3x4": (("--nodes", "3", "--cpus", "4", "--memory", "8G", "--gpus", "2"), {}),
 }
 # 文件 -> 用哪一种。xdist 把一种的几个文件交给同一个进程。
 USERS = {
-    "test_apply": "1x2", "test_relay_chains": "1x2", "test_sacctmgr": "1x2", "test_time_slices": "1x2",
-    "test_wait_breakdown": "1x2",
-    "test_easy_predicted": "1x4", "test_preemption_qos": "1x4", "test_suspend_frees": "1x4",
+    "test_apply": "1x2", "test_priority_live": "1x2", "test_relay_chains": "1x2", "test_sacctmgr": "1x2",
+    "test_time_slices": "1x2", "test_wait_breakdown": "1x2",
+    "test_backup": "1x4", "test_easy_predicted": "1x4", "test_limits_live": "1x4", "test_mail": "1x4",
+    "test_preemption_qos": "1x4", "test_retention": "1x4", "test_suspend_frees": "1x4", "test_webhooks": "1x4",
     "test_job_samples": "2x2", "test_preemption": "2x2", "test_reservations": "2x2",
-    "test_het_jobs": "2x4", "test_srun": "2x4", "test_step_options": "2x4",
+    "test_het_jobs": "2x4", "test_import_history": "2x4", "test_slurm_gpus": "2x4", "test_srun": "2x4",
+    "test_step_options": "2x4",
     "test_job_fields": "3x4", "test_scheduler_live": "3x4", "test_step_placement": "3x4",
+    # 这几个用 conftest.py 的 watched_system。
+    "test_logging": "watched", "test_metrics": "watched", "test_tls_proxy": "watched",
 }  # fmt: skip
 
 

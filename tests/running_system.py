@@ -216,11 +216,19 @@ def forget_jobs(system: RunningSystem) -> None:
 
 
 @contextlib.contextmanager
-def second_api(system: RunningSystem, environment: dict[str, str] | None = None) -> Iterator[str]:
-    """同一个数据库的第二个 API 进程的地址。"""
+def second_api(system: RunningSystem, environment: dict[str, str] | None = None) -> Iterator[RunningSystem]:
+    """同一套系统，经另一个 API 进程（process 就是它）：只要改 API 的设置时，不必整套另起。"""
     port = free_port()
     command = [sys.executable, "-m", "scns_conductor.api", "--port", str(port)]
-    variables = {**os.environ, **server_environment(system), **(environment or {}), "SCNS_API_PORT": str(port)}
+    # scns up 自己给它的服务定的：单用户。
+    single = {"SCNS_SINGLE_USER": "true", "SCNS_ALLOW_ROOT_JOBS": "true"}
+    variables = {
+        **os.environ,
+        **server_environment(system),
+        **single,
+        **(environment or {}),
+        "SCNS_API_PORT": str(port),
+    }
     with open(system.data_dir.with_name(f"api-{port}.log"), "wb") as log:
         process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
     try:
@@ -229,8 +237,8 @@ def second_api(system: RunningSystem, environment: dict[str, str] | None = None)
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
-        wait_until(answers, what="第二个 API")
-        yield f"http://127.0.0.1:{port}"
+        wait_until(answers, START_WAIT_S, "第二个 API")
+        yield replace(system, url=f"http://127.0.0.1:{port}", process=process)
     finally:
         process.terminate()
         process.wait(60)

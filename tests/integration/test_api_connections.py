@@ -4,9 +4,7 @@ import contextlib
 import http.client
 import json
 import select
-import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, second_api, wait_until
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
 
@@ -26,25 +24,20 @@ MIB = 1024**2
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    """时限与上限都小的系统。"""
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
+def system(shared_system: RunningSystem) -> Iterator[RunningSystem]:
+    """时限与上限都小的 API。"""
     environment = {
         "SCNS_API_HEADER_TIMEOUT_S": str(HEADER_TIMEOUT_S),
         "SCNS_API_CONNECTIONS": str(MOST),
         "SCNS_API_CONNECTIONS_PER_ADDRESS": str(PER_ADDRESS),
     }
-    options = ("--nodes", "1", "--cpus", "2", "--memory", "2G")
-    with start_system(scratch / "s", *options, environment=environment) as running:
+    with second_api(shared_system, environment) as running:
         yield running
-    shutil.rmtree(scratch)
 
 
 def api_rss_mib(system: RunningSystem) -> float:
     """API 进程的常驻内存（MiB）。"""
-    children = Path(f"/proc/{system.process.pid}/task/{system.process.pid}/children").read_text().split()
-    api = next(pid for pid in children if "scns_conductor.api" in Path(f"/proc/{pid}/cmdline").read_text())
-    return int(Path(f"/proc/{api}/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
+    return int(Path(f"/proc/{system.process.pid}/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
 
 
 def connect(system: RunningSystem, source: str = "127.0.0.1") -> socket.socket:

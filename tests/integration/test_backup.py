@@ -11,7 +11,7 @@ from restore_yard import old_jobs, pid_of
 from shepherd_yard import alive, wait_until
 
 from database_command import scns_on
-from running_system import RunningSystem, start_system
+from running_system import RunningSystem, database_url
 from scns_conductor.core.errors import SettingsError
 from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import Settings
@@ -106,30 +106,10 @@ def test_what_cannot_be_restored_changes_nothing(yard: NodeYard, tmp_path: Path)
         fitting_tools(99)
 
 
-@pytest.fixture
-def system(scratch: Path) -> Iterator[RunningSystem]:
-    with start_system(scratch / "restored", "--nodes", "1", "--cpus", "4", "--memory", "4G") as running:
-        yield running
-
-
-def database_of(system: RunningSystem) -> str:
-    """从运行中的 API 的环境里取数据库的地址。"""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        found = dict(word.split(b"=", 1) for word in words if b"=" in word)
-        if found.get(b"SCNS_DATA_DIR") == str(system.data_dir).encode() and b"SCNS_DATABASE_URL" in found:
-            return found[b"SCNS_DATABASE_URL"].decode()
-    raise AssertionError("找不到 scns up 的服务")
-
-
-def test_a_whole_running_system_is_restored(system: RunningSystem, tmp_path: Path) -> None:
+def test_a_whole_running_system_is_restored(lent_system: RunningSystem, tmp_path: Path) -> None:
     """API 与调度器都开着：没有 --force 不许；有，就断开它们，它们自己重新装载，新作业跑自己的脚本。"""
-    url, file = database_of(system), tmp_path / "scns.dump"
+    system, file = lent_system, tmp_path / "scns.dump"
+    url = database_url(system)
     across = system.submit(WAITS, current_working_directory=str(tmp_path))
     system.wait_state(across, "RUNNING")
     wait_until((tmp_path / f"old_{across}").exists, "跨过恢复的作业在跑")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, as_user, start_system, wait_until
+from running_system import RunningSystem, as_user, second_api, wait_until
 
 NOTHING = "#!/bin/sh\ntrue\n"
 LATER = ("-b", "now+1hour")
@@ -176,12 +176,11 @@ def test_conditions_of_an_ordinary_user_mean_their_own_jobs(running_system: Runn
     assert [each["job_id"] for each in answer["jobs"]] == [theirs]
 
 
-def test_many_at_once_need_no_second_connection(tmp_path: Path) -> None:
+def test_many_at_once_need_no_second_connection(running_system: RunningSystem) -> None:
     # 一个请求占着一条连接再等另一条，两条连接时两个请求就都等不到了。
-    with start_system(tmp_path / "few", "--cpus", "1", environment={"SCNS_DATABASE_POOL_SIZE": "1"}) as system:
-        body = {"action": "hold", "conditions": {"partition": "elsewhere"}}
-        with ThreadPoolExecutor(8) as threads:
-            statuses = set(threads.map(lambda _: system.call("POST", "/jobs/control", body)[0], range(32)))
+    body = {"action": "hold", "conditions": {"partition": "elsewhere"}}
+    with second_api(running_system, {"SCNS_DATABASE_POOL_SIZE": "1"}) as system, ThreadPoolExecutor(8) as threads:
+        statuses = set(threads.map(lambda _: system.call("POST", "/jobs/control", body)[0], range(32)))
     assert statuses == {200}
 
 

@@ -17,7 +17,7 @@ ALLOWED = "grep Cpus_allowed_list /proc/self/status | cut -f2"
 @pytest.fixture(scope="module")
 def layout_system(scratch: Path) -> Iterator[RunningSystem]:
     environment = {"SCNS_NODE_CPU_TOPOLOGY": "1:1:2", "SCNS_NODE_FEATURES": "fast"}
-    with start_system(scratch / "layout", "--memory", "8G", "--nodes", "2", environment=environment) as system:
+    with start_system(scratch / "layout", "--memory", "8G", "--nodes", "1", environment=environment) as system:
         yield system
 
 

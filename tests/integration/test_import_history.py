@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,28 @@ import pytest
 from slurm_links import Commands
 
 import warm_commands
-from running_system import RunningSystem, as_user, database_url, start_system, wait_until
+from lent_systems import set_up
+from running_system import RunningSystem, as_user, database_url, wait_until
 
 FILE = Path(__file__).parents[1] / "data" / "slurm" / "history.sacct"
 SCNS = Path(sys.executable).parent / "scns"
 ZONE = ("--timezone", "Asia/Shanghai")
 PRIORITY = {
-    "SCNS_PRIORITY_TYPE": "multifactor",
-    "SCNS_PRIORITY_WEIGHTS": json.dumps({"fairshare": 100000}),
-    "SCNS_PRIORITY_CALC_PERIOD_S": "1",
-    "SCNS_WEBHOOKS": "true",
-    "SCNS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "priority_type": "multifactor",
+    "priority_weights": {"fairshare": 100000},
+    "priority_calc_period_s": 1,
 }
 
 
 @pytest.fixture(scope="module")
-def own(scratch: Path) -> Iterator[RunningSystem]:
-    """自己的一套：号要往后跳，账户树要自己的。"""
-    options = ("--nodes", "2", "--cpus", "4", "--memory", "8G")
-    with start_system(scratch / "history", *options, environment=PRIORITY) as system:
-        for account in ("physics", "chem"):
-            assert system.call("POST", "/accounts", {"name": account})[0] == 201
-        for account, user in (("physics", "ann"), ("physics", "bob"), ("chem", "ann"), ("chem", "cyd")):
-            assert system.call("POST", "/associations", {"account": account, "user": user})[0] == 201
-        yield system
+def own(lent_system: RunningSystem) -> RunningSystem:
+    """自己的账户树。"""
+    system = set_up(lent_system, **PRIORITY)
+    for account in ("physics", "chem"):
+        assert system.call("POST", "/accounts", {"name": account})[0] == 201
+    for account, user in (("physics", "ann"), ("physics", "bob"), ("chem", "ann"), ("chem", "cyd")):
+        assert system.call("POST", "/associations", {"account": account, "user": user})[0] == 201
+    return system
 
 
 def scns(system: RunningSystem, *words: str) -> subprocess.CompletedProcess[str]:

@@ -7,11 +7,12 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, as_user, start_system, wait_until
+from running_system import RunningSystem, as_user, second_api, wait_until
 from scns_conductor.language.catalogue import CHINESE
 from scns_conductor.services.policy_pool import PolicyFailed, PolicyPool
 
@@ -41,6 +42,11 @@ class Site:
         found: dict[str, Any] = answer
         return found
 
+    def log(self) -> str:
+        """API 的日志。"""
+        name = f"api-{urlsplit(self.system.url).port}.log"
+        return self.system.data_dir.with_name(name).read_text()
+
     def hosts(self) -> list[int]:
         """运行这个插件的进程。"""
         found = []
@@ -56,12 +62,12 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(scratch: Path) -> Iterator[Site]:
+def site(running_system: RunningSystem, scratch: Path) -> Iterator[Site]:
     plugin = scratch / "site_policy.py"
     shutil.copy(EXAMPLE, plugin)
     plugin.chmod(0o644)
     settings = {"SCNS_JOB_SUBMIT_PLUGIN": str(plugin), "SCNS_JOB_SUBMIT_TIMEOUT_S": "1"}
-    with start_system(scratch / "policy", "--nodes", "1", "--cpus", "4", environment=settings) as system:
+    with second_api(running_system, settings) as system:
         yield Site(system, plugin)
 
 
@@ -74,7 +80,7 @@ def test_the_example_does_what_it_says(site: Site) -> None:
     assert status == 200, answer
     job = site.detail(answer["job_id"])
     assert (job["account"], job["time_limit"]) == ("guests", 3600)
-    assert "guest job of" in (site.system.data_dir / "logs" / "api.log").read_text()
+    assert "guest job of" in site.log()
     assert site.detail(site.submit(account="physics", time_limit="5")[1]["job_id"])["time_limit"] == 300
     assert site.system.call("POST", "/partitions", {"name": "debug", "nodes": "ALL"})[0] == 201
     ada = as_user(site.system, "ada")

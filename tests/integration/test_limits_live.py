@@ -1,30 +1,25 @@
 """上限对着真的系统：真的用户令牌、真的作业等着，原因码是 Slurm 的；腾出来就启动。"""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, as_user, start_system, wait_until
+from lent_systems import set_up
+from running_system import RunningSystem, as_user, wait_until
 
 POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    environment = {"SCNS_ACCOUNTING_STORAGE_ENFORCE": "limits,qos", "SCNS_PRIORITY_CALC_PERIOD_S": "0.5"}
-    with start_system(scratch / "s", "--nodes", "1", "--cpus", "8", "--memory", "8G", environment=environment) as found:
-        admin(found, "add", "account", "physics")
-        admin(found, "add", "account", "theory,lab", "parent=physics")
-        admin(found, "add", "user", "alice", "account=theory")
-        admin(found, "add", "user", "bob", "account=lab")
-        yield found
-    shutil.rmtree(scratch)
+def system(lent_system: RunningSystem) -> RunningSystem:
+    found = set_up(lent_system, accounting_storage_enforce="limits,qos", priority_calc_period_s=0.5)
+    admin(found, "add", "account", "physics")
+    admin(found, "add", "account", "theory,lab", "parent=physics")
+    admin(found, "add", "user", "alice", "account=theory")
+    admin(found, "add", "user", "bob", "account=lab")
+    return found
 
 
 def admin(system: RunningSystem, *words: str) -> str:
@@ -129,7 +124,7 @@ def test_a_limit_raised_lets_the_waiting_job_go(system: RunningSystem, alice: Ru
 
 
 def test_refusals_are_slurms_words(system: RunningSystem, alice: RunningSystem, tmp_path: Path) -> None:
-    admin(system, "add", "qos", "strict", "MaxWall=1", "flags=DenyOnLimit", "GrpTRES=cpu=4")
+    admin(system, "add", "qos", "strict", "MaxWall=1", "flags=DenyOnLimit", "GrpTRES=cpu=3")
     allowed(system, "strict")
     (tmp_path / "work").mkdir()
     slurm = Commands(alice, tmp_path / "bin", tmp_path / "work")
@@ -140,7 +135,7 @@ def test_refusals_are_slurms_words(system: RunningSystem, alice: RunningSystem, 
         return done.stderr.removeprefix("sbatch: error: Batch job submission failed: ").strip()
 
     assert refused("-q", "strict", "-t", "5") == POLICY
-    assert refused("-q", "strict", "-n", "5") == POLICY
+    assert refused("-q", "strict", "-n", "4") == POLICY
     assert refused("-q", "nosuch") == "Invalid qos specification"
     assert refused("-A", "lab") == "Invalid account or account/partition combination specified"
     admin(system, "modify", "user", "alice", "set", "maxsubmit=2")
@@ -173,8 +168,8 @@ def test_used_up_minutes_stop_new_jobs_and_end_running_ones(
     waits(alice, first, "QOSGrpCPUMinutesLimit")
     admin(system, "modify", "qos", "metered", "set", "GrpTRESMins=cpu=1")
     alice.wait_state(first, "COMPLETED")
-    # 8 个 CPU 跑 7.5 秒就是 1 分钟：到了就结束，之后的等着。
-    greedy = alice.submit(until(tmp_path), qos="metered", tasks=8, time_limit="5")
+    # 4 个 CPU 跑 15 秒就是 1 分钟：到了就结束，之后的等着。
+    greedy = alice.submit(until(tmp_path), qos="metered", tasks=4, time_limit="5")
     ended = alice.wait_state(greedy, wait_s=60)
     assert ended["state"] == "TIMEOUT"
     assert "GrpTRESMins" in ended["error_msg"]

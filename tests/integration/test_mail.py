@@ -16,6 +16,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from lent_systems import SMTP_DOOR
 from running_system import RunningSystem, database_url, free_port, start_system, wait_until
 
 SCNS = str(Path(sys.executable).parent / "scns")
@@ -52,15 +53,10 @@ class Mailbox:
 
 
 @pytest.fixture(scope="module")
-def port() -> int:
-    """邮件服务器的端口。"""
-    return free_port()
-
-
-@pytest.fixture(scope="module")
-def mailbox(port: int) -> Iterator[Mailbox]:
+def mailbox() -> Iterator[Mailbox]:
     """在听的邮件服务器。"""
-    box = Mailbox()
+    box, port = Mailbox(), SMTP_DOOR.getsockname()[1]
+    SMTP_DOOR.close()
     controller = Controller(box, hostname="127.0.0.1", port=port, enable_SMTPUTF8=False)
     controller.start()
     yield box
@@ -68,17 +64,9 @@ def mailbox(port: int) -> Iterator[Mailbox]:
 
 
 @pytest.fixture(scope="module")
-def system(scratch: Path, port: int, mailbox: Mailbox) -> Iterator[RunningSystem]:
+def system(mailbox: Mailbox, lent_system: RunningSystem) -> RunningSystem:
     """配了邮件服务器的系统。"""
-    settings = {
-        "SCNS_SMTP_HOST": "127.0.0.1",
-        "SCNS_SMTP_PORT": str(port),
-        "SCNS_MAIL_FROM": "scns@cluster.example",
-        "SCNS_MAIL_DOMAIN": "site.example",
-        "SCNS_MAIL_HOURLY_LIMIT": "30",
-    }
-    with start_system(scratch / "mail", "--nodes", "1", "--cpus", "4", environment=settings) as started:
-        yield started
+    return lent_system
 
 
 def notifications(system: RunningSystem, job_id: str) -> list[dict[str, Any]]:
@@ -194,9 +182,7 @@ def test_bad_words_are_refused_by_name(system: RunningSystem, field: str, value:
 
 
 @pytest.mark.faults
-def test_nothing_is_lost_or_doubled_when_server_and_process_die(
-    system: RunningSystem, mailbox: Mailbox, port: int
-) -> None:
+def test_nothing_is_lost_or_doubled_when_server_and_process_die(system: RunningSystem, mailbox: Mailbox) -> None:
     """后台进程被杀，邮件服务器不在：回来之后每一封恰好一次。"""
     background = wait_until(lambda: system.background(), what="后台进程")
     os.kill(background, signal.SIGKILL)

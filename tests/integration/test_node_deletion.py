@@ -25,7 +25,7 @@ from scns_conductor.services.nodes import delete_nodes
 @pytest.fixture(scope="module")
 def system() -> Iterator[RunningSystem]:
     scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    with start_system(scratch / "system", "--nodes", "6", "--cpus", "2", "--memory", "2G") as running:
+    with start_system(scratch / "system", "--nodes", "5", "--cpus", "2", "--memory", "2G") as running:
         yield running
     shutil.rmtree(scratch)
 
@@ -45,43 +45,43 @@ def refused(system: RunningSystem, node: str) -> tuple[int, str]:
 
 
 def test_a_node_in_use_is_not_deleted_and_a_drained_one_is_forgotten(system: RunningSystem) -> None:
-    assert refused(system, "node6") == (409, "node_alive")
-    job_id = system.submit("sleep 300", required_nodes="node6")
+    assert refused(system, "node5") == (409, "node_alive")
+    job_id = system.submit("sleep 300", required_nodes="node5")
     system.wait_state(job_id, "RUNNING")
-    drain(system, "node6")
-    assert refused(system, "node6") == (409, "node_busy")
+    drain(system, "node5")
+    assert refused(system, "node5") == (409, "node_busy")
     assert system.call("POST", f"/jobs/cancel/{job_id}")[0] == 200
     system.wait_state(job_id)
-    body = {"name": "r6", "nodes": "node6", "start_time": "2030-01-01T00:00:00", "duration": "60", "users": ["root"]}
+    body = {"name": "r5", "nodes": "node5", "start_time": "2030-01-01T00:00:00", "duration": "60", "users": ["root"]}
     assert system.call("POST", "/reservations", body)[0] == 201
-    assert refused(system, "node6") == (409, "node_reserved")
-    assert system.call("DELETE", "/reservations/r6")[0] == 204
-    assert system.call("POST", "/partitions", {"name": "last", "nodes": "node6"})[0] == 201
-    assert refused(system, "node6") == (409, "partition_in_use")
-    assert system.call("PATCH", "/partitions/last", {"nodes": "node[1,5-6]"})[0] == 200
-    waiting = system.submit("true", required_nodes="node6")
+    assert refused(system, "node5") == (409, "node_reserved")
+    assert system.call("DELETE", "/reservations/r5")[0] == 204
+    assert system.call("POST", "/partitions", {"name": "last", "nodes": "node5"})[0] == 201
+    assert refused(system, "node5") == (409, "partition_in_use")
+    assert system.call("PATCH", "/partitions/last", {"nodes": "node[1-2,5]"})[0] == 200
+    waiting = system.submit("true", required_nodes="node5")
     # 全部拒绝都没有动过什么。
-    assert "node6" in names(system)
-    assert system.call("DELETE", "/nodes/node6") == (204, "")
-    assert "node6" not in names(system)
-    assert system.call("GET", "/nodes/node6")[1]["code"] == "node_not_found"
-    assert system.call("GET", "/partitions/last")[1]["nodes"] == "node[1,5]"
+    assert "node5" in names(system)
+    assert system.call("DELETE", "/nodes/node5") == (204, "")
+    assert "node5" not in names(system)
+    assert system.call("GET", "/nodes/node5")[1]["code"] == "node_not_found"
+    assert system.call("GET", "/partitions/last")[1]["nodes"] == "node[1-2]"
     # 历史留着；等着它的说得出为什么。
     detail = system.query(job_id)["detail"]
-    assert (detail["node_list"], detail["allocated_cpus"]) == ("node6", 1)
+    assert (detail["node_list"], detail["allocated_cpus"]) == ("node5", 1)
     reasons: dict[str, Any] = {}
 
     def told() -> bool:
         reasons.update(system.call("GET", f"/jobs/{waiting}")[1])
-        return reasons["reason"] == "BadConstraints" and "node6" in (reasons["error_msg"] or "")
+        return reasons["reason"] == "BadConstraints" and "node5" in (reasons["error_msg"] or "")
 
     wait_until(told, 60, f"等着的作业说没有这个节点：{reasons}")
     system.call("POST", f"/jobs/cancel/{waiting}")
     # 代理还在：它不会自己又登记回来。
-    log = system.data_dir / "logs" / "agent-node6.log"
-    logs = [log] if log.exists() else list((system.data_dir / "logs").glob("*node6*"))
+    log = system.data_dir / "logs" / "agent-node5.log"
+    logs = [log] if log.exists() else list((system.data_dir / "logs").glob("*node5*"))
     wait_until(lambda: any("node_deleted" in path.read_text() for path in logs), 60, f"代理发现自己被删：{logs}")
-    assert "node6" not in names(system)
+    assert "node5" not in names(system)
     assert system.wait_state(system.submit("true"))["state"] == "COMPLETED"
 
 

@@ -1,4 +1,4 @@
-"""一个代理上作业的一生：启动、时限、取消、重新排队、挂起、信号、日志。各测试合用一个一直在跑的代理。"""
+"""一个代理上作业的一生：登记、环境、启动、时限、取消、重新排队、挂起、信号、日志。各测试合用一个一直在跑的代理。"""
 
 import base64
 import os
@@ -21,7 +21,9 @@ def node(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     work = tmp_path_factory.mktemp("node")
     with own_database(engines, f"t_{uuid.uuid4().hex[:12]}", work) as settings:
         running = NodeYard(settings, work)
-        running.start_agent()
+        running.start_agent(
+            SCNS_NODE_CPUS="1000", SCNS_NODE_MEMORY="64G", SCNS_NODE_GRES="gpu:a100:4", SCNS_NODE_FEATURES="ssd,ib"
+        )
         yield running
         running.close()
 
@@ -32,6 +34,83 @@ def yard(node: NodeYard, tmp_path: Path) -> Iterator[NodeYard]:
     node.output = tmp_path
     yield node
     assert_released(node)
+
+
+def test_registration_tells_what_the_node_has(yard: NodeYard) -> None:
+    node = yard.node()
+    assert (node["cpus"], node["memory"], node["gres"]) == (1000, 65536, {"gpu:a100": 4})
+    assert node["features"] == ["ssd", "ib"]
+    assert node["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert node["containment"]["kill_all"] in ("cgroup", "subreaper")
+    # 做到的与没有做到的说得一致（scns health 照此告诉管理员）。
+    sampled = node["containment"]["memory"] == "sampled"
+    assert sampled == any("内存" in text for text in node["containment"]["not_enforced"])
+    first = node["last_heartbeat"]
+    wait_until(lambda: yard.node()["last_heartbeat"] > first, "心跳")
+
+
+def test_environment_of_the_job(yard: NodeYard) -> None:
+    job_id = yard.submit(
+        "env\n",
+        environment={"MINE": "值", "SLURM_JOB_ID": "lie"},
+        tasks=3,
+        cpus_per_task=2,
+        account="lab",
+        time_limit=60,
+    )
+    yard.start(job_id, cpus=6, tasks=3, gres={"gpu:a100": 2})
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+    environment = dict(
+        line.split("=", 1) for line in (yard.output_of(job_id) or b"").decode().splitlines() if "=" in line
+    )
+    expected = {
+        "MINE": "值",
+        "SLURM_JOB_ID": str(job_id),
+        "SLURM_JOBID": str(job_id),
+        "SLURM_JOB_NAME": "测试",
+        "SLURM_NTASKS": "3",
+        "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_CPUS_ON_NODE": "6",
+        "SLURM_JOB_CPUS_PER_NODE": "6",
+        "SLURM_TASKS_PER_NODE": "3",
+        "SLURM_JOB_NODELIST": "n1",
+        "SLURM_NNODES": "1",
+        "SLURM_JOB_ACCOUNT": "lab",
+        "SLURM_JOB_PARTITION": "main",
+        "SLURM_SUBMIT_DIR": str(yard.output),
+        "SLURMD_NODENAME": "n1",
+        "SLURM_CLUSTER_NAME": "scns",
+        "SCNS_JOB_ID": str(job_id),
+        "CUDA_VISIBLE_DEVICES": "0,1",
+        "SLURM_JOB_GPUS": "0,1",
+        "HOME": os.path.expanduser("~"),
+    }
+    assert {name: environment.get(name) for name in expected} == expected
+    assert "SCNS_DATABASE_URL" not in environment
+    assert "SCNS_REDIS_URL" not in environment
+    (row,) = yard.query("SELECT gres_ids FROM resource_allocations WHERE job_id = :job_id", job_id=job_id)
+    assert row["gres_ids"] == {"gpu:a100": [0, 1]}
+
+
+def test_two_jobs_never_share_a_gpu(yard: NodeYard) -> None:
+    script = "echo $CUDA_VISIBLE_DEVICES > gpu.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.02; done\n"
+    jobs = [yard.submit(script) for _ in range(3)]
+    yard.start(jobs[0], gres={"gpu:a100": 3})
+    yard.start(jobs[1], gres={"gpu:a100": 1})
+    yard.start(jobs[2])
+    seen = []
+    for job_id in jobs:
+        yard.exists(f"gpu.{job_id}")
+        wait_until((yard.output / f"gpu.{job_id}").read_text, "写好了")
+        seen.append((yard.output / f"gpu.{job_id}").read_text().strip())
+    assert sorted(",".join(seen[:2]).split(",")) == ["0", "1", "2", "3"]
+    assert seen[2] == ""
+    (yard.output / "go").touch()
+    assert all(yard.ended(job_id)["state"] == "COMPLETED" for job_id in jobs)
+    again = yard.submit("echo $CUDA_VISIBLE_DEVICES\n")
+    yard.start(again, gres={"gpu:a100": 4})
+    yard.ended(again)
+    assert yard.output_of(again) == b"0,1,2,3\n"
 
 
 def test_job_runs_and_its_truth_is_recorded(yard: NodeYard) -> None:
@@ -199,3 +278,31 @@ def test_usage_of_a_running_job_is_sampled(yard: NodeYard) -> None:
     job = yard.ended(job_id)
     assert job["max_rss_kb"] > 39_000
     assert job["read_bytes"] >= 40_000_000
+
+
+def test_job_on_two_nodes_frees_both(yard: NodeYard) -> None:
+    yard.start_agent("n2")
+    job_id = yard.submit("echo $SLURM_JOB_NUM_NODES $SLURM_TASKS_PER_NODE $SLURM_JOB_CPUS_PER_NODE\n", tasks=4)
+    yard.start(job_id, ("n1", "n2"), cpus=2, tasks=2)
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+    assert yard.output_of(job_id) == b"2 2(x2) 2(x2)\n"
+    assert_released(yard, "n2")
+    yard.kill_agent("n2", signal.SIGTERM)
+
+
+def test_many_jobs_each_run_once(yard: NodeYard) -> None:
+    jobs = [yard.submit("echo $SLURM_JOB_ID >> runs\n", standard_output="/dev/null") for _ in range(200)]
+    for job_id in jobs:
+        yard.start(job_id, send=False)
+    yard.send("launch", job_ids=jobs)
+    for job_id in jobs:
+        assert yard.ended(job_id)["state"] == "COMPLETED"
+    assert sorted(map(int, (yard.output / "runs").read_text().split())) == jobs
+
+
+def test_second_agent_on_the_same_node_refuses(yard: NodeYard) -> None:
+    first = yard.agents.pop("n1")
+    yard.start_agent(wait=False)
+    assert yard.agents["n1"].wait(timeout=30) == 2
+    assert f"进程 {first.pid}" in yard.log()
+    yard.agents["n1"] = first

@@ -1,30 +1,19 @@
 """多因子优先级对着真的系统：公平份额由用量推出，次序真的变；sprio 与 sshare 说的是同一套数。"""
 
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, as_user, start_system, wait_until
+from lent_systems import set_up
+from running_system import RunningSystem, as_user, wait_until
 
 WEIGHTS = {"fairshare": 10_000, "age": 1, "job_size": 0, "partition": 0}
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[RunningSystem]:
-    scratch = Path(tempfile.mkdtemp(prefix="scns-"))
-    environment = {
-        "SCNS_PRIORITY_TYPE": "multifactor",
-        "SCNS_PRIORITY_WEIGHTS": json.dumps(WEIGHTS),
-        "SCNS_PRIORITY_CALC_PERIOD_S": "0.2",
-    }
-    with start_system(scratch / "s", "--nodes", "1", "--cpus", "2", "--memory", "4G", environment=environment) as found:
-        yield found
-    shutil.rmtree(scratch)
+def system(lent_system: RunningSystem) -> RunningSystem:
+    return set_up(lent_system, priority_type="multifactor", priority_weights=WEIGHTS, priority_calc_period_s=0.2)
 
 
 def test_who_used_less_goes_first(system: RunningSystem, tmp_path: Path) -> None:

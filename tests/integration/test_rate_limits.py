@@ -116,16 +116,16 @@ def test_two_api_processes_share_one_quota(scratch: Path) -> None:
     slow = {"SCNS_RATE_LIMIT_PER_TOKEN": "0", "SCNS_RATE_LIMIT_PER_ADDRESS": "0", "SCNS_BAD_TOKENS_PER_MINUTE": "60"}
     with (
         start_system(scratch / "shared", "--nodes", "1", "--cpus", "1", "--memory", "1G", environment=slow) as system,
-        second_api(system, slow) as url,
+        second_api(system, slow) as second,
     ):
         number = itertools.count()
 
-        def wrong(at: str) -> int:
-            return many(replace(system, url=at, token=f"not.a.token{next(number)}"), 1)[0][0]
+        def wrong(at: RunningSystem) -> int:
+            return many(replace(at, token=f"not.a.token{next(number)}"), 1)[0][0]
 
-        wait_until(lambda: wrong(system.url) == 429, 60, "第一个进程的用完了")
+        wait_until(lambda: wrong(system) == 429, 60, "第一个进程的用完了")
         used = next(number)
         assert used >= 60
         # 第二个进程一对账就知道：远不到它自己的 60 个。
-        wait_until(lambda: wrong(url) == 429, 60, "第二个进程也不核对了")
+        wait_until(lambda: wrong(second) == 429, 60, "第二个进程也不核对了")
         assert next(number) - used < 60

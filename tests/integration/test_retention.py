@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import warm_commands
 from database_command import SCNS, scns_on
-from running_system import RunningSystem, as_user, free_port, server_environment, start_system, wait_until
+from running_system import RunningSystem, as_user, free_port, server_environment, wait_until
 from scns_conductor import migrations
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.database import database_url, sync_engine
@@ -48,15 +48,15 @@ LISTS = (
 
 
 @pytest.fixture(scope="module")
-def system(scratch: Path) -> Iterator[RunningSystem]:
-    environment = {"SCNS_JOB_SAMPLE_INTERVAL_S": "0.2"}
-    with start_system(scratch / "retention", "--nodes", "1", "--cpus", "4", environment=environment) as started:
-        yield started
+def system(lent_system: RunningSystem) -> RunningSystem:
+    return lent_system
 
 
 @pytest.fixture(scope="module")
-def url(system: RunningSystem) -> str:
-    return server_environment(system)["SCNS_DATABASE_URL"]
+def url(system: RunningSystem) -> Iterator[str]:
+    found = server_environment(system)["SCNS_DATABASE_URL"]
+    yield found
+    scns_on(found, "db", "retention", "set", "--move-after", "never")
 
 
 def pages(system: RunningSystem, path: str) -> list[Any]:

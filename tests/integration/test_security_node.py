@@ -139,6 +139,23 @@ def test_output_read_back_is_only_what_the_user_may_read(shared: NodeYard) -> No
     assert shared.output_of(job_id) is None
 
 
+def test_unknown_user_and_root_are_refused(shared: NodeYard) -> None:
+    stranger = shared.run("true\n", user_name="no-such-user")
+    root = shared.run("true\n")
+    assert "no-such-user" in shared.ended(stranger)["error_msg"]
+    assert "root" in shared.ended(root)["error_msg"]
+    assert {shared.job(job_id)["state"] for job_id in (stranger, root)} == {"FAILED"}
+
+
+def test_job_runs_as_the_submitting_user(shared: NodeYard) -> None:
+    job_id = shared.run("id -un; echo $HOME $USER; cat $0 | head -1\n", user_name="nobody")
+    assert shared.ended(job_id)["state"] == "COMPLETED", shared.job(job_id)
+    output = shared.output_of(job_id) or b""
+    assert output.decode().splitlines()[0] == "nobody"
+    assert output.decode().splitlines()[2].startswith("id -un")
+    assert (shared.output / f"slurm-{job_id}.out").owner() == "nobody"
+
+
 def push(yard: NodeYard, identifier: str, fields: dict[str, bytes]) -> None:
     """能写 Valkey 的人：直接往节点的队列里塞一条 RQ 消息。"""
     with redis.Redis.from_url(yard.urls["SCNS_REDIS_URL"]) as client:

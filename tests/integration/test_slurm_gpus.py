@@ -1,27 +1,19 @@
 """GPU 在各命令里的写法，--gpus 摊到几个节点；sacct 的时段与各次尝试。"""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem, start_system, wait_until
+from running_system import RunningSystem, wait_until
 
 SLEEP = "#!/bin/sh\n#SBATCH -o /dev/null\nsleep 300\n"
 
 
-@pytest.fixture(scope="module")
-def gpu_system(scratch: Path) -> Iterator[RunningSystem]:
-    options = ("--cpus", "4", "--memory", "8G", "--nodes", "2", "--gpus", "2")
-    with start_system(scratch / "gpus", *options) as system:
-        yield system
-
-
 @pytest.fixture
-def slurm(gpu_system: RunningSystem, tmp_path: Path) -> Commands:
-    return Commands.beside(gpu_system, tmp_path)
+def slurm(lent_system: RunningSystem, tmp_path: Path) -> Commands:
+    return Commands.beside(lent_system, tmp_path)
 
 
 def running(slurm: Commands, job: str) -> None:
@@ -34,31 +26,31 @@ def ended(slurm: Commands, *jobs: str) -> None:
 
 
 def test_gpus_without_nodes_are_spread_and_shown_as_slurm_does(slurm: Commands) -> None:
-    job = slurm.submit("--gpus=4", text=SLEEP)
+    job = slurm.submit("--gpus=8", text=SLEEP)
     running(slurm, job)
     shown = slurm.run("scontrol", "show", "job", job).stdout
     assert "NumNodes=2" in shown
     for name in ("ReqTRES", "AllocTRES"):
-        assert f"   {name}=cpu=2,node=2,billing=2,gres/gpu=4\n" in shown
+        assert f"   {name}=cpu=2,node=2,billing=2,gres/gpu=8\n" in shown
     old = slurm.run("scontrol", "show", "job", job, environment={"SCNS_SLURM_VERSION": "22.05"}).stdout
-    assert "   TRES=cpu=2,node=2,billing=2,gres/gpu=4\n" in old
+    assert "   TRES=cpu=2,node=2,billing=2,gres/gpu=8\n" in old
     assert ("   Power=\n" in old, "Power=" in shown) == (True, False)
-    assert "TresPerJob=gres/gpu:4" in shown
+    assert "TresPerJob=gres/gpu:8" in shown
     columns = ("sacct", "-nXP", "-j", job, "-o", "AllocTRES,ReqTRES")
-    assert slurm.run(*columns).stdout == "billing=2,cpu=2,gres/gpu=4,node=2|billing=2,cpu=2,gres/gpu=4,node=2\n"
-    assert slurm.run("squeue", "-h", "-j", job, "-O", "tres-alloc:60").stdout.strip().endswith("gres/gpu=4")
+    assert slurm.run(*columns).stdout == "billing=2,cpu=2,gres/gpu=8,node=2|billing=2,cpu=2,gres/gpu=8,node=2\n"
+    assert slurm.run("squeue", "-h", "-j", job, "-O", "tres-alloc:60").stdout.strip().endswith("gres/gpu=8")
     node = slurm.run("scontrol", "show", "node", "node1").stdout
-    assert "CfgTRES=cpu=4,mem=8G,billing=4,gres/gpu=2" in node
-    assert "AllocTRES=cpu=1,gres/gpu=2" in node
-    assert " TRES=cpu=8,mem=16G,node=2,billing=8,gres/gpu=4" in slurm.run("scontrol", "show", "part", "main").stdout
+    assert "CfgTRES=cpu=4,mem=8G,billing=4,gres/gpu=4" in node
+    assert "AllocTRES=cpu=1,gres/gpu=4" in node
+    assert " TRES=cpu=8,mem=16G,node=2,billing=8,gres/gpu=8" in slurm.run("scontrol", "show", "part", "main").stdout
     ended(slurm, job)
-    too_many = slurm.run("sbatch", "--gpus=5", text=SLEEP)
+    too_many = slurm.run("sbatch", "--gpus=9", text=SLEEP)
     assert too_many.returncode == 1
 
 
 def test_gpus_are_spread_over_busy_nodes_too(slurm: Commands) -> None:
     """每个节点只剩一块：两块不等一个节点空出来，各用一块。"""
-    holder = slurm.submit("-N2", "--gres=gpu:1", text=SLEEP)
+    holder = slurm.submit("-N2", "--gres=gpu:3", text=SLEEP)
     running(slurm, holder)
     job = slurm.submit("--gpus=2", text=SLEEP)
     running(slurm, job)
@@ -105,7 +97,7 @@ def test_the_details_of_a_job_tell_its_share_of_each_node(slurm: Commands) -> No
     running(slurm, job)
     lines = slurm.run("scontrol", "-d", "show", "job", job).stdout.splitlines()
     [share] = [line.strip() for line in lines if line.strip().startswith("Nodes=")]
-    assert re.fullmatch(r"Nodes=node. CPU_IDs=(N/A|[0-9,-]+) Mem=100 GRES=gpu:1\(IDX:[01]\)", share)
+    assert re.fullmatch(r"Nodes=node. CPU_IDs=(N/A|[0-9,-]+) Mem=100 GRES=gpu:1\(IDX:[0-3]\)", share)
     assert "Nodes=node" not in slurm.run("scontrol", "show", "job", job).stdout
     ended(slurm, job)
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from running_system import RunningSystem, free_port, start_system, wait_until
+from running_system import RunningSystem, free_port, wait_until
 from scns_conductor.web.login_links import create_login_link
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -48,9 +48,8 @@ class Proxy:
 
 
 @pytest.fixture(scope="module")
-def system(scratch: Path) -> Iterator[RunningSystem]:
-    with start_system(scratch / "tls", "--web", "--nodes", "1", "--cpus", "4", "--memory", "4G") as running:
-        yield running
+def system(watched_system: RunningSystem) -> RunningSystem:
+    return watched_system
 
 
 @pytest.fixture(scope="module")

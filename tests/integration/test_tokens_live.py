@@ -37,8 +37,8 @@ def own(scratch: Path) -> Iterator[RunningSystem]:
 @pytest.fixture(scope="module")
 def second(own: RunningSystem) -> Iterator[str]:
     """同一个数据库的第二个 API 进程的地址。"""
-    with second_api(own) as url:
-        yield url
+    with second_api(own) as other:
+        yield other.url
 
 
 def created(system: RunningSystem, **wanted: Any) -> tuple[RunningSystem, str]:

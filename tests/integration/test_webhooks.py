@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 import warm_commands
-from running_system import RunningSystem, as_user, database_url, free_port, start_system, wait_until
+from running_system import RunningSystem, as_user, database_url, free_port, wait_until
 
 SCNS = str(Path(sys.executable).parent / "scns")
 RECEIVER = Path(__file__).parents[2] / "examples" / "webhook_receiver.py"
@@ -88,15 +88,9 @@ def inbox() -> Iterator[tuple[Inbox, int]]:
 
 
 @pytest.fixture(scope="module")
-def system(scratch: Path) -> Iterator[RunningSystem]:
+def system(lent_system: RunningSystem) -> RunningSystem:
     """开了 webhook、许了回环的一个地址的系统。"""
-    settings = {
-        "SCNS_WEBHOOKS": "true",
-        "SCNS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32",
-        "SCNS_WEBHOOK_TIMEOUT_S": "3",
-    }
-    with start_system(scratch / "webhooks", "--nodes", "1", "--cpus", "4", environment=settings) as started:
-        yield started
+    return lent_system
 
 
 def subscribed(system: RunningSystem, url: str, **values: Any) -> dict[str, Any]:
