@@ -46,12 +46,12 @@ search.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # 跑得久的文件先开始：一个文件总在同一个进程里，最后才轮到它们的话，别的进程都闲着等。合用一套系统的几个文件也是。
 LONG_FIRST = (
-    "test_srun", "test_sacctmgr", "test_reservations",
+    "test_srun", "test_limits_live", "test_sacctmgr", "test_reservations",
     "test_api_coverage_cluster", "test_why_truth", "test_api_schemathesis", "test_scheduler_live",
     "test_api_coverage_jobs", "test_scheduler_locks", "test_shepherd_memory", "test_migrations", "test_slurmrestd_fuzz",
     "test_network_namespaces", "test_node_agent", "test_agent_stop", "test_slurmrestd", "test_agent_faults",
     "test_node_faults", "test_faults_system", "test_executor", "test_mail", "test_retention",
-    "test_tls_proxy", "test_demo", "test_simulate_live", "test_debian_postgres", "test_limits_live",
+    "test_tls_proxy", "test_demo", "test_simulate_live", "test_debian_postgres",
 )  # fmt: skip
 
 
