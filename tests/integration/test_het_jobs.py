@@ -178,6 +178,25 @@ def test_salloc_and_srun_with_two_parts(cluster: RunningSystem, slurm: Commands)
     wait_until(lambda: not slurm.run("squeue", "-h").stdout, what="都交还了")
 
 
+def ended_steps(cluster: RunningSystem, job_id: str) -> list[bool]:
+    return [step["end_time"] is not None for step in cluster.call("GET", f"/jobs/steps?job_id={job_id}")[1]["steps"]]
+
+
+def test_a_part_that_is_done_first_does_not_end_the_others(cluster: RunningSystem, slurm: Commands) -> None:
+    """独立的 srun：第 0 个部分的任务先做完，别的部分照跑到底；都做完了才交还。"""
+    waits = "until [ -e go ]; do sleep 0.05; done; echo done; exit 5"
+    words = [slurm.prefix / "srun", "-n1", "bash", "-c", "exit 2", ":", "-n1", "bash", "-c", waits]
+    with subprocess.Popen(words, cwd=slurm.work, env=slurm.environment, stdout=subprocess.PIPE, text=True) as srun:
+        job = min(wait_until(lambda: slurm.run("squeue", "-h", "-o", "%A").stdout.split(), what="在跑"), key=int)
+        wait_until(lambda: ended_steps(cluster, job) == [True], what="第 0 个部分做完了")
+        # 调度器处理过在这之前的变化。
+        until(cluster, slurm.submit("-n1", text="#!/bin/sh\n"), "COMPLETED")
+        (slurm.work / "go").touch()
+        assert (srun.communicate(timeout=60)[0], srun.returncode) == ("done\n", 5)
+    wait_until(lambda: not slurm.run("squeue", "-h").stdout, what="都交还了")
+    until(cluster, job, "FAILED")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -137,8 +137,22 @@ RECORD_STEP_ENDS = sa.text(
       AND NOT EXISTS (SELECT FROM jobs AS j WHERE j.job_id = e.job_id AND j.restart_count = e.attempt
                       AND e.launch_id <> {LAUNCH_ID})
     RETURNING s.job_id, s.restart_count, s.exit_status,
-      s.end_time IS NOT NULL AND coalesce((s.launch ->> 'release_allocation')::boolean, false) AS releases
+      s.end_time IS NOT NULL AND coalesce((s.launch ->> 'release_allocation')::boolean, false) AS releases,
+      s.step_id, CAST(s.launch ->> 'het_job_id' AS bigint) AS het_job_id
     """.replace("::", r"\:\:")
+)
+# 几个节点各报各的：一个一个地看跨几个部分的一步是不是都做完了。
+LOCK_HET_JOB = sa.text("SELECT job_id FROM jobs WHERE job_id = :het_job_id FOR NO KEY UPDATE")
+# 跨几个部分的一步在各个部分里的那一份；有一份还没有做完的，一行也没有。
+STEP_DONE_TOGETHER = sa.text(
+    f"""
+    SELECT job_id, restart_count, exit_status FROM (
+      SELECT s.job_id, s.restart_count, s.exit_status,
+        bool_and(s.end_time IS NOT NULL OR j.state NOT IN {ACTIVE}) OVER () AS done
+      FROM jobs AS j JOIN job_steps AS s USING (job_id, restart_count)
+      WHERE j.het_job_id = :het_job_id AND s.step_id = :step_id
+    ) AS parts WHERE done ORDER BY job_id
+    """
 )
 # 记下一个节点上各作业步此刻的用量。
 RECORD_STEP_SAMPLES = sa.text(

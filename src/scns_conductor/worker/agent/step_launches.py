@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine, Row
 
 from scns_conductor.core.distribution import socket_order
 from scns_conductor.core.gres import parse_gres
@@ -31,7 +31,13 @@ from scns_conductor.core.task_layout import repeat_list
 from scns_conductor.statements.claims import ClaimedJob, components_of, held_job
 from scns_conductor.statements.end_requests import allocation_release
 from scns_conductor.statements.inbox import inbox_insert, notify_inbox
-from scns_conductor.statements.job_steps import RAISE_DERIVED_EXIT_STATUS, RECORD_STEP_ENDS, RECORD_STEP_SAMPLES
+from scns_conductor.statements.job_steps import (
+    LOCK_HET_JOB,
+    RAISE_DERIVED_EXIT_STATUS,
+    RECORD_STEP_ENDS,
+    RECORD_STEP_SAMPLES,
+    STEP_DONE_TOGETHER,
+)
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.end_causes import end_cause
 from scns_conductor.worker.agent.finisher import clean_text
@@ -171,7 +177,7 @@ class JobSteps:
                 },
             )
             # 独立的 srun：步做完了，分配也就不要了，哪怕 srun 自己已经不在。
-            released = [row for row in ended if row.releases]
+            released = self._released(connection, [row for row in ended if row.releases])
             for row in released:
                 connection.execute(allocation_release(row.job_id, row.restart_count, row.exit_status, actor="srun"))
             if released:
@@ -179,6 +185,14 @@ class JobSteps:
                 connection.execute(notify_inbox())
         for end in steps:
             self._files.submit(self._spool, functools.partial(self._drop_log, end))
+
+    def _released(self, connection: Connection, ended: Sequence[Row[Any]]) -> list[Row[Any]]:
+        """做完了的步里，分配可以交还的；跨几个部分的等全都做完，先做完的一交还，别的部分就被一起结束了。"""
+        found = [row for row in ended if row.het_job_id is None]
+        for het_job_id, step_id in sorted({(row.het_job_id, row.step_id) for row in ended if row.het_job_id}):
+            connection.execute(LOCK_HET_JOB, {"het_job_id": het_job_id})
+            found += connection.execute(STEP_DONE_TOGETHER, {"het_job_id": het_job_id, "step_id": step_id})
+        return found
 
     def record_usage(self, steps: Sequence[StepSample]) -> None:
         """运行中的步此刻的用量；CPU 只增不减，结束时以牧守进程的为准。"""
