@@ -23,14 +23,15 @@ def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
 
 
 def test_a_leader_that_loads_longer_than_its_lease_is_not_evicted(yard: NodeYard) -> None:
-    """三万个排队的作业要装载好几个租期：租约由自己的线程续着，候选者不来接管，作业照样启动。"""
+    """六万个排队的作业要装载好几个租期：租约由自己的线程续着，候选者不来接管，作业照样启动。"""
     yard.start_agent()
     yard.execute(
         "INSERT INTO jobs (name, user_name, partition, current_working_directory, script, hold) "
-        "SELECT 'j' || i, 'u', 'main', '/', 'x', 'user' FROM generate_series(1, 30000) AS i"
+        "SELECT 'j' || i, 'u', 'main', '/', 'x', 'user' FROM generate_series(1, 60000) AS i"
     )
     job_id = yard.submit("#!/bin/sh\n")
-    with scheduler(yard, SCNS_SCHEDULER_LEASE_S="1.5"), scheduler(yard, SCNS_SCHEDULER_LEASE_S="1.5"):
+    # 两个进程一起启动、装载：租期再短，挤着的机器上会让出去。
+    with scheduler(yard, SCNS_SCHEDULER_LEASE_S="3"), scheduler(yard, SCNS_SCHEDULER_LEASE_S="3"):
         wait_until(lambda: yard.job(job_id)["state"] == "COMPLETED", "做完", 120)
     assert yard.query("SELECT epoch FROM scheduler_leader")[0]["epoch"] == 1
 

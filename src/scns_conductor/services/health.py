@@ -76,7 +76,9 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
     missing = {node.name: node.containment for node in nodes if node.alive and node.containment}
     database = database_report(facts, 0 if is_pooled(settings) else len(nodes), settings.database_pool_size)
     database["roundtrip_ms"] = round(roundtrip_ms, 1)
-    if engine in _full_since and time.monotonic() - _full_since[engine] < FULL_S:
+    # 只读的、太旧的更要紧：那样就绪不了。
+    full = engine in _full_since and time.monotonic() - _full_since[engine] < FULL_S
+    if full and database["status"] in ("ok", "degraded"):
         database["status"], database["remedy"] = "full", "数据库服务器的磁盘满了，收不下新的作业；请清出空间"
     schema: SchemaHealth = {
         "status": "ok" if current else "failed",
