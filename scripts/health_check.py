@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from scns_conductor.client.endpoint import CLIENT_FILE, read_client_file
 from scns_conductor.core.database import is_pooled, sync_engine
-from scns_conductor.core.errors import ConductorError
+from scns_conductor.core.errors import ConductorError, first_line
 from scns_conductor.core.schema_version import mismatch_text, schema_version, wanted_version
 from scns_conductor.core.settings import Settings, current_user_name, load_settings
 from scns_conductor.core.tokens import issue_token
@@ -154,7 +154,7 @@ def check_job(settings: Settings, options: argparse.Namespace) -> str:
 
 def _reason(error: sa.exc.DBAPIError) -> str:
     """数据库没有答的原因，与补救。"""
-    text = (str(error.orig).splitlines() or [type(error.orig).__name__])[0]
+    text = first_line(error)
     if not isinstance(error, sa.exc.OperationalError):
         return text
     if any(words in text for words in _FULL):

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.answers.history import MonthArchived
-from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound, SettingsError
+from scns_conductor.core.errors import Conflict, InvalidRequest, NotFound, SettingsError, first_line
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.audit import record
 from scns_conductor.statements import retention as statements
@@ -251,7 +251,7 @@ def _malformed(error: Exception) -> str | None:
     found = getattr(error, "orig", None) or error
     state = getattr(found, "sqlstate", None)
     if isinstance(error, UnicodeDecodeError) or (state or "").startswith(("22", "23")):
-        return str(found).splitlines()[0]
+        return first_line(error)
     return None
 
 
