@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,23 @@ def test_steps_that_may_not_wait_and_jobs_that_are_only_planned(slurm: Commands)
     assert done.returncode == 0
     assert "srun: Job 0 to start at" in done.stderr
     assert not (slurm.work / "ran").exists()
+
+
+def test_a_planned_job_behind_one_without_a_limit_starts_in_a_year(slurm: Commands) -> None:
+    # 与真的 Slurm 22.05 对照过：不限时的当它运行一年；保留与依赖都不看。
+    started, *told = inside(
+        slurm,
+        "squeue -h -j $SLURM_JOB_ID -o %S\n"
+        "for more in '' -H -dafterok:$SLURM_JOB_ID; do sbatch --test-only -n2 $more --wrap true || echo rc $?; done\n"
+        "srun --test-only -n3 true\nsbatch --test-only -n99 --wrap true || echo rc $?\n",
+    )
+    year = (datetime.fromisoformat(started) + timedelta(days=365)).isoformat()
+    assert told == [
+        *[f"sbatch: Job 0 to start at {year} using 2 processors in partition main"] * 3,
+        f"srun: Job 0 to start at {year} using 3 processors in partition main",
+        "allocation failure: Requested node configuration is not available",
+        "rc 1",
+    ]
 
 
 def test_a_job_waits_a_moment_for_the_folder_of_its_output(slurm: Commands) -> None:

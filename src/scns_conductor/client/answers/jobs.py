@@ -686,10 +686,17 @@ class Plan(Answer):
     """给人看的说明；立即能开始的没有"""
     preempts: tuple[str, ...]
     """会抢占哪些作业"""
+    endless: tuple[str, ...]
+    """在等的没有尽头的作业（不限时的、挂起的）；因为它们说不准何时"""
     firm: bool
     """start_time 是至迟的时刻（否则只是估计）"""
 
-    _convert: ClassVar[Mapping[str, Convert]] = {"start_time": instant, "nodes": tuple, "preempts": tuple}
+    _convert: ClassVar[Mapping[str, Convert]] = {
+        "start_time": instant,
+        "nodes": tuple,
+        "preempts": tuple,
+        "endless": tuple,
+    }
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)

@@ -160,4 +160,5 @@ class Plan(TypedDict):
     reason: Annotated[str, "Slurm 的原因码"]
     text: Annotated[str | None, "给人看的说明；立即能开始的没有"]
     preempts: Annotated[list[str], "会抢占哪些作业"]
+    endless: Annotated[list[str], "在等的没有尽头的作业（不限时的、挂起的）；因为它们说不准何时"]
     firm: Annotated[bool, "start_time 是至迟的时刻（否则只是估计）"]

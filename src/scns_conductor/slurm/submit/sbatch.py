@@ -21,11 +21,13 @@ from scns_conductor.slurm.submit.batch_options import (
 from scns_conductor.slurm.submit.het_components import Pairs, header_parts, parse_components, propagated
 from scns_conductor.slurm.submit.node_orders import batch_variables
 from scns_conductor.slurm.submit.verbosity import tell_options
+from scns_conductor.slurm.table.times import epoch, instant
 
 _USAGE = "Usage: sbatch [OPTIONS(0)...] [ : [OPTIONS(N)...]] script(0) [args(0)...]"
 # 这些只看命令行，脚本里的不算。
 _COMMAND_LINE_ONLY = frozenset({"wrap", "help", "usage", "version"})
 _OLD_MARK = "#SLURM"
+_YEAR_S = 365 * 86400
 
 
 def main(words: list[str]) -> int:
@@ -147,6 +149,9 @@ def plan_only(client: JsonClient, job: dict[str, Any], script: str, command: str
     """allocation failure 与 Job N to start at 都写到标准错误（sbatch.c）。"""
     try:
         plan = client.plan(job, script)
+        if plan["start_time"] is None and ("hold" in job or "dependency" in job):
+            # Slurm 不看这两样：只答现有的资源何时够。
+            plan = client.plan({key: job[key] for key in job if key not in ("hold", "dependency")}, script)
     except ClientError as error:
         if isinstance(error, Problem) and error.code == "partition_unknown":
             print(*(f"{command}: error: {line}" for line in _unknown_partitions(client, [job])), file=sys.stderr)
@@ -154,13 +159,10 @@ def plan_only(client: JsonClient, job: dict[str, Any], script: str, command: str
         if isinstance(error, Problem) and error.code in ("cpus_exceed_partition", "node_count_invalid"):
             text = NODE_CONFIGURATION
         raise Fatal(f"allocation failure: {text}", prefix=None) from error
-    start, nodes = plan.get("start_time") or plan.get("expected_start_time"), plan.get("nodes") or plan.get("node_list")
-    if start is None:
-        raise Fatal(f"allocation failure: {NODE_CONFIGURATION}", prefix=None)
     from scns_conductor.core.hostlist import compress
-    from scns_conductor.slurm.table.times import instant
 
-    listed = compress(nodes) if isinstance(nodes, list) else str(nodes or "")
+    start = epoch(plan["start_time"]) or _after_the_endless(client, plan["endless"])
+    listed = compress(plan["nodes"])
     cpus = plan.get("cpus") or int(job.get("tasks", 1)) * int(job.get("cpus_per_task", 1))
     where = f" on nodes {listed}" if listed else ""
     part = plan.get("partition") or job.get("partition")
@@ -173,6 +175,15 @@ def plan_only(client: JsonClient, job: dict[str, Any], script: str, command: str
         file=sys.stderr,
     )
     return 0
+
+
+def _after_the_endless(client: JsonClient, job_ids: list[str]) -> float:
+    """等的是不限时的作业：Slurm 当它从启动起运行一年（job_mgr.c）。一个也没有的是永远不能启动。"""
+    held = client.jobs(job_id=",".join(job_ids), fields="start_time") if job_ids else ()
+    starts = [start for start in (epoch(job["start_time"]) for job in held) if start is not None]
+    if not starts:
+        raise Fatal(f"allocation failure: {NODE_CONFIGURATION}", prefix=None)
+    return min(starts) + _YEAR_S
 
 
 def wait_for(client: JsonClient, job_id: str) -> int:

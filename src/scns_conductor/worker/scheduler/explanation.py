@@ -138,6 +138,7 @@ class _Answers:
             "start_time": iso(start),
             "nodes": found.nodes,
             "preempts": [] if taking is None else [str(victim) for victim in taking.victims],
+            "endless": [each["job_id"] for each in answer["waiting_for"] if each["expected_end_time"] is None],
             "reason": "None" if start is not None else found.reason,
             "text": taking.text if taking is not None else None if start == self.now else answer["text"],
             "cpus": job.shape.tasks * job.shape.cpus_per_task,
