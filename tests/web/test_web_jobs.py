@@ -33,6 +33,19 @@ def test_list_filters_sorts_and_keeps_it_in_the_address(sign_in: SignIn, web_sys
     expect(page.locator("tr.job")).to_have_count(2)
 
 
+def test_a_condition_half_typed_is_kept_when_the_list_changes(sign_in: SignIn, web_system: RunningSystem) -> None:
+    page = sign_in("/jobs?name=half-typed")
+    expect(page.locator(".nothing")).to_be_visible()
+    page.get_by_label("账户").press_sequentially("alp")
+    job_id = web_system.submit("#!/bin/bash\ntrue\n", name="half-typed", account="alpha", hold=True)
+    expect(page.locator("tr.job")).to_have_count(1)
+    page.get_by_label("账户").press_sequentially("ha")
+    page.get_by_label("账户").press("Tab")
+    page.wait_for_url("**account=alpha*")
+    expect(page.locator("tr.job")).to_have_count(1)
+    web_system.call("POST", f"/jobs/cancel/{job_id}")
+
+
 def test_array_is_one_row_with_progress(sign_in: SignIn, web_system: RunningSystem) -> None:
     array = web_system.submit("#!/bin/bash\n[ $SLURM_ARRAY_TASK_ID != 2 ]\n", name="folded", array="0-5")
 

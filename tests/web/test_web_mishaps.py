@@ -92,6 +92,28 @@ def test_token_expires_in_an_open_page(browser: Browser, web_system: RunningSyst
     context.close()
 
 
+def test_what_was_asked_while_the_connection_broke_is_asked_again(sign_in: SignIn, web_system: RunningSystem) -> None:
+    job_id = web_system.submit("#!/bin/bash\ntrue\n", name="broken-line", hold=True)
+    page = sign_in("/jobs?name=nothing-like-this")
+    expect(page.locator(".nothing")).to_be_visible()
+    # 连接死了，浏览器还不知道：这时发出的都没有到服务器。
+    page.evaluate(
+        """() => {
+          const emit = window.socket.emit;
+          window.lost = 0;
+          window.socket.emit = (...words) => (window.lost++, window.socket);
+          window.socket.once("disconnect", () => (window.socket.emit = emit));
+        }"""
+    )
+    page.get_by_label("名字").fill("broken-line")
+    page.get_by_label("名字").press("Tab")
+    page.wait_for_function("window.lost > 0")
+    page.evaluate("window.socket.io.engine.close()")
+    expect(page.locator("tr.job")).to_have_count(1)
+    web_system.call("POST", f"/jobs/cancel/{job_id}")
+    expect(page.locator("tr.job .state-CANCELLED")).to_be_visible()
+
+
 def test_what_was_just_typed_is_kept(sign_in: SignIn, web_system: RunningSystem) -> None:
     page, base = sign_in("/submit"), web_url_of(web_system)
     page.get_by_label("脚本", exact=True).fill("#!/bin/bash\n# 刚写的\n")

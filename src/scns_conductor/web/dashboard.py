@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from fastapi import Request
-from nicegui import background_tasks, events, ui
+from nicegui import background_tasks, ui
 from nicegui.element import Element
 from starlette.responses import RedirectResponse
 
@@ -41,9 +41,10 @@ class Dashboard(Element, component="browser/bridge.js"):
         self._follows: dict[int, asyncio.Task[None]] = {}
         self._open = True
         feed.tabs += 1
-        self.on("watch", self._watch, args=None)
-        self.on("unwatch", self._unwatch, args=None)
-        self.on("follow", self._follow, args=None)
+        self.on("watch", lambda event: self._watch(event.args), args=None)
+        self.on("unwatch", lambda event: self._stop(int(event.args["id"])), args=None)
+        self.on("follow", lambda event: self._follow(event.args), args=None)
+        self.on("wanted", lambda event: self._wanted(event.args["all"]), args=None)
         self.on("changed", lambda: self._feed.ask_now(self._visitor.token))
         self.client.on_delete(self.close)
 
@@ -66,8 +67,17 @@ class Dashboard(Element, component="browser/bridge.js"):
             message = {**message, "error": spoken(str(message["error"]), str(self._props["facts"]["language"]))}
         self._send(number, message)
 
-    def _watch(self, event: events.GenericEventArguments) -> None:
-        number, target, every_s = int(event.args["id"]), str(event.args["target"]), float(event.args.get("every", 2))
+    def _wanted(self, asked: list[tuple[str, dict[str, Any]]]) -> None:
+        """连接断了又接上：标签页要的全在这里，断开那一刻丢了的补上，不要了的停下。"""
+        kept = {int(detail["id"]) for _, detail in asked}
+        for number in [each for each in (*self._watchers, *self._follows) if each not in kept]:
+            self._stop(number)
+        for what, detail in asked:
+            if int(detail["id"]) not in self._watchers and int(detail["id"]) not in self._follows:
+                self._watch(detail) if what == "watch" else self._follow(detail)
+
+    def _watch(self, asked: dict[str, Any]) -> None:
+        number, target, every_s = int(asked["id"]), str(asked["target"]), float(asked.get("every", 2))
         self._stop(number)
         # 只看自己这个 API 的路径。
         if len(self._watchers) >= MOST_WATCHES or not target.startswith("/") or target.startswith("//"):
@@ -80,11 +90,8 @@ class Dashboard(Element, component="browser/bridge.js"):
             max(1.0, every_s),
         )
 
-    def _unwatch(self, event: events.GenericEventArguments) -> None:
-        self._stop(int(event.args["id"]))
-
-    def _follow(self, event: events.GenericEventArguments) -> None:
-        number, job_id, stream = int(event.args["id"]), str(event.args["job_id"]), str(event.args["stream"])
+    def _follow(self, asked: dict[str, Any]) -> None:
+        number, job_id, stream = int(asked["id"]), str(asked["job_id"]), str(asked["stream"])
         self._stop(number)
         if len(self._follows) >= MOST_FOLLOWS or stream not in _STREAMS or not job_id.replace("_", "").isdecimal():
             return

@@ -26,6 +26,6 @@ export const ArrayBuilder = {
     return { parts, fields, tasks, inputs, set, t };
   },
   template: `
-  <fieldset class="builder"><legend>{{ t("数组", "Array") }}</legend><div class="builder-row"><label v-for="[name, words, example] in inputs" :key="name" class="field"><span>{{ t(...words) }}</span><input type="number" min="0" :value="fields[name]" :placeholder="example" @change="set(name, $event.target.value)"></label></div>
+  <fieldset class="builder"><legend>{{ t("数组", "Array") }}</legend><div class="builder-row"><label v-for="[name, words, example] in inputs" :key="name" class="field"><span>{{ t(...words) }}</span><input type="number" min="0" :value="fields[name]" :placeholder="example" @input="fields[name] = $event.target.value" @change="set(name, $event.target.value)"></label></div>
     <small>{{ value && !parts ? t("写法较杂，请直接改上面的“数组”", "A more complex form: edit Array above") : tasks ? t(tasks + " 个任务；脚本里用 $SLURM_ARRAY_TASK_ID", tasks + " tasks; use $SLURM_ARRAY_TASK_ID in the script") : t("同一份脚本跑许多遍，号不同", "Run the same script many times with different numbers") }}</small></fieldset>`,
 };

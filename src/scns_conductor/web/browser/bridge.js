@@ -5,7 +5,11 @@ export default {
   template: `<component v-if="app" :is="app" />`,
   async mounted() {
     const main = await import(this.source);
-    this.deliver = main.start(this.facts, (name, detail) => this.$emit(name, detail));
+    this.deliver = main.start(
+      this.facts,
+      (name, detail) => this.$emit(name, detail),
+      (again) => window.socket.io.on("reconnect", again),
+    );
     this.app = Vue.markRaw(main.default);
   },
   methods: {

@@ -40,7 +40,7 @@ export const DependencyBuilder = {
   template: `
   <fieldset class="builder"><legend>{{ t("依赖", "Dependency") }}</legend>
     <div v-for="(row, index) in rows" :key="index" class="builder-row"><select :value="row.kind" :aria-label="t('怎样了之后', 'When')" @change="set(index, { kind: $event.target.value })"><option v-for="(words, kind) in KINDS" :key="kind" :value="kind">{{ t(...words) }}</option></select>
-      <input v-if="row.kind !== 'singleton'" :value="row.id" :aria-label="t('作业号', 'Job id')" @change="set(index, { id: $event.target.value.trim() })"><button type="button" class="text-button" @click="drop(index)">{{ t("去掉", "Remove") }}</button></div>
+      <input v-if="row.kind !== 'singleton'" :value="row.id" :aria-label="t('作业号', 'Job id')" @input="row.id = $event.target.value" @change="set(index, { id: $event.target.value.trim() })"><button type="button" class="text-button" @click="drop(index)">{{ t("去掉", "Remove") }}</button></div>
     <label class="field"><span>{{ t("等一个我的作业", "Wait for one of my jobs") }}</span><select value="" @change="add"><option value="">{{ t("选一个……", "Choose…") }}</option><option v-for="job in recent.data?.jobs ?? []" :key="job.job_id" :value="job.array_job_id ?? job.job_id">{{ job.array_job_id ?? job.job_id }} {{ job.name }} · {{ stateWord(job.state) }}</option></select></label>
     <label v-if="rows.length > 1" class="switch"><input type="checkbox" :checked="any" @change="change(rows, $event.target.checked)"><span>{{ t("满足其中一个就行", "Any one is enough") }}</span></label></fieldset>`,
 };

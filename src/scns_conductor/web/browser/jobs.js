@@ -85,6 +85,8 @@ export default {
     }
     const sorted = (column) => { const now = query.value.sort ?? "-job_id"; return !column.sort ? null : now === column.sort ? "ascending" : now === "-" + column.sort ? "descending" : "none"; };
     const filter = (changes) => (setQuery({ ...changes, cursor: null }), (cursors.length = 0));
+    // 打到一半时列表变了，打的字还在（v-model.lazy）；离开那一格才算数。
+    const conditions = new Proxy({}, { get: (_, key) => query.value[key] ?? "", set: (_, key, value) => (filter({ [key]: value }), true) });
     const next = () => (cursors.push(query.value.cursor ?? null), setQuery({ cursor: list.data.next_cursor }, { replace: false }));
     const previous = () => setQuery({ cursor: cursors.pop() ?? null }, { replace: false });
     const column = (name, on) => setQuery({ cols: (on ? [...shown.value, name] : shown.value.filter((each) => each !== name)).join(",") });
@@ -113,7 +115,7 @@ export default {
     // 没有什么可写的格：窄的屏幕上不占一行。
     const blank = (name, job) => ["—", ""].includes(name === "elapsed" ? elapsed(job).text : COLUMNS[name].cell?.(job).text);
     const mine = computed({ get: () => query.value.user === facts.user_name, set: (on) => filter({ user: on ? facts.user_name : null }) });
-    return { query, list, jobs, groups, shown, COLUMNS, FILTERS, TIMES, TIME_WORDS, arrayOf, selected, toggle, all, chosen, doable, bulk, focus, sort, sorted, filter, next, previous,
+    return { query, list, jobs, groups, shown, COLUMNS, FILTERS, TIMES, TIME_WORDS, arrayOf, selected, toggle, all, chosen, doable, bulk, focus, sort, sorted, filter, conditions, next, previous,
       choosing, filtering, column, elapsed, blank, mine, folded, facts, cursors, t, count, jobLabel, jobPath, stateClass, stateWord, actionWord };
   },
   template: `
@@ -125,11 +127,11 @@ export default {
   <div class="chips" role="group" :aria-label="t('按状态', 'By state')">
     <button v-for="group in groups" :key="group.value" class="chip" :aria-pressed="group.here" @click="filter({ state: group.value })">{{ group.word }} <b>{{ count(group.total) }}</b></button>
   </div>
-  <form v-if="filtering" class="filters card" @submit.prevent @change="filter({ [$event.target.name]: $event.target.value })">
-    <label v-for="[key, words] in FILTERS" :key="key" class="field"><span>{{ t(...words) }}</span><input :name="key" :value="query[key] ?? ''"></label>
+  <form v-if="filtering" class="filters card" @submit.prevent>
+    <label v-for="[key, words] in FILTERS" :key="key" class="field"><span>{{ t(...words) }}</span><input :name="key" v-model.lazy="conditions[key]"></label>
     <label v-for="key in TIMES" :key="key" class="field"><span>{{ t(...TIME_WORDS[key.split("_")[0]]) }} {{ key.endsWith("after") ? t("晚于", "after") : t("早于", "before") }}</span>
-      <input :name="key" :value="query[key] ?? ''" placeholder="now-1day"></label>
-    <label class="switch"><input type="checkbox" name="arrays" :checked="query.arrays === 'all'" @change.stop="filter({ arrays: $event.target.checked ? 'all' : null })"><span>{{ t("数组逐个列出", "List every array task") }}</span></label>
+      <input :name="key" v-model.lazy="conditions[key]" placeholder="now-1day"></label>
+    <label class="switch"><input type="checkbox" name="arrays" :checked="query.arrays === 'all'" @change="filter({ arrays: $event.target.checked ? 'all' : null })"><span>{{ t("数组逐个列出", "List every array task") }}</span></label>
   </form>
   <fieldset v-if="choosing" class="columns card"><legend class="unseen">{{ t("显示哪些列", "Columns shown") }}</legend>
     <label v-for="(one, name) in COLUMNS" :key="name"><input type="checkbox" :checked="shown.includes(name)" @change="column(name, $event.target.checked)">{{ t(...one.word) }}</label></fieldset>

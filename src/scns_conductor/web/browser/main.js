@@ -26,10 +26,10 @@ const PAGES = [
 ];
 const RAIL = PAGES.filter(([, , icon]) => icon);
 
-export function start(given, emit) {
+export function start(given, emit, reconnected) {
   learn(given);
   listen();
-  return connect(emit);
+  return connect(emit, reconnected);
 }
 
 export default {
