@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.api import problems
-from scns_conductor.api.bodiless import without_body
+from scns_conductor.api.bodiless import bodies_checked
 from scns_conductor.api.dependencies import Parts, Verifier, authorized
 from scns_conductor.api.english import English
 from scns_conductor.api.job_request import JobRequest
@@ -209,7 +209,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         metrics,
     )
     for router in (module.router for module in routers):
-        app.include_router(router, dependencies=[Depends(authorized), Depends(without_body)])
+        app.include_router(bodies_checked(router), dependencies=[Depends(authorized)])
         missing = without_rule((method, route.path) for route in router.routes for method in route.methods)
         if missing:
             raise RuntimeError(f"api/roles.py 的表里没有这些端点：{missing}")
