@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from scns_conductor.core.owned_tasks import EXIT_TASK_DIED
+from scns_conductor.owned_tasks import EXIT_TASK_DIED
 
 STORY = """
 import asyncio
-from scns_conductor.core.owned_tasks import owned_task
+from scns_conductor.owned_tasks import owned_task
 
 async def work(error):
     await asyncio.sleep(0)
@@ -40,11 +40,29 @@ app.keep_clock = broken
 from scns_conductor.api.__main__ import main
 main()
 """
+# 真的看板进程；替全部标签页问 API 的那一个一开始就出错。
+WEB = """
+import sys
+
+from scns_conductor.web.feed import Feed
+
+async def broken(_):
+    raise ValueError("坏了")
+
+Feed.run = broken
+from scns_conductor.web.__main__ import main
+sys.argv[1:] = ["--port", "0", "--api-url", "http://127.0.0.1:1", "--data-dir", sys.argv[1]]
+main()
+"""
 
 
-def died(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+def died(code: str, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, *words],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == EXIT_TASK_DIED, done.stderr
     assert "task_died" in done.stderr
@@ -61,3 +79,8 @@ def test_the_api_dies_loudly(tmp_path: Path) -> None:
     away = {"SCNS_DATABASE_URL": "postgresql://x@127.0.0.1:1/x", "SCNS_REDIS_URL": f"unix://{tmp_path}/none"}
     told = died(API, SCNS_DATA_DIR=str(tmp_path), SCNS_API_PORT="0", **away).stderr
     assert "clock" in told
+
+
+@pytest.mark.faults
+def test_the_dashboard_dies_loudly(tmp_path: Path) -> None:
+    died(WEB, str(tmp_path))

@@ -50,10 +50,10 @@ from scns_conductor.api.routers import (
 )
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.errors import ConductorError, first_line
-from scns_conductor.core.owned_tasks import owned_task
 from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.signing_keys import KeyRing, ensure_key
+from scns_conductor.owned_tasks import owned_task
 from scns_conductor.services.accounting_cache import AccountingCache
 from scns_conductor.services.answers import AnswerDesk
 from scns_conductor.services.api_clock import keep_clock

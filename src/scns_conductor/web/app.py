@@ -1,6 +1,5 @@
 """看板的进程：登录、转发、页面、静态文件，装成一个应用。"""
 
-import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scns_conductor.owned_tasks import owned_task
 from scns_conductor.web import login
 from scns_conductor.web.dashboard import add_pages
 from scns_conductor.web.feed import Feed
@@ -64,7 +64,8 @@ def build_web(options: WebOptions) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         serve_metrics(options.metrics, options.data_dir, feed)
-        polling = asyncio.create_task(feed.run())
+        # 它死了，页面还在，却永远停在那一刻：整个进程退出，由监督者重启。
+        polling = owned_task(feed.run(), "feed")
         yield
         polling.cancel()
         await upstream.close()
