@@ -9,8 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from scns_conductor import migrations
+from scns_conductor.client.problem import ClientError
 from scns_conductor.core.config_file import default_data_dir
 from scns_conductor.core.database import database_url, sync_engine
 from scns_conductor.core.errors import SettingsError
@@ -28,6 +27,7 @@ from scns_conductor.local.data_directory import DataDirectory
 from scns_conductor.local.elastic_nodes import stop_agents
 from scns_conductor.local.engines import Engines
 from scns_conductor.local.host_names import names_prefix, unresolved
+from scns_conductor.local.own_api import connect_url, readiness, url_host
 from scns_conductor.local.postgres import STOP_WAIT_S, EngineError
 from scns_conductor.local.supervisor import Service, Supervisor
 from scns_conductor.metrics_page import FOLDER
@@ -38,6 +38,8 @@ from scns_conductor.worker.agent.shepherd_set import shepherd_homes
 METRICS = ("scheduler_metrics", "agent_metrics", "web_metrics")
 ANY_PORT = "127.0.0.1:0"
 READY_WAIT_S = 90.0
+# 问 API 就绪没有，一次至多等这么久。
+API_WAIT_S = 5.0
 # 没有指明的端口被占用时，往后试这么多个。
 PORTS_TRIED = 100
 # 就绪之前死这么多次就是起不来：说明原因并退出，不无穷地重试。
@@ -80,13 +82,13 @@ class LocalSystem:
         self.engines = Engines(directory)
         self._listener = _listen(options.host, options.port, load_settings().api_port)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://{_url_host(options.host)}:{self.port}"
+        self.url = f"http://{url_host(options.host)}:{self.port}"
         self._web_listener: socket.socket | None = None
         self.web_url: str | None = None
         if options.web:
             web_port = options.port if options.port == 0 else None
             self._web_listener = _listen(options.host, web_port, load_settings().web_port)
-            self.web_url = f"http://{_url_host(options.host)}:{self._web_listener.getsockname()[1]}"
+            self.web_url = f"http://{url_host(options.host)}:{self._web_listener.getsockname()[1]}"
         self.settings = self._settings()
         self.node_names = self._node_names()
         self._prefix: list[str] | None = None
@@ -199,7 +201,7 @@ class LocalSystem:
         command = [
             sys.executable, "-m", "scns_conductor.web",
             "--fd", str(descriptor),
-            "--api-url", f"http://{_connect_host(self.options.host)}:{self.port}",
+            "--api-url", connect_url(self.options.host, self.port),
             "--data-dir", str(self.directory.path),
             "--cluster", self.settings.cluster_name,
             "--metrics", self.settings.web_metrics,
@@ -293,11 +295,8 @@ class LocalSystem:
 
     def _api_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(
-                f"http://{_connect_host(self.options.host)}:{self.port}/health/ready", timeout=5
-            ):
-                return True
-        except (urllib.error.URLError, OSError):
+            return readiness(self.options.host, self.port, API_WAIT_S)[0]
+        except ClientError:
             return False
 
     def _nodes_up(self) -> bool:
@@ -383,15 +382,3 @@ def _listen(host: str, port: int | None, usual: int) -> socket.socket:
                     f"不能监听 {host}:{first}：{error.strerror}；换一个 --port，或用 --port 0 任选"
                 ) from error
         first += 1
-
-
-def _url_host(host: str) -> str:
-    """写进地址里的主机名；监听全部地址时用本机的名字。"""
-    if host in ("0.0.0.0", "::"):
-        return socket.gethostname()
-    return f"[{host}]" if ":" in host else host
-
-
-def _connect_host(host: str) -> str:
-    """监督者自己连 API 用的地址。"""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, _url_host(host))

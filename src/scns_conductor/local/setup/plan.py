@@ -1,14 +1,10 @@
 """三种机器各要哪些步：API 的、节点的、两样都是的。"""
 
-import http.client
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +16,13 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from scns_conductor.client.endpoint import LOCAL_SOCKET
+from scns_conductor.client.problem import ClientError
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import ConductorError, SettingsError, first_line
 from scns_conductor.core.listener import bound_listener
 from scns_conductor.core.settings import settings_with
 from scns_conductor.core.signing_keys import ensure_key
+from scns_conductor.local.own_api import readiness
 from scns_conductor.local.setup.engines import (
     DATABASE,
     REDIS_REMEDY,
@@ -56,6 +54,8 @@ from scns_conductor.slurm.install import install, is_installed, is_own
 from scns_conductor.statements.server_facts import SERVER_FACTS
 
 API_PORT = 6820
+# 端口上的 API 至多等它答这么久。
+API_WAIT_S = 10.0
 SPOOL = Path("/var/spool/scns-conductor")
 PROGRAM_LINK = Path("/usr/local/bin/scns")
 DEFAULT_CLUSTER = "scns"
@@ -243,7 +243,7 @@ def _port(settings: Mapping[str, Any]) -> Step:
         try:
             bound_listener(host, port, "api").close()
         except SettingsError as error:
-            if not _is_ours(_LOOPBACK if host == "0.0.0.0" else host, port, settings):
+            if not _is_ours(host, port, settings):
                 raise SetupFailed(str(error)) from error
         return True
 
@@ -252,14 +252,9 @@ def _port(settings: Mapping[str, Any]) -> Step:
 
 def _is_ours(host: str, port: int, settings: Mapping[str, Any]) -> bool:
     try:
-        try:
-            with urllib.request.urlopen(f"http://{host}:{port}/health/ready", timeout=10) as answer:
-                found = json.load(answer)
-        except urllib.error.HTTPError as error:
-            # 没有就绪的也说自己是谁。
-            found = json.load(error)
-        instance = found["checks"]["database"]["instance"]
-    except (OSError, ValueError, LookupError, TypeError, http.client.HTTPException):
+        # 没有就绪的也说自己是谁。
+        instance = readiness(host, port, API_WAIT_S)[1]["checks"]["database"]["instance"]
+    except (ClientError, ValueError, LookupError, TypeError):
         return False
     with _engine(settings).connect() as connection:
         return bool(connection.execute(SERVER_FACTS).one().instance == instance)
