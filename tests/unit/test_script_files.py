@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scns_conductor.worker.shepherd.launch_fault import LaunchFault
-from scns_conductor.worker.shepherd.script_files import SPARES_MOST, ScriptFiles
+from scns_conductor.worker.shepherd.script_files import SPARES_MOST, ScriptFiles, unlink_script, write_script
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 
@@ -85,8 +85,17 @@ def test_a_script_rewritten_by_another_node_is_left_alone(scripts: ScriptFiles, 
     inode = scripts.write(spec(path, "第一次尝试\n"))
     (tmp_path / "other").mkdir()
     other = ScriptFiles(str(tmp_path / "other"))
-    with path.open():
-        # 还有人开着旧文件，新文件的 inode 就不会碰巧相同。
-        other.write(spec(path, "第二次尝试\n"))
-        scripts.discard(str(path), inode, reusable=True)
+    other.write(spec(path, "第二次尝试\n"))
+    scripts.discard(str(path), inode, reusable=True)
     assert path.read_text() == "第二次尝试\n"
+
+
+def test_a_script_written_aside_in_place_of_an_old_one_is_another_file(tmp_path: Path) -> None:
+    # 数据库恢复之后，同号的作业先启动，旧的再收走：收的不能是新的那一个。
+    path = tmp_path / "job_1.sh"
+    inode = write_script(spec(path, "旧的\n"))
+    (tmp_path / "job_1.sh.new").write_text("写到一半的\n")
+    write_script(spec(path, "新的\n"))
+    unlink_script(str(path), inode)
+    assert path.read_text() == "新的\n"
+    assert os.listdir(tmp_path) == ["job_1.sh"]

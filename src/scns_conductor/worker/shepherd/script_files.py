@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
@@ -128,8 +129,17 @@ def _unwritable(path: str, error: OSError) -> LaunchFault:
 
 
 def _create(path: str) -> int:
+    """新的文件；已经有一个的换下它。先建新的再换：先删的话，新的常恰好得到旧的 inode，旧作业收走时认错。"""
     try:
-        return os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o700)
+        return _exclusive(path)
     except FileExistsError:
-        os.unlink(path)
-        return os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o700)
+        fresh = f"{path}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)
+        fd = _exclusive(fresh)
+        os.rename(fresh, path)
+        return fd
+
+
+def _exclusive(path: str) -> int:
+    return os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o700)
