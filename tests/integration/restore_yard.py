@@ -31,7 +31,14 @@ class Dump:
         tool("pg_dump", "-Fc", "-d", self._url, "-f", str(path))
 
     def restore(self) -> None:
-        tool("pg_restore", "--clean", "--if-exists", "--single-transaction", "-d", self._url, str(self.path))
+        while True:
+            try:
+                tool("pg_restore", "--clean", "--if-exists", "--single-transaction", "-d", self._url, str(self.path))
+                return
+            except subprocess.CalledProcessError as error:
+                # 与在跑的代理、API 互相等着锁，输的可能是它：什么也没有变，再来一次。
+                if b"deadlock detected" not in error.stderr:
+                    raise
 
 
 def a_heartbeat_passes(yard: NodeYard) -> None:
