@@ -25,6 +25,7 @@ from scns_conductor.statements.hot_statement import HotStatement
 from scns_conductor.statements.job_detail import ATTEMPT, DETAIL, FIELDS, OUTPUT_PLACE, REASON, SCRIPT, SUMMARY
 from scns_conductor.statements.job_list import EQUALS, SORT_KEYS, JobConditions, JobPage
 from scns_conductor.statements.job_rows import COMPONENT, EXACT, SIBLINGS, TASKS, WHOLE, any_of
+from scns_conductor.statements.retention import COPY_INTO_HISTORY
 
 
 @pytest.fixture
@@ -70,6 +71,40 @@ def test_indexes_of_jobs_come_and_gone_stay_compact(engine: sa.Engine) -> None:
         connection.exec_driver_sql("REINDEX TABLE jobs")
         connection.exec_driver_sql("REINDEX TABLE resource_allocations")
         compact = dict(connection.execute(sizes, {"names": names}).all())
+    assert {name: size / compact[name] for name, size in found.items() if size > 1.5 * compact[name]} == {}
+
+
+def test_indexes_of_the_history_stay_compact(engine: sa.Engine) -> None:
+    """移进历史的也是新的在后面。"""
+    ended = """
+        WITH j AS (
+          INSERT INTO jobs (name, user_name, account, qos, partition, script, current_working_directory, state, end_time)
+          SELECT 'n', 'u', 'a', 'q', 'p', '#!/bin/sh', '/', 'COMPLETED', now() + n * interval '1 microsecond'
+          FROM generate_series(1, 10000) AS n RETURNING job_id),
+        a AS (
+          INSERT INTO resource_allocations (job_id, restart_count, node_name, node_index, cpus, memory, tasks)
+          SELECT job_id, 0, 'n1', 0, 1, 0, 1 FROM j)
+        SELECT job_id FROM j ORDER BY job_id
+    """
+    tables = ["jobs", "resource_allocations"]
+    sizes = sa.text(
+        "SELECT CAST(CAST(indexrelid AS regclass) AS text), pg_relation_size(indexrelid) FROM pg_index "
+        "WHERE indrelid = ANY(CAST(:tables AS regclass[]))"
+    )
+    months = {"tables": [f"history.{table}_month" for table in tables]}
+    copies = [each for table in tables for each in COPY_INTO_HISTORY if f"INTO history.{table} " in str(each)]
+    with engine.begin() as connection:
+        for table in tables:
+            connection.exec_driver_sql(f"CREATE TABLE history.{table}_month PARTITION OF history.{table} DEFAULT")
+        job_ids = connection.exec_driver_sql(ended).scalars().all()
+        for first in range(0, len(job_ids), 20):
+            for copy in copies:
+                connection.execute(copy, {"job_ids": list(job_ids[first : first + 20])})
+        found = dict(connection.execute(sizes, months).all())
+        for name in months["tables"]:
+            connection.exec_driver_sql(f"REINDEX TABLE {name}")
+        compact = dict(connection.execute(sizes, months).all())
+    assert len(found) >= 9
     assert {name: size / compact[name] for name, size in found.items() if size > 1.5 * compact[name]} == {}
 
 
