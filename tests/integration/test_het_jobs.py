@@ -267,6 +267,36 @@ def test_a_start_refused_for_one_part_starts_none(yard: NodeYard) -> None:
     assert yard.node("n1")["allocated_cpus"] == 1
 
 
+def test_ready_het_jobs_start_in_one_transaction_and_the_refused_ones_not_at_all(yard: NodeYard) -> None:
+    yard.execute("INSERT INTO nodes (name, address, cpus, memory, state) VALUES ('n1', 'n1', 64, 1000, 'UP')")
+    share = (Share("n1", 1, 0, {}, 1),)
+    hets = [together(yard, "#!/bin/sh\n", None) for _ in range(10)]
+    alone, gone = yard.submit("#!/bin/sh\n"), yard.submit("#!/bin/sh\n")
+    half, none = hets[3], hets[6]
+    # 用户刚改过它：版本对不上。
+    changed = {half[1], *none, gone}
+    starts = [Start(gone, 7, None, False, "n1", share), Start(alone, 0, None, False, "n1", share)]
+    starts += [
+        Start(part, 7 if part in changed else 0, None, False, "n1", share, het_job_id=head)
+        # 各个的部分交错着。
+        for position in (0, 1)
+        for head, part in ((parts[0], parts[position]) for parts in hets)
+    ]
+    with yard.engine.connect() as connection:
+        epoch = yard.query("SELECT epoch FROM scheduler_leader")[0]["epoch"]
+        started = commit_groups(connection, epoch, starts)
+        assert not connection.in_transaction()
+    ready = {alone, *(part for parts in hets for part in parts)} - {*half, *none}
+    assert {row.job_id for row in started} == ready
+    assert [row.job_id for row in started] == [starts[row.index].job_id for row in started]
+    rows = yard.query("SELECT job_id, xmin::text AS written_by FROM jobs WHERE state = 'RUNNING'")
+    assert {row["job_id"] for row in rows} == ready
+    assert len({row["written_by"] for row in rows}) == 1
+    assert {row["job_id"] for row in yard.query("SELECT job_id FROM resource_allocations")} == ready
+    assert {row["job_id"] for row in yard.query("SELECT job_id FROM job_events WHERE to_state = 'RUNNING'")} == ready
+    assert yard.node("n1")["allocated_cpus"] == len(ready)
+
+
 PARTLY = (
     "SELECT het_job_id FROM jobs GROUP BY het_job_id HAVING bool_or(state = 'PENDING') AND bool_or(state <> 'PENDING')"
 )
