@@ -78,8 +78,9 @@ def test_indexes_of_the_history_stay_compact(engine: sa.Engine) -> None:
     """移进历史的也是新的在后面。"""
     ended = """
         WITH j AS (
-          INSERT INTO jobs (name, user_name, account, qos, partition, script, current_working_directory, state, end_time)
-          SELECT 'n', 'u', 'a', 'q', 'p', '#!/bin/sh', '/', 'COMPLETED', now() + n * interval '1 microsecond'
+          INSERT INTO jobs (name, user_name, account, qos, partition, script, current_working_directory,
+            end_time, state)
+          SELECT 'n', 'u', 'a', 'q', 'p', '#!/bin/sh', '/', now() + n * interval '1 microsecond', 'COMPLETED'
           FROM generate_series(1, 10000) AS n RETURNING job_id),
         a AS (
           INSERT INTO resource_allocations (job_id, restart_count, node_name, node_index, cpus, memory, tasks)
