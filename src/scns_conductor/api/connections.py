@@ -9,6 +9,7 @@ import json
 import resource
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -37,6 +38,8 @@ class ConnectionLimits:
     per_address: int
     header_timeout_s: float
     opened: Counter[str] = field(default_factory=Counter)
+    # opened 的合计：每来一个连接都要问，地址可以有几千个，不能每次从头加。
+    taken: int = 0
     # 没有请求在办的连接，等得最久的在前。
     waiting: "dict[BoundedProtocol, None]" = field(default_factory=dict)
 
@@ -70,17 +73,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """占一个名额；没有名额的说明原因就断。"""
-        super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
         limits = self.limits
         self._peer = peer_of(transport)
         # 本机套接字没有地址：一个用户当作一个地址。
-        address = f"uid {self._peer}" if self._peer is not None else self.client[0] if self.client else ""
-        if address and limits.per_address and limits.opened[address] >= limits.per_address:
+        peer = transport.get_extra_info("peername")
+        address = f"uid {self._peer}" if self._peer is not None else peer[0] if isinstance(peer, tuple) else ""
+        if address and limits.per_address and limits.opened.get(address, 0) >= limits.per_address:
+            # 一阵子来几千个的就是这些：在 uvicorn 记账之前就断，别人少等一半。
+            self.transport = transport
             self._refuse(
                 429, "too_many_connections", f"你的地址已有 {limits.per_address} 个连接；请少开一些，或重用连接"
             )
             return
-        if limits.opened.total() >= limits.most:
+        super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        if limits.taken >= limits.most:
             oldest = next(iter(limits.waiting), None)
             if oldest is None:
                 self._refuse(503, "too_many_connections", "连接太多；请稍后再试")
@@ -89,6 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
             oldest.leave()
         self._counted = address
         limits.opened[address] += 1
+        limits.taken += 1
         limits.waiting[self] = None
         self._arm(limits.header_timeout_s)
 
@@ -105,6 +112,7 @@ class BoundedProtocol(HttpToolsProtocol):
         limits = self.limits
         limits.waiting.pop(self, None)
         if self._counted is not None:
+            limits.taken -= 1
             limits.opened[self._counted] -= 1
             if limits.opened[self._counted] <= 0:
                 del limits.opened[self._counted]
@@ -233,14 +241,20 @@ class BoundedProtocol(HttpToolsProtocol):
             # 上一个请求还在回答：不能插话。
             self.transport.abort()
             return
-        body = json.dumps(problem_body(status, code, detail), ensure_ascii=False).encode()
-        retry = "retry-after: 1\r\n" if status in (429, 503) else ""
-        head = (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n{retry}"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode("ascii") + body)
+        self.transport.write(_refusal(status, code, detail))
         self.transport.close()
+
+
+@lru_cache(maxsize=16)
+def _refusal(status: int, code: str, detail: str) -> bytes:
+    """拒绝的整个回答。"""
+    body = json.dumps(problem_body(status, code, detail), ensure_ascii=False).encode()
+    retry = "retry-after: 1\r\n" if status in (429, 503) else ""
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n{retry}"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
 
 
 def protocol_for(limits: ConnectionLimits) -> type[BoundedProtocol]:
