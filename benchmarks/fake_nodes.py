@@ -21,13 +21,14 @@ from sqlalchemy.exc import DBAPIError
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import load_settings
 from scns_conductor.core.states import JobState
+from scns_conductor.core.valkey import queue_name
 from scns_conductor.statements.claims import abandon_allocations, claim_allocations
 from scns_conductor.statements.ends import JobEnd, commit_ends
 from scns_conductor.statements.node_state import HEARTBEAT
 from scns_conductor.worker.agent.devices import NodeInventory
 from scns_conductor.worker.agent.reconcile import held_allocations
 from scns_conductor.worker.agent.registration import mark_up, register_node
-from scns_conductor.worker.bus import RECEIVE_WAIT_S, connect, queue_name
+from scns_conductor.worker.bus import RECEIVE_WAIT_S, connect
 from scns_conductor.worker.wire.shepherd_messages import Capabilities
 
 WORKERS = 4

@@ -9,6 +9,7 @@
 """
 
 import argparse
+import asyncio
 import json
 import os
 import sys
@@ -18,7 +19,6 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-import redis
 import sqlalchemy as sa
 
 from scns_conductor.client.endpoint import CLIENT_FILE, read_client_file
@@ -28,6 +28,7 @@ from scns_conductor.core.schema_version import mismatch_text, schema_version, wa
 from scns_conductor.core.settings import Settings, current_user_name, load_settings
 from scns_conductor.core.tokens import issue_token
 from scns_conductor.services.server_facts import database_report
+from scns_conductor.services.valkey_health import valkey_health
 from scns_conductor.statements.leadership import leader_select
 from scns_conductor.statements.server_facts import SERVER_FACTS
 
@@ -67,14 +68,13 @@ def check_schema(settings: Settings) -> str:
 
 
 def check_valkey(settings: Settings) -> str:
-    """应答 PING。它只传消息，不在时作业不丢，只是慢。"""
-    try:
-        with redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=5) as client:
-            client.ping()
-            version = client.info("server").get("redis_version", "?")
-    except redis.RedisError as error:
-        raise Unhealthy(f"连不上：{error}；检查 SCNS_REDIS_URL 与服务是否在运行") from error
-    return f"{version}"
+    """连得上，口令与权限够。它只传消息，不在时作业不丢，只是慢；设置不够好的只提醒。"""
+    found = asyncio.run(valkey_health(settings, None, ()))
+    if "remedy" in found:
+        raise Unhealthy(found["remedy"])
+    for shortfall in found["shortfalls"]:
+        print(f"注意  Valkey：{shortfall}")
+    return found["version"] or "没有 INFO 的权限，看不见版本与淘汰的策略"
 
 
 def check_leader(settings: Settings) -> str:

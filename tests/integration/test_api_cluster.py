@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from running_system import RunningSystem, wait_until
+from running_system import RunningSystem, second_api, wait_until
 from scns_conductor.api.roles import OPEN, RULES
 
 
@@ -176,6 +176,18 @@ def test_health_says_what_it_looked_at(running_system: RunningSystem) -> None:
         with urllib.request.urlopen(running_system.url + path, timeout=30) as answer:
             assert json.loads(answer.read())["status"] == "ok"
             assert answer.headers["X-Request-Id"]
+
+
+def test_health_says_how_the_bus_is_and_stays_ready_without_it(running_system: RunningSystem) -> None:
+    """没有 Valkey 作业照样启动：只说，不算没有就绪。"""
+    found = running_system.call("GET", "/health/ready")[1]["checks"]["valkey"]
+    assert (found["status"], found["eviction_policy"]) == ("ok", "noeviction")
+    assert found["waiting"] >= 0
+    with second_api(running_system, {"SCNS_REDIS_URL": "redis://127.0.0.1:1/0"}) as without:
+        status, answer = without.call("GET", "/health/ready")
+    assert (status, answer["status"]) == (200, "ok")
+    assert answer["checks"]["valkey"]["status"] == "unavailable"
+    assert "SCNS_REDIS_URL" in answer["checks"]["valkey"]["remedy"]
 
 
 def test_the_openapi_document_describes_itself(running_system: RunningSystem) -> None:

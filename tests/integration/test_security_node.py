@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 from shepherd_yard import alive, wait_until
 
 from scns_conductor.core.settings import Settings
-from scns_conductor.worker.bus import queue_name
+from scns_conductor.core.valkey import queue_name
 
 USER, OTHER = "nobody", "daemon"
 

@@ -15,9 +15,10 @@ from old_version import run_old, start_old_shepherd
 from shepherd_yard import Yard, wait_until
 
 from scns_conductor.core.settings import Settings
+from scns_conductor.core.valkey import queue_name
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdError
 from scns_conductor.worker.agent.shepherd_set import shepherd_homes
-from scns_conductor.worker.bus import Consumer, Message, Publisher, queue_name
+from scns_conductor.worker.bus import Consumer, Message, Publisher
 from scns_conductor.worker.wire.bus_messages import LaunchJobs, SignalJobs
 from scns_conductor.worker.wire.frames import FrameBuffer, encode
 from scns_conductor.worker.wire.launch_spec import LaunchSpec
@@ -243,7 +244,8 @@ def test_homes_are_found_though_one_between_is_gone(tmp_path: Path) -> None:
 
 OLD_CONSUMER = """
 import json
-from scns_conductor.worker.bus import Consumer, queue_name
+from scns_conductor.core.valkey import queue_name
+from scns_conductor.worker.bus import Consumer
 heard = []
 names = ("launch", "sync", "signal", "launch_step")
 consumer = Consumer(sys.argv[1], queue_name("versions"), {name: heard.append for name in names})

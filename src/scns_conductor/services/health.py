@@ -12,8 +12,10 @@ from scns_conductor.core.schema_version import CURRENT_VERSION, HAS_SCHEMA, mism
 from scns_conductor.core.settings import Settings
 from scns_conductor.services.blockers import holders
 from scns_conductor.services.server_facts import database_report, notify_report
+from scns_conductor.services.valkey_health import valkey_health
 from scns_conductor.statements.blockers import advisory_lockers, lockers
 from scns_conductor.statements.health import NODES_ALIVE
+from scns_conductor.statements.incarnation import CURRENT_INCARNATION
 from scns_conductor.statements.leadership import LEADER_LOCK, LEADER_ROW_UNLOCKED, leader_select
 from scns_conductor.statements.queue_metrics import ROUNDTRIP
 from scns_conductor.statements.server_facts import SERVER_FACTS
@@ -51,7 +53,7 @@ async def current_version(connection: AsyncConnection) -> str | None:
 
 
 async def readiness(engine: AsyncEngine, settings: Settings, expected_version: str) -> Readiness:
-    """领导者、节点、锁、通知的队列只报告，不影响就绪。
+    """领导者、节点、锁、通知的队列、Valkey 只报告，不影响就绪。
 
     例外：调度整个被别的会话的锁挡住时也是 unavailable，checks.scheduler.blocked_by 说是谁。
     """
@@ -63,6 +65,7 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
     facts = await server_facts(engine)
     scheduler = _NO_SCHEDULER
     nodes: list[Any] = []
+    incarnation: str | None = None
     async with engine.connect() as connection:
         version = await current_version(connection)
         current = version == expected_version
@@ -71,7 +74,9 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
             leader = (await connection.execute(leader_select(), lease)).one_or_none()
             scheduler = await _scheduler(connection, leader, read_only=facts["read_only"])
             nodes = list((await connection.execute(NODES_ALIVE, {"timeout": settings.node_timeout_s})).all())
+            incarnation = await connection.scalar(CURRENT_INCARNATION)
         held = await holders(connection)
+    valkey = await valkey_health(settings, incarnation, [node.name for node in nodes])
     down = [node.name for node in nodes if not node.alive]
     missing = {node.name: node.containment for node in nodes if node.alive and node.containment}
     database = database_report(facts, 0 if is_pooled(settings) else len(nodes), settings.database_pool_size)
@@ -102,6 +107,7 @@ async def readiness(engine: AsyncEngine, settings: Settings, expected_version: s
             },
             "locks": {"status": "held" if held else "ok", "held": held},
             "notify_queue": notify_report(facts),
+            "valkey": valkey,
             "containment": missing,
         },
     }

@@ -19,6 +19,7 @@ from rq.exceptions import DequeueTimeout
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
+from scns_conductor.core.valkey import BACKGROUND, WEBHOOKS, own_name, queue_name, valkey_trouble
 from scns_conductor.worker.wire.bus_messages import (
     MESSAGES,
     REMINDERS,
@@ -37,10 +38,6 @@ SEND_WAIT_S = 2.0
 RECEIVE_WAIT_S = 30.0
 AWAY_S = 1.0
 UNSENT_MOST = 1000
-# 后台进程的两条队列，邮件与 webhook 谁也不等谁；节点的名字不会以 @ 开头。谁都可以取，所以名字里带着化身：
-# 合用一个 Valkey 的别的系统不会取走，取走了也是别人的邮件。
-BACKGROUND = "@background"
-WEBHOOKS = "@webhooks"
 # 化身的样子（statements.incarnation）。
 _INCARNATION = re.compile(r"[0-9a-f]{32}")
 
@@ -90,16 +87,6 @@ def connect(redis_url: str, wait_s: float) -> "redis.Redis":
     )
 
 
-def queue_name(node_name: str) -> str:
-    """节点的队列名。"""
-    return f"scns-node-{node_name}"
-
-
-def _own_name(name: str, incarnation: str) -> str:
-    """只属于一个系统的队列名。"""
-    return f"{name}@{incarnation}"
-
-
 class Publisher:
     """领导者一侧：一个周期里每个节点一条消息，一次往返全部送出。
 
@@ -110,13 +97,14 @@ class Publisher:
         self._incarnation = incarnation
         self._redis = connect(redis_url, SEND_WAIT_S)
         self._away_until = 0.0
+        self._why = ""
         self._unsent: dict[str, list[Message]] = {}
         self._queues: dict[str, Queue] = {}
 
     def _queue(self, node_name: str, incarnation: str | None) -> Queue:
         name = queue_name(node_name)
         if incarnation is not None and node_name in (BACKGROUND, WEBHOOKS):
-            name = _own_name(name, incarnation)
+            name = own_name(name, incarnation)
         # RQ 的每个 Queue 对象第一次用时都要问一次服务器的版本，所以留着复用。
         queue = self._queues.get(name)
         if queue is None:
@@ -137,7 +125,7 @@ class Publisher:
             return
         if time.monotonic() < self._away_until:
             self._keep(messages)
-            raise BusUnavailable("Valkey 刚才连不上，稍后再试")
+            raise BusUnavailable(self._why)
         incarnation = self._incarnation()
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
@@ -156,8 +144,9 @@ class Publisher:
             self._unsent = {}
         except redis.RedisError as error:
             self._away_until = time.monotonic() + AWAY_S
+            self._why = valkey_trouble(error)
             self._keep(messages)
-            raise BusUnavailable(f"无法连接 Valkey：{error}") from error
+            raise BusUnavailable(self._why) from error
 
     def _keep(self, messages: Mapping[str, Sequence[Message]]) -> None:
         kept = {node: [each for each in some if each.function in REMINDERS] for node, some in messages.items()}
@@ -192,7 +181,7 @@ class Consumer:
 
     def _queue_of(self, incarnation: str) -> Queue:
         """只给那个系统的：后台的差事，别的系统的同名节点转来的。"""
-        return Queue(_own_name(self._name, incarnation), connection=self._redis, serializer=JSONSerializer)
+        return Queue(own_name(self._name, incarnation), connection=self._redis, serializer=JSONSerializer)
 
     def _listened(self) -> list[Queue]:
         """自己的队列；知道了自己的化身，还有名字里带着它的那一条。"""
@@ -207,7 +196,7 @@ class Consumer:
         try:
             self._redis.ping()
         except redis.RedisError as error:
-            raise BusUnavailable(f"无法连接 Valkey：{error}") from error
+            raise BusUnavailable(valkey_trouble(error)) from error
 
     def handle_next(self, timeout_s: int) -> bool:
         """等一条消息并处理；timeout_s 秒内没有则返回 False。Valkey 不在时抛 BusUnavailable。
@@ -219,7 +208,7 @@ class Consumer:
         except (DequeueTimeout, redis.TimeoutError):
             return False
         except redis.RedisError as error:
-            raise BusUnavailable(f"无法连接 Valkey：{error}") from error
+            raise BusUnavailable(valkey_trouble(error)) from error
         except Exception as error:  # RQ 读不懂的消息（坏的编码、坏的时刻）：已经取下，拒收并说明，线程不能因此死掉
             logger.error("bus_message_unreadable", extra={"queue": self._queue.name, "error": repr(error)})
             self._forget(self._queue.intermediate_queue_key)
@@ -236,7 +225,7 @@ class Consumer:
         try:
             self._redis.delete(*keys)
         except redis.RedisError as error:
-            raise BusUnavailable(f"无法连接 Valkey：{error}") from error
+            raise BusUnavailable(valkey_trouble(error)) from error
 
     def _dispatch(self, job: RqJob) -> None:
         try:
@@ -276,7 +265,7 @@ class Consumer:
                 pipeline.srem(queue.redis_queues_keys, queue.key)
                 pipeline.execute()
         except redis.RedisError as error:
-            raise BusUnavailable(f"无法连接 Valkey：{error}") from error
+            raise BusUnavailable(valkey_trouble(error)) from error
 
     def close(self) -> None:
         """关闭连接。"""

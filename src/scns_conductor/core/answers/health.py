@@ -65,6 +65,20 @@ class NotifyHealth(TypedDict):
     remedy: NotRequired[str]
 
 
+class ValkeyHealth(TypedDict):
+    """status 是 ok、degraded（有不够的）、unavailable（remedy 说为什么、此时什么照常）；看不见的是空。
+
+    waiting 是还没有人取的消息；eviction_policy 是 maxmemory-policy。
+    """
+
+    status: str
+    version: str | None
+    eviction_policy: str | None
+    waiting: int | None
+    shortfalls: list[str]
+    remedy: NotRequired[str]
+
+
 class Checks(TypedDict):
     """各项检查；containment 是缺了约束的节点各缺什么。"""
 
@@ -74,6 +88,7 @@ class Checks(TypedDict):
     nodes: NodesHealth
     locks: LocksHealth
     notify_queue: NotifyHealth
+    valkey: ValkeyHealth
     containment: dict[str, Any]
 
 

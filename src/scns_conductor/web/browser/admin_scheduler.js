@@ -16,7 +16,7 @@ const GROUPS = [
   [["回填", "Backfill"], [["bf_backfilled_jobs", ["插空启动的", "Backfilled"], count], ["bf_cycle_last", ["刚才用了", "Last took"], micro], ["bf_cycle_mean", ["平均", "Mean"], micro], ["bf_when_last_cycle", ["上一遍", "Last cycle"], moment], ["bf_last_depth", ["上一遍排到第几个", "Depth of the last"], count]]],
 ];
 
-const CHECKS = { database: ["数据库", "Database"], schema: ["表结构", "Schema"], scheduler: ["调度器", "Scheduler"], nodes: ["节点", "Nodes"], locks: ["锁", "Locks"], notify_queue: ["通知队列", "Notify queue"], bus: ["总线", "Bus"] };
+const CHECKS = { database: ["数据库", "Database"], schema: ["表结构", "Schema"], scheduler: ["调度器", "Scheduler"], nodes: ["节点", "Nodes"], locks: ["锁", "Locks"], notify_queue: ["通知队列", "Notify queue"], valkey: ["消息总线", "Message bus"] };
 
 export const AdminScheduler = {
   components: { ClusterWhy },

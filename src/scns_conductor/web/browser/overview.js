@@ -20,12 +20,14 @@ const SLOW_MS = 200;
 
 function databaseAlerts(checks) {
   if (!checks) return [];
-  const found = [], { database, locks, notify_queue: queue } = checks;
+  const found = [], { database, locks, notify_queue: queue, valkey } = checks;
   if (database.roundtrip_ms > SLOW_MS) found.push(["warn", t(`数据库慢：一问一答 ${Math.round(database.roundtrip_ms)} 毫秒`, `The database is slow: ${Math.round(database.roundtrip_ms)} ms a round trip`)]);
   if (database.status === "full") found.push(["bad", t("数据库的磁盘满了，收不下新的作业", "The database's disk is full: it takes no new jobs")]);
   if (database.shortfalls.length) found.push(["warn", t(`数据库服务器的设置有 ${database.shortfalls.length} 处不足`, `${database.shortfalls.length} settings of the database server fall short`)]);
   if (locks?.held?.length) found.push(["warn", t("有会话的事务锁着作业或节点的行", "A session's transaction holds locks on our rows")]);
   if (queue?.status && queue.status !== "ok") found.push(["warn", t("数据库的通知队列快满了", "The database's notification queue is filling up")]);
+  if (valkey?.status === "unavailable") found.push(["warn", t("消息总线（Valkey）不能用：作业照样启动，只是慢", "The message bus (Valkey) is not usable: jobs still start, only later")]);
+  else if (valkey?.shortfalls?.length) found.push(["warn", t(`消息总线（Valkey）有 ${valkey.shortfalls.length} 处不足`, `${valkey.shortfalls.length} settings of the message bus (Valkey) fall short`)]);
   return found;
 }
 

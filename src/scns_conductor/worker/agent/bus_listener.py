@@ -8,12 +8,13 @@ from typing import TypeVar
 from sqlalchemy.engine import Engine
 
 from scns_conductor.core.errors import first_line
+from scns_conductor.core.valkey import queue_name
 from scns_conductor.worker.agent.database_faults import DATABASE_ERRORS
 from scns_conductor.worker.agent.job_log import answer_read_log
 from scns_conductor.worker.agent.job_operations import JobControl
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused, signal_number
 from scns_conductor.worker.agent.timings import AgentTimings
-from scns_conductor.worker.bus import BusUnavailable, Consumer, Handler, queue_name
+from scns_conductor.worker.bus import BusUnavailable, Consumer, Handler
 from scns_conductor.worker.host.thread_owner import Lanes
 from scns_conductor.worker.wire.bus_messages import (
     REMINDERS,

@@ -5,10 +5,11 @@ import logging
 from sqlalchemy.engine import Connection, Engine
 
 from scns_conductor.core.settings import Settings
+from scns_conductor.core.valkey import BACKGROUND
 from scns_conductor.statements import notifications
 from scns_conductor.worker.background.delivery import Delivery
 from scns_conductor.worker.background.occasions import FAILURES, Change, Due, due, ended_arrays
-from scns_conductor.worker.bus import BACKGROUND, BusUnavailable, Message, Publisher
+from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 from scns_conductor.worker.wire.bus_messages import Deliver
 
 # 一次看这么多变化，一条消息带这么多封。

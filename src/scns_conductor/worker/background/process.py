@@ -11,12 +11,13 @@ from scns_conductor.core.database import sync_engine
 from scns_conductor.core.errors import first_line
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings
+from scns_conductor.core.valkey import queue_name
 from scns_conductor.statements.incarnation import CURRENT_INCARNATION
 from scns_conductor.worker.background.mail_errand import MailErrand
 from scns_conductor.worker.background.power import PowerKeeper
 from scns_conductor.worker.background.webhook_errand import WebhookErrand
 from scns_conductor.worker.background.webhook_posts import THREADS
-from scns_conductor.worker.bus import BusUnavailable, Consumer, Publisher, queue_name
+from scns_conductor.worker.bus import BusUnavailable, Consumer, Publisher
 from scns_conductor.worker.lifetime import run_process
 
 LOOK_S = 2.0

@@ -6,9 +6,10 @@ import threading
 from sqlalchemy.engine import Engine
 
 from scns_conductor.core.settings import Settings
+from scns_conductor.core.valkey import WEBHOOKS
 from scns_conductor.worker.background.webhook_decisions import WebhookDecisions
 from scns_conductor.worker.background.webhook_posts import WebhookPosts
-from scns_conductor.worker.bus import WEBHOOKS, BusUnavailable, Message, Publisher
+from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 from scns_conductor.worker.wire.bus_messages import PostWebhook
 
 logger = logging.getLogger(__name__)

@@ -2,15 +2,19 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Container, Mapping, Sequence
 
 from sqlalchemy.engine import Connection
 
+from scns_conductor.core.logging import REPEAT_S
 from scns_conductor.statements.allocations import HOLDING_NODES
 from scns_conductor.statements.starts import Start, Started
 from scns_conductor.timing import Trouble
 from scns_conductor.worker.bus import BusUnavailable, Message, Publisher
 from scns_conductor.worker.wire.bus_messages import ChangedJobs, LaunchJobs
+
+MOST_NAMED = 5
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +31,7 @@ class Dispatcher:
     def __init__(self, redis_url: str, incarnation: Callable[[], str | None], timing: Trouble | None = None) -> None:
         self._publisher = Publisher(redis_url, incarnation)
         self._timing = timing or Trouble()
+        self._tell_again = 0.0
 
     def launch(self, starts: Sequence[Start], started: Sequence[Started], away: Container[str] = ()) -> None:
         """每个节点一条消息；Valkey 不在时代理靠核对数据库补上。
@@ -42,12 +47,18 @@ class Dispatcher:
         self.send({node: [Message.of(LaunchJobs(job_ids=ids), "launch")] for node, ids in by_node.items()})
 
     def send(self, messages: Mapping[str, Sequence[Message]]) -> None:
-        """节点 -> 消息；送不出去只记一行。"""
+        """节点 -> 消息；送不出去只记一行，一分钟至多一行。"""
         try:
             with self._timing.measure() if messages else contextlib.nullcontext():
                 self._publisher.send(messages)
+            if messages:
+                self._tell_again = 0.0
         except BusUnavailable as error:
-            logger.warning("bus_unavailable", extra={"error": str(error), "nodes": sorted(messages)})
+            if time.monotonic() >= self._tell_again:
+                # 一千个节点的名字、每个周期一行，不是给人看的。
+                self._tell_again = time.monotonic() + REPEAT_S
+                first = sorted(messages)[:MOST_NAMED]
+                logger.warning("bus_unavailable", extra={"error": str(error), "nodes": len(messages), "first": first})
 
     def close(self) -> None:
         """断开。"""
