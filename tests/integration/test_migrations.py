@@ -1,4 +1,4 @@
-"""每一个版本的库，每张表都有行：升级到最新、降回去、再升级，一行不丢，值不变；升级后的系统读得出、接着用。
+"""每一个版本的库，每张表都有行：升级到最新，一行不丢，值不变；隔几个版本的还降回去、再升级，升级后的系统读得出、接着用。
 
 新的迁移自动列入。新的表没有写例子的，按类型造一行；造不出来（CHECK、外键）就在 EXAMPLES 里写上。
 """
@@ -154,6 +154,9 @@ def _chosen() -> list[Any]:
 
 @pytest.mark.parametrize("revision", _chosen())
 def test_rows_of_every_version_survive_and_the_system_goes_on(empty_settings: Settings, revision: str) -> None:
+    every = revisions()
+    # 起 API 与调度器、来回各一遍很贵：最早的、最近的几个与隔几个的做。
+    whole = every.index(revision) % 6 == 0 or revision in every[-3:]
     migrations.upgrade(empty_settings, revision)
     database = Database(empty_settings)
     database.fill()
@@ -163,6 +166,8 @@ def test_rows_of_every_version_survive_and_the_system_goes_on(empty_settings: Se
     new = database.rows()
     assert new.keys() >= old.keys()
     assert lost(old, new) == []
+    if not whole:
+        return
 
     try:
         migrations.downgrade(empty_settings, revision)
