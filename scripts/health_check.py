@@ -1,14 +1,6 @@
 #!/usr/bin/env python3
-"""健康检查：数据库、结构版本、Valkey、领导者、节点心跳；--deep 再真的跑一个作业。
+"""健康检查：数据库、结构版本、Valkey、领导者、节点心跳；--deep 再真的跑一个作业。退出码见 --help。"""
 
-退出码说明哪一样不好（取最先不好的一样）：
-  0 全部正常            3 Valkey 连不上          6 API 不应答
-  1 数据库不能用        4 没有调度领导者         7 作业没有跑通（--deep）
-  2 结构版本不对        5 有节点没有心跳，或一个节点也没有
-设置与服务相同（SCNS_DATABASE_URL、SCNS_REDIS_URL……）；scns up 的系统可先执行 `. 数据目录/environment`。
-"""
-
-import argparse
 import asyncio
 import json
 import os
@@ -19,14 +11,17 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+import click
 import sqlalchemy as sa
 
+from scns_conductor.cli.click_words import in_own_language, speak
 from scns_conductor.client.endpoint import CLIENT_FILE, read_client_file
 from scns_conductor.core.database import is_pooled, sync_engine
 from scns_conductor.core.errors import ConductorError, first_line
 from scns_conductor.core.schema_version import mismatch_text, schema_version, wanted_version
 from scns_conductor.core.settings import Settings, current_user_name, load_settings
 from scns_conductor.core.tokens import issue_token
+from scns_conductor.language import told
 from scns_conductor.services.server_facts import database_report
 from scns_conductor.services.valkey_health import valkey_health
 from scns_conductor.statements.leadership import leader_select
@@ -36,6 +31,13 @@ DEEP_WAIT_S = 60.0
 # 服务器连不上新的会话时说的：全满、留给超级用户的之外满了、这个角色或库的上限满了。
 _FULL = ("too many clients", "connection slots are reserved", "too many connections for")
 DATABASE, SCHEMA, VALKEY, LEADER, NODES, API, JOB = 1, 2, 3, 4, 5, 6, 7
+
+HELP = """健康检查：数据库、结构版本、Valkey、领导者、节点心跳；--deep 再真的跑一个作业。
+
+退出码说明哪一样不好（取最先不好的一样）：0 全部正常，1 数据库不能用，2 结构版本不对，3 Valkey 连不上，
+4 没有调度领导者，5 有节点没有心跳或一个节点也没有，6 API 不应答，7 作业没有跑通（--deep）。
+
+设置与服务相同（SCNS_DATABASE_URL、SCNS_REDIS_URL 等）；scns up 的系统可先执行 `. 数据目录/environment`。"""
 
 
 class Unhealthy(Exception):
@@ -52,7 +54,7 @@ def check_database(settings: Settings) -> str:
         facts._mapping, counted.nodes if counted and not is_pooled(settings) else 0, settings.database_pool_size
     )
     for shortfall in report["shortfalls"]:
-        print(f"注意  数据库：{shortfall}")
+        _say("注意", "数据库", shortfall)
     if "remedy" in report:
         raise Unhealthy(f"PostgreSQL {report['version']}，{report['remedy']}")
     return f"PostgreSQL {report['version']}"
@@ -73,7 +75,7 @@ def check_valkey(settings: Settings) -> str:
     if "remedy" in found:
         raise Unhealthy(found["remedy"])
     for shortfall in found["shortfalls"]:
-        print(f"注意  Valkey：{shortfall}")
+        _say("注意", "Valkey", shortfall)
     return found["version"] or "没有 INFO 的权限，看不见版本与淘汰的策略"
 
 
@@ -101,7 +103,7 @@ def check_nodes(settings: Settings) -> str:
     assert row is not None
     if row.silent or not row.alive:
         raise Unhealthy(f"没有心跳：{row.silent or '一个节点也没有登记'}；检查那里的 scns worker")
-    return f"{row.alive} 个"
+    return f"{row.alive} 个有心跳"
 
 
 def check_api(settings: Settings) -> str:
@@ -120,12 +122,12 @@ def check_api(settings: Settings) -> str:
     return url
 
 
-def check_job(settings: Settings, options: argparse.Namespace) -> str:
+def check_job(settings: Settings, user: str | None, account: str | None, partition: str | None) -> str:
     """提交一个作业，等它跑完，核对结局。"""
-    user = options.user or _job_user(settings)
+    user = user or _job_user(settings)
     token = issue_token(settings, user, lifetime_s=300)
     job = {"name": "health-check", "current_working_directory": "/tmp", "time_limit": "1",
-           "standard_output": "/dev/null", "account": options.account, "partition": options.partition}  # fmt: skip
+           "standard_output": "/dev/null", "account": account, "partition": partition}  # fmt: skip
     body = {"job": {name: value for name, value in job.items() if value}, "script": "#!/bin/sh\nexit 0\n"}
     try:
         job_id = _call(settings, token, "POST", "/jobs/submit", body)["job_id"]
@@ -216,36 +218,49 @@ CHECKS: list[tuple[str, int, Callable[[Settings], str]]] = [
 ]
 
 
-def main() -> int:
+def _say(verdict: str, name: str, text: str) -> None:
+    print(f"{told(verdict)}  {told(name)}{told('：')}{told(text)}")
+
+
+def run(settings: Settings, checks: list[tuple[str, int, Callable[[Settings], str]]]) -> int:
     """逐样检查并打印；返回退出码。"""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--deep", action="store_true", help="再真的跑一个作业")
-    parser.add_argument("--user", help="--deep 的作业是谁的；缺省自己，root 的作业不许跑时是 nobody")
-    parser.add_argument("--account", help="--deep 的作业的账户")
-    parser.add_argument("--partition", help="--deep 的作业的分区")
-    parser.add_argument("--skip-api", action="store_true", help="不查 API（在节点上用）")
-    options = parser.parse_args()
-    try:
-        settings = load_settings()
-    except ConductorError as error:
-        print(error, file=sys.stderr)
-        return DATABASE
-    code, told = 0, ""
-    checks = [item for item in CHECKS if not (options.skip_api and item[1] == API)]
-    if options.deep:
-        checks.append(("作业", JOB, lambda settings: check_job(settings, options)))
+    code, before = 0, ""
     for name, number, check in checks:
         try:
-            print(f"正常  {name}：{check(settings)}")
+            _say("正常", name, check(settings))
         except sa.exc.DBAPIError as error:
             why = _reason(error)
-            print(f"不好  {name}：{'数据库不答，看不了' if why == told else why}")
-            code, told = code or number, why
+            _say("不好", name, "数据库不答，看不了" if why == before else why)
+            code, before = code or number, why
         except (Unhealthy, ConductorError, sa.exc.SQLAlchemyError) as error:
-            print(f"不好  {name}：{str(error).splitlines()[0]}")
+            _say("不好", name, str(error).splitlines()[0])
             code = code or number
     return code
 
 
+speak()
+
+
+@click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--deep", is_flag=True, help="再真的跑一个作业")
+@click.option("--user", help="--deep 的作业是谁的；缺省自己，root 的作业不许跑时是 nobody")
+@click.option("--account", help="--deep 的作业的账户")
+@click.option("--partition", help="--deep 的作业的分区")
+@click.option("--skip-api", is_flag=True, help="不查 API（在节点上用）")
+def main(deep: bool, user: str | None, account: str | None, partition: str | None, skip_api: bool) -> None:
+    """说明在 HELP。"""
+    try:
+        settings = load_settings()
+    except ConductorError as error:
+        print(told(str(error)), file=sys.stderr)
+        sys.exit(DATABASE)
+    checks = [item for item in CHECKS if not (skip_api and item[1] == API)]
+    if deep:
+        checks.append(("作业", JOB, lambda settings: check_job(settings, user, account, partition)))
+    sys.exit(run(settings, checks))
+
+
+in_own_language(main)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

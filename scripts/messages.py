@@ -108,8 +108,8 @@ def template(node: ast.JoinedStr) -> tuple[str, list[str]]:
 def extracted() -> Catalog:
     """源码里现有的全部。"""
     catalog = Catalog(locale="en", header_comment=HEADER, fuzzy=False)
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = path.relative_to(PACKAGE).as_posix()
+    for path in [*sorted(PACKAGE.rglob("*.py")), Path(__file__).with_name("health_check.py")]:
+        name = path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else Path(__file__).parents[1]).as_posix()
         if name in SKIPPED or name.startswith("migrations/versions/"):
             continue
         for _, text, places in messages(path, name):

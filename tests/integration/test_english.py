@@ -14,7 +14,11 @@ from slurm_links import Commands
 
 import warm_commands
 from running_system import RunningSystem, wait_until
+from scns_conductor.cli.job_text import LABELS
 from scns_conductor.cli.main import COMMANDS
+from scns_conductor.cli.show import APART
+from scns_conductor.cli.submit import PLAN_TOLD
+from scns_conductor.cli.why import TOLD
 from scns_conductor.language.catalogue import CHINESE
 
 SCNS = str(Path(sys.executable).with_name("scns"))
@@ -38,7 +42,9 @@ def ask(system: RunningSystem, method: str, path: str, body: Any = None, languag
 
 
 def scns(system: RunningSystem, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return warm_commands.run([SCNS, *words], env={**system.environment, "LC_ALL": "en_US.UTF-8", **environment})
+    return warm_commands.run(
+        [SCNS, *words], env={**system.environment, "LC_ALL": "en_US.UTF-8", **environment}, real_first=False
+    )
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -109,6 +115,57 @@ def test_tables_and_mistakes_of_the_commands(running_system: RunningSystem) -> N
         told = done.stderr if words[0] == "jobs" and code == 0 else done.stdout + done.stderr
         assert not CHINESE.search(told), told
     assert CHINESE.search(scns(running_system, "canel", LC_ALL="zh_CN.UTF-8").stderr)
+
+
+def test_words_that_the_commands_put_together(running_system: RunningSystem, tmp_path: Path) -> None:
+    """表里的话、自己排的版、带缩进的、接在别的话后面的，也是英文；哪种语言都说得出来。"""
+    ran = running_system.submit("sleep 1.5", cpus_per_task=4, time_limit="60")
+    running_system.wait_state(ran)
+    holding = running_system.submit("sleep 600", cpus_per_task=8, time_limit="60")
+    running_system.wait_state(holding, "RUNNING")
+    waiting = running_system.submit("true", cpus_per_task=8, time_limit="5")
+    script = tmp_path / "late.sh"
+    script.write_text("#!/bin/sh\n")
+    late = ("submit", "-c", "8", "-t", "10", "--deadline", "now+11minutes", str(script))
+    plan = ("submit", "-c", "8", "--test-only", str(script))
+    for words, code, said in (
+        (("efficiency", ran), 0, "are enough"),
+        (("simulate", "--live"), 0, "jobs"),
+        (("show", waiting), 0, "scheduler"),
+        (("suspend", waiting), 1, "cannot be suspended"),
+        (("update", waiting, "zzzz=1"), 1, "/docs"),
+        (("setup", "worker", "--dry-run"), 0, "write /etc/"),
+        (("slurm", "install", "--prefix", str(script / "x")), 1, "Not a directory"),
+        (("ssh", ran, "true"), 1, "is not running"),
+        (("import", "slurm", "--conf", str(tmp_path / "nosuch")), 1, "No such file"),
+        (late, 0, "DEADLINE"),
+        (plan, 0, "CPUs allocated"),
+    ):
+        if words[0] == "setup" and os.geteuid() != 0:
+            continue
+        done = scns(running_system, *words)
+        told = done.stdout + done.stderr
+        assert done.returncode == code, (words, told)
+        assert said in told, (words, told)
+        assert not CHINESE.search(told.replace(str(tmp_path), "")), (words, told)
+        assert "Errno" not in told, told
+    in_chinese = scns(running_system, *late, LC_ALL="zh_CN.UTF-8")
+    assert in_chinese.returncode == 0, in_chinese
+    assert "赶不上期限" in in_chinese.stderr
+    running_system.cancel_everything()
+
+
+def test_every_field_shown_has_a_name_in_the_language(running_system: RunningSystem) -> None:
+    """scns show、why、submit --test-only 不把字段的原名当作标题。"""
+    document = ask(running_system, "GET", "/openapi.json")
+
+    def fields(path: str, method: str = "get") -> set[str]:
+        answer = document["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
+        return set(document["components"]["schemas"][answer["$ref"].rpartition("/")[2]]["properties"])
+
+    assert fields("/jobs/{job_id}") - APART - set(LABELS) == set()
+    assert fields("/jobs/{job_id}/why") - TOLD - set(LABELS) == set()
+    assert fields("/jobs/plan", "post") - PLAN_TOLD - set(LABELS) == set()
 
 
 def test_the_interface_description(running_system: RunningSystem) -> None:

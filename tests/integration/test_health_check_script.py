@@ -16,6 +16,7 @@ from scns_conductor.core import database
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.errors import ServiceUnavailable
 from scns_conductor.core.settings import Settings
+from scns_conductor.language.catalogue import CHINESE
 from scns_conductor.services.server_facts import database_report
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "health_check.py"
@@ -32,6 +33,23 @@ def test_a_good_system_passes_even_with_a_real_job(running_system: RunningSystem
     assert code == 0, text
     assert "不好" not in text
     assert text.count("正常") == 7
+
+
+def test_it_speaks_the_language_of_its_user(running_system: RunningSystem) -> None:
+    for options, changed, wanted in (
+        ((), {}, 0),
+        (("--deep", "--partition", "nosuch"), {}, 7),
+        ((), {"SCNS_URL": "http://127.0.0.1:1"}, 6),
+        ((), {"SCNS_REDIS_URL": "redis://127.0.0.1:1/0"}, 3),
+        (("--skip-api",), {"SCNS_DATABASE_URL": "postgresql://scns:x@127.0.0.1:1/scns"}, 1),
+        (("--help",), {}, 0),
+        (("--nosuch",), {}, 2),
+    ):
+        code, text = check(running_system, *options, SCNS_LANG="en", **changed)
+        assert code == wanted, text
+        assert text
+        assert not CHINESE.search(text), text
+        assert CHINESE.search(check(running_system, *options, SCNS_LANG="zh", **changed)[1])
 
 
 def test_the_exit_code_says_what_is_wrong(running_system: RunningSystem) -> None:

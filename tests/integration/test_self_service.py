@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from running_system import RunningSystem
+from scns_conductor.language.catalogue import CHINESE
 
 UP = [sys.executable, "-m", "scns_conductor.local"]
 
@@ -88,6 +89,10 @@ def test_up_twice_tells_where_it_is_and_never_prints_the_token(place: Path) -> N
     url = re.search(r"(http://127\.0\.0\.1:\d+)/docs", first.stdout)
     assert url is not None, first.stdout
     assert f"端口 {port} 已被占用" in first.stdout
+    # 怎样用只说一遍；在后台的，Ctrl-C 停不了它。
+    assert first.stdout.count("接口文档") == 1
+    assert first.stdout.count("  看板 ") == 1
+    assert "Ctrl-C" not in first.stdout
     assert int(url[1].rpartition(":")[2]) > port
 
     second = up(place)
@@ -99,11 +104,16 @@ def test_up_twice_tells_where_it_is_and_never_prints_the_token(place: Path) -> N
     log = place / "logs" / "up.log"
     assert log.stat().st_mode & 0o077 == 0
     assert token not in first.stdout + first.stderr + second.stdout + second.stderr + log.read_text()
-    # 打印的 curl 一行照抄就能用。
-    line = re.search(r"用 curl +(curl .*?)\n  用 scns", first.stdout, re.S)
-    assert line is not None
-    done = subprocess.run(shlex.split(line[1].replace("\\\n", " ")), capture_output=True, text=True, check=False)
-    assert done.stdout == '{"job_id":"1"}', done
+    # 打印的 curl 一行照抄就能用，说英文时也是。
+    third = up(place, SCNS_LANG="en")
+    assert not CHINESE.search(third.stdout), third.stdout
+    for number, (told, line_re) in enumerate(
+        ((first, r"用 curl +(curl .*?)\n  用 scns"), (third, r"with curl +(curl .*?)\n  with scns")), 1
+    ):
+        line = re.search(line_re, told.stdout, re.S)
+        assert line is not None, told.stdout
+        done = subprocess.run(["sh", "-c", line[1]], capture_output=True, text=True, check=False)
+        assert done.stdout == f'{{"job_id":"{number}"}}', done
     # 启动时没有别的库的闲话。
     assert "alembic" not in first.stdout + first.stderr + log.read_text()
 

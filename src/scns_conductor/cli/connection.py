@@ -58,12 +58,20 @@ def complete_job_ids(ctx: click.Context, param: click.Parameter, incomplete: str
 
 def job_ids_argument(*, required: bool = True) -> Callable[[F], F]:
     """一个或几个作业号：12、12_3、12_[1-5]。"""
-    return click.argument("job_ids", metavar="JOB...", nargs=-1, required=required, shell_complete=complete_job_ids)
+    return click.argument(
+        "job_ids",
+        metavar="JOB..." if required else "[JOB]...",
+        nargs=-1,
+        required=required,
+        shell_complete=complete_job_ids,
+    )
 
 
 def job_id_argument(*, required: bool = True) -> Callable[[F], F]:
     """一个作业号。"""
-    return click.argument("job_id", metavar="JOB", required=required, shell_complete=complete_job_ids)
+    return click.argument(
+        "job_id", metavar="JOB" if required else "[JOB]", required=required, shell_complete=complete_job_ids
+    )
 
 
 def array_rows(client: "JsonClient", job_id: str) -> list[dict[str, Any]]:

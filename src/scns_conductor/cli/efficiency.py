@@ -8,6 +8,7 @@ import click
 
 from scns_conductor.cli.connection import connected, job_id_argument, json_option, print_json
 from scns_conductor.cli.say import say
+from scns_conductor.language import told
 
 if TYPE_CHECKING:
     from scns_conductor.client.conductor import JsonClient
@@ -65,7 +66,7 @@ def efficiency(
     header = ("作业", "名字", "用户", "状态", "CPU", "内存", "GPU", "时间", "下次")
     shown = [
         (job_label(job), str(job["name"]), str(job["user_name"]), str(job["state"]), _percent(row["cpu"]),
-         _percent(row["memory"]), _percent(row["gpu"]), _percent(row["time"]), "；".join(row["hints"]) or "-")
+         _percent(row["memory"]), _percent(row["gpu"]), _percent(row["time"]), told("；").join(row["hints"]) or "-")
         for job, row in zip(jobs, rows, strict=True)
     ]  # fmt: skip
     show_table(header, shown, "没有开始过的作业")
@@ -144,7 +145,7 @@ def _measured(job: Mapping[str, Any]) -> dict[str, Any]:
         "job_id": job["job_id"], "state": job["state"], "cpu": usage.cpu, "memory": usage.memory, "time": usage.time,
         "gpu": usage.gpu, "gpu_memory_mb": job.get("max_gpu_memory_mb"), "gpu_energy_j": job.get("gpu_energy_j"),
         "held_cpu_s": run_s * usage.cpus, "idle_cpu_s": usage.idle_cpu_s if measured else 0.0,
-        "hints": hints(usage) if job.get("end_time") else [],
+        "hints": [told(hint) for hint in hints(usage)] if job.get("end_time") else [],
         "fit": fitting(usage) if job.get("end_time") else Fit(),
     }  # fmt: skip
 

@@ -71,6 +71,10 @@ def slurm(
     findings = Findings()
     content: dict[str, Any] = {"version": 1}
     if conf is not None:
+        try:
+            open(conf, "rb").close()
+        except OSError as error:
+            raise click.ClickException(f"读不了 {conf}：{error.strerror}") from error
         content |= read_slurm_conf(Path(conf), findings).content()
     if tables:
         content |= _accounts(tables, findings)

@@ -107,9 +107,50 @@ LABELS = {
     "data_source": "来源",
     "submit_host": "提交的机器",
     "command": "脚本的路径",
+    "reservation": "预留",
+    "wckey": "工作负载标签",
+    "licenses": "许可证",
+    "open_mode": "输出文件的打开方式",
+    "umask": "umask",
+    "minimum_cpus_per_node": "节点至少有的 CPU",
+    "temporary_disk_per_node": "节点至少有的临时磁盘",
+    "required_nodes": "必须包含的节点",
+    "excluded_nodes": "不用的节点",
+    "exclusive_to": "节点上只许谁的作业",
+    "mcs_label": "安全标签",
+    "required_switches": "最多跨几个交换机",
+    "maximum_switch_wait_time": "为交换机至多等",
+    "distribution": "任务的分布",
+    "time_minimum": "最短的时限",
+    "kill_on_invalid_dependency": "依赖满足不了就取消",
+    "kill_warning_signal": "时限前的信号",
+    "kill_warning_delay": "提前多少秒发信号",
+    "admin_comment": "管理员的备注",
+    "extra": "附加的文字",
+    "mail_type": "何时发邮件",
+    "mail_user": "邮件发给",
+    "array_max_tasks": "同时至多几个任务",
+    "cron": "crontab 的时刻",
+    "derived_exit_status": "作业步退出码的最大值",
+    "configuring": "在等节点开机",
+    "process_id": "脚本的进程号",
+    "requested_partitions": "原来列的分区",
+    "requested_reservation": "原来写的预留",
+    "start_priority": "启动时的优先级",
+    "requested_end_state": "有人要求的结局",
+    "requested_end_reason": "要求的说明",
+    "requested_end_actor": "谁要求的",
+    "requested_end_grace": "要求给的宽限秒数",
+    "nodes": "节点",
+    "cpus": "分到的 CPU",
+    "probable_start_time": "多半何时开始",
 }
 _TIMES = frozenset(name for name in LABELS if name.endswith("_time")) | {"deadline", "reason_since"}
-_MEMORY = frozenset({"allocated_memory", "max_gpu_memory_mb", "memory_per_node", "memory_per_cpu", "memory_per_gpu"})
+_DURATIONS = frozenset({"time_limit", "time_minimum", "maximum_switch_wait_time"})
+_MEMORY = frozenset(
+    {"allocated_memory", "max_gpu_memory_mb", "memory_per_node", "memory_per_cpu", "memory_per_gpu"}
+    | {"temporary_disk_per_node"}
+)
 
 
 def instant(value: Any) -> datetime | None:
@@ -181,12 +222,14 @@ def value_text(name: str, value: Any) -> str:
     """一个字段的值写成文字。"""
     if name in _TIMES:
         return local_time(value)
-    if name == "time_limit":
+    if name in _DURATIONS:
         return time_limit_text(value)
     if name == "wait_breakdown" and isinstance(value, Mapping):
         # 多的在前；None 是等调度的那一会儿。
         parts = sorted(value.items(), key=lambda item: -float(item[1]))
-        return "、".join(f"{told('等调度') if key == 'None' else key} {format_duration(spent)}" for key, spent in parts)
+        return told("、").join(
+            f"{told('等调度') if key == 'None' else key} {format_duration(spent)}" for key, spent in parts
+        )
     if name in _MEMORY and isinstance(value, int):
         return format_memory_mb(value)
     if name == "max_rss_kb" and isinstance(value, int):

@@ -9,7 +9,7 @@ from scns_conductor.language import told
 # 单独成段地显示，或已经在别的字段里（退出码），或只对程序有用；--json 里都有。
 APART = frozenset(
     {"script", "environment", "allocations", "exit_status", "exit_signal", "interactive", "revision"}
-    | {"kill_warning_batch_only"}
+    | {"kill_warning_batch_only", "array_base", "array_step"}
 )
 
 

@@ -22,7 +22,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("simulate", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="TRACE", required=False)
+@click.argument(
+    "trace", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="[TRACE]", required=False
+)
 @click.option("--live", is_flag=True, help="不用 TRACE：取线上系统自己的历史，机器就是它的节点")
 @click.option("--since", metavar="TIME", help="--live 只取此后提交的，如 2026-11-24T08:00:00")
 @click.option(

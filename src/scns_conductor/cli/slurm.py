@@ -23,6 +23,8 @@ def install(prefix: Path) -> None:
     try:
         links = make_links(prefix.expanduser().absolute(), sys.executable)
     except OSError as error:
-        raise click.ClickException(str(error)) from error
+        # 不是系统说的（已有别人的文件）自己就是一句话。
+        why = f"写不了 {error.filename or prefix}：{error.strerror}" if error.strerror else str(error)
+        raise click.ClickException(why) from error
     say(f"已在 {prefix} 建立 {len(links)} 个命令：{'、'.join(link.name for link in links)}")
     say(f'用法：export PATH="{prefix.expanduser().absolute()}:$PATH"')

@@ -23,7 +23,7 @@ class SubmitCommand(click.Command):
     context_settings={"help_option_names": ["-h", "--help"], "allow_interspersed_args": False},
     options_metavar="[选项]",
 )
-@click.argument("file", metavar="FILE|-", required=False, type=click.Path())
+@click.argument("file", metavar="[FILE|-]", required=False, type=click.Path())
 @click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("-W", "--wait", is_flag=True, help="等它结束：边等边显示输出与进度，退出码就是作业的")
 @click.option("--wrap", metavar="COMMAND", help="提交一条命令，不用写脚本")
@@ -82,10 +82,17 @@ def submit(
 submit.params.extend(click_options())
 
 
+# 试算的回答里，那句话说过了的，与只对程序有用的。
+PLAN_TOLD = frozenset({"text", "endless", "firm", "preempts"})
+
+
 def _warn_late(why: dict[str, Any]) -> None:
     """照现在的计划赶不上期限的，提交时就说。"""
     if why.get("latest_start_time"):
-        click.echo(next(line for line in str(why["text"]).split("\n") if "期限" in line), err=True)
+        # 说的是哪种语言都有这个状态名。
+        for line in str(why["text"]).split("\n"):
+            if "DEADLINE" in line:
+                click.echo(line, err=True)
 
 
 def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
@@ -95,4 +102,5 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
     from scns_conductor.cli.job_text import field_pairs
     from scns_conductor.cli.table import render_fields
 
-    click.echo(render_fields(field_pairs(plan)))
+    say(str(plan["text"]))
+    click.echo(render_fields(field_pairs(plan, skip=PLAN_TOLD)))

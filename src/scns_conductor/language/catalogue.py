@@ -18,6 +18,7 @@ PLACE = re.compile(r"\{([A-Za-z0-9_]*)(?:![rsa])?(?::[^{}]*)?\}")
 LEAD = re.compile(r"[\x20-\x7e]*: ")
 # 一句与一句之间，大的先拆。
 SEPARATORS = {"。": ". ", "；": "; ", "：": ": ", "，": ", ", "、": ", ", "……": "… ", "（": " (", "）": ") "}
+JOINTS, ENGLISH_JOINTS = "。；：，、", ".;:, "
 # 译一句话至多试这么多个片段、每段至多这么长：话里有别人给的文字，不能让它费掉很多时间。
 TRIES = 200
 LONGEST = 2000
@@ -91,6 +92,10 @@ class Catalogue:
     """原文到译文。"""
 
     def __init__(self, entries: Mapping[str, str]) -> None:
+        # 接在别的话后面的一句（“；可用的字段见 /docs”）：拆开之后没有开头的句读，也要认得。
+        entries = {source.lstrip(JOINTS): target.lstrip(ENGLISH_JOINTS) for source, target in entries.items()} | {
+            **entries
+        }
         self._exact = {source.strip("\n"): target for source, target in entries.items() if not PLACE.search(source)}
         self._templates = sorted(
             (Template(source, target) for source, target in entries.items() if PLACE.search(source)),
@@ -202,4 +207,13 @@ def english(text: str) -> str:
     catalogue = _catalogue()
     whole = catalogue.exact(text.strip("\n")) or ("\n" in text and catalogue.several_lines(text)) or ""
     # 别的逐行译：各行是各的话。
-    return whole or "\n".join(catalogue.translated(line).rstrip() for line in text.split("\n"))
+    return whole or "\n".join(_line(catalogue, line) for line in text.split("\n"))
+
+
+def _line(catalogue: Catalogue, line: str) -> str:
+    found = catalogue.translated(line)
+    said = line.lstrip(" ")
+    # 缩进也许是那句话自己的（目录里有），也许是印的人加的。
+    if said != line and CHINESE.search(found):
+        found = line[: len(line) - len(said)] + catalogue.translated(said)
+    return found.rstrip()

@@ -44,7 +44,10 @@ _SERVER = (
     click.option("--cluster-name", show_default=DEFAULT_CLUSTER, help="集群名"),
     click.option("--address", default="", help="别的机器用来找到这台的名字或地址；缺省是本机的全名"),
     click.option(
-        "--allow", multiple=True, metavar="网段", help="放行这个网段里的机器（如 10.0.0.0/24），可重复；缺省只给本机用"
+        "--allow",
+        multiple=True,
+        metavar="NETWORK",
+        help="放行这个网段里的机器（如 10.0.0.0/24），可重复；缺省只给本机用",
     ),
     click.option("--database-url", help="已有的 PostgreSQL；缺省用本机的，角色与数据库由这里建"),
     click.option("--redis-url", help="已有的 Redis 或 Valkey；缺省用本机的"),
@@ -73,7 +76,7 @@ def worker(**options: Any) -> None:
 
 
 @setup.command("node")
-@click.argument("hosts", nargs=-1, required=True, metavar="主机…")
+@click.argument("hosts", nargs=-1, required=True, metavar="HOST...")
 @click.option(
     "--package",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

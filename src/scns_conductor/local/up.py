@@ -32,8 +32,17 @@ def say(text: str) -> None:
     print(told(text), flush=True)
 
 
-def run_up(options: UpOptions, ready_file: Path | None = None, progress: Callable[[str], None] = say) -> int:
-    """在前台运行整个系统，直到收到停机信号；返回退出码：0 正常停下，1 没能起来。"""
+def run_up(
+    options: UpOptions,
+    ready_file: Path | None = None,
+    progress: Callable[[str], None] = say,
+    *,
+    in_background: bool = False,
+) -> int:
+    """运行整个系统，直到收到停机信号；返回退出码：0 正常停下，1 没能起来。
+
+    in_background：是 run_detached 起的，怎样用由它说。
+    """
     directory = DataDirectory(options.data_dir)
     try:
         directory.prepare()
@@ -66,8 +75,8 @@ def run_up(options: UpOptions, ready_file: Path | None = None, progress: Callabl
             except OSError as error:
                 raise StartFailed(f"写不了 {path}：{error.strerror}") from error
             written.append(path)
-        progress(_banner(directory, system.url))
-        _say_web(directory, progress)
+        if not in_background:
+            _say_usage(directory, system.url, progress, stop="Ctrl-C，或 ")
         supervisor.wait_until(directory.deleted, math.inf, LOOK_S)
         print(told(f"数据目录 {directory.path} 被删掉了：没有它什么也留不下，停下"), file=sys.stderr)
         code = 1
@@ -99,14 +108,13 @@ def run_detached(
     running = directory.running_pid()
     if running is not None and ready_file is None and _ready_pid(directory.client_file) == running:
         progress(f"已经在运行（进程 {running}），这次的选项没有用上；要换先停下它")
-        progress(_banner(directory, str(json.loads(directory.client_file.read_text())["url"])))
-        _say_web(directory, progress)
+        _say_usage(directory, _ready_url(directory), progress)
         return 0
     log_path = directory.logs / "up.log"
     log_path.unlink(missing_ok=True)
     with open(log_path, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.local", "up", *arguments],
+            [sys.executable, "-m", "scns_conductor.local", "up", "--in-background", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -126,7 +134,7 @@ def run_detached(
                 return process.returncode or 1
             if ready:
                 # 登录的链接只给终端：日志里不留。
-                _say_web(directory, progress)
+                _say_usage(directory, _ready_url(directory), progress)
                 return 0
             if time.monotonic() > deadline:
                 process.terminate()
@@ -173,6 +181,10 @@ def _ready_pid(client_file: Path) -> int | None:
         return None
 
 
+def _ready_url(directory: DataDirectory) -> str:
+    return str(json.loads(directory.client_file.read_text())["url"])
+
+
 def _shell_lines(environment: dict[str, str]) -> str:
     """可以被 shell 用 . 读入的变量。"""
     return "".join(f"{name}={_single_quoted(value)}\n" for name, value in environment.items())
@@ -188,6 +200,12 @@ def _issue_token(system: LocalSystem) -> str:
 
     # 它在数据目录里（0600），每次启动换新的；要比不停机的时间长。
     return issue_token(system.settings, current_user_name(), admin=True, lifetime_s=365 * 86400)
+
+
+def _say_usage(directory: DataDirectory, url: str, progress: Callable[[str], None], *, stop: str = "") -> None:
+    """怎样用它；stop 是 scns down 之外怎样停下。"""
+    progress(_banner(directory, url, stop))
+    _say_web(directory, progress)
 
 
 def _say_web(directory: DataDirectory, progress: Callable[[str], None]) -> None:
@@ -209,10 +227,10 @@ def _say_web(directory: DataDirectory, progress: Callable[[str], None]) -> None:
         )
 
 
-def _banner(directory: DataDirectory, url: str) -> str:
+def _banner(directory: DataDirectory, url: str, stop: str) -> str:
     scns = Path(sys.executable).with_name("scns")
     place = _single_quoted(str(directory.path))
-    script = "#!/bin/bash\\necho 你好，我在 $(hostname)\\n"
+    script = f"#!/bin/bash\\necho {told('你好，我在')} $(hostname)\\n"
     return f"""
 SCNS-Conductor 已就绪
   接口文档  {url}/docs
@@ -220,6 +238,6 @@ SCNS-Conductor 已就绪
   用 curl   curl -s -H @{_single_quoted(str(directory.header_file))} -H 'Content-Type: application/json' \\
               -d '{{"job": {{"name": "hello"}}, "script": "{script}"}}' {url}/jobs/submit
   用 scns   printf '{script}' | SCNS_DATA_DIR={place} {scns} submit --wait -
-  停止      Ctrl-C，或 {scns} down --data-dir {place}
+  停止      {stop}{scns} down --data-dir {place}
   日志      {directory.logs}
 """

@@ -40,6 +40,7 @@ def _data_dir(given: Path | None) -> Path:
     is_flag=True,
     help="用 SCNS_DATABASE_URL 指的 PostgreSQL，不起内嵌的；结构由这里升级",
 )
+@click.option("--in-background", is_flag=True, hidden=True)
 @click.option("-d", "--detach", is_flag=True, help="在后台运行，就绪后返回；用 scns down 停止")
 def up(
     data_dir: Path | None,
@@ -53,6 +54,7 @@ def up(
     web: bool | None,
     keep_jobs: bool,
     external_database: bool,
+    in_background: bool,
     detach: bool,
 ) -> None:
     """在本机启动整个系统：内嵌的 PostgreSQL 与 Valkey、API、调度器、一个或多个节点。
@@ -87,7 +89,7 @@ def up(
         )
         if detach:
             raise SystemExit(run_detached(_arguments(options, ready_file), options.data_dir, ready_file))
-        raise SystemExit(run_up(options, ready_file))
+        raise SystemExit(run_up(options, ready_file, in_background=in_background))
     except (ConductorError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 

@@ -253,18 +253,18 @@ async def _requeue(connection: AsyncConnection, rows: Sequence[JobRow], asked: _
 
 
 def _to_suspend(text: str, rows: Sequence[JobRow], _asked: _Asked) -> list[JobRow]:
-    return _switchable(text, rows, JobState.RUNNING, JobState.SUSPENDED, "挂起")
+    return _switchable(text, rows, JobState.RUNNING, JobState.SUSPENDED, "不能挂起")
 
 
 def _to_resume(text: str, rows: Sequence[JobRow], _asked: _Asked) -> list[JobRow]:
-    return _switchable(text, rows, JobState.SUSPENDED, JobState.RUNNING, "恢复")
+    return _switchable(text, rows, JobState.SUSPENDED, JobState.RUNNING, "不能恢复")
 
 
-def _switchable(text: str, rows: Sequence[JobRow], source: JobState, target: JobState, verb: str) -> list[JobRow]:
+def _switchable(text: str, rows: Sequence[JobRow], source: JobState, target: JobState, refused: str) -> list[JobRow]:
     chosen = [row for row in rows if row.state == source]
     require_whole(text, chosen)
     if not chosen and not any(row.state == target for row in rows):
-        raise Conflict(f"作业 {text} 是 {rows[0].state}，不能{verb}", code=f"job_not_{source.value.lower()}")
+        raise Conflict(f"作业 {text} 是 {rows[0].state}，{refused}", code=f"job_not_{source.value.lower()}")
     return chosen
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from scns_conductor.core.errors import ConductorError
+from scns_conductor.language import told
 from scns_conductor.simulator.machine import Machine
 from scns_conductor.simulator.metrics import SLOWDOWN_THRESHOLD_S, Metrics
 from scns_conductor.simulator.power import PowerUse
@@ -101,15 +102,16 @@ def _policy_json(result: PolicyResult) -> dict[str, Any]:
 
 def as_table(machine: Machine, workload: Workload, results: Sequence[PolicyResult]) -> str:
     """给人看的并排表；一行一个策略。"""
-    rows = [["策略", *(title for _, title, _ in _TABLE)]]
+    rows = [[told(title) for title in ("策略", *(title for _, title, _ in _TABLE))]]
     for result in results:
         rows.append([result.policy, *(text.format(getattr(result.metrics, key)) for key, _, text in _TABLE)])
-    lines = [f"机器：{machine.describe()}；作业 {len(workload.jobs)} 个", _aligned(rows)]
-    lines += [_power_line(result.policy, result.power) for result in results if result.power is not None]
+    lines = [told(f"机器：{machine.describe()}；作业 {len(workload.jobs)} 个"), _aligned(rows)]
+    lines += [told(_power_line(result.policy, result.power)) for result in results if result.power is not None]
     for result in results:
         if result.never_started:
             job_id, reason = next(iter(result.never_started.items()))
-            lines.append(f"{result.policy}：{len(result.never_started)} 个作业始终不能启动，例如 {job_id}（{reason}）")
+            never = len(result.never_started)
+            lines.append(told(f"{result.policy}：{never} 个作业始终不能启动，例如 {job_id}（{reason}）"))
     return "\n".join(lines)
 
 
@@ -124,7 +126,7 @@ def _power_line(policy: str, use: PowerUse) -> str:
 def as_rlscheduler_table(rows: Mapping[str, Mapping[str, QuirkyResult]]) -> str:
     """RLScheduler 的一份踪迹：回填的方式 -> 启发式 -> 结果；每格是平均有界慢化与利用率。"""
     names = list(next(iter(rows.values())))
-    cells = [["回填", *names]]
+    cells = [[told("回填"), *names]]
     for backfill, found in rows.items():
         cells.append(
             [backfill, *(f"{cell.avg_bounded_slowdown:.2f} ({cell.utilization:.3f})" for cell in found.values())]
