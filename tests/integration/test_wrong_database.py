@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from debian_postgres import DebianPostgres, debian_postgres, deployed_system
@@ -93,6 +94,45 @@ def test_a_wrong_password_is_told_everywhere_and_kills_nobody(
     right = keyed.url().replace("scns@", "scns:right@")
     with deployed_system(tmp_path / "system", right, engines.redis_url) as system:
         assert system.wait_state(system.submit("true\n"), "COMPLETED")
+
+
+def test_a_server_that_will_not_do_kills_nobody_and_mended_is_enough(
+    keyed: DebianPostgres, engines: Engines, tmp_path: Path
+) -> None:
+    """编码不对（太旧的也走这一处）：长住的说出来、等着；换成好的库之后没有人重启它们。"""
+    administer(keyed, "CREATE DATABASE d ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    url = keyed.url("d").replace("scns@", "scns:right@")
+    variables = {**environment(tmp_path, url, engines.redis_url), "SCNS_SMTP_HOST": "127.0.0.1"}
+    variables |= {"SCNS_SUSPEND_PROGRAM": "/bin/true", "SCNS_RESUME_PROGRAM": "/bin/true", "SCNS_SUSPEND_TIME_S": "600"}
+    with (
+        living(tmp_path, "scns_conductor.worker.agent.process", variables) as agent,
+        living(tmp_path, "scns_conductor.worker.scheduler.process", variables) as scheduler,
+        living(tmp_path, "scns_conductor.worker.background.process", variables) as background,
+    ):
+        for log in (agent, scheduler, background):
+            wait_until(lambda log=log: "SQL_ASCII" in log.read_text(), 60, f"{log} 说出来")
+        wait_until(lambda: renamed(keyed), 60, "把坏的库挪开")
+        administer(keyed, "CREATE DATABASE d ENCODING 'UTF8' TEMPLATE template0")
+        done = subprocess.run([SCNS, "db", "upgrade"], env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        with psycopg.connect(keyed.url("d").replace("scns@", "scns:right@"), autocommit=True) as connection:
+            for what in ("FROM nodes WHERE state = 'UP'", "FROM scheduler_leader WHERE backend_pid IS NOT NULL"):
+                wait_until(lambda what=what: connection.execute(f"SELECT 1 {what}".encode()).fetchone(), 60, what)
+
+
+def administer(server: DebianPostgres, statement: str) -> None:
+    """以管理员的身份（不要口令的）。"""
+    with psycopg.connect(server.url().replace("scns@", "watcher@"), autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def renamed(server: DebianPostgres) -> bool:
+    """坏的库挪开了；有人刚好连着就不行，再试。"""
+    try:
+        administer(server, "ALTER DATABASE d RENAME TO bad")
+    except psycopg.errors.ObjectInUse:
+        return False
+    return True
 
 
 def test_a_standby_alone_is_read_only_and_says_so(pair: PostgresPair, engines: Engines, tmp_path: Path) -> None:

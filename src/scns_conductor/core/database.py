@@ -48,6 +48,10 @@ LOCK_TIMEOUT = "55P03"
 UNUSABLE_SESSION = frozenset({"25006", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"})
 
 
+class UnfitServer(ServiceUnavailable):
+    """连上了，却是用不了的服务器（太旧、编码不对）；换好之前同连不上一样，长住的等着。"""
+
+
 def is_pooled(settings: "Settings", *, direct: bool = False) -> bool:
     """这条会话是不是一个事务一换。"""
     return settings.database_direct_url is not None and not direct
@@ -182,16 +186,16 @@ def _prepare_session(connection: "psycopg.Connection[Any]", statements: str) -> 
 
 
 def require_server(major: int, encoding: str) -> None:
-    """服务器太旧、编码不对抛 ServiceUnavailable。"""
+    """服务器太旧、编码不对抛 UnfitServer。"""
     if major < MINIMUM_VERSION:
-        raise ServiceUnavailable(
+        raise UnfitServer(
             f"数据库是 PostgreSQL {major}，太旧；需要 {MINIMUM_VERSION} 以上，请升级服务器或换一个 SCNS_DATABASE_URL",
             code="database_too_old",
             retry_after_s=60,
         )
     if encoding != "UTF8":
         # 中文写不进，或写进去长度不对（initdb 时没有设 locale 就是 SQL_ASCII）。
-        raise ServiceUnavailable(
+        raise UnfitServer(
             f"数据库的编码是 {encoding}，要 UTF8；请重建：CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
             code="database_encoding",
             retry_after_s=60,

@@ -2,8 +2,10 @@
 
 import sqlalchemy as sa
 
+from scns_conductor.core.database import UnfitServer
+
 # 一条语句、一次取连接会抛出的全部；SQLAlchemy 的 TimeoutError（连接池借不到）不是 DBAPIError。
-DATABASE_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError)
+DATABASE_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError, UnfitServer)
 
 # SQLSTATE 的前几位：连接 08、身份 28、库没了 3D、序列化与死锁 40、只读 25006、闲置被断 25P、
 # 结构与权限 42（正在升级：与这一条数据无关）、资源不足 53、锁 55、管理员介入与语句超时 57、系统 58、配置文件 F0。
@@ -12,7 +14,7 @@ _PASSING = ("08", "25006", "25P", "28", "3D", "40", "42", "53", "55", "57", "58"
 
 def is_passing(error: Exception) -> bool:
     """稍后再试也许就成：与要写的数据无关。"""
-    if isinstance(error, sa.exc.TimeoutError):
+    if isinstance(error, sa.exc.TimeoutError | UnfitServer):
         return True
     if not isinstance(error, sa.exc.DBAPIError):
         return False

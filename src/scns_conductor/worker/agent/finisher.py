@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from scns_conductor.core.database import UnfitServer
 from scns_conductor.core.errors import first_line
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.ends import Ended, JobEnd, OutputTail, commit_ends
@@ -30,7 +31,7 @@ FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
 
 # 一条写不进去时的错：数据库的，或记录里的值不合式；别的错是程序的，不在这里兜住。
-DATA_ERRORS = (sa.exc.SQLAlchemyError, TypeError, ValueError)
+DATA_ERRORS = (sa.exc.SQLAlchemyError, UnfitServer, TypeError, ValueError)
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from scns_conductor.core.database import sync_engine
+from scns_conductor.core.database import UnfitServer, sync_engine
 from scns_conductor.core.errors import first_line
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.schema_version import await_schema
@@ -76,12 +76,11 @@ class PowerKeeper:
 
     def _run(self) -> None:
         engine = sync_engine(self._settings, role="power", pooled=False, direct=True)
-        if not await_schema(engine, self._stopping):
-            return
         while not self._stopping.is_set():
             try:
-                self._serve(engine)
-            except sa.exc.SQLAlchemyError as error:
+                if await_schema(engine, self._stopping):
+                    self._serve(engine)
+            except (sa.exc.SQLAlchemyError, UnfitServer) as error:
                 logger.warning("database_unavailable", extra={"error": first_line(error)})
             self._stopping.wait(RETRY_S)
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from scns_conductor.core.database import sync_engine
+from scns_conductor.core.database import UnfitServer, sync_engine
 from scns_conductor.core.errors import first_line
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings
@@ -85,7 +85,7 @@ class Background:
                     started = True
                 for errand in errands:
                     errand.look(self._publisher)
-            except sa.exc.SQLAlchemyError as error:
+            except (sa.exc.SQLAlchemyError, UnfitServer) as error:
                 logger.warning("database_unavailable", extra={"error": first_line(error)})
             self._stopping.wait(LOOK_S)
         for errand in errands:
@@ -106,7 +106,7 @@ class Background:
         def handle(message: Any) -> None:
             try:
                 errand.handle(message)
-            except sa.exc.SQLAlchemyError as error:
+            except (sa.exc.SQLAlchemyError, UnfitServer) as error:
                 logger.warning("database_unavailable", extra={"error": first_line(error)})
 
         consumer = Consumer(

@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from scns_conductor.core.database import sync_engine
+from scns_conductor.core.database import UnfitServer, sync_engine
 from scns_conductor.core.errors import first_line
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.runtime_settings import effective
@@ -114,7 +114,7 @@ class Scheduler:
                             self._serve(engine, leadership)
                         finally:
                             self._state.leading = False
-            except (sa.exc.DBAPIError, psycopg.Error, NotLeader) as error:
+            except (sa.exc.DBAPIError, psycopg.Error, NotLeader, UnfitServer) as error:
                 logger.warning("scheduler_interrupted", extra={"error": first_line(error)})
                 engine.dispose()
                 self._state.stopping.wait(RETRY_S)
