@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,4 +90,59 @@ def test_a_wrong_authority_or_name_is_refused_by_both(server: DebianPostgres, ho
         asyncio.run(_ask(settings))
     answer = asyncio.run(database_error(refused.value, async_engine(settings)))
     assert answer is not None, "API 要答 503，不是 500"
+    assert answer.status == 503
+
+
+def _knocks(listener: socket.socket) -> int:
+    """有几条连接来过。"""
+    listener.setblocking(False)
+    count = 0
+    while True:
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+def test_a_silent_host_does_not_hide_the_next(server: DebianPostgres) -> None:
+    """头一台收下连接就没有声音（冻住了、关了机）：两个驱动都轮到下一台，之后的会话先找应答过的。"""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{server.port}"
+        settings = Settings(database_url=SecretStr(f"postgresql://scns@{hosts}/postgres?target_session_attrs=primary"))
+        engine = sync_engine(settings)
+        with engine.connect() as first, engine.connect() as second:
+            assert first.scalar(sa.text("SELECT 1")) == second.scalar(sa.text("SELECT 1")) == 1
+        engine.dispose()
+        assert _knocks(silent) == 1
+
+        async def ask() -> None:
+            engine = async_engine(settings)
+            async with engine.connect() as first, engine.connect() as second:
+                for connection in (first, second):
+                    assert (await connection.execute(sa.text("SELECT 1"))).scalar_one() == 1
+                driver = (await first.get_raw_connection()).driver_connection
+                assert driver is not None
+                plug = driver._transport.get_extra_info("socket")
+                # 用着用着没有声音的，语句不等一刻钟。
+                assert plug.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+                assert plug.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            await engine.dispose()
+
+        asyncio.run(ask())
+        assert _knocks(silent) == 1
+
+
+def test_no_host_of_the_wanted_kind_is_503(server: DebianPostgres) -> None:
+    """切换之间只剩备库：等它接任，不是 500。"""
+    settings = Settings(
+        database_url=SecretStr(f"postgresql://scns@127.0.0.1:{server.port}/postgres?target_session_attrs=standby")
+    )
+    engine = sync_engine(settings)
+    with pytest.raises(sa.exc.OperationalError, match="standby"):
+        engine.connect()
+    with pytest.raises(OSError, match="target_session_attrs=standby") as refused:
+        asyncio.run(_ask(settings))
+    answer = asyncio.run(database_error(refused.value, async_engine(settings)))
+    assert answer is not None
     assert answer.status == 503

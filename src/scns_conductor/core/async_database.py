@@ -1,7 +1,9 @@
 """API 一侧的数据库引擎（asyncpg）；同一个地址，换驱动。别的进程不载入它：每个节点省 7 MiB。"""
 
+import socket
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode
 
 import asyncpg
 import sqlalchemy as sa
@@ -10,8 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from scns_conductor.core.database import (
     APPLICATION_NAME,
     CONNECT_TIMEOUT_S,
-    database_url,
+    KEEPALIVE_COUNT,
+    KEEPALIVE_IDLE_S,
+    KEEPALIVE_INTERVAL_S,
+    SILENCE_MS,
+    HostOrder,
+    connection_words,
     is_pooled,
+    most_telling,
     require_server,
     session_sql,
     watch_sessions,
@@ -20,23 +28,28 @@ from scns_conductor.core.settings import Settings
 
 # 地址里的选项，asyncpg 与 libpq 意思相同的；其余的（keepalives 等）只归 libpq。
 _ASYNCPG_OPTIONS = frozenset(
-    {"host", "port", "user", "password", "dbname", "passfile", "target_session_attrs", "krbsrvname", "gsslib",
-     "options", "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation",
+    {"host", "port", "user", "password", "dbname", "passfile", "service", "target_session_attrs", "krbsrvname",
+     "gsslib", "options", "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation",
      "ssl_min_protocol_version", "ssl_max_protocol_version"}
 )  # fmt: skip
 
 
-def asyncpg_url(settings: Settings, *, direct: bool = False) -> str:
-    """同一个地址，去掉 asyncpg 不认识的选项（它会把它们当作服务器的设置发出去）。"""
-    parts = urlsplit(database_url(settings, direct=direct))
-    known = [(name, value) for name, value in parse_qsl(parts.query) if name in _ASYNCPG_OPTIONS]
-    return urlunsplit(parts._replace(query=urlencode(known)))
+def asyncpg_url(words: Mapping[str, str]) -> str:
+    """一台主机的地址，去掉 asyncpg 不认识的选项（它会把它们当作服务器的设置发出去）。"""
+    known = {name: value for name, value in words.items() if name in _ASYNCPG_OPTIONS}
+    return f"postgresql://?{urlencode(known, quote_via=quote)}"
 
 
 def async_engine(settings: Settings, *, direct: bool = False, **options: Any) -> AsyncEngine:
     """API 一侧的引擎（asyncpg）。direct 的不经 PgBouncer。"""
     local = is_pooled(settings, direct=direct)
     statements = session_sql(settings, local=local)
+    words = connection_words(settings, direct=direct)
+    hosts = HostOrder(words)
+
+    async def connect(**named: Any) -> Any:
+        return await _connect_any(words, hosts, named)
+
     # 一个事务一条会话：预备好的语句在别人那里，设置跟着 BEGIN 走，不多一次往返。
     without_session: dict[str, Any] = {
         "connection_class": _with_begin(statements),
@@ -47,7 +60,7 @@ def async_engine(settings: Settings, *, direct: bool = False, **options: Any) ->
         "postgresql+asyncpg://",
         pool_timeout=5,
         connect_args={
-            "dsn": asyncpg_url(settings, direct=direct),
+            "async_creator_fn": connect,
             "timeout": CONNECT_TIMEOUT_S,
             "server_settings": {"application_name": f"{APPLICATION_NAME}/api"},
             **(without_session if local else {}),
@@ -64,6 +77,43 @@ def async_engine(settings: Settings, *, direct: bool = False, **options: Any) ->
 
     watch_sessions(engine.sync_engine)
     return engine
+
+
+async def _connect_any(words: Mapping[str, str], hosts: HostOrder, named: dict[str, Any]) -> Any:
+    """依次试各台主机，每台各有期限：asyncpg 自己的期限是几台合起来的，头一台没有声音就轮不到下一台。"""
+    failures: list[Exception] = []
+    for host in hosts:
+        try:
+            connection = await asyncpg.connect(asyncpg_url({**words, **host}), **named)
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            wanted = words.get("target_session_attrs")
+            refused = ConnectionError(f"没有一台主机是 target_session_attrs={wanted} 的（主库还没有接任？）")
+            refused.__cause__ = error
+            failures.append(refused)
+        except TimeoutError as error:
+            hosts.postpone(host)
+            failures.append(error)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            failures.append(error)
+        else:
+            hosts.prefer(host)
+            _notice_silence(connection)
+            return connection
+    raise most_telling(failures)
+
+
+def _notice_silence(connection: Any) -> None:
+    # asyncpg 没有这样的选项，也不给套接字；不设的话，主机关了机，等它的语句要挂一刻钟。
+    plug = connection._transport.get_extra_info("socket")
+    if plug.family != socket.AF_UNIX:
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (
+            (socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+            (socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
+            (socket.TCP_KEEPCNT, KEEPALIVE_COUNT),
+            (socket.TCP_USER_TIMEOUT, SILENCE_MS),
+        ):
+            plug.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _with_begin(statements: str) -> type:

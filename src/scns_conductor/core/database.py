@@ -8,13 +8,15 @@
 """
 
 import select
+import ssl
 import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import psycopg
 import sqlalchemy as sa
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.engine import Engine, ExceptionContext
 
 from scns_conductor.core.errors import ServiceUnavailable, SettingsError
@@ -27,6 +29,10 @@ APPLICATION_NAME = "scns-conductor"
 MINIMUM_VERSION = 14
 # 连一台主机至多等这么久（秒）；有几台的依次试。
 CONNECT_TIMEOUT_S = 5
+# 对面没有声音了（网线断了、机器关了、防火墙吞了）：闲着的 25 秒、发出去没有回音的 20 秒之后算断开。
+KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 10, 5, 3
+SILENCE_MS = 20_000
+_DEBIAN_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 # 服务器怎样设都一样：每条会话自己设成这样。
 _SESSION = {
     # 语句都短；即时编译一条的时间够执行它几百遍（缺省的 jit=on 使调度慢一百倍）。
@@ -71,14 +77,52 @@ def _checked_url(url: str, name: str) -> str:
     # SQLAlchemy 的写法（postgresql+psycopg://）也认。
     url = f"postgresql{separator}{rest}"
     try:
-        conninfo_to_dict(url)
         urlsplit(url)
+        each_host(conninfo_to_dict(url))
     except (psycopg.Error, ValueError) as error:
         example = "postgresql://用户:口令@主机/库，几台主机写 主机:端口,主机:端口"
         raise SettingsError(f"{name} 不是合法的数据库地址；例如 {example}") from error
     if not separator:
         raise SettingsError(f"{name} 要写成地址；例如 postgresql://用户:口令@主机/库")
     return url
+
+
+def connection_words(settings: "Settings", *, direct: bool = False) -> dict[str, str]:
+    """地址拆成 libpq 的一个个选项，两个驱动与 pg_dump 都照它；写错时抛 SettingsError。"""
+    found = conninfo_to_dict(database_url(settings, direct=direct))
+    words = {name: str(value) for name, value in found.items() if value is not None}
+    if words.get("sslrootcert") == "system":
+        # psycopg 自带的 OpenSSL 不知道系统的根证书在哪里，asyncpg 与旧的 libpq 不认这个词：换成那个文件。
+        words["sslrootcert"] = ssl.get_default_verify_paths().cafile or _DEBIAN_ROOTS
+        words.setdefault("sslmode", "verify-full")
+    return words
+
+
+def each_host(words: Mapping[str, Any]) -> list[dict[str, str]]:
+    """一台主机一项（host、hostaddr、port）；没有写主机的也是一项。个数对不上抛 ValueError。"""
+    lists = {name: str(words[name]).split(",") for name in ("host", "hostaddr", "port") if words.get(name)}
+    count = max((len(lists[name]) for name in ("host", "hostaddr") if name in lists), default=1)
+    if any(len(values) not in (1, count) for values in lists.values()):
+        raise ValueError
+    return [{name: values[index % len(values)] for name, values in lists.items()} for index in range(count)]
+
+
+class HostOrder:
+    """地址里的各台主机，依次试：上次连成的在最前，没有声音的（关了机、冻住了）在最后，不让每条新的会话都等它。"""
+
+    def __init__(self, words: Mapping[str, Any]) -> None:
+        self._hosts = each_host(words)
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        return iter(list(self._hosts))
+
+    def prefer(self, host: dict[str, str]) -> None:
+        """连成了这一台。"""
+        self._hosts = [host, *(other for other in self._hosts if other != host)]
+
+    def postpone(self, host: dict[str, str]) -> None:
+        """这一台到时没有声音。"""
+        self._hosts = [*(other for other in self._hosts if other != host), host]
 
 
 def session_sql(settings: "Settings", *, lookups: bool = False, limits: bool = True, local: bool = False) -> str:
@@ -125,20 +169,26 @@ def sync_engine(
         if pooled
         else {"poolclass": sa.pool.NullPool}
     )
+    words = connection_words(settings, direct=direct)
+    hosts = HostOrder(words)
     engine = sa.create_engine(
         "postgresql+psycopg://",
         connect_args={
-            **conninfo_to_dict(database_url(settings, direct=direct)),
+            **words,
             "application_name": f"{APPLICATION_NAME}/{role}",
             "connect_timeout": CONNECT_TIMEOUT_S,
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            # 发出去没有回音的（网线断了、防火墙吞了）20 秒后算断开。
-            "tcp_user_timeout": 20_000,
+            "keepalives_idle": KEEPALIVE_IDLE_S,
+            "keepalives_interval": KEEPALIVE_INTERVAL_S,
+            "keepalives_count": KEEPALIVE_COUNT,
+            "tcp_user_timeout": SILENCE_MS,
         },
         **pool,
     )
+
+    @sa.event.listens_for(engine, "do_connect")
+    def _connect(_: Any, __: Any, ___: Any, arguments: dict[str, Any]) -> "psycopg.Connection[Any]":
+        return _connect_any(arguments, hosts)
+
     local = is_pooled(settings, direct=direct)
     statements = session_sql(settings, lookups=lookups, limits=limits, local=local)
 
@@ -165,14 +215,32 @@ def sync_engine(
     return engine
 
 
+def _connect_any(arguments: dict[str, Any], hosts: HostOrder) -> "psycopg.Connection[Any]":
+    failures: list[psycopg.Error] = []
+    for host in hosts:
+        try:
+            connection = psycopg.connect(**{**arguments, **host})
+        except psycopg.errors.ConnectionTimeout as error:
+            hosts.postpone(host)
+            failures.append(error)
+        except psycopg.Error as error:
+            failures.append(error)
+        else:
+            hosts.prefer(host)
+            return connection
+    raise most_telling(failures)
+
+
+def most_telling(failures: Sequence[Exception]) -> Exception:
+    """几台主机都没有连成时说哪一个：应答了的那台说的（口令不对），没有就是最后一台的。"""
+    return next((error for error in failures if getattr(error, "sqlstate", None)), failures[-1])
+
+
 def direct_connection(settings: "Settings", role: str) -> "psycopg.Connection[tuple[Any, ...]]":
     """不经引擎的一条自动提交的会话（混沌与性能测试用），设得与别的一样。"""
-    connection = psycopg.connect(
-        database_url(settings, direct=True),
-        autocommit=True,
-        connect_timeout=10,
-        application_name=f"{APPLICATION_NAME}/{role}",
-    )
+    words = connection_words(settings, direct=True)
+    words |= {"connect_timeout": "10", "application_name": f"{APPLICATION_NAME}/{role}"}
+    connection = psycopg.connect(make_conninfo(**words), autocommit=True)
     _prepare_session(connection, session_sql(settings))
     return connection
 
