@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-from scns_conductor.core.errors import InvalidRequest
+from scns_conductor.core.errors import InvalidRequest, first_line
 from scns_conductor.local.setup.machine import SERVICE_USER, has_systemd, run, write_file
 from scns_conductor.local.setup.steps import SetupFailed, Step
 
@@ -83,23 +83,34 @@ def local_cluster() -> Cluster:
 def postgres_steps(cluster: Cluster, password: str) -> list[Step]:
     """角色与数据库；password 是写进设置的口令，角色的口令与它不符就改成它。"""
 
+    def connect() -> None:
+        # 只在装的时候连几次：很慢的机器也等它。
+        psycopg.connect(
+            host="127.0.0.1",
+            port=cluster.port,
+            user=SERVICE_USER,
+            password=password,
+            dbname=ADMIN,
+            connect_timeout=60,
+        ).close()
+
     def role_works() -> bool:
         try:
-            with psycopg.connect(
-                host="127.0.0.1",
-                port=cluster.port,
-                user=SERVICE_USER,
-                password=password,
-                dbname=ADMIN,
-                connect_timeout=5,
-            ):
-                return True
+            connect()
         except psycopg.OperationalError:
             return False
+        return True
 
     def make_role() -> None:
         exists = cluster.ask(f"SELECT 1 FROM pg_roles WHERE rolname = '{SERVICE_USER}'") == "1"
         cluster.ask(f"{'ALTER' if exists else 'CREATE'} ROLE {SERVICE_USER} LOGIN PASSWORD '{password}'")
+        try:
+            connect()
+        except psycopg.OperationalError as error:
+            remedy = f"看 {cluster.settings_dir}/pg_hba.conf：要有 host all all 127.0.0.1/32 scram-sha-256"
+            raise SetupFailed(
+                f"角色 {SERVICE_USER} 建好了，用设置里的口令却连不上：{first_line(error)}。{remedy}"
+            ) from error
 
     return [
         Step(
@@ -107,7 +118,6 @@ def postgres_steps(cluster: Cluster, password: str) -> list[Step]:
             role_works,
             make_role,
             (f"runuser -u {ADMIN} -- createuser --pwprompt {SERVICE_USER}",),
-            remedy=f"看 {cluster.settings_dir}/pg_hba.conf：要有 host all all 127.0.0.1/32 scram-sha-256",
         ),
         Step(
             f"数据库 {DATABASE}",
