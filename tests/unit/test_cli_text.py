@@ -1,7 +1,11 @@
 """命令行的文字：表、作业的一行、设置的遮掩、赋值。"""
 
+import os
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -134,3 +138,26 @@ def test_assignments() -> None:
 )
 def test_the_exit_code_of_a_wait_is_that_of_the_job(state: str, exit_code: str | None, code: int) -> None:
     assert exit_code_of(state, exit_code) == code
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from scns_conductor.slurm.entry import main; main(['squeue', '--help'])",
+        "from scns_conductor.slurm.entry import main; main(['sinfo', '--version'])",
+        "import sys; sys.argv = ['scns', 'config']; from scns_conductor.cli.main import main; main()",
+    ],
+)
+@pytest.mark.parametrize(
+    ("streams", "code"), [(">/dev/full", 1), (">&-", 0), (">&- 2>&-", 0), ("<&-", 0), ("| head -c 1 >/dev/null", 0)]
+)
+def test_an_output_that_cannot_be_written_is_no_traceback(
+    program: str, streams: str, code: int, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {streams}', sys.executable, program],
+        env={**os.environ, "SCNS_DATA_DIR": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done
+    # 写不下的说一句；别的什么也不说。
+    assert len(done.stderr.splitlines()) == code, done.stderr

@@ -9,7 +9,7 @@ from scns_conductor.cli.click_words import in_own_language, speak
 speak()
 
 from scns_conductor.cli.command_group import LazyGroup, Place, config_option  # noqa: E402
-from scns_conductor.core.text import is_text, tolerant_streams  # noqa: E402
+from scns_conductor.core.text import is_text, output_written, tolerant_streams  # noqa: E402
 from scns_conductor.language import told  # noqa: E402
 
 JOBS, CLUSTER, SERVER, TOOLS = "作业", "集群", "系统", "工具"
@@ -101,7 +101,8 @@ def main() -> None:
         print(told(f"scns：参数 {broken!r} 不是 UTF-8；请用 UTF-8 的名字"), file=sys.stderr)
         sys.exit(2)
     try:
-        scns()
+        with output_written(lambda why: told(f"scns：写不下标准输出：{why}")):
+            scns()
     except (ClientError, ConductorError) as error:
         print(told(f"scns：{error}"), file=sys.stderr)
         sys.exit(1)

@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 
-from scns_conductor.core.text import is_text, tolerant_streams
+from scns_conductor.core.text import is_text, output_written, tolerant_streams
 from scns_conductor.language import speak_only
 
 # 命令 -> 它的房间；模块与命令同名。这张表也是 scns slurm install 要建的链接。
@@ -52,20 +52,20 @@ def main(argv: list[str] | None = None) -> None:
     if broken is not None:
         print(f"{name}: error: argument {broken!r} is not valid UTF-8", file=sys.stderr)
         raise SystemExit(1)
+    with output_written(lambda why: f"{name}: error: write error: {why}"):
+        raise SystemExit(_run(name, words))
+
+
+def _run(name: str, words: list[str]) -> int:
     if any(word in ("-V", "--version") for word in words[1:2]):
         from scns_conductor.slurm.shapes.spoken import release
 
         print(f"slurm {release()}")
-        raise SystemExit(0)
+        return 0
     from scns_conductor.slurm.session import run
 
     module = importlib.import_module(f"scns_conductor.slurm.{COMMANDS[name]}.{name}")
-    code = run(name, module.main, words[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise SystemExit(code)
+    return run(name, module.main, words[1:])
 
 
 if __name__ == "__main__":
