@@ -16,10 +16,10 @@ def client_address(scope: Scope) -> str:
     client = scope.get("client")
     host: str = client[0] if client else ""
     if _loopback(host):
-        written = next((value for name, value in scope["headers"] if name == b"x-forwarded-for"), b"")
-        forwarded = written.decode("latin-1").rpartition(",")[2].strip()
-        if _address(forwarded):
-            return forwarded
+        for name, value in scope["headers"]:
+            if name == b"x-forwarded-for":
+                forwarded = value.decode("latin-1").rpartition(",")[2].strip()
+                return forwarded if _address(forwarded) else host
     return host
 
 

@@ -186,7 +186,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """头收齐了：没有时限了。"""
         if self.transport.is_closing():
             return
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        size = len(self.url)
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
         if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
             self._refuse_head()
             return

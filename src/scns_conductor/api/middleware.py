@@ -73,13 +73,14 @@ class Entrance:
             await send(message)
 
         try:
-            refusal = self._refusal(scope, headers) or _too_many(scope)
+            length = _body_length(headers)
+            refusal = self._refusal(scope, headers, length) or _too_many(scope)
             if refusal is not None:
                 await refusal(scope, receive, tagged_send)
-            elif _body_length(headers) == 0:
+            elif length == 0:
                 await self._app(scope, receive, tagged_send)
             else:
-                await self._with_body(scope, receive, tagged_send, headers)
+                await self._with_body(scope, receive, tagged_send, length)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             elapsed = time.perf_counter() - began
@@ -96,7 +97,7 @@ class Entrance:
                     client=client_address(scope),
                 )
 
-    async def _with_body(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send, length: int | None) -> None:
         """先认出是谁，再收请求体：没有令牌的占不了内存。"""
         try:
             if scope["path"].startswith(OPEN_PREFIX):
@@ -123,7 +124,7 @@ class Entrance:
                 await send(message)
 
         try:
-            if reader.reserve(_body_length(headers) or 0):
+            if reader.reserve(length or 0):
                 with contextlib.suppress(BodyRefused):
                     await self._app(scope, reader.receive, guarded_send)
             if reader.refusal is not None and not started:
@@ -134,14 +135,14 @@ class Entrance:
     def _limit(self, scope: Scope) -> int:
         return self._batch_limit if scope["path"].endswith("/batch") else self._single_limit
 
-    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Any:
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes], length: int | None) -> Any:
         if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
             # PostgreSQL 的文字里不能有 NUL；在这里拦一次，各处不必再想。
             where = "路径" if "\x00" in scope["path"] else "查询参数"
             return problem_response(422, "invalid_field", f"{where}里含有 NUL 字节（%00）；请去掉")
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return None
-        if _body_length(headers) == 0:
+        if length == 0:
             return None
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         if kind != b"application/json" and not kind.endswith(b"+json"):

@@ -66,7 +66,9 @@ def _cached(row: Mapping[str, Any], limits: ClusterLimits, defaults: Defaults) -
 def nodes_for_gpus(row: Mapping[str, Any], limits: ClusterLimits, defaults: Defaults) -> int:
     """至少几个节点：--gpus=4 而没有写 -N 的，一个节点永远放不下就摊到最少的几个节点上；摊不下的不变。"""
     least: int = row["minimum_nodes"]
-    total = sum(parse_gres(row["tres_per_job"] or "").values())
+    if not row["tres_per_job"]:
+        return least
+    total = sum(parse_gres(row["tres_per_job"]).values())
     # 都在一个节点上：算作每节点的。
     together = ",".join(filter(None, (row["tres_per_node"], row["tres_per_job"])))
     single = {**row, "tres_per_job": None, "tres_per_node": together}

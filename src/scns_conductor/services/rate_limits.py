@@ -44,14 +44,16 @@ class Quota:
         """用掉一次，返回 0；没有了返回要等几秒，不算用过。"""
         if not self._each_s:
             return 0.0
-        wait_s = self.wait_s(key, now)
-        if wait_s == 0.0:
-            if len(self._until) >= _MOST:
-                self._forget(now)
-            self._until[key] = max(self._until.get(key, 0.0), now) + self._each_s
-            if self._shared:
-                self._fresh[key] = self._fresh.get(key, 0) + 1
-        return wait_s
+        until = self._until.get(key, 0.0)
+        wait_s = until + self._each_s - now - self._burst_s
+        if wait_s > 0.0:
+            return wait_s
+        if len(self._until) >= _MOST:
+            self._forget(now)
+        self._until[key] = (until if until > now else now) + self._each_s
+        if self._shared:
+            self._fresh[key] = self._fresh.get(key, 0) + 1
+        return 0.0
 
     def drain(self, elapsed_s: float) -> dict[Hashable, float]:
         """上次之后（elapsed_s 秒）用得多的，各用掉了几秒的配额。"""

@@ -32,8 +32,11 @@ class Refreshed(Generic[_Found]):
 
     async def get(self, *, fresh: bool = False) -> _Found:
         """当前的；fresh 要此刻之后才开始读的。读不了抛它的错。"""
-        now = time.monotonic()
-        wanted = now if fresh else max(self._wanted, now - self._fresh_s)
+        wanted = time.monotonic()
+        if not fresh:
+            wanted -= self._fresh_s
+            if wanted < self._wanted:
+                wanted = self._wanted
         while self._began < wanted:
             if self._reading is None:
                 self._reading = asyncio.create_task(self._read_now())

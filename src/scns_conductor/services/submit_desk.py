@@ -1,8 +1,8 @@
 """提交的受理：把请求补全、核对成要写的行，写下；或只试排。"""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Protocol
 
 import asyncpg
@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.answers.jobs import Plan
 from scns_conductor.core.errors import ConductorError, InvalidRequest
-from scns_conductor.core.instants import utc_now
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
 from scns_conductor.services.answers import AnswerDesk
@@ -116,18 +115,18 @@ class SubmitDesk:
 
     async def submit(self, draft: Draft, submitter: Submitter, key: str | None = None, digest: str = "") -> int:
         """提交一个，返回作业号；key 是幂等键，digest 是请求体的摘要。"""
-        began = utc_now()
+        began = time.time()
         row = await self._row(draft, submitter)
         await require_dependencies(self._engine, {"job.": row})
         job_id = await self._queue.submit(row, _claim(submitter.identity.user_name, key, digest))
         self._trace(began, [job_id])
         return job_id
 
-    def _trace(self, began: datetime, job_ids: Sequence[int]) -> None:
+    def _trace(self, began: float, job_ids: Sequence[int]) -> None:
         if self._tracer is not None:
-            now = utc_now().timestamp()
+            now = time.time()
             for job_id in job_ids:
-                self._tracer.span("submit", (job_id, 0), began.timestamp(), now)
+                self._tracer.span("submit", (job_id, 0), began, now)
 
     async def warnings(self, draft: Draft, identity: Identity, job_id: int) -> list[str]:
         """刚提交的作业值得当场说的：写了期限而照现在的计划赶不上的。作业已经收下：问不成、没有及时回答就不说。"""
@@ -144,7 +143,7 @@ class SubmitDesk:
         self, drafts: Sequence[Draft], submitter: Submitter, key: str | None = None, digest: str = ""
     ) -> list[int]:
         """提交一批，全部成功或全部不提交；返回作业号，次序与给的相同。"""
-        claim, began = _claim(submitter.identity.user_name, key, digest), utc_now()
+        claim, began = _claim(submitter.identity.user_name, key, digest), time.time()
         if self._policy is not None:
             drafts = await self._shaped(self._policy, drafts, submitter, [f"jobs[{at}]：" for at in range(len(drafts))])
 
@@ -215,7 +214,7 @@ def _claim(user_name: str, key: str | None, digest: str) -> IdempotencyClaim | N
 
 
 def _partitions(drafts: Sequence[Draft]) -> frozenset[str]:
-    return frozenset[str]().union(*map(partition_names, {draft.job.partition for draft in drafts}))
+    return frozenset(name for text in {draft.job.partition for draft in drafts} for name in partition_names(text))
 
 
 def _reservations(drafts: Sequence[Draft]) -> frozenset[str]:
