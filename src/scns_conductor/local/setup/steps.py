@@ -37,7 +37,7 @@ def run_steps(steps: Iterable[Step], *, dry_run: bool, tell: Callable[[str], obj
 
     for step in steps:
         if dry_run:
-            changed |= _look(step, tell, present)
+            changed |= _look(step, tell, present, after_others=changed)
             continue
         try:
             if step.done():
@@ -57,8 +57,8 @@ def run_steps(steps: Iterable[Step], *, dry_run: bool, tell: Callable[[str], obj
     return changed
 
 
-def _look(step: Step, tell: Callable[[str], object], present: Callable[[Step], object]) -> bool:
-    """只看：缺的说出来，返回缺不缺。前面的步还没有做，看不成的也算缺。"""
+def _look(step: Step, tell: Callable[[str], object], present: Callable[[Step], object], *, after_others: bool) -> bool:
+    """只看：缺的说出来，返回缺不缺。after_others：前面还有没做的步，只核对的看不成，到时才看。"""
     try:
         if step.done():
             present(step)
@@ -66,7 +66,12 @@ def _look(step: Step, tell: Callable[[str], object], present: Callable[[Step], o
         why = step.remedy
     except (SetupFailed, OSError) as error:
         why = str(error)
-    tell(f"  要做  {step.title}" if step.make is not None else f"  缺少  {step.title}：{why}")
+    if step.make is not None:
+        tell(f"  要做  {step.title}")
+    elif after_others:
+        tell(f"  再看  {step.title}（前面的做好之后）")
+    else:
+        tell(f"  缺少  {step.title}：{why}")
     for command in step.equivalent:
         tell(f"          {command}")
     return True
