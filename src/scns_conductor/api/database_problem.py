@@ -46,6 +46,8 @@ _AWAY = (
     sa.exc.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # 闲着的会话刚被终止：那一头的话读到了，断开还没有读到，这时用它。
+    asyncpg.InternalClientError,
     asyncpg.exceptions.CannotConnectNowError,
     asyncpg.exceptions.AdminShutdownError,
     asyncpg.exceptions.CrashShutdownError,

@@ -231,5 +231,8 @@ def install(app: FastAPI) -> None:
     async def _unexpected(request: Request, error: Exception) -> Response:
         return await unexpected_problem(request.url.path, error, request.app.state.parts.engine)
 
-    for kind in (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    for kind in (
+        sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    ):  # fmt: skip
         app.add_exception_handler(kind, _unexpected)

@@ -319,8 +319,12 @@ def _is_dead(driver: Any) -> bool:
     if isinstance(driver, psycopg.Connection):
         if driver.closed:
             return True
-        # 闲着的会话上不该有东西可读：可读的是终止的消息，或对面已经关了。
-        idle = select.poll()
-        idle.register(driver.fileno(), select.POLLIN)
-        return bool(idle.poll(0))
-    return bool(driver.is_closed())
+        descriptor = driver.fileno()
+    else:
+        if driver.is_closed():
+            return True
+        descriptor = driver._transport.get_extra_info("socket").fileno()
+    # 闲着的会话上不该有东西可读：可读的是终止的消息，或对面已经关了。
+    idle = select.poll()
+    idle.register(descriptor, select.POLLIN)
+    return bool(idle.poll(0))

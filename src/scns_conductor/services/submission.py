@@ -318,5 +318,5 @@ def _blames_a_row(error: Exception) -> bool:
         return str(state)[:2] in ("22", "23", "54")
     # asyncpg 编码不了的也是 InterfaceError，同时是 ValueError。
     return isinstance(cause, ValueError) or not isinstance(
-        cause, OSError | TimeoutError | SQLAlchemyError | asyncpg.InterfaceError
+        cause, OSError | TimeoutError | SQLAlchemyError | asyncpg.InterfaceError | asyncpg.InternalClientError
     )

@@ -135,7 +135,10 @@ class SubmitDesk:
         payload = {"job_id": job_id, "user_name": identity.user_name}
         try:
             answer = await self._desk.ask("explain", payload=payload, wait_s=WARNING_WAIT_S)
-        except (ConductorError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except (
+            ConductorError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError,
+            asyncpg.InternalClientError, OSError,
+        ):  # fmt: skip
             return []
         return [line for line in str(answer["text"]).split("\n") if answer.get("latest_start_time") and "期限" in line]
 
