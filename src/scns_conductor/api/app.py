@@ -8,8 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from fastapi import APIRouter, Depends, FastAPI
-from fastapi.responses import RedirectResponse
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.openapi.docs import get_redoc_html
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -171,6 +172,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
         title="SCNS-Conductor",
         version="1",
         description=DESCRIPTION,
+        redoc_url=None,
         lifespan=lifespan,
         # 跟踪与指标是自己的（tracing、/metrics）：FastAPI 的不必每个请求都问一遍有没有人收。
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -181,6 +183,7 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
     )
     problems.install(app)
     app.add_api_route("/", _front_page, include_in_schema=False)
+    app.add_api_route("/redoc", _redoc, include_in_schema=False)
     # submission、steps 在前：/jobs/submit、/jobs/query、/jobs/steps 不能被 /jobs/{job_id} 抢走。
     routers = (
         submission,
@@ -219,6 +222,21 @@ def build_app(settings: Settings, more_routers: Iterable[APIRouter] = ()) -> Fas
     app.add_middleware(Entrance, settings=settings)
     app.add_middleware(English)
     return app
+
+
+async def _redoc(request: Request) -> HTMLResponse:
+    """另一种样子的接口文档；它自己还要去别处取一个商标，不许。"""
+    root = request.scope.get("root_path", "")
+    assets = f"{root}/static-offline-docs"
+    page = get_redoc_html(
+        openapi_url=f"{root}/openapi.json",
+        title="SCNS-Conductor - ReDoc",
+        redoc_js_url=f"{assets}/redoc.standalone.js",
+        redoc_favicon_url=f"{assets}/favicon.png",
+        with_google_fonts=False,
+    )
+    page.headers["Content-Security-Policy"] = "img-src 'self' data:"
+    return page
 
 
 async def _front_page() -> RedirectResponse:

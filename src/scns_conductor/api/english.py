@@ -88,6 +88,9 @@ def _spoken(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [_spoken(item, key) for item in value]
     if isinstance(value, dict):
+        if "operationId" in value:
+            # 接口的说明里，一类端点的名字。
+            value = {**value, "tags": list(map(english, value.get("tags", ())))}
         fields = value.get("fields")
         if isinstance(fields, list):
             return {name: _rows(item, fields) or _spoken(item, name) for name, item in value.items()}
