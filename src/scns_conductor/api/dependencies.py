@@ -120,7 +120,7 @@ async def get_parts(request: Request) -> Parts:
     return parts
 
 
-_bearer = HTTPBearer(auto_error=False, scheme_name="令牌", description="scns token 签发的 JWT")
+_bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="scns token 签发的 JWT")
 
 
 # Entrance 在读请求体之前认出的身份放在 scope 的这个键下，不必再认一次。
