@@ -151,12 +151,14 @@ def test_the_exit_code_of_a_wait_is_that_of_the_job(state: str, exit_code: str |
 @pytest.mark.parametrize(
     ("streams", "code"), [(">/dev/full", 1), (">&-", 0), (">&- 2>&-", 0), ("<&-", 0), ("| head -c 1 >/dev/null", 0)]
 )
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_an_output_that_cannot_be_written_is_no_traceback(
-    program: str, streams: str, code: int, tmp_path: Path
+    program: str, streams: str, code: int, unbuffered: str, tmp_path: Path
 ) -> None:
     done = subprocess.run(
         ["sh", "-c", f'"$0" -c "$1" {streams}', sys.executable, program],
-        env={**os.environ, "SCNS_DATA_DIR": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "SCNS_DATA_DIR": str(tmp_path), "PYTHONUNBUFFERED": unbuffered},
+        cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == code, done
     # 写不下的说一句；别的什么也不说。

@@ -48,6 +48,10 @@ def output_written(message: Callable[[str], str]) -> Iterator[None]:
                 sys.stdout.flush()
             except BrokenPipeError:
                 _drop_output()
+    except BrokenPipeError:
+        # 不缓冲的（PYTHONUNBUFFERED）一写就知道。
+        _drop_output()
+        raise SystemExit(0) from None
     except OSError as error:
         if error.errno not in _FULL:
             raise
