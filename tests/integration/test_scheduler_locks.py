@@ -168,6 +168,24 @@ def test_a_dead_node_frees_what_is_not_locked(yard: NodeYard, table: str) -> Non
     assert yard.node("n1")["allocated_cpus"] == 0
 
 
+@pytest.mark.parametrize("table", ["jobs", "resource_allocations"])
+def test_a_locked_running_job_holds_back_nobody_else_on_its_node(yard: NodeYard, table: str) -> None:
+    # 心跳慢：锁住的时候，它的进程号多半还没有写。
+    yard.start_agent(SCNS_HEARTBEAT_INTERVAL_S="3")
+    stuck = yard.run("touch up; while [ ! -e go ]; do sleep 0.02; done\n")
+    yard.exists("up")
+    with locked(yard, f"SELECT 1 FROM {table} WHERE job_id = {stuck} FOR UPDATE"):
+        other = yard.run("while [ ! -e go_too ]; do sleep 0.02; done\n")
+        wait_until(lambda: yard.job(other)["process_id"], "别的作业的进程号写下了", WAIT_S)
+        (yard.output / "go").touch()
+        # 锁着的那个先结束：收尾等锁等到头，放下它。
+        wait_until(lambda: "ends_locked" in yard.log(), "说了锁着", WAIT_S)
+        (yard.output / "go_too").touch()
+        completes(yard, other, yard.run("true\n"))
+        assert state(yard, stuck) == "RUNNING"
+    completes(yard, stuck)
+
+
 def test_a_locked_leader_row_stops_nothing_and_health_says_so(yard: NodeYard) -> None:
     yard.start_agent()
     with scheduler(yard), scheduler(yard):

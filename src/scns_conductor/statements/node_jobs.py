@@ -4,24 +4,40 @@ import sqlalchemy as sa
 
 from scns_conductor.statements.conditions import ACTIVE, LAUNCH_ID
 
-# 记下运行中的作业的进程号。
+# 别的会话锁着的作业不等：下一次再写。
+_FREE = f"""
+    free AS MATERIALIZED (
+      SELECT job_id, restart_count FROM jobs WHERE job_id = ANY(CAST(:job_id AS bigint[])) AND state IN {ACTIVE}
+      ORDER BY job_id FOR NO KEY UPDATE SKIP LOCKED
+    )"""
+# 记下运行中的作业的进程号，返回记下了的。
 RECORD_PROCESSES = sa.text(
     f"""
-    WITH running AS (
-      SELECT * FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:pid AS integer[]))
-      AS r(job_id, attempt, pid)
+    WITH {_FREE},
+    running AS (
+      SELECT r.* FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:pid AS integer[]))
+      AS r(job_id, attempt, pid) JOIN free AS f ON f.job_id = r.job_id AND f.restart_count = r.attempt
+    ),
+    unlocked AS MATERIALIZED (
+      SELECT allocation_id FROM resource_allocations
+      WHERE job_id IN (SELECT job_id FROM running) AND node_name = :node AND released_at IS NULL
+      FOR NO KEY UPDATE SKIP LOCKED
     ),
     allocation AS (
       UPDATE resource_allocations AS a SET process_id = r.pid FROM running AS r
-      WHERE a.job_id = r.job_id AND a.restart_count = r.attempt AND a.node_name = :node AND a.released_at IS NULL
+      WHERE a.job_id = r.job_id AND a.restart_count = r.attempt
+        AND a.allocation_id IN (SELECT allocation_id FROM unlocked)
+      RETURNING a.job_id
     )
-    UPDATE jobs AS j SET process_id = r.pid FROM running AS r
-    WHERE j.job_id = r.job_id AND j.restart_count = r.attempt AND j.state IN {ACTIVE}
+    UPDATE jobs AS j SET process_id = r.pid FROM running AS r, allocation AS a
+    WHERE j.job_id = r.job_id AND a.job_id = j.job_id
+    RETURNING j.job_id
     """
 )
 # 采样值只增不减：进程退出后采样会变小，最终值在结束时写。
 RECORD_USAGE = sa.text(
     f"""
+    WITH {_FREE}
     UPDATE jobs AS j SET
       cpu_user_s = greatest(j.cpu_user_s, u.user_s), cpu_system_s = greatest(j.cpu_system_s, u.system_s),
       max_rss_kb = greatest(j.max_rss_kb, u.max_rss_kb), read_bytes = greatest(j.read_bytes, u.read_bytes),
@@ -30,7 +46,8 @@ RECORD_USAGE = sa.text(
       CAST(:system_s AS double precision[]), CAST(:max_rss_kb AS bigint[]), CAST(:read_bytes AS bigint[]),
       CAST(:written_bytes AS bigint[]))
       AS u(job_id, attempt, user_s, system_s, max_rss_kb, read_bytes, written_bytes)
-    WHERE j.job_id = u.job_id AND j.restart_count = u.attempt AND j.state IN {ACTIVE}
+      JOIN free AS f ON f.job_id = u.job_id AND f.restart_count = u.attempt
+    WHERE j.job_id = u.job_id
     """
 )
 # 一个节点尚未释放的分配，与作业此刻的状态、要求的去向。

@@ -17,6 +17,7 @@ from scns_conductor.core.database import UnfitServer
 from scns_conductor.core.errors import first_line
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.ends import Ended, JobEnd, OutputTail, commit_ends
+from scns_conductor.statements.row_locks import LOCK_FREE_JOBS, gave_up_waiting
 from scns_conductor.worker.agent.database_faults import is_passing
 from scns_conductor.worker.agent.dead_letters import DeadLetters
 from scns_conductor.worker.agent.end_causes import end_cause
@@ -29,6 +30,8 @@ BATCH_ENDS = 500
 LOOK_S = 5.0
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
+# 作业的行被别的会话锁着的结束，隔多久（秒）再看一眼放开了没有；别的不等它。
+LOCKED_AGAIN_S = 1.0
 
 # 一条写不进去时的错：数据库的，或记录里的值不合式；别的错是程序的，不在这里兜住。
 DATA_ERRORS = (sa.exc.SQLAlchemyError, UnfitServer, TypeError, ValueError)
@@ -162,6 +165,9 @@ class Finisher:
         self._stopping = threading.Event()
         self._pending: dict[tuple[int, int], int] = {}
         self._in_hand: set[tuple[str, int | None]] = set()
+        # 行被别人锁着的，到这个时刻（单调秒）再看。
+        self._locked: list[Prepared] = []
+        self._look_at_locked = 0.0
         self._pending_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="finisher", daemon=True)
 
@@ -229,9 +235,12 @@ class Finisher:
         due_s = self._preparation.due_s()
         if due_s == 0.0:
             self._preparation.expire()
+        if self._locked and time.monotonic() >= self._look_at_locked and (unlocked := self._unlocked()):
+            return unlocked
         try:
             # 睡下之后才开始读的，也要按时醒来看它：LOOK_S 比一次读等的短。
-            first = self._queue.get(timeout=LOOK_S if due_s is None else min(due_s, LOOK_S))
+            look_s = LOCKED_AGAIN_S if self._locked else LOOK_S
+            first = self._queue.get(timeout=look_s if due_s is None else min(due_s, look_s))
         except queue.Empty:
             return []
         if first is None:
@@ -265,6 +274,8 @@ class Finisher:
                 if not is_passing(error):
                     return self._write_apart(batch, commit, first_line(error))
                 logger.warning("ends_commit_retry", extra={"ends": len(batch), "error": first_line(error)})
+                if isinstance(error, sa.exc.DBAPIError) and gave_up_waiting(error):
+                    batch = self._without_locked(batch)
             else:
                 self._written([end for end, _ in batch], ended)
                 return True
@@ -272,6 +283,34 @@ class Finisher:
                 return False
             delay = min(LAST_RETRY_S, delay * 2)
         return True
+
+    def _without_locked(self, batch: list[Prepared]) -> list[Prepared]:
+        """等锁等到头了：作业、分配、节点的行被别的会话锁着的先放下，返回其余的。"""
+        free = self._free({end.job_id for end, _ in batch})
+        locked = [item for item in batch if item[0].job_id not in free]
+        if locked:
+            jobs = sorted({end.job_id for end, _ in locked})
+            logger.warning("ends_locked", extra={"ends": len(locked), "first": jobs[:5]})
+            self._locked += locked
+            self._look_at_locked = time.monotonic() + LOCKED_AGAIN_S
+        return [item for item in batch if item[0].job_id in free]
+
+    def _unlocked(self) -> list[Prepared]:
+        """放下的里面，锁放开了的。"""
+        self._look_at_locked = time.monotonic() + LOCKED_AGAIN_S
+        free = self._free({end.job_id for end, _ in self._locked})
+        found = [item for item in self._locked if item[0].job_id in free]
+        self._locked = [item for item in self._locked if item[0].job_id not in free]
+        return found
+
+    def _free(self, job_ids: set[int]) -> set[int]:
+        """没有被别人锁着的；看不成（连接断了）的都算没有。"""
+        try:
+            with self._single.connect() as connection:
+                return set(connection.scalars(LOCK_FREE_JOBS, {"job_ids": list(job_ids), "node_names": []}))
+        except DATA_ERRORS as error:
+            logger.warning("database_unavailable", extra={"error": first_line(error)})
+            return job_ids
 
     def _write_apart(self, batch: list[Prepared], commit: Callable[[list[Prepared]], list[Ended]], reason: str) -> bool:
         if len(batch) > 1:

@@ -54,18 +54,23 @@ class JobReports:
             if task.step in ("batch", "extern") and task.pid is not None and not task.foreign
         }
         fresh = [(owner, pid) for owner, pid in running.items() if self._reported.get(owner) != pid]
+        recorded: set[int] = set()
         if fresh:
             with self._engine.begin() as connection:
-                connection.execute(
-                    RECORD_PROCESSES,
-                    {
-                        "node": self._node,
-                        "job_id": [owner[0] for owner, _ in fresh],
-                        "attempt": [owner[1] for owner, _ in fresh],
-                        "pid": [pid for _, pid in fresh],
-                    },
+                recorded |= set(
+                    connection.scalars(
+                        RECORD_PROCESSES,
+                        {
+                            "node": self._node,
+                            "job_id": [owner[0] for owner, _ in fresh],
+                            "attempt": [owner[1] for owner, _ in fresh],
+                            "pid": [pid for _, pid in fresh],
+                        },
+                    )
                 )
-        self._reported = running
+        # 没有写成的（行被锁着）下一次再写。
+        left = {owner for owner, _ in fresh if owner[0] not in recorded}
+        self._reported = {owner: pid for owner, pid in running.items() if owner not in left}
 
     def sample(self, *, totals: bool) -> None:
         """采样一次，记下各作业随时间的变化；totals 为真时也把用到此刻的总数写进作业与作业步的行。"""
