@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -182,6 +183,24 @@ def test_a_locked_running_job_holds_back_nobody_else_on_its_node(yard: NodeYard,
         wait_until(lambda: "ends_locked" in yard.log(), "说了锁着", WAIT_S)
         (yard.output / "go_too").touch()
         completes(yard, other, yard.run("true\n"))
+        assert state(yard, stuck) == "RUNNING"
+    completes(yard, stuck)
+
+
+def test_a_locked_allocation_holds_back_no_other_launch_on_its_node(yard: NodeYard) -> None:
+    yard.start_agent()
+    stuck, *others = [yard.submit("true\n") for _ in range(3)]
+    # 代理停着：锁住时一定还没有认领。
+    yard.agents["n1"].send_signal(signal.SIGSTOP)
+    yard.start(stuck, send=False)
+    with locked(yard, f"SELECT 1 FROM resource_allocations WHERE job_id = {stuck} FOR UPDATE"):
+        for job_id in others:
+            yard.start(job_id, send=False)
+        yard.send("launch", job_ids=[stuck, *others])
+        yard.agents["n1"].send_signal(signal.SIGCONT)
+        completes(yard, *others)
+        late = yard.run("true\n")
+        completes(yard, late)
         assert state(yard, stuck) == "RUNNING"
     completes(yard, stuck)
 

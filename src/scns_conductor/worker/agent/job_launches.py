@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from scns_conductor.core.job_token import token_digest
@@ -14,6 +15,7 @@ from scns_conductor.statements.claims import (
     record_bindings,
     unclaim_allocations,
 )
+from scns_conductor.statements.row_locks import LOCK_FREE_JOBS, gave_up_waiting
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.finisher import Finisher
@@ -56,6 +58,8 @@ class JobLaunches:
         traces: JobTraces,
     ) -> None:
         self.roomless: dict[tuple[int, int], float] = {}
+        # 上次看时被别的会话锁着的作业。
+        self._locked: set[int] = set()
         self._engine = engine
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._context = context
@@ -71,7 +75,27 @@ class JobLaunches:
         self._traces = traces
 
     def launch(self, job_ids: Sequence[int]) -> None:
-        """认领并启动。认领与绑核在一个事务里；启动失败的由牧守进程报结束，被拒的由这里报。"""
+        """认领并启动；行被别的会话锁着的放下，由核对再来，别的不等它。"""
+        if not self._locked.isdisjoint(job_ids):
+            job_ids = self._free(job_ids)
+        try:
+            self._launch(job_ids)
+        except sa.exc.DBAPIError as error:
+            free = self._free(job_ids) if gave_up_waiting(error) else job_ids
+            if len(free) == len(job_ids):
+                raise
+            logger.warning("launches_locked", extra={"jobs": len(job_ids) - len(free)})
+            self._launch(free)
+
+    def _free(self, job_ids: Sequence[int]) -> list[int]:
+        """没有被别的会话锁着的；锁着的记下，下一次先看一眼。"""
+        with self._single.connect() as connection:
+            free = set(connection.scalars(LOCK_FREE_JOBS, {"job_ids": list(job_ids), "node_names": []}))
+        self._locked = (self._locked - free) | (set(job_ids) - free)
+        return [job_id for job_id in job_ids if job_id in free]
+
+    def _launch(self, job_ids: Sequence[int]) -> None:
+        """认领与绑核在一个事务里；启动失败的由牧守进程报结束，被拒的由这里报。"""
         specs: list[LaunchSpec] = []
         refused: list[EndRecord] = []
         bindings = []
