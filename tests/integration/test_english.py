@@ -153,6 +153,11 @@ def test_words_that_the_commands_put_together(running_system: RunningSystem, tmp
     assert in_chinese.returncode == 0, in_chinese
     assert "赶不上期限" in in_chinese.stderr
     running_system.cancel_everything()
+    wait_until(lambda: ask(running_system, "GET", "/dashboard")["resources"]["cpus"]["used"] == 0)
+    # 立即能开始的没有什么要解释的。
+    free = scns(running_system, *plan).stdout
+    assert "None" not in free.splitlines(), free
+    assert "CPUs allocated" in free
 
 
 def test_every_field_shown_has_a_name_in_the_language(running_system: RunningSystem) -> None:

@@ -102,5 +102,6 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
     from scns_conductor.cli.job_text import field_pairs
     from scns_conductor.cli.table import render_fields
 
-    say(str(plan["text"]))
+    if plan["text"] is not None:
+        say(plan["text"])
     click.echo(render_fields(field_pairs(plan, skip=PLAN_TOLD)))
