@@ -8,9 +8,11 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import sqlalchemy as sa
 from node_yard import NodeYard
 from shepherd_yard import alive, wait_until
 
@@ -45,6 +47,28 @@ def pid_of(yard: NodeYard, name: str = "pid") -> int:
 
 
 SCRIPT = "echo $$ > pid.new; mv pid.new pid; echo $SLURM_JOB_ID.$SCNS_ATTEMPT >> runs; sleep 300\n"
+
+
+def test_a_job_that_never_started_goes_back_whenever_its_node_is_found_down(yard: NodeYard) -> None:
+    """收回没有启动的那一刻它的行正被锁着，随后放开：仍是收回，不是节点故障。"""
+    yard.start_agent()
+    yard.kill_agent()
+    job_id = yard.submit(SCRIPT, requeue=False)
+    yard.start(job_id, send=False)
+    yard.execute("UPDATE nodes SET state = 'DOWN', reason_user = 'scheduler' WHERE name = 'n1'")
+    with yard.engine.connect() as other, yard.engine.connect() as connection:
+        other.execute(sa.text("SELECT 1 FROM jobs WHERE job_id = :job_id FOR UPDATE"), {"job_id": job_id})
+
+        @sa.event.listens_for(connection, "before_cursor_execute")
+        def _let_go(_: Any, __: Any, statement: str, *___: Any) -> None:
+            if "SELECT DISTINCT n.name" in statement:
+                other.rollback()
+
+        with connection.begin():
+            assert fail_silent_nodes(connection, 60.0).names == ["n1"]
+    assert yard.job(job_id)["state"] == "PENDING"
+    assert yard.causes(job_id) == ["start", "give_back"]
+    assert yard.node()["allocated_cpus"] == 0
 
 
 def test_losing_a_peer_ends_the_script_before_anything_is_given_back(yard: NodeYard) -> None:

@@ -62,4 +62,4 @@ def test_a_command_and_a_shell_inside_the_job(running_system: RunningSystem) -> 
     running_system.wait_state(job_id)
     gone = scns(running_system, "ssh", job_id, "true")
     assert gone.returncode != 0
-    assert gone.stderr.startswith("srun: error: ")
+    assert gone.stderr == f"错误：作业 {job_id} 不在运行，状态是 CANCELLED\n"

@@ -86,7 +86,10 @@ def fail_silent_nodes(
     ends = []
     victims = connection.execute(JOBS_ON_NODES, {"names": silent.names}).all()
     free = lock_free_jobs(connection, {victim.job_id for victim in victims})
-    for victim in victims:
+    # 收回之后才下线的节点上的，那时被人锁着的：没有启动过，也收回，不算节点故障。
+    for node, job_ids in take_back_unclaimed(connection).items():
+        silent.to_sync.setdefault(node, []).extend(job_ids)
+    for victim in connection.execute(JOBS_ON_NODES, {"names": silent.names}).all():
         if victim.job_id not in free:
             silent.locked_jobs.append(victim.job_id)
             continue
