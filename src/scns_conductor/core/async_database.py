@@ -90,9 +90,10 @@ async def _connect_any(words: Mapping[str, str], hosts: HostOrder, named: dict[s
             refused = ConnectionError(f"没有一台主机是 target_session_attrs={wanted} 的（主库还没有接任？）")
             refused.__cause__ = error
             failures.append(refused)
-        except TimeoutError as error:
+        except TimeoutError:
             hosts.postpone(host)
-            failures.append(error)
+            named_host = host.get("host") or host.get("hostaddr") or ""
+            failures.append(TimeoutError(f"数据库主机 {named_host} {CONNECT_TIMEOUT_S} 秒没有回答"))
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             failures.append(error)
         else:
