@@ -124,7 +124,7 @@ def _tokens_and_webhooks(watched: Watched, word: str) -> None:
         ("whsec_" + "A" * 32,),
     ).fetchone()
     assert row is not None
-    own = "/webhooks/{webhook_id}"
+    own = "/webhooks/{webhook_id:int}"
     place = f"/webhooks/{row[0]}"
     watched.act(f"POST {own}/ping", f"{place}/ping", writes="webhook.ping")
     watched.act(f"POST {own}/redeliver", f"{place}/redeliver", {}, writes="webhook.redeliver")

@@ -19,7 +19,8 @@ from scns_conductor.api.roles import COLUMNS, RULES, allowed
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Grant, sign
 
-_NUMBERS = {"job_id": "999999999999", "step_id:int": "1", "association_id": "999999999999", "id": "999999999999",
+_NONE = "999999999999"
+_NUMBERS = {"job_id": _NONE, "step_id:int": "1", "webhook_id:int": _NONE, "association_id": _NONE, "id": _NONE,
             "stream": "stdout", "version": "v0.0.44"}  # fmt: skip
 # 空着就会真的做起来的，写一个不合法的参数。
 _BAD_QUERY = {

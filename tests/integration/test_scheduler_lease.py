@@ -22,6 +22,7 @@ def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
     running.close()
 
 
+@pytest.mark.alone
 def test_a_leader_that_loads_longer_than_its_lease_is_not_evicted(yard: NodeYard) -> None:
     """六万个排队的作业要装载好几个租期：租约由自己的线程续着，候选者不来接管，作业照样启动。"""
     yard.start_agent()

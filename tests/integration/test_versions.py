@@ -244,8 +244,7 @@ def test_homes_are_found_though_one_between_is_gone(tmp_path: Path) -> None:
 
 OLD_CONSUMER = """
 import json
-from scns_conductor.core.valkey import queue_name
-from scns_conductor.worker.bus import Consumer
+from scns_conductor.worker.bus import Consumer, queue_name
 heard = []
 names = ("launch", "sync", "signal", "launch_step")
 consumer = Consumer(sys.argv[1], queue_name("versions"), {name: heard.append for name in names})

@@ -235,15 +235,15 @@ _TABLE: Mapping[Rule, str] = {
     """,
     WATCH: """
         GET /webhooks
-        GET /webhooks/{webhook_id}
+        GET /webhooks/{webhook_id:int}
         GET /webhooks/deliveries
     """,
     SUBSCRIBE: """
         POST /webhooks
-        PATCH /webhooks/{webhook_id}
-        DELETE /webhooks/{webhook_id}
-        POST /webhooks/{webhook_id}/ping
-        POST /webhooks/{webhook_id}/redeliver
+        PATCH /webhooks/{webhook_id:int}
+        DELETE /webhooks/{webhook_id:int}
+        POST /webhooks/{webhook_id:int}/ping
+        POST /webhooks/{webhook_id:int}/redeliver
     """,
     COORDINATE: """
         POST /accounts

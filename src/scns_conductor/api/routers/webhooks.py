@@ -106,32 +106,32 @@ async def deliveries(
     return {"deliveries": found}
 
 
-@router.get("/{webhook_id}", summary="一个 webhook 订阅")
+@router.get("/{webhook_id:int}", summary="一个 webhook 订阅")
 async def show(webhook_id: WebhookId, parts: PartsDep, identity: IdentityDep) -> WebhookAnswer:
     """别人的也是 404，管理员除外。"""
     return (await webhooks.list_webhooks(parts.engine, identity, webhook_id))[0]
 
 
-@router.patch("/{webhook_id}", summary="改、停、打开一个 webhook 订阅")
+@router.patch("/{webhook_id:int}", summary="改、停、打开一个 webhook 订阅")
 async def update(webhook_id: WebhookId, body: WebhookChanges, parts: PartsDep, identity: IdentityDep) -> WebhookAnswer:
     """没有写的不变；等着送的照新的地址送。"""
     return await webhooks.update_webhook(parts.engine, parts.settings, identity, webhook_id, body.changes())
 
 
-@router.delete("/{webhook_id}", summary="删除 webhook 订阅", status_code=204)
+@router.delete("/{webhook_id:int}", summary="删除 webhook 订阅", status_code=204)
 async def delete(webhook_id: WebhookId, parts: PartsDep, identity: IdentityDep) -> Response:
     """还没有送的也没有了。"""
     await webhooks.delete_webhook(parts.engine, identity, webhook_id)
     return Response(status_code=204)
 
 
-@router.post("/{webhook_id}/ping", summary="往 webhook 送一件试一试的", status_code=202)
+@router.post("/{webhook_id:int}/ping", summary="往 webhook 送一件试一试的", status_code=202)
 async def ping(webhook_id: WebhookId, parts: PartsDep, identity: IdentityDep) -> DeliveryIdAnswer:
     """马上就送；送到没有看 GET /webhooks/deliveries。"""
     return {"delivery_id": await webhooks.ping_webhook(parts.engine, parts.settings, identity, webhook_id)}
 
 
-@router.post("/{webhook_id}/redeliver", summary="重送 webhook", status_code=202)
+@router.post("/{webhook_id:int}/redeliver", summary="重送 webhook", status_code=202)
 async def redeliver(
     webhook_id: WebhookId, body: RedeliverRequest, parts: PartsDep, identity: IdentityDep
 ) -> DeliveryIdsAnswer:
