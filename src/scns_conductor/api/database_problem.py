@@ -8,6 +8,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from scns_conductor.core.async_database import DRIVER_ERRORS
 from scns_conductor.core.database import LOCK_TIMEOUT
 from scns_conductor.core.errors import ConductorError, InvalidRequest, ServiceUnavailable
 from scns_conductor.core.schema_version import MISSING_OBJECT, SchemaMismatch, wanted_version
@@ -45,9 +46,7 @@ _AWAY = (
     sa.exc.TimeoutError,
     sa.exc.InterfaceError,
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    # 闲着的会话刚被终止：那一头的话读到了，断开还没有读到，这时用它。
-    asyncpg.InternalClientError,
+    *DRIVER_ERRORS,
     asyncpg.exceptions.CannotConnectNowError,
     asyncpg.exceptions.AdminShutdownError,
     asyncpg.exceptions.CrashShutdownError,

@@ -22,6 +22,7 @@ from scns_conductor.api.database_problem import database_error
 from scns_conductor.api.derived import not_none
 from scns_conductor.api.job_request import BatchRequest, JobRequest, SubmitRequest
 from scns_conductor.api.refusals import note_refusal
+from scns_conductor.core.async_database import DRIVER_ERRORS
 from scns_conductor.core.errors import ConductorError, FieldError
 
 MEDIA_TYPE = "application/problem+json"
@@ -231,8 +232,5 @@ def install(app: FastAPI) -> None:
     async def _unexpected(request: Request, error: Exception) -> Response:
         return await unexpected_problem(request.url.path, error, request.app.state.parts.engine)
 
-    for kind in (
-        sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError,
-        asyncpg.InternalClientError,
-    ):  # fmt: skip
+    for kind in (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncpg.PostgresError, *DRIVER_ERRORS):
         app.add_exception_handler(kind, _unexpected)

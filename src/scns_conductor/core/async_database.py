@@ -34,6 +34,10 @@ _ASYNCPG_OPTIONS = frozenset(
 )  # fmt: skip
 
 
+# 驱动自己的错，不是服务器说的。闲着的会话刚被终止（那一头的话读到了，断开还没有读到）时用它，是后一种。
+DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
 def asyncpg_url(words: Mapping[str, str]) -> str:
     """一台主机的地址，去掉 asyncpg 不认识的选项（它会把它们当作服务器的设置发出去）。"""
     known = {name: value for name, value in words.items() if name in _ASYNCPG_OPTIONS}

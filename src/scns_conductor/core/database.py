@@ -58,6 +58,10 @@ class UnfitServer(ServiceUnavailable):
     """连上了，却是用不了的服务器（太旧、编码不对）；换好之前同连不上一样，长住的等着。"""
 
 
+# 数据库一时不能用、用不了：长住的记一行，等一会儿再来。
+DATABASE_TROUBLE = (sa.exc.SQLAlchemyError, UnfitServer)
+
+
 def is_pooled(settings: "Settings", *, direct: bool = False) -> bool:
     """这条会话是不是一个事务一换。"""
     return settings.database_direct_url is not None and not direct

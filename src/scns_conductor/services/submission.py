@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from scns_conductor.core.array_spec import format_ranges, merge_ranges
+from scns_conductor.core.async_database import DRIVER_ERRORS
 from scns_conductor.core.database import UNUSABLE_SESSION
 from scns_conductor.core.dependency import parse_dependency
 from scns_conductor.core.errors import Conflict, InvalidRequest
@@ -318,5 +319,5 @@ def _blames_a_row(error: Exception) -> bool:
         return str(state)[:2] in ("22", "23", "54")
     # asyncpg 编码不了的也是 InterfaceError，同时是 ValueError。
     return isinstance(cause, ValueError) or not isinstance(
-        cause, OSError | TimeoutError | SQLAlchemyError | asyncpg.InterfaceError | asyncpg.InternalClientError
+        cause, (OSError, TimeoutError, SQLAlchemyError, *DRIVER_ERRORS)
     )

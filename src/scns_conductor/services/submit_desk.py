@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from scns_conductor.core.answers.jobs import Plan
+from scns_conductor.core.async_database import DRIVER_ERRORS
 from scns_conductor.core.errors import ConductorError, InvalidRequest
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import Identity
@@ -135,10 +136,7 @@ class SubmitDesk:
         payload = {"job_id": job_id, "user_name": identity.user_name}
         try:
             answer = await self._desk.ask("explain", payload=payload, wait_s=WARNING_WAIT_S)
-        except (
-            ConductorError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError,
-            asyncpg.InternalClientError, OSError,
-        ):  # fmt: skip
+        except (ConductorError, SQLAlchemyError, asyncpg.PostgresError, *DRIVER_ERRORS, OSError):
             return []
         return [line for line in str(answer["text"]).split("\n") if answer.get("latest_start_time") and "期限" in line]
 

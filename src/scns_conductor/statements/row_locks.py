@@ -1,7 +1,10 @@
 """别的会话锁住的行：是哪些，一条语句是不是因为等锁才失败；是谁锁着见 blockers。"""
 
+from collections.abc import Collection
+
 import psycopg
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 # 等锁等到头、语句做到头、死锁被撤销：语句没有做成，会话还能用。
 _GAVE_UP = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected)
@@ -24,7 +27,7 @@ _FREE = """
       ORDER BY name FOR NO KEY UPDATE SKIP LOCKED
     )"""
 # 这些作业里，自己、分配与节点都没有被别人锁着的；当场锁上。
-LOCK_FREE_JOBS = sa.text(
+_LOCK_FREE_JOBS = sa.text(
     f"""
     WITH {_FREE}
     SELECT job_id FROM free_jobs AS f WHERE NOT EXISTS (
@@ -72,6 +75,13 @@ ROWS_WHERE = {
     "scheduler_inbox": "inbox_id = ANY(CAST(:keys AS bigint[]))",
     "reservation_version": "CAST(:keys AS text[]) IS NOT NULL",
 }
+
+
+def lock_free_jobs(connection: Connection, job_ids: Collection[int]) -> set[int]:
+    """这些作业里，行、分配与所在的节点都没有被别人锁着的；在调用者的事务里锁上。"""
+    if not job_ids:
+        return set()
+    return set(connection.scalars(_LOCK_FREE_JOBS, {"job_ids": sorted(job_ids), "node_names": []}))
 
 
 def gave_up_waiting(error: sa.exc.DBAPIError) -> bool:

@@ -3,8 +3,7 @@ import { onScopeDispose, reactive, toValue, watch } from "vue";
 
 let send = () => {};
 let next = 1;
-const receivers = new Map();
-// 正看着、跟着的：编号 -> [watch 或 follow, 要什么]。
+// 正看着、跟着的：编号 -> { what: watch 或 follow, detail: 要什么, receive: 收答案的 }。
 const wanted = new Map();
 // 最近一次送来是什么时候、API 在不在：顶上的横幅看它。
 export const connection = reactive({ error: null, at: Date.now() });
@@ -12,17 +11,15 @@ export const connection = reactive({ error: null, at: Date.now() });
 // reconnected 在连接断了又接上时调用传给它的函数：断开前后那一刻发出的会丢，所以把要的整个再说一遍。
 export function connect(emit, reconnected) {
   send = emit;
-  reconnected(() => send("wanted", { all: [...wanted.values()] }));
-  return (number, message, error) => receivers.get(number)?.(message, error);
+  reconnected(() => send("wanted", { all: [...wanted.values()].map(({ what, detail }) => [what, detail]) }));
+  return (number, message, error) => wanted.get(number)?.receive(message, error);
 }
 
 function ask(what, detail, receive) {
-  wanted.set(detail.id, [what, detail]);
-  receivers.set(detail.id, receive);
+  wanted.set(detail.id, { what, detail, receive });
   send(what, detail);
   return () => {
     wanted.delete(detail.id);
-    receivers.delete(detail.id);
     send("unwatch", { id: detail.id });
   };
 }

@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from scns_conductor.core.database import UnfitServer
+from scns_conductor.core.database import DATABASE_TROUBLE
 from scns_conductor.core.errors import first_line
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.ends import Ended, JobEnd, OutputTail, commit_ends
-from scns_conductor.statements.row_locks import LOCK_FREE_JOBS, gave_up_waiting
+from scns_conductor.statements.row_locks import gave_up_waiting, lock_free_jobs
 from scns_conductor.worker.agent.database_faults import is_passing
 from scns_conductor.worker.agent.dead_letters import DeadLetters
 from scns_conductor.worker.agent.end_causes import end_cause
@@ -34,7 +34,7 @@ LAST_RETRY_S = 5.0
 LOCKED_AGAIN_S = 1.0
 
 # 一条写不进去时的错：数据库的，或记录里的值不合式；别的错是程序的，不在这里兜住。
-DATA_ERRORS = (sa.exc.SQLAlchemyError, UnfitServer, TypeError, ValueError)
+DATA_ERRORS = (*DATABASE_TROUBLE, TypeError, ValueError)
 
 logger = logging.getLogger(__name__)
 
@@ -307,7 +307,7 @@ class Finisher:
         """没有被别人锁着的；看不成（连接断了）的都算没有。"""
         try:
             with self._single.connect() as connection:
-                return set(connection.scalars(LOCK_FREE_JOBS, {"job_ids": list(job_ids), "node_names": []}))
+                return lock_free_jobs(connection, job_ids)
         except DATA_ERRORS as error:
             logger.warning("database_unavailable", extra={"error": first_line(error)})
             return job_ids

@@ -15,7 +15,7 @@ from scns_conductor.statements.claims import (
     record_bindings,
     unclaim_allocations,
 )
-from scns_conductor.statements.row_locks import LOCK_FREE_JOBS, gave_up_waiting
+from scns_conductor.statements.row_locks import gave_up_waiting, lock_free_jobs
 from scns_conductor.worker.agent.core_binding import Binding, CorePool
 from scns_conductor.worker.agent.database_memory import DatabaseMemory
 from scns_conductor.worker.agent.finisher import Finisher
@@ -90,7 +90,7 @@ class JobLaunches:
     def _free(self, job_ids: Sequence[int]) -> list[int]:
         """没有被别的会话锁着的；锁着的记下，下一次先看一眼。"""
         with self._single.connect() as connection:
-            free = set(connection.scalars(LOCK_FREE_JOBS, {"job_ids": list(job_ids), "node_names": []}))
+            free = lock_free_jobs(connection, job_ids)
         self._locked = (self._locked - free) | (set(job_ids) - free)
         return [job_id for job_id in job_ids if job_id in free]
 

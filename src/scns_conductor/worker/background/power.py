@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from scns_conductor.core.database import UnfitServer, sync_engine
+from scns_conductor.core.database import DATABASE_TROUBLE, sync_engine
 from scns_conductor.core.errors import first_line
 from scns_conductor.core.hostlist import compress, expand
 from scns_conductor.core.schema_version import await_schema
@@ -80,7 +79,7 @@ class PowerKeeper:
             try:
                 if await_schema(engine, self._stopping):
                     self._serve(engine)
-            except (sa.exc.SQLAlchemyError, UnfitServer) as error:
+            except DATABASE_TROUBLE as error:
                 logger.warning("database_unavailable", extra={"error": first_line(error)})
             self._stopping.wait(RETRY_S)
 

@@ -4,10 +4,9 @@ import logging
 import threading
 from typing import Any, Protocol
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from scns_conductor.core.database import UnfitServer, sync_engine
+from scns_conductor.core.database import DATABASE_TROUBLE, sync_engine
 from scns_conductor.core.errors import first_line
 from scns_conductor.core.schema_version import await_schema
 from scns_conductor.core.settings import Settings
@@ -85,7 +84,7 @@ class Background:
                     started = True
                 for errand in errands:
                     errand.look(self._publisher)
-            except (sa.exc.SQLAlchemyError, UnfitServer) as error:
+            except DATABASE_TROUBLE as error:
                 logger.warning("database_unavailable", extra={"error": first_line(error)})
             self._stopping.wait(LOOK_S)
         for errand in errands:
@@ -106,7 +105,7 @@ class Background:
         def handle(message: Any) -> None:
             try:
                 errand.handle(message)
-            except (sa.exc.SQLAlchemyError, UnfitServer) as error:
+            except DATABASE_TROUBLE as error:
                 logger.warning("database_unavailable", extra={"error": first_line(error)})
 
         consumer = Consumer(

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from scns_conductor.core.database import UnfitServer
+from scns_conductor.core.database import DATABASE_TROUBLE
 from scns_conductor.core.errors import first_line
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements import webhook_deliveries as statements
@@ -73,7 +72,7 @@ class WebhookPosts:
     def _run(self, webhook_id: int) -> None:
         try:
             self._slice(webhook_id)
-        except (sa.exc.SQLAlchemyError, UnfitServer) as error:
+        except DATABASE_TROUBLE as error:
             # 送到了而没有记下的，租期过了再送一遍：webhook-id 是同一个。
             logger.warning("database_unavailable", extra={"error": first_line(error)})
 

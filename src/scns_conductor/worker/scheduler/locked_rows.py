@@ -5,7 +5,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -15,7 +15,6 @@ from sqlalchemy.engine import Connection
 from scns_conductor.core.answers.health import Block
 from scns_conductor.statements.blockers import lockers, table_lockers
 from scns_conductor.statements.row_locks import (
-    LOCK_FREE_JOBS,
     LOCKED_ROWS,
     ROWS_WHERE,
     STUCK_INBOX,
@@ -39,13 +38,6 @@ MOST_TOLD = 10
 _Blocks = dict[tuple[str, int], Block]
 
 logger = logging.getLogger(__name__)
-
-
-def lock_free_jobs(connection: Connection, job_ids: Collection[int]) -> set[int]:
-    """这些作业里，行、分配与所在的节点都没有被别人锁着的；在调用者的事务里锁上。"""
-    if not job_ids:
-        return set()
-    return set(connection.scalars(LOCK_FREE_JOBS, {"job_ids": sorted(job_ids), "node_names": []}))
 
 
 def bound_session(connection: Connection) -> None:

@@ -15,6 +15,7 @@ from scns_conductor.core.states import JobState
 from scns_conductor.statements.end_requests import END_WITH_NODE
 from scns_conductor.statements.ends import JobEnd, commit_ends
 from scns_conductor.statements.job_resize import NODES_HELD, SHRINK, shrink_values
+from scns_conductor.statements.row_locks import lock_free_jobs
 from scns_conductor.statements.silent_nodes import (
     DOWN_BUT_HOLDING,
     JOBS_ON_NODES,
@@ -23,7 +24,6 @@ from scns_conductor.statements.silent_nodes import (
     OVERDUE_BUT_LOCKED,
     UNCLAIMED_ON_ABSENT_NODES,
 )
-from scns_conductor.worker.scheduler.locked_rows import lock_free_jobs
 
 
 def take_back_unclaimed(connection: Connection) -> dict[str, list[int]]:
