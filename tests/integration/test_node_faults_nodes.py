@@ -30,14 +30,14 @@ def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
 
 
 def declare_silent(yard: NodeYard, node: str) -> None:
-    """扮演调度器：等这个节点的心跳过期，判它失联，并请有关的节点来核对。"""
+    """扮演调度器：等这个节点的心跳过期，判它失联，并请有关的节点来核对；行正被代理锁着的作业下一轮再看。"""
 
     def silent() -> bool:
         with yard.engine.begin() as connection:
             found = fail_silent_nodes(connection, 1.0)
         for name, job_ids in found.to_sync.items():
             yard.send("sync", [name], job_ids=job_ids)
-        return node in found.names
+        return node in found.names and not found.locked_jobs
 
     wait_until(silent, f"{node} 被判失联")
 
