@@ -71,9 +71,11 @@ def test_a_backup_goes_into_an_empty_database(yard: NodeYard, empty_settings: Se
         "INSERT INTO nodes (name, address, cpus, memory, gres, state) VALUES ('n9', 'n9', 4, 100, '{\"gpu\": 2}', 'UP')"
     )
     file = tmp_path / "scns.dump"
-    db(yard.urls["SCNS_DATABASE_URL"], "backup", file)
-    url = empty_settings.database_url.get_secret_value()
-    db(url, "restore", file)
+    # 没有环境变量可走的选项，pg_dump 与 psql 也照着。
+    options = "keepalives=1&keepalives_idle=7&tcp_user_timeout=9000"
+    source, url = yard.urls["SCNS_DATABASE_URL"], empty_settings.database_url.get_secret_value()
+    db(f"{source}{'&' if '?' in source else '?'}{options}", "backup", file)
+    db(f"{url}{'&' if '?' in url else '?'}{options}", "restore", file)
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT job_id, script FROM jobs").fetchall() == [(job_id, "echo 你好\n")]
         assert connection.execute("SELECT name, gres FROM nodes").fetchall() == [("n9", {"gpu": 2})]

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from node_yard import NodeYard
 from shepherd_yard import wait_until
+from test_node_steps import ended_step, launch
 from test_scheduler import scheduler, submitted
 
 from scns_conductor.core.async_database import async_engine
@@ -185,6 +186,26 @@ def test_a_locked_running_job_holds_back_nobody_else_on_its_node(yard: NodeYard,
         completes(yard, other, yard.run("true\n"))
         assert state(yard, stuck) == "RUNNING"
     completes(yard, stuck)
+
+
+def test_a_locked_step_holds_back_nobody_else_on_its_node(yard: NodeYard) -> None:
+    yard.start_agent()
+    stuck = yard.run("touch up; while [ ! -e go ]; do sleep 0.02; done\n")
+    yard.exists("up")
+    # 步的行写下、步做完之间锁上它：步等着一个文件。
+    launch(yard, stuck, {"n1": [0]}, ["bash", "-c", "touch in; while [ ! -e step_go ]; do sleep 0.02; done; exit 4"])
+    yard.exists("in")
+    with locked(yard, f"SELECT 1 FROM job_steps WHERE job_id = {stuck} FOR UPDATE"):
+        (yard.output / "step_go").touch()
+        wait_until(lambda: "ends_locked" in yard.log(), "说了锁着", WAIT_S)
+        other = yard.run("true\n")
+        launch(yard, yard.run("sleep 300\n"), {"n1": [0]}, ["true"])
+        completes(yard, other)
+        assert ended_step(yard, other + 1)["state"] == "COMPLETED"
+    assert ended_step(yard, stuck)["exit_status"] == 4
+    (yard.output / "go").touch()
+    completes(yard, stuck)
+    assert yard.job(stuck)["derived_exit_status"] == 4
 
 
 def test_a_locked_allocation_holds_back_no_other_launch_on_its_node(yard: NodeYard) -> None:

@@ -264,7 +264,7 @@ class SubmitRequest(BaseModel):
 
     job: JobRequest = Field(default_factory=JobRequest, description="作业的要求")
     script: str = Field(
-        description="整份脚本，原样保存；没有 #! 的用 /bin/bash 运行", examples=["#!/bin/bash\necho 你好\n"]
+        description="整份脚本，原样保存；没有 #! 的用 /bin/bash 运行", examples=["#!/bin/bash\necho hello\n"]
     )
 
 

@@ -126,6 +126,7 @@ class TopApp(App[None]):
     # 看一次；API 不在就说一声，留着旧的。
     @work(exclusive=True, group="look")
     async def _look(self) -> None:
+        trouble = ""
         try:
             board = await self.client.send(Request("GET", "/dashboard"))
             rows, header = await (self._look_at_nodes() if self._wanted.nodes else self._look_at_jobs())
@@ -133,14 +134,19 @@ class TopApp(App[None]):
             if problem.status in (401, 403):
                 self.exit(return_code=1, message=f"scns：{told(problem.detail)}")
                 return
-            self._trouble(str(problem))
+            trouble = str(problem)
         except ClientError as error:
-            self._trouble(str(error))
-        else:
-            self._seen_at = time.time()
-            self.query_one("#trouble").display = False
-            self.query_one("#summary", Static).update(summary(board, self._wanted.scope))
-            self._show(header, rows)
+            trouble = str(error)
+        if not self.query("#trouble"):
+            # 等回答的时候退出了：画面已经拆掉。
+            return
+        if trouble:
+            self._trouble(trouble)
+            return
+        self._seen_at = time.time()
+        self.query_one("#trouble").display = False
+        self.query_one("#summary", Static).update(summary(board, self._wanted.scope))
+        self._show(header, rows)
 
     def _trouble(self, text: str) -> None:
         """一行红的：出了什么事，看到的是何时的。"""

@@ -18,10 +18,10 @@ from typing import IO
 
 import psycopg
 import sqlalchemy as sa
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import make_conninfo
 
 from scns_conductor import migrations
-from scns_conductor.core.database import APPLICATION_NAME, database_url, sync_engine
+from scns_conductor.core.database import APPLICATION_NAME, connection_words, sync_engine
 from scns_conductor.core.errors import Conflict, NotFound, SettingsError
 from scns_conductor.core.schema_version import known_versions
 from scns_conductor.core.settings import Settings
@@ -140,18 +140,24 @@ def fitting_tools(server_major: int) -> list[Tools]:
 
 def connection_environment(settings: Settings) -> dict[str, str]:
     """工具怎样连上数据库；走环境变量，口令不出现在命令行里。"""
-    options = psycopg.pq.Conninfo.get_defaults()
-    names = {option.keyword.decode(): option.envvar.decode() for option in options if option.envvar}
-    words = {
-        word: str(value)
-        for word, value in conninfo_to_dict(database_url(settings, direct=True)).items()
-        if value is not None
-    }
-    unknown = sorted(words.keys() - names.keys())
-    if unknown:
-        raise SettingsError(f"SCNS_DATABASE_URL 里的 {'、'.join(unknown)} 不能交给 pg_dump；请改用对应的 PG 环境变量")
+    names, words = _variables(), connection_words(settings, direct=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    return {**kept, **{names[word]: value for word, value in words.items()}, "LC_ALL": "C"}
+    return {**kept, **{names[word]: value for word, value in words.items() if word in names}, "LC_ALL": "C"}
+
+
+def connection_arguments(settings: Settings) -> list[str]:
+    """没有环境变量可走的选项（keepalives 等），写在命令行里；口令不行，抛 SettingsError。"""
+    names, words = _variables(), connection_words(settings, direct=True)
+    rest = {word: value for word, value in words.items() if word not in names}
+    if "sslpassword" in rest:
+        raise SettingsError("SCNS_DATABASE_URL 里的 sslpassword 不能交给 pg_dump；请改用没有口令的私钥")
+    return [f"--dbname={make_conninfo('', **rest)}"] if rest else []
+
+
+def _variables() -> dict[str, str]:
+    """libpq 的选项 -> 它的环境变量。"""
+    options = psycopg.pq.Conninfo.get_defaults()
+    return {option.keyword.decode(): option.envvar.decode() for option in options if option.envvar}
 
 
 @contextlib.contextmanager
@@ -179,9 +185,13 @@ def backup(settings: Settings, path: Path, *, overwrite: bool = False) -> int:
     draft.unlink(missing_ok=True)
     try:
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        command = tools.command("pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={draft}")
+        options = ["--format=custom", "--no-owner", "--no-privileges", f"--file={draft}"]
         done = subprocess.run(
-            command, env=connection_environment(settings), capture_output=True, text=True, check=False
+            tools.command("pg_dump", *options, *connection_arguments(settings)),
+            env=connection_environment(settings),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             raise Conflict(f"pg_dump 失败（退出码 {done.returncode}）：{_last_line(done.stderr)}")
@@ -271,7 +281,8 @@ def declare_restored(settings: Settings, reason: str, highest_job_id: int = 0) -
 def _load(settings: Settings, path: Path, tools: Tools, before: Occupancy) -> None:
     chosen = [f"--schema={name}" for name in SCHEMAS]
     dump = tools.command("pg_restore", "--no-owner", "--no-privileges", *chosen, "--file=-", str(path))
-    load = tools.command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction", "-f", "-")
+    options = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction", "-f", "-"]
+    load = tools.command("psql", *options, *connection_arguments(settings))
     with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as dump_complaints:
         psql = subprocess.Popen(
             load,

@@ -154,15 +154,22 @@ STEP_DONE_TOGETHER = sa.text(
     ) AS parts WHERE done ORDER BY job_id
     """
 )
-# 记下一个节点上各作业步此刻的用量。
+# 记下一个节点上各作业步此刻的用量；别的会话锁着的不等，下一次再写。
 RECORD_STEP_SAMPLES = sa.text(
     """
+    WITH given AS (
+      SELECT * FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:step_id AS integer[]),
+        CAST(:usage AS text[])) AS u(job_id, attempt, step_id, usage)
+    ),
+    free AS MATERIALIZED (
+      SELECT s.job_id, s.restart_count, s.step_id, u.usage FROM job_steps AS s JOIN given AS u
+        ON s.job_id = u.job_id AND s.restart_count = u.attempt AND s.step_id = u.step_id
+      WHERE :node = ANY(s.pending_nodes) FOR NO KEY UPDATE OF s SKIP LOCKED
+    )
     UPDATE job_steps AS s
-    SET samples = jsonb_set(s.samples, ARRAY[CAST(:node AS text)], CAST(u.usage AS jsonb))
-    FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:step_id AS integer[]),
-      CAST(:usage AS text[])) AS u(job_id, attempt, step_id, usage)
-    WHERE s.job_id = u.job_id AND s.restart_count = u.attempt AND s.step_id = u.step_id
-      AND :node = ANY(s.pending_nodes)
+    SET samples = jsonb_set(s.samples, ARRAY[CAST(:node AS text)], CAST(f.usage AS jsonb))
+    FROM free AS f
+    WHERE s.job_id = f.job_id AND s.restart_count = f.restart_count AND s.step_id = f.step_id
     """
 )
 # 作业步的退出码记进作业的 DerivedExitCode：取最大的。

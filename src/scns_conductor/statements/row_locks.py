@@ -25,8 +25,18 @@ _FREE = """
     free_nodes AS MATERIALIZED (
       SELECT name FROM nodes WHERE name = ANY(CAST(:node_names AS text[])) OR name IN (SELECT node_name FROM held)
       ORDER BY name FOR NO KEY UPDATE SKIP LOCKED
-    )"""
-# 这些作业里，自己、分配与节点都没有被别人锁着的；当场锁上。
+    ),
+    steps AS (
+      SELECT job_id, restart_count, step_id FROM job_steps
+      WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND end_time IS NULL
+    ),
+    free_steps AS MATERIALIZED (
+      SELECT job_id, restart_count, step_id FROM job_steps
+      WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND end_time IS NULL
+      ORDER BY job_id, restart_count, step_id FOR NO KEY UPDATE SKIP LOCKED
+    ),
+    locked_steps AS (SELECT job_id FROM (TABLE steps EXCEPT TABLE free_steps) AS locked)"""
+# 这些作业里，自己、分配、节点与没做完的步都没有被别人锁着的；当场锁上。
 _LOCK_FREE_JOBS = sa.text(
     f"""
     WITH {_FREE}
@@ -34,6 +44,7 @@ _LOCK_FREE_JOBS = sa.text(
       SELECT FROM held WHERE held.job_id = f.job_id
         AND (held.allocation_id NOT IN (SELECT allocation_id FROM free_allocations)
              OR held.node_name NOT IN (SELECT name FROM free_nodes)))
+      AND job_id NOT IN (SELECT job_id FROM locked_steps)
     """
 )
 # 这些作业、节点里被别人锁着的行：哪张表，哪一行。
@@ -45,6 +56,8 @@ LOCKED_ROWS = sa.text(
     UNION ALL
     SELECT DISTINCT 'resource_allocations', CAST(job_id AS text) FROM held
     WHERE allocation_id NOT IN (SELECT allocation_id FROM free_allocations)
+    UNION ALL
+    SELECT DISTINCT 'job_steps', CAST(job_id AS text) FROM locked_steps
     UNION ALL
     SELECT 'nodes', name FROM nodes
     WHERE (name = ANY(CAST(:node_names AS text[])) OR name IN (SELECT node_name FROM held))
@@ -71,6 +84,7 @@ STUCK_INBOX = sa.text(
 ROWS_WHERE = {
     "jobs": "job_id = ANY(CAST(:keys AS bigint[]))",
     "resource_allocations": "job_id = ANY(CAST(:keys AS bigint[])) AND released_at IS NULL",
+    "job_steps": "job_id = ANY(CAST(:keys AS bigint[])) AND end_time IS NULL",
     "nodes": "name = ANY(CAST(:keys AS text[]))",
     "scheduler_inbox": "inbox_id = ANY(CAST(:keys AS bigint[]))",
     "reservation_version": "CAST(:keys AS text[]) IS NOT NULL",
@@ -78,7 +92,7 @@ ROWS_WHERE = {
 
 
 def lock_free_jobs(connection: Connection, job_ids: Collection[int]) -> set[int]:
-    """这些作业里，行、分配与所在的节点都没有被别人锁着的；在调用者的事务里锁上。"""
+    """这些作业里，行、分配、没做完的步与所在的节点都没有被别人锁着的；在调用者的事务里锁上。"""
     if not job_ids:
         return set()
     return set(connection.scalars(_LOCK_FREE_JOBS, {"job_ids": sorted(job_ids), "node_names": []}))

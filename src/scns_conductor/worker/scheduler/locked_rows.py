@@ -109,7 +109,8 @@ class LockedRows:
         self._note(self._rows, rows)
         if self._tables:
             self.look_at_tables(connection)
-        jobs = {int(key): messages[table] for table in ("resource_allocations", "jobs") for key in found.get(table, ())}
+        tables = ("job_steps", "resource_allocations", "jobs")
+        jobs = {int(key): messages[table] for table in tables for key in found.get(table, ())}
         nodes = dict.fromkeys(found.get("nodes", ()), messages.get("nodes", ""))
         for name in nodes:
             self._node_seen[name] = time.monotonic()
