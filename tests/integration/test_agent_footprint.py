@@ -29,8 +29,8 @@ def test_importing_the_agent_brings_no_models() -> None:
 PACKAGES = {"psycopg", "psycopg_binary", "sqlalchemy", "greenlet", "redis", "rq", "structlog"}
 # 上面的包自己带来的，装了才有。
 INCIDENTAL = {"_distutils_hack", "cryptography", "setproctitle", "typing_extensions", "hiredis", "croniter", "pytz"}
-# structlog 见到 rich 就载入它，redis 见到 OpenTelemetry 也是：装不装由别的 extra 定。
-UNASKED = ("rich", "opentelemetry")
+# redis 见到 OpenTelemetry 就载入它：装不装由别的 extra 定。
+UNASKED = ("opentelemetry",)
 
 
 def test_importing_the_agent_brings_no_other_packages() -> None:

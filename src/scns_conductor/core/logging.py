@@ -11,7 +11,12 @@ import time
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-import structlog
+# structlog 看见 rich 就装载它，给经过上色：每个进程多花一成的启动与 6 MiB，日志是写给文件的，不要。
+_RICH_IS_NEW = sys.modules.setdefault("rich", None) is None  # type: ignore[arg-type]
+import structlog  # noqa: E402
+
+if _RICH_IS_NEW:
+    del sys.modules["rich"]
 
 if TYPE_CHECKING:
     from scns_conductor.core.settings import Settings
