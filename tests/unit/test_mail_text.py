@@ -115,6 +115,14 @@ def test_the_body_says_what_was_used_in_the_chosen_language() -> None:
     assert not any("\u4e00" <= letter <= "\u9fff" for letter in english), english
 
 
+@pytest.mark.parametrize("name", ["train", "n" * 60, "训练", "训" * 60])
+def test_the_subject_line_begins_with_the_subject(name: str) -> None:
+    """折了行的标题从一个空格开头，按标题的开头过滤的认不出它。"""
+    sent = message_of(row(name=name, occasion="FAIL", state="OUT_OF_MEMORY"), [], SENDER).as_bytes()
+    assert b"\r\nSubject: Slurm Job_id=7 " in b"\r\n" + sent
+    assert max(map(len, sent.split(b"\r\n"))) <= 998
+
+
 SENDER = Settings(mail_from="scns@cluster.example", mail_domain="example.org")
 
 

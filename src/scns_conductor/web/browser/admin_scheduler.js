@@ -17,6 +17,7 @@ const GROUPS = [
 ];
 
 const CHECKS = { database: ["数据库", "Database"], schema: ["表结构", "Schema"], scheduler: ["调度器", "Scheduler"], nodes: ["节点", "Nodes"], locks: ["锁", "Locks"], notify_queue: ["通知队列", "Notify queue"], valkey: ["消息总线", "Message bus"] };
+const STATUSES = { ok: ["正常", "ok"], degraded: ["欠一些", "degraded"], crowded: ["挤", "crowded"], held: ["有人占着", "held"], blocked: ["被挡住", "blocked"], full: ["盘满了", "full"], absent: ["没有", "absent"], failed: ["不行", "failed"], read_only: ["只读", "read-only"], too_old: ["太旧", "too old"], unavailable: ["用不了", "unavailable"] };
 
 export const AdminScheduler = {
   components: { ClusterWhy },
@@ -31,14 +32,14 @@ export const AdminScheduler = {
       if (!await ask({ title: t("统计从头计", "Reset statistics"), text: t("周期、回填、作业的计数归零；不影响作业。", "Cycle, backfill and job counters return to zero; jobs are not affected."), action: t("从头计", "Reset") })) return;
       await call("POST", "/diag/reset").then(() => (changed(), tell(t("已从头计", "Statistics reset"))), (problem) => tell(problem.detail, { kind: "error" }));
     }
-    return { statistics, groups, all, rpcs, checks, CHECKS, reset, micro, facts, ago, count, exact, t };
+    return { statistics, groups, all, rpcs, checks, CHECKS, STATUSES, reset, micro, facts, ago, count, exact, t };
   },
   template: `
   <div class="grid columns-2"><section class="card"><div class="card-head"><h2>{{ t("统计", "Statistics") }}</h2><small v-if="statistics?.req_time_start" :title="exact(statistics.req_time_start * 1000)">{{ t(ago(statistics.req_time_start * 1000) + "起计", "since " + ago(statistics.req_time_start * 1000)) }}</small><span class="grow"></span><button v-if="facts.admin" class="text-button" @click="reset">{{ t("从头计", "Reset") }}</button></div>
       <div v-if="!statistics" class="bars"><i></i><i></i><i></i></div>
       <template v-for="group in groups" :key="group.words[0]"><h3 class="facts-title">{{ t(...group.words) }}</h3><dl class="facts"><template v-for="row in group.rows" :key="row.key"><dt :title="row.key">{{ t(...row.name) }}</dt><dd>{{ row.text }}</dd></template></dl></template>
       <details class="below"><summary>{{ t("全部（sdiag 的名字与单位）", "Everything (names and units of sdiag)") }}</summary><dl class="facts"><template v-for="[name, value] in all" :key="name"><dt><code>{{ name }}</code></dt><dd>{{ typeof value === "number" ? count(value) : value }}</dd></template></dl></details></section>
-    <div class="stack"><section class="card"><h2>{{ t("健康", "Health") }}</h2><dl class="facts"><template v-for="[name, value] in checks" :key="name"><dt :title="name">{{ CHECKS[name] ? t(...CHECKS[name]) : name }}</dt><dd :class="value.status === 'ok' ? 'fine' : 'danger-text'">{{ value.status }}<small v-if="value.remedy"> · {{ value.remedy }}</small></dd></template></dl></section>
+    <div class="stack"><section class="card"><h2>{{ t("健康", "Health") }}</h2><dl class="facts"><template v-for="[name, value] in checks" :key="name"><dt :title="name">{{ CHECKS[name] ? t(...CHECKS[name]) : name }}</dt><dd :class="value.status === 'ok' ? 'fine' : 'danger-text'">{{ STATUSES[value.status] ? t(...STATUSES[value.status]) : value.status }}<small v-if="value.remedy"> · {{ value.remedy }}</small><small v-if="value.down?.length"> · <bdi>{{ value.down.join(t("、", ", ")) }}</bdi></small></dd></template></dl></section>
       <section class="card"><h2>{{ t("请求", "Requests") }} <small>{{ t("费时的在前：几次 · 平均多久", "most time first: count · mean") }}</small></h2><dl class="facts"><template v-for="one in rpcs" :key="one.message_type"><dt class="endpoint">{{ one.message_type }}</dt><dd>{{ count(one.count) }} · {{ micro(one.average_time) }}</dd></template></dl></section></div></div>
   <ClusterWhy v-if="facts.admin || facts.operator" />`,
 };

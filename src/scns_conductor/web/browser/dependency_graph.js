@@ -25,7 +25,7 @@ export const DependencyGraph = {
       for (const place of places.values()) place.y = (place.row + (most - columns.get(place.level)) / 2) * (TALL + 10);
       const edges = (found.data?.edges ?? []).map((edge) => {
         const from = places.get(edge.from), to = places.get(edge.to), x1 = from.x + WIDE, y1 = from.y + TALL / 2, x2 = to.x, y2 = to.y + TALL / 2;
-        return { ...edge, path: `M${x1},${y1}C${x1 + GAP / 2},${y1} ${x2 - GAP / 2},${y2} ${x2 - 5},${y2}`, x: x2 - 7, y: y2, title: `${edge.to} ${t(...(KINDS[edge.kind] ?? [edge.kind, edge.kind]))} ${edge.from}` };
+        return { ...edge, path: `M${x1},${y1}C${x1 + GAP / 2},${y1} ${x2 - GAP / 2},${y2} ${x2 - 5},${y2}`, x: x2 - 7, y: y2, title: t(`${edge.from} ${(KINDS[edge.kind] ?? [edge.kind])[0]} ${edge.to}`, `${edge.to} ${KINDS[edge.kind]?.[1] ?? edge.kind} ${edge.from}`) };
       });
       return { places: [...places.values()], edges, width: columns.size * (WIDE + GAP) - GAP, height: most * (TALL + 10) - 10 };
     });

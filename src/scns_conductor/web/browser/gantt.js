@@ -51,7 +51,7 @@ export const Gantt = {
       let day = new Date(clock.now).toDateString();
       for (let second = Math.ceil((from.value - zone) / step) * step + zone; second < from.value + span.value; second += step) {
         pen.strokeStyle = color("--soft"), pen.beginPath(), pen.moveTo(x(second), HEAD), pen.lineTo(x(second), height), pen.stroke();
-        if (Math.abs(x(second) - x(clock.now / 1000)) > 46) pen.fillStyle = color("--muted"), pen.textAlign = "center", pen.fillText(tickText(second, step, day), x(second), 12);
+        if (Math.abs(x(second) - x(clock.now / 1000)) > 46 && x(second) < width - 24) pen.fillStyle = color("--muted"), pen.textAlign = "center", pen.fillText(tickText(second, step, day), x(second), 12);
         day = new Date(second * 1000).toDateString();
       }
       hits = [];

@@ -35,7 +35,7 @@ export const ReservationCalendar = {
         else runs.push({ from: index, to: index + 1 });
       });
       const left = Math.max(0, x(start)), right = Math.min(wide.value, x(end));
-      return runs.map((run) => ({ one, key: one.name + run.from, style: { left: LABEL + left + "px", width: Math.max(4, right - left - 1) + "px", top: run.from * ROW + 2 + "px", height: (run.to - run.from) * ROW - 4 + "px" } }));
+      return runs.map((run) => ({ one, key: one.name + run.from, narrow: right - left < 28, style: { left: LABEL + left + "px", width: Math.max(4, right - left - 1) + "px", top: run.from * ROW + 2 + "px", height: (run.to - run.from) * ROW - 4 + "px" } }));
     }));
     const lines = computed(() => {
       const step = days.value === 1 ? 3600 * 3 : days.value === 7 ? DAY_S : DAY_S * 7, found = [];
@@ -103,7 +103,7 @@ export const ReservationCalendar = {
   <div ref="box" class="calendar" :style="{ height: nodes.length * ROW + 'px' }" @pointerdown="press" @pointermove="move" @pointerup="release" @pointercancel="release">
     <i v-for="line in lines" :key="line.left" class="calendar-line" :style="{ left: line.left + 'px' }"></i><i v-if="now" class="calendar-now" :style="{ left: now + 'px' }"></i>
     <div v-for="(name, index) in nodes" :key="name" class="calendar-row" :style="{ top: index * ROW + 'px', height: ROW + 'px' }"><span :title="name">{{ name }}</span></div>
-    <div v-for="block in blocks" :key="block.key" class="calendar-block" :class="{ active: block.one.state === 'ACTIVE' }" :style="block.style" @pointerdown="grab($event, block.one, 'move')">
+    <div v-for="block in blocks" :key="block.key" class="calendar-block" :class="{ active: block.one.state === 'ACTIVE', narrow: block.narrow }" :style="block.style" @pointerdown="grab($event, block.one, 'move')">
       <button type="button" :title="block.one.name + ' ' + exact(block.one.start_time) + ' — ' + exact(block.one.end_time)" @keydown.enter.prevent="$emit('open', block.one)">{{ block.one.name }}</button><i v-if="mayEdit" class="calendar-edge" @pointerdown.stop="grab($event, block.one, 'stretch')"></i></div>
     <div v-if="drawn" class="calendar-drawn" :style="drawn"></div></div>`,
 };

@@ -17,6 +17,8 @@ from scns_conductor.language.catalogue import english
 # 连同 str.splitlines 认作换行的（U+0085 等）：邮件的头里有一个，email 就不收。
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NAME_MOST = 60
+# 邮件的一行至多这么长（RFC 5322）。
+_HEADER_MOST = 998
 _VERBS = {
     "BEGIN": "Began",
     "END": "Ended",
@@ -30,8 +32,10 @@ _VERBS = {
 def message_of(row: Any, outcomes: Sequence[Any], settings: Settings) -> EmailMessage:
     """row 是 statements.notifications.TO_SEND 的一行，outcomes 是整个数组一份时各任务的结局（ARRAY_OUTCOMES）。"""
     sender = settings.mail_from or f"scns@{_own_name()}"
-    message = EmailMessage(policy=SMTP)
-    message["Subject"] = subject_of(row, outcomes)
+    subject = subject_of(row, outcomes)
+    # 纯 ASCII 的标题不折行：折起来的会从一个空格开头，有人按标题的开头过滤。别的要编码，编码词只许 75 个字。
+    message = EmailMessage(policy=SMTP.clone(max_line_length=_HEADER_MOST) if subject.isascii() else SMTP)
+    message["Subject"] = subject
     message["From"] = sender
     message["To"] = ", ".join(_address(word, settings.mail_domain) for word in row.recipients.split(","))
     message["Date"] = format_datetime(row.now)
