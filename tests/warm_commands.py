@@ -2,7 +2,7 @@
 
 第一次照平常执行装好的程序。以后由一个载入了各命令模块的进程 fork 出来执行同一个脚本：仍是自己的进程、
 自己的环境、目录、标准流与退出码，省下的只是启动 Python 与导入（七八成的 CPU）。模块载入时就用上了语言，
-所以说中文的、说英文的各由一个进程 fork。
+所以说中文的、说英文的各由一个进程 fork。服务的进程（代理、调度器）见 warm_processes.py，也由这里的 fork。
 """
 
 import atexit
@@ -15,7 +15,6 @@ import os
 import pkgutil
 import runpy
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -30,9 +29,10 @@ from scns_conductor.language.choice import Language, environment_language
 # 命令用得到的包，连同它们下面的全部模块；与碰设置、数据库的命令要的。
 PACKAGES = ("scns_conductor.client", "scns_conductor.slurm", "scns_conductor.cli", "scns_conductor.simulator")
 MODULES = ("scns_conductor.core.settings", "scns_conductor.core.database", "scns_conductor.services.server_facts")
+# 另一个进程载入服务要的。
+SERVICES = ("scns_conductor.worker.agent.process", "scns_conductor.worker.scheduler.process")
 
-
-_doors: dict[str, socket.socket] = {}
+_doors: dict[tuple[str, Language], socket.socket] = {}
 _lock = threading.Lock()
 _seen: set[tuple[str, ...]] = set()
 
@@ -57,7 +57,7 @@ def run(
         first = real_first and seen not in _seen
         if first:
             _seen.add(seen)
-    if first or _python(env) != _python(os.environ):
+    if first or python_variables(env) != python_variables(os.environ):
         if name.endswith(".py"):
             command.insert(0, sys.executable)
         return subprocess.run(
@@ -66,7 +66,16 @@ def run(
     return _forked(command, dict(env), str(cwd or Path.cwd()), (text or "").encode(), timeout)
 
 
-def _python(env: Mapping[str, str]) -> dict[str, str]:
+def ask(kind: str, command: list[str], env: dict[str, str], cwd: str, fds: list[int]) -> None:
+    """请载入好了的进程 fork 一个；fds 是它的三个标准流，与它写下退出码的管道。"""
+    message = json.dumps([command, env, cwd]).encode()
+    with _lock:
+        door = _door(kind, environment_language(env))
+        socket.send_fds(door, [len(message).to_bytes(4, "big")], fds)
+        door.sendall(message)
+
+
+def python_variables(env: Mapping[str, str]) -> dict[str, str]:
     """Python 启动时就看的变量：改了的，要从头启动。"""
     return {name: value for name, value in env.items() if name.startswith("PYTHON")}
 
@@ -78,11 +87,7 @@ def _forked(
     theirs_in, ours_in = os.pipe()
     (out, theirs_out), (err, theirs_err), (status, theirs_status) = os.pipe(), os.pipe(), os.pipe()
     theirs = [theirs_in, theirs_out, theirs_err, theirs_status]
-    message = json.dumps([command, env, cwd]).encode()
-    with _lock:
-        door = _door(environment_language(env))
-        socket.send_fds(door, [len(message).to_bytes(4, "big")], theirs)
-        door.sendall(message)
+    ask("commands", command, env, cwd, theirs)
     for each in theirs:
         os.close(each)
     feeding = threading.Thread(target=_feed, args=(ours_in, given))
@@ -104,7 +109,7 @@ def _forked(
         for each in found:
             os.close(each)
     feeding.join()
-    code = int(found[status]) if found[status] else -signal.SIGKILL
+    code = int(found[status].split()[1])
     return subprocess.CompletedProcess(command, code, *(_text(found[each]) for each in (out, err)))
 
 
@@ -118,35 +123,47 @@ def _text(data: bytearray) -> str:
     return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
 
 
-def _door(language: Language) -> socket.socket:
+def _door(kind: str, language: Language) -> socket.socket:
     """通向载入好了的进程；第一次用到时启动它，它与 pytest 一同结束。"""
-    if language not in _doors:
+    if (kind, language) not in _doors:
         ours, theirs = socket.socketpair()
         with theirs:
             server = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [sys.executable, __file__, str(theirs.fileno()), kind],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env={**os.environ, "SCNS_LANG": language},
             )  # fmt: skip
-        _doors[language] = ours
+        _doors[kind, language] = ours
         atexit.register(server.wait, 30)
         atexit.register(ours.close)
-    return _doors[language]
+    return _doors[kind, language]
 
 
-def _serve(door: socket.socket) -> None:
-    """载入各命令，然后每个请求 fork 一个；门关上就结束。"""
+def _serve(door: socket.socket, kind: str) -> None:
+    """载入各命令（各服务），然后每个请求 fork 一个；门关上就结束。"""
     # 载入时的线程数：fork 出来的只有一个线程。
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    for name in PACKAGES:
+    for name in PACKAGES if kind == "commands" else ():
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    for name in MODULES:
+    for name in (*MODULES, *(() if kind == "commands" else SERVICES)):
         importlib.import_module(name)
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # 进程的 pidfd -> （进程号，写下它的退出码的管道）。
+    children: dict[int, tuple[int, int]] = {}
     while True:
+        ready, _, _ = select.select([door, *children], (), ())
+        for pidfd in {*ready} & children.keys():
+            pid, status = children.pop(pidfd)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            # 等得太久的也许不等了。
+            with contextlib.suppress(BrokenPipeError):
+                os.write(status, str(code).encode())
+            os.close(status)
+            os.close(pidfd)
+        if door not in ready:
+            continue
         head, fds, _, _ = socket.recv_fds(door, 4, 4, socket.MSG_WAITALL)
         if not head:
             return
@@ -156,23 +173,26 @@ def _serve(door: socket.socket) -> None:
             if not more:
                 return
             message += more
-        if os.fork() == 0:
+        *streams, status = fds
+        pid = os.fork()
+        if pid == 0:
             door.close()
-            _be(*json.loads(message), fds)
-        for each in fds:
+            for each in (status, *children, *(status for _, status in children.values())):
+                os.close(each)
+            _be(*json.loads(message), streams)
+        for each in streams:
             os.close(each)
+        os.write(status, f"{pid}\n".encode())
+        children[os.pidfd_open(pid)] = pid, status
 
 
-def _be(command: list[str], env: dict[str, str], cwd: str, fds: list[int]) -> None:
-    """成为这个命令。"""
+def _be(command: list[str], env: dict[str, str], cwd: str, streams: list[int]) -> None:
+    """成为这个命令（-m 的是模块）。"""
     code: Any = 1
     try:
-        *streams, status = fds
         for place, fd in enumerate(streams):
             os.dup2(fd, place)
             os.close(fd)
-        os.set_inheritable(status, False)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.environ.clear()
         os.environ.update(env)
         time.tzset()
@@ -180,9 +200,13 @@ def _be(command: list[str], env: dict[str, str], cwd: str, fds: list[int]) -> No
         sys.stdin = sys.__stdin__ = open(0, encoding="utf-8")  # noqa: SIM115
         sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8")  # noqa: SIM115
         sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
-        sys.argv, sys.path[0] = command, os.path.dirname(command[0])
         try:
-            runpy.run_path(command[0], run_name="__main__")
+            if command[0] == "-m":
+                sys.argv, sys.path[0] = command[1:], cwd
+                runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+            else:
+                sys.argv, sys.path[0] = command, os.path.dirname(command[0])
+                runpy.run_path(command[0], run_name="__main__")
             code = 0
         except SystemExit as stop:
             code = stop.code
@@ -198,11 +222,10 @@ def _be(command: list[str], env: dict[str, str], cwd: str, fds: list[int]) -> No
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
         sys.stderr.flush()
-        os.write(status, str(code & 0xFF).encode())
     finally:
-        os._exit(0)
+        os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as door:
-        _serve(door)
+        _serve(door, sys.argv[2])

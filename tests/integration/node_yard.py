@@ -11,11 +11,15 @@ from typing import Any
 import sqlalchemy as sa
 from shepherd_yard import alive, wait_until
 
+import warm_processes
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import Settings
 from scns_conductor.statements.starts import Share, Start, commit_starts
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdGone
 from scns_conductor.worker.bus import Message, Publisher
+
+AGENT = "scns_conductor.worker.agent.process"
+SCHEDULER = "scns_conductor.worker.scheduler.process"
 
 
 class NodeYard:
@@ -31,7 +35,7 @@ class NodeYard:
         }
         self.engine = sync_engine(settings)
         self.publisher = Publisher(self.urls["SCNS_REDIS_URL"])
-        self.agents: dict[str, subprocess.Popen[bytes]] = {}
+        self.agents: dict[str, warm_processes.Process] = {}
         self.execute("INSERT INTO scheduler_leader (singleton) VALUES (true) ON CONFLICT DO NOTHING")
         self.execute("INSERT INTO partitions (name, is_default) VALUES ('main', true) ON CONFLICT DO NOTHING")
 
@@ -65,15 +69,20 @@ class NodeYard:
         if wait:
             self.execute("UPDATE nodes SET state = 'UNKNOWN' WHERE name = :name", name=node)
         (self.work / node).mkdir(exist_ok=True)
+        environment = self.environment(node, **extra)
         with open(self.work / f"{node}.log", "ab") as log:
-            self.agents[node] = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "scns_conductor.worker.agent.process"],
-                env=self.environment(node, **extra),
-                stderr=log,
-                cwd=self.work,
-            )
+            if prefix:
+                command = [*prefix, sys.executable, "-m", AGENT]
+                self.agents[node] = subprocess.Popen(command, env=environment, stderr=log, cwd=self.work)
+            else:
+                self.agents[node] = warm_processes.start(AGENT, env=environment, stderr=log, cwd=self.work)
         if wait:
             wait_until(lambda: self.node(node).get("state") == "UP", f"{node} 上线")
+
+    def start_scheduler(self, node: str = "none", **extra: str) -> warm_processes.Process:
+        """一个真的调度进程；日志在 scheduler.log。"""
+        with open(self.work / "scheduler.log", "ab") as log:
+            return warm_processes.start(SCHEDULER, env=self.environment(node, **extra), stderr=log, cwd=self.work)
 
     def kill_agent(self, node: str = "n1", number: int = signal.SIGKILL) -> None:
         process = self.agents.pop(node)

@@ -8,8 +8,6 @@ import os
 import resource
 import signal
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -233,11 +231,8 @@ def test_the_shepherd_has_one_thread(yard: NodeYard) -> None:
 
 def test_the_scheduler_dies_loudly(yard: NodeYard) -> None:
     """收件箱里有一行谁也没有想到的：调度进程以非零退出，再启动时照常当选。"""
-    command = [sys.executable, "-m", "scns_conductor.worker.scheduler.process"]
-    environment = yard.environment("n1")
     for crash in (True, False):
-        with open(yard.work / "scheduler.log", "ab") as log:
-            process = subprocess.Popen(command, env=environment, stderr=log, cwd=yard.work)
+        process = yard.start_scheduler("n1")
         try:
             epoch = yard.query("SELECT epoch FROM scheduler_leader")[0]["epoch"]
             wait_until(lambda: yard.query("SELECT epoch FROM scheduler_leader")[0]["epoch"] > epoch, "当选", 60)  # noqa: B023

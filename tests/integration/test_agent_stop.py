@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,19 +21,10 @@ def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
     running.close()
 
 
-def start_scheduler(yard: NodeYard, **extra: str) -> "subprocess.Popen[bytes]":
-    with open(yard.work / "scheduler.log", "ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.worker.scheduler.process"],
-            env=yard.environment("none", **extra),
-            stderr=log,
-        )
-
-
 @pytest.fixture
 def scheduled(yard: NodeYard) -> Iterator[NodeYard]:
     """带着一个真的调度进程。"""
-    process = start_scheduler(yard)
+    process = yard.start_scheduler()
     try:
         yield yard
     finally:
@@ -161,7 +150,7 @@ def test_an_administrators_drain_and_down_outlive_a_restart(yard: NodeYard) -> N
 def test_a_stop_longer_than_the_timeout_is_a_node_failure(yard: NodeYard) -> None:
     """同 slurmd 停了超过 SlurmdTimeout：判下线，作业重新排队；回来时先杀掉旧的那一次。"""
     yard.start_agent()
-    scheduler = start_scheduler(yard, SCNS_NODE_TIMEOUT_S="2")
+    scheduler = yard.start_scheduler(SCNS_NODE_TIMEOUT_S="2")
     try:
         job_id = submit(yard, "echo $$ >> pids; sleep 300\n")
         first = int(wait_until(lambda: yard.written("pids"), "进程号"))

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -310,14 +309,11 @@ def test_killing_the_scheduler_again_and_again_never_leaves_a_part_alone(yard: N
         together(yard, f"#!/bin/sh\necho {number} >> {yard.output}/ran\n", None, None, cpus_per_task=1)
         for number in range(3)
     ]
-    command = [sys.executable, "-m", "scns_conductor.worker.scheduler.process"]
-    environment = yard.environment("n1", SCNS_SCHEDULER_LEASE_S="1")
     ended = "SELECT count(*) AS n FROM jobs WHERE state NOT IN ('PENDING', 'RUNNING')"
     started = "SELECT count(*) AS n FROM jobs WHERE state <> 'PENDING'"
     before = 0
     while yard.query(ended)[0]["n"] < 9:
-        with open(yard.work / "scheduler.log", "ab") as log:
-            scheduler = subprocess.Popen(command, env=environment, stderr=log, cwd=yard.work)
+        scheduler = yard.start_scheduler("n1", SCNS_SCHEDULER_LEASE_S="1")
         try:
             # 又启动了一些（或都结束了）就杀掉它；看的每一眼，部分都在同一边。
             def moved(past: int = before) -> bool:

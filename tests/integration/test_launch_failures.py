@@ -4,8 +4,6 @@ import contextlib
 import os
 import queue
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,10 +34,7 @@ def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
 @pytest.fixture
 def scheduled(yard: NodeYard) -> Iterator[NodeYard]:
     """带着一个真的调度进程。"""
-    with open(yard.work / "scheduler.log", "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.worker.scheduler.process"], env=yard.environment("none"), stderr=log
-        )
+    process = yard.start_scheduler()
     try:
         yield yard
     finally:

@@ -140,12 +140,7 @@ def test_a_deleted_node_that_starts_again_registers_anew(yard: NodeYard, setting
     # 删除的同时放上去的：没有节点行，也没有人会认领。
     orphan = yard.submit("true\n")
     yard.start(orphan, send=False)
-    with open(yard.work / "scheduler.log", "ab") as log:
-        scheduler = subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.worker.scheduler.process"],
-            env=yard.environment("none", SCNS_RECONCILE_INTERVAL_S="0.2"),
-            stderr=log,
-        )
+    scheduler = yard.start_scheduler(SCNS_RECONCILE_INTERVAL_S="0.2")
     try:
         wait_for(lambda: yard.job(orphan)["state"] == "PENDING", "收回")
         yard.start_agent("n1", SCNS_NODE_FEATURES="new")

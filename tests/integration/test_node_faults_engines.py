@@ -17,6 +17,7 @@ from shepherd_yard import wait_until
 
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.agent.shepherd_client import _BOOTSTRAP, SOURCE_ROOT
+from warm_processes import Process
 
 pytestmark = pytest.mark.faults
 
@@ -31,14 +32,8 @@ def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
 
 
 @contextmanager
-def scheduler(yard: NodeYard) -> Iterator["subprocess.Popen[bytes]"]:
-    with open(yard.work / "scheduler.log", "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.worker.scheduler.process"],
-            env=yard.environment("n1", SCNS_SCHEDULER_LEASE_S="2"),
-            stderr=log,
-            cwd=yard.work,
-        )
+def scheduler(yard: NodeYard) -> Iterator[Process]:
+    process = yard.start_scheduler("n1", SCNS_SCHEDULER_LEASE_S="2")
     try:
         yield process
     finally:

@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from node_yard import NodeYard
 from shepherd_yard import wait_until
 
 from scns_conductor.core.settings import Settings
+from warm_processes import Process
 
 
 @pytest.fixture
@@ -27,14 +26,8 @@ ENDED = "state NOT IN ('PENDING', 'RUNNING')"
 
 
 @contextmanager
-def scheduler(yard: NodeYard, **extra: str) -> Iterator["subprocess.Popen[bytes]"]:
-    with open(yard.work / "scheduler.log", "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.worker.scheduler.process"],
-            env=yard.environment("n1", **{"SCNS_SCHEDULER_LEASE_S": "2", **extra}),
-            stderr=log,
-            cwd=yard.work,
-        )
+def scheduler(yard: NodeYard, **extra: str) -> Iterator[Process]:
+    process = yard.start_scheduler("n1", **{"SCNS_SCHEDULER_LEASE_S": "2", **extra})
     try:
         yield process
     finally:
