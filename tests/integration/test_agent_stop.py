@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -197,3 +199,39 @@ def test_restarting_an_agent_again_and_again_under_load_loses_and_fails_nothing(
     assert causes <= {"start", "exit", "give_back"}
     assert yard.query("SELECT 1 FROM resource_allocations WHERE released_at IS NULL") == []
     wait_until(lambda: os.listdir(yard.work / "n1" / "scripts") == [], "脚本删净")
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_second_agent_of_the_same_name_is_refused(yard: NodeYard, tmp_path: Path, copied: bool) -> None:
+    """另一台机器误用了同一个节点名（copied：连工作目录一起复制的）：它说清楚、退出；原来的作业照跑，只跑一次。"""
+    yard.start_agent()
+    job_id = yard.run("#!/bin/bash\necho started >> starts\nwhile [ ! -e go ]; do sleep 0.05; done\n")
+    yard.exists("starts")
+    other = tmp_path / "other"
+    if copied:
+        (other / "spool" / "n1").mkdir(parents=True)
+        seen = (yard.spool() / "database.seen").read_bytes()
+        beat = yard.node()["beat"]
+        (other / "spool" / "n1" / "database.seen").write_bytes(seen)
+        wait_until(lambda: yard.node()["beat"] > beat + 2, "原来的接着心跳")
+    folders = {"SCNS_DATA_DIR": str(other), "SCNS_SCRIPT_DIR": str(other / "scripts")}
+    second = subprocess.run(
+        [sys.executable, "-m", "scns_conductor.worker.agent.process"],
+        env=yard.environment("n1", **folders), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert second.returncode != 0
+    assert "节点名 n1 有人在用" in second.stderr
+    beat = yard.node()["beat"]
+    wait_until(lambda: yard.node()["beat"] > beat + 2, "原来的还在心跳")
+    assert (yard.job(job_id)["state"], yard.job(job_id)["restart_count"]) == ("RUNNING", 0)
+    (yard.output / "go").touch()
+    assert yard.ended(job_id)["state"] == "COMPLETED"
+    assert (yard.output / "starts").read_text() == "started\n"
+
+
+def test_an_agent_without_its_memory_comes_back(yard: NodeYard) -> None:
+    """工作目录没有了（重装的机器），原来的代理已经死了：看过没有人心跳，照样登记。"""
+    yard.start_agent()
+    yard.kill_agent()
+    (yard.spool() / "database.seen").unlink()
+    yard.start_agent()

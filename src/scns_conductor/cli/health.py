@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from scns_conductor.cli.connection import connected, json_option, print_json
+from scns_conductor.cli.containment_text import REMEDY, weak_nodes
 from scns_conductor.language import told
 
 
@@ -37,11 +38,8 @@ def _row(name: str, check: Any) -> tuple[str, str, str]:
     if not isinstance(check, dict):
         return name, str(check), ""
     if name == "containment":
-        nodes = {node: found for node, found in check.items() if isinstance(found, dict)}
-        weak = [
-            f"{node}：{'、'.join(found['not_enforced'])}" for node, found in nodes.items() if found.get("not_enforced")
-        ]
-        return name, "weak" if weak else "ok", "；".join(weak)
+        weak = weak_nodes(check)
+        return name, "weak" if weak else "ok", "；".join([*weak, REMEDY] if weak else [])
     rest: dict[str, Any] = {
         key: value for key, value in check.items() if key != "status" and value not in (None, [], {})
     }

@@ -111,6 +111,7 @@ DETAILS = {
     "memory_not_satisfiable": "Memory specification can not be satisfied",
     "cpus_not_satisfiable": "CPU count per node can not be satisfied",
     "disk_not_satisfiable": "Temporary disk specification can not be satisfied",
+    "root_jobs_disabled": "Jobs of root are disabled: SCNS_ALLOW_ROOT_JOBS=true on the API and the nodes allows them",
 }
 # slurm_strerror 的号；表里没有的是 SLURM_ERROR。
 NUMBERS = {

@@ -54,6 +54,13 @@ REGISTER_NODE = sa.text(
     RETURNING n.beat, {SEEN}, extract(epoch FROM clock_timestamp())::double precision AS database_now
     """
 )
+# 这个名字的节点此刻的心跳；同名的另一个代理在跳，它就在长。
+OWN_BEAT = sa.text(
+    f"""
+    SELECT beat, address, {SEEN}, extract(epoch FROM clock_timestamp() - last_heartbeat)::double precision AS silent_s
+    FROM nodes WHERE name = :name
+    """
+)
 # 单用户的 API 以自己的身份读输出文件：它旁边不能有多用户的节点（作业写的链接会让它读别人的）。
 NODE_OF_OTHER_MODE = sa.text(
     """

@@ -49,6 +49,7 @@ from scns_conductor.worker.agent.registration import (
     mark_up,
     record_containment,
     register_node,
+    require_own_name,
 )
 from scns_conductor.worker.agent.relay import Relay
 from scns_conductor.worker.agent.shepherd_client import ShepherdError, ShepherdGone
@@ -239,6 +240,7 @@ class Agent:
         self._finisher.start()
         if (
             self._until_done(self._await_schema)
+            and self._until_done(lambda: require_own_name(self._engine, self._settings, self._memory, self._stopping))
             and self._until_done(self._register)
             and self._until_done(self._recover)
         ):

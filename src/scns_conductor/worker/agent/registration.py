@@ -2,8 +2,10 @@
 
 import json
 import logging
+import threading
+import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
@@ -22,6 +24,7 @@ from scns_conductor.statements.node_state import (
     MARK_STOPPED,
     MARK_UP,
     NODE_OF_OTHER_MODE,
+    OWN_BEAT,
     RECORD_CONTAINMENT,
     REGISTER_NODE,
     UNDRAIN,
@@ -29,7 +32,7 @@ from scns_conductor.statements.node_state import (
 )
 from scns_conductor.statements.power import ARRIVED
 from scns_conductor.worker.agent.cpu_topology import CpuLayout
-from scns_conductor.worker.agent.database_memory import Seen
+from scns_conductor.worker.agent.database_memory import DatabaseMemory, Seen
 from scns_conductor.worker.agent.devices import NodeInventory
 from scns_conductor.worker.wire.shepherd_messages import Capabilities
 
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
     from scns_conductor.core.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+# 错过这么多次心跳，那个代理就是不在了。
+_SILENT_BEATS = 3
 
 
 def register_node(
@@ -75,6 +81,35 @@ def register_node(
     except IntegrityError:
         logger.warning("gres_kept_until_released", extra={"node": settings.node_name, "declared": inventory.gres})
         return _register(engine, settings.node_name, {**values, "keep_gres": True})
+
+
+def require_own_name(engine: Engine, settings: "Settings", memory: DatabaseMemory, stopping: threading.Event) -> None:
+    """同名的另一个代理还在跳就抛 SettingsError：登记了会把它的作业当成丢了，同一个作业两处都跑。
+
+    自己上一个代理死了才拿得到工作目录的锁，所以心跳与记得的相接就是自己；接不上、又刚刚跳过的，看它还跳不跳。
+    """
+    first = _own_beat(engine, settings.node_name)
+    ours = first is not None and first.incarnation == memory.incarnation and 0 <= first.beat - memory.beat <= 1
+    if (
+        first is None
+        or ours
+        or first.silent_s is None
+        or first.silent_s > _SILENT_BEATS * settings.heartbeat_interval_s
+    ):
+        return
+    deadline = time.monotonic() + _SILENT_BEATS * settings.heartbeat_interval_s
+    while time.monotonic() < deadline and not stopping.wait(settings.heartbeat_interval_s / 4):
+        now = _own_beat(engine, settings.node_name)
+        if now is not None and now.beat > first.beat:
+            raise SettingsError(
+                f"节点名 {settings.node_name} 有人在用：地址 {now.address} 的代理还在心跳；"
+                "请给本机改 SCNS_NODE_NAME，或先停掉那一个"
+            )
+
+
+def _own_beat(engine: Engine, name: str) -> sa.Row[Any] | None:
+    with engine.connect() as connection:
+        return connection.execute(OWN_BEAT, {"name": name}).one_or_none()
 
 
 def record_containment(engine: Engine, settings: "Settings", containment: Capabilities) -> None:
