@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 
+import warm_processes
 from engine_template import copy_template
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
@@ -58,7 +59,7 @@ class RunningSystem:
     """一个正在运行的 scns up。"""
 
     data_dir: Path
-    process: "subprocess.Popen[bytes]"
+    process: warm_processes.Process
     url: str
     token: str
 
@@ -219,7 +220,6 @@ def forget_jobs(system: RunningSystem) -> None:
 def second_api(system: RunningSystem, environment: dict[str, str] | None = None) -> Iterator[RunningSystem]:
     """同一套系统，经另一个 API 进程（process 就是它）：只要改 API 的设置时，不必整套另起。"""
     port = free_port()
-    command = [sys.executable, "-m", "scns_conductor.api", "--port", str(port)]
     # scns up 自己给它的服务定的：单用户。
     single = {"SCNS_SINGLE_USER": "true", "SCNS_ALLOW_ROOT_JOBS": "true"}
     variables = {
@@ -230,7 +230,7 @@ def second_api(system: RunningSystem, environment: dict[str, str] | None = None)
         "SCNS_API_PORT": str(port),
     }
     with open(system.data_dir.with_name(f"api-{port}.log"), "wb") as log:
-        process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
+        process = warm_processes.start("scns_conductor.api", "--port", str(port), env=variables, stderr=log)
     try:
 
         def answers() -> bool:

@@ -29,8 +29,11 @@ from scns_conductor.language.choice import Language, environment_language
 # 命令用得到的包，连同它们下面的全部模块；与碰设置、数据库的命令要的。
 PACKAGES = ("scns_conductor.client", "scns_conductor.slurm", "scns_conductor.cli", "scns_conductor.simulator")
 MODULES = ("scns_conductor.core.settings", "scns_conductor.core.database", "scns_conductor.services.server_facts")
-# 另一个进程载入服务要的。
-SERVICES = ("scns_conductor.worker.agent.process", "scns_conductor.worker.scheduler.process")
+# 另外的进程载入服务要的：节点与调度的，API 的（大，不是每次都要）。
+SERVICES = {
+    "workers": ("scns_conductor.worker.agent.process", "scns_conductor.worker.scheduler.process"),
+    "api": ("scns_conductor.api.app", "scns_conductor.slurmrestd.dispatch", "uvloop", "httptools"),
+}
 
 _doors: dict[tuple[str, Language], socket.socket] = {}
 _lock = threading.Lock()
@@ -147,7 +150,7 @@ def _serve(door: socket.socket, kind: str) -> None:
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    for name in (*MODULES, *(() if kind == "commands" else SERVICES)):
+    for name in (*MODULES, *SERVICES.get(kind, ())):
         importlib.import_module(name)
     gc.freeze()
     # 进程的 pidfd -> （进程号，写下它的退出码的管道）。

@@ -1,4 +1,4 @@
-"""启动代理与调度器的进程，像 subprocess.Popen；第二次起由载入好了的进程 fork（warm_commands.py），省下导入。
+"""启动代理、调度器、API 的进程，像 subprocess.Popen；第二次起由载入好了的进程 fork（warm_commands.py），省下导入。
 
 各是自己的进程，环境、目录、标准流都是给它的，信号照收；不是 pytest 的子进程，退出码经管道来。
 """
@@ -9,9 +9,9 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import warm_commands
 from scns_conductor.language.choice import environment_language
@@ -24,17 +24,17 @@ class WarmProcess:
 
     returncode: int | None = None
 
-    def __init__(self, module: str, env: dict[str, str], cwd: str, stderr: IO[bytes]) -> None:
-        self.args = ["-m", module]
+    def __init__(self, words: Sequence[str], env: dict[str, str], cwd: str, stderr: IO[bytes]) -> None:
+        self.args = ["-m", *words]
         self._status, theirs = os.pipe()
+        kind = "api" if words[0] == "scns_conductor.api" else "workers"
         with open(os.devnull, "r+b") as null:
-            fds = [null.fileno(), 1, stderr.fileno(), theirs]
-            warm_commands.ask("services", self.args, env, cwd, fds)
+            warm_commands.ask(kind, self.args, env, cwd, [null.fileno(), 1, stderr.fileno(), theirs])
         os.close(theirs)
         first = b""
         while not first.endswith(b"\n"):
             more = os.read(self._status, 1)
-            assert more, f"{module} 没有起来"
+            assert more, f"{words[0]} 没有起来"
             first += more
         self.pid = int(first)
 
@@ -71,13 +71,12 @@ class WarmProcess:
 Process = WarmProcess | subprocess.Popen[bytes]
 
 
-def start(module: str, *, env: Mapping[str, str], cwd: Path, stderr: IO[bytes]) -> Process:
-    """python -m module。第一次、Python 启动时就看的变量或语言改了的、要算覆盖率的，从头启动。"""
+def start(module: str, *words: str, env: Mapping[str, str], stderr: IO[bytes], cwd: Path | None = None) -> Process:
+    """python -m module words。第一次、Python 启动时就看的变量或语言改了的、要算覆盖率的，从头启动。"""
     same = warm_commands.python_variables(env) == warm_commands.python_variables(os.environ)
     same &= environment_language(env) == environment_language(os.environ)
     measured = any(name.startswith("COV") for name in env)
     if module in _seen and same and not measured:
-        return WarmProcess(module, dict(env), str(cwd), stderr)
+        return WarmProcess([module, *words], dict(env), str(cwd or Path.cwd()), stderr)
     _seen.add(module)
-    command: list[Any] = [sys.executable, "-m", module]
-    return subprocess.Popen(command, env=env, cwd=cwd, stderr=stderr)
+    return subprocess.Popen([sys.executable, "-m", module, *words], env=env, cwd=cwd, stderr=stderr)
