@@ -227,3 +227,13 @@ def api_pids(system: RunningSystem) -> list[int]:
     found = [int(pid) for pid in children if b"scns_conductor.api" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert found
     return found
+
+
+def test_a_node_that_was_put_down_does_not_keep_the_system_from_starting(scratch: Path) -> None:
+    """管理员下线的节点重启之后仍是下线的：scns up 照样就绪，别的节点照样接作业。"""
+    options = ("--nodes", "2", "--cpus", "2", "--memory", "2G")
+    with start_system(scratch / "down", *options) as system:
+        assert system.call("PATCH", "/nodes/node2", {"state": "DOWN", "reason": "换盘"})[0] == 200
+    with start_system(scratch / "down", *options) as system:
+        assert system.call("GET", "/nodes/node2")[1]["state"] == "DOWN"
+        system.wait_state(system.submit("#!/bin/sh\ntrue\n"), "COMPLETED")

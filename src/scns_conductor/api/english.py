@@ -18,7 +18,7 @@ from scns_conductor.language.catalogue import english
 SPOKEN = frozenset(
     {
         "title", "detail", "message", "text", "summary", "description", "error_msg", "remedy", "shortfalls", "reason",
-        "hint", "note", "label", "explanation", "warnings", "shortages",
+        "hint", "note", "label", "explanation", "warnings", "shortages", "not_enforced",
     }
 )  # fmt: skip
 # 更大的在别的线程里译，不耽误别的请求。
