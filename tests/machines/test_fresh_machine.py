@@ -51,10 +51,14 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         yield machine
 
 
-def be_patient(machine: Machine, settings: str = "") -> None:
-    """靠仿真的机器慢十几倍：调度器续租的期限放长，不然它以为领导者停住了。setup 只补没有写的。"""
+def be_patient(machine: Machine, node_timeout_s: float | None = None) -> None:
+    """靠仿真的机器慢十几倍：续租与失联的期限放长，不然它以为领导者停住了、重启着的代理不在了。setup 只补没有写的。"""
+    settings = ""
     if machine.pace > 1:
         settings += "scheduler_lease_s = 30\n"
+        node_timeout_s = (node_timeout_s or 60) * machine.pace
+    if node_timeout_s is not None:
+        settings += f"node_timeout_s = {node_timeout_s:g}\n"
     if settings:
         machine.run(f"mkdir -p /etc/scns-conductor; printf {_quoted(settings)} > /etc/scns-conductor/config.toml")
 
@@ -207,7 +211,7 @@ def test_a_node_that_loses_its_cable_and_comes_back(tmp_path: Path) -> None:
         for machine in (head, node):
             machine.run("useradd -m -u 2001 -s /bin/bash alice")
             machine.run(f"{INSTALL} {PACKAGE}")
-        be_patient(head, "node_timeout_s = 15\n")
+        be_patient(head, 15)
         head.run("scns setup api --address head --allow 10.9.0.0/24")
         settings = head.run("cat /etc/scns-conductor/config.toml")
         node.run(f"mkdir -p /etc/scns-conductor && cat > /etc/scns-conductor/config.toml <<'END'\n{settings}END")
