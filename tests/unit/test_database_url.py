@@ -106,6 +106,14 @@ def test_the_host_that_answered_comes_first_and_the_silent_one_last() -> None:
     assert list(order) == [second, first, third]
     order.postpone(second)
     assert list(order) == [first, third, second]
+    # 不在没有声音的那台上多等；全都没有声音，也许只是慢，才等足。一台的没有下一台可换。
+    assert order.timeout_s == 2
+    order.postpone(first)
+    order.postpone(third)
+    assert order.timeout_s == 5
+    order.prefer(first)
+    assert order.timeout_s == 2
+    assert HostOrder(connection_words(settings("postgresql://h1/db"))).timeout_s == 5
     # 一个端口给全部主机；没有写主机的也是一项。
     assert each_host({"host": "h1,h2", "port": "5433"}) == [
         {"host": "h1", "port": "5433"},

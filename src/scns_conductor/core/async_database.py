@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from scns_conductor.core.database import (
     APPLICATION_NAME,
-    CONNECT_TIMEOUT_S,
     KEEPALIVE_COUNT,
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,
@@ -65,7 +64,6 @@ def async_engine(settings: Settings, *, direct: bool = False, **options: Any) ->
         pool_timeout=5,
         connect_args={
             "async_creator_fn": connect,
-            "timeout": CONNECT_TIMEOUT_S,
             "server_settings": {"application_name": f"{APPLICATION_NAME}/api"},
             **(without_session if local else {}),
         },
@@ -87,8 +85,9 @@ async def _connect_any(words: Mapping[str, str], hosts: HostOrder, named: dict[s
     """依次试各台主机，每台各有期限：asyncpg 自己的期限是几台合起来的，头一台没有声音就轮不到下一台。"""
     failures: list[Exception] = []
     for host in hosts:
+        timeout_s = hosts.timeout_s
         try:
-            connection = await asyncpg.connect(asyncpg_url({**words, **host}), **named)
+            connection = await asyncpg.connect(asyncpg_url({**words, **host}), timeout=timeout_s, **named)
         except asyncpg.TargetServerAttributeNotMatched as error:
             wanted = words.get("target_session_attrs")
             refused = ConnectionError(f"没有一台主机是 target_session_attrs={wanted} 的（主库还没有接任？）")
@@ -97,7 +96,7 @@ async def _connect_any(words: Mapping[str, str], hosts: HostOrder, named: dict[s
         except TimeoutError:
             hosts.postpone(host)
             named_host = host.get("host") or host.get("hostaddr") or ""
-            failures.append(TimeoutError(f"数据库主机 {named_host} {CONNECT_TIMEOUT_S} 秒没有回答"))
+            failures.append(TimeoutError(f"数据库主机 {named_host} {timeout_s} 秒没有回答"))
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             failures.append(error)
         else:

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 APPLICATION_NAME = "scns-conductor"
 # int4multirange 从 14 起才有。
 MINIMUM_VERSION = 14
-# 连一台主机至多等这么久（秒）；有几台的依次试。
+# 连一台主机至多等这么久（秒）；有几台的依次试，不在没有声音的那台上多等，全都没有声音（也许只是慢）才等足。
 CONNECT_TIMEOUT_S = 5
+NEXT_HOST_S = 2
 # 对面没有声音了（网线断了、机器关了、防火墙吞了）：闲着的 25 秒、发出去没有回音的 20 秒之后算断开。
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 10, 5, 3
 SILENCE_MS = 20_000
@@ -116,16 +117,26 @@ class HostOrder:
 
     def __init__(self, words: Mapping[str, Any]) -> None:
         self._hosts = each_host(words)
+        # 上次连成之后没有声音过的。
+        self._silent: list[dict[str, str]] = []
+
+    @property
+    def timeout_s(self) -> int:
+        """此刻连一台至多等几秒。"""
+        return CONNECT_TIMEOUT_S if len(self._silent) >= len(self._hosts) or len(self._hosts) == 1 else NEXT_HOST_S
 
     def __iter__(self) -> Iterator[dict[str, str]]:
         return iter(list(self._hosts))
 
     def prefer(self, host: dict[str, str]) -> None:
         """连成了这一台。"""
+        self._silent.clear()
         self._hosts = [host, *(other for other in self._hosts if other != host)]
 
     def postpone(self, host: dict[str, str]) -> None:
         """这一台到时没有声音。"""
+        if host not in self._silent:
+            self._silent.append(host)
         self._hosts = [*(other for other in self._hosts if other != host), host]
 
 
@@ -180,7 +191,6 @@ def sync_engine(
         connect_args={
             **words,
             "application_name": f"{APPLICATION_NAME}/{role}",
-            "connect_timeout": CONNECT_TIMEOUT_S,
             "keepalives_idle": KEEPALIVE_IDLE_S,
             "keepalives_interval": KEEPALIVE_INTERVAL_S,
             "keepalives_count": KEEPALIVE_COUNT,
@@ -223,7 +233,7 @@ def _connect_any(arguments: dict[str, Any], hosts: HostOrder) -> "psycopg.Connec
     failures: list[psycopg.Error] = []
     for host in hosts:
         try:
-            connection = psycopg.connect(**{**arguments, **host})
+            connection = psycopg.connect(**{**arguments, **host, "connect_timeout": hosts.timeout_s})
         except psycopg.errors.ConnectionTimeout as error:
             hosts.postpone(host)
             failures.append(error)
