@@ -63,6 +63,7 @@ def test_a_socket_and_the_sqlalchemy_form() -> None:
         "mysql://h/db",
         "postgresql://h/db?sslmod=require",
         "postgresql:///db?host=a,b,c&port=1,2",
+        "postgresql://h/db?sslmode=verify_full",
         "postgresql://[h/db",
         "scns",
         "host=h dbname=db",

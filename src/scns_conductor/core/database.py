@@ -33,6 +33,7 @@ NEXT_HOST_S = 2
 # 对面没有声音了（网线断了、机器关了、防火墙吞了）：闲着的 25 秒、发出去没有回音的 20 秒之后算断开。
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 10, 5, 3
 SILENCE_MS = 20_000
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _DEBIAN_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 # 服务器怎样设都一样：每条会话自己设成这样。
 _SESSION = {
@@ -83,12 +84,16 @@ def _checked_url(url: str, name: str) -> str:
     url = f"postgresql{separator}{rest}"
     try:
         urlsplit(url)
-        each_host(conninfo_to_dict(url))
+        words = conninfo_to_dict(url)
+        each_host(words)
     except (psycopg.Error, ValueError) as error:
         example = "postgresql://用户:口令@主机/库，几台主机写 主机:端口,主机:端口"
         raise SettingsError(f"{name} 不是合法的数据库地址；例如 {example}") from error
     if not separator:
         raise SettingsError(f"{name} 要写成地址；例如 postgresql://用户:口令@主机/库")
+    # libpq 连的时候才拒绝，asyncpg 还认下划线的写法：两边一样，当场就说。
+    if words.get("sslmode") not in (None, *_SSL_MODES):
+        raise SettingsError(f"{name} 的 sslmode 不能是 {words['sslmode']}；可以是 {'、'.join(_SSL_MODES)}")
     return url
 
 
