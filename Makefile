@@ -81,13 +81,14 @@ down: $(LOCAL_STAMP) ## 停止 make up 启动的系统
 # 几个进程同时跑，一个文件总在同一个进程里，共用那里的引擎与系统；标了 alone 的要独占机器，最后一个个跑，
 # 没有点名时只看有它们的文件，不把全部测试再导入一遍。退出码 5 是没有选中测试：ARGS 只点了一半时不算错。
 ALONE = $(if $(findstring tests/,$(ARGS)),,$(shell grep -rl 'mark\.alone' tests --include='test_*.py'))
+FAULTS = $(if $(findstring tests/,$(ARGS)),,$(shell grep -rl 'mark\.faults' tests/unit tests/integration --include='test_*.py'))
 
 test: $(DEV_STAMP) ## 每样能力的测试，几分钟（ARGS='-k 名字'；WORKERS=0 一个个跑）
 	@$(PYTEST) -m 'not faults and not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) || test $$? -eq 5
 	@$(PYTEST) -m 'not faults and alone' $(ALONE) $(ARGS) || test $$? -eq 5
 
 test-faults: $(DEV_STAMP) ## 其余的测试：真的故障、混沌、随机的请求、每个旧版本的升级、造出的包
-	@$(PYTEST) -m 'faults and not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) || test $$? -eq 5
+	@$(PYTEST) -m 'faults and not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(FAULTS) $(ARGS) || test $$? -eq 5
 	@$(PYTEST) -m 'faults and alone' $(ALONE) $(ARGS) || test $$? -eq 5
 
 # 别的 Python：make test PYTHON=python3.13 VENV=.venv-3.13。本机没有的，用另一版 Debian 的。
