@@ -60,7 +60,7 @@ def run(
         first = real_first and seen not in _seen
         if first:
             _seen.add(seen)
-    if first or python_variables(env) != python_variables(os.environ):
+    if first or start_variables(env) != start_variables(os.environ):
         if name.endswith(".py"):
             command.insert(0, sys.executable)
         return subprocess.run(
@@ -78,9 +78,9 @@ def ask(kind: str, command: list[str], env: dict[str, str], cwd: str, fds: list[
         door.sendall(message)
 
 
-def python_variables(env: Mapping[str, str]) -> dict[str, str]:
-    """Python 启动时就看的变量：改了的，要从头启动。"""
-    return {name: value for name, value in env.items() if name.startswith("PYTHON")}
+def start_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """Python 与装载器启动时就看的变量（faketime 的 LD_PRELOAD 也是）：改了的，要从头启动。"""
+    return {name: value for name, value in env.items() if name.startswith(("PYTHON", "LD_", "MALLOC_", "GLIBC_"))}
 
 
 def _forked(

@@ -72,8 +72,8 @@ Process = WarmProcess | subprocess.Popen[bytes]
 
 
 def start(module: str, *words: str, env: Mapping[str, str], stderr: IO[bytes], cwd: Path | None = None) -> Process:
-    """python -m module words。第一次、Python 启动时就看的变量或语言改了的、要算覆盖率的，从头启动。"""
-    same = warm_commands.python_variables(env) == warm_commands.python_variables(os.environ)
+    """python -m module words。第一次、启动时就看的变量或语言改了的、要算覆盖率的，从头启动。"""
+    same = warm_commands.start_variables(env) == warm_commands.start_variables(os.environ)
     same &= environment_language(env) == environment_language(os.environ)
     measured = any(name.startswith("COV") for name in env)
     if module in _seen and same and not measured:
