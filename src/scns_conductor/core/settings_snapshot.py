@@ -52,6 +52,9 @@ def read_settings() -> "Settings":
             with os.fdopen(writing, "wb") as stream:
                 stream.write(pickle.dumps(_read()))
             code = 0
+        except BrokenPipeError:
+            # 调用者刚被停下，没有人要了。
+            pass
         except BaseException:
             traceback.print_exc()
         finally:
