@@ -4,7 +4,7 @@ import asyncio
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,10 @@ def running(yard: NodeYard) -> None:
 def test_a_locked_due_job_is_left_out_and_told(yard: NodeYard, mode: str) -> None:
     yard.start_agent()
     stuck = yard.submit("#!/bin/sh\n")
-    with scheduler(yard), scheduler(yard):
-        with locked(yard, f"SELECT 1 FROM jobs WHERE job_id = {stuck} {mode}"):
+    # 锁着之后才有调度器：它上任就会启动这个作业。
+    with ExitStack() as lock:
+        lock.enter_context(locked(yard, f"SELECT 1 FROM jobs WHERE job_id = {stuck} {mode}"))
+        with scheduler(yard), scheduler(yard):
             running(yard)
             submitted(yard, "#!/bin/sh\n")
             others = [submitted(yard, "#!/bin/sh\n") for _ in range(5)]
@@ -95,9 +97,10 @@ def test_a_locked_due_job_is_left_out_and_told(yard: NodeYard, mode: str) -> Non
             wait_until(lambda: blockers(yard) == {("jobs", BLOCKER, (str(stuck),))}, "健康检查说是谁锁着")
             assert health(yard)["status"] == "ok", "别的照常，仍然就绪"
             assert state(yard, stuck) == "PENDING"
-        completes(yard, stuck)
-        wait_until(lambda: not blockers(yard), "放开之后不再说")
-        assert epochs(yard) == 1, "没有换过领导者"
+            lock.close()
+            completes(yard, stuck)
+            wait_until(lambda: not blockers(yard), "放开之后不再说")
+            assert epochs(yard) == 1, "没有换过领导者"
     log = (yard.work / "scheduler.log").read_text()
     assert BLOCKER in log
     assert "rows_released" in log
@@ -107,14 +110,16 @@ def test_a_locked_array_and_its_singles(yard: NodeYard) -> None:
     """锁着的是数组行：任务一个也不拆，别的照常；放开之后全部都跑。"""
     yard.start_agent()
     array = yard.submit("#!/bin/sh\n", array_remaining="{[0,3)}")
-    with scheduler(yard):
-        with locked(yard, f"SELECT 1 FROM jobs WHERE job_id = {array} FOR UPDATE"):
+    with ExitStack() as lock:
+        lock.enter_context(locked(yard, f"SELECT 1 FROM jobs WHERE job_id = {array} FOR UPDATE"))
+        with scheduler(yard):
             running(yard)
             completes(yard, submitted(yard, "#!/bin/sh\n"))
             wait_until(lambda: blockers(yard), "说是谁锁着")
             assert len(yard.query("SELECT 1 FROM jobs WHERE array_job_id = :id OR job_id = :id", id=array)) == 1
-        told = "SELECT 1 FROM jobs WHERE (array_job_id = :id OR job_id = :id) AND state = 'COMPLETED'"
-        wait_until(lambda: len(yard.query(told, id=array)) == 3, "三个任务都做完")
+            lock.close()
+            told = "SELECT 1 FROM jobs WHERE (array_job_id = :id OR job_id = :id) AND state = 'COMPLETED'"
+            wait_until(lambda: len(yard.query(told, id=array)) == 3, "三个任务都做完")
 
 
 def test_starts_on_a_locked_node_are_left_out(yard: NodeYard) -> None:
@@ -284,15 +289,17 @@ def test_a_locked_inbox_row_waits_and_the_others_are_taken(yard: NodeYard) -> No
     yard.start_agent()
     signalled = submitted(yard, "#!/bin/sh\n", hold="user")
     row = yard.query("SELECT max(inbox_id) AS n FROM scheduler_inbox")[0]["n"]
-    with scheduler(yard):
-        with locked(yard, f"SELECT 1 FROM scheduler_inbox WHERE inbox_id = {row} FOR UPDATE"):
+    with ExitStack() as lock:
+        lock.enter_context(locked(yard, f"SELECT 1 FROM scheduler_inbox WHERE inbox_id = {row} FOR UPDATE"))
+        with scheduler(yard):
             running(yard)
             completes(yard, *(submitted(yard, "#!/bin/sh\n") for _ in range(3)))
             wait_until(lambda: blockers(yard) == {("scheduler_inbox", BLOCKER, (str(row),))}, "说是谁锁着")
             yard.execute("UPDATE jobs SET hold = NULL, revision = revision + 1 WHERE job_id = :id", id=signalled)
             completes(yard, signalled)
-        wait_until(lambda: not yard.query("SELECT 1 FROM scheduler_inbox"), "放开之后取走")
-        wait_until(lambda: not blockers(yard), "不再说")
+            lock.close()
+            wait_until(lambda: not yard.query("SELECT 1 FROM scheduler_inbox"), "放开之后取走")
+            wait_until(lambda: not blockers(yard), "不再说")
 
 
 @pytest.mark.parametrize("mode", ["ACCESS EXCLUSIVE", "SHARE"])
