@@ -71,12 +71,19 @@ class WarmProcess:
 Process = WarmProcess | subprocess.Popen[bytes]
 
 
-def start(module: str, *words: str, env: Mapping[str, str], stderr: IO[bytes], cwd: Path | None = None) -> Process:
-    """python -m module words。第一次、启动时就看的变量或语言改了的、要算覆盖率的，从头启动。"""
+def start(
+    module: str,
+    *words: str,
+    env: Mapping[str, str],
+    stderr: IO[bytes],
+    cwd: Path | None = None,
+    prefix: Sequence[str] = (),
+) -> Process:
+    """python -m module words。第一次、有 prefix 的、启动时就看的变量或语言改了的、要算覆盖率的，从头启动。"""
     same = warm_commands.start_variables(env) == warm_commands.start_variables(os.environ)
     same &= environment_language(env) == environment_language(os.environ)
     measured = any(name.startswith("COV") for name in env)
-    if module in _seen and same and not measured:
+    if module in _seen and same and not measured and not prefix:
         return WarmProcess([module, *words], dict(env), str(cwd or Path.cwd()), stderr)
     _seen.add(module)
-    return subprocess.Popen([sys.executable, "-m", module, *words], env=env, cwd=cwd, stderr=stderr)
+    return subprocess.Popen([*prefix, sys.executable, "-m", module, *words], env=env, cwd=cwd, stderr=stderr)

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,13 +67,10 @@ class NodeYard:
         if wait:
             self.execute("UPDATE nodes SET state = 'UNKNOWN' WHERE name = :name", name=node)
         (self.work / node).mkdir(exist_ok=True)
-        environment = self.environment(node, **extra)
         with open(self.work / f"{node}.log", "ab") as log:
-            if prefix:
-                command = [*prefix, sys.executable, "-m", AGENT]
-                self.agents[node] = subprocess.Popen(command, env=environment, stderr=log, cwd=self.work)
-            else:
-                self.agents[node] = warm_processes.start(AGENT, env=environment, stderr=log, cwd=self.work)
+            self.agents[node] = warm_processes.start(
+                AGENT, env=self.environment(node, **extra), stderr=log, cwd=self.work, prefix=prefix
+            )
         if wait:
             wait_until(lambda: self.node(node).get("state") == "UP", f"{node} 上线")
 

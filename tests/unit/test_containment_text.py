@@ -3,7 +3,7 @@
 import json
 
 from scns_conductor.api.english import in_english
-from scns_conductor.cli.containment_text import REMEDY, weak_nodes
+from scns_conductor.cli.containment_text import shortfall, weak_nodes
 from scns_conductor.cli.health import _row
 from scns_conductor.language.catalogue import english
 
@@ -22,7 +22,7 @@ def test_only_what_is_missing_is_told_with_its_cause_and_remedy() -> None:
 
 
 def test_it_is_told_in_english_too() -> None:
-    text = english("；".join([*weak_nodes({"n1": WEAK}), REMEDY]))
+    text = english(shortfall({"n1": WEAK}))
     assert not any("\u4e00" <= letter <= "\u9fff" for letter in text), text
 
 

@@ -15,3 +15,9 @@ def weak_nodes(containments: dict[str, Any]) -> list[str]:
         for node, found in containments.items()
         if isinstance(found, dict) and found.get("not_enforced")
     ]
+
+
+def shortfall(containments: dict[str, Any]) -> str:
+    """各节点没有做到的与怎样补上；都做到了是空的。"""
+    weak = weak_nodes(containments)
+    return "；".join([*weak, REMEDY]) if weak else ""

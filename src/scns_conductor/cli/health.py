@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from scns_conductor.cli.connection import connected, json_option, print_json
-from scns_conductor.cli.containment_text import REMEDY, weak_nodes
+from scns_conductor.cli.containment_text import shortfall
 from scns_conductor.language import told
 
 
@@ -38,8 +38,8 @@ def _row(name: str, check: Any) -> tuple[str, str, str]:
     if not isinstance(check, dict):
         return name, str(check), ""
     if name == "containment":
-        weak = weak_nodes(check)
-        return name, "weak" if weak else "ok", "；".join([*weak, REMEDY] if weak else [])
+        text = shortfall(check)
+        return name, "weak" if text else "ok", text
     rest: dict[str, Any] = {
         key: value for key, value in check.items() if key != "status" and value not in (None, [], {})
     }

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from scns_conductor.cli.connection import connected, json_option, print_json
-from scns_conductor.cli.containment_text import REMEDY, weak_nodes
+from scns_conductor.cli.containment_text import shortfall
 from scns_conductor.cli.say import say
 
 HEADER = ("节点", "状态", "CPU 用/共", "内存 用/共", "GRES 用/共", "负载", "心跳", "原因")
@@ -60,8 +60,8 @@ def nodes(
 
     colours = [_colour(str(node["state"])) for node in found]
     show_table(HEADER, [_row(node) for node in found], "还没有节点登记", colours)
-    if wanted and (weak := weak_nodes({node["name"]: node.get("containment") for node in found})):
-        say("没有圈住的：" + "；".join([*weak, REMEDY]))
+    if wanted and (text := shortfall({node["name"]: node.get("containment") for node in found})):
+        say("没有圈住的：" + text)
 
 
 def _colour(state: str) -> str | None:

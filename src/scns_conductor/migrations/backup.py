@@ -138,26 +138,20 @@ def fitting_tools(server_major: int) -> list[Tools]:
     return fitting
 
 
-def connection_environment(settings: Settings) -> dict[str, str]:
-    """工具怎样连上数据库；走环境变量，口令不出现在命令行里。"""
-    names, words = _variables(), connection_words(settings, direct=True)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    return {**kept, **{names[word]: value for word, value in words.items() if word in names}, "LC_ALL": "C"}
+def tool_connection(settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """工具怎样连上数据库：（参数，环境变量）。走环境变量，口令不进命令行；没有变量可走的（keepalives 等）写成参数。
 
-
-def connection_arguments(settings: Settings) -> list[str]:
-    """没有环境变量可走的选项（keepalives 等），写在命令行里；口令不行，抛 SettingsError。"""
-    names, words = _variables(), connection_words(settings, direct=True)
+    不能写在命令行里而没有变量的抛 SettingsError。
+    """
+    options = psycopg.pq.Conninfo.get_defaults()
+    names = {option.keyword.decode(): option.envvar.decode() for option in options if option.envvar}
+    words = connection_words(settings, direct=True)
     rest = {word: value for word, value in words.items() if word not in names}
     if "sslpassword" in rest:
         raise SettingsError("SCNS_DATABASE_URL 里的 sslpassword 不能交给 pg_dump；请改用没有口令的私钥")
-    return [f"--dbname={make_conninfo('', **rest)}"] if rest else []
-
-
-def _variables() -> dict[str, str]:
-    """libpq 的选项 -> 它的环境变量。"""
-    options = psycopg.pq.Conninfo.get_defaults()
-    return {option.keyword.decode(): option.envvar.decode() for option in options if option.envvar}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    variables = {names[word]: value for word, value in words.items() if word in names}
+    return [f"--dbname={make_conninfo('', **rest)}"] if rest else [], {**kept, **variables, "LC_ALL": "C"}
 
 
 @contextlib.contextmanager
@@ -186,13 +180,9 @@ def backup(settings: Settings, path: Path, *, overwrite: bool = False) -> int:
     try:
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         options = ["--format=custom", "--no-owner", "--no-privileges", f"--file={draft}"]
-        done = subprocess.run(
-            tools.command("pg_dump", *options, *connection_arguments(settings)),
-            env=connection_environment(settings),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        arguments, environment = tool_connection(settings)
+        command = tools.command("pg_dump", *options, *arguments)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Conflict(f"pg_dump 失败（退出码 {done.returncode}）：{_last_line(done.stderr)}")
         draft.rename(path)
@@ -282,14 +272,15 @@ def _load(settings: Settings, path: Path, tools: Tools, before: Occupancy) -> No
     chosen = [f"--schema={name}" for name in SCHEMAS]
     dump = tools.command("pg_restore", "--no-owner", "--no-privileges", *chosen, "--file=-", str(path))
     options = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction", "-f", "-"]
-    load = tools.command("psql", *options, *connection_arguments(settings))
+    arguments, environment = tool_connection(settings)
+    load = tools.command("psql", *options, *arguments)
     with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as dump_complaints:
         psql = subprocess.Popen(
             load,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=complaints,
-            env=connection_environment(settings),
+            env=environment,
         )
         reader = subprocess.Popen(dump, stdout=subprocess.PIPE, stderr=dump_complaints)
         try:

@@ -26,16 +26,15 @@ _FREE = """
       SELECT name FROM nodes WHERE name = ANY(CAST(:node_names AS text[])) OR name IN (SELECT node_name FROM held)
       ORDER BY name FOR NO KEY UPDATE SKIP LOCKED
     ),
-    steps AS (
-      SELECT job_id, restart_count, step_id FROM job_steps
-      WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND end_time IS NULL
-    ),
     free_steps AS MATERIALIZED (
       SELECT job_id, restart_count, step_id FROM job_steps
       WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND end_time IS NULL
       ORDER BY job_id, restart_count, step_id FOR NO KEY UPDATE SKIP LOCKED
     ),
-    locked_steps AS (SELECT job_id FROM (TABLE steps EXCEPT TABLE free_steps) AS locked)"""
+    locked_steps AS (
+      SELECT job_id FROM job_steps WHERE job_id = ANY(CAST(:job_ids AS bigint[])) AND end_time IS NULL
+        AND (job_id, restart_count, step_id) NOT IN (TABLE free_steps)
+    )"""
 # 这些作业里，自己、分配、节点与没做完的步都没有被别人锁着的；当场锁上。
 _LOCK_FREE_JOBS = sa.text(
     f"""

@@ -89,15 +89,12 @@ def require_own_name(engine: Engine, settings: "Settings", memory: DatabaseMemor
     自己上一个代理死了才拿得到工作目录的锁，所以心跳与记得的相接就是自己；接不上、又刚刚跳过的，看它还跳不跳。
     """
     first = _own_beat(engine, settings.node_name)
-    ours = first is not None and first.incarnation == memory.incarnation and 0 <= first.beat - memory.beat <= 1
-    if (
-        first is None
-        or ours
-        or first.silent_s is None
-        or first.silent_s > _SILENT_BEATS * settings.heartbeat_interval_s
-    ):
+    wait_s = _SILENT_BEATS * settings.heartbeat_interval_s
+    if first is None or first.silent_s is None or first.silent_s > wait_s:
         return
-    deadline = time.monotonic() + _SILENT_BEATS * settings.heartbeat_interval_s
+    if first.incarnation == memory.incarnation and 0 <= first.beat - memory.beat <= 1:
+        return
+    deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and not stopping.wait(settings.heartbeat_interval_s / 4):
         now = _own_beat(engine, settings.node_name)
         if now is not None and now.beat > first.beat:
