@@ -196,8 +196,9 @@ def debian_postgres() -> Iterator[DebianPostgres]:
 
 @pytest.fixture(scope="session")
 def shared_system(scratch: Path) -> Iterator[RunningSystem]:
-    """整个测试会话共用的完整系统：一个节点 node1，8 CPU、16 GiB。"""
-    with start_system(scratch / "system", "--nodes", "1", "--cpus", "8", "--memory", "16G") as system:
+    """整个测试会话共用的完整系统：一个节点 node1，8 CPU、16 GiB。最常用的一个，从头启动。"""
+    options = ("--nodes", "1", "--cpus", "8", "--memory", "16G")
+    with start_system(scratch / "system", *options, from_start=True) as system:
         yield system
 
 

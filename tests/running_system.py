@@ -7,7 +7,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -129,6 +128,12 @@ class RunningSystem:
                 found.append(int(path.name))
         return found
 
+    def kill(self, module: str) -> None:
+        """杀死运行这个模块的；监督者会再起。"""
+        for pid in self.services(module):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def background(self) -> int | None:
         """后台进程的号；没有在跑是 None。"""
         return next(iter(self.services("worker.background.process")), None)
@@ -159,24 +164,23 @@ def as_user(system: RunningSystem, user: str) -> RunningSystem:
 
 
 @contextlib.contextmanager
-def start_system(data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> Iterator[RunningSystem]:
-    """启动 scns up，等到就绪；离开时停掉（测试自己停过、杀过的不再管）。"""
+def start_system(
+    data_dir: Path, *options: str, environment: dict[str, str] | None = None, from_start: bool = False
+) -> Iterator[RunningSystem]:
+    """启动 scns up，等到就绪；离开时停掉（测试自己停过、杀过的不再管）。from_start：不由载入好了的进程 fork。"""
     ready_file = data_dir.with_name(f"{data_dir.name}.ready.json")
     ready_file.unlink(missing_ok=True)
     copy_template(data_dir)
-    command = [sys.executable, "-m", "scns_conductor.local", "up", "--data-dir", str(data_dir)]
+    command = ["scns_conductor.local", "up", "--data-dir", str(data_dir)]
     if "--web" not in options:
         # 多数测试用不着看板；它有自己的测试（tests/web）。
         command.append("--no-web")
     log_path = data_dir.with_name(f"{data_dir.name}.log")
     with open(log_path, "ab") as log:
-        process = subprocess.Popen(
-            [*command, "--port", "0", "--ready-file", str(ready_file), *options],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **(environment or {})},
-        )
+        process = warm_processes.start(
+            *command, "--port", "0", "--ready-file", str(ready_file), *options,
+            env={**os.environ, **(environment or {})}, stdout=log, stderr=log, from_start=from_start,
+        )  # fmt: skip
     try:
         deadline = time.monotonic() + START_WAIT_S
         while not ready_file.exists():

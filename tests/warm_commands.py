@@ -7,6 +7,8 @@
 
 import atexit
 import contextlib
+import ctypes
+import functools
 import gc
 import importlib
 import io
@@ -29,11 +31,18 @@ from scns_conductor.language.choice import Language, environment_language
 # 命令用得到的包，连同它们下面的全部模块；与碰设置、数据库的命令要的。
 PACKAGES = ("scns_conductor.client", "scns_conductor.slurm", "scns_conductor.cli", "scns_conductor.simulator")
 MODULES = ("scns_conductor.core.settings", "scns_conductor.core.database", "scns_conductor.services.server_facts")
-# 另外的进程载入服务要的：节点与调度的，API 的（大，不是每次都要）。
+# 另外的进程载入服务要的：节点与调度的；scns up 整个的，API 也在里面（大，不是每次都要）。
 SERVICES = {
     "workers": ("scns_conductor.worker.agent.process", "scns_conductor.worker.scheduler.process"),
-    "api": ("scns_conductor.api.app", "scns_conductor.slurmrestd.dispatch", "uvloop", "httptools"),
-}
+    "system": (
+        "scns_conductor.local.up_command", "scns_conductor.web.login_links",
+        "scns_conductor.worker.agent.process", "scns_conductor.worker.scheduler.process",
+        "scns_conductor.worker.background.process",
+        "scns_conductor.api.app", "scns_conductor.slurmrestd.dispatch", "uvloop", "httptools", "warm_system",
+    ),
+}  # fmt: skip
+# 命令行给 fork 出来的留的地方。
+ROOM = 1000
 
 _doors: dict[tuple[str, Language], socket.socket] = {}
 _lock = threading.Lock()
@@ -132,7 +141,7 @@ def _door(kind: str, language: Language) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs:
             server = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno()), kind],
+                [sys.executable, __file__, str(theirs.fileno()), kind, "x" * ROOM],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env={**os.environ, "SCNS_LANG": language},
             )  # fmt: skip
         _doors[kind, language] = ours
@@ -189,10 +198,18 @@ def _serve(door: socket.socket, kind: str) -> None:
         children[os.pidfd_open(pid)] = pid, status
 
 
+def _show(words: Sequence[str]) -> None:
+    """进程表里看到的命令行（/proc/PID/cmdline）是它的，不是载入的进程的。"""
+    place, end = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
+    shown = "\0".join(words).encode()[: end - place - 1]
+    ctypes.memmove(place, shown.ljust(end - place, b"\0"), end - place)
+
+
 def _be(command: list[str], env: dict[str, str], cwd: str, streams: list[int]) -> None:
     """成为这个命令（-m 的是模块）。"""
     code: Any = 1
     try:
+        _show([sys.executable, *command])
         for place, fd in enumerate(streams):
             os.dup2(fd, place)
             os.close(fd)
@@ -200,12 +217,18 @@ def _be(command: list[str], env: dict[str, str], cwd: str, streams: list[int]) -
         os.environ.update(env)
         time.tzset()
         os.chdir(cwd)
-        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8")  # noqa: SIM115
-        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8")  # noqa: SIM115
-        sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
+        # 原来的流对象没有了也不关：fork 出来的 scns up 再 fork 服务时，它们就是同样的描述符。
+        utf8 = functools.partial(open, encoding="utf-8", closefd=False)
+        sys.stdin = sys.__stdin__ = utf8(0)
+        sys.stdout = sys.__stdout__ = utf8(1, "w")
+        sys.stderr = sys.__stderr__ = utf8(2, "w", errors="backslashreplace", buffering=1)
         try:
             if command[0] == "-m":
                 sys.argv, sys.path[0] = command[1:], cwd
+                if command[1] == "scns_conductor.local":
+                    from warm_system import fork_services
+
+                    fork_services(_be)
                 runpy.run_module(command[1], run_name="__main__", alter_sys=True)
             else:
                 sys.argv, sys.path[0] = command, os.path.dirname(command[0])

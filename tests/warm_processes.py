@@ -24,12 +24,12 @@ class WarmProcess:
 
     returncode: int | None = None
 
-    def __init__(self, words: Sequence[str], env: dict[str, str], cwd: str, stderr: IO[bytes]) -> None:
+    def __init__(self, words: Sequence[str], env: dict[str, str], cwd: str, stdout: int, stderr: IO[bytes]) -> None:
         self.args = ["-m", *words]
         self._status, theirs = os.pipe()
-        kind = "api" if words[0] == "scns_conductor.api" else "workers"
+        kind = "workers" if words[0].startswith("scns_conductor.worker.") else "system"
         with open(os.devnull, "r+b") as null:
-            warm_commands.ask(kind, self.args, env, cwd, [null.fileno(), 1, stderr.fileno(), theirs])
+            warm_commands.ask(kind, self.args, env, cwd, [null.fileno(), stdout, stderr.fileno(), theirs])
         os.close(theirs)
         first = b""
         while not first.endswith(b"\n"):
@@ -76,14 +76,23 @@ def start(
     *words: str,
     env: Mapping[str, str],
     stderr: IO[bytes],
+    stdout: IO[bytes] | None = None,
     cwd: Path | None = None,
     prefix: Sequence[str] = (),
+    from_start: bool = False,
 ) -> Process:
-    """python -m module words。第一次、有 prefix 的、启动时就看的变量或语言改了的、要算覆盖率的，从头启动。"""
+    """python -m module words。
+
+    第一次、from_start、有 prefix 的、启动时就看的变量或语言改了的、要算覆盖率的，从头启动。
+    """
     same = warm_commands.start_variables(env) == warm_commands.start_variables(os.environ)
     same &= environment_language(env) == environment_language(os.environ)
     measured = any(name.startswith("COV") for name in env)
-    if module in _seen and same and not measured and not prefix:
-        return WarmProcess([module, *words], dict(env), str(cwd or Path.cwd()), stderr)
+    if module in _seen and same and not measured and not prefix and not from_start:
+        output = 1 if stdout is None else stdout.fileno()
+        return WarmProcess([module, *words], dict(env), str(cwd or Path.cwd()), output, stderr)
     _seen.add(module)
-    return subprocess.Popen([*prefix, sys.executable, "-m", module, *words], env=env, cwd=cwd, stderr=stderr)
+    return subprocess.Popen(
+        [*prefix, sys.executable, "-m", module, *words],
+        env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+    )  # fmt: skip

@@ -250,13 +250,7 @@ def test_scns_up_restarts_an_agent_whose_thread_died(tmp_path: Path) -> None:
     with start_system(tmp_path / "s", "--cpus", "4", "--memory", "4G") as system:
         job_id = system.submit("#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.05; done; exit 6\n")
         system.wait_state(job_id, "RUNNING")
-        (agent,) = [
-            int(path.name)
-            for path in Path("/proc").iterdir()
-            if path.name.isdigit()
-            and b"scns_conductor.worker.agent.process" in _command(path)
-            and _parent(path) == system.process.pid
-        ]
+        (agent,) = system.services("worker.agent.process")
         resource.prlimit(agent, resource.RLIMIT_NOFILE, (3, 3))
         wait_until(lambda: not alive(agent), "代理退出", 60)
         assert system.wait_state(system.submit("#!/bin/bash\ntrue\n"))["state"] == "COMPLETED"
@@ -264,20 +258,6 @@ def test_scns_up_restarts_an_agent_whose_thread_died(tmp_path: Path) -> None:
         assert system.wait_state(job_id)["detail"]["exit_code"] == "6:0"
         logs = "".join(path.read_text() for path in (system.data_dir / "logs").glob("agent-*.log"))
         assert "thread_died" in logs
-
-
-def _command(path: Path) -> bytes:
-    try:
-        return (path / "cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def _parent(path: Path) -> int:
-    try:
-        return int((path / "stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
 
 
 # ---- 慢的 epilog，挂住的文件系统 ----

@@ -84,12 +84,6 @@ def resident_kb(pid: int) -> int:
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
-def api_process(system: RunningSystem) -> int:
-    """scns up 起的 API 进程。"""
-    children = Path(f"/proc/{system.process.pid}/task/{system.process.pid}/children").read_text().split()
-    return next(int(pid) for pid in children if "scns_conductor.api" in Path(f"/proc/{pid}/cmdline").read_text())
-
-
 # 二十来个字节，乘起来是几千万、几万万。
 HUGE = "n[1-9999][1-9999]"
 HUGE_ELSEWHERE: list[tuple[str, str, Any, int, str | None]] = [
@@ -120,7 +114,7 @@ def test_a_short_text_of_millions_is_refused_everywhere(
     running_system: RunningSystem, method: str, path: str, body: Any, status: int, field: str | None
 ) -> None:
     job_id = running_system.submit("true", hold=True)
-    api = api_process(running_system)
+    (api,) = running_system.services("api")
     before = resident_kb(api)
     found, problem = running_system.call(method, path.format(job_id), body)
     assert found == status, problem

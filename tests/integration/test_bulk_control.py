@@ -81,12 +81,11 @@ def test_split_tasks_run_as_themselves_and_keep_to_the_throttle(slurm: Commands)
     wait_until(lambda: (slurm.work / "task4").exists(), 60, "3、4 号先跑")
     assert slurm.run("scontrol", "release", job).returncode == 0
     tasks = [slurm.work / f"task{number}" for number in range(6)]
-    wait_until(lambda: all(task.exists() for task in tasks), 60, "全都跑过")
+    wait_until(
+        lambda: slurm.run("sacct", "-nXP", "-j", job, "-o", "State").stdout.split() == ["COMPLETED"] * 6, 60, "都成了"
+    )
     assert {task.read_text() for task in tasks} == {"word\n"}
     assert not (slurm.work / "two").exists()
-    wait_until(
-        lambda: slurm.run("sacct", "-nXP", "-j", job, "-o", "State").stdout.split() == ["COMPLETED"] * 6, 30, "都成了"
-    )
 
 
 def test_the_throttle_of_a_started_array_can_change(slurm: Commands) -> None:

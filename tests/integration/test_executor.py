@@ -350,17 +350,6 @@ def test_an_expired_token_does_not_lose_the_work(running_system: RunningSystem, 
         assert [future.result(120) for future in futures] == [0, 1, 2]
 
 
-def pids(system: RunningSystem, word: str) -> list[int]:
-    command = ["pgrep", "-P", str(system.process.pid), "-f", word]
-    return [int(pid) for pid in subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()]
-
-
-def kill(system: RunningSystem, word: str) -> None:
-    for pid in pids(system, word):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
 # 多做些：EXECUTOR_CALLS=1000 EXECUTOR_AWAY_S=60 make test ARGS='-k every_result'
 CALLS = int(os.environ.get("EXECUTOR_CALLS", "32"))
 AWAY_S = float(os.environ.get("EXECUTOR_AWAY_S", "1"))
@@ -387,13 +376,14 @@ def test_every_result_comes_once_though_api_and_scheduler_die(chaos: RunningSyst
 
     def away() -> None:
         while time.monotonic() < away_until:
-            kill(chaos, "scns_conductor.api")
+            chaos.kill("api")
             time.sleep(0.05)
 
     with ConductorExecutor(folder, client=client, resources=place) as executor:
         mapped = executor.map(once, range(half), chunksize=2)
         futures = [executor.submit(once, number) for number in range(half, half + half // 2)]
-        kill(chaos, "scns_conductor.worker")
+        for module in ("worker.scheduler.process", "worker.agent.process", "worker.background.process"):
+            chaos.kill(module)
         away_until = time.monotonic() + AWAY_S
         killer = threading.Thread(target=away)
         killer.start()

@@ -1,6 +1,5 @@
 """GPU 由（照真的输出写的）nvidia-smi 说：MIG 的类型、设备的限制，重新划分，运行中的作业的卡不见了。"""
 
-import contextlib
 import os
 import signal
 import stat
@@ -59,16 +58,6 @@ def gres(slurm: Commands) -> str:
 
 def database(system: RunningSystem) -> "psycopg.Connection[tuple[Any, ...]]":
     return psycopg.connect(database_url(system))
-
-
-def agents(system: RunningSystem) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words, where = (path / "cmdline").read_bytes(), (path / "environ").read_bytes()
-            if b"worker.agent.process" in words and f"SCNS_DATA_DIR={system.data_dir}\0".encode() in where:
-                found.append(int(path.name))
-    return found
 
 
 def record(system: RunningSystem, job: str) -> dict[str, Any]:
@@ -149,7 +138,7 @@ def test_resliced_and_lost(system: RunningSystem, slurm: Commands, driver: Path)
     wait_until(lambda: "shard:a100_2g.10gb:4" in gres(slurm), 60, "重新登记了")
     wait_until(lambda: state(slurm).startswith("idle|"), 60, "重新划分的不必人来恢复")
     # 为重新划分排空着的代理没有等到就死了：新的代理登记的就是现在的卡，撤销它。
-    (agent,) = agents(system)
+    (agent,) = system.services("worker.agent.process")
     values = ("agent@node1", "node1")
     with database(system) as connection:
         connection.execute(

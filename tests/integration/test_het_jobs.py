@@ -128,7 +128,7 @@ def test_listings_and_control_name_the_parts(cluster: RunningSystem, slurm: Comm
 
 def test_a_requeue_brings_all_parts_back_together(cluster: RunningSystem, slurm: Commands) -> None:
     job = slurm.submit(text=f'{SCRIPT}echo run >> ran\n[ "$SLURM_RESTART_COUNT" ] && exit 0\nsleep 60\n')
-    wait_until(lambda: (slurm.work / "ran").exists())
+    wait_until(lambda: (slurm.work / "ran").exists() and (slurm.work / "ran").read_text())
     assert slurm.run("scontrol", "requeue", job).returncode == 0
     until(cluster, job, "COMPLETED")
     assert (slurm.work / "ran").read_text() == "run\nrun\n"
@@ -140,7 +140,7 @@ def test_a_part_whose_node_is_lost_takes_the_whole_with_it(cluster: RunningSyste
     """第 1 个部分的节点没了：整个重新排队，等节点好了再一起来。"""
     text = "#!/bin/bash\n#SBATCH -w node1\n#SBATCH hetjob\n#SBATCH -w node2\necho x >> ran\n"
     job = slurm.submit(text=text + '[ "$SLURM_RESTART_COUNT" ] || sleep 60\n')
-    wait_until(lambda: (slurm.work / "ran").exists())
+    wait_until(lambda: (slurm.work / "ran").exists() and (slurm.work / "ran").read_text())
     assert slurm.run("scontrol", "update", "nodename=node2", "state=down", "reason=test").returncode == 0
     try:
         until(cluster, job, "PENDING")

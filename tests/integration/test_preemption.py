@@ -1,8 +1,5 @@
 """抢占对着真的系统：高层级的分区挤掉低层级的；被挤掉的进程真的没了、作业没有丢。"""
 
-import os
-import signal
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -126,11 +123,7 @@ def test_equal_tiers_never_preempt_and_a_killed_scheduler_loses_nothing(system: 
         pids(tmp_path, f"low{index}")
     other = system.submit("true\n", partition="low", tasks=2)
     high = system.submit(looping(tmp_path, "high"), partition="high", tasks=4, minimum_nodes=2)
-    scheduler = subprocess.run(
-        ["pgrep", "-P", str(system.process.pid), "-f", "worker.scheduler"], capture_output=True, text=True, check=True
-    )
-    for pid in scheduler.stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
+    system.kill("worker.scheduler.process")
     pids(tmp_path, "high")
     assert system.query(other)["state"] == "PENDING"
     (tmp_path / "go").touch()

@@ -1,8 +1,5 @@
 """按 QOS 抢占对着真的系统：挂起的进程真的停了、CPU 真的借出去又还回来，宽限与豁免时间真的管用。"""
 
-import os
-import signal
-import subprocess
 import time
 from datetime import datetime
 from pathlib import Path
@@ -107,7 +104,7 @@ def test_a_lent_job_can_be_cancelled_and_a_killed_scheduler_forgets_nothing(
         wait_until(lambda index=index: lines(tmp_path, f"low{index}") > 3, 60, "在跑")  # type: ignore[misc]
     high = system.submit(until(tmp_path, "high-go"), qos="urgent", tasks=4)
     system.wait_state(high, "RUNNING")
-    kill_scheduler(system)
+    system.kill("worker.scheduler.process")
     system.call("POST", f"/jobs/cancel/{low[0]}")
     assert system.wait_state(low[0])["state"] == "CANCELLED"
     # 借出的 CPU 不再还一次：计数只剩抢占者的。
@@ -118,14 +115,6 @@ def test_a_lent_job_can_be_cancelled_and_a_killed_scheduler_forgets_nothing(
     (tmp_path / "go").touch()
     system.wait_state(low[1], "COMPLETED")
     assert node(system)["allocated_cpus"] == 0
-
-
-def kill_scheduler(system: RunningSystem) -> None:
-    found = subprocess.run(
-        ["pgrep", "-P", str(system.process.pid), "-f", "worker.scheduler"], capture_output=True, text=True, check=True
-    )
-    for pid in found.stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
 
 
 def test_grace_time_lets_the_victim_finish_its_work(system: RunningSystem, tmp_path: Path) -> None:

@@ -1,10 +1,7 @@
 """一阵抢占：两个节点上随机的作业互相挂起、挤掉，中途杀掉调度进程与代理；一个也不丢、不重，资源一点不漏。"""
 
-import os
 import random
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -33,15 +30,6 @@ def system() -> Iterator[RunningSystem]:
     shutil.rmtree(scratch)
 
 
-def kill(system: RunningSystem, what: str) -> None:
-    """杀掉 scns up 的一种子进程；主管会再起一个。"""
-    found = subprocess.run(
-        ["pgrep", "-P", str(system.process.pid), "-f", what], capture_output=True, text=True, check=False
-    )
-    for pid in found.stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
-
-
 def test_a_storm_of_preemptions_loses_and_doubles_nothing(system: RunningSystem, tmp_path: Path) -> None:
     generator = random.Random(20261125)
     # 先有几个占着，来的才挤得掉它们。
@@ -64,9 +52,9 @@ def test_a_storm_of_preemptions_loses_and_doubles_nothing(system: RunningSystem,
             )
         )
         if number == JOBS // 3:
-            kill(system, "worker.scheduler")
+            system.kill("worker.scheduler.process")
         if number == 2 * JOBS // 3:
-            kill(system, "worker.agent")
+            system.kill("worker.agent.process")
 
     def states() -> Counter[str]:
         rows = system.call("GET", "/jobs?limit=1000&fields=job_id,state")[1]["jobs"]

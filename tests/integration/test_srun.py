@@ -234,9 +234,7 @@ def test_salloc_gives_the_command_an_allocation_and_takes_it_back(slurm: Command
 def test_running_steps_survive_the_agent(slurm: Commands, cluster: RunningSystem) -> None:
     step = background(slurm, "srun", "sh", "-c", "echo $$ > pid; while [ ! -e go ]; do sleep 0.02; done; echo done")
     marked(slurm.work / "pid")
-    agents = subprocess.run(["pgrep", "-P", str(cluster.process.pid), "-f", "worker.agent"], capture_output=True)
-    for pid in agents.stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
+    cluster.kill("worker.agent.process")
     (slurm.work / "go").touch()
     assert step.communicate(timeout=30)[0] == "done\n"
     assert step.returncode == 0

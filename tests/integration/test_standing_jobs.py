@@ -158,8 +158,9 @@ def test_the_end_of_a_job_runs_the_program(slurm: Commands, running_system: Runn
     lines = slurm.run("strigger", "--get", "-N", "-j", job).stdout.split()
     assert lines[1:] == ["job", job, "fini", "0", "root", str(program), "extra"]
     # 离时限不到 599 秒：一秒多之后就到。
-    wait_until(lambda: (slurm.work / "seen").exists(), 60, "时限的")
-    assert (slurm.work / "seen").read_text() == f"extra {limited}\n"
+    seen = slurm.work / "seen"
+    wait_until(lambda: seen.exists() and seen.read_text().endswith("\n"), 60, "时限的")
+    assert seen.read_text() == f"extra {limited}\n"
     slurm.run("scancel", job, limited)
     wait_until(lambda: (slurm.work / "seen").read_text().splitlines()[1:] == [f"extra {job}"], 60, "结束的")
     assert slurm.run("strigger", "--get", "-N").stdout == ""

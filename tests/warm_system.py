@@ -1,0 +1,114 @@
+"""由载入好了的进程 fork 出来的 scns up，它的 Python 服务也 fork：照样是它的孩子，收它的信号，由它收尸。
+
+省下的只是启动 Python 与导入。引擎、看板、命令前面有别的词的（进名字空间的代理）照旧从头启动。
+"""
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import IO, Any
+
+from scns_conductor.core.settings import load_settings
+from scns_conductor.local import child
+
+# 已经载入的（warm_commands.py 的 SERVICES）。
+MODULES = {
+    "scns_conductor.api",
+    "scns_conductor.worker.scheduler.process",
+    "scns_conductor.worker.agent.process",
+    "scns_conductor.worker.background.process",
+}
+
+Become = Callable[[list[str], dict[str, str], str, list[int]], None]
+
+
+class ForkedChild:
+    """监督者用得到的 Popen。"""
+
+    stdin = None
+    returncode: int | None = None
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        """退出码；还在跑是 None。"""
+        if self.returncode is None and (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+            self.returncode = os.waitstatus_to_exitcode(ended[1])
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """等它结束；到时还在跑抛 TimeoutExpired。"""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
+            time.sleep(0.005)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """结束了的不理。"""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """请它停下。"""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """杀死它。"""
+        self.send_signal(signal.SIGKILL)
+
+
+class _Subprocess:
+    """child.py 眼里的 subprocess：起得了的 fork，别的照旧。"""
+
+    DEVNULL, PIPE = subprocess.DEVNULL, subprocess.PIPE
+
+    def __init__(self, become: Become) -> None:
+        self._become = become
+
+    def Popen(  # noqa: N802
+        self,
+        command: list[str],
+        *,
+        env: dict[str, str],
+        cwd: str,
+        stdout: IO[bytes] | None = None,
+        pass_fds: Sequence[int] = (),
+        preexec_fn: Callable[[], None],
+        **rest: Any,
+    ) -> "ForkedChild | subprocess.Popen[bytes]":
+        python, *words = command
+        if python != sys.executable or words[0] != "-m" or words[1] not in MODULES or stdout is None:
+            return subprocess.Popen(
+                command, env=env, cwd=cwd, stdout=stdout, pass_fds=pass_fds, preexec_fn=preexec_fn, **rest
+            )
+        log = stdout.fileno()
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                os.setsid()
+                preexec_fn()
+                kept = {*pass_fds, 0, 1, 2, log}
+                for each in os.listdir("/proc/self/fd"):
+                    if int(each) not in kept:
+                        with contextlib.suppress(OSError):
+                            os.close(int(each))
+                # scns up 的不是它的：到时要做的事、缓存的设置。
+                atexit._clear()
+                load_settings.cache_clear()
+                null = os.open(os.devnull, os.O_RDONLY)
+                self._become(words, env, cwd, [null, os.dup(log), log])
+            os._exit(1)
+        return ForkedChild(pid)
+
+
+def fork_services(become: Become) -> None:
+    """这个进程从此启动的服务都 fork；become 使 fork 出来的成为它，不返回。"""
+    child.subprocess = _Subprocess(become)  # type: ignore[assignment]
