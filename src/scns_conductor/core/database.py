@@ -51,6 +51,8 @@ _SESSION_ONLY = frozenset({"default_transaction_isolation", "idle_session_timeou
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 # Worker 的语句都是「给出一批作业号，各自去找」：表还小时定下的「从头扫」，表长大了也不许沿用。
 _LOOKUPS = {"enable_seqscan": "off"}
+# 代理的语句：给出的是哪几个作业，计划都一样。长语句规划一遍几毫秒；忙时另开的会话又从头来，每条会话只规划一遍。
+_ONE_PLAN = {"plan_cache_mode": "force_generic_plan"}
 LOCK_TIMEOUT = "55P03"
 # 会话再也不能用了：只读（备库；只读的那阵子开的会话一直只读）、被终止、服务器关闭或启动中。
 UNUSABLE_SESSION = frozenset({"25006", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"})
@@ -145,10 +147,12 @@ class HostOrder:
         self._hosts = [*(other for other in self._hosts if other != host), host]
 
 
-def session_sql(settings: "Settings", *, lookups: bool = False, limits: bool = True, local: bool = False) -> str:
+def session_sql(
+    settings: "Settings", *, lookups: bool = False, one_plan: bool = False, limits: bool = True, local: bool = False
+) -> str:
     """一条会话连上之后（local：一个事务开始时）要执行的。
 
-    lookups 是 Worker 的语句；limits 为假时不限时（迁移可以做很久）。
+    lookups 是 Worker 的语句；one_plan 见 sync_engine；limits 为假时不限时（迁移可以做很久）。
     """
     bounds = {
         "statement_timeout": settings.database_statement_timeout_s,
@@ -158,6 +162,7 @@ def session_sql(settings: "Settings", *, lookups: bool = False, limits: bool = T
     values = {
         **_SESSION,
         **(_LOOKUPS if lookups else {}),
+        **(_ONE_PLAN if one_plan else {}),
         **{name: f"{int(seconds * 1000) if limits else 0}ms" for name, seconds in bounds.items()},
     }
     if not local:
@@ -174,6 +179,7 @@ def sync_engine(
     pool_size: int = 2,
     role: str = "worker",
     lookups: bool = True,
+    one_plan: bool = False,
     limits: bool = True,
     pooled: bool = True,
     overflow: int = 2,
@@ -182,6 +188,7 @@ def sync_engine(
     """Worker 一侧的引擎（psycopg 3）。role 写进 application_name，便于在 pg_stat_activity 里辨认。
 
     pooled 为假时用完就断开：只用一次的不必记着关。闲着的至多留 pool_size 条，忙时可以再开 overflow 条。
+    one_plan：语句的计划不随参数变，第一次执行就预备好，以后不再规划（psycopg 与 PostgreSQL 各先试五次）。
     direct 的不经 PgBouncer。
     """
     pool: dict[str, Any] = (
@@ -209,7 +216,7 @@ def sync_engine(
         return _connect_any(arguments, hosts)
 
     local = is_pooled(settings, direct=direct)
-    statements = session_sql(settings, lookups=lookups, limits=limits, local=local)
+    statements = session_sql(settings, lookups=lookups, one_plan=one_plan, limits=limits, local=local)
 
     @sa.event.listens_for(engine, "connect", insert=True)
     def _prepare(connection: "psycopg.Connection[Any]", _: Any) -> None:
@@ -221,6 +228,8 @@ def sync_engine(
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         else:
             _prepare_session(connection, statements)
+            if one_plan:
+                connection.prepare_threshold = 0
 
     if local:
 

@@ -67,10 +67,13 @@ _HAND_OVER = HotStatement(
       -- 空出来的份额，一份一行。
       SELECT coalesce(r.relay_chain, r.allocation_id) AS chain, max(r.relay_chain) IS NOT NULL AS chained,
         (array_agg(r.job_id ORDER BY r.allocation_id DESC))[1] AS job_id, max(r.cpu_ids) AS cpu_ids
-      FROM released AS r JOIN ended AS e ON e.job_id = r.job_id
+      FROM released AS r
       WHERE r.node_name = %(node)s AND r.cpus = %(cpus)s AND r.memory = %(memory)s AND r.gres = '{{}}'
-        AND r.lent_cpus = 0 AND e.peers IS NULL
-      GROUP BY 1 HAVING bool_and(r.job_id = ANY(CAST(%(vacating)s AS bigint[])) AND e.to_state <> 'PENDING')
+        AND r.lent_cpus = 0
+        -- 不写成 JOIN ended：规划器当两边都只有一行，嵌套循环是平方的；这样是查散列表。
+        AND r.job_id NOT IN (SELECT job_id FROM ended WHERE peers IS NOT NULL)
+      GROUP BY 1 HAVING bool_and(r.job_id = ANY(CAST(%(vacating)s AS bigint[]))
+        AND r.job_id NOT IN (SELECT job_id FROM ended WHERE to_state = 'PENDING'))
     ),
     places AS MATERIALIZED (
       -- 链上还有几个没有做完的，就少接几个；早轮到的位置先挑。
@@ -123,16 +126,19 @@ _HAND_OVER = HotStatement(
           'chains', jsonb_agg(CASE WHEN p.chained THEN p.chain END ORDER BY s.k),
           'share', jsonb_build_array(%(cpus)s::integer, %(memory)s::bigint, %(tasks)s::integer))
       FROM started AS s JOIN plan AS p ON p.k = s.k HAVING count(*) > 0
+    ),
+    described AS MATERIALIZED (
+      -- 先做完再与 ended 相配：不然每个结束都把后继的连接重做一遍。
+      SELECT c.k, c.from_job_id, c.job_id AS origin_job_id, c.task_id AS origin_task_id, c.cpu_ids,
+        CASE WHEN c.chained THEN c.chain END AS chain, {DESCRIBE_SUCCESSOR}
+      FROM plan AS c JOIN started AS s ON s.k = c.k JOIN births AS b ON b.job_id = s.job_id
+        JOIN allocated AS a ON a.job_id = s.job_id JOIN jobs AS j ON j.job_id = c.job_id
+        JOIN jobs AS m ON m.job_id = coalesce(j.array_job_id, j.job_id)
     )
     SELECT e.job_id AS ended_job_id, e.restart_count AS ended_attempt, e.to_state, e.peers,
-      c.job_id AS origin_job_id, c.task_id AS origin_task_id, c.cpu_ids, CASE WHEN c.chained THEN c.chain END AS chain,
-      {DESCRIBE_SUCCESSOR}
-    FROM ended AS e LEFT JOIN (
-      plan AS c JOIN started AS s ON s.k = c.k JOIN births AS b ON b.job_id = s.job_id
-      JOIN allocated AS a ON a.job_id = s.job_id JOIN jobs AS j ON j.job_id = c.job_id
-      JOIN jobs AS m ON m.job_id = coalesce(j.array_job_id, j.job_id)
-    ) ON c.from_job_id = e.job_id
-    ORDER BY e.job_id, c.k
+      d.origin_job_id, d.origin_task_id, d.cpu_ids, d.chain, {", ".join(f"d.{name}" for name in CLAIMED_COLUMNS)}
+    FROM ended AS e LEFT JOIN described AS d ON d.from_job_id = e.job_id
+    ORDER BY e.job_id, d.k
     """
 )
 # 上面的前八列之后是 ClaimedJob 的。

@@ -95,7 +95,9 @@ class Agent:
         self._sync_at = 0.0
         self._timings = AgentTimings()
         self._inventory = devices.detect(settings)
-        self._engine = sync_engine(settings, pool_size=1, overflow=MOST_BUSY - 1, role=f"agent@{self._node}")
+        self._engine = sync_engine(
+            settings, pool_size=1, overflow=MOST_BUSY - 1, role=f"agent@{self._node}", one_plan=True
+        )
         cards = Cards(self._inventory.accelerators, confined=self._confines_devices)
         self._context = LaunchContext(
             settings,
