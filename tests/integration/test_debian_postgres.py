@@ -145,18 +145,17 @@ def test_a_contrary_server_does_not_change_our_sessions(debian_postgres: DebianP
 def test_a_node_plans_each_statement_once_a_session(debian_postgres: DebianPostgres, database: str) -> None:
     """代理的会话：第一次就预备好，用不随参数变的计划；别的会话照旧先试几次。"""
     settings = Settings(database_url=debian_postgres.url(database))  # type: ignore[arg-type]
-    plans = (
-        "SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements WHERE statement LIKE '%%relpages = $1'"
-    )
+    text = "SELECT relname FROM pg_class WHERE relpages = %(number)s"
+    plans = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%%relpages = $1'"
     found = []
     for one_plan in (True, False):
         engine = sync_engine(settings, role="test", one_plan=one_plan)
         with engine.connect() as connection:
             for number in range(3):
-                connection.exec_driver_sql("SELECT relname FROM pg_class WHERE relpages = %(number)s", {"number": number})
-            found.append(tuple(connection.exec_driver_sql(plans, {}).one()))
+                connection.exec_driver_sql(text, {"number": number})
+            found += [tuple(row) for row in connection.exec_driver_sql(plans, {})]
         engine.dispose()
-    assert found == [(3, 0), (None, None)]
+    assert found == [(3, 0)]
 
 
 def test_a_stricter_durability_of_the_server_is_kept(debian_postgres: DebianPostgres, database: str) -> None:
