@@ -23,4 +23,7 @@ with open("/dev/virtio-ports/scns.control", "r+b", buffering=0) as port:
             except subprocess.TimeoutExpired as error:
                 code, output = 124, error.stdout or b""
             answer = {"id": wanted["id"], "code": code, "output": base64.b64encode(output).decode()}
-            port.write(json.dumps(answer).encode() + b"\n")
+            # 一次至多写 32 KiB，余下的再写。
+            left = memoryview(json.dumps(answer).encode() + b"\n")
+            while left:
+                left = left[port.write(left) :]
