@@ -59,14 +59,13 @@ def release_allocations(job_ids_sql: str, only: str = "", kept: str = "", began:
       FROM given_up GROUP BY node_name
     ),
     locked AS (
-      SELECT n.name FROM nodes AS n JOIN freed ON freed.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
+      SELECT freed.* FROM nodes AS n JOIN freed ON freed.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
     ),
     returned_to_nodes AS (
       UPDATE nodes AS n SET
-        allocated_cpus = n.allocated_cpus - freed.cpus,
-        allocated_memory = n.allocated_memory - freed.memory,
-        allocated_gres = {gres_changed("freed.gres", -1)}
-      FROM freed JOIN locked ON locked.name = freed.node_name
-      WHERE n.name = freed.node_name
+        allocated_cpus = n.allocated_cpus - locked.cpus,
+        allocated_memory = n.allocated_memory - locked.memory,
+        allocated_gres = {gres_changed("locked.gres", -1)}
+      FROM locked WHERE n.name = locked.node_name
       RETURNING n.name
     )"""

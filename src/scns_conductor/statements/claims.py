@@ -122,19 +122,19 @@ _DESCRIBE = f"""
     ) AS peers ON true
     ORDER BY c.allocation_id
 """
-# 接力（relay.py）里刚启动、就此认领了的：分配 a、开始 b、接的是 c，j 是启动之前的行（数组则是数组行）。
+# 接力（relay.py）里刚启动、就此认领了的 s（连同它的分配），j 是启动之前的行（数组则是数组行）。
 DESCRIBE_SUCCESSOR = f"""
-    a.allocation_id, s.job_id, s.restart_count, 0 AS node_index, a.cpus, a.memory, a.gres, a.tasks AS tasks_here,
+    s.allocation_id, s.job_id, s.restart_count, 0 AS node_index, s.cpus, s.memory, s.gres, s.tasks AS tasks_here,
     {
     _ASKED.format(
         node_list="s.node_list",
-        array_task_id="CASE WHEN c.task_id IS NULL THEN j.array_task_id "
-        f"ELSE {task_of('j', 'c.task_id')} END AS array_task_id",
+        array_task_id="CASE WHEN s.task_id IS NULL THEN j.array_task_id "
+        f"ELSE {task_of('j', 's.task_id')} END AS array_task_id",
     )
 },
-    extract(epoch FROM b.start_time)::double precision AS start_epoch,
+    extract(epoch FROM s.start_time)::double precision AS start_epoch,
     extract(epoch FROM j.submit_time)::double precision AS submit_epoch,
-    {LAUNCH_ID.replace("j.", "b.")} AS launch_id, ARRAY[a.tasks] AS peer_tasks, ARRAY[a.cpus] AS peer_cpus
+    {LAUNCH_ID.replace("j.", "s.")} AS launch_id, ARRAY[s.tasks] AS peer_tasks, ARRAY[s.cpus] AS peer_cpus
 """
 # 一条语句认领：只认还没有认领的。
 _CLAIM = HotStatement(

@@ -11,11 +11,11 @@ _RESUMABLE = leaving({JobState.SUSPENDED}, to={JobState.RUNNING})
 _TAKEN_OFF = """
     given AS (SELECT node_name, sum(lent_cpus)::integer AS cpus FROM lent GROUP BY node_name),
     locked AS (
-      SELECT n.name FROM nodes AS n JOIN given ON given.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
+      SELECT given.* FROM nodes AS n JOIN given ON given.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
     ),
     counted AS (
-      UPDATE nodes AS n SET allocated_cpus = n.allocated_cpus - given.cpus
-      FROM given JOIN locked ON locked.name = given.node_name WHERE n.name = given.node_name
+      UPDATE nodes AS n SET allocated_cpus = n.allocated_cpus - locked.cpus
+      FROM locked WHERE n.name = locked.node_name
     )
 """
 
@@ -92,11 +92,11 @@ RESUME_PREEMPTED = sa.text(
     ),
     wanted AS (SELECT node_name, sum(cpus)::integer AS cpus FROM taken GROUP BY node_name),
     locked AS (
-      SELECT n.name FROM nodes AS n JOIN wanted ON wanted.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
+      SELECT wanted.* FROM nodes AS n JOIN wanted ON wanted.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
     ),
     counted AS (
-      UPDATE nodes AS n SET allocated_cpus = n.allocated_cpus + wanted.cpus
-      FROM wanted JOIN locked ON locked.name = wanted.node_name WHERE n.name = wanted.node_name
+      UPDATE nodes AS n SET allocated_cpus = n.allocated_cpus + locked.cpus
+      FROM locked WHERE n.name = locked.node_name
     ),
     recorded AS (
       INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message)

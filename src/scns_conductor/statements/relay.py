@@ -19,7 +19,7 @@ from scns_conductor.statements.ends import Ended, JobEnd, ending, ending_values,
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
 from scns_conductor.statements.node_state import ACCEPTING
 from scns_conductor.statements.reservations import RESERVATION_LIVES
-from scns_conductor.statements.starts import STARTABLE, STARTING
+from scns_conductor.statements.starts import STARTABLE, starting
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,14 @@ class Successor:
     job: ClaimedJob
 
 
+# 结束的那几行没有后继的列。
+_NOTHING = ", ".join(f"NULL AS {name}" for name in CLAIMED_COLUMNS)
+
 _HAND_OVER = HotStatement(
     f"""
     -- RECURSIVE 只为前面的片段能指着后面的 kept；没有递归。
+    -- 规划器当每个 CTE 只有一两行，互相连接就是嵌套循环，一批几百个就是平方的：能不连接的不连接，列一路带下去；
+    -- (x IN (SELECT …)) IS TRUE 是查散列表，写成 IN 又成了连接（tests/integration/test_statement_growth.py）。
     WITH RECURSIVE {ending(kept="kept")},
     fence AS MATERIALIZED (
       SELECT FROM scheduler_leader AS l, nodes AS n
@@ -70,7 +75,6 @@ _HAND_OVER = HotStatement(
       FROM released AS r
       WHERE r.node_name = %(node)s AND r.cpus = %(cpus)s AND r.memory = %(memory)s AND r.gres = '{{}}'
         AND r.lent_cpus = 0
-        -- 不写成 JOIN ended：规划器当两边都只有一行，嵌套循环是平方的；这样是查散列表。
         AND r.job_id NOT IN (SELECT job_id FROM ended WHERE peers IS NOT NULL)
       GROUP BY 1 HAVING bool_and(r.job_id = ANY(CAST(%(vacating)s AS bigint[]))
         AND r.job_id NOT IN (SELECT job_id FROM ended WHERE to_state = 'PENDING'))
@@ -82,9 +86,12 @@ _HAND_OVER = HotStatement(
         CROSS JOIN LATERAL (SELECT count(*) AS queued FROM mates AS m WHERE m.relay_chain = s.chain) AS q
         CROSS JOIN LATERAL generate_series(1, greatest(0, %(depth)s - q.queued)) AS g(nth)
     ),
+    offers AS MATERIALIZED (
+      SELECT * FROM json_to_recordset(CAST(%(offered)s AS json))
+        AS o(k integer, job_id bigint, task_id integer, revision integer)
+    ),
     candidates AS MATERIALIZED (
-      SELECT o.k, j.job_id, o.task_id, o.revision FROM json_to_recordset(CAST(%(offered)s AS json))
-        AS o(k integer, job_id bigint, task_id integer, revision integer) JOIN jobs AS j ON j.job_id = o.job_id
+      SELECT o.k FROM offers AS o JOIN jobs AS j ON j.job_id = o.job_id
       WHERE j.job_id = ANY(CAST(%(plan_ids)s AS bigint[])) AND j.state IN {STARTABLE} AND j.hold IS NULL
         AND j.revision = o.revision AND j.deadline IS NULL AND j.het_job_id IS NULL AND EXISTS (SELECT FROM fence)
         AND CASE WHEN o.task_id IS NULL THEN j.array_remaining IS NULL ELSE j.array_remaining @> o.task_id END
@@ -92,53 +99,56 @@ _HAND_OVER = HotStatement(
       ORDER BY o.k LIMIT (SELECT count(*) FROM places) FOR NO KEY UPDATE OF j SKIP LOCKED
     ),
     plan AS MATERIALIZED (
-      SELECT c.k, c.job_id, c.task_id, false AS becomes, c.revision, CAST(%(node)s AS text) AS node_list,
-        CAST(%(node)s AS text) AS batch_host, 1 AS nodes, CAST(%(cpus)s AS integer) AS cpus,
-        CAST(%(memory)s AS bigint) AS memory, CAST(NULL AS text) AS gres, CAST(NULL AS bigint) AS time_limit,
-        CAST(NULL AS text) AS partition, CAST(NULL AS text) AS reservation,
+      SELECT c.k, c.job_id, c.job_id AS origin_job_id, c.task_id, false AS becomes, c.revision,
+        CAST(%(node)s AS text) AS node_list, CAST(%(node)s AS text) AS batch_host, 1 AS nodes,
+        CAST(%(cpus)s AS integer) AS cpus, CAST(%(memory)s AS bigint) AS memory, CAST(NULL AS text) AS gres,
+        CAST(NULL AS bigint) AS time_limit, CAST(NULL AS text) AS partition, CAST(NULL AS text) AS reservation,
         CAST(NULL AS double precision) AS priority, CAST(NULL AS jsonb) AS shares,
         p.chain, p.job_id AS from_job_id, p.cpu_ids, p.chained OR %(depth)s > 1 AS chained
-      FROM (SELECT *, row_number() OVER (ORDER BY k) AS place FROM candidates) AS c JOIN places AS p USING (place)
+      FROM (SELECT *, row_number() OVER (ORDER BY k) AS place FROM offers
+            WHERE (k IN (SELECT k FROM candidates)) IS TRUE) AS c
+        JOIN places AS p USING (place)
     ),
-    {STARTING},
-    kept AS (
+    {starting("origin_job_id", "task_id", "cpus", "memory", "chain", "from_job_id", "cpu_ids", "chained")},
+    kept AS MATERIALIZED (
       SELECT r.allocation_id FROM released AS r
-      WHERE coalesce(r.relay_chain, r.allocation_id) IN (SELECT p.chain FROM plan AS p JOIN started AS s ON s.k = p.k)
+      WHERE (coalesce(r.relay_chain, r.allocation_id) IN (SELECT chain FROM started)) IS TRUE
+    ),
+    placed AS MATERIALIZED (
+      SELECT s.*, CAST('{{}}' AS jsonb) AS gres, CAST(%(tasks)s AS integer) AS tasks,
+        nextval('resource_allocations_allocation_id_seq') AS allocation_id
+      FROM (SELECT * FROM started ORDER BY k) AS s
     ),
     allocated AS (
-      INSERT INTO resource_allocations (job_id, restart_count, node_name, node_index, cpus, memory, gres, tasks,
-        cpu_ids, claimed_at, relay_chain)
-      SELECT s.job_id, s.restart_count, s.node_list, 0, p.cpus, p.memory, '{{}}', %(tasks)s,
-        p.cpu_ids, clock_timestamp(), CASE WHEN p.chained THEN p.chain END
-      FROM started AS s JOIN plan AS p ON p.k = s.k ORDER BY s.k
-      RETURNING allocation_id, job_id, cpus, memory, gres, tasks
+      INSERT INTO resource_allocations (allocation_id, job_id, restart_count, node_name, node_index, cpus, memory,
+        gres, tasks, cpu_ids, claimed_at, relay_chain)
+      SELECT s.allocation_id, s.job_id, s.restart_count, s.node_list, 0, s.cpus, s.memory,
+        s.gres, s.tasks, s.cpu_ids, clock_timestamp(), CASE WHEN s.chained THEN s.chain END
+      FROM placed AS s
     ),
     start_events AS (
       INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message)
       SELECT s.job_id, s.restart_count, 'PENDING', 'RUNNING', 'start', 'agent@' || s.node_list,
-        '接过作业 ' || p.from_job_id || ' 在 ' || s.node_list || ' 上的份额'
-      FROM started AS s JOIN plan AS p ON p.k = s.k
+        '接过作业 ' || s.from_job_id || ' 在 ' || s.node_list || ' 上的份额'
+      FROM placed AS s
     ),
     relayed AS (
       INSERT INTO scheduler_inbox (kind, job_ids, node_names, payload)
       SELECT 'relayed', array_agg(s.job_id ORDER BY s.k), ARRAY[CAST(%(node)s AS text)],
-        jsonb_build_object('from', jsonb_agg(jsonb_build_array(p.job_id, p.task_id) ORDER BY s.k),
-          'chains', jsonb_agg(CASE WHEN p.chained THEN p.chain END ORDER BY s.k),
+        jsonb_build_object('from', jsonb_agg(jsonb_build_array(s.origin_job_id, s.task_id) ORDER BY s.k),
+          'chains', jsonb_agg(CASE WHEN s.chained THEN s.chain END ORDER BY s.k),
           'share', jsonb_build_array(%(cpus)s::integer, %(memory)s::bigint, %(tasks)s::integer))
-      FROM started AS s JOIN plan AS p ON p.k = s.k HAVING count(*) > 0
-    ),
-    described AS MATERIALIZED (
-      -- 先做完再与 ended 相配：不然每个结束都把后继的连接重做一遍。
-      SELECT c.k, c.from_job_id, c.job_id AS origin_job_id, c.task_id AS origin_task_id, c.cpu_ids,
-        CASE WHEN c.chained THEN c.chain END AS chain, {DESCRIBE_SUCCESSOR}
-      FROM plan AS c JOIN started AS s ON s.k = c.k JOIN births AS b ON b.job_id = s.job_id
-        JOIN allocated AS a ON a.job_id = s.job_id JOIN jobs AS j ON j.job_id = c.job_id
-        JOIN jobs AS m ON m.job_id = coalesce(j.array_job_id, j.job_id)
+      FROM placed AS s HAVING count(*) > 0
     )
-    SELECT e.job_id AS ended_job_id, e.restart_count AS ended_attempt, e.to_state, e.peers,
-      d.origin_job_id, d.origin_task_id, d.cpu_ids, d.chain, {", ".join(f"d.{name}" for name in CLAIMED_COLUMNS)}
-    FROM ended AS e LEFT JOIN described AS d ON d.from_job_id = e.job_id
-    ORDER BY e.job_id, d.k
+    -- 先是结束，再是后继：两边不在这里相配，那也是嵌套循环。
+    SELECT job_id AS ended_job_id, restart_count AS ended_attempt, to_state, peers,
+      NULL AS origin_job_id, NULL AS task_id, NULL AS cpu_ids, NULL AS chain, {_NOTHING}
+    FROM ended
+    UNION ALL
+    SELECT s.from_job_id, NULL, NULL, NULL,
+      s.origin_job_id, s.task_id, s.cpu_ids, CASE WHEN s.chained THEN s.chain END, {DESCRIBE_SUCCESSOR}
+    FROM placed AS s JOIN jobs AS j ON j.job_id = s.origin_job_id
+      JOIN jobs AS m ON m.job_id = coalesce(j.array_job_id, j.job_id)
     """
 )
 # 上面的前八列之后是 ClaimedJob 的。
@@ -176,10 +186,11 @@ def hand_over(
     successors = []
     for row in found:
         job_id, attempt, state, peers, origin, task_id, cpu_ids, chain, *described = tuple(row)
-        ended[job_id] = Ended(job_id, attempt, state, peers)
-        if described[0] is not None:
-            successor = Successor((job_id, attempt), (origin, task_id), cpu_ids, chain, ClaimedJob(*described))
-            successors.append(successor)
+        if state is not None:
+            ended[job_id] = Ended(job_id, attempt, state, peers)
+        else:
+            predecessor = (job_id, ended[job_id].restart_count)
+            successors.append(Successor(predecessor, (origin, task_id), cpu_ids, chain, ClaimedJob(*described)))
     applied = list(ended.values())
     record_outputs(connection, batch, applied)
     # 链上的次序就是单子的次序。

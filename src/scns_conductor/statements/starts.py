@@ -92,9 +92,15 @@ _THESE = "j.job_id = ANY(CAST(%(plan_ids)s AS bigint[]))"
 STARTABLE = leaving({JobState.PENDING}, to={JobState.RUNNING})
 
 
-# CTE 片段：启动 plan 里的（列见 _COMMIT），改状态、拆出数组任务；要有 fence 与 plan 两个 CTE，%(plan_ids)s 是 plan
-# 里的号。真正成立的在 started，各自的开始时刻在 births；写分配、加节点计数、记事件是用它的语句的事。
-STARTING = f"""
+def starting(*carried: str) -> str:
+    """CTE 片段：启动 plan 里的（列见 _COMMIT），改状态、拆出数组任务。
+
+    要有 fence 与 plan 两个 CTE，%(plan_ids)s 是 plan 里的号。真正成立的在 started，连同 plan 里叫 carried 的列；
+    写分配、加节点计数、记事件是用它的语句的事。
+    """
+    more = "".join(f", p.{name}" for name in carried)
+    own = "".join(f", {name}" for name in carried)
+    return f"""
     array_part AS (
       SELECT job_id, min(revision) AS revision, range_agg(int4range(task_id, task_id + 1)) AS tasks,
              bool_or(becomes) AS whole
@@ -115,7 +121,7 @@ STARTING = f"""
       FROM plan AS p LEFT JOIN array_part AS t ON t.job_id = p.job_id
       WHERE j.job_id = p.job_id AND {_THESE} AND (p.task_id IS NULL OR (p.becomes AND j.array_remaining = t.tasks))
         AND j.state IN {STARTABLE} AND j.hold IS NULL AND j.revision = p.revision AND EXISTS (SELECT FROM fence)
-      RETURNING p.k, j.job_id, j.restart_count, p.node_list, p.shares, j.start_time
+      RETURNING p.k, j.job_id, j.restart_count, p.node_list, p.shares, j.start_time{more}
     ),
     taken AS (
       UPDATE jobs AS j SET array_remaining = j.array_remaining - t.tasks
@@ -125,7 +131,7 @@ STARTING = f"""
       RETURNING j.job_id
     ),
     numbered AS MATERIALIZED (
-      SELECT q.*, nextval('jobs_job_id_seq') AS new_id FROM (
+      SELECT q.*, nextval('jobs_job_id_seq') AS new_id, clock_timestamp() AS start_time FROM (
         SELECT p.* FROM plan AS p
         WHERE p.task_id IS NOT NULL AND NOT p.becomes
           AND p.job_id IN (SELECT job_id FROM taken UNION ALL SELECT job_id FROM started_rows)
@@ -139,20 +145,17 @@ STARTING = f"""
       SELECT p.new_id, {", ".join(_SPLIT_VALUES)},
         CASE WHEN p.partition IS NOT NULL THEN m.partition END, {_ASKED_RESERVATION.format("m")}, p.priority,
         m.job_id, {task_of("m", "p.task_id")}, m.array_base, m.array_step, m.array_max_tasks, 'RUNNING',
-        m.submit_time, coalesce(m.eligible_time, m.submit_time), clock_timestamp(), p.node_list, p.batch_host,
+        m.submit_time, coalesce(m.eligible_time, m.submit_time), p.start_time, p.node_list, p.batch_host,
         p.nodes, p.cpus, p.memory, p.gres,
         CASE WHEN m.wait_breakdown IS NOT NULL THEN scns_waited(m.wait_breakdown, m.reason, m.reason_since) END
       FROM numbered AS p JOIN jobs AS m ON m.job_id = p.job_id
-      RETURNING job_id, start_time
     ),
     started AS (
-      SELECT k, job_id, restart_count, node_list, shares FROM started_rows
+      SELECT k, job_id, restart_count, node_list, shares, start_time{own} FROM started_rows
       UNION ALL
-      SELECT k, new_id, 0, node_list, shares FROM numbered
-    ),
-    births AS (
-      SELECT job_id, start_time FROM started_rows UNION ALL SELECT job_id, start_time FROM split
+      SELECT k, new_id, 0, node_list, shares, start_time{own} FROM numbered
     )"""
+
 
 _COMMIT = HotStatement(
     f"""
@@ -170,7 +173,7 @@ _COMMIT = HotStatement(
         batch_host text, nodes integer, cpus integer, memory bigint, gres text, time_limit bigint, partition text,
         reservation text, priority double precision, shares jsonb)
     ),
-    {STARTING},
+    {starting()},
     allocated AS (
       INSERT INTO resource_allocations (job_id, restart_count, node_name, node_index, cpus, memory, gres, tasks)
       SELECT s.job_id, s.restart_count, a.node_name, a.node_index, a.cpus, a.memory, a.gres, a.tasks
@@ -184,15 +187,14 @@ _COMMIT = HotStatement(
       FROM allocated GROUP BY node_name
     ),
     locked AS (
-      SELECT n.name FROM nodes AS n JOIN added ON added.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
+      SELECT added.* FROM nodes AS n JOIN added ON added.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
     ),
     counted AS (
       UPDATE nodes AS n SET
-        allocated_cpus = n.allocated_cpus + added.cpus,
-        allocated_memory = n.allocated_memory + added.memory,
-        allocated_gres = {gres_changed("added.gres", 1)}
-      FROM added JOIN locked ON locked.name = added.node_name
-      WHERE n.name = added.node_name
+        allocated_cpus = n.allocated_cpus + locked.cpus,
+        allocated_memory = n.allocated_memory + locked.memory,
+        allocated_gres = {gres_changed("locked.gres", 1)}
+      FROM locked WHERE n.name = locked.node_name
     ),
     recorded AS (
       INSERT INTO job_events (job_id, restart_count, from_state, to_state, cause, actor, message)
