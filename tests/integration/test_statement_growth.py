@@ -3,7 +3,7 @@
 不看快慢，数 EXPLAIN ANALYZE 里每一步给出、丢掉的行。
 """
 
-import json
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +13,10 @@ import sqlalchemy as sa
 
 from scns_conductor.core.database import sync_engine
 from scns_conductor.core.settings import Settings
+from scns_conductor.core.states import JobState
+from scns_conductor.statements.claims import abandon_allocations, claim_allocations
 from scns_conductor.statements.ends import JobEnd, commit_ends
+from scns_conductor.statements.node_jobs import RECORD_PROCESSES, RECORD_USAGE
 from scns_conductor.statements.relay import Offer, hand_over
 from scns_conductor.statements.starts import Share, Start, commit_starts
 
@@ -53,6 +56,14 @@ class Measured:
         starts = [Start(job, 0, None, False, share[job].node_name, (share[job],)) for job in jobs]
         assert len(commit_starts(self.connection, self.epoch, starts)) == MANY
 
+    def running(self) -> list[int]:
+        """MANY 个在 x0 上运行的作业；统计还是它们都在排队时的：忙起来的一分钟里就是这样。"""
+        jobs = self.jobs()
+        self.connection.exec_driver_sql("ANALYZE jobs, resource_allocations")
+        self.start(jobs, lambda _: "x0")
+        self.commit()
+        return jobs
+
     def rows(self, action: Callable[[], object]) -> int:
         """action 的语句翻过几行；它做的事不留下。"""
         said: list[tuple[str, Any]] = []
@@ -65,11 +76,11 @@ class Measured:
             action()
             trial.rollback()
         sa.event.remove(self.connection, "before_cursor_execute", note)
-        (hot,) = [each for each in said if each[0].startswith("WITH")]
+        (hot,) = [each for each in said if "SAVEPOINT" not in each[0]]
         with self.connection.begin_nested() as trial:
             found = self.connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {hot[0]}", hot[1]).scalar_one()
             trial.rollback()
-        return _visited((found if isinstance(found, list) else json.loads(found))[0]["Plan"])
+        return _visited(found[0]["Plan"])
 
 
 def _visited(step: dict[str, Any]) -> int:
@@ -95,7 +106,7 @@ def test_ending_on_many_nodes(measured: Measured) -> None:
     jobs = measured.jobs()
     measured.start(jobs, lambda index: f"x{index}")
     measured.commit()
-    ends = [JobEnd(job, 0, "NODE_FAIL", "node_fail", "scheduler") for job in jobs]  # type: ignore[arg-type]
+    ends = [JobEnd(job, 0, JobState.NODE_FAIL, "node_fail", "scheduler") for job in jobs]
 
     def end() -> None:
         assert len(commit_ends(measured.connection, ends)) == MANY
@@ -103,12 +114,47 @@ def test_ending_on_many_nodes(measured: Measured) -> None:
     assert MANY < measured.rows(end) < MANY * MOST_ROWS
 
 
+def test_claiming(measured: Measured) -> None:
+    jobs = measured.running()
+
+    def claim() -> None:
+        assert len(claim_allocations(measured.connection, "x0", jobs)) == MANY
+
+    assert MANY < measured.rows(claim) < MANY * MOST_ROWS
+
+
+def test_abandoning(measured: Measured) -> None:
+    jobs = measured.running()
+    measured.connection.exec_driver_sql("UPDATE jobs SET requested_end_state = 'CANCELLED'")
+
+    def abandon() -> None:
+        assert len(abandon_allocations(measured.connection, "x0", jobs)) == MANY
+
+    assert MANY < measured.rows(abandon) < MANY * MOST_ROWS
+
+
+def test_recording_processes_and_usage(measured: Measured) -> None:
+    jobs = measured.running()
+    attempts = {"job_id": jobs, "attempt": [0] * MANY}
+    numbers = ("user_s", "system_s", "max_rss_kb", "read_bytes", "written_bytes")
+
+    def record(statement: sa.TextClause, values: dict[str, Any]) -> None:
+        assert measured.connection.execute(statement, {**attempts, **values}).rowcount == MANY
+
+    for statement, values in (
+        (RECORD_PROCESSES, {"pid": jobs, "node": "x0"}),
+        (RECORD_USAGE, dict.fromkeys(numbers, [1] * MANY)),
+    ):
+        rows = measured.rows(functools.partial(record, statement, values))
+        assert MANY < rows < MANY * MOST_ROWS, statement
+
+
 def test_handing_over_on_one_node(measured: Measured) -> None:
-    first, later = measured.jobs(), measured.jobs()
-    measured.start(first, lambda _: "x0")
+    later = measured.jobs()
+    first = measured.running()
     measured.connection.exec_driver_sql("UPDATE resource_allocations SET claimed_at = clock_timestamp()")
     measured.commit()
-    ends = [JobEnd(job, 0, "COMPLETED", "exit", "agent@x0", exit_status=0) for job in first]  # type: ignore[arg-type]
+    ends = [JobEnd(job, 0, JobState.COMPLETED, "exit", "agent@x0", exit_status=0) for job in first]
     offer = Offer(measured.epoch, time.time() + 3600, 1, 1, 1, tuple((job, None, 0) for job in later))
 
     def pass_on() -> None:

@@ -29,3 +29,11 @@ def leaving(sources: Iterable[JobState], *, to: Iterable[JobState]) -> str:
         if illegal:
             raise ValueError(f"转移表里没有 {', '.join(sorted(illegal))} → {target}")
     return states(chosen)
+
+
+def among(value: str, query: str) -> str:
+    """value 在 query 给出的里面，查散列表。
+
+    写成 IN 会成为连接：规划器当 CTE 只有一两行，用嵌套循环，一批几百个就是平方的。
+    """
+    return f"({value} IN ({query})) IS TRUE"

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from scns_conductor.statements.conditions import ACTIVE, LAUNCH_ID
+from scns_conductor.statements.conditions import ACTIVE, LAUNCH_ID, among
 
 # 别的会话锁着的作业不等：下一次再写。
 _FREE = f"""
@@ -16,7 +16,7 @@ RECORD_PROCESSES = sa.text(
     WITH {_FREE},
     running AS (
       SELECT r.* FROM unnest(CAST(:job_id AS bigint[]), CAST(:attempt AS integer[]), CAST(:pid AS integer[]))
-      AS r(job_id, attempt, pid) JOIN free AS f ON f.job_id = r.job_id AND f.restart_count = r.attempt
+      AS r(job_id, attempt, pid) WHERE {among("(r.job_id, r.attempt)", "TABLE free")}
     ),
     unlocked AS MATERIALIZED (
       SELECT allocation_id FROM resource_allocations
@@ -26,11 +26,10 @@ RECORD_PROCESSES = sa.text(
     allocation AS (
       UPDATE resource_allocations AS a SET process_id = r.pid FROM running AS r
       WHERE a.job_id = r.job_id AND a.restart_count = r.attempt
-        AND a.allocation_id IN (SELECT allocation_id FROM unlocked)
-      RETURNING a.job_id
+        AND {among("a.allocation_id", "TABLE unlocked")}
+      RETURNING a.job_id, r.pid
     )
-    UPDATE jobs AS j SET process_id = r.pid FROM running AS r, allocation AS a
-    WHERE j.job_id = r.job_id AND a.job_id = j.job_id
+    UPDATE jobs AS j SET process_id = a.pid FROM allocation AS a WHERE j.job_id = a.job_id
     RETURNING j.job_id
     """
 )
@@ -46,8 +45,7 @@ RECORD_USAGE = sa.text(
       CAST(:system_s AS double precision[]), CAST(:max_rss_kb AS bigint[]), CAST(:read_bytes AS bigint[]),
       CAST(:written_bytes AS bigint[]))
       AS u(job_id, attempt, user_s, system_s, max_rss_kb, read_bytes, written_bytes)
-      JOIN free AS f ON f.job_id = u.job_id AND f.restart_count = u.attempt
-    WHERE j.job_id = u.job_id
+    WHERE j.job_id = u.job_id AND {among("(u.job_id, u.attempt)", "TABLE free")}
     """
 )
 # 一个节点尚未释放的分配，与作业此刻的状态、要求的去向。

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from scns_conductor.statements.claims import CLAIMED_COLUMNS, DESCRIBE_SUCCESSOR, ClaimedJob
+from scns_conductor.statements.conditions import among
 from scns_conductor.statements.ends import Ended, JobEnd, ending, ending_values, record_outputs
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
 from scns_conductor.statements.node_state import ACCEPTING
@@ -59,7 +60,7 @@ _HAND_OVER = HotStatement(
     f"""
     -- RECURSIVE 只为前面的片段能指着后面的 kept；没有递归。
     -- 规划器当每个 CTE 只有一两行，互相连接就是嵌套循环，一批几百个就是平方的：能不连接的不连接，列一路带下去；
-    -- (x IN (SELECT …)) IS TRUE 是查散列表，写成 IN 又成了连接（tests/integration/test_statement_growth.py）。
+    -- 要核对的用 among（tests/integration/test_statement_growth.py）。
     WITH RECURSIVE {ending(kept="kept")},
     fence AS MATERIALIZED (
       SELECT FROM scheduler_leader AS l, nodes AS n
@@ -106,13 +107,13 @@ _HAND_OVER = HotStatement(
         CAST(NULL AS double precision) AS priority, CAST(NULL AS jsonb) AS shares,
         p.chain, p.job_id AS from_job_id, p.cpu_ids, p.chained OR %(depth)s > 1 AS chained
       FROM (SELECT *, row_number() OVER (ORDER BY k) AS place FROM offers
-            WHERE (k IN (SELECT k FROM candidates)) IS TRUE) AS c
+            WHERE {among("k", "SELECT k FROM candidates")}) AS c
         JOIN places AS p USING (place)
     ),
     {starting("origin_job_id", "task_id", "cpus", "memory", "chain", "from_job_id", "cpu_ids", "chained")},
     kept AS MATERIALIZED (
       SELECT r.allocation_id FROM released AS r
-      WHERE (coalesce(r.relay_chain, r.allocation_id) IN (SELECT chain FROM started)) IS TRUE
+      WHERE {among("coalesce(r.relay_chain, r.allocation_id)", "SELECT chain FROM started")}
     ),
     placed AS MATERIALIZED (
       SELECT s.*, CAST('{{}}' AS jsonb) AS gres, CAST(%(tasks)s AS integer) AS tasks,
