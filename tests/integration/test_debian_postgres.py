@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import re
+import socket
 import subprocess
 import sys
 import uuid
@@ -24,6 +25,7 @@ from scns_conductor.core.database import direct_connection, sync_engine
 from scns_conductor.core.errors import ServiceUnavailable
 from scns_conductor.core.settings import Settings
 from scns_conductor.local.engines import Engines
+from scripted_server import serving
 
 NOOP = "#!/bin/sh\n"
 JOB = {"name": "j", "current_working_directory": "/tmp", "standard_output": "/dev/null", "environment": {"A": "b"}}
@@ -140,6 +142,28 @@ def test_a_contrary_server_does_not_change_our_sessions(debian_postgres: DebianP
         assert connection.scalar(sa.text("SHOW jit")) == "off"
         assert connection.scalar(sa.text("SHOW enable_seqscan")) == "off"
     engine.dispose()
+
+
+def test_a_host_that_talks_nonsense_is_passed_over(debian_postgres: DebianPostgres, database: str) -> None:
+    """几台主机里有一台说的不是 PostgreSQL 的话：两个驱动都接着试下一台。"""
+
+    def nonsense(connection: socket.socket) -> None:
+        connection.recv(65536)
+        # 认证的报文，短了三个字节。
+        connection.sendall(b"R\0\0\0\x05\0")
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(65536)
+
+    with serving(nonsense, nonsense) as stranger:
+        port = stranger.rpartition(":")[2]
+        places = f"host=127.0.0.1,{debian_postgres.folder}&port={port},{debian_postgres.port}"
+        url = f"postgresql://scns@/{database}?{places}&sslmode=disable"
+        settings = Settings(database_url=url)  # type: ignore[arg-type]
+        assert asyncio.run(_async_values(settings)) == WANTED
+        engine = sync_engine(settings, role="test")
+        with engine.connect() as connection:
+            assert connection.scalar(sa.text("SELECT 1")) == 1
+        engine.dispose()
 
 
 def test_a_node_plans_each_statement_once_a_session(debian_postgres: DebianPostgres, database: str) -> None:

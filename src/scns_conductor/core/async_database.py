@@ -97,7 +97,7 @@ async def _connect_any(words: Mapping[str, str], hosts: HostOrder, named: dict[s
             hosts.postpone(host)
             named_host = host.get("host") or host.get("hostaddr") or ""
             failures.append(TimeoutError(f"数据库主机 {named_host} {timeout_s} 秒没有回答"))
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, asyncpg.PostgresError, *DRIVER_ERRORS) as error:
             failures.append(error)
         else:
             hosts.prefer(host)
