@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from slurm_links import SCRIPT, Commands
 
-from running_system import RunningSystem, wait_until
+from running_system import RunningSystem, second_api, wait_until
 from scns_conductor.slurm.install import install
 
 
@@ -220,3 +220,19 @@ def test_a_reservation_for_a_user_that_does_not_exist_is_refused(slurm: Commands
     words = ("starttime=now+3hours", "duration=10", "users=nosuchuser", "nodes=ALL")
     done = slurm.run("scontrol", "create", "reservation", *words)
     assert (done.returncode, done.stderr) == (1, "Error creating the reservation: Invalid user id\n")
+
+
+def test_config_and_partitions_say_alike_whether_root_may_run_jobs(
+    running_system: RunningSystem, slurm: Commands, tmp_path: Path
+) -> None:
+    """单用户的收 root 的作业；多用户的缺省不收，各个分区也照它（Slurm 的 DisableRootJobs）。"""
+
+    def shown(commands: Commands) -> tuple[bool, bool]:
+        config = commands.run("scontrol", "show", "config").stdout
+        partition = commands.run("scontrol", "-o", "show", "partition", "main").stdout
+        return "DisableRootJobs         = Yes" in config, " DisableRootJobs=YES " in partition
+
+    assert shown(slurm) == (False, False)
+    with second_api(running_system, {"SCNS_SINGLE_USER": "false", "SCNS_ALLOW_ROOT_JOBS": "false"}) as strict:
+        (tmp_path / "strict").mkdir()
+        assert shown(Commands.beside(strict, tmp_path / "strict")) == (True, True)

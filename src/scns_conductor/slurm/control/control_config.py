@@ -54,6 +54,11 @@ def _node_care(settings: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def root_jobs_allowed(settings: Mapping[str, Any]) -> bool:
+    """root 的作业收不收；settings 是 GET /config 的。"""
+    return bool(settings["allow_root_jobs"] or settings["single_user"])
+
+
 def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]], url: str) -> list[str]:
     """各行；settings 是 GET /config 的，键的次序同 Slurm（不分大小写的字母序）。"""
     host = os.uname().nodename
@@ -75,7 +80,7 @@ def config_lines(settings: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]
         "ClusterName": str(settings["cluster_name"]),
         "DefMemPerCPU" if per_cpu else "DefMemPerNode": _memory(per_cpu),
         "DependencyParameters": "kill_invalid_depend" if settings["kill_invalid_dependency"] else "(null)",
-        "DisableRootJobs": "No" if settings["allow_root_jobs"] or settings["single_user"] else "Yes",
+        "DisableRootJobs": "No" if root_jobs_allowed(settings) else "Yes",
         "EnforcePartLimits": "ALL" if settings["enforce_part_limits"] else "NO",
         "FirstJobId": "1",
         "GresTypes": ",".join(sorted({name.partition(":")[0] for node in nodes for name in node["gres"]})) or "(null)",

@@ -115,11 +115,13 @@ def _inside(node: dict[str, Any], partitions: list[dict[str, Any]], nodes: list[
 
 
 def _show_partition(parsed: Parsed, given: str) -> int:
+    from scns_conductor.slurm.control.control_config import root_jobs_allowed
     from scns_conductor.slurm.control.control_text import paragraph, partition_lines
     from scns_conductor.slurm.nodes.node_values import partition_nodes
 
     with connect() as client:
         nodes, partitions = client.nodes(), client.partitions()
+        root_jobs = root_jobs_allowed(client.config())
     chosen = [each for each in partitions if not given or each["name"] in given.split(",")]
     if structured(parsed):
         from scns_conductor.slurm.shapes.nodes import partition_record
@@ -131,7 +133,8 @@ def _show_partition(parsed: Parsed, given: str) -> int:
         print(f"Partition {given} not found")
         return 1
     for each in chosen:
-        print(paragraph(partition_lines(each, partition_nodes(each, nodes)), one_line="oneliner" in parsed))
+        lines = partition_lines(each, partition_nodes(each, nodes), root_jobs=root_jobs)
+        print(paragraph(lines, one_line="oneliner" in parsed))
     return 0
 
 

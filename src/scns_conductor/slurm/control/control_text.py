@@ -199,8 +199,8 @@ def node_lines(node: Record, partitions: list[str], *, one_line: bool = False) -
     return lines
 
 
-def partition_lines(partition: Record, nodes: list[dict[str, Any]]) -> list[str]:
-    """scontrol show partition 的各行。"""
+def partition_lines(partition: Record, nodes: list[dict[str, Any]], *, root_jobs: bool) -> list[str]:
+    """scontrol show partition 的各行；root_jobs：系统收不收 root 的作业，各个分区都照它。"""
 
     def limit(seconds: float | None, missing: str = "UNLIMITED") -> str:
         return missing if seconds is None else duration(seconds)
@@ -221,7 +221,7 @@ def partition_lines(partition: Record, nodes: list[dict[str, Any]]) -> list[str]
         f"PartitionName={partition['name']}",
         f"AllowGroups=ALL {accounts} AllowQos={listed(partition['allow_qos'])}",
         f"AllocNodes=ALL Default={'YES' if partition['is_default'] else 'NO'} QoS=N/A",
-        f"DefaultTime={limit(partition['default_time'], 'NONE')} DisableRootJobs=NO"
+        f"DefaultTime={limit(partition['default_time'], 'NONE')} DisableRootJobs={'NO' if root_jobs else 'YES'}"
         f" ExclusiveUser=NO GraceTime={partition['grace_time']} Hidden=NO",
         f"MaxNodes={partition['max_nodes'] or 'UNLIMITED'} MaxTime={limit(partition['max_time'])}"
         # 没有设下限的 Slurm 写 0，与 1 是一个意思。
