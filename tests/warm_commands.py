@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,8 @@ def _be(command: list[str], env: dict[str, str], cwd: str, streams: list[int]) -
         try:
             if command[0] == "-m":
                 sys.argv, sys.path[0] = command[1:], cwd
+                # 载入过的，runpy 要抱怨一声：服务的日志里不该有它。
+                warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
                 if command[1] == "scns_conductor.local":
                     from warm_system import fork_services
 

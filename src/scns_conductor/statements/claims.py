@@ -83,11 +83,11 @@ class ClaimedJob:
 # 各列的次序。
 CLAIMED_COLUMNS = tuple(each.name for each in fields(ClaimedJob))
 
-# 仍是当前尝试、没有释放、没有人要求结束的分配。
+# 仍是当前尝试、没有释放、没有人要求结束的分配。状态写成这样，规划器就不去用 jobs_by_state：统计还说没有谁在运行时，
+# 它为每份分配把运行中的都翻一遍。
 _CURRENT = """
     a.node_name = %(node)s AND a.released_at IS NULL AND a.job_id = ANY(CAST(%(job_ids)s AS bigint[]))
     AND j.job_id = a.job_id AND j.restart_count = a.restart_count
-    -- 写成这样，规划器就不去用 jobs_by_state：统计还说没有谁在运行时，它为每份分配把运行中的都翻一遍。
     AND j.state || '' = 'RUNNING' AND j.requested_end_state IS NULL
 """
 # 因抢占而挂起的，借出的 CPU 仍是它的。
