@@ -33,12 +33,12 @@ from scns_conductor.language.choice import Language, environment_language
 PACKAGES = ("scns_conductor.client", "scns_conductor.slurm", "scns_conductor.cli", "scns_conductor.simulator")
 MODULES = ("scns_conductor.core.settings", "scns_conductor.core.database", "scns_conductor.services.server_facts")
 # 另外的进程载入服务要的：节点与调度的；scns up 整个的，API 也在里面（大，不是每次都要）。
+WORKERS = ("scns_conductor.worker.agent.process", "scns_conductor.worker.scheduler.process")
 SERVICES = {
-    "workers": ("scns_conductor.worker.agent.process", "scns_conductor.worker.scheduler.process"),
+    "workers": WORKERS,
     "system": (
         "scns_conductor.local.up_command", "scns_conductor.web.login_links",
-        "scns_conductor.worker.agent.process", "scns_conductor.worker.scheduler.process",
-        "scns_conductor.worker.background.process",
+        *WORKERS, "scns_conductor.worker.background.process",
         "scns_conductor.api.app", "scns_conductor.slurmrestd.dispatch", "uvloop", "httptools", "warm_system",
     ),
 }  # fmt: skip

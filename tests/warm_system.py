@@ -6,10 +6,8 @@
 import atexit
 import contextlib
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
@@ -30,7 +28,6 @@ Become = Callable[[list[str], dict[str, str], str, list[int]], None]
 class ForkedChild:
     """监督者用得到的 Popen。"""
 
-    stdin = None
     returncode: int | None = None
 
     def __init__(self, pid: int) -> None:
@@ -42,27 +39,16 @@ class ForkedChild:
             self.returncode = os.waitstatus_to_exitcode(ended[1])
         return self.returncode
 
-    def wait(self, timeout: float | None = None) -> int:
-        """等它结束；到时还在跑抛 TimeoutExpired。"""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if deadline is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
-            time.sleep(0.005)
-        return code
+    def wait(self) -> int:
+        """等它结束。"""
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
         """结束了的不理。"""
         if self.poll() is None:
             os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        """请它停下。"""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """杀死它。"""
-        self.send_signal(signal.SIGKILL)
 
 
 class _Subprocess:

@@ -62,7 +62,7 @@ def test_api_killed_amid_submissions_loses_and_doubles_nothing(tmp_path: Path, s
         killed = 0
         for least in (10, 40, 80):
             wait_until(lambda least=least: sum(map(len, ids)) >= least or errors, 60, "提交在进行")  # type: ignore[misc]
-            for pid in wait_until(lambda: children(system, b"scns_conductor.api"), 60, "API 在运行"):
+            for pid in wait_until(lambda: system.services("api"), 60, "API 在运行"):
                 os.kill(pid, signal.SIGKILL)
                 killed += 1
         for thread in threads:

@@ -194,7 +194,7 @@ SAMPLES: dict[str, Any] = {
 }
 # 写出语句的片段，或自己执行的：它们用的语句在别的名字里。
 _NOT_STATEMENTS = {"json_of", "multirange_text", "tasks_condition", "task_of", "states", "leaving", "among", "starting",
-                   "rows_text", "ids_text", "gres_changed", "tasks_values",
+                   "rows_text", "locked_nodes", "ids_text", "gres_changed", "tasks_values",
                    "release_allocations", "ending", "ending_values", "request_end", "new_incarnation", "shrink_values",
                    "change_incarnation", "template_text", "entries_text",
                     "any_of", "seat_bounds", "session_bounds", "spans", "decay_values", "archived", "columns_of",

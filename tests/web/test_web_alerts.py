@@ -96,30 +96,10 @@ def _settings_as_started(web_system: RunningSystem) -> Iterator[None]:
     assert web_system.call("POST", "/cluster/apply?prune=true", {"settings": {}})[0] == 200
 
 
-def processes(system: RunningSystem, module: bytes) -> list[int]:
-    """这套系统里这个模块的进程。"""
-    parents, found = {}, []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            number = int(entry.name)
-            parents[number] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if module in (entry / "cmdline").read_bytes().split(b"\0"):
-                found.append(number)
-
-    def below(number: int) -> bool:
-        while number in parents:
-            if number == system.process.pid:
-                return True
-            number = parents[number]
-        return False
-
-    return [number for number in found if below(number)]
-
-
 def test_no_scheduler(sign_in: SignIn, web_system: RunningSystem) -> None:
     @contextlib.contextmanager
     def stopped() -> Iterator[None]:
-        pids = processes(web_system, b"scns_conductor.worker.scheduler.process")
+        pids = web_system.services("worker.scheduler.process")
         assert pids
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)

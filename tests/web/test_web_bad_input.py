@@ -24,21 +24,6 @@ globalThis.Date = class extends Real {
 MOST_GROWTH_KB = 64 * 1024
 
 
-def processes(system: RunningSystem) -> dict[str, int]:
-    """看板与 API 的进程号。"""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        for name, module in (("api", b"scns_conductor.api"), ("web", b"scns_conductor.web")):
-            if module in words and parent == system.process.pid:
-                found[name] = int(entry.name)
-    return found
-
-
 def memory_kb(pid: int, name: str) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
@@ -54,7 +39,7 @@ def test_a_gigabyte_of_output_costs_no_memory(sign_in: SignIn, web_system: Runni
     web_system.wait_state(job_id)
     page = sign_in(f"/jobs/{job_id}")
     expect(page.locator(".terminal")).to_contain_text("最后一行")
-    pids = processes(web_system)
+    pids = {name: web_system.services(name)[0] for name in ("api", "web")}
     assert pids.keys() == {"api", "web"}
     before = {}
     for name, pid in pids.items():

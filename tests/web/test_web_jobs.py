@@ -200,7 +200,7 @@ def test_api_away_and_back(sign_in: SignIn, web_system: RunningSystem) -> None:
     page = sign_in(f"/jobs/{job_id}", expected_faults="503|502|500")
     try:
         expect(page.locator(".page-head .state")).to_be_visible()
-        api = _api_pid(web_system)
+        api = web_system.services("api")[0]
         import os
         import signal
 
@@ -212,22 +212,6 @@ def test_api_away_and_back(sign_in: SignIn, web_system: RunningSystem) -> None:
         expect(page.get_by_role("alert")).to_have_count(0)
     finally:
         web_system.call("POST", f"/jobs/cancel/{job_id}")
-
-
-def _api_pid(system: RunningSystem) -> int:
-    from pathlib import Path
-
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-        except OSError:
-            continue
-        if b"scns_conductor.api" in words and int(parent) == system.process.pid:
-            return int(entry.name)
-    raise AssertionError("找不到 API 的进程")
 
 
 def test_dependency_graph_leads_to_the_others(sign_in: SignIn, web_system: RunningSystem) -> None:

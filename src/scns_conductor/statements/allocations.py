@@ -17,6 +17,18 @@ def gres_changed(total: str, sign: int) -> str:
     return f"CASE WHEN {total} = '{{}}' THEN n.allocated_gres ELSE scns_gres_add(n.allocated_gres, {total}, {sign}) END"
 
 
+def locked_nodes(counts: str) -> str:
+    """CTE 片段：counts（一个 CTE，有 node_name 列，一个节点一行）的节点加锁，连同它的列在 locked 里。
+
+    按名字的次序，使并发的改动不会死锁；列一起带出来，改计数时不必再与 counts 连接（那是嵌套循环，平方的）。
+    """
+    return f"""
+    locked AS (
+      SELECT {counts}.* FROM nodes AS n JOIN {counts} ON {counts}.node_name = n.name
+      ORDER BY n.name FOR NO KEY UPDATE OF n
+    )"""
+
+
 def release_allocations(job_ids_sql: str, only: str = "", kept: str = "", began: str = "") -> str:
     """CTE 片段：释放这些作业尚未释放的分配，并从节点计数里减去；只释放一次（不变量 5）。
 
@@ -25,7 +37,6 @@ def release_allocations(job_ids_sql: str, only: str = "", kept: str = "", began:
     一条接力的链（relay_chain）只占一份：链上还有没有释放的就不减；减的时候只减一份。
     kept 是一个给出 allocation_id 列的 CTE 名：这些份额在同一条语句里已经由别的作业接过去，计数不变。
     began 是 job_ids_sql 里真的开始的时刻的列名：有的（在链上等过）分配从那时算起。
-    节点行按名字的次序加锁，使并发的释放不会死锁。
     """
     kept_out = f"AND r.allocation_id NOT IN (SELECT allocation_id FROM {kept})" if kept else ""
     born = f", created_at = coalesce(ended.{began}, a.created_at)" if began else ""
@@ -58,9 +69,7 @@ def release_allocations(job_ids_sql: str, only: str = "", kept: str = "", began:
         {GRES_TOTAL} AS gres
       FROM given_up GROUP BY node_name
     ),
-    locked AS (
-      SELECT freed.* FROM nodes AS n JOIN freed ON freed.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
-    ),
+    {locked_nodes("freed")},
     returned_to_nodes AS (
       UPDATE nodes AS n SET
         allocated_cpus = n.allocated_cpus - locked.cpus,

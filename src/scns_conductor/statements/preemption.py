@@ -3,16 +3,15 @@
 import sqlalchemy as sa
 
 from scns_conductor.core.states import JobState
+from scns_conductor.statements.allocations import locked_nodes
 from scns_conductor.statements.conditions import leaving
 
 _SUSPENDABLE = leaving({JobState.RUNNING}, to={JobState.SUSPENDED})
 _RESUMABLE = leaving({JobState.SUSPENDED}, to={JobState.RUNNING})
-# lent 里借出的 CPU，从节点的计数里减去；节点按名字的次序加锁。
-_TAKEN_OFF = """
+# lent 里借出的 CPU，从节点的计数里减去。
+_TAKEN_OFF = f"""
     given AS (SELECT node_name, sum(lent_cpus)::integer AS cpus FROM lent GROUP BY node_name),
-    locked AS (
-      SELECT given.* FROM nodes AS n JOIN given ON given.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
-    ),
+    {locked_nodes("given")},
     counted AS (
       UPDATE nodes AS n SET allocated_cpus = n.allocated_cpus - locked.cpus
       FROM locked WHERE n.name = locked.node_name
@@ -91,9 +90,7 @@ RESUME_PREEMPTED = sa.text(
       WHERE j.job_id IN (SELECT job_id FROM taken) RETURNING j.job_id, j.restart_count
     ),
     wanted AS (SELECT node_name, sum(cpus)::integer AS cpus FROM taken GROUP BY node_name),
-    locked AS (
-      SELECT wanted.* FROM nodes AS n JOIN wanted ON wanted.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
-    ),
+    {locked_nodes("wanted")},
     counted AS (
       UPDATE nodes AS n SET allocated_cpus = n.allocated_cpus + locked.cpus
       FROM locked WHERE n.name = locked.node_name

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.states import JobState
-from scns_conductor.statements.allocations import GRES_TOTAL, gres_changed
+from scns_conductor.statements.allocations import GRES_TOTAL, gres_changed, locked_nodes
 from scns_conductor.statements.array_tasks import SHARED_COLUMNS, task_of
 from scns_conductor.statements.conditions import leaving
 from scns_conductor.statements.hot_statement import HotStatement, ids_text, rows_text
@@ -186,9 +186,7 @@ _COMMIT = HotStatement(
         {GRES_TOTAL} AS gres
       FROM allocated GROUP BY node_name
     ),
-    locked AS (
-      SELECT added.* FROM nodes AS n JOIN added ON added.node_name = n.name ORDER BY n.name FOR NO KEY UPDATE OF n
-    ),
+    {locked_nodes("added")},
     counted AS (
       UPDATE nodes AS n SET
         allocated_cpus = n.allocated_cpus + locked.cpus,

@@ -121,7 +121,7 @@ def _show_partition(parsed: Parsed, given: str) -> int:
 
     with connect() as client:
         nodes, partitions = client.nodes(), client.partitions()
-        root_jobs = root_jobs_allowed(client.config())
+        settings = {} if structured(parsed) else client.config()
     chosen = [each for each in partitions if not given or each["name"] in given.split(",")]
     if structured(parsed):
         from scns_conductor.slurm.shapes.nodes import partition_record
@@ -133,7 +133,7 @@ def _show_partition(parsed: Parsed, given: str) -> int:
         print(f"Partition {given} not found")
         return 1
     for each in chosen:
-        lines = partition_lines(each, partition_nodes(each, nodes), root_jobs=root_jobs)
+        lines = partition_lines(each, partition_nodes(each, nodes), root_jobs=root_jobs_allowed(settings))
         print(paragraph(lines, one_line="oneliner" in parsed))
     return 0
 
