@@ -11,6 +11,7 @@ from production.page import commands, section
 
 USERS = ("alice", "bob", "carol")
 WAIT_S = 120
+MOST_BATCHES = 5
 SUBMIT_SHORT = """
 import os
 from scns_conductor.client import Client
@@ -98,28 +99,31 @@ def test_short_jobs_of_several_users_follow_one_another(cluster: dict[str, Machi
     head, nodes, each = cluster["head"], [cluster["n1"], cluster["n2"]], 90
     for node in nodes:
         node.run("chmod 700 /home/*")
-    # 都交齐了才放开：三个人的都攒着，接力才轮得到每个人。
-    head.run("/usr/local/bin/scontrol update partitionname=main state=DOWN")
-    for user in USERS:
-        head.run(f"echo '{SUBMIT_SHORT.format(count=each)}' > /tmp/submit.py")
-        head.run(f"cd /tmp && runuser -u {user} -- /opt/scns/bin/python3 /tmp/submit.py > /tmp/{user}.ids")
-    head.run("/usr/local/bin/scontrol update partitionname=main state=UP")
     done = "SELECT count(*) FROM jobs WHERE name = 'short' AND state = 'COMPLETED'"
-    wait_until(lambda: _ask(head, done) == str(each * len(USERS)), "都做完")
+    chained = (
+        "SELECT count(DISTINCT user_name) FROM jobs JOIN resource_allocations USING (job_id) WHERE relay_chain > 0"
+    )
+    # 平均不到 50 毫秒的才成链：挤着的机器上一批没有成，再来一批。
+    for batches in range(1, MOST_BATCHES + 1):
+        # 都交齐了才放开：三个人的都攒着，接力才轮得到每个人。
+        head.run("/usr/local/bin/scontrol update partitionname=main state=DOWN")
+        for user in USERS:
+            head.run(f"echo '{SUBMIT_SHORT.format(count=each)}' > /tmp/submit.py")
+            head.run(f"cd /tmp && runuser -u {user} -- /opt/scns/bin/python3 /tmp/submit.py >> /tmp/{user}.ids")
+        head.run("/usr/local/bin/scontrol update partitionname=main state=UP")
+        count = each * batches
+        wait_until(lambda count=count: _ask(head, done) == str(count * len(USERS)), "都做完")  # type: ignore[misc]
+        if _ask(head, chained) == str(len(USERS)):
+            break
     for user in USERS:
         told = f"cd /home/{user} && (cat ran; echo; cat short_*; echo; stat -c %U ran short_*) || true"
         ran, said, owners = (
             " ".join(parts).split() for parts in zip(*(node.run(told).split("\n\n") for node in nodes), strict=True)
         )
         assert sorted(ran) == sorted(head.run(f"cat /tmp/{user}.ids").split())
-        assert said == [user] * each
+        assert said == [user] * count
         assert set(owners) == {user}
-    # 成不成链看跑得多快（一个平均不到 50 毫秒才接两个），挤着的机器上不成；接力不看。
-    relayed = (
-        "SELECT count(DISTINCT user_name) FROM jobs JOIN job_events USING (job_id) "
-        "WHERE cause = 'start' AND actor LIKE 'agent@%'"
-    )
-    assert _ask(head, relayed) == str(len(USERS))
+    assert _ask(head, chained) == str(len(USERS))
     assert _ask(head, "SELECT sum(allocated_cpus), sum(allocated_memory) FROM nodes") == "0|0"
 
 
