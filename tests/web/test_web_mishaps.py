@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from test_web_jobs import _api_pid
 from visits import SignIn, web_url_of
 
 from running_system import RunningSystem, database_url, wait_until
@@ -23,7 +22,7 @@ LONG = "n" * 200
 @contextlib.contextmanager
 def api_away(system: RunningSystem) -> Iterator[None]:
     """API 停住。"""
-    api = _api_pid(system)
+    (api,) = system.services("api")
     os.kill(api, signal.SIGSTOP)
     try:
         yield
