@@ -99,10 +99,11 @@ coverage: $(DEV_STAMP) ## 测试的覆盖率，含分支与子进程；逐行的
 	@$(PYTEST) -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report= $(ARGS) || test $$? -eq 5
 	@$(PYTEST) -m alone --cov --cov-append --cov-report=term:skip-covered --cov-report=html $(ALONE) $(ARGS) || test $$? -eq 5
 
-lint: $(DEV_STAMP) ## ruff、mypy --strict 与导入的约定（.importlinter）
+lint: $(DEV_STAMP) ## ruff、mypy --strict、测试之间对不对得上（tests/mypy.ini）与导入的约定（.importlinter）
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy --strict src
+	@$(PY) -m mypy --config-file tests/mypy.ini
 	@$(VENV)/bin/lint-imports
 
 format: $(DEV_STAMP) ## 按约定的格式重写源码

@@ -48,11 +48,12 @@ def messages(path: Path, name: str) -> Iterator[tuple[int, str, list[str]]]:
     for node in ast.walk(tree):
         if id(node) in passed:
             continue
-        text, places = "", []
         if isinstance(node, ast.JoinedStr):
             text, places = template(node)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            text = node.value
+            text, places = node.value, []
+        else:
+            continue
         if not CHINESE.search(text) or FILE_CONTENT.search(text):
             continue
         if SQL.search(text):

@@ -133,9 +133,9 @@ def conservative(queue: Sequence[Job], running: Sequence[Running], free: int, no
             room.insert(index, room[index - 1])
         return index
 
-    for job in running:
-        for index in range(split(max(job.end_s, now + 1)), len(times)):
-            room[index] += job.cpus
+    for each in running:
+        for index in range(split(max(each.end_s, now + 1)), len(times)):
+            room[index] += each.cpus
     chosen = []
     for index, job in enumerate(queue):
         for first in range(len(times)):

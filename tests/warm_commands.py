@@ -192,7 +192,8 @@ def _serve(door: socket.socket, kind: str) -> None:
             door.close()
             for each in (status, *children, *(status for _, status in children.values())):
                 os.close(each)
-            _be(*json.loads(message), streams)
+            command, env, cwd = json.loads(message)
+            _be(command, env, cwd, streams)
         for each in streams:
             os.close(each)
         os.write(status, f"{pid}\n".encode())
@@ -246,7 +247,7 @@ def _be(command: list[str], env: dict[str, str], cwd: str, streams: list[int]) -
                 code = 1
         except BaseException:
             sys.excepthook(*sys.exc_info())
-        threading._shutdown()
+        threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()

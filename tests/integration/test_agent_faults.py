@@ -10,6 +10,7 @@ import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -37,7 +38,7 @@ def yard(settings: Settings, walkable: Path) -> Iterator[NodeYard]:
     running.close()
 
 
-def letters(yard: NodeYard) -> list[dict[str, object]]:
+def letters(yard: NodeYard) -> list[dict[str, Any]]:
     path = yard.spool() / "dead-letters.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

@@ -229,7 +229,7 @@ def test_a_broken_policy_passes_where_the_site_says_so(scratch: Path) -> None:
         try:
             found = []
             for names in (["raise", "fine", "wrong"], ["fine", "loop"]):
-                drafts = [(JobRequest(name=name), SCRIPT) for name in names]
+                drafts = [(JobRequest.model_validate({"name": name}), SCRIPT) for name in names]
                 shaped = await policy.shape(drafts, names, Identity("ada", False), rules)
                 found += [wants.columns() for wants in shaped]
             return found

@@ -182,7 +182,9 @@ def test_the_shepherd_refuses_only_what_it_does_not_understand(yard: NodeYard) -
     yard.start_agent()
     client = ShepherdClient.connect(yard.spool(), "n1", start=False)
     good = LaunchSpec(job_id=901, attempt=0, step="batch", argv=["/bin/true"], env={}, cwd="/").to_wire()
-    answers = client.request("launch", specs=[{**good, "job_id": 902, "colour": "blue"}, good, {"job_id": 903}])
+    answers: dict[str, Any] = client.request(
+        "launch", specs=[{**good, "job_id": 902, "colour": "blue"}, good, {"job_id": 903}]
+    )
     client.close()
     found = {answer["key"]: answer for answer in answers["launched"]}
     assert {key: answer["state"] for key, answer in found.items()} == {

@@ -114,8 +114,8 @@ def site(engines: Engines) -> Iterator[Site]:
         stack.callback(services.wait, 60)
         stack.callback(services.terminate)
         binaries = commands_for_everyone(work / "bin")
-        people = [Person(uid, binaries, work / "run", work / "jobs") for uid in (0, *uids, NOBODY_KNOWS)]
-        found = Site(f"http://127.0.0.1:{port}", services, *people, work)
+        root, *others = [Person(uid, binaries, work / "run", work / "jobs") for uid in (0, *uids, NOBODY_KNOWS)]
+        found = Site(f"http://127.0.0.1:{port}", services, root, *others, work=work)
         wait_until(lambda: "n1" in found.root.run("sinfo", "-h", "-N", "-t", "idle").stdout, what="节点上线")
         found.root.say("sacctmgr", "-i", "add", "account", "physics,chemistry")
         for name, account in zip(NAMES, ("physics", "physics", "chemistry"), strict=True):

@@ -18,7 +18,7 @@ from mpi_program import mpi_program
 from running_system import alive, wait_until
 from scns_conductor.client import Client
 from scns_conductor.client.executor import ConductorExecutor
-from scns_conductor.client.problem import ClientError
+from scns_conductor.client.problem import Problem
 from scns_conductor.core.tokens import issue_token
 from scns_conductor.slurm.install import install
 
@@ -113,7 +113,7 @@ def test_two_users_get_their_results_with_no_directory_in_common(yard: NetworkYa
         word, name, node = future.result(timeout=90)
         assert (word, name) == (f"给 {user}", user)
         assert node in NODES
-    with pytest.raises(ClientError) as refused:
+    with pytest.raises(Problem) as refused:
         executors["games"].client.output(futures["daemon"].job_id or "")
     assert refused.value.status in (403, 404)
     for executor in executors.values():

@@ -381,8 +381,8 @@ def test_unknown_version_and_bad_requests_are_refused_clearly(yard: Yard) -> Non
         yard.client.request("launch")
     assert caught.value.code == "bad_request"
     # 一份不成样子的说明只拒收它自己。
-    refused = yard.client.request("launch", specs=[{"job_id": 1}, "乱写"])["launched"]
-    assert [answer["state"] for answer in refused] == ["refused", "refused"]
+    answer: dict[str, Any] = yard.client.request("launch", specs=[{"job_id": 1}, "乱写"])
+    assert [answer["state"] for answer in answer["launched"]] == ["refused", "refused"]
     yard.launch(1, "true\n")
     assert yard.end(1).exit_status == 0
 

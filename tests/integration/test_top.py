@@ -37,6 +37,11 @@ async def opened(system: RunningSystem, url: str = "", **wanted: Any) -> AsyncIt
         yield app, pilot
 
 
+def shows(app: TopApp, screen: type) -> bool:
+    """最上面的一页是这一种。"""
+    return isinstance(app.screen, screen)
+
+
 async def until(pilot: Pilot[None], condition: Callable[[], Any]) -> None:
     """等到画面上是这样。"""
     deadline = time.monotonic() + WAIT_S
@@ -86,17 +91,14 @@ def test_queue_log_why_and_nodes(running_system: RunningSystem, jobs: tuple[str,
             assert "JobHeldUser" in rows(app)[held]
             assert "CPU" in str(app.query_one("#summary", Static).render())
             await pilot.press("enter")
-            await until(pilot, lambda: isinstance(app.screen, LogScreen) and app.screen.query_one(RichLog).lines)
+            await until(pilot, lambda: shows(app, LogScreen) and app.screen.query_one(RichLog).lines)
             assert "绿 的输出" in app.screen.query_one(RichLog).lines[0].text
             await pilot.press("escape")
             await choose(app, pilot, held)
             await pilot.press("w")
             await until(
                 pilot,
-                lambda: (
-                    isinstance(app.screen, WhyScreen)
-                    and "JobHeldUser" in str(app.screen.query_one("#why", Static).render())
-                ),
+                lambda: shows(app, WhyScreen) and "JobHeldUser" in str(app.screen.query_one("#why", Static).render()),
             )
             await pilot.press("escape", "tab")
             await until(pilot, lambda: any(name.startswith("node") for name in rows(app)))

@@ -18,7 +18,8 @@ def test_the_table_and_the_model_have_the_same_default(name: str) -> None:
         assert stored is None
         assert column.nullable
         return
-    text = str(stored.arg).split("::")[0].strip("'")  # type: ignore[union-attr]
+    assert isinstance(stored, sa.DefaultClause)
+    text = str(stored.arg).split("::")[0].strip("'")
     assert text == ("{}" if value in ([], {}) else _AS_SQL[value] if isinstance(value, bool) else str(value))
 
 

@@ -35,7 +35,7 @@ def annotations() -> Iterator[tuple[str, Any]]:
             one = waiting.pop()
             waiting += one.dependencies
             for parameter in (*one.query_params, *one.path_params, *one.header_params, *one.body_params):
-                kind = typing.Annotated[parameter.field_info.annotation, parameter.field_info]
+                kind = typing.Annotated[parameter.field_info.annotation, parameter.field_info]  # type: ignore[name-defined]
                 yield f"{route.path} {parameter.name}", kind
 
 

@@ -1,5 +1,7 @@
 """许多形状交错时的快路（Cycle._start_interleaved、Releases.soonest）与逐步的、走过全部的结果相同。"""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -65,7 +67,12 @@ def test_interleaved_shapes_start_as_one_by_one(placement, nodes, running, jobs,
 def test_most_jobs_of_an_interleaved_queue_take_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = []
     step = Cycle._step
-    monkeypatch.setattr(Cycle, "_step", lambda self, attempt, limit: slow.append(attempt) or step(self, attempt, limit))
+
+    def counted(self: Cycle, attempt: Any, limit: Any) -> Any:
+        slow.append(attempt)
+        return step(self, attempt, limit)
+
+    monkeypatch.setattr(Cycle, "_step", counted)
     cluster, queue = build([(6, 200, 0)] * 3, []), Queue()
     for number in range(1, 13):
         queue.upsert(PendingJob(number, SHAPES[number % 2], 10.0))

@@ -60,22 +60,22 @@ class Yard:
             self.cluster.release(hold.job_id)
         for start in decided.starts:
             self.start(start.job, start.shares)
-        for job in turn.suspend:
-            lent = tuple((share.node, share.cpus) for share in job.shares)
-            shares = tuple(replace(share, cpus=0) for share in job.shares)
-            self.cluster.allocate(replace(job, shares=shares, lent=lent, suspended=True))
-            self.since[job.job_id] = self.now
-        for job in turn.resume:
-            cpus = dict(job.lent)
-            shares = tuple(replace(share, cpus=cpus[share.node]) for share in job.shares)
-            self.cluster.allocate(replace(job, shares=shares, lent=(), suspended=False))
-            self.since[job.job_id] = self.now
+        for running in turn.suspend:
+            lent = tuple((share.node, share.cpus) for share in running.shares)
+            shares = tuple(replace(share, cpus=0) for share in running.shares)
+            self.cluster.allocate(replace(running, shares=shares, lent=lent, suspended=True))
+            self.since[running.job_id] = self.now
+        for parked in turn.resume:
+            cpus = dict(parked.lent)
+            shares = tuple(replace(share, cpus=cpus[share.node]) for share in parked.shares)
+            self.cluster.allocate(replace(parked, shares=shares, lent=(), suspended=False))
+            self.since[parked.job_id] = self.now
         for start in turn.starts:
             self.start(start.job, start.shares)
         free = self.cluster.free[: self.cluster.count]
         assert (free[:, [CPU, MEMORY]] >= 0).all()
-        for job in self.cluster.running.values():
-            self.turns[job.job_id] += not job.lent
+        for each in self.cluster.running.values():
+            self.turns[each.job_id] += not each.lent
         return turn
 
     def foretold(self, job_id: int) -> Change | None:

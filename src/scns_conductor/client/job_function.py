@@ -42,6 +42,9 @@ def time_limit_text(given: str | int) -> str:
 class JobFunction(Generic[P, T]):
     """一个函数和它跑成作业时的要求。"""
 
+    # update_wrapper 由函数抄来。
+    __name__: str
+
     def __init__(
         self, function: Callable[P, T], resources: Mapping[str, Any], executor: ConductorExecutor | None = None
     ) -> None:
