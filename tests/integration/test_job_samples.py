@@ -2,7 +2,6 @@
 
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -168,17 +167,10 @@ def test_agent_restart_goes_on_where_it_was(system: RunningSystem) -> None:
 
 
 def _agent(system: RunningSystem, node: str) -> int:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_bytes()
-                environment = (entry / "environ").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if (
-                b"worker.agent" in words
-                and f"SCNS_NODE_NAME={node}".encode() in environment
-                and f"SCNS_DATA_DIR={system.data_dir}".encode() in environment
-            ):
-                return int(entry.name)
-    raise AssertionError(f"找不到 {node} 的代理")
+    """这个节点的代理：输出写到它的日志的。"""
+    (found,) = (
+        pid
+        for pid in system.services("worker.agent.process")
+        if os.readlink(f"/proc/{pid}/fd/1").endswith(f"agent-{node}.log")
+    )
+    return found

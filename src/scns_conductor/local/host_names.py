@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SYSTEM_HOSTS = Path("/etc/hosts")
-_OWN_MOUNTS = ("unshare", "--mount", "--propagation", "slave")
+OWN_MOUNTS = ("unshare", "--mount", "--propagation", "slave")
 _BIND = 'mount --bind "$0" /etc/hosts && exec "$@"'
 TRY_S = 10.0
 
@@ -36,7 +36,7 @@ def names_prefix(names: Sequence[str], folder: Path) -> list[str]:
         known = SYSTEM_HOSTS.read_text(encoding="utf-8", errors="replace")
         hosts.write_text(f"{known.rstrip()}\n127.0.0.1 {' '.join(names)}\n", encoding="utf-8")
         hosts.chmod(0o644)
-        prefix = [*_OWN_MOUNTS, "sh", "-c", _BIND, str(hosts)]
+        prefix = [*OWN_MOUNTS, "sh", "-c", _BIND, str(hosts)]
         subprocess.run([*prefix, "true"], check=True, capture_output=True, timeout=TRY_S)
     except (OSError, subprocess.SubprocessError):
         return []
