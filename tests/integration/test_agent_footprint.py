@@ -26,9 +26,9 @@ def test_importing_the_agent_brings_no_models() -> None:
 
 
 # 代理要的别人的包；多一个，每个节点都多付几个 MiB（docs/database.md「代理的内存」）。
-PACKAGES = {"psycopg", "psycopg_binary", "sqlalchemy", "greenlet", "redis", "rq", "structlog"}
+PACKAGES = {"psycopg", "psycopg_binary", "sqlalchemy", "greenlet", "redis", "hiredis", "rq", "structlog"}
 # 上面的包自己带来的，装了才有。
-INCIDENTAL = {"_distutils_hack", "cryptography", "setproctitle", "typing_extensions", "hiredis", "croniter", "pytz"}
+INCIDENTAL = {"_distutils_hack", "cryptography", "setproctitle", "typing_extensions", "croniter", "pytz"}
 # redis 见到 OpenTelemetry 就载入它：装不装由别的 extra 定。
 UNASKED = ("opentelemetry",)
 

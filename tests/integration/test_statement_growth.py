@@ -16,6 +16,7 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.core.states import JobState
 from scns_conductor.statements.claims import abandon_allocations, claim_allocations
 from scns_conductor.statements.ends import JobEnd, commit_ends
+from scns_conductor.statements.hot_statement import HotStatement
 from scns_conductor.statements.node_jobs import RECORD_PROCESSES, RECORD_USAGE
 from scns_conductor.statements.relay import Offer, hand_over
 from scns_conductor.statements.starts import Share, Start, commit_starts
@@ -23,6 +24,7 @@ from scns_conductor.statements.starts import Share, Start, commit_starts
 MANY = 300
 # 一个作业至多翻这么多行；平方的是 MANY 乘以几。
 MOST_ROWS = 120
+_EXECUTE = HotStatement.execute
 
 
 class Measured:
@@ -68,15 +70,20 @@ class Measured:
         """action 的语句翻过几行；它做的事不留下。"""
         said: list[tuple[str, Any]] = []
 
+        def noted(statement: HotStatement, connection: sa.Connection, values: Any) -> Any:
+            said.append((statement._text, values))
+            return _EXECUTE(statement, connection, values)
+
         def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
             said.append((statement, parameters))
 
-        sa.event.listen(self.connection, "before_cursor_execute", note)
-        with self.connection.begin_nested() as trial:
+        with pytest.MonkeyPatch.context() as patch, self.connection.begin_nested() as trial:
+            patch.setattr(HotStatement, "execute", noted)
+            sa.event.listen(self.connection, "before_cursor_execute", note)
             action()
+            sa.event.remove(self.connection, "before_cursor_execute", note)
             trial.rollback()
-        sa.event.remove(self.connection, "before_cursor_execute", note)
-        (hot,) = [each for each in said if "SAVEPOINT" not in each[0]]
+        (hot,) = said
         with self.connection.begin_nested() as trial:
             found = self.connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {hot[0]}", hot[1]).scalar_one()
             trial.rollback()

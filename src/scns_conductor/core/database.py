@@ -235,12 +235,17 @@ def sync_engine(
 
         @sa.event.listens_for(engine, "begin")
         def _begin(connection: sa.Connection) -> None:
-            driver = connection.connection.driver_connection
-            assert isinstance(driver, psycopg.Connection)
-            driver.execute(statements.encode())
+            driver_of(connection).execute(statements.encode())
 
     watch_sessions(engine)
     return engine
+
+
+def driver_of(connection: sa.Connection) -> "psycopg.Connection[Any]":
+    """SQLAlchemy 之下的 psycopg 会话。"""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
 
 
 def _connect_any(arguments: dict[str, Any], hosts: HostOrder) -> "psycopg.Connection[Any]":

@@ -1,6 +1,6 @@
 """认领：代理在启动进程之前，先在数据库里把分配标成自己的。每次尝试至多一次（不变量 1）。"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import starmap
 from typing import Any
@@ -198,7 +198,7 @@ def claim_allocations(connection: Connection, node_name: str, job_ids: Sequence[
     """认领这些作业在本节点上的分配，返回真正认领到的；重复或过时的请求什么也得不到。"""
     if not job_ids:
         return []
-    return _described(_CLAIM.execute(connection, {"node": node_name, "job_ids": ids_text(job_ids)}))
+    return _described(_CLAIM, connection, {"node": node_name, "job_ids": ids_text(job_ids)})
 
 
 def unclaim_allocations(connection: Connection, allocation_ids: Sequence[int]) -> None:
@@ -209,7 +209,7 @@ def unclaim_allocations(connection: Connection, allocation_ids: Sequence[int]) -
 
 def held_job(connection: Connection, node_name: str, job_id: int) -> ClaimedJob | None:
     """本节点已经认领、仍在运行的一个作业；启动作业步用。没有返回 None。"""
-    held = _described(_HELD_JOB.execute(connection, {"node": node_name, "job_ids": ids_text([job_id])}))
+    held = _described(_HELD_JOB, connection, {"node": node_name, "job_ids": ids_text([job_id])})
     return held[0] if held else None
 
 
@@ -218,15 +218,16 @@ def components_of(connection: Connection, het_job_ids: Sequence[int]) -> dict[in
     if not het_job_ids:
         return {}
     found: dict[int, list[ClaimedJob]] = {}
-    for job in _described(_COMPONENTS.execute(connection, {"het_job_ids": ids_text(het_job_ids)})):
+    for job in _described(_COMPONENTS, connection, {"het_job_ids": ids_text(het_job_ids)}):
         assert job.het_job_id is not None
         found.setdefault(job.het_job_id, []).append(job)
     return {head: sorted(jobs, key=lambda job: job.het_job_offset) for head, jobs in found.items()}
 
 
-def _described(rows: "sa.CursorResult[Any]") -> list[ClaimedJob]:
+def _described(statement: HotStatement, connection: Connection, values: Mapping[str, Any]) -> list[ClaimedJob]:
     # 按次序装，不按名字：每个作业省 11 微秒。
-    assert tuple(rows.keys()) == CLAIMED_COLUMNS
+    rows = statement.execute(connection, values)
+    assert statement.columns == CLAIMED_COLUMNS
     return list(starmap(ClaimedJob, rows))
 
 

@@ -224,8 +224,7 @@ def commit_ends(connection: Connection, ends: Iterable[JobEnd]) -> list[Ended]:
     batch = list(ends)
     if not batch:
         return []
-    rows = _COMMIT.execute(connection, ending_values(batch)).all()
-    ended = [Ended(row.job_id, row.restart_count, row.to_state, row.peers) for row in rows]
+    ended = [Ended(*row) for row in _COMMIT.execute(connection, ending_values(batch))]
     record_outputs(connection, batch, ended)
     return ended
 

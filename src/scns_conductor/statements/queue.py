@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 from scns_conductor.statements.conditions import LIVE
+from scns_conductor.statements.hot_statement import HotStatement
 from scns_conductor.statements.node_state import ACCEPTING
 
 # 节点的资源与能不能放作业；:names 为空是全部。节能（:elastic）时关着的也能放，没有开过机的当作要 :boot_s 秒。
@@ -75,9 +76,9 @@ def pending_jobs(columns: str) -> sa.TextClause:
     return sa.text(f"SELECT {columns} FROM jobs WHERE state = 'PENDING' ORDER BY job_id".replace("::", r"\:\:"))
 
 
-def jobs_of(columns: str) -> sa.TextClause:
-    """这些作业的 columns，不论状态。"""
-    return sa.text(f"SELECT {columns} FROM jobs WHERE job_id = ANY(CAST(:job_ids AS bigint[]))".replace("::", r"\:\:"))
+def jobs_of(columns: str) -> HotStatement:
+    """这些作业（job_ids，bigint[] 的文字）的 columns，不论状态。"""
+    return HotStatement(f"SELECT {columns} FROM jobs WHERE job_id = ANY(CAST(%(job_ids)s AS bigint[]))")
 
 
 def pending_job(columns: str) -> sa.TextClause:

@@ -182,11 +182,11 @@ def hand_over(
         "plan_ids": ids_text({job_id for job_id, _, _ in offer.jobs}),
     }
     found = _HAND_OVER.execute(connection, values)
-    assert tuple(found.keys())[_OWN_COLUMNS:] == CLAIMED_COLUMNS
+    assert (_HAND_OVER.columns or ())[_OWN_COLUMNS:] == CLAIMED_COLUMNS
     ended: dict[int, Ended] = {}
     successors = []
     for row in found:
-        job_id, attempt, state, peers, origin, task_id, cpu_ids, chain, *described = tuple(row)
+        job_id, attempt, state, peers, origin, task_id, cpu_ids, chain, *described = row
         if state is not None:
             ended[job_id] = Ended(job_id, attempt, state, peers)
         else:

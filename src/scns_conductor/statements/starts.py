@@ -217,8 +217,7 @@ def commit_starts(
         return []
     job_ids = ids_text({row["job_id"] for row in plan})
     values = {"epoch": epoch, "plan": rows_text(plan), "plan_ids": job_ids, "reservations": reservations}
-    started = _COMMIT.execute(connection, values).all()
-    return [Started(row.k, row.job_id, row.restart_count) for row in started]
+    return [Started(*row) for row in _COMMIT.execute(connection, values)]
 
 
 def _plan_row(index: int, start: Start) -> dict[str, Any]:

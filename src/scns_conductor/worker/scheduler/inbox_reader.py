@@ -47,7 +47,7 @@ class InboxReader:
 
     def _rows(self, connection: Connection) -> list[dict[str, Any]]:
         with one_by_one(connection), connection.begin():
-            rows = [dict(row) for row in _DRAIN.execute(connection, {"floor": self._floor}).mappings()]
+            rows = _DRAIN.mappings(connection, {"floor": self._floor})
         now = time.monotonic()
         if rows:
             self._taken.append((now, max(row["inbox_id"] for row in rows)))

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.answers.health import Block
-from scns_conductor.core.database import APPLICATION_NAME
+from scns_conductor.core.database import APPLICATION_NAME, driver_of
 from scns_conductor.statements.blockers import lockers
 from scns_conductor.statements.leadership import (
     ACQUIRE_LEADERSHIP,
@@ -40,7 +40,6 @@ from scns_conductor.statements.leadership import (
 from scns_conductor.statements.row_locks import gave_up_waiting
 from scns_conductor.worker.scheduler.database_clock import DatabaseClock
 from scns_conductor.worker.scheduler.locked_rows import LOCK_WAIT_S, STATEMENT_S
-from scns_conductor.worker.scheduler.session import driver_of
 
 # 两种会话在 pg_stat_activity 里的名字；提交计划的只有领导者有。
 SCHEDULER_ROLE = "scheduler"

@@ -17,6 +17,7 @@ from scns_conductor.scheduling.cluster_facts import NodeFacts, PartitionFacts
 from scns_conductor.scheduling.job_requirements import COLUMNS
 from scns_conductor.scheduling.limit_pools import Runner
 from scns_conductor.scheduling.reservation_rows import advance_reservation
+from scns_conductor.statements.hot_statement import ids_text
 from scns_conductor.statements.queue import (
     ALL_PARTITIONS,
     ALL_RESERVATIONS,
@@ -91,7 +92,7 @@ def pending(connection: Connection) -> Iterator[dict[str, Any]]:
 
 def jobs(connection: Connection, job_ids: Collection[int]) -> list[dict[str, Any]]:
     """这些作业（COLUMNS），不论状态；没有的不在其中。"""
-    return [dict(row) for row in connection.execute(_SOME, {"job_ids": list(job_ids)}).mappings()]
+    return _SOME.mappings(connection, {"job_ids": ids_text(job_ids)})
 
 
 def running(connection: Connection, job_ids: Sequence[int] | None) -> dict[int, list[Any]]:

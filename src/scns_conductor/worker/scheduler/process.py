@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from scns_conductor.core.database import UnfitServer, sync_engine
+from scns_conductor.core.database import UnfitServer, driver_of, sync_engine
 from scns_conductor.core.errors import first_line
 from scns_conductor.core.hostlist import compress
 from scns_conductor.core.runtime_settings import effective
@@ -40,7 +40,6 @@ from scns_conductor.worker.scheduler.locked_rows import bound_session
 from scns_conductor.worker.scheduler.planning_cycle import PlanningCycle
 from scns_conductor.worker.scheduler.questions import Questions
 from scns_conductor.worker.scheduler.reasons import ReasonWriter, end_hopeless
-from scns_conductor.worker.scheduler.session import driver_of
 from scns_conductor.worker.scheduler.silent_nodes import fail_silent_nodes
 from scns_conductor.worker.scheduler.state import SchedulerState
 

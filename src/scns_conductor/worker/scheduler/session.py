@@ -1,11 +1,11 @@
-"""领导者的会话：SQLAlchemy 之下的驱动，与不开事务的一段。"""
+"""领导者的会话：不开事务的一段。"""
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
-import psycopg
 from sqlalchemy.engine import Connection
+
+from scns_conductor.core.database import driver_of
 
 
 @contextlib.contextmanager
@@ -18,10 +18,3 @@ def one_by_one(connection: Connection) -> Iterator[None]:
     finally:
         if not driver.closed:
             driver.autocommit = False
-
-
-def driver_of(connection: Connection) -> "psycopg.Connection[Any]":
-    """psycopg 的会话。"""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    return driver
