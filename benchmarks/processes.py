@@ -70,12 +70,15 @@ def _processes(system: System) -> Iterator[_Process]:
 
 
 def cpu_s(system: System) -> Counter[str]:
-    """各类进程到现在为止的 CPU 秒；牧守进程等到的子进程（作业）单列。已经退出的后端不在内。"""
+    """各类进程到现在为止的 CPU 秒；牧守进程等到的子进程（作业）单列。"""
     found: Counter[str] = Counter()
     for process in _processes(system):
         found[process.kind] += process.own_s
         if process.kind == "牧守进程":
             found[JOBS_KIND] += process.children_s
+        elif process.kind == "PostgreSQL":
+            # 已经退出的后端；不算的话，中间走了一条会话，用掉的就少了一截。
+            found[process.kind] += process.children_s
     return found
 
 
