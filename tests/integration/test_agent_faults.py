@@ -314,8 +314,6 @@ def test_a_killed_agents_program_does_not_run_beside_the_next_one(yard: NodeYard
         wait_until((yard.work / name).exists, name)
     child = int((yard.work / "child.pid").read_text())
     daemon = int(wait_until((yard.work / "daemon.pid").read_text, "后台的进程号"))
-    # 代理启动了它才记下：在这之间（几毫秒）被杀的，没有人认得它。
-    wait_until(lambda: [each for each in yard.spool().glob("program_*") if each.read_text()], "代理记下它")
     yard.kill_agent()
     assert alive(child)
     yard.start_agent(**settings)

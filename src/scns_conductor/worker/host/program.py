@@ -1,10 +1,12 @@
 """运行管理员的程序（prolog、健康检查、RebootProgram、ResumeProgram……）：有期限，自成一个会话，到时一起杀掉。
 
 等着它的进程被 kill -9，它还在跑：记在盘上的，下一个进程开工之前结束掉（end_leftovers），不与重来的一遍同时跑。
+启动之前先记下它环境里的记号，启动之后再写进程号：在这之间被杀的，也凭记号认得它。
 """
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import tempfile
@@ -17,8 +19,10 @@ from scns_conductor.worker.host.process_table import ProcessStat, read_stat, sna
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OUTPUT_CHARS = 500
-# 记在盘上的：目录/program_进程号，内容是它何时开始（开机秒）。
+# 记在盘上的：目录/program_记号，内容是进程号与它何时开始（开机秒）；还没有启动完是空的。
 _RECORD = "program_"
+# 记号在它环境里的名字。
+MARK = "SCNS_PROGRAM"
 LEFTOVER_WAIT_S = 5.0
 
 
@@ -28,33 +32,44 @@ class RunningPrograms:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._pids: set[int] = set()
+        # 记号 -> 进程号。
+        self._pids: dict[str, int] = {}
         self._stopping = False
 
-    def add(self, pid: int) -> None:
-        """记下一个刚启动的。"""
-        if self._folder is not None and (stat := read_stat(pid)) is not None:
-            # 盘满了也照跑：只是被 kill -9 之后没有人认得它。
-            with contextlib.suppress(OSError):
-                (self._folder / f"{_RECORD}{pid}").write_text(f"{stat.start_s:.2f}")
+    def expect(self) -> str:
+        """就要启动一个：先记下，返回它的记号。"""
+        mark = secrets.token_hex(8)
+        self._write(mark, "")
+        return mark
+
+    def add(self, mark: str, pid: int) -> None:
+        """启动了。"""
+        if (stat := read_stat(pid)) is not None:
+            self._write(mark, f"{pid} {stat.start_s:.2f}")
         with self._lock:
-            self._pids.add(pid)
+            self._pids[mark] = pid
             if self._stopping:
                 _kill_session(pid)
 
-    def discard(self, pid: int) -> None:
-        """它结束了。"""
+    def discard(self, mark: str) -> None:
+        """它结束了，或没有启动成。"""
         with self._lock:
-            self._pids.discard(pid)
+            self._pids.pop(mark, None)
         if self._folder is not None:
             with contextlib.suppress(OSError):
-                (self._folder / f"{_RECORD}{pid}").unlink()
+                (self._folder / f"{_RECORD}{mark}").unlink()
+
+    def _write(self, mark: str, text: str) -> None:
+        if self._folder is not None:
+            # 盘满了也照跑：只是被 kill -9 之后没有人认得它。
+            with contextlib.suppress(OSError):
+                (self._folder / f"{_RECORD}{mark}").write_text(text)
 
     def stop(self) -> None:
         """结束正在跑的，以后启动的也立即结束。"""
         with self._lock:
             self._stopping = True
-            for pid in self._pids:
+            for pid in self._pids.values():
                 _kill_session(pid)
 
 
@@ -64,14 +79,28 @@ def end_leftovers(folder: Path) -> list[int]:
     deadline = time.monotonic() + LEFTOVER_WAIT_S
     for record in folder.glob(f"{_RECORD}*"):
         with contextlib.suppress(OSError, ValueError):
-            pid = int(record.name.removeprefix(_RECORD))
-            start_s = float(record.read_text())
-            if _is_it(read_stat(pid), start_s):
+            for pid in _recorded(record):
                 ended.append(pid)
                 _end_session(pid, deadline)
         # 它自己早做完了的，留在后台的不管。
         record.unlink(missing_ok=True)
     return ended
+
+
+def _recorded(record: Path) -> list[int]:
+    """这条记录说的、还活着的进程号。"""
+    pid, _, start_s = record.read_text().partition(" ")
+    if start_s:
+        return [int(pid)] if _is_it(read_stat(int(pid)), float(start_s)) else []
+    mark = f"{MARK}={record.name.removeprefix(_RECORD)}".encode()
+    return [stat.pid for stat in snapshot().values() if stat.session == stat.pid and mark in _environment(stat.pid)]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def _is_it(stat: ProcessStat | None, start_s: float) -> bool:
@@ -116,24 +145,25 @@ def run_program(
 def _run(
     command: Sequence[str], environment: Mapping[str, str], timeout_s: float, running: RunningPrograms, output: int
 ) -> str | None:
-    process = subprocess.Popen(
-        list(command),
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        cwd="/",
-        start_new_session=True,
-    )
-    running.add(process.pid)
+    mark = running.expect()
     try:
+        process = subprocess.Popen(
+            list(command),
+            env={**environment, MARK: mark},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            start_new_session=True,
+        )
+        running.add(mark, process.pid)
         process.wait(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         _kill_session(process.pid)
         process.wait()
         return f"{command[0]} 运行超过 {timeout_s:g} 秒" + _tail(output)
     finally:
-        running.discard(process.pid)
+        running.discard(mark)
     return None if process.returncode == 0 else f"{command[0]} 以 {process.returncode} 退出" + _tail(output)
 
 
