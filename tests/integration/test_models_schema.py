@@ -200,7 +200,7 @@ _NOT_STATEMENTS = {"json_of", "multirange_text", "tasks_condition", "task_of", "
                     "any_of", "seat_bounds", "session_bounds", "spans", "decay_values", "archived", "columns_of",
                     "partition_of", "month_partitions", "drop_partitions", "month_contents", "incoming_table",
                     "keep_incoming", "hold_partitions", "command_entry"}  # fmt: skip
-_BUILT = ("TextClause", "Insert", "Update", "Delete", "Select", "str")
+_BUILT = ("HotStatement", "TextClause", "Insert", "Update", "Delete", "Select", "str")
 _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 # 没有这一列、这张表、这个函数，或写不成语句；参数的类型定不下来的不算。
 _WRONG = {"42703", "42P01", "42883", "42601"}

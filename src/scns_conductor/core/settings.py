@@ -37,6 +37,8 @@ OTHER_VARIABLES = frozenset(
         "SCNS_URL", "SCNS_TOKEN", "SCNS_TOKEN_FILE", "SCNS_LANG", "SCNS_SACCT_CANCELLED_BY",
         # 设置文件在哪里；进程之间传的。
         "SCNS_CONFIG", "SCNS_API_FD",
+        # 管理员的程序里有的（worker/host/program.py）：它们也许运行我们的命令。
+        "SCNS_PROGRAM",
         # 作业里有的（在作业里也可以 scns up）。
         "SCNS_JOB_ID", "SCNS_JOB_NAME", "SCNS_JOB_KEY", "SCNS_JOB_TOKEN", "SCNS_ATTEMPT",
     }

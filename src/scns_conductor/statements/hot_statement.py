@@ -27,13 +27,14 @@ class HotStatement:
         """在调用者的事务里执行，返回全部的行；自动提交的连接上自成一个事务。错误与经 SQLAlchemy 执行的一样。"""
         if not connection.in_transaction():
             connection.begin()
-        with statement_timer(connection), driver_of(connection).cursor() as cursor:
+        with statement_timer(connection):
             try:
-                cursor.execute(self._text, values)
-                if self.columns is None:
-                    # 每次都造（cursor.description），几十列要占一个周期的四分之一。
-                    self.columns = tuple(column.name for column in cursor.description or ())
-                return cursor.fetchall() if self.columns else []
+                with driver_of(connection).cursor() as cursor:
+                    cursor.execute(self._text, values)
+                    if self.columns is None:
+                        # 每次都造（cursor.description），几十列要占一个周期的四分之一。
+                        self.columns = tuple(column.name for column in cursor.description or ())
+                    return cursor.fetchall() if self.columns else []
             except psycopg.Error as error:
                 # 包成它的错误、断了的会话作废、听 handle_error 的都听到：SQLAlchemy 只有这一条路，没有公开的名字。
                 connection._handle_dbapi_exception(error, self._text, None, None, None)

@@ -20,6 +20,7 @@ from scns_conductor.worker.host.process_table import ProcessStat, read_stat, sna
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OUTPUT_CHARS = 500
 # 记在盘上的：目录/program_记号，内容是进程号与它何时开始（开机秒）；还没有启动完是空的。
+# 上一个版本的是 program_进程号，内容只有何时开始。
 _RECORD = "program_"
 # 记号在它环境里的名字。
 MARK = "SCNS_PROGRAM"
@@ -36,11 +37,11 @@ class RunningPrograms:
         self._pids: dict[str, int] = {}
         self._stopping = False
 
-    def expect(self) -> str:
-        """就要启动一个：先记下，返回它的记号。"""
+    def expect(self) -> tuple[str, dict[str, str]]:
+        """就要启动一个：先记下，返回它的记号与要给它的环境变量（不记的没有）。"""
         mark = secrets.token_hex(8)
         self._write(mark, "")
-        return mark
+        return mark, {} if self._folder is None else {MARK: mark}
 
     def add(self, mark: str, pid: int) -> None:
         """启动了。"""
@@ -89,11 +90,14 @@ def end_leftovers(folder: Path) -> list[int]:
 
 def _recorded(record: Path) -> list[int]:
     """这条记录说的、还活着的进程号。"""
-    pid, _, start_s = record.read_text().partition(" ")
-    if start_s:
+    name = record.name.removeprefix(_RECORD)
+    if text := record.read_text():
+        pid, start_s = text.split() if " " in text else (name, text)
         return [int(pid)] if _is_it(read_stat(int(pid)), float(start_s)) else []
-    mark = f"{MARK}={record.name.removeprefix(_RECORD)}".encode()
-    return [stat.pid for stat in snapshot().values() if stat.session == stat.pid and mark in _environment(stat.pid)]
+    mark = f"{MARK}={name}".encode()
+    marked = [stat for stat in snapshot().values() if stat.session == stat.pid and mark in _environment(stat.pid)]
+    # 它留在后台、另立会话的也有记号，开始得晚：只认最早的。
+    return [stat.pid for stat in sorted(marked, key=lambda stat: stat.start_s)[:1]]
 
 
 def _environment(pid: int) -> list[bytes]:
@@ -145,11 +149,11 @@ def run_program(
 def _run(
     command: Sequence[str], environment: Mapping[str, str], timeout_s: float, running: RunningPrograms, output: int
 ) -> str | None:
-    mark = running.expect()
+    mark, marked = running.expect()
     try:
         process = subprocess.Popen(
             list(command),
-            env={**environment, MARK: mark},
+            env={**environment, **marked},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
