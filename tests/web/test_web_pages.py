@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from visits import SignIn, serious, visit
 
 from running_system import RunningSystem, wait_until
@@ -42,6 +42,25 @@ def test_mistakes_are_told_at_the_field(sign_in: SignIn) -> None:
     page.get_by_label("脚本", exact=True).fill("#!/bin/bash\n#SBATCH --time=abc\n")
     expect(page.get_by_role("alert").first).to_contain_text("--time")
     expect(page.get_by_role("button", name="提交作业")).to_be_disabled()
+
+
+def test_what_is_being_typed_is_not_taken_back(sign_in: SignIn) -> None:
+    """读脚本的回答来得晚：正填着的一项不被改回去。"""
+    page = sign_in("/")
+    held: list[Route] = []
+    page.route("**/header", lambda route: route.continue_() if held else held.append(route))
+    page.goto(f"{page.url.rstrip('/')}/submit")
+    field = page.get_by_label("每任务 CPU")
+    field.fill("2")
+    assert page.evaluate("document.activeElement.name") == "cpus_per_task"
+    held[0].continue_()
+    # 这个回答用上了：脚本里的名字填进了表单。
+    expect(page.get_by_label("名字", exact=True)).to_have_value("hello")
+    expect(field).to_have_value("2")
+    field.press("Tab")
+    expect(page.get_by_label("脚本", exact=True)).to_have_value(re.compile(r"--cpus-per-task=2\n"))
+    expect(page.locator(".plan-answer.good")).to_be_visible()
+    expect(field).to_have_value("2")
 
 
 def test_a_first_job_without_the_mouse(sign_in: SignIn, web_system: RunningSystem) -> None:

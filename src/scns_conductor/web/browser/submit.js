@@ -59,17 +59,20 @@ export default {
     };
     const restored = ref(kept !== null && kept !== FIRST);
     const typed = reactive({});
+    // 正填着、还没有写进脚本的一项：读脚本的回答来了也不动它。
+    let editing = null;
     let planTimer = 0, headerTimer = 0, round = 0;
     const body = () => ({ job: { name: "sbatch", ...parsed.value }, script: script.value });
     async function look() {
-      const mine = ++round;
+      const mine = ++round, text = script.value;
       try {
-        const found = await readHeader(script.value);
-        if (mine !== round) return;
+        const found = await readHeader(text);
+        // 其间又改了的，那一次改动会再来问。
+        if (mine !== round || text !== script.value) return;
         headerError.value = found.error ?? "";
         if (found.error) return void (plan.value = null);
         parsed.value = found.job;
-        Object.keys(typed).forEach((name) => delete typed[name]);
+        Object.keys(typed).forEach((name) => name !== editing && delete typed[name]);
         problem.value = null;
         const answer = await call("POST", "/jobs/plan", body());
         if (mine === round) plan.value = answer;
@@ -102,6 +105,8 @@ export default {
       return problem.value.errors?.length ? rest.map((each) => each.message) : [problem.value.detail];
     });
     const set = (names, value) => (script.value = withOption(script.value, names, value.trim()));
+    const type = (name, value) => ((typed[name] = value), (editing = name));
+    const leave = () => (editing = null);
     const valueOf = (name) => typed[name] ?? shown(name, parsed.value[name]);
     async function submit() {
       busy.value = true;
@@ -163,7 +168,7 @@ export default {
     // 不必去找按钮：Ctrl+Enter 就交；正填着的那一项先算填好了。
     const keys = (event) => (event.ctrlKey || event.metaKey) && event.key === "Enter" && !busy.value && !headerError.value && (event.preventDefault(), document.activeElement?.blur(), submit());
     const fresh = () => ((script.value = FIRST), (restored.value = false));
-    return { script, parsed, headerError, plan, problem, busy, more, basic, partitions, typed, valueOf, errorOf, otherErrors, set, submit, startsNow, restored, fresh, open, choices, meaning, keys, facts, t, clockTime, exact, duration, since };
+    return { script, parsed, headerError, plan, problem, busy, more, basic, partitions, valueOf, errorOf, otherErrors, set, type, leave, submit, startsNow, restored, fresh, open, choices, meaning, keys, facts, t, clockTime, exact, duration, since };
   },
   template: `
   <div class="page-head"><h1>{{ t("提交", "Submit") }}</h1><span class="grow"></span>
@@ -185,7 +190,7 @@ export default {
       <section class="card"><h2>{{ t("要求", "Request") }}</h2>
         <div class="form-grid"><label v-for="[name, names, words, example] in basic" :key="name" class="field" :class="{ wrong: errorOf(name) }"><span>{{ t(...words) }}</span>
           <select v-if="name === 'partition'" :name="name" :value="valueOf(name)" @change="set(names, $event.target.value)"><option value="">{{ t("缺省", "default") }}</option><option v-for="one in partitions.data?.partitions ?? []" :key="one.name">{{ one.name }}</option><option v-if="valueOf(name) && !(partitions.data?.partitions ?? []).some((one) => one.name === valueOf(name))">{{ valueOf(name) }}</option></select>
-          <input v-else :name="name" :list="choices[name]?.length ? 'choices-' + name : null" :value="valueOf(name)" :placeholder="example" autocomplete="off" :aria-invalid="!!errorOf(name)" @input="typed[name] = $event.target.value" @change="set(names, $event.target.value)">
+          <input v-else :name="name" :list="choices[name]?.length ? 'choices-' + name : null" :value="valueOf(name)" :placeholder="example" autocomplete="off" :aria-invalid="!!errorOf(name)" @input="type(name, $event.target.value)" @change="set(names, $event.target.value)" @blur="leave">
           <datalist v-if="choices[name]?.length" :id="'choices-' + name"><option v-for="one in choices[name]" :key="one" :value="one"></option></datalist>
           <small v-if="errorOf(name)" class="field-error" role="alert">{{ errorOf(name) }}</small><small v-else-if="meaning(name)">{{ meaning(name) }}</small></label></div>
         <template v-if="more"><ArrayBuilder :value="valueOf('array')" @change="set(['--array', '-a'], $event)" /><DependencyBuilder :value="valueOf('dependency')" @change="set(['--dependency', '-d'], $event)" /></template>
