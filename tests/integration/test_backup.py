@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -30,6 +31,32 @@ def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
 
 def db(url: str, *arguments: str | Path, code: int = 0) -> str:
     return scns_on(url, "db", *arguments, code=code)
+
+
+@pytest.mark.faults
+def test_a_session_that_takes_tables_in_another_order_is_waited_for(yard: NodeYard, tmp_path: Path) -> None:
+    """恢复不拿着一些表等另一些：别人拿着后面的、要前面的，两边都成，没有死锁。"""
+    url, file = yard.urls["SCNS_DATABASE_URL"], tmp_path / "scns.dump"
+    yard.submit("true\n")
+    db(url, "backup", file)
+    with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as watch, ThreadPoolExecutor(1) as pool:
+        # 从前按 pg_class 里的次序一张张删。
+        names = other.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+        ).fetchall()
+        (first,), (last,) = names[0], names[-1]
+        other.execute(f"LOCK TABLE {last} IN ROW EXCLUSIVE MODE")
+        restoring = pool.submit(db, url, "restore", file, "--force")
+        wait_until(
+            lambda: watch.execute(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'psql'"
+                " AND wait_event IN ('relation', 'PgSleep')"
+            ).fetchall(),
+            "恢复等着它",
+        )
+        other.execute(f"LOCK TABLE {first} IN ROW EXCLUSIVE MODE")
+        other.commit()
+        assert "PENDING 1" in restoring.result()
 
 
 @pytest.mark.faults

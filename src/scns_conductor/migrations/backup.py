@@ -36,12 +36,35 @@ _NEWER_SETTING = b"SET transaction_timeout "
 
 # 装这几个模式里的；public 是数据库自带的，另外的每次新建。
 SCHEMAS = ("public", "history", "reporting")
-# 连着的都断开；它们重连之后等在锁上，恢复完才看得见东西。
+# 连着的都断开；它们重连之后等在锁上，恢复完才看得见东西。重连得快的也许先拿着锁：一次要齐全部的表，要不齐就都放下再来，
+# 不拿着一些等另一些（那会死锁）。
 _PROLOGUE = f"""
 SET lock_timeout = '{LOCK_WAIT_S}s';
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
-  AND application_name LIKE '{APPLICATION_NAME}/%';
+DO $lock$
+DECLARE
+  deadline timestamptz := clock_timestamp() + interval '{LOCK_WAIT_S}s';
+  tables text := (
+    SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid) FROM pg_class AS c
+    WHERE c.relnamespace::regnamespace::text = ANY('{{{",".join(SCHEMAS)}}}') AND c.relkind IN ('r', 'p')
+      AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e'));
+BEGIN
+  WHILE tables IS NOT NULL LOOP
+    -- 不清，一个事务里看到的总是头一次的那些会话。
+    PERFORM pg_stat_clear_snapshot();
+    PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+      AND application_name LIKE '{APPLICATION_NAME}/%';
+    BEGIN
+      EXECUTE 'LOCK TABLE ' || tables || ' IN ACCESS EXCLUSIVE MODE NOWAIT';
+      EXIT;
+    EXCEPTION WHEN lock_not_available THEN
+      IF clock_timestamp() > deadline THEN
+        RAISE;
+      END IF;
+      PERFORM pg_sleep(0.05);
+    END;
+  END LOOP;
+END $lock$;
 DO $clear$
 DECLARE item record;
 BEGIN
