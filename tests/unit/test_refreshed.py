@@ -84,30 +84,6 @@ async def _given_up() -> None:
     assert gone.cancelled()
 
 
-async def _ahead() -> None:
-    source = Source()
-    kept = Refreshed(source.read, 0)
-    source.gate.clear()
-    kept.prefetch()
-    kept.prefetch()
-    wanted = asyncio.create_task(kept.get())
-    await _settled()
-    source.gate.set()
-    # 要的人等的就是先开始的那一次；还新鲜的不再读。
-    assert (await wanted, source.reads) == (1, 1)
-    kept.prefetch()
-    await _settled()
-    assert source.reads == 1
-    # 改过的重读；读不了的，错归要的人。
-    kept.forget()
-    source.failing = True
-    kept.prefetch()
-    await _settled()
-    with pytest.raises(OSError, match="读不了"):
-        await kept.get()
-    assert source.reads == 3
-
-
-@pytest.mark.parametrize("case", [_together, _old, _changed_while_reading, _unreadable, _given_up, _ahead])
+@pytest.mark.parametrize("case", [_together, _old, _changed_while_reading, _unreadable, _given_up])
 def test_read(case) -> None:  # type: ignore[no-untyped-def]
     asyncio.run(case())

@@ -45,8 +45,6 @@ class QuickSubmit:
         scope["route"] = _ROUTE
         headers = headers_of(scope)
         parts: Parts = scope["app"].state.parts
-        # 很久没有人提交了：认令牌的时候就读着，不一份等一份。
-        parts.rules.prefetch()
         try:
             identity = await identity_of(scope, parts)
             authorize("POST", PATH, identity)

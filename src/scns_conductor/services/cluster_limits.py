@@ -127,10 +127,6 @@ class LimitsCache:
         known = partitions <= last.partitions.keys() and reservations <= last.reservations.keys()
         return await self._shown.get(fresh=fresh or not known)
 
-    def prefetch(self) -> None:
-        """就要用它了：过了期就开始读，不等。"""
-        self._shown.prefetch()
-
     async def _read(self) -> ClusterLimits:
         async with self._engine.connect() as connection:
             rows = (await connection.execute(PARTITION_LIMITS)).all()

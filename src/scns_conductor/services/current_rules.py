@@ -49,11 +49,6 @@ class CurrentRules:
         except InvalidRequest:
             return await attempt(await self._read(partitions, reservations, fresh=True))
 
-    def prefetch(self) -> None:
-        """就要用它们了：过了期的一起开始读，不等。"""
-        self._accounting.prefetch()
-        self._limits.prefetch()
-
     async def now(self, partitions: frozenset[str] = frozenset()) -> Rules:
         """此刻的，至多旧一小会儿；partitions 是一定要认得的名字，刚建的也是。"""
         return await self._read(partitions, frozenset(), fresh=False)

@@ -34,25 +34,15 @@ class Refreshed(Generic[_Found]):
         """当前的；fresh 要此刻之后才开始读的。读不了抛它的错。"""
         wanted = time.monotonic()
         if not fresh:
-            wanted = self._earliest(wanted)
+            wanted -= self._fresh_s
+            if wanted < self._wanted:
+                wanted = self._wanted
         while self._began < wanted:
-            await asyncio.shield(self._start())
+            if self._reading is None:
+                self._reading = asyncio.create_task(self._read_now())
+                self._reading.add_done_callback(self._read_done)
+            await asyncio.shield(self._reading)
         return self.last
-
-    def prefetch(self) -> None:
-        """就要用它了：过了期就开始读，不等。几份一起读，不是一份读完再读下一份。"""
-        if self._began < self._earliest(time.monotonic()):
-            self._start()
-
-    def _earliest(self, now: float) -> float:
-        wanted = now - self._fresh_s
-        return wanted if wanted > self._wanted else self._wanted
-
-    def _start(self) -> "asyncio.Task[None]":
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read_now())
-            self._reading.add_done_callback(self._read_done)
-        return self._reading
 
     async def _read_now(self) -> None:
         began = time.monotonic()
