@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""许多个真的代理（各一个进程，各有牧守进程）连着一个 Debian 的 PostgreSQL：会话、事务、流量、内存随节点数怎样。
+"""许多个代理连着一个 Debian 的 PostgreSQL：会话、事务、流量、内存随节点数怎样。
 
 python benchmarks/agents.py --nodes 25,50,100,200 [--pooled]；输出是 Markdown 的表行，docs/database.md 里的数就是它。
-代理由一个导入好了的进程 fork 出来，省去二百次导入；所以代理的内存量的是另起的那一个（node1）。
+真的代理各一个进程，各有牧守进程，由一个导入好了的进程 fork 出来，省去二百次导入；代理的内存量的是另起的 node1。
+--simulated 的没有进程（fake_nodes.py），每个节点一条自己的会话，心跳、核对、认领、结束是真的语句；几千个要它。
 """
 
 import argparse
@@ -24,12 +25,16 @@ import psycopg
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
+from nodes import fake_nodes
+from processes import machine_cpu_s
+
 from debian_postgres import DebianPostgres, bouncer, debian_postgres, deployed_system
 from running_system import RunningSystem, free_port, wait_until
 from scns_conductor.local.child import PR_SET_PDEATHSIG
 from scns_conductor.local.engines import running_engines
 
 UP_WAIT_S = 600.0
+SETTLE_S = 10.0
 BURST_PER_NODE = 5
 POOL = 20
 
@@ -72,23 +77,23 @@ def fork_agents(first: int, count: int) -> None:
 
 
 @contextlib.contextmanager
-def agents(system: RunningSystem, environment: Mapping[str, str], first: int, count: int) -> Iterator[None]:
-    """再加 count 个；离开时停掉。"""
+def agents(scratch: Path, environment: Mapping[str, str], first: int, count: int) -> Iterator[None]:
+    """再加 count 个真的；离开时停掉。"""
     words = [sys.executable, __file__, "--fork", str(first), str(count)]
-    with open(system.data_dir / f"agents-{first}.log", "wb") as log:
+    with open(scratch / f"agents-{first}.log", "wb") as log:
         process = subprocess.Popen(words, env={**os.environ, **environment}, stdout=log, stderr=log)
     try:
-        wait_until(lambda: up(system) >= first + count, UP_WAIT_S, f"{first + count} 个节点上线")
         yield
     finally:
         process.terminate()
         process.wait(300)
 
 
-def up(system: RunningSystem) -> int:
+def up(look: "psycopg.Connection[tuple[int]]") -> int:
     """在线的节点。"""
-    time.sleep(0.5)
-    return sum(node["availability"] == "UP" for node in system.call("GET", "/nodes?limit=1000")[1]["nodes"])
+    row = look.execute("SELECT count(*) FROM nodes WHERE state = 'UP'").fetchone()
+    assert row is not None
+    return row[0]
 
 
 def reading(look: "psycopg.Connection[tuple[int]]", port: int) -> Reading:
@@ -121,15 +126,18 @@ def backends_mb(server: DebianPostgres) -> tuple[int, float]:
     return len(sizes), sum(sizes)
 
 
-def row(system: RunningSystem, server: DebianPostgres, nodes: int, seconds: float) -> str:
-    """静着量 seconds 秒，再跑一个每节点几个任务的数组；一行。"""
+def row(system: RunningSystem, server: DebianPostgres, port: int, nodes: int, seconds: float) -> str:
+    """等到都在线，静着量 seconds 秒，再跑一个每节点几个任务的数组；一行。"""
     with psycopg.connect(server.url("scns"), autocommit=True) as look:
+        wait_until(lambda: up(look) >= nodes, UP_WAIT_S, f"{nodes} 个节点上线")
+        time.sleep(SETTLE_S)
         sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'scns' AND pid <> pg_backend_pid()"
-        before, counts = reading(look, server.port), []
+        (busy, total), before, counts = machine_cpu_s(), reading(look, port), []
         while time.monotonic() < before.at + seconds:
             time.sleep(1)
             counts.append(look.execute(sessions).fetchone()[0])
-        after = reading(look, server.port)
+        after, (busy_after, total_after) = reading(look, port), machine_cpu_s()
+        assert up(look) >= nodes, "有节点不在线了：心跳跟不上"
         elapsed = after.at - before.at
         memory = backends_mb(server)[1]
         job = system.submit("#!/bin/sh\n", array=f"0-{nodes * BURST_PER_NODE - 1}", standard_output="/dev/null")
@@ -139,28 +147,30 @@ def row(system: RunningSystem, server: DebianPostgres, nodes: int, seconds: floa
             most = max(most, look.execute(sessions).fetchone()[0])
             assert time.monotonic() < began + UP_WAIT_S
             time.sleep(0.2)
-        spent, busy = time.monotonic() - began, reading(look, server.port)
-    per_job = (busy.transactions - after.transactions) / (nodes * BURST_PER_NODE)
+        spent, end = time.monotonic() - began, reading(look, port)
+    per_job = (end.transactions - after.transactions) / (nodes * BURST_PER_NODE)
+    used = (busy_after - busy) / max(1e-9, total_after - total)
     rate = (after.transactions - before.transactions) / elapsed
     traffic = (after.bytes_in - before.bytes_in + after.bytes_out - before.bytes_out) / elapsed / 1024
     return (
         f"| {nodes} | {sum(counts) / len(counts):.0f} | {most} | {rate:.1f}"
-        f" | {traffic:.1f} | {memory:.0f} | {nodes * BURST_PER_NODE / spent:.0f} | {per_job:.1f} |"
+        f" | {traffic:.1f} | {memory:.0f} | {used:.0%} | {nodes * BURST_PER_NODE / spent:.0f} | {per_job:.1f} |"
     )
 
 
-def measure(scratch: Path, counts: list[int], seconds: float, pooled: bool) -> None:
+def measure(scratch: Path, counts: list[int], seconds: float, pooled: bool, simulated: bool) -> None:
     """节点数逐次增加。"""
-    options = lambda _: [f"max_connections={max(counts) * 2 + 60}"]  # noqa: E731
+    options = lambda _: [f"max_connections={100 if pooled else max(counts) * 2 + 60}"]  # noqa: E731
     with contextlib.ExitStack() as stack:
         engines = stack.enter_context(running_engines(scratch / "engines"))
         server = stack.enter_context(debian_postgres(options, tcp_port=free_port()))
         server.execute("CREATE DATABASE scns")
         direct = f"postgresql://scns@127.0.0.1:{server.port}/scns"
         settings = {"SCNS_CONTAINMENT": "off", "SCNS_AGENT_METRICS": "", "SCNS_SCHEDULER_METRICS": ""}
-        url = direct
+        url, port = direct, server.port
         if pooled:
-            url = stack.enter_context(bouncer(server, "scns", "transaction", POOL))
+            port, clients = free_port(), max(counts) * 3 + 100
+            url = stack.enter_context(bouncer(server, "scns", "transaction", POOL, clients=clients, tcp_port=port))
             settings["SCNS_DATABASE_DIRECT_URL"] = direct
         system = stack.enter_context(
             deployed_system(scratch / "system", url, engines.redis_url, cpus=4, settings=settings)
@@ -170,13 +180,18 @@ def measure(scratch: Path, counts: list[int], seconds: float, pooled: bool) -> N
             "SCNS_DATA_DIR": str(system.data_dir), "SCNS_SCRIPT_DIR": str(system.data_dir / "scripts"),
             "SCNS_ALLOW_ROOT_JOBS": "true", "SCNS_NODE_CPUS": "4", "SCNS_NODE_MEMORY": "8G", "SCNS_URL": system.url,
         }  # fmt: skip
-        print("| 节点 | 会话 | 一阵作业里的会话 | 事务/秒 | 流量 KiB/秒 | 服务器 PSS MiB | 作业/秒 | 事务/作业 |")
-        print("|---|---|---|---|---|---|---|---|", flush=True)
+        print("| 节点 | 会话 | 最多 | 事务/秒 | 流量 KiB/秒 | 服务器 PSS MiB | 机器忙 | 作业/秒 | 事务/作业 |")
+        print("|---|---|---|---|---|---|---|---|---|", flush=True)
         have = 1
         for count in sorted(counts):
-            stack.enter_context(agents(system, environment, have, count - have))
+            more = (
+                fake_nodes(environment, system.data_dir, have, count - have, "--own-sessions", cpus=4)
+                if simulated
+                else agents(system.data_dir, environment, have, count - have)
+            )
+            stack.enter_context(more)
             have = count
-            print(row(system, server, count, seconds), flush=True)
+            print(row(system, server, port, count, seconds), flush=True)
         agent = next(pid for pid in _agents(system.data_dir))
         print("node1 的代理（RSS，PSS）MiB：", *(f"{size:.0f}" for size in pss_mb(agent)), flush=True)
 
@@ -195,15 +210,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", default="25,50,100,200", help="节点数，逗号分隔")
     parser.add_argument("--seconds", type=float, default=20.0, help="每种静着量多久")
+    parser.add_argument("--simulated", action="store_true", help="没有进程的节点，每个一条会话")
     parser.add_argument("--pooled", action="store_true", help=f"经事务模式的 PgBouncer（{POOL} 条）")
     parser.add_argument("--fork", nargs=2, type=int, metavar=("FIRST", "COUNT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.fork:
         fork_agents(*options.fork)
         return
+    counts = [int(word) for word in options.nodes.split(",")]
     scratch = Path(tempfile.mkdtemp(prefix="scns-agents-"))
     try:
-        measure(scratch, [int(word) for word in options.nodes.split(",")], options.seconds, options.pooled)
+        measure(scratch, counts, options.seconds, options.pooled, options.simulated)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -47,11 +47,13 @@ Task = tuple[str, list[int]] | None
 class FakeNodes:
     """names 这些节点；run 到收到停止为止。"""
 
-    def __init__(self, names: Sequence[str], cpus: int) -> None:
+    def __init__(self, names: Sequence[str], cpus: int, *, own_sessions: bool = False) -> None:
         self._names = names
         self._cpus = cpus
         self._settings = load_settings()
-        self._engine = sync_engine(self._settings, pool_size=WORKERS + 2, role="agent@fake")
+        # 每个节点一条：池先进先出，轮着用，全都一直有人用。
+        self._sessions = len(names) if own_sessions else WORKERS + 2
+        self._engine = sync_engine(self._settings, pool_size=self._sessions, role="agent@fake")
         # 真的代理没有核、令牌要记时也是这样：只有一条语句，自成一个事务。
         self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._stopping = threading.Event()
@@ -63,6 +65,8 @@ class FakeNodes:
 
     def run(self) -> None:
         """登记、干活、停下。"""
+        for session in [self._engine.connect() for _ in range(self._sessions)]:
+            session.close()
         inventory = NodeInventory(self._cpus, MEMORY_MB, 0, {}, (), (), "fake", 0.0, os.uname().machine, "fake")
         for name in self._names:
             register_node(self._engine, self._settings.model_copy(update={"node_name": name}), inventory, NOTHING, 0)
@@ -184,14 +188,16 @@ class FakeNodes:
 
 
 def main() -> None:
-    """--url 只为让 processes.py 认出是哪个系统的。"""
+    """入口。"""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--first", type=int, required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--cpus", type=int, required=True)
-    parser.add_argument("--url", required=True)
+    parser.add_argument("--url", help="只为让 processes.py 认出是哪个系统的")
+    parser.add_argument("--own-sessions", action="store_true", help="每个节点一条会话，像真的代理；不然几条大家用")
     options = parser.parse_args()
-    nodes = FakeNodes([f"fake{index}" for index in range(options.first, options.first + options.count)], options.cpus)
+    names = [f"fake{index}" for index in range(options.first, options.first + options.count)]
+    nodes = FakeNodes(names, options.cpus, own_sessions=options.own_sessions)
     signal.signal(signal.SIGTERM, lambda *_: nodes.stop())
     signal.signal(signal.SIGINT, lambda *_: nodes.stop())
     nodes.run()

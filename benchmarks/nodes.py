@@ -23,26 +23,23 @@ REGISTER_WAIT_S = 120.0
 
 
 @contextlib.contextmanager
-def fake_nodes(system: System, first: int, count: int) -> Iterator[None]:
-    """count 个模拟的节点，分在几个进程里；离开时停掉。"""
+def fake_nodes(
+    environment: Mapping[str, str], scratch: Path, first: int, count: int, *words: str, cpus: int = CPUS
+) -> Iterator[None]:
+    """count 个模拟的节点，分在几个进程里；离开时停掉。words 是给 fake_nodes.py 的另外几个词。"""
     share = -(-count // PROCESSES)
     script = str(Path(__file__).with_name("fake_nodes.py"))
-    environment = {**os.environ, **system.connections, "SCNS_SINGLE_USER": "true"}
     processes = []
     try:
         for start in range(first, first + count, share):
-            words = ["--first", str(start), "--count", str(min(share, first + count - start))]
-            words += ["--cpus", str(CPUS), "--url", system.url]
-            with open(system.scratch / f"fake-{start}.log", "wb") as log:
+            each = ["--first", str(start), "--count", str(min(share, first + count - start)), "--cpus", str(cpus)]
+            with open(scratch / f"fake-{start}.log", "wb") as log:
                 processes.append(
-                    subprocess.Popen([sys.executable, script, *words], env=environment, stdout=log, stderr=log)
-                )
-        system.wait_until(
-            f"{count} 个节点登记",
-            "SELECT count(*) = %s FROM nodes WHERE name LIKE 'fake%%' AND state = 'UP'",
-            first + count - 1,
-            wait_s=REGISTER_WAIT_S,
-        )
+                    subprocess.Popen(
+                        [sys.executable, script, *each, *words],
+                        env={**os.environ, **environment, "SCNS_SINGLE_USER": "true"}, stdout=log, stderr=log,
+                    )
+                )  # fmt: skip
         yield
     finally:
         for process in processes:
@@ -106,7 +103,14 @@ def measure(system: System, counts: list[int], seconds: float) -> list[dict[str,
     with contextlib.ExitStack() as stack:
         have = 0
         for count in sorted(counts):
-            stack.enter_context(fake_nodes(system, have + 1, count - have))
+            more = fake_nodes(system.connections, system.scratch, have + 1, count - have, "--url", system.url)
+            stack.enter_context(more)
+            system.wait_until(
+                f"{count} 个节点登记",
+                "SELECT count(*) = %s FROM nodes WHERE name LIKE 'fake%%' AND state = 'UP'",
+                count,
+                wait_s=REGISTER_WAIT_S,
+            )
             have = count
             found.append(_saturate(system, count, seconds))
             print(f"    {count} 个节点：{found[-1]['jobs_per_s']:.0f}/s，{found[-1]['bottleneck']}", file=sys.stderr)

@@ -152,14 +152,17 @@ def debian_postgres(
 
 
 @contextlib.contextmanager
-def bouncer(debian_postgres: DebianPostgres, database: str, mode: str, size: int) -> Iterator[str]:
-    """PgBouncer，缺省设置（拒绝不认识的启动参数）。"""
+def bouncer(
+    debian_postgres: DebianPostgres, database: str, mode: str, size: int, *, clients: int = 100, tcp_port: int = 0
+) -> Iterator[str]:
+    """PgBouncer，缺省设置（拒绝不认识的启动参数）；clients 是它收的会话，有 tcp_port 的走 TCP。"""
     user, folder = choose_engine_user(debian_postgres.folder / "data"), debian_postgres.folder
     configuration = folder / "pgbouncer.ini"
     configuration.write_text(
-        f"[databases]\n* = host={folder} port={debian_postgres.port} user=scns\n[pgbouncer]\nlisten_addr =\n"
-        f"listen_port = 6432\nunix_socket_dir = {folder}\nauth_type = any\n"
-        f"pool_mode = {mode}\ndefault_pool_size = {size}\n"
+        f"[databases]\n* = host={folder} port={debian_postgres.port} user=scns\n[pgbouncer]\n"
+        f"listen_addr = {'127.0.0.1' if tcp_port else ''}\nlisten_port = {tcp_port or 6432}\n"
+        f"unix_socket_dir = {folder}\nauth_type = any\n"
+        f"pool_mode = {mode}\ndefault_pool_size = {size}\nmax_client_conn = {clients}\n"
     )
     if user.switch:
         os.chown(configuration, user.uid, user.gid)
@@ -167,9 +170,12 @@ def bouncer(debian_postgres: DebianPostgres, database: str, mode: str, size: int
         process = subprocess.Popen(
             ["/usr/sbin/pgbouncer", configuration], cwd="/", stdout=log, stderr=log, **user.popen_options()
         )
-    wait_until((folder / ".s.PGSQL.6432").exists, 60, "PgBouncer 起来")
+    wait_until((folder / f".s.PGSQL.{tcp_port or 6432}").exists, 60, "PgBouncer 起来")
     try:
-        yield debian_postgres.url(database).replace(f"port={debian_postgres.port}", "port=6432")
+        if tcp_port:
+            yield f"postgresql://scns@127.0.0.1:{tcp_port}/{database}"
+        else:
+            yield debian_postgres.url(database).replace(f"port={debian_postgres.port}", "port=6432")
     finally:
         process.terminate()
         process.wait(30)

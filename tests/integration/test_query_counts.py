@@ -22,6 +22,8 @@ _STATEMENT = re.compile(
     r"LOG:  (?:statement|execute [^:]+):\s*(?!\s|BEGIN|COMMIT|ROLLBACK|SET|SHOW|LISTEN|DISCARD|DEALLOCATE|ALTER)"
 )
 
+_ENTRY = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)
+
 
 class Counted:
     """一个系统，和数它的语句与消息的办法。"""
@@ -47,6 +49,11 @@ class Counted:
         """其中 API 执行的；日志的每一行前面有应用的名字。"""
         text = self.log.read_text(errors="replace")
         return sum("conductor/api LOG:" in line and bool(_STATEMENT.search(line)) for line in text.splitlines())
+
+    def agent_entries(self, since: int) -> list[str]:
+        """日志从第 since 个字符起，代理的会话做的；一项可以有几行。"""
+        text = self.log.read_text(errors="replace")[since:]
+        return [entry for entry in _ENTRY.split(text) if "conductor/agent" in entry]
 
     def messages(self) -> int:
         """到现在为止入队的消息：LPUSH、RPUSH 的次数。"""
@@ -154,3 +161,15 @@ def test_holding_releasing_and_cancelling_by_name_cost_a_few_statements_whatever
         assert (status, len(answer["jobs"]), answer["errors"]) == (200, JOBS, [])
         # 挑出来、改了记下、写收件箱、提醒；余下的是每秒至多一次的分区与节点。
         assert 4 <= counted.api_statements() - before < 12
+
+
+@pytest.mark.faults
+def test_an_idle_agent_keeps_its_prepared_statements(counted: Counted) -> None:
+    """只读的也提交：回滚之后 psycopg 另用一个往返忘掉这条会话上预备好的全部语句。"""
+    since = len(counted.log.read_text(errors="replace"))
+
+    def looked() -> int:
+        return sum("FROM resource_allocations" in entry for entry in counted.agent_entries(since))
+
+    wait_until(lambda: looked() >= 2, what="核对过两次")
+    assert not [entry for entry in counted.agent_entries(since) if "DEALLOCATE" in entry or "ROLLBACK" in entry]

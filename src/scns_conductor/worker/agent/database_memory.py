@@ -153,7 +153,7 @@ class DatabaseMemory:
             )
 
     def _look(self) -> Seen:
-        with self._engine.connect() as connection:
+        with self._engine.begin() as connection:
             return Seen(**connection.execute(LOOK_AT_DATABASE, {"name": self._node}).mappings().one())
 
     def _behind(self, seen: Seen) -> bool:

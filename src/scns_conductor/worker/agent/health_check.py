@@ -56,7 +56,7 @@ class HealthCheck:
 
     def _check(self, program: Path) -> None:
         """检查一次，写下结果；数据库不在时抛 DATABASE_ERRORS。"""
-        with self._engine.connect() as connection:
+        with self._engine.begin() as connection:
             load = connection.execute(OWN_LOAD, {"name": self._node}).one_or_none()
         if load is None:
             return

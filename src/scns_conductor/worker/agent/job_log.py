@@ -28,7 +28,7 @@ def answer_read_log(engine: Engine, context: LaunchContext, asked: ReadLog) -> N
 
 
 def _read(engine: Engine, context: LaunchContext, asked: ReadLog) -> OutputRead | OutputRefused:
-    with engine.connect() as connection:
+    with engine.begin() as connection:
         job = connection.execute(OUTPUT_ON_NODE, {"job_id": asked.job_id}).one_or_none()
     if job is None or job.interactive:
         return {"code": "no_output", "error": "这个作业没有输出文件"}

@@ -137,7 +137,7 @@ class JobControl:
         return self._client()
 
     def _held(self, job_ids: Sequence[int] | None) -> list[HeldAllocation]:
-        with self._engine.connect() as connection:
+        with self._engine.begin() as connection:
             return held_allocations(connection, self._node, job_ids, self._boot_time())
 
     # ---- 作业步与信号 ----

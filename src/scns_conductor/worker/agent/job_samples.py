@@ -102,7 +102,7 @@ class JobSamples:
             self._asked.pop(owner, None)
 
     def _recall(self, jobs: Sequence[JobSample]) -> None:
-        with self._engine.connect() as connection:
+        with self._engine.begin() as connection:
             rows = connection.execute(SAMPLING_ASKED, {"job_id": [job.job_id for job in jobs]}).all()
         for job_id, attempt, frequency, profile in rows:
             self._note((job_id, attempt), frequency, profile)
@@ -122,7 +122,7 @@ class JobSamples:
                 "job_id": [job_id for job_id, _ in old],
                 "attempt": [attempt for _, attempt in old],
             }
-            with self._engine.connect() as connection:
+            with self._engine.begin() as connection:
                 rows = connection.execute(SAMPLES_ON_NODE, values).all()
             found = {(row.job_id, row.restart_count): UsageSeries.restored(*row[2:]) for row in rows}
         for owner, started in starts.items():

@@ -105,7 +105,7 @@ def require_own_name(engine: Engine, settings: "Settings", memory: DatabaseMemor
 
 
 def _own_beat(engine: Engine, name: str) -> sa.Row[Any] | None:
-    with engine.connect() as connection:
+    with engine.begin() as connection:
         return connection.execute(OWN_BEAT, {"name": name}).one_or_none()
 
 
@@ -121,7 +121,7 @@ def _containment(settings: "Settings", capabilities: Capabilities) -> str:
 
 
 def _require_one_mode(engine: Engine, settings: "Settings") -> None:
-    with engine.connect() as connection:
+    with engine.begin() as connection:
         values = {"name": settings.node_name, "single_user": settings.single_user}
         other = connection.execute(NODE_OF_OTHER_MODE, values).scalar_one_or_none()
     if other is not None:

@@ -83,7 +83,7 @@ class JobSteps:
 
     def plan(self, request: LaunchStep) -> LaunchSpec:
         """本节点的那一份；作业不在这里运行、用户不许等抛 LaunchRefused，写不了说明抛 OSError。"""
-        with self._engine.connect() as connection:
+        with self._engine.begin() as connection:
             job = held_job(connection, self._node, request.job_id)
             head = None if job is None else job.het_job_id
             components = [] if head is None else components_of(connection, [head])[head]

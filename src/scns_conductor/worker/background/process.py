@@ -74,7 +74,7 @@ class Background:
             try:
                 if not started and not await_schema(engine, self._stopping):
                     break
-                with engine.connect() as connection:
+                with engine.begin() as connection:
                     self._incarnation = connection.scalar(CURRENT_INCARNATION)
                 if not started:
                     for errand in errands:
