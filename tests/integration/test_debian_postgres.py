@@ -22,7 +22,7 @@ from running_system import RunningSystem, wait_until
 from scns_conductor.api.database_problem import database_error
 from scns_conductor.core.async_database import async_engine
 from scns_conductor.core.database import direct_connection, sync_engine
-from scns_conductor.core.errors import ServiceUnavailable
+from scns_conductor.core.errors import ConductorError, ServiceUnavailable
 from scns_conductor.core.settings import Settings
 from scns_conductor.local.engines import Engines
 from scripted_server import serving
@@ -300,3 +300,23 @@ def test_a_database_that_is_not_utf8_is_refused_by_name(debian_postgres: DebianP
         assert "ENCODING 'UTF8'" in told.stderr
     finally:
         debian_postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _told_of(url: str, direct: str) -> ConductorError | None:
+    """连这个地址出的错，API 怎样回答。"""
+    engine = async_engine(Settings(database_url=url, database_direct_url=direct))  # type: ignore[arg-type]
+    try:
+        await engine.connect()
+    except Exception as error:
+        return await database_error(error, engine)
+    finally:
+        await engine.dispose()
+    return None
+
+
+def test_a_full_pgbouncer_is_told_as_too_few_connections(debian_postgres: DebianPostgres, database: str) -> None:
+    direct = debian_postgres.url(database)
+    with bouncer(debian_postgres, database, "transaction", 3, clients=1) as url, psycopg.connect(url):
+        told = asyncio.run(_told_of(url, direct))
+    assert told is not None
+    assert (told.code, "max_client_conn" in told.detail) == ("database_connections", True)

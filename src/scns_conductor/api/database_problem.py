@@ -19,6 +19,8 @@ from scns_conductor.services.health import current_version, note_full_disk
 _NOT_UNICODE = "请求体里有不是合法 Unicode 的文字（单个的代理字符，如 \\ud800）；请去掉"
 # 去问数据库原因，至多等这么久。
 LOOK_S = 2.0
+# PgBouncer 的会话用完了也是它，只有说的话不同。
+_TOO_MANY = "53300"
 _TEMPORARY = {
     "25006": (
         "database_read_only",
@@ -29,9 +31,10 @@ _TEMPORARY = {
     "40P01": ("transaction_conflict", "与别的事务互相等待，什么也没有改；请再试一次", 1),
     "53100": ("database_full", "数据库服务器的磁盘满了，什么也没有改；请清出空间", 30),
     "53200": ("database_overloaded", "数据库服务器的内存不够，什么也没有改；请稍后再试", 5),
-    "53300": (
+    _TOO_MANY: (
         "database_connections",
-        "数据库的连接用完了；作业不会丢，请稍后再试（管理员：改大 max_connections，或用事务模式的 PgBouncer）",
+        "数据库的连接用完了；作业不会丢，请稍后再试"
+        "（管理员：改大 max_connections，或用事务模式的 PgBouncer；经 PgBouncer 的改大它的 max_client_conn）",
         5,
     ),
     "57014": (
@@ -87,7 +90,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 async def _by_sqlstate(error: asyncpg.PostgresError, engine: AsyncEngine) -> ConductorError | None:
-    state = error.sqlstate or ""
+    state = _TOO_MANY if "max_client_conn" in str(error) else error.sqlstate or ""
     if state in _TEMPORARY:
         code, detail, retry_after_s = _TEMPORARY[state]
         if code == "database_full":
