@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from own_network import own_network
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 from visits import SignIn, token_of, web_url_of
 
@@ -23,6 +24,13 @@ AXE = "axe-core@4.10.3"
 LOCAL = ("127.0.0.1", "localhost")
 # 由浏览器自己拦，不用 route：它的请求要等 Python 这边在等浏览器时才放行，测试在等别的就卡死。
 NOWHERE_ELSE = "--host-resolver-rules=MAP * ~NOTFOUND" + "".join(f", EXCLUDE {host}" for host in LOCAL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def outside() -> Iterator[list[str]]:
+    """全部测试在只有回环的网络里；要到外面去的命令前面加上它。"""
+    with own_network() as prefix:
+        yield prefix
 
 
 @pytest.fixture(scope="session")
@@ -118,11 +126,11 @@ def sign_in(contexts: Callable[..., BrowserContext], web_url: str) -> Iterator[S
 
 
 @pytest.fixture(scope="session")
-def axe_script() -> str:
+def axe_script(outside: list[str]) -> str:
     """axe-core 的脚本，从 npm 取一次，留在缓存里。"""
     path = CACHE / "node_modules" / "axe-core" / "axe.min.js"
     if not path.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         command = ["npm", "install", "--prefix", str(CACHE), "--no-save", "--no-audit", "--no-fund", AXE]
-        subprocess.run(command, check=True, timeout=120)
+        subprocess.run([*outside, *command], check=True, timeout=120)
     return path.read_text()
