@@ -158,7 +158,9 @@ def row(system: RunningSystem, server: DebianPostgres, port: int, nodes: int, se
     )
 
 
-def measure(scratch: Path, counts: list[int], seconds: float, pooled: bool, simulated: bool) -> None:
+def measure(
+    scratch: Path, counts: list[int], seconds: float, *, pooled: bool, simulated: bool, heartbeat_s: float
+) -> None:
     """节点数逐次增加。"""
     options = lambda _: [f"max_connections={100 if pooled else max(counts) * 2 + 60}"]  # noqa: E731
     with contextlib.ExitStack() as stack:
@@ -167,6 +169,8 @@ def measure(scratch: Path, counts: list[int], seconds: float, pooled: bool, simu
         server.execute("CREATE DATABASE scns")
         direct = f"postgresql://scns@127.0.0.1:{server.port}/scns"
         settings = {"SCNS_CONTAINMENT": "off", "SCNS_AGENT_METRICS": "", "SCNS_SCHEDULER_METRICS": ""}
+        settings |= {"SCNS_HEARTBEAT_INTERVAL_S": f"{heartbeat_s:g}"}
+        settings |= {"SCNS_RECONCILE_INTERVAL_S": f"{2 * heartbeat_s:g}"}
         url, port = direct, server.port
         if pooled:
             port, clients = free_port(), max(counts) * 3 + 100
@@ -211,16 +215,22 @@ def main() -> None:
     parser.add_argument("--nodes", default="25,50,100,200", help="节点数，逗号分隔")
     parser.add_argument("--seconds", type=float, default=20.0, help="每种静着量多久")
     parser.add_argument("--simulated", action="store_true", help="没有进程的节点，每个一条会话")
+    parser.add_argument("--heartbeat", type=float, default=5.0, help="心跳的间隔，秒；核对的是它的两倍")
     parser.add_argument("--pooled", action="store_true", help=f"经事务模式的 PgBouncer（{POOL} 条）")
     parser.add_argument("--fork", nargs=2, type=int, metavar=("FIRST", "COUNT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.fork:
         fork_agents(*options.fork)
         return
+    # 被停下也要把起了的都停掉。
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     counts = [int(word) for word in options.nodes.split(",")]
     scratch = Path(tempfile.mkdtemp(prefix="scns-agents-"))
     try:
-        measure(scratch, counts, options.seconds, options.pooled, options.simulated)
+        measure(
+            scratch, counts, options.seconds,
+            pooled=options.pooled, simulated=options.simulated, heartbeat_s=options.heartbeat,
+        )  # fmt: skip
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
