@@ -24,6 +24,7 @@ from hypothesis import settings as search
 from xdist.scheduler import LoadFileScheduling
 
 import engine_template
+import warm_commands
 from debian_postgres import DebianPostgres
 from debian_postgres import debian_postgres as started_debian_postgres
 from lent_systems import USERS, LentSystems
@@ -56,11 +57,14 @@ LONG_FIRST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """数据库的样板放在哪里：只由主进程定，xdist 的各个进程继承。"""
-    if not hasattr(config, "workerinput") and "TEST_POSTGRES_BIN" not in os.environ:
-        place = tempfile.mkdtemp(prefix="scns-template-")
+    """xdist 的各个进程合用的：载入好了的进程（warm_commands.py）、数据库的样板放在哪里；只由主进程定。"""
+    if hasattr(config, "workerinput"):
+        return
+    place = tempfile.mkdtemp(prefix="scns-shared-")
+    config.add_cleanup(lambda: shutil.rmtree(place))
+    os.environ |= {warm_commands.SHARED: place, warm_commands.OWNER: str(os.getpid())}
+    if "TEST_POSTGRES_BIN" not in os.environ:
         os.environ[engine_template.PLACE] = place
-        config.add_cleanup(lambda: shutil.rmtree(place))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

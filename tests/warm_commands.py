@@ -8,8 +8,10 @@
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import functools
 import gc
+import hashlib
 import importlib
 import io
 import json
@@ -17,9 +19,11 @@ import os
 import pkgutil
 import runpy
 import select
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -44,10 +48,30 @@ SERVICES = {
 }  # fmt: skip
 # 命令行给 fork 出来的留的地方。
 ROOM = 1000
+# 环境变量：xdist 的几个进程合用的目录，与主进程的号（conftest.py）；没有的各用各的。
+SHARED, OWNER = "TEST_SHARED", "TEST_OWNER"
 
 _doors: dict[tuple[str, Language], socket.socket] = {}
 _lock = threading.Lock()
-_seen: set[tuple[str, ...]] = set()
+
+
+@functools.cache
+def _shared() -> Path:
+    if SHARED in os.environ:
+        return Path(os.environ[SHARED])
+    own = tempfile.mkdtemp(prefix="scns-warm-")
+    atexit.register(shutil.rmtree, own)
+    return Path(own)
+
+
+def is_first(*words: str) -> bool:
+    """这次运行（几个进程合起来）头一回见到它。"""
+    name = hashlib.sha256("\0".join(words).encode()).hexdigest()
+    try:
+        os.close(os.open(_shared() / name, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
 
 
 def run(
@@ -66,11 +90,7 @@ def run(
     command = [str(word) for word in words]
     name = os.path.basename(command[0])
     seen = (command[0], *command[1:2]) if name == "scns" else (name,)
-    with _lock:
-        first = real_first and seen not in _seen
-        if first:
-            _seen.add(seen)
-    if first or start_variables(env) != start_variables(os.environ):
+    if (real_first and is_first(*seen)) or start_variables(env) != start_variables(os.environ):
         if name.endswith(".py"):
             command.insert(0, sys.executable)
         return subprocess.run(
@@ -137,22 +157,32 @@ def _text(data: bytearray) -> str:
 
 
 def _door(kind: str, language: Language) -> socket.socket:
-    """通向载入好了的进程；第一次用到时启动它，它与 pytest 一同结束。"""
+    """通向载入好了的进程；几个进程里第一个用到的启动它，它与主进程一同结束。"""
     if (kind, language) not in _doors:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            server = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno()), kind, "x" * ROOM],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env={**os.environ, "SCNS_LANG": language},
-            )  # fmt: skip
+        address = _shared() / f"{kind}-{language}"
+        ours = socket.socket(socket.AF_UNIX)
+        with open(_shared() / "doors", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not address.exists():
+                with socket.socket(socket.AF_UNIX) as listener:
+                    listener.bind(str(address))
+                    listener.listen()
+                    fd = listener.fileno()
+                    owner = os.environ.get(OWNER, str(os.getpid()))
+                    subprocess.Popen(
+                        [sys.executable, __file__, str(fd), kind, owner, "x" * ROOM],
+                        pass_fds=[fd], stdin=subprocess.DEVNULL, env={**os.environ, "SCNS_LANG": language},
+                        start_new_session=True,
+                    )  # fmt: skip
+            ours.connect(str(address))
         _doors[kind, language] = ours
-        atexit.register(server.wait, 30)
         atexit.register(ours.close)
     return _doors[kind, language]
 
 
-def _serve(door: socket.socket, kind: str) -> None:
-    """载入各命令（各服务），然后每个请求 fork 一个；门关上就结束。"""
+def _serve(listener: socket.socket, kind: str, owner: int) -> None:
+    """载入各命令（各服务），然后每个请求 fork 一个；主进程没有了就结束。"""
+    over = os.pidfd_open(owner)
     # 载入时的线程数：fork 出来的只有一个线程。
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     for name in PACKAGES if kind == "commands" else ():
@@ -163,11 +193,17 @@ def _serve(door: socket.socket, kind: str) -> None:
     for name in (*MODULES, *SERVICES.get(kind, ())):
         importlib.import_module(name)
     gc.freeze()
+    doors: dict[int, socket.socket] = {}
     # 进程的 pidfd -> （进程号，写下它的退出码的管道）。
     children: dict[int, tuple[int, int]] = {}
     while True:
-        ready, _, _ = select.select([door, *children], (), ())
-        for pidfd in {*ready} & children.keys():
+        ready = {*select.select([over, listener.fileno(), *doors, *children], (), ())[0]}
+        if over in ready:
+            return
+        if listener.fileno() in ready:
+            door = listener.accept()[0]
+            doors[door.fileno()] = door
+        for pidfd in ready & children.keys():
             pid, status = children.pop(pidfd)
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             # 等得太久的也许不等了。
@@ -175,29 +211,38 @@ def _serve(door: socket.socket, kind: str) -> None:
                 os.write(status, str(code).encode())
             os.close(status)
             os.close(pidfd)
-        if door not in ready:
-            continue
-        head, fds, _, _ = socket.recv_fds(door, 4, 4, socket.MSG_WAITALL)
-        if not head:
-            return
-        message = bytearray()
-        while len(message) < int.from_bytes(head, "big"):
-            more = door.recv(int.from_bytes(head, "big") - len(message))
-            if not more:
-                return
-            message += more
-        *streams, status = fds
-        pid = os.fork()
-        if pid == 0:
-            door.close()
-            for each in (status, *children, *(status for _, status in children.values())):
+        for fd in ready & doors.keys():
+            asked = _asked(doors[fd])
+            if asked is None:
+                doors.pop(fd).close()
+                continue
+            (command, env, cwd), (*streams, status) = asked
+            pid = os.fork()
+            if pid == 0:
+                listener.close()
+                for door in doors.values():
+                    door.close()
+                for each in (over, status, *children, *(status for _, status in children.values())):
+                    os.close(each)
+                _be(command, env, cwd, streams)
+            for each in streams:
                 os.close(each)
-            command, env, cwd = json.loads(message)
-            _be(command, env, cwd, streams)
-        for each in streams:
-            os.close(each)
-        os.write(status, f"{pid}\n".encode())
-        children[os.pidfd_open(pid)] = pid, status
+            os.write(status, f"{pid}\n".encode())
+            children[os.pidfd_open(pid)] = pid, status
+
+
+def _asked(door: socket.socket) -> tuple[Any, list[int]] | None:
+    """一个请求：（命令、环境、目录），描述符；关了的门是 None。"""
+    head, fds, _, _ = socket.recv_fds(door, 4, 4, socket.MSG_WAITALL)
+    if not head:
+        return None
+    message = bytearray()
+    while len(message) < int.from_bytes(head, "big"):
+        more = door.recv(int.from_bytes(head, "big") - len(message))
+        if not more:
+            return None
+        message += more
+    return json.loads(message), fds
 
 
 def _show(words: Sequence[str]) -> None:
@@ -257,5 +302,5 @@ def _be(command: list[str], env: dict[str, str], cwd: str, streams: list[int]) -
 
 
 if __name__ == "__main__":
-    with socket.socket(fileno=int(sys.argv[1])) as door:
-        _serve(door, sys.argv[2])
+    with socket.socket(fileno=int(sys.argv[1])) as listening:
+        _serve(listening, sys.argv[2], int(sys.argv[3]))

@@ -16,8 +16,6 @@ from typing import IO
 import warm_commands
 from scns_conductor.language.choice import environment_language
 
-_seen: set[str] = set()
-
 
 class WarmProcess:
     """fork 出来的一个；用法照 Popen。"""
@@ -88,10 +86,9 @@ def start(
     same = warm_commands.start_variables(env) == warm_commands.start_variables(os.environ)
     same &= environment_language(env) == environment_language(os.environ)
     measured = any(name.startswith("COV") for name in env)
-    if module in _seen and same and not measured and not prefix and not from_start:
+    if same and not measured and not prefix and not from_start and not warm_commands.is_first(module):
         output = 1 if stdout is None else stdout.fileno()
         return WarmProcess([module, *words], dict(env), str(cwd or Path.cwd()), output, stderr)
-    _seen.add(module)
     return subprocess.Popen(
         [*prefix, sys.executable, "-m", module, *words],
         env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
