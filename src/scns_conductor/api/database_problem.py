@@ -19,8 +19,9 @@ from scns_conductor.services.health import current_version, note_full_disk
 _NOT_UNICODE = "请求体里有不是合法 Unicode 的文字（单个的代理字符，如 \\ud800）；请去掉"
 # 去问数据库原因，至多等这么久。
 LOOK_S = 2.0
-# PgBouncer 的会话用完了也是它，只有说的话不同。
 _TOO_MANY = "53300"
+# PgBouncer 自己说的，一律是它；会话用完了也是。
+_PROTOCOL = "08P01"
 _TEMPORARY = {
     "25006": (
         "database_read_only",
@@ -90,7 +91,9 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 async def _by_sqlstate(error: asyncpg.PostgresError, engine: AsyncEngine) -> ConductorError | None:
-    state = _TOO_MANY if "max_client_conn" in str(error) else error.sqlstate or ""
+    state = error.sqlstate or ""
+    if state == _PROTOCOL and "max_client_conn" in str(error):
+        state = _TOO_MANY
     if state in _TEMPORARY:
         code, detail, retry_after_s = _TEMPORARY[state]
         if code == "database_full":
