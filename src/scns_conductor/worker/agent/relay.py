@@ -28,7 +28,7 @@ _CAUSES = frozenset({"exit", "timeout", "oom", "cancel", "killed", "deadline"})
 
 # 两次提交之间歇这么久（秒）；链上还有几个排着的时候不急，一次多带几个。
 REST_S = 0.002
-CHAIN_REST_S = 0.01
+CHAIN_REST_S = 0.03
 
 # 停下时等正在提交的一次至多这么久（秒）。
 CLOSE_WAIT_S = 5.0
