@@ -89,12 +89,13 @@ def test_dask_cluster_adapts_to_its_work(slurm: Slurm) -> None:
         log_directory=str(slurm.work), local_directory=str(slurm.work), job_name="adaptive",
         scheduler_options={"dashboard_address": ":0"},
     ) as cluster:  # fmt: skip
-        cluster.adapt(minimum_jobs=0, maximum_jobs=2, interval="1s", wait_count=4)
+        adapting = cluster.adapt(minimum_jobs=0, maximum_jobs=2, interval="1s", wait_count=4)
         with Client(cluster) as client:
             assert sum(client.gather(client.map(payloads.slowly, range(12)))) == 66
             words = ("squeue", "--me", "-h", "-n", "adaptive", "-o", "%t")
             wait_until(lambda: not slurm.out(*words).split(), 60, "没有活了，作业都收走")
-            cluster.adapt(minimum_jobs=0, maximum_jobs=0)
+            # 停下，不是改成至多零个：那样它几秒之后又把下面要的收走，而机器忙时 worker 还没有来得及连上。
+            adapting.stop()
             cluster.scale(jobs=1)
             client.wait_for_workers(1, timeout=90)
             cluster.scale(jobs=0)

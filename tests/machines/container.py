@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from machines.machine import Machine
-from production.containers import PODMAN, debian_package, machine_image, podman
+from production.containers import PODMAN, debian_package, machine_image, podman, remove_container
 
 SUBNET = "10.9.0.0/24"
 NETWORK = "scns-cable"
@@ -43,7 +43,7 @@ class Container(Machine):
     def __init__(self, name: str, network: list[str]) -> None:
         super().__init__(name)
         self.container = f"scns-machine-{name}"
-        _remove(self.container)
+        remove_container(self.container)
         limits = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=10000:10000")
         how = ("--privileged", "--systemd=always", "--cgroupns=private", "--hostname", name, *limits, *network)
         podman("run", "-d", "--name", self.container, *how, machine_image(), "/bin/sh", "-c", BOOT)
@@ -89,7 +89,7 @@ class Container(Machine):
 
     def stop(self) -> None:
         """连容器一起删。"""
-        _remove(self.container)
+        remove_container(self.container)
 
     def _wait_booted(self) -> None:
         deadline = time.monotonic() + BOOT_WAIT_S
@@ -120,10 +120,6 @@ def containers(names: list[str]) -> Iterator[dict[str, Machine]]:
             machine.stop()
         if len(names) > 1:
             _remove_network()
-
-
-def _remove(container: str) -> None:
-    subprocess.run([*PODMAN, "rm", "-f", "-t", "1", container], check=False, capture_output=True, timeout=120)
 
 
 def _remove_network() -> None:

@@ -5,6 +5,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,20 @@ def podman(*words: str, wait_s: float = COMMAND_WAIT_S, stdin: str | None = None
     done = subprocess.run([*PODMAN, *words], capture_output=True, text=True, timeout=wait_s, check=False, input=stdin)
     assert done.returncode == 0, f"podman {' '.join(words)}：{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def remove_container(name: str) -> None:
+    """删到没有了为止：机器忙时一次也许卸不下它的盘，名字就还被占着。"""
+    left = [*PODMAN, "ps", "-a", "--external", "-q", "--filter", f"name=^{name}$"]
+    deadline = time.monotonic() + COMMAND_WAIT_S
+    while True:
+        done = subprocess.run(
+            [*PODMAN, "rm", "-f", "-t", "1", name], check=False, capture_output=True, text=True, timeout=COMMAND_WAIT_S
+        )
+        if not subprocess.run(left, check=True, capture_output=True, text=True, timeout=COMMAND_WAIT_S).stdout.strip():
+            return
+        assert time.monotonic() < deadline, f"删不掉 {name}：{done.stderr}"
+        time.sleep(0.5)
 
 
 def machine_image() -> str:
@@ -115,12 +130,12 @@ def machines(names: Sequence[str], *, subnet: str) -> Iterator[dict[str, Machine
     try:
         for name in names:
             container = f"scns-{name}"
-            subprocess.run([*PODMAN, "rm", "-f", container], check=False, capture_output=True)
+            remove_container(container)
             words = ("--name", container, "--hostname", name, "--network", network, "--ip", addresses[name])
             podman("run", "-d", *words, *hosts, *LIMITS, image, "sleep", "infinity")
             found[name] = Machine(name, container)
         yield found
     finally:
         for machine in found.values():
-            subprocess.run([*PODMAN, "rm", "-f", "-t", "1", machine.container], check=False, capture_output=True)
+            remove_container(machine.container)
         subprocess.run([*PODMAN, "network", "rm", "-f", network], check=False, capture_output=True)
