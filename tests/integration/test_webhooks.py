@@ -454,3 +454,40 @@ def test_nothing_is_lost_when_the_background_process_is_killed(system: RunningSy
     assert set(box.ids("/killed")) == {one["message_id"] for one in found}
     assert len(box.ids("/killed")) > len(jobs)
     system.call("DELETE", f"/webhooks/{hook['webhook_id']}")
+
+
+def blocked_by(look: "psycopg.Connection[tuple[Any, ...]]", holder: int) -> bool:
+    found = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+    return look.execute(found, (holder,)).fetchone() != (0,)
+
+
+@pytest.mark.parametrize("other", ["记下没有送到", "再送一遍"])
+def test_a_subscription_is_deleted_while_its_deliveries_change(system: RunningSystem, other: str) -> None:
+    """删掉的先锁订阅再锁要送的；别的也照这个次序，不互相等。"""
+    log = system.data_dir / "logs" / "postgres.log"
+    before = log.read_text(errors="replace").count("deadlock detected")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hook = subscribed(system, f"http://127.0.0.1:{silent.getsockname()[1]}/", events=["job.ended"])
+        number = hook["webhook_id"]
+        system.wait_state(system.submit("#!/bin/bash\n:\n"))
+        # 租下了，正送着。
+        silent.settimeout(60)
+        sending, _ = silent.accept()
+        with (
+            sending,
+            psycopg.connect(database_url(system)) as deleting,
+            psycopg.connect(database_url(system), autocommit=True) as look,
+        ):
+            if other == "再送一遍":
+                look.execute("UPDATE webhook_deliveries SET state = 'DEAD' WHERE webhook_id = %s", (number,))
+            deleting.execute("SELECT 1 FROM webhooks WHERE webhook_id = %s FOR UPDATE", (number,))
+            again = threading.Thread(target=system.call, args=("POST", f"/webhooks/{number}/redeliver", {}))
+            if other == "再送一遍":
+                again.start()
+            wait_until(lambda: blocked_by(look, deleting.info.backend_pid), what="等着订阅的行")
+            deleting.execute("DELETE FROM webhooks WHERE webhook_id = %s", (number,))
+            deleting.commit()
+            if other == "再送一遍":
+                again.join()
+    assert system.call("GET", f"/webhooks/{number}")[0] == 404
+    assert log.read_text(errors="replace").count("deadlock detected") == before

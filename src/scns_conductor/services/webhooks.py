@@ -157,6 +157,8 @@ async def redeliver(
     """再送一遍（webhook-id 不变），返回编号；没有指明的是全部不再试的，指明的有一个没有抛 NotFound。"""
     async with engine.begin() as connection:
         await _rows(connection, identity, webhook_id)
+        # 订阅的行在前，同删掉它、送它的一个次序：反过来两边互相等。
+        await connection.execute(statements.WAKE, {"webhook_id": webhook_id})
         values = {"webhook_id": webhook_id, "delivery_ids": None if delivery_ids is None else list(delivery_ids)}
         found = sorted((await connection.execute(statements.REDELIVER, values)).scalars())
         missing = set(delivery_ids or ()) - set(found)
@@ -164,7 +166,6 @@ async def redeliver(
             raise NotFound(
                 f"订阅 {webhook_id} 没有要重送的 {min(missing)}：没有这一件，或它还等着送", code="delivery_not_found"
             )
-        await connection.execute(statements.WAKE, {"webhook_id": webhook_id})
         await record(connection, identity, "webhook.redeliver", str(webhook_id), after={"deliveries": len(found)})
         return found
 

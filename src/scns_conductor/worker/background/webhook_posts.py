@@ -122,7 +122,14 @@ class WebhookPosts:
         waits = [0.0 if outcome.error is None else _wait_s(outcome, row) for row in due]
         failures = 0 if outcome.error is None else hook.failures + 1
         paused = outcome.error is not None and (outcome.away or failures >= ENOUGH_REFUSED) and not outcome.never
+        wait_s = max(outcome.wait_s, retry_s(failures, 0.0)) if paused else 0.0
         with self._engine.begin() as connection:
+            if outcome.error is not None or hook.failures:
+                # 订阅的行在前，同删掉它的人一个次序：反过来两边互相等。
+                connection.execute(
+                    statements.BACK_OFF,
+                    {"webhook_id": webhook_id, "failures": failures, "active": not outcome.gone, "wait_s": wait_s},
+                )
             connection.execute(
                 statements.DELIVERED,
                 {
@@ -131,13 +138,6 @@ class WebhookPosts:
                     "error": outcome.error,
                     "status_code": outcome.status,
                 },
-            )
-            if outcome.error is None and hook.failures == 0:
-                return
-            wait_s = max(outcome.wait_s, retry_s(failures, 0.0)) if paused else 0.0
-            connection.execute(
-                statements.BACK_OFF,
-                {"webhook_id": webhook_id, "failures": failures, "active": not outcome.gone, "wait_s": wait_s},
             )
             if paused:
                 connection.execute(
