@@ -188,6 +188,7 @@ def sync_engine(
     """Worker 一侧的引擎（psycopg 3）。role 写进 application_name，便于在 pg_stat_activity 里辨认。
 
     pooled 为假时用完就断开：只用一次的不必记着关。闲着的至多留 pool_size 条，忙时可以再开 overflow 条。
+    只读的也用 begin()：回滚之后 psycopg 另用一个往返忘掉会话上预备好的全部语句，提交不忘。
     one_plan：语句的计划不随参数变，第一次执行就预备好，以后不再规划（psycopg 与 PostgreSQL 各先试五次）。
     direct 的不经 PgBouncer。
     """
