@@ -153,3 +153,19 @@ def test_a_stopping_shepherd_gives_back_what_had_not_started(yard: Yard) -> None
     assert yard.end(2).cause == "give_back"
     assert yard.end(1).cause == "shutdown"
     assert order(yard) == []
+
+
+def test_ends_of_a_chain_arrive_in_order_whether_they_wait_for_one_another_or_not(yard: Yard) -> None:
+    """有下一个接着跑的攒着一起推；没有的（链上最后一个、别处的）立即推，不越过攒着的。"""
+    launch(yard, {number: "exit 0" for number in range(1, 31)}, 7)
+    yard.launch(31, "exit 0")
+    launch(yard, {32: held_script("a"), 33: held_script("b")}, 8)
+    (yard.work / "go-a").touch()
+    # 接着它的还在跑，攒着的也等不了多久。
+    assert yard.end(32).exit_status == 0
+    assert "33.0.batch" in running(yard)
+    yard.end(30)
+    arrived = [int(key.partition(".")[0]) for key in yard.ends]
+    assert [number for number in arrived if number <= 30] == list(range(1, 31))
+    (yard.work / "go-b").touch()
+    assert yard.end(33).exit_status == 0

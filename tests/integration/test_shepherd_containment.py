@@ -288,7 +288,7 @@ def test_v2_hierarchy_holds_freezes_and_kills(tmp_path: Path) -> None:
         pytest.skip("没有挂载 cgroup v2")
     tree = cgroup_v2.open_tree(point, point, cgroup.node_cgroup_path("v2", str(tmp_path)), own_root=True)
     job = tree.create("job_1_0", CgroupLimits())
-    enter = f"open({job.enter_paths[0]!r}, 'w').write('0')"
+    enter = f"open({job.entrances[0]!r}, 'w').write('0')"
     code = f"import os, time; {enter}; os.fork(); os.setsid() if os.getpid() % 2 else None; time.sleep(1000)"
     process = subprocess.Popen([sys.executable, "-c", code])
     try:
@@ -309,6 +309,7 @@ def test_v2_hierarchy_holds_freezes_and_kills(tmp_path: Path) -> None:
 def test_v2_limits_are_written_where_the_kernel_reads_them(tmp_path: Path) -> None:
     """没有 v2 控制器的机器上，用一棵普通目录核对写了哪些文件、写了什么。"""
     (tmp_path / "cgroup.controllers").write_text("cpuset memory pids")
+    (tmp_path / "cgroup.procs").touch()
     tree = cgroup_v2.CgroupTreeV2(str(tmp_path), str(tmp_path), frozenset({"memory", "pids", "cpuset"}))
     original = os.mkdir
 

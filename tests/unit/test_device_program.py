@@ -2,13 +2,12 @@
 
 import os
 import struct
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scns_conductor.worker.host.cgroup import CgroupLimits, mounts
+from scns_conductor.worker.host.cgroup import CgroupLimits, mounts, move_to
 from scns_conductor.worker.host.cgroup_v2 import open_tree
 from scns_conductor.worker.host.device_program import AND, EXIT, JUMP_UNLESS_EQUAL, LOAD_WORD, MOVE, assemble, works
 
@@ -69,13 +68,12 @@ def mount_point() -> str:
     return point
 
 
-def opened(cgroup: list[str], paths: list[str]) -> list[str]:
+def opened(entrances: list[str | int], paths: list[str]) -> list[str]:
     """进了这个 cgroup 的进程打得开哪些。"""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        for path in cgroup:
-            Path(path).write_text("0")
+        move_to(entrances)
         for path in paths:
             try:
                 os.close(os.open(path, os.O_RDONLY))
@@ -98,7 +96,7 @@ def test_two_jobs_are_confined_to_their_own_devices(mount_point: str) -> None:
     cgroups = [tree.create(name, CgroupLimits(device_deny=[rule] if rule else None)) for name, rule in jobs.items()]
     try:
         devices = ["/dev/null", "/dev/zero", "/dev/full"]
-        seen = [opened(cgroup.enter_paths, devices) for cgroup in cgroups]
+        seen = [opened(cgroup.entrances, devices) for cgroup in cgroups]
         assert seen == [["/dev/null", "/dev/zero"], ["/dev/null", "/dev/full"], devices]
     finally:
         assert all(cgroup.remove() for cgroup in cgroups)

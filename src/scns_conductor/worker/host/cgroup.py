@@ -12,17 +12,21 @@ from scns_conductor.worker.host.process_table import read_small
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Protocol
+
+    # tasks、cgroup.procs 的路径，或一直开着的它（省去每次打开）。
+    Entrance = str | int
 
     class JobCgroup(Protocol):
         """一个作业的 cgroup。
 
-        进程把 0 写进 enter_paths 就进来了，写进 leave_paths 就出去了；binds_cores 表示 cpuset 在起作用。
+        进程把 0 写进 entrances 就进来了，写进 exits 就出去了（move_to）；binds_cores 表示 cpuset 在起作用。
         """
 
         name: str
-        enter_paths: list[str]
-        leave_paths: list[str]
+        entrances: list[Entrance]
+        exits: list[Entrance]
         binds_cores: bool
 
         def limit_memory(self, memory_bytes: int) -> None:
@@ -45,8 +49,8 @@ if TYPE_CHECKING:
             """因内存超限被杀的次数；给出作业步时是它自己的。"""
             ...
 
-        def place_step(self, step: str, memory_bytes: int | None) -> tuple[list[str], str] | None:
-            """作业步的主人不占作业的内存：返回它的 enter_paths，与它的任务要写进去的 tasks 文件；做不到返回 None。
+        def place_step(self, step: str, memory_bytes: int | None) -> tuple[list[Entrance], str] | None:
+            """作业步的主人不占作业的内存：返回它的 entrances，与它的任务要写进去的 tasks 文件；做不到返回 None。
 
             memory_bytes 是这一步另设的上限。
             """
@@ -133,6 +137,14 @@ def read_text(path: str) -> str:
     return read_small(path).decode()
 
 
+def read_open(fd: int) -> bytes:
+    """从头读一个一直开着的 cgroup 文件。"""
+    found = b""
+    while chunk := os.pread(fd, 65536, len(found)):
+        found += chunk
+    return found
+
+
 def read_pids(path: str) -> list[int]:
     """读 cgroup.procs；目录已不在则为空。"""
     try:
@@ -148,6 +160,20 @@ def write_text(path: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
+
+
+def move_to(entrances: Iterable[Entrance]) -> None:
+    """本进程（单线程）进到那里；进不去抛 OSError。"""
+    for entrance in entrances:
+        if isinstance(entrance, int):
+            os.write(entrance, b"0")
+        else:
+            write_text(entrance, "0")
+
+
+def open_entrance(path: str) -> int:
+    """一直开着的入口。"""
+    return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def keyed_value(text: str, key: str) -> int:

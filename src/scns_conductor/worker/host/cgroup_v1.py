@@ -11,26 +11,47 @@ from scns_conductor.worker.host.cgroup import (
     format_cpu_list,
     keyed_value,
     mounts,
+    open_entrance,
     read_pids,
     read_text,
     remove_directory,
     write_text,
 )
+from scns_conductor.worker.host.cgroup_v1_spares import REUSED_CONTROLLERS, SPARE_PREFIX, Shell, Spares
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scns_conductor.worker.host.cgroup import Entrance
 
 USED_CONTROLLERS = ("freezer", "pids", "memory", "cpuset", "devices")
 
 
 class JobCgroupV1:
-    """一个作业在若干控制器里的目录；freezer 总在其中。"""
+    """一个作业在若干控制器里的目录；freezer 总在其中。shell 是其中下一个作业还可以用的那几个。"""
 
-    def __init__(self, name: str, directories: dict[str, str], homes: dict[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        directories: dict[str, str],
+        exits: dict[str, Entrance],
+        spares: Spares,
+        shell: Shell | None = None,
+    ) -> None:
         self.name = name
         self._directories = directories
         self._freezer = directories["freezer"]
+        self._spares = spares
+        self._shell = shell
+        self._opened = shell.entrances if shell is not None else {}
         # 单线程的进程把 0 写进 tasks 就是把自己移进去，比 cgroup.procs 便宜。
-        self.enter_paths = [f"{path}/tasks" for path in directories.values()]
-        self.leave_paths = [f"{homes[kind]}/tasks" for kind in directories]
+        self.entrances: list[Entrance] = self._entrances(directories)
+        self.exits = [exits[kind] for kind in directories]
         self.binds_cores = "cpuset" in directories
+
+    def _entrances(self, kinds: Iterable[str]) -> list[Entrance]:
+        return [self._opened.get(kind) or f"{self._directories[kind]}/tasks" for kind in kinds]
 
     def limit_memory(self, memory_bytes: int) -> None:
         """memory.limit_in_bytes，连同交换的。"""
@@ -39,11 +60,15 @@ class JobCgroupV1:
 
     def pids(self) -> list[int]:
         """里面的全部进程。"""
+        if self._shell is not None and self._shell.opened:
+            return self._shell.pids()
         return read_pids(f"{self._freezer}/cgroup.procs")
 
     def freeze(self, frozen: bool) -> bool:
         """冻结是异步的（FREEZING -> FROZEN），返回是否已经完成。"""
         path = f"{self._freezer}/freezer.state"
+        if self._shell is not None:
+            self._shell.worn = True
         try:
             write_text(path, "FROZEN" if frozen else "THAWED")
             return not frozen or read_text(path).strip() == "FROZEN"
@@ -60,7 +85,7 @@ class JobCgroupV1:
                 os.kill(pid, signal.SIGKILL)
         self.freeze(False)
 
-    def place_step(self, step: str, memory_bytes: int | None) -> tuple[list[str], str] | None:
+    def place_step(self, step: str, memory_bytes: int | None) -> tuple[list[Entrance], str] | None:
         """主人留在牧守进程的内存目录里，别的控制器用作业的；任务进作业的，另有上限的进下面再建的一个。"""
         directory = self._directories.get("memory")
         if directory is None:
@@ -70,8 +95,7 @@ class JobCgroupV1:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(directory, 0o755)
             _limit_memory(directory, memory_bytes)
-        others = [f"{path}/tasks" for kind, path in self._directories.items() if kind != "memory"]
-        return others, f"{directory}/tasks"
+        return self._entrances(kind for kind in self._directories if kind != "memory"), f"{directory}/tasks"
 
     def drop_step(self, step: str) -> None:
         """还有进程时留着，作业结束时一起收。"""
@@ -88,12 +112,17 @@ class JobCgroupV1:
         return keyed_value(read_text(f"{directory}/memory.oom_control"), "oom_kill") if directory else 0
 
     def remove(self) -> bool:
-        """全部控制器里都删掉才算成功；作业步自己的目录先删。"""
+        """全部控制器里都删掉（或留给下一个作业）才算成功；作业步自己的目录先删。"""
         memory = self._directories.get("memory")
-        if memory and os.path.isdir(memory):
+        if memory and not remove_directory(memory):
             for entry in os.scandir(memory):
                 if entry.is_dir():
                     remove_directory(entry.path)
+        # 换得了的最后：别的删不掉时它们还在，再试一次时照样认得出。
+        own = [path for kind, path in self._directories.items() if kind not in REUSED_CONTROLLERS]
+        gone = [remove_directory(path) for path in own]
+        if all(gone) and self._shell is not None and self._spares.keep(self._shell):
+            return True
         gone = [remove_directory(path) for path in self._directories.values()]
         return all(gone)
 
@@ -106,10 +135,11 @@ class CgroupTreeV1:
     def __init__(self, points: dict[str, str], homes: dict[str, str]) -> None:
         self._points = points
         self.controllers = frozenset(points)
-        self._homes = homes
+        self._exits: dict[str, Entrance] = {kind: open_entrance(f"{home}/tasks") for kind, home in homes.items()}
+        self._spares = Spares()
 
     def create(self, name: str, limits: CgroupLimits) -> JobCgroupV1:
-        """只建用得上的控制器，每个约 30 微秒。"""
+        """只建用得上的控制器，每个约 30 微秒；有留着的就换个名字用它。"""
         wanted = ["freezer"]
         if limits.pids_max is not None:
             wanted.append("pids")
@@ -120,17 +150,22 @@ class CgroupTreeV1:
         if limits.device_deny:
             wanted.append("devices")
         directories = {kind: f"{self._points[kind]}/{name}" for kind in wanted if kind in self._points}
+        shell = self._spares.take(name, limits)
+        fresh = {kind: path for kind, path in directories.items() if shell is None or kind not in REUSED_CONTROLLERS}
         made = []
         try:
-            for path in directories.values():
+            for path in fresh.values():
                 os.mkdir(path, 0o755)
                 made.append(path)
-            self._write_limits(directories, limits)
+            self._write_limits(fresh, limits)
         except OSError:
             for path in made:
                 remove_directory(path)
+            if shell is not None:
+                self._spares.keep(shell)
             raise
-        return JobCgroupV1(name, directories, self._homes)
+        shell = shell or Shell.around(directories, limits)
+        return JobCgroupV1(name, directories, self._exits, self._spares, shell)
 
     def _write_limits(self, directories: dict[str, str], limits: CgroupLimits) -> None:
         if "pids" in directories:
@@ -145,21 +180,22 @@ class CgroupTreeV1:
         """重新接管：存在哪些控制器的目录就用哪些。"""
         paths = {kind: f"{point}/{name}" for kind, point in self._points.items()}
         present = {kind: path for kind, path in paths.items() if kind == "freezer" or os.path.isdir(path)}
-        return JobCgroupV1(name, present, self._homes)
+        return JobCgroupV1(name, present, self._exits, self._spares)
 
     def leftovers(self) -> list[str]:
-        """任何一个控制器里还有的作业目录。"""
+        """任何一个控制器里还有的作业目录，与留着没有用的。"""
         return sorted(
             {
                 entry.name
                 for point in self._points.values()
                 for entry in os.scandir(point)
-                if entry.is_dir() and entry.name.startswith("job_")
+                if entry.is_dir() and entry.name.startswith(("job_", SPARE_PREFIX))
             }
         )
 
     def remove(self) -> None:
         """删除节点目录，以及空了的 scns 目录。"""
+        self._spares.close()
         for point in self._points.values():
             if remove_directory(point):
                 remove_directory(os.path.dirname(point))

@@ -12,11 +12,16 @@ from scns_conductor.worker.host.cgroup import (
     format_cpu_list,
     keyed_value,
     mounts,
+    open_entrance,
     read_pids,
     read_text,
     remove_directory,
     write_text,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from scns_conductor.worker.host.cgroup import Entrance
 
 USED_CONTROLLERS = ("pids", "memory", "cpuset")
 
@@ -24,11 +29,11 @@ USED_CONTROLLERS = ("pids", "memory", "cpuset")
 class JobCgroupV2:
     """一个作业的目录。"""
 
-    def __init__(self, name: str, path: str, home: str, *, binds_cores: bool = False) -> None:
+    def __init__(self, name: str, path: str, exits: list[Entrance], *, binds_cores: bool = False) -> None:
         self.name = name
         self._path = path
-        self.enter_paths = [f"{path}/cgroup.procs"]
-        self.leave_paths = [f"{home}/cgroup.procs"]
+        self.entrances: list[Entrance] = [f"{path}/cgroup.procs"]
+        self.exits = exits
         self.binds_cores = binds_cores
 
     def limit_memory(self, memory_bytes: int) -> None:
@@ -62,7 +67,7 @@ class JobCgroupV2:
                 os.kill(pid, signal.SIGKILL)
         self.freeze(False)
 
-    def place_step(self, step: str, memory_bytes: int | None) -> tuple[list[str], str] | None:
+    def place_step(self, step: str, memory_bytes: int | None) -> tuple[list[Entrance], str] | None:
         """作业的目录里已有进程，v2 不许再在下级开内存控制器：靠采样，主人也算在作业里。"""
         return None
 
@@ -89,7 +94,7 @@ class CgroupTreeV2:
 
     def __init__(self, point: str, home: str, controllers: frozenset[str]) -> None:
         self._point = point
-        self._home = home
+        self._exits: list[Entrance] = [open_entrance(f"{home}/cgroup.procs")]
         self.controllers = controllers | {"freezer"}
 
     def create(self, name: str, limits: CgroupLimits) -> JobCgroupV2:
@@ -106,11 +111,11 @@ class CgroupTreeV2:
         except OSError:
             remove_directory(path)
             raise
-        return JobCgroupV2(name, path, self._home, binds_cores=bool(limits.cpu_ids) and "cpuset" in self.controllers)
+        return JobCgroupV2(name, path, self._exits, binds_cores=bool(limits.cpu_ids) and "cpuset" in self.controllers)
 
     def attach(self, name: str) -> JobCgroupV2:
         """重新接管。"""
-        return JobCgroupV2(name, f"{self._point}/{name}", self._home)
+        return JobCgroupV2(name, f"{self._point}/{name}", self._exits)
 
     def leftovers(self) -> list[str]:
         """还有的作业目录。"""

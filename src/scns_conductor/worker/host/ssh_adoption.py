@@ -13,6 +13,7 @@ import pwd
 import sys
 
 from scns_conductor.worker.host.cgroup import mounts, read_pids, write_text
+from scns_conductor.worker.host.process_table import read_stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ def jobs_of(uid: int, roots: list[str]) -> list[str]:
     for root in roots:
         for node in _folders(root):
             for job in _folders(f"{root}/{node}"):
-                path = f"{root}/{node}/{job}"
-                if job.startswith("job_") and any(_owner(pid) == uid for pid in _everyone(path)):
-                    found.setdefault(f"{node}/{job}", _made(path))
+                pids = list(_everyone(f"{root}/{node}/{job}")) if job.startswith("job_") else []
+                if any(_owner(pid) == uid for pid in pids):
+                    found.setdefault(f"{node}/{job}", _started(pids))
     return sorted(found, key=lambda name: found[name])
 
 
@@ -71,11 +72,9 @@ def _owner(pid: int) -> int | None:
         return None
 
 
-def _made(path: str) -> float:
-    try:
-        return os.stat(path).st_mtime
-    except OSError:
-        return 0.0
+def _started(pids: list[int]) -> float:
+    """最早的一个进程何时开始（开机秒）。目录的时刻不算：它也许是从前的作业留下的。"""
+    return min((stat.start_s for stat in map(read_stat, pids) if stat is not None), default=0.0)
 
 
 def main(words: list[str] | None = None) -> int:

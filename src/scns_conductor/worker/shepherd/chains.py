@@ -51,25 +51,26 @@ class Chains:
         group.chain = chain
         self._running[chain] = group
 
-    def gone(self, group: JobGroup) -> None:
-        """它结束了：下一个开始；节点有毛病的不再往下试。"""
+    def gone(self, group: JobGroup) -> bool:
+        """它结束了：下一个开始；节点有毛病的不再往下试。返回有没有下一个。"""
         chain = group.chain
         if chain is None or self._running.get(chain) is not group:
-            return
+            return False
         del self._running[chain]
         line = self._waiting.get(chain)
         if not line:
-            return
+            return False
         fault = group.holder.fault if group.holder is not None else None
         if self._keeper.endings.left_behind(group) or (fault is not None and fault.on_node):
             self._give_back(chain, math.inf)
-            return
+            return False
         _, spec, task = line.popleft()
         if not line:
             del self._waiting[chain]
         task.group.waiting = False
         self._running[chain] = task.group
         self._keeper.start_next(spec, task)
+        return True
 
     def withdraw(self, group: JobGroup, cause: str, message: str | None) -> None:
         """还没有轮到它：就此结束，不再启动。"""

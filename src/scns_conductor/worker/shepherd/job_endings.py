@@ -132,12 +132,15 @@ class JobEndings:
             return
         del self._keeper.groups[group.identity]
         self._keeper.timers.cancel(group.timers)
+        emitted = len(self._keeper.new_ends)
         for task in sorted(group.tasks.values(), key=lambda task: task.is_holder):
             if task.key in self._keeper.journal.running:
                 self.emit_end(task)
+        emitted = len(self._keeper.new_ends) - emitted
         if group.cgroup is not None:
             self.drop_cgroup(group.cgroup)
-        self._keeper.chains.gone(group)
+        if self._keeper.chains.gone(group):
+            self._keeper.followed += emitted
 
     def left_behind(self, group: JobGroup) -> bool:
         """有杀不掉的进程，还占着它的那一份。"""

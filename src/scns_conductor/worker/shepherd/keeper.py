@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from scns_conductor.worker.host.cgroup import Entrance
     from scns_conductor.worker.shepherd.containment import Containment
     from scns_conductor.worker.shepherd.journal import Journal
     from scns_conductor.worker.shepherd.records import StepRecord
@@ -35,7 +36,10 @@ RECENT_KEYS = 5_000
 
 
 class JobKeeper:
-    """全部作业步的主人。新的结束记录先进 new_ends，日志落盘后由主循环推给代理。"""
+    """全部作业步的主人。
+
+    新的结束记录先进 new_ends，日志落盘后由主循环推给代理；其中 followed 个的资源已有链上的下一个接着用。
+    """
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class JobKeeper:
         self.containment = containment
         self.groups: dict[tuple[int, int, int | None], JobGroup] = {}
         self.new_ends: list[EndRecord] = []
+        self.followed = 0
         self.spawner = spawner
         self.tasks_by_pid = tasks_by_pid
         self._watch_pidfd = watch_pidfd
@@ -140,8 +145,8 @@ class JobKeeper:
             if spec.script is not None and not spec.opens_aside:
                 # 启动失败也要靠它收走；启动成了随进程号一起落盘。
                 record.script_inode = self.spawner.scripts.write(spec)
-            paths = self._place_step(task, spec)
-            pid = self.spawner.spawn(spec, group.cgroup, fresh=is_new, step_paths=paths)
+            entrances = self._place_step(task, spec)
+            pid = self.spawner.spawn(spec, group.cgroup, fresh=is_new, step_entrances=entrances)
         except Exception as error:  # 一份坏的说明只是一个作业的失败，不能带走看着全部作业的牧守进程
             if isinstance(error, LaunchFault):
                 fault = error
@@ -199,7 +204,7 @@ class JobKeeper:
         except OSError as error:
             raise LaunchFault(f"节点不能为作业建立 cgroup：{error.strerror}", on_node=True) from error
 
-    def _place_step(self, task: Task, spec: LaunchSpec) -> list[str] | None:
+    def _place_step(self, task: Task, spec: LaunchSpec) -> list[Entrance] | None:
         """作业步的主人进哪些控制组（None 是作业的全部）；它不占作业的内存，任务由它放进去。没有 cgroup 时靠采样。"""
         cgroup = task.group.cgroup
         if task.is_holder or cgroup is None:
@@ -210,10 +215,10 @@ class JobKeeper:
             raise LaunchFault(f"节点不能为作业步设内存上限：{error.strerror}") from error
         if placed is None:
             return None
-        paths: list[str] = placed[0]
+        entrances: list[Entrance] = placed[0]
         spec.env[MEMORY_ENTRANCE_VARIABLE] = placed[1]
         task.cgroup_limited = spec.step_memory_bytes is not None
-        return paths
+        return entrances
 
     def _refuse(self, spec: LaunchSpec, fault: LaunchFault) -> LaunchAnswer:
         record = self.journal.running[spec.key]

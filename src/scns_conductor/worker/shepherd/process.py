@@ -34,9 +34,12 @@ from scns_conductor.worker.wire.frames import JOURNAL_NAME, LOCK_NAME, SOCKET_NA
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from scns_conductor.worker.host.cgroup import CgroupTree
+    from scns_conductor.worker.wire.end_record import EndRecord
 
 SHUTDOWN_ACK_WAIT_S = 10.0
 ADOPTED_POLL_S = 0.25
+# 结束了、链上已有下一个接着跑的，攒这么久再一起推给代理：代理提交之前反正要歇（agent/relay.py）。
+FOLLOWED_PUSH_S = 0.01
 EXIT_ALREADY_RUNNING = 75
 EXIT_CONTAINMENT = 78
 
@@ -55,6 +58,7 @@ class Shepherd:
         self._stop_by_boot: float | None = None
         self._idle_since = boot_now()
         self._running = True
+        self._push_boot_s: float | None = None
 
         tasks_by_pid: dict[int, Task] = {}
         tree, detail = self._open_cgroups(containment)
@@ -114,11 +118,27 @@ class Shepherd:
         except OSError as error:
             log(f"journal_write_failed error={error.strerror}")
             self._keeper.timers.at(boot_now() + 1.0, lambda _: None, None)
-        ends, self._keeper.new_ends = self._keeper.new_ends, []
+        ends = self._ends_to_push()
         for link in list(self._links.values()):
             if link.attached:
                 link.pending.extend(ends)
             self._pump(link)
+
+    def _ends_to_push(self) -> list[EndRecord]:
+        """此刻要推的结束：有一个没有谁接着跑的，就全部；都有的攒一会儿。"""
+        keeper = self._keeper
+        if not keeper.new_ends:
+            return []
+        if len(keeper.new_ends) == keeper.followed:
+            now = boot_now()
+            if self._push_boot_s is None:
+                self._push_boot_s = now + FOLLOWED_PUSH_S
+                keeper.timers.at(self._push_boot_s, lambda _: None, None)
+            if now < self._push_boot_s:
+                return []
+        ends, keeper.new_ends, keeper.followed = keeper.new_ends, [], 0
+        self._push_boot_s = None
+        return ends
 
     def _consider_leaving(self) -> None:
         if self._asked_to_stop and process_table.machine_stops():

@@ -16,6 +16,7 @@ import json
 import os
 import signal
 
+from scns_conductor.worker.host.cgroup import move_to
 from scns_conductor.worker.host.default_signals import DEFAULT_SIGNALS, restore_default_signals
 from scns_conductor.worker.host.process_limits import set_limits
 from scns_conductor.worker.shepherd.launch_fault import LaunchFault
@@ -25,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from scns_conductor.worker.host.cgroup import JobCgroup
+    from scns_conductor.worker.host.cgroup import Entrance, JobCgroup
     from scns_conductor.worker.wire.container_spec import ContainerSpec
     from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
@@ -48,28 +49,27 @@ class Spawner:
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
     def spawn(
-        self, spec: LaunchSpec, cgroup: JobCgroup | None, *, fresh: bool, step_paths: list[str] | None = None
+        self, spec: LaunchSpec, cgroup: JobCgroup | None, *, fresh: bool, step_entrances: list[Entrance] | None = None
     ) -> int:
         """创建进程，返回进程号；fresh 表示 cgroup 刚建好、里面没有别的进程。失败抛 LaunchFault。
 
-        step_paths 是作业步自己的 enter_paths，没有则用作业的。
+        step_entrances 是作业步自己的，没有则用作业的。
         """
-        if step_paths is None and self._quick_enough(spec, cgroup, fresh):
+        if step_entrances is None and self._quick_enough(spec, cgroup, fresh):
             pid = self._spawn_quick(spec, cgroup)
             _limit_memory(spec, cgroup)
             return pid
         self.come_home()
         if fresh:
             _limit_memory(spec, cgroup)
-        paths = step_paths or (cgroup.enter_paths if cgroup is not None else [])
-        return self._spawn_forked(spec, paths)
+        return self._spawn_forked(spec, step_entrances or (cgroup.entrances if cgroup is not None else []))
 
     def come_home(self) -> None:
         """回到自己的 cgroup；一批启动完了必须调用。"""
         if self._inside is None:
             return
         try:
-            _enter(self._inside.leave_paths)
+            move_to(self._inside.exits)
         except OSError:
             # 留在作业的 cgroup 里会随它一起被杀；不如立刻退出，由代理重启并接管。
             os._exit(70)
@@ -77,11 +77,11 @@ class Spawner:
 
     def _go_into(self, cgroup: JobCgroup | None) -> None:
         """进入作业的 cgroup。接连启动时从上一个直接过来，省去中间回家的一趟。"""
-        if self._inside is not None and (cgroup is None or cgroup.leave_paths != self._inside.leave_paths):
+        if self._inside is not None and (cgroup is None or cgroup.exits != self._inside.exits):
             self.come_home()
         if cgroup is not None:
             self._inside = cgroup
-            _enter(cgroup.enter_paths)
+            move_to(cgroup.entrances)
 
     def _quick_enough(self, spec: LaunchSpec, cgroup: JobCgroup | None, fresh: bool) -> bool:
         if spec.uid not in (None, self._uid) or spec.rlimits or spec.nice or spec.opens_aside:
@@ -131,21 +131,21 @@ class Spawner:
                 os.umask(old_umask)
             os.chdir("/")
 
-    def _spawn_forked(self, spec: LaunchSpec, enter_paths: list[str]) -> int:
+    def _spawn_forked(self, spec: LaunchSpec, entrances: list[Entrance]) -> int:
         try:
             pid = os.fork()
         except OSError as error:
             raise LaunchFault(f"节点不能再创建进程：{error.strerror}", on_node=True) from error
         if pid == 0:
-            self._become_job(spec, enter_paths)
+            self._become_job(spec, entrances)
         return pid
 
-    def _become_job(self, spec: LaunchSpec, enter_paths: list[str]) -> NoReturn:
+    def _become_job(self, spec: LaunchSpec, entrances: list[Entrance]) -> NoReturn:
         """在子进程里执行，永不返回；失败经管道告诉牧守进程。"""
         stderr = -1
         try:
             os.setsid()
-            _enter(enter_paths)
+            move_to(entrances)
             restore_default_signals()
             self._let_go()
             if spec.script is not None and spec.opens_aside:
@@ -260,15 +260,6 @@ def _limit_memory(spec: LaunchSpec, cgroup: JobCgroup | None) -> None:
         # 刚启动就用得比上限多，或节点上的 cgroup 出了毛病：没有上限的不能让它跑下去。
         cgroup.kill()
         raise LaunchFault(f"内存上限写不进去：{error.strerror}", on_node=error.errno != errno.EBUSY) from error
-
-
-def _enter(paths: list[str]) -> None:
-    for path in paths:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, b"0")
-        finally:
-            os.close(fd)
 
 
 def _switch_user(spec: LaunchSpec) -> None:
