@@ -56,6 +56,9 @@ LONG_FIRST = (
 )  # fmt: skip
 
 
+FOLLOWING = pytest.StashKey[pytest.Item | None]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """xdist 的各个进程合用的：载入好了的进程（warm_commands.py）、数据库的样板放在哪里；只由主进程定。"""
     if hasattr(config, "workerinput"):
@@ -78,6 +81,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return ranks.get(item.path.stem, len(ranks)), -sizes[item.path], str(item.path)
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """收拾的夹具要知道下一个测试是谁。"""
+    item.session.stash[FOLLOWING] = nextitem
 
 
 class TogetherScheduling(LoadFileScheduling):  # type: ignore[misc]
@@ -253,4 +262,9 @@ def lent_system(lent_systems: LentSystems, request: pytest.FixtureRequest) -> It
     shape = USERS[request.module.__name__]
     system = lent_systems.lend(shape)
     yield system
-    lent_systems.take_back(shape)
+    following = request.session.stash[FOLLOWING]
+    # xdist 把一种的几个文件连着交给一个进程：下一个测试不用它，就没有人用了。
+    if hasattr(request.config, "workerinput") and (following is None or USERS.get(following.path.stem) != shape):
+        lent_systems.end(shape)
+    else:
+        lent_systems.take_back(shape)

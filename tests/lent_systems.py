@@ -64,22 +64,23 @@ class LentSystems:
     """已经起了的；第一次有人要才起。"""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._stack = folder, contextlib.ExitStack()
-        self._running: dict[str, tuple[RunningSystem, Any]] = {}
+        self._folder = folder
+        self._running: dict[str, tuple[RunningSystem, Any, contextlib.ExitStack]] = {}
 
     def lend(self, shape: str) -> RunningSystem:
         """借出一套；用完 take_back。"""
         if shape not in self._running:
             options, environment = SHAPES[shape]
-            system = self._stack.enter_context(start_system(self._folder / shape, *options, environment=environment))
+            stack = contextlib.ExitStack()
+            system = stack.enter_context(start_system(self._folder / shape, *options, environment=environment))
             status, pristine = system.call("GET", "/cluster/export")
             assert status == 200, pristine
-            self._running[shape] = system, pristine
+            self._running[shape] = system, pristine, stack
         return self._running[shape][0]
 
     def take_back(self, shape: str) -> None:
         """恢复原样：没有作业，分区、QOS、账户、许可证、设置都如初，节点都能用。用户与用量还在。"""
-        system, pristine = self._running[shape]
+        system, pristine, _ = self._running[shape]
         forget_jobs(system)
         for name in [found["name"] for found in system.call("GET", "/reservations")[1]["reservations"]]:
             system.call("DELETE", f"/reservations/{name}")
@@ -94,9 +95,14 @@ class LentSystems:
 
         wait_until(usable, what="节点都能用")
 
+    def end(self, shape: str) -> None:
+        """不会再有人要它了：停下，闲着的也要 CPU。"""
+        self._running.pop(shape)[2].close()
+
     def close(self) -> None:
         """全部停下。"""
-        self._stack.close()
+        for shape in list(self._running):
+            self.end(shape)
 
 
 def set_up(system: RunningSystem, **settings: Any) -> RunningSystem:

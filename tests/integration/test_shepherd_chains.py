@@ -157,7 +157,7 @@ def test_a_stopping_shepherd_gives_back_what_had_not_started(yard: Yard) -> None
 
 def test_ends_of_a_chain_arrive_in_order_whether_they_wait_for_one_another_or_not(yard: Yard) -> None:
     """有下一个接着跑的攒着一起推；没有的（链上最后一个、别处的）立即推，不越过攒着的。"""
-    launch(yard, {number: "exit 0" for number in range(1, 31)}, 7)
+    launch(yard, dict.fromkeys(range(1, 31), "exit 0"), 7)
     yard.launch(31, "exit 0")
     launch(yard, {32: held_script("a"), 33: held_script("b")}, 8)
     (yard.work / "go-a").touch()

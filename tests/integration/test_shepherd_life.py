@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -444,6 +445,39 @@ def test_stats_show_running_usage(yard: Yard) -> None:
     assert job.usage.max_rss_kb > 29_000
     (yard.work / "go").touch()
     assert yard.end(1).usage.max_rss_kb > 29_000
+
+
+@pytest.mark.parametrize("yard", ["auto"], indirect=True)
+def test_sampling_reads_the_processes_of_its_jobs_not_of_the_whole_machine(yard: Yard) -> None:
+    """机器上别的进程再多，也不为它们花时间；手里没有作业就什么也不读。"""
+    if yard.hello.capabilities.kill_all != "cgroup":
+        pytest.skip("用不了 cgroup，只能看全部进程")
+
+    def reads() -> int:
+        before = read_calls(yard.hello.pid)
+        for _ in range(5):
+            yard.client.stats()
+        return read_calls(yard.hello.pid) - before
+
+    others = [subprocess.Popen(["sleep", "1000"]) for _ in range(100)]
+    try:
+        # 每次读请求一两次；看一遍全部进程至少一百多次。
+        assert reads() < 5 * 20
+        yard.launch(1, "touch ready; sleep 1000 & sleep 1000\n")
+        wait_until((yard.work / "ready").exists, "脚本开始")
+        yard.client.launch([yard.spec(1, None, step="0", argv=["/bin/sleep", "1000"], script_path=None)])
+        assert [sample.processes for sample in yard.client.stats().jobs] == [4]
+        assert reads() < 5 * 60
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
+
+
+def read_calls(pid: int) -> int:
+    """进程至今的 read(2) 次数。"""
+    lines = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(lines["syscr"])
 
 
 def test_shutdown_gives_grace_then_leaves_nothing(tmp_path: Path) -> None:

@@ -103,9 +103,8 @@ class ShepherdKeeping:
 
         自己起的子进程（prolog、牧守进程）都有线程等着，僵尸转瞬即逝，不会连着两跳都在。
         """
-        mine = {
-            stat.pid for stat in process_table.snapshot().values() if stat.parent == os.getpid() and stat.state == "Z"
-        }
+        children = process_table.stats_of(process_table.own_children())
+        mine = {stat.pid for stat in children.values() if stat.state == "Z"}
         for pid in mine & self._strays:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)

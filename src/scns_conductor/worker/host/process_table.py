@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CAP_SYS_PTRACE = 19
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
@@ -72,13 +76,12 @@ def _may_trace() -> bool:
 
 def snapshot() -> dict[int, ProcessStat]:
     """此刻的全部进程。"""
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            stat = read_stat(int(name))
-            if stat is not None:
-                found[stat.pid] = stat
-    return found
+    return stats_of(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def stats_of(pids: Iterable[int]) -> dict[int, ProcessStat]:
+    """这些进程里还在的。"""
+    return {stat.pid: stat for stat in map(read_stat, pids) if stat is not None}
 
 
 def descendants(table: dict[int, ProcessStat], roots: set[int]) -> set[int]:
@@ -98,14 +101,14 @@ def descendants(table: dict[int, ProcessStat], roots: set[int]) -> set[int]:
 
 
 def own_children() -> set[int]:
-    """本进程（单线程）的直接子进程，包括过继来的孤儿。"""
-    pid = os.getpid()
+    """本进程的直接子进程（含僵尸），包括过继来的孤儿；各线程的都算。"""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return {int(word) for word in file.read().split()}
+        lists = [read_small(f"/proc/self/task/{thread}/children") for thread in os.listdir("/proc/self/task")]
     except OSError:
-        # 没有 CONFIG_PROC_CHILDREN 的内核。
+        # 没有 CONFIG_PROC_CHILDREN 的内核；或者恰好有线程结束了。
+        pid = os.getpid()
         return {stat.pid for stat in snapshot().values() if stat.parent == pid}
+    return {int(word) for data in lists for word in data.split()}
 
 
 def environment_value(pid: int, name: str) -> str | None:

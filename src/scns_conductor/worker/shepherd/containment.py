@@ -18,6 +18,7 @@ from scns_conductor.worker.host.process_table import (
     own_children,
     read_io_bytes,
     snapshot,
+    stats_of,
 )
 from scns_conductor.worker.host.subreaper import become_subreaper
 from scns_conductor.worker.shepherd.task import JobGroup, Task
@@ -27,7 +28,7 @@ from scns_conductor.worker.wire.shepherd_messages import Capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from scns_conductor.worker.host.cgroup import CgroupTree, JobCgroup
     from scns_conductor.worker.wire.launch_spec import LaunchSpec
@@ -138,7 +139,7 @@ class Containment:
     def step_pids(self, task: Task, table: dict[int, ProcessStat] | None = None) -> set[int]:
         """一个作业步的进程：它的后代、它的会话，以及环境标记相同的。"""
         if table is None:
-            table = snapshot()
+            table = self._table([task.group])
         roots = set() if task.reaped or task.pid is None else {task.pid}
         session_free = task.pid not in table or not task.reaped
         candidates = self.pids(task.group, table)
@@ -239,9 +240,9 @@ class Containment:
             stopped |= found
         return stopped
 
-    def sample(self, groups: Iterable[JobGroup]) -> dict[JobGroup, tuple[Usage, int]]:
+    def sample(self, groups: Collection[JobGroup]) -> dict[JobGroup, tuple[Usage, int]]:
         """每个作业活着的进程此刻的用量与进程数；max_rss_kb 是当前的总和。"""
-        table = snapshot()
+        table = self._table(groups)
         answer = {}
         for group in groups:
             pids = self.pids(group, table)
@@ -250,10 +251,16 @@ class Containment:
             answer[group] = (_usage_of(pids - owners, table), len(pids))
         return answer
 
-    def sample_steps(self, tasks: Iterable[Task]) -> dict[Task, Usage]:
+    def sample_steps(self, tasks: Collection[Task]) -> dict[Task, Usage]:
         """每个作业步的任务此刻的用量；max_rss_kb 是当前的总和。"""
-        table = snapshot()
+        table = self._table({task.group for task in tasks})
         return {task: _usage_of(self.step_pids(task, table) - {task.pid}, table) for task in tasks}
+
+    def _table(self, groups: Collection[JobGroup]) -> dict[int, ProcessStat]:
+        """看这些作业要读的进程：都有 cgroup 就只读它们的；有一个没有，就是机器上全部的。"""
+        if any(group.cgroup is None for group in groups):
+            return snapshot()
+        return stats_of(pid for group in groups if group.cgroup is not None for pid in group.cgroup.pids())
 
 
 def _usage_of(pids: Iterable[int | None], table: dict[int, ProcessStat]) -> Usage:
