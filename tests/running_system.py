@@ -19,6 +19,7 @@ import psycopg
 
 import warm_processes
 from engine_template import copy_template
+from polling import pause
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
 
@@ -29,14 +30,14 @@ TERMINAL = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPT
 
 def wait_until(condition: Callable[[], Any], wait_s: float = 60.0, what: str = "") -> Any:
     """等到 condition 为真并返回它的值；到时没有则测试失败。"""
-    deadline = time.monotonic() + wait_s
+    began = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        if time.monotonic() > began + wait_s:
             raise AssertionError(f"{wait_s:g} 秒内没有等到：{what or condition}；最后的值是 {value!r}")
-        time.sleep(0.02)
+        pause(began)
 
 
 def alive(pid: int) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from polling import pause
 from scns_conductor.worker.agent.shepherd_client import ShepherdClient, ShepherdGone
 from scns_conductor.worker.host.cgroup import node_cgroup_path
 from scns_conductor.worker.wire.end_record import EndRecord
@@ -19,12 +20,12 @@ WAIT_S = 60.0
 
 def wait_until(condition: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:
     """等到条件成立，返回它的值；超时则失败。"""
-    deadline = time.monotonic() + wait_s
-    while time.monotonic() < deadline:
+    began = time.monotonic()
+    while time.monotonic() < began + wait_s:
         value = condition()
         if value:
             return value
-        time.sleep(0.01)
+        pause(began)
     raise AssertionError(f"等不到：{what}")
 
 

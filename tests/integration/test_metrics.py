@@ -61,7 +61,16 @@ def value_of(text: str, name: str, **labels: str) -> float:
 def test_each_process_tells_what_it_did(watched_system: RunningSystem) -> None:
     system = watched_system
     wait_until(lambda: len(pages(system)) == 4, what="四个进程都说了在哪里听")
-    # 合用的系统里别的测试也跑过作业：看多了几个。
+    # 合用的系统里别的测试也跑过作业：都数过了，再看多了几个。
+    earlier = sum(system.call("GET", "/dashboard")[1]["jobs"]["by_state"].values())
+
+    def counted(name: str) -> float:
+        return sum(value_of(read(pages(system)[f"agent-{node}"]), name) for node in ("node1", "node2"))
+
+    wait_until(
+        lambda: counted("scns_agent_ends_total") == counted("scns_agent_spawn_seconds_count") == earlier,
+        what="从前的作业都数过了",
+    )
     before = {name: read(url) for name, url in pages(system).items()}
     for node in ("node1", "node2"):
         system.wait_state(system.submit("#!/bin/bash\ntrue\n", required_nodes=node))
