@@ -130,6 +130,7 @@ class Spares:
             except FileExistsError:
                 raise
             except OSError:
+                # 有人动了它的目录：不用它。
                 pass
             self._kept.remove(shell)
             self._discard(shell)
