@@ -71,11 +71,11 @@ class LentSystems:
         """借出一套；用完 take_back。"""
         if shape not in self._running:
             options, environment = SHAPES[shape]
-            stack = contextlib.ExitStack()
-            system = stack.enter_context(start_system(self._folder / shape, *options, environment=environment))
-            status, pristine = system.call("GET", "/cluster/export")
-            assert status == 200, pristine
-            self._running[shape] = system, pristine, stack
+            with contextlib.ExitStack() as stack:
+                system = stack.enter_context(start_system(self._folder / shape, *options, environment=environment))
+                status, pristine = system.call("GET", "/cluster/export")
+                assert status == 200, pristine
+                self._running[shape] = system, pristine, stack.pop_all()
         return self._running[shape][0]
 
     def take_back(self, shape: str) -> None:

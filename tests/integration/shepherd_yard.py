@@ -87,6 +87,17 @@ class Yard:
         wait_until(lambda: not alive(pid), "牧守进程消失")
         self.client.close()
 
+    def reconnect(self) -> None:
+        """死掉的那个之后，连上新的一个：它的套接字也许还收下了一次。"""
+
+        def connected() -> bool:
+            with contextlib.suppress(ShepherdGone):
+                self.connect()
+                return True
+            return False
+
+        wait_until(connected, "新的牧守进程")
+
     def stop(self) -> None:
         """结束全部作业并等牧守进程退出。"""
         pid = self.client.hello().pid

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from shepherd_yard import Yard, wait_until
 
-from scns_conductor.worker.agent.shepherd_client import ShepherdGone
 from scns_conductor.worker.host import cgroup_v1
 from scns_conductor.worker.host.cgroup import CgroupLimits, node_cgroup_path
 from scns_conductor.worker.host.cgroup_v1 import CgroupTreeV1, JobCgroupV1
@@ -215,14 +214,7 @@ def test_a_killed_shepherd_leaves_no_spares(tmp_path: Path) -> None:
         assert yard.end(2).exit_status == 0
         assert f"{path.name}/job_2_0" in yard.output(2).decode()
         yard.kill_shepherd()
-
-        def connected() -> bool:
-            with contextlib.suppress(ShepherdGone):
-                yard.connect()
-                return True
-            return False
-
-        wait_until(connected, "新的牧守进程")
+        yard.reconnect()
         wait_until(lambda: not kept(), "旧的留下的都删掉")
         yard.launch(3, "sleep 1000 & true\n", pids_max=50)
         # 还有后台进程：杀尽了才算结束，它的目录动过，不留。

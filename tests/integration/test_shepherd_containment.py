@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from shepherd_yard import Yard, alive, wait_until
 
-from scns_conductor.worker.agent.shepherd_client import ShepherdError, ShepherdGone
+from scns_conductor.worker.agent.shepherd_client import ShepherdError
 from scns_conductor.worker.host import cgroup, cgroup_v2
 from scns_conductor.worker.host.cgroup import CgroupLimits
 
@@ -102,15 +102,7 @@ def test_a_limit_that_was_not_yet_written_is_written_on_adoption(yard: Yard) -> 
     for name in ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes"):
         with contextlib.suppress(FileNotFoundError):
             (written.parent / name).write_text("-1")
-
-    def connected() -> bool:
-        # 死掉的那个的套接字也许还收下了这一次。
-        with contextlib.suppress(ShepherdGone):
-            yard.connect()
-            return True
-        return False
-
-    wait_until(connected, "接管")
+    yard.reconnect()
     assert int(written.read_text()) == 32 * 1024**2
 
 

@@ -44,14 +44,14 @@ class JobCgroupV1:
         self._freezer = directories["freezer"]
         self._spares = spares
         self._shell = shell
-        self._opened = shell.entrances if shell is not None else {}
         # 单线程的进程把 0 写进 tasks 就是把自己移进去，比 cgroup.procs 便宜。
         self.entrances: list[Entrance] = self._entrances(directories)
         self.exits = [exits[kind] for kind in directories]
         self.binds_cores = "cpuset" in directories
 
     def _entrances(self, kinds: Iterable[str]) -> list[Entrance]:
-        return [self._opened.get(kind) or f"{self._directories[kind]}/tasks" for kind in kinds]
+        opened = self._shell.entrances if self._shell is not None else {}
+        return [opened.get(kind) or f"{self._directories[kind]}/tasks" for kind in kinds]
 
     def limit_memory(self, memory_bytes: int) -> None:
         """memory.limit_in_bytes，连同交换的。"""
@@ -60,9 +60,7 @@ class JobCgroupV1:
 
     def pids(self) -> list[int]:
         """里面的全部进程。"""
-        if self._shell is not None and self._shell.opened:
-            return self._shell.pids()
-        return read_pids(f"{self._freezer}/cgroup.procs")
+        return read_pids(f"{self._freezer}/cgroup.procs") if self._shell is None else self._shell.pids()
 
     def freeze(self, frozen: bool) -> bool:
         """冻结是异步的（FREEZING -> FROZEN），返回是否已经完成。"""
@@ -112,16 +110,17 @@ class JobCgroupV1:
         return keyed_value(read_text(f"{directory}/memory.oom_control"), "oom_kill") if directory else 0
 
     def remove(self) -> bool:
-        """全部控制器里都删掉（或留给下一个作业）才算成功；作业步自己的目录先删。"""
+        """全部控制器里都删掉（或留给下一个作业）才算成功；内存的里面可能还有作业步自己的目录。"""
+        own = [path for kind, path in self._directories.items() if kind not in REUSED_CONTROLLERS]
+        left = [path for path in own if not remove_directory(path)]
         memory = self._directories.get("memory")
-        if memory and not remove_directory(memory):
+        if memory in left:
             for entry in os.scandir(memory):
                 if entry.is_dir():
                     remove_directory(entry.path)
+            left = [path for path in left if not remove_directory(path)]
         # 换得了的最后：别的删不掉时它们还在，再试一次时照样认得出。
-        own = [path for kind, path in self._directories.items() if kind not in REUSED_CONTROLLERS]
-        gone = [remove_directory(path) for path in own]
-        if all(gone) and self._shell is not None and self._spares.keep(self._shell):
+        if not left and self._shell is not None and self._spares.keep(self._shell):
             return True
         gone = [remove_directory(path) for path in self._directories.values()]
         return all(gone)

@@ -132,15 +132,13 @@ class JobEndings:
             return
         del self._keeper.groups[group.identity]
         self._keeper.timers.cancel(group.timers)
-        emitted = len(self._keeper.new_ends)
-        for task in sorted(group.tasks.values(), key=lambda task: task.is_holder):
-            if task.key in self._keeper.journal.running:
-                self.emit_end(task)
-        emitted = len(self._keeper.new_ends) - emitted
+        last = [task for task in group.tasks.values() if task.key in self._keeper.journal.running]
+        for task in sorted(last, key=lambda task: task.is_holder):
+            self.emit_end(task)
         if group.cgroup is not None:
             self.drop_cgroup(group.cgroup)
         if self._keeper.chains.gone(group):
-            self._keeper.followed += emitted
+            self._keeper.followed += len(last)
 
     def left_behind(self, group: JobGroup) -> bool:
         """有杀不掉的进程，还占着它的那一份。"""
