@@ -463,10 +463,12 @@ def test_sampling_reads_the_processes_of_its_jobs_not_of_the_whole_machine(yard:
     try:
         # 每次读请求一两次；看一遍全部进程至少一百多次。
         assert reads() < 5 * 20
-        yard.launch(1, "touch ready; sleep 1000 & sleep 1000\n")
-        wait_until((yard.work / "ready").exists, "脚本开始")
+        yard.launch(1, "sleep 1000 & sleep 1000\n")
         yard.client.launch([yard.spec(1, None, step="0", argv=["/bin/sleep", "1000"], script_path=None)])
-        assert [sample.processes for sample in yard.client.stats().jobs] == [4]
+        # 脚本、它的两个 sleep 与作业步；脚本何时 fork 由它自己。
+        wait_until(
+            lambda: [sample.processes for sample in yard.client.stats().jobs] == [4], "作业与作业步的四个进程都在"
+        )
         assert reads() < 5 * 60
     finally:
         for process in others:
