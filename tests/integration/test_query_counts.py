@@ -50,10 +50,10 @@ class Counted:
         text = self.log.read_text(errors="replace")
         return sum("conductor/api LOG:" in line and bool(_STATEMENT.search(line)) for line in text.splitlines())
 
-    def agent_entries(self, since: int) -> list[str]:
-        """日志从第 since 个字符起，代理的会话做的；一项可以有几行。"""
+    def entries(self, role: str, since: int) -> list[str]:
+        """日志从第 since 个字符起，这个程序（api、agent）的会话做的；一项可以有几行。"""
         text = self.log.read_text(errors="replace")[since:]
-        return [entry for entry in _ENTRY.split(text) if "conductor/agent" in entry]
+        return [entry for entry in _ENTRY.split(text) if f"conductor/{role}" in entry]
 
     def messages(self) -> int:
         """到现在为止入队的消息：LPUSH、RPUSH 的次数。"""
@@ -163,13 +163,25 @@ def test_holding_releasing_and_cancelling_by_name_cost_a_few_statements_whatever
         assert 4 <= counted.api_statements() - before < 12
 
 
+def test_reading_a_job_is_one_round_trip(counted: Counted) -> None:
+    """一次读不开事务，也不回滚；别的（时钟、用量……）一秒几次，比读的少。"""
+    job_id = counted.system.submit(NOOP, hold=True)
+    since = len(counted.log.read_text(errors="replace"))
+    for _ in range(JOBS // 10):
+        assert counted.system.call("GET", f"/jobs/query/{job_id}")[0] == 200
+    found = counted.entries("api", since)
+    assert sum("FROM jobs WHERE" in entry for entry in found) >= JOBS // 10
+    assert sum("BEGIN" in entry for entry in found) < JOBS // 20
+    assert sum("ROLLBACK" in entry for entry in found) < JOBS // 20
+
+
 @pytest.mark.faults
 def test_an_idle_agent_keeps_its_prepared_statements(counted: Counted) -> None:
     """只读的也提交：回滚之后 psycopg 另用一个往返忘掉这条会话上预备好的全部语句。"""
     since = len(counted.log.read_text(errors="replace"))
 
     def looked() -> int:
-        return sum("FROM resource_allocations" in entry for entry in counted.agent_entries(since))
+        return sum("FROM resource_allocations" in entry for entry in counted.entries("agent", since))
 
     wait_until(lambda: looked() >= 2, what="核对过两次")
-    assert not [entry for entry in counted.agent_entries(since) if "DEALLOCATE" in entry or "ROLLBACK" in entry]
+    assert not [entry for entry in counted.entries("agent", since) if "DEALLOCATE" in entry or "ROLLBACK" in entry]

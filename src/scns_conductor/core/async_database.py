@@ -1,13 +1,14 @@
 """API 一侧的数据库引擎（asyncpg）；同一个地址，换驱动。别的进程不载入它：每个节点省 7 MiB。"""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from scns_conductor.core.database import (
     APPLICATION_NAME,
@@ -43,8 +44,31 @@ def asyncpg_url(words: Mapping[str, str]) -> str:
     return f"postgresql://?{urlencode(known, quote_via=quote)}"
 
 
+class LoneReads(AsyncEngine):
+    """connect() 只读：每条语句自成一个事务，不必为它 BEGIN 与 ROLLBACK，省两次往返；几条要一起的用 begin()。
+
+    缺省的隔离级别下，一个事务里的几条读本来也各看各的时刻。
+    """
+
+    __slots__ = ("_reads",)
+
+    def __init__(self, sync_engine: sa.Engine) -> None:
+        super().__init__(sync_engine)
+        self._reads = AsyncEngine(sync_engine.execution_options(isolation_level="AUTOCOMMIT"))
+
+    def connect(self) -> AsyncConnection:
+        """读。"""
+        return self._reads.connect()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """一个事务，离开时提交。"""
+        async with super().connect() as connection, connection.begin():
+            yield connection
+
+
 def async_engine(settings: Settings, *, direct: bool = False, **options: Any) -> AsyncEngine:
-    """API 一侧的引擎（asyncpg）。direct 的不经 PgBouncer。"""
+    """API 一侧的引擎（asyncpg）。direct 的不经 PgBouncer；经它的，设置跟着 BEGIN 走，读也是事务。"""
     local = is_pooled(settings, direct=direct)
     statements = session_sql(settings, local=local)
     words = connection_words(settings, direct=direct)
@@ -78,7 +102,7 @@ def async_engine(settings: Settings, *, direct: bool = False, **options: Any) ->
             connection.run_async(lambda driver: driver.execute(statements))
 
     watch_sessions(engine.sync_engine)
-    return engine
+    return engine if local else LoneReads(engine.sync_engine)
 
 
 async def _connect_any(words: Mapping[str, str], hosts: HostOrder, named: dict[str, Any]) -> Any:

@@ -51,7 +51,7 @@ async def apply_content(
     写错的、做不成的（还有作业的账户……）抛 422，说明文件里的位置；权限不够抛 Forbidden。settings 是启动时的。
     """
     require_operator(identity, "改集群的配置")
-    async with engine.connect() as connection, connection.begin() as transaction:
+    async with engine.begin() as connection:
         await connection.execute(LOCK_APPLY)
         if not _WITH_ACCOUNTS.isdisjoint(content):
             await connection.execute(LOCK_ACCOUNTS)
@@ -66,7 +66,8 @@ async def apply_content(
         await _Builder(connection, identity, settings, state).perform(changes)
         if changes:
             await record(connection, identity, "cluster.apply", "cluster", after=answer)
-        await (transaction.rollback() if dry_run else transaction.commit())
+        if dry_run:
+            await connection.rollback()
     return {"changes": answer["changes"], "fingerprint": fingerprint, "applied": not dry_run}
 
 

@@ -3,6 +3,7 @@
 平常的表里没有才到这里来找；列表两处各取一页再合起来。
 """
 
+import functools
 import re
 from datetime import datetime
 
@@ -18,6 +19,7 @@ def columns_of(table: str, prefix: str = "") -> str:
     return ", ".join(f'{prefix}"{name}"' for name in COLUMNS[table])
 
 
+@functools.lru_cache(maxsize=256)
 def archived(text: str) -> str:
     """同一条语句，改从历史里读。"""
     return re.sub(rf"\b(FROM|JOIN) ({_TABLES})\b", r"\1 history.\2", text)

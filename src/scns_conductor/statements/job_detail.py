@@ -1,5 +1,6 @@
 """一个作业的各个字段怎样从行里取：全部字段、脚本与环境、分配、历史、固定的查询回答。"""
 
+import functools
 from collections.abc import Mapping
 
 import sqlalchemy as sa
@@ -89,6 +90,7 @@ SUMMARY = f"""
 """
 
 
+@functools.cache
 def job_select(columns: str, where: str = EXACT, *, past: bool = False) -> sa.TextClause:
     """一个作业的这些列，past 时从历史里找；where 是 EXACT、COMPONENT，或 TASKS（还没有启动的是数组行）。"""
     statement = f"SELECT {columns} FROM jobs WHERE {where} ORDER BY array_task_id NULLS LAST LIMIT 1"

@@ -1,5 +1,6 @@
 """按作业号的写法找到要动的行。"""
 
+import functools
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -37,6 +38,7 @@ def any_of(arrays: Sequence[bool], *, components: bool = False) -> str:
     return " OR ".join([ANY_WHOLE, *tasks, *([ANY_COMPONENT] if components else [])])
 
 
+@functools.lru_cache(maxsize=64)
 def rows_select(where: str, *, lock: bool) -> sa.TextClause:
     """where 挑出的行里控制作业要看的列，最后四列是数组的。
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scns_conductor.api.answers.accounting import (
@@ -18,12 +18,13 @@ from scns_conductor.api.answers.accounting import (
 )
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, Name, Text, TimeLimit
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.sharing import QOS_PREEMPT_MODE
 from scns_conductor.core.tres import known_tres, parse_tres, tres_amount
 from scns_conductor.core.units import parse_duration
 from scns_conductor.services import account_users, accounts, associations, qos
 
-router = APIRouter(tags=["记账"])
+router = SegmentRouter(tags=["记账"])
 
 _MOST = 2**31 - 1
 _WITHOUT_NUL = r"^[^\x00]*$"

@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from scns_conductor.api.answers.identity import AuditAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.routers.diagnostics import moment_of
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.instants import utc_now
 from scns_conductor.services.audit import MOST_LISTED, audit_after, list_audit
 
-router = APIRouter(tags=["集群"])
+router = SegmentRouter(tags=["集群"])
 
 Word = Annotated[str | None, Query(max_length=1024, pattern=r"^[^\x00]*$")]
 Moment = Annotated[str | None, Query(max_length=64)]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from scns_conductor.api.answers.cluster import (
@@ -17,6 +17,7 @@ from scns_conductor.api.answers.reports import NodeMapAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, Flag, Memory, Name, NodeList, Text
 from scns_conductor.api.partition_request import NewPartition, PartitionValues
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.gres import parse_gres
 from scns_conductor.services import node_power
 from scns_conductor.services import nodes as node_services
@@ -24,7 +25,7 @@ from scns_conductor.services import partitions as partition_services
 from scns_conductor.services.node_map import node_map
 from scns_conductor.services.node_reboot import NEXT_STATES, cancel_reboot, request_reboot
 
-router = APIRouter(tags=["集群"])
+router = SegmentRouter(tags=["集群"])
 
 
 def _upper(value: Any) -> Any:

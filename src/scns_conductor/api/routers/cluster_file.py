@@ -2,15 +2,16 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from scns_conductor.api.answers.cluster import ClusterAppliedAnswer
 from scns_conductor.api.cluster_file import ClusterFile
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.services.cluster_apply import apply_content
 from scns_conductor.services.cluster_state import export
 
-router = APIRouter(prefix="/cluster", tags=["集群"])
+router = SegmentRouter(prefix="/cluster", tags=["集群"])
 
 
 @router.post("/apply", summary="照 cluster.yaml 改集群（管理员；账户与 QOS Operator 也可以）")

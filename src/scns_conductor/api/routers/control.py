@@ -3,18 +3,18 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import Flag
 from scns_conductor.api.job_request import JobRequest
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.errors import ConductorError, InvalidRequest
 from scns_conductor.services.job_control import Action, Request, control_jobs
 from scns_conductor.services.job_list import JobFilter
 from scns_conductor.services.job_update import update_jobs
 
-router = APIRouter(prefix="/jobs", tags=["作业"])
+router = SegmentRouter(prefix="/jobs", tags=["作业"])
 
 # 一次至多写这么多个作业号。
 MOST_CONTROLLED = 100_000

@@ -2,19 +2,20 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.answers.standing import CrontabAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep, SubmitterDep
 from scns_conductor.api.field_forms import Name
 from scns_conductor.api.job_request import SubmitRequest
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.services import crontabs
 
 MOST_ENTRIES = 1000
 MOST_TEXT = 1024 * 1024
 
-router = APIRouter(prefix="/crontab", tags=["定时与触发"])
+router = SegmentRouter(prefix="/crontab", tags=["定时与触发"])
 
 Whose = Annotated[Name | None, Query(description="谁的；缺省是自己，别人的要管理员")]
 

@@ -3,12 +3,13 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from scns_conductor.api.answers.cluster import ClusterWhyAnswer, LicensesAnswer, UsageAnswer, UsageSeriesAnswer
 from scns_conductor.api.answers.reports import EfficiencyAnswer, UtilizationAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.middleware import LATENCY
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.instants import parse_instant, utc_now
 from scns_conductor.services.diagnostics import (
@@ -23,7 +24,7 @@ from scns_conductor.services.scheduler_questions import ask_utilisation
 from scns_conductor.services.usage_report import usage_over_time, usage_report
 from scns_conductor.services.utilization import MOST_BUCKETS
 
-router = APIRouter(tags=["诊断"])
+router = SegmentRouter(tags=["诊断"])
 
 
 @router.get("/diag", summary="调度的统计（sdiag）")

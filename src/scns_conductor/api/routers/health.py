@@ -1,13 +1,14 @@
 """健康检查。"""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from scns_conductor.api.dependencies import PartsDep
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.schema_version import wanted_version
 from scns_conductor.services.health import readiness
 
-router = APIRouter(tags=["健康"])
+router = SegmentRouter(tags=["健康"])
 
 
 @router.get("/health/live", summary="进程活着（不需要令牌）")

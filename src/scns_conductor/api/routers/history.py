@@ -2,15 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.answers.history import HistoryArchivedAnswer, HistoryLoadedAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import Instant
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.services.history_archive import archive_step, load_archive
 
-router = APIRouter(prefix="/history", tags=["历史"])
+router = SegmentRouter(prefix="/history", tags=["历史"])
 
 Folder = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
 

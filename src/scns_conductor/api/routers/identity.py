@@ -1,11 +1,11 @@
 """我是谁：令牌的身份。"""
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from scns_conductor.api.dependencies import IdentityDep
+from scns_conductor.api.segment_router import SegmentRouter
 
-router = APIRouter(tags=["集群"])
+router = SegmentRouter(tags=["集群"])
 
 
 class WhoAmI(BaseModel):

@@ -1,13 +1,12 @@
 """别的系统的历史。"""
 
-from fastapi import APIRouter
-
 from scns_conductor.api.answers.history import HistoryImportedAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.history_request import HistoryRequest
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.services.history_import import import_history
 
-router = APIRouter(prefix="/jobs", tags=["作业"])
+router = SegmentRouter(prefix="/jobs", tags=["作业"])
 
 
 @router.post("/history", summary="写进别的系统的历史（管理员）")

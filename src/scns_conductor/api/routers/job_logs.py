@@ -5,16 +5,17 @@ import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 from starlette.responses import StreamingResponse
 
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.problems import problem_response
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.errors import ConductorError, InvalidRequest
 from scns_conductor.services.job_output import MAX_READ_BYTES
 from scns_conductor.services.output_files import OutputRange
 
-router = APIRouter(prefix="/jobs", tags=["输出"])
+router = SegmentRouter(prefix="/jobs", tags=["输出"])
 _RANGE = re.compile(r"^bytes=(?:(\d{1,18})-(\d{1,18})?|-(\d{1,18}))$")
 
 BYTES: dict[int | str, dict[str, Any]] = {

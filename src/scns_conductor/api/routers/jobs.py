@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.answers.jobs import JOB, JOB_PAGE, EventsAnswer, SamplesAnswer, WhyAnswer
@@ -11,6 +11,7 @@ from scns_conductor.api.answers.reports import ArraysAnswer, DependencyGraphAnsw
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import SIGNAL_PATTERN, Flag
 from scns_conductor.api.job_request import JobRequest
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.services.cancellation import cancel_job
 from scns_conductor.services.dependency_graph import dependency_graph
 from scns_conductor.services.job_arrays import array_progress
@@ -21,7 +22,7 @@ from scns_conductor.services.job_samples import job_samples
 from scns_conductor.services.job_update import update_job
 from scns_conductor.services.job_why import job_why
 
-router = APIRouter(prefix="/jobs", tags=["作业"])
+router = SegmentRouter(prefix="/jobs", tags=["作业"])
 
 
 class Acted(BaseModel):
@@ -47,7 +48,7 @@ class SignalRequest(BaseModel):
     )
 
 
-def job_filter(
+async def job_filter(
     state: Annotated[str | None, Query(description="状态，逗号分隔，全名或缩写，如 RUNNING,PD")] = None,
     user: Annotated[str | None, Query(description="用户，逗号分隔")] = None,
     account: Annotated[str | None, Query(description="账户，逗号分隔")] = None,
@@ -73,7 +74,7 @@ def job_filter(
     )  # fmt: skip
 
 
-def page(
+async def page(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="一页几个")] = 100,
     sort: Annotated[str, Query(description="排序的字段，前面加 - 是从大到小")] = "-job_id",
     cursor: Annotated[str | None, Query(description="上一页的 next_cursor")] = None,

@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import structlog
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from scns_conductor.api.client_address import client_address
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.errors import Forbidden, NotFound, Unauthorized
 from scns_conductor.core.text import is_text
 from scns_conductor.core.tokens import Identity
@@ -24,7 +25,7 @@ from scns_conductor.services.device_login import (
 from scns_conductor.services.oidc_login import OidcLogin
 from scns_conductor.services.user_tokens import issue_user_token
 
-router = APIRouter(prefix="/auth", tags=["登录"])
+router = SegmentRouter(prefix="/auth", tags=["登录"])
 logger = structlog.get_logger(__name__)
 
 

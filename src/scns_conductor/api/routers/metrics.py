@@ -4,17 +4,18 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
 
 from scns_conductor import __version__
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.instants import utc_now
 from scns_conductor.services.health import server_facts
 from scns_conductor.services.licenses import license_usage
 from scns_conductor.services.node_power import power_totals
 
-router = APIRouter(tags=["健康"])
+router = SegmentRouter(tags=["健康"])
 
 MIB = 1024**2
 WAIT_WINDOW = timedelta(hours=1)

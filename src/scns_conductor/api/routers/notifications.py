@@ -2,14 +2,15 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from scns_conductor.api.answers.notifications import NotificationsAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.models import NotificationState
 from scns_conductor.services.notifications import list_notifications
 
-router = APIRouter(tags=["作业"])
+router = SegmentRouter(tags=["作业"])
 _MOST = 1000
 
 

@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from scns_conductor.api.answers.accounting import PrioritiesAnswer, SharesAnswer
 from scns_conductor.api.answers.jobs import ScheduleAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.services.scheduler_questions import ask_priorities, ask_schedule, ask_shares
 
-router = APIRouter(tags=["优先级"])
+router = SegmentRouter(tags=["优先级"])
 
 
 @router.get("/priorities", summary="排队的作业的优先级与各因子")

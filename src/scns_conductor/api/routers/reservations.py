@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from scns_conductor.api.answers.cluster import ReservationAnswer, ReservationsAnswer
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep
 from scns_conductor.api.field_forms import Instant, Name, PositiveInt, Text, TimeLimit
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.licenses import parse_licenses
 from scns_conductor.services import reservations
 
@@ -15,7 +16,7 @@ from scns_conductor.services import reservations
 _CLEARABLE = frozenset({"comment", "licenses", "partition", "node_cpus"})
 _YEAR_S = 365 * 86400
 
-router = APIRouter(prefix="/reservations", tags=["预留"])
+router = SegmentRouter(prefix="/reservations", tags=["预留"])
 
 
 def _words(value: Any) -> Any:

@@ -4,11 +4,12 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import StreamingResponse
 
 from scns_conductor.api.dependencies import IdentityDep, Parts, PartsDep, given_token
 from scns_conductor.api.routers.diagnostics import moment_of
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.errors import ConductorError
 from scns_conductor.core.instants import utc_now
 from scns_conductor.core.tokens import Identity, issue_token
@@ -16,7 +17,7 @@ from scns_conductor.language import Language, accepted_language
 from scns_conductor.language.catalogue import english
 from scns_conductor.services.simulations import Asker, Event, Question, error_event
 
-router = APIRouter(tags=["诊断"])
+router = SegmentRouter(tags=["诊断"])
 
 # 替没有带令牌的签一个，够它算完（秒）。
 _ASKER_TOKEN_S = 600

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.answers.jobs import StepAnswer, StepsAnswer
@@ -15,10 +15,11 @@ from scns_conductor.api.answers.steps import (
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, SIGNAL_PATTERN
 from scns_conductor.api.routers.jobs import Acted
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.api.step_request import HetStepSubmit, StepConnection, StepSubmit
 from scns_conductor.services import job_steps
 
-router = APIRouter(prefix="/jobs", tags=["作业步"])
+router = SegmentRouter(prefix="/jobs", tags=["作业步"])
 StepId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 

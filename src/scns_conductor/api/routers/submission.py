@@ -3,7 +3,7 @@
 import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, HTTPException, Query, Request
+from fastapi import Header, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
@@ -13,11 +13,12 @@ from scns_conductor.api.body_budget import BodyRefused, most_body_bytes
 from scns_conductor.api.dependencies import IdentityDep, PartsDep, SubmitterDep
 from scns_conductor.api.field_forms import SIGNAL_PATTERN
 from scns_conductor.api.job_request import BatchRequest, HetJobRequest, SubmitRequest
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.services.cancellation import cancel_job
 from scns_conductor.services.job_control import signal_job
 from scns_conductor.services.job_queries import query_job
 
-router = APIRouter(prefix="/jobs", tags=["提交"])
+router = SegmentRouter(prefix="/jobs", tags=["提交"])
 
 IdempotencyKey = Annotated[
     str | None, Header(alias="Idempotency-Key", description="幂等键：同一个键只产生一次作业，断线重送请用同一个")

@@ -2,17 +2,18 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.answers.identity import TokensAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import NOT_FLAG, Flag
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.errors import InvalidRequest
 from scns_conductor.core.tokens import USER_NAME_PATTERN
 from scns_conductor.services import user_tokens
 
-router = APIRouter(tags=["集群"])
+router = SegmentRouter(tags=["集群"])
 
 UserName = Annotated[str, Field(pattern=USER_NAME_PATTERN)]
 # 账户的名字，写法同 POST /accounts 的。

@@ -2,16 +2,17 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import ConfigDict, Field
 
 from scns_conductor.api.answers.standing import TriggerIdAnswer, TriggerIdsAnswer, TriggersAnswer
 from scns_conductor.api.dependencies import IdentityDep, PartsDep, SubmitterDep
 from scns_conductor.api.field_forms import Flag, Name, Text
 from scns_conductor.api.job_request import SubmitRequest
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.services import triggers
 
-router = APIRouter(prefix="/triggers", tags=["定时与触发"])
+router = SegmentRouter(prefix="/triggers", tags=["定时与触发"])
 
 _YEAR_S = 365 * 86400
 TriggerId = Annotated[int | None, Query(ge=1, lt=2**63, description="编号")]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from scns_conductor.api.answers.webhooks import (
@@ -15,10 +15,11 @@ from scns_conductor.api.answers.webhooks import (
 )
 from scns_conductor.api.dependencies import IdentityDep, PartsDep
 from scns_conductor.api.field_forms import Flag, Name
+from scns_conductor.api.segment_router import SegmentRouter
 from scns_conductor.core.models import NotificationState, WebhookFormat, WebhookScope
 from scns_conductor.services import webhooks
 
-router = APIRouter(prefix="/webhooks", tags=["webhook"])
+router = SegmentRouter(prefix="/webhooks", tags=["webhook"])
 
 _MOST = 1000
 _MOST_ID = 2**62
