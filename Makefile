@@ -13,7 +13,7 @@ DATA_DIR ?=
 UP_OPTIONS := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 SEED ?= 1
 JOBS ?= 2000
-WORKERS ?= 3
+WORKERS ?= 4
 # make test-machine 的机器：containers（systemd 是 1 号进程的容器）或 vm（QEMU 的虚拟机）。
 MACHINES ?= containers
 # make test-debian 用哪一版 Debian。
@@ -81,14 +81,15 @@ down: $(LOCAL_STAMP) ## 停止 make up 启动的系统
 # 几个进程同时跑，一个文件总在同一个进程里，共用那里的引擎与系统；标了 alone 的要独占机器，最后一个个跑，
 # 没有点名时只看有它们的文件，不把全部测试再导入一遍。退出码 5 是没有选中测试：ARGS 只点了一半时不算错。
 ALONE = $(if $(findstring tests/,$(ARGS)),,$(shell grep -rl 'mark\.alone' tests --include='test_*.py'))
-FAULTS = $(if $(findstring tests/,$(ARGS)),,$(shell grep -rl 'mark\.faults' tests/unit tests/integration --include='test_*.py'))
+FAULTS = $(if $(findstring tests/,$(ARGS)),,$(shell grep -rlE 'mark\.faults|^(from|import) hypothesis' tests/unit tests/integration --include='test_*.py'))
 
 test: $(DEV_STAMP) ## 每样能力的测试，几分钟（ARGS='-k 名字'；WORKERS=0 一个个跑）
 	@$(PYTEST) -m 'not faults and not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) || test $$? -eq 5
 	@$(PYTEST) -m 'not faults and alone' $(ALONE) $(ARGS) || test $$? -eq 5
 
-test-faults: $(DEV_STAMP) ## 其余的测试：真的故障、混沌、随机的请求、每个旧版本的升级、造出的包
-	@$(PYTEST) -m 'faults and not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(FAULTS) $(ARGS) || test $$? -eq 5
+test-faults: export HYPOTHESIS_PROFILE ?= longer
+test-faults: $(DEV_STAMP) ## 其余的测试：真的故障、混沌、随机的请求、每个旧版本的升级、造出的包，性质的更多例子
+	@$(PYTEST) -m '(faults or hypothesis) and not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(FAULTS) $(ARGS) || test $$? -eq 5
 	@$(PYTEST) -m 'faults and alone' $(ALONE) $(ARGS) || test $$? -eq 5
 
 # 别的 Python：make test PYTHON=python3.13 VENV=.venv-3.13。本机没有的，用另一版 Debian 的。

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -19,7 +18,8 @@ from urllib.parse import quote
 
 import psycopg
 
-from running_system import RunningSystem, wait_until
+import warm_processes
+from running_system import STOP_WAIT_S, RunningSystem, wait_until
 from scns_conductor import migrations
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.tokens import issue_token
@@ -228,10 +228,7 @@ def deployed_system(
             ("agent", "scns_conductor.worker.agent.process"),
         ):
             with open(logs / f"{name}.log", "ab") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", module], env=environment, stdout=log, stderr=log,
-                    stdin=subprocess.DEVNULL, cwd=folder,
-                )  # fmt: skip
+                process = warm_processes.start(module, env=environment, stdout=log, stderr=log, cwd=folder)
             processes.append(process)
         system = RunningSystem(folder, processes[0], url, issue_token(own, "root", admin=True))
         wait_until(lambda: _serves(url), START_WAIT_S, f"{folder} 里的系统就绪")
@@ -239,7 +236,11 @@ def deployed_system(
         yield system
     finally:
         for process in reversed(processes):
-            stop_process(process, signal.SIGTERM)
+            process.terminate()
+            try:
+                process.wait(STOP_WAIT_S)
+            finally:
+                process.kill()
         with contextlib.suppress(ShepherdGone, OSError):
             client = ShepherdClient.connect(folder / "spool" / "node1", "node1", start=False)
             client.shutdown(0)

@@ -55,7 +55,7 @@ def gpus(yard: NodeYard, job_id: int) -> list[int]:
 def test_a_card_is_given_back_only_after_the_commit(yard: NodeYard) -> None:
     """A 的结束卡在提交上：它的卡不能给 B，核对不能因此弄错，A 结束之后 C 得到的才是 A 的那一块。"""
     yard.start_agent(SCNS_NODE_GPUS="2")
-    script = "while [ ! -e stop.$SLURM_JOB_ID ]; do sleep 0.02; done\n"
+    script = "while [ ! -e stop.$SLURM_JOB_ID ]; do sleep 0.1; done\n"
     first, second, third = (yard.submit(script) for _ in range(3))
     yard.start(first, gres={"gpu": 1})
     wait_until(lambda: gpus(yard, first), "A 启动")
@@ -96,7 +96,7 @@ def test_a_launch_that_finds_no_free_card_waits_for_it(yard: NodeYard) -> None:
 def test_two_jobs_that_both_claim_a_card_are_told(yard: NodeYard) -> None:
     """数据库里两个作业记着同一块卡（旧版本留下的）：重启之后说出来，不再接新的，两个都照跑。"""
     yard.start_agent(SCNS_NODE_GPUS="2")
-    script = "touch started.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.02; done\n"
+    script = "touch started.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.1; done\n"
     jobs = [yard.submit(script) for _ in range(2)]
     for job_id in jobs:
         yard.start(job_id, gres={"gpu": 1})
@@ -151,7 +151,7 @@ def test_a_rejected_end_is_parked_and_blocks_nothing(yard: NodeYard) -> None:
 def test_a_connection_that_is_cut_is_retried_not_parked(yard: NodeYard) -> None:
     """管理员断开连接、语句超时、等锁超时、只读：都是一时的。"""
     yard.start_agent()
-    job_id = yard.run("while [ ! -e go ]; do sleep 0.02; done; exit 5\n")
+    job_id = yard.run("while [ ! -e go ]; do sleep 0.1; done; exit 5\n")
     wait_until(lambda: yard.job(job_id)["process_id"], "进程号")
     (database,) = yard.query("SELECT current_database() AS name")
     yard.execute(f"ALTER DATABASE {database['name']} SET default_transaction_read_only = on")
@@ -195,8 +195,8 @@ def test_a_malformed_record_from_another_version_is_parked(yard: NodeYard) -> No
 def test_a_thread_that_dies_ends_the_process_and_nothing_is_lost(yard: NodeYard) -> None:
     """收尾线程碰到谁也没有想到的（数据库里节点列表写坏了）：进程以非零退出，重启之后一个作业也不丢。"""
     yard.start_agent()
-    waiting = yard.run("while [ ! -e go ]; do sleep 0.02; done; exit 4\n")
-    broken = yard.run("touch ready; while [ ! -e end ]; do sleep 0.02; done\n")
+    waiting = yard.run("while [ ! -e go ]; do sleep 0.1; done; exit 4\n")
+    broken = yard.run("touch ready; while [ ! -e end ]; do sleep 0.1; done\n")
     yard.exists("ready")
     yard.execute("UPDATE jobs SET allocated_nodes = 2, node_list = 'n[' WHERE job_id = :id", id=broken)
     (yard.output / "end").touch()
@@ -249,7 +249,7 @@ def test_the_scheduler_dies_loudly(yard: NodeYard) -> None:
 
 def test_scns_up_restarts_an_agent_whose_thread_died(tmp_path: Path) -> None:
     with start_system(tmp_path / "s", "--cpus", "4", "--memory", "4G") as system:
-        job_id = system.submit("#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.05; done; exit 6\n")
+        job_id = system.submit("#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.1; done; exit 6\n")
         system.wait_state(job_id, "RUNNING")
         (agent,) = system.services("worker.agent.process")
         resource.prlimit(agent, resource.RLIMIT_NOFILE, (3, 3))
@@ -268,7 +268,7 @@ def test_a_slow_epilog_delays_only_its_own_job(yard: NodeYard) -> None:
     epilog = yard.work / "epilog"
     ran = yard.work / "epilogs"
     epilog.write_text(
-        f"#!/bin/bash\necho $SLURM_JOB_ID >> {ran}; while [ -e {yard.work}/slow.$SLURM_JOB_ID ]; do sleep 0.05; done\n"
+        f"#!/bin/bash\necho $SLURM_JOB_ID >> {ran}; while [ -e {yard.work}/slow.$SLURM_JOB_ID ]; do sleep 0.1; done\n"
     )
     epilog.chmod(0o755)
     yard.start_agent(SCNS_TASK_EPILOG=str(epilog))
@@ -335,7 +335,7 @@ def test_output_on_a_hung_file_system_delays_only_its_own_end(yard: NodeYard) ->
     yard.start_agent()
     far = yard.work / "far"
     far.mkdir()
-    script = "touch ready.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.02; done; exit 2\n"
+    script = "touch ready.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.1; done; exit 2\n"
     stuck = yard.submit(script, standard_output=str(far / "out"))
     yard.start(stuck)
     yard.exists(f"ready.{stuck}")
@@ -379,7 +379,7 @@ def test_a_hung_output_folder_delays_only_its_own_launch(yard: NodeYard) -> None
 def test_a_hung_script_folder_does_not_stop_the_heartbeat(yard: NodeYard) -> None:
     """脚本目录（也许在 NFS 上）不答话：心跳照跳，节点排空并说明，运行中的照跑；答话了自己恢复。"""
     yard.start_agent()
-    holder = yard.run("touch ready; while [ ! -e go ]; do sleep 0.02; done\n")
+    holder = yard.run("touch ready; while [ ! -e go ]; do sleep 0.1; done\n")
     yard.exists("ready")
     with hung_folder(yard.work / "n1/scripts"):
         drained = wait_until(lambda: yard.node()["drain"] and yard.node(), "排空")
@@ -396,7 +396,7 @@ def test_a_hung_script_folder_does_not_stop_the_heartbeat(yard: NodeYard) -> Non
 def test_a_hung_script_folder_stops_only_the_scripts_in_it(yard: NodeYard) -> None:
     """脚本目录不答话：结束、时限、没有脚本的分配与它们的步照常；新的脚本自己挂着，取消得了；代理、牧守进程重启得了。"""
     yard.start_agent()
-    going = yard.run("touch going; while [ ! -e go ]; do sleep 0.02; done; exit 3\n")
+    going = yard.run("touch going; while [ ! -e go ]; do sleep 0.1; done; exit 3\n")
     timed = yard.run("touch timed; exec sleep 300\n", time_limit=20)
     for name in ("going", "timed"):
         yard.exists(name)
@@ -429,7 +429,7 @@ def test_a_hung_spool_stops_the_node_but_loses_nothing(yard: NodeYard) -> None:
     disk = StallingFolder(yard.work / "n1/spool", yard.work / "backing")
     try:
         yard.start_agent()
-        script = "touch ready.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.02; done; touch over.$SLURM_JOB_ID; exit 3\n"
+        script = "touch ready.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.1; done; touch over.$SLURM_JOB_ID; exit 3\n"
         ending, cancelled = yard.run(script), yard.run("touch ready.$SLURM_JOB_ID; exec sleep 300\n")
         for job_id in (ending, cancelled):
             yard.exists(f"ready.{job_id}")

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from slurm_links import Commands
 
-from running_system import RunningSystem
+from running_system import RunningSystem, start_system
 
 HEAVY = ("pydantic", "pydantic_settings", "sqlmodel", "numpy", "fastapi", "click", "scns_conductor.core.models")
 
@@ -54,15 +56,22 @@ def test_starting_the_system_brings_no_alembic() -> None:
     assert not {"alembic", "sqlmodel", "scns_conductor.core.models"} & _imported("scns_conductor.local.up")
 
 
-def test_an_agent_that_has_worked_has_no_models_either(running_system: RunningSystem, tmp_path: Path) -> None:
+@pytest.fixture
+def system(scratch: Path) -> Iterator[RunningSystem]:
+    """从头启动的：fork 出来的映射着别的服务的模块。"""
+    with start_system(scratch / "footprint", "--nodes", "1", "--cpus", "4", from_start=True) as started:
+        yield started
+
+
+def test_an_agent_that_has_worked_has_no_models_either(system: RunningSystem, tmp_path: Path) -> None:
     """作业、数组的任务、作业步都跑过之后：pydantic 的扩展模块没有映射进来（API 里有，所以看得出）。"""
-    slurm = Commands.beside(running_system, tmp_path)
+    slurm = Commands.beside(system, tmp_path)
     stepped = slurm.submit("-o", "out", text="#!/bin/bash\nsrun true\n")
-    array = running_system.submit("#!/bin/bash\ntrue\n", array="0-3")
-    running_system.wait_state(stepped, "COMPLETED")
+    array = system.submit("#!/bin/bash\ntrue\n", array="0-3")
+    system.wait_state(stepped, "COMPLETED")
     for task in range(4):
-        running_system.wait_state(f"{array}_{task}", "COMPLETED")
-    agents = running_system.services("worker.agent.process")
+        system.wait_state(f"{array}_{task}", "COMPLETED")
+    agents = system.services("worker.agent.process")
     assert agents
     assert not [pid for pid in agents if "pydantic_core" in _mapped(pid)]
-    assert all("pydantic_core" in _mapped(pid) for pid in running_system.services("api"))
+    assert all("pydantic_core" in _mapped(pid) for pid in system.services("api"))

@@ -52,7 +52,7 @@ def submit(yard: NodeYard, script: str, **fields: object) -> int:
 def test_a_stopped_agent_is_announced_and_gets_no_new_jobs(scheduled: NodeYard) -> None:
     yard = scheduled
     yard.start_agent()
-    running = submit(yard, "echo $$ > pid.new; mv pid.new pid; while [ ! -e go ]; do sleep 0.02; done; exit 5\n")
+    running = submit(yard, "echo $$ > pid.new; mv pid.new pid; while [ ! -e go ]; do sleep 0.1; done; exit 5\n")
     pid = int(yard.written("pid"))
     yard.kill_agent(number=signal.SIGTERM)
     node = yard.node()
@@ -176,7 +176,7 @@ def test_restarting_an_agent_again_and_again_under_load_loses_and_fails_nothing(
     for node in ("n1", "n2"):
         yard.start_agent(node)
     long = [
-        submit(yard, "echo $SLURM_JOB_ID >> long; while [ ! -e go ]; do sleep 0.05; done\n", requeue=False)
+        submit(yard, "echo $SLURM_JOB_ID >> long; while [ ! -e go ]; do sleep 0.1; done\n", requeue=False)
         for _ in range(4)
     ]
     wait_until(lambda: len(yard.written("long").split()) == len(long), "长的都在跑")
@@ -205,7 +205,7 @@ def test_restarting_an_agent_again_and_again_under_load_loses_and_fails_nothing(
 def test_a_second_agent_of_the_same_name_is_refused(yard: NodeYard, tmp_path: Path, copied: bool) -> None:
     """另一台机器误用了同一个节点名（copied：连工作目录一起复制的）：它说清楚、退出；原来的作业照跑，只跑一次。"""
     yard.start_agent()
-    job_id = yard.run("#!/bin/bash\necho started >> starts\nwhile [ ! -e go ]; do sleep 0.05; done\n")
+    job_id = yard.run("#!/bin/bash\necho started >> starts\nwhile [ ! -e go ]; do sleep 0.1; done\n")
     yard.exists("starts")
     other = tmp_path / "other"
     if copied:

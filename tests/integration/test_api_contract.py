@@ -233,7 +233,7 @@ def test_listing_pages_cover_everything_once_in_order(running_system: RunningSys
 
 
 def test_hold_release_requeue_suspend_resume_and_signals(running_system: RunningSystem) -> None:
-    job_id = running_system.submit("trap 'echo got; exit 0' USR1; while :; do sleep 0.05; done", hold=True)
+    job_id = running_system.submit("trap 'echo got; exit 0' USR1; while :; do sleep 0.1; done", hold=True)
     assert running_system.query(job_id)["state"] == "PENDING"
     assert running_system.call("POST", f"/jobs/{job_id}/release")[0] == 200
     running_system.wait_state(job_id, "RUNNING")

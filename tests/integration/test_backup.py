@@ -19,7 +19,7 @@ from scns_conductor.core.settings import Settings
 from scns_conductor.migrations.backup import fitting_tools
 from scns_conductor.statements.incarnation import JOB_ID_MARGIN
 
-WAITS = "echo $$ > old_$SLURM_JOB_ID\nuntil [ -e go ]; do sleep 0.05; done\nexit 7\n"
+WAITS = "echo $$ > old_$SLURM_JOB_ID\nuntil [ -e go ]; do sleep 0.1; done\nexit 7\n"
 
 
 @pytest.fixture

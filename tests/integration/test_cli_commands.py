@@ -78,7 +78,7 @@ def test_a_running_job_is_listed_followed_and_cancelled(running_system: RunningS
 
 
 def test_a_signal_reaches_the_script(running_system: RunningSystem) -> None:
-    script = "trap 'echo 收到; exit 5' USR1\necho 等着\nwhile :; do sleep 0.05; done\n"
+    script = "trap 'echo 收到; exit 5' USR1\necho 等着\nwhile :; do sleep 0.1; done\n"
     job_id = scns(running_system, "submit", "--parsable", "-", stdin=script).stdout.strip()
     wait_until(lambda: "等着" in scns(running_system, "logs", job_id).stdout, what="脚本装好了信号")
     scns(running_system, "cancel", "-b", "-s", "SIGUSR1", job_id)

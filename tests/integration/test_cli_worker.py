@@ -41,7 +41,7 @@ def test_one_command_schedules_and_runs_jobs_and_jobs_outlive_it(yard: NodeYard)
     yard.work.joinpath("n1").mkdir()
     go_on = yard.work / "go-on"
     short = yard.submit("exit 0\n")
-    long = yard.submit(f"while [ ! -e {go_on} ]; do sleep 0.05; done\n")
+    long = yard.submit(f"while [ ! -e {go_on} ]; do sleep 0.1; done\n")
     first = start_worker(yard, "--scheduler")
     wait_until(lambda: ended(yard, short) == "COMPLETED", "短作业结束")
     wait_until(lambda: yard.query("SELECT 1 FROM jobs WHERE job_id = :j AND state = 'RUNNING'", j=long), "长作业运行")

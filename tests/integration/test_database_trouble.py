@@ -223,7 +223,7 @@ def test_a_spell_of_read_only_is_503_and_passes(system: RunningSystem) -> None:
 def test_a_job_that_ends_in_a_read_only_spell_keeps_its_end_and_output(system: RunningSystem, tmp_path: Path) -> None:
     """这样的错是暂时的，不是「数据库不收这个结束」：输出与说明都不丢。"""
     go = tmp_path / "go"
-    job = system.submit(f"echo kept; while [ ! -e {go} ]; do sleep 0.05; done; exit 3\n")
+    job = system.submit(f"echo kept; while [ ! -e {go} ]; do sleep 0.1; done; exit 3\n")
     system.wait_state(job, "RUNNING")
     log = system.data_dir / "logs" / "agent-node1.log"
     before = len(log.read_text())

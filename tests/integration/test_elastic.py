@@ -20,7 +20,7 @@ if [ $1 = resume ]; then
     [ -e {work}/fail ] && {{ echo 没有配额; exit 3; }}
     [ -e {work}/hang-$2 ] && sleep 1000
     [ -e {work}/wrong ] && exec {python} -m scns_conductor.local.elastic_nodes resume --cpus 2 --memory 1G c3
-    [ -e {work}/slow ] && touch {work}/slowly && while [ -e {work}/slow ]; do sleep 0.05; done
+    [ -e {work}/slow ] && touch {work}/slowly && while [ -e {work}/slow ]; do sleep 0.1; done
     exec {python} -m scns_conductor.local.elastic_nodes resume --cpus 2 --memory 1G $2
 fi
 exec {python} -m scns_conductor.local.elastic_nodes suspend $2

@@ -85,10 +85,8 @@ def test_everything_killed_and_started_again_finishes_every_job(tmp_path: Path, 
     data = scratch / "all-killed"
     go = tmp_path / "go"
     with start_system(data, "--nodes", "1", "--cpus", "2", "--memory", "4G") as system:
-        running = system.submit(f"echo running >> {tmp_path}/runs; while [ ! -e {go} ]; do sleep 0.05; done; exit 9\n")
-        ends_meanwhile = system.submit(
-            f"echo meanwhile >> {tmp_path}/runs; while [ ! -e {go}2 ]; do sleep 0.05; done\n"
-        )
+        running = system.submit(f"echo running >> {tmp_path}/runs; while [ ! -e {go} ]; do sleep 0.1; done; exit 9\n")
+        ends_meanwhile = system.submit(f"echo meanwhile >> {tmp_path}/runs; while [ ! -e {go}2 ]; do sleep 0.1; done\n")
         for job_id in (running, ends_meanwhile):
             system.wait_state(job_id, "RUNNING")
         wait_until(lambda: (tmp_path / "runs").exists() and len((tmp_path / "runs").read_text().split()) == 2, 60)

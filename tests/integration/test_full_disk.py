@@ -95,7 +95,7 @@ def system(
 
 def waiting_job(system: RunningSystem, go: Path) -> str:
     """一个在运行、等着 go 出现的作业。"""
-    job_id = system.submit(f"until [ -e {go} ]; do sleep 0.05; done\n")
+    job_id = system.submit(f"until [ -e {go} ]; do sleep 0.1; done\n")
     system.wait_state(job_id, "RUNNING")
     return job_id
 

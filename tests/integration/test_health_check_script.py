@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import warm_commands
+import warm_processes
 from running_system import RunningSystem, server_environment, wait_until
 from scns_conductor import migrations
 from scns_conductor.core import database
@@ -107,7 +108,8 @@ def test_health_is_not_ready_without_scheduler_and_nodes(settings: Settings) -> 
         "SCNS_API_PORT": str(port),
         "SCNS_URL": f"http://127.0.0.1:{port}",
     }
-    api = subprocess.Popen([sys.executable, "-m", "scns_conductor.api"], env=environment)
+    with open(settings.data_dir / "api.log", "wb") as log:
+        api = warm_processes.start("scns_conductor.api", env=environment, stderr=log)
     try:
 
         def health() -> "subprocess.CompletedProcess[str]":

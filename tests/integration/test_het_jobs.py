@@ -183,7 +183,7 @@ def ended_steps(cluster: RunningSystem, job_id: str) -> list[bool]:
 
 def test_a_part_that_is_done_first_does_not_end_the_others(cluster: RunningSystem, slurm: Commands) -> None:
     """独立的 srun：第 0 个部分的任务先做完，别的部分照跑到底；都做完了才交还。"""
-    waits = "until [ -e go ]; do sleep 0.05; done; echo done; exit 5"
+    waits = "until [ -e go ]; do sleep 0.1; done; echo done; exit 5"
     words = [slurm.prefix / "srun", "-n1", "bash", "-c", "exit 2", ":", "-n1", "bash", "-c", waits]
     with subprocess.Popen(words, cwd=slurm.work, env=slurm.environment, stdout=subprocess.PIPE, text=True) as srun:
         job = min(wait_until(lambda: slurm.run("squeue", "-h", "-o", "%A").stdout.split(), what="在跑"), key=int)

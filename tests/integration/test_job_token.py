@@ -3,8 +3,6 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,11 +14,12 @@ from node_yard import NodeYard
 from restore_yard import Dump
 from shepherd_yard import wait_until
 
+import warm_processes
 from scns_conductor.core.job_token import job_token
 from scns_conductor.core.settings import Settings
 
 USER, OTHER = "nobody", "daemon"
-SCRIPT = "echo $SCNS_JOB_TOKEN > token.new; mv token.new token; while [ ! -e go ]; do sleep 0.02; done\n"
+SCRIPT = "echo $SCNS_JOB_TOKEN > token.new; mv token.new token; while [ ! -e go ]; do sleep 0.1; done\n"
 
 
 class Api:
@@ -28,11 +27,12 @@ class Api:
 
     def __init__(self, yard: NodeYard, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.api"],
-            env={**yard.environment("none"), "SCNS_DATA_DIR": str(yard.work / "api"), "SCNS_API_PORT": str(port)},
-            stderr=open(yard.work / "api.log", "ab"),  # noqa: SIM115
-        )
+        with open(yard.work / "api.log", "ab") as log:
+            self.process = warm_processes.start(
+                "scns_conductor.api",
+                env={**yard.environment("none"), "SCNS_DATA_DIR": str(yard.work / "api"), "SCNS_API_PORT": str(port)},
+                stderr=log,
+            )
 
     def call(self, token: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         request = urllib.request.Request(

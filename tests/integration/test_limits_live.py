@@ -43,7 +43,7 @@ def bob(system: RunningSystem) -> RunningSystem:
 
 
 def until(tmp_path: Path, name: str = "go") -> str:
-    return f"while [ ! -e {tmp_path}/{name} ]; do sleep 0.02; done\n"
+    return f"while [ ! -e {tmp_path}/{name} ]; do sleep 0.1; done\n"
 
 
 def row(system: RunningSystem, job_id: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
+import warm_processes
 from own_database import own_database, variables
 from running_system import RunningSystem, free_port, wait_until
 from scns_conductor.core.errors import SettingsError
@@ -99,8 +100,9 @@ def site(engines: Engines) -> Iterator[Site]:
         os.chown(home, uids[0], uids[0])
         port = free_port()
         log = work / "log"
-        api = subprocess.Popen(
-            [sys.executable, "-m", "scns_conductor.api"],
+        said = stack.enter_context(open(log, "ab"))
+        api = warm_processes.start(
+            "scns_conductor.api",
             env={
                 **os.environ,
                 **variables(settings),
@@ -111,8 +113,8 @@ def site(engines: Engines) -> Iterator[Site]:
                 "SCNS_WEB_URL": WEB_URL,
                 "SCNS_LOG_LEVEL": "DEBUG",
             },
-            stdout=stack.enter_context(open(log, "ab")),
-            stderr=subprocess.STDOUT,
+            stdout=said,
+            stderr=said,
         )
         stack.callback(api.wait, 60)
         stack.callback(api.terminate)

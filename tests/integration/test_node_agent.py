@@ -38,8 +38,8 @@ def test_cancel_before_the_launch_never_starts_it(yard: NodeYard) -> None:
 @pytest.mark.faults
 def test_agent_killed_while_jobs_run_loses_nothing(yard: NodeYard) -> None:
     yard.start_agent()
-    waiting = yard.run("echo a >> runs; while [ ! -e go ]; do sleep 0.02; done; exit 5\n")
-    ending = yard.run("touch ready; while [ ! -e soon ]; do sleep 0.02; done; date +%s.%N > when; exit 6\n")
+    waiting = yard.run("echo a >> runs; while [ ! -e go ]; do sleep 0.1; done; exit 5\n")
+    ending = yard.run("touch ready; while [ ! -e soon ]; do sleep 0.1; done; date +%s.%N > when; exit 6\n")
     yard.exists("runs")
     yard.exists("ready")
     shepherd = yard.shepherd_pid()
@@ -65,9 +65,9 @@ def test_agent_killed_while_jobs_run_loses_nothing(yard: NodeYard) -> None:
 def test_shepherd_killed_alone_loses_no_exit_code(yard: NodeYard) -> None:
     """作业过继给代理，代理不回收：死后才结束的、新的牧守进程来之前就结束的，退出码都还在。"""
     yard.start_agent(SCNS_HEARTBEAT_INTERVAL_S="5")
-    lives = yard.run("while [ ! -e go ]; do sleep 0.02; done; exit 5\n", requeue=False)
-    killed = yard.run("while [ ! -e go ]; do sleep 0.02; done; kill -SEGV $$\n")
-    meanwhile = yard.run("while [ ! -e soon ]; do sleep 0.02; done; exit 6\n", requeue=False)
+    lives = yard.run("while [ ! -e go ]; do sleep 0.1; done; exit 5\n", requeue=False)
+    killed = yard.run("while [ ! -e go ]; do sleep 0.1; done; kill -SEGV $$\n")
+    meanwhile = yard.run("while [ ! -e soon ]; do sleep 0.1; done; exit 6\n", requeue=False)
     for job_id in (lives, killed, meanwhile):
         wait_until(lambda job_id=job_id: yard.job(job_id)["process_id"], "进程号")  # type: ignore[misc]
     pid = yard.job(meanwhile)["process_id"]
@@ -92,8 +92,8 @@ def test_shepherd_killed_alone_loses_no_exit_code(yard: NodeYard) -> None:
 def test_agent_and_shepherd_killed_requeues_what_ended_unseen(yard: NodeYard) -> None:
     """两个都没了的时候结束的：没有人看得见退出码，NODE_FAIL 或重新排队。"""
     yard.start_agent()
-    once = yard.run("while [ ! -e go ]; do sleep 0.02; done\n", requeue=False)
-    again = yard.run("while [ ! -e go ]; do sleep 0.02; done\n")
+    once = yard.run("while [ ! -e go ]; do sleep 0.1; done\n", requeue=False)
+    again = yard.run("while [ ! -e go ]; do sleep 0.1; done\n")
     for job_id in (once, again):
         wait_until(lambda job_id=job_id: yard.job(job_id)["process_id"], "进程号")  # type: ignore[misc]
     pids = [yard.job(job_id)["process_id"] for job_id in (once, again)]
@@ -113,7 +113,7 @@ def test_agent_and_shepherd_killed_requeues_what_ended_unseen(yard: NodeYard) ->
 @pytest.mark.faults
 def test_adopted_strays_do_not_pile_up_as_zombies(yard: NodeYard) -> None:
     yard.start_agent()
-    job_id = yard.run("sleep 1000 & echo $! > child; while [ ! -e go ]; do sleep 0.02; done\n")
+    job_id = yard.run("sleep 1000 & echo $! > child; while [ ! -e go ]; do sleep 0.1; done\n")
     wait_until(lambda: yard.job(job_id)["process_id"], "进程号")
     child = int(yard.written("child"))
     old = yard.shepherd_pid()
@@ -130,7 +130,7 @@ def test_a_leader_that_ended_unrecorded_is_not_mistaken_for_its_escaped_child(ya
     yard.start_agent()
     job_id = yard.run(
         "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > child\n"
-        "while [ ! -e go ]; do sleep 0.02; done; exit 3\n"
+        "while [ ! -e go ]; do sleep 0.1; done; exit 3\n"
     )
     leader = wait_until(lambda: yard.job(job_id)["process_id"], "进程号")
     child = int(yard.written("child"))

@@ -43,7 +43,7 @@ class Cared:
 
     def waiting_job(self, node: str) -> str:
         """在这个节点上跑着、等 go-作业号 的作业；有时限，计划才知道它何时让出来。"""
-        script = f"while [ ! -e {self.work}/go-$SLURM_JOB_ID ]; do sleep 0.02; done\n"
+        script = f"while [ ! -e {self.work}/go-$SLURM_JOB_ID ]; do sleep 0.1; done\n"
         job = self.system.submit(script, required_nodes=node, time_limit="20")
         self.system.wait_state(job, "RUNNING")
         return job

@@ -31,7 +31,7 @@ def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
 
 def test_database_away_jobs_run_on_and_ends_arrive_later_with_true_times(fragile: NodeYard, outage: Outage) -> None:
     fragile.start_agent()
-    job_id = fragile.run("touch ready; while [ ! -e go ]; do sleep 0.02; done; date +%s.%N > when; exit 7\n")
+    job_id = fragile.run("touch ready; while [ ! -e go ]; do sleep 0.1; done; date +%s.%N > when; exit 7\n")
     fragile.exists("ready")
     outage.kill_postgres()
     fragile.engine.dispose()
@@ -100,7 +100,7 @@ def test_full_output_directory_is_the_jobs_own_failure(yard: NodeYard) -> None:
 def test_full_spool_requeues_the_job_and_drains_the_node(yard: NodeYard) -> None:
     with small_disk(yard.work / "n1", "8m"):
         yard.start_agent()
-        running = yard.run("while [ ! -e go ]; do sleep 0.02; done; exit 4\n")
+        running = yard.run("while [ ! -e go ]; do sleep 0.1; done; exit 4\n")
         wait_until(lambda: yard.job(running)["process_id"], "进程号")
         with contextlib.suppress(OSError), open(yard.work / "n1" / "filler", "wb", buffering=0) as filler:
             while True:
@@ -148,7 +148,7 @@ def test_job_that_does_everything_wrong(yard: NodeYard) -> None:
 head -c 50000000 /dev/urandom
 setsid bash -c 'trap "" TERM; while :; do sleep 0.1; done' & echo $! > stray
 exec 0<&- 1>&- 2>&-
-while :; do sleep 0.05; done
+while :; do sleep 0.1; done
 """
     job_id = yard.run(script, time_limit=2)
     job = yard.ended(job_id)

@@ -70,7 +70,7 @@ def test_postgres_that_does_not_answer_stops_nothing_that_runs(fragile: NodeYard
     """PostgreSQL 停住几秒：运行中的作业不受影响，结束的时刻是真的，之后照常调度。"""
     fragile.start_agent()
     with scheduler(fragile):
-        job_id = submitted(fragile, "touch ready; while [ ! -e go ]; do sleep 0.02; done; date +%s.%N > when; exit 3\n")
+        job_id = submitted(fragile, "touch ready; while [ ! -e go ]; do sleep 0.1; done; date +%s.%N > when; exit 3\n")
         fragile.exists("ready")
         outage.freeze(outage.postgres_pid)
         (fragile.output / "go").touch()
@@ -158,7 +158,7 @@ def test_clock_steps_change_neither_limits_nor_times(yard: NodeYard) -> None:
     wait_until((spool / "shepherd.sock").exists, "牧守进程")
     yard.start_agent(**skewed)
     assert yard.shepherd_pid() == shepherd.pid, "代理接上了钟会跳的牧守进程"
-    steady = yard.run("touch ready; while [ ! -e go ]; do sleep 0.02; done\n", time_limit=600)
+    steady = yard.run("touch ready; while [ ! -e go ]; do sleep 0.1; done\n", time_limit=600)
     limited = yard.run("sleep 300\n", time_limit=3)
     yard.exists("ready")
     for step_s in (86400, -86400):

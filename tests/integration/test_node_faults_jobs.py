@@ -122,7 +122,7 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 PY
-while [ ! -s stray ]; do sleep 0.02; done
+while [ ! -s stray ]; do sleep 0.1; done
 exit 6
 """
     job = yard.ended(yard.run(script))

@@ -93,7 +93,7 @@ def test_environment_of_the_job(yard: NodeYard) -> None:
 
 
 def test_two_jobs_never_share_a_gpu(yard: NodeYard) -> None:
-    script = "echo $CUDA_VISIBLE_DEVICES > gpu.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.02; done\n"
+    script = "echo $CUDA_VISIBLE_DEVICES > gpu.$SLURM_JOB_ID; while [ ! -e go ]; do sleep 0.1; done\n"
     jobs = [yard.submit(script) for _ in range(3)]
     yard.start(jobs[0], gres={"gpu:a100": 3})
     yard.start(jobs[1], gres={"gpu:a100": 1})
@@ -218,7 +218,7 @@ def test_suspend_and_resume_follow_the_database(yard: NodeYard) -> None:
 
 
 def test_signal_reaches_the_job(yard: NodeYard) -> None:
-    job_id = yard.run("trap 'exit 9' USR1; touch ready; while :; do sleep 0.02; done\n")
+    job_id = yard.run("trap 'exit 9' USR1; touch ready; while :; do sleep 0.1; done\n")
     yard.exists("ready")
     yard.send("signal", job_ids=[job_id], signal="USR1", target="batch")
     assert yard.ended(job_id)["exit_status"] == 9
@@ -269,7 +269,7 @@ def test_allocation_without_a_script_is_held_until_ended(yard: NodeYard) -> None
 
 def test_usage_of_a_running_job_is_sampled(yard: NodeYard) -> None:
     job_id = yard.run(
-        "x=$(head -c 40000000 /dev/zero | tr '\\0' x)\ntouch ready; while [ ! -e go ]; do sleep 0.02; done\n"
+        "x=$(head -c 40000000 /dev/zero | tr '\\0' x)\ntouch ready; while [ ! -e go ]; do sleep 0.1; done\n"
     )
     yard.exists("ready")
     wait_until(lambda: (yard.job(job_id)["max_rss_kb"] or 0) > 39_000, "采样")

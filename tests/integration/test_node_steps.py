@@ -13,7 +13,7 @@ from shepherd_yard import alive, wait_until
 from scns_conductor.core.settings import Settings
 from scns_conductor.worker.bus import Message
 
-HOLD = "touch ready; while [ ! -e go ]; do sleep 0.02; done\n"
+HOLD = "touch ready; while [ ! -e go ]; do sleep 0.1; done\n"
 
 
 @pytest.fixture

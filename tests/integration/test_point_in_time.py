@@ -17,7 +17,7 @@ from scns_conductor.statements.incarnation import JOB_ID_MARGIN
 
 pytestmark = pytest.mark.faults
 
-WAITS = "echo $$ > old_$SLURM_JOB_ID\nuntil [ -e go ]; do sleep 0.05; done\nexit 7\n"
+WAITS = "echo $$ > old_$SLURM_JOB_ID\nuntil [ -e go ]; do sleep 0.1; done\nexit 7\n"
 
 
 def _archiving(folder: Path) -> Sequence[str]:

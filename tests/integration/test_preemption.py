@@ -21,7 +21,7 @@ def system(lent_system: RunningSystem) -> RunningSystem:
 
 def looping(tmp_path: Path, name: str) -> str:
     """记下每次尝试的进程号，直到有 go 文件。"""
-    return f"echo $$ >> {tmp_path}/{name}; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done\n"
+    return f"echo $$ >> {tmp_path}/{name}; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done\n"
 
 
 def pids(tmp_path: Path, name: str, count: int = 1) -> list[int]:

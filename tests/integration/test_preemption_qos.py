@@ -121,7 +121,7 @@ def test_grace_time_lets_the_victim_finish_its_work(system: RunningSystem, tmp_p
     script = (
         f"trap 'echo term >> {tmp_path}/soft; sleep 3; echo saved >> {tmp_path}/soft; exit 0' TERM\n"
         f"echo up >> {tmp_path}/soft\n"
-        "while :; do sleep 0.05; done\n"
+        "while :; do sleep 0.1; done\n"
     )
     soft = system.submit(script, qos="soft", tasks=4, requeue=False)
     wait_until(lambda: lines(tmp_path, "soft") == 1, 60, "soft 在跑")

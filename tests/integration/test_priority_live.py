@@ -23,7 +23,7 @@ def test_who_used_less_goes_first(system: RunningSystem, tmp_path: Path) -> None
     used = alice.submit("sleep 1.2\n", tasks=2, account="lab")
     alice.wait_state(used, "COMPLETED")
     # 挡在前面的也是 alice 的：用量只有它在涨，名次从此不变，下面几次看到的是同一套数。
-    wall = alice.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done\n", tasks=2, account="lab")
+    wall = alice.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done\n", tasks=2, account="lab")
     alice.wait_state(wall, "RUNNING")
     # 都排在 wall 后面；alice 先提交，但 bob 没有用过。
     script = f"echo $SLURM_JOB_USER $SLURM_JOB_NAME >> {tmp_path}/order\n"

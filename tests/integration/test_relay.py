@@ -39,7 +39,7 @@ class Relay:
         yard.written("ran-b")
 
     def script(self, name: str) -> str:
-        return f"echo $SLURM_JOB_ID >> ran-{name}\nuntil [ -e go-{name} ]; do sleep 0.01; done\n"
+        return f"echo $SLURM_JOB_ID >> ran-{name}\nuntil [ -e go-{name} ]; do sleep 0.1; done\n"
 
     def let(self, *names: str) -> None:
         for name in names:

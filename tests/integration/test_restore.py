@@ -28,7 +28,7 @@ from scns_conductor.worker.bus import Message, Publisher
 pytestmark = pytest.mark.faults
 
 # 写下自己的进程号，等到有人放行，再以 7 结束。
-WAITS = "echo $$ > old_$SLURM_JOB_ID\nuntil [ -e go ]; do sleep 0.05; done\nexit 7\n"
+WAITS = "echo $$ > old_$SLURM_JOB_ID\nuntil [ -e go ]; do sleep 0.1; done\nexit 7\n"
 
 
 @pytest.fixture

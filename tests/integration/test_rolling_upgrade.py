@@ -21,7 +21,7 @@ from scns_conductor.worker.wire.launch_spec import LaunchSpec
 
 pytestmark = pytest.mark.faults
 
-WAITS = "while [ ! -e {0} ]; do sleep 0.02; done; echo {0} done; exit {1}\n"
+WAITS = "while [ ! -e {0} ]; do sleep 0.1; done; echo {0} done; exit {1}\n"
 
 
 class Upgrade:

@@ -216,7 +216,7 @@ def test_shares_follow_the_tree_and_qos_and_association_raise_priority(
     assert said(slurm, "sshare", "-U", "--format", "Account%256", "--noheader") == ""
 
     said(slurm, "sacctmgr", "-i", "modify", "account", "small", "set", "priority=5")
-    wall = system.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done\n", tasks=2)
+    wall = system.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done\n", tasks=2)
     system.wait_state(wall, "RUNNING")
     jobs = [hugo.submit("true\n", tasks=2), ivan.submit("true\n", tasks=2), gina.submit("true\n", tasks=2, qos="gold")]
 

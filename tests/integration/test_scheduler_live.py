@@ -350,7 +350,7 @@ def test_dependencies_may_not_go_in_circles(system: RunningSystem) -> None:
 def test_aftercorr_starts_each_task_when_its_twin_succeeded(system: RunningSystem, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     first = system.submit(
-        f"case $SLURM_ARRAY_TASK_ID in 1) exit 1;; 2) while [ ! -e {gate} ]; do sleep 0.05; done;; esac", array="0-2"
+        f"case $SLURM_ARRAY_TASK_ID in 1) exit 1;; 2) while [ ! -e {gate} ]; do sleep 0.1; done;; esac", array="0-2"
     )
     second = system.submit(f"touch {tmp_path}/ran.$SLURM_ARRAY_TASK_ID", array="0-2", dependency=f"aftercorr:{first}")
     wait_until((tmp_path / "ran.0").exists, 60, "第 0 个任务")

@@ -179,10 +179,10 @@ def test_a_dead_node_frees_what_is_not_locked(yard: NodeYard, table: str) -> Non
 def test_a_locked_running_job_holds_back_nobody_else_on_its_node(yard: NodeYard, table: str) -> None:
     # 心跳慢：锁住的时候，它的进程号多半还没有写。
     yard.start_agent(SCNS_HEARTBEAT_INTERVAL_S="3")
-    stuck = yard.run("touch up; while [ ! -e go ]; do sleep 0.02; done\n")
+    stuck = yard.run("touch up; while [ ! -e go ]; do sleep 0.1; done\n")
     yard.exists("up")
     with locked(yard, f"SELECT 1 FROM {table} WHERE job_id = {stuck} FOR UPDATE"):
-        other = yard.run("while [ ! -e go_too ]; do sleep 0.02; done\n")
+        other = yard.run("while [ ! -e go_too ]; do sleep 0.1; done\n")
         wait_until(lambda: yard.job(other)["process_id"], "别的作业的进程号写下了", WAIT_S)
         (yard.output / "go").touch()
         # 锁着的那个先结束：收尾等锁等到头，放下它。
@@ -195,10 +195,10 @@ def test_a_locked_running_job_holds_back_nobody_else_on_its_node(yard: NodeYard,
 
 def test_a_locked_step_holds_back_nobody_else_on_its_node(yard: NodeYard) -> None:
     yard.start_agent()
-    stuck = yard.run("touch up; while [ ! -e go ]; do sleep 0.02; done\n")
+    stuck = yard.run("touch up; while [ ! -e go ]; do sleep 0.1; done\n")
     yard.exists("up")
     # 步的行写下、步做完之间锁上它：步等着一个文件。
-    launch(yard, stuck, {"n1": [0]}, ["bash", "-c", "touch in; while [ ! -e step_go ]; do sleep 0.02; done; exit 4"])
+    launch(yard, stuck, {"n1": [0]}, ["bash", "-c", "touch in; while [ ! -e step_go ]; do sleep 0.1; done; exit 4"])
     yard.exists("in")
     with locked(yard, f"SELECT 1 FROM job_steps WHERE job_id = {stuck} FOR UPDATE"):
         (yard.output / "step_go").touch()

@@ -29,7 +29,7 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
 
 
 def held_script(name: str) -> str:
-    return f"echo {name} >> order\nuntil [ -e go-{name} ]; do sleep 0.01; done\n"
+    return f"echo {name} >> order\nuntil [ -e go-{name} ]; do sleep 0.1; done\n"
 
 
 def launch(yard: Yard, jobs: dict[int, str], chain: int, wait_s: float = LONG_S) -> None:

@@ -182,7 +182,7 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 PY
-while [ ! -s hidden ]; do sleep 0.01; done
+while [ ! -s hidden ]; do sleep 0.1; done
 """
     soft_yard.launch(1, script)
     soft_yard.end(1)

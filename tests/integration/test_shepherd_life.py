@@ -123,7 +123,7 @@ def test_unwritable_script_directory_is_the_nodes_fault(yard: Yard) -> None:
 
 def test_a_script_written_aside_is_removed_and_only_if_it_is_still_its_own(yard: Yard) -> None:
     """目录也许不答话的，脚本由作业的进程写下、另一个进程删掉；换了牧守进程也认得出同名的是别的节点写的。"""
-    held = "until [ -e go ]; do sleep 0.02; done; exit 3\n"
+    held = "until [ -e go ]; do sleep 0.1; done; exit 3\n"
     for job_id in (1, 2):
         yard.launch(job_id, held, opens_aside=True)
     paths = [Path(str(yard.spec(job_id, held).script_path)) for job_id in (1, 2)]
@@ -148,7 +148,7 @@ def test_a_script_written_aside_is_removed_and_only_if_it_is_still_its_own(yard:
 
 
 def test_time_limit_term_then_kill(yard: Yard) -> None:
-    yard.launch(1, "trap '' TERM\nwhile :; do sleep 0.05; done\n", time_limit_s=0.3)
+    yard.launch(1, "trap '' TERM\nwhile :; do sleep 0.1; done\n", time_limit_s=0.3)
     end = yard.end(1)
     assert (end.cause, end.exit_signal) == ("timeout", signal.SIGKILL)
     assert "时限" in end.message
@@ -188,7 +188,7 @@ def test_kill_gives_the_cause(yard: Yard) -> None:
 
 
 def test_second_kill_can_only_hurry(yard: Yard) -> None:
-    yard.launch(1, "trap '' TERM\ntouch ready\nwhile :; do sleep 0.05; done\n")
+    yard.launch(1, "trap '' TERM\ntouch ready\nwhile :; do sleep 0.1; done\n")
     wait_until((yard.work / "ready").exists, "脚本开始")
     yard.client.kill([(1, 0)], cause="cancel", grace_s=600)
     yard.client.kill([(1, 0)], cause="preempt", grace_s=0)
@@ -214,7 +214,7 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 PY
-while [ ! -s double ]; do sleep 0.01; done
+while [ ! -s double ]; do sleep 0.1; done
 """
     yard.launch(1, script)
     assert yard.end(1).exit_status == 0
@@ -271,8 +271,8 @@ def test_ends_wait_for_an_agent_and_keep_their_true_times(yard: Yard) -> None:
 
 
 def test_new_shepherd_adopts_what_still_runs(yard: Yard) -> None:
-    yard.launch(1, "touch ready1; while [ ! -e go ]; do sleep 0.02; done; setsid sleep 1000 & echo $! > stray\n")
-    yard.launch(2, "trap '' TERM; touch ready2; while :; do sleep 0.05; done\n", time_limit_s=1.5)
+    yard.launch(1, "touch ready1; while [ ! -e go ]; do sleep 0.1; done; setsid sleep 1000 & echo $! > stray\n")
+    yard.launch(2, "trap '' TERM; touch ready2; while :; do sleep 0.1; done\n", time_limit_s=1.5)
     yard.launch(3, "touch ready3; exit 6\n")
     for name in ("ready1", "ready2", "ready3"):
         wait_until((yard.work / name).exists, name)
@@ -319,7 +319,7 @@ def test_a_job_of_the_same_number_on_another_node_is_not_taken_for_ours(yard: Ya
 
 
 def test_job_that_ended_while_no_shepherd_lived_is_unseen(yard: Yard) -> None:
-    answer = yard.launch(1, "touch ready; while [ ! -e go ]; do sleep 0.02; done\n")
+    answer = yard.launch(1, "touch ready; while [ ! -e go ]; do sleep 0.1; done\n")
     wait_until((yard.work / "ready").exists, "脚本开始")
     yard.kill_shepherd()
     (yard.work / "go").touch()
@@ -394,7 +394,7 @@ def test_second_shepherd_on_the_same_spool_defers(yard: Yard) -> None:
 
 
 def test_steps_share_the_job_and_die_with_it(yard: Yard) -> None:
-    yard.launch(1, "while [ ! -e go ]; do sleep 0.02; done\n")
+    yard.launch(1, "while [ ! -e go ]; do sleep 0.1; done\n")
     step = {"script_path": None, "argv": ["/bin/sh", "-c", "touch step; sleep 60"]}
     yard.launch(1, None, step="0", stdout=str(yard.work / "step.out"), **step)
     wait_until((yard.work / "step").exists, "作业步开始")
@@ -408,7 +408,7 @@ def test_steps_share_the_job_and_die_with_it(yard: Yard) -> None:
 
 
 def test_signal_targets(yard: Yard) -> None:
-    yard.launch(1, "trap 'echo batch' USR1; touch ready; while [ ! -e go ]; do sleep 0.02; done\n")
+    yard.launch(1, "trap 'echo batch' USR1; touch ready; while [ ! -e go ]; do sleep 0.1; done\n")
     wait_until((yard.work / "ready").exists, "脚本开始")
     assert yard.client.signal([(1, None)], signal.SIGUSR1, "steps") == 0
     assert yard.client.signal([(1, None)], signal.SIGUSR1, "batch") == 1
@@ -434,9 +434,7 @@ def test_many_jobs_at_once_all_end_exactly_once(yard: Yard) -> None:
 
 
 def test_stats_show_running_usage(yard: Yard) -> None:
-    yard.launch(
-        1, "x=$(head -c 30000000 /dev/zero | tr '\\0' x); touch ready; while [ ! -e go ]; do sleep 0.02; done\n"
-    )
+    yard.launch(1, "x=$(head -c 30000000 /dev/zero | tr '\\0' x); touch ready; while [ ! -e go ]; do sleep 0.1; done\n")
     wait_until((yard.work / "ready").exists, "脚本开始")
     samples = yard.client.stats()
     (job,) = samples.jobs

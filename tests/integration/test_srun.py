@@ -96,10 +96,10 @@ def test_every_task_of_an_array_can_launch_steps(slurm: Commands) -> None:
 
 def test_parallel_steps_share_or_wait(slurm: Commands) -> None:
     script = (
-        "#!/bin/bash\nsrun -n1 --exact sh -c 'touch a; while [ ! -e b ]; do sleep 0.02; done' &\n"
-        "srun -n1 --exact sh -c 'touch b; while [ ! -e a ]; do sleep 0.02; done' &\nwait\n"
-        "srun sh -c 'echo $$ > first; while [ ! -e go ]; do sleep 0.02; done' &\n"
-        "while [ ! -e first ]; do sleep 0.02; done\nsrun touch second &\nsrun --overlap touch third\nwait\n"
+        "#!/bin/bash\nsrun -n1 --exact sh -c 'touch a; while [ ! -e b ]; do sleep 0.1; done' &\n"
+        "srun -n1 --exact sh -c 'touch b; while [ ! -e a ]; do sleep 0.1; done' &\nwait\n"
+        "srun sh -c 'echo $$ > first; while [ ! -e go ]; do sleep 0.1; done' &\n"
+        "while [ ! -e first ]; do sleep 0.1; done\nsrun touch second &\nsrun --overlap touch third\nwait\n"
     )
     job = slurm.submit("-n2", "-o", "out", text=script)
     wait_until((slurm.work / "third").exists, 60, "overlap 的不等")
@@ -167,7 +167,7 @@ def test_a_terminal(slurm: Commands) -> None:
 
 
 def test_signals_reach_the_tasks(slurm: Commands) -> None:
-    script = "trap 'echo got-usr1; exit 5' USR1; echo $$ > pid; while :; do sleep 0.05; done"
+    script = "trap 'echo got-usr1; exit 5' USR1; echo $$ > pid; while :; do sleep 0.1; done"
     step = background(slurm, "srun", "bash", "-c", script)
     marked(slurm.work / "pid")
     step.send_signal(signal.SIGUSR1)
@@ -232,7 +232,7 @@ def test_salloc_gives_the_command_an_allocation_and_takes_it_back(slurm: Command
 
 @pytest.mark.faults
 def test_running_steps_survive_the_agent(slurm: Commands, cluster: RunningSystem) -> None:
-    step = background(slurm, "srun", "sh", "-c", "echo $$ > pid; while [ ! -e go ]; do sleep 0.02; done; echo done")
+    step = background(slurm, "srun", "sh", "-c", "echo $$ > pid; while [ ! -e go ]; do sleep 0.1; done; echo done")
     marked(slurm.work / "pid")
     cluster.kill("worker.agent.process")
     (slurm.work / "go").touch()
@@ -242,7 +242,7 @@ def test_running_steps_survive_the_agent(slurm: Commands, cluster: RunningSystem
 
 
 def test_a_step_without_srun_writes_files(slurm: Commands, cluster: RunningSystem) -> None:
-    job = slurm.submit(text="#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.02; done\n")
+    job = slurm.submit(text="#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.1; done\n")
     wait_until(lambda: cluster.query(job)["state"] == "RUNNING", 60, "运行")
 
     def created() -> Any:

@@ -48,9 +48,7 @@ def sacct(slurm: Commands, job: str, fields: str) -> list[str]:
 
 def test_the_first_host_of_the_list_runs_the_script_and_task_0(slurm: Commands) -> None:
     # 先占 node1 的一部分：放置时空的 node2 排在前面，列表的次序不变。
-    holder = slurm.submit(
-        "-w", "node1", "-n2", "--gpus=1", text="#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.05; done\n"
-    )
+    holder = slurm.submit("-w", "node1", "-n2", "--gpus=1", text="#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.1; done\n")
     wait_until(lambda: sacct(slurm, holder, "state")[0] == "RUNNING", 60, "占着")
     show = "sh -c 'echo $SLURM_PROCID $SLURM_NODEID $SLURMD_NODENAME'"
     script = f"scontrol show hostnames | head -n1\necho $SLURMD_NODENAME\nsrun -l {show} | sort\n"
@@ -61,7 +59,7 @@ def test_the_first_host_of_the_list_runs_the_script_and_task_0(slurm: Commands) 
 
 
 def test_parallel_steps_never_share_a_card(slurm: Commands) -> None:
-    show = "echo $CUDA_VISIBLE_DEVICES; echo > $0; while [ ! -e $1 ]; do sleep 0.02; done"
+    show = "echo $CUDA_VISIBLE_DEVICES; echo > $0; while [ ! -e $1 ]; do sleep 0.1; done"
     step = f"srun -n1 -N1 --exact --gpus=2 sh -c '{show}'"
     script = f"{step} a b &\n{step} b a &\nwait\n"
     lines = batch(slurm, script, "-N1", "-n2", "--gpus-per-node=4")
@@ -99,8 +97,8 @@ def test_a_step_is_held_to_its_own_memory_and_the_job_goes_on(slurm: Commands) -
 
 def test_two_steps_wait_for_memory(slurm: Commands) -> None:
     script = (
-        "srun -n1 --exact --mem=700M sh -c 'echo > first; while [ ! -e go ]; do sleep 0.02; done' &\n"
-        "while [ ! -e first ]; do sleep 0.02; done\n"
+        "srun -n1 --exact --mem=700M sh -c 'echo > first; while [ ! -e go ]; do sleep 0.1; done' &\n"
+        "while [ ! -e first ]; do sleep 0.1; done\n"
         "srun -n1 --exact --mem=700M touch second &\nsrun -n1 --exact --mem=300M touch third\nwait\n"
     )
     job = slurm.submit("-n2", "--mem=1G", "-o", "out", text=f"#!/bin/bash\n{script}")

@@ -199,8 +199,8 @@ def test_salloc_tells_when_its_allocation_is_gone(slurm: Commands) -> None:
 def test_steps_that_may_not_wait_and_jobs_that_are_only_planned(slurm: Commands) -> None:
     lines = inside(
         slurm,
-        "srun -N1 -n1 -w node1 sh -c 'echo > up; while [ ! -e go ]; do sleep 0.05; done' &\n"
-        "while [ ! -e up ]; do sleep 0.05; done\n"
+        "srun -N1 -n1 -w node1 sh -c 'echo > up; while [ ! -e go ]; do sleep 0.1; done' &\n"
+        "while [ ! -e up ]; do sleep 0.1; done\n"
         "SLURM_EXIT_IMMEDIATE=44 srun -Q -I1 -N3 true; echo rc $?\ntouch go\nwait\n",
     )
     assert lines[-1] == "rc 44"

@@ -130,7 +130,7 @@ def test_commands_work_over_https(system: RunningSystem, proxy: Proxy) -> None:
 
 
 def test_live_output_is_not_held_back(system: RunningSystem, proxy: Proxy) -> None:
-    job_id = system.submit("echo first; while [ ! -e go ]; do sleep 0.05; done; echo second")
+    job_id = system.submit("echo first; while [ ! -e go ]; do sleep 0.1; done; echo second")
     system.wait_state(job_id, "RUNNING")
     connection = proxy.connect()
     connection.request(

@@ -53,7 +53,7 @@ def old_yard(folders: tuple[Path, Path]) -> Iterator[Yard]:
 def test_the_new_client_works_with_the_old_shepherd(old_yard: Yard) -> None:
     yard = old_yard
     assert (yard.client.version, yard.hello.release) == (1, None)
-    answer = yard.launch(1, "trap 'exit 9' USR1; echo 你好; touch ready; while :; do sleep 0.05; done\n", launch_id=5)
+    answer = yard.launch(1, "trap 'exit 9' USR1; echo 你好; touch ready; while :; do sleep 0.1; done\n", launch_id=5)
     assert (answer.state, answer.started_unix_s is not None) == ("running", True)
     wait_until((yard.work / "ready").exists, "脚本开始")
     (running,) = yard.client.hello(attach=False).running
@@ -137,7 +137,7 @@ def test_the_new_shepherd_takes_over_from_the_old_one(folders: tuple[Path, Path]
     """旧的牧守进程死了：新的读它的日志，接管它的作业，送出它没有送到的结束。"""
     process = start_old_shepherd(folders[0], "yard", "off")
     yard = Yard(*folders, "off")
-    yard.launch(1, "touch ready; while [ ! -e go ]; do sleep 0.02; done; sleep 30\n", time_limit_s=300.0)
+    yard.launch(1, "touch ready; while [ ! -e go ]; do sleep 0.1; done; sleep 30\n", time_limit_s=300.0)
     yard.launch(2, "exit 4\n")
     ended = yard.end(2)
     wait_until((yard.work / "ready").exists, "脚本开始")

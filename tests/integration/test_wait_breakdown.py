@@ -20,7 +20,7 @@ def waits(system: RunningSystem, job_id: str, reason: str) -> None:
 
 
 def test_the_time_spent_on_each_reason_is_kept(system: RunningSystem, tmp_path: Path) -> None:
-    blocker = system.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done", cpus_per_task=2, time_limit="20")
+    blocker = system.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done", cpus_per_task=2, time_limit="20")
     system.wait_state(blocker, "RUNNING")
     job_id = system.submit("true", cpus_per_task=2, time_limit="5")
     array = system.submit("true", cpus_per_task=2, time_limit="5", array="0-1")
@@ -71,7 +71,7 @@ def test_a_job_that_starts_at_once_has_nothing_to_tell(system: RunningSystem) ->
 def test_a_task_that_is_split_off_keeps_what_it_waited_and_is_called_by_its_own_name(
     system: RunningSystem, tmp_path: Path
 ) -> None:
-    blocker = system.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done", cpus_per_task=2, time_limit="20")
+    blocker = system.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done", cpus_per_task=2, time_limit="20")
     system.wait_state(blocker, "RUNNING")
     array = system.submit("true", cpus_per_task=2, time_limit="5", array="0-2")
     waits(system, array, "Resources")

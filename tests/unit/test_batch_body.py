@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.exceptions import RequestValidationError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.api.batch_body import BatchBody
@@ -41,7 +41,6 @@ def read(data: bytes, cuts: list[int], most_jobs: int = 100, most_characters: in
 WANTED = [(each["job"]["name"], each["job"]["environment"], each["script"]) for each in JOBS]  # type: ignore[index]
 
 
-@settings(max_examples=60)
 @given(st.lists(st.integers(0, 10_000), max_size=40), st.booleans(), st.sampled_from(["", " \n\t"]))
 def test_any_cutting_reads_the_same(cuts: list[int], escaped: bool, space: str) -> None:
     text = json.dumps({"jobs": JOBS}, ensure_ascii=escaped, indent=1 if space else None)

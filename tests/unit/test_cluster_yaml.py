@@ -1,7 +1,7 @@
 """cluster.yaml 的读写：核心写法、行号、坏文件。"""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.cli.cluster_yaml import LARGEST, UnreadableYaml, read_cluster_yaml, write_cluster_yaml
@@ -13,7 +13,6 @@ _VALUES = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=60)
 @given(st.dictionaries(st.text(min_size=1, max_size=8), _VALUES, max_size=4))
 def test_what_is_written_reads_back(content: dict[str, object]) -> None:
     text = write_cluster_yaml(content)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.worker.shepherd import journal as journal_module
@@ -56,7 +56,6 @@ def test_any_changed_byte_is_noticed(record: dict[str, Any], data: st.DataObject
     assert decode_line(bytes(line)) is None
 
 
-@settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from(["launch", "end", "ack", "flush", "reopen", "compact"]), st.integers(0, 5))))
 def test_reopening_changes_nothing(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]) -> None:
     path = tmp_path_factory.mktemp("journal") / "j"

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scns_conductor.core.mail import parse_mail_types, parse_recipients
@@ -127,7 +127,6 @@ SENDER = Settings(mail_from="scns@cluster.example", mail_domain="example.org")
 
 
 @example("a\x85Bcc: eve@evil.example", "b\u2028c\x1cd")
-@settings(max_examples=50)
 @given(st.text(min_size=1, max_size=80), st.text(max_size=80))
 def test_no_name_or_message_forges_a_header(name: str, told: str) -> None:
     message = message_of(row(name=name, error_msg=told), [], SENDER)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.scheduling.cluster import Cluster
@@ -164,7 +164,6 @@ def test_one_that_must_be_alone_does_not_put_off_who_is_before_it() -> None:
     assert yard.plan() == {2}
 
 
-@settings(max_examples=80, deadline=None)
 @given(JOBS, st.sampled_from([Backfill.EASY, Backfill.CONSERVATIVE, Backfill.NONE]))
 def test_never_together_and_everybody_starts(jobs: list[tuple[str, bool, int, float]], backfill: Backfill) -> None:
     yard = Yard(backfill, depth=100)

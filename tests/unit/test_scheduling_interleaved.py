@@ -17,7 +17,7 @@ from scns_conductor.scheduling.queue import PendingJob, Queue
 from scns_conductor.scheduling.releases import Releases
 from scns_conductor.scheduling.shape import Shape
 
-SAME = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+SAME = settings(suppress_health_check=[HealthCheck.too_slow])
 # 一个向量就说得清的，中间夹着独占的、多节点的、放不下的。
 SHAPES = [
     Shape(),

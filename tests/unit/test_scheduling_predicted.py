@@ -52,7 +52,7 @@ def started(cluster: Cluster, queue: Queue, policy: Policy = PREDICTED) -> list[
 
 
 @given(NODES, st.lists(JOB, min_size=2, max_size=12))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_no_head_starts_later_than_the_date_its_guard_gave(nodes, jobs):
     """走到队首时由时限推出的时刻，是它真正开始的上界：预测得多错、谁插到前面回填都一样。"""
     cluster, queue, planner = Cluster(), Queue(), Planner(PREDICTED)

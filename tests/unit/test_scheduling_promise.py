@@ -3,7 +3,7 @@
 import math
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.core.array_spec import TaskRange
@@ -139,7 +139,6 @@ class Life:
                     self._limit(array)
 
 
-@settings(max_examples=20, deadline=None)
 @given(
     st.integers(0, 10**9),
     st.integers(1, 4),

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.scheduling.cluster import Cluster
@@ -174,7 +174,6 @@ def test_a_reserved_place_in_front_is_not_taken() -> None:
 JOBS = st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.integers(0, 30)), min_size=2, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
 @given(JOBS, st.integers(2, 4))
 def test_everybody_gets_a_turn(jobs: list[tuple[int, bool, int]], most: int) -> None:
     yard = Yard(PartitionFacts("shared", share_most=most))
@@ -225,7 +224,6 @@ def test_a_turn_is_foretold() -> None:
     assert 3 in yard.walking()
 
 
-@settings(max_examples=40, deadline=None)
 @given(JOBS, st.integers(2, 4), st.integers(1, 4))
 def test_what_is_foretold_comes_true(jobs: list[tuple[int, bool, int]], most: int, moves: int) -> None:
     yard = Yard(PartitionFacts("shared", share_most=most))

@@ -1,6 +1,6 @@
 """节能的「假如」：算得清清楚楚的小例子，与不变的事。"""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_simulator_right_size import row, system
 
@@ -66,7 +66,6 @@ def test_a_job_on_several_nodes_waits_for_the_last_and_boots_only_those_that_are
     assert (found.power.boots, found.power.delayed) == (2, 1)
 
 
-@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.integers(0, 300), st.integers(1, 100), st.integers(1, 4)), min_size=1, max_size=12),
     st.integers(1, 200),

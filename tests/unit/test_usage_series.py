@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scns_conductor.worker.agent.usage_series import MOST_BUCKETS, UNKNOWN, UsageSeries
@@ -68,7 +68,6 @@ def test_gpu_appears_when_it_is_first_known() -> None:
     assert list(series.gpu_memory_mb) == [UNKNOWN, 4000]
 
 
-@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.floats(0.01, 5000), st.floats(0, 4), st.integers(0, 10**6)), min_size=1, max_size=60),
     st.integers(0, 59),
