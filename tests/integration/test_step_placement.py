@@ -146,22 +146,28 @@ def test_outputs_of_one_task_and_programs_that_see_a_terminal(slurm: Commands) -
     assert slurm.run("srun", "here").stdout == "from here\n"
 
 
-def test_a_cancelled_allocation_gives_its_steps_their_grace(slurm: Commands) -> None:
-    """占位的进程先死：任务仍有 KillWait 来收拾，每个节点上都是。"""
+# 最短的时限是一分钟。
+@pytest.mark.parametrize("by", ["scancel", pytest.param("time limit", marks=pytest.mark.faults)])
+def test_an_ended_allocation_gives_its_steps_their_grace(slurm: Commands, by: str) -> None:
+    """占位的进程先死：任务仍有 KillWait 来收拾，每个节点上都是；收拾得快的不催慢的。"""
     (slurm.work / "task").write_text(
-        "trap 'sleep 1; touch saved$SLURM_PROCID; exit' TERM; touch up$SLURM_PROCID\nwhile :; do sleep 0.1; done\n"
+        "trap 'sleep $((SLURM_PROCID * 2)); touch saved$SLURM_PROCID; exit' TERM; touch up$SLURM_PROCID\n"
+        "while :; do sleep 0.1; done\n"
     )
     step = subprocess.Popen(
-        [str(slurm.prefix / "srun"), "-N2", "-n2", "bash", "task"], cwd=slurm.work, env=slurm.environment,
+        [str(slurm.prefix / "srun"), "-N2", "-n2", "-t1", "bash", "task"], cwd=slurm.work, env=slurm.environment,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     wait_until(lambda: all((slurm.work / f"up{rank}").exists() for rank in range(2)), 60, "任务都在")
     job = slurm.run("squeue", "-ho", "%i").stdout.strip()
-    assert slurm.run("scancel", job).returncode == 0
-    told = step.communicate(timeout=40)[1]
+    if by == "scancel":
+        assert slurm.run("scancel", job).returncode == 0
+    told = step.communicate(timeout=100)[1]
     assert step.returncode == 0, told
     assert "CANCELLED AT" in told
     assert all((slurm.work / f"saved{rank}").exists() for rank in range(2))
+    ended = "CANCELLED" if by == "scancel" else "TIMEOUT"
+    wait_until(lambda: slurm.run("sacct", "-nXP", "-o", "state", "-j", job).stdout == f"{ended}\n", 60, "作业结束")
 
 
 def test_the_steps_of_a_script_have_their_grace_too(slurm: Commands) -> None:

@@ -37,3 +37,9 @@ def among(value: str, query: str) -> str:
     写成 IN 会成为连接：规划器当 CTE 只有一两行，用嵌套循环，一批几百个就是平方的。
     """
     return f"({value} IN ({query})) IS TRUE"
+
+
+# 作业 j 的步在 :node 之外的节点上还没有报结束。
+STEP_ELSEWHERE = """EXISTS (
+      SELECT FROM job_steps AS s WHERE s.job_id = j.job_id AND s.restart_count = j.restart_count
+        AND cardinality(array_remove(s.pending_nodes, :node)) > 0)"""

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scns_conductor.core.states import ACTIVE_STATES, TERMINAL_STATES, JobState
-from scns_conductor.statements.conditions import ACTIVE, leaving
+from scns_conductor.statements.conditions import ACTIVE, STEP_ELSEWHERE, leaving
 
 _ANY = "j.job_id = ANY(CAST(:job_ids AS bigint[]))"
 _ATTEMPT = "j.job_id = :job_id AND j.restart_count = :restart_count"
@@ -80,6 +80,10 @@ END_OVERRUN = sa.text(
         message="w.message",
         returning="j.job_id",
     )
+)
+# 到了时限、:node 之外的节点上还有步的作业：TIMEOUT，说明由它的结束写。返回写成了的。
+END_ON_OTHER_NODES = sa.text(
+    request_end(JobState.TIMEOUT, which=f"{_ANY} AND {STEP_ELSEWHERE}", message=None, returning="j.job_id")
 )
 # 失去了别的节点的多节点作业，请运行脚本的节点结束它：重新排队（许可的）或 NODE_FAIL。
 END_WITH_NODE = sa.text(

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from scns_conductor.statements.archive import archived
-from scns_conductor.statements.conditions import ACTIVE, LAUNCH_ID
+from scns_conductor.statements.conditions import ACTIVE, LAUNCH_ID, STEP_ELSEWHERE
 
 # 系统自己的步（sbcast）从这个号起，不列出来，也不占用户的步号。
 FIRST_HIDDEN_ID = 2_000_000_000
@@ -98,6 +98,14 @@ ONE_STEP = sa.text(
 ).columns(pending_nodes=ARRAY(sa.Text), launch=sa.JSON)
 
 
+# 这些作业里，被要求结束、别的节点上还有步没有报结束的；grace_s 是要求的宽限（秒），没有写是 KillWait。
+STEPS_ON_OTHER_NODES = sa.text(
+    f"""
+    SELECT j.job_id, j.restart_count, j.requested_end_grace AS grace_s FROM jobs AS j
+    WHERE j.job_id = ANY(CAST(:job_ids AS bigint[])) AND j.requested_end_state IS NOT NULL
+      AND {STEP_ELSEWHERE}
+    """
+)
 # 改一个步自己的时限（秒，JSON 的数或 null）：再送启动的消息时也是它。
 SET_STEP_TIME_LIMIT = sa.text(
     "UPDATE job_steps SET launch = jsonb_set(launch, '{time_limit}', CAST(:time_limit AS jsonb)) "

@@ -22,6 +22,7 @@ from scns_conductor.worker.agent.database_faults import is_passing
 from scns_conductor.worker.agent.dead_letters import DeadLetters
 from scns_conductor.worker.agent.end_causes import end_cause
 from scns_conductor.worker.agent.end_preparation import EndPreparation, Prepared
+from scns_conductor.worker.agent.other_nodes import OtherNodes
 from scns_conductor.worker.agent.timings import AgentTimings
 from scns_conductor.worker.host.user_files import read_range
 from scns_conductor.worker.wire.end_record import EndRecord
@@ -122,7 +123,7 @@ class Finisher:
     epilog 在写之前对每个启动过的作业运行（各作业并行）；committed 在提交之后立即收到这一批（归还核与卡）；
     after_commit 随后收到这一批与真正生效的；record_steps 写下作业步（不是作业）的结局；
     on_parked 收到停放的一条的键与原因；relay 是接力（relay.Relay.commit），没有写返回 None；
-    rest_s 是两次提交之间歇几秒。
+    rest_s 是两次提交之间歇几秒；others 留着还不能写的。
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Finisher:
         *,
         actor: str,
         tail_bytes: int,
+        others: OtherNodes,
         dead_letters: DeadLetters,
         end_time: Callable[[EndRecord], float | None],
         epilog: Callable[[EndRecord], None] | None,
@@ -148,6 +150,7 @@ class Finisher:
         self._engine = engine
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._actor = actor
+        self._others = others
         self._dead_letters = dead_letters
         self._end_time = end_time
         self._committed = committed
@@ -237,10 +240,12 @@ class Finisher:
             self._preparation.expire()
         if self._locked and time.monotonic() >= self._look_at_locked and (unlocked := self._unlocked()):
             return unlocked
+        if waited := self._others.again():
+            return waited
+        # 睡下之后才开始读的，也要按时醒来看它：LOOK_S 比一次读等的短。
+        looks = [LOCKED_AGAIN_S if self._locked else LOOK_S, due_s, self._others.look_s]
         try:
-            # 睡下之后才开始读的，也要按时醒来看它：LOOK_S 比一次读等的短。
-            look_s = LOCKED_AGAIN_S if self._locked else LOOK_S
-            first = self._queue.get(timeout=look_s if due_s is None else min(due_s, look_s))
+            first = self._queue.get(timeout=min(look_s for look_s in looks if look_s is not None))
         except queue.Empty:
             return []
         if first is None:
@@ -260,7 +265,7 @@ class Finisher:
     def _deliver(self, batch: list[Prepared]) -> bool:
         """写进数据库并确认一批；停止时放弃返回 False（记录还在牧守进程那里）。作业步在它的作业之前。"""
         steps = [item for item in batch if not item[0].is_holder]
-        holders = [item for item in batch if item[0].is_holder]
+        holders = self._others.without_waiting([item for item in batch if item[0].is_holder])
         return self._write(steps, self._commit_steps) and self._write(holders, self._commit)
 
     def _write(self, batch: list[Prepared], commit: Callable[[list[Prepared]], list[Ended]]) -> bool:

@@ -40,6 +40,7 @@ from scns_conductor.worker.agent.job_operations import JobControl
 from scns_conductor.worker.agent.job_traces import JobTraces
 from scns_conductor.worker.agent.launch_plan import LaunchContext
 from scns_conductor.worker.agent.node_setup import lock_spool, node_context, prepare_directories, token_secret
+from scns_conductor.worker.agent.other_nodes import OtherNodes
 from scns_conductor.worker.agent.own_disks import DiskCheck, OwnDisks
 from scns_conductor.worker.agent.rebooting import Rebooting
 from scns_conductor.worker.agent.registration import (
@@ -142,6 +143,7 @@ class Agent:
             self._engine,
             actor=self._actor,
             tail_bytes=settings.output_tail_bytes,
+            others=OtherNodes(self._engine, self._node, self._actor, settings.kill_wait_s),
             dead_letters=self._dead_letters,
             end_time=self._clock.end_time,
             epilog=None
