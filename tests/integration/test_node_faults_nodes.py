@@ -104,6 +104,23 @@ def test_losing_a_peer_of_a_job_that_may_not_be_requeued_is_a_node_failure(yard:
     assert not alive(pid)
 
 
+def test_a_step_on_the_lost_peer_is_not_waited_for(yard: NodeYard) -> None:
+    """它不会再报结束：作业的结束不等它的 KillWait。"""
+    yard.start_agent("n1", SCNS_KILL_WAIT_S="600")
+    yard.start_agent("n2")
+    job_id = yard.run("touch up; exec sleep 1000\n", nodes=["n1", "n2"], requeue=False)
+    wait_until((yard.output / "up").exists, "脚本开始")
+    yard.execute(
+        "INSERT INTO job_steps (job_id, restart_count, step_id, name, tasks, cpus_per_task, nodes, node_tasks, "
+        "node_cpus, pending_nodes, launch, start_time) VALUES (:id, 0, 0, 's', 2, 1, ARRAY['n1', 'n2'], ARRAY[1, 1], "
+        "ARRAY[1, 1], ARRAY['n2'], '{}', clock_timestamp())",
+        id=job_id,
+    )
+    yard.kill_agent("n2")
+    declare_silent(yard, "n2")
+    assert yard.ended(job_id)["state"] == "NODE_FAIL"
+
+
 def test_losing_the_node_of_the_script_frees_its_peers(yard: NodeYard) -> None:
     """脚本所在的节点失联：作业立即重新排队；它回来时先杀掉旧的，另一个节点的核已经归还。"""
     for node in ("n1", "n2"):

@@ -39,7 +39,7 @@ def among(value: str, query: str) -> str:
     return f"({value} IN ({query})) IS TRUE"
 
 
-# 作业 j 的步在 :node 之外的节点上还没有报结束。
+# 作业 j 的步在 :node 之外的节点上还没有报结束；失联了的节点不会再报。
 STEP_ELSEWHERE = """EXISTS (
-      SELECT FROM job_steps AS s WHERE s.job_id = j.job_id AND s.restart_count = j.restart_count
-        AND cardinality(array_remove(s.pending_nodes, :node)) > 0)"""
+      SELECT FROM job_steps AS s JOIN nodes AS n ON n.name = ANY(array_remove(s.pending_nodes, :node))
+      WHERE s.job_id = j.job_id AND s.restart_count = j.restart_count AND n.state = 'UP')"""
