@@ -16,7 +16,6 @@ from scns_conductor.statements.end_requests import END_ON_OTHER_NODES
 from scns_conductor.statements.inbox import inbox_insert, notify_inbox
 from scns_conductor.statements.job_steps import STEPS_ON_OTHER_NODES
 from scns_conductor.worker.agent.end_preparation import Prepared
-from scns_conductor.worker.wire.end_record import EndRecord
 
 TIMEOUT = "timeout"
 # 这些原因的结束，作业的每个节点都收到了要求，各有宽限。
@@ -38,6 +37,8 @@ class OtherNodes:
         self._actor = actor
         self._grace_s = grace_s
         self._kept: list[Prepared] = []
+        # 留着的，从何时起（单调秒）。
+        self._since: dict[tuple[int, int], float] = {}
         self._look_at = 0.0
 
     @property
@@ -62,12 +63,20 @@ class OtherNodes:
             waiting = self._waiting(sorted({end.job_id for end in ends}))
         except DATABASE_TROUBLE as error:
             # 看不成的不等；写结束时若还是这样，那里会再试。
+            for end in ends:
+                self._since.pop(end.owner, None)
             logger.warning("database_unavailable", extra={"error": first_line(error)})
             return batch
-        kept = [item for item in batch if _age_s(item[0]) < waiting.get(item[0].owner, 0.0)]
-        self._kept += kept
-        self._look_at = time.monotonic() + LOOK_AGAIN_S
-        return [item for item in batch if item not in kept]
+        now, writable = time.monotonic(), []
+        for item in batch:
+            owner = item[0].owner
+            if owner in waiting and now - self._since.setdefault(owner, now) < waiting[owner]:
+                self._kept.append(item)
+            else:
+                self._since.pop(owner, None)
+                writable.append(item)
+        self._look_at = now + LOOK_AGAIN_S
+        return writable
 
     def _ask_others(self, job_ids: Sequence[int]) -> None:
         """到了时限、别的节点上还有步的：请那些节点也结束它。"""
@@ -85,10 +94,3 @@ class OtherNodes:
         with self._single.connect() as connection:
             rows = connection.execute(STEPS_ON_OTHER_NODES, {"job_ids": job_ids, "node": self._node}).all()
         return {(row.job_id, row.restart_count): (row.grace_s or self._grace_s) + LATE_S for row in rows}
-
-
-def _age_s(end: EndRecord) -> float:
-    """结束了多久；重启过机器的不必等。"""
-    if end.ended_boot_s is None:
-        return float("inf")
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - end.ended_boot_s
