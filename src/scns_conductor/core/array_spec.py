@@ -55,15 +55,17 @@ class Stride(NamedTuple):
         return self.base + self.step * slot
 
     def slots(self, ids: "Iterable[TaskRange]") -> "tuple[TaskRange, ...]":
-        """任务号的区间 -> 其中的任务的序号。"""
-        found = []
+        """任务号的区间（从小到大，不相交）-> 其中的任务的序号；隔开的任务号，序号也许挨着。"""
+        found: list[TaskRange] = []
         for span in ids:
             if self.step:
                 lower = max(0, -((self.base - span.lower) // self.step))
                 upper = (span.upper - 1 - self.base) // self.step + 1
             else:
                 lower, upper = self._before(span.lower), self._before(span.upper)
-            if lower < upper:
+            if found and found[-1].upper == lower < upper:
+                found[-1] = TaskRange(found[-1].lower, upper)
+            elif lower < upper:
                 found.append(TaskRange(lower, upper))
         return tuple(found)
 
