@@ -111,7 +111,11 @@ class RunningSystem:
             answer.update(self.query(job_id))
             return answer["state"] in wanted
 
-        wait_until(reached, wait_s, f"作业 {job_id} 到 {wanted}，现在 {answer}")
+        try:
+            wait_until(reached, wait_s)
+        except AssertionError:
+            # 到了别的终态的，说明里有为什么。
+            raise AssertionError(f"{wait_s:g} 秒内没有等到：作业 {job_id} 到 {wanted}，现在 {answer}") from None
         return answer
 
     def services(self, module: str) -> list[int]:
