@@ -79,3 +79,27 @@ def test_the_alarms_of_waiting_jobs_do_not_pile_up(connection: Connection, memor
             memory.load_partitions(connection, NOW)
     assert len(memory._alarms) <= 8 * JOBS + 1000
     assert memory.next_wake() == 4102444800.0
+
+
+@pytest.mark.parametrize("flags", [[], ["DAILY"]])
+@pytest.mark.parametrize("first_seen_by", ["wake", "reconcile"])
+def test_the_start_and_the_end_of_a_reservation_call_for_a_plan_whoever_sees_them_first(
+    connection: Connection, memory: QueueMemory, flags: list[str], first_seen_by: str
+) -> None:
+    """核对也重读预留，到了的时刻从此不再记着：它先看到的，也要知道该重新计划。"""
+    start = "to_timestamp(:now + 10)"
+    with connection.begin():
+        connection.execute(
+            sa.text(
+                "INSERT INTO reservations (name, created_by, start_time, end_time, nodes, users, flags) "
+                f"VALUES ('r', 'root', {start}, {start} + interval '3 seconds', 'ALL', ARRAY['u'], :flags)"
+            ),
+            {"now": NOW, "flags": flags},
+        )
+        memory.load_partitions(connection, NOW)
+        for moment in (NOW + 10.5, NOW + 13.5):
+            assert (memory.next_wake() or 0) <= moment
+            version = memory.cluster.version
+            getattr(memory, first_seen_by)(connection, moment)
+            assert memory.cluster.version != version
+            assert memory.next_wake() is None or memory.next_wake() > moment  # type: ignore[operator]

@@ -107,6 +107,9 @@ class QueueMemory(Occupancy):
     def load_partitions(self, connection: Connection, now: float) -> None:
         """读分区与预留；变了则全部作业的资格重看一遍。"""
         version = self.cluster.version
+        if self._boundaries and self._boundaries[0] <= now:
+            # 不论谁先看到，到了的时刻下面就不再记着。
+            self.cluster.reservations_turned()
         # 先看版本：看到的预留只会更新，不会更旧。
         self.reservations_version = queue_rows.reservations_version(connection)
         self.cluster.set_partitions(queue_rows.partitions(connection))
@@ -262,7 +265,6 @@ class QueueMemory(Occupancy):
         self.exempt_ends_at = self.turns.turn_at = None
         depending: set[int] = set()
         if self._boundaries and self._boundaries[0] <= now:
-            self.cluster.reservations_turned()
             self.load_partitions(connection, now)
         while (job_id := self._alarms.pop_due(now)) is not None:
             waiting = self.waiting.get(job_id)

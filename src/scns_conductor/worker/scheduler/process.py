@@ -259,7 +259,7 @@ class Scheduler:
         if silent.fallen:
             logger.error("node_down", extra={"nodes": compress(silent.fallen)})
         self._dispatcher.send({node: [sync_message(ids)] for node, ids in silent.to_sync.items()})
-        changed = False
+        changed, version = False, self._state.memory.cluster.version
         if silent.locked_jobs or silent.locked_nodes:
             changed = self._detour.look(connection, silent.locked_jobs, silent.locked_nodes)
         with connection.begin():
@@ -272,7 +272,8 @@ class Scheduler:
             # 每一个都是没有听到的变化：正常时是 0。
             self._state.statistics.repaired += len(repaired)
             logger.warning("memory_reconciled", extra={"jobs": len(repaired), "first": sorted(repaired)[:MOST_NAMED]})
-        return changed or bool(repaired or silent.names)
+        # 节点、分区、预留变了，或到了预留的开始、结束，而计划还没有看过的，也要计划。
+        return changed or self._state.memory.cluster.version != version or bool(repaired or silent.names)
 
     def _answer(self, connection: Connection, kind: str, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """按记忆回答；explain 与 plan 真的计划一次。在 fork 出来的子进程里执行。"""
