@@ -71,11 +71,13 @@ class OtherNodes:
         for item in batch:
             owner = item[0].owner
             if owner in waiting and now - self._since.setdefault(owner, now) < waiting[owner]:
+                if not self._kept:
+                    # 后来的不把先留着的往后推。
+                    self._look_at = now + LOOK_AGAIN_S
                 self._kept.append(item)
             else:
                 self._since.pop(owner, None)
                 writable.append(item)
-        self._look_at = now + LOOK_AGAIN_S
         return writable
 
     def _ask_others(self, job_ids: Sequence[int]) -> None:
