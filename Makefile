@@ -13,7 +13,7 @@ DATA_DIR ?=
 UP_OPTIONS := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 SEED ?= 1
 JOBS ?= 2000
-WORKERS ?= 3
+WORKERS ?= 4
 # make test-machine 的机器：containers（systemd 是 1 号进程的容器）或 vm（QEMU 的虚拟机）。
 MACHINES ?= containers
 # make test-debian 用哪一版 Debian。

@@ -250,6 +250,15 @@ def test_a_tail_goes_on_at_the_last_byte_after_a_broken_connection(way: Any) -> 
     assert [path.endswith(b"offset=5") for path in asked] == [False, True]
 
 
+def test_a_tail_goes_back_when_the_file_was_written_anew(way: Any) -> None:
+    asked: list[bytes] = []
+    broken = sse(asked, event("output", text="abcdef", offset=0), event("output", text="xy", offset=0))
+    rest = sse(asked, event("output", text="z", offset=2), event("end", state="COMPLETED"))
+    with serving(broken, rest) as url:
+        assert b"".join(way.run(url, "tail", 7)) == b"abcdefxyz"
+    assert [path.rpartition(b"=")[2] for path in asked] == [b"true", b"2"]
+
+
 def test_a_follow_tells_that_it_broke(way: Any) -> None:
     with serving(sse([], event("output", text="a"))) as url, pytest.raises(Unreachable):
         way.run(url, "follow", 7)

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scns_conductor.core.output_path import OutputFields, expand_output_path, job_output_paths
+from scns_conductor.core.output_path import (
+    OutputFields,
+    expand_output_path,
+    job_output_paths,
+    left_by_others,
+    output_mode,
+)
 
 PLAIN = OutputFields(job_id=128, job_name="train", user_name="alice", node_name="gpu7.lab.example")
 TASK = OutputFields(
@@ -50,3 +56,21 @@ def test_defaults_and_shared_stream() -> None:
     assert job_output_paths(None, None, TASK, "/w") == ("/w/slurm-128_17.out", None)
     assert job_output_paths("a%j", "a%j", PLAIN, "/w") == ("/w/a128", None)
     assert job_output_paths("a", "b", PLAIN, "/w") == ("/w/a", "/w/b")
+
+
+@pytest.mark.parametrize(
+    ("open_mode", "restarts", "expected"),
+    [(None, 0, "truncate"), (None, 1, "append"), ("truncate", 1, "truncate"), ("append", 0, "append")],
+)
+def test_the_first_run_truncates_and_later_ones_append(open_mode: str | None, restarts: int, expected: str) -> None:
+    assert output_mode(open_mode, restarts) == expected
+
+
+def test_only_a_file_nobody_truncated_yet_holds_the_output_of_others() -> None:
+    assert left_by_others(50.0, "truncate", None, running=False)
+    assert left_by_others(99.9, "truncate", 100.0, running=False)
+    # 内核的粗钟比写的那一刻早一点。
+    assert not left_by_others(99.99, "truncate", 100.0, running=False)
+    assert not left_by_others(50.0, "append", 100.0, running=False)
+    # 文件服务器的钟慢：进程号写进来之后就不再看它。
+    assert not left_by_others(50.0, "truncate", 100.0, running=True)

@@ -35,8 +35,7 @@ def follow_output(
             for event in client.follow(job_id, stream, offset=offset):
                 pause_s, failing_since = FIRST_PAUSE_S, None
                 if event.name == "output":
-                    data = event.output()
-                    offset += len(data)
+                    data, offset = event.output_part(offset)
                     write(data)
                 elif event.name == "state":
                     on_state(event.json())

@@ -22,10 +22,17 @@ class ServerEvent(NamedTuple):
 
     def output(self) -> bytes:
         """output 事件带的字节：{"base64": …} 或 {"text": …}。"""
+        return self.output_part(0)[0]
+
+    def output_part(self, offset: int) -> tuple[bytes, int]:
+        """output 事件带的字节，与之后从哪里接着读：文件从头写过的，回到前面；没有写在哪里的，接着 offset。"""
         found = self.json()
         if isinstance(found.get("base64"), str):
-            return base64.b64decode(found["base64"])
-        return str(found.get("text", "")).encode()
+            data = base64.b64decode(found["base64"])
+        else:
+            data = str(found.get("text", "")).encode()
+        start = found.get("offset")
+        return data, (start if isinstance(start, int) else offset) + len(data)
 
 
 class EventParser:

@@ -54,6 +54,7 @@ class OutputCalls:
     ) -> Generator[Effect | Emit[bytes], Any, None]:
         """边写边读，直到作业结束，交出一块一块的字节；连接断了从断处接着，一个字节不漏、不重。
 
+        文件清空过、重新排队之后从头写的，接着交出的也从头起。
         服务器连着不在超过 OUTAGE_S 秒才抛 Unreachable。
         """
         patience = Patience(OUTAGE_S)
@@ -69,8 +70,7 @@ class OutputCalls:
                     for_sending = None
                     patience.good()
                     if effect.value.name == "output":
-                        data = effect.value.output()
-                        offset += len(data)
+                        data, offset = effect.value.output_part(offset)
                         yield Emit(data)
             except StopIteration:
                 return

@@ -14,6 +14,8 @@ DEFAULT_ARRAY_OUTPUT = "slurm-%A_%a.out"
 # Slurm：不是数组任务时 %a 是 NO_VAL。
 NO_TASK = 4294967294
 MAX_WIDTH = 10
+# 文件的修改时刻取自内核的粗钟，至多比写的那一刻早这么多。
+COARSE_CLOCK_S = 0.02
 _PATTERN = re.compile(r"%(\d*)([AaJjNnstuxbr%])")
 
 
@@ -84,6 +86,22 @@ def _value(letter: str, fields: OutputFields) -> int | str:
 def _flat(name: str) -> str:
     flat = name.replace("/", "_")
     return flat if flat not in (".", "..") else "_"
+
+
+def output_mode(open_mode: str | None, restart_count: int) -> str:
+    """启动时怎样打开输出文件（sbatch(1) 的 --open-mode）：没有写的，首次截断，重新排队之后追加。"""
+    return open_mode or ("append" if restart_count else "truncate")
+
+
+def left_by_others(modified_s: float, mode: str, claimed_s: float | None, *, running: bool) -> bool:
+    """没有结束的作业的输出文件里还是从前的内容：要截断的，启动的时候才截断，之前里面是同名的旧文件。
+
+    modified_s 是文件的修改时刻，claimed_s 是节点认领这一次的时刻（Unix 秒），还没有认领是 None；
+    running 表示进程号已经写进数据库，早就打开了：文件服务器的钟不准也至多瞒到那时。
+    """
+    if mode == "append" or running:
+        return False
+    return claimed_s is None or modified_s < claimed_s - COARSE_CLOCK_S
 
 
 def job_output_paths(

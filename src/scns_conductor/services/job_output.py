@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from scns_conductor.core.output_path import OutputFields, job_output_paths
+from scns_conductor.core.output_path import OutputFields, job_output_paths, left_by_others, output_mode
 from scns_conductor.core.settings import Settings
 from scns_conductor.core.states import TERMINAL_STATES
 from scns_conductor.core.tokens import Identity
@@ -36,17 +36,20 @@ class OutputReader:
         """offset 为负从末尾倒数；至多 length 与 MAX_READ_BYTES 字节。还没有输出时是空的。"""
         job = await read_job(self._engine, job_id, OUTPUT_PLACE)
         require_reader(identity, job, "输出", job_id)
-        return await self._read(job, stream, offset, min(length, MAX_READ_BYTES))
+        return await self._read(job, stream, offset, min(length, MAX_READ_BYTES)) or OutputRange(b"", 0, 0)
 
-    async def _read(self, job: Any, stream: str, offset: int, length: int) -> OutputRange:
+    async def _read(self, job: Any, stream: str, offset: int, length: int) -> OutputRange | None:
+        """读一段；没有输出、还没有打开、读不到是 None。"""
         if job["batch_host"] is None or job["interactive"]:
-            return OutputRange(b"", 0, 0)
+            return None
+        ended = job["state"] in TERMINAL_STATES
         # 运行它的节点也是单用户的，才是自己的文件；多用户节点上的作业由节点以作业用户的身份读。
         if self._settings.single_user and job["own_node"]:
             found = await self._files.read(self._path(job, stream), offset, length)
             if found is not None:
-                return found
-        ended = job["state"] in TERMINAL_STATES
+                mode = output_mode(job["open_mode"], job["restart_count"])
+                old = left_by_others(found.modified_s, mode, job["claimed_s"], running=job["running"])
+                return None if old and not ended else found
         stored = await self._stored(job, stream) if ended else None
         if stored is not None:
             start = offset if offset >= 0 else max(0, stored.total + offset)
@@ -68,7 +71,7 @@ class OutputReader:
         if "data" in answer:
             return OutputRange(base64.b64decode(answer["data"]), int(answer["offset"]), int(answer["total"]))
         # 节点没有这个文件，或不再答话：尾部是能给的全部。
-        return stored or OutputRange(b"", 0, 0)
+        return stored
 
     async def _stored(self, job: Any, stream: str) -> OutputRange | None:
         values = {"job_id": job["job_id"], "restart_count": job["restart_count"], "stream": stream}
@@ -96,8 +99,13 @@ class OutputReader:
     async def follow(
         self, identity: Identity, job_id: str, stream: str, offset: int = 0
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """边写边读：("output", {base64, offset})、("state", {state})、最后 ("end", {state, exit_code})。"""
+        """边写边读：("output", {base64, offset})、("state", {state})、最后 ("end", {state, exit_code})。
+
+        文件变短了（脚本自己清空了它），或重新排队之后从头写，就从头再给：offset 回到 0。
+        """
         state, pause_s = "", FOLLOW_PAUSE_S[0]
+        attempt: int | None = None
+        longest = 0
         while True:
             # 先看状态再读：看到结束之后读到的就是全部。
             job = await read_job(self._engine, job_id, OUTPUT_PLACE)
@@ -106,11 +114,21 @@ class OutputReader:
                 state = job["state"]
                 yield "state", {"job_id": job_id, "state": state}
             ended = state in TERMINAL_STATES
+            again = attempt is not None and attempt != job["restart_count"]
+            attempt = job["restart_count"]
+            if again and output_mode(job["open_mode"], job["restart_count"]) == "truncate":
+                offset = longest = 0
             while True:
                 try:
                     found = await self._read(job, stream, offset, MAX_READ_BYTES)
                 except AnswerTimeout:
                     break
+                if found is None:
+                    break
+                if found.total < longest:
+                    offset = longest = 0
+                    continue
+                longest = found.total
                 if not found.data:
                     break
                 yield "output", {"base64": base64.b64encode(found.data).decode(), "offset": found.offset}

@@ -18,11 +18,15 @@ READ_WAIT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class OutputRange:
-    """输出的一段：data 从 offset 起；total 是此刻文件的总长（字节）。"""
+    """输出的一段：data 从 offset 起；total 是此刻文件的总长（字节）。
+
+    modified_s 是文件的修改时刻（Unix 秒）；不是读文件得来的没有。
+    """
 
     data: bytes
     offset: int
     total: int
+    modified_s: float = 0.0
 
 
 class OutputFiles:
@@ -84,6 +88,6 @@ def read_file(path: str, offset: int, length: int) -> OutputRange | None:
             if not stat.S_ISREG(status.st_mode) or status.st_dev == os.stat("/proc").st_dev:
                 return None
             start = offset if offset >= 0 else max(0, total + offset)
-            return OutputRange(os.pread(file.fileno(), length, start), min(start, total), total)
+            return OutputRange(os.pread(file.fileno(), length, start), min(start, total), total, status.st_mtime)
     except (OSError, ValueError):
         return None

@@ -78,7 +78,10 @@ SCRIPT = f"user_name, account, {_PRIVATE['script']} AS script"
 # 找到输出的文件要的；own_node 表示跑过它的节点是单用户的。
 OUTPUT_PLACE = """
     job_id, name, user_name, account, state, array_job_id, array_task_id, restart_count, current_working_directory,
-    standard_output, standard_error, batch_host, exit_status, exit_signal, interactive,
+    standard_output, standard_error, open_mode, batch_host, exit_status, exit_signal, interactive,
+    process_id IS NOT NULL AS running,
+    (SELECT extract(epoch FROM a.claimed_at)::float FROM resource_allocations AS a
+     WHERE a.job_id = jobs.job_id AND a.restart_count = jobs.restart_count AND a.node_name = batch_host) AS claimed_s,
     (SELECT CAST(n.containment ->> 'single_user' AS boolean) FROM nodes AS n WHERE n.name = batch_host) AS own_node
 """
 # 固定的查询回答（design.md §1）。

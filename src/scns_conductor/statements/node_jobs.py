@@ -78,8 +78,11 @@ TELL_JOBS = sa.text(
 # 节点找一个作业的输出文件要的。
 OUTPUT_ON_NODE = sa.text(
     """
-    SELECT job_id, name, user_name, array_job_id, array_task_id, restart_count, current_working_directory,
-      standard_output, standard_error, interactive
-    FROM jobs WHERE job_id = :job_id
+    SELECT j.job_id, j.name, j.user_name, j.array_job_id, j.array_task_id, j.restart_count,
+      j.current_working_directory, j.standard_output, j.standard_error, j.open_mode, j.interactive, j.state,
+      j.process_id IS NOT NULL AS running, CAST(extract(epoch FROM a.claimed_at) AS double precision) AS claimed_s
+    FROM jobs AS j LEFT JOIN resource_allocations AS a
+      ON a.job_id = j.job_id AND a.restart_count = j.restart_count AND a.node_name = :node
+    WHERE j.job_id = :job_id
     """
 )

@@ -111,7 +111,7 @@ def read_tails(end: EndRecord, limit_bytes: int) -> list[OutputTail]:
         if path is None:
             continue
         with contextlib.suppress(OSError, ValueError):
-            content, total = read_range(path, -limit_bytes, limit_bytes, uid=end.uid, gid=end.gid, groups=end.groups)
+            content, total, _ = read_range(path, -limit_bytes, limit_bytes, uid=end.uid, gid=end.gid, groups=end.groups)
             if total:
                 tails.append(OutputTail(stream, clean_text(path) or "", content, total))
     return tails

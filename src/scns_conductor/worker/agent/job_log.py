@@ -7,7 +7,8 @@ import os
 from sqlalchemy.engine import Engine
 
 from scns_conductor.core.answers.output import OutputRead, OutputRefused
-from scns_conductor.core.output_path import OutputFields, job_output_paths
+from scns_conductor.core.output_path import OutputFields, job_output_paths, left_by_others, output_mode
+from scns_conductor.core.states import TERMINAL_STATES
 from scns_conductor.statements.answers import answer_insert, notify_answer
 from scns_conductor.statements.node_jobs import OUTPUT_ON_NODE
 from scns_conductor.worker.agent.launch_plan import LaunchContext, LaunchRefused
@@ -29,7 +30,7 @@ def answer_read_log(engine: Engine, context: LaunchContext, asked: ReadLog) -> N
 
 def _read(engine: Engine, context: LaunchContext, asked: ReadLog) -> OutputRead | OutputRefused:
     with engine.begin() as connection:
-        job = connection.execute(OUTPUT_ON_NODE, {"job_id": asked.job_id}).one_or_none()
+        job = connection.execute(OUTPUT_ON_NODE, {"job_id": asked.job_id, "node": context.node.node_name}).one_or_none()
     if job is None or job.interactive:
         return {"code": "no_output", "error": "这个作业没有输出文件"}
     fields = OutputFields(
@@ -47,7 +48,7 @@ def _read(engine: Engine, context: LaunchContext, asked: ReadLog) -> OutputRead 
     try:
         login = context.login(job.user_name)
         switch = login.uid != os.geteuid()
-        data, total = read_range(
+        data, total, modified_s = read_range(
             path,
             offset,
             length,
@@ -60,5 +61,8 @@ def _read(engine: Engine, context: LaunchContext, asked: ReadLog) -> OutputRead 
     except (OSError, LaunchRefused) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return {"code": "unreadable", "error": f"读不了 {path}：{reason}", "path": path}
+    mode = output_mode(job.open_mode, job.restart_count)
+    if job.state not in TERMINAL_STATES and left_by_others(modified_s, mode, job.claimed_s, running=job.running):
+        return {"code": "not_yet", "error": f"{path} 里还是从前的内容", "path": path}
     start = max(0, total + offset) if offset < 0 else offset
     return {"data": base64.b64encode(data).decode(), "total": total, "offset": start, "path": path}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from scns_conductor.core.job_token import VARIABLE as TOKEN_VARIABLE
 from scns_conductor.core.job_token import job_token
-from scns_conductor.core.output_path import OutputFields, expand_output_path, job_output_paths
+from scns_conductor.core.output_path import OutputFields, expand_output_path, job_output_paths, output_mode
 from scns_conductor.statements.claims import ClaimedJob
 from scns_conductor.worker.agent.containers import ContainerUnavailable, container_spec
 from scns_conductor.worker.agent.core_binding import Binding
@@ -89,7 +89,7 @@ class LaunchContext:
             stdin=expand_output_path(job.standard_input, fields, directory) if job.standard_input else None,
             stdout=stdout if has_script else None,
             stderr=stderr if has_script else None,
-            output_mode=job.open_mode or ("append" if job.restart_count else "truncate"),
+            output_mode=output_mode(job.open_mode, job.restart_count),
             script=job.script if has_script else None,
             script_path=script_path if has_script else None,
             time_limit_s=job.time_limit,

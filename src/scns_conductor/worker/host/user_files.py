@@ -69,8 +69,8 @@ class FilesystemUser:
 
 def read_range(
     path: str, offset: int, length: int, *, uid: int | None, gid: int | None, groups: Sequence[int] | None
-) -> tuple[bytes, int]:
-    """以该用户的身份读文件的一段，返回（内容，文件总长）。offset 为负表示从末尾倒数。
+) -> tuple[bytes, int, float]:
+    """以该用户的身份读文件的一段，返回（内容，文件总长，修改时刻的 Unix 秒）。offset 为负表示从末尾倒数。
 
     不是普通文件（设备、管道、/proc 里的）时抛 OSError：读它们可能没有尽头，或读到的是本进程自己的。
     """
@@ -82,7 +82,7 @@ def read_range(
         if not is_regular(status.st_mode) or status.st_dev == os.stat("/proc").st_dev:
             raise OSError(22, "不是普通文件", path)
         start = max(0, status.st_size + offset) if offset < 0 else offset
-        return b"".join(_read_all(fd, start, length)), status.st_size
+        return b"".join(_read_all(fd, start, length)), status.st_size, status.st_mtime
     finally:
         os.close(fd)
 

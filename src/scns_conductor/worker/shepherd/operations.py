@@ -242,7 +242,7 @@ class Operations:
     def _read_log(self, request: messages.ReadLog) -> messages.LogPart:
         length = min(request.length_bytes, MAX_READ_BYTES)
         try:
-            data, total = read_range(
+            data, total, _ = read_range(
                 request.path, request.offset_bytes, length, uid=request.uid, gid=request.gid, groups=request.groups
             )
         except OSError as error:
