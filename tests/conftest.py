@@ -10,6 +10,8 @@
 
 import gc
 import os
+import pwd
+import random
 import shutil
 import tempfile
 import uuid
@@ -18,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 from hypothesis import settings as search
@@ -29,7 +32,7 @@ from debian_postgres import DebianPostgres
 from debian_postgres import debian_postgres as started_debian_postgres
 from lent_systems import USERS, LentSystems
 from own_database import TEMPLATE, execute, settings_for
-from running_system import RunningSystem, forget_jobs, start_system
+from running_system import RunningSystem, database_url, forget_jobs, start_system
 from scns_conductor import migrations
 from scns_conductor.core.settings import Settings
 from scns_conductor.local import postgres
@@ -226,9 +229,22 @@ def debian_postgres() -> Iterator[DebianPostgres]:
 
 @pytest.fixture(scope="session")
 def shared_system(scratch: Path) -> Iterator[RunningSystem]:
-    """整个测试会话共用的完整系统：一个节点 node1，8 CPU、16 GiB。"""
+    """整个测试会话共用的完整系统：一个节点 node1，8 CPU、16 GiB。
+
+    没有写工作目录的作业在家目录里留下 slurm-作业号.out：几个测试进程的系统各用各的号，用完收走。
+    """
+    first = last = random.randrange(10**6, 10**9)
     with start_system(scratch / "system", "--nodes", "1", "--cpus", "8", "--memory", "16G") as system:
+        with psycopg.connect(database_url(system), autocommit=True) as connection:
+            connection.execute(f"ALTER SEQUENCE jobs_job_id_seq RESTART WITH {first}")
         yield system
+        if system.process.poll() is None:
+            with psycopg.connect(database_url(system)) as connection:
+                (last,) = connection.execute("SELECT last_value FROM jobs_job_id_seq").fetchone() or (first,)
+    for path in Path(pwd.getpwuid(os.getuid()).pw_dir).glob("slurm-*.out"):
+        number = path.stem.removeprefix("slurm-").partition("_")[0]
+        if number.isdigit() and first <= int(number) <= last:
+            path.unlink()
 
 
 @pytest.fixture(scope="session")
