@@ -55,7 +55,7 @@ class FakeNodes:
         self._settings = load_settings()
         # 每个节点一条：池先进先出，轮着用，全都一直有人用。
         self._sessions = max(len(names), WORKERS) if own_sessions else WORKERS + 2 * BEATERS
-        self._engine = sync_engine(self._settings, pool_size=self._sessions, role="agent@fake")
+        self._engine = sync_engine(self._settings, pool_size=self._sessions, role="agent@fake", one_plan=True)
         # 真的代理没有核、令牌要记时也是这样：只有一条语句，自成一个事务。
         self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._stopping = threading.Event()
