@@ -226,6 +226,19 @@ def forget_jobs(system: RunningSystem) -> None:
 
 
 @contextlib.contextmanager
+def stopped(pids: list[int]) -> Iterator[None]:
+    """停着这些进程：连得上，没有人答话。"""
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
 def second_api(system: RunningSystem, environment: dict[str, str] | None = None) -> Iterator[RunningSystem]:
     """同一套系统，经另一个 API 进程（process 就是它）：只要改 API 的设置时，不必整套另起。"""
     port = free_port()

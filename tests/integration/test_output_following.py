@@ -1,31 +1,15 @@
 """边跑边看的输出：同名的旧文件里的不算，文件从头写过的从头再给。"""
 
-import contextlib
 import os
-import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from node_yard import NodeYard
 from shepherd_yard import wait_until as wait_for
 
-from running_system import RunningSystem, wait_until
+from running_system import RunningSystem, stopped, wait_until
 from scns_conductor.client import Client
 from scns_conductor.core.settings import Settings
-
-
-@contextlib.contextmanager
-def stopped(pids: list[int]) -> Iterator[None]:
-    """停着这些进程。"""
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 class Tail(threading.Thread):

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from visits import SignIn
 
-from running_system import RunningSystem, database_url, wait_until
+from running_system import RunningSystem, database_url, stopped, wait_until
 
 
 def alert(page: Page, words: str) -> Locator:
@@ -97,19 +97,8 @@ def _settings_as_started(web_system: RunningSystem) -> Iterator[None]:
 
 
 def test_no_scheduler(sign_in: SignIn, web_system: RunningSystem) -> None:
-    @contextlib.contextmanager
-    def stopped() -> Iterator[None]:
-        pids = web_system.services("worker.scheduler.process")
-        assert pids
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
-
-    shown_then_gone(sign_in("/"), "没有调度器", stopped())
+    scheduler = web_system.services("worker.scheduler.process")
+    shown_then_gone(sign_in("/"), "没有调度器", stopped(scheduler))
     job_id = web_system.submit("#!/bin/bash\ntrue\n", name="又有调度器了")
     web_system.wait_state(job_id, "COMPLETED")
 
