@@ -2,8 +2,10 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from node_yard import NodeYard
 from shepherd_yard import wait_until as wait_for
 
@@ -80,30 +82,33 @@ def test_a_requeued_job_that_truncates_is_given_anew(running_system: RunningSyst
     assert tail.whole().decode() == f"{first}第 1 遍\n"
 
 
-def test_a_node_does_not_read_what_an_older_job_left(settings: Settings, tmp_path: Path) -> None:
+@pytest.fixture
+def yard(settings: Settings, tmp_path: Path) -> Iterator[NodeYard]:
+    running = NodeYard(settings, tmp_path)
+    yield running
+    running.close()
+
+
+def test_a_node_does_not_read_what_an_older_job_left(yard: NodeYard, tmp_path: Path) -> None:
     """多用户的由节点来读：认领了，牧守进程还没有打开文件。"""
-    yard = NodeYard(settings, tmp_path)
-    try:
-        # 定期的上报会等牧守进程答话：它停着的时候不让它们来。
-        yard.start_agent(SCNS_RECONCILE_INTERVAL_S="3600", SCNS_HEARTBEAT_INTERVAL_S="3600")
-        log = tmp_path / "log"
-        log.write_text("从前的\n")
-        os.utime(log, (1, 1))
+    # 定期的上报会等牧守进程答话：它停着的时候不让它们来。
+    yard.start_agent(SCNS_RECONCILE_INTERVAL_S="3600", SCNS_HEARTBEAT_INTERVAL_S="3600")
+    log = tmp_path / "log"
+    log.write_text("从前的\n")
+    os.utime(log, (1, 1))
 
-        def answer(request_id: str) -> dict[str, object]:
-            yard.send("read_log", request_id=request_id, job_id=job_id, stream="stdout", offset=0, length=100)
-            (row,) = wait_for(
-                lambda: yard.query(f"SELECT answer FROM request_answers WHERE request_id = '{request_id}'"), "回答"
-            )
-            return dict(row["answer"])
+    def answer(request_id: str) -> dict[str, object]:
+        yard.send("read_log", request_id=request_id, job_id=job_id, stream="stdout", offset=0, length=100)
+        (row,) = wait_for(
+            lambda: yard.query(f"SELECT answer FROM request_answers WHERE request_id = '{request_id}'"), "回答"
+        )
+        return dict(row["answer"])
 
-        with stopped([yard.shepherd_pid()]):
-            job_id = yard.run("echo 新的\nexec sleep 60\n", standard_output=str(log))
-            wait_for(lambda: yard.query("SELECT FROM resource_allocations WHERE claimed_at IS NOT NULL"), "认领了")
-            assert answer("before")["code"] == "not_yet"
-        wait_for(lambda: log.read_text() == "新的\n", "启动了")
-        assert answer("after")["total"] == len("新的\n".encode())
-        yard.request_end(job_id, "CANCELLED")
-        yard.ended(job_id)
-    finally:
-        yard.close()
+    with stopped([yard.shepherd_pid()]):
+        job_id = yard.run("echo 新的\nexec sleep 60\n", standard_output=str(log))
+        wait_for(lambda: yard.query("SELECT FROM resource_allocations WHERE claimed_at IS NOT NULL"), "认领了")
+        assert answer("before")["code"] == "not_yet"
+    wait_for(lambda: log.read_text() == "新的\n", "启动了")
+    assert answer("after")["total"] == len("新的\n".encode())
+    yard.request_end(job_id, "CANCELLED")
+    yard.ended(job_id)

@@ -48,8 +48,9 @@ class OutputReader:
             found = await self._files.read(self._path(job, stream), offset, length)
             if found is not None:
                 mode = output_mode(job["open_mode"], job["restart_count"])
-                old = left_by_others(found.modified_s, mode, job["claimed_s"], running=job["running"])
-                return None if old and not ended else found
+                if not ended and left_by_others(found.modified_s, mode, job["claimed_s"], running=job["running"]):
+                    return None
+                return found
         stored = await self._stored(job, stream) if ended else None
         if stored is not None:
             start = offset if offset >= 0 else max(0, stored.total + offset)

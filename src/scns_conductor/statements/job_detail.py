@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from scns_conductor.core.models import ALLOCATION_COLUMNS, EVENT_COLUMNS, Job, JobEvent, ResourceAllocation
 from scns_conductor.statements.archive import archived
 from scns_conductor.statements.job_rows import EXACT
+from scns_conductor.statements.node_jobs import OUTPUT_COLUMNS
 
 PRIVATE_FIELDS = ("script", "environment", "argv")
 
@@ -76,12 +77,8 @@ DETAIL = (
 # 脚本原文。
 SCRIPT = f"user_name, account, {_PRIVATE['script']} AS script"
 # 找到输出的文件要的；own_node 表示跑过它的节点是单用户的。
-OUTPUT_PLACE = """
-    job_id, name, user_name, account, state, array_job_id, array_task_id, restart_count, current_working_directory,
-    standard_output, standard_error, open_mode, batch_host, exit_status, exit_signal, interactive,
-    process_id IS NOT NULL AS running,
-    (SELECT extract(epoch FROM a.claimed_at)::float FROM resource_allocations AS a
-     WHERE a.job_id = jobs.job_id AND a.restart_count = jobs.restart_count AND a.node_name = batch_host) AS claimed_s,
+OUTPUT_PLACE = f"""{OUTPUT_COLUMNS},
+    account, batch_host, exit_status, exit_signal,
     (SELECT CAST(n.containment ->> 'single_user' AS boolean) FROM nodes AS n WHERE n.name = batch_host) AS own_node
 """
 # 固定的查询回答（design.md §1）。

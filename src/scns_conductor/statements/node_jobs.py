@@ -75,14 +75,11 @@ TELL_JOBS = sa.text(
     WHERE j.job_id = t.job_id AND j.restart_count = t.restart_count AND j.state IN {ACTIVE}
     """
 )
-# 节点找一个作业的输出文件要的。
-OUTPUT_ON_NODE = sa.text(
-    """
-    SELECT j.job_id, j.name, j.user_name, j.array_job_id, j.array_task_id, j.restart_count,
-      j.current_working_directory, j.standard_output, j.standard_error, j.open_mode, j.interactive, j.state,
-      j.process_id IS NOT NULL AS running, CAST(extract(epoch FROM a.claimed_at) AS double precision) AS claimed_s
-    FROM jobs AS j LEFT JOIN resource_allocations AS a
-      ON a.job_id = j.job_id AND a.restart_count = j.restart_count AND a.node_name = :node
-    WHERE j.job_id = :job_id
-    """
-)
+# 找到一个作业的输出文件，并看里面是不是它的（core/output_path.py），节点与 API 都要的。
+OUTPUT_COLUMNS = """
+    job_id, name, user_name, state, array_job_id, array_task_id, restart_count, current_working_directory,
+    standard_output, standard_error, open_mode, interactive, process_id IS NOT NULL AS running,
+    (SELECT CAST(extract(epoch FROM a.claimed_at) AS double precision) FROM resource_allocations AS a
+     WHERE a.job_id = jobs.job_id AND a.restart_count = jobs.restart_count AND a.node_name = batch_host) AS claimed_s
+"""
+OUTPUT_ON_NODE = sa.text(f"SELECT {OUTPUT_COLUMNS} FROM jobs WHERE job_id = :job_id")

@@ -30,7 +30,7 @@ def answer_read_log(engine: Engine, context: LaunchContext, asked: ReadLog) -> N
 
 def _read(engine: Engine, context: LaunchContext, asked: ReadLog) -> OutputRead | OutputRefused:
     with engine.begin() as connection:
-        job = connection.execute(OUTPUT_ON_NODE, {"job_id": asked.job_id, "node": context.node.node_name}).one_or_none()
+        job = connection.execute(OUTPUT_ON_NODE, {"job_id": asked.job_id}).one_or_none()
     if job is None or job.interactive:
         return {"code": "no_output", "error": "这个作业没有输出文件"}
     fields = OutputFields(
