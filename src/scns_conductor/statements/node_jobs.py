@@ -82,4 +82,5 @@ OUTPUT_COLUMNS = """
     (SELECT CAST(extract(epoch FROM a.claimed_at) AS double precision) FROM resource_allocations AS a
      WHERE a.job_id = jobs.job_id AND a.restart_count = jobs.restart_count AND a.node_name = batch_host) AS claimed_s
 """
+# 节点读一个作业的输出之前问的。
 OUTPUT_ON_NODE = sa.text(f"SELECT {OUTPUT_COLUMNS} FROM jobs WHERE job_id = :job_id")
