@@ -1,5 +1,6 @@
 """整个系统的故障：提交途中 API 被 kill -9；监督者连同全部服务被 kill -9 之后重新启动。"""
 
+import contextlib
 import os
 import signal
 import threading
@@ -19,13 +20,13 @@ JOBS_EACH = 30
 
 def children(system: RunningSystem, word: bytes) -> list[int]:
     """监督者的子进程里命令行含 word 的。"""
-    return [
-        stat.pid
-        for stat in process_table.snapshot().values()
-        if stat.parent == system.process.pid
-        and stat.state not in "ZX"
-        and word in Path(f"/proc/{stat.pid}/cmdline").read_bytes()
-    ]
+    found = []
+    for stat in process_table.snapshot().values():
+        if stat.parent == system.process.pid and stat.state not in "ZX":
+            with contextlib.suppress(OSError):  # 列出之后它结束了
+                if word in Path(f"/proc/{stat.pid}/cmdline").read_bytes():
+                    found.append(stat.pid)
+    return found
 
 
 def submit_all(system: RunningSystem, output: Path, name: int, ids: list[str], errors: list[str]) -> None:
