@@ -7,6 +7,9 @@ import pytest
 
 from scns_conductor.core.models import Job
 from scns_conductor.slurm.accounting.accounting_columns import DEFAULT_FORMAT, FIELDS, Field
+from scns_conductor.slurm.accounting.sacct_table import chosen_fields, lines
+from scns_conductor.slurm.parse.options import Parsed
+from scns_conductor.slurm.table.columnar import Columnar
 
 # 作业步的行另有的（见 step_values.accounting_row），不问服务器。
 OWN = {"step", "step_tasks", "units", "read_bytes", "written_bytes"}
@@ -62,12 +65,26 @@ def test_a_column_reads_only_what_it_asks_for(field: Field, cancelled_by: str, m
     asked = set(field.needs.split())
     assert asked <= set(Job.model_fields)
     for row in ROWS:
+        # 步的、换了单位的，逐行取值；别的，needs 里的都相同就只算一次：那之外的一样也不能看。
+        known = asked | OWN | (ALWAYS if row.keys() & {"step", "units"} else set())
         watched = Watched(row)
         expected = field.value(watched)
-        assert watched.read <= asked | ALWAYS | OWN
-        slim = {name: value for name, value in row.items() if name in asked | ALWAYS | OWN}
+        assert watched.read <= known
+        slim = {name: value for name, value in row.items() if name in known}
         assert field.value(slim) == expected
 
 
 def test_the_default_format_knows_what_it_needs() -> None:
     assert all(FIELDS[name].needs is not None for name in DEFAULT_FORMAT.split(","))
+
+
+@pytest.mark.parametrize("plain", [[], [("parsable2", "")]], ids=["padded", "plain"])
+def test_a_table_is_the_same_column_by_column(plain: list[tuple[str, str]]) -> None:
+    rows = [{**row, "job_id": str(number)} for number, row in enumerate(ROWS * 3) if not row.keys() & {"step", "units"}]
+    chosen = chosen_fields([",".join(field.name for field in FIELDS.values() if field.needs is not None)])
+    one_by_one = Parsed(plain, [])
+    at_once = Parsed([*plain, ("allocations", "")], [])
+    expected = lines(chosen, rows, one_by_one)
+    assert len(expected) == len(rows) + (1 if plain else 2)
+    assert lines(chosen, rows, at_once) == expected
+    assert lines(chosen, Columnar({name: [row[name] for row in rows] for name in WHOLE}), at_once) == expected

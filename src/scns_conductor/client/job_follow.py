@@ -1,6 +1,5 @@
 """跟着一个运行中的作业：SSE 事件的解析，断线后从断处接着读。"""
 
-import base64
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -26,6 +25,8 @@ class ServerEvent(NamedTuple):
 
     def output_part(self, offset: int) -> tuple[bytes, int]:
         """output 事件带的字节，与之后从哪里接着读：文件从头写过的，回到前面；没有写在哪里的，接着 offset。"""
+        import base64  # 只有跟随输出用它：每个命令都装载这个文件
+
         found = self.json()
         if isinstance(found.get("base64"), str):
             data = base64.b64decode(found["base64"])

@@ -3,7 +3,8 @@
 在知道原因的地方抛出，只在边缘（API、命令行）渲染一次；见 RFC 9457。
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 
 def first_line(error: BaseException) -> str:
@@ -13,29 +14,33 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(cause).__name__
 
 
-@dataclass(frozen=True, slots=True)
-class FieldError:
+class FieldError(NamedTuple):
     """一个字段的错误：field 是用户所写的字段路径，message 说明原因和补救办法。"""
 
     field: str
     message: str
 
 
-@dataclass(eq=False)
 class ConductorError(Exception):
     """所有业务错误的基类。
 
     code 是稳定的英文错误码；status 是 HTTP 状态码；detail 是给用户看的中文说明。
     """
 
-    detail: str
-    code: str = "conductor_error"
-    status: int = 400
-    errors: list[FieldError] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return self.detail
+    def __init__(
+        self,
+        detail: str,
+        code: str = "conductor_error",
+        status: int = 400,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code
+        self.status = status
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
 
 
 class InvalidRequest(ConductorError):

@@ -182,4 +182,4 @@ def _failure(code: str, detail: str) -> dict[str, Any]:
 
 def error_event(error: ConductorError) -> Event:
     """已经开始回答之后出的错。"""
-    return "failed", {**_failure(error.code, error.detail), "errors": [asdict(each) for each in error.errors]}
+    return "failed", {**_failure(error.code, error.detail), "errors": [each._asdict() for each in error.errors]}

@@ -12,7 +12,11 @@ Row = Mapping[str, Any]
 
 
 class Field(NamedTuple):
-    """一列；width 为负是左对齐；needs 是取值要用到的 API 字段（空格相隔），None 是不清楚：全部都取。"""
+    """一列；width 为负是左对齐。
+
+    needs 是取值要用到的 API 字段（空格相隔），不清楚的是 None：全部都取。写了的，作业的行（不是步的、没有换单位的）
+    取值只看它们。
+    """
 
     name: str
     width: int
@@ -263,7 +267,7 @@ FIELDS = {
             lambda row: str(int(elapsed_s(row)) * int(row.get("allocated_cpus") or 0)),
             _ELAPSED_NEEDS + " allocated_cpus",
         ),
-        Field("DBIndex", 10, _job_only(lambda row: str(row["job_id"])), ""),
+        Field("DBIndex", 10, _job_only(lambda row: str(row["job_id"])), "job_id"),
         Field("DerivedExitCode", 15, _job_only(lambda row: f"{row.get('derived_exit_status') or 0}:0")),
         Field("Elapsed", 10, lambda row: duration(elapsed_s(row)), _ELAPSED_NEEDS),
         Field("ElapsedRaw", 10, lambda row: str(int(elapsed_s(row))), _ELAPSED_NEEDS),
@@ -279,9 +283,9 @@ FIELDS = {
             "JobID",
             -12,
             job_id,
-            "array_job_id array_task_id array_remaining array_max_tasks het_job_id het_job_offset",
+            "job_id array_job_id array_task_id array_remaining array_max_tasks het_job_id het_job_offset",
         ),
-        Field("JobIDRaw", -12, raw_id, ""),
+        Field("JobIDRaw", -12, raw_id, "job_id"),
         Field(
             "JobName",
             10,
@@ -322,7 +326,7 @@ FIELDS = {
         Field("Planned", 10, _job_only(_planned), _PLANNED_NEEDS),
         Field("PlannedCPU", 10, _job_only(lambda row: duration(_planned_cpu_s(row)))),
         Field("PlannedCPURAW", 10, _job_only(lambda row: str(_planned_cpu_s(row)))),
-        Field("Priority", 10, _job_only(lambda row: str(of.priority(row))), "hold priority"),
+        Field("Priority", 10, _job_only(lambda row: str(of.priority(row))), "job_id hold priority"),
         Field("QOS", 10, _job_only(lambda row: str(row.get("qos") or "normal")), "qos"),
         Field("QOSRAW", 10, _job_only(lambda _row: "1")),
         Field("QOSREQ", 10, _job_only(lambda row: str(row.get("qos") or "")), "qos"),

@@ -1,6 +1,6 @@
 """sacct 的 -D（重新排队之前的各次）与 -T（按时段截断）。"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scns_conductor.client import JsonClient
@@ -9,7 +9,7 @@ from scns_conductor.slurm.table import job_values as of
 from scns_conductor.slurm.table.times import epoch
 
 
-def truncated(row: dict[str, Any], since: float | None, until: float) -> dict[str, Any]:
+def truncated(row: Mapping[str, Any], since: float | None, until: float) -> dict[str, Any]:
     """-T：开始早于 -S 的算从 -S 开始，没有结束、晚于 -E 结束的算到 -E 为止。"""
     started, ended = epoch(row.get("start_time")), epoch(row.get("end_time"))
     found = dict(row)

@@ -21,7 +21,7 @@ from scns_conductor.slurm.accounting.sacct_selection import (
     ASKING_NEEDS,
     asked_steps,
     chosen_jobs,
-    listing_order,
+    job_columns,
     moment,
 )
 from scns_conductor.slurm.accounting.sacct_table import NEWER, chosen_fields, lines
@@ -29,6 +29,7 @@ from scns_conductor.slurm.parse.options import Parsed, flags, hints, option, ref
 from scns_conductor.slurm.session import Fatal, connect, parse_or_exit, slurm_error
 from scns_conductor.slurm.step.step_values import accounting_row, steps_of
 from scns_conductor.slurm.table import job_values as of
+from scns_conductor.slurm.table.columnar import Row
 
 OPTIONS = [
     *flags("-a --allusers", "-b --brief", "-B --batch-script", "-D --duplicates", "--array"),
@@ -87,7 +88,7 @@ def main(words: list[str]) -> int:
             return _stored(client, parsed)
         whole = "json" in parsed or "yaml" in parsed
         every = whole or "duplicates" in parsed
-        rows = list(_rows(client, parsed, None if every else _needs(parsed, chosen)))
+        rows = _rows(client, parsed, None if every else _needs(parsed, chosen))
     if "truncate" in parsed:
         rows = [truncated(row, *_window(parsed)) for row in rows]
     if whole:
@@ -138,12 +139,12 @@ def _units(parsed: Parsed) -> str | None:
     return unit or None
 
 
-def _write_json(parsed: Parsed, rows: list[dict[str, Any]]) -> int:
+def _write_json(parsed: Parsed, rows: Sequence[Row]) -> int:
     from scns_conductor.slurm.shapes.accounting_jobs import accounting_record
     from scns_conductor.slurm.table.json_answer import asked_version, write_answer
 
     version = asked_version(parsed)
-    steps: dict[str, list[dict[str, Any]]] = {}
+    steps: dict[str, list[Row]] = {}
     for row in rows:
         if row.get("step"):
             steps.setdefault(str(row["job_id"]), []).append(row)
@@ -154,7 +155,7 @@ def _write_json(parsed: Parsed, rows: list[dict[str, Any]]) -> int:
 
 def _stored(client: JsonClient, parsed: Parsed) -> int:
     """-B 是脚本，--env-vars 是提交时的环境；只有本人与管理员看得到。"""
-    for job in sorted(chosen_jobs(client, parsed), key=listing_order):
+    for job in chosen_jobs(client, parsed):
         name = of.display_id(job)
         try:
             if "batch_script" in parsed:
@@ -178,15 +179,19 @@ def _fields(parsed: Parsed) -> list[tuple[Field, int]]:
     return chosen_fields(texts)
 
 
-def _rows(client: JsonClient, parsed: Parsed, needs: set[str] | None) -> Iterable[dict[str, Any]]:
-    jobs = sorted(chosen_jobs(client, parsed, needs), key=listing_order)
+def _rows(client: JsonClient, parsed: Parsed, needs: set[str] | None) -> Sequence[Row]:
+    """要列的行。"""
+    alone = "allocations" in parsed and not any(key in parsed for key in ("duplicates", "array"))
+    found = job_columns(client, parsed, needs) if alone and needs is not None else None
+    return list(_each_row(client, parsed, needs)) if found is None else found
+
+
+def _each_row(client: JsonClient, parsed: Parsed, needs: set[str] | None) -> Iterable[dict[str, Any]]:
+    jobs = chosen_jobs(client, parsed, needs)
     if "array" in parsed:
         jobs = [task for job in jobs for task in of.each_task(job)]
     wanted = asked_steps(parsed)
     launched = {} if "allocations" in parsed else steps_of(client, jobs)
-    if not wanted and "allocations" in parsed and "duplicates" not in parsed:
-        yield from jobs
-        return
     for job in jobs:
         steps = wanted.get(str(job["job_id"]), wanted.get(of.display_id(job)))
         if "duplicates" in parsed and job["restart_count"] and (steps is None or None in steps):

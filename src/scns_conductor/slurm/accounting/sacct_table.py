@@ -1,12 +1,13 @@
 """sacct 的各列与行：--format 选了哪些，怎样排成表。"""
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from scns_conductor.slurm.accounting.accounting_columns import FIELDS, Field
 from scns_conductor.slurm.parse.options import Parsed
 from scns_conductor.slurm.session import Fatal
+from scns_conductor.slurm.table.columnar import Row
+from scns_conductor.slurm.table.columns import Cells
 from scns_conductor.slurm.table.terminal_text import on_terminal, printable
 
 _WORD = re.compile(r"^\s*([A-Za-z]+)(?:%(-?\d*))?\s*$")
@@ -34,14 +35,16 @@ def chosen_fields(texts: Sequence[str]) -> list[tuple[Field, int]]:
     return found
 
 
-def lines(chosen: list[tuple[Field, int]], rows: Iterable[dict[str, Any]], parsed: Parsed) -> list[str]:
+def lines(chosen: list[tuple[Field, int]], rows: Sequence[Row], parsed: Parsed) -> list[str]:
     """表头与各行；-P 用 | 相隔，-p 末尾还有 |。"""
     delimiter = parsed.last("delimiter", "|") or ""
     plain = next((key for key, _ in reversed(parsed.pairs) if key in ("parsable", "parsable2")), None)
-    rows = list(rows)
-    columns = [list(map(field.value, rows)) for field, _ in chosen]
+    cells = Cells(rows)
+    # 步的行、换了单位的，取值还看别的。
+    alike = "allocations" in parsed and "units" not in parsed and "noconvert" not in parsed
+    columns = [cells.of(field.value, (field.needs or "") if alike else "") for field, _ in chosen]
     if on_terminal():
-        columns = [list(map(printable, cells)) for cells in columns]
+        columns = [list(map(printable, texts)) for texts in columns]
     found: list[str] = []
     if plain:
         end = delimiter if plain == "parsable" else ""
@@ -49,26 +52,25 @@ def lines(chosen: list[tuple[Field, int]], rows: Iterable[dict[str, Any]], parse
             found.append(delimiter.join(field.name for field, _ in chosen) + end)
         return found + [delimiter.join(cells) + end for cells in zip(*columns, strict=True)]
     if "noheader" not in parsed:
-        found.append("".join(_cell(field.name, width, header=True) + " " for field, width in chosen))
+        found.append("".join(_heading(field.name, width) + " " for field, width in chosen))
         found.append("".join("-" * abs(width) + " " for _, width in chosen))
     shown = [_padded(column, width) for column, (_, width) in zip(columns, chosen, strict=True)]
     return found + list(map("".join, zip(*shown, strict=True)))
 
 
 def _padded(column: list[str], width: int) -> list[str]:
-    """一列里相同的值很多：补齐一次就够，十万行才快。"""
-    known: dict[str, str] = {}
-    for text in column:
-        if text not in known:
-            known[text] = _cell(text, width) + " "
-    return [known[text] for text in column]
-
-
-def _cell(text: str, width: int, *, header: bool = False) -> str:
-    """太长的截断，末尾改成 +（print_fields_str）；宽度为负是左对齐。"""
-    size = abs(width)
+    """补齐、截断，后面空一格；一列里相同的值很多：一次就够，十万行才快。"""
+    size, pad = abs(width), str.ljust if width < 0 else str.rjust
     if not size:
-        return ""
-    if len(text) > size:
-        text = text[:size] if header else text[: size - 1] + "+"
-    return text.ljust(size) if width < 0 else text.rjust(size)
+        return [" "] * len(column)
+    # 太长的末尾改成 +（print_fields_str）。
+    known = {
+        text: pad(text if len(text) <= size else text[: size - 1] + "+", size) + " " for text in dict.fromkeys(column)
+    }
+    return list(map(known.__getitem__, column))
+
+
+def _heading(name: str, width: int) -> str:
+    """表头的一格：太长的截断；宽度为负是左对齐。"""
+    size = abs(width)
+    return name[:size].ljust(size) if width < 0 else name[:size].rjust(size)

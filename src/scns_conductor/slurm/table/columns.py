@@ -1,7 +1,7 @@
 """列的格式：-o 的 %[.][宽]字母，-O 的 名字[:[.]宽[后缀]]，以及补齐与截断。"""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scns_conductor.slurm.session import Fatal
@@ -14,7 +14,7 @@ DEFAULT_FIELD_WIDTH = 20
 
 
 class Field(NamedTuple):
-    """一个能显示的值：表头、取值，以及取值要用到的 API 字段（空格相隔）；写了的，取值只看它们（见 cells）。"""
+    """一个能显示的值：表头、取值，以及取值要用到的 API 字段（空格相隔）；写了的，取值只看它们（见 Cells）。"""
 
     header: str
     value: Callable[[Row], str]
@@ -97,7 +97,7 @@ def fields(form: str, known: Known) -> list[Column]:
     return columns
 
 
-class _Cells:
+class Cells:
     """一张表各列的文字。取值只看 needs 里的字段，它们都相同的行只算一次：十万行才快；没有写 needs 的逐行算。"""
 
     def __init__(self, rows: Sequence[Row]) -> None:
@@ -122,7 +122,7 @@ class _Cells:
                 known = {key: value(base | _fields(varying, key)) for key in dict.fromkeys(keys)}
                 return list(map(known.__getitem__, keys))
             if isinstance(rows, Columnar):
-                return [value(base | _fields(varying, key)) for key in keys]
+                return list(_each(value, base, varying, columns))
         except (KeyError, TypeError):
             # 有的行没有这一项，或者是列表、对象。
             pass
@@ -137,6 +137,16 @@ class _Cells:
         return count
 
 
+def _each(
+    value: Callable[[Row], str], base: dict[str, Any], names: Sequence[str], columns: Sequence[Sequence[Any]]
+) -> Iterator[str]:
+    """逐行的值；只有 names 里的字段各行不同，一行换一次，不另造对象。"""
+    row = dict(base)
+    for values in zip(*columns, strict=True):
+        row.update(zip(names, values, strict=True))
+        yield value(row)
+
+
 def _fields(names: Sequence[str], key: Any) -> dict[str, Any]:
     return {names[0]: key} if len(names) == 1 else dict(zip(names, key, strict=True))
 
@@ -145,7 +155,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, header: bool = True
     """各行的文字；fit 的列宽取内容里最长的（sinfo 的 %#P）。"""
     shown: list[list[str]] = []
     heads: list[str] = []
-    cells = _Cells(rows)
+    cells = Cells(rows)
     for one in columns:
         if one.literal:
             heads.append(one.header + one.suffix)
