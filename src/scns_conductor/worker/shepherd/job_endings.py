@@ -135,10 +135,11 @@ class JobEndings:
         last = [task for task in group.tasks.values() if task.key in self._keeper.journal.running]
         for task in sorted(last, key=lambda task: task.is_holder):
             self.emit_end(task)
-        if group.cgroup is not None:
-            self.drop_cgroup(group.cgroup)
         if self._keeper.chains.gone(group):
             self._keeper.followed += len(last)
+        # 空了的目录不急：链上的下一个先跑起来。
+        if group.cgroup is not None:
+            self.drop_cgroup(group.cgroup)
 
     def left_behind(self, group: JobGroup) -> bool:
         """有杀不掉的进程，还占着它的那一份。"""
