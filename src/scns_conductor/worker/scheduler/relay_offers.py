@@ -27,8 +27,8 @@ MOST_CHAINED = 64
 SHORT_S = 1.0
 # 有活的节点再多就不接力：一个周期本来就带着许多作业。
 MOST_NODES = 32
-# 看最近几次真的运行了多久：少了忽高忽低，链跟着忽长忽短，短的时候接不上。忽然变久的几个就够拉高平均。
-RUNS_KEPT = 64
+# 看最近几次真的运行了多久：少了忽高忽低，链跟着忽长忽短，短的时候接不上；多了，忽然变久时跟不上。
+RUNS_KEPT = 32
 
 _Share = tuple[int, int]
 _Entry = tuple[int, int | None, int]
