@@ -148,7 +148,10 @@ def chosen_jobs(client: JsonClient, parsed: Parsed, needs: set[str] | None = Non
 
 
 def job_columns(client: JsonClient, parsed: Parsed, needs: set[str]) -> Columnar | None:
-    """同 chosen_jobs，一列一列地：十万行时少用四分之一的 CPU；要逐个看的条件（-j、-s、-E、--name……）办不了，是 None。"""
+    """同 chosen_jobs，一列一列地：十万行时少用四分之一的 CPU。
+
+    要逐个看的条件（-j、-s、-E、--name……）办不了，是 None。
+    """
     if any(parsed.last(key) is not None for key in ("jobs", "endtime", "whole_hetjob", *ASKING_NEEDS)):
         return None
     _check_names(client, parsed)
