@@ -142,6 +142,10 @@ def _each(
 ) -> Iterator[str]:
     """逐行的值；只有 names 里的字段各行不同，一行换一次，不另造对象。"""
     row = dict(base)
+    if len(names) == 1:
+        for row[names[0]] in columns[0]:
+            yield value(row)
+        return
     for values in zip(*columns, strict=True):
         row.update(zip(names, values, strict=True))
         yield value(row)
