@@ -8,7 +8,7 @@ from scns_conductor.slurm.queue.job_dependencies import dependency_text
 from scns_conductor.slurm.queue.job_json import job_record, job_record_39
 from scns_conductor.slurm.queue.queue_columns import LETTERS, NAMES
 from scns_conductor.slurm.queue.queue_filter import asked_tasks
-from scns_conductor.slurm.table.columnar import Columnar, column, ordered
+from scns_conductor.slurm.table.columnar import Columnar, column, once, ordered
 from scns_conductor.slurm.table.columns import Field, letters, table
 from scns_conductor.slurm.table.job_values import array_tasks, dependency, display_id
 
@@ -136,3 +136,22 @@ def test_columns_of_values_show_what_rows_show() -> None:
     assert ordered(columnar, list(range(len(rows)))) is columnar
     nothing = Columnar.gathered([])
     assert table(letters("squeue", "%i %t", LETTERS), nothing, header=False) == column(nothing, "job_id") == []
+
+
+def test_a_job_that_ended_between_two_questions_is_listed_once() -> None:
+    """先问活着的，再问刚结束的；其间结束的两次都在，留先问到的。一列一列的与一行一行的一样。"""
+    rows = [
+        {**RUNNING, "job_id": "8", "state": "RUNNING"},
+        {**RUNNING, "job_id": "7", "state": "PENDING"},
+        {**RUNNING, "job_id": "8", "state": "COMPLETED"},
+        {**RUNNING, "job_id": "6", "state": "FAILED"},
+    ]
+    by_columns = Columnar({name: [row[name] for row in rows] for name in RUNNING})
+    for found in (once(rows, "job_id"), once(by_columns, "job_id")):
+        assert len(found) == 3
+        assert [(row["job_id"], row["state"]) for row in found] == [("8", "RUNNING"), ("7", "PENDING"), ("6", "FAILED")]
+        # 都相同的一列也跟着短了；再排一遍也是。
+        assert column(found, "user_name") == ["root"] * 3
+        again = ordered(found, [2, 0, 1])
+        assert column(again, "job_id") == ["6", "8", "7"]
+        assert table(letters("squeue", "%i %u %t", LETTERS), again)[1:] == ["6 root F", "8 root R", "7 root PD"]

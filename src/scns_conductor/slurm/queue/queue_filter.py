@@ -11,7 +11,7 @@ from scns_conductor.client.token_claims import user_name_of
 from scns_conductor.slurm.parse.options import Parsed
 from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.table import job_values as of
-from scns_conductor.slurm.table.columnar import Columnar
+from scns_conductor.slurm.table.columnar import Columnar, Row, once
 from scns_conductor.slurm.table.times import epoch, instant_text
 
 _PAGE = 10_000
@@ -94,14 +94,15 @@ def chosen_jobs(client: JsonClient, parsed: Parsed, needs: Iterable[str] | None 
     if ids:
         found = _by_id(client, ids)
         return _narrowed([job for job in found if job["state"] in states and _matches(job, filters)], parsed)
-    found = [job for asked in _asked(client, states, filters, needs) for job in client.jobs(**asked)]
+    each = [job for asked in _asked(client, states, filters, needs) for job in client.jobs(**asked)]
+    found = list(once(each, "job_id"))
     if "notme" in parsed:
         me = user_name_of(client)
         found = [job for job in found if job["user_name"] != me]
     return _narrowed(found, parsed)
 
 
-def job_columns(client: JsonClient, parsed: Parsed, needs: Iterable[str]) -> Columnar | None:
+def job_columns(client: JsonClient, parsed: Parsed, needs: Iterable[str]) -> Sequence[Row] | None:
     """同 chosen_jobs，一列一列地（十万行时快一倍）；要逐个看的条件（-j、-R、-L、--notme……）办不了，是 None。"""
     states = wanted_states(parsed.last("states") or os.environ.get("SQUEUE_STATES"))
     looks_at_each = "notme" in parsed or any(parsed.last(key) for key in ("jobs", "reservation", "licenses"))
@@ -110,7 +111,7 @@ def job_columns(client: JsonClient, parsed: Parsed, needs: Iterable[str]) -> Col
     if "start" in parsed:
         states = [state for state in states if state == "PENDING"]
     asked = _asked(client, states, _filters(client, parsed), needs)
-    return Columnar.gathered(page for each in asked for page in client.job_columns(**each))
+    return once(Columnar.gathered(page for each in asked for page in client.job_columns(**each)), "job_id")
 
 
 def _asked(

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, overload
+from typing import Any, TypeVar, cast, overload
 
 Row = Mapping[str, Any]
+R = TypeVar("R", bound=Row)
 
 
 class Columnar(Sequence[Row]):
@@ -13,7 +14,7 @@ class Columnar(Sequence[Row]):
     def __init__(self, columns: Mapping[str, list[Any]], order: list[int] | None = None) -> None:
         self._columns = columns
         self._order = order
-        self._length = len(next(iter(columns.values()), ()))
+        self._length = len(next(iter(columns.values()), ()) if order is None else order)
 
     @classmethod
     def gathered(cls, pages: Iterable[Mapping[str, Sequence[Any]]]) -> "Columnar":
@@ -44,12 +45,14 @@ class Columnar(Sequence[Row]):
         if not self._columns:
             return []
         values = self._columns[name]
-        if self._order is None or not values or values.count(values[0]) == len(values):
+        if self._order is None or not values:
             return values
+        if values.count(values[0]) == len(values):
+            return [values[0]] * len(self._order)
         return list(map(values.__getitem__, self._order))
 
     def ordered(self, order: list[int]) -> "Columnar":
-        """照 order（各行现在的位置）排。"""
+        """照 order（各行现在的位置）排；不在其中的不要。"""
         return Columnar(self._columns, order if self._order is None else [self._order[at] for at in order])
 
 
@@ -58,8 +61,21 @@ def column(rows: Sequence[Row], name: str) -> list[Any]:
     return rows.column(name) if isinstance(rows, Columnar) else list(map(itemgetter(name), rows))
 
 
-def ordered(rows: Sequence[Row], order: list[int]) -> Sequence[Row]:
-    """照 order 排；本来就是这个次序的原样返回。"""
+def ordered(rows: Sequence[R], order: list[int]) -> Sequence[R]:
+    """照 order 排，不在其中的不要；本来就是这个次序的原样返回。"""
     if order == list(range(len(rows))):
         return rows
-    return rows.ordered(order) if isinstance(rows, Columnar) else [rows[at] for at in order]
+    if isinstance(rows, Columnar):
+        return cast("Sequence[R]", rows.ordered(order))
+    return [rows[at] for at in order]
+
+
+def once(rows: Sequence[R], name: str) -> Sequence[R]:
+    """这个字段相同的只留最先的一行：分几次问的，其间变了的几次都在。"""
+    values = column(rows, name)
+    if len(set(values)) == len(values):
+        return rows
+    first: dict[Any, int] = {}
+    for at, value in enumerate(values):
+        first.setdefault(value, at)
+    return ordered(rows, list(first.values()))
