@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from scns_conductor.slurm.parse.hosts import split_list
 from scns_conductor.slurm.parse.options import Parsed
 from scns_conductor.slurm.session import Fatal
 from scns_conductor.slurm.table import job_values as of
-from scns_conductor.slurm.table.columnar import Columnar, Row, column, once, ordered
+from scns_conductor.slurm.table.columnar import Columnar, R, Row, column, once, ordered
 from scns_conductor.slurm.table.times import epoch, instant, instant_text, past_instant
 
 _PAGE = 1000
@@ -35,9 +35,10 @@ ASKING_NEEDS = {
 }
 
 
-def listing_order(job: Mapping[str, Any]) -> tuple[int, int, int]:
+def _in_order(rows: Sequence[R]) -> Sequence[R]:
     """按作业号；数组里按任务号，还没有启动的那一行在最后。"""
-    return _place(job["job_id"], job["array_job_id"], job["array_task_id"])
+    places = list(map(_place, *(column(rows, name) for name in ("job_id", "array_job_id", "array_task_id"))))
+    return ordered(rows, sorted(range(len(rows)), key=places.__getitem__))
 
 
 def _place(job_id: Any, array_job_id: Any, task: int | None) -> tuple[int, int, int]:
@@ -132,8 +133,8 @@ def chosen_jobs(client: JsonClient, parsed: Parsed, needs: set[str] | None = Non
                 raise
             found = []
     else:
-        each = [job for asked in _asked(since or 0.0, filters) for job in client.jobs(**asked)]
-        found = list(once(each, "job_id"))
+        answers = [job for asked in _asked(since or 0.0, filters) for job in client.jobs(**asked)]
+        found = list(once(answers, "job_id"))
     kept = [
         job
         for job in found
@@ -143,7 +144,7 @@ def chosen_jobs(client: JsonClient, parsed: Parsed, needs: set[str] | None = Non
     if whole is False and ids:
         kept = [job for job in kept if not job["het_job_offset"] or of.display_id(job) in ids]
     asked = any(key in parsed for key in ASKING_NEEDS if key != "state")
-    return sorted([job for job in kept if _asked_for(job, parsed)] if asked else kept, key=listing_order)
+    return list(_in_order([job for job in kept if _asked_for(job, parsed)] if asked else kept))
 
 
 def job_columns(client: JsonClient, parsed: Parsed, needs: set[str]) -> Sequence[Row] | None:
@@ -156,9 +157,7 @@ def job_columns(client: JsonClient, parsed: Parsed, needs: set[str]) -> Sequence
     _check_names(client, parsed)
     since, _, _, _ = _window(parsed, by_id=False)
     asked = _asked(since or 0.0, _filters(client, parsed, needs))
-    found = once(Columnar.gathered(page for each in asked for page in client.job_columns(**each)), "job_id")
-    places = list(map(_place, *(column(found, name) for name in ("job_id", "array_job_id", "array_task_id"))))
-    return ordered(found, sorted(range(len(found)), key=places.__getitem__))
+    return _in_order(once(Columnar.gathered(page for each in asked for page in client.job_columns(**each)), "job_id"))
 
 
 def _whole(parsed: Parsed) -> bool | None:

@@ -94,8 +94,8 @@ def chosen_jobs(client: JsonClient, parsed: Parsed, needs: Iterable[str] | None 
     if ids:
         found = _by_id(client, ids)
         return _narrowed([job for job in found if job["state"] in states and _matches(job, filters)], parsed)
-    each = [job for asked in _asked(client, states, filters, needs) for job in client.jobs(**asked)]
-    found = list(once(each, "job_id"))
+    answers = [job for asked in _asked(client, states, filters, needs) for job in client.jobs(**asked)]
+    found = list(once(answers, "job_id"))
     if "notme" in parsed:
         me = user_name_of(client)
         found = [job for job in found if job["user_name"] != me]
