@@ -35,12 +35,15 @@ class ConductorError(Exception):
         errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(detail)
+        # args 留着调用时写的：从别的进程回来（pickle）时照它再造一个。
         self.detail = detail
         self.code = code
         self.status = status
         self.errors = list(errors)
         self.headers = dict(headers or {})
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class InvalidRequest(ConductorError):
